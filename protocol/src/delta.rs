@@ -1,0 +1,1 @@
+//! The search: bytes against a table of block sums, giving tokens.

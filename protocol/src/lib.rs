@@ -1,0 +1,14 @@
+//! The rsync wire protocol, versions 30 to 32.
+//!
+//! Bytes in, events out; replies in, bytes out. Nothing here opens a file or a socket, starts a thread or reads a
+//! clock. `PROTOCOL.md` beside this crate explains the wire.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod checksum;
+pub mod delta;
+pub mod error;
+pub mod flist;
+pub mod sums;
+
+pub use error::PeerError;

@@ -1,0 +1,1 @@
+//! Sum heads and tables of block sums.

@@ -1,0 +1,1 @@
+//! Rows to proven copies: poller, bounded queue, workers, recorder.

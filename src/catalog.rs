@@ -1,0 +1,172 @@
+//! The table of files: what is to be copied, and what became of it.
+
+use std::future::Future;
+use std::path::PathBuf;
+
+/// Primary key of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordId(pub i64);
+
+/// An MD5 sum as registered, 16 bytes.
+pub type Md5 = [u8; 16];
+
+/// A row that waits to be copied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The row.
+    pub id: RecordId,
+    /// Where the file is now.
+    pub source: PathBuf,
+    /// The sum registered with it.
+    pub md5: Md5,
+    /// What the table says about where it belongs.
+    pub naming: Naming,
+    /// Failures counted so far, as read.
+    pub attempts: i64,
+}
+
+/// What a table says about a file's place in the archive. `archiver::layout` turns it into a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Naming {
+    /// `pysmurf_files_v1`: `<5 ctime digits>/<pub_id>/<action_timestamp>_<action>/<plots|outputs>/<basename>`.
+    Action {
+        /// File time, seconds since 1970 UTC; `None` where the row has none.
+        timestamp: Option<i64>,
+        /// Publisher id.
+        pub_id: Option<String>,
+        /// Name of the pysmurf action.
+        action: Option<String>,
+        /// Start of the action, seconds since 1970.
+        action_timestamp: Option<i64>,
+        /// True for plots.
+        plot: bool,
+    },
+    /// `pysmurf_files` and `pysmurf_files_v0`: `<5 ctime digits>/<type>/<basename>`.
+    Type {
+        /// File time, seconds since 1970 UTC; `None` where the row has none.
+        timestamp: Option<i64>,
+        /// The file's type.
+        file_type: Option<String>,
+    },
+    /// `supersync_v0`: the row says the path itself, relative to the archive's base.
+    Given(String),
+}
+
+/// A row as the catalog hands it out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pending {
+    /// A row to work on.
+    Ready(Record),
+    /// A row that cannot be used as it stands.
+    Unusable {
+        /// The row.
+        id: RecordId,
+        /// Failures counted so far, as read.
+        attempts: i64,
+        /// What is wrong with it, naming the column.
+        why: String,
+    },
+}
+
+impl Pending {
+    /// The row's key.
+    pub fn id(&self) -> RecordId {
+        match self {
+            Self::Ready(record) => record.id,
+            Self::Unusable { id, .. } => *id,
+        }
+    }
+}
+
+/// What became of a row, to be written back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The storage node confirmed the bytes. `path` is what the table's path column shall say: absolute for the MySQL
+    /// tables, relative to the base for `supersync_v0`.
+    Copied {
+        /// Where the copy is.
+        path: String,
+    },
+    /// Trouble of the file: one failed attempt more.
+    Failed {
+        /// In words, for the log.
+        why: String,
+    },
+}
+
+/// A row with its outcome. `attempts` is the count that was read with the row: a failure is written only over that very
+/// count, so writing the same result twice changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    /// The row.
+    pub id: RecordId,
+    /// Failures counted when the row was read.
+    pub attempts: i64,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// Which rows concern this archiver.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// MySQL: instance ids of the monitors (`--target`). SQLite: the archive's name (`--archive-name`), exactly one.
+    pub targets: Vec<String>,
+    /// Rows with this many failed attempts are left alone. 5 in the old agents.
+    pub max_attempts: i64,
+}
+
+/// How many rows are in which state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Waiting to be copied.
+    pub pending: u64,
+    /// Given up: failed `max_attempts` times.
+    pub given_up: u64,
+    /// Copied.
+    pub copied: u64,
+}
+
+/// Why the table could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// An option or URL that cannot be used, or a table that lacks what we need. Trying again will not help.
+    #[error("{0}")]
+    Setup(String),
+    /// The database is out of reach, refuses us, or is busy. Trying again later may help.
+    #[error("Database {database}: {why}")]
+    Unavailable {
+        /// The database, without any password.
+        database: String,
+        /// The database's words.
+        why: String,
+    },
+}
+
+/// A table of files. Every call is bounded in time and memory, and holds no lock that would block the producer.
+pub trait Catalog: Send + Sync + 'static {
+    /// At most `limit` waiting rows with an id above `after`, in order of id.
+    fn pending(
+        &self,
+        after: RecordId,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Pending>, CatalogError>> + Send;
+
+    /// The largest id in the table, 0 when it is empty. Cheap.
+    fn newest(&self) -> impl Future<Output = Result<RecordId, CatalogError>> + Send;
+
+    /// Writes outcomes back in one short transaction; either all of them or none. Writing the same again is harmless.
+    /// Returns how many rows changed.
+    fn record(&self, settled: &[Settled]) -> impl Future<Output = Result<u64, CatalogError>> + Send;
+
+    /// Counts rows. May scan the table; not for every poll.
+    fn totals(&self) -> impl Future<Output = Result<Totals, CatalogError>> + Send;
+
+    /// The longest path the path column takes, in characters.
+    fn path_limit(&self) -> usize;
+
+    /// The table, for messages: `table pysmurf_files_v1 of mysql://host:3306/files`; never with a password.
+    fn describe(&self) -> String;
+
+    /// Leaves the database in order.
+    fn close(&self) -> impl Future<Output = ()> + Send;
+}

@@ -1,0 +1,3 @@
+//! Parse, wire, run, exit.
+
+fn main() {}

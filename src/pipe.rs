@@ -1,0 +1,1 @@
+//! A bounded byte pipe in memory.

@@ -1,0 +1,4 @@
+//! One session's file work: listing, sending, receiving.
+
+pub mod dest;
+pub mod source;

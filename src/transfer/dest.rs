@@ -1,0 +1,1 @@
+//! Where received files go: everything beneath one held directory.

@@ -1,0 +1,1 @@
+//! Where sent files come from: scanning arguments into a file list.
