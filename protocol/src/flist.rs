@@ -1,6 +1,18 @@
-//! The file list: its entries and the order both sides share.
+//! The file list: its entries and the order both sides share. Counterpart: rsync's `flist.c`.
 
+mod decode;
+mod encode;
+mod ids;
+mod order;
+#[cfg(test)]
+mod tests;
+
+use crate::PeerError;
 use crate::checksum::Sum;
+pub use decode::{Arrived, ListDecoder, ListLimits};
+pub use encode::ListEncoder;
+pub use ids::IdNames;
+pub use order::compare;
 
 /// Index of an entry in the sorted file list; how both sides name a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,4 +86,140 @@ impl FileEntry {
             _ => return None,
         })
     }
+}
+
+/// Which optional fields the entries of this session carry; both sides know it from the options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ListShape {
+    /// Owners (`-o`).
+    pub owner: bool,
+    /// Groups (`-g`).
+    pub group: bool,
+    /// Targets of symlinks (`-l`).
+    pub links: bool,
+    /// Numbers of devices (`-D`).
+    pub devices: bool,
+    /// Numbers of fifos and sockets, before protocol 31 (`-D`).
+    pub specials: bool,
+    /// Bytes of whole-file sum for each regular file (`-c`), 0 for none.
+    pub sum_size: usize,
+    /// Ids only, no names (`--numeric-ids`).
+    pub numeric_ids: bool,
+    /// Absolute names are allowed and lose their leading slash (`-R`).
+    pub relative: bool,
+}
+
+/// A complete list in the order both sides share. The index of an entry is its place here.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FileList {
+    entries: Vec<FileEntry>,
+    dead: Vec<bool>,
+}
+
+impl FileList {
+    /// Sorts the entries as both sides do. Of entries that share a name the first lives, or the directory; the others keep
+    /// their index and are dead.
+    pub fn new(mut entries: Vec<FileEntry>) -> Self {
+        entries.sort_by(compare);
+        let dead = (0..entries.len())
+            .map(|at| {
+                let entry = &entries[at];
+                let repeated = at > 0 && compare(&entries[at - 1], entry).is_eq();
+                repeated || (!entry.is_dir() && order::find(&entries, &entry.name, true).is_some())
+            })
+            .collect();
+        Self { entries, dead }
+    }
+
+    /// How many entries, dead ones included.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// True when there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The entry at an index; `None` outside the list and for dead ones.
+    pub fn get(&self, ndx: Ndx) -> Option<&FileEntry> {
+        let at = ndx.0 as usize;
+        if *self.dead.get(at)? { None } else { self.entries.get(at) }
+    }
+
+    /// The living entries with their indexes, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (Ndx, &FileEntry)> {
+        (0..).map(Ndx).zip(self.entries.iter().zip(&self.dead)).filter(|(_, (_, dead))| !**dead).map(|(ndx, (entry, _))| (ndx, entry))
+    }
+
+    /// The index of a living entry.
+    pub fn find(&self, name: &[u8], dir: bool) -> Option<Ndx> {
+        order::find(&self.entries, name, dir).map(|at| Ndx(at as u32))
+    }
+
+    /// Refuses a list in which something stands beneath a name that is not a directory of the same list: a hostile sender
+    /// could otherwise write through a symlink it sent itself.
+    pub fn check_parents(&self) -> Result<(), PeerError> {
+        let mut checked: &[u8] = b"";
+        for (_, entry) in self.iter() {
+            if let Some(slash) = entry.name.iter().rposition(|&byte| byte == b'/') {
+                let parent = &entry.name[..slash];
+                if parent != checked && self.find(parent, true).is_none() {
+                    return Err(unsafe_name(&entry.name, "its directory is not in the list"));
+                }
+                checked = parent;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FileEntry {
+    /// True for a directory.
+    pub fn is_dir(&self) -> bool {
+        self.kind() == Some(Kind::Dir)
+    }
+
+    /// True for a regular file.
+    pub fn is_file(&self) -> bool {
+        self.kind() == Some(Kind::File)
+    }
+}
+
+fn unsafe_name(name: &[u8], why: &'static str) -> PeerError {
+    PeerError::UnsafeName { name: name.escape_ascii().to_string(), why }
+}
+
+/// Bits of an entry's flags word.
+mod flag {
+    pub(super) const TOP_DIR: u32 = 0x0001;
+    pub(super) const SAME_MODE: u32 = 0x0002;
+    /// A second byte of flags follows; in varint form only a filler.
+    pub(super) const EXTENDED: u32 = 0x0004;
+    pub(super) const SAME_UID: u32 = 0x0008;
+    pub(super) const SAME_GID: u32 = 0x0010;
+    pub(super) const SAME_NAME: u32 = 0x0020;
+    pub(super) const LONG_NAME: u32 = 0x0040;
+    pub(super) const SAME_TIME: u32 = 0x0080;
+    /// On devices.
+    pub(super) const SAME_RDEV_MAJOR: u32 = 0x0100;
+    /// On directories.
+    pub(super) const NO_CONTENT_DIR: u32 = 0x0100;
+    pub(super) const HLINKED: u32 = 0x0200;
+    pub(super) const USER_NAME_FOLLOWS: u32 = 0x0400;
+    pub(super) const GROUP_NAME_FOLLOWS: u32 = 0x0800;
+    pub(super) const MOD_NSEC: u32 = 0x2000;
+    /// The whole word that says: end of list, I/O errors follow.
+    pub(super) const END_WITH_ERROR: u32 = 0x1004;
+}
+
+/// What the previous entry leaves behind for the next one's compression; the same on both sides.
+#[derive(Debug, Clone, Default)]
+struct Previous {
+    name: Vec<u8>,
+    mode: u32,
+    mtime: i64,
+    uid: u32,
+    gid: u32,
+    major: u32,
 }

@@ -5,10 +5,20 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod args;
 pub mod checksum;
 pub mod delta;
 pub mod error;
 pub mod flist;
+pub mod generator;
+pub mod handshake;
+pub mod item;
+pub mod mux;
+pub mod ndx;
+pub mod receiver;
+pub mod sender;
 pub mod sums;
+pub mod token;
+pub mod wire;
 
 pub use error::PeerError;

@@ -1,0 +1,135 @@
+use super::*;
+use crate::checksum::Checksum;
+use crate::handshake::{Compat, Negotiated};
+use crate::wire::{Decode, Reader};
+use proptest::prelude::*;
+
+fn negotiated(version: u8, compat: u32) -> Negotiated {
+    Negotiated { version, compat: Compat(compat), checksum: Checksum::Md5, list_checksum: Checksum::Md5, seed: 1 }
+}
+
+fn entry(name: &str, mode: u32) -> FileEntry {
+    FileEntry {
+        name: name.into(),
+        mode,
+        len: 0,
+        mtime: 0,
+        nsec: 0,
+        uid: 0,
+        gid: 0,
+        target: None,
+        rdev: None,
+        sum: None,
+        dir_class: DirClass::Content,
+    }
+}
+
+#[test]
+fn order_of_the_specification() {
+    let (file, dir) = (0o100644, 0o40755);
+    let mut entries: Vec<_> = [("a/sub", dir), ("a-b/x", file), ("d.txt", file), ("a", dir), (".", dir), ("a/one", file), ("a-b", dir), ("c.txt", file), ("a.txt", file)]
+        .map(|(name, mode)| entry(name, mode))
+        .into();
+    entries.reverse();
+    let list = FileList::new(entries);
+    let names: Vec<_> = list.iter().map(|(_, entry)| String::from_utf8(entry.name.clone()).unwrap()).collect();
+    assert_eq!(names, [".", "a.txt", "c.txt", "d.txt", "a-b", "a-b/x", "a", "a/one", "a/sub"]);
+    list.check_parents().unwrap();
+}
+
+#[test]
+fn repeated_names_die_and_keep_their_index() {
+    let list = FileList::new(vec![entry("x", 0o100644), entry("x", 0o40755), entry("y", 0o100600), entry("y", 0o100644)]);
+    assert_eq!(list.len(), 4);
+    let living: Vec<_> = list.iter().map(|(ndx, entry)| (ndx.0, entry.mode)).collect();
+    assert_eq!(living, [(1, 0o100600), (3, 0o40755)]);
+    assert_eq!(list.get(Ndx(0)), None);
+    assert_eq!(list.get(Ndx(4)), None);
+}
+
+#[test]
+fn a_link_cannot_stand_in_for_a_directory() {
+    let list = FileList::new(vec![entry("d", 0o120777), entry("d/passwd", 0o100644)]);
+    assert!(matches!(list.check_parents(), Err(crate::PeerError::UnsafeName { .. })));
+}
+
+fn any_entry() -> impl Strategy<Value = FileEntry> {
+    let name = prop_oneof!["[a-c]{1,3}(/[a-c]{1,3}){0,2}", "[x-z]{250,300}"];
+    let kind = prop_oneof![Just(0o100644u32), Just(0o40755), Just(0o120777), Just(0o20600), Just(0o10600)];
+    (name, kind, any::<i64>(), 0u32..1_000_000_000, 0u32..3, any::<u32>(), any::<[u8; 16]>(), 0u64..1 << 50).prop_map(
+        |(name, mode, mtime, nsec, small, large, sum, len)| {
+            let mut entry = entry(&name, mode);
+            (entry.len, entry.mtime, entry.nsec, entry.uid, entry.gid) = (len, mtime, nsec, small, large);
+            match entry.kind() {
+                Some(Kind::Symlink) => entry.target = Some(b"to/there".to_vec()),
+                Some(Kind::Device) => entry.rdev = Some((small, large)),
+                Some(Kind::File) => entry.sum = Sum::new(&sum),
+                Some(Kind::Dir) => entry.dir_class = [DirClass::Content, DirClass::Argument, DirClass::NoContent, DirClass::Implied][(large % 4) as usize],
+                _ => {}
+            }
+            entry
+        },
+    )
+}
+
+const FULL: ListShape = ListShape { owner: true, group: true, links: true, devices: true, specials: true, sum_size: 16, numeric_ids: false, relative: false };
+
+fn decode(wire: &[u8], n: &Negotiated, shape: ListShape) -> Result<super::decode::Arrived, Decode> {
+    let mut decoder = ListDecoder::new(n, shape, ListLimits::default());
+    let mut reader = Reader::new(wire);
+    while !decoder.step(&mut reader)? {}
+    assert_eq!(reader.position(), wire.len());
+    Ok(decoder.finish())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn lists_survive(entries in proptest::collection::vec(any_entry(), 0..30), version in 30u8..=32, compat in prop_oneof![Just(0u32), Just(0x1f8)], io_error in 0i32..8) {
+        let n = negotiated(version, compat);
+        let names = IdNames { users: vec![(0, b"root".to_vec()), (2, b"bin".to_vec())], groups: vec![(7, b"seven".to_vec())] };
+        let mut out = Vec::new();
+        let mut encoder = ListEncoder::new(&n, FULL);
+        for entry in &entries { encoder.entry(entry, &mut out); }
+        let reports = encoder.reports_errors();
+        encoder.end(io_error, &names, &mut out);
+        let arrived = decode(&out, &n, FULL).unwrap();
+        let mut expected = entries;
+        if version < 31 { for entry in &mut expected { entry.nsec = 0; } }
+        prop_assert_eq!(arrived.list, FileList::new(expected));
+        prop_assert_eq!(arrived.io_error, if reports { io_error } else { 0 });
+        if compat != 0 { prop_assert_eq!(arrived.names, names); }
+        for cut in 0..out.len() {
+            let mut decoder = ListDecoder::new(&n, FULL, ListLimits::default());
+            let mut reader = Reader::new(&out[..cut]);
+            let end = loop { match decoder.step(&mut reader) { Ok(false) => {}, other => break other } };
+            prop_assert_eq!(end, Err(Decode::Incomplete));
+        }
+    }
+
+    #[test]
+    fn garbage_is_a_list_or_an_error(wire in proptest::collection::vec(any::<u8>(), 0..200), compat in prop_oneof![Just(0u32), Just(0x1f8)]) {
+        let n = negotiated(31, compat);
+        let mut decoder = ListDecoder::new(&n, FULL, ListLimits::default());
+        let mut reader = Reader::new(&wire);
+        while let Ok(false) = decoder.step(&mut reader) {}
+    }
+}
+
+#[test]
+fn hostile_names_are_refused() {
+    let n = negotiated(31, 0x1f8);
+    for name in ["/etc/passwd", "../up", "a/../../b", "a/..", ""] {
+        let mut out = Vec::new();
+        let mut encoder = ListEncoder::new(&n, ListShape::default());
+        encoder.entry(&entry(name, 0o100644), &mut out);
+        encoder.end(0, &IdNames::default(), &mut out);
+        assert!(matches!(decode(&out, &n, ListShape::default()), Err(Decode::Bad(_))), "{name}");
+    }
+    let relative = ListShape { relative: true, ..ListShape::default() };
+    let mut out = Vec::new();
+    let mut encoder = ListEncoder::new(&n, relative);
+    encoder.entry(&entry("/a//./b", 0o100644), &mut out);
+    encoder.end(0, &IdNames::default(), &mut out);
+    assert_eq!(decode(&out, &n, relative).unwrap().list.get(Ndx(0)).unwrap().name, b"a/b");
+}

@@ -1,0 +1,378 @@
+//! Version, compatibility flags, checksum choice and seed. Counterpart: rsync's `setup_protocol`.
+
+use crate::PeerError;
+use crate::checksum::Checksum;
+use crate::mux::{Inbox, Outbox};
+use crate::wire::{Decode, put_varint, put_vstring};
+
+/// The oldest protocol version we speak (rsync 3.0).
+pub const VERSION_LEAST: u8 = 30;
+/// The newest; a peer that says more is met here.
+pub const VERSION_MOST: u8 = 32;
+/// Longest negotiation string stock peers accept.
+const STRING_MOST: usize = 255;
+
+/// The order in which common checksums are preferred. Stock 3.5 takes its own favourite, older releases the client's;
+/// both agree as long as every list keeps this order.
+const PREFERENCE: [Checksum; 7] = [
+    Checksum::Xxh128,
+    Checksum::Xxh3,
+    Checksum::Xxh64,
+    Checksum::Md5,
+    Checksum::Md4,
+    Checksum::Sha1,
+    Checksum::None,
+];
+
+/// Compatibility flags, one bit each, as the server sends them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Compat(pub u32);
+
+impl Compat {
+    /// The file list comes in segments.
+    pub const INC_RECURSE: Self = Self(0x001);
+    /// The server can set the times of symlinks.
+    pub const SYMLINK_TIMES: Self = Self(0x002);
+    /// The end of the file list may carry I/O errors.
+    pub const SAFE_FLIST: Self = Self(0x008);
+    /// Extended attributes of hard links are not left out.
+    pub const AVOID_XATTR_OPTIM: Self = Self(0x010);
+    /// MD5 block sums take the seed first.
+    pub const CHECKSUM_SEED_FIX: Self = Self(0x020);
+    /// File-list flags are varints and names of algorithms are negotiated.
+    pub const VARINT_FLIST_FLAGS: Self = Self(0x080);
+    /// The id lists carry the names of id 0.
+    pub const ID0_NAMES: Self = Self(0x100);
+
+    /// True when every bit of `other` is set.
+    pub fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// What a server without incremental recursion answers to a client's capability letters.
+    fn answer(letters: &[u8]) -> Self {
+        let mut flags = Self::SYMLINK_TIMES.0;
+        for (letter, flag) in [
+            (b'f', Self::SAFE_FLIST),
+            (b'x', Self::AVOID_XATTR_OPTIM),
+            (b'C', Self::CHECKSUM_SEED_FIX),
+            (b'v', Self::VARINT_FLIST_FLAGS),
+            (b'u', Self::ID0_NAMES),
+        ] {
+            if letters.contains(&letter) {
+                flags |= flag.0;
+            }
+        }
+        Self(flags)
+    }
+}
+
+/// What both sides agreed on; constant for the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Negotiated {
+    /// Protocol version, 30 to 32.
+    pub version: u8,
+    /// The server's flags.
+    pub compat: Compat,
+    /// Checksum of blocks and of whole files in transfer.
+    pub checksum: Checksum,
+    /// Checksum of the file list (`-c`).
+    pub list_checksum: Checksum,
+    /// Seed of block sums.
+    pub seed: i32,
+}
+
+impl Negotiated {
+    /// How block sums are seeded in this session.
+    pub fn block_seed(&self) -> crate::checksum::BlockSeed {
+        crate::checksum::BlockSeed::new(self.checksum, self.seed, self.compat.has(Compat::CHECKSUM_SEED_FIX))
+    }
+}
+
+/// What we bring to the handshake.
+#[derive(Debug, Clone)]
+pub struct Hello {
+    /// Which end we are.
+    pub side: Side,
+    /// The version we announce.
+    pub version: u8,
+    /// Checksums named on the command line, so that both ends know them: of the transfer, and of the list.
+    pub choice: Option<(Checksum, Checksum)>,
+    /// Checksums offered when there is no choice.
+    pub offer: Offer,
+}
+
+/// Which end of the connection.
+#[derive(Debug, Clone)]
+pub enum Side {
+    /// The end that a person started.
+    Client,
+    /// The end started with `--server`.
+    Server {
+        /// The client's capability letters, what follows `e` and `.`.
+        letters: Vec<u8>,
+        /// The seed to announce.
+        seed: i32,
+    },
+}
+
+/// Which checksums we offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    /// All that stock rsync offers.
+    Stock,
+    /// The same, and blake3 preferred where the peer is ours. It stands last in the list, and stock peers skip names
+    /// they do not know, so nothing changes for them.
+    Blake3,
+    /// Only this one; a peer that does not know it ends the session.
+    Only(Checksum),
+}
+
+impl Offer {
+    fn list(self, side: &Side) -> Vec<Checksum> {
+        let mut list: Vec<_> = match self {
+            Self::Only(checksum) => vec![checksum],
+            Self::Stock | Self::Blake3 => PREFERENCE.to_vec(),
+        };
+        match side {
+            Side::Client => list.retain(|&checksum| checksum != Checksum::None || self == Self::Only(Checksum::None)),
+            Side::Server { .. } if self == Self::Stock => list.push(Checksum::Blake3),
+            Side::Server { .. } => {}
+        }
+        if self == Self::Blake3 {
+            list.push(Checksum::Blake3);
+        }
+        list
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Version,
+    Compat,
+    Strings,
+    Seed,
+}
+
+/// The handshake of either side.
+#[derive(Debug)]
+pub struct Handshake {
+    hello: Hello,
+    state: State,
+    inbox: Inbox,
+    agreed: Negotiated,
+}
+
+impl Handshake {
+    /// Starts, writing our version.
+    pub fn new(hello: Hello, out: &mut Outbox) -> Self {
+        out.put(&i32::from(hello.version).to_le_bytes());
+        let (checksum, list_checksum) = hello.choice.unwrap_or((Checksum::Md5, Checksum::Md5));
+        let agreed = Negotiated { version: hello.version, compat: Compat(0), checksum, list_checksum, seed: 0 };
+        Self { hello, state: State::Version, inbox: Inbox::new(), agreed }
+    }
+
+    /// Takes bytes as they came.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), PeerError> {
+        self.inbox.feed(bytes)
+    }
+
+    /// Goes on as far as the bytes allow. With the result the stream is framed in both directions.
+    pub fn poll(&mut self, out: &mut Outbox) -> Result<Option<Negotiated>, PeerError> {
+        loop {
+            match self.step(out) {
+                Ok(false) => {}
+                Ok(true) => {
+                    self.inbox.start_mux()?;
+                    out.start_mux();
+                    return Ok(Some(self.agreed));
+                }
+                Err(Decode::Incomplete) => return Ok(None),
+                Err(Decode::Bad(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// The inbox, with what came after the handshake.
+    pub fn into_inbox(self) -> Inbox {
+        self.inbox
+    }
+
+    /// True once the peer has said anything.
+    pub fn heard(&self) -> bool {
+        self.state != State::Version || !self.inbox.is_empty()
+    }
+
+    /// The bytes that have arrived and could not be used, for a message about a talkative remote shell.
+    pub fn unread(&self) -> &[u8] {
+        self.inbox.payload()
+    }
+
+    fn step(&mut self, out: &mut Outbox) -> Result<bool, Decode> {
+        let mut reader = self.inbox.reader();
+        let next = match self.state {
+            State::Version => {
+                let theirs = reader.int()?;
+                if !(i32::from(VERSION_LEAST)..=40).contains(&theirs) {
+                    return Err(PeerError::Version(theirs.into()).into());
+                }
+                self.agreed.version = self.hello.version.min(theirs as u8);
+                match &self.hello.side {
+                    Side::Client => State::Compat,
+                    Side::Server { letters, seed } => {
+                        self.agreed.compat = Compat::answer(letters);
+                        self.agreed.seed = *seed;
+                        let mut bytes = Vec::new();
+                        put_varint(&mut bytes, self.agreed.compat.0 as i32);
+                        out.put(&bytes);
+                        if self.negotiates() {
+                            self.offer(out);
+                        }
+                        out.put(&seed.to_le_bytes());
+                        State::Strings
+                    }
+                }
+            }
+            State::Compat => {
+                let compat = Compat(reader.varint()? as u32);
+                if compat.has(Compat::INC_RECURSE) {
+                    return Err(PeerError::NotOffered("incremental recursion").into());
+                }
+                self.agreed.compat = compat;
+                if self.negotiates() {
+                    self.offer(out);
+                }
+                State::Strings
+            }
+            State::Strings => {
+                if self.negotiates() {
+                    let theirs = reader.vstring()?;
+                    if theirs.len() > STRING_MOST {
+                        return Err(PeerError::Malformed("a negotiation string of more than 255 bytes").into());
+                    }
+                    let chosen = self.choose(theirs)?;
+                    (self.agreed.checksum, self.agreed.list_checksum) = (chosen, chosen);
+                }
+                State::Seed
+            }
+            State::Seed => {
+                if let Side::Client = self.hello.side {
+                    self.agreed.seed = reader.int()?;
+                }
+                let used = reader.position();
+                self.inbox.consume(used);
+                return Ok(true);
+            }
+        };
+        let used = reader.position();
+        self.inbox.consume(used);
+        self.state = next;
+        Ok(false)
+    }
+
+    fn negotiates(&self) -> bool {
+        self.hello.choice.is_none() && self.agreed.compat.has(Compat::VARINT_FLIST_FLAGS)
+    }
+
+    fn offer(&self, out: &mut Outbox) {
+        let names: Vec<_> = self.hello.offer.list(&self.hello.side).into_iter().map(Checksum::name).collect();
+        let mut bytes = Vec::new();
+        put_vstring(&mut bytes, names.join(" ").as_bytes());
+        out.put(&bytes);
+    }
+
+    fn choose(&self, theirs: &[u8]) -> Result<Checksum, PeerError> {
+        let ours = self.hello.offer.list(&self.hello.side);
+        let peer: Vec<_> = theirs.split(|&byte| byte == b' ').filter_map(Checksum::from_name).collect();
+        std::iter::once(Checksum::Blake3)
+            .chain(PREFERENCE)
+            .find(|checksum| ours.contains(checksum) && peer.contains(checksum))
+            .ok_or_else(|| PeerError::NoCommonChecksum {
+                ours: ours.into_iter().map(Checksum::name).collect::<Vec<_>>().join(" "),
+                theirs: String::from_utf8_lossy(theirs).into_owned(),
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meet(client: Offer, letters: &[u8], server: Offer, choice: Option<(Checksum, Checksum)>) -> (Negotiated, Negotiated) {
+        let mut to_server = Outbox::new();
+        let mut to_client = Outbox::new();
+        let hello = |side, offer, version| Hello { side, version, choice, offer };
+        let mut client = Handshake::new(hello(Side::Client, client, 32), &mut to_server);
+        let side = Side::Server { letters: letters.to_vec(), seed: -5 };
+        let mut server = Handshake::new(hello(side, server, 31), &mut to_client);
+        let (mut a, mut b) = (None, None);
+        for _ in 0..200 {
+            // One byte at a time: nothing may depend on how the bytes come.
+            let bytes = to_client.bytes().to_vec();
+            to_client.clear();
+            for byte in bytes {
+                client.feed(&[byte]).unwrap();
+                a = a.or(client.poll(&mut to_server).unwrap());
+            }
+            let bytes = to_server.bytes().to_vec();
+            to_server.clear();
+            for byte in bytes {
+                server.feed(&[byte]).unwrap();
+                b = b.or(server.poll(&mut to_client).unwrap());
+            }
+        }
+        (a.unwrap(), b.unwrap())
+    }
+
+    #[test]
+    fn both_sides_agree() {
+        for letters in [&b"LsfxCIvu"[..], b"Lsf", b"LsfxC"] {
+            for offer in [Offer::Stock, Offer::Blake3, Offer::Only(Checksum::Md5)] {
+                let (a, b) = meet(offer, letters, Offer::Stock, None);
+                assert_eq!(a, b);
+                assert_eq!((a.version, a.seed), (31, -5));
+                let expected = match offer {
+                    _ if !letters.contains(&b'v') => Checksum::Md5,
+                    Offer::Stock => Checksum::Xxh128,
+                    Offer::Blake3 => Checksum::Blake3,
+                    Offer::Only(checksum) => checksum,
+                };
+                assert_eq!(a.checksum, expected);
+            }
+        }
+        let choice = Some((Checksum::Sha1, Checksum::Md4));
+        let (a, b) = meet(Offer::Stock, b"v", Offer::Stock, choice);
+        assert_eq!((a.checksum, a.list_checksum), (Checksum::Sha1, Checksum::Md4));
+        assert_eq!(a, b);
+    }
+
+    #[test]
+    fn stock_lists_are_never_reordered() {
+        let names = |offer: Offer, side| offer.list(&side).into_iter().map(Checksum::name).collect::<Vec<_>>().join(" ");
+        let server = || Side::Server { letters: Vec::new(), seed: 0 };
+        assert_eq!(names(Offer::Stock, Side::Client), "xxh128 xxh3 xxh64 md5 md4 sha1");
+        assert_eq!(names(Offer::Blake3, Side::Client), "xxh128 xxh3 xxh64 md5 md4 sha1 blake3");
+        assert_eq!(names(Offer::Stock, server()), "xxh128 xxh3 xxh64 md5 md4 sha1 none blake3");
+    }
+
+    #[test]
+    fn old_and_talkative_peers_are_refused() {
+        for bytes in [29i32.to_le_bytes(), *b"Welc", 41i32.to_le_bytes()] {
+            let mut out = Outbox::new();
+            let hello = Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Stock };
+            let mut client = Handshake::new(hello, &mut out);
+            client.feed(&bytes).unwrap();
+            assert!(matches!(client.poll(&mut out), Err(PeerError::Version(_))));
+        }
+    }
+
+    #[test]
+    fn a_peer_of_33_is_met_at_32() {
+        let mut out = Outbox::new();
+        let hello = Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Stock };
+        let mut client = Handshake::new(hello, &mut out);
+        client.feed(&[33, 0, 0, 0, 0x02, 7, 0, 0, 0]).unwrap();
+        let agreed = client.poll(&mut out).unwrap().unwrap();
+        assert_eq!((agreed.version, agreed.seed, agreed.checksum), (32, 7, Checksum::Md5));
+    }
+}

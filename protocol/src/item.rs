@@ -1,0 +1,89 @@
+//! Item headers: what the generator wants and the sender echoes. Counterpart: `read_ndx_and_attrs`.
+
+use crate::PeerError;
+use crate::wire::{Decoded, Reader, put_vstring};
+
+/// What an item header says, one bit each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ItemFlags(pub u16);
+
+impl ItemFlags {
+    /// Content differs by checksum, or a link's target does.
+    pub const CHANGE: Self = Self(0x0002);
+    /// The size differs.
+    pub const SIZE: Self = Self(0x0004);
+    /// The modification time differs.
+    pub const TIME: Self = Self(0x0008);
+    /// The permissions differ.
+    pub const PERMS: Self = Self(0x0010);
+    /// The owner differs.
+    pub const OWNER: Self = Self(0x0020);
+    /// The group differs.
+    pub const GROUP: Self = Self(0x0040);
+    /// Extended attributes differ, and a list about them follows.
+    pub const XATTR: Self = Self(0x0100);
+    /// A basis type follows.
+    pub const BASIS_TYPE: Self = Self(0x0800);
+    /// A name follows.
+    pub const XNAME: Self = Self(0x1000);
+    /// Nothing of that name is there yet.
+    pub const NEW: Self = Self(0x2000);
+    /// The receiving side sees to it alone.
+    pub const LOCAL_CHANGE: Self = Self(0x4000);
+    /// The data is wanted.
+    pub const TRANSFER: Self = Self(0x8000);
+
+    /// True when every bit of `other` is set.
+    pub fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Both sets of bits.
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// `other` added when `when`.
+    pub fn with(self, other: Self, when: bool) -> Self {
+        if when { self.and(other) } else { self }
+    }
+}
+
+/// Longest extra name that is accepted: a path.
+const XNAME_MOST: usize = 4096;
+
+/// What follows an index: flags and what they announce.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ItemHeader {
+    /// The flags.
+    pub flags: ItemFlags,
+    /// Which file is the basis, when it is not the destination itself.
+    pub basis: Option<u8>,
+    /// Name of a fuzzy basis, or what a hard link was linked to.
+    pub xname: Option<Vec<u8>>,
+}
+
+impl ItemHeader {
+    /// Reads a header. Lists about extended attributes belong to a feature we do not offer and are refused.
+    pub fn decode(reader: &mut Reader<'_>) -> Decoded<Self> {
+        let flags = ItemFlags(reader.short()?);
+        let basis = if flags.has(ItemFlags::BASIS_TYPE) { Some(reader.byte()?) } else { None };
+        let xname = if flags.has(ItemFlags::XNAME) { Some(reader.vstring()?.to_vec()) } else { None };
+        if xname.as_ref().is_some_and(|name| name.len() > XNAME_MOST) {
+            return Err(PeerError::Malformed("an item with a name of more than 4096 bytes").into());
+        }
+        if flags.has(ItemFlags::XATTR) {
+            return Err(PeerError::NotOffered("extended attributes").into());
+        }
+        Ok(Self { flags, basis, xname })
+    }
+
+    /// Writes a header.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.flags.0.to_le_bytes());
+        out.extend(self.basis);
+        if let Some(name) = &self.xname {
+            put_vstring(out, name);
+        }
+    }
+}

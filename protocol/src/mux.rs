@@ -1,0 +1,387 @@
+//! Framing: payload and messages share one stream. Counterpart: the multiplexing half of rsync's `io.c`.
+
+use crate::PeerError;
+use crate::flist::Ndx;
+use crate::wire::Reader;
+use std::collections::VecDeque;
+
+/// Tag of a payload frame; a message's tag is this plus its code.
+const TAG_BASE: u32 = 7;
+/// Stock writers stay below 64 KiB; half of that is safe with every reader.
+const FRAME_MOST: usize = 32 * 1024;
+/// Text messages of this length or more are fatal to stock readers, and to us.
+const TEXT_MOST: usize = 5120;
+/// Bits of an I/O error report that have a meaning.
+pub const IO_ERROR_BITS: i32 = 0x7;
+
+/// A message beside the payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// Words for a person; the flag says which kind.
+    Text(TextKind, Vec<u8>),
+    /// I/O error bits of the sending side (1 read error, 2 vanished, 4 delete limit).
+    IoError(i32),
+    /// The peer's own time limit in seconds.
+    IoTimeout(i32),
+    /// Keep-alive without content.
+    Noop,
+    /// The peer dies with this exit code; `None` acknowledges ours.
+    ErrorExit(Option<i32>),
+    /// The receiving side finished this file (only with `--remove-source-files`).
+    Success(Ndx),
+    /// The receiving side deleted this name.
+    Deleted(Vec<u8>),
+    /// The sending side cannot send this requested file.
+    NoSend(Ndx),
+}
+
+/// What a text message is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextKind {
+    /// A transfer error: the session ends with exit code 23.
+    ErrorXfer,
+    /// Ordinary output.
+    Info,
+    /// An error.
+    Error,
+    /// A warning.
+    Warning,
+}
+
+impl Message {
+    fn code_and_body(&self) -> (u32, Vec<u8>) {
+        match self {
+            Self::Text(TextKind::ErrorXfer, text) => (1, text.clone()),
+            Self::Text(TextKind::Info, text) => (2, text.clone()),
+            Self::Text(TextKind::Error, text) => (3, text.clone()),
+            Self::Text(TextKind::Warning, text) => (4, text.clone()),
+            Self::IoError(bits) => (22, bits.to_le_bytes().to_vec()),
+            Self::IoTimeout(seconds) => (33, seconds.to_le_bytes().to_vec()),
+            Self::Noop => (42, Vec::new()),
+            Self::ErrorExit(code) => (86, code.map(|code| code.to_le_bytes().to_vec()).unwrap_or_default()),
+            Self::Success(ndx) => (100, ndx.0.to_le_bytes().to_vec()),
+            Self::Deleted(name) => (101, name.clone()),
+            Self::NoSend(ndx) => (102, ndx.0.to_le_bytes().to_vec()),
+        }
+    }
+
+    fn decode(code: u32, body: Vec<u8>) -> Result<Self, PeerError> {
+        let number = || -> Result<i32, PeerError> {
+            match <[u8; 4]>::try_from(&body[..]) {
+                Ok(bytes) => Ok(i32::from_le_bytes(bytes)),
+                Err(_) => Err(PeerError::Malformed("a message of the wrong size")),
+            }
+        };
+        let ndx = || -> Result<Ndx, PeerError> {
+            let value = number()?;
+            u32::try_from(value).map(Ndx).map_err(|_| PeerError::Range {
+                what: "index in a message",
+                value: value.into(),
+                expected: "0 or more",
+            })
+        };
+        Ok(match code {
+            1 => Self::Text(TextKind::ErrorXfer, body),
+            2 => Self::Text(TextKind::Info, body),
+            3 => Self::Text(TextKind::Error, body),
+            4 => Self::Text(TextKind::Warning, body),
+            22 => Self::IoError(number()? & IO_ERROR_BITS),
+            33 => Self::IoTimeout(number()?),
+            42 => Self::Noop,
+            86 if body.is_empty() => Self::ErrorExit(None),
+            86 => Self::ErrorExit(Some(number()?)),
+            100 => Self::Success(ndx()?),
+            101 => Self::Deleted(body),
+            102 => Self::NoSend(ndx()?),
+            _ => return Err(PeerError::Range { what: "message code", value: code.into(), expected: "a known code" }),
+        })
+    }
+}
+
+/// Bytes that have arrived, taken apart into payload and messages.
+///
+/// A message is handed over only when the payload before it has been used up, or cannot be used without the payload
+/// behind it; so the events of a machine do not depend on how the bytes were split.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    payload: Vec<u8>,
+    /// First byte of `payload` that nobody has consumed.
+    head: usize,
+    /// Messages, each with the place in `payload` where it stood.
+    messages: VecDeque<(usize, Message)>,
+    muxed: bool,
+    header: Vec<u8>,
+    frame: Option<Frame>,
+}
+
+#[derive(Debug)]
+enum Frame {
+    Payload { left: usize },
+    Message { code: u32, len: usize, body: Vec<u8> },
+}
+
+impl Inbox {
+    /// An inbox for an unframed stream.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Everything from here on is framed, including what has arrived and not been consumed.
+    pub fn start_mux(&mut self) -> Result<(), PeerError> {
+        let raw = self.payload.split_off(self.head);
+        self.payload.clear();
+        self.head = 0;
+        self.muxed = true;
+        self.feed(&raw)
+    }
+
+    /// Takes bytes as they came.
+    pub fn feed(&mut self, mut bytes: &[u8]) -> Result<(), PeerError> {
+        self.compact();
+        if !self.muxed {
+            self.payload.extend_from_slice(bytes);
+            return Ok(());
+        }
+        while !bytes.is_empty() {
+            match &mut self.frame {
+                Some(Frame::Payload { left }) => {
+                    let now = bytes.len().min(*left);
+                    self.payload.extend_from_slice(&bytes[..now]);
+                    bytes = &bytes[now..];
+                    *left -= now;
+                    if *left == 0 {
+                        self.frame = None;
+                    }
+                }
+                Some(Frame::Message { len, body, .. }) => {
+                    let now = bytes.len().min(*len - body.len());
+                    body.extend_from_slice(&bytes[..now]);
+                    bytes = &bytes[now..];
+                    self.finish_message()?;
+                }
+                None => {
+                    let now = bytes.len().min(4 - self.header.len());
+                    self.header.extend_from_slice(&bytes[..now]);
+                    bytes = &bytes[now..];
+                    if let Ok(header) = <[u8; 4]>::try_from(&self.header[..]) {
+                        self.header.clear();
+                        self.start_frame(u32::from_le_bytes(header))?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn start_frame(&mut self, header: u32) -> Result<(), PeerError> {
+        let (tag, len) = (header >> 24, (header & 0xff_ffff) as usize);
+        let code = tag.checked_sub(TAG_BASE).ok_or(PeerError::Range {
+            what: "frame tag",
+            value: tag.into(),
+            expected: "7 or more (is the remote shell clean?)",
+        })?;
+        if code == 0 {
+            self.frame = (len > 0).then_some(Frame::Payload { left: len });
+            return Ok(());
+        }
+        if len >= TEXT_MOST {
+            return Err(PeerError::Range { what: "message length", value: len as i64, expected: "below 5120" });
+        }
+        self.frame = Some(Frame::Message { code, len, body: Vec::with_capacity(len) });
+        self.finish_message()
+    }
+
+    fn finish_message(&mut self) -> Result<(), PeerError> {
+        if let Some(Frame::Message { len, body, .. }) = &self.frame {
+            if body.len() < *len {
+                return Ok(());
+            }
+            if let Some(Frame::Message { code, body, .. }) = self.frame.take() {
+                self.messages.push_back((self.payload.len(), Message::decode(code, body)?));
+            }
+        }
+        Ok(())
+    }
+
+    /// The payload that may be decoded now: up to the next message.
+    pub fn payload(&self) -> &[u8] {
+        let end = self.messages.front().map_or(self.payload.len(), |(at, _)| *at);
+        self.payload.get(self.head..end.max(self.head)).unwrap_or_default()
+    }
+
+    /// A cursor over [`Inbox::payload`].
+    pub fn reader(&self) -> Reader<'_> {
+        Reader::new(self.payload())
+    }
+
+    /// Marks `n` bytes of payload as used.
+    pub fn consume(&mut self, n: usize) {
+        self.head = (self.head + n).min(self.payload.len());
+    }
+
+    /// The next message, when the payload before it did not suffice.
+    pub fn message(&mut self) -> Option<Message> {
+        self.messages.pop_front().map(|(_, message)| message)
+    }
+
+    /// True when nothing at all is waiting.
+    pub fn is_empty(&self) -> bool {
+        self.head == self.payload.len() && self.messages.is_empty() && self.frame.is_none() && self.header.is_empty()
+    }
+
+    /// Drops used payload, so that memory follows what waits and not what has passed.
+    fn compact(&mut self) {
+        if self.head == 0 {
+            return;
+        }
+        self.payload.drain(..self.head);
+        for (at, _) in &mut self.messages {
+            *at = at.saturating_sub(self.head);
+        }
+        self.head = 0;
+    }
+}
+
+/// Bytes to be sent, framed as they are written.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    bytes: Vec<u8>,
+    muxed: bool,
+    /// Where the header of the open payload frame stands.
+    open: Option<usize>,
+}
+
+impl Outbox {
+    /// An outbox for an unframed stream.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Everything written from here on is framed.
+    pub fn start_mux(&mut self) {
+        self.muxed = true;
+    }
+
+    /// Writes payload.
+    pub fn put(&mut self, mut payload: &[u8]) {
+        if !self.muxed {
+            self.bytes.extend_from_slice(payload);
+            return;
+        }
+        while !payload.is_empty() {
+            let start = *self.open.get_or_insert_with(|| {
+                self.bytes.extend_from_slice(&[0; 4]);
+                self.bytes.len() - 4
+            });
+            let room = FRAME_MOST - (self.bytes.len() - start - 4);
+            let (now, later) = payload.split_at(room.min(payload.len()));
+            self.bytes.extend_from_slice(now);
+            payload = later;
+            if now.len() == room {
+                self.close_frame();
+            }
+        }
+    }
+
+    /// Writes a message between payload frames. Nothing before framing has begun: stock peers know no messages then.
+    pub fn message(&mut self, message: &Message) {
+        if !self.muxed {
+            return;
+        }
+        self.close_frame();
+        let (code, mut body) = message.code_and_body();
+        body.truncate(TEXT_MOST - 1);
+        self.bytes.extend_from_slice(&((TAG_BASE + code) << 24 | body.len() as u32).to_le_bytes());
+        self.bytes.extend_from_slice(&body);
+    }
+
+    fn close_frame(&mut self) {
+        if let Some(start) = self.open.take() {
+            let len = (self.bytes.len() - start - 4) as u32;
+            self.bytes[start..start + 4].copy_from_slice(&(TAG_BASE << 24 | len).to_le_bytes());
+        }
+    }
+
+    /// How many bytes wait.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// True when nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Closes the open frame and gives all bytes that wait; they count as sent once [`Outbox::clear`] is called.
+    pub fn bytes(&mut self) -> &[u8] {
+        self.close_frame();
+        &self.bytes
+    }
+
+    /// Forgets the bytes that [`Outbox::bytes`] gave.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.open = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn frames_look_like_stock_rsyncs() {
+        let mut out = Outbox::new();
+        out.put(&[1, 2]);
+        out.start_mux();
+        out.put(&[3]);
+        out.put(&[4]);
+        out.message(&Message::Success(Ndx(5)));
+        out.put(&[6]);
+        assert_eq!(out.bytes(), [1, 2, 2, 0, 0, 7, 3, 4, 4, 0, 0, 107, 5, 0, 0, 0, 1, 0, 0, 7, 6]);
+    }
+
+    #[test]
+    fn hostile_frames_are_errors() {
+        for bytes in [&b"Wel"[..], b"come to host\n", &[0, 0x20, 0, 8], &[1, 0, 0, 107, 0], &[4, 0, 0, 107, 0, 0, 0, 0x80]] {
+            let mut inbox = Inbox::new();
+            inbox.start_mux().unwrap();
+            let result = inbox.feed(bytes);
+            assert!(result.is_err() || bytes.len() < 4, "{bytes:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_gives_the_same(
+            parts in proptest::collection::vec((any::<bool>(), proptest::collection::vec(any::<u8>(), 0..100)), 0..20),
+            chunk in 1usize..50,
+        ) {
+            let mut out = Outbox::new();
+            out.start_mux();
+            for (message, bytes) in &parts {
+                if *message { out.message(&Message::Text(TextKind::Info, bytes.clone())) } else { out.put(bytes) }
+            }
+            let wire = out.bytes().to_vec();
+            let collect = |chunk: usize| {
+                let mut inbox = Inbox::new();
+                inbox.start_mux().unwrap();
+                let mut seen = Vec::new();
+                let mut run = Vec::new();
+                for bytes in wire.chunks(chunk) {
+                    inbox.feed(bytes).unwrap();
+                    loop {
+                        run.extend_from_slice(inbox.payload());
+                        inbox.consume(inbox.payload().len());
+                        let Some(message) = inbox.message() else { break };
+                        seen.push((std::mem::take(&mut run), message));
+                    }
+                }
+                prop_assert!(inbox.is_empty());
+                Ok((seen, run))
+            };
+            prop_assert_eq!(collect(chunk)?, collect(wire.len().max(1))?);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Coding of file indexes and the control numbers that travel among them. Counterpart: `read_ndx`, `write_ndx`.
+
+use crate::PeerError;
+use crate::wire::{Decoded, Reader};
+
+/// What stands where an index is expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NdxValue {
+    /// An index, 0 or more.
+    Index(u32),
+    /// End of a phase or of the session.
+    Done,
+    /// No more file-list segments (incremental recursion).
+    FlistEnd,
+    /// Counts of deletions follow.
+    DeleteStats,
+    /// The list of this directory follows (incremental recursion).
+    Segment(u32),
+}
+
+const DONE: i32 = -1;
+const FLIST_END: i32 = -2;
+const DELETE_STATS: i32 = -3;
+const SEGMENT_BASE: i32 = -101;
+
+impl NdxValue {
+    fn number(self) -> i64 {
+        match self {
+            Self::Index(ndx) => ndx.into(),
+            Self::Done => DONE.into(),
+            Self::FlistEnd => FLIST_END.into(),
+            Self::DeleteStats => DELETE_STATS.into(),
+            Self::Segment(dir) => i64::from(SEGMENT_BASE) - i64::from(dir),
+        }
+    }
+
+    fn from_number(number: i64) -> Result<Self, PeerError> {
+        let bad = PeerError::Range { what: "file index", value: number, expected: "an index or a control number" };
+        Ok(match i32::try_from(number).map_err(|_| bad.clone())? {
+            DONE => Self::Done,
+            FLIST_END => Self::FlistEnd,
+            DELETE_STATS => Self::DeleteStats,
+            ndx if ndx >= 0 => Self::Index(ndx as u32),
+            ndx if ndx <= SEGMENT_BASE => Self::Segment((SEGMENT_BASE - ndx) as u32),
+            _ => return Err(bad),
+        })
+    }
+}
+
+/// One direction's memory for index coding; lives for the whole session.
+#[derive(Debug, Clone)]
+pub struct NdxState {
+    positive: i64,
+    negative: i64,
+}
+
+impl Default for NdxState {
+    fn default() -> Self {
+        Self { positive: -1, negative: 1 }
+    }
+}
+
+impl NdxState {
+    /// Writes a value (rsync: `write_ndx`).
+    pub fn encode(&mut self, value: NdxValue, out: &mut Vec<u8>) {
+        let number = value.number();
+        if number == i64::from(DONE) {
+            return out.push(0);
+        }
+        let magnitude = number.abs();
+        let previous = if number >= 0 {
+            &mut self.positive
+        } else {
+            out.push(0xff);
+            &mut self.negative
+        };
+        let step = magnitude - *previous;
+        *previous = magnitude;
+        match step {
+            1..=253 => out.push(step as u8),
+            0 | 254..=32767 => out.extend_from_slice(&[0xfe, (step >> 8) as u8, step as u8]),
+            _ => {
+                let [low, second, third, top] = (magnitude as u32).to_le_bytes();
+                out.extend_from_slice(&[0xfe, top | 0x80, low, second, third]);
+            }
+        }
+    }
+
+    /// Reads a value (rsync: `read_ndx`). The memory changes only when the whole value is there.
+    pub fn decode(&mut self, reader: &mut Reader<'_>) -> Decoded<NdxValue> {
+        let mut first = reader.byte()?;
+        if first == 0 {
+            return Ok(NdxValue::Done);
+        }
+        let negative = first == 0xff;
+        if negative {
+            first = reader.byte()?;
+        }
+        let previous = if negative { self.negative } else { self.positive };
+        let magnitude = if first == 0xfe {
+            let [high, low] = reader.array()?;
+            if high & 0x80 != 0 {
+                let [second, third] = reader.array()?;
+                i64::from(u32::from_le_bytes([low, second, third, high & 0x7f]))
+            } else {
+                previous + i64::from(u16::from_be_bytes([high, low]))
+            }
+        } else {
+            previous + i64::from(first)
+        };
+        let value = NdxValue::from_number(if negative { -magnitude } else { magnitude })?;
+        *(if negative { &mut self.negative } else { &mut self.positive }) = magnitude;
+        Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn first_occurrences() {
+        for (value, wire) in [
+            (NdxValue::Done, &[0][..]),
+            (NdxValue::FlistEnd, &[0xff, 1]),
+            (NdxValue::DeleteStats, &[0xff, 2]),
+            (NdxValue::Segment(0), &[0xff, 0x64]),
+            (NdxValue::Index(0), &[1]),
+        ] {
+            let mut out = Vec::new();
+            NdxState::default().encode(value, &mut out);
+            assert_eq!(out, wire, "{value:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn values_survive(values in proptest::collection::vec(prop_oneof![
+            (0u32..=i32::MAX as u32).prop_map(NdxValue::Index), (0u32..500).prop_map(NdxValue::Index),
+            Just(NdxValue::Done), Just(NdxValue::FlistEnd), Just(NdxValue::DeleteStats), (0u32..100_000).prop_map(NdxValue::Segment),
+        ], 0..50)) {
+            let mut out = Vec::new();
+            let mut writer = NdxState::default();
+            for value in &values { writer.encode(*value, &mut out); }
+            let mut state = NdxState::default();
+            let mut reader = Reader::new(&out);
+            for value in &values { prop_assert_eq!(state.decode(&mut reader), Ok(*value)); }
+            prop_assert_eq!(reader.position(), out.len());
+        }
+
+        #[test]
+        fn garbage_is_a_value_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..30)) {
+            let mut state = NdxState::default();
+            let mut reader = Reader::new(&bytes);
+            while state.decode(&mut reader).is_ok() {}
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Hears the sender's stream: the file list, then the files. Counterpart: rsync's `receiver.c`.
+
+use crate::PeerError;
+use crate::checksum::Sum;
+use crate::flist::{Arrived, ListDecoder, ListLimits, ListShape, Ndx};
+use crate::handshake::Negotiated;
+use crate::item::{ItemFlags, ItemHeader};
+use crate::mux::{Inbox, Message};
+use crate::ndx::{NdxState, NdxValue};
+use crate::sender::FinalStats;
+use crate::sums::{BlockIndex, SumHead};
+use crate::token::TokenHead;
+use crate::wire::Decode;
+
+/// The sender ends three phases before the farewell.
+const PHASES: u8 = 3;
+
+/// The few facts a receiver needs to know of its session.
+#[derive(Debug, Clone, Copy)]
+pub struct ReceiverFacts {
+    /// What the list's entries carry.
+    pub shape: ListShape,
+    /// How much list we hold.
+    pub limits: ListLimits,
+    /// We are the server: no statistics come.
+    pub server: bool,
+    /// Nothing is transferred, only reported.
+    pub dry_run: bool,
+}
+
+/// What the sender said.
+#[derive(Debug)]
+pub enum ReceiverEvent<'a> {
+    /// The whole file list.
+    List(Arrived),
+    /// An echo of what the generator told; no data.
+    Item(Ndx, ItemHeader),
+    /// A file begins, to be rebuilt over these blocks.
+    File(Ndx, ItemHeader, SumHead),
+    /// Bytes of the file.
+    Literal(&'a [u8]),
+    /// A block of the basis is part of the file.
+    Copy(BlockIndex),
+    /// The file's end, with the sum it must have.
+    End(Sum),
+    /// A phase has ended: 1 transfer, 2 redo, 3 delayed updates.
+    PhaseDone(u8),
+    /// The server's statistics (client only).
+    Stats(FinalStats),
+    /// A message.
+    Message(Message),
+    /// The sender has said its last word; the generator's last one is due.
+    Goodbye,
+}
+
+#[derive(Debug)]
+enum State {
+    List(Box<ListDecoder>),
+    Items,
+    Tokens(SumHead),
+    Literal(SumHead, usize),
+    FileSum,
+    Stats,
+    LastDone,
+    Over,
+}
+
+/// The receiver's half of a session, from the end of the handshake.
+#[derive(Debug)]
+pub struct Receiver {
+    n: Negotiated,
+    facts: ReceiverFacts,
+    inbox: Inbox,
+    state: State,
+    ndx_in: NdxState,
+    entries: usize,
+    phase: u8,
+    /// Payload lent with the last event.
+    lent: usize,
+}
+
+impl Receiver {
+    /// Goes on where the handshake ended.
+    pub fn new(n: &Negotiated, facts: ReceiverFacts, inbox: Inbox) -> Self {
+        let list = ListDecoder::new(n, facts.shape, facts.limits);
+        Self {
+            n: *n,
+            facts,
+            inbox,
+            state: State::List(Box::new(list)),
+            ndx_in: NdxState::default(),
+            entries: 0,
+            phase: 0,
+            lent: 0,
+        }
+    }
+
+    /// Takes bytes as they came.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), PeerError> {
+        self.return_lent();
+        self.inbox.feed(bytes)
+    }
+
+    /// The next event; `None` means: feed me. Literals are lent from the inbox, not copied.
+    pub fn poll(&mut self) -> Result<Option<ReceiverEvent<'_>>, PeerError> {
+        self.return_lent();
+        if let State::Literal(head, left) = self.state {
+            let now = left.min(self.inbox.payload().len());
+            if now > 0 {
+                self.state = if now == left { State::Tokens(head) } else { State::Literal(head, left - now) };
+                self.lent = now;
+                return Ok(Some(ReceiverEvent::Literal(&self.inbox.payload()[..now])));
+            }
+        }
+        loop {
+            match self.step() {
+                // A literal token: its bytes are lent by the next round.
+                Ok(None) if matches!(self.state, State::Literal(..)) => return self.poll(),
+                Ok(None) => {}
+                Ok(Some(event)) => return Ok(Some(event)),
+                Err(Decode::Bad(error)) => return Err(error),
+                Err(Decode::Incomplete) => {
+                    return match self.inbox.message() {
+                        Some(Message::ErrorExit(Some(code))) => Err(PeerError::Exit(code)),
+                        message => Ok(message.map(ReceiverEvent::Message)),
+                    };
+                }
+            }
+        }
+    }
+
+    /// True when the session has ended as it should.
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, State::Over)
+    }
+
+    fn return_lent(&mut self) {
+        self.inbox.consume(std::mem::take(&mut self.lent));
+    }
+
+    fn step(&mut self) -> Result<Option<ReceiverEvent<'static>>, Decode> {
+        let mut reader = self.inbox.reader();
+        let event = match &mut self.state {
+            State::List(list) => {
+                let complete = list.step(&mut reader)?;
+                if complete {
+                    let State::List(list) = std::mem::replace(&mut self.state, State::Items) else {
+                        return Err(Decode::Incomplete);
+                    };
+                    let arrived = list.finish();
+                    arrived.list.check_parents()?;
+                    self.entries = arrived.list.len();
+                    Some(ReceiverEvent::List(arrived))
+                } else {
+                    None
+                }
+            }
+            State::Items => {
+                let mut ndx_in = self.ndx_in.clone();
+                match ndx_in.decode(&mut reader)? {
+                    NdxValue::Index(ndx) => {
+                        let header = ItemHeader::decode(&mut reader)?;
+                        if ndx as usize >= self.entries {
+                            let expected = "an index within the file list";
+                            return Err(PeerError::Range { what: "file index", value: ndx.into(), expected }.into());
+                        }
+                        if header.flags.has(ItemFlags::TRANSFER) && !self.facts.dry_run {
+                            let head = SumHead::decode(&reader.array()?, self.n.checksum.size())?;
+                            self.state = State::Tokens(head);
+                            self.ndx_in = ndx_in;
+                            Some(ReceiverEvent::File(Ndx(ndx), header, head))
+                        } else {
+                            self.ndx_in = ndx_in;
+                            Some(ReceiverEvent::Item(Ndx(ndx), header))
+                        }
+                    }
+                    NdxValue::Done => {
+                        self.phase += 1;
+                        if self.phase == PHASES {
+                            self.state = match (self.facts.server, self.n.version) {
+                                (false, _) => State::Stats,
+                                (true, 31..) => State::LastDone,
+                                (true, _) => State::Over,
+                            };
+                        }
+                        Some(ReceiverEvent::PhaseDone(self.phase))
+                    }
+                    _ => return Err(PeerError::Malformed("a list or count number among the files").into()),
+                }
+            }
+            State::Tokens(head) => match TokenHead::decode(&mut reader, head)? {
+                TokenHead::Literal(len) => {
+                    self.state = State::Literal(*head, len as usize);
+                    None
+                }
+                TokenHead::Copy(block) => Some(ReceiverEvent::Copy(block)),
+                TokenHead::End => {
+                    self.state = State::FileSum;
+                    None
+                }
+            },
+            State::FileSum => {
+                let bytes = reader.take(self.n.checksum.size())?;
+                self.state = State::Items;
+                Some(ReceiverEvent::End(Sum::new(bytes).ok_or(PeerError::Malformed("a whole-file sum"))?))
+            }
+            State::Stats => {
+                let mut numbers = [0; 5];
+                for number in &mut numbers {
+                    *number = reader.varlong(3)?.max(0) as u64;
+                }
+                let [read, written, total_size, list_build_ms, list_send_ms] = numbers;
+                self.state = if self.n.version >= 31 { State::LastDone } else { State::Over };
+                Some(ReceiverEvent::Stats(FinalStats { read, written, total_size, list_build_ms, list_send_ms }))
+            }
+            State::LastDone => {
+                let mut ndx_in = self.ndx_in.clone();
+                match ndx_in.decode(&mut reader)? {
+                    NdxValue::Done => {
+                        self.state = State::Over;
+                        Some(ReceiverEvent::Goodbye)
+                    }
+                    NdxValue::DeleteStats => {
+                        for _ in 0..5 {
+                            reader.size("count of deletions", 1 << 28)?;
+                        }
+                        self.ndx_in = ndx_in;
+                        None
+                    }
+                    _ => return Err(PeerError::Malformed("a file after the last phase").into()),
+                }
+            }
+            State::Literal(..) | State::Over => return Err(Decode::Incomplete),
+        };
+        let used = reader.position();
+        self.inbox.consume(used);
+        Ok(event)
+    }
+}

@@ -1,0 +1,348 @@
+//! Answers the generator's requests for one session.
+//!
+//! Knows nothing of files: the caller reads them and hands over tokens. Counterpart: rsync's `sender.c`.
+
+use crate::PeerError;
+use crate::checksum::Sum;
+use crate::flist::Ndx;
+use crate::handshake::Negotiated;
+use crate::item::{ItemFlags, ItemHeader};
+use crate::mux::{Inbox, Message, Outbox};
+use crate::ndx::{NdxState, NdxValue};
+use crate::sums::{BlockIndex, SumHead, SumTable};
+use crate::token::{LITERAL_MOST, TokenHead};
+use crate::wire::{Decode, put_varint, put_varlong};
+
+/// A filter rule must be shorter than this.
+const FILTER_MOST: u32 = 5120;
+/// The generator ends three phases: transfer, redo, delayed updates.
+const PHASES: u8 = 3;
+
+/// The few facts a sender needs to know of its session.
+#[derive(Debug, Clone, Copy)]
+pub struct SenderFacts {
+    /// Entries in the file list, dead ones included.
+    pub entries: usize,
+    /// We are the server: filter rules come first, and statistics go last.
+    pub server: bool,
+    /// Nothing is transferred, only reported.
+    pub dry_run: bool,
+    /// Block sums beyond this many are not kept, and the file is sent whole: the bound on memory.
+    pub sums_most: u32,
+}
+
+/// What the peer wants next.
+#[derive(Debug)]
+pub enum SenderEvent {
+    /// A filter rule (server only).
+    Filter(Vec<u8>),
+    /// The end of the filter rules (server only); now the file list is due.
+    FiltersDone,
+    /// The data of a file is wanted: answer with [`Sender::begin`] or [`Sender::decline`].
+    Request(Request),
+    /// The receiving side tells of a change it made itself. It has been echoed.
+    Item(Ndx, ItemHeader),
+    /// A phase has ended. Its end has been echoed.
+    PhaseDone,
+    /// The last phase has ended: answer with [`Sender::farewell`].
+    AllDone,
+    /// A message.
+    Message(Message),
+    /// The session is over.
+    Goodbye,
+}
+
+/// A wanted file and what the receiving side has of it.
+#[derive(Debug)]
+pub struct Request {
+    /// Which file.
+    pub ndx: Ndx,
+    /// What differs.
+    pub header: ItemHeader,
+    /// Block sums of the basis; empty when there is none, or more of them than we keep.
+    pub sums: SumTable,
+    /// Asked for the second time, since the first copy did not have the right sum.
+    pub redo: bool,
+}
+
+/// Totals a server reports to the client it sends to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FinalStats {
+    /// Bytes the sender read from the connection.
+    pub read: u64,
+    /// Bytes the sender wrote to the connection.
+    pub written: u64,
+    /// Size of all files in the list.
+    pub total_size: u64,
+    /// Milliseconds to build the list.
+    pub list_build_ms: u64,
+    /// Milliseconds to send the list.
+    pub list_send_ms: u64,
+}
+
+impl FinalStats {
+    pub(crate) fn numbers(&self) -> [u64; 5] {
+        [self.read, self.written, self.total_size, self.list_build_ms, self.list_send_ms]
+    }
+}
+
+#[derive(Debug)]
+enum State {
+    Filters,
+    Items,
+    Sums(Request),
+    Farewell,
+    Answer,
+    LastDone,
+    Over,
+}
+
+/// The sender's half of a session, from the end of the handshake.
+#[derive(Debug)]
+pub struct Sender {
+    n: Negotiated,
+    facts: SenderFacts,
+    inbox: Inbox,
+    state: State,
+    ndx_in: NdxState,
+    ndx_out: NdxState,
+    phase: u8,
+}
+
+impl Sender {
+    /// Goes on where the handshake ended.
+    pub fn new(n: &Negotiated, facts: SenderFacts, inbox: Inbox) -> Self {
+        Self {
+            n: *n,
+            facts,
+            inbox,
+            state: if facts.server { State::Filters } else { State::Items },
+            ndx_in: NdxState::default(),
+            ndx_out: NdxState::default(),
+            phase: 0,
+        }
+    }
+
+    /// Says how many entries the list has, for a server that learns it only after the filter rules.
+    pub fn set_entries(&mut self, entries: usize) {
+        self.facts.entries = entries;
+    }
+
+    /// Takes bytes as they came.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), PeerError> {
+        self.inbox.feed(bytes)
+    }
+
+    /// The next event; `None` means: feed me. Echoes that the protocol asks for go to `out`.
+    pub fn poll(&mut self, out: &mut Outbox) -> Result<Option<SenderEvent>, PeerError> {
+        loop {
+            match self.step(out) {
+                Ok(Some(event)) => return Ok(Some(event)),
+                Ok(None) => {}
+                Err(Decode::Bad(error)) => return Err(error),
+                Err(Decode::Incomplete) => match self.inbox.message() {
+                    Some(Message::ErrorExit(Some(code))) => {
+                        out.message(&Message::ErrorExit(None));
+                        return Err(PeerError::Exit(code));
+                    }
+                    message => return Ok(message.map(SenderEvent::Message)),
+                },
+            }
+        }
+    }
+
+    /// True when the session has ended as it should.
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, State::Over)
+    }
+
+    fn step(&mut self, out: &mut Outbox) -> Result<Option<SenderEvent>, Decode> {
+        let mut reader = self.inbox.reader();
+        let event = match &mut self.state {
+            State::Filters => {
+                let len = reader.uint()?;
+                if len >= FILTER_MOST {
+                    return Err(PeerError::Malformed("a filter rule of 5120 bytes or more").into());
+                }
+                let rule = reader.take(len as usize)?;
+                if rule.is_empty() {
+                    self.state = State::Items;
+                    Some(SenderEvent::FiltersDone)
+                } else {
+                    Some(SenderEvent::Filter(rule.to_vec()))
+                }
+            }
+            State::Items => {
+                let mut ndx_in = self.ndx_in.clone();
+                match ndx_in.decode(&mut reader)? {
+                    NdxValue::Index(ndx) => {
+                        let header = ItemHeader::decode(&mut reader)?;
+                        if ndx as usize >= self.facts.entries {
+                            return Err(out_of_list(ndx));
+                        }
+                        self.ndx_in = ndx_in;
+                        if header.flags.has(ItemFlags::TRANSFER) && !self.facts.dry_run {
+                            let head = SumHead::decode(&reader.array()?, self.n.checksum.size())?;
+                            let sums = SumTable::new(head, self.n.checksum.size(), self.facts.sums_most);
+                            self.state = State::Sums(Request { ndx: Ndx(ndx), header, sums, redo: self.phase > 0 });
+                            None
+                        } else {
+                            echo(&mut self.ndx_out, Ndx(ndx), &header, out);
+                            Some(SenderEvent::Item(Ndx(ndx), header))
+                        }
+                    }
+                    NdxValue::Done => {
+                        self.phase += 1;
+                        if self.phase == PHASES {
+                            self.state = State::Farewell;
+                            Some(SenderEvent::AllDone)
+                        } else {
+                            put_ndx(&mut self.ndx_out, NdxValue::Done, out);
+                            Some(SenderEvent::PhaseDone)
+                        }
+                    }
+                    NdxValue::DeleteStats => {
+                        pass_delete_stats(&mut reader, &mut self.ndx_out, self.facts.server, out)?;
+                        self.ndx_in = ndx_in;
+                        None
+                    }
+                    NdxValue::FlistEnd | NdxValue::Segment(_) => {
+                        return Err(PeerError::Malformed("a list number in the generator's stream").into());
+                    }
+                }
+            }
+            State::Sums(request) => {
+                let strong = request.sums.head().strong_length as usize;
+                while request.sums.remaining() > 0 {
+                    let Ok(weak) = reader.uint() else { break };
+                    let Ok(strong) = reader.take(strong) else { break };
+                    request.sums.push(weak, strong);
+                }
+                // A partly read block stays for the next time.
+                let whole = reader.position() / (4 + strong) * (4 + strong);
+                let complete = request.sums.remaining() == 0;
+                self.inbox.consume(whole);
+                if !complete {
+                    return Err(Decode::Incomplete);
+                }
+                let State::Sums(request) = std::mem::replace(&mut self.state, State::Items) else {
+                    return Err(Decode::Incomplete);
+                };
+                return Ok(Some(SenderEvent::Request(request)));
+            }
+            State::Farewell | State::Over => return Err(Decode::Incomplete),
+            State::Answer | State::LastDone => {
+                let mut ndx_in = self.ndx_in.clone();
+                match ndx_in.decode(&mut reader)? {
+                    NdxValue::Done => {}
+                    NdxValue::DeleteStats => {
+                        pass_delete_stats(&mut reader, &mut self.ndx_out, self.facts.server, out)?;
+                        self.ndx_in = ndx_in;
+                        let used = reader.position();
+                        self.inbox.consume(used);
+                        return Ok(None);
+                    }
+                    _ => return Err(PeerError::Malformed("a request after the last phase").into()),
+                }
+                if matches!(self.state, State::Answer) && self.n.version >= 31 {
+                    put_ndx(&mut self.ndx_out, NdxValue::Done, out);
+                    self.state = State::LastDone;
+                    None
+                } else {
+                    self.state = State::Over;
+                    Some(SenderEvent::Goodbye)
+                }
+            }
+        };
+        let used = reader.position();
+        self.inbox.consume(used);
+        Ok(event)
+    }
+
+    /// Begins the answer to a request.
+    pub fn begin(&mut self, request: &Request, out: &mut Outbox) -> FileReply<'_> {
+        echo(&mut self.ndx_out, request.ndx, &request.header, out);
+        out.put(&request.sums.head().encode());
+        FileReply { _sender: self }
+    }
+
+    /// Answers that the file cannot be sent; nothing else will come for it.
+    pub fn decline(&mut self, request: &Request, out: &mut Outbox) {
+        out.message(&Message::NoSend(request.ndx));
+    }
+
+    /// Ends the last phase; a server adds its statistics.
+    pub fn farewell(&mut self, stats: &FinalStats, out: &mut Outbox) {
+        put_ndx(&mut self.ndx_out, NdxValue::Done, out);
+        if self.facts.server {
+            let mut bytes = Vec::new();
+            for number in stats.numbers() {
+                put_varlong(&mut bytes, i64::try_from(number).unwrap_or(i64::MAX), 3);
+            }
+            out.put(&bytes);
+        }
+        self.state = State::Answer;
+    }
+}
+
+/// The answer to one request. Borrowed from the sender, so that a reply out of order does not compile.
+#[derive(Debug)]
+pub struct FileReply<'s> {
+    _sender: &'s mut Sender,
+}
+
+impl FileReply<'_> {
+    /// Literal bytes.
+    pub fn literal(&mut self, bytes: &[u8], out: &mut Outbox) {
+        for piece in bytes.chunks(LITERAL_MOST) {
+            out.put(&TokenHead::Literal(piece.len() as u32).encode());
+            out.put(piece);
+        }
+    }
+
+    /// A block of the basis.
+    pub fn copy(&mut self, block: BlockIndex, out: &mut Outbox) {
+        out.put(&TokenHead::Copy(block).encode());
+    }
+
+    /// The end of the file, with its sum.
+    pub fn end(self, sum: &Sum, out: &mut Outbox) {
+        out.put(&TokenHead::End.encode());
+        out.put(sum.as_bytes());
+    }
+}
+
+fn out_of_list(ndx: u32) -> Decode {
+    PeerError::Range { what: "file index", value: ndx.into(), expected: "an index within the file list" }.into()
+}
+
+fn put_ndx(state: &mut NdxState, value: NdxValue, out: &mut Outbox) {
+    let mut bytes = Vec::with_capacity(6);
+    state.encode(value, &mut bytes);
+    out.put(&bytes);
+}
+
+fn echo(state: &mut NdxState, ndx: Ndx, header: &ItemHeader, out: &mut Outbox) {
+    let mut bytes = Vec::with_capacity(16);
+    state.encode(NdxValue::Index(ndx.0), &mut bytes);
+    header.encode(&mut bytes);
+    out.put(&bytes);
+}
+
+/// Reads counts of deletions; a server passes them on.
+fn pass_delete_stats(
+    reader: &mut crate::wire::Reader<'_>,
+    ndx_out: &mut NdxState,
+    server: bool,
+    out: &mut Outbox,
+) -> Result<(), Decode> {
+    let mut bytes = Vec::new();
+    for _ in 0..5 {
+        put_varint(&mut bytes, reader.size("count of deletions", 1 << 28)? as i32);
+    }
+    if server {
+        put_ndx(ndx_out, NdxValue::DeleteStats, out);
+        out.put(&bytes);
+    }
+    Ok(())
+}
