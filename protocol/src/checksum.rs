@@ -1,8 +1,314 @@
 //! Rolling and strong checksums, and how each is seeded.
+//! Knows no versions: what the handshake agreed arrives as a [`Checksum`], a seed and its place. Counterpart: rsync's
+//! `checksum.c`.
+
+use std::fmt;
+use std::hash::Hasher as _;
+
+use md5::{Digest as _, Md5};
+use twox_hash::{XxHash3_64, XxHash3_128, XxHash64};
+
+/// A strong checksum both sides may agree on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Checksum {
+    /// XXH3, 128 bits.
+    Xxh128,
+    /// XXH3, 64 bits.
+    Xxh3,
+    /// XXH64.
+    Xxh64,
+    /// MD5.
+    Md5,
+    /// MD4 as chosen by name; the unnamed MD4 of protocols below 30 is another.
+    Md4,
+    /// SHA-1.
+    Sha1,
+    /// No checksum: one zero byte stands in its place.
+    None,
+    /// BLAKE3. Stock rsync does not know it; only for two ends of ours.
+    Blake3,
+}
+
+impl Checksum {
+    /// The name in negotiation lists and options.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Xxh128 => "xxh128",
+            Self::Xxh3 => "xxh3",
+            Self::Xxh64 => "xxh64",
+            Self::Md5 => "md5",
+            Self::Md4 => "md4",
+            Self::Sha1 => "sha1",
+            Self::None => "none",
+            Self::Blake3 => "blake3",
+        }
+    }
+
+    /// The checksum of that name; `xxhash` is an old name of `xxh64`.
+    pub fn from_name(name: &[u8]) -> Option<Self> {
+        Some(match name {
+            b"xxh128" => Self::Xxh128,
+            b"xxh3" => Self::Xxh3,
+            b"xxh64" | b"xxhash" => Self::Xxh64,
+            b"md5" => Self::Md5,
+            b"md4" => Self::Md4,
+            b"sha1" => Self::Sha1,
+            b"none" => Self::None,
+            b"blake3" => Self::Blake3,
+            _ => return None,
+        })
+    }
+
+    /// Length of the full digest, bytes.
+    pub fn size(self) -> usize {
+        match self {
+            Self::Xxh128 | Self::Md5 | Self::Md4 => 16,
+            Self::Xxh3 | Self::Xxh64 => 8,
+            Self::Sha1 => 20,
+            Self::None => 1,
+            Self::Blake3 => 32,
+        }
+    }
+}
 
 /// A strong checksum's value, 1 to 32 bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Sum {
-    bytes: [u8; 32],
+    bytes: [u8; 32], // zero beyond `len`, so that the derived equality holds
     len: u8,
 }
+
+impl Sum {
+    /// Takes over a value's bytes; `None` unless there are 1 to 32 of them.
+    pub fn new(value: &[u8]) -> Option<Sum> {
+        let len = u8::try_from(value.len()).ok().filter(|n| (1..=32).contains(n))?;
+        let mut bytes = [0; 32];
+        bytes[..value.len()].copy_from_slice(value);
+        Some(Sum { bytes, len })
+    }
+
+    /// The value of `len` zero bytes, what stands for a file that could not be read; `len` is held to 1..=32.
+    pub fn zero(len: usize) -> Sum {
+        Sum { bytes: [0; 32], len: len.clamp(1, 32) as u8 }
+    }
+
+    /// The value in the order the wire carries it.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+
+    /// Reads hexadecimal digits of either case, two a byte; `None` for anything else or a wrong length.
+    pub fn from_hex(text: &str) -> Option<Sum> {
+        let digits = text.as_bytes();
+        if digits.len() % 2 != 0 || digits.len() > 64 {
+            return None;
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            let nibble = |digit: u8| char::from(digit).to_digit(16);
+            *byte = (nibble(pair[0])? << 4 | nibble(pair[1])?) as u8;
+        }
+        Sum::new(&bytes[..digits.len() / 2])
+    }
+
+    /// A digest of known size, 1 to 32 bytes.
+    fn of<const N: usize>(digest: [u8; N]) -> Sum {
+        const { assert!(N >= 1 && N <= 32) };
+        let mut bytes = [0; 32];
+        bytes[..N].copy_from_slice(&digest);
+        Sum { bytes, len: N as u8 }
+    }
+}
+
+impl fmt::Display for Sum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Sum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sum({self})")
+    }
+}
+
+/// The sum of a whole file, unseeded, as protocols from 30 on send it after the tokens and in the file list.
+pub struct FileHasher(State);
+
+enum State {
+    Xxh128(Box<XxHash3_128>),
+    Xxh3(Box<XxHash3_64>),
+    Xxh64(XxHash64),
+    Md5(Md5),
+    Md4(md4::Md4),
+    Sha1(sha1::Sha1),
+    None,
+    Blake3(Box<blake3::Hasher>),
+}
+
+impl FileHasher {
+    /// Begins a file.
+    pub fn new(checksum: Checksum) -> FileHasher {
+        FileHasher(match checksum {
+            Checksum::Xxh128 => State::Xxh128(Box::new(XxHash3_128::new())),
+            Checksum::Xxh3 => State::Xxh3(Box::new(XxHash3_64::new())),
+            Checksum::Xxh64 => State::Xxh64(XxHash64::with_seed(0)),
+            Checksum::Md5 => State::Md5(Md5::new()),
+            Checksum::Md4 => State::Md4(md4::Md4::new()),
+            Checksum::Sha1 => State::Sha1(sha1::Sha1::new()),
+            Checksum::None => State::None,
+            Checksum::Blake3 => State::Blake3(Box::default()),
+        })
+    }
+
+    /// Adds the file's next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        match &mut self.0 {
+            State::Xxh128(state) => state.write(bytes),
+            State::Xxh3(state) => state.write(bytes),
+            State::Xxh64(state) => state.write(bytes),
+            State::Md5(state) => state.update(bytes),
+            State::Md4(state) => state.update(bytes),
+            State::Sha1(state) => state.update(bytes),
+            State::None => {}
+            State::Blake3(state) => {
+                state.update(bytes);
+            }
+        }
+    }
+
+    /// The sum of everything added.
+    pub fn finish(self) -> Sum {
+        match self.0 {
+            // The wire wants the low half first: the 128 bits little-endian.
+            State::Xxh128(state) => Sum::of(state.finish_128().to_le_bytes()),
+            State::Xxh3(state) => Sum::of(state.finish().to_le_bytes()),
+            State::Xxh64(state) => Sum::of(state.finish().to_le_bytes()),
+            State::Md5(state) => Sum::of(state.finalize().into()),
+            State::Md4(state) => Sum::of(state.finalize().into()),
+            State::Sha1(state) => Sum::of(state.finalize().into()),
+            State::None => Sum::zero(1),
+            State::Blake3(state) => Sum::of(*state.finalize().as_bytes()),
+        }
+    }
+}
+
+/// How the strong sums of blocks are made in one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockSeed {
+    /// The agreed checksum.
+    pub checksum: Checksum,
+    /// The session's seed as the server sent it; 0 means none.
+    pub seed: i32,
+    /// MD5 takes the seed before the block (compat flag bit 5), not after it.
+    pub seed_first: bool,
+}
+
+impl BlockSeed {
+    /// Sums of `checksum` under the session's seed.
+    pub fn new(checksum: Checksum, seed: i32, seed_first: bool) -> BlockSeed {
+        BlockSeed { checksum, seed, seed_first }
+    }
+
+    /// The full strong sum of one block; the wire carries its first bytes only (rsync: `get_checksum2`).
+    ///
+    /// BLAKE3 is ours alone, and so is its rule: unkeyed, the seed's bytes before the block.
+    pub fn sum(&self, block: &[u8]) -> Sum {
+        let wide = i64::from(self.seed) as u64; // xxh takes 64 bits: the sign is extended
+        let bytes = self.seed.to_le_bytes();
+        let seed: &[u8] = if self.seed == 0 { &[] } else { &bytes };
+        match self.checksum {
+            Checksum::Xxh128 => Sum::of(XxHash3_128::oneshot_with_seed(wide, block).to_le_bytes()),
+            Checksum::Xxh3 => Sum::of(XxHash3_64::oneshot_with_seed(wide, block).to_le_bytes()),
+            Checksum::Xxh64 => Sum::of(XxHash64::oneshot(wide, block).to_le_bytes()),
+            Checksum::Md5 => {
+                let (first, second) = if self.seed_first { (seed, block) } else { (block, seed) };
+                Sum::of(Md5::new().chain_update(first).chain_update(second).finalize().into())
+            }
+            Checksum::Md4 => Sum::of(md4::Md4::new().chain_update(block).chain_update(seed).finalize().into()),
+            Checksum::Sha1 => Sum::of(sha1::Sha1::new().chain_update(seed).chain_update(block).finalize().into()),
+            Checksum::None => Sum::zero(1),
+            Checksum::Blake3 => Sum::of(*blake3::Hasher::new().update(seed).update(block).finalize().as_bytes()),
+        }
+    }
+}
+
+/// The weak sum of a block: what [`Rolling`] reaches by rolling (rsync: `get_checksum1`).
+pub fn weak(block: &[u8]) -> u32 {
+    Rolling::new(block).value()
+}
+
+/// The weak sum of a window that slides over the bytes one at a time.
+///
+/// Bytes are signed; both halves are kept modulo 2^32, and the value takes the low 16 bits of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rolling {
+    s1: u32,
+    s2: u32,
+    len: u32,
+}
+
+/// A byte as the weak sum sees it: signed.
+#[inline(always)]
+fn signed(byte: u8) -> u32 {
+    byte as i8 as u32
+}
+
+impl Rolling {
+    /// The sum of a first window.
+    pub fn new(block: &[u8]) -> Rolling {
+        // Fixed rows let the compiler use its vector instructions: within a row, byte i counts (ROW - i) times in s2,
+        // and everything before the row once more for each of the row's bytes. A row's sums fit 16 bits times 16 bits.
+        const ROW: usize = 32;
+        let (rows, rest) = block.as_chunks::<ROW>();
+        let (mut s1, mut s2) = (0u32, 0u32);
+        for row in rows {
+            let (mut plain, mut weighted) = (0i32, 0i32);
+            for (i, &byte) in row.iter().enumerate() {
+                let x = i32::from(byte as i8);
+                plain += x;
+                weighted += (ROW - i) as i32 * x;
+            }
+            s2 = s2.wrapping_add(s1.wrapping_mul(ROW as u32)).wrapping_add(weighted as u32);
+            s1 = s1.wrapping_add(plain as u32);
+        }
+        for &byte in rest {
+            s1 = s1.wrapping_add(signed(byte));
+            s2 = s2.wrapping_add(s1);
+        }
+        Rolling { s1, s2, len: block.len() as u32 }
+    }
+
+    /// Moves the window one byte on: `out` leaves it in front, `in_` enters it behind.
+    #[inline(always)]
+    pub fn roll(&mut self, out: u8, in_: u8) {
+        self.s1 = self.s1.wrapping_sub(signed(out)).wrapping_add(signed(in_));
+        self.s2 = self.s2.wrapping_sub(self.len.wrapping_mul(signed(out))).wrapping_add(self.s1);
+    }
+
+    /// Takes the first byte, `out`, off the window, as at the end of a file. The window must not be empty.
+    pub fn shrink(&mut self, out: u8) {
+        self.s1 = self.s1.wrapping_sub(signed(out));
+        self.s2 = self.s2.wrapping_sub(self.len.wrapping_mul(signed(out)));
+        self.len = self.len.wrapping_sub(1);
+    }
+
+    /// The weak sum as the wire carries it.
+    #[inline(always)]
+    pub fn value(&self) -> u32 {
+        self.s1 & 0xffff | self.s2 << 16
+    }
+
+    /// Length of the window, bytes.
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// The window holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+#[cfg(test)]
+mod tests;
