@@ -433,7 +433,8 @@ mod tests {
         (options.devices, options.verbose, options.one_file_system, options.detail) = (true, 2, 1, ItemDetail::All);
         options.checksum_choice = Some((Checksum::Md5, Checksum::Sha1));
         (options.checksum_seed, options.block_length, options.timeout) = (Some(-7), Some(900), Some(60));
-        let args = ServerArgs { sender: true, options, capabilities: CAPABILITIES.into(), paths: vec![b"-a b".to_vec()] };
+        let args =
+            ServerArgs { sender: true, options, capabilities: CAPABILITIES.into(), paths: vec![b"-a b".to_vec()] };
         assert_eq!(ServerArgs::parse(&args.to_words()), Ok(args));
     }
 }

@@ -149,7 +149,11 @@ impl FileList {
 
     /// The living entries with their indexes, in order.
     pub fn iter(&self) -> impl Iterator<Item = (Ndx, &FileEntry)> {
-        (0..).map(Ndx).zip(self.entries.iter().zip(&self.dead)).filter(|(_, (_, dead))| !**dead).map(|(ndx, (entry, _))| (ndx, entry))
+        (0..)
+            .map(Ndx)
+            .zip(self.entries.iter().zip(&self.dead))
+            .filter(|(_, (_, dead))| !**dead)
+            .map(|(ndx, (entry, _))| (ndx, entry))
     }
 
     /// The index of a living entry.

@@ -14,15 +14,8 @@ const STRING_MOST: usize = 255;
 
 /// The order in which common checksums are preferred. Stock 3.5 takes its own favourite, older releases the client's;
 /// both agree as long as every list keeps this order.
-const PREFERENCE: [Checksum; 7] = [
-    Checksum::Xxh128,
-    Checksum::Xxh3,
-    Checksum::Xxh64,
-    Checksum::Md5,
-    Checksum::Md4,
-    Checksum::Sha1,
-    Checksum::None,
-];
+const PREFERENCE: [Checksum; 7] =
+    [Checksum::Xxh128, Checksum::Xxh3, Checksum::Xxh64, Checksum::Md5, Checksum::Md4, Checksum::Sha1, Checksum::None];
 
 /// Compatibility flags, one bit each, as the server sends them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -298,7 +291,12 @@ impl Handshake {
 mod tests {
     use super::*;
 
-    fn meet(client: Offer, letters: &[u8], server: Offer, choice: Option<(Checksum, Checksum)>) -> (Negotiated, Negotiated) {
+    fn meet(
+        client: Offer,
+        letters: &[u8],
+        server: Offer,
+        choice: Option<(Checksum, Checksum)>,
+    ) -> (Negotiated, Negotiated) {
         let mut to_server = Outbox::new();
         let mut to_client = Outbox::new();
         let hello = |side, offer, version| Hello { side, version, choice, offer };
@@ -348,7 +346,8 @@ mod tests {
 
     #[test]
     fn stock_lists_are_never_reordered() {
-        let names = |offer: Offer, side| offer.list(&side).into_iter().map(Checksum::name).collect::<Vec<_>>().join(" ");
+        let names =
+            |offer: Offer, side| offer.list(&side).into_iter().map(Checksum::name).collect::<Vec<_>>().join(" ");
         let server = || Side::Server { letters: Vec::new(), seed: 0 };
         assert_eq!(names(Offer::Stock, Side::Client), "xxh128 xxh3 xxh64 md5 md4 sha1");
         assert_eq!(names(Offer::Blake3, Side::Client), "xxh128 xxh3 xxh64 md5 md4 sha1 blake3");

@@ -344,7 +344,9 @@ mod tests {
 
     #[test]
     fn hostile_frames_are_errors() {
-        for bytes in [&b"Wel"[..], b"come to host\n", &[0, 0x20, 0, 8], &[1, 0, 0, 107, 0], &[4, 0, 0, 107, 0, 0, 0, 0x80]] {
+        for bytes in
+            [&b"Wel"[..], b"come to host\n", &[0, 0x20, 0, 8], &[1, 0, 0, 107, 0], &[4, 0, 0, 107, 0, 0, 0, 0x80]]
+        {
             let mut inbox = Inbox::new();
             inbox.start_mux().unwrap();
             let result = inbox.feed(bytes);

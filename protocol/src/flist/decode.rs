@@ -36,6 +36,8 @@ pub struct ListDecoder {
     stage: Stage,
     entries: Vec<FileEntry>,
     name_bytes: usize,
+    /// Whether names begin with a slash.
+    rooted: Option<bool>,
     names: IdNames,
     io_error: i32,
 }
@@ -70,6 +72,7 @@ impl ListDecoder {
             stage: Stage::Entries,
             entries: Vec::new(),
             name_bytes: 0,
+            rooted: None,
             names: IdNames::default(),
             io_error: 0,
         }
@@ -81,6 +84,7 @@ impl ListDecoder {
             Stage::Entries => {
                 if let Some(flags) = self.flags(reader)? {
                     let (entry, previous) = self.entry(flags, reader)?;
+                    self.check_rooted(previous.name.starts_with(b"/"))?;
                     self.keep(entry)?;
                     self.previous = previous;
                 } else {
@@ -239,6 +243,17 @@ impl ListDecoder {
             previous.major = reader.varint()? as u32;
         }
         Ok((previous.major, reader.varint()? as u32))
+    }
+
+    /// Leading slashes count in the peer's order and are gone in ours: a list that mixes both kinds of names would give its
+    /// entries other indexes here than there, so it is refused.
+    fn check_rooted(&mut self, rooted: bool) -> Result<(), Decode> {
+        if *self.rooted.get_or_insert(rooted) == rooted {
+            Ok(())
+        } else {
+            Err(PeerError::Malformed("absolute and relative names in one file list; send them one after the other")
+                .into())
+        }
     }
 
     fn keep(&mut self, entry: FileEntry) -> Result<(), Decode> {

@@ -24,9 +24,9 @@ fn compare_names(a: &[u8], a_dir: bool, b: &[u8], b_dir: bool) -> Ordering {
             (None, Some(_)) => return Ordering::Less,
             (Some(_), None) => return Ordering::Greater,
             (Some((a_branch, a)), Some((b_branch, b))) => {
-                let order = a_branch.cmp(&b_branch).then_with(|| {
-                    if a_branch { a.iter().chain(b"/").cmp(b.iter().chain(b"/")) } else { a.cmp(b) }
-                });
+                let order = a_branch
+                    .cmp(&b_branch)
+                    .then_with(|| if a_branch { a.iter().chain(b"/").cmp(b.iter().chain(b"/")) } else { a.cmp(b) });
                 if order.is_ne() {
                     return order;
                 }

@@ -27,9 +27,19 @@ fn entry(name: &str, mode: u32) -> FileEntry {
 #[test]
 fn order_of_the_specification() {
     let (file, dir) = (0o100644, 0o40755);
-    let mut entries: Vec<_> = [("a/sub", dir), ("a-b/x", file), ("d.txt", file), ("a", dir), (".", dir), ("a/one", file), ("a-b", dir), ("c.txt", file), ("a.txt", file)]
-        .map(|(name, mode)| entry(name, mode))
-        .into();
+    let mut entries: Vec<_> = [
+        ("a/sub", dir),
+        ("a-b/x", file),
+        ("d.txt", file),
+        ("a", dir),
+        (".", dir),
+        ("a/one", file),
+        ("a-b", dir),
+        ("c.txt", file),
+        ("a.txt", file),
+    ]
+    .map(|(name, mode)| entry(name, mode))
+    .into();
     entries.reverse();
     let list = FileList::new(entries);
     let names: Vec<_> = list.iter().map(|(_, entry)| String::from_utf8(entry.name.clone()).unwrap()).collect();
@@ -39,7 +49,8 @@ fn order_of_the_specification() {
 
 #[test]
 fn repeated_names_die_and_keep_their_index() {
-    let list = FileList::new(vec![entry("x", 0o100644), entry("x", 0o40755), entry("y", 0o100600), entry("y", 0o100644)]);
+    let list =
+        FileList::new(vec![entry("x", 0o100644), entry("x", 0o40755), entry("y", 0o100600), entry("y", 0o100644)]);
     assert_eq!(list.len(), 4);
     let living: Vec<_> = list.iter().map(|(ndx, entry)| (ndx.0, entry.mode)).collect();
     assert_eq!(living, [(1, 0o100600), (3, 0o40755)]);
@@ -64,7 +75,10 @@ fn any_entry() -> impl Strategy<Value = FileEntry> {
                 Some(Kind::Symlink) => entry.target = Some(b"to/there".to_vec()),
                 Some(Kind::Device) => entry.rdev = Some((small, large)),
                 Some(Kind::File) => entry.sum = Sum::new(&sum),
-                Some(Kind::Dir) => entry.dir_class = [DirClass::Content, DirClass::Argument, DirClass::NoContent, DirClass::Implied][(large % 4) as usize],
+                Some(Kind::Dir) => {
+                    entry.dir_class = [DirClass::Content, DirClass::Argument, DirClass::NoContent, DirClass::Implied]
+                        [(large % 4) as usize]
+                }
                 _ => {}
             }
             entry
@@ -72,7 +86,16 @@ fn any_entry() -> impl Strategy<Value = FileEntry> {
     )
 }
 
-const FULL: ListShape = ListShape { owner: true, group: true, links: true, devices: true, specials: true, sum_size: 16, numeric_ids: false, relative: false };
+const FULL: ListShape = ListShape {
+    owner: true,
+    group: true,
+    links: true,
+    devices: true,
+    specials: true,
+    sum_size: 16,
+    numeric_ids: false,
+    relative: false,
+};
 
 fn decode(wire: &[u8], n: &Negotiated, shape: ListShape) -> Result<super::decode::Arrived, Decode> {
     let mut decoder = ListDecoder::new(n, shape, ListLimits::default());
@@ -87,7 +110,7 @@ proptest! {
     #[test]
     fn lists_survive(entries in proptest::collection::vec(any_entry(), 0..30), version in 30u8..=32, compat in prop_oneof![Just(0u32), Just(0x1f8)], io_error in 0i32..8) {
         let n = negotiated(version, compat);
-        let names = IdNames { users: vec![(0, b"root".to_vec()), (2, b"bin".to_vec())], groups: vec![(7, b"seven".to_vec())] };
+        let names = IdNames { users: vec![(2, b"bin".to_vec()), (0, b"root".to_vec())], groups: vec![(7, b"seven".to_vec())] };
         let mut out = Vec::new();
         let mut encoder = ListEncoder::new(&n, FULL);
         for entry in &entries { encoder.entry(entry, &mut out); }
