@@ -1,4 +1,5 @@
 //! One session's file work: listing, sending, receiving.
 
+mod beneath;
 pub mod dest;
 pub mod source;
