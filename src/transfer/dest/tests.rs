@@ -142,6 +142,22 @@ fn attributes_of_a_file_right_in_content_are_set_in_place() {
 }
 
 #[test]
+fn permissions_can_be_given_back_to_what_cannot_be_read() {
+    // Run as another user than root, this takes the way through /proc.
+    let (_folder, dest) = dest();
+    let mut temp = dest.create_temp(b"f").unwrap();
+    temp.write_all(b"x").unwrap();
+    temp.commit(&dest, &Attrs { mode: Some(0), ..Attrs::default() }, false).unwrap();
+    dest.make_dir(b"a", 0o755).unwrap();
+    for (name, kind) in [(&b"f"[..], Kind::File), (b"a", Kind::Dir)] {
+        for mode in [0, 0o751] {
+            dest.set_attrs(name, kind, &Attrs { mode: Some(mode), ..Attrs::default() }).unwrap();
+            assert_eq!(dest.stat(name).unwrap().unwrap().mode & 0o7777, mode);
+        }
+    }
+}
+
+#[test]
 fn a_change_of_owner_keeps_the_setuid_bit() {
     let (_folder, dest) = dest();
     if !dest.am_root {

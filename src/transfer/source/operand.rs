@@ -40,7 +40,7 @@ fn split_plain(bytes: &[u8]) -> Operand {
 
 fn split_relative(bytes: &[u8]) -> Option<Operand> {
     let (base, active, mut implied) = match bytes.windows(3).position(|window| window == b"/./") {
-        Some(at) => (&bytes[..=at], &bytes[at + 3..], vec![b".".to_vec()]),
+        Some(at) => (&bytes[..=at], &bytes[at + 3..], vec![]),
         None if bytes.starts_with(b"/") => (&b"/"[..], bytes, vec![]),
         None if bytes.starts_with(b"./") => (&b"."[..], bytes, vec![b".".to_vec()]),
         None => (&b"."[..], bytes, vec![]),
