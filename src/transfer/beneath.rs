@@ -25,7 +25,13 @@ const LINKS_MAX: usize = 40;
 pub(crate) struct Beneath {
     root: Arc<OwnedFd>,
     follow: bool,
-    way: Mutex<Vec<(Box<[u8]>, Arc<OwnedFd>)>>,
+    way: Mutex<Vec<Step>>,
+}
+
+/// One component on the way, and the directory it led to.
+struct Step {
+    component: Box<[u8]>,
+    dir: Arc<OwnedFd>,
 }
 
 impl Beneath {
@@ -74,8 +80,8 @@ impl Beneath {
         for (depth, component) in name.split(|&byte| byte == b'/').enumerate() {
             if known {
                 match way.get(depth) {
-                    Some((held, fd)) if **held == *component => {
-                        at = Arc::clone(fd);
+                    Some(step) if *step.component == *component => {
+                        at = Arc::clone(&step.dir);
                         continue;
                     }
                     _ => way.truncate(depth),
@@ -84,13 +90,13 @@ impl Beneath {
             }
             at = Arc::new(rustix::fs::openat(&*at, component, flags, Mode::empty())?);
             if depth == way.len() && depth < HELD {
-                way.push((component.into(), Arc::clone(&at)));
+                way.push(Step { component: component.into(), dir: Arc::clone(&at) });
             }
         }
         Ok(at)
     }
 
-    fn way(&self) -> MutexGuard<'_, Vec<(Box<[u8]>, Arc<OwnedFd>)>> {
+    fn way(&self) -> MutexGuard<'_, Vec<Step>> {
         // The cache is valid after every step, so a panic elsewhere leaves nothing half done.
         self.way.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -137,7 +137,7 @@ impl Dest {
     }
 
     /// Without root a foreign owner or group is simply not ours to give.
-    fn unless_unprivileged(&self, done: Result<(), Errno>) -> Result<(), Errno> {
+    pub(super) fn unless_unprivileged(&self, done: Result<(), Errno>) -> Result<(), Errno> {
         if done == Err(Errno::PERM) && !self.am_root { Ok(()) } else { done }
     }
 }
