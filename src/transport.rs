@@ -1,5 +1,7 @@
 //! Ways to reach a peer. A transport knows nothing of what the bytes mean.
 
+pub mod stdio;
+
 use crate::link::Link;
 use std::ffi::OsString;
 use std::time::Duration;
