@@ -235,6 +235,34 @@ fn a_second_link_waits_for_the_first_and_a_dropped_connection_spares_it() {
     assert_eq!(first.remote.wait(SOON), Some(Ending::Exited(0)));
 }
 
+#[test]
+fn a_session_that_froze_while_idle_is_replaced() {
+    let Some(sshd) = Sshd::start("") else { return };
+    let mut options = sshd.options();
+    options.connect_timeout = Duration::from_secs(3);
+    let mut ssh = Ssh::new(options).unwrap();
+    assert_eq!(sh(&mut ssh, "exit 1").unwrap().status, Some(1));
+    // Time itself is the matter here: a session idle for more than 5 s is asked before it is trusted.
+    thread::sleep(Duration::from_secs(6));
+    assert_eq!(sh(&mut ssh, "exit 2").unwrap().status, Some(2));
+    assert_eq!(sshd.log().matches("Accepted publickey").count(), 1);
+    thread::sleep(Duration::from_secs(6));
+    sshd.stop_signal();
+    assert_eq!(sh(&mut ssh, "exit 3").unwrap().status, Some(3));
+    assert_eq!(sshd.log().matches("Accepted publickey").count(), 2);
+}
+
+#[test]
+fn an_idle_connection_answers_the_server() {
+    let Some(sshd) = Sshd::start("ClientAliveInterval 1\nClientAliveCountMax 2") else { return };
+    let mut ssh = Ssh::new(sshd.options()).unwrap();
+    assert_eq!(sh(&mut ssh, "exit 1").unwrap().status, Some(1));
+    // Its thread must answer the server's questions, or the server leaves after 3 s.
+    thread::sleep(Duration::from_secs(5));
+    assert_eq!(sh(&mut ssh, "exit 2").unwrap().status, Some(2));
+    assert_eq!(sshd.log().matches("Accepted publickey").count(), 1, "{}", sshd.log());
+}
+
 /// The outcome of a connection that believes these lines only.
 fn with_known_hosts(sshd: &Sshd, lines: &str) -> Result<CommandOutput, ConnectError> {
     let file = sshd.path("case");
@@ -320,6 +348,41 @@ fn logins_that_fail_say_why() {
     let mut options = sshd.options();
     options.keys = vec![sshd.path("wrong"), sshd.path("rsa")];
     assert_eq!(sh(&mut Ssh::new(options).unwrap(), "exit 9").unwrap().status, Some(9));
+}
+
+#[test]
+fn the_agent_is_asked() {
+    if std::env::var_os("SSH_AGENT_TEST").is_none() {
+        if !support::require("ssh-agent") || !support::require("ssh-add") {
+            return;
+        }
+        let status = Command::new("ssh-agent")
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "the_agent_is_asked", "--nocapture"])
+            .env("SSH_AGENT_TEST", "1")
+            .env("HOME", "/nonexistent")
+            .status()
+            .unwrap();
+        assert!(status.success());
+        return;
+    }
+    let Some(sshd) = Sshd::start("") else { return };
+    let mut options = sshd.options();
+    options.agent = true;
+    options.keys.clear();
+    let empty = sh(&mut Ssh::new(options.clone()).unwrap(), "exit 0").unwrap_err().to_string();
+    assert!(empty.contains("agent (holds no key)"), "{empty}");
+    for key in ["other", "id"] {
+        if key == "other" {
+            keygen(&sshd.path(key), "ed25519");
+        }
+        assert!(Command::new("ssh-add").arg(sshd.path(key)).output().unwrap().status.success());
+    }
+    assert_eq!(sh(&mut Ssh::new(options.clone()).unwrap(), "exit 3").unwrap().status, Some(3));
+    // A key that is locked on disk and open in the agent.
+    keygen_with(&sshd.path("locked"), "ed25519", "secret");
+    options.keys = vec![sshd.path("locked")];
+    assert_eq!(sh(&mut Ssh::new(options).unwrap(), "exit 4").unwrap().status, Some(4));
 }
 
 #[test]

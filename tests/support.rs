@@ -1,18 +1,38 @@
-//! The kit of the integration tests: private real servers, and what to do without them.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+//! The kit that integration tests share: real servers, started privately.
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::path::PathBuf;
+
+// The paths are said because cargo also takes this file for a test of its own, with no test in it.
+#[path = "support/sshd.rs"]
 pub mod sshd;
 
-use std::path::Path;
-
-/// Is this program installed? Without it the test is skipped, loudly; where peers are required, it fails.
+/// Whether `tool` is installed. When it is not, the test fails in CI or under `ARCHIVER_REQUIRE_PEERS`, and else is to
+/// return at once, having said that it was skipped.
 pub fn require(tool: &str) -> bool {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let found = path.split(':').chain(["/usr/sbin", "/sbin"]).any(|dir| Path::new(dir).join(tool).is_file());
-    if !found {
-        let required = ["CI", "ARCHIVER_REQUIRE_PEERS"].iter().any(|name| std::env::var_os(name).is_some());
-        assert!(!required, "{tool} is required: apt-get install -y openssh-server mariadb-server rsync");
-        eprintln!("SKIPPED: no {tool}");
+    if find(tool).is_some() {
+        return true;
     }
-    found
+    let package = match tool {
+        "sshd" => "openssh-server",
+        "ssh" | "ssh-keygen" | "ssh-agent" | "ssh-add" => "openssh-client",
+        "mariadbd" | "mariadb-install-db" | "mariadb" => "mariadb-server",
+        other => other,
+    };
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    assert!(
+        !set("CI") && !set("ARCHIVER_REQUIRE_PEERS"),
+        "No {tool} here; apt-get install -y --no-install-recommends {package}"
+    );
+    eprintln!("SKIPPED: no {tool}; apt-get install -y --no-install-recommends {package}");
+    false
+}
+
+/// Where `tool` is; servers live outside the `PATH` of ordinary accounts.
+pub fn find(tool: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/libexec"].map(PathBuf::from))
+        .map(|folder| folder.join(tool))
+        .find(|file| file.is_file())
 }

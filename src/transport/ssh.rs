@@ -97,7 +97,7 @@ impl Ssh {
                     self.pump = Some(pump);
                     return Err(self.timeout("end of the link before"));
                 }
-                Err(ExecError::Dead { sent, .. }) if !fresh && !(sent && once) => {}
+                Err(ExecError::Dead { sent, .. }) if !(fresh || sent && once) => {}
                 Err(ExecError::Dead { why, .. }) => return Err(ConnectError::Lost { host: self.target.place(), why }),
                 Err(ExecError::TimedOut) => return Err(self.timeout("start of the command")),
             }

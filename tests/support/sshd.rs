@@ -215,8 +215,8 @@ fn descendants(root: u32) -> Vec<u32> {
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
         let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
-        let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace()).into_iter().flatten();
-        if let Some(parent) = fields.skip(1).next().and_then(|parent| parent.parse::<u32>().ok()) {
+        let mut fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace()).into_iter().flatten();
+        if let Some(parent) = fields.nth(1).and_then(|parent| parent.parse::<u32>().ok()) {
             parents.push((pid, parent));
         }
     }

@@ -43,7 +43,7 @@ pub(super) fn authenticate(session: &Session, tcp: &TcpStream, target: &Target) 
         Err(stop) => return Err(attempt.broken(stop)),
     }
     let named = target.keys.iter().any(|key| key.named);
-    let done = if named { attempt.keys()? || attempt.agent()? } else { attempt.agent()? || attempt.keys()? };
+    let done = (named && attempt.keys()?) || attempt.agent()? || (!named && attempt.keys()?);
     if done { Ok(()) } else { Err(attempt.failed("")) }
 }
 
