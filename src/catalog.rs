@@ -162,11 +162,8 @@ pub enum CatalogError {
 /// A table of files. Every call is bounded in time and memory, and holds no lock that would block the producer.
 pub trait Catalog: Send + Sync + 'static {
     /// At most `limit` waiting rows with an id above `after`, in order of id.
-    fn pending(
-        &self,
-        after: RecordId,
-        limit: usize,
-    ) -> impl Future<Output = Result<Vec<Pending>, CatalogError>> + Send;
+    fn pending(&self, after: RecordId, limit: usize)
+    -> impl Future<Output = Result<Vec<Pending>, CatalogError>> + Send;
 
     /// The largest id in the table, 0 when it is empty. Cheap.
     fn newest(&self) -> impl Future<Output = Result<RecordId, CatalogError>> + Send;

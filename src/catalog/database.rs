@@ -137,7 +137,9 @@ impl Database {
             None => DEFAULT_PORT,
         };
         let user = variables("MYSQL_USER").ok_or_else(|| {
-            CatalogError::Setup("Variable MYSQL_USER is not set; set it to the database account, or use --db".to_owned())
+            CatalogError::Setup(
+                "Variable MYSQL_USER is not set; set it to the database account, or use --db".to_owned(),
+            )
         })?;
         Ok(Self::Mysql(Server {
             host: variables("MYSQL_HOST").unwrap_or_else(|| "localhost".to_owned()),

@@ -10,15 +10,15 @@ use std::time::Duration;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, Params, TxOpts, Value};
 
-use self::connections::{Connections, QUERY_LIMIT};
+use self::connections::Connections;
 use self::table::{CREATE, DEFAULT_TABLES, Table, quote};
 use super::{
     Catalog, CatalogError, Created, Database, Layout, Options, Outcome, Pending, RecordId, Selection, Server, Settled,
     Totals,
 };
 
-/// How often a transaction is tried that lost against another one. With at most 5 s of waiting for a row each (see
-/// [`connections`]) all tries fit into [`QUERY_LIMIT`].
+/// How often a transaction is tried that lost against another one. With [`connections`]' 3 s of waiting for
+/// a row each, all tries fit into one call's limit.
 const TRIES: u32 = 4;
 
 /// Longest pause before a lost transaction is tried again; a random part of it is taken, so that two losers part.
@@ -100,7 +100,9 @@ impl MySqlCatalog {
                 Outcome::Failed { .. } => transaction.exec_drop(&failed, failure).await,
             };
             match outcome {
-                Err(Error::Server(error)) if matches!(row.outcome, Outcome::Copied { .. }) && is_bad_data(error.code) => {
+                Err(Error::Server(error))
+                    if matches!(row.outcome, Outcome::Copied { .. }) && is_bad_data(error.code) =>
+                {
                     // A path that the column does not take must not hold up the rows beside it for ever.
                     tracing::warn!(row = row.id.0, table = %self.table.name, %error, "Path not accepted; counted as a failed attempt");
                     transaction.exec_drop(&failed, failure).await?;
@@ -125,13 +127,15 @@ impl Catalog for MySqlCatalog {
         let mut values = vec![Value::from(after.0), Value::from(self.selection.max_attempts)];
         values.extend(self.target_values());
         values.push(Value::from(u64::try_from(limit).unwrap_or(u64::MAX)));
-        let rows = self
-            .run(async |conn| conn.exec::<mysql_async::Row, _, _>(query, Params::Positional(values)).await)
-            .await?;
+        let rows =
+            self.run(async |conn| conn.exec::<mysql_async::Row, _, _>(query, Params::Positional(values)).await).await?;
         rows.iter()
             .map(|row| {
                 row::read(row, self.layout).ok_or_else(|| {
-                    CatalogError::Setup(format!("Column id of {} holds no integers; give another table", self.describe()))
+                    CatalogError::Setup(format!(
+                        "Column id of {} holds no integers; give another table",
+                        self.describe()
+                    ))
                 })
             })
             .collect()
@@ -250,5 +254,3 @@ fn is_lost_race(code: u16) -> bool {
 fn is_bad_data(code: u16) -> bool {
     matches!(code, 1406 | 1366)
 }
-
-const _: () = assert!(5 * TRIES as u64 + 1 < QUERY_LIMIT.as_secs());

@@ -18,7 +18,7 @@ pub struct Options {
 /// A catalog of either kind.
 pub enum AnyCatalog {
     /// MySQL or MariaDB.
-    Mysql(MySqlCatalog),
+    Mysql(Box<MySqlCatalog>),
     /// SQLite.
     Sqlite(SqliteCatalog),
 }
@@ -27,7 +27,7 @@ pub enum AnyCatalog {
 /// [`CatalogError::Setup`] will not.
 pub async fn open(database: &Database, options: Options) -> Result<AnyCatalog, CatalogError> {
     match database {
-        Database::Mysql(server) => MySqlCatalog::open(server, options).await.map(AnyCatalog::Mysql),
+        Database::Mysql(server) => Ok(AnyCatalog::Mysql(Box::new(MySqlCatalog::open(server, options).await?))),
         Database::Sqlite(path) => {
             for (name, given) in [("--table", options.table.is_some()), ("--layout", options.layout.is_some())] {
                 if given {

@@ -50,7 +50,8 @@ const REQUIRED: [&str; 9] = [
 
 /// SupRsync's table of files.
 pub struct SqliteCatalog {
-    connection: Arc<Mutex<Connection>>,
+    /// `None` once closed.
+    connection: Arc<Mutex<Option<Connection>>>,
     /// One call at a time, so that a hung disk holds one thread and not all.
     turn: Arc<Semaphore>,
     database: String,
@@ -88,7 +89,7 @@ impl SqliteCatalog {
         })
         .await?;
         Ok(Self {
-            connection: Arc::new(Mutex::new(connection)),
+            connection: Arc::new(Mutex::new(Some(connection))),
             turn: Arc::new(Semaphore::new(1)),
             database,
             archive,
@@ -102,6 +103,17 @@ impl SqliteCatalog {
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, CatalogError> {
+        self.run_with(move |place, database| match place {
+            Some(connection) => work(connection).map_err(|error| trouble(database, error)),
+            None => Err(unavailable(database, "closed".to_owned())),
+        })
+        .await
+    }
+
+    async fn run_with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Option<Connection>, &str) -> Result<T, CatalogError> + Send + 'static,
+    ) -> Result<T, CatalogError> {
         let connection = Arc::clone(&self.connection);
         let turn = Arc::clone(&self.turn);
         let calling = async {
@@ -109,8 +121,7 @@ impl SqliteCatalog {
             on_own_thread(&self.database, move |database| {
                 // Held by the thread, also when nobody waits for it any more.
                 let _turn = turn;
-                let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-                work(&mut connection).map_err(|error| trouble(database, error))
+                work(&mut connection.lock().unwrap_or_else(PoisonError::into_inner), database)
             })
             .await
         };
@@ -128,18 +139,22 @@ impl SqliteCatalog {
 impl Catalog for SqliteCatalog {
     /// Rows whose `failed_copy_attempts` or `ignore` is NULL never match, as in SupRsync.
     async fn pending(&self, after: RecordId, limit: usize) -> Result<Vec<Pending>, CatalogError> {
-        // A value may be a gigabyte: one letter beyond the limit is enough to know that it is too long.
+        // A value may be a gigabyte: of one too long only its length is fetched, which `row::read` refuses as no text.
+        // (`substr` and `length` would stop at a NUL.)
+        let bounded = |column| format!("iif(octet_length({column}) <= {PATH_LIMIT}, {column}, octet_length({column}))");
         let query = format!(
-            "SELECT id, CAST(failed_copy_attempts AS INTEGER), substr(local_path, 1, {PATH_LIMIT} + 1), \
-             substr(remote_path, 1, {PATH_LIMIT} + 1), substr(local_md5sum, 1, 33) FROM {FILES} \
+            "SELECT id, CAST(failed_copy_attempts AS INTEGER), {}, {}, {} FROM {FILES} \
              WHERE id > ?2 AND {} AND failed_copy_attempts < ?3 ORDER BY id LIMIT ?4",
+            bounded("local_path"),
+            bounded("remote_path"),
+            bounded("local_md5sum"),
             self.waiting()
         );
         let (archive, max_attempts) = (self.archive.clone(), self.max_attempts);
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.run(move |connection| {
             let mut statement = connection.prepare_cached(&query)?;
-            let rows = statement.query_map(params![archive, after.0, max_attempts, limit], |row| row::read(row))?;
+            let rows = statement.query_map(params![archive, after.0, max_attempts, limit], row::read)?;
             rows.collect()
         })
         .await
@@ -188,8 +203,14 @@ impl Catalog for SqliteCatalog {
     }
 
     async fn close(&self) {
-        // Trouble here costs the next opener a look through the write-ahead log, and nothing else.
-        let _ = self.run(|connection| connection.execute_batch("PRAGMA optimize")).await;
+        // Here, and not where the catalog is dropped: the last one out empties the write-ahead log. Trouble with that
+        // costs the next one in some time, and nothing else.
+        let _ = self
+            .run_with(|place, _| {
+                drop(place.take());
+                Ok(())
+            })
+            .await;
     }
 }
 
@@ -213,7 +234,8 @@ async fn on_own_thread<T: Send + 'static>(
 }
 
 fn connect(path: &Path, database: &str) -> Result<Connection, CatalogError> {
-    let setup = |why: String| CatalogError::Setup(format!("Database {database}: {why}; check --db and the rights there"));
+    let setup =
+        |why: String| CatalogError::Setup(format!("Database {database}: {why}; check --db and the rights there"));
     let file = absolute(path).map_err(|error| setup(error.to_string()))?;
     if let Some(folder) = file.parent() {
         std::fs::create_dir_all(folder)
@@ -248,9 +270,11 @@ fn create(connection: &mut Connection) -> Result<Vec<Created>, Error> {
     let tables = [(FILES, CREATE_FILES), (TIMECODES, CREATE_TIMECODES)];
     let exists = |connection: &Connection, name: &str| {
         connection
-            .query_row("SELECT COUNT(*) FROM sqlite_master WHERE type IN ('table', 'view') AND name = ?", [name], |row| {
-                row.get::<_, i64>(0)
-            })
+            .query_row(
+                "SELECT COUNT(*) FROM sqlite_master WHERE type IN ('table', 'view') AND name = ?",
+                [name],
+                |row| row.get::<_, i64>(0),
+            )
             .map(|count| count > 0)
     };
     // The usual case takes no lock.

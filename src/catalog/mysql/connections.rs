@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Error, IoError, OptsBuilder, ServerError};
+use mysql_async::{Conn, Error, IoError, Opts, OptsBuilder, ServerError};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
@@ -25,14 +25,14 @@ const MOST: usize = 4;
 /// What every session begins with. The zone, for `DATETIME` columns; strict mode, so that a path too long is refused and
 /// not cut, and nothing else of the server's mode, which could change what our statements mean; locks are waited for
 /// briefly, since the caller tries again. Servers of MariaDB also end a query that we have given up.
-const SESSION: &str = "SET time_zone='+00:00', sql_mode='STRICT_ALL_TABLES', innodb_lock_wait_timeout=5 \
+const SESSION: &str = "SET time_zone='+00:00', sql_mode='STRICT_ALL_TABLES', innodb_lock_wait_timeout=3 \
                        /*M!100101 , max_statement_time=30 */";
 
 /// The default, REPEATABLE READ, would lock gaps and with them the producer's INSERTs.
 const ISOLATION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
 
 pub(super) struct Connections {
-    opts: OptsBuilder,
+    opts: Opts,
     server: Server,
     idle: Mutex<Vec<Conn>>,
     places: Semaphore,
@@ -57,7 +57,7 @@ impl Connections {
             .prefer_socket(false)
             .tcp_keepalive(Some(CONNECT_LIMIT))
             .setup(vec![SESSION, ISOLATION]);
-        Self { opts, server: server.clone(), idle: Mutex::default(), places: Semaphore::new(MOST) }
+        Self { opts: opts.into(), server: server.clone(), idle: Mutex::default(), places: Semaphore::new(MOST) }
     }
 
     /// An idle connection that still answers, or a new one.

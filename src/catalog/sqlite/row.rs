@@ -36,8 +36,6 @@ fn path<'a>(column: &str, value: ValueRef<'a>) -> Result<&'a [u8], String> {
         Err(format!("Column {column} is empty"))
     } else if path.contains(&0) {
         Err(format!("Column {column} holds a NUL byte"))
-    } else if path.len() > PATH_LIMIT {
-        Err(format!("Column {column} holds more than {PATH_LIMIT} bytes"))
     } else {
         Ok(path)
     }
@@ -47,7 +45,9 @@ fn text<'a>(column: &str, value: ValueRef<'a>) -> Result<&'a [u8], String> {
     match value {
         ValueRef::Text(text) => Ok(text),
         ValueRef::Null => Err(format!("Column {column} is NULL")),
-        ValueRef::Integer(_) | ValueRef::Real(_) | ValueRef::Blob(_) => Err(format!("Column {column} holds no text")),
+        ValueRef::Integer(_) | ValueRef::Real(_) | ValueRef::Blob(_) => {
+            Err(format!("Column {column} holds no text of at most {PATH_LIMIT} bytes"))
+        }
     }
 }
 
