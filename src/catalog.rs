@@ -8,7 +8,7 @@ pub mod mysql;
 mod open;
 pub mod sqlite;
 
-pub use database::{Database, Secret, Server};
+pub use database::{Database, Secret, Server, Tls, TlsMode};
 pub use open::{AnyCatalog, Created, Options, init_db, open};
 
 /// Primary key of a row.

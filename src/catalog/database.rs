@@ -7,6 +7,10 @@ use std::path::PathBuf;
 
 use super::CatalogError;
 
+mod tls;
+
+pub use tls::{Tls, TlsMode};
+
 /// A database that can hold a table of files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Database {
@@ -29,6 +33,8 @@ pub struct Server {
     pub password: Option<Secret>,
     /// Name of the database.
     pub name: String,
+    /// How the connection is secured.
+    pub tls: Tls,
 }
 
 /// A text that no message shows.
@@ -85,7 +91,8 @@ impl Database {
     /// The database of option `--db` if given, else that of the variables `MYSQL_HOST` (localhost), `MYSQL_PORT` (3306),
     /// `MYSQL_USER`, `MYSQL_PASSWORD` or `MYSQL_PASSWORD_FILE`, and `MYSQL_DATABASE` (files); `None` when nothing is set.
     ///
-    /// A `mysql://` address that leaves out account or password takes them from the variables, so that a password need
+    /// The connection is secured as the address says after `?` (`ssl-mode=`, `ssl-ca=`), or `MYSQL_SSL_MODE` and
+    /// `MYSQL_SSL_CA`. A `mysql://` address that leaves out account or password takes them from the variables, so that a password need
     /// not stand on the command line. An empty variable counts as unset. Errors are [`CatalogError::Setup`].
     pub fn choose(option: Option<&str>, variables: Variables<'_>) -> Result<Option<Self>, CatalogError> {
         let variables = |name: &str| variables(name).filter(|value| !value.is_empty());
@@ -108,8 +115,10 @@ impl Database {
         };
         // Split at the last @, so that a password may hold any of @ / ? unescaped.
         let (account, place) = rest.rsplit_once('@').map_or((None, rest), |(account, place)| (Some(account), place));
+        let (place, parameters) = place.split_once('?').unwrap_or((place, ""));
+        let tls = Tls::choose(parameters, variables)?;
         let (place, name) = place.split_once('/').unwrap_or((place, ""));
-        if place.contains('?') || name.contains(['?', '/']) {
+        if name.contains('/') {
             return Err(wrong_option("has something after the database's name"));
         }
         let (host, port) = host_and_port(place)?;
@@ -126,7 +135,7 @@ impl Database {
             user
         };
         let password = if password.is_empty() { read_password(variables)? } else { Some(Secret(password)) };
-        Ok(Self::Mysql(Server { host, port, user, password, name }))
+        Ok(Self::Mysql(Server { host, port, user, password, name, tls }))
     }
 
     fn from_variables(variables: Variables<'_>) -> Result<Self, CatalogError> {
@@ -147,6 +156,7 @@ impl Database {
             user,
             password: read_password(variables)?,
             name: variables("MYSQL_DATABASE").unwrap_or_else(|| DEFAULT_NAME.to_owned()),
+            tls: Tls::choose("", variables)?,
         }))
     }
 }

@@ -73,7 +73,7 @@ impl SqliteCatalog {
         })?;
         let database = Database::Sqlite(path.to_owned()).to_string();
         let file = path.to_owned();
-        let (connection, has_ignore) = on_own_thread(&database, move |database| {
+        let opening = on_own_thread(&database, move |database| {
             let mut connection = connect(&file, database)?;
             create(&mut connection).map_err(|error| trouble(database, error))?;
             let columns = columns(&connection).map_err(|error| trouble(database, error))?;
@@ -86,8 +86,8 @@ impl SqliteCatalog {
                 )));
             }
             Ok((connection, columns.iter().any(|column| column == "ignore")))
-        })
-        .await?;
+        });
+        let (connection, has_ignore) = in_time(&database, opening).await?;
         Ok(Self {
             connection: Arc::new(Mutex::new(Some(connection))),
             turn: Arc::new(Semaphore::new(1)),
@@ -125,9 +125,7 @@ impl SqliteCatalog {
             })
             .await
         };
-        timeout(CALL_LIMIT, calling).await.unwrap_or_else(|_| {
-            Err(unavailable(&self.database, format!("no answer within {} s; look at the disk", CALL_LIMIT.as_secs())))
-        })
+        in_time(&self.database, calling).await
     }
 
     /// What makes a row one of ours that still waits, apart from its attempts.
@@ -217,10 +215,18 @@ impl Catalog for SqliteCatalog {
 /// Creates the two tables where they are absent.
 pub(super) async fn init_db(path: &Path) -> Result<Vec<Created>, CatalogError> {
     let file = path.to_owned();
-    on_own_thread(&Database::Sqlite(path.to_owned()).to_string(), move |database| {
+    let database = Database::Sqlite(path.to_owned()).to_string();
+    let creating = on_own_thread(&database, move |database| {
         create(&mut connect(&file, database)?).map_err(|error| trouble(database, error))
+    });
+    in_time(&database, creating).await
+}
+
+/// The thread of a call given up goes on until the disk answers.
+async fn in_time<T>(database: &str, calling: impl Future<Output = Result<T, CatalogError>>) -> Result<T, CatalogError> {
+    timeout(CALL_LIMIT, calling).await.unwrap_or_else(|_| {
+        Err(unavailable(database, format!("no answer within {} s; look at the disk", CALL_LIMIT.as_secs())))
     })
-    .await
 }
 
 async fn on_own_thread<T: Send + 'static>(

@@ -1,5 +1,8 @@
 //! What is special to MySQL and MariaDB.
 
+use std::path::Path;
+use std::process::Command;
+
 use super::*;
 use crate::support::mariadb::MariaDb;
 use mysql_async::prelude::Queryable;
@@ -337,6 +340,9 @@ async fn a_killed_connection_is_replaced() {
         let kill =
             table.execute("SELECT CONCAT('KILL ', id, ';') FROM information_schema.processlist WHERE user='killed'");
         assert!(kill.starts_with("KILL"), "a connection is kept");
+        let hosts =
+            table.execute("SELECT DISTINCT LEFT(host, 10) FROM information_schema.processlist WHERE user='killed'");
+        assert_eq!(hosts, "127.0.0.1:\n", "by TCP, not by the socket that the server names");
         table.execute(&kill);
         assert_eq!(catalog.record(&[failed(id, attempts)]).await.unwrap(), 1);
     }
@@ -453,4 +459,65 @@ async fn init_db_creates_once_and_hides_nothing() {
     table.execute("DROP TABLE pysmurf_files_v0");
     let message = setup_message(catalog::init_db(&table.database()).await);
     assert!(message.contains("grant CREATE"), "{message}");
+}
+
+/// A certificate for 127.0.0.1, and the authority that signed it.
+fn certificates(folder: &Path) {
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout";
+    for step in [
+        format!("req -x509 {key} ca.key -out ca.pem -subj /CN=authority -days 2"),
+        format!("req -x509 {key} other.key -out other.pem -subj /CN=other -days 2"),
+        format!("req {key} server.key -out server.csr -subj /CN=server -addext subjectAltName=IP:127.0.0.1"),
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -copy_extensions copy -out server.pem -days 2"
+            .to_owned(),
+    ] {
+        let output = Command::new("openssl").args(step.split(' ')).current_dir(folder).output().unwrap();
+        assert!(output.status.success(), "{step}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[tokio::test]
+async fn a_secured_connection() {
+    if !crate::support::require("openssl") {
+        return;
+    }
+    let folder = tempfile::TempDir::new().unwrap();
+    certificates(folder.path());
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let options = |name: &str, value: &str| format!("--ssl-{name}={}", file(value));
+    let Some(server) = MariaDb::start_with(&[options("cert", "server.pem"), options("key", "server.key")]) else {
+        return;
+    };
+    let url = server.database("secured");
+    server.execute(&format!("USE secured; {}; ALTER USER 'secured'@'%' REQUIRE SSL", include_str!("v1.sql")));
+    let open = async |host: &str, parameters: &str| {
+        let url = url.replace("127.0.0.1", host) + parameters;
+        let database = Database::choose(Some(&url), &|_| None).unwrap().unwrap();
+        catalog::open(&database, self::options()).await
+    };
+    let (ca, other) = (format!("ssl-ca={}", file("ca.pem")), format!("ssl-ca={}", file("other.pem")));
+    let good = [
+        ("127.0.0.1", "?ssl-mode=required".to_owned()),
+        ("127.0.0.1", format!("?{ca}")),
+        ("localhost", format!("?ssl-mode=required&{ca}")),
+    ];
+    for (host, parameters) in good {
+        let catalog = open(host, &parameters).await.unwrap();
+        assert_eq!(all(&catalog).await, [], "{parameters}");
+        catalog.close().await;
+    }
+    let bad = [
+        ("127.0.0.1", String::new(), "ssl-mode=required"),
+        ("127.0.0.1", "?ssl-mode=verify-identity".to_owned(), "ssl-ca"),
+        ("127.0.0.1", format!("?{other}"), "ssl-ca"),
+        ("localhost", format!("?{ca}"), "ssl-ca"),
+    ];
+    for (host, parameters, remedy) in bad {
+        let message = setup_message(open(host, &parameters).await);
+        assert!(message.contains(remedy), "{parameters}: {message}");
+    }
+    let Some(plain) = Table::new("plain") else { return };
+    let database = Database::choose(Some(&format!("{}?ssl-mode=required", plain.url)), &|_| None).unwrap().unwrap();
+    let message = setup_message(catalog::open(&database, self::options()).await);
+    assert!(message.contains("ssl-mode=disabled"), "{message}");
 }

@@ -23,15 +23,13 @@ impl Table {
 
     /// The producer's connection; made after the tables are.
     fn connect(&self) -> Connection {
-        let runtime = |file: PathBuf| {
-            tokio::runtime::Builder::new_current_thread()
-                .build()
-                .unwrap()
-                .block_on(catalog::init_db(&Database::Sqlite(file)))
-                .unwrap()
+        let database = Database::Sqlite(self.file.clone());
+        let create = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            runtime.block_on(catalog::init_db(&database)).unwrap();
         };
-        let file = self.file.clone();
-        std::thread::spawn(move || runtime(file)).join().unwrap();
+        // The test's own thread has a runtime already.
+        std::thread::spawn(create).join().unwrap();
         let connection = Connection::open(&self.file).unwrap();
         connection.busy_timeout(Duration::from_secs(1)).unwrap();
         connection

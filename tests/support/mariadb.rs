@@ -46,6 +46,11 @@ impl MariaDb {
 
     /// A server of one's own, stopped when dropped.
     pub fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// As [`MariaDb::start`], with options of `mariadbd` in addition.
+    pub fn start_with(options: &[String]) -> Option<Self> {
         let tools = ["mariadbd", "mariadb-install-db", "mariadb"];
         if !tools.iter().all(|tool| require(tool)) {
             return None;
@@ -53,14 +58,14 @@ impl MariaDb {
         let template = template();
         // Somebody may take the free port before the server does.
         for _ in 0..5 {
-            if let Some(server) = Self::try_start(&template) {
+            if let Some(server) = Self::try_start(&template, options) {
                 return Some(server);
             }
         }
         panic!("MariaDB does not start");
     }
 
-    fn try_start(template: &Path) -> Option<Self> {
+    fn try_start(template: &Path, options: &[String]) -> Option<Self> {
         // In /tmp itself: the path of a socket takes 107 bytes at most.
         let folder = tempfile::Builder::new().prefix("archiver-db").tempdir_in("/tmp").unwrap().keep();
         run(Command::new("cp").arg("-a").arg(template.join(".")).arg(folder.join("data")));
@@ -78,6 +83,7 @@ impl MariaDb {
             .args(["--innodb-buffer-pool-size=32M", "--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=0"])
             .args(["--skip-log-bin", "--performance-schema=OFF", "--default-time-zone=+00:00"])
             .arg("--character-set-server=utf8mb4")
+            .args(options)
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();

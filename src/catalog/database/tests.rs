@@ -1,5 +1,7 @@
 use std::io::Write;
 
+use proptest::test_runner::TestRunner;
+
 use super::*;
 
 fn choose(option: Option<&str>, set: &[(&str, &str)]) -> Result<Option<Database>, CatalogError> {
@@ -97,7 +99,10 @@ fn complaints_name_option_or_variable_and_never_the_password() {
         (Some("mysql://u:hunter2@h:x/n"), vec![], "port"),
         (Some("mysql://u:hunter2@[::1]x/n"), vec![], "port"),
         (Some("mysql://u:hunter2@[::1/n"), vec![], "IPv6"),
-        (Some("mysql://u:hunter2@h/n?ssl=1"), vec![], "after the database's name"),
+        (Some("mysql://u:hunter2@h/n/m"), vec![], "after the database's name"),
+        (Some("mysql://u:hunter2@h/n?ssl=1"), vec![], "ssl-mode"),
+        (Some("mysql://u:hunter2@h/n?ssl-mode=verify-ca"), vec![], "verify-identity"),
+        (Some("mysql://u:hunter2@h/n?ssl-ca=/no/such"), vec![], "/no/such"),
     ] {
         let complaint = complaint(option, &set);
         assert!(complaint.contains(names), "{complaint}");
@@ -105,4 +110,37 @@ fn complaints_name_option_or_variable_and_never_the_password() {
     }
     let shown = format!("{:?}", choose(Some("mysql://u:hunter2@h/n"), &[]).unwrap());
     assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn security_of_the_connection() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    let tls = |address: &str, set: &[(&str, &str)]| server(Some(address), set).tls;
+    assert_eq!(tls("mysql://u@h/n", &[]), Tls::default());
+    assert_eq!(tls("mysql://u@h?ssl-mode=VERIFY_IDENTITY", &[]).mode, TlsMode::VerifyIdentity);
+    let strict = Tls { mode: TlsMode::VerifyIdentity, ca: Some(file.path().to_owned()) };
+    assert_eq!(tls(&format!("mysql://u@h/n?ssl-ca={path}"), &[]), strict);
+    assert_eq!(server(None, &[("MYSQL_USER", "u"), ("MYSQL_SSL_CA", path)]).tls, strict);
+    let loose = tls("mysql://u@h/n?ssl-mode=required", &[("MYSQL_SSL_CA", path), ("MYSQL_SSL_MODE", "disabled")]);
+    assert_eq!(loose, Tls { mode: TlsMode::Required, ..strict });
+}
+
+#[test]
+fn no_text_upsets_the_parser_or_shows_the_password() {
+    TestRunner::deterministic()
+        .run(
+            &("(mysql|sqlite|mariadb)?:?/{0,3}[a-z:@/?%\\[\\]0-9]{0,12}", "[:@/?%\\[\\]a-z0-9=&]{0,12}"),
+            |(start, end)| {
+                let address = format!("{start}:HUNTER@{end}");
+                let told = match choose(Some(&address), &[("MYSQL_USER", "u")]) {
+                    Ok(Some(Database::Sqlite(_))) => String::new(),
+                    Ok(chosen) => format!("{chosen:?} {}", chosen.as_ref().unwrap()),
+                    Err(error) => error.to_string(),
+                };
+                assert!(!told.contains("HUNTER"), "{address}: {told}");
+                Ok(())
+            },
+        )
+        .unwrap();
 }

@@ -3,15 +3,16 @@
 //! Not the driver's own pool: that one cleans a connection which was left in the middle of a result without any limit,
 //! so each call that times out on a mute server would take one of its places for ever.
 
+use std::io::{self, ErrorKind};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Error, IoError, Opts, OptsBuilder, ServerError};
+use mysql_async::{Conn, DriverError, Error, IoError, Opts, OptsBuilder, ServerError, SslOpts};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-use super::super::{CatalogError, Database, Server};
+use super::super::{CatalogError, Database, Server, Tls, TlsMode};
 
 /// Limit for connecting and logging in: a name service's usual 5 s and as much again; the driver has none of its own.
 pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -56,6 +57,7 @@ impl Connections {
             // container perhaps another server.
             .prefer_socket(false)
             .tcp_keepalive(Some(CONNECT_LIMIT))
+            .ssl_opts(ssl(&server.tls))
             .setup(vec![SESSION, ISOLATION]);
         Self { opts: opts.into(), server: server.clone(), idle: Mutex::default(), places: Semaphore::new(MOST) }
     }
@@ -119,21 +121,37 @@ impl Connections {
         let remedy = match &error {
             // ER_ACCESS_DENIED_ERROR, ER_ACCESS_DENIED_NO_PASSWORD_ERROR, ER_HOST_NOT_PRIVILEGED
             Error::Server(ServerError { code: 1045 | 1698 | 1130, .. }) => {
-                "check account and password in --db, or in MYSQL_USER and MYSQL_PASSWORD or MYSQL_PASSWORD_FILE"
+                "check account and password in --db, or in MYSQL_USER and MYSQL_PASSWORD or MYSQL_PASSWORD_FILE; an \
+                 account that requires TLS needs ?ssl-mode=required"
             }
             // ER_DBACCESS_DENIED_ERROR, ER_BAD_DB_ERROR
             Error::Server(ServerError { code: 1044 | 1049, .. }) => {
                 "create the database or grant rights on it, or name another in --db or MYSQL_DATABASE"
             }
+            Error::Driver(DriverError::NoClientSslFlagFromServer) => {
+                "set the server up for TLS, or say ?ssl-mode=disabled"
+            }
+            Error::Io(IoError::Tls(_)) => CERTIFICATE_REMEDY,
+            // As which the driver hands on a certificate it does not believe.
+            Error::Io(IoError::Io(error)) if error.kind() == ErrorKind::InvalidData => CERTIFICATE_REMEDY,
             _ => return self.unavailable(error),
         };
         CatalogError::Setup(format!("{}; {remedy}", self.unavailable(error)))
     }
 }
 
+const CERTIFICATE_REMEDY: &str = "check ssl-ca and ssl-mode in --db, or MYSQL_SSL_CA and MYSQL_SSL_MODE";
+
+fn ssl(tls: &Tls) -> Option<SslOpts> {
+    let roots = tls.ca.iter().map(|file| file.clone().into()).collect::<Vec<_>>();
+    let opts = SslOpts::default().with_disable_built_in_roots(!roots.is_empty()).with_root_certs(roots);
+    match tls.mode {
+        TlsMode::Disabled => None,
+        TlsMode::Required => Some(opts.with_danger_accept_invalid_certs(true)),
+        TlsMode::VerifyIdentity => Some(opts),
+    }
+}
+
 fn late(what: &str, limit: Duration) -> Error {
-    Error::Io(IoError::Io(std::io::Error::new(
-        std::io::ErrorKind::TimedOut,
-        format!("no {what} within {} s", limit.as_secs()),
-    )))
+    Error::Io(IoError::Io(io::Error::new(ErrorKind::TimedOut, format!("no {what} within {} s", limit.as_secs()))))
 }
