@@ -27,7 +27,9 @@ pub enum PeerError {
         why: &'static str,
     },
     /// No protocol version, or one we do not speak. Most often the remote shell printed something.
-    #[error("Protocol version mismatch: the peer says {0}; we speak 30 to 32. Is the remote shell clean (does its start-up print anything)?")]
+    #[error(
+        "Protocol version mismatch: the peer says {0}; we speak 30 to 32. Is the remote shell clean (does its start-up print anything)?"
+    )]
     Version(i64),
     /// No checksum both sides know.
     #[error("No common checksum: we offer {ours:?}, the peer {theirs:?}")]
