@@ -445,7 +445,54 @@ fn a_closed_port_is_unreachable() {
     assert!(error.to_string().contains(&format!("127.0.0.1:{port}")), "{error}");
 }
 
-/// Our descriptors that are sockets or eventfds of the transport, and its threads.
+/// Is this test in a process of its own, where no other test's doings are counted? If not, runs it in one.
+fn alone(test: &str) -> bool {
+    if std::env::var_os("SSH_TEST_ALONE").is_some() {
+        return true;
+    }
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).env("SSH_TEST_ALONE", "1");
+    assert!(command.status().unwrap().success(), "{test}, in a process of its own");
+    false
+}
+
+#[test]
+fn waiting_costs_no_cpu() {
+    if !alone("waiting_costs_no_cpu") {
+        return;
+    }
+    let Some(sshd) = Sshd::start("") else { return };
+    let ticks = || {
+        let stat = fs::read_to_string("/proc/self/stat").unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    };
+    // Nothing to do; output nobody takes; input the far end does not take.
+    let mut idle = with_program(sshd.options(), "exec sleep 100").open(&[]).unwrap();
+    let full = with_program(sshd.options(), "exec head -c 100000000 /dev/zero").open(&[]).unwrap();
+    let stuck = with_program(sshd.options(), "exec sleep 100").open(&[]).unwrap();
+    let Link { mut writer, closer, .. } = stuck;
+    thread::scope(|scope| {
+        scope.spawn(|| writer.write_all(&vec![0; 16 << 20]).unwrap_err());
+        scope.spawn(|| idle.reader.read(&mut [0]).unwrap_err());
+        // Until all windows and buffers are full, work is being done.
+        let deadline = Instant::now() + SOON;
+        let quiet = loop {
+            let before = ticks();
+            thread::sleep(Duration::from_secs(1));
+            let used = ticks() - before;
+            if used <= 5 || Instant::now() > deadline {
+                break used;
+            }
+        };
+        closer.close();
+        idle.closer.close();
+        assert!(quiet <= 5, "{quiet} hundredths of a second of CPU in a second of waiting");
+    });
+    full.closer.close();
+}
+
+/// Our descriptors, and the threads of the transport.
 fn held() -> (usize, usize) {
     let names = |dir: &str| fs::read_dir(dir).unwrap().flatten().map(|entry| entry.path()).collect::<Vec<_>>();
     let fds = names("/proc/self/fd").iter().filter_map(|fd| fs::read_link(fd).ok()).count();
@@ -456,14 +503,7 @@ fn held() -> (usize, usize) {
 
 #[test]
 fn many_connections_and_links_leak_nothing() {
-    // Counted in a process of its own, where no other test opens anything.
-    if std::env::var_os("SSH_LEAK_TEST").is_none() {
-        let status = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "many_connections_and_links_leak_nothing", "--nocapture", "--test-threads=1"])
-            .env("SSH_LEAK_TEST", "1")
-            .status()
-            .unwrap();
-        assert!(status.success());
+    if !alone("many_connections_and_links_leak_nothing") {
         return;
     }
     let Some(sshd) = Sshd::start("") else { return };
