@@ -100,7 +100,7 @@ impl Sum {
     /// Reads hexadecimal digits of either case, two a byte; `None` for anything else or a wrong length.
     pub fn from_hex(text: &str) -> Option<Sum> {
         let digits = text.as_bytes();
-        if digits.len() % 2 != 0 || digits.len() > 64 {
+        if !digits.len().is_multiple_of(2) || digits.len() > 64 {
             return None;
         }
         let mut bytes = [0; 32];

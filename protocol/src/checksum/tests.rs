@@ -71,7 +71,7 @@ fn strong_sums_of_hello_world() {
 
 #[test]
 fn without_a_seed_a_block_sums_like_a_file() {
-    let data: Vec<u8> = (0..2000u32).map(|i| (i * i >> 3) as u8).collect();
+    let data: Vec<u8> = (0..2000u32).map(|i| ((i * i) >> 3) as u8).collect();
     for checksum in ALL {
         for seed_first in [false, true] {
             assert_eq!(BlockSeed::new(checksum, 0, seed_first).sum(&data), file_sum(checksum, &data));
