@@ -1,4 +1,85 @@
-//! One session's file work: listing, sending, receiving.
+//! One session's file work: greeting, listing, sending, receiving, over any link.
 
+mod beneath;
 pub mod dest;
+mod generate;
+pub mod greet;
+mod ids;
+pub mod receive;
+pub mod send;
+pub mod serve;
 pub mod source;
+
+pub use greet::{Session, greet};
+pub use receive::{ReceivePlan, receive};
+pub use send::{Answer, Listing, SendPlan, Source, Watch, send};
+
+use crate::link::{Ending, Remote};
+use protocol::PeerError;
+use std::io;
+use std::time::Duration;
+
+/// How long the far end's process may take to end once its stream has ended.
+const ENDING_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why a session ended before its time. Trouble with a single file is never an error, but data.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// The peer broke the rules.
+    #[error("{0}")]
+    Peer(#[from] PeerError),
+    /// The link broke or stalled.
+    #[error("Link lost: {0}")]
+    Link(io::Error),
+    /// No byte moved for longer than the limit while some were due.
+    #[error("Link stalled: {0}")]
+    Stalled(io::Error),
+    /// The far end's program ended, or never started.
+    #[error("{}", far_end(ending.as_ref(), text))]
+    Remote {
+        /// How it ended, where that is known.
+        ending: Option<Ending>,
+        /// The last lines it said.
+        text: String,
+    },
+    /// Something on this side cannot be used.
+    #[error("{what}: {source}")]
+    Local {
+        /// What, with its path.
+        what: String,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// A list or argument that this side refuses.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl TransferError {
+    fn from_io(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::TimedOut => Self::Stalled(error),
+            _ => Self::Link(error),
+        }
+    }
+
+    /// The stream ended too early: says what is known of the far end's program.
+    fn closed(remote: &Remote) -> Self {
+        let ending = remote.wait(ENDING_PATIENCE);
+        Self::Remote { ending, text: remote.stderr() }
+    }
+}
+
+fn far_end(ending: Option<&Ending>, text: &str) -> String {
+    let how = match ending {
+        Some(Ending::Exited(127)) => "There is no such program at the far end (exit status 127)".to_owned(),
+        Some(Ending::Exited(status)) => format!("The far end's program ended early with exit status {status}"),
+        Some(Ending::Signalled(signal)) => format!("The far end's program was killed by SIG{signal}"),
+        Some(Ending::Lost(why)) => format!("The connection was lost: {why}"),
+        None => "The far end closed its stream and does not end".to_owned(),
+    };
+    match text.trim() {
+        "" => how,
+        text => format!("{how}; it said: {}", text.escape_debug().to_string().replace("\\n", " / ")),
+    }
+}

@@ -147,6 +147,11 @@ impl FileList {
         if *self.dead.get(at)? { None } else { self.entries.get(at) }
     }
 
+    /// All entries in order, dead ones too: what goes over the wire.
+    pub fn entries(&self) -> &[FileEntry] {
+        &self.entries
+    }
+
     /// The living entries with their indexes, in order.
     pub fn iter(&self) -> impl Iterator<Item = (Ndx, &FileEntry)> {
         (0..)
@@ -154,6 +159,13 @@ impl FileList {
             .zip(self.entries.iter().zip(&self.dead))
             .filter(|(_, (_, dead))| !**dead)
             .map(|(ndx, (entry, _))| (ndx, entry))
+    }
+
+    /// Replaces owners and groups; the order does not depend on them.
+    pub fn map_ids(&mut self, user: impl Fn(u32) -> u32, group: impl Fn(u32) -> u32) {
+        for entry in &mut self.entries {
+            (entry.uid, entry.gid) = (user(entry.uid), group(entry.gid));
+        }
     }
 
     /// The index of a living entry.

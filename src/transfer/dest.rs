@@ -1,1 +1,227 @@
 //! Where received files go: everything beneath one held directory.
+//! Owns names, temporary files, attributes and their order; which file is wanted is the generator's business.
+//! Counterpart: the parts of rsync's `generator.c`, `receiver.c` and `rsync.c` that touch the disk.
+
+mod attrs;
+mod error;
+mod temp;
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use protocol::flist::{FileEntry, Kind};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::beneath::{self, Beneath};
+use error::During;
+
+pub use attrs::{Attrs, LateDirs, Preserve};
+pub use error::DestError;
+pub use temp::TempFile;
+
+/// The destination directory; names are relative to it and no symlink beneath it is followed.
+pub struct Dest {
+    beneath: Beneath,
+    umask: u32,
+    am_root: bool,
+}
+
+/// What stands at a name, itself and not what a symlink points to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// POSIX `st_mode`, type bits included.
+    pub mode: u32,
+    /// Size in bytes.
+    pub len: u64,
+    /// Modification time, whole seconds since 1970.
+    pub mtime: i64,
+    /// Nanoseconds of the modification time.
+    pub nsec: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Device the file is on.
+    pub dev: u64,
+    /// Inode number.
+    pub ino: u64,
+    /// Major and minor number, of a device only.
+    pub rdev: (u32, u32),
+}
+
+impl Found {
+    /// What it is.
+    pub fn kind(&self) -> Option<Kind> {
+        beneath::kind(self.mode)
+    }
+}
+
+impl From<Stat> for Found {
+    fn from(stat: Stat) -> Self {
+        let (mtime, nsec) = beneath::mtime(&stat);
+        Found {
+            mode: stat.st_mode,
+            len: u64::try_from(stat.st_size).unwrap_or(0),
+            mtime,
+            nsec,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            dev: stat.st_dev,
+            ino: stat.st_ino,
+            rdev: (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)),
+        }
+    }
+}
+
+impl Dest {
+    /// Opens the destination; symlinks in `path` are followed only when root or we own them. A missing last component is
+    /// made when asked.
+    pub fn open(path: &Path, create_if_missing: bool) -> io::Result<Dest> {
+        match beneath::open_operand(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && create_if_missing => {
+                rustix::fs::mkdirat(CWD, path, Mode::RWXU | Mode::RWXG | Mode::RWXO)?;
+                beneath::open_operand(path).map(Dest::from_dir)
+            }
+            opened => opened.map(Dest::from_dir),
+        }
+    }
+
+    /// Takes a directory that is already open.
+    pub fn from_dir(dir: OwnedFd) -> Dest {
+        let am_root = rustix::process::geteuid().is_root();
+        Dest { beneath: Beneath::new(Arc::new(dir)), umask: umask(), am_root }
+    }
+
+    /// The same destination for another thread, which then keeps its own place in the tree.
+    pub fn handle(&self) -> Dest {
+        Dest { beneath: self.beneath.again(), ..*self }
+    }
+
+    /// What stands at `name`; `None` where nothing does.
+    pub fn stat(&self, name: &[u8]) -> Result<Option<Found>, DestError> {
+        let stat = || -> io::Result<Stat> {
+            let (dir, leaf) = self.beneath.parent(name)?;
+            Ok(rustix::fs::statat(&*dir, leaf, AtFlags::SYMLINK_NOFOLLOW)?)
+        };
+        absent_as_none(stat()).map(|found| found.map(Found::from)).during("stat", name)
+    }
+
+    /// Opens the regular file that stands at `name`; `None` for anything else.
+    pub fn basis(&self, name: &[u8]) -> Result<Option<File>, DestError> {
+        let open = || -> io::Result<OwnedFd> {
+            let (dir, leaf) = self.beneath.parent(name)?;
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+            Ok(rustix::fs::openat(&*dir, leaf, flags, Mode::empty())?)
+        };
+        let opened = absent_as_none(open()).during("open", name)?;
+        let Some(fd) = opened else { return Ok(None) };
+        let stat = rustix::fs::fstat(&fd).during("stat", name)?;
+        Ok((beneath::kind(stat.st_mode) == Some(Kind::File)).then(|| fd.into()))
+    }
+
+    /// Makes a directory, open to its owner until its contents are done, and returns what it became; one that exists
+    /// is fine.
+    pub fn make_dir(&self, name: &[u8], mode: u32) -> Result<Found, DestError> {
+        let (dir, leaf) = self.beneath.parent(name).during("mkdir", name)?;
+        match rustix::fs::mkdirat(&*dir, leaf, Mode::from_raw_mode(mode & 0o777 | 0o700)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error).during("mkdir", name),
+        }
+        let stat = rustix::fs::statat(&*dir, leaf, AtFlags::SYMLINK_NOFOLLOW).during("mkdir", name)?;
+        let found = Found::from(stat);
+        if found.kind() == Some(Kind::Dir) { Ok(found) } else { Err(Errno::EXIST).during("mkdir", name) }
+    }
+
+    /// Makes the directories on the way to `name` that are missing, with the umask's permissions.
+    pub fn make_dirs(&self, name: &[u8]) -> Result<(), DestError> {
+        for (at, _) in name.iter().enumerate().filter(|&(_, &byte)| byte == b'/') {
+            self.make_dir(&name[..at], 0o777)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a symlink at `name` in one step, replacing anything but a directory.
+    pub fn make_symlink(&self, name: &[u8], target: &[u8], attrs: &Attrs) -> Result<(), DestError> {
+        self.replace("symlink", name, Kind::Symlink, attrs, |dir, temp| rustix::fs::symlinkat(target, dir, temp))
+    }
+
+    /// Puts the fifo, socket or device that `entry` describes at `name`, replacing anything but a directory.
+    pub fn make_node(&self, name: &[u8], entry: &FileEntry, attrs: &Attrs) -> Result<(), DestError> {
+        let (kind, device) = match (entry.kind(), entry.rdev) {
+            (Some(Kind::Special), _) => (Kind::Special, 0),
+            (Some(Kind::Device), Some((major, minor))) => (Kind::Device, rustix::fs::makedev(major, minor)),
+            _ => return Err(Errno::INVAL).during("mknod", name),
+        };
+        let node = FileType::from_raw_mode(entry.mode);
+        self.replace("mknod", name, kind, attrs, |dir, temp| {
+            rustix::fs::mknodat(dir, temp, node, Mode::RUSR | Mode::WUSR, device)
+        })
+    }
+
+    /// Removes what stands at `name` unless it is a directory; `false` where nothing did.
+    pub fn remove_non_dir(&self, name: &[u8]) -> Result<bool, DestError> {
+        self.remove("unlink", name, AtFlags::empty())
+    }
+
+    /// Removes an empty directory; `false` where nothing stood.
+    pub fn remove_dir(&self, name: &[u8]) -> Result<bool, DestError> {
+        self.beneath.forget();
+        self.remove("rmdir", name, AtFlags::REMOVEDIR)
+    }
+
+    fn remove(&self, action: &'static str, name: &[u8], flags: AtFlags) -> Result<bool, DestError> {
+        let (dir, leaf) = self.beneath.parent(name).during(action, name)?;
+        match rustix::fs::unlinkat(&*dir, leaf, flags) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error).during(action, name),
+        }
+    }
+
+    /// Makes something under a temporary name, gives it its attributes and renames it over `name`.
+    fn replace(
+        &self,
+        action: &'static str,
+        name: &[u8],
+        kind: Kind,
+        attrs: &Attrs,
+        make: impl Fn(&OwnedFd, &[u8]) -> Result<(), Errno>,
+    ) -> Result<(), DestError> {
+        let (dir, temp, ()) = self.with_temp_name(action, name, make)?;
+        let done = self.set_at(&dir, &temp, name, kind, attrs).and_then(|()| temp::rename(&dir, &temp, name));
+        if done.is_err() {
+            temp::discard(&dir, &temp);
+        }
+        done
+    }
+}
+
+/// Nothing there, a parent that is no directory, or a symlink where none may be followed: no file of ours.
+fn absent_as_none<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) => match Errno::from_io_error(&error) {
+            Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+/// The process's umask, read without changing it where the kernel tells.
+fn umask() -> u32 {
+    let told = std::fs::read_to_string("/proc/self/status").ok().and_then(|status| {
+        let line = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
+        u32::from_str_radix(line.trim(), 8).ok()
+    });
+    told.unwrap_or_else(|| {
+        let mask = rustix::process::umask(Mode::RWXG | Mode::RWXO);
+        rustix::process::umask(mask);
+        mask.as_raw_mode()
+    })
+}

@@ -1,1 +1,386 @@
 //! Where sent files come from: scanning arguments into a file list.
+//! Owns operands, recursion and opening what was listed; the order of the list and what the peer hears of it are others'
+//! business. Counterpart: the sending half of rsync's `flist.c`.
+
+mod operand;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use protocol::checksum::Sum;
+use protocol::flist::{DirClass, FileEntry, Kind};
+use rustix::fs::{AtFlags, Dir, Stat};
+use rustix::io::Errno;
+
+use super::beneath::{self, mtime, reason, shown};
+use operand::Operand;
+pub use tree::{Location, SourceTree};
+
+/// Bit of [`Scan::io_error`]: something could not be read.
+pub const IOERR_GENERAL: u32 = 1;
+/// Bit of [`Scan::io_error`]: something vanished while it was listed.
+pub const IOERR_VANISHED: u32 = 2;
+/// Longest name the file list carries.
+const NAME_MAX: usize = 4095;
+
+/// The options that decide what is listed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ScanOptions {
+    /// Descend into directories (`-r`).
+    pub recurse: bool,
+    /// Without [`ScanOptions::recurse`]: list directories without descending (`-d`).
+    pub dirs: bool,
+    /// Send whole names and their parents (`-R`).
+    pub relative: bool,
+    /// Stay on each argument's file system (`-x`).
+    pub one_file_system: bool,
+    /// List symlinks as symlinks (`-l`).
+    pub links: bool,
+    /// List what every symlink points to (`-L`).
+    pub copy_links: bool,
+    /// List directories that symlinks point to (`-k`).
+    pub copy_dirlinks: bool,
+    /// List devices.
+    pub devices: bool,
+    /// List fifos and sockets.
+    pub specials: bool,
+    /// Say nothing of arguments that do not exist.
+    pub ignore_missing_args: bool,
+}
+
+/// How a message is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// The result lacks something, as [`Scan::io_error`] says.
+    Warning,
+    /// The same, in rsync's output preceded by `rsync: [sender] `.
+    Error,
+}
+
+/// Sums one file.
+pub type SumFile<'h> = &'h mut dyn FnMut(&mut File) -> io::Result<Option<Sum>>;
+/// Whether to list a name, given whether it is a directory.
+pub type Keep<'h> = &'h mut dyn FnMut(&[u8], bool) -> bool;
+
+/// What the caller adds to a scan.
+pub struct Hooks<'h> {
+    /// Receives messages, without a line end.
+    pub report: &'h mut dyn FnMut(Severity, String),
+    /// Sums each regular file (`-c`); an entry whose file cannot be read has none and goes out as zeros.
+    pub sum: Option<SumFile<'h>>,
+    /// Filter rules.
+    pub keep: Option<Keep<'h>>,
+}
+
+/// What was found.
+pub struct Scan {
+    /// Entries in the order of discovery, each with what [`SourceTree::open`] needs.
+    pub entries: Vec<(FileEntry, Location)>,
+    /// Bits of trouble on the way, [`IOERR_GENERAL`] and [`IOERR_VANISHED`].
+    pub io_error: u32,
+    /// Opens what was found.
+    pub tree: SourceTree,
+}
+
+/// An argument that cannot be scanned at all; a usage error.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("found \"..\" dir in relative path: {0}")]
+pub struct DotDot(pub String);
+
+/// Lists what the arguments name. Trouble with a file is reported and leaves it out; only a `..` in a `--relative` name
+/// is refused.
+pub fn scan(arguments: &[PathBuf], options: &ScanOptions, hooks: Hooks<'_>) -> Result<Scan, DotDot> {
+    let tree = SourceTree::new(options.copy_dirlinks, options.copy_links);
+    let mut scanner = Scanner {
+        options: *options,
+        hooks,
+        scan: Scan { entries: Vec::new(), io_error: 0, tree },
+        implied: HashSet::new(),
+    };
+    for argument in arguments {
+        let operand = operand::split(argument, options.relative)
+            .ok_or_else(|| DotDot(shown(argument.as_os_str().as_encoded_bytes())))?;
+        scanner.operand(&operand);
+    }
+    Ok(scanner.scan)
+}
+
+struct Scanner<'h> {
+    options: ScanOptions,
+    hooks: Hooks<'h>,
+    scan: Scan,
+    implied: HashSet<Vec<u8>>,
+}
+
+/// A directory whose contents are still to be listed.
+struct Folder {
+    name: Vec<u8>,
+    at: Location,
+    file_system: u64,
+    chain: Rc<Chain>,
+}
+
+/// The directories above one, so that a symlink back up is noticed.
+struct Chain {
+    id: (u64, u64),
+    above: Option<Rc<Chain>>,
+}
+
+impl Chain {
+    fn holds(&self, id: (u64, u64)) -> bool {
+        let mut link = Some(self);
+        while let Some(chain) = link {
+            if chain.id == id {
+                return true;
+            }
+            link = chain.above.as_deref();
+        }
+        false
+    }
+}
+
+impl Scanner<'_> {
+    fn operand(&mut self, operand: &Operand) {
+        let root = match self.scan.tree.enter(&operand.root) {
+            Ok(root) => root,
+            Err(error) => {
+                let missing = error.kind() == io::ErrorKind::NotFound && self.options.ignore_missing_args;
+                if !missing && self.options.relative {
+                    self.failed("link_stat", &tree::joined(&operand.base, &operand.name), &error);
+                } else if !missing {
+                    self.failed("change_dir", &tree::joined(&operand.root, b"."), &error);
+                }
+                return;
+            }
+        };
+        // Names in the list are far shorter than 4 GiB: they come from paths the system resolved.
+        let at = Location { root, skip: u32::try_from(operand.skip).unwrap_or(u32::MAX) };
+        let found = self.scan.tree.parent(&operand.name, at).and_then(|(dir, leaf)| {
+            let stat = self.look(&dir, &leaf)?;
+            Ok((dir, leaf, stat))
+        });
+        let (dir, leaf, stat) = match found {
+            Ok(found) => found,
+            Err(error) => {
+                if !(error.kind() == io::ErrorKind::NotFound && self.options.ignore_missing_args) {
+                    self.failed("link_stat", &self.scan.tree.full_path(&operand.name, at), &error);
+                }
+                return;
+            }
+        };
+        let is_dir = beneath::kind(stat.st_mode) == Some(Kind::Dir);
+        if is_dir && !self.options.recurse && !self.options.dirs {
+            (self.hooks.report)(Severity::Info, format!("skipping directory {}", shown(&operand.name)));
+            return;
+        }
+        self.implied_parents(operand, root);
+        let contents = self.options.recurse || operand.leaf == b".";
+        let class = if contents { DirClass::Argument } else { DirClass::NoContent };
+        let listed = self.entry(&dir, &leaf, operand.name.clone(), at, &stat, class);
+        if listed && is_dir && contents {
+            let chain = Rc::new(Chain { id: (stat.st_dev, stat.st_ino), above: None });
+            self.descend(Folder { name: operand.name.clone(), at, file_system: stat.st_dev, chain });
+        }
+    }
+
+    /// Lists the parents of a `--relative` name, each once; they are real directories even where a symlink stands.
+    fn implied_parents(&mut self, operand: &Operand, root: u32) {
+        for name in &operand.implied {
+            if self.implied.contains(name) {
+                continue;
+            }
+            let path = tree::joined(&operand.base, name);
+            match rustix::fs::stat(path.as_slice()) {
+                Ok(stat) => {
+                    self.implied.insert(name.clone());
+                    // Never opened, so any root will do.
+                    let at = Location { root, skip: u32::MAX };
+                    self.scan.entries.push((described(name.clone(), &stat, DirClass::Implied), at));
+                }
+                Err(error) => self.failed("link_stat", &path, &error.into()),
+            }
+        }
+    }
+
+    /// Lists everything below a folder; one directory is open at a time, however deep the tree.
+    fn descend(&mut self, top: Folder) {
+        let mut pending = vec![top];
+        while let Some(folder) = pending.pop() {
+            let opened = self.scan.tree.dir(&folder.name, folder.at).and_then(|dir| {
+                let readable = beneath::readable(&dir)?;
+                // The descriptor that lists is the one that looks, whatever happens to the name meanwhile.
+                Ok((Dir::read_from(&readable)?, readable))
+            });
+            let (mut listing, dir) = match opened {
+                Ok(opened) => opened,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.vanished(&folder.name, folder.at);
+                    continue;
+                }
+                Err(error) => {
+                    self.failed("opendir", &self.scan.tree.full_path(&folder.name, folder.at), &error);
+                    continue;
+                }
+            };
+            let first = pending.len();
+            while let Some(read) = listing.read() {
+                match read {
+                    Ok(child) => match child.file_name().to_bytes() {
+                        b"." | b".." => {}
+                        leaf => pending.extend(self.child(&dir, leaf, &folder)),
+                    },
+                    Err(error) => {
+                        let path = self.scan.tree.full_path(&folder.name, folder.at);
+                        self.scan.io_error |= IOERR_GENERAL;
+                        let text = format!("readdir(\"{}\"): {}", shown(&path), reason(&error.into()));
+                        (self.hooks.report)(Severity::Error, text);
+                        break;
+                    }
+                }
+            }
+            // Neighbours in name are neighbours in the walk; the last is taken first.
+            pending[first..].sort_unstable_by(|a, b| b.name.cmp(&a.name));
+        }
+    }
+
+    /// Lists one name in a folder; returns it when its own contents are wanted too.
+    fn child(&mut self, dir: &OwnedFd, leaf: &[u8], folder: &Folder) -> Option<Folder> {
+        let name = if folder.name == b"." { leaf.to_vec() } else { [&folder.name, leaf].join(&b'/') };
+        if name.len() > NAME_MAX {
+            self.scan.io_error |= IOERR_GENERAL;
+            let text = format!("File name too long to send, left out; shorten it: \"{}\"", shown(&name));
+            (self.hooks.report)(Severity::Error, text);
+            return None;
+        }
+        let stat = match self.look(dir, leaf) {
+            Ok(stat) => stat,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let dangling =
+                    self.options.copy_links && rustix::fs::statat(dir, leaf, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+                if dangling {
+                    let path = self.scan.tree.full_path(&name, folder.at);
+                    self.scan.io_error |= IOERR_GENERAL;
+                    (self.hooks.report)(Severity::Error, format!("symlink has no referent: \"{}\"", shown(&path)));
+                } else {
+                    self.vanished(&name, folder.at);
+                }
+                return None;
+            }
+            Err(error) => {
+                self.failed("link_stat", &self.scan.tree.full_path(&name, folder.at), &error);
+                return None;
+            }
+        };
+        let is_dir = beneath::kind(stat.st_mode) == Some(Kind::Dir);
+        let stays = !self.options.one_file_system || stat.st_dev == folder.file_system;
+        let descends = is_dir && self.options.recurse && stays;
+        let class = if is_dir && !descends { DirClass::NoContent } else { DirClass::Content };
+        if !self.entry(dir, leaf, name.clone(), folder.at, &stat, class) || !descends {
+            return None;
+        }
+        let id = (stat.st_dev, stat.st_ino);
+        if folder.chain.holds(id) {
+            self.failed("opendir", &self.scan.tree.full_path(&name, folder.at), &Errno::LOOP.into());
+            return None;
+        }
+        let chain = Rc::new(Chain { id, above: Some(Rc::clone(&folder.chain)) });
+        Some(Folder { name, at: folder.at, file_system: folder.file_system, chain })
+    }
+
+    /// Adds an entry if the options and filters want it.
+    fn entry(&mut self, dir: &OwnedFd, leaf: &[u8], name: Vec<u8>, at: Location, stat: &Stat, class: DirClass) -> bool {
+        let kind = beneath::kind(stat.st_mode);
+        if let Some(keep) = self.hooks.keep.as_mut().filter(|_| name != b".")
+            && !keep(&name, kind == Some(Kind::Dir))
+        {
+            return false;
+        }
+        let wanted = match kind {
+            Some(Kind::File | Kind::Dir) => true,
+            Some(Kind::Symlink) => self.options.links,
+            Some(Kind::Device) => self.options.devices,
+            Some(Kind::Special) => self.options.specials,
+            None => false,
+        };
+        if !wanted {
+            (self.hooks.report)(Severity::Info, format!("skipping non-regular file \"{}\"", shown(&name)));
+            return false;
+        }
+        let mut entry = described(name, stat, class);
+        match kind {
+            Some(Kind::Symlink) => match rustix::fs::readlinkat(dir, leaf, Vec::new()) {
+                Ok(target) => {
+                    let target = target.into_bytes();
+                    entry.len = target.len() as u64;
+                    entry.target = Some(target);
+                }
+                Err(error) => {
+                    self.failed("readlink", &self.scan.tree.full_path(&entry.name, at), &error.into());
+                    return false;
+                }
+            },
+            Some(Kind::File) => {
+                if let Some(sum) = &mut self.hooks.sum {
+                    let opened = tree::open_file(dir, leaf, self.options.copy_links);
+                    entry.sum = opened.and_then(|mut file| sum(&mut file)).unwrap_or(None);
+                }
+            }
+            _ => {}
+        }
+        self.scan.entries.push((entry, at));
+        true
+    }
+
+    /// What stands at a name, or behind it where the options follow symlinks.
+    fn look(&self, dir: &OwnedFd, leaf: &[u8]) -> io::Result<Stat> {
+        if self.options.copy_links {
+            return Ok(rustix::fs::statat(dir, leaf, AtFlags::empty())?);
+        }
+        let stat = rustix::fs::statat(dir, leaf, AtFlags::SYMLINK_NOFOLLOW)?;
+        if self.options.copy_dirlinks && beneath::kind(stat.st_mode) == Some(Kind::Symlink) {
+            let behind = rustix::fs::statat(dir, leaf, AtFlags::empty()).ok();
+            return Ok(behind.filter(|stat| beneath::kind(stat.st_mode) == Some(Kind::Dir)).unwrap_or(stat));
+        }
+        Ok(stat)
+    }
+
+    fn failed(&mut self, action: &str, path: &[u8], error: &io::Error) {
+        self.scan.io_error |= IOERR_GENERAL;
+        (self.hooks.report)(Severity::Error, format!("{action} \"{}\" failed: {}", shown(path), reason(error)));
+    }
+
+    fn vanished(&mut self, name: &[u8], at: Location) {
+        self.scan.io_error |= IOERR_VANISHED;
+        let path = self.scan.tree.full_path(name, at);
+        (self.hooks.report)(Severity::Warning, format!("file has vanished: \"{}\"", shown(&path)));
+    }
+}
+
+/// An entry as `stat` describes it, without a target or sum.
+fn described(name: Vec<u8>, stat: &Stat, class: DirClass) -> FileEntry {
+    let (mtime, nsec) = mtime(stat);
+    let kind = beneath::kind(stat.st_mode);
+    let rdev = || (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+    FileEntry {
+        name,
+        mode: stat.st_mode,
+        len: u64::try_from(stat.st_size).unwrap_or(0),
+        mtime,
+        nsec,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        target: None,
+        rdev: (kind == Some(Kind::Device)).then(rdev),
+        sum: None,
+        dir_class: if kind == Some(Kind::Dir) { class } else { DirClass::Content },
+    }
+}

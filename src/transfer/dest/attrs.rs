@@ -1,0 +1,230 @@
+//! Which attributes an entry should have here, and setting them without following a symlink.
+//! Counterpart: rsync's `set_file_attrs` and `dest_mode`.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use protocol::flist::{FileEntry, Kind};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid};
+use rustix::io::Errno;
+
+use super::error::{DestError, During};
+use super::{Dest, Found};
+use crate::transfer::beneath;
+
+/// Which attributes the options ask to carry over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Preserve {
+    /// Modification times (`-t`).
+    pub mtime: bool,
+    /// With [`Preserve::mtime`]: those of directories too (no `-O`).
+    pub dir_times: bool,
+    /// With [`Preserve::mtime`]: those of symlinks too (no `-J`).
+    pub symlink_times: bool,
+    /// All permission bits (`-p`).
+    pub perms: bool,
+    /// Without [`Preserve::perms`]: whether a file that exists can be executed (`-E`).
+    pub executability: bool,
+    /// Owner (`-o`), which only root can set.
+    pub owner: bool,
+    /// Group (`-g`), which others than root can set within their own groups.
+    pub group: bool,
+}
+
+/// Attributes to set; `None` leaves one alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Attrs {
+    /// Permission bits, set-id and sticky bits included.
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Modification time: seconds since 1970 and nanoseconds.
+    pub mtime: Option<(i64, u32)>,
+}
+
+impl Attrs {
+    /// Only what `found` does not have already.
+    pub fn differing_from(mut self, found: &Found) -> Attrs {
+        self.uid = self.uid.filter(|&uid| uid != found.uid);
+        self.gid = self.gid.filter(|&gid| gid != found.gid);
+        self.mtime = self.mtime.filter(|&mtime| mtime != (found.mtime, found.nsec));
+        // A change of owner clears the set-id bits, so they have to be set again.
+        let clears = (self.uid.is_some() || self.gid.is_some()) && found.mode & 0o6000 != 0;
+        self.mode =
+            self.mode.or(clears.then_some(found.mode & 0o7777)).filter(|&mode| clears || mode != found.mode & 0o7777);
+        self
+    }
+
+    /// Whether there is nothing to set.
+    pub fn is_empty(&self) -> bool {
+        *self == Attrs::default()
+    }
+}
+
+impl Dest {
+    /// The attributes `entry` should have here, where `existing` was before; without `-p` new files get the source's
+    /// permissions masked by the umask and old ones keep theirs.
+    pub fn wanted(&self, entry: &FileEntry, preserve: &Preserve, existing: Option<&Found>) -> Attrs {
+        let kind = entry.kind();
+        let times = match kind {
+            Some(Kind::Dir) => preserve.dir_times,
+            Some(Kind::Symlink) => preserve.symlink_times,
+            _ => true,
+        };
+        let existing = existing.filter(|found| found.kind() == kind);
+        let mode = match (kind, existing) {
+            (Some(Kind::Symlink), _) => None,
+            _ if preserve.perms => Some(entry.mode & 0o7777),
+            (Some(Kind::File), Some(found)) if preserve.executability => Some(executable_as(entry.mode, found.mode)),
+            (_, Some(found)) => Some(found.mode & 0o7777),
+            // mkdir did it already, with a default ACL and an inherited set-gid bit if the parent has them.
+            (Some(Kind::Dir), None) if entry.mode & 0o700 == 0o700 => None,
+            (_, None) => Some(entry.mode & 0o777 & !self.umask),
+        };
+        Attrs {
+            mode,
+            uid: (preserve.owner && self.am_root).then_some(entry.uid),
+            gid: preserve.group.then_some(entry.gid),
+            mtime: (preserve.mtime && times).then_some((entry.mtime, entry.nsec)),
+        }
+    }
+
+    /// Sets attributes of what already stands at `name`; it must still be a `kind`.
+    pub fn set_attrs(&self, name: &[u8], kind: Kind, attrs: &Attrs) -> Result<(), DestError> {
+        if attrs.is_empty() {
+            return Ok(());
+        }
+        let (dir, leaf) = self.beneath.parent(name).during("open parent of", name)?;
+        self.set_at(&dir, leaf, name, kind, attrs)
+    }
+
+    /// Sets attributes of `leaf` in a held directory; `name` is only for messages.
+    pub(super) fn set_at(
+        &self,
+        dir: &OwnedFd,
+        leaf: &[u8],
+        name: &[u8],
+        kind: Kind,
+        attrs: &Attrs,
+    ) -> Result<(), DestError> {
+        if let Some((uid, gid)) = attrs.owners() {
+            let done = rustix::fs::chownat(dir, leaf, uid, gid, AtFlags::SYMLINK_NOFOLLOW);
+            self.unless_unprivileged(done).during("chown", name)?;
+        }
+        if let (Some(mode), false) = (attrs.mode, kind == Kind::Symlink) {
+            chmod(dir, leaf, kind, Mode::from_raw_mode(mode)).during("set permissions on", name)?;
+        }
+        if let Some(times) = attrs.times() {
+            rustix::fs::utimensat(dir, leaf, &times, AtFlags::SYMLINK_NOFOLLOW).during("set times on", name)?;
+        }
+        Ok(())
+    }
+
+    /// Sets attributes of an open file, the times last.
+    pub(super) fn set_open(&self, fd: impl AsFd, name: &[u8], attrs: &Attrs) -> Result<(), DestError> {
+        if let Some((uid, gid)) = attrs.owners() {
+            self.unless_unprivileged(rustix::fs::fchown(&fd, uid, gid)).during("chown", name)?;
+        }
+        if let Some(mode) = attrs.mode {
+            rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).during("set permissions on", name)?;
+        }
+        if let Some(times) = attrs.times() {
+            rustix::fs::futimens(&fd, &times).during("set times on", name)?;
+        }
+        Ok(())
+    }
+
+    /// Without root a foreign owner or group is simply not ours to give.
+    pub(super) fn unless_unprivileged(&self, done: Result<(), Errno>) -> Result<(), Errno> {
+        if done == Err(Errno::PERM) && !self.am_root { Ok(()) } else { done }
+    }
+}
+
+impl Attrs {
+    fn owners(&self) -> Option<(Option<Uid>, Option<Gid>)> {
+        // The largest id means "leave alone" to chown, so it can belong to nobody.
+        let uid = self.uid.filter(|&uid| uid != u32::MAX).map(Uid::from_raw);
+        let gid = self.gid.filter(|&gid| gid != u32::MAX).map(Gid::from_raw);
+        (uid.is_some() || gid.is_some()).then_some((uid, gid))
+    }
+
+    fn times(&self) -> Option<Timestamps> {
+        let (seconds, nanoseconds) = self.mtime?;
+        Some(Timestamps {
+            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+            last_modification: Timespec { tv_sec: seconds, tv_nsec: nanoseconds.min(999_999_999).into() },
+        })
+    }
+}
+
+/// `found`'s permissions made executable, or not, as `wanted` is (`--executability`).
+fn executable_as(wanted: u32, found: u32) -> u32 {
+    let found = found & 0o7777;
+    match (wanted & 0o111 != 0, found & 0o111 != 0) {
+        (false, _) => found & !0o111,
+        (true, false) => found | (found & 0o444) >> 2,
+        (true, true) => found,
+    }
+}
+
+fn chmod(dir: &OwnedFd, leaf: &[u8], kind: Kind, mode: Mode) -> io::Result<()> {
+    let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    if matches!(kind, Kind::File | Kind::Dir) {
+        let reading = flags | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        match rustix::fs::openat(dir, leaf, reading, Mode::empty()) {
+            Ok(fd) => {
+                still(kind, &fd)?;
+                return Ok(rustix::fs::fchmod(&fd, mode)?);
+            }
+            // Ours to change all the same, though not to read.
+            Err(Errno::ACCESS) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // A device or fifo must not be opened, and fchmod refuses a descriptor that was not; /proc leads to the same inode.
+    let fd = rustix::fs::openat(dir, leaf, flags | OFlags::PATH, Mode::empty())?;
+    still(kind, &fd)?;
+    let number = std::os::fd::AsRawFd::as_raw_fd(&fd);
+    Ok(rustix::fs::chmodat(CWD, format!("/proc/self/fd/{number}"), mode, AtFlags::empty())?)
+}
+
+fn still(kind: Kind, fd: &OwnedFd) -> io::Result<()> {
+    if beneath::kind(rustix::fs::fstat(fd)?.st_mode) == Some(kind) {
+        return Ok(());
+    }
+    Err(io::Error::other("Something else took its place meanwhile"))
+}
+
+/// Directories whose last attributes wait until their contents are done.
+#[derive(Debug, Default)]
+pub struct LateDirs {
+    waiting: Vec<(Box<[u8]>, Attrs)>,
+}
+
+impl LateDirs {
+    /// Sets what can be set now, keeps the directory open to its owner, and remembers the rest.
+    pub fn enter(&mut self, dest: &Dest, name: &[u8], wanted: &Attrs, existing: &Found) -> Result<(), DestError> {
+        let last_mode = wanted.mode.unwrap_or(existing.mode & 0o7777);
+        let first_mode = if dest.am_root { last_mode } else { last_mode | 0o700 };
+        let now = Attrs { mode: Some(first_mode), mtime: None, ..*wanted };
+        let late =
+            Attrs { mode: Some(last_mode).filter(|&mode| mode != first_mode), mtime: wanted.mtime, ..Attrs::default() };
+        if !late.is_empty() {
+            self.waiting.push((name.into(), late));
+        }
+        dest.set_attrs(name, Kind::Dir, &now.differing_from(existing))
+    }
+
+    /// Sets what was left, the deepest directories first; returns what failed.
+    pub fn finish(mut self, dest: &Dest) -> Vec<DestError> {
+        let depth = |name: &[u8]| if name == b"." { 0 } else { 1 + name.iter().filter(|&&byte| byte == b'/').count() };
+        self.waiting.sort_by_cached_key(|(name, _)| std::cmp::Reverse(depth(name)));
+        let set = |(name, attrs): (Box<[u8]>, Attrs)| match dest.stat(&name)? {
+            Some(found) => dest.set_attrs(&name, Kind::Dir, &attrs.differing_from(&found)),
+            None => Err(Errno::NOENT).during("set times on", &name),
+        };
+        self.waiting.into_iter().filter_map(|late| set(late).err()).collect()
+    }
+}

@@ -1,0 +1,525 @@
+//! Decides what is missing and asks for it. Counterpart: rsync's `generate_files`.
+
+use super::TransferError;
+use super::dest::{Attrs, Dest, Found, LateDirs};
+use super::greet::Mouth;
+use super::receive::{Target, preserve};
+use protocol::PeerError;
+use protocol::args::Options;
+use protocol::checksum::{Checksum, FileHasher, Sum, weak};
+use protocol::flist::{DirClass, FileEntry, FileList, Kind, Ndx};
+use protocol::generator::Generator;
+use protocol::handshake::Negotiated;
+use protocol::item::{ItemFlags, ItemHeader};
+use protocol::mux::{Message, Outbox, TextKind};
+use protocol::sums::{BlockIndex, SumHead};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Bytes that may wait in the outbox before they are said.
+const OUT_MOST: usize = 64 * 1024;
+
+/// What the receiver wants the generator to do.
+#[derive(Debug)]
+pub(super) enum Note {
+    /// Pass this on.
+    Say(Message),
+    /// Ask for this file again.
+    Redo(Ndx),
+}
+
+/// What generator and receiver tell each other. Nobody waits to write on it.
+pub(super) struct Board {
+    state: Mutex<BoardState>,
+    bell: Condvar,
+    requested: Vec<AtomicBool>,
+}
+
+#[derive(Default)]
+struct BoardState {
+    notes: VecDeque<Note>,
+    phase: u8,
+    over: bool,
+    /// The receiver gave up, with this exit code for the peer.
+    failed: Option<i32>,
+    generator_left: bool,
+    complaints: u64,
+}
+
+impl Board {
+    pub(super) fn new(entries: usize) -> Self {
+        let requested = std::iter::repeat_with(AtomicBool::default).take(entries).collect();
+        Self { state: Mutex::default(), bell: Condvar::new(), requested }
+    }
+
+    pub(super) fn note(&self, note: Note) {
+        self.lock().notes.push_back(note);
+        self.bell.notify_all();
+    }
+
+    /// Trouble with one file: the peer hears of it and ends with exit code 23.
+    pub(super) fn complain(&self, text: &str) {
+        tracing::warn!("{text}");
+        self.lock().complaints += 1;
+        self.note(Note::Say(Message::Text(TextKind::ErrorXfer, format!("rsync: [receiver] {text}\n").into())));
+    }
+
+    pub(super) fn phase(&self, phase: u8) {
+        self.lock().phase = phase;
+        self.bell.notify_all();
+    }
+
+    pub(super) fn over(&self) {
+        self.lock().over = true;
+        self.bell.notify_all();
+    }
+
+    pub(super) fn fail(&self, error: &TransferError) {
+        let code = match error {
+            TransferError::Peer(PeerError::Exit(code)) => *code,
+            TransferError::Peer(_) => 2,
+            TransferError::Local { .. } => 11,
+            _ => 12,
+        };
+        self.lock().failed.get_or_insert(code);
+        self.bell.notify_all();
+    }
+
+    pub(super) fn generator_left(&self) {
+        self.lock().generator_left = true;
+        self.bell.notify_all();
+    }
+
+    /// Waits until the generator has left; false when it has not in time.
+    pub(super) fn wait_for_generator(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        let mut state = self.lock();
+        while !state.generator_left {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state = self.bell.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    fn mark_request(&self, ndx: Ndx) {
+        if let Some(flag) = self.requested.get(ndx.0 as usize) {
+            flag.store(true, Ordering::Release);
+        }
+    }
+
+    /// True when the file was asked for and has not come yet.
+    pub(super) fn take_request(&self, ndx: Ndx) -> bool {
+        self.requested.get(ndx.0 as usize).is_some_and(|flag| flag.swap(false, Ordering::AcqRel))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BoardState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The generator's work.
+pub(super) struct Generate<'a> {
+    pub(super) n: &'a Negotiated,
+    pub(super) list: &'a FileList,
+    pub(super) target: &'a Target,
+    pub(super) options: &'a Options,
+    pub(super) board: &'a Board,
+    pub(super) out: Outbox,
+    pub(super) mouth: Mouth,
+}
+
+impl Generate<'_> {
+    /// Runs to the end of the session; returns how many entries failed on this side.
+    pub(super) fn run(self) -> Result<u64, TransferError> {
+        let Self { n, list, target, options, board, out, mouth } = self;
+        let dest = target.again();
+        let mut work = Work {
+            n,
+            options,
+            board,
+            out,
+            mouth,
+            speaker: Generator::new(),
+            late: LateDirs::default(),
+            redo: Vec::new(),
+            buffer: Vec::new(),
+        };
+        for (ndx, entry) in list.iter() {
+            work.entry(dest.as_ref(), target.name(entry), ndx, entry)?;
+            work.pass_notes()?;
+            if work.out.len() > OUT_MOST {
+                work.mouth.say(&mut work.out)?;
+            }
+        }
+        work.speaker.done(&mut work.out);
+        work.wait(|state| state.phase >= 1)?;
+        for ndx in std::mem::take(&mut work.redo) {
+            if let (Some(entry), Some(dest)) = (list.get(ndx), &dest) {
+                let found = dest.stat(target.name(entry)).unwrap_or_default();
+                work.request(dest, target.name(entry), ndx, entry, found.as_ref(), true)?;
+            }
+        }
+        // The ends of the redo phase, of delayed updates and of late deletions.
+        for _ in 0..if n.version >= 31 { 3 } else { 2 } {
+            work.speaker.done(&mut work.out);
+        }
+        work.wait(|state| state.over)?;
+        if let Some(dest) = &dest {
+            for error in std::mem::take(&mut work.late).finish(dest) {
+                work.board.complain(&error.to_string());
+            }
+        }
+        work.pass_notes()?;
+        work.speaker.done(&mut work.out);
+        work.mouth.say(&mut work.out)?;
+        let complaints = board.lock().complaints;
+        Ok(complaints)
+    }
+}
+
+struct Work<'a> {
+    n: &'a Negotiated,
+    options: &'a Options,
+    board: &'a Board,
+    out: Outbox,
+    mouth: Mouth,
+    speaker: Generator,
+    late: LateDirs,
+    redo: Vec<Ndx>,
+    buffer: Vec<u8>,
+}
+
+impl Work<'_> {
+    /// Does what the receiver noted so far.
+    fn pass_notes(&mut self) -> Result<(), TransferError> {
+        let (notes, failed) = {
+            let mut state = self.board.lock();
+            (std::mem::take(&mut state.notes), state.failed)
+        };
+        for note in notes {
+            match note {
+                Note::Say(message) => self.out.message(&message),
+                Note::Redo(ndx) => self.redo.push(ndx),
+            }
+        }
+        match failed {
+            None => Ok(()),
+            Some(code) => {
+                if self.n.version >= 31 {
+                    self.out.message(&Message::ErrorExit(Some(code)));
+                }
+                self.mouth.say(&mut self.out)?;
+                Err(TransferError::Refused("The receiver gave up".into()))
+            }
+        }
+    }
+
+    /// Says what waits, then serves the receiver's notes until `until` holds.
+    fn wait(&mut self, until: impl Fn(&BoardState) -> bool) -> Result<(), TransferError> {
+        loop {
+            self.pass_notes()?;
+            self.mouth.say(&mut self.out)?;
+            let mut state = self.board.lock();
+            while state.notes.is_empty() && state.failed.is_none() {
+                if until(&state) {
+                    return Ok(());
+                }
+                // The receiver's own waits have deadlines, and it fails or ends the session in the end.
+                state = self.board.bell.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+
+    fn entry(&mut self, dest: Option<&Dest>, name: &[u8], ndx: Ndx, entry: &FileEntry) -> Result<(), TransferError> {
+        let found = match dest.map_or(Ok(None), |dest| dest.stat(name)) {
+            Ok(found) => found,
+            Err(error) => {
+                self.board.complain(&error.to_string());
+                return Ok(());
+            }
+        };
+        let Some(kind) = entry.kind() else { return Ok(()) };
+        let skip = match kind {
+            Kind::Dir => !(self.options.recurse || self.options.dirs || self.options.relative),
+            Kind::Symlink => !self.options.links,
+            Kind::Device => !self.options.devices,
+            Kind::Special => !self.options.specials,
+            Kind::File => false,
+        };
+        let leave = kind != Kind::Dir
+            && match &found {
+                None => self.options.existing,
+                Some(found) => {
+                    self.options.ignore_existing || (self.options.update && found.mtime > entry.mtime && kind == Kind::File)
+                }
+            };
+        if skip || leave || (kind == Kind::Dir && found.is_none() && self.options.existing) {
+            return Ok(());
+        }
+        let work = match (kind, dest) {
+            (Kind::File, dest) => return self.file(dest, name, ndx, entry, found),
+            (_, None) => Ok(Some(ItemFlags::LOCAL_CHANGE.and(ItemFlags::NEW))),
+            (_, Some(_)) if self.options.dry_run => Ok(self.difference(entry, found.as_ref(), dest)),
+            (Kind::Dir, Some(dest)) => self.dir(dest, name, entry, found),
+            (_, Some(dest)) => self.link_or_node(dest, name, entry, kind, found),
+        };
+        match work {
+            Ok(Some(flags)) => self.speaker.item(ndx, &ItemHeader { flags, ..ItemHeader::default() }, &mut self.out),
+            Ok(None) => {}
+            Err(error) => self.board.complain(&error.to_string()),
+        }
+        Ok(())
+    }
+
+    /// What a dry run reports of something that is not a regular file.
+    fn difference(&self, entry: &FileEntry, found: Option<&Found>, dest: Option<&Dest>) -> Option<ItemFlags> {
+        match (found, dest) {
+            (Some(found), Some(dest)) if found.kind() == entry.kind() => {
+                let attrs = dest.wanted(entry, &preserve(self.options), Some(found)).differing_from(found);
+                (!attrs.is_empty()).then(|| report(&attrs))
+            }
+            _ => Some(ItemFlags::LOCAL_CHANGE.and(ItemFlags::NEW)),
+        }
+    }
+
+    fn dir(
+        &mut self,
+        dest: &Dest,
+        name: &[u8],
+        entry: &FileEntry,
+        found: Option<Found>,
+    ) -> Result<Option<ItemFlags>, super::dest::DestError> {
+        // Only a way to something asked for: its attributes are none of ours.
+        if entry.dir_class == DirClass::Implied && self.options.no_implied_dirs {
+            if found.is_none() {
+                dest.make_dir(name, 0o777)?;
+            }
+            return Ok(None);
+        }
+        let existing = found.filter(|found| found.kind() == Some(Kind::Dir));
+        if found.is_some() && existing.is_none() {
+            dest.remove_non_dir(name)?;
+        }
+        let made = match existing {
+            Some(found) => found,
+            None => dest.make_dir(name, entry.mode)?,
+        };
+        let wanted = dest.wanted(entry, &preserve(self.options), existing.as_ref());
+        self.late.enter(dest, name, &wanted, &made)?;
+        Ok(match existing {
+            None => Some(ItemFlags::LOCAL_CHANGE.and(ItemFlags::NEW)),
+            Some(found) => {
+                let change = wanted.differing_from(&found);
+                (!change.is_empty()).then(|| report(&change))
+            }
+        })
+    }
+
+    fn link_or_node(
+        &mut self,
+        dest: &Dest,
+        name: &[u8],
+        entry: &FileEntry,
+        kind: Kind,
+        found: Option<Found>,
+    ) -> Result<Option<ItemFlags>, super::dest::DestError> {
+        let same_kind = found.filter(|found| found.kind() == Some(kind));
+        let same = match (&same_kind, kind, &entry.target) {
+            (Some(_), Kind::Symlink, Some(target)) => dest.read_link(name)?.as_deref() == Some(target),
+            (Some(found), Kind::Device, _) => Some(found.rdev) == entry.rdev && found.mode & 0o170000 == entry.mode & 0o170000,
+            (Some(found), Kind::Special, _) => found.mode & 0o170000 == entry.mode & 0o170000,
+            _ => false,
+        };
+        let wanted = dest.wanted(entry, &preserve(self.options), same_kind.as_ref());
+        if let (true, Some(found)) = (same, &same_kind) {
+            let change = wanted.differing_from(found);
+            if change.is_empty() {
+                return Ok(None);
+            }
+            dest.set_attrs(name, kind, &change)?;
+            return Ok(Some(report(&change)));
+        }
+        if found.is_some_and(|found| found.kind() == Some(Kind::Dir)) {
+            dest.remove_dir(name)?;
+        }
+        match (kind, &entry.target) {
+            (Kind::Symlink, Some(target)) => dest.make_symlink(name, target, &wanted)?,
+            (Kind::Symlink, None) => return Ok(None),
+            _ => dest.make_node(name, entry, &wanted)?,
+        }
+        let fresh = if same_kind.is_some() { ItemFlags::CHANGE } else { ItemFlags::NEW };
+        Ok(Some(ItemFlags::LOCAL_CHANGE.and(fresh)))
+    }
+
+    fn file(
+        &mut self,
+        dest: Option<&Dest>,
+        name: &[u8],
+        ndx: Ndx,
+        entry: &FileEntry,
+        mut found: Option<Found>,
+    ) -> Result<(), TransferError> {
+        let Some(dest) = dest else {
+            let header = ItemHeader { flags: ItemFlags::TRANSFER.and(ItemFlags::NEW), ..ItemHeader::default() };
+            self.speaker.item(ndx, &header, &mut self.out);
+            return Ok(());
+        };
+        if !self.options.dry_run && found.is_some_and(|found| found.kind() == Some(Kind::Dir)) {
+            if let Err(error) = dest.remove_dir(name) {
+                self.board.complain(&error.to_string());
+                return Ok(());
+            }
+            found = None;
+        }
+        if let Some(found) = found.filter(|found| found.kind() == Some(Kind::File))
+            && self.is_up_to_date(dest, name, entry, &found)
+        {
+            let change = dest.wanted(entry, &preserve(self.options), Some(&found)).differing_from(&found);
+            if !change.is_empty() {
+                if !self.options.dry_run
+                    && let Err(error) = dest.set_attrs(name, Kind::File, &change)
+                {
+                    self.board.complain(&error.to_string());
+                    return Ok(());
+                }
+                self.speaker.item(ndx, &ItemHeader { flags: report(&change), ..ItemHeader::default() }, &mut self.out);
+            }
+            if self.options.remove_source_files && !self.options.dry_run {
+                self.out.message(&Message::Success(ndx));
+            }
+            return Ok(());
+        }
+        self.request(dest, name, ndx, entry, found.as_ref(), false)
+    }
+
+    /// rsync's quick check, or the sum of the list.
+    fn is_up_to_date(&mut self, dest: &Dest, name: &[u8], entry: &FileEntry, found: &Found) -> bool {
+        if found.len != entry.len {
+            return false;
+        }
+        if self.options.checksum {
+            return match dest.basis(name) {
+                Ok(Some(mut file)) => entry.sum.is_some() && file_sum(&mut file, self.n.list_checksum).ok() == entry.sum,
+                _ => false,
+            };
+        }
+        if self.options.size_only {
+            return true;
+        }
+        let window = i64::from(self.options.modify_window);
+        !self.options.ignore_times
+            && match window {
+                ..0 => (found.mtime, found.nsec) == (entry.mtime, entry.nsec),
+                _ => found.mtime.abs_diff(entry.mtime) <= window.unsigned_abs(),
+            }
+    }
+
+    fn request(
+        &mut self,
+        dest: &Dest,
+        name: &[u8],
+        ndx: Ndx,
+        entry: &FileEntry,
+        found: Option<&Found>,
+        redo: bool,
+    ) -> Result<(), TransferError> {
+        let mut flags = ItemFlags::TRANSFER;
+        match found {
+            None => flags = flags.and(ItemFlags::NEW),
+            Some(found) => {
+                let change = dest.wanted(entry, &preserve(self.options), Some(found)).differing_from(found);
+                flags = flags
+                    .and(report(&change))
+                    .with(ItemFlags::TIME, !self.options.times)
+                    .with(ItemFlags::SIZE, found.len != entry.len)
+                    .with(ItemFlags::CHANGE, self.options.checksum);
+            }
+        }
+        let header = ItemHeader { flags, ..ItemHeader::default() };
+        if self.options.dry_run {
+            self.speaker.item(ndx, &header, &mut self.out);
+            return Ok(());
+        }
+        self.board.mark_request(ndx);
+        let usable = !self.options.whole_file && self.n.checksum != Checksum::None;
+        let basis = if usable && found.is_some() { dest.basis(name).unwrap_or_default() } else { None };
+        let head = match basis.as_ref().map(File::metadata) {
+            Some(Ok(meta)) => {
+                SumHead::for_basis(meta.len(), self.n.checksum.size(), redo, self.options.block_length)
+            }
+            _ => SumHead::NONE,
+        };
+        self.speaker.request(ndx, &header, &head, &mut self.out);
+        if let (Some(mut basis), 1..) = (basis, head.count) {
+            self.sums(&mut basis, &head)?;
+        }
+        Ok(())
+    }
+
+    /// Sends the sums of all blocks. Where the basis cannot be read they are of zeros, which match nothing that matters.
+    fn sums(&mut self, basis: &mut File, head: &SumHead) -> Result<(), TransferError> {
+        let seed = self.n.block_seed();
+        let per_read = (256 * 1024 / head.block_length.max(1)).max(1);
+        let mut block = 0;
+        while block < head.count {
+            let last = head.count.min(block + per_read);
+            let len: u64 = (block..last).map(|block| u64::from(head.block_len(BlockIndex(block)))).sum();
+            self.buffer.clear();
+            self.buffer.resize(len as usize, 0);
+            read_up_to(basis, &mut self.buffer);
+            let mut rest = &self.buffer[..];
+            for block in block..last {
+                let (bytes, later) = rest.split_at(head.block_len(BlockIndex(block)) as usize);
+                rest = later;
+                self.speaker.sum(head, weak(bytes), &seed.sum(bytes), &mut self.out);
+            }
+            block = last;
+            if self.out.len() > OUT_MOST {
+                self.mouth.say(&mut self.out)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_up_to(file: &mut File, buffer: &mut [u8]) {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read(&mut buffer[filled..]) {
+            Ok(0) => return,
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// The whole-file sum of an open file, from where it stands.
+pub(super) fn file_sum(file: &mut File, checksum: Checksum) -> io::Result<Sum> {
+    let mut hasher = FileHasher::new(checksum);
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finish()),
+            Ok(n) => hasher.update(&buffer[..n]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The report bits of attributes that differ.
+fn report(attrs: &Attrs) -> ItemFlags {
+    ItemFlags::default()
+        .with(ItemFlags::TIME, attrs.mtime.is_some())
+        .with(ItemFlags::PERMS, attrs.mode.is_some())
+        .with(ItemFlags::OWNER, attrs.uid.is_some())
+        .with(ItemFlags::GROUP, attrs.gid.is_some())
+}

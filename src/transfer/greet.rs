@@ -1,0 +1,110 @@
+//! The handshake over a link, and the session that comes of it.
+
+use super::TransferError;
+use crate::link::{Closer, Link, Remote};
+use protocol::PeerError;
+use protocol::handshake::{Handshake, Hello, Negotiated};
+use protocol::mux::{Inbox, Outbox};
+use std::io::{Read, Write};
+
+/// Bytes asked for by one read.
+const READ_SIZE: usize = 128 * 1024;
+
+/// A link whose two ends have agreed.
+pub struct Session {
+    /// What they agreed on.
+    pub n: Negotiated,
+    pub(super) inbox: Inbox,
+    pub(super) out: Outbox,
+    pub(super) ears: Ears,
+    pub(super) mouth: Mouth,
+    pub(super) closer: Closer,
+}
+
+/// The reading half.
+pub(super) struct Ears {
+    reader: Box<dyn Read + Send>,
+    buffer: Box<[u8]>,
+    pub(super) remote: Remote,
+    /// Bytes heard.
+    pub(super) heard: u64,
+}
+
+impl Ears {
+    /// Waits for bytes. The end of the stream is an error here: see [`TransferError::Remote`].
+    pub(super) fn hear(&mut self) -> Result<&[u8], TransferError> {
+        match self.hear_or_end()? {
+            0 => Err(TransferError::closed(&self.remote)),
+            n => Ok(&self.buffer[..n]),
+        }
+    }
+
+    /// Reads to the end of the stream; what comes after the last word of a session means nothing.
+    pub(super) fn hear_the_end(&mut self) -> Result<(), TransferError> {
+        while self.hear_or_end()? > 0 {}
+        Ok(())
+    }
+
+    fn hear_or_end(&mut self) -> Result<usize, TransferError> {
+        loop {
+            match self.reader.read(&mut self.buffer) {
+                Ok(n) => {
+                    self.heard += n as u64;
+                    return Ok(n);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(TransferError::from_io(error)),
+            }
+        }
+    }
+}
+
+/// The writing half.
+pub(super) struct Mouth {
+    writer: Box<dyn Write + Send>,
+    /// Bytes said.
+    pub(super) said: u64,
+}
+
+impl Mouth {
+    /// Says all that waits.
+    pub(super) fn say(&mut self, out: &mut Outbox) -> Result<(), TransferError> {
+        if !out.is_empty() {
+            let bytes = out.bytes();
+            self.said += bytes.len() as u64;
+            self.writer.write_all(bytes).map_err(TransferError::from_io)?;
+            out.clear();
+        }
+        self.writer.flush().map_err(TransferError::from_io)
+    }
+}
+
+/// Shakes hands. Errors name what the far end's program said, where it never came to speak the protocol.
+pub fn greet(link: Link, hello: Hello) -> Result<Session, TransferError> {
+    let Link { reader, writer, closer, remote } = link;
+    let mut ears = Ears { reader, buffer: vec![0; READ_SIZE].into(), remote, heard: 0 };
+    let mut mouth = Mouth { writer, said: 0 };
+    let mut out = Outbox::new();
+    let mut handshake = Handshake::new(hello, &mut out);
+    let n = loop {
+        // A far end that is gone already is explained by what it said, not by our failure to speak to it.
+        let spoken = mouth.say(&mut out);
+        let heard = match (spoken, ears.hear()) {
+            (_, Ok(bytes)) => bytes,
+            (Err(TransferError::Link(_)), Err(heard)) | (Ok(()), Err(heard)) | (Err(heard), _) => return Err(heard),
+        };
+        handshake.feed(heard)?;
+        match handshake.poll(&mut out) {
+            Ok(Some(n)) => break n,
+            Ok(None) => {}
+            Err(PeerError::Version(_)) if heard.iter().all(|byte| byte.is_ascii()) => {
+                let words = String::from_utf8_lossy(heard).trim().escape_debug().to_string();
+                return Err(TransferError::Refused(format!(
+                    "The far end printed {words:?} instead of speaking the rsync protocol. Is its shell start-up file silent?"
+                )));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
+    Ok(Session { n, inbox: handshake.into_inbox(), out, ears, mouth, closer })
+}

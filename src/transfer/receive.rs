@@ -1,0 +1,376 @@
+//! Receives a list of files. Counterpart: rsync's `do_recv` and `recv_files`.
+//!
+//! Two threads share a session: the generator asks and writes, the receiver hears and rebuilds. They share only the
+//! [`Board`], so that hearing never waits for speaking.
+
+use super::dest::{Dest, Preserve, TempFile};
+use super::generate::{Board, Generate, Note};
+use super::greet::{Ears, Session};
+use super::{TransferError, ids};
+use crate::link::Ending;
+use crate::transfer::send::Sent;
+use protocol::PeerError;
+use protocol::args::Options;
+use protocol::checksum::{FileHasher, Sum};
+use protocol::flist::{Arrived, FileEntry, FileList, ListLimits, Ndx};
+use protocol::handshake::Negotiated;
+use protocol::item::ItemFlags;
+use protocol::mux::{Message, TextKind};
+use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts};
+use protocol::sums::{BlockIndex, SumHead};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long the generator may take to pass our last words on before the link is closed under it.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// How to receive.
+#[derive(Debug, Clone, Default)]
+pub struct ReceivePlan {
+    /// What the options ask for.
+    pub options: Options,
+    /// We are the server.
+    pub server: bool,
+    /// Where to, as rsync's destination argument: see [`enter`].
+    pub destination: PathBuf,
+    /// How much file list is accepted.
+    pub limits: ListLimits,
+}
+
+/// What a receiving session came to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Received {
+    /// Files rebuilt and renamed into place.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: Sent,
+    /// Files that could not be written or did not verify.
+    pub failed: u64,
+    /// Bits of trouble on the sending side.
+    pub io_error: i32,
+    /// How the far end's program ended (client only).
+    pub ending: Option<Ending>,
+}
+
+/// Receives what the peer sends into the plan's destination. `say` hears the peer's messages.
+pub fn receive(
+    session: Session,
+    plan: &ReceivePlan,
+    say: &mut dyn FnMut(&Message),
+) -> Result<Received, TransferError> {
+    let Session { n, inbox, out, mut ears, mouth, closer } = session;
+    let facts = ReceiverFacts {
+        shape: plan.options.list_shape(n.list_checksum.size()),
+        limits: plan.limits,
+        server: plan.server,
+        dry_run: plan.options.dry_run,
+    };
+    let mut receiver = Receiver::new(&n, facts, inbox);
+    let mut received = Received::default();
+    let arrived = loop {
+        match receiver.poll()? {
+            Some(ReceiverEvent::List(arrived)) => break arrived,
+            Some(ReceiverEvent::Message(Message::IoError(bits))) => received.io_error |= bits,
+            Some(ReceiverEvent::Message(message)) => say(&message),
+            Some(_) => return Err(PeerError::Malformed("a file before the list").into()),
+            None => receiver.feed(ears.hear()?)?,
+        }
+    };
+    let Arrived { mut list, names, io_error } = arrived;
+    received.io_error |= io_error;
+    if list.is_empty() && !plan.server {
+        drop(mouth);
+        received.ending = ears.remote.wait(super::ENDING_PATIENCE);
+        return Ok(received);
+    }
+    if !plan.options.numeric_ids {
+        ids::map(&mut list, &names);
+    }
+    let target = enter(plan, &list)?;
+    let board = Board::new(list.len());
+    let generate = Generate { n: &n, list: &list, target: &target, options: &plan.options, board: &board, out, mouth };
+    let mut work = Rebuild {
+        n: &n,
+        list: &list,
+        target: &target,
+        options: &plan.options,
+        board: &board,
+        current: None,
+        received: &mut received,
+        block: Vec::new(),
+    };
+    let (heard, spoken) = std::thread::scope(|scope| {
+        let closer = &closer;
+        let generator = scope.spawn(|| {
+            let result = generate.run();
+            if result.is_err() {
+                closer.close();
+            }
+            board.generator_left();
+            result
+        });
+        let heard = work.run(&mut receiver, &mut ears, say);
+        if let Err(error) = &heard {
+            board.fail(error);
+            if !board.wait_for_generator(LAST_WORDS) {
+                closer.close();
+            }
+        }
+        let spoken = generator.join().unwrap_or_else(|_| {
+            Err(TransferError::Refused("The generator thread panicked; please report this".into()))
+        });
+        (heard, spoken)
+    });
+    // Whoever failed first closed the link, and the other's complaint is only its echo.
+    match (heard, spoken) {
+        (Err(TransferError::Link(_) | TransferError::Remote { .. }), Err(spoken)) => return Err(spoken),
+        (Err(heard), _) => return Err(heard),
+        (Ok(()), spoken) => received.failed += spoken?,
+    }
+    if !plan.server {
+        ears.hear_the_end()?;
+        received.ending = ears.remote.wait(super::ENDING_PATIENCE);
+    }
+    Ok(received)
+}
+
+/// Where received files go.
+pub(super) struct Target {
+    /// `None` in a dry run whose destination does not exist.
+    pub(super) dest: Option<Dest>,
+    /// The name for the only file of a list, where the destination is a file name.
+    single: Option<Vec<u8>>,
+}
+
+impl Target {
+    /// The name of an entry at this end.
+    pub(super) fn name<'a>(&'a self, entry: &'a FileEntry) -> &'a [u8] {
+        self.single.as_deref().unwrap_or(&entry.name)
+    }
+
+    pub(super) fn again(&self) -> Option<Dest> {
+        self.dest.as_ref().map(Dest::handle)
+    }
+}
+
+/// Enters the destination as rsync does: an existing directory is entered; with several files, or a slash at the end, a
+/// missing one is made; otherwise the argument names the single file.
+fn enter(plan: &ReceivePlan, list: &FileList) -> Result<Target, TransferError> {
+    let path = match plan.destination.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => plan.destination.as_path(),
+    };
+    let bytes = path.as_os_str().as_bytes();
+    let options = &plan.options;
+    let local = |what: &str, path: &Path, source| TransferError::Local { what: format!("{what} \"{}\"", path.display()), source };
+    let slash = bytes.ends_with(b"/");
+    if path.is_dir() || slash || list.len() != 1 {
+        if options.dry_run && !path.exists() {
+            return Ok(Target { dest: None, single: None });
+        }
+        if options.mkpath && !options.dry_run {
+            std::fs::create_dir_all(path).map_err(|source| local("mkdir", path, source))?;
+        }
+        let dest = Dest::open(path, true).map_err(|source| local("Cannot enter destination", path, source))?;
+        return Ok(Target { dest: Some(dest), single: None });
+    }
+    let only_dir = list.iter().any(|(_, entry)| entry.is_dir());
+    if only_dir {
+        let dest = Dest::open(path, !options.dry_run).map_err(|source| local("Cannot enter destination", path, source))?;
+        return Ok(Target { dest: Some(dest), single: None });
+    }
+    let cut = bytes.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+    let parent = if cut == 0 { Path::new(".") } else { Path::new(OsStr::from_bytes(&bytes[..cut])) };
+    if options.mkpath && !options.dry_run {
+        std::fs::create_dir_all(parent).map_err(|source| local("mkdir", parent, source))?;
+    }
+    let dest = Dest::open(parent, false).map_err(|source| local("Cannot enter destination", parent, source))?;
+    Ok(Target { dest: Some(dest), single: Some(bytes[cut..].to_vec()) })
+}
+
+/// Which attributes the options carry over.
+pub(super) fn preserve(options: &Options) -> Preserve {
+    Preserve {
+        mtime: options.times,
+        dir_times: !options.omit_dir_times,
+        symlink_times: !options.omit_link_times,
+        perms: options.perms,
+        executability: options.executability,
+        owner: options.owner,
+        group: options.group,
+    }
+}
+
+/// The receiver's work: files out of tokens.
+struct Rebuild<'a> {
+    n: &'a Negotiated,
+    list: &'a FileList,
+    target: &'a Target,
+    options: &'a Options,
+    board: &'a Board,
+    current: Option<Current>,
+    received: &'a mut Received,
+    block: Vec<u8>,
+}
+
+/// The file that is coming in.
+struct Current {
+    ndx: Ndx,
+    head: SumHead,
+    basis: Option<File>,
+    /// `None` once writing has failed: the rest is heard and thrown away.
+    temp: Option<TempFile>,
+    hasher: FileHasher,
+    sent: Sent,
+}
+
+impl Rebuild<'_> {
+    fn run(
+        &mut self,
+        receiver: &mut Receiver,
+        ears: &mut Ears,
+        say: &mut dyn FnMut(&Message),
+    ) -> Result<(), TransferError> {
+        let dest = self.target.again();
+        let mut redo_phase = false;
+        while !receiver.is_over() {
+            let Some(event) = receiver.poll()? else {
+                receiver.feed(ears.hear()?)?;
+                continue;
+            };
+            match event {
+                ReceiverEvent::File(ndx, header, head) => {
+                    let entry = self.entry(ndx)?;
+                    if !self.board.take_request(ndx) || header.flags.has(ItemFlags::LOCAL_CHANGE) {
+                        return Err(PeerError::Malformed("data of a file that was not asked for").into());
+                    }
+                    self.begin(dest.as_ref(), ndx, entry, head);
+                }
+                ReceiverEvent::Literal(bytes) => self.write(bytes, true),
+                ReceiverEvent::Copy(block) => self.copy(block),
+                ReceiverEvent::End(sum) => self.end(dest.as_ref(), &sum, redo_phase)?,
+                ReceiverEvent::Item(ndx, _) => {
+                    self.entry_of_any_kind(ndx)?;
+                }
+                ReceiverEvent::PhaseDone(phase) => {
+                    redo_phase = true;
+                    self.board.phase(phase);
+                }
+                ReceiverEvent::Message(Message::IoError(bits)) => self.received.io_error |= bits,
+                ReceiverEvent::Message(Message::NoSend(ndx)) => {
+                    self.entry_of_any_kind(ndx)?;
+                    self.board.take_request(ndx);
+                }
+                ReceiverEvent::Message(message) => say(&message),
+                ReceiverEvent::Stats(_) | ReceiverEvent::Goodbye => {}
+                ReceiverEvent::List(_) => return Err(PeerError::Malformed("a second file list").into()),
+            }
+        }
+        self.board.over();
+        Ok(())
+    }
+
+    fn entry_of_any_kind(&self, ndx: Ndx) -> Result<&FileEntry, PeerError> {
+        let expected = "a living entry of the list";
+        self.list.get(ndx).ok_or(PeerError::Range { what: "file index", value: ndx.0.into(), expected })
+    }
+
+    fn entry(&self, ndx: Ndx) -> Result<&FileEntry, PeerError> {
+        let expected = "a regular file of the list";
+        let entry = self.list.get(ndx).filter(|entry| entry.is_file());
+        entry.ok_or(PeerError::Range { what: "file index", value: ndx.0.into(), expected })
+    }
+
+    fn begin(&mut self, dest: Option<&Dest>, ndx: Ndx, entry: &FileEntry, head: SumHead) {
+        let name = self.target.name(entry);
+        let mut temp = None;
+        let mut basis = None;
+        if let Some(dest) = dest {
+            if head.count > 0 {
+                basis = dest.basis(name).unwrap_or_default();
+            }
+            match dest.create_temp(name) {
+                Ok(created) => temp = Some(created),
+                Err(error) => self.board.complain(&error.to_string()),
+            }
+        }
+        let hasher = FileHasher::new(self.n.checksum);
+        self.current = Some(Current { ndx, head, basis, temp, hasher, sent: Sent::default() });
+    }
+
+    fn write(&mut self, bytes: &[u8], literal: bool) {
+        let Some(current) = &mut self.current else { return };
+        let Some(temp) = &mut current.temp else { return };
+        if let Err(error) = temp.write_all(bytes) {
+            let name = self.list.get(current.ndx).map(|entry| entry.name.escape_ascii().to_string()).unwrap_or_default();
+            self.board.complain(&format!("write failed on \"{name}\": {}", super::beneath::reason(&error)));
+            current.temp = None;
+            return;
+        }
+        current.hasher.update(bytes);
+        let count = if literal { &mut current.sent.literal_bytes } else { &mut current.sent.matched_bytes };
+        *count += bytes.len() as u64;
+    }
+
+    fn copy(&mut self, block: BlockIndex) {
+        let Some(current) = &mut self.current else { return };
+        let len = current.head.block_len(block) as usize;
+        let mut bytes = std::mem::take(&mut self.block);
+        bytes.resize(len, 0);
+        // A basis that shrank or went away gives wrong bytes, and so a wrong sum and a second try.
+        if let Some(basis) = &current.basis
+            && basis.read_exact_at(&mut bytes, current.head.offset(block)).is_err()
+        {
+            bytes.fill(0);
+        }
+        self.write(&bytes, false);
+        self.block = bytes;
+    }
+
+    fn end(&mut self, dest: Option<&Dest>, sum: &Sum, redo_phase: bool) -> Result<(), TransferError> {
+        let Some(current) = self.current.take() else { return Ok(()) };
+        let entry = self.entry(current.ndx)?;
+        let name = self.target.name(entry);
+        let shown = name.escape_ascii();
+        let (Some(temp), Some(dest)) = (current.temp, dest) else {
+            self.received.failed += 1;
+            return Ok(());
+        };
+        if current.hasher.finish() != *sum {
+            if redo_phase {
+                self.received.failed += 1;
+                self.board.complain(&format!("ERROR: {shown} failed verification -- update discarded."));
+            } else {
+                let text = format!("WARNING: {shown} failed verification -- update discarded (will try again).\n");
+                self.board.note(Note::Say(Message::Text(TextKind::Warning, text.into())));
+                self.board.note(Note::Redo(current.ndx));
+            }
+            return Ok(());
+        }
+        let done = dest.stat(name).and_then(|existing| {
+            let existing = existing.filter(|found| found.kind() == entry.kind());
+            let attrs = dest.wanted(entry, &preserve(self.options), existing.as_ref());
+            temp.commit(dest, &attrs, self.options.fsync)
+        });
+        match done {
+            Ok(()) => {
+                self.received.files += 1;
+                self.received.bytes.literal_bytes += current.sent.literal_bytes;
+                self.received.bytes.matched_bytes += current.sent.matched_bytes;
+                if self.options.remove_source_files {
+                    self.board.note(Note::Say(Message::Success(current.ndx)));
+                }
+            }
+            Err(error) => {
+                self.received.failed += 1;
+                self.board.complain(&error.to_string());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,315 @@
+//! Sends a list of files. Counterpart: rsync's `send_files`.
+
+use super::TransferError;
+use super::greet::Session;
+use crate::link::Ending;
+use protocol::PeerError;
+use protocol::checksum::{FileHasher, Sum};
+use protocol::delta::{Search, Token};
+use protocol::flist::{FileEntry, FileList, IdNames, ListEncoder, ListShape, Ndx};
+use protocol::item::ItemHeader;
+use protocol::mux::{Message, Outbox};
+use protocol::sender::{FinalStats, Request, Sender, SenderEvent, SenderFacts};
+use std::fs::File;
+use std::io::{self, Read};
+use std::time::Instant;
+
+/// Bytes of a file read at once.
+const READ_SIZE: usize = 256 * 1024;
+/// Bytes that may wait in the outbox before they are said.
+const OUT_MOST: usize = 256 * 1024;
+/// Block sums kept of one file: 24 MiB of memory, enough for a basis of 128 GiB. Beyond, a file is sent whole.
+const SUMS_MOST: u32 = 1 << 20;
+
+/// How to send.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SendPlan {
+    /// What the entries of the list carry.
+    pub shape: ListShape,
+    /// We are the server: the client's filter rules come first, statistics go last.
+    pub server: bool,
+    /// Nothing is transferred.
+    pub dry_run: bool,
+    /// No search for known blocks.
+    pub whole_file: bool,
+}
+
+/// A file list with what goes with it.
+#[derive(Debug, Clone, Default)]
+pub struct Listing {
+    /// The files.
+    pub list: FileList,
+    /// Names of owners and groups.
+    pub names: IdNames,
+    /// Bits of trouble while it was made.
+    pub io_error: i32,
+}
+
+/// Where the bytes come from.
+pub trait Source {
+    /// Opens a regular file of the list.
+    fn open(&self, ndx: Ndx, entry: &FileEntry) -> io::Result<File>;
+
+    /// The sum that was promised for the file, if any. It goes out as the file's sum whatever the bytes are: so the
+    /// receiving side itself refuses a file that has changed since.
+    fn promised(&self, _ndx: Ndx) -> Option<Sum> {
+        None
+    }
+}
+
+/// Whether a requested file is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Yes.
+    Send,
+    /// No; the receiving side leaves what it has.
+    Decline,
+}
+
+/// Hears how the transfer goes, and has a say.
+pub trait Watch {
+    /// The receiving side wants a file.
+    fn requested(&mut self, _ndx: Ndx, _request: &Request) -> Answer {
+        Answer::Send
+    }
+
+    /// Bytes of the current file were read.
+    fn progress(&mut self, _bytes: u64) {}
+
+    /// A file was sent. `sum` is what its bytes came to.
+    fn sent(&mut self, _ndx: Ndx, _sent: &Sent, _sum: &Sum) {}
+
+    /// A wanted file could not be opened or read to its end.
+    fn unreadable(&mut self, _ndx: Ndx, _error: &io::Error) {}
+
+    /// The receiving side has the file, whole and under its name (only with `--remove-source-files`).
+    fn finished(&mut self, _ndx: Ndx) {}
+
+    /// The receiving side tells of a change it made itself.
+    fn item(&mut self, _ndx: Ndx, _header: &ItemHeader) {}
+
+    /// The peer said something.
+    fn message(&mut self, _message: &Message) {}
+}
+
+/// Bytes of one sent file, or of many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sent {
+    /// Bytes that went over the wire.
+    pub literal_bytes: u64,
+    /// Bytes the receiving side had already.
+    pub matched_bytes: u64,
+}
+
+/// What a session came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// Files sent.
+    pub files: u64,
+    /// Their bytes.
+    pub sent: Sent,
+    /// Bytes written to the link.
+    pub written_bytes: u64,
+    /// Bytes read from the link.
+    pub read_bytes: u64,
+    /// How the far end's program ended; `None` when it did not within seconds.
+    pub ending: Option<Ending>,
+    /// What it said on its error output.
+    pub stderr: String,
+}
+
+/// Sends the files that `listing` gives, as far as the receiving side wants them. `listing` is called once, with the
+/// client's filter rules if we are the server.
+pub fn send<S: Source>(
+    session: Session,
+    plan: &SendPlan,
+    listing: impl FnOnce(Vec<Vec<u8>>) -> Result<(Listing, S), TransferError>,
+    watch: &mut dyn Watch,
+) -> Result<Summary, TransferError> {
+    let Session { n, inbox, mut out, mut ears, mut mouth, .. } = session;
+    let facts =
+        SenderFacts { entries: 0, server: plan.server, dry_run: plan.dry_run, sums_most: if plan.whole_file { 0 } else { SUMS_MOST } };
+    let mut sender = Sender::new(&n, facts, inbox);
+    let mut rules = Vec::new();
+    while plan.server {
+        match sender.poll(&mut out)? {
+            Some(SenderEvent::Filter(rule)) => rules.push(rule),
+            Some(SenderEvent::FiltersDone) => break,
+            Some(SenderEvent::Message(message)) => watch.message(&message),
+            Some(_) => return Err(PeerError::Malformed("a request before the filter rules").into()),
+            None => {
+                mouth.say(&mut out)?;
+                sender.feed(ears.hear()?)?;
+            }
+        }
+    }
+    let started = Instant::now();
+    let (Listing { list, names, io_error }, source) = listing(rules)?;
+    let list_build_ms = started.elapsed().as_millis() as u64;
+    let started = Instant::now();
+    sender.set_entries(list.len());
+    let mut encoder = ListEncoder::new(&n, plan.shape);
+    let mut bytes = Vec::new();
+    for entry in list.entries() {
+        encoder.entry(entry, &mut bytes);
+        if bytes.len() > OUT_MOST {
+            out.put(&bytes);
+            bytes.clear();
+            mouth.say(&mut out)?;
+        }
+    }
+    let told = encoder.reports_errors();
+    encoder.end(io_error, &names, &mut bytes);
+    out.put(&bytes);
+    if !told && io_error != 0 {
+        out.message(&Message::IoError(io_error));
+    }
+    mouth.say(&mut out)?;
+    let list_send_ms = started.elapsed().as_millis() as u64;
+
+    // An empty list ends a pull at once: the client has nothing to ask.
+    let nothing = plan.server && list.is_empty();
+    let mut files = 0;
+    let mut total = Sent::default();
+    let mut buffer = vec![0; READ_SIZE];
+    while !sender.is_over() && !nothing {
+        let Some(event) = sender.poll(&mut out)? else {
+            mouth.say(&mut out)?;
+            sender.feed(ears.hear()?)?;
+            continue;
+        };
+        match event {
+            SenderEvent::Request(request) => {
+                let entry = list.get(request.ndx).filter(|entry| entry.is_file()).ok_or(PeerError::Range {
+                    what: "requested index",
+                    value: request.ndx.0.into(),
+                    expected: "a regular file of the list",
+                })?;
+                if watch.requested(request.ndx, &request) == Answer::Decline {
+                    sender.decline(&request, &mut out);
+                    continue;
+                }
+                let file = match source.open(request.ndx, entry) {
+                    Ok(file) => file,
+                    Err(error) => {
+                        let bit = if error.kind() == io::ErrorKind::NotFound { 2 } else { 1 };
+                        sender.decline(&request, &mut out);
+                        out.message(&Message::IoError(bit));
+                        watch.unreadable(request.ndx, &error);
+                        continue;
+                    }
+                };
+                let promised = source.promised(request.ndx);
+                let mut work = Reply { n: &n, out: &mut out, mouth: &mut mouth, buffer: &mut buffer, watch };
+                let sent = work.send(&mut sender, &request, file, promised)?;
+                if let Some(sent) = sent {
+                    files += 1;
+                    total.literal_bytes += sent.literal_bytes;
+                    total.matched_bytes += sent.matched_bytes;
+                }
+            }
+            SenderEvent::Message(Message::Success(ndx)) => {
+                if list.get(ndx).is_none() {
+                    let expected = "an index within the file list";
+                    return Err(PeerError::Range { what: "acknowledged index", value: ndx.0.into(), expected }.into());
+                }
+                watch.finished(ndx);
+            }
+            SenderEvent::Message(message) => watch.message(&message),
+            SenderEvent::Item(ndx, header) => watch.item(ndx, &header),
+            SenderEvent::AllDone => {
+                let total_size = list.iter().map(|(_, entry)| if entry.is_file() { entry.len } else { 0 }).sum();
+                let (read, written) = (ears.heard, mouth.said);
+                sender.farewell(&FinalStats { read, written, total_size, list_build_ms, list_send_ms }, &mut out);
+            }
+            SenderEvent::PhaseDone | SenderEvent::Goodbye => {}
+            SenderEvent::Filter(_) | SenderEvent::FiltersDone => {
+                return Err(PeerError::Malformed("filter rules after the list").into());
+            }
+        }
+        if out.len() > OUT_MOST {
+            mouth.say(&mut out)?;
+        }
+    }
+    mouth.say(&mut out)?;
+    let (written_bytes, read_bytes) = (mouth.said, ears.heard);
+    drop(mouth);
+    ears.hear_the_end()?;
+    let ending = ears.remote.wait(super::ENDING_PATIENCE);
+    let stderr = ears.remote.stderr();
+    Ok(Summary { files, sent: total, written_bytes, read_bytes, ending, stderr })
+}
+
+/// What it takes to answer a request.
+struct Reply<'a> {
+    n: &'a protocol::handshake::Negotiated,
+    out: &'a mut Outbox,
+    mouth: &'a mut super::greet::Mouth,
+    buffer: &'a mut [u8],
+    watch: &'a mut dyn Watch,
+}
+
+impl Reply<'_> {
+    /// Sends one file; `None` when it could not be read to its end, in which case the sum that goes out is wrong on
+    /// purpose and the receiving side discards what it got.
+    fn send(
+        &mut self,
+        sender: &mut Sender,
+        request: &Request,
+        mut file: File,
+        promised: Option<Sum>,
+    ) -> Result<Option<Sent>, TransferError> {
+        let mut hasher = FileHasher::new(self.n.checksum);
+        let mut search = Search::new(&request.sums, self.n.block_seed());
+        let mut sent = Sent::default();
+        let mut reply = sender.begin(request, self.out);
+        let (out, mouth) = (&mut *self.out, &mut *self.mouth);
+        let head = request.sums.head();
+        let mut emit = |token: Token<'_>| {
+            match token {
+                Token::Literal(bytes) => {
+                    sent.literal_bytes += bytes.len() as u64;
+                    reply.literal(bytes, out);
+                }
+                Token::Copy(block) => {
+                    sent.matched_bytes += u64::from(head.block_len(block));
+                    reply.copy(block, out);
+                }
+            }
+            if out.len() > OUT_MOST { mouth.say(out) } else { Ok(()) }
+        };
+        let trouble = loop {
+            match file.read(self.buffer) {
+                Ok(0) => break None,
+                Ok(n) => {
+                    hasher.update(&self.buffer[..n]);
+                    search.push(&self.buffer[..n], &mut emit)?;
+                    self.watch.progress(n as u64);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Some(error),
+            }
+        };
+        search.finish(&mut emit)?;
+        let sum = hasher.finish();
+        match trouble {
+            None => {
+                reply.end(&promised.unwrap_or(sum), self.out);
+                self.watch.sent(request.ndx, &sent, &sum);
+                Ok(Some(sent))
+            }
+            Some(error) => {
+                let zero = Sum::zero(self.n.checksum.size());
+                let last = if zero == sum { 1 } else { 0 };
+                let mut wrong = zero.as_bytes().to_vec();
+                if let Some(byte) = wrong.last_mut() {
+                    *byte = last;
+                }
+                reply.end(&Sum::new(&wrong).unwrap_or(zero), self.out);
+                self.out.message(&Message::IoError(1));
+                self.watch.unreadable(request.ndx, &error);
+                Ok(None)
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The folders that arguments named, and opening what was listed beneath them.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use protocol::flist::{FileEntry, Kind};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat};
+
+use crate::transfer::beneath::{self, Beneath};
+
+/// Roots held open at once; further ones are opened again when needed and must be the same directory still.
+const ROOTS_HELD: usize = 128;
+
+/// Where an entry lies: the root it was found under, and how much of its name stands for that root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Location {
+    pub(super) root: u32,
+    pub(super) skip: u32,
+}
+
+/// Everything that was listed, ready to be opened.
+#[derive(Default)]
+pub struct SourceTree {
+    roots: Vec<Root>,
+    by_path: HashMap<PathBuf, u32>,
+    /// The root whose way is held open; only one keeps it, so that many roots cost one descriptor each.
+    walking: Mutex<u32>,
+    follow_dirs: bool,
+    follow_files: bool,
+}
+
+struct Root {
+    path: PathBuf,
+    dev: u64,
+    ino: u64,
+    held: Option<Beneath>,
+}
+
+impl SourceTree {
+    pub(super) fn new(follow_dirs: bool, follow_files: bool) -> Self {
+        SourceTree { follow_dirs: follow_dirs || follow_files, follow_files, ..SourceTree::default() }
+    }
+
+    /// Opens an entry's regular file for reading; `name` is the entry's name in the list. Nothing else is opened and no
+    /// symlink is followed unless the options ask for it. Never waits for a fifo's other end.
+    pub fn open(&self, name: &[u8], at: Location) -> io::Result<File> {
+        let (dir, leaf) = self.parent(name, at)?;
+        open_file(&dir, &leaf, self.follow_files)
+    }
+
+    /// Removes a sent file (`--remove-source-files`) if it is still what `entry` says; `false` when it has changed.
+    pub fn remove(&self, entry: &FileEntry, at: Location) -> io::Result<bool> {
+        let (dir, leaf) = self.parent(&entry.name, at)?;
+        let stat = rustix::fs::statat(&*dir, leaf.as_slice(), AtFlags::SYMLINK_NOFOLLOW)?;
+        let same = beneath::kind(stat.st_mode) == entry.kind()
+            && entry.kind() != Some(Kind::Dir)
+            && beneath::mtime(&stat) == (entry.mtime, entry.nsec)
+            && u64::try_from(stat.st_size).is_ok_and(|len| len == entry.len);
+        if same {
+            rustix::fs::unlinkat(&*dir, leaf.as_slice(), AtFlags::empty())?;
+        }
+        Ok(same)
+    }
+
+    /// The root at `path`, entered once however often it is named. Symlinks in it are followed: the operator chose them.
+    pub(super) fn enter(&mut self, path: &Path) -> io::Result<u32> {
+        if let Some(&known) = self.by_path.get(path) {
+            return Ok(known);
+        }
+        let (fd, stat) = open_root(path)?;
+        let number = u32::try_from(self.roots.len()).map_err(io::Error::other)?;
+        let held = (self.roots.len() < ROOTS_HELD).then(|| self.beneath(fd));
+        self.roots.push(Root { path: path.to_owned(), dev: stat.st_dev, ino: stat.st_ino, held });
+        self.by_path.insert(path.to_owned(), number);
+        Ok(number)
+    }
+
+    /// The held directory of a listed name and its last component.
+    pub(super) fn parent(&self, name: &[u8], at: Location) -> io::Result<(Arc<OwnedFd>, Vec<u8>)> {
+        let inside = beneath_root(name, at);
+        self.at(at.root, |beneath| beneath.parent(inside).map(|(dir, leaf)| (dir, leaf.to_vec())))
+    }
+
+    /// A listed directory, open for lookups.
+    pub(super) fn dir(&self, name: &[u8], at: Location) -> io::Result<Arc<OwnedFd>> {
+        self.at(at.root, |beneath| beneath.dir(beneath_root(name, at)))
+    }
+
+    /// The full path of a listed name, for messages only.
+    pub(super) fn full_path(&self, name: &[u8], at: Location) -> Vec<u8> {
+        let Some(root) = self.roots.get(at.root as usize) else { return name.to_vec() };
+        joined(&root.path, beneath_root(name, at))
+    }
+
+    fn at<T>(&self, number: u32, act: impl FnOnce(&Beneath) -> io::Result<T>) -> io::Result<T> {
+        let gone = || io::Error::new(io::ErrorKind::NotFound, "The folder it was listed under is no longer the same");
+        let root = self.roots.get(number as usize).ok_or_else(gone)?;
+        let Some(held) = &root.held else {
+            let (fd, stat) = open_root(&root.path)?;
+            return if (stat.st_dev, stat.st_ino) == (root.dev, root.ino) {
+                act(&self.beneath(fd))
+            } else {
+                Err(gone())
+            };
+        };
+        let mut walking = self.walking.lock().unwrap_or_else(PoisonError::into_inner);
+        if *walking != number {
+            if let Some(before) = self.roots.get(*walking as usize).and_then(|root| root.held.as_ref()) {
+                before.forget();
+            }
+            *walking = number;
+        }
+        act(held)
+    }
+
+    fn beneath(&self, fd: OwnedFd) -> Beneath {
+        if self.follow_dirs { Beneath::following(Arc::new(fd)) } else { Beneath::new(Arc::new(fd)) }
+    }
+}
+
+/// Opens a regular file in a held directory.
+pub(super) fn open_file(dir: &OwnedFd, leaf: &[u8], follow: bool) -> io::Result<File> {
+    let mut flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    if !follow {
+        flags |= OFlags::NOFOLLOW;
+    }
+    let fd = rustix::fs::openat(dir, leaf, flags, Mode::empty())?;
+    if beneath::kind(rustix::fs::fstat(&fd)?.st_mode) != Some(Kind::File) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "It is no longer a regular file"));
+    }
+    Ok(fd.into())
+}
+
+/// The full path of a name beneath an operator's folder.
+pub(super) fn joined(folder: &Path, inside: &[u8]) -> Vec<u8> {
+    let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    let mut full = folder.as_os_str().as_bytes().to_vec();
+    while full.len() > 1 && full.ends_with(b"/") {
+        full.pop();
+    }
+    if inside != b"." {
+        if !full.ends_with(b"/") {
+            full.push(b'/');
+        }
+        full.extend_from_slice(inside);
+    }
+    full
+}
+
+fn beneath_root(name: &[u8], at: Location) -> &[u8] {
+    match name.get(at.skip as usize..) {
+        Some(inside) if !inside.is_empty() => inside,
+        _ => b".",
+    }
+}
+
+fn open_root(path: &Path) -> io::Result<(OwnedFd, Stat)> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&fd)?;
+    Ok((fd, stat))
+}
