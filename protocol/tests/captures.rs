@@ -15,6 +15,8 @@
 
 #[path = "replay/case.rs"]
 mod case;
+#[path = "replay/machines.rs"]
+mod machines;
 #[path = "replay/session.rs"]
 mod session;
 #[path = "replay/streams.rs"]
@@ -62,4 +64,35 @@ fn codecs_read_and_write_every_byte() {
     }
     eprintln!("{} captures replayed: {total:?}, {compared} entries written as stock wrote them", cases.len());
     assert!(cases.len() >= 106 && total.entries > 4000 && total.files > 500 && total.blocks > 400 && compared > 4600);
+}
+
+#[test]
+fn either_side_of_the_handshake() {
+    each(&case::all(), |case| {
+        let session = Session::new(case);
+        for chunk in [1, 5, usize::MAX] {
+            machines::shake(case, &session, chunk);
+        }
+    });
+}
+
+#[test]
+fn machines_take_the_place_of_either_side() {
+    let cases = case::all();
+    let played = each(&cases, |case| {
+        let session = Session::new(case);
+        let streams = Streams::new(case, &session);
+        machines::generate(&session, &streams);
+        if !machines::playable(&session) {
+            return 0;
+        }
+        for chunk in [1, 2, 7, 100, usize::MAX] {
+            machines::send(case, &session, &streams, chunk);
+            machines::receive(case, &session, &streams, chunk);
+        }
+        1
+    });
+    let played: usize = played.iter().sum();
+    eprintln!("{played} captures played by Sender, Receiver and Generator");
+    assert!(played >= 43);
 }

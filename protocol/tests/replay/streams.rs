@@ -100,7 +100,7 @@ impl Streams {
 
     fn sender(&mut self, case: &Case, session: &Session, bytes: &[u8], reader: &mut Reader<'_>, writing: &mut Writing) {
         let mut decoder = ListDecoder::new(&session.n, self.shape, ListLimits::default());
-        self.list(case, session, bytes, &mut decoder, None, reader, writing);
+        self.list(case, session, &mut decoder, None, reader, writing);
         let server = session.words.server_sends;
         let mut ndx_in = NdxState::default();
         let mut listed = BTreeSet::new();
@@ -135,7 +135,7 @@ impl Streams {
                 }
                 NdxValue::Segment(dir) => {
                     assert!(session.incremental() && (dir as usize) < self.dirs.len() && listed.insert(dir));
-                    self.list(case, session, bytes, &mut decoder, Some(dir as usize), reader, writing);
+                    self.list(case, session, &mut decoder, Some(dir as usize), reader, writing);
                 }
                 NdxValue::DeleteStats => self.sent.push(Sent::DeleteStats(delete_stats(reader, writing))),
                 NdxValue::Index(ndx) => {
@@ -178,16 +178,17 @@ impl Streams {
         &mut self,
         case: &Case,
         session: &Session,
-        bytes: &[u8],
         decoder: &mut ListDecoder,
         parent: Option<usize>,
         reader: &mut Reader<'_>,
         writing: &mut Writing,
     ) {
         let mut entries = Vec::new();
-        let mut end = reader.position();
+        let mut end = reader.clone();
+        let since =
+            |mut start: Reader<'_>, now: &Reader<'_>| start.take(now.position() - start.position()).unwrap().to_vec();
         loop {
-            let start = reader.position();
+            let start = reader.clone();
             let complete = decoder.step(reader).unwrap();
             if decoder.entries().len() == entries.len() {
                 if complete {
@@ -196,8 +197,8 @@ impl Streams {
                 continue;
             }
             let entry = decoder.entries()[entries.len()].clone();
-            let stock = &bytes[start..reader.position()];
-            end = reader.position();
+            let stock = &since(start, reader)[..];
+            end = reader.clone();
             let mut ours = Vec::new();
             let mut written = entry.clone();
             if case.has_absolute_names() {
@@ -222,7 +223,7 @@ impl Streams {
             let list = std::mem::replace(&mut writing.list, ListEncoder::new(&session.n, self.shape));
             list.end(arrived.io_error, &arrived.names, &mut tail);
         }
-        assert_same(&tail, &bytes[end..reader.position()], "the list's end");
+        assert_same(&tail, &since(end, reader), "the list's end");
         writing.out.extend(tail);
         let start = match self.segments.last() {
             None => session.incremental().into(),
