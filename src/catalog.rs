@@ -3,6 +3,14 @@
 use std::future::Future;
 use std::path::PathBuf;
 
+mod database;
+pub mod mysql;
+mod open;
+pub mod sqlite;
+
+pub use database::{Database, Secret, Server, Tls, TlsMode};
+pub use open::{AnyCatalog, Created, Options, init_db, open};
+
 /// Primary key of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordId(pub i64);
@@ -50,6 +58,15 @@ pub enum Naming {
     },
     /// `supersync_v0`: the row says the path itself, relative to the archive's base.
     Given(String),
+}
+
+/// By which of the two rules of the pysmurf tables a file is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// By publisher and action, see [`Naming::Action`].
+    Action,
+    /// By type, see [`Naming::Type`].
+    Type,
 }
 
 /// A row as the catalog hands it out.

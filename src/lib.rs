@@ -6,6 +6,7 @@
 
 pub mod archiver;
 pub mod catalog;
+pub mod cli;
 pub mod link;
 pub mod pipe;
 pub mod transfer;

@@ -1,3 +1,8 @@
 //! Parse, wire, run, exit.
 
-fn main() {}
+use pysmurf_archiver::cli;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main(std::env::args_os().collect())
+}

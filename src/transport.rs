@@ -1,8 +1,15 @@
 //! Ways to reach a peer. A transport knows nothing of what the bytes mean.
 
-use crate::link::Link;
+pub mod child;
+mod pump;
+pub mod ssh;
+pub mod stdio;
+
+use crate::link::{Ending, Link};
 use std::ffi::OsString;
-use std::time::Duration;
+use std::io::{ErrorKind, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::time::{Duration, Instant};
 
 /// A way to start programs at one far end. Keeps its connection between calls.
 pub trait Connect: Send {
@@ -85,4 +92,96 @@ pub enum ConnectError {
         /// The transport's words.
         why: String,
     },
+}
+
+/// How much of each stream of a short command is kept, bytes.
+const OUTPUT_KEPT: usize = 64 * 1024;
+
+/// The words as one command line for a POSIX shell, each of them quoted.
+fn shell_command(words: &[OsString]) -> Result<String, ConnectError> {
+    let mut command = String::new();
+    for word in words {
+        if !command.is_empty() {
+            command.push(' ');
+        }
+        if word.as_bytes().contains(&0) {
+            return Err(ConnectError::Setup(format!(
+                "The argument {word:?} holds a NUL byte; no command line can carry it"
+            )));
+        }
+        if word.is_empty() {
+            command.push_str("''");
+        }
+        for chunk in word.as_bytes().utf8_chunks() {
+            if !chunk.valid().is_empty() {
+                let quoted =
+                    shlex::try_quote(chunk.valid()).map_err(|e| ConnectError::Setup(format!("{e}: {word:?}")))?;
+                command.push_str(&quoted);
+            }
+            // libssh2's bindings take only UTF-8; the far end's shell makes the other bytes.
+            for byte in chunk.invalid() {
+                command.push_str(&format!("\"$(printf '\\{byte:03o}')\""));
+            }
+        }
+    }
+    Ok(command)
+}
+
+/// Gives the command no input and waits for its end, at most `limit` beyond the last stalled read.
+fn collect(link: Link, host: &str, limit: Duration) -> Result<CommandOutput, ConnectError> {
+    let Link { mut reader, writer, closer, remote } = link;
+    drop(writer);
+    let deadline = Instant::now() + limit;
+    let timeout = || ConnectError::Timeout { host: host.to_owned(), limit, stage: "end of a command" };
+    let mut stdout = Vec::new();
+    let mut buf = [0; 8192];
+    loop {
+        if Instant::now() >= deadline {
+            closer.close();
+            return Err(timeout());
+        }
+        match reader.read(&mut buf) {
+            Ok(0) => break,
+            Ok(n) => stdout.extend_from_slice(&buf[..n.min(OUTPUT_KEPT - stdout.len())]),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == ErrorKind::TimedOut => return Err(timeout()),
+            Err(e) => return Err(ConnectError::Lost { host: host.to_owned(), why: e.to_string() }),
+        }
+    }
+    let Some(ending) = remote.wait(deadline.saturating_duration_since(Instant::now())) else {
+        closer.close();
+        return Err(timeout());
+    };
+    let status = match ending {
+        Ending::Exited(status) => Some(status),
+        Ending::Signalled(_) | Ending::Lost(_) => None,
+    };
+    Ok(CommandOutput { status, stdout, stderr: remote.stderr().into_bytes() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStringExt;
+    use std::process::Command;
+
+    #[test]
+    fn a_shell_gives_back_the_words() {
+        let words: Vec<OsString> =
+            [&b"plain"[..], b"", b"a b", b"it's", b"$HOME `x` \\ \"", b"~", b"*", b"\xff\xfe name", b"\n", b"!x"]
+                .iter()
+                .map(|word| OsString::from_vec(word.to_vec()))
+                .collect();
+        let line = format!("printf '%s\\0' {}", shell_command(&words).unwrap());
+        let output = Command::new("sh").arg("-c").arg(line).output().unwrap();
+        let back: Vec<&[u8]> = output.stdout.split(|&b| b == 0).collect();
+        let given: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+        assert_eq!(back[..back.len() - 1], given);
+    }
+
+    #[test]
+    fn a_nul_is_refused() {
+        let error = shell_command(&[OsString::from("a\0b")]).unwrap_err();
+        assert!(matches!(error, ConnectError::Setup(_)), "{error}");
+    }
 }

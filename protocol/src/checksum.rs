@@ -240,37 +240,40 @@ pub fn weak(block: &[u8]) -> u32 {
 
 /// The weak sum of a window that slides over the bytes one at a time.
 ///
-/// Bytes are signed; both halves are kept modulo 2^32, and the value takes the low 16 bits of each.
+/// Bytes are signed; both halves are kept modulo 2^16, as the value has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rolling {
-    s1: u32,
-    s2: u32,
+    s1: u16,
+    s2: u16,
     len: u32,
 }
 
 /// A byte as the weak sum sees it: signed.
 #[inline(always)]
-fn signed(byte: u8) -> u32 {
-    byte as i8 as u32
+fn signed(byte: u8) -> u16 {
+    byte as i8 as u16
 }
 
 impl Rolling {
     /// The sum of a first window.
     pub fn new(block: &[u8]) -> Rolling {
-        // Fixed rows let the compiler use its vector instructions: within a row, byte i counts (ROW - i) times in s2,
-        // and everything before the row once more for each of the row's bytes. A row's sums fit 16 bits times 16 bits.
+        // The block is read as rows, and each column summed for itself, which the compiler turns into vector code:
+        // `sums` adds up a column, `rows_before` how often its bytes count once more for every row that follows.
         const ROW: usize = 32;
+        let (mut sums, mut rows_before) = ([0u16; ROW], [0u16; ROW]);
         let (rows, rest) = block.as_chunks::<ROW>();
-        let (mut s1, mut s2) = (0u32, 0u32);
         for row in rows {
-            let (mut plain, mut weighted) = (0i32, 0i32);
-            for (i, &byte) in row.iter().enumerate() {
-                let x = i32::from(byte as i8);
-                plain += x;
-                weighted += (ROW - i) as i32 * x;
+            for i in 0..ROW {
+                rows_before[i] = rows_before[i].wrapping_add(sums[i]);
+                sums[i] = sums[i].wrapping_add(signed(row[i]));
             }
-            s2 = s2.wrapping_add(s1.wrapping_mul(ROW as u32)).wrapping_add(weighted as u32);
-            s1 = s1.wrapping_add(plain as u32);
+        }
+        let (mut s1, mut s2) = (0u16, 0u16);
+        for i in 0..ROW {
+            // Within its own row, the byte of column i counts (ROW - i) times.
+            let of_row = sums[i].wrapping_mul((ROW - i) as u16);
+            s2 = s2.wrapping_add(rows_before[i].wrapping_mul(ROW as u16)).wrapping_add(of_row);
+            s1 = s1.wrapping_add(sums[i]);
         }
         for &byte in rest {
             s1 = s1.wrapping_add(signed(byte));
@@ -283,20 +286,20 @@ impl Rolling {
     #[inline(always)]
     pub fn roll(&mut self, out: u8, in_: u8) {
         self.s1 = self.s1.wrapping_sub(signed(out)).wrapping_add(signed(in_));
-        self.s2 = self.s2.wrapping_sub(self.len.wrapping_mul(signed(out))).wrapping_add(self.s1);
+        self.s2 = self.s2.wrapping_sub((self.len as u16).wrapping_mul(signed(out))).wrapping_add(self.s1);
     }
 
     /// Takes the first byte, `out`, off the window, as at the end of a file. The window must not be empty.
     pub fn shrink(&mut self, out: u8) {
         self.s1 = self.s1.wrapping_sub(signed(out));
-        self.s2 = self.s2.wrapping_sub(self.len.wrapping_mul(signed(out)));
+        self.s2 = self.s2.wrapping_sub((self.len as u16).wrapping_mul(signed(out)));
         self.len = self.len.wrapping_sub(1);
     }
 
     /// The weak sum as the wire carries it.
     #[inline(always)]
     pub fn value(&self) -> u32 {
-        self.s1 & 0xffff | self.s2 << 16
+        u32::from(self.s1) | u32::from(self.s2) << 16
     }
 
     /// Length of the window, bytes.

@@ -9,12 +9,14 @@ use crate::sums::{BlockIndex, SumTable};
 const MAX_LITERAL: usize = 32 * 1024;
 /// Source bytes taken in between two clean-ups of the window.
 const INTAKE: usize = 256 * 1024;
-/// Bytes hashed in vain allowed for each byte of the source, and for the source as a whole.
+/// Work in vain allowed for each byte of the source, and for the source as a whole, in bytes hashed.
 ///
-/// A block costs a strong sum at every offset where its weak sum fits, which a peer can arrange everywhere. Honest
+/// Where a block's weak sum fits, its strong sum must be made, and a peer can arrange that it fits everywhere. Honest
 /// tables stay far below: with random data the ratio is the length of the basis over 2^32.
 const VAIN_PER_BYTE: u64 = 64;
 const VAIN_ALLOWED: u64 = 64 << 20;
+/// What a strong sum and its look-up cost besides the block's own bytes, in bytes hashed.
+const VAIN_LEAST: u64 = 256;
 
 /// A piece of the source: new bytes, or a block that the other side has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,7 +166,7 @@ impl<'t> Search<'t> {
             .filter(|&block| self.table.strong(block) == strong)
             .or_else(|| self.index.find(alike, self.table, strong, first));
         if found.is_none() {
-            self.vain_bytes += self.block_length as u64;
+            self.vain_bytes += self.block_length as u64 + VAIN_LEAST;
         }
         found
     }
@@ -240,8 +242,7 @@ struct Index {
     entries: Vec<Entry>,
     starts: Vec<u32>, // where in `entries` each value of a key's upper bits begins; one more marks the end
     starts_shift: u32,
-    filter: Vec<u64>,
-    filter_shift: u32,
+    filter: Vec<u64>, // a power of two of words; two bits set for each weak sum
 }
 
 #[derive(Clone, Copy)]
@@ -256,6 +257,13 @@ fn key_of(weak: u32) -> u32 {
     weak.wrapping_mul(0x9e37_79b1)
 }
 
+/// A weak sum's word in the filter, before it is cut to the filter's size, and its two bits there.
+#[inline(always)]
+fn filter_place(weak: u32) -> (usize, u32, u32) {
+    let wide = u64::from(weak).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    ((wide >> 32) as usize, (wide >> 58) as u32, (wide >> 52) as u32 & 63)
+}
+
 impl Index {
     fn new(table: &SumTable) -> Index {
         let head = table.head();
@@ -268,36 +276,45 @@ impl Index {
             let strong = |entry: &Entry| table.strong(BlockIndex(entry.block));
             a.key.cmp(&b.key).then_with(|| strong(a).cmp(strong(b))).then(a.block.cmp(&b.block))
         });
-        // About one entry for each start, and 16 filter bits for each entry.
+        // About one entry for each start, and 16 to 32 filter bits for each entry up to some million.
         let bits = (entries.len() as u32).max(256).ilog2().min(26);
-        let (starts_shift, filter_shift) = (32 - bits, 32 - (bits + 5));
+        let starts_shift = 32 - bits;
         let mut starts = vec![0u32; (1 << bits) + 1];
-        let mut filter = vec![0u64; 1 << (bits + 5 - 6)];
+        let mut filter = vec![0u64; 1 << (bits - 1).min(20)];
+        let last = filter.len() - 1;
         for entry in &entries {
             starts[(entry.key >> starts_shift) as usize + 1] += 1;
-            let bit = entry.key >> filter_shift;
-            filter[(bit >> 6) as usize] |= 1 << (bit & 63);
+            let (place, one, other) = filter_place(table.weak(BlockIndex(entry.block)));
+            filter[place & last] |= 1 << one | 1 << other;
         }
         let mut sum = 0;
         for start in &mut starts {
             sum += *start;
             *start = sum;
         }
-        Index { blocks: entries.len() as u32, entries, starts, starts_shift, filter, filter_shift }
+        Index { blocks: entries.len() as u32, entries, starts, starts_shift, filter }
     }
 
     /// Rolls on, byte by byte, until a weak sum may be in the index: the steps made, or `None` for all in vain.
-    #[inline]
+    #[inline(never)] // on its own, the loop's values all stay in registers
     fn roll_to_hit(&self, rolling: &mut Rolling, leaving: &[u8], entering: &[u8]) -> Option<usize> {
-        let (filter, shift) = (&self.filter[..], self.filter_shift);
+        let filter = &self.filter[..];
+        let last = filter.len() - 1;
         let mut sum = *rolling;
-        let hit = leaving.iter().zip(entering).position(|(&out, &in_)| {
-            sum.roll(out, in_);
-            let bit = key_of(sum.value()) >> shift;
-            filter[(bit >> 6) as usize] >> (bit & 63) & 1 != 0
-        });
+        // Indices: where overflow checks are on, an iterator over pairs goes through memory.
+        let mut step = 0;
+        while step < leaving.len() && step < entering.len() {
+            sum.roll(leaving[step], entering[step]);
+            step += 1;
+            let (place, one, other) = filter_place(sum.value());
+            let word = filter[place & last];
+            if word.wrapping_shr(one) & word.wrapping_shr(other) & 1 != 0 {
+                *rolling = sum;
+                return Some(step);
+            }
+        }
         *rolling = sum;
-        hit.map(|before| before + 1)
+        None
     }
 
     /// The entries of one weak sum.

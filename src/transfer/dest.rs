@@ -125,6 +125,18 @@ impl Dest {
         Ok((beneath::kind(stat.st_mode) == Some(Kind::File)).then(|| fd.into()))
     }
 
+    /// The target of the symlink that stands at `name`; `None` for anything else.
+    pub fn read_link(&self, name: &[u8]) -> Result<Option<Vec<u8>>, DestError> {
+        let read = || -> io::Result<Vec<u8>> {
+            let (dir, leaf) = self.beneath.parent(name)?;
+            Ok(rustix::fs::readlinkat(&*dir, leaf, Vec::new())?.into_bytes())
+        };
+        match read() {
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => Ok(None),
+            target => absent_as_none(target).during("readlink", name),
+        }
+    }
+
     /// Makes a directory, open to its owner until its contents are done, and returns what it became; one that exists
     /// is fine.
     pub fn make_dir(&self, name: &[u8], mode: u32) -> Result<Found, DestError> {

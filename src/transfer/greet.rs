@@ -95,7 +95,10 @@ pub fn greet(link: Link, hello: Hello) -> Result<Session, TransferError> {
         };
         handshake.feed(heard)?;
         match handshake.poll(&mut out) {
-            Ok(Some(n)) => break n,
+            Ok(Some(n)) => {
+                mouth.say(&mut out)?;
+                break n;
+            }
             Ok(None) => {}
             Err(PeerError::Version(_)) if heard.iter().all(|byte| byte.is_ascii()) => {
                 let words = String::from_utf8_lossy(heard).trim().escape_debug().to_string();

@@ -229,7 +229,7 @@ struct Current {
     sent: Sent,
 }
 
-impl Rebuild<'_> {
+impl<'a> Rebuild<'a> {
     fn run(
         &mut self,
         receiver: &mut Receiver,
@@ -275,12 +275,12 @@ impl Rebuild<'_> {
         Ok(())
     }
 
-    fn entry_of_any_kind(&self, ndx: Ndx) -> Result<&FileEntry, PeerError> {
+    fn entry_of_any_kind(&self, ndx: Ndx) -> Result<&'a FileEntry, PeerError> {
         let expected = "a living entry of the list";
         self.list.get(ndx).ok_or(PeerError::Range { what: "file index", value: ndx.0.into(), expected })
     }
 
-    fn entry(&self, ndx: Ndx) -> Result<&FileEntry, PeerError> {
+    fn entry(&self, ndx: Ndx) -> Result<&'a FileEntry, PeerError> {
         let expected = "a regular file of the list";
         let entry = self.list.get(ndx).filter(|entry| entry.is_file());
         entry.ok_or(PeerError::Range { what: "file index", value: ndx.0.into(), expected })

@@ -234,8 +234,12 @@ pub fn send<S: Source>(
     mouth.say(&mut out)?;
     let (written_bytes, read_bytes) = (mouth.said, ears.heard);
     drop(mouth);
-    ears.hear_the_end()?;
-    let ending = ears.remote.wait(super::ENDING_PATIENCE);
+    let mut ending = None;
+    // The client waits for a server to leave, not the other way round.
+    if !plan.server {
+        ears.hear_the_end()?;
+        ending = ears.remote.wait(super::ENDING_PATIENCE);
+    }
     let stderr = ears.remote.stderr();
     Ok(Summary { files, sent: total, written_bytes, read_bytes, ending, stderr })
 }

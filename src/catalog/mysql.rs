@@ -1,0 +1,257 @@
+//! The pysmurf tables in MySQL or MariaDB: `pysmurf_files_v1` and its two ancestors.
+//! Reads without locks, writes single rows by their key; never alters a table.
+
+mod connections;
+mod row;
+mod table;
+
+use std::time::Duration;
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Error, Params, TxOpts, Value};
+
+use self::connections::Connections;
+use self::table::{CREATE, DEFAULT_TABLES, Table, quote};
+use super::{
+    Catalog, CatalogError, Created, Database, Layout, Options, Outcome, Pending, RecordId, Selection, Server, Settled,
+    Totals,
+};
+
+/// How often a transaction is tried that lost against another one. With [`connections`]' 3 s of waiting for
+/// a row each, all tries fit into one call's limit.
+const TRIES: u32 = 4;
+
+/// Longest pause before a lost transaction is tried again; a random part of it is taken, so that two losers part.
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+
+/// A pysmurf table of files.
+pub struct MySqlCatalog {
+    connections: Connections,
+    database: Database,
+    table: Table,
+    layout: Layout,
+    selection: Selection,
+}
+
+impl MySqlCatalog {
+    /// Connects and looks for the table. [`CatalogError::Setup`] when there is none, or it cannot serve.
+    pub async fn open(server: &Server, options: Options) -> Result<Self, CatalogError> {
+        let Options { selection, table, layout } = options;
+        if selection.targets.is_empty() {
+            return Err(CatalogError::Setup(
+                "No monitor is chosen; name at least one instance id with --target".to_owned(),
+            ));
+        }
+        let database = Database::Mysql(server.clone());
+        let connections = Connections::new(server);
+        let conn = connections.connect().await.map_err(|error| connections.refusal(error))?;
+        let names: Vec<&str> = table.as_deref().map_or(DEFAULT_TABLES.to_vec(), |name| vec![name]);
+        let found = connections
+            .run(conn, async |conn| table::find(conn, &names).await)
+            .await?
+            .ok_or_else(|| no_table(&database, &names))?;
+        let place = format!("Table {} of {database}", found.name);
+        let layout = found.check(&place, layout)?;
+        Ok(Self { connections, database, table: found, layout, selection })
+    }
+
+    /// The columns that [`row::read`] expects, in its order; NULL for those that the table lacks.
+    fn columns(&self) -> String {
+        let optional = |name: &str| if self.table.has(name) { quote(name) } else { "NULL".to_owned() };
+        let naming = match self.layout {
+            Layout::Action => ["action", "pub_id", "action_timestamp", "plot"].map(optional).join(", "),
+            Layout::Type => "`type`".to_owned(),
+        };
+        // UNIX_TIMESTAMP is the same in every session's time zone, the column's own text is not.
+        format!("id, path, UNIX_TIMESTAMP(`timestamp`), md5sum, failed_copy_attempts, {naming}")
+    }
+
+    /// `instance_id IN (?, …)` for the targets.
+    fn targets(&self) -> String {
+        format!("instance_id IN ({})", vec!["?"; self.selection.targets.len()].join(", "))
+    }
+
+    fn target_values(&self) -> impl Iterator<Item = Value> {
+        self.selection.targets.iter().map(Value::from)
+    }
+
+    async fn run<T>(&self, work: impl AsyncFnOnce(&mut Conn) -> Result<T, Error>) -> Result<T, CatalogError> {
+        let conn = self.connections.connect().await.map_err(|error| self.connections.unavailable(error))?;
+        self.connections.run(conn, work).await
+    }
+
+    /// One try to write `settled`, in a transaction of its own. The rows come in order of id, so that two recorders
+    /// never wait for each other in a circle.
+    async fn write(&self, conn: &mut Conn, settled: &[&Settled]) -> Result<u64, Error> {
+        let table = quote(&self.table.name);
+        // `timestamp` is named because older servers declare it ON UPDATE current_timestamp(): unnamed, the file's time
+        // would be lost.
+        let copied = format!("UPDATE {table} SET path=?, copied=1, `timestamp`=`timestamp` WHERE id=? AND copied=0");
+        let failed = format!(
+            "UPDATE {table} SET failed_copy_attempts=?, `timestamp`=`timestamp` \
+             WHERE id=? AND copied=0 AND failed_copy_attempts=?"
+        );
+        let mut transaction = conn.start_transaction(TxOpts::default()).await?;
+        let mut changed = 0;
+        for row in settled {
+            let failure = (row.attempts.saturating_add(1), row.id.0, row.attempts);
+            let outcome = match &row.outcome {
+                Outcome::Copied { path } => transaction.exec_drop(&copied, (path, row.id.0)).await,
+                Outcome::Failed { .. } => transaction.exec_drop(&failed, failure).await,
+            };
+            match outcome {
+                Err(Error::Server(error))
+                    if matches!(row.outcome, Outcome::Copied { .. }) && is_bad_data(error.code) =>
+                {
+                    // A path that the column does not take must not hold up the rows beside it for ever.
+                    tracing::warn!(row = row.id.0, table = %self.table.name, %error, "Path not accepted; counted as a failed attempt");
+                    transaction.exec_drop(&failed, failure).await?;
+                }
+                outcome => outcome?,
+            }
+            changed += transaction.affected_rows();
+        }
+        transaction.commit().await?;
+        Ok(changed)
+    }
+}
+
+impl Catalog for MySqlCatalog {
+    async fn pending(&self, after: RecordId, limit: usize) -> Result<Vec<Pending>, CatalogError> {
+        let query = format!(
+            "SELECT {} FROM {} WHERE id > ? AND copied=0 AND failed_copy_attempts < ? AND {} ORDER BY id LIMIT ?",
+            self.columns(),
+            quote(&self.table.name),
+            self.targets()
+        );
+        let mut values = vec![Value::from(after.0), Value::from(self.selection.max_attempts)];
+        values.extend(self.target_values());
+        values.push(Value::from(u64::try_from(limit).unwrap_or(u64::MAX)));
+        let rows =
+            self.run(async |conn| conn.exec::<mysql_async::Row, _, _>(query, Params::Positional(values)).await).await?;
+        rows.iter()
+            .map(|row| {
+                row::read(row, self.layout).ok_or_else(|| {
+                    CatalogError::Setup(format!(
+                        "Column id of {} holds no integers; give another table",
+                        self.describe()
+                    ))
+                })
+            })
+            .collect()
+    }
+
+    async fn newest(&self) -> Result<RecordId, CatalogError> {
+        let query = format!("SELECT MAX(id) FROM {}", quote(&self.table.name));
+        let row = self.run(async |conn| conn.query_first::<mysql_async::Row, _>(query).await).await?;
+        Ok(RecordId(row.and_then(|row| row::integer(row.as_ref(0)).ok().flatten()).unwrap_or(0)))
+    }
+
+    async fn record(&self, settled: &[Settled]) -> Result<u64, CatalogError> {
+        if settled.is_empty() {
+            return Ok(0);
+        }
+        let mut ordered: Vec<&Settled> = settled.iter().collect();
+        ordered.sort_by_key(|row| row.id);
+        self.run(async |conn| {
+            let mut tries = 1;
+            loop {
+                match self.write(conn, &ordered).await {
+                    Err(Error::Server(error)) if tries < TRIES && is_lost_race(error.code) => {
+                        tracing::debug!(table = %self.table.name, %error, tries, "Transaction lost; trying again");
+                        // Now, and not after the pause: the rows written before are still locked.
+                        conn.query_drop("ROLLBACK").await?;
+                        tries += 1;
+                        tokio::time::sleep(LONGEST_PAUSE.mul_f64(fastrand::f64())).await;
+                    }
+                    result => return result,
+                }
+            }
+        })
+        .await
+    }
+
+    async fn totals(&self) -> Result<Totals, CatalogError> {
+        let query = format!(
+            "SELECT COUNT(CASE WHEN copied=0 AND failed_copy_attempts < ? THEN 1 END), \
+             COUNT(CASE WHEN copied=0 AND failed_copy_attempts >= ? THEN 1 END), \
+             COUNT(CASE WHEN copied<>0 THEN 1 END) FROM {} WHERE {}",
+            quote(&self.table.name),
+            self.targets()
+        );
+        let most = Value::from(self.selection.max_attempts);
+        let values: Vec<Value> = [most.clone(), most].into_iter().chain(self.target_values()).collect();
+        let row = self
+            .run(async |conn| conn.exec_first::<mysql_async::Row, _, _>(query, Params::Positional(values)).await)
+            .await?;
+        let count = |index| {
+            let value = row.as_ref().and_then(|row| row::integer(row.as_ref(index)).ok().flatten());
+            value.and_then(|value| u64::try_from(value).ok()).unwrap_or(0)
+        };
+        Ok(Totals { pending: count(0), given_up: count(1), copied: count(2) })
+    }
+
+    fn path_limit(&self) -> usize {
+        self.table.path_limit
+    }
+
+    fn describe(&self) -> String {
+        format!("table {} of {}", self.table.name, self.database)
+    }
+
+    async fn close(&self) {
+        self.connections.close().await;
+    }
+}
+
+/// Creates `pysmurf_files_v1` unless a table of files is there.
+pub(super) async fn init_db(server: &Server) -> Result<Vec<Created>, CatalogError> {
+    let connections = Connections::new(server);
+    let conn = connections.connect().await.map_err(|error| connections.refusal(error))?;
+    let created = connections
+        .run(conn, async |conn| {
+            if let Some(table) = table::find(conn, &DEFAULT_TABLES).await? {
+                return Ok(Ok(Created { table: table.name, new: false }));
+            }
+            let created = |new| Created { table: DEFAULT_TABLES[0].to_owned(), new };
+            match conn.query_drop(CREATE).await {
+                Ok(()) => Ok(Ok(created(true))),
+                // Somebody else was quicker.
+                Err(Error::Server(error)) if error.code == TABLE_EXISTS => Ok(Ok(created(false))),
+                Err(Error::Server(error)) if COMMAND_DENIED.contains(&error.code) => Ok(Err(error.message)),
+                Err(error) => Err(error),
+            }
+        })
+        .await?;
+    connections.close().await;
+    let created = created.map_err(|why| {
+        let database = Database::Mysql(server.clone());
+        CatalogError::Setup(format!("Database {database}: {why}; grant CREATE on it to user {}", server.user))
+    })?;
+    Ok(vec![created])
+}
+
+fn no_table(database: &Database, names: &[&str]) -> CatalogError {
+    CatalogError::Setup(format!(
+        "Database {database} has no table {}, or the user may not see it; create one with init-db, name another with \
+         --table, or grant SELECT and UPDATE on it",
+        names.join(" or ")
+    ))
+}
+
+/// ER_TABLE_EXISTS_ERROR.
+const TABLE_EXISTS: u16 = 1050;
+
+/// ER_DBACCESS_DENIED_ERROR, ER_TABLEACCESS_DENIED_ERROR.
+const COMMAND_DENIED: [u16; 2] = [1044, 1142];
+
+/// ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK, and ER_CHECKREAD ("Record has changed", MariaDB 11.6 and later).
+fn is_lost_race(code: u16) -> bool {
+    matches!(code, 1205 | 1213 | 1020)
+}
+
+/// ER_DATA_TOO_LONG, ER_TRUNCATED_WRONG_VALUE_FOR_FIELD (a letter that the column's character set lacks), and
+/// ER_DUP_ENTRY: in the tables of 2019 the path is UNIQUE.
+fn is_bad_data(code: u16) -> bool {
+    matches!(code, 1406 | 1366 | 1062)
+}

@@ -1,0 +1,157 @@
+//! A few connections to one server, kept between calls, with a time limit on everything.
+//!
+//! Not the driver's own pool: that one cleans a connection which was left in the middle of a result without any limit,
+//! so each call that times out on a mute server would take one of its places for ever.
+
+use std::io::{self, ErrorKind};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, DriverError, Error, IoError, Opts, OptsBuilder, ServerError, SslOpts};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+
+use super::super::{CatalogError, Database, Server, Tls, TlsMode};
+
+/// Limit for connecting and logging in: a name service's usual 5 s and as much again; the driver has none of its own.
+pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+/// Limit for one call. A scan of ten million rows takes some seconds; what takes longer is a server in trouble.
+pub(super) const QUERY_LIMIT: Duration = Duration::from_secs(30);
+
+/// Poller, recorder, and status page, and one to spare.
+const MOST: usize = 4;
+
+/// What every session begins with. The zone, for `DATETIME` columns; strict mode, so that a path too long is refused and
+/// not cut, and nothing else of the server's mode, which could change what our statements mean; locks are waited for
+/// briefly, since the caller tries again. Servers of MariaDB also end a query that we have given up.
+const SESSION: &str = "SET time_zone='+00:00', sql_mode='STRICT_ALL_TABLES', innodb_lock_wait_timeout=3 \
+                       /*M!100101 , max_statement_time=30 */";
+
+/// The default, REPEATABLE READ, would lock gaps and with them the producer's INSERTs.
+const ISOLATION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
+
+pub(super) struct Connections {
+    opts: Opts,
+    server: Server,
+    idle: Mutex<Vec<Conn>>,
+    places: Semaphore,
+}
+
+/// A connection in use, and its place among the few.
+pub(super) struct Taken<'a> {
+    conn: Conn,
+    _place: SemaphorePermit<'a>,
+}
+
+impl Connections {
+    pub(super) fn new(server: &Server) -> Self {
+        let opts = OptsBuilder::default()
+            .ip_or_hostname(server.host.as_str())
+            .tcp_port(server.port)
+            .user(Some(server.user.as_str()))
+            .pass(server.password.as_ref().map(|password| password.reveal()))
+            .db_name(Some(server.name.as_str()))
+            // Otherwise the driver leaves TCP for a socket file that the server names: another account, and in a
+            // container perhaps another server.
+            .prefer_socket(false)
+            .tcp_keepalive(Some(CONNECT_LIMIT))
+            .ssl_opts(ssl(&server.tls))
+            .setup(vec![SESSION, ISOLATION]);
+        Self { opts: opts.into(), server: server.clone(), idle: Mutex::default(), places: Semaphore::new(MOST) }
+    }
+
+    /// An idle connection that still answers, or a new one.
+    pub(super) async fn connect(&self) -> Result<Taken<'_>, Error> {
+        let connecting = async {
+            let place = self.places.acquire().await.map_err(|closed| Error::Other(closed.into()))?;
+            while let Some(mut conn) = self.pop() {
+                // The server may have closed it meanwhile.
+                if conn.ping().await.is_ok() {
+                    return Ok(Taken { conn, _place: place });
+                }
+            }
+            Ok(Taken { conn: Conn::new(self.opts.clone()).await?, _place: place })
+        };
+        timeout(CONNECT_LIMIT, connecting).await.unwrap_or_else(|_| Err(late("connection", CONNECT_LIMIT)))
+    }
+
+    /// Runs `work`. The connection is kept only after success: nothing else says in which state it is.
+    pub(super) async fn run<T>(
+        &self,
+        mut taken: Taken<'_>,
+        work: impl AsyncFnOnce(&mut Conn) -> Result<T, Error>,
+    ) -> Result<T, CatalogError> {
+        match timeout(QUERY_LIMIT, work(&mut taken.conn)).await {
+            Ok(Ok(value)) => {
+                self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(taken.conn);
+                Ok(value)
+            }
+            Ok(Err(error)) => Err(self.unavailable(error)),
+            Err(_) => Err(self.unavailable(late("answer", QUERY_LIMIT))),
+        }
+    }
+
+    /// Says goodbye on all idle connections.
+    pub(super) async fn close(&self) {
+        while let Some(conn) = self.pop() {
+            // The server notices by itself when the goodbye does not reach it.
+            let _ = timeout(Duration::from_secs(1), conn.disconnect()).await;
+        }
+    }
+
+    fn pop(&self) -> Option<Conn> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    pub(super) fn unavailable(&self, error: Error) -> CatalogError {
+        let database = Database::Mysql(self.server.clone()).to_string();
+        // The driver's own words repeat themselves.
+        let why = match error {
+            Error::Server(ServerError { code, message, .. }) => format!("{message} (error {code})"),
+            Error::Io(IoError::Io(error)) => error.to_string(),
+            error => error.to_string(),
+        };
+        CatalogError::Unavailable { database, why }
+    }
+
+    /// Why the first connection failed: a refusal that will not pass by itself says what to do about it.
+    pub(super) fn refusal(&self, error: Error) -> CatalogError {
+        let remedy = match &error {
+            // ER_ACCESS_DENIED_ERROR, ER_ACCESS_DENIED_NO_PASSWORD_ERROR, ER_HOST_NOT_PRIVILEGED
+            Error::Server(ServerError { code: 1045 | 1698 | 1130, .. }) => {
+                "check account and password in --db, or in MYSQL_USER and MYSQL_PASSWORD or MYSQL_PASSWORD_FILE; an \
+                 account that requires TLS needs ?ssl-mode=required"
+            }
+            // ER_DBACCESS_DENIED_ERROR, ER_BAD_DB_ERROR
+            Error::Server(ServerError { code: 1044 | 1049, .. }) => {
+                "create the database or grant rights on it, or name another in --db or MYSQL_DATABASE"
+            }
+            Error::Driver(DriverError::NoClientSslFlagFromServer) => {
+                "set the server up for TLS, or say ?ssl-mode=disabled"
+            }
+            Error::Io(IoError::Tls(_)) => CERTIFICATE_REMEDY,
+            // As which the driver hands on a certificate it does not believe.
+            Error::Io(IoError::Io(error)) if error.kind() == ErrorKind::InvalidData => CERTIFICATE_REMEDY,
+            _ => return self.unavailable(error),
+        };
+        CatalogError::Setup(format!("{}; {remedy}", self.unavailable(error)))
+    }
+}
+
+const CERTIFICATE_REMEDY: &str = "check ssl-ca and ssl-mode in --db, or MYSQL_SSL_CA and MYSQL_SSL_MODE";
+
+fn ssl(tls: &Tls) -> Option<SslOpts> {
+    let roots = tls.ca.iter().map(|file| file.clone().into()).collect::<Vec<_>>();
+    let opts = SslOpts::default().with_disable_built_in_roots(!roots.is_empty()).with_root_certs(roots);
+    match tls.mode {
+        TlsMode::Disabled => None,
+        TlsMode::Required => Some(opts.with_danger_accept_invalid_certs(true)),
+        TlsMode::VerifyIdentity => Some(opts),
+    }
+}
+
+fn late(what: &str, limit: Duration) -> Error {
+    Error::Io(IoError::Io(io::Error::new(ErrorKind::TimedOut, format!("no {what} within {} s", limit.as_secs()))))
+}

@@ -1,0 +1,111 @@
+//! Opens whichever catalog the address names.
+
+use super::mysql::{self, MySqlCatalog};
+use super::sqlite::{self, SqliteCatalog};
+use super::{Catalog, CatalogError, Database, Layout, Pending, RecordId, Selection, Settled, Totals};
+
+/// What is wanted of a database.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Which rows.
+    pub selection: Selection,
+    /// MySQL: the table; by default the newest of `pysmurf_files_v1`, `pysmurf_files_v0`, `pysmurf_files` that exists.
+    pub table: Option<String>,
+    /// MySQL: the naming rule; by default by action if the table has that column, else by type.
+    pub layout: Option<Layout>,
+}
+
+/// A catalog of either kind.
+pub enum AnyCatalog {
+    /// MySQL or MariaDB.
+    Mysql(Box<MySqlCatalog>),
+    /// SQLite.
+    Sqlite(SqliteCatalog),
+}
+
+/// Opens the catalog and checks that its table can serve. [`CatalogError::Unavailable`] may pass by itself;
+/// [`CatalogError::Setup`] will not.
+pub async fn open(database: &Database, options: Options) -> Result<AnyCatalog, CatalogError> {
+    match database {
+        Database::Mysql(server) => Ok(AnyCatalog::Mysql(Box::new(MySqlCatalog::open(server, options).await?))),
+        Database::Sqlite(path) => {
+            for (name, given) in [("--table", options.table.is_some()), ("--layout", options.layout.is_some())] {
+                if given {
+                    return Err(CatalogError::Setup(format!(
+                        "Option {name} is for MySQL tables, and {database} is none; leave it out"
+                    )));
+                }
+            }
+            SqliteCatalog::open(path, options.selection).await.map(AnyCatalog::Sqlite)
+        }
+    }
+}
+
+/// A table that [`init_db`] was to create.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Created {
+    /// Its name.
+    pub table: String,
+    /// False when it was there already, and has been left as it was.
+    pub new: bool,
+}
+
+/// Creates what a catalog needs: `pysmurf_files_v1`, or the two tables of SupRsync. Never alters a table. A MySQL
+/// database that has an older table of files gets none, since a new one would hide it.
+pub async fn init_db(database: &Database) -> Result<Vec<Created>, CatalogError> {
+    match database {
+        Database::Mysql(server) => mysql::init_db(server).await,
+        Database::Sqlite(path) => sqlite::init_db(path).await,
+    }
+}
+
+impl Catalog for AnyCatalog {
+    async fn pending(&self, after: RecordId, limit: usize) -> Result<Vec<Pending>, CatalogError> {
+        match self {
+            Self::Mysql(catalog) => catalog.pending(after, limit).await,
+            Self::Sqlite(catalog) => catalog.pending(after, limit).await,
+        }
+    }
+
+    async fn newest(&self) -> Result<RecordId, CatalogError> {
+        match self {
+            Self::Mysql(catalog) => catalog.newest().await,
+            Self::Sqlite(catalog) => catalog.newest().await,
+        }
+    }
+
+    async fn record(&self, settled: &[Settled]) -> Result<u64, CatalogError> {
+        match self {
+            Self::Mysql(catalog) => catalog.record(settled).await,
+            Self::Sqlite(catalog) => catalog.record(settled).await,
+        }
+    }
+
+    async fn totals(&self) -> Result<Totals, CatalogError> {
+        match self {
+            Self::Mysql(catalog) => catalog.totals().await,
+            Self::Sqlite(catalog) => catalog.totals().await,
+        }
+    }
+
+    fn path_limit(&self) -> usize {
+        match self {
+            Self::Mysql(catalog) => catalog.path_limit(),
+            Self::Sqlite(catalog) => catalog.path_limit(),
+        }
+    }
+
+    fn describe(&self) -> String {
+        match self {
+            Self::Mysql(catalog) => catalog.describe(),
+            Self::Sqlite(catalog) => catalog.describe(),
+        }
+    }
+
+    async fn close(&self) {
+        match self {
+            Self::Mysql(catalog) => catalog.close().await,
+            Self::Sqlite(catalog) => catalog.close().await,
+        }
+    }
+}

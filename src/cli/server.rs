@@ -1,0 +1,35 @@
+//! `--server`: the far end of somebody's rsync.
+
+use crate::transfer::serve::{complain, exit_code, serve};
+use crate::transport::stdio::stdio;
+use protocol::args::ServerArgs;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// How long a silent client is waited for where it sets no limit itself; stock rsync waits for ever.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// Serves one session on standard input and output. Messages go to standard error, as those of stock rsync do.
+pub(super) fn main(args: &[OsString]) -> ExitCode {
+    let words: Vec<_> = args.iter().map(|arg| arg.as_bytes()).collect();
+    let args = match ServerArgs::parse(&words) {
+        Ok(args) => args,
+        Err(error) => {
+            complain(&format!("pysmurf-archiver --server: {error}"));
+            return ExitCode::from(1);
+        }
+    };
+    let patience = args.options.timeout.filter(|&seconds| seconds > 0).map(|seconds| Duration::from_secs(seconds.into()));
+    let code = match serve(&args, stdio(patience.unwrap_or(PATIENCE))) {
+        Ok(served) if served.partial => 23,
+        Ok(served) if served.vanished => 24,
+        Ok(_) => 0,
+        Err(error) => {
+            complain(&format!("pysmurf-archiver --server: {error}"));
+            exit_code(&error)
+        }
+    };
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}

@@ -1,0 +1,173 @@
+//! The far end of a session: what `--server` does. Counterpart: rsync's `start_server`.
+
+use super::generate::file_sum;
+use super::source::{Hooks, Location, ScanOptions, Severity, SourceTree, scan};
+use super::{Listing, ReceivePlan, SendPlan, Source, TransferError, Watch, greet, ids, receive, send};
+use crate::link::Link;
+use protocol::PeerError;
+use protocol::args::{Options, ServerArgs};
+use protocol::flist::{FileEntry, FileList, ListLimits, Ndx, compare};
+use protocol::handshake::{Hello, Offer, Side, VERSION_MOST};
+use protocol::mux::{Message, TextKind};
+use std::cell::Cell;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+/// What a served session came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Served {
+    /// Something could not be read or written: the session is only partly done.
+    pub partial: bool,
+    /// The only trouble was that files vanished.
+    pub vanished: bool,
+}
+
+/// Serves one session as the arguments say.
+pub fn serve(args: &ServerArgs, link: Link) -> Result<Served, TransferError> {
+    let options = &args.options;
+    let seed = options.checksum_seed.filter(|&seed| seed != 0).map_or_else(random_seed, Ok)?;
+    let hello = Hello {
+        side: Side::Server { letters: args.capabilities.clone(), seed },
+        version: VERSION_MOST,
+        choice: options.checksum_choice,
+        offer: Offer::Stock,
+    };
+    let session = greet(link, hello)?;
+    if args.sender {
+        return serve_sender(args, session);
+    }
+    let destination = args.paths.first().map(|path| PathBuf::from(OsStr::from_bytes(path))).unwrap_or_default();
+    let plan = ReceivePlan { options: options.clone(), server: true, destination, limits: ListLimits::default() };
+    let received = receive(session, &plan, &mut log_message)?;
+    Ok(Served {
+        partial: received.failed > 0 || received.io_error & 1 != 0,
+        vanished: received.io_error & 2 != 0,
+    })
+}
+
+/// A seed that the client cannot guess, so that nobody can prepare blocks that look alike.
+fn random_seed() -> Result<i32, TransferError> {
+    let mut bytes = [0; 4];
+    getrandom::fill(&mut bytes).map_err(|error| TransferError::Local {
+        what: "The system gives no random numbers".into(),
+        source: io::Error::other(error.to_string()),
+    })?;
+    Ok(i32::from_le_bytes(bytes) | 1)
+}
+
+fn log_message(message: &Message) {
+    if let Message::Text(_, text) = message {
+        tracing::warn!("The client says: {}", text.escape_ascii());
+    }
+}
+
+fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, TransferError> {
+    let options = &args.options;
+    let sum_size = session.n.list_checksum.size();
+    let list_checksum = session.n.list_checksum;
+    let plan = SendPlan {
+        shape: options.list_shape(sum_size),
+        server: true,
+        dry_run: options.dry_run,
+        whole_file: options.whole_file,
+    };
+    let paths: Vec<_> = args.paths.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
+    // Shared between the list's making and the session's watch: bits of I/O trouble.
+    let trouble = Cell::new(0);
+    let listing = |rules: Vec<Vec<u8>>| {
+        if let Some(rule) = rules.first() {
+            return Err(TransferError::Refused(format!("Filter rules are not supported yet: {:?}", rule.escape_ascii().to_string())));
+        }
+        let mut report = |severity: Severity, text: String| {
+            let before = if severity == Severity::Error { "rsync: [sender] " } else { "" };
+            complain(&format!("{before}{text}"));
+        };
+        let mut sum = |file: &mut File| file_sum(file, list_checksum).map(Some);
+        let hooks = Hooks { report: &mut report, sum: if options.checksum { Some(&mut sum) } else { None }, keep: None };
+        let scan = scan(&paths, &scan_options(options), hooks).map_err(|error| TransferError::Refused(error.to_string()))?;
+        let mut entries = scan.entries;
+        entries.sort_by(|(a, _), (b, _)| compare(a, b));
+        let (entries, places): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
+        let list = FileList::new(entries);
+        let names = match options.numeric_ids {
+            true => Default::default(),
+            false => ids::names(&list, options.owner, options.group),
+        };
+        trouble.set(scan.io_error as i32);
+        let watch = Scanned { tree: scan.tree, places };
+        Ok((Listing { list, names, io_error: scan.io_error as i32 }, watch))
+    };
+    let mut watch = Report { trouble: &trouble };
+    send(session, &plan, listing, &mut watch)?;
+    let trouble = trouble.get();
+    Ok(Served { partial: trouble & 1 != 0, vanished: trouble & 2 != 0 })
+}
+
+fn scan_options(options: &Options) -> ScanOptions {
+    ScanOptions {
+        recurse: options.recurse,
+        dirs: options.dirs,
+        relative: options.relative,
+        one_file_system: options.one_file_system > 0,
+        links: options.links,
+        copy_links: options.copy_links,
+        copy_dirlinks: options.copy_dirlinks,
+        devices: options.devices,
+        specials: options.specials,
+        ignore_missing_args: false,
+    }
+}
+
+/// Files found by a scan.
+struct Scanned {
+    tree: SourceTree,
+    places: Vec<Location>,
+}
+
+impl Source for Scanned {
+    fn open(&self, ndx: Ndx, entry: &FileEntry) -> io::Result<File> {
+        let place = self.places.get(ndx.0 as usize).ok_or(io::ErrorKind::NotFound)?;
+        self.tree.open(&entry.name, *place)
+    }
+}
+
+struct Report<'a> {
+    trouble: &'a Cell<i32>,
+}
+
+impl Watch for Report<'_> {
+    fn unreadable(&mut self, _ndx: Ndx, error: &io::Error) {
+        let bit = if error.kind() == io::ErrorKind::NotFound { 2 } else { 1 };
+        self.trouble.set(self.trouble.get() | bit);
+        complain(&format!("rsync: [sender] cannot read a file: {}", super::beneath::reason(error)));
+    }
+
+    fn message(&mut self, message: &Message) {
+        if let Message::Text(TextKind::ErrorXfer, _) = message {
+            self.trouble.set(self.trouble.get() | 1);
+        }
+        log_message(message);
+    }
+}
+
+/// The exit code that rsync gives for an error that ended a session.
+pub fn exit_code(error: &TransferError) -> i32 {
+    match error {
+        TransferError::Peer(PeerError::Exit(code)) => *code,
+        TransferError::Peer(PeerError::NoCommonChecksum { .. } | PeerError::NotOffered(_)) => 4,
+        TransferError::Peer(PeerError::UnsafeName { .. }) => 4,
+        TransferError::Peer(_) => 2,
+        TransferError::Local { .. } => 11,
+        TransferError::Refused(_) => 4,
+        TransferError::Stalled(_) => 30,
+        TransferError::Link(_) | TransferError::Remote { .. } => 12,
+    }
+}
+
+/// Says something on standard error, which an `ssh` carries beside the protocol. Nobody may be listening any more.
+pub(crate) fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}

@@ -1,0 +1,503 @@
+//! The thread that owns one SSH session and moves bytes between its channel and two pipes.
+//!
+//! A libssh2 session is not full duplex under a lock: a blocking read holds it while a write waits. So nobody but this
+//! thread touches the session; it never blocks in libssh2, and sleeps in poll(2) on the socket and a wake-up descriptor.
+//! A channel is always open ahead: it saves a round trip, and reading from it lets the server's own keepalives be answered
+//! and its death be noticed while nothing runs. A session on which anything went wrong is thrown away.
+
+use super::ConnectError;
+use super::ssh::dial::{Dialled, Stop, await_socket, drive, wants_out};
+use crate::link::{Closer, Ending, Link, Remote};
+use crate::pipe::{DEFAULT_CAPACITY, Front, PipeReader, PipeWriter, pipe};
+use libssh2_sys as sys;
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
+use ssh2::{Channel, ErrorCode, Stream};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How often an idle session is asked whether it still lives; also keeps the network's address tables warm.
+const PROBE_EVERY: Duration = Duration::from_secs(30);
+
+/// A session that has been idle for longer is asked before a command is trusted to it.
+const TRUSTED: Duration = Duration::from_secs(5);
+
+/// How long that answer may take.
+const PROBE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a far end may go on after both halves of its link are gone.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// Receive window asked for: 2 MiB, libssh2's own, would carry only 12 MiB/s over a round trip of 167 ms.
+const WINDOW: u32 = 16 << 20;
+
+/// Largest packet we take; libssh2's own choice.
+const PACKET: u32 = 32768;
+
+/// Packets written before the other direction has its turn.
+const BURST: usize = 16;
+
+/// Bytes read at once.
+const SCRATCH: usize = 256 * 1024;
+
+/// A handle on the thread. Dropping it ends the session once it is idle.
+pub(super) struct Pump {
+    jobs: Option<SyncSender<Job>>,
+    wake: Arc<Wake>,
+    stop: Arc<AtomicBool>,
+    start_limit: Duration,
+}
+
+/// Why a command was not started.
+#[derive(Debug)]
+pub(super) enum ExecError {
+    /// The session is gone. `sent`: the command may have reached the far end.
+    Dead { sent: bool, why: String },
+    /// Another link still lives on this session.
+    Busy,
+    /// No answer.
+    TimedOut,
+}
+
+struct Job {
+    command: String,
+    reply: SyncSender<Reply>,
+    input: PipeReader,
+    output: PipeWriter,
+    remote: Remote,
+}
+
+enum Reply {
+    Taken,
+    Started,
+    Failed(ExecError),
+}
+
+impl Pump {
+    /// Starts the thread, lets it make a session, and opens a channel on it.
+    ///
+    /// `dial_limit` bounds what `dial` may take (an agent or a resolver may hang it), `start_limit` the start of a command.
+    pub(super) fn start(
+        dial: impl FnOnce() -> Result<Dialled, ConnectError> + Send + 'static,
+        host: String,
+        dial_limit: Duration,
+        start_limit: Duration,
+        stall_limit: Duration,
+    ) -> Result<Self, ConnectError> {
+        let setup = |what: &str, e: io::Error| ConnectError::Setup(format!("Cannot {what} for {host}: {e}"));
+        let wake = Arc::new(Wake::new().map_err(|e| setup("make a wake-up descriptor", e))?);
+        let stop = Arc::new(AtomicBool::new(false));
+        let (jobs, inbox) = sync_channel(1);
+        let (report, reported) = sync_channel(1);
+        let (wake_here, stop_here, place) = (wake.clone(), stop.clone(), host.clone());
+        let body = move || {
+            let opened = dial().and_then(|line| match open_channel(&line, start_limit) {
+                Ok(spare) => Ok((line, spare)),
+                Err(stop) => {
+                    Err(ConnectError::Lost { host: place, why: format!("it opens no channel: {}", text(&stop)) })
+                }
+            });
+            match opened {
+                Ok((line, spare)) => {
+                    let session = Session { line, inbox, wake: wake_here, stop: stop_here, start_limit, stall_limit };
+                    if report.send(Ok(())).is_ok() {
+                        session.run(spare);
+                    }
+                }
+                Err(e) => drop(report.send(Err(e))),
+            }
+        };
+        thread::Builder::new().name("ssh-pump".to_owned()).spawn(body).map_err(|e| setup("start a thread", e))?;
+        match reported.recv_timeout(dial_limit + start_limit) {
+            Ok(outcome) => outcome.map(|()| Self { jobs: Some(jobs), wake, stop, start_limit }),
+            Err(RecvTimeoutError::Timeout) => {
+                Err(ConnectError::Timeout { host, limit: dial_limit, stage: "connection" })
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(ConnectError::Lost { host, why: "the connecting thread panicked".to_owned() })
+            }
+        }
+    }
+
+    /// Runs a command line and gives the link to it.
+    pub(super) fn exec(&self, command: &str) -> Result<Link, ExecError> {
+        let dead = |sent| ExecError::Dead { sent, why: "the session ended".to_owned() };
+        let (input, writer) = pipe(DEFAULT_CAPACITY);
+        let (reader, output) = pipe(DEFAULT_CAPACITY);
+        let remote = Remote::new();
+        let closers = [input.closer(), output.closer()];
+        input.on_data(self.wake.callback());
+        output.on_space(self.wake.callback());
+        let (reply, replies) = sync_channel(2);
+        let job = Job { command: command.to_owned(), reply, input, output, remote: remote.clone() };
+        let Some(jobs) = &self.jobs else { return Err(dead(false)) };
+        jobs.try_send(job).map_err(|e| match e {
+            std::sync::mpsc::TrySendError::Full(_) => ExecError::Busy,
+            std::sync::mpsc::TrySendError::Disconnected(_) => dead(false),
+        })?;
+        self.wake.wake();
+        let mut taken = false;
+        loop {
+            let limit = if taken { PROBE_LIMIT + self.start_limit } else { self.start_limit };
+            match replies.recv_timeout(limit) {
+                Ok(Reply::Taken) => taken = true,
+                Ok(Reply::Started) => break,
+                Ok(Reply::Failed(e)) => return Err(e),
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(if taken { ExecError::TimedOut } else { ExecError::Busy });
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(dead(taken)),
+            }
+        }
+        let closer = Closer::new(move || closers.iter().for_each(crate::pipe::PipeCloser::close));
+        Ok(Link { reader: Box::new(reader), writer: Box::new(writer), closer, remote })
+    }
+
+    /// Ends the session now; a link on it fails.
+    pub(super) fn stop(self) {
+        self.stop.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        self.jobs = None;
+        self.wake.wake();
+    }
+}
+
+/// What the thread owns.
+struct Session {
+    line: Dialled,
+    inbox: Receiver<Job>,
+    wake: Arc<Wake>,
+    stop: Arc<AtomicBool>,
+    start_limit: Duration,
+    stall_limit: Duration,
+}
+
+impl Session {
+    fn run(self, mut spare: Channel) {
+        while let Some((job, idle)) = self.idle(&mut spare) {
+            if job.reply.send(Reply::Taken).is_err() {
+                continue; // Its caller has given up; nothing was started.
+            }
+            if let Err(e) = self.exec(&mut spare, &job.command, idle) {
+                let _ = job.reply.send(Reply::Failed(e));
+                return;
+            }
+            if job.reply.send(Reply::Started).is_err() || !self.serve(spare, job) {
+                return;
+            }
+            match open_channel(&self.line, self.start_limit) {
+                Ok(channel) => spare = channel,
+                Err(_) => return,
+            }
+        }
+        let _ = self.line.session.disconnect(None, "", None);
+    }
+
+    /// Waits for a job and tells how long that took; `None` when nobody will send one, or the session died.
+    fn idle(&self, spare: &mut Channel) -> Option<(Job, Duration)> {
+        let began = Instant::now();
+        let mut probe_at = began + PROBE_EVERY;
+        loop {
+            self.wake.arm();
+            if self.stop.load(Ordering::Acquire) {
+                return None;
+            }
+            // Nothing is to be read; reading lets libssh2 hear the server.
+            if !matches!(spare.read(&mut [0]), Err(e) if e.kind() == ErrorKind::WouldBlock) {
+                return None;
+            }
+            match self.inbox.try_recv() {
+                Ok(job) => return Some((job, began.elapsed().min(PROBE_EVERY))),
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => return None,
+            }
+            let now = Instant::now();
+            if now >= probe_at {
+                self.probe(spare).ok()?;
+                probe_at = Instant::now() + PROBE_EVERY;
+            }
+            let outbound = wants_out(&self.line.session);
+            let limit = probe_at.saturating_duration_since(now);
+            await_socket(&self.line.tcp, Some(self.wake.fd.as_fd()), outbound, limit).ok()?;
+        }
+    }
+
+    /// Asks for something harmless that every server must answer, if only by a refusal. libssh2's keepalives would tell
+    /// nothing: it does not look at the answers, and keeps them.
+    fn probe(&self, spare: &mut Channel) -> Result<(), Stop> {
+        let deadline = Instant::now() + PROBE_LIMIT.min(self.start_limit);
+        match drive(&self.line.session, &self.line.tcp, deadline, || spare.setenv("ARCHIVER_PROBE", "1")) {
+            Err(Stop::Failed(e)) if e.code() == ErrorCode::Session(sys::LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    fn exec(&self, spare: &mut Channel, command: &str, idle: Duration) -> Result<(), ExecError> {
+        if idle > TRUSTED {
+            self.probe(spare).map_err(|stop| ExecError::Dead { sent: false, why: text(&stop) })?;
+        }
+        let deadline = Instant::now() + self.start_limit;
+        drive(&self.line.session, &self.line.tcp, deadline, || spare.exec(command)).map_err(|stop| match stop {
+            Stop::TimedOut => ExecError::TimedOut,
+            Stop::Failed(_) => ExecError::Dead { sent: true, why: format!("it runs no command: {}", text(&stop)) },
+        })
+    }
+
+    /// Carries one link to its end. False: the session must not be used again.
+    fn serve(&self, channel: Channel, job: Job) -> bool {
+        let Job { mut input, mut output, remote, .. } = job;
+        let (to_far_end, from_far_end) = (input.closer(), output.closer());
+        let mut transfer =
+            Transfer { session: self, stderr: channel.stderr(), channel, remote: &remote, eof_sent: false };
+        // Neither half of a pipe may go before it is known how: its end would be taken for a good one.
+        let outcome = match transfer.carry(&mut input, &mut output) {
+            Ok(()) => {
+                // What is still unsent will not be read; who writes it should know.
+                drop((input, output));
+                transfer.finish()
+            }
+            Err(e) => {
+                to_far_end.fail(e.kind(), &e.to_string());
+                from_far_end.fail(e.kind(), &e.to_string());
+                Err(e)
+            }
+        };
+        match outcome {
+            Ok(ending) => {
+                remote.end(ending);
+                true
+            }
+            Err(e) => {
+                remote.end(Ending::Lost(e.to_string()));
+                false
+            }
+        }
+    }
+}
+
+/// One link being carried.
+struct Transfer<'a> {
+    session: &'a Session,
+    channel: Channel,
+    stderr: Stream,
+    remote: &'a Remote,
+    eof_sent: bool,
+}
+
+impl Transfer<'_> {
+    /// Moves bytes until the far end has closed its outputs.
+    fn carry(&mut self, input: &mut PipeReader, output: &mut PipeWriter) -> io::Result<()> {
+        let mut scratch = vec![0; SCRATCH];
+        let mut moved_at = Instant::now();
+        let mut blocked_since: Option<Instant> = None;
+        let mut left_at: Option<Instant> = None;
+        loop {
+            self.session.wake.arm();
+            if self.session.stop.load(Ordering::Acquire) {
+                return Err(io::Error::new(ErrorKind::ConnectionAborted, "The connection was left on request"));
+            }
+            let written = self.write(input)?;
+            let read = self.read(output, &mut scratch)?;
+            let heard = self.read_stderr(&mut scratch)?;
+            if self.channel.eof() {
+                return Ok(());
+            }
+            let now = Instant::now();
+            blocked_since = if written.blocked { blocked_since.or(Some(now)) } else { None };
+            if read.reader_gone && written.ended {
+                let left = *left_at.get_or_insert(now);
+                if now - left >= LINGER {
+                    let why = format!("The far end went on for {LINGER:?} after its link was left");
+                    return Err(io::Error::new(ErrorKind::TimedOut, why));
+                }
+            }
+            if written.progress || read.progress || heard.progress {
+                moved_at = now;
+                if written.progress {
+                    blocked_since = None;
+                }
+                continue;
+            }
+            let mut limit = self.session.stall_limit;
+            let waiting = [blocked_since, output.reader_waits_since()].into_iter().flatten().min();
+            if let Some(since) = waiting {
+                let stalled = now.saturating_duration_since(since.max(moved_at));
+                if stalled >= limit {
+                    return Err(io::Error::new(ErrorKind::TimedOut, format!("No byte moved for {limit:?}")));
+                }
+                limit -= stalled;
+            }
+            let outbound = written.outbound || read.outbound || heard.outbound;
+            await_socket(&self.session.line.tcp, Some(self.session.wake.fd.as_fd()), outbound, limit)?;
+        }
+    }
+
+    fn write(&mut self, input: &mut PipeReader) -> io::Result<Moved> {
+        let mut moved = Moved::default();
+        for _ in 0..BURST {
+            let taken = match input.front()? {
+                Front::Empty => break,
+                Front::Data(bytes) => self.channel.write(bytes),
+                Front::End if self.eof_sent => {
+                    moved.ended = true;
+                    break;
+                }
+                Front::End => self.channel.send_eof().map_err(io::Error::from).map(|()| 0),
+            };
+            match taken {
+                Ok(0) if matches!(input.front()?, Front::End) => self.eof_sent = true,
+                // The window is full.
+                Ok(0) => {
+                    moved.blocked = true;
+                    break;
+                }
+                Ok(n) => {
+                    input.consume(n);
+                    moved.progress = true;
+                }
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    moved.blocked = true;
+                    moved.outbound = wants_out(&self.session.line.session);
+                    break;
+                }
+                Err(e) => return Err(lost(e)),
+            }
+        }
+        Ok(moved)
+    }
+
+    fn read(&mut self, output: &mut PipeWriter, scratch: &mut [u8]) -> io::Result<Moved> {
+        let mut moved = Moved::default();
+        let room = match output.room() {
+            Ok(room) => room.min(scratch.len()),
+            // Nobody wants it; it must still be taken, or the far end could not end.
+            Err(e) if e.kind() == ErrorKind::BrokenPipe => {
+                moved.reader_gone = true;
+                scratch.len()
+            }
+            Err(e) => return Err(e),
+        };
+        if room == 0 {
+            return Ok(moved);
+        }
+        match self.channel.read(&mut scratch[..room]) {
+            Ok(0) => {}
+            Ok(n) => {
+                moved.progress = true;
+                match output.try_write(&scratch[..n]) {
+                    Ok(taken) => debug_assert_eq!(taken, n, "only this thread fills the pipe"),
+                    Err(e) if e.kind() == ErrorKind::BrokenPipe => {}
+                    Err(e) => return Err(e),
+                }
+            }
+            Err(e) if e.kind() == ErrorKind::WouldBlock => moved.outbound = wants_out(&self.session.line.session),
+            Err(e) => return Err(lost(e)),
+        }
+        Ok(moved)
+    }
+
+    /// Error output shares the window with the rest: left unread, it would stop everything.
+    fn read_stderr(&mut self, scratch: &mut [u8]) -> io::Result<Moved> {
+        let mut moved = Moved::default();
+        match self.stderr.read(scratch) {
+            Ok(0) => {}
+            Ok(n) => {
+                moved.progress = true;
+                self.remote.push_stderr(&scratch[..n]);
+            }
+            Err(e) if e.kind() == ErrorKind::WouldBlock => moved.outbound = wants_out(&self.session.line.session),
+            Err(e) => return Err(lost(e)),
+        }
+        Ok(moved)
+    }
+
+    /// Closes the channel in the order that does not lose the exit status, which comes after the end of the outputs.
+    fn finish(&mut self) -> io::Result<Ending> {
+        let Dialled { session, tcp } = &self.session.line;
+        let deadline = Instant::now() + self.session.stall_limit.max(LINGER);
+        let stopped = |stop: Stop| match stop {
+            Stop::TimedOut => io::Error::new(ErrorKind::TimedOut, "The far end closed its output but did not end"),
+            Stop::Failed(e) => lost(e.into()),
+        };
+        let channel = &mut self.channel;
+        if !self.eof_sent {
+            drive(session, tcp, deadline, || channel.send_eof()).map_err(stopped)?;
+        }
+        drive(session, tcp, deadline, || channel.wait_close()).map_err(stopped)?;
+        let ending = match channel.exit_signal()?.exit_signal {
+            Some(signal) => Ending::Signalled(signal),
+            None => Ending::Exited(channel.exit_status()?),
+        };
+        drive(session, tcp, deadline, || channel.close()).map_err(stopped)?;
+        Ok(ending)
+    }
+}
+
+/// What one pass in one direction did.
+#[derive(Default)]
+struct Moved {
+    progress: bool,
+    /// Bytes are there that could not go on.
+    blocked: bool,
+    /// libssh2 waits for the socket to take more.
+    outbound: bool,
+    /// All was sent, the end of the stream too.
+    ended: bool,
+    reader_gone: bool,
+}
+
+fn open_channel(line: &Dialled, limit: Duration) -> Result<Channel, Stop> {
+    let open = || line.session.channel_open("session", WINDOW, PACKET, None);
+    drive(&line.session, &line.tcp, Instant::now() + limit, open)
+}
+
+fn lost(e: io::Error) -> io::Error {
+    io::Error::new(ErrorKind::ConnectionReset, format!("The SSH connection broke: {e}"))
+}
+
+fn text(stop: &Stop) -> String {
+    match stop {
+        Stop::TimedOut => "no answer".to_owned(),
+        Stop::Failed(e) => e.message().to_owned(),
+    }
+}
+
+/// Ends the thread's sleep. Many calls between two sleeps cost one system call.
+pub(super) struct Wake {
+    fd: OwnedFd,
+    pending: AtomicBool,
+}
+
+impl Wake {
+    pub(super) fn new() -> io::Result<Self> {
+        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self { fd, pending: AtomicBool::new(false) })
+    }
+
+    pub(super) fn wake(&self) {
+        if !self.pending.swap(true, Ordering::AcqRel) {
+            let _ = rustix::io::write(&self.fd, &1u64.to_ne_bytes());
+        }
+    }
+
+    /// Called before looking at what may have changed: any change from now on ends the next sleep. In this order, a call
+    /// between the two statements leaves the descriptor set, which costs one needless pass and no wake-up.
+    fn arm(&self) {
+        let _: Result<usize, Errno> = rustix::io::read(&self.fd, &mut [0; 8]);
+        self.pending.store(false, Ordering::Release);
+    }
+
+    fn callback(self: &Arc<Self>) -> crate::pipe::Wakeup {
+        let wake = self.clone();
+        Box::new(move || wake.wake())
+    }
+}

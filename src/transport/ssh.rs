@@ -1,0 +1,148 @@
+//! SSH by libssh2: one connection to one far end, one command at a time.
+//!
+//! The session lives in a thread of its own (see `pump`). It is made at the first call and kept; one that has died while
+//! idle is noticed and replaced silently. More throughput means more `Ssh`s, not more links of one.
+
+mod auth;
+mod config;
+pub(super) mod dial;
+mod known_hosts;
+
+use super::pump::{ExecError, Pump};
+use super::{CommandOutput, Connect, ConnectError, collect, shell_command};
+use crate::link::Link;
+use config::{Local, Target};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How to reach a far end by SSH.
+#[derive(Debug, Clone)]
+pub struct SshOptions {
+    /// `[user@]host`, as typed; the host may be a name in the configuration file.
+    pub host: String,
+    /// The port; else the configuration's, else 22.
+    pub port: Option<u16>,
+    /// The user; else the one typed with the host, the configuration's, our own.
+    pub user: Option<String>,
+    /// Private key files. When any is given, only these (and the agent) are used.
+    pub keys: Vec<PathBuf>,
+    /// The one known hosts file to believe; else the configuration's, else those of `ssh`.
+    pub known_hosts: Option<PathBuf>,
+    /// The configuration file; else `~/.ssh/config`, if there is one.
+    pub config: Option<PathBuf>,
+    /// Ask the agent at `SSH_AUTH_SOCK`, if there is one.
+    pub agent: bool,
+    /// Limit for name, connection and handshake together, and again for starting a command.
+    pub connect_timeout: Duration,
+    /// Limit for the login.
+    pub auth_timeout: Duration,
+    /// A link on which no byte moves for so long, while somebody waits, fails with `TimedOut`.
+    pub stall_timeout: Duration,
+    /// The words that start rsync over there.
+    pub rsync_path: Vec<OsString>,
+}
+
+impl SshOptions {
+    /// The defaults for `[user@]host`.
+    pub fn new(host: impl Into<String>) -> Self {
+        Self {
+            host: host.into(),
+            port: None,
+            user: None,
+            keys: Vec::new(),
+            known_hosts: None,
+            config: None,
+            agent: true,
+            connect_timeout: Duration::from_secs(15),
+            auth_timeout: Duration::from_secs(20),
+            stall_timeout: Duration::from_secs(60),
+            rsync_path: vec![OsString::from("rsync")],
+        }
+    }
+}
+
+/// A far end reached by SSH. Dropping it leaves a link that is still in use alone.
+pub struct Ssh {
+    target: Arc<Target>,
+    rsync_path: Vec<OsString>,
+    pump: Option<Pump>,
+}
+
+impl Ssh {
+    /// Reads the configuration; connects to nothing yet.
+    ///
+    /// # Errors
+    /// [`ConnectError::Setup`] when the host's name or the configuration cannot be used.
+    pub fn new(options: SshOptions) -> Result<Self, ConnectError> {
+        let target = Arc::new(config::resolve(&options, &Local::from_env())?);
+        Ok(Self { target, rsync_path: options.rsync_path, pump: None })
+    }
+
+    /// Starts a command. With `once`, it is not tried again when it may already have been started.
+    fn start(&mut self, words: &[OsString], once: bool) -> Result<Link, ConnectError> {
+        let command = shell_command(words)?;
+        loop {
+            let (pump, fresh) = match self.pump.take() {
+                Some(pump) => (pump, false),
+                None => (self.connect()?, true),
+            };
+            match pump.exec(&command) {
+                Ok(link) => {
+                    self.pump = Some(pump);
+                    return Ok(link);
+                }
+                Err(ExecError::Busy) => {
+                    self.pump = Some(pump);
+                    return Err(self.timeout("end of the link before"));
+                }
+                Err(ExecError::Dead { sent, .. }) if !(fresh || sent && once) => {}
+                Err(ExecError::Dead { why, .. }) => return Err(ConnectError::Lost { host: self.target.place(), why }),
+                Err(ExecError::TimedOut) => return Err(self.timeout("start of the command")),
+            }
+        }
+    }
+
+    fn connect(&self) -> Result<Pump, ConnectError> {
+        let target = self.target.clone();
+        let limit = target.connect_timeout + target.auth_timeout;
+        let dial = move || dial::dial(&target);
+        Pump::start(dial, self.target.place(), limit, self.target.connect_timeout, self.target.stall_timeout)
+    }
+
+    fn timeout(&self, stage: &'static str) -> ConnectError {
+        ConnectError::Timeout { host: self.target.place(), limit: self.target.connect_timeout, stage }
+    }
+}
+
+impl Connect for Ssh {
+    /// One link at a time: while another lives, this waits for its end, at most the connect timeout.
+    fn open(&mut self, server_args: &[OsString]) -> Result<Link, ConnectError> {
+        let words = [&self.rsync_path[..], server_args].concat();
+        self.start(&words, false)
+    }
+
+    fn run(&mut self, argv: &[OsString]) -> Result<CommandOutput, ConnectError> {
+        let link = self.start(argv, true)?;
+        let outcome = collect(link, &self.target.place(), self.target.stall_timeout);
+        if outcome.is_err() {
+            self.disconnect();
+        }
+        outcome
+    }
+
+    fn program(&self) -> Vec<OsString> {
+        self.rsync_path.clone()
+    }
+
+    fn describe(&self) -> String {
+        format!("{}@{}", self.target.user, self.target.place())
+    }
+
+    fn disconnect(&mut self) {
+        if let Some(pump) = self.pump.take() {
+            pump.stop();
+        }
+    }
+}

@@ -1,0 +1,500 @@
+//! The SSH transport against a real sshd.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use pysmurf_archiver::link::{Ending, Link};
+use pysmurf_archiver::transport::ssh::{Ssh, SshOptions};
+use pysmurf_archiver::transport::{CommandOutput, Connect, ConnectError};
+use std::ffi::OsString;
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+use support::sshd::{Sshd, keygen, keygen_with};
+
+const SOON: Duration = Duration::from_secs(30);
+
+fn words(words: &[&str]) -> Vec<OsString> {
+    words.iter().map(OsString::from).collect()
+}
+
+/// A far end whose `open(&[])` runs this script.
+fn with_program(mut options: SshOptions, script: &str) -> Ssh {
+    options.rsync_path = words(&["sh", "-c", script]);
+    Ssh::new(options).unwrap()
+}
+
+fn sh(ssh: &mut Ssh, script: &str) -> Result<CommandOutput, ConnectError> {
+    ssh.run(&words(&["sh", "-c", script]))
+}
+
+/// Nothing that compresses or repeats within a window.
+fn noise(len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+fn full_duplex(extra_config: &str, rounds: u64) {
+    let Some(sshd) = Sshd::start(extra_config) else { return };
+    let mut ssh = with_program(sshd.options(), "exec cat");
+    for round in 0..rounds {
+        let Link { mut reader, mut writer, remote, .. } = ssh.open(&[]).unwrap();
+        let sent = noise(64 << 20, round + 1);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                // Pieces of uneven size, flushed as rsync would: a flush must lose nothing.
+                let mut rest = &sent[..];
+                for size in (1..).map(|i: usize| i * 7919 % 150_000 + 1) {
+                    let (piece, later) = rest.split_at(size.min(rest.len()));
+                    writer.write_all(piece).unwrap();
+                    writer.flush().unwrap();
+                    rest = later;
+                    if rest.is_empty() {
+                        break;
+                    }
+                }
+                drop(writer);
+            });
+            let mut got = Vec::with_capacity(sent.len());
+            reader.read_to_end(&mut got).unwrap();
+            assert!(got == sent, "{} bytes came back of {}, or others", got.len(), sent.len());
+        });
+        assert_eq!(remote.wait(SOON), Some(Ending::Exited(0)));
+    }
+}
+
+#[test]
+fn full_duplex_bulk() {
+    full_duplex("", 1);
+}
+
+#[test]
+fn full_duplex_bulk_while_the_server_rekeys() {
+    full_duplex("RekeyLimit 4M", 1);
+}
+
+#[test]
+fn endings_and_error_output() {
+    let Some(sshd) = Sshd::start("") else { return };
+    let mut ssh = Ssh::new(sshd.options()).unwrap();
+    assert_eq!(ssh.describe(), format!("{}@127.0.0.1:{}", sshd.user(), sshd.port));
+    let zero = sh(&mut ssh, "printf '<%s>' \"$HOME\"").unwrap();
+    assert_eq!(zero.status, Some(0));
+    assert_eq!(String::from_utf8(zero.stdout).unwrap(), format!("<{}>", sshd.path("home").display()));
+    assert_eq!(sh(&mut ssh, "exit 3").unwrap().status, Some(3));
+    // Its output ends long before it does: the status must not be lost.
+    assert_eq!(sh(&mut ssh, "exec >&- 2>&-; sleep 1; exit 7").unwrap().status, Some(7));
+    let unknown = ssh.run(&words(&["no-such-command-here"])).unwrap();
+    assert_eq!(unknown.status, Some(127));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("no-such-command-here"));
+    let odd = ssh.run(&words(&["printf", "<%s>", "a b", "$HOME", "", "it's", "~", "*"])).unwrap();
+    assert_eq!(String::from_utf8(odd.stdout).unwrap(), "<a b><$HOME><><it's><~><*>");
+    assert_eq!(sh(&mut ssh, "kill -9 $$").unwrap().status, None);
+
+    let link = with_program(sshd.options(), "kill -9 $$").open(&[]).unwrap();
+    assert_eq!(link.remote.wait(SOON), Some(Ending::Signalled("KILL".to_owned())));
+}
+
+#[test]
+fn much_error_output_stops_nothing() {
+    let Some(sshd) = Sshd::start("") else { return };
+    let script = "head -c 5000000 /dev/zero | tr '\\0' e >&2; echo out; echo last >&2";
+    let Link { mut reader, remote, writer, .. } = with_program(sshd.options(), script).open(&[]).unwrap();
+    let mut out = String::new();
+    reader.read_to_string(&mut out).unwrap();
+    assert_eq!(out, "out\n");
+    assert_eq!(remote.wait(SOON), Some(Ending::Exited(0)));
+    assert!(remote.stderr().ends_with("eelast\n"));
+    assert_eq!(remote.stderr().len(), 65536);
+    drop(writer);
+}
+
+#[test]
+fn a_slow_reader_holds_the_far_end_back_and_loses_nothing() {
+    let Some(sshd) = Sshd::start("") else { return };
+    let link = with_program(sshd.options(), "head -c 40000000 /dev/zero; echo end >&2").open(&[]).unwrap();
+    let mut reader = link.reader;
+    let mut first = [0; 10];
+    reader.read_exact(&mut first).unwrap();
+    // More than pipe, window and socket buffers hold is on its way; the far end cannot have ended.
+    assert_eq!(link.remote.wait(Duration::from_secs(1)), None);
+    let mut rest = Vec::new();
+    reader.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest.len(), 40_000_000 - 10);
+    assert_eq!(link.remote.wait(SOON), Some(Ending::Exited(0)));
+}
+
+#[test]
+fn a_killed_session_is_replaced_at_the_next_call() {
+    let Some(sshd) = Sshd::start("") else { return };
+    let mut ssh = with_program(sshd.options(), "exec cat");
+    assert_eq!(sh(&mut ssh, "exit 0").unwrap().status, Some(0));
+    // While idle.
+    sshd.kill_sessions();
+    let mut link = ssh.open(&[]).unwrap();
+    link.writer.write_all(b"hello").unwrap();
+    let mut back = [0; 5];
+    link.reader.read_exact(&mut back).unwrap();
+    // In the middle of a link.
+    sshd.kill_sessions();
+    let error = link.reader.read(&mut back).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
+    assert!(matches!(link.remote.wait(SOON), Some(Ending::Lost(_))));
+    assert!(link.writer.write_all(&[0; 8]).is_err());
+    assert_eq!(sh(&mut ssh, "exit 4").unwrap().status, Some(4));
+    // The whole server.
+    sshd.kill();
+    let error = sh(&mut ssh, "exit 0").unwrap_err();
+    assert!(matches!(error, ConnectError::Unreachable { .. } | ConnectError::Lost { .. }), "{error}");
+    sshd.restart();
+    assert_eq!(sh(&mut ssh, "exit 5").unwrap().status, Some(5));
+    ssh.disconnect();
+    assert_eq!(sh(&mut ssh, "exit 6").unwrap().status, Some(6));
+}
+
+#[test]
+fn a_frozen_far_end_is_a_timeout() {
+    let Some(sshd) = Sshd::start("") else { return };
+    let mut options = sshd.options();
+    options.stall_timeout = Duration::from_secs(2);
+    let mut ssh = with_program(options, "exec cat");
+    for writing in [false, true] {
+        let mut link = ssh.open(&[]).unwrap();
+        link.writer.write_all(b"x").unwrap();
+        link.reader.read_exact(&mut [0]).unwrap();
+        sshd.stop_signal();
+        let began = Instant::now();
+        let error = match writing {
+            false => link.reader.read(&mut [0]).unwrap_err(),
+            true => link.writer.write_all(&vec![0; 64 << 20]).unwrap_err(),
+        };
+        assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+        let took = began.elapsed();
+        assert!(took >= Duration::from_millis(1900) && took < Duration::from_secs(12), "{took:?}");
+        drop(link);
+        // The frozen session is thrown away, not waited for.
+        assert_eq!(sh(&mut ssh, "exit 2").unwrap().status, Some(2));
+        sshd.kill_sessions();
+    }
+}
+
+#[test]
+fn a_link_may_wait_long_while_nobody_waits() {
+    let Some(sshd) = Sshd::start("") else { return };
+    let mut options = sshd.options();
+    options.stall_timeout = Duration::from_secs(1);
+    let mut link = with_program(options, "exec cat").open(&[]).unwrap();
+    // Neither side reads or writes; this is not a stall.
+    assert_eq!(link.remote.wait(Duration::from_secs(3)), None);
+    link.writer.write_all(b"still here").unwrap();
+    let mut back = [0; 10];
+    link.reader.read_exact(&mut back).unwrap();
+    assert_eq!(&back, b"still here");
+}
+
+#[test]
+fn closing_wakes_a_reader_and_the_next_link_works() {
+    let Some(sshd) = Sshd::start("") else { return };
+    let mut ssh = with_program(sshd.options(), "exec cat");
+    let Link { mut reader, mut writer, closer, remote } = ssh.open(&[]).unwrap();
+    let reading = thread::spawn(move || reader.read(&mut [0]).unwrap_err().kind());
+    closer.close();
+    assert_eq!(reading.join().unwrap(), ErrorKind::ConnectionAborted);
+    assert_eq!(writer.write(b"x").unwrap_err().kind(), ErrorKind::ConnectionAborted);
+    assert!(matches!(remote.wait(SOON), Some(Ending::Lost(_))));
+    assert_eq!(sh(&mut ssh, "exit 1").unwrap().status, Some(1));
+}
+
+#[test]
+fn a_second_link_waits_for_the_first_and_a_dropped_connection_spares_it() {
+    let Some(sshd) = Sshd::start("") else { return };
+    let mut options = sshd.options();
+    options.connect_timeout = Duration::from_secs(5);
+    let mut ssh = with_program(options, "exec cat");
+    let mut first = ssh.open(&[]).unwrap();
+    let error = ssh.open(&[]).err().unwrap();
+    assert!(matches!(error, ConnectError::Timeout { .. }), "{error}");
+    drop(ssh);
+    first.writer.write_all(b"alive").unwrap();
+    drop(first.writer);
+    let mut back = String::new();
+    first.reader.read_to_string(&mut back).unwrap();
+    assert_eq!(back, "alive");
+    assert_eq!(first.remote.wait(SOON), Some(Ending::Exited(0)));
+}
+
+#[test]
+fn a_session_that_froze_while_idle_is_replaced() {
+    let Some(sshd) = Sshd::start("") else { return };
+    let mut options = sshd.options();
+    options.connect_timeout = Duration::from_secs(3);
+    let mut ssh = Ssh::new(options).unwrap();
+    assert_eq!(sh(&mut ssh, "exit 1").unwrap().status, Some(1));
+    // Time itself is the matter here: a session idle for more than 5 s is asked before it is trusted.
+    thread::sleep(Duration::from_secs(6));
+    assert_eq!(sh(&mut ssh, "exit 2").unwrap().status, Some(2));
+    assert_eq!(sshd.log().matches("Accepted publickey").count(), 1);
+    thread::sleep(Duration::from_secs(6));
+    sshd.stop_signal();
+    assert_eq!(sh(&mut ssh, "exit 3").unwrap().status, Some(3));
+    assert_eq!(sshd.log().matches("Accepted publickey").count(), 2);
+}
+
+#[test]
+fn an_idle_connection_answers_the_server() {
+    let Some(sshd) = Sshd::start("ClientAliveInterval 1\nClientAliveCountMax 2") else { return };
+    let mut ssh = Ssh::new(sshd.options()).unwrap();
+    assert_eq!(sh(&mut ssh, "exit 1").unwrap().status, Some(1));
+    // Its thread must answer the server's questions, or the server leaves after 3 s.
+    thread::sleep(Duration::from_secs(5));
+    assert_eq!(sh(&mut ssh, "exit 2").unwrap().status, Some(2));
+    assert_eq!(sshd.log().matches("Accepted publickey").count(), 1, "{}", sshd.log());
+}
+
+/// The outcome of a connection that believes these lines only.
+fn with_known_hosts(sshd: &Sshd, lines: &str) -> Result<CommandOutput, ConnectError> {
+    let file = sshd.path("case");
+    fs::write(&file, lines).unwrap();
+    let mut options = sshd.options();
+    options.known_hosts = Some(file);
+    sh(&mut Ssh::new(options).unwrap(), "exit 0")
+}
+
+#[test]
+fn host_keys_are_checked() {
+    let Some(sshd) = Sshd::start("") else { return };
+    let ed25519 = sshd.known_hosts_line("ed25519");
+    with_known_hosts(&sshd, &ed25519).unwrap();
+    // The server has an ed25519 key too, and would show that unless asked.
+    with_known_hosts(&sshd, &sshd.known_hosts_line("rsa")).unwrap();
+    with_known_hosts(&sshd, &ed25519.replacen("[127.0.0.1]", "other,[127.0.0.*]", 1)).unwrap();
+
+    let hashed = sshd.path("hashed");
+    fs::write(&hashed, &ed25519).unwrap();
+    assert!(Command::new("ssh-keygen").args(["-q", "-H", "-f"]).arg(&hashed).output().unwrap().status.success());
+    let hashed = fs::read_to_string(&hashed).unwrap();
+    assert!(hashed.starts_with("|1|"), "{hashed}");
+    with_known_hosts(&sshd, &format!("# other\n{}{hashed}", sshd.known_hosts_line("ed25519").replace("127", "128")))
+        .unwrap();
+
+    let refusal = |lines: &str| match with_known_hosts(&sshd, lines) {
+        Err(ConnectError::HostKey { why, .. }) => why,
+        other => panic!("not refused: {other:?}"),
+    };
+    let unknown = refusal("");
+    let fingerprint = Command::new("ssh-keygen").arg("-lf").arg(sshd.path("host_ed25519.pub")).output().unwrap();
+    let fingerprint = String::from_utf8(fingerprint.stdout).unwrap();
+    assert!(unknown.contains(fingerprint.split(' ').nth(1).unwrap()), "{unknown}");
+    assert!(unknown.contains(&format!("ssh-keyscan -p {} 127.0.0.1", sshd.port)), "{unknown}");
+    // The remedy it names works.
+    let line = ed25519.trim_end().strip_suffix(" test").unwrap();
+    assert!(unknown.contains(line), "{unknown}");
+
+    keygen(&sshd.path("stranger"), "ed25519");
+    let stranger = fs::read_to_string(sshd.path("stranger.pub")).unwrap();
+    let changed = refusal(&format!("# one\n[127.0.0.1]:{} {stranger}", sshd.port));
+    assert!(changed.contains("CHANGED") && changed.contains("case:2"), "{changed}");
+    let revoked = refusal(&format!("{ed25519}@revoked * {}", ed25519.split_once(' ').unwrap().1));
+    assert!(revoked.contains("revoked") && revoked.contains("case:2"), "{revoked}");
+    let authority = refusal(&format!("@cert-authority {ed25519}"));
+    assert!(authority.contains("no key of it is known"), "{authority}");
+    // Nobody was asked to let us in.
+    let log = sshd.log();
+    assert_eq!(log.matches("Accepted publickey").count(), 4, "{log}");
+}
+
+#[test]
+fn logins_that_fail_say_why() {
+    let Some(sshd) = Sshd::start("") else { return };
+    let attempt = |keys: Vec<PathBuf>| {
+        let mut options = sshd.options();
+        options.keys = keys;
+        sh(&mut Ssh::new(options).unwrap(), "exit 0").unwrap_err()
+    };
+    keygen(&sshd.path("wrong"), "ed25519");
+    keygen_with(&sshd.path("locked"), "ed25519", "secret");
+    let refused = attempt(vec![sshd.path("wrong")]);
+    let text = refused.to_string();
+    assert!(matches!(refused, ConnectError::Auth { .. }), "{text}");
+    assert!(text.contains("wrong (refused)") && text.contains("the server allows publickey"), "{text}");
+    let locked = attempt(vec![sshd.path("locked")]).to_string();
+    assert!(locked.contains("locked (encrypted"), "{locked}");
+    let absent = attempt(vec![sshd.path("absent")]);
+    assert!(matches!(absent, ConnectError::Setup(_)) && absent.to_string().contains("absent"), "{absent}");
+    fs::write(sshd.path("garbage"), "not a key\n").unwrap();
+    let garbage = attempt(vec![sshd.path("garbage")]).to_string();
+    assert!(garbage.contains("garbage (not usable"), "{garbage}");
+
+    let mut options = sshd.options();
+    options.user = Some("no-such-user".to_owned());
+    let stranger = sh(&mut Ssh::new(options).unwrap(), "exit 0").unwrap_err();
+    assert!(matches!(stranger, ConnectError::Auth { .. }), "{stranger}");
+    // A wrong key before the right one does no harm; nor does RSA, which needs SHA-2 signatures.
+    keygen(&sshd.path("rsa"), "rsa");
+    let keys = fs::read_to_string(sshd.path("rsa.pub")).unwrap();
+    fs::write(sshd.path("authorized_keys"), keys).unwrap();
+    let mut options = sshd.options();
+    options.keys = vec![sshd.path("wrong"), sshd.path("rsa")];
+    assert_eq!(sh(&mut Ssh::new(options).unwrap(), "exit 9").unwrap().status, Some(9));
+}
+
+#[test]
+fn the_agent_is_asked() {
+    if std::env::var_os("SSH_AGENT_TEST").is_none() {
+        if !support::require("ssh-agent") || !support::require("ssh-add") {
+            return;
+        }
+        let status = Command::new("ssh-agent")
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "the_agent_is_asked", "--nocapture"])
+            .env("SSH_AGENT_TEST", "1")
+            .env("HOME", "/nonexistent")
+            .status()
+            .unwrap();
+        assert!(status.success());
+        return;
+    }
+    let Some(sshd) = Sshd::start("") else { return };
+    let mut options = sshd.options();
+    options.agent = true;
+    options.keys.clear();
+    let empty = sh(&mut Ssh::new(options.clone()).unwrap(), "exit 0").unwrap_err().to_string();
+    assert!(empty.contains("agent (holds no key)"), "{empty}");
+    for key in ["other", "id"] {
+        if key == "other" {
+            keygen(&sshd.path(key), "ed25519");
+        }
+        assert!(Command::new("ssh-add").arg(sshd.path(key)).output().unwrap().status.success());
+    }
+    assert_eq!(sh(&mut Ssh::new(options.clone()).unwrap(), "exit 3").unwrap().status, Some(3));
+    // A key that is locked on disk and open in the agent.
+    keygen_with(&sshd.path("locked"), "ed25519", "secret");
+    options.keys = vec![sshd.path("locked")];
+    assert_eq!(sh(&mut Ssh::new(options).unwrap(), "exit 4").unwrap().status, Some(4));
+}
+
+#[test]
+fn the_configuration_file_is_honoured() {
+    let Some(sshd) = Sshd::start("") else { return };
+    let config = sshd.path("config");
+    let text = format!(
+        "Host storage\n  HostName 127.0.0.1\n  Port {}\n  User {}\n  IdentityFile {}\n  UserKnownHostsFile {}\n",
+        sshd.port,
+        sshd.user(),
+        sshd.client_key().display(),
+        sshd.known_hosts().display()
+    );
+    fs::write(&config, text).unwrap();
+    let mut options = SshOptions::new("storage");
+    options.config = Some(config);
+    options.agent = false;
+    let mut ssh = Ssh::new(options).unwrap();
+    assert_eq!(ssh.describe(), format!("{}@127.0.0.1:{}", sshd.user(), sshd.port));
+    assert_eq!(sh(&mut ssh, "exit 8").unwrap().status, Some(8));
+}
+
+fn options_for_port(port: u16) -> SshOptions {
+    let mut options = SshOptions::new("nobody@127.0.0.1");
+    options.port = Some(port);
+    options.config = Some(PathBuf::from("/dev/null"));
+    options.agent = false;
+    options.connect_timeout = Duration::from_secs(1);
+    options
+}
+
+#[test]
+fn a_mute_server_is_a_timeout() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let began = Instant::now();
+    let error =
+        sh(&mut Ssh::new(options_for_port(listener.local_addr().unwrap().port())).unwrap(), "true").unwrap_err();
+    assert!(matches!(error, ConnectError::Timeout { stage: "SSH handshake", .. }), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn a_server_of_another_kind_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serving = thread::spawn(move || {
+        let (mut tcp, _) = listener.accept().unwrap();
+        tcp.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n").unwrap();
+    });
+    let error = sh(&mut Ssh::new(options_for_port(port)).unwrap(), "true").unwrap_err();
+    assert!(matches!(error, ConnectError::Lost { .. } | ConnectError::Timeout { .. }), "{error}");
+    serving.join().unwrap();
+}
+
+#[test]
+fn a_closed_port_is_unreachable() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let error = sh(&mut Ssh::new(options_for_port(port)).unwrap(), "true").unwrap_err();
+    assert!(matches!(error, ConnectError::Unreachable { .. }), "{error}");
+    assert!(error.to_string().contains(&format!("127.0.0.1:{port}")), "{error}");
+}
+
+/// Our descriptors that are sockets or eventfds of the transport, and its threads.
+fn held() -> (usize, usize) {
+    let names = |dir: &str| fs::read_dir(dir).unwrap().flatten().map(|entry| entry.path()).collect::<Vec<_>>();
+    let fds = names("/proc/self/fd").iter().filter_map(|fd| fs::read_link(fd).ok()).count();
+    let comm = |task: &PathBuf| fs::read_to_string(task.join("comm")).unwrap_or_default();
+    let threads = names("/proc/self/task").iter().filter(|task| comm(task).trim() == "ssh-pump").count();
+    (fds, threads)
+}
+
+#[test]
+fn many_connections_and_links_leak_nothing() {
+    // Counted in a process of its own, where no other test opens anything.
+    if std::env::var_os("SSH_LEAK_TEST").is_none() {
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "many_connections_and_links_leak_nothing", "--nocapture", "--test-threads=1"])
+            .env("SSH_LEAK_TEST", "1")
+            .status()
+            .unwrap();
+        assert!(status.success());
+        return;
+    }
+    let Some(sshd) = Sshd::start("") else { return };
+    let (fds_before, _) = held();
+    let mut rss = Vec::new();
+    for round in 0..30 {
+        let mut ssh = with_program(sshd.options(), "exec cat");
+        for _ in 0..3 {
+            let mut link = ssh.open(&[]).unwrap();
+            link.writer.write_all(b"ping").unwrap();
+            link.reader.read_exact(&mut [0; 4]).unwrap();
+        }
+        // One is left in the middle, one is closed, the rest end by themselves.
+        let link = ssh.open(&[]).unwrap();
+        match round % 3 {
+            0 => link.closer.close(),
+            1 => ssh.disconnect(),
+            _ => {}
+        }
+        if round % 10 == 9 {
+            let status = fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+            rss.push(line.trim().trim_end_matches(" kB").parse::<usize>().unwrap());
+        }
+    }
+    let deadline = Instant::now() + SOON;
+    while held() != (fds_before, 0) {
+        assert!(Instant::now() < deadline, "held {:?}, at first {fds_before} descriptors", held());
+        thread::sleep(Duration::from_millis(20));
+    }
+    eprintln!("Resident after 10, 20 and 30 connections, kB: {rss:?}");
+    // One leaked session would be some 84 kB; twenty came between the first count and the last.
+    assert!(rss[2] < rss[0] + 700, "memory grows: {rss:?}");
+}
