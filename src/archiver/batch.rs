@@ -47,7 +47,7 @@ pub(super) struct Flown {
 
 /// The server arguments for a batch: attributes are those of the files, parents are made as needed and otherwise left
 /// alone, every judgement is by content, and every finished file is acknowledged.
-pub(super) fn server_args(data_dir: &str, fsync: bool) -> Vec<OsString> {
+pub(crate) fn server_args(data_dir: &str, fsync: bool) -> Vec<OsString> {
     let options = Options {
         times: true,
         perms: true,
@@ -59,10 +59,20 @@ pub(super) fn server_args(data_dir: &str, fsync: bool) -> Vec<OsString> {
         fsync,
         ..Options::default()
     };
-    let dash = if data_dir.starts_with('-') { "./" } else { "" };
-    let destination = format!("{dash}{}/", data_dir.trim_end_matches('/'));
+    let destination = format!("{}/", base(data_dir));
     let args = ServerArgs { sender: false, options, capabilities: Vec::new(), paths: vec![destination.into_bytes()] };
     args.to_words().into_iter().map(OsString::from_vec).collect()
+}
+
+/// The base directory as the far end's programs are given it: never taken for an option.
+pub(crate) fn base(data_dir: &str) -> String {
+    let dash = if data_dir.starts_with('-') { "./" } else { "" };
+    format!("{dash}{}", data_dir.trim_end_matches('/'))
+}
+
+/// What we bring to a handshake with a server that has [`server_args`].
+pub(crate) fn hello() -> Hello {
+    Hello { side: Side::Client, version: VERSION_MOST, choice: None, offer: Offer::Only(Checksum::Md5) }
 }
 
 /// Sends a batch over a link on which a server with [`server_args`] runs.
@@ -84,8 +94,7 @@ pub(super) fn fly(jobs: &[Job], link: Link, stopping: &dyn Fn() -> bool, progres
     }
     let source = BatchSource { jobs, by_ndx: watch.by_ndx.clone() };
     let remote = link.remote.clone();
-    let hello = Hello { side: Side::Client, version: VERSION_MOST, choice: None, offer: Offer::Only(Checksum::Md5) };
-    let ended = greet(link, hello).and_then(|session| {
+    let ended = greet(link, hello()).and_then(|session| {
         let options = Options { checksum: true, relative: true, ..Options::default() };
         let plan = SendPlan { shape: options.list_shape(Checksum::Md5.size()), ..SendPlan::default() };
         let listing = Listing { list, names: IdNames::default(), io_error: 0 };

@@ -157,11 +157,7 @@ impl Worker {
         let mut argv = self.connect.program();
         argv.push(OsString::from("--version"));
         let output = self.connect.run(&argv)?;
-        Ok(match far_end(&output.stdout) {
-            Some(FarEnd::Ours) => true,
-            Some(FarEnd::Stock(version)) => version >= FSYNC_SINCE,
-            None => false,
-        })
+        Ok(far_end(&output.stdout).is_some_and(FarEnd::syncs))
     }
 
     /// What keeps the base directory from taking anything, if something does.
@@ -242,6 +238,16 @@ pub(crate) enum FarEnd {
     Ours,
     /// Stock rsync of this version.
     Stock((u32, u32, u32)),
+}
+
+impl FarEnd {
+    /// Whether it knows `--fsync`.
+    pub(crate) fn syncs(self) -> bool {
+        match self {
+            Self::Ours => true,
+            Self::Stock(version) => version >= FSYNC_SINCE,
+        }
+    }
 }
 
 /// Reads the first line of `--version`.
