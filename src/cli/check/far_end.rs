@@ -15,11 +15,12 @@ use std::time::Duration;
 
 /// How long a step at the far end may take; shorter than `run`'s patience, since somebody is watching.
 const STEP_LIMIT: Duration = Duration::from_secs(20);
+/// How long the program there may take to end once we have left it.
+const LEAVE_LIMIT: Duration = Duration::from_secs(3);
 /// Free space below which a word is due: the share of the whole in percent, and KiB.
 const SCARCE: (u64, u64) = (5, 10 << 20);
 
-/// Says whether a program speaks for itself: its answer is a line that begins so. What a shell's start-up file prints
-/// is told apart by it.
+/// How the lines of our own script begin, to tell them from what a shell's start-up file prints.
 const MARK: &str = "archiver-check:";
 
 /// What kind of thing the directory is, to whom it belongs, and whether it takes files.
@@ -60,7 +61,7 @@ pub(super) fn check(service: &Service, report: &mut Report) {
     let far = &mut FarSide { connect: connect.as_mut(), data_dir: &service.data_dir };
     match far.rsync(report) {
         Some(fsync) => far.protocol(fsync, report),
-        None => report.not_checked(&["fsync", "protocol"], "there is no rsync to ask"),
+        None => report.not_checked(&["fsync", "protocol"], "no rsync could be asked"),
     }
     if far.directory(report) {
         far.free_space(report);
@@ -163,8 +164,10 @@ impl FarSide<'_> {
         let alarm = Alarm::set(link.closer.clone());
         let agreed = greet(link, hello()).map(|session| session.n);
         drop(alarm);
-        // One session at a time: the next step needs the line.
-        remote.wait(STEP_LIMIT);
+        // One session at a time: the next step needs the line, or a new one.
+        if remote.wait(LEAVE_LIMIT).is_none() {
+            self.connect.disconnect();
+        }
         match agreed {
             Ok(n) => {
                 report.ok("protocol", &format!("rsync protocol {}, checksum {}", n.version, n.checksum.name()));
@@ -200,8 +203,8 @@ impl FarSide<'_> {
                 report.ok("directory", &format!("{dir} at {place}"));
             } else {
                 let why = format!(
-                    "{dir} at {place} is relative to where a login begins, and so will be the paths in the table; give \
-                     --data-dir an absolute path"
+                    "{dir} at {place} is relative: where it leads depends on where a login begins, or this program is \
+                     started; give --data-dir an absolute path"
                 );
                 report.say("directory", Status::Warn, &why);
             }
