@@ -87,6 +87,7 @@ pub async fn run<C: Catalog>(
             progress: progress.clone(),
             stop: stop.clone(),
             runtime: tokio::runtime::Handle::current(),
+            syncs: None,
         };
         let thread = std::thread::Builder::new().name(format!("worker {number}"));
         let spawned = thread.spawn(move || worker.run());
