@@ -93,7 +93,8 @@ pub async fn run<C: Catalog>(
         let spawned = thread.spawn(move || worker.run());
         workers.push(spawned.map_err(|error| ConnectError::Setup(format!("Cannot start a thread: {error}")))?);
     }
-    drop(results);
+    // Only the workers hold these now: when they are gone, the others notice.
+    drop((results, job_source));
     let recorder = recorder::Recorder {
         catalog: catalog.clone(),
         results: result_source,

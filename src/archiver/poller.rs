@@ -219,8 +219,10 @@ impl<C: Catalog> Poller<C> {
     async fn hand_over(&self, batch: &mut Batch) {
         let jobs = std::mem::take(batch).jobs;
         if !jobs.is_empty() {
-            // Fails only when all workers are gone, and then the run ends.
-            let _ = self.jobs.send(jobs).await;
+            if self.jobs.send(jobs).await.is_err() {
+                self.progress.give_up("All worker threads have ended, which is a bug; please report it");
+                self.stop.stop();
+            }
         }
     }
 }
