@@ -224,7 +224,7 @@ fn all_is_well_at_a_storage_node() {
 
     let ours = place.check_at(&sshd, &["--rsync-path", PROGRAM]);
     ours.ends(0, &[]);
-    ours.is("rsync", "ok", &["pysmurf-archiver", "this very program"]);
+    ours.is("rsync", "ok", &["pysmurf-archiver 0.", PROGRAM]);
     ours.is("fsync", "ok", &[]);
     ours.is("protocol", "ok", &["protocol 32, checksum md5"]);
     assert!(place.state() == before.0, "something was changed");

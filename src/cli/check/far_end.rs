@@ -118,7 +118,7 @@ impl FarSide<'_> {
         let said = words(&output);
         match (far_end(&output.stdout), output.status) {
             (Some(FarEnd::Ours), _) => {
-                report.ok("rsync", &format!("{}: this very program", first_line(&output.stdout)));
+                report.ok("rsync", &format!("{}, as {name}", first_line(&output.stdout)));
                 report.ok("fsync", "known: a copy counts once it is on the disk");
                 Some(true)
             }
