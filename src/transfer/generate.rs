@@ -257,7 +257,8 @@ impl Work<'_> {
             && match &found {
                 None => self.options.existing,
                 Some(found) => {
-                    self.options.ignore_existing || (self.options.update && found.mtime > entry.mtime && kind == Kind::File)
+                    self.options.ignore_existing
+                        || (self.options.update && found.mtime > entry.mtime && kind == Kind::File)
                 }
             };
         if skip || leave || (kind == Kind::Dir && found.is_none() && self.options.existing) {
@@ -333,7 +334,9 @@ impl Work<'_> {
         let same_kind = found.filter(|found| found.kind() == Some(kind));
         let same = match (&same_kind, kind, &entry.target) {
             (Some(_), Kind::Symlink, Some(target)) => dest.read_link(name)?.as_deref() == Some(target),
-            (Some(found), Kind::Device, _) => Some(found.rdev) == entry.rdev && found.mode & 0o170000 == entry.mode & 0o170000,
+            (Some(found), Kind::Device, _) => {
+                Some(found.rdev) == entry.rdev && found.mode & 0o170000 == entry.mode & 0o170000
+            }
             (Some(found), Kind::Special, _) => found.mode & 0o170000 == entry.mode & 0o170000,
             _ => false,
         };
@@ -406,7 +409,9 @@ impl Work<'_> {
         }
         if self.options.checksum {
             return match dest.basis(name) {
-                Ok(Some(mut file)) => entry.sum.is_some() && file_sum(&mut file, self.n.list_checksum).ok() == entry.sum,
+                Ok(Some(mut file)) => {
+                    entry.sum.is_some() && file_sum(&mut file, self.n.list_checksum).ok() == entry.sum
+                }
                 _ => false,
             };
         }
@@ -451,9 +456,7 @@ impl Work<'_> {
         let usable = !self.options.whole_file && self.n.checksum != Checksum::None;
         let basis = if usable && found.is_some() { dest.basis(name).unwrap_or_default() } else { None };
         let head = match basis.as_ref().map(File::metadata) {
-            Some(Ok(meta)) => {
-                SumHead::for_basis(meta.len(), self.n.checksum.size(), redo, self.options.block_length)
-            }
+            Some(Ok(meta)) => SumHead::for_basis(meta.len(), self.n.checksum.size(), redo, self.options.block_length),
             _ => SumHead::NONE,
         };
         self.speaker.request(ndx, &header, &head, &mut self.out);

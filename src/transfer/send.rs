@@ -127,8 +127,12 @@ pub fn send<S: Source>(
     watch: &mut dyn Watch,
 ) -> Result<Summary, TransferError> {
     let Session { n, inbox, mut out, mut ears, mut mouth, .. } = session;
-    let facts =
-        SenderFacts { entries: 0, server: plan.server, dry_run: plan.dry_run, sums_most: if plan.whole_file { 0 } else { SUMS_MOST } };
+    let facts = SenderFacts {
+        entries: 0,
+        server: plan.server,
+        dry_run: plan.dry_run,
+        sums_most: if plan.whole_file { 0 } else { SUMS_MOST },
+    };
     let mut sender = Sender::new(&n, facts, inbox);
     let mut rules = Vec::new();
     while plan.server {

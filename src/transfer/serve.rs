@@ -42,10 +42,7 @@ pub fn serve(args: &ServerArgs, link: Link) -> Result<Served, TransferError> {
     let destination = args.paths.first().map(|path| PathBuf::from(OsStr::from_bytes(path))).unwrap_or_default();
     let plan = ReceivePlan { options: options.clone(), server: true, destination, limits: ListLimits::default() };
     let received = receive(session, &plan, &mut log_message)?;
-    Ok(Served {
-        partial: received.failed > 0 || received.io_error & 1 != 0,
-        vanished: received.io_error & 2 != 0,
-    })
+    Ok(Served { partial: received.failed > 0 || received.io_error & 1 != 0, vanished: received.io_error & 2 != 0 })
 }
 
 /// A seed that the client cannot guess, so that nobody can prepare blocks that look alike.
@@ -79,15 +76,20 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
     let trouble = Cell::new(0);
     let listing = |rules: Vec<Vec<u8>>| {
         if let Some(rule) = rules.first() {
-            return Err(TransferError::Refused(format!("Filter rules are not supported yet: {:?}", rule.escape_ascii().to_string())));
+            return Err(TransferError::Refused(format!(
+                "Filter rules are not supported yet: {:?}",
+                rule.escape_ascii().to_string()
+            )));
         }
         let mut report = |severity: Severity, text: String| {
             let before = if severity == Severity::Error { "rsync: [sender] " } else { "" };
             complain(&format!("{before}{text}"));
         };
         let mut sum = |file: &mut File| file_sum(file, list_checksum).map(Some);
-        let hooks = Hooks { report: &mut report, sum: if options.checksum { Some(&mut sum) } else { None }, keep: None };
-        let scan = scan(&paths, &scan_options(options), hooks).map_err(|error| TransferError::Refused(error.to_string()))?;
+        let hooks =
+            Hooks { report: &mut report, sum: if options.checksum { Some(&mut sum) } else { None }, keep: None };
+        let scan =
+            scan(&paths, &scan_options(options), hooks).map_err(|error| TransferError::Refused(error.to_string()))?;
         let mut entries = scan.entries;
         entries.sort_by(|(a, _), (b, _)| compare(a, b));
         let (entries, places): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
