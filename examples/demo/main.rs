@@ -132,7 +132,7 @@ fn binary() -> Result<PathBuf> {
     let binary = own.parent().and_then(Path::parent).map(|folder| folder.join("pysmurf-archiver"));
     match binary {
         Some(binary) if binary.is_file() => Ok(binary),
-        _ => bail!("No pysmurf-archiver beside {}; build it first: make build", own.display()),
+        _ => bail!("No pysmurf-archiver beside {}; start it by make demo", own.display()),
     }
 }
 
@@ -154,7 +154,7 @@ fn archive_files(binary: &Path, catalog: &Path, archive: &Path, node: &Node) -> 
     address.push(catalog);
     let mut command = Command::new(binary);
     command
-        .args(["run", "--once", "--json", "-q", "--archive-name", check::ARCHIVE, "--db"])
+        .args(["run", "--once", "--json", "--archive-name", check::ARCHIVE, "--db"])
         .arg(address)
         .arg("--data-dir")
         .arg(archive)
@@ -165,9 +165,10 @@ fn archive_files(binary: &Path, catalog: &Path, archive: &Path, node: &Node) -> 
         .arg(node.known_hosts())
         .args(["--ssh-config", "/dev/null"]);
     // Nothing of the operator's own set-up may help or disturb.
-    for name in ["SSH_AUTH_SOCK", "RUST_LOG", "MYSQL_HOST", "MYSQL_USER", "MYSQL_PASSWORD", "MYSQL_PASSWORD_FILE"] {
+    for name in ["SSH_AUTH_SOCK", "MYSQL_HOST", "MYSQL_USER", "MYSQL_PASSWORD", "MYSQL_PASSWORD_FILE"] {
         command.env_remove(name);
     }
+    command.env("RUST_LOG", "pysmurf_archiver=warn");
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     let child = child.with_context(|| format!("Cannot start {}", binary.display()))?;
     let (json, status) = output_of(child)?;
