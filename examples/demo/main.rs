@@ -10,10 +10,11 @@ mod tree;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -22,6 +23,9 @@ use node::Node;
 
 /// Enough for a slow laptop; a demo that takes longer is broken.
 const LIMIT: Duration = Duration::from_secs(300);
+
+/// How long after Ctrl-C the work may take to notice.
+const PARTING: Duration = Duration::from_secs(5);
 
 /// The exit code after Ctrl-C, as shells count it.
 const INTERRUPTED: u8 = 130;
@@ -52,7 +56,9 @@ fn main() -> ExitCode {
     let (send, receive) = mpsc::channel();
     let interrupted = send.clone();
     let size = options.size;
-    let work = std::thread::spawn(move || send.send(Some(demonstrate(&folder, size))));
+    let running = Arc::new(Running::default());
+    let started = Arc::clone(&running);
+    std::thread::spawn(move || send.send(Some(demonstrate(&folder, size, &started))));
     std::thread::spawn(move || {
         if node::interrupted().is_ok() {
             let _ = interrupted.send(None);
@@ -63,14 +69,16 @@ fn main() -> ExitCode {
         Some(Ok(Verdict::Good)) => ExitCode::SUCCESS,
         Some(Ok(Verdict::Bad)) => ExitCode::FAILURE,
         Some(Err(error)) => complain(&error),
-        None => ExitCode::from(INTERRUPTED),
+        None => {
+            running.stop();
+            // The work sees its archiver gone and ends; else the folder is taken away under its feet.
+            let _ = receive.recv_timeout(PARTING);
+            ExitCode::from(INTERRUPTED)
+        }
     };
-    if work.is_finished() {
-        let _ = work.join();
-    }
     if options.keep {
         println!("Kept: {}", temp.keep().display());
-    } else if let Err(error) = temp.close() {
+    } else if let Err(error) = fs::remove_dir_all(temp.path()).or_else(|_| temp.close()) {
         eprintln!("Cannot remove the temporary folder: {error}");
     }
     code
@@ -91,7 +99,24 @@ fn make_folder(parent: Option<&Path>) -> Result<TempDir> {
     .context("Cannot make a temporary folder; name another place with --temp-dir")
 }
 
-fn demonstrate(folder: &Path, megabytes: u64) -> Result<Verdict> {
+/// The archiver's process while there is one, so that it can be ended from elsewhere.
+#[derive(Default)]
+struct Running(Mutex<Option<Pid>>);
+
+impl Running {
+    fn set(&self, child: Option<&Child>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = child.map(Pid::from_child);
+    }
+
+    fn stop(&self) {
+        if let Some(process) = *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            // It may have ended by itself.
+            let _ = kill_process(process, Signal::KILL);
+        }
+    }
+}
+
+fn demonstrate(folder: &Path, megabytes: u64, running: &Running) -> Result<Verdict> {
     let binary = binary()?;
     let bytes = room_for(folder, megabytes * 1_000_000)?;
     println!("pysmurf-archiver demo in {}", folder.display());
@@ -116,7 +141,7 @@ fn demonstrate(folder: &Path, megabytes: u64) -> Result<Verdict> {
     );
 
     let began = Instant::now();
-    let report = archive_files(&binary, &catalog, &archive, &node)?;
+    let report = archive_files(&binary, &catalog, &archive, &node, running)?;
     let seconds = began.elapsed().as_secs_f64();
     println!("Archiver:  ended after {seconds:.1} s, {:.0} MB/s", mega(total) / seconds);
 
@@ -149,7 +174,7 @@ fn room_for(folder: &Path, wished: u64) -> Result<u64> {
 }
 
 /// Runs `pysmurf-archiver run --once` as an operator would.
-fn archive_files(binary: &Path, catalog: &Path, archive: &Path, node: &Node) -> Result<Report> {
+fn archive_files(binary: &Path, catalog: &Path, archive: &Path, node: &Node, running: &Running) -> Result<Report> {
     let mut address = std::ffi::OsString::from("sqlite:");
     address.push(catalog);
     let mut command = Command::new(binary);
@@ -171,22 +196,26 @@ fn archive_files(binary: &Path, catalog: &Path, archive: &Path, node: &Node) -> 
     command.env("RUST_LOG", "pysmurf_archiver=warn");
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     let child = child.with_context(|| format!("Cannot start {}", binary.display()))?;
-    let (json, status) = output_of(child)?;
+    let (json, status) = output_of(child, running)?;
     println!("Archiver:  {}", json.trim());
     Report::read(json.trim(), status)
 }
 
 /// What it printed, and its exit code; killed when it takes too long.
-fn output_of(mut child: Child) -> Result<(String, Option<i32>)> {
+fn output_of(mut child: Child, running: &Running) -> Result<(String, Option<i32>)> {
     let stdout = child.stdout.take().context("No pipe from the archiver")?;
+    running.set(Some(&child));
     let (send, receive) = mpsc::channel();
     std::thread::spawn(move || send.send(std::io::read_to_string(stdout)));
-    let Ok(text) = receive.recv_timeout(LIMIT) else {
+    let received = receive.recv_timeout(LIMIT);
+    if received.is_err() {
         let _ = child.kill();
-        let _ = child.wait();
+    }
+    running.set(None);
+    let status = child.wait().context("Cannot wait for the archiver")?;
+    let Ok(text) = received else {
         bail!("The archiver did not end within {} s", LIMIT.as_secs());
     };
-    let status = child.wait().context("Cannot wait for the archiver")?;
     Ok((text.context("Cannot read what the archiver prints")?, status.code()))
 }
 
