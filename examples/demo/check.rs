@@ -19,17 +19,17 @@ pub(crate) const ARCHIVE: &str = "smurf";
 /// Differences shown; the rest is only counted.
 const SHOWN: usize = 10;
 
-/// Whether all is as it should be.
-pub(crate) enum Verdict {
-    Good,
-    Bad,
+/// What was found, in sentences that hold or do not.
+pub(crate) struct Judgement {
+    pub(crate) claims: Vec<(String, bool)>,
+    pub(crate) all_equal: bool,
 }
 
 /// What the archiver says of its own run.
 pub(crate) struct Report {
     copied: i64,
     failed: i64,
-    reconnects: i64,
+    pub(crate) reconnects: i64,
     status: Option<i32>,
 }
 
@@ -71,14 +71,14 @@ pub(crate) fn register(catalog: &Path, files: &[Registered]) -> Result<()> {
     Ok(())
 }
 
-/// Reads every copy and every row, and prints the result.
+/// Reads every copy and every row. Prints what is wrong.
 pub(crate) fn judge(
     catalog: &Path,
     archive: &Path,
     files: &[Registered],
     report: &Report,
     told: &Told,
-) -> Result<Verdict> {
+) -> Result<Judgement> {
     let connection = Connection::open(catalog)?;
     let mut row = connection.prepare(
         "SELECT remote_path FROM supersync_v0 \
@@ -107,9 +107,9 @@ pub(crate) fn judge(
         println!("Wrong:     {line}");
     }
     let leftovers = leftovers(archive, files.len())?;
-    let answer = |yes| if yes { "yes" } else { "NO" };
-    let claims = [
-        (format!("All MD5s equal ({equal} of {} files, {:.0} MB)", files.len(), mega(bytes)), equal == files.len()),
+    let all_equal = equal == files.len();
+    let claims = vec![
+        (format!("All MD5s equal ({equal} of {} files, {:.0} MB)", files.len(), mega(bytes)), all_equal),
         (format!("All rows recorded as copied ({recorded} of {rows})"), recorded == rows),
         (format!("Nothing else left at the storage node ({leftovers} stray files)"), leftovers == 0),
         (
@@ -129,10 +129,7 @@ pub(crate) fn judge(
             report.status == Some(0) && report.failed == 0 && usize::try_from(report.copied) == Ok(files.len()),
         ),
     ];
-    for (claim, true_) in &claims {
-        println!("{:<10} {claim}", format!("{}:", answer(*true_)));
-    }
-    Ok(if claims.iter().all(|(_, true_)| *true_) { Verdict::Good } else { Verdict::Bad })
+    Ok(Judgement { claims, all_equal })
 }
 
 fn code(status: Option<i32>) -> String {

@@ -48,7 +48,7 @@ impl Node {
         let host_key = fresh_key()?;
         let client_key = fresh_key()?;
         // Written with mode 600, as ssh demands it.
-        client_key.write_openssh_file(&keys.join("id_ed25519"), LineEnding::LF).context("Cannot write the key")?;
+        client_key.write_openssh_file(keys.join("id_ed25519"), LineEnding::LF).context("Cannot write the key")?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).context("Cannot listen on 127.0.0.1")?;
         let port = listener.local_addr()?.port();
