@@ -49,8 +49,8 @@ pub struct Settings {
 const BATCH_FILES: usize = 64;
 /// Bytes of one session, so that a lost link costs little.
 const BATCH_BYTES: u64 = 256 << 20;
-/// How long the recorder may take for the last results.
-const LAST_RECORDS: Duration = Duration::from_secs(10);
+/// How long the last results may take to be recorded once the links are closed.
+const LAST_RECORDS: Duration = Duration::from_secs(2);
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,12 +87,14 @@ pub async fn run<C: Catalog>(
             progress: progress.clone(),
             stop: stop.clone(),
             runtime: tokio::runtime::Handle::current(),
+            syncs: None,
         };
         let thread = std::thread::Builder::new().name(format!("worker {number}"));
         let spawned = thread.spawn(move || worker.run());
         workers.push(spawned.map_err(|error| ConnectError::Setup(format!("Cannot start a thread: {error}")))?);
     }
-    drop(results);
+    // Only the workers hold these now: when they are gone, the others notice.
+    drop((results, job_source));
     let recorder = recorder::Recorder {
         catalog: catalog.clone(),
         results: result_source,
@@ -109,25 +111,29 @@ pub async fn run<C: Catalog>(
         stop: stop.clone(),
     };
     let ended = poller.run().await;
-    // The poller is gone and with it the queue's end: workers finish what they have and leave.
-    let hard = stop.clone();
-    let grace = settings.grace;
-    let watchdog = tokio::spawn(async move {
-        hard.stopped().await;
-        tokio::time::sleep(grace).await;
-        hard.close_links();
-    });
-    let joined =
-        tokio::task::spawn_blocking(move || workers.into_iter().filter_map(|worker| worker.join().err()).count());
-    if joined.await.unwrap_or(1) > 0 {
-        tracing::error!("A worker thread panicked; its rows stay pending. Please report this");
+    if matches!(ended, Ended::OutOfReach(_)) {
+        stop.stop();
     }
-    watchdog.abort();
-    if tokio::time::timeout(LAST_RECORDS + grace, recorder).await.is_err() {
-        tracing::warn!(
-            "The last results could not be recorded; their rows stay pending and will be confirmed next time"
-        );
+    // The poller is gone and with it the queue's end: workers finish what they have and leave, then the recorder.
+    let finish = async {
+        let join = move || workers.into_iter().filter_map(|worker| worker.join().err()).count();
+        if tokio::task::spawn_blocking(join).await.unwrap_or(1) > 0 {
+            tracing::error!("A worker thread panicked; its rows stay pending. Please report this");
+        }
+        let _ = recorder.await;
+    };
+    let too_late = async {
+        stop.stopped().await;
+        tokio::time::sleep(settings.grace).await;
+        stop.close_links();
+        tokio::time::sleep(LAST_RECORDS).await;
+    };
+    tokio::select! {
+        () = finish => {}
+        () = too_late => {
+            tracing::warn!("Some results could not be recorded in time; their rows stay pending and will be confirmed next time");
+        }
     }
-    catalog.close().await;
+    let _ = tokio::time::timeout(LAST_RECORDS, catalog.close()).await;
     Ok(ended)
 }

@@ -1,7 +1,7 @@
 //! One session over one batch: the file list without a staging tree, and who answers for what.
 
 use super::flight::Job;
-use crate::link::Link;
+use crate::link::{Ending, Link, Remote};
 use crate::transfer::send::Sent;
 use crate::transfer::{Answer, Listing, SendPlan, Source, Summary, TransferError, Watch, greet, send};
 use protocol::args::{Options, ServerArgs};
@@ -18,9 +18,13 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 /// Bytes of the peer's words that are kept for the log.
 const WORDS_KEPT: usize = 64 * 1024;
+
+/// How long the far end's program may take to end after a session that broke.
+const ENDING_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What became of one job in a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +95,7 @@ pub(super) fn fly(jobs: &[Job], link: Link, stopping: &dyn Fn() -> bool, progres
         let listing = Listing { list, names: IdNames::default(), io_error: 0 };
         send(session, &plan, |_| Ok((listing, source)), &mut watch)
     });
+    let ended = ended.map_err(|error| explain(error, &remote));
     let BatchWatch { mut fates, stages, mut words, by_ndx, .. } = watch;
     words.push_str(&remote.stderr());
     if ended.is_ok() {
@@ -103,6 +108,16 @@ pub(super) fn fly(jobs: &[Job], link: Link, stopping: &dyn Fn() -> bool, progres
         }
     }
     Flown { fates, words, ended }
+}
+
+/// A write that fails is often only the echo of a far end that gave up: what that said is worth more.
+fn explain(error: TransferError, remote: &Remote) -> TransferError {
+    match (error, remote.wait(ENDING_PATIENCE)) {
+        (TransferError::Link(_), Some(ending @ (Ending::Exited(_) | Ending::Signalled(_)))) => {
+            TransferError::Remote { ending: Some(ending), text: remote.stderr() }
+        }
+        (error, _) => error,
+    }
 }
 
 /// How far a job has come in this session.

@@ -69,8 +69,10 @@ impl<C: Catalog> Poller<C> {
                 pass = self.pass(floor, &mut pauses) => pass,
                 () = self.stop.stopped() => return self.ended(),
             };
+            let mut waiting = false;
             let pause = match pass {
                 Ok((pass, newest)) => {
+                    waiting = pass.waiting > 0;
                     backoff.reset();
                     self.progress.database_fine();
                     let settled_below = RecordId(newest.0.saturating_sub(MARGIN));
@@ -98,10 +100,13 @@ impl<C: Catalog> Poller<C> {
                 }
             };
             let landed = async {
-                landing.await;
-                // Only a run that ends with its work, or a row that waits for a place, has a use for landings.
-                if !self.settings.once {
-                    std::future::pending::<()>().await;
+                loop {
+                    landing.as_mut().await;
+                    // Only a row that waits for a place, or a run that ends with its work, has a use for a landing.
+                    if waiting || (self.settings.once && self.flight.is_empty()) {
+                        return;
+                    }
+                    landing.set(self.flight.landing());
                 }
             };
             tokio::select! {
@@ -214,8 +219,10 @@ impl<C: Catalog> Poller<C> {
     async fn hand_over(&self, batch: &mut Batch) {
         let jobs = std::mem::take(batch).jobs;
         if !jobs.is_empty() {
-            // Fails only when all workers are gone, and then the run ends.
-            let _ = self.jobs.send(jobs).await;
+            if self.jobs.send(jobs).await.is_err() {
+                self.progress.give_up("All worker threads have ended, which is a bug; please report it");
+                self.stop.stop();
+            }
         }
     }
 }

@@ -62,14 +62,17 @@ impl<C: Catalog> Recorder<C> {
                         "Cannot record {} outcomes: {error}; trying again",
                         settled.len()
                     );
-                    if self.stop.is_stopped() && backoff.failures > 2 {
+                    if self.stop.is_stopped() {
                         tracing::warn!(
                             "Leaving with {} outcomes unrecorded; their rows will be confirmed next time",
                             settled.len()
                         );
                         return;
                     }
-                    tokio::time::sleep(wait).await;
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        () = self.stop.stopped() => {}
+                    }
                 }
             }
         }

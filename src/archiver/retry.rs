@@ -65,15 +65,18 @@ pub(super) fn words_about(words: &str, name: &str) -> String {
     }
 }
 
-/// Whether a broken session speaks of the link, so that no file can be to blame.
+/// Whether a broken session speaks of the link or of the far end as a whole, so that no file can be to blame.
 pub(super) fn blames_the_link(error: &TransferError) -> bool {
     match error {
-        TransferError::Link(_) | TransferError::Stalled(_) | TransferError::Refused(_) => true,
-        // No such program, or none that could be run.
-        TransferError::Remote { ending, .. } => {
-            matches!(ending, None | Some(Ending::Lost(_)) | Some(Ending::Exited(126 | 127 | 255)))
-        }
-        TransferError::Peer(_) | TransferError::Local { .. } => false,
+        TransferError::Link(_) | TransferError::Refused(_) => true,
+        TransferError::Remote { ending, .. } => match ending {
+            None | Some(Ending::Lost(_)) => true,
+            // No such program, none that could be run, a shell that lost its terminal; and rsync told to go.
+            Some(Ending::Exited(status)) => matches!(status, 20 | 126 | 127 | 255),
+            Some(Ending::Signalled(signal)) => matches!(signal.as_str(), "HUP" | "INT" | "TERM" | "KILL" | "PIPE"),
+        },
+        // A far end that computes sums of one huge file in silence stalls too.
+        TransferError::Stalled(_) | TransferError::Peer(_) | TransferError::Local { .. } => false,
     }
 }
 

@@ -8,10 +8,11 @@ use super::{Settings, recorder::Result as JobResult};
 use crate::catalog::Outcome;
 use crate::status::Progress;
 use crate::transfer::TransferError;
-use crate::transport::Connect;
+use crate::transport::{Connect, ConnectError};
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc};
 
 /// Numbered variants of a taken name that are tried.
@@ -20,6 +21,8 @@ const VARIANTS_MOST: u32 = 1000;
 const BREAKS_MOST: u32 = 3;
 /// The first stock release with `--fsync`.
 const FSYNC_SINCE: (u32, u32, u32) = (3, 2, 4);
+/// How long the far end's answer about its version is believed.
+const VERSION_LASTS: Duration = Duration::from_secs(60);
 
 pub(super) struct Worker {
     pub(super) connect: Box<dyn Connect>,
@@ -30,6 +33,8 @@ pub(super) struct Worker {
     pub(super) progress: Arc<Progress>,
     pub(super) stop: Stop,
     pub(super) runtime: tokio::runtime::Handle,
+    /// Whether the far end's program knows `--fsync`, and when it was asked.
+    pub(super) syncs: Option<(bool, Instant)>,
 }
 
 /// Work that is left of a batch.
@@ -128,6 +133,9 @@ impl Worker {
         match jobs.len() {
             0 => {}
             1 if breaks >= BREAKS_MOST => {
+                if let Err(why) = self.empty_session() {
+                    return self.wait_for_link(Rest { jobs, breaks }, &why, rests, backoff);
+                }
                 if let Some(job) = jobs.pop() {
                     self.fail(job, format!("the storage node's rsync breaks off at it: {error}"));
                 }
@@ -141,6 +149,11 @@ impl Worker {
         }
     }
 
+    /// A session without any file: whether the far end's program is in order as such.
+    fn empty_session(&mut self) -> Result<(), String> {
+        self.session(&[])?.ended.map(drop).map_err(|error| error.to_string())
+    }
+
     fn session(&mut self, jobs: &[Job]) -> Result<Flown, String> {
         let fsync = self.far_end_syncs().map_err(|error| error.to_string())?;
         let args = server_args(&self.settings.data_dir, fsync);
@@ -151,17 +164,23 @@ impl Worker {
         Ok(fly(jobs, link, &move || stop.is_stopped(), &move |bytes| progress.read(bytes)))
     }
 
-    /// Whether the far end's program knows `--fsync`. Asked before each session: on a live connection it costs a fraction
-    /// of a millisecond, and the program may have been replaced.
-    fn far_end_syncs(&mut self) -> Result<bool, crate::transport::ConnectError> {
+    /// Whether the far end's program knows `--fsync`. Asked now and then only, since the program may be replaced.
+    fn far_end_syncs(&mut self) -> Result<bool, ConnectError> {
+        if let Some((syncs, asked)) = self.syncs
+            && asked.elapsed() < VERSION_LASTS
+        {
+            return Ok(syncs);
+        }
         let mut argv = self.connect.program();
         argv.push(OsString::from("--version"));
         let output = self.connect.run(&argv)?;
-        Ok(match far_end(&output.stdout) {
+        let syncs = match far_end(&output.stdout) {
             Some(FarEnd::Ours) => true,
             Some(FarEnd::Stock(version)) => version >= FSYNC_SINCE,
             None => false,
-        })
+        };
+        self.syncs = Some((syncs, Instant::now()));
+        Ok(syncs)
     }
 
     /// What keeps the base directory from taking anything, if something does.
@@ -187,6 +206,7 @@ impl Worker {
             return self.leave(rest.jobs);
         }
         let wait = backoff.next();
+        self.syncs = None;
         self.progress.link_trouble(why);
         if self.settings.once && backoff.failures >= ONCE_PATIENCE {
             tracing::error!(host = self.connect.describe(), "Giving up after {} attempts: {why}", backoff.failures);

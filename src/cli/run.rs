@@ -132,8 +132,11 @@ pub(super) fn run(args: RunArgs) -> Result<u8> {
     let service = Service::plan(&args.service)?;
     // Configuration and key files are read now, so that a wrong one is named before any work begins.
     service.connect()?;
-    let result = runtime()?.block_on(work(&args, &service, &screen));
+    let runtime = runtime()?;
+    let result = runtime.block_on(work(&args, &service, &screen));
     screen.clear();
+    // A thread that still hangs in a dead file system or database must not hold the process.
+    runtime.shutdown_timeout(Duration::from_millis(200));
     result
 }
 

@@ -1,7 +1,7 @@
 //! Sends a list of files. Counterpart: rsync's `send_files`.
 
 use super::TransferError;
-use super::greet::Session;
+use super::greet::{Ears, Mouth, Session};
 use crate::link::Ending;
 use protocol::PeerError;
 use protocol::checksum::{FileHasher, Sum};
@@ -134,19 +134,8 @@ pub fn send<S: Source>(
         sums_most: if plan.whole_file { 0 } else { SUMS_MOST },
     };
     let mut sender = Sender::new(&n, facts, inbox);
-    let mut rules = Vec::new();
-    while plan.server {
-        match sender.poll(&mut out)? {
-            Some(SenderEvent::Filter(rule)) => rules.push(rule),
-            Some(SenderEvent::FiltersDone) => break,
-            Some(SenderEvent::Message(message)) => watch.message(&message),
-            Some(_) => return Err(PeerError::Malformed("a request before the filter rules").into()),
-            None => {
-                mouth.say(&mut out)?;
-                sender.feed(ears.hear()?)?;
-            }
-        }
-    }
+    let rules =
+        if plan.server { filter_rules(&mut sender, &mut ears, &mut mouth, &mut out, watch)? } else { Vec::new() };
     let started = Instant::now();
     let (Listing { list, names, io_error }, source) = listing(rules)?;
     let list_build_ms = started.elapsed().as_millis() as u64;
@@ -248,11 +237,34 @@ pub fn send<S: Source>(
     Ok(Summary { files, sent: total, written_bytes, read_bytes, ending, stderr })
 }
 
+/// The client's filter rules, which come first at a server that sends.
+fn filter_rules(
+    sender: &mut Sender,
+    ears: &mut Ears,
+    mouth: &mut Mouth,
+    out: &mut Outbox,
+    watch: &mut dyn Watch,
+) -> Result<Vec<Vec<u8>>, TransferError> {
+    let mut rules = Vec::new();
+    loop {
+        match sender.poll(out)? {
+            Some(SenderEvent::Filter(rule)) => rules.push(rule),
+            Some(SenderEvent::FiltersDone) => return Ok(rules),
+            Some(SenderEvent::Message(message)) => watch.message(&message),
+            Some(_) => return Err(PeerError::Malformed("a request before the filter rules").into()),
+            None => {
+                mouth.say(out)?;
+                sender.feed(ears.hear()?)?;
+            }
+        }
+    }
+}
+
 /// What it takes to answer a request.
 struct Reply<'a> {
     n: &'a protocol::handshake::Negotiated,
     out: &'a mut Outbox,
-    mouth: &'a mut super::greet::Mouth,
+    mouth: &'a mut Mouth,
     buffer: &'a mut [u8],
     watch: &'a mut dyn Watch,
 }
