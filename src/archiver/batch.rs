@@ -18,9 +18,12 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 /// Bytes of the peer's words that are kept for the log.
 const WORDS_KEPT: usize = 64 * 1024;
+/// How long the far end's program may take to end once its session has broken.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What became of one job in a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +95,10 @@ pub(super) fn fly(jobs: &[Job], link: Link, stopping: &dyn Fn() -> bool, progres
         send(session, &plan, |_| Ok((listing, source)), &mut watch)
     });
     let BatchWatch { mut fates, stages, mut words, by_ndx, .. } = watch;
+    if ended.is_err() {
+        // What it says last explains the rest.
+        remote.wait(LAST_WORDS);
+    }
     words.push_str(&remote.stderr());
     if ended.is_ok() {
         for (at, fate) in fates.iter_mut().enumerate() {

@@ -121,7 +121,7 @@ impl Worker {
 
     /// A session broke, and not for want of a link. If the far end is in order, some file breaks it: find out which.
     fn after_break(&mut self, rest: Rest, error: &TransferError, rests: &mut VecDeque<Rest>, backoff: &mut Backoff) {
-        if let Some(why) = self.base_trouble() {
+        if let Some(why) = self.base_trouble().or_else(|| self.program_trouble()) {
             return self.wait_for_link(rest, &why, rests, backoff);
         }
         let Rest { mut jobs, breaks } = rest;
@@ -180,6 +180,15 @@ impl Worker {
             }
         }
         None
+    }
+
+    /// What keeps the far end's program from a session without any file, if something does.
+    fn program_trouble(&mut self) -> Option<String> {
+        match self.session(&[]) {
+            Ok(Flown { ended: Ok(_), .. }) => None,
+            Ok(Flown { ended: Err(error), .. }) => Some(error.to_string()),
+            Err(why) => Some(why),
+        }
     }
 
     fn wait_for_link(&mut self, rest: Rest, why: &str, rests: &mut VecDeque<Rest>, backoff: &mut Backoff) {

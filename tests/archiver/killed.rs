@@ -1,6 +1,6 @@
 //! Killed at any moment and started again.
 
-use crate::support::archiver::{Place, Run, Tree, is_temporary, md5_of, wait_until};
+use crate::support::archiver::{FarEnd, PATIENCE, PROGRAM, Place, Run, Tree, is_temporary, md5_of, wait_until};
 use crate::support::mariadb::MariaDb;
 use crate::support::require;
 use crate::support::sshd::Sshd;
@@ -8,7 +8,6 @@ use crate::tables::{Age, FOLDER, Row, TARGET, Table, expect_all_proven, small_fi
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::process::Command;
 
 const LARGE: u64 = 64 << 20;
 
@@ -39,7 +38,7 @@ fn halfway(tree: &Tree, name: &str) -> bool {
     tree.temporary().iter().any(|(path, stand)| ours(path) && stand.len > LARGE / 3)
 }
 
-fn killed_and_started_again(name: &str, far_end: &[&str]) {
+fn killed_and_started_again(name: &str, rsync_path: &str) {
     let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
     let place = Place::new();
     let table = Table::new(server, name, Age::V1);
@@ -49,8 +48,8 @@ fn killed_and_started_again(name: &str, far_end: &[&str]) {
     rows.extend(small_files(&place, 150..300));
     table.insert(&rows);
     let start = || {
-        let mut command: Command = place.run_to(&sshd);
-        command.args(["--once", "--db", &table.url, "--target", TARGET]).args(far_end);
+        let mut command = FarEnd { rsync_path: rsync_path.into(), ..place.behind(&sshd) }.command();
+        command.args(["--once", "--db", &table.url, "--target", TARGET]);
         Run::start(command)
     };
     let began = |_: &Run| !sshd.sessions().is_empty();
@@ -74,7 +73,7 @@ fn killed_and_started_again(name: &str, far_end: &[&str]) {
         assert!(copied >= lasting, "rows were lost");
         lasting = copied;
     }
-    start().wait(crate::support::archiver::PATIENCE).expect(0);
+    start().wait(PATIENCE).expect(0);
     // The far end's processes of the killed runs go when they notice, and take their unfinished files along.
     wait_until("the far end's processes are gone", || sshd.sessions().is_empty());
     expect_all_proven(&place, &table, &rows);
@@ -82,10 +81,10 @@ fn killed_and_started_again(name: &str, far_end: &[&str]) {
 
 #[test]
 fn killed_and_started_again_with_stock_rsync() {
-    killed_and_started_again("killed_stock", &[]);
+    killed_and_started_again("killed_stock", "rsync");
 }
 
 #[test]
 fn killed_and_started_again_with_our_own_far_end() {
-    killed_and_started_again("killed_ours", &["--rsync-path", crate::support::archiver::PROGRAM]);
+    killed_and_started_again("killed_ours", PROGRAM);
 }

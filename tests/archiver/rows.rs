@@ -1,6 +1,6 @@
 //! Every kind of row ends as the contract says, and a second run finds nothing to do.
 
-use crate::support::archiver::{PROGRAM, Place, Run, Tree, as_ordinary_user, is_root, md5_of};
+use crate::support::archiver::{FarEnd, PROGRAM, Place, Run, Tree, as_ordinary_user, is_root, md5_of};
 use crate::support::mariadb::MariaDb;
 use crate::support::require;
 use crate::support::sshd::Sshd;
@@ -224,8 +224,8 @@ fn rows_of_the_older_table_to_our_own_far_end() {
     let table = Table::new(server, "rows_v0", Age::V0);
     let cases = cases(&place, Age::V0, 80, &[5 << 20]);
     archive_twice(&place, &table, &cases, || {
-        let mut command = place.run_to(&sshd);
-        command.args(["--once", "--db", &table.url, "--target", TARGET, "--rsync-path", PROGRAM, "--workers", "2"]);
+        let mut command = FarEnd { rsync_path: PROGRAM.into(), ..place.behind(&sshd) }.command();
+        command.args(["--once", "--db", &table.url, "--target", TARGET, "--workers", "2"]);
         command
     });
 }

@@ -97,8 +97,12 @@ impl Place {
 
     /// The command line for this archive, without database and far end.
     pub fn run(&self) -> Command {
+        self.run_in(&self.archive())
+    }
+
+    fn run_in(&self, data_dir: &Path) -> Command {
         let mut command = Command::new(PROGRAM);
-        command.arg("run").arg("--data-dir").arg(self.archive());
+        command.arg("run").arg("--data-dir").arg(data_dir);
         for name in std::env::vars_os().map(|(name, _)| name) {
             let text = name.to_string_lossy();
             if ["MYSQL_", "ARCHIVER_", "SSH_", "RUST_LOG"].iter().any(|prefix| text.starts_with(prefix)) {
@@ -109,23 +113,63 @@ impl Place {
         command
     }
 
-    /// As [`Place::run`], over SSH.
-    pub fn run_to(&self, sshd: &Sshd) -> Command {
-        let mut command = self.run();
-        let to = format!("{}@127.0.0.1", sshd.user());
-        command.args(["--storage-host", &to, "--ssh-config", "/dev/null", "--ssh-port", &sshd.port.to_string()]);
+    /// This archive behind that server.
+    pub fn behind(&self, sshd: &Sshd) -> FarEnd<'_> {
         // In the place, so that any user may read them.
         for (from, name) in [(sshd.client_key(), "id"), (sshd.known_hosts(), "known_hosts")] {
             fs::copy(from, self.path(name)).unwrap();
             fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o644)).unwrap();
         }
-        command.arg("--ssh-key").arg(self.path("id")).arg("--known-hosts").arg(self.path("known_hosts"));
-        command
+        FarEnd {
+            place: self,
+            data_dir: self.archive(),
+            user: sshd.user(),
+            port: sshd.port,
+            key: self.path("id"),
+            known_hosts: self.path("known_hosts"),
+            rsync_path: "rsync".into(),
+        }
+    }
+
+    /// As [`Place::run`], over SSH.
+    pub fn run_to(&self, sshd: &Sshd) -> Command {
+        self.behind(sshd).command()
+    }
+
+    /// Writes a program for the far end.
+    pub fn script(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
     }
 
     /// Everything in the archive.
     pub fn tree(&self) -> Tree {
         Tree::read(&self.archive())
+    }
+}
+
+/// An archive reached by SSH; every part may be changed.
+pub struct FarEnd<'a> {
+    pub place: &'a Place,
+    pub data_dir: PathBuf,
+    pub user: String,
+    pub port: u16,
+    pub key: PathBuf,
+    pub known_hosts: PathBuf,
+    pub rsync_path: PathBuf,
+}
+
+impl FarEnd<'_> {
+    /// The command line, without database.
+    pub fn command(&self) -> Command {
+        let mut command = self.place.run_in(&self.data_dir);
+        let to = format!("{}@127.0.0.1", self.user);
+        command.args(["--storage-host", &to, "--ssh-config", "/dev/null", "--ssh-port", &self.port.to_string()]);
+        command.arg("--ssh-key").arg(&self.key).arg("--known-hosts").arg(&self.known_hosts);
+        command.arg("--rsync-path").arg(&self.rsync_path);
+        command
     }
 }
 
