@@ -12,12 +12,15 @@ use crate::transport::Connect;
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
 
 /// Numbered variants of a taken name that are tried.
 const VARIANTS_MOST: u32 = 1000;
 /// Sessions that one file may break, with the far end in order otherwise, before the file is to blame.
 const BREAKS_MOST: u32 = 3;
+/// Pause before a file alone is tried again that has broken its session.
+const BREAK_PAUSE: Duration = Duration::from_millis(200);
 /// The first stock release with `--fsync`.
 const FSYNC_SINCE: (u32, u32, u32) = (3, 2, 4);
 
@@ -124,6 +127,7 @@ impl Worker {
         if let Some(why) = self.base_trouble().or_else(|| self.program_trouble()) {
             return self.wait_for_link(rest, &why, rests, backoff);
         }
+        backoff.reset();
         let Rest { mut jobs, breaks } = rest;
         match jobs.len() {
             0 => {}
@@ -132,7 +136,13 @@ impl Worker {
                     self.fail(job, format!("the storage node's rsync breaks off at it: {error}"));
                 }
             }
-            1 => self.wait_for_link(Rest { jobs, breaks }, &error.to_string(), rests, backoff),
+            1 => {
+                // Whatever else there is goes first.
+                if rests.is_empty() {
+                    self.stop.wait(BREAK_PAUSE);
+                }
+                rests.push_back(Rest { jobs, breaks });
+            }
             several => {
                 let later = jobs.split_off(several / 2);
                 rests.push_back(Rest { jobs, breaks });

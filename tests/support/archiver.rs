@@ -101,8 +101,14 @@ impl Place {
     }
 
     fn run_in(&self, data_dir: &Path) -> Command {
-        let mut command = Command::new(PROGRAM);
+        let mut command = self.program();
         command.arg("run").arg("--data-dir").arg(data_dir);
+        command
+    }
+
+    /// The bare program, in this place and with no setting from outside.
+    pub fn program(&self) -> Command {
+        let mut command = Command::new(PROGRAM);
         for name in std::env::vars_os().map(|(name, _)| name) {
             let text = name.to_string_lossy();
             if ["MYSQL_", "ARCHIVER_", "SSH_", "RUST_LOG"].iter().any(|prefix| text.starts_with(prefix)) {
