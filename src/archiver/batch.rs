@@ -22,6 +22,8 @@ use std::time::Duration;
 
 /// Bytes of the peer's words that are kept for the log.
 const WORDS_KEPT: usize = 64 * 1024;
+/// How long the far end's program may take to end once its session has broken.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How long the far end's program may take to end after a session that broke.
 const ENDING_PATIENCE: Duration = Duration::from_secs(3);
@@ -106,6 +108,10 @@ pub(super) fn fly(jobs: &[Job], link: Link, stopping: &dyn Fn() -> bool, progres
     });
     let ended = ended.map_err(|error| explain(error, &remote));
     let BatchWatch { mut fates, stages, mut words, by_ndx, .. } = watch;
+    if ended.is_err() {
+        // What it says last explains the rest.
+        remote.wait(LAST_WORDS);
+    }
     words.push_str(&remote.stderr());
     if ended.is_ok() {
         for (at, fate) in fates.iter_mut().enumerate() {
