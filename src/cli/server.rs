@@ -21,7 +21,8 @@ pub(super) fn main(args: &[OsString]) -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    let patience = args.options.timeout.filter(|&seconds| seconds > 0).map(|seconds| Duration::from_secs(seconds.into()));
+    let patience =
+        args.options.timeout.filter(|&seconds| seconds > 0).map(|seconds| Duration::from_secs(seconds.into()));
     let code = match serve(&args, stdio(patience.unwrap_or(PATIENCE))) {
         Ok(served) if served.partial => 23,
         Ok(served) if served.vanished => 24,

@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use super::beneath::{self, Beneath};
 use error::During;
 
-pub use attrs::{Attrs, LateDirs, Preserve};
+pub use attrs::{Attrs, LateDirs, Preserve, same_mtime};
 pub use error::DestError;
 pub use temp::TempFile;
 

@@ -58,11 +58,7 @@ pub struct Received {
 }
 
 /// Receives what the peer sends into the plan's destination. `say` hears the peer's messages.
-pub fn receive(
-    session: Session,
-    plan: &ReceivePlan,
-    say: &mut dyn FnMut(&Message),
-) -> Result<Received, TransferError> {
+pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Message)) -> Result<Received, TransferError> {
     let Session { n, inbox, out, mut ears, mouth, closer } = session;
     let facts = ReceiverFacts {
         shape: plan.options.list_shape(n.list_checksum.size()),
@@ -167,7 +163,10 @@ fn enter(plan: &ReceivePlan, list: &FileList) -> Result<Target, TransferError> {
     };
     let bytes = path.as_os_str().as_bytes();
     let options = &plan.options;
-    let local = |what: &str, path: &Path, source| TransferError::Local { what: format!("{what} \"{}\"", path.display()), source };
+    let local = |what: &str, path: &Path, source| TransferError::Local {
+        what: format!("{what} \"{}\"", path.display()),
+        source,
+    };
     let slash = bytes.ends_with(b"/");
     if path.is_dir() || slash || list.len() != 1 {
         if options.dry_run && !path.exists() {
@@ -181,7 +180,8 @@ fn enter(plan: &ReceivePlan, list: &FileList) -> Result<Target, TransferError> {
     }
     let only_dir = list.iter().any(|(_, entry)| entry.is_dir());
     if only_dir {
-        let dest = Dest::open(path, !options.dry_run).map_err(|source| local("Cannot enter destination", path, source))?;
+        let dest =
+            Dest::open(path, !options.dry_run).map_err(|source| local("Cannot enter destination", path, source))?;
         return Ok(Target { dest: Some(dest), single: None });
     }
     let cut = bytes.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
@@ -307,7 +307,8 @@ impl<'a> Rebuild<'a> {
         let Some(current) = &mut self.current else { return };
         let Some(temp) = &mut current.temp else { return };
         if let Err(error) = temp.write_all(bytes) {
-            let name = self.list.get(current.ndx).map(|entry| entry.name.escape_ascii().to_string()).unwrap_or_default();
+            let name =
+                self.list.get(current.ndx).map(|entry| entry.name.escape_ascii().to_string()).unwrap_or_default();
             self.board.complain(&format!("write failed on \"{name}\": {}", super::beneath::reason(&error)));
             current.temp = None;
             return;

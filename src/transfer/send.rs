@@ -6,7 +6,7 @@ use crate::link::Ending;
 use protocol::PeerError;
 use protocol::checksum::{FileHasher, Sum};
 use protocol::delta::{Search, Token};
-use protocol::flist::{FileEntry, FileList, IdNames, ListEncoder, ListShape, Ndx};
+use protocol::flist::{FileEntry, FileList, IdNames, Kind, ListEncoder, ListShape, Ndx};
 use protocol::item::ItemHeader;
 use protocol::mux::{Message, Outbox};
 use protocol::sender::{FinalStats, Request, Sender, SenderEvent, SenderFacts};
@@ -55,6 +55,10 @@ pub trait Source {
     fn promised(&self, _ndx: Ndx) -> Option<Sum> {
         None
     }
+
+    /// The receiving side has the entry, whole and under its name (only with `--remove-source-files`). Here a source
+    /// that moves rather than copies removes its own.
+    fn finished(&self, _ndx: Ndx, _entry: &FileEntry) {}
 }
 
 /// Whether a requested file is sent.
@@ -127,14 +131,19 @@ pub fn send<S: Source>(
     watch: &mut dyn Watch,
 ) -> Result<Summary, TransferError> {
     let Session { n, inbox, mut out, mut ears, mut mouth, .. } = session;
-    let facts =
-        SenderFacts { entries: 0, server: plan.server, dry_run: plan.dry_run, sums_most: if plan.whole_file { 0 } else { SUMS_MOST } };
+    let facts = SenderFacts {
+        entries: 0,
+        server: plan.server,
+        dry_run: plan.dry_run,
+        sums_most: if plan.whole_file { 0 } else { SUMS_MOST },
+    };
     let mut sender = Sender::new(&n, facts, inbox);
     let mut rules = Vec::new();
-    while plan.server {
+    let mut rules_due = plan.server;
+    while rules_due {
         match sender.poll(&mut out)? {
             Some(SenderEvent::Filter(rule)) => rules.push(rule),
-            Some(SenderEvent::FiltersDone) => break,
+            Some(SenderEvent::FiltersDone) => rules_due = false,
             Some(SenderEvent::Message(message)) => watch.message(&message),
             Some(_) => return Err(PeerError::Malformed("a request before the filter rules").into()),
             None => {
@@ -209,16 +218,15 @@ pub fn send<S: Source>(
                 }
             }
             SenderEvent::Message(Message::Success(ndx)) => {
-                if list.get(ndx).is_none() {
-                    let expected = "an index within the file list";
-                    return Err(PeerError::Range { what: "acknowledged index", value: ndx.0.into(), expected }.into());
-                }
+                let expected = "an index within the file list";
+                let unknown = PeerError::Range { what: "acknowledged index", value: ndx.0.into(), expected };
+                source.finished(ndx, list.get(ndx).ok_or(unknown)?);
                 watch.finished(ndx);
             }
             SenderEvent::Message(message) => watch.message(&message),
             SenderEvent::Item(ndx, header) => watch.item(ndx, &header),
             SenderEvent::AllDone => {
-                let total_size = list.iter().map(|(_, entry)| if entry.is_file() { entry.len } else { 0 }).sum();
+                let total_size = list.iter().map(|(_, entry)| if has_size(entry) { entry.len } else { 0 }).sum();
                 let (read, written) = (ears.heard, mouth.said);
                 sender.farewell(&FinalStats { read, written, total_size, list_build_ms, list_send_ms }, &mut out);
             }
@@ -242,6 +250,11 @@ pub fn send<S: Source>(
     }
     let stderr = ears.remote.stderr();
     Ok(Summary { files, sent: total, written_bytes, read_bytes, ending, stderr })
+}
+
+/// Whether an entry counts in the total size, as stock rsync reckons it.
+fn has_size(entry: &FileEntry) -> bool {
+    matches!(entry.kind(), Some(Kind::File | Kind::Symlink))
 }
 
 /// What it takes to answer a request.

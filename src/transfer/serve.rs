@@ -1,5 +1,6 @@
 //! The far end of a session: what `--server` does. Counterpart: rsync's `start_server`.
 
+use super::beneath::{reason, shown};
 use super::generate::file_sum;
 use super::source::{Hooks, Location, ScanOptions, Severity, SourceTree, scan};
 use super::{Listing, ReceivePlan, SendPlan, Source, TransferError, Watch, greet, ids, receive, send};
@@ -42,10 +43,7 @@ pub fn serve(args: &ServerArgs, link: Link) -> Result<Served, TransferError> {
     let destination = args.paths.first().map(|path| PathBuf::from(OsStr::from_bytes(path))).unwrap_or_default();
     let plan = ReceivePlan { options: options.clone(), server: true, destination, limits: ListLimits::default() };
     let received = receive(session, &plan, &mut log_message)?;
-    Ok(Served {
-        partial: received.failed > 0 || received.io_error & 1 != 0,
-        vanished: received.io_error & 2 != 0,
-    })
+    Ok(Served { partial: received.failed > 0 || received.io_error & 1 != 0, vanished: received.io_error & 2 != 0 })
 }
 
 /// A seed that the client cannot guess, so that nobody can prepare blocks that look alike.
@@ -79,15 +77,20 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
     let trouble = Cell::new(0);
     let listing = |rules: Vec<Vec<u8>>| {
         if let Some(rule) = rules.first() {
-            return Err(TransferError::Refused(format!("Filter rules are not supported yet: {:?}", rule.escape_ascii().to_string())));
+            return Err(TransferError::Refused(format!(
+                "Filter rules are not supported yet: {:?}",
+                rule.escape_ascii().to_string()
+            )));
         }
         let mut report = |severity: Severity, text: String| {
             let before = if severity == Severity::Error { "rsync: [sender] " } else { "" };
             complain(&format!("{before}{text}"));
         };
         let mut sum = |file: &mut File| file_sum(file, list_checksum).map(Some);
-        let hooks = Hooks { report: &mut report, sum: if options.checksum { Some(&mut sum) } else { None }, keep: None };
-        let scan = scan(&paths, &scan_options(options), hooks).map_err(|error| TransferError::Refused(error.to_string()))?;
+        let hooks =
+            Hooks { report: &mut report, sum: if options.checksum { Some(&mut sum) } else { None }, keep: None };
+        let scan =
+            scan(&paths, &scan_options(options), hooks).map_err(|error| TransferError::Refused(error.to_string()))?;
         let mut entries = scan.entries;
         entries.sort_by(|(a, _), (b, _)| compare(a, b));
         let (entries, places): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
@@ -97,8 +100,9 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
             false => ids::names(&list, options.owner, options.group),
         };
         trouble.set(scan.io_error as i32);
-        let watch = Scanned { tree: scan.tree, places };
-        Ok((Listing { list, names, io_error: scan.io_error as i32 }, watch))
+        let remove = options.remove_source_files && !options.dry_run;
+        let source = Scanned { tree: scan.tree, places, remove, trouble: &trouble };
+        Ok((Listing { list, names, io_error: scan.io_error as i32 }, source))
     };
     let mut watch = Report { trouble: &trouble };
     send(session, &plan, listing, &mut watch)?;
@@ -112,25 +116,41 @@ fn scan_options(options: &Options) -> ScanOptions {
         dirs: options.dirs,
         relative: options.relative,
         one_file_system: options.one_file_system > 0,
-        links: options.links,
+        // Listed whatever the options say: the receiving side reports what it skips.
+        links: true,
         copy_links: options.copy_links,
         copy_dirlinks: options.copy_dirlinks,
-        devices: options.devices,
-        specials: options.specials,
+        devices: true,
+        specials: true,
         ignore_missing_args: false,
     }
 }
 
 /// Files found by a scan.
-struct Scanned {
+struct Scanned<'a> {
     tree: SourceTree,
     places: Vec<Location>,
+    /// Whether what has arrived is removed here.
+    remove: bool,
+    trouble: &'a Cell<i32>,
 }
 
-impl Source for Scanned {
+impl Source for Scanned<'_> {
     fn open(&self, ndx: Ndx, entry: &FileEntry) -> io::Result<File> {
         let place = self.places.get(ndx.0 as usize).ok_or(io::ErrorKind::NotFound)?;
         self.tree.open(&entry.name, *place)
+    }
+
+    fn finished(&self, ndx: Ndx, entry: &FileEntry) {
+        let Some(place) = self.places.get(ndx.0 as usize).filter(|_| self.remove && !entry.is_dir()) else { return };
+        let name = shown(&entry.name);
+        let trouble = match self.tree.remove(entry, *place) {
+            Ok(true) => return,
+            Ok(false) => format!("ERROR: Skipping sender remove for changed file: {name}"),
+            Err(error) => format!("sender failed to remove {name}: {}", reason(&error)),
+        };
+        self.trouble.set(self.trouble.get() | 1);
+        complain(&format!("rsync: [sender] {trouble}"));
     }
 }
 
@@ -142,7 +162,7 @@ impl Watch for Report<'_> {
     fn unreadable(&mut self, _ndx: Ndx, error: &io::Error) {
         let bit = if error.kind() == io::ErrorKind::NotFound { 2 } else { 1 };
         self.trouble.set(self.trouble.get() | bit);
-        complain(&format!("rsync: [sender] cannot read a file: {}", super::beneath::reason(error)));
+        complain(&format!("rsync: [sender] cannot read a file: {}", reason(error)));
     }
 
     fn message(&mut self, message: &Message) {

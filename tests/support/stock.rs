@@ -26,9 +26,15 @@ impl Run {
     /// Lines about items and totals that do not depend on who speaks to whom, in order.
     pub fn lines(&self) -> Vec<String> {
         let kept = |line: &[u8]| {
-            let itemized = line.get(11) == Some(&b' ') && b"<>ch.*".contains(&line[0]);
-            let totals =
-                [&b"Number of"[..], b"Literal data", b"Matched data", b"Total file size", b"Total transferred"];
+            let itemized = line.get(11) == Some(&b' ') && b"<>ch.*".contains(&line[0]) && b"fdLDS".contains(&line[1]);
+            let totals = [
+                &b"Number of"[..],
+                b"Literal data",
+                b"Matched data",
+                b"Total file size",
+                b"Total transferred",
+                b"skipping",
+            ];
             itemized || totals.iter().any(|start| line.starts_with(start))
         };
         let lines = self.stdout.split(|&byte| byte == b'\n').filter(|line| kept(line));
@@ -54,7 +60,7 @@ pub struct Bench {
 }
 
 impl Bench {
-    pub fn new() -> Self {
+    pub fn start() -> Self {
         let bench = Self { dir: tempfile::tempdir().unwrap() };
         bench.script("rsh", "shift\nexec sh -c \"$*\"\n");
         bench

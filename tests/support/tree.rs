@@ -143,6 +143,7 @@ pub fn build(root: &Path) {
     put(root, "changed", &noise(200_000, 2), 0o644, THEN);
     put(root, "grown", &noise(60_000, 3), 0o644, THEN);
     put(root, "touched", b"only the time differs", 0o644, THEN);
+    put(root, "same-second", b"ditto", 0o644, THEN);
     put(root, "newer-there", b"ours is older", 0o644, THEN);
     put(root, "same-size", b"aaaa", 0o644, THEN);
     put(root, "mode-differs", b"mode", 0o664, THEN);
@@ -166,12 +167,15 @@ pub fn build(root: &Path) {
         node("device", FileType::CharacterDevice, rustix::fs::makedev(1, 3)).unwrap();
         std::os::unix::fs::chown(root.join("big"), Some(1234), Some(5678)).unwrap();
         std::os::unix::fs::lchown(root.join("dangling"), Some(1), Some(2)).unwrap();
+        node("device-moved", FileType::CharacterDevice, rustix::fs::makedev(1, 5)).unwrap();
         set_mtime(&root.join("device"), THEN.0, 9);
+        set_mtime(&root.join("device-moved"), THEN.0, 9);
     }
+    node("fifo-again", FileType::Fifo, 0).unwrap();
     for (name, mode) in [("closed", 0o500), ("dir", 0o750), ("dir/sub", 0o755), ("hollow", 0o1777), (".", 0o755)] {
         fs::set_permissions(root.join(name), fs::Permissions::from_mode(mode)).unwrap();
     }
-    for name in ["fifo", "dangling", "to-file", "to-dir", "to-other"] {
+    for name in ["fifo", "fifo-again", "dangling", "to-file", "to-dir", "to-other"] {
         set_mtime(&root.join(name), THEN.0 + 7, 7);
     }
     for name in ["dir/sub/deeper", "dir/sub", "dir", "dir-x", "hollow/within", "hollow", "closed", "."] {
@@ -190,6 +194,7 @@ pub fn build_old(root: &Path) {
     put(root, "changed", &changed, 0o600, earlier);
     put(root, "grown", &noise(60_000, 3)[..40_000], 0o644, earlier);
     put(root, "touched", b"only the time differs", 0o644, earlier);
+    put(root, "same-second", b"ditto", 0o644, (THEN.0, 5));
     put(root, "newer-there", b"theirs is newer, and longer", 0o644, (THEN.0 + 5000, 1));
     put(root, "same-size", b"bbbb", 0o644, THEN);
     put(root, "mode-differs", b"mode", 0o600, THEN);
@@ -198,7 +203,15 @@ pub fn build_old(root: &Path) {
     symlink("elsewhere", root.join("kind")).unwrap();
     symlink("elsewhere", root.join("to-other")).unwrap();
     fs::create_dir(root.join("empty")).unwrap();
-    for name in ["kind", "to-other", "empty", "dir", "."] {
+    fs::write(root.join("fifo"), "a file there").unwrap();
+    let node =
+        |name: &str, kind, device| rustix::fs::mknodat(CWD, root.join(name), kind, Mode::from_raw_mode(0o600), device);
+    node("fifo-again", FileType::Fifo, 0).unwrap();
+    if is_root() {
+        node("device-moved", FileType::CharacterDevice, rustix::fs::makedev(1, 7)).unwrap();
+        set_mtime(&root.join("device-moved"), earlier.0, 2);
+    }
+    for name in ["kind", "fifo", "fifo-again", "to-other", "empty", "dir", "."] {
         set_mtime(&root.join(name), earlier.0, 2);
     }
 }
