@@ -27,10 +27,7 @@ pub(super) fn main(args: &[OsString]) -> ExitCode {
         Ok(served) if served.partial => 23,
         Ok(served) if served.vanished => 24,
         Ok(_) => 0,
-        Err(error) => {
-            complain(&format!("pysmurf-archiver --server: {error}"));
-            exit_code(&error)
-        }
+        Err(error) => exit_code(&error),
     };
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }

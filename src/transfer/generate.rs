@@ -1,11 +1,11 @@
 //! Decides what is missing and asks for it. Counterpart: rsync's `generate_files`.
 
 use super::TransferError;
+use super::abort::LastWords;
 use super::beneath::shown;
 use super::dest::{Attrs, Dest, Found, LateDirs, same_mtime};
 use super::greet::Mouth;
 use super::receive::{Target, preserve};
-use protocol::PeerError;
 use protocol::args::{ItemDetail, Options};
 use protocol::checksum::{Checksum, FileHasher, Sum, weak};
 use protocol::flist::{DirClass, FileEntry, FileList, Kind, Ndx};
@@ -45,8 +45,10 @@ struct BoardState {
     notes: VecDeque<Note>,
     phase: u8,
     over: bool,
-    /// The receiver gave up, with this exit code for the peer.
-    failed: Option<i32>,
+    /// The receiver gave up.
+    failed: bool,
+    /// What the peer is to hear of it.
+    last_words: Option<LastWords>,
     generator_left: bool,
     complaints: u64,
 }
@@ -79,14 +81,11 @@ impl Board {
         self.bell.notify_all();
     }
 
-    pub(super) fn fail(&self, error: &TransferError) {
-        let code = match error {
-            TransferError::Peer(PeerError::Exit(code)) => *code,
-            TransferError::Peer(_) => 2,
-            TransferError::Local { .. } => 11,
-            _ => 12,
-        };
-        self.lock().failed.get_or_insert(code);
+    pub(super) fn fail(&self, error: &TransferError, server: bool) {
+        let mut state = self.lock();
+        state.failed = true;
+        state.last_words = LastWords::new(error, server);
+        drop(state);
         self.bell.notify_all();
     }
 
@@ -153,7 +152,7 @@ impl Generate<'_> {
             buffer: Vec::new(),
         };
         for (ndx, entry) in list.iter() {
-            work.entry(dest.as_ref(), target.name(entry), ndx, entry)?;
+            work.entry(dest.as_ref(), target.name(entry), ndx, entry, target.made)?;
             work.pass_notes()?;
             if work.out.len() > OUT_MOST {
                 work.mouth.say(&mut work.out)?;
@@ -200,9 +199,9 @@ struct Work<'a> {
 impl Work<'_> {
     /// Does what the receiver noted so far.
     fn pass_notes(&mut self) -> Result<(), TransferError> {
-        let (notes, failed) = {
+        let (notes, failed, last_words) = {
             let mut state = self.board.lock();
-            (std::mem::take(&mut state.notes), state.failed)
+            (std::mem::take(&mut state.notes), state.failed, state.last_words.take())
         };
         for note in notes {
             match note {
@@ -210,16 +209,14 @@ impl Work<'_> {
                 Note::Redo(ndx) => self.redo.push(ndx),
             }
         }
-        match failed {
-            None => Ok(()),
-            Some(code) => {
-                if self.n.version >= 31 {
-                    self.out.message(&Message::ErrorExit(Some(code)));
-                }
-                self.mouth.say(&mut self.out)?;
-                Err(TransferError::Refused("The receiver gave up".into()))
-            }
+        if !failed {
+            return Ok(());
         }
+        if let Some(words) = last_words {
+            words.put(self.n, &mut self.out);
+            self.mouth.say(&mut self.out)?;
+        }
+        Err(TransferError::Refused("The receiver gave up".into()))
     }
 
     /// Says what waits, then serves the receiver's notes until `until` holds.
@@ -228,7 +225,7 @@ impl Work<'_> {
             self.pass_notes()?;
             self.mouth.say(&mut self.out)?;
             let mut state = self.board.lock();
-            while state.notes.is_empty() && state.failed.is_none() {
+            while state.notes.is_empty() && !state.failed {
                 if until(&state) {
                     return Ok(());
                 }
@@ -238,7 +235,15 @@ impl Work<'_> {
         }
     }
 
-    fn entry(&mut self, dest: Option<&Dest>, name: &[u8], ndx: Ndx, entry: &FileEntry) -> Result<(), TransferError> {
+    /// `root_is_new`: the destination itself was made for this session.
+    fn entry(
+        &mut self,
+        dest: Option<&Dest>,
+        name: &[u8],
+        ndx: Ndx,
+        entry: &FileEntry,
+        root_is_new: bool,
+    ) -> Result<(), TransferError> {
         let found = match dest.map_or(Ok(None), |dest| dest.stat(name)) {
             Ok(found) => found,
             Err(error) => {
@@ -246,11 +251,12 @@ impl Work<'_> {
                 return Ok(());
             }
         };
+        let found = found.filter(|_| !(root_is_new && name == b"."));
         let Some(kind) = entry.kind() else { return Ok(()) };
         let skip = match kind {
             Kind::Dir => !(self.options.recurse || self.options.dirs || self.options.relative),
             Kind::Symlink => !self.options.links,
-            Kind::Device => !self.options.devices,
+            Kind::Device => !self.options.devices || dest.is_some_and(|dest| !dest.makes_devices()),
             Kind::Special => !self.options.specials,
             Kind::File => false,
         };
@@ -345,7 +351,9 @@ impl Work<'_> {
             None => dest.make_dir(name, entry.mode)?,
         };
         let wanted = dest.wanted(entry, &preserve(self.options), existing.as_ref());
-        self.late.enter(dest, name, &wanted, &made)?;
+        if let Err(error) = self.late.enter(dest, name, &wanted, &made) {
+            self.board.complain(&error.to_string());
+        }
         Ok(match existing {
             None => Some(ItemFlags::LOCAL_CHANGE.and(ItemFlags::NEW)),
             Some(found) => reported(&self.change(dest, entry, &found)),

@@ -1,14 +1,16 @@
 //! Sends a list of files. Counterpart: rsync's `send_files`.
 
 use super::TransferError;
-use super::greet::Session;
+use super::abort::abort;
+use super::greet::{Ears, Mouth, Session};
 use crate::link::Ending;
 use protocol::PeerError;
 use protocol::checksum::{FileHasher, Sum};
 use protocol::delta::{Search, Token};
 use protocol::flist::{FileEntry, FileList, IdNames, Kind, ListEncoder, ListShape, Ndx};
+use protocol::handshake::Negotiated;
 use protocol::item::ItemHeader;
-use protocol::mux::{Message, Outbox};
+use protocol::mux::{Inbox, Message, Outbox};
 use protocol::sender::{FinalStats, Request, Sender, SenderEvent, SenderFacts};
 use std::fs::File;
 use std::io::{self, Read};
@@ -94,6 +96,11 @@ pub trait Watch {
 
     /// The peer said something.
     fn message(&mut self, _message: &Message) {}
+
+    /// Something the peer's user should hear; asked for until there is nothing more.
+    fn words(&mut self) -> Option<Message> {
+        None
+    }
 }
 
 /// Bytes of one sent file, or of many.
@@ -131,40 +138,76 @@ pub fn send<S: Source>(
     watch: &mut dyn Watch,
 ) -> Result<Summary, TransferError> {
     let Session { n, inbox, mut out, mut ears, mut mouth, .. } = session;
+    let line = Line { n: &n, out: &mut out, ears: &mut ears, mouth: &mut mouth };
+    let (files, sent) = match converse(line, inbox, plan, listing, watch) {
+        Ok(done) => done,
+        Err(error) => return Err(abort(&n, error, plan.server, out, mouth, &mut ears)),
+    };
+    let (written_bytes, read_bytes) = (mouth.said, ears.heard);
+    drop(mouth);
+    let mut ending = None;
+    // The client waits for a server to leave, not the other way round.
+    if !plan.server {
+        ears.hear_the_end()?;
+        ending = ears.remote.wait(super::ENDING_PATIENCE);
+    }
+    let stderr = ears.remote.stderr();
+    Ok(Summary { files, sent, written_bytes, read_bytes, ending, stderr })
+}
+
+/// The session's parts, lent for as long as it goes well.
+struct Line<'a> {
+    n: &'a Negotiated,
+    out: &'a mut Outbox,
+    ears: &'a mut Ears,
+    mouth: &'a mut Mouth,
+}
+
+/// The whole conversation; returns how many files were sent, and their bytes.
+fn converse<S: Source>(
+    line: Line<'_>,
+    inbox: Inbox,
+    plan: &SendPlan,
+    listing: impl FnOnce(Vec<Vec<u8>>) -> Result<(Listing, S), TransferError>,
+    watch: &mut dyn Watch,
+) -> Result<(u64, Sent), TransferError> {
+    let Line { n, out, ears, mouth } = line;
     let facts = SenderFacts {
         entries: 0,
         server: plan.server,
         dry_run: plan.dry_run,
         sums_most: if plan.whole_file { 0 } else { SUMS_MOST },
     };
-    let mut sender = Sender::new(&n, facts, inbox);
+    let mut sender = Sender::new(n, facts, inbox);
     let mut rules = Vec::new();
     let mut rules_due = plan.server;
     while rules_due {
-        match sender.poll(&mut out)? {
+        match sender.poll(out)? {
             Some(SenderEvent::Filter(rule)) => rules.push(rule),
             Some(SenderEvent::FiltersDone) => rules_due = false,
             Some(SenderEvent::Message(message)) => watch.message(&message),
             Some(_) => return Err(PeerError::Malformed("a request before the filter rules").into()),
             None => {
-                mouth.say(&mut out)?;
+                mouth.say(out)?;
                 sender.feed(ears.hear()?)?;
             }
         }
     }
     let started = Instant::now();
-    let (Listing { list, names, io_error }, source) = listing(rules)?;
+    let listed = listing(rules);
+    pass_words(watch, out);
+    let (Listing { list, names, io_error }, source) = listed?;
     let list_build_ms = started.elapsed().as_millis() as u64;
     let started = Instant::now();
     sender.set_entries(list.len());
-    let mut encoder = ListEncoder::new(&n, plan.shape);
+    let mut encoder = ListEncoder::new(n, plan.shape);
     let mut bytes = Vec::new();
     for entry in list.entries() {
         encoder.entry(entry, &mut bytes);
         if bytes.len() > OUT_MOST {
             out.put(&bytes);
             bytes.clear();
-            mouth.say(&mut out)?;
+            mouth.say(out)?;
         }
     }
     let told = encoder.reports_errors();
@@ -173,7 +216,7 @@ pub fn send<S: Source>(
     if !told && io_error != 0 {
         out.message(&Message::IoError(io_error));
     }
-    mouth.say(&mut out)?;
+    mouth.say(out)?;
     let list_send_ms = started.elapsed().as_millis() as u64;
 
     // An empty list ends a pull at once: the client has nothing to ask.
@@ -182,8 +225,8 @@ pub fn send<S: Source>(
     let mut total = Sent::default();
     let mut buffer = vec![0; READ_SIZE];
     while !sender.is_over() && !nothing {
-        let Some(event) = sender.poll(&mut out)? else {
-            mouth.say(&mut out)?;
+        let Some(event) = sender.poll(out)? else {
+            mouth.say(out)?;
             sender.feed(ears.hear()?)?;
             continue;
         };
@@ -195,21 +238,21 @@ pub fn send<S: Source>(
                     expected: "a regular file of the list",
                 })?;
                 if watch.requested(request.ndx, &request) == Answer::Decline {
-                    sender.decline(&request, &mut out);
+                    sender.decline(&request, out);
                     continue;
                 }
                 let file = match source.open(request.ndx, entry) {
                     Ok(file) => file,
                     Err(error) => {
                         let bit = if error.kind() == io::ErrorKind::NotFound { 2 } else { 1 };
-                        sender.decline(&request, &mut out);
+                        sender.decline(&request, out);
                         out.message(&Message::IoError(bit));
                         watch.unreadable(request.ndx, &error);
                         continue;
                     }
                 };
                 let promised = source.promised(request.ndx);
-                let mut work = Reply { n: &n, out: &mut out, mouth: &mut mouth, buffer: &mut buffer, watch };
+                let mut work = Reply { n, out, mouth, buffer: &mut buffer, watch };
                 let sent = work.send(&mut sender, &request, file, promised)?;
                 if let Some(sent) = sent {
                     files += 1;
@@ -228,28 +271,26 @@ pub fn send<S: Source>(
             SenderEvent::AllDone => {
                 let total_size = list.iter().map(|(_, entry)| if has_size(entry) { entry.len } else { 0 }).sum();
                 let (read, written) = (ears.heard, mouth.said);
-                sender.farewell(&FinalStats { read, written, total_size, list_build_ms, list_send_ms }, &mut out);
+                sender.farewell(&FinalStats { read, written, total_size, list_build_ms, list_send_ms }, out);
             }
             SenderEvent::PhaseDone | SenderEvent::Goodbye => {}
             SenderEvent::Filter(_) | SenderEvent::FiltersDone => {
                 return Err(PeerError::Malformed("filter rules after the list").into());
             }
         }
+        pass_words(watch, out);
         if out.len() > OUT_MOST {
-            mouth.say(&mut out)?;
+            mouth.say(out)?;
         }
     }
-    mouth.say(&mut out)?;
-    let (written_bytes, read_bytes) = (mouth.said, ears.heard);
-    drop(mouth);
-    let mut ending = None;
-    // The client waits for a server to leave, not the other way round.
-    if !plan.server {
-        ears.hear_the_end()?;
-        ending = ears.remote.wait(super::ENDING_PATIENCE);
+    mouth.say(out)?;
+    Ok((files, total))
+}
+
+fn pass_words(watch: &mut dyn Watch, out: &mut Outbox) {
+    while let Some(message) = watch.words() {
+        out.message(&message);
     }
-    let stderr = ears.remote.stderr();
-    Ok(Summary { files, sent: total, written_bytes, read_bytes, ending, stderr })
 }
 
 /// Whether an entry counts in the total size, as stock rsync reckons it.
@@ -259,9 +300,9 @@ fn has_size(entry: &FileEntry) -> bool {
 
 /// What it takes to answer a request.
 struct Reply<'a> {
-    n: &'a protocol::handshake::Negotiated,
+    n: &'a Negotiated,
     out: &'a mut Outbox,
-    mouth: &'a mut super::greet::Mouth,
+    mouth: &'a mut Mouth,
     buffer: &'a mut [u8],
     watch: &'a mut dyn Watch,
 }

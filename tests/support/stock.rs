@@ -70,6 +70,21 @@ impl Bench {
         self.dir.path()
     }
 
+    /// A new folder of this name; an old one is removed.
+    pub fn fresh(&self, name: &str) -> PathBuf {
+        let work = self.path().join(name);
+        if work.exists() {
+            fs::remove_dir_all(&work).unwrap();
+        }
+        fs::create_dir(&work).unwrap();
+        work
+    }
+
+    /// The remote shell that stays here.
+    pub fn shell(&self) -> PathBuf {
+        self.path().join("rsh")
+    }
+
     /// Writes a shell script and returns its path.
     pub fn script(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path().join(name);

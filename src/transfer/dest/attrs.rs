@@ -94,7 +94,7 @@ impl Dest {
         Attrs {
             mode,
             uid: (preserve.owner && self.am_root).then_some(entry.uid),
-            gid: preserve.group.then_some(entry.gid),
+            gid: Some(entry.gid).filter(|gid| preserve.group && (self.am_root || self.groups.contains(gid))),
             mtime: (preserve.mtime && times).then_some((entry.mtime, entry.nsec)),
         }
     }
