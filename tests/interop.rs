@@ -73,7 +73,7 @@ fn words(options: &str) -> Vec<String> {
 struct Scene<'a> {
     bench: &'a Bench,
     /// Fills the folder to work in.
-    prepare: &'a dyn Fn(&Path),
+    prepare: &'a (dyn Fn(&Path) + Sync),
     /// The remote shell; see [`Bench::script`].
     shell: &'a Path,
     /// What stands before the server's program, such as `setpriv …`.
@@ -88,13 +88,14 @@ impl Scene<'_> {
         let mut ends = Vec::new();
         for (name, server) in [("stock", "rsync"), ("ours", OURS)] {
             let work = self.bench.fresh(name);
-            (self.prepare)(&work);
+            let work = work.path();
+            (self.prepare)(work);
             let shell = self.shell.to_str().unwrap();
             let mut words: Vec<OsString> =
                 vec!["-e".into(), shell.into(), format!("--rsync-path={}{server}", self.before).into()];
             let folder = work.to_str().unwrap();
             words.extend(command.iter().map(|word| word.as_ref().replace("WORK", folder).into()));
-            let run = rsync(&work, &words);
+            let run = rsync(work, &words);
             ends.push((run, Tree::of(&work.join("src"), since), Tree::of(&work.join("dst"), since)));
         }
         let text = difference(&ends[0], &ends[1]);
@@ -121,17 +122,20 @@ fn matrix(version: u8, push: bool) {
         tree::copy(&bench.path().join("dst"), &work.join("dst"));
     };
     let scene = Scene { bench: &bench, prepare: &prepare, shell: &bench.shell(), before: "" };
-    let mut failures = String::new();
-    let more = if version == 32 { MORE } else { &[] };
-    for options in CORE.iter().chain(more) {
+    let more: &[_] = if version == 32 { MORE } else { &[] };
+    let play = |options: &&str| {
         let mut command = vec![format!("--protocol={version}"), "-i".into(), "--stats".into(), "--no-i-r".into()];
         command.extend(words(options));
         command.extend(if push { ["src/", "host:dst/"] } else { ["host:src/", "dst/"] }.map(String::from));
         let (text, _) = scene.play(&command);
-        if !text.is_empty() {
-            failures += &format!("{options}\n{text}");
-        }
-    }
+        if text.is_empty() { text } else { format!("{options}\n{text}") }
+    };
+    // A session mostly waits, so that several at once cost little.
+    let failures = std::thread::scope(|scope| {
+        let share = |cases: &'static [&'static str]| scope.spawn(|| cases.iter().map(&play).collect::<String>());
+        let running: Vec<_> = CORE.chunks(8).chain(more.chunks(8)).map(share).collect();
+        running.into_iter().map(|share| share.join().unwrap()).collect::<String>()
+    });
     assert!(failures.is_empty(), "{} {version}:\n{failures}", if push { "push" } else { "pull" });
 }
 
@@ -370,8 +374,9 @@ fn options_we_lack_are_refused_by_name() {
         return;
     }
     let bench = Bench::start();
-    let work = bench.fresh("ours");
-    few(&work);
+    let folder = bench.fresh("ours");
+    let work = folder.path();
+    few(work);
     let before = Tree::of(&work.join("dst"), 0);
     let both_ways = ["-z", "-H", "-A", "-X", "-S", "-U", "-s", "--inplace", "--append", "--bwlimit=9", "--safe-links"];
     let push = [
@@ -398,7 +403,7 @@ fn options_we_lack_are_refused_by_name() {
     let cases = cases.chain(push.iter().map(|option| (option, true))).chain(pull.iter().map(|option| (option, false)));
     for (option, pushes) in cases {
         let paths = if pushes { ["src/", "host:dst/"] } else { ["host:src/", "dst/"] };
-        let run = bench.rsync(OURS, &work, &["-a", option, paths[0], paths[1]]);
+        let run = bench.rsync(OURS, work, &["-a", option, paths[0], paths[1]]);
         // As stock's client ends when stock's server does not know an option.
         assert_eq!(run.code, 12, "{option}: {}", run.stderr);
         assert!(run.stderr.contains("is not supported by this server"), "{option}: {}", run.stderr);

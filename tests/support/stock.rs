@@ -70,13 +70,10 @@ impl Bench {
         self.dir.path()
     }
 
-    /// A new folder of this name; an old one is removed.
-    pub fn fresh(&self, name: &str) -> PathBuf {
-        let work = self.path().join(name);
-        if work.exists() {
-            fs::remove_dir_all(&work).unwrap();
-        }
-        fs::create_dir(&work).unwrap();
+    /// A new folder with this at the start of its name, gone when dropped.
+    pub fn fresh(&self, name: &str) -> TempDir {
+        let work = tempfile::Builder::new().prefix(name).tempdir_in(self.path()).unwrap();
+        fs::set_permissions(work.path(), fs::Permissions::from_mode(0o755)).unwrap();
         work
     }
 
