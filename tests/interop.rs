@@ -3,6 +3,9 @@
 
 mod support;
 
+#[path = "interop/clients.rs"]
+mod clients;
+
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

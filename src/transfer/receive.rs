@@ -61,24 +61,24 @@ pub struct Received {
 
 /// Receives what the peer sends into the plan's destination. `say` hears the peer's messages.
 pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Message)) -> Result<Received, TransferError> {
-    let Session { n, inbox, out, mut ears, mouth, closer } = session;
+    let Session { n, inbox, mut out, mut ears, mut mouth, closer } = session;
     let server = plan.server;
+    if !server {
+        // The server waits for filter rules, and ours are none.
+        out.put(&0i32.to_le_bytes());
+        mouth.say(&mut out)?;
+    }
     let facts = ReceiverFacts {
         shape: plan.options.list_shape(n.list_checksum.size()),
         limits: plan.limits,
-        server: plan.server,
+        server,
         dry_run: plan.options.dry_run,
     };
     let mut receiver = Receiver::new(&n, facts, inbox);
     let mut received = Received::default();
-    let arrived = loop {
-        match receiver.poll()? {
-            Some(ReceiverEvent::List(arrived)) => break arrived,
-            Some(ReceiverEvent::Message(Message::IoError(bits))) => received.io_error |= bits,
-            Some(ReceiverEvent::Message(message)) => say(&message),
-            Some(_) => return Err(PeerError::Malformed("a file before the list").into()),
-            None => receiver.feed(ears.hear()?)?,
-        }
+    let arrived = match hear_list(&mut receiver, &mut ears, &mut received, say) {
+        Ok(arrived) => arrived,
+        Err(error) => return Err(abort(&n, error, server, out, mouth, &mut ears)),
     };
     let Arrived { mut list, names, io_error } = arrived;
     received.io_error |= io_error;
@@ -142,6 +142,23 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
         received.ending = ears.remote.wait(super::ENDING_PATIENCE);
     }
     Ok(received)
+}
+
+fn hear_list(
+    receiver: &mut Receiver,
+    ears: &mut Ears,
+    received: &mut Received,
+    say: &mut dyn FnMut(&Message),
+) -> Result<Arrived, TransferError> {
+    loop {
+        match receiver.poll()? {
+            Some(ReceiverEvent::List(arrived)) => return Ok(arrived),
+            Some(ReceiverEvent::Message(Message::IoError(bits))) => received.io_error |= bits,
+            Some(ReceiverEvent::Message(message)) => say(&message),
+            Some(_) => return Err(PeerError::Malformed("a file before the list").into()),
+            None => receiver.feed(ears.hear()?)?,
+        }
+    }
 }
 
 /// Where received files go.
