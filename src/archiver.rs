@@ -1,1 +1,139 @@
 //! Rows to proven copies: poller, bounded queue, workers, recorder.
+//!
+//! The poller finds waiting rows and fills the queue; workers, one thread and one session each, have them copied; the
+//! recorder writes back what became of them. The table is the only memory: everything here may be lost at any moment.
+
+mod batch;
+mod flight;
+pub mod layout;
+mod poller;
+mod recorder;
+mod retry;
+pub mod stop;
+mod worker;
+
+use crate::catalog::Catalog;
+use crate::status::Progress;
+use crate::transport::{Connect, ConnectError};
+use flight::Flight;
+pub use layout::RemotePath;
+use std::sync::Arc;
+use std::time::Duration;
+use stop::Stop;
+use tokio::sync::mpsc;
+
+/// How the archiver works.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Base directory at the storage node, as written into the table.
+    pub data_dir: String,
+    /// The table's paths are relative to the base (`supersync_v0`); else they are absolute.
+    pub relative_paths: bool,
+    /// Pause between polls of a table that has nothing new.
+    pub poll: Duration,
+    /// Rows in flight at most.
+    pub queue: usize,
+    /// Bytes in flight at most, in files; one larger file may be in flight alone.
+    pub queue_bytes: u64,
+    /// Sessions, each with a thread.
+    pub workers: usize,
+    /// Work until nothing is left that can be done, then end.
+    pub once: bool,
+    /// Rows that failed so often are left alone by the catalog.
+    pub max_attempts: i64,
+    /// How long running work may go on once we are to stop.
+    pub grace: Duration,
+}
+
+/// Files of one session.
+const BATCH_FILES: usize = 64;
+/// Bytes of one session, so that a lost link costs little.
+const BATCH_BYTES: u64 = 256 << 20;
+/// How long the last results may take to be recorded once the links are closed.
+const LAST_RECORDS: Duration = Duration::from_secs(2);
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// Nothing is left to do (only with `once`).
+    Drained,
+    /// It was told to stop.
+    Stopped,
+    /// The database or the far end stayed out of reach (only with `once`).
+    OutOfReach(String),
+}
+
+/// Runs until stopped, or with `once` until the table is drained. `connect` makes each worker's way to the far end.
+pub async fn run<C: Catalog>(
+    settings: Settings,
+    catalog: Arc<C>,
+    connect: impl Fn() -> Result<Box<dyn Connect>, ConnectError>,
+    progress: Arc<Progress>,
+    stop: Stop,
+) -> Result<Ended, ConnectError> {
+    let settings = Arc::new(settings);
+    let flight = Arc::new(Flight::new(settings.queue, settings.queue_bytes));
+    let (jobs, job_source) = mpsc::channel(settings.workers.max(1));
+    let job_source = Arc::new(tokio::sync::Mutex::new(job_source));
+    let (results, result_source) = mpsc::channel(settings.queue.max(1));
+    let mut workers = Vec::new();
+    for number in 0..settings.workers.max(1) {
+        let worker = worker::Worker {
+            connect: connect()?,
+            settings: settings.clone(),
+            path_limit: catalog.path_limit(),
+            jobs: job_source.clone(),
+            results: results.clone(),
+            progress: progress.clone(),
+            stop: stop.clone(),
+            runtime: tokio::runtime::Handle::current(),
+            syncs: None,
+        };
+        let thread = std::thread::Builder::new().name(format!("worker {number}"));
+        let spawned = thread.spawn(move || worker.run());
+        workers.push(spawned.map_err(|error| ConnectError::Setup(format!("Cannot start a thread: {error}")))?);
+    }
+    // Only the workers hold these now: when they are gone, the others notice.
+    drop((results, job_source));
+    let recorder = recorder::Recorder {
+        catalog: catalog.clone(),
+        results: result_source,
+        progress: progress.clone(),
+        stop: stop.clone(),
+    };
+    let recorder = tokio::spawn(recorder.run());
+    let poller = poller::Poller {
+        catalog: catalog.clone(),
+        settings: settings.clone(),
+        flight,
+        jobs,
+        progress: progress.clone(),
+        stop: stop.clone(),
+    };
+    let ended = poller.run().await;
+    if matches!(ended, Ended::OutOfReach(_)) {
+        stop.stop();
+    }
+    // The poller is gone and with it the queue's end: workers finish what they have and leave, then the recorder.
+    let finish = async {
+        let join = move || workers.into_iter().filter_map(|worker| worker.join().err()).count();
+        if tokio::task::spawn_blocking(join).await.unwrap_or(1) > 0 {
+            tracing::error!("A worker thread panicked; its rows stay pending. Please report this");
+        }
+        let _ = recorder.await;
+    };
+    let too_late = async {
+        stop.stopped().await;
+        tokio::time::sleep(settings.grace).await;
+        stop.close_links();
+        tokio::time::sleep(LAST_RECORDS).await;
+    };
+    tokio::select! {
+        () = finish => {}
+        () = too_late => {
+            tracing::warn!("Some results could not be recorded in time; their rows stay pending and will be confirmed next time");
+        }
+    }
+    let _ = tokio::time::timeout(LAST_RECORDS, catalog.close()).await;
+    Ok(ended)
+}

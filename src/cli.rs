@@ -1,14 +1,48 @@
 //! The command line: which face of the program was called, and with which exit code it ends.
 
+mod check;
+mod flags;
+mod output;
+mod run;
 mod server;
 
+use clap::Parser;
+use flags::{Command, Flags};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+/// Exit code: something failed.
+const SOME_FAILED: u8 = 1;
+/// Exit code: the command line, a file it names or the table cannot be used.
+const USAGE: u8 = 2;
+
 /// Runs the program with its arguments, its own name first.
-pub fn main(args: Vec<OsString>) -> ExitCode {
+pub fn main(mut args: Vec<OsString>) -> ExitCode {
     if args.get(1).is_some_and(|arg| arg == "--server") {
         return server::main(&args[1..]);
     }
-    ExitCode::from(1)
+    // Flags without a verb mean `run`, so that a container's command stays what it was.
+    let asks = ["-h", "--help", "-V", "--version"];
+    if args.get(1).is_some_and(|arg| arg.as_encoded_bytes().starts_with(b"-") && !asks.iter().any(|ask| arg == ask)) {
+        args.insert(1, "run".into());
+    }
+    let flags = match Flags::try_parse_from(args) {
+        Ok(flags) => flags,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+        }
+    };
+    let result = match flags.command {
+        Command::Run(args) => run::run(args),
+        Command::Check(args) => check::check(args),
+        Command::InitDb(args) => run::init_db(args),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            output::say(&format!("pysmurf-archiver: {error:#}"));
+            ExitCode::from(USAGE)
+        }
+    }
 }

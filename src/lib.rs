@@ -9,5 +9,6 @@ pub mod catalog;
 pub mod cli;
 pub mod link;
 pub mod pipe;
+pub mod status;
 pub mod transfer;
 pub mod transport;

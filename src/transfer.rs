@@ -6,6 +6,7 @@ pub mod dest;
 mod generate;
 pub mod greet;
 mod ids;
+pub mod local;
 pub mod receive;
 pub mod send;
 pub mod serve;
@@ -13,7 +14,7 @@ pub mod source;
 
 pub use greet::{Session, greet};
 pub use receive::{ReceivePlan, receive};
-pub use send::{Answer, Listing, SendPlan, Source, Watch, send};
+pub use send::{Answer, Listing, SendPlan, Source, Summary, Watch, send};
 
 use crate::link::{Ending, Remote};
 use protocol::PeerError;

@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
@@ -101,10 +102,65 @@ fn endings_and_error_output() {
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("no-such-command-here"));
     let odd = ssh.run(&words(&["printf", "<%s>", "a b", "$HOME", "", "it's", "~", "*"])).unwrap();
     assert_eq!(String::from_utf8(odd.stdout).unwrap(), "<a b><$HOME><><it's><~><*>");
+    let foreign = OsString::from_vec(b"caf\xe9 \xff".to_vec());
+    let back = ssh.run(&[OsString::from("printf"), OsString::from("%s"), foreign]).unwrap();
+    assert_eq!(back.stdout, b"caf\xe9 \xff");
+    assert!(matches!(ssh.run(&words(&["true", "a\0b"])), Err(ConnectError::Setup(_))));
     assert_eq!(sh(&mut ssh, "kill -9 $$").unwrap().status, None);
 
     let link = with_program(sshd.options(), "kill -9 $$").open(&[]).unwrap();
     assert_eq!(link.remote.wait(SOON), Some(Ending::Signalled("KILL".to_owned())));
+}
+
+#[test]
+fn aes_gcm_is_preferred_and_other_ciphers_work() {
+    for (allowed, chosen) in [
+        ("LogLevel DEBUG3", "aes128-gcm@openssh.com"),
+        ("LogLevel DEBUG3\nCiphers chacha20-poly1305@openssh.com,aes256-ctr", "aes256-ctr"),
+        ("LogLevel DEBUG3\nCiphers chacha20-poly1305@openssh.com", "chacha20-poly1305@openssh.com"),
+    ] {
+        let Some(sshd) = Sshd::start(allowed) else { return };
+        let output = sh(&mut Ssh::new(sshd.options()).unwrap(), "head -c 65536 /dev/zero").unwrap();
+        assert_eq!(output.stdout.len(), 65536);
+        for direction in ["client->server", "server->client"] {
+            let line = format!("kex: {direction} cipher: {chosen}");
+            assert!(sshd.log().contains(&line), "no {line} in {}", sshd.log());
+        }
+        assert!(sshd.log().contains("strict KEX"), "{}", sshd.log());
+    }
+}
+
+#[test]
+fn rsync_answers() {
+    let Some(sshd) = Sshd::start("") else { return };
+    if !support::require("rsync") {
+        return;
+    }
+    let mut ssh = Ssh::new(sshd.options()).unwrap();
+    assert_eq!(ssh.program(), words(&["rsync"]));
+    let mut link = ssh.open(&words(&["--server", "--sender", "-e.LsfxCIvu", ".", "."])).unwrap();
+    let mut version = [0; 4];
+    link.reader.read_exact(&mut version).unwrap();
+    assert!(u32::from_le_bytes(version) >= 30, "{version:?}");
+    link.writer.write_all(&30u32.to_le_bytes()).unwrap();
+    // It cannot do without us, and says so.
+    drop(link.writer);
+    link.reader.read_to_end(&mut Vec::new()).unwrap();
+    assert!(matches!(link.remote.wait(SOON), Some(Ending::Exited(status)) if status != 0));
+    assert!(link.remote.stderr().contains("rsync error"), "{}", link.remote.stderr());
+}
+
+#[test]
+fn a_link_left_early_does_not_hold_up_the_next() {
+    let Some(sshd) = Sshd::start("") else { return };
+    for stubborn in ["exec yes", "exec sleep 100", "exec cat"] {
+        let mut ssh = with_program(sshd.options(), stubborn);
+        let Link { reader, writer, remote, .. } = ssh.open(&[]).unwrap();
+        drop((reader, writer));
+        assert_eq!(sh(&mut ssh, "exit 2").unwrap().status, Some(2), "after {stubborn}");
+        let ending = remote.wait(SOON).unwrap();
+        assert_eq!(matches!(ending, Ending::Lost(_)), stubborn != "exec cat", "{stubborn}: {ending:?}");
+    }
 }
 
 #[test]
@@ -445,7 +501,54 @@ fn a_closed_port_is_unreachable() {
     assert!(error.to_string().contains(&format!("127.0.0.1:{port}")), "{error}");
 }
 
-/// Our descriptors that are sockets or eventfds of the transport, and its threads.
+/// Is this test in a process of its own, where no other test's doings are counted? If not, runs it in one.
+fn alone(test: &str) -> bool {
+    if std::env::var_os("SSH_TEST_ALONE").is_some() {
+        return true;
+    }
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).env("SSH_TEST_ALONE", "1");
+    assert!(command.status().unwrap().success(), "{test}, in a process of its own");
+    false
+}
+
+#[test]
+fn waiting_costs_no_cpu() {
+    if !alone("waiting_costs_no_cpu") {
+        return;
+    }
+    let Some(sshd) = Sshd::start("") else { return };
+    let ticks = || {
+        let stat = fs::read_to_string("/proc/self/stat").unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    };
+    // Nothing to do; output nobody takes; input the far end does not take.
+    let mut idle = with_program(sshd.options(), "exec sleep 100").open(&[]).unwrap();
+    let full = with_program(sshd.options(), "exec head -c 100000000 /dev/zero").open(&[]).unwrap();
+    let stuck = with_program(sshd.options(), "exec sleep 100").open(&[]).unwrap();
+    let Link { mut writer, closer, .. } = stuck;
+    thread::scope(|scope| {
+        scope.spawn(|| writer.write_all(&vec![0; 16 << 20]).unwrap_err());
+        scope.spawn(|| idle.reader.read(&mut [0]).unwrap_err());
+        // Until all windows and buffers are full, work is being done.
+        let deadline = Instant::now() + SOON;
+        let quiet = loop {
+            let before = ticks();
+            thread::sleep(Duration::from_secs(1));
+            let used = ticks() - before;
+            if used <= 5 || Instant::now() > deadline {
+                break used;
+            }
+        };
+        closer.close();
+        idle.closer.close();
+        assert!(quiet <= 5, "{quiet} hundredths of a second of CPU in a second of waiting");
+    });
+    full.closer.close();
+}
+
+/// Our descriptors, and the threads of the transport.
 fn held() -> (usize, usize) {
     let names = |dir: &str| fs::read_dir(dir).unwrap().flatten().map(|entry| entry.path()).collect::<Vec<_>>();
     let fds = names("/proc/self/fd").iter().filter_map(|fd| fs::read_link(fd).ok()).count();
@@ -456,14 +559,7 @@ fn held() -> (usize, usize) {
 
 #[test]
 fn many_connections_and_links_leak_nothing() {
-    // Counted in a process of its own, where no other test opens anything.
-    if std::env::var_os("SSH_LEAK_TEST").is_none() {
-        let status = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "many_connections_and_links_leak_nothing", "--nocapture", "--test-threads=1"])
-            .env("SSH_LEAK_TEST", "1")
-            .status()
-            .unwrap();
-        assert!(status.success());
+    if !alone("many_connections_and_links_leak_nothing") {
         return;
     }
     let Some(sshd) = Sshd::start("") else { return };

@@ -12,8 +12,9 @@ pub const VERSION_MOST: u8 = 32;
 /// Longest negotiation string stock peers accept.
 const STRING_MOST: usize = 255;
 
-/// The order in which common checksums are preferred. Stock 3.5 takes its own favourite, older releases the client's;
-/// both agree as long as every list keeps this order.
+/// The order in which common checksums are preferred and listed. A stock client takes the first of its own list that the
+/// server has, so a server of ours follows its client. A stock server up to 3.4 does so too, one of 3.5 takes its own
+/// favourite; a client of ours agrees with both as long as every list keeps this order.
 const PREFERENCE: [Checksum; 7] =
     [Checksum::Xxh128, Checksum::Xxh3, Checksum::Xxh64, Checksum::Md5, Checksum::Md4, Checksum::Sha1, Checksum::None];
 
@@ -277,9 +278,15 @@ impl Handshake {
     fn choose(&self, theirs: &[u8]) -> Result<Checksum, PeerError> {
         let ours = self.hello.offer.list(&self.hello.side);
         let peer: Vec<_> = theirs.split(|&byte| byte == b' ').filter_map(Checksum::from_name).collect();
-        std::iter::once(Checksum::Blake3)
-            .chain(PREFERENCE)
-            .find(|checksum| ours.contains(checksum) && peer.contains(checksum))
+        let (wanted, had) = match self.hello.side {
+            Side::Client => (&ours, &peer),
+            Side::Server { .. } => (&peer, &ours),
+        };
+        // Blake3 stands last in every list and still comes first.
+        std::iter::once(&Checksum::Blake3)
+            .chain(wanted)
+            .find(|checksum| wanted.contains(checksum) && had.contains(checksum))
+            .copied()
             .ok_or_else(|| PeerError::NoCommonChecksum {
                 ours: ours.into_iter().map(Checksum::name).collect::<Vec<_>>().join(" "),
                 theirs: String::from_utf8_lossy(theirs).into_owned(),
@@ -342,6 +349,16 @@ mod tests {
         let (a, b) = meet(Offer::Stock, b"v", Offer::Stock, choice);
         assert_eq!((a.checksum, a.list_checksum), (Checksum::Sha1, Checksum::Md4));
         assert_eq!(a, b);
+    }
+
+    #[test]
+    fn a_server_follows_its_client() {
+        let mut out = Outbox::new();
+        let side = Side::Server { letters: b"v".to_vec(), seed: 1 };
+        let hello = Hello { side, version: 32, choice: None, offer: Offer::Stock };
+        let mut server = Handshake::new(hello, &mut out);
+        server.feed(b"\x20\0\0\0\x10sha512 md5 xxh64").unwrap();
+        assert_eq!(server.poll(&mut out).unwrap().unwrap().checksum, Checksum::Md5);
     }
 
     #[test]

@@ -359,6 +359,7 @@ mod tests {
         fn any_split_gives_the_same(
             parts in proptest::collection::vec((any::<bool>(), proptest::collection::vec(any::<u8>(), 0..100)), 0..20),
             chunk in 1usize..50,
+            appetite in 1usize..20,
         ) {
             let mut out = Outbox::new();
             out.start_mux();
@@ -366,24 +367,33 @@ mod tests {
                 if *message { out.message(&Message::Text(TextKind::Info, bytes.clone())) } else { out.put(bytes) }
             }
             let wire = out.bytes().to_vec();
-            let collect = |chunk: usize| {
+            // Between two meals at most `appetite` bytes and messages are taken; the rest is left for the end.
+            let collect = |chunk: usize, appetite: usize| {
                 let mut inbox = Inbox::new();
                 inbox.start_mux().unwrap();
                 let mut seen = Vec::new();
                 let mut run = Vec::new();
+                let mut take = |inbox: &mut Inbox, most: usize| {
+                    for _ in 0..most {
+                        if let Some(&byte) = inbox.payload().first() {
+                            run.push(byte);
+                            inbox.consume(1);
+                        } else if let Some(message) = inbox.message() {
+                            seen.push((std::mem::take(&mut run), message));
+                        } else {
+                            break;
+                        }
+                    }
+                };
                 for bytes in wire.chunks(chunk) {
                     inbox.feed(bytes).unwrap();
-                    loop {
-                        run.extend_from_slice(inbox.payload());
-                        inbox.consume(inbox.payload().len());
-                        let Some(message) = inbox.message() else { break };
-                        seen.push((std::mem::take(&mut run), message));
-                    }
+                    take(&mut inbox, appetite);
                 }
+                take(&mut inbox, usize::MAX);
                 prop_assert!(inbox.is_empty());
                 Ok((seen, run))
             };
-            prop_assert_eq!(collect(chunk)?, collect(wire.len().max(1))?);
+            prop_assert_eq!(collect(chunk, appetite)?, collect(wire.len().max(1), usize::MAX)?);
         }
     }
 }

@@ -62,7 +62,13 @@ enum State {
     FileSum,
     Stats,
     LastDone,
+    Goodbye,
     Over,
+}
+
+/// Below 31 the sender does not answer the generator's last but one DONE.
+fn last_word(version: u8) -> State {
+    if version >= 31 { State::LastDone } else { State::Goodbye }
 }
 
 /// The receiver's half of a session, from the end of the handshake.
@@ -179,8 +185,7 @@ impl Receiver {
                         if self.phase == PHASES {
                             self.state = match (self.facts.server, self.n.version) {
                                 (false, _) => State::Stats,
-                                (true, 31..) => State::LastDone,
-                                (true, _) => State::Over,
+                                (true, version) => last_word(version),
                             };
                         }
                         Some(ReceiverEvent::PhaseDone(self.phase))
@@ -210,7 +215,7 @@ impl Receiver {
                     *number = reader.varlong(3)?.max(0) as u64;
                 }
                 let [read, written, total_size, list_build_ms, list_send_ms] = numbers;
-                self.state = if self.n.version >= 31 { State::LastDone } else { State::Over };
+                self.state = last_word(self.n.version);
                 Some(ReceiverEvent::Stats(FinalStats { read, written, total_size, list_build_ms, list_send_ms }))
             }
             State::LastDone => {
@@ -229,6 +234,10 @@ impl Receiver {
                     }
                     _ => return Err(PeerError::Malformed("a file after the last phase").into()),
                 }
+            }
+            State::Goodbye => {
+                self.state = State::Over;
+                Some(ReceiverEvent::Goodbye)
             }
             State::Literal(..) | State::Over => return Err(Decode::Incomplete),
         };

@@ -180,13 +180,14 @@ impl Sender {
                         if ndx as usize >= self.facts.entries {
                             return Err(out_of_list(ndx));
                         }
-                        self.ndx_in = ndx_in;
                         if header.flags.has(ItemFlags::TRANSFER) && !self.facts.dry_run {
                             let head = SumHead::decode(&reader.array()?, self.n.checksum.size())?;
+                            self.ndx_in = ndx_in;
                             let sums = SumTable::new(head, self.n.checksum.size(), self.facts.sums_most);
                             self.state = State::Sums(Request { ndx: Ndx(ndx), header, sums, redo: self.phase > 0 });
                             None
                         } else {
+                            self.ndx_in = ndx_in;
                             echo(&mut self.ndx_out, Ndx(ndx), &header, out);
                             Some(SenderEvent::Item(Ndx(ndx), header))
                         }

@@ -159,7 +159,7 @@ impl Catalog for MySqlCatalog {
                 match self.write(conn, &ordered).await {
                     Err(Error::Server(error)) if tries < TRIES && is_lost_race(error.code) => {
                         tracing::debug!(table = %self.table.name, %error, tries, "Transaction lost; trying again");
-                        // A lock wait that timed out undoes its own statement only.
+                        // Now, and not after the pause: the rows written before are still locked.
                         conn.query_drop("ROLLBACK").await?;
                         tries += 1;
                         tokio::time::sleep(LONGEST_PAUSE.mul_f64(fastrand::f64())).await;
@@ -250,7 +250,8 @@ fn is_lost_race(code: u16) -> bool {
     matches!(code, 1205 | 1213 | 1020)
 }
 
-/// ER_DATA_TOO_LONG, and ER_TRUNCATED_WRONG_VALUE_FOR_FIELD: a letter that the column's character set lacks.
+/// ER_DATA_TOO_LONG, ER_TRUNCATED_WRONG_VALUE_FOR_FIELD (a letter that the column's character set lacks), and
+/// ER_DUP_ENTRY: in the tables of 2019 the path is UNIQUE.
 fn is_bad_data(code: u16) -> bool {
-    matches!(code, 1406 | 1366)
+    matches!(code, 1406 | 1366 | 1062)
 }

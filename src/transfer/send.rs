@@ -179,20 +179,7 @@ fn converse<S: Source>(
         sums_most: if plan.whole_file { 0 } else { SUMS_MOST },
     };
     let mut sender = Sender::new(n, facts, inbox);
-    let mut rules = Vec::new();
-    let mut rules_due = plan.server;
-    while rules_due {
-        match sender.poll(out)? {
-            Some(SenderEvent::Filter(rule)) => rules.push(rule),
-            Some(SenderEvent::FiltersDone) => rules_due = false,
-            Some(SenderEvent::Message(message)) => watch.message(&message),
-            Some(_) => return Err(PeerError::Malformed("a request before the filter rules").into()),
-            None => {
-                mouth.say(out)?;
-                sender.feed(ears.hear()?)?;
-            }
-        }
-    }
+    let rules = if plan.server { filter_rules(&mut sender, ears, mouth, out, watch)? } else { Vec::new() };
     let started = Instant::now();
     let listed = listing(rules);
     pass_words(watch, out);
@@ -285,6 +272,29 @@ fn converse<S: Source>(
     }
     mouth.say(out)?;
     Ok((files, total))
+}
+
+/// The client's filter rules, which come first at a server that sends.
+fn filter_rules(
+    sender: &mut Sender,
+    ears: &mut Ears,
+    mouth: &mut Mouth,
+    out: &mut Outbox,
+    watch: &mut dyn Watch,
+) -> Result<Vec<Vec<u8>>, TransferError> {
+    let mut rules = Vec::new();
+    loop {
+        match sender.poll(out)? {
+            Some(SenderEvent::Filter(rule)) => rules.push(rule),
+            Some(SenderEvent::FiltersDone) => return Ok(rules),
+            Some(SenderEvent::Message(message)) => watch.message(&message),
+            Some(_) => return Err(PeerError::Malformed("a request before the filter rules").into()),
+            None => {
+                mouth.say(out)?;
+                sender.feed(ears.hear()?)?;
+            }
+        }
+    }
 }
 
 fn pass_words(watch: &mut dyn Watch, out: &mut Outbox) {

@@ -37,15 +37,8 @@ pub fn serve(args: &ServerArgs, link: Link) -> Result<Served, TransferError> {
         choice: options.checksum_choice,
         offer: Offer::Stock,
     };
-    let name = "pysmurf-archiver --server";
-    let session = greet(link, hello).inspect_err(|error| complain(&format!("{name}: {error}")))?;
-    let served = if args.sender { serve_sender(args, session) } else { serve_receiver(args, session) };
-    // Anything else the client has been told through the session.
-    served.inspect_err(|error| {
-        if let TransferError::Link(_) | TransferError::Stalled(_) | TransferError::Remote { .. } = error {
-            complain(&format!("{name}: {error}"));
-        }
-    })
+    let session = greet(link, hello)?;
+    if args.sender { serve_sender(args, session) } else { serve_receiver(args, session) }
 }
 
 fn serve_receiver(args: &ServerArgs, session: super::Session) -> Result<Served, TransferError> {

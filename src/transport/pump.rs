@@ -33,6 +33,9 @@ const PROBE_LIMIT: Duration = Duration::from_secs(10);
 /// How long a far end may go on after both halves of its link are gone.
 const LINGER: Duration = Duration::from_secs(10);
 
+/// How much is thrown away of what it still sends then: enough for its last words, not for a file.
+const DISCARDED: u64 = 64 << 20;
+
 /// Receive window asked for: 2 MiB, libssh2's own, would carry only 12 MiB/s over a round trip of 167 ms.
 const WINDOW: u32 = 16 << 20;
 
@@ -300,6 +303,7 @@ impl Transfer<'_> {
         let mut moved_at = Instant::now();
         let mut blocked_since: Option<Instant> = None;
         let mut left_at: Option<Instant> = None;
+        let mut discarded = 0;
         loop {
             self.session.wake.arm();
             if self.session.stop.load(Ordering::Acquire) {
@@ -315,9 +319,9 @@ impl Transfer<'_> {
             blocked_since = if written.blocked { blocked_since.or(Some(now)) } else { None };
             if read.reader_gone && written.ended {
                 let left = *left_at.get_or_insert(now);
-                if now - left >= LINGER {
-                    let why = format!("The far end went on for {LINGER:?} after its link was left");
-                    return Err(io::Error::new(ErrorKind::TimedOut, why));
+                discarded += read.bytes;
+                if now - left >= LINGER || discarded > DISCARDED {
+                    return Err(io::Error::new(ErrorKind::TimedOut, "The far end went on after its link was left"));
                 }
             }
             if written.progress || read.progress || heard.progress {
@@ -393,6 +397,7 @@ impl Transfer<'_> {
             Ok(0) => {}
             Ok(n) => {
                 moved.progress = true;
+                moved.bytes = n as u64;
                 match output.try_write(&scratch[..n]) {
                     Ok(taken) => debug_assert_eq!(taken, n, "only this thread fills the pipe"),
                     Err(e) if e.kind() == ErrorKind::BrokenPipe => {}
@@ -446,6 +451,7 @@ impl Transfer<'_> {
 #[derive(Default)]
 struct Moved {
     progress: bool,
+    bytes: u64,
     /// Bytes are there that could not go on.
     blocked: bool,
     /// libssh2 waits for the socket to take more.

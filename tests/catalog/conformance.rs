@@ -203,7 +203,7 @@ async fn recorders_and_a_producer_do_not_block_each_other(table: &impl Fixture) 
         }
     };
     let producer = async {
-        // Fails after a second of waiting, see the fixtures.
+        // Fails after a second of waiting on MySQL, and after five on SQLite, where one writes at a time.
         for n in 0..20 {
             tokio::task::block_in_place(|| table.insert(&[NewRow::new(format!("/new/{n}"))]));
             tokio::task::yield_now().await;

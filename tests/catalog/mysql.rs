@@ -331,6 +331,24 @@ async fn a_path_that_the_column_refuses_fails_alone() {
 }
 
 #[tokio::test]
+async fn a_path_that_another_row_has_fails_alone() {
+    let Some(table) = bare("unique_paths") else { return };
+    table.execute(&format!(
+        "CREATE TABLE pysmurf_files ({})",
+        OLD.replace("path VARCHAR(260)", "path VARCHAR(260) UNIQUE")
+    ));
+    table.execute(&format!(
+        "INSERT INTO pysmurf_files (path, type, instance_id, copied, failed_copy_attempts, md5sum) VALUES \
+         ('/taken', '', '{TARGET}', 1, 0, ''), ('/b', '', '{TARGET}', 0, 0, ''), ('/c', '', '{TARGET}', 0, 0, '')"
+    ));
+    let catalog = table.open().await;
+    assert_eq!(catalog.record(&[copied(2, "/taken"), copied(3, "/free")]).await.unwrap(), 2);
+    let rows = table.execute("SELECT path, copied, failed_copy_attempts FROM pysmurf_files ORDER BY id");
+    assert_eq!(rows, "/taken\t1\t0\n/b\t0\t1\n/free\t1\t0\n");
+    catalog.close().await;
+}
+
+#[tokio::test]
 async fn a_killed_connection_is_replaced() {
     let Some(table) = Table::new("killed") else { return };
     let id = table.insert(&[NewRow::new("/a")]);

@@ -31,7 +31,8 @@ impl Table {
         // The test's own thread has a runtime already.
         std::thread::spawn(create).join().unwrap();
         let connection = Connection::open(&self.file).unwrap();
-        connection.busy_timeout(Duration::from_secs(1)).unwrap();
+        // As patient as the producers are.
+        connection.busy_timeout(Duration::from_secs(5)).unwrap();
         connection
     }
 

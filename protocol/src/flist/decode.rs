@@ -35,6 +35,8 @@ pub struct ListDecoder {
     previous: Previous,
     stage: Stage,
     entries: Vec<FileEntry>,
+    /// Entries of earlier segments.
+    kept: usize,
     name_bytes: usize,
     /// Whether names begin with a slash.
     rooted: Option<bool>,
@@ -71,6 +73,7 @@ impl ListDecoder {
             previous: Previous::default(),
             stage: Stage::Entries,
             entries: Vec::new(),
+            kept: 0,
             name_bytes: 0,
             rooted: None,
             names: IdNames::default(),
@@ -108,13 +111,31 @@ impl ListDecoder {
         Ok(self.stage == Stage::Complete)
     }
 
+    /// The entries of this list or segment that have arrived so far, in the order they came.
+    pub fn entries(&self) -> &[FileEntry] {
+        &self.entries
+    }
+
+    /// Takes the segment that [`ListDecoder::step`] has completed, and makes ready for the next one (incremental
+    /// recursion). What entries leave out because the one before had it spans segments, and so do the limits.
+    pub fn next_segment(&mut self) -> Arrived {
+        self.stage = Stage::Entries;
+        self.kept += self.entries.len();
+        Arrived {
+            list: FileList::new(std::mem::take(&mut self.entries)),
+            names: std::mem::take(&mut self.names),
+            io_error: std::mem::take(&mut self.io_error),
+        }
+    }
+
     /// The list, once [`ListDecoder::step`] has said that it is complete.
     pub fn finish(self) -> Arrived {
         Arrived { list: FileList::new(self.entries), names: self.names, io_error: self.io_error }
     }
 
     fn after(&self, stage: Stage) -> Stage {
-        let ids = !self.shape.numeric_ids;
+        // With incremental recursion names of owners and groups stand in the entries.
+        let ids = !self.shape.numeric_ids && !self.n.compat.has(Compat::INC_RECURSE);
         match stage {
             Stage::Entries if ids && self.shape.owner => Stage::Users,
             Stage::Entries | Stage::Users if ids && self.shape.group => Stage::Groups,
@@ -258,7 +279,7 @@ impl ListDecoder {
 
     fn keep(&mut self, entry: FileEntry) -> Result<(), Decode> {
         self.name_bytes += entry.name.len() + entry.target.as_ref().map_or(0, Vec::len);
-        if self.entries.len() >= self.limits.entries || self.name_bytes > self.limits.name_bytes {
+        if self.kept + self.entries.len() >= self.limits.entries || self.name_bytes > self.limits.name_bytes {
             return Err(PeerError::Malformed("a file list larger than our limit").into());
         }
         self.entries.push(entry);

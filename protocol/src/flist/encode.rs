@@ -116,16 +116,8 @@ impl ListEncoder {
     }
 
     /// Ends the list; `io_error` are the bits of trouble while it was made.
-    pub fn end(self, io_error: i32, names: &IdNames, out: &mut Vec<u8>) {
-        if self.n.compat.has(Compat::VARINT_FLIST_FLAGS) {
-            put_varint(out, 0);
-            put_varint(out, io_error);
-        } else if io_error != 0 && self.reports_errors() {
-            out.extend_from_slice(&(flag::END_WITH_ERROR as u16).to_le_bytes());
-            put_varint(out, io_error);
-        } else {
-            out.push(0);
-        }
+    pub fn end(mut self, io_error: i32, names: &IdNames, out: &mut Vec<u8>) {
+        self.end_segment(io_error, out);
         if !self.shape.numeric_ids {
             let id0 = self.n.compat.has(Compat::ID0_NAMES);
             if self.shape.owner {
@@ -134,6 +126,19 @@ impl ListEncoder {
             if self.shape.group {
                 encode_ids(&names.groups, id0, out);
             }
+        }
+    }
+
+    /// Ends a segment (incremental recursion); the next one goes on where it ended.
+    pub fn end_segment(&mut self, io_error: i32, out: &mut Vec<u8>) {
+        if self.n.compat.has(Compat::VARINT_FLIST_FLAGS) {
+            put_varint(out, 0);
+            put_varint(out, io_error);
+        } else if io_error != 0 && self.reports_errors() {
+            out.extend_from_slice(&(flag::END_WITH_ERROR as u16).to_le_bytes());
+            put_varint(out, io_error);
+        } else {
+            out.push(0);
         }
     }
 

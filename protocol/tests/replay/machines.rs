@@ -1,0 +1,366 @@
+//! One side of a recorded session played by our machine, which hears the other side from the recording.
+
+use super::case::Case;
+use super::session::{Direction, Session};
+use super::streams::{Asked, Piece, Sent, Streams, assert_same};
+use super::verify::{not_sent, rebuild};
+use protocol::PeerError;
+use protocol::delta::{Search, Token};
+use protocol::flist::{ListEncoder, ListLimits};
+use protocol::generator::Generator;
+use protocol::handshake::{Compat, Handshake, Hello, Negotiated, Offer, Side};
+use protocol::mux::{Inbox, Message, Outbox};
+use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts};
+use protocol::sender::{Request, Sender, SenderEvent, SenderFacts};
+use protocol::sums::BlockIndex;
+
+/// Machines take no lists in segments and no files-from names.
+pub(crate) fn playable(session: &Session) -> bool {
+    !session.incremental() && session.files_from.is_none()
+}
+
+/// Our side of the handshake in the role of the recorded client or server.
+pub(crate) fn hello(session: &Session, client: bool) -> Hello {
+    let choice = session.words.choice();
+    let letters = session.words.capabilities.clone().into_bytes();
+    let (side, version) = if client {
+        (Side::Client, session.client_version)
+    } else {
+        (Side::Server { letters, seed: session.n.seed }, session.server_version)
+    };
+    Hello { side, version, choice, offer: Offer::Stock }
+}
+
+/// Hears a recording in pieces of `chunk` bytes as far as the end of the handshake.
+fn greet<'c>(
+    session: &Session,
+    client: bool,
+    mut heard: &'c [u8],
+    chunk: usize,
+    out: &mut Outbox,
+) -> Result<(Negotiated, Inbox, &'c [u8]), PeerError> {
+    let mut handshake = Handshake::new(hello(session, client), out);
+    loop {
+        if let Some(n) = handshake.poll(out)? {
+            return Ok((n, handshake.into_inbox(), heard));
+        }
+        assert!(!heard.is_empty(), "the handshake has no end");
+        let (now, later) = heard.split_at(chunk.min(heard.len()));
+        handshake.feed(now)?;
+        heard = later;
+    }
+}
+
+/// The handshake of either side, whatever the session does later.
+pub(crate) fn shake(case: &Case, session: &Session, chunk: usize) {
+    if session.files_from.is_some() && session.n.version < 31 {
+        return; // names come unframed behind it
+    }
+    let mut out = Outbox::new();
+    let client = greet(session, true, &case.s2c, chunk, &mut out);
+    if session.incremental() {
+        assert_eq!(client.err(), Some(PeerError::NotOffered("incremental recursion")));
+    } else {
+        assert!(client.is_ok_and(|(n, ..)| n == session.n));
+        assert_same(out.bytes(), &case.c2s[..session.c2s_raw], "the client's greeting");
+    }
+    if case.server == "3.0.9" {
+        return; // this server knew less than ours, and its client answers accordingly
+    }
+    let mut out = Outbox::new();
+    let (n, ..) = greet(session, false, &case.c2s, chunk, &mut out).unwrap();
+    // Bits a server sets by its own abilities: incremental recursion, iconv of symlinks, in-place partial files.
+    let ours = Compat(session.n.compat.0 & !0x045);
+    assert_eq!(n, Negotiated { compat: ours, ..session.n });
+}
+
+/// Plays the sending side; everything it says must be what stock said.
+pub(crate) fn send(case: &Case, session: &Session, streams: &Streams, chunk: usize) {
+    let client = !session.words.server_sends;
+    let mut out = Outbox::new();
+    let heard = if client { &case.s2c } else { &case.c2s };
+    let (_, inbox, mut heard) = greet(session, client, heard, chunk, &mut out).unwrap();
+    let spoken_raw = out.bytes().len();
+    if client {
+        assert_same(out.bytes(), &case.c2s[..session.c2s_raw], "the client's greeting");
+    }
+    let Some(list) = streams.segments.first() else { return };
+    let facts = SenderFacts {
+        entries: if client { list.list.len() } else { 0 },
+        server: !client,
+        dry_run: session.words.has('n'),
+        sums_most: 1 << 20,
+    };
+    let mut sender = Sender::new(&session.n, facts, inbox);
+    let write_list = |out: &mut Outbox| {
+        let mut bytes = Vec::new();
+        let mut encoder = ListEncoder::new(&session.n, streams.shape);
+        for entry in &list.entries {
+            let mut entry = entry.clone();
+            if case.has_absolute_names() {
+                entry.name.insert(0, b'/');
+            }
+            encoder.entry(&entry, &mut bytes);
+        }
+        encoder.end(list.arrived.io_error, &list.arrived.names, &mut bytes);
+        out.put(&bytes);
+    };
+    if client {
+        if session.words.filters() {
+            out.put(&session.to_server.payload[..session.to_server_start]);
+        }
+        write_list(&mut out);
+    }
+    let declined = not_sent(session);
+    let mut files = streams.sent.iter().filter(|sent| matches!(sent, Sent::File(..)));
+    let mut asked = streams.asked.iter().filter(|asked| matches!(asked, Asked::Item(..) | Asked::Request(..)));
+    let (mut filters, mut messages, mut phases) = (Vec::new(), Vec::new(), 0);
+    let mut redone = std::collections::BTreeSet::new();
+    let mut ended = None;
+    while !sender.is_over() {
+        let event = match sender.poll(&mut out) {
+            Ok(Some(event)) => event,
+            Ok(None) if heard.is_empty() => break,
+            Ok(None) => {
+                let (now, later) = heard.split_at(chunk.min(heard.len()));
+                sender.feed(now).unwrap();
+                heard = later;
+                continue;
+            }
+            Err(error) => {
+                ended = Some(error);
+                break;
+            }
+        };
+        match event {
+            SenderEvent::Filter(rule) => filters.push(rule),
+            SenderEvent::FiltersDone => {
+                sender.set_entries(list.list.len());
+                write_list(&mut out);
+            }
+            SenderEvent::Item(ndx, header) => {
+                assert_eq!(asked.next(), Some(&Asked::Item(ndx, header)));
+            }
+            SenderEvent::Request(request) => {
+                let head = request.sums.head();
+                let strong_length = (head.strong_length as usize).min(session.n.checksum.size());
+                let Some(Asked::Request(ndx, header, stock_head, sums)) = asked.next() else { panic!("{request:?}") };
+                assert_eq!((request.ndx, &request.header, &head), (*ndx, header, stock_head));
+                assert_eq!(request.redo, !redone.insert(*ndx), "redo");
+                assert_eq!(request.sums.kept() as usize, sums.len());
+                for (at, (weak, strong)) in sums.iter().enumerate() {
+                    let block = BlockIndex(at as u32);
+                    assert_eq!(request.sums.weak(block), *weak);
+                    assert_eq!(request.sums.strong(block), &strong.as_bytes()[..strong_length]);
+                }
+                if declined.contains(ndx) {
+                    sender.decline(&request, &mut out);
+                    continue;
+                }
+                let Some(Sent::File(ndx, _, _, pieces, sum)) = files.next() else { panic!("no answer") };
+                assert_eq!(*ndx, request.ndx);
+                search(case, session, streams, &request, pieces);
+                let mut reply = sender.begin(&request, &mut out);
+                for piece in pieces {
+                    match piece {
+                        Piece::Literal(bytes) => reply.literal(bytes, &mut out),
+                        Piece::Copy(block) => reply.copy(*block, &mut out),
+                    }
+                }
+                reply.end(sum, &mut out);
+            }
+            SenderEvent::PhaseDone => phases += 1,
+            SenderEvent::AllDone => {
+                let stats =
+                    streams.sent.iter().find_map(|s| if let Sent::Stats(stats) = s { Some(*stats) } else { None });
+                sender.farewell(&stats.unwrap_or_default(), &mut out);
+            }
+            SenderEvent::Message(message) => messages.push(message),
+            SenderEvent::Goodbye => {}
+        }
+    }
+    assert_eq!(filters, if client { Vec::new() } else { session.filters.clone() });
+    if session.aborted(case) {
+        assert_eq!(ended, Some(PeerError::Exit(case.exit)));
+        return;
+    }
+    let (receiving, _) = session.receiving();
+    let expected: Vec<_> = receiving.messages.iter().map(|(_, message)| message.clone()).collect();
+    assert_eq!(messages, expected);
+    assert!(asked.next().is_none() && files.next().is_none() && heard.is_empty());
+    assert!(sender.is_over() || !streams.complete);
+    assert_eq!(phases, if streams.complete { 2 } else { 0 });
+    let spoken = Direction::of(&out.bytes()[spoken_raw..]);
+    let (sending, _) = session.sending();
+    assert_same(&spoken.payload, &sending.payload, "what the sender said");
+    // Stock's messages overtake payload that waits in its buffer, so only their order is the same.
+    let only = |direction: &Direction| -> Vec<Message> {
+        let messages = direction.messages.iter().map(|(_, message)| message.clone());
+        messages.filter(|message| matches!(message, Message::NoSend(_))).collect()
+    };
+    assert_eq!(only(&spoken), only(sending));
+}
+
+/// Our search finds at least what stock's found, and its tokens make the same file.
+fn search(case: &Case, session: &Session, streams: &Streams, request: &Request, stock: &[Piece]) {
+    let name = &streams.entry(request.ndx.0).name;
+    let content = |node: Option<&super::case::Node>| node.and_then(|node| node.content()).map(<[u8]>::to_vec);
+    let source = content(case.node(name)).unwrap();
+    let basis = content(case.dest.get(name)).unwrap_or_default();
+    let mut pieces = Vec::new();
+    let mut emit = |token: Token<'_>| -> Result<(), ()> {
+        match token {
+            Token::Literal(bytes) => push_literal(&mut pieces, bytes),
+            Token::Copy(block) => pieces.push(Piece::Copy(block)),
+        }
+        Ok(())
+    };
+    let mut search = Search::new(&request.sums, session.seed());
+    search.push(&source, &mut emit).unwrap();
+    search.finish(&mut emit).unwrap();
+    let literals = |pieces: &[Piece]| -> usize {
+        pieces.iter().map(|piece| if let Piece::Literal(bytes) = piece { bytes.len() } else { 0 }).sum()
+    };
+    assert!(rebuild(&pieces, &request.sums.head(), &basis) == source, "a wrong match");
+    assert!(literals(&pieces) <= literals(stock), "{} literal bytes, stock {}", literals(&pieces), literals(stock));
+}
+
+/// What a receiver says it heard, literals joined.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Heard {
+    List(Box<protocol::flist::Arrived>),
+    Sent(Sent),
+    PhaseDone(u8),
+    Goodbye,
+}
+
+/// Plays the receiving side's ears and mouth.
+pub(crate) fn receive(case: &Case, session: &Session, streams: &Streams, chunk: usize) {
+    let client = session.words.server_sends;
+    if !client && session.words.filters() {
+        return; // a receiving server with rules deletes, which ours does not
+    }
+    let mut out = Outbox::new();
+    let bytes = if client { &case.s2c } else { &case.c2s };
+    let (_, inbox, rest) = greet(session, client, bytes, chunk, &mut out).unwrap();
+    let facts = ReceiverFacts {
+        shape: streams.shape,
+        limits: ListLimits::default(),
+        server: !client,
+        dry_run: session.words.has('n'),
+    };
+    let mut receiver = Receiver::new(&session.n, facts, inbox);
+    let (heard, messages, ended) = listen(&mut receiver, rest, chunk);
+    if session.aborted(case) {
+        assert!(ended.is_none() && !receiver.is_over(), "stock's sender only acknowledges the end");
+        return;
+    }
+    assert_eq!(ended, None);
+    let mut expected = Vec::new();
+    expected.extend(streams.segments.iter().map(|segment| Heard::List(Box::new(segment.arrived.clone()))));
+    let mut phases = 0;
+    for sent in &streams.sent {
+        match sent {
+            Sent::Done if phases == 3 => {}
+            Sent::Done => {
+                phases += 1;
+                expected.push(Heard::PhaseDone(phases));
+            }
+            Sent::DeleteStats(_) => {}
+            sent => expected.push(Heard::Sent(joined(sent.clone()))),
+        }
+    }
+    if streams.complete {
+        expected.push(Heard::Goodbye);
+    }
+    assert_eq!(heard, expected);
+    assert_eq!(receiver.is_over(), streams.complete);
+    let (sending, _) = session.sending();
+    let expected: Vec<_> = sending.messages.iter().map(|(_, message)| message.clone()).collect();
+    assert_eq!(messages, expected);
+}
+
+/// Feeds a receiver and gives its events, its messages, and the error that ended them.
+pub(crate) fn listen(
+    receiver: &mut Receiver,
+    mut rest: &[u8],
+    chunk: usize,
+) -> (Vec<Heard>, Vec<Message>, Option<PeerError>) {
+    let (mut heard, mut messages) = (Vec::new(), Vec::new());
+    let mut file: Option<(protocol::flist::Ndx, protocol::item::ItemHeader, protocol::sums::SumHead, Vec<Piece>)> =
+        None;
+    while !receiver.is_over() {
+        let event = match receiver.poll() {
+            Ok(Some(event)) => event,
+            Ok(None) if rest.is_empty() => break,
+            Ok(None) => {
+                let (now, later) = rest.split_at(chunk.min(rest.len()));
+                rest = later;
+                match receiver.feed(now) {
+                    Ok(()) => continue,
+                    Err(error) => return (heard, messages, Some(error)),
+                }
+            }
+            Err(error) => return (heard, messages, Some(error)),
+        };
+        match event {
+            ReceiverEvent::List(arrived) => heard.push(Heard::List(Box::new(arrived))),
+            ReceiverEvent::Item(ndx, header) => heard.push(Heard::Sent(Sent::Item(ndx, header))),
+            ReceiverEvent::File(ndx, header, head) => {
+                assert!(file.is_none());
+                file = Some((ndx, header, head, Vec::new()));
+            }
+            ReceiverEvent::Literal(bytes) => push_literal(&mut file.as_mut().unwrap().3, bytes),
+            ReceiverEvent::Copy(block) => file.as_mut().unwrap().3.push(Piece::Copy(block)),
+            ReceiverEvent::End(sum) => {
+                let (ndx, header, head, pieces) = file.take().unwrap();
+                heard.push(Heard::Sent(Sent::File(ndx, header, head, pieces, sum)));
+            }
+            ReceiverEvent::PhaseDone(phase) => heard.push(Heard::PhaseDone(phase)),
+            ReceiverEvent::Stats(stats) => heard.push(Heard::Sent(Sent::Stats(stats))),
+            ReceiverEvent::Message(message) => messages.push(message),
+            ReceiverEvent::Goodbye => heard.push(Heard::Goodbye),
+        }
+    }
+    (heard, messages, None)
+}
+
+fn push_literal(pieces: &mut Vec<Piece>, bytes: &[u8]) {
+    match pieces.last_mut() {
+        Some(Piece::Literal(literal)) => literal.extend_from_slice(bytes),
+        _ => pieces.push(Piece::Literal(bytes.to_vec())),
+    }
+}
+
+fn joined(sent: Sent) -> Sent {
+    let Sent::File(ndx, header, head, pieces, sum) = sent else { return sent };
+    let mut whole = Vec::new();
+    for piece in pieces {
+        match piece {
+            Piece::Literal(bytes) => push_literal(&mut whole, &bytes),
+            copy => whole.push(copy),
+        }
+    }
+    Sent::File(ndx, header, head, whole, sum)
+}
+
+/// Our generator asks for the same, and must use the same bytes.
+pub(crate) fn generate(session: &Session, streams: &Streams) {
+    let mut out = Outbox::new();
+    let mut generator = Generator::new();
+    for asked in &streams.asked {
+        match asked {
+            Asked::Item(ndx, header) => generator.item(*ndx, header, &mut out),
+            Asked::Request(ndx, header, head, sums) => {
+                generator.request(*ndx, header, head, &mut out);
+                for (weak, strong) in sums {
+                    generator.sum(head, *weak, strong, &mut out);
+                }
+            }
+            Asked::Done => generator.done(&mut out),
+            Asked::DeleteStats(_) => return, // ours deletes nothing
+        }
+    }
+    let (receiving, start) = session.receiving();
+    assert_same(out.bytes(), &receiving.payload[start..], "what the generator asked");
+}

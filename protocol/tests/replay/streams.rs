@@ -1,0 +1,365 @@
+//! Both streams of a session read with the codecs, from the first byte to the last, and written again with the encoders:
+//! what comes out must be what stock wrote.
+
+use super::case::Case;
+use super::session::Session;
+use protocol::checksum::Sum;
+use protocol::flist::{Arrived, FileEntry, FileList, ListDecoder, ListEncoder, ListLimits, ListShape, Ndx};
+use protocol::item::{ItemFlags, ItemHeader};
+use protocol::ndx::{NdxState, NdxValue};
+use protocol::sender::FinalStats;
+use protocol::sums::{BlockIndex, SumHead};
+use protocol::token::TokenHead;
+use protocol::wire::{Reader, put_varint, put_varlong};
+use std::collections::BTreeSet;
+
+/// A piece of a file as it travelled.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Piece {
+    Literal(Vec<u8>),
+    Copy(BlockIndex),
+}
+
+/// What the generator wrote.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Asked {
+    Item(Ndx, ItemHeader),
+    Request(Ndx, ItemHeader, SumHead, Vec<(u32, Sum)>),
+    Done,
+    DeleteStats([u32; 5]),
+}
+
+/// What the sender wrote behind its first list; further lists stand in [`Streams::segments`].
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Sent {
+    Item(Ndx, ItemHeader),
+    File(Ndx, ItemHeader, SumHead, Vec<Piece>, Sum),
+    Done,
+    DeleteStats([u32; 5]),
+    Stats(FinalStats),
+}
+
+/// A list or a segment of it.
+pub(crate) struct Segment {
+    pub(crate) start: u32,
+    /// The directory it lists, by its number.
+    pub(crate) parent: Option<usize>,
+    pub(crate) list: FileList,
+    /// In the order they came.
+    pub(crate) entries: Vec<FileEntry>,
+    pub(crate) arrived: Arrived,
+}
+
+/// A session as the codecs understand it.
+pub(crate) struct Streams {
+    pub(crate) segments: Vec<Segment>,
+    pub(crate) dirs: Vec<FileEntry>,
+    pub(crate) sent: Vec<Sent>,
+    pub(crate) asked: Vec<Asked>,
+    pub(crate) shape: ListShape,
+    /// The sender's stream has its proper end.
+    pub(crate) complete: bool,
+    /// Entries that were written again and compared with stock's bytes.
+    pub(crate) compared: usize,
+    pub(crate) flist_end: bool,
+}
+
+struct Writing {
+    out: Vec<u8>,
+    ndx: NdxState,
+    list: ListEncoder,
+}
+
+impl Streams {
+    pub(crate) fn new(case: &Case, session: &Session) -> Self {
+        let shape = session.words.shape(session.n.list_checksum);
+        let mut streams = Self {
+            segments: Vec::new(),
+            dirs: Vec::new(),
+            sent: Vec::new(),
+            asked: Vec::new(),
+            shape,
+            complete: false,
+            compared: 0,
+            flist_end: !session.incremental(),
+        };
+        let (sending, start) = session.sending();
+        let bytes = &sending.payload[start..];
+        if !(session.aborted(case) && bytes.is_empty()) {
+            let mut reader = Reader::new(bytes);
+            let mut writing =
+                Writing { out: Vec::new(), ndx: NdxState::default(), list: ListEncoder::new(&session.n, shape) };
+            streams.sender(case, session, bytes, &mut reader, &mut writing);
+            assert_eq!(reader.position(), bytes.len(), "the sender's stream goes on");
+            assert_same(&writing.out, bytes, "the sender's stream");
+        }
+        let (receiving, start) = session.receiving();
+        streams.generator(session, &receiving.payload[start..]);
+        streams
+    }
+
+    fn sender(&mut self, case: &Case, session: &Session, bytes: &[u8], reader: &mut Reader<'_>, writing: &mut Writing) {
+        let mut decoder = ListDecoder::new(&session.n, self.shape, ListLimits::default());
+        self.list(case, session, &mut decoder, None, reader, writing);
+        let server = session.words.server_sends;
+        let mut ndx_in = NdxState::default();
+        let mut listed = BTreeSet::new();
+        let (mut phases, mut released) = (0, 0);
+        if server && self.segments[0].entries.is_empty() {
+            // A pull of nothing ends at once.
+            if session.incremental() {
+                assert_eq!(ndx_in.decode(reader), Ok(NdxValue::FlistEnd));
+                writing.ndx.encode(NdxValue::FlistEnd, &mut writing.out);
+            }
+            return;
+        }
+        while phases < 3 {
+            if reader.position() == bytes.len() {
+                assert!(session.aborted(case), "the sender's stream ends early");
+                return;
+            }
+            let value = ndx_in.decode(reader).unwrap();
+            writing.ndx.encode(value, &mut writing.out);
+            match value {
+                NdxValue::Done => {
+                    if session.incremental() && released + 1 < self.segments.len() {
+                        released += 1;
+                    } else {
+                        phases += 1;
+                    }
+                    self.sent.push(Sent::Done);
+                }
+                NdxValue::FlistEnd => {
+                    assert!(!self.flist_end, "two ends of the list");
+                    self.flist_end = true;
+                }
+                NdxValue::Segment(dir) => {
+                    assert!(session.incremental() && (dir as usize) < self.dirs.len() && listed.insert(dir));
+                    self.list(case, session, &mut decoder, Some(dir as usize), reader, writing);
+                }
+                NdxValue::DeleteStats => self.sent.push(Sent::DeleteStats(delete_stats(reader, writing))),
+                NdxValue::Index(ndx) => {
+                    let header = ItemHeader::decode(reader).unwrap();
+                    header.encode(&mut writing.out);
+                    let _ = self.entry(ndx);
+                    let sent = if header.flags.has(ItemFlags::TRANSFER) && !session.words.has('n') {
+                        file(session, ndx, header, reader, writing)
+                    } else {
+                        Sent::Item(Ndx(ndx), header)
+                    };
+                    self.sent.push(sent);
+                }
+            }
+        }
+        if server {
+            let mut numbers = [0; 5];
+            for number in &mut numbers {
+                *number = reader.varlong(3).unwrap() as u64;
+                put_varlong(&mut writing.out, *number as i64, 3);
+            }
+            let [read, written, total_size, list_build_ms, list_send_ms] = numbers;
+            self.sent.push(Sent::Stats(FinalStats { read, written, total_size, list_build_ms, list_send_ms }));
+        }
+        if session.n.version >= 31 {
+            let mut value = ndx_in.decode(reader).unwrap();
+            writing.ndx.encode(value, &mut writing.out);
+            if value == NdxValue::DeleteStats {
+                self.sent.push(Sent::DeleteStats(delete_stats(reader, writing)));
+                value = ndx_in.decode(reader).unwrap();
+                writing.ndx.encode(value, &mut writing.out);
+            }
+            assert_eq!(value, NdxValue::Done);
+            self.sent.push(Sent::Done);
+        }
+        self.complete = true;
+    }
+
+    fn list(
+        &mut self,
+        case: &Case,
+        session: &Session,
+        decoder: &mut ListDecoder,
+        parent: Option<usize>,
+        reader: &mut Reader<'_>,
+        writing: &mut Writing,
+    ) {
+        let mut entries = Vec::new();
+        let mut end = reader.clone();
+        let since =
+            |mut start: Reader<'_>, now: &Reader<'_>| start.take(now.position() - start.position()).unwrap().to_vec();
+        loop {
+            let start = reader.clone();
+            let complete = decoder.step(reader).unwrap();
+            if decoder.entries().len() == entries.len() {
+                if complete {
+                    break;
+                }
+                continue;
+            }
+            let entry = decoder.entries()[entries.len()].clone();
+            let stock = &since(start, reader)[..];
+            end = reader.clone();
+            let mut ours = Vec::new();
+            let mut written = entry.clone();
+            if case.has_absolute_names() {
+                written.name.insert(0, b'/');
+            }
+            writing.list.entry(&written, &mut ours);
+            // Names in the entries come with incremental recursion only, which our encoder does not offer.
+            if session.incremental() && entry_flags(session, stock) & 0x0c00 != 0 {
+                writing.out.extend_from_slice(stock);
+            } else {
+                assert_same(&ours, stock, &format!("entry {:?}", entry.name.escape_ascii().to_string()));
+                writing.out.extend_from_slice(&ours);
+                self.compared += 1;
+            }
+            entries.push(entry);
+        }
+        let arrived = decoder.next_segment();
+        let mut tail = Vec::new();
+        if session.incremental() {
+            writing.list.end_segment(arrived.io_error, &mut tail);
+        } else {
+            let list = std::mem::replace(&mut writing.list, ListEncoder::new(&session.n, self.shape));
+            list.end(arrived.io_error, &arrived.names, &mut tail);
+        }
+        assert_same(&tail, &since(end, reader), "the list's end");
+        writing.out.extend(tail);
+        let start = match self.segments.last() {
+            None => session.incremental().into(),
+            Some(last) => last.start + last.entries.len() as u32 + 1,
+        };
+        let first_is_root = |list: &FileList| list.get(Ndx(0)).is_some_and(|e| e.name == b"." && e.is_dir());
+        let parent = match (session.incremental(), self.segments.is_empty()) {
+            (true, true) => first_is_root(&arrived.list).then_some(0),
+            (true, false) => parent,
+            (false, _) => None,
+        };
+        if session.incremental() {
+            self.check_place(parent, &entries);
+        } else {
+            arrived.list.check_parents().unwrap();
+        }
+        self.dirs.extend(arrived.list.iter().filter(|(_, e)| e.is_dir()).map(|(_, e)| e.clone()));
+        self.segments.push(Segment { start, parent, list: arrived.list.clone(), entries, arrived });
+    }
+
+    /// A segment holds the direct children of its directory only.
+    fn check_place(&self, parent: Option<usize>, entries: &[FileEntry]) {
+        for entry in entries {
+            let dir = entry.name.iter().rposition(|&byte| byte == b'/').map_or(&b""[..], |at| &entry.name[..at]);
+            let expected = match parent {
+                Some(parent) if !self.segments.is_empty() => &self.dirs[parent].name[..],
+                _ => b"",
+            };
+            assert!(dir == expected || (expected == b"." && dir.is_empty()), "{:?}", entry.name);
+        }
+    }
+
+    /// The entry a peer means by an index.
+    pub(crate) fn entry(&self, ndx: u32) -> &FileEntry {
+        for segment in &self.segments {
+            if ndx >= segment.start && ((ndx - segment.start) as usize) < segment.list.len() {
+                return segment.list.get(Ndx(ndx - segment.start)).expect("a dead index");
+            }
+            if let Some(parent) = segment.parent.filter(|_| ndx + 1 == segment.start) {
+                return &self.dirs[parent];
+            }
+        }
+        panic!("index {ndx} is in no segment");
+    }
+
+    fn generator(&mut self, session: &Session, bytes: &[u8]) {
+        let mut reader = Reader::new(bytes);
+        let mut ndx_in = NdxState::default();
+        let mut writing =
+            Writing { out: Vec::new(), ndx: NdxState::default(), list: ListEncoder::new(&session.n, self.shape) };
+        while reader.position() < bytes.len() {
+            let value = ndx_in.decode(&mut reader).unwrap();
+            writing.ndx.encode(value, &mut writing.out);
+            let asked = match value {
+                NdxValue::Done => Asked::Done,
+                NdxValue::DeleteStats => Asked::DeleteStats(delete_stats(&mut reader, &mut writing)),
+                NdxValue::Index(ndx) => {
+                    let header = ItemHeader::decode(&mut reader).unwrap();
+                    header.encode(&mut writing.out);
+                    let entry = self.entry(ndx);
+                    if header.flags.has(ItemFlags::TRANSFER) {
+                        assert!(entry.is_file(), "data of something else than a file is wanted");
+                    }
+                    if header.flags.has(ItemFlags::TRANSFER) && !session.words.has('n') {
+                        let head = sum_head(session, &mut reader, &mut writing);
+                        let sums = (0..head.count)
+                            .map(|_| {
+                                let weak = reader.uint().unwrap();
+                                let strong = reader.take(head.strong_length as usize).unwrap();
+                                writing.out.extend_from_slice(&weak.to_le_bytes());
+                                writing.out.extend_from_slice(strong);
+                                (weak, Sum::new(strong).unwrap())
+                            })
+                            .collect();
+                        Asked::Request(Ndx(ndx), header, head, sums)
+                    } else {
+                        Asked::Item(Ndx(ndx), header)
+                    }
+                }
+                other => panic!("{other:?} from the generator"),
+            };
+            self.asked.push(asked);
+        }
+        assert_same(&writing.out, bytes, "the generator's stream");
+    }
+}
+
+fn file(session: &Session, ndx: u32, header: ItemHeader, reader: &mut Reader<'_>, writing: &mut Writing) -> Sent {
+    let head = sum_head(session, reader, writing);
+    let mut pieces = Vec::new();
+    loop {
+        let token = TokenHead::decode(reader, &head).unwrap();
+        writing.out.extend_from_slice(&token.encode());
+        match token {
+            TokenHead::End => break,
+            TokenHead::Copy(block) => pieces.push(Piece::Copy(block)),
+            TokenHead::Literal(len) => {
+                let literal = reader.take(len as usize).unwrap().to_vec();
+                writing.out.extend_from_slice(&literal);
+                pieces.push(Piece::Literal(literal));
+            }
+        }
+    }
+    let sum = reader.take(session.n.checksum.size()).unwrap();
+    writing.out.extend_from_slice(sum);
+    Sent::File(Ndx(ndx), header, head, pieces, Sum::new(sum).unwrap())
+}
+
+fn sum_head(session: &Session, reader: &mut Reader<'_>, writing: &mut Writing) -> SumHead {
+    let head = SumHead::decode(&reader.array().unwrap(), session.n.checksum.size()).unwrap();
+    writing.out.extend_from_slice(&head.encode());
+    head
+}
+
+fn delete_stats(reader: &mut Reader<'_>, writing: &mut Writing) -> [u32; 5] {
+    let mut counts = [0; 5];
+    for count in &mut counts {
+        *count = reader.size("count of deletions", 1 << 28).unwrap();
+        put_varint(&mut writing.out, *count as i32);
+    }
+    counts
+}
+
+fn entry_flags(session: &Session, entry: &[u8]) -> u32 {
+    if session.n.compat.has(protocol::handshake::Compat::VARINT_FLIST_FLAGS) {
+        return Reader::new(entry).varint().unwrap() as u32;
+    }
+    let low = u32::from(entry[0]);
+    if low & 4 != 0 { low | u32::from(entry[1]) << 8 } else { low }
+}
+
+pub(crate) fn assert_same(ours: &[u8], stock: &[u8], what: &str) {
+    if ours == stock {
+        return;
+    }
+    let at = ours.iter().zip(stock).take_while(|(a, b)| a == b).count();
+    let near = |bytes: &[u8]| bytes[at.saturating_sub(8).min(bytes.len())..(at + 24).min(bytes.len())].to_vec();
+    panic!("{what} differs at byte {at}: ours …{:02x?}, stock's …{:02x?}", near(ours), near(stock));
+}

@@ -1,0 +1,307 @@
+//! One session over one batch: the file list without a staging tree, and who answers for what.
+
+use super::flight::Job;
+use crate::link::{Ending, Link, Remote};
+use crate::transfer::send::Sent;
+use crate::transfer::{Answer, Listing, SendPlan, Source, Summary, TransferError, Watch, greet, send};
+use protocol::args::{Options, ServerArgs};
+use protocol::checksum::{Checksum, Sum};
+use protocol::flist::{DirClass, FileEntry, FileList, IdNames, Kind, Ndx};
+use protocol::handshake::{Hello, Offer, Side, VERSION_MOST};
+use protocol::item::ItemFlags;
+use protocol::mux::Message;
+use protocol::sender::Request;
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsString;
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+/// Bytes of the peer's words that are kept for the log.
+const WORDS_KEPT: usize = 64 * 1024;
+
+/// How long the far end's program may take to end after a session that broke.
+const ENDING_PATIENCE: Duration = Duration::from_secs(3);
+
+/// What became of one job in a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// The far end confirmed the registered bytes under this variant of the name.
+    Proven(Sent),
+    /// Other bytes stand under the name.
+    Taken,
+    /// Trouble of the file.
+    Failed(String),
+    /// The far end asked for the file or not, and did not confirm it, although the session ended in order.
+    Refused,
+    /// Nothing is known: the session ended too early, or we were told to stop.
+    Open,
+}
+
+/// A session's result.
+pub(super) struct Flown {
+    pub(super) fates: Vec<Fate>,
+    /// What the far end said, on whichever channel.
+    pub(super) words: String,
+    pub(super) ended: Result<Summary, TransferError>,
+}
+
+/// The server arguments for a batch: attributes are those of the files, parents are made as needed and otherwise left
+/// alone, every judgement is by content, and every finished file is acknowledged.
+pub(super) fn server_args(data_dir: &str, fsync: bool) -> Vec<OsString> {
+    let options = Options {
+        times: true,
+        perms: true,
+        checksum: true,
+        relative: true,
+        no_implied_dirs: true,
+        omit_dir_times: true,
+        remove_source_files: true,
+        fsync,
+        ..Options::default()
+    };
+    let dash = if data_dir.starts_with('-') { "./" } else { "" };
+    let destination = format!("{dash}{}/", data_dir.trim_end_matches('/'));
+    let args = ServerArgs { sender: false, options, capabilities: Vec::new(), paths: vec![destination.into_bytes()] };
+    args.to_words().into_iter().map(OsString::from_vec).collect()
+}
+
+/// Sends a batch over a link on which a server with [`server_args`] runs.
+pub(super) fn fly(jobs: &[Job], link: Link, stopping: &dyn Fn() -> bool, progress: &dyn Fn(u64)) -> Flown {
+    let mut watch = BatchWatch {
+        jobs,
+        by_ndx: Vec::new(),
+        fates: vec![Fate::Open; jobs.len()],
+        stages: vec![Stage::Listed; jobs.len()],
+        words: String::new(),
+        stopping,
+        progress,
+    };
+    let (entries, by_name) = watch.list();
+    let list = FileList::new(entries);
+    watch.by_ndx = vec![None; list.len()];
+    for (ndx, entry) in list.iter().filter(|(_, entry)| entry.kind() == Some(Kind::File)) {
+        watch.by_ndx[ndx.0 as usize] = by_name.get(&entry.name).copied();
+    }
+    let source = BatchSource { jobs, by_ndx: watch.by_ndx.clone() };
+    let remote = link.remote.clone();
+    let hello = Hello { side: Side::Client, version: VERSION_MOST, choice: None, offer: Offer::Only(Checksum::Md5) };
+    let ended = greet(link, hello).and_then(|session| {
+        let options = Options { checksum: true, relative: true, ..Options::default() };
+        let plan = SendPlan { shape: options.list_shape(Checksum::Md5.size()), ..SendPlan::default() };
+        let listing = Listing { list, names: IdNames::default(), io_error: 0 };
+        send(session, &plan, |_| Ok((listing, source)), &mut watch)
+    });
+    let ended = ended.map_err(|error| explain(error, &remote));
+    let BatchWatch { mut fates, stages, mut words, by_ndx, .. } = watch;
+    words.push_str(&remote.stderr());
+    if ended.is_ok() {
+        for (at, fate) in fates.iter_mut().enumerate() {
+            // What was listed and is now left without a word was refused; what never got a place in the list was not.
+            let listed = by_ndx.contains(&Some(at));
+            if *fate == Fate::Open && listed && stages[at] != Stage::Held {
+                *fate = Fate::Refused;
+            }
+        }
+    }
+    Flown { fates, words, ended }
+}
+
+/// A write that fails is often only the echo of a far end that gave up: what that said is worth more.
+fn explain(error: TransferError, remote: &Remote) -> TransferError {
+    match (error, remote.wait(ENDING_PATIENCE)) {
+        (TransferError::Link(_), Some(ending @ (Ending::Exited(_) | Ending::Signalled(_)))) => {
+            TransferError::Remote { ending: Some(ending), text: remote.stderr() }
+        }
+        (error, _) => error,
+    }
+}
+
+/// How far a job has come in this session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Listed,
+    /// Its bytes were sent.
+    Sent(Sent),
+    /// We said no: other bytes are there, or the file is not what was registered.
+    Declined,
+    /// We were told to stop before it was its turn.
+    Held,
+}
+
+struct BatchWatch<'a> {
+    jobs: &'a [Job],
+    by_ndx: Vec<Option<usize>>,
+    fates: Vec<Fate>,
+    stages: Vec<Stage>,
+    words: String,
+    stopping: &'a dyn Fn() -> bool,
+    progress: &'a dyn Fn(u64),
+}
+
+impl BatchWatch<'_> {
+    /// The entries of all jobs whose files can be had, and of their parents.
+    fn list(&mut self) -> (Vec<FileEntry>, HashMap<Vec<u8>, usize>) {
+        let mut entries = Vec::new();
+        let mut parents = BTreeSet::new();
+        let mut by_name = HashMap::new();
+        for (at, job) in self.jobs.iter().enumerate() {
+            let meta = match source_metadata(&job.source) {
+                Ok(meta) => meta,
+                Err(why) => {
+                    self.fates[at] = Fate::Failed(why);
+                    continue;
+                }
+            };
+            let name = job.place.variant(job.variant).into_bytes();
+            // Two jobs of one name cannot share a list; the other one stays open for the next session.
+            if by_name.contains_key(&name) {
+                continue;
+            }
+            for (slash, _) in name.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
+                parents.insert(name[..slash].to_vec());
+            }
+            entries.push(file_entry(&name, &meta, Sum::new(&job.md5)));
+            by_name.insert(name, at);
+        }
+        entries.extend(parents.into_iter().map(|name| parent_entry(&name)));
+        (entries, by_name)
+    }
+
+    fn job_at(&self, ndx: Ndx) -> Option<usize> {
+        *self.by_ndx.get(ndx.0 as usize)?
+    }
+}
+
+impl Watch for BatchWatch<'_> {
+    fn requested(&mut self, ndx: Ndx, request: &Request) -> Answer {
+        let Some(at) = self.job_at(ndx) else { return Answer::Decline };
+        // Asked for again: our bytes did not have the registered sum.
+        let changed = request.redo && matches!(self.fates[at], Fate::Failed(_));
+        let taken = !request.redo && !request.header.flags.has(ItemFlags::NEW);
+        if changed || taken {
+            self.stages[at] = Stage::Declined;
+            if taken {
+                self.fates[at] = Fate::Taken;
+            }
+            return Answer::Decline;
+        }
+        if (self.stopping)() {
+            self.stages[at] = Stage::Held;
+            return Answer::Decline;
+        }
+        Answer::Send
+    }
+
+    fn progress(&mut self, bytes: u64) {
+        (self.progress)(bytes);
+    }
+
+    fn sent(&mut self, ndx: Ndx, sent: &Sent, sum: &Sum) {
+        let Some(at) = self.job_at(ndx) else { return };
+        self.stages[at] = Stage::Sent(*sent);
+        if sum.as_bytes() != self.jobs[at].md5 {
+            self.fates[at] = Fate::Failed(format!("it has changed since it was registered: its MD5 is now {sum}"));
+        }
+    }
+
+    fn unreadable(&mut self, ndx: Ndx, error: &io::Error) {
+        if let Some(at) = self.job_at(ndx) {
+            self.stages[at] = Stage::Declined;
+            self.fates[at] = Fate::Failed(format!("it cannot be read: {error}"));
+        }
+    }
+
+    fn finished(&mut self, ndx: Ndx) {
+        let Some(at) = self.job_at(ndx) else { return };
+        // The registered sum went out in the list and as the file's sum, so whatever the far end finished has it. What we
+        // declined is no proof, whatever the far end says.
+        match (self.stages[at], &self.fates[at]) {
+            (Stage::Listed, Fate::Open) => self.fates[at] = Fate::Proven(Sent::default()),
+            (Stage::Sent(sent), Fate::Open) => self.fates[at] = Fate::Proven(sent),
+            _ => {}
+        }
+    }
+
+    fn message(&mut self, message: &Message) {
+        if let Message::Text(_, text) = message
+            && self.words.len() < WORDS_KEPT
+        {
+            self.words.push_str(&String::from_utf8_lossy(text));
+        }
+    }
+}
+
+struct BatchSource<'a> {
+    jobs: &'a [Job],
+    by_ndx: Vec<Option<usize>>,
+}
+
+impl BatchSource<'_> {
+    fn job(&self, ndx: Ndx) -> Option<&Job> {
+        self.jobs.get((*self.by_ndx.get(ndx.0 as usize)?)?)
+    }
+}
+
+impl Source for BatchSource<'_> {
+    fn open(&self, ndx: Ndx, _entry: &FileEntry) -> io::Result<File> {
+        let job = self.job(ndx).ok_or(io::ErrorKind::NotFound)?;
+        let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+        let file = std::fs::OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(&job.source)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        Ok(file)
+    }
+
+    fn promised(&self, ndx: Ndx) -> Option<Sum> {
+        self.job(ndx).and_then(|job| Sum::new(&job.md5))
+    }
+}
+
+/// Looks at a source file. Symlinks are followed: the path is what an operator's program registered, and what stands
+/// behind it must have the registered sum.
+fn source_metadata(path: &Path) -> Result<Metadata, String> {
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.is_file() => Ok(meta),
+        Ok(_) => Err("it is not a regular file".into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err("it is missing".into()),
+        Err(error) => Err(format!("it cannot be looked at: {error}")),
+    }
+}
+
+fn file_entry(name: &[u8], meta: &Metadata, sum: Option<Sum>) -> FileEntry {
+    FileEntry {
+        name: name.to_vec(),
+        // Set-id and sticky bits have no business in an archive.
+        mode: 0o100000 | (meta.mode() & 0o777),
+        len: meta.len(),
+        mtime: meta.mtime(),
+        nsec: u32::try_from(meta.mtime_nsec()).unwrap_or(0),
+        uid: 0,
+        gid: 0,
+        target: None,
+        rdev: None,
+        sum,
+        dir_class: DirClass::Content,
+    }
+}
+
+fn parent_entry(name: &[u8]) -> FileEntry {
+    FileEntry {
+        name: name.to_vec(),
+        mode: 0o40755,
+        len: 0,
+        mtime: 0,
+        nsec: 0,
+        uid: 0,
+        gid: 0,
+        target: None,
+        rdev: None,
+        sum: None,
+        dir_class: DirClass::Implied,
+    }
+}

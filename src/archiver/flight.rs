@@ -1,0 +1,129 @@
+//! What is on its way: rows, the places they go to, and how much of both may be.
+
+use super::layout::RemotePath;
+use crate::catalog::{Md5, RecordId};
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+/// Bytes are counted in pieces of this size.
+const PIECE: u64 = 64 * 1024;
+
+/// A row on its way. While it lives, nobody else takes up the row or its place.
+pub(super) struct Job {
+    pub(super) id: RecordId,
+    pub(super) attempts: i64,
+    pub(super) source: PathBuf,
+    pub(super) md5: Md5,
+    /// Where the layout wants it; the copy may end up under a numbered variant.
+    pub(super) place: RemotePath,
+    /// Which variant is tried: 0 for the name itself, then `.1`, `.2` …
+    pub(super) variant: u32,
+    _ticket: Ticket,
+}
+
+/// Rows and places in flight, with the permits that bound them.
+pub(super) struct Flight {
+    aloft: Mutex<Aloft>,
+    files: Arc<Semaphore>,
+    pieces: Arc<Semaphore>,
+    most_pieces: u32,
+    landed: Notify,
+}
+
+#[derive(Default)]
+struct Aloft {
+    rows: HashSet<RecordId>,
+    places: HashSet<RemotePath>,
+}
+
+/// What a job holds, given back when it is dropped.
+struct Ticket {
+    flight: Arc<Flight>,
+    id: RecordId,
+    place: RemotePath,
+    _permits: [OwnedSemaphorePermit; 2],
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut aloft = self.flight.lock();
+        aloft.rows.remove(&self.id);
+        aloft.places.remove(&self.place);
+        drop(aloft);
+        self.flight.landed.notify_waiters();
+    }
+}
+
+/// A row that may take off.
+pub(super) struct Takeoff {
+    pub(super) id: RecordId,
+    pub(super) attempts: i64,
+    pub(super) source: PathBuf,
+    pub(super) md5: Md5,
+    pub(super) place: RemotePath,
+    pub(super) bytes: u64,
+}
+
+impl Flight {
+    pub(super) fn new(files: usize, bytes: u64) -> Self {
+        let most_pieces = u32::try_from(bytes / PIECE).unwrap_or(u32::MAX).clamp(1, Semaphore::MAX_PERMITS as u32);
+        Self {
+            aloft: Mutex::default(),
+            files: Arc::new(Semaphore::new(files.clamp(1, Semaphore::MAX_PERMITS))),
+            pieces: Arc::new(Semaphore::new(most_pieces as usize)),
+            most_pieces,
+            landed: Notify::new(),
+        }
+    }
+
+    /// True when the row is on its way already.
+    pub(super) fn has_row(&self, id: RecordId) -> bool {
+        self.lock().rows.contains(&id)
+    }
+
+    /// True when another row is on its way to this place: it must land first, since only then is it known whether the
+    /// place is taken.
+    pub(super) fn has_place(&self, place: &RemotePath) -> bool {
+        self.lock().places.contains(place)
+    }
+
+    /// True when a row with a file of this size could take off at once.
+    pub(super) fn has_room(&self, bytes: u64) -> bool {
+        self.files.available_permits() > 0 && self.pieces.available_permits() >= self.pieces_of(bytes) as usize
+    }
+
+    fn pieces_of(&self, bytes: u64) -> u32 {
+        u32::try_from(bytes / PIECE + 1).unwrap_or(u32::MAX).min(self.most_pieces)
+    }
+
+    /// True when nothing is on its way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().rows.is_empty()
+    }
+
+    /// Waits for room and lets a row take off. `None` only if the semaphores were closed, which nobody does.
+    pub(super) async fn take_off(self: &Arc<Self>, row: Takeoff) -> Option<Job> {
+        let pieces = self.pieces_of(row.bytes);
+        let file = self.files.clone().acquire_owned().await.ok()?;
+        let bytes = self.pieces.clone().acquire_many_owned(pieces).await.ok()?;
+        let Takeoff { id, attempts, source, md5, place, .. } = row;
+        {
+            let mut aloft = self.lock();
+            aloft.rows.insert(id);
+            aloft.places.insert(place.clone());
+        }
+        let ticket = Ticket { flight: self.clone(), id, place: place.clone(), _permits: [file, bytes] };
+        Some(Job { id, attempts, source, md5, place, variant: 0, _ticket: ticket })
+    }
+
+    /// Waits until something lands. Register before looking at what is aloft.
+    pub(super) fn landing(&self) -> tokio::sync::futures::Notified<'_> {
+        self.landed.notified()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Aloft> {
+        self.aloft.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

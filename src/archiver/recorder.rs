@@ -1,0 +1,94 @@
+//! Writes outcomes back, many in one transaction.
+
+use super::flight::Job;
+use super::retry::Backoff;
+use super::stop::Stop;
+use crate::catalog::{Catalog, Outcome, Settled};
+use crate::status::Progress;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Outcomes of one transaction at most.
+const BATCH: usize = 128;
+/// How long a lone outcome waits for company.
+const COMPANY: Duration = Duration::from_millis(50);
+
+/// A job and what became of it. The row stays taken until the outcome is recorded.
+pub(super) struct Result {
+    pub(super) job: Job,
+    pub(super) outcome: Outcome,
+}
+
+pub(super) struct Recorder<C> {
+    pub(super) catalog: Arc<C>,
+    pub(super) results: mpsc::Receiver<Result>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) stop: Stop,
+}
+
+impl<C: Catalog> Recorder<C> {
+    /// Records until all workers are gone.
+    pub(super) async fn run(mut self) {
+        let mut results = Vec::new();
+        while self.results.recv_many(&mut results, BATCH).await > 0 {
+            if results.len() < BATCH {
+                // One commit for what comes at nearly the same time; the pause bounds what a crash makes us confirm again.
+                let more =
+                    async { while results.len() < BATCH && self.results.recv_many(&mut results, BATCH).await > 0 {} };
+                let _ = tokio::time::timeout(COMPANY, more).await;
+            }
+            self.record(std::mem::take(&mut results)).await;
+        }
+    }
+
+    async fn record(&self, results: Vec<Result>) {
+        let (jobs, settled): (Vec<_>, Vec<_>) = results
+            .into_iter()
+            .map(|Result { job, outcome }| {
+                let settled = Settled { id: job.id, attempts: job.attempts, outcome };
+                (job, settled)
+            })
+            .unzip();
+        let mut backoff = Backoff::new();
+        loop {
+            match self.catalog.record(&settled).await {
+                Ok(_) => break,
+                Err(error) => {
+                    let wait = backoff.next();
+                    self.progress.database_trouble(&error.to_string());
+                    tracing::warn!(
+                        wait_ms = wait.as_millis() as u64,
+                        "Cannot record {} outcomes: {error}; trying again",
+                        settled.len()
+                    );
+                    if self.stop.is_stopped() {
+                        tracing::warn!(
+                            "Leaving with {} outcomes unrecorded; their rows will be confirmed next time",
+                            settled.len()
+                        );
+                        return;
+                    }
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        () = self.stop.stopped() => {}
+                    }
+                }
+            }
+        }
+        self.progress.database_fine();
+        for (job, settled) in jobs.iter().zip(&settled) {
+            let source = job.source.display().to_string();
+            match &settled.outcome {
+                Outcome::Copied { path } => {
+                    self.progress.recorded(true);
+                    tracing::info!(id = job.id.0, source, path, "Copied and proven");
+                }
+                Outcome::Failed { why } => {
+                    self.progress.recorded(false);
+                    tracing::warn!(id = job.id.0, source, attempt = job.attempts + 1, "Not copied: {why}");
+                }
+            }
+        }
+    }
+}

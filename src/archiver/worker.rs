@@ -1,0 +1,295 @@
+//! A worker: one thread, one session, batch after batch.
+
+use super::batch::{Fate, Flown, fly, server_args};
+use super::flight::Job;
+use super::retry::{Backoff, ONCE_PATIENCE, blames_the_link, no_room, words_about};
+use super::stop::Stop;
+use super::{Settings, recorder::Result as JobResult};
+use crate::catalog::Outcome;
+use crate::status::Progress;
+use crate::transfer::TransferError;
+use crate::transport::{Connect, ConnectError};
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{Mutex, mpsc};
+
+/// Numbered variants of a taken name that are tried.
+const VARIANTS_MOST: u32 = 1000;
+/// Sessions that one file may break, with the far end in order otherwise, before the file is to blame.
+const BREAKS_MOST: u32 = 3;
+/// The first stock release with `--fsync`.
+const FSYNC_SINCE: (u32, u32, u32) = (3, 2, 4);
+/// How long the far end's answer about its version is believed.
+const VERSION_LASTS: Duration = Duration::from_secs(60);
+
+pub(super) struct Worker {
+    pub(super) connect: Box<dyn Connect>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) path_limit: usize,
+    pub(super) jobs: Arc<Mutex<mpsc::Receiver<Vec<Job>>>>,
+    pub(super) results: mpsc::Sender<JobResult>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) stop: Stop,
+    pub(super) runtime: tokio::runtime::Handle,
+    /// Whether the far end's program knows `--fsync`, and when it was asked.
+    pub(super) syncs: Option<(bool, Instant)>,
+}
+
+/// Work that is left of a batch.
+struct Rest {
+    jobs: Vec<Job>,
+    /// How many sessions it has broken.
+    breaks: u32,
+}
+
+impl Worker {
+    /// Works until the queue is closed.
+    pub(super) fn run(mut self) {
+        let mut backoff = Backoff::new();
+        loop {
+            let next = self.runtime.block_on(async { self.jobs.lock().await.recv().await });
+            let Some(jobs) = next else { return self.connect.disconnect() };
+            let mut rests = VecDeque::from([Rest { jobs, breaks: 0 }]);
+            while let Some(rest) = rests.pop_front() {
+                self.work(rest, &mut rests, &mut backoff);
+            }
+        }
+    }
+
+    /// One session over what is left; puts what is still left then back.
+    fn work(&mut self, rest: Rest, rests: &mut VecDeque<Rest>, backoff: &mut Backoff) {
+        if self.stop.is_stopped() || rest.jobs.is_empty() {
+            return self.leave(rest.jobs);
+        }
+        let Rest { jobs, breaks } = rest;
+        let flown = match self.session(&jobs) {
+            Ok(flown) => flown,
+            Err(why) => return self.wait_for_link(Rest { jobs, breaks }, &why, rests, backoff),
+        };
+        let Flown { fates, words, ended } = flown;
+        let full = no_room(&words).map(str::to_owned);
+        let mut left = Vec::new();
+        let mut refused = Vec::new();
+        for (mut job, fate) in jobs.into_iter().zip(fates) {
+            match fate {
+                Fate::Proven(sent) => {
+                    backoff.reset();
+                    self.progress.proven(&sent);
+                    let path = self.archived_path(&job.place.variant(job.variant));
+                    self.settle(job, Outcome::Copied { path });
+                }
+                Fate::Failed(why) => self.fail(job, why),
+                Fate::Taken => {
+                    job.variant += 1;
+                    let path = self.archived_path(&job.place.variant(job.variant));
+                    if path.chars().count() > self.path_limit {
+                        self.fail(job, too_long(&path, self.path_limit));
+                    } else if job.variant > VARIANTS_MOST {
+                        self.fail(job, format!("the name and its first {VARIANTS_MOST} variants are taken"));
+                    } else {
+                        left.push(job);
+                    }
+                }
+                Fate::Refused if full.is_some() => left.push(job),
+                Fate::Refused => refused.push(job),
+                Fate::Open => left.push(job),
+            }
+        }
+        if !refused.is_empty() {
+            // A base that takes nothing at all is no file's fault.
+            match self.base_trouble() {
+                Some(why) => {
+                    left.extend(refused);
+                    return self.wait_for_link(Rest { jobs: left, breaks }, &why, rests, backoff);
+                }
+                None => {
+                    for job in refused {
+                        let name = job.place.variant(job.variant);
+                        self.fail(job, format!("the storage node refused it: {}", words_about(&words, &name)));
+                    }
+                }
+            }
+        }
+        if let (Some(why), false) = (&full, left.is_empty()) {
+            return self.wait_for_link(Rest { jobs: left, breaks }, why, rests, backoff);
+        }
+        match ended {
+            Ok(_) => rests.push_back(Rest { jobs: left, breaks: 0 }),
+            Err(error) if blames_the_link(&error) => {
+                self.wait_for_link(Rest { jobs: left, breaks }, &error.to_string(), rests, backoff);
+            }
+            Err(error) => self.after_break(Rest { jobs: left, breaks: breaks + 1 }, &error, rests, backoff),
+        }
+    }
+
+    /// A session broke, and not for want of a link. If the far end is in order, some file breaks it: find out which.
+    fn after_break(&mut self, rest: Rest, error: &TransferError, rests: &mut VecDeque<Rest>, backoff: &mut Backoff) {
+        if let Some(why) = self.base_trouble() {
+            return self.wait_for_link(rest, &why, rests, backoff);
+        }
+        let Rest { mut jobs, breaks } = rest;
+        match jobs.len() {
+            0 => {}
+            1 if breaks >= BREAKS_MOST => {
+                if let Err(why) = self.empty_session() {
+                    return self.wait_for_link(Rest { jobs, breaks }, &why, rests, backoff);
+                }
+                if let Some(job) = jobs.pop() {
+                    self.fail(job, format!("the storage node's rsync breaks off at it: {error}"));
+                }
+            }
+            1 => self.wait_for_link(Rest { jobs, breaks }, &error.to_string(), rests, backoff),
+            several => {
+                let later = jobs.split_off(several / 2);
+                rests.push_back(Rest { jobs, breaks });
+                rests.push_back(Rest { jobs: later, breaks });
+            }
+        }
+    }
+
+    /// A session without any file: whether the far end's program is in order as such.
+    fn empty_session(&mut self) -> Result<(), String> {
+        self.session(&[])?.ended.map(drop).map_err(|error| error.to_string())
+    }
+
+    fn session(&mut self, jobs: &[Job]) -> Result<Flown, String> {
+        let fsync = self.far_end_syncs().map_err(|error| error.to_string())?;
+        let args = server_args(&self.settings.data_dir, fsync);
+        let link = self.connect.open(&args).map_err(|error| error.to_string())?;
+        let _guard = self.stop.guard(link.closer.clone());
+        let stop = self.stop.clone();
+        let progress = self.progress.clone();
+        Ok(fly(jobs, link, &move || stop.is_stopped(), &move |bytes| progress.read(bytes)))
+    }
+
+    /// Whether the far end's program knows `--fsync`. Asked now and then only, since the program may be replaced.
+    fn far_end_syncs(&mut self) -> Result<bool, ConnectError> {
+        if let Some((syncs, asked)) = self.syncs
+            && asked.elapsed() < VERSION_LASTS
+        {
+            return Ok(syncs);
+        }
+        let mut argv = self.connect.program();
+        argv.push(OsString::from("--version"));
+        let output = self.connect.run(&argv)?;
+        let syncs = match far_end(&output.stdout) {
+            Some(FarEnd::Ours) => true,
+            Some(FarEnd::Stock(version)) => version >= FSYNC_SINCE,
+            None => false,
+        };
+        self.syncs = Some((syncs, Instant::now()));
+        Ok(syncs)
+    }
+
+    /// What keeps the base directory from taking anything, if something does.
+    fn base_trouble(&mut self) -> Option<String> {
+        let base = OsString::from(&self.settings.data_dir);
+        for (flag, why) in [("-d", "is not there"), ("-w", "cannot be written to")] {
+            let argv = ["test".into(), flag.into(), base.clone()];
+            match self.connect.run(&argv) {
+                Ok(output) if output.status == Some(0) => {}
+                Ok(output) if output.status == Some(1) => {
+                    return Some(format!("Directory {} at {} {why}", self.settings.data_dir, self.connect.describe()));
+                }
+                // A far end without `test` cannot be asked.
+                Ok(_) => {}
+                Err(error) => return Some(error.to_string()),
+            }
+        }
+        None
+    }
+
+    fn wait_for_link(&mut self, rest: Rest, why: &str, rests: &mut VecDeque<Rest>, backoff: &mut Backoff) {
+        if rest.jobs.is_empty() || self.stop.is_stopped() {
+            return self.leave(rest.jobs);
+        }
+        let wait = backoff.next();
+        self.syncs = None;
+        self.progress.link_trouble(why);
+        if self.settings.once && backoff.failures >= ONCE_PATIENCE {
+            tracing::error!(host = self.connect.describe(), "Giving up after {} attempts: {why}", backoff.failures);
+            self.progress.give_up(why);
+            self.stop.stop();
+            return self.leave(rest.jobs);
+        }
+        tracing::warn!(host = self.connect.describe(), wait_ms = wait.as_millis() as u64, "{why}; trying again");
+        self.stop.wait(wait);
+        rests.push_front(rest);
+    }
+
+    /// Lets jobs go without a result: their rows stay as they are.
+    fn leave(&self, jobs: Vec<Job>) {
+        drop(jobs);
+    }
+
+    fn fail(&self, job: Job, why: String) {
+        self.settle(job, Outcome::Failed { why });
+    }
+
+    fn settle(&self, job: Job, outcome: Outcome) {
+        // The recorder outlives the workers; without it nothing can be recorded and the row stays pending.
+        let _ = self.results.blocking_send(JobResult { job, outcome });
+    }
+
+    fn archived_path(&self, relative: &str) -> String {
+        archived_path(&self.settings, relative)
+    }
+}
+
+/// What the table's path column says of a copy.
+pub(super) fn archived_path(settings: &Settings, relative: &str) -> String {
+    if settings.relative_paths {
+        relative.to_owned()
+    } else {
+        format!("{}/{relative}", settings.data_dir.trim_end_matches('/'))
+    }
+}
+
+/// What is wrong with a path that the table cannot hold.
+pub(super) fn too_long(path: &str, limit: usize) -> String {
+    format!(
+        "its archived path has {} characters, and the table's path column holds {limit}: {path:?}",
+        path.chars().count()
+    )
+}
+
+/// What runs at the far end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FarEnd {
+    /// This program.
+    Ours,
+    /// Stock rsync of this version.
+    Stock((u32, u32, u32)),
+}
+
+/// Reads the first line of `--version`.
+pub(crate) fn far_end(output: &[u8]) -> Option<FarEnd> {
+    let text = String::from_utf8_lossy(output);
+    let mut words = text.lines().next()?.split_whitespace();
+    match (words.next()?, words.next()?, words.next()) {
+        ("pysmurf-archiver", _, _) => Some(FarEnd::Ours),
+        ("rsync", "version", Some(version)) => {
+            let digits = |part: &str| part.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok();
+            let mut parts = version.trim_start_matches('v').split('.').map(digits);
+            let mut part = || parts.next().flatten();
+            Some(FarEnd::Stock((part()?, part().unwrap_or(0), part().unwrap_or(0))))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read() {
+        assert_eq!(far_end(b"rsync  version 3.5.0  protocol version 32\nmore"), Some(FarEnd::Stock((3, 5, 0))));
+        assert_eq!(far_end(b"rsync  version v3.2.7pre1  protocol version 31"), Some(FarEnd::Stock((3, 2, 7))));
+        assert_eq!(far_end(b"pysmurf-archiver 0.1.0\n"), Some(FarEnd::Ours));
+        assert_eq!(far_end(b"openrsync: protocol version 29\n"), None);
+        assert_eq!(far_end(b""), None);
+    }
+}

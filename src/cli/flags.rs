@@ -1,0 +1,224 @@
+//! The command line as typed.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Archives SMuRF files to a storage node over its own SSH and the rsync protocol, and proves every copy.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 110, after_help = AFTER_HELP)]
+pub(super) struct Flags {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  pysmurf-archiver init-db --db sqlite:/var/lib/archiver/files.db
+  pysmurf-archiver check --data-dir /data/pysmurf --target smurf-monitor --storage-host ocs@storage
+  pysmurf-archiver run   --data-dir /data/pysmurf --target smurf-monitor --storage-host ocs@storage
+  pysmurf-archiver run --once --data-dir /mnt/usb --archive-name smurf --db sqlite:/data/so/suprsync.db
+
+Flags without a verb mean `run`. The database comes from --db, or from MYSQL_HOST, MYSQL_PORT, MYSQL_USER,
+MYSQL_PASSWORD (or MYSQL_PASSWORD_FILE) and MYSQL_DATABASE.
+
+Exit codes of `run --once`: 0 all copied, 1 some failed or something was out of reach, 2 usage.";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Watch the table and copy every waiting file
+    Run(RunArgs),
+    /// Say, one line each, whether database, host key, login, remote rsync and storage are in order, and what to do
+    Check(ServiceArgs),
+    /// Create the table of files where it is absent; never alter one that is there
+    InitDb(DatabaseArgs),
+}
+
+/// Where the table is.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Database")]
+pub(super) struct DatabaseArgs {
+    /// mysql://USER:PASSWORD@HOST:PORT/DATABASE or sqlite:PATH; by default the MYSQL_* variables, else an embedded
+    /// SQLite file `pysmurf-archiver.db` in the current directory
+    #[arg(long, value_name = "URL", env = "ARCHIVER_DB", hide_env_values = true)]
+    pub(super) db: Option<String>,
+}
+
+/// What `run` and `check` share.
+#[derive(Debug, Clone, Args)]
+pub(super) struct ServiceArgs {
+    /// Base directory of the archive, at the storage node if there is one
+    #[arg(long, value_name = "DIR", env = "ARCHIVER_DATA_DIR")]
+    pub(super) data_dir: String,
+
+    /// Instance ids of the monitors whose files are copied
+    #[arg(long, value_name = "ID", num_args = 1..)]
+    pub(super) target: Vec<String>,
+
+    /// Storage node to push to
+    #[arg(long, value_name = "[USER@]HOST")]
+    pub(super) storage_host: Option<String>,
+
+    /// Smurf-server to pull from (not yet supported)
+    #[arg(long, value_name = "[USER@]HOST", conflicts_with = "storage_host")]
+    pub(super) host: Option<String>,
+
+    /// SSH user, where the host is given without one
+    #[arg(long)]
+    pub(super) user: Option<String>,
+
+    /// Accepted for the old agent's command lines, and without effect
+    #[arg(long, value_enum, hide = true)]
+    pub(super) mode: Option<OldMode>,
+
+    #[command(flatten)]
+    pub(super) database: DatabaseArgs,
+
+    /// SupRsync databases: the archive whose files are copied
+    #[arg(long, value_name = "NAME", help_heading = "Database")]
+    pub(super) archive_name: Option<String>,
+
+    /// MySQL: the table, by default the newest of pysmurf_files_v1, pysmurf_files_v0, pysmurf_files
+    #[arg(long, value_name = "NAME", help_heading = "Database")]
+    pub(super) table: Option<String>,
+
+    /// MySQL: how archived files are named, by default by what the table has
+    #[arg(long, value_enum, help_heading = "Database")]
+    pub(super) layout: Option<LayoutArg>,
+
+    /// Leave rows alone that failed so often
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Database")]
+    pub(super) max_copy_attempts: u32,
+
+    #[command(flatten)]
+    pub(super) ssh: SshArgs,
+
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "SSH")]
+pub(super) struct SshArgs {
+    /// Private key; may be repeated. By default the agent's keys and those in ~/.ssh
+    #[arg(long, value_name = "FILE")]
+    pub(super) ssh_key: Vec<PathBuf>,
+
+    /// Port, by default the one in the configuration file, else 22
+    #[arg(long, value_name = "N")]
+    pub(super) ssh_port: Option<u16>,
+
+    /// Configuration file, by default ~/.ssh/config
+    #[arg(long, value_name = "FILE")]
+    pub(super) ssh_config: Option<PathBuf>,
+
+    /// Known host keys, by default ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts. Unknown hosts are always refused
+    #[arg(long, value_name = "FILE")]
+    pub(super) known_hosts: Option<PathBuf>,
+
+    /// Program at the storage node that is started with --server
+    #[arg(long, value_name = "PROGRAM", default_value = "rsync")]
+    pub(super) rsync_path: String,
+
+    /// Limit for connecting
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..86_400))]
+    pub(super) connect_timeout: u64,
+
+    /// A connection on which nothing moves for so long counts as lost
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..86_400))]
+    pub(super) stall_timeout: u64,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Output")]
+pub(super) struct LogArgs {
+    /// Form of the log on standard error
+    #[arg(long, value_enum, default_value_t = LogFormat::Auto)]
+    pub(super) log_format: LogFormat,
+
+    /// Say more; repeat for more still
+    #[arg(long, short, action = clap::ArgAction::Count)]
+    pub(super) verbose: u8,
+
+    /// Say only what went wrong
+    #[arg(long, short, conflicts_with = "verbose")]
+    pub(super) quiet: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    pub(super) service: ServiceArgs,
+
+    /// Work until nothing is left to do, then end
+    #[arg(long, help_heading = "Work")]
+    pub(super) once: bool,
+
+    /// Pause between polls of the table
+    #[arg(long, value_name = "SECONDS", default_value_t = 5.0, value_parser = seconds, help_heading = "Work")]
+    pub(super) poll: f64,
+
+    /// Files in flight at most
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Work")]
+    pub(super) queue: u32,
+
+    /// Size of the files in flight at most, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Work")]
+    pub(super) queue_mib: u32,
+
+    /// SSH sessions, one thread each
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64), help_heading = "Work")]
+    pub(super) workers: u32,
+
+    /// With --once: print a summary as one JSON object on standard output
+    #[arg(long, help_heading = "Output")]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum OldMode {
+    Idle,
+    Init,
+    Run,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LayoutArg {
+    /// <5 ctime digits>/<pub_id>/<action_timestamp>_<action>/<plots|outputs>/<file>
+    Action,
+    /// <5 ctime digits>/<type>/<file>
+    Type,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    /// Text
+    Auto,
+    Text,
+    Json,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.05..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("expected seconds, from 0.05 to 86400".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Flags::command().debug_assert();
+    }
+
+    #[test]
+    fn the_old_agents_flags_are_accepted() {
+        let line = "a run --data-dir /data/pysmurf --user cryo --mode run --target m1 m2 --storage-host data@node";
+        let Command::Run(args) = Flags::try_parse_from(line.split(' ')).unwrap().command else { panic!("not run") };
+        assert_eq!(args.service.target, ["m1", "m2"]);
+        assert_eq!((args.service.mode, args.service.user.as_deref()), (Some(OldMode::Run), Some("cryo")));
+    }
+}

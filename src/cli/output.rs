@@ -1,0 +1,124 @@
+//! What goes to people: the log on standard error, a progress bar on a terminal, results on standard output.
+
+use super::flags::{LogArgs, LogFormat};
+use crate::status::{Progress, Snapshot};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::time::Duration;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// How often the bar is drawn.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Says a line on standard error; that nobody listens is no reason to fail.
+pub(super) fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Prints a result line on standard output.
+pub(super) fn print(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// Where log lines go: above the bar if there is one.
+#[derive(Clone, Default)]
+pub(super) struct Screen {
+    bar: Option<ProgressBar>,
+}
+
+impl Screen {
+    /// With a bar when standard error is a terminal and a bar is wanted.
+    pub(super) fn new(bar: bool) -> Self {
+        let bar = bar && io::stderr().is_terminal();
+        let style = || ProgressStyle::with_template("{spinner} {wide_msg} [{elapsed_precise}]").ok();
+        Self {
+            bar: bar
+                .then(|| ProgressBar::new_spinner().with_style(style().unwrap_or_else(ProgressStyle::default_spinner))),
+        }
+    }
+
+    /// True when a bar is drawn.
+    pub(super) fn has_bar(&self) -> bool {
+        self.bar.is_some()
+    }
+
+    /// Draws progress until dropped.
+    pub(super) fn follow(&self, progress: Arc<Progress>, total: Option<u64>) -> Option<tokio::task::JoinHandle<()>> {
+        let bar = self.bar.clone()?;
+        Some(tokio::spawn(async move {
+            let mut tick = tokio::time::interval(TICK);
+            loop {
+                tick.tick().await;
+                bar.set_message(line(&progress.snapshot(), total));
+                bar.tick();
+            }
+        }))
+    }
+
+    /// Takes the bar away.
+    pub(super) fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn line(now: &Snapshot, total: Option<u64>) -> String {
+    let of = total.map(|total| format!(" of {total}")).unwrap_or_default();
+    let rate = now.read_bytes as f64 / 1e6 / now.seconds.max(0.001);
+    let mut line = format!("{}{of} files, {:.1} MB, {rate:.1} MB/s", now.copied, now.read_bytes as f64 / 1e6);
+    if now.failed > 0 {
+        line.push_str(&format!(", {} failed attempts", now.failed));
+    }
+    if let Some(why) = now.link.as_ref().or(now.database.as_ref()) {
+        line.push_str(&format!("; waiting: {why}"));
+    }
+    line
+}
+
+impl Write for Screen {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| io::stderr().write_all(bytes))?,
+            // A log that nobody reads any more must not end the work.
+            None => drop(io::stderr().write_all(bytes)),
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Screen {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+/// Sets the log up. `RUST_LOG` wins over the flags.
+pub(super) fn start_log(args: &LogArgs, screen: &Screen) {
+    let level = match (args.quiet, args.verbose, screen.has_bar()) {
+        (true, _, _) => "error",
+        // The bar says what the lines would say.
+        (false, 0, true) => "pysmurf_archiver=warn,error",
+        (false, 0, false) => "pysmurf_archiver=info,warn",
+        (false, 1, _) => "pysmurf_archiver=debug,info",
+        (false, _, _) => "trace",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(screen.clone());
+    let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let set = match args.log_format {
+        LogFormat::Json => log.json().flatten_event(true).with_current_span(false).try_init(),
+        LogFormat::Auto | LogFormat::Text => log.with_target(false).with_ansi(colour).try_init(),
+    };
+    if let Err(error) = set {
+        say(&format!("pysmurf-archiver: The log cannot be set up: {error}"));
+    }
+}

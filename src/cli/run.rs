@@ -1,0 +1,249 @@
+//! `run` and `init-db`.
+
+use super::SOME_FAILED;
+use super::flags::{DatabaseArgs, LayoutArg, RunArgs, ServiceArgs};
+use super::output::{Screen, print, start_log};
+use crate::archiver::stop::Stop;
+use crate::archiver::{self, Ended, Settings};
+use crate::catalog::{self, AnyCatalog, Catalog, CatalogError, Database, Layout, Selection};
+use crate::status::{Progress, Snapshot};
+use crate::transfer::local::Local;
+use crate::transport::ssh::{Ssh, SshOptions};
+use crate::transport::{Connect, ConnectError};
+use anyhow::{Context, Result, bail};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The embedded database of a run that names none.
+const EMBEDDED: &str = "pysmurf-archiver.db";
+/// How long running files may take once we are told to stop; well within docker's ten seconds.
+const GRACE: Duration = Duration::from_secs(5);
+/// Attempts to open the database in a run with `--once`.
+const OPENINGS: u32 = 5;
+/// The longest wait between attempts to open the database.
+const OPENING_WAIT_MOST: Duration = Duration::from_secs(60);
+
+/// A service as meant: everything checked that can be without a connection.
+pub(super) struct Service {
+    pub(super) database: Database,
+    pub(super) options: catalog::Options,
+    pub(super) data_dir: String,
+    pub(super) ssh: Option<SshOptions>,
+}
+
+impl Service {
+    /// Makes sense of the flags.
+    pub(super) fn plan(args: &ServiceArgs) -> Result<Self> {
+        if args.host.is_some() {
+            bail!(
+                "Option --host (pull from the smurf-server) is not supported yet; run the archiver on the smurf-server and push with --storage-host"
+            );
+        }
+        if args.data_dir.trim_end_matches('/').is_empty() {
+            bail!("Option --data-dir cannot be {:?}; name the archive's base directory", args.data_dir);
+        }
+        if args.data_dir.contains('\0') || args.data_dir.contains('\n') {
+            bail!("Option --data-dir holds a NUL or a line end: {:?}", args.data_dir);
+        }
+        let database = database(&args.database)?;
+        let targets = match &database {
+            Database::Mysql(_) if args.archive_name.is_some() => {
+                bail!("Option --archive-name is for SupRsync's SQLite databases; use --target with {database}")
+            }
+            Database::Mysql(_) if args.target.is_empty() => {
+                bail!("Option --target is missing: name the instance ids of the monitors whose files are to be copied")
+            }
+            Database::Mysql(_) => args.target.clone(),
+            Database::Sqlite(_) => match (&args.archive_name, args.target.as_slice()) {
+                (Some(name), []) => vec![name.clone()],
+                (None, [one]) => vec![one.clone()],
+                (None, []) => bail!("Option --archive-name is missing: name the archive of {database} to be copied"),
+                _ => bail!("{database} holds archives: give --archive-name once, and no --target"),
+            },
+        };
+        let layout = args.layout.map(|layout| match layout {
+            LayoutArg::Action => Layout::Action,
+            LayoutArg::Type => Layout::Type,
+        });
+        let options = catalog::Options {
+            selection: Selection { targets, max_attempts: args.max_copy_attempts.into() },
+            table: args.table.clone(),
+            layout,
+        };
+        let ssh = args.storage_host.as_ref().map(|host| ssh_options(args, host)).transpose()?;
+        Ok(Self { database, options, data_dir: args.data_dir.clone(), ssh })
+    }
+
+    /// A new way to the far end.
+    pub(super) fn connect(&self) -> Result<Box<dyn Connect>, ConnectError> {
+        Ok(match &self.ssh {
+            Some(options) => Box::new(Ssh::new(options.clone())?),
+            None => Box::new(Local),
+        })
+    }
+}
+
+fn ssh_options(args: &ServiceArgs, host: &str) -> Result<SshOptions> {
+    let ssh = &args.ssh;
+    let words = shlex::split(&ssh.rsync_path).filter(|words| !words.is_empty());
+    let words = words.with_context(|| format!("Option --rsync-path cannot be {:?}: name a program", ssh.rsync_path))?;
+    let mut options = SshOptions::new(host);
+    options.port = ssh.ssh_port;
+    options.user = args.user.clone();
+    options.keys = ssh.ssh_key.clone();
+    options.known_hosts = ssh.known_hosts.clone();
+    options.config = ssh.ssh_config.clone();
+    options.connect_timeout = Duration::from_secs(ssh.connect_timeout);
+    options.auth_timeout = Duration::from_secs(ssh.connect_timeout);
+    options.stall_timeout = Duration::from_secs(ssh.stall_timeout);
+    options.rsync_path = words.into_iter().map(OsString::from).collect();
+    Ok(options)
+}
+
+/// The database that flags and variables name.
+pub(super) fn database(args: &DatabaseArgs) -> Result<Database> {
+    let chosen = Database::choose(args.db.as_deref(), &|name| std::env::var(name).ok())?;
+    Ok(chosen.unwrap_or_else(|| Database::Sqlite(PathBuf::from(EMBEDDED))))
+}
+
+/// Creates tables where they are absent.
+pub(super) fn init_db(args: DatabaseArgs) -> Result<u8> {
+    let database = database(&args)?;
+    let created = runtime()?.block_on(catalog::init_db(&database))?;
+    for table in created {
+        let what = if table.new { "created" } else { "was there already, left as it is" };
+        print(&format!("Table {} of {database}: {what}", table.table));
+    }
+    Ok(0)
+}
+
+/// A small runtime: it waits for timers, SQL and signals; the work is done by threads.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(2).enable_all().build().context("Cannot start the runtime")
+}
+
+/// Watches the table and copies.
+pub(super) fn run(args: RunArgs) -> Result<u8> {
+    let screen = Screen::new(args.once && !args.service.log.quiet);
+    start_log(&args.service.log, &screen);
+    let service = Service::plan(&args.service)?;
+    // Configuration and key files are read now, so that a wrong one is named before any work begins.
+    service.connect()?;
+    let runtime = runtime()?;
+    let result = runtime.block_on(work(&args, &service, &screen));
+    screen.clear();
+    // A thread that still hangs in a dead file system or database must not hold the process.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    result
+}
+
+async fn work(args: &RunArgs, service: &Service, screen: &Screen) -> Result<u8> {
+    let stop = Stop::new();
+    listen_for_signals(stop.clone())?;
+    let Some(catalog) = open(args.once, service, &stop).await? else {
+        return Ok(if stop.is_stopped() { 0 } else { SOME_FAILED });
+    };
+    let catalog = Arc::new(catalog);
+    tracing::info!("Watching {}", catalog.describe());
+    let settings = Settings {
+        data_dir: service.data_dir.clone(),
+        relative_paths: matches!(service.database, Database::Sqlite(_)),
+        poll: Duration::from_secs_f64(args.poll),
+        queue: args.queue as usize,
+        queue_bytes: u64::from(args.queue_mib) << 20,
+        workers: args.workers as usize,
+        once: args.once,
+        max_attempts: service.options.selection.max_attempts,
+        grace: GRACE,
+    };
+    let progress = Arc::new(Progress::default());
+    let total = if screen.has_bar() { catalog.totals().await.ok().map(|totals| totals.pending) } else { None };
+    let drawing = screen.follow(progress.clone(), total);
+    let ended = archiver::run(settings, catalog.clone(), || service.connect(), progress.clone(), stop).await;
+    if let Some(drawing) = drawing {
+        drawing.abort();
+    }
+    screen.clear();
+    let ended = ended?;
+    let now = progress.snapshot();
+    if args.json {
+        print(&summary_json(&now));
+    }
+    let seconds = now.seconds;
+    tracing::info!(copied = now.copied, failed_attempts = now.failed, seconds, "Ended: {ended:?}");
+    Ok(match ended {
+        Ended::Stopped => 0,
+        Ended::Drained if now.failed == 0 => 0,
+        Ended::Drained => SOME_FAILED,
+        Ended::OutOfReach(why) => {
+            super::output::say(&format!("pysmurf-archiver: Gave up: {why}"));
+            SOME_FAILED
+        }
+    })
+}
+
+/// Opens the table; a database that is out of reach is waited for. `None` when there is nothing to go on with.
+async fn open(once: bool, service: &Service, stop: &Stop) -> Result<Option<AnyCatalog>> {
+    let mut wait = Duration::from_secs(1);
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let opened = tokio::select! {
+            opened = catalog::open(&service.database, service.options.clone()) => opened,
+            () = stop.stopped() => return Ok(None),
+        };
+        match opened {
+            Ok(catalog) => return Ok(Some(catalog)),
+            Err(CatalogError::Setup(why)) => bail!(why),
+            Err(error) if once && attempt >= OPENINGS => {
+                super::output::say(&format!("pysmurf-archiver: Gave up: {error}"));
+                return Ok(None);
+            }
+            Err(error) => tracing::warn!(wait_s = wait.as_secs(), "{error}; trying again"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)) => {}
+            () = stop.stopped() => return Ok(None),
+        }
+        wait = (wait * 2).min(OPENING_WAIT_MOST);
+    }
+}
+
+/// The first SIGTERM or SIGINT stops cleanly, the second closes the links at once.
+fn listen_for_signals(stop: Stop) -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut term = signal(SignalKind::terminate()).context("Cannot listen for SIGTERM")?;
+    let mut int = signal(SignalKind::interrupt()).context("Cannot listen for SIGINT")?;
+    tokio::spawn(async move {
+        for round in 0.. {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            if round == 0 {
+                tracing::info!("Stopping: running files are finished first; a second signal stops at once");
+                stop.stop();
+            } else {
+                stop.close_links();
+            }
+        }
+    });
+    Ok(())
+}
+
+fn summary_json(now: &Snapshot) -> String {
+    format!(
+        "{{\"copied\":{},\"failed\":{},\"bytes\":{},\"literal_bytes\":{},\"matched_bytes\":{},\"reconnects\":{},\"database_troubles\":{},\"seconds\":{:.3}}}",
+        now.copied,
+        now.failed,
+        now.literal_bytes + now.matched_bytes,
+        now.literal_bytes,
+        now.matched_bytes,
+        now.link_troubles,
+        now.database_troubles,
+        now.seconds
+    )
+}

@@ -1,0 +1,56 @@
+//! A far end in this very process: local copies take the same road as remote ones, two ends joined in memory.
+
+use super::serve::serve;
+use crate::link::{Ending, Link};
+use crate::pipe;
+use crate::transport::child::Child;
+use crate::transport::{CommandOutput, Connect, ConnectError};
+use protocol::args::ServerArgs;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+
+/// Serves each link on a thread of its own.
+#[derive(Debug, Default)]
+pub struct Local;
+
+impl Connect for Local {
+    fn open(&mut self, server_args: &[OsString]) -> Result<Link, ConnectError> {
+        let words: Vec<_> = server_args.iter().map(|word| word.as_bytes()).collect();
+        let args = ServerArgs::parse(&words).map_err(|error| ConnectError::Setup(error.to_string()))?;
+        let (near, far) = pipe::pair();
+        let remote = near.remote.clone();
+        let thread = std::thread::Builder::new().name("local server".into());
+        let spawned = thread.spawn(move || {
+            let ending = match serve(&args, far) {
+                Ok(served) if served.partial => 23,
+                Ok(served) if served.vanished => 24,
+                Ok(_) => 0,
+                Err(error) => {
+                    remote.push_stderr(error.to_string().as_bytes());
+                    super::serve::exit_code(&error)
+                }
+            };
+            remote.end(Ending::Exited(ending));
+        });
+        spawned.map_err(|error| ConnectError::Setup(format!("Cannot start a thread: {error}")))?;
+        Ok(near)
+    }
+
+    fn run(&mut self, argv: &[OsString]) -> Result<CommandOutput, ConnectError> {
+        if argv.first().is_some_and(|program| program == env!("CARGO_PKG_NAME")) {
+            let stdout = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"), "\n").into();
+            return Ok(CommandOutput { status: Some(0), stdout, stderr: Vec::new() });
+        }
+        Child::local(Vec::new()).run(argv)
+    }
+
+    fn program(&self) -> Vec<OsString> {
+        vec![env!("CARGO_PKG_NAME").into()]
+    }
+
+    fn describe(&self) -> String {
+        "this machine".into()
+    }
+
+    fn disconnect(&mut self) {}
+}
