@@ -10,9 +10,8 @@ use pysmurf_archiver::link::{Closer, Ending, Link, Remote};
 use pysmurf_archiver::pipe::{PipeReader, PipeWriter, pipe};
 use pysmurf_archiver::transfer::serve::{Served, serve};
 use pysmurf_archiver::transfer::{Listing, ReceivePlan, SendPlan, Source, TransferError, Watch, greet, receive, send};
-use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -21,7 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
-use support::stock::{Bench, OURS, rsync};
+use support::stock::{Bench, OURS, Run};
 use support::tree::{self, THEN, Tree};
 
 /// No session of a few hundred bytes may take longer, however busy the machine is.
@@ -314,5 +313,183 @@ fn flipped_bytes_never_become_files() {
         }
         println!("push {push}: {} flips", faults.len());
         try_all(push, &faults);
+    }
+}
+
+/// A small file system of its own; unmounted when dropped.
+struct Tiny(PathBuf);
+
+impl Tiny {
+    /// `None` where we may not mount.
+    fn mount(at: PathBuf, size: &str) -> Option<Self> {
+        fs::create_dir_all(&at).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o"]).arg(format!("size={size}")).arg("tmpfs").arg(&at);
+        let done = mount.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+        done.then_some(Self(at))
+    }
+}
+
+impl Drop for Tiny {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_by_name() {
+    if !support::require("rsync") {
+        return;
+    }
+    let bench = Bench::start();
+    let mut runs: Vec<(Run, Vec<(Vec<u8>, Vec<u8>)>)> = Vec::new();
+    for (name, server) in [("stock", "rsync"), ("ours", OURS)] {
+        let work = bench.fresh(name);
+        let dst = work.path().join("dst");
+        let Some(_tiny) = Tiny::mount(dst.clone(), "256k") else {
+            eprintln!("SKIPPED: may not mount a tmpfs; run as root with CAP_SYS_ADMIN");
+            return;
+        };
+        let src = work.path().join("src");
+        tree::put(&src, "a-small", b"fits", 0o644, THEN);
+        tree::put(&src, "b-huge", &tree::noise(1_000_000, 3), 0o644, THEN);
+        tree::put(&src, "c-small", b"fits too", 0o644, THEN);
+        tree::put(&dst, "b-huge", b"old", 0o644, (THEN.0 - 9, 0));
+        let run = bench.rsync(server, work.path(), &["-rt", "src/", "host:dst/"]);
+        runs.push((run, contents(&dst)));
+    }
+    let (ours, there) = runs.pop().unwrap();
+    let (stock, stock_there) = runs.pop().unwrap();
+    println!("stock: {} {}ours: {} {}", stock.code, stock.stderr, ours.code, ours.stderr);
+    assert!([11, 23].contains(&ours.code), "{}: {}", ours.code, ours.stderr);
+    assert!(ours.stderr.contains("b-huge") && ours.stderr.contains("No space left"), "{}", ours.stderr);
+    // The old file stays, nothing partial stands beside it, and what fits has come.
+    let find = |name: &[u8]| there.iter().find(|(found, _)| found.ends_with(name)).map(|(_, bytes)| &bytes[..]);
+    assert_eq!(find(b"b-huge"), Some(&b"old"[..]));
+    assert_eq!(find(b"a-small"), Some(&b"fits"[..]));
+    assert!(there.len() <= 3 && stock_there.len() <= 3, "{there:?}");
+}
+
+/// Our program as a process at the other end of two pipes.
+struct Process {
+    child: Arc<Mutex<Child>>,
+    link: Link,
+}
+
+fn process(args: &ServerArgs) -> Process {
+    let words = args.to_words();
+    let mut command = Command::new(OURS);
+    command.args(words.iter().map(|word| std::ffi::OsStr::from_bytes(word)));
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (reader, writer) = (child.stdout.take().unwrap(), child.stdin.take().unwrap());
+    let remote = Remote::new();
+    remote.end(Ending::Lost("the test is over".into()));
+    let link = Link { reader: Box::new(reader), writer: Box::new(writer), closer: Closer::new(|| {}), remote };
+    Process { child: Arc::new(Mutex::new(child)), link }
+}
+
+/// Does something once this many bytes of a file have been read.
+struct Halfway<F: FnMut()> {
+    left: u64,
+    act: F,
+}
+
+impl<F: FnMut()> Watch for Halfway<F> {
+    fn progress(&mut self, bytes: u64) {
+        let before = self.left;
+        self.left = self.left.saturating_sub(bytes);
+        if before > 0 && self.left == 0 {
+            (self.act)();
+        }
+    }
+}
+
+#[test]
+fn a_killed_receiver_leaves_the_old_file() {
+    const LEN: usize = 8 << 20;
+    for old in [true, false] {
+        let home = tempfile::tempdir().unwrap();
+        let (src, dst) = (home.path().join("src"), home.path().join("dst"));
+        tree::put(&src, "file", &tree::noise(LEN, 1), 0o644, THEN);
+        fs::create_dir(&dst).unwrap();
+        if old {
+            tree::put(&dst, "file", b"old", 0o644, (THEN.0 - 9, 0));
+        }
+        let options = options();
+        let paths = vec![dst.as_os_str().as_bytes().to_vec()];
+        let server = process(&ServerArgs { sender: false, options: options.clone(), capabilities: Vec::new(), paths });
+        let child = Arc::clone(&server.child);
+        let (tell, told) = mpsc::channel();
+        let list = list_of(&src);
+        thread::spawn(move || {
+            let hello = Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Stock };
+            let session = greet(server.link, hello).unwrap();
+            let shape = options.list_shape(session.n.list_checksum.size());
+            let plan = SendPlan { shape, server: false, dry_run: false, whole_file: false };
+            let mut watch = Halfway { left: LEN as u64 / 2, act: || child.lock().unwrap().kill().unwrap() };
+            let listing = Listing { list, ..Listing::default() };
+            tell.send(send(session, &plan, |_| Ok((listing, Folder(src))), &mut watch)).unwrap();
+        });
+        let result = told.recv_timeout(WATCHDOG).expect("the sender ends");
+        assert!(result.is_err(), "{result:?}");
+        server.child.lock().unwrap().wait().unwrap();
+        let under_name = fs::read(dst.join("file")).ok();
+        assert_eq!(under_name.as_deref(), old.then_some(&b"old"[..]));
+    }
+}
+
+/// Reads through, and remembers the highest memory mark of a process.
+struct Gauge<R> {
+    inner: R,
+    pid: u32,
+    reads: u32,
+    peak_kib: Arc<AtomicUsize>,
+}
+
+impl<R: Read> Read for Gauge<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.reads += 1;
+        // The last bytes of a session come in small pieces, the file in large ones.
+        if self.reads.is_multiple_of(64) || n < 1024 {
+            let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+            let mark = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let kib = mark.and_then(|mark| mark.trim().trim_end_matches("kB").trim().parse().ok()).unwrap_or(0);
+            self.peak_kib.fetch_max(kib, Ordering::Relaxed);
+        }
+        Ok(n)
+    }
+}
+
+#[test]
+fn a_large_file_costs_little_memory() {
+    const LEN: u64 = 1 << 30;
+    const MOST_KIB: usize = 64 * 1024;
+    let home = tempfile::tempdir().unwrap();
+    let (src, dst) = (home.path().join("src"), home.path().join("dst"));
+    fs::create_dir(&src).unwrap();
+    fs::create_dir(&dst).unwrap();
+    File::create(src.join("sparse")).unwrap().set_len(LEN).unwrap();
+    for push in [true, false] {
+        let options = options();
+        let paths =
+            vec![if push { dst.as_os_str().as_bytes().to_vec() } else { [src.as_os_str().as_bytes(), b"/"].concat() }];
+        let server = process(&ServerArgs { sender: !push, options: options.clone(), capabilities: Vec::new(), paths });
+        let peak_kib = Arc::new(AtomicUsize::new(0));
+        let Link { reader, writer, closer, remote } = server.link;
+        let pid = server.child.lock().unwrap().id();
+        let reader = Box::new(Gauge { inner: reader, pid, reads: 0, peak_kib: Arc::clone(&peak_kib) });
+        let (tell, told) = mpsc::channel();
+        let (src, dst) = (src.clone(), dst.clone());
+        let far = dst.clone();
+        thread::spawn(move || tell.send(client(Link { reader, writer, closer, remote }, push, &src, &far)));
+        assert!(told.recv_timeout(Duration::from_secs(120)).expect("the session ends").unwrap());
+        assert!(server.child.lock().unwrap().wait().unwrap().success());
+        let peak = peak_kib.load(Ordering::Relaxed);
+        println!("push {push}: peak {peak} KiB");
+        assert!((1000..MOST_KIB).contains(&peak), "push {push}: {peak} KiB");
+        let there = fs::metadata(dst.join("sparse")).unwrap();
+        assert_eq!(there.len(), LEN);
+        fs::remove_file(dst.join("sparse")).unwrap();
     }
 }
