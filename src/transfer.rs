@@ -1,5 +1,6 @@
 //! One session's file work: greeting, listing, sending, receiving, over any link.
 
+mod abort;
 mod beneath;
 pub mod dest;
 mod generate;
@@ -51,6 +52,9 @@ pub enum TransferError {
         /// The system's words.
         source: io::Error,
     },
+    /// The source or destination that was named cannot be used at all.
+    #[error("{0}")]
+    Selection(String),
     /// A list or argument that this side refuses.
     #[error("{0}")]
     Refused(String),

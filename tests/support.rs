@@ -10,6 +10,10 @@ pub mod archiver;
 pub mod mariadb;
 #[path = "support/sshd.rs"]
 pub mod sshd;
+#[path = "support/stock.rs"]
+pub mod stock;
+#[path = "support/tree.rs"]
+pub mod tree;
 
 /// Whether `tool` is installed. When it is not, the test fails in CI or under `ARCHIVER_REQUIRE_PEERS`, and else is to
 /// return at once, having said that it was skipped.

@@ -76,7 +76,10 @@ pub(super) fn blames_the_link(error: &TransferError) -> bool {
             Some(Ending::Signalled(signal)) => matches!(signal.as_str(), "HUP" | "INT" | "TERM" | "KILL" | "PIPE"),
         },
         // A far end that computes sums of one huge file in silence stalls too.
-        TransferError::Stalled(_) | TransferError::Peer(_) | TransferError::Local { .. } => false,
+        TransferError::Stalled(_)
+        | TransferError::Peer(_)
+        | TransferError::Selection(_)
+        | TransferError::Local { .. } => false,
     }
 }
 

@@ -1,7 +1,9 @@
 //! `--server`: the far end of somebody's rsync.
 
+use crate::transfer::TransferError;
 use crate::transfer::serve::{complain, exit_code, serve};
 use crate::transport::stdio::stdio;
+use protocol::PeerError;
 use protocol::args::ServerArgs;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -28,7 +30,14 @@ pub(super) fn main(args: &[OsString]) -> ExitCode {
         Ok(served) if served.vanished => 24,
         Ok(_) => 0,
         Err(error) => {
-            complain(&format!("pysmurf-archiver --server: {error}"));
+            // Of these the client has been told through the session.
+            let told = matches!(
+                error,
+                TransferError::Peer(PeerError::Exit(_)) | TransferError::Selection(_) | TransferError::Local { .. }
+            );
+            if !told {
+                complain(&format!("pysmurf-archiver --server: {error}"));
+            }
             exit_code(&error)
         }
     };

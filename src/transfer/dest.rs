@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use super::beneath::{self, Beneath};
 use error::During;
 
-pub use attrs::{Attrs, LateDirs, Preserve};
+pub use attrs::{Attrs, LateDirs, Preserve, same_mtime};
 pub use error::DestError;
 pub use temp::TempFile;
 
@@ -30,6 +30,8 @@ pub struct Dest {
     beneath: Beneath,
     umask: u32,
     am_root: bool,
+    /// The groups that others than root can give files to.
+    groups: Arc<[u32]>,
 }
 
 /// What stands at a name, itself and not what a symlink points to.
@@ -95,12 +97,20 @@ impl Dest {
     /// Takes a directory that is already open.
     pub fn from_dir(dir: OwnedFd) -> Dest {
         let am_root = rustix::process::geteuid().is_root();
-        Dest { beneath: Beneath::new(Arc::new(dir)), umask: umask(), am_root }
+        let own = rustix::process::getegid().as_raw();
+        let further = rustix::process::getgroups().unwrap_or_default();
+        let groups = further.iter().map(|group| group.as_raw()).chain([own]).collect();
+        Dest { beneath: Beneath::new(Arc::new(dir)), umask: umask(), am_root, groups }
     }
 
     /// The same destination for another thread, which then keeps its own place in the tree.
     pub fn handle(&self) -> Dest {
-        Dest { beneath: self.beneath.again(), ..*self }
+        Dest { beneath: self.beneath.again(), umask: self.umask, am_root: self.am_root, groups: self.groups.clone() }
+    }
+
+    /// Whether we can make devices.
+    pub fn makes_devices(&self) -> bool {
+        self.am_root
     }
 
     /// What stands at `name`; `None` where nothing does.

@@ -1,11 +1,12 @@
 //! Decides what is missing and asks for it. Counterpart: rsync's `generate_files`.
 
 use super::TransferError;
-use super::dest::{Attrs, Dest, Found, LateDirs};
+use super::abort::LastWords;
+use super::beneath::shown;
+use super::dest::{Attrs, Dest, Found, LateDirs, same_mtime};
 use super::greet::Mouth;
 use super::receive::{Target, preserve};
-use protocol::PeerError;
-use protocol::args::Options;
+use protocol::args::{ItemDetail, Options};
 use protocol::checksum::{Checksum, FileHasher, Sum, weak};
 use protocol::flist::{DirClass, FileEntry, FileList, Kind, Ndx};
 use protocol::generator::Generator;
@@ -44,8 +45,10 @@ struct BoardState {
     notes: VecDeque<Note>,
     phase: u8,
     over: bool,
-    /// The receiver gave up, with this exit code for the peer.
-    failed: Option<i32>,
+    /// The receiver gave up.
+    failed: bool,
+    /// What the peer is to hear of it.
+    last_words: Option<LastWords>,
     generator_left: bool,
     complaints: u64,
 }
@@ -78,14 +81,11 @@ impl Board {
         self.bell.notify_all();
     }
 
-    pub(super) fn fail(&self, error: &TransferError) {
-        let code = match error {
-            TransferError::Peer(PeerError::Exit(code)) => *code,
-            TransferError::Peer(_) => 2,
-            TransferError::Local { .. } => 11,
-            _ => 12,
-        };
-        self.lock().failed.get_or_insert(code);
+    pub(super) fn fail(&self, error: &TransferError, server: bool) {
+        let mut state = self.lock();
+        state.failed = true;
+        state.last_words = LastWords::new(error, server);
+        drop(state);
         self.bell.notify_all();
     }
 
@@ -147,12 +147,12 @@ impl Generate<'_> {
             out,
             mouth,
             speaker: Generator::new(),
-            late: LateDirs::default(),
+            late: LateDirs::new(options.modify_window),
             redo: Vec::new(),
             buffer: Vec::new(),
         };
         for (ndx, entry) in list.iter() {
-            work.entry(dest.as_ref(), target.name(entry), ndx, entry)?;
+            work.entry(dest.as_ref(), target.name(entry), ndx, entry, target.made)?;
             work.pass_notes()?;
             if work.out.len() > OUT_MOST {
                 work.mouth.say(&mut work.out)?;
@@ -199,9 +199,9 @@ struct Work<'a> {
 impl Work<'_> {
     /// Does what the receiver noted so far.
     fn pass_notes(&mut self) -> Result<(), TransferError> {
-        let (notes, failed) = {
+        let (notes, failed, last_words) = {
             let mut state = self.board.lock();
-            (std::mem::take(&mut state.notes), state.failed)
+            (std::mem::take(&mut state.notes), state.failed, state.last_words.take())
         };
         for note in notes {
             match note {
@@ -209,16 +209,14 @@ impl Work<'_> {
                 Note::Redo(ndx) => self.redo.push(ndx),
             }
         }
-        match failed {
-            None => Ok(()),
-            Some(code) => {
-                if self.n.version >= 31 {
-                    self.out.message(&Message::ErrorExit(Some(code)));
-                }
-                self.mouth.say(&mut self.out)?;
-                Err(TransferError::Refused("The receiver gave up".into()))
-            }
+        if !failed {
+            return Ok(());
         }
+        if let Some(words) = last_words {
+            words.put(self.n, &mut self.out);
+            self.mouth.say(&mut self.out)?;
+        }
+        Err(TransferError::Refused("The receiver gave up".into()))
     }
 
     /// Says what waits, then serves the receiver's notes until `until` holds.
@@ -227,7 +225,7 @@ impl Work<'_> {
             self.pass_notes()?;
             self.mouth.say(&mut self.out)?;
             let mut state = self.board.lock();
-            while state.notes.is_empty() && state.failed.is_none() {
+            while state.notes.is_empty() && !state.failed {
                 if until(&state) {
                     return Ok(());
                 }
@@ -237,7 +235,15 @@ impl Work<'_> {
         }
     }
 
-    fn entry(&mut self, dest: Option<&Dest>, name: &[u8], ndx: Ndx, entry: &FileEntry) -> Result<(), TransferError> {
+    /// `root_is_new`: the destination itself was made for this session.
+    fn entry(
+        &mut self,
+        dest: Option<&Dest>,
+        name: &[u8],
+        ndx: Ndx,
+        entry: &FileEntry,
+        root_is_new: bool,
+    ) -> Result<(), TransferError> {
         let found = match dest.map_or(Ok(None), |dest| dest.stat(name)) {
             Ok(found) => found,
             Err(error) => {
@@ -245,11 +251,12 @@ impl Work<'_> {
                 return Ok(());
             }
         };
+        let found = found.filter(|_| !(root_is_new && name == b"."));
         let Some(kind) = entry.kind() else { return Ok(()) };
         let skip = match kind {
             Kind::Dir => !(self.options.recurse || self.options.dirs || self.options.relative),
             Kind::Symlink => !self.options.links,
-            Kind::Device => !self.options.devices,
+            Kind::Device => !self.options.devices || dest.is_some_and(|dest| !dest.makes_devices()),
             Kind::Special => !self.options.specials,
             Kind::File => false,
         };
@@ -261,32 +268,63 @@ impl Work<'_> {
                         || (self.options.update && found.mtime > entry.mtime && kind == Kind::File)
                 }
             };
+        if skip {
+            let what = if kind == Kind::Dir { "directory" } else { "non-regular file" };
+            self.tell(&format!("skipping {what} \"{}\"", shown(name)));
+        }
         if skip || leave || (kind == Kind::Dir && found.is_none() && self.options.existing) {
             return Ok(());
         }
         let work = match (kind, dest) {
             (Kind::File, dest) => return self.file(dest, name, ndx, entry, found),
             (_, None) => Ok(Some(ItemFlags::LOCAL_CHANGE.and(ItemFlags::NEW))),
-            (_, Some(_)) if self.options.dry_run => Ok(self.difference(entry, found.as_ref(), dest)),
+            (Kind::Dir, Some(dest)) if self.options.dry_run => Ok(self.difference(entry, found.as_ref(), dest)),
             (Kind::Dir, Some(dest)) => self.dir(dest, name, entry, found),
             (_, Some(dest)) => self.link_or_node(dest, name, entry, kind, found),
         };
         match work {
-            Ok(Some(flags)) => self.speaker.item(ndx, &ItemHeader { flags, ..ItemHeader::default() }, &mut self.out),
-            Ok(None) => {}
+            Ok(flags) => {
+                self.report(ndx, flags);
+                if kind != Kind::Dir {
+                    self.acknowledge(ndx);
+                }
+            }
             Err(error) => self.board.complain(&error.to_string()),
         }
         Ok(())
     }
 
-    /// What a dry run reports of something that is not a regular file.
-    fn difference(&self, entry: &FileEntry, found: Option<&Found>, dest: Option<&Dest>) -> Option<ItemFlags> {
-        match (found, dest) {
-            (Some(found), Some(dest)) if found.kind() == entry.kind() => {
-                let attrs = dest.wanted(entry, &preserve(self.options), Some(found)).differing_from(found);
-                (!attrs.is_empty()).then(|| report(&attrs))
-            }
-            _ => Some(ItemFlags::LOCAL_CHANGE.and(ItemFlags::NEW)),
+    /// Tells of a change made here; where nothing changed, only if the client wants to hear of that too.
+    fn report(&mut self, ndx: Ndx, flags: Option<ItemFlags>) {
+        let wordy = self.options.detail == ItemDetail::All || self.options.verbose > 1;
+        if let Some(flags) = flags.or_else(|| wordy.then(ItemFlags::default)) {
+            self.speaker.item(ndx, &ItemHeader { flags, ..ItemHeader::default() }, &mut self.out);
+        }
+    }
+
+    /// Says that an entry is here whole, under its name, so that its source may go.
+    fn acknowledge(&mut self, ndx: Ndx) {
+        if self.options.remove_source_files && !self.options.dry_run {
+            self.out.message(&Message::Success(ndx));
+        }
+    }
+
+    /// What of an existing entry's attributes is not yet as the options want it.
+    fn change(&self, dest: &Dest, entry: &FileEntry, found: &Found) -> Attrs {
+        let wanted = dest.wanted(entry, &preserve(self.options), Some(found));
+        wanted.differing_from(found, self.options.modify_window)
+    }
+
+    /// Tells the client's user something.
+    fn tell(&mut self, text: &str) {
+        self.out.message(&Message::Text(TextKind::Info, format!("{text}\n").into()));
+    }
+
+    /// What a dry run reports of a directory.
+    fn difference(&self, entry: &FileEntry, found: Option<&Found>, dest: &Dest) -> Option<ItemFlags> {
+        match found.filter(|found| found.kind() == Some(Kind::Dir)) {
+            Some(found) => reported(&self.change(dest, entry, found)),
+            None => Some(ItemFlags::LOCAL_CHANGE.and(ItemFlags::NEW)),
         }
     }
 
@@ -313,13 +351,12 @@ impl Work<'_> {
             None => dest.make_dir(name, entry.mode)?,
         };
         let wanted = dest.wanted(entry, &preserve(self.options), existing.as_ref());
-        self.late.enter(dest, name, &wanted, &made)?;
+        if let Err(error) = self.late.enter(dest, name, &wanted, &made) {
+            self.board.complain(&error.to_string());
+        }
         Ok(match existing {
             None => Some(ItemFlags::LOCAL_CHANGE.and(ItemFlags::NEW)),
-            Some(found) => {
-                let change = wanted.differing_from(&found);
-                (!change.is_empty()).then(|| report(&change))
-            }
+            Some(found) => reported(&self.change(dest, entry, &found)),
         })
     }
 
@@ -341,13 +378,23 @@ impl Work<'_> {
             _ => false,
         };
         let wanted = dest.wanted(entry, &preserve(self.options), same_kind.as_ref());
-        if let (true, Some(found)) = (same, &same_kind) {
-            let change = wanted.differing_from(found);
-            if change.is_empty() {
-                return Ok(None);
+        let change = same_kind.map(|found| self.change(dest, entry, &found));
+        if let (true, Some(change)) = (same, &change) {
+            if !self.options.dry_run {
+                dest.set_attrs(name, kind, change)?;
             }
-            dest.set_attrs(name, kind, &change)?;
-            return Ok(Some(report(&change)));
+            return Ok(reported(change));
+        }
+        let flags = match &change {
+            Some(change) => {
+                let keeps_time = self.options.times && !(kind == Kind::Symlink && self.options.omit_link_times);
+                report(change).and(ItemFlags::CHANGE).with(ItemFlags::TIME, !keeps_time)
+            }
+            None => ItemFlags::NEW,
+        };
+        let flags = Some(flags.and(ItemFlags::LOCAL_CHANGE));
+        if self.options.dry_run {
+            return Ok(flags);
         }
         if found.is_some_and(|found| found.kind() == Some(Kind::Dir)) {
             dest.remove_dir(name)?;
@@ -357,8 +404,7 @@ impl Work<'_> {
             (Kind::Symlink, None) => return Ok(None),
             _ => dest.make_node(name, entry, &wanted)?,
         }
-        let fresh = if same_kind.is_some() { ItemFlags::CHANGE } else { ItemFlags::NEW };
-        Ok(Some(ItemFlags::LOCAL_CHANGE.and(fresh)))
+        Ok(flags)
     }
 
     fn file(
@@ -367,36 +413,33 @@ impl Work<'_> {
         name: &[u8],
         ndx: Ndx,
         entry: &FileEntry,
-        mut found: Option<Found>,
+        found: Option<Found>,
     ) -> Result<(), TransferError> {
         let Some(dest) = dest else {
             let header = ItemHeader { flags: ItemFlags::TRANSFER.and(ItemFlags::NEW), ..ItemHeader::default() };
             self.speaker.item(ndx, &header, &mut self.out);
             return Ok(());
         };
-        if !self.options.dry_run && found.is_some_and(|found| found.kind() == Some(Kind::Dir)) {
-            if let Err(error) = dest.remove_dir(name) {
+        let in_the_way = !self.options.dry_run && found.is_some_and(|found| found.kind() == Some(Kind::Dir));
+        if in_the_way && let Err(error) = dest.remove_dir(name) {
+            self.board.complain(&error.to_string());
+            return Ok(());
+        }
+        let found = found.filter(|found| found.kind() == Some(Kind::File));
+        if let Some(found) = found.filter(|found| self.is_up_to_date(dest, name, entry, found)) {
+            let change = self.change(dest, entry, &found);
+            // Told by its bytes, a file gets its exact time too, though a fraction of a second is not worth a word.
+            let wanted = dest.wanted(entry, &preserve(self.options), Some(&found));
+            let exact = wanted.differing_from(&found, -1);
+            if !self.options.dry_run
+                && let Err(error) =
+                    dest.set_attrs(name, Kind::File, if self.options.checksum { &exact } else { &change })
+            {
                 self.board.complain(&error.to_string());
                 return Ok(());
             }
-            found = None;
-        }
-        if let Some(found) = found.filter(|found| found.kind() == Some(Kind::File))
-            && self.is_up_to_date(dest, name, entry, &found)
-        {
-            let change = dest.wanted(entry, &preserve(self.options), Some(&found)).differing_from(&found);
-            if !change.is_empty() {
-                if !self.options.dry_run
-                    && let Err(error) = dest.set_attrs(name, Kind::File, &change)
-                {
-                    self.board.complain(&error.to_string());
-                    return Ok(());
-                }
-                self.speaker.item(ndx, &ItemHeader { flags: report(&change), ..ItemHeader::default() }, &mut self.out);
-            }
-            if self.options.remove_source_files && !self.options.dry_run {
-                self.out.message(&Message::Success(ndx));
-            }
+            self.report(ndx, reported(&change));
+            self.acknowledge(ndx);
             return Ok(());
         }
         self.request(dest, name, ndx, entry, found.as_ref(), false)
@@ -418,12 +461,8 @@ impl Work<'_> {
         if self.options.size_only {
             return true;
         }
-        let window = i64::from(self.options.modify_window);
-        !self.options.ignore_times
-            && match window {
-                ..0 => (found.mtime, found.nsec) == (entry.mtime, entry.nsec),
-                _ => found.mtime.abs_diff(entry.mtime) <= window.unsigned_abs(),
-            }
+        let (here, there) = ((found.mtime, found.nsec), (entry.mtime, entry.nsec));
+        !self.options.ignore_times && same_mtime(self.options.modify_window, here, there)
     }
 
     fn request(
@@ -439,9 +478,8 @@ impl Work<'_> {
         match found {
             None => flags = flags.and(ItemFlags::NEW),
             Some(found) => {
-                let change = dest.wanted(entry, &preserve(self.options), Some(found)).differing_from(found);
                 flags = flags
-                    .and(report(&change))
+                    .and(report(&self.change(dest, entry, found)))
                     .with(ItemFlags::TIME, !self.options.times)
                     .with(ItemFlags::SIZE, found.len != entry.len)
                     .with(ItemFlags::CHANGE, self.options.checksum);
@@ -516,6 +554,11 @@ pub(super) fn file_sum(file: &mut File, checksum: Checksum) -> io::Result<Sum> {
             Err(error) => return Err(error),
         }
     }
+}
+
+/// What is told of an entry that was there already; nothing when it needed no change.
+fn reported(change: &Attrs) -> Option<ItemFlags> {
+    (!change.is_empty()).then(|| report(change))
 }
 
 /// The report bits of attributes that differ.

@@ -3,6 +3,8 @@
 //! Two threads share a session: the generator asks and writes, the receiver hears and rebuilds. They share only the
 //! [`Board`], so that hearing never waits for speaking.
 
+use super::abort::{abort, await_hang_up};
+use super::beneath::reason;
 use super::dest::{Dest, Preserve, TempFile};
 use super::generate::{Board, Generate, Note};
 use super::greet::{Ears, Session};
@@ -20,7 +22,7 @@ use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts};
 use protocol::sums::{BlockIndex, SumHead};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -59,23 +61,24 @@ pub struct Received {
 
 /// Receives what the peer sends into the plan's destination. `say` hears the peer's messages.
 pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Message)) -> Result<Received, TransferError> {
-    let Session { n, inbox, out, mut ears, mouth, closer } = session;
+    let Session { n, inbox, mut out, mut ears, mut mouth, closer } = session;
+    let server = plan.server;
+    if !server {
+        // The server waits for filter rules, and ours are none.
+        out.put(&0i32.to_le_bytes());
+        mouth.say(&mut out)?;
+    }
     let facts = ReceiverFacts {
         shape: plan.options.list_shape(n.list_checksum.size()),
         limits: plan.limits,
-        server: plan.server,
+        server,
         dry_run: plan.options.dry_run,
     };
     let mut receiver = Receiver::new(&n, facts, inbox);
     let mut received = Received::default();
-    let arrived = loop {
-        match receiver.poll()? {
-            Some(ReceiverEvent::List(arrived)) => break arrived,
-            Some(ReceiverEvent::Message(Message::IoError(bits))) => received.io_error |= bits,
-            Some(ReceiverEvent::Message(message)) => say(&message),
-            Some(_) => return Err(PeerError::Malformed("a file before the list").into()),
-            None => receiver.feed(ears.hear()?)?,
-        }
+    let arrived = match hear_list(&mut receiver, &mut ears, &mut received, say) {
+        Ok(arrived) => arrived,
+        Err(error) => return Err(abort(&n, error, server, out, mouth, &mut ears)),
     };
     let Arrived { mut list, names, io_error } = arrived;
     received.io_error |= io_error;
@@ -87,7 +90,10 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
     if !plan.options.numeric_ids {
         ids::map(&mut list, &names);
     }
-    let target = enter(plan, &list)?;
+    let target = match enter(plan, &list) {
+        Ok(target) => target,
+        Err(error) => return Err(abort(&n, error, server, out, mouth, &mut ears)),
+    };
     let board = Board::new(list.len());
     let generate = Generate { n: &n, list: &list, target: &target, options: &plan.options, board: &board, out, mouth };
     let mut work = Rebuild {
@@ -112,7 +118,7 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
         });
         let heard = work.run(&mut receiver, &mut ears, say);
         if let Err(error) = &heard {
-            board.fail(error);
+            board.fail(error, server);
             if !board.wait_for_generator(LAST_WORDS) {
                 closer.close();
             }
@@ -122,6 +128,9 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
         });
         (heard, spoken)
     });
+    if heard.is_err() {
+        await_hang_up(&n, &mut ears);
+    }
     // Whoever failed first closed the link, and the other's complaint is only its echo.
     match (heard, spoken) {
         (Err(TransferError::Link(_) | TransferError::Remote { .. }), Err(spoken)) => return Err(spoken),
@@ -135,10 +144,29 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
     Ok(received)
 }
 
+fn hear_list(
+    receiver: &mut Receiver,
+    ears: &mut Ears,
+    received: &mut Received,
+    say: &mut dyn FnMut(&Message),
+) -> Result<Arrived, TransferError> {
+    loop {
+        match receiver.poll()? {
+            Some(ReceiverEvent::List(arrived)) => return Ok(arrived),
+            Some(ReceiverEvent::Message(Message::IoError(bits))) => received.io_error |= bits,
+            Some(ReceiverEvent::Message(message)) => say(&message),
+            Some(_) => return Err(PeerError::Malformed("a file before the list").into()),
+            None => receiver.feed(ears.hear()?)?,
+        }
+    }
+}
+
 /// Where received files go.
 pub(super) struct Target {
     /// `None` in a dry run whose destination does not exist.
     pub(super) dest: Option<Dest>,
+    /// The destination was not there before this session.
+    pub(super) made: bool,
     /// The name for the only file of a list, where the destination is a file name.
     single: Option<Vec<u8>>,
 }
@@ -155,7 +183,7 @@ impl Target {
 }
 
 /// Enters the destination as rsync does: an existing directory is entered; with several files, or a slash at the end, a
-/// missing one is made; otherwise the argument names the single file.
+/// missing one is made; otherwise the argument names the single file. rsync: get_local_name
 fn enter(plan: &ReceivePlan, list: &FileList) -> Result<Target, TransferError> {
     let path = match plan.destination.as_os_str().is_empty() {
         true => Path::new("."),
@@ -163,34 +191,39 @@ fn enter(plan: &ReceivePlan, list: &FileList) -> Result<Target, TransferError> {
     };
     let bytes = path.as_os_str().as_bytes();
     let options = &plan.options;
-    let local = |what: &str, path: &Path, source| TransferError::Local {
-        what: format!("{what} \"{}\"", path.display()),
-        source,
+    let cannot_make = |source: io::Error| {
+        let what = format!("mkdir \"{}\" failed (make its parent first, or use --mkpath)", path.display());
+        TransferError::Local { what, source }
     };
-    let slash = bytes.ends_with(b"/");
-    if path.is_dir() || slash || list.len() != 1 {
-        if options.dry_run && !path.exists() {
-            return Ok(Target { dest: None, single: None });
-        }
-        if options.mkpath && !options.dry_run {
-            std::fs::create_dir_all(path).map_err(|source| local("mkdir", path, source))?;
-        }
-        let dest = Dest::open(path, true).map_err(|source| local("Cannot enter destination", path, source))?;
-        return Ok(Target { dest: Some(dest), single: None });
+    let make_parents = |path: &Path| match options.mkpath && !options.dry_run {
+        true => std::fs::create_dir_all(path).map_err(cannot_make),
+        false => Ok(()),
+    };
+    if path.is_dir() {
+        return Ok(Target { dest: Some(entered(path)?), made: false, single: None });
     }
-    let only_dir = list.iter().any(|(_, entry)| entry.is_dir());
-    if only_dir {
-        let dest =
-            Dest::open(path, !options.dry_run).map_err(|source| local("Cannot enter destination", path, source))?;
-        return Ok(Target { dest: Some(dest), single: None });
+    let single_file = list.len() == 1 && !list.iter().any(|(_, entry)| entry.is_dir()) && !bytes.ends_with(b"/");
+    if !single_file {
+        if path.exists() {
+            let text = format!("\"{}\" must be a directory to receive more than one file", path.display());
+            return Err(TransferError::Selection(text));
+        }
+        if options.dry_run {
+            return Ok(Target { dest: None, made: false, single: None });
+        }
+        make_parents(path)?;
+        let dest = Dest::open(path, true).map_err(cannot_make)?;
+        return Ok(Target { dest: Some(dest), made: true, single: None });
     }
     let cut = bytes.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
     let parent = if cut == 0 { Path::new(".") } else { Path::new(OsStr::from_bytes(&bytes[..cut])) };
-    if options.mkpath && !options.dry_run {
-        std::fs::create_dir_all(parent).map_err(|source| local("mkdir", parent, source))?;
-    }
-    let dest = Dest::open(parent, false).map_err(|source| local("Cannot enter destination", parent, source))?;
-    Ok(Target { dest: Some(dest), single: Some(bytes[cut..].to_vec()) })
+    make_parents(parent)?;
+    Ok(Target { dest: Some(entered(parent)?), made: false, single: Some(bytes[cut..].to_vec()) })
+}
+
+fn entered(path: &Path) -> Result<Dest, TransferError> {
+    Dest::open(path, false)
+        .map_err(|error| TransferError::Selection(format!("Cannot enter \"{}\": {}", path.display(), reason(&error))))
 }
 
 /// Which attributes the options carry over.
@@ -309,7 +342,7 @@ impl<'a> Rebuild<'a> {
         if let Err(error) = temp.write_all(bytes) {
             let name =
                 self.list.get(current.ndx).map(|entry| entry.name.escape_ascii().to_string()).unwrap_or_default();
-            self.board.complain(&format!("write failed on \"{name}\": {}", super::beneath::reason(&error)));
+            self.board.complain(&format!("write failed on \"{name}\": {}", reason(&error)));
             current.temp = None;
             return;
         }

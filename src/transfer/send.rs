@@ -1,14 +1,16 @@
 //! Sends a list of files. Counterpart: rsync's `send_files`.
 
 use super::TransferError;
+use super::abort::abort;
 use super::greet::{Ears, Mouth, Session};
 use crate::link::Ending;
 use protocol::PeerError;
 use protocol::checksum::{FileHasher, Sum};
 use protocol::delta::{Search, Token};
-use protocol::flist::{FileEntry, FileList, IdNames, ListEncoder, ListShape, Ndx};
+use protocol::flist::{FileEntry, FileList, IdNames, Kind, ListEncoder, ListShape, Ndx};
+use protocol::handshake::Negotiated;
 use protocol::item::ItemHeader;
-use protocol::mux::{Message, Outbox};
+use protocol::mux::{Inbox, Message, Outbox};
 use protocol::sender::{FinalStats, Request, Sender, SenderEvent, SenderFacts};
 use std::fs::File;
 use std::io::{self, Read};
@@ -55,6 +57,10 @@ pub trait Source {
     fn promised(&self, _ndx: Ndx) -> Option<Sum> {
         None
     }
+
+    /// The receiving side has the entry, whole and under its name (only with `--remove-source-files`). Here a source
+    /// that moves rather than copies removes its own.
+    fn finished(&self, _ndx: Ndx, _entry: &FileEntry) {}
 }
 
 /// Whether a requested file is sent.
@@ -90,6 +96,11 @@ pub trait Watch {
 
     /// The peer said something.
     fn message(&mut self, _message: &Message) {}
+
+    /// Something the peer's user should hear; asked for until there is nothing more.
+    fn words(&mut self) -> Option<Message> {
+        None
+    }
 }
 
 /// Bytes of one sent file, or of many.
@@ -127,28 +138,63 @@ pub fn send<S: Source>(
     watch: &mut dyn Watch,
 ) -> Result<Summary, TransferError> {
     let Session { n, inbox, mut out, mut ears, mut mouth, .. } = session;
+    let line = Line { n: &n, out: &mut out, ears: &mut ears, mouth: &mut mouth };
+    let (files, sent) = match converse(line, inbox, plan, listing, watch) {
+        Ok(done) => done,
+        Err(error) => return Err(abort(&n, error, plan.server, out, mouth, &mut ears)),
+    };
+    let (written_bytes, read_bytes) = (mouth.said, ears.heard);
+    drop(mouth);
+    let mut ending = None;
+    // The client waits for a server to leave, not the other way round.
+    if !plan.server {
+        ears.hear_the_end()?;
+        ending = ears.remote.wait(super::ENDING_PATIENCE);
+    }
+    let stderr = ears.remote.stderr();
+    Ok(Summary { files, sent, written_bytes, read_bytes, ending, stderr })
+}
+
+/// The session's parts, lent for as long as it goes well.
+struct Line<'a> {
+    n: &'a Negotiated,
+    out: &'a mut Outbox,
+    ears: &'a mut Ears,
+    mouth: &'a mut Mouth,
+}
+
+/// The whole conversation; returns how many files were sent, and their bytes.
+fn converse<S: Source>(
+    line: Line<'_>,
+    inbox: Inbox,
+    plan: &SendPlan,
+    listing: impl FnOnce(Vec<Vec<u8>>) -> Result<(Listing, S), TransferError>,
+    watch: &mut dyn Watch,
+) -> Result<(u64, Sent), TransferError> {
+    let Line { n, out, ears, mouth } = line;
     let facts = SenderFacts {
         entries: 0,
         server: plan.server,
         dry_run: plan.dry_run,
         sums_most: if plan.whole_file { 0 } else { SUMS_MOST },
     };
-    let mut sender = Sender::new(&n, facts, inbox);
-    let rules =
-        if plan.server { filter_rules(&mut sender, &mut ears, &mut mouth, &mut out, watch)? } else { Vec::new() };
+    let mut sender = Sender::new(n, facts, inbox);
+    let rules = if plan.server { filter_rules(&mut sender, ears, mouth, out, watch)? } else { Vec::new() };
     let started = Instant::now();
-    let (Listing { list, names, io_error }, source) = listing(rules)?;
+    let listed = listing(rules);
+    pass_words(watch, out);
+    let (Listing { list, names, io_error }, source) = listed?;
     let list_build_ms = started.elapsed().as_millis() as u64;
     let started = Instant::now();
     sender.set_entries(list.len());
-    let mut encoder = ListEncoder::new(&n, plan.shape);
+    let mut encoder = ListEncoder::new(n, plan.shape);
     let mut bytes = Vec::new();
     for entry in list.entries() {
         encoder.entry(entry, &mut bytes);
         if bytes.len() > OUT_MOST {
             out.put(&bytes);
             bytes.clear();
-            mouth.say(&mut out)?;
+            mouth.say(out)?;
         }
     }
     let told = encoder.reports_errors();
@@ -157,7 +203,7 @@ pub fn send<S: Source>(
     if !told && io_error != 0 {
         out.message(&Message::IoError(io_error));
     }
-    mouth.say(&mut out)?;
+    mouth.say(out)?;
     let list_send_ms = started.elapsed().as_millis() as u64;
 
     // An empty list ends a pull at once: the client has nothing to ask.
@@ -166,8 +212,8 @@ pub fn send<S: Source>(
     let mut total = Sent::default();
     let mut buffer = vec![0; READ_SIZE];
     while !sender.is_over() && !nothing {
-        let Some(event) = sender.poll(&mut out)? else {
-            mouth.say(&mut out)?;
+        let Some(event) = sender.poll(out)? else {
+            mouth.say(out)?;
             sender.feed(ears.hear()?)?;
             continue;
         };
@@ -179,21 +225,21 @@ pub fn send<S: Source>(
                     expected: "a regular file of the list",
                 })?;
                 if watch.requested(request.ndx, &request) == Answer::Decline {
-                    sender.decline(&request, &mut out);
+                    sender.decline(&request, out);
                     continue;
                 }
                 let file = match source.open(request.ndx, entry) {
                     Ok(file) => file,
                     Err(error) => {
                         let bit = if error.kind() == io::ErrorKind::NotFound { 2 } else { 1 };
-                        sender.decline(&request, &mut out);
+                        sender.decline(&request, out);
                         out.message(&Message::IoError(bit));
                         watch.unreadable(request.ndx, &error);
                         continue;
                     }
                 };
                 let promised = source.promised(request.ndx);
-                let mut work = Reply { n: &n, out: &mut out, mouth: &mut mouth, buffer: &mut buffer, watch };
+                let mut work = Reply { n, out, mouth, buffer: &mut buffer, watch };
                 let sent = work.send(&mut sender, &request, file, promised)?;
                 if let Some(sent) = sent {
                     files += 1;
@@ -202,39 +248,30 @@ pub fn send<S: Source>(
                 }
             }
             SenderEvent::Message(Message::Success(ndx)) => {
-                if list.get(ndx).is_none() {
-                    let expected = "an index within the file list";
-                    return Err(PeerError::Range { what: "acknowledged index", value: ndx.0.into(), expected }.into());
-                }
+                let expected = "an index within the file list";
+                let unknown = PeerError::Range { what: "acknowledged index", value: ndx.0.into(), expected };
+                source.finished(ndx, list.get(ndx).ok_or(unknown)?);
                 watch.finished(ndx);
             }
             SenderEvent::Message(message) => watch.message(&message),
             SenderEvent::Item(ndx, header) => watch.item(ndx, &header),
             SenderEvent::AllDone => {
-                let total_size = list.iter().map(|(_, entry)| if entry.is_file() { entry.len } else { 0 }).sum();
+                let total_size = list.iter().map(|(_, entry)| if has_size(entry) { entry.len } else { 0 }).sum();
                 let (read, written) = (ears.heard, mouth.said);
-                sender.farewell(&FinalStats { read, written, total_size, list_build_ms, list_send_ms }, &mut out);
+                sender.farewell(&FinalStats { read, written, total_size, list_build_ms, list_send_ms }, out);
             }
             SenderEvent::PhaseDone | SenderEvent::Goodbye => {}
             SenderEvent::Filter(_) | SenderEvent::FiltersDone => {
                 return Err(PeerError::Malformed("filter rules after the list").into());
             }
         }
+        pass_words(watch, out);
         if out.len() > OUT_MOST {
-            mouth.say(&mut out)?;
+            mouth.say(out)?;
         }
     }
-    mouth.say(&mut out)?;
-    let (written_bytes, read_bytes) = (mouth.said, ears.heard);
-    drop(mouth);
-    let mut ending = None;
-    // The client waits for a server to leave, not the other way round.
-    if !plan.server {
-        ears.hear_the_end()?;
-        ending = ears.remote.wait(super::ENDING_PATIENCE);
-    }
-    let stderr = ears.remote.stderr();
-    Ok(Summary { files, sent: total, written_bytes, read_bytes, ending, stderr })
+    mouth.say(out)?;
+    Ok((files, total))
 }
 
 /// The client's filter rules, which come first at a server that sends.
@@ -260,9 +297,20 @@ fn filter_rules(
     }
 }
 
+fn pass_words(watch: &mut dyn Watch, out: &mut Outbox) {
+    while let Some(message) = watch.words() {
+        out.message(&message);
+    }
+}
+
+/// Whether an entry counts in the total size, as stock rsync reckons it.
+fn has_size(entry: &FileEntry) -> bool {
+    matches!(entry.kind(), Some(Kind::File | Kind::Symlink))
+}
+
 /// What it takes to answer a request.
 struct Reply<'a> {
-    n: &'a protocol::handshake::Negotiated,
+    n: &'a Negotiated,
     out: &'a mut Outbox,
     mouth: &'a mut Mouth,
     buffer: &'a mut [u8],

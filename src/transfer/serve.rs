@@ -1,5 +1,6 @@
 //! The far end of a session: what `--server` does. Counterpart: rsync's `start_server`.
 
+use super::beneath::{reason, shown};
 use super::generate::file_sum;
 use super::source::{Hooks, Location, ScanOptions, Severity, SourceTree, scan};
 use super::{Listing, ReceivePlan, SendPlan, Source, TransferError, Watch, greet, ids, receive, send};
@@ -9,7 +10,8 @@ use protocol::args::{Options, ServerArgs};
 use protocol::flist::{FileEntry, FileList, ListLimits, Ndx, compare};
 use protocol::handshake::{Hello, Offer, Side, VERSION_MOST};
 use protocol::mux::{Message, TextKind};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
@@ -36,9 +38,11 @@ pub fn serve(args: &ServerArgs, link: Link) -> Result<Served, TransferError> {
         offer: Offer::Stock,
     };
     let session = greet(link, hello)?;
-    if args.sender {
-        return serve_sender(args, session);
-    }
+    if args.sender { serve_sender(args, session) } else { serve_receiver(args, session) }
+}
+
+fn serve_receiver(args: &ServerArgs, session: super::Session) -> Result<Served, TransferError> {
+    let options = &args.options;
     let destination = args.paths.first().map(|path| PathBuf::from(OsStr::from_bytes(path))).unwrap_or_default();
     let plan = ReceivePlan { options: options.clone(), server: true, destination, limits: ListLimits::default() };
     let received = receive(session, &plan, &mut log_message)?;
@@ -72,8 +76,7 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
         whole_file: options.whole_file,
     };
     let paths: Vec<_> = args.paths.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
-    // Shared between the list's making and the session's watch: bits of I/O trouble.
-    let trouble = Cell::new(0);
+    let trouble = Trouble::default();
     let listing = |rules: Vec<Vec<u8>>| {
         if let Some(rule) = rules.first() {
             return Err(TransferError::Refused(format!(
@@ -81,9 +84,10 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
                 rule.escape_ascii().to_string()
             )));
         }
-        let mut report = |severity: Severity, text: String| {
-            let before = if severity == Severity::Error { "rsync: [sender] " } else { "" };
-            complain(&format!("{before}{text}"));
+        let mut report = |severity: Severity, text: String| match severity {
+            Severity::Info => trouble.say(TextKind::Info, &text),
+            Severity::Warning => trouble.say(TextKind::Warning, &text),
+            Severity::Error => trouble.say(TextKind::ErrorXfer, &format!("rsync: [sender] {text}")),
         };
         let mut sum = |file: &mut File| file_sum(file, list_checksum).map(Some);
         let hooks =
@@ -98,13 +102,14 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
             true => Default::default(),
             false => ids::names(&list, options.owner, options.group),
         };
-        trouble.set(scan.io_error as i32);
-        let watch = Scanned { tree: scan.tree, places };
-        Ok((Listing { list, names, io_error: scan.io_error as i32 }, watch))
+        trouble.add(scan.io_error as i32);
+        let remove = options.remove_source_files && !options.dry_run;
+        let source = Scanned { tree: scan.tree, places, remove, trouble: &trouble };
+        Ok((Listing { list, names, io_error: scan.io_error as i32 }, source))
     };
     let mut watch = Report { trouble: &trouble };
     send(session, &plan, listing, &mut watch)?;
-    let trouble = trouble.get();
+    let trouble = trouble.bits.get();
     Ok(Served { partial: trouble & 1 != 0, vanished: trouble & 2 != 0 })
 }
 
@@ -114,42 +119,90 @@ fn scan_options(options: &Options) -> ScanOptions {
         dirs: options.dirs,
         relative: options.relative,
         one_file_system: options.one_file_system > 0,
-        links: options.links,
+        // Listed whatever the options say: the receiving side reports what it skips.
+        links: true,
         copy_links: options.copy_links,
         copy_dirlinks: options.copy_dirlinks,
-        devices: options.devices,
-        specials: options.specials,
+        devices: true,
+        specials: true,
         ignore_missing_args: false,
     }
 }
 
-/// Files found by a scan.
-struct Scanned {
-    tree: SourceTree,
-    places: Vec<Location>,
+/// What went wrong while sending; shared by the list's making, the source and the watch.
+#[derive(Default)]
+struct Trouble {
+    /// As in [`Listing::io_error`].
+    bits: Cell<i32>,
+    /// Words for the client's user.
+    words: RefCell<VecDeque<Message>>,
+    /// Full path of the file that was opened last.
+    current: RefCell<String>,
 }
 
-impl Source for Scanned {
+impl Trouble {
+    fn add(&self, bits: i32) {
+        self.bits.set(self.bits.get() | bits);
+    }
+
+    fn say(&self, kind: TextKind, text: &str) {
+        self.words.borrow_mut().push_back(Message::Text(kind, format!("{text}\n").into()));
+    }
+}
+
+/// Files found by a scan.
+struct Scanned<'a> {
+    tree: SourceTree,
+    places: Vec<Location>,
+    /// Whether what has arrived is removed here.
+    remove: bool,
+    trouble: &'a Trouble,
+}
+
+impl Source for Scanned<'_> {
     fn open(&self, ndx: Ndx, entry: &FileEntry) -> io::Result<File> {
         let place = self.places.get(ndx.0 as usize).ok_or(io::ErrorKind::NotFound)?;
+        *self.trouble.current.borrow_mut() = shown(&self.tree.full_path(&entry.name, *place));
         self.tree.open(&entry.name, *place)
+    }
+
+    fn finished(&self, ndx: Ndx, entry: &FileEntry) {
+        let Some(place) = self.places.get(ndx.0 as usize).filter(|_| self.remove && !entry.is_dir()) else { return };
+        let name = shown(&entry.name);
+        let trouble = match self.tree.remove(entry, *place) {
+            Ok(true) => return,
+            Ok(false) => format!("ERROR: Skipping sender remove for changed file: {name}"),
+            Err(error) => format!("sender failed to remove {name}: {}", reason(&error)),
+        };
+        self.trouble.add(1);
+        self.trouble.say(TextKind::ErrorXfer, &format!("rsync: [sender] {trouble}"));
     }
 }
 
 struct Report<'a> {
-    trouble: &'a Cell<i32>,
+    trouble: &'a Trouble,
 }
 
 impl Watch for Report<'_> {
     fn unreadable(&mut self, _ndx: Ndx, error: &io::Error) {
-        let bit = if error.kind() == io::ErrorKind::NotFound { 2 } else { 1 };
-        self.trouble.set(self.trouble.get() | bit);
-        complain(&format!("rsync: [sender] cannot read a file: {}", super::beneath::reason(error)));
+        let path = self.trouble.current.borrow();
+        if error.kind() == io::ErrorKind::NotFound {
+            self.trouble.add(2);
+            self.trouble.say(TextKind::Warning, &format!("file has vanished: \"{path}\""));
+        } else {
+            self.trouble.add(1);
+            let text = format!("rsync: [sender] cannot read \"{path}\": {}", reason(error));
+            self.trouble.say(TextKind::ErrorXfer, &text);
+        }
+    }
+
+    fn words(&mut self) -> Option<Message> {
+        self.trouble.words.borrow_mut().pop_front()
     }
 
     fn message(&mut self, message: &Message) {
         if let Message::Text(TextKind::ErrorXfer, _) = message {
-            self.trouble.set(self.trouble.get() | 1);
+            self.trouble.add(1);
         }
         log_message(message);
     }
@@ -163,6 +216,7 @@ pub fn exit_code(error: &TransferError) -> i32 {
         TransferError::Peer(PeerError::UnsafeName { .. }) => 4,
         TransferError::Peer(_) => 2,
         TransferError::Local { .. } => 11,
+        TransferError::Selection(_) => 3,
         TransferError::Refused(_) => 4,
         TransferError::Stalled(_) => 30,
         TransferError::Link(_) | TransferError::Remote { .. } => 12,

@@ -44,12 +44,20 @@ pub struct Attrs {
     pub mtime: Option<(i64, u32)>,
 }
 
+/// Whether two modification times count as one (`--modify-window` in seconds; a negative one compares nanoseconds too).
+pub fn same_mtime(window: i32, one: (i64, u32), other: (i64, u32)) -> bool {
+    match window {
+        ..0 => one == other,
+        _ => one.0.abs_diff(other.0) <= u64::from(window.unsigned_abs()),
+    }
+}
+
 impl Attrs {
-    /// Only what `found` does not have already.
-    pub fn differing_from(mut self, found: &Found) -> Attrs {
+    /// Only what `found` does not have already; times within `window` (see [`same_mtime`]) count as the same.
+    pub fn differing_from(mut self, found: &Found, window: i32) -> Attrs {
         self.uid = self.uid.filter(|&uid| uid != found.uid);
         self.gid = self.gid.filter(|&gid| gid != found.gid);
-        self.mtime = self.mtime.filter(|&mtime| mtime != (found.mtime, found.nsec));
+        self.mtime = self.mtime.filter(|&mtime| !same_mtime(window, mtime, (found.mtime, found.nsec)));
         // A change of owner clears the set-id bits, so they have to be set again.
         let clears = (self.uid.is_some() || self.gid.is_some()) && found.mode & 0o6000 != 0;
         self.mode =
@@ -86,7 +94,7 @@ impl Dest {
         Attrs {
             mode,
             uid: (preserve.owner && self.am_root).then_some(entry.uid),
-            gid: preserve.group.then_some(entry.gid),
+            gid: Some(entry.gid).filter(|gid| preserve.group && (self.am_root || self.groups.contains(gid))),
             mtime: (preserve.mtime && times).then_some((entry.mtime, entry.nsec)),
         }
     }
@@ -201,9 +209,15 @@ fn still(kind: Kind, fd: &OwnedFd) -> io::Result<()> {
 #[derive(Debug, Default)]
 pub struct LateDirs {
     waiting: Vec<(Box<[u8]>, Attrs)>,
+    window: i32,
 }
 
 impl LateDirs {
+    /// None yet; `window` as in [`same_mtime`].
+    pub fn new(window: i32) -> LateDirs {
+        LateDirs { waiting: Vec::new(), window }
+    }
+
     /// Sets what can be set now, keeps the directory open to its owner, and remembers the rest.
     pub fn enter(&mut self, dest: &Dest, name: &[u8], wanted: &Attrs, existing: &Found) -> Result<(), DestError> {
         let last_mode = wanted.mode.unwrap_or(existing.mode & 0o7777);
@@ -214,7 +228,7 @@ impl LateDirs {
         if !late.is_empty() {
             self.waiting.push((name.into(), late));
         }
-        dest.set_attrs(name, Kind::Dir, &now.differing_from(existing))
+        dest.set_attrs(name, Kind::Dir, &now.differing_from(existing, self.window))
     }
 
     /// Sets what was left, the deepest directories first; returns what failed.
@@ -222,7 +236,7 @@ impl LateDirs {
         let depth = |name: &[u8]| if name == b"." { 0 } else { 1 + name.iter().filter(|&&byte| byte == b'/').count() };
         self.waiting.sort_by_cached_key(|(name, _)| std::cmp::Reverse(depth(name)));
         let set = |(name, attrs): (Box<[u8]>, Attrs)| match dest.stat(&name)? {
-            Some(found) => dest.set_attrs(&name, Kind::Dir, &attrs.differing_from(&found)),
+            Some(found) => dest.set_attrs(&name, Kind::Dir, &attrs.differing_from(&found, self.window)),
             None => Err(Errno::NOENT).during("set times on", &name),
         };
         self.waiting.into_iter().filter_map(|late| set(late).err()).collect()

@@ -81,7 +81,7 @@ fn a_committed_file_has_its_bytes_and_exact_attributes() {
     let found = dest.stat(b"f").unwrap().unwrap();
     assert_eq!((found.len, found.mtime, found.nsec, found.ino), (5, 1_234_567_890, 123_456_789, meta.ino()));
     if dest.am_root {
-        assert!(dest.wanted(&wanted, &ALL, Some(&found)).differing_from(&found).is_empty());
+        assert!(dest.wanted(&wanted, &ALL, Some(&found)).differing_from(&found, 0).is_empty());
     }
 }
 
@@ -134,7 +134,7 @@ fn attributes_of_a_file_right_in_content_are_set_in_place() {
     let path = folder.path().join("d/f");
     fs::write(&path, b"same").unwrap();
     let before = dest.stat(b"f").unwrap().unwrap();
-    let attrs = dest.wanted(&entry(b"f", 0o100440), &ALL, Some(&before)).differing_from(&before);
+    let attrs = dest.wanted(&entry(b"f", 0o100440), &ALL, Some(&before)).differing_from(&before, 0);
     assert_eq!((attrs.mode, attrs.mtime), (Some(0o440), Some((1_234_567_890, 123_456_789))));
     dest.set_attrs(b"f", Kind::File, &attrs).unwrap();
     let after = dest.stat(b"f").unwrap().unwrap();
@@ -167,7 +167,7 @@ fn a_change_of_owner_keeps_the_setuid_bit() {
     put(&dest, b"f", b"x", &ALL, 0o104755).unwrap();
     let before = dest.stat(b"f").unwrap().unwrap();
     let wanted = FileEntry { uid: 77, ..entry(b"f", 0o104755) };
-    dest.set_attrs(b"f", Kind::File, &dest.wanted(&wanted, &ALL, Some(&before)).differing_from(&before)).unwrap();
+    dest.set_attrs(b"f", Kind::File, &dest.wanted(&wanted, &ALL, Some(&before)).differing_from(&before, 0)).unwrap();
     let after = dest.stat(b"f").unwrap().unwrap();
     assert_eq!((after.uid, after.mode), (77, 0o104755));
 }

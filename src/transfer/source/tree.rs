@@ -92,7 +92,7 @@ impl SourceTree {
     }
 
     /// The full path of a listed name, for messages only.
-    pub(super) fn full_path(&self, name: &[u8], at: Location) -> Vec<u8> {
+    pub(in crate::transfer) fn full_path(&self, name: &[u8], at: Location) -> Vec<u8> {
         let Some(root) = self.roots.get(at.root as usize) else { return name.to_vec() };
         joined(&root.path, beneath_root(name, at))
     }

@@ -1,0 +1,77 @@
+//! Ending a session before its time, so that the peer hears why. Counterpart: `MSG_ERROR_EXIT` in rsync's `exit_cleanup`.
+
+use super::TransferError;
+use super::greet::{Ears, Mouth};
+use super::serve::exit_code;
+use protocol::PeerError;
+use protocol::handshake::Negotiated;
+use protocol::mux::{Message, Outbox, TextKind};
+use std::time::{Duration, Instant};
+
+/// How long the peer may take to hang up once it has been told.
+const HANG_UP: Duration = Duration::from_secs(10);
+
+/// What the peer is told of an error.
+#[derive(Debug, Clone)]
+pub(super) struct LastWords {
+    code: i32,
+    /// For the client's user, where we are its server; a client's user hears of it anyway.
+    text: Option<String>,
+}
+
+impl LastWords {
+    /// `None` where there is nobody left to tell.
+    pub(super) fn new(error: &TransferError, server: bool) -> Option<Self> {
+        match error {
+            error if is_link(error) => None,
+            TransferError::Peer(PeerError::Exit(code)) => Some(Self { code: *code, text: None }),
+            error => Some(Self { code: exit_code(error), text: server.then(|| format!("rsync: {error}\n")) }),
+        }
+    }
+
+    /// Writes them.
+    pub(super) fn put(self, n: &Negotiated, out: &mut Outbox) {
+        if let Some(text) = self.text {
+            out.message(&Message::Text(TextKind::Error, text.into()));
+        }
+        if n.version >= 31 {
+            out.message(&Message::ErrorExit(Some(self.code)));
+        }
+    }
+}
+
+/// Says them and waits for the peer to hang up: a link that is closed at once may break under what it still writes, and
+/// then it never reads our reason.
+pub(super) fn abort(
+    n: &Negotiated,
+    error: TransferError,
+    server: bool,
+    mut out: Outbox,
+    mut mouth: Mouth,
+    ears: &mut Ears,
+) -> TransferError {
+    if !is_link(&error) {
+        // A peer that has given up by itself only waits for the acknowledgement, which is in the outbox already.
+        let gave_up = matches!(error, TransferError::Peer(PeerError::Exit(_)));
+        if let Some(words) = LastWords::new(&error, server).filter(|_| !gave_up) {
+            words.put(n, &mut out);
+        }
+        let said = mouth.say(&mut out).is_ok();
+        // The end of our stream frees a peer that has given up as well and waits for us to hang up.
+        drop(mouth);
+        if said {
+            await_hang_up(n, ears);
+        }
+    }
+    error
+}
+
+fn is_link(error: &TransferError) -> bool {
+    matches!(error, TransferError::Link(_) | TransferError::Stalled(_) | TransferError::Remote { .. })
+}
+
+/// Reads until the peer has hung up, where it is of a version that does so by itself.
+pub(super) fn await_hang_up(n: &Negotiated, ears: &mut Ears) {
+    let deadline = Instant::now() + HANG_UP;
+    while n.version >= 31 && Instant::now() < deadline && ears.hear().is_ok() {}
+}
