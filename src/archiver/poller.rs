@@ -221,11 +221,9 @@ impl<C: Catalog> Poller<C> {
 
     async fn hand_over(&self, batch: &mut Batch) {
         let jobs = std::mem::take(batch).jobs;
-        if !jobs.is_empty() {
-            if self.jobs.send(jobs).await.is_err() {
-                self.progress.give_up("All worker threads have ended, which is a bug; please report it");
-                self.stop.stop();
-            }
+        if !jobs.is_empty() && self.jobs.send(jobs).await.is_err() {
+            self.progress.give_up("All worker threads have ended, which is a bug; please report it");
+            self.stop.stop();
         }
     }
 }
