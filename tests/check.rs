@@ -252,8 +252,8 @@ fn an_unknown_host_key_and_a_wrong_key() {
     stranger.not_checked(&FAR_ITEMS);
 
     let absent = place.check_at(&sshd, &["--ssh-key", "/no/such/key"]);
-    assert_eq!(absent.code, Some(1));
-    assert!(absent.stdout.contains("Cannot read the key file /no/such/key"), "{}", absent.stdout);
+    assert_eq!(absent.code, Some(2));
+    assert!(absent.stderr.contains("cannot read /no/such/key"), "{}", absent.stderr);
 }
 
 #[test]
