@@ -16,5 +16,7 @@ mod outages;
 mod refusals;
 #[path = "archiver/rows.rs"]
 mod rows;
+#[path = "archiver/sqlite.rs"]
+mod sqlite;
 #[path = "archiver/watch.rs"]
 mod watch;

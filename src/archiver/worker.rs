@@ -72,6 +72,7 @@ impl Worker {
         };
         let Flown { fates, words, ended } = flown;
         let full = no_room(&words).map(str::to_owned);
+        let listed = jobs.len();
         let mut left = Vec::new();
         let mut refused = Vec::new();
         for (mut job, fate) in jobs.into_iter().zip(fates) {
@@ -120,7 +121,8 @@ impl Worker {
         match ended {
             Ok(_) => rests.push_back(Rest { jobs: left, breaks: 0 }),
             Err(error) if blames_the_link(&error) => {
-                self.wait_for_link(Rest { jobs: left, breaks }, &error.to_string(), rests, backoff);
+                let breaks = if left.len() < listed { 0 } else { breaks + 1 };
+                self.after_loss(Rest { jobs: left, breaks }, &error, rests, backoff);
             }
             Err(error) => self.after_break(Rest { jobs: left, breaks: breaks + 1 }, &error, rests, backoff),
         }
@@ -151,6 +153,27 @@ impl Worker {
                 let later = jobs.split_off(several / 2);
                 rests.push_back(Rest { jobs, breaks });
                 rests.push_back(Rest { jobs: later, breaks });
+            }
+        }
+    }
+
+    /// The link went away in the middle. Some file may be what kills it, time and again; then the others must get past it,
+    /// and still nothing is counted against it.
+    fn after_loss(&mut self, rest: Rest, error: &TransferError, rests: &mut VecDeque<Rest>, backoff: &mut Backoff) {
+        let Rest { mut jobs, breaks } = rest;
+        if breaks < BREAKS_MOST || self.base_trouble().or_else(|| self.program_trouble()).is_some() {
+            return self.wait_for_link(Rest { jobs, breaks }, &error.to_string(), rests, backoff);
+        }
+        match jobs.len() {
+            0 => {}
+            1 => {
+                // Its turn comes again with a later pass.
+                self.pause(&error.to_string(), backoff);
+                self.leave(jobs);
+            }
+            several => {
+                let later = jobs.split_off(several / 2);
+                rests.extend([jobs, later].map(|jobs| Rest { jobs, breaks }));
             }
         }
     }
@@ -208,9 +231,14 @@ impl Worker {
     }
 
     fn wait_for_link(&mut self, rest: Rest, why: &str, rests: &mut VecDeque<Rest>, backoff: &mut Backoff) {
-        if rest.jobs.is_empty() || self.stop.is_stopped() {
+        if rest.jobs.is_empty() || self.stop.is_stopped() || !self.pause(why, backoff) {
             return self.leave(rest.jobs);
         }
+        rests.push_front(rest);
+    }
+
+    /// Waits because of the link; false when a run with `once` gives up instead.
+    fn pause(&mut self, why: &str, backoff: &mut Backoff) -> bool {
         let wait = backoff.next();
         self.syncs = None;
         self.progress.link_trouble(why);
@@ -218,11 +246,11 @@ impl Worker {
             tracing::error!(host = self.connect.describe(), "Giving up after {} attempts: {why}", backoff.failures);
             self.progress.give_up(why);
             self.stop.stop();
-            return self.leave(rest.jobs);
+            return false;
         }
         tracing::warn!(host = self.connect.describe(), wait_ms = wait.as_millis() as u64, "{why}; trying again");
         self.stop.wait(wait);
-        rests.push_front(rest);
+        true
     }
 
     /// Lets jobs go without a result: their rows stay as they are.

@@ -8,6 +8,7 @@ use crate::tables::{Age, FOLDER, Row, TARGET, Table, expect_all_proven, small_fi
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::process::Command;
 
 const LARGE: u64 = 64 << 20;
 
@@ -38,21 +39,20 @@ fn halfway(tree: &Tree, name: &str) -> bool {
     tree.temporary().iter().any(|(path, stand)| ours(path) && stand.len > LARGE / 3)
 }
 
-fn killed_and_started_again(name: &str, rsync_path: &str) {
-    let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
-    let place = Place::new();
+fn killed_and_started_again(name: &str, place: &Place, sshd: Option<&Sshd>, far_end: impl Fn() -> Command) {
+    let Some(server) = MariaDb::shared() else { return };
     let table = Table::new(server, name, Age::V1);
-    let mut rows = small_files(&place, 0..150);
+    let mut rows = small_files(place, 0..150);
     let large: Vec<_> = (0..2).map(|n| Row::new(place.source(format!("large{n}"), LARGE, n))).collect();
     rows.extend(large);
-    rows.extend(small_files(&place, 150..300));
+    rows.extend(small_files(place, 150..300));
     table.insert(&rows);
     let start = || {
-        let mut command = FarEnd { rsync_path: rsync_path.into(), ..place.behind(&sshd) }.command();
+        let mut command = far_end();
         command.args(["--once", "--db", &table.url, "--target", TARGET]);
         Run::start(command)
     };
-    let began = |_: &Run| !sshd.sessions().is_empty();
+    let began = |_: &Run| sshd.is_none_or(|sshd| !sshd.sessions().is_empty());
     let some_recorded = |_: &Run| table.copied() > 10;
     let moments: [(&str, &dyn Fn(&Run) -> bool); 5] = [
         ("a connection", &began),
@@ -66,7 +66,7 @@ fn killed_and_started_again(name: &str, rsync_path: &str) {
         let run = start();
         wait_until(what, || moment(&run) || run.log().contains("Ended"));
         let over = run.kill();
-        expect_nothing_wrong(&place, &table, &rows);
+        expect_nothing_wrong(place, &table, &rows);
         let copied = table.copied();
         eprintln!("{name}: killed at {what}: {copied} of {} rows copied", rows.len());
         assert!(!over.log.contains("Ended"), "{what} came too late: {}", over.log);
@@ -74,17 +74,36 @@ fn killed_and_started_again(name: &str, rsync_path: &str) {
         lasting = copied;
     }
     start().wait(PATIENCE).expect(0);
-    // The far end's processes of the killed runs go when they notice, and take their unfinished files along.
-    wait_until("the far end's processes are gone", || sshd.sessions().is_empty());
-    expect_all_proven(&place, &table, &rows);
+    match sshd {
+        // The far end's processes of the killed runs go when they notice, and take their unfinished files along.
+        Some(sshd) => wait_until("the far end's processes are gone", || sshd.sessions().is_empty()),
+        // Here the far end was in the killed process itself.
+        None => {
+            for (name, _) in place.tree().temporary() {
+                std::fs::remove_file(place.archive().join(OsStr::from_bytes(name))).unwrap();
+            }
+        }
+    }
+    expect_all_proven(place, &table, &rows);
 }
 
 #[test]
 fn killed_and_started_again_with_stock_rsync() {
-    killed_and_started_again("killed_stock", "rsync");
+    let (Some(sshd), true) = (Sshd::start(""), require("rsync")) else { return };
+    let place = Place::new();
+    killed_and_started_again("killed_stock", &place, Some(&sshd), || place.run_to(&sshd));
 }
 
 #[test]
 fn killed_and_started_again_with_our_own_far_end() {
-    killed_and_started_again("killed_ours", PROGRAM);
+    let Some(sshd) = Sshd::start("") else { return };
+    let place = Place::new();
+    let far_end = || FarEnd { rsync_path: PROGRAM.into(), ..place.behind(&sshd) }.command();
+    killed_and_started_again("killed_ours", &place, Some(&sshd), far_end);
+}
+
+#[test]
+fn killed_and_started_again_with_a_local_folder() {
+    let place = Place::new();
+    killed_and_started_again("killed_local", &place, None, || place.run());
 }

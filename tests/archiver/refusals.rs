@@ -1,11 +1,13 @@
 //! What cannot be used is refused with one clear message, and a file that breaks the far end holds up no other.
 
-use crate::support::archiver::{FarEnd, Place, Run};
+use crate::support::archiver::{FarEnd, Place, Run, wait_until};
 use crate::support::mariadb::MariaDb;
 use crate::support::require;
 use crate::support::sshd::Sshd;
 use crate::tables::{Age, Row, TARGET, Table, small_files};
 use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
 
 #[test]
 fn bad_options_are_said_at_once() {
@@ -81,24 +83,7 @@ fn a_file_that_breaks_the_far_end_holds_up_no_other() {
     rows.push(Row::new(place.source("poison_two", 1000, 2)));
     rows.extend(small_files(&place, 90..200));
     table.insert(&rows);
-    // Its own session dies of the word, as a program does of a bug.
-    let script = place.script(
-        "fragile",
-        r#"case "$*" in *--server*) ;; *) exec rsync "$@" ;; esac
-me=$$
-exec perl -e '
-    use IPC::Open2; $SIG{PIPE} = "IGNORE";
-    my $pid = open2(">&STDOUT", my $in, "rsync", @ARGV);
-    while (sysread(STDIN, my $bytes, 65536)) {
-        if ($bytes =~ /poison/) { kill "KILL", $pid; waitpid $pid, 0; exit 12 }
-        syswrite $in, $bytes;
-    }
-    close $in; waitpid $pid, 0; exit($? >> 8);
-' -- "$@""#,
-    );
-    if !require("perl") {
-        return;
-    }
+    let Some(script) = fragile(&place, r#"kill "KILL", $pid; waitpid $pid, 0; exit 12"#) else { return };
     let mut command = FarEnd { rsync_path: script, ..place.behind(&sshd) }.command();
     command.args(["--once", "--db", &table.url, "--target", TARGET, "--max-copy-attempts", "2"]);
     let over = Run::to_end(command).expect(1);
@@ -114,4 +99,48 @@ exec perl -e '
     let through = lines[..blamed].iter().filter(|line| line.contains("Copied and proven")).count();
     assert!(through >= 40, "{through} before {}", lines[blamed]);
     assert_eq!(place.tree().files().count(), rows.len() - 2);
+}
+
+/// A file at whose name the whole connection dies, as some watchful firewalls do it: no fault of the file that could be
+/// proven, so nothing is counted, but the others get past it.
+#[test]
+fn a_file_that_kills_the_connection_holds_up_no_other() {
+    let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
+    let place = Place::new();
+    let table = Table::new(server, "kills", Age::V1);
+    let mut rows = small_files(&place, 0..20);
+    rows.push(Row::new(place.source("poison", 1000, 1)));
+    rows.extend(small_files(&place, 20..100));
+    table.insert(&rows);
+    let Some(script) = fragile(&place, r#"kill "KILL", getppid(), $pid; exit 12"#) else { return };
+    let mut command = FarEnd { rsync_path: script, ..place.behind(&sshd) }.command();
+    command.args(["--db", &table.url, "--target", TARGET, "--poll", "0.2"]);
+    let run = Run::start(command);
+    wait_until("the others", || table.copied() == 100);
+    // And those that come later.
+    let more = small_files(&place, 100..110);
+    table.insert(&more);
+    wait_until("the later ones", || table.copied() == 110);
+    let (over, _) = run.terminate(Duration::from_secs(8));
+    let over = over.expect(0);
+    eprintln!("110 rows beside one that kills connections: {:.1} s", over.seconds);
+    assert!(table.rows().iter().all(|row| row.attempts == Some(0)), "{}", over.log);
+}
+
+/// A far end that does this when it hears the word `poison`.
+fn fragile(place: &Place, then: &str) -> Option<PathBuf> {
+    let filter = r#"case "$*" in *--server*) ;; *) exec rsync "$@" ;; esac
+exec perl -e '
+    use IPC::Open2;
+    $SIG{PIPE} = "IGNORE";
+    my $pid = open2(">&STDOUT", my $in, "rsync", @ARGV);
+    while (sysread(STDIN, my $bytes, 65536)) {
+        if ($bytes =~ /poison/) { THEN }
+        syswrite $in, $bytes;
+    }
+    close $in;
+    waitpid $pid, 0;
+    exit($? >> 8);
+' -- "$@""#;
+    require("perl").then(|| place.script("fragile", &filter.replace("THEN", then)))
 }

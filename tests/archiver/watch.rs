@@ -102,6 +102,44 @@ fn told_to_stop_while_the_far_end_is_frozen() {
     told_to_stop_in_a_large_file("stop_frozen", true);
 }
 
+/// A second signal does not wait for the file.
+fn told_to_stop_twice(table: &Table<'_>, place: &Place, gone: impl Fn() -> bool, command: impl Fn() -> Command) {
+    let rows = vec![Row::new(place.source("large", 400 << 20, 1))];
+    table.insert(&rows);
+    let before = table.rows();
+    let run = Run::start(command());
+    wait_until("a large file on its way", || place.tree().temporary().iter().any(|(_, stand)| stand.len > 1 << 20));
+    run.signal("TERM");
+    wait_until("it has heard", || run.log().contains("Stopping"));
+    let (over, took) = run.terminate(STOP_LIMIT);
+    eprintln!("{}: stopped by a second signal after {took:?}", table.name);
+    over.expect(0);
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert_eq!(table.rows(), before);
+    wait_until("the far end has gone", gone);
+    assert_eq!(place.tree().files().count(), 0, "{:?}", place.tree().names());
+}
+
+#[test]
+fn a_second_signal_stops_at_once() {
+    let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
+    let place = Place::new();
+    let table = Table::new(server, "stop_twice", Age::V1);
+    told_to_stop_twice(&table, &place, || sshd.sessions().is_empty(), || service(&place, &sshd, &table));
+}
+
+#[test]
+fn a_second_signal_stops_a_local_copy_at_once() {
+    let Some(server) = MariaDb::shared() else { return };
+    let place = Place::new();
+    let table = Table::new(server, "stop_twice_local", Age::V1);
+    told_to_stop_twice(&table, &place, || true, || {
+        let mut command = place.run();
+        command.args(["--db", &table.url, "--target", TARGET, "--poll", "0.2"]);
+        command
+    });
+}
+
 #[test]
 fn told_to_stop_while_nothing_answers() {
     let (Some(server), Some(sshd)) = (MariaDb::shared(), Sshd::start("")) else { return };

@@ -1,0 +1,137 @@
+//! SupRsync's database, over SSH and locally.
+
+use crate::support::archiver::{FarEnd, PROGRAM, Place, Run, hex, md5_of};
+use crate::support::require;
+use crate::support::sshd::Sshd;
+use rusqlite::{Connection, params};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// What is to become of a row.
+enum Fate {
+    /// Copied to its own path, or to this variant of it.
+    Copied(&'static str),
+    /// Tried until it is given up.
+    GivenUp,
+    /// Left alone.
+    Untouched,
+    /// Copied under some name or given up, but decided.
+    Decided,
+}
+
+type Stands = (i64, String, String, String, Option<String>, Option<i64>, f64);
+
+fn rows(database: &Connection) -> Vec<Stands> {
+    let mut statement = database
+        .prepare(
+            "SELECT id, local_path, local_md5sum, remote_path, remote_md5sum, failed_copy_attempts, timestamp \
+             FROM supersync_v0 ORDER BY id",
+        )
+        .unwrap();
+    let rows = statement.query_map([], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
+    });
+    rows.unwrap().map(Result::unwrap).collect()
+}
+
+fn archives(place: &Place, command: impl Fn() -> Command) {
+    let file = place.path("suprsync.db");
+    let address = format!("sqlite:{}", file.display());
+    let mut init = place.program();
+    Run::to_end({
+        init.args(["init-db", "--db", &address]);
+        init
+    })
+    .expect(0);
+    let database = Connection::open(&file).unwrap();
+    let source = |name: &str, len, seed| place.source(name, len, seed);
+    let missing: (PathBuf, [u8; 16]) = (place.sources().join("gone"), [1; 16]);
+    let cases = [
+        ("17950/a.dat", source("a", 5000, 1), Fate::Copied("")),
+        ("17950/a.dat", source("b", 5000, 2), Fate::Copied(".1")),
+        ("17950/a.dat", source("c", 5000, 1), Fate::Copied("")),
+        ("17950/crate1slot2/with  blanks.g3", source("d", 70_000, 4), Fate::Copied("")),
+        ("17950/new\nline's \"☃\".npy", source("e", 0, 5), Fate::Copied("")),
+        ("17950/-rf", source("f", 10, 6), Fate::Copied("")),
+        ("top", source("g", 11, 7), Fate::Copied("")),
+        ("17950/folder", source("h", 12, 8), Fate::Decided),
+        ("17950/folder/below", source("i", 13, 9), Fate::Decided),
+        ("17950/folder/below/deeper", source("j", 13, 10), Fate::Decided),
+        ("/17950/absolute", source("k", 14, 11), Fate::GivenUp),
+        ("17950/../../out", source("l", 15, 12), Fate::GivenUp),
+        ("", source("m", 16, 13), Fate::GivenUp),
+        ("17950/gone", missing, Fate::GivenUp),
+        ("17950/wrong", (source("n", 17, 14).0, [2; 16]), Fate::GivenUp),
+        ("17950/twice.dat", source("o", 3000, 15), Fate::Copied("")),
+        ("17950/again.dat", source("o", 3000, 15), Fate::Copied("")),
+        ("17950/ignored", source("p", 18, 16), Fate::Untouched),
+        ("17950/removed", source("q", 19, 17), Fate::Untouched),
+        ("17950/another archive's", source("r", 20, 18), Fate::Untouched),
+    ];
+    for (remote, (local, md5), _) in &cases {
+        let archive = if remote.contains("another") { "timestreams" } else { "smurf" };
+        let removed = remote.contains("removed").then_some(1.5);
+        database
+            .execute(
+                "INSERT INTO supersync_v0 (local_path, local_md5sum, archive_name, remote_path, timestamp, removed, \
+                 failed_copy_attempts, deletable, \"ignore\") VALUES (?, ?, ?, ?, 1795350012.25, ?, 0, 1, ?)",
+                params![local.to_str().unwrap(), hex(md5).to_lowercase(), archive, remote, removed, remote.contains("ignored")],
+            )
+            .unwrap();
+    }
+    let before = rows(&database);
+    let run = || {
+        let mut command = command();
+        command.args(["--once", "--db", &address, "--archive-name", "smurf"]);
+        Run::to_end(command)
+    };
+    let over = run().expect(1);
+    let after = rows(&database);
+    let mut files = BTreeSet::new();
+    for ((before, after), (remote, (_, md5), fate)) in before.iter().zip(&after).zip(&cases) {
+        let mut want = before.clone();
+        match fate {
+            Fate::Copied(variant) => {
+                want.3 = format!("{remote}{variant}");
+                want.4 = Some(want.2.clone());
+            }
+            Fate::GivenUp => want.5 = Some(5),
+            Fate::Untouched => {}
+            Fate::Decided => {
+                eprintln!("{remote:?} became {after:?}");
+                assert!(after.4.is_some() || after.5 == Some(5), "{after:?}\n{}", over.log);
+                want = after.clone();
+            }
+        }
+        assert_eq!(*after, want, "{}", over.log);
+        if after.4.is_some() {
+            assert_eq!(md5_of(&place.archive().join(&after.3)), *md5, "{after:?}");
+            files.insert(after.3.clone());
+        }
+    }
+    let tree = place.tree();
+    assert_eq!(tree.names().into_iter().collect::<BTreeSet<_>>(), files);
+    assert_eq!(run().status.code(), Some(0));
+    assert_eq!((rows(&database), place.tree()), (after, tree));
+}
+
+#[test]
+fn suprsync_rows_to_stock_rsync() {
+    let (Some(sshd), true) = (Sshd::start(""), require("rsync")) else { return };
+    let place = Place::new();
+    archives(&place, || place.run_to(&sshd));
+}
+
+#[test]
+fn suprsync_rows_to_our_own_far_end() {
+    let Some(sshd) = Sshd::start("") else { return };
+    let place = Place::new();
+    archives(&place, || FarEnd { rsync_path: PROGRAM.into(), ..place.behind(&sshd) }.command());
+}
+
+#[test]
+fn suprsync_rows_to_a_local_folder() {
+    let place = Place::new();
+    archives(&place, || place.run());
+}
