@@ -15,12 +15,14 @@ mod worker;
 use crate::catalog::Catalog;
 use crate::status::Progress;
 use crate::transport::{Connect, ConnectError};
+pub(crate) use batch::{base, hello, server_args};
 use flight::Flight;
 pub use layout::RemotePath;
 use std::sync::Arc;
 use std::time::Duration;
 use stop::Stop;
 use tokio::sync::mpsc;
+pub(crate) use worker::{FarEnd, far_end};
 
 /// How the archiver works.
 #[derive(Debug, Clone)]

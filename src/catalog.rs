@@ -9,7 +9,7 @@ mod open;
 pub mod sqlite;
 
 pub use database::{Database, Secret, Server, Tls, TlsMode};
-pub use open::{AnyCatalog, Created, Options, init_db, open};
+pub use open::{AnyCatalog, Created, Options, init_db, inspect, open, reach};
 
 /// Primary key of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

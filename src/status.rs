@@ -104,6 +104,10 @@ impl Progress {
         self.words().database = Some(why.to_owned());
     }
 
+    pub(crate) fn database_troubles(&self) -> u64 {
+        self.counts.database_troubles.load(Relaxed)
+    }
+
     pub(crate) fn database_fine(&self) {
         self.words().database = None;
     }

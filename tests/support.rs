@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 
 // The paths are said because cargo also takes this file for a test of its own, with no test in it.
+#[path = "support/archiver.rs"]
+pub mod archiver;
 #[path = "support/mariadb.rs"]
 pub mod mariadb;
 #[path = "support/sshd.rs"]

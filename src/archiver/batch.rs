@@ -22,6 +22,8 @@ use std::time::Duration;
 
 /// Bytes of the peer's words that are kept for the log.
 const WORDS_KEPT: usize = 64 * 1024;
+/// How long the far end's program may take to end once its session has broken.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How long the far end's program may take to end after a session that broke.
 const ENDING_PATIENCE: Duration = Duration::from_secs(3);
@@ -51,7 +53,7 @@ pub(super) struct Flown {
 
 /// The server arguments for a batch: attributes are those of the files, parents are made as needed and otherwise left
 /// alone, every judgement is by content, and every finished file is acknowledged.
-pub(super) fn server_args(data_dir: &str, fsync: bool) -> Vec<OsString> {
+pub(crate) fn server_args(data_dir: &str, fsync: bool) -> Vec<OsString> {
     let options = Options {
         times: true,
         perms: true,
@@ -63,10 +65,20 @@ pub(super) fn server_args(data_dir: &str, fsync: bool) -> Vec<OsString> {
         fsync,
         ..Options::default()
     };
-    let dash = if data_dir.starts_with('-') { "./" } else { "" };
-    let destination = format!("{dash}{}/", data_dir.trim_end_matches('/'));
+    let destination = format!("{}/", base(data_dir));
     let args = ServerArgs { sender: false, options, capabilities: Vec::new(), paths: vec![destination.into_bytes()] };
     args.to_words().into_iter().map(OsString::from_vec).collect()
+}
+
+/// The base directory as the far end's programs are given it: never taken for an option.
+pub(crate) fn base(data_dir: &str) -> String {
+    let dash = if data_dir.starts_with('-') { "./" } else { "" };
+    format!("{dash}{}", data_dir.trim_end_matches('/'))
+}
+
+/// What we bring to a handshake with a server that has [`server_args`].
+pub(crate) fn hello() -> Hello {
+    Hello { side: Side::Client, version: VERSION_MOST, choice: None, offer: Offer::Only(Checksum::Md5) }
 }
 
 /// Sends a batch over a link on which a server with [`server_args`] runs.
@@ -88,8 +100,7 @@ pub(super) fn fly(jobs: &[Job], link: Link, stopping: &dyn Fn() -> bool, progres
     }
     let source = BatchSource { jobs, by_ndx: watch.by_ndx.clone() };
     let remote = link.remote.clone();
-    let hello = Hello { side: Side::Client, version: VERSION_MOST, choice: None, offer: Offer::Only(Checksum::Md5) };
-    let ended = greet(link, hello).and_then(|session| {
+    let ended = greet(link, hello()).and_then(|session| {
         let options = Options { checksum: true, relative: true, ..Options::default() };
         let plan = SendPlan { shape: options.list_shape(Checksum::Md5.size()), ..SendPlan::default() };
         let listing = Listing { list, names: IdNames::default(), io_error: 0 };
@@ -97,6 +108,10 @@ pub(super) fn fly(jobs: &[Job], link: Link, stopping: &dyn Fn() -> bool, progres
     });
     let ended = ended.map_err(|error| explain(error, &remote));
     let BatchWatch { mut fates, stages, mut words, by_ndx, .. } = watch;
+    if ended.is_err() {
+        // What it says last explains the rest.
+        remote.wait(LAST_WORDS);
+    }
     words.push_str(&remote.stderr());
     if ended.is_ok() {
         for (at, fate) in fates.iter_mut().enumerate() {

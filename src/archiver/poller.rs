@@ -54,12 +54,15 @@ impl<C: Catalog> Poller<C> {
         let mut bottom = Instant::now();
         let mut backoff = Backoff::new();
         let mut pauses = Pauses::default();
+        let mut troubles = 0;
         loop {
             if self.stop.is_stopped() {
                 return self.ended();
             }
-            if bottom.elapsed() >= BOTTOM_EVERY {
-                (floor, bottom) = (RecordId(0), Instant::now());
+            // A database that comes back from a crash, or from a backup, may have forgotten what was recorded.
+            let troubles_now = self.progress.database_troubles();
+            if bottom.elapsed() >= BOTTOM_EVERY || troubles_now != troubles {
+                (floor, bottom, troubles) = (RecordId(0), Instant::now(), troubles_now);
             }
             let landing = self.flight.landing();
             let mut landing = std::pin::pin!(landing);
@@ -218,11 +221,9 @@ impl<C: Catalog> Poller<C> {
 
     async fn hand_over(&self, batch: &mut Batch) {
         let jobs = std::mem::take(batch).jobs;
-        if !jobs.is_empty() {
-            if self.jobs.send(jobs).await.is_err() {
-                self.progress.give_up("All worker threads have ended, which is a bug; please report it");
-                self.stop.stop();
-            }
+        if !jobs.is_empty() && self.jobs.send(jobs).await.is_err() {
+            self.progress.give_up("All worker threads have ended, which is a bug; please report it");
+            self.stop.stop();
         }
     }
 }

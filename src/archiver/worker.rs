@@ -19,6 +19,8 @@ use tokio::sync::{Mutex, mpsc};
 const VARIANTS_MOST: u32 = 1000;
 /// Sessions that one file may break, with the far end in order otherwise, before the file is to blame.
 const BREAKS_MOST: u32 = 3;
+/// Pause before a file alone is tried again that has broken its session.
+const BREAK_PAUSE: Duration = Duration::from_millis(200);
 /// The first stock release with `--fsync`.
 const FSYNC_SINCE: (u32, u32, u32) = (3, 2, 4);
 /// How long the far end's answer about its version is believed.
@@ -126,32 +128,31 @@ impl Worker {
 
     /// A session broke, and not for want of a link. If the far end is in order, some file breaks it: find out which.
     fn after_break(&mut self, rest: Rest, error: &TransferError, rests: &mut VecDeque<Rest>, backoff: &mut Backoff) {
-        if let Some(why) = self.base_trouble() {
+        if let Some(why) = self.base_trouble().or_else(|| self.program_trouble()) {
             return self.wait_for_link(rest, &why, rests, backoff);
         }
+        backoff.reset();
         let Rest { mut jobs, breaks } = rest;
         match jobs.len() {
             0 => {}
             1 if breaks >= BREAKS_MOST => {
-                if let Err(why) = self.empty_session() {
-                    return self.wait_for_link(Rest { jobs, breaks }, &why, rests, backoff);
-                }
                 if let Some(job) = jobs.pop() {
                     self.fail(job, format!("the storage node's rsync breaks off at it: {error}"));
                 }
             }
-            1 => self.wait_for_link(Rest { jobs, breaks }, &error.to_string(), rests, backoff),
+            1 => {
+                // Whatever else there is goes first.
+                if rests.is_empty() {
+                    self.stop.wait(BREAK_PAUSE);
+                }
+                rests.push_back(Rest { jobs, breaks });
+            }
             several => {
                 let later = jobs.split_off(several / 2);
                 rests.push_back(Rest { jobs, breaks });
                 rests.push_back(Rest { jobs: later, breaks });
             }
         }
-    }
-
-    /// A session without any file: whether the far end's program is in order as such.
-    fn empty_session(&mut self) -> Result<(), String> {
-        self.session(&[])?.ended.map(drop).map_err(|error| error.to_string())
     }
 
     fn session(&mut self, jobs: &[Job]) -> Result<Flown, String> {
@@ -174,11 +175,7 @@ impl Worker {
         let mut argv = self.connect.program();
         argv.push(OsString::from("--version"));
         let output = self.connect.run(&argv)?;
-        let syncs = match far_end(&output.stdout) {
-            Some(FarEnd::Ours) => true,
-            Some(FarEnd::Stock(version)) => version >= FSYNC_SINCE,
-            None => false,
-        };
+        let syncs = far_end(&output.stdout).is_some_and(FarEnd::syncs);
         self.syncs = Some((syncs, Instant::now()));
         Ok(syncs)
     }
@@ -199,6 +196,15 @@ impl Worker {
             }
         }
         None
+    }
+
+    /// What keeps the far end's program from a session without any file, if something does.
+    fn program_trouble(&mut self) -> Option<String> {
+        match self.session(&[]) {
+            Ok(Flown { ended: Ok(_), .. }) => None,
+            Ok(Flown { ended: Err(error), .. }) => Some(error.to_string()),
+            Err(why) => Some(why),
+        }
     }
 
     fn wait_for_link(&mut self, rest: Rest, why: &str, rests: &mut VecDeque<Rest>, backoff: &mut Backoff) {
@@ -262,6 +268,16 @@ pub(crate) enum FarEnd {
     Ours,
     /// Stock rsync of this version.
     Stock((u32, u32, u32)),
+}
+
+impl FarEnd {
+    /// Whether it knows `--fsync`.
+    pub(crate) fn syncs(self) -> bool {
+        match self {
+            Self::Ours => true,
+            Self::Stock(version) => version >= FSYNC_SINCE,
+        }
+    }
 }
 
 /// Reads the first line of `--version`.

@@ -55,6 +55,16 @@ impl MySqlCatalog {
         Ok(Self { connections, database, table: found, layout, selection })
     }
 
+    /// The table's name.
+    pub fn table(&self) -> &str {
+        &self.table.name
+    }
+
+    /// The rule by which files are named.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
     /// The columns that [`row::read`] expects, in its order; NULL for those that the table lacks.
     fn columns(&self) -> String {
         let optional = |name: &str| if self.table.has(name) { quote(name) } else { "NULL".to_owned() };
@@ -202,6 +212,18 @@ impl Catalog for MySqlCatalog {
     async fn close(&self) {
         self.connections.close().await;
     }
+}
+
+/// Logs in and asks which server that is.
+pub(super) async fn reach(server: &Server) -> Result<String, CatalogError> {
+    let connections = Connections::new(server);
+    let conn = connections.connect().await.map_err(|error| connections.refusal(error))?;
+    let version: Option<mysql_async::Row> =
+        connections.run(conn, async |conn| conn.query_first("SELECT VERSION()").await).await?;
+    connections.close().await;
+    let version = version.and_then(|row| row::text(row.as_ref(0)).ok().flatten()).unwrap_or_default();
+    let product = if version.contains("MariaDB") { "MariaDB" } else { "MySQL" };
+    Ok(format!("{product} {}", version.split('-').next().unwrap_or_default()))
 }
 
 /// Creates `pysmurf_files_v1` unless a table of files is there.

@@ -29,16 +29,41 @@ pub async fn open(database: &Database, options: Options) -> Result<AnyCatalog, C
     match database {
         Database::Mysql(server) => Ok(AnyCatalog::Mysql(Box::new(MySqlCatalog::open(server, options).await?))),
         Database::Sqlite(path) => {
-            for (name, given) in [("--table", options.table.is_some()), ("--layout", options.layout.is_some())] {
-                if given {
-                    return Err(CatalogError::Setup(format!(
-                        "Option {name} is for MySQL tables, and {database} is none; leave it out"
-                    )));
-                }
-            }
+            refuse_mysql_options(database, &options)?;
             SqliteCatalog::open(path, options.selection).await.map(AnyCatalog::Sqlite)
         }
     }
+}
+
+/// As [`open`], but for looking only: nothing is created or changed, and what is absent is an error.
+pub async fn inspect(database: &Database, options: Options) -> Result<AnyCatalog, CatalogError> {
+    match database {
+        // Opening a MySQL table changes nothing anyway.
+        Database::Mysql(_) => open(database, options).await,
+        Database::Sqlite(path) => {
+            refuse_mysql_options(database, &options)?;
+            SqliteCatalog::inspect(path, options.selection).await.map(AnyCatalog::Sqlite)
+        }
+    }
+}
+
+/// Whether the database is there and lets us in; gives its product and version. Creates nothing.
+pub async fn reach(database: &Database) -> Result<String, CatalogError> {
+    match database {
+        Database::Mysql(server) => mysql::reach(server).await,
+        Database::Sqlite(path) => sqlite::reach(path).await,
+    }
+}
+
+fn refuse_mysql_options(database: &Database, options: &Options) -> Result<(), CatalogError> {
+    for (name, given) in [("--table", options.table.is_some()), ("--layout", options.layout.is_some())] {
+        if given {
+            return Err(CatalogError::Setup(format!(
+                "Option {name} is for MySQL tables, and {database} is none; leave it out"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// A table that [`init_db`] was to create.
@@ -56,6 +81,24 @@ pub async fn init_db(database: &Database) -> Result<Vec<Created>, CatalogError> 
     match database {
         Database::Mysql(server) => mysql::init_db(server).await,
         Database::Sqlite(path) => sqlite::init_db(path).await,
+    }
+}
+
+impl AnyCatalog {
+    /// The table's name.
+    pub fn table(&self) -> &str {
+        match self {
+            Self::Mysql(catalog) => catalog.table(),
+            Self::Sqlite(_) => sqlite::FILES,
+        }
+    }
+
+    /// The rule by which files are named; `None` where the rows themselves say the path.
+    pub fn layout(&self) -> Option<Layout> {
+        match self {
+            Self::Mysql(catalog) => Some(catalog.layout()),
+            Self::Sqlite(_) => None,
+        }
     }
 }
 

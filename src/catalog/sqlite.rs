@@ -24,7 +24,7 @@ const CALL_LIMIT: Duration = Duration::from_secs(30);
 /// Longest path we read or write: what the kernel takes. The columns themselves have no limit.
 const PATH_LIMIT: usize = 4096;
 
-const FILES: &str = "supersync_v0";
+pub(super) const FILES: &str = "supersync_v0";
 const TIMECODES: &str = "timecode_dirs_v0";
 
 /// SupRsync's statements as SQLAlchemy emits them.
@@ -65,6 +65,15 @@ impl SqliteCatalog {
     /// Opens the file, and creates it, its folder, and its tables where they are absent. [`CatalogError::Setup`] when
     /// that cannot be, or the table lacks a column.
     pub async fn open(path: &Path, selection: Selection) -> Result<Self, CatalogError> {
+        Self::open_as(path, selection, Absent::Create).await
+    }
+
+    /// Opens the file for looking only: nothing is created or changed, and what is absent is [`CatalogError::Setup`].
+    pub async fn inspect(path: &Path, selection: Selection) -> Result<Self, CatalogError> {
+        Self::open_as(path, selection, Absent::Refuse).await
+    }
+
+    async fn open_as(path: &Path, selection: Selection, absent: Absent) -> Result<Self, CatalogError> {
         let [archive] = <[String; 1]>::try_from(selection.targets).map_err(|names| {
             CatalogError::Setup(format!(
                 "A SQLite database serves exactly one archive, and {} are chosen; name one with --archive-name",
@@ -74,9 +83,16 @@ impl SqliteCatalog {
         let database = Database::Sqlite(path.to_owned()).to_string();
         let file = path.to_owned();
         let opening = on_own_thread(&database, move |database| {
-            let mut connection = connect(&file, database)?;
-            create(&mut connection).map_err(|error| trouble(database, error))?;
+            let mut connection = connect(&file, database, absent)?;
+            if absent == Absent::Create {
+                create(&mut connection).map_err(|error| trouble(database, error))?;
+            }
             let columns = columns(&connection).map_err(|error| trouble(database, error))?;
+            if columns.is_empty() {
+                return Err(CatalogError::Setup(format!(
+                    "Database {database} has no table {FILES}; create it with init-db, or name another file in --db"
+                )));
+            }
             let missing: Vec<&str> =
                 REQUIRED.into_iter().filter(|name| !columns.iter().any(|column| column == name)).collect();
             if !missing.is_empty() {
@@ -217,9 +233,31 @@ pub(super) async fn init_db(path: &Path) -> Result<Vec<Created>, CatalogError> {
     let file = path.to_owned();
     let database = Database::Sqlite(path.to_owned()).to_string();
     let creating = on_own_thread(&database, move |database| {
-        create(&mut connect(&file, database)?).map_err(|error| trouble(database, error))
+        create(&mut connect(&file, database, Absent::Create)?).map_err(|error| trouble(database, error))
     });
     in_time(&database, creating).await
+}
+
+/// Opens the file and reads its first page.
+pub(super) async fn reach(path: &Path) -> Result<String, CatalogError> {
+    let file = path.to_owned();
+    let database = Database::Sqlite(path.to_owned()).to_string();
+    let looking = on_own_thread(&database, move |database| {
+        let connection = connect(&file, database, Absent::Refuse)?;
+        let read = connection.query_row("SELECT COUNT(*) FROM sqlite_master", [], |row| row.get::<_, i64>(0));
+        read.map_err(|error| trouble(database, error))?;
+        Ok(format!("SQLite {}", rusqlite::version()))
+    });
+    in_time(&database, looking).await
+}
+
+/// What is done about a file that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Absent {
+    /// It is made, with its folder and tables, and set up as we like it.
+    Create,
+    /// That is an error; the connection only looks.
+    Refuse,
 }
 
 /// The thread of a call given up goes on until the disk answers.
@@ -239,20 +277,49 @@ async fn on_own_thread<T: Send + 'static>(
         .unwrap_or_else(|error| Err(unavailable(database, error.to_string())))
 }
 
-fn connect(path: &Path, database: &str) -> Result<Connection, CatalogError> {
+fn connect(path: &Path, database: &str, absent: Absent) -> Result<Connection, CatalogError> {
     let setup =
         |why: String| CatalogError::Setup(format!("Database {database}: {why}; check --db and the rights there"));
     let file = absolute(path).map_err(|error| setup(error.to_string()))?;
-    if let Some(folder) = file.parent() {
-        std::fs::create_dir_all(folder)
-            .map_err(|error| setup(format!("Folder {} cannot be made: {error}", folder.display())))?;
-    }
     // Without SQLITE_OPEN_URI: a file name is a file name, also when it begins with `file:`.
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    match (absent, file.parent()) {
+        (Absent::Create, folder) => {
+            flags |= OpenFlags::SQLITE_OPEN_CREATE;
+            if let Some(folder) = folder {
+                std::fs::create_dir_all(folder)
+                    .map_err(|error| setup(format!("Folder {} cannot be made: {error}", folder.display())))?;
+            }
+        }
+        (Absent::Refuse, folder) => {
+            match std::fs::metadata(&file) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    return Err(CatalogError::Setup(format!(
+                        "Database {database} is not there; correct --db, or create it with: pysmurf-archiver init-db --db {}",
+                        shlex::try_quote(database).unwrap_or(database.into())
+                    )));
+                }
+                Err(error) => return Err(setup(error.to_string())),
+                Ok(meta) if !meta.is_file() => return Err(setup("this is no file".to_owned())),
+                Ok(_) => {}
+            }
+            // The journal is made beside the file.
+            if let Some(folder) = folder {
+                rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).map_err(|error| {
+                    let error = std::io::Error::from(error);
+                    setup(format!("folder {} cannot be written: {error}", folder.display()))
+                })?;
+            }
+        }
+    }
     let connection = Connection::open_with_flags(&file, flags).map_err(|error| setup(error.to_string()))?;
     connection.busy_timeout(BUSY_LIMIT).map_err(|error| trouble(database, error))?;
     if connection.is_readonly("main").unwrap_or(false) {
         return Err(setup("the file cannot be written".to_owned()));
+    }
+    if absent == Absent::Refuse {
+        connection.pragma_update(None, "query_only", true).map_err(|error| trouble(database, error))?;
+        return Ok(connection);
     }
     // With a write-ahead log the producer can insert while we read.
     let mode: String = connection

@@ -1,9 +1,25 @@
-//! `check`: one line for each thing that must be in order, with the remedy.
+//! `check`: one line for each thing that must be in order, with the remedy. Nothing is written anywhere.
 
-use super::flags::ServiceArgs;
+mod database;
+mod far_end;
+mod report;
+
+use super::flags::RunArgs;
+use super::output::{Screen, start_log};
+use super::run::Service;
+use super::{SOME_FAILED, run};
 use anyhow::Result;
+use report::Report;
 
-pub(super) fn check(args: ServiceArgs) -> Result<u8> {
-    let _ = super::run::Service::plan(&args)?;
-    Ok(0)
+/// Checks all that a `run` with the same flags would need.
+pub(super) fn check(args: RunArgs) -> Result<u8> {
+    start_log(&args.service.log, &Screen::default());
+    let service = Service::plan(&args.service)?;
+    let mut report = Report::new(args.json, args.service.log.quiet);
+    let runtime = run::runtime()?;
+    runtime.block_on(database::check(&service, &mut report));
+    // A disk that hangs may hold a thread; nobody waits for it.
+    runtime.shutdown_background();
+    far_end::check(&service, &mut report);
+    Ok(if report.end() { 0 } else { SOME_FAILED })
 }

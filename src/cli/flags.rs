@@ -5,40 +5,73 @@ use std::path::PathBuf;
 
 /// Archives SMuRF files to a storage node over its own SSH and the rsync protocol, and proves every copy.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 110, after_help = AFTER_HELP)]
+#[command(version, max_term_width = 110, after_help = AFTER_HELP, disable_help_subcommand = true)]
 pub(super) struct Flags {
     #[command(subcommand)]
     pub(super) command: Command,
 }
 
+// Lines of at most 80 letters stay whole on every terminal.
 const AFTER_HELP: &str = "\
+First check, then run, with the same flags:
+  pysmurf-archiver check --target smurf-monitor --storage-host ocs@storage \\
+      --data-dir /data/pysmurf --db mysql://ocs@db/files
+  pysmurf-archiver run   --target smurf-monitor --storage-host ocs@storage \\
+      --data-dir /data/pysmurf --db mysql://ocs@db/files
+
+Copy what waits in a database of SupRsync to a disk here, then end:
+  pysmurf-archiver run --once --archive-name smurf --data-dir /mnt/usb \\
+      --db sqlite:/data/so/suprsync.db
+
+The database comes from --db, else from MYSQL_HOST, MYSQL_PORT, MYSQL_USER,
+MYSQL_PASSWORD (or MYSQL_PASSWORD_FILE) and MYSQL_DATABASE. Keep the password
+out of the command line: it is taken from there also beside --db.
+
+Flags without a command mean `run`. Started with --server, the program serves
+an rsync client, as `rsync --server` does.
+
+Exit codes: 0 all is well, 1 something failed or is out of reach, 2 usage.";
+
+const CHECK_HELP: &str = "\
+Each line begins with ok, warn (files are copied all the same), FAIL, or skip
+(not checked). Nothing is written anywhere. All flags of `run` are accepted.
+
+Exit codes: 0 nothing failed, 1 something failed, 2 usage.";
+
+const INIT_DB_HELP: &str = "\
+In MySQL or MariaDB that is pysmurf_files_v1, unless an older table of files
+is there; in SQLite the two tables of SupRsync, and the file itself.
+
 Examples:
   pysmurf-archiver init-db --db sqlite:/var/lib/archiver/files.db
-  pysmurf-archiver check --data-dir /data/pysmurf --target smurf-monitor --storage-host ocs@storage
-  pysmurf-archiver run   --data-dir /data/pysmurf --target smurf-monitor --storage-host ocs@storage
-  pysmurf-archiver run --once --data-dir /mnt/usb --archive-name smurf --db sqlite:/data/so/suprsync.db
-
-Flags without a verb mean `run`. The database comes from --db, or from MYSQL_HOST, MYSQL_PORT, MYSQL_USER,
-MYSQL_PASSWORD (or MYSQL_PASSWORD_FILE) and MYSQL_DATABASE.
-
-Exit codes of `run --once`: 0 all copied, 1 some failed or something was out of reach, 2 usage.";
+  MYSQL_PASSWORD_FILE=/run/secrets/db pysmurf-archiver init-db --db mysql://ocs@db/files";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Watch the table and copy every waiting file
     Run(RunArgs),
-    /// Say, one line each, whether database, host key, login, remote rsync and storage are in order, and what to do
-    Check(ServiceArgs),
+    /// Say what is in order, from the database to the storage node's disk, and what to do where it is not
+    #[command(after_help = CHECK_HELP)]
+    #[command(mut_arg("json", |arg| arg.help("Print an array of {\"item\", \"status\", \"detail\"} on standard output")))]
+    #[command(mut_arg("once", hidden), mut_arg("poll", hidden), mut_arg("queue", hidden))]
+    #[command(mut_arg("queue_mib", hidden), mut_arg("workers", hidden))]
+    Check(RunArgs),
     /// Create the table of files where it is absent; never alter one that is there
+    #[command(after_help = INIT_DB_HELP)]
     InitDb(DatabaseArgs),
+}
+
+/// Of no use to the command, and accepted so that flags need not be sorted.
+fn hidden(arg: clap::Arg) -> clap::Arg {
+    arg.hide(true)
 }
 
 /// Where the table is.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Database")]
 pub(super) struct DatabaseArgs {
-    /// mysql://USER:PASSWORD@HOST:PORT/DATABASE or sqlite:PATH; by default the MYSQL_* variables, else an embedded
-    /// SQLite file `pysmurf-archiver.db` in the current directory
+    /// mysql://USER@HOST:PORT/DATABASE or sqlite:PATH; by default what the MYSQL_* variables say, else the file
+    /// `pysmurf-archiver.db` in the current directory
     #[arg(long, value_name = "URL", env = "ARCHIVER_DB", hide_env_values = true)]
     pub(super) db: Option<String>,
 }
@@ -46,24 +79,24 @@ pub(super) struct DatabaseArgs {
 /// What `run` and `check` share.
 #[derive(Debug, Clone, Args)]
 pub(super) struct ServiceArgs {
-    /// Base directory of the archive, at the storage node if there is one
+    /// Base directory of the archive: at the storage node with --storage-host, else on this machine
     #[arg(long, value_name = "DIR", env = "ARCHIVER_DATA_DIR")]
     pub(super) data_dir: String,
 
-    /// Instance ids of the monitors whose files are copied
+    /// MySQL: instance ids of the monitors whose files are copied
     #[arg(long, value_name = "ID", num_args = 1..)]
     pub(super) target: Vec<String>,
 
-    /// Storage node to push to
+    /// Storage node to push to by SSH; without it files are copied on this machine
     #[arg(long, value_name = "[USER@]HOST")]
     pub(super) storage_host: Option<String>,
 
-    /// Smurf-server to pull from (not yet supported)
-    #[arg(long, value_name = "[USER@]HOST", conflicts_with = "storage_host")]
+    /// Smurf-server to pull from: not supported yet
+    #[arg(long, value_name = "[USER@]HOST", hide = true, conflicts_with = "storage_host")]
     pub(super) host: Option<String>,
 
-    /// SSH user, where the host is given without one
-    #[arg(long)]
+    /// SSH user; else the one in --storage-host, the configuration file's, or our own
+    #[arg(long, value_name = "NAME")]
     pub(super) user: Option<String>,
 
     /// Accepted for the old agent's command lines, and without effect
@@ -73,7 +106,7 @@ pub(super) struct ServiceArgs {
     #[command(flatten)]
     pub(super) database: DatabaseArgs,
 
-    /// SupRsync databases: the archive whose files are copied
+    /// SQLite: the archive of SupRsync whose files are copied
     #[arg(long, value_name = "NAME", help_heading = "Database")]
     pub(super) archive_name: Option<String>,
 
@@ -81,11 +114,11 @@ pub(super) struct ServiceArgs {
     #[arg(long, value_name = "NAME", help_heading = "Database")]
     pub(super) table: Option<String>,
 
-    /// MySQL: how archived files are named, by default by what the table has
+    /// MySQL: how archived files are named; by default `action` where the table has that column, else `type`
     #[arg(long, value_enum, help_heading = "Database")]
     pub(super) layout: Option<LayoutArg>,
 
-    /// Leave rows alone that failed so often
+    /// Leave rows alone that have failed this many times
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Database")]
     pub(super) max_copy_attempts: u32,
 
@@ -103,23 +136,23 @@ pub(super) struct SshArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) ssh_key: Vec<PathBuf>,
 
-    /// Port, by default the one in the configuration file, else 22
+    /// Port; by default the configuration file's, else 22
     #[arg(long, value_name = "N")]
     pub(super) ssh_port: Option<u16>,
 
-    /// Configuration file, by default ~/.ssh/config
+    /// Configuration file; by default ~/.ssh/config
     #[arg(long, value_name = "FILE")]
     pub(super) ssh_config: Option<PathBuf>,
 
-    /// Known host keys, by default ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts. Unknown hosts are always refused
+    /// Known host keys; by default ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts. A host that is not in them is refused
     #[arg(long, value_name = "FILE")]
     pub(super) known_hosts: Option<PathBuf>,
 
-    /// Program at the storage node that is started with --server
+    /// Program at the storage node that serves files: rsync, or this program
     #[arg(long, value_name = "PROGRAM", default_value = "rsync")]
     pub(super) rsync_path: String,
 
-    /// Limit for connecting
+    /// Limit for connecting, and for logging in
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..86_400))]
     pub(super) connect_timeout: u64,
 
@@ -191,7 +224,7 @@ pub(super) enum LayoutArg {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum LogFormat {
-    /// Text
+    /// The same as text
     Auto,
     Text,
     Json,

@@ -22,6 +22,22 @@ pub(super) fn print(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }
 
+/// A text as JSON, with its quotes.
+pub(super) fn json_string(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for char in text.chars() {
+        match char {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            char if char.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(char))),
+            char => out.push(char),
+        }
+    }
+    out.push('"');
+    out
+}
+
 /// Where log lines go: above the bar if there is one.
 #[derive(Clone, Default)]
 pub(super) struct Screen {
@@ -120,5 +136,15 @@ pub(super) fn start_log(args: &LogArgs, screen: &Screen) {
     };
     if let Err(error) = set {
         say(&format!("pysmurf-archiver: The log cannot be set up: {error}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_as_json() {
+        assert_eq!(json_string("a \"b\" c:\\ \n\u{1b}\u{9f} é"), r#""a \"b\" c:\\ \u000a\u001b\u009f é""#);
     }
 }

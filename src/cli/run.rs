@@ -12,7 +12,7 @@ use crate::transport::ssh::{Ssh, SshOptions};
 use crate::transport::{Connect, ConnectError};
 use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,6 +89,15 @@ fn ssh_options(args: &ServiceArgs, host: &str) -> Result<SshOptions> {
     let ssh = &args.ssh;
     let words = shlex::split(&ssh.rsync_path).filter(|words| !words.is_empty());
     let words = words.with_context(|| format!("Option --rsync-path cannot be {:?}: name a program", ssh.rsync_path))?;
+    for key in &ssh.ssh_key {
+        let text = readable(key, "--ssh-key")?;
+        if text.is_some_and(|text| !String::from_utf8_lossy(&text).contains("PRIVATE KEY-----")) {
+            bail!("Option --ssh-key: {} holds no private key; name the file without .pub", key.display());
+        }
+    }
+    if let Some(file) = &ssh.known_hosts {
+        readable(file, "--known-hosts")?;
+    }
     let mut options = SshOptions::new(host);
     options.port = ssh.ssh_port;
     options.user = args.user.clone();
@@ -100,6 +109,16 @@ fn ssh_options(args: &ServiceArgs, host: &str) -> Result<SshOptions> {
     options.stall_timeout = Duration::from_secs(ssh.stall_timeout);
     options.rsync_path = words.into_iter().map(OsString::from).collect();
     Ok(options)
+}
+
+/// The content of a file that an option names; `None` of a pipe, which can be read only once.
+fn readable(path: &Path, option: &str) -> Result<Option<Vec<u8>>> {
+    let unusable = || format!("Option {option}: cannot read {}; name another file", path.display());
+    let meta = std::fs::metadata(path).with_context(unusable)?;
+    match meta.is_file() || meta.is_dir() {
+        true => std::fs::read(path).map(Some).with_context(unusable),
+        false => Ok(None),
+    }
 }
 
 /// The database that flags and variables name.

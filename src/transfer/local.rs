@@ -19,6 +19,8 @@ impl Connect for Local {
         let args = ServerArgs::parse(&words).map_err(|error| ConnectError::Setup(error.to_string()))?;
         let (near, far) = pipe::pair();
         let remote = near.remote.clone();
+        // The client is in this process: nothing will ever be known of its end, so nobody is to wait for it.
+        far.remote.end(Ending::Lost("the client closed the connection".into()));
         let thread = std::thread::Builder::new().name("local server".into());
         let spawned = thread.spawn(move || {
             let ending = match serve(&args, far) {

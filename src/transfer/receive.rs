@@ -1,7 +1,7 @@
 //! Receives a list of files. Counterpart: rsync's `do_recv` and `recv_files`.
 //!
 //! Two threads share a session: the generator asks and writes, the receiver hears and rebuilds. They share only the
-//! [`Board`], so that hearing never waits for speaking.
+//! `Board`, so that hearing never waits for speaking.
 
 use super::abort::{Parts, abort, await_hang_up};
 use super::beneath::reason;
@@ -38,7 +38,8 @@ pub struct ReceivePlan {
     pub options: Options,
     /// We are the server.
     pub server: bool,
-    /// Where to, as rsync's destination argument: see [`enter`].
+    /// Where to, as rsync's destination argument: an existing directory is entered; with several files, or a slash at the end, a missing
+    /// one is made; otherwise it names the single file.
     pub destination: PathBuf,
     /// How much file list is accepted.
     pub limits: ListLimits,

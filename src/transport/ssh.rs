@@ -80,6 +80,17 @@ impl Ssh {
         Ok(Self { target, rsync_path: options.rsync_path, pump: None })
     }
 
+    /// Connects and logs in, unless that is done already.
+    ///
+    /// # Errors
+    /// Those of connecting; nothing was started at the far end yet.
+    pub fn login(&mut self) -> Result<(), ConnectError> {
+        if self.pump.is_none() {
+            self.pump = Some(self.connect()?);
+        }
+        Ok(())
+    }
+
     /// Starts a command. With `once`, it is not tried again when it may already have been started.
     fn start(&mut self, words: &[OsString], once: bool) -> Result<Link, ConnectError> {
         let command = shell_command(words)?;

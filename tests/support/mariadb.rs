@@ -11,13 +11,21 @@ use std::time::{Duration, Instant};
 
 use super::{find, require};
 
-/// Runs the server, waits for the end of its standard input, kills the server, and removes its folder: the pipe closes
-/// however the test process ends, also by SIGKILL. (A signal at the parent's death would come with the death of the
-/// *thread* that started it, which is that of the first test.)
+/// Runs the server until the end of its standard input, kills it, and removes its folder: the pipe closes however the
+/// test process ends, also by SIGKILL. (A signal at the parent's death would come with the death of the *thread* that
+/// started it, which is that of the first test.) Each line read kills the server and starts it anew after so many seconds.
 const KEEPER: &str = r#"folder=$1; shift
-"$@" </dev/null >"$folder/log" 2>&1 &
-server=$!
-read -r _
+start() {
+    "$@" </dev/null >>"$folder/log" 2>&1 &
+    server=$!
+}
+start "$@"
+while read -r pause; do
+    kill -KILL $server
+    wait $server 2>/dev/null
+    sleep $pause
+    start "$@"
+done
 kill -KILL $server
 wait $server 2>/dev/null
 rm -rf "$folder""#;
@@ -119,6 +127,20 @@ impl MariaDb {
         let output = self.client(sql);
         assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Kills the server as a crash would, and starts it again on the same port and data after `pause` seconds.
+    pub fn crash(&self, pause: f64) {
+        writeln!(self.keeper.stdin.as_ref().unwrap(), "{pause}").unwrap();
+    }
+
+    /// Waits until the server answers.
+    pub fn wait_until_up(&self) {
+        let deadline = Instant::now() + START_LIMIT;
+        while !self.client("SELECT 1").status.success() {
+            assert!(Instant::now() < deadline, "MariaDB does not come back");
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     fn client(&self, sql: &str) -> Output {

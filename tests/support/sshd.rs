@@ -121,6 +121,13 @@ impl Sshd {
         signal("KILL", &self.sessions());
     }
 
+    /// Kills the connections only; what runs in them finds its input at an end.
+    pub fn kill_connections(&self) {
+        let comm = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let connections: Vec<_> = self.sessions().into_iter().filter(|pid| comm(pid).starts_with("sshd")).collect();
+        signal("KILL", &connections);
+    }
+
     /// Starts the server again on the same port.
     pub fn restart(&self) {
         self.kill();

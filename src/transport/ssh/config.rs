@@ -93,7 +93,7 @@ pub(super) fn resolve(options: &SshOptions, local: &Local) -> Result<Target, Con
 
     let hostname = params.host_name.as_deref().map_or_else(|| host.to_owned(), |name| name.replace("%h", host));
     let user = typed_user.or_else(|| params.user.clone()).or_else(|| local.user.clone()).ok_or_else(|| {
-        ConnectError::Setup(format!("No user name for {host} is known; write USER@{host} or set $USER"))
+        ConnectError::Setup(format!("No user name for {host} is known; write USER@{host}, or give --user"))
     })?;
     check_name("host", &hostname)?;
     check_name("user", &user)?;
@@ -171,7 +171,7 @@ fn read_config(options: &SshOptions, local: &Local) -> Result<SshConfig, Connect
 
 fn unusable(path: &Path, why: &str) -> ConnectError {
     ConnectError::Setup(format!(
-        "Cannot use the SSH configuration {}: {why}; correct it or name another",
+        "Cannot use the SSH configuration {}: {why}; correct it or name another with --ssh-config",
         path.display()
     ))
 }
@@ -217,7 +217,8 @@ fn refuse_proxies(host: &str, params: &HostParams) -> Result<(), ConnectError> {
     if jump || command {
         let which = if jump { "ProxyJump" } else { "ProxyCommand" };
         return Err(ConnectError::Setup(format!(
-            "The SSH configuration reaches {host} by {which}, which the built-in SSH cannot; use -e ssh"
+            "The SSH configuration reaches {host} by {which}, which the built-in SSH cannot; forward a port there \
+             (ssh -L), and name it with --storage-host USER@localhost and --ssh-port"
         )));
     }
     Ok(())

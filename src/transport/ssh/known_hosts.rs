@@ -39,7 +39,7 @@ pub(super) fn read(target: &Target, session: &Session) -> Result<KnownKeys, Conn
             Err(e) if !named && e.kind() == ErrorKind::NotFound => continue,
             Err(e) => {
                 return Err(ConnectError::Setup(format!(
-                    "Cannot read the known hosts file {}: {e}; name a readable one",
+                    "Cannot read the known hosts file {}: {e}; name a readable one with --known-hosts",
                     path.display()
                 )));
             }

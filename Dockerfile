@@ -1,0 +1,39 @@
+# syntax=docker/dockerfile:1.7
+ARG RUST_VERSION=1.95
+FROM rust:${RUST_VERSION}-slim-bookworm AS build
+SHELL ["/bin/bash", "-eo", "pipefail", "-c"]
+WORKDIR /src
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends gcc libc6-dev libssl-dev make perl pkg-config zlib1g-dev \
+ && rm -rf /var/lib/apt/lists/*
+COPY . .
+ENV CARGO_NET_RETRY=5 CARGO_TERM_COLOR=never
+# The program leaves the cached target folder in the same step, else it would not be in the image.
+RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
+    --mount=type=cache,target=/src/target,sharing=locked \
+    cargo build --locked --release --bins \
+ && install -Dm755 target/release/pysmurf-archiver /out/usr/local/bin/pysmurf-archiver
+
+FROM debian:bookworm-slim AS runtime
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends ca-certificates libssl3 tini tzdata zlib1g \
+ && rm -rf /var/lib/apt/lists/* \
+ && groupadd --gid 9000 ocs \
+ && useradd --uid 9000 --gid ocs --home-dir /home/ocs --create-home --shell /usr/sbin/nologin ocs \
+ && install -d -o ocs -g ocs /var/lib/pysmurf-archiver
+COPY --from=build /out/ /
+# The account of the other OCS containers. Mount its ~/.ssh at /home/ocs/.ssh, and /data.
+USER 9000:9000
+ENV HOME=/home/ocs
+VOLUME ["/data", "/var/lib/pysmurf-archiver"]
+# Where the embedded database goes when no other is named.
+WORKDIR /var/lib/pysmurf-archiver
+STOPSIGNAL SIGTERM
+# Options alone mean `run`.
+ENTRYPOINT ["/usr/bin/tini", "--", "pysmurf-archiver"]
+CMD ["run"]
+LABEL org.opencontainers.image.title="pysmurf-archiver" \
+      org.opencontainers.image.source="https://github.com/simonsobs/pysmurf-archiver" \
+      org.opencontainers.image.licenses="MIT OR Apache-2.0"

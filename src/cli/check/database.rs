@@ -1,0 +1,169 @@
+//! The database, its table, the rows that wait, and their files.
+
+use super::report::{Report, Status};
+use crate::archiver::layout::place;
+use crate::catalog::{self, AnyCatalog, Catalog, CatalogError, Database, Layout, Pending, RecordId};
+use crate::cli::run::Service;
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// Waiting rows whose files are looked at.
+const LOOKED_AT: usize = 20;
+/// How long looking at them may take; a network file system may hang.
+const LOOK_LIMIT: Duration = Duration::from_secs(15);
+
+/// Says how database, table, rows and source stand.
+pub(super) async fn check(service: &Service, report: &mut Report) {
+    let database = &service.database;
+    match catalog::reach(database).await {
+        Ok(product) => report.ok("database", &format!("{}, {product}", address(database))),
+        Err(error) => {
+            report.fail("database", &with_remedy(database, &error));
+            return report.not_checked(&["table", "rows", "source"], "the database cannot be used");
+        }
+    }
+    let catalog = match catalog::inspect(database, service.options.clone()).await {
+        Ok(catalog) => catalog,
+        Err(error) => {
+            report.fail("table", &with_remedy(database, &error));
+            return report.not_checked(&["rows", "source"], "the table cannot be used");
+        }
+    };
+    report.ok("table", &table(&catalog));
+    rows(service, &catalog, report).await;
+    sources(&catalog, report).await;
+    catalog.close().await;
+}
+
+/// The address with the account, never with the password.
+fn address(database: &Database) -> String {
+    let address = database.to_string();
+    match (database, address.strip_prefix("mysql://")) {
+        (Database::Mysql(server), Some(place)) => format!("mysql://{}@{place}", server.user),
+        _ => address,
+    }
+}
+
+fn with_remedy(database: &Database, error: &CatalogError) -> String {
+    match (error, database) {
+        (CatalogError::Unavailable { .. }, Database::Mysql(_)) => {
+            format!("{error}; check that the server runs, and host and port in --db or in MYSQL_HOST and MYSQL_PORT")
+        }
+        _ => error.to_string(),
+    }
+}
+
+fn table(catalog: &AnyCatalog) -> String {
+    let name = catalog.table();
+    match catalog.layout() {
+        None => format!("{name}, whose rows say the path in the archive themselves"),
+        Some(layout) => {
+            let (word, rule) = match layout {
+                Layout::Action => ("action", "<5 digits>/<pub_id>/<time>_<action>/<plots|outputs>/<file>"),
+                Layout::Type => ("type", "<5 digits>/<type>/<file>"),
+            };
+            let limit = match catalog.path_limit() {
+                usize::MAX => String::new(),
+                limit => format!(", paths of up to {limit} characters"),
+            };
+            format!("{name}, layout {word} ({rule}){limit}; all columns there and writable")
+        }
+    }
+}
+
+async fn rows(service: &Service, catalog: &AnyCatalog, report: &mut Report) {
+    let selection = &service.options.selection;
+    let totals = match catalog.totals().await {
+        Ok(totals) => totals,
+        Err(error) => return report.fail("rows", &error.to_string()),
+    };
+    let counts = format!("{} pending, {} given up, {} copied", totals.pending, totals.given_up, totals.copied);
+    if totals.pending + totals.given_up + totals.copied == 0 {
+        let option = match catalog.layout() {
+            Some(_) => "--target",
+            None => "--archive-name",
+        };
+        let names = selection.targets.join(", ");
+        let why = format!("{counts}: no row at all for {names}; check {option} if files were registered already");
+        return report.say("rows", Status::Warn, &why);
+    }
+    if totals.given_up > 0 {
+        let most = selection.max_attempts;
+        let why = format!(
+            "{counts}; given up after {most} failed attempts, for which the log of run says why: set failed_copy_attempts \
+             to 0 in these rows, or raise --max-copy-attempts"
+        );
+        return report.say("rows", Status::Warn, &why);
+    }
+    report.ok("rows", &counts);
+}
+
+/// The files of the rows that have waited longest.
+async fn sources(catalog: &AnyCatalog, report: &mut Report) {
+    let pending = match catalog.pending(RecordId(0), LOOKED_AT).await {
+        Ok(pending) => pending,
+        Err(error) => return report.fail("source", &error.to_string()),
+    };
+    let looked_at = pending.len();
+    let mut files = Vec::new();
+    let mut bad = Vec::new();
+    for row in pending {
+        match row {
+            Pending::Unusable { id, why, .. } => bad.push(format!("row {}: {why}", id.0)),
+            Pending::Ready(record) => match place(&record) {
+                Ok(_) => files.push(record.source),
+                Err(why) => bad.push(format!("row {}: {why}", record.id.0)),
+            },
+        }
+    }
+    bad.extend(look_at(files));
+    let which = match looked_at {
+        0 => return report.not_checked(&["source"], "no row is pending"),
+        1 => "the only pending row".to_owned(),
+        looked_at => format!("the {looked_at} oldest pending rows"),
+    };
+    match bad.first() {
+        None => report.ok("source", &format!("the files of {which} can be read")),
+        Some(first) if bad.len() == looked_at => report.fail(
+            "source",
+            &format!("no file of {which} can be had, first {first}; is the data of the monitors mounted here under the same path?"),
+        ),
+        Some(first) => {
+            let why = format!("{} of {which} cannot be copied, first {first}; such rows count failed attempts", bad.len());
+            report.say("source", Status::Warn, &why);
+        }
+    }
+}
+
+/// What is wrong with these files, on a thread of its own, which is left behind when a file system hangs.
+fn look_at(files: Vec<PathBuf>) -> Vec<String> {
+    let (found, looked) = mpsc::channel();
+    let waiting = files.clone();
+    let thread = std::thread::Builder::new().name("source".into());
+    let spawned = thread.spawn(move || files.iter().all(|file| found.send(trouble(file)).is_ok()));
+    let deadline = Instant::now() + LOOK_LIMIT;
+    let mut bad = Vec::new();
+    for file in &waiting {
+        let late = || Some(format!("no answer within {} s; look at the disk", LOOK_LIMIT.as_secs()));
+        let trouble = match spawned {
+            Ok(_) => looked.recv_timeout(deadline.saturating_duration_since(Instant::now())).unwrap_or_else(|_| late()),
+            Err(ref error) => Some(error.to_string()),
+        };
+        bad.extend(trouble.map(|why| format!("{}: {why}", file.display())));
+    }
+    bad
+}
+
+fn trouble(path: &Path) -> Option<String> {
+    let not_regular = || Some("it is not a regular file".to_owned());
+    match std::fs::metadata(path) {
+        Ok(meta) if !meta.is_file() => return not_regular(),
+        Ok(_) => {}
+        Err(error) => return Some(error.to_string()),
+    }
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+    File::options().read(true).custom_flags(flags.bits() as i32).open(path).err().map(|error| error.to_string())
+}

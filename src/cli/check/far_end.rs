@@ -1,0 +1,353 @@
+//! The storage node: its SSH, its rsync, its directory. Without one, this machine.
+
+use super::report::{Report, Status};
+use crate::archiver::{FarEnd, base, far_end, hello, server_args};
+use crate::cli::run::Service;
+use crate::link::Closer;
+use crate::transfer::local::Local;
+use crate::transfer::{TransferError, greet};
+use crate::transport::ssh::Ssh;
+use crate::transport::{CommandOutput, Connect, ConnectError};
+use protocol::PeerError;
+use std::ffi::OsString;
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// How long a step at the far end may take; shorter than `run`'s patience, since somebody is watching.
+const STEP_LIMIT: Duration = Duration::from_secs(20);
+/// How long the program there may take to end once we have left it.
+const LEAVE_LIMIT: Duration = Duration::from_secs(3);
+/// Free space below which a word is due: the share of the whole in percent, and KiB.
+const SCARCE: (u64, u64) = (5, 10 << 20);
+
+/// How the lines of our own script begin, to tell them from what a shell's start-up file prints.
+const MARK: &str = "archiver-check:";
+
+/// What kind of thing the directory is, to whom it belongs, and whether it takes files.
+const LOOK: &str = r#"d=$1
+if [ -d "$d" ]; then
+  echo archiver-check:directory
+  [ -w "$d" ] && [ -x "$d" ] && echo archiver-check:writable
+  set -- $(ls -ld "$d" 2>/dev/null); echo "archiver-check:owner $1 $3 $4"
+elif [ -e "$d" ] || [ -L "$d" ]; then echo archiver-check:other
+else echo archiver-check:absent
+fi"#;
+
+const AFTER_LOGIN: [&str; 6] = ["rsync", "fsync", "protocol", "directory", "writable", "free space"];
+
+/// Says how everything at the far end stands.
+pub(super) fn check(service: &Service, report: &mut Report) {
+    let mut connect: Box<dyn Connect> = match &service.ssh {
+        None => {
+            let why = "not needed: without --storage-host files are copied on this machine";
+            report.say("connection", Status::Skip, why);
+            Box::new(Local)
+        }
+        Some(options) => {
+            let mut options = options.clone();
+            options.stall_timeout = options.stall_timeout.min(STEP_LIMIT);
+            let dialled = Ssh::new(options).and_then(|mut ssh| ssh.login().map(|()| ssh));
+            match dialled {
+                Ok(ssh) => {
+                    report.ok("connection", &format!("{}, by SSH", ssh.describe()));
+                    report.ok("host key", "it is the known one");
+                    report.ok("authentication", "the key was accepted");
+                    Box::new(ssh)
+                }
+                Err(error) => return no_login(&error, report),
+            }
+        }
+    };
+    let far = &mut FarSide { connect: connect.as_mut(), data_dir: &service.data_dir };
+    match far.rsync(report) {
+        Some(fsync) => far.protocol(fsync, report),
+        None => report.not_checked(&["fsync", "protocol"], "no rsync could be asked"),
+    }
+    if far.directory(report) {
+        far.free_space(report);
+    }
+    far.connect.disconnect();
+}
+
+/// Sorts out how far we came.
+fn no_login(error: &ConnectError, report: &mut Report) {
+    let why = error.to_string();
+    match error {
+        ConnectError::HostKey { host, .. } => {
+            report.ok("connection", &format!("{host} answers by SSH"));
+            report.fail("host key", &why);
+            report.not_checked(&["authentication"], "the host key was not accepted");
+        }
+        ConnectError::Auth { host, .. } | ConnectError::Timeout { host, stage: "authentication", .. } => {
+            report.ok("connection", &format!("{host} answers by SSH"));
+            report.ok("host key", "it is the known one");
+            report.fail("authentication", &why);
+        }
+        ConnectError::Timeout { .. } => {
+            let why = format!("{why}; check the network and --storage-host, or raise --connect-timeout");
+            report.fail("connection", &why);
+            report.not_checked(&["host key", "authentication"], "there is no connection");
+        }
+        ConnectError::Unreachable { .. } | ConnectError::Lost { .. } | ConnectError::Setup(_) => {
+            report.fail("connection", &why);
+            report.not_checked(&["host key", "authentication"], "there is no connection");
+        }
+    }
+    report.not_checked(&AFTER_LOGIN, "nobody is logged in");
+}
+
+struct FarSide<'a> {
+    connect: &'a mut dyn Connect,
+    data_dir: &'a str,
+}
+
+impl FarSide<'_> {
+    /// Which program serves there; gives whether it knows `--fsync`, `None` when there is no program at all.
+    fn rsync(&mut self, report: &mut Report) -> Option<bool> {
+        let place = self.connect.describe();
+        let program = self.connect.program();
+        let name = program.join(" ".as_ref()).to_string_lossy().into_owned();
+        let argv = [&program[..], &[OsString::from("--version")]].concat();
+        let output = match self.connect.run(&argv) {
+            Ok(output) => output,
+            Err(error) => {
+                report.fail("rsync", &error.to_string());
+                return None;
+            }
+        };
+        let said = words(&output);
+        match (far_end(&output.stdout), output.status) {
+            (Some(FarEnd::Ours), _) => {
+                report.ok("rsync", &format!("{}, as {name}", first_line(&output.stdout)));
+                report.ok("fsync", "known: a copy counts once it is on the disk");
+                Some(true)
+            }
+            (Some(far @ FarEnd::Stock((major, minor, patch))), _) => {
+                report.ok("rsync", &format!("rsync {major}.{minor}.{patch}, as {name}"));
+                if far.syncs() {
+                    report.ok("fsync", "known: a copy counts once it is on the disk");
+                } else {
+                    let why = "not known before rsync 3.2.4: the last copies may be lost if the storage node loses power; \
+                               install a newer rsync there, or name one with --rsync-path";
+                    report.say("fsync", Status::Warn, why);
+                }
+                Some(far.syncs())
+            }
+            (None, Some(status @ (126 | 127))) => {
+                let how = if status == 127 { "There is no" } else { "Not allowed to run" };
+                report.fail(
+                    "rsync",
+                    &format!(
+                        "{how} program {name} at {place} (exit status {status}{said}); install rsync there, or name it \
+                         with --rsync-path"
+                    ),
+                );
+                None
+            }
+            (None, status) => {
+                let how = status.map_or("no exit status".to_owned(), |status| format!("exit status {status}"));
+                let why = format!("{name} --version gives no version we know ({how}{said})");
+                report.say("rsync", Status::Warn, &why);
+                report.say("fsync", Status::Warn, "not used, as the version is not known");
+                Some(false)
+            }
+        }
+    }
+
+    /// Opens the very session that `run` would open, agrees on a protocol, and leaves before a file is named.
+    fn protocol(&mut self, fsync: bool, report: &mut Report) {
+        let link = match self.connect.open(&server_args(self.data_dir, fsync)) {
+            Ok(link) => link,
+            Err(error) => return report.fail("protocol", &error.to_string()),
+        };
+        let remote = link.remote.clone();
+        let alarm = Alarm::set(link.closer.clone());
+        let agreed = greet(link, hello()).map(|session| session.n);
+        drop(alarm);
+        // One session at a time: the next step needs the line, or a new one.
+        if remote.wait(LEAVE_LIMIT).is_none() {
+            self.connect.disconnect();
+        }
+        match agreed {
+            Ok(n) => {
+                report.ok("protocol", &format!("rsync protocol {}, checksum {}", n.version, n.checksum.name()));
+            }
+            Err(error) => {
+                let remedy = match &error {
+                    TransferError::Peer(PeerError::Version(_)) => "; install rsync 3.0 or later there",
+                    TransferError::Peer(PeerError::NoCommonChecksum { .. }) => "; install an rsync there that has MD5",
+                    _ => "",
+                };
+                report.fail("protocol", &format!("{error}{remedy}"));
+            }
+        }
+    }
+
+    /// Looks at the base directory; true when it is there.
+    fn directory(&mut self, report: &mut Report) -> bool {
+        let place = self.connect.describe();
+        let dir = self.data_dir;
+        let output = match self.shell(LOOK) {
+            Ok(output) => output,
+            Err(error) => {
+                report.fail("directory", &error.to_string());
+                report.not_checked(&["writable", "free space"], "the directory could not be looked at");
+                return false;
+            }
+        };
+        let text = String::from_utf8_lossy(&output.stdout);
+        let answers: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(MARK)).collect();
+        let says = |answer| answers.contains(&answer);
+        if says("directory") {
+            if dir.starts_with('/') {
+                report.ok("directory", &format!("{dir} at {place}"));
+            } else {
+                let why = format!(
+                    "{dir} at {place} is relative: where it leads depends on where a login begins, or this program is \
+                     started; give --data-dir an absolute path"
+                );
+                report.say("directory", Status::Warn, &why);
+            }
+            let owner = answers.iter().find_map(|answer| answer.strip_prefix("owner ")).unwrap_or_default();
+            match says("writable") {
+                true => report.ok("writable", &format!("by us ({owner})")),
+                false => report.fail(
+                    "writable",
+                    &format!(
+                        "{dir} at {place} cannot be written to ({owner}); grant writing there, log in as another \
+                              user (--user), or correct --data-dir"
+                    ),
+                ),
+            }
+            return true;
+        }
+        if answers.is_empty() {
+            let how = output.status.map_or("no exit status".to_owned(), |status| format!("exit status {status}"));
+            let why = format!("this account runs no shell commands ({how}{})", words(&output));
+            report.not_checked(&["directory", "writable", "free space"], &why);
+            return false;
+        }
+        let why = match says("absent") {
+            true => "is not there, or we may not look into the directories above it; create or mount it",
+            false => "is no directory; move what is there",
+        };
+        report.fail("directory", &format!("{dir} at {place} {why}, or correct --data-dir"));
+        report.not_checked(&["writable", "free space"], "the directory is not there");
+        false
+    }
+
+    fn free_space(&mut self, report: &mut Report) {
+        let output = match self.shell(r#"df -Pk "$1""#) {
+            Ok(output) => output,
+            Err(error) => return report.say("free space", Status::Warn, &error.to_string()),
+        };
+        let Some(Space { total, free }) = space(&String::from_utf8_lossy(&output.stdout)) else {
+            let why = format!("df -Pk {} gives no figures{}", self.data_dir, words(&output));
+            return report.say("free space", Status::Warn, &why);
+        };
+        let figures = format!("{} of {}", gib(free), gib(total));
+        let percent = u128::from(free) * 100 / u128::from(total);
+        match (free, percent) {
+            (0, _) => report.fail("free space", &format!("none is left of {}; make room there", gib(total))),
+            (free, percent) if percent < u128::from(SCARCE.0) || free < SCARCE.1 => {
+                let why = format!("only {figures} ({percent} %); make room there");
+                report.say("free space", Status::Warn, &why);
+            }
+            _ => report.ok("free space", &format!("{figures} ({percent} %)")),
+        }
+    }
+
+    /// Runs a script over there, `$1` being the base directory.
+    fn shell(&mut self, script: &str) -> Result<CommandOutput, ConnectError> {
+        self.connect.run(&["sh".into(), "-c".into(), script.into(), "sh".into(), base(self.data_dir).into()])
+    }
+}
+
+/// Closes a link that takes too long, unless dropped before.
+struct Alarm(#[allow(dead_code, reason = "its drop is the signal")] mpsc::Sender<()>);
+
+impl Alarm {
+    fn set(closer: Closer) -> Self {
+        let (alive, watched) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("alarm".into());
+        // Without a thread the link's own limits remain.
+        let _ = thread.spawn(move || {
+            if watched.recv_timeout(STEP_LIMIT) == Err(mpsc::RecvTimeoutError::Timeout) {
+                closer.close();
+            }
+        });
+        Self(alive)
+    }
+}
+
+/// What a command said, its error output first; empty or `: …`.
+fn words(output: &CommandOutput) -> String {
+    let line = match first_line(&output.stderr) {
+        line if line.is_empty() => first_line(&output.stdout),
+        line => line,
+    };
+    if line.is_empty() { line } else { format!(": {line}") }
+}
+
+fn first_line(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().chars().take(200).collect()
+}
+
+/// KiB of a file system.
+#[derive(Debug, PartialEq, Eq)]
+struct Space {
+    total: u64,
+    free: u64,
+}
+
+/// Finds the figures in the output of `df -Pk`: three numbers and a percentage. Names before and behind may hold spaces,
+/// and a shell may have printed something first.
+fn space(text: &str) -> Option<Space> {
+    text.lines().rev().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.windows(4).find_map(|words| {
+            let percent =
+                words[3] == "-" || words[3].strip_suffix('%').is_some_and(|number| number.parse::<u64>().is_ok());
+            // What is left may be negative where root has used its reserve.
+            let free = words[2].parse::<i64>().ok().map(|free| free.max(0).unsigned_abs());
+            let (total, _used) = (words[0].parse::<u64>().ok()?, words[1].parse::<u64>().ok()?);
+            free.filter(|_| percent && total > 0).map(|free| Space { total, free })
+        })
+    })
+}
+
+/// KiB as GiB, or TiB where that reads better.
+fn gib(kib: u64) -> String {
+    let gib = kib as f64 / f64::from(1 << 20);
+    if gib >= 1024.0 { format!("{:.1} TiB", gib / 1024.0) } else { format!("{gib:.1} GiB") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_of_df() {
+        let found = |text: &str| space(text).map(|Space { total, free }| (total, free));
+        let header = "Filesystem     1024-blocks     Used Available Capacity Mounted on\n";
+        for (line, expected) in [
+            ("/dev/sda1  1000 400 600 40% /", Some((1000, 600))),
+            ("//nas/our share  1000 400 600 40% /mnt/a b 1 2 3 4%", Some((1000, 600))),
+            ("tank/x 1000 1200 -50 105% /x", Some((1000, 0))),
+            ("none 1000 0 1000 - /x", Some((1000, 1000))),
+            ("none 0 0 0 - /proc", None),
+            ("df: /x: No such file or directory", None),
+            ("/dev/sda1 99999999999999999999 1 1 1% /", None),
+        ] {
+            assert_eq!(found(&format!("{header}{line}\n")), expected, "{line}");
+        }
+        assert_eq!(found("Welcome!\n/dev/x 10 4 6 40% /\n"), Some((10, 6)));
+        assert_eq!(found(""), None);
+    }
+
+    #[test]
+    fn sizes_for_people() {
+        assert_eq!((gib(1 << 20), gib(3 << 29)), ("1.0 GiB".to_owned(), "1.5 TiB".to_owned()));
+    }
+}

@@ -1,0 +1,116 @@
+//! What was found, for people and for machines.
+
+use crate::cli::output::{json_string, print};
+use std::io::{self, IsTerminal};
+
+/// Longest name of an item.
+const ITEM_WIDTH: usize = 14;
+
+/// How an item stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Status {
+    /// In order.
+    Ok,
+    /// Not as it should be, but files are copied.
+    Warn,
+    /// Files cannot be copied.
+    Fail,
+    /// Not checked.
+    Skip,
+}
+
+impl Status {
+    /// The word, and its colour on a terminal.
+    fn word(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Ok => ("ok", "32"),
+            Self::Warn => ("warn", "33"),
+            Self::Fail => ("FAIL", "1;31"),
+            Self::Skip => ("skip", "2"),
+        }
+    }
+}
+
+/// Says each line as soon as it is known; for machines, all at the end.
+pub(super) struct Report {
+    json: bool,
+    quiet: bool,
+    colour: bool,
+    objects: Vec<String>,
+    failed: bool,
+}
+
+impl Report {
+    /// With `json`, an array at the end instead of lines; with `quiet`, only lines of what is not in order.
+    pub(super) fn new(json: bool, quiet: bool) -> Self {
+        let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        Self { json, quiet, colour, objects: Vec::new(), failed: false }
+    }
+
+    /// How `item` stands.
+    pub(super) fn say(&mut self, item: &str, status: Status, detail: &str) {
+        self.failed |= status == Status::Fail;
+        if self.json {
+            let status = status.word().0.to_ascii_lowercase();
+            let detail = json_string(detail);
+            self.objects
+                .push(format!("{{\"item\":{},\"status\":\"{status}\",\"detail\":{detail}}}", json_string(item)));
+        } else if !self.quiet || matches!(status, Status::Warn | Status::Fail) {
+            print(&line(item, status, detail, self.colour));
+        }
+    }
+
+    pub(super) fn ok(&mut self, item: &str, detail: &str) {
+        self.say(item, Status::Ok, detail);
+    }
+
+    pub(super) fn fail(&mut self, item: &str, detail: &str) {
+        self.say(item, Status::Fail, detail);
+    }
+
+    /// These items depend on something else, and `why` says on what.
+    pub(super) fn not_checked(&mut self, items: &[&str], why: &str) {
+        for item in items {
+            self.say(item, Status::Skip, &format!("not checked: {why}"));
+        }
+    }
+
+    /// Says what is left to say; false when something failed.
+    pub(super) fn end(self) -> bool {
+        if self.json {
+            print(&format!("[{}]", self.objects.join(",\n ")));
+        }
+        !self.failed
+    }
+}
+
+fn line(item: &str, status: Status, detail: &str, colour: bool) -> String {
+    let (word, code) = status.word();
+    let (before, after) = if colour { (format!("\x1b[{code}m"), "\x1b[0m") } else { (String::new(), "") };
+    format!("{before}{word:<4}{after}  {item:<ITEM_WIDTH$}  {}", printable(detail))
+}
+
+/// One line, and nothing in it that a terminal would obey: some of the words are the far end's.
+fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for char in text.trim().chars() {
+        match char {
+            '\n' => out.push_str(" / "),
+            char if char.is_control() => out.extend(char.escape_default()),
+            char => out.push(char),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_aligned_and_harmless() {
+        assert_eq!(line("table", Status::Ok, "a\nb\x1b[2J\n", false), "ok    table           a / b\\u{1b}[2J");
+        assert_eq!(line("authentication", Status::Fail, "x", false), "FAIL  authentication  x");
+        assert!(line("table", Status::Warn, "x", true).starts_with("\x1b[33mwarn\x1b[0m  table"));
+    }
+}

@@ -1,0 +1,20 @@
+//! The whole archiver: the real binary between real databases, a real sshd and stock rsync.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+#[path = "archiver/tables.rs"]
+mod tables;
+
+#[path = "archiver/killed.rs"]
+mod killed;
+#[path = "archiver/load.rs"]
+mod load;
+#[path = "archiver/outages.rs"]
+mod outages;
+#[path = "archiver/refusals.rs"]
+mod refusals;
+#[path = "archiver/rows.rs"]
+mod rows;
+#[path = "archiver/watch.rs"]
+mod watch;

@@ -1,0 +1,90 @@
+//! Killed at any moment and started again.
+
+use crate::support::archiver::{FarEnd, PATIENCE, PROGRAM, Place, Run, Tree, is_temporary, md5_of, wait_until};
+use crate::support::mariadb::MariaDb;
+use crate::support::require;
+use crate::support::sshd::Sshd;
+use crate::tables::{Age, FOLDER, Row, TARGET, Table, expect_all_proven, small_files};
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+const LARGE: u64 = 64 << 20;
+
+/// Fails if anything stands under a final name that is not whole, or a row says more than is true.
+fn expect_nothing_wrong(place: &Place, table: &Table<'_>, rows: &[Row]) {
+    let sums: HashMap<_, _> = rows.iter().map(|row| ([FOLDER.as_bytes(), &row.name()].concat(), row.md5)).collect();
+    let stands = table.rows();
+    let tree = place.tree();
+    for (name, _) in tree.files().filter(|(name, _)| !is_temporary(name)) {
+        let shown = String::from_utf8_lossy(name);
+        let sum = sums.get(name).unwrap_or_else(|| panic!("{shown} has no business there"));
+        assert_eq!(md5_of(&place.archive().join(OsStr::from_bytes(name))), *sum, "{shown} is not whole");
+    }
+    for (stands, row) in stands.iter().zip(rows) {
+        assert_eq!(stands.attempts, Some(0), "row {}", stands.id);
+        let name = [FOLDER.as_bytes(), &row.name()].concat();
+        match stands.copied {
+            0 => assert_eq!(stands.path, row.path.as_os_str().as_bytes(), "row {}", stands.id),
+            _ => assert!(tree.0.contains_key(&name), "row {} is copied, and {name:?} is not there", stands.id),
+        }
+    }
+}
+
+/// Whether this large file is on its way, with some megabytes done.
+fn halfway(tree: &Tree, name: &str) -> bool {
+    let name = format!("/.{name}.");
+    let ours = |path: &[u8]| String::from_utf8_lossy(path).contains(&name);
+    tree.temporary().iter().any(|(path, stand)| ours(path) && stand.len > LARGE / 3)
+}
+
+fn killed_and_started_again(name: &str, rsync_path: &str) {
+    let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
+    let place = Place::new();
+    let table = Table::new(server, name, Age::V1);
+    let mut rows = small_files(&place, 0..150);
+    let large: Vec<_> = (0..2).map(|n| Row::new(place.source(format!("large{n}"), LARGE, n))).collect();
+    rows.extend(large);
+    rows.extend(small_files(&place, 150..300));
+    table.insert(&rows);
+    let start = || {
+        let mut command = FarEnd { rsync_path: rsync_path.into(), ..place.behind(&sshd) }.command();
+        command.args(["--once", "--db", &table.url, "--target", TARGET]);
+        Run::start(command)
+    };
+    let began = |_: &Run| !sshd.sessions().is_empty();
+    let some_recorded = |_: &Run| table.copied() > 10;
+    let moments: [(&str, &dyn Fn(&Run) -> bool); 5] = [
+        ("a connection", &began),
+        ("first file", &|_| place.tree().files().next().is_some()),
+        ("some rows recorded", &some_recorded),
+        ("a large file halfway", &|_| halfway(&place.tree(), "large0")),
+        ("another large file halfway", &|_| halfway(&place.tree(), "large1")),
+    ];
+    let mut lasting = 0;
+    for (what, moment) in moments {
+        let run = start();
+        wait_until(what, || moment(&run) || run.log().contains("Ended"));
+        let over = run.kill();
+        expect_nothing_wrong(&place, &table, &rows);
+        let copied = table.copied();
+        eprintln!("{name}: killed at {what}: {copied} of {} rows copied", rows.len());
+        assert!(!over.log.contains("Ended"), "{what} came too late: {}", over.log);
+        assert!(copied >= lasting, "rows were lost");
+        lasting = copied;
+    }
+    start().wait(PATIENCE).expect(0);
+    // The far end's processes of the killed runs go when they notice, and take their unfinished files along.
+    wait_until("the far end's processes are gone", || sshd.sessions().is_empty());
+    expect_all_proven(&place, &table, &rows);
+}
+
+#[test]
+fn killed_and_started_again_with_stock_rsync() {
+    killed_and_started_again("killed_stock", "rsync");
+}
+
+#[test]
+fn killed_and_started_again_with_our_own_far_end() {
+    killed_and_started_again("killed_ours", PROGRAM);
+}

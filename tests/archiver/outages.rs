@@ -1,0 +1,188 @@
+//! Whatever breaks between the ends counts against no file.
+
+use crate::support::archiver::{FarEnd, PATIENCE, Place, Run, Tree, wait_until};
+use crate::support::mariadb::MariaDb;
+use crate::support::require;
+use crate::support::sshd::{Sshd, keygen};
+use crate::tables::{Age, FOLDER, Row, TARGET, Table, expect_all_proven, small_files};
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+#[test]
+fn servers_come_and_go() {
+    let (Some(server), Some(sshd), true) = (MariaDb::start(), Sshd::start(""), require("rsync")) else { return };
+    let place = Place::new();
+    let table = Table::new(&server, "comes_and_goes", Age::V1);
+    let mut rows = Vec::new();
+    for n in 0..6 {
+        rows.extend(small_files(&place, n * 100..n * 100 + 100));
+        rows.push(Row::new(place.source(format!("large{n}"), 40 << 20, n)));
+    }
+    table.insert(&rows);
+    let mut command = place.run_to(&sshd);
+    // In small portions, so that there is always something left to break.
+    command.args(["--db", &table.url, "--target", TARGET, "--poll", "0.2", "--queue", "20", "-v"]);
+    let run = Run::start(command);
+    let lines = |words: &str| run.log().lines().filter(|line| line.contains(words)).count();
+    let copied = || lines("Copied and proven");
+    let mut steps = 0;
+    let mut after = |what: &str, more: usize| {
+        steps += more;
+        wait_until(&format!("{steps} files, before {what}: {}", run.log()), || copied() >= steps);
+    };
+    after("connections die", 30);
+    sshd.kill_connections();
+    after("they die in a large file", 80);
+    wait_until("a large file on its way", || place.tree().temporary().iter().any(|(_, stand)| stand.len > 1 << 20));
+    sshd.kill_connections();
+    after("sshd dies", 40);
+    sshd.kill();
+    wait_until("it is noticed", || lines("Cannot reach") > 0);
+    sshd.restart();
+    after("the database dies", 60);
+    server.crash(0.0);
+    after("the database stays away", 60);
+    server.crash(3.0);
+    wait_until("it is noticed", || lines("Cannot record") > 0 || lines("Database mysql:") > 0);
+    server.wait_until_up();
+    after("both die", 40);
+    sshd.kill_sessions();
+    server.crash(0.5);
+    // This server forgets the last second when it crashes, as many are set up to do: what was recorded must be recorded
+    // again.
+    server.wait_until_up();
+    wait_until("all rows", || table.copied() == rows.len());
+    let (over, took) = run.terminate(Duration::from_secs(20));
+    let over = over.expect(0);
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    eprintln!("{} files through seven outages in {:.1} s, {} KiB", rows.len(), over.seconds, over.peak_kib);
+    server.wait_until_up();
+    wait_until("the far end's processes are gone", || sshd.sessions().is_empty());
+    forget_temporary(&place);
+    expect_all_proven(&place, &table, &rows);
+}
+
+/// Takes away what receivers left that were killed themselves: unfinished files under names of their own.
+fn forget_temporary(place: &Place) {
+    for (name, _) in place.tree().temporary() {
+        fs::remove_file(place.archive().join(String::from_utf8_lossy(name).as_ref())).unwrap();
+    }
+}
+
+/// A frozen far end is no reason to wait for ever.
+#[test]
+fn a_far_end_that_freezes_is_left() {
+    let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
+    let place = Place::new();
+    let table = Table::new(server, "freezes", Age::V1);
+    let rows = vec![Row::new(place.source("large", 60 << 20, 1))];
+    table.insert(&rows);
+    let mut command = place.run_to(&sshd);
+    command.args(["--once", "--db", &table.url, "--target", TARGET, "--stall-timeout", "2"]);
+    let run = Run::start(command);
+    wait_until("a file on its way", || place.tree().temporary().iter().any(|(_, stand)| stand.len > 1 << 20));
+    let frozen = sshd.sessions();
+    sshd.stop_signal();
+    run.wait(PATIENCE).expect(0);
+    let _ = Command::new("kill").arg("-KILL").args(frozen.iter().map(u32::to_string)).status();
+    forget_temporary(&place);
+    expect_all_proven(&place, &table, &rows);
+}
+
+/// A small file system of its own; unmounted when dropped.
+struct Mount(std::path::PathBuf);
+
+impl Mount {
+    fn new(place: &Place, name: &str, options: &str) -> Option<Self> {
+        let folder = place.path(name);
+        fs::create_dir(&folder).unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&folder).status();
+        if mounted.is_ok_and(|status| status.success()) {
+            return Some(Self(folder));
+        }
+        assert!(std::env::var_os("CI").is_none(), "Cannot mount a tmpfs; run the tests as root");
+        eprintln!("SKIPPED: cannot mount a tmpfs; run as root");
+        None
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn trouble_of_the_far_end_is_no_files_fault() {
+    let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
+    let place = Place::new();
+    let table = Table::new(server, "far_end", Age::V1);
+    let rows = vec![
+        Row::new(place.source("a", 3000, 1)),
+        Row::new(place.source("b", 3 << 20, 2)),
+        Row::new(place.source("c", 1000, 3)),
+    ];
+    table.insert(&rows);
+    let before = table.rows();
+    let at = |change: &dyn Fn(&mut FarEnd<'_>)| {
+        let mut far_end = place.behind(&sshd);
+        change(&mut far_end);
+        let mut command = far_end.command();
+        command.args(["--once", "--db", &table.url, "--target", TARGET]);
+        command
+    };
+    let wrong_host = place.path("wrong_known_hosts");
+    fs::write(&wrong_host, format!("[127.0.0.1]:{} {}", sshd.port, fs::read_to_string(sshd.path("id.pub")).unwrap()))
+        .unwrap();
+    let nobody = place.path("no_known_hosts");
+    fs::write(&nobody, "").unwrap();
+    let stranger = place.path("stranger");
+    keygen(&stranger, "ed25519");
+    let blocked = place.path("blocked");
+    fs::write(&blocked, "a file").unwrap();
+    let noise = place.script("noise", "echo Welcome to the storage node; exec rsync \"$@\"");
+    let broken = place.script("broken", "echo out of order >&2; exit 14");
+    let (Some(full), Some(fixed)) = (Mount::new(&place, "full", "size=1m"), Mount::new(&place, "fixed", "ro")) else {
+        return;
+    };
+    let cases = [
+        ("host key", at(&|far| far.known_hosts = wrong_host.clone()), "Host key of"),
+        ("unknown host", at(&|far| far.known_hosts = nobody.clone()), "Host key of"),
+        ("user key", at(&|far| far.key = stranger.clone()), "Authentication as"),
+        ("user", at(&|far| far.user = "no-such-user".into()), "Authentication as no-such-user"),
+        ("no rsync", at(&|far| far.rsync_path = "/nonexistent".into()), "no such program"),
+        ("noise", at(&|far| far.rsync_path = noise.clone()), "Welcome"),
+        ("broken program", at(&|far| far.rsync_path = broken.clone()), "out of order"),
+        ("nobody listens", at(&|far| far.port = 1), "Cannot reach 127.0.0.1:1"),
+        ("no parent", at(&|far| far.data_dir = place.path("not/there")), "is not there"),
+        ("a file", at(&|far| far.data_dir = blocked.clone()), "is not there"),
+        ("below a file", at(&|far| far.data_dir = blocked.join("x")), "is not there"),
+        ("read-only", at(&|far| far.data_dir = fixed.0.clone()), "ead-only"),
+        ("full", at(&|far| far.data_dir = full.0.clone()), "No space left on device"),
+    ];
+    let runs: Vec<_> = cases.into_iter().map(|(what, command, words)| (what, Run::start(command), words)).collect();
+    let mut wrong = Vec::new();
+    for (what, run, words) in runs {
+        let over = run.wait(PATIENCE);
+        let last = over.log.lines().last().unwrap_or_default();
+        eprintln!("{what}: {:.1} s: {last}", over.seconds);
+        let unsound = ["panicked", "Not copied"].iter().any(|words| over.log.contains(words));
+        if over.status.code() != Some(1) || !last.contains(words) || unsound {
+            wrong.push(format!("{what}: {}, {}", over.status, over.log));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // The one that fits onto the small file system is there; nothing is counted against the others.
+    let after = table.rows();
+    for (before, after) in before.iter().zip(&after) {
+        assert_eq!(after.attempts, Some(0), "{after:?}");
+        let path = format!("{}/{FOLDER}", full.0.display()).into_bytes();
+        assert!(after == before || after.copied == 1 && after.path.starts_with(&path), "{after:?}");
+    }
+    assert_eq!(after[1], before[1], "it cannot fit");
+    let left: Vec<_> =
+        Tree::read(&full.0).temporary().iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(place.tree().files().count(), 0);
+}

@@ -1,0 +1,117 @@
+//! What cannot be used is refused with one clear message, and a file that breaks the far end holds up no other.
+
+use crate::support::archiver::{FarEnd, Place, Run};
+use crate::support::mariadb::MariaDb;
+use crate::support::require;
+use crate::support::sshd::Sshd;
+use crate::tables::{Age, Row, TARGET, Table, small_files};
+use std::fs;
+
+#[test]
+fn bad_options_are_said_at_once() {
+    let place = Place::new();
+    let program = |args: &[String]| {
+        let mut command = place.program();
+        command.args(args);
+        command
+    };
+    let garbage = place.path("garbage.db");
+    fs::write(&garbage, "this is no database, and long enough to be looked at. ".repeat(100)).unwrap();
+    let garbage = format!("sqlite:{}", garbage.display());
+    let no_key = place.path("not-a-key");
+    fs::write(&no_key, "hello").unwrap();
+    let no_key = no_key.display().to_string();
+    let run = format!("run --data-dir {}", place.archive().display());
+    let lite = format!("{run} --once --db sqlite:x.db");
+    let far = format!("{lite} --target m --storage-host h");
+    let cases = [
+        ("run --once".to_owned(), "--data-dir"),
+        ("run --once --data-dir / --target m".into(), "--data-dir"),
+        ("run --once --data-dir '' --target m".into(), "--data-dir"),
+        (format!("{run} --once --db mysql://u:p@127.0.0.1:1/files"), "--target"),
+        (format!("{run} --once --target m --host smurf"), "--host"),
+        (format!("{run} --once --target m --db oracle://x"), "--db"),
+        (format!("{run} --once --target m --db mysql://h:port/x"), "port"),
+        (format!("{run} --once --target m --db {garbage}"), "garbage.db"),
+        (format!("{lite} --archive-name a b"), "'b'"),
+        (format!("{lite} --archive-name a --archive-name b"), "--archive-name"),
+        (format!("{lite} --target a b"), "--archive-name"),
+        (lite.clone(), "--archive-name"),
+        (format!("{lite} --target m --table t"), "--table"),
+        (format!("{lite} --target m --poll 0"), "--poll"),
+        (format!("{lite} --target m --workers 0"), "--workers"),
+        (format!("{lite} --target m --no-such-option"), "--no-such-option"),
+        (format!("{far} --ssh-key /no/such/key"), "/no/such/key"),
+        (format!("{far} --ssh-key {no_key}"), "not-a-key"),
+        (format!("{far} --known-hosts /no/such/hosts"), "/no/such/hosts"),
+        (format!("{far} --ssh-config /no/such/config"), "/no/such/config"),
+        (format!("{far} --rsync-path \"'\""), "--rsync-path"),
+        (format!("{lite} --target m --storage-host=-oProxyCommand=x"), "ProxyCommand"),
+        ("archive".into(), "archive"),
+    ];
+    let mut wrong = Vec::new();
+    for (args, words) in cases {
+        let args = shlex::split(&args).unwrap();
+        let over = Run::to_end(program(&args));
+        let message = over.log.trim();
+        eprintln!("{}", message.lines().next().unwrap_or_default());
+        if over.status.code() != Some(2)
+            || !message.contains(words)
+            || message.contains("panicked")
+            || over.seconds > 10.0
+        {
+            wrong.push(format!("{args:?}: {}, {:.1} s, {message}", over.status, over.seconds));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // Nothing is written, least of all a database that a bad option named.
+    assert_eq!(place.tree().0.len(), 0);
+    assert!(!place.path("pysmurf-archiver.db").exists() && !place.path("x.db").exists());
+}
+
+/// A file that makes the far end's program break off whenever it is named.
+#[test]
+fn a_file_that_breaks_the_far_end_holds_up_no_other() {
+    let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
+    let place = Place::new();
+    let table = Table::new(server, "breaks", Age::V1);
+    let mut rows = small_files(&place, 0..40);
+    rows.push(Row::new(place.source("poison_one", 1000, 1)));
+    rows.extend(small_files(&place, 40..90));
+    rows.push(Row::new(place.source("poison_two", 1000, 2)));
+    rows.extend(small_files(&place, 90..200));
+    table.insert(&rows);
+    // Its own session dies of the word, as a program does of a bug.
+    let script = place.script(
+        "fragile",
+        r#"case "$*" in *--server*) ;; *) exec rsync "$@" ;; esac
+me=$$
+exec perl -e '
+    use IPC::Open2; $SIG{PIPE} = "IGNORE";
+    my $pid = open2(">&STDOUT", my $in, "rsync", @ARGV);
+    while (sysread(STDIN, my $bytes, 65536)) {
+        if ($bytes =~ /poison/) { kill "KILL", $pid; waitpid $pid, 0; exit 12 }
+        syswrite $in, $bytes;
+    }
+    close $in; waitpid $pid, 0; exit($? >> 8);
+' -- "$@""#,
+    );
+    if !require("perl") {
+        return;
+    }
+    let mut command = FarEnd { rsync_path: script, ..place.behind(&sshd) }.command();
+    command.args(["--once", "--db", &table.url, "--target", TARGET, "--max-copy-attempts", "2"]);
+    let over = Run::to_end(command).expect(1);
+    eprintln!("{} rows, two of which break the far end: {:.1} s", rows.len(), over.seconds);
+    for (stands, row) in table.rows().iter().zip(&rows) {
+        let poison = String::from_utf8_lossy(&row.name()).contains("poison");
+        let want = if poison { (0, Some(2)) } else { (1, Some(0)) };
+        assert_eq!((stands.copied, stands.attempts), want, "{stands:?}\n{}", over.log);
+    }
+    // Blamed only when those that shared its session are through.
+    let lines: Vec<_> = over.log.lines().collect();
+    let blamed = lines.iter().position(|line| line.contains("Not copied")).unwrap();
+    let through = lines[..blamed].iter().filter(|line| line.contains("Copied and proven")).count();
+    assert!(through >= 40, "{through} before {}", lines[blamed]);
+    assert_eq!(place.tree().files().count(), rows.len() - 2);
+}

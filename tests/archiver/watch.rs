@@ -1,0 +1,147 @@
+//! The archiver as a service: beside producers, beside another archiver, and told to stop.
+
+use crate::support::archiver::{PATIENCE, Place, Run, wait_until};
+use crate::support::mariadb::MariaDb;
+use crate::support::require;
+use crate::support::sshd::Sshd;
+use crate::tables::{Age, Row, TARGET, Table, expect_all_proven, small_files};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Longest that a stop may take that waits for running files.
+const STOP_LIMIT: Duration = Duration::from_secs(8);
+
+fn service(place: &Place, sshd: &Sshd, table: &Table<'_>) -> Command {
+    let mut command = place.run_to(sshd);
+    command.args(["--db", &table.url, "--target", TARGET, "--poll", "0.2"]);
+    command
+}
+
+#[test]
+fn rows_are_picked_up_as_they_come_and_producers_never_wait() {
+    let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
+    let place = Place::new();
+    let table = Table::new(server, "watch", Age::V1);
+    let run = Run::start(service(&place, &sshd, &table));
+    wait_until("it watches", || run.log().contains("Watching"));
+    let first = small_files(&place, 0..3);
+    table.insert(&first);
+    wait_until("the first rows", || table.copied() == 3);
+    // A backlog, and rows that come while it is copied.
+    let mut rows = first;
+    let backlog = small_files(&place, 3..1500);
+    table.insert(&backlog);
+    rows.extend(backlog);
+    wait_until("the backlog has begun", || table.copied() > 3);
+    let mut slowest = Duration::ZERO;
+    let mut inserted_beside = 0;
+    for n in 1500..1600 {
+        let row = small_files(&place, n..n + 1);
+        let statement = table.insertion(&row);
+        let began = Instant::now();
+        table.execute(&statement);
+        slowest = slowest.max(began.elapsed());
+        inserted_beside += usize::from(n < 1540 || table.copied() < 1500);
+        rows.extend(row);
+    }
+    wait_until("all rows", || table.copied() == rows.len());
+    // Each insertion starts a client of its own, which is most of it.
+    eprintln!("{inserted_beside} insertions beside the copying, slowest {slowest:?}, client and all");
+    assert!(slowest < Duration::from_secs(2), "a producer waited {slowest:?}");
+    let (over, took) = run.terminate(STOP_LIMIT);
+    eprintln!("idle stop after {took:?}; {} KiB", over.peak_kib);
+    over.expect(0);
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    expect_all_proven(&place, &table, &rows);
+}
+
+/// A large file on its way; the far end goes on, or freezes.
+fn told_to_stop_in_a_large_file(name: &str, frozen: bool) {
+    let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
+    let place = Place::new();
+    let table = Table::new(server, name, Age::V1);
+    let mut rows = small_files(&place, 0..10);
+    rows.push(Row::new(place.source("large", 100 << 20, 1)));
+    rows.extend(small_files(&place, 10..20));
+    table.insert(&rows);
+    let before = table.rows();
+    let run = Run::start(service(&place, &sshd, &table));
+    wait_until("a large file on its way", || place.tree().temporary().iter().any(|(_, stand)| stand.len > 1 << 20));
+    if frozen {
+        sshd.stop_signal();
+    }
+    let (over, took) = run.terminate(STOP_LIMIT);
+    if frozen {
+        sshd.continue_signal();
+    }
+    let over = over.expect(0);
+    eprintln!("{name}: stopped after {took:?}, {} of {} rows copied", table.copied(), rows.len());
+    assert!(!over.log.contains("panicked"));
+    for (stands, before) in table.rows().iter().zip(&before) {
+        assert_eq!(stands.attempts, Some(0), "{stands:?}");
+        assert!(stands.copied == 1 || stands == before, "{stands:?}");
+    }
+    wait_until("the far end's processes are gone", || sshd.sessions().is_empty());
+    let again = Run::start({
+        let mut command = service(&place, &sshd, &table);
+        command.arg("--once");
+        command
+    });
+    again.wait(PATIENCE).expect(0);
+    wait_until("the far end's processes are gone", || sshd.sessions().is_empty());
+    expect_all_proven(&place, &table, &rows);
+}
+
+#[test]
+fn told_to_stop_while_copying() {
+    told_to_stop_in_a_large_file("stop", false);
+}
+
+#[test]
+fn told_to_stop_while_the_far_end_is_frozen() {
+    told_to_stop_in_a_large_file("stop_frozen", true);
+}
+
+#[test]
+fn told_to_stop_while_nothing_answers() {
+    let (Some(server), Some(sshd)) = (MariaDb::shared(), Sshd::start("")) else { return };
+    let place = Place::new();
+    let table = Table::new(server, "stop_away", Age::V1);
+    table.insert(&small_files(&place, 0..3));
+    sshd.kill();
+    let run = Run::start(service(&place, &sshd, &table));
+    wait_until("it waits", || run.log().matches("trying again").count() >= 2);
+    let (over, took) = run.terminate(STOP_LIMIT);
+    over.expect(0);
+    assert!(took < Duration::from_secs(2), "{took:?}");
+
+    // Nor does a database that is away keep it from stopping.
+    let mut command = place.run_to(&sshd);
+    command.args(["--db", "mysql://nobody:x@127.0.0.1:1/files", "--target", TARGET]);
+    let run = Run::start(command);
+    wait_until("it waits", || run.log().contains("trying again"));
+    let (over, took) = run.terminate(STOP_LIMIT);
+    over.expect(0);
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+#[test]
+fn two_archivers_on_one_table_do_no_harm() {
+    let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
+    let place = Place::new();
+    let table = Table::new(server, "two", Age::V1);
+    let mut rows = small_files(&place, 0..200);
+    rows.push(Row::new(place.source("large", 20 << 20, 1)));
+    rows.extend(small_files(&place, 200..400));
+    table.insert(&rows);
+    let runs = [1, 2].map(|_| {
+        let mut command = service(&place, &sshd, &table);
+        command.arg("--once");
+        Run::start(command)
+    });
+    for run in runs {
+        run.wait(PATIENCE).expect(0);
+    }
+    wait_until("the far end's processes are gone", || sshd.sessions().is_empty());
+    expect_all_proven(&place, &table, &rows);
+}
