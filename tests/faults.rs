@@ -11,7 +11,7 @@ use pysmurf_archiver::pipe::{PipeReader, PipeWriter, pipe};
 use pysmurf_archiver::transfer::serve::{Served, serve};
 use pysmurf_archiver::transfer::{Listing, ReceivePlan, SendPlan, Source, TransferError, Watch, greet, receive, send};
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -245,8 +245,10 @@ fn try_all(push: bool, faults: &[Fault]) {
     });
 }
 
-/// Regular files and their bytes.
-fn contents(folder: &Path) -> Vec<(Vec<u8>, Vec<u8>)> {
+/// Names of regular files, and their bytes.
+type Contents = Vec<(Vec<u8>, Vec<u8>)>;
+
+fn contents(folder: &Path) -> Contents {
     let regular = |(_, node): &(Vec<u8>, tree::Node)| node.mode & 0o170_000 == 0o100_000;
     Tree::of(folder, 0).0.into_iter().filter(regular).map(|(name, node)| (name, node.content)).collect()
 }
@@ -342,7 +344,7 @@ fn a_full_disk_is_told_by_name() {
         return;
     }
     let bench = Bench::start();
-    let mut runs: Vec<(Run, Vec<(Vec<u8>, Vec<u8>)>)> = Vec::new();
+    let mut runs: Vec<(Run, Contents)> = Vec::new();
     for (name, server) in [("stock", "rsync"), ("ours", OURS)] {
         let work = bench.fresh(name);
         let dst = work.path().join("dst");
@@ -491,5 +493,54 @@ fn a_large_file_costs_little_memory() {
         let there = fs::metadata(dst.join("sparse")).unwrap();
         assert_eq!(there.len(), LEN);
         fs::remove_file(dst.join("sparse")).unwrap();
+    }
+}
+
+#[test]
+fn a_client_that_breaks_the_rules_and_stays_is_left() {
+    let home = tempfile::tempdir().unwrap();
+    let leave = |sender: bool| {
+        let paths = vec![home.path().as_os_str().as_bytes().to_vec()];
+        let server = process(&ServerArgs { sender, options: options(), capabilities: Vec::new(), paths });
+        let Link { mut reader, mut writer, .. } = server.link;
+        // A version and a checksum's name; once the server has answered, a frame of a kind that does not exist; and
+        // never a hanging-up.
+        writer.write_all(b"\x20\0\0\0\x06xxh128").unwrap();
+        let mut words = vec![0; 20];
+        reader.read_exact(&mut words).unwrap();
+        writer.write_all(b"\0\0\0\xff").unwrap();
+        writer.flush().unwrap();
+        let (tell, told) = mpsc::channel();
+        let child = Arc::clone(&server.child);
+        thread::spawn(move || tell.send(child.lock().unwrap().wait().unwrap()));
+        let status = told.recv_timeout(WATCHDOG).expect("the server ends");
+        assert_eq!(status.code(), Some(2));
+        reader.read_to_end(&mut words).unwrap();
+        assert!(words.windows(9).any(|words| words == b"a known c"), "{}", words.escape_ascii());
+        drop(writer);
+    };
+    thread::scope(|scope| {
+        for sender in [true, false] {
+            scope.spawn(move || leave(sender));
+        }
+    });
+}
+
+#[test]
+fn a_client_that_says_nothing_is_left_in_time() {
+    let options = Options { timeout: Some(1), ..options() };
+    for sender in [true, false] {
+        let server = process(&ServerArgs {
+            sender,
+            options: options.clone(),
+            capabilities: Vec::new(),
+            paths: vec![b".".to_vec()],
+        });
+        let (tell, told) = mpsc::channel();
+        let child = Arc::clone(&server.child);
+        thread::spawn(move || tell.send(child.lock().unwrap().wait().unwrap()));
+        let status = told.recv_timeout(WATCHDOG).expect("the server ends");
+        assert_eq!(status.code(), Some(30));
+        drop(server.link);
     }
 }

@@ -415,6 +415,10 @@ fn options_we_lack_are_refused_by_name() {
         assert!(known, "{option}: {}", run.stderr);
         assert_eq!(before.difference(&Tree::of(&work.join("dst"), 0)), "", "{option}");
     }
+    let filtered = bench.rsync(OURS, work, &["-a", "--exclude=x", "host:src/", "dst/"]);
+    assert_eq!(filtered.code, 4, "{}", filtered.stderr);
+    assert!(filtered.stderr.contains("Filter rules are not supported"), "{}", filtered.stderr);
+    assert_eq!(before.difference(&Tree::of(&work.join("dst"), 0)), "");
     let alone = Command::new(OURS).args(["--server", "--bogus", ".", "dst"]).stdin(Stdio::null()).output().unwrap();
     assert_eq!(alone.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&alone.stderr).contains("--bogus"));

@@ -30,16 +30,21 @@ pub(super) fn main(args: &[OsString]) -> ExitCode {
         Ok(served) if served.vanished => 24,
         Ok(_) => 0,
         Err(error) => {
-            // Of these the client has been told through the session.
-            let told = matches!(
-                error,
-                TransferError::Peer(PeerError::Exit(_)) | TransferError::Selection(_) | TransferError::Local { .. }
-            );
-            if !told {
+            if !told(&error) {
                 complain(&format!("pysmurf-archiver --server: {error}"));
             }
             exit_code(&error)
         }
     };
     ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
+
+/// Whether the client has heard of it through the session.
+fn told(error: &TransferError) -> bool {
+    use TransferError::{Local, Peer, Selection};
+    match error {
+        Peer(PeerError::Version(_) | PeerError::NoCommonChecksum { .. }) => false,
+        Peer(_) | Selection(_) | Local { .. } => true,
+        _ => false,
+    }
 }

@@ -3,13 +3,15 @@
 use super::TransferError;
 use super::greet::{Ears, Mouth};
 use super::serve::exit_code;
+use crate::link::Closer;
 use protocol::PeerError;
 use protocol::handshake::Negotiated;
 use protocol::mux::{Message, Outbox, TextKind};
-use std::time::{Duration, Instant};
+use std::sync::mpsc;
+use std::time::Duration;
 
 /// How long the peer may take to hang up once it has been told.
-const HANG_UP: Duration = Duration::from_secs(10);
+const HANG_UP: Duration = Duration::from_secs(5);
 
 /// What the peer is told of an error.
 #[derive(Debug, Clone)]
@@ -42,14 +44,8 @@ impl LastWords {
 
 /// Says them and waits for the peer to hang up: a link that is closed at once may break under what it still writes, and
 /// then it never reads our reason.
-pub(super) fn abort(
-    n: &Negotiated,
-    error: TransferError,
-    server: bool,
-    mut out: Outbox,
-    mut mouth: Mouth,
-    ears: &mut Ears,
-) -> TransferError {
+pub(super) fn abort(n: &Negotiated, error: TransferError, server: bool, parts: Parts<'_>) -> TransferError {
+    let Parts { mut out, mut mouth, ears, closer } = parts;
     if !is_link(&error) {
         // A peer that has given up by itself only waits for the acknowledgement, which is in the outbox already.
         let gave_up = matches!(error, TransferError::Peer(PeerError::Exit(_)));
@@ -60,18 +56,37 @@ pub(super) fn abort(
         // The end of our stream frees a peer that has given up as well and waits for us to hang up.
         drop(mouth);
         if said {
-            await_hang_up(n, ears);
+            await_hang_up(n, ears, closer);
         }
     }
     error
+}
+
+/// What is left of a session that cannot go on.
+pub(super) struct Parts<'a> {
+    pub(super) out: Outbox,
+    pub(super) mouth: Mouth,
+    pub(super) ears: &'a mut Ears,
+    pub(super) closer: &'a Closer,
 }
 
 fn is_link(error: &TransferError) -> bool {
     matches!(error, TransferError::Link(_) | TransferError::Stalled(_) | TransferError::Remote { .. })
 }
 
-/// Reads until the peer has hung up, where it is of a version that does so by itself.
-pub(super) fn await_hang_up(n: &Negotiated, ears: &mut Ears) {
-    let deadline = Instant::now() + HANG_UP;
-    while n.version >= 31 && Instant::now() < deadline && ears.hear().is_ok() {}
+/// Reads until the peer has hung up, where it is of a version that does so by itself; closes the link when it does not.
+pub(super) fn await_hang_up(n: &Negotiated, ears: &mut Ears, closer: &Closer) {
+    if n.version < 31 {
+        return;
+    }
+    let (hung_up, ended) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            if ended.recv_timeout(HANG_UP) == Err(mpsc::RecvTimeoutError::Timeout) {
+                closer.close();
+            }
+        });
+        while ears.hear().is_ok() {}
+        drop(hung_up);
+    });
 }

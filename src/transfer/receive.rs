@@ -3,7 +3,7 @@
 //! Two threads share a session: the generator asks and writes, the receiver hears and rebuilds. They share only the
 //! `Board`, so that hearing never waits for speaking.
 
-use super::abort::{abort, await_hang_up};
+use super::abort::{Parts, abort, await_hang_up};
 use super::beneath::reason;
 use super::dest::{Dest, Preserve, TempFile};
 use super::generate::{Board, Generate, Note};
@@ -79,7 +79,7 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
     let mut received = Received::default();
     let arrived = match hear_list(&mut receiver, &mut ears, &mut received, say) {
         Ok(arrived) => arrived,
-        Err(error) => return Err(abort(&n, error, server, out, mouth, &mut ears)),
+        Err(error) => return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer })),
     };
     let Arrived { mut list, names, io_error } = arrived;
     received.io_error |= io_error;
@@ -93,7 +93,7 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
     }
     let target = match enter(plan, &list) {
         Ok(target) => target,
-        Err(error) => return Err(abort(&n, error, server, out, mouth, &mut ears)),
+        Err(error) => return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer })),
     };
     let board = Board::new(list.len());
     let generate = Generate { n: &n, list: &list, target: &target, options: &plan.options, board: &board, out, mouth };
@@ -130,7 +130,7 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
         (heard, spoken)
     });
     if heard.is_err() {
-        await_hang_up(&n, &mut ears);
+        await_hang_up(&n, &mut ears, &closer);
     }
     // Whoever failed first closed the link, and the other's complaint is only its echo.
     match (heard, spoken) {

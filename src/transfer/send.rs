@@ -1,7 +1,7 @@
 //! Sends a list of files. Counterpart: rsync's `send_files`.
 
 use super::TransferError;
-use super::abort::abort;
+use super::abort::{Parts, abort};
 use super::greet::{Ears, Mouth, Session};
 use crate::link::Ending;
 use protocol::PeerError;
@@ -137,11 +137,13 @@ pub fn send<S: Source>(
     listing: impl FnOnce(Vec<Vec<u8>>) -> Result<(Listing, S), TransferError>,
     watch: &mut dyn Watch,
 ) -> Result<Summary, TransferError> {
-    let Session { n, inbox, mut out, mut ears, mut mouth, .. } = session;
+    let Session { n, inbox, mut out, mut ears, mut mouth, closer } = session;
     let line = Line { n: &n, out: &mut out, ears: &mut ears, mouth: &mut mouth };
     let (files, sent) = match converse(line, inbox, plan, listing, watch) {
         Ok(done) => done,
-        Err(error) => return Err(abort(&n, error, plan.server, out, mouth, &mut ears)),
+        Err(error) => {
+            return Err(abort(&n, error, plan.server, Parts { out, mouth, ears: &mut ears, closer: &closer }));
+        }
     };
     let (written_bytes, read_bytes) = (mouth.said, ears.heard);
     drop(mouth);

@@ -1,11 +1,12 @@
 //! Our own standard input and output as a link: how a `--server` reaches its client.
 
 use crate::link::{Closer, Ending, Link, Remote};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The link to whoever started us. `stall_limit` bounds every wait for the other side.
@@ -19,28 +20,39 @@ pub fn stdio(stall_limit: Duration) -> Link {
             let _ = fcntl_setfl(fd, flags | OFlags::NONBLOCK);
         }
     }
+    // Without it a close takes effect only when the stall limit does.
+    let closed = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok().map(Arc::new);
+    let closing = closed.clone();
+    let line = Line { stall_limit, closed };
     Link {
-        reader: Box::new(Stdin { stall_limit }),
-        writer: Box::new(Stdout { stall_limit }),
-        closer: Closer::new(|| {}),
+        reader: Box::new(Stdin(line.clone())),
+        writer: Box::new(Stdout(line)),
+        closer: Closer::new(move || {
+            if let Some(closed) = &closing {
+                let _ = rustix::io::write(closed, &1u64.to_ne_bytes());
+            }
+        }),
         remote,
     }
 }
 
-struct Stdin {
+#[derive(Clone)]
+struct Line {
     stall_limit: Duration,
+    /// Readable for ever once the link is closed.
+    closed: Option<Arc<OwnedFd>>,
 }
+
+struct Stdin(Line);
 
 impl Read for Stdin {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let stdin = io::stdin();
-        when_ready(stdin.as_fd(), PollFlags::IN, self.stall_limit, |fd| rustix::io::read(fd, &mut *buffer))
+        self.0.when_ready(stdin.as_fd(), PollFlags::IN, |fd| rustix::io::read(fd, &mut *buffer))
     }
 }
 
-struct Stdout {
-    stall_limit: Duration,
-}
+struct Stdout(Line);
 
 impl Drop for Stdout {
     /// The client is to see the end of the stream now, not when the process ends.
@@ -54,7 +66,7 @@ impl Drop for Stdout {
 impl Write for Stdout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let stdout = io::stdout();
-        when_ready(stdout.as_fd(), PollFlags::OUT, self.stall_limit, |fd| rustix::io::write(fd, bytes))
+        self.0.when_ready(stdout.as_fd(), PollFlags::OUT, |fd| rustix::io::write(fd, bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -62,22 +74,28 @@ impl Write for Stdout {
     }
 }
 
-/// Tries, and waits for the descriptor as often as it is not ready after all.
-fn when_ready(
-    fd: BorrowedFd<'_>,
-    events: PollFlags,
-    limit: Duration,
-    mut act: impl FnMut(BorrowedFd<'_>) -> Result<usize, Errno>,
-) -> io::Result<usize> {
-    let limit = Timespec::try_from(limit).map_err(io::Error::other)?;
-    loop {
-        let mut fds = [PollFd::from_borrowed_fd(fd, events)];
-        if poll(&mut fds, Some(&limit))? == 0 {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "the other side stalled"));
-        }
-        match act(fd) {
-            Err(Errno::AGAIN) => {}
-            result => return Ok(result?),
+impl Line {
+    /// Tries, and waits for the descriptor as often as it is not ready after all.
+    fn when_ready(
+        &self,
+        fd: BorrowedFd<'_>,
+        events: PollFlags,
+        mut act: impl FnMut(BorrowedFd<'_>) -> Result<usize, Errno>,
+    ) -> io::Result<usize> {
+        let limit = Timespec::try_from(self.stall_limit).map_err(io::Error::other)?;
+        loop {
+            let mut fds = vec![PollFd::from_borrowed_fd(fd, events)];
+            fds.extend(self.closed.as_deref().map(|closed| PollFd::new(closed, PollFlags::IN)));
+            if poll(&mut fds, Some(&limit))? == 0 {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "the other side stalled"));
+            }
+            if fds.get(1).is_some_and(|closed| !closed.revents().is_empty()) {
+                return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "The link was closed"));
+            }
+            match act(fd) {
+                Err(Errno::AGAIN) => {}
+                result => return Ok(result?),
+            }
         }
     }
 }
