@@ -295,6 +295,14 @@ impl Outbox {
         self.bytes.extend_from_slice(&body);
     }
 
+    /// Writes an empty payload frame, which says only that we are still there.
+    pub fn keep_alive(&mut self) {
+        if self.muxed {
+            self.close_frame();
+            self.bytes.extend_from_slice(&(TAG_BASE << 24).to_le_bytes());
+        }
+    }
+
     fn close_frame(&mut self) {
         if let Some(start) = self.open.take() {
             let len = (self.bytes.len() - start - 4) as u32;

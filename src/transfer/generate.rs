@@ -219,6 +219,12 @@ impl Work<'_> {
         Err(TransferError::Refused("The receiver gave up".into()))
     }
 
+    /// How long a peer with a time limit may hear nothing of us: half of it, as stock does.
+    fn keep_alive_every(&self) -> Option<Duration> {
+        let limit = self.options.timeout.filter(|&seconds| seconds > 0)?;
+        Some(Duration::from_secs(u64::from(limit).div_ceil(2)))
+    }
+
     /// Says what waits, then serves the receiver's notes until `until` holds.
     fn wait(&mut self, until: impl Fn(&BoardState) -> bool) -> Result<(), TransferError> {
         loop {
@@ -230,7 +236,17 @@ impl Work<'_> {
                     return Ok(());
                 }
                 // The receiver's own waits have deadlines, and it fails or ends the session in the end.
-                state = self.board.bell.wait(state).unwrap_or_else(PoisonError::into_inner);
+                let Some(pause) = self.keep_alive_every() else {
+                    state = self.board.bell.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    continue;
+                };
+                let (woken, timeout) =
+                    self.board.bell.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner);
+                state = woken;
+                if timeout.timed_out() {
+                    self.out.keep_alive();
+                    break;
+                }
             }
         }
     }

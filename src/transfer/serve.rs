@@ -227,3 +227,74 @@ pub fn exit_code(error: &TransferError) -> i32 {
 pub(crate) fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipe;
+    use protocol::flist::{DirClass, IdNames, ListEncoder};
+    use protocol::handshake::Handshake;
+    use protocol::mux::Outbox;
+    use std::io::Read;
+
+    /// A client with a time limit that has nothing to say for a while must hear that we are still there.
+    #[test]
+    fn a_patient_client_is_kept_company() {
+        let folder = tempfile::tempdir().unwrap();
+        let dest = folder.path().to_str().unwrap().as_bytes();
+        let words: [&[u8]; 5] = [b"--server", b"-te.LsfxCIvu", b"--timeout=1", b".", dest];
+        let args = ServerArgs::parse(&words).unwrap();
+        let (mut near, far) = pipe::pair();
+        far.remote.end(crate::link::Ending::Lost("the client left".into()));
+        let server = std::thread::spawn(move || serve(&args, far));
+        let mut out = Outbox::new();
+        let hello = Hello { side: Side::Client, version: 31, choice: None, offer: Offer::Stock };
+        let mut handshake = Handshake::new(hello, &mut out);
+        let mut byte = [0];
+        let n = loop {
+            near.writer.write_all(out.bytes()).unwrap();
+            out.clear();
+            near.reader.read_exact(&mut byte).unwrap();
+            handshake.feed(&byte).unwrap();
+            if let Some(n) = handshake.poll(&mut out).unwrap() {
+                break n;
+            }
+        };
+        let mut entry = FileEntry {
+            name: b"wanted".to_vec(),
+            mode: 0o100644,
+            len: 5,
+            mtime: 0,
+            nsec: 0,
+            uid: 0,
+            gid: 0,
+            target: None,
+            rdev: None,
+            sum: None,
+            dir_class: DirClass::Content,
+        };
+        let mut list = Vec::new();
+        let mut encoder = ListEncoder::new(&n, args_shape());
+        encoder.entry(&entry, &mut list);
+        entry.name = b"wanted too".to_vec();
+        encoder.entry(&entry, &mut list);
+        encoder.end(0, &IdNames::default(), &mut list);
+        out.put(&list);
+        near.writer.write_all(out.bytes()).unwrap();
+        loop {
+            let mut header = [0; 4];
+            near.reader.read_exact(&mut header).unwrap();
+            if header == [0, 0, 0, 7] {
+                break;
+            }
+            let mut frame = vec![0; usize::from(u16::from_le_bytes([header[0], header[1]]))];
+            near.reader.read_exact(&mut frame).unwrap();
+        }
+        drop(near);
+        assert!(server.join().unwrap().is_err());
+    }
+
+    fn args_shape() -> protocol::flist::ListShape {
+        Options::default().list_shape(0)
+    }
+}

@@ -76,7 +76,14 @@ fn archives(place: &Place, command: impl Fn() -> Command) {
             .execute(
                 "INSERT INTO supersync_v0 (local_path, local_md5sum, archive_name, remote_path, timestamp, removed, \
                  failed_copy_attempts, deletable, \"ignore\") VALUES (?, ?, ?, ?, 1795350012.25, ?, 0, 1, ?)",
-                params![local.to_str().unwrap(), hex(md5).to_lowercase(), archive, remote, removed, remote.contains("ignored")],
+                params![
+                    local.to_str().unwrap(),
+                    hex(md5).to_lowercase(),
+                    archive,
+                    remote,
+                    removed,
+                    remote.contains("ignored")
+                ],
             )
             .unwrap();
     }

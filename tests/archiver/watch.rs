@@ -133,11 +133,16 @@ fn a_second_signal_stops_a_local_copy_at_once() {
     let Some(server) = MariaDb::shared() else { return };
     let place = Place::new();
     let table = Table::new(server, "stop_twice_local", Age::V1);
-    told_to_stop_twice(&table, &place, || true, || {
-        let mut command = place.run();
-        command.args(["--db", &table.url, "--target", TARGET, "--poll", "0.2"]);
-        command
-    });
+    told_to_stop_twice(
+        &table,
+        &place,
+        || true,
+        || {
+            let mut command = place.run();
+            command.args(["--db", &table.url, "--target", TARGET, "--poll", "0.2"]);
+            command
+        },
+    );
 }
 
 #[test]
