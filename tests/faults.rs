@@ -129,19 +129,7 @@ fn list_of(folder: &Path) -> FileList {
         let path = folder.join(std::ffi::OsStr::from_bytes(&name));
         let meta = fs::metadata(path).unwrap();
         let dir_class = if meta.is_dir() { DirClass::Argument } else { DirClass::Content };
-        FileEntry {
-            name,
-            mode: node.mode,
-            len: meta.len(),
-            mtime: meta.mtime(),
-            nsec: 0,
-            uid: 0,
-            gid: 0,
-            target: None,
-            rdev: None,
-            sum: None,
-            dir_class,
-        }
+        FileEntry { len: meta.len(), mtime: meta.mtime(), dir_class, ..FileEntry::new(name, node.mode) }
     });
     FileList::new(entries.collect())
 }

@@ -75,6 +75,23 @@ pub enum DirClass {
 }
 
 impl FileEntry {
+    /// An entry of which nothing is known but its name and mode: empty, root's, of 1970.
+    pub fn new(name: impl Into<Vec<u8>>, mode: u32) -> Self {
+        Self {
+            name: name.into(),
+            mode,
+            len: 0,
+            mtime: 0,
+            nsec: 0,
+            uid: 0,
+            gid: 0,
+            target: None,
+            rdev: None,
+            sum: None,
+            dir_class: DirClass::Content,
+        }
+    }
+
     /// What the entry is; `None` for a mode whose type bits mean nothing.
     pub fn kind(&self) -> Option<Kind> {
         Some(match self.mode & 0o170000 {

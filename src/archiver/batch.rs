@@ -290,33 +290,15 @@ fn source_metadata(path: &Path) -> Result<Metadata, String> {
 
 fn file_entry(name: &[u8], meta: &Metadata, sum: Option<Sum>) -> FileEntry {
     FileEntry {
-        name: name.to_vec(),
-        // Set-id and sticky bits have no business in an archive.
-        mode: 0o100000 | (meta.mode() & 0o777),
         len: meta.len(),
         mtime: meta.mtime(),
         nsec: u32::try_from(meta.mtime_nsec()).unwrap_or(0),
-        uid: 0,
-        gid: 0,
-        target: None,
-        rdev: None,
         sum,
-        dir_class: DirClass::Content,
+        // Set-id and sticky bits have no business in an archive.
+        ..FileEntry::new(name, 0o100000 | (meta.mode() & 0o777))
     }
 }
 
 fn parent_entry(name: &[u8]) -> FileEntry {
-    FileEntry {
-        name: name.to_vec(),
-        mode: 0o40755,
-        len: 0,
-        mtime: 0,
-        nsec: 0,
-        uid: 0,
-        gid: 0,
-        target: None,
-        rdev: None,
-        sum: None,
-        dir_class: DirClass::Implied,
-    }
+    FileEntry { dir_class: DirClass::Implied, ..FileEntry::new(name, 0o40755) }
 }

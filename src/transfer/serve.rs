@@ -232,7 +232,7 @@ pub(crate) fn complain(text: &str) {
 mod tests {
     use super::*;
     use crate::pipe;
-    use protocol::flist::{DirClass, IdNames, ListEncoder};
+    use protocol::flist::{IdNames, ListEncoder};
     use protocol::handshake::Handshake;
     use protocol::mux::Outbox;
     use std::io::Read;
@@ -260,19 +260,7 @@ mod tests {
                 break n;
             }
         };
-        let mut entry = FileEntry {
-            name: b"wanted".to_vec(),
-            mode: 0o100644,
-            len: 5,
-            mtime: 0,
-            nsec: 0,
-            uid: 0,
-            gid: 0,
-            target: None,
-            rdev: None,
-            sum: None,
-            dir_class: DirClass::Content,
-        };
+        let mut entry = FileEntry { len: 5, ..FileEntry::new("wanted", 0o100644) };
         let mut list = Vec::new();
         let mut encoder = ListEncoder::new(&n, args_shape());
         encoder.entry(&entry, &mut list);

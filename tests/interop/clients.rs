@@ -69,17 +69,12 @@ impl Files {
         let entry = |name: &str, path: &Path| {
             let meta = fs::metadata(path).unwrap();
             FileEntry {
-                name: name.into(),
-                mode: meta.mode(),
                 len: meta.len(),
                 mtime: meta.mtime(),
                 nsec: u32::try_from(meta.mtime_nsec()).unwrap(),
                 uid: meta.uid(),
                 gid: meta.gid(),
-                target: None,
-                rdev: None,
-                sum: None,
-                dir_class: DirClass::Content,
+                ..FileEntry::new(name, meta.mode())
             }
         };
         let mut entries: Vec<_> = sources.iter().map(|(name, path)| entry(name, path)).collect();

@@ -8,22 +8,6 @@ fn negotiated(version: u8, compat: u32) -> Negotiated {
     Negotiated { version, compat: Compat(compat), checksum: Checksum::Md5, list_checksum: Checksum::Md5, seed: 1 }
 }
 
-fn entry(name: &str, mode: u32) -> FileEntry {
-    FileEntry {
-        name: name.into(),
-        mode,
-        len: 0,
-        mtime: 0,
-        nsec: 0,
-        uid: 0,
-        gid: 0,
-        target: None,
-        rdev: None,
-        sum: None,
-        dir_class: DirClass::Content,
-    }
-}
-
 #[test]
 fn order_of_the_specification() {
     let (file, dir) = (0o100644, 0o40755);
@@ -38,7 +22,7 @@ fn order_of_the_specification() {
         ("c.txt", file),
         ("a.txt", file),
     ]
-    .map(|(name, mode)| entry(name, mode))
+    .map(|(name, mode)| FileEntry::new(name, mode))
     .into();
     entries.reverse();
     let list = FileList::new(entries);
@@ -49,8 +33,12 @@ fn order_of_the_specification() {
 
 #[test]
 fn repeated_names_die_and_keep_their_index() {
-    let list =
-        FileList::new(vec![entry("x", 0o100644), entry("x", 0o40755), entry("y", 0o100600), entry("y", 0o100644)]);
+    let list = FileList::new(vec![
+        FileEntry::new("x", 0o100644),
+        FileEntry::new("x", 0o40755),
+        FileEntry::new("y", 0o100600),
+        FileEntry::new("y", 0o100644),
+    ]);
     assert_eq!(list.len(), 4);
     let living: Vec<_> = list.iter().map(|(ndx, entry)| (ndx.0, entry.mode)).collect();
     assert_eq!(living, [(1, 0o100600), (3, 0o40755)]);
@@ -60,7 +48,7 @@ fn repeated_names_die_and_keep_their_index() {
 
 #[test]
 fn a_link_cannot_stand_in_for_a_directory() {
-    let list = FileList::new(vec![entry("d", 0o120777), entry("d/passwd", 0o100644)]);
+    let list = FileList::new(vec![FileEntry::new("d", 0o120777), FileEntry::new("d/passwd", 0o100644)]);
     assert!(matches!(list.check_parents(), Err(crate::PeerError::UnsafeName { .. })));
 }
 
@@ -69,7 +57,7 @@ fn any_entry() -> impl Strategy<Value = FileEntry> {
     let kind = prop_oneof![Just(0o100644u32), Just(0o40755), Just(0o120777), Just(0o20600), Just(0o10600)];
     (name, kind, any::<i64>(), 0u32..1_000_000_000, 0u32..3, any::<u32>(), any::<[u8; 16]>(), 0u64..1 << 50).prop_map(
         |(name, mode, mtime, nsec, small, large, sum, len)| {
-            let mut entry = entry(&name, mode);
+            let mut entry = FileEntry::new(name, mode);
             (entry.len, entry.mtime, entry.nsec, entry.uid, entry.gid) = (len, mtime, nsec, small, large);
             match entry.kind() {
                 Some(Kind::Symlink) => entry.target = Some(b"to/there".to_vec()),
@@ -145,14 +133,14 @@ fn hostile_names_are_refused() {
     for name in ["/etc/passwd", "../up", "a/../../b", "a/..", ""] {
         let mut out = Vec::new();
         let mut encoder = ListEncoder::new(&n, ListShape::default());
-        encoder.entry(&entry(name, 0o100644), &mut out);
+        encoder.entry(&FileEntry::new(name, 0o100644), &mut out);
         encoder.end(0, &IdNames::default(), &mut out);
         assert!(matches!(decode(&out, &n, ListShape::default()), Err(Decode::Bad(_))), "{name}");
     }
     let relative = ListShape { relative: true, ..ListShape::default() };
     let mut out = Vec::new();
     let mut encoder = ListEncoder::new(&n, relative);
-    encoder.entry(&entry("/a//./b", 0o100644), &mut out);
+    encoder.entry(&FileEntry::new("/a//./b", 0o100644), &mut out);
     encoder.end(0, &IdNames::default(), &mut out);
     assert_eq!(decode(&out, &n, relative).unwrap().list.get(Ndx(0)).unwrap().name, b"a/b");
 }

@@ -3,7 +3,7 @@
 use protocol::PeerError;
 use protocol::checksum::{Checksum, FileHasher, Sum, weak};
 use protocol::delta::{Search, Token};
-use protocol::flist::{DirClass, FileEntry, FileList, IdNames, ListEncoder, ListLimits, ListShape, Ndx};
+use protocol::flist::{FileEntry, FileList, IdNames, ListEncoder, ListLimits, ListShape, Ndx};
 use protocol::generator::Generator;
 use protocol::handshake::{Handshake, Hello, Negotiated, Offer, Side};
 use protocol::item::{ItemFlags, ItemHeader};
@@ -49,19 +49,7 @@ impl Plan {
     }
 
     fn entries(&self) -> Vec<FileEntry> {
-        let entry = |name: &str, mode, len| FileEntry {
-            name: name.into(),
-            mode,
-            len,
-            mtime: 1_700_000_000,
-            nsec: 0,
-            uid: 0,
-            gid: 0,
-            target: None,
-            rdev: None,
-            sum: None,
-            dir_class: DirClass::Content,
-        };
+        let entry = |name: &str, mode, len| FileEntry { len, mtime: 1_700_000_000, ..FileEntry::new(name, mode) };
         let mut entries = vec![entry(".", 0o40755, 4096), entry("dir", 0o40700, 4096)];
         entries.extend(self.files.iter().map(|file| entry(&file.name, 0o100644, file.content.len() as u64)));
         entries

@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use proptest::prelude::*;
-use protocol::flist::{DirClass, FileEntry, Kind};
+use protocol::flist::{FileEntry, Kind};
 use tempfile::TempDir;
 
 use super::temp::temp_name;
@@ -23,19 +23,7 @@ const TIMES: Preserve = Preserve {
 const ALL: Preserve = Preserve { perms: true, owner: true, group: true, ..TIMES };
 
 fn entry(name: &[u8], mode: u32) -> FileEntry {
-    FileEntry {
-        name: name.to_vec(),
-        mode,
-        len: 0,
-        mtime: 1_234_567_890,
-        nsec: 123_456_789,
-        uid: 0,
-        gid: 0,
-        target: None,
-        rdev: None,
-        sum: None,
-        dir_class: DirClass::Content,
-    }
+    FileEntry { mtime: 1_234_567_890, nsec: 123_456_789, ..FileEntry::new(name, mode) }
 }
 
 /// A destination with umask 022, whatever the process has.
