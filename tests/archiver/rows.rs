@@ -87,7 +87,11 @@ fn cases(place: &Place, age: Age, count: usize, large: &[u64]) -> Vec<Case> {
     let third = plain("c/1589517300_dup.npy", 5001, 5);
     let path = [&belongs(&third, age)[..], b".2"].concat();
     add("third of a name", third, Some(Fate::Copied(path)));
-    add("same name, same bytes", plain("d/1589517300_dup.npy", 5000, 2), Some(Fate::Copied(belongs(&plain("a/1589517300_dup.npy", 5000, 2), age))));
+    add(
+        "same name, same bytes",
+        plain("d/1589517300_dup.npy", 5000, 2),
+        Some(Fate::Copied(belongs(&plain("a/1589517300_dup.npy", 5000, 2), age))),
+    );
     let folder = place.sources().join("a-folder.npy");
     fs::create_dir(&folder).unwrap();
     add("a directory", Row { path: folder, ..plain("y", 1, 1) }, given_up());
@@ -121,7 +125,8 @@ fn cases(place: &Place, age: Age, count: usize, large: &[u64]) -> Vec<Case> {
     }
     let sizes = [0, 1, 699, 700, 701, 1023, 4096, 33_000, 65_536, 262_145, 1_000_003];
     for n in cases.len()..count {
-        let row = plain(&format!("{}_{n}{}.npy", STARTED + n as i64, ODD[n % ODD.len()]), sizes[n % sizes.len()], n as u64);
+        let row =
+            plain(&format!("{}_{n}{}.npy", STARTED + n as i64, ODD[n % ODD.len()]), sizes[n % sizes.len()], n as u64);
         let row = Row {
             timestamp: TIME + (n % 5) as i64 * 100_000,
             plot: n % 3 == 0,
@@ -207,7 +212,7 @@ fn archive_twice(place: &Place, table: &Table<'_>, cases: &[Case], command: impl
 #[test]
 fn three_hundred_rows_to_stock_rsync() {
     let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
-    let place = Place::new();
+    let place = Place::make();
     let table = Table::new(server, "rows300", Age::V1);
     let cases = cases(&place, Age::V1, 300, &[200 << 20, (10 << 20) + 1, 25_000_000, 50 << 20]);
     archive_twice(&place, &table, &cases, || {
@@ -220,7 +225,7 @@ fn three_hundred_rows_to_stock_rsync() {
 #[test]
 fn rows_of_the_older_table_to_our_own_far_end() {
     let (Some(server), Some(sshd)) = (MariaDb::shared(), Sshd::start("")) else { return };
-    let place = Place::new();
+    let place = Place::make();
     let table = Table::new(server, "rows_v0", Age::V0);
     let cases = cases(&place, Age::V0, 80, &[5 << 20]);
     archive_twice(&place, &table, &cases, || {
@@ -233,7 +238,7 @@ fn rows_of_the_older_table_to_our_own_far_end() {
 #[test]
 fn rows_to_a_local_folder() {
     let Some(server) = MariaDb::shared() else { return };
-    let place = Place::new();
+    let place = Place::make();
     if is_root() {
         fs::set_permissions(place.archive(), Permissions::from_mode(0o777)).unwrap();
     }

@@ -198,7 +198,10 @@ pub(crate) fn expect_all_proven(place: &Place, table: &Table<'_>, rows: &[Row]) 
         let shown = String::from_utf8_lossy(&stands.path).into_owned();
         assert_eq!((stands.copied, stands.attempts), (1, Some(0)), "row {}, {shown}", stands.id);
         assert_eq!(stands.path, path, "{shown}");
-        assert_eq!(crate::support::archiver::md5_of(&place.archive().join(FOLDER).join(row.path.file_name().unwrap())), row.md5);
+        assert_eq!(
+            crate::support::archiver::md5_of(&place.archive().join(FOLDER).join(row.path.file_name().unwrap())),
+            row.md5
+        );
     }
     assert_eq!(place.tree().files().count(), rows.len(), "{:?}", place.tree().names());
 }
