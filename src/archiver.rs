@@ -47,12 +47,19 @@ pub struct Settings {
     pub grace: Duration,
 }
 
-/// Files of one session.
-const BATCH_FILES: usize = 64;
+/// Files of one session at most; with small ones, its beginning and end take more time than they do.
+const BATCH_FILES: usize = 256;
 /// Bytes of one session, so that a lost link costs little.
 const BATCH_BYTES: u64 = 256 << 20;
 /// How long the last results may take to be recorded once the links are closed.
 const LAST_RECORDS: Duration = Duration::from_secs(2);
+
+impl Settings {
+    /// Files of one session: so many that each worker can have its own while the next one's are gathered.
+    fn batch_files(&self) -> usize {
+        (self.queue / (2 * self.workers.max(1))).clamp(1, BATCH_FILES)
+    }
+}
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use super::layout::place;
 use super::retry::{Backoff, ONCE_PATIENCE, Pauses};
 use super::stop::Stop;
 use super::worker::{archived_path, too_long};
-use super::{BATCH_BYTES, BATCH_FILES, Ended, Settings};
+use super::{BATCH_BYTES, Ended, Settings};
 use crate::catalog::{Catalog, CatalogError, Outcome, Pending, RecordId, Settled};
 use crate::status::Progress;
 use std::sync::Arc;
@@ -143,7 +143,7 @@ impl<C: Catalog> Poller<C> {
             self.record_unusable(unusable).await?;
             for row in look_at(rows).await {
                 // Never sit on a batch while waiting for room: the rows that fill the queue may be these very ones.
-                if batch.is_full(row.bytes) || !self.flight.has_room(row.bytes) {
+                if batch.is_full(self.settings.batch_files(), row.bytes) || !self.flight.has_room(row.bytes) {
                     self.hand_over(&mut batch).await;
                 }
                 // The same place may have come up twice in one page.
@@ -236,8 +236,8 @@ struct Batch {
 }
 
 impl Batch {
-    fn is_full(&self, next: u64) -> bool {
-        self.jobs.len() >= BATCH_FILES || (!self.jobs.is_empty() && self.bytes + next > BATCH_BYTES)
+    fn is_full(&self, files: usize, next: u64) -> bool {
+        self.jobs.len() >= files || (!self.jobs.is_empty() && self.bytes + next > BATCH_BYTES)
     }
 
     fn push(&mut self, job: Job, bytes: u64) {

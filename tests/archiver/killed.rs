@@ -10,6 +10,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
+type Moment<'a> = &'a dyn Fn(&Run) -> bool;
+
 const LARGE: u64 = 64 << 20;
 
 /// Fails if anything stands under a final name that is not whole, or a row says more than is true.
@@ -49,12 +51,13 @@ fn killed_and_started_again(name: &str, place: &Place, sshd: Option<&Sshd>, far_
     table.insert(&rows);
     let start = || {
         let mut command = far_end();
-        command.args(["--once", "--db", &table.url, "--target", TARGET]);
+        // In small portions, so that there is something recorded to lose.
+        command.args(["--once", "--db", &table.url, "--target", TARGET, "--queue", "64"]);
         Run::start(command)
     };
     let began = |_: &Run| sshd.is_none_or(|sshd| !sshd.sessions().is_empty());
     let some_recorded = |_: &Run| table.copied() > 10;
-    let moments: [(&str, &dyn Fn(&Run) -> bool); 5] = [
+    let moments: [(&str, Moment<'_>); 5] = [
         ("a connection", &began),
         ("first file", &|_| place.tree().files().next().is_some()),
         ("some rows recorded", &some_recorded),
@@ -90,20 +93,20 @@ fn killed_and_started_again(name: &str, place: &Place, sshd: Option<&Sshd>, far_
 #[test]
 fn killed_and_started_again_with_stock_rsync() {
     let (Some(sshd), true) = (Sshd::start(""), require("rsync")) else { return };
-    let place = Place::new();
+    let place = Place::make();
     killed_and_started_again("killed_stock", &place, Some(&sshd), || place.run_to(&sshd));
 }
 
 #[test]
 fn killed_and_started_again_with_our_own_far_end() {
     let Some(sshd) = Sshd::start("") else { return };
-    let place = Place::new();
+    let place = Place::make();
     let far_end = || FarEnd { rsync_path: PROGRAM.into(), ..place.behind(&sshd) }.command();
     killed_and_started_again("killed_ours", &place, Some(&sshd), far_end);
 }
 
 #[test]
 fn killed_and_started_again_with_a_local_folder() {
-    let place = Place::new();
+    let place = Place::make();
     killed_and_started_again("killed_local", &place, None, || place.run());
 }

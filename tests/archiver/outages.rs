@@ -12,7 +12,7 @@ use std::time::Duration;
 #[test]
 fn servers_come_and_go() {
     let (Some(server), Some(sshd), true) = (MariaDb::start(), Sshd::start(""), require("rsync")) else { return };
-    let place = Place::new();
+    let place = Place::make();
     let table = Table::new(&server, "comes_and_goes", Age::V1);
     let mut rows = Vec::new();
     for n in 0..6 {
@@ -74,7 +74,7 @@ fn forget_temporary(place: &Place) {
 #[test]
 fn a_far_end_that_freezes_is_left() {
     let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
-    let place = Place::new();
+    let place = Place::make();
     let table = Table::new(server, "freezes", Age::V1);
     let rows = vec![Row::new(place.source("large", 60 << 20, 1))];
     table.insert(&rows);
@@ -116,7 +116,7 @@ impl Drop for Mount {
 #[test]
 fn trouble_of_the_far_end_is_no_files_fault() {
     let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
-    let place = Place::new();
+    let place = Place::make();
     let table = Table::new(server, "far_end", Age::V1);
     let rows = vec![
         Row::new(place.source("a", 3000, 1)),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 #[test]
 fn bad_options_are_said_at_once() {
-    let place = Place::new();
+    let place = Place::make();
     let program = |args: &[String]| {
         let mut command = place.program();
         command.args(args);
@@ -75,7 +75,7 @@ fn bad_options_are_said_at_once() {
 #[test]
 fn a_file_that_breaks_the_far_end_holds_up_no_other() {
     let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
-    let place = Place::new();
+    let place = Place::make();
     let table = Table::new(server, "breaks", Age::V1);
     let mut rows = small_files(&place, 0..40);
     rows.push(Row::new(place.source("poison_one", 1000, 1)));
@@ -106,7 +106,7 @@ fn a_file_that_breaks_the_far_end_holds_up_no_other() {
 #[test]
 fn a_file_that_kills_the_connection_holds_up_no_other() {
     let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
-    let place = Place::new();
+    let place = Place::make();
     let table = Table::new(server, "kills", Age::V1);
     let mut rows = small_files(&place, 0..20);
     rows.push(Row::new(place.source("poison", 1000, 1)));

@@ -212,7 +212,7 @@ fn archive_twice(place: &Place, table: &Table<'_>, cases: &[Case], command: impl
 #[test]
 fn three_hundred_rows_to_stock_rsync() {
     let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
-    let place = Place::new();
+    let place = Place::make();
     let table = Table::new(server, "rows300", Age::V1);
     let cases = cases(&place, Age::V1, 300, &[200 << 20, (10 << 20) + 1, 25_000_000, 50 << 20]);
     archive_twice(&place, &table, &cases, || {
@@ -225,7 +225,7 @@ fn three_hundred_rows_to_stock_rsync() {
 #[test]
 fn rows_of_the_older_table_to_our_own_far_end() {
     let (Some(server), Some(sshd)) = (MariaDb::shared(), Sshd::start("")) else { return };
-    let place = Place::new();
+    let place = Place::make();
     let table = Table::new(server, "rows_v0", Age::V0);
     let cases = cases(&place, Age::V0, 80, &[5 << 20]);
     archive_twice(&place, &table, &cases, || {
@@ -238,7 +238,7 @@ fn rows_of_the_older_table_to_our_own_far_end() {
 #[test]
 fn rows_to_a_local_folder() {
     let Some(server) = MariaDb::shared() else { return };
-    let place = Place::new();
+    let place = Place::make();
     if is_root() {
         fs::set_permissions(place.archive(), Permissions::from_mode(0o777)).unwrap();
     }

@@ -126,19 +126,19 @@ fn archives(place: &Place, command: impl Fn() -> Command) {
 #[test]
 fn suprsync_rows_to_stock_rsync() {
     let (Some(sshd), true) = (Sshd::start(""), require("rsync")) else { return };
-    let place = Place::new();
+    let place = Place::make();
     archives(&place, || place.run_to(&sshd));
 }
 
 #[test]
 fn suprsync_rows_to_our_own_far_end() {
     let Some(sshd) = Sshd::start("") else { return };
-    let place = Place::new();
+    let place = Place::make();
     archives(&place, || FarEnd { rsync_path: PROGRAM.into(), ..place.behind(&sshd) }.command());
 }
 
 #[test]
 fn suprsync_rows_to_a_local_folder() {
-    let place = Place::new();
+    let place = Place::make();
     archives(&place, || place.run());
 }

@@ -20,7 +20,7 @@ fn service(place: &Place, sshd: &Sshd, table: &Table<'_>) -> Command {
 #[test]
 fn rows_are_picked_up_as_they_come_and_producers_never_wait() {
     let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
-    let place = Place::new();
+    let place = Place::make();
     let table = Table::new(server, "watch", Age::V1);
     let run = Run::start(service(&place, &sshd, &table));
     wait_until("it watches", || run.log().contains("Watching"));
@@ -58,7 +58,7 @@ fn rows_are_picked_up_as_they_come_and_producers_never_wait() {
 /// A large file on its way; the far end goes on, or freezes.
 fn told_to_stop_in_a_large_file(name: &str, frozen: bool) {
     let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
-    let place = Place::new();
+    let place = Place::make();
     let table = Table::new(server, name, Age::V1);
     let mut rows = small_files(&place, 0..10);
     rows.push(Row::new(place.source("large", 100 << 20, 1)));
@@ -123,7 +123,7 @@ fn told_to_stop_twice(table: &Table<'_>, place: &Place, gone: impl Fn() -> bool,
 #[test]
 fn a_second_signal_stops_at_once() {
     let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
-    let place = Place::new();
+    let place = Place::make();
     let table = Table::new(server, "stop_twice", Age::V1);
     told_to_stop_twice(&table, &place, || sshd.sessions().is_empty(), || service(&place, &sshd, &table));
 }
@@ -131,7 +131,7 @@ fn a_second_signal_stops_at_once() {
 #[test]
 fn a_second_signal_stops_a_local_copy_at_once() {
     let Some(server) = MariaDb::shared() else { return };
-    let place = Place::new();
+    let place = Place::make();
     let table = Table::new(server, "stop_twice_local", Age::V1);
     told_to_stop_twice(
         &table,
@@ -148,7 +148,7 @@ fn a_second_signal_stops_a_local_copy_at_once() {
 #[test]
 fn told_to_stop_while_nothing_answers() {
     let (Some(server), Some(sshd)) = (MariaDb::shared(), Sshd::start("")) else { return };
-    let place = Place::new();
+    let place = Place::make();
     let table = Table::new(server, "stop_away", Age::V1);
     table.insert(&small_files(&place, 0..3));
     sshd.kill();
@@ -171,7 +171,7 @@ fn told_to_stop_while_nothing_answers() {
 #[test]
 fn two_archivers_on_one_table_do_no_harm() {
     let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
-    let place = Place::new();
+    let place = Place::make();
     let table = Table::new(server, "two", Age::V1);
     let mut rows = small_files(&place, 0..200);
     rows.push(Row::new(place.source("large", 20 << 20, 1)));

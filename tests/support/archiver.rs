@@ -24,21 +24,18 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_pysmurf-archiver");
 /// Long enough for anything here on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Waits until `done` gives something.
-pub fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(value) = done() {
-            return value;
-        }
+/// Waits until `done`.
+pub fn wait_until(what: &str, done: impl FnMut() -> bool) {
+    wait_within(PATIENCE, what, done);
+}
+
+/// As [`wait_until`], with another limit.
+pub fn wait_within(limit: Duration, what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !done() {
         assert!(Instant::now() < deadline, "Waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
-}
-
-/// As [`wait_for`], for a condition.
-pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    wait_for(what, || done().then_some(()));
 }
 
 /// Whether the tests run as root, and so must give up rights to see a file refused.
@@ -52,7 +49,7 @@ pub struct Place {
 }
 
 impl Place {
-    pub fn new() -> Self {
+    pub fn make() -> Self {
         let folder = tempfile::Builder::new().prefix("archiver-e2e").tempdir_in("/tmp").unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let place = Self { folder };
