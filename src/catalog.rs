@@ -132,6 +132,33 @@ pub struct Selection {
     pub max_attempts: i64,
 }
 
+/// Which of the rows that were given up shall be tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Retry {
+    /// All of them.
+    All,
+    /// These.
+    Ids(Vec<RecordId>),
+    /// Those whose source path is like this, `*` standing for anything and `?` for one character.
+    Pattern(String),
+}
+
+impl Retry {
+    /// A pattern as SQL's LIKE wants it, with `|` as its escape character.
+    fn like(pattern: &str) -> String {
+        let mut like = String::with_capacity(pattern.len());
+        for char in pattern.chars() {
+            match char {
+                '*' => like.push('%'),
+                '?' => like.push('_'),
+                '%' | '_' | '|' => like.extend(['|', char]),
+                char => like.push(char),
+            }
+        }
+        like
+    }
+}
+
 /// How many rows are in which state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
@@ -171,6 +198,9 @@ pub trait Catalog: Send + Sync + 'static {
     /// Writes outcomes back in one short transaction; either all of them or none. Writing the same again is harmless.
     /// Returns how many rows changed.
     fn record(&self, settled: &[Settled]) -> impl Future<Output = Result<u64, CatalogError>> + Send;
+
+    /// Sets the failures of rows that were given up to none, in short transactions; returns how many. May scan the table.
+    fn retry(&self, which: &Retry) -> impl Future<Output = Result<u64, CatalogError>> + Send;
 
     /// Counts rows. May scan the table; not for every poll.
     fn totals(&self) -> impl Future<Output = Result<Totals, CatalogError>> + Send;

@@ -13,8 +13,8 @@ use mysql_async::{Conn, Error, Params, TxOpts, Value};
 use self::connections::Connections;
 use self::table::{CREATE, DEFAULT_TABLES, Table, quote};
 use super::{
-    Catalog, CatalogError, Created, Database, Layout, Options, Outcome, Pending, RecordId, Selection, Server, Settled,
-    Totals,
+    Catalog, CatalogError, Created, Database, Layout, Options, Outcome, Pending, RecordId, Retry, Selection, Server,
+    Settled, Totals,
 };
 
 /// How often a transaction is tried that lost against another one. With [`connections`]' 3 s of waiting for
@@ -23,6 +23,9 @@ const TRIES: u32 = 4;
 
 /// Longest pause before a lost transaction is tried again; a random part of it is taken, so that two losers part.
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+
+/// Rows of one statement that gives rows a new chance: short, so that nobody waits for its locks.
+const RETRY_ROWS: u64 = 1000;
 
 /// A pysmurf table of files.
 pub struct MySqlCatalog {
@@ -179,6 +182,39 @@ impl Catalog for MySqlCatalog {
             }
         })
         .await
+    }
+
+    async fn retry(&self, which: &Retry) -> Result<u64, CatalogError> {
+        let (more, given): (String, Vec<Value>) = match which {
+            Retry::All => (String::new(), Vec::new()),
+            Retry::Ids(ids) if ids.is_empty() => return Ok(0),
+            Retry::Ids(ids) => {
+                let marks = vec!["?"; ids.len()].join(", ");
+                (format!("AND id IN ({marks})"), ids.iter().map(|id| Value::from(id.0)).collect())
+            }
+            Retry::Pattern(pattern) => ("AND path LIKE ? ESCAPE '|'".to_owned(), vec![Retry::like(pattern).into()]),
+        };
+        let update = format!(
+            "UPDATE {} SET failed_copy_attempts=0, `timestamp`=`timestamp` \
+             WHERE copied=0 AND failed_copy_attempts >= ? AND {} {more} LIMIT {RETRY_ROWS}",
+            quote(&self.table.name),
+            self.targets()
+        );
+        let values: Vec<Value> =
+            [self.selection.max_attempts.into()].into_iter().chain(self.target_values()).chain(given).collect();
+        let mut changed = 0;
+        loop {
+            let now = self
+                .run(async |conn| {
+                    conn.exec_drop(&update, Params::Positional(values.clone())).await?;
+                    Ok(conn.affected_rows())
+                })
+                .await?;
+            changed += now;
+            if now < RETRY_ROWS {
+                return Ok(changed);
+            }
+        }
     }
 
     async fn totals(&self) -> Result<Totals, CatalogError> {

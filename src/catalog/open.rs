@@ -2,7 +2,7 @@
 
 use super::mysql::{self, MySqlCatalog};
 use super::sqlite::{self, SqliteCatalog};
-use super::{Catalog, CatalogError, Database, Layout, Pending, RecordId, Selection, Settled, Totals};
+use super::{Catalog, CatalogError, Database, Layout, Pending, RecordId, Retry, Selection, Settled, Totals};
 
 /// What is wanted of a database.
 #[derive(Debug, Clone, Default)]
@@ -121,6 +121,13 @@ impl Catalog for AnyCatalog {
         match self {
             Self::Mysql(catalog) => catalog.record(settled).await,
             Self::Sqlite(catalog) => catalog.record(settled).await,
+        }
+    }
+
+    async fn retry(&self, which: &Retry) -> Result<u64, CatalogError> {
+        match self {
+            Self::Mysql(catalog) => catalog.retry(which).await,
+            Self::Sqlite(catalog) => catalog.retry(which).await,
         }
     }
 

@@ -13,7 +13,7 @@ use rusqlite::{Connection, Error, ErrorCode, OpenFlags, TransactionBehavior, par
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::{Catalog, CatalogError, Created, Database, Outcome, Pending, RecordId, Selection, Settled, Totals};
+use super::{Catalog, CatalogError, Created, Database, Outcome, Pending, RecordId, Retry, Selection, Settled, Totals};
 
 /// How long a call waits for another program's lock; SupRsync's own patience.
 const BUSY_LIMIT: Duration = Duration::from_secs(5);
@@ -189,6 +189,30 @@ impl Catalog for SqliteCatalog {
         }
         let settled = settled.to_vec();
         self.run(move |connection| write(connection, &settled)).await
+    }
+
+    async fn retry(&self, which: &Retry) -> Result<u64, CatalogError> {
+        let (more, given): (&str, Vec<rusqlite::types::Value>) = match which {
+            Retry::All => ("", vec![rusqlite::types::Value::Null]),
+            Retry::Ids(ids) => ("AND id = ?3", ids.iter().map(|id| id.0.into()).collect()),
+            Retry::Pattern(pattern) => ("AND local_path LIKE ?3 ESCAPE '|'", vec![Retry::like(pattern).into()]),
+        };
+        // The third parameter is named in any case, so that every form takes three.
+        let update = format!(
+            "UPDATE {FILES} SET failed_copy_attempts = 0 WHERE {} AND failed_copy_attempts >= ?2 {more} AND (1 OR ?3)",
+            self.waiting()
+        );
+        let (archive, max_attempts) = (self.archive.clone(), self.max_attempts);
+        self.run(move |connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let mut changed = 0;
+            for given in given {
+                changed += transaction.prepare_cached(&update)?.execute(params![archive, max_attempts, given])?;
+            }
+            transaction.commit()?;
+            Ok(changed as u64)
+        })
+        .await
     }
 
     async fn totals(&self) -> Result<Totals, CatalogError> {

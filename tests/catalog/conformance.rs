@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use pysmurf_archiver::catalog::Totals;
+use pysmurf_archiver::catalog::{Retry, Totals};
 
 /// Runs each check on each kind of table.
 macro_rules! on_both {
@@ -34,6 +34,7 @@ on_both! {
     a_failure_counts_once
     the_last_failure_gives_up
     a_batch_of_both_outcomes
+    rows_given_up_get_a_new_chance
     names_of_every_kind
     two_recorders_change_each_row_once
     recorders_and_a_producer_do_not_block_each_other
@@ -131,6 +132,34 @@ async fn a_batch_of_both_outcomes(table: &impl Fixture) {
     assert_eq!(table.read(id), seen("a", true, 0));
     assert_eq!(table.read(id + 1), seen("b", true, 0));
     assert_eq!(table.read(id + 2).attempts, Some(1));
+    catalog.close().await;
+}
+
+async fn rows_given_up_get_a_new_chance(table: &impl Fixture) {
+    let given_up = |path: &str| NewRow { attempts: Some(MAX_ATTEMPTS), ..NewRow::new(path) };
+    let id = table.insert(&[
+        given_up("/data/100%_a.npy"),
+        given_up("/data/100x_a.npy"),
+        given_up("/data/b|c.txt"),
+        NewRow { target: Some("other"), ..given_up("/data/b") },
+        NewRow { copied: true, ..given_up("/data/b") },
+        NewRow { attempts: Some(1), ..NewRow::new("/data/b") },
+    ]);
+    let catalog = table.open().await;
+    let waiting = async || ids(&all(&catalog).await);
+    assert_eq!(waiting().await, [id + 5]);
+    assert_eq!(catalog.retry(&Retry::Ids(vec![])).await.unwrap(), 0);
+    assert_eq!(catalog.retry(&Retry::Pattern("/nowhere/*".into())).await.unwrap(), 0);
+    assert_eq!(catalog.retry(&Retry::Pattern("*/100%_?.npy".into())).await.unwrap(), 1);
+    assert_eq!(waiting().await, [id, id + 5]);
+    let several = [id + 1, id + 3, id + 4, id + 5, 999_999].map(RecordId).to_vec();
+    assert_eq!(catalog.retry(&Retry::Ids(several)).await.unwrap(), 1);
+    assert_eq!(waiting().await, [id, id + 1, id + 5]);
+    assert_eq!(catalog.retry(&Retry::All).await.unwrap(), 1);
+    assert_eq!(waiting().await, [id, id + 1, id + 2, id + 5]);
+    assert_eq!(table.read(id).attempts, Some(0));
+    assert_eq!(table.read(id + 3).attempts, Some(MAX_ATTEMPTS), "of another target");
+    assert_eq!(table.read(id + 5).attempts, Some(1), "not given up");
     catalog.close().await;
 }
 
