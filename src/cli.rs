@@ -37,6 +37,7 @@ pub fn main(mut args: Vec<OsString>) -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::check(args),
         Command::InitDb(args) => run::init_db(args),
+        Command::Retry(args) => run::retry(args),
     };
     match result {
         Ok(code) => ExitCode::from(code),

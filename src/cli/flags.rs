@@ -59,6 +59,8 @@ pub(super) enum Command {
     /// Create the table of files where it is absent; never alter one that is there
     #[command(after_help = INIT_DB_HELP)]
     InitDb(DatabaseArgs),
+    /// Give rows that were given up a new chance: sets their count of failed attempts to 0
+    Retry(RetryArgs),
 }
 
 /// Of no use to the command, and accepted so that flags need not be sorted.
@@ -76,16 +78,60 @@ pub(super) struct DatabaseArgs {
     pub(super) db: Option<String>,
 }
 
+/// Which rows of which table.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Database")]
+pub(super) struct TableArgs {
+    #[command(flatten)]
+    pub(super) database: DatabaseArgs,
+
+    /// MySQL: instance ids of the monitors whose files are copied
+    #[arg(long, value_name = "ID", num_args = 1..)]
+    pub(super) target: Vec<String>,
+
+    /// SQLite: the archive of SupRsync whose files are copied
+    #[arg(long, value_name = "NAME")]
+    pub(super) archive_name: Option<String>,
+
+    /// MySQL: the table, by default the newest of pysmurf_files_v1, pysmurf_files_v0, pysmurf_files
+    #[arg(long, value_name = "NAME")]
+    pub(super) table: Option<String>,
+
+    /// MySQL: how archived files are named; by default `action` where the table has that column, else `type`
+    #[arg(long, value_enum)]
+    pub(super) layout: Option<LayoutArg>,
+
+    /// Leave rows alone that have failed this many times
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) max_copy_attempts: u32,
+}
+
+/// What `retry` needs.
+#[derive(Debug, Clone, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true))]
+pub(super) struct RetryArgs {
+    #[command(flatten)]
+    pub(super) table: TableArgs,
+
+    /// All rows that were given up
+    #[arg(long, group = "which")]
+    pub(super) all: bool,
+
+    /// Rows with these ids
+    #[arg(long, value_name = "ID", num_args = 1.., group = "which")]
+    pub(super) id: Vec<i64>,
+
+    /// Rows whose source path is like this; * stands for anything, ? for one character
+    #[arg(long, value_name = "PATTERN", group = "which")]
+    pub(super) path: Option<String>,
+}
+
 /// What `run` and `check` share.
 #[derive(Debug, Clone, Args)]
 pub(super) struct ServiceArgs {
     /// Base directory of the archive: at the storage node with --storage-host, else on this machine
     #[arg(long, value_name = "DIR", env = "ARCHIVER_DATA_DIR")]
     pub(super) data_dir: String,
-
-    /// MySQL: instance ids of the monitors whose files are copied
-    #[arg(long, value_name = "ID", num_args = 1..)]
-    pub(super) target: Vec<String>,
 
     /// Storage node to push to by SSH; without it files are copied on this machine
     #[arg(long, value_name = "[USER@]HOST")]
@@ -104,23 +150,7 @@ pub(super) struct ServiceArgs {
     pub(super) mode: Option<OldMode>,
 
     #[command(flatten)]
-    pub(super) database: DatabaseArgs,
-
-    /// SQLite: the archive of SupRsync whose files are copied
-    #[arg(long, value_name = "NAME", help_heading = "Database")]
-    pub(super) archive_name: Option<String>,
-
-    /// MySQL: the table, by default the newest of pysmurf_files_v1, pysmurf_files_v0, pysmurf_files
-    #[arg(long, value_name = "NAME", help_heading = "Database")]
-    pub(super) table: Option<String>,
-
-    /// MySQL: how archived files are named; by default `action` where the table has that column, else `type`
-    #[arg(long, value_enum, help_heading = "Database")]
-    pub(super) layout: Option<LayoutArg>,
-
-    /// Leave rows alone that have failed this many times
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Database")]
-    pub(super) max_copy_attempts: u32,
+    pub(super) table: TableArgs,
 
     #[command(flatten)]
     pub(super) ssh: SshArgs,
@@ -251,7 +281,7 @@ mod tests {
     fn the_old_agents_flags_are_accepted() {
         let line = "a run --data-dir /data/pysmurf --user cryo --mode run --target m1 m2 --storage-host data@node";
         let Command::Run(args) = Flags::try_parse_from(line.split(' ')).unwrap().command else { panic!("not run") };
-        assert_eq!(args.service.target, ["m1", "m2"]);
+        assert_eq!(args.service.table.target, ["m1", "m2"]);
         assert_eq!((args.service.mode, args.service.user.as_deref()), (Some(OldMode::Run), Some("cryo")));
     }
 }

@@ -1,11 +1,11 @@
 //! `run` and `init-db`.
 
 use super::SOME_FAILED;
-use super::flags::{DatabaseArgs, LayoutArg, RunArgs, ServiceArgs};
+use super::flags::{DatabaseArgs, LayoutArg, RetryArgs, RunArgs, ServiceArgs, TableArgs};
 use super::output::{Screen, print, start_log};
 use crate::archiver::stop::Stop;
 use crate::archiver::{self, Ended, Settings};
-use crate::catalog::{self, AnyCatalog, Catalog, CatalogError, Database, Layout, Selection};
+use crate::catalog::{self, AnyCatalog, Catalog, CatalogError, Database, Layout, RecordId, Retry, Selection};
 use crate::status::{Progress, Snapshot};
 use crate::transfer::local::Local;
 use crate::transport::ssh::{Ssh, SshOptions};
@@ -47,31 +47,7 @@ impl Service {
         if args.data_dir.contains('\0') || args.data_dir.contains('\n') {
             bail!("Option --data-dir holds a NUL or a line end: {:?}", args.data_dir);
         }
-        let database = database(&args.database)?;
-        let targets = match &database {
-            Database::Mysql(_) if args.archive_name.is_some() => {
-                bail!("Option --archive-name is for SupRsync's SQLite databases; use --target with {database}")
-            }
-            Database::Mysql(_) if args.target.is_empty() => {
-                bail!("Option --target is missing: name the instance ids of the monitors whose files are to be copied")
-            }
-            Database::Mysql(_) => args.target.clone(),
-            Database::Sqlite(_) => match (&args.archive_name, args.target.as_slice()) {
-                (Some(name), []) => vec![name.clone()],
-                (None, [one]) => vec![one.clone()],
-                (None, []) => bail!("Option --archive-name is missing: name the archive of {database} to be copied"),
-                _ => bail!("{database} holds archives: give --archive-name once, and no --target"),
-            },
-        };
-        let layout = args.layout.map(|layout| match layout {
-            LayoutArg::Action => Layout::Action,
-            LayoutArg::Type => Layout::Type,
-        });
-        let options = catalog::Options {
-            selection: Selection { targets, max_attempts: args.max_copy_attempts.into() },
-            table: args.table.clone(),
-            layout,
-        };
+        let (database, options) = table(&args.table)?;
         let ssh = args.storage_host.as_ref().map(|host| ssh_options(args, host)).transpose()?;
         Ok(Self { database, options, data_dir: args.data_dir.clone(), ssh })
     }
@@ -83,6 +59,54 @@ impl Service {
             None => Box::new(Local),
         })
     }
+}
+
+/// The database that flags and variables name, and which rows of it.
+fn table(args: &TableArgs) -> Result<(Database, catalog::Options)> {
+    let database = database(&args.database)?;
+    let targets = match &database {
+        Database::Mysql(_) if args.archive_name.is_some() => {
+            bail!("Option --archive-name is for SupRsync's SQLite databases; use --target with {database}")
+        }
+        Database::Mysql(_) if args.target.is_empty() => {
+            bail!("Option --target is missing: name the instance ids of the monitors whose files are to be copied")
+        }
+        Database::Mysql(_) => args.target.clone(),
+        Database::Sqlite(_) => match (&args.archive_name, args.target.as_slice()) {
+            (Some(name), []) => vec![name.clone()],
+            (None, [one]) => vec![one.clone()],
+            (None, []) => bail!("Option --archive-name is missing: name the archive of {database} to be copied"),
+            _ => bail!("{database} holds archives: give --archive-name once, and no --target"),
+        },
+    };
+    let layout = args.layout.map(|layout| match layout {
+        LayoutArg::Action => Layout::Action,
+        LayoutArg::Type => Layout::Type,
+    });
+    let options = catalog::Options {
+        selection: Selection { targets, max_attempts: args.max_copy_attempts.into() },
+        table: args.table.clone(),
+        layout,
+    };
+    Ok((database, options))
+}
+
+/// Gives rows that were given up a new chance.
+pub(super) fn retry(args: RetryArgs) -> Result<u8> {
+    let (database, options) = table(&args.table)?;
+    let which = match (args.all, args.path) {
+        (true, _) => Retry::All,
+        (false, Some(pattern)) => Retry::Pattern(pattern),
+        (false, None) => Retry::Ids(args.id.into_iter().map(RecordId).collect()),
+    };
+    let changed = runtime()?.block_on(async {
+        let catalog = catalog::open(&database, options).await?;
+        let changed = catalog.retry(&which).await;
+        catalog.close().await;
+        changed
+    })?;
+    print(&format!("{changed} rows will be tried again"));
+    Ok(0)
 }
 
 fn ssh_options(args: &ServiceArgs, host: &str) -> Result<SshOptions> {
