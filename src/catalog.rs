@@ -188,6 +188,11 @@ pub enum CatalogError {
 
 /// A table of files. Every call is bounded in time and memory, and holds no lock that would block the producer.
 pub trait Catalog: Send + Sync + 'static {
+    /// Claims the rows for this process: two archivers at once could put different bytes under one name at the same
+    /// moment. [`CatalogError::Unavailable`] while another one holds them. Cheap while the claim stands; it ends with
+    /// [`Catalog::close`], or with the process.
+    fn claim(&self) -> impl Future<Output = Result<(), CatalogError>> + Send;
+
     /// At most `limit` waiting rows with an id above `after`, in order of id.
     fn pending(&self, after: RecordId, limit: usize)
     -> impl Future<Output = Result<Vec<Pending>, CatalogError>> + Send;

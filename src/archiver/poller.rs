@@ -129,6 +129,7 @@ impl<C: Catalog> Poller<C> {
 
     /// Goes through the waiting rows above the floor once.
     async fn pass(&self, floor: RecordId, pauses: &mut Pauses) -> Result<(Pass, RecordId), CatalogError> {
+        self.catalog.claim().await?;
         let newest = self.catalog.newest().await?;
         let mut pass = Pass::default();
         let mut after = floor;

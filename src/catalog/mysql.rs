@@ -1,6 +1,7 @@
 //! The pysmurf tables in MySQL or MariaDB: `pysmurf_files_v1` and its two ancestors.
 //! Reads without locks, writes single rows by their key; never alters a table.
 
+mod claim;
 mod connections;
 mod row;
 mod table;
@@ -9,7 +10,9 @@ use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, Params, TxOpts, Value};
+use protocol::checksum::{Checksum, FileHasher};
 
+use self::claim::Claim;
 use self::connections::Connections;
 use self::table::{CREATE, DEFAULT_TABLES, Table, quote};
 use super::{
@@ -30,6 +33,7 @@ const RETRY_ROWS: u64 = 1000;
 /// A pysmurf table of files.
 pub struct MySqlCatalog {
     connections: Connections,
+    claim: Claim,
     database: Database,
     table: Table,
     layout: Layout,
@@ -55,7 +59,7 @@ impl MySqlCatalog {
             .ok_or_else(|| no_table(&database, &names))?;
         let place = format!("Table {} of {database}", found.name);
         let layout = found.check(&place, layout)?;
-        Ok(Self { connections, database, table: found, layout, selection })
+        Ok(Self { connections, claim: Claim::default(), database, table: found, layout, selection })
     }
 
     /// The table's name.
@@ -86,6 +90,17 @@ impl MySqlCatalog {
 
     fn target_values(&self) -> impl Iterator<Item = Value> {
         self.selection.targets.iter().map(Value::from)
+    }
+
+    /// Locks are the server's, not the database's, and their names are short.
+    fn lock_name(&self, target: &str) -> String {
+        let Database::Mysql(server) = &self.database else { return String::new() };
+        let mut hasher = FileHasher::new(Checksum::Md5);
+        for part in [&server.name, &self.table.name, target] {
+            hasher.update(part.as_bytes());
+            hasher.update(&[0]);
+        }
+        format!("pysmurf-archiver {}", hasher.finish())
     }
 
     async fn run<T>(&self, work: impl AsyncFnOnce(&mut Conn) -> Result<T, Error>) -> Result<T, CatalogError> {
@@ -130,6 +145,13 @@ impl MySqlCatalog {
 }
 
 impl Catalog for MySqlCatalog {
+    async fn claim(&self) -> Result<(), CatalogError> {
+        let mut names: Vec<String> = self.selection.targets.iter().map(|target| self.lock_name(target)).collect();
+        names.sort();
+        names.dedup();
+        self.claim.take(&self.connections, &names).await
+    }
+
     async fn pending(&self, after: RecordId, limit: usize) -> Result<Vec<Pending>, CatalogError> {
         let query = format!(
             "SELECT {} FROM {} WHERE id > ? AND copied=0 AND failed_copy_attempts < ? AND {} ORDER BY id LIMIT ?",
@@ -246,6 +268,7 @@ impl Catalog for MySqlCatalog {
     }
 
     async fn close(&self) {
+        self.claim.release().await;
         self.connections.close().await;
     }
 }

@@ -103,6 +103,13 @@ impl AnyCatalog {
 }
 
 impl Catalog for AnyCatalog {
+    async fn claim(&self) -> Result<(), CatalogError> {
+        match self {
+            Self::Mysql(catalog) => catalog.claim().await,
+            Self::Sqlite(catalog) => catalog.claim().await,
+        }
+    }
+
     async fn pending(&self, after: RecordId, limit: usize) -> Result<Vec<Pending>, CatalogError> {
         match self {
             Self::Mysql(catalog) => catalog.pending(after, limit).await,

@@ -5,11 +5,14 @@
 mod row;
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, TransactionBehavior, params};
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -55,6 +58,9 @@ pub struct SqliteCatalog {
     /// One call at a time, so that a hung disk holds one thread and not all.
     turn: Arc<Semaphore>,
     database: String,
+    /// Held open and locked by the archiver that works on this archive.
+    claim: Arc<Mutex<Option<File>>>,
+    file: PathBuf,
     archive: String,
     max_attempts: i64,
     /// `AND "ignore" = 0`, or nothing where the table is older than that column. NULL never matches, as in SupRsync.
@@ -108,6 +114,8 @@ impl SqliteCatalog {
             connection: Arc::new(Mutex::new(Some(connection))),
             turn: Arc::new(Semaphore::new(1)),
             database,
+            claim: Arc::default(),
+            file: path.to_owned(),
             archive,
             max_attempts: selection.max_attempts,
             not_ignored: if has_ignore { "AND \"ignore\" = 0" } else { "" },
@@ -151,6 +159,34 @@ impl SqliteCatalog {
 }
 
 impl Catalog for SqliteCatalog {
+    async fn claim(&self) -> Result<(), CatalogError> {
+        let (claim, path) = (Arc::clone(&self.claim), lock_file(&self.file, &self.archive));
+        let claiming = on_own_thread(&self.database, move |database| {
+            let mut claim = claim.lock().unwrap_or_else(PoisonError::into_inner);
+            if claim.is_some() {
+                return Ok(());
+            }
+            let busy = |why: String| unavailable(database, format!("{}: {why}", path.display()));
+            let file = File::options().create(true).append(true).open(&path);
+            let file = file.map_err(|error| busy(format!("{error}; the lock file must be writable")))?;
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => *claim = Some(file),
+                Err(Errno::WOULDBLOCK) => {
+                    return Err(busy(
+                        "another archiver works on the same --archive-name; stop one of the two".to_owned(),
+                    ));
+                }
+                // Some network file systems have no such locks; then nobody watches but the operator.
+                Err(error) => {
+                    tracing::warn!(%error, file = %path.display(), "No lock to be had; see to it that no second archiver runs");
+                    *claim = Some(file);
+                }
+            }
+            Ok(())
+        });
+        in_time(&self.database, claiming).await
+    }
+
     /// Rows whose `failed_copy_attempts` or `ignore` is NULL never match, as in SupRsync.
     async fn pending(&self, after: RecordId, limit: usize) -> Result<Vec<Pending>, CatalogError> {
         // A value may be a gigabyte: of one too long only its length is fetched, which `row::read` refuses as no text.
@@ -249,7 +285,25 @@ impl Catalog for SqliteCatalog {
                 Ok(())
             })
             .await;
+        drop(self.claim.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
+}
+
+/// The file that is locked by whoever works on an archive: beside the database, named by both.
+fn lock_file(database: &Path, archive: &str) -> PathBuf {
+    let archive: String = archive
+        .chars()
+        .map(|char| {
+            if char.is_ascii_alphanumeric() || "-_".contains(char) {
+                char.to_string()
+            } else {
+                format!("%{:x}", u32::from(char))
+            }
+        })
+        .collect();
+    let mut name = database.as_os_str().to_owned();
+    name.push(format!(".{archive}.lock"));
+    name.into()
 }
 
 /// Creates the two tables where they are absent.

@@ -35,6 +35,7 @@ on_both! {
     the_last_failure_gives_up
     a_batch_of_both_outcomes
     rows_given_up_get_a_new_chance
+    one_archiver_at_a_time
     names_of_every_kind
     two_recorders_change_each_row_once
     recorders_and_a_producer_do_not_block_each_other
@@ -161,6 +162,20 @@ async fn rows_given_up_get_a_new_chance(table: &impl Fixture) {
     assert_eq!(table.read(id + 3).attempts, Some(MAX_ATTEMPTS), "of another target");
     assert_eq!(table.read(id + 5).attempts, Some(1), "not given up");
     catalog.close().await;
+}
+
+async fn one_archiver_at_a_time(table: &impl Fixture) {
+    let (first, second) = (table.open().await, table.open().await);
+    first.claim().await.unwrap();
+    first.claim().await.unwrap();
+    let refused = second.claim().await.unwrap_err();
+    assert!(matches!(refused, CatalogError::Unavailable { .. }), "{refused:?}");
+    assert!(refused.to_string().contains("another archiver"), "{refused}");
+    // Looking is free.
+    assert_eq!(all(&second).await, []);
+    first.close().await;
+    second.claim().await.unwrap();
+    second.close().await;
 }
 
 async fn names_of_every_kind(table: &impl Fixture) {

@@ -77,6 +77,12 @@ impl Connections {
         timeout(CONNECT_LIMIT, connecting).await.unwrap_or_else(|_| Err(late("connection", CONNECT_LIMIT)))
     }
 
+    /// A connection beside the few, for a caller who keeps it.
+    pub(super) async fn alone(&self) -> Result<Conn, Error> {
+        let connecting = Conn::new(self.opts.clone());
+        timeout(CONNECT_LIMIT, connecting).await.unwrap_or_else(|_| Err(late("connection", CONNECT_LIMIT)))
+    }
+
     /// Runs `work`. The connection is kept only after success: nothing else says in which state it is.
     pub(super) async fn run<T>(
         &self,
@@ -114,6 +120,11 @@ impl Connections {
             error => error.to_string(),
         };
         CatalogError::Unavailable { database, why }
+    }
+
+    /// The server is there, and something else is in the way.
+    pub(super) fn busy(&self, why: String) -> CatalogError {
+        CatalogError::Unavailable { database: Database::Mysql(self.server.clone()).to_string(), why }
     }
 
     /// Why the first connection failed: a refusal that will not pass by itself says what to do about it.

@@ -1,0 +1,84 @@
+//! One archiver to a target: named locks of the server, held by a connection of their own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Error};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use super::connections::Connections;
+use crate::catalog::CatalogError;
+
+/// How often the connection is used, so that it stays.
+const HEARTBEAT: Duration = Duration::from_secs(20);
+/// After so many seconds without a word the server ends the connection and frees the locks: a host that lost its power
+/// must not keep its successor waiting for hours.
+const SILENCE: u32 = 90;
+/// Limit for an answer to a heartbeat.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// The connection that holds the locks, while there is one.
+#[derive(Clone, Default)]
+pub(super) struct Claim(Arc<Mutex<Option<Conn>>>);
+
+impl Claim {
+    /// Takes a lock for each name, unless that is done already.
+    pub(super) async fn take(&self, connections: &Connections, names: &[String]) -> Result<(), CatalogError> {
+        let mut held = self.0.lock().await;
+        if held.is_some() {
+            return Ok(());
+        }
+        let taking = async {
+            let mut conn = connections.alone().await?;
+            conn.query_drop(format!("SET SESSION wait_timeout={SILENCE}")).await?;
+            for name in names {
+                let got: Option<Option<i64>> = conn.exec_first("SELECT GET_LOCK(?, 0)", (name,)).await?;
+                if got.flatten() != Some(1) {
+                    let holder: Option<Option<u64>> = conn.exec_first("SELECT IS_USED_LOCK(?)", (name,)).await?;
+                    conn.disconnect().await?;
+                    return Ok(Err(holder.flatten()));
+                }
+            }
+            Ok::<_, Error>(Ok(conn))
+        };
+        match timeout(super::connections::QUERY_LIMIT, taking).await {
+            Ok(Ok(Ok(conn))) => {
+                *held = Some(conn);
+                drop(held);
+                tokio::spawn(self.clone().keep());
+                Ok(())
+            }
+            Ok(Ok(Err(holder))) => {
+                let holder = holder.map(|id| format!(" (connection {id} of the server)")).unwrap_or_default();
+                Err(connections.busy(format!(
+                    "another archiver{holder} works on the same --target; stop one of the two, or give them different targets"
+                )))
+            }
+            Ok(Err(error)) => Err(connections.unavailable(error)),
+            Err(_) => Err(connections.busy("no answer to the claim of our targets".to_owned())),
+        }
+    }
+
+    /// Keeps the connection alive for as long as it answers; what is lost is taken anew by the next [`Claim::take`].
+    async fn keep(self) {
+        loop {
+            tokio::time::sleep(HEARTBEAT).await;
+            let mut held = self.0.lock().await;
+            let Some(conn) = held.as_mut() else { return };
+            if !matches!(timeout(ANSWER_LIMIT, conn.ping()).await, Ok(Ok(()))) {
+                *held = None;
+                return;
+            }
+        }
+    }
+
+    /// Frees the locks.
+    pub(super) async fn release(&self) {
+        if let Some(conn) = self.0.lock().await.take() {
+            // The server notices by itself when the goodbye does not reach it.
+            let _ = timeout(Duration::from_secs(1), conn.disconnect()).await;
+        }
+    }
+}
