@@ -4,6 +4,7 @@
 //! recorder writes back what became of them. The table is the only memory: everything here may be lost at any moment.
 
 mod batch;
+pub mod control;
 mod flight;
 pub mod layout;
 mod poller;
@@ -13,14 +14,13 @@ pub mod stop;
 mod worker;
 
 use crate::catalog::Catalog;
-use crate::status::Progress;
 use crate::transport::{Connect, ConnectError};
 pub(crate) use batch::{base, hello, server_args};
+use control::Control;
 use flight::Flight;
 pub use layout::RemotePath;
 use std::sync::Arc;
 use std::time::Duration;
-use stop::Stop;
 use tokio::sync::mpsc;
 pub(crate) use worker::{FarEnd, far_end};
 
@@ -77,9 +77,9 @@ pub async fn run<C: Catalog>(
     settings: Settings,
     catalog: Arc<C>,
     connect: impl Fn() -> Result<Box<dyn Connect>, ConnectError>,
-    progress: Arc<Progress>,
-    stop: Stop,
+    control: Control,
 ) -> Result<Ended, ConnectError> {
+    let (progress, stop) = (control.progress().clone(), control.stop().clone());
     let settings = Arc::new(settings);
     let flight = Arc::new(Flight::new(settings.queue, settings.queue_bytes));
     let (jobs, job_source) = mpsc::channel(settings.workers.max(1));
@@ -111,14 +111,7 @@ pub async fn run<C: Catalog>(
         stop: stop.clone(),
     };
     let recorder = tokio::spawn(recorder.run());
-    let poller = poller::Poller {
-        catalog: catalog.clone(),
-        settings: settings.clone(),
-        flight,
-        jobs,
-        progress: progress.clone(),
-        stop: stop.clone(),
-    };
+    let poller = poller::Poller { catalog: catalog.clone(), settings: settings.clone(), flight, jobs, control };
     let ended = poller.run().await;
     if matches!(ended, Ended::OutOfReach(_)) {
         stop.stop();

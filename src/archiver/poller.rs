@@ -4,14 +4,13 @@
 //! so that a poll stays cheap however long the table is; now and then one begins at the bottom, for rows that were put
 //! back by hand or committed late.
 
+use super::control::Control;
 use super::flight::{Flight, Job, Takeoff};
 use super::layout::place;
 use super::retry::{Backoff, ONCE_PATIENCE, Pauses};
-use super::stop::Stop;
 use super::worker::{archived_path, too_long};
 use super::{BATCH_BYTES, Ended, Settings};
 use crate::catalog::{Catalog, CatalogError, Outcome, Pending, RecordId, Settled};
-use crate::status::Progress;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -30,8 +29,7 @@ pub(super) struct Poller<C> {
     pub(super) settings: Arc<Settings>,
     pub(super) flight: Arc<Flight>,
     pub(super) jobs: mpsc::Sender<Vec<Job>>,
-    pub(super) progress: Arc<Progress>,
-    pub(super) stop: Stop,
+    pub(super) control: Control,
 }
 
 /// What a pass came to.
@@ -56,11 +54,17 @@ impl<C: Catalog> Poller<C> {
         let mut pauses = Pauses::default();
         let mut troubles = 0;
         loop {
-            if self.stop.is_stopped() {
+            if self.control.stop().is_stopped() {
                 return self.ended();
             }
+            if self.control.is_paused() {
+                tokio::select! {
+                    () = self.control.resumed() => {}
+                    () = self.control.stop().stopped() => return self.ended(),
+                }
+            }
             // A database that comes back from a crash, or from a backup, may have forgotten what was recorded.
-            let troubles_now = self.progress.database_troubles();
+            let troubles_now = self.control.progress().database_troubles();
             if bottom.elapsed() >= BOTTOM_EVERY || troubles_now != troubles {
                 (floor, bottom, troubles) = (RecordId(0), Instant::now(), troubles_now);
             }
@@ -70,14 +74,15 @@ impl<C: Catalog> Poller<C> {
             landing.as_mut().enable();
             let pass = tokio::select! {
                 pass = self.pass(floor, &mut pauses) => pass,
-                () = self.stop.stopped() => return self.ended(),
+                () = self.control.paused() => continue,
+                () = self.control.stop().stopped() => return self.ended(),
             };
             let mut waiting = false;
             let pause = match pass {
                 Ok((pass, newest)) => {
                     waiting = pass.waiting > 0;
                     backoff.reset();
-                    self.progress.database_fine();
+                    self.control.progress().database_fine();
                     let settled_below = RecordId(newest.0.saturating_sub(MARGIN));
                     floor = pass
                         .lowest
@@ -93,7 +98,7 @@ impl<C: Catalog> Poller<C> {
                     }
                 }
                 Err(error) => {
-                    self.progress.database_trouble(&error.to_string());
+                    self.control.progress().database_trouble(&error.to_string());
                     let pause = backoff.next();
                     if self.settings.once && backoff.failures >= ONCE_PATIENCE {
                         return Ended::OutOfReach(error.to_string());
@@ -115,13 +120,14 @@ impl<C: Catalog> Poller<C> {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = landed => {}
-                () = self.stop.stopped() => return self.ended(),
+                () = self.control.asked() => (floor, pauses) = (RecordId(0), Pauses::default()),
+                () = self.control.stop().stopped() => return self.ended(),
             }
         }
     }
 
     fn ended(&self) -> Ended {
-        match self.progress.given_up() {
+        match self.control.progress().given_up() {
             Some(why) => Ended::OutOfReach(why),
             None => Ended::Stopped,
         }
@@ -213,7 +219,7 @@ impl<C: Catalog> Poller<C> {
         self.catalog.record(&unusable).await?;
         for row in &unusable {
             if let Outcome::Failed { why } = &row.outcome {
-                self.progress.recorded(false);
+                self.control.progress().recorded(false);
                 tracing::warn!(id = row.id.0, attempt = row.attempts + 1, "Row cannot be used: {why}");
             }
         }
@@ -223,8 +229,8 @@ impl<C: Catalog> Poller<C> {
     async fn hand_over(&self, batch: &mut Batch) {
         let jobs = std::mem::take(batch).jobs;
         if !jobs.is_empty() && self.jobs.send(jobs).await.is_err() {
-            self.progress.give_up("All worker threads have ended, which is a bug; please report it");
-            self.stop.stop();
+            self.control.progress().give_up("All worker threads have ended, which is a bug; please report it");
+            self.control.stop().stop();
         }
     }
 }

@@ -3,10 +3,11 @@
 use super::SOME_FAILED;
 use super::flags::{DatabaseArgs, LayoutArg, RetryArgs, RunArgs, ServiceArgs, TableArgs};
 use super::output::{Screen, print, start_log};
+use crate::archiver::control::Control;
 use crate::archiver::stop::Stop;
 use crate::archiver::{self, Ended, Settings};
 use crate::catalog::{self, AnyCatalog, Catalog, CatalogError, Database, Layout, RecordId, Retry, Selection};
-use crate::status::{Progress, Snapshot};
+use crate::status::Snapshot;
 use crate::transfer::local::Local;
 use crate::transport::ssh::{Ssh, SshOptions};
 use crate::transport::{Connect, ConnectError};
@@ -184,10 +185,10 @@ pub(super) fn run(args: RunArgs) -> Result<u8> {
 }
 
 async fn work(args: &RunArgs, service: &Service, screen: &Screen) -> Result<u8> {
-    let stop = Stop::new();
-    listen_for_signals(stop.clone())?;
-    let Some(catalog) = open(args.once, service, &stop).await? else {
-        return Ok(if stop.is_stopped() { 0 } else { SOME_FAILED });
+    let control = Control::new();
+    listen_for_signals(control.stop().clone())?;
+    let Some(catalog) = open(args.once, service, control.stop()).await? else {
+        return Ok(if control.stop().is_stopped() { 0 } else { SOME_FAILED });
     };
     let catalog = Arc::new(catalog);
     tracing::info!("Watching {}", catalog.describe());
@@ -202,10 +203,10 @@ async fn work(args: &RunArgs, service: &Service, screen: &Screen) -> Result<u8> 
         max_attempts: service.options.selection.max_attempts,
         grace: GRACE,
     };
-    let progress = Arc::new(Progress::default());
+    let progress = control.progress().clone();
     let total = if screen.has_bar() { catalog.totals().await.ok().map(|totals| totals.pending) } else { None };
     let drawing = screen.follow(progress.clone(), total);
-    let ended = archiver::run(settings, catalog.clone(), || service.connect(), progress.clone(), stop).await;
+    let ended = archiver::run(settings, catalog.clone(), || service.connect(), control).await;
     if let Some(drawing) = drawing {
         drawing.abort();
     }
