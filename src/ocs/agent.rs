@@ -1,0 +1,416 @@
+//! An agent: its operations, feeds and sessions, and its life on the router.
+
+mod calls;
+mod router;
+
+use super::access::{Access, AccessError};
+use super::feeds::{Feed, FeedError, Owner, Payload};
+use super::operation::{OpType, Operation, Params};
+use super::session::{Session, Status};
+use super::wamp::{self, MAX_MESSAGE, WampError};
+use super::{Flag, lock, unix_now};
+use serde_json::{Map, Value};
+use std::any::Any;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+/// Events waiting to be sent.
+const MAX_EVENTS: usize = 64;
+
+/// Who an agent is and where its router is.
+pub struct AgentConfig {
+    /// The prefix of the site, such as `observatory`.
+    pub address_root: String,
+    /// The name of this agent at the site, without dots.
+    pub instance_id: String,
+    /// What kind of agent it is.
+    pub agent_class: String,
+    /// The router's realm, such as `test_realm`.
+    pub realm: String,
+    /// The router's WebSocket URL, such as `ws://127.0.0.1:8001/ws`.
+    pub wamp_server: String,
+    /// End after so long without a router; `None` never ends.
+    pub crossbar_timeout: Option<Duration>,
+    /// `none`, `override:PASSWORD2,PASSWORD3` or `director:INSTANCE-ID`; `None` is `none`.
+    pub access_policy: Option<String>,
+}
+
+/// Why there can be no such agent.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// A name that cannot be part of an address.
+    #[error("{what} {text:?} is not usable in an address; give letters, digits, - and _ without blanks{hint}")]
+    Name {
+        /// What it is the name of.
+        what: &'static str,
+        /// As given.
+        text: String,
+        /// What else is not allowed.
+        hint: &'static str,
+    },
+    /// The router's URL.
+    #[error(transparent)]
+    Address(#[from] WampError),
+    /// The access policy.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// A feed.
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+    /// A second operation of that name.
+    #[error("Operation {0} is registered already")]
+    Twice(String),
+    /// Operations need somewhere to run.
+    #[error("An agent needs a tokio runtime around it")]
+    NoRuntime,
+}
+
+/// Why an agent has ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AgentEnd {
+    /// By [`AgentHandle::shutdown`].
+    Asked,
+    /// There was no router for as long as allowed. Agents end with status 0 then.
+    NoRouter {
+        /// How long, in seconds.
+        seconds: f64,
+    },
+    /// Another agent has the name.
+    NameTaken {
+        /// The address both want.
+        address: String,
+    },
+    /// The router does not let us use the address.
+    NotAuthorized {
+        /// The address.
+        address: String,
+    },
+}
+
+impl AgentEnd {
+    /// Whether it is a failure.
+    pub fn is_error(&self) -> bool {
+        matches!(self, Self::NameTaken { .. } | Self::NotAuthorized { .. })
+    }
+}
+
+impl std::fmt::Display for AgentEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Asked => write!(f, "Agent was asked to end"),
+            Self::NoRouter { seconds } => write!(f, "No router for {seconds} s, the limit set by --crossbar-timeout"),
+            Self::NameTaken { address } => write!(
+                f,
+                "Agent address {address} is taken on the router: this agent runs already; end the other one or give \
+                 another --instance-id"
+            ),
+            Self::NotAuthorized { address } => write!(
+                f,
+                "The router does not let an agent use the address {address}; make the realm and address_root of the \
+                 site file agree with the router's configuration"
+            ),
+        }
+    }
+}
+
+/// An agent to be. Register operations and feeds, then run it.
+pub struct Agent {
+    shared: Arc<Shared>,
+    events: mpsc::Receiver<(String, Value)>,
+}
+
+/// A hold on an agent, from any thread. Clones are the same hold.
+#[derive(Clone)]
+pub struct AgentHandle(Arc<Shared>);
+
+struct Shared {
+    config: AgentConfig,
+    address: String,
+    session_id: String,
+    access: Mutex<Access>,
+    operations: Mutex<BTreeMap<String, Arc<Operation>>>,
+    sessions: Mutex<Sessions>,
+    feeds: Mutex<Vec<Feed>>,
+    events: mpsc::Sender<(String, Value)>,
+    joined: AtomicBool,
+    told_unreachable: AtomicBool,
+    shutdown: Flag,
+    runtime: Handle,
+}
+
+#[derive(Default)]
+struct Sessions {
+    next: u64,
+    last: HashMap<String, Session>,
+}
+
+/// Who starts an operation.
+enum Caller<'a> {
+    Ourselves,
+    Client { password: &'a str },
+}
+
+/// The answer to an operation call: code, message, and the session, with how it looked at that moment.
+struct Reply(i8, String, Option<(Session, Value)>);
+
+/// Bytes of messages in an answer; with the data they stay below what a WAMP message may hold.
+const MESSAGE_BUDGET: usize = 512 << 10;
+
+impl Reply {
+    fn with(code: i8, text: String, session: Session) -> Self {
+        let encoded = session.encoded(MESSAGE_BUDGET);
+        Self(code, text, Some((session, encoded)))
+    }
+}
+
+impl Agent {
+    /// An agent without operations. Call it inside a tokio runtime, where its operations will run.
+    pub fn new(config: AgentConfig) -> Result<Self, AgentError> {
+        let usable = |c: char| !c.is_whitespace() && !c.is_control() && c != '#';
+        let name = |what, text: &String, hint| AgentError::Name { what, text: text.clone(), hint };
+        if config.instance_id.is_empty() || !config.instance_id.chars().all(|c| usable(c) && c != '.') {
+            return Err(name("Instance id", &config.instance_id, " or dots"));
+        }
+        let root = &config.address_root;
+        if root.split('.').any(str::is_empty) || !root.chars().all(usable) {
+            return Err(name("Address root", root, ""));
+        }
+        wamp::request(&config.wamp_server)?;
+        let access = Access::new(config.access_policy.as_deref(), &config.instance_id, &config.agent_class)?;
+        let (sender, events) = mpsc::channel(MAX_EVENTS);
+        let shared = Shared {
+            address: format!("{}.{}", config.address_root, config.instance_id),
+            config,
+            // As Python prints a float.
+            session_id: format!("{:?}", unix_now()),
+            access: Mutex::new(access),
+            operations: Mutex::default(),
+            sessions: Mutex::default(),
+            feeds: Mutex::default(),
+            events: sender,
+            joined: AtomicBool::new(false),
+            told_unreachable: AtomicBool::new(false),
+            shutdown: Flag::new(),
+            runtime: Handle::try_current().map_err(|_| AgentError::NoRuntime)?,
+        };
+        Ok(Self { shared: Arc::new(shared), events })
+    }
+
+    /// Adds an operation.
+    pub fn register(&mut self, operation: Operation) -> Result<(), AgentError> {
+        let mut operations = lock(&self.shared.operations);
+        if operations.contains_key(&operation.name) {
+            return Err(AgentError::Twice(operation.name));
+        }
+        operations.insert(operation.name.clone(), Arc::new(operation));
+        Ok(())
+    }
+
+    /// Adds a feed. `record` feeds take blocks; `agg_params` tells the recorders how to treat them.
+    pub fn register_feed(
+        &mut self,
+        name: &str,
+        record: bool,
+        agg_params: Map<String, Value>,
+    ) -> Result<(), AgentError> {
+        self.shared.add_feed(name, record, agg_params)?;
+        Ok(())
+    }
+
+    /// A hold on it, for operations and signal handlers.
+    pub fn handle(&self) -> AgentHandle {
+        AgentHandle(self.shared.clone())
+    }
+
+    /// Starts the operations that are to start, and serves on the router, whenever there is one, until told to end.
+    pub async fn run(self) -> AgentEnd {
+        let Self { shared, events } = self;
+        if let Err(error) = shared.add_feed("heartbeat", false, Map::new()) {
+            tracing::error!("{error}");
+        }
+        tracing::info!("Agent {} of class {} begins", shared.address, shared.config.agent_class);
+        let operations: Vec<_> = lock(&shared.operations).values().cloned().collect();
+        for operation in operations {
+            if let Some(params) = &operation.at_start {
+                let Reply(_, text, _) = shared.start(&operation.name, &params.clone().into(), &Caller::Ourselves);
+                tracing::info!("{text}");
+            }
+        }
+        let end = router::run(&shared, events).await;
+        tracing::info!("{end}");
+        end
+    }
+}
+
+impl AgentHandle {
+    /// Publishes to a registered feed; false when there is no router to take it, or too much waits for it.
+    pub fn publish(&self, feed: &str, payload: impl Into<Payload>) -> Result<bool, FeedError> {
+        self.0.publish(feed, payload.into())
+    }
+
+    /// Begins the end: operations are asked to stop, then the agent leaves the router.
+    pub fn shutdown(&self) {
+        self.0.shutdown.raise();
+    }
+
+    /// Starts an operation as the agent itself does, or says why not.
+    pub fn start_op(&self, name: &str, params: Params) -> Result<Session, String> {
+        match self.0.start(name, &params.into(), &Caller::Ourselves) {
+            Reply(0, _, Some((session, _))) => Ok(session),
+            Reply(_, text, _) => Err(text),
+        }
+    }
+
+    /// Asks a running operation to end; whether it was running.
+    pub fn stop_op(&self, name: &str) -> bool {
+        let session = self.session(name).filter(|session| session.status() < Status::Stopping);
+        session.inspect(ask_to_end).is_some()
+    }
+
+    /// The running or last run of an operation.
+    pub fn session(&self, name: &str) -> Option<Session> {
+        self.0.session(name)
+    }
+
+    /// Whether the agent is on a router now.
+    pub fn is_joined(&self) -> bool {
+        self.0.joined.load(Relaxed)
+    }
+}
+
+fn ask_to_end(session: &Session) {
+    session.request_stop();
+    session.set_status(Status::Stopping);
+}
+
+impl Shared {
+    fn add_feed(&self, name: &str, record: bool, agg_params: Map<String, Value>) -> Result<(), FeedError> {
+        let owner = Owner { address: &self.address, class: &self.config.agent_class, session_id: &self.session_id };
+        let feed = Feed::new(&owner, name, record, agg_params)?;
+        let mut feeds = lock(&self.feeds);
+        if feeds.iter().any(|known| known.name == name) {
+            return Err(FeedError::Twice(name.to_owned()));
+        }
+        feeds.push(feed);
+        Ok(())
+    }
+
+    fn operation(&self, name: &str) -> Option<Arc<Operation>> {
+        lock(&self.operations).get(name).cloned()
+    }
+
+    fn session(&self, name: &str) -> Option<Session> {
+        lock(&self.sessions).last.get(name).cloned()
+    }
+
+    fn publish(&self, name: &str, payload: Payload) -> Result<bool, FeedError> {
+        let (address, event) = {
+            let mut feeds = lock(&self.feeds);
+            let feed = feeds.iter_mut().find(|feed| feed.name == name);
+            let feed = feed.ok_or_else(|| FeedError::Unknown(name.to_owned()))?;
+            (feed.address.clone(), feed.event(payload)?)
+        };
+        let size = event.to_string().len() + address.len() + 64;
+        if size > MAX_MESSAGE {
+            return Err(FeedError::Size { feed: name.to_owned(), size });
+        }
+        if self.joined.load(Relaxed) && self.events.try_send((address, event)).is_ok() {
+            return Ok(true);
+        }
+        if !self.told_unreachable.swap(true, Relaxed) {
+            tracing::warn!("Could not publish to Feed. crossbar server likely unreachable.");
+        }
+        Ok(false)
+    }
+
+    /// What a heartbeat carries: the state of every operation.
+    fn op_codes(&self) -> Value {
+        let sessions = lock(&self.sessions);
+        let code = |name: &String| sessions.last.get(name).map_or(super::session::OP_CODE_NONE, Session::op_code);
+        let codes: Map<_, _> = lock(&self.operations).keys().map(|name| (name.clone(), code(name).into())).collect();
+        codes.into()
+    }
+
+    fn start(&self, name: &str, params: &Value, caller: &Caller<'_>) -> Reply {
+        let Some(operation) = self.operation(name) else {
+            return Reply(-1, format!("No task or process called \"{name}\""), None);
+        };
+        // Held to the end, so that two starts cannot both find it idle.
+        let mut sessions = lock(&self.sessions);
+        if let Some(session) = sessions.last.get(name).filter(|session| session.status() != Status::Done) {
+            return Reply::with(-1, format!("Operation \"{name}\" already in progress."), session.clone());
+        }
+        let level = {
+            let access = lock(&self.access);
+            match caller {
+                Caller::Ourselves => Ok(access.own_level()),
+                Caller::Client { password } => access.check(password, operation.min_privs, true),
+            }
+        };
+        let level = match level {
+            Ok(level) => level,
+            Err(text) => return Reply(-1, text, None),
+        };
+        let params = match operation.check(params) {
+            Ok(params) => params,
+            Err(text) => return Reply(-1, text, None),
+        };
+        if self.shutdown.is_raised() {
+            return Reply(-1, format!("Operation \"{name}\" is not started because the agent is ending."), None);
+        }
+        let session = Session::new(sessions.next, name, level);
+        sessions.next += 1;
+        sessions.last.insert(name.to_owned(), session.clone());
+        let text = format!("Started {} \"{name}\".", operation.op_type.name());
+        // Made before the launch, so that it shows the run still starting.
+        let reply = Reply::with(0, text, session.clone());
+        self.launch(operation, session, params);
+        reply
+    }
+
+    fn launch(&self, operation: Arc<Operation>, session: Session, params: Params) {
+        let runtime = self.runtime.clone();
+        self.runtime.spawn(async move {
+            session.set_status(Status::Running);
+            // On a task of its own, so that a panic of its code ends the run and nothing else.
+            let run = runtime.spawn((operation.code)(session.clone(), params));
+            match run.await {
+                Ok(Ok(text)) => session.finish(true, text),
+                Ok(Err(text)) => session.finish(false, text),
+                Err(error) => session.finish(false, format!("CRASH: {}", words_of(error))),
+            }
+        });
+    }
+
+    fn running(&self) -> Vec<Session> {
+        lock(&self.sessions).last.values().filter(|session| session.status() != Status::Done).cloned().collect()
+    }
+
+    /// Asks everything that runs to end.
+    fn stop_all(&self) {
+        for session in self.running() {
+            tracing::info!("Stopping session {}", session.op_name());
+            ask_to_end(&session);
+        }
+    }
+
+    async fn all_done(&self) {
+        for session in self.running() {
+            session.done().await;
+        }
+    }
+}
+
+fn words_of(error: tokio::task::JoinError) -> String {
+    let Ok(payload) = error.try_into_panic() else { return "cancelled".to_owned() };
+    let payload: &(dyn Any + Send) = &*payload;
+    let text = payload.downcast_ref::<String>().cloned();
+    text.or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;
