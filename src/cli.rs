@@ -1,5 +1,6 @@
 //! The command line: which face of the program was called, and with which exit code it ends.
 
+mod agent;
 mod check;
 mod flags;
 mod output;

@@ -184,15 +184,9 @@ pub(super) fn run(args: RunArgs) -> Result<u8> {
     result
 }
 
-async fn work(args: &RunArgs, service: &Service, screen: &Screen) -> Result<u8> {
-    let control = Control::new();
-    listen_for_signals(control.stop().clone())?;
-    let Some(catalog) = open(args.once, service, control.stop()).await? else {
-        return Ok(if control.stop().is_stopped() { 0 } else { SOME_FAILED });
-    };
-    let catalog = Arc::new(catalog);
-    tracing::info!("Watching {}", catalog.describe());
-    let settings = Settings {
+/// How the archiver shall work.
+pub(super) fn settings(args: &RunArgs, service: &Service) -> Settings {
+    Settings {
         data_dir: service.data_dir.clone(),
         relative_paths: matches!(service.database, Database::Sqlite(_)),
         poll: Duration::from_secs_f64(args.poll),
@@ -202,7 +196,18 @@ async fn work(args: &RunArgs, service: &Service, screen: &Screen) -> Result<u8> 
         once: args.once,
         max_attempts: service.options.selection.max_attempts,
         grace: GRACE,
+    }
+}
+
+async fn work(args: &RunArgs, service: &Service, screen: &Screen) -> Result<u8> {
+    let control = Control::new();
+    listen_for_signals(control.stop().clone())?;
+    let Some(catalog) = open(args.once, service, control.stop()).await? else {
+        return Ok(if control.stop().is_stopped() { 0 } else { SOME_FAILED });
     };
+    let catalog = Arc::new(catalog);
+    tracing::info!("Watching {}", catalog.describe());
+    let settings = settings(args, service);
     let progress = control.progress().clone();
     let total = if screen.has_bar() { catalog.totals().await.ok().map(|totals| totals.pending) } else { None };
     let drawing = screen.follow(progress.clone(), total);
