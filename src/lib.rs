@@ -8,6 +8,7 @@ pub mod archiver;
 pub mod catalog;
 pub mod cli;
 pub mod link;
+pub mod ocs;
 pub mod pipe;
 pub mod status;
 pub mod transfer;

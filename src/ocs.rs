@@ -1,0 +1,3 @@
+//! The OCS face of the archiver.
+
+pub mod site;
