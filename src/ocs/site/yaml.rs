@@ -118,7 +118,12 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Node, SiteError> {
     for event in Parser::new_from_str_with_options(text, Options::default()) {
         let (event, span) = event.map_err(|error| {
             let mark = mark(error.marker());
-            wrong(mark, format!("Found no valid YAML: {}{}", error.kind(), tab_hint(text, mark)))
+            match tab_near(text, mark) {
+                Some(tab) => {
+                    wrong(tab, format!("Found a tab that indents the line; expected blanks: {}", error.kind()))
+                }
+                None => wrong(mark, format!("Found no valid YAML: {}", error.kind())),
+            }
         })?;
         builder.take(event, mark(&span.start)).map_err(|(mark, what)| wrong(mark, what))?;
     }
@@ -129,14 +134,15 @@ fn mark(marker: &Marker) -> Mark {
     Mark { line: marker.line().max(1), column: marker.col() + 1 }
 }
 
-/// Tabs look like blanks; the parser's words for them vary with where they stand.
-fn tab_hint(text: &str, mark: Mark) -> &'static str {
-    let indent = text.lines().nth(mark.line - 1).map(|line| line.len() - line.trim_start().len());
-    let has_tab = |line: &str| line[..line.len() - line.trim_start().len()].contains('\t');
-    match indent.and(text.lines().nth(mark.line - 1)).is_some_and(has_tab) {
-        true => " (the line is indented with a tab; YAML takes blanks only)",
-        false => "",
-    }
+/// A tab among the blanks that indent a line looks like blanks; the parser notices it there or at the end of the line
+/// before, and its words for it vary.
+fn tab_near(text: &str, mark: Mark) -> Option<Mark> {
+    let near = text.lines().enumerate().skip(mark.line - 1).take(2);
+    near.filter_map(|(at, line)| {
+        let indent = &line[..line.len() - line.trim_start_matches([' ', '\t']).len()];
+        indent.find('\t').map(|tab| Mark { line: at + 1, column: tab + 1 })
+    })
+    .next()
 }
 
 #[derive(Default)]
@@ -287,11 +293,17 @@ mod tests {
     #[test]
     fn broken_yaml_is_refused_with_its_place() {
         let tab = message("hub:\n  a: 1\n\tb: 2\n");
-        assert!(tab.starts_with("Site file /config/default.yaml:3:") && tab.contains("tab"), "{tab}");
-        for (text, line) in [("a: [1, 2\nb: 3\n", 2), ("a: 'open\n", 1), ("a: *nobody\n", 1), ("a: 1\n b: 2\n", 2)] {
-            let message = message(text);
-            let line = format!("Site file /config/default.yaml:{line}:");
-            assert!(message.starts_with(&line) || message.contains("default.yaml:2:"), "{text:?}: {message}");
+        let expected = "Site file /config/default.yaml:3:1: Found a tab that indents the line; expected blanks: ";
+        assert!(tab.starts_with(expected), "{tab}");
+        for (text, place) in [
+            ("a: [1, 2\nb: 3\n", "2:2"),
+            ("a: 'open\n", "1:4"),
+            ("a: *nobody\n", "1:4"),
+            ("a: 1\n b: 2\n", "2:3"),
+            ("a: \"\\q\"\n", "1:4"),
+        ] {
+            let start = format!("Site file /config/default.yaml:{place}: Found no valid YAML: ");
+            assert!(message(text).starts_with(&start), "{text:?}: {}", message(text));
         }
         assert!(message("").contains("default.yaml:1:1: Found nothing"));
         assert!(message("a: 1\n---\nb: 2\n").contains("default.yaml:2:1: Found a second document"));
