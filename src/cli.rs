@@ -7,6 +7,7 @@ mod output;
 mod run;
 mod server;
 
+use crate::ocs::site;
 use clap::Parser;
 use flags::{Command, Flags};
 use std::ffi::OsString;
@@ -22,10 +23,33 @@ pub fn main(mut args: Vec<OsString>) -> ExitCode {
     if args.get(1).is_some_and(|arg| arg == "--server") {
         return server::main(&args[1..]);
     }
-    // Flags without a verb mean `run`, so that a container's command stays what it was.
+    // Flags without a verb mean `run`, and so do an agent's variables without any flag: a container's command stays what
+    // it was.
     let asks = ["-h", "--help", "-V", "--version"];
-    if args.get(1).is_some_and(|arg| arg.as_encoded_bytes().starts_with(b"-") && !asks.iter().any(|ask| arg == ask)) {
+    let verb_missing = match args.get(1) {
+        None => true,
+        Some(arg) => arg.as_encoded_bytes().starts_with(b"-") && !asks.iter().any(|ask| arg == ask),
+    };
+    let bare = args.len() < 2;
+    if verb_missing && !args.is_empty() {
         args.insert(1, "run".into());
+    }
+    let mut agent = None;
+    if args.get(1).is_some_and(|verb| verb == "run") {
+        let variable = |name: &str| std::env::var(name).ok();
+        match site::resolve(&args[2..], &variable, &site::system_host_name()) {
+            Ok(Some(resolved)) => {
+                args.truncate(2);
+                args.extend(resolved.arguments.iter().cloned());
+                agent = Some(resolved);
+            }
+            Ok(None) if bare => args[1] = "--help".into(),
+            Ok(None) => {}
+            Err(error) => {
+                output::say(&format!("pysmurf-archiver: {error}"));
+                return ExitCode::from(USAGE);
+            }
+        }
     }
     let flags = match Flags::try_parse_from(args) {
         Ok(flags) => flags,
@@ -35,7 +59,7 @@ pub fn main(mut args: Vec<OsString>) -> ExitCode {
         }
     };
     let result = match flags.command {
-        Command::Run(args) => run::run(args),
+        Command::Run(args) => run::run(args, agent),
         Command::Check(args) => check::check(args),
         Command::InitDb(args) => run::init_db(args),
         Command::Retry(args) => run::retry(args),

@@ -1,13 +1,15 @@
 //! The face towards the Observatory Control System: an agent on the observatory's WAMP router.
 //!
 //! [`agent`] is the framework: operations, sessions, feeds and access control as the Python agents have them, and a
-//! connection to the router that comes and goes without any operation noticing. [`wamp`] is the wire below it.
+//! connection to the router that comes and goes without any operation noticing. [`wamp`] is the wire below it, [`site`]
+//! finds out which agent we are.
 
 pub mod access;
 pub mod agent;
 pub mod feeds;
 pub mod operation;
 pub mod session;
+pub mod site;
 pub mod wamp;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

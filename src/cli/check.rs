@@ -13,7 +13,7 @@ use report::Report;
 
 /// Checks all that a `run` with the same flags would need.
 pub(super) fn check(args: RunArgs) -> Result<u8> {
-    start_log(&args.service.log, &Screen::default());
+    start_log(&args.service.log, &Screen::default(), None);
     let service = Service::plan(&args.service)?;
     let mut report = Report::new(args.json, args.service.log.quiet);
     let runtime = run::runtime()?;

@@ -1,5 +1,6 @@
 //! The command line as typed.
 
+use crate::ocs::site::SiteFlags;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -231,6 +232,9 @@ pub(super) struct RunArgs {
     /// SSH sessions, one thread each
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64), help_heading = "Work")]
     pub(super) workers: u32,
+
+    #[command(flatten)]
+    pub(super) site: SiteFlags,
 
     /// With --once: print a summary as one JSON object on standard output
     #[arg(long, help_heading = "Output")]

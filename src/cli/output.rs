@@ -3,9 +3,11 @@
 use super::flags::{LogArgs, LogFormat};
 use crate::status::{Progress, Snapshot};
 use indicatif::{ProgressBar, ProgressStyle};
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::time::Duration;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -42,6 +44,7 @@ pub(super) fn json_string(text: &str) -> String {
 #[derive(Clone, Default)]
 pub(super) struct Screen {
     bar: Option<ProgressBar>,
+    file: Option<Arc<File>>,
 }
 
 impl Screen {
@@ -50,9 +53,15 @@ impl Screen {
         let bar = bar && io::stderr().is_terminal();
         let style = || ProgressStyle::with_template("{spinner} {wide_msg} [{elapsed_precise}]").ok();
         Self {
+            file: None,
             bar: bar
                 .then(|| ProgressBar::new_spinner().with_style(style().unwrap_or_else(ProgressStyle::default_spinner))),
         }
+    }
+
+    /// Writes every line to this file as well.
+    pub(super) fn also_to(&mut self, file: Option<File>) {
+        self.file = file.map(Arc::new);
     }
 
     /// True when a bar is drawn.
@@ -101,6 +110,9 @@ impl Write for Screen {
             // A log that nobody reads any more must not end the work.
             None => drop(io::stderr().write_all(bytes)),
         }
+        if let Some(file) = &self.file {
+            drop(file.as_ref().write_all(bytes));
+        }
         Ok(bytes.len())
     }
 
@@ -117,9 +129,11 @@ impl<'a> MakeWriter<'a> for Screen {
     }
 }
 
-/// Sets the log up. `RUST_LOG` wins over the flags.
-pub(super) fn start_log(args: &LogArgs, screen: &Screen) {
+/// Sets the log up. `RUST_LOG` wins over the flags, and they over `wanted`, which an agent's `LOGLEVEL` says.
+pub(super) fn start_log(args: &LogArgs, screen: &Screen, wanted: Option<LevelFilter>) {
+    let wanted = wanted.map(|level| format!("pysmurf_archiver={level}"));
     let level = match (args.quiet, args.verbose, screen.has_bar()) {
+        (false, 0, false) if wanted.is_some() => wanted.as_deref().unwrap_or_default(),
         (true, _, _) => "error",
         // The bar says what the lines would say.
         (false, 0, true) => "pysmurf_archiver=warn,error",
@@ -129,7 +143,7 @@ pub(super) fn start_log(args: &LogArgs, screen: &Screen) {
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(screen.clone());
-    let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let colour = screen.file.is_none() && io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let set = match args.log_format {
         LogFormat::Json => log.json().flatten_event(true).with_current_span(false).try_init(),
         LogFormat::Auto | LogFormat::Text => log.with_target(false).with_ansi(colour).try_init(),

@@ -7,12 +7,15 @@ use crate::archiver::control::Control;
 use crate::archiver::stop::Stop;
 use crate::archiver::{self, Ended, Settings};
 use crate::catalog::{self, AnyCatalog, Catalog, CatalogError, Database, Layout, RecordId, Retry, Selection};
+use crate::ocs::agent::AgentConfig;
+use crate::ocs::site::{self, Resolved};
 use crate::status::Snapshot;
 use crate::transfer::local::Local;
 use crate::transport::ssh::{Ssh, SshOptions};
 use crate::transport::{Connect, ConnectError};
 use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -169,19 +172,52 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
     builder.worker_threads(2).enable_all().build().context("Cannot start the runtime")
 }
 
-/// Watches the table and copies.
-pub(super) fn run(args: RunArgs) -> Result<u8> {
-    let screen = Screen::new(args.once && !args.service.log.quiet);
-    start_log(&args.service.log, &screen);
+/// Watches the table and copies, alone or as an agent.
+pub(super) fn run(args: RunArgs, agent: Option<Resolved>) -> Result<u8> {
+    let mut screen = Screen::new(args.once && !args.service.log.quiet);
+    if let Some(agent) = &agent {
+        if args.once {
+            bail!("Option --once ends by itself, and an agent does not; add --site none to run alone");
+        }
+        screen.also_to(log_file(agent)?);
+    }
+    let wanted = if agent.is_some() { site::log_level(&|name| std::env::var(name).ok())? } else { None };
+    start_log(&args.service.log, &screen, wanted);
     let service = Service::plan(&args.service)?;
     // Configuration and key files are read now, so that a wrong one is named before any work begins.
     service.connect()?;
     let runtime = runtime()?;
-    let result = runtime.block_on(work(&args, &service, &screen));
+    let result = match agent {
+        None => runtime.block_on(work(&args, &service, &screen)),
+        Some(agent) => {
+            for note in &agent.notes {
+                tracing::info!("{note}");
+            }
+            let config = AgentConfig {
+                address_root: agent.address_root,
+                instance_id: agent.instance_id,
+                agent_class: agent.agent_class.name().to_owned(),
+                realm: agent.realm,
+                wamp_server: agent.wamp_server,
+                // Zero is Python's word for never.
+                crossbar_timeout: agent.crossbar_timeout.filter(|limit| !limit.is_zero()),
+                access_policy: agent.access_policy,
+            };
+            runtime.block_on(super::agent::serve(config, args, service))
+        }
+    };
     screen.clear();
     // A thread that still hangs in a dead file system or database must not hold the process.
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
+}
+
+/// The log file of an agent whose site has a directory for them, as the Python agents keep it.
+fn log_file(agent: &Resolved) -> Result<Option<File>> {
+    let Some(folder) = agent.log_dir.as_ref().filter(|folder| folder.is_dir()) else { return Ok(None) };
+    let path = folder.join(format!("{}.log", agent.agent_address()));
+    let file = File::options().create(true).append(true).open(&path);
+    file.map(Some).with_context(|| format!("Option --log-dir: cannot write {}", path.display()))
 }
 
 /// How the archiver shall work.

@@ -1,0 +1,282 @@
+//! Our place in a site file: the hub, the host's entry and ours in it.
+
+use super::error::{Mark, Place, SiteError};
+use super::plain::cut;
+use super::words::{self, Group};
+use super::yaml::{self, Content, Map, Node};
+use super::{AgentClass, SITE_HELP};
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// Names listed in a message at most.
+const NAMES_MOST: usize = 20;
+/// Values and lists visited in one `arguments`; lists of lists by aliases may be many from few letters.
+const ARGUMENTS_MOST: usize = 10_000;
+
+/// The parts of a site file that concern us.
+pub(super) struct Entry {
+    pub(super) file: PathBuf,
+    pub(super) hub: Section,
+    pub(super) host: Section,
+    pub(super) instance: Section,
+    pub(super) class: AgentClass,
+    pub(super) instance_id: String,
+}
+
+/// A mapping with its place.
+#[derive(Clone)]
+pub(super) struct Section {
+    pub(super) place: Place,
+    map: Rc<Map>,
+}
+
+impl Section {
+    fn of(file: &Path, node: &Node, what: &str) -> Result<Self, SiteError> {
+        let place = Place::new(file, node.mark);
+        match &node.content {
+            Content::Map(map) => Ok(Self { place, map: map.clone() }),
+            _ => Err(SiteError::content(
+                &place,
+                format!("Found {} for {what}; expected a mapping of keys and values", node.describe()),
+            )),
+        }
+    }
+
+    /// Refuses keys that are written twice: of which Python would silently take the last.
+    fn once(self) -> Result<Self, SiteError> {
+        match self.map.twice() {
+            None => Ok(self),
+            Some((key, first, second)) => Err(self.wrong(
+                second,
+                format!("Found the key {} twice, first in line {}; remove one of them", cut(key), first.line),
+            )),
+        }
+    }
+
+    pub(super) fn wrong(&self, mark: Mark, what: String) -> SiteError {
+        SiteError::Content { place: Place::new(&self.place.file, mark), what }
+    }
+
+    /// A value that is there, and not null.
+    pub(super) fn get(&self, key: &str) -> Option<&Node> {
+        self.map.get(key).filter(|node| !node.is_null())
+    }
+
+    /// A value that is there and must be text.
+    pub(super) fn text(&self, key: &str) -> Result<Option<(&str, Place)>, SiteError> {
+        let Some(node) = self.get(key) else { return Ok(None) };
+        match node.text() {
+            Some(text) => Ok(Some((text, Place::new(&self.place.file, node.mark)))),
+            None => Err(self.wrong(node.mark, format!("Found {} for {key}; expected text", node.describe()))),
+        }
+    }
+}
+
+/// Reads a site file and finds our entry.
+pub(super) fn find(
+    path: &Path,
+    derived: String,
+    hosts_tried: &[&str],
+    instance_id: Option<&str>,
+) -> Result<Entry, SiteError> {
+    let text = read(path, derived)?;
+    let root = yaml::parse(path, &text)?;
+    let root = Section::of(path, &root, "the whole file")?.once()?;
+    let section = |key: &str| match root.map.get(key) {
+        Some(node) => Section::of(path, node, key)?.once(),
+        None => Err(SiteError::content(&root.place, format!("The key {key} is missing; expected hub and hosts"))),
+    };
+    let (hub, hosts) = (section("hub")?, section("hosts")?);
+    let (host_name, host) = find_host(&hosts, hosts_tried)?;
+    let host = Section::of(path, host, &format!("host {host_name}"))?.once()?;
+    let list = host.map.get("agent-instances").ok_or_else(|| {
+        SiteError::content(&host.place, format!("The key agent-instances of host {host_name} is missing"))
+    })?;
+    let Content::List(entries) = &list.content else {
+        let what = format!("Found {} for agent-instances; expected a list of mappings", list.describe());
+        return Err(host.wrong(list.mark, what));
+    };
+    let entries = entries.iter().map(|entry| Section::of(path, entry, "an agent instance"));
+    let entries = entries.collect::<Result<Vec<_>, _>>()?;
+    let instance = choose(&entries, instance_id, &host_name, Place::new(path, list.mark))?.clone().once()?;
+    let id = instance.text("instance-id")?;
+    let (id, id_place) = id.ok_or_else(|| SiteError::content(&instance.place, "The key instance-id is missing"))?;
+    if let Some(why) = not_a_component(id) {
+        return Err(SiteError::content(
+            &id_place,
+            format!("Found the instance-id {:?}; expected a name, and {why}", cut(id)),
+        ));
+    }
+    let known = format!("expected {} or {}", AgentClass::PysmurfArchiverAgent, AgentClass::SupRsync);
+    let class = match instance.text("agent-class")? {
+        Some((name, place)) => AgentClass::named(name).ok_or_else(|| {
+            SiteError::content(&place, format!("Found the agent-class {:?} of {id}; {known}", cut(name)))
+        })?,
+        None => {
+            let what = format!("The key agent-class of {id} is missing; {known}");
+            return Err(SiteError::content(&instance.place, what));
+        }
+    };
+    let instance_id = id.to_owned();
+    Ok(Entry { file: path.to_path_buf(), hub, host, instance, class, instance_id })
+}
+
+fn read(path: &Path, derived: String) -> Result<String, SiteError> {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path);
+    let got = file.and_then(|file| file.take(yaml::SIZE_MOST as u64 + 1).read_to_end(&mut bytes));
+    got.map_err(|source| SiteError::Unreadable { path: path.to_path_buf(), derived, source })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let column = String::from_utf8_lossy(good).lines().next_back().map_or(0, |line| line.chars().count()) + 1;
+        let place = Place::new(path, Mark { line, column });
+        SiteError::content(&place, "Found bytes that are no UTF-8; save the file as UTF-8")
+    })
+}
+
+fn find_host<'a>(hosts: &'a Section, tried: &[&str]) -> Result<(String, &'a Node), SiteError> {
+    for name in tried {
+        if let Some(node) = hosts.map.get(name) {
+            return Ok(((*name).to_owned(), node));
+        }
+    }
+    let there = listed(hosts.map.keys().map(str::to_owned));
+    let tried = tried.join(" or ");
+    let what = format!("Found no host {tried}; those there are: {there}; name one with --site-host");
+    Err(SiteError::content(&hosts.place, what))
+}
+
+fn choose<'a>(entries: &'a [Section], id: Option<&str>, host: &str, list: Place) -> Result<&'a Section, SiteError> {
+    let is_text = |entry: &Section, key: &str, wanted: &str| entry.get(key).and_then(Node::text) == Some(wanted);
+    let name = |entry: &Section| {
+        let part = |key| entry.get(key).and_then(Node::text).map_or_else(|| "?".to_owned(), cut);
+        format!("{} ({}, line {})", part("instance-id"), part("agent-class"), entry.place.line)
+    };
+    let ours = |entry: &&Section| match id {
+        Some(id) => is_text(entry, "instance-id", id),
+        None => AgentClass::ALL.iter().any(|class| is_text(entry, "agent-class", class.name())),
+    };
+    let found: Vec<&Section> = entries.iter().filter(ours).collect();
+    match (found.as_slice(), id) {
+        ([one], _) => Ok(one),
+        ([], Some(id)) => {
+            let there = listed(entries.iter().map(name));
+            Err(SiteError::content(
+                &list,
+                format!("Found no instance-id {:?} for host {host}; those there are: {there}", cut(id)),
+            ))
+        }
+        ([], None) => {
+            let [one, other] = AgentClass::ALL;
+            let there = listed(entries.iter().map(name));
+            Err(SiteError::content(
+                &list,
+                format!("Found no agent-class {one} or {other} for host {host}; those there are: {there}; {SITE_HELP}"),
+            ))
+        }
+        ([_, second, ..], Some(id)) => Err(SiteError::content(
+            &second.place,
+            format!(
+                "Found the instance-id {:?} a second time; expected it once: {}",
+                cut(id),
+                listed(found.iter().map(|entry| name(entry)))
+            ),
+        )),
+        ([_, second, ..], None) => Err(SiteError::content(
+            &second.place,
+            format!(
+                "Found a second instance of our agent-class; choose with --instance-id among {}",
+                listed(found.iter().map(|entry| name(entry)))
+            ),
+        )),
+    }
+}
+
+fn listed(names: impl Iterator<Item = String>) -> String {
+    let mut names: Vec<String> = names.take(NAMES_MOST + 1).map(|name| cut(&name)).collect();
+    if names.len() > NAMES_MOST {
+        names[NAMES_MOST] = "…".into();
+    }
+    match names.is_empty() {
+        true => "none".into(),
+        false => names.join(", "),
+    }
+}
+
+/// Why a text cannot be one part of a WAMP address; `None` if it can.
+pub(super) fn not_a_component(text: &str) -> Option<&'static str> {
+    if text.is_empty() {
+        Some("it is empty")
+    } else if text.contains('.') {
+        Some("a dot would split it")
+    } else if text.contains('#') || text.contains(|letter: char| letter.is_whitespace() || letter.is_control()) {
+        Some("an address holds no blank and no #")
+    } else {
+        None
+    }
+}
+
+impl Entry {
+    /// The words of `arguments` in groups.
+    pub(super) fn arguments(&self) -> Result<Vec<Group>, SiteError> {
+        let Some(node) = self.instance.map.get("arguments") else { return Ok(Vec::new()) };
+        let Content::List(list) = &node.content else {
+            let what = format!("Found {} for arguments; expected a list, such as [--poll, 5]", node.describe());
+            return Err(self.instance.wrong(node.mark, what));
+        };
+        let mut words = Vec::new();
+        let mut visits = 0;
+        self.flatten(list, &mut words, &mut visits)?;
+        let mut groups = words::group(words).into_iter();
+        match groups.next() {
+            Some(Group { values, place: Some(place), .. }) if !values.is_empty() => Err(SiteError::content(
+                &place,
+                format!("Found the argument {:?} before any option; expected an option, such as --poll", values[0]),
+            )),
+            _ => Ok(groups.collect()),
+        }
+    }
+
+    fn flatten(
+        &self,
+        list: &[Node],
+        words: &mut Vec<(OsString, Option<Place>)>,
+        visits: &mut usize,
+    ) -> Result<(), SiteError> {
+        for node in list {
+            let wrong = |what: String| self.instance.wrong(node.mark, what);
+            *visits += 1;
+            if *visits > ARGUMENTS_MOST {
+                return Err(wrong(format!("Found more than {ARGUMENTS_MOST} arguments")));
+            }
+            match &node.content {
+                Content::List(list) => self.flatten(list, words, visits)?,
+                Content::Scalar(plain) => {
+                    let text = plain.python().ok_or_else(|| {
+                        wrong(format!(
+                            "Found {} as an argument; put it in quotes to have it as it stands",
+                            plain.describe()
+                        ))
+                    })?;
+                    if text.bytes().all(|byte| byte == b'-') {
+                        return Err(wrong(format!("Found {text:?} as an argument; expected an option or a value")));
+                    }
+                    if text.contains('\0') {
+                        return Err(wrong("Found a NUL in an argument".into()));
+                    }
+                    words.push((text.into(), Some(Place::new(&self.file, node.mark))));
+                }
+                Content::Map(_) | Content::Tagged(_) => {
+                    return Err(wrong(format!(
+                        "Found {} as an argument; expected text, a number or a list",
+                        node.describe()
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+}
