@@ -1,0 +1,19 @@
+"""Prints every event of a wildcard topic as a line of JSON. Arguments: router URL, topic."""
+import json
+import sys
+
+from autobahn.twisted.wamp import ApplicationRunner, ApplicationSession
+from autobahn.wamp.types import SubscribeOptions
+from twisted.internet.defer import inlineCallbacks
+
+
+class Subscriber(ApplicationSession):
+    @inlineCallbacks
+    def onJoin(self, _details):
+        def event(*args, details=None, **kwargs):
+            print(json.dumps([details.topic, args, kwargs], allow_nan=False), flush=True)
+        yield self.subscribe(event, sys.argv[2], SubscribeOptions(match='wildcard', details=True))
+        print('["subscribed"]', flush=True)
+
+
+ApplicationRunner(sys.argv[1], 'test_realm').run(Subscriber)
