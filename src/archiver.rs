@@ -81,13 +81,14 @@ pub async fn run<C: Catalog>(
 ) -> Result<Ended, ConnectError> {
     let (progress, stop) = (control.progress().clone(), control.stop().clone());
     let settings = Arc::new(settings);
-    let flight = Arc::new(Flight::new(settings.queue, settings.queue_bytes));
+    let flight = Arc::new(Flight::new(settings.queue, settings.queue_bytes, control.progress().clone()));
     let (jobs, job_source) = mpsc::channel(settings.workers.max(1));
     let job_source = Arc::new(tokio::sync::Mutex::new(job_source));
     let (results, result_source) = mpsc::channel(settings.queue.max(1));
     let mut workers = Vec::new();
     for number in 0..settings.workers.max(1) {
         let worker = worker::Worker {
+            number,
             connect: connect()?,
             settings: settings.clone(),
             path_limit: catalog.path_limit(),

@@ -170,6 +170,21 @@ pub struct Totals {
     pub copied: u64,
 }
 
+/// What SupRsync publishes about an archive.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ArchiveStats {
+    /// Unix time in seconds: all that was registered before is proven.
+    pub finalized_until: f64,
+    /// Files of the archive.
+    pub num_files: i64,
+    /// Those that are neither proven nor ignored.
+    pub uncopied_files: i64,
+    /// Source of the file registered last; empty without any.
+    pub last_file_added: String,
+    /// Source of the file copied last; empty without any.
+    pub last_file_copied: String,
+}
+
 /// Why the table could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
@@ -209,6 +224,9 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// Counts rows. May scan the table; not for every poll.
     fn totals(&self) -> impl Future<Output = Result<Totals, CatalogError>> + Send;
+
+    /// When the oldest waiting row was registered, or its file written: unix time in seconds. May scan the table.
+    fn oldest(&self) -> impl Future<Output = Result<Option<f64>, CatalogError>> + Send;
 
     /// The longest path the path column takes, in characters.
     fn path_limit(&self) -> usize;

@@ -3,7 +3,38 @@
 use crate::transfer::send::Sent;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Whose trouble a failed attempt was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The file is not there, or is no file.
+    Missing,
+    /// The file cannot be read.
+    Unreadable,
+    /// The file is not what was registered.
+    Changed,
+    /// The storage node does not take the file.
+    Refused,
+    /// The row cannot be used.
+    Row,
+}
+
+/// How many kinds of failure there are.
+const FAILURES: usize = 5;
+/// Copies that are remembered by name.
+const COPIES_KEPT: usize = 100;
+
+/// The copies recorded last.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct LastCopy {
+    /// When the first of them was recorded, unix time in seconds.
+    pub start_time: f64,
+    /// When the last one was.
+    pub stop_time: f64,
+    /// Sources, and whether they were proven; at most a hundred.
+    pub files: Vec<(String, bool)>,
+}
 
 /// Counters of a running archiver. Shared by all its parts.
 pub struct Progress {
@@ -21,10 +52,16 @@ struct Counts {
     matched_bytes: AtomicU64,
     link_troubles: AtomicU64,
     database_troubles: AtomicU64,
+    failures: [AtomicU64; FAILURES],
+    passes: AtomicU64,
+    in_flight: AtomicU64,
 }
 
 #[derive(Default)]
 struct Words {
+    sessions: Vec<u64>,
+    last_copy: LastCopy,
+    last_proven: Option<(f64, String)>,
     link: Option<String>,
     database: Option<String>,
     given_up: Option<String>,
@@ -47,6 +84,18 @@ pub struct Snapshot {
     pub link_troubles: u64,
     /// How often the database was out of reach.
     pub database_troubles: u64,
+    /// Failed attempts by kind, in the order of [`Failure`].
+    pub failures: [u64; FAILURES],
+    /// Passes through the waiting rows.
+    pub passes: u64,
+    /// Rows on their way now.
+    pub in_flight: u64,
+    /// Bytes read by each session.
+    pub session_bytes: Vec<u64>,
+    /// The copies recorded last.
+    pub last_copy: LastCopy,
+    /// When the last proven copy was recorded, unix time in seconds, and where it is.
+    pub last_proven: Option<(f64, String)>,
     /// Seconds since the run began.
     pub seconds: f64,
     /// What is wrong with the link now, if anything.
@@ -74,14 +123,48 @@ impl Progress {
             matched_bytes: counts.matched_bytes.load(Relaxed),
             link_troubles: counts.link_troubles.load(Relaxed),
             database_troubles: counts.database_troubles.load(Relaxed),
+            failures: std::array::from_fn(|kind| counts.failures[kind].load(Relaxed)),
+            passes: counts.passes.load(Relaxed),
+            in_flight: counts.in_flight.load(Relaxed),
+            session_bytes: words.sessions.clone(),
+            last_copy: words.last_copy.clone(),
+            last_proven: words.last_proven.clone(),
             seconds: self.started.elapsed().as_secs_f64(),
             link: words.link.clone(),
             database: words.database.clone(),
         }
     }
 
-    pub(crate) fn read(&self, bytes: u64) {
+    /// Bytes were read for the session of this number.
+    pub(crate) fn read(&self, session: usize, bytes: u64) {
         self.counts.read_bytes.fetch_add(bytes, Relaxed);
+        let mut words = self.words();
+        if words.sessions.len() <= session {
+            words.sessions.resize(session + 1, 0);
+        }
+        words.sessions[session] += bytes;
+    }
+
+    pub(crate) fn failure(&self, kind: Failure) {
+        self.counts.failures[kind as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn pass(&self) {
+        self.counts.passes.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn takes_off(&self) {
+        self.counts.in_flight.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn lands(&self) {
+        self.counts.in_flight.fetch_sub(1, Relaxed);
+    }
+
+    /// A batch of outcomes begins to be recorded.
+    pub(crate) fn recording(&self) {
+        let now = unix_now();
+        self.words().last_copy = LastCopy { start_time: now, stop_time: now, files: Vec::new() };
     }
 
     pub(crate) fn proven(&self, sent: &Sent) {
@@ -90,8 +173,19 @@ impl Progress {
         self.words().link = None;
     }
 
-    pub(crate) fn recorded(&self, copied: bool) {
-        if copied { &self.counts.copied } else { &self.counts.failed }.fetch_add(1, Relaxed);
+    /// An outcome was recorded; `path` is where a proven copy is.
+    pub(crate) fn recorded(&self, source: &str, path: Option<&str>) {
+        let count = if path.is_some() { &self.counts.copied } else { &self.counts.failed };
+        count.fetch_add(1, Relaxed);
+        let mut words = self.words();
+        let now = unix_now();
+        words.last_copy.stop_time = now;
+        if words.last_copy.files.len() < COPIES_KEPT {
+            words.last_copy.files.push((source.to_owned(), path.is_some()));
+        }
+        if let Some(path) = path {
+            words.last_proven = Some((now, path.to_owned()));
+        }
     }
 
     pub(crate) fn link_trouble(&self, why: &str) {
@@ -123,4 +217,9 @@ impl Progress {
     fn words(&self) -> MutexGuard<'_, Words> {
         self.words.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Unix time in seconds.
+pub(crate) fn unix_now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }

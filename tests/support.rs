@@ -6,6 +6,8 @@ use std::path::PathBuf;
 // The paths are said because cargo also takes this file for a test of its own, with no test in it.
 #[path = "support/archiver.rs"]
 pub mod archiver;
+#[path = "support/crossbar.rs"]
+pub mod crossbar;
 #[path = "support/mariadb.rs"]
 pub mod mariadb;
 #[path = "support/sshd.rs"]
@@ -24,6 +26,7 @@ pub fn require(tool: &str) -> bool {
     let package = match tool {
         "sshd" => "openssh-server",
         "ssh" | "ssh-keygen" | "ssh-agent" | "ssh-add" => "openssh-client",
+        "python3" => "python3 python3-venv",
         "mariadbd" | "mariadb-install-db" | "mariadb" => "mariadb-server",
         other => other,
     };

@@ -2,6 +2,7 @@
 
 use super::flight::Job;
 use crate::link::{Ending, Link, Remote};
+use crate::status::Failure;
 use crate::transfer::send::Sent;
 use crate::transfer::{Answer, Listing, SendPlan, Source, Summary, TransferError, Watch, greet, send};
 use protocol::args::{Options, ServerArgs};
@@ -36,7 +37,7 @@ pub(super) enum Fate {
     /// Other bytes stand under the name.
     Taken,
     /// Trouble of the file.
-    Failed(String),
+    Failed(Failure, String),
     /// The far end asked for the file or not, and did not confirm it, although the session ended in order.
     Refused,
     /// Nothing is known: the session ended too early, or we were told to stop.
@@ -167,7 +168,7 @@ impl BatchWatch<'_> {
             let meta = match source_metadata(&job.source) {
                 Ok(meta) => meta,
                 Err(why) => {
-                    self.fates[at] = Fate::Failed(why);
+                    self.fates[at] = why;
                     continue;
                 }
             };
@@ -195,7 +196,7 @@ impl Watch for BatchWatch<'_> {
     fn requested(&mut self, ndx: Ndx, request: &Request) -> Answer {
         let Some(at) = self.job_at(ndx) else { return Answer::Decline };
         // Asked for again: our bytes did not have the registered sum.
-        let changed = request.redo && matches!(self.fates[at], Fate::Failed(_));
+        let changed = request.redo && matches!(self.fates[at], Fate::Failed(..));
         let taken = !request.redo && !request.header.flags.has(ItemFlags::NEW);
         if changed || taken {
             self.stages[at] = Stage::Declined;
@@ -219,14 +220,15 @@ impl Watch for BatchWatch<'_> {
         let Some(at) = self.job_at(ndx) else { return };
         self.stages[at] = Stage::Sent(*sent);
         if sum.as_bytes() != self.jobs[at].md5 {
-            self.fates[at] = Fate::Failed(format!("it has changed since it was registered: its MD5 is now {sum}"));
+            self.fates[at] =
+                Fate::Failed(Failure::Changed, format!("it has changed since it was registered: its MD5 is now {sum}"));
         }
     }
 
     fn unreadable(&mut self, ndx: Ndx, error: &io::Error) {
         if let Some(at) = self.job_at(ndx) {
             self.stages[at] = Stage::Declined;
-            self.fates[at] = Fate::Failed(format!("it cannot be read: {error}"));
+            self.fates[at] = Fate::Failed(Failure::Unreadable, format!("it cannot be read: {error}"));
         }
     }
 
@@ -279,12 +281,14 @@ impl Source for BatchSource<'_> {
 
 /// Looks at a source file. Symlinks are followed: the path is what an operator's program registered, and what stands
 /// behind it must have the registered sum.
-fn source_metadata(path: &Path) -> Result<Metadata, String> {
+fn source_metadata(path: &Path) -> Result<Metadata, Fate> {
     match std::fs::metadata(path) {
         Ok(meta) if meta.is_file() => Ok(meta),
-        Ok(_) => Err("it is not a regular file".into()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err("it is missing".into()),
-        Err(error) => Err(format!("it cannot be looked at: {error}")),
+        Ok(_) => Err(Fate::Failed(Failure::Missing, "it is not a regular file".into())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(Fate::Failed(Failure::Missing, "it is missing".into()))
+        }
+        Err(error) => Err(Fate::Failed(Failure::Unreadable, format!("it cannot be looked at: {error}"))),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::layout::RemotePath;
 use crate::catalog::{Md5, RecordId};
+use crate::status::Progress;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,6 +31,7 @@ pub(super) struct Flight {
     pieces: Arc<Semaphore>,
     most_pieces: u32,
     landed: Notify,
+    progress: Arc<Progress>,
 }
 
 #[derive(Default)]
@@ -52,6 +54,7 @@ impl Drop for Ticket {
         aloft.rows.remove(&self.id);
         aloft.places.remove(&self.place);
         drop(aloft);
+        self.flight.progress.lands();
         self.flight.landed.notify_waiters();
     }
 }
@@ -67,7 +70,7 @@ pub(super) struct Takeoff {
 }
 
 impl Flight {
-    pub(super) fn new(files: usize, bytes: u64) -> Self {
+    pub(super) fn new(files: usize, bytes: u64, progress: Arc<Progress>) -> Self {
         let most_pieces = u32::try_from(bytes / PIECE).unwrap_or(u32::MAX).clamp(1, Semaphore::MAX_PERMITS as u32);
         Self {
             aloft: Mutex::default(),
@@ -75,6 +78,7 @@ impl Flight {
             pieces: Arc::new(Semaphore::new(most_pieces as usize)),
             most_pieces,
             landed: Notify::new(),
+            progress,
         }
     }
 
@@ -114,6 +118,7 @@ impl Flight {
             aloft.rows.insert(id);
             aloft.places.insert(place.clone());
         }
+        self.progress.takes_off();
         let ticket = Ticket { flight: self.clone(), id, place: place.clone(), _permits: [file, bytes] };
         Some(Job { id, attempts, source, md5, place, variant: 0, _ticket: ticket })
     }

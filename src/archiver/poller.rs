@@ -11,6 +11,7 @@ use super::retry::{Backoff, ONCE_PATIENCE, Pauses};
 use super::worker::{archived_path, too_long};
 use super::{BATCH_BYTES, Ended, Settings};
 use crate::catalog::{Catalog, CatalogError, Outcome, Pending, RecordId, Settled};
+use crate::status::Failure;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -136,6 +137,7 @@ impl<C: Catalog> Poller<C> {
     /// Goes through the waiting rows above the floor once.
     async fn pass(&self, floor: RecordId, pauses: &mut Pauses) -> Result<(Pass, RecordId), CatalogError> {
         self.catalog.claim().await?;
+        self.control.progress().pass();
         let newest = self.catalog.newest().await?;
         let mut pass = Pass::default();
         let mut after = floor;
@@ -219,7 +221,8 @@ impl<C: Catalog> Poller<C> {
         self.catalog.record(&unusable).await?;
         for row in &unusable {
             if let Outcome::Failed { why } = &row.outcome {
-                self.control.progress().recorded(false);
+                self.control.progress().failure(Failure::Row);
+                self.control.progress().recorded(&format!("row {}", row.id.0), None);
                 tracing::warn!(id = row.id.0, attempt = row.attempts + 1, "Row cannot be used: {why}");
             }
         }

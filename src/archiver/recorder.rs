@@ -77,15 +77,16 @@ impl<C: Catalog> Recorder<C> {
             }
         }
         self.progress.database_fine();
+        self.progress.recording();
         for (job, settled) in jobs.iter().zip(&settled) {
             let source = job.source.display().to_string();
             match &settled.outcome {
                 Outcome::Copied { path } => {
-                    self.progress.recorded(true);
+                    self.progress.recorded(&source, Some(path));
                     tracing::info!(id = job.id.0, source, path, "Copied and proven");
                 }
                 Outcome::Failed { why } => {
-                    self.progress.recorded(false);
+                    self.progress.recorded(&source, None);
                     tracing::warn!(id = job.id.0, source, attempt = job.attempts + 1, "Not copied: {why}");
                 }
             }

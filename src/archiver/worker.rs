@@ -6,7 +6,7 @@ use super::retry::{Backoff, ONCE_PATIENCE, blames_the_link, no_room, words_about
 use super::stop::Stop;
 use super::{Settings, recorder::Result as JobResult};
 use crate::catalog::Outcome;
-use crate::status::Progress;
+use crate::status::{Failure, Progress};
 use crate::transfer::TransferError;
 use crate::transport::{Connect, ConnectError};
 use std::collections::VecDeque;
@@ -27,6 +27,7 @@ const FSYNC_SINCE: (u32, u32, u32) = (3, 2, 4);
 const VERSION_LASTS: Duration = Duration::from_secs(60);
 
 pub(super) struct Worker {
+    pub(super) number: usize,
     pub(super) connect: Box<dyn Connect>,
     pub(super) settings: Arc<Settings>,
     pub(super) path_limit: usize,
@@ -83,14 +84,18 @@ impl Worker {
                     let path = self.archived_path(&job.place.variant(job.variant));
                     self.settle(job, Outcome::Copied { path });
                 }
-                Fate::Failed(why) => self.fail(job, why),
+                Fate::Failed(kind, why) => self.fail(job, kind, why),
                 Fate::Taken => {
                     job.variant += 1;
                     let path = self.archived_path(&job.place.variant(job.variant));
                     if path.chars().count() > self.path_limit {
-                        self.fail(job, too_long(&path, self.path_limit));
+                        self.fail(job, Failure::Row, too_long(&path, self.path_limit));
                     } else if job.variant > VARIANTS_MOST {
-                        self.fail(job, format!("the name and its first {VARIANTS_MOST} variants are taken"));
+                        self.fail(
+                            job,
+                            Failure::Refused,
+                            format!("the name and its first {VARIANTS_MOST} variants are taken"),
+                        );
                     } else {
                         left.push(job);
                     }
@@ -110,7 +115,11 @@ impl Worker {
                 None => {
                     for job in refused {
                         let name = job.place.variant(job.variant);
-                        self.fail(job, format!("the storage node refused it: {}", words_about(&words, &name)));
+                        self.fail(
+                            job,
+                            Failure::Refused,
+                            format!("the storage node refused it: {}", words_about(&words, &name)),
+                        );
                     }
                 }
             }
@@ -139,7 +148,7 @@ impl Worker {
             0 => {}
             1 if breaks >= BREAKS_MOST => {
                 if let Some(job) = jobs.pop() {
-                    self.fail(job, format!("the storage node's rsync breaks off at it: {error}"));
+                    self.fail(job, Failure::Refused, format!("the storage node's rsync breaks off at it: {error}"));
                 }
             }
             1 => {
@@ -184,8 +193,8 @@ impl Worker {
         let link = self.connect.open(&args).map_err(|error| error.to_string())?;
         let _guard = self.stop.guard(link.closer.clone());
         let stop = self.stop.clone();
-        let progress = self.progress.clone();
-        Ok(fly(jobs, link, &move || stop.is_stopped(), &move |bytes| progress.read(bytes)))
+        let (progress, number) = (self.progress.clone(), self.number);
+        Ok(fly(jobs, link, &move || stop.is_stopped(), &move |bytes| progress.read(number, bytes)))
     }
 
     /// Whether the far end's program knows `--fsync`. Asked now and then only, since the program may be replaced.
@@ -258,7 +267,8 @@ impl Worker {
         drop(jobs);
     }
 
-    fn fail(&self, job: Job, why: String) {
+    fn fail(&self, job: Job, kind: Failure, why: String) {
+        self.progress.failure(kind);
         self.settle(job, Outcome::Failed { why });
     }
 

@@ -259,6 +259,20 @@ impl Catalog for MySqlCatalog {
         Ok(Totals { pending: count(0), given_up: count(1), copied: count(2) })
     }
 
+    async fn oldest(&self) -> Result<Option<f64>, CatalogError> {
+        let query = format!(
+            "SELECT MIN(UNIX_TIMESTAMP(`timestamp`)) FROM {} WHERE copied=0 AND failed_copy_attempts < ? AND {}",
+            quote(&self.table.name),
+            self.targets()
+        );
+        let values = [self.selection.max_attempts.into()].into_iter().chain(self.target_values()).collect();
+        let row = self
+            .run(async |conn| conn.exec_first::<mysql_async::Row, _, _>(query, Params::Positional(values)).await)
+            .await?;
+        let seconds = row.and_then(|row| row::integer(row.as_ref(0)).ok().flatten());
+        Ok(seconds.filter(|&seconds| seconds > 0).map(|seconds| seconds as f64))
+    }
+
     fn path_limit(&self) -> usize {
         self.table.path_limit
     }

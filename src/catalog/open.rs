@@ -2,7 +2,9 @@
 
 use super::mysql::{self, MySqlCatalog};
 use super::sqlite::{self, SqliteCatalog};
-use super::{Catalog, CatalogError, Database, Layout, Pending, RecordId, Retry, Selection, Settled, Totals};
+use super::{
+    ArchiveStats, Catalog, CatalogError, Database, Layout, Pending, RecordId, Retry, Selection, Settled, Totals,
+};
 
 /// What is wanted of a database.
 #[derive(Debug, Clone, Default)]
@@ -102,6 +104,16 @@ impl AnyCatalog {
     }
 }
 
+impl AnyCatalog {
+    /// What SupRsync publishes about its archive; `None` for other tables.
+    pub async fn archive_stats(&self) -> Result<Option<ArchiveStats>, CatalogError> {
+        match self {
+            Self::Mysql(_) => Ok(None),
+            Self::Sqlite(catalog) => catalog.archive_stats().await.map(Some),
+        }
+    }
+}
+
 impl Catalog for AnyCatalog {
     async fn claim(&self) -> Result<(), CatalogError> {
         match self {
@@ -142,6 +154,13 @@ impl Catalog for AnyCatalog {
         match self {
             Self::Mysql(catalog) => catalog.totals().await,
             Self::Sqlite(catalog) => catalog.totals().await,
+        }
+    }
+
+    async fn oldest(&self) -> Result<Option<f64>, CatalogError> {
+        match self {
+            Self::Mysql(catalog) => catalog.oldest().await,
+            Self::Sqlite(catalog) => catalog.oldest().await,
         }
     }
 

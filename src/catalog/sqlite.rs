@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, TransactionBehavior, params};
 use rustix::fs::FlockOperation;
@@ -16,7 +16,12 @@ use rustix::io::Errno;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::{Catalog, CatalogError, Created, Database, Outcome, Pending, RecordId, Retry, Selection, Settled, Totals};
+use crate::status::unix_now;
+
+use super::{
+    ArchiveStats, Catalog, CatalogError, Created, Database, Outcome, Pending, RecordId, Retry, Selection, Settled,
+    Totals,
+};
 
 /// How long a call waits for another program's lock; SupRsync's own patience.
 const BUSY_LIMIT: Duration = Duration::from_secs(5);
@@ -152,6 +157,37 @@ impl SqliteCatalog {
         in_time(&self.database, calling).await
     }
 
+    /// What SupRsync publishes about the archive.
+    pub async fn archive_stats(&self) -> Result<ArchiveStats, CatalogError> {
+        let unverified = format!("remote_md5sum IS NOT local_md5sum {}", self.not_ignored);
+        let source = |order: &str| {
+            format!(
+                "(SELECT CAST(substr(local_path, 1, {PATH_LIMIT}) AS TEXT) FROM {FILES} \
+                 WHERE archive_name = ?1 {order} DESC LIMIT 1)"
+            )
+        };
+        let query = format!(
+            "SELECT COUNT(*), COUNT(CASE WHEN {unverified} THEN 1 END), MIN(CASE WHEN {unverified} THEN timestamp END), \
+             {}, {} FROM {FILES} WHERE archive_name = ?1",
+            source("ORDER BY id"),
+            source("AND remote_md5sum = local_md5sum ORDER BY copied")
+        );
+        let archive = self.archive.clone();
+        self.run(move |connection| {
+            connection.query_row(&query, params![archive], |row| {
+                let oldest: Option<f64> = row.get(2)?;
+                Ok(ArchiveStats {
+                    num_files: row.get(0)?,
+                    uncopied_files: row.get(1)?,
+                    finalized_until: oldest.map_or_else(unix_now, |oldest| oldest - 1.0),
+                    last_file_added: row.get::<_, Option<String>>(3)?.unwrap_or_default(),
+                    last_file_copied: row.get::<_, Option<String>>(4)?.unwrap_or_default(),
+                })
+            })
+        })
+        .await
+    }
+
     /// What makes a row one of ours that still waits, apart from its attempts.
     fn waiting(&self) -> String {
         format!("archive_name = ?1 AND removed IS NULL {} AND remote_md5sum IS NOT local_md5sum", self.not_ignored)
@@ -266,6 +302,13 @@ impl Catalog for SqliteCatalog {
             })
         })
         .await
+    }
+
+    async fn oldest(&self) -> Result<Option<f64>, CatalogError> {
+        let query =
+            format!("SELECT MIN(timestamp) FROM {FILES} WHERE {} AND failed_copy_attempts < ?2", self.waiting());
+        let (archive, max_attempts) = (self.archive.clone(), self.max_attempts);
+        self.run(move |connection| connection.query_row(&query, params![archive, max_attempts], |row| row.get(0))).await
     }
 
     fn path_limit(&self) -> usize {
@@ -451,7 +494,7 @@ fn columns(connection: &Connection) -> Result<Vec<String>, Error> {
 }
 
 fn write(connection: &mut Connection, settled: &[Settled]) -> Result<u64, Error> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+    let now = unix_now();
     // Immediate: the lock is waited for here, and not refused at the first write.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut changed = 0;

@@ -4,16 +4,17 @@ use super::flags::RunArgs;
 use super::run::{Service, settings};
 use crate::archiver::control::Control;
 use crate::archiver::{self, Ended};
-use crate::catalog::{self, AnyCatalog, Catalog, RecordId, Retry, Totals};
+use crate::catalog::{self, AnyCatalog, ArchiveStats, Catalog, Pending, RecordId, Retry, Totals};
 use crate::ocs::agent::{Agent, AgentConfig, AgentHandle};
 use crate::ocs::feeds::Block;
 use crate::ocs::operation::{Kind, Operation, Outcome, Param, Params};
 use crate::ocs::session::Session;
-use crate::status::Snapshot;
+use crate::ocs::site::AgentClass;
+use crate::status::{LastCopy, Snapshot, unix_now};
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How often session data and feed are renewed.
@@ -24,11 +25,20 @@ const COUNT_EVERY: Duration = Duration::from_secs(60);
 const OPENING_WAIT_MOST: Duration = Duration::from_secs(60);
 /// The feed besides those of the old agents.
 const FEED: &str = "archiver";
+/// Feeds of the SupRsync agent.
+const TRANSFERS: &str = "transfer_stats";
+const ARCHIVE: &str = "archive_stats";
+/// How often `transfer_stats` goes out.
+const TRANSFERS_EVERY: Duration = Duration::from_secs(600);
+/// Waiting files whose sizes are looked up for the backlog; beyond, the sum is scaled.
+const SIZED_MOST: usize = 1000;
 
 /// What the operations share.
 struct Desk {
     service: Service,
     args: RunArgs,
+    /// We stand in for a SupRsync agent, and speak its feeds too.
+    suprsync: bool,
     now: Mutex<Now>,
 }
 
@@ -41,9 +51,15 @@ struct Now {
 
 /// Serves as an agent until told to end; returns the exit code.
 pub(super) async fn serve(config: AgentConfig, args: RunArgs, service: Service) -> Result<u8> {
-    let desk = Arc::new(Desk { service, args, now: Mutex::default() });
+    let suprsync = config.agent_class == AgentClass::SupRsync.name();
+    let desk = Arc::new(Desk { service, args, suprsync, now: Mutex::default() });
     let mut agent = Agent::new(config)?;
     agent.register_feed(FEED, true, Map::new())?;
+    if suprsync {
+        let quiet = Map::from_iter([("exclude_aggregator".to_owned(), Value::Bool(true))]);
+        agent.register_feed(TRANSFERS, true, quiet)?;
+        agent.register_feed(ARCHIVE, true, Map::new())?;
+    }
     for operation in operations(&desk, &agent.handle()) {
         agent.register(operation)?;
     }
@@ -81,11 +97,19 @@ run()
 **Process** - Watches the table of files, copies every waiting file to the archive, and records what the storage node has
 confirmed. Degraded while database or storage node is out of reach; the messages say why.
 
-The session data::
+The session data, with what the SupRsync agent has for a SupRsync archive::
 
-    {\"copied\": 17, \"failed_attempts\": 0, \"read_bytes\": 3400000, \"literal_bytes\": 3400000, \"matched_bytes\": 0,
-     \"pending\": 2, \"given_up\": 0, \"link_troubles\": 0, \"database_troubles\": 0, \"link\": null, \"database\": null,
-     \"paused\": false, \"timestamp\": 1795350042.1}
+    {\"archiver\": {\"copied\": 17, \"failed_attempts\": 0, \"read_bytes\": 3400000, \"literal_bytes\": 3400000,
+                  \"matched_bytes\": 0, \"pending\": 2, \"given_up\": 0, \"link_troubles\": 0, \"database_troubles\": 0,
+                  \"link\": null, \"database\": null, \"paused\": false,
+                  \"failures\": {\"missing\": 0, \"unreadable\": 0, \"changed\": 0, \"refused\": 0, \"row\": 0},
+                  \"session_bytes\": [3400000], \"last_proven\": {\"time\": 1795350041.9, \"path\": \"17953/a/b.npy\"}},
+     \"activity\": \"idle\",
+     \"last_copy\": {\"start_time\": 1795350042.0, \"files\": [[\"/data/b.npy\", true]], \"stop_time\": 1795350042.1},
+     \"counters\": {\"iterations\": 9, \"copies\": 10, \"errors_timeout\": 0, \"errors_nonzero\": 0, \"errors_sqlite\": 0},
+     \"archive_stats\": {\"finalized_until\": 1795350012.2, \"num_files\": 9, \"uncopied_files\": 1,
+                       \"last_file_added\": \"/data/c.npy\", \"last_file_copied\": \"/data/b.npy\"},
+     \"timestamp\": 1795350042.1}
 
 Counts are of this run, `pending` and `given_up` of the table; `link` and `database` say what is wrong now.";
 const RETRY: &str = "\
@@ -198,14 +222,22 @@ impl Desk {
     ) -> std::convert::Infallible {
         let mut tick = tokio::time::interval(TICK);
         let mut count = tokio::time::interval(COUNT_EVERY);
-        let mut totals = Totals::default();
+        let mut transfers = tokio::time::interval(TRANSFERS_EVERY);
+        let mut table = Table::default();
         let mut trouble = None;
         let mut before = Snapshot::default();
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
                 _ = count.tick() => {
-                    totals = catalog.totals().await.unwrap_or(totals);
+                    table = Table::look(catalog, table).await;
+                    if let Some(stats) = &table.archive {
+                        self.publish(feed, ARCHIVE, archive_block(&self.service, stats));
+                    }
+                    continue;
+                }
+                _ = transfers.tick(), if self.suprsync => {
+                    self.publish(feed, TRANSFERS, transfer_block(&control.progress().snapshot()));
                     continue;
                 }
             }
@@ -216,12 +248,69 @@ impl Desk {
                 session.add_message(trouble_now.as_deref().unwrap_or("All is in reach again"));
                 trouble = trouble_now;
             }
-            session.set_data(data(&now, &totals, control.is_paused()));
-            if let Err(error) = feed.publish(FEED, block(&now, &before, &totals)) {
-                tracing::warn!("{error}");
-            }
+            session.set_data(self.data(&now, &table, control.is_paused()));
+            self.publish(feed, FEED, block(&now, &before, &table));
             before = now;
         }
+    }
+
+    fn publish(&self, handle: &AgentHandle, feed: &str, block: Block) {
+        if let Err(error) = handle.publish(feed, block) {
+            tracing::warn!("{error}");
+        }
+    }
+
+    fn data(&self, now: &Snapshot, table: &Table, paused: bool) -> Value {
+        let [missing, unreadable, changed, refused, row] = now.failures;
+        let mut data = json!({
+            "archiver": {
+                "copied": now.copied,
+                "failed_attempts": now.failed,
+                "read_bytes": now.read_bytes,
+                "literal_bytes": now.literal_bytes,
+                "matched_bytes": now.matched_bytes,
+                "pending": table.totals.pending,
+                "given_up": table.totals.given_up,
+                "link_troubles": now.link_troubles,
+                "database_troubles": now.database_troubles,
+                "link": now.link,
+                "database": now.database,
+                "paused": paused,
+                "failures": {
+                    "missing": missing, "unreadable": unreadable, "changed": changed, "refused": refused, "row": row,
+                },
+                "session_bytes": now.session_bytes,
+                "last_proven": now.last_proven.as_ref().map(|(time, path)| json!({"time": time, "path": path})),
+            },
+            "timestamp": unix_now(),
+        });
+        if let (true, Value::Object(data)) = (self.suprsync, &mut data) {
+            let LastCopy { start_time, stop_time, files } = &now.last_copy;
+            let stats = table.archive.clone().unwrap_or_default();
+            data.extend([
+                ("activity".to_owned(), json!(if now.in_flight > 0 { "copying" } else { "idle" })),
+                ("last_copy".to_owned(), json!({"start_time": start_time, "files": files, "stop_time": stop_time})),
+                (
+                    "counters".to_owned(),
+                    counters(now)
+                        .into_iter()
+                        .map(|(name, count)| (name.to_owned(), count.into()))
+                        .collect::<Map<_, _>>()
+                        .into(),
+                ),
+                (
+                    "archive_stats".to_owned(),
+                    json!({
+                        "finalized_until": stats.finalized_until,
+                        "num_files": stats.num_files,
+                        "uncopied_files": stats.uncopied_files,
+                        "last_file_added": stats.last_file_added,
+                        "last_file_copied": stats.last_file_copied,
+                    }),
+                ),
+            ]);
+        }
+        data
     }
 
     async fn retry(self: Arc<Self>, session: Session, params: Params) -> Outcome {
@@ -266,41 +355,106 @@ impl Desk {
     }
 }
 
-fn data(now: &Snapshot, totals: &Totals, paused: bool) -> Value {
-    json!({
-        "copied": now.copied,
-        "failed_attempts": now.failed,
-        "read_bytes": now.read_bytes,
-        "literal_bytes": now.literal_bytes,
-        "matched_bytes": now.matched_bytes,
-        "pending": totals.pending,
-        "given_up": totals.given_up,
-        "link_troubles": now.link_troubles,
-        "database_troubles": now.database_troubles,
-        "link": now.link,
-        "database": now.database,
-        "paused": paused,
-        "timestamp": unix_now(),
-    })
+/// What the table said when it was last asked.
+#[derive(Default)]
+struct Table {
+    totals: Totals,
+    backlog_bytes: u64,
+    oldest: Option<f64>,
+    archive: Option<ArchiveStats>,
 }
 
-fn block(now: &Snapshot, before: &Snapshot, totals: &Totals) -> Block {
+impl Table {
+    /// Asks the table; what it does not answer stays as it was.
+    async fn look(catalog: &AnyCatalog, before: Self) -> Self {
+        let totals = catalog.totals().await.unwrap_or(before.totals);
+        let oldest = catalog.oldest().await.unwrap_or(before.oldest);
+        let archive = catalog.archive_stats().await.unwrap_or(before.archive);
+        let sizes = catalog.pending(RecordId(0), SIZED_MOST).await.map(sizes);
+        let backlog_bytes = match sizes {
+            Ok(sizes) => {
+                let (files, bytes) = tokio::task::spawn_blocking(sizes).await.unwrap_or_default();
+                if files == 0 { 0 } else { (bytes as f64 / files as f64 * totals.pending as f64) as u64 }
+            }
+            Err(_) => before.backlog_bytes,
+        };
+        Self { totals, backlog_bytes, oldest, archive }
+    }
+}
+
+/// Looks up how many of the rows' files there are, and their bytes.
+fn sizes(rows: Vec<Pending>) -> impl FnOnce() -> (u64, u64) + Send + 'static {
+    move || {
+        rows.iter().fold((0, 0), |(files, bytes), row| match row {
+            Pending::Ready(record) => {
+                (files + 1, bytes + std::fs::metadata(&record.source).map_or(0, |meta| meta.len()))
+            }
+            Pending::Unusable { .. } => (files + 1, bytes),
+        })
+    }
+}
+
+fn int(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn block(now: &Snapshot, before: &Snapshot, table: &Table) -> Block {
     let seconds = (now.seconds - before.seconds).max(0.001);
-    let int = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
+    let per_session = now
+        .session_bytes
+        .iter()
+        .enumerate()
+        .map(|(number, bytes)| rate(*bytes, before.session_bytes.get(number).copied().unwrap_or_default()));
+    let sessions = now.session_bytes.len().max(1) as f64;
+    let [missing, unreadable, changed, refused, row] = now.failures;
     Block::sample(FEED, unix_now())
-        .int("backlog_files", int(totals.pending))
-        .int("given_up", int(totals.given_up))
+        .int("backlog_files", int(table.totals.pending))
+        .int("backlog_bytes", int(table.backlog_bytes))
+        .float("oldest_pending_age", table.oldest.map_or(0.0, |oldest| (unix_now() - oldest).max(0.0)))
+        .int("given_up", int(table.totals.given_up))
         .int("copied", int(now.copied))
         .int("failed_attempts", int(now.failed))
+        .int("failed_missing", int(missing))
+        .int("failed_unreadable", int(unreadable))
+        .int("failed_changed", int(changed))
+        .int("failed_refused", int(refused))
+        .int("failed_row", int(row))
         .int("literal_bytes", int(now.literal_bytes))
         .int("matched_bytes", int(now.matched_bytes))
-        .float("rate_bytes_per_s", now.read_bytes.saturating_sub(before.read_bytes) as f64 / seconds)
+        .float("rate_bytes_per_s", rate(now.read_bytes, before.read_bytes))
+        .float("session_rate_mean", per_session.clone().sum::<f64>() / sessions)
+        .float("session_rate_least", per_session.reduce(f64::min).unwrap_or(0.0))
+        .float("last_proven_time", now.last_proven.as_ref().map_or(0.0, |(time, _)| *time))
+        .text("last_proven", now.last_proven.as_ref().map_or("", |(_, path)| path))
         .int("link_troubles", int(now.link_troubles))
         .int("database_troubles", int(now.database_troubles))
 }
 
-fn unix_now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+/// SupRsync's five counters, as near as ours come to them.
+fn counters(now: &Snapshot) -> [(&'static str, i64); 5] {
+    [
+        ("iterations", int(now.passes)),
+        ("copies", int(now.copied + now.failed)),
+        ("errors_timeout", 0),
+        ("errors_nonzero", int(now.link_troubles)),
+        ("errors_sqlite", int(now.database_troubles)),
+    ]
+}
+
+fn transfer_block(now: &Snapshot) -> Block {
+    counters(now).into_iter().fold(Block::sample("block0", unix_now()), |block, (name, count)| block.int(name, count))
+}
+
+/// Named as the archive.
+fn archive_block(service: &Service, stats: &ArchiveStats) -> Block {
+    let name = service.options.selection.targets.first().map_or("archive", String::as_str);
+    Block::sample(name, unix_now())
+        .float("finalized_until", stats.finalized_until)
+        .int("num_files", stats.num_files)
+        .int("uncopied_files", stats.uncopied_files)
+        .text("last_file_added", &stats.last_file_added)
+        .text("last_file_copied", &stats.last_file_copied)
 }
 
 /// The first SIGTERM or SIGINT leaves the router properly, the second closes the links at once.

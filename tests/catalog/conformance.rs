@@ -47,6 +47,7 @@ async fn an_empty_table(table: &impl Fixture) {
     assert_eq!(all(&catalog).await, []);
     assert_eq!(catalog.newest().await.unwrap(), RecordId(0));
     assert_eq!(catalog.totals().await.unwrap(), Totals::default());
+    assert_eq!(catalog.oldest().await.unwrap(), None);
     assert_eq!(catalog.record(&[]).await.unwrap(), 0);
     assert_eq!(catalog.record(&[copied(17, "x"), failed(18, 0)]).await.unwrap(), 0);
     catalog.close().await;
@@ -66,6 +67,7 @@ async fn rows_come_in_pages_in_order(table: &impl Fixture) {
     }
     assert_eq!(ids(&found), (first..first + 25).collect::<Vec<_>>());
     assert_eq!(catalog.newest().await.unwrap(), RecordId(first + 24));
+    assert!(catalog.oldest().await.unwrap().is_some_and(|oldest| oldest > 1e9), "{:?}", catalog.oldest().await);
     let records = ready(found);
     assert_eq!(records[7].source, Path::new("/data/7"));
     assert_eq!(records[7].md5, MD5);

@@ -206,7 +206,7 @@ fn launch(dir: &Path, port: u16) -> Option<(Child, u32)> {
     None
 }
 
-fn is_running(pid: u32) -> bool {
+pub(super) fn is_running(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
@@ -217,7 +217,7 @@ fn greets(port: u16) -> bool {
     tcp.read_exact(&mut banner).is_ok() && &banner == b"SSH-"
 }
 
-fn descendants(root: u32) -> Vec<u32> {
+pub(super) fn descendants(root: u32) -> Vec<u32> {
     let mut parents = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
@@ -237,7 +237,7 @@ fn descendants(root: u32) -> Vec<u32> {
     found.split_off(1)
 }
 
-fn signal(name: &str, pids: &[u32]) {
+pub(super) fn signal(name: &str, pids: &[u32]) {
     if !pids.is_empty() {
         let pids = pids.iter().map(u32::to_string);
         let _ = Command::new("kill").arg(format!("-{name}")).args(pids).stderr(Stdio::null()).status();

@@ -1,0 +1,74 @@
+//! Routers that do not keep to the protocol: nothing they send ends the agent.
+
+use super::agent::{Running, config};
+use futures_util::{SinkExt, StreamExt};
+use pysmurf_archiver::ocs::agent::AgentEnd;
+use pysmurf_archiver::ocs::session::Status;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+
+/// What is sent after the agent's REGISTER, or in place of WELCOME.
+const SCRIPTS: &[(&str, &str)] = &[
+    ("not json", ""),
+    ("[2]", ""),
+    ("[3,{},\"wamp.error.no_such_realm\"]", ""),
+    ("[2,1,{}]", "[65,99,5]"),
+    ("[2,1,{}]", "[8,64,1,{},\"wamp.error.canceled\"]"),
+    ("[2,1,{}]", "[\"x\"]"),
+    ("[2,1,{}]", "[6,{},\"wamp.close.normal\"]"),
+];
+
+#[test]
+fn no_router_can_end_the_agent() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let tries = Arc::new(AtomicUsize::new(0));
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // Every script meets an agent of its own, so that none has to sit out the pauses of the others.
+    let served = tries.clone();
+    runtime.spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let turn = served.fetch_add(1, SeqCst);
+            tokio::spawn(hostile(tcp, turn));
+        }
+    });
+    let url = format!("ws://127.0.0.1:{port}/ws");
+    let mut agents: Vec<_> =
+        (0..=SCRIPTS.len() + 1).map(|i| Running::start(config(&format!("victim-{i}"), &url))).collect();
+    super::until("every script", || tries.load(SeqCst) >= 2 * SCRIPTS.len());
+    for agent in &mut agents {
+        assert!(agent.lives() && !agent.handle.is_joined());
+        assert_eq!(agent.handle.session("run").unwrap().status(), Status::Running);
+        agent.handle.shutdown();
+    }
+    for agent in &mut agents {
+        assert_eq!(agent.end(), AgentEnd::Asked);
+    }
+}
+
+async fn hostile(mut tcp: tokio::net::TcpStream, turn: usize) {
+    let Some((first, second)) = SCRIPTS.get(turn % (SCRIPTS.len() + 1)) else {
+        let _ = tcp.write_all(&[0xff; 4096]).await;
+        return;
+    };
+    #[allow(clippy::result_large_err)]
+    let accept = |_: &Request, mut response: Response| {
+        response.headers_mut().insert("Sec-WebSocket-Protocol", "wamp.2.json".parse().unwrap());
+        Ok(response)
+    };
+    let Ok(mut socket) = tokio_tungstenite::accept_hdr_async(tcp, accept).await else { return };
+    for text in [first, second] {
+        let heard = tokio::time::timeout(Duration::from_secs(5), socket.next()).await;
+        if !matches!(heard, Ok(Some(Ok(_)))) || socket.send(Message::text(*text)).await.is_err() {
+            return;
+        }
+    }
+    // Neither answers nor closes.
+    let _ =
+        tokio::time::timeout(Duration::from_secs(30), async { while let Some(Ok(_)) = socket.next().await {} }).await;
+}

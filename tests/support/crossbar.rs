@@ -1,0 +1,187 @@
+//! A private real crossbar router and the genuine `ocs` of PyPI, in a virtual environment of their own.
+
+use super::sshd::{descendants, is_running, signal};
+use serde_json::{Value, json};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const START_LIMIT: Duration = Duration::from_secs(60);
+const REALM: &str = "test_realm";
+
+/// A running router on 127.0.0.1, configured as OCS does it.
+pub struct Crossbar {
+    dir: TempDir,
+    venv: PathBuf,
+    pub port: u16,
+    /// Its process, and the shell that ends it should this process die.
+    running: Mutex<Option<(Child, u32)>>,
+}
+
+impl Crossbar {
+    /// Starts one; `None` when there is no Python to run it.
+    pub fn start() -> Option<Self> {
+        let venv = venv()?;
+        let dir = tempfile::tempdir().unwrap();
+        for _ in 0..5 {
+            // Free a moment ago; should somebody take it meanwhile, the next one is tried.
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            configure(dir.path(), port);
+            if let Some(running) = launch(&venv, dir.path(), port) {
+                return Some(Self { dir, venv, port, running: Mutex::new(Some(running)) });
+            }
+        }
+        panic!("crossbar does not start: {}", fs::read_to_string(dir.path().join("log")).unwrap_or_default());
+    }
+
+    /// Where agents connect.
+    pub fn url(&self) -> String {
+        format!("ws://127.0.0.1:{}/ws", self.port)
+    }
+
+    /// The genuine Python with the genuine ocs, configured for this router.
+    pub fn python(&self) -> Command {
+        let mut command = Command::new(self.venv.join("bin/python"));
+        command.env("OCS_CONFIG_DIR", self.dir.path()).env("PYTHONUNBUFFERED", "1").env_remove("LOGLEVEL");
+        command
+    }
+
+    /// One of the snippets in `tests/ocs`.
+    pub fn snippet(&self, name: &str) -> Command {
+        let mut command = self.python();
+        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ocs").join(name));
+        command
+    }
+
+    /// Kills the router and its workers, as a crash of the host would.
+    pub fn kill(&self) {
+        if let Some((mut shell, pid)) = self.running.lock().unwrap().take() {
+            let workers = descendants(pid);
+            signal("KILL", &[pid]);
+            signal("KILL", &workers);
+            let _ = shell.kill();
+            let _ = shell.wait();
+        }
+    }
+
+    /// Starts the router again on the same port.
+    pub fn restart(&self) {
+        self.kill();
+        let again = launch(&self.venv, self.dir.path(), self.port);
+        *self.running.lock().unwrap() = Some(again.expect("crossbar starts again"));
+    }
+}
+
+impl Drop for Crossbar {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The virtual environment: `OCS_TEST_VENV`, or `target/ocs-venv`, which is made when it is not there.
+fn venv() -> Option<PathBuf> {
+    if let Some(given) = std::env::var_os("OCS_TEST_VENV").filter(|given| !given.is_empty()) {
+        let given = PathBuf::from(given);
+        assert!(given.join("bin/crossbar").is_file(), "OCS_TEST_VENV={} has no bin/crossbar", given.display());
+        return Some(given);
+    }
+    if !super::require("python3") {
+        return None;
+    }
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
+    let venv = target.join("ocs-venv");
+    fs::create_dir_all(&target).unwrap();
+    // One of the tests makes it, the others wait.
+    let lock = fs::File::create(target.join("ocs-venv.lock")).unwrap();
+    lock.lock().unwrap();
+    let ready = venv.join("ready");
+    if !ready.exists() {
+        let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ocs/requirements.txt");
+        let made = Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv).output().unwrap();
+        let pip = || {
+            let mut pip = Command::new(venv.join("bin/python"));
+            pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "-r"]);
+            pip.arg(&requirements).output().unwrap()
+        };
+        let done = if made.status.success() { pip() } else { made };
+        if !done.status.success() {
+            let words = String::from_utf8_lossy(&done.stderr).into_owned();
+            let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+            assert!(!set("CI") && !set("ARCHIVER_REQUIRE_PEERS"), "No crossbar and ocs from PyPI: {words}");
+            eprintln!("SKIPPED: no crossbar and ocs from PyPI: {words}");
+            return None;
+        }
+        fs::write(&ready, "").unwrap();
+    }
+    Some(venv)
+}
+
+fn configure(dir: &Path, port: u16) {
+    let role = |name: &str, register: bool| {
+        let allow = json!({"call": true, "register": register, "publish": true, "subscribe": true});
+        let disclose = json!({"caller": false, "publisher": false});
+        let permission =
+            json!({"uri": "observatory.", "match": "prefix", "allow": allow, "disclose": disclose, "cache": true});
+        json!({"name": name, "permissions": [permission]})
+    };
+    let options = json!({"open_handshake_timeout": 2500, "close_handshake_timeout": 1000, "auto_ping_interval": 10000,
+        "auto_ping_timeout": 5000, "auto_ping_size": 12});
+    let paths = json!({
+        "ws": {"type": "websocket", "auth": {"anonymous": {"type": "static", "role": "iocs_agent"}}, "options": options},
+        "call": {"type": "caller", "realm": REALM, "role": "iocs_controller", "options": {}},
+    });
+    let endpoint = json!({"type": "tcp", "interface": "127.0.0.1", "port": port});
+    let worker = json!({
+        "type": "router",
+        "realms": [{"name": REALM, "roles": [role("iocs_agent", true), role("iocs_controller", false)]}],
+        "transports": [{"type": "web", "endpoint": endpoint, "paths": paths}],
+    });
+    let config: Value = json!({"version": 2, "workers": [worker]});
+    fs::create_dir_all(dir.join(".crossbar")).unwrap();
+    fs::write(dir.join(".crossbar/config.json"), config.to_string()).unwrap();
+    let instance = |class: &str, id: &str| json!({"agent-class": class, "instance-id": id, "arguments": []});
+    let site = json!({
+        "hub": {"wamp_server": format!("ws://127.0.0.1:{port}/ws"), "wamp_http": format!("http://127.0.0.1:{port}/call"),
+            "wamp_realm": REALM, "address_root": "observatory"},
+        "hosts": {"localhost": {"agent-instances": [
+            instance("RegistryAgent", "registry"), instance("AccessDirector", "access-dir")]}},
+    });
+    // JSON is YAML too.
+    fs::write(dir.join("default.yaml"), site.to_string()).unwrap();
+}
+
+/// Starts crossbar and waits until it serves; `None` when it ended instead.
+fn launch(venv: &Path, dir: &Path, port: u16) -> Option<(Child, u32)> {
+    // The shell outlives nobody: it ends crossbar when our end of its input closes, however this process ends.
+    let script =
+        "\"$1\" start --cbdir \"$2\" --loglevel info </dev/null >\"$3\" 2>&1 & echo $!; read _; kill $! 2>/dev/null";
+    let mut shell = Command::new("sh")
+        .args(["-c", script, "crossbar"])
+        .args([venv.join("bin/crossbar"), dir.join(".crossbar"), dir.join("log")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(shell.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let pid: u32 = line.trim().parse().unwrap();
+    let deadline = Instant::now() + START_LIMIT;
+    while Instant::now() < deadline && is_running(pid) {
+        let booted = fs::read_to_string(dir.join("log")).is_ok_and(|log| log.contains("NODE_BOOT_COMPLETE"));
+        if booted && TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            return Some((shell, pid));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let workers = descendants(pid);
+    signal("KILL", &[pid]);
+    signal("KILL", &workers);
+    let _ = shell.kill();
+    let _ = shell.wait();
+    None
+}
