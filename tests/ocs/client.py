@@ -33,4 +33,5 @@ def take(step):
 
 
 results = [take(step) for step in steps]
-print(json.dumps({'doc': client.delay.start.__doc__, 'results': results}))
+doc = client.delay.start.__doc__ if hasattr(client, 'delay') else None
+print(json.dumps({'doc': doc, 'results': results}))
