@@ -66,14 +66,18 @@ impl Crossbar {
             signal("KILL", &workers);
             let _ = shell.kill();
             let _ = shell.wait();
+            // Left by the killed one; the next one would take it for a running node.
+            let _ = fs::remove_file(self.dir.path().join(".crossbar/node.pid"));
         }
     }
 
     /// Starts the router again on the same port.
     pub fn restart(&self) {
         self.kill();
-        let again = launch(&self.venv, self.dir.path(), self.port);
-        *self.running.lock().unwrap() = Some(again.expect("crossbar starts again"));
+        let Some(again) = launch(&self.venv, self.dir.path(), self.port) else {
+            panic!("crossbar does not start again: {}", fs::read_to_string(self.dir.path().join("log")).unwrap());
+        };
+        *self.running.lock().unwrap() = Some(again);
     }
 }
 
@@ -157,9 +161,9 @@ fn configure(dir: &Path, port: u16) {
 
 /// Starts crossbar and waits until it serves; `None` when it ended instead.
 fn launch(venv: &Path, dir: &Path, port: u16) -> Option<(Child, u32)> {
-    // The shell outlives nobody: it ends crossbar when our end of its input closes, however this process ends.
-    let script =
-        "\"$1\" start --cbdir \"$2\" --loglevel info </dev/null >\"$3\" 2>&1 & echo $!; read _; kill $! 2>/dev/null";
+    // The shell outlives nobody: it ends crossbar, and removes the folder, when our end of its input closes, however this process ends.
+    let script = "\"$1\" start --cbdir \"$2\" --loglevel info </dev/null >\"$3\" 2>&1 & echo $!; read _; kill $! 2>/dev/null; \
+                  wait; rm -rf \"${2%/.crossbar}\"";
     let mut shell = Command::new("sh")
         .args(["-c", script, "crossbar"])
         .args([venv.join("bin/crossbar"), dir.join(".crossbar"), dir.join("log")])
