@@ -22,16 +22,20 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* \
  && groupadd --gid 9000 ocs \
  && useradd --uid 9000 --gid ocs --home-dir /home/ocs --create-home --shell /usr/sbin/nologin ocs \
+ && groupadd --gid 1001 smurf \
+ && useradd --uid 1000 --gid smurf --home-dir /home/cryo --create-home --shell /usr/sbin/nologin cryo \
  && install -d -o ocs -g ocs /var/lib/pysmurf-archiver
 COPY --from=build /out/ /
-# The account of the other OCS containers. Mount its ~/.ssh at /home/ocs/.ssh, and /data.
+# The account of the other OCS containers; cryo:smurf is SupRsync's, which owns the data of a smurf-server. Mount the
+# account's ~/.ssh, and /data. HOME stays unset, so that it follows `user:`.
 USER 9000:9000
-ENV HOME=/home/ocs
+# As in the images of OCS. Without a site file there, and without INSTANCE_ID and the like, it is no agent.
+ENV OCS_CONFIG_DIR=/config TZ=Etc/UTC
 VOLUME ["/data", "/var/lib/pysmurf-archiver"]
 # Where the embedded database goes when no other is named.
 WORKDIR /var/lib/pysmurf-archiver
 STOPSIGNAL SIGTERM
-# Options alone mean `run`.
+# Options alone mean `run`; an agent's variables need no option at all.
 ENTRYPOINT ["/usr/bin/tini", "--", "pysmurf-archiver"]
 CMD ["run"]
 LABEL org.opencontainers.image.title="pysmurf-archiver" \
