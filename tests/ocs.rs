@@ -16,7 +16,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
-use support::crossbar::Crossbar;
+use support::crossbar::{Crossbar, certificate};
 
 /// The router of the tests that leave it alone; the shell around it ends it with this process.
 fn router() -> Option<&'static Crossbar> {
@@ -267,6 +267,9 @@ fn heartbeats_and_blocks_reach_python_and_the_registry() {
 fn a_router_that_dies_three_times_stops_nothing() {
     let Some(router) = Crossbar::start() else { return };
     let agent = Running::join(config("steady", &router.url()));
+    let mut impatient = config("impatient", &router.url());
+    impatient.crossbar_timeout = Some(Duration::from_secs(2));
+    let mut impatient = Running::join(impatient);
     let before = client(&router, "steady", "", &json!([["call", "", ["get_feeds"], {}], ["run", "status", {}]]));
     for _ in 0..3 {
         router.kill();
@@ -276,6 +279,7 @@ fn a_router_that_dies_three_times_stops_nothing() {
         router.restart();
         agent.joined(true);
     }
+    assert_eq!(impatient.end(), AgentEnd::NoRouter { seconds: 2.0 });
     let after = client(&router, "steady", "", &json!([["call", "", ["get_feeds"], {}], ["run", "status", {}]]));
     assert_eq!(before["results"][0], after["results"][0], "feeds and their session id");
     let (before, after) = (&before["results"][1][2], &after["results"][1][2]);
@@ -359,4 +363,95 @@ fn only_an_explicit_timeout_ends_an_agent_without_a_router() {
     assert_eq!(end, AgentEnd::NoRouter { seconds: 2.0 });
     assert!(!end.is_error() && begun.elapsed() >= Duration::from_secs(2));
     assert_eq!(agent.handle.session("run").unwrap().success(), Some(true));
+}
+
+#[test]
+fn a_frozen_router_is_noticed() {
+    let Some(router) = Crossbar::start() else { return };
+    let agent = Running::join(config("noticing", &router.url()));
+    router.freeze();
+    // Ten seconds to the next ping at most, and five for its answer.
+    let begun = Instant::now();
+    agent.joined(false);
+    assert!(begun.elapsed() < Duration::from_secs(17));
+    assert_eq!(agent.handle.session("run").unwrap().status(), Status::Running);
+}
+
+#[test]
+fn the_genuine_access_director_rules() {
+    let Some(router) = Crossbar::start() else { return };
+    let rules = json!({
+        "passwords": [
+            {"default": true, "password_1": "", "password_2": {"hash": "none", "value": "two"}},
+            {"agent_class": "Other*", "password_3": {"hash": "none", "value": "other"}},
+            {"instance_id": "direc*,!directo", "password_3": {"hash": "none", "value": "three"}},
+        ],
+        "exclusive_access_blocks": [{"name": "test-grant", "password": "please",
+            "grants": [{"instance_id": "directed", "cred_level": 3, "lockout_levels": [1, 2, 3]}]}],
+    });
+    std::fs::write(router.path("access.yaml"), rules.to_string()).unwrap();
+    let mut directed = config("directed", &router.url());
+    directed.access_policy = Some("director:access-dir".to_owned());
+    let _agent = Running::join(directed);
+    let start = json!([["guarded", "__call__", {}]]);
+    let run = |password: &str| client(&router, "directed", password, &start)["results"][0].clone();
+    let words = "The action requires credential level 2-ADVANCED but the client has only level ";
+    assert_eq!(run("two")[1], format!("{words}0-BLOCKED"), "before the director has spoken");
+
+    let mut director = router.python();
+    director.args(["-m", "ocs.agents.access_director.agent", "--instance-id", "access-dir"]);
+    let _director = Background(director.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let updated = |times: u64| {
+        until("rules", || {
+            let api = client(&router, "directed", "", &json!([["call", "", ["get_api"], {}]]));
+            api["results"][0]["access_control"]["update_count"].as_u64().unwrap() >= times
+        });
+    };
+    updated(1);
+    assert_eq!(run("")[1], format!("{words}1-BASIC"));
+    assert_eq!(run("other")[1], format!("{words}1-BASIC"), "a rule for others");
+    for (password, level) in [("two", 2), ("three", 3)] {
+        let reply = run(password);
+        assert_eq!((&reply[0], &reply[2]["cred_level"]), (&json!(0), &json!(level)), "{reply}");
+    }
+    let expire_at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64() + 600.0;
+    let ask = json!({"grant_name": "test-grant", "password": "please", "action": "acquire", "grantee": "me",
+        "expire_at": expire_at});
+    let got = client(&router, "directed", "", &json!([["raw", "observatory.access-dir.request_exclusive", [], ask]]));
+    let granted = got["results"][0]["password"].as_str().unwrap_or_else(|| panic!("{got}"));
+    updated(2);
+    let locked = format!("{words}0-BLOCKED Privileges diminished; lockouts active: ['test-grant[me]']");
+    assert_eq!(run("two")[1], locked);
+    assert_eq!(run(granted)[2]["cred_level"], 3);
+}
+
+/// Where the child of the next test finds its router.
+const TLS_URL: &str = "OCS_TEST_TLS_URL";
+
+#[test]
+fn an_agent_joins_over_tls() {
+    let Some(router) = Crossbar::start_tls() else { return };
+    let url = router.url().replace("ws:", "wss:");
+    // A process of its own, because trust comes from the environment.
+    let child = |trusted: &str| {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "tls_child", "--nocapture"]).env(TLS_URL, &url).env("SSL_CERT_FILE", trusted);
+        child.env_remove("SSL_CERT_DIR").stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
+    };
+    assert!(child(router.path("cert.pem").to_str().unwrap()));
+    let stranger = tempfile::tempdir().unwrap();
+    certificate(stranger.path());
+    assert!(!child(stranger.path().join("cert.pem").to_str().unwrap()), "a certificate nobody vouches for");
+}
+
+#[test]
+fn tls_child() {
+    // Does nothing but for its parent.
+    let Ok(url) = std::env::var(TLS_URL) else { return };
+    let agent = Running::start(config("secure", &url));
+    let deadline = Instant::now() + Duration::from_secs(3);
+    while !agent.handle.is_joined() {
+        assert!(Instant::now() < deadline, "not joined");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

@@ -261,7 +261,7 @@ impl Catalog for MySqlCatalog {
 
     async fn oldest(&self) -> Result<Option<f64>, CatalogError> {
         let query = format!(
-            "SELECT MIN(UNIX_TIMESTAMP(`timestamp`)) FROM {} WHERE copied=0 AND failed_copy_attempts < ? AND {}",
+            "SELECT MIN(NULLIF(UNIX_TIMESTAMP(`timestamp`), 0)) FROM {} WHERE copied=0 AND failed_copy_attempts < ? AND {}",
             quote(&self.table.name),
             self.targets()
         );

@@ -33,7 +33,7 @@ pub struct AgentConfig {
     pub realm: String,
     /// The router's WebSocket URL, such as `ws://127.0.0.1:8001/ws`.
     pub wamp_server: String,
-    /// End after so long without a router; `None` never ends.
+    /// End after so long without a router; `None` and zero never end.
     pub crossbar_timeout: Option<Duration>,
     /// `none`, `override:PASSWORD2,PASSWORD3` or `director:INSTANCE-ID`; `None` is `none`.
     pub access_policy: Option<String>,
@@ -169,7 +169,8 @@ impl Reply {
 
 impl Agent {
     /// An agent without operations. Call it inside a tokio runtime, where its operations will run.
-    pub fn new(config: AgentConfig) -> Result<Self, AgentError> {
+    pub fn new(mut config: AgentConfig) -> Result<Self, AgentError> {
+        config.crossbar_timeout = config.crossbar_timeout.filter(|limit| !limit.is_zero());
         let usable = |c: char| !c.is_whitespace() && !c.is_control() && c != '#';
         let name = |what, text: &String, hint| AgentError::Name { what, text: text.clone(), hint };
         if config.instance_id.is_empty() || !config.instance_id.chars().all(|c| usable(c) && c != '.') {

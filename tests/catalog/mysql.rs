@@ -160,6 +160,7 @@ async fn a_time_is_an_instant_in_every_zone() {
         })
         .collect();
     assert_eq!(times, [Some(TIME), Some(TIME), None, Some(1)]);
+    assert_eq!(catalog.oldest().await.unwrap(), Some(1.0));
     // A zero time is kept like any other, in strict mode too.
     let outcomes: Vec<Settled> = rows.iter().map(|row| copied(row.id.0, "/x")).collect();
     assert_eq!(catalog.record(&outcomes).await.unwrap(), 4);

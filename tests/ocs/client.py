@@ -1,6 +1,7 @@
 """Steers an agent through the genuine OCSClient. Arguments: instance id, password, steps in JSON. Prints the results.
 
-A step is [operation, action, keywords], ["until", operation, field, value] or ["call", procedure suffix, args, kwargs]."""
+A step is [operation, action, keywords], ["until", operation, field, value] ["call", procedure suffix, args, kwargs] or
+["raw", procedure, args, kwargs]."""
 import json
 import sys
 import time
@@ -22,10 +23,12 @@ def take(step):
                 break
             time.sleep(0.05)
         return list(reply)
-    if step[0] == 'call':
-        _, suffix, args, kwargs = step
+    if step[0] in ('call', 'raw'):
+        kind, procedure, args, kwargs = step
+        if kind == 'call':
+            procedure = client._client.agent_addr + procedure
         try:
-            return client._client.call(client._client.agent_addr + suffix, *args, **kwargs)
+            return client._client.call(procedure, *args, **kwargs)
         except ControlClientError as error:
             return {'error': error.args[0][4], 'args': error.args[0][5]}
     op, action, kwargs = step
@@ -33,4 +36,5 @@ def take(step):
 
 
 results = [take(step) for step in steps]
-print(json.dumps({'doc': client.delay.start.__doc__, 'results': results}))
+doc = client.delay.start.__doc__ if hasattr(client, 'delay') else None
+print(json.dumps({'doc': doc, 'results': results}))

@@ -26,12 +26,27 @@ pub struct Crossbar {
 impl Crossbar {
     /// Starts one; `None` when there is no Python to run it.
     pub fn start() -> Option<Self> {
-        let venv = venv()?;
+        Self::start_in(tempfile::tempdir().unwrap(), &Value::Null)
+    }
+
+    /// Starts one that speaks TLS, with a certificate of its own in `cert.pem`.
+    pub fn start_tls() -> Option<Self> {
+        if !super::require("openssl") {
+            return None;
+        }
         let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        certificate(dir.path());
+        let tls = json!({"certificate": at("cert.pem"), "key": at("key.pem")});
+        Self::start_in(dir, &tls)
+    }
+
+    fn start_in(dir: TempDir, tls: &Value) -> Option<Self> {
+        let venv = venv()?;
         for _ in 0..5 {
             // Free a moment ago; should somebody take it meanwhile, the next one is tried.
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            configure(dir.path(), port);
+            configure(dir.path(), port, tls);
             if let Some(running) = launch(&venv, dir.path(), port) {
                 return Some(Self { dir, venv, port, running: Mutex::new(Some(running)) });
             }
@@ -58,6 +73,19 @@ impl Crossbar {
         command
     }
 
+    /// A file or folder among the router's own.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Freezes the router (`SIGSTOP`): its sockets stay open and it does not answer.
+    pub fn freeze(&self) {
+        if let Some((_, pid)) = self.running.lock().unwrap().as_ref() {
+            signal("STOP", &[*pid]);
+            signal("STOP", &descendants(*pid));
+        }
+    }
+
     /// Kills the router and its workers, as a crash of the host would.
     pub fn kill(&self) {
         if let Some((mut shell, pid)) = self.running.lock().unwrap().take() {
@@ -66,14 +94,18 @@ impl Crossbar {
             signal("KILL", &workers);
             let _ = shell.kill();
             let _ = shell.wait();
+            // Left by the killed one; the next one would take it for a running node.
+            let _ = fs::remove_file(self.dir.path().join(".crossbar/node.pid"));
         }
     }
 
     /// Starts the router again on the same port.
     pub fn restart(&self) {
         self.kill();
-        let again = launch(&self.venv, self.dir.path(), self.port);
-        *self.running.lock().unwrap() = Some(again.expect("crossbar starts again"));
+        let Some(again) = launch(&self.venv, self.dir.path(), self.port) else {
+            panic!("crossbar does not start again: {}", fs::read_to_string(self.dir.path().join("log")).unwrap());
+        };
+        *self.running.lock().unwrap() = Some(again);
     }
 }
 
@@ -81,6 +113,20 @@ impl Drop for Crossbar {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Makes a certificate for 127.0.0.1 that vouches for itself: `cert.pem` and `key.pem`.
+pub fn certificate(dir: &Path) {
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
+        .args(["-subj", "/CN=router", "-addext", "subjectAltName=IP:127.0.0.1"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
+        .arg(dir.join("key.pem"))
+        .arg("-out")
+        .arg(dir.join("cert.pem"))
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
 
 /// The virtual environment: `OCS_TEST_VENV`, or `target/ocs-venv`, which is made when it is not there.
@@ -105,7 +151,7 @@ fn venv() -> Option<PathBuf> {
         let made = Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv).output().unwrap();
         let pip = || {
             let mut pip = Command::new(venv.join("bin/python"));
-            pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "-r"]);
+            pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]);
             pip.arg(&requirements).output().unwrap()
         };
         let done = if made.status.success() { pip() } else { made };
@@ -121,7 +167,7 @@ fn venv() -> Option<PathBuf> {
     Some(venv)
 }
 
-fn configure(dir: &Path, port: u16) {
+fn configure(dir: &Path, port: u16, tls: &Value) {
     let role = |name: &str, register: bool| {
         let allow = json!({"call": true, "register": register, "publish": true, "subscribe": true});
         let disclose = json!({"caller": false, "publisher": false});
@@ -135,7 +181,10 @@ fn configure(dir: &Path, port: u16) {
         "ws": {"type": "websocket", "auth": {"anonymous": {"type": "static", "role": "iocs_agent"}}, "options": options},
         "call": {"type": "caller", "realm": REALM, "role": "iocs_controller", "options": {}},
     });
-    let endpoint = json!({"type": "tcp", "interface": "127.0.0.1", "port": port});
+    let mut endpoint = json!({"type": "tcp", "interface": "127.0.0.1", "port": port});
+    if !tls.is_null() {
+        endpoint["tls"] = tls.clone();
+    }
     let worker = json!({
         "type": "router",
         "realms": [{"name": REALM, "roles": [role("iocs_agent", true), role("iocs_controller", false)]}],
@@ -144,12 +193,13 @@ fn configure(dir: &Path, port: u16) {
     let config: Value = json!({"version": 2, "workers": [worker]});
     fs::create_dir_all(dir.join(".crossbar")).unwrap();
     fs::write(dir.join(".crossbar/config.json"), config.to_string()).unwrap();
-    let instance = |class: &str, id: &str| json!({"agent-class": class, "instance-id": id, "arguments": []});
+    let instance = |class: &str, id: &str, arguments: &[&str]| json!({"agent-class": class, "instance-id": id, "arguments": arguments});
     let site = json!({
         "hub": {"wamp_server": format!("ws://127.0.0.1:{port}/ws"), "wamp_http": format!("http://127.0.0.1:{port}/call"),
             "wamp_realm": REALM, "address_root": "observatory"},
         "hosts": {"localhost": {"agent-instances": [
-            instance("RegistryAgent", "registry"), instance("AccessDirector", "access-dir")]}},
+            instance("RegistryAgent", "registry", &[]),
+            instance("AccessDirector", "access-dir", &["--config-file", "access.yaml"])]}},
     });
     // JSON is YAML too.
     fs::write(dir.join("default.yaml"), site.to_string()).unwrap();
@@ -157,9 +207,9 @@ fn configure(dir: &Path, port: u16) {
 
 /// Starts crossbar and waits until it serves; `None` when it ended instead.
 fn launch(venv: &Path, dir: &Path, port: u16) -> Option<(Child, u32)> {
-    // The shell outlives nobody: it ends crossbar when our end of its input closes, however this process ends.
-    let script =
-        "\"$1\" start --cbdir \"$2\" --loglevel info </dev/null >\"$3\" 2>&1 & echo $!; read _; kill $! 2>/dev/null";
+    // The shell outlives nobody: it ends crossbar, and removes the folder, when our end of its input closes, however this process ends.
+    let script = "\"$1\" start --cbdir \"$2\" --loglevel info </dev/null >\"$3\" 2>&1 & echo $!; read _; kill $! 2>/dev/null; \
+                  wait; rm -rf \"${2%/.crossbar}\"";
     let mut shell = Command::new("sh")
         .args(["-c", script, "crossbar"])
         .args([venv.join("bin/crossbar"), dir.join(".crossbar"), dir.join("log")])

@@ -237,7 +237,7 @@ pub(super) fn descendants(root: u32) -> Vec<u32> {
     found.split_off(1)
 }
 
-pub(super) fn signal(name: &str, pids: &[u32]) {
+pub fn signal(name: &str, pids: &[u32]) {
     if !pids.is_empty() {
         let pids = pids.iter().map(u32::to_string);
         let _ = Command::new("kill").arg(format!("-{name}")).args(pids).stderr(Stdio::null()).status();

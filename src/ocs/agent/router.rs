@@ -16,6 +16,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, tim
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 /// What operations get to end in, once asked.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
+/// What the last answers get to be sent in.
+const FAREWELL_LIMIT: Duration = Duration::from_millis(200);
 /// How long a name that was ours may be refused to us: the router may not have noticed yet that we were lost.
 const REFUSED_LIMIT: Duration = Duration::from_secs(120);
 /// Calls of `wait` that may be pending at once.
@@ -182,7 +184,8 @@ async fn serve(
         }
     }
     // Who waits for an operation hears of its end.
-    while let Some(Ok((request, value))) = waits.try_join_next() {
+    let farewell = Instant::now() + FAREWELL_LIMIT;
+    while let Ok(Some(Ok((request, value)))) = timeout_at(farewell, waits.join_next()).await {
         answer_call(&mut wire, request, Ok(value)).await?;
     }
     heartbeat(shared, &mut wire).await?;
