@@ -423,7 +423,7 @@ fn block(now: &Snapshot, before: &Snapshot, table: &Table) -> Block {
         .int("literal_bytes", int(now.literal_bytes))
         .int("matched_bytes", int(now.matched_bytes))
         .float("rate_bytes_per_s", rate(now.read_bytes, before.read_bytes))
-        .float("session_rate_mean", per_session.clone().sum::<f64>() / sessions)
+        .float("session_rate_mean", per_session.clone().fold(0.0, |sum, rate| sum + rate) / sessions)
         .float("session_rate_least", per_session.reduce(f64::min).unwrap_or(0.0))
         .float("last_proven_time", now.last_proven.as_ref().map_or(0.0, |(time, _)| *time))
         .text("last_proven", now.last_proven.as_ref().map_or("", |(_, path)| path))
