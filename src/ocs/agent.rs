@@ -417,3 +417,6 @@ fn words_of(error: tokio::task::JoinError) -> String {
     let text = payload.downcast_ref::<String>().cloned();
     text.or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -326,3 +326,19 @@ impl Director {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_by_half_to_a_minute() {
+        let mut backoff = Backoff(Backoff::FIRST);
+        let mut least = Backoff::FIRST;
+        for _ in 0..20 {
+            let pause = backoff.pause().as_secs_f64();
+            assert!(pause >= least.min(60.0) && pause <= (least + 1.0).min(60.0), "{pause} {least}");
+            least *= 1.5;
+        }
+    }
+}
