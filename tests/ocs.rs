@@ -11,6 +11,7 @@ mod hostile;
 use agent::{Running, config, until};
 use pysmurf_archiver::ocs::agent::AgentEnd;
 use pysmurf_archiver::ocs::session::Status;
+use pysmurf_archiver::ocs::wamp::{Message, Wire};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -454,4 +455,42 @@ fn tls_child() {
         assert!(Instant::now() < deadline, "not joined");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+#[test]
+fn pending_waits_are_bounded_and_hinder_nobody() {
+    let Some(router) = router() else { return };
+    let mut agent = Running::join(config("crowded", &router.url()));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let call = |request: u64, action: &str| Message::Call {
+        request,
+        procedure: "observatory.crowded.ops".to_owned(),
+        args: vec![action.into(), "run".into()],
+        kwargs: serde_json::Map::new(),
+    };
+    runtime.block_on(async {
+        let mut wire = Wire::join(&router.url(), "test_realm").await.unwrap();
+        for _ in 0..300 {
+            let request = wire.next_request();
+            wire.send(&call(request, "wait")).await.unwrap();
+        }
+        let request = wire.next_request();
+        wire.send(&call(request, "status")).await.unwrap();
+        let mut refused = 0;
+        loop {
+            match wire.next().await.unwrap() {
+                Message::Error { .. } => refused += 1,
+                Message::Result { request: of, .. } if of == request => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(refused, 300 - 256);
+        // Those that wait hear of the end before the agent leaves.
+        agent.handle.shutdown();
+        for _ in 0..256 {
+            assert!(matches!(wire.next().await.unwrap(), Message::Result { .. }));
+        }
+        wire.leave().await;
+    });
+    assert_eq!(agent.end(), AgentEnd::Asked);
 }

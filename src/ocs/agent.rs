@@ -13,10 +13,11 @@ use serde_json::{Map, Value};
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// Events waiting to be sent.
 const MAX_EVENTS: usize = 64;
@@ -139,6 +140,7 @@ struct Shared {
     joined: AtomicBool,
     told_unreachable: AtomicBool,
     shutdown: Flag,
+    stop_by: OnceLock<Instant>,
     runtime: Handle,
 }
 
@@ -196,6 +198,7 @@ impl Agent {
             joined: AtomicBool::new(false),
             told_unreachable: AtomicBool::new(false),
             shutdown: Flag::new(),
+            stop_by: OnceLock::new(),
             runtime: Handle::try_current().map_err(|_| AgentError::NoRuntime)?,
         };
         Ok(Self { shared: Arc::new(shared), events })
@@ -378,7 +381,8 @@ impl Shared {
         self.runtime.spawn(async move {
             session.set_status(Status::Running);
             // On a task of its own, so that a panic of its code ends the run and nothing else.
-            let run = runtime.spawn((operation.code)(session.clone(), params));
+            let own = session.clone();
+            let run = runtime.spawn(async move { (operation.code)(own, params).await });
             match run.await {
                 Ok(Ok(text)) => session.finish(true, text),
                 Ok(Err(text)) => session.finish(false, text),
@@ -391,12 +395,13 @@ impl Shared {
         lock(&self.sessions).last.values().filter(|session| session.status() != Status::Done).cloned().collect()
     }
 
-    /// Asks everything that runs to end.
-    fn stop_all(&self) {
+    /// Asks everything that runs to end; the moment until which to wait for it, the same however often it is asked.
+    fn stop_all(&self) -> Instant {
         for session in self.running() {
             tracing::info!("Stopping session {}", session.op_name());
             ask_to_end(&session);
         }
+        *self.stop_by.get_or_init(|| Instant::now() + router::STOP_LIMIT)
     }
 
     async fn all_done(&self) {
@@ -412,3 +417,6 @@ fn words_of(error: tokio::task::JoinError) -> String {
     let text = payload.downcast_ref::<String>().cloned();
     text.or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

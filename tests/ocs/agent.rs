@@ -120,7 +120,7 @@ fn operations(handle: &AgentHandle) -> Vec<Operation> {
     vec![
         run.docstring("run()\n\n**Process** - Runs.").at_start(Params::new()),
         delay,
-        Operation::task("crash", |_, _| async { panic!("on purpose") }),
+        Operation::task("crash", |_, _| -> std::future::Ready<_> { panic!("on purpose") }),
         Operation::task("guarded", |_, _| async { Ok("Done.".to_owned()) }).min_privs(2),
     ]
 }

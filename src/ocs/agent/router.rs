@@ -14,8 +14,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
 
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
-/// What operations get to end in, once asked.
-const STOP_LIMIT: Duration = Duration::from_secs(3);
+/// What operations get to end in, once the agent is ending.
+pub(super) const STOP_LIMIT: Duration = Duration::from_secs(3);
 /// What the last answers get to be sent in.
 const FAREWELL_LIMIT: Duration = Duration::from_millis(200);
 /// How long a name that was ours may be refused to us: the router may not have noticed yet that we were lost.
@@ -55,12 +55,10 @@ pub(super) async fn run(shared: &Arc<Shared>, mut events: Events) -> AgentEnd {
     let mut refused_at: Option<Instant> = None;
     let mut has_joined = false;
     loop {
-        let give_up =
-            lost_at + shared.config.crossbar_timeout.unwrap_or(Duration::MAX / 4).min(Duration::from_secs(1 << 32));
         let attempt = tokio::select! {
             biased;
             () = shared.shutdown.raised() => return wind_down(shared, AgentEnd::Asked).await,
-            () = sleep_until(give_up), if shared.config.crossbar_timeout.is_some() => return no_router(shared).await,
+            () = give_up(shared, lost_at) => return no_router(shared).await,
             attempt = join(shared) => attempt,
         };
         match attempt {
@@ -96,9 +94,17 @@ pub(super) async fn run(shared: &Arc<Shared>, mut events: Events) -> AgentEnd {
         tracing::debug!("Next try in {:.1} s", pause.as_secs_f64());
         tokio::select! {
             () = shared.shutdown.raised() => {}
-            () = sleep_until(give_up.max(lost_at)), if shared.config.crossbar_timeout.is_some() => {}
+            () = give_up(shared, lost_at) => {}
             () = sleep(pause) => {}
         }
+    }
+}
+
+/// Waits until there was no router for as long as allowed.
+async fn give_up(shared: &Shared, lost_at: Instant) {
+    match shared.config.crossbar_timeout.and_then(|limit| lost_at.checked_add(limit)) {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -110,8 +116,7 @@ async fn no_router(shared: &Shared) -> AgentEnd {
 /// Ends whatever still runs.
 async fn wind_down(shared: &Shared, end: AgentEnd) -> AgentEnd {
     shared.shutdown.raise();
-    shared.stop_all();
-    if timeout_at(Instant::now() + STOP_LIMIT, shared.all_done()).await.is_err() {
+    if timeout_at(shared.stop_all(), shared.all_done()).await.is_err() {
         for session in shared.running() {
             tracing::warn!("Operation {} did not end within {} s", session.op_name(), STOP_LIMIT.as_secs());
         }
@@ -176,8 +181,7 @@ async fn serve(
                 }
             }
             () = shared.shutdown.raised(), if leave_at.is_none() => {
-                shared.stop_all();
-                leave_at = Some(Instant::now() + STOP_LIMIT);
+                leave_at = Some(shared.stop_all());
             }
             () = shared.all_done(), if leave_at.is_some() => break,
             () = sleep_until(leave_at.unwrap_or_else(Instant::now)), if leave_at.is_some() => break,
@@ -319,6 +323,22 @@ impl Director {
                 "Ignored a message of the router: {}",
                 other.encode().chars().take(80).collect::<String>()
             ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_by_half_to_a_minute() {
+        let mut backoff = Backoff(Backoff::FIRST);
+        let mut least = Backoff::FIRST;
+        for _ in 0..20 {
+            let pause = backoff.pause().as_secs_f64();
+            assert!(pause >= least.min(60.0) && pause <= (least + 1.0).min(60.0), "{pause} {least}");
+            least *= 1.5;
         }
     }
 }
