@@ -21,6 +21,8 @@ use tokio::signal::unix::{SignalKind, signal};
 const TICK: Duration = Duration::from_secs(5);
 /// How often rows are counted, which may scan the table.
 const COUNT_EVERY: Duration = Duration::from_secs(60);
+/// How long the run may take to end once the agent has left the router.
+const LAST_FILE: Duration = Duration::from_secs(6);
 /// The longest wait between attempts to open the table.
 const OPENING_WAIT_MOST: Duration = Duration::from_secs(60);
 /// The feed besides those of the old agents.
@@ -63,8 +65,13 @@ pub(super) async fn serve(config: AgentConfig, args: RunArgs, service: Service) 
     for operation in operations(&desk, &agent.handle()) {
         agent.register(operation)?;
     }
-    listen_for_signals(desk, agent.handle())?;
+    let handle = agent.handle();
+    listen_for_signals(desk, handle.clone())?;
     let end = agent.run().await;
+    // The agent leaves the router soon; the file under way may take a little longer.
+    if let Some(session) = handle.session("run") {
+        let _ = tokio::time::timeout(LAST_FILE, session.done()).await;
+    }
     if end.is_error() {
         super::output::say(&format!("pysmurf-archiver: {end}"));
         return Ok(super::SOME_FAILED);
