@@ -1,7 +1,7 @@
 //! The archiver as an agent of the observatory: the process `run`, and tasks beside it.
 
 use super::flags::RunArgs;
-use super::run::{Service, settings};
+use super::run::{Service, listen_for_signals, settings};
 use crate::archiver::control::Control;
 use crate::archiver::{self, Ended};
 use crate::catalog::{self, AnyCatalog, ArchiveStats, Catalog, Pending, RecordId, Retry, Totals};
@@ -11,11 +11,10 @@ use crate::ocs::operation::{Kind, Operation, Outcome, Param, Params};
 use crate::ocs::session::Session;
 use crate::ocs::site::AgentClass;
 use crate::status::{LastCopy, Snapshot, unix_now};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Map, Value, json};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// How often session data and feed are renewed.
 const TICK: Duration = Duration::from_secs(5);
@@ -66,7 +65,13 @@ pub(super) async fn serve(config: AgentConfig, args: RunArgs, service: Service) 
         agent.register(operation)?;
     }
     let handle = agent.handle();
-    listen_for_signals(desk, handle.clone())?;
+    let leaving = handle.clone();
+    let close_links = move || {
+        if let Some(control) = &desk.now().control {
+            control.stop().close_links();
+        }
+    };
+    listen_for_signals(move || leaving.shutdown(), close_links)?;
     let end = agent.run().await;
     // The agent leaves the router soon; the file under way may take a little longer.
     if let Some(session) = handle.session("run") {
@@ -462,25 +467,4 @@ fn archive_block(service: &Service, stats: &ArchiveStats) -> Block {
         .int("uncopied_files", stats.uncopied_files)
         .text("last_file_added", &stats.last_file_added)
         .text("last_file_copied", &stats.last_file_copied)
-}
-
-/// The first SIGTERM or SIGINT leaves the router properly, the second closes the links at once.
-fn listen_for_signals(desk: Arc<Desk>, handle: AgentHandle) -> Result<()> {
-    let mut term = signal(SignalKind::terminate()).context("Cannot listen for SIGTERM")?;
-    let mut int = signal(SignalKind::interrupt()).context("Cannot listen for SIGINT")?;
-    tokio::spawn(async move {
-        for round in 0.. {
-            tokio::select! {
-                _ = term.recv() => {}
-                _ = int.recv() => {}
-            }
-            if round == 0 {
-                tracing::info!("Stopping: running files are finished first; a second signal stops at once");
-                handle.shutdown();
-            } else if let Some(control) = &desk.now().control {
-                control.stop().close_links();
-            }
-        }
-    });
-    Ok(())
 }

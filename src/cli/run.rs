@@ -237,7 +237,8 @@ pub(super) fn settings(args: &RunArgs, service: &Service) -> Settings {
 
 async fn work(args: &RunArgs, service: &Service, screen: &Screen) -> Result<u8> {
     let control = Control::new();
-    listen_for_signals(control.stop().clone())?;
+    let (first, second) = (control.stop().clone(), control.stop().clone());
+    listen_for_signals(move || first.stop(), move || second.close_links())?;
     let Some(catalog) = open(args.once, service, control.stop()).await? else {
         return Ok(if control.stop().is_stopped() { 0 } else { SOME_FAILED });
     };
@@ -297,8 +298,8 @@ async fn open(once: bool, service: &Service, stop: &Stop) -> Result<Option<AnyCa
     }
 }
 
-/// The first SIGTERM or SIGINT stops cleanly, the second closes the links at once.
-fn listen_for_signals(stop: Stop) -> Result<()> {
+/// The first SIGTERM or SIGINT calls `stop`, each further one `at_once`.
+pub(super) fn listen_for_signals(stop: impl Fn() + Send + 'static, at_once: impl Fn() + Send + 'static) -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut term = signal(SignalKind::terminate()).context("Cannot listen for SIGTERM")?;
     let mut int = signal(SignalKind::interrupt()).context("Cannot listen for SIGINT")?;
@@ -310,9 +311,9 @@ fn listen_for_signals(stop: Stop) -> Result<()> {
             }
             if round == 0 {
                 tracing::info!("Stopping: running files are finished first; a second signal stops at once");
-                stop.stop();
+                stop();
             } else {
-                stop.close_links();
+                at_once();
             }
         }
     });
