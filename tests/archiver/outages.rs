@@ -5,6 +5,7 @@ use crate::support::mariadb::MariaDb;
 use crate::support::require;
 use crate::support::sshd::{Sshd, keygen};
 use crate::tables::{Age, FOLDER, Row, TARGET, Table, expect_all_proven, small_files};
+use std::cell::RefCell;
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
@@ -117,19 +118,22 @@ impl Drop for Mount {
 fn trouble_of_the_far_end_is_no_files_fault() {
     let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
     let place = Place::make();
-    let table = Table::new(server, "far_end", Age::V1);
     let rows = vec![
         Row::new(place.source("a", 3000, 1)),
         Row::new(place.source("b", 3 << 20, 2)),
         Row::new(place.source("c", 1000, 3)),
     ];
-    table.insert(&rows);
-    let before = table.rows();
+    // A table to each case: one archiver works on a target at a time.
+    let tables = RefCell::new(Vec::new());
     let at = |change: &dyn Fn(&mut FarEnd<'_>)| {
+        let table = Table::new(server, &format!("far_end_{}", tables.borrow().len()), Age::V1);
+        table.insert(&rows);
+        let before = table.rows();
         let mut far_end = place.behind(&sshd);
         change(&mut far_end);
         let mut command = far_end.command();
         command.args(["--once", "--db", &table.url, "--target", TARGET]);
+        tables.borrow_mut().push((table, before));
         command
     };
     let wrong_host = place.path("wrong_known_hosts");
@@ -174,13 +178,15 @@ fn trouble_of_the_far_end_is_no_files_fault() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     // The one that fits onto the small file system is there; nothing is counted against the others.
-    let after = table.rows();
-    for (before, after) in before.iter().zip(&after) {
-        assert_eq!(after.attempts, Some(0), "{after:?}");
-        let path = format!("{}/{FOLDER}", full.0.display()).into_bytes();
-        assert!(after == before || after.copied == 1 && after.path.starts_with(&path), "{after:?}");
+    for (table, before) in tables.into_inner() {
+        let after = table.rows();
+        for (before, after) in before.iter().zip(&after) {
+            assert_eq!(after.attempts, Some(0), "{after:?}");
+            let path = format!("{}/{FOLDER}", full.0.display()).into_bytes();
+            assert!(after == before || after.copied == 1 && after.path.starts_with(&path), "{after:?}");
+        }
+        assert_eq!(after[1], before[1], "it cannot fit");
     }
-    assert_eq!(after[1], before[1], "it cannot fit");
     let left: Vec<_> =
         Tree::read(&full.0).temporary().iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect();
     assert!(left.is_empty(), "{left:?}");
