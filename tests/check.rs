@@ -478,6 +478,19 @@ fn files_of_sqlite_that_cannot_serve() {
 }
 
 #[test]
+fn retry_makes_no_file_of_a_mistyped_name() {
+    let folder = TempDir::new().unwrap();
+    let absent = folder.path().join("new folder/absent.db");
+    let url = format!("sqlite:{}", absent.display());
+    let output =
+        Command::new(PROGRAM).args(["retry", "--all", "--archive-name", "smurf", "--db", &url]).output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{words}");
+    assert!(words.contains("absent.db") && words.contains("init-db"), "{words}");
+    assert!(!absent.exists() && !absent.parent().unwrap().exists());
+}
+
+#[test]
 fn wrong_usage() {
     let place = Place::new();
     for (flags, words) in [

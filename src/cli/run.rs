@@ -104,6 +104,8 @@ pub(super) fn retry(args: RetryArgs) -> Result<u8> {
         (false, None) => Retry::Ids(args.id.into_iter().map(RecordId).collect()),
     };
     let changed = runtime()?.block_on(async {
+        // A database that is not there has no rows to try again, and must not be made.
+        catalog::reach(&database).await?;
         let catalog = catalog::open(&database, options).await?;
         let changed = catalog.retry(&which).await;
         catalog.close().await;
