@@ -11,6 +11,7 @@ pub mod receive;
 pub mod send;
 pub mod serve;
 pub mod source;
+pub mod suffixes;
 
 pub use greet::{Session, greet};
 pub use receive::{ReceivePlan, receive};
@@ -18,6 +19,7 @@ pub use send::{Answer, Listing, SendPlan, Source, Summary, Watch, send};
 
 use crate::link::{Ending, Remote};
 use protocol::PeerError;
+use protocol::token::PackError;
 use std::io;
 use std::time::Duration;
 
@@ -30,6 +32,9 @@ pub enum TransferError {
     /// The peer broke the rules.
     #[error("{0}")]
     Peer(#[from] PeerError),
+    /// File data could not be compressed.
+    #[error("{0}")]
+    Pack(#[from] PackError),
     /// The link broke or stalled.
     #[error("Link lost: {0}")]
     Link(io::Error),

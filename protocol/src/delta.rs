@@ -23,8 +23,8 @@ const VAIN_LEAST: u64 = 256;
 pub enum Token<'a> {
     /// Bytes that come over the wire, at most 32768.
     Literal(&'a [u8]),
-    /// A block of the basis.
-    Copy(BlockIndex),
+    /// A block of the basis, and the bytes of the source that are equal to it.
+    Copy(BlockIndex, &'a [u8]),
 }
 
 /// Finds the blocks of a basis in a source that is pushed through it.
@@ -95,7 +95,7 @@ impl<'t> Search<'t> {
     pub fn finish<E>(mut self, mut emit: impl FnMut(Token<'_>) -> Result<(), E>) -> Result<(), E> {
         if let Some((block, start)) = self.find_short_block() {
             self.emit_literal(start, &mut emit)?;
-            return emit(Token::Copy(block));
+            return emit(Token::Copy(block, &self.window[start..]));
         }
         self.emit_literal(self.window.len(), &mut emit)
     }
@@ -218,10 +218,11 @@ impl<'t> Search<'t> {
     /// Emits a block found at the present offset, after the literal before it.
     fn emit_block<E>(&mut self, block: BlockIndex, emit: &mut impl FnMut(Token<'_>) -> Result<(), E>) -> Result<(), E> {
         self.emit_literal(self.at, emit)?;
+        let start = self.at;
         self.at += self.block_length;
         self.literal = self.at;
         self.wanted = block.0 + 1;
-        emit(Token::Copy(block))
+        emit(Token::Copy(block, &self.window[start..self.at]))
     }
 
     /// Emits the unsent literal up to `end`.

@@ -286,7 +286,10 @@ impl<'a> Rebuild<'a> {
                     self.begin(dest.as_ref(), ndx, entry, head);
                 }
                 ReceiverEvent::Literal(bytes) => self.write(bytes, true),
-                ReceiverEvent::Copy(block) => self.copy(block),
+                ReceiverEvent::Copy(block) => {
+                    self.copy(block);
+                    receiver.matched(&self.block)?;
+                }
                 ReceiverEvent::End(sum) => self.end(dest.as_ref(), &sum, redo_phase)?,
                 ReceiverEvent::Item(ndx, _) => {
                     self.entry_of_any_kind(ndx)?;

@@ -2,6 +2,7 @@
 
 use super::beneath::{reason, shown};
 use super::generate::file_sum;
+use super::suffixes::Suffixes;
 use super::source::{Hooks, Location, ScanOptions, Severity, SourceTree, scan};
 use super::{Listing, ReceivePlan, SendPlan, Source, TransferError, Watch, greet, ids, receive, send};
 use crate::link::Link;
@@ -36,6 +37,7 @@ pub fn serve(args: &ServerArgs, link: Link) -> Result<Served, TransferError> {
         version: VERSION_MOST,
         choice: options.checksum_choice,
         offer: Offer::Stock,
+        compression: options.compression(),
     };
     let session = greet(link, hello)?;
     if args.sender { serve_sender(args, session) } else { serve_receiver(args, session) }
@@ -74,6 +76,7 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
         server: true,
         dry_run: options.dry_run,
         whole_file: options.whole_file,
+        skip_compress: options.skip_compress.as_deref().map(Suffixes::new).unwrap_or_default(),
     };
     let paths: Vec<_> = args.paths.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
     let trouble = Trouble::default();
@@ -212,14 +215,16 @@ impl Watch for Report<'_> {
 pub fn exit_code(error: &TransferError) -> i32 {
     match error {
         TransferError::Peer(PeerError::Exit(code)) => *code,
-        TransferError::Peer(PeerError::NoCommonChecksum { .. } | PeerError::NotOffered(_)) => 4,
+        TransferError::Peer(
+            PeerError::NoCommonChecksum { .. } | PeerError::NoCommonCompression { .. } | PeerError::NotOffered(_),
+        ) => 4,
         TransferError::Peer(PeerError::UnsafeName { .. }) => 4,
         TransferError::Peer(_) => 2,
         TransferError::Local { .. } => 11,
         TransferError::Selection(_) => 3,
         TransferError::Refused(_) => 4,
         TransferError::Stalled(_) => 30,
-        TransferError::Link(_) | TransferError::Remote { .. } => 12,
+        TransferError::Link(_) | TransferError::Remote { .. } | TransferError::Pack(_) => 12,
     }
 }
 
@@ -232,6 +237,7 @@ pub(crate) fn complain(text: &str) {
 mod tests {
     use super::*;
     use crate::pipe;
+    use protocol::compress::Wish;
     use protocol::flist::{IdNames, ListEncoder};
     use protocol::handshake::Handshake;
     use protocol::mux::Outbox;
@@ -248,7 +254,7 @@ mod tests {
         far.remote.end(crate::link::Ending::Lost("the client left".into()));
         let server = std::thread::spawn(move || serve(&args, far));
         let mut out = Outbox::new();
-        let hello = Hello { side: Side::Client, version: 31, choice: None, offer: Offer::Stock };
+        let hello = Hello { side: Side::Client, version: 31, choice: None, offer: Offer::Stock, compression: Wish::OFF };
         let mut handshake = Handshake::new(hello, &mut out);
         let mut byte = [0];
         let n = loop {

@@ -1,6 +1,7 @@
 //! What a transfer is asked to do: every option that both ends may have to know.
 
 use crate::checksum::Checksum;
+use crate::compress::{Choice, Method, Wish};
 use crate::flist::ListShape;
 
 /// How hidden details are told to the client: `--log-format`.
@@ -290,6 +291,19 @@ impl Options {
         }
     }
 
+    /// How file data is to be compressed. A level asks for compression, too.
+    pub fn compression(&self) -> Wish {
+        let choice = match self.compress_choice.as_deref() {
+            Some(b"auto") | None if self.compress || self.compress_level.is_some() => Choice::Negotiated,
+            Some(name) => match Method::from_name(name) {
+                Some(Method::None) | None => Choice::Off,
+                Some(method) => Choice::Named(method),
+            },
+            None => Choice::Off,
+        };
+        Wish { choice, level: self.compress_level }
+    }
+
     /// The first option of these that nothing serves yet, so that it is refused by name and never ignored.
     pub fn unserved(&self) -> Option<&'static str> {
         let Self { append, .. } = self;
@@ -321,8 +335,6 @@ impl Options {
             ("--ignore-errors", self.ignore_errors),
             ("--force", self.force),
             ("--fake-super", self.fake_super),
-            ("-z", self.compress),
-            ("--compress-choice", self.compress_choice.is_some()),
             ("-s", self.secluded_args),
             ("-y", self.fuzzy > 0),
             ("-U", self.atimes > 0),

@@ -78,7 +78,7 @@ pub(crate) fn sum_of(checksum: Checksum, content: &[u8]) -> Sum {
 }
 
 /// What the receiving side has of a file, by the basis the item names.
-fn basis<'c>(case: &'c Case, header: &ItemHeader, name: &[u8]) -> Option<&'c [u8]> {
+pub(crate) fn basis<'c>(case: &'c Case, header: &ItemHeader, name: &[u8]) -> Option<&'c [u8]> {
     let dest = |name: &[u8]| case.dest.get(name)?.content();
     match header.basis.unwrap_or(0x80) {
         0x80 | 0x82 => dest(name),
