@@ -3,6 +3,7 @@
 
 mod support;
 
+use protocol::compress::Wish;
 use protocol::args::{Options, ServerArgs};
 use protocol::flist::{DirClass, FileEntry, FileList, ListLimits, Ndx};
 use protocol::handshake::{Hello, Offer, Side};

@@ -65,7 +65,7 @@ pub(crate) fn shake(case: &Case, session: &Session, chunk: usize) {
         assert!(client.is_ok_and(|(n, ..)| n == session.n));
         assert_same(out.bytes(), &case.c2s[..session.c2s_raw], "the client's greeting");
     }
-    if case.server == "3.0.9" {
+    if matches!(&case.server[..], "3.0.9" | "3.1.3") {
         return; // this server knew less than ours, and its client answers accordingly
     }
     let mut out = Outbox::new();
