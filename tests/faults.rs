@@ -3,8 +3,8 @@
 
 mod support;
 
-use protocol::compress::Wish;
 use protocol::args::{Options, ServerArgs};
+use protocol::compress::Wish;
 use protocol::flist::{DirClass, FileEntry, FileList, ListLimits, Ndx};
 use protocol::handshake::{Hello, Offer, Side};
 use pysmurf_archiver::link::{Closer, Ending, Link, Remote};
@@ -141,7 +141,10 @@ fn options() -> Options {
 
 /// The client's part: sends or receives a folder.
 fn client(link: Link, push: bool, src: &Path, dst: &Path) -> Result<bool, TransferError> {
-    let session = greet(link, Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Blake3, compression: Wish::OFF })?;
+    let session = greet(
+        link,
+        Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Blake3, compression: Wish::OFF },
+    )?;
     let options = options();
     if push {
         let shape = options.list_shape(session.n.list_checksum.size());
@@ -413,7 +416,8 @@ fn a_killed_receiver_leaves_the_old_file() {
         let (tell, told) = mpsc::channel();
         let list = list_of(&src);
         thread::spawn(move || {
-            let hello = Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Stock, compression: Wish::OFF };
+            let hello =
+                Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Stock, compression: Wish::OFF };
             let session = greet(server.link, hello).unwrap();
             let shape = options.list_shape(session.n.list_checksum.size());
             let plan = SendPlan { shape, ..SendPlan::default() };

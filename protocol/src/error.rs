@@ -40,7 +40,9 @@ pub enum PeerError {
         theirs: String,
     },
     /// No compression both sides know.
-    #[error("No common compression: we offer {ours:?}, the peer {theirs:?}. Name one by --compress-choice, or do without -z")]
+    #[error(
+        "No common compression: we offer {ours:?}, the peer {theirs:?}. Name one by --compress-choice, or do without -z"
+    )]
     NoCommonCompression {
         /// Our list.
         ours: String,

@@ -405,7 +405,8 @@ mod tests {
     fn old_and_talkative_peers_are_refused() {
         for bytes in [29i32.to_le_bytes(), *b"Welc", 41i32.to_le_bytes()] {
             let mut out = Outbox::new();
-            let hello = Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Stock, compression: Wish::OFF };
+            let hello =
+                Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Stock, compression: Wish::OFF };
             let mut client = Handshake::new(hello, &mut out);
             client.feed(&bytes).unwrap();
             assert!(matches!(client.poll(&mut out), Err(PeerError::Version(_))));
@@ -415,7 +416,8 @@ mod tests {
     #[test]
     fn a_peer_of_33_is_met_at_32() {
         let mut out = Outbox::new();
-        let hello = Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Stock, compression: Wish::OFF };
+        let hello =
+            Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Stock, compression: Wish::OFF };
         let mut client = Handshake::new(hello, &mut out);
         client.feed(&[33, 0, 0, 0, 0x02, 7, 0, 0, 0]).unwrap();
         let agreed = client.poll(&mut out).unwrap().unwrap();

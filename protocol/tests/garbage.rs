@@ -134,13 +134,8 @@ fn negotiated() -> impl Strategy<Value = Negotiated> {
             Just(Checksum::Blake3)
         ]
     };
-    let method = prop_oneof![
-        Just(Method::None),
-        Just(Method::Zlib),
-        Just(Method::Zlibx),
-        Just(Method::Lz4),
-        Just(Method::Zstd)
-    ];
+    let method =
+        prop_oneof![Just(Method::None), Just(Method::Zlib), Just(Method::Zlibx), Just(Method::Lz4), Just(Method::Zstd)];
     (30u8..=32, any::<u32>(), checksum(), checksum(), any::<i32>(), method).prop_map(
         |(version, compat, checksum, list_checksum, seed, method)| {
             let compression = Compression::new(method, None);

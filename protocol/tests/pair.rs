@@ -155,9 +155,9 @@ fn byte_by_byte_is_the_same() {
     for version in 30..=32 {
         for push in [true, false] {
             for choice in CHOICES {
-            let plan = Plan { compression: Wish { choice, level: None }, ..small(version, push) };
-            let (whole, single) = (check(&plan, usize::MAX), check(&plan, 1));
-            assert_eq!((whole.sending_log, whole.receiving_log), (single.sending_log, single.receiving_log));
+                let plan = Plan { compression: Wish { choice, level: None }, ..small(version, push) };
+                let (whole, single) = (check(&plan, usize::MAX), check(&plan, 1));
+                assert_eq!((whole.sending_log, whole.receiving_log), (single.sending_log, single.receiving_log));
             }
         }
     }

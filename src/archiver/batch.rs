@@ -6,8 +6,8 @@ use crate::status::Failure;
 use crate::transfer::send::Sent;
 use crate::transfer::{Answer, Listing, SendPlan, Source, Summary, TransferError, Watch, greet, send};
 use protocol::args::{Options, ServerArgs};
-use protocol::compress::Wish;
 use protocol::checksum::{Checksum, Sum};
+use protocol::compress::Wish;
 use protocol::flist::{DirClass, FileEntry, FileList, IdNames, Kind, Ndx};
 use protocol::handshake::{Hello, Offer, Side, VERSION_MOST};
 use protocol::item::ItemFlags;
@@ -80,7 +80,13 @@ pub(crate) fn base(data_dir: &str) -> String {
 
 /// What we bring to a handshake with a server that has [`server_args`].
 pub(crate) fn hello() -> Hello {
-    Hello { side: Side::Client, version: VERSION_MOST, choice: None, offer: Offer::Only(Checksum::Md5), compression: Wish::OFF }
+    Hello {
+        side: Side::Client,
+        version: VERSION_MOST,
+        choice: None,
+        offer: Offer::Only(Checksum::Md5),
+        compression: Wish::OFF,
+    }
 }
 
 /// Sends a batch over a link on which a server with [`server_args`] runs.

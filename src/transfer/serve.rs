@@ -2,8 +2,8 @@
 
 use super::beneath::{reason, shown};
 use super::generate::file_sum;
-use super::suffixes::Suffixes;
 use super::source::{Hooks, Location, ScanOptions, Severity, SourceTree, scan};
+use super::suffixes::Suffixes;
 use super::{Listing, ReceivePlan, SendPlan, Source, TransferError, Watch, greet, ids, receive, send};
 use crate::link::Link;
 use protocol::PeerError;
@@ -254,7 +254,8 @@ mod tests {
         far.remote.end(crate::link::Ending::Lost("the client left".into()));
         let server = std::thread::spawn(move || serve(&args, far));
         let mut out = Outbox::new();
-        let hello = Hello { side: Side::Client, version: 31, choice: None, offer: Offer::Stock, compression: Wish::OFF };
+        let hello =
+            Hello { side: Side::Client, version: 31, choice: None, offer: Offer::Stock, compression: Wish::OFF };
         let mut handshake = Handshake::new(hello, &mut out);
         let mut byte = [0];
         let n = loop {

@@ -47,7 +47,13 @@ impl Plan {
             // The older of the two decides.
             (Side::Server { letters: self.letters.to_vec(), seed: self.seed }, 32)
         };
-        Hello { side, version, choice: Some((self.checksum, self.checksum)), offer: Offer::Stock, compression: self.compression }
+        Hello {
+            side,
+            version,
+            choice: Some((self.checksum, self.checksum)),
+            offer: Offer::Stock,
+            compression: self.compression,
+        }
     }
 
     fn entries(&self) -> Vec<FileEntry> {
