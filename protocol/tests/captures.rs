@@ -2,7 +2,6 @@
 //!
 //! `captures/` holds a folder for each session; `captures/record.py` records those from 200 on anew. Of the sessions the
 //! project has recorded these are left out:
-//! - 03-08, 68, 100-108: compressed tokens, which we do not offer;
 //! - 19: two 3.5 ends that choose different checksums, and fail;
 //! - 30-34, 36, 117: `-H`, or protocols below 30;
 //! - 62-65, 118, 119, 129, 130, 132: protocols below 30;
