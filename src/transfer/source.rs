@@ -2,6 +2,7 @@
 //! Owns operands, recursion and opening what was listed; the order of the list and what the peer hears of it are others'
 //! business. Counterpart: the sending half of rsync's `flist.c`.
 
+mod lister;
 mod operand;
 #[cfg(test)]
 mod tests;
@@ -15,17 +16,18 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use protocol::checksum::Sum;
-use protocol::flist::{DirClass, FileEntry, Kind};
+use protocol::flist::{DirClass, FileEntry, Kind, LinkId};
 use rustix::fs::{AtFlags, Dir, Stat};
 use rustix::io::Errno;
 
 use super::beneath::{self, mtime, reason, shown};
+pub(crate) use lister::Lister;
 use operand::Operand;
 pub use tree::{Location, SourceTree};
 
-/// Bit of [`Scan::io_error`]: something could not be read.
+/// Bit of a list's I/O errors: something could not be read.
 pub const IOERR_GENERAL: u32 = 1;
-/// Bit of [`Scan::io_error`]: something vanished while it was listed.
+/// Bit of a list's I/O errors: something vanished while it was listed.
 pub const IOERR_VANISHED: u32 = 2;
 /// Longest name the file list carries.
 const NAME_MAX: usize = 4095;
@@ -47,6 +49,8 @@ pub struct ScanOptions {
     pub copy_links: bool,
     /// List directories that symlinks point to (`-k`).
     pub copy_dirlinks: bool,
+    /// Tell which names are one file (`-H`).
+    pub hard_links: bool,
     /// List devices.
     pub devices: bool,
     /// List fifos and sockets.
@@ -60,7 +64,7 @@ pub struct ScanOptions {
 pub enum Severity {
     /// Worth knowing.
     Info,
-    /// The result lacks something, as [`Scan::io_error`] says.
+    /// The result lacks something, as the list's I/O errors say.
     Warning,
     /// The same, in rsync's output preceded by `rsync: [sender] `.
     Error,
@@ -81,44 +85,10 @@ pub struct Hooks<'h> {
     pub keep: Option<Keep<'h>>,
 }
 
-/// What was found.
-pub struct Scan {
-    /// Entries in the order of discovery, each with what [`SourceTree::open`] needs.
-    pub entries: Vec<(FileEntry, Location)>,
-    /// Bits of trouble on the way, [`IOERR_GENERAL`] and [`IOERR_VANISHED`].
-    pub io_error: u32,
-    /// Opens what was found.
-    pub tree: SourceTree,
-}
-
 /// An argument that cannot be scanned at all; a usage error.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("found \"..\" dir in relative path: {0}")]
 pub struct DotDot(pub String);
-
-/// Lists what the arguments name, with everything below. Trouble with a file is reported and leaves it out; only a `..` in
-/// a `--relative` name is refused.
-pub fn scan(arguments: &[PathBuf], options: &ScanOptions, hooks: Hooks<'_>) -> Result<Scan, DotDot> {
-    let mut walk = Walk::new(options, hooks);
-    let mut entries = Vec::new();
-    for argument in arguments {
-        let mut pending = Vec::new();
-        let mut found = walk.argument(argument)?;
-        loop {
-            let first = pending.len();
-            for Listed { entry, at, folder } in found {
-                pending.extend(folder);
-                entries.push((entry, at));
-            }
-            // Neighbours in name are neighbours in the walk; the last is taken first.
-            pending[first..].sort_unstable_by(|a: &Folder, b: &Folder| b.name.cmp(&a.name));
-            let Some(folder) = pending.pop() else { break };
-            found = walk.folder(&folder);
-        }
-    }
-    let (io_error, tree) = walk.finish();
-    Ok(Scan { entries, io_error, tree })
-}
 
 /// A walk through the arguments, one directory at a time; whoever walks decides which is next, and when.
 pub(crate) struct Walk<'h> {
@@ -172,9 +142,31 @@ impl<'h> Walk<'h> {
         Walk { options: *options, hooks, tree, io_error: 0, implied: HashSet::new() }
     }
 
-    /// Bits of trouble so far, and what opens what was found.
-    pub(crate) fn finish(self) -> (u32, SourceTree) {
-        (self.io_error, self.tree)
+    /// Bits of trouble since the last time, [`IOERR_GENERAL`] and [`IOERR_VANISHED`].
+    pub(crate) fn take_io_error(&mut self) -> u32 {
+        std::mem::take(&mut self.io_error)
+    }
+
+    /// Lists what the arguments name, with everything below. Trouble with a file is reported and leaves it out; only a
+    /// `..` in a `--relative` name is refused.
+    pub(crate) fn everything(&mut self, arguments: &[PathBuf]) -> Result<Vec<Listed>, DotDot> {
+        let mut entries = Vec::new();
+        for argument in arguments {
+            let mut pending: Vec<Folder> = Vec::new();
+            let mut found = self.argument(argument)?;
+            loop {
+                let first = pending.len();
+                for mut listed in found {
+                    pending.extend(listed.folder.take());
+                    entries.push(listed);
+                }
+                // Neighbours in name are neighbours in the walk; the last is taken first.
+                pending[first..].sort_unstable_by(|a, b| b.name.cmp(&a.name));
+                let Some(folder) = pending.pop() else { break };
+                found = self.folder(&folder);
+            }
+        }
+        Ok(entries)
     }
 
     /// Lists what an argument names, with the parents that `--relative` sends, but nothing below.
@@ -362,6 +354,9 @@ impl<'h> Walk<'h> {
             return None;
         }
         let mut entry = described(name, stat, class);
+        if self.options.hard_links && stat.st_nlink > 1 && kind != Some(Kind::Dir) {
+            entry.link = Some(LinkId { dev: stat.st_dev, ino: stat.st_ino });
+        }
         match kind {
             Some(Kind::Symlink) => match rustix::fs::readlinkat(dir, leaf, Vec::new()) {
                 Ok(target) => {
@@ -427,5 +422,6 @@ fn described(name: Vec<u8>, stat: &Stat, class: DirClass) -> FileEntry {
         rdev: (kind == Some(Kind::Device)).then(rdev),
         sum: None,
         dir_class: if kind == Some(Kind::Dir) { class } else { DirClass::Content },
+        link: None,
     }
 }
