@@ -135,7 +135,7 @@ fn list_of(folder: &Path) -> FileList {
 }
 
 fn options() -> Options {
-    Options { recurse: true, times: true, checksum_seed: Some(7), ..Options::default() }
+    Options { recurse: true, no_inc_recursive: true, times: true, checksum_seed: Some(7), ..Options::default() }
 }
 
 /// The client's part: sends or receives a folder.

@@ -54,8 +54,17 @@ fn start(connect: &mut dyn Connect, sender: bool, options: &Options, path: &Path
 }
 
 fn shake(link: Link, version: u8, offer: Offer, options: &Options) -> Session {
-    greet(link, Hello { side: Side::Client, version, choice: options.checksum_choice, offer, incremental: options.incremental(false) })
-        .unwrap()
+    greet(
+        link,
+        Hello {
+            side: Side::Client,
+            version,
+            choice: options.checksum_choice,
+            offer,
+            incremental: options.incremental(false),
+        },
+    )
+    .unwrap()
 }
 
 /// Regular files to send, by the names they get.
@@ -313,13 +322,7 @@ fn a_declined_file_is_left_as_it_is() {
             let (_dir, src, dst) = archive();
             let before = Tree::of(&dst, i64::MAX).0;
             let files = Files::of(&src);
-            let push = Push {
-                files: &files,
-                to: &dst,
-                options: archiving(),
-                version,
-                offer: Offer::Stock,
-            };
+            let push = Push { files: &files, to: &dst, options: archiving(), version, offer: Offer::Stock };
             let mut ear = Ear { declined: vec![NAMES[1].into()], ..Ear::default() };
             let (_, summary) = push.run(&mut local(program), &mut ear).unwrap();
             assert_eq!(ear.finished, [NAMES[0], NAMES[2]], "{program} {version}: {}", summary.stderr);
