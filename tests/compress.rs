@@ -174,11 +174,14 @@ fn shake(options: &Options, version: u8, sender: bool, path: &Path) -> Session {
     let args = ServerArgs { sender, options: options.clone(), paths, ..ServerArgs::default() };
     let words: Vec<_> = args.to_words().into_iter().map(OsString::from_vec).collect();
     let link = Child::local(vec!["rsync".into()]).open(&words).unwrap();
-    let compression = options.compression();
-    greet(link, Hello { side: Side::Client, version, choice: None, offer: Offer::Stock, compression }).unwrap()
+    let (incremental, compression) = (options.incremental(sender), options.compression());
+    greet(link, Hello { side: Side::Client, version, choice: None, offer: Offer::Stock, incremental, compression })
+        .unwrap()
 }
 
 fn push(work: &Path, options: &Options, version: u8, skip_compress: Suffixes) -> (Method, Summary) {
+    // The list goes out whole.
+    let options = &Options { recurse: false, ..options.clone() };
     let session = shake(options, version, false, &work.join("dst"));
     let method = session.n.compression.method;
     let entries = sources().iter().map(|(name, (new, _))| {
@@ -285,8 +288,8 @@ fn no_common_method() {
     let args = ServerArgs { options: options.clone(), paths: vec![b"dst".to_vec()], ..ServerArgs::default() };
     let words: Vec<_> = args.to_words().into_iter().map(OsString::from_vec).collect();
     let link = Child::local(vec![shell.into(), "host".into(), "rsync".into()]).open(&words).unwrap();
-    let compression = options.compression();
-    let hello = Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Stock, compression };
+    let (incremental, compression) = (options.incremental(false), options.compression());
+    let hello = Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Stock, incremental, compression };
     let error = greet(link, hello).err().unwrap().to_string();
     assert!(error.contains("No common compression: we offer \"zstd lz4 zlibx zlib\""), "{error}");
 }

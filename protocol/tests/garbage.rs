@@ -19,7 +19,7 @@ use proptest::test_runner::RngSeed;
 use protocol::args::ServerArgs;
 use protocol::checksum::Checksum;
 use protocol::compress::{Choice, Compression, Method, Wish};
-use protocol::flist::{ListDecoder, ListLimits, ListShape};
+use protocol::flist::{FileEntry, FileList, ListDecoder, ListLimits, ListShape};
 use protocol::handshake::{Compat, Handshake, Hello, Negotiated, Offer, Side};
 use protocol::item::ItemHeader;
 use protocol::mux::{Inbox, Outbox};
@@ -86,10 +86,14 @@ fn changed(bytes: &[u8], changes: &[Change]) -> Vec<u8> {
 }
 
 /// A sender that hears this and says no to everything; how much it answered, in bytes.
-fn send(n: &Negotiated, facts: SenderFacts, bytes: &[u8], chunk: usize) -> usize {
+fn send(n: &Negotiated, facts: SenderFacts, entries: usize, bytes: &[u8], chunk: usize) -> usize {
     let mut inbox = Inbox::new();
     inbox.start_mux().unwrap();
     let mut sender = Sender::new(n, facts, inbox);
+    let list = FileList::new(vec![FileEntry::new("f", 0o100_644); entries]);
+    if !facts.server {
+        sender.list(&list).unwrap();
+    }
     let mut out = Outbox::new();
     out.start_mux();
     for piece in bytes.chunks(chunk) {
@@ -106,7 +110,7 @@ fn send(n: &Negotiated, facts: SenderFacts, bytes: &[u8], chunk: usize) -> usize
                     assert!(request.sums.kept() <= facts.sums_most);
                     sender.decline(&request, &mut out);
                 }
-                Ok(Some(SenderEvent::FiltersDone)) => sender.set_entries(facts.entries),
+                Ok(Some(SenderEvent::FiltersDone)) => sender.list(&list).unwrap(),
                 Ok(Some(SenderEvent::AllDone)) => sender.farewell(&FinalStats::default(), &mut out),
                 Ok(Some(_)) => {}
                 Ok(None) => break,
@@ -146,7 +150,7 @@ fn negotiated() -> impl Strategy<Value = Negotiated> {
 }
 
 fn shape() -> impl Strategy<Value = ListShape> {
-    (any::<[bool; 7]>(), prop_oneof![Just(0usize), Just(8), Just(32)]).prop_map(|(on, sum_size)| ListShape {
+    (any::<[bool; 8]>(), prop_oneof![Just(0usize), Just(8), Just(32)]).prop_map(|(on, sum_size)| ListShape {
         owner: on[0],
         group: on[1],
         links: on[2],
@@ -154,6 +158,7 @@ fn shape() -> impl Strategy<Value = ListShape> {
         specials: on[4],
         numeric_ids: on[5],
         relative: on[6],
+        hard_links: on[7],
         sum_size,
     })
 }
@@ -248,7 +253,7 @@ proptest! {
         let mut out = Outbox::new();
         let choice_of_compression = if packed { Choice::Negotiated } else { Choice::Off };
         let compression = Wish { choice: choice_of_compression, level: None };
-        let hello = Hello { side, version: 32, choice, offer: Offer::Blake3, compression };
+        let hello = Hello { side, version: 32, choice, offer: Offer::Blake3, incremental: false, compression };
         let mut handshake = Handshake::new(hello, &mut out);
         for piece in bytes.chunks(chunk) {
             if handshake.feed(piece).is_err() {
@@ -271,10 +276,10 @@ proptest! {
         n in negotiated(), parts in vec(vec(any::<u8>(), 0..60), 0..8), server: bool, dry_run: bool, chunk in 1usize..100,
     ) {
         let bytes = framed(&parts);
-        let facts = SenderFacts { entries: 300, server, dry_run, sums_most: 100 };
+        let facts = SenderFacts { server, dry_run, sums_most: 100 };
         // An echo is no longer than what it answers, a farewell is short.
-        prop_assert!(send(&n, facts, &bytes, chunk) <= 12 * bytes.len() + 100);
-        send(&n, facts, &parts.concat(), chunk);
+        prop_assert!(send(&n, facts, 300, &bytes, chunk) <= 12 * bytes.len() + 100);
+        send(&n, facts, 300, &parts.concat(), chunk);
     }
 
     #[test]
@@ -330,9 +335,9 @@ proptest! {
         let server_sends = session.words.server_sends;
         let (asked, sent) = if server_sends { (to_server, to_client) } else { (to_client, to_server) };
         let dry_run = session.words.has('n');
-        let facts = SenderFacts { entries: 25, server: server_sends, dry_run, sums_most: 100 };
+        let facts = SenderFacts { server: server_sends, dry_run, sums_most: 100 };
         let bytes = changed(asked, &changes);
-        prop_assert!(send(&session.n, facts, &bytes, chunk) <= 12 * bytes.len() + 100);
+        prop_assert!(send(&session.n, facts, 25, &bytes, chunk) <= 12 * bytes.len() + 100);
         let shape = session.words.shape(session.n.list_checksum);
         let limits = ListLimits { entries: 100, name_bytes: 10_000 };
         let facts = ReceiverFacts { shape, limits, server: !server_sends, dry_run };

@@ -86,6 +86,7 @@ pub(crate) fn hello() -> Hello {
         choice: None,
         offer: Offer::Only(Checksum::Md5),
         compression: Wish::OFF,
+        incremental: false,
     }
 }
 

@@ -62,6 +62,7 @@ fn shake(link: Link, version: u8, offer: Offer, options: &Options) -> Session {
             choice: options.checksum_choice,
             offer,
             compression: options.compression(),
+            incremental: options.incremental(false),
         },
     )
     .unwrap()

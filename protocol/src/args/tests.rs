@@ -39,7 +39,7 @@ fn compression_is_asked_for_in_many_ways() {
 #[test]
 fn what_we_lack_is_refused_by_name() {
     for (line, name) in [
-        ("--server -lHe.iLsfxCIvu . d", "-H"),
+        ("--server -lAe.iLsfxCIvu . d", "-A"),
         ("--server -re. --delete . d", "--delete"),
         ("--server -re. --inplace . d", "--inplace"),
     ] {
@@ -89,6 +89,7 @@ fn what_we_write_we_understand() {
         }
         for choice in [None, Some(&b"zlib"[..]), Some(b"zlibx"), Some(b"zstd")] {
             args.options.compress_choice = choice.map(<[u8]>::to_vec);
+            args.capabilities = [if args.options.incremental(sender) { "i" } else { "" }, CAPABILITIES].concat().into();
             assert_eq!(ServerArgs::parse_any(&args.to_words()), Ok(args.clone()));
         }
     }

@@ -52,6 +52,7 @@ impl Plan {
             version,
             choice: Some((self.checksum, self.checksum)),
             offer: Offer::Stock,
+            incremental: true,
             compression: self.compression,
         }
     }
@@ -105,9 +106,10 @@ impl<'p> Sending<'p> {
                 return Ok(());
             };
             self.log.push(format!("{n:?}"));
-            let facts =
-                SenderFacts { entries: self.list.len(), server: !self.plan.push, dry_run: false, sums_most: 1000 };
-            self.sender = Some(Sender::new(&n, facts, greeting.into_inbox()));
+            let facts = SenderFacts { server: !self.plan.push, dry_run: false, sums_most: 1000 };
+            let mut sender = Sender::new(&n, facts, greeting.into_inbox());
+            sender.list(&self.list)?;
+            self.sender = Some(sender);
             self.n = Some(n);
             if self.plan.push {
                 self.write_list(&n);
@@ -170,6 +172,7 @@ impl<'p> Sending<'p> {
             }
             SenderEvent::Filter(_)
             | SenderEvent::Item(..)
+            | SenderEvent::SegmentDone
             | SenderEvent::PhaseDone
             | SenderEvent::Message(_)
             | SenderEvent::Goodbye => {}
