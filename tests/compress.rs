@@ -38,12 +38,12 @@ const WAYS: [&str; 10] = [
 ];
 
 /// Files of all sorts: new, changed here and there, moved about, incompressible, large, empty.
-fn sources() -> &'static BTreeMap<&'static str, (Vec<u8>, Option<Vec<u8>>)> {
-    static SOURCES: LazyLock<BTreeMap<&str, (Vec<u8>, Option<Vec<u8>>)>> = LazyLock::new(made);
-    &SOURCES
-}
+static SOURCES: LazyLock<Sources> = LazyLock::new(sources);
 
-fn made() -> BTreeMap<&'static str, (Vec<u8>, Option<Vec<u8>>)> {
+/// By their names: the content, and the older one that the receiving side has.
+type Sources = BTreeMap<&'static str, (Vec<u8>, Option<Vec<u8>>)>;
+
+fn sources() -> Sources {
     let words: Vec<u8> =
         (0..200_000u32).flat_map(|n| format!("line {} of {}\n", n % 7919, n / 3).into_bytes()).collect();
     let old = noise(1_200_000, 3);
@@ -73,7 +73,7 @@ fn made() -> BTreeMap<&'static str, (Vec<u8>, Option<Vec<u8>>)> {
 fn lay(work: &Path) {
     fs::create_dir_all(work.join("src")).unwrap();
     fs::create_dir_all(work.join("dst")).unwrap();
-    for (name, (new, old)) in sources() {
+    for (name, (new, old)) in &*SOURCES {
         fs::write(work.join("src").join(name), new).unwrap();
         if let Some(old) = old {
             fs::write(work.join("dst").join(name), old).unwrap();
@@ -82,12 +82,12 @@ fn lay(work: &Path) {
 }
 
 fn assert_arrived(work: &Path, what: &str) {
-    for (name, (new, _)) in sources() {
+    for (name, (new, _)) in &*SOURCES {
         assert!(fs::read(work.join("dst").join(name)).unwrap() == *new, "{what}: {name}");
     }
 }
 
-/// Bytes that travel at most when the five megabytes of [`sources`] are matched and compressed.
+/// Bytes that travel at most when the five megabytes of [`SOURCES`] are matched and compressed.
 fn bound(way: &str) -> u64 {
     match way {
         way if way.contains("level=0") || way.is_empty() => 7_000_000,
@@ -184,7 +184,7 @@ fn push(work: &Path, options: &Options, version: u8, skip_compress: Suffixes) ->
     let options = &Options { recurse: false, ..options.clone() };
     let session = shake(options, version, false, &work.join("dst"));
     let method = session.n.compression.method;
-    let entries = sources().iter().map(|(name, (new, _))| {
+    let entries = SOURCES.iter().map(|(name, (new, _))| {
         let mtime = 1_700_000_000;
         FileEntry { len: new.len() as u64, mtime, ..FileEntry::new(*name, 0o100_644) }
     });
@@ -256,7 +256,7 @@ fn files_that_would_not_shrink_are_stored() {
             assert_arrived(work.path(), way);
             summary.written_bytes
         });
-        let len = sources()["packed.GZ"].0.len() as u64;
+        let len = SOURCES["packed.GZ"].0.len() as u64;
         assert_eq!(written[0], written[1], "{way}");
         assert!(written[0] > written[2] + len * 9 / 10, "{way}: {written:?}");
     }

@@ -63,7 +63,7 @@ impl Words {
             None if self.has('z') => Choice::Negotiated,
             None => Choice::Off,
         };
-        Wish { choice, level: None }
+        Wish { choice, level: self.value("--compress-level").map(|level| level.parse().unwrap()) }
     }
 
     /// Whether filter rules go to the server.
@@ -158,7 +158,7 @@ impl Session {
             Choice::Negotiated if compat.has(Compat::VARINT_FLIST_FLAGS) => Method::from_name(first_of_both()).unwrap(),
             Choice::Negotiated => Method::Zlib,
         };
-        let compression = Compression::new(method, None);
+        let compression = Compression::new(method, words.compression().level);
         let version = client_version.min(server_version);
         let seed = s.int().unwrap();
         let n = Negotiated { version, compat, checksum: chosen.0, list_checksum: chosen.1, seed, compression };
