@@ -8,6 +8,7 @@ pub mod control;
 mod flight;
 pub mod layout;
 mod poller;
+mod pull;
 mod recorder;
 mod retry;
 pub mod stop;
@@ -19,15 +20,27 @@ pub(crate) use batch::{base, hello, server_args};
 use control::Control;
 use flight::Flight;
 pub use layout::RemotePath;
+pub(crate) use pull::sender_args;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 pub(crate) use worker::{FarEnd, far_end};
 
+/// Which way the files go. Rows, places and proofs are the same either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// The files are here, the archive is at the far end.
+    Push,
+    /// The files are at the far end, the archive is here.
+    Pull,
+}
+
 /// How the archiver works.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Base directory at the storage node, as written into the table.
+    /// Which way the files go.
+    pub direction: Direction,
+    /// Base directory of the archive, as written into the table.
     pub data_dir: String,
     /// The table's paths are relative to the base (`supersync_v0`); else they are absolute.
     pub relative_paths: bool,

@@ -3,6 +3,7 @@
 mod abort;
 mod beneath;
 pub mod dest;
+pub mod fetch;
 mod generate;
 pub mod greet;
 mod ids;
@@ -12,9 +13,12 @@ pub mod send;
 pub mod serve;
 pub mod source;
 
+pub use fetch::{FetchWatch, Fetched, Wish, fetch};
 pub use greet::{Session, greet};
 pub use receive::{ReceivePlan, receive};
 pub use send::{Answer, Listing, SendPlan, Source, Summary, Watch, send};
+
+pub(crate) use beneath::shown;
 
 use crate::link::{Ending, Remote};
 use protocol::PeerError;

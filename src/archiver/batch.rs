@@ -24,7 +24,7 @@ use std::time::Duration;
 /// Bytes of the peer's words that are kept for the log.
 const WORDS_KEPT: usize = 64 * 1024;
 /// How long the far end's program may take to end once its session has broken.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How long the far end's program may take to end after a session that broke.
 const ENDING_PATIENCE: Duration = Duration::from_secs(3);
@@ -49,7 +49,8 @@ pub(super) struct Flown {
     pub(super) fates: Vec<Fate>,
     /// What the far end said, on whichever channel.
     pub(super) words: String,
-    pub(super) ended: Result<Summary, TransferError>,
+    /// `None` where none was needed.
+    pub(super) ended: Result<Option<Summary>, TransferError>,
 }
 
 /// The server arguments for a batch: attributes are those of the files, parents are made as needed and otherwise left
@@ -123,11 +124,11 @@ pub(super) fn fly(jobs: &[Job], link: Link, stopping: &dyn Fn() -> bool, progres
             }
         }
     }
-    Flown { fates, words, ended }
+    Flown { fates, words, ended: ended.map(Some) }
 }
 
 /// A write that fails is often only the echo of a far end that gave up: what that said is worth more.
-fn explain(error: TransferError, remote: &Remote) -> TransferError {
+pub(super) fn explain(error: TransferError, remote: &Remote) -> TransferError {
     match (error, remote.wait(ENDING_PATIENCE)) {
         (TransferError::Link(_), Some(ending @ (Ending::Exited(_) | Ending::Signalled(_)))) => {
             TransferError::Remote { ending: Some(ending), text: remote.stderr() }
@@ -244,11 +245,16 @@ impl Watch for BatchWatch<'_> {
     }
 
     fn message(&mut self, message: &Message) {
-        if let Message::Text(_, text) = message
-            && self.words.len() < WORDS_KEPT
-        {
-            self.words.push_str(&String::from_utf8_lossy(text));
-        }
+        push_words(&mut self.words, message);
+    }
+}
+
+/// Keeps what the far end says, up to a limit.
+pub(super) fn push_words(words: &mut String, message: &Message) {
+    if let Message::Text(_, text) = message
+        && words.len() < WORDS_KEPT
+    {
+        words.push_str(&String::from_utf8_lossy(text));
     }
 }
 

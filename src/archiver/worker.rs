@@ -4,9 +4,11 @@ use super::batch::{Fate, Flown, fly, server_args};
 use super::flight::Job;
 use super::retry::{Backoff, ONCE_PATIENCE, blames_the_link, no_room, words_about};
 use super::stop::Stop;
-use super::{Settings, recorder::Result as JobResult};
+use super::{Direction, Settings, pull, recorder::Result as JobResult};
 use crate::catalog::Outcome;
 use crate::status::{Failure, Progress};
+use crate::transfer::dest::Dest;
+use crate::transfer::local::Local;
 use crate::transfer::TransferError;
 use crate::transport::{Connect, ConnectError};
 use std::collections::VecDeque;
@@ -115,11 +117,11 @@ impl Worker {
                 None => {
                     for job in refused {
                         let name = job.place.variant(job.variant);
-                        self.fail(
-                            job,
-                            Failure::Refused,
-                            format!("the storage node refused it: {}", words_about(&words, &name)),
-                        );
+                        let who = match self.settings.direction {
+                            Direction::Push => "the storage node refused it",
+                            Direction::Pull => "it cannot be stored here",
+                        };
+                        self.fail(job, Failure::Refused, format!("{who}: {}", words_about(&words, &name)));
                     }
                 }
             }
@@ -148,7 +150,7 @@ impl Worker {
             0 => {}
             1 if breaks >= BREAKS_MOST => {
                 if let Some(job) = jobs.pop() {
-                    self.fail(job, Failure::Refused, format!("the storage node's rsync breaks off at it: {error}"));
+                    self.fail(job, Failure::Refused, format!("the far end's rsync breaks off at it: {error}"));
                 }
             }
             1 => {
@@ -188,13 +190,27 @@ impl Worker {
     }
 
     fn session(&mut self, jobs: &[Job]) -> Result<Flown, String> {
+        let stop = self.stop.clone();
+        let stopping = || stop.is_stopped();
+        let (progress, number) = (self.progress.clone(), self.number);
+        let progress = |bytes| progress.read(number, bytes);
+        if self.settings.direction == Direction::Pull {
+            let data_dir = &self.settings.data_dir;
+            let dest = Dest::open(data_dir.as_ref(), false)
+                .map_err(|error| format!("Directory {data_dir} on this machine cannot be entered: {error}"))?;
+            let mut guard = None;
+            let open = || {
+                let link = self.connect.open(&pull::sender_args())?;
+                guard = Some(self.stop.guard(link.closer.clone()));
+                Ok(link)
+            };
+            return pull::fly(jobs, &dest, open, &stopping, &progress).map_err(|error: ConnectError| error.to_string());
+        }
         let fsync = self.far_end_syncs().map_err(|error| error.to_string())?;
         let args = server_args(&self.settings.data_dir, fsync);
         let link = self.connect.open(&args).map_err(|error| error.to_string())?;
         let _guard = self.stop.guard(link.closer.clone());
-        let stop = self.stop.clone();
-        let (progress, number) = (self.progress.clone(), self.number);
-        Ok(fly(jobs, link, &move || stop.is_stopped(), &move |bytes| progress.read(number, bytes)))
+        Ok(fly(jobs, link, &stopping, &progress))
     }
 
     /// Whether the far end's program knows `--fsync`. Asked now and then only, since the program may be replaced.
@@ -215,12 +231,17 @@ impl Worker {
     /// What keeps the base directory from taking anything, if something does.
     fn base_trouble(&mut self) -> Option<String> {
         let base = OsString::from(&self.settings.data_dir);
+        let mut here = Local;
+        let side: &mut dyn Connect = match self.settings.direction {
+            Direction::Push => self.connect.as_mut(),
+            Direction::Pull => &mut here,
+        };
         for (flag, why) in [("-d", "is not there"), ("-w", "cannot be written to")] {
             let argv = ["test".into(), flag.into(), base.clone()];
-            match self.connect.run(&argv) {
+            match side.run(&argv) {
                 Ok(output) if output.status == Some(0) => {}
                 Ok(output) if output.status == Some(1) => {
-                    return Some(format!("Directory {} at {} {why}", self.settings.data_dir, self.connect.describe()));
+                    return Some(format!("Directory {} at {} {why}", self.settings.data_dir, side.describe()));
                 }
                 // A far end without `test` cannot be asked.
                 Ok(_) => {}

@@ -134,15 +134,15 @@ pub(super) struct ServiceArgs {
     #[arg(long, value_name = "DIR", env = "ARCHIVER_DATA_DIR")]
     pub(super) data_dir: String,
 
-    /// Storage node to push to by SSH; without it files are copied on this machine
+    /// Storage node to push to by SSH; without it and --host files are copied on this machine
     #[arg(long, value_name = "[USER@]HOST")]
     pub(super) storage_host: Option<String>,
 
-    /// Smurf-server to pull from: not supported yet
-    #[arg(long, value_name = "[USER@]HOST", hide = true, conflicts_with = "storage_host")]
+    /// Smurf-server to pull from by SSH: the table's paths are on it, and --data-dir on this machine
+    #[arg(long, value_name = "[USER@]HOST[:PORT]", conflicts_with = "storage_host")]
     pub(super) host: Option<String>,
 
-    /// SSH user; else the one in --storage-host, the configuration file's, or our own
+    /// SSH user; else the one in --storage-host or --host, the configuration file's, or our own
     #[arg(long, value_name = "NAME")]
     pub(super) user: Option<String>,
 
@@ -179,7 +179,7 @@ pub(super) struct SshArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) known_hosts: Option<PathBuf>,
 
-    /// Program at the storage node that serves files: rsync, or this program
+    /// Program at the far end that serves files: rsync, or this program
     #[arg(long, value_name = "PROGRAM", default_value = "rsync")]
     pub(super) rsync_path: String,
 

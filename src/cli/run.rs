@@ -5,7 +5,7 @@ use super::flags::{DatabaseArgs, LayoutArg, RetryArgs, RunArgs, ServiceArgs, Tab
 use super::output::{Screen, print, start_log};
 use crate::archiver::control::Control;
 use crate::archiver::stop::Stop;
-use crate::archiver::{self, Ended, Settings};
+use crate::archiver::{self, Direction, Ended, Settings};
 use crate::catalog::{self, AnyCatalog, Catalog, CatalogError, Database, Layout, RecordId, Retry, Selection};
 use crate::ocs::agent::AgentConfig;
 use crate::ocs::site::{self, Resolved};
@@ -34,17 +34,13 @@ pub(super) struct Service {
     pub(super) database: Database,
     pub(super) options: catalog::Options,
     pub(super) data_dir: String,
+    pub(super) direction: Direction,
     pub(super) ssh: Option<SshOptions>,
 }
 
 impl Service {
     /// Makes sense of the flags.
     pub(super) fn plan(args: &ServiceArgs) -> Result<Self> {
-        if args.host.is_some() {
-            bail!(
-                "Option --host (pull from the smurf-server) is not supported yet; run the archiver on the smurf-server and push with --storage-host"
-            );
-        }
         if args.data_dir.trim_end_matches('/').is_empty() {
             bail!("Option --data-dir cannot be {:?}; name the archive's base directory", args.data_dir);
         }
@@ -52,8 +48,18 @@ impl Service {
             bail!("Option --data-dir holds a NUL or a line end: {:?}", args.data_dir);
         }
         let (database, options) = table(&args.table)?;
-        let ssh = args.storage_host.as_ref().map(|host| ssh_options(args, host)).transpose()?;
-        Ok(Self { database, options, data_dir: args.data_dir.clone(), ssh })
+        let (direction, host, port) = match &args.host {
+            Some(host) => {
+                let (host, port) = with_port(host);
+                (Direction::Pull, Some(host), port)
+            }
+            None => (Direction::Push, args.storage_host.as_deref(), None),
+        };
+        let mut ssh = host.map(|host| ssh_options(args, host)).transpose()?;
+        if let Some(ssh) = &mut ssh {
+            ssh.port = ssh.port.or(port);
+        }
+        Ok(Self { database, options, data_dir: args.data_dir.clone(), direction, ssh })
     }
 
     /// A new way to the far end.
@@ -62,6 +68,17 @@ impl Service {
             Some(options) => Box::new(Ssh::new(options.clone())?),
             None => Box::new(Local),
         })
+    }
+}
+
+/// A port behind the host, as in `HOST:PORT`. An IPv6 address is left alone, unless it stands in brackets.
+fn with_port(host: &str) -> (&str, Option<u16>) {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !name.contains(':') || name.ends_with(']') => match port.parse() {
+            Ok(port) => (name, Some(port)),
+            Err(_) => (host, None),
+        },
+        _ => (host, None),
     }
 }
 
@@ -225,6 +242,7 @@ fn log_file(agent: &Resolved) -> Result<Option<File>> {
 /// How the archiver shall work.
 pub(super) fn settings(args: &RunArgs, service: &Service) -> Settings {
     Settings {
+        direction: service.direction,
         data_dir: service.data_dir.clone(),
         relative_paths: matches!(service.database, Database::Sqlite(_)),
         poll: Duration::from_secs_f64(args.poll),
