@@ -1,7 +1,13 @@
 //! The `--server` argument vector, written and parsed. Counterpart: rsync's `server_options` and `parse_arguments`.
 
+mod options;
+mod size;
+#[cfg(test)]
+mod tests;
+
 use crate::checksum::Checksum;
-use crate::flist::ListShape;
+pub use options::{AltKind, DeleteWhen, ItemDetail, Options};
+pub use size::parse_size;
 
 /// Capability letters we send as a client; no `i`: the list comes in one piece.
 const CAPABILITIES: &str = "LsfxCIvu";
@@ -17,107 +23,6 @@ pub struct ServerArgs {
     pub capabilities: Vec<u8>,
     /// What stands behind the lone dot.
     pub paths: Vec<Vec<u8>>,
-}
-
-/// How hidden details are told to the client: `--log-format`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ItemDetail {
-    /// Only what the protocol needs.
-    #[default]
-    None,
-    /// Changed items (`%i`).
-    Changed,
-    /// All items (`%i%I`).
-    All,
-}
-
-macro_rules! options {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-        /// The options a server can be given, each with rsync's meaning.
-        #[derive(Debug, Clone, PartialEq, Eq, Default)]
-        pub struct Options {
-            $($(#[$doc])* pub $name: bool,)*
-            /// `-v`, repeated.
-            pub verbose: u8,
-            /// `-x`, repeated.
-            pub one_file_system: u8,
-            /// `--checksum-choice`: of the transfer, of the list.
-            pub checksum_choice: Option<(Checksum, Checksum)>,
-            /// `--checksum-seed`.
-            pub checksum_seed: Option<i32>,
-            /// `-B`.
-            pub block_length: Option<u32>,
-            /// `--timeout` in seconds.
-            pub timeout: Option<u32>,
-            /// `--modify-window` in seconds; -1 compares nanoseconds.
-            pub modify_window: i32,
-            /// `--log-format`.
-            pub detail: ItemDetail,
-        }
-    };
-}
-
-options! {
-    /// `-l`: keep symlinks.
-    links,
-    /// `-L`: follow all symlinks (sending server).
-    copy_links,
-    /// `-k`: follow symlinks to directories (sending server).
-    copy_dirlinks,
-    /// `-o`: keep owners.
-    owner,
-    /// `-g`: keep groups.
-    group,
-    /// `-D`: keep devices.
-    devices,
-    /// `-D` without `--no-specials`: keep fifos and sockets.
-    specials,
-    /// `-t`: keep modification times.
-    times,
-    /// `-O`: but not of directories.
-    omit_dir_times,
-    /// `-J`: but not of symlinks.
-    omit_link_times,
-    /// `-p`: keep permissions.
-    perms,
-    /// `-E`: keep executability.
-    executability,
-    /// `-r`: descend into directories.
-    recurse,
-    /// `-d`: directories without their content.
-    dirs,
-    /// `-R`: full names.
-    relative,
-    /// `-c`: compare by checksum.
-    checksum,
-    /// `-I`: no quick check.
-    ignore_times,
-    /// `--size-only`.
-    size_only,
-    /// `-u`: leave files alone that are newer here.
-    update,
-    /// `--existing`: update only.
-    existing,
-    /// `--ignore-existing`: create only.
-    ignore_existing,
-    /// `-n`: change nothing.
-    dry_run,
-    /// `-W`: no delta.
-    whole_file,
-    /// `-q`.
-    quiet,
-    /// `--numeric-ids`.
-    numeric_ids,
-    /// `--no-implied-dirs`: attributes of implied parents are not kept.
-    no_implied_dirs,
-    /// `--remove-source-files`: finished files are acknowledged.
-    remove_source_files,
-    /// `--fsync`.
-    fsync,
-    /// `--mkpath`: create missing parents of the destination.
-    mkpath,
-    /// `--stats`.
-    stats,
 }
 
 /// An argument vector that cannot be served.
@@ -141,66 +46,125 @@ pub enum ArgsError {
     Shape(&'static str),
 }
 
-/// Where a bundled letter goes.
+/// Where a bundled letter goes that is given once.
 fn letter(options: &mut Options, letter: u8) -> Option<&mut bool> {
     Some(match letter {
-        b'l' => &mut options.links,
-        b'L' => &mut options.copy_links,
-        b'k' => &mut options.copy_dirlinks,
-        b'o' => &mut options.owner,
-        b'g' => &mut options.group,
-        b't' => &mut options.times,
-        b'O' => &mut options.omit_dir_times,
-        b'J' => &mut options.omit_link_times,
-        b'p' => &mut options.perms,
-        b'E' => &mut options.executability,
-        b'r' => &mut options.recurse,
-        b'd' => &mut options.dirs,
-        b'R' => &mut options.relative,
-        b'c' => &mut options.checksum,
-        b'I' => &mut options.ignore_times,
+        b'q' => &mut options.quiet,
+        b'b' => &mut options.backup,
         b'u' => &mut options.update,
         b'n' => &mut options.dry_run,
+        b'l' => &mut options.links,
+        b'd' => &mut options.dirs,
+        b'K' => &mut options.keep_dirlinks,
+        b'm' => &mut options.prune_empty_dirs,
+        b'O' => &mut options.omit_dir_times,
+        b'J' => &mut options.omit_link_times,
+        b'L' => &mut options.copy_links,
+        b'k' => &mut options.copy_dirlinks,
         b'W' => &mut options.whole_file,
-        b'q' => &mut options.quiet,
+        b'H' => &mut options.hard_links,
+        b'o' => &mut options.owner,
+        b'g' => &mut options.group,
+        b'D' => &mut options.devices,
+        b't' => &mut options.times,
+        b'N' => &mut options.crtimes,
+        b'p' => &mut options.perms,
+        b'E' => &mut options.executability,
+        b'A' => &mut options.acls,
+        b'r' => &mut options.recurse,
+        b'c' => &mut options.checksum,
+        b'C' => &mut options.cvs_exclude,
+        b'I' => &mut options.ignore_times,
+        b'R' => &mut options.relative,
+        b'S' => &mut options.sparse,
+        b'z' => &mut options.compress,
         _ => return None,
     })
 }
 
-/// The letters in the order stock clients write them, without those that need more than a flag.
-const LETTERS: &[u8] = b"qunldOJLkWogDtpErcIR";
-
-/// Where a long option without a value goes.
-fn word<'o>(options: &'o mut Options, word: &str) -> Option<&'o mut bool> {
-    Some(match word {
-        "--size-only" => &mut options.size_only,
-        "--existing" | "--ignore-non-existing" => &mut options.existing,
-        "--ignore-existing" => &mut options.ignore_existing,
-        "--numeric-ids" => &mut options.numeric_ids,
-        "--no-implied-dirs" => &mut options.no_implied_dirs,
-        "--remove-source-files" | "--remove-sent-files" => &mut options.remove_source_files,
-        "--fsync" => &mut options.fsync,
-        "--mkpath" => &mut options.mkpath,
-        "--stats" => &mut options.stats,
+/// Where a bundled letter goes that counts.
+fn count(options: &mut Options, letter: u8) -> Option<&mut u8> {
+    Some(match letter {
+        b'v' => &mut options.verbose,
+        b'y' => &mut options.fuzzy,
+        b'U' => &mut options.atimes,
+        b'X' => &mut options.xattrs,
+        b'x' => &mut options.one_file_system,
         _ => return None,
     })
 }
 
-const WORDS: [&str; 9] = [
-    "--size-only",
-    "--existing",
-    "--ignore-existing",
-    "--numeric-ids",
-    "--no-implied-dirs",
-    "--remove-source-files",
-    "--fsync",
-    "--mkpath",
-    "--stats",
+/// The letters in the order in which stock clients write them.
+const LETTERS: &[u8] = b"vqbunldKmOJyLkWHogDtUNpEAXrcCIRxSz";
+
+/// Letters that only a receiving server is told.
+const LETTERS_TO_RECEIVER: &[u8] = b"KmOJy";
+/// Letters that only a sending server is told.
+const LETTERS_TO_SENDER: &[u8] = b"Lk";
+
+/// Whom a long option is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum For {
+    Both,
+    Receiver,
+    Sender,
+}
+
+/// Long options without a value, and where they go.
+const WORDS: [(&str, For, fn(&mut Options) -> &mut bool); 32] = [
+    ("--list-only", For::Both, |o| &mut o.list_only),
+    ("--size-only", For::Receiver, |o| &mut o.size_only),
+    ("--stats", For::Receiver, |o| &mut o.stats),
+    ("--existing", For::Receiver, |o| &mut o.existing),
+    ("--ignore-existing", For::Receiver, |o| &mut o.ignore_existing),
+    ("--delete-excluded", For::Receiver, |o| &mut o.delete_excluded),
+    ("--force", For::Receiver, |o| &mut o.force),
+    ("--delay-updates", For::Receiver, |o| &mut o.delay_updates),
+    ("--partial", For::Receiver, |o| &mut o.partial),
+    ("--fsync", For::Receiver, |o| &mut o.fsync),
+    ("--mkpath", For::Receiver, |o| &mut o.mkpath),
+    ("--preallocate", For::Receiver, |o| &mut o.preallocate),
+    ("--write-devices", For::Receiver, |o| &mut o.write_devices),
+    ("--drop-D", For::Receiver, |o| &mut o.drop_devices),
+    ("--no-W", For::Receiver, |o| &mut o.no_whole_file),
+    ("--ignore-missing-args", For::Sender, |o| &mut o.ignore_missing_args),
+    ("--copy-devices", For::Sender, |o| &mut o.copy_devices),
+    ("--delete-missing-args", For::Both, |o| &mut o.delete_missing_args),
+    ("--ignore-errors", For::Both, |o| &mut o.ignore_errors),
+    ("--copy-unsafe-links", For::Both, |o| &mut o.copy_unsafe_links),
+    ("--safe-links", For::Both, |o| &mut o.safe_links),
+    ("--munge-links", For::Both, |o| &mut o.munge_links),
+    ("--numeric-ids", For::Both, |o| &mut o.numeric_ids),
+    ("--inplace", For::Both, |o| &mut o.inplace),
+    ("--no-implied-dirs", For::Both, |o| &mut o.no_implied_dirs),
+    ("--remove-source-files", For::Both, |o| &mut o.remove_source_files),
+    ("--open-noatime", For::Both, |o| &mut o.open_noatime),
+    ("--from0", For::Both, |o| &mut o.from0),
+    ("--fake-super", For::Both, |o| &mut o.fake_super),
+    ("--trust-sender", For::Both, |o| &mut o.trust_sender),
+    ("--use-qsort", For::Both, |o| &mut o.no_inc_recursive),
+    ("--no-inc-recursive", For::Both, |o| &mut o.no_inc_recursive),
 ];
+
+/// Words of [`WORDS`] that stay at home: what the client is told of itself, or says by a missing capability letter.
+const HOME: [&str; 5] = ["--munge-links", "--fake-super", "--trust-sender", "--use-qsort", "--no-inc-recursive"];
+
+/// Long options whose value may be a word of its own, as stock clients send it, so that a shell may expand `~`.
+const OWN_WORD: [&str; 7] =
+    ["--backup-dir", "--partial-dir", "--temp-dir", "--compare-dest", "--copy-dest", "--link-dest", "--files-from"];
 
 impl ServerArgs {
     /// Parses what follows the program's name. Nothing is ignored that would change the bytes on the wire or on the disk.
     pub fn parse<A: AsRef<[u8]>>(args: &[A]) -> Result<Self, ArgsError> {
+        let parsed = Self::parse_any(args)?;
+        match parsed.options.unserved() {
+            Some(name) => Err(ArgsError::Unsupported(name.into())),
+            None => Ok(parsed),
+        }
+    }
+
+    /// Parses without asking whether every option is served.
+    fn parse_any<A: AsRef<[u8]>>(args: &[A]) -> Result<Self, ArgsError> {
         let mut parsed = Self::default();
         let mut args = args.iter().map(AsRef::as_ref);
         if args.next() != Some(b"--server") {
@@ -208,7 +172,7 @@ impl ServerArgs {
         }
         let mut specials = None;
         let mut dot = false;
-        for arg in args.by_ref() {
+        while let Some(arg) = args.next() {
             match arg {
                 b"." => {
                     dot = true;
@@ -217,10 +181,17 @@ impl ServerArgs {
                 b"--sender" => parsed.sender = true,
                 b"--specials" => specials = Some(true),
                 b"--no-specials" => specials = Some(false),
-                [b'-', b'-', ..] => parsed.long(&String::from_utf8_lossy(arg))?,
+                [b'-', b'-', ..] => match OWN_WORD.into_iter().find(|name| name.as_bytes() == arg) {
+                    Some(name) => {
+                        let missing = ArgsError::Shape("The last server option lacks its value");
+                        parsed.options.valued(name, args.next().ok_or(missing)?)?;
+                    }
+                    None => parsed.options.long(arg)?,
+                },
                 [b'-', b'B', size @ ..] => {
-                    parsed.options.block_length = Some(number("-B", &String::from_utf8_lossy(size), 1, 131_072)?);
+                    parsed.options.block_length = Some(number("-B", size, 1, 131_072)? as u32);
                 }
+                [b'-', b'@', window @ ..] => parsed.options.modify_window = number("-@", window, -1, 86_400)? as i32,
                 [b'-', letters @ ..] => parsed.letters(letters)?,
                 _ => return Err(ArgsError::Shape("Server arguments must be options up to the lone dot")),
             }
@@ -238,54 +209,22 @@ impl ServerArgs {
 
     fn letters(&mut self, letters: &[u8]) -> Result<(), ArgsError> {
         for (at, &byte) in letters.iter().enumerate() {
-            match byte {
-                b'e' => {
-                    let rest = letters.get(at + 1..).unwrap_or_default();
-                    // A dot, or the digits of a pre-release version, stand before the capability letters.
-                    let start = rest.iter().take_while(|byte| **byte == b'.' || byte.is_ascii_digit()).count();
-                    self.capabilities = rest[start..].to_vec();
-                    return Ok(());
-                }
-                b'v' => self.options.verbose = self.options.verbose.saturating_add(1),
-                b'x' => self.options.one_file_system = self.options.one_file_system.saturating_add(1),
-                b'D' => self.options.devices = true,
-                byte => match letter(&mut self.options, byte) {
-                    Some(flag) => *flag = true,
-                    None => return Err(ArgsError::Unsupported(format!("-{}", byte.escape_ascii()))),
-                },
+            if byte == b'e' {
+                let rest = letters.get(at + 1..).unwrap_or_default();
+                // A dot, or the digits of a pre-release version, stand before the capability letters.
+                let start = rest.iter().take_while(|byte| **byte == b'.' || byte.is_ascii_digit()).count();
+                self.capabilities = rest[start..].to_vec();
+                return Ok(());
             }
-        }
-        Ok(())
-    }
-
-    fn long(&mut self, text: &str) -> Result<(), ArgsError> {
-        if let Some(flag) = word(&mut self.options, text) {
-            *flag = true;
-            return Ok(());
-        }
-        let (name, value) = text.split_once('=').unwrap_or((text, ""));
-        match name {
-            "--checksum-choice" => self.options.checksum_choice = Some(checksum_choice(value)?),
-            "--checksum-seed" => {
-                let expected = "a number of 32 bits";
-                let bad = ArgsError::Value { option: "--checksum-seed", value: value.into(), expected };
-                self.options.checksum_seed = Some(value.parse().map_err(|_| bad)?);
+            if byte == b's' {
+                self.options.secluded_args = true;
+            } else if let Some(count) = count(&mut self.options, byte) {
+                *count = count.saturating_add(1);
+            } else if let Some(flag) = letter(&mut self.options, byte) {
+                *flag = true;
+            } else {
+                return Err(ArgsError::Unsupported(format!("-{}", byte.escape_ascii())));
             }
-            "--timeout" => self.options.timeout = Some(number("--timeout", value, 0, 86_400)?),
-            "--modify-window" => self.options.modify_window = number("--modify-window", value, 0, 86_400)? as i32,
-            "--log-format" => {
-                let all = value.contains("%I");
-                let changed = all || value.contains("%i") || value.contains("%o") || value == "X";
-                self.options.detail = match (all, changed) {
-                    (true, _) => ItemDetail::All,
-                    (false, true) => ItemDetail::Changed,
-                    _ => ItemDetail::None,
-                };
-            }
-            // These change what is said or how fast, never what is done: safe to pass over.
-            "--no-W" | "--use-qsort" | "--info" | "--debug" | "--msgs2stderr" | "--no-msgs2stderr" | "--partial"
-            | "--compress-level" | "--no-r" | "--stderr" => {}
-            _ => return Err(ArgsError::Unsupported(name.into())),
         }
         Ok(())
     }
@@ -297,144 +236,306 @@ impl ServerArgs {
         if self.sender {
             words.push(b"--sender".to_vec());
         }
-        let mut bundle = vec![b'-'];
-        bundle.extend(std::iter::repeat_n(b'v', options.verbose.into()));
-        for &byte in LETTERS {
-            let set = if byte == b'D' { options.devices } else { letter(&mut options, byte).is_some_and(|flag| *flag) };
-            if set {
-                bundle.push(byte);
-            }
-        }
-        bundle.extend(std::iter::repeat_n(b'x', options.one_file_system.into()));
-        bundle.extend_from_slice(b"e.");
-        bundle.extend_from_slice(CAPABILITIES.as_bytes());
-        words.push(bundle);
+        words.push(self.bundle(&mut options));
         match (options.devices, options.specials) {
             (true, false) => words.push(b"--no-specials".to_vec()),
             (false, true) => words.push(b"--specials".to_vec()),
             _ => {}
         }
-        let mut long = |text: String| words.push(text.into_bytes());
-        match options.detail {
-            ItemDetail::None => {}
-            ItemDetail::Changed => long("--log-format=%i".into()),
-            ItemDetail::All => long("--log-format=%i%I".into()),
-        }
-        if let Some((transfer, list)) = options.checksum_choice {
-            long(match transfer == list {
-                true => format!("--checksum-choice={}", transfer.name()),
-                false => format!("--checksum-choice={},{}", transfer.name(), list.name()),
-            });
-        }
-        if let Some(seed) = options.checksum_seed {
-            long(format!("--checksum-seed={seed}"));
-        }
-        if let Some(length) = options.block_length {
-            long(format!("-B{length}"));
-        }
-        if let Some(seconds) = options.timeout {
-            long(format!("--timeout={seconds}"));
-        }
-        if options.modify_window != 0 {
-            long(format!("--modify-window={}", options.modify_window));
-        }
-        for name in WORDS {
-            if word(&mut options, name).is_some_and(|flag| *flag) {
+        for (name, whom, flag) in WORDS {
+            if self.hears(whom) && !HOME.contains(&name) && *flag(&mut options) {
                 words.push(name.into());
             }
         }
+        options.values(self.sender, &mut words);
+        words.extend(options.remote_options);
         words.push(b".".to_vec());
         words.extend(self.paths.iter().cloned());
         words
     }
+
+    fn hears(&self, whom: For) -> bool {
+        whom == For::Both || (whom == For::Sender) == self.sender
+    }
+
+    fn bundle(&self, options: &mut Options) -> Vec<u8> {
+        let mut bundle = vec![b'-'];
+        for &byte in LETTERS {
+            let unheard = if self.sender { LETTERS_TO_RECEIVER } else { LETTERS_TO_SENDER };
+            let named = |name: &[u8]| options.compress_choice.as_deref().is_some_and(|choice| choice != name);
+            if unheard.contains(&byte) || (byte == b'z' && named(b"zlib")) {
+                continue;
+            }
+            let times = match letter(options, byte) {
+                Some(flag) => usize::from(*flag),
+                None => count(options, byte).map_or(0, |count| usize::from(*count)),
+            };
+            bundle.extend(std::iter::repeat_n(byte, times));
+        }
+        bundle.extend_from_slice(b"e.");
+        bundle.extend_from_slice(CAPABILITIES.as_bytes());
+        bundle
+    }
 }
 
 impl Options {
-    /// What the entries of the file list carry with these options.
-    pub fn list_shape(&self, sum_size: usize) -> ListShape {
-        ListShape {
-            owner: self.owner,
-            group: self.group,
-            links: self.links,
-            devices: self.devices,
-            specials: self.specials,
-            sum_size: if self.checksum { sum_size } else { 0 },
-            numeric_ids: self.numeric_ids,
-            relative: self.relative,
+    /// Takes a long option without a value, or with one behind `=`.
+    fn long(&mut self, text: &[u8]) -> Result<(), ArgsError> {
+        let alias: &[u8] = match text {
+            b"--ignore-non-existing" => b"--existing",
+            b"--remove-sent-files" => b"--remove-source-files",
+            other => other,
+        };
+        if let Some((_, _, flag)) = WORDS.into_iter().find(|(name, _, _)| name.as_bytes() == alias) {
+            *flag(self) = true;
+            return Ok(());
         }
-    }
-}
-
-fn number(option: &'static str, value: &str, least: u32, most: u32) -> Result<u32, ArgsError> {
-    let expected = "a number within the protocol's limits";
-    let bad = || ArgsError::Value { option, value: value.into(), expected };
-    value.parse().ok().filter(|number| (least..=most).contains(number)).ok_or_else(bad)
-}
-
-fn checksum_choice(value: &str) -> Result<(Checksum, Checksum), ArgsError> {
-    let expected = "names such as xxh128, md5 or blake3";
-    let bad = || ArgsError::Value { option: "--checksum-choice", value: value.into(), expected };
-    let name = |name: &str| Checksum::from_name(name.as_bytes()).ok_or_else(bad);
-    match value.split_once(',') {
-        Some((transfer, list)) => Ok((name(transfer)?, name(list)?)),
-        None => name(value).map(|checksum| (checksum, checksum)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(line: &str) -> Result<ServerArgs, ArgsError> {
-        ServerArgs::parse(&line.split(' ').collect::<Vec<_>>())
-    }
-
-    #[test]
-    fn stock_vectors_are_understood() {
-        let push = parse("--server -vlogDtpre.iLsfxCIvu --log-format=%i --stats . dst/").unwrap();
-        assert!(!push.sender && push.options.links && push.options.specials && push.options.recurse);
-        assert_eq!((push.options.verbose, push.options.detail), (1, ItemDetail::Changed));
-        assert_eq!((&push.capabilities[..], &push.paths[0][..]), (&b"iLsfxCIvu"[..], &b"dst/"[..]));
-        let pull = parse("--server --sender -re31.14LsfC --no-specials -B800 . a b").unwrap();
-        assert!(pull.sender && !pull.options.specials);
-        assert_eq!((pull.options.block_length, pull.paths.len()), (Some(800), 2));
-        assert_eq!(pull.capabilities, b"LsfC");
-        let choice = parse("--server -ce.v --checksum-choice=md5,xxh64 . d").unwrap().options.checksum_choice;
-        assert_eq!(choice, Some((Checksum::Md5, Checksum::Xxh64)));
-    }
-
-    #[test]
-    fn what_we_lack_is_refused_by_name() {
-        for (line, name) in [
-            ("--server -logDtprze.iLsfxCIvu . d", "-z"),
-            ("--server -lHe.iLsfxCIvu . d", "-H"),
-            ("--server -re. --delete . d", "--delete"),
-            ("--server -re. --inplace . d", "--inplace"),
-        ] {
-            assert_eq!(parse(line), Err(ArgsError::Unsupported(name.into())));
+        let when = match text {
+            b"--delete" => Some(DeleteWhen::Default),
+            b"--delete-before" => Some(DeleteWhen::Before),
+            b"--delete-during" | b"--del" => Some(DeleteWhen::During),
+            b"--delete-delay" => Some(DeleteWhen::Delay),
+            b"--delete-after" => Some(DeleteWhen::After),
+            _ => None,
+        };
+        if when.is_some() {
+            self.delete = when;
+            return Ok(());
         }
-        for line in ["-re. . d", "--server -re.", "--server -re. . a b", "--server -re. ."] {
-            assert!(parse(line).is_err(), "{line}");
-        }
-        assert!(parse("--server -re. -B0 . d").is_err() && parse("--server -re. -B999999 . d").is_err());
-    }
-
-    #[test]
-    fn what_we_write_we_understand() {
-        let mut options = Options::default();
-        for &byte in LETTERS {
-            if let Some(flag) = letter(&mut options, byte) {
-                *flag = true;
+        match text {
+            b"--append" => self.append = (self.append + 1).min(2),
+            b"--super" => self.super_user = Some(true),
+            b"--no-super" => self.super_user = Some(false),
+            b"--old-compress" => self.compress_choice = Some(b"zlib".to_vec()),
+            b"--new-compress" => {
+                self.compress = true;
+                self.compress_choice = Some(b"zlibx".to_vec());
+            }
+            b"--no-relative" => self.relative = false,
+            // These change what is said or how fast, never what is done: safe to pass over.
+            b"--no-r" | b"--msgs2stderr" | b"--no-msgs2stderr" => {}
+            _ => {
+                let equals = text.iter().position(|&byte| byte == b'=');
+                let (name, value) = match equals {
+                    Some(at) => (&text[..at], &text[at + 1..]),
+                    None => (text, &b""[..]),
+                };
+                self.valued(&String::from_utf8_lossy(name), value)?;
             }
         }
-        for name in WORDS {
-            *word(&mut options, name).unwrap() = true;
+        Ok(())
+    }
+
+    /// Takes a long option with its value.
+    fn valued(&mut self, name: &str, value: &[u8]) -> Result<(), ArgsError> {
+        let owned = || Some(value.to_vec());
+        match name {
+            "--checksum-choice" => self.checksum_choice = Some(checksum_choice(value)?),
+            "--checksum-seed" => {
+                self.checksum_seed =
+                    Some(number("--checksum-seed", value, i32::MIN.into(), u32::MAX.into())? as u32 as i32);
+            }
+            "--timeout" => self.timeout = Some(number("--timeout", value, 0, 86_400)? as u32),
+            "--modify-window" => self.modify_window = number("--modify-window", value, -1, 86_400)? as i32,
+            "--log-format" => {
+                let has = |what: &[u8]| value.windows(what.len()).any(|window| window == what);
+                self.detail = match () {
+                    () if has(b"%I") => ItemDetail::All,
+                    () if has(b"%i") || has(b"%o") || value == b"X" => ItemDetail::Changed,
+                    () => ItemDetail::None,
+                };
+            }
+            "--max-delete" => self.max_delete = Some(number("--max-delete", value, -1, i32::MAX.into())?.max(0) as u64),
+            "--min-size" => self.min_size = Some(size("--min-size", value, b'b')?),
+            "--max-size" => self.max_size = Some(size("--max-size", value, b'b')?),
+            "--max-alloc" => self.max_alloc = Some(size("--max-alloc", value, b'b')?),
+            "--bwlimit" => self.bwlimit = Some(size("--bwlimit", value, b'K')?),
+            "--backup-dir" => self.backup_dir = owned(),
+            "--suffix" => self.suffix = owned(),
+            "--partial-dir" => self.partial_dir = owned(),
+            "--temp-dir" => self.temp_dir = owned(),
+            "--compare-dest" => self.alternative(AltKind::Compare, value)?,
+            "--copy-dest" => self.alternative(AltKind::Copy, value)?,
+            "--link-dest" => self.alternative(AltKind::Link, value)?,
+            "--files-from" => self.files_from = owned(),
+            "--usermap" => self.usermap = owned(),
+            "--groupmap" => self.groupmap = owned(),
+            "--iconv" => self.iconv = owned(),
+            "--compress-choice" => {
+                self.compress = value != b"none";
+                self.compress_choice = owned();
+            }
+            "--compress-level" => self.compress_level = Some(number("--compress-level", value, -200_000, 100)? as i32),
+            "--skip-compress" => self.skip_compress = owned(),
+            "--only-write-batch" => self.only_write_batch = true,
+            "--log-file" => self.log_file = owned(),
+            "--log-file-format" => self.log_file_format = owned(),
+            "--confine-root" => self.confine_root = owned(),
+            "--info" => self.info.push(value.to_vec()),
+            "--debug" => self.debug.push(value.to_vec()),
+            // As with those of `long`.
+            "--stderr" => {}
+            _ => return Err(ArgsError::Unsupported(name.into())),
         }
-        (options.devices, options.verbose, options.one_file_system, options.detail) = (true, 2, 1, ItemDetail::All);
-        options.checksum_choice = Some((Checksum::Md5, Checksum::Sha1));
-        (options.checksum_seed, options.block_length, options.timeout) = (Some(-7), Some(900), Some(60));
-        let args =
-            ServerArgs { sender: true, options, capabilities: CAPABILITIES.into(), paths: vec![b"-a b".to_vec()] };
-        assert_eq!(ServerArgs::parse(&args.to_words()), Ok(args));
+        Ok(())
+    }
+
+    fn alternative(&mut self, kind: AltKind, dir: &[u8]) -> Result<(), ArgsError> {
+        /// As many as stock takes.
+        const DIRS_MOST: usize = 20;
+        if self.alt_kind.is_some_and(|earlier| earlier != kind) {
+            return Err(ArgsError::Shape("--compare-dest, --copy-dest and --link-dest cannot be mixed"));
+        }
+        if self.alt_dirs.len() == DIRS_MOST {
+            return Err(ArgsError::Shape("At most 20 --compare-dest, --copy-dest or --link-dest options can be given"));
+        }
+        self.alt_kind = Some(kind);
+        self.alt_dirs.push(dir.to_vec());
+        Ok(())
+    }
+
+    /// Adds the words of the options that have values.
+    fn values(&self, to_sender: bool, words: &mut Vec<Vec<u8>>) {
+        let mut long = |name: &str, value: &[u8]| words.push([name.as_bytes(), b"=", value].concat());
+        let mut text = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                long(name, value.as_bytes());
+            }
+        };
+        text(
+            "--checksum-choice",
+            self.checksum_choice.map(|(transfer, list)| match transfer == list {
+                true => transfer.name().to_owned(),
+                false => format!("{},{}", transfer.name(), list.name()),
+            }),
+        );
+        text("--checksum-seed", self.checksum_seed.map(|seed| seed.to_string()));
+        text("--timeout", self.timeout.map(|seconds| seconds.to_string()));
+        // The server takes it in its own unit, KiB, unless a suffix says otherwise.
+        text("--bwlimit", self.bwlimit.map(|rate| format!("{rate}b")));
+        text("--max-alloc", self.max_alloc.map(|bytes| format!("{bytes}b")));
+        text("--compress-level", self.compress_level.map(|level| level.to_string()));
+        if !to_sender {
+            text(
+                "--log-format",
+                match self.detail {
+                    ItemDetail::None => None,
+                    ItemDetail::Changed => Some("%i".into()),
+                    ItemDetail::All => Some("%i%I".into()),
+                },
+            );
+            text("--max-delete", self.max_delete.map(|most| if most == 0 { -1 } else { most as i64 }.to_string()));
+            text("--min-size", self.min_size.map(|bytes| format!("{bytes}b")));
+            text("--max-size", self.max_size.map(|bytes| format!("{bytes}b")));
+        }
+        let mut bytes = |name: &str, value: &Option<Vec<u8>>| {
+            if let Some(value) = value {
+                long(name, value);
+            }
+        };
+        bytes("--suffix", &self.suffix);
+        bytes("--iconv", &self.iconv);
+        match self.compress_choice.as_deref() {
+            Some(b"zlib" | b"zlibx") | None => {}
+            Some(_) => bytes("--compress-choice", &self.compress_choice),
+        }
+        if to_sender {
+            bytes("--skip-compress", &self.skip_compress);
+        } else {
+            bytes("--usermap", &self.usermap);
+            bytes("--groupmap", &self.groupmap);
+        }
+        self.own_words(to_sender, words);
+        let mut word = |word: &str| words.push(word.as_bytes().to_vec());
+        if let Some(length) = self.block_length {
+            word(&format!("-B{length}"));
+        }
+        match self.compress_choice.as_deref() {
+            Some(b"zlib") => word("--old-compress"),
+            Some(b"zlibx") => word("--new-compress"),
+            _ => {}
+        }
+        (0..self.append).for_each(|_| word("--append"));
+        if to_sender {
+            return;
+        }
+        if self.modify_window != 0 {
+            word(&match self.modify_window {
+                -1 => "-@-1".to_owned(),
+                window => format!("--modify-window={window}"),
+            });
+        }
+        if let Some(when) = self.delete {
+            if !self.recurse {
+                word("--no-r");
+            }
+            word(match when {
+                DeleteWhen::Default => "--delete",
+                DeleteWhen::Before => "--delete-before",
+                DeleteWhen::During => "--delete-during",
+                DeleteWhen::Delay => "--delete-delay",
+                DeleteWhen::After => "--delete-after",
+            });
+        }
+        match self.super_user {
+            Some(true) => word("--super"),
+            Some(false) => word("--no-super"),
+            None => {}
+        }
+        if self.only_write_batch {
+            word("--only-write-batch=X");
+        }
+    }
+
+    fn own_words(&self, to_sender: bool, words: &mut Vec<Vec<u8>>) {
+        let mut pair = |name: &str, value: &[u8]| words.extend([name.as_bytes().to_vec(), value.to_vec()]);
+        if let Some(dir) = &self.backup_dir {
+            pair("--backup-dir", dir);
+        }
+        if !to_sender {
+            for (name, dir) in [("--partial-dir", &self.partial_dir), ("--temp-dir", &self.temp_dir)] {
+                if let Some(dir) = dir {
+                    pair(name, dir);
+                }
+            }
+            let name = match self.alt_kind {
+                Some(AltKind::Compare) => "--compare-dest",
+                Some(AltKind::Copy) => "--copy-dest",
+                Some(AltKind::Link) | None => "--link-dest",
+            };
+            self.alt_dirs.iter().for_each(|dir| pair(name, dir));
+        }
+        match self.files_from.as_deref() {
+            Some(b"-") => words.push(b"--files-from=-".to_vec()),
+            Some(name) => pair("--files-from", name),
+            None => {}
+        }
+    }
+}
+
+fn number(option: &'static str, value: &[u8], least: i64, most: i64) -> Result<i64, ArgsError> {
+    let expected = "a number within the protocol's limits";
+    let text = String::from_utf8_lossy(value);
+    let bad = || ArgsError::Value { option, value: text.clone().into_owned(), expected };
+    text.parse().ok().filter(|number| (least..=most).contains(number)).ok_or_else(bad)
+}
+
+fn size(option: &'static str, value: &[u8], unit: u8) -> Result<u64, ArgsError> {
+    let expected = "a size such as 700, 1.5m or 2GB";
+    let bad = || ArgsError::Value { option, value: String::from_utf8_lossy(value).into_owned(), expected };
+    parse_size(value, unit).ok_or_else(bad)
+}
+
+fn checksum_choice(value: &[u8]) -> Result<(Checksum, Checksum), ArgsError> {
+    let expected = "names such as xxh128, md5 or blake3";
+    let bad = || ArgsError::Value {
+        option: "--checksum-choice",
+        value: String::from_utf8_lossy(value).into_owned(),
+        expected,
+    };
+    let name = |name: &[u8]| Checksum::from_name(name).ok_or_else(bad);
+    match value.iter().position(|&byte| byte == b',') {
+        Some(comma) => Ok((name(&value[..comma])?, name(&value[comma + 1..])?)),
+        None => name(value).map(|checksum| (checksum, checksum)),
     }
 }

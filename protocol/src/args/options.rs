@@ -1,0 +1,352 @@
+//! What a transfer is asked to do: every option that both ends may have to know.
+
+use crate::checksum::Checksum;
+use crate::flist::ListShape;
+
+/// How hidden details are told to the client: `--log-format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ItemDetail {
+    /// Only what the protocol needs.
+    #[default]
+    None,
+    /// Changed items (`%i`).
+    Changed,
+    /// All items (`%i%I`).
+    All,
+}
+
+/// When the receiving side deletes what the sender does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeleteWhen {
+    /// `--delete`: as the receiving side prefers, which is during the transfer.
+    #[default]
+    Default,
+    /// `--delete-before`.
+    Before,
+    /// `--delete-during`.
+    During,
+    /// `--delete-delay`: found during the transfer, done after it.
+    Delay,
+    /// `--delete-after`.
+    After,
+}
+
+/// What becomes of a file that an alternative destination holds already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AltKind {
+    /// `--compare-dest`: it is left out.
+    Compare,
+    /// `--copy-dest`: it is copied from there.
+    Copy,
+    /// `--link-dest`: it is linked from there.
+    Link,
+}
+
+macro_rules! options {
+    (flags { $($(#[$flag_doc:meta])* $flag:ident),* $(,)? } counts { $($(#[$count_doc:meta])* $count:ident),* $(,)? }
+     values { $($(#[$value_doc:meta])* $value:ident: $kind:ty),* $(,)? }) => {
+        /// The options of a transfer, each with rsync's meaning. A server reads them from its arguments, a client from its
+        /// command line.
+        #[derive(Debug, Clone, PartialEq, Eq, Default)]
+        pub struct Options {
+            $($(#[$flag_doc])* pub $flag: bool,)*
+            $($(#[$count_doc])* pub $count: u8,)*
+            $($(#[$value_doc])* pub $value: $kind,)*
+        }
+    };
+}
+
+options! {
+    flags {
+        /// `-l`: keep symlinks.
+        links,
+        /// `-L`: follow all symlinks (sending side).
+        copy_links,
+        /// `-k`: follow symlinks to directories (sending side).
+        copy_dirlinks,
+        /// `--copy-unsafe-links`: follow symlinks that point out of the tree (sending side).
+        copy_unsafe_links,
+        /// `--safe-links`: leave out symlinks that point out of the tree.
+        safe_links,
+        /// `--munge-links`: make symlinks safe and unusable (client only).
+        munge_links,
+        /// `-K`: a symlink to a directory serves as a directory (receiving side).
+        keep_dirlinks,
+        /// `-H`: keep hard links.
+        hard_links,
+        /// `-o`: keep owners.
+        owner,
+        /// `-g`: keep groups.
+        group,
+        /// `-D` or `--devices`: keep devices.
+        devices,
+        /// `-D` without `--no-specials`: keep fifos and sockets.
+        specials,
+        /// `--drop-D`: make no devices and specials (receiving side).
+        drop_devices,
+        /// `--copy-devices`: the content of devices is sent as that of files (sending side).
+        copy_devices,
+        /// `--write-devices`: devices are written to as files are (receiving side).
+        write_devices,
+        /// `-t`: keep modification times.
+        times,
+        /// `-O`: but not of directories.
+        omit_dir_times,
+        /// `-J`: but not of symlinks.
+        omit_link_times,
+        /// `-N`: keep creation times.
+        crtimes,
+        /// `--open-noatime`: leave access times of what is read alone.
+        open_noatime,
+        /// `-p`: keep permissions.
+        perms,
+        /// `-E`: keep executability.
+        executability,
+        /// `-A`: keep ACLs.
+        acls,
+        /// `-r`: descend into directories.
+        recurse,
+        /// `--no-inc-recursive`: the file list comes in one piece.
+        no_inc_recursive,
+        /// `-d`: directories without their content.
+        dirs,
+        /// `-R`: full names.
+        relative,
+        /// `--no-implied-dirs`: attributes of implied parents are not kept.
+        no_implied_dirs,
+        /// `-m`: leave out directories that would be empty (receiving side).
+        prune_empty_dirs,
+        /// `-C`: leave out what CVS would.
+        cvs_exclude,
+        /// `-c`: compare by checksum.
+        checksum,
+        /// `-I`: no quick check.
+        ignore_times,
+        /// `--size-only`: sizes alone tell.
+        size_only,
+        /// `-u`: leave files alone that are newer here.
+        update,
+        /// `--existing`: update only.
+        existing,
+        /// `--ignore-existing`: create only.
+        ignore_existing,
+        /// `-n`: change nothing.
+        dry_run,
+        /// `-W`: no delta.
+        whole_file,
+        /// `--no-W`: delta even where both ends are on one machine.
+        no_whole_file,
+        /// `-q`: say errors only.
+        quiet,
+        /// `--numeric-ids`: no names of users and groups.
+        numeric_ids,
+        /// `--remove-source-files`: finished files are acknowledged.
+        remove_source_files,
+        /// `--fsync`: what is written is flushed to the disk.
+        fsync,
+        /// `--mkpath`: create missing parents of the destination.
+        mkpath,
+        /// `--stats`: say what the transfer came to.
+        stats,
+        /// `--list-only`: nothing is transferred.
+        list_only,
+        /// `-S`: runs of zeros become holes.
+        sparse,
+        /// `--preallocate`: room is reserved before a file is written.
+        preallocate,
+        /// `--inplace`: files are written where they stand.
+        inplace,
+        /// `--partial`: what was received of a broken-off file is kept.
+        partial,
+        /// `--delay-updates`: files are renamed into place at the end.
+        delay_updates,
+        /// `-b`: what would be overwritten or deleted is kept.
+        backup,
+        /// `--delete-excluded`: what is left out is deleted, too.
+        delete_excluded,
+        /// `--delete-missing-args`: arguments that are missing are deleted at the destination.
+        delete_missing_args,
+        /// `--ignore-missing-args`: arguments that are missing are no error (sending side).
+        ignore_missing_args,
+        /// `--ignore-errors`: delete in spite of I/O errors.
+        ignore_errors,
+        /// `--force`: delete a full directory that is in the way.
+        force,
+        /// `--fake-super`: what needs root is kept in an extended attribute.
+        fake_super,
+        /// `-z`: compress file data.
+        compress,
+        /// `--from0`: names in a list end with a zero byte.
+        from0,
+        /// `--trust-sender`: the list is not checked against what was asked for (client only).
+        trust_sender,
+        /// `--old-args`: the remote shell splits and expands arguments (client only).
+        old_args,
+        /// `-s`: arguments travel over the connection.
+        secluded_args,
+    }
+    counts {
+        /// `-v`, repeated.
+        verbose,
+        /// `-x`, repeated.
+        one_file_system,
+        /// `-y`, repeated.
+        fuzzy,
+        /// `-U`, repeated: keep access times.
+        atimes,
+        /// `-X`, repeated: keep extended attributes.
+        xattrs,
+        /// `--append`; 2 for `--append-verify`.
+        append,
+    }
+    values {
+        /// `--checksum-choice`: of the transfer, of the list.
+        checksum_choice: Option<(Checksum, Checksum)>,
+        /// `--checksum-seed`.
+        checksum_seed: Option<i32>,
+        /// `-B` in bytes.
+        block_length: Option<u32>,
+        /// `--timeout` in seconds.
+        timeout: Option<u32>,
+        /// `--modify-window` in seconds; -1 compares nanoseconds.
+        modify_window: i32,
+        /// `--log-format`.
+        detail: ItemDetail,
+        /// `--delete…`.
+        delete: Option<DeleteWhen>,
+        /// `--max-delete`: how many deletions at most.
+        max_delete: Option<u64>,
+        /// `--min-size` in bytes.
+        min_size: Option<u64>,
+        /// `--max-size` in bytes.
+        max_size: Option<u64>,
+        /// `--max-alloc` in bytes; 0 for no limit of the user's.
+        max_alloc: Option<u64>,
+        /// `--bwlimit` in bytes per second; 0 for none.
+        bwlimit: Option<u64>,
+        /// `--backup-dir`.
+        backup_dir: Option<Vec<u8>>,
+        /// `--suffix` of backups.
+        suffix: Option<Vec<u8>>,
+        /// `--partial-dir`.
+        partial_dir: Option<Vec<u8>>,
+        /// `--temp-dir`.
+        temp_dir: Option<Vec<u8>>,
+        /// `--compare-dest`, `--copy-dest` or `--link-dest`.
+        alt_kind: Option<AltKind>,
+        /// Its directories, in the order given.
+        alt_dirs: Vec<Vec<u8>>,
+        /// `--files-from` as it stands: a file's name, or `-` for a list that the peer sends.
+        files_from: Option<Vec<u8>>,
+        /// `--usermap`.
+        usermap: Option<Vec<u8>>,
+        /// `--groupmap`.
+        groupmap: Option<Vec<u8>>,
+        /// `--chmod` (client only).
+        chmod: Option<Vec<u8>>,
+        /// `--iconv`; a server is told its own character set.
+        iconv: Option<Vec<u8>>,
+        /// `--compress-choice`, a name; `--old-compress` is `zlib`, `--new-compress` `zlibx`.
+        compress_choice: Option<Vec<u8>>,
+        /// `--compress-level`.
+        compress_level: Option<i32>,
+        /// `--compress-threads` (client only).
+        compress_threads: Option<u32>,
+        /// `--skip-compress`: suffixes.
+        skip_compress: Option<Vec<u8>>,
+        /// `--super` or `--no-super`; without either, what root may do is tried as root only.
+        super_user: Option<bool>,
+        /// `--only-write-batch`: the receiving side makes a dry run of it.
+        only_write_batch: bool,
+        /// `--log-file` of a server (`-M--log-file=…`).
+        log_file: Option<Vec<u8>>,
+        /// `--log-file-format`.
+        log_file_format: Option<Vec<u8>>,
+        /// `--confine-root`: paths that resolve outside it are refused.
+        confine_root: Option<Vec<u8>>,
+        /// `--stop-at`: when to end, in seconds since 1970 (client only).
+        stop_at: Option<i64>,
+        /// `--info`, as given.
+        info: Vec<Vec<u8>>,
+        /// `--debug`, as given.
+        debug: Vec<Vec<u8>>,
+        /// `-M`: words for the remote side only.
+        remote_options: Vec<Vec<u8>>,
+    }
+}
+
+impl Options {
+    /// What the entries of the file list carry with these options.
+    pub fn list_shape(&self, sum_size: usize) -> ListShape {
+        ListShape {
+            owner: self.owner,
+            group: self.group,
+            links: self.links,
+            devices: self.devices,
+            specials: self.specials,
+            sum_size: if self.checksum { sum_size } else { 0 },
+            numeric_ids: self.numeric_ids,
+            relative: self.relative,
+        }
+    }
+
+    /// The first option of these that nothing serves yet, so that it is refused by name and never ignored.
+    pub fn unserved(&self) -> Option<&'static str> {
+        let Self { append, .. } = self;
+        let unserved = [
+            ("--copy-unsafe-links", self.copy_unsafe_links),
+            ("--safe-links", self.safe_links),
+            ("--munge-links", self.munge_links),
+            ("-K", self.keep_dirlinks),
+            ("-H", self.hard_links),
+            ("--drop-D", self.drop_devices),
+            ("--copy-devices", self.copy_devices),
+            ("--write-devices", self.write_devices),
+            ("-N", self.crtimes),
+            ("--open-noatime", self.open_noatime),
+            ("-A", self.acls),
+            ("-m", self.prune_empty_dirs),
+            ("-C", self.cvs_exclude),
+            ("--list-only", self.list_only),
+            ("-S", self.sparse),
+            ("--preallocate", self.preallocate),
+            ("--append", *append > 0),
+            ("--inplace", self.inplace),
+            ("--delay-updates", self.delay_updates),
+            ("-b", self.backup),
+            ("--delete", self.delete.is_some()),
+            ("--delete-excluded", self.delete_excluded),
+            ("--delete-missing-args", self.delete_missing_args),
+            ("--ignore-missing-args", self.ignore_missing_args),
+            ("--ignore-errors", self.ignore_errors),
+            ("--force", self.force),
+            ("--fake-super", self.fake_super),
+            ("-z", self.compress),
+            ("--compress-choice", self.compress_choice.is_some()),
+            ("-s", self.secluded_args),
+            ("-y", self.fuzzy > 0),
+            ("-U", self.atimes > 0),
+            ("-X", self.xattrs > 0),
+            ("--max-delete", self.max_delete.is_some()),
+            ("--min-size", self.min_size.is_some()),
+            ("--max-size", self.max_size.is_some()),
+            ("--max-alloc", self.max_alloc.is_some()),
+            ("--bwlimit", self.bwlimit.is_some()),
+            ("--backup-dir", self.backup_dir.is_some()),
+            ("--suffix", self.suffix.is_some()),
+            ("--partial-dir", self.partial_dir.is_some()),
+            ("--temp-dir", self.temp_dir.is_some()),
+            ("--link-dest", self.alt_kind.is_some()),
+            ("--files-from", self.files_from.is_some()),
+            ("--usermap", self.usermap.is_some()),
+            ("--groupmap", self.groupmap.is_some()),
+            ("--chmod", self.chmod.is_some()),
+            ("--iconv", self.iconv.is_some()),
+            ("--super", self.super_user.is_some()),
+            ("--only-write-batch", self.only_write_batch),
+            ("--log-file", self.log_file.is_some()),
+            ("--confine-root", self.confine_root.is_some()),
+        ];
+        unserved.into_iter().find_map(|(name, given)| given.then_some(name))
+    }
+}

@@ -1,0 +1,92 @@
+use super::*;
+
+fn parse(line: &str) -> Result<ServerArgs, ArgsError> {
+    ServerArgs::parse(&line.split(' ').collect::<Vec<_>>())
+}
+
+#[test]
+fn stock_vectors_are_understood() {
+    let push = parse("--server -vlogDtpre.iLsfxCIvu --log-format=%i --stats . dst/").unwrap();
+    assert!(!push.sender && push.options.links && push.options.specials && push.options.recurse);
+    assert_eq!((push.options.verbose, push.options.detail), (1, ItemDetail::Changed));
+    assert_eq!((&push.capabilities[..], &push.paths[0][..]), (&b"iLsfxCIvu"[..], &b"dst/"[..]));
+    let pull = parse("--server --sender -re31.14LsfC --no-specials -B800 . a b").unwrap();
+    assert!(pull.sender && !pull.options.specials);
+    assert_eq!((pull.options.block_length, pull.paths.len()), (Some(800), 2));
+    assert_eq!(pull.capabilities, b"LsfC");
+    let choice = parse("--server -ce.v --checksum-choice=md5,xxh64 . d").unwrap().options.checksum_choice;
+    assert_eq!(choice, Some((Checksum::Md5, Checksum::Xxh64)));
+}
+
+#[test]
+fn what_we_lack_is_refused_by_name() {
+    for (line, name) in [
+        ("--server -logDtprze.iLsfxCIvu . d", "-z"),
+        ("--server -lHe.iLsfxCIvu . d", "-H"),
+        ("--server -re. --delete . d", "--delete"),
+        ("--server -re. --inplace . d", "--inplace"),
+    ] {
+        assert_eq!(parse(line), Err(ArgsError::Unsupported(name.into())));
+    }
+    for line in ["-re. . d", "--server -re.", "--server -re. . a b", "--server -re. ."] {
+        assert!(parse(line).is_err(), "{line}");
+    }
+    assert!(parse("--server -re. -B0 . d").is_err() && parse("--server -re. -B999999 . d").is_err());
+}
+
+#[test]
+fn what_we_write_we_understand() {
+    for sender in [false, true] {
+        let mut options = Options::default();
+        let unheard = if sender { LETTERS_TO_RECEIVER } else { LETTERS_TO_SENDER };
+        for &byte in LETTERS.iter().filter(|byte| !unheard.contains(byte)) {
+            if let Some(flag) = letter(&mut options, byte) {
+                *flag = true;
+            } else {
+                *count(&mut options, byte).unwrap() = 2;
+            }
+        }
+        let mut args = ServerArgs { sender, options, capabilities: CAPABILITIES.into(), paths: vec![b"-a b".to_vec()] };
+        for (name, whom, flag) in WORDS {
+            if args.hears(whom) && !HOME.contains(&name) {
+                *flag(&mut args.options) = true;
+            }
+        }
+        let options = &mut args.options;
+        options.specials = true;
+        options.checksum_choice = Some((Checksum::Md5, Checksum::Sha1));
+        (options.checksum_seed, options.block_length, options.timeout) = (Some(-7), Some(900), Some(60));
+        (options.max_alloc, options.bwlimit, options.append) = (Some(1 << 30), Some(1500), 2);
+        (options.backup_dir, options.suffix) = (Some(b"~/old".to_vec()), Some(b".o".to_vec()));
+        (options.compress_level, options.files_from) = (Some(-3), Some(b"-".to_vec()));
+        options.iconv = Some(b"latin1".to_vec());
+        if !sender {
+            (options.detail, options.modify_window, options.delete) = (ItemDetail::All, -1, Some(DeleteWhen::Delay));
+            (options.max_delete, options.min_size, options.max_size) = (Some(0), Some(1), Some(1 << 40));
+            (options.partial_dir, options.temp_dir) = (Some(b".p".to_vec()), Some(b"/t".to_vec()));
+            options.alt_kind = Some(AltKind::Copy);
+            options.alt_dirs = vec![b"../a".to_vec(), b"b".to_vec()];
+            (options.usermap, options.groupmap) = (Some(b"*:root".to_vec()), Some(b"1-9:g".to_vec()));
+            options.super_user = Some(true);
+        }
+        for choice in [None, Some(&b"zlib"[..]), Some(b"zlibx"), Some(b"zstd")] {
+            args.options.compress_choice = choice.map(<[u8]>::to_vec);
+            assert_eq!(ServerArgs::parse_any(&args.to_words()), Ok(args.clone()));
+        }
+    }
+}
+
+#[test]
+fn values_stand_behind_an_equals_sign_or_alone() {
+    let args = ServerArgs::parse_any(
+        &"--server -re. --backup-dir=b --temp-dir t --max-delete=-1 . d".split(' ').collect::<Vec<_>>(),
+    );
+    let options = args.unwrap().options;
+    assert_eq!((options.backup_dir, options.temp_dir), (Some(b"b".to_vec()), Some(b"t".to_vec())));
+    assert_eq!(options.max_delete, Some(0));
+    for line in
+        ["--server -re. --temp-dir", "--server -re. --max-size=9x . d", "--server -re. --link-dest=a --copy-dest=b . d"]
+    {
+        assert!(ServerArgs::parse_any(&line.split(' ').collect::<Vec<_>>()).is_err(), "{line}");
+    }
+}
