@@ -27,8 +27,17 @@ const AHEAD: usize = 32;
 const NAMES_MOST: usize = 48 * 1024;
 
 /// The options of a far end that serves a fetch: what stands behind a symlink is sent, and of the way to a file nothing.
+/// The names follow on the wire, where no shell and no parser of options sees them.
 pub fn options() -> Options {
-    Options { copy_links: true, relative: true, no_implied_dirs: true, ..Options::default() }
+    Options {
+        copy_links: true,
+        dirs: true,
+        relative: true,
+        no_implied_dirs: true,
+        files_from: Some(b"-".to_vec()),
+        from0: true,
+        ..Options::default()
+    }
 }
 
 /// A file that is wanted.
@@ -80,7 +89,7 @@ pub trait FetchWatch {
     fn message(&mut self, _message: &Message) {}
 }
 
-/// Fetches what is wished for from a server that has [`options`] and `--files-from=- --from0`, its source being `/`.
+/// Fetches what is wished for from a server that has [`options`], its source being `/`.
 /// Files are asked for in order up to about `bytes_most`, and at least one.
 pub fn fetch(
     session: Session,
