@@ -1,7 +1,7 @@
-//! The storage node: its SSH, its rsync, its directory. Without one, this machine.
+//! The far end: its SSH, its rsync; and the archive's directory, there or here.
 
 use super::report::{Report, Status};
-use crate::archiver::{FarEnd, base, far_end, hello, server_args};
+use crate::archiver::{Direction, FarEnd, base, far_end, hello, sender_args, server_args};
 use crate::cli::run::Service;
 use crate::link::Closer;
 use crate::transfer::local::Local;
@@ -39,7 +39,7 @@ const AFTER_LOGIN: [&str; 6] = ["rsync", "fsync", "protocol", "directory", "writ
 pub(super) fn check(service: &Service, report: &mut Report) {
     let mut connect: Box<dyn Connect> = match &service.ssh {
         None => {
-            let why = "not needed: without --storage-host files are copied on this machine";
+            let why = "not needed: without --storage-host or --host files are copied on this machine";
             report.say("connection", Status::Skip, why);
             Box::new(Local)
         }
@@ -58,15 +58,19 @@ pub(super) fn check(service: &Service, report: &mut Report) {
             }
         }
     };
-    let far = &mut FarSide { connect: connect.as_mut(), data_dir: &service.data_dir };
+    let far = &mut FarSide { connect: connect.as_mut(), data_dir: &service.data_dir, direction: service.direction };
     match far.rsync(report) {
         Some(fsync) => far.protocol(fsync, report),
         None => report.not_checked(&["fsync", "protocol"], "no rsync could be asked"),
     }
-    if far.directory(report) {
-        far.free_space(report);
+    match service.direction {
+        Direction::Push => far.archive(report),
+        Direction::Pull => {
+            let here = &mut Local;
+            FarSide { connect: here, data_dir: &service.data_dir, direction: service.direction }.archive(report);
+        }
     }
-    far.connect.disconnect();
+    connect.disconnect();
 }
 
 /// Sorts out how far we came.
@@ -84,7 +88,7 @@ fn no_login(error: &ConnectError, report: &mut Report) {
             report.fail("authentication", &why);
         }
         ConnectError::Timeout { .. } => {
-            let why = format!("{why}; check the network and --storage-host, or raise --connect-timeout");
+            let why = format!("{why}; check the network and the host named, or raise --connect-timeout");
             report.fail("connection", &why);
             report.not_checked(&["host key", "authentication"], "there is no connection");
         }
@@ -99,9 +103,31 @@ fn no_login(error: &ConnectError, report: &mut Report) {
 struct FarSide<'a> {
     connect: &'a mut dyn Connect,
     data_dir: &'a str,
+    direction: Direction,
 }
 
 impl FarSide<'_> {
+    /// The archive's directory, and the room in it.
+    fn archive(&mut self, report: &mut Report) {
+        if self.directory(report) {
+            self.free_space(report);
+        }
+    }
+
+    /// Whether a copy counts only once it is on the disk.
+    fn fsync(&self, far: FarEnd, report: &mut Report) -> bool {
+        match self.direction {
+            Direction::Pull => report.ok("fsync", "done here: a copy counts once it is on the disk"),
+            Direction::Push if far.syncs() => report.ok("fsync", "known: a copy counts once it is on the disk"),
+            Direction::Push => {
+                let why = "not known before rsync 3.2.4: the last copies may be lost if the storage node loses power; \
+                           install a newer rsync there, or name one with --rsync-path";
+                report.say("fsync", Status::Warn, why);
+            }
+        }
+        far.syncs()
+    }
+
     /// Which program serves there; gives whether it knows `--fsync`, `None` when there is no program at all.
     fn rsync(&mut self, report: &mut Report) -> Option<bool> {
         let place = self.connect.describe();
@@ -117,21 +143,13 @@ impl FarSide<'_> {
         };
         let said = words(&output);
         match (far_end(&output.stdout), output.status) {
-            (Some(FarEnd::Ours), _) => {
+            (Some(far @ FarEnd::Ours), _) => {
                 report.ok("rsync", &format!("{}, as {name}", first_line(&output.stdout)));
-                report.ok("fsync", "known: a copy counts once it is on the disk");
-                Some(true)
+                Some(self.fsync(far, report))
             }
             (Some(far @ FarEnd::Stock((major, minor, patch))), _) => {
                 report.ok("rsync", &format!("rsync {major}.{minor}.{patch}, as {name}"));
-                if far.syncs() {
-                    report.ok("fsync", "known: a copy counts once it is on the disk");
-                } else {
-                    let why = "not known before rsync 3.2.4: the last copies may be lost if the storage node loses power; \
-                               install a newer rsync there, or name one with --rsync-path";
-                    report.say("fsync", Status::Warn, why);
-                }
-                Some(far.syncs())
+                Some(self.fsync(far, report))
             }
             (None, Some(status @ (126 | 127))) => {
                 let how = if status == 127 { "There is no" } else { "Not allowed to run" };
@@ -156,7 +174,11 @@ impl FarSide<'_> {
 
     /// Opens the very session that `run` would open, agrees on a protocol, and leaves before a file is named.
     fn protocol(&mut self, fsync: bool, report: &mut Report) {
-        let link = match self.connect.open(&server_args(self.data_dir, fsync)) {
+        let args = match self.direction {
+            Direction::Push => server_args(self.data_dir, fsync),
+            Direction::Pull => sender_args(),
+        };
+        let link = match self.connect.open(&args) {
             Ok(link) => link,
             Err(error) => return report.fail("protocol", &error.to_string()),
         };
