@@ -12,9 +12,11 @@ mod pull;
 mod recorder;
 mod retry;
 pub mod stop;
+mod upkeep;
 mod worker;
 
 use crate::catalog::Catalog;
+use crate::throttle::Rate;
 use crate::transport::{Connect, ConnectError};
 pub(crate) use batch::{base, hello, server_args};
 use control::Control;
@@ -24,6 +26,7 @@ pub(crate) use pull::sender_args;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+pub use upkeep::{Announcing, Upkeep};
 pub(crate) use worker::{FarEnd, far_end};
 
 /// Which way the files go. Rows, places and proofs are the same either way.
@@ -58,6 +61,8 @@ pub struct Settings {
     pub max_attempts: i64,
     /// How long running work may go on once we are to stop.
     pub grace: Duration,
+    /// A limit on what all sessions move together.
+    pub rate: Option<Rate>,
 }
 
 /// Files of one session at most; with small ones, its beginning and end take more time than they do.

@@ -1,7 +1,7 @@
 //! How a run stands: one truth for progress bars, summaries and whoever else asks.
 
 use crate::transfer::send::Sent;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -55,6 +55,7 @@ struct Counts {
     failures: [AtomicU64; FAILURES],
     passes: AtomicU64,
     in_flight: AtomicU64,
+    deleting: AtomicBool,
 }
 
 #[derive(Default)]
@@ -90,6 +91,8 @@ pub struct Snapshot {
     pub passes: u64,
     /// Rows on their way now.
     pub in_flight: u64,
+    /// Local files are being deleted.
+    pub deleting: bool,
     /// Bytes read by each session.
     pub session_bytes: Vec<u64>,
     /// The copies recorded last.
@@ -126,6 +129,7 @@ impl Progress {
             failures: std::array::from_fn(|kind| counts.failures[kind].load(Relaxed)),
             passes: counts.passes.load(Relaxed),
             in_flight: counts.in_flight.load(Relaxed),
+            deleting: counts.deleting.load(Relaxed),
             session_bytes: words.sessions.clone(),
             last_copy: words.last_copy.clone(),
             last_proven: words.last_proven.clone(),
@@ -159,6 +163,10 @@ impl Progress {
 
     pub(crate) fn lands(&self) {
         self.counts.in_flight.fetch_sub(1, Relaxed);
+    }
+
+    pub(crate) fn deleting(&self, now: bool) {
+        self.counts.deleting.store(now, Relaxed);
     }
 
     /// A batch of outcomes begins to be recorded.

@@ -7,9 +7,9 @@ use super::stop::Stop;
 use super::{Direction, Settings, pull, recorder::Result as JobResult};
 use crate::catalog::Outcome;
 use crate::status::{Failure, Progress};
+use crate::transfer::TransferError;
 use crate::transfer::dest::Dest;
 use crate::transfer::local::Local;
-use crate::transfer::TransferError;
 use crate::transport::{Connect, ConnectError};
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -202,7 +202,10 @@ impl Worker {
             let open = || {
                 let link = self.connect.open(&pull::sender_args())?;
                 guard = Some(self.stop.guard(link.closer.clone()));
-                Ok(link)
+                Ok(match &self.settings.rate {
+                    Some(rate) => rate.on_reading(link),
+                    None => link,
+                })
             };
             return pull::fly(jobs, &dest, open, &stopping, &progress).map_err(|error: ConnectError| error.to_string());
         }
@@ -210,6 +213,10 @@ impl Worker {
         let args = server_args(&self.settings.data_dir, fsync);
         let link = self.connect.open(&args).map_err(|error| error.to_string())?;
         let _guard = self.stop.guard(link.closer.clone());
+        let link = match &self.settings.rate {
+            Some(rate) => rate.on_writing(link),
+            None => link,
+        };
         Ok(fly(jobs, link, &stopping, &progress))
     }
 

@@ -1,7 +1,7 @@
 //! The archiver as an agent of the observatory: the process `run`, and tasks beside it.
 
 use super::flags::RunArgs;
-use super::run::{Service, listen_for_signals, settings};
+use super::run::{Service, listen_for_signals, settings, upkeep};
 use crate::archiver::control::Control;
 use crate::archiver::{self, Ended};
 use crate::catalog::{self, AnyCatalog, ArchiveStats, Catalog, Pending, RecordId, Retry, Totals};
@@ -40,6 +40,7 @@ struct Desk {
     args: RunArgs,
     /// We stand in for a SupRsync agent, and speak its feeds too.
     suprsync: bool,
+    instance: String,
     now: Mutex<Now>,
 }
 
@@ -53,7 +54,7 @@ struct Now {
 /// Serves as an agent until told to end; returns the exit code.
 pub(super) async fn serve(config: AgentConfig, args: RunArgs, service: Service) -> Result<u8> {
     let suprsync = config.agent_class == AgentClass::SupRsync.name();
-    let desk = Arc::new(Desk { service, args, suprsync, now: Mutex::default() });
+    let desk = Arc::new(Desk { service, args, suprsync, instance: config.instance_id.clone(), now: Mutex::default() });
     let mut agent = Agent::new(config)?;
     agent.register_feed(FEED, true, Map::new())?;
     if suprsync {
@@ -190,11 +191,14 @@ impl Desk {
         self.now().catalog = Some(catalog.clone());
         session.add_message(&format!("Watching {}", catalog.describe()));
         let settings = settings(&self.args, &self.service);
+        let upkeep = upkeep(&self.args, &self.service, Some(&self.instance))?;
+        let upkeeping = upkeep.run(catalog.clone(), control.clone());
         let work = archiver::run(settings, catalog.clone(), || self.service.connect(), control.clone());
         let tell = self.tell(session, feed, control, &catalog);
         tokio::select! {
             ended = work => Ok(ended?),
             never = tell => match never {},
+            () = upkeeping, if !upkeep.is_idle() => Ok(Ended::Stopped),
         }
     }
 
@@ -300,7 +304,7 @@ impl Desk {
             let LastCopy { start_time, stop_time, files } = &now.last_copy;
             let stats = table.archive.clone().unwrap_or_default();
             data.extend([
-                ("activity".to_owned(), json!(if now.in_flight > 0 { "copying" } else { "idle" })),
+                ("activity".to_owned(), json!(activity(now))),
                 ("last_copy".to_owned(), json!({"start_time": start_time, "files": files, "stop_time": stop_time})),
                 (
                     "counters".to_owned(),
@@ -441,6 +445,14 @@ fn block(now: &Snapshot, before: &Snapshot, table: &Table) -> Block {
         .text("last_proven", now.last_proven.as_ref().map_or("", |(_, path)| path))
         .int("link_troubles", int(now.link_troubles))
         .int("database_troubles", int(now.database_troubles))
+}
+
+fn activity(now: &Snapshot) -> &'static str {
+    match (now.in_flight > 0, now.deleting) {
+        (true, _) => "copying",
+        (false, true) => "deleting",
+        (false, false) => "idle",
+    }
 }
 
 /// SupRsync's five counters, as near as ours come to them.

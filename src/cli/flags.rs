@@ -2,6 +2,7 @@
 
 use crate::ocs::site::SiteFlags;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use protocol::args::parse_size;
 use std::path::PathBuf;
 
 /// Archives SMuRF files to a storage node over its own SSH and the rsync protocol, and proves every copy.
@@ -56,6 +57,7 @@ pub(super) enum Command {
     #[command(mut_arg("json", |arg| arg.help("Print an array of {\"item\", \"status\", \"detail\"} on standard output")))]
     #[command(mut_arg("once", hidden), mut_arg("poll", hidden), mut_arg("queue", hidden))]
     #[command(mut_arg("queue_mib", hidden), mut_arg("workers", hidden))]
+    #[command(mut_arg("bwlimit", hidden), mut_arg("delete_local_after", hidden), mut_arg("suprsync_file_root", hidden))]
     Check(RunArgs),
     /// Create the table of files where it is absent; never alter one that is there
     #[command(after_help = INIT_DB_HELP)]
@@ -229,6 +231,18 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "MIB", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Work")]
     pub(super) queue_mib: u32,
 
+    /// Limit for all sessions together, in KiB per second, or with a suffix as rsync has it; 0 for none
+    #[arg(long, value_name = "RATE", value_parser = rate, help_heading = "Work")]
+    pub(super) bwlimit: Option<u64>,
+
+    /// SQLite: delete local files so long after their copy was proven, if they still are what was proven
+    #[arg(long, value_name = "SECONDS", value_parser = age, help_heading = "SupRsync", conflicts_with = "host")]
+    pub(super) delete_local_after: Option<f64>,
+
+    /// SQLite: write a file below this directory for each complete timecode directory, and copy it to the archive
+    #[arg(long, value_name = "DIR", help_heading = "SupRsync", conflicts_with = "host")]
+    pub(super) suprsync_file_root: Option<PathBuf>,
+
     /// SSH sessions, one thread each
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64), help_heading = "Work")]
     pub(super) workers: u32,
@@ -262,6 +276,18 @@ pub(super) enum LogFormat {
     Auto,
     Text,
     Json,
+}
+
+/// Bytes per second.
+fn rate(text: &str) -> Result<u64, String> {
+    parse_size(text.as_bytes(), b'K').ok_or_else(|| "expected a rate such as 500 (KiB/s), 1.5m or 0".into())
+}
+
+fn age(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.0..=1e10).contains(&seconds) => Ok(seconds),
+        _ => Err("expected seconds".into()),
+    }
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

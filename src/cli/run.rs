@@ -5,17 +5,19 @@ use super::flags::{DatabaseArgs, LayoutArg, RetryArgs, RunArgs, ServiceArgs, Tab
 use super::output::{Screen, print, start_log};
 use crate::archiver::control::Control;
 use crate::archiver::stop::Stop;
-use crate::archiver::{self, Direction, Ended, Settings};
+use crate::archiver::{self, Announcing, Direction, Ended, Settings, Upkeep};
 use crate::catalog::{self, AnyCatalog, Catalog, CatalogError, Database, Layout, RecordId, Retry, Selection};
 use crate::ocs::agent::AgentConfig;
 use crate::ocs::site::{self, Resolved};
 use crate::status::Snapshot;
+use crate::throttle::Rate;
 use crate::transfer::local::Local;
 use crate::transport::ssh::{Ssh, SshOptions};
 use crate::transport::{Connect, ConnectError};
 use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
 use std::fs::File;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -203,6 +205,7 @@ pub(super) fn run(args: RunArgs, agent: Option<Resolved>) -> Result<u8> {
     let wanted = if agent.is_some() { site::log_level(&|name| std::env::var(name).ok())? } else { None };
     start_log(&args.service.log, &screen, wanted);
     let service = Service::plan(&args.service)?;
+    upkeep(&args, &service, None)?;
     // Configuration and key files are read now, so that a wrong one is named before any work begins.
     service.connect()?;
     let runtime = runtime()?;
@@ -252,7 +255,30 @@ pub(super) fn settings(args: &RunArgs, service: &Service) -> Settings {
         once: args.once,
         max_attempts: service.options.selection.max_attempts,
         grace: GRACE,
+        rate: args.bwlimit.and_then(NonZeroU64::new).map(Rate::new),
     }
+}
+
+/// What is to be done beside the copying; `instance` is an agent's name.
+pub(super) fn upkeep(args: &RunArgs, service: &Service, instance: Option<&str>) -> Result<Upkeep> {
+    if let Database::Mysql(_) = service.database {
+        for (option, given) in [
+            ("--delete-local-after", args.delete_local_after.is_some()),
+            ("--suprsync-file-root", args.suprsync_file_root.is_some()),
+        ] {
+            if given {
+                bail!("Option {option} is for databases of SupRsync, and {} is none; leave it out", service.database);
+            }
+        }
+    }
+    let archive = || service.options.selection.targets.first().cloned().unwrap_or_default();
+    let announce = args.suprsync_file_root.as_ref().map(|root| {
+        let root =
+            std::path::absolute(root).with_context(|| format!("Option --suprsync-file-root: {}", root.display()))?;
+        let who = instance.map_or_else(archive, str::to_owned).replace('/', "_");
+        anyhow::Ok(Announcing { root, who })
+    });
+    Ok(Upkeep { delete_after: args.delete_local_after.map(Duration::from_secs_f64), announce: announce.transpose()? })
 }
 
 async fn work(args: &RunArgs, service: &Service, screen: &Screen) -> Result<u8> {
@@ -268,7 +294,23 @@ async fn work(args: &RunArgs, service: &Service, screen: &Screen) -> Result<u8> 
     let progress = control.progress().clone();
     let total = if screen.has_bar() { catalog.totals().await.ok().map(|totals| totals.pending) } else { None };
     let drawing = screen.follow(progress.clone(), total);
-    let ended = archiver::run(settings, catalog.clone(), || service.connect(), control).await;
+    let upkeep = upkeep(args, service, None)?;
+    let mut ended = {
+        let work = archiver::run(settings.clone(), catalog.clone(), || service.connect(), control.clone());
+        tokio::select! {
+            ended = work => ended,
+            () = upkeep.run(catalog.clone(), control.clone()), if !args.once && !upkeep.is_idle() => Ok(Ended::Stopped),
+        }
+    };
+    if args.once && matches!(ended, Ok(Ended::Drained)) && !upkeep.is_idle() {
+        // What has become complete by this run is announced by this run.
+        let catalog = Arc::new(catalog::open(&service.database, service.options.clone()).await?);
+        if upkeep.once(&catalog, &control).await? > 0 {
+            ended = archiver::run(settings, catalog, || service.connect(), control).await;
+        } else {
+            catalog.close().await;
+        }
+    }
     if let Some(drawing) = drawing {
         drawing.abort();
     }

@@ -256,11 +256,7 @@ fn say_names<'w>(
     Ok(wished)
 }
 
-fn hear_list(
-    receiver: &mut Receiver,
-    ears: &mut Ears,
-    watch: &mut dyn FetchWatch,
-) -> Result<Arrived, TransferError> {
+fn hear_list(receiver: &mut Receiver, ears: &mut Ears, watch: &mut dyn FetchWatch) -> Result<Arrived, TransferError> {
     loop {
         match receiver.poll()? {
             Some(ReceiverEvent::List(arrived)) => return Ok(arrived),
