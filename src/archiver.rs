@@ -22,6 +22,7 @@ pub(crate) use batch::{base, hello, server_args};
 use control::Control;
 use flight::Flight;
 pub use layout::RemotePath;
+use protocol::chmod::Chmod;
 pub(crate) use pull::sender_args;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +64,8 @@ pub struct Settings {
     pub grace: Duration,
     /// A limit on what all sessions move together.
     pub rate: Option<Rate>,
+    /// Changes to the permissions of copies, and of the directories they are in.
+    pub chmod: Option<Chmod>,
 }
 
 /// Files of one session at most; with small ones, its beginning and end take more time than they do.

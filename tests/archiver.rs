@@ -18,5 +18,7 @@ mod refusals;
 mod rows;
 #[path = "archiver/sqlite.rs"]
 mod sqlite;
+#[path = "archiver/upkeep.rs"]
+mod upkeep;
 #[path = "archiver/watch.rs"]
 mod watch;

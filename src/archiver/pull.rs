@@ -4,7 +4,7 @@
 //! it comes, and gets its name only with the registered MD5, never over another file.
 
 use super::BATCH_BYTES;
-use super::batch::{Fate, Flown, explain, hello, push_words};
+use super::batch::{Fate, Flown, explain, file_mode, hello, push_words};
 use super::flight::Job;
 use crate::link::Link;
 use crate::status::Failure;
@@ -13,6 +13,7 @@ use crate::transfer::fetch::options;
 use crate::transfer::{FetchWatch, Fetched, Wish, fetch, greet, send::Sent};
 use protocol::args::ServerArgs;
 use protocol::checksum::{Checksum, FileHasher, Sum};
+use protocol::chmod::Chmod;
 use protocol::mux::Message;
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -29,6 +30,7 @@ pub(crate) fn sender_args() -> Vec<OsString> {
 pub(super) fn fly<E>(
     jobs: &[Job],
     dest: &Dest,
+    chmod: Option<&Chmod>,
     open: impl FnOnce() -> Result<Link, E>,
     stopping: &dyn Fn() -> bool,
     progress: &dyn Fn(u64),
@@ -67,7 +69,7 @@ pub(super) fn fly<E>(
     }
     let link = open()?;
     let remote = link.remote.clone();
-    let mut watch = Watch { jobs, wishers, fates, words, unsaid: Vec::new(), stopping, progress };
+    let mut watch = Watch { jobs, wishers, fates, words, unsaid: Vec::new(), chmod, stopping, progress };
     let ended = greet(link, hello()).and_then(|session| fetch(session, &wishes, dest, BATCH_BYTES, &mut watch));
     let ended = ended.map_err(|error| explain(error, &remote));
     if ended.is_err() {
@@ -137,6 +139,7 @@ struct Watch<'a> {
     words: String,
     /// Jobs whose file the far end did not give: why, it says in words that may come later.
     unsaid: Vec<usize>,
+    chmod: Option<&'a Chmod>,
     stopping: &'a dyn Fn() -> bool,
     progress: &'a dyn Fn(u64),
 }
@@ -160,6 +163,10 @@ impl FetchWatch for Watch<'_> {
 
     fn progress(&mut self, bytes: u64) {
         (self.progress)(bytes);
+    }
+
+    fn mode(&self, mode: u32) -> u32 {
+        file_mode(mode, self.chmod)
     }
 
     fn fetched(&mut self, wish: usize, fetched: Fetched) {

@@ -207,17 +207,18 @@ impl Worker {
                     None => link,
                 })
             };
-            return pull::fly(jobs, &dest, open, &stopping, &progress).map_err(|error: ConnectError| error.to_string());
+            return pull::fly(jobs, &dest, self.settings.chmod.as_ref(), open, &stopping, &progress)
+                .map_err(|error: ConnectError| error.to_string());
         }
         let fsync = self.far_end_syncs().map_err(|error| error.to_string())?;
-        let args = server_args(&self.settings.data_dir, fsync);
+        let args = server_args(&self.settings.data_dir, fsync, self.settings.chmod.is_some());
         let link = self.connect.open(&args).map_err(|error| error.to_string())?;
         let _guard = self.stop.guard(link.closer.clone());
         let link = match &self.settings.rate {
             Some(rate) => rate.on_writing(link),
             None => link,
         };
-        Ok(fly(jobs, link, &stopping, &progress))
+        Ok(fly(jobs, link, self.settings.chmod.as_ref(), &stopping, &progress))
     }
 
     /// Whether the far end's program knows `--fsync`. Asked now and then only, since the program may be replaced.

@@ -3,6 +3,7 @@
 use crate::ocs::site::SiteFlags;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use protocol::args::parse_size;
+use protocol::chmod::Chmod;
 use std::path::PathBuf;
 
 /// Archives SMuRF files to a storage node over its own SSH and the rsync protocol, and proves every copy.
@@ -57,7 +58,12 @@ pub(super) enum Command {
     #[command(mut_arg("json", |arg| arg.help("Print an array of {\"item\", \"status\", \"detail\"} on standard output")))]
     #[command(mut_arg("once", hidden), mut_arg("poll", hidden), mut_arg("queue", hidden))]
     #[command(mut_arg("queue_mib", hidden), mut_arg("workers", hidden))]
-    #[command(mut_arg("bwlimit", hidden), mut_arg("delete_local_after", hidden), mut_arg("suprsync_file_root", hidden))]
+    #[command(
+        mut_arg("bwlimit", hidden),
+        mut_arg("chmod", hidden),
+        mut_arg("delete_local_after", hidden),
+        mut_arg("suprsync_file_root", hidden)
+    )]
     Check(RunArgs),
     /// Create the table of files where it is absent; never alter one that is there
     #[command(after_help = INIT_DB_HELP)]
@@ -235,6 +241,10 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "RATE", value_parser = rate, help_heading = "Work")]
     pub(super) bwlimit: Option<u64>,
 
+    /// Change the permissions of copies and of their directories, in chmod's words; an empty one for none
+    #[arg(long, value_name = "CHMOD", value_parser = chmod, help_heading = "Work")]
+    pub(super) chmod: Option<Chmod>,
+
     /// SQLite: delete local files so long after their copy was proven, if they still are what was proven
     #[arg(long, value_name = "SECONDS", value_parser = age, help_heading = "SupRsync", conflicts_with = "host")]
     pub(super) delete_local_after: Option<f64>,
@@ -281,6 +291,13 @@ pub(super) enum LogFormat {
 /// Bytes per second.
 fn rate(text: &str) -> Result<u64, String> {
     parse_size(text.as_bytes(), b'K').ok_or_else(|| "expected a rate such as 500 (KiB/s), 1.5m or 0".into())
+}
+
+fn chmod(text: &str) -> Result<Chmod, String> {
+    match text {
+        "" => Ok(Chmod::default()),
+        text => Chmod::parse(text.as_bytes()).ok_or_else(|| "expected changes such as g+rwX,o+rX or D2775,F664".into()),
+    }
 }
 
 fn age(text: &str) -> Result<f64, String> {

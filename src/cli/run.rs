@@ -15,6 +15,7 @@ use crate::transfer::local::Local;
 use crate::transport::ssh::{Ssh, SshOptions};
 use crate::transport::{Connect, ConnectError};
 use anyhow::{Context, Result, bail};
+use protocol::chmod::Chmod;
 use std::ffi::OsString;
 use std::fs::File;
 use std::num::NonZeroU64;
@@ -194,13 +195,16 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
 }
 
 /// Watches the table and copies, alone or as an agent.
-pub(super) fn run(args: RunArgs, agent: Option<Resolved>) -> Result<u8> {
+pub(super) fn run(mut args: RunArgs, agent: Option<Resolved>) -> Result<u8> {
     let mut screen = Screen::new(args.once && !args.service.log.quiet);
     if let Some(agent) = &agent {
         if args.once {
             bail!("Option --once ends by itself, and an agent does not; add --site none to run alone");
         }
         screen.also_to(log_file(agent)?);
+        if args.chmod.is_none() {
+            args.chmod = agent.agent_class.chmod().and_then(|default| Chmod::parse(default.as_bytes()));
+        }
     }
     let wanted = if agent.is_some() { site::log_level(&|name| std::env::var(name).ok())? } else { None };
     start_log(&args.service.log, &screen, wanted);
@@ -255,6 +259,7 @@ pub(super) fn settings(args: &RunArgs, service: &Service) -> Settings {
         once: args.once,
         max_attempts: service.options.selection.max_attempts,
         grace: GRACE,
+        chmod: args.chmod.clone().filter(|chmod| !chmod.is_empty()),
         rate: args.bwlimit.and_then(NonZeroU64::new).map(Rate::new),
     }
 }

@@ -82,6 +82,11 @@ pub trait FetchWatch {
     /// Bytes of the current file have come.
     fn progress(&mut self, _bytes: u64) {}
 
+    /// The permissions a file gets that has `mode` over there.
+    fn mode(&self, mode: u32) -> u32 {
+        mode & 0o777
+    }
+
     /// What became of the wish of this number. A wish that nothing is said of was not tried.
     fn fetched(&mut self, at: usize, fetched: Fetched);
 
@@ -372,8 +377,7 @@ impl Fetch<'_> {
     }
 
     fn keep(&self, temp: TempFile, entry: &FileEntry) -> Result<bool, DestError> {
-        // Set-id and sticky bits have no business in an archive.
-        let entry = FileEntry { mode: entry.mode & !0o7000, ..entry.clone() };
+        let entry = FileEntry { mode: entry.mode & !0o7777 | self.watch.mode(entry.mode), ..entry.clone() };
         let preserve = Preserve { mtime: true, perms: true, ..Preserve::default() };
         temp.commit_new(self.dest, &self.dest.wanted(&entry, &preserve, None))
     }

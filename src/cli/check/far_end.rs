@@ -175,7 +175,7 @@ impl FarSide<'_> {
     /// Opens the very session that `run` would open, agrees on a protocol, and leaves before a file is named.
     fn protocol(&mut self, fsync: bool, report: &mut Report) {
         let args = match self.direction {
-            Direction::Push => server_args(self.data_dir, fsync),
+            Direction::Push => server_args(self.data_dir, fsync, false),
             Direction::Pull => sender_args(),
         };
         let link = match self.connect.open(&args) {
