@@ -51,6 +51,7 @@ struct Counts {
     literal_bytes: AtomicU64,
     matched_bytes: AtomicU64,
     link_troubles: AtomicU64,
+    timeouts: AtomicU64,
     database_troubles: AtomicU64,
     failures: [AtomicU64; FAILURES],
     passes: AtomicU64,
@@ -83,6 +84,8 @@ pub struct Snapshot {
     pub matched_bytes: u64,
     /// How often the far end was out of reach or a session broke.
     pub link_troubles: u64,
+    /// How many of these were silence beyond a limit.
+    pub timeouts: u64,
     /// How often the database was out of reach.
     pub database_troubles: u64,
     /// Failed attempts by kind, in the order of [`Failure`].
@@ -125,6 +128,7 @@ impl Progress {
             literal_bytes: counts.literal_bytes.load(Relaxed),
             matched_bytes: counts.matched_bytes.load(Relaxed),
             link_troubles: counts.link_troubles.load(Relaxed),
+            timeouts: counts.timeouts.load(Relaxed),
             database_troubles: counts.database_troubles.load(Relaxed),
             failures: std::array::from_fn(|kind| counts.failures[kind].load(Relaxed)),
             passes: counts.passes.load(Relaxed),
@@ -199,6 +203,10 @@ impl Progress {
     pub(crate) fn link_trouble(&self, why: &str) {
         self.counts.link_troubles.fetch_add(1, Relaxed);
         self.words().link = Some(why.to_owned());
+    }
+
+    pub(crate) fn timed_out(&self) {
+        self.counts.timeouts.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn database_trouble(&self, why: &str) {

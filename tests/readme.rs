@@ -242,3 +242,25 @@ fn suprsync_is_replaced_by_image_and_name() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("/nowhere/suprsync.db"), "{said}");
 }
+
+#[test]
+fn check_and_retry_know_the_site_file_too() {
+    let example = Example::new("pysmurf-archiver");
+    let output = example.program().arg("check").env("MYSQL_PORT", closed_port().to_string()).output().unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(said.contains("/files") && said.contains("smurf-srv") && said.contains("/data/pysmurf"), "{said}");
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let example = Example::new("timestream-sync");
+    let site = fs::read_to_string(example.site_file()).unwrap();
+    let database = example.folder.path().join("suprsync.db");
+    fs::write(example.site_file(), site.replace("/data/so/dbs/suprsync.db", database.to_str().unwrap())).unwrap();
+    let retry = || {
+        let output = example.program().args(["retry", "--all"]).output().unwrap();
+        (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let (code, said) = retry();
+    assert!(code == Some(2) && said.contains(database.to_str().unwrap()), "{said}");
+    let init = example.program().args(["init-db", "--db"]).arg(format!("sqlite:{}", database.display())).status();
+    assert!(init.unwrap().success());
+    assert_eq!(retry(), (Some(0), "0 rows will be tried again\n".to_owned()));
+}

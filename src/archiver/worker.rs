@@ -74,6 +74,9 @@ impl Worker {
             Err(why) => return self.wait_for_link(Rest { jobs, breaks }, &why, rests, backoff),
         };
         let Flown { fates, words, ended } = flown;
+        if let Err(TransferError::Stalled(_)) = &ended {
+            self.progress.timed_out();
+        }
         let full = no_room(&words).map(str::to_owned);
         let listed = jobs.len();
         let mut left = Vec::new();
@@ -193,6 +196,13 @@ impl Worker {
         let stop = self.stop.clone();
         let stopping = || stop.is_stopped();
         let (progress, number) = (self.progress.clone(), self.number);
+        let timeouts = progress.clone();
+        let trouble = |error: ConnectError| {
+            if let ConnectError::Timeout { .. } = &error {
+                timeouts.timed_out();
+            }
+            error.to_string()
+        };
         let progress = |bytes| progress.read(number, bytes);
         if self.settings.direction == Direction::Pull {
             let data_dir = &self.settings.data_dir;
@@ -207,12 +217,11 @@ impl Worker {
                     None => link,
                 })
             };
-            return pull::fly(jobs, &dest, self.settings.chmod.as_ref(), open, &stopping, &progress)
-                .map_err(|error: ConnectError| error.to_string());
+            return pull::fly(jobs, &dest, self.settings.chmod.as_ref(), open, &stopping, &progress).map_err(&trouble);
         }
-        let fsync = self.far_end_syncs().map_err(|error| error.to_string())?;
+        let fsync = self.far_end_syncs().map_err(&trouble)?;
         let args = server_args(&self.settings.data_dir, fsync, self.settings.chmod.is_some());
-        let link = self.connect.open(&args).map_err(|error| error.to_string())?;
+        let link = self.connect.open(&args).map_err(&trouble)?;
         let _guard = self.stop.guard(link.closer.clone());
         let link = match &self.settings.rate {
             Some(rate) => rate.on_writing(link),

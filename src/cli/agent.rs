@@ -14,12 +14,13 @@ use crate::status::{LastCopy, Snapshot, unix_now};
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often session data and feed are renewed.
 const TICK: Duration = Duration::from_secs(5);
-/// How often rows are counted, which may scan the table.
+/// How often rows are counted at least, and what share of the time that may take: it may scan the table.
 const COUNT_EVERY: Duration = Duration::from_secs(60);
+const COUNT_SHARE: u32 = 100;
 /// How long the run may take to end once the agent has left the router.
 const LAST_FILE: Duration = Duration::from_secs(6);
 /// The longest wait between attempts to open the table.
@@ -237,7 +238,8 @@ impl Desk {
         catalog: &AnyCatalog,
     ) -> std::convert::Infallible {
         let mut tick = tokio::time::interval(TICK);
-        let mut count = tokio::time::interval(COUNT_EVERY);
+        let count = tokio::time::sleep(Duration::ZERO);
+        let mut count = std::pin::pin!(count);
         let mut transfers = tokio::time::interval(TRANSFERS_EVERY);
         let mut table = Table::default();
         let mut trouble = None;
@@ -245,8 +247,11 @@ impl Desk {
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
-                _ = count.tick() => {
+                () = count.as_mut() => {
+                    let began = Instant::now();
                     table = Table::look(catalog, table).await;
+                    let pause = (began.elapsed() * COUNT_SHARE).clamp(TICK, COUNT_EVERY);
+                    count.as_mut().reset(tokio::time::Instant::now() + pause);
                     if let Some(stats) = &table.archive {
                         self.publish(feed, ARCHIVE, archive_block(&self.service, stats));
                     }
@@ -460,8 +465,8 @@ fn counters(now: &Snapshot) -> [(&'static str, i64); 5] {
     [
         ("iterations", int(now.passes)),
         ("copies", int(now.copied + now.failed)),
-        ("errors_timeout", 0),
-        ("errors_nonzero", int(now.link_troubles)),
+        ("errors_timeout", int(now.timeouts)),
+        ("errors_nonzero", int(now.link_troubles.saturating_sub(now.timeouts))),
         ("errors_sqlite", int(now.database_troubles)),
     ]
 }

@@ -1,9 +1,10 @@
 //! The command line as typed.
 
 use crate::ocs::site::SiteFlags;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use protocol::args::parse_size;
 use protocol::chmod::Chmod;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Archives SMuRF files to a storage node over its own SSH and the rsync protocol, and proves every copy.
@@ -72,6 +73,27 @@ pub(super) enum Command {
     Retry(RetryArgs),
 }
 
+/// An agent's arguments for another verb: what only `run` takes is left out, so that each verb finds its own in a site file.
+pub(super) fn without_those_of_run(words: &[OsString], verb: &str) -> Vec<OsString> {
+    let command = Flags::command();
+    let takes = |verb: &str, word: &str| {
+        let name = word.trim_start_matches('-').split('=').next().unwrap_or_default();
+        let arguments = command.find_subcommand(verb).into_iter().flat_map(clap::Command::get_arguments);
+        arguments.into_iter().any(|argument| {
+            argument.get_long() == Some(name)
+                || argument.get_all_aliases().into_iter().flatten().any(|alias| alias == name)
+        })
+    };
+    let mut keep = true;
+    let kept = words.iter().filter(|word| {
+        if let Some(option) = word.to_str().filter(|word| word.starts_with("--") && word.len() > 2) {
+            keep = takes(verb, option) || !takes("run", option);
+        }
+        keep
+    });
+    kept.cloned().collect()
+}
+
 /// Of no use to the command, and accepted so that flags need not be sorted.
 fn hidden(arg: clap::Arg) -> clap::Arg {
     arg.hide(true)
@@ -133,6 +155,10 @@ pub(super) struct RetryArgs {
     /// Rows whose source path is like this; * stands for anything, ? for one character
     #[arg(long, value_name = "PATTERN", group = "which")]
     pub(super) path: Option<String>,
+
+    #[command(flatten)]
+    #[allow(dead_code, reason = "taken out of the command line before it is parsed")]
+    pub(super) site: SiteFlags,
 }
 
 /// What `run` and `check` share.
@@ -317,11 +343,18 @@ fn seconds(text: &str) -> Result<f64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_sound() {
         Flags::command().debug_assert();
+    }
+
+    #[test]
+    fn each_verb_takes_its_own_from_a_site_file() {
+        let line = "--archive-name smurf --data-dir=/a --ssh-key k --once --max-copy-attempts 3 --all --unknown x --db=sqlite:d";
+        let words: Vec<OsString> = line.split(' ').map(Into::into).collect();
+        let kept = without_those_of_run(&words, "retry").join(std::ffi::OsStr::new(" "));
+        assert_eq!(kept, "--archive-name smurf --max-copy-attempts 3 --all --unknown x --db=sqlite:d");
     }
 
     #[test]

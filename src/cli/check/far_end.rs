@@ -33,7 +33,8 @@ elif [ -e "$d" ] || [ -L "$d" ]; then echo archiver-check:other
 else echo archiver-check:absent
 fi"#;
 
-const AFTER_LOGIN: [&str; 6] = ["rsync", "fsync", "protocol", "directory", "writable", "free space"];
+const OF_THE_PROGRAM: [&str; 3] = ["rsync", "fsync", "protocol"];
+const OF_THE_ARCHIVE: [&str; 3] = ["directory", "writable", "free space"];
 
 /// Says how everything at the far end stands.
 pub(super) fn check(service: &Service, report: &mut Report) {
@@ -54,7 +55,13 @@ pub(super) fn check(service: &Service, report: &mut Report) {
                     report.ok("authentication", "the key was accepted");
                     Box::new(ssh)
                 }
-                Err(error) => return no_login(&error, report),
+                Err(error) => {
+                    no_login(&error, report);
+                    return match service.direction {
+                        Direction::Push => report.not_checked(&OF_THE_ARCHIVE, "nobody is logged in"),
+                        Direction::Pull => here(service, report),
+                    };
+                }
             }
         }
     };
@@ -65,12 +72,15 @@ pub(super) fn check(service: &Service, report: &mut Report) {
     }
     match service.direction {
         Direction::Push => far.archive(report),
-        Direction::Pull => {
-            let here = &mut Local;
-            FarSide { connect: here, data_dir: &service.data_dir, direction: service.direction }.archive(report);
-        }
+        Direction::Pull => here(service, report),
     }
     connect.disconnect();
+}
+
+/// The archive of one who pulls.
+fn here(service: &Service, report: &mut Report) {
+    let connect = &mut Local;
+    FarSide { connect, data_dir: &service.data_dir, direction: service.direction }.archive(report);
 }
 
 /// Sorts out how far we came.
@@ -97,7 +107,7 @@ fn no_login(error: &ConnectError, report: &mut Report) {
             report.not_checked(&["host key", "authentication"], "there is no connection");
         }
     }
-    report.not_checked(&AFTER_LOGIN, "nobody is logged in");
+    report.not_checked(&OF_THE_PROGRAM, "nobody is logged in");
 }
 
 struct FarSide<'a> {
