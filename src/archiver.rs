@@ -5,12 +5,14 @@
 
 mod batch;
 pub mod control;
+mod deliver;
 mod flight;
 pub mod layout;
 mod poller;
 mod pull;
 mod recorder;
 mod retry;
+mod road;
 pub mod stop;
 mod upkeep;
 mod worker;
@@ -24,6 +26,7 @@ use flight::Flight;
 pub use layout::RemotePath;
 use protocol::chmod::Chmod;
 pub(crate) use pull::sender_args;
+pub use road::{Bootstrap, UPLOAD_DIR, is_static};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -64,6 +67,8 @@ pub struct Settings {
     pub grace: Duration,
     /// A limit on what all sessions move together.
     pub rate: Option<Rate>,
+    /// What is uploaded to a far end where no rsync serves; without, files are written by SFTP there.
+    pub bootstrap: Option<Bootstrap>,
     /// Changes to the permissions of copies, and of the directories they are in.
     pub chmod: Option<Chmod>,
 }
@@ -118,7 +123,8 @@ pub async fn run<C: Catalog>(
             progress: progress.clone(),
             stop: stop.clone(),
             runtime: tokio::runtime::Handle::current(),
-            syncs: None,
+            road: None,
+            uploaded: None,
         };
         let thread = std::thread::Builder::new().name(format!("worker {number}"));
         let spawned = thread.spawn(move || worker.run());

@@ -66,6 +66,7 @@ struct Words {
     last_proven: Option<(f64, String)>,
     link: Option<String>,
     database: Option<String>,
+    road: Option<String>,
     given_up: Option<String>,
 }
 
@@ -108,6 +109,8 @@ pub struct Snapshot {
     pub link: Option<String>,
     /// What is wrong with the database now, if anything.
     pub database: Option<String>,
+    /// The road files take where it is not the straight one, and why.
+    pub road: Option<String>,
 }
 
 impl Default for Progress {
@@ -140,6 +143,7 @@ impl Progress {
             seconds: self.started.elapsed().as_secs_f64(),
             link: words.link.clone(),
             database: words.database.clone(),
+            road: words.road.clone(),
         }
     }
 
@@ -203,6 +207,10 @@ impl Progress {
     pub(crate) fn link_trouble(&self, why: &str) {
         self.counts.link_troubles.fetch_add(1, Relaxed);
         self.words().link = Some(why.to_owned());
+    }
+
+    pub(crate) fn set_road(&self, road: Option<String>) {
+        self.words().road = road;
     }
 
     pub(crate) fn timed_out(&self) {

@@ -44,7 +44,7 @@ impl Rate {
     }
 
     /// Waits until so many more bytes may have gone.
-    fn pay(&self, bytes: usize) {
+    pub(crate) fn pay(&self, bytes: usize) {
         let price = Duration::from_secs_f64(bytes as f64 / self.0.rate.get() as f64);
         let until = {
             let mut paid = self.0.paid.lock().unwrap_or_else(PoisonError::into_inner);

@@ -297,7 +297,7 @@ impl Source for BatchSource<'_> {
 
 /// Looks at a source file. Symlinks are followed: the path is what an operator's program registered, and what stands
 /// behind it must have the registered sum.
-fn source_metadata(path: &Path) -> Result<Metadata, Fate> {
+pub(super) fn source_metadata(path: &Path) -> Result<Metadata, Fate> {
     match std::fs::metadata(path) {
         Ok(meta) if meta.is_file() => Ok(meta),
         Ok(_) => Err(Fate::Failed(Failure::Missing, "it is not a regular file".into())),

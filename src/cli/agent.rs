@@ -115,7 +115,7 @@ The session data, with what the SupRsync agent has for a SupRsync archive::
 
     {\"archiver\": {\"copied\": 17, \"failed_attempts\": 0, \"read_bytes\": 3400000, \"literal_bytes\": 3400000,
                   \"matched_bytes\": 0, \"pending\": 2, \"given_up\": 0, \"link_troubles\": 0, \"database_troubles\": 0,
-                  \"link\": null, \"database\": null, \"paused\": false,
+                  \"link\": null, \"database\": null, \"road\": null, \"paused\": false,
                   \"failures\": {\"missing\": 0, \"unreadable\": 0, \"changed\": 0, \"refused\": 0, \"row\": 0},
                   \"session_bytes\": [3400000], \"last_proven\": {\"time\": 1795350041.9, \"path\": \"17953/a/b.npy\"}},
      \"activity\": \"idle\",
@@ -125,7 +125,7 @@ The session data, with what the SupRsync agent has for a SupRsync archive::
                        \"last_file_added\": \"/data/c.npy\", \"last_file_copied\": \"/data/b.npy\"},
      \"timestamp\": 1795350042.1}
 
-Counts are of this run, `pending` and `given_up` of the table; `link` and `database` say what is wrong now.";
+Counts are of this run, `pending` and `given_up` of the table; `link` and `database` say what is wrong now,\n`road` how files go where the storage node has no rsync.";
 const RETRY: &str = "\
 retry(ids=None, pattern=None)
 
@@ -269,6 +269,10 @@ impl Desk {
                 session.add_message(trouble_now.as_deref().unwrap_or("All is in reach again"));
                 trouble = trouble_now;
             }
+            if now.road != before.road {
+                let road = now.road.as_deref().unwrap_or("the storage node's own rsync");
+                session.add_message(&format!("Files go by {road}"));
+            }
             session.set_data(self.data(&now, &table, control.is_paused()));
             self.publish(feed, FEED, block(&now, &before, &table));
             before = now;
@@ -296,6 +300,7 @@ impl Desk {
                 "database_troubles": now.database_troubles,
                 "link": now.link,
                 "database": now.database,
+                "road": now.road,
                 "paused": paused,
                 "failures": {
                     "missing": missing, "unreadable": unreadable, "changed": changed, "refused": refused, "row": row,

@@ -1,5 +1,6 @@
 //! The command line as typed.
 
+use crate::archiver::UPLOAD_DIR;
 use crate::ocs::site::SiteFlags;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use protocol::args::parse_size;
@@ -216,6 +217,19 @@ pub(super) struct SshArgs {
     /// Program at the far end that serves files: rsync, or this program
     #[arg(long, value_name = "PROGRAM", default_value = "rsync")]
     pub(super) rsync_path: String,
+
+    /// Upload this program to a storage node that has no rsync, and have it serve there: a static build (`make static`);
+    /// without FILE, this very program, if it is one. Without the option, files go there by SFTP
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    pub(super) bootstrap: Option<Option<PathBuf>>,
+
+    /// Where it is put there; relative to where a login begins
+    #[arg(long, value_name = "DIR", default_value = UPLOAD_DIR)]
+    pub(super) bootstrap_dir: PathBuf,
+
+    /// Remove it there at the end
+    #[arg(long)]
+    pub(super) bootstrap_remove: bool,
 
     /// Limit for connecting, and for logging in
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..86_400))]

@@ -1,11 +1,11 @@
 //! `run` and `init-db`.
 
 use super::SOME_FAILED;
-use super::flags::{DatabaseArgs, LayoutArg, RetryArgs, RunArgs, ServiceArgs, TableArgs};
+use super::flags::{DatabaseArgs, LayoutArg, RetryArgs, RunArgs, ServiceArgs, SshArgs, TableArgs};
 use super::output::{Screen, print, start_log};
 use crate::archiver::control::Control;
 use crate::archiver::stop::Stop;
-use crate::archiver::{self, Announcing, Direction, Ended, Settings, Upkeep};
+use crate::archiver::{self, Announcing, Bootstrap, Direction, Ended, Settings, Upkeep, is_static};
 use crate::catalog::{self, AnyCatalog, Catalog, CatalogError, Database, Layout, RecordId, Retry, Selection};
 use crate::ocs::agent::AgentConfig;
 use crate::ocs::site::{self, Resolved};
@@ -39,6 +39,7 @@ pub(super) struct Service {
     pub(super) data_dir: String,
     pub(super) direction: Direction,
     pub(super) ssh: Option<SshOptions>,
+    pub(super) bootstrap: Option<Bootstrap>,
 }
 
 impl Service {
@@ -62,7 +63,14 @@ impl Service {
         if let Some(ssh) = &mut ssh {
             ssh.port = ssh.port.or(port);
         }
-        Ok(Self { database, options, data_dir: args.data_dir.clone(), direction, ssh })
+        Ok(Self {
+            database,
+            options,
+            data_dir: args.data_dir.clone(),
+            direction,
+            ssh,
+            bootstrap: bootstrap(&args.ssh)?,
+        })
     }
 
     /// A new way to the far end.
@@ -72,6 +80,26 @@ impl Service {
             None => Box::new(Local),
         })
     }
+}
+
+/// What is to be uploaded where no rsync serves.
+fn bootstrap(args: &SshArgs) -> Result<Option<Bootstrap>> {
+    let Some(named) = &args.bootstrap else { return Ok(None) };
+    let file = match named {
+        Some(file) => file.clone(),
+        None => std::env::current_exe().context("Option --bootstrap: cannot find this program's own file; name one")?,
+    };
+    let program = readable(&file, "--bootstrap")?.unwrap_or_default();
+    match (is_static(&program), named) {
+        (true, _) => {}
+        (false, None) => bail!(
+            "Option --bootstrap: this program needs the libraries of its machine, so it may not run elsewhere; make a static one with `make static`, and name it: --bootstrap FILE"
+        ),
+        (false, Some(_)) => {
+            tracing::warn!("{} is no static program; it runs only where its libraries are", file.display());
+        }
+    }
+    Ok(Some(Bootstrap { file, dir: args.bootstrap_dir.clone(), remove: args.bootstrap_remove }))
 }
 
 /// A port behind the host, as in `HOST:PORT`. An IPv6 address is left alone, unless it stands in brackets.
@@ -259,6 +287,7 @@ pub(super) fn settings(args: &RunArgs, service: &Service) -> Settings {
         once: args.once,
         max_attempts: service.options.selection.max_attempts,
         grace: GRACE,
+        bootstrap: service.bootstrap.clone(),
         chmod: args.chmod.clone().filter(|chmod| !chmod.is_empty()),
         rate: args.bwlimit.and_then(NonZeroU64::new).map(Rate::new),
     }
