@@ -125,6 +125,7 @@ pub async fn run<C: Catalog>(
             runtime: tokio::runtime::Handle::current(),
             road: None,
             uploaded: None,
+            leftovers: Vec::new(),
         };
         let thread = std::thread::Builder::new().name(format!("worker {number}"));
         let spawned = thread.spawn(move || worker.run());

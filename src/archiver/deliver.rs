@@ -22,6 +22,8 @@ const DIR_MODE: u32 = 0o755;
 /// How a batch is delivered.
 pub(super) struct Delivery<'a> {
     pub(super) sftp: &'a mut Sftp,
+    /// Unfinished files that a broken connection left there.
+    pub(super) leftovers: &'a mut Vec<PathBuf>,
     pub(super) base: PathBuf,
     pub(super) chmod: Option<&'a Chmod>,
     pub(super) rate: Option<&'a Rate>,
@@ -53,6 +55,12 @@ impl Delivery<'_> {
                 return Err(format!("Directory {base} is not there; create or mount it, or correct --data-dir"));
             }
             Err(error) => return Err(format!("Directory {base} cannot be looked at: {error}")),
+        }
+        while let Some(leftover) = self.leftovers.last() {
+            match self.sftp.remove(leftover) {
+                Err(SftpError::Lost(_) | SftpError::Stalled(_)) => break,
+                _ => self.leftovers.pop(),
+            };
         }
         let mut flown = Flown { fates: vec![Fate::Open; jobs.len()], words: String::new(), ended: Ok(None) };
         let mut dirs = HashSet::new();
@@ -104,8 +112,9 @@ impl Delivery<'_> {
             }
             Err(error) => {
                 let trouble = refuse(self, error);
-                if matches!(trouble, Trouble::File(_)) {
-                    let _ = self.sftp.remove(&temp);
+                match &trouble {
+                    Trouble::File(_) => drop(self.sftp.remove(&temp)),
+                    Trouble::Line(_) => self.leftovers.push(temp),
                 }
                 return Err(trouble);
             }

@@ -45,6 +45,8 @@ pub(super) struct Worker {
     pub(super) runtime: tokio::runtime::Handle,
     /// The road to the far end, and when it was found.
     pub(super) road: Option<(Road, Instant)>,
+    /// Unfinished files that a broken connection left at the far end, where we write them ourselves.
+    pub(super) leftovers: Vec<PathBuf>,
     /// Where our own program stands at the far end, if it was uploaded.
     pub(super) uploaded: Option<PathBuf>,
 }
@@ -233,7 +235,15 @@ impl Worker {
                 let _guard = self.stop.guard(sftp.closer());
                 let base = PathBuf::from(&self.settings.data_dir);
                 let rate = self.settings.rate.as_ref();
-                let delivery = Delivery { sftp, base, chmod, rate, stopping: &stopping, progress: &progress };
+                let delivery = Delivery {
+                    sftp,
+                    leftovers: &mut self.leftovers,
+                    base,
+                    chmod,
+                    rate,
+                    stopping: &stopping,
+                    progress: &progress,
+                };
                 return delivery.fly(jobs);
             }
             Some((Road::Program { syncs }, _)) => *syncs,
