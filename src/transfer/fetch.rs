@@ -13,7 +13,7 @@ use protocol::args::Options;
 use protocol::checksum::{Checksum, FileHasher, Sum};
 use protocol::flist::{Arrived, FileEntry, FileList, ListLimits, ListShape, Ndx};
 use protocol::generator::Generator;
-use protocol::handshake::Negotiated;
+use protocol::handshake::{Compat, Negotiated};
 use protocol::item::{ItemFlags, ItemHeader};
 use protocol::mux::{Inbox, Message, Outbox};
 use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts};
@@ -148,6 +148,9 @@ fn converse(
     watch: &mut dyn FetchWatch,
 ) -> Result<Done, TransferError> {
     let Line { n, out, ears, mouth } = line;
+    if n.compat.has(Compat::INC_RECURSE) {
+        return Err(PeerError::NotOffered("incremental recursion").into());
+    }
     let wished = say_names(n, wishes, out, mouth)?;
     let shape = ListShape { sum_size: 0, ..options().list_shape(0) };
     let facts = ReceiverFacts { shape, limits: ListLimits::default(), server: false, dry_run: false };
@@ -215,8 +218,8 @@ fn converse(
                 }
             }
             ReceiverEvent::PhaseDone(_) | ReceiverEvent::Stats(_) | ReceiverEvent::Goodbye => {}
-            ReceiverEvent::Item(..) => {}
-            ReceiverEvent::List(_) => return Err(PeerError::Malformed("a second file list").into()),
+            ReceiverEvent::Item(..) | ReceiverEvent::ListEnd => {}
+            ReceiverEvent::List(_) | ReceiverEvent::SegmentDone => return Err(PeerError::Malformed("a second file list").into()),
         }
     }
     speaker.done(out);
