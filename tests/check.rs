@@ -309,6 +309,12 @@ fn no_rsync_and_an_old_one() {
     none.not_checked(&["fsync", "protocol"]);
     none.is("writable", "ok", &[]);
 
+    if let Some(sshd) = Sshd::start("Subsystem sftp internal-sftp") {
+        let detour = place.check_at(&sshd, &["--rsync-path", "/no/such/rsync"]);
+        detour.ends(0, &[]);
+        detour.is("rsync", "warn", &["/no/such/rsync", "127", "files go by SFTP", "--bootstrap"]);
+    }
+
     if require("rsync") {
         let rsync = find("rsync").unwrap();
         let script = format!(

@@ -115,7 +115,7 @@ impl Change {
         };
         let concerned = who.unwrap_or(0o777 & !umask);
         let bits = bits | u32::from(execute_if && executable);
-        let mut change = bits * 0o111 & concerned;
+        let mut change = (bits * 0o111) & concerned;
         let of = |whose: u32, special: u32| if concerned & whose != 0 { special } else { 0 };
         let specials = of(0o700, 0o4000) | if who.is_some() { of(0o070, 0o2000) } else { 0 };
         if set_id {

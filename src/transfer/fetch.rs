@@ -219,7 +219,9 @@ fn converse(
             }
             ReceiverEvent::PhaseDone(_) | ReceiverEvent::Stats(_) | ReceiverEvent::Goodbye => {}
             ReceiverEvent::Item(..) | ReceiverEvent::ListEnd => {}
-            ReceiverEvent::List(_) | ReceiverEvent::SegmentDone => return Err(PeerError::Malformed("a second file list").into()),
+            ReceiverEvent::List(_) | ReceiverEvent::SegmentDone => {
+                return Err(PeerError::Malformed("a second file list").into());
+            }
         }
     }
     speaker.done(out);

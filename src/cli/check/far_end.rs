@@ -10,6 +10,7 @@ use crate::transport::ssh::Ssh;
 use crate::transport::{CommandOutput, Connect, ConnectError};
 use protocol::PeerError;
 use std::ffi::OsString;
+use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -65,7 +66,12 @@ pub(super) fn check(service: &Service, report: &mut Report) {
             }
         }
     };
-    let far = &mut FarSide { connect: connect.as_mut(), data_dir: &service.data_dir, direction: service.direction };
+    let far = &mut FarSide {
+        connect: connect.as_mut(),
+        data_dir: &service.data_dir,
+        direction: service.direction,
+        bootstrap: service.bootstrap.as_ref().map(|bootstrap| bootstrap.file.as_path()),
+    };
     match far.rsync(report) {
         Some(fsync) => far.protocol(fsync, report),
         None => report.not_checked(&["fsync", "protocol"], "no rsync could be asked"),
@@ -80,7 +86,7 @@ pub(super) fn check(service: &Service, report: &mut Report) {
 /// The archive of one who pulls.
 fn here(service: &Service, report: &mut Report) {
     let connect = &mut Local;
-    FarSide { connect, data_dir: &service.data_dir, direction: service.direction }.archive(report);
+    FarSide { connect, data_dir: &service.data_dir, direction: service.direction, bootstrap: None }.archive(report);
 }
 
 /// Sorts out how far we came.
@@ -114,6 +120,7 @@ struct FarSide<'a> {
     connect: &'a mut dyn Connect,
     data_dir: &'a str,
     direction: Direction,
+    bootstrap: Option<&'a Path>,
 }
 
 impl FarSide<'_> {
@@ -163,13 +170,20 @@ impl FarSide<'_> {
             }
             (None, Some(status @ (126 | 127))) => {
                 let how = if status == 127 { "There is no" } else { "Not allowed to run" };
-                report.fail(
-                    "rsync",
-                    &format!(
-                        "{how} program {name} at {place} (exit status {status}{said}); install rsync there, or name it \
-                         with --rsync-path"
-                    ),
-                );
+                let what = format!("{how} program {name} at {place} (exit status {status}{said})");
+                let remedy = "install rsync there, or name it with --rsync-path";
+                // Those who push have other roads where there is no program at all.
+                if status == 127 && self.direction == Direction::Push && self.connect.sftp().is_ok() {
+                    let road = match self.bootstrap {
+                        Some(file) => format!("{} is uploaded and serves there", file.display()),
+                        None => "files go by SFTP, which is slower".to_owned(),
+                    };
+                    let remedy =
+                        if self.bootstrap.is_some() { remedy } else { "give --bootstrap, or install rsync there" };
+                    report.say("rsync", Status::Warn, &format!("{what}; {road}; {remedy}"));
+                } else {
+                    report.fail("rsync", &format!("{what}; {remedy}"));
+                }
                 None
             }
             (None, status) => {
