@@ -12,7 +12,7 @@ pub mod send;
 pub mod serve;
 pub mod source;
 
-pub use greet::{Session, greet};
+pub use greet::{Session, greet, greet_agreed};
 pub use receive::{ReceivePlan, receive};
 pub use send::{Answer, Listing, SendPlan, Source, Summary, Watch, send};
 

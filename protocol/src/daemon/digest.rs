@@ -2,7 +2,6 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use md5::Digest as _;
 use subtle::ConstantTimeEq;
 
 /// A digest for challenges, the strongest first.
