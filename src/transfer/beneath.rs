@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -166,6 +167,22 @@ pub(crate) fn make_operands(path: &Path) -> io::Result<()> {
 /// Opens the file an operator named. The way to it and a symlink in its place are followed as those of a directory are.
 pub(crate) fn open_operand_file(path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
     open_file_from(CWD, path, flags, mode)
+}
+
+/// The same, to read a regular file; a fifo is not waited for.
+pub(crate) fn open_operator_file(path: &Path) -> io::Result<File> {
+    let fd = open_operand_file(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty())?;
+    match kind(rustix::fs::fstat(&fd)?.st_mode) {
+        Some(Kind::File) => Ok(fd.into()),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "It is not a regular file")),
+    }
+}
+
+/// The same, to append to a log or to lock; it is made where it is missing, for its owner alone to write.
+pub(crate) fn open_operator_lock(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::APPEND | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
+    Ok(open_operand_file(path, flags, mode)?.into())
 }
 
 fn open_file_from(base: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {

@@ -29,15 +29,19 @@ pub struct Served {
 
 /// Serves one session as the arguments say.
 pub fn serve(args: &ServerArgs, link: Link) -> Result<Served, TransferError> {
+    serve_session(args, greet(link, hello(args, VERSION_MOST)?)?)
+}
+
+/// What a server with these arguments brings to the handshake.
+pub(crate) fn hello(args: &ServerArgs, version: u8) -> Result<Hello, TransferError> {
     let options = &args.options;
     let seed = options.checksum_seed.filter(|&seed| seed != 0).map_or_else(random_seed, Ok)?;
-    let hello = Hello {
-        side: Side::Server { letters: args.capabilities.clone(), seed },
-        version: VERSION_MOST,
-        choice: options.checksum_choice,
-        offer: Offer::Stock,
-    };
-    let session = greet(link, hello)?;
+    let side = Side::Server { letters: args.capabilities.clone(), seed };
+    Ok(Hello { side, version, choice: options.checksum_choice, offer: Offer::Stock })
+}
+
+/// Serves a session that has been greeted.
+pub(crate) fn serve_session(args: &ServerArgs, session: super::Session) -> Result<Served, TransferError> {
     if args.sender { serve_sender(args, session) } else { serve_receiver(args, session) }
 }
 
