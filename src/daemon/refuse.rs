@@ -89,7 +89,8 @@ const BY_DEFAULT: [&str; 2] = ["copy-devices", "write-devices"];
 /// What is refused whatever the list says: it would have the daemon write where the client likes.
 const ALWAYS: [&str; 4] = ["log-file", "log-file-format", "insecure-links", "confine-root"];
 /// What `a` stands for.
-const ARCHIVE: [&str; 9] = ["archive", "recursive", "links", "perms", "times", "group", "owner", "D", "devices"];
+const ARCHIVE: [&str; 10] =
+    ["archive", "recursive", "links", "perms", "times", "group", "owner", "D", "devices", "specials"];
 
 /// The rules of a module.
 #[derive(Debug, Clone, Default)]

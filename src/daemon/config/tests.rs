@@ -81,7 +81,7 @@ fn includes_keep_to_themselves_and_merges_do_not() {
     let config = read(&files, &["timeout=9", "pidfile = /x"]).1.unwrap();
     let found: Vec<_> = config.modules.iter().map(|module| (&*module.name, module.settings.timeout)).collect();
     assert_eq!(found, [("one", 9), ("two", 9), ("last", 9)]);
-    assert_eq!(config.globals.pid_file, None);
+    assert_eq!(config.globals.pid_file.as_deref(), Some("/x"));
     assert!(read(&files, &["nonsense=9"]).1.unwrap_err().starts_with("--dparam:1:"));
 }
 
