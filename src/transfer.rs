@@ -12,7 +12,9 @@ pub mod send;
 pub mod serve;
 pub mod source;
 
-pub(crate) use beneath::{confine, open_operand, open_operator_file, open_operator_lock, shown as shown_bytes};
+pub(crate) use beneath::{
+    confine, open_operand, open_operator_file, open_operator_lock, readable, shown as shown_bytes,
+};
 pub use greet::{Session, greet, greet_agreed};
 pub use receive::{ReceivePlan, receive};
 pub use send::{Answer, Listing, SendPlan, Source, Summary, Watch, send};

@@ -88,7 +88,7 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
         received.ending = ears.remote.wait(super::ENDING_PATIENCE);
         return Ok(received);
     }
-    if !plan.options.numeric_ids {
+    if !plan.options.numeric_ids && !plan.options.nameless_ids {
         ids::map(&mut list, &names);
     }
     let target = match enter(plan, &list) {

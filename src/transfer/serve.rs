@@ -102,7 +102,7 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
         entries.sort_by(|(a, _), (b, _)| compare(a, b));
         let (entries, places): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
         let list = FileList::new(entries);
-        let names = match options.numeric_ids {
+        let names = match options.numeric_ids || options.nameless_ids {
             true => Default::default(),
             false => ids::names(&list, options.owner, options.group),
         };
