@@ -209,22 +209,13 @@ impl Exchange {
         if let Some(path) = &call.early_input {
             request.extend(Client::early_input(&password::early_input(path)?));
         }
-        // Stock asks for the list by this name, so that a daemon keeps its message to itself when it is told to.
-        request.extend(if module.is_none() && !call.no_motd { b"\n".to_vec() } else { Client::request(module) });
+        request.extend(Client::request(module));
         self.say(&request)?;
-        // A message of the day ends with an empty line; what follows in a listing is the list.
-        let mut motd = call.no_motd;
         loop {
             match self.hear()? {
-                ClientEvent::Text(line) => {
-                    let shown = !motd;
-                    if line.is_empty() && module.is_none() {
-                        motd = false;
-                    }
-                    if shown {
-                        say(&line);
-                    }
-                }
+                // A listing looks like a message of the day, and goes with it, as in stock.
+                ClientEvent::Text(line) if !call.no_motd => say(&line),
+                ClientEvent::Text(_) => {}
                 ClientEvent::Challenge(challenge) => {
                     let digest = greeting.digest();
                     let digest = digest.ok_or(PeerError::NotOffered("a digest that we know for its challenge"))?;

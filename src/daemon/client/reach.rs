@@ -53,20 +53,21 @@ pub(super) fn reach(site: &Site, call: &Call) -> Result<Link, DaemonError> {
 
 /// The operator's command with the host in the place of `%H`. A shell reads it, so the host must be no more than a name.
 fn command_line(program: &str, host: &str) -> Result<String, DaemonError> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".:_-".contains(&byte);
     let mut line = String::new();
     let mut rest = program;
     while let Some(at) = rest.find('%') {
         line.push_str(&rest[..at]);
         let (text, used) = match rest.as_bytes().get(at + 1) {
+            Some(b'H') if !host.bytes().all(plain) => {
+                let text =
+                    format!("RSYNC_CONNECT_PROG: {host:?} cannot stand for %H, a shell would read more than a name");
+                return Err(DaemonError::Usage(text));
+            }
             Some(b'H') => (host, 2),
             Some(b'%') => ("%", 2),
             _ => ("%", 1),
         };
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".:_-".contains(&byte);
-        if text == host && used == 2 && rest.as_bytes()[at + 1] == b'H' && !host.bytes().all(plain) {
-            let text = format!("RSYNC_CONNECT_PROG: {host:?} cannot stand for %H, a shell would read more than a name");
-            return Err(DaemonError::Usage(text));
-        }
         line.push_str(text);
         rest = &rest[at + used..];
     }
