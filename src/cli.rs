@@ -20,6 +20,9 @@ const USAGE: u8 = 2;
 
 /// Runs the program with its arguments, its own name first.
 pub fn main(mut args: Vec<OsString>) -> ExitCode {
+    if let Some(rest) = daemon_words(&args) {
+        return crate::daemon::main(rest);
+    }
     if args.get(1).is_some_and(|arg| arg == "--server") {
         return server::main(&args[1..]);
     }
@@ -75,4 +78,12 @@ pub fn main(mut args: Vec<OsString>) -> ExitCode {
             ExitCode::from(USAGE)
         }
     }
+}
+
+/// What stands behind the program's name where a daemon is asked for, also as `--server --daemon`.
+fn daemon_words(args: &[OsString]) -> Option<&[OsString]> {
+    let start = if args.get(1).is_some_and(|arg| arg == "rsync") { 2 } else { 1 };
+    let words = args.get(start..)?;
+    let server = usize::from(words.first().is_some_and(|arg| arg == "--server"));
+    words.get(server).filter(|arg| *arg == "--daemon").map(|_| words)
 }

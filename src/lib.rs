@@ -7,6 +7,7 @@
 pub mod archiver;
 pub mod catalog;
 pub mod cli;
+pub mod daemon;
 pub mod link;
 pub mod ocs;
 pub mod pipe;

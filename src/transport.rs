@@ -4,6 +4,7 @@ pub mod child;
 mod pump;
 pub mod ssh;
 pub mod stdio;
+pub mod tcp;
 
 use crate::link::{Ending, Link};
 use ssh::sftp::Sftp;

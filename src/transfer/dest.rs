@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use protocol::flist::{FileEntry, Kind};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::beneath::{self, Beneath};
@@ -88,7 +88,7 @@ impl Dest {
     pub fn open(path: &Path, create_if_missing: bool) -> io::Result<Dest> {
         match beneath::open_operand(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && create_if_missing => {
-                rustix::fs::mkdirat(CWD, path, Mode::RWXU | Mode::RWXG | Mode::RWXO)?;
+                beneath::make_operand(path)?;
                 beneath::open_operand(path).map(Dest::from_dir)
             }
             opened => opened.map(Dest::from_dir),
