@@ -84,10 +84,32 @@ fn whole_packets() -> Result<Vec<PathBuf>, String> {
 
 /// Where cargo keeps the sources of libssh2-sys.
 fn sources() -> Result<PathBuf, String> {
+    // Cargo names no other package's folder to a build script. Asking `cargo metadata` is the sure way, but without the
+    // network it knows an answer only once every dependency of the workspace was fetched.
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
+    let registries = home.and_then(|home| fs::read_dir(home.join("registry/src")).ok());
+    let named = format!("libssh2-sys-{VERSION}");
+    let unpacked = registries.into_iter().flatten().filter_map(|registry| Some(registry.ok()?.path().join(&named)));
+    match unpacked.into_iter().find(|folder| folder.is_dir()) {
+        Some(folder) => Ok(folder),
+        None => sources_by_metadata(),
+    }
+}
+
+fn sources_by_metadata() -> Result<PathBuf, String> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let manifest = env::var("CARGO_MANIFEST_PATH").map_err(|e| e.to_string())?;
+    let variable = |name| env::var(name).map_err(|_| format!("cargo sets no {name}"));
+    let (manifest, target) = (variable("CARGO_MANIFEST_PATH")?, variable("TARGET")?);
     let output = Command::new(cargo)
-        .args(["metadata", "--offline", "--format-version=1", "--manifest-path", &manifest])
+        .args([
+            "metadata",
+            "--offline",
+            "--format-version=1",
+            "--filter-platform",
+            &target,
+            "--manifest-path",
+            &manifest,
+        ])
         .output()
         .map_err(|e| format!("cargo metadata cannot be run: {e}"))?;
     let said = String::from_utf8_lossy(&output.stderr);
