@@ -14,6 +14,7 @@ const VERSION: &str = "0.3.4";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=Cargo.lock");
     println!("cargo::rerun-if-env-changed=ARCHIVER_LIBSSH2_AS_SHIPPED");
     println!("cargo::rustc-check-cfg=cfg(whole_packets)");
     if env::var_os("ARCHIVER_LIBSSH2_AS_SHIPPED").is_some() {
@@ -86,6 +87,11 @@ fn whole_packets() -> Result<Vec<PathBuf>, String> {
 fn sources() -> Result<PathBuf, String> {
     // Cargo names no other package's folder to a build script. Asking `cargo metadata` is the sure way, but without the
     // network it knows an answer only once every dependency of the workspace was fetched.
+    let lock = env::var_os("CARGO_MANIFEST_DIR").map(|folder| PathBuf::from(folder).join("Cargo.lock"));
+    let lock = lock.and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+    if !lock.contains(&format!("name = \"libssh2-sys\"\nversion = \"{VERSION}\"")) {
+        return Err(format!("the edits are for libssh2-sys {VERSION}, and Cargo.lock names another"));
+    }
     let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
     let registries = home.and_then(|home| fs::read_dir(home.join("registry/src")).ok());
     let named = format!("libssh2-sys-{VERSION}");
