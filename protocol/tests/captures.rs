@@ -62,7 +62,7 @@ fn codecs_read_and_write_every_byte() {
         compared += entries;
     }
     eprintln!("{} captures replayed: {total:?}, {compared} entries written as stock wrote them", cases.len());
-    assert!(cases.len() >= 110 && total.entries > 4700 && total.files > 600 && total.blocks > 400 && compared > 4700);
+    assert!(cases.len() >= 136 && total.entries > 4700 && total.files > 600 && total.blocks > 1800 && compared > 4700);
 }
 
 #[test]

@@ -30,17 +30,26 @@ pub struct Served {
 
 /// Serves one session as the arguments say.
 pub fn serve(args: &ServerArgs, link: Link) -> Result<Served, TransferError> {
+    serve_session(args, greet(link, hello(args, VERSION_MOST)?)?)
+}
+
+/// What a server with these arguments brings to the handshake.
+pub(crate) fn hello(args: &ServerArgs, version: u8) -> Result<Hello, TransferError> {
     let options = &args.options;
     let seed = options.checksum_seed.filter(|&seed| seed != 0).map_or_else(random_seed, Ok)?;
-    let hello = Hello {
-        side: Side::Server { letters: args.capabilities.clone(), seed },
-        version: VERSION_MOST,
+    let side = Side::Server { letters: args.capabilities.clone(), seed };
+    Ok(Hello {
+        side,
+        version,
         choice: options.checksum_choice,
         offer: Offer::Stock,
         compression: options.compression(),
         incremental: options.incremental(!args.sender),
-    };
-    let session = greet(link, hello)?;
+    })
+}
+
+/// Serves a session that has been greeted.
+pub(crate) fn serve_session(args: &ServerArgs, session: super::Session) -> Result<Served, TransferError> {
     if args.sender { serve_sender(args, session) } else { serve_receiver(args, session) }
 }
 
@@ -157,7 +166,7 @@ struct Scanned<'a> {
 impl Scanned<'_> {
     /// What goes with a list.
     fn listing(&mut self, list: FileList) -> Listing {
-        let names = match self.options.numeric_ids {
+        let names = match self.options.numeric_ids || self.options.nameless_ids {
             true => Default::default(),
             false => self.told.names(&list, self.options.owner, self.options.group),
         };
