@@ -557,3 +557,59 @@ fn a_signal_ends_it_and_the_pid_file() {
     assert!(daemon.child.wait().unwrap().success());
     assert!(!work.path().join("pid").exists());
 }
+
+#[test]
+fn commands_of_the_operator_surround_a_transfer() {
+    if !support::require("rsync") {
+        return;
+    }
+    let bench = Bench::start();
+    let work = work(&bench);
+    let work = work.path();
+    let daemon = Daemon::ours(
+        work,
+        "use chroot = yes\nuid = nobody\n[mod]\npath = WORK/src\ntimeout = 33\n\
+         early exec = cat > WORK/early\n\
+         pre-xfer exec = echo \"$RSYNC_MODULE_NAME $RSYNC_REQUEST $RSYNC_ARG0 $RSYNC_ARG1\" > WORK/pre\n\
+         post-xfer exec = echo \"$RSYNC_EXIT_STATUS $RSYNC_HOST_ADDR $(id -u)\" > WORK/post\n\
+         [no]\npath = WORK/src\npre-xfer exec = echo not today; exit 7\n",
+    );
+    fs::write(work.join("input"), "for the early one").unwrap();
+    let run = daemon.client(work, "-r --early-input=input URL/mod/plain got");
+    assert_eq!((run.code, &*run.stderr), (0, ""));
+    assert_eq!(fs::read_to_string(work.join("early")).unwrap(), "for the early one");
+    assert_eq!(fs::read_to_string(work.join("pre")).unwrap(), "mod mod/plain rsyncd --server\n");
+    let deadline = Instant::now() + START;
+    let post = || fs::read_to_string(work.join("post")).unwrap_or_default();
+    while !post().ends_with('\n') {
+        assert!(Instant::now() < deadline, "no post-xfer exec: {}", daemon.said());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let own = rustix::process::geteuid().as_raw();
+    assert_eq!(post(), format!("0 127.0.0.1 {own}\n"));
+    let run = daemon.client(work, "-r URL/no/plain got");
+    assert_ne!(run.code, 0);
+    assert!(run.stderr.contains("not today"), "{}", run.stderr);
+}
+
+/// As inetd starts us: the client's socket is standard input, output and error.
+#[test]
+fn inetd_hands_over_a_socket() {
+    let bench = Bench::start();
+    let work = work(&bench);
+    let config = work.path().join("c");
+    fs::write(&config, format!("use chroot = no\n[mod]\npath = {}\n", work.path().display())).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let socket = std::os::fd::OwnedFd::from(listener.accept().unwrap().0);
+    let mut command = Command::new(OURS);
+    command.args(["rsync", "--daemon", &format!("--config={}", config.display())]);
+    command.stdin(socket.try_clone().unwrap()).stdout(socket.try_clone().unwrap()).stderr(socket);
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    stream.write_all(b"@RSYNCD: 31.0 md5\n#list\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert!(text.ends_with("mod            \t\n@RSYNCD: EXIT\n"), "{text}");
+    assert!(child.wait().unwrap().success());
+}
