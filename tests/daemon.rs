@@ -547,9 +547,14 @@ fn a_daemon_that_cannot_serve_does_not_start() {
 
 #[test]
 fn a_signal_ends_it_and_the_pid_file() {
+    if !support::require("rsync") {
+        return;
+    }
     let bench = Bench::start();
     let work = work(&bench);
     let mut daemon = Daemon::ours(work.path(), "pid file = WORK/pid\n[mod]\npath = WORK/src\n");
+    // Whoever is served knows that all stands.
+    assert_eq!(daemon.client(work.path(), "URL/").code, 0);
     let pid = fs::read_to_string(work.path().join("pid")).unwrap();
     assert_eq!(pid.trim(), daemon.child.id().to_string());
     let pid = rustix::process::Pid::from_child(&daemon.child);
