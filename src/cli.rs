@@ -38,12 +38,16 @@ pub fn main(mut args: Vec<OsString>) -> ExitCode {
         args.insert(1, "run".into());
     }
     let mut agent = None;
-    if args.get(1).is_some_and(|verb| verb == "run") {
+    let verb = args.get(1).and_then(|verb| verb.to_str()).unwrap_or_default().to_owned();
+    if ["run", "check", "retry"].contains(&&*verb) {
         let variable = |name: &str| std::env::var(name).ok();
         match site::resolve(&args[2..], &variable, &site::system_host_name()) {
             Ok(Some(resolved)) => {
                 args.truncate(2);
-                args.extend(resolved.arguments.iter().cloned());
+                args.extend(match &*verb {
+                    "retry" => flags::without_those_of_run(&resolved.arguments, "retry"),
+                    _ => resolved.arguments.clone(),
+                });
                 agent = Some(resolved);
             }
             Ok(None) if bare => args[1] = "--help".into(),

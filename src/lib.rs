@@ -12,5 +12,6 @@ pub mod link;
 pub mod ocs;
 pub mod pipe;
 pub mod status;
+pub mod throttle;
 pub mod transfer;
 pub mod transport;

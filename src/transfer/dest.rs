@@ -169,6 +169,16 @@ impl Dest {
         Ok(())
     }
 
+    /// Syncs the directories on the way to `name`, the root first: those made just now are then there for good.
+    pub fn sync_way(&self, name: &[u8]) -> Result<(), DestError> {
+        let ends = name.iter().enumerate().filter(|&(_, &byte)| byte == b'/').map(|(at, _)| &name[..at]);
+        for dir in std::iter::once(&b"."[..]).chain(ends) {
+            let synced = self.beneath.dir(dir).and_then(|dir| temp::sync_dir(&dir));
+            synced.during("fsync directory", dir)?;
+        }
+        Ok(())
+    }
+
     /// Puts a symlink at `name` in one step, replacing anything but a directory.
     pub fn make_symlink(&self, name: &[u8], target: &[u8], attrs: &Attrs) -> Result<(), DestError> {
         self.replace("symlink", name, Kind::Symlink, attrs, |dir, temp| rustix::fs::symlinkat(target, dir, temp))

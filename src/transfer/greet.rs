@@ -77,6 +77,12 @@ impl Mouth {
         }
         self.writer.flush().map_err(TransferError::from_io)
     }
+
+    /// Says bytes outside all framing, as protocols before 31 want the names of `--files-from`.
+    pub(super) fn say_plain(&mut self, bytes: &[u8]) -> Result<(), TransferError> {
+        self.said += bytes.len() as u64;
+        self.writer.write_all(bytes).and_then(|()| self.writer.flush()).map_err(TransferError::from_io)
+    }
 }
 
 /// Shakes hands. Errors name what the far end's program said, where it never came to speak the protocol.
