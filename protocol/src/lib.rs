@@ -9,6 +9,7 @@ pub mod args;
 pub mod checksum;
 pub mod delta;
 pub mod error;
+pub mod filter;
 pub mod flist;
 pub mod generator;
 pub mod handshake;
