@@ -3,6 +3,7 @@
 mod abort;
 mod beneath;
 pub mod dest;
+pub mod filters;
 mod generate;
 pub mod greet;
 mod ids;

@@ -3,7 +3,9 @@
 //! us out of it. Counterpart: the secure path walk of rsync 3.5.
 
 use std::collections::VecDeque;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -11,7 +13,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use protocol::flist::Kind;
-use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 /// Directories kept open on the way to the last parent; deeper ones are opened anew, so that depth costs no descriptors.
@@ -114,10 +116,16 @@ fn check(name: &[u8]) -> io::Result<()> {
 
 /// Opens the directory an operator named: a symlink on the way is followed only when root or we ourselves own it.
 pub(crate) fn open_operand(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    open_operand_from(&rustix::fs::openat(CWD, ".", flags, Mode::empty())?, path)
+}
+
+/// The same for a path relative to a directory.
+fn open_operand_from(dir: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let start = |path: &[u8]| {
         let from = if path.starts_with(b"/") { "/" } else { "." };
-        rustix::fs::openat(CWD, from, flags | OFlags::DIRECTORY, Mode::empty())
+        rustix::fs::openat(dir, from, flags | OFlags::DIRECTORY, Mode::empty())
     };
     let words = |path: &[u8]| -> Vec<Vec<u8>> {
         path.split(|&byte| byte == b'/').filter(|word| !matches!(*word, b"" | b".")).map(<[u8]>::to_vec).collect()
@@ -157,6 +165,46 @@ pub(crate) fn open_operand(path: &Path) -> io::Result<OwnedFd> {
         }
     }
     Ok(at)
+}
+
+/// Opens a file the operator named (a list of names or rules) for reading; symlinks are followed as on the way to an
+/// operand.
+pub(crate) fn open_operator_file(path: &Path) -> io::Result<File> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let here = rustix::fs::openat(CWD, ".", flags, Mode::empty())?;
+    open_operator_file_at(&here, path.as_os_str().as_bytes(), OFlags::empty())
+}
+
+/// The same for a path relative to a directory, with further flags.
+pub(crate) fn open_operator_file_at(dir: &OwnedFd, path: &[u8], more: OFlags) -> io::Result<File> {
+    let cut = path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+    let mut dir = open_operand_from(dir, Path::new(OsStr::from_bytes(if cut == 0 { b"." } else { &path[..cut] })))?;
+    let mut leaf = path[cut..].to_vec();
+    let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC | more;
+    for _ in 0..LINKS_MAX {
+        match rustix::fs::openat(&dir, leaf.as_slice(), flags | OFlags::NOFOLLOW, Mode::empty()) {
+            Err(Errno::LOOP) => {}
+            opened => return Ok(opened?.into()),
+        }
+        let stat = rustix::fs::statat(&dir, leaf.as_slice(), AtFlags::SYMLINK_NOFOLLOW)?;
+        if stat.st_uid != 0 && stat.st_uid != rustix::process::geteuid().as_raw() {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "It is another user's symlink; name its target instead",
+            ));
+        }
+        let target = rustix::fs::readlinkat(&dir, leaf.as_slice(), Vec::new())?.into_bytes();
+        // An open pipe of this process (`/dev/fd/63`) has no path, only this link.
+        if target.starts_with(b"pipe:[") {
+            return Ok(rustix::fs::openat(&dir, leaf.as_slice(), flags, Mode::empty())?.into());
+        }
+        let cut = target.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+        if cut > 0 {
+            dir = open_operand_from(&dir, Path::new(OsStr::from_bytes(&target[..cut])))?;
+        }
+        leaf = target[cut..].to_vec();
+    }
+    Err(Errno::LOOP.into())
 }
 
 /// A directory opened for path lookups, opened again for reading or syncing.

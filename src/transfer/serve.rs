@@ -2,11 +2,12 @@
 
 use super::beneath::{reason, shown};
 use super::generate::file_sum;
-use super::source::{Hooks, Location, ScanOptions, Severity, SourceTree, scan};
-use super::{Listing, ReceivePlan, SendPlan, Source, TransferError, Watch, greet, ids, receive, send};
+use super::source::{Hooks, Location, ScanOptions, Severity, SourceTree, SumFile, scan};
+use super::{Listing, ReceivePlan, SendPlan, Source, TransferError, Watch, filters, greet, ids, receive, send};
 use crate::link::Link;
 use protocol::PeerError;
 use protocol::args::{Options, ServerArgs};
+use protocol::filter::Side as RuleSide;
 use protocol::flist::{FileEntry, FileList, ListLimits, Ndx, compare};
 use protocol::handshake::{Hello, Offer, Side, VERSION_MOST};
 use protocol::mux::{Message, TextKind};
@@ -78,20 +79,15 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
     let paths: Vec<_> = args.paths.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
     let trouble = Trouble::default();
     let listing = |rules: Vec<Vec<u8>>| {
-        if let Some(rule) = rules.first() {
-            return Err(TransferError::Refused(format!(
-                "Filter rules are not supported yet: {:?}",
-                rule.escape_ascii().to_string()
-            )));
-        }
+        let rules = filters::rule_set(&filters::of_client(&rules, options, RuleSide::Sender)?, RuleSide::Sender);
         let mut report = |severity: Severity, text: String| match severity {
             Severity::Info => trouble.say(TextKind::Info, &text),
             Severity::Warning => trouble.say(TextKind::Warning, &text),
             Severity::Error => trouble.say(TextKind::ErrorXfer, &format!("rsync: [sender] {text}")),
         };
         let mut sum = |file: &mut File| file_sum(file, list_checksum).map(Some);
-        let hooks =
-            Hooks { report: &mut report, sum: if options.checksum { Some(&mut sum) } else { None }, keep: None };
+        let sum: Option<SumFile<'_>> = if options.checksum { Some(&mut sum) } else { None };
+        let hooks = Hooks { report: &mut report, sum, keep: None, rules: rules.as_ref() };
         let scan =
             scan(&paths, &scan_options(options), hooks).map_err(|error| TransferError::Refused(error.to_string()))?;
         let mut entries = scan.entries;
@@ -125,7 +121,7 @@ fn scan_options(options: &Options) -> ScanOptions {
         copy_dirlinks: options.copy_dirlinks,
         devices: true,
         specials: true,
-        ignore_missing_args: false,
+        ignore_missing_args: options.ignore_missing_args || options.delete_missing_args,
     }
 }
 

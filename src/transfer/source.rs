@@ -2,6 +2,7 @@
 //! Owns operands, recursion and opening what was listed; the order of the list and what the peer hears of it are others'
 //! business. Counterpart: the sending half of rsync's `flist.c`.
 
+mod filter;
 mod operand;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use protocol::checksum::Sum;
+use protocol::filter::{RuleSet, Scope};
 use protocol::flist::{DirClass, FileEntry, Kind};
 use rustix::fs::{AtFlags, Dir, Stat};
 use rustix::io::Errno;
@@ -68,6 +70,7 @@ pub enum Severity {
 
 /// Sums one file.
 pub type SumFile<'h> = &'h mut dyn FnMut(&mut File) -> io::Result<Option<Sum>>;
+
 /// Whether to list a name, given whether it is a directory.
 pub type Keep<'h> = &'h mut dyn FnMut(&[u8], bool) -> bool;
 
@@ -77,8 +80,10 @@ pub struct Hooks<'h> {
     pub report: &'h mut dyn FnMut(Severity, String),
     /// Sums each regular file (`-c`); an entry whose file cannot be read has none and goes out as zeros.
     pub sum: Option<SumFile<'h>>,
-    /// Filter rules.
+    /// The caller's say on each name.
     pub keep: Option<Keep<'h>>,
+    /// Filter rules of the sending side.
+    pub rules: Option<&'h RuleSet>,
 }
 
 /// What was found.
@@ -127,6 +132,8 @@ struct Folder {
     at: Location,
     file_system: u64,
     chain: Rc<Chain>,
+    /// The filter rules that hold for the folder itself; its contents may bring more.
+    scope: Option<Scope>,
 }
 
 /// The directories above one, so that a symlink back up is noticed.
@@ -185,10 +192,13 @@ impl Scanner<'_> {
         self.implied_parents(operand, root);
         let contents = self.options.recurse || operand.leaf == b".";
         let class = if contents { DirClass::Argument } else { DirClass::NoContent };
-        let listed = self.entry(&dir, &leaf, operand.name.clone(), at, &stat, class);
+        let scope = self.hooks.rules.map(|rules| filter::top(rules, operand, &mut self.hooks.report));
+        // A folder named for its contents is not itself asked for.
+        let asked = scope.as_ref().filter(|_| operand.leaf != b".");
+        let listed = self.entry(&dir, &leaf, operand.name.clone(), at, &stat, class, asked);
         if listed && is_dir && contents {
             let chain = Rc::new(Chain { id: (stat.st_dev, stat.st_ino), above: None });
-            self.descend(Folder { name: operand.name.clone(), at, file_system: stat.st_dev, chain });
+            self.descend(Folder { name: operand.name.clone(), at, file_system: stat.st_dev, chain, scope });
         }
     }
 
@@ -214,7 +224,7 @@ impl Scanner<'_> {
     /// Lists everything below a folder; one directory is open at a time, however deep the tree.
     fn descend(&mut self, top: Folder) {
         let mut pending = vec![top];
-        while let Some(folder) = pending.pop() {
+        while let Some(mut folder) = pending.pop() {
             let opened = self.scan.tree.dir(&folder.name, folder.at).and_then(|dir| {
                 let readable = beneath::readable(&dir)?;
                 // The descriptor that lists is the one that looks, whatever happens to the name meanwhile.
@@ -231,6 +241,15 @@ impl Scanner<'_> {
                     continue;
                 }
             };
+            if let (Some(rules), Some(above)) = (self.hooks.rules, &folder.scope) {
+                match filter::enter(rules, above, &folder.name, &dir) {
+                    Ok(scope) => folder.scope = Some(scope),
+                    Err(error) => {
+                        self.scan.io_error |= IOERR_GENERAL;
+                        (self.hooks.report)(Severity::Error, error.to_string());
+                    }
+                }
+            }
             let first = pending.len();
             while let Some(read) = listing.read() {
                 match read {
@@ -284,7 +303,7 @@ impl Scanner<'_> {
         let stays = !self.options.one_file_system || stat.st_dev == folder.file_system;
         let descends = is_dir && self.options.recurse && stays;
         let class = if is_dir && !descends { DirClass::NoContent } else { DirClass::Content };
-        if !self.entry(dir, leaf, name.clone(), folder.at, &stat, class) || !descends {
+        if !self.entry(dir, leaf, name.clone(), folder.at, &stat, class, folder.scope.as_ref()) || !descends {
             return None;
         }
         let id = (stat.st_dev, stat.st_ino);
@@ -293,12 +312,28 @@ impl Scanner<'_> {
             return None;
         }
         let chain = Rc::new(Chain { id, above: Some(Rc::clone(&folder.chain)) });
-        Some(Folder { name, at: folder.at, file_system: folder.file_system, chain })
+        let scope = folder.scope.clone();
+        Some(Folder { name, at: folder.at, file_system: folder.file_system, chain, scope })
     }
 
     /// Adds an entry if the options and filters want it.
-    fn entry(&mut self, dir: &OwnedFd, leaf: &[u8], name: Vec<u8>, at: Location, stat: &Stat, class: DirClass) -> bool {
+    #[expect(clippy::too_many_arguments, reason = "an entry is all of this")]
+    fn entry(
+        &mut self,
+        dir: &OwnedFd,
+        leaf: &[u8],
+        name: Vec<u8>,
+        at: Location,
+        stat: &Stat,
+        class: DirClass,
+        scope: Option<&Scope>,
+    ) -> bool {
         let kind = beneath::kind(stat.st_mode);
+        if let (Some(rules), Some(scope)) = (self.hooks.rules, scope)
+            && rules.excludes(scope, &name, kind == Some(Kind::Dir), false)
+        {
+            return false;
+        }
         if let Some(keep) = self.hooks.keep.as_mut().filter(|_| name != b".")
             && !keep(&name, kind == Some(Kind::Dir))
         {
