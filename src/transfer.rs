@@ -56,6 +56,9 @@ pub enum TransferError {
     /// The source or destination that was named cannot be used at all.
     #[error("{0}")]
     Selection(String),
+    /// Filter rules that cannot be followed.
+    #[error("{0}")]
+    Rules(String),
     /// A list or argument that this side refuses.
     #[error("{0}")]
     Refused(String),

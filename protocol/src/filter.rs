@@ -2,6 +2,9 @@
 //!
 //! Reads no files: where a rule names one, the caller gives its bytes.
 
+use crate::PeerError;
+use crate::wire::{Decoded, Reader};
+
 mod parse;
 mod pattern;
 mod set;
@@ -168,6 +171,16 @@ pub fn encode(rules: &[Rule], server: Side) -> Vec<u8> {
     }
     bytes.extend_from_slice(&0u32.to_le_bytes());
     bytes
+}
+
+/// Reads one rule of the list on the wire; `None` at its end.
+pub(crate) fn decode(reader: &mut Reader<'_>) -> Decoded<Option<Vec<u8>>> {
+    let len = reader.uint()? as usize;
+    if len >= RULE_MOST {
+        return Err(PeerError::Malformed("a filter rule of 5120 bytes or more").into());
+    }
+    let rule = reader.take(len)?;
+    Ok((len > 0).then(|| rule.to_vec()))
 }
 
 /// What `-C` leaves out.

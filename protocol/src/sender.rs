@@ -4,6 +4,7 @@
 
 use crate::PeerError;
 use crate::checksum::Sum;
+use crate::filter;
 use crate::flist::Ndx;
 use crate::handshake::Negotiated;
 use crate::item::{ItemFlags, ItemHeader};
@@ -13,8 +14,6 @@ use crate::sums::{BlockIndex, SumHead, SumTable};
 use crate::token::{LITERAL_MOST, TokenHead};
 use crate::wire::{Decode, put_varint, put_varlong};
 
-/// A filter rule must be shorter than this.
-const FILTER_MOST: u32 = 5120;
 /// The generator ends three phases: transfer, redo, delayed updates.
 const PHASES: u8 = 3;
 
@@ -159,19 +158,13 @@ impl Sender {
     fn step(&mut self, out: &mut Outbox) -> Result<Option<SenderEvent>, Decode> {
         let mut reader = self.inbox.reader();
         let event = match &mut self.state {
-            State::Filters => {
-                let len = reader.uint()?;
-                if len >= FILTER_MOST {
-                    return Err(PeerError::Malformed("a filter rule of 5120 bytes or more").into());
-                }
-                let rule = reader.take(len as usize)?;
-                if rule.is_empty() {
+            State::Filters => match filter::decode(&mut reader)? {
+                Some(rule) => Some(SenderEvent::Filter(rule)),
+                None => {
                     self.state = State::Items;
                     Some(SenderEvent::FiltersDone)
-                } else {
-                    Some(SenderEvent::Filter(rule.to_vec()))
                 }
-            }
+            },
             State::Items => {
                 let mut ndx_in = self.ndx_in.clone();
                 match ndx_in.decode(&mut reader)? {

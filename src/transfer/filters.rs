@@ -130,7 +130,7 @@ pub(super) fn of_client(texts: &[Vec<u8>], options: &Options, side: Side) -> Res
         delete_excluded: options.delete_excluded && side == Side::Receiver,
         ..Mode::default()
     };
-    let refused = |error: FilterError| TransferError::Refused(error.to_string());
+    let refused = |error: FilterError| TransferError::Rules(error.to_string());
     let mut rules = Vec::new();
     for text in texts {
         for given in parse_rule(text, &mode).map_err(refused)? {
@@ -140,7 +140,7 @@ pub(super) fn of_client(texts: &[Vec<u8>], options: &Options, side: Side) -> Res
                 Given::Clear => rules.clear(),
                 Given::Merge(file) => {
                     let name = file.name.escape_ascii();
-                    return Err(TransferError::Refused(format!("A merge rule is for the client to follow: {name}")));
+                    return Err(TransferError::Rules(format!("A merge rule is for the client to follow: {name}")));
                 }
             }
         }

@@ -1,15 +1,20 @@
 //! Decides what is missing and asks for it. Counterpart: rsync's `generate_files`.
 
+mod delete;
+
 use super::TransferError;
 use super::abort::LastWords;
 use super::beneath::shown;
 use super::dest::{Attrs, Dest, Found, LateDirs, same_mtime};
 use super::greet::Mouth;
 use super::receive::{Target, preserve};
-use protocol::args::{ItemDetail, Options};
+use delete::Deletion;
+pub(super) use delete::IOERR_DEL_LIMIT;
+use protocol::args::{DeleteWhen, ItemDetail, Options};
 use protocol::checksum::{Checksum, FileHasher, Sum, weak};
+use protocol::filter::RuleSet;
 use protocol::flist::{DirClass, FileEntry, FileList, Kind, Ndx};
-use protocol::generator::Generator;
+use protocol::generator::{DeleteCounts, Generator};
 use protocol::handshake::Negotiated;
 use protocol::item::{ItemFlags, ItemHeader};
 use protocol::mux::{Message, Outbox, TextKind};
@@ -17,7 +22,7 @@ use protocol::sums::{BlockIndex, SumHead};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,6 +43,8 @@ pub(super) struct Board {
     state: Mutex<BoardState>,
     bell: Condvar,
     requested: Vec<AtomicBool>,
+    /// The sending side's I/O error bits so far, for deletions.
+    pub(super) io_error: AtomicI32,
 }
 
 #[derive(Default)]
@@ -51,12 +58,14 @@ struct BoardState {
     last_words: Option<LastWords>,
     generator_left: bool,
     complaints: u64,
+    /// What the user of a client is to hear of the generator.
+    told: Vec<Message>,
 }
 
 impl Board {
     pub(super) fn new(entries: usize) -> Self {
         let requested = std::iter::repeat_with(AtomicBool::default).take(entries).collect();
-        Self { state: Mutex::default(), bell: Condvar::new(), requested }
+        Self { state: Mutex::default(), bell: Condvar::new(), requested, io_error: AtomicI32::new(0) }
     }
 
     pub(super) fn note(&self, note: Note) {
@@ -69,6 +78,11 @@ impl Board {
         tracing::warn!("{text}");
         self.lock().complaints += 1;
         self.note(Note::Say(Message::Text(TextKind::ErrorXfer, format!("rsync: [receiver] {text}\n").into())));
+    }
+
+    /// What the client's user is to hear since the last time.
+    pub(super) fn take_told(&self) -> Vec<Message> {
+        std::mem::take(&mut self.lock().told)
     }
 
     pub(super) fn phase(&self, phase: u8) {
@@ -133,12 +147,27 @@ pub(super) struct Generate<'a> {
     pub(super) board: &'a Board,
     pub(super) out: Outbox,
     pub(super) mouth: Mouth,
+    /// We are the server: the peer passes our words on to the user.
+    pub(super) server: bool,
+    /// What is safe from deletion.
+    pub(super) rules: Option<&'a RuleSet>,
+}
+
+/// What a generator's work came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Generated {
+    /// Entries that failed on this side.
+    pub(super) failed: u64,
+    /// What was deleted.
+    pub(super) deleted: DeleteCounts,
+    /// `--max-delete` kept some of it.
+    pub(super) limited: bool,
 }
 
 impl Generate<'_> {
-    /// Runs to the end of the session; returns how many entries failed on this side.
-    pub(super) fn run(self) -> Result<u64, TransferError> {
-        let Self { n, list, target, options, board, out, mouth } = self;
+    /// Runs to the end of the session.
+    pub(super) fn run(self) -> Result<Generated, TransferError> {
+        let Self { n, list, target, options, board, out, mouth, server, rules } = self;
         let dest = target.again();
         let mut work = Work {
             n,
@@ -150,9 +179,19 @@ impl Generate<'_> {
             late: LateDirs::new(options.modify_window),
             redo: Vec::new(),
             buffer: Vec::new(),
+            deletion: Deletion::new(options, rules, &target.root),
+            server,
         };
+        let when = work.deletion.when();
+        if when == Some(DeleteWhen::Before) {
+            work.delete_all(dest.as_ref(), list)?;
+        }
         for (ndx, entry) in list.iter() {
             work.entry(dest.as_ref(), target.name(entry), ndx, entry, target.made)?;
+            // Behind the look at the directory itself, whose time deletions change.
+            if matches!(when, Some(DeleteWhen::During | DeleteWhen::Delay)) {
+                work.delete_in(dest.as_ref(), list, entry)?;
+            }
             work.pass_notes()?;
             if work.out.len() > OUT_MOST {
                 work.mouth.say(&mut work.out)?;
@@ -166,8 +205,24 @@ impl Generate<'_> {
                 work.request(dest, target.name(entry), ndx, entry, found.as_ref(), true)?;
             }
         }
-        // The ends of the redo phase, of delayed updates and of late deletions.
-        for _ in 0..if n.version >= 31 { 3 } else { 2 } {
+        // The ends of the redo phase and of delayed updates.
+        for _ in 0..2 {
+            work.speaker.done(&mut work.out);
+        }
+        if matches!(when, Some(DeleteWhen::After | DeleteWhen::Delay)) {
+            work.wait(|state| state.phase >= 2)?;
+            match &dest {
+                Some(dest) if when == Some(DeleteWhen::Delay) => work.deletion.delayed(dest)?,
+                dest => work.delete_all(dest.as_ref(), list)?,
+            }
+        }
+        let limited = work.deletion.tell_limit();
+        work.pass_told();
+        let deleted = work.deletion.counts();
+        if n.version >= 31 {
+            if when.is_some() || options.force {
+                work.speaker.delete_counts(&deleted, &mut work.out);
+            }
             work.speaker.done(&mut work.out);
         }
         work.wait(|state| state.over)?;
@@ -179,8 +234,8 @@ impl Generate<'_> {
         work.pass_notes()?;
         work.speaker.done(&mut work.out);
         work.mouth.say(&mut work.out)?;
-        let complaints = board.lock().complaints;
-        Ok(complaints)
+        let failed = board.lock().complaints;
+        Ok(Generated { failed, deleted, limited })
     }
 }
 
@@ -194,9 +249,53 @@ struct Work<'a> {
     late: LateDirs,
     redo: Vec<Ndx>,
     buffer: Vec<u8>,
+    deletion: Deletion<'a>,
+    server: bool,
 }
 
 impl Work<'_> {
+    /// Deletes in one directory of the list, if it is one whose contents are in the transfer.
+    fn delete_in(&mut self, dest: Option<&Dest>, list: &FileList, entry: &FileEntry) -> Result<(), TransferError> {
+        let Some(dest) = dest else { return Ok(()) };
+        if entry.is_dir() && matches!(entry.dir_class, DirClass::Content | DirClass::Argument) {
+            let holds = |name: &[u8]| list.find(name, false).or_else(|| list.find(name, true)).is_some();
+            let io_error = self.board.io_error.load(Ordering::Acquire);
+            self.deletion.in_dir(dest, &entry.name, &holds, io_error)?;
+            self.pass_told();
+        }
+        Ok(())
+    }
+
+    /// Deletes in all directories of the list.
+    fn delete_all(&mut self, dest: Option<&Dest>, list: &FileList) -> Result<(), TransferError> {
+        for (_, entry) in list.iter() {
+            self.delete_in(dest, list, entry)?;
+            if self.out.len() > OUT_MOST {
+                self.mouth.say(&mut self.out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a directory that is in the way of something else.
+    fn clear_way(&mut self, dest: &Dest, name: &[u8], what: &str) -> Result<bool, TransferError> {
+        let cleared = self.deletion.clear_way(dest, name, what)?;
+        self.pass_told();
+        Ok(cleared)
+    }
+
+    /// Lets the user hear of deletions.
+    fn pass_told(&mut self) {
+        let (told, failed) = self.deletion.take_told();
+        for message in told {
+            match self.server {
+                true => self.out.message(&message),
+                false => self.board.lock().told.push(message),
+            }
+        }
+        self.board.lock().complaints += failed;
+    }
+
     /// Does what the receiver noted so far.
     fn pass_notes(&mut self) -> Result<(), TransferError> {
         let (notes, failed, last_words) = {
@@ -288,8 +387,22 @@ impl Work<'_> {
             let what = if kind == Kind::Dir { "directory" } else { "non-regular file" };
             self.tell(&format!("skipping {what} \"{}\"", shown(name)));
         }
+        let too_small = self.options.min_size.is_some_and(|least| entry.len < least);
+        let too_large = self.options.max_size.is_some_and(|most| entry.len > most);
+        let leave = leave || (kind == Kind::File && (too_small || too_large));
         if skip || leave || (kind == Kind::Dir && found.is_none() && self.options.existing) {
             return Ok(());
+        }
+        let in_the_way = found.is_some_and(|found| found.kind() == Some(Kind::Dir)) && kind != Kind::Dir;
+        if let (true, Some(dest)) = (in_the_way, dest) {
+            let what = match kind {
+                Kind::File => "regular file",
+                Kind::Symlink => "symlink",
+                _ => "device file",
+            };
+            if !self.clear_way(dest, name, what)? {
+                return Ok(());
+            }
         }
         let work = match (kind, dest) {
             (Kind::File, dest) => return self.file(dest, name, ndx, entry, found),
@@ -412,9 +525,6 @@ impl Work<'_> {
         if self.options.dry_run {
             return Ok(flags);
         }
-        if found.is_some_and(|found| found.kind() == Some(Kind::Dir)) {
-            dest.remove_dir(name)?;
-        }
         match (kind, &entry.target) {
             (Kind::Symlink, Some(target)) => dest.make_symlink(name, target, &wanted)?,
             (Kind::Symlink, None) => return Ok(None),
@@ -436,11 +546,6 @@ impl Work<'_> {
             self.speaker.item(ndx, &header, &mut self.out);
             return Ok(());
         };
-        let in_the_way = !self.options.dry_run && found.is_some_and(|found| found.kind() == Some(Kind::Dir));
-        if in_the_way && let Err(error) = dest.remove_dir(name) {
-            self.board.complain(&error.to_string());
-            return Ok(());
-        }
         let found = found.filter(|found| found.kind() == Some(Kind::File));
         if let Some(found) = found.filter(|found| self.is_up_to_date(dest, name, entry, found)) {
             let change = self.change(dest, entry, &found);

@@ -6,19 +6,21 @@
 use super::abort::{Parts, abort, await_hang_up};
 use super::beneath::reason;
 use super::dest::{Dest, Preserve, TempFile};
-use super::generate::{Board, Generate, Note};
+use super::generate::{Board, Generate, IOERR_DEL_LIMIT, Note};
 use super::greet::{Ears, Session};
-use super::{TransferError, ids};
+use super::{TransferError, filters, ids};
 use crate::link::Ending;
 use crate::transfer::send::Sent;
 use protocol::PeerError;
 use protocol::args::Options;
 use protocol::checksum::{FileHasher, Sum};
+use protocol::filter::{self, Rule, Side};
 use protocol::flist::{Arrived, FileEntry, FileList, ListLimits, Ndx};
+use protocol::generator::DeleteCounts;
 use protocol::handshake::Negotiated;
 use protocol::item::ItemFlags;
 use protocol::mux::{Message, TextKind};
-use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts};
+use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts, RuleEvent};
 use protocol::sums::{BlockIndex, SumHead};
 use std::ffi::OsStr;
 use std::fs::File;
@@ -26,6 +28,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long the generator may take to pass our last words on before the link is closed under it.
@@ -43,6 +46,8 @@ pub struct ReceivePlan {
     pub destination: PathBuf,
     /// How much file list is accepted.
     pub limits: ListLimits,
+    /// The filter rules as the user gave them (client only; a server hears them from its client).
+    pub rules: Vec<Rule>,
 }
 
 /// What a receiving session came to.
@@ -54,8 +59,10 @@ pub struct Received {
     pub bytes: Sent,
     /// Files that could not be written or did not verify.
     pub failed: u64,
-    /// Bits of trouble on the sending side.
+    /// Bits of trouble on the sending side, and whether the limit of deletions was reached.
     pub io_error: i32,
+    /// What was deleted.
+    pub deleted: DeleteCounts,
     /// How the far end's program ended (client only).
     pub ending: Option<Ending>,
 }
@@ -65,8 +72,7 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
     let Session { n, inbox, mut out, mut ears, mut mouth, closer } = session;
     let server = plan.server;
     if !server {
-        // The server waits for filter rules, and ours are none.
-        out.put(&0i32.to_le_bytes());
+        out.put(&filter::encode(&plan.rules, Side::Sender));
         mouth.say(&mut out)?;
     }
     let facts = ReceiverFacts {
@@ -77,6 +83,18 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
     };
     let mut receiver = Receiver::new(&n, facts, inbox);
     let mut received = Received::default();
+    let texts = match server && plan.options.receiver_hears_rules() {
+        true => hear_rules(&mut receiver, &mut ears, say),
+        false => Ok(Vec::new()),
+    };
+    let rules = texts.and_then(|texts| match server {
+        true => filters::of_client(&texts, &plan.options, Side::Receiver),
+        false => Ok(plan.rules.clone()),
+    });
+    let rules = match rules {
+        Ok(rules) => filters::rule_set(&rules, Side::Receiver),
+        Err(error) => return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer })),
+    };
     let arrived = match hear_list(&mut receiver, &mut ears, &mut received, say) {
         Ok(arrived) => arrived,
         Err(error) => return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer })),
@@ -96,7 +114,18 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
         Err(error) => return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer })),
     };
     let board = Board::new(list.len());
-    let generate = Generate { n: &n, list: &list, target: &target, options: &plan.options, board: &board, out, mouth };
+    board.io_error.fetch_or(received.io_error, Ordering::AcqRel);
+    let generate = Generate {
+        n: &n,
+        list: &list,
+        target: &target,
+        options: &plan.options,
+        board: &board,
+        out,
+        mouth,
+        server,
+        rules: rules.as_ref(),
+    };
     let mut work = Rebuild {
         n: &n,
         list: &list,
@@ -136,13 +165,38 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
     match (heard, spoken) {
         (Err(TransferError::Link(_) | TransferError::Remote { .. }), Err(spoken)) => return Err(spoken),
         (Err(heard), _) => return Err(heard),
-        (Ok(()), spoken) => received.failed += spoken?,
+        (Ok(()), spoken) => {
+            let generated = spoken?;
+            received.failed += generated.failed;
+            received.deleted = generated.deleted;
+            if generated.limited {
+                received.io_error |= IOERR_DEL_LIMIT;
+            }
+        }
     }
+    board.take_told().iter().for_each(&mut *say);
     if !plan.server {
         ears.hear_the_end()?;
         received.ending = ears.remote.wait(super::ENDING_PATIENCE);
     }
     Ok(received)
+}
+
+/// The client's filter rules, which come first where the server needs them.
+fn hear_rules(
+    receiver: &mut Receiver,
+    ears: &mut Ears,
+    say: &mut dyn FnMut(&Message),
+) -> Result<Vec<Vec<u8>>, TransferError> {
+    let mut rules = Vec::new();
+    loop {
+        match receiver.poll_rule()? {
+            Some(RuleEvent::Rule(rule)) => rules.push(rule),
+            Some(RuleEvent::End) => return Ok(rules),
+            Some(RuleEvent::Message(message)) => say(&message),
+            None => receiver.feed(ears.hear()?)?,
+        }
+    }
 }
 
 fn hear_list(
@@ -168,6 +222,8 @@ pub(super) struct Target {
     pub(super) dest: Option<Dest>,
     /// The destination was not there before this session.
     pub(super) made: bool,
+    /// Absolute path of the folder, for filter rules and messages.
+    pub(super) root: Vec<u8>,
     /// The name for the only file of a list, where the destination is a file name.
     single: Option<Vec<u8>>,
 }
@@ -201,7 +257,7 @@ fn enter(plan: &ReceivePlan, list: &FileList) -> Result<Target, TransferError> {
         false => Ok(()),
     };
     if path.is_dir() {
-        return Ok(Target { dest: Some(entered(path)?), made: false, single: None });
+        return Ok(Target { dest: Some(entered(path)?), made: false, root: root(path), single: None });
     }
     let single_file = list.len() == 1 && !list.iter().any(|(_, entry)| entry.is_dir()) && !bytes.ends_with(b"/");
     if !single_file {
@@ -210,16 +266,22 @@ fn enter(plan: &ReceivePlan, list: &FileList) -> Result<Target, TransferError> {
             return Err(TransferError::Selection(text));
         }
         if options.dry_run {
-            return Ok(Target { dest: None, made: false, single: None });
+            return Ok(Target { dest: None, made: false, root: root(path), single: None });
         }
         make_parents(path)?;
         let dest = Dest::open(path, true).map_err(cannot_make)?;
-        return Ok(Target { dest: Some(dest), made: true, single: None });
+        return Ok(Target { dest: Some(dest), made: true, root: root(path), single: None });
     }
     let cut = bytes.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
     let parent = if cut == 0 { Path::new(".") } else { Path::new(OsStr::from_bytes(&bytes[..cut])) };
     make_parents(parent)?;
-    Ok(Target { dest: Some(entered(parent)?), made: false, single: Some(bytes[cut..].to_vec()) })
+    let single = Some(bytes[cut..].to_vec());
+    Ok(Target { dest: Some(entered(parent)?), made: false, root: root(parent), single })
+}
+
+fn root(path: &Path) -> Vec<u8> {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    path.into_os_string().into_encoded_bytes()
 }
 
 fn entered(path: &Path) -> Result<Dest, TransferError> {
@@ -273,6 +335,7 @@ impl<'a> Rebuild<'a> {
         let dest = self.target.again();
         let mut redo_phase = false;
         while !receiver.is_over() {
+            self.board.take_told().iter().for_each(&mut *say);
             let Some(event) = receiver.poll()? else {
                 receiver.feed(ears.hear()?)?;
                 continue;
@@ -295,7 +358,10 @@ impl<'a> Rebuild<'a> {
                     redo_phase = true;
                     self.board.phase(phase);
                 }
-                ReceiverEvent::Message(Message::IoError(bits)) => self.received.io_error |= bits,
+                ReceiverEvent::Message(Message::IoError(bits)) => {
+                    self.received.io_error |= bits;
+                    self.board.io_error.fetch_or(bits, Ordering::AcqRel);
+                }
                 ReceiverEvent::Message(Message::NoSend(ndx)) => {
                     self.entry_of_any_kind(ndx)?;
                     self.board.take_request(ndx);

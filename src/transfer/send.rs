@@ -7,6 +7,7 @@ use crate::link::Ending;
 use protocol::PeerError;
 use protocol::checksum::{FileHasher, Sum};
 use protocol::delta::{Search, Token};
+use protocol::filter::{self, Rule, Side};
 use protocol::flist::{FileEntry, FileList, IdNames, Kind, ListEncoder, ListShape, Ndx};
 use protocol::handshake::Negotiated;
 use protocol::item::ItemHeader;
@@ -24,7 +25,7 @@ const OUT_MOST: usize = 256 * 1024;
 const SUMS_MOST: u32 = 1 << 20;
 
 /// How to send.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct SendPlan {
     /// What the entries of the list carry.
     pub shape: ListShape,
@@ -34,6 +35,10 @@ pub struct SendPlan {
     pub dry_run: bool,
     /// No search for known blocks.
     pub whole_file: bool,
+    /// The user's filter rules, for a server that hears them (see [`Options::receiver_hears_rules`]); else nothing.
+    ///
+    /// [`Options::receiver_hears_rules`]: protocol::args::Options::receiver_hears_rules
+    pub rules: Option<Vec<Rule>>,
 }
 
 /// A file list with what goes with it.
@@ -181,6 +186,9 @@ fn converse<S: Source>(
         sums_most: if plan.whole_file { 0 } else { SUMS_MOST },
     };
     let mut sender = Sender::new(n, facts, inbox);
+    if let Some(rules) = &plan.rules {
+        out.put(&filter::encode(rules, Side::Receiver));
+    }
     let rules = if plan.server { filter_rules(&mut sender, ears, mouth, out, watch)? } else { Vec::new() };
     let started = Instant::now();
     let listed = listing(rules);

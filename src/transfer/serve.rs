@@ -2,7 +2,7 @@
 
 use super::beneath::{reason, shown};
 use super::generate::file_sum;
-use super::source::{Hooks, Location, ScanOptions, Severity, SourceTree, SumFile, scan};
+use super::source::{Hooks, Location, ScanError, ScanOptions, Severity, SourceTree, SumFile, scan};
 use super::{Listing, ReceivePlan, SendPlan, Source, TransferError, Watch, filters, greet, ids, receive, send};
 use crate::link::Link;
 use protocol::PeerError;
@@ -26,6 +26,8 @@ pub struct Served {
     pub partial: bool,
     /// The only trouble was that files vanished.
     pub vanished: bool,
+    /// `--max-delete` stopped deletions.
+    pub delete_limit: bool,
 }
 
 /// Serves one session as the arguments say.
@@ -45,9 +47,19 @@ pub fn serve(args: &ServerArgs, link: Link) -> Result<Served, TransferError> {
 fn serve_receiver(args: &ServerArgs, session: super::Session) -> Result<Served, TransferError> {
     let options = &args.options;
     let destination = args.paths.first().map(|path| PathBuf::from(OsStr::from_bytes(path))).unwrap_or_default();
-    let plan = ReceivePlan { options: options.clone(), server: true, destination, limits: ListLimits::default() };
+    let plan = ReceivePlan {
+        options: options.clone(),
+        server: true,
+        destination,
+        limits: ListLimits::default(),
+        rules: Vec::new(),
+    };
     let received = receive(session, &plan, &mut log_message)?;
-    Ok(Served { partial: received.failed > 0 || received.io_error & 1 != 0, vanished: received.io_error & 2 != 0 })
+    Ok(Served {
+        partial: received.failed > 0 || received.io_error & 1 != 0,
+        vanished: received.io_error & 2 != 0,
+        delete_limit: received.io_error & 4 != 0,
+    })
 }
 
 /// A seed that the client cannot guess, so that nobody can prepare blocks that look alike.
@@ -75,6 +87,7 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
         server: true,
         dry_run: options.dry_run,
         whole_file: options.whole_file,
+        rules: None,
     };
     let paths: Vec<_> = args.paths.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
     let trouble = Trouble::default();
@@ -88,8 +101,10 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
         let mut sum = |file: &mut File| file_sum(file, list_checksum).map(Some);
         let sum: Option<SumFile<'_>> = if options.checksum { Some(&mut sum) } else { None };
         let hooks = Hooks { report: &mut report, sum, keep: None, rules: rules.as_ref() };
-        let scan =
-            scan(&paths, &scan_options(options), hooks).map_err(|error| TransferError::Refused(error.to_string()))?;
+        let scan = scan(&paths, &scan_options(options), hooks).map_err(|error| match error {
+            ScanError::Rules(error) => TransferError::Rules(error.to_string()),
+            error => TransferError::Refused(error.to_string()),
+        })?;
         let mut entries = scan.entries;
         entries.sort_by(|(a, _), (b, _)| compare(a, b));
         let (entries, places): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
@@ -106,7 +121,7 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
     let mut watch = Report { trouble: &trouble };
     send(session, &plan, listing, &mut watch)?;
     let trouble = trouble.bits.get();
-    Ok(Served { partial: trouble & 1 != 0, vanished: trouble & 2 != 0 })
+    Ok(Served { partial: trouble & 1 != 0, vanished: trouble & 2 != 0, delete_limit: false })
 }
 
 fn scan_options(options: &Options) -> ScanOptions {
@@ -213,6 +228,7 @@ pub fn exit_code(error: &TransferError) -> i32 {
         TransferError::Peer(_) => 2,
         TransferError::Local { .. } => 11,
         TransferError::Selection(_) => 3,
+        TransferError::Rules(_) => 1,
         TransferError::Refused(_) => 4,
         TransferError::Stalled(_) => 30,
         TransferError::Link(_) | TransferError::Remote { .. } => 12,

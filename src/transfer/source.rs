@@ -16,12 +16,13 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use protocol::checksum::Sum;
-use protocol::filter::{RuleSet, Scope};
+use protocol::filter::{RuleSet, Scope, ScopeError};
 use protocol::flist::{DirClass, FileEntry, Kind};
 use rustix::fs::{AtFlags, Dir, Stat};
 use rustix::io::Errno;
 
 use super::beneath::{self, mtime, reason, shown};
+pub(super) use filter::enter as enter_scope;
 use operand::Operand;
 pub use tree::{Location, SourceTree};
 
@@ -96,14 +97,20 @@ pub struct Scan {
     pub tree: SourceTree,
 }
 
-/// An argument that cannot be scanned at all; a usage error.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("found \"..\" dir in relative path: {0}")]
-pub struct DotDot(pub String);
+/// What ends a scan.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    /// An argument that cannot be scanned at all; a usage error.
+    #[error("found \"..\" dir in relative path: {0}")]
+    DotDot(String),
+    /// A folder brings filter rules that cannot be followed: nobody knows what is to be left out.
+    #[error("{0}")]
+    Rules(#[from] ScopeError),
+}
 
 /// Lists what the arguments name. Trouble with a file is reported and leaves it out; only a `..` in a `--relative` name
 /// is refused.
-pub fn scan(arguments: &[PathBuf], options: &ScanOptions, hooks: Hooks<'_>) -> Result<Scan, DotDot> {
+pub fn scan(arguments: &[PathBuf], options: &ScanOptions, hooks: Hooks<'_>) -> Result<Scan, ScanError> {
     let tree = SourceTree::new(options.copy_dirlinks, options.copy_links);
     let mut scanner = Scanner {
         options: *options,
@@ -113,8 +120,8 @@ pub fn scan(arguments: &[PathBuf], options: &ScanOptions, hooks: Hooks<'_>) -> R
     };
     for argument in arguments {
         let operand = operand::split(argument, options.relative)
-            .ok_or_else(|| DotDot(shown(argument.as_os_str().as_encoded_bytes())))?;
-        scanner.operand(&operand);
+            .ok_or_else(|| ScanError::DotDot(shown(argument.as_os_str().as_encoded_bytes())))?;
+        scanner.operand(&operand)?;
     }
     Ok(scanner.scan)
 }
@@ -156,7 +163,7 @@ impl Chain {
 }
 
 impl Scanner<'_> {
-    fn operand(&mut self, operand: &Operand) {
+    fn operand(&mut self, operand: &Operand) -> Result<(), ScanError> {
         let root = match self.scan.tree.enter(&operand.root) {
             Ok(root) => root,
             Err(error) => {
@@ -166,7 +173,7 @@ impl Scanner<'_> {
                 } else if !missing {
                     self.failed("change_dir", &tree::joined(&operand.root, b"."), &error);
                 }
-                return;
+                return Ok(());
             }
         };
         // Names in the list are far shorter than 4 GiB: they come from paths the system resolved.
@@ -181,25 +188,26 @@ impl Scanner<'_> {
                 if !(error.kind() == io::ErrorKind::NotFound && self.options.ignore_missing_args) {
                     self.failed("link_stat", &self.scan.tree.full_path(&operand.name, at), &error);
                 }
-                return;
+                return Ok(());
             }
         };
         let is_dir = beneath::kind(stat.st_mode) == Some(Kind::Dir);
         if is_dir && !self.options.recurse && !self.options.dirs {
             (self.hooks.report)(Severity::Info, format!("skipping directory {}", shown(&operand.name)));
-            return;
+            return Ok(());
         }
         self.implied_parents(operand, root);
         let contents = self.options.recurse || operand.leaf == b".";
         let class = if contents { DirClass::Argument } else { DirClass::NoContent };
-        let scope = self.hooks.rules.map(|rules| filter::top(rules, operand, &mut self.hooks.report));
+        let scope = self.hooks.rules.map(|rules| filter::top(rules, operand)).transpose()?;
         // A folder named for its contents is not itself asked for.
         let asked = scope.as_ref().filter(|_| operand.leaf != b".");
         let listed = self.entry(&dir, &leaf, operand.name.clone(), at, &stat, class, asked);
         if listed && is_dir && contents {
             let chain = Rc::new(Chain { id: (stat.st_dev, stat.st_ino), above: None });
-            self.descend(Folder { name: operand.name.clone(), at, file_system: stat.st_dev, chain, scope });
+            self.descend(Folder { name: operand.name.clone(), at, file_system: stat.st_dev, chain, scope })?;
         }
+        Ok(())
     }
 
     /// Lists the parents of a `--relative` name, each once; they are real directories even where a symlink stands.
@@ -222,7 +230,7 @@ impl Scanner<'_> {
     }
 
     /// Lists everything below a folder; one directory is open at a time, however deep the tree.
-    fn descend(&mut self, top: Folder) {
+    fn descend(&mut self, top: Folder) -> Result<(), ScanError> {
         let mut pending = vec![top];
         while let Some(mut folder) = pending.pop() {
             let opened = self.scan.tree.dir(&folder.name, folder.at).and_then(|dir| {
@@ -242,13 +250,7 @@ impl Scanner<'_> {
                 }
             };
             if let (Some(rules), Some(above)) = (self.hooks.rules, &folder.scope) {
-                match filter::enter(rules, above, &folder.name, &dir) {
-                    Ok(scope) => folder.scope = Some(scope),
-                    Err(error) => {
-                        self.scan.io_error |= IOERR_GENERAL;
-                        (self.hooks.report)(Severity::Error, error.to_string());
-                    }
-                }
+                folder.scope = Some(filter::enter(rules, above, &folder.name, &dir)?);
             }
             let first = pending.len();
             while let Some(read) = listing.read() {
@@ -269,6 +271,7 @@ impl Scanner<'_> {
             // Neighbours in name are neighbours in the walk; the last is taken first.
             pending[first..].sort_unstable_by(|a, b| b.name.cmp(&a.name));
         }
+        Ok(())
     }
 
     /// Lists one name in a folder; returns it when its own contents are wanted too.

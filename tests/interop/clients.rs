@@ -169,7 +169,7 @@ impl Push<'_> {
         let session = shake(link, self.version, self.offer, &self.options);
         let n = session.n;
         let shape = self.options.list_shape(n.list_checksum.size());
-        let plan = SendPlan { shape, server: false, dry_run: false, whole_file: false };
+        let plan = SendPlan { shape, server: false, dry_run: false, whole_file: false, rules: None };
         ear.list = self.files.list.clone();
         let listing = Listing { list: self.files.list.clone(), ..Listing::default() };
         let summary = send(session, &plan, |_| Ok((listing, self.files)), ear)?;
@@ -337,7 +337,13 @@ fn pull(connect: &mut dyn Connect, from: &Path, to: &Path, version: u8, offer: O
     };
     let session = shake(start(connect, true, &options, from), version, offer, &options);
     let n = session.n;
-    let plan = ReceivePlan { options, server: false, destination: to.to_owned(), limits: ListLimits::default() };
+    let plan = ReceivePlan {
+        options,
+        server: false,
+        destination: to.to_owned(),
+        limits: ListLimits::default(),
+        rules: Vec::new(),
+    };
     let received = receive(session, &plan, &mut |message| panic!("{message:?}")).unwrap();
     (n, received)
 }

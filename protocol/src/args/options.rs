@@ -290,6 +290,11 @@ impl Options {
         }
     }
 
+    /// Whether a client that sends tells its filter rules to the server.
+    pub fn receiver_hears_rules(&self) -> bool {
+        self.prune_empty_dirs || self.delete.is_some() || self.delete_excluded
+    }
+
     /// The first option of these that nothing serves yet, so that it is refused by name and never ignored.
     pub fn unserved(&self) -> Option<&'static str> {
         let Self { append, .. } = self;
@@ -306,7 +311,6 @@ impl Options {
             ("--open-noatime", self.open_noatime),
             ("-A", self.acls),
             ("-m", self.prune_empty_dirs),
-            ("-C", self.cvs_exclude),
             ("--list-only", self.list_only),
             ("-S", self.sparse),
             ("--preallocate", self.preallocate),
@@ -314,12 +318,7 @@ impl Options {
             ("--inplace", self.inplace),
             ("--delay-updates", self.delay_updates),
             ("-b", self.backup),
-            ("--delete", self.delete.is_some()),
-            ("--delete-excluded", self.delete_excluded),
             ("--delete-missing-args", self.delete_missing_args),
-            ("--ignore-missing-args", self.ignore_missing_args),
-            ("--ignore-errors", self.ignore_errors),
-            ("--force", self.force),
             ("--fake-super", self.fake_super),
             ("-z", self.compress),
             ("--compress-choice", self.compress_choice.is_some()),
@@ -327,9 +326,6 @@ impl Options {
             ("-y", self.fuzzy > 0),
             ("-U", self.atimes > 0),
             ("-X", self.xattrs > 0),
-            ("--max-delete", self.max_delete.is_some()),
-            ("--min-size", self.min_size.is_some()),
-            ("--max-size", self.max_size.is_some()),
             ("--max-alloc", self.max_alloc.is_some()),
             ("--bwlimit", self.bwlimit.is_some()),
             ("--backup-dir", self.backup_dir.is_some()),

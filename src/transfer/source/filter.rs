@@ -8,14 +8,14 @@ use protocol::flist::Kind;
 use rustix::fs::{CWD, Mode, OFlags};
 
 use super::operand::Operand;
-use super::{Severity, tree};
+use super::tree;
 use crate::transfer::beneath::{self, reason, shown};
 
 /// Bytes of a per-directory file: a bound on memory.
 const FILE_MOST: u64 = 1 << 20;
 
 /// What holds at an operand: rules of the folders above it count where a rule asks for that.
-pub(super) fn top(rules: &RuleSet, operand: &Operand, report: &mut dyn FnMut(Severity, String)) -> Scope {
+pub(super) fn top(rules: &RuleSet, operand: &Operand) -> Result<Scope, ScopeError> {
     // With `--relative` names begin at the base, else within the folder that is entered.
     let root = if operand.skip > 0 || !operand.implied.is_empty() { &operand.base } else { &operand.root };
     let root = tree::joined(root, b".");
@@ -32,15 +32,12 @@ pub(super) fn top(rules: &RuleSet, operand: &Operand, report: &mut dyn FnMut(Sev
                 rustix::fs::openat(CWD, above, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
                     .map_err(|error| ScopeError::Read(io::Error::from(error).to_string()))
                     .and_then(|dir| rules.enter_above(&scope, above, &mut |leaf| read(&dir, leaf)));
-            match entered {
-                Ok(entered) => scope = entered,
-                Err(error) => report(Severity::Error, error.to_string()),
-            }
+            scope = entered?;
         }
         // One pass serves all such files.
         break;
     }
-    scope
+    Ok(scope)
 }
 
 /// What holds in an open folder.
