@@ -15,7 +15,7 @@ pub mod source;
 
 pub use greet::{Session, greet};
 pub use receive::{ReceivePlan, receive};
-pub use send::{Answer, Listing, SendPlan, Source, Summary, Watch, send};
+pub use send::{Answer, Asked, Listing, SendPlan, Source, Summary, Watch, send};
 
 use crate::link::{Ending, Remote};
 use protocol::PeerError;

@@ -148,6 +148,14 @@ fn table(cases: &'static [&'static [&'static str]], ends: &[[&str; 2]]) {
             tree::copy(&bench.path().join(name), &work.join(name));
         }
         fs::write(work.join("rules"), "# comment\n- *.o\n+ /foo/\n- foo*\n").unwrap();
+        let list =
+            "a/b/f\n/f\n\n# comment\n; c2\n./foo/f\r\nd/\n../core\nx/../a/f\nmissing\na//keep.txt\nfoo/./bar/f\n";
+        fs::write(work.join("list"), list).unwrap();
+        fs::write(work.join("list0"), "name with space\0d/st*r\0#none\0x/foo").unwrap();
+        fs::write(work.join("dot"), "./\nx/\n").unwrap();
+        // More than the pipes between the two ends hold.
+        fs::write(work.join("long"), "x/foo/bar/f\n".repeat(12_000) + "missing\nf\n").unwrap();
+        fs::write(work.join("there"), list.replace("./", "")).unwrap();
         fs::write(work.join("names"), "*.o\n; comment\n+ foobar\nfoo*\n").unwrap();
     };
     let run = |case: &&'static [&'static str]| -> String {
@@ -285,4 +293,60 @@ fn rules_that_mean_nothing_end_the_session() {
         assert!(run.stderr.contains("filter rule"), "{}", run.stderr);
         assert!(!bench.path().join("dst/new").exists() && bench.path().join("dst/zlast").exists());
     }
+}
+
+#[test]
+fn empty_directories_are_pruned_alike() {
+    table(
+        &[
+            &["-rlm"],
+            &["-rlm", "--delete"],
+            &["-rlm", "--exclude=f", "-f", "P deep/"],
+            &["-rlm", "--delete-after", "--include=*/", "--include=f", "--exclude=*", "-f", "R *"],
+            &["-rlmn", "--delete", "-f", "hide,! */"],
+            &["-dlm"],
+        ],
+        &[PUSH],
+    );
+}
+
+const TO_BOTH: [[&str; 2]; 2] = [PUSH, PULL];
+
+#[test]
+fn lists_of_names_are_read_alike() {
+    table(
+        &[
+            &["-a", "--files-from=list"],
+            &["-ar", "--files-from=list"],
+            &["-a", "--no-R", "--files-from=list"],
+            &["-a", "--no-implied-dirs", "--files-from=list"],
+            &["-ar", "--files-from=list", "--exclude=*.o", "--exclude=f"],
+            &["-a", "--files-from=host:there"],
+            &["-ar", "--files-from=host:there", "--exclude=f"],
+            &["-a0", "--files-from=list0"],
+            &["-a0", "--files-from=host:list0"],
+            &["-a", "--files-from=long"],
+            &["-a", "--files-from=host:long"],
+            &["-ar", "--files-from=list", "--delete"],
+            &["-a", "--files-from=dot", "--delete"],
+        ],
+        &TO_BOTH,
+    );
+}
+
+#[test]
+fn missing_arguments_are_deleted_alike() {
+    let ends: &[[&str; 2]] = &[["src/", "host:dst/"]];
+    table(
+        &[
+            &["-r", "--delete-missing-args", "src/old", "src/gone", "src/a"],
+            &["-rn", "--delete-missing-args", "src/old", "src/gone"],
+            &["-r", "--force", "--delete-missing-args", "src/old", "src/gone"],
+            &["-r", "--delete", "--delete-missing-args", "src/old", "src/gone"],
+            &["-aR", "--delete-missing-args", "src/./gone/a", "src/./foo/none"],
+            &["-a", "--ignore-missing-args", "src/none", "src/f"],
+        ],
+        ends,
+    );
+    table(&[&["-r", "--delete-missing-args", "host:src/old", "host:src/gone"]], &[PULL]);
 }

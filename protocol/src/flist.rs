@@ -13,6 +13,7 @@ pub use decode::{Arrived, ListDecoder, ListLimits};
 pub use encode::ListEncoder;
 pub use ids::IdNames;
 pub use order::compare;
+use std::collections::HashSet;
 
 /// Index of an entry in the sorted file list; how both sides name a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -124,6 +125,8 @@ pub struct ListShape {
     pub numeric_ids: bool,
     /// Absolute names are allowed and lose their leading slash (`-R`).
     pub relative: bool,
+    /// Entries of mode 0 stand for arguments that are missing (`--delete-missing-args`).
+    pub missing_args: bool,
 }
 
 /// A complete list in the order both sides share. The index of an entry is its place here.
@@ -138,6 +141,17 @@ impl FileList {
     /// their index and are dead.
     pub fn new(mut entries: Vec<FileEntry>) -> Self {
         entries.sort_by(compare);
+        // A directory that came once with and once without its content has it.
+        for at in 1..entries.len() {
+            let (first, second) = entries.split_at_mut(at);
+            if let ([.., first], [second, ..]) = (first, second)
+                && compare(first, second).is_eq()
+                && matches!(first.dir_class, DirClass::NoContent | DirClass::Implied)
+                && matches!(second.dir_class, DirClass::Content | DirClass::Argument)
+            {
+                first.dir_class = second.dir_class;
+            }
+        }
         let dead = (0..entries.len())
             .map(|at| {
                 let entry = &entries[at];
@@ -187,7 +201,25 @@ impl FileList {
 
     /// The index of a living entry.
     pub fn find(&self, name: &[u8], dir: bool) -> Option<Ndx> {
-        order::find(&self.entries, name, dir).map(|at| Ndx(at as u32))
+        order::find(&self.entries, name, dir).filter(|&at| !self.dead[at]).map(|at| Ndx(at as u32))
+    }
+
+    /// Drops directories that hold nothing but directories (`--prune-empty-dirs`), unless `keep` wants them. They keep
+    /// their index and are dead.
+    pub fn prune(&mut self, keep: impl Fn(&FileEntry) -> bool) {
+        let mut needed: HashSet<Vec<u8>> = HashSet::new();
+        for (entry, dead) in self.entries.iter().zip(&mut self.dead).rev() {
+            if *dead || entry.name == b"." {
+                continue;
+            }
+            if entry.is_dir() && !needed.contains(&entry.name) && !keep(entry) {
+                *dead = true;
+            } else if let Some(slash) = entry.name.iter().rposition(|&byte| byte == b'/') {
+                if !needed.contains(&entry.name[..slash]) {
+                    needed.insert(entry.name[..slash].to_vec());
+                }
+            }
+        }
     }
 
     /// Refuses a list in which something stands beneath a name that is not a directory of the same list: a hostile sender
@@ -195,6 +227,10 @@ impl FileList {
     pub fn check_parents(&self) -> Result<(), PeerError> {
         let mut checked: &[u8] = b"";
         for (_, entry) in self.iter() {
+            // What is missing at the sender has nothing to be written through.
+            if entry.kind().is_none() {
+                continue;
+            }
             if let Some(slash) = entry.name.iter().rposition(|&byte| byte == b'/') {
                 let parent = &entry.name[..slash];
                 if parent != checked && self.find(parent, true).is_none() {

@@ -14,6 +14,7 @@ pub mod generator;
 pub mod handshake;
 pub mod item;
 pub mod mux;
+pub mod names;
 pub mod ndx;
 pub mod receiver;
 pub mod sender;

@@ -9,6 +9,7 @@ use crate::flist::Ndx;
 use crate::handshake::Negotiated;
 use crate::item::{ItemFlags, ItemHeader};
 use crate::mux::{Inbox, Message, Outbox};
+use crate::names;
 use crate::ndx::{NdxState, NdxValue};
 use crate::sums::{BlockIndex, SumHead, SumTable};
 use crate::token::{LITERAL_MOST, TokenHead};
@@ -49,6 +50,17 @@ pub enum SenderEvent {
     Message(Message),
     /// The session is over.
     Goodbye,
+}
+
+/// What comes where names are due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NameEvent {
+    /// A name.
+    Name(Vec<u8>),
+    /// There are no more.
+    End,
+    /// A message.
+    Message(Message),
 }
 
 /// A wanted file and what the receiving side has of it.
@@ -147,6 +159,24 @@ impl Sender {
                     message => return Ok(message.map(SenderEvent::Message)),
                 },
             }
+        }
+    }
+
+    /// The next of the names that the peer has for us (`--files-from`), which come behind the filter rules and before
+    /// everything else; `None` means: feed me.
+    pub fn poll_name(&mut self) -> Result<Option<NameEvent>, PeerError> {
+        let mut reader = self.inbox.reader();
+        match names::decode(&mut reader) {
+            Ok(name) => {
+                let used = reader.position();
+                self.inbox.consume(used);
+                Ok(Some(name.map_or(NameEvent::End, NameEvent::Name)))
+            }
+            Err(Decode::Bad(error)) => Err(error),
+            Err(Decode::Incomplete) => match self.inbox.message() {
+                Some(Message::ErrorExit(Some(code))) => Err(PeerError::Exit(code)),
+                message => Ok(message.map(NameEvent::Message)),
+            },
         }
     }
 

@@ -142,7 +142,7 @@ fn negotiated() -> impl Strategy<Value = Negotiated> {
 }
 
 fn shape() -> impl Strategy<Value = ListShape> {
-    (any::<[bool; 7]>(), prop_oneof![Just(0usize), Just(8), Just(32)]).prop_map(|(on, sum_size)| ListShape {
+    (any::<[bool; 8]>(), prop_oneof![Just(0usize), Just(8), Just(32)]).prop_map(|(on, sum_size)| ListShape {
         owner: on[0],
         group: on[1],
         links: on[2],
@@ -150,6 +150,7 @@ fn shape() -> impl Strategy<Value = ListShape> {
         specials: on[4],
         numeric_ids: on[5],
         relative: on[6],
+        missing_args: on[7],
         sum_size,
     })
 }

@@ -7,6 +7,7 @@ use protocol::args::Options;
 use protocol::filter::{
     Action, FilterError, Given, Match, Mode, Modifiers, Pattern, Rule, RuleSet, Side, cvs_rules, parse_file, parse_rule,
 };
+use protocol::names;
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -14,8 +15,8 @@ use std::path::Path;
 
 /// Merge files within merge files are followed this deep, as by stock.
 const DEPTH_MOST: usize = 32;
-/// Bytes of a file of rules: far more than anyone writes, and a bound on memory.
-const FILE_MOST: u64 = 64 << 20;
+/// Bytes of a file of rules or names: far more than anyone writes, and a bound on memory.
+const FILE_MOST: u64 = 1 << 30;
 
 /// A rule list that cannot be gathered.
 #[derive(Debug, thiserror::Error)]
@@ -161,6 +162,25 @@ pub(super) fn of_client(texts: &[Vec<u8>], options: &Options, side: Side) -> Res
     Ok(rules)
 }
 
+/// The names in a file of `--files-from`, for who looks them up here; comments are left out.
+pub fn names_of_file(name: &[u8], from0: bool) -> Result<Vec<Vec<u8>>, TransferError> {
+    let bytes = list_of_names(name)?;
+    let names = names::of_file(&bytes, from0).filter(|name| !names::is_comment(name));
+    Ok(names.map(<[u8]>::to_vec).collect())
+}
+
+/// The same file as it goes to the peer that looks the names up.
+pub(super) fn names_to_forward(name: &[u8], from0: bool) -> Result<Vec<u8>, TransferError> {
+    Ok(names::encode(names::of_file(&list_of_names(name)?, from0)))
+}
+
+fn list_of_names(name: &[u8]) -> Result<Vec<u8>, TransferError> {
+    read("files-from file", name).map_err(|error| TransferError::Local {
+        what: "Cannot read the list of names".into(),
+        source: std::io::Error::other(error.to_string()),
+    })
+}
+
 /// What the rules come to on one side; nothing when none of them concerns it.
 pub fn rule_set(rules: &[Rule], side: Side) -> Option<RuleSet> {
     Some(RuleSet::new(side, rules)).filter(|set| !set.is_empty())
@@ -184,7 +204,7 @@ fn read(what: &'static str, name: &[u8]) -> Result<Vec<u8>, RulesError> {
             .and_then(|file| file.take(FILE_MOST).read_to_end(&mut bytes)),
     };
     match done {
-        Ok(len) if len as u64 == FILE_MOST => Err(failed("It is larger than 64 MiB".into())),
+        Ok(len) if len as u64 == FILE_MOST => Err(failed("It is larger than 1 GiB".into())),
         Ok(_) => Ok(bytes),
         Err(error) => Err(failed(reason(&error))),
     }

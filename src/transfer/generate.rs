@@ -182,15 +182,32 @@ impl Generate<'_> {
             deletion: Deletion::new(options, rules, &target.root),
             server,
         };
+        let result = work.all(dest.as_ref(), list, target);
+        // A link that broke has nobody at its end; the rest the peer hears of.
+        if let Err(error @ TransferError::Rules(_)) = &result
+            && let Some(words) = LastWords::new(error, server)
+        {
+            words.put(n, &mut work.out);
+            work.mouth.say(&mut work.out)?;
+        }
+        result
+    }
+}
+
+impl Work<'_> {
+    /// The whole conversation.
+    fn all(&mut self, dest: Option<&Dest>, list: &FileList, target: &Target) -> Result<Generated, TransferError> {
+        let work = self;
+        let (n, options, board) = (work.n, work.options, work.board);
         let when = work.deletion.when();
         if when == Some(DeleteWhen::Before) {
-            work.delete_all(dest.as_ref(), list)?;
+            work.delete_all(dest, list)?;
         }
         for (ndx, entry) in list.iter() {
-            work.entry(dest.as_ref(), target.name(entry), ndx, entry, target.made)?;
+            work.entry(dest, target.name(entry), ndx, entry, target.made)?;
             // Behind the look at the directory itself, whose time deletions change.
             if matches!(when, Some(DeleteWhen::During | DeleteWhen::Delay)) {
-                work.delete_in(dest.as_ref(), list, entry)?;
+                work.delete_in(dest, list, entry)?;
             }
             work.pass_notes()?;
             if work.out.len() > OUT_MOST {
@@ -200,7 +217,7 @@ impl Generate<'_> {
         work.speaker.done(&mut work.out);
         work.wait(|state| state.phase >= 1)?;
         for ndx in std::mem::take(&mut work.redo) {
-            if let (Some(entry), Some(dest)) = (list.get(ndx), &dest) {
+            if let (Some(entry), Some(dest)) = (list.get(ndx), dest) {
                 let found = dest.stat(target.name(entry)).unwrap_or_default();
                 work.request(dest, target.name(entry), ndx, entry, found.as_ref(), true)?;
             }
@@ -211,9 +228,9 @@ impl Generate<'_> {
         }
         if matches!(when, Some(DeleteWhen::After | DeleteWhen::Delay)) {
             work.wait(|state| state.phase >= 2)?;
-            match &dest {
+            match dest {
                 Some(dest) if when == Some(DeleteWhen::Delay) => work.deletion.delayed(dest)?,
-                dest => work.delete_all(dest.as_ref(), list)?,
+                dest => work.delete_all(dest, list)?,
             }
         }
         let limited = work.deletion.tell_limit();
@@ -226,7 +243,7 @@ impl Generate<'_> {
             work.speaker.done(&mut work.out);
         }
         work.wait(|state| state.over)?;
-        if let Some(dest) = &dest {
+        if let Some(dest) = dest {
             for error in std::mem::take(&mut work.late).finish(dest) {
                 work.board.complain(&error.to_string());
             }
@@ -367,9 +384,17 @@ impl Work<'_> {
             }
         };
         let found = found.filter(|_| !(root_is_new && name == b"."));
-        let Some(kind) = entry.kind() else { return Ok(()) };
+        let Some(kind) = entry.kind() else {
+            // An argument that is missing.
+            if let Some(dest) = dest.filter(|_| self.options.delete_missing_args) {
+                self.deletion.missing(dest, name)?;
+                self.pass_told();
+            }
+            return Ok(());
+        };
         let skip = match kind {
-            Kind::Dir => !(self.options.recurse || self.options.dirs || self.options.relative),
+            // A server's client knows what it sends, and tells a list of names by nothing.
+            Kind::Dir => !(self.server || self.options.recurse || self.options.dirs || self.options.relative),
             Kind::Symlink => !self.options.links,
             Kind::Device => !self.options.devices || dest.is_some_and(|dest| !dest.makes_devices()),
             Kind::Special => !self.options.specials,

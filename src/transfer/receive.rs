@@ -14,12 +14,13 @@ use crate::transfer::send::Sent;
 use protocol::PeerError;
 use protocol::args::Options;
 use protocol::checksum::{FileHasher, Sum};
-use protocol::filter::{self, Rule, Side};
+use protocol::filter::{self, Rule, RuleSet, Side};
 use protocol::flist::{Arrived, FileEntry, FileList, ListLimits, Ndx};
 use protocol::generator::DeleteCounts;
 use protocol::handshake::Negotiated;
 use protocol::item::ItemFlags;
 use protocol::mux::{Message, TextKind};
+use protocol::names;
 use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts, RuleEvent};
 use protocol::sums::{BlockIndex, SumHead};
 use std::ffi::OsStr;
@@ -48,6 +49,8 @@ pub struct ReceivePlan {
     pub limits: ListLimits,
     /// The filter rules as the user gave them (client only; a server hears them from its client).
     pub rules: Vec<Rule>,
+    /// The names to ask for, where `--files-from=-` tells the server that the client has them.
+    pub names: Option<Vec<Vec<u8>>>,
 }
 
 /// What a receiving session came to.
@@ -83,6 +86,17 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
     };
     let mut receiver = Receiver::new(&n, facts, inbox);
     let mut received = Received::default();
+    let forwarded = plan.options.files_from.as_deref().filter(|name| server == (*name != b"-"));
+    let forwarded = match forwarded.map(|name| match (server, &plan.names) {
+        (false, Some(names)) => Ok(names::encode(names.iter().map(Vec::as_slice))),
+        _ => filters::names_to_forward(name, plan.options.from0),
+    }) {
+        None => None,
+        Some(Ok(names)) => Some(names),
+        Some(Err(error)) => {
+            return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer }));
+        }
+    };
     let texts = match server && plan.options.receiver_hears_rules() {
         true => hear_rules(&mut receiver, &mut ears, say),
         false => Ok(Vec::new()),
@@ -95,7 +109,22 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
         Ok(rules) => filters::rule_set(&rules, Side::Receiver),
         Err(error) => return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer })),
     };
-    let arrived = match hear_list(&mut receiver, &mut ears, &mut received, say) {
+    let heard = match forwarded {
+        None => hear_list(&mut receiver, &mut ears, &mut received, say),
+        // Neither end may wait for the other to read before it goes on writing.
+        Some(names) => std::thread::scope(|scope| {
+            out.put(&names);
+            let (out, mouth) = (&mut out, &mut mouth);
+            let saying = scope.spawn(move || mouth.say(out));
+            let heard = hear_list(&mut receiver, &mut ears, &mut received, say);
+            if heard.is_err() {
+                closer.close();
+            }
+            let said = saying.join().unwrap_or(Ok(()));
+            heard.and_then(|arrived| said.map(|()| arrived))
+        }),
+    };
+    let arrived = match heard {
         Ok(arrived) => arrived,
         Err(error) => return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer })),
     };
@@ -105,6 +134,11 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
         drop(mouth);
         received.ending = ears.remote.wait(super::ENDING_PATIENCE);
         return Ok(received);
+    }
+    if plan.options.prune_empty_dirs {
+        let root = root(&plan.destination);
+        let safe = |entry: &FileEntry, rules: &RuleSet| rules.excludes(&rules.top(&root), &entry.name, true, false);
+        list.prune(|entry| rules.as_ref().is_some_and(|rules| safe(entry, rules)));
     }
     if !plan.options.numeric_ids {
         ids::map(&mut list, &names);
@@ -140,7 +174,8 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
         let closer = &closer;
         let generator = scope.spawn(|| {
             let result = generate.run();
-            if result.is_err() {
+            // A peer that was told why hangs up itself.
+            if result.as_ref().is_err_and(|error| !matches!(error, TransferError::Rules(_))) {
                 closer.close();
             }
             board.generator_left();

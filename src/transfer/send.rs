@@ -12,7 +12,7 @@ use protocol::flist::{FileEntry, FileList, IdNames, Kind, ListEncoder, ListShape
 use protocol::handshake::Negotiated;
 use protocol::item::ItemHeader;
 use protocol::mux::{Inbox, Message, Outbox};
-use protocol::sender::{FinalStats, Request, Sender, SenderEvent, SenderFacts};
+use protocol::sender::{FinalStats, NameEvent, Request, Sender, SenderEvent, SenderFacts};
 use std::fs::File;
 use std::io::{self, Read};
 use std::time::Instant;
@@ -23,6 +23,9 @@ const READ_SIZE: usize = 256 * 1024;
 const OUT_MOST: usize = 256 * 1024;
 /// Block sums kept of one file: 24 MiB of memory, enough for a basis of 128 GiB. Beyond, a file is sent whole.
 const SUMS_MOST: u32 = 1 << 20;
+
+/// Bytes of names that the peer may have for us, with what it takes to hold them.
+const NAMES_MOST: usize = 1 << 30;
 
 /// How to send.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +42,17 @@ pub struct SendPlan {
     ///
     /// [`Options::receiver_hears_rules`]: protocol::args::Options::receiver_hears_rules
     pub rules: Option<Vec<Rule>>,
+    /// The names of what to send come from the peer (`--files-from`).
+    pub names_from_peer: bool,
+}
+
+/// What the peer asks for before the list is made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// The client's filter rules, if we are the server.
+    pub rules: Vec<Vec<u8>>,
+    /// The names of what to send, where the peer has them.
+    pub names: Vec<Vec<u8>>,
 }
 
 /// A file list with what goes with it.
@@ -135,11 +149,11 @@ pub struct Summary {
 }
 
 /// Sends the files that `listing` gives, as far as the receiving side wants them. `listing` is called once, with the
-/// client's filter rules if we are the server.
+/// client's filter rules if we are the server, and the names to send if the peer has them.
 pub fn send<S: Source>(
     session: Session,
     plan: &SendPlan,
-    listing: impl FnOnce(Vec<Vec<u8>>) -> Result<(Listing, S), TransferError>,
+    listing: impl FnOnce(Asked) -> Result<(Listing, S), TransferError>,
     watch: &mut dyn Watch,
 ) -> Result<Summary, TransferError> {
     let Session { n, inbox, mut out, mut ears, mut mouth, closer } = session;
@@ -175,7 +189,7 @@ fn converse<S: Source>(
     line: Line<'_>,
     inbox: Inbox,
     plan: &SendPlan,
-    listing: impl FnOnce(Vec<Vec<u8>>) -> Result<(Listing, S), TransferError>,
+    listing: impl FnOnce(Asked) -> Result<(Listing, S), TransferError>,
     watch: &mut dyn Watch,
 ) -> Result<(u64, Sent), TransferError> {
     let Line { n, out, ears, mouth } = line;
@@ -190,8 +204,9 @@ fn converse<S: Source>(
         out.put(&filter::encode(rules, Side::Receiver));
     }
     let rules = if plan.server { filter_rules(&mut sender, ears, mouth, out, watch)? } else { Vec::new() };
+    let names = if plan.names_from_peer { names(&mut sender, ears, mouth, out, watch)? } else { Vec::new() };
     let started = Instant::now();
-    let listed = listing(rules);
+    let listed = listing(Asked { rules, names });
     pass_words(watch, out);
     let (Listing { list, names, io_error }, source) = listed?;
     let list_build_ms = started.elapsed().as_millis() as u64;
@@ -266,7 +281,8 @@ fn converse<S: Source>(
             SenderEvent::Message(message) => watch.message(&message),
             SenderEvent::Item(ndx, header) => watch.item(ndx, &header),
             SenderEvent::AllDone => {
-                let total_size = list.iter().map(|(_, entry)| if has_size(entry) { entry.len } else { 0 }).sum();
+                // Stock reckons in what came twice, too.
+                let total_size = list.entries().iter().map(|entry| if has_size(entry) { entry.len } else { 0 }).sum();
                 let (read, written) = (ears.heard, mouth.said);
                 sender.farewell(&FinalStats { read, written, total_size, list_build_ms, list_send_ms }, out);
             }
@@ -299,6 +315,35 @@ fn filter_rules(
             Some(SenderEvent::FiltersDone) => return Ok(rules),
             Some(SenderEvent::Message(message)) => watch.message(&message),
             Some(_) => return Err(PeerError::Malformed("a request before the filter rules").into()),
+            None => {
+                mouth.say(out)?;
+                sender.feed(ears.hear()?)?;
+            }
+        }
+    }
+}
+
+/// The names the peer has for us.
+fn names(
+    sender: &mut Sender,
+    ears: &mut Ears,
+    mouth: &mut Mouth,
+    out: &mut Outbox,
+    watch: &mut dyn Watch,
+) -> Result<Vec<Vec<u8>>, TransferError> {
+    let mut names = Vec::new();
+    let mut bytes = 0;
+    loop {
+        match sender.poll_name()? {
+            Some(NameEvent::Name(name)) => {
+                bytes += name.len() + size_of::<Vec<u8>>();
+                if bytes > NAMES_MOST {
+                    return Err(PeerError::Malformed("a list of names that is too long").into());
+                }
+                names.push(name);
+            }
+            Some(NameEvent::End) => return Ok(names),
+            Some(NameEvent::Message(message)) => watch.message(&message),
             None => {
                 mouth.say(out)?;
                 sender.feed(ears.hear()?)?;

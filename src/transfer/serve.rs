@@ -2,8 +2,8 @@
 
 use super::beneath::{reason, shown};
 use super::generate::file_sum;
-use super::source::{Hooks, Location, ScanError, ScanOptions, Severity, SourceTree, SumFile, scan};
-use super::{Listing, ReceivePlan, SendPlan, Source, TransferError, Watch, filters, greet, ids, receive, send};
+use super::source::{Hooks, Location, ScanError, ScanOptions, Severity, SourceTree, SumFile, scan, scan_names};
+use super::{Asked, Listing, ReceivePlan, SendPlan, Source, TransferError, Watch, filters, greet, ids, receive, send};
 use crate::link::Link;
 use protocol::PeerError;
 use protocol::args::{Options, ServerArgs};
@@ -53,6 +53,7 @@ fn serve_receiver(args: &ServerArgs, session: super::Session) -> Result<Served, 
         destination,
         limits: ListLimits::default(),
         rules: Vec::new(),
+        names: None,
     };
     let received = receive(session, &plan, &mut log_message)?;
     Ok(Served {
@@ -88,11 +89,12 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
         dry_run: options.dry_run,
         whole_file: options.whole_file,
         rules: None,
+        names_from_peer: options.files_from.as_deref() == Some(b"-"),
     };
     let paths: Vec<_> = args.paths.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
     let trouble = Trouble::default();
-    let listing = |rules: Vec<Vec<u8>>| {
-        let rules = filters::rule_set(&filters::of_client(&rules, options, RuleSide::Sender)?, RuleSide::Sender);
+    let listing = |asked: Asked| {
+        let rules = filters::rule_set(&filters::of_client(&asked.rules, options, RuleSide::Sender)?, RuleSide::Sender);
         let mut report = |severity: Severity, text: String| match severity {
             Severity::Info => trouble.say(TextKind::Info, &text),
             Severity::Warning => trouble.say(TextKind::Warning, &text),
@@ -101,7 +103,19 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
         let mut sum = |file: &mut File| file_sum(file, list_checksum).map(Some);
         let sum: Option<SumFile<'_>> = if options.checksum { Some(&mut sum) } else { None };
         let hooks = Hooks { report: &mut report, sum, keep: None, rules: rules.as_ref() };
-        let scan = scan(&paths, &scan_options(options), hooks).map_err(|error| match error {
+        let names = match options.files_from.as_deref() {
+            None => None,
+            Some(b"-") => Some(asked.names),
+            Some(name) => Some(filters::names_of_file(name, options.from0)?),
+        };
+        let scanned = match (&names, &paths[..]) {
+            (None, _) => scan(&paths, &scan_options(options), hooks),
+            (Some(names), [folder]) => scan_names(folder, names, &scan_options(options), hooks),
+            (Some(_), _) => {
+                return Err(TransferError::Rules("Only one source folder goes with --files-from; name one".into()));
+            }
+        };
+        let scan = scanned.map_err(|error| match error {
             ScanError::Rules(error) => TransferError::Rules(error.to_string()),
             error => TransferError::Refused(error.to_string()),
         })?;
@@ -127,7 +141,7 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
 fn scan_options(options: &Options) -> ScanOptions {
     ScanOptions {
         recurse: options.recurse,
-        dirs: options.dirs,
+        dirs: options.dirs || options.files_from.is_some(),
         relative: options.relative,
         one_file_system: options.one_file_system > 0,
         // Listed whatever the options say: the receiving side reports what it skips.
@@ -136,7 +150,8 @@ fn scan_options(options: &Options) -> ScanOptions {
         copy_dirlinks: options.copy_dirlinks,
         devices: true,
         specials: true,
-        ignore_missing_args: options.ignore_missing_args || options.delete_missing_args,
+        ignore_missing_args: options.ignore_missing_args,
+        delete_missing_args: options.delete_missing_args,
     }
 }
 

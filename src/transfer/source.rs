@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use protocol::checksum::Sum;
@@ -56,6 +56,8 @@ pub struct ScanOptions {
     pub specials: bool,
     /// Say nothing of arguments that do not exist.
     pub ignore_missing_args: bool,
+    /// List arguments that do not exist as such, so that the receiving side deletes what it has of them.
+    pub delete_missing_args: bool,
 }
 
 /// How a message is meant.
@@ -111,6 +113,31 @@ pub enum ScanError {
 /// Lists what the arguments name. Trouble with a file is reported and leaves it out; only a `..` in a `--relative` name
 /// is refused.
 pub fn scan(arguments: &[PathBuf], options: &ScanOptions, hooks: Hooks<'_>) -> Result<Scan, ScanError> {
+    let operands = arguments.iter().map(|argument| {
+        operand::split(argument, options.relative)
+            .ok_or_else(|| ScanError::DotDot(shown(argument.as_os_str().as_encoded_bytes())))
+    });
+    scan_operands(operands, options, hooks)
+}
+
+/// Lists what a list of names (`--files-from`) finds beneath a folder.
+pub fn scan_names(
+    folder: &Path,
+    names: &[Vec<u8>],
+    options: &ScanOptions,
+    hooks: Hooks<'_>,
+) -> Result<Scan, ScanError> {
+    let operands = names
+        .iter()
+        .map(|name| operand::listed(folder, name, options.relative).ok_or_else(|| ScanError::DotDot(shown(name))));
+    scan_operands(operands, options, hooks)
+}
+
+fn scan_operands(
+    operands: impl Iterator<Item = Result<Operand, ScanError>>,
+    options: &ScanOptions,
+    hooks: Hooks<'_>,
+) -> Result<Scan, ScanError> {
     let tree = SourceTree::new(options.copy_dirlinks, options.copy_links);
     let mut scanner = Scanner {
         options: *options,
@@ -118,10 +145,8 @@ pub fn scan(arguments: &[PathBuf], options: &ScanOptions, hooks: Hooks<'_>) -> R
         scan: Scan { entries: Vec::new(), io_error: 0, tree },
         implied: HashSet::new(),
     };
-    for argument in arguments {
-        let operand = operand::split(argument, options.relative)
-            .ok_or_else(|| ScanError::DotDot(shown(argument.as_os_str().as_encoded_bytes())))?;
-        scanner.operand(&operand)?;
+    for operand in operands {
+        scanner.operand(&operand?)?;
     }
     Ok(scanner.scan)
 }
@@ -167,11 +192,10 @@ impl Scanner<'_> {
         let root = match self.scan.tree.enter(&operand.root) {
             Ok(root) => root,
             Err(error) => {
-                let missing = error.kind() == io::ErrorKind::NotFound && self.options.ignore_missing_args;
-                if !missing && self.options.relative {
-                    self.failed("link_stat", &tree::joined(&operand.base, &operand.name), &error);
-                } else if !missing {
-                    self.failed("change_dir", &tree::joined(&operand.root, b"."), &error);
+                match (self.missing(operand, &error), self.options.relative) {
+                    (true, _) => {}
+                    (false, true) => self.failed("link_stat", &tree::joined(&operand.base, &operand.name), &error),
+                    (false, false) => self.failed("change_dir", &tree::joined(&operand.root, b"."), &error),
                 }
                 return Ok(());
             }
@@ -185,7 +209,7 @@ impl Scanner<'_> {
         let (dir, leaf, stat) = match found {
             Ok(found) => found,
             Err(error) => {
-                if !(error.kind() == io::ErrorKind::NotFound && self.options.ignore_missing_args) {
+                if !self.missing(operand, &error) {
                     self.failed("link_stat", &self.scan.tree.full_path(&operand.name, at), &error);
                 }
                 return Ok(());
@@ -196,18 +220,36 @@ impl Scanner<'_> {
             (self.hooks.report)(Severity::Info, format!("skipping directory {}", shown(&operand.name)));
             return Ok(());
         }
-        self.implied_parents(operand, root);
-        let contents = self.options.recurse || operand.leaf == b".";
-        let class = if contents { DirClass::Argument } else { DirClass::NoContent };
         let scope = self.hooks.rules.map(|rules| filter::top(rules, operand)).transpose()?;
         // A folder named for its contents is not itself asked for.
         let asked = scope.as_ref().filter(|_| operand.leaf != b".");
-        let listed = self.entry(&dir, &leaf, operand.name.clone(), at, &stat, class, asked);
+        if let (Some(rules), Some(scope)) = (self.hooks.rules, asked)
+            && rules.excludes(scope, &operand.name, is_dir, false)
+        {
+            return Ok(());
+        }
+        self.implied_parents(operand, root);
+        let contents = self.options.recurse || operand.leaf == b".";
+        let class = if contents { DirClass::Argument } else { DirClass::NoContent };
+        let listed = self.entry(&dir, &leaf, operand.name.clone(), at, &stat, class, None);
         if listed && is_dir && contents {
             let chain = Rc::new(Chain { id: (stat.st_dev, stat.st_ino), above: None });
             self.descend(Folder { name: operand.name.clone(), at, file_system: stat.st_dev, chain, scope })?;
         }
         Ok(())
+    }
+
+    /// Whether it is no trouble that an argument does not exist.
+    fn missing(&mut self, operand: &Operand, error: &io::Error) -> bool {
+        if error.kind() != io::ErrorKind::NotFound {
+            return false;
+        }
+        if self.options.delete_missing_args && operand.name != b"." {
+            // Never opened, so any root will do.
+            let at = Location { root: u32::MAX, skip: u32::MAX };
+            self.scan.entries.push((FileEntry::new(operand.name.clone(), 0), at));
+        }
+        self.options.ignore_missing_args || self.options.delete_missing_args
     }
 
     /// Lists the parents of a `--relative` name, each once; they are real directories even where a symlink stands.

@@ -169,7 +169,8 @@ impl Push<'_> {
         let session = shake(link, self.version, self.offer, &self.options);
         let n = session.n;
         let shape = self.options.list_shape(n.list_checksum.size());
-        let plan = SendPlan { shape, server: false, dry_run: false, whole_file: false, rules: None };
+        let plan =
+            SendPlan { shape, server: false, dry_run: false, whole_file: false, rules: None, names_from_peer: false };
         ear.list = self.files.list.clone();
         let listing = Listing { list: self.files.list.clone(), ..Listing::default() };
         let summary = send(session, &plan, |_| Ok((listing, self.files)), ear)?;
@@ -343,6 +344,7 @@ fn pull(connect: &mut dyn Connect, from: &Path, to: &Path, version: u8, offer: O
         destination: to.to_owned(),
         limits: ListLimits::default(),
         rules: Vec::new(),
+        names: None,
     };
     let received = receive(session, &plan, &mut |message| panic!("{message:?}")).unwrap();
     (n, received)

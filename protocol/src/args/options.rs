@@ -287,6 +287,7 @@ impl Options {
             sum_size: if self.checksum { sum_size } else { 0 },
             numeric_ids: self.numeric_ids,
             relative: self.relative,
+            missing_args: self.delete_missing_args,
         }
     }
 
@@ -310,7 +311,6 @@ impl Options {
             ("-N", self.crtimes),
             ("--open-noatime", self.open_noatime),
             ("-A", self.acls),
-            ("-m", self.prune_empty_dirs),
             ("--list-only", self.list_only),
             ("-S", self.sparse),
             ("--preallocate", self.preallocate),
@@ -318,7 +318,6 @@ impl Options {
             ("--inplace", self.inplace),
             ("--delay-updates", self.delay_updates),
             ("-b", self.backup),
-            ("--delete-missing-args", self.delete_missing_args),
             ("--fake-super", self.fake_super),
             ("-z", self.compress),
             ("--compress-choice", self.compress_choice.is_some()),
@@ -335,7 +334,6 @@ impl Options {
             ("--compare-dest", self.alt_kind == Some(AltKind::Compare)),
             ("--copy-dest", self.alt_kind == Some(AltKind::Copy)),
             ("--link-dest", self.alt_kind == Some(AltKind::Link)),
-            ("--files-from", self.files_from.is_some()),
             ("--usermap", self.usermap.is_some()),
             ("--groupmap", self.groupmap.is_some()),
             ("--chmod", self.chmod.is_some()),

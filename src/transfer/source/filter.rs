@@ -37,6 +37,14 @@ pub(super) fn top(rules: &RuleSet, operand: &Operand) -> Result<Scope, ScopeErro
         // One pass serves all such files.
         break;
     }
+    // The parents that `--relative` sends bring their rules along.
+    for name in operand.implied.iter().filter(|name| *name != b".").filter(|_| rules.has_dir_merges()) {
+        let path = tree::joined(&operand.base, name);
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        if let Ok(dir) = rustix::fs::openat(CWD, path.as_slice(), flags, Mode::empty()) {
+            scope = enter(rules, &scope, name, &dir)?;
+        }
+    }
     Ok(scope)
 }
 

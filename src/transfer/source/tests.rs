@@ -23,6 +23,7 @@ const RECURSE: ScanOptions = ScanOptions {
     devices: true,
     specials: true,
     ignore_missing_args: false,
+    delete_missing_args: false,
 };
 const NO_RECURSE: ScanOptions = ScanOptions { recurse: false, ..RECURSE };
 
