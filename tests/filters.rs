@@ -155,7 +155,8 @@ fn table(cases: &'static [&'static [&'static str]], ends: &[[&str; 2]]) {
         fs::write(work.join("dot"), "./\nx/\n").unwrap();
         // More than the pipes between the two ends hold.
         fs::write(work.join("long"), "x/foo/bar/f\n".repeat(12_000) + "missing\nf\n").unwrap();
-        fs::write(work.join("there"), list.replace("./", "")).unwrap();
+        // Stock lists a parent anew whenever it comes back to it, so this is in order.
+        fs::write(work.join("there"), "# comment\n/a/b/f\na//f\n../core\nd/\nmissing\nx/./foo/f\n").unwrap();
         fs::write(work.join("names"), "*.o\n; comment\n+ foobar\nfoo*\n").unwrap();
     };
     let run = |case: &&'static [&'static str]| -> String {
