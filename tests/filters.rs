@@ -162,7 +162,7 @@ fn table(cases: &'static [&'static [&'static str]], ends: &[[&str; 2]]) {
     let run = |case: &&'static [&'static str]| -> String {
         let mut texts = String::new();
         for [from, to] in ends {
-            let mut command: Vec<String> = ["-i", "--stats", "--no-i-r"].map(String::from).to_vec();
+            let mut command: Vec<String> = ["-i", "--stats"].map(String::from).to_vec();
             command.extend(case.iter().map(|word| (*word).to_owned()));
             command.extend([(*from).to_owned(), (*to).to_owned()]);
             let (text, _) = play(&bench, &prepare, &command);
@@ -218,6 +218,7 @@ fn files_of_rules_do_the_same() {
             &["-r", "--exclude-from=names"],
             &["-r", "--include-from=names", "--exclude=*"],
             &["-r", "-f", ": .rules"],
+            &["-r", "-f", ": .rules", "--no-i-r"],
             &["-r", "-f", ":e .rules", "--exclude=foo"],
             &["-r", "-f", "dir-merge,n .rules"],
             &["-r", "-f", ":s .rules"],
@@ -236,6 +237,8 @@ fn deletions_are_the_same() {
     table(
         &[
             &["-rl", "--delete"],
+            &["-rl", "--delete", "--no-i-r"],
+            &["-al", "--delete-delay", "--no-i-r"],
             &["-al", "--delete-before"],
             &["-al", "--delete-during"],
             &["-al", "--delete-delay"],
@@ -289,7 +292,7 @@ fn rules_that_mean_nothing_end_the_session() {
         (": .cvsignore", "d/", "host:dst/"),
     ] {
         fs::create_dir_all(bench.path().join("d")).unwrap();
-        let run = bench.rsync(OURS, bench.path(), &["-r", "--delete", "-f", rule, from, to]);
+        let run = bench.rsync(OURS, bench.path(), &["-r", "--no-i-r", "--delete", "-f", rule, from, to]);
         assert_eq!(run.code, 1, "{rule}: {}", run.stderr);
         assert!(run.stderr.contains("filter rule"), "{}", run.stderr);
         assert!(!bench.path().join("dst/new").exists() && bench.path().join("dst/zlast").exists());
@@ -319,6 +322,7 @@ fn lists_of_names_are_read_alike() {
         &[
             &["-a", "--files-from=list"],
             &["-ar", "--files-from=list"],
+            &["-ar", "--files-from=list", "--no-i-r"],
             &["-a", "--no-R", "--files-from=list"],
             &["-a", "--no-implied-dirs", "--files-from=list"],
             &["-ar", "--files-from=list", "--exclude=*.o", "--exclude=f"],

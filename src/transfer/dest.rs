@@ -4,6 +4,7 @@
 
 mod attrs;
 mod error;
+mod link;
 mod listing;
 mod temp;
 #[cfg(test)]

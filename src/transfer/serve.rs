@@ -2,16 +2,16 @@
 
 use super::beneath::{reason, shown};
 use super::generate::file_sum;
-use super::source::{Hooks, Location, ScanError, ScanOptions, Severity, SourceTree, SumFile, scan, scan_names};
+use super::source::{Arguments, Hooks, ListError, Lister, ScanError, ScanOptions, Severity, SumFile, Walk};
 use super::{Asked, Listing, ReceivePlan, SendPlan, Source, TransferError, Watch, filters, greet, ids, receive, send};
 use crate::link::Link;
 use protocol::PeerError;
 use protocol::args::{Options, ServerArgs};
-use protocol::filter::Side as RuleSide;
-use protocol::flist::{FileEntry, FileList, ListLimits, Ndx, compare};
-use protocol::handshake::{Hello, Offer, Side, VERSION_MOST};
+use protocol::filter::{RuleSet, Side as RuleSide};
+use protocol::flist::{FileEntry, FileList, ListLimits, Ndx};
+use protocol::handshake::{Compat, Hello, Offer, Side, VERSION_MOST};
 use protocol::mux::{Message, TextKind};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -39,6 +39,7 @@ pub fn serve(args: &ServerArgs, link: Link) -> Result<Served, TransferError> {
         version: VERSION_MOST,
         choice: options.checksum_choice,
         offer: Offer::Stock,
+        incremental: options.incremental(!args.sender),
     };
     let session = greet(link, hello)?;
     if args.sender { serve_sender(args, session) } else { serve_receiver(args, session) }
@@ -92,50 +93,50 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
         names_from_peer: options.files_from.as_deref() == Some(b"-"),
     };
     let paths: Vec<_> = args.paths.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
+    let incremental = session.n.compat.has(Compat::INC_RECURSE);
     let trouble = Trouble::default();
+    let rules: OnceCell<Option<RuleSet>> = OnceCell::new();
+    let mut report = |severity: Severity, text: String| match severity {
+        Severity::Info => trouble.say(TextKind::Info, &text),
+        Severity::Warning => trouble.say(TextKind::Warning, &text),
+        Severity::Error => trouble.say(TextKind::ErrorXfer, &format!("rsync: [sender] {text}")),
+    };
+    let mut sum = |file: &mut File| file_sum(file, list_checksum).map(Some);
+    let sum: Option<SumFile<'_>> = if options.checksum { Some(&mut sum) } else { None };
+    let mut hooks = Hooks { report: &mut report, sum, keep: None, rules: None };
     let listing = |asked: Asked| {
-        let rules = filters::rule_set(&filters::of_client(&asked.rules, options, RuleSide::Sender)?, RuleSide::Sender);
-        let mut report = |severity: Severity, text: String| match severity {
-            Severity::Info => trouble.say(TextKind::Info, &text),
-            Severity::Warning => trouble.say(TextKind::Warning, &text),
-            Severity::Error => trouble.say(TextKind::ErrorXfer, &format!("rsync: [sender] {text}")),
-        };
-        let mut sum = |file: &mut File| file_sum(file, list_checksum).map(Some);
-        let sum: Option<SumFile<'_>> = if options.checksum { Some(&mut sum) } else { None };
-        let hooks = Hooks { report: &mut report, sum, keep: None, rules: rules.as_ref() };
+        let set = filters::rule_set(&filters::of_client(&asked.rules, options, RuleSide::Sender)?, RuleSide::Sender);
+        hooks.rules = rules.get_or_init(|| set).as_ref();
         let names = match options.files_from.as_deref() {
             None => None,
             Some(b"-") => Some(asked.names),
             Some(name) => Some(filters::names_of_file(name, options.from0)?),
         };
-        let scanned = match (&names, &paths[..]) {
-            (None, _) => scan(&paths, &scan_options(options), hooks),
-            (Some(names), [folder]) => scan_names(folder, names, &scan_options(options), hooks),
+        let arguments = match (&names, &paths[..]) {
+            (None, _) => Arguments::Paths(&paths),
+            (Some(names), [folder]) => Arguments::Names(folder, names),
             (Some(_), _) => {
                 return Err(TransferError::Rules("Only one source folder goes with --files-from; name one".into()));
             }
         };
-        let scan = scanned.map_err(|error| match error {
-            ScanError::Rules(error) => TransferError::Rules(error.to_string()),
-            error => TransferError::Refused(error.to_string()),
-        })?;
-        let mut entries = scan.entries;
-        entries.sort_by(|(a, _), (b, _)| compare(a, b));
-        let (entries, places): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
-        let list = FileList::new(entries);
-        let names = match options.numeric_ids {
-            true => Default::default(),
-            false => ids::names(&list, options.owner, options.group),
-        };
-        trouble.add(scan.io_error as i32);
-        let remove = options.remove_source_files && !options.dry_run;
-        let source = Scanned { tree: scan.tree, places, remove, trouble: &trouble };
-        Ok((Listing { list, names, io_error: scan.io_error as i32 }, source))
+        let mut lister = Lister::new(Walk::new(&scan_options(options), hooks), incremental);
+        let list = if incremental { lister.first(&arguments) } else { lister.whole(&arguments) };
+        let list = list.map_err(refused)?;
+        let mut source = Scanned { lister, options, told: ids::Told::default(), trouble: &trouble };
+        Ok((source.listing(list), source))
     };
     let mut watch = Report { trouble: &trouble };
     send(session, &plan, listing, &mut watch)?;
     let trouble = trouble.bits.get();
     Ok(Served { partial: trouble & 1 != 0, vanished: trouble & 2 != 0, delete_limit: false })
+}
+
+fn refused(error: ListError) -> TransferError {
+    match error {
+        ListError::Scan(ScanError::Rules(error)) => TransferError::Rules(error.to_string()),
+        ListError::TooMany(error) => error.into(),
+        error => TransferError::Refused(error.to_string()),
+    }
 }
 
 fn scan_options(options: &Options) -> ScanOptions {
@@ -152,6 +153,7 @@ fn scan_options(options: &Options) -> ScanOptions {
         specials: true,
         ignore_missing_args: options.ignore_missing_args,
         delete_missing_args: options.delete_missing_args,
+        hard_links: options.hard_links,
     }
 }
 
@@ -176,26 +178,49 @@ impl Trouble {
     }
 }
 
-/// Files found by a scan.
+/// Files found by a walk.
 struct Scanned<'a> {
-    tree: SourceTree,
-    places: Vec<Location>,
-    /// Whether what has arrived is removed here.
-    remove: bool,
+    lister: Lister<'a>,
+    options: &'a Options,
+    told: ids::Told,
     trouble: &'a Trouble,
 }
 
+impl Scanned<'_> {
+    /// What goes with a list.
+    fn listing(&mut self, list: FileList) -> Listing {
+        let names = match self.options.numeric_ids {
+            true => Default::default(),
+            false => self.told.names(&list, self.options.owner, self.options.group),
+        };
+        let io_error = self.lister.take_io_error() as i32;
+        self.trouble.add(io_error);
+        Listing { list, names, io_error }
+    }
+}
+
 impl Source for Scanned<'_> {
+    fn next_segment(&mut self) -> Option<Result<(u32, Listing), TransferError>> {
+        let next = self.lister.next()?;
+        Some(next.map(|(dir, list)| (dir, self.listing(list))).map_err(refused))
+    }
+
+    fn release(&mut self) {
+        self.lister.release();
+    }
+
     fn open(&self, ndx: Ndx, entry: &FileEntry) -> io::Result<File> {
-        let place = self.places.get(ndx.0 as usize).ok_or(io::ErrorKind::NotFound)?;
-        *self.trouble.current.borrow_mut() = shown(&self.tree.full_path(&entry.name, *place));
-        self.tree.open(&entry.name, *place)
+        *self.trouble.current.borrow_mut() = shown(&self.lister.full_path(ndx, entry));
+        self.lister.open(ndx, entry)
     }
 
     fn finished(&self, ndx: Ndx, entry: &FileEntry) {
-        let Some(place) = self.places.get(ndx.0 as usize).filter(|_| self.remove && !entry.is_dir()) else { return };
+        let remove = self.options.remove_source_files && !self.options.dry_run;
+        if !remove || entry.is_dir() {
+            return;
+        }
         let name = shown(&entry.name);
-        let trouble = match self.tree.remove(entry, *place) {
+        let trouble = match self.lister.remove(ndx, entry) {
             Ok(true) => return,
             Ok(false) => format!("ERROR: Skipping sender remove for changed file: {name}"),
             Err(error) => format!("sender failed to remove {name}: {}", reason(&error)),
@@ -275,7 +300,7 @@ mod tests {
         far.remote.end(crate::link::Ending::Lost("the client left".into()));
         let server = std::thread::spawn(move || serve(&args, far));
         let mut out = Outbox::new();
-        let hello = Hello { side: Side::Client, version: 31, choice: None, offer: Offer::Stock };
+        let hello = Hello { side: Side::Client, version: 31, choice: None, offer: Offer::Stock, incremental: false };
         let mut handshake = Handshake::new(hello, &mut out);
         let mut byte = [0];
         let n = loop {

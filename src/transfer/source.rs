@@ -3,6 +3,7 @@
 //! business. Counterpart: the sending half of rsync's `flist.c`.
 
 mod filter;
+mod lister;
 mod operand;
 #[cfg(test)]
 mod tests;
@@ -17,18 +18,19 @@ use std::rc::Rc;
 
 use protocol::checksum::Sum;
 use protocol::filter::{RuleSet, Scope, ScopeError};
-use protocol::flist::{DirClass, FileEntry, Kind};
+use protocol::flist::{DirClass, FileEntry, Kind, LinkId};
 use rustix::fs::{AtFlags, Dir, Stat};
 use rustix::io::Errno;
 
 use super::beneath::{self, mtime, reason, shown};
 pub(super) use filter::enter as enter_scope;
+pub(crate) use lister::{ListError, Lister};
 use operand::Operand;
 pub use tree::{Location, SourceTree};
 
-/// Bit of [`Scan::io_error`]: something could not be read.
+/// Bit of a list's I/O errors: something could not be read.
 pub const IOERR_GENERAL: u32 = 1;
-/// Bit of [`Scan::io_error`]: something vanished while it was listed.
+/// Bit of a list's I/O errors: something vanished while it was listed.
 pub const IOERR_VANISHED: u32 = 2;
 /// Longest name the file list carries.
 const NAME_MAX: usize = 4095;
@@ -50,6 +52,8 @@ pub struct ScanOptions {
     pub copy_links: bool,
     /// List directories that symlinks point to (`-k`).
     pub copy_dirlinks: bool,
+    /// Tell which names are one file (`-H`).
+    pub hard_links: bool,
     /// List devices.
     pub devices: bool,
     /// List fifos and sockets.
@@ -65,7 +69,7 @@ pub struct ScanOptions {
 pub enum Severity {
     /// Worth knowing.
     Info,
-    /// The result lacks something, as [`Scan::io_error`] says.
+    /// The result lacks something, as the list's I/O errors say.
     Warning,
     /// The same, in rsync's output preceded by `rsync: [sender] `.
     Error,
@@ -73,7 +77,6 @@ pub enum Severity {
 
 /// Sums one file.
 pub type SumFile<'h> = &'h mut dyn FnMut(&mut File) -> io::Result<Option<Sum>>;
-
 /// Whether to list a name, given whether it is a directory.
 pub type Keep<'h> = &'h mut dyn FnMut(&[u8], bool) -> bool;
 
@@ -89,19 +92,9 @@ pub struct Hooks<'h> {
     pub rules: Option<&'h RuleSet>,
 }
 
-/// What was found.
-pub struct Scan {
-    /// Entries in the order of discovery, each with what [`SourceTree::open`] needs.
-    pub entries: Vec<(FileEntry, Location)>,
-    /// Bits of trouble on the way, [`IOERR_GENERAL`] and [`IOERR_VANISHED`].
-    pub io_error: u32,
-    /// Opens what was found.
-    pub tree: SourceTree,
-}
-
 /// What ends a scan.
 #[derive(Debug, thiserror::Error)]
-pub enum ScanError {
+pub(crate) enum ScanError {
     /// An argument that cannot be scanned at all; a usage error.
     #[error("found \"..\" dir in relative path: {0}")]
     DotDot(String),
@@ -110,57 +103,35 @@ pub enum ScanError {
     Rules(#[from] ScopeError),
 }
 
-/// Lists what the arguments name. Trouble with a file is reported and leaves it out; only a `..` in a `--relative` name
-/// is refused.
-pub fn scan(arguments: &[PathBuf], options: &ScanOptions, hooks: Hooks<'_>) -> Result<Scan, ScanError> {
-    let operands = arguments.iter().map(|argument| {
-        operand::split(argument, options.relative)
-            .ok_or_else(|| ScanError::DotDot(shown(argument.as_os_str().as_encoded_bytes())))
-    });
-    scan_operands(operands, options, hooks)
+/// What is to be listed.
+pub(crate) enum Arguments<'a> {
+    /// These paths.
+    Paths(&'a [PathBuf]),
+    /// These names beneath a folder (`--files-from`).
+    Names(&'a Path, &'a [Vec<u8>]),
 }
 
-/// Lists what a list of names (`--files-from`) finds beneath a folder.
-pub fn scan_names(
-    folder: &Path,
-    names: &[Vec<u8>],
-    options: &ScanOptions,
-    hooks: Hooks<'_>,
-) -> Result<Scan, ScanError> {
-    let operands = names
-        .iter()
-        .map(|name| operand::listed(folder, name, options.relative).ok_or_else(|| ScanError::DotDot(shown(name))));
-    scan_operands(operands, options, hooks)
-}
-
-fn scan_operands(
-    operands: impl Iterator<Item = Result<Operand, ScanError>>,
-    options: &ScanOptions,
-    hooks: Hooks<'_>,
-) -> Result<Scan, ScanError> {
-    let tree = SourceTree::new(options.copy_dirlinks, options.copy_links);
-    let mut scanner = Scanner {
-        options: *options,
-        hooks,
-        scan: Scan { entries: Vec::new(), io_error: 0, tree },
-        implied: HashSet::new(),
-    };
-    for operand in operands {
-        scanner.operand(&operand?)?;
-    }
-    Ok(scanner.scan)
-}
-
-struct Scanner<'h> {
+/// A walk through the arguments, one directory at a time; whoever walks decides which is next, and when.
+pub(crate) struct Walk<'h> {
     options: ScanOptions,
     hooks: Hooks<'h>,
-    scan: Scan,
+    tree: SourceTree,
+    io_error: u32,
     implied: HashSet<Vec<u8>>,
 }
 
+/// Something found.
+pub(crate) struct Listed {
+    pub(crate) entry: FileEntry,
+    /// What [`SourceTree::open`] needs.
+    pub(crate) at: Location,
+    /// Its contents are wanted too: for [`Walk::folder`].
+    pub(crate) folder: Option<Folder>,
+}
+
 /// A directory whose contents are still to be listed.
-struct Folder {
-    name: Vec<u8>,
+pub(crate) struct Folder {
+    pub(crate) name: Vec<u8>,
     at: Location,
     file_system: u64,
     chain: Rc<Chain>,
@@ -187,12 +158,66 @@ impl Chain {
     }
 }
 
-impl Scanner<'_> {
-    fn operand(&mut self, operand: &Operand) -> Result<(), ScanError> {
-        let root = match self.scan.tree.enter(&operand.root) {
+impl<'h> Walk<'h> {
+    /// A walk that has found nothing yet.
+    pub(crate) fn new(options: &ScanOptions, hooks: Hooks<'h>) -> Self {
+        let tree = SourceTree::new(options.copy_dirlinks, options.copy_links);
+        Walk { options: *options, hooks, tree, io_error: 0, implied: HashSet::new() }
+    }
+
+    /// Bits of trouble since the last time, [`IOERR_GENERAL`] and [`IOERR_VANISHED`].
+    pub(crate) fn take_io_error(&mut self) -> u32 {
+        std::mem::take(&mut self.io_error)
+    }
+
+    /// Each argument taken apart.
+    fn operands<'a>(&self, arguments: &'a Arguments<'a>) -> impl Iterator<Item = Result<Operand, ScanError>> + use<'a> {
+        let relative = self.options.relative;
+        let (paths, (folder, names)) = match *arguments {
+            Arguments::Paths(paths) => (paths, (Path::new("."), &[][..])),
+            Arguments::Names(folder, names) => (&[][..], (folder, names)),
+        };
+        let refused = |name: &[u8]| ScanError::DotDot(shown(name));
+        let paths = paths.iter().map(move |path| {
+            operand::split(path, relative).ok_or_else(|| refused(path.as_os_str().as_encoded_bytes()))
+        });
+        let names = names.iter().map(move |name| operand::listed(folder, name, relative).ok_or_else(|| refused(name)));
+        paths.chain(names)
+    }
+
+    /// Lists what the arguments name, with everything below. Trouble with a file is reported and leaves it out.
+    pub(crate) fn everything(&mut self, arguments: &Arguments<'_>) -> Result<Vec<Listed>, ScanError> {
+        let mut entries = Vec::new();
+        for operand in self.operands(arguments) {
+            let mut pending: Vec<Folder> = Vec::new();
+            let mut found = self.argument(&operand?)?;
+            loop {
+                let first = pending.len();
+                for mut listed in found {
+                    pending.extend(listed.folder.take());
+                    entries.push(listed);
+                }
+                // Neighbours in name are neighbours in the walk; the last is taken first.
+                pending[first..].sort_unstable_by(|a, b| b.name.cmp(&a.name));
+                let Some(folder) = pending.pop() else { break };
+                found = self.folder(&folder)?;
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Lists what an argument names, with the parents that `--relative` sends, but nothing below.
+    fn argument(&mut self, operand: &Operand) -> Result<Vec<Listed>, ScanError> {
+        let mut found = Vec::new();
+        self.operand(operand, &mut found)?;
+        Ok(found)
+    }
+
+    fn operand(&mut self, operand: &Operand, found: &mut Vec<Listed>) -> Result<(), ScanError> {
+        let root = match self.tree.enter(&operand.root) {
             Ok(root) => root,
             Err(error) => {
-                match (self.missing(operand, &error), self.options.relative) {
+                match (self.missing(operand, &error, found), self.options.relative) {
                     (true, _) => {}
                     (false, true) => self.failed("link_stat", &tree::joined(&operand.base, &operand.name), &error),
                     (false, false) => self.failed("change_dir", &tree::joined(&operand.root, b"."), &error),
@@ -202,15 +227,15 @@ impl Scanner<'_> {
         };
         // Names in the list are far shorter than 4 GiB: they come from paths the system resolved.
         let at = Location { root, skip: u32::try_from(operand.skip).unwrap_or(u32::MAX) };
-        let found = self.scan.tree.parent(&operand.name, at).and_then(|(dir, leaf)| {
+        let looked = self.tree.parent(&operand.name, at).and_then(|(dir, leaf)| {
             let stat = self.look(&dir, &leaf)?;
             Ok((dir, leaf, stat))
         });
-        let (dir, leaf, stat) = match found {
-            Ok(found) => found,
+        let (dir, leaf, stat) = match looked {
+            Ok(looked) => looked,
             Err(error) => {
-                if !self.missing(operand, &error) {
-                    self.failed("link_stat", &self.scan.tree.full_path(&operand.name, at), &error);
+                if !self.missing(operand, &error, found) {
+                    self.failed("link_stat", &self.tree.full_path(&operand.name, at), &error);
                 }
                 return Ok(());
             }
@@ -222,38 +247,41 @@ impl Scanner<'_> {
         }
         let scope = self.hooks.rules.map(|rules| filter::top(rules, operand)).transpose()?;
         // A folder named for its contents is not itself asked for.
-        let asked = scope.as_ref().filter(|_| operand.leaf != b".");
-        if let (Some(rules), Some(scope)) = (self.hooks.rules, asked)
-            && rules.excludes(scope, &operand.name, is_dir, false)
-        {
+        if operand.leaf != b"." && self.hidden(scope.as_ref(), &operand.name, is_dir) {
             return Ok(());
         }
-        self.implied_parents(operand, root);
+        self.implied_parents(operand, root, found);
         let contents = self.options.recurse || operand.leaf == b".";
         let class = if contents { DirClass::Argument } else { DirClass::NoContent };
-        let listed = self.entry(&dir, &leaf, operand.name.clone(), at, &stat, class, None);
-        if listed && is_dir && contents {
+        let folder = (is_dir && contents).then(|| {
             let chain = Rc::new(Chain { id: (stat.st_dev, stat.st_ino), above: None });
-            self.descend(Folder { name: operand.name.clone(), at, file_system: stat.st_dev, chain, scope })?;
-        }
+            Folder { name: operand.name.clone(), at, file_system: stat.st_dev, chain, scope }
+        });
+        let entry = self.entry(&dir, &leaf, operand.name.clone(), at, &stat, class);
+        found.extend(entry.map(|entry| Listed { entry, at, folder }));
         Ok(())
     }
 
     /// Whether it is no trouble that an argument does not exist.
-    fn missing(&mut self, operand: &Operand, error: &io::Error) -> bool {
+    fn missing(&mut self, operand: &Operand, error: &io::Error, found: &mut Vec<Listed>) -> bool {
         if error.kind() != io::ErrorKind::NotFound {
             return false;
         }
         if self.options.delete_missing_args && operand.name != b"." {
             // Never opened, so any root will do.
             let at = Location { root: u32::MAX, skip: u32::MAX };
-            self.scan.entries.push((FileEntry::new(operand.name.clone(), 0), at));
+            found.push(Listed { entry: FileEntry::new(operand.name.clone(), 0), at, folder: None });
         }
         self.options.ignore_missing_args || self.options.delete_missing_args
     }
 
+    fn hidden(&self, scope: Option<&Scope>, name: &[u8], is_dir: bool) -> bool {
+        let verdict = self.hooks.rules.zip(scope).map(|(rules, scope)| rules.excludes(scope, name, is_dir, false));
+        verdict.unwrap_or(false)
+    }
+
     /// Lists the parents of a `--relative` name, each once; they are real directories even where a symlink stands.
-    fn implied_parents(&mut self, operand: &Operand, root: u32) {
+    fn implied_parents(&mut self, operand: &Operand, root: u32, found: &mut Vec<Listed>) {
         for name in &operand.implied {
             if self.implied.contains(name) {
                 continue;
@@ -264,63 +292,60 @@ impl Scanner<'_> {
                     self.implied.insert(name.clone());
                     // Never opened, so any root will do.
                     let at = Location { root, skip: u32::MAX };
-                    self.scan.entries.push((described(name.clone(), &stat, DirClass::Implied), at));
+                    let entry = described(name.clone(), &stat, DirClass::Implied);
+                    found.push(Listed { entry, at, folder: None });
                 }
                 Err(error) => self.failed("link_stat", &path, &error.into()),
             }
         }
     }
 
-    /// Lists everything below a folder; one directory is open at a time, however deep the tree.
-    fn descend(&mut self, top: Folder) -> Result<(), ScanError> {
-        let mut pending = vec![top];
-        while let Some(mut folder) = pending.pop() {
-            let opened = self.scan.tree.dir(&folder.name, folder.at).and_then(|dir| {
-                let readable = beneath::readable(&dir)?;
-                // The descriptor that lists is the one that looks, whatever happens to the name meanwhile.
-                Ok((Dir::read_from(&readable)?, readable))
-            });
-            let (mut listing, dir) = match opened {
-                Ok(opened) => opened,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    self.vanished(&folder.name, folder.at);
-                    continue;
-                }
+    /// Lists a folder's direct contents, in the order the system gives them.
+    pub(crate) fn folder(&mut self, folder: &Folder) -> Result<Vec<Listed>, ScanError> {
+        let mut found = Vec::new();
+        let opened = self.tree.dir(&folder.name, folder.at).and_then(|dir| {
+            let readable = beneath::readable(&dir)?;
+            // The descriptor that lists is the one that looks, whatever happens to the name meanwhile.
+            Ok((Dir::read_from(&readable)?, readable))
+        });
+        let (mut listing, dir) = match opened {
+            Ok(opened) => opened,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.vanished(&folder.name, folder.at);
+                return Ok(found);
+            }
+            Err(error) => {
+                self.failed("opendir", &self.tree.full_path(&folder.name, folder.at), &error);
+                return Ok(found);
+            }
+        };
+        let scope = match (self.hooks.rules, &folder.scope) {
+            (Some(rules), Some(above)) => Some(filter::enter(rules, above, &folder.name, &dir)?),
+            _ => None,
+        };
+        while let Some(read) = listing.read() {
+            match read {
+                Ok(child) => match child.file_name().to_bytes() {
+                    b"." | b".." => {}
+                    leaf => found.extend(self.child(&dir, leaf, folder, scope.as_ref())),
+                },
                 Err(error) => {
-                    self.failed("opendir", &self.scan.tree.full_path(&folder.name, folder.at), &error);
-                    continue;
-                }
-            };
-            if let (Some(rules), Some(above)) = (self.hooks.rules, &folder.scope) {
-                folder.scope = Some(filter::enter(rules, above, &folder.name, &dir)?);
-            }
-            let first = pending.len();
-            while let Some(read) = listing.read() {
-                match read {
-                    Ok(child) => match child.file_name().to_bytes() {
-                        b"." | b".." => {}
-                        leaf => pending.extend(self.child(&dir, leaf, &folder)),
-                    },
-                    Err(error) => {
-                        let path = self.scan.tree.full_path(&folder.name, folder.at);
-                        self.scan.io_error |= IOERR_GENERAL;
-                        let text = format!("readdir(\"{}\"): {}", shown(&path), reason(&error.into()));
-                        (self.hooks.report)(Severity::Error, text);
-                        break;
-                    }
+                    let path = self.tree.full_path(&folder.name, folder.at);
+                    self.io_error |= IOERR_GENERAL;
+                    let text = format!("readdir(\"{}\"): {}", shown(&path), reason(&error.into()));
+                    (self.hooks.report)(Severity::Error, text);
+                    break;
                 }
             }
-            // Neighbours in name are neighbours in the walk; the last is taken first.
-            pending[first..].sort_unstable_by(|a, b| b.name.cmp(&a.name));
         }
-        Ok(())
+        Ok(found)
     }
 
-    /// Lists one name in a folder; returns it when its own contents are wanted too.
-    fn child(&mut self, dir: &OwnedFd, leaf: &[u8], folder: &Folder) -> Option<Folder> {
+    /// Lists one name in a folder.
+    fn child(&mut self, dir: &OwnedFd, leaf: &[u8], folder: &Folder, scope: Option<&Scope>) -> Option<Listed> {
         let name = if folder.name == b"." { leaf.to_vec() } else { [&folder.name, leaf].join(&b'/') };
         if name.len() > NAME_MAX {
-            self.scan.io_error |= IOERR_GENERAL;
+            self.io_error |= IOERR_GENERAL;
             let text = format!("File name too long to send, left out; shorten it: \"{}\"", shown(&name));
             (self.hooks.report)(Severity::Error, text);
             return None;
@@ -331,8 +356,8 @@ impl Scanner<'_> {
                 let dangling =
                     self.options.copy_links && rustix::fs::statat(dir, leaf, AtFlags::SYMLINK_NOFOLLOW).is_ok();
                 if dangling {
-                    let path = self.scan.tree.full_path(&name, folder.at);
-                    self.scan.io_error |= IOERR_GENERAL;
+                    let path = self.tree.full_path(&name, folder.at);
+                    self.io_error |= IOERR_GENERAL;
                     (self.hooks.report)(Severity::Error, format!("symlink has no referent: \"{}\"", shown(&path)));
                 } else {
                     self.vanished(&name, folder.at);
@@ -340,7 +365,7 @@ impl Scanner<'_> {
                 return None;
             }
             Err(error) => {
-                self.failed("link_stat", &self.scan.tree.full_path(&name, folder.at), &error);
+                self.failed("link_stat", &self.tree.full_path(&name, folder.at), &error);
                 return None;
             }
         };
@@ -348,21 +373,25 @@ impl Scanner<'_> {
         let stays = !self.options.one_file_system || stat.st_dev == folder.file_system;
         let descends = is_dir && self.options.recurse && stays;
         let class = if is_dir && !descends { DirClass::NoContent } else { DirClass::Content };
-        if !self.entry(dir, leaf, name.clone(), folder.at, &stat, class, folder.scope.as_ref()) || !descends {
+        let at = folder.at;
+        if self.hidden(scope, &name, is_dir) {
             return None;
+        }
+        let entry = self.entry(dir, leaf, name.clone(), at, &stat, class)?;
+        if !descends {
+            return Some(Listed { entry, at, folder: None });
         }
         let id = (stat.st_dev, stat.st_ino);
         if folder.chain.holds(id) {
-            self.failed("opendir", &self.scan.tree.full_path(&name, folder.at), &Errno::LOOP.into());
-            return None;
+            self.failed("opendir", &self.tree.full_path(&name, at), &Errno::LOOP.into());
+            return Some(Listed { entry, at, folder: None });
         }
         let chain = Rc::new(Chain { id, above: Some(Rc::clone(&folder.chain)) });
-        let scope = folder.scope.clone();
-        Some(Folder { name, at: folder.at, file_system: folder.file_system, chain, scope })
+        let below = Folder { name, at, file_system: folder.file_system, chain, scope: scope.cloned() };
+        Some(Listed { entry, at, folder: Some(below) })
     }
 
-    /// Adds an entry if the options and filters want it.
-    #[expect(clippy::too_many_arguments, reason = "an entry is all of this")]
+    /// The entry for a name, if the options and filters want it.
     fn entry(
         &mut self,
         dir: &OwnedFd,
@@ -371,18 +400,12 @@ impl Scanner<'_> {
         at: Location,
         stat: &Stat,
         class: DirClass,
-        scope: Option<&Scope>,
-    ) -> bool {
+    ) -> Option<FileEntry> {
         let kind = beneath::kind(stat.st_mode);
-        if let (Some(rules), Some(scope)) = (self.hooks.rules, scope)
-            && rules.excludes(scope, &name, kind == Some(Kind::Dir), false)
-        {
-            return false;
-        }
         if let Some(keep) = self.hooks.keep.as_mut().filter(|_| name != b".")
             && !keep(&name, kind == Some(Kind::Dir))
         {
-            return false;
+            return None;
         }
         let wanted = match kind {
             Some(Kind::File | Kind::Dir) => true,
@@ -393,9 +416,12 @@ impl Scanner<'_> {
         };
         if !wanted {
             (self.hooks.report)(Severity::Info, format!("skipping non-regular file \"{}\"", shown(&name)));
-            return false;
+            return None;
         }
         let mut entry = described(name, stat, class);
+        if self.options.hard_links && stat.st_nlink > 1 && kind != Some(Kind::Dir) {
+            entry.link = Some(LinkId { dev: stat.st_dev, ino: stat.st_ino });
+        }
         match kind {
             Some(Kind::Symlink) => match rustix::fs::readlinkat(dir, leaf, Vec::new()) {
                 Ok(target) => {
@@ -404,8 +430,8 @@ impl Scanner<'_> {
                     entry.target = Some(target);
                 }
                 Err(error) => {
-                    self.failed("readlink", &self.scan.tree.full_path(&entry.name, at), &error.into());
-                    return false;
+                    self.failed("readlink", &self.tree.full_path(&entry.name, at), &error.into());
+                    return None;
                 }
             },
             Some(Kind::File) => {
@@ -416,8 +442,7 @@ impl Scanner<'_> {
             }
             _ => {}
         }
-        self.scan.entries.push((entry, at));
-        true
+        Some(entry)
     }
 
     /// What stands at a name, or behind it where the options follow symlinks.
@@ -434,13 +459,13 @@ impl Scanner<'_> {
     }
 
     fn failed(&mut self, action: &str, path: &[u8], error: &io::Error) {
-        self.scan.io_error |= IOERR_GENERAL;
+        self.io_error |= IOERR_GENERAL;
         (self.hooks.report)(Severity::Error, format!("{action} \"{}\" failed: {}", shown(path), reason(error)));
     }
 
     fn vanished(&mut self, name: &[u8], at: Location) {
-        self.scan.io_error |= IOERR_VANISHED;
-        let path = self.scan.tree.full_path(name, at);
+        self.io_error |= IOERR_VANISHED;
+        let path = self.tree.full_path(name, at);
         (self.hooks.report)(Severity::Warning, format!("file has vanished: \"{}\"", shown(&path)));
     }
 }
@@ -462,5 +487,6 @@ fn described(name: Vec<u8>, stat: &Stat, class: DirClass) -> FileEntry {
         rdev: (kind == Some(Kind::Device)).then(rdev),
         sum: None,
         dir_class: if kind == Some(Kind::Dir) { class } else { DirClass::Content },
+        link: None,
     }
 }

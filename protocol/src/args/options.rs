@@ -288,7 +288,19 @@ impl Options {
             numeric_ids: self.numeric_ids,
             relative: self.relative,
             missing_args: self.delete_missing_args,
+            hard_links: self.hard_links,
         }
+    }
+
+    /// Whether the file list may come in segments; `receiving` is our side of the two. A receiving side that must know the
+    /// whole list first, or whose way of finishing files stock peers do not combine with it, does without.
+    pub fn incremental(&self, receiving: bool) -> bool {
+        let whole = matches!(self.delete, Some(DeleteWhen::Before | DeleteWhen::After))
+            || self.delay_updates
+            || self.prune_empty_dirs;
+        // What is missing has no directory whose segment could name it.
+        let missing = self.delete_missing_args && !receiving;
+        self.recurse && !self.no_inc_recursive && !(receiving && whole) && !missing
     }
 
     /// Whether a client that sends tells its filter rules to the server.
@@ -304,7 +316,6 @@ impl Options {
             ("--safe-links", self.safe_links),
             ("--munge-links", self.munge_links),
             ("-K", self.keep_dirlinks),
-            ("-H", self.hard_links),
             ("--drop-D", self.drop_devices),
             ("--copy-devices", self.copy_devices),
             ("--write-devices", self.write_devices),

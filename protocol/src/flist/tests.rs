@@ -84,6 +84,7 @@ const FULL: ListShape = ListShape {
     numeric_ids: false,
     relative: false,
     missing_args: false,
+    hard_links: true,
 };
 
 fn decode(wire: &[u8], n: &Negotiated, shape: ListShape) -> Result<super::decode::Arrived, Decode> {
@@ -91,7 +92,7 @@ fn decode(wire: &[u8], n: &Negotiated, shape: ListShape) -> Result<super::decode
     let mut reader = Reader::new(wire);
     while !decoder.step(&mut reader)? {}
     assert_eq!(reader.position(), wire.len());
-    Ok(decoder.finish())
+    Ok(decoder.next_segment())
 }
 
 proptest! {

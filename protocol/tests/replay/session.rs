@@ -71,6 +71,7 @@ impl Words {
             numeric_ids: self.option("--numeric-ids"),
             relative: self.has('R'),
             missing_args: self.option("--delete-missing-args"),
+            hard_links: self.has('H'),
         }
     }
 }
