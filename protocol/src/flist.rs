@@ -265,10 +265,10 @@ impl FileList {
             }
             if entry.is_dir() && !needed.contains(&entry.name) && !keep(entry) {
                 *dead = true;
-            } else if let Some(slash) = entry.name.iter().rposition(|&byte| byte == b'/') {
-                if !needed.contains(&entry.name[..slash]) {
-                    needed.insert(entry.name[..slash].to_vec());
-                }
+            } else if let Some(slash) = entry.name.iter().rposition(|&byte| byte == b'/')
+                && !needed.contains(&entry.name[..slash])
+            {
+                needed.insert(entry.name[..slash].to_vec());
             }
         }
     }

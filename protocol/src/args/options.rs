@@ -299,8 +299,7 @@ impl Options {
             || self.delay_updates
             || self.prune_empty_dirs;
         // What is missing has no directory whose segment could name it.
-        let missing = self.delete_missing_args && !receiving;
-        self.recurse && !self.no_inc_recursive && !(receiving && whole) && !missing
+        self.recurse && !self.no_inc_recursive && !(if receiving { whole } else { self.delete_missing_args })
     }
 
     /// Whether a client that sends tells its filter rules to the server.
