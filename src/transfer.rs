@@ -4,6 +4,7 @@ mod abort;
 mod beneath;
 pub mod dest;
 pub mod fetch;
+pub mod filters;
 mod generate;
 pub mod greet;
 mod ids;
@@ -20,7 +21,7 @@ pub(crate) use beneath::{
 pub use fetch::{FetchWatch, Fetched, Wish, fetch};
 pub use greet::{Session, greet, greet_agreed};
 pub use receive::{ReceivePlan, receive};
-pub use send::{Answer, Listing, SendPlan, Source, Summary, Watch, send};
+pub use send::{Answer, Asked, Listing, SendPlan, Source, Summary, Watch, send};
 
 pub(crate) use beneath::shown;
 
@@ -67,6 +68,9 @@ pub enum TransferError {
     /// The source or destination that was named cannot be used at all.
     #[error("{0}")]
     Selection(String),
+    /// Filter rules that cannot be followed.
+    #[error("{0}")]
+    Rules(String),
     /// A list or argument that this side refuses.
     #[error("{0}")]
     Refused(String),

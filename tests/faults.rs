@@ -160,7 +160,14 @@ fn client(link: Link, push: bool, src: &Path, dst: &Path) -> Result<bool, Transf
         send(session, &plan, |_| Ok((listing, Folder(src.to_owned()))), &mut Silent)?;
         return Ok(true);
     }
-    let plan = ReceivePlan { options, server: false, destination: dst.to_owned(), limits: ListLimits::default() };
+    let plan = ReceivePlan {
+        options,
+        server: false,
+        destination: dst.to_owned(),
+        limits: ListLimits::default(),
+        rules: Vec::new(),
+        names: None,
+    };
     let received = receive(session, &plan, &mut |_| {})?;
     Ok(received.failed == 0 && received.io_error == 0)
 }

@@ -2,6 +2,7 @@
 
 use crate::PeerError;
 use crate::checksum::Sum;
+use crate::filter;
 use crate::flist::{Arrived, FileEntry, ListDecoder, ListLimits, ListShape, Ndx, Segments};
 use crate::handshake::{Compat, Negotiated};
 use crate::item::{ItemFlags, ItemHeader};
@@ -77,6 +78,17 @@ enum Next {
     Event(ReceiverEvent<'static>),
     Plain(usize),
     Unpacked,
+}
+
+/// What comes before the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RuleEvent {
+    /// A filter rule.
+    Rule(Vec<u8>),
+    /// There are no more.
+    End,
+    /// A message.
+    Message(Message),
 }
 
 /// Below 31 the sender does not answer the generator's last but one DONE.
@@ -173,6 +185,24 @@ impl Receiver {
     /// True when the session has ended as it should.
     pub fn is_over(&self) -> bool {
         matches!(self.state, State::Over)
+    }
+
+    /// The next of the client's filter rules, which come before the list at a server that needs them; `None` means:
+    /// feed me.
+    pub fn poll_rule(&mut self) -> Result<Option<RuleEvent>, PeerError> {
+        let mut reader = self.inbox.reader();
+        match filter::decode(&mut reader) {
+            Ok(rule) => {
+                let used = reader.position();
+                self.inbox.consume(used);
+                Ok(Some(rule.map_or(RuleEvent::End, RuleEvent::Rule)))
+            }
+            Err(Decode::Bad(error)) => Err(error),
+            Err(Decode::Incomplete) => match self.inbox.message() {
+                Some(Message::ErrorExit(Some(code))) => Err(PeerError::Exit(code)),
+                message => Ok(message.map(RuleEvent::Message)),
+            },
+        }
     }
 
     fn return_lent(&mut self) {

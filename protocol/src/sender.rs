@@ -4,18 +4,18 @@
 
 use crate::PeerError;
 use crate::checksum::Sum;
+use crate::filter;
 use crate::flist::{FileList, Ndx, Segments};
 use crate::handshake::{Compat, Negotiated};
 use crate::item::{ItemFlags, ItemHeader};
 use crate::mux::{Inbox, Message, Outbox};
+use crate::names;
 use crate::ndx::{NdxState, NdxValue};
 use crate::sums::{BlockIndex, SumHead, SumTable};
 use crate::token::{PackError, TokenWriter};
 use crate::wire::{Decode, put_varint, put_varlong};
 use std::collections::HashSet;
 
-/// A filter rule must be shorter than this.
-const FILTER_MOST: u32 = 5120;
 /// The generator ends three phases: transfer, redo, delayed updates.
 const PHASES: u8 = 3;
 
@@ -51,6 +51,17 @@ pub enum SenderEvent {
     Message(Message),
     /// The session is over.
     Goodbye,
+}
+
+/// What comes where names are due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NameEvent {
+    /// A name.
+    Name(Vec<u8>),
+    /// There are no more.
+    End,
+    /// A message.
+    Message(Message),
 }
 
 /// A wanted file and what the receiving side has of it.
@@ -173,6 +184,24 @@ impl Sender {
         }
     }
 
+    /// The next of the names that the peer has for us (`--files-from`), which come behind the filter rules and before
+    /// everything else; `None` means: feed me.
+    pub fn poll_name(&mut self) -> Result<Option<NameEvent>, PeerError> {
+        let mut reader = self.inbox.reader();
+        match names::decode(&mut reader) {
+            Ok(name) => {
+                let used = reader.position();
+                self.inbox.consume(used);
+                Ok(Some(name.map_or(NameEvent::End, NameEvent::Name)))
+            }
+            Err(Decode::Bad(error)) => Err(error),
+            Err(Decode::Incomplete) => match self.inbox.message() {
+                Some(Message::ErrorExit(Some(code))) => Err(PeerError::Exit(code)),
+                message => Ok(message.map(NameEvent::Message)),
+            },
+        }
+    }
+
     /// True when the session has ended as it should.
     pub fn is_over(&self) -> bool {
         matches!(self.state, State::Over)
@@ -181,19 +210,13 @@ impl Sender {
     fn step(&mut self, out: &mut Outbox) -> Result<Option<SenderEvent>, Decode> {
         let mut reader = self.inbox.reader();
         let event = match &mut self.state {
-            State::Filters => {
-                let len = reader.uint()?;
-                if len >= FILTER_MOST {
-                    return Err(PeerError::Malformed("a filter rule of 5120 bytes or more").into());
-                }
-                let rule = reader.take(len as usize)?;
-                if rule.is_empty() {
+            State::Filters => match filter::decode(&mut reader)? {
+                Some(rule) => Some(SenderEvent::Filter(rule)),
+                None => {
                     self.state = State::Items;
                     Some(SenderEvent::FiltersDone)
-                } else {
-                    Some(SenderEvent::Filter(rule.to_vec()))
                 }
-            }
+            },
             State::Items => {
                 let mut ndx_in = self.ndx_in.clone();
                 match ndx_in.decode(&mut reader)? {

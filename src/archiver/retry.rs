@@ -80,6 +80,7 @@ pub(super) fn blames_the_link(error: &TransferError) -> bool {
         | TransferError::Peer(_)
         | TransferError::Pack(_)
         | TransferError::Selection(_)
+        | TransferError::Rules(_)
         | TransferError::Local { .. } => false,
     }
 }

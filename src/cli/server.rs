@@ -28,6 +28,7 @@ pub(super) fn main(args: &[OsString]) -> ExitCode {
     let code = match serve(&args, stdio(patience.unwrap_or(PATIENCE))) {
         Ok(served) if served.partial => 23,
         Ok(served) if served.vanished => 24,
+        Ok(served) if served.delete_limit => 25,
         Ok(_) => 0,
         Err(error) => {
             if !told(&error) {

@@ -5,6 +5,7 @@
 mod attrs;
 mod error;
 mod link;
+mod listing;
 mod temp;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use error::During;
 
 pub use attrs::{Attrs, LateDirs, Preserve, same_mtime};
 pub use error::DestError;
+pub use listing::Folder;
 pub use temp::TempFile;
 
 /// The destination directory; names are relative to it and no symlink beneath it is followed.

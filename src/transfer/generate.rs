@@ -1,20 +1,25 @@
 //! Decides what is missing and asks for it. Counterpart: rsync's `generate_files`.
 
 mod board;
+mod delete;
 mod links;
 
 use super::TransferError;
+use super::abort::LastWords;
 use super::beneath::shown;
 use super::dest::{Attrs, Dest, Found, LateDirs, same_mtime};
 use super::greet::Mouth;
 use super::receive::{Target, preserve};
 use board::BoardState;
 pub(super) use board::{Attempt, Board, Note};
+use delete::Deletion;
+pub(super) use delete::IOERR_DEL_LIMIT;
 use links::{Links, Meeting};
-use protocol::args::{ItemDetail, Options};
+use protocol::args::{DeleteWhen, ItemDetail, Options};
 use protocol::checksum::{Checksum, FileHasher, Sum, weak};
+use protocol::filter::RuleSet;
 use protocol::flist::{DirClass, FileEntry, FileList, Kind, LinkId, Ndx, Segments};
-use protocol::generator::Generator;
+use protocol::generator::{DeleteCounts, Generator};
 use protocol::handshake::{Compat, Negotiated};
 use protocol::item::{ItemFlags, ItemHeader};
 use protocol::mux::{Message, Outbox, TextKind};
@@ -23,6 +28,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Bytes that may wait in the outbox before they are said.
@@ -36,12 +42,27 @@ pub(super) struct Generate<'a> {
     pub(super) board: &'a Board,
     pub(super) out: Outbox,
     pub(super) mouth: Mouth,
+    /// We are the server: the peer passes our words on to the user.
+    pub(super) server: bool,
+    /// What is safe from deletion.
+    pub(super) rules: Option<&'a RuleSet>,
+}
+
+/// What a generator's work came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Generated {
+    /// Entries that failed on this side.
+    pub(super) failed: u64,
+    /// What was deleted.
+    pub(super) deleted: DeleteCounts,
+    /// `--max-delete` kept some of it.
+    pub(super) limited: bool,
 }
 
 impl Generate<'_> {
-    /// Runs to the end of the session; returns how many entries failed on this side.
-    pub(super) fn run(self) -> Result<u64, TransferError> {
-        let Self { n, target, options, board, out, mouth } = self;
+    /// Runs to the end of the session.
+    pub(super) fn run(self) -> Result<Generated, TransferError> {
+        let Self { n, target, options, board, out, mouth, server, rules } = self;
         let incremental = n.compat.has(Compat::INC_RECURSE);
         let mut work = Work {
             n,
@@ -61,7 +82,25 @@ impl Generate<'_> {
             redo: Vec::new(),
             links: Links::default(),
             buffer: Vec::new(),
+            deletion: Deletion::new(options, rules, &target.root),
+            server,
         };
+        let result = work.all();
+        // A link that broke has nobody at its end; the rest the peer hears of.
+        if let Err(error @ TransferError::Rules(_)) = &result
+            && let Some(words) = LastWords::new(error, server)
+        {
+            words.put(n, &mut work.out);
+            work.mouth.say(&mut work.out)?;
+        }
+        result
+    }
+}
+
+impl Work<'_> {
+    /// The whole conversation.
+    fn all(&mut self) -> Result<Generated, TransferError> {
+        let work = self;
         work.lists()?;
         work.wait(|_, state| state.phase >= 1)?;
         // Whoever waits for a file that is sent again is served before the end of this phase too.
@@ -69,8 +108,28 @@ impl Generate<'_> {
             work.again(ndx)?;
         }
         work.wait(|work, state| work.lists.iter().all(|list| state.is_idle(list)))?;
-        // The ends of the redo phase, of delayed updates and of late deletions.
-        for _ in 0..if n.version >= 31 { 3 } else { 2 } {
+        // The ends of the redo phase and of delayed updates.
+        for _ in 0..2 {
+            work.speaker.done(&mut work.out);
+        }
+        let when = work.deletion.when();
+        if matches!(when, Some(DeleteWhen::After | DeleteWhen::Delay)) {
+            work.wait(|_, state| state.phase >= 2)?;
+            match work.dest.clone() {
+                Some(dest) if when == Some(DeleteWhen::Delay) => work.deletion.delayed(&dest)?,
+                _ => {
+                    let lists: Vec<_> = work.lists.iter().cloned().collect();
+                    lists.iter().try_for_each(|list| work.delete_all(list))?;
+                }
+            }
+        }
+        let limited = work.deletion.tell_limit();
+        work.pass_told();
+        let deleted = work.deletion.counts();
+        if work.n.version >= 31 {
+            if when.is_some() || work.options.force {
+                work.speaker.delete_counts(&deleted, &mut work.out);
+            }
             work.speaker.done(&mut work.out);
         }
         work.wait(|_, state| state.over)?;
@@ -82,8 +141,8 @@ impl Generate<'_> {
         work.pass_notes()?;
         work.speaker.done(&mut work.out);
         work.mouth.say(&mut work.out)?;
-        let complaints = board.lock().complaints;
-        Ok(complaints)
+        let failed = work.board.lock().complaints;
+        Ok(Generated { failed, deleted, limited })
     }
 }
 
@@ -110,9 +169,53 @@ struct Work<'a> {
     redo: Vec<Ndx>,
     links: Links,
     buffer: Vec<u8>,
+    deletion: Deletion<'a>,
+    server: bool,
 }
 
 impl Work<'_> {
+    /// Deletes in one directory whose entries a list holds, if its contents are in the transfer.
+    fn delete_in(&mut self, list: &FileList, entry: &FileEntry) -> Result<(), TransferError> {
+        let Some(dest) = self.dest.clone() else { return Ok(()) };
+        if entry.is_dir() && matches!(entry.dir_class, DirClass::Content | DirClass::Argument) {
+            let holds = |name: &[u8]| list.find(name, false).or_else(|| list.find(name, true)).is_some();
+            let io_error = self.board.io_error.load(Ordering::Acquire);
+            self.deletion.in_dir(&dest, &entry.name, &holds, io_error)?;
+            self.pass_told();
+        }
+        Ok(())
+    }
+
+    /// Deletes in all directories of a whole list.
+    fn delete_all(&mut self, list: &FileList) -> Result<(), TransferError> {
+        for (_, entry) in list.iter() {
+            self.delete_in(list, entry)?;
+            if self.out.len() > OUT_MOST {
+                self.mouth.say(&mut self.out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a directory that is in the way of something else.
+    fn clear_way(&mut self, dest: &Dest, name: &[u8], what: &str) -> Result<bool, TransferError> {
+        let cleared = self.deletion.clear_way(dest, name, what)?;
+        self.pass_told();
+        Ok(cleared)
+    }
+
+    /// Lets the user hear of deletions.
+    fn pass_told(&mut self) {
+        let (told, failed) = self.deletion.take_told();
+        for message in told {
+            match self.server {
+                true => self.out.message(&message),
+                false => self.board.tell(message),
+            }
+        }
+        self.board.lock().complaints += failed;
+    }
+
     /// Goes through the lists as they come, and tells the sender of each that is done.
     fn lists(&mut self) -> Result<(), TransferError> {
         loop {
@@ -135,13 +238,25 @@ impl Work<'_> {
     }
 
     fn list(&mut self, list: &FileList) -> Result<(), TransferError> {
+        let when = self.deletion.when();
+        // Behind the look at the directory itself, whose time deletions change.
+        let at_once = matches!(when, Some(DeleteWhen::During | DeleteWhen::Delay));
+        if when == Some(DeleteWhen::Before) {
+            self.delete_all(list)?;
+        }
         if let Some(parent) = list.parent() {
             self.entry(Ndx(list.start().0 - 1), parent)?;
+            if at_once {
+                self.delete_in(list, parent)?;
+            }
         }
         for (ndx, entry) in list.iter() {
             // With incremental recursion a directory's turn comes with its own segment.
             if !(self.incremental && entry.is_dir()) {
                 self.named(ndx, entry)?;
+                if at_once {
+                    self.delete_in(list, entry)?;
+                }
             }
             self.pass_notes()?;
             if self.incremental && self.open.len() > 1 {
@@ -340,9 +455,17 @@ impl Work<'_> {
         };
         // A destination made for this session is as new as if it had not been there.
         let found = found.filter(|_| !(self.target.made && name == b"."));
-        let Some(kind) = entry.kind() else { return Ok(false) };
+        let Some(kind) = entry.kind() else {
+            // An argument that is missing.
+            if let Some(dest) = dest.filter(|_| self.options.delete_missing_args) {
+                self.deletion.missing(dest, name)?;
+                self.pass_told();
+            }
+            return Ok(false);
+        };
         let skip = match kind {
-            Kind::Dir => !(self.options.recurse || self.options.dirs || self.options.relative),
+            // A server's client knows what it sends, and tells a list of names by nothing.
+            Kind::Dir => !(self.server || self.options.recurse || self.options.dirs || self.options.relative),
             Kind::Symlink => !self.options.links,
             Kind::Device => !self.options.devices || dest.is_some_and(|dest| !dest.makes_devices()),
             Kind::Special => !self.options.specials,
@@ -360,8 +483,22 @@ impl Work<'_> {
             let what = if kind == Kind::Dir { "directory" } else { "non-regular file" };
             self.tell(&format!("skipping {what} \"{}\"", shown(name)));
         }
+        let too_small = self.options.min_size.is_some_and(|least| entry.len < least);
+        let too_large = self.options.max_size.is_some_and(|most| entry.len > most);
+        let leave = leave || (kind == Kind::File && (too_small || too_large));
         if skip || leave || (kind == Kind::Dir && found.is_none() && self.options.existing) {
             return Ok(false);
+        }
+        let in_the_way = found.is_some_and(|found| found.kind() == Some(Kind::Dir)) && kind != Kind::Dir;
+        if let (true, Some(dest)) = (in_the_way, dest) {
+            let what = match kind {
+                Kind::File => "regular file",
+                Kind::Symlink => "symlink",
+                _ => "device file",
+            };
+            if !self.clear_way(dest, name, what)? {
+                return Ok(false);
+            }
         }
         let work = match (kind, dest) {
             (Kind::File, dest) => return self.file(dest, name, ndx, entry, found).map(|()| true),
@@ -491,9 +628,6 @@ impl Work<'_> {
         if self.options.dry_run {
             return Ok(flags);
         }
-        if found.is_some_and(|found| found.kind() == Some(Kind::Dir)) {
-            dest.remove_dir(name)?;
-        }
         match (kind, &entry.target) {
             (Kind::Symlink, Some(target)) => dest.make_symlink(name, target, &wanted)?,
             (Kind::Symlink, None) => return Ok(None),
@@ -515,11 +649,6 @@ impl Work<'_> {
             self.speaker.item(ndx, &header, &mut self.out);
             return Ok(());
         };
-        let in_the_way = !self.options.dry_run && found.is_some_and(|found| found.kind() == Some(Kind::Dir));
-        if in_the_way && let Err(error) = dest.remove_dir(name) {
-            self.board.complain(&error.to_string());
-            return Ok(());
-        }
         let found = found.filter(|found| found.kind() == Some(Kind::File));
         if let Some(found) = found.filter(|found| self.is_up_to_date(dest, name, entry, found)) {
             let change = self.change(dest, entry, &found);

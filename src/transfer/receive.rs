@@ -6,19 +6,22 @@
 use super::abort::{Parts, abort, await_hang_up};
 use super::beneath::{self, reason};
 use super::dest::{Dest, Preserve, TempFile};
-use super::generate::{Attempt, Board, Generate, Note};
+use super::generate::{Attempt, Board, Generate, IOERR_DEL_LIMIT, Note};
 use super::greet::{Ears, Session};
-use super::{TransferError, ids};
+use super::{TransferError, filters, ids};
 use crate::link::Ending;
 use crate::transfer::send::Sent;
 use protocol::PeerError;
 use protocol::args::Options;
 use protocol::checksum::{FileHasher, Sum};
+use protocol::filter::{self, Rule, RuleSet, Side};
 use protocol::flist::{Arrived, FileEntry, FileList, LinkId, ListLimits, Ndx, Segments};
+use protocol::generator::DeleteCounts;
 use protocol::handshake::{Compat, Negotiated};
 use protocol::item::ItemFlags;
 use protocol::mux::{Message, TextKind};
-use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts};
+use protocol::names;
+use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts, RuleEvent};
 use protocol::sums::{BlockIndex, SumHead};
 use std::ffi::OsStr;
 use std::fs::File;
@@ -27,6 +30,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long the generator may take to pass our last words on before the link is closed under it.
@@ -44,6 +48,10 @@ pub struct ReceivePlan {
     pub destination: PathBuf,
     /// How much file list is accepted.
     pub limits: ListLimits,
+    /// The filter rules as the user gave them (client only; a server hears them from its client).
+    pub rules: Vec<Rule>,
+    /// The names to ask for, where `--files-from=-` tells the server that the client has them.
+    pub names: Option<Vec<Vec<u8>>>,
 }
 
 /// What a receiving session came to.
@@ -55,8 +63,10 @@ pub struct Received {
     pub bytes: Sent,
     /// Files that could not be written or did not verify.
     pub failed: u64,
-    /// Bits of trouble on the sending side.
+    /// Bits of trouble on the sending side, and whether the limit of deletions was reached.
     pub io_error: i32,
+    /// What was deleted.
+    pub deleted: DeleteCounts,
     /// How the far end's program ended (client only).
     pub ending: Option<Ending>,
 }
@@ -66,8 +76,7 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
     let Session { n, inbox, mut out, mut ears, mut mouth, closer } = session;
     let server = plan.server;
     if !server {
-        // The server waits for filter rules, and ours are none.
-        out.put(&0i32.to_le_bytes());
+        out.put(&filter::encode(&plan.rules, Side::Sender));
         mouth.say(&mut out)?;
     }
     let facts = ReceiverFacts {
@@ -78,8 +87,46 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
     };
     let mut receiver = Receiver::new(&n, facts, inbox);
     let mut received = Received::default();
+    let forwarded = plan.options.files_from.as_deref().filter(|name| server == (*name != b"-"));
+    let forwarded = match forwarded.map(|name| match (server, &plan.names) {
+        (false, Some(names)) => Ok(names::encode(names.iter().map(Vec::as_slice))),
+        _ => filters::names_to_forward(name, plan.options.from0),
+    }) {
+        None => None,
+        Some(Ok(names)) => Some(names),
+        Some(Err(error)) => {
+            return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer }));
+        }
+    };
+    let texts = match server && plan.options.receiver_hears_rules() {
+        true => hear_rules(&mut receiver, &mut ears, say),
+        false => Ok(Vec::new()),
+    };
+    let rules = texts.and_then(|texts| match server {
+        true => filters::of_client(&texts, &plan.options, Side::Receiver),
+        false => Ok(plan.rules.clone()),
+    });
+    let rules = match rules {
+        Ok(rules) => filters::rule_set(&rules, Side::Receiver),
+        Err(error) => return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer })),
+    };
     let mut lists = Lists::new(&n);
-    if let Err(error) = hear_lists(&mut receiver, &mut ears, &mut lists, plan, &mut received, say) {
+    let heard = match forwarded {
+        None => hear_lists(&mut receiver, &mut ears, &mut lists, plan, &mut received, say),
+        // Neither end may wait for the other to read before it goes on writing.
+        Some(names) => std::thread::scope(|scope| {
+            out.put(&names);
+            let (out, mouth) = (&mut out, &mut mouth);
+            let saying = scope.spawn(move || mouth.say(out));
+            let heard = hear_lists(&mut receiver, &mut ears, &mut lists, plan, &mut received, say);
+            if heard.is_err() {
+                closer.close();
+            }
+            let said = saying.join().unwrap_or(Ok(()));
+            heard.and(said)
+        }),
+    };
+    if let Err(error) = heard {
         return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer }));
     }
     if lists.is_empty() && !plan.server {
@@ -87,13 +134,26 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
         received.ending = ears.remote.wait(super::ENDING_PATIENCE);
         return Ok(received);
     }
+    if plan.options.prune_empty_dirs {
+        lists.prune(rules.as_ref(), &root(&plan.destination));
+    }
     let target = match enter(plan, &lists) {
         Ok(target) => target,
         Err(error) => return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer })),
     };
     let board = Board::new(n.compat.has(Compat::INC_RECURSE));
+    board.io_error.fetch_or(received.io_error, Ordering::AcqRel);
     lists.show(&board)?;
-    let generate = Generate { n: &n, target: &target, options: &plan.options, board: &board, out, mouth };
+    let generate = Generate {
+        n: &n,
+        target: &target,
+        options: &plan.options,
+        board: &board,
+        out,
+        mouth,
+        server,
+        rules: rules.as_ref(),
+    };
     let mut work = Rebuild {
         n: &n,
         lists: &mut lists,
@@ -109,7 +169,8 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
         let closer = &closer;
         let generator = scope.spawn(|| {
             let result = generate.run();
-            if result.is_err() {
+            // A peer that was told why hangs up itself.
+            if result.as_ref().is_err_and(|error| !matches!(error, TransferError::Rules(_))) {
                 closer.close();
             }
             board.generator_left();
@@ -134,13 +195,38 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
     match (heard, spoken) {
         (Err(TransferError::Link(_) | TransferError::Remote { .. }), Err(spoken)) => return Err(spoken),
         (Err(heard), _) => return Err(heard),
-        (Ok(()), spoken) => received.failed += spoken?,
+        (Ok(()), spoken) => {
+            let generated = spoken?;
+            received.failed += generated.failed;
+            received.deleted = generated.deleted;
+            if generated.limited {
+                received.io_error |= IOERR_DEL_LIMIT;
+            }
+        }
     }
+    board.take_told().iter().for_each(&mut *say);
     if !plan.server {
         ears.hear_the_end()?;
         received.ending = ears.remote.wait(super::ENDING_PATIENCE);
     }
     Ok(received)
+}
+
+/// The client's filter rules, which come first where the server needs them.
+fn hear_rules(
+    receiver: &mut Receiver,
+    ears: &mut Ears,
+    say: &mut dyn FnMut(&Message),
+) -> Result<Vec<Vec<u8>>, TransferError> {
+    let mut rules = Vec::new();
+    loop {
+        match receiver.poll_rule()? {
+            Some(RuleEvent::Rule(rule)) => rules.push(rule),
+            Some(RuleEvent::End) => return Ok(rules),
+            Some(RuleEvent::Message(message)) => say(&message),
+            None => receiver.feed(ears.hear()?)?,
+        }
+    }
 }
 
 /// Hears the first list. One with a single entry is not yet known to be all there is: the next segment, or the end, follows
@@ -190,12 +276,23 @@ impl Lists {
     ) -> Result<Arc<FileList>, TransferError> {
         let Arrived { mut list, names, io_error, .. } = arrived;
         received.io_error |= io_error;
+        list.join_contents();
         if !plan.options.numeric_ids && !plan.options.nameless_ids {
             self.mapping.apply(&mut list, &names);
         }
         let list = Arc::new(list);
         self.segments.add(&list, Arc::clone(&list))?;
         Ok(list)
+    }
+
+    /// Drops directories that hold nothing (`--prune-empty-dirs`), of a list that has come whole.
+    fn prune(&mut self, rules: Option<&RuleSet>, root: &[u8]) {
+        let top = rules.map(|rules| (rules, rules.top(root)));
+        let safe =
+            |entry: &FileEntry| top.as_ref().is_some_and(|(rules, top)| rules.excludes(top, &entry.name, true, false));
+        for list in self.segments.iter_mut() {
+            Arc::make_mut(list).prune(safe);
+        }
     }
 
     /// Shows the generator what has come so far.
@@ -233,6 +330,8 @@ pub(super) struct Target {
     pub(super) dest: Option<Dest>,
     /// The destination was not there before this session.
     pub(super) made: bool,
+    /// Absolute path of the folder, for filter rules and messages.
+    pub(super) root: Vec<u8>,
     /// The name for the only file of a list, where the destination is a file name.
     single: Option<Vec<u8>>,
 }
@@ -266,7 +365,7 @@ fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, TransferError> {
         false => Ok(()),
     };
     if path.is_dir() {
-        return Ok(Target { dest: Some(entered(path)?), made: false, single: None });
+        return Ok(Target { dest: Some(entered(path)?), made: false, root: root(path), single: None });
     }
     let single_file = lists.has_single_file() && !bytes.ends_with(b"/");
     if !single_file {
@@ -275,16 +374,22 @@ fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, TransferError> {
             return Err(TransferError::Selection(text));
         }
         if options.dry_run {
-            return Ok(Target { dest: None, made: false, single: None });
+            return Ok(Target { dest: None, made: false, root: root(path), single: None });
         }
         make_parents(path)?;
         let dest = Dest::open(path, true).map_err(cannot_make)?;
-        return Ok(Target { dest: Some(dest), made: true, single: None });
+        return Ok(Target { dest: Some(dest), made: true, root: root(path), single: None });
     }
     let cut = bytes.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
     let parent = if cut == 0 { Path::new(".") } else { Path::new(OsStr::from_bytes(&bytes[..cut])) };
     make_parents(parent)?;
-    Ok(Target { dest: Some(entered(parent)?), made: false, single: Some(bytes[cut..].to_vec()) })
+    let single = Some(bytes[cut..].to_vec());
+    Ok(Target { dest: Some(entered(parent)?), made: false, root: root(parent), single })
+}
+
+fn root(path: &Path) -> Vec<u8> {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    path.into_os_string().into_encoded_bytes()
 }
 
 fn entered(path: &Path) -> Result<Dest, TransferError> {
@@ -341,6 +446,7 @@ impl Rebuild<'_> {
     ) -> Result<(), TransferError> {
         let dest = self.target.again();
         while !receiver.is_over() {
+            self.board.take_told().iter().for_each(&mut *say);
             let Some(event) = receiver.poll()? else {
                 receiver.feed(ears.hear()?)?;
                 continue;
@@ -367,7 +473,10 @@ impl Rebuild<'_> {
                     self.lists.segments.release();
                     self.board.release();
                 }
-                ReceiverEvent::Message(Message::IoError(bits)) => self.received.io_error |= bits,
+                ReceiverEvent::Message(Message::IoError(bits)) => {
+                    self.received.io_error |= bits;
+                    self.board.io_error.fetch_or(bits, Ordering::AcqRel);
+                }
                 ReceiverEvent::Message(Message::NoSend(ndx)) => {
                     let link = self.entry_of_any_kind(ndx)?.link;
                     if self.board.take(ndx).is_some() {
@@ -378,6 +487,7 @@ impl Rebuild<'_> {
                 ReceiverEvent::Stats(_) | ReceiverEvent::Goodbye => {}
                 ReceiverEvent::List(arrived) => {
                     let list = self.lists.take(arrived, self.plan, self.received)?;
+                    self.board.io_error.fetch_or(self.received.io_error, Ordering::AcqRel);
                     self.board.list(&list)?;
                 }
                 ReceiverEvent::ListEnd => {

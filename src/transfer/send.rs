@@ -8,11 +8,12 @@ use crate::link::Ending;
 use protocol::PeerError;
 use protocol::checksum::{FileHasher, Sum};
 use protocol::delta::{Search, Token};
+use protocol::filter::{self, Rule, Side};
 use protocol::flist::{FileEntry, FileList, IdNames, Kind, ListEncoder, ListShape, Ndx, Segments};
 use protocol::handshake::{Compat, Negotiated};
 use protocol::item::ItemHeader;
 use protocol::mux::{Inbox, Message, Outbox};
-use protocol::sender::{FinalStats, Request, Sender, SenderEvent, SenderFacts};
+use protocol::sender::{FinalStats, NameEvent, Request, Sender, SenderEvent, SenderFacts};
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -25,6 +26,8 @@ const OUT_MOST: usize = 256 * 1024;
 /// Block sums kept of one file: 24 MiB of memory, enough for a basis of 128 GiB. Beyond, a file is sent whole.
 const SUMS_MOST: u32 = 1 << 20;
 
+/// Bytes of names that the peer may have for us, with what it takes to hold them.
+const NAMES_MOST: usize = 1 << 30;
 /// Entries listed beyond the segment at work: enough for the generator not to wait, few enough to hold. Stock's sender
 /// keeps at least a thousand.
 const LOOK_AHEAD: usize = 4000;
@@ -42,6 +45,21 @@ pub struct SendPlan {
     pub whole_file: bool,
     /// Names whose files are not worth compressing.
     pub skip_compress: Suffixes,
+    /// The user's filter rules, for a server that hears them (see [`Options::receiver_hears_rules`]); else nothing.
+    ///
+    /// [`Options::receiver_hears_rules`]: protocol::args::Options::receiver_hears_rules
+    pub rules: Option<Vec<Rule>>,
+    /// The names of what to send come from the peer (`--files-from`).
+    pub names_from_peer: bool,
+}
+
+/// What the peer asks for before the list is made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// The client's filter rules, if we are the server.
+    pub rules: Vec<Vec<u8>>,
+    /// The names of what to send, where the peer has them.
+    pub names: Vec<Vec<u8>>,
 }
 
 /// A file list, or a segment of one, with what goes with it.
@@ -59,7 +77,7 @@ pub struct Listing {
 pub trait Source {
     /// The list's next segment, and the number of the directory whose contents it is; `None` after the last one. Asked for
     /// as the receiving side gets on, and only with incremental recursion.
-    fn next_segment(&mut self) -> Option<Result<(u32, Listing), PeerError>> {
+    fn next_segment(&mut self) -> Option<Result<(u32, Listing), TransferError>> {
         None
     }
 
@@ -147,12 +165,12 @@ pub struct Summary {
 }
 
 /// Sends the files that `listing` gives, as far as the receiving side wants them. `listing` is called once, with the
-/// client's filter rules if we are the server; with incremental recursion it gives the first segment only, and the source
-/// the others.
+/// client's filter rules if we are the server, and the names to send if the peer has them; with incremental recursion it
+/// gives the first segment only, and the source the others.
 pub fn send<S: Source>(
     session: Session,
     plan: &SendPlan,
-    listing: impl FnOnce(Vec<Vec<u8>>) -> Result<(Listing, S), TransferError>,
+    listing: impl FnOnce(Asked) -> Result<(Listing, S), TransferError>,
     watch: &mut dyn Watch,
 ) -> Result<Summary, TransferError> {
     let Session { n, inbox, mut out, mut ears, mut mouth, closer } = session;
@@ -188,7 +206,7 @@ fn converse<S: Source>(
     line: Line<'_>,
     inbox: Inbox,
     plan: &SendPlan,
-    listing: impl FnOnce(Vec<Vec<u8>>) -> Result<(Listing, S), TransferError>,
+    listing: impl FnOnce(Asked) -> Result<(Listing, S), TransferError>,
     watch: &mut dyn Watch,
 ) -> Result<(u64, Sent), TransferError> {
     let Line { n, out, ears, mouth } = line;
@@ -198,9 +216,13 @@ fn converse<S: Source>(
         sums_most: if plan.whole_file { 0 } else { SUMS_MOST },
     };
     let mut sender = Sender::new(n, facts, inbox);
+    if let Some(rules) = &plan.rules {
+        out.put(&filter::encode(rules, Side::Receiver));
+    }
     let rules = if plan.server { filter_rules(&mut sender, ears, mouth, out, watch)? } else { Vec::new() };
+    let names = if plan.names_from_peer { names(&mut sender, ears, mouth, out, watch)? } else { Vec::new() };
     let started = Instant::now();
-    let listed = listing(rules);
+    let listed = listing(Asked { rules, names });
     pass_words(watch, out);
     let (listing, mut source) = listed?;
     let list_build_ms = started.elapsed().as_millis() as u64;
@@ -368,7 +390,8 @@ impl Lists {
         if !self.encoder.reports_errors() && io_error != 0 {
             out.message(&Message::IoError(io_error));
         }
-        self.total_size += list.iter().map(|(_, entry)| if has_size(entry) { entry.len } else { 0 }).sum::<u64>();
+        // Stock reckons in what came twice, too.
+        self.total_size += list.entries().iter().map(|entry| if has_size(entry) { entry.len } else { 0 }).sum::<u64>();
         let list = Arc::new(list);
         Ok(self.segments.add(&list, Arc::clone(&list))?)
     }
@@ -389,6 +412,35 @@ fn filter_rules(
             Some(SenderEvent::FiltersDone) => return Ok(rules),
             Some(SenderEvent::Message(message)) => watch.message(&message),
             Some(_) => return Err(PeerError::Malformed("a request before the filter rules").into()),
+            None => {
+                mouth.say(out)?;
+                sender.feed(ears.hear()?)?;
+            }
+        }
+    }
+}
+
+/// The names the peer has for us.
+fn names(
+    sender: &mut Sender,
+    ears: &mut Ears,
+    mouth: &mut Mouth,
+    out: &mut Outbox,
+    watch: &mut dyn Watch,
+) -> Result<Vec<Vec<u8>>, TransferError> {
+    let mut names = Vec::new();
+    let mut bytes = 0;
+    loop {
+        match sender.poll_name()? {
+            Some(NameEvent::Name(name)) => {
+                bytes += name.len() + size_of::<Vec<u8>>();
+                if bytes > NAMES_MOST {
+                    return Err(PeerError::Malformed("a list of names that is too long").into());
+                }
+                names.push(name);
+            }
+            Some(NameEvent::End) => return Ok(names),
+            Some(NameEvent::Message(message)) => watch.message(&message),
             None => {
                 mouth.say(out)?;
                 sender.feed(ears.hear()?)?;

@@ -2,16 +2,17 @@
 
 use super::beneath::{reason, shown};
 use super::generate::file_sum;
-use super::source::{Hooks, Lister, ScanOptions, Severity, Walk};
+use super::source::{Arguments, Hooks, ListError, Lister, ScanError, ScanOptions, Severity, SumFile, Walk};
 use super::suffixes::Suffixes;
-use super::{Listing, ReceivePlan, SendPlan, Source, TransferError, Watch, greet, ids, receive, send};
+use super::{Asked, Listing, ReceivePlan, SendPlan, Source, TransferError, Watch, filters, greet, ids, receive, send};
 use crate::link::Link;
 use protocol::PeerError;
 use protocol::args::{Options, ServerArgs};
+use protocol::filter::{RuleSet, Side as RuleSide};
 use protocol::flist::{FileEntry, FileList, ListLimits, Ndx};
 use protocol::handshake::{Compat, Hello, Offer, Side, VERSION_MOST};
 use protocol::mux::{Message, TextKind};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -26,6 +27,8 @@ pub struct Served {
     pub partial: bool,
     /// The only trouble was that files vanished.
     pub vanished: bool,
+    /// `--max-delete` stopped deletions.
+    pub delete_limit: bool,
 }
 
 /// Serves one session as the arguments say.
@@ -56,9 +59,20 @@ pub(crate) fn serve_session(args: &ServerArgs, session: super::Session) -> Resul
 fn serve_receiver(args: &ServerArgs, session: super::Session) -> Result<Served, TransferError> {
     let options = &args.options;
     let destination = args.paths.first().map(|path| PathBuf::from(OsStr::from_bytes(path))).unwrap_or_default();
-    let plan = ReceivePlan { options: options.clone(), server: true, destination, limits: ListLimits::default() };
+    let plan = ReceivePlan {
+        options: options.clone(),
+        server: true,
+        destination,
+        limits: ListLimits::default(),
+        rules: Vec::new(),
+        names: None,
+    };
     let received = receive(session, &plan, &mut log_message)?;
-    Ok(Served { partial: received.failed > 0 || received.io_error & 1 != 0, vanished: received.io_error & 2 != 0 })
+    Ok(Served {
+        partial: received.failed > 0 || received.io_error & 1 != 0,
+        vanished: received.io_error & 2 != 0,
+        delete_limit: received.io_error & 4 != 0,
+    })
 }
 
 /// A seed that the client cannot guess, so that nobody can prepare blocks that look alike.
@@ -87,40 +101,60 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
         dry_run: options.dry_run,
         whole_file: options.whole_file,
         skip_compress: options.skip_compress.as_deref().map(Suffixes::new).unwrap_or_default(),
+        rules: None,
+        names_from_peer: options.files_from.as_deref() == Some(b"-"),
     };
     let paths: Vec<_> = args.paths.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
     let incremental = session.n.compat.has(Compat::INC_RECURSE);
     let trouble = Trouble::default();
+    let rules: OnceCell<Option<RuleSet>> = OnceCell::new();
     let mut report = |severity: Severity, text: String| match severity {
         Severity::Info => trouble.say(TextKind::Info, &text),
         Severity::Warning => trouble.say(TextKind::Warning, &text),
         Severity::Error => trouble.say(TextKind::ErrorXfer, &format!("rsync: [sender] {text}")),
     };
     let mut sum = |file: &mut File| file_sum(file, list_checksum).map(Some);
-    let hooks = Hooks { report: &mut report, sum: if options.checksum { Some(&mut sum) } else { None }, keep: None };
-    let listing = |rules: Vec<Vec<u8>>| {
-        if let Some(rule) = rules.first() {
-            return Err(TransferError::Refused(format!(
-                "Filter rules are not supported yet: {:?}",
-                rule.escape_ascii().to_string()
-            )));
-        }
+    let sum: Option<SumFile<'_>> = if options.checksum { Some(&mut sum) } else { None };
+    let mut hooks = Hooks { report: &mut report, sum, keep: None, rules: None };
+    let listing = |asked: Asked| {
+        let set = filters::rule_set(&filters::of_client(&asked.rules, options, RuleSide::Sender)?, RuleSide::Sender);
+        hooks.rules = rules.get_or_init(|| set).as_ref();
+        let names = match options.files_from.as_deref() {
+            None => None,
+            Some(b"-") => Some(asked.names),
+            Some(name) => Some(filters::names_of_file(name, options.from0)?),
+        };
+        let arguments = match (&names, &paths[..]) {
+            (None, _) => Arguments::Paths(&paths),
+            (Some(names), [folder]) => Arguments::Names(folder, names),
+            (Some(_), _) => {
+                return Err(TransferError::Rules("Only one source folder goes with --files-from; name one".into()));
+            }
+        };
         let mut lister = Lister::new(Walk::new(&scan_options(options), hooks), incremental);
-        let list = if incremental { lister.first(&paths) } else { lister.whole(&paths) };
-        let list = list.map_err(|error| TransferError::Refused(error.to_string()))?;
+        let list = if incremental { lister.first(&arguments) } else { lister.whole(&arguments) };
+        let list = list.map_err(refused)?;
         let mut source = Scanned { lister, options, told: ids::Told::default(), trouble: &trouble };
         Ok((source.listing(list), source))
     };
     let mut watch = Report { trouble: &trouble };
     send(session, &plan, listing, &mut watch)?;
     let trouble = trouble.bits.get();
-    Ok(Served { partial: trouble & 1 != 0, vanished: trouble & 2 != 0 })
+    Ok(Served { partial: trouble & 1 != 0, vanished: trouble & 2 != 0, delete_limit: false })
+}
+
+fn refused(error: ListError) -> TransferError {
+    match error {
+        ListError::Scan(ScanError::Rules(error)) => TransferError::Rules(error.to_string()),
+        ListError::TooMany(error) => error.into(),
+        error => TransferError::Refused(error.to_string()),
+    }
 }
 
 fn scan_options(options: &Options) -> ScanOptions {
     ScanOptions {
         recurse: options.recurse,
-        dirs: options.dirs,
+        dirs: options.dirs || options.files_from.is_some(),
         relative: options.relative,
         one_file_system: options.one_file_system > 0,
         // Listed whatever the options say: the receiving side reports what it skips.
@@ -129,7 +163,8 @@ fn scan_options(options: &Options) -> ScanOptions {
         copy_dirlinks: options.copy_dirlinks,
         devices: true,
         specials: true,
-        ignore_missing_args: false,
+        ignore_missing_args: options.ignore_missing_args,
+        delete_missing_args: options.delete_missing_args,
         hard_links: options.hard_links,
     }
 }
@@ -177,9 +212,9 @@ impl Scanned<'_> {
 }
 
 impl Source for Scanned<'_> {
-    fn next_segment(&mut self) -> Option<Result<(u32, Listing), PeerError>> {
+    fn next_segment(&mut self) -> Option<Result<(u32, Listing), TransferError>> {
         let next = self.lister.next()?;
-        Some(next.map(|(dir, list)| (dir, self.listing(list))))
+        Some(next.map(|(dir, list)| (dir, self.listing(list))).map_err(refused))
     }
 
     fn release(&mut self) {
@@ -247,6 +282,7 @@ pub fn exit_code(error: &TransferError) -> i32 {
         TransferError::Peer(_) => 2,
         TransferError::Local { .. } => 11,
         TransferError::Selection(_) => 3,
+        TransferError::Rules(_) => 1,
         TransferError::Refused(_) => 4,
         TransferError::Stalled(_) => 30,
         TransferError::Link(_) | TransferError::Remote { .. } | TransferError::Pack(_) => 12,

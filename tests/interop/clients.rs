@@ -348,7 +348,14 @@ fn pull(connect: &mut dyn Connect, from: &Path, to: &Path, version: u8, offer: O
     };
     let session = shake(start(connect, true, &options, from), version, offer, &options);
     let n = session.n;
-    let plan = ReceivePlan { options, server: false, destination: to.to_owned(), limits: ListLimits::default() };
+    let plan = ReceivePlan {
+        options,
+        server: false,
+        destination: to.to_owned(),
+        limits: ListLimits::default(),
+        rules: Vec::new(),
+        names: None,
+    };
     let received = receive(session, &plan, &mut |message| panic!("{message:?}")).unwrap();
     (n, received)
 }

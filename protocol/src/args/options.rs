@@ -290,6 +290,7 @@ impl Options {
             sum_size: if self.checksum { sum_size } else { 0 },
             numeric_ids: self.numeric_ids,
             relative: self.relative,
+            missing_args: self.delete_missing_args,
             hard_links: self.hard_links,
         }
     }
@@ -313,7 +314,13 @@ impl Options {
         let whole = matches!(self.delete, Some(DeleteWhen::Before | DeleteWhen::After))
             || self.delay_updates
             || self.prune_empty_dirs;
-        self.recurse && !self.no_inc_recursive && !(receiving && whole)
+        // What is missing has no directory whose segment could name it.
+        self.recurse && !self.no_inc_recursive && !(if receiving { whole } else { self.delete_missing_args })
+    }
+
+    /// Whether a client that sends tells its filter rules to the server.
+    pub fn receiver_hears_rules(&self) -> bool {
+        self.prune_empty_dirs || self.delete.is_some() || self.delete_excluded
     }
 
     /// The first option of these that nothing serves yet, so that it is refused by name and never ignored.
@@ -330,8 +337,6 @@ impl Options {
             ("-N", self.crtimes),
             ("--open-noatime", self.open_noatime),
             ("-A", self.acls),
-            ("-m", self.prune_empty_dirs),
-            ("-C", self.cvs_exclude),
             ("--list-only", self.list_only),
             ("-S", self.sparse),
             ("--preallocate", self.preallocate),
@@ -339,20 +344,11 @@ impl Options {
             ("--inplace", self.inplace),
             ("--delay-updates", self.delay_updates),
             ("-b", self.backup),
-            ("--delete", self.delete.is_some()),
-            ("--delete-excluded", self.delete_excluded),
-            ("--delete-missing-args", self.delete_missing_args),
-            ("--ignore-missing-args", self.ignore_missing_args),
-            ("--ignore-errors", self.ignore_errors),
-            ("--force", self.force),
             ("--fake-super", self.fake_super),
             ("-s", self.secluded_args),
             ("-y", self.fuzzy > 0),
             ("-U", self.atimes > 0),
             ("-X", self.xattrs > 0),
-            ("--max-delete", self.max_delete.is_some()),
-            ("--min-size", self.min_size.is_some()),
-            ("--max-size", self.max_size.is_some()),
             ("--max-alloc", self.max_alloc.is_some()),
             ("--bwlimit", self.bwlimit.is_some()),
             ("--backup-dir", self.backup_dir.is_some()),
@@ -362,7 +358,6 @@ impl Options {
             ("--compare-dest", self.alt_kind == Some(AltKind::Compare)),
             ("--copy-dest", self.alt_kind == Some(AltKind::Copy)),
             ("--link-dest", self.alt_kind == Some(AltKind::Link)),
-            ("--files-from", self.files_from.is_some()),
             ("--usermap", self.usermap.is_some()),
             ("--groupmap", self.groupmap.is_some()),
             ("--chmod", self.chmod.is_some()),

@@ -40,7 +40,7 @@ fn compression_is_asked_for_in_many_ways() {
 fn what_we_lack_is_refused_by_name() {
     for (line, name) in [
         ("--server -lAe.iLsfxCIvu . d", "-A"),
-        ("--server -re. --delete . d", "--delete"),
+        ("--server -re. --delay-updates . d", "--delay-updates"),
         ("--server -re. --inplace . d", "--inplace"),
     ] {
         assert_eq!(parse(line), Err(ArgsError::Unsupported(name.into())));

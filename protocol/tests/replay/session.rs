@@ -82,6 +82,7 @@ impl Words {
             sum_size: if self.has('c') { list_checksum.size() } else { 0 },
             numeric_ids: self.option("--numeric-ids"),
             relative: self.has('R'),
+            missing_args: self.option("--delete-missing-args"),
             hard_links: self.has('H'),
         }
     }

@@ -6,6 +6,7 @@ use protocol::PeerError;
 use protocol::flist::{FileList, Ndx, Segments};
 use protocol::mux::{Message, TextKind};
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicI32;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,8 @@ pub(in crate::transfer) enum Note {
 pub(in crate::transfer) struct Board {
     state: Mutex<BoardState>,
     bell: Condvar,
+    /// The sending side's I/O error bits so far, for deletions.
+    pub(in crate::transfer) io_error: AtomicI32,
 }
 
 pub(super) struct BoardState {
@@ -40,6 +43,8 @@ pub(super) struct BoardState {
     pub(super) last_words: Option<LastWords>,
     generator_left: bool,
     pub(super) complaints: u64,
+    /// What the user of a client is to hear of the generator.
+    told: Vec<Message>,
     orders: Segments<Orders>,
 }
 
@@ -72,9 +77,10 @@ impl Board {
             last_words: None,
             generator_left: false,
             complaints: 0,
+            told: Vec::new(),
             orders: Segments::new(incremental),
         };
-        Self { state: Mutex::new(state), bell: Condvar::new() }
+        Self { state: Mutex::new(state), bell: Condvar::new(), io_error: AtomicI32::new(0) }
     }
 
     pub(in crate::transfer) fn note(&self, note: Note) {
@@ -103,6 +109,16 @@ impl Board {
         tracing::warn!("{text}");
         self.lock().complaints += 1;
         self.note(Note::Say(Message::Text(TextKind::ErrorXfer, format!("rsync: [receiver] {text}\n").into())));
+    }
+
+    /// Something for the client's user.
+    pub(super) fn tell(&self, message: Message) {
+        self.lock().told.push(message);
+    }
+
+    /// What the client's user is to hear since the last time.
+    pub(in crate::transfer) fn take_told(&self) -> Vec<Message> {
+        std::mem::take(&mut self.lock().told)
     }
 
     pub(in crate::transfer) fn phase(&self, phase: u8) {
