@@ -57,6 +57,7 @@ impl Generate<'_> {
             fresh: VecDeque::new(),
             lists: Segments::new(incremental),
             open: VecDeque::new(),
+            at_work: false,
             complete: false,
             redo: Vec::new(),
             links: Links::default(),
@@ -104,6 +105,8 @@ struct Work<'a> {
     lists: Segments<Arc<FileList>>,
     /// Those that are done but for what the receiver still has to do, oldest first.
     open: VecDeque<Arc<FileList>>,
+    /// A list is being gone through.
+    at_work: bool,
     /// No further segments will come.
     complete: bool,
     /// Files to ask for once more in the redo phase.
@@ -118,9 +121,10 @@ impl Work<'_> {
         loop {
             self.pass_notes()?;
             if let Some(list) = self.fresh.pop_front() {
-                self.open.push_back(Arc::clone(&list));
+                self.at_work = true;
                 self.list(&list)?;
-                self.end_lists();
+                self.at_work = false;
+                self.open.push_back(list);
                 continue;
             }
             self.end_lists();
@@ -144,9 +148,7 @@ impl Work<'_> {
                 self.named(ndx, entry)?;
             }
             self.pass_notes()?;
-            if self.incremental && self.open.len() > 1 {
-                self.end_lists();
-            }
+            self.end_lists();
             if self.out.len() > OUT_MOST {
                 self.mouth.say(&mut self.out)?;
             }
@@ -156,7 +158,7 @@ impl Work<'_> {
 
     /// Whether the oldest list may end: the last segment only once it is known to be the last.
     fn may_end(&self) -> bool {
-        self.complete || self.open.len() + self.fresh.len() > 1
+        self.complete || self.open.len() + usize::from(self.at_work) + self.fresh.len() > 1
     }
 
     /// Tells of lists that are done. With incremental recursion that is when all of their files are here; otherwise the
