@@ -192,6 +192,10 @@ impl Work<'_> {
         };
         let name = self.target.name(entry);
         let found = self.stands(name);
+        if self.leaves(entry, found.as_ref()) {
+            let waiting = self.links.pass(id);
+            return self.take_up(waiting);
+        }
         // Only bytes are worth waiting for a name that has them already.
         match self.links.meet(id, ndx, found.is_some() || !entry.is_file()) {
             Meeting::Wait => self.board.postpone(ndx),
@@ -220,6 +224,10 @@ impl Work<'_> {
             Some(name) => self.links.here(id, name),
             None => self.links.gone(id),
         };
+        self.take_up(waiting)
+    }
+
+    fn take_up(&mut self, waiting: VecDeque<Ndx>) -> Result<(), TransferError> {
         for ndx in waiting {
             if let Some(list) = self.lists.find(ndx).cloned()
                 && let Some(entry) = list.get(ndx)
@@ -328,6 +336,16 @@ impl Work<'_> {
         }
     }
 
+    /// Whether the options leave alone what stands at the name of something other than a directory, or that nothing does.
+    fn leaves(&self, entry: &FileEntry, found: Option<&Found>) -> bool {
+        match found {
+            None => self.options.existing,
+            Some(found) => {
+                self.options.ignore_existing || (self.options.update && found.mtime > entry.mtime && entry.is_file())
+            }
+        }
+    }
+
     /// Brings an entry up to date, or asks for it; false when it was left alone or failed.
     fn entry(&mut self, ndx: Ndx, entry: &FileEntry) -> Result<bool, TransferError> {
         let name = self.target.name(entry);
@@ -350,14 +368,7 @@ impl Work<'_> {
             Kind::Special => !self.options.specials,
             Kind::File => false,
         };
-        let leave = kind != Kind::Dir
-            && match &found {
-                None => self.options.existing,
-                Some(found) => {
-                    self.options.ignore_existing
-                        || (self.options.update && found.mtime > entry.mtime && kind == Kind::File)
-                }
-            };
+        let leave = kind != Kind::Dir && self.leaves(entry, found.as_ref());
         if skip {
             let what = if kind == Kind::Dir { "directory" } else { "non-regular file" };
             self.tell(&format!("skipping {what} \"{}\"", shown(name)));
