@@ -219,7 +219,7 @@ fn links_of_one_directory_are_told_as_stock_tells_them() {
     }
 }
 
-/// A damaged file is asked for again before its segment ends, and its other names wait for it.
+/// A name that cannot be opened is no loss for the other names of its file.
 #[test]
 fn an_unreadable_leader_lets_another_name_lead() {
     if !support::require("rsync") {
@@ -229,7 +229,7 @@ fn an_unreadable_leader_lets_another_name_lead() {
     let work = bench.path();
     let src = work.join("src");
     build(&src);
-    // The link is gone from the list's point of view only after it was made: the sender cannot open it.
+
     let script = bench.script("vanish", &format!("rm -f src/links/pair; exec {OURS} \"$@\"\n"));
     let run = bench.rsync(script.to_str().unwrap(), work, &["-aH", "src/", "host:dst/"]);
     assert!(run.code == 0 || run.code == 24, "{} {}", run.code, run.stderr);
