@@ -78,6 +78,7 @@ impl Generate<'_> {
             fresh: VecDeque::new(),
             lists: Segments::new(incremental),
             open: VecDeque::new(),
+            at_work: false,
             complete: false,
             redo: Vec::new(),
             links: Links::default(),
@@ -163,6 +164,8 @@ struct Work<'a> {
     lists: Segments<Arc<FileList>>,
     /// Those that are done but for what the receiver still has to do, oldest first.
     open: VecDeque<Arc<FileList>>,
+    /// A list is being gone through.
+    at_work: bool,
     /// No further segments will come.
     complete: bool,
     /// Files to ask for once more in the redo phase.
@@ -221,9 +224,10 @@ impl Work<'_> {
         loop {
             self.pass_notes()?;
             if let Some(list) = self.fresh.pop_front() {
-                self.open.push_back(Arc::clone(&list));
+                self.at_work = true;
                 self.list(&list)?;
-                self.end_lists();
+                self.at_work = false;
+                self.open.push_back(list);
                 continue;
             }
             self.end_lists();
@@ -259,9 +263,7 @@ impl Work<'_> {
                 }
             }
             self.pass_notes()?;
-            if self.incremental && self.open.len() > 1 {
-                self.end_lists();
-            }
+            self.end_lists();
             if self.out.len() > OUT_MOST {
                 self.mouth.say(&mut self.out)?;
             }
@@ -271,7 +273,7 @@ impl Work<'_> {
 
     /// Whether the oldest list may end: the last segment only once it is known to be the last.
     fn may_end(&self) -> bool {
-        self.complete || self.open.len() + self.fresh.len() > 1
+        self.complete || self.open.len() + usize::from(self.at_work) + self.fresh.len() > 1
     }
 
     /// Tells of lists that are done. With incremental recursion that is when all of their files are here; otherwise the
@@ -305,6 +307,10 @@ impl Work<'_> {
         };
         let name = self.target.name(entry);
         let found = self.stands(name);
+        if self.leaves(entry, found.as_ref()) {
+            let waiting = self.links.pass(id);
+            return self.take_up(waiting);
+        }
         // Only bytes are worth waiting for a name that has them already.
         match self.links.meet(id, ndx, found.is_some() || !entry.is_file()) {
             Meeting::Wait => self.board.postpone(ndx),
@@ -333,6 +339,10 @@ impl Work<'_> {
             Some(name) => self.links.here(id, name),
             None => self.links.gone(id),
         };
+        self.take_up(waiting)
+    }
+
+    fn take_up(&mut self, waiting: VecDeque<Ndx>) -> Result<(), TransferError> {
         for ndx in waiting {
             if let Some(list) = self.lists.find(ndx).cloned()
                 && let Some(entry) = list.get(ndx)
@@ -441,6 +451,16 @@ impl Work<'_> {
         }
     }
 
+    /// Whether the options leave alone what stands at the name of something other than a directory, or that nothing does.
+    fn leaves(&self, entry: &FileEntry, found: Option<&Found>) -> bool {
+        match found {
+            None => self.options.existing,
+            Some(found) => {
+                self.options.ignore_existing || (self.options.update && found.mtime > entry.mtime && entry.is_file())
+            }
+        }
+    }
+
     /// Brings an entry up to date, or asks for it; false when it was left alone or failed.
     fn entry(&mut self, ndx: Ndx, entry: &FileEntry) -> Result<bool, TransferError> {
         let name = self.target.name(entry);
@@ -471,14 +491,7 @@ impl Work<'_> {
             Kind::Special => !self.options.specials,
             Kind::File => false,
         };
-        let leave = kind != Kind::Dir
-            && match &found {
-                None => self.options.existing,
-                Some(found) => {
-                    self.options.ignore_existing
-                        || (self.options.update && found.mtime > entry.mtime && kind == Kind::File)
-                }
-            };
+        let leave = kind != Kind::Dir && self.leaves(entry, found.as_ref());
         if skip {
             let what = if kind == Kind::Dir { "directory" } else { "non-regular file" };
             self.tell(&format!("skipping {what} \"{}\"", shown(name)));
