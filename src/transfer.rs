@@ -13,10 +13,10 @@ pub mod send;
 pub mod serve;
 pub mod source;
 
-pub use fetch::{FetchWatch, Fetched, Wish, fetch};
 pub(crate) use beneath::{
     confine, open_operand, open_operator_file, open_operator_lock, readable, shown as shown_bytes,
 };
+pub use fetch::{FetchWatch, Fetched, Wish, fetch};
 pub use greet::{Session, greet, greet_agreed};
 pub use receive::{ReceivePlan, receive};
 pub use send::{Answer, Listing, SendPlan, Source, Summary, Watch, send};
