@@ -235,8 +235,9 @@ impl Work<'_> {
                 return Ok(());
             }
             self.wait(|work, state| {
-                let idle = work.open.front().is_some_and(|list| state.is_idle(list));
-                !work.fresh.is_empty() || (idle && work.may_end())
+                // A single list ends also while files that went wrong wait for the redo phase.
+                let done = |list| !work.incremental || state.is_idle(list);
+                !work.fresh.is_empty() || (work.open.front().is_some_and(|list| done(list)) && work.may_end())
             })?;
         }
     }
