@@ -8,12 +8,13 @@ pub mod greet;
 mod ids;
 pub mod local;
 pub mod receive;
+pub mod scanned;
 pub mod send;
 pub mod serve;
 pub mod source;
 
 pub use greet::{Session, greet};
-pub use receive::{ReceivePlan, receive};
+pub use receive::{ReceivePlan, Received, Witness, receive};
 pub use send::{Answer, Listing, SendPlan, Source, Summary, Watch, send};
 
 use crate::link::{Ending, Remote};

@@ -149,8 +149,8 @@ fn client(link: Link, push: bool, src: &Path, dst: &Path) -> Result<bool, Transf
         send(session, &plan, |_| Ok((listing, Folder(src.to_owned()))), &mut Silent)?;
         return Ok(true);
     }
-    let plan = ReceivePlan { options, server: false, destination: dst.to_owned(), limits: ListLimits::default() };
-    let received = receive(session, &plan, &mut |_| {})?;
+    let plan = ReceivePlan { options, destination: dst.to_owned(), ..ReceivePlan::default() };
+    let received = receive(session, &plan, &|_: &Message| {})?;
     Ok(received.failed == 0 && received.io_error == 0)
 }
 

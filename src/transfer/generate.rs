@@ -5,7 +5,7 @@ use super::abort::LastWords;
 use super::beneath::shown;
 use super::dest::{Attrs, Dest, Found, LateDirs, same_mtime};
 use super::greet::Mouth;
-use super::receive::{Target, preserve};
+use super::receive::{ReceivePlan, Target, Witness, preserve};
 use protocol::args::{ItemDetail, Options};
 use protocol::checksum::{Checksum, FileHasher, Sum, weak};
 use protocol::flist::{DirClass, FileEntry, FileList, Kind, Ndx};
@@ -129,21 +129,25 @@ pub(super) struct Generate<'a> {
     pub(super) n: &'a Negotiated,
     pub(super) list: &'a FileList,
     pub(super) target: &'a Target,
-    pub(super) options: &'a Options,
+    pub(super) plan: &'a ReceivePlan,
     pub(super) board: &'a Board,
+    pub(super) witness: &'a dyn Witness,
     pub(super) out: Outbox,
     pub(super) mouth: Mouth,
 }
 
 impl Generate<'_> {
-    /// Runs to the end of the session; returns how many entries failed on this side.
-    pub(super) fn run(self) -> Result<u64, TransferError> {
-        let Self { n, list, target, options, board, out, mouth } = self;
+    /// Runs to the end of the session.
+    pub(super) fn run(self) -> Result<Spoken, TransferError> {
+        let Self { n, list, target, plan, board, witness, out, mouth } = self;
+        let options = &plan.options;
         let dest = target.again();
         let mut work = Work {
             n,
             options,
+            plan,
             board,
+            witness,
             out,
             mouth,
             speaker: Generator::new(),
@@ -151,7 +155,11 @@ impl Generate<'_> {
             redo: Vec::new(),
             buffer: Vec::new(),
         };
-        for (ndx, entry) in list.iter() {
+        if options.verbose > 1 {
+            let how = if options.whole_file { "disabled for local transfer or --whole-file" } else { "enabled" };
+            work.tell(&format!("delta-transmission {how}"));
+        }
+        for (ndx, entry) in list.iter().filter(|_| !options.list_only) {
             work.entry(dest.as_ref(), target.name(entry), ndx, entry, target.made)?;
             work.pass_notes()?;
             if work.out.len() > OUT_MOST {
@@ -180,14 +188,24 @@ impl Generate<'_> {
         work.speaker.done(&mut work.out);
         work.mouth.say(&mut work.out)?;
         let complaints = board.lock().complaints;
-        Ok(complaints)
+        Ok(Spoken { complaints, written_bytes: work.mouth.said })
     }
+}
+
+/// What the generator's work came to.
+pub(super) struct Spoken {
+    /// Entries that failed on this side.
+    pub(super) complaints: u64,
+    /// Bytes written to the link.
+    pub(super) written_bytes: u64,
 }
 
 struct Work<'a> {
     n: &'a Negotiated,
     options: &'a Options,
+    plan: &'a ReceivePlan,
     board: &'a Board,
+    witness: &'a dyn Witness,
     out: Outbox,
     mouth: Mouth,
     speaker: Generator,
@@ -205,7 +223,7 @@ impl Work<'_> {
         };
         for note in notes {
             match note {
-                Note::Say(message) => self.out.message(&message),
+                Note::Say(message) => self.say(&message),
                 Note::Redo(ndx) => self.redo.push(ndx),
             }
         }
@@ -288,6 +306,15 @@ impl Work<'_> {
             let what = if kind == Kind::Dir { "directory" } else { "non-regular file" };
             self.tell(&format!("skipping {what} \"{}\"", shown(name)));
         }
+        if leave && self.plan.names > 1 {
+            let name = shown(name);
+            let why = match &found {
+                None => format!("not creating new {} \"{name}\"", if kind == Kind::File { "file" } else { "entry" }),
+                Some(_) if self.options.ignore_existing => format!("{name} exists"),
+                Some(_) => format!("{name} is newer"),
+            };
+            self.tell(&why);
+        }
         if skip || leave || (kind == Kind::Dir && found.is_none() && self.options.existing) {
             return Ok(());
         }
@@ -301,6 +328,9 @@ impl Work<'_> {
         match work {
             Ok(flags) => {
                 self.report(ndx, flags);
+                if kind != Kind::Dir && flags.is_none() {
+                    self.tell_up_to_date(name);
+                }
                 if kind != Kind::Dir {
                     self.acknowledge(ndx);
                 }
@@ -315,6 +345,12 @@ impl Work<'_> {
         let wordy = self.options.detail == ItemDetail::All || self.options.verbose > 1;
         if let Some(flags) = flags.or_else(|| wordy.then(ItemFlags::default)) {
             self.speaker.item(ndx, &ItemHeader { flags, ..ItemHeader::default() }, &mut self.out);
+        }
+    }
+
+    fn tell_up_to_date(&mut self, name: &[u8]) {
+        if self.plan.names > 1 && self.options.detail == ItemDetail::None {
+            self.tell(&format!("{} is uptodate", shown(name)));
         }
     }
 
@@ -333,7 +369,15 @@ impl Work<'_> {
 
     /// Tells the client's user something.
     fn tell(&mut self, text: &str) {
-        self.out.message(&Message::Text(TextKind::Info, format!("{text}\n").into()));
+        self.say(&Message::Text(TextKind::Info, format!("{text}\n").into()));
+    }
+
+    /// Words for the user go over the wire only where the user is at the other end.
+    fn say(&mut self, message: &Message) {
+        match message {
+            Message::Text(..) | Message::Deleted(_) if !self.plan.server => self.witness.message(message),
+            message => self.out.message(message),
+        }
     }
 
     /// What a dry run reports of a directory.
@@ -455,6 +499,9 @@ impl Work<'_> {
                 return Ok(());
             }
             self.report(ndx, reported(&change));
+            if change.is_empty() {
+                self.tell_up_to_date(name);
+            }
             self.acknowledge(ndx);
             return Ok(());
         }

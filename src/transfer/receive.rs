@@ -4,7 +4,7 @@
 //! `Board`, so that hearing never waits for speaking.
 
 use super::abort::{Parts, abort, await_hang_up};
-use super::beneath::reason;
+use super::beneath::{reason, shown};
 use super::dest::{Dest, Preserve, TempFile};
 use super::generate::{Board, Generate, Note};
 use super::greet::{Ears, Session};
@@ -16,8 +16,9 @@ use protocol::args::Options;
 use protocol::checksum::{FileHasher, Sum};
 use protocol::flist::{Arrived, FileEntry, FileList, ListLimits, Ndx};
 use protocol::handshake::Negotiated;
-use protocol::item::ItemFlags;
+use protocol::item::{ItemFlags, ItemHeader};
 use protocol::mux::{Message, TextKind};
+use protocol::sender::FinalStats;
 use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts};
 use protocol::sums::{BlockIndex, SumHead};
 use std::ffi::OsStr;
@@ -43,6 +44,38 @@ pub struct ReceivePlan {
     pub destination: PathBuf,
     /// How much file list is accepted.
     pub limits: ListLimits,
+    /// How much is said of names: 1 the directory that was made for the session, 2 what is up to date or left alone, too.
+    pub names: u8,
+}
+
+/// Hears how a receiving session goes; the generator and the receiver speak to it at the same time.
+pub trait Witness: Sync {
+    /// The whole list is here.
+    fn listed(&self, _list: &FileList) {}
+
+    /// An entry was changed here, or is to be in a dry run. Also told of unchanged ones where the options ask for it.
+    fn item(&self, _ndx: Ndx, _entry: &FileEntry, _header: &ItemHeader) {}
+
+    /// The data of a file begins.
+    fn begins(&self, _ndx: Ndx, _entry: &FileEntry, _header: &ItemHeader) {}
+
+    /// So many bytes of the file were rebuilt.
+    fn progress(&self, _bytes: u64) {}
+
+    /// The file is whole and in its place.
+    fn received(&self, _ndx: Ndx, _entry: &FileEntry, _header: &ItemHeader, _sent: &Sent, _sum: &Sum) {}
+
+    /// Words for the user, of the peer or of this side.
+    fn message(&self, _message: &Message) {}
+
+    /// The totals of a server that sends.
+    fn stats(&self, _stats: &FinalStats) {}
+}
+
+impl<F: Fn(&Message) + Sync> Witness for F {
+    fn message(&self, message: &Message) {
+        self(message);
+    }
 }
 
 /// What a receiving session came to.
@@ -56,12 +89,16 @@ pub struct Received {
     pub failed: u64,
     /// Bits of trouble on the sending side.
     pub io_error: i32,
+    /// Bytes written to the link.
+    pub written_bytes: u64,
+    /// Bytes read from the link.
+    pub read_bytes: u64,
     /// How the far end's program ended (client only).
     pub ending: Option<Ending>,
 }
 
-/// Receives what the peer sends into the plan's destination. `say` hears the peer's messages.
-pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Message)) -> Result<Received, TransferError> {
+/// Receives what the peer sends into the plan's destination.
+pub fn receive(session: Session, plan: &ReceivePlan, witness: &dyn Witness) -> Result<Received, TransferError> {
     let Session { n, inbox, mut out, mut ears, mut mouth, closer } = session;
     let server = plan.server;
     if !server {
@@ -77,13 +114,15 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
     };
     let mut receiver = Receiver::new(&n, facts, inbox);
     let mut received = Received::default();
-    let arrived = match hear_list(&mut receiver, &mut ears, &mut received, say) {
+    let arrived = match hear_list(&mut receiver, &mut ears, &mut received, witness) {
         Ok(arrived) => arrived,
         Err(error) => return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer })),
     };
     let Arrived { mut list, names, io_error } = arrived;
     received.io_error |= io_error;
+    witness.listed(&list);
     if list.is_empty() && !plan.server {
+        (received.written_bytes, received.read_bytes) = (mouth.said, ears.heard);
         drop(mouth);
         received.ending = ears.remote.wait(super::ENDING_PATIENCE);
         return Ok(received);
@@ -96,13 +135,19 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
         Err(error) => return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer })),
     };
     let board = Board::new(list.len());
-    let generate = Generate { n: &n, list: &list, target: &target, options: &plan.options, board: &board, out, mouth };
+    if plan.names > 0 && target.is_new() {
+        let path = plan.destination.as_os_str().as_bytes();
+        let text = format!("created directory {}\n", shown(path.strip_suffix(b"/").unwrap_or(path)));
+        board.note(Note::Say(Message::Text(TextKind::Info, text.into())));
+    }
+    let generate = Generate { n: &n, list: &list, target: &target, plan, board: &board, witness, out, mouth };
     let mut work = Rebuild {
         n: &n,
         list: &list,
         target: &target,
         options: &plan.options,
         board: &board,
+        witness,
         current: None,
         received: &mut received,
         block: Vec::new(),
@@ -117,7 +162,7 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
             board.generator_left();
             result
         });
-        let heard = work.run(&mut receiver, &mut ears, say);
+        let heard = work.run(&mut receiver, &mut ears);
         if let Err(error) = &heard {
             board.fail(error, server);
             if !board.wait_for_generator(LAST_WORDS) {
@@ -136,7 +181,11 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
     match (heard, spoken) {
         (Err(TransferError::Link(_) | TransferError::Remote { .. }), Err(spoken)) => return Err(spoken),
         (Err(heard), _) => return Err(heard),
-        (Ok(()), spoken) => received.failed += spoken?,
+        (Ok(()), spoken) => {
+            let spoken = spoken?;
+            received.failed += spoken.complaints;
+            (received.written_bytes, received.read_bytes) = (spoken.written_bytes, ears.heard);
+        }
     }
     if !plan.server {
         ears.hear_the_end()?;
@@ -149,13 +198,13 @@ fn hear_list(
     receiver: &mut Receiver,
     ears: &mut Ears,
     received: &mut Received,
-    say: &mut dyn FnMut(&Message),
+    witness: &dyn Witness,
 ) -> Result<Arrived, TransferError> {
     loop {
         match receiver.poll()? {
             Some(ReceiverEvent::List(arrived)) => return Ok(arrived),
             Some(ReceiverEvent::Message(Message::IoError(bits))) => received.io_error |= bits,
-            Some(ReceiverEvent::Message(message)) => say(&message),
+            Some(ReceiverEvent::Message(message)) => witness.message(&message),
             Some(_) => return Err(PeerError::Malformed("a file before the list").into()),
             None => receiver.feed(ears.hear()?)?,
         }
@@ -168,11 +217,18 @@ pub(super) struct Target {
     pub(super) dest: Option<Dest>,
     /// The destination was not there before this session.
     pub(super) made: bool,
+    /// It would have been made, were this no dry run.
+    would_make: bool,
     /// The name for the only file of a list, where the destination is a file name.
     single: Option<Vec<u8>>,
 }
 
 impl Target {
+    /// Nothing of it was there before this session.
+    fn is_new(&self) -> bool {
+        self.made || self.would_make
+    }
+
     /// The name of an entry at this end.
     pub(super) fn name<'a>(&'a self, entry: &'a FileEntry) -> &'a [u8] {
         self.single.as_deref().unwrap_or(&entry.name)
@@ -192,6 +248,9 @@ fn enter(plan: &ReceivePlan, list: &FileList) -> Result<Target, TransferError> {
     };
     let bytes = path.as_os_str().as_bytes();
     let options = &plan.options;
+    if options.list_only {
+        return Ok(Target { dest: None, made: false, would_make: false, single: None });
+    }
     let cannot_make = |source: io::Error| {
         let what = format!("mkdir \"{}\" failed (make its parent first, or use --mkpath)", path.display());
         TransferError::Local { what, source }
@@ -201,7 +260,7 @@ fn enter(plan: &ReceivePlan, list: &FileList) -> Result<Target, TransferError> {
         false => Ok(()),
     };
     if path.is_dir() {
-        return Ok(Target { dest: Some(entered(path)?), made: false, single: None });
+        return Ok(Target { dest: Some(entered(path)?), made: false, would_make: false, single: None });
     }
     let single_file = list.len() == 1 && !list.iter().any(|(_, entry)| entry.is_dir()) && !bytes.ends_with(b"/");
     if !single_file {
@@ -210,16 +269,16 @@ fn enter(plan: &ReceivePlan, list: &FileList) -> Result<Target, TransferError> {
             return Err(TransferError::Selection(text));
         }
         if options.dry_run {
-            return Ok(Target { dest: None, made: false, single: None });
+            return Ok(Target { dest: None, made: false, would_make: true, single: None });
         }
         make_parents(path)?;
         let dest = Dest::open(path, true).map_err(cannot_make)?;
-        return Ok(Target { dest: Some(dest), made: true, single: None });
+        return Ok(Target { dest: Some(dest), made: true, would_make: false, single: None });
     }
     let cut = bytes.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
     let parent = if cut == 0 { Path::new(".") } else { Path::new(OsStr::from_bytes(&bytes[..cut])) };
     make_parents(parent)?;
-    Ok(Target { dest: Some(entered(parent)?), made: false, single: Some(bytes[cut..].to_vec()) })
+    Ok(Target { dest: Some(entered(parent)?), made: false, would_make: false, single: Some(bytes[cut..].to_vec()) })
 }
 
 fn entered(path: &Path) -> Result<Dest, TransferError> {
@@ -247,6 +306,7 @@ struct Rebuild<'a> {
     target: &'a Target,
     options: &'a Options,
     board: &'a Board,
+    witness: &'a dyn Witness,
     current: Option<Current>,
     received: &'a mut Received,
     block: Vec<u8>,
@@ -255,6 +315,7 @@ struct Rebuild<'a> {
 /// The file that is coming in.
 struct Current {
     ndx: Ndx,
+    header: ItemHeader,
     head: SumHead,
     basis: Option<File>,
     /// `None` once writing has failed: the rest is heard and thrown away.
@@ -264,12 +325,7 @@ struct Current {
 }
 
 impl<'a> Rebuild<'a> {
-    fn run(
-        &mut self,
-        receiver: &mut Receiver,
-        ears: &mut Ears,
-        say: &mut dyn FnMut(&Message),
-    ) -> Result<(), TransferError> {
+    fn run(&mut self, receiver: &mut Receiver, ears: &mut Ears) -> Result<(), TransferError> {
         let dest = self.target.again();
         let mut redo_phase = false;
         while !receiver.is_over() {
@@ -283,13 +339,15 @@ impl<'a> Rebuild<'a> {
                     if !self.board.take_request(ndx) || header.flags.has(ItemFlags::LOCAL_CHANGE) {
                         return Err(PeerError::Malformed("data of a file that was not asked for").into());
                     }
-                    self.begin(dest.as_ref(), ndx, entry, head);
+                    self.witness.begins(ndx, entry, &header);
+                    self.begin(dest.as_ref(), ndx, entry, header, head);
                 }
                 ReceiverEvent::Literal(bytes) => self.write(bytes, true),
                 ReceiverEvent::Copy(block) => self.copy(block),
                 ReceiverEvent::End(sum) => self.end(dest.as_ref(), &sum, redo_phase)?,
-                ReceiverEvent::Item(ndx, _) => {
-                    self.entry_of_any_kind(ndx)?;
+                ReceiverEvent::Item(ndx, header) => {
+                    let entry = self.entry_of_any_kind(ndx)?;
+                    self.witness.item(ndx, entry, &header);
                 }
                 ReceiverEvent::PhaseDone(phase) => {
                     redo_phase = true;
@@ -300,8 +358,9 @@ impl<'a> Rebuild<'a> {
                     self.entry_of_any_kind(ndx)?;
                     self.board.take_request(ndx);
                 }
-                ReceiverEvent::Message(message) => say(&message),
-                ReceiverEvent::Stats(_) | ReceiverEvent::Goodbye => {}
+                ReceiverEvent::Message(message) => self.witness.message(&message),
+                ReceiverEvent::Stats(stats) => self.witness.stats(&stats),
+                ReceiverEvent::Goodbye => {}
                 ReceiverEvent::List(_) => return Err(PeerError::Malformed("a second file list").into()),
             }
         }
@@ -320,7 +379,7 @@ impl<'a> Rebuild<'a> {
         entry.ok_or(PeerError::Range { what: "file index", value: ndx.0.into(), expected })
     }
 
-    fn begin(&mut self, dest: Option<&Dest>, ndx: Ndx, entry: &FileEntry, head: SumHead) {
+    fn begin(&mut self, dest: Option<&Dest>, ndx: Ndx, entry: &FileEntry, header: ItemHeader, head: SumHead) {
         let name = self.target.name(entry);
         let mut temp = None;
         let mut basis = None;
@@ -334,7 +393,7 @@ impl<'a> Rebuild<'a> {
             }
         }
         let hasher = FileHasher::new(self.n.checksum);
-        self.current = Some(Current { ndx, head, basis, temp, hasher, sent: Sent::default() });
+        self.current = Some(Current { ndx, header, head, basis, temp, hasher, sent: Sent::default() });
     }
 
     fn write(&mut self, bytes: &[u8], literal: bool) {
@@ -350,6 +409,7 @@ impl<'a> Rebuild<'a> {
         current.hasher.update(bytes);
         let count = if literal { &mut current.sent.literal_bytes } else { &mut current.sent.matched_bytes };
         *count += bytes.len() as u64;
+        self.witness.progress(bytes.len() as u64);
     }
 
     fn copy(&mut self, block: BlockIndex) {
@@ -397,6 +457,7 @@ impl<'a> Rebuild<'a> {
                 self.received.files += 1;
                 self.received.bytes.literal_bytes += current.sent.literal_bytes;
                 self.received.bytes.matched_bytes += current.sent.matched_bytes;
+                self.witness.received(current.ndx, entry, &current.header, &current.sent, sum);
                 if self.options.remove_source_files {
                     self.board.note(Note::Say(Message::Success(current.ndx)));
                 }

@@ -74,8 +74,11 @@ pub enum Answer {
 
 /// Hears how the transfer goes, and has a say.
 pub trait Watch {
+    /// The list is made and about to be sent.
+    fn listed(&mut self, _list: &FileList) {}
+
     /// The receiving side wants a file.
-    fn requested(&mut self, _ndx: Ndx, _request: &Request) -> Answer {
+    fn requested(&mut self, _ndx: Ndx, _entry: &FileEntry, _request: &Request) -> Answer {
         Answer::Send
     }
 
@@ -83,7 +86,7 @@ pub trait Watch {
     fn progress(&mut self, _bytes: u64) {}
 
     /// A file was sent. `sum` is what its bytes came to.
-    fn sent(&mut self, _ndx: Ndx, _sent: &Sent, _sum: &Sum) {}
+    fn sent(&mut self, _ndx: Ndx, _entry: &FileEntry, _sent: &Sent, _sum: &Sum) {}
 
     /// A wanted file could not be opened or read to its end.
     fn unreadable(&mut self, _ndx: Ndx, _error: &io::Error) {}
@@ -92,7 +95,7 @@ pub trait Watch {
     fn finished(&mut self, _ndx: Ndx) {}
 
     /// The receiving side tells of a change it made itself.
-    fn item(&mut self, _ndx: Ndx, _header: &ItemHeader) {}
+    fn item(&mut self, _ndx: Ndx, _entry: &FileEntry, _header: &ItemHeader) {}
 
     /// The peer said something.
     fn message(&mut self, _message: &Message) {}
@@ -186,6 +189,7 @@ fn converse<S: Source>(
     let listed = listing(rules);
     pass_words(watch, out);
     let (Listing { list, names, io_error }, source) = listed?;
+    watch.listed(&list);
     let list_build_ms = started.elapsed().as_millis() as u64;
     let started = Instant::now();
     sender.set_entries(list.len());
@@ -226,7 +230,7 @@ fn converse<S: Source>(
                     value: request.ndx.0.into(),
                     expected: "a regular file of the list",
                 })?;
-                if watch.requested(request.ndx, &request) == Answer::Decline {
+                if watch.requested(request.ndx, entry, &request) == Answer::Decline {
                     sender.decline(&request, out);
                     continue;
                 }
@@ -242,7 +246,7 @@ fn converse<S: Source>(
                 };
                 let promised = source.promised(request.ndx);
                 let mut work = Reply { n, out, mouth, buffer: &mut buffer, watch };
-                let sent = work.send(&mut sender, &request, file, promised)?;
+                let sent = work.send(&mut sender, &request, entry, file, promised)?;
                 if let Some(sent) = sent {
                     files += 1;
                     total.literal_bytes += sent.literal_bytes;
@@ -256,7 +260,11 @@ fn converse<S: Source>(
                 watch.finished(ndx);
             }
             SenderEvent::Message(message) => watch.message(&message),
-            SenderEvent::Item(ndx, header) => watch.item(ndx, &header),
+            SenderEvent::Item(ndx, header) => {
+                if let Some(entry) = list.get(ndx) {
+                    watch.item(ndx, entry, &header);
+                }
+            }
             SenderEvent::AllDone => {
                 let total_size = list.iter().map(|(_, entry)| if has_size(entry) { entry.len } else { 0 }).sum();
                 let (read, written) = (ears.heard, mouth.said);
@@ -326,6 +334,7 @@ impl Reply<'_> {
         &mut self,
         sender: &mut Sender,
         request: &Request,
+        entry: &FileEntry,
         mut file: File,
         promised: Option<Sum>,
     ) -> Result<Option<Sent>, TransferError> {
@@ -365,7 +374,7 @@ impl Reply<'_> {
         match trouble {
             None => {
                 reply.end(&promised.unwrap_or(sum), self.out);
-                self.watch.sent(request.ndx, &sent, &sum);
+                self.watch.sent(request.ndx, entry, &sent, &sum);
                 Ok(Some(sent))
             }
             Some(error) => {

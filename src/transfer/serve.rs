@@ -1,19 +1,14 @@
 //! The far end of a session: what `--server` does. Counterpart: rsync's `start_server`.
 
-use super::beneath::{reason, shown};
-use super::generate::file_sum;
-use super::source::{Hooks, Location, ScanOptions, Severity, SourceTree, scan};
-use super::{Listing, ReceivePlan, SendPlan, Source, TransferError, Watch, greet, ids, receive, send};
+use super::scanned::{Scanned, Trouble};
+use super::{ReceivePlan, SendPlan, TransferError, Watch, greet, receive, send};
 use crate::link::Link;
 use protocol::PeerError;
-use protocol::args::{Options, ServerArgs};
-use protocol::flist::{FileEntry, FileList, ListLimits, Ndx, compare};
+use protocol::args::{ItemDetail, ServerArgs};
+use protocol::flist::{ListLimits, Ndx};
 use protocol::handshake::{Hello, Offer, Side, VERSION_MOST};
 use protocol::mux::{Message, TextKind};
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -44,8 +39,9 @@ pub fn serve(args: &ServerArgs, link: Link) -> Result<Served, TransferError> {
 fn serve_receiver(args: &ServerArgs, session: super::Session) -> Result<Served, TransferError> {
     let options = &args.options;
     let destination = args.paths.first().map(|path| PathBuf::from(OsStr::from_bytes(path))).unwrap_or_default();
-    let plan = ReceivePlan { options: options.clone(), server: true, destination, limits: ListLimits::default() };
-    let received = receive(session, &plan, &mut log_message)?;
+    let names = options.verbose.min(2).max(u8::from(options.detail != ItemDetail::None));
+    let plan = ReceivePlan { options: options.clone(), server: true, destination, limits: ListLimits::default(), names };
+    let received = receive(session, &plan, &log_message)?;
     Ok(Served { partial: received.failed > 0 || received.io_error & 1 != 0, vanished: received.io_error & 2 != 0 })
 }
 
@@ -76,7 +72,7 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
         whole_file: options.whole_file,
     };
     let paths: Vec<_> = args.paths.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
-    let trouble = Trouble::default();
+    let trouble = Trouble::new(options.verbose > 1);
     let listing = |rules: Vec<Vec<u8>>| {
         if let Some(rule) = rules.first() {
             return Err(TransferError::Refused(format!(
@@ -84,99 +80,12 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
                 rule.escape_ascii().to_string()
             )));
         }
-        let mut report = |severity: Severity, text: String| match severity {
-            Severity::Info => trouble.say(TextKind::Info, &text),
-            Severity::Warning => trouble.say(TextKind::Warning, &text),
-            Severity::Error => trouble.say(TextKind::ErrorXfer, &format!("rsync: [sender] {text}")),
-        };
-        let mut sum = |file: &mut File| file_sum(file, list_checksum).map(Some);
-        let hooks =
-            Hooks { report: &mut report, sum: if options.checksum { Some(&mut sum) } else { None }, keep: None };
-        let scan =
-            scan(&paths, &scan_options(options), hooks).map_err(|error| TransferError::Refused(error.to_string()))?;
-        let mut entries = scan.entries;
-        entries.sort_by(|(a, _), (b, _)| compare(a, b));
-        let (entries, places): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
-        let list = FileList::new(entries);
-        let names = match options.numeric_ids {
-            true => Default::default(),
-            false => ids::names(&list, options.owner, options.group),
-        };
-        trouble.add(scan.io_error as i32);
-        let remove = options.remove_source_files && !options.dry_run;
-        let source = Scanned { tree: scan.tree, places, remove, trouble: &trouble };
-        Ok((Listing { list, names, io_error: scan.io_error as i32 }, source))
+        Scanned::list(&paths, options, list_checksum, &trouble)
     };
     let mut watch = Report { trouble: &trouble };
     send(session, &plan, listing, &mut watch)?;
-    let trouble = trouble.bits.get();
+    let trouble = trouble.bits();
     Ok(Served { partial: trouble & 1 != 0, vanished: trouble & 2 != 0 })
-}
-
-fn scan_options(options: &Options) -> ScanOptions {
-    ScanOptions {
-        recurse: options.recurse,
-        dirs: options.dirs,
-        relative: options.relative,
-        one_file_system: options.one_file_system > 0,
-        // Listed whatever the options say: the receiving side reports what it skips.
-        links: true,
-        copy_links: options.copy_links,
-        copy_dirlinks: options.copy_dirlinks,
-        devices: true,
-        specials: true,
-        ignore_missing_args: false,
-    }
-}
-
-/// What went wrong while sending; shared by the list's making, the source and the watch.
-#[derive(Default)]
-struct Trouble {
-    /// As in [`Listing::io_error`].
-    bits: Cell<i32>,
-    /// Words for the client's user.
-    words: RefCell<VecDeque<Message>>,
-    /// Full path of the file that was opened last.
-    current: RefCell<String>,
-}
-
-impl Trouble {
-    fn add(&self, bits: i32) {
-        self.bits.set(self.bits.get() | bits);
-    }
-
-    fn say(&self, kind: TextKind, text: &str) {
-        self.words.borrow_mut().push_back(Message::Text(kind, format!("{text}\n").into()));
-    }
-}
-
-/// Files found by a scan.
-struct Scanned<'a> {
-    tree: SourceTree,
-    places: Vec<Location>,
-    /// Whether what has arrived is removed here.
-    remove: bool,
-    trouble: &'a Trouble,
-}
-
-impl Source for Scanned<'_> {
-    fn open(&self, ndx: Ndx, entry: &FileEntry) -> io::Result<File> {
-        let place = self.places.get(ndx.0 as usize).ok_or(io::ErrorKind::NotFound)?;
-        *self.trouble.current.borrow_mut() = shown(&self.tree.full_path(&entry.name, *place));
-        self.tree.open(&entry.name, *place)
-    }
-
-    fn finished(&self, ndx: Ndx, entry: &FileEntry) {
-        let Some(place) = self.places.get(ndx.0 as usize).filter(|_| self.remove && !entry.is_dir()) else { return };
-        let name = shown(&entry.name);
-        let trouble = match self.tree.remove(entry, *place) {
-            Ok(true) => return,
-            Ok(false) => format!("ERROR: Skipping sender remove for changed file: {name}"),
-            Err(error) => format!("sender failed to remove {name}: {}", reason(&error)),
-        };
-        self.trouble.add(1);
-        self.trouble.say(TextKind::ErrorXfer, &format!("rsync: [sender] {trouble}"));
-    }
 }
 
 struct Report<'a> {
@@ -185,19 +94,11 @@ struct Report<'a> {
 
 impl Watch for Report<'_> {
     fn unreadable(&mut self, _ndx: Ndx, error: &io::Error) {
-        let path = self.trouble.current.borrow();
-        if error.kind() == io::ErrorKind::NotFound {
-            self.trouble.add(2);
-            self.trouble.say(TextKind::Warning, &format!("file has vanished: \"{path}\""));
-        } else {
-            self.trouble.add(1);
-            let text = format!("rsync: [sender] cannot read \"{path}\": {}", reason(error));
-            self.trouble.say(TextKind::ErrorXfer, &text);
-        }
+        self.trouble.unreadable(error);
     }
 
     fn words(&mut self) -> Option<Message> {
-        self.trouble.words.borrow_mut().pop_front()
+        self.trouble.word()
     }
 
     fn message(&mut self, message: &Message) {
@@ -232,6 +133,8 @@ pub(crate) fn complain(text: &str) {
 mod tests {
     use super::*;
     use crate::pipe;
+    use protocol::args::Options;
+    use protocol::flist::FileEntry;
     use protocol::flist::{IdNames, ListEncoder};
     use protocol::handshake::Handshake;
     use protocol::mux::Outbox;
