@@ -10,6 +10,7 @@ pub mod cli;
 pub mod link;
 pub mod ocs;
 pub mod pipe;
+pub mod rsync;
 pub mod status;
 pub mod transfer;
 pub mod transport;

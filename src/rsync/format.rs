@@ -304,7 +304,10 @@ mod tests {
         let header = ItemHeader { flags: ItemFlags(0xA000), ..ItemHeader::default() };
         let event = event(&file, &header);
         let text = |format: &str| String::from_utf8(expand(format.as_bytes(), &event)).unwrap();
-        assert_eq!(text("%n|%'l|%''l|%10l|%-10l|%B|%o|%%|%q|%"), "some file|300,000|300.00K|    300000|300000    |rwsr-xr-x|send|%|%q|%");
+        assert_eq!(
+            text("%n|%'l|%''l|%10l|%-10l|%B|%o|%%|%q|%"),
+            "some file|300,000|300.00K|    300000|300000    |rwsr-xr-x|send|%|%q|%"
+        );
         assert_eq!(text("%i %n%L"), ">f+++++++++ some file");
         assert!(holds(b"%-10i", b'i') && !holds(b"%n i", b'i'));
     }

@@ -95,9 +95,8 @@ mod tests {
     #[test]
     fn paths_keep_their_wildcards() {
         let mut options = Options::default();
-        let source = |text: &str, options: &Options| {
-            String::from_utf8(path(text.as_bytes(), Use::Source, options)).unwrap()
-        };
+        let source =
+            |text: &str, options: &Options| String::from_utf8(path(text.as_bytes(), Use::Source, options)).unwrap();
         for (given, wanted) in [
             ("", "."),
             ("a b", r"a\ b"),
@@ -122,7 +121,10 @@ mod tests {
             split(text.as_bytes()).map(|words| words.into_iter().map(|word| String::from_utf8(word).unwrap()).collect())
         };
         assert_eq!(words("ssh  -p 2222 "), Ok(vec!["ssh".to_owned(), "-p".into(), "2222".into()]));
-        assert_eq!(words("a 'b c'd \"e''f\" ''"), Ok(vec!["a".to_owned(), "b cd".into(), "e''f".into(), String::new()]));
+        assert_eq!(
+            words("a 'b c'd \"e''f\" ''"),
+            Ok(vec!["a".to_owned(), "b cd".into(), "e''f".into(), String::new()])
+        );
         assert_eq!(words("a 'it''s'"), Ok(vec!["a".to_owned(), "it's".into()]));
         assert_eq!(words("a 'b"), Err::<Vec<String>, _>(b'\''));
     }

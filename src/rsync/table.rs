@@ -6,7 +6,7 @@ use protocol::args::{AltKind, DeleteWhen};
 use std::path::PathBuf;
 
 /// What an option does to the command line.
-pub enum Apply {
+pub(super) enum Apply {
     /// Switches on.
     Set(fn(&mut CommandLine) -> &mut bool),
     /// Switches off.
@@ -28,41 +28,35 @@ pub enum Apply {
 }
 
 /// One option.
-pub struct Opt {
+pub(super) struct Opt {
     /// Names without dashes; the first is the one that is shown.
-    pub names: &'static [&'static str],
+    pub(super) names: &'static [&'static str],
     /// Letter; 0 for none.
-    pub letter: u8,
+    pub(super) letter: u8,
     /// What its value is called; empty for an option without one.
-    pub value: &'static str,
+    pub(super) value: &'static str,
     /// One line of help; empty for what is listed elsewhere.
-    pub help: &'static str,
+    pub(super) help: &'static str,
     /// What it does.
-    pub apply: Apply,
+    pub(super) apply: Apply,
 }
 
 /// The option of this name.
-pub fn by_name(name: &[u8]) -> Option<&'static Opt> {
+pub(super) fn by_name(name: &[u8]) -> Option<&'static Opt> {
     all().find(|option| option.names.iter().any(|known| known.as_bytes() == name))
 }
 
 /// The option of this letter.
-pub fn by_letter(letter: u8) -> Option<&'static Opt> {
+pub(super) fn by_letter(letter: u8) -> Option<&'static Opt> {
     all().find(|option| option.letter == letter && letter != 0)
 }
 
 /// All options, negations last.
-pub fn all() -> impl Iterator<Item = &'static Opt> {
+pub(super) fn all() -> impl Iterator<Item = &'static Opt> {
     OPTIONS.iter().chain(NEGATIONS)
 }
 
-const fn opt(
-    names: &'static [&'static str],
-    letter: u8,
-    value: &'static str,
-    help: &'static str,
-    apply: Apply,
-) -> Opt {
+const fn opt(names: &'static [&'static str], letter: u8, value: &'static str, help: &'static str, apply: Apply) -> Opt {
     Opt { names, letter, value, help, apply }
 }
 
@@ -90,7 +84,7 @@ macro_rules! path {
 }
 
 /// What the manual lists, in the order in which it is listed.
-pub const OPTIONS: &[Opt] = &[
+pub(super) const OPTIONS: &[Opt] = &[
     opt(&["verbose"], b'v', "", "say more; repeat for more still", count!(options.verbose)),
     opt(
         &["info"],
@@ -162,20 +156,8 @@ pub const OPTIONS: &[Opt] = &[
         }),
     ),
     opt(&["inc-recursive", "i-r"], 0, "", "list while transferring", clear!(options.no_inc_recursive)),
-    opt(
-        &["no-inc-recursive", "no-i-r"],
-        0,
-        "",
-        "list everything before the transfer",
-        set!(options.no_inc_recursive),
-    ),
-    opt(
-        &["relative"],
-        b'R',
-        "",
-        "keep the whole names of the arguments",
-        Apply::Do(|line| line.relative = Some(true)),
-    ),
+    opt(&["no-inc-recursive", "no-i-r"], 0, "", "list everything before the transfer", set!(options.no_inc_recursive)),
+    opt(&["relative"], b'R', "", "keep the whole names of the arguments", Apply::Do(|line| line.relative = Some(true))),
     opt(
         &["no-implied-dirs", "no-i-d"],
         0,
@@ -204,13 +186,7 @@ pub const OPTIONS: &[Opt] = &[
     opt(&["mkpath"], 0, "", "make the directories on the way to the destination", set!(options.mkpath)),
     opt(&["links"], b'l', "", "copy symlinks as symlinks", set!(options.links)),
     opt(&["copy-links"], b'L', "", "copy what symlinks point to", set!(options.copy_links)),
-    opt(
-        &["copy-unsafe-links"],
-        0,
-        "",
-        "copy what symlinks out of the tree point to",
-        set!(options.copy_unsafe_links),
-    ),
+    opt(&["copy-unsafe-links"], 0, "", "copy what symlinks out of the tree point to", set!(options.copy_unsafe_links)),
     opt(&["safe-links"], 0, "", "leave out symlinks that point out of the tree", set!(options.safe_links)),
     opt(&["insecure-links"], 0, "", "follow symlinks of strangers in named paths", Apply::Lacking),
     opt(&["confine-root"], 0, "DIR", "refuse named paths that lead out of DIR", text!(options.confine_root)),
@@ -293,7 +269,13 @@ pub const OPTIONS: &[Opt] = &[
     opt(&["sparse"], b'S', "", "make holes of runs of zeros", set!(options.sparse)),
     opt(&["preallocate"], 0, "", "claim room for a file before writing it", set!(options.preallocate)),
     opt(&["dry-run"], b'n', "", "do nothing, say what would be done", set!(options.dry_run)),
-    opt(&["whole-file"], b'W', "", "copy whole files, no delta transfer", Apply::Do(|line| line.whole_file = Some(true))),
+    opt(
+        &["whole-file"],
+        b'W',
+        "",
+        "copy whole files, no delta transfer",
+        Apply::Do(|line| line.whole_file = Some(true)),
+    ),
     opt(
         &["no-whole-file", "no-W"],
         0,
@@ -327,13 +309,7 @@ pub const OPTIONS: &[Opt] = &[
     ),
     opt(&["rsh"], b'e', "COMMAND", "reach the other machine by COMMAND, not by the SSH within", text!(rsh)),
     opt(&["rsync-path"], 0, "PROGRAM", "the rsync to start over there", text!(rsync_path)),
-    opt(
-        &["existing", "ignore-non-existing"],
-        0,
-        "",
-        "make nothing that is not there yet",
-        set!(options.existing),
-    ),
+    opt(&["existing", "ignore-non-existing"], 0, "", "make nothing that is not there yet", set!(options.existing)),
     opt(&["ignore-existing"], 0, "", "leave alone what is there already", set!(options.ignore_existing)),
     opt(
         &["remove-source-files", "remove-sent-files"],
@@ -593,13 +569,7 @@ pub const OPTIONS: &[Opt] = &[
     ),
     opt(&["skip-compress"], 0, "LIST", "suffixes of files not worth compressing", text!(options.skip_compress)),
     opt(&["cvs-exclude"], b'C', "", "leave out what CVS would", set!(options.cvs_exclude)),
-    opt(
-        &["filter"],
-        b'f',
-        "RULE",
-        "a filter rule",
-        Apply::Take(|line, value| filter(line, FilterKind::Rule, value)),
-    ),
+    opt(&["filter"], b'f', "RULE", "a filter rule", Apply::Take(|line, value| filter(line, FilterKind::Rule, value))),
     opt(
         &[""],
         b'F',

@@ -3,13 +3,13 @@
 use super::command_line::Usage;
 
 /// One flag with its help and highest level.
-pub struct Flag {
+pub(super) struct Flag {
     /// As it is typed, in capitals.
-    pub name: &'static str,
+    pub(super) name: &'static str,
     /// What it shows.
-    pub help: &'static str,
+    pub(super) help: &'static str,
     /// From how many `-v` on it is at level 1, 2, ….
-    pub verbose: &'static [u8],
+    pub(super) verbose: &'static [u8],
 }
 
 const fn flag(name: &'static str, help: &'static str, verbose: &'static [u8]) -> Flag {
@@ -17,7 +17,7 @@ const fn flag(name: &'static str, help: &'static str, verbose: &'static [u8]) ->
 }
 
 /// What `--info` knows.
-pub const INFO: &[Flag] = &[
+pub(super) const INFO: &[Flag] = &[
     flag("BACKUP", "files that were backed up", &[2]),
     flag("COPY", "files copied locally on the receiving side", &[1]),
     flag("DEL", "deletions on the receiving side", &[1]),
@@ -34,7 +34,7 @@ pub const INFO: &[Flag] = &[
 ];
 
 /// What `--debug` knows.
-pub const DEBUG: &[Flag] = &[
+pub(super) const DEBUG: &[Flag] = &[
     flag("ACL", "ACLs", &[3]),
     flag("BACKUP", "backups (levels 1-2)", &[3]),
     flag("BIND", "binding of sockets", &[2]),
@@ -141,11 +141,14 @@ impl Levels {
     pub(super) fn for_peer(&self) -> Option<String> {
         let here = ["FLIST", "PROGRESS"];
         let said = self.flags().iter().zip(&self.given).filter(|(flag, _)| !here.contains(&flag.name));
-        let said: Vec<_> =
-            said.filter_map(|(flag, level)| level.map(|level| match level {
-                1 => flag.name.to_owned(),
-                level => format!("{}{level}", flag.name),
-            })).collect();
+        let said: Vec<_> = said
+            .filter_map(|(flag, level)| {
+                level.map(|level| match level {
+                    1 => flag.name.to_owned(),
+                    level => format!("{}{level}", flag.name),
+                })
+            })
+            .collect();
         (!said.is_empty()).then(|| format!("--{}={}", self.option, said.join(",")))
     }
 
@@ -155,7 +158,10 @@ impl Levels {
         for flag in self.flags() {
             text += &format!("{:<10} {}\n", flag.name, flag.help);
         }
-        text += &format!("\nALL        every flag of --{} (ALL4: at that level)\nNONE       none of them (as ALL0)\nHELP       this text\n\nEach -v adds:\n", self.option);
+        text += &format!(
+            "\nALL        every flag of --{} (ALL4: at that level)\nNONE       none of them (as ALL0)\nHELP       this text\n\nEach -v adds:\n",
+            self.option
+        );
         for verbose in 0..=5u8 {
             let added = self.flags().iter().flat_map(|flag| {
                 flag.verbose.iter().enumerate().filter(|(_, least)| **least == verbose).map(|(level, _)| match level {

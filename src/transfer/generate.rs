@@ -2,7 +2,6 @@
 
 use super::TransferError;
 use super::abort::LastWords;
-use super::beneath::shown;
 use super::dest::{Attrs, Dest, Found, LateDirs, same_mtime};
 use super::greet::Mouth;
 use super::receive::{ReceivePlan, Target, Witness, preserve};
@@ -155,9 +154,10 @@ impl Generate<'_> {
             redo: Vec::new(),
             buffer: Vec::new(),
         };
+        work.pass_notes()?;
         if options.verbose > 1 {
             let how = if options.whole_file { "disabled for local transfer or --whole-file" } else { "enabled" };
-            work.tell(&format!("delta-transmission {how}"));
+            work.tell(&[b"delta-transmission ", how.as_bytes()]);
         }
         for (ndx, entry) in list.iter().filter(|_| !options.list_only) {
             work.entry(dest.as_ref(), target.name(entry), ndx, entry, target.made)?;
@@ -304,16 +304,15 @@ impl Work<'_> {
             };
         if skip {
             let what = if kind == Kind::Dir { "directory" } else { "non-regular file" };
-            self.tell(&format!("skipping {what} \"{}\"", shown(name)));
+            self.tell(&[b"skipping ", what.as_bytes(), b" \"", name, b"\""]);
         }
         if leave && self.plan.names > 1 {
-            let name = shown(name);
-            let why = match &found {
-                None => format!("not creating new {} \"{name}\"", if kind == Kind::File { "file" } else { "entry" }),
-                Some(_) if self.options.ignore_existing => format!("{name} exists"),
-                Some(_) => format!("{name} is newer"),
-            };
-            self.tell(&why);
+            match &found {
+                None if kind == Kind::File => self.tell(&[b"not creating new file \"", name, b"\""]),
+                None => self.tell(&[b"not creating new entry \"", name, b"\""]),
+                Some(_) if self.options.ignore_existing => self.tell(&[name, b" exists"]),
+                Some(_) => self.tell(&[name, b" is newer"]),
+            }
         }
         if skip || leave || (kind == Kind::Dir && found.is_none() && self.options.existing) {
             return Ok(());
@@ -350,7 +349,7 @@ impl Work<'_> {
 
     fn tell_up_to_date(&mut self, name: &[u8]) {
         if self.plan.names > 1 && self.options.detail == ItemDetail::None {
-            self.tell(&format!("{} is uptodate", shown(name)));
+            self.tell(&[name, b" is uptodate"]);
         }
     }
 
@@ -368,8 +367,8 @@ impl Work<'_> {
     }
 
     /// Tells the client's user something.
-    fn tell(&mut self, text: &str) {
-        self.say(&Message::Text(TextKind::Info, format!("{text}\n").into()));
+    fn tell(&mut self, words: &[&[u8]]) {
+        self.say(&Message::Text(TextKind::Info, [words.concat(), b"\n".to_vec()].concat()));
     }
 
     /// Words for the user go over the wire only where the user is at the other end.

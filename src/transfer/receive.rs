@@ -4,7 +4,7 @@
 //! `Board`, so that hearing never waits for speaking.
 
 use super::abort::{Parts, abort, await_hang_up};
-use super::beneath::{reason, shown};
+use super::beneath::reason;
 use super::dest::{Dest, Preserve, TempFile};
 use super::generate::{Board, Generate, Note};
 use super::greet::{Ears, Session};
@@ -18,8 +18,8 @@ use protocol::flist::{Arrived, FileEntry, FileList, ListLimits, Ndx};
 use protocol::handshake::Negotiated;
 use protocol::item::{ItemFlags, ItemHeader};
 use protocol::mux::{Message, TextKind};
-use protocol::sender::FinalStats;
 use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts};
+use protocol::sender::FinalStats;
 use protocol::sums::{BlockIndex, SumHead};
 use std::ffi::OsStr;
 use std::fs::File;
@@ -137,8 +137,8 @@ pub fn receive(session: Session, plan: &ReceivePlan, witness: &dyn Witness) -> R
     let board = Board::new(list.len());
     if plan.names > 0 && target.is_new() {
         let path = plan.destination.as_os_str().as_bytes();
-        let text = format!("created directory {}\n", shown(path.strip_suffix(b"/").unwrap_or(path)));
-        board.note(Note::Say(Message::Text(TextKind::Info, text.into())));
+        let text = [b"created directory ", path.strip_suffix(b"/").unwrap_or(path), b"\n"].concat();
+        board.note(Note::Say(Message::Text(TextKind::Info, text)));
     }
     let generate = Generate { n: &n, list: &list, target: &target, plan, board: &board, witness, out, mouth };
     let mut work = Rebuild {

@@ -103,10 +103,7 @@ impl<'a> Scanned<'a> {
         };
         trouble.add(scan.io_error as i32);
         let remove = options.remove_source_files && !options.dry_run;
-        Ok((
-            Listing { list, names, io_error: scan.io_error as i32 },
-            Self { tree: scan.tree, places, remove, trouble },
-        ))
+        Ok((Listing { list, names, io_error: scan.io_error as i32 }, Self { tree: scan.tree, places, remove, trouble }))
     }
 }
 

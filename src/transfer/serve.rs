@@ -40,7 +40,8 @@ fn serve_receiver(args: &ServerArgs, session: super::Session) -> Result<Served, 
     let options = &args.options;
     let destination = args.paths.first().map(|path| PathBuf::from(OsStr::from_bytes(path))).unwrap_or_default();
     let names = options.verbose.min(2).max(u8::from(options.detail != ItemDetail::None));
-    let plan = ReceivePlan { options: options.clone(), server: true, destination, limits: ListLimits::default(), names };
+    let plan =
+        ReceivePlan { options: options.clone(), server: true, destination, limits: ListLimits::default(), names };
     let received = receive(session, &plan, &log_message)?;
     Ok(Served { partial: received.failed > 0 || received.io_error & 1 != 0, vanished: received.io_error & 2 != 0 })
 }

@@ -1,0 +1,425 @@
+//! One session of a client: connects, sends or receives, and says what came of it. Counterpart: rsync's `client_run`.
+
+use super::checks::refuse;
+use super::command_line::{CommandLine, Usage};
+use super::exit;
+use super::operands::{Plan, Remote};
+use super::output::{Done, Output, Pulled, Role};
+use super::quoting::{self, Use};
+use super::until::Until;
+use crate::link::{Ending, Link};
+use crate::transfer::local::Local;
+use crate::transfer::scanned::{Scanned, Trouble};
+use crate::transfer::send::Sent;
+use crate::transfer::{Answer, ReceivePlan, SendPlan, Session, TransferError, Watch, greet, receive, send};
+use crate::transport::child::Child;
+use crate::transport::ssh::{Ssh, SshOptions};
+use crate::transport::{Connect, ConnectError};
+use protocol::args::ServerArgs;
+use protocol::checksum::Sum;
+use protocol::flist::{FileEntry, FileList, ListLimits, Ndx};
+use protocol::handshake::{Hello, Offer, Side, VERSION_LEAST, VERSION_MOST};
+use protocol::item::{ItemFlags, ItemHeader};
+use protocol::mux::Message;
+use protocol::sender::Request;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How long a silent far end is waited for without `--timeout`; stock rsync waits for ever.
+const PATIENCE: Duration = Duration::from_secs(3600);
+/// How long a server within this process may take to leave once its link is closed: it puts its files in order.
+const LEAVING: Duration = Duration::from_secs(5);
+
+/// Runs a transfer; gives its exit code.
+pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
+    if let Some(name) = line.options.unserved() {
+        return Err(refuse(name));
+    }
+    if !line.filters.is_empty() {
+        return Err(refuse("--filter"));
+    }
+    if plan.remote.as_ref().is_some_and(|remote| remote.daemon) {
+        return Err(refuse("a transfer with an rsync daemon (host::module or rsync://)"));
+    }
+    let version = line.protocol.unwrap_or(VERSION_MOST.into());
+    let Some(version) = u8::try_from(version).ok().filter(|version| (VERSION_LEAST..=VERSION_MOST).contains(version))
+    else {
+        let text = format!("--protocol must be at least {VERSION_LEAST} and no more than {VERSION_MOST}.");
+        return Err(Usage { text, code: 2 });
+    };
+    let local = plan.remote.is_none();
+    // A copy without a destination is a listing, and lists come from a sender at the other end.
+    let pull = plan.pull || plan.destination.is_none();
+    let who = if pull { "Receiver" } else { "sender" };
+    let mut line = line.clone();
+    line.options.whole_file |= local && !line.options.no_whole_file;
+    let role = Role { sends: !pull, local, sources: plan.sources.clone() };
+    let output = Output::new(&line, role).map_err(|error| {
+        let path = line.log_file.as_deref().unwrap_or_else(|| "".as_ref()).display();
+        Usage { text: format!("rsync: failed to open log-file {path}: {error}"), code: 11 }
+    })?;
+    let client = Client { line: &line, plan, pull, version, output: &output };
+    let code = match client.session() {
+        Ok(code) => code,
+        Err(Failure { text, code }) => {
+            if !text.is_empty() {
+                output.complain(&text);
+            }
+            code
+        }
+    };
+    output.flush();
+    if code != 0 {
+        output.complain(&exit::line(code, who));
+    }
+    Ok(code)
+}
+
+/// A session that came to nothing.
+struct Failure {
+    text: String,
+    code: i32,
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        let code = match &error {
+            ConnectError::Setup(_) => 1,
+            ConnectError::Timeout { .. } => exit::TIMEOUT,
+            ConnectError::Unreachable { .. } | ConnectError::Lost { .. } => 10,
+            ConnectError::HostKey { .. } | ConnectError::Auth { .. } => 5,
+        };
+        Self { text: format!("rsync: {error}"), code }
+    }
+}
+
+struct Client<'a> {
+    line: &'a CommandLine,
+    plan: &'a Plan,
+    pull: bool,
+    version: u8,
+    output: &'a Output,
+}
+
+impl Client<'_> {
+    fn session(&self) -> Result<i32, Failure> {
+        let mut link = self.connect()?;
+        if self.line.options.secluded_args {
+            let words = self.words();
+            let cut = secluded_from(&words);
+            let mut block = b"rsync\0".to_vec();
+            for word in &words[cut..] {
+                block.extend_from_slice(if word.is_empty() { b"." } else { word });
+                block.push(0);
+            }
+            block.push(0);
+            link.writer
+                .write_all(&block)
+                .map_err(|error| Failure { text: format!("rsync: Cannot send the arguments: {error}"), code: 12 })?;
+        }
+        let remote = link.remote.clone();
+        let until = Until::watch(link.closer.clone(), self.line.options.stop_at)
+            .map_err(|error| Failure { text: format!("rsync: Cannot listen for signals: {error}"), code: 14 })?;
+        let options = &self.line.options;
+        let hello =
+            Hello { side: Side::Client, version: self.version, choice: options.checksum_choice, offer: Offer::Stock };
+        let result =
+            greet(link, hello).and_then(|session| if self.pull { self.pull(session) } else { self.push(session) });
+        let result = match (result, until.ended()) {
+            (Err(_), Some(code)) => {
+                remote.wait(LEAVING);
+                let text = if code == exit::TIMEOUT { "rsync: stopped at the time that was set" } else { "" };
+                return Err(Failure { text: text.into(), code });
+            }
+            (result, _) => result,
+        };
+        // By the SSH within, the far end's words come apart from the session.
+        let words = remote.stderr();
+        if !words.is_empty() && self.plan.remote.is_some() {
+            self.output.complain(words.trim_end());
+        }
+        match result {
+            Ok(code) => Ok(code),
+            Err(error) => {
+                let code = exit::of(&error);
+                let who = if self.pull { "Receiver" } else { "sender" };
+                let text = match &error {
+                    TransferError::Remote { .. } => format!("rsync: connection unexpectedly closed [{who}]"),
+                    TransferError::Peer(protocol::PeerError::Exit(_)) => String::new(),
+                    error => format!("rsync: [{who}] {error}"),
+                };
+                Err(Failure { text, code })
+            }
+        }
+    }
+
+    /// What the server is told, `--server` first.
+    fn words(&self) -> Vec<Vec<u8>> {
+        let mut options = self.line.options.clone();
+        options.list_only = false;
+        let mut words = self.line.peer_words.clone();
+        words.append(&mut options.remote_options);
+        options.remote_options = words.iter().map(|word| quoting::option(word, &options)).collect();
+        let how = if self.pull { Use::Source } else { Use::Destination };
+        let there = if self.pull { &self.plan.sources[..] } else { self.plan.destination.as_slice() };
+        let local = self.plan.remote.is_none();
+        let paths = there.iter().map(|path| match (local, path.is_empty()) {
+            (true, false) => path.clone(),
+            _ => quoting::path(path, how, &options),
+        });
+        let args = ServerArgs { sender: self.pull, paths: paths.collect(), capabilities: Vec::new(), options };
+        let mut words = args.to_words();
+        if local {
+            return words;
+        }
+        let given = self.line.options.remote_options.len() + self.line.peer_words.len();
+        let end = words.len() - args.paths.len() - 1;
+        for word in &mut words[1..end - given] {
+            *word = quoting::option(word, &args.options);
+        }
+        if args.options.secluded_args {
+            let bundle = if self.pull { 2 } else { 1 };
+            words[bundle].insert(1, b's');
+        }
+        words
+    }
+
+    fn connect(&self) -> Result<Link, Failure> {
+        let words = self.words();
+        let limit = self.line.options.timeout.filter(|&seconds| seconds > 0);
+        let limit = limit.map_or(PATIENCE, |seconds| Duration::from_secs(seconds.into()));
+        let Some(Remote { host, .. }) = &self.plan.remote else {
+            let words: Vec<OsString> = words.into_iter().map(OsString::from_vec).collect();
+            return Ok(Local.open(&words)?);
+        };
+        let cut = if self.line.options.secluded_args { secluded_from(&words) } else { words.len() };
+        let visible = &words[..cut];
+        let program = self.line.rsync_path.clone().unwrap_or_else(|| b"rsync".to_vec());
+        let Some(shell) = &self.line.rsh else {
+            return self.by_ssh(host, &program, visible, limit);
+        };
+        let mut command = quoting::split(shell).map_err(|quote| Failure {
+            text: format!("Missing trailing-{} in remote-shell command.", char::from(quote)),
+            code: 1,
+        })?;
+        if let Some(user) = &host.user {
+            command.extend([b"-l".to_vec(), user.clone()]);
+        }
+        command.extend([host.name.clone(), program]);
+        command.extend(visible.iter().cloned());
+        self.tell_command(&command);
+        let command = command.into_iter().map(OsString::from_vec).collect();
+        Ok(Child::local(command).stall_limit(Some(limit)).shares_stderr().open(&[])?)
+    }
+
+    fn by_ssh(
+        &self,
+        host: &super::operands::Host,
+        program: &[u8],
+        words: &[Vec<u8>],
+        limit: Duration,
+    ) -> Result<Link, Failure> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let mut options = SshOptions::new(text(&host.name));
+        options.user = host.user.as_deref().map(text);
+        options.stall_timeout = limit;
+        let mut line = text(program);
+        for word in words {
+            line.push(' ');
+            for chunk in word.utf8_chunks() {
+                line.push_str(chunk.valid());
+                // The bindings of libssh2 take only UTF-8; the shell over there makes the other bytes.
+                for byte in chunk.invalid() {
+                    line.push_str(&format!("\"$(printf '\\{byte:03o}')\""));
+                }
+            }
+        }
+        let mut told = vec![b"ssh".to_vec(), host.name.clone(), program.to_vec()];
+        told.extend(words.iter().cloned());
+        self.tell_command(&told);
+        Ok(Ssh::new(options)?.open_line(&line)?)
+    }
+
+    fn tell_command(&self, words: &[Vec<u8>]) {
+        if self.line.debug.level("CMD") > 0 && self.line.quiet == 0 {
+            let shown: Vec<_> = words.iter().map(|word| String::from_utf8_lossy(word)).collect();
+            let text = format!("opening connection using: {}  ({} args)\n", shown.join(" "), words.len());
+            self.output.say(&text);
+        }
+    }
+
+    /// What stands on the first line of a wordy transfer.
+    fn announce_list(&self, verb: [&str; 2]) -> bool {
+        let options = &self.line.options;
+        let logged = if self.pull { "receiving file list" } else { "building file list" };
+        self.output.log(logged);
+        if self.line.info.level("FLIST") == 0 || !(options.recurse || options.dirs) {
+            return false;
+        }
+        let at_once = options.recurse && !options.no_inc_recursive;
+        if at_once && !(self.plan.remote.is_none() && self.pull) {
+            self.output.say(&format!("{} incremental file list\n", verb[0]));
+            return false;
+        }
+        self.output.say(&format!("{} file list ... ", verb[1]));
+        true
+    }
+
+    fn push(&self, session: Session) -> Result<i32, TransferError> {
+        let options = &self.line.options;
+        let trouble = Trouble::new(self.line.info.level("REMOVE") > 0);
+        let plan = SendPlan {
+            shape: options.list_shape(session.n.list_checksum.size()),
+            server: false,
+            dry_run: options.dry_run,
+            whole_file: options.whole_file,
+        };
+        let list_checksum = session.n.list_checksum;
+        let paths: Vec<_> = self.plan.sources.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
+        let listing = |_: Vec<Vec<u8>>| {
+            let open = self.announce_list(["sending", "building"]);
+            let started = Instant::now();
+            let listed = Scanned::list(&paths, options, list_checksum, &trouble);
+            self.output.stats(|stats| stats.list_build = started.elapsed().as_millis() as u64);
+            if open {
+                self.output.say("done\n");
+            }
+            listed
+        };
+        let mut watch = Pushed { output: self.output, trouble: &trouble, current: None };
+        let summary = send(session, &plan, listing, &mut watch)?;
+        watch.drain();
+        self.output.stats(|stats| (stats.written, stats.read) = (summary.written_bytes, summary.read_bytes));
+        self.end(trouble.bits(), summary.ending.as_ref())
+    }
+
+    fn pull(&self, session: Session) -> Result<i32, TransferError> {
+        let options = &self.line.options;
+        let destination = self.plan.destination.as_deref().unwrap_or_default();
+        let plan = ReceivePlan {
+            options: options.clone(),
+            server: false,
+            destination: PathBuf::from(OsStr::from_bytes(destination)),
+            limits: ListLimits::default(),
+            names: self.line.info.level("NAME").max(u8::from(self.line.itemizes())),
+        };
+        let verb = if self.plan.remote.is_none() { "building" } else { "receiving" };
+        if self.announce_list(["receiving", verb]) {
+            self.output.say("done\n");
+        }
+        let witness = Pulled { output: self.output, current: Default::default() };
+        let received = receive(session, &plan, &witness)?;
+        self.output.stats(|stats| (stats.written, stats.read) = (received.written_bytes, received.read_bytes));
+        let failed = i32::from(received.failed > 0);
+        self.end(received.io_error | failed, received.ending.as_ref())
+    }
+
+    /// The last lines and the exit code.
+    fn end(&self, bits: i32, ending: Option<&Ending>) -> Result<i32, TransferError> {
+        self.output.flush();
+        let line = self.line;
+        let level = line.info.level("STATS");
+        if level > 1 {
+            self.output.say_and_log(&self.output.stats(|stats| stats.block(line.human)));
+        }
+        if level > 0 {
+            self.output.say("\n");
+            self.output.say_and_log(&self.output.stats(|stats| stats.summary(line.human, line.options.dry_run)));
+        } else {
+            let text = self.output.stats(|stats| {
+                format!("sent {} bytes  received {} bytes  total size {}", stats.written, stats.read, stats.total_size)
+            });
+            self.output.log(&text);
+        }
+        let own = match () {
+            () if self.output.is_partial() || bits & 1 != 0 => exit::PARTIAL,
+            () if bits & 2 != 0 => exit::VANISHED,
+            () if bits & 4 != 0 => exit::DELETE_LIMIT,
+            () => 0,
+        };
+        Ok(own.max(ending.map_or(0, exit::of_ending)))
+    }
+}
+
+/// How many words a server sees when the others travel by the connection.
+fn secluded_from(words: &[Vec<u8>]) -> usize {
+    let sender = words.get(1).is_some_and(|word| word == b"--sender");
+    let bundle = if sender { 3 } else { 2 };
+    bundle + words[bundle.min(words.len())..].iter().take_while(|word| word.starts_with(b"--iconv=")).count()
+}
+
+/// The output of a session in which files go away.
+struct Pushed<'a> {
+    output: &'a Output,
+    trouble: &'a Trouble,
+    /// The request that is being answered.
+    current: Option<Current>,
+}
+
+struct Current {
+    header: ItemHeader,
+    /// Bytes of its block sums.
+    sums: u64,
+    len: u64,
+}
+
+impl Pushed<'_> {
+    /// Says what went wrong meanwhile.
+    fn drain(&self) {
+        while let Some(word) = self.trouble.word() {
+            self.output.hear(&word);
+        }
+    }
+}
+
+impl Watch for Pushed<'_> {
+    fn listed(&mut self, list: &FileList) {
+        self.drain();
+        self.output.list(list);
+    }
+
+    fn requested(&mut self, ndx: Ndx, entry: &FileEntry, request: &Request) -> Answer {
+        let header = &request.header;
+        self.output.begin(ndx);
+        if header.flags.has(ItemFlags::NEW) && !request.redo {
+            self.output.stats(|stats| stats.created(entry));
+        }
+        self.output.announce(&Done { entry, header, sent: Sent::default(), sums: 0, sum: None });
+        let head = request.sums.head();
+        let sums = 16 + u64::from(head.count) * (4 + u64::from(head.strong_length));
+        self.current = Some(Current { header: header.clone(), sums, len: entry.len });
+        Answer::Send
+    }
+
+    fn progress(&mut self, bytes: u64) {
+        if let Some(current) = &self.current {
+            self.output.advance(bytes, current.len);
+        }
+    }
+
+    fn sent(&mut self, ndx: Ndx, entry: &FileEntry, sent: &Sent, sum: &Sum) {
+        if let Some(Current { header, sums, .. }) = self.current.take() {
+            self.output.transferred(ndx, &Done { entry, header: &header, sent: *sent, sums, sum: Some(*sum) });
+        }
+    }
+
+    fn unreadable(&mut self, _ndx: Ndx, error: &io::Error) {
+        self.trouble.unreadable(error);
+        self.drain();
+    }
+
+    fn finished(&mut self, _ndx: Ndx) {
+        self.drain();
+    }
+
+    fn item(&mut self, ndx: Ndx, entry: &FileEntry, header: &ItemHeader) {
+        self.output.changed(ndx, entry, header);
+    }
+
+    fn message(&mut self, message: &Message) {
+        self.output.hear(message);
+    }
+}
