@@ -7,6 +7,7 @@ mod generate;
 pub mod greet;
 mod ids;
 pub mod local;
+mod pace;
 pub mod receive;
 pub mod scanned;
 pub mod send;

@@ -4,7 +4,7 @@
 mod support;
 
 use protocol::args::{Options, ServerArgs};
-use protocol::flist::{DirClass, FileEntry, FileList, ListLimits, Ndx};
+use protocol::flist::{DirClass, FileEntry, FileList, Ndx};
 use protocol::handshake::{Hello, Offer, Side};
 use pysmurf_archiver::link::{Closer, Ending, Link, Remote};
 use pysmurf_archiver::pipe::{PipeReader, PipeWriter, pipe};
@@ -150,7 +150,7 @@ fn client(link: Link, push: bool, src: &Path, dst: &Path) -> Result<bool, Transf
         return Ok(true);
     }
     let plan = ReceivePlan { options, destination: dst.to_owned(), ..ReceivePlan::default() };
-    let received = receive(session, &plan, &|_: &Message| {})?;
+    let received = receive(session, &plan, &|_: &protocol::mux::Message| {})?;
     Ok(received.failed == 0 && received.io_error == 0)
 }
 

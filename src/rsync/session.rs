@@ -126,8 +126,12 @@ impl Client<'_> {
         let options = &self.line.options;
         let hello =
             Hello { side: Side::Client, version: self.version, choice: options.checksum_choice, offer: Offer::Stock };
-        let result =
-            greet(link, hello).and_then(|session| if self.pull { self.pull(session) } else { self.push(session) });
+        let result = greet(link, hello).and_then(|mut session| {
+            if let Some(rate) = options.bwlimit {
+                session.limit(rate);
+            }
+            if self.pull { self.pull(session) } else { self.push(session) }
+        });
         let result = match (result, until.ended()) {
             (Err(_), Some(code)) => {
                 remote.wait(LEAVING);

@@ -32,7 +32,10 @@ pub fn serve(args: &ServerArgs, link: Link) -> Result<Served, TransferError> {
         choice: options.checksum_choice,
         offer: Offer::Stock,
     };
-    let session = greet(link, hello)?;
+    let mut session = greet(link, hello)?;
+    if let Some(rate) = options.bwlimit.filter(|&rate| rate > 0) {
+        session.limit(rate);
+    }
     if args.sender { serve_sender(args, session) } else { serve_receiver(args, session) }
 }
 

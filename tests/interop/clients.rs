@@ -6,7 +6,7 @@ use crate::support::stock::OURS;
 use crate::support::tree::{self, THEN, Tree};
 use protocol::args::{Options, ServerArgs};
 use protocol::checksum::{Checksum, FileHasher, Sum};
-use protocol::flist::{DirClass, FileEntry, FileList, ListLimits, Ndx};
+use protocol::flist::{DirClass, FileEntry, FileList, Ndx};
 use protocol::handshake::{Hello, Negotiated, Offer, Side};
 use protocol::sender::Request;
 use pysmurf_archiver::link::{Ending, Link};
@@ -338,7 +338,7 @@ fn pull(connect: &mut dyn Connect, from: &Path, to: &Path, version: u8, offer: O
     let session = shake(start(connect, true, &options, from), version, offer, &options);
     let n = session.n;
     let plan = ReceivePlan { options, destination: to.to_owned(), ..ReceivePlan::default() };
-    let received = receive(session, &plan, &|message: &Message| panic!("{message:?}")).unwrap();
+    let received = receive(session, &plan, &|message: &protocol::mux::Message| panic!("{message:?}")).unwrap();
     (n, received)
 }
 
