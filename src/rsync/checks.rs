@@ -143,8 +143,6 @@ fn said(line: &mut CommandLine) {
     }
     if line.progress {
         line.info.raise("PROGRESS", 1);
-    }
-    if line.info.level("PROGRESS") == 1 && line.out_format.is_none() && line.itemize == 0 {
         line.info.raise("NAME", 1);
         line.info.raise("FLIST", 1);
     }
@@ -155,7 +153,7 @@ fn said(line: &mut CommandLine) {
     let has = |what: &[u8]| format.windows(what.len()).any(|window| window == what);
     line.options.detail = match () {
         () if line.itemize > 1 || has(b"%I") => ItemDetail::All,
-        () if line.itemizes() || line.info.level("PROGRESS") > 0 => ItemDetail::Changed,
+        () if line.itemize > 0 || has(b"%i") || has(b"%o") => ItemDetail::Changed,
         () => ItemDetail::None,
     };
     // A quiet client needs no words from its server.

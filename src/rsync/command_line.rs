@@ -5,6 +5,9 @@
 use super::table::{self, Apply, Opt};
 use super::verbosity::Levels;
 use super::{checks, environment::Environment};
+#[cfg(test)]
+mod tests;
+
 use protocol::args::{DeleteWhen, Options};
 use std::path::PathBuf;
 

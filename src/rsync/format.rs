@@ -250,8 +250,14 @@ pub(super) fn source_path(argument: &[u8], name: &[u8]) -> Vec<u8> {
         None => &b""[..],
     };
     let last = &argument[folder.len()..];
+    if matches!(argument, b"." | b"./") {
+        return name.to_vec();
+    }
+    if name == b"." {
+        let folder = if last.is_empty() { folder.strip_suffix(b"/").unwrap_or(folder) } else { argument };
+        return if matches!(last, b"" | b"..") { [folder, b"/."].concat() } else { folder.to_vec() };
+    }
     let path = match last {
-        b"" | b"." | b".." if name == b"." => argument.strip_suffix(b"/").unwrap_or(argument).to_vec(),
         b"." | b".." => [argument, b"/", name].concat(),
         _ => [folder, name].concat(),
     };
@@ -315,11 +321,12 @@ mod tests {
     #[test]
     fn source_paths_are_those_of_the_arguments() {
         for (argument, name, wanted) in [
-            ("src/", ".", "src"),
+            ("src/", ".", "src/."),
             ("src/", "a/b", "src/a/b"),
             ("src", "src/a", "src/a"),
             ("x/src", "src/a", "x/src/a"),
             (".", "a", "a"),
+            (".", ".", "."),
             ("/x/./y/", "a", "/x/y/a"),
         ] {
             assert_eq!(source_path(argument.as_bytes(), name.as_bytes()), wanted.as_bytes(), "{argument} {name}");

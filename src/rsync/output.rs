@@ -235,7 +235,7 @@ impl Output {
     /// Ends a line of progress that is still open, and shows what waits.
     pub(super) fn flush(&self) {
         let mut state = self.lock();
-        if state.progress_level > 1 && state.stats.transferred > 0 {
+        if state.progress_level > 1 && state.line_open {
             let entries = state.entries;
             state.at = entries.saturating_sub(1);
             state.progress_line(0);
@@ -342,22 +342,22 @@ impl State {
         let moved = flags.has(ItemFlags::TRANSFER) || flags.has(ItemFlags::LOCAL_CHANGE);
         let path = self.source(&done.entry.name);
         let event = self.event(done, path.as_deref());
+        let told = match self.itemizes {
+            true => changed,
+            false => moved || (changed && done.entry.is_dir()),
+        };
+        // A server that receives says this itself.
+        let attributes = changed && self.name_level > 1 && !self.itemizes && (self.role.local || !self.role.sends);
         let text = match &self.format {
-            Some(format) if shown => {
-                let wanted = match self.itemizes {
-                    true => changed || self.all,
-                    false => moved || (changed && done.entry.is_dir()),
-                };
-                match () {
-                    () if wanted => Some(format::expand(format, &event)),
-                    () if changed && self.name_level > 1 && !self.itemizes => Some(done.entry.name.clone()),
-                    () => None,
-                }
-            }
+            Some(format) if shown => match () {
+                () if told || self.all => Some(format::expand(format, &event)),
+                () if attributes => Some(done.entry.name.clone()),
+                () => None,
+            },
             _ => None,
         };
         let logged = match &self.log {
-            Some(log) if changed => Some(format::expand(&log.format, &event)),
+            Some(log) if told => Some(format::expand(&log.format, &event)),
             _ => None,
         };
         if let Some(text) = text {

@@ -23,9 +23,11 @@ use protocol::item::{ItemFlags, ItemHeader};
 use protocol::mux::Message;
 use protocol::sender::Request;
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a silent far end is waited for without `--timeout`; stock rsync waits for ever.
@@ -78,6 +80,20 @@ pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
     Ok(code)
 }
 
+/// Counts what is heard, for the last words of a session that breaks.
+struct Counted {
+    reader: Box<dyn Read + Send>,
+    heard: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(buffer)?;
+        self.heard.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+}
+
 /// A session that came to nothing.
 struct Failure {
     text: String,
@@ -107,6 +123,8 @@ struct Client<'a> {
 impl Client<'_> {
     fn session(&self) -> Result<i32, Failure> {
         let mut link = self.connect()?;
+        let heard = Arc::new(AtomicU64::new(0));
+        link.reader = Box::new(Counted { reader: link.reader, heard: heard.clone() });
         if self.line.options.secluded_args {
             let words = self.words();
             let cut = secluded_from(&words);
@@ -151,7 +169,10 @@ impl Client<'_> {
                 let code = exit::of(&error);
                 let who = if self.pull { "Receiver" } else { "sender" };
                 let text = match &error {
-                    TransferError::Remote { .. } => format!("rsync: connection unexpectedly closed [{who}]"),
+                    TransferError::Remote { .. } => {
+                        let heard = heard.load(Ordering::Relaxed);
+                        format!("rsync: connection unexpectedly closed ({heard} bytes received so far) [{who}]")
+                    }
                     TransferError::Peer(protocol::PeerError::Exit(_)) => String::new(),
                     error => format!("rsync: [{who}] {error}"),
                 };
@@ -216,7 +237,8 @@ impl Client<'_> {
         command.extend(visible.iter().cloned());
         self.tell_command(&command);
         let command = command.into_iter().map(OsString::from_vec).collect();
-        Ok(Child::local(command).stall_limit(Some(limit)).shares_stderr().open(&[])?)
+        let link = Child::local(command).stall_limit(Some(limit)).shares_stderr().open(&[]);
+        link.map_err(|error| Failure { text: format!("rsync: {error}"), code: 14 })
     }
 
     fn by_ssh(
@@ -264,7 +286,7 @@ impl Client<'_> {
             return false;
         }
         let at_once = options.recurse && !options.no_inc_recursive;
-        if at_once && !(self.plan.remote.is_none() && self.pull) {
+        if at_once {
             self.output.say(&format!("{} incremental file list\n", verb[0]));
             return false;
         }
@@ -310,8 +332,8 @@ impl Client<'_> {
             limits: ListLimits::default(),
             names: self.line.info.level("NAME").max(u8::from(self.line.itemizes())),
         };
-        let verb = if self.plan.remote.is_none() { "building" } else { "receiving" };
-        if self.announce_list(["receiving", verb]) {
+        let verbs = if self.plan.remote.is_none() { ["sending", "building"] } else { ["receiving", "receiving"] };
+        if self.announce_list(verbs) {
             self.output.say("done\n");
         }
         let witness = Pulled { output: self.output, current: Default::default() };

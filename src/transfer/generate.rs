@@ -308,13 +308,16 @@ impl Work<'_> {
         }
         if leave && self.plan.names > 1 {
             match &found {
-                None if kind == Kind::File => self.tell(&[b"not creating new file \"", name, b"\""]),
-                None => self.tell(&[b"not creating new entry \"", name, b"\""]),
+                None => self.tell(&[b"not creating new file \"", name, b"\""]),
                 Some(_) if self.options.ignore_existing => self.tell(&[name, b" exists"]),
                 Some(_) => self.tell(&[name, b" is newer"]),
             }
         }
-        if skip || leave || (kind == Kind::Dir && found.is_none() && self.options.existing) {
+        let stays_missing = kind == Kind::Dir && found.is_none() && self.options.existing;
+        if stays_missing && self.plan.names > 1 {
+            self.tell(&[b"not creating new directory \"", name, b"\""]);
+        }
+        if skip || leave || stays_missing {
             return Ok(());
         }
         let work = match (kind, dest) {

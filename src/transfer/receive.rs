@@ -262,6 +262,10 @@ fn enter(plan: &ReceivePlan, list: &FileList) -> Result<Target, TransferError> {
     if path.is_dir() {
         return Ok(Target { dest: Some(entered(path)?), made: false, would_make: false, single: None });
     }
+    // Nothing comes, so nothing is made for it.
+    if list.is_empty() && !bytes.ends_with(b"/") {
+        return Ok(Target { dest: None, made: false, would_make: false, single: None });
+    }
     let single_file = list.len() == 1 && !list.iter().any(|(_, entry)| entry.is_dir()) && !bytes.ends_with(b"/");
     if !single_file {
         if path.exists() {

@@ -4,7 +4,7 @@ use super::scanned::{Scanned, Trouble};
 use super::{ReceivePlan, SendPlan, TransferError, Watch, greet, receive, send};
 use crate::link::Link;
 use protocol::PeerError;
-use protocol::args::{ItemDetail, ServerArgs};
+use protocol::args::{ItemDetail, Options, ServerArgs};
 use protocol::flist::{ListLimits, Ndx};
 use protocol::handshake::{Hello, Offer, Side, VERSION_MOST};
 use protocol::mux::{Message, TextKind};
@@ -42,11 +42,23 @@ pub fn serve(args: &ServerArgs, link: Link) -> Result<Served, TransferError> {
 fn serve_receiver(args: &ServerArgs, session: super::Session) -> Result<Served, TransferError> {
     let options = &args.options;
     let destination = args.paths.first().map(|path| PathBuf::from(OsStr::from_bytes(path))).unwrap_or_default();
-    let names = options.verbose.min(2).max(u8::from(options.detail != ItemDetail::None));
+    let names = name_level(options).max(u8::from(options.detail != ItemDetail::None));
     let plan =
         ReceivePlan { options: options.clone(), server: true, destination, limits: ListLimits::default(), names };
     let received = receive(session, &plan, &log_message)?;
     Ok(Served { partial: received.failed > 0 || received.io_error & 1 != 0, vanished: received.io_error & 2 != 0 })
+}
+
+/// How much is said of names: what `--info` says, else `-v`.
+fn name_level(options: &Options) -> u8 {
+    let words = options.info.iter().flat_map(|value| value.split(|&byte| byte == b','));
+    let said = words.filter_map(|word| match word.to_ascii_uppercase().strip_prefix(b"NAME")? {
+        b"" => Some(1),
+        b"0" => Some(0),
+        b"1" => Some(1),
+        _ => Some(2),
+    });
+    said.last().unwrap_or(options.verbose.min(2))
 }
 
 /// A seed that the client cannot guess, so that nobody can prepare blocks that look alike.
@@ -137,7 +149,6 @@ pub(crate) fn complain(text: &str) {
 mod tests {
     use super::*;
     use crate::pipe;
-    use protocol::args::Options;
     use protocol::flist::FileEntry;
     use protocol::flist::{IdNames, ListEncoder};
     use protocol::handshake::Handshake;
