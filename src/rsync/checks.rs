@@ -95,10 +95,9 @@ fn conflicts(line: &CommandLine) -> Result<(), Usage> {
             return no("--suffix cannot be empty without a --backup-dir");
         }
     }
-    if options.backup && options.suffix.as_deref().unwrap_or_default().is_empty() {
-        if let Some(b"" | b".") = options.backup_dir.as_deref() {
-            return no("--suffix cannot be empty when --backup-dir is the same as the dest dir");
-        }
+    let same_place = matches!(options.backup_dir.as_deref(), Some(b"" | b"."));
+    if same_place && options.suffix.as_deref().unwrap_or_default().is_empty() {
+        return no("--suffix cannot be empty when --backup-dir is the same as the dest dir");
     }
     let in_place = match (options.append > 0, options.inplace) {
         (true, _) => "--append",

@@ -58,7 +58,7 @@ fn name_level(options: &Options) -> u8 {
         b"1" => Some(1),
         _ => Some(2),
     });
-    said.last().unwrap_or(options.verbose.min(2))
+    said.fold(None, |_, level| Some(level)).unwrap_or(options.verbose.min(2))
 }
 
 /// A seed that the client cannot guess, so that nobody can prepare blocks that look alike.
