@@ -381,7 +381,7 @@ fn options_we_lack_are_refused_by_name() {
     let work = folder.path();
     few(work);
     let before = Tree::of(&work.join("dst"), 0);
-    let both_ways = ["-z", "-H", "-A", "-X", "-S", "-U", "-s", "--inplace", "--append", "--bwlimit=9", "--safe-links"];
+    let both_ways = ["-z", "-A", "-X", "-S", "-U", "-s", "--inplace", "--append", "--bwlimit=9", "--safe-links"];
     let push = [
         "-y",
         "--delete",

@@ -2,7 +2,6 @@
 //!
 //! Bytes in, events out; replies in, bytes out. Nothing here opens a file or a socket, starts a thread or reads a
 //! clock. `PROTOCOL.md` beside this crate explains the wire.
-#![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod args;
@@ -17,6 +16,7 @@ pub mod mux;
 pub mod ndx;
 pub mod receiver;
 pub mod sender;
+pub mod simd;
 pub mod sums;
 pub mod token;
 pub mod wire;

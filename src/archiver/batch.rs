@@ -79,7 +79,13 @@ pub(crate) fn base(data_dir: &str) -> String {
 
 /// What we bring to a handshake with a server that has [`server_args`].
 pub(crate) fn hello() -> Hello {
-    Hello { side: Side::Client, version: VERSION_MOST, choice: None, offer: Offer::Only(Checksum::Md5) }
+    Hello {
+        side: Side::Client,
+        version: VERSION_MOST,
+        choice: None,
+        offer: Offer::Only(Checksum::Md5),
+        incremental: false,
+    }
 }
 
 /// Sends a batch over a link on which a server with [`server_args`] runs.

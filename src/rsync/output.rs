@@ -450,7 +450,7 @@ impl State {
     }
 
     fn listed(&mut self, list: &FileList) {
-        self.entries = list.iter().count() as u64;
+        self.entries += list.iter().count() as u64;
         self.stats.listed(list);
         if self.list_only {
             for (_, entry) in list.iter() {

@@ -9,8 +9,9 @@ use super::quoting::{self, Use};
 use super::until::Until;
 use crate::link::{Ending, Link};
 use crate::transfer::local::Local;
-use crate::transfer::scanned::{Scanned, Trouble};
+use crate::transfer::scanned::{Scanned, Trouble, summer};
 use crate::transfer::send::Sent;
+use crate::transfer::source::Hooks;
 use crate::transfer::{Answer, ReceivePlan, SendPlan, Session, TransferError, Watch, greet, receive, send};
 use crate::transport::child::Child;
 use crate::transport::ssh::{Ssh, SshOptions};
@@ -18,7 +19,7 @@ use crate::transport::{Connect, ConnectError};
 use protocol::args::ServerArgs;
 use protocol::checksum::Sum;
 use protocol::flist::{FileEntry, FileList, ListLimits, Ndx};
-use protocol::handshake::{Hello, Offer, Side, VERSION_LEAST, VERSION_MOST};
+use protocol::handshake::{Compat, Hello, Offer, Side, VERSION_LEAST, VERSION_MOST};
 use protocol::item::{ItemFlags, ItemHeader};
 use protocol::mux::Message;
 use protocol::sender::Request;
@@ -142,8 +143,13 @@ impl Client<'_> {
         let until = Until::watch(link.closer.clone(), self.line.options.stop_at)
             .map_err(|error| Failure { text: format!("rsync: Cannot listen for signals: {error}"), code: 14 })?;
         let options = &self.line.options;
-        let hello =
-            Hello { side: Side::Client, version: self.version, choice: options.checksum_choice, offer: Offer::Stock };
+        let hello = Hello {
+            side: Side::Client,
+            version: self.version,
+            choice: options.checksum_choice,
+            offer: Offer::Stock,
+            incremental: options.incremental(self.pull),
+        };
         let result = greet(link, hello).and_then(|mut session| {
             if let Some(rate) = options.bwlimit {
                 session.limit(rate);
@@ -305,10 +311,14 @@ impl Client<'_> {
         };
         let list_checksum = session.n.list_checksum;
         let paths: Vec<_> = self.plan.sources.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
+        let incremental = session.n.compat.has(Compat::INC_RECURSE);
+        let (mut report, mut sum) = (trouble.reporter(), summer(list_checksum));
+        let hooks =
+            Hooks { report: &mut report, sum: if options.checksum { Some(&mut sum) } else { None }, keep: None };
         let listing = |_: Vec<Vec<u8>>| {
             let open = self.announce_list(["sending", "building"]);
             let started = Instant::now();
-            let listed = Scanned::list(&paths, options, list_checksum, &trouble);
+            let listed = Scanned::list(&paths, options, incremental, hooks, &trouble);
             self.output.stats(|stats| stats.list_build = started.elapsed().as_millis() as u64);
             if open {
                 self.output.say("done\n");

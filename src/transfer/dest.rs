@@ -4,6 +4,7 @@
 
 mod attrs;
 mod error;
+mod link;
 mod temp;
 #[cfg(test)]
 mod tests;

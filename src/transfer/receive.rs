@@ -6,7 +6,7 @@
 use super::abort::{Parts, abort, await_hang_up};
 use super::beneath::reason;
 use super::dest::{Dest, Preserve, TempFile};
-use super::generate::{Board, Generate, Note};
+use super::generate::{Attempt, Board, Generate, Note};
 use super::greet::{Ears, Session};
 use super::{TransferError, ids};
 use crate::link::Ending;
@@ -14,8 +14,8 @@ use crate::transfer::send::Sent;
 use protocol::PeerError;
 use protocol::args::Options;
 use protocol::checksum::{FileHasher, Sum};
-use protocol::flist::{Arrived, FileEntry, FileList, ListLimits, Ndx};
-use protocol::handshake::Negotiated;
+use protocol::flist::{Arrived, FileEntry, FileList, LinkId, ListLimits, Ndx, Segments};
+use protocol::handshake::{Compat, Negotiated};
 use protocol::item::{ItemFlags, ItemHeader};
 use protocol::mux::{Message, TextKind};
 use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts};
@@ -27,6 +27,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the generator may take to pass our last words on before the link is closed under it.
@@ -50,7 +51,7 @@ pub struct ReceivePlan {
 
 /// Hears how a receiving session goes; the generator and the receiver speak to it at the same time.
 pub trait Witness: Sync {
-    /// The whole list is here.
+    /// A list, or the next segment of it, is here.
     fn listed(&self, _list: &FileList) {}
 
     /// An entry was changed here, or is to be in a dry run. Also told of unchanged ones where the options ask for it.
@@ -114,37 +115,33 @@ pub fn receive(session: Session, plan: &ReceivePlan, witness: &dyn Witness) -> R
     };
     let mut receiver = Receiver::new(&n, facts, inbox);
     let mut received = Received::default();
-    let arrived = match hear_list(&mut receiver, &mut ears, &mut received, witness) {
-        Ok(arrived) => arrived,
-        Err(error) => return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer })),
-    };
-    let Arrived { mut list, names, io_error } = arrived;
-    received.io_error |= io_error;
-    witness.listed(&list);
-    if list.is_empty() && !plan.server {
+    let mut lists = Lists::new(&n);
+    if let Err(error) = hear_lists(&mut receiver, &mut ears, &mut lists, plan, &mut received, witness) {
+        return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer }));
+    }
+    if lists.is_empty() && !plan.server {
         (received.written_bytes, received.read_bytes) = (mouth.said, ears.heard);
         drop(mouth);
         received.ending = ears.remote.wait(super::ENDING_PATIENCE);
         return Ok(received);
     }
-    if !plan.options.numeric_ids {
-        ids::map(&mut list, &names);
-    }
-    let target = match enter(plan, &list) {
+    let target = match enter(plan, &lists) {
         Ok(target) => target,
         Err(error) => return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer })),
     };
-    let board = Board::new(list.len());
+    let board = Board::new(n.compat.has(Compat::INC_RECURSE));
     if plan.names > 0 && target.is_new() {
         let path = plan.destination.as_os_str().as_bytes();
         let text = [b"created directory ", path.strip_suffix(b"/").unwrap_or(path), b"\n"].concat();
         board.note(Note::Say(Message::Text(TextKind::Info, text)));
     }
-    let generate = Generate { n: &n, list: &list, target: &target, plan, board: &board, witness, out, mouth };
+    lists.show(&board)?;
+    let generate = Generate { n: &n, target: &target, plan, board: &board, witness, out, mouth };
     let mut work = Rebuild {
         n: &n,
-        list: &list,
+        lists: &mut lists,
         target: &target,
+        plan,
         options: &plan.options,
         board: &board,
         witness,
@@ -194,20 +191,88 @@ pub fn receive(session: Session, plan: &ReceivePlan, witness: &dyn Witness) -> R
     Ok(received)
 }
 
-fn hear_list(
+/// Hears the first list. One with a single entry is not yet known to be all there is: the next segment, or the end, follows
+/// at once.
+fn hear_lists(
     receiver: &mut Receiver,
     ears: &mut Ears,
+    lists: &mut Lists,
+    plan: &ReceivePlan,
     received: &mut Received,
     witness: &dyn Witness,
-) -> Result<Arrived, TransferError> {
-    loop {
+) -> Result<(), TransferError> {
+    while !lists.complete && !lists.known_to_be_many() {
         match receiver.poll()? {
-            Some(ReceiverEvent::List(arrived)) => return Ok(arrived),
+            Some(ReceiverEvent::List(arrived)) => {
+                let list = lists.take(arrived, plan, received)?;
+                witness.listed(&list);
+            }
+            Some(ReceiverEvent::ListEnd) => lists.complete = true,
             Some(ReceiverEvent::Message(Message::IoError(bits))) => received.io_error |= bits,
             Some(ReceiverEvent::Message(message)) => witness.message(&message),
             Some(_) => return Err(PeerError::Malformed("a file before the list").into()),
             None => receiver.feed(ears.hear()?)?,
         }
+    }
+    Ok(())
+}
+
+/// The lists that are in use.
+struct Lists {
+    segments: Segments<Arc<FileList>>,
+    mapping: ids::Mapping,
+    complete: bool,
+}
+
+impl Lists {
+    fn new(n: &Negotiated) -> Self {
+        let segments = Segments::new(n.compat.has(Compat::INC_RECURSE));
+        Self { segments, mapping: ids::Mapping::default(), complete: false }
+    }
+
+    /// Takes a list that has arrived.
+    fn take(
+        &mut self,
+        arrived: Arrived,
+        plan: &ReceivePlan,
+        received: &mut Received,
+    ) -> Result<Arc<FileList>, TransferError> {
+        let Arrived { mut list, names, io_error, .. } = arrived;
+        received.io_error |= io_error;
+        if !plan.options.numeric_ids {
+            self.mapping.apply(&mut list, &names);
+        }
+        let list = Arc::new(list);
+        self.segments.add(&list, Arc::clone(&list))?;
+        Ok(list)
+    }
+
+    /// Shows the generator what has come so far.
+    fn show(&self, board: &Board) -> Result<(), TransferError> {
+        for list in self.segments.iter() {
+            board.list(list)?;
+        }
+        if self.complete {
+            board.note(Note::ListEnd);
+        }
+        Ok(())
+    }
+
+    fn len(&self) -> usize {
+        self.segments.iter().map(|list| list.len()).sum()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn known_to_be_many(&self) -> bool {
+        self.segments.len() > 1 || self.len() > 1
+    }
+
+    /// The only entry, where there is but one and it is no directory.
+    fn has_single_file(&self) -> bool {
+        self.len() == 1 && !self.segments.iter().any(|list| list.entries().iter().any(FileEntry::is_dir))
     }
 }
 
@@ -241,7 +306,7 @@ impl Target {
 
 /// Enters the destination as rsync does: an existing directory is entered; with several files, or a slash at the end, a
 /// missing one is made; otherwise the argument names the single file. rsync: get_local_name
-fn enter(plan: &ReceivePlan, list: &FileList) -> Result<Target, TransferError> {
+fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, TransferError> {
     let path = match plan.destination.as_os_str().is_empty() {
         true => Path::new("."),
         false => plan.destination.as_path(),
@@ -263,10 +328,10 @@ fn enter(plan: &ReceivePlan, list: &FileList) -> Result<Target, TransferError> {
         return Ok(Target { dest: Some(entered(path)?), made: false, would_make: false, single: None });
     }
     // Nothing comes, so nothing is made for it.
-    if list.is_empty() && !bytes.ends_with(b"/") {
+    if lists.is_empty() && !bytes.ends_with(b"/") {
         return Ok(Target { dest: None, made: false, would_make: false, single: None });
     }
-    let single_file = list.len() == 1 && !list.iter().any(|(_, entry)| entry.is_dir()) && !bytes.ends_with(b"/");
+    let single_file = lists.has_single_file() && !bytes.ends_with(b"/");
     if !single_file {
         if path.exists() {
             let text = format!("\"{}\" must be a directory to receive more than one file", path.display());
@@ -306,8 +371,9 @@ pub(super) fn preserve(options: &Options) -> Preserve {
 /// The receiver's work: files out of tokens.
 struct Rebuild<'a> {
     n: &'a Negotiated,
-    list: &'a FileList,
+    lists: &'a mut Lists,
     target: &'a Target,
+    plan: &'a ReceivePlan,
     options: &'a Options,
     board: &'a Board,
     witness: &'a dyn Witness,
@@ -320,6 +386,9 @@ struct Rebuild<'a> {
 struct Current {
     ndx: Ndx,
     header: ItemHeader,
+    entry: FileEntry,
+    /// It was asked for the second time.
+    again: bool,
     head: SumHead,
     basis: Option<File>,
     /// `None` once writing has failed: the rest is heard and thrown away.
@@ -328,10 +397,9 @@ struct Current {
     sent: Sent,
 }
 
-impl<'a> Rebuild<'a> {
+impl Rebuild<'_> {
     fn run(&mut self, receiver: &mut Receiver, ears: &mut Ears) -> Result<(), TransferError> {
         let dest = self.target.again();
-        let mut redo_phase = false;
         while !receiver.is_over() {
             let Some(event) = receiver.poll()? else {
                 receiver.feed(ears.hear()?)?;
@@ -339,52 +407,78 @@ impl<'a> Rebuild<'a> {
             };
             match event {
                 ReceiverEvent::File(ndx, header, head) => {
-                    let entry = self.entry(ndx)?;
-                    if !self.board.take_request(ndx) || header.flags.has(ItemFlags::LOCAL_CHANGE) {
-                        return Err(PeerError::Malformed("data of a file that was not asked for").into());
-                    }
-                    self.witness.begins(ndx, entry, &header);
-                    self.begin(dest.as_ref(), ndx, entry, header, head);
+                    let entry = self.entry(ndx)?.clone();
+                    let attempt = self.board.take(ndx).filter(|_| !header.flags.has(ItemFlags::LOCAL_CHANGE));
+                    let unasked = PeerError::Malformed("data of a file that was not asked for");
+                    let again = attempt.ok_or(unasked)? == Attempt::Second;
+                    self.witness.begins(ndx, &entry, &header);
+                    self.begin(dest.as_ref(), ndx, header, entry, head, again);
                 }
                 ReceiverEvent::Literal(bytes) => self.write(bytes, true),
                 ReceiverEvent::Copy(block) => self.copy(block),
-                ReceiverEvent::End(sum) => self.end(dest.as_ref(), &sum, redo_phase)?,
+                ReceiverEvent::End(sum) => self.end(dest.as_ref(), &sum),
                 ReceiverEvent::Item(ndx, header) => {
-                    let entry = self.entry_of_any_kind(ndx)?;
-                    self.witness.item(ndx, entry, &header);
+                    self.witness.item(ndx, self.entry_of_any_kind(ndx)?, &header);
                 }
-                ReceiverEvent::PhaseDone(phase) => {
-                    redo_phase = true;
-                    self.board.phase(phase);
+                ReceiverEvent::PhaseDone(phase) => self.board.phase(phase),
+                ReceiverEvent::SegmentDone => {
+                    self.lists.segments.release();
+                    self.board.release();
                 }
                 ReceiverEvent::Message(Message::IoError(bits)) => self.received.io_error |= bits,
                 ReceiverEvent::Message(Message::NoSend(ndx)) => {
-                    self.entry_of_any_kind(ndx)?;
-                    self.board.take_request(ndx);
+                    let link = self.entry_of_any_kind(ndx)?.link;
+                    if self.board.take(ndx).is_some() {
+                        self.settle(ndx, link, false);
+                    }
                 }
                 ReceiverEvent::Message(message) => self.witness.message(&message),
                 ReceiverEvent::Stats(stats) => self.witness.stats(&stats),
                 ReceiverEvent::Goodbye => {}
-                ReceiverEvent::List(_) => return Err(PeerError::Malformed("a second file list").into()),
+                ReceiverEvent::List(arrived) => {
+                    let list = self.lists.take(arrived, self.plan, self.received)?;
+                    self.witness.listed(&list);
+                    self.board.list(&list)?;
+                }
+                ReceiverEvent::ListEnd => {
+                    self.lists.complete = true;
+                    self.board.note(Note::ListEnd);
+                }
             }
         }
         self.board.over();
         Ok(())
     }
 
-    fn entry_of_any_kind(&self, ndx: Ndx) -> Result<&'a FileEntry, PeerError> {
+    fn entry_of_any_kind(&self, ndx: Ndx) -> Result<&FileEntry, PeerError> {
         let expected = "a living entry of the list";
-        self.list.get(ndx).ok_or(PeerError::Range { what: "file index", value: ndx.0.into(), expected })
+        self.lists.segments.get(ndx).ok_or(PeerError::Range { what: "file index", value: ndx.0.into(), expected })
     }
 
-    fn entry(&self, ndx: Ndx) -> Result<&'a FileEntry, PeerError> {
+    fn entry(&self, ndx: Ndx) -> Result<&FileEntry, PeerError> {
         let expected = "a regular file of the list";
-        let entry = self.list.get(ndx).filter(|entry| entry.is_file());
+        let entry = self.lists.segments.get(ndx).filter(|entry| entry.is_file());
         entry.ok_or(PeerError::Range { what: "file index", value: ndx.0.into(), expected })
     }
 
-    fn begin(&mut self, dest: Option<&Dest>, ndx: Ndx, entry: &FileEntry, header: ItemHeader, head: SumHead) {
-        let name = self.target.name(entry);
+    /// Whoever waits for a file is served, be it here whole or not.
+    fn settle(&self, ndx: Ndx, link: Option<LinkId>, whole: bool) {
+        match link.filter(|_| self.options.hard_links) {
+            Some(_) => self.board.note(Note::Linkable(ndx, whole)),
+            None => self.board.close(ndx),
+        }
+    }
+
+    fn begin(
+        &mut self,
+        dest: Option<&Dest>,
+        ndx: Ndx,
+        header: ItemHeader,
+        entry: FileEntry,
+        head: SumHead,
+        again: bool,
+    ) {
+        let name = self.target.name(&entry);
         let mut temp = None;
         let mut basis = None;
         if let Some(dest) = dest {
@@ -397,15 +491,14 @@ impl<'a> Rebuild<'a> {
             }
         }
         let hasher = FileHasher::new(self.n.checksum);
-        self.current = Some(Current { ndx, header, head, basis, temp, hasher, sent: Sent::default() });
+        self.current = Some(Current { ndx, header, entry, again, head, basis, temp, hasher, sent: Sent::default() });
     }
 
     fn write(&mut self, bytes: &[u8], literal: bool) {
         let Some(current) = &mut self.current else { return };
         let Some(temp) = &mut current.temp else { return };
         if let Err(error) = temp.write_all(bytes) {
-            let name =
-                self.list.get(current.ndx).map(|entry| entry.name.escape_ascii().to_string()).unwrap_or_default();
+            let name = current.entry.name.escape_ascii();
             self.board.complain(&format!("write failed on \"{name}\": {}", reason(&error)));
             current.temp = None;
             return;
@@ -431,46 +524,51 @@ impl<'a> Rebuild<'a> {
         self.block = bytes;
     }
 
-    fn end(&mut self, dest: Option<&Dest>, sum: &Sum, redo_phase: bool) -> Result<(), TransferError> {
-        let Some(current) = self.current.take() else { return Ok(()) };
-        let entry = self.entry(current.ndx)?;
-        let name = self.target.name(entry);
+    fn end(&mut self, dest: Option<&Dest>, sum: &Sum) {
+        let Some(current) = self.current.take() else { return };
+        let (ndx, link) = (current.ndx, current.entry.link);
+        if let Some(whole) = self.finish(dest, current, sum) {
+            self.settle(ndx, link, whole);
+        }
+    }
+
+    /// Puts a file in its place; `None` when it is asked for once more.
+    fn finish(&mut self, dest: Option<&Dest>, current: Current, sum: &Sum) -> Option<bool> {
+        let Current { ndx, header, entry, again, temp, hasher, sent, .. } = current;
+        let name = self.target.name(&entry);
         let shown = name.escape_ascii();
-        let (Some(temp), Some(dest)) = (current.temp, dest) else {
+        let (Some(temp), Some(dest)) = (temp, dest) else {
             self.received.failed += 1;
-            return Ok(());
+            return Some(false);
         };
-        if current.hasher.finish() != *sum {
-            if redo_phase {
+        if hasher.finish() != *sum {
+            if again {
                 self.received.failed += 1;
                 self.board.complain(&format!("ERROR: {shown} failed verification -- update discarded."));
-            } else {
-                let text = format!("WARNING: {shown} failed verification -- update discarded (will try again).\n");
-                self.board.note(Note::Say(Message::Text(TextKind::Warning, text.into())));
-                self.board.note(Note::Redo(current.ndx));
+                return Some(false);
             }
-            return Ok(());
+            let text = format!("WARNING: {shown} failed verification -- update discarded (will try again).\n");
+            self.board.note(Note::Say(Message::Text(TextKind::Warning, text.into())));
+            self.board.note(Note::Redo(ndx));
+            return None;
         }
         let done = dest.stat(name).and_then(|existing| {
             let existing = existing.filter(|found| found.kind() == entry.kind());
-            let attrs = dest.wanted(entry, &preserve(self.options), existing.as_ref());
+            let attrs = dest.wanted(&entry, &preserve(self.options), existing.as_ref());
             temp.commit(dest, &attrs, self.options.fsync)
         });
-        match done {
-            Ok(()) => {
-                self.received.files += 1;
-                self.received.bytes.literal_bytes += current.sent.literal_bytes;
-                self.received.bytes.matched_bytes += current.sent.matched_bytes;
-                self.witness.received(current.ndx, entry, &current.header, &current.sent, sum);
-                if self.options.remove_source_files {
-                    self.board.note(Note::Say(Message::Success(current.ndx)));
-                }
-            }
-            Err(error) => {
-                self.received.failed += 1;
-                self.board.complain(&error.to_string());
-            }
+        if let Err(error) = done {
+            self.received.failed += 1;
+            self.board.complain(&error.to_string());
+            return Some(false);
         }
-        Ok(())
+        self.received.files += 1;
+        self.received.bytes.literal_bytes += sent.literal_bytes;
+        self.received.bytes.matched_bytes += sent.matched_bytes;
+        self.witness.received(ndx, &entry, &header, &sent, sum);
+        if self.options.remove_source_files {
+            self.board.note(Note::Say(Message::Success(ndx)));
+        }
+        Some(true)
     }
 }

@@ -2,11 +2,12 @@
 
 use super::beneath::{reason, shown};
 use super::generate::file_sum;
-use super::source::{Hooks, Location, ScanOptions, Severity, SourceTree, scan};
+use super::source::{Hooks, Lister, ScanOptions, Severity, Walk};
 use super::{Listing, Source, TransferError, ids};
+use protocol::PeerError;
 use protocol::args::Options;
-use protocol::checksum::Checksum;
-use protocol::flist::{FileEntry, FileList, Ndx, compare};
+use protocol::checksum::{Checksum, Sum};
+use protocol::flist::{FileEntry, FileList, Ndx};
 use protocol::mux::{Message, TextKind};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -61,69 +62,87 @@ impl Trouble {
         }
     }
 
+    /// Hears what a walk reports.
+    pub(crate) fn reporter(&self) -> impl FnMut(Severity, String) {
+        |severity, text| match severity {
+            Severity::Info => self.say(TextKind::Info, &text),
+            Severity::Warning => self.say(TextKind::Warning, &text),
+            Severity::Error => self.say(TextKind::ErrorXfer, &format!("rsync: [sender] {text}")),
+        }
+    }
+
     fn say(&self, kind: TextKind, text: &str) {
         self.words.borrow_mut().push_back(Message::Text(kind, format!("{text}\n").into()));
     }
 }
 
-/// Files found by a scan.
-pub struct Scanned<'a> {
-    tree: SourceTree,
-    places: Vec<Location>,
-    /// Whether what has arrived is removed here.
-    remove: bool,
+/// Files found by a walk.
+pub(crate) struct Scanned<'a> {
+    lister: Lister<'a>,
+    options: &'a Options,
+    told: ids::Told,
     trouble: &'a Trouble,
 }
 
 impl<'a> Scanned<'a> {
-    /// Lists what the paths name, in the order that both ends share.
-    pub fn list(
+    /// Lists what the paths name: all of it, or the first segment.
+    pub(crate) fn list(
         paths: &[PathBuf],
-        options: &Options,
-        list_checksum: Checksum,
+        options: &'a Options,
+        incremental: bool,
+        hooks: Hooks<'a>,
         trouble: &'a Trouble,
     ) -> Result<(Listing, Self), TransferError> {
-        let mut report = |severity: Severity, text: String| match severity {
-            Severity::Info => trouble.say(TextKind::Info, &text),
-            Severity::Warning => trouble.say(TextKind::Warning, &text),
-            Severity::Error => trouble.say(TextKind::ErrorXfer, &format!("rsync: [sender] {text}")),
-        };
-        let mut sum = |file: &mut File| file_sum(file, list_checksum).map(Some);
-        let hooks =
-            Hooks { report: &mut report, sum: if options.checksum { Some(&mut sum) } else { None }, keep: None };
-        let scan =
-            scan(paths, &scan_options(options), hooks).map_err(|error| TransferError::Refused(error.to_string()))?;
-        let mut entries = scan.entries;
-        entries.sort_by(|(a, _), (b, _)| compare(a, b));
-        let (entries, places): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
-        let list = FileList::new(entries);
-        let names = match options.numeric_ids {
+        let mut lister = Lister::new(Walk::new(&scan_options(options), hooks), incremental);
+        let list = if incremental { lister.first(paths) } else { lister.whole(paths) };
+        let list = list.map_err(|error| TransferError::Refused(error.to_string()))?;
+        let mut source = Self { lister, options, told: ids::Told::default(), trouble };
+        Ok((source.listing(list), source))
+    }
+
+    /// What goes with a list.
+    fn listing(&mut self, list: FileList) -> Listing {
+        let names = match self.options.numeric_ids {
             true => Default::default(),
-            false => ids::names(&list, options.owner, options.group),
+            false => self.told.names(&list, self.options.owner, self.options.group),
         };
-        trouble.add(scan.io_error as i32);
-        let remove = options.remove_source_files && !options.dry_run;
-        Ok((Listing { list, names, io_error: scan.io_error as i32 }, Self { tree: scan.tree, places, remove, trouble }))
+        let io_error = self.lister.take_io_error() as i32;
+        self.trouble.add(io_error);
+        Listing { list, names, io_error }
     }
 }
 
+/// Sums a file for a list (`-c`).
+pub(crate) fn summer(checksum: Checksum) -> impl FnMut(&mut File) -> io::Result<Option<Sum>> {
+    move |file| file_sum(file, checksum).map(Some)
+}
+
 impl Source for Scanned<'_> {
+    fn next_segment(&mut self) -> Option<Result<(u32, Listing), PeerError>> {
+        let next = self.lister.next()?;
+        Some(next.map(|(dir, list)| (dir, self.listing(list))))
+    }
+
+    fn release(&mut self) {
+        self.lister.release();
+    }
+
     fn open(&self, ndx: Ndx, entry: &FileEntry) -> io::Result<File> {
-        let place = self.places.get(ndx.0 as usize).ok_or(io::ErrorKind::NotFound)?;
-        *self.trouble.current.borrow_mut() = shown(&self.tree.full_path(&entry.name, *place));
-        self.tree.open(&entry.name, *place)
+        *self.trouble.current.borrow_mut() = shown(&self.lister.full_path(ndx, entry));
+        self.lister.open(ndx, entry)
     }
 
     fn finished(&self, ndx: Ndx, entry: &FileEntry) {
-        let Some(place) = self.places.get(ndx.0 as usize).filter(|_| self.remove && !entry.is_dir()) else { return };
+        let remove = self.options.remove_source_files && !self.options.dry_run;
+        if !remove || entry.is_dir() {
+            return;
+        }
         let name = shown(&entry.name);
-        let trouble = match self.tree.remove(entry, *place) {
-            Ok(true) => {
-                if self.trouble.says_removed {
-                    self.trouble.say(TextKind::Info, &format!("sender removed {name}"));
-                }
-                return;
+        let trouble = match self.lister.remove(ndx, entry) {
+            Ok(true) if self.trouble.says_removed => {
+                return self.trouble.say(TextKind::Info, &format!("sender removed {name}"));
             }
+            Ok(true) => return,
             Ok(false) => format!("ERROR: Skipping sender remove for changed file: {name}"),
             Err(error) => format!("sender failed to remove {name}: {}", reason(&error)),
         };
@@ -145,5 +164,6 @@ fn scan_options(options: &Options) -> ScanOptions {
         devices: true,
         specials: true,
         ignore_missing_args: false,
+        hard_links: options.hard_links,
     }
 }

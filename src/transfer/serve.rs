@@ -1,12 +1,13 @@
 //! The far end of a session: what `--server` does. Counterpart: rsync's `start_server`.
 
-use super::scanned::{Scanned, Trouble};
+use super::scanned::{Scanned, Trouble, summer};
+use super::source::Hooks;
 use super::{ReceivePlan, SendPlan, TransferError, Watch, greet, receive, send};
 use crate::link::Link;
 use protocol::PeerError;
 use protocol::args::{ItemDetail, Options, ServerArgs};
 use protocol::flist::{ListLimits, Ndx};
-use protocol::handshake::{Hello, Offer, Side, VERSION_MOST};
+use protocol::handshake::{Compat, Hello, Offer, Side, VERSION_MOST};
 use protocol::mux::{Message, TextKind};
 use std::ffi::OsStr;
 use std::io::{self, Write};
@@ -31,6 +32,7 @@ pub fn serve(args: &ServerArgs, link: Link) -> Result<Served, TransferError> {
         version: VERSION_MOST,
         choice: options.checksum_choice,
         offer: Offer::Stock,
+        incremental: options.incremental(!args.sender),
     };
     let mut session = greet(link, hello)?;
     if let Some(rate) = options.bwlimit.filter(|&rate| rate > 0) {
@@ -53,9 +55,8 @@ fn serve_receiver(args: &ServerArgs, session: super::Session) -> Result<Served, 
 fn name_level(options: &Options) -> u8 {
     let words = options.info.iter().flat_map(|value| value.split(|&byte| byte == b','));
     let said = words.filter_map(|word| match word.to_ascii_uppercase().strip_prefix(b"NAME")? {
-        b"" => Some(1),
+        b"" | b"1" => Some(1),
         b"0" => Some(0),
-        b"1" => Some(1),
         _ => Some(2),
     });
     said.fold(None, |_, level| Some(level)).unwrap_or(options.verbose.min(2))
@@ -88,7 +89,10 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
         whole_file: options.whole_file,
     };
     let paths: Vec<_> = args.paths.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
+    let incremental = session.n.compat.has(Compat::INC_RECURSE);
     let trouble = Trouble::new(options.verbose > 1);
+    let (mut report, mut sum) = (trouble.reporter(), summer(list_checksum));
+    let hooks = Hooks { report: &mut report, sum: if options.checksum { Some(&mut sum) } else { None }, keep: None };
     let listing = |rules: Vec<Vec<u8>>| {
         if let Some(rule) = rules.first() {
             return Err(TransferError::Refused(format!(
@@ -96,7 +100,7 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
                 rule.escape_ascii().to_string()
             )));
         }
-        Scanned::list(&paths, options, list_checksum, &trouble)
+        Scanned::list(&paths, options, incremental, hooks, &trouble)
     };
     let mut watch = Report { trouble: &trouble };
     send(session, &plan, listing, &mut watch)?;
@@ -166,7 +170,7 @@ mod tests {
         far.remote.end(crate::link::Ending::Lost("the client left".into()));
         let server = std::thread::spawn(move || serve(&args, far));
         let mut out = Outbox::new();
-        let hello = Hello { side: Side::Client, version: 31, choice: None, offer: Offer::Stock };
+        let hello = Hello { side: Side::Client, version: 31, choice: None, offer: Offer::Stock, incremental: false };
         let mut handshake = Handshake::new(hello, &mut out);
         let mut byte = [0];
         let n = loop {

@@ -287,7 +287,17 @@ impl Options {
             sum_size: if self.checksum { sum_size } else { 0 },
             numeric_ids: self.numeric_ids,
             relative: self.relative,
+            hard_links: self.hard_links,
         }
+    }
+
+    /// Whether the file list may come in segments; `receiving` is our side of the two. A receiving side that must know the
+    /// whole list first, or whose way of finishing files stock peers do not combine with it, does without.
+    pub fn incremental(&self, receiving: bool) -> bool {
+        let whole = matches!(self.delete, Some(DeleteWhen::Before | DeleteWhen::After))
+            || self.delay_updates
+            || self.prune_empty_dirs;
+        self.recurse && !self.no_inc_recursive && !(receiving && whole)
     }
 
     /// The first option of these that nothing serves yet, so that it is refused by name and never ignored.
@@ -298,7 +308,6 @@ impl Options {
             ("--safe-links", self.safe_links),
             ("--munge-links", self.munge_links),
             ("-K", self.keep_dirlinks),
-            ("-H", self.hard_links),
             ("--drop-D", self.drop_devices),
             ("--copy-devices", self.copy_devices),
             ("--write-devices", self.write_devices),
@@ -333,7 +342,9 @@ impl Options {
             ("--suffix", self.suffix.is_some()),
             ("--partial-dir", self.partial_dir.is_some()),
             ("--temp-dir", self.temp_dir.is_some()),
-            ("--link-dest", self.alt_kind.is_some()),
+            ("--compare-dest", self.alt_kind == Some(AltKind::Compare)),
+            ("--copy-dest", self.alt_kind == Some(AltKind::Copy)),
+            ("--link-dest", self.alt_kind == Some(AltKind::Link)),
             ("--files-from", self.files_from.is_some()),
             ("--usermap", self.usermap.is_some()),
             ("--groupmap", self.groupmap.is_some()),
