@@ -48,7 +48,6 @@ struct State {
     name_level: u8,
     delete_level: u8,
     progress_level: u8,
-    list_only: bool,
     links: bool,
     times: bool,
     quiet: bool,
@@ -115,7 +114,6 @@ impl Output {
             name_level,
             delete_level: line.info.level("DEL"),
             progress_level: line.info.level("PROGRESS"),
-            list_only: line.options.list_only,
             links: line.options.links,
             times: line.options.times,
             quiet: line.quiet > 0,
@@ -452,12 +450,6 @@ impl State {
     fn listed(&mut self, list: &FileList) {
         self.entries += list.iter().count() as u64;
         self.stats.listed(list);
-        if self.list_only {
-            for (_, entry) in list.iter() {
-                let line = listing::line(entry, self.human, self.eight_bit, self.links);
-                self.put(&line);
-            }
-        }
     }
 }
 
@@ -465,6 +457,13 @@ impl Output {
     /// The list is known.
     pub(super) fn list(&self, list: &FileList) {
         self.lock().listed(list);
+    }
+
+    /// A line of a listing.
+    pub(super) fn entry(&self, entry: &FileEntry) {
+        let mut state = self.lock();
+        let line = listing::line(entry, state.human, state.eight_bit, state.links);
+        state.put(&line);
     }
 
     /// Words of either side.
@@ -483,6 +482,10 @@ pub(super) struct Pulled<'a> {
 impl Witness for Pulled<'_> {
     fn listed(&self, list: &FileList) {
         self.output.list(list);
+    }
+
+    fn entry(&self, entry: &FileEntry) {
+        self.output.entry(entry);
     }
 
     fn item(&self, ndx: Ndx, entry: &FileEntry, header: &ItemHeader) {

@@ -154,6 +154,7 @@ impl Work<'_> {
 
     fn list(&mut self, list: &FileList) -> Result<(), TransferError> {
         if self.options.list_only {
+            self.show(list);
             return Ok(());
         }
         if let Some(parent) = list.parent() {
@@ -173,6 +174,12 @@ impl Work<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Shows a list in the order in which it would be gone through.
+    fn show(&self, list: &FileList) {
+        let here = list.iter().map(|(_, entry)| entry).filter(|entry| !(self.incremental && entry.is_dir()));
+        list.parent().into_iter().chain(here).for_each(|entry| self.witness.entry(entry));
     }
 
     /// Whether the oldest list may end: the last segment only once it is known to be the last.

@@ -54,6 +54,9 @@ pub trait Witness: Sync {
     /// A list, or the next segment of it, is here.
     fn listed(&self, _list: &FileList) {}
 
+    /// An entry of a list that is only to be shown.
+    fn entry(&self, _entry: &FileEntry) {}
+
     /// An entry was changed here, or is to be in a dry run. Also told of unchanged ones where the options ask for it.
     fn item(&self, _ndx: Ndx, _entry: &FileEntry, _header: &ItemHeader) {}
 
