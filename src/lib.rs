@@ -7,10 +7,12 @@
 pub mod archiver;
 pub mod catalog;
 pub mod cli;
+pub mod daemon;
 pub mod link;
 pub mod ocs;
 pub mod pipe;
 pub mod rsync;
 pub mod status;
+pub mod throttle;
 pub mod transfer;
 pub mod transport;

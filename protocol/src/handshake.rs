@@ -166,9 +166,40 @@ impl Handshake {
     /// Starts, writing our version.
     pub fn new(hello: Hello, out: &mut Outbox) -> Self {
         out.put(&i32::from(hello.version).to_le_bytes());
+        Self::at(State::Version, hello)
+    }
+
+    /// Starts where `hello.version` is agreed on already, by a daemon's greeting: neither side writes a version.
+    pub fn agreed(hello: Hello, out: &mut Outbox) -> Self {
+        let mut handshake = Self::at(State::Version, hello);
+        handshake.state = handshake.met(out);
+        handshake
+    }
+
+    fn at(state: State, hello: Hello) -> Self {
         let (checksum, list_checksum) = hello.choice.unwrap_or((Checksum::Md5, Checksum::Md5));
         let agreed = Negotiated { version: hello.version, compat: Compat(0), checksum, list_checksum, seed: 0 };
-        Self { hello, state: State::Version, inbox: Inbox::new(), agreed }
+        Self { hello, state, inbox: Inbox::new(), agreed }
+    }
+
+    /// The versions have met: a server says all the rest of its own.
+    fn met(&mut self, out: &mut Outbox) -> State {
+        match &self.hello.side {
+            Side::Client => State::Compat,
+            Side::Server { letters, seed } => {
+                let seed = *seed;
+                self.agreed.compat = Compat::answer(letters, self.hello.incremental);
+                self.agreed.seed = seed;
+                let mut bytes = Vec::new();
+                put_varint(&mut bytes, self.agreed.compat.0 as i32);
+                out.put(&bytes);
+                if self.negotiates() {
+                    self.offer(out);
+                }
+                out.put(&seed.to_le_bytes());
+                State::Strings
+            }
+        }
     }
 
     /// Takes bytes as they came.
@@ -216,21 +247,10 @@ impl Handshake {
                     return Err(PeerError::Version(theirs.into()).into());
                 }
                 self.agreed.version = self.hello.version.min(theirs as u8);
-                match &self.hello.side {
-                    Side::Client => State::Compat,
-                    Side::Server { letters, seed } => {
-                        self.agreed.compat = Compat::answer(letters, self.hello.incremental);
-                        self.agreed.seed = *seed;
-                        let mut bytes = Vec::new();
-                        put_varint(&mut bytes, self.agreed.compat.0 as i32);
-                        out.put(&bytes);
-                        if self.negotiates() {
-                            self.offer(out);
-                        }
-                        out.put(&seed.to_le_bytes());
-                        State::Strings
-                    }
-                }
+                let used = reader.position();
+                self.inbox.consume(used);
+                self.state = self.met(out);
+                return Ok(false);
             }
             State::Compat => {
                 let compat = Compat(reader.varint()? as u32);
@@ -354,6 +374,21 @@ mod tests {
         let (a, b) = meet(Offer::Stock, b"v", Offer::Stock, choice);
         assert_eq!((a.checksum, a.list_checksum), (Checksum::Sha1, Checksum::Md4));
         assert_eq!(a, b);
+    }
+
+    #[test]
+    fn versions_agreed_before_are_not_said_again() {
+        let (mut to_server, mut to_client) = (Outbox::new(), Outbox::new());
+        let hello = |side| Hello { side, version: 31, choice: None, offer: Offer::Stock, incremental: false };
+        let mut client = Handshake::agreed(hello(Side::Client), &mut to_server);
+        let side = Side::Server { letters: b"LsfxCIvu".to_vec(), seed: -5 };
+        let mut server = Handshake::agreed(hello(side), &mut to_client);
+        assert_eq!((to_server.len(), to_client.bytes()[0] & 0x80), (0, 0x80));
+        client.feed(to_client.bytes()).unwrap();
+        let a = client.poll(&mut to_server).unwrap().unwrap();
+        server.feed(to_server.bytes()).unwrap();
+        let b = server.poll(&mut to_client).unwrap().unwrap();
+        assert_eq!((a, a.version, a.checksum), (b, 31, Checksum::Xxh128));
     }
 
     #[test]

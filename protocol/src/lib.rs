@@ -6,6 +6,8 @@
 
 pub mod args;
 pub mod checksum;
+pub mod chmod;
+pub mod daemon;
 pub mod delta;
 pub mod error;
 pub mod flist;

@@ -67,6 +67,7 @@ fn implications(line: &mut CommandLine, environment: &Environment) {
     }
     options.quiet = line.quiet > 0;
     (options.whole_file, options.no_whole_file) = (line.whole_file == Some(true), line.whole_file == Some(false));
+    line.rsh_given = line.rsh.is_some();
     if line.rsh.is_none() {
         line.rsh.clone_from(&environment.rsh);
     }
@@ -119,11 +120,8 @@ fn conflicts(line: &CommandLine) -> Result<(), Usage> {
         return Err(refuse(name));
     }
     if line.operands.iter().all(|operand| operands::daemon(operand).is_none()) {
-        let daemon_only = [
-            ("--password-file", line.password_file.is_some()),
-            ("--early-input", false),
-            ("--contimeout", line.contimeout.is_some()),
-        ];
+        let daemon_only =
+            [("--password-file", line.password_file.is_some()), ("--contimeout", line.contimeout.is_some())];
         if let Some((name, _)) = daemon_only.iter().find(|(_, given)| *given) {
             let verb = if *name == "--contimeout" { "connecting to" } else { "accessing" };
             return Err(Usage::syntax(format!("The {name} option may only be used when {verb} an rsync daemon.")));

@@ -105,6 +105,8 @@ pub struct CommandLine {
     pub ask: Option<Ask>,
     /// `-e`.
     pub rsh: Option<Vec<u8>>,
+    /// `-e` was said here, not in the environment: only then is a daemon started by it.
+    pub rsh_given: bool,
     /// `--rsync-path`.
     pub rsync_path: Option<Vec<u8>>,
     /// `--old-args`; `None` when neither it nor its negation was given.
@@ -185,6 +187,7 @@ impl Default for CommandLine {
             filters: Vec::new(),
             ask: None,
             rsh: None,
+            rsh_given: false,
             rsync_path: None,
             old_args: None,
             secluded_args: None,

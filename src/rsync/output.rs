@@ -60,8 +60,11 @@ struct State {
     progress: Progress,
     /// A line of progress stands on the terminal without its end.
     line_open: bool,
+    /// How many entries stand before the one that is dealt with.
     at: u64,
     entries: u64,
+    /// First index of each list that came, and how many entries stand before it.
+    starts: Vec<(u32, u64)>,
     stats: Stats,
     /// Something was not transferred.
     partial: bool,
@@ -127,6 +130,7 @@ impl Output {
             line_open: false,
             at: 0,
             entries: 0,
+            starts: Vec::new(),
             stats: Stats::new(),
             partial: false,
         })))
@@ -175,7 +179,7 @@ impl Output {
     /// A file goes over the wire: its name, where it comes before the progress.
     pub(super) fn begin(&self, ndx: Ndx) {
         let mut state = self.lock();
-        state.at = u64::from(ndx.0);
+        state.at = state.rank(ndx);
         if state.progress_level == 1 {
             state.progress.restart();
         }
@@ -191,7 +195,7 @@ impl Output {
         stats.matched += done.sent.matched_bytes;
         let shown = state.progress_level == 0 || !state.names_first();
         state.line(done, shown);
-        state.at = u64::from(ndx.0);
+        state.at = state.rank(ndx);
         state.progress_line(done.entry.len);
     }
 
@@ -219,7 +223,7 @@ impl Output {
     /// An entry that was changed without data, or would be transferred were this no dry run.
     pub(super) fn changed(&self, ndx: Ndx, entry: &FileEntry, header: &ItemHeader) {
         let mut state = self.lock();
-        state.at = u64::from(ndx.0);
+        state.at = state.rank(ndx);
         if header.flags.has(ItemFlags::NEW) {
             state.stats.created(entry);
         }
@@ -257,6 +261,15 @@ impl State {
     /// Whether a name stands before its progress: a format that tells of what was sent comes after it.
     fn names_first(&self) -> bool {
         !self.format.as_ref().is_some_and(|format| b"bcC".iter().any(|letter| format::holds(format, *letter)))
+    }
+
+    /// Indexes leave gaps between segments; ranks do not.
+    fn rank(&self, ndx: Ndx) -> u64 {
+        let after = self.starts.partition_point(|(start, _)| *start <= ndx.0);
+        match after.checked_sub(1).and_then(|at| self.starts.get(at)) {
+            Some((start, before)) => before + u64::from(ndx.0 - start),
+            None => 0,
+        }
     }
 
     fn raw(&mut self, bytes: &[u8]) {
@@ -448,6 +461,7 @@ impl State {
     }
 
     fn listed(&mut self, list: &FileList) {
+        self.starts.push((list.start().0, self.entries));
         self.entries += list.iter().count() as u64;
         self.stats.listed(list);
     }

@@ -3,25 +3,29 @@
 use super::checks::refuse;
 use super::command_line::{CommandLine, Usage};
 use super::exit;
-use super::operands::{Plan, Remote};
+use super::operands::{Host, Plan, Remote};
 use super::output::{Done, Output, Pulled, Role};
 use super::quoting::{self, Use};
 use super::until::Until;
+use crate::daemon::client::{self, Call, Connected, DaemonError, Shell, Site};
 use crate::link::{Ending, Link};
 use crate::transfer::local::Local;
 use crate::transfer::scanned::{Scanned, Trouble, summer};
 use crate::transfer::send::Sent;
 use crate::transfer::source::Hooks;
-use crate::transfer::{Answer, ReceivePlan, SendPlan, Session, TransferError, Watch, greet, receive, send};
+use crate::transfer::{
+    Answer, ReceivePlan, SendPlan, Session, TransferError, Watch, greet, greet_agreed, receive, send,
+};
 use crate::transport::child::Child;
 use crate::transport::ssh::{Ssh, SshOptions};
+use crate::transport::tcp::Family;
 use crate::transport::{Connect, ConnectError};
-use protocol::args::ServerArgs;
+use protocol::args::{Options, ServerArgs};
 use protocol::checksum::Sum;
 use protocol::flist::{FileEntry, FileList, ListLimits, Ndx};
 use protocol::handshake::{Compat, Hello, Offer, Side, VERSION_LEAST, VERSION_MOST};
 use protocol::item::{ItemFlags, ItemHeader};
-use protocol::mux::Message;
+use protocol::mux::{Message, TextKind};
 use protocol::sender::Request;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
@@ -43,9 +47,6 @@ pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
     }
     if !line.filters.is_empty() {
         return Err(refuse("--filter"));
-    }
-    if plan.remote.as_ref().is_some_and(|remote| remote.daemon) {
-        return Err(refuse("a transfer with an rsync daemon (host::module or rsync://)"));
     }
     let version = line.protocol.unwrap_or(VERSION_MOST.into());
     let Some(version) = u8::try_from(version).ok().filter(|version| (VERSION_LEAST..=VERSION_MOST).contains(version))
@@ -123,10 +124,17 @@ struct Client<'a> {
 
 impl Client<'_> {
     fn session(&self) -> Result<i32, Failure> {
-        let mut link = self.connect()?;
+        let daemon = self.plan.remote.as_ref().filter(|remote| remote.daemon);
+        let (mut link, version) = match daemon {
+            Some(Remote { host, .. }) => match self.by_daemon(host)? {
+                Some(connected) => (connected.link, Some(connected.version)),
+                None => return Ok(0),
+            },
+            None => (self.connect()?, None),
+        };
         let heard = Arc::new(AtomicU64::new(0));
         link.reader = Box::new(Counted { reader: link.reader, heard: heard.clone() });
-        if self.line.options.secluded_args {
+        if self.line.options.secluded_args && daemon.is_none() {
             let words = self.words();
             let cut = secluded_from(&words);
             let mut block = b"rsync\0".to_vec();
@@ -145,12 +153,16 @@ impl Client<'_> {
         let options = &self.line.options;
         let hello = Hello {
             side: Side::Client,
-            version: self.version,
+            version: version.unwrap_or(self.version),
             choice: options.checksum_choice,
             offer: Offer::Stock,
             incremental: options.incremental(self.pull),
         };
-        let result = greet(link, hello).and_then(|mut session| {
+        let greeted = match version {
+            Some(_) => greet_agreed(link, hello),
+            None => greet(link, hello),
+        };
+        let result = greeted.and_then(|mut session| {
             if let Some(rate) = options.bwlimit {
                 session.limit(rate);
             }
@@ -166,7 +178,7 @@ impl Client<'_> {
         };
         // By the SSH within, the far end's words come apart from the session.
         let words = remote.stderr();
-        if !words.is_empty() && self.plan.remote.is_some() {
+        if !words.is_empty() && self.plan.remote.is_some() && daemon.is_none() {
             self.output.complain(words.trim_end());
         }
         match result {
@@ -187,21 +199,87 @@ impl Client<'_> {
         }
     }
 
-    /// What the server is told, `--server` first.
-    fn words(&self) -> Vec<Vec<u8>> {
+    /// Reaches a module of a daemon; `None` where its modules were listed.
+    fn by_daemon(&self, host: &Host) -> Result<Option<Connected>, Failure> {
+        let line = self.line;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let site = Site { host: text(&host.name), port: host.port, user: host.user.as_deref().map(text) };
+        let seconds = |seconds: Option<u32>| {
+            seconds.filter(|&seconds| seconds > 0).map(|seconds| Duration::from_secs(seconds.into()))
+        };
+        let shell = match line.rsh.as_ref().filter(|_| line.rsh_given) {
+            None => None,
+            Some(shell) => {
+                let mut words = self.shell_words(shell)?;
+                let says_user = words.iter().any(|word| word == b"-l");
+                if let Some(user) = host.user.as_ref().filter(|_| !says_user) {
+                    words.extend([b"-l".to_vec(), user.clone()]);
+                }
+                words.push(host.name.clone());
+                let program = line.rsync_path.clone().unwrap_or_else(|| b"rsync".to_vec());
+                let words = words.into_iter().map(OsString::from_vec).collect();
+                Some(Shell { words, program: vec![OsString::from_vec(program)] })
+            }
+        };
+        let call = Call {
+            port: line.port,
+            address: line.address.as_deref().map(text),
+            family: match line.family {
+                Some(4) => Family::V4,
+                Some(_) => Family::V6,
+                None => Family::Any,
+            },
+            sockopts: line.sockopts.as_deref().map(text),
+            contimeout: seconds(line.contimeout),
+            timeout: seconds(line.options.timeout),
+            no_motd: line.no_motd,
+            password_file: line.password_file.clone(),
+            early_input: line.early_input.clone(),
+            shell,
+            version: self.version,
+        };
+        let mut say = |words: &[u8]| self.output.hear(&Message::Text(TextKind::Info, words.to_vec()));
+        let args = self.server_args(&|path, _| path.to_vec(), &|word, _| word.to_vec());
+        let failed = |error: DaemonError| Failure { text: format!("{error}"), code: error.exit_code() };
+        if self.pull && self.plan.sources.iter().all(Vec::is_empty) {
+            client::list_modules(&site, &call, &mut say).map_err(failed)?;
+            return Ok(None);
+        }
+        client::connect(&site, &call, &args, &mut say).map(Some).map_err(failed)
+    }
+
+    fn shell_words(&self, shell: &[u8]) -> Result<Vec<Vec<u8>>, Failure> {
+        quoting::split(shell).map_err(|quote| Failure {
+            text: format!("Missing trailing-{} in remote-shell command.", char::from(quote)),
+            code: 1,
+        })
+    }
+
+    /// What the server is told; `path` and `word` quote for whoever reads it first.
+    fn server_args(
+        &self,
+        path: &dyn Fn(&[u8], &Options) -> Vec<u8>,
+        word: &dyn Fn(&[u8], &Options) -> Vec<u8>,
+    ) -> ServerArgs {
         let mut options = self.line.options.clone();
         options.list_only = false;
         let mut words = self.line.peer_words.clone();
         words.append(&mut options.remote_options);
-        options.remote_options = words.iter().map(|word| quoting::option(word, &options)).collect();
-        let how = if self.pull { Use::Source } else { Use::Destination };
+        options.remote_options = words.iter().map(|given| word(given, &options)).collect();
         let there = if self.pull { &self.plan.sources[..] } else { self.plan.destination.as_slice() };
+        let paths = there.iter().map(|given| path(given, &options)).collect();
+        ServerArgs { sender: self.pull, paths, capabilities: Vec::new(), options }
+    }
+
+    /// What the server is told, `--server` first.
+    fn words(&self) -> Vec<Vec<u8>> {
+        let how = if self.pull { Use::Source } else { Use::Destination };
         let local = self.plan.remote.is_none();
-        let paths = there.iter().map(|path| match (local, path.is_empty()) {
-            (true, false) => path.clone(),
-            _ => quoting::path(path, how, &options),
-        });
-        let args = ServerArgs { sender: self.pull, paths: paths.collect(), capabilities: Vec::new(), options };
+        let path = |path: &[u8], options: &Options| match (local, path.is_empty()) {
+            (true, false) => path.to_vec(),
+            _ => quoting::path(path, how, options),
+        };
+        let args = self.server_args(&path, &quoting::option);
         let mut words = args.to_words();
         if local {
             return words;
@@ -232,10 +310,7 @@ impl Client<'_> {
         let Some(shell) = &self.line.rsh else {
             return self.by_ssh(host, &program, visible, limit);
         };
-        let mut command = quoting::split(shell).map_err(|quote| Failure {
-            text: format!("Missing trailing-{} in remote-shell command.", char::from(quote)),
-            code: 1,
-        })?;
+        let mut command = self.shell_words(shell)?;
         if let Some(user) = &host.user {
             command.extend([b"-l".to_vec(), user.clone()]);
         }
@@ -247,13 +322,7 @@ impl Client<'_> {
         link.map_err(|error| Failure { text: format!("rsync: {error}"), code: 14 })
     }
 
-    fn by_ssh(
-        &self,
-        host: &super::operands::Host,
-        program: &[u8],
-        words: &[Vec<u8>],
-        limit: Duration,
-    ) -> Result<Link, Failure> {
+    fn by_ssh(&self, host: &Host, program: &[u8], words: &[Vec<u8>], limit: Duration) -> Result<Link, Failure> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let mut options = SshOptions::new(text(&host.name));
         options.user = host.user.as_deref().map(text);

@@ -851,7 +851,6 @@ const NEGATIONS: &[Opt] = &[
     no(&["no-iconv"], Apply::Do(|line| line.options.iconv = Some(b"-".to_vec()))),
     no(&["msgs2stderr"], Apply::Do(|line| line.stderr = StderrMode::All)),
     no(&["no-msgs2stderr"], Apply::Do(|line| line.stderr = StderrMode::Client)),
-    no(&["daemon"], Apply::Lacking),
 ];
 
 fn filter(line: &mut CommandLine, kind: FilterKind, value: &[u8]) -> Result<(), Usage> {

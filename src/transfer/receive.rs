@@ -4,7 +4,7 @@
 //! `Board`, so that hearing never waits for speaking.
 
 use super::abort::{Parts, abort, await_hang_up};
-use super::beneath::reason;
+use super::beneath::{self, reason};
 use super::dest::{Dest, Preserve, TempFile};
 use super::generate::{Attempt, Board, Generate, Note};
 use super::greet::{Ears, Session};
@@ -242,7 +242,7 @@ impl Lists {
     ) -> Result<Arc<FileList>, TransferError> {
         let Arrived { mut list, names, io_error, .. } = arrived;
         received.io_error |= io_error;
-        if !plan.options.numeric_ids {
+        if !plan.options.numeric_ids && !plan.options.nameless_ids {
             self.mapping.apply(&mut list, &names);
         }
         let list = Arc::new(list);
@@ -324,7 +324,7 @@ fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, TransferError> {
         TransferError::Local { what, source }
     };
     let make_parents = |path: &Path| match options.mkpath && !options.dry_run {
-        true => std::fs::create_dir_all(path).map_err(cannot_make),
+        true => beneath::make_operands(path).map_err(cannot_make),
         false => Ok(()),
     };
     if path.is_dir() {

@@ -102,7 +102,7 @@ impl<'a> Scanned<'a> {
 
     /// What goes with a list.
     fn listing(&mut self, list: FileList) -> Listing {
-        let names = match self.options.numeric_ids {
+        let names = match self.options.numeric_ids || self.options.nameless_ids {
             true => Default::default(),
             false => self.told.names(&list, self.options.owner, self.options.group),
         };

@@ -25,17 +25,26 @@ pub struct Served {
 
 /// Serves one session as the arguments say.
 pub fn serve(args: &ServerArgs, link: Link) -> Result<Served, TransferError> {
+    serve_session(args, greet(link, hello(args, VERSION_MOST)?)?)
+}
+
+/// What a server with these arguments brings to the handshake.
+pub(crate) fn hello(args: &ServerArgs, version: u8) -> Result<Hello, TransferError> {
     let options = &args.options;
     let seed = options.checksum_seed.filter(|&seed| seed != 0).map_or_else(random_seed, Ok)?;
-    let hello = Hello {
-        side: Side::Server { letters: args.capabilities.clone(), seed },
-        version: VERSION_MOST,
+    let side = Side::Server { letters: args.capabilities.clone(), seed };
+    Ok(Hello {
+        side,
+        version,
         choice: options.checksum_choice,
         offer: Offer::Stock,
         incremental: options.incremental(!args.sender),
-    };
-    let mut session = greet(link, hello)?;
-    if let Some(rate) = options.bwlimit.filter(|&rate| rate > 0) {
+    })
+}
+
+/// Serves a session that has been greeted.
+pub(crate) fn serve_session(args: &ServerArgs, mut session: super::Session) -> Result<Served, TransferError> {
+    if let Some(rate) = args.options.bwlimit.filter(|&rate| rate > 0) {
         session.limit(rate);
     }
     if args.sender { serve_sender(args, session) } else { serve_receiver(args, session) }

@@ -140,6 +140,8 @@ options! {
         quiet,
         /// `--numeric-ids`: no names of users and groups.
         numeric_ids,
+        /// A daemon's `numeric ids`: ids have no names at this end, whatever the list carries.
+        nameless_ids,
         /// `--remove-source-files`: finished files are acknowledged.
         remove_source_files,
         /// `--fsync`: what is written is flushed to the disk.
