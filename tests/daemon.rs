@@ -404,7 +404,8 @@ fn server_args(sender: bool, path: &str) -> ServerArgs {
 }
 
 fn hello(version: u8, incremental: bool) -> Hello {
-    Hello { side: Side::Client, version, choice: None, offer: Offer::Stock, incremental }
+    let compression = protocol::compress::Wish::OFF;
+    Hello { side: Side::Client, version, choice: None, offer: Offer::Stock, incremental, compression }
 }
 
 fn pull(site: &Site, call: &Call, path: &str, to: &Path) -> Result<(), DaemonError> {
@@ -412,7 +413,7 @@ fn pull(site: &Site, call: &Call, path: &str, to: &Path) -> Result<(), DaemonErr
     let Connected { link, version } = connect(site, call, &args, &mut |_| {})?;
     let session = greet_agreed(link, hello(version, args.options.incremental(true))).unwrap();
     let destination = to.to_path_buf();
-    let plan = ReceivePlan { options: args.options, server: false, destination, limits: ListLimits::default() };
+    let plan = ReceivePlan { options: args.options, destination, ..ReceivePlan::default() };
     let received = receive(session, &plan, &mut |_| {}).unwrap();
     assert_eq!(received.failed, 0);
     Ok(())
