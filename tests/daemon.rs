@@ -4,7 +4,7 @@
 mod support;
 
 use protocol::args::{Options, ServerArgs};
-use protocol::flist::{FileEntry, FileList, ListLimits, Ndx};
+use protocol::flist::{FileEntry, FileList, Ndx};
 use protocol::handshake::{Hello, Offer, Side};
 use pysmurf_archiver::daemon::client::{Call, Connected, DaemonError, Shell, Site, connect, list_modules};
 use pysmurf_archiver::transfer::{Listing, ReceivePlan, SendPlan, Source, Watch, greet_agreed, receive, send};
@@ -414,7 +414,7 @@ fn pull(site: &Site, call: &Call, path: &str, to: &Path) -> Result<(), DaemonErr
     let session = greet_agreed(link, hello(version, args.options.incremental(true))).unwrap();
     let destination = to.to_path_buf();
     let plan = ReceivePlan { options: args.options, destination, ..ReceivePlan::default() };
-    let received = receive(session, &plan, &mut |_| {}).unwrap();
+    let received = receive(session, &plan, &|_: &protocol::mux::Message| {}).unwrap();
     assert_eq!(received.failed, 0);
     Ok(())
 }
