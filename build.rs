@@ -14,6 +14,7 @@ const VERSION: &str = "0.3.4";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=Cargo.lock");
     println!("cargo::rerun-if-env-changed=ARCHIVER_LIBSSH2_AS_SHIPPED");
     println!("cargo::rustc-check-cfg=cfg(whole_packets)");
     if env::var_os("ARCHIVER_LIBSSH2_AS_SHIPPED").is_some() {
@@ -84,10 +85,37 @@ fn whole_packets() -> Result<Vec<PathBuf>, String> {
 
 /// Where cargo keeps the sources of libssh2-sys.
 fn sources() -> Result<PathBuf, String> {
+    // Cargo names no other package's folder to a build script. Asking `cargo metadata` is the sure way, but without the
+    // network it knows an answer only once every dependency of the workspace was fetched.
+    let lock = env::var_os("CARGO_MANIFEST_DIR").map(|folder| PathBuf::from(folder).join("Cargo.lock"));
+    let lock = lock.and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+    if !lock.contains(&format!("name = \"libssh2-sys\"\nversion = \"{VERSION}\"")) {
+        return Err(format!("the edits are for libssh2-sys {VERSION}, and Cargo.lock names another"));
+    }
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
+    let registries = home.and_then(|home| fs::read_dir(home.join("registry/src")).ok());
+    let named = format!("libssh2-sys-{VERSION}");
+    let unpacked = registries.into_iter().flatten().filter_map(|registry| Some(registry.ok()?.path().join(&named)));
+    match unpacked.into_iter().find(|folder| folder.is_dir()) {
+        Some(folder) => Ok(folder),
+        None => sources_by_metadata(),
+    }
+}
+
+fn sources_by_metadata() -> Result<PathBuf, String> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let manifest = env::var("CARGO_MANIFEST_PATH").map_err(|e| e.to_string())?;
+    let variable = |name| env::var(name).map_err(|_| format!("cargo sets no {name}"));
+    let (manifest, target) = (variable("CARGO_MANIFEST_PATH")?, variable("TARGET")?);
     let output = Command::new(cargo)
-        .args(["metadata", "--offline", "--format-version=1", "--manifest-path", &manifest])
+        .args([
+            "metadata",
+            "--offline",
+            "--format-version=1",
+            "--filter-platform",
+            &target,
+            "--manifest-path",
+            &manifest,
+        ])
         .output()
         .map_err(|e| format!("cargo metadata cannot be run: {e}"))?;
     let said = String::from_utf8_lossy(&output.stderr);

@@ -3,6 +3,7 @@
 mod abort;
 mod beneath;
 pub mod dest;
+pub mod fetch;
 pub mod filters;
 mod generate;
 pub mod greet;
@@ -12,13 +13,21 @@ pub mod receive;
 pub mod send;
 pub mod serve;
 pub mod source;
+pub mod suffixes;
 
-pub use greet::{Session, greet};
+pub(crate) use beneath::{
+    confine, open_operand, open_operator_file, open_operator_lock, readable, shown as shown_bytes,
+};
+pub use fetch::{FetchWatch, Fetched, Wish, fetch};
+pub use greet::{Session, greet, greet_agreed};
 pub use receive::{ReceivePlan, receive};
 pub use send::{Answer, Asked, Listing, SendPlan, Source, Summary, Watch, send};
 
+pub(crate) use beneath::shown;
+
 use crate::link::{Ending, Remote};
 use protocol::PeerError;
+use protocol::token::PackError;
 use std::io;
 use std::time::Duration;
 
@@ -31,6 +40,9 @@ pub enum TransferError {
     /// The peer broke the rules.
     #[error("{0}")]
     Peer(#[from] PeerError),
+    /// File data could not be compressed.
+    #[error("{0}")]
+    Pack(#[from] PackError),
     /// The link broke or stalled.
     #[error("Link lost: {0}")]
     Link(io::Error),

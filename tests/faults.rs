@@ -4,6 +4,7 @@
 mod support;
 
 use protocol::args::{Options, ServerArgs};
+use protocol::compress::Wish;
 use protocol::flist::{DirClass, FileEntry, FileList, ListLimits, Ndx};
 use protocol::handshake::{Hello, Offer, Side};
 use pysmurf_archiver::link::{Closer, Ending, Link, Remote};
@@ -140,13 +141,21 @@ fn options() -> Options {
 
 /// The client's part: sends or receives a folder.
 fn client(link: Link, push: bool, src: &Path, dst: &Path) -> Result<bool, TransferError> {
-    let session =
-        greet(link, Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Blake3, incremental: false })?;
+    let session = greet(
+        link,
+        Hello {
+            side: Side::Client,
+            version: 32,
+            choice: None,
+            offer: Offer::Blake3,
+            incremental: false,
+            compression: Wish::OFF,
+        },
+    )?;
     let options = options();
     if push {
         let shape = options.list_shape(session.n.list_checksum.size());
-        let plan =
-            SendPlan { shape, server: false, dry_run: false, whole_file: false, rules: None, names_from_peer: false };
+        let plan = SendPlan { shape, ..SendPlan::default() };
         let listing = Listing { list: list_of(src), ..Listing::default() };
         send(session, &plan, |_| Ok((listing, Folder(src.to_owned()))), &mut Silent)?;
         return Ok(true);
@@ -421,18 +430,17 @@ fn a_killed_receiver_leaves_the_old_file() {
         let (tell, told) = mpsc::channel();
         let list = list_of(&src);
         thread::spawn(move || {
-            let hello =
-                Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Stock, incremental: false };
+            let hello = Hello {
+                side: Side::Client,
+                version: 32,
+                choice: None,
+                offer: Offer::Stock,
+                incremental: false,
+                compression: Wish::OFF,
+            };
             let session = greet(server.link, hello).unwrap();
             let shape = options.list_shape(session.n.list_checksum.size());
-            let plan = SendPlan {
-                shape,
-                server: false,
-                dry_run: false,
-                whole_file: false,
-                rules: None,
-                names_from_peer: false,
-            };
+            let plan = SendPlan { shape, ..SendPlan::default() };
             let mut watch = Halfway { left: LEN as u64 / 2, act: || child.lock().unwrap().kill().unwrap() };
             let listing = Listing { list, ..Listing::default() };
             tell.send(send(session, &plan, |_| Ok((listing, Folder(src))), &mut watch)).unwrap();

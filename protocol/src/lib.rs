@@ -6,6 +6,9 @@
 
 pub mod args;
 pub mod checksum;
+pub mod chmod;
+pub mod compress;
+pub mod daemon;
 pub mod delta;
 pub mod error;
 pub mod filter;

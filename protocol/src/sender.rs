@@ -12,7 +12,7 @@ use crate::mux::{Inbox, Message, Outbox};
 use crate::names;
 use crate::ndx::{NdxState, NdxValue};
 use crate::sums::{BlockIndex, SumHead, SumTable};
-use crate::token::{LITERAL_MOST, TokenHead};
+use crate::token::{PackError, TokenWriter};
 use crate::wire::{Decode, put_varint, put_varlong};
 use std::collections::HashSet;
 
@@ -118,6 +118,7 @@ pub struct Sender {
     state: State,
     ndx_in: NdxState,
     ndx_out: NdxState,
+    tokens: TokenWriter,
     /// With each segment, which of its files were asked for before.
     segments: Segments<HashSet<Ndx>>,
     /// No segment will come any more.
@@ -135,6 +136,7 @@ impl Sender {
             state: if facts.server { State::Filters } else { State::Items },
             ndx_in: NdxState::default(),
             ndx_out: NdxState::default(),
+            tokens: TokenWriter::new(n),
             segments: Segments::new(n.compat.has(Compat::INC_RECURSE)),
             complete: !n.compat.has(Compat::INC_RECURSE),
             phase: 0,
@@ -312,11 +314,12 @@ impl Sender {
         Ok(event)
     }
 
-    /// Begins the answer to a request.
-    pub fn begin(&mut self, request: &Request, out: &mut Outbox) -> FileReply<'_> {
+    /// Begins the answer to a request. `store` spares the effort to compress a file whose bytes would not shrink.
+    pub fn begin(&mut self, request: &Request, store: bool, out: &mut Outbox) -> FileReply<'_> {
         echo(&mut self.ndx_out, request.ndx, &request.header, out);
         out.put(&request.sums.head().encode());
-        FileReply { _sender: self }
+        self.tokens.begin(store);
+        FileReply { tokens: &mut self.tokens }
     }
 
     /// Answers that the file cannot be sent; nothing else will come for it.
@@ -341,27 +344,25 @@ impl Sender {
 /// The answer to one request. Borrowed from the sender, so that a reply out of order does not compile.
 #[derive(Debug)]
 pub struct FileReply<'s> {
-    _sender: &'s mut Sender,
+    tokens: &'s mut TokenWriter,
 }
 
 impl FileReply<'_> {
     /// Literal bytes.
-    pub fn literal(&mut self, bytes: &[u8], out: &mut Outbox) {
-        for piece in bytes.chunks(LITERAL_MOST) {
-            out.put(&TokenHead::Literal(piece.len() as u32).encode());
-            out.put(piece);
-        }
+    pub fn literal(&mut self, bytes: &[u8], out: &mut Outbox) -> Result<(), PackError> {
+        self.tokens.literal(bytes, out)
     }
 
-    /// A block of the basis.
-    pub fn copy(&mut self, block: BlockIndex, out: &mut Outbox) {
-        out.put(&TokenHead::Copy(block).encode());
+    /// A block of the basis, and the bytes it stands for.
+    pub fn copy(&mut self, block: BlockIndex, bytes: &[u8], out: &mut Outbox) -> Result<(), PackError> {
+        self.tokens.copy(block, bytes, out)
     }
 
     /// The end of the file, with its sum.
-    pub fn end(self, sum: &Sum, out: &mut Outbox) {
-        out.put(&TokenHead::End.encode());
+    pub fn end(self, sum: &Sum, out: &mut Outbox) -> Result<(), PackError> {
+        self.tokens.end(out)?;
         out.put(sum.as_bytes());
+        Ok(())
     }
 }
 

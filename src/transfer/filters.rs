@@ -2,7 +2,7 @@
 //! Counterpart: the parts of rsync's `exclude.c` that read files.
 
 use super::TransferError;
-use super::beneath::{open_operator_file, reason};
+use super::beneath::{open_operator_list, reason};
 use protocol::args::Options;
 use protocol::filter::{
     Action, FilterError, Given, Match, Mode, Modifiers, Pattern, Rule, RuleSet, Side, cvs_rules, parse_file, parse_rule,
@@ -200,7 +200,7 @@ fn read(what: &'static str, name: &[u8]) -> Result<Vec<u8>, RulesError> {
     let mut bytes = Vec::new();
     let done = match name {
         b"-" => std::io::stdin().lock().take(FILE_MOST).read_to_end(&mut bytes),
-        name => open_operator_file(Path::new(OsStr::from_bytes(name)))
+        name => open_operator_list(Path::new(OsStr::from_bytes(name)))
             .and_then(|file| file.take(FILE_MOST).read_to_end(&mut bytes)),
     };
     match done {

@@ -4,7 +4,7 @@
 //! `Board`, so that hearing never waits for speaking.
 
 use super::abort::{Parts, abort, await_hang_up};
-use super::beneath::reason;
+use super::beneath::{self, reason};
 use super::dest::{Dest, Preserve, TempFile};
 use super::generate::{Attempt, Board, Generate, IOERR_DEL_LIMIT, Note};
 use super::greet::{Ears, Session};
@@ -277,7 +277,7 @@ impl Lists {
         let Arrived { mut list, names, io_error, .. } = arrived;
         received.io_error |= io_error;
         list.join_contents();
-        if !plan.options.numeric_ids {
+        if !plan.options.numeric_ids && !plan.options.nameless_ids {
             self.mapping.apply(&mut list, &names);
         }
         let list = Arc::new(list);
@@ -361,7 +361,7 @@ fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, TransferError> {
         TransferError::Local { what, source }
     };
     let make_parents = |path: &Path| match options.mkpath && !options.dry_run {
-        true => std::fs::create_dir_all(path).map_err(cannot_make),
+        true => beneath::make_operands(path).map_err(cannot_make),
         false => Ok(()),
     };
     if path.is_dir() {
@@ -460,7 +460,10 @@ impl Rebuild<'_> {
                     self.begin(dest.as_ref(), ndx, entry, head, again);
                 }
                 ReceiverEvent::Literal(bytes) => self.write(bytes, true),
-                ReceiverEvent::Copy(block) => self.copy(block),
+                ReceiverEvent::Copy(block) => {
+                    self.copy(block);
+                    receiver.matched(&self.block)?;
+                }
                 ReceiverEvent::End(sum) => self.end(dest.as_ref(), &sum),
                 ReceiverEvent::Item(ndx, _) => {
                     self.entry_of_any_kind(ndx)?;

@@ -3,6 +3,7 @@
 use super::TransferError;
 use super::abort::{Parts, abort};
 use super::greet::{Ears, Mouth, Session};
+use super::suffixes::Suffixes;
 use crate::link::Ending;
 use protocol::PeerError;
 use protocol::checksum::{FileHasher, Sum};
@@ -42,6 +43,8 @@ pub struct SendPlan {
     pub dry_run: bool,
     /// No search for known blocks.
     pub whole_file: bool,
+    /// Names whose files are not worth compressing.
+    pub skip_compress: Suffixes,
     /// The user's filter rules, for a server that hears them (see [`Options::receiver_hears_rules`]); else nothing.
     ///
     /// [`Options::receiver_hears_rules`]: protocol::args::Options::receiver_hears_rules
@@ -266,7 +269,8 @@ fn converse<S: Source>(
                 };
                 let promised = source.promised(request.ndx);
                 let mut work = Reply { n, out, mouth, buffer: &mut buffer, watch };
-                let sent = work.send(&mut sender, &request, file, promised)?;
+                let store = plan.skip_compress.holds(&entry.name);
+                let sent = work.send(&mut sender, &request, file, promised, store)?;
                 if let Some(sent) = sent {
                     files += 1;
                     total.literal_bytes += sent.literal_bytes;
@@ -474,22 +478,22 @@ impl Reply<'_> {
         request: &Request,
         mut file: File,
         promised: Option<Sum>,
+        store: bool,
     ) -> Result<Option<Sent>, TransferError> {
         let mut hasher = FileHasher::new(self.n.checksum);
         let mut search = Search::new(&request.sums, self.n.block_seed());
         let mut sent = Sent::default();
-        let mut reply = sender.begin(request, self.out);
+        let mut reply = sender.begin(request, store, self.out);
         let (out, mouth) = (&mut *self.out, &mut *self.mouth);
-        let head = request.sums.head();
         let mut emit = |token: Token<'_>| {
             match token {
                 Token::Literal(bytes) => {
                     sent.literal_bytes += bytes.len() as u64;
-                    reply.literal(bytes, out);
+                    reply.literal(bytes, out)?;
                 }
-                Token::Copy(block) => {
-                    sent.matched_bytes += u64::from(head.block_len(block));
-                    reply.copy(block, out);
+                Token::Copy(block, bytes) => {
+                    sent.matched_bytes += bytes.len() as u64;
+                    reply.copy(block, bytes, out)?;
                 }
             }
             if out.len() > OUT_MOST { mouth.say(out) } else { Ok(()) }
@@ -510,7 +514,7 @@ impl Reply<'_> {
         let sum = hasher.finish();
         match trouble {
             None => {
-                reply.end(&promised.unwrap_or(sum), self.out);
+                reply.end(&promised.unwrap_or(sum), self.out)?;
                 self.watch.sent(request.ndx, &sent, &sum);
                 Ok(Some(sent))
             }
@@ -521,7 +525,7 @@ impl Reply<'_> {
                 if let Some(byte) = wrong.last_mut() {
                     *byte = last;
                 }
-                reply.end(&Sum::new(&wrong).unwrap_or(zero), self.out);
+                reply.end(&Sum::new(&wrong).unwrap_or(zero), self.out)?;
                 self.out.message(&Message::IoError(1));
                 self.watch.unreadable(request.ndx, &error);
                 Ok(None)

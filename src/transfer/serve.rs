@@ -3,6 +3,7 @@
 use super::beneath::{reason, shown};
 use super::generate::file_sum;
 use super::source::{Arguments, Hooks, ListError, Lister, ScanError, ScanOptions, Severity, SumFile, Walk};
+use super::suffixes::Suffixes;
 use super::{Asked, Listing, ReceivePlan, SendPlan, Source, TransferError, Watch, filters, greet, ids, receive, send};
 use crate::link::Link;
 use protocol::PeerError;
@@ -32,16 +33,26 @@ pub struct Served {
 
 /// Serves one session as the arguments say.
 pub fn serve(args: &ServerArgs, link: Link) -> Result<Served, TransferError> {
+    serve_session(args, greet(link, hello(args, VERSION_MOST)?)?)
+}
+
+/// What a server with these arguments brings to the handshake.
+pub(crate) fn hello(args: &ServerArgs, version: u8) -> Result<Hello, TransferError> {
     let options = &args.options;
     let seed = options.checksum_seed.filter(|&seed| seed != 0).map_or_else(random_seed, Ok)?;
-    let hello = Hello {
-        side: Side::Server { letters: args.capabilities.clone(), seed },
-        version: VERSION_MOST,
+    let side = Side::Server { letters: args.capabilities.clone(), seed };
+    Ok(Hello {
+        side,
+        version,
         choice: options.checksum_choice,
         offer: Offer::Stock,
+        compression: options.compression(),
         incremental: options.incremental(!args.sender),
-    };
-    let session = greet(link, hello)?;
+    })
+}
+
+/// Serves a session that has been greeted.
+pub(crate) fn serve_session(args: &ServerArgs, session: super::Session) -> Result<Served, TransferError> {
     if args.sender { serve_sender(args, session) } else { serve_receiver(args, session) }
 }
 
@@ -91,6 +102,7 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
         whole_file: options.whole_file,
         rules: None,
         names_from_peer: options.files_from.as_deref() == Some(b"-"),
+        skip_compress: options.skip_compress.as_deref().map(Suffixes::new).unwrap_or_default(),
     };
     let paths: Vec<_> = args.paths.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
     let incremental = session.n.compat.has(Compat::INC_RECURSE);
@@ -189,7 +201,7 @@ struct Scanned<'a> {
 impl Scanned<'_> {
     /// What goes with a list.
     fn listing(&mut self, list: FileList) -> Listing {
-        let names = match self.options.numeric_ids {
+        let names = match self.options.numeric_ids || self.options.nameless_ids {
             true => Default::default(),
             false => self.told.names(&list, self.options.owner, self.options.group),
         };
@@ -263,7 +275,9 @@ impl Watch for Report<'_> {
 pub fn exit_code(error: &TransferError) -> i32 {
     match error {
         TransferError::Peer(PeerError::Exit(code)) => *code,
-        TransferError::Peer(PeerError::NoCommonChecksum { .. } | PeerError::NotOffered(_)) => 4,
+        TransferError::Peer(
+            PeerError::NoCommonChecksum { .. } | PeerError::NoCommonCompression { .. } | PeerError::NotOffered(_),
+        ) => 4,
         TransferError::Peer(PeerError::UnsafeName { .. }) => 4,
         TransferError::Peer(_) => 2,
         TransferError::Local { .. } => 11,
@@ -271,7 +285,7 @@ pub fn exit_code(error: &TransferError) -> i32 {
         TransferError::Rules(_) => 1,
         TransferError::Refused(_) => 4,
         TransferError::Stalled(_) => 30,
-        TransferError::Link(_) | TransferError::Remote { .. } => 12,
+        TransferError::Link(_) | TransferError::Remote { .. } | TransferError::Pack(_) => 12,
     }
 }
 
@@ -284,6 +298,7 @@ pub(crate) fn complain(text: &str) {
 mod tests {
     use super::*;
     use crate::pipe;
+    use protocol::compress::Wish;
     use protocol::flist::{IdNames, ListEncoder};
     use protocol::handshake::Handshake;
     use protocol::mux::Outbox;
@@ -300,7 +315,14 @@ mod tests {
         far.remote.end(crate::link::Ending::Lost("the client left".into()));
         let server = std::thread::spawn(move || serve(&args, far));
         let mut out = Outbox::new();
-        let hello = Hello { side: Side::Client, version: 31, choice: None, offer: Offer::Stock, incremental: false };
+        let hello = Hello {
+            side: Side::Client,
+            version: 31,
+            choice: None,
+            offer: Offer::Stock,
+            incremental: false,
+            compression: Wish::OFF,
+        };
         let mut handshake = Handshake::new(hello, &mut out);
         let mut byte = [0];
         let n = loop {

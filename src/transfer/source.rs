@@ -10,9 +10,11 @@ mod tests;
 mod tree;
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -287,7 +289,7 @@ impl<'h> Walk<'h> {
                 continue;
             }
             let path = tree::joined(&operand.base, name);
-            match rustix::fs::stat(path.as_slice()) {
+            match beneath::stat_operand(operand.base.join(OsStr::from_bytes(name)).as_os_str().as_bytes()) {
                 Ok(stat) => {
                     self.implied.insert(name.clone());
                     // Never opened, so any root will do.
@@ -295,7 +297,7 @@ impl<'h> Walk<'h> {
                     let entry = described(name.clone(), &stat, DirClass::Implied);
                     found.push(Listed { entry, at, folder: None });
                 }
-                Err(error) => self.failed("link_stat", &path, &error.into()),
+                Err(error) => self.failed("link_stat", &path, &error),
             }
         }
     }
@@ -448,11 +450,11 @@ impl<'h> Walk<'h> {
     /// What stands at a name, or behind it where the options follow symlinks.
     fn look(&self, dir: &OwnedFd, leaf: &[u8]) -> io::Result<Stat> {
         if self.options.copy_links {
-            return Ok(rustix::fs::statat(dir, leaf, AtFlags::empty())?);
+            return beneath::stat_following(dir, leaf);
         }
         let stat = rustix::fs::statat(dir, leaf, AtFlags::SYMLINK_NOFOLLOW)?;
         if self.options.copy_dirlinks && beneath::kind(stat.st_mode) == Some(Kind::Symlink) {
-            let behind = rustix::fs::statat(dir, leaf, AtFlags::empty()).ok();
+            let behind = beneath::stat_following(dir, leaf).ok();
             return Ok(behind.filter(|stat| beneath::kind(stat.st_mode) == Some(Kind::Dir)).unwrap_or(stat));
         }
         Ok(stat)

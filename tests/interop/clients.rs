@@ -61,6 +61,7 @@ fn shake(link: Link, version: u8, offer: Offer, options: &Options) -> Session {
             version,
             choice: options.checksum_choice,
             offer,
+            compression: options.compression(),
             incremental: options.incremental(false),
         },
     )
@@ -179,8 +180,7 @@ impl Push<'_> {
         let session = shake(link, self.version, self.offer, &self.options);
         let n = session.n;
         let shape = self.options.list_shape(n.list_checksum.size());
-        let plan =
-            SendPlan { shape, server: false, dry_run: false, whole_file: false, rules: None, names_from_peer: false };
+        let plan = SendPlan { shape, ..SendPlan::default() };
         ear.list = self.files.list.clone();
         let listing = Listing { list: self.files.list.clone(), ..Listing::default() };
         let summary = send(session, &plan, |_| Ok((listing, self.files)), ear)?;

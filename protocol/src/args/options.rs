@@ -1,6 +1,7 @@
 //! What a transfer is asked to do: every option that both ends may have to know.
 
 use crate::checksum::Checksum;
+use crate::compress::{Choice, Method, Wish};
 use crate::flist::ListShape;
 
 /// How hidden details are told to the client: `--log-format`.
@@ -140,6 +141,8 @@ options! {
         quiet,
         /// `--numeric-ids`: no names of users and groups.
         numeric_ids,
+        /// A daemon's `numeric ids`: ids have no names at this end, whatever the list carries.
+        nameless_ids,
         /// `--remove-source-files`: finished files are acknowledged.
         remove_source_files,
         /// `--fsync`: what is written is flushed to the disk.
@@ -292,6 +295,19 @@ impl Options {
         }
     }
 
+    /// How file data is to be compressed. A level asks for compression, too.
+    pub fn compression(&self) -> Wish {
+        let choice = match self.compress_choice.as_deref() {
+            Some(b"auto") | None if self.compress || self.compress_level.is_some() => Choice::Negotiated,
+            Some(name) => match Method::from_name(name) {
+                Some(Method::None) | None => Choice::Off,
+                Some(method) => Choice::Named(method),
+            },
+            None => Choice::Off,
+        };
+        Wish { choice, level: self.compress_level }
+    }
+
     /// Whether the file list may come in segments; `receiving` is our side of the two. A receiving side that must know the
     /// whole list first, or whose way of finishing files stock peers do not combine with it, does without.
     pub fn incremental(&self, receiving: bool) -> bool {
@@ -329,8 +345,6 @@ impl Options {
             ("--delay-updates", self.delay_updates),
             ("-b", self.backup),
             ("--fake-super", self.fake_super),
-            ("-z", self.compress),
-            ("--compress-choice", self.compress_choice.is_some()),
             ("-s", self.secluded_args),
             ("-y", self.fuzzy > 0),
             ("-U", self.atimes > 0),

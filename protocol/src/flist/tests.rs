@@ -5,7 +5,14 @@ use crate::wire::{Decode, Reader};
 use proptest::prelude::*;
 
 fn negotiated(version: u8, compat: u32) -> Negotiated {
-    Negotiated { version, compat: Compat(compat), checksum: Checksum::Md5, list_checksum: Checksum::Md5, seed: 1 }
+    Negotiated {
+        version,
+        compat: Compat(compat),
+        checksum: Checksum::Md5,
+        list_checksum: Checksum::Md5,
+        seed: 1,
+        compression: crate::compress::Compression::NONE,
+    }
 }
 
 #[test]
