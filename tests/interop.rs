@@ -381,7 +381,7 @@ fn options_we_lack_are_refused_by_name() {
     let work = folder.path();
     few(work);
     let before = Tree::of(&work.join("dst"), 0);
-    let both_ways = ["-z", "-A", "-X", "-S", "-U", "--inplace", "--append", "--safe-links"];
+    let both_ways = ["-A", "-X", "-S", "-U", "--inplace", "--append", "--safe-links"];
     let push = [
         "-y",
         "--partial-dir=x",
