@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod acl;
 pub mod args;
 pub mod checksum;
 pub mod delta;
@@ -17,8 +18,10 @@ pub mod mux;
 pub mod ndx;
 pub mod receiver;
 pub mod sender;
+mod shared;
 pub mod sums;
 pub mod token;
 pub mod wire;
+pub mod xattr;
 
 pub use error::PeerError;

@@ -2,8 +2,11 @@
 
 use super::ids::encode_ids;
 use super::{DirClass, FileEntry, IdNames, Kind, ListShape, Previous, flag};
+use crate::acl::Acl;
 use crate::handshake::{Compat, Negotiated};
+use crate::shared::Said;
 use crate::wire::{put_varint, put_varlong};
+use crate::xattr::XattrSet;
 
 /// Longest prefix that may be shared with the previous name.
 const PREFIX_MOST: usize = 255;
@@ -15,12 +18,23 @@ pub struct ListEncoder {
     shape: ListShape,
     previous: Previous,
     first: bool,
+    access_acls: Said<Acl>,
+    default_acls: Said<Acl>,
+    xattrs: Said<XattrSet>,
 }
 
 impl ListEncoder {
     /// A list for this session.
     pub fn new(n: &Negotiated, shape: ListShape) -> Self {
-        Self { n: *n, shape, previous: Previous::default(), first: true }
+        Self {
+            n: *n,
+            shape,
+            previous: Previous::default(),
+            first: true,
+            access_acls: Said::default(),
+            default_acls: Said::default(),
+            xattrs: Said::default(),
+        }
     }
 
     /// Writes one entry.
@@ -44,6 +58,8 @@ impl ListEncoder {
         set(flag::SAME_GID, !shape.group || (!self.first && entry.gid == previous.gid));
         set(flag::SAME_TIME, entry.mtime == previous.mtime);
         set(flag::MOD_NSEC, entry.nsec != 0 && self.n.version >= 31);
+        let has_atime = shape.atimes && kind != Some(Kind::Dir);
+        set(flag::SAME_ATIME, has_atime && entry.atime == previous.atime);
         set(flag::SAME_RDEV_MAJOR, rdev.is_some_and(|(major, _)| major == previous.major));
         let shared = entry.name.iter().zip(&previous.name).take(PREFIX_MOST).take_while(|(a, b)| a == b).count();
         let suffix = &entry.name[shared..];
@@ -69,6 +85,9 @@ impl ListEncoder {
         if flags & flag::SAME_MODE == 0 {
             out.extend_from_slice(&entry.mode.to_le_bytes());
         }
+        if has_atime && flags & flag::SAME_ATIME == 0 {
+            put_varlong(out, entry.atime, 4);
+        }
         if flags & flag::SAME_UID == 0 {
             put_varint(out, entry.uid as i32);
         }
@@ -92,7 +111,11 @@ impl ListEncoder {
             sum.resize(shape.sum_size, 0);
             out.extend_from_slice(&sum);
         }
+        self.attributes(entry, out);
         let previous = &mut self.previous;
+        if has_atime {
+            previous.atime = entry.atime;
+        }
         previous.name.clone_from(&entry.name);
         (previous.mode, previous.mtime) = (entry.mode, entry.mtime);
         (previous.uid, previous.gid) = (entry.uid, entry.gid);
@@ -100,6 +123,20 @@ impl ListEncoder {
             previous.major = major;
         }
         self.first = false;
+    }
+
+    /// ACLs and extended attributes.
+    fn attributes(&mut self, entry: &FileEntry, out: &mut Vec<u8>) {
+        let put = |acl: &Acl, out: &mut Vec<u8>| acl.encode(out, |_, _| None);
+        if self.shape.acls && entry.kind() != Some(Kind::Symlink) {
+            self.access_acls.encode(&entry.access_acl.clone().unwrap_or_default(), out, put);
+            if entry.is_dir() {
+                self.default_acls.encode(&entry.default_acl.clone().unwrap_or_default(), out, put);
+            }
+        }
+        if self.shape.xattrs {
+            self.xattrs.encode(&entry.xattrs.clone().unwrap_or_default(), out, XattrSet::encode);
+        }
     }
 
     fn put_flags(&self, flags: u32, dir: bool, out: &mut Vec<u8>) {
@@ -120,10 +157,10 @@ impl ListEncoder {
         self.end_segment(io_error, out);
         if !self.shape.numeric_ids {
             let id0 = self.n.compat.has(Compat::ID0_NAMES);
-            if self.shape.owner {
+            if self.shape.owner || self.shape.acls {
                 encode_ids(&names.users, id0, out);
             }
-            if self.shape.group {
+            if self.shape.group || self.shape.acls {
                 encode_ids(&names.groups, id0, out);
             }
         }

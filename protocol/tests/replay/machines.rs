@@ -89,6 +89,7 @@ pub(crate) fn send(case: &Case, session: &Session, streams: &Streams, chunk: usi
         entries: if client { list.list.len() } else { 0 },
         server: !client,
         dry_run: session.words.has('n'),
+        xattrs: streams.shape.xattrs,
         sums_most: 1 << 20,
     };
     let mut sender = Sender::new(&session.n, facts, inbox);
@@ -141,7 +142,15 @@ pub(crate) fn send(case: &Case, session: &Session, streams: &Streams, chunk: usi
             SenderEvent::Item(ndx, header) => {
                 assert_eq!(asked.next(), Some(&Asked::Item(ndx, header)));
             }
-            SenderEvent::Request(request) => {
+            SenderEvent::Values(ndx, header) => {
+                let given = streams.sent.iter().find_map(|sent| match sent {
+                    Sent::Item(at, given) if *at == ndx && given.xattrs.is_some() => Some(given.clone()),
+                    _ => None,
+                });
+                assert_eq!(asked.next(), Some(&Asked::Item(ndx, header)));
+                sender.give(ndx, &given.unwrap(), &mut out);
+            }
+            SenderEvent::Request(mut request) => {
                 let head = request.sums.head();
                 let strong_length = (head.strong_length as usize).min(session.n.checksum.size());
                 let Some(Asked::Request(ndx, header, stock_head, sums)) = asked.next() else { panic!("{request:?}") };
@@ -157,9 +166,10 @@ pub(crate) fn send(case: &Case, session: &Session, streams: &Streams, chunk: usi
                     sender.decline(&request, &mut out);
                     continue;
                 }
-                let Some(Sent::File(ndx, _, _, pieces, sum)) = files.next() else { panic!("no answer") };
+                let Some(Sent::File(ndx, given, _, pieces, sum)) = files.next() else { panic!("no answer") };
                 assert_eq!(*ndx, request.ndx);
                 search(case, session, streams, &request, pieces);
+                request.header.xattrs.clone_from(&given.xattrs);
                 let mut reply = sender.begin(&request, &mut out);
                 for piece in pieces {
                     match piece {

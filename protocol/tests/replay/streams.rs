@@ -5,7 +5,7 @@ use super::case::Case;
 use super::session::Session;
 use protocol::checksum::Sum;
 use protocol::flist::{Arrived, FileEntry, FileList, ListDecoder, ListEncoder, ListLimits, ListShape, Ndx};
-use protocol::item::{ItemFlags, ItemHeader};
+use protocol::item::{ItemFlags, ItemHeader, XattrLists};
 use protocol::ndx::{NdxState, NdxValue};
 use protocol::sender::FinalStats;
 use protocol::sums::{BlockIndex, SumHead};
@@ -139,7 +139,7 @@ impl Streams {
                 }
                 NdxValue::DeleteStats => self.sent.push(Sent::DeleteStats(delete_stats(reader, writing))),
                 NdxValue::Index(ndx) => {
-                    let header = ItemHeader::decode(reader).unwrap();
+                    let header = ItemHeader::decode(reader, self.lists(session, true)).unwrap();
                     header.encode(&mut writing.out);
                     let _ = self.entry(ndx);
                     let sent = if header.flags.has(ItemFlags::TRANSFER) && !session.words.has('n') {
@@ -206,7 +206,8 @@ impl Streams {
             }
             writing.list.entry(&written, &mut ours);
             // Names in the entries come with incremental recursion only, which our encoder does not offer.
-            if session.incremental() && entry_flags(session, stock) & 0x0c00 != 0 {
+            let named = entry_flags(session, stock) & 0x0c00 != 0 || self.shape.acls;
+            if session.incremental() && named {
                 writing.out.extend_from_slice(stock);
             } else {
                 assert_same(&ours, stock, &format!("entry {:?}", entry.name.escape_ascii().to_string()));
@@ -269,6 +270,10 @@ impl Streams {
         panic!("index {ndx} is in no segment");
     }
 
+    fn lists(&self, session: &Session, given: bool) -> XattrLists {
+        XattrLists::of(&session.n, self.shape.xattrs, session.words.has('n'), given)
+    }
+
     fn generator(&mut self, session: &Session, bytes: &[u8]) {
         let mut reader = Reader::new(bytes);
         let mut ndx_in = NdxState::default();
@@ -281,7 +286,7 @@ impl Streams {
                 NdxValue::Done => Asked::Done,
                 NdxValue::DeleteStats => Asked::DeleteStats(delete_stats(&mut reader, &mut writing)),
                 NdxValue::Index(ndx) => {
-                    let header = ItemHeader::decode(&mut reader).unwrap();
+                    let header = ItemHeader::decode(&mut reader, self.lists(session, false)).unwrap();
                     header.encode(&mut writing.out);
                     let entry = self.entry(ndx);
                     if header.flags.has(ItemFlags::TRANSFER) {
