@@ -110,8 +110,11 @@ enum For {
     Sender,
 }
 
-/// Long options without a value, and where they go.
-const WORDS: [(&str, For, fn(&mut Options) -> &mut bool); 32] = [
+/// A long option without a value, whom it is for, and where it goes.
+type Word = (&'static str, For, fn(&mut Options) -> &mut bool);
+
+/// Long options without a value.
+const WORDS: [Word; 32] = [
     ("--list-only", For::Both, |o| &mut o.list_only),
     ("--size-only", For::Receiver, |o| &mut o.size_only),
     ("--stats", For::Receiver, |o| &mut o.stats),
