@@ -1,16 +1,20 @@
 //! One session's file work: greeting, listing, sending, receiving, over any link.
 
 mod abort;
+mod acl;
 mod beneath;
 pub mod dest;
+mod fake;
 mod generate;
 pub mod greet;
 mod ids;
 pub mod local;
+mod pinned;
 pub mod receive;
 pub mod send;
 pub mod serve;
 pub mod source;
+mod xattr;
 
 pub use greet::{Session, greet};
 pub use receive::{ReceivePlan, receive};

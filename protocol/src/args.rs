@@ -202,6 +202,9 @@ impl ServerArgs {
         if !dot {
             return Err(ArgsError::Shape("Server arguments lack the lone dot before the paths"));
         }
+        if parsed.options.fake_super && parsed.options.xattrs > 1 {
+            return Err(ArgsError::Shape("--fake-super conflicts with -XX"));
+        }
         parsed.options.specials = specials.unwrap_or(parsed.options.devices);
         parsed.paths = args.map(<[u8]>::to_vec).collect();
         if parsed.paths.is_empty() || (!parsed.sender && parsed.paths.len() != 1) {

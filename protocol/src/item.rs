@@ -49,6 +49,11 @@ impl ItemFlags {
         Self(self.0 | other.0)
     }
 
+    /// The bits that are not in `other`.
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// `other` added when `when`.
     pub fn with(self, other: Self, when: bool) -> Self {
         if when { self.and(other) } else { self }

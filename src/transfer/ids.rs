@@ -1,7 +1,7 @@
 //! Owners and groups by name across hosts. Counterpart: rsync's `uidlist.c`.
 
-use protocol::flist::{FileList, IdNames};
-use std::collections::HashMap;
+use protocol::flist::{FileList, IdNames, ListShape};
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
@@ -24,18 +24,31 @@ pub(super) fn map(list: &mut FileList, names: &IdNames) {
     }
 }
 
-/// The names that go with the ids of a list.
-pub(super) fn names(list: &FileList, owner: bool, group: bool) -> IdNames {
+/// The names that go with the ids of a list, those in ACLs too.
+pub(super) fn names(list: &FileList, shape: &ListShape) -> IdNames {
     let mut names = IdNames::default();
-    let mut known = (HashMap::new(), HashMap::new());
-    for (_, entry) in list.iter() {
-        if owner && known.0.insert(entry.uid, ()).is_none() {
-            let user = uzers::get_user_by_uid(entry.uid);
-            names.users.extend(user.map(|user| (entry.uid, user.name().as_bytes().to_vec())));
+    let mut known = (HashSet::new(), HashSet::new());
+    let mut user = |uid: u32| {
+        if known.0.insert(uid) {
+            let user = uzers::get_user_by_uid(uid);
+            names.users.extend(user.map(|user| (uid, user.name().as_bytes().to_vec())));
         }
-        if group && known.1.insert(entry.gid, ()).is_none() {
-            let group = uzers::get_group_by_gid(entry.gid);
-            names.groups.extend(group.map(|group| (entry.gid, group.name().as_bytes().to_vec())));
+    };
+    let mut group = |gid: u32| {
+        if known.1.insert(gid) {
+            let group = uzers::get_group_by_gid(gid);
+            names.groups.extend(group.map(|group| (gid, group.name().as_bytes().to_vec())));
+        }
+    };
+    for (_, entry) in list.iter() {
+        if shape.owner {
+            user(entry.uid);
+        }
+        if shape.group {
+            group(entry.gid);
+        }
+        for name in [&entry.access_acl, &entry.default_acl].into_iter().flatten().flat_map(|acl| &acl.names) {
+            if name.group { group(name.id) } else { user(name.id) }
         }
     }
     names

@@ -5,7 +5,7 @@
 
 use super::abort::{Parts, abort, await_hang_up};
 use super::beneath::reason;
-use super::dest::{Dest, Preserve, TempFile};
+use super::dest::{Dest, Further, Preserve, TempFile};
 use super::generate::{Board, Generate, Note};
 use super::greet::{Ears, Session};
 use super::{TransferError, ids};
@@ -20,6 +20,7 @@ use protocol::item::ItemFlags;
 use protocol::mux::{Message, TextKind};
 use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts};
 use protocol::sums::{BlockIndex, SumHead};
+use protocol::xattr::XattrList;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
@@ -201,7 +202,7 @@ fn enter(plan: &ReceivePlan, list: &FileList) -> Result<Target, TransferError> {
         false => Ok(()),
     };
     if path.is_dir() {
-        return Ok(Target { dest: Some(entered(path)?), made: false, single: None });
+        return Ok(Target { dest: Some(entered(path, options)?), made: false, single: None });
     }
     let single_file = list.len() == 1 && !list.iter().any(|(_, entry)| entry.is_dir()) && !bytes.ends_with(b"/");
     if !single_file {
@@ -213,17 +214,18 @@ fn enter(plan: &ReceivePlan, list: &FileList) -> Result<Target, TransferError> {
             return Ok(Target { dest: None, made: false, single: None });
         }
         make_parents(path)?;
-        let dest = Dest::open(path, true).map_err(cannot_make)?;
+        let dest = Dest::open(path, true).map_err(cannot_make)?.with(options);
         return Ok(Target { dest: Some(dest), made: true, single: None });
     }
     let cut = bytes.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
     let parent = if cut == 0 { Path::new(".") } else { Path::new(OsStr::from_bytes(&bytes[..cut])) };
     make_parents(parent)?;
-    Ok(Target { dest: Some(entered(parent)?), made: false, single: Some(bytes[cut..].to_vec()) })
+    Ok(Target { dest: Some(entered(parent, options)?), made: false, single: Some(bytes[cut..].to_vec()) })
 }
 
-fn entered(path: &Path) -> Result<Dest, TransferError> {
+fn entered(path: &Path, options: &Options) -> Result<Dest, TransferError> {
     Dest::open(path, false)
+        .map(|dest| dest.with(options))
         .map_err(|error| TransferError::Selection(format!("Cannot enter \"{}\": {}", path.display(), reason(&error))))
 }
 
@@ -237,6 +239,7 @@ pub(super) fn preserve(options: &Options) -> Preserve {
         executability: options.executability,
         owner: options.owner,
         group: options.group,
+        atime: options.atimes > 0,
     }
 }
 
@@ -283,13 +286,18 @@ impl<'a> Rebuild<'a> {
                     if !self.board.take_request(ndx) || header.flags.has(ItemFlags::LOCAL_CHANGE) {
                         return Err(PeerError::Malformed("data of a file that was not asked for").into());
                     }
+                    self.keep_values(entry, header.xattrs)?;
                     self.begin(dest.as_ref(), ndx, entry, head);
                 }
                 ReceiverEvent::Literal(bytes) => self.write(bytes, true),
                 ReceiverEvent::Copy(block) => self.copy(block),
                 ReceiverEvent::End(sum) => self.end(dest.as_ref(), &sum, redo_phase)?,
-                ReceiverEvent::Item(ndx, _) => {
-                    self.entry_of_any_kind(ndx)?;
+                ReceiverEvent::Item(ndx, header) => {
+                    let entry = self.entry_of_any_kind(ndx)?;
+                    self.keep_values(entry, header.xattrs)?;
+                    if header.flags.has(ItemFlags::XATTR) {
+                        self.complete(dest.as_ref(), entry);
+                    }
                 }
                 ReceiverEvent::PhaseDone(phase) => {
                     redo_phase = true;
@@ -307,6 +315,37 @@ impl<'a> Rebuild<'a> {
         }
         self.board.over();
         Ok(())
+    }
+
+    /// Keeps values of extended attributes that the generator asked for.
+    fn keep_values(&self, entry: &FileEntry, list: Option<XattrList>) -> Result<(), PeerError> {
+        let Some(XattrList::Given(given)) = list else { return Ok(()) };
+        let further = Further::of(entry, self.options);
+        if given.is_empty() || further.is_some_and(|further| self.board.values.keep(&further, given)) {
+            return Ok(());
+        }
+        Err(PeerError::Malformed("values of extended attributes that nobody asked for"))
+    }
+
+    /// Sets the extended attributes that had to wait for their values.
+    fn complete(&self, dest: Option<&Dest>, entry: &FileEntry) {
+        let (Some(dest), Some(kind)) = (dest, entry.kind()) else { return };
+        let Some(further) = Further::of(entry, self.options) else { return };
+        if self.options.dry_run || !further.has_digests() {
+            return;
+        }
+        let name = self.target.name(entry);
+        let done = dest.set_further(name, &further, &self.board.values).and_then(|()| {
+            // As stock does, all the rest with it, the fraction of a second too.
+            let Some(found) = dest.stat(name)?.filter(|found| found.kind() == entry.kind() && !entry.is_dir()) else {
+                return Ok(());
+            };
+            let wanted = dest.wanted(entry, &preserve(self.options), Some(&found));
+            dest.set_attrs(name, kind, &wanted.differing_from(&found, -1))
+        });
+        if let Err(error) = done {
+            self.board.complain(&error.to_string());
+        }
     }
 
     fn entry_of_any_kind(&self, ndx: Ndx) -> Result<&'a FileEntry, PeerError> {
@@ -390,7 +429,9 @@ impl<'a> Rebuild<'a> {
         let done = dest.stat(name).and_then(|existing| {
             let existing = existing.filter(|found| found.kind() == entry.kind());
             let attrs = dest.wanted(entry, &preserve(self.options), existing.as_ref());
-            temp.commit(dest, &attrs, self.options.fsync)
+            let further = Further::of(entry, self.options);
+            let further = further.as_ref().map(|further| (further, &self.board.values));
+            temp.commit(dest, &attrs, further, self.options.fsync)
         });
         match done {
             Ok(()) => {

@@ -12,6 +12,7 @@ use protocol::handshake::Negotiated;
 use protocol::item::ItemHeader;
 use protocol::mux::{Inbox, Message, Outbox};
 use protocol::sender::{FinalStats, Request, Sender, SenderEvent, SenderFacts};
+use protocol::xattr::XattrList;
 use std::fs::File;
 use std::io::{self, Read};
 use std::time::Instant;
@@ -51,6 +52,11 @@ pub struct Listing {
 pub trait Source {
     /// Opens a regular file of the list.
     fn open(&self, ndx: Ndx, entry: &FileEntry) -> io::Result<File>;
+
+    /// The value of an entry's extended attribute; `None` where there is none.
+    fn xattr(&self, _ndx: Ndx, _entry: &FileEntry, _name: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
 
     /// The sum that was promised for the file, if any. It goes out as the file's sum whatever the bytes are: so the
     /// receiving side itself refuses a file that has changed since.
@@ -178,6 +184,7 @@ fn converse<S: Source>(
         entries: 0,
         server: plan.server,
         dry_run: plan.dry_run,
+        xattrs: plan.shape.xattrs,
         sums_most: if plan.whole_file { 0 } else { SUMS_MOST },
     };
     let mut sender = Sender::new(n, facts, inbox);
@@ -220,7 +227,7 @@ fn converse<S: Source>(
             continue;
         };
         match event {
-            SenderEvent::Request(request) => {
+            SenderEvent::Request(mut request) => {
                 let entry = list.get(request.ndx).filter(|entry| entry.is_file()).ok_or(PeerError::Range {
                     what: "requested index",
                     value: request.ndx.0.into(),
@@ -240,6 +247,7 @@ fn converse<S: Source>(
                         continue;
                     }
                 };
+                give_values(&source, request.ndx, entry, &mut request.header)?;
                 let promised = source.promised(request.ndx);
                 let mut work = Reply { n, out, mouth, buffer: &mut buffer, watch };
                 let sent = work.send(&mut sender, &request, file, promised)?;
@@ -257,6 +265,13 @@ fn converse<S: Source>(
             }
             SenderEvent::Message(message) => watch.message(&message),
             SenderEvent::Item(ndx, header) => watch.item(ndx, &header),
+            SenderEvent::Values(ndx, mut header) => {
+                let expected = "an index within the file list";
+                let unknown = PeerError::Range { what: "file index", value: ndx.0.into(), expected };
+                give_values(&source, ndx, list.get(ndx).ok_or(unknown)?, &mut header)?;
+                sender.give(ndx, &header, out);
+                watch.item(ndx, &header);
+            }
             SenderEvent::AllDone => {
                 let total_size = list.iter().map(|(_, entry)| if has_size(entry) { entry.len } else { 0 }).sum();
                 let (read, written) = (ears.heard, mouth.said);
@@ -274,6 +289,28 @@ fn converse<S: Source>(
     }
     mouth.say(out)?;
     Ok((files, total))
+}
+
+/// Puts the values of extended attributes in the place of their numbers. Those that cannot be read are left out, which
+/// the receiving side reports. rsync: send_xattr_request
+fn give_values<S: Source>(
+    source: &S,
+    ndx: Ndx,
+    entry: &FileEntry,
+    header: &mut ItemHeader,
+) -> Result<(), TransferError> {
+    let Some(XattrList::Wanted(wanted)) = &header.xattrs else { return Ok(()) };
+    let mut given = Vec::with_capacity(wanted.len());
+    for &number in wanted {
+        let xattr = entry.xattrs.as_ref().and_then(|set| set.get(number)).filter(|xattr| xattr.value.is_digest());
+        let expected = "the number of a long extended attribute";
+        let xattr = xattr.ok_or(PeerError::Range { what: "wanted attribute", value: number.into(), expected })?;
+        if let Ok(Some(value)) = source.xattr(ndx, entry, &xattr.name) {
+            given.push((number, value));
+        }
+    }
+    header.xattrs = Some(XattrList::Given(given));
+    Ok(())
 }
 
 /// The client's filter rules, which come first at a server that sends.

@@ -100,7 +100,7 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
         let list = FileList::new(entries);
         let names = match options.numeric_ids {
             true => Default::default(),
-            false => ids::names(&list, options.owner, options.group),
+            false => ids::names(&list, &plan.shape),
         };
         trouble.add(scan.io_error as i32);
         let remove = options.remove_source_files && !options.dry_run;
@@ -125,6 +125,11 @@ fn scan_options(options: &Options) -> ScanOptions {
         copy_dirlinks: options.copy_dirlinks,
         devices: true,
         specials: true,
+        acls: options.acls,
+        xattrs: options.xattrs,
+        fake_super: options.fake_super,
+        super_user: options.super_user,
+        open_noatime: options.open_noatime || options.atimes > 1,
         ignore_missing_args: false,
     }
 }
@@ -166,6 +171,18 @@ impl Source for Scanned<'_> {
         self.tree.open(&entry.name, *place)
     }
 
+    fn xattr(&self, ndx: Ndx, entry: &FileEntry, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        let place = self.places.get(ndx.0 as usize).ok_or(io::ErrorKind::NotFound)?;
+        let value = self.tree.xattr(entry, *place, name);
+        if !matches!(value, Ok(Some(_))) {
+            let path = shown(&self.tree.full_path(&entry.name, *place));
+            self.trouble.add(1);
+            let text = format!("rsync: [sender] failed to re-read xattr {} for {path}", shown(name));
+            self.trouble.say(TextKind::ErrorXfer, &text);
+        }
+        value
+    }
+
     fn finished(&self, ndx: Ndx, entry: &FileEntry) {
         let Some(place) = self.places.get(ndx.0 as usize).filter(|_| self.remove && !entry.is_dir()) else { return };
         let name = shown(&entry.name);
@@ -191,7 +208,7 @@ impl Watch for Report<'_> {
             self.trouble.say(TextKind::Warning, &format!("file has vanished: \"{path}\""));
         } else {
             self.trouble.add(1);
-            let text = format!("rsync: [sender] cannot read \"{path}\": {}", reason(error));
+            let text = format!("rsync: [sender] send_files failed to open \"{path}\": {}", reason(error));
             self.trouble.say(TextKind::ErrorXfer, &text);
         }
     }

@@ -2,6 +2,7 @@
 //! Owns operands, recursion and opening what was listed; the order of the list and what the peer hears of it are others'
 //! business. Counterpart: the sending half of rsync's `flist.c`.
 
+mod attributes;
 mod operand;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,9 @@ use rustix::fs::{AtFlags, Dir, Stat};
 use rustix::io::Errno;
 
 use super::beneath::{self, mtime, reason, shown};
+use super::fake;
+use super::pinned::Pinned;
+use attributes::Attributes;
 use operand::Operand;
 pub use tree::{Location, SourceTree};
 
@@ -51,6 +55,16 @@ pub struct ScanOptions {
     pub devices: bool,
     /// List fifos and sockets.
     pub specials: bool,
+    /// Read ACLs (`-A`).
+    pub acls: bool,
+    /// Read extended attributes (`-X`, 2 for `-XX`).
+    pub xattrs: u8,
+    /// Files are what their extended attributes claim (`--fake-super`).
+    pub fake_super: bool,
+    /// Do as root does, or as others do, whoever we are (`--super`).
+    pub super_user: Option<bool>,
+    /// Leave access times alone (`--open-noatime`).
+    pub open_noatime: bool,
     /// Say nothing of arguments that do not exist.
     pub ignore_missing_args: bool,
 }
@@ -99,12 +113,13 @@ pub struct DotDot(pub String);
 /// Lists what the arguments name. Trouble with a file is reported and leaves it out; only a `..` in a `--relative` name
 /// is refused.
 pub fn scan(arguments: &[PathBuf], options: &ScanOptions, hooks: Hooks<'_>) -> Result<Scan, DotDot> {
-    let tree = SourceTree::new(options.copy_dirlinks, options.copy_links);
+    let tree = SourceTree::new(options);
     let mut scanner = Scanner {
         options: *options,
         hooks,
         scan: Scan { entries: Vec::new(), io_error: 0, tree },
         implied: HashSet::new(),
+        attributes: Attributes::new(options),
     };
     for argument in arguments {
         let operand = operand::split(argument, options.relative)
@@ -119,6 +134,7 @@ struct Scanner<'h> {
     hooks: Hooks<'h>,
     scan: Scan,
     implied: HashSet<Vec<u8>>,
+    attributes: Attributes,
 }
 
 /// A directory whose contents are still to be listed.
@@ -204,7 +220,15 @@ impl Scanner<'_> {
                     self.implied.insert(name.clone());
                     // Never opened, so any root will do.
                     let at = Location { root, skip: u32::MAX };
-                    self.scan.entries.push((described(name.clone(), &stat, DirClass::Implied), at));
+                    let mut entry = described(name.clone(), &stat, DirClass::Implied);
+                    let open = |kind| Pinned::open_following(rustix::fs::CWD, &path, kind);
+                    match self.attributes.fill(&mut entry, open, || path.clone()) {
+                        Ok(()) => {
+                            self.scan.entries.push((entry, at));
+                            self.scan.tree.implied.insert(name.clone(), path);
+                        }
+                        Err(text) => self.left_out(text),
+                    }
                 }
                 Err(error) => self.failed("link_stat", &path, &error.into()),
             }
@@ -317,31 +341,57 @@ impl Scanner<'_> {
         }
         let mut entry = described(name, stat, class);
         match kind {
-            Some(Kind::Symlink) => match rustix::fs::readlinkat(dir, leaf, Vec::new()) {
+            Some(Kind::Symlink) => match self.target(dir, leaf) {
                 Ok(target) => {
-                    let target = target.into_bytes();
                     entry.len = target.len() as u64;
                     entry.target = Some(target);
                 }
                 Err(error) => {
-                    self.failed("readlink", &self.scan.tree.full_path(&entry.name, at), &error.into());
+                    self.failed("readlink", &self.scan.tree.full_path(&entry.name, at), &error);
                     return false;
                 }
             },
             Some(Kind::File) => {
                 if let Some(sum) = &mut self.hooks.sum {
-                    let opened = tree::open_file(dir, leaf, self.options.copy_links);
+                    let opened = tree::open_file(dir, leaf, self.options.copy_links, self.options.open_noatime);
                     entry.sum = opened.and_then(|mut file| sum(&mut file)).unwrap_or(None);
                 }
             }
             _ => {}
         }
+        let follow = self.options.copy_links || (self.options.copy_dirlinks && kind == Some(Kind::Dir));
+        let open = |kind| if follow { Pinned::open_following(dir, leaf, kind) } else { Pinned::open(dir, leaf, kind) };
+        let (tree, name) = (&self.scan.tree, entry.name.clone());
+        if let Err(text) = self.attributes.fill(&mut entry, open, || tree.full_path(&name, at)) {
+            self.left_out(text);
+            return false;
+        }
         self.scan.entries.push((entry, at));
         true
     }
 
+    fn target(&self, dir: &OwnedFd, leaf: &[u8]) -> io::Result<Vec<u8>> {
+        if self.options.fake_super {
+            return fake::target(dir, leaf);
+        }
+        Ok(rustix::fs::readlinkat(dir, leaf, Vec::new())?.into_bytes())
+    }
+
+    fn left_out(&mut self, text: String) {
+        self.scan.io_error |= IOERR_GENERAL;
+        (self.hooks.report)(Severity::Error, text);
+    }
+
     /// What stands at a name, or behind it where the options follow symlinks.
     fn look(&self, dir: &OwnedFd, leaf: &[u8]) -> io::Result<Stat> {
+        let mut stat = self.look_plainly(dir, leaf)?;
+        if self.options.fake_super {
+            attributes::disguise(dir, leaf, &mut stat)?;
+        }
+        Ok(stat)
+    }
+
+    fn look_plainly(&self, dir: &OwnedFd, leaf: &[u8]) -> io::Result<Stat> {
         if self.options.copy_links {
             return Ok(rustix::fs::statat(dir, leaf, AtFlags::empty())?);
         }
@@ -381,6 +431,10 @@ fn described(name: Vec<u8>, stat: &Stat, class: DirClass) -> FileEntry {
         target: None,
         rdev: (kind == Some(Kind::Device)).then(rdev),
         sum: None,
+        atime: stat.st_atime,
+        access_acl: None,
+        default_acl: None,
+        xattrs: None,
         dir_class: if kind == Some(Kind::Dir) { class } else { DirClass::Content },
     }
 }

@@ -22,6 +22,11 @@ const RECURSE: ScanOptions = ScanOptions {
     copy_dirlinks: false,
     devices: true,
     specials: true,
+    acls: false,
+    xattrs: 0,
+    fake_super: false,
+    super_user: None,
+    open_noatime: false,
     ignore_missing_args: false,
 };
 const NO_RECURSE: ScanOptions = ScanOptions { recurse: false, ..RECURSE };
