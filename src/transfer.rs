@@ -3,11 +3,13 @@
 mod abort;
 mod acl;
 mod beneath;
+pub mod chmod;
 pub mod dest;
 mod fake;
 mod generate;
 pub mod greet;
 mod ids;
+mod links;
 pub mod local;
 mod pinned;
 pub mod receive;
@@ -59,6 +61,9 @@ pub enum TransferError {
     /// The source or destination that was named cannot be used at all.
     #[error("{0}")]
     Selection(String),
+    /// An option's value that means nothing.
+    #[error("{0}")]
+    Usage(String),
     /// A list or argument that this side refuses.
     #[error("{0}")]
     Refused(String),

@@ -392,3 +392,115 @@ fn others_than_root() {
         ],
     );
 }
+
+/// Links that lead everywhere, at both ends.
+fn links(work: &Path) {
+    let src = work.join("src");
+    put(&src, "real/f", b"real", 0o644, THEN);
+    put(&src, "d/e/g", b"deep", 0o644, THEN);
+    put(work, "out/of", b"outside", 0o644, THEN);
+    put(work, "out/dir/in", b"outside, in a folder", 0o644, THEN);
+    for (name, target) in [
+        ("ok", "real/f"),
+        ("dangling", "nowhere"),
+        ("up", "../out/of"),
+        ("up-dir", "../out/dir"),
+        ("gone", "../out/gone"),
+        ("nested", "d/../../out/of"),
+        ("mid", "d/../real/f"),
+        ("d/ok2", "../real/f"),
+        ("d/e/climbing", "../../real"),
+        ("munged", "/rsyncd-munged/real/f"),
+        ("to-dir", "real"),
+    ] {
+        symlink(target, src.join(name)).unwrap();
+        tree::set_mtime(&src.join(name), THEN.0, 0);
+    }
+    put(work, "dst/elsewhere/f", b"older", 0o600, (THEN.0 - 9, 0));
+    symlink("elsewhere", work.join("dst/real")).unwrap();
+    symlink("gone", work.join("dst/d")).unwrap();
+    for name in ["src/real", "src/d/e", "src/d", "src", "out/dir", "out", "dst/elsewhere", "dst"] {
+        tree::set_mtime(&work.join(name), THEN.0, 0);
+    }
+}
+
+#[test]
+fn links_of_all_kinds() {
+    let options = [
+        "-a --safe-links",
+        "-av --safe-links",
+        "-rt --safe-links",
+        "-a --copy-unsafe-links",
+        "-av --copy-unsafe-links",
+        "-rt --copy-unsafe-links",
+        "-a --copy-unsafe-links --safe-links",
+        "-a -M--munge-links",
+        "-a --munge-links",
+        // Stock gives the link the time that is meant for the directory.
+        "-aKO",
+        "-aKOc",
+        "-aKn",
+        "-aKOX",
+        "-aLKO",
+        "-ak",
+        "-akKO",
+    ];
+    table(&options, &[32], &[true, false], &links);
+}
+
+#[test]
+fn keep_dirlinks_follows_only_links_of_root_and_ours() {
+    if !ready() || !support::require("setpriv") {
+        return;
+    }
+    let bench = Bench::start();
+    let work = bench.fresh("ours");
+    let work = work.path();
+    links(work);
+    lchown(work.join("dst/real"), Some(4242), None).unwrap();
+    let run = bench.rsync(OURS, work, &["-aK", "src/", "host:dst/"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(fs::symlink_metadata(work.join("dst/real")).unwrap().is_dir());
+    assert_eq!(fs::read(work.join("dst/elsewhere/f")).unwrap(), b"older");
+}
+
+#[test]
+fn owners_and_modes_by_option() {
+    let prepare = |work: &Path| {
+        empty(work);
+        for (at, id) in [0u32, 1, 2, 33, 1000, 4242].into_iter().enumerate() {
+            put(&work.join("src"), format!("by{id}"), b"owned", 0o640 + at as u32, THEN);
+            lchown(work.join("src").join(format!("by{id}")), Some(id), Some(id)).unwrap();
+        }
+        tree::set_mtime(&work.join("src"), THEN.0, 0);
+    };
+    let push = [
+        "-a --usermap=0-99:nobody",
+        "-a --usermap=daemon:33,*:7",
+        "-a --usermap=:55 --groupmap=1-33:4,bin:9",
+        "-a --groupmap=*:users",
+        "-a --usermap=*:2 --numeric-ids",
+        "-aA --usermap=daemon:44 --groupmap=bin:45",
+        "-a --chown=daemon:bin",
+        "-a --usermap=root:5,[cd]*:6",
+        "-a --usermap=*:nosuch",
+        "-a --drop-D",
+        "-rE",
+        "-aO",
+        "-aJ",
+        "-rptgo --chmod=Dg+s,ug+w,Fo-w,+X",
+    ];
+    table(&push, &[30, 32], &[true], &prepare);
+    let pull = ["-aAX --numeric-ids", "-a --chown=daemon:bin", "-a --chmod=D2775,F664", "-a --usermap=0:7"];
+    table(&pull, &[32], &[false], &prepare);
+    if !ready() {
+        return;
+    }
+    let bench = Bench::start();
+    for map in ["bogus", "1:", "1-x:3"] {
+        let work = bench.fresh("ours");
+        empty(work.path());
+        let run = bench.rsync(OURS, work.path(), &["-a", &format!("--usermap={map}"), "src/", "host:dst/"]);
+        assert!(run.code != 0 && run.stderr.contains("--usermap"), "{map}: {} {}", run.code, run.stderr);
+    }
+}

@@ -217,6 +217,11 @@ impl FileList {
         }
     }
 
+    /// Lets every entry be changed in what the order does not depend on: not its name, nor what it is.
+    pub fn each(&mut self, change: impl FnMut(&mut FileEntry)) {
+        self.entries.iter_mut().for_each(change);
+    }
+
     /// The index of a living entry.
     pub fn find(&self, name: &[u8], dir: bool) -> Option<Ndx> {
         order::find(&self.entries, name, dir).map(|at| Ndx(at as u32))

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,8 +24,17 @@ const LINKS_MAX: usize = 40;
 /// A held directory, and the way to the last parent opened beneath it.
 pub(crate) struct Beneath {
     root: Arc<OwnedFd>,
-    follow: bool,
+    follow: Follow,
     way: Mutex<Vec<Step>>,
+}
+
+/// Which symlinks to directories are followed on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Follow {
+    None,
+    All,
+    /// Those of root and of ourselves.
+    Trusted,
 }
 
 /// One component on the way, and the directory it led to.
@@ -36,12 +45,22 @@ struct Step {
 
 impl Beneath {
     pub(crate) fn new(root: Arc<OwnedFd>) -> Self {
-        Beneath { root, follow: false, way: Mutex::default() }
+        Beneath { root, follow: Follow::None, way: Mutex::default() }
     }
 
     /// Follows symlinks to directories on the way (`--copy-links`, `--copy-dirlinks`).
     pub(crate) fn following(root: Arc<OwnedFd>) -> Self {
-        Beneath { follow: true, ..Beneath::new(root) }
+        Beneath { follow: Follow::All, ..Beneath::new(root) }
+    }
+
+    /// Follows symlinks to directories that root or we ourselves own (`--keep-dirlinks`).
+    pub(crate) fn trusting(self) -> Self {
+        Beneath { follow: Follow::Trusted, ..self }
+    }
+
+    /// Whether symlinks to directories count as directories.
+    pub(crate) fn follows(&self) -> bool {
+        self.follow != Follow::None
     }
 
     /// The same directory with a way of its own, for another thread.
@@ -71,7 +90,7 @@ impl Beneath {
 
     fn walk(&self, name: &[u8]) -> io::Result<Arc<OwnedFd>> {
         let mut flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        if !self.follow {
+        if self.follow != Follow::All {
             flags |= OFlags::NOFOLLOW;
         }
         let mut way = self.way();
@@ -88,7 +107,10 @@ impl Beneath {
                 }
                 known = false;
             }
-            at = Arc::new(rustix::fs::openat(&*at, component, flags, Mode::empty())?);
+            at = Arc::new(match rustix::fs::openat(&*at, component, flags, Mode::empty()) {
+                Err(Errno::NOTDIR | Errno::LOOP) if self.follow == Follow::Trusted => trusted_walk(&at, component)?,
+                opened => opened?,
+            });
             if depth == way.len() && depth < HELD {
                 way.push(Step { component: component.into(), dir: Arc::clone(&at) });
             }
@@ -114,19 +136,22 @@ fn check(name: &[u8]) -> io::Result<()> {
 
 /// Opens the directory an operator named: a symlink on the way is followed only when root or we ourselves own it.
 pub(crate) fn open_operand(path: &Path) -> io::Result<OwnedFd> {
+    let bytes = path.as_os_str().as_bytes();
+    let from = if bytes.starts_with(b"/") { "/" } else { "." };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    trusted_walk(rustix::fs::openat(CWD, from, flags, Mode::empty())?, bytes)
+}
+
+/// Walks from a held directory to another, following only symlinks that root or we ourselves own.
+fn trusted_walk(from: impl AsFd, bytes: &[u8]) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let start = |path: &[u8]| {
-        let from = if path.starts_with(b"/") { "/" } else { "." };
-        rustix::fs::openat(CWD, from, flags | OFlags::DIRECTORY, Mode::empty())
-    };
     let words = |path: &[u8]| -> Vec<Vec<u8>> {
         path.split(|&byte| byte == b'/').filter(|word| !matches!(*word, b"" | b".")).map(<[u8]>::to_vec).collect()
     };
-    let bytes = path.as_os_str().as_bytes();
     if bytes.is_empty() {
         return Err(Errno::NOENT.into());
     }
-    let mut at = start(bytes)?;
+    let mut at = from.as_fd().try_clone_to_owned()?;
     let mut ahead = VecDeque::from(words(bytes));
     let mut links = 0;
     while let Some(word) = ahead.pop_front() {
@@ -147,7 +172,7 @@ pub(crate) fn open_operand(path: &Path) -> io::Result<OwnedFd> {
                 }
                 let target = rustix::fs::readlinkat(&fd, "", Vec::new())?.into_bytes();
                 if target.starts_with(b"/") {
-                    at = start(&target)?;
+                    at = rustix::fs::openat(CWD, "/", flags | OFlags::DIRECTORY, Mode::empty())?;
                 }
                 for word in words(&target).into_iter().rev() {
                     ahead.push_front(word);

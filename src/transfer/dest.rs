@@ -122,6 +122,9 @@ impl Dest {
         if options.fake_super {
             (self.am_root, self.fake) = (false, Fake::Yes);
         }
+        if options.keep_dirlinks {
+            self.beneath = self.beneath.trusting();
+        }
         self.reach = Reach { root: self.am_root, internal: options.xattrs > 1, fake: self.fake };
         self
     }
@@ -144,6 +147,26 @@ impl Dest {
             self.disguised(&*dir, leaf, found)
         };
         absent_as_none(stat()).during("stat", name)
+    }
+
+    /// The same for what is to be a directory: with `--keep-dirlinks` a symlink to one is one.
+    pub fn stat_dir(&self, name: &[u8]) -> Result<Option<Found>, DestError> {
+        let found = self.stat(name)?;
+        if !self.beneath.follows() || found.and_then(|found| found.kind()) != Some(Kind::Symlink) {
+            return Ok(found);
+        }
+        match self.beneath.dir(name) {
+            Ok(dir) => Ok(Some(rustix::fs::fstat(&*dir).during("stat", name)?.into())),
+            Err(_) => Ok(found),
+        }
+    }
+
+    /// A directory as a place, or anything else by its name in its parent.
+    fn place<'n>(&self, name: &'n [u8], kind: Kind) -> io::Result<(Arc<OwnedFd>, &'n [u8])> {
+        if kind == Kind::Dir && self.beneath.follows() {
+            return Ok((self.beneath.dir(name)?, b"."));
+        }
+        self.beneath.parent(name)
     }
 
     /// Opens the regular file that stands at `name`; `None` for anything else.
@@ -279,7 +302,7 @@ fn absent_as_none<T>(found: io::Result<T>) -> io::Result<Option<T>> {
 }
 
 /// The process's umask, read without changing it where the kernel tells.
-fn umask() -> u32 {
+pub(super) fn umask() -> u32 {
     let told = std::fs::read_to_string("/proc/self/status").ok().and_then(|status| {
         let line = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
         u32::from_str_radix(line.trim(), 8).ok()

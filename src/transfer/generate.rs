@@ -5,6 +5,7 @@ use super::abort::LastWords;
 use super::beneath::shown;
 use super::dest::{Attrs, Dest, Found, Further, LateDirs, Values, same_mtime};
 use super::greet::Mouth;
+use super::links;
 use super::receive::{Target, preserve};
 use protocol::args::{ItemDetail, Options};
 use protocol::checksum::{Checksum, FileHasher, Sum, weak};
@@ -263,7 +264,8 @@ impl Work<'_> {
         entry: &FileEntry,
         root_is_new: bool,
     ) -> Result<(), TransferError> {
-        let found = match dest.map_or(Ok(None), |dest| dest.stat(name)) {
+        let look = |dest: &Dest| if entry.is_dir() { dest.stat_dir(name) } else { dest.stat(name) };
+        let found = match dest.map_or(Ok(None), look) {
             Ok(found) => found,
             Err(error) => {
                 self.board.complain(&error.to_string());
@@ -275,10 +277,19 @@ impl Work<'_> {
         let skip = match kind {
             Kind::Dir => !(self.options.recurse || self.options.dirs || self.options.relative),
             Kind::Symlink => !self.options.links,
+            Kind::Device | Kind::Special if self.options.drop_devices => true,
             Kind::Device => !self.options.devices || dest.is_some_and(|dest| !dest.makes_devices()),
             Kind::Special => !self.options.specials,
             Kind::File => false,
         };
+        if let (true, Some(target)) = (self.options.safe_links && !skip, &entry.target)
+            && links::is_unsafe(target, &entry.name)
+        {
+            if self.options.verbose > 0 {
+                self.tell(&format!("ignoring unsafe symlink \"{}\" -> \"{}\"", shown(name), shown(target)));
+            }
+            return Ok(());
+        }
         let leave = kind != Kind::Dir
             && match &found {
                 None => self.options.existing,

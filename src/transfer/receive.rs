@@ -5,16 +5,18 @@
 
 use super::abort::{Parts, abort, await_hang_up};
 use super::beneath::reason;
-use super::dest::{Dest, Further, Preserve, TempFile};
+use super::chmod::Chmod;
+use super::dest::{Dest, Further, Preserve, TempFile, umask};
 use super::generate::{Board, Generate, Note};
 use super::greet::{Ears, Session};
-use super::{TransferError, ids};
+use super::ids::IdMap;
+use super::{TransferError, links};
 use crate::link::Ending;
 use crate::transfer::send::Sent;
 use protocol::PeerError;
 use protocol::args::Options;
 use protocol::checksum::{FileHasher, Sum};
-use protocol::flist::{Arrived, FileEntry, FileList, ListLimits, Ndx};
+use protocol::flist::{Arrived, FileEntry, FileList, IdNames, ListLimits, Ndx};
 use protocol::handshake::Negotiated;
 use protocol::item::ItemFlags;
 use protocol::mux::{Message, TextKind};
@@ -89,8 +91,8 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
         received.ending = ears.remote.wait(super::ENDING_PATIENCE);
         return Ok(received);
     }
-    if !plan.options.numeric_ids {
-        ids::map(&mut list, &names);
+    if let Err(error) = adopt(&mut list, &names, plan) {
+        return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer }));
     }
     let target = match enter(plan, &list) {
         Ok(target) => target,
@@ -144,6 +146,31 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
         received.ending = ears.remote.wait(super::ENDING_PATIENCE);
     }
     Ok(received)
+}
+
+/// Makes a list what the options of this side have of it: ids, modes and link targets.
+fn adopt(list: &mut FileList, names: &IdNames, plan: &ReceivePlan) -> Result<(), TransferError> {
+    let options = &plan.options;
+    let mut ids = IdMap::new(options)?;
+    for trouble in &ids.unknown {
+        super::serve::complain(trouble);
+    }
+    ids.learn(names);
+    ids.apply(list);
+    if let Some(chmod) = chmod(options)? {
+        list.each(|entry| chmod.change(entry));
+    }
+    if options.munge_links {
+        list.each(|entry| entry.target = entry.target.take().map(|target| links::munged(&target)));
+    }
+    Ok(())
+}
+
+/// What `--chmod` asks for.
+pub(super) fn chmod(options: &Options) -> Result<Option<Chmod>, TransferError> {
+    let parse = |text: &Vec<u8>| Chmod::parse(text, umask());
+    let parsed = options.chmod.as_ref().map(parse).transpose();
+    parsed.map_err(|error| TransferError::Usage(error.to_string()))
 }
 
 fn hear_list(

@@ -2,6 +2,7 @@
 
 use super::beneath::{reason, shown};
 use super::generate::file_sum;
+use super::receive::chmod;
 use super::source::{Hooks, Location, ScanOptions, Severity, SourceTree, scan};
 use super::{Listing, ReceivePlan, SendPlan, Source, TransferError, Watch, greet, ids, receive, send};
 use crate::link::Link;
@@ -37,6 +38,8 @@ pub fn serve(args: &ServerArgs, link: Link) -> Result<Served, TransferError> {
         choice: options.checksum_choice,
         offer: Offer::Stock,
     };
+    // What cannot be meant is said before a word is spoken.
+    super::ids::IdMap::new(options)?;
     let session = greet(link, hello)?;
     if args.sender { serve_sender(args, session) } else { serve_receiver(args, session) }
 }
@@ -95,6 +98,9 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
         let scan =
             scan(&paths, &scan_options(options), hooks).map_err(|error| TransferError::Refused(error.to_string()))?;
         let mut entries = scan.entries;
+        if let Some(chmod) = chmod(options)? {
+            entries.iter_mut().for_each(|(entry, _)| chmod.change(entry));
+        }
         entries.sort_by(|(a, _), (b, _)| compare(a, b));
         let (entries, places): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
         let list = FileList::new(entries);
@@ -125,6 +131,9 @@ fn scan_options(options: &Options) -> ScanOptions {
         copy_dirlinks: options.copy_dirlinks,
         devices: true,
         specials: true,
+        copy_unsafe_links: options.copy_unsafe_links,
+        unmunge_links: options.munge_links,
+        verbose: options.verbose,
         acls: options.acls,
         xattrs: options.xattrs,
         fake_super: options.fake_super,
@@ -235,6 +244,7 @@ pub fn exit_code(error: &TransferError) -> i32 {
         TransferError::Local { .. } => 11,
         TransferError::Selection(_) => 3,
         TransferError::Refused(_) => 4,
+        TransferError::Usage(_) => 1,
         TransferError::Stalled(_) => 30,
         TransferError::Link(_) | TransferError::Remote { .. } => 12,
     }

@@ -22,6 +22,7 @@ use rustix::io::Errno;
 
 use super::beneath::{self, mtime, reason, shown};
 use super::fake;
+use super::links;
 use super::pinned::Pinned;
 use attributes::Attributes;
 use operand::Operand;
@@ -51,6 +52,12 @@ pub struct ScanOptions {
     pub copy_links: bool,
     /// List directories that symlinks point to (`-k`).
     pub copy_dirlinks: bool,
+    /// List what symlinks point to that lead out of the tree (`--copy-unsafe-links`).
+    pub copy_unsafe_links: bool,
+    /// Undo the munging of symlinks.
+    pub unmunge_links: bool,
+    /// How much is said of links that are copied.
+    pub verbose: u8,
     /// List devices.
     pub devices: bool,
     /// List fifos and sockets.
@@ -181,7 +188,7 @@ impl Scanner<'_> {
         // Names in the list are far shorter than 4 GiB: they come from paths the system resolved.
         let at = Location { root, skip: u32::try_from(operand.skip).unwrap_or(u32::MAX) };
         let found = self.scan.tree.parent(&operand.name, at).and_then(|(dir, leaf)| {
-            let stat = self.look(&dir, &leaf)?;
+            let stat = self.look(&dir, &leaf, &operand.name)?;
             Ok((dir, leaf, stat))
         });
         let (dir, leaf, stat) = match found {
@@ -285,15 +292,14 @@ impl Scanner<'_> {
             (self.hooks.report)(Severity::Error, text);
             return None;
         }
-        let stat = match self.look(dir, leaf) {
+        let stat = match self.look(dir, leaf, &name) {
             Ok(stat) => stat,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let dangling =
-                    self.options.copy_links && rustix::fs::statat(dir, leaf, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+                let dangling = self.follows_links() && rustix::fs::statat(dir, leaf, AtFlags::SYMLINK_NOFOLLOW).is_ok();
                 if dangling {
                     let path = self.scan.tree.full_path(&name, folder.at);
                     self.scan.io_error |= IOERR_GENERAL;
-                    (self.hooks.report)(Severity::Error, format!("symlink has no referent: \"{}\"", shown(&path)));
+                    (self.hooks.report)(Severity::Warning, format!("symlink has no referent: \"{}\"", shown(&path)));
                 } else {
                     self.vanished(&name, folder.at);
                 }
@@ -353,13 +359,19 @@ impl Scanner<'_> {
             },
             Some(Kind::File) => {
                 if let Some(sum) = &mut self.hooks.sum {
-                    let opened = tree::open_file(dir, leaf, self.options.copy_links, self.options.open_noatime);
+                    let opened = tree::open_file(
+                        dir,
+                        leaf,
+                        self.options.copy_links || self.options.copy_unsafe_links,
+                        self.options.open_noatime,
+                    );
                     entry.sum = opened.and_then(|mut file| sum(&mut file)).unwrap_or(None);
                 }
             }
             _ => {}
         }
-        let follow = self.options.copy_links || (self.options.copy_dirlinks && kind == Some(Kind::Dir));
+        let behind = self.follows_links() || (self.options.copy_dirlinks && kind == Some(Kind::Dir));
+        let follow = behind && kind != Some(Kind::Symlink);
         let open = |kind| if follow { Pinned::open_following(dir, leaf, kind) } else { Pinned::open(dir, leaf, kind) };
         let (tree, name) = (&self.scan.tree, entry.name.clone());
         if let Err(text) = self.attributes.fill(&mut entry, open, || tree.full_path(&name, at)) {
@@ -370,11 +382,16 @@ impl Scanner<'_> {
         true
     }
 
+    fn follows_links(&self) -> bool {
+        self.options.copy_links || self.options.copy_unsafe_links
+    }
+
     fn target(&self, dir: &OwnedFd, leaf: &[u8]) -> io::Result<Vec<u8>> {
         if self.options.fake_super {
             return fake::target(dir, leaf);
         }
-        Ok(rustix::fs::readlinkat(dir, leaf, Vec::new())?.into_bytes())
+        let target = rustix::fs::readlinkat(dir, leaf, Vec::new())?.into_bytes();
+        Ok(if self.options.unmunge_links { links::unmunged(target) } else { target })
     }
 
     fn left_out(&mut self, text: String) {
@@ -383,8 +400,18 @@ impl Scanner<'_> {
     }
 
     /// What stands at a name, or behind it where the options follow symlinks.
-    fn look(&self, dir: &OwnedFd, leaf: &[u8]) -> io::Result<Stat> {
+    fn look(&mut self, dir: &OwnedFd, leaf: &[u8], name: &[u8]) -> io::Result<Stat> {
         let mut stat = self.look_plainly(dir, leaf)?;
+        if self.options.copy_unsafe_links && beneath::kind(stat.st_mode) == Some(Kind::Symlink) {
+            let target = self.target(dir, leaf)?;
+            if links::is_unsafe(&target, name) {
+                if self.options.verbose > 0 {
+                    let text = format!("copying unsafe symlink \"{}\" -> \"{}\"", shown(name), shown(&target));
+                    (self.hooks.report)(Severity::Info, text);
+                }
+                stat = rustix::fs::statat(dir, leaf, AtFlags::empty())?;
+            }
+        }
         if self.options.fake_super {
             attributes::disguise(dir, leaf, &mut stat)?;
         }

@@ -297,12 +297,7 @@ impl Options {
     pub fn unserved(&self) -> Option<&'static str> {
         let Self { append, .. } = self;
         let unserved = [
-            ("--copy-unsafe-links", self.copy_unsafe_links),
-            ("--safe-links", self.safe_links),
-            ("--munge-links", self.munge_links),
-            ("-K", self.keep_dirlinks),
             ("-H", self.hard_links),
-            ("--drop-D", self.drop_devices),
             ("--copy-devices", self.copy_devices),
             ("--write-devices", self.write_devices),
             ("-N", self.crtimes),
@@ -338,9 +333,6 @@ impl Options {
             ("--copy-dest", self.alt_kind == Some(AltKind::Copy)),
             ("--link-dest", self.alt_kind == Some(AltKind::Link)),
             ("--files-from", self.files_from.is_some()),
-            ("--usermap", self.usermap.is_some()),
-            ("--groupmap", self.groupmap.is_some()),
-            ("--chmod", self.chmod.is_some()),
             ("--iconv", self.iconv.is_some()),
             ("--only-write-batch", self.only_write_batch),
             ("--log-file", self.log_file.is_some()),

@@ -128,7 +128,7 @@ impl Dest {
         if attrs.is_empty() {
             return Ok(());
         }
-        let (dir, leaf) = self.beneath.parent(name).during("open parent of", name)?;
+        let (dir, leaf) = self.place(name, kind).during("open parent of", name)?;
         self.set_at(&dir, leaf, name, kind, attrs)
     }
 
@@ -273,7 +273,7 @@ impl LateDirs {
     pub fn finish(mut self, dest: &Dest) -> Vec<DestError> {
         let depth = |name: &[u8]| if name == b"." { 0 } else { 1 + name.iter().filter(|&&byte| byte == b'/').count() };
         self.waiting.sort_by_cached_key(|(name, _)| std::cmp::Reverse(depth(name)));
-        let set = |(name, attrs): (Box<[u8]>, Attrs)| match dest.stat(&name)? {
+        let set = |(name, attrs): (Box<[u8]>, Attrs)| match dest.stat_dir(&name)? {
             Some(found) => dest.set_attrs(&name, Kind::Dir, &attrs.differing_from(&found, self.window)),
             None => Err(Errno::NOENT).during("set times on", &name),
         };

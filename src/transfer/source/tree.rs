@@ -54,8 +54,8 @@ struct Root {
 impl SourceTree {
     pub(super) fn new(options: &ScanOptions) -> Self {
         SourceTree {
-            follow_dirs: options.copy_dirlinks || options.copy_links,
-            follow_files: options.copy_links,
+            follow_dirs: options.copy_dirlinks || options.copy_links || options.copy_unsafe_links,
+            follow_files: options.copy_links || options.copy_unsafe_links,
             reach: reach(options),
             noatime: options.open_noatime,
             ..SourceTree::default()
@@ -80,7 +80,7 @@ impl SourceTree {
             }
             _ => {
                 let (dir, leaf) = self.parent(&entry.name, at)?;
-                let follow = self.follow_files || (self.follow_dirs && kind == Kind::Dir);
+                let follow = kind != Kind::Symlink && (self.follow_files || (self.follow_dirs && kind == Kind::Dir));
                 if follow { Pinned::open_following(&*dir, &leaf, kind)? } else { Pinned::open(&*dir, &leaf, kind)? }
             }
         };
