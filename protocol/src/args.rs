@@ -202,6 +202,9 @@ impl ServerArgs {
         if !dot {
             return Err(ArgsError::Shape("Server arguments lack the lone dot before the paths"));
         }
+        if parsed.options.crtimes {
+            return Err(ArgsError::Shape("The server does not support --crtimes (-N)"));
+        }
         if parsed.options.fake_super && parsed.options.xattrs > 1 {
             return Err(ArgsError::Shape("--fake-super conflicts with -XX"));
         }

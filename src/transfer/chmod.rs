@@ -30,6 +30,7 @@ enum Action {
         operator: Operator,
         /// `rwx` of those it is for, and what of it the umask leaves where nobody is named.
         whom: u32,
+        named: bool,
         umasked: u32,
         what: What,
     },
@@ -138,14 +139,14 @@ fn symbolic(item: &[u8], umask: u32) -> Option<Action> {
             What::Bits { rwx, top, if_executable }
         }
     };
-    Some(Action::Change { operator, whom, umasked, what })
+    Some(Action::Change { operator, whom, named: at > 0, umasked, what })
 }
 
 impl Action {
     fn apply(self, mode: u32, dir: bool) -> u32 {
-        let (operator, whom, umasked, what) = match self {
+        let (operator, whom, named, umasked, what) = match self {
             Self::Exactly(bits) => return bits,
-            Self::Change { operator, whom, umasked, what } => (operator, whom, umasked, what),
+            Self::Change { operator, whom, named, umasked, what } => (operator, whom, named, umasked, what),
         };
         let (rwx, top) = match what {
             What::Copy(shift) => (mode >> shift & 7, 0),
@@ -158,11 +159,15 @@ impl Action {
             Operator::Add => mode | bits,
             Operator::Remove => mode & !bits,
             Operator::Set => {
-                // A copy takes the bits above with it.
                 let above = |class: u32, top: u32| if whom & class != 0 { top } else { 0 };
-                let above = above(0o700, SET_UID) | above(0o070, SET_GID) | above(0o007, STICKY);
-                let cleared = if matches!(what, What::Copy(_)) { whom | above } else { whom };
-                mode & !cleared | bits
+                let set_ids = above(0o700, SET_UID) | above(0o070, SET_GID);
+                // A copy clears the bits above, and so does who is given some of them by name.
+                let cleared = match what {
+                    What::Copy(_) => set_ids | above(0o007, STICKY),
+                    What::Bits { .. } if top != 0 && named => set_ids,
+                    What::Bits { .. } => 0,
+                };
+                mode & !(whom | cleared) | bits
             }
         }
     }

@@ -300,7 +300,6 @@ impl Options {
             ("-H", self.hard_links),
             ("--copy-devices", self.copy_devices),
             ("--write-devices", self.write_devices),
-            ("-N", self.crtimes),
             ("-m", self.prune_empty_dirs),
             ("-C", self.cvs_exclude),
             ("--list-only", self.list_only),
