@@ -160,6 +160,12 @@ impl ServerArgs {
     /// Parses what follows the program's name. Nothing is ignored that would change the bytes on the wire or on the disk.
     pub fn parse<A: AsRef<[u8]>>(args: &[A]) -> Result<Self, ArgsError> {
         let parsed = Self::parse_any(args)?;
+        if parsed.options.crtimes {
+            return Err(ArgsError::Shape("The server does not support --crtimes (-N)"));
+        }
+        if parsed.options.fake_super && parsed.options.xattrs > 1 {
+            return Err(ArgsError::Shape("--fake-super conflicts with -XX"));
+        }
         match parsed.options.unserved() {
             Some(name) => Err(ArgsError::Unsupported(name.into())),
             None => Ok(parsed),
@@ -201,12 +207,6 @@ impl ServerArgs {
         }
         if !dot {
             return Err(ArgsError::Shape("Server arguments lack the lone dot before the paths"));
-        }
-        if parsed.options.crtimes {
-            return Err(ArgsError::Shape("The server does not support --crtimes (-N)"));
-        }
-        if parsed.options.fake_super && parsed.options.xattrs > 1 {
-            return Err(ArgsError::Shape("--fake-super conflicts with -XX"));
         }
         parsed.options.specials = specials.unwrap_or(parsed.options.devices);
         parsed.paths = args.map(<[u8]>::to_vec).collect();
