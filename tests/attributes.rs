@@ -261,7 +261,9 @@ fn table(options: &[&str], versions: &[u8], pushes: &[bool], prepare: &(dyn Fn(&
         }
     }
     let run = |&(options, version, push): &(&str, u8, bool)| {
-        let mut command = vec![format!("--protocol={version}"), "-i".into(), "--no-i-r".into()];
+        // The newest version lists in segments, the others in one piece.
+        let lists = if version == 32 { "--i-r" } else { "--no-i-r" };
+        let mut command = vec![format!("--protocol={version}"), "-i".into(), lists.into()];
         command.extend(options.split(' ').map(str::to_owned));
         command.extend(if push { ["src/", "host:dst/"] } else { ["host:src/", "dst/"] }.map(String::from));
         let (text, _) = play(&bench, prepare, "", &command);

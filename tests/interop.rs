@@ -381,7 +381,7 @@ fn options_we_lack_are_refused_by_name() {
     let work = folder.path();
     few(work);
     let before = Tree::of(&work.join("dst"), 0);
-    let both_ways = ["-z", "-H", "-S", "-s", "--inplace", "--append", "--bwlimit=9"];
+    let both_ways = ["-z", "-S", "-s", "--inplace", "--append", "--bwlimit=9"];
     let push = [
         "-y",
         "--delete",

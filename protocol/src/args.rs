@@ -9,7 +9,7 @@ use crate::checksum::Checksum;
 pub use options::{AltKind, DeleteWhen, ItemDetail, Options};
 pub use size::parse_size;
 
-/// Capability letters we send as a client; no `i`: the list comes in one piece.
+/// Capability letters we send as a client, behind an `i` where the file list may come in segments.
 const CAPABILITIES: &str = "LsfxCIvu";
 
 /// What a server is told by its arguments.
@@ -282,6 +282,10 @@ impl ServerArgs {
             bundle.extend(std::iter::repeat_n(byte, times));
         }
         bundle.extend_from_slice(b"e.");
+        // The client receives from a server that sends.
+        if options.incremental(self.sender) {
+            bundle.push(b'i');
+        }
         bundle.extend_from_slice(CAPABILITIES.as_bytes());
         bundle
     }

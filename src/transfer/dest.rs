@@ -6,6 +6,7 @@ mod attrs;
 mod error;
 mod fake;
 mod further;
+mod link;
 mod temp;
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 
 use protocol::args::Options;
 use protocol::flist::{FileEntry, Kind};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::beneath::{self, Beneath};
@@ -99,7 +100,7 @@ impl Dest {
     pub fn open(path: &Path, create_if_missing: bool) -> io::Result<Dest> {
         match beneath::open_operand(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && create_if_missing => {
-                rustix::fs::mkdirat(CWD, path, Mode::RWXU | Mode::RWXG | Mode::RWXO)?;
+                beneath::make_operand(path)?;
                 beneath::open_operand(path).map(Dest::from_dir)
             }
             opened => opened.map(Dest::from_dir),
@@ -144,7 +145,7 @@ impl Dest {
         let stat = || -> io::Result<Found> {
             let (dir, leaf) = self.beneath.parent(name)?;
             let found = Found::from(rustix::fs::statat(&*dir, leaf, AtFlags::SYMLINK_NOFOLLOW)?);
-            self.disguised(&*dir, leaf, found)
+            self.disguised(&dir, leaf, found)
         };
         absent_as_none(stat()).during("stat", name)
     }
@@ -214,6 +215,16 @@ impl Dest {
     pub fn make_dirs(&self, name: &[u8]) -> Result<(), DestError> {
         for (at, _) in name.iter().enumerate().filter(|&(_, &byte)| byte == b'/') {
             self.make_dir(&name[..at], 0o777)?;
+        }
+        Ok(())
+    }
+
+    /// Syncs the directories on the way to `name`, the root first: those made just now are then there for good.
+    pub fn sync_way(&self, name: &[u8]) -> Result<(), DestError> {
+        let ends = name.iter().enumerate().filter(|&(_, &byte)| byte == b'/').map(|(at, _)| &name[..at]);
+        for dir in std::iter::once(&b"."[..]).chain(ends) {
+            let synced = self.beneath.dir(dir).and_then(|dir| temp::sync_dir(&dir));
+            synced.during("fsync directory", dir)?;
         }
         Ok(())
     }

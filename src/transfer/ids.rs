@@ -3,7 +3,7 @@
 
 use super::TransferError;
 use protocol::args::Options;
-use protocol::flist::{FileList, IdNames, ListShape};
+use protocol::flist::{FileList, IdNames};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -47,7 +47,7 @@ impl IdMap {
             Some(map) => rules(map, option, local, &mut unknown),
             None => Ok(Vec::new()),
         };
-        let by_name = !options.numeric_ids;
+        let by_name = !options.numeric_ids && !options.nameless_ids;
         let users = Ids {
             rules: rules(&options.usermap, "--usermap", user_here)?,
             by_name: by_name && root,
@@ -209,32 +209,40 @@ fn group_name(gid: u32) -> Option<Vec<u8>> {
     uzers::get_group_by_gid(gid).map(|group| group.name().as_bytes().to_vec())
 }
 
-/// The names that go with the ids of a list, those in ACLs too.
-pub(super) fn names(list: &FileList, shape: &ListShape) -> IdNames {
-    let mut names = IdNames::default();
-    let mut known = (HashSet::new(), HashSet::new());
-    let mut user = |uid: u32| {
-        if known.0.insert(uid) {
-            names.users.extend(user_name(uid).map(|name| (uid, name)));
+/// Names of owners and groups, each told once.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    users: HashSet<u32>,
+    groups: HashSet<u32>,
+}
+
+impl Told {
+    /// The names that go with the ids of a list, those in ACLs too, and have not been told.
+    pub(super) fn names(&mut self, list: &FileList, owner: bool, group: bool) -> IdNames {
+        let mut names = IdNames::default();
+        let mut name_user = |uid: u32| {
+            if self.users.insert(uid) {
+                names.users.extend(user_name(uid).map(|name| (uid, name)));
+            }
+        };
+        let mut name_group = |gid: u32| {
+            if self.groups.insert(gid) {
+                names.groups.extend(group_name(gid).map(|name| (gid, name)));
+            }
+        };
+        for (_, entry) in list.iter() {
+            if owner {
+                name_user(entry.uid);
+            }
+            if group {
+                name_group(entry.gid);
+            }
+            for name in [&entry.access_acl, &entry.default_acl].into_iter().flatten().flat_map(|acl| &acl.names) {
+                if name.group { name_group(name.id) } else { name_user(name.id) }
+            }
         }
-    };
-    let mut group = |gid: u32| {
-        if known.1.insert(gid) {
-            names.groups.extend(group_name(gid).map(|name| (gid, name)));
-        }
-    };
-    for (_, entry) in list.iter() {
-        if shape.owner {
-            user(entry.uid);
-        }
-        if shape.group {
-            group(entry.gid);
-        }
-        for name in [&entry.access_acl, &entry.default_acl].into_iter().flatten().flat_map(|acl| &acl.names) {
-            if name.group { group(name.id) } else { user(name.id) }
-        }
+        names
     }
-    names
 }
 
 #[cfg(test)]

@@ -23,24 +23,24 @@ pub(super) struct Pinned {
 
 impl Pinned {
     /// Holds `leaf` itself, not what a symlink points to; it must be a `kind`.
-    pub(super) fn open(dir: impl AsFd, leaf: &[u8], kind: Kind) -> io::Result<Self> {
-        Self::open_with(dir, leaf, kind, OFlags::NOFOLLOW)
+    pub(super) fn open(dir: &OwnedFd, leaf: &[u8], kind: Kind) -> io::Result<Self> {
+        let open = |flags| Ok(rustix::fs::openat(dir, leaf, flags | OFlags::NOFOLLOW, Mode::empty())?);
+        Self::open_with(kind, open)
     }
 
     /// Holds `leaf`, or what it points to where it is a symlink.
-    pub(super) fn open_following(dir: impl AsFd, leaf: &[u8], kind: Kind) -> io::Result<Self> {
-        Self::open_with(dir, leaf, kind, OFlags::empty())
+    pub(super) fn open_following(dir: &OwnedFd, leaf: &[u8], kind: Kind) -> io::Result<Self> {
+        Self::open_with(kind, |flags| beneath::open_following(dir, leaf, flags))
     }
 
-    fn open_with(dir: impl AsFd, leaf: &[u8], kind: Kind, follow: OFlags) -> io::Result<Self> {
+    fn open_with(kind: Kind, open: impl Fn(OFlags) -> io::Result<OwnedFd>) -> io::Result<Self> {
         // Only looked up: a device or fifo must not be opened, and a file need not be readable to us.
-        let held = rustix::fs::openat(dir.as_fd(), leaf, OFlags::PATH | OFlags::CLOEXEC | follow, Mode::empty())?;
-        let held = Self::lookup(held).still(kind)?;
+        let held = Self::lookup(open(OFlags::PATH | OFlags::CLOEXEC)?).still(kind)?;
         if proc_is_there() || !matches!(kind, Kind::File | Kind::Dir) {
             return Ok(held);
         }
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC | follow;
-        let open = Self { fd: rustix::fs::openat(dir.as_fd(), leaf, flags, Mode::empty())?, path: None };
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let open = Self { fd: open(flags)?, path: None };
         let (there, here) = (held.stat()?, open.stat()?);
         if (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino) { Ok(open) } else { Err(replaced()) }
     }

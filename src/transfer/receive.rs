@@ -4,10 +4,9 @@
 //! `Board`, so that hearing never waits for speaking.
 
 use super::abort::{Parts, abort, await_hang_up};
-use super::beneath::reason;
-use super::chmod::Chmod;
+use super::beneath::{self, reason};
 use super::dest::{Dest, Further, Preserve, TempFile, umask};
-use super::generate::{Board, Generate, Note};
+use super::generate::{Attempt, Board, Generate, Note};
 use super::greet::{Ears, Session};
 use super::ids::IdMap;
 use super::{TransferError, links};
@@ -16,8 +15,9 @@ use crate::transfer::send::Sent;
 use protocol::PeerError;
 use protocol::args::Options;
 use protocol::checksum::{FileHasher, Sum};
-use protocol::flist::{Arrived, FileEntry, FileList, IdNames, ListLimits, Ndx};
-use protocol::handshake::Negotiated;
+use protocol::chmod::Chmod;
+use protocol::flist::{Arrived, FileEntry, FileList, LinkId, ListLimits, Ndx, Segments};
+use protocol::handshake::{Compat, Negotiated};
 use protocol::item::ItemFlags;
 use protocol::mux::{Message, TextKind};
 use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts};
@@ -29,6 +29,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the generator may take to pass our last words on before the link is closed under it.
@@ -80,30 +81,30 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
     };
     let mut receiver = Receiver::new(&n, facts, inbox);
     let mut received = Received::default();
-    let arrived = match hear_list(&mut receiver, &mut ears, &mut received, say) {
-        Ok(arrived) => arrived,
+    let mut lists = match Lists::new(&n, &plan.options) {
+        Ok(lists) => lists,
         Err(error) => return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer })),
     };
-    let Arrived { mut list, names, io_error } = arrived;
-    received.io_error |= io_error;
-    if list.is_empty() && !plan.server {
+    if let Err(error) = hear_lists(&mut receiver, &mut ears, &mut lists, plan, &mut received, say) {
+        return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer }));
+    }
+    if lists.is_empty() && !plan.server {
         drop(mouth);
         received.ending = ears.remote.wait(super::ENDING_PATIENCE);
         return Ok(received);
     }
-    if let Err(error) = adopt(&mut list, &names, plan) {
-        return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer }));
-    }
-    let target = match enter(plan, &list) {
+    let target = match enter(plan, &lists) {
         Ok(target) => target,
         Err(error) => return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer })),
     };
-    let board = Board::new(list.len());
-    let generate = Generate { n: &n, list: &list, target: &target, options: &plan.options, board: &board, out, mouth };
+    let board = Board::new(n.compat.has(Compat::INC_RECURSE));
+    lists.show(&board)?;
+    let generate = Generate { n: &n, target: &target, options: &plan.options, board: &board, out, mouth };
     let mut work = Rebuild {
         n: &n,
-        list: &list,
+        lists: &mut lists,
         target: &target,
+        plan,
         options: &plan.options,
         board: &board,
         current: None,
@@ -148,46 +149,107 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
     Ok(received)
 }
 
-/// Makes a list what the options of this side have of it: ids, modes and link targets.
-fn adopt(list: &mut FileList, names: &IdNames, plan: &ReceivePlan) -> Result<(), TransferError> {
-    let options = &plan.options;
-    let mut ids = IdMap::new(options)?;
-    for trouble in &ids.unknown {
-        super::serve::complain(trouble);
-    }
-    ids.learn(names);
-    ids.apply(list);
-    if let Some(chmod) = chmod(options)? {
-        list.each(|entry| chmod.change(entry));
-    }
-    if options.munge_links {
-        list.each(|entry| entry.target = entry.target.take().map(|target| links::munged(&target)));
-    }
-    Ok(())
-}
-
-/// What `--chmod` asks for.
-pub(super) fn chmod(options: &Options) -> Result<Option<Chmod>, TransferError> {
-    let parse = |text: &Vec<u8>| Chmod::parse(text, umask());
-    let parsed = options.chmod.as_ref().map(parse).transpose();
-    parsed.map_err(|error| TransferError::Usage(error.to_string()))
-}
-
-fn hear_list(
+/// Hears the first list. One with a single entry is not yet known to be all there is: the next segment, or the end, follows
+/// at once.
+fn hear_lists(
     receiver: &mut Receiver,
     ears: &mut Ears,
+    lists: &mut Lists,
+    plan: &ReceivePlan,
     received: &mut Received,
     say: &mut dyn FnMut(&Message),
-) -> Result<Arrived, TransferError> {
-    loop {
+) -> Result<(), TransferError> {
+    while !lists.complete && !lists.known_to_be_many() {
         match receiver.poll()? {
-            Some(ReceiverEvent::List(arrived)) => return Ok(arrived),
+            Some(ReceiverEvent::List(arrived)) => {
+                lists.take(arrived, plan, received)?;
+            }
+            Some(ReceiverEvent::ListEnd) => lists.complete = true,
             Some(ReceiverEvent::Message(Message::IoError(bits))) => received.io_error |= bits,
             Some(ReceiverEvent::Message(message)) => say(&message),
             Some(_) => return Err(PeerError::Malformed("a file before the list").into()),
             None => receiver.feed(ears.hear()?)?,
         }
     }
+    Ok(())
+}
+
+/// The lists that are in use.
+struct Lists {
+    segments: Segments<Arc<FileList>>,
+    ids: IdMap,
+    chmod: Option<Chmod>,
+    complete: bool,
+}
+
+impl Lists {
+    fn new(n: &Negotiated, options: &Options) -> Result<Self, TransferError> {
+        let segments = Segments::new(n.compat.has(Compat::INC_RECURSE));
+        let ids = IdMap::new(options)?;
+        for trouble in &ids.unknown {
+            super::serve::complain(trouble);
+        }
+        Ok(Self { segments, ids, chmod: chmod(options)?, complete: false })
+    }
+
+    /// Takes a list that has arrived.
+    fn take(
+        &mut self,
+        arrived: Arrived,
+        plan: &ReceivePlan,
+        received: &mut Received,
+    ) -> Result<Arc<FileList>, TransferError> {
+        let Arrived { mut list, names, io_error, .. } = arrived;
+        received.io_error |= io_error;
+        self.ids.learn(&names);
+        self.ids.apply(&mut list);
+        if let Some(chmod) = &self.chmod {
+            let umask = umask();
+            list.each(|entry| chmod.change(entry, umask));
+        }
+        if plan.options.munge_links {
+            list.each(|entry| entry.target = entry.target.take().map(|target| links::munged(&target)));
+        }
+        let list = Arc::new(list);
+        self.segments.add(&list, Arc::clone(&list))?;
+        Ok(list)
+    }
+
+    /// Shows the generator what has come so far.
+    fn show(&self, board: &Board) -> Result<(), TransferError> {
+        for list in self.segments.iter() {
+            board.list(list)?;
+        }
+        if self.complete {
+            board.note(Note::ListEnd);
+        }
+        Ok(())
+    }
+
+    fn len(&self) -> usize {
+        self.segments.iter().map(|list| list.len()).sum()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn known_to_be_many(&self) -> bool {
+        self.segments.len() > 1 || self.len() > 1
+    }
+
+    /// The only entry, where there is but one and it is no directory.
+    fn has_single_file(&self) -> bool {
+        self.len() == 1 && !self.segments.iter().any(|list| list.entries().iter().any(FileEntry::is_dir))
+    }
+}
+
+/// What `--chmod` asks for.
+pub(super) fn chmod(options: &Options) -> Result<Option<Chmod>, TransferError> {
+    let Some(text) = &options.chmod else { return Ok(None) };
+    let bad =
+        || TransferError::Usage(format!("Invalid argument passed to --chmod ({})", String::from_utf8_lossy(text)));
+    Chmod::parse(text).map(Some).ok_or_else(bad)
 }
 
 /// Where received files go.
@@ -213,7 +275,7 @@ impl Target {
 
 /// Enters the destination as rsync does: an existing directory is entered; with several files, or a slash at the end, a
 /// missing one is made; otherwise the argument names the single file. rsync: get_local_name
-fn enter(plan: &ReceivePlan, list: &FileList) -> Result<Target, TransferError> {
+fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, TransferError> {
     let path = match plan.destination.as_os_str().is_empty() {
         true => Path::new("."),
         false => plan.destination.as_path(),
@@ -225,13 +287,13 @@ fn enter(plan: &ReceivePlan, list: &FileList) -> Result<Target, TransferError> {
         TransferError::Local { what, source }
     };
     let make_parents = |path: &Path| match options.mkpath && !options.dry_run {
-        true => std::fs::create_dir_all(path).map_err(cannot_make),
+        true => beneath::make_operands(path).map_err(cannot_make),
         false => Ok(()),
     };
     if path.is_dir() {
         return Ok(Target { dest: Some(entered(path, options)?), made: false, single: None });
     }
-    let single_file = list.len() == 1 && !list.iter().any(|(_, entry)| entry.is_dir()) && !bytes.ends_with(b"/");
+    let single_file = lists.has_single_file() && !bytes.ends_with(b"/");
     if !single_file {
         if path.exists() {
             let text = format!("\"{}\" must be a directory to receive more than one file", path.display());
@@ -273,8 +335,9 @@ pub(super) fn preserve(options: &Options) -> Preserve {
 /// The receiver's work: files out of tokens.
 struct Rebuild<'a> {
     n: &'a Negotiated,
-    list: &'a FileList,
+    lists: &'a mut Lists,
     target: &'a Target,
+    plan: &'a ReceivePlan,
     options: &'a Options,
     board: &'a Board,
     current: Option<Current>,
@@ -285,6 +348,9 @@ struct Rebuild<'a> {
 /// The file that is coming in.
 struct Current {
     ndx: Ndx,
+    entry: FileEntry,
+    /// It was asked for the second time.
+    again: bool,
     head: SumHead,
     basis: Option<File>,
     /// `None` once writing has failed: the rest is heard and thrown away.
@@ -293,7 +359,7 @@ struct Current {
     sent: Sent,
 }
 
-impl<'a> Rebuild<'a> {
+impl Rebuild<'_> {
     fn run(
         &mut self,
         receiver: &mut Receiver,
@@ -301,7 +367,6 @@ impl<'a> Rebuild<'a> {
         say: &mut dyn FnMut(&Message),
     ) -> Result<(), TransferError> {
         let dest = self.target.again();
-        let mut redo_phase = false;
         while !receiver.is_over() {
             let Some(event) = receiver.poll()? else {
                 receiver.feed(ears.hear()?)?;
@@ -309,16 +374,16 @@ impl<'a> Rebuild<'a> {
             };
             match event {
                 ReceiverEvent::File(ndx, header, head) => {
-                    let entry = self.entry(ndx)?;
-                    if !self.board.take_request(ndx) || header.flags.has(ItemFlags::LOCAL_CHANGE) {
-                        return Err(PeerError::Malformed("data of a file that was not asked for").into());
-                    }
-                    self.keep_values(entry, header.xattrs)?;
-                    self.begin(dest.as_ref(), ndx, entry, head);
+                    let entry = self.entry(ndx)?.clone();
+                    let attempt = self.board.take(ndx).filter(|_| !header.flags.has(ItemFlags::LOCAL_CHANGE));
+                    let unasked = PeerError::Malformed("data of a file that was not asked for");
+                    let again = attempt.ok_or(unasked)? == Attempt::Second;
+                    self.keep_values(&entry, header.xattrs)?;
+                    self.begin(dest.as_ref(), ndx, entry, head, again);
                 }
                 ReceiverEvent::Literal(bytes) => self.write(bytes, true),
                 ReceiverEvent::Copy(block) => self.copy(block),
-                ReceiverEvent::End(sum) => self.end(dest.as_ref(), &sum, redo_phase)?,
+                ReceiverEvent::End(sum) => self.end(dest.as_ref(), &sum),
                 ReceiverEvent::Item(ndx, header) => {
                     let entry = self.entry_of_any_kind(ndx)?;
                     self.keep_values(entry, header.xattrs)?;
@@ -326,18 +391,28 @@ impl<'a> Rebuild<'a> {
                         self.complete(dest.as_ref(), entry);
                     }
                 }
-                ReceiverEvent::PhaseDone(phase) => {
-                    redo_phase = true;
-                    self.board.phase(phase);
+                ReceiverEvent::PhaseDone(phase) => self.board.phase(phase),
+                ReceiverEvent::SegmentDone => {
+                    self.lists.segments.release();
+                    self.board.release();
                 }
                 ReceiverEvent::Message(Message::IoError(bits)) => self.received.io_error |= bits,
                 ReceiverEvent::Message(Message::NoSend(ndx)) => {
-                    self.entry_of_any_kind(ndx)?;
-                    self.board.take_request(ndx);
+                    let link = self.entry_of_any_kind(ndx)?.link;
+                    if self.board.take(ndx).is_some() {
+                        self.settle(ndx, link, false);
+                    }
                 }
                 ReceiverEvent::Message(message) => say(&message),
                 ReceiverEvent::Stats(_) | ReceiverEvent::Goodbye => {}
-                ReceiverEvent::List(_) => return Err(PeerError::Malformed("a second file list").into()),
+                ReceiverEvent::List(arrived) => {
+                    let list = self.lists.take(arrived, self.plan, self.received)?;
+                    self.board.list(&list)?;
+                }
+                ReceiverEvent::ListEnd => {
+                    self.lists.complete = true;
+                    self.board.note(Note::ListEnd);
+                }
             }
         }
         self.board.over();
@@ -375,19 +450,27 @@ impl<'a> Rebuild<'a> {
         }
     }
 
-    fn entry_of_any_kind(&self, ndx: Ndx) -> Result<&'a FileEntry, PeerError> {
+    fn entry_of_any_kind(&self, ndx: Ndx) -> Result<&FileEntry, PeerError> {
         let expected = "a living entry of the list";
-        self.list.get(ndx).ok_or(PeerError::Range { what: "file index", value: ndx.0.into(), expected })
+        self.lists.segments.get(ndx).ok_or(PeerError::Range { what: "file index", value: ndx.0.into(), expected })
     }
 
-    fn entry(&self, ndx: Ndx) -> Result<&'a FileEntry, PeerError> {
+    fn entry(&self, ndx: Ndx) -> Result<&FileEntry, PeerError> {
         let expected = "a regular file of the list";
-        let entry = self.list.get(ndx).filter(|entry| entry.is_file());
+        let entry = self.lists.segments.get(ndx).filter(|entry| entry.is_file());
         entry.ok_or(PeerError::Range { what: "file index", value: ndx.0.into(), expected })
     }
 
-    fn begin(&mut self, dest: Option<&Dest>, ndx: Ndx, entry: &FileEntry, head: SumHead) {
-        let name = self.target.name(entry);
+    /// Whoever waits for a file is served, be it here whole or not.
+    fn settle(&self, ndx: Ndx, link: Option<LinkId>, whole: bool) {
+        match link.filter(|_| self.options.hard_links) {
+            Some(_) => self.board.note(Note::Linkable(ndx, whole)),
+            None => self.board.close(ndx),
+        }
+    }
+
+    fn begin(&mut self, dest: Option<&Dest>, ndx: Ndx, entry: FileEntry, head: SumHead, again: bool) {
+        let name = self.target.name(&entry);
         let mut temp = None;
         let mut basis = None;
         if let Some(dest) = dest {
@@ -400,15 +483,14 @@ impl<'a> Rebuild<'a> {
             }
         }
         let hasher = FileHasher::new(self.n.checksum);
-        self.current = Some(Current { ndx, head, basis, temp, hasher, sent: Sent::default() });
+        self.current = Some(Current { ndx, entry, again, head, basis, temp, hasher, sent: Sent::default() });
     }
 
     fn write(&mut self, bytes: &[u8], literal: bool) {
         let Some(current) = &mut self.current else { return };
         let Some(temp) = &mut current.temp else { return };
         if let Err(error) = temp.write_all(bytes) {
-            let name =
-                self.list.get(current.ndx).map(|entry| entry.name.escape_ascii().to_string()).unwrap_or_default();
+            let name = current.entry.name.escape_ascii();
             self.board.complain(&format!("write failed on \"{name}\": {}", reason(&error)));
             current.temp = None;
             return;
@@ -433,47 +515,52 @@ impl<'a> Rebuild<'a> {
         self.block = bytes;
     }
 
-    fn end(&mut self, dest: Option<&Dest>, sum: &Sum, redo_phase: bool) -> Result<(), TransferError> {
-        let Some(current) = self.current.take() else { return Ok(()) };
-        let entry = self.entry(current.ndx)?;
-        let name = self.target.name(entry);
+    fn end(&mut self, dest: Option<&Dest>, sum: &Sum) {
+        let Some(current) = self.current.take() else { return };
+        let (ndx, link) = (current.ndx, current.entry.link);
+        if let Some(whole) = self.finish(dest, current, sum) {
+            self.settle(ndx, link, whole);
+        }
+    }
+
+    /// Puts a file in its place; `None` when it is asked for once more.
+    fn finish(&mut self, dest: Option<&Dest>, current: Current, sum: &Sum) -> Option<bool> {
+        let Current { ndx, entry, again, temp, hasher, sent, .. } = current;
+        let name = self.target.name(&entry);
         let shown = name.escape_ascii();
-        let (Some(temp), Some(dest)) = (current.temp, dest) else {
+        let (Some(temp), Some(dest)) = (temp, dest) else {
             self.received.failed += 1;
-            return Ok(());
+            return Some(false);
         };
-        if current.hasher.finish() != *sum {
-            if redo_phase {
+        if hasher.finish() != *sum {
+            if again {
                 self.received.failed += 1;
                 self.board.complain(&format!("ERROR: {shown} failed verification -- update discarded."));
-            } else {
-                let text = format!("WARNING: {shown} failed verification -- update discarded (will try again).\n");
-                self.board.note(Note::Say(Message::Text(TextKind::Warning, text.into())));
-                self.board.note(Note::Redo(current.ndx));
+                return Some(false);
             }
-            return Ok(());
+            let text = format!("WARNING: {shown} failed verification -- update discarded (will try again).\n");
+            self.board.note(Note::Say(Message::Text(TextKind::Warning, text.into())));
+            self.board.note(Note::Redo(ndx));
+            return None;
         }
         let done = dest.stat(name).and_then(|existing| {
             let existing = existing.filter(|found| found.kind() == entry.kind());
-            let attrs = dest.wanted(entry, &preserve(self.options), existing.as_ref());
-            let further = Further::of(entry, self.options);
+            let attrs = dest.wanted(&entry, &preserve(self.options), existing.as_ref());
+            let further = Further::of(&entry, self.options);
             let further = further.as_ref().map(|further| (further, &self.board.values));
             temp.commit(dest, &attrs, further, self.options.fsync)
         });
-        match done {
-            Ok(()) => {
-                self.received.files += 1;
-                self.received.bytes.literal_bytes += current.sent.literal_bytes;
-                self.received.bytes.matched_bytes += current.sent.matched_bytes;
-                if self.options.remove_source_files {
-                    self.board.note(Note::Say(Message::Success(current.ndx)));
-                }
-            }
-            Err(error) => {
-                self.received.failed += 1;
-                self.board.complain(&error.to_string());
-            }
+        if let Err(error) = done {
+            self.received.failed += 1;
+            self.board.complain(&error.to_string());
+            return Some(false);
         }
-        Ok(())
+        self.received.files += 1;
+        self.received.bytes.literal_bytes += sent.literal_bytes;
+        self.received.bytes.matched_bytes += sent.matched_bytes;
+        if self.options.remove_source_files {
+            self.board.note(Note::Say(Message::Success(ndx)));
+        }
+        Some(true)
     }
 }

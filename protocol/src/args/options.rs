@@ -140,6 +140,8 @@ options! {
         quiet,
         /// `--numeric-ids`: no names of users and groups.
         numeric_ids,
+        /// A daemon's `numeric ids`: ids have no names at this end, whatever the list carries.
+        nameless_ids,
         /// `--remove-source-files`: finished files are acknowledged.
         remove_source_files,
         /// `--fsync`: what is written is flushed to the disk.
@@ -290,14 +292,23 @@ impl Options {
             sum_size: if self.checksum { sum_size } else { 0 },
             numeric_ids: self.numeric_ids,
             relative: self.relative,
+            hard_links: self.hard_links,
         }
+    }
+
+    /// Whether the file list may come in segments; `receiving` is our side of the two. A receiving side that must know the
+    /// whole list first, or whose way of finishing files stock peers do not combine with it, does without.
+    pub fn incremental(&self, receiving: bool) -> bool {
+        let whole = matches!(self.delete, Some(DeleteWhen::Before | DeleteWhen::After))
+            || self.delay_updates
+            || self.prune_empty_dirs;
+        self.recurse && !self.no_inc_recursive && !(receiving && whole)
     }
 
     /// The first option of these that nothing serves yet, so that it is refused by name and never ignored.
     pub fn unserved(&self) -> Option<&'static str> {
         let Self { append, .. } = self;
         let unserved = [
-            ("-H", self.hard_links),
             ("--copy-devices", self.copy_devices),
             ("--write-devices", self.write_devices),
             ("-m", self.prune_empty_dirs),

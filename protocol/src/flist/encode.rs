@@ -1,12 +1,13 @@
 //! Writing the file list. Counterpart: rsync's `send_file_entry`.
 
 use super::ids::encode_ids;
-use super::{DirClass, FileEntry, IdNames, Kind, ListShape, Previous, flag};
+use super::{DirClass, FileEntry, IdNames, Kind, LinkId, ListShape, Previous, flag};
 use crate::acl::Acl;
 use crate::handshake::{Compat, Negotiated};
 use crate::shared::Said;
 use crate::wire::{put_varint, put_varlong};
 use crate::xattr::XattrSet;
+use std::collections::HashMap;
 
 /// Longest prefix that may be shared with the previous name.
 const PREFIX_MOST: usize = 255;
@@ -21,11 +22,32 @@ pub struct ListEncoder {
     access_acls: Said<Acl>,
     default_acls: Said<Acl>,
     xattrs: Said<XattrSet>,
+    /// Index of the current segment's first entry, and of the next entry.
+    start: u32,
+    next: u32,
+    /// The first name of each file that has several.
+    links: HashMap<LinkId, FirstName>,
+    /// Names that go with the first entry of each owner and group (incremental recursion).
+    users: HashMap<u32, Vec<u8>>,
+    groups: HashMap<u32, Vec<u8>>,
+}
+
+/// What a reader takes over from the first name of a file for the further ones.
+#[derive(Debug, Clone, Copy)]
+struct FirstName {
+    ndx: u32,
+    mode: u32,
+    mtime: i64,
+    atime: i64,
+    uid: u32,
+    gid: u32,
+    major: Option<u32>,
 }
 
 impl ListEncoder {
     /// A list for this session.
     pub fn new(n: &Negotiated, shape: ListShape) -> Self {
+        let start = n.compat.has(Compat::INC_RECURSE).into();
         Self {
             n: *n,
             shape,
@@ -34,10 +56,23 @@ impl ListEncoder {
             access_acls: Said::default(),
             default_acls: Said::default(),
             xattrs: Said::default(),
+            start,
+            next: start,
+            links: HashMap::new(),
+            users: HashMap::new(),
+            groups: HashMap::new(),
         }
     }
 
-    /// Writes one entry.
+    /// Names of owners and groups that no entry has had yet; each goes with the first that has it (incremental
+    /// recursion). Those longer than 255 bytes stay out.
+    pub fn know(&mut self, names: IdNames) {
+        let fits = |(_, name): &(u32, Vec<u8>)| name.len() <= 255;
+        self.users.extend(names.users.into_iter().filter(fits));
+        self.groups.extend(names.groups.into_iter().filter(fits));
+    }
+
+    /// Writes one entry. Entries must be written in the order of their indexes if any has several names.
     pub fn entry(&mut self, entry: &FileEntry, out: &mut Vec<u8>) {
         let (shape, previous) = (self.shape, &mut self.previous);
         let kind = entry.kind();
@@ -61,6 +96,28 @@ impl ListEncoder {
         let has_atime = shape.atimes && kind != Some(Kind::Dir);
         set(flag::SAME_ATIME, has_atime && entry.atime == previous.atime);
         set(flag::SAME_RDEV_MAJOR, rdev.is_some_and(|(major, _)| major == previous.major));
+        let own = self.next;
+        let link = entry.link.filter(|_| shape.hard_links && kind != Some(Kind::Dir));
+        let first_name = link.map(|id| {
+            *self.links.entry(id).or_insert(FirstName {
+                ndx: own,
+                mode: entry.mode,
+                mtime: entry.mtime,
+                atime: entry.atime,
+                uid: entry.uid,
+                gid: entry.gid,
+                major: rdev.map(|(major, _)| major),
+            })
+        });
+        set(flag::HLINKED, link.is_some());
+        set(flag::HLINK_FIRST, first_name.is_some_and(|first| first.ndx == own));
+        let further = first_name.filter(|first| first.ndx != own);
+        let abbreviated = further.filter(|first| first.ndx >= self.start);
+        let new_user = if shape.owner && flags & flag::SAME_UID == 0 { self.users.remove(&entry.uid) } else { None };
+        let new_group = if shape.group && flags & flag::SAME_GID == 0 { self.groups.remove(&entry.gid) } else { None };
+        let mut set = |bit: u32, when: bool| flags |= if when { bit } else { 0 };
+        set(flag::USER_NAME_FOLLOWS, new_user.is_some());
+        set(flag::GROUP_NAME_FOLLOWS, new_group.is_some());
         let shared = entry.name.iter().zip(&previous.name).take(PREFIX_MOST).take_while(|(a, b)| a == b).count();
         let suffix = &entry.name[shared..];
         set(flag::SAME_NAME, shared > 0);
@@ -75,6 +132,42 @@ impl ListEncoder {
             Err(_) => put_varint(out, suffix.len() as i32),
         }
         out.extend_from_slice(suffix);
+        if let Some(first) = further {
+            put_varint(out, first.ndx as i32);
+        }
+        if abbreviated.is_none() {
+            self.attributes(entry, flags, rdev, [new_user, new_group], out);
+        }
+        self.shared(entry, out);
+        let previous = &mut self.previous;
+        if has_atime {
+            previous.atime = abbreviated.map_or(entry.atime, |first| first.atime);
+        }
+        previous.name.clone_from(&entry.name);
+        (previous.mode, previous.mtime) = (entry.mode, entry.mtime);
+        (previous.uid, previous.gid) = (entry.uid, entry.gid);
+        let mut major = rdev.map(|(major, _)| major);
+        // The reader has only the first name's attributes, even if the file has changed since.
+        if let Some(first) = abbreviated {
+            (previous.mode, previous.mtime) = (first.mode, first.mtime);
+            (previous.uid, previous.gid) = (first.uid, first.gid);
+            major = first.major;
+        }
+        previous.major = major.unwrap_or(previous.major);
+        self.first = false;
+        self.next += 1;
+    }
+
+    /// Everything behind the name but what entries share.
+    fn attributes(
+        &self,
+        entry: &FileEntry,
+        flags: u32,
+        rdev: Option<(u32, u32)>,
+        [user, group]: [Option<Vec<u8>>; 2],
+        out: &mut Vec<u8>,
+    ) {
+        let kind = entry.kind();
         put_varlong(out, entry.len as i64, 3);
         if flags & flag::SAME_TIME == 0 {
             put_varlong(out, entry.mtime, 4);
@@ -85,14 +178,16 @@ impl ListEncoder {
         if flags & flag::SAME_MODE == 0 {
             out.extend_from_slice(&entry.mode.to_le_bytes());
         }
-        if has_atime && flags & flag::SAME_ATIME == 0 {
+        if self.shape.atimes && kind != Some(Kind::Dir) && flags & flag::SAME_ATIME == 0 {
             put_varlong(out, entry.atime, 4);
         }
         if flags & flag::SAME_UID == 0 {
             put_varint(out, entry.uid as i32);
+            put_name(user, out);
         }
         if flags & flag::SAME_GID == 0 {
             put_varint(out, entry.gid as i32);
+            put_name(group, out);
         }
         if let Some((major, minor)) = rdev {
             if flags & flag::SAME_RDEV_MAJOR == 0 {
@@ -100,38 +195,29 @@ impl ListEncoder {
             }
             put_varint(out, minor as i32);
         }
-        if let (Some(Kind::Symlink), true) = (kind, shape.links) {
+        if let (Some(Kind::Symlink), true) = (kind, self.shape.links) {
             let target = entry.target.as_deref().unwrap_or_default();
             put_varint(out, target.len() as i32);
             out.extend_from_slice(target);
         }
-        if kind == Some(Kind::File) && shape.sum_size > 0 {
+        if kind == Some(Kind::File) && self.shape.sum_size > 0 {
             // A file that could not be read has a sum of zeros.
             let mut sum = entry.sum.map(|sum| sum.as_bytes().to_vec()).unwrap_or_default();
-            sum.resize(shape.sum_size, 0);
+            sum.resize(self.shape.sum_size, 0);
             out.extend_from_slice(&sum);
         }
-        self.attributes(entry, out);
-        let previous = &mut self.previous;
-        if has_atime {
-            previous.atime = entry.atime;
-        }
-        previous.name.clone_from(&entry.name);
-        (previous.mode, previous.mtime) = (entry.mode, entry.mtime);
-        (previous.uid, previous.gid) = (entry.uid, entry.gid);
-        if let Some((major, _)) = rdev {
-            previous.major = major;
-        }
-        self.first = false;
     }
 
     /// ACLs and extended attributes.
-    fn attributes(&mut self, entry: &FileEntry, out: &mut Vec<u8>) {
-        let put = |acl: &Acl, out: &mut Vec<u8>| acl.encode(out, |_, _| None);
+    fn shared(&mut self, entry: &FileEntry, out: &mut Vec<u8>) {
+        let (users, groups) = (&mut self.users, &mut self.groups);
+        let mut put = |acl: &Acl, out: &mut Vec<u8>| {
+            acl.encode(out, |group, id| if group { groups.remove(&id) } else { users.remove(&id) });
+        };
         if self.shape.acls && entry.kind() != Some(Kind::Symlink) {
-            self.access_acls.encode(&entry.access_acl.clone().unwrap_or_default(), out, put);
+            self.access_acls.encode(&entry.access_acl.clone().unwrap_or_default(), out, &mut put);
             if entry.is_dir() {
-                self.default_acls.encode(&entry.default_acl.clone().unwrap_or_default(), out, put);
+                self.default_acls.encode(&entry.default_acl.clone().unwrap_or_default(), out, &mut put);
             }
         }
         if self.shape.xattrs {
@@ -153,7 +239,7 @@ impl ListEncoder {
     }
 
     /// Ends the list; `io_error` are the bits of trouble while it was made.
-    pub fn end(mut self, io_error: i32, names: &IdNames, out: &mut Vec<u8>) {
+    pub fn end(&mut self, io_error: i32, names: &IdNames, out: &mut Vec<u8>) {
         self.end_segment(io_error, out);
         if !self.shape.numeric_ids {
             let id0 = self.n.compat.has(Compat::ID0_NAMES);
@@ -177,10 +263,20 @@ impl ListEncoder {
         } else {
             out.push(0);
         }
+        self.next += 1;
+        self.start = self.next;
     }
 
     /// Whether the end of the list can say that there were errors; where it cannot, a message must.
     pub fn reports_errors(&self) -> bool {
         self.n.version >= 31 || self.n.compat.has(Compat::SAFE_FLIST)
+    }
+}
+
+fn put_name(name: Option<Vec<u8>>, out: &mut Vec<u8>) {
+    if let Some(name) = name {
+        // Never longer than the length byte says: see `know`.
+        out.push(name.len() as u8);
+        out.extend_from_slice(&name);
     }
 }

@@ -115,7 +115,7 @@ impl Dest {
     fn perms_of_new(&self, name: &[u8]) -> u32 {
         let acl = || {
             let (dir, _) = self.beneath.parent(name).ok()?;
-            let pinned = Pinned::open(&*dir, b".", Kind::Dir).ok()?;
+            let pinned = Pinned::open(&dir, b".", Kind::Dir).ok()?;
             let acl = acl::read(&pinned, Which::Default, 0, self.fake).ok()?;
             let group = acl.mask.or(acl.group_obj)?;
             Some(u32::from(acl.user_obj?) << 6 | u32::from(group) << 3 | u32::from(acl.other?))

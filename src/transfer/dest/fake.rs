@@ -1,7 +1,7 @@
 //! `--fake-super` at the receiving side: files carry in an attribute what only root could give them.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use protocol::flist::Kind;
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -39,7 +39,7 @@ impl Dest {
     }
 
     /// Lets a file's claim stand for what a look at it found.
-    pub(super) fn disguised(&self, dir: impl AsFd, leaf: &[u8], found: Found) -> io::Result<Found> {
+    pub(super) fn disguised(&self, dir: &OwnedFd, leaf: &[u8], found: Found) -> io::Result<Found> {
         let Some(kind @ (Kind::File | Kind::Dir)) = found.kind().filter(|_| self.fake == Fake::Yes) else {
             return Ok(found);
         };

@@ -245,9 +245,9 @@ impl Dest {
     fn pin(&self, name: &[u8], kind: Kind) -> Result<Pinned, DestError> {
         let open = || -> io::Result<Pinned> {
             let (dir, leaf) = self.place(name, kind)?;
-            match Pinned::open(&*dir, leaf, self.kept_as(kind)) {
+            match Pinned::open(&dir, leaf, self.kept_as(kind)) {
                 // With `--fake-super`: it is what it is, and not a file that claims so.
-                Err(_) if self.kept_as(kind) != kind => Pinned::open(&*dir, leaf, kind),
+                Err(_) if self.kept_as(kind) != kind => Pinned::open(&dir, leaf, kind),
                 pinned => pinned,
             }
         };

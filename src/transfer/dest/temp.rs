@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::Dest;
@@ -99,6 +99,32 @@ impl TempFile {
     }
 }
 
+impl TempFile {
+    /// As [`TempFile::commit`], synced, but never over anything: `false` when something stands at the final name.
+    pub fn commit_new(mut self, dest: &Dest, attrs: &Attrs) -> Result<bool, DestError> {
+        dest.set_open(&self.file, &self.name, attrs)?;
+        self.file.sync_all().during("fsync", &self.name)?;
+        let leaf = self.name.rsplit(|&byte| byte == b'/').next().unwrap_or(&self.name);
+        let renamed = rustix::fs::renameat_with(&self.dir, &*self.temp, &self.dir, leaf, RenameFlags::NOREPLACE);
+        match renamed {
+            Ok(()) => self.renamed = true,
+            Err(Errno::EXIST) => return Ok(false),
+            // Network file systems know no such rename. A link is as good; the temporary name goes when we are dropped.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                match rustix::fs::linkat(&self.dir, &*self.temp, &self.dir, leaf, AtFlags::empty()) {
+                    Ok(()) => discard(&self.dir, &self.temp),
+                    Err(Errno::EXIST) => return Ok(false),
+                    Err(error) => return Err(error).during("link", &self.name),
+                }
+                self.renamed = true;
+            }
+            Err(error) => return Err(error).during("rename", &self.name),
+        }
+        sync_dir(&self.dir).during("fsync directory of", &self.name)?;
+        Ok(true)
+    }
+}
+
 impl Write for TempFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file.write(bytes)
@@ -128,7 +154,7 @@ pub(super) fn discard(dir: &OwnedFd, temp: &[u8]) {
     let _ = rustix::fs::unlinkat(dir, temp, AtFlags::empty());
 }
 
-fn sync_dir(dir: &OwnedFd) -> io::Result<()> {
+pub(super) fn sync_dir(dir: &OwnedFd) -> io::Result<()> {
     Ok(rustix::fs::fsync(beneath::readable(dir)?)?)
 }
 

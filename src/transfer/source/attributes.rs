@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use protocol::acl::Acl;
@@ -99,7 +99,7 @@ pub(super) fn reach(options: &ScanOptions) -> Reach {
 /// Lets a file's claim stand for what a look at it found (`--fake-super`).
 pub(super) fn disguise(dir: &OwnedFd, leaf: &[u8], stat: &mut Stat) -> io::Result<()> {
     let Some(kind @ (Kind::File | Kind::Dir)) = crate::transfer::beneath::kind(stat.st_mode) else { return Ok(()) };
-    let pinned = Pinned::open(dir.as_fd(), leaf, kind)?;
+    let pinned = Pinned::open(dir, leaf, kind)?;
     if let Some(claim) = pinned.xattr(STAT)?.as_deref().and_then(Claim::parse) {
         (stat.st_mode, stat.st_uid, stat.st_gid) = (claim.mode, claim.uid, claim.gid);
         stat.st_rdev = rustix::fs::makedev(claim.rdev.0, claim.rdev.1);

@@ -1,6 +1,6 @@
-//! `--chmod`: changes to the permissions that the sending side gives. Counterpart: rsync's `chmod.c`.
+//! `--chmod`: changes to permissions, in the words of chmod(1) with rsync's `D` and `F`. Counterpart: rsync's `chmod.c`.
 
-use protocol::flist::{FileEntry, Kind};
+use crate::flist::{FileEntry, Kind};
 
 const SET_UID: u32 = 0o4000;
 const SET_GID: u32 = 0o2000;
@@ -9,11 +9,6 @@ const STICKY: u32 = 0o1000;
 /// A list of changes, made one after the other.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Chmod(Vec<Change>);
-
-/// A `--chmod` that cannot be read; in stock's words.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("Invalid argument passed to --chmod ({0})")]
-pub struct ChmodError(String);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Change {
@@ -28,10 +23,8 @@ enum Action {
     Exactly(u32),
     Change {
         operator: Operator,
-        /// `rwx` of those it is for, and what of it the umask leaves where nobody is named.
-        whom: u32,
-        named: bool,
-        umasked: u32,
+        /// `rwx` of those it is for; `None` for all, less the umask.
+        whom: Option<u32>,
         what: What,
     },
 }
@@ -52,42 +45,43 @@ enum What {
 }
 
 impl Chmod {
-    /// Reads comma-separated items, each for directories (`D`), for all else (`F`) or for both.
-    pub fn parse(text: &[u8], umask: u32) -> Result<Self, ChmodError> {
-        let items = text.split(|&byte| byte == b',').map(|item| Change::parse(item, umask));
-        let changes: Option<_> = items.collect();
-        changes.map(Self).ok_or_else(|| ChmodError(String::from_utf8_lossy(text).into_owned()))
+    /// Reads comma-separated items such as `Dg+s,ug+w,Fo-w,+X` or `D2775,F664`, each for directories (`D`), for all else
+    /// (`F`) or for both; `None` for anything else.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        text.split(|&byte| byte == b',').map(Change::parse).collect::<Option<_>>().map(Self)
     }
 
-    /// The further items after these.
-    pub fn and(mut self, later: Self) -> Self {
-        self.0.extend(later.0);
-        self
+    /// Whether nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
-    /// The mode that comes of a mode; its type bits stay.
-    pub fn apply(&self, mode: u32, dir: bool) -> u32 {
-        let changes = self.0.iter().filter(|change| if dir { change.dirs } else { change.files });
-        let new = changes.fold(mode & 0o7777, |mode, change| change.action.apply(mode, dir));
+    /// The permissions (`0o7777`) of `mode` after the changes; its other bits stay. Items without `u`, `g`, `o` or `a`
+    /// leave the bits of `umask` alone.
+    pub fn apply(&self, mode: u32, is_dir: bool, umask: u32) -> u32 {
+        let changes = self.0.iter().filter(|change| if is_dir { change.dirs } else { change.files });
+        // Whether somebody may execute is asked of the mode as it was.
+        let executable = is_dir || mode & 0o111 != 0;
+        let new = changes.fold(mode & 0o7777, |mode, change| change.action.apply(mode, executable, umask));
         mode & !0o7777 | new
     }
 
     /// Changes an entry, unless it is a symlink.
-    pub fn change(&self, entry: &mut FileEntry) {
+    pub fn change(&self, entry: &mut FileEntry, umask: u32) {
         if entry.kind() != Some(Kind::Symlink) {
-            entry.mode = self.apply(entry.mode, entry.is_dir());
+            entry.mode = self.apply(entry.mode, entry.is_dir(), umask);
         }
     }
 }
 
 impl Change {
-    fn parse(item: &[u8], umask: u32) -> Option<Self> {
+    fn parse(item: &[u8]) -> Option<Self> {
         let (dirs, files, item) = match item {
             [b'D', rest @ ..] => (true, false, rest),
             [b'F', rest @ ..] => (false, true, rest),
             _ => (true, true, item),
         };
-        let action = if item.first()?.is_ascii_digit() { octal(item)? } else { symbolic(item, umask)? };
+        let action = if item.first()?.is_ascii_digit() { octal(item)? } else { symbolic(item)? };
         Some(Self { dirs, files, action })
     }
 }
@@ -98,7 +92,7 @@ fn octal(item: &[u8]) -> Option<Action> {
     Some(Action::Exactly(bits))
 }
 
-fn symbolic(item: &[u8], umask: u32) -> Option<Action> {
+fn symbolic(item: &[u8]) -> Option<Action> {
     let at = item.iter().position(|byte| b"+-=".contains(byte))?;
     let (mut whom, mut set_ids) = (0, 0);
     for class in &item[..at] {
@@ -111,8 +105,6 @@ fn symbolic(item: &[u8], umask: u32) -> Option<Action> {
         };
         (whom, set_ids) = (whom | rwx, set_ids | top);
     }
-    let umasked = if at == 0 { 0o777 & !umask } else { whom };
-    let whom = if at == 0 { 0o777 } else { whom };
     let operator = match item[at] {
         b'+' => Operator::Add,
         b'-' => Operator::Remove,
@@ -139,19 +131,21 @@ fn symbolic(item: &[u8], umask: u32) -> Option<Action> {
             What::Bits { rwx, top, if_executable }
         }
     };
-    Some(Action::Change { operator, whom, named: at > 0, umasked, what })
+    Some(Action::Change { operator, whom: (at > 0).then_some(whom), what })
 }
 
 impl Action {
-    fn apply(self, mode: u32, dir: bool) -> u32 {
-        let (operator, whom, named, umasked, what) = match self {
+    fn apply(self, mode: u32, executable: bool, umask: u32) -> u32 {
+        let (operator, named, what) = match self {
             Self::Exactly(bits) => return bits,
-            Self::Change { operator, whom, named, umasked, what } => (operator, whom, named, umasked, what),
+            Self::Change { operator, whom, what } => (operator, whom, what),
         };
+        let whom = named.unwrap_or(0o777);
+        let umasked = named.unwrap_or(0o777 & !umask);
         let (rwx, top) = match what {
             What::Copy(shift) => (mode >> shift & 7, 0),
             What::Bits { rwx, top, if_executable: false } => (rwx, top),
-            What::Bits { rwx, top, .. } if dir || mode & 0o111 != 0 => (rwx | 1, top),
+            What::Bits { rwx, top, .. } if executable => (rwx | 1, top),
             What::Bits { rwx, top, .. } => (rwx & !1, top),
         };
         let bits = (rwx * 0o111) & umasked | top;
@@ -164,7 +158,7 @@ impl Action {
                 // A copy clears the bits above, and so does who is given some of them by name.
                 let cleared = match what {
                     What::Copy(_) => set_ids | above(0o007, STICKY),
-                    What::Bits { .. } if top != 0 && named => set_ids,
+                    What::Bits { .. } if top != 0 && named.is_some() => set_ids,
                     What::Bits { .. } => 0,
                 };
                 mode & !(whom | cleared) | bits
@@ -184,16 +178,47 @@ mod tests {
         let files = [0, 0o444, 0o640, 0o755, 0o1640, 0o4711];
         for line in include_str!("chmod/stock.txt").lines() {
             let (text, expected) = line.split_once('\t').unwrap();
-            let parsed = Chmod::parse(text.as_bytes(), 0o022);
+            let parsed = Chmod::parse(text.as_bytes());
             if expected == "invalid" {
-                assert!(parsed.is_err(), "{text}: {parsed:?}");
+                assert_eq!(parsed, None, "{text}");
                 continue;
             }
-            let chmod = parsed.unwrap_or_else(|error| panic!("{text}: {error}"));
-            let modes = dirs.iter().map(|&mode| chmod.apply(mode, true));
-            let modes = modes.chain(files.iter().map(|&mode| chmod.apply(mode, false)));
+            let chmod = parsed.unwrap_or_else(|| panic!("{text}"));
+            let modes = dirs.iter().map(|&mode| chmod.apply(mode, true, 0o022));
+            let modes = modes.chain(files.iter().map(|&mode| chmod.apply(mode, false, 0o022)));
             let modes: Vec<_> = modes.map(|mode| format!("{mode:o}")).collect();
             assert_eq!(modes.join(" "), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn modes_become_what_stock_makes_of_them() {
+        for (text, file, dir) in [
+            ("g+rwX,o+rX", 0o664, 0o775),
+            ("D2775,F664", 0o664, 0o2775),
+            ("Dg+s,ug+w,Fo-w,+X", 0o664, 0o2775),
+            ("a=r", 0o444, 0o444),
+            ("u=rwx,g=,o=", 0o700, 0o700),
+            ("Fu+x,+X", 0o744, 0o755),
+            ("u+rs", 0o4644, 0o4755),
+            ("=s", 0o4000, 0o4000),
+            ("a+t", 0o1644, 0o1755),
+            ("Fu=s", 0o4044, 0o755),
+            ("a-w", 0o444, 0o555),
+            ("600", 0o600, 0o600),
+            ("+w", 0o644, 0o755),
+        ] {
+            let chmod = Chmod::parse(text.as_bytes()).unwrap();
+            let after = (chmod.apply(0o100644, false, 0o022), chmod.apply(0o040755, true, 0o022));
+            assert_eq!((after.0 & 0o7777, after.1 & 0o7777), (file, dir), "{text}");
+            assert_eq!((after.0 & 0o170000, after.1 & 0o170000), (0o100000, 0o040000));
+        }
+    }
+
+    #[test]
+    fn what_is_no_change_is_refused() {
+        for text in ["", "rw", "g+rw,", "8", "77777", "u+q", "z+r", "DF+r", "u+r-w", "0x1"] {
+            assert_eq!(Chmod::parse(text.as_bytes()), None, "{text}");
         }
     }
 }
