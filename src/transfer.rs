@@ -1,21 +1,26 @@
 //! One session's file work: greeting, listing, sending, receiving, over any link.
 
 mod abort;
+mod acl;
 mod beneath;
 pub mod dest;
+mod fake;
 pub mod fetch;
 pub mod filters;
 mod generate;
 pub mod greet;
 mod ids;
+mod links;
 pub mod local;
 mod pace;
+mod pinned;
 pub mod receive;
 pub mod scanned;
 pub mod send;
 pub mod serve;
 pub mod source;
 pub mod suffixes;
+mod xattr;
 
 pub(crate) use beneath::{
     confine, open_operand, open_operator_file, open_operator_lock, readable, shown as shown_bytes,
@@ -73,6 +78,9 @@ pub enum TransferError {
     /// Filter rules that cannot be followed.
     #[error("{0}")]
     Rules(String),
+    /// An option's value that means nothing.
+    #[error("{0}")]
+    Usage(String),
     /// A list or argument that this side refuses.
     #[error("{0}")]
     Refused(String),

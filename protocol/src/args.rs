@@ -161,6 +161,12 @@ impl ServerArgs {
     /// Parses what follows the program's name. Nothing is ignored that would change the bytes on the wire or on the disk.
     pub fn parse<A: AsRef<[u8]>>(args: &[A]) -> Result<Self, ArgsError> {
         let parsed = Self::parse_any(args)?;
+        if parsed.options.crtimes {
+            return Err(ArgsError::Shape("The server does not support --crtimes (-N)"));
+        }
+        if parsed.options.fake_super && parsed.options.xattrs > 1 {
+            return Err(ArgsError::Shape("--fake-super conflicts with -XX"));
+        }
         match parsed.options.unserved() {
             Some(name) => Err(ArgsError::Unsupported(name.into())),
             None => Ok(parsed),

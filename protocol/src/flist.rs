@@ -9,13 +9,16 @@ mod segments;
 mod tests;
 
 use crate::PeerError;
+use crate::acl::Acl;
 use crate::checksum::Sum;
+use crate::xattr::XattrSet;
 pub use decode::{Arrived, ListDecoder, ListLimits};
 pub use encode::ListEncoder;
 pub use ids::IdNames;
 pub use order::compare;
 pub use segments::Segments;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// Index of an entry in the sorted file list; how both sides name a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +52,8 @@ pub struct FileEntry {
     pub mtime: i64,
     /// Nanoseconds of the modification time, below 1,000,000,000.
     pub nsec: u32,
+    /// Access time, whole seconds since 1970 (`-U`; not of a directory).
+    pub atime: i64,
     /// Numeric owner as the sender knows it.
     pub uid: u32,
     /// Numeric group as the sender knows it.
@@ -59,6 +64,12 @@ pub struct FileEntry {
     pub rdev: Option<(u32, u32)>,
     /// Whole-file sum, when the list carries them (`-c`).
     pub sum: Option<Sum>,
+    /// The ACL, without what follows from the mode (`-A`; not of a symlink).
+    pub access_acl: Option<Arc<Acl>>,
+    /// The ACL that what is made in a directory gets; one that says nothing where it has none (`-A`).
+    pub default_acl: Option<Arc<Acl>>,
+    /// Extended attributes (`-X`).
+    pub xattrs: Option<Arc<XattrSet>>,
     /// How a directory takes part in the transfer; [`DirClass::Content`] for everything else.
     pub dir_class: DirClass,
     /// What all names of one file have in common (`-H`); `None` for directories and for files with one name.
@@ -98,11 +109,15 @@ impl FileEntry {
             len: 0,
             mtime: 0,
             nsec: 0,
+            atime: 0,
             uid: 0,
             gid: 0,
             target: None,
             rdev: None,
             sum: None,
+            access_acl: None,
+            default_acl: None,
+            xattrs: None,
             dir_class: DirClass::Content,
             link: None,
         }
@@ -134,6 +149,12 @@ pub struct ListShape {
     pub devices: bool,
     /// Numbers of fifos and sockets, before protocol 31 (`-D`).
     pub specials: bool,
+    /// Access times of all but directories (`-U`).
+    pub atimes: bool,
+    /// ACLs of all but symlinks (`-A`).
+    pub acls: bool,
+    /// Extended attributes (`-X`).
+    pub xattrs: bool,
     /// Bytes of whole-file sum for each regular file (`-c`), 0 for none.
     pub sum_size: usize,
     /// Ids only, no names (`--numeric-ids`).
@@ -229,11 +250,26 @@ impl FileList {
             .map(|(ndx, (entry, _))| (ndx, entry))
     }
 
-    /// Replaces owners and groups; the order does not depend on them.
+    /// Replaces owners and groups, those in ACLs too; the order does not depend on them.
     pub fn map_ids(&mut self, user: impl Fn(u32) -> u32, group: impl Fn(u32) -> u32) {
+        // Entries share their ACLs, before as after.
+        let mut mapped: HashMap<Arc<Acl>, Arc<Acl>> = HashMap::new();
+        let mut map = |acl: &mut Option<Arc<Acl>>| {
+            if let Some(acl) = acl.as_mut().filter(|acl| !acl.names.is_empty()) {
+                let new = || Arc::new(acl.with_ids(&user, &group));
+                *acl = Arc::clone(mapped.entry(Arc::clone(acl)).or_insert_with(new));
+            }
+        };
         for entry in self.entries.iter_mut().chain(self.parent.as_deref_mut()) {
             (entry.uid, entry.gid) = (user(entry.uid), group(entry.gid));
+            map(&mut entry.access_acl);
+            map(&mut entry.default_acl);
         }
+    }
+
+    /// Lets every entry be changed in what the order does not depend on: not its name, nor what it is.
+    pub fn each(&mut self, change: impl FnMut(&mut FileEntry)) {
+        self.entries.iter_mut().chain(self.parent.as_deref_mut()).for_each(change);
     }
 
     /// The index of a living entry.
@@ -345,6 +381,7 @@ mod flag {
     /// With `HLINKED`.
     pub(super) const HLINK_FIRST: u32 = 0x1000;
     pub(super) const MOD_NSEC: u32 = 0x2000;
+    pub(super) const SAME_ATIME: u32 = 0x4000;
     /// The whole word that says: end of list, I/O errors follow.
     pub(super) const END_WITH_ERROR: u32 = 0x1004;
 }
@@ -355,6 +392,7 @@ struct Previous {
     name: Vec<u8>,
     mode: u32,
     mtime: i64,
+    atime: i64,
     uid: u32,
     gid: u32,
     major: u32,

@@ -1,13 +1,17 @@
 //! Item headers: what the generator wants and the sender echoes. Counterpart: `read_ndx_and_attrs`.
 
 use crate::PeerError;
+use crate::handshake::{Compat, Negotiated};
 use crate::wire::{Decoded, Reader, put_vstring};
+use crate::xattr::XattrList;
 
 /// What an item header says, one bit each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ItemFlags(pub u16);
 
 impl ItemFlags {
+    /// The access time differs.
+    pub const ATIME: Self = Self(0x0001);
     /// Content differs by checksum, or a link's target does.
     pub const CHANGE: Self = Self(0x0002);
     /// The size differs.
@@ -20,6 +24,8 @@ impl ItemFlags {
     pub const OWNER: Self = Self(0x0020);
     /// The group differs.
     pub const GROUP: Self = Self(0x0040);
+    /// The ACL differs.
+    pub const ACL: Self = Self(0x0080);
     /// Extended attributes differ, and a list about them follows.
     pub const XATTR: Self = Self(0x0100);
     /// A basis type follows.
@@ -43,9 +49,45 @@ impl ItemFlags {
         Self(self.0 | other.0)
     }
 
+    /// The bits that are not in `other`.
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// `other` added when `when`.
     pub fn with(self, other: Self, when: bool) -> Self {
         if when { self.and(other) } else { self }
+    }
+}
+
+/// Whether lists about extended attributes stand behind the headers that say they differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum XattrLists {
+    /// No: the session has no extended attributes, and such a header is an error.
+    #[default]
+    Refused,
+    /// No: it is a dry run.
+    Absent,
+    /// What the generator wants, or else what the sender gives.
+    Present {
+        /// The sender gives.
+        given: bool,
+        /// None behind the headers of hard links.
+        skip_links: bool,
+    },
+}
+
+impl XattrLists {
+    /// As the session has it; `given` in the sender's stream.
+    pub fn of(n: &Negotiated, xattrs: bool, dry_run: bool, given: bool) -> Self {
+        match (xattrs, dry_run) {
+            (false, _) => Self::Refused,
+            (true, true) => Self::Absent,
+            (true, false) => {
+                let skip_links = n.version >= 31 && !n.compat.has(Compat::AVOID_XATTR_OPTIM);
+                Self::Present { given, skip_links }
+            }
+        }
     }
 }
 
@@ -61,21 +103,29 @@ pub struct ItemHeader {
     pub basis: Option<u8>,
     /// Name of a fuzzy basis, or what a hard link was linked to.
     pub xname: Option<Vec<u8>>,
+    /// Values of extended attributes, wanted or given.
+    pub xattrs: Option<XattrList>,
 }
 
 impl ItemHeader {
-    /// Reads a header. Lists about extended attributes belong to a feature we do not offer and are refused.
-    pub fn decode(reader: &mut Reader<'_>) -> Decoded<Self> {
+    /// Reads a header.
+    pub fn decode(reader: &mut Reader<'_>, lists: XattrLists) -> Decoded<Self> {
         let flags = ItemFlags(reader.short()?);
         let basis = if flags.has(ItemFlags::BASIS_TYPE) { Some(reader.byte()?) } else { None };
         let xname = if flags.has(ItemFlags::XNAME) { Some(reader.vstring()?.to_vec()) } else { None };
         if xname.as_ref().is_some_and(|name| name.len() > XNAME_MOST) {
             return Err(PeerError::Malformed("an item with a name of more than 4096 bytes").into());
         }
-        if flags.has(ItemFlags::XATTR) {
-            return Err(PeerError::NotOffered("extended attributes").into());
-        }
-        Ok(Self { flags, basis, xname })
+        let xattrs = match lists {
+            XattrLists::Refused if flags.has(ItemFlags::XATTR) => {
+                return Err(PeerError::NotOffered("extended attributes").into());
+            }
+            XattrLists::Present { given, skip_links } if lists_follow(flags, skip_links) => {
+                Some(XattrList::decode(reader, given)?)
+            }
+            _ => None,
+        };
+        Ok(Self { flags, basis, xname, xattrs })
     }
 
     /// Writes a header.
@@ -85,5 +135,26 @@ impl ItemHeader {
         if let Some(name) = &self.xname {
             put_vstring(out, name);
         }
+        if let Some(list) = &self.xattrs {
+            list.encode(out);
+        }
     }
+
+    /// Makes room for the list that is to follow, if one is.
+    pub fn with_list(mut self, lists: XattrLists) -> Self {
+        match lists {
+            XattrLists::Present { given, skip_links } if lists_follow(self.flags, skip_links) => {
+                if self.xattrs.is_none() {
+                    self.xattrs = Some(if given { XattrList::Given(vec![]) } else { XattrList::Wanted(vec![]) });
+                }
+            }
+            _ => self.xattrs = None,
+        }
+        self
+    }
+}
+
+fn lists_follow(flags: ItemFlags, skip_links: bool) -> bool {
+    let link = flags.has(ItemFlags::XNAME.and(ItemFlags::LOCAL_CHANGE));
+    flags.has(ItemFlags::XATTR) && !(skip_links && link)
 }

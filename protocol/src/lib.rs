@@ -4,6 +4,7 @@
 //! clock. `PROTOCOL.md` beside this crate explains the wire.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod acl;
 pub mod args;
 pub mod checksum;
 pub mod chmod;
@@ -21,9 +22,11 @@ pub mod names;
 pub mod ndx;
 pub mod receiver;
 pub mod sender;
+mod shared;
 pub mod simd;
 pub mod sums;
 pub mod token;
 pub mod wire;
+pub mod xattr;
 
 pub use error::PeerError;

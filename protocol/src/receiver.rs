@@ -5,7 +5,7 @@ use crate::checksum::Sum;
 use crate::filter;
 use crate::flist::{Arrived, FileEntry, ListDecoder, ListLimits, ListShape, Ndx, Segments};
 use crate::handshake::{Compat, Negotiated};
-use crate::item::{ItemFlags, ItemHeader};
+use crate::item::{ItemFlags, ItemHeader, XattrLists};
 use crate::mux::{Inbox, Message};
 use crate::ndx::{NdxState, NdxValue};
 use crate::sender::FinalStats;
@@ -245,7 +245,9 @@ impl Receiver {
                 let mut ndx_in = self.ndx_in.clone();
                 match ndx_in.decode(&mut reader)? {
                     NdxValue::Index(ndx) => {
-                        let header = ItemHeader::decode(&mut reader)?;
+                        let (xattrs, dry_run) = (self.facts.shape.xattrs, self.facts.dry_run);
+                        let lists = XattrLists::of(&self.n, xattrs, dry_run, true);
+                        let header = ItemHeader::decode(&mut reader, lists)?;
                         if self.segments.find(Ndx(ndx)).is_none() {
                             let expected = "an index within the file list";
                             return Err(PeerError::Range { what: "file index", value: ndx.into(), expected }.into());

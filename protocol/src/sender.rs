@@ -7,13 +7,14 @@ use crate::checksum::Sum;
 use crate::filter;
 use crate::flist::{FileList, Ndx, Segments};
 use crate::handshake::{Compat, Negotiated};
-use crate::item::{ItemFlags, ItemHeader};
+use crate::item::{ItemFlags, ItemHeader, XattrLists};
 use crate::mux::{Inbox, Message, Outbox};
 use crate::names;
 use crate::ndx::{NdxState, NdxValue};
 use crate::sums::{BlockIndex, SumHead, SumTable};
 use crate::token::{PackError, TokenWriter};
 use crate::wire::{Decode, put_varint, put_varlong};
+use crate::xattr::XattrList;
 use std::collections::HashSet;
 
 /// The generator ends three phases: transfer, redo, delayed updates.
@@ -26,6 +27,8 @@ pub struct SenderFacts {
     pub server: bool,
     /// Nothing is transferred, only reported.
     pub dry_run: bool,
+    /// Entries have extended attributes (`-X`).
+    pub xattrs: bool,
     /// Block sums beyond this many are not kept, and the file is sent whole: the bound on memory.
     pub sums_most: u32,
 }
@@ -41,6 +44,8 @@ pub enum SenderEvent {
     Request(Request),
     /// The receiving side tells of a change it made itself. It has been echoed.
     Item(Ndx, ItemHeader),
+    /// The same, but values of extended attributes are wanted with it: answer with [`Sender::give`].
+    Values(Ndx, ItemHeader),
     /// The oldest segment is finished on both sides. Its end has been echoed.
     SegmentDone,
     /// A phase has ended. Its end has been echoed.
@@ -69,7 +74,8 @@ pub enum NameEvent {
 pub struct Request {
     /// Which file.
     pub ndx: Ndx,
-    /// What differs.
+    /// What differs. Where values of extended attributes are wanted, they are to be put in their place before
+    /// [`Sender::begin`].
     pub header: ItemHeader,
     /// Block sums of the basis; empty when there is none, or more of them than we keep.
     pub sums: SumTable,
@@ -221,7 +227,9 @@ impl Sender {
                 let mut ndx_in = self.ndx_in.clone();
                 match ndx_in.decode(&mut reader)? {
                     NdxValue::Index(ndx) => {
-                        let header = ItemHeader::decode(&mut reader)?;
+                        let (xattrs, dry_run) = (self.facts.xattrs, self.facts.dry_run);
+                        let lists = XattrLists::of(&self.n, xattrs, dry_run, false);
+                        let header = ItemHeader::decode(&mut reader, lists)?;
                         let Some(seen) = self.segments.find_mut(Ndx(ndx)) else { return Err(out_of_list(ndx)) };
                         if header.flags.has(ItemFlags::TRANSFER) && !self.facts.dry_run {
                             let head = SumHead::decode(&reader.array()?, self.n.checksum.size())?;
@@ -234,8 +242,15 @@ impl Sender {
                             None
                         } else {
                             self.ndx_in = ndx_in;
-                            echo(&mut self.ndx_out, Ndx(ndx), &header, out);
-                            Some(SenderEvent::Item(Ndx(ndx), header))
+                            match &header.xattrs {
+                                Some(XattrList::Wanted(wanted)) if !wanted.is_empty() => {
+                                    Some(SenderEvent::Values(Ndx(ndx), header))
+                                }
+                                _ => {
+                                    echo(&mut self.ndx_out, Ndx(ndx), &header, out);
+                                    Some(SenderEvent::Item(Ndx(ndx), header))
+                                }
+                            }
                         }
                     }
                     NdxValue::Done if self.segments.len() > 1 => {
@@ -314,6 +329,11 @@ impl Sender {
         Ok(event)
     }
 
+    /// Answers an item whose values were wanted; they stand in its header now.
+    pub fn give(&mut self, ndx: Ndx, header: &ItemHeader, out: &mut Outbox) {
+        echo(&mut self.ndx_out, ndx, header, out);
+    }
+
     /// Begins the answer to a request. `store` spares the effort to compress a file whose bytes would not shrink.
     pub fn begin(&mut self, request: &Request, store: bool, out: &mut Outbox) -> FileReply<'_> {
         echo(&mut self.ndx_out, request.ndx, &request.header, out);
@@ -379,7 +399,14 @@ fn put_ndx(state: &mut NdxState, value: NdxValue, out: &mut Outbox) {
 fn echo(state: &mut NdxState, ndx: Ndx, header: &ItemHeader, out: &mut Outbox) {
     let mut bytes = Vec::with_capacity(16);
     state.encode(NdxValue::Index(ndx.0), &mut bytes);
-    header.encode(&mut bytes);
+    match &header.xattrs {
+        // What is not at hand is not given.
+        Some(XattrList::Wanted(_)) => {
+            let given = ItemHeader { xattrs: Some(XattrList::Given(Vec::new())), ..header.clone() };
+            given.encode(&mut bytes);
+        }
+        _ => header.encode(&mut bytes),
+    }
     out.put(&bytes);
 }
 

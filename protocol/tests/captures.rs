@@ -6,7 +6,7 @@
 //! - 33, 34, 36: protocols below 30;
 //! - 62-65, 118, 119, 129, 130, 132: protocols below 30;
 //! - 73, 74: appending;
-//! - 80, 83, 87: access times, secluded arguments, ACLs and extended attributes;
+//! - 80: secluded arguments;
 //! - 85: its tree is 3 MB;
 //! - 90-99, 115, 124: daemons;
 //! - 125, 126: conversion of names.

@@ -21,7 +21,7 @@ use protocol::checksum::Checksum;
 use protocol::compress::{Choice, Compression, Method, Wish};
 use protocol::flist::{FileEntry, FileList, ListDecoder, ListLimits, ListShape};
 use protocol::handshake::{Compat, Handshake, Hello, Negotiated, Offer, Side};
-use protocol::item::ItemHeader;
+use protocol::item::{ItemHeader, XattrLists};
 use protocol::mux::{Inbox, Outbox};
 use protocol::receiver::{Receiver, ReceiverFacts};
 use protocol::sender::{FinalStats, Sender, SenderEvent, SenderFacts};
@@ -150,7 +150,7 @@ fn negotiated() -> impl Strategy<Value = Negotiated> {
 }
 
 fn shape() -> impl Strategy<Value = ListShape> {
-    (any::<[bool; 9]>(), prop_oneof![Just(0usize), Just(8), Just(32)]).prop_map(|(on, sum_size)| ListShape {
+    (any::<[bool; 12]>(), prop_oneof![Just(0usize), Just(8), Just(32)]).prop_map(|(on, sum_size)| ListShape {
         owner: on[0],
         group: on[1],
         links: on[2],
@@ -158,8 +158,11 @@ fn shape() -> impl Strategy<Value = ListShape> {
         specials: on[4],
         numeric_ids: on[5],
         relative: on[6],
-        missing_args: on[8],
+        missing_args: on[11],
         hard_links: on[7],
+        atimes: on[8],
+        acls: on[9],
+        xattrs: on[10],
         sum_size,
     })
 }
@@ -199,12 +202,17 @@ proptest! {
             }
         }
         let mut reader = Reader::new(&bytes);
-        match ItemHeader::decode(&mut reader) {
+        let lists = match head[0] % 4 {
+            0 => XattrLists::Refused,
+            1 => XattrLists::Absent,
+            given => XattrLists::Present { given: given == 2, skip_links: head[1] % 2 == 0 },
+        };
+        match ItemHeader::decode(&mut reader, lists) {
             Ok(header) => {
                 let mut again = Vec::new();
                 header.encode(&mut again);
                 let mut second = Reader::new(&again);
-                prop_assert_eq!(ItemHeader::decode(&mut second), Ok(header));
+                prop_assert_eq!(ItemHeader::decode(&mut second, lists), Ok(header));
             }
             Err(Decode::Incomplete) => prop_assert!(bytes.len() < 4 || reader.position() <= bytes.len()),
             Err(Decode::Bad(_)) => {}
@@ -274,10 +282,11 @@ proptest! {
 
     #[test]
     fn senders_hear_garbage(
-        n in negotiated(), parts in vec(vec(any::<u8>(), 0..60), 0..8), server: bool, dry_run: bool, chunk in 1usize..100,
+        n in negotiated(), parts in vec(vec(any::<u8>(), 0..60), 0..8), server: bool, dry_run: bool, xattrs: bool,
+        chunk in 1usize..100,
     ) {
         let bytes = framed(&parts);
-        let facts = SenderFacts { server, dry_run, sums_most: 100 };
+        let facts = SenderFacts { server, dry_run, xattrs, sums_most: 100 };
         // An echo is no longer than what it answers, a farewell is short.
         prop_assert!(send(&n, facts, 300, &bytes, chunk) <= 12 * bytes.len() + 100);
         send(&n, facts, 300, &parts.concat(), chunk);
@@ -336,7 +345,7 @@ proptest! {
         let server_sends = session.words.server_sends;
         let (asked, sent) = if server_sends { (to_server, to_client) } else { (to_client, to_server) };
         let dry_run = session.words.has('n');
-        let facts = SenderFacts { server: server_sends, dry_run, sums_most: 100 };
+        let facts = SenderFacts { server: server_sends, dry_run, xattrs: false, sums_most: 100 };
         let bytes = changed(asked, &changes);
         prop_assert!(send(&session.n, facts, 25, &bytes, chunk) <= 12 * bytes.len() + 100);
         let shape = session.words.shape(session.n.list_checksum);

@@ -26,8 +26,17 @@ const LINKS_MAX: usize = 40;
 /// A held directory, and the way to the last parent opened beneath it.
 pub(crate) struct Beneath {
     root: Arc<OwnedFd>,
-    follow: bool,
+    follow: Follow,
     way: Mutex<Vec<Step>>,
+}
+
+/// Which symlinks to directories are followed on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Follow {
+    None,
+    All,
+    /// Those of root and of ourselves.
+    Trusted,
 }
 
 /// One component on the way, and the directory it led to.
@@ -38,12 +47,22 @@ struct Step {
 
 impl Beneath {
     pub(crate) fn new(root: Arc<OwnedFd>) -> Self {
-        Beneath { root, follow: false, way: Mutex::default() }
+        Beneath { root, follow: Follow::None, way: Mutex::default() }
     }
 
     /// Follows symlinks to directories on the way (`--copy-links`, `--copy-dirlinks`).
     pub(crate) fn following(root: Arc<OwnedFd>) -> Self {
-        Beneath { follow: true, ..Beneath::new(root) }
+        Beneath { follow: Follow::All, ..Beneath::new(root) }
+    }
+
+    /// Follows symlinks to directories that root or we ourselves own (`--keep-dirlinks`).
+    pub(crate) fn trusting(self) -> Self {
+        Beneath { follow: Follow::Trusted, ..self }
+    }
+
+    /// Whether symlinks to directories count as directories.
+    pub(crate) fn follows(&self) -> bool {
+        self.follow != Follow::None
     }
 
     /// The same directory with a way of its own, for another thread.
@@ -73,7 +92,7 @@ impl Beneath {
 
     fn walk(&self, name: &[u8]) -> io::Result<Arc<OwnedFd>> {
         let mut flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        if !self.follow {
+        if self.follow != Follow::All {
             flags |= OFlags::NOFOLLOW;
         }
         let mut way = self.way();
@@ -91,8 +110,12 @@ impl Beneath {
                 known = false;
             }
             at = Arc::new(match self.follow {
-                true => open_following(&at, component, flags)?,
-                false => rustix::fs::openat(&*at, component, flags, Mode::empty())?,
+                Follow::All => open_following(&at, component, flags)?,
+                Follow::None => rustix::fs::openat(&*at, component, flags, Mode::empty())?,
+                Follow::Trusted => match rustix::fs::openat(&*at, component, flags, Mode::empty()) {
+                    Err(Errno::NOTDIR | Errno::LOOP) => open_operand_from(at.as_fd(), component)?,
+                    opened => opened?,
+                },
             });
             if depth == way.len() && depth < HELD {
                 way.push(Step { component: component.into(), dir: Arc::clone(&at) });

@@ -4,6 +4,8 @@
 
 mod attrs;
 mod error;
+mod fake;
+mod further;
 mod link;
 mod listing;
 mod temp;
@@ -16,15 +18,19 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use protocol::args::Options;
 use protocol::flist::{FileEntry, Kind};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::beneath::{self, Beneath};
+use super::fake::Fake;
+use super::xattr::Reach;
 use error::During;
 
 pub use attrs::{Attrs, LateDirs, Preserve, same_mtime};
 pub use error::DestError;
+pub use further::{Further, FurtherChange, Values};
 pub use listing::Folder;
 pub use temp::TempFile;
 
@@ -35,6 +41,9 @@ pub struct Dest {
     am_root: bool,
     /// The groups that others than root can give files to.
     groups: Arc<[u32]>,
+    /// What only root could set is kept in extended attributes.
+    fake: Fake,
+    reach: Reach,
 }
 
 /// What stands at a name, itself and not what a symlink points to.
@@ -48,6 +57,8 @@ pub struct Found {
     pub mtime: i64,
     /// Nanoseconds of the modification time.
     pub nsec: u32,
+    /// Access time, whole seconds since 1970.
+    pub atime: i64,
     /// Owner.
     pub uid: u32,
     /// Group.
@@ -75,6 +86,7 @@ impl From<Stat> for Found {
             len: u64::try_from(stat.st_size).unwrap_or(0),
             mtime,
             nsec,
+            atime: stat.st_atime,
             uid: stat.st_uid,
             gid: stat.st_gid,
             dev: stat.st_dev,
@@ -103,26 +115,61 @@ impl Dest {
         let own = rustix::process::getegid().as_raw();
         let further = rustix::process::getgroups().unwrap_or_default();
         let groups = further.iter().map(|group| group.as_raw()).chain([own]).collect();
-        Dest { beneath: Beneath::new(Arc::new(dir)), umask: umask(), am_root, groups }
+        let reach = Reach { root: am_root, ..Reach::default() };
+        Dest { beneath: Beneath::new(Arc::new(dir)), umask: umask(), am_root, groups, fake: Fake::No, reach }
+    }
+
+    /// With what the options say of root's powers and of extended attributes.
+    pub fn with(mut self, options: &Options) -> Dest {
+        self.am_root = options.super_user.unwrap_or(self.am_root);
+        if options.fake_super {
+            (self.am_root, self.fake) = (false, Fake::Yes);
+        }
+        if options.keep_dirlinks {
+            self.beneath = self.beneath.trusting();
+        }
+        self.reach = Reach { root: self.am_root, internal: options.xattrs > 1, fake: self.fake };
+        self
     }
 
     /// The same destination for another thread, which then keeps its own place in the tree.
     pub fn handle(&self) -> Dest {
-        Dest { beneath: self.beneath.again(), umask: self.umask, am_root: self.am_root, groups: self.groups.clone() }
+        Dest { beneath: self.beneath.again(), groups: self.groups.clone(), ..*self }
     }
 
     /// Whether we can make devices.
     pub fn makes_devices(&self) -> bool {
-        self.am_root
+        self.am_root || self.fake == Fake::Yes
     }
 
     /// What stands at `name`; `None` where nothing does.
     pub fn stat(&self, name: &[u8]) -> Result<Option<Found>, DestError> {
-        let stat = || -> io::Result<Stat> {
+        let stat = || -> io::Result<Found> {
             let (dir, leaf) = self.beneath.parent(name)?;
-            Ok(rustix::fs::statat(&*dir, leaf, AtFlags::SYMLINK_NOFOLLOW)?)
+            let found = Found::from(rustix::fs::statat(&*dir, leaf, AtFlags::SYMLINK_NOFOLLOW)?);
+            self.disguised(&dir, leaf, found)
         };
-        absent_as_none(stat()).map(|found| found.map(Found::from)).during("stat", name)
+        absent_as_none(stat()).during("stat", name)
+    }
+
+    /// The same for what is to be a directory: with `--keep-dirlinks` a symlink to one is one.
+    pub fn stat_dir(&self, name: &[u8]) -> Result<Option<Found>, DestError> {
+        let found = self.stat(name)?;
+        if !self.beneath.follows() || found.and_then(|found| found.kind()) != Some(Kind::Symlink) {
+            return Ok(found);
+        }
+        match self.beneath.dir(name) {
+            Ok(dir) => Ok(Some(rustix::fs::fstat(&*dir).during("stat", name)?.into())),
+            Err(_) => Ok(found),
+        }
+    }
+
+    /// A directory as a place, or anything else by its name in its parent.
+    fn place<'n>(&self, name: &'n [u8], kind: Kind) -> io::Result<(Arc<OwnedFd>, &'n [u8])> {
+        if kind == Kind::Dir && self.beneath.follows() {
+            return Ok((self.beneath.dir(name)?, b"."));
+        }
+        self.beneath.parent(name)
     }
 
     /// Opens the regular file that stands at `name`; `None` for anything else.
@@ -142,6 +189,9 @@ impl Dest {
     pub fn read_link(&self, name: &[u8]) -> Result<Option<Vec<u8>>, DestError> {
         let read = || -> io::Result<Vec<u8>> {
             let (dir, leaf) = self.beneath.parent(name)?;
+            if self.fake == Fake::Yes {
+                return super::fake::target(&*dir, leaf);
+            }
             Ok(rustix::fs::readlinkat(&*dir, leaf, Vec::new())?.into_bytes())
         };
         match read() {
@@ -183,18 +233,28 @@ impl Dest {
 
     /// Puts a symlink at `name` in one step, replacing anything but a directory.
     pub fn make_symlink(&self, name: &[u8], target: &[u8], attrs: &Attrs) -> Result<(), DestError> {
-        self.replace("symlink", name, Kind::Symlink, attrs, |dir, temp| rustix::fs::symlinkat(target, dir, temp))
+        if self.fake == Fake::Yes {
+            let new = (0o120_777, (0, 0));
+            return self.replace("symlink", name, attrs, new, |dir, temp| Self::stand_in(dir, temp, target));
+        }
+        let new = (0o120_777, (0, 0));
+        self.replace("symlink", name, attrs, new, |dir, temp| rustix::fs::symlinkat(target, dir, temp))
     }
 
     /// Puts the fifo, socket or device that `entry` describes at `name`, replacing anything but a directory.
     pub fn make_node(&self, name: &[u8], entry: &FileEntry, attrs: &Attrs) -> Result<(), DestError> {
-        let (kind, device) = match (entry.kind(), entry.rdev) {
-            (Some(Kind::Special), _) => (Kind::Special, 0),
-            (Some(Kind::Device), Some((major, minor))) => (Kind::Device, rustix::fs::makedev(major, minor)),
+        let (major, minor) = match (entry.kind(), entry.rdev) {
+            (Some(Kind::Special), _) => (0, 0),
+            (Some(Kind::Device), Some(rdev)) => rdev,
             _ => return Err(Errno::INVAL).during("mknod", name),
         };
+        let new = (entry.mode, (major, minor));
+        if self.fake == Fake::Yes {
+            return self.replace("mknod", name, attrs, new, |dir, temp| Self::stand_in(dir, temp, b""));
+        }
+        let device = rustix::fs::makedev(major, minor);
         let node = FileType::from_raw_mode(entry.mode);
-        self.replace("mknod", name, kind, attrs, |dir, temp| {
+        self.replace("mknod", name, attrs, new, |dir, temp| {
             rustix::fs::mknodat(dir, temp, node, Mode::RUSR | Mode::WUSR, device)
         })
     }
@@ -219,21 +279,27 @@ impl Dest {
         }
     }
 
-    /// Makes something under a temporary name, gives it its attributes and renames it over `name`.
+    /// Makes something under a temporary name, `mode` and `rdev` saying what, gives it its attributes and renames it over `name`.
     fn replace(
         &self,
         action: &'static str,
         name: &[u8],
-        kind: Kind,
         attrs: &Attrs,
+        (mode, rdev): (u32, (u32, u32)),
         make: impl Fn(&OwnedFd, &[u8]) -> Result<(), Errno>,
     ) -> Result<(), DestError> {
         let (dir, temp, ()) = self.with_temp_name(action, name, make)?;
-        let done = self.set_at(&dir, &temp, name, kind, attrs).and_then(|()| temp::rename(&dir, &temp, name));
-        if done.is_err() {
+        let kind = beneath::kind(mode).unwrap_or(Kind::Special);
+        let done = match self.fake {
+            Fake::No => self.set_at(&dir, &temp, name, kind, attrs),
+            Fake::Yes => self.set_fake_at(&dir, &temp, name, kind, attrs, Some((mode, rdev))),
+        };
+        // What lacks an attribute is better than nothing; the caller hears of it all the same.
+        let renamed = temp::rename(&dir, &temp, name);
+        if renamed.is_err() {
             temp::discard(&dir, &temp);
         }
-        done
+        done.and(renamed)
     }
 }
 
@@ -249,7 +315,7 @@ fn absent_as_none<T>(found: io::Result<T>) -> io::Result<Option<T>> {
 }
 
 /// The process's umask, read without changing it where the kernel tells.
-fn umask() -> u32 {
+pub(super) fn umask() -> u32 {
     let told = std::fs::read_to_string("/proc/self/status").ok().and_then(|status| {
         let line = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
         u32::from_str_radix(line.trim(), 8).ok()

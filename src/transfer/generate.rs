@@ -6,8 +6,9 @@ mod links;
 
 use super::TransferError;
 use super::abort::LastWords;
-use super::dest::{Attrs, Dest, Found, LateDirs, same_mtime};
+use super::dest::{Attrs, Dest, Found, Further, LateDirs, same_mtime};
 use super::greet::Mouth;
+use super::links::is_unsafe;
 use super::receive::{ReceivePlan, Target, Witness, preserve};
 use board::BoardState;
 pub(super) use board::{Attempt, Board, Note};
@@ -20,9 +21,10 @@ use protocol::filter::RuleSet;
 use protocol::flist::{DirClass, FileEntry, FileList, Kind, LinkId, Ndx, Segments};
 use protocol::generator::{DeleteCounts, Generator};
 use protocol::handshake::{Compat, Negotiated};
-use protocol::item::{ItemFlags, ItemHeader};
+use protocol::item::{ItemFlags, ItemHeader, XattrLists};
 use protocol::mux::{Message, Outbox, TextKind};
 use protocol::sums::{BlockIndex, SumHead};
+use protocol::xattr::XattrList;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
@@ -392,7 +394,7 @@ impl Work<'_> {
         }
         flags = flags.with(ItemFlags::NEW, found.is_none());
         if !xname.is_empty() || self.tells_all() {
-            self.speaker.item(ndx, &ItemHeader { flags, basis: None, xname: Some(xname) }, &mut self.out);
+            self.speaker.item(ndx, &ItemHeader { flags, xname: Some(xname), ..ItemHeader::default() }, &mut self.out);
         }
         self.acknowledge(ndx);
     }
@@ -480,7 +482,8 @@ impl Work<'_> {
         let name = self.target.name(entry);
         let held = self.dest.clone();
         let dest = held.as_deref();
-        let found = match dest.map_or(Ok(None), |dest| dest.stat(name)) {
+        let look = |dest: &Dest| if entry.is_dir() { dest.stat_dir(name) } else { dest.stat(name) };
+        let found = match dest.map_or(Ok(None), look) {
             Ok(found) => found,
             Err(error) => {
                 self.board.complain(&error.to_string());
@@ -501,10 +504,19 @@ impl Work<'_> {
             // A server's client knows what it sends, and tells a list of names by nothing.
             Kind::Dir => !(self.plan.server || self.options.recurse || self.options.dirs || self.options.relative),
             Kind::Symlink => !self.options.links,
+            Kind::Device | Kind::Special if self.options.drop_devices => true,
             Kind::Device => !self.options.devices || dest.is_some_and(|dest| !dest.makes_devices()),
             Kind::Special => !self.options.specials,
             Kind::File => false,
         };
+        if let (true, Some(target)) = (self.options.safe_links && !skip, &entry.target)
+            && is_unsafe(target, &entry.name)
+        {
+            if self.options.verbose > 0 {
+                self.tell(&[b"ignoring unsafe symlink \"", name, b"\" -> \"", target, b"\""]);
+            }
+            return Ok(false);
+        }
         let leave = kind != Kind::Dir && self.leaves(entry, found.as_ref());
         if skip {
             let what = if kind == Kind::Dir { "directory" } else { "non-regular file" };
@@ -547,7 +559,9 @@ impl Work<'_> {
         };
         match work {
             Ok(flags) => {
-                self.report(ndx, flags);
+                let here = found.filter(|found| found.kind() == Some(kind));
+                let (flags, unknown) = self.further(dest, name, entry, here.is_some(), flags);
+                self.report(ndx, flags, unknown);
                 if kind != Kind::Dir && flags.is_none() {
                     self.tell_up_to_date(name);
                 }
@@ -564,9 +578,56 @@ impl Work<'_> {
     }
 
     /// Tells of a change made here; where nothing changed, only if the client wants to hear of that too.
-    fn report(&mut self, ndx: Ndx, flags: Option<ItemFlags>) {
+    fn report(&mut self, ndx: Ndx, flags: Option<ItemFlags>, unknown: Vec<u32>) {
         if let Some(flags) = flags.or_else(|| self.tells_all().then(ItemFlags::default)) {
-            self.speaker.item(ndx, &ItemHeader { flags, ..ItemHeader::default() }, &mut self.out);
+            let header = self.header(flags, unknown);
+            self.speaker.item(ndx, &header, &mut self.out);
+        }
+    }
+
+    /// A header with these flags, and the values of extended attributes that are wanted with it.
+    fn header(&self, flags: ItemFlags, unknown: Vec<u32>) -> ItemHeader {
+        let lists = XattrLists::of(self.n, self.options.xattrs > 0, self.options.dry_run, false);
+        ItemHeader { flags, xattrs: Some(XattrList::Wanted(unknown)), ..ItemHeader::default() }.with_list(lists)
+    }
+
+    /// Sets ACLs and extended attributes of what stands here, as far as their values are known. Returns what is to be
+    /// told of them with `flags`, and the numbers of the values that are wanting.
+    fn further(
+        &mut self,
+        dest: Option<&Dest>,
+        name: &[u8],
+        entry: &FileEntry,
+        existed: bool,
+        flags: Option<ItemFlags>,
+    ) -> (Option<ItemFlags>, Vec<u32>) {
+        let Some(further) = Further::of(entry, self.options) else { return (flags, Vec::new()) };
+        if entry.dir_class == DirClass::Implied && self.options.no_implied_dirs {
+            return (flags, Vec::new());
+        }
+        let values = &self.board.values;
+        let done = match dest.filter(|_| existed || !self.options.dry_run) {
+            None => Ok(further.all()),
+            Some(dest) => dest.further_change(name, &further, values).and_then(|change| {
+                // What the receiver will complete is left to it whole.
+                if !self.options.dry_run && change.unknown.is_empty() {
+                    dest.set_further(name, &further, values)?;
+                }
+                Ok(change)
+            }),
+        };
+        match done {
+            Ok(change) => {
+                let told = ItemFlags::default()
+                    .with(ItemFlags::ACL, change.acl && existed)
+                    .with(ItemFlags::XATTR, change.xattrs);
+                let flags = flags.map(|flags| flags.and(told)).or((told != ItemFlags::default()).then_some(told));
+                (flags, values.ask(&further, change.unknown))
+            }
+            Err(error) => {
+                self.board.complain(&error.to_string());
+                (flags, Vec::new())
+            }
         }
     }
 
@@ -670,12 +731,12 @@ impl Work<'_> {
             if !self.options.dry_run {
                 dest.set_attrs(name, kind, change)?;
             }
-            return Ok(reported(change));
+            return Ok(reported(&told(change, kind)));
         }
         let flags = match &change {
             Some(change) => {
                 let keeps_time = self.options.times && !(kind == Kind::Symlink && self.options.omit_link_times);
-                report(change).and(ItemFlags::CHANGE).with(ItemFlags::TIME, !keeps_time)
+                report(&told(change, kind)).and(ItemFlags::CHANGE).with(ItemFlags::TIME, !keeps_time)
             }
             None => ItemFlags::NEW,
         };
@@ -700,7 +761,8 @@ impl Work<'_> {
         found: Option<Found>,
     ) -> Result<(), TransferError> {
         let Some(dest) = dest else {
-            let header = ItemHeader { flags: ItemFlags::TRANSFER.and(ItemFlags::NEW), ..ItemHeader::default() };
+            let (flags, unknown) = self.wanted_further(None, name, entry);
+            let header = self.header(ItemFlags::TRANSFER.and(ItemFlags::NEW).and(flags), unknown);
             self.speaker.item(ndx, &header, &mut self.out);
             return Ok(());
         };
@@ -717,8 +779,13 @@ impl Work<'_> {
                 self.board.complain(&error.to_string());
                 return Ok(());
             }
-            self.report(ndx, reported(&change));
-            if change.is_empty() {
+            let (flags, unknown) = self.further(Some(dest), name, entry, true, reported(&change));
+            // The ACL brings the permissions, and stock's report of them with it.
+            let by_acl =
+                !self.options.dry_run && dest.acls_are_real() && flags.is_some_and(|flags| flags.has(ItemFlags::ACL));
+            let flags = flags.map(|flags| if by_acl { flags.without(ItemFlags::PERMS) } else { flags });
+            self.report(ndx, flags, unknown);
+            if flags.is_none() {
                 self.tell_up_to_date(name);
             }
             self.acknowledge(ndx);
@@ -747,6 +814,17 @@ impl Work<'_> {
         !self.options.ignore_times && same_mtime(self.options.modify_window, here, there)
     }
 
+    /// What is told of a file's ACL and extended attributes when its data is asked for, and the values wanted with it.
+    /// `dest` where the file exists.
+    fn wanted_further(&self, dest: Option<&Dest>, name: &[u8], entry: &FileEntry) -> (ItemFlags, Vec<u32>) {
+        let Some(further) = Further::of(entry, self.options) else { return Default::default() };
+        let values = &self.board.values;
+        let change = dest.map_or_else(|| Ok(further.all()), |dest| dest.further_change(name, &further, values));
+        let change = change.unwrap_or_else(|_| further.all());
+        let told = ItemFlags::default().with(ItemFlags::ACL, change.acl).with(ItemFlags::XATTR, change.xattrs);
+        (told, values.ask(&further, change.unknown))
+    }
+
     fn request(
         &mut self,
         dest: &Dest,
@@ -767,7 +845,8 @@ impl Work<'_> {
                     .with(ItemFlags::CHANGE, self.options.checksum);
             }
         }
-        let header = ItemHeader { flags, ..ItemHeader::default() };
+        let (told, unknown) = self.wanted_further(found.map(|_| dest), name, entry);
+        let header = self.header(flags.and(told), unknown);
         if self.options.dry_run {
             self.speaker.item(ndx, &header, &mut self.out);
             return Ok(());
@@ -838,6 +917,11 @@ pub(super) fn file_sum(file: &mut File, checksum: Checksum) -> io::Result<Sum> {
     }
 }
 
+/// Access times of symlinks are set, but nothing is told of them.
+fn told(change: &Attrs, kind: Kind) -> Attrs {
+    Attrs { atime: change.atime.filter(|_| kind != Kind::Symlink), ..*change }
+}
+
 /// What is told of an entry that was there already; nothing when it needed no change.
 fn reported(change: &Attrs) -> Option<ItemFlags> {
     (!change.is_empty()).then(|| report(change))
@@ -847,6 +931,7 @@ fn reported(change: &Attrs) -> Option<ItemFlags> {
 fn report(attrs: &Attrs) -> ItemFlags {
     ItemFlags::default()
         .with(ItemFlags::TIME, attrs.mtime.is_some())
+        .with(ItemFlags::ATIME, attrs.atime.is_some())
         .with(ItemFlags::PERMS, attrs.mode.is_some())
         .with(ItemFlags::OWNER, attrs.uid.is_some())
         .with(ItemFlags::GROUP, attrs.gid.is_some())

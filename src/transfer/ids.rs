@@ -1,35 +1,212 @@
-//! Owners and groups by name across hosts. Counterpart: rsync's `uidlist.c`.
+//! Owners and groups across hosts: by name, and by the maps that `--usermap`, `--groupmap` and `--chown` give.
+//! Counterpart: rsync's `uidlist.c`.
 
+use super::TransferError;
+use protocol::args::Options;
 use protocol::flist::{FileList, IdNames};
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-/// The ids here of owners and groups there, as far as their names have come.
-#[derive(Debug, Default)]
-pub(super) struct Mapping {
-    users: HashMap<u32, u32>,
-    groups: HashMap<u32, u32>,
+/// Which ids of the sending side are which here.
+pub(super) struct IdMap {
+    users: Ids,
+    groups: Ids,
+    /// Trouble that is to be told: names that nobody has here.
+    pub(super) unknown: Vec<String>,
 }
 
-impl Mapping {
-    /// Gives each entry the ids that its owner's and group's names have here; `names` are those that came with the list.
-    /// Names unknown here keep their numbers; owners are looked up only by root, who alone can set them.
-    pub(super) fn apply(&mut self, list: &mut FileList, names: &IdNames) {
-        let name = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
-        let differs = |(there, here): &(u32, u32)| there != here;
-        if rustix::process::geteuid().is_root() {
-            let here =
-                names.users.iter().filter_map(|(id, user)| Some((*id, uzers::get_user_by_name(&name(user))?.uid())));
-            self.users.extend(here.filter(differs));
-        }
-        let here =
-            names.groups.iter().filter_map(|(id, group)| Some((*id, uzers::get_group_by_name(&name(group))?.gid())));
-        self.groups.extend(here.filter(differs));
-        if !self.users.is_empty() || !self.groups.is_empty() {
-            list.map_ids(|uid| *self.users.get(&uid).unwrap_or(&uid), |gid| *self.groups.get(&gid).unwrap_or(&gid));
+struct Ids {
+    rules: Vec<Rule>,
+    names: HashMap<u32, Vec<u8>>,
+    /// Names are looked up here.
+    by_name: bool,
+    local: fn(&[u8]) -> Option<u32>,
+    local_name: fn(u32) -> Option<Vec<u8>>,
+    found: RefCell<HashMap<u32, u32>>,
+}
+
+/// One `FROM:TO`.
+struct Rule {
+    from: From,
+    to: u32,
+}
+
+enum From {
+    Range(u32, u32),
+    Name(Vec<u8>),
+}
+
+impl IdMap {
+    /// The maps of the options. Owners are looked up by name only by root, who alone can set them.
+    pub(super) fn new(options: &Options) -> Result<Self, TransferError> {
+        let root = options.super_user.unwrap_or_else(|| rustix::process::geteuid().is_root()) || options.fake_super;
+        let mut unknown = Vec::new();
+        let mut rules = |map: &Option<Vec<u8>>, option: &str, local: fn(&[u8]) -> Option<u32>| match map {
+            Some(map) => rules(map, option, local, &mut unknown),
+            None => Ok(Vec::new()),
+        };
+        let by_name = !options.numeric_ids && !options.nameless_ids;
+        let users = Ids {
+            rules: rules(&options.usermap, "--usermap", user_here)?,
+            by_name: by_name && root,
+            ..Ids::new(user_here, user_name)
+        };
+        let groups = Ids {
+            rules: rules(&options.groupmap, "--groupmap", group_here)?,
+            by_name,
+            ..Ids::new(group_here, group_name)
+        };
+        Ok(Self { users, groups, unknown })
+    }
+
+    /// Hears names that the sending side gives its ids.
+    pub(super) fn learn(&mut self, names: &IdNames) {
+        self.users.learn(&names.users);
+        self.groups.learn(&names.groups);
+    }
+
+    /// Gives entries and ACLs the ids they have here.
+    pub(super) fn apply(&self, list: &mut FileList) {
+        if !self.users.is_idle() || !self.groups.is_idle() {
+            list.map_ids(|uid| self.users.here(uid), |gid| self.groups.here(gid));
         }
     }
+}
+
+impl Ids {
+    fn new(local: fn(&[u8]) -> Option<u32>, local_name: fn(u32) -> Option<Vec<u8>>) -> Self {
+        let (names, found) = (HashMap::new(), RefCell::default());
+        Self { rules: Vec::new(), names, by_name: false, local, local_name, found }
+    }
+
+    fn learn(&mut self, names: &[(u32, Vec<u8>)]) {
+        for (id, name) in names {
+            self.names.insert(*id, name.clone());
+            self.found.get_mut().remove(id);
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.rules.is_empty() && (self.names.is_empty() || !self.by_name)
+    }
+
+    fn here(&self, id: u32) -> u32 {
+        *self.found.borrow_mut().entry(id).or_insert_with(|| self.look_up(id))
+    }
+
+    fn look_up(&self, id: u32) -> u32 {
+        let sent = self.names.get(&id).cloned();
+        // Its name is the same everywhere, and not always sent.
+        let name = sent.clone().or_else(|| if id == 0 { (self.local_name)(0) } else { None }).unwrap_or_default();
+        let matches = |rule: &&Rule| match &rule.from {
+            From::Range(low, high) => (*low..=*high).contains(&id),
+            From::Name(pattern) => wild(pattern, &name),
+        };
+        if let Some(rule) = self.rules.iter().find(matches) {
+            return rule.to;
+        }
+        sent.filter(|_| self.by_name).and_then(|name| (self.local)(&name)).unwrap_or(id)
+    }
+}
+
+fn rules(
+    map: &[u8],
+    option: &str,
+    local: fn(&[u8]) -> Option<u32>,
+    unknown: &mut Vec<String>,
+) -> Result<Vec<Rule>, TransferError> {
+    let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let number = |bytes: &[u8]| std::str::from_utf8(bytes).ok()?.parse::<u32>().ok();
+    let mut rules = Vec::new();
+    for item in map.split(|&byte| byte == b',') {
+        let colon = item.iter().position(|&byte| byte == b':');
+        let colon =
+            colon.ok_or_else(|| TransferError::Usage(format!("No colon found in {option}: {}", shown(item))))?;
+        let (from, to) = (&item[..colon], &item[colon + 1..]);
+        if to.is_empty() {
+            return Err(TransferError::Usage(format!("No name found after colon {option}: {}", shown(item))));
+        }
+        let from = if from.first().is_some_and(u8::is_ascii_digit) {
+            let dash = from.iter().position(|&byte| byte == b'-').unwrap_or(from.len());
+            let (low, high) = (number(&from[..dash]), from.get(dash + 1..).map_or(number(from), number));
+            match (low, high) {
+                (Some(low), Some(high)) => From::Range(low, high),
+                _ => return Err(TransferError::Usage(format!("Invalid number in {option}: {}", shown(from)))),
+            }
+        } else {
+            From::Name(from.to_vec())
+        };
+        match number(to).or_else(|| local(to)) {
+            Some(to) => rules.push(Rule { from, to }),
+            None => unknown.push(format!("Unknown {option} name on receiver: {}", shown(to))),
+        }
+    }
+    Ok(rules)
+}
+
+/// Whether a name matches a pattern of `*`, `?` and `[…]`.
+fn wild(pattern: &[u8], name: &[u8]) -> bool {
+    // Where to take up again when the rest does not match: behind the last star, one byte further.
+    let (mut at, mut from, mut star) = (0, 0, None);
+    while from < name.len() {
+        match pattern.get(at..).and_then(|rest| one(rest, name[from])) {
+            _ if pattern.get(at) == Some(&b'*') => {
+                star = Some((at, from));
+                at += 1;
+            }
+            Some(used) => (at, from) = (at + used, from + 1),
+            None => match &mut star {
+                Some((back, begun)) => {
+                    *begun += 1;
+                    (at, from) = (*back + 1, *begun);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[at..].iter().all(|&byte| byte == b'*')
+}
+
+/// How much of a pattern matches this byte; `None` where it does not.
+fn one(pattern: &[u8], byte: u8) -> Option<usize> {
+    match pattern {
+        [b'?', ..] => Some(1),
+        [b'[', rest @ ..] => {
+            let negated = matches!(rest.first(), Some(b'!' | b'^'));
+            let set = &rest[usize::from(negated)..];
+            // A bracket that comes first stands for itself.
+            let end = 1 + set.iter().skip(1).position(|&byte| byte == b']')?;
+            let (mut at, mut within) = (0, false);
+            while at < end {
+                let range = at + 2 < end && set[at + 1] == b'-';
+                let last = if range { set[at + 2] } else { set[at] };
+                within |= (set[at]..=last).contains(&byte);
+                at += if range { 3 } else { 1 };
+            }
+            (within != negated).then_some(1 + usize::from(negated) + end + 1)
+        }
+        [b'\\', escaped, ..] => (*escaped == byte).then_some(2),
+        [plain, ..] => (*plain == byte).then_some(1),
+        [] => None,
+    }
+}
+
+fn user_here(name: &[u8]) -> Option<u32> {
+    uzers::get_user_by_name(OsStr::from_bytes(name)).map(|user| user.uid())
+}
+
+fn group_here(name: &[u8]) -> Option<u32> {
+    uzers::get_group_by_name(OsStr::from_bytes(name)).map(|group| group.gid())
+}
+
+fn user_name(uid: u32) -> Option<Vec<u8>> {
+    uzers::get_user_by_uid(uid).map(|user| user.name().as_bytes().to_vec())
+}
+
+fn group_name(gid: u32) -> Option<Vec<u8>> {
+    uzers::get_group_by_gid(gid).map(|group| group.name().as_bytes().to_vec())
 }
 
 /// Names of owners and groups, each told once.
@@ -40,19 +217,91 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// The names that go with the ids of a list and have not been told.
+    /// The names that go with the ids of a list, those in ACLs too, and have not been told.
     pub(super) fn names(&mut self, list: &FileList, owner: bool, group: bool) -> IdNames {
         let mut names = IdNames::default();
-        for (_, entry) in list.iter() {
-            if owner && self.users.insert(entry.uid) {
-                let user = uzers::get_user_by_uid(entry.uid);
-                names.users.extend(user.map(|user| (entry.uid, user.name().as_bytes().to_vec())));
+        let mut name_user = |uid: u32| {
+            if self.users.insert(uid) {
+                names.users.extend(user_name(uid).map(|name| (uid, name)));
             }
-            if group && self.groups.insert(entry.gid) {
-                let group = uzers::get_group_by_gid(entry.gid);
-                names.groups.extend(group.map(|group| (entry.gid, group.name().as_bytes().to_vec())));
+        };
+        let mut name_group = |gid: u32| {
+            if self.groups.insert(gid) {
+                names.groups.extend(group_name(gid).map(|name| (gid, name)));
+            }
+        };
+        for (_, entry) in list.iter() {
+            if owner {
+                name_user(entry.uid);
+            }
+            if group {
+                name_group(entry.gid);
+            }
+            for name in [&entry.access_acl, &entry.default_acl].into_iter().flatten().flat_map(|acl| &acl.names) {
+                if name.group { name_group(name.id) } else { name_user(name.id) }
             }
         }
         names
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::flist::FileEntry;
+
+    fn mapped(usermap: &str, numeric_ids: bool) -> Result<Vec<u32>, String> {
+        let options =
+            Options { usermap: Some(usermap.into()), numeric_ids, super_user: Some(true), ..Options::default() };
+        let mut map = IdMap::new(&options).map_err(|error| error.to_string())?;
+        let names = [(1, "daemon"), (2, "nobody here is called so"), (1000, "catherine")];
+        if !numeric_ids {
+            map.learn(&IdNames { users: names.map(|(id, name)| (id, name.into())).into(), groups: vec![] });
+        }
+        let entry = |uid: u32| FileEntry { uid, ..FileEntry::new(format!("f{uid:06}"), 0o100644) };
+        let mut list = FileList::new([0, 1, 2, 1000, 4242].map(entry).into());
+        map.apply(&mut list);
+        Ok(list.iter().map(|(_, entry)| entry.uid).collect())
+    }
+
+    #[test]
+    fn maps_as_stock_reads_them() {
+        for (map, numeric, expected) in [
+            ("0-99:65534", false, Ok([65534, 65534, 65534, 1000, 4242])),
+            ("daemon:33,*:7", false, Ok([7, 33, 7, 7, 7])),
+            (":55", false, Ok([0, 1, 2, 1000, 55])),
+            ("d*:66,4242:1", false, Ok([0, 66, 2, 1000, 1])),
+            ("[cd]*:44", false, Ok([0, 44, 2, 44, 4242])),
+            ("*:no such name", false, Ok([0, 1, 2, 1000, 4242])),
+            ("root:5", false, Ok([5, 1, 2, 1000, 4242])),
+            ("0:1,0:2", false, Ok([1, 1, 2, 1000, 4242])),
+            ("5-1:3", false, Ok([0, 1, 2, 1000, 4242])),
+            ("daemon:2", true, Ok([0, 1, 2, 1000, 4242])),
+            ("*:2", true, Ok([2; 5])),
+            ("bogus", false, Err("No colon found in --usermap: bogus")),
+            ("1:", false, Err("No name found after colon --usermap: 1:")),
+            ("1-x:3", false, Err("Invalid number in --usermap: 1-x")),
+        ] {
+            assert_eq!(mapped(map, numeric), expected.map(Vec::from).map_err(str::to_owned), "{map} {numeric}");
+        }
+    }
+
+    #[test]
+    fn patterns() {
+        for (pattern, name, matches) in [
+            ("*", "", true),
+            ("", "", true),
+            ("", "x", false),
+            ("a*b*c", "a123b456c", true),
+            ("a*b*c", "a123c456b", false),
+            ("?x", "ax", true),
+            ("[a-c]x", "bx", true),
+            ("[!a-c]x", "bx", false),
+            ("[]]x", "]x", true),
+            ("[a", "[a", false),
+            ("a\\*", "a*", true),
+        ] {
+            assert_eq!(wild(pattern.as_bytes(), name.as_bytes()), matches, "{pattern} {name}");
+        }
     }
 }

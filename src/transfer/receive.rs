@@ -5,15 +5,17 @@
 
 use super::abort::{Parts, abort, await_hang_up};
 use super::beneath::{self, reason};
-use super::dest::{Dest, Preserve, TempFile};
+use super::dest::{Dest, Further, Preserve, TempFile, umask};
 use super::generate::{Attempt, Board, Generate, IOERR_DEL_LIMIT, Note};
 use super::greet::{Ears, Session};
-use super::{TransferError, filters, ids};
+use super::ids::IdMap;
+use super::{TransferError, filters, links};
 use crate::link::Ending;
 use crate::transfer::send::Sent;
 use protocol::PeerError;
 use protocol::args::Options;
 use protocol::checksum::{FileHasher, Sum};
+use protocol::chmod::Chmod;
 use protocol::filter::{self, Rule, RuleSet, Side};
 use protocol::flist::{Arrived, FileEntry, FileList, LinkId, ListLimits, Ndx, Segments};
 use protocol::generator::DeleteCounts;
@@ -23,6 +25,7 @@ use protocol::mux::{Message, TextKind};
 use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts, RuleEvent};
 use protocol::sender::FinalStats;
 use protocol::sums::{BlockIndex, SumHead};
+use protocol::xattr::XattrList;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
@@ -145,11 +148,11 @@ pub fn receive(session: Session, plan: &ReceivePlan, witness: &dyn Witness) -> R
         true => filters::of_client(&texts, &plan.options, Side::Receiver),
         false => Ok(plan.rules.clone()),
     });
-    let rules = match rules {
-        Ok(rules) => filters::rule_set(&rules, Side::Receiver),
+    let prepared = rules.and_then(|rules| Ok((rules, Lists::new(&n, &plan.options)?)));
+    let (rules, mut lists) = match prepared {
+        Ok((rules, lists)) => (filters::rule_set(&rules, Side::Receiver), lists),
         Err(error) => return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer })),
     };
-    let mut lists = Lists::new(&n);
     let heard = match forwarded {
         None => hear_lists(&mut receiver, &mut ears, &mut lists, plan, &mut received, witness),
         // Neither end may wait for the other to read before it goes on writing.
@@ -292,14 +295,19 @@ fn hear_lists(
 /// The lists that are in use.
 struct Lists {
     segments: Segments<Arc<FileList>>,
-    mapping: ids::Mapping,
+    ids: IdMap,
+    chmod: Option<Chmod>,
     complete: bool,
 }
 
 impl Lists {
-    fn new(n: &Negotiated) -> Self {
+    fn new(n: &Negotiated, options: &Options) -> Result<Self, TransferError> {
         let segments = Segments::new(n.compat.has(Compat::INC_RECURSE));
-        Self { segments, mapping: ids::Mapping::default(), complete: false }
+        let ids = IdMap::new(options)?;
+        for trouble in &ids.unknown {
+            super::serve::complain(trouble);
+        }
+        Ok(Self { segments, ids, chmod: chmod(options)?, complete: false })
     }
 
     /// Takes a list that has arrived.
@@ -312,8 +320,14 @@ impl Lists {
         let Arrived { mut list, names, io_error, .. } = arrived;
         received.io_error |= io_error;
         list.join_contents();
-        if !plan.options.numeric_ids && !plan.options.nameless_ids {
-            self.mapping.apply(&mut list, &names);
+        self.ids.learn(&names);
+        self.ids.apply(&mut list);
+        if let Some(chmod) = &self.chmod {
+            let umask = umask();
+            list.each(|entry| chmod.change(entry, umask));
+        }
+        if plan.options.munge_links {
+            list.each(|entry| entry.target = entry.target.take().map(|target| links::munged(&target)));
         }
         let list = Arc::new(list);
         self.segments.add(&list, Arc::clone(&list))?;
@@ -357,6 +371,14 @@ impl Lists {
     fn has_single_file(&self) -> bool {
         self.len() == 1 && !self.segments.iter().any(|list| list.entries().iter().any(FileEntry::is_dir))
     }
+}
+
+/// What `--chmod` asks for.
+pub(super) fn chmod(options: &Options) -> Result<Option<Chmod>, TransferError> {
+    let Some(text) = &options.chmod else { return Ok(None) };
+    let bad =
+        || TransferError::Usage(format!("Invalid argument passed to --chmod ({})", String::from_utf8_lossy(text)));
+    Chmod::parse(text).map(Some).ok_or_else(bad)
 }
 
 /// Where received files go.
@@ -410,8 +432,8 @@ fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, TransferError> {
         false => Ok(()),
     };
     if path.is_dir() {
-        let root = root(path);
-        return Ok(Target { dest: Some(entered(path)?), made: false, would_make: false, root, single: None });
+        let (root, dest) = (root(path), Some(entered(path, options)?));
+        return Ok(Target { dest, made: false, would_make: false, root, single: None });
     }
     // Nothing comes, so nothing is made for it.
     if lists.is_empty() && !bytes.ends_with(b"/") {
@@ -427,14 +449,14 @@ fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, TransferError> {
             return Ok(Target { dest: None, made: false, would_make: true, root: root(path), single: None });
         }
         make_parents(path)?;
-        let dest = Dest::open(path, true).map_err(cannot_make)?;
+        let dest = Dest::open(path, true).map_err(cannot_make)?.with(options);
         return Ok(Target { dest: Some(dest), made: true, would_make: false, root: root(path), single: None });
     }
     let cut = bytes.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
     let parent = if cut == 0 { Path::new(".") } else { Path::new(OsStr::from_bytes(&bytes[..cut])) };
     make_parents(parent)?;
     let (root, single) = (root(parent), Some(bytes[cut..].to_vec()));
-    Ok(Target { dest: Some(entered(parent)?), made: false, would_make: false, root, single })
+    Ok(Target { dest: Some(entered(parent, options)?), made: false, would_make: false, root, single })
 }
 
 fn root(path: &Path) -> Vec<u8> {
@@ -442,8 +464,9 @@ fn root(path: &Path) -> Vec<u8> {
     path.into_os_string().into_encoded_bytes()
 }
 
-fn entered(path: &Path) -> Result<Dest, TransferError> {
+fn entered(path: &Path, options: &Options) -> Result<Dest, TransferError> {
     Dest::open(path, false)
+        .map(|dest| dest.with(options))
         .map_err(|error| TransferError::Selection(format!("Cannot enter \"{}\": {}", path.display(), reason(&error))))
 }
 
@@ -457,6 +480,7 @@ pub(super) fn preserve(options: &Options) -> Preserve {
         executability: options.executability,
         owner: options.owner,
         group: options.group,
+        atime: options.atimes > 0,
     }
 }
 
@@ -504,6 +528,7 @@ impl Rebuild<'_> {
                     let unasked = PeerError::Malformed("data of a file that was not asked for");
                     let again = attempt.ok_or(unasked)? == Attempt::Second;
                     self.witness.begins(ndx, &entry, &header);
+                    self.keep_values(&entry, header.xattrs.clone())?;
                     self.begin(dest.as_ref(), ndx, header, entry, head, again);
                 }
                 ReceiverEvent::Literal(bytes) => self.write(bytes, true),
@@ -513,7 +538,13 @@ impl Rebuild<'_> {
                 }
                 ReceiverEvent::End(sum) => self.end(dest.as_ref(), &sum),
                 ReceiverEvent::Item(ndx, header) => {
-                    self.witness.item(ndx, self.entry_of_any_kind(ndx)?, &header);
+                    let entry = self.entry_of_any_kind(ndx)?;
+                    self.witness.item(ndx, entry, &header);
+                    let has_values = header.flags.has(ItemFlags::XATTR);
+                    self.keep_values(entry, header.xattrs)?;
+                    if has_values {
+                        self.complete(dest.as_ref(), entry);
+                    }
                 }
                 ReceiverEvent::PhaseDone(phase) => self.board.phase(phase),
                 ReceiverEvent::SegmentDone => {
@@ -547,6 +578,37 @@ impl Rebuild<'_> {
         }
         self.board.over();
         Ok(())
+    }
+
+    /// Keeps values of extended attributes that the generator asked for.
+    fn keep_values(&self, entry: &FileEntry, list: Option<XattrList>) -> Result<(), PeerError> {
+        let Some(XattrList::Given(given)) = list else { return Ok(()) };
+        let further = Further::of(entry, self.options);
+        if given.is_empty() || further.is_some_and(|further| self.board.values.keep(&further, given)) {
+            return Ok(());
+        }
+        Err(PeerError::Malformed("values of extended attributes that nobody asked for"))
+    }
+
+    /// Sets the extended attributes that had to wait for their values.
+    fn complete(&self, dest: Option<&Dest>, entry: &FileEntry) {
+        let (Some(dest), Some(kind)) = (dest, entry.kind()) else { return };
+        let Some(further) = Further::of(entry, self.options) else { return };
+        if self.options.dry_run || !further.has_digests() {
+            return;
+        }
+        let name = self.target.name(entry);
+        let done = dest.set_further(name, &further, &self.board.values).and_then(|()| {
+            // As stock does, all the rest with it, the fraction of a second too.
+            let Some(found) = dest.stat(name)?.filter(|found| found.kind() == entry.kind() && !entry.is_dir()) else {
+                return Ok(());
+            };
+            let wanted = dest.wanted(entry, &preserve(self.options), Some(&found));
+            dest.set_attrs(name, kind, &wanted.differing_from(&found, -1))
+        });
+        if let Err(error) = done {
+            self.board.complain(&error.to_string());
+        }
     }
 
     fn entry_of_any_kind(&self, ndx: Ndx) -> Result<&FileEntry, PeerError> {
@@ -654,7 +716,9 @@ impl Rebuild<'_> {
         let done = dest.stat(name).and_then(|existing| {
             let existing = existing.filter(|found| found.kind() == entry.kind());
             let attrs = dest.wanted(&entry, &preserve(self.options), existing.as_ref());
-            temp.commit(dest, &attrs, self.options.fsync)
+            let further = Further::of(&entry, self.options);
+            let further = further.as_ref().map(|further| (further, &self.board.values));
+            temp.commit(dest, &attrs, further, self.options.fsync)
         });
         if let Err(error) = done {
             self.received.failed += 1;

@@ -1,11 +1,14 @@
 //! The files that arguments name, as a source to send from; the same for a server and for a client.
 
 use super::beneath::{reason, shown};
+use super::dest::umask;
 use super::generate::file_sum;
+use super::receive::chmod;
 use super::source::{Arguments, Hooks, ListError, Lister, ScanError, ScanOptions, Severity, Walk};
 use super::{Listing, Source, TransferError, ids};
 use protocol::args::Options;
 use protocol::checksum::{Checksum, Sum};
+use protocol::chmod::Chmod;
 use protocol::flist::{FileEntry, FileList, Ndx};
 use protocol::mux::{Message, TextKind};
 use std::cell::{Cell, RefCell};
@@ -79,6 +82,7 @@ pub(crate) struct Scanned<'a> {
     lister: Lister<'a>,
     options: &'a Options,
     told: ids::Told,
+    chmod: Option<Chmod>,
     trouble: &'a Trouble,
 }
 
@@ -94,12 +98,16 @@ impl<'a> Scanned<'a> {
         let mut lister = Lister::new(Walk::new(&scan_options(options), hooks), incremental);
         let list = if incremental { lister.first(arguments) } else { lister.whole(arguments) };
         let list = list.map_err(refused)?;
-        let mut source = Self { lister, options, told: ids::Told::default(), trouble };
+        let mut source = Self { lister, options, told: ids::Told::default(), chmod: chmod(options)?, trouble };
         Ok((source.listing(list), source))
     }
 
     /// What goes with a list.
-    fn listing(&mut self, list: FileList) -> Listing {
+    fn listing(&mut self, mut list: FileList) -> Listing {
+        if let Some(chmod) = &self.chmod {
+            let umask = umask();
+            list.each(|entry| chmod.change(entry, umask));
+        }
         let names = match self.options.numeric_ids || self.options.nameless_ids {
             true => Default::default(),
             false => self.told.names(&list, self.options.owner, self.options.group),
@@ -128,6 +136,17 @@ impl Source for Scanned<'_> {
     fn open(&self, ndx: Ndx, entry: &FileEntry) -> io::Result<File> {
         *self.trouble.current.borrow_mut() = shown(&self.lister.full_path(ndx, entry));
         self.lister.open(ndx, entry)
+    }
+
+    fn xattr(&self, ndx: Ndx, entry: &FileEntry, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        let value = self.lister.xattr(ndx, entry, name);
+        if !matches!(value, Ok(Some(_))) {
+            let path = shown(&self.lister.full_path(ndx, entry));
+            self.trouble.add(1);
+            let text = format!("rsync: [sender] failed to re-read xattr {} for {path}", shown(name));
+            self.trouble.say(TextKind::ErrorXfer, &text);
+        }
+        value
     }
 
     fn finished(&self, ndx: Ndx, entry: &FileEntry) {
@@ -172,5 +191,13 @@ fn scan_options(options: &Options) -> ScanOptions {
         ignore_missing_args: options.ignore_missing_args,
         delete_missing_args: options.delete_missing_args,
         hard_links: options.hard_links,
+        copy_unsafe_links: options.copy_unsafe_links,
+        unmunge_links: options.munge_links,
+        verbose: options.verbose,
+        acls: options.acls,
+        xattrs: options.xattrs,
+        fake_super: options.fake_super,
+        super_user: options.super_user,
+        open_noatime: options.open_noatime || options.atimes > 1,
     }
 }

@@ -14,6 +14,7 @@ use protocol::handshake::{Compat, Negotiated};
 use protocol::item::ItemHeader;
 use protocol::mux::{Inbox, Message, Outbox};
 use protocol::sender::{FinalStats, NameEvent, Request, Sender, SenderEvent, SenderFacts};
+use protocol::xattr::XattrList;
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -86,6 +87,11 @@ pub trait Source {
 
     /// Opens a regular file of the list.
     fn open(&self, ndx: Ndx, entry: &FileEntry) -> io::Result<File>;
+
+    /// The value of an entry's extended attribute; `None` where there is none.
+    fn xattr(&self, _ndx: Ndx, _entry: &FileEntry, _name: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
 
     /// The sum that was promised for the file, if any. It goes out as the file's sum whatever the bytes are: so the
     /// receiving side itself refuses a file that has changed since.
@@ -216,6 +222,7 @@ fn converse<S: Source>(
     let facts = SenderFacts {
         server: plan.server,
         dry_run: plan.dry_run,
+        xattrs: plan.shape.xattrs,
         sums_most: if plan.whole_file { 0 } else { SUMS_MOST },
     };
     let mut sender = Sender::new(n, facts, inbox);
@@ -250,7 +257,7 @@ fn converse<S: Source>(
             continue;
         };
         match event {
-            SenderEvent::Request(request) => {
+            SenderEvent::Request(mut request) => {
                 let entry =
                     lists.segments.get(request.ndx).filter(|entry| entry.is_file()).ok_or(PeerError::Range {
                         what: "requested index",
@@ -271,6 +278,7 @@ fn converse<S: Source>(
                         continue;
                     }
                 };
+                give_values(&source, request.ndx, entry, &mut request.header)?;
                 let promised = source.promised(request.ndx);
                 let mut work = Reply { n, out, mouth, buffer: &mut buffer, watch };
                 let store = plan.skip_compress.holds(&entry.name);
@@ -293,6 +301,14 @@ fn converse<S: Source>(
                 let unknown = PeerError::Range { what: "reported index", value: ndx.0.into(), expected };
                 watch.item(ndx, lists.segments.get(ndx).ok_or(unknown)?, &header);
             }
+            SenderEvent::Values(ndx, mut header) => {
+                let expected = "a living entry of the list";
+                let unknown = PeerError::Range { what: "reported index", value: ndx.0.into(), expected };
+                let entry = lists.segments.get(ndx).ok_or(unknown)?;
+                give_values(&source, ndx, entry, &mut header)?;
+                sender.give(ndx, &header, out);
+                watch.item(ndx, entry, &header);
+            }
             SenderEvent::SegmentDone => {
                 lists.segments.release();
                 source.release();
@@ -314,6 +330,28 @@ fn converse<S: Source>(
     }
     mouth.say(out)?;
     Ok((files, total))
+}
+
+/// Puts the values of extended attributes in the place of their numbers. Those that cannot be read are left out, which
+/// the receiving side reports. rsync: send_xattr_request
+fn give_values<S: Source>(
+    source: &S,
+    ndx: Ndx,
+    entry: &FileEntry,
+    header: &mut ItemHeader,
+) -> Result<(), TransferError> {
+    let Some(XattrList::Wanted(wanted)) = &header.xattrs else { return Ok(()) };
+    let mut given = Vec::with_capacity(wanted.len());
+    for &number in wanted {
+        let xattr = entry.xattrs.as_ref().and_then(|set| set.get(number)).filter(|xattr| xattr.value.is_digest());
+        let expected = "the number of a long extended attribute";
+        let xattr = xattr.ok_or(PeerError::Range { what: "wanted attribute", value: number.into(), expected })?;
+        if let Ok(Some(value)) = source.xattr(ndx, entry, &xattr.name) {
+            given.push((number, value));
+        }
+    }
+    header.xattrs = Some(XattrList::Given(given));
+    Ok(())
 }
 
 /// What of the file list is out and not yet finished.

@@ -175,6 +175,7 @@ pub fn exit_code(error: &TransferError) -> i32 {
         TransferError::Selection(_) => 3,
         TransferError::Rules(_) => 1,
         TransferError::Refused(_) => 4,
+        TransferError::Usage(_) => 1,
         TransferError::Stalled(_) => 30,
         TransferError::Link(_) | TransferError::Remote { .. } | TransferError::Pack(_) => 12,
     }

@@ -2,6 +2,7 @@
 //! Owns operands, recursion and opening what was listed; the order of the list and what the peer hears of it are others'
 //! business. Counterpart: the sending half of rsync's `flist.c`.
 
+mod attributes;
 mod filter;
 mod lister;
 mod operand;
@@ -26,6 +27,10 @@ use rustix::io::Errno;
 
 use super::TransferError;
 use super::beneath::{self, mtime, reason, shown};
+use super::fake;
+use super::links;
+use super::pinned::Pinned;
+use attributes::Attributes;
 pub(super) use filter::enter as enter_scope;
 pub(crate) use lister::{ListError, Lister};
 use operand::Operand;
@@ -55,12 +60,28 @@ pub struct ScanOptions {
     pub copy_links: bool,
     /// List directories that symlinks point to (`-k`).
     pub copy_dirlinks: bool,
+    /// List what symlinks point to that lead out of the tree (`--copy-unsafe-links`).
+    pub copy_unsafe_links: bool,
+    /// Undo the munging of symlinks.
+    pub unmunge_links: bool,
+    /// How much is said of links that are copied.
+    pub verbose: u8,
     /// Tell which names are one file (`-H`).
     pub hard_links: bool,
     /// List devices.
     pub devices: bool,
     /// List fifos and sockets.
     pub specials: bool,
+    /// Read ACLs (`-A`).
+    pub acls: bool,
+    /// Read extended attributes (`-X`, 2 for `-XX`).
+    pub xattrs: u8,
+    /// Files are what their extended attributes claim (`--fake-super`).
+    pub fake_super: bool,
+    /// Do as root does, or as others do, whoever we are (`--super`).
+    pub super_user: Option<bool>,
+    /// Leave access times alone (`--open-noatime`).
+    pub open_noatime: bool,
     /// Say nothing of arguments that do not exist.
     pub ignore_missing_args: bool,
     /// List arguments that do not exist as such, so that the receiving side deletes what it has of them.
@@ -132,6 +153,7 @@ pub(crate) struct Walk<'h> {
     tree: SourceTree,
     io_error: u32,
     implied: HashSet<Vec<u8>>,
+    attributes: Attributes,
 }
 
 /// Something found.
@@ -175,8 +197,9 @@ impl Chain {
 impl<'h> Walk<'h> {
     /// A walk that has found nothing yet.
     pub(crate) fn new(options: &ScanOptions, hooks: Hooks<'h>) -> Self {
-        let tree = SourceTree::new(options.copy_dirlinks, options.copy_links);
-        Walk { options: *options, hooks, tree, io_error: 0, implied: HashSet::new() }
+        let tree = SourceTree::new(options);
+        let attributes = Attributes::new(options);
+        Walk { options: *options, hooks, tree, io_error: 0, implied: HashSet::new(), attributes }
     }
 
     /// Bits of trouble since the last time, [`IOERR_GENERAL`] and [`IOERR_VANISHED`].
@@ -242,7 +265,7 @@ impl<'h> Walk<'h> {
         // Names in the list are far shorter than 4 GiB: they come from paths the system resolved.
         let at = Location { root, skip: u32::try_from(operand.skip).unwrap_or(u32::MAX) };
         let looked = self.tree.parent(&operand.name, at).and_then(|(dir, leaf)| {
-            let stat = self.look(&dir, &leaf)?;
+            let stat = self.look(&dir, &leaf, &operand.name)?;
             Ok((dir, leaf, stat))
         });
         let (dir, leaf, stat) = match looked {
@@ -306,8 +329,15 @@ impl<'h> Walk<'h> {
                     self.implied.insert(name.clone());
                     // Never opened, so any root will do.
                     let at = Location { root, skip: u32::MAX };
-                    let entry = described(name.clone(), &stat, DirClass::Implied);
-                    found.push(Listed { entry, at, folder: None });
+                    let mut entry = described(name.clone(), &stat, DirClass::Implied);
+                    let open = |_| Ok(Pinned::lookup(beneath::open_source(Path::new(OsStr::from_bytes(&path)))?));
+                    match self.attributes.fill(&mut entry, open, || path.clone()) {
+                        Ok(()) => {
+                            found.push(Listed { entry, at, folder: None });
+                            self.tree.implied.insert(name.clone(), path);
+                        }
+                        Err(text) => self.left_out(text),
+                    }
                 }
                 Err(error) => self.failed("link_stat", &path, &error),
             }
@@ -364,15 +394,14 @@ impl<'h> Walk<'h> {
             (self.hooks.report)(Severity::Error, text);
             return None;
         }
-        let stat = match self.look(dir, leaf) {
+        let stat = match self.look(dir, leaf, &name) {
             Ok(stat) => stat,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let dangling =
-                    self.options.copy_links && rustix::fs::statat(dir, leaf, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+                let dangling = self.follows_links() && rustix::fs::statat(dir, leaf, AtFlags::SYMLINK_NOFOLLOW).is_ok();
                 if dangling {
                     let path = self.tree.full_path(&name, folder.at);
                     self.io_error |= IOERR_GENERAL;
-                    (self.hooks.report)(Severity::Error, format!("symlink has no referent: \"{}\"", shown(&path)));
+                    (self.hooks.report)(Severity::Warning, format!("symlink has no referent: \"{}\"", shown(&path)));
                 } else {
                     self.vanished(&name, folder.at);
                 }
@@ -437,30 +466,77 @@ impl<'h> Walk<'h> {
             entry.link = Some(LinkId { dev: stat.st_dev, ino: stat.st_ino });
         }
         match kind {
-            Some(Kind::Symlink) => match rustix::fs::readlinkat(dir, leaf, Vec::new()) {
+            Some(Kind::Symlink) => match self.target(dir, leaf) {
                 Ok(target) => {
-                    let target = target.into_bytes();
                     entry.len = target.len() as u64;
                     entry.target = Some(target);
                 }
                 Err(error) => {
-                    self.failed("readlink", &self.tree.full_path(&entry.name, at), &error.into());
+                    self.failed("readlink", &self.tree.full_path(&entry.name, at), &error);
                     return None;
                 }
             },
             Some(Kind::File) => {
                 if let Some(sum) = &mut self.hooks.sum {
-                    let opened = tree::open_file(dir, leaf, self.options.copy_links);
+                    let opened = tree::open_file(
+                        dir,
+                        leaf,
+                        self.options.copy_links || self.options.copy_unsafe_links,
+                        self.options.open_noatime,
+                    );
                     entry.sum = opened.and_then(|mut file| sum(&mut file)).unwrap_or(None);
                 }
             }
             _ => {}
         }
+        let behind = self.follows_links() || (self.options.copy_dirlinks && kind == Some(Kind::Dir));
+        let follow = behind && kind != Some(Kind::Symlink);
+        let open = |kind| if follow { Pinned::open_following(dir, leaf, kind) } else { Pinned::open(dir, leaf, kind) };
+        let (tree, name) = (&self.tree, entry.name.clone());
+        if let Err(text) = self.attributes.fill(&mut entry, open, || tree.full_path(&name, at)) {
+            self.left_out(text);
+            return None;
+        }
         Some(entry)
     }
 
+    fn follows_links(&self) -> bool {
+        self.options.copy_links || self.options.copy_unsafe_links
+    }
+
+    fn target(&self, dir: &OwnedFd, leaf: &[u8]) -> io::Result<Vec<u8>> {
+        if self.options.fake_super {
+            return fake::target(dir, leaf);
+        }
+        let target = rustix::fs::readlinkat(dir, leaf, Vec::new())?.into_bytes();
+        Ok(if self.options.unmunge_links { links::unmunged(target) } else { target })
+    }
+
+    fn left_out(&mut self, text: String) {
+        self.io_error |= IOERR_GENERAL;
+        (self.hooks.report)(Severity::Error, text);
+    }
+
     /// What stands at a name, or behind it where the options follow symlinks.
-    fn look(&self, dir: &OwnedFd, leaf: &[u8]) -> io::Result<Stat> {
+    fn look(&mut self, dir: &OwnedFd, leaf: &[u8], name: &[u8]) -> io::Result<Stat> {
+        let mut stat = self.look_plainly(dir, leaf)?;
+        if self.options.copy_unsafe_links && beneath::kind(stat.st_mode) == Some(Kind::Symlink) {
+            let target = self.target(dir, leaf)?;
+            if links::is_unsafe(&target, name) {
+                if self.options.verbose > 0 {
+                    let text = format!("copying unsafe symlink \"{}\" -> \"{}\"", shown(name), shown(&target));
+                    (self.hooks.report)(Severity::Info, text);
+                }
+                stat = beneath::stat_following(dir, leaf)?;
+            }
+        }
+        if self.options.fake_super {
+            attributes::disguise(dir, leaf, &mut stat)?;
+        }
+        Ok(stat)
+    }
+
+    fn look_plainly(&self, dir: &OwnedFd, leaf: &[u8]) -> io::Result<Stat> {
         if self.options.copy_links {
             return beneath::stat_following(dir, leaf);
         }
@@ -500,6 +576,10 @@ fn described(name: Vec<u8>, stat: &Stat, class: DirClass) -> FileEntry {
         target: None,
         rdev: (kind == Some(Kind::Device)).then(rdev),
         sum: None,
+        atime: stat.st_atime,
+        access_acl: None,
+        default_acl: None,
+        xattrs: None,
         dir_class: if kind == Some(Kind::Dir) { class } else { DirClass::Content },
         link: None,
     }

@@ -3,11 +3,15 @@
 use super::ids::{IDS_MOST, decode_id};
 use super::{DirClass, FileEntry, FileList, IdNames, Kind, LinkId, ListShape, Previous, flag, unsafe_name};
 use crate::PeerError;
+use crate::acl::{Acl, NamedId};
 use crate::checksum::Sum;
 use crate::handshake::{Compat, Negotiated};
 use crate::mux::IO_ERROR_BITS;
+use crate::shared::{Heard, Item};
 use crate::wire::{Decode, Decoded, Reader};
+use crate::xattr::XattrSet;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// Longest name, and longest symlink target, with room for a terminating NUL at the peer.
 const PATH_MOST: usize = 4095;
@@ -17,7 +21,7 @@ const PATH_MOST: usize = 4095;
 pub struct ListLimits {
     /// Entries.
     pub entries: usize,
-    /// Bytes of names and targets, all together.
+    /// Bytes of names, targets and extended attributes, all together.
     pub name_bytes: usize,
 }
 
@@ -68,6 +72,18 @@ pub struct ListDecoder {
     rooted: Option<bool>,
     names: IdNames,
     io_error: i32,
+    access_acls: Heard<Acl>,
+    default_acls: Heard<Acl>,
+    xattrs: Heard<XattrSet>,
+}
+
+/// What stands at the end of an entry, often by number.
+#[derive(Default)]
+struct Attributes {
+    access_acl: Option<Item<Acl>>,
+    default_acl: Option<Item<Acl>>,
+    xattrs: Option<Item<XattrSet>>,
+    named: Vec<NamedId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +123,9 @@ impl ListDecoder {
             rooted: None,
             names: IdNames::default(),
             io_error: 0,
+            access_acls: Heard::default(),
+            default_acls: Heard::default(),
+            xattrs: Heard::default(),
         }
     }
 
@@ -115,7 +134,17 @@ impl ListDecoder {
         match self.stage {
             Stage::Entries => {
                 if let Some(flags) = self.flags(reader)? {
-                    let (entry, previous) = self.entry(flags, reader)?;
+                    let (users, groups) = (self.names.users.len(), self.names.groups.len());
+                    let (mut entry, previous) = self.entry(flags, reader)?;
+                    let attributes = match self.attributes(&entry, reader) {
+                        Ok(attributes) => attributes,
+                        Err(error) => {
+                            self.names.users.truncate(users);
+                            self.names.groups.truncate(groups);
+                            return Err(error);
+                        }
+                    };
+                    self.adopt(&mut entry, attributes)?;
                     self.check_rooted(previous.name.starts_with(b"/"))?;
                     self.keep(entry)?;
                     self.previous = previous;
@@ -178,8 +207,8 @@ impl ListDecoder {
         // With incremental recursion names of owners and groups stand in the entries.
         let ids = !self.shape.numeric_ids && !self.n.compat.has(Compat::INC_RECURSE);
         match stage {
-            Stage::Entries if ids && self.shape.owner => Stage::Users,
-            Stage::Entries | Stage::Users if ids && self.shape.group => Stage::Groups,
+            Stage::Entries if ids && (self.shape.owner || self.shape.acls) => Stage::Users,
+            Stage::Entries | Stage::Users if ids && (self.shape.group || self.shape.acls) => Stage::Groups,
             _ => Stage::Complete,
         }
     }
@@ -241,6 +270,10 @@ impl ListDecoder {
         if flags & flag::SAME_MODE == 0 {
             previous.mode = reader.uint()?;
         }
+        let has_atime = shape.atimes && previous.mode & 0o170000 != 0o040000;
+        if has_atime && flags & flag::SAME_ATIME == 0 {
+            previous.atime = reader.varlong(4)?;
+        }
         let (mut user, mut group) = (None, None);
         if shape.owner && flags & flag::SAME_UID == 0 {
             previous.uid = reader.varint()? as u32;
@@ -262,11 +295,15 @@ impl ListDecoder {
             len,
             mtime: previous.mtime,
             nsec,
+            atime: if has_atime { previous.atime } else { 0 },
             uid: previous.uid,
             gid: previous.gid,
             target: None,
             rdev: None,
             sum: None,
+            access_acl: None,
+            default_acl: None,
+            xattrs: None,
             dir_class: DirClass::Content,
             link: link.map(group_of),
         };
@@ -339,10 +376,57 @@ impl ListDecoder {
         }
         (previous.mode, previous.mtime) = (entry.mode, entry.mtime);
         (previous.uid, previous.gid) = (entry.uid, entry.gid);
+        if self.shape.atimes {
+            previous.atime = entry.atime;
+        }
         if let Some((major, _)) = entry.rdev {
             previous.major = major;
         }
         Ok((entry, previous))
+    }
+
+    /// ACLs and extended attributes.
+    fn attributes(&self, entry: &FileEntry, reader: &mut Reader<'_>) -> Decoded<Attributes> {
+        let mut found = Attributes::default();
+        let named = &mut found.named;
+        if self.shape.acls && entry.kind() != Some(Kind::Symlink) {
+            let what = "ACL number";
+            found.access_acl = Some(self.access_acls.decode(reader, what, |reader| Acl::decode(reader, named))?);
+            if entry.is_dir() {
+                found.default_acl = Some(self.default_acls.decode(reader, what, |reader| Acl::decode(reader, named))?);
+            }
+        }
+        if self.shape.xattrs {
+            found.xattrs = Some(self.xattrs.decode(reader, "extended attributes' number", XattrSet::decode)?);
+        }
+        Ok(found)
+    }
+
+    /// Gives the entry its attributes, and numbers those that came whole.
+    fn adopt(&mut self, entry: &mut FileEntry, found: Attributes) -> Result<(), Decode> {
+        let mut fresh = found.named.iter().map(|named| named.name.len()).sum::<usize>();
+        for named in found.named {
+            let names = if named.group { &mut self.names.groups } else { &mut self.names.users };
+            if names.len() >= IDS_MOST {
+                return Err(PeerError::Malformed("names of ids without end").into());
+            }
+            names.push((named.id, named.name));
+        }
+        let acl_bytes = |(acl, new): (Arc<Acl>, bool), fresh: &mut usize| {
+            *fresh += if new { size_of::<Acl>() + size_of_val(&acl.names[..]) } else { 0 };
+            acl
+        };
+        let keep = |item| acl_bytes(self.access_acls.keep(item), &mut fresh);
+        entry.access_acl = found.access_acl.map(keep);
+        let keep = |item| acl_bytes(self.default_acls.keep(item), &mut fresh);
+        entry.default_acl = found.default_acl.map(keep);
+        entry.xattrs = found.xattrs.map(|item| {
+            let (xattrs, new) = self.xattrs.keep(item);
+            fresh += if new { xattrs.bytes() + size_of_val(&xattrs.0[..]) } else { 0 };
+            xattrs
+        });
+        // Numbers are for the whole session, so nothing is given back.
+        Ok(self.hold(ListLimits { entries: 0, name_bytes: fresh })?)
     }
 
     fn rdev(&self, flags: u32, previous: &mut Previous, reader: &mut Reader<'_>) -> Decoded<(u32, u32)> {

@@ -2,8 +2,11 @@
 
 use super::ids::encode_ids;
 use super::{DirClass, FileEntry, IdNames, Kind, LinkId, ListShape, Previous, flag};
+use crate::acl::Acl;
 use crate::handshake::{Compat, Negotiated};
+use crate::shared::Said;
 use crate::wire::{put_varint, put_varlong};
+use crate::xattr::XattrSet;
 use std::collections::HashMap;
 
 /// Longest prefix that may be shared with the previous name.
@@ -16,6 +19,9 @@ pub struct ListEncoder {
     shape: ListShape,
     previous: Previous,
     first: bool,
+    access_acls: Said<Acl>,
+    default_acls: Said<Acl>,
+    xattrs: Said<XattrSet>,
     /// Index of the current segment's first entry, and of the next entry.
     start: u32,
     next: u32,
@@ -32,6 +38,7 @@ struct FirstName {
     ndx: u32,
     mode: u32,
     mtime: i64,
+    atime: i64,
     uid: u32,
     gid: u32,
     major: Option<u32>,
@@ -46,6 +53,9 @@ impl ListEncoder {
             shape,
             previous: Previous::default(),
             first: true,
+            access_acls: Said::default(),
+            default_acls: Said::default(),
+            xattrs: Said::default(),
             start,
             next: start,
             links: HashMap::new(),
@@ -83,6 +93,8 @@ impl ListEncoder {
         set(flag::SAME_GID, !shape.group || (!self.first && entry.gid == previous.gid));
         set(flag::SAME_TIME, entry.mtime == previous.mtime);
         set(flag::MOD_NSEC, entry.nsec != 0 && self.n.version >= 31);
+        let has_atime = shape.atimes && kind != Some(Kind::Dir);
+        set(flag::SAME_ATIME, has_atime && entry.atime == previous.atime);
         set(flag::SAME_RDEV_MAJOR, rdev.is_some_and(|(major, _)| major == previous.major));
         let own = self.next;
         let link = entry.link.filter(|_| shape.hard_links && kind != Some(Kind::Dir));
@@ -91,6 +103,7 @@ impl ListEncoder {
                 ndx: own,
                 mode: entry.mode,
                 mtime: entry.mtime,
+                atime: entry.atime,
                 uid: entry.uid,
                 gid: entry.gid,
                 major: rdev.map(|(major, _)| major),
@@ -125,7 +138,11 @@ impl ListEncoder {
         if abbreviated.is_none() {
             self.attributes(entry, flags, rdev, [new_user, new_group], out);
         }
+        self.shared(entry, out);
         let previous = &mut self.previous;
+        if has_atime {
+            previous.atime = abbreviated.map_or(entry.atime, |first| first.atime);
+        }
         previous.name.clone_from(&entry.name);
         (previous.mode, previous.mtime) = (entry.mode, entry.mtime);
         (previous.uid, previous.gid) = (entry.uid, entry.gid);
@@ -141,7 +158,7 @@ impl ListEncoder {
         self.next += 1;
     }
 
-    /// Everything behind the name.
+    /// Everything behind the name but what entries share.
     fn attributes(
         &self,
         entry: &FileEntry,
@@ -160,6 +177,9 @@ impl ListEncoder {
         }
         if flags & flag::SAME_MODE == 0 {
             out.extend_from_slice(&entry.mode.to_le_bytes());
+        }
+        if self.shape.atimes && kind != Some(Kind::Dir) && flags & flag::SAME_ATIME == 0 {
+            put_varlong(out, entry.atime, 4);
         }
         if flags & flag::SAME_UID == 0 {
             put_varint(out, entry.uid as i32);
@@ -188,6 +208,23 @@ impl ListEncoder {
         }
     }
 
+    /// ACLs and extended attributes.
+    fn shared(&mut self, entry: &FileEntry, out: &mut Vec<u8>) {
+        let (users, groups) = (&mut self.users, &mut self.groups);
+        let mut put = |acl: &Acl, out: &mut Vec<u8>| {
+            acl.encode(out, |group, id| if group { groups.remove(&id) } else { users.remove(&id) });
+        };
+        if self.shape.acls && entry.kind() != Some(Kind::Symlink) {
+            self.access_acls.encode(&entry.access_acl.clone().unwrap_or_default(), out, &mut put);
+            if entry.is_dir() {
+                self.default_acls.encode(&entry.default_acl.clone().unwrap_or_default(), out, &mut put);
+            }
+        }
+        if self.shape.xattrs {
+            self.xattrs.encode(&entry.xattrs.clone().unwrap_or_default(), out, XattrSet::encode);
+        }
+    }
+
     fn put_flags(&self, flags: u32, dir: bool, out: &mut Vec<u8>) {
         if self.n.compat.has(Compat::VARINT_FLIST_FLAGS) {
             // Zero would be the end of the list.
@@ -206,10 +243,10 @@ impl ListEncoder {
         self.end_segment(io_error, out);
         if !self.shape.numeric_ids {
             let id0 = self.n.compat.has(Compat::ID0_NAMES);
-            if self.shape.owner {
+            if self.shape.owner || self.shape.acls {
                 encode_ids(&names.users, id0, out);
             }
-            if self.shape.group {
+            if self.shape.group || self.shape.acls {
                 encode_ids(&names.groups, id0, out);
             }
         }

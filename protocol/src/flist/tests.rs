@@ -1,7 +1,9 @@
 use super::*;
+use crate::acl::{Acl, AclName};
 use crate::checksum::Checksum;
 use crate::handshake::{Compat, Negotiated};
 use crate::wire::{Decode, Reader};
+use crate::xattr::{Xattr, XattrSet, XattrValue};
 use proptest::prelude::*;
 
 fn negotiated(version: u8, compat: u32) -> Negotiated {
@@ -76,9 +78,30 @@ fn any_entry() -> impl Strategy<Value = FileEntry> {
                 }
                 _ => {}
             }
+            attributes(&mut entry, small, large);
             entry
         },
     )
+}
+
+/// Times and lists that several entries share, and others that they do not.
+fn attributes(entry: &mut FileEntry, small: u32, large: u32) {
+    let acl = |number: u32| {
+        let names = (0..number % 3).map(|id| AclName { group: id > 0, id: small, perms: 5 }).collect();
+        Some(Arc::new(Acl { group_obj: Some(number as u8 & 7), names, ..Acl::default() }))
+    };
+    if !entry.is_dir() {
+        entry.atime = i64::from(large % 5) - 2;
+    }
+    if entry.kind() != Some(Kind::Symlink) {
+        entry.access_acl = acl(small % 7);
+    }
+    if entry.is_dir() {
+        entry.default_acl = acl(large % 7);
+    }
+    let xattr =
+        |len: u32| Xattr { name: format!("user.{len}").into(), value: XattrValue::of(&vec![7; len as usize * 20]) };
+    entry.xattrs = Some(Arc::new(XattrSet((0..large % 4).map(xattr).collect())));
 }
 
 const FULL: ListShape = ListShape {
@@ -87,6 +110,9 @@ const FULL: ListShape = ListShape {
     links: true,
     devices: true,
     specials: true,
+    atimes: true,
+    acls: true,
+    xattrs: true,
     sum_size: 16,
     numeric_ids: false,
     relative: false,

@@ -3,7 +3,7 @@
 
 The `.tree` files hold the trees, one entry a line: side, kind, name, mode, uid, gid, mtime, nsec, content. Captures below
 200 were recorded alike with several releases. Seeds and the order of directory scans differ from run to run."""
-import json, os, re, shutil, subprocess, sys, tempfile, urllib.parse
+import json, os, re, shutil, struct, subprocess, sys, tempfile, urllib.parse
 HERE = os.path.dirname(os.path.abspath(__file__))
 FLIP = "464c49504d453030:464c49504d453031"
 NOINC = "--no-inc-recursive "
@@ -55,6 +55,10 @@ for name, tree, way, opts, more in [
     ("pull-zlib", "smallz", "pull", "-a --zc=zlib", {}),
     ("push-zlib-level", "comp", "push", "-a --zc=zlib --zl=9", {}),
     ("pull-zstd-many", "comp", "pull", "-az --checksum-choice=md5", {}),
+    ("push-attributes", "two", "push", "-aAXU", {"attributes": True}),
+    ("pull-attributes", "two", "pull", "-aAXU", {"attributes": True}),
+    ("push-attributes-p30", "two", "push", "-aAXU --protocol=30", {"attributes": True}),
+    ("pull-attributes-numeric", "two", "pull", "-rAXc --numeric-ids --protocol=31", {"attributes": True}),
 ]:
     CASES[f"{200 + len(CASES)}-{name}"] = (tree, way, NOINC + opts, more)
 
@@ -100,11 +104,26 @@ def attributes(kind, path, mode, uid, gid, mtime, nsec):
     time = int(mtime) * 10**9 + int(nsec)
     os.utime(path, ns=(time, time), follow_symlinks=False)
 
+def further(src, dst):
+    """ACLs that leave the modes alone, and extended attributes, short and long; one of them the far end has already."""
+    acl = lambda *parts: struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *part) for part in parts)
+    none = 0xffffffff
+    named = acl((1, 6, none), (2, 7, 1), (4, 1, none), (8, 5, 2), (16, 4, none), (32, 4, none))
+    for name in ("alpha.txt", "beta.bin"): os.setxattr(f"{src}/{name}", "system.posix_acl_access", named)
+    os.setxattr(src, "system.posix_acl_default", acl((1, 7, none), (2, 5, 1), (4, 5, none), (16, 5, none), (32, 0, none)))
+    os.setxattr(src, "user.folder", b"f" * 500)
+    for name in ("alpha.txt", "beta.bin"):
+        os.setxattr(f"{src}/{name}", "user.short", b"s" * 32)
+        os.setxattr(f"{src}/{name}", "user.long", b"l" * 33)
+        os.setxattr(f"{src}/{name}", "user.more", name.encode() * 100)
+    os.setxattr(f"{dst}/beta.bin", "user.long", b"l" * 33)
+
 def record(name):
     tree, way, opts, more = CASES[name]
     cap = os.path.join(HERE, name); shutil.rmtree(cap, ignore_errors=True); os.makedirs(cap)
     w = tempfile.mkdtemp(); os.chmod(w, 0o755)
     for side in ("src", "dst"): materialise(os.path.join(w, side), tree, side)
+    if more.get("attributes"): further(w + "/src", w + "/dst")
     open(w + "/shell.py", "w").write(SHELL)
     env = dict(os.environ, CAPDIR=cap, LC_ALL="C.UTF-8", HOME=w, **{k: v for k, v in more.items() if k.startswith("FLIP")})
     sources, dest = more.get("sources", ["src/"]), more.get("dest", "dst/")

@@ -111,7 +111,8 @@ pub(crate) fn send(case: &Case, session: &Session, streams: &Streams, chunk: usi
         assert_same(out.bytes(), &case.c2s[..session.c2s_raw], "the client's greeting");
     }
     let Some(list) = streams.segments.first() else { return };
-    let facts = SenderFacts { server: !client, dry_run: session.words.has('n'), sums_most: 1 << 20 };
+    let xattrs = streams.shape.xattrs;
+    let facts = SenderFacts { server: !client, dry_run: session.words.has('n'), xattrs, sums_most: 1 << 20 };
     let mut sender = Sender::new(&session.n, facts, inbox);
     let mut encoder = ListEncoder::new(&session.n, streams.shape);
     let mut write_list = |list: &Segment, out: &mut Outbox| {
@@ -184,7 +185,15 @@ pub(crate) fn send(case: &Case, session: &Session, streams: &Streams, chunk: usi
                 assert_eq!(asked.next(), Some(&Asked::Item(ndx, header)));
                 said.next();
             }
-            SenderEvent::Request(request) => {
+            SenderEvent::Values(ndx, header) => {
+                let given = streams.sent.iter().find_map(|sent| match sent {
+                    Sent::Item(at, given) if *at == ndx && given.xattrs.is_some() => Some(given.clone()),
+                    _ => None,
+                });
+                assert_eq!(asked.next(), Some(&Asked::Item(ndx, header)));
+                sender.give(ndx, &given.unwrap(), &mut out);
+            }
+            SenderEvent::Request(mut request) => {
                 let head = request.sums.head();
                 let strong_length = (head.strong_length as usize).min(session.n.checksum.size());
                 let Some(Asked::Request(ndx, header, stock_head, sums)) = asked.next() else { panic!("{request:?}") };
@@ -200,10 +209,11 @@ pub(crate) fn send(case: &Case, session: &Session, streams: &Streams, chunk: usi
                     sender.decline(&request, &mut out);
                     continue;
                 }
-                let Some(Sent::File(ndx, _, _, pieces, sum)) = files.next() else { panic!("no answer") };
+                let Some(Sent::File(ndx, given, _, pieces, sum)) = files.next() else { panic!("no answer") };
                 assert_eq!(*ndx, request.ndx);
                 said.next();
                 search(case, session, streams, &request, pieces);
+                request.header.xattrs.clone_from(&given.xattrs);
                 let basis = basis(case, &request.header, &streams.entry(ndx.0).name).unwrap_or_default();
                 let mut reply = sender.begin(&request, false, &mut out);
                 for piece in pieces {

@@ -106,7 +106,7 @@ impl<'p> Sending<'p> {
                 return Ok(());
             };
             self.log.push(format!("{n:?}"));
-            let facts = SenderFacts { server: !self.plan.push, dry_run: false, sums_most: 1000 };
+            let facts = SenderFacts { server: !self.plan.push, dry_run: false, xattrs: false, sums_most: 1000 };
             let mut sender = Sender::new(&n, facts, greeting.into_inbox());
             sender.list(&self.list)?;
             self.sender = Some(sender);
@@ -172,6 +172,7 @@ impl<'p> Sending<'p> {
             }
             SenderEvent::Filter(_)
             | SenderEvent::Item(..)
+            | SenderEvent::Values(..)
             | SenderEvent::SegmentDone
             | SenderEvent::PhaseDone
             | SenderEvent::Message(_)

@@ -5,7 +5,7 @@ use super::case::Case;
 use super::session::Session;
 use protocol::checksum::Sum;
 use protocol::flist::{Arrived, FileEntry, FileList, IdNames, ListDecoder, ListEncoder, ListLimits, ListShape, Ndx};
-use protocol::item::{ItemFlags, ItemHeader};
+use protocol::item::{ItemFlags, ItemHeader, XattrLists};
 use protocol::mux::Outbox;
 use protocol::ndx::{NdxState, NdxValue};
 use protocol::sender::FinalStats;
@@ -157,7 +157,7 @@ impl Streams {
                 }
                 NdxValue::DeleteStats => self.sent.push(Sent::DeleteStats(delete_stats(reader, writing))),
                 NdxValue::Index(ndx) => {
-                    let header = ItemHeader::decode(reader).unwrap();
+                    let header = ItemHeader::decode(reader, self.lists(session, true)).unwrap();
                     header.encode(&mut writing.out);
                     let name = &self.entry(ndx).name;
                     let sent = if header.flags.has(ItemFlags::TRANSFER) && !session.words.has('n') {
@@ -284,6 +284,10 @@ impl Streams {
         panic!("index {ndx} is in no segment");
     }
 
+    fn lists(&self, session: &Session, given: bool) -> XattrLists {
+        XattrLists::of(&session.n, self.shape.xattrs, session.words.has('n'), given)
+    }
+
     fn generator(&mut self, session: &Session, bytes: &[u8]) {
         let mut reader = Reader::new(bytes);
         let mut ndx_in = NdxState::default();
@@ -295,7 +299,7 @@ impl Streams {
                 NdxValue::Done => Asked::Done,
                 NdxValue::DeleteStats => Asked::DeleteStats(delete_stats(&mut reader, &mut writing)),
                 NdxValue::Index(ndx) => {
-                    let header = ItemHeader::decode(&mut reader).unwrap();
+                    let header = ItemHeader::decode(&mut reader, self.lists(session, false)).unwrap();
                     header.encode(&mut writing.out);
                     let entry = self.entry(ndx);
                     if header.flags.has(ItemFlags::TRANSFER) {

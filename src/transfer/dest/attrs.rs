@@ -10,7 +10,10 @@ use rustix::io::Errno;
 
 use super::error::{DestError, During};
 use super::{Dest, Found};
+use crate::transfer::acl::{self, Which};
 use crate::transfer::beneath;
+use crate::transfer::fake::Fake;
+use crate::transfer::pinned::Pinned;
 
 /// Which attributes the options ask to carry over.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub struct Preserve {
     pub owner: bool,
     /// Group (`-g`), which others than root can set within their own groups.
     pub group: bool,
+    /// Access times (`-U`), of all but directories.
+    pub atime: bool,
 }
 
 /// Attributes to set; `None` leaves one alone.
@@ -42,6 +47,8 @@ pub struct Attrs {
     pub gid: Option<u32>,
     /// Modification time: seconds since 1970 and nanoseconds.
     pub mtime: Option<(i64, u32)>,
+    /// Access time: seconds since 1970.
+    pub atime: Option<i64>,
 }
 
 /// Whether two modification times count as one (`--modify-window` in seconds; a negative one compares nanoseconds too).
@@ -58,6 +65,7 @@ impl Attrs {
         self.uid = self.uid.filter(|&uid| uid != found.uid);
         self.gid = self.gid.filter(|&gid| gid != found.gid);
         self.mtime = self.mtime.filter(|&mtime| !same_mtime(window, mtime, (found.mtime, found.nsec)));
+        self.atime = self.atime.filter(|&atime| atime != found.atime);
         // A change of owner clears the set-id bits, so they have to be set again.
         let clears = (self.uid.is_some() || self.gid.is_some()) && found.mode & 0o6000 != 0;
         self.mode =
@@ -82,6 +90,8 @@ impl Dest {
             _ => true,
         };
         let existing = existing.filter(|found| found.kind() == kind);
+        let new = existing.is_none() && !preserve.perms;
+        let new_perms = if new { self.perms_of_new(&entry.name) } else { 0 };
         let mode = match (kind, existing) {
             (Some(Kind::Symlink), _) => None,
             _ if preserve.perms => Some(entry.mode & 0o7777),
@@ -89,14 +99,28 @@ impl Dest {
             (_, Some(found)) => Some(found.mode & 0o7777),
             // mkdir did it already, with a default ACL and an inherited set-gid bit if the parent has them.
             (Some(Kind::Dir), None) if entry.mode & 0o700 == 0o700 => None,
-            (_, None) => Some(entry.mode & 0o777 & !self.umask),
+            (_, None) => Some(entry.mode & 0o777 & new_perms),
         };
         Attrs {
             mode,
-            uid: (preserve.owner && self.am_root).then_some(entry.uid),
-            gid: Some(entry.gid).filter(|gid| preserve.group && (self.am_root || self.groups.contains(gid))),
+            uid: (preserve.owner && self.makes_devices()).then_some(entry.uid),
+            gid: Some(entry.gid).filter(|gid| preserve.group && (self.makes_devices() || self.groups.contains(gid))),
+            atime: (preserve.atime && kind != Some(Kind::Dir)).then_some(entry.atime),
             mtime: (preserve.mtime && times).then_some((entry.mtime, entry.nsec)),
         }
+    }
+
+    /// The permissions that something new may have: its directory's default ACL tells, or else the umask.
+    /// rsync: default_perms_for_dir
+    fn perms_of_new(&self, name: &[u8]) -> u32 {
+        let acl = || {
+            let (dir, _) = self.beneath.parent(name).ok()?;
+            let pinned = Pinned::open(&dir, b".", Kind::Dir).ok()?;
+            let acl = acl::read(&pinned, Which::Default, 0, self.fake).ok()?;
+            let group = acl.mask.or(acl.group_obj)?;
+            Some(u32::from(acl.user_obj?) << 6 | u32::from(group) << 3 | u32::from(acl.other?))
+        };
+        acl().unwrap_or(0o777 & !self.umask)
     }
 
     /// Sets attributes of what already stands at `name`; it must still be a `kind`.
@@ -104,7 +128,7 @@ impl Dest {
         if attrs.is_empty() {
             return Ok(());
         }
-        let (dir, leaf) = self.beneath.parent(name).during("open parent of", name)?;
+        let (dir, leaf) = self.place(name, kind).during("open parent of", name)?;
         self.set_at(&dir, leaf, name, kind, attrs)
     }
 
@@ -117,6 +141,9 @@ impl Dest {
         kind: Kind,
         attrs: &Attrs,
     ) -> Result<(), DestError> {
+        if self.fake == Fake::Yes {
+            return self.set_fake_at(dir, leaf, name, kind, attrs, None);
+        }
         if let Some((uid, gid)) = attrs.owners() {
             let done = rustix::fs::chownat(dir, leaf, uid, gid, AtFlags::SYMLINK_NOFOLLOW);
             self.unless_unprivileged(done).during("chown", name)?;
@@ -124,6 +151,10 @@ impl Dest {
         if let (Some(mode), false) = (attrs.mode, kind == Kind::Symlink) {
             chmod(dir, leaf, kind, Mode::from_raw_mode(mode)).during("set permissions on", name)?;
         }
+        self.set_times_at(dir, leaf, name, attrs)
+    }
+
+    pub(super) fn set_times_at(&self, dir: &OwnedFd, leaf: &[u8], name: &[u8], attrs: &Attrs) -> Result<(), DestError> {
         if let Some(times) = attrs.times() {
             rustix::fs::utimensat(dir, leaf, &times, AtFlags::SYMLINK_NOFOLLOW).during("set times on", name)?;
         }
@@ -132,11 +163,16 @@ impl Dest {
 
     /// Sets attributes of an open file, the times last.
     pub(super) fn set_open(&self, fd: impl AsFd, name: &[u8], attrs: &Attrs) -> Result<(), DestError> {
-        if let Some((uid, gid)) = attrs.owners() {
-            self.unless_unprivileged(rustix::fs::fchown(&fd, uid, gid)).during("chown", name)?;
-        }
-        if let Some(mode) = attrs.mode {
-            rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).during("set permissions on", name)?;
+        if self.fake == Fake::Yes {
+            let pinned = Pinned::of(&fd).during("dup", name)?;
+            self.set_claim(&pinned, name, attrs, None)?;
+        } else {
+            if let Some((uid, gid)) = attrs.owners() {
+                self.unless_unprivileged(rustix::fs::fchown(&fd, uid, gid)).during("chown", name)?;
+            }
+            if let Some(mode) = attrs.mode {
+                rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).during("set permissions on", name)?;
+            }
         }
         if let Some(times) = attrs.times() {
             rustix::fs::futimens(&fd, &times).during("set times on", name)?;
@@ -159,10 +195,12 @@ impl Attrs {
     }
 
     fn times(&self) -> Option<Timestamps> {
-        let (seconds, nanoseconds) = self.mtime?;
-        Some(Timestamps {
-            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-            last_modification: Timespec { tv_sec: seconds, tv_nsec: nanoseconds.min(999_999_999).into() },
+        let omitted = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+        let second = |tv_sec| Timespec { tv_sec, tv_nsec: 0 };
+        let exact = |(tv_sec, nsec): (i64, u32)| Timespec { tv_sec, tv_nsec: nsec.min(999_999_999).into() };
+        (self.mtime.is_some() || self.atime.is_some()).then(|| Timestamps {
+            last_access: self.atime.map_or(omitted, second),
+            last_modification: self.mtime.map_or(omitted, exact),
         })
     }
 }
@@ -221,7 +259,7 @@ impl LateDirs {
     /// Sets what can be set now, keeps the directory open to its owner, and remembers the rest.
     pub fn enter(&mut self, dest: &Dest, name: &[u8], wanted: &Attrs, existing: &Found) -> Result<(), DestError> {
         let last_mode = wanted.mode.unwrap_or(existing.mode & 0o7777);
-        let first_mode = if dest.am_root { last_mode } else { last_mode | 0o700 };
+        let first_mode = if dest.am_root || dest.fake == Fake::Yes { last_mode } else { last_mode | 0o700 };
         let now = Attrs { mode: Some(first_mode), mtime: None, ..*wanted };
         let late =
             Attrs { mode: Some(last_mode).filter(|&mode| mode != first_mode), mtime: wanted.mtime, ..Attrs::default() };
@@ -235,7 +273,7 @@ impl LateDirs {
     pub fn finish(mut self, dest: &Dest) -> Vec<DestError> {
         let depth = |name: &[u8]| if name == b"." { 0 } else { 1 + name.iter().filter(|&&byte| byte == b'/').count() };
         self.waiting.sort_by_cached_key(|(name, _)| std::cmp::Reverse(depth(name)));
-        let set = |(name, attrs): (Box<[u8]>, Attrs)| match dest.stat(&name)? {
+        let set = |(name, attrs): (Box<[u8]>, Attrs)| match dest.stat_dir(&name)? {
             Some(found) => dest.set_attrs(&name, Kind::Dir, &attrs.differing_from(&found, self.window)),
             None => Err(Errno::NOENT).during("set times on", &name),
         };

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::Dest;
 use super::attrs::Attrs;
 use super::error::{DestError, During};
+use super::further::{Further, Values};
 use crate::transfer::beneath;
 
 /// Longest name of one component on Linux file systems.
@@ -74,8 +75,18 @@ impl TempFile {
     }
 
     /// Gives the file its attributes, syncs it when asked, and renames it over the final name, replacing even a symlink.
-    pub fn commit(mut self, dest: &Dest, attrs: &Attrs, sync: bool) -> Result<(), DestError> {
-        dest.set_open(&self.file, &self.name, attrs)?;
+    pub fn commit(
+        mut self,
+        dest: &Dest,
+        attrs: &Attrs,
+        further: Option<(&Further<'_>, &Values)>,
+        sync: bool,
+    ) -> Result<(), DestError> {
+        // What lacks an attribute is better than nothing; the caller hears of it all the same.
+        let dressed = match further {
+            Some((further, values)) => dest.set_open_further(&self.file, &self.name, attrs, further, values),
+            None => dest.set_open(&self.file, &self.name, attrs),
+        };
         if sync {
             self.file.sync_all().during("fsync", &self.name)?;
         }
@@ -84,7 +95,7 @@ impl TempFile {
         if sync {
             sync_dir(&self.dir).during("fsync directory of", &self.name)?;
         }
-        Ok(())
+        dressed
     }
 }
 

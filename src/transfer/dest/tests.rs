@@ -13,6 +13,7 @@ use super::*;
 
 const TIMES: Preserve = Preserve {
     mtime: true,
+    atime: false,
     dir_times: true,
     symlink_times: true,
     perms: false,
@@ -39,7 +40,7 @@ fn put(dest: &Dest, name: &[u8], bytes: &[u8], preserve: &Preserve, mode: u32) -
     let existing = dest.stat(name)?;
     let mut temp = dest.create_temp(name)?;
     temp.write_all(bytes).unwrap();
-    temp.commit(dest, &dest.wanted(&entry(name, mode), preserve, existing.as_ref()), true)
+    temp.commit(dest, &dest.wanted(&entry(name, mode), preserve, existing.as_ref()), None, true)
 }
 
 fn names(folder: &Path) -> Vec<Vec<u8>> {
@@ -57,7 +58,7 @@ fn a_committed_file_has_its_bytes_and_exact_attributes() {
     let path = folder.path().join("d");
     assert_eq!(names(&path).len(), 1);
     assert_eq!(temp.file().metadata().unwrap().mode() & 0o7777, 0o600);
-    temp.commit(&dest, &dest.wanted(&wanted, &ALL, None), true).unwrap();
+    temp.commit(&dest, &dest.wanted(&wanted, &ALL, None), None, true).unwrap();
     assert_eq!(names(&path), [b"f"]);
     let meta = fs::metadata(path.join("f")).unwrap();
     assert_eq!((meta.mtime(), meta.mtime_nsec()), (1_234_567_890, 123_456_789));
@@ -135,7 +136,7 @@ fn permissions_can_be_given_back_to_what_cannot_be_read() {
     let (_folder, dest) = dest();
     let mut temp = dest.create_temp(b"f").unwrap();
     temp.write_all(b"x").unwrap();
-    temp.commit(&dest, &Attrs { mode: Some(0), ..Attrs::default() }, false).unwrap();
+    temp.commit(&dest, &Attrs { mode: Some(0), ..Attrs::default() }, None, false).unwrap();
     dest.make_dir(b"a", 0o755).unwrap();
     for (name, kind) in [(&b"f"[..], Kind::File), (b"a", Kind::Dir)] {
         for mode in [0, 0o751] {

@@ -2,6 +2,7 @@
 
 use crate::transfer::TransferError;
 use crate::transfer::abort::LastWords;
+use crate::transfer::dest::Values;
 use protocol::PeerError;
 use protocol::flist::{FileList, Ndx, Segments};
 use protocol::mux::{Message, TextKind};
@@ -31,6 +32,8 @@ pub(in crate::transfer) struct Board {
     bell: Condvar,
     /// The sending side's I/O error bits so far, for deletions.
     pub(in crate::transfer) io_error: AtomicI32,
+    /// Values of extended attributes that came over the wire.
+    pub(in crate::transfer) values: Values,
 }
 
 pub(super) struct BoardState {
@@ -77,7 +80,8 @@ impl Board {
             complaints: 0,
             orders: Segments::new(incremental),
         };
-        Self { state: Mutex::new(state), bell: Condvar::new(), io_error: AtomicI32::new(0) }
+        let (bell, io_error) = (Condvar::new(), AtomicI32::new(0));
+        Self { state: Mutex::new(state), bell, io_error, values: Values::default() }
     }
 
     pub(in crate::transfer) fn note(&self, note: Note) {

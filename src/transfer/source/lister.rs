@@ -19,14 +19,22 @@ pub(crate) struct Lister<'h> {
     below: HashMap<Vec<u8>, Vec<Listed>>,
     /// Number of the next directory.
     dirs: u32,
-    /// Of each living segment its first index and the entries' places.
-    places: Segments<(Ndx, Vec<Location>)>,
+    places: Segments<Places>,
+}
+
+/// Where the entries of a living segment are.
+struct Places {
+    start: Ndx,
+    /// Of the directory it lists, whose index stands before the first.
+    parent: Option<Location>,
+    entries: Vec<Location>,
 }
 
 /// A directory whose segment is due.
 struct Due {
     number: u32,
     entry: FileEntry,
+    at: Location,
     /// Where its contents are; more than one where arguments overlap.
     folders: Vec<Folder>,
 }
@@ -41,7 +49,7 @@ impl<'h> Lister<'h> {
     pub(crate) fn whole(&mut self, arguments: &Arguments<'_>) -> Result<FileList, ListError> {
         let found = self.walk.everything(arguments)?;
         let (list, places, _) = self.sorted(found);
-        self.places.add(&list, (list.start(), places))?;
+        self.places.add(&list, Places { start: list.start(), parent: None, entries: places })?;
         Ok(list)
     }
 
@@ -73,13 +81,13 @@ impl<'h> Lister<'h> {
     }
 
     fn contents(&mut self, due: Due) -> Result<(u32, FileList), ListError> {
-        let Due { number, entry, folders } = due;
+        let Due { number, entry, at, folders } = due;
         let mut found = Vec::new();
         for folder in &folders {
             found.extend(self.walk.folder(folder)?);
         }
         found.extend(self.below.remove(&entry.name).into_iter().flatten());
-        Ok((number, self.segment(Some(entry), found)?))
+        Ok((number, self.segment(Some((entry, at)), found)?))
     }
 
     /// Bits of trouble since the last time.
@@ -102,20 +110,25 @@ impl<'h> Lister<'h> {
         self.walk.tree.remove(entry, self.place(ndx)?)
     }
 
+    /// The value of an extended attribute; see [`super::SourceTree::xattr`].
+    pub(crate) fn xattr(&self, ndx: Ndx, entry: &FileEntry, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        self.walk.tree.xattr(entry, self.place(ndx)?, name)
+    }
+
     /// The full path of an entry, for messages only.
     pub(crate) fn full_path(&self, ndx: Ndx, entry: &FileEntry) -> Vec<u8> {
         self.place(ndx).map_or_else(|_| entry.name.clone(), |at| self.walk.tree.full_path(&entry.name, at))
     }
 
     fn place(&self, ndx: Ndx) -> io::Result<Location> {
-        let place = self.places.find(ndx).and_then(|(start, places)| {
-            let at = ndx.0.checked_sub(start.0)?;
-            places.get(at as usize)
+        let place = self.places.find(ndx).and_then(|places| match ndx.0.checked_sub(places.start.0) {
+            Some(at) => places.entries.get(at as usize).copied(),
+            None => places.parent,
         });
-        place.copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+        place.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    fn segment(&mut self, parent: Option<FileEntry>, found: Vec<Listed>) -> Result<FileList, PeerError> {
+    fn segment(&mut self, parent: Option<(FileEntry, Location)>, found: Vec<Listed>) -> Result<FileList, PeerError> {
         let (list, places, folders) = self.sorted(found);
         let mut due: Vec<Due> = Vec::new();
         for (at, folder) in folders {
@@ -129,14 +142,21 @@ impl<'h> Lister<'h> {
             match due.last_mut().filter(|due| due.entry.name == entry.name) {
                 // Both sides keep the first of several; its segment has the contents of all.
                 Some(first) => first.folders.extend(folder),
-                None => due.push(Due { number, entry: entry.clone(), folders: folder.into_iter().collect() }),
+                None => {
+                    let folders = folder.into_iter().collect();
+                    due.push(Due { number, entry: entry.clone(), at: places[at], folders });
+                }
             }
         }
         self.due.extend(due.into_iter().rev());
-        let root = || list.iter().next().map(|(_, entry)| entry).filter(|entry| entry.name == b".").cloned();
+        let root = || {
+            let entry = list.iter().next().map(|(_, entry)| entry).filter(|entry| entry.name == b".")?;
+            Some((entry.clone(), *places.first()?))
+        };
         let parent = parent.or_else(|| if self.places.is_empty() { root() } else { None });
+        let (parent, place) = parent.unzip();
         let list = list.of_dir(parent);
-        self.places.add(&list, (list.start(), places))?;
+        self.places.add(&list, Places { start: list.start(), parent: place, entries: places })?;
         Ok(list)
     }
 

@@ -9,10 +9,16 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use protocol::flist::{FileEntry, Kind};
+use protocol::flist::{DirClass, FileEntry, Kind};
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
+use rustix::io::Errno;
 
+use super::ScanOptions;
+use super::attributes::reach;
 use crate::transfer::beneath::{self, Beneath};
+use crate::transfer::fake::Fake;
+use crate::transfer::pinned::Pinned;
+use crate::transfer::xattr::{self, Reach};
 
 /// Roots held open at once; further ones are opened again when needed and must be the same directory still.
 const ROOTS_HELD: usize = 128;
@@ -29,10 +35,14 @@ pub struct Location {
 pub struct SourceTree {
     roots: Vec<Root>,
     by_path: HashMap<PathBuf, u32>,
+    /// Paths of the parents that `--relative` added.
+    pub(super) implied: HashMap<Vec<u8>, Vec<u8>>,
     /// The root whose way is held open; only one keeps it, so that many roots cost one descriptor each.
     walking: Mutex<u32>,
     follow_dirs: bool,
     follow_files: bool,
+    reach: Reach,
+    noatime: bool,
 }
 
 struct Root {
@@ -43,15 +53,39 @@ struct Root {
 }
 
 impl SourceTree {
-    pub(super) fn new(follow_dirs: bool, follow_files: bool) -> Self {
-        SourceTree { follow_dirs: follow_dirs || follow_files, follow_files, ..SourceTree::default() }
+    pub(super) fn new(options: &ScanOptions) -> Self {
+        SourceTree {
+            follow_dirs: options.copy_dirlinks || options.copy_links || options.copy_unsafe_links,
+            follow_files: options.copy_links || options.copy_unsafe_links,
+            reach: reach(options),
+            noatime: options.open_noatime,
+            ..SourceTree::default()
+        }
     }
 
     /// Opens an entry's regular file for reading; `name` is the entry's name in the list. Nothing else is opened and no
     /// symlink is followed unless the options ask for it. Never waits for a fifo's other end.
     pub fn open(&self, name: &[u8], at: Location) -> io::Result<File> {
         let (dir, leaf) = self.parent(name, at)?;
-        open_file(&dir, &leaf, self.follow_files)
+        open_file(&dir, &leaf, self.follow_files, self.noatime)
+    }
+
+    /// The value of an extended attribute of an entry, by the name it has in the list.
+    pub fn xattr(&self, entry: &FileEntry, at: Location, xattr: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        let Some(kind) = entry.kind() else { return Ok(None) };
+        let kind = if self.reach.fake == Fake::Yes && kind != Kind::Dir { Kind::File } else { kind };
+        let pinned = match entry.dir_class {
+            DirClass::Implied => {
+                let path = self.implied.get(&entry.name).ok_or(io::ErrorKind::NotFound)?;
+                Pinned::lookup(beneath::open_source(Path::new(OsStr::from_bytes(path)))?)
+            }
+            _ => {
+                let (dir, leaf) = self.parent(&entry.name, at)?;
+                let follow = kind != Kind::Symlink && (self.follow_files || (self.follow_dirs && kind == Kind::Dir));
+                if follow { Pinned::open_following(&dir, &leaf, kind)? } else { Pinned::open(&dir, &leaf, kind)? }
+            }
+        };
+        xattr::value(&pinned, &self.reach, xattr)
     }
 
     /// Removes a sent file (`--remove-source-files`) if it is still what `entry` says; `false` when it has changed.
@@ -125,11 +159,16 @@ impl SourceTree {
 }
 
 /// Opens a regular file in a held directory.
-pub(super) fn open_file(dir: &OwnedFd, leaf: &[u8], follow: bool) -> io::Result<File> {
+pub(super) fn open_file(dir: &OwnedFd, leaf: &[u8], follow: bool, noatime: bool) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let fd = match follow {
-        true => beneath::open_following(dir, leaf, flags)?,
-        false => rustix::fs::openat(dir, leaf, flags | OFlags::NOFOLLOW, Mode::empty())?,
+    let open = |flags| match follow {
+        true => beneath::open_following(dir, leaf, flags),
+        false => Ok(rustix::fs::openat(dir, leaf, flags | OFlags::NOFOLLOW, Mode::empty())?),
+    };
+    let fd = match open(if noatime { flags | OFlags::NOATIME } else { flags }) {
+        // Only the owner may.
+        Err(error) if noatime && Errno::from_io_error(&error) == Some(Errno::PERM) => open(flags)?,
+        opened => opened?,
     };
     if beneath::kind(rustix::fs::fstat(&fd)?.st_mode) != Some(Kind::File) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "It is no longer a regular file"));

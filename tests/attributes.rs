@@ -1,0 +1,508 @@
+//! ACLs, extended attributes, owners, modes, times, links and nodes against stock rsync: the same command must leave the
+//! same trees, exit code and words whether stock or we are at the far end.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, UTIME_OMIT, XattrFlags};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
+use std::path::{Path, PathBuf};
+use support::stock::{Bench, OURS, Run, difference};
+use support::tree::{self, THEN, Tree, put};
+
+/// Tags of the parts of an ACL.
+const OWNER: u16 = 1;
+const USER: u16 = 2;
+const GROUP_OBJ: u16 = 4;
+const GROUP: u16 = 8;
+const MASK: u16 = 16;
+const OTHER: u16 = 32;
+
+fn acl(parts: &[(u16, u16, u32)]) -> Vec<u8> {
+    let part = |&(tag, perms, id): &(u16, u16, u32)| {
+        [&tag.to_le_bytes()[..], &perms.to_le_bytes(), &id.to_le_bytes()].concat()
+    };
+    2u32.to_le_bytes().into_iter().chain(parts.iter().flat_map(part)).collect()
+}
+
+fn set(path: &Path, name: &str, value: &[u8]) {
+    rustix::fs::lsetxattr(path, name, value, XattrFlags::empty()).unwrap();
+}
+
+fn access(path: &Path, parts: &[(u16, u16, u32)]) {
+    set(path, "system.posix_acl_access", &acl(parts));
+}
+
+fn default(path: &Path, parts: &[(u16, u16, u32)]) {
+    set(path, "system.posix_acl_default", &acl(parts));
+}
+
+/// Everything a session may carry, ACLs and extended attributes above all.
+fn build(root: &Path) {
+    const NO: u32 = u32::MAX;
+    for name in
+        ["plain", "named", "mask-equal", "mask-only", "mask-low", "same-acl", "closed", "sub/one", "sub/two", "old"]
+    {
+        put(root, name, name.as_bytes(), 0o640, THEN);
+    }
+    put(root, "setuid", b"setuid", 0o6755, THEN);
+    put(root, "big", &tree::noise(70_000, 9), 0o604, THEN);
+    let path = |name: &str| root.join(name);
+    let named = [
+        (OWNER, 6, NO),
+        (USER, 7, 1),
+        (GROUP_OBJ, 4, NO),
+        (GROUP, 5, 2),
+        (GROUP, 1, 4242),
+        (MASK, 7, NO),
+        (OTHER, 0, NO),
+    ];
+    access(&path("named"), &named);
+    access(&path("same-acl"), &named);
+    access(&path("mask-equal"), &[(OWNER, 6, NO), (USER, 7, 1), (GROUP_OBJ, 4, NO), (MASK, 4, NO), (OTHER, 0, NO)]);
+    access(&path("mask-only"), &[(OWNER, 6, NO), (GROUP_OBJ, 6, NO), (MASK, 4, NO), (OTHER, 1, NO)]);
+    access(&path("mask-low"), &[(OWNER, 6, NO), (USER, 7, 33), (GROUP_OBJ, 6, NO), (MASK, 2, NO), (OTHER, 1, NO)]);
+    access(&path("sub"), &[(OWNER, 7, NO), (USER, 5, 1234), (GROUP_OBJ, 5, NO), (MASK, 5, NO), (OTHER, 5, NO)]);
+    default(&path("sub"), &[(OWNER, 7, NO), (USER, 5, 1), (GROUP_OBJ, 5, NO), (MASK, 5, NO), (OTHER, 0, NO)]);
+    set(&path("plain"), "user.small", b"v");
+    set(&path("plain"), "user.empty", b"");
+    set(&path("plain"), "user.rsync.%kept", b"internal");
+    set(&path("plain"), "trusted.t", b"by root");
+    for name in ["plain", "named", "big", "closed", "old"] {
+        set(&path(name), "user.long", &tree::noise(1000, 4));
+    }
+    set(&path("named"), "user.edge", &[b'e'; 32]);
+    set(&path("named"), "user.past-edge", &[b'e'; 33]);
+    set(&path("sub"), "user.folder", &tree::noise(300, 5));
+    set(root, "user.root", &[b'r'; 40]);
+    symlink("plain", path("link")).unwrap();
+    set(&path("link"), "trusted.link", &tree::noise(50, 6));
+    let node = |name: &str, kind, mode, device| {
+        rustix::fs::mknodat(CWD, path(name), kind, Mode::from_raw_mode(mode), device).unwrap();
+        tree::set_mtime(&path(name), THEN.0 + 3, 0);
+    };
+    node("fifo", FileType::Fifo, 0o600, 0);
+    node("socket", FileType::Socket, 0o644, 0);
+    node("device", FileType::CharacterDevice, 0o644, rustix::fs::makedev(1, 3));
+    node("block", FileType::BlockDevice, 0o600, rustix::fs::makedev(7, 300));
+    set(&path("device"), "trusted.device", b"null");
+    lchown(path("plain"), Some(1000), Some(1001)).unwrap();
+    lchown(path("device"), Some(5), Some(6)).unwrap();
+    lchown(path("link"), Some(7), Some(8)).unwrap();
+    lchown(path("setuid"), Some(33), Some(33)).unwrap();
+    fs::set_permissions(path("setuid"), fs::Permissions::from_mode(0o6755)).unwrap();
+    fs::set_permissions(path("closed"), fs::Permissions::from_mode(0o000)).unwrap();
+    fs::create_dir(path("sticky")).unwrap();
+    fs::set_permissions(path("sticky"), fs::Permissions::from_mode(0o3755)).unwrap();
+    for name in ["link", "sub", "sticky", "."] {
+        tree::set_mtime(&path(name), THEN.0 + 7, 7);
+    }
+    set_atimes(root, THEN.0 + 1000);
+    set_atimes(&root.join("sub"), THEN.0 + 2000);
+}
+
+/// An older copy: some of it the same but for an attribute.
+fn build_old(root: &Path) {
+    const NO: u32 = u32::MAX;
+    put(root, "plain", b"plain", 0o640, THEN);
+    put(root, "named", b"named", 0o640, THEN);
+    put(root, "same-acl", b"same-acl", 0o640, THEN);
+    put(root, "mask-only", b"mask-only", 0o640, THEN);
+    put(root, "big", b"not so big yet", 0o600, THEN);
+    put(root, "old", b"an older one", 0o640, (THEN.0 - 50, 0));
+    put(root, "sub/one", b"sub/one", 0o640, THEN);
+    let path = |name: &str| root.join(name);
+    let named = [
+        (OWNER, 6, NO),
+        (USER, 7, 1),
+        (GROUP_OBJ, 4, NO),
+        (GROUP, 5, 2),
+        (GROUP, 1, 4242),
+        (MASK, 7, NO),
+        (OTHER, 0, NO),
+    ];
+    access(&path("same-acl"), &named);
+    access(&path("sub/one"), &named);
+    access(&path("mask-only"), &[(OWNER, 6, NO), (USER, 6, 9), (GROUP_OBJ, 6, NO), (MASK, 4, NO), (OTHER, 1, NO)]);
+    default(&path("."), &[(OWNER, 7, NO), (USER, 7, 3), (GROUP_OBJ, 5, NO), (MASK, 7, NO), (OTHER, 0, NO)]);
+    set(&path("plain"), "user.small", b"w");
+    set(&path("plain"), "user.surplus", b"gone");
+    set(&path("old"), "user.long", &tree::noise(1000, 4));
+    set(&path("big"), "user.long", &tree::noise(1000, 7));
+    lchown(path("plain"), Some(1000), Some(1001)).unwrap();
+    symlink("elsewhere", path("link")).unwrap();
+    for name in ["link", "sub", "."] {
+        tree::set_mtime(&path(name), THEN.0 + 7, 7);
+    }
+    set_atimes(root, THEN.0 + 1001);
+    set_atimes(&root.join("sub"), THEN.0 + 2001);
+}
+
+/// Sets the access times of what lies in a folder, one after the other.
+fn set_atimes(root: &Path, first: i64) {
+    let mut names: Vec<_> = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.sort();
+    for (at, path) in (first..).zip(names) {
+        set_atime(&path, at);
+    }
+}
+
+fn set_atime(path: &Path, seconds: i64) {
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: seconds, tv_nsec: 0 },
+        last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+    };
+    rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+}
+
+/// Extended attributes by name, of everything beneath a folder.
+type Xattrs = BTreeMap<PathBuf, BTreeMap<String, Vec<u8>>>;
+
+fn xattrs(root: &Path) -> Xattrs {
+    let mut found = Xattrs::new();
+    let mut waiting = vec![PathBuf::from(".")];
+    while let Some(name) = waiting.pop() {
+        let path = root.join(&name);
+        let Ok(meta) = fs::symlink_metadata(&path) else { continue };
+        if meta.is_dir() {
+            waiting.extend(fs::read_dir(&path).unwrap().map(|entry| name.join(entry.unwrap().file_name())));
+        }
+        let mut names = vec![0; 10_000];
+        let len = rustix::fs::llistxattr(&path, &mut names[..]).unwrap();
+        let names = names[..len].split(|&byte| byte == 0).filter(|name| !name.is_empty());
+        let value = |name: &[u8]| {
+            let mut value = vec![0; 70_000];
+            let len = rustix::fs::lgetxattr(&path, OsStr::from_bytes(name), &mut value[..]).unwrap();
+            value.truncate(len);
+            (String::from_utf8_lossy(name).into_owned(), value)
+        };
+        found.insert(name, names.map(value).collect());
+    }
+    found
+}
+
+/// Access times that were set long ago, of everything but directories.
+fn atimes(root: &Path) -> BTreeMap<PathBuf, i64> {
+    let entries = fs::read_dir(root).into_iter().flatten().map(|entry| entry.unwrap());
+    let old = entries.filter_map(|entry| {
+        let meta = entry.metadata().unwrap();
+        let counts = !meta.is_dir() && meta.atime() < THEN.0 + 100_000;
+        counts.then(|| (PathBuf::from(entry.file_name()), meta.atime()))
+    });
+    old.collect()
+}
+
+/// Runs `command` with stock and with us at the far end, each on copies of their own; says what differs. `before` stands
+/// before the server's program.
+fn play(bench: &Bench, prepare: &(dyn Fn(&Path) + Sync), before: &str, command: &[String]) -> (String, Run) {
+    let since = tree::now() - 1;
+    let mut ends = Vec::new();
+    let mut further = Vec::new();
+    for (name, server) in [("stock", "rsync"), ("ours", OURS)] {
+        let work = bench.fresh(name);
+        let work = work.path();
+        prepare(work);
+        let run = bench.rsync(&format!("{before}{server}"), work, command);
+        let dst = work.join("dst");
+        ends.push((run, Tree::of(&work.join("src"), since), Tree::of(&dst, since)));
+        let words = |run: &Run| {
+            let lines = run.stderr.lines().map(|line| line.replace(work.to_str().unwrap(), "WORK").replace("/./", "/"));
+            let mut lines: Vec<_> =
+                lines.filter(|line| !line.contains(" at main.c(") && !line.contains("rsync error:")).collect();
+            lines.sort();
+            lines
+        };
+        further.push((xattrs(&dst), atimes(&dst), words(&ends.last().unwrap().0)));
+    }
+    let mut text = difference(&ends[0], &ends[1]);
+    let (stock, ours) = (&further[0], &further[1]);
+    for (name, left) in &stock.0 {
+        let right = ours.0.get(name);
+        if right.is_some_and(|right| right != left) {
+            let other = |one: &BTreeMap<String, Vec<u8>>, other: &BTreeMap<String, Vec<u8>>| -> String {
+                let only = one.iter().filter(|(name, value)| other.get(*name) != Some(value));
+                only.map(|(name, value)| format!(" {name}={:.300}", value.escape_ascii().to_string())).collect()
+            };
+            let right = right.cloned().unwrap_or_default();
+            text += &format!("  {}:{}\n   | {}\n", name.display(), other(left, &right), other(&right, left));
+        }
+    }
+    if stock.1 != ours.1 {
+        text += &format!("  access times {:?}\n   | {:?}\n", stock.1, ours.1);
+    }
+    if stock.2 != ours.2 {
+        text += &format!("  stock complains {:#?}\n  ours complains {:#?}\n", stock.2, ours.2);
+    }
+    (text, ends.swap_remove(1).0)
+}
+
+fn ready() -> bool {
+    let root = tree::is_root();
+    if !root {
+        eprintln!("SKIPPED: only root can make the trees; run as root");
+    }
+    root && support::require("rsync")
+}
+
+/// Runs each option set, `SRC` and `DST` in it standing for the two ends (pushed or pulled).
+fn table(options: &[&str], versions: &[u8], pushes: &[bool], prepare: &(dyn Fn(&Path) + Sync)) {
+    if !ready() {
+        return;
+    }
+    let bench = Bench::start();
+    let mut cases = Vec::new();
+    for options in options {
+        for version in versions {
+            cases.extend(pushes.iter().map(|&push| (*options, *version, push)));
+        }
+    }
+    let run = |&(options, version, push): &(&str, u8, bool)| {
+        // The newest version lists in segments, the others in one piece.
+        let lists = if version == 32 { "--i-r" } else { "--no-i-r" };
+        let mut command = vec![format!("--protocol={version}"), "-i".into(), lists.into()];
+        command.extend(options.split(' ').map(str::to_owned));
+        command.extend(if push { ["src/", "host:dst/"] } else { ["host:src/", "dst/"] }.map(String::from));
+        let (text, _) = play(&bench, prepare, "", &command);
+        let way = if push { "push" } else { "pull" };
+        if text.is_empty() { text } else { format!("{way} {version} {options}\n{text}") }
+    };
+    // A session mostly waits, so that several at once cost little.
+    let failures = std::thread::scope(|scope| {
+        let shares: Vec<_> = cases
+            .chunks(cases.len().div_ceil(4).max(1))
+            .map(|cases| scope.spawn(|| cases.iter().map(&run).collect::<String>()))
+            .collect();
+        shares.into_iter().map(|share| share.join().unwrap()).collect::<String>()
+    });
+    assert!(failures.is_empty(), "{failures}");
+}
+
+fn both(work: &Path) {
+    build(&work.join("src"));
+    build_old(&work.join("dst"));
+}
+
+fn empty(work: &Path) {
+    build(&work.join("src"));
+    fs::create_dir(work.join("dst")).unwrap();
+}
+
+#[test]
+fn attributes_over_older_ones() {
+    table(&["-aAX", "-aXXU"], &[30, 31, 32], &[true, false], &both);
+    let options = [
+        "-aA",
+        "-aX",
+        "-rA --numeric-ids",
+        "-aAX --numeric-ids",
+        "-aAXc",
+        "-aAXni",
+        "-aAXii",
+        "-rptX",
+        "-aUU",
+        "-rtU",
+        "-aAXI",
+    ];
+    table(&options, &[32], &[true, false], &both);
+}
+
+#[test]
+fn attributes_where_nothing_is() {
+    table(&["-aAX", "-rlptXU"], &[30, 32], &[true, false], &empty);
+    table(&["-aA", "-aXX", "-aAXn", "-rAX", "-aAXR"], &[32], &[true, false], &empty);
+}
+
+#[test]
+fn fake_super_at_the_far_end() {
+    // Where the attributes of something that is there come late, stock's own ACLs are among those it removes.
+    table(
+        &["-aA -M--fake-super", "-aX -M--fake-super", "-aU -M--fake-super", "-aXni -M--fake-super"],
+        &[30, 32],
+        &[true],
+        &both,
+    );
+    let short = |work: &Path| {
+        empty(work);
+        set(&work.join("src"), "user.root", b"r");
+        set(&work.join("src/sub"), "user.folder", b"f");
+        for name in ["access", "default"] {
+            rustix::fs::removexattr(work.join("src/sub"), format!("system.posix_acl_{name}")).unwrap();
+        }
+    };
+    let options = ["-aAX -M--fake-super", "-a -M--fake-super"];
+    table(&options, &[32], &[true], &short);
+    let faked = |work: &Path| {
+        short(work);
+        fs::rename(work.join("src"), work.join("real")).unwrap();
+        let run = support::stock::rsync(work, &["-aAX", "-M--fake-super", "-e", "../rsh", "real/", "host:src/"]);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        set_atimes(&work.join("src"), THEN.0 + 5000);
+    };
+    table(&options, &[30, 32], &[false], &faked);
+    let again = |work: &Path| {
+        short(work);
+        let run = support::stock::rsync(work, &["-aAX", "-M--fake-super", "-e", "../rsh", "src/", "host:dst/"]);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+    };
+    table(&["-aAX -M--fake-super", "-aAXc -M--fake-super"], &[32], &[true], &again);
+}
+
+/// Runs each command with the far end as a user without powers.
+fn powerless(prepare: &(dyn Fn(&Path) + Sync), commands: &[&str]) {
+    if !ready() || !support::require("setpriv") {
+        return;
+    }
+    let bench = Bench::start();
+    fs::set_permissions(bench.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let before = "setpriv --reuid=65534 --regid=65534 --groups=65534,1001 ";
+    let mut failures = String::new();
+    for command in commands {
+        let words: Vec<_> = command.split(' ').map(str::to_owned).collect();
+        let (text, _) = play(&bench, prepare, before, &words);
+        if !text.is_empty() {
+            failures += &format!("{command}\n{text}");
+        }
+    }
+    assert!(failures.is_empty(), "{failures}");
+}
+
+#[test]
+fn others_than_root() {
+    let prepare = |work: &Path| {
+        empty(work);
+        lchown(work.join("dst"), Some(65534), Some(65534)).unwrap();
+        put(work, "dst/theirs", b"theirs", 0o444, THEN);
+        put(&work.join("src"), "theirs", b"theirs", 0o444, THEN);
+        set(&work.join("src/theirs"), "user.long", &[b't'; 99]);
+        lchown(work.join("dst/theirs"), Some(65534), Some(65534)).unwrap();
+        lchown(work.join("src/theirs"), Some(65534), Some(65534)).unwrap();
+        set_atimes(&work.join("src"), THEN.0 + 3000);
+        set_atimes(&work.join("dst"), THEN.0 + 4000);
+    };
+    powerless(
+        &prepare,
+        &[
+            "-i --no-i-r -aAX src/ host:dst/",
+            "-i --no-i-r -aX -M--fake-super src/ host:dst/",
+            "-i --no-i-r -rlptX src/ host:dst/",
+            "-i --no-i-r -aAX host:src/ dst/",
+            "-i --no-i-r -aU host:src/ dst/",
+        ],
+    );
+}
+
+/// Links that lead everywhere, at both ends.
+fn links(work: &Path) {
+    let src = work.join("src");
+    put(&src, "real/f", b"real", 0o644, THEN);
+    put(&src, "d/e/g", b"deep", 0o644, THEN);
+    put(work, "out/of", b"outside", 0o644, THEN);
+    put(work, "out/dir/in", b"outside, in a folder", 0o644, THEN);
+    for (name, target) in [
+        ("ok", "real/f"),
+        ("dangling", "nowhere"),
+        ("up", "../out/of"),
+        ("up-dir", "../out/dir"),
+        ("gone", "../out/gone"),
+        ("nested", "d/../../out/of"),
+        ("mid", "d/../real/f"),
+        ("d/ok2", "../real/f"),
+        ("d/e/climbing", "../../real"),
+        ("munged", "/rsyncd-munged/real/f"),
+        ("to-dir", "real"),
+    ] {
+        symlink(target, src.join(name)).unwrap();
+        tree::set_mtime(&src.join(name), THEN.0, 0);
+    }
+    put(work, "dst/elsewhere/f", b"older", 0o600, (THEN.0 - 9, 0));
+    symlink("elsewhere", work.join("dst/real")).unwrap();
+    symlink("gone", work.join("dst/d")).unwrap();
+    for name in ["src/real", "src/d/e", "src/d", "src", "out/dir", "out", "dst/elsewhere", "dst"] {
+        tree::set_mtime(&work.join(name), THEN.0, 0);
+    }
+}
+
+#[test]
+fn links_of_all_kinds() {
+    let options = [
+        "-a --safe-links",
+        "-av --safe-links",
+        "-rt --safe-links",
+        "-a --copy-unsafe-links",
+        "-av --copy-unsafe-links",
+        "-rt --copy-unsafe-links",
+        "-a --copy-unsafe-links --safe-links",
+        "-a -M--munge-links",
+        "-a --munge-links",
+        // Stock gives the link the time that is meant for the directory.
+        "-aKO",
+        "-aKOc",
+        "-aKn",
+        "-aKOX",
+        "-aLKO",
+        "-ak",
+        "-akKO",
+    ];
+    table(&options, &[32], &[true, false], &links);
+}
+
+#[test]
+fn keep_dirlinks_follows_only_links_of_root_and_ours() {
+    if !ready() || !support::require("setpriv") {
+        return;
+    }
+    let bench = Bench::start();
+    let work = bench.fresh("ours");
+    let work = work.path();
+    links(work);
+    lchown(work.join("dst/real"), Some(4242), None).unwrap();
+    let run = bench.rsync(OURS, work, &["-aK", "src/", "host:dst/"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(fs::symlink_metadata(work.join("dst/real")).unwrap().is_dir());
+    assert_eq!(fs::read(work.join("dst/elsewhere/f")).unwrap(), b"older");
+}
+
+#[test]
+fn owners_and_modes_by_option() {
+    let prepare = |work: &Path| {
+        empty(work);
+        for (at, id) in [0u32, 1, 2, 33, 1000, 4242].into_iter().enumerate() {
+            put(&work.join("src"), format!("by{id}"), b"owned", 0o640 + at as u32, THEN);
+            lchown(work.join("src").join(format!("by{id}")), Some(id), Some(id)).unwrap();
+        }
+        tree::set_mtime(&work.join("src"), THEN.0, 0);
+    };
+    let push = [
+        "-a --usermap=0-99:nobody",
+        "-a --usermap=daemon:33,*:7",
+        "-a --usermap=:55 --groupmap=1-33:4,bin:9",
+        "-a --groupmap=*:users",
+        "-a --usermap=*:2 --numeric-ids",
+        "-aA --usermap=daemon:44 --groupmap=bin:45",
+        "-a --chown=daemon:bin",
+        "-a --usermap=root:5,[cd]*:6",
+        "-a --usermap=*:nosuch",
+        "-a --drop-D",
+        "-rE",
+        "-aO",
+        "-aJ",
+        "-rptgo --chmod=Dg+s,ug+w,Fo-w,+X",
+    ];
+    table(&push, &[30, 32], &[true], &prepare);
+    let pull = ["-aAX --numeric-ids", "-a --chown=daemon:bin", "-a --chmod=D2775,F664", "-a --usermap=0:7"];
+    table(&pull, &[32], &[false], &prepare);
+    if !ready() {
+        return;
+    }
+    let bench = Bench::start();
+    for map in ["bogus", "1:", "1-x:3"] {
+        let work = bench.fresh("ours");
+        empty(work.path());
+        let run = bench.rsync(OURS, work.path(), &["-a", &format!("--usermap={map}"), "src/", "host:dst/"]);
+        assert!(run.code != 0 && run.stderr.contains("--usermap"), "{map}: {} {}", run.code, run.stderr);
+    }
+}
