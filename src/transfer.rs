@@ -9,7 +9,9 @@ mod generate;
 pub mod greet;
 mod ids;
 pub mod local;
+mod pace;
 pub mod receive;
+pub mod scanned;
 pub mod send;
 pub mod serve;
 pub mod source;
@@ -20,7 +22,7 @@ pub(crate) use beneath::{
 };
 pub use fetch::{FetchWatch, Fetched, Wish, fetch};
 pub use greet::{Session, greet, greet_agreed};
-pub use receive::{ReceivePlan, receive};
+pub use receive::{ReceivePlan, Received, Witness, receive};
 pub use send::{Answer, Asked, Listing, SendPlan, Source, Summary, Watch, send};
 
 pub(crate) use beneath::shown;

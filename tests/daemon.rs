@@ -4,7 +4,7 @@
 mod support;
 
 use protocol::args::{Options, ServerArgs};
-use protocol::flist::{FileEntry, FileList, ListLimits, Ndx};
+use protocol::flist::{FileEntry, FileList, Ndx};
 use protocol::handshake::{Hello, Offer, Side};
 use pysmurf_archiver::daemon::client::{Call, Connected, DaemonError, Shell, Site, connect, list_modules};
 use pysmurf_archiver::transfer::{Listing, ReceivePlan, SendPlan, Source, Watch, greet_agreed, receive, send};
@@ -404,7 +404,8 @@ fn server_args(sender: bool, path: &str) -> ServerArgs {
 }
 
 fn hello(version: u8, incremental: bool) -> Hello {
-    Hello { side: Side::Client, version, choice: None, offer: Offer::Stock, incremental }
+    let compression = protocol::compress::Wish::OFF;
+    Hello { side: Side::Client, version, choice: None, offer: Offer::Stock, incremental, compression }
 }
 
 fn pull(site: &Site, call: &Call, path: &str, to: &Path) -> Result<(), DaemonError> {
@@ -412,8 +413,8 @@ fn pull(site: &Site, call: &Call, path: &str, to: &Path) -> Result<(), DaemonErr
     let Connected { link, version } = connect(site, call, &args, &mut |_| {})?;
     let session = greet_agreed(link, hello(version, args.options.incremental(true))).unwrap();
     let destination = to.to_path_buf();
-    let plan = ReceivePlan { options: args.options, server: false, destination, limits: ListLimits::default() };
-    let received = receive(session, &plan, &mut |_| {}).unwrap();
+    let plan = ReceivePlan { options: args.options, destination, ..ReceivePlan::default() };
+    let received = receive(session, &plan, &|_: &protocol::mux::Message| {}).unwrap();
     assert_eq!(received.failed, 0);
     Ok(())
 }

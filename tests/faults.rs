@@ -5,7 +5,7 @@ mod support;
 
 use protocol::args::{Options, ServerArgs};
 use protocol::compress::Wish;
-use protocol::flist::{DirClass, FileEntry, FileList, ListLimits, Ndx};
+use protocol::flist::{DirClass, FileEntry, FileList, Ndx};
 use protocol::handshake::{Hello, Offer, Side};
 use pysmurf_archiver::link::{Closer, Ending, Link, Remote};
 use pysmurf_archiver::pipe::{PipeReader, PipeWriter, pipe};
@@ -160,15 +160,8 @@ fn client(link: Link, push: bool, src: &Path, dst: &Path) -> Result<bool, Transf
         send(session, &plan, |_| Ok((listing, Folder(src.to_owned()))), &mut Silent)?;
         return Ok(true);
     }
-    let plan = ReceivePlan {
-        options,
-        server: false,
-        destination: dst.to_owned(),
-        limits: ListLimits::default(),
-        rules: Vec::new(),
-        names: None,
-    };
-    let received = receive(session, &plan, &mut |_| {})?;
+    let plan = ReceivePlan { options, destination: dst.to_owned(), ..ReceivePlan::default() };
+    let received = receive(session, &plan, &|_: &protocol::mux::Message| {})?;
     Ok(received.failed == 0 && received.io_error == 0)
 }
 

@@ -212,7 +212,7 @@ impl BatchWatch<'_> {
 }
 
 impl Watch for BatchWatch<'_> {
-    fn requested(&mut self, ndx: Ndx, request: &Request) -> Answer {
+    fn requested(&mut self, ndx: Ndx, _entry: &FileEntry, request: &Request) -> Answer {
         let Some(at) = self.job_at(ndx) else { return Answer::Decline };
         // Asked for again: our bytes did not have the registered sum.
         let changed = request.redo && matches!(self.fates[at], Fate::Failed(..));
@@ -235,7 +235,7 @@ impl Watch for BatchWatch<'_> {
         (self.progress)(bytes);
     }
 
-    fn sent(&mut self, ndx: Ndx, sent: &Sent, sum: &Sum) {
+    fn sent(&mut self, ndx: Ndx, _entry: &FileEntry, sent: &Sent, sum: &Sum) {
         let Some(at) = self.job_at(ndx) else { return };
         self.stages[at] = Stage::Sent(*sent);
         if sum.as_bytes() != self.jobs[at].md5 {

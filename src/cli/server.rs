@@ -1,8 +1,10 @@
 //! `--server`: the far end of somebody's rsync.
 
+mod secluded;
+
 use crate::transfer::TransferError;
 use crate::transfer::serve::{complain, exit_code, serve};
-use crate::transport::stdio::stdio;
+use crate::transport::stdio::{input, stdio};
 use protocol::PeerError;
 use protocol::args::ServerArgs;
 use std::ffi::OsString;
@@ -15,6 +17,16 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Serves one session on standard input and output. Messages go to standard error, as those of stock rsync do.
 pub(super) fn main(args: &[OsString]) -> ExitCode {
+    let mut args = args.to_vec();
+    if secluded::announced(&args) {
+        match secluded::read(&mut input(PATIENCE)) {
+            Ok(more) => args.extend(secluded::expand(more)),
+            Err(error) => {
+                complain(&format!("pysmurf-archiver --server: Cannot read the arguments that -s announces: {error}"));
+                return ExitCode::from(12);
+            }
+        }
+    }
     let words: Vec<_> = args.iter().map(|arg| arg.as_bytes()).collect();
     let args = match ServerArgs::parse(&words) {
         Ok(args) => args,

@@ -171,7 +171,7 @@ pub fn names_of_file(name: &[u8], from0: bool) -> Result<Vec<Vec<u8>>, TransferE
 }
 
 /// The same file as it goes to the peer that looks the names up.
-pub(super) fn names_to_forward(name: &[u8], from0: bool) -> Result<Vec<u8>, TransferError> {
+pub fn names_to_forward(name: &[u8], from0: bool) -> Result<Vec<u8>, TransferError> {
     Ok(names::encode(names::of_file(&list_of_names(name)?, from0)))
 }
 

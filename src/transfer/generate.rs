@@ -6,10 +6,9 @@ mod links;
 
 use super::TransferError;
 use super::abort::LastWords;
-use super::beneath::shown;
 use super::dest::{Attrs, Dest, Found, LateDirs, same_mtime};
 use super::greet::Mouth;
-use super::receive::{Target, preserve};
+use super::receive::{ReceivePlan, Target, Witness, preserve};
 use board::BoardState;
 pub(super) use board::{Attempt, Board, Note};
 use delete::Deletion;
@@ -38,12 +37,11 @@ const OUT_MOST: usize = 64 * 1024;
 pub(super) struct Generate<'a> {
     pub(super) n: &'a Negotiated,
     pub(super) target: &'a Target,
-    pub(super) options: &'a Options,
+    pub(super) plan: &'a ReceivePlan,
     pub(super) board: &'a Board,
+    pub(super) witness: &'a dyn Witness,
     pub(super) out: Outbox,
     pub(super) mouth: Mouth,
-    /// We are the server: the peer passes our words on to the user.
-    pub(super) server: bool,
     /// What is safe from deletion.
     pub(super) rules: Option<&'a RuleSet>,
 }
@@ -57,17 +55,22 @@ pub(super) struct Generated {
     pub(super) deleted: DeleteCounts,
     /// `--max-delete` kept some of it.
     pub(super) limited: bool,
+    /// Bytes written to the link.
+    pub(super) written_bytes: u64,
 }
 
 impl Generate<'_> {
     /// Runs to the end of the session.
     pub(super) fn run(self) -> Result<Generated, TransferError> {
-        let Self { n, target, options, board, out, mouth, server, rules } = self;
+        let Self { n, target, plan, board, witness, out, mouth, rules } = self;
+        let options = &plan.options;
         let incremental = n.compat.has(Compat::INC_RECURSE);
         let mut work = Work {
             n,
             options,
+            plan,
             board,
+            witness,
             target,
             dest: target.again().map(Arc::new),
             out,
@@ -84,12 +87,11 @@ impl Generate<'_> {
             links: Links::default(),
             buffer: Vec::new(),
             deletion: Deletion::new(options, rules, &target.root),
-            server,
         };
         let result = work.all();
         // A link that broke has nobody at its end; the rest the peer hears of.
         if let Err(error @ TransferError::Rules(_)) = &result
-            && let Some(words) = LastWords::new(error, server)
+            && let Some(words) = LastWords::new(error, plan.server)
         {
             words.put(n, &mut work.out);
             work.mouth.say(&mut work.out)?;
@@ -102,6 +104,11 @@ impl Work<'_> {
     /// The whole conversation.
     fn all(&mut self) -> Result<Generated, TransferError> {
         let work = self;
+        work.pass_notes()?;
+        if work.options.verbose > 1 {
+            let how = if work.options.whole_file { "disabled for local transfer or --whole-file" } else { "enabled" };
+            work.tell(&[b"delta-transmission ", how.as_bytes()]);
+        }
         work.lists()?;
         work.wait(|_, state| state.phase >= 1)?;
         // Whoever waits for a file that is sent again is served before the end of this phase too.
@@ -143,14 +150,16 @@ impl Work<'_> {
         work.speaker.done(&mut work.out);
         work.mouth.say(&mut work.out)?;
         let failed = work.board.lock().complaints;
-        Ok(Generated { failed, deleted, limited })
+        Ok(Generated { failed, deleted, limited, written_bytes: work.mouth.said })
     }
 }
 
 struct Work<'a> {
     n: &'a Negotiated,
     options: &'a Options,
+    plan: &'a ReceivePlan,
     board: &'a Board,
+    witness: &'a dyn Witness,
     target: &'a Target,
     dest: Option<Arc<Dest>>,
     out: Outbox,
@@ -173,7 +182,6 @@ struct Work<'a> {
     links: Links,
     buffer: Vec<u8>,
     deletion: Deletion<'a>,
-    server: bool,
 }
 
 impl Work<'_> {
@@ -210,12 +218,7 @@ impl Work<'_> {
     /// Lets the user hear of deletions.
     fn pass_told(&mut self) {
         let (told, failed) = self.deletion.take_told();
-        for message in told {
-            match self.server {
-                true => self.out.message(&message),
-                false => self.board.tell(message),
-            }
-        }
+        told.iter().for_each(|message| self.say(message));
         self.board.lock().complaints += failed;
     }
 
@@ -243,6 +246,10 @@ impl Work<'_> {
     }
 
     fn list(&mut self, list: &FileList) -> Result<(), TransferError> {
+        if self.options.list_only {
+            self.show(list);
+            return Ok(());
+        }
         let when = self.deletion.when();
         // Behind the look at the directory itself, whose time deletions change.
         let at_once = matches!(when, Some(DeleteWhen::During | DeleteWhen::Delay));
@@ -270,6 +277,12 @@ impl Work<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Shows a list in the order in which it would be gone through.
+    fn show(&self, list: &FileList) {
+        let here = list.iter().map(|(_, entry)| entry).filter(|entry| !(self.incremental && entry.is_dir()));
+        list.parent().into_iter().chain(here).for_each(|entry| self.witness.entry(entry));
     }
 
     /// Whether the oldest list may end: the last segment only once it is known to be the last.
@@ -392,7 +405,7 @@ impl Work<'_> {
         };
         for note in notes {
             match note {
-                Note::Say(message) => self.out.message(&message),
+                Note::Say(message) => self.say(&message),
                 Note::Redo(ndx) if self.incremental => self.again(ndx)?,
                 Note::Redo(ndx) => self.redo.push(ndx),
                 Note::List(list) => {
@@ -486,7 +499,7 @@ impl Work<'_> {
         };
         let skip = match kind {
             // A server's client knows what it sends, and tells a list of names by nothing.
-            Kind::Dir => !(self.server || self.options.recurse || self.options.dirs || self.options.relative),
+            Kind::Dir => !(self.plan.server || self.options.recurse || self.options.dirs || self.options.relative),
             Kind::Symlink => !self.options.links,
             Kind::Device => !self.options.devices || dest.is_some_and(|dest| !dest.makes_devices()),
             Kind::Special => !self.options.specials,
@@ -495,12 +508,23 @@ impl Work<'_> {
         let leave = kind != Kind::Dir && self.leaves(entry, found.as_ref());
         if skip {
             let what = if kind == Kind::Dir { "directory" } else { "non-regular file" };
-            self.tell(&format!("skipping {what} \"{}\"", shown(name)));
+            self.tell(&[b"skipping ", what.as_bytes(), b" \"", name, b"\""]);
+        }
+        if leave && self.plan.names > 1 {
+            match &found {
+                None => self.tell(&[b"not creating new file \"", name, b"\""]),
+                Some(_) if self.options.ignore_existing => self.tell(&[name, b" exists"]),
+                Some(_) => self.tell(&[name, b" is newer"]),
+            }
+        }
+        let stays_missing = kind == Kind::Dir && found.is_none() && self.options.existing;
+        if stays_missing && self.plan.names > 1 {
+            self.tell(&[b"not creating new directory \"", name, b"\""]);
         }
         let too_small = self.options.min_size.is_some_and(|least| entry.len < least);
         let too_large = self.options.max_size.is_some_and(|most| entry.len > most);
-        let leave = leave || (kind == Kind::File && (too_small || too_large));
-        if skip || leave || (kind == Kind::Dir && found.is_none() && self.options.existing) {
+        let wrong_size = kind == Kind::File && (too_small || too_large);
+        if skip || leave || wrong_size || stays_missing {
             return Ok(false);
         }
         let in_the_way = found.is_some_and(|found| found.kind() == Some(Kind::Dir)) && kind != Kind::Dir;
@@ -524,6 +548,9 @@ impl Work<'_> {
         match work {
             Ok(flags) => {
                 self.report(ndx, flags);
+                if kind != Kind::Dir && flags.is_none() {
+                    self.tell_up_to_date(name);
+                }
                 if kind != Kind::Dir {
                     self.acknowledge(ndx);
                 }
@@ -562,8 +589,22 @@ impl Work<'_> {
     }
 
     /// Tells the client's user something.
-    fn tell(&mut self, text: &str) {
-        self.out.message(&Message::Text(TextKind::Info, format!("{text}\n").into()));
+    fn tell(&mut self, words: &[&[u8]]) {
+        self.say(&Message::Text(TextKind::Info, [words.concat(), b"\n".to_vec()].concat()));
+    }
+
+    /// Words for the user go over the wire only where the user is at the other end.
+    fn say(&mut self, message: &Message) {
+        match message {
+            Message::Text(..) | Message::Deleted(_) if !self.plan.server => self.witness.message(message),
+            message => self.out.message(message),
+        }
+    }
+
+    fn tell_up_to_date(&mut self, name: &[u8]) {
+        if self.plan.names > 1 && self.options.detail == ItemDetail::None {
+            self.tell(&[name, b" is uptodate"]);
+        }
     }
 
     /// What a dry run reports of a directory.
@@ -677,6 +718,9 @@ impl Work<'_> {
                 return Ok(());
             }
             self.report(ndx, reported(&change));
+            if change.is_empty() {
+                self.tell_up_to_date(name);
+            }
             self.acknowledge(ndx);
             return Ok(());
         }

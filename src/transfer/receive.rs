@@ -18,10 +18,10 @@ use protocol::filter::{self, Rule, RuleSet, Side};
 use protocol::flist::{Arrived, FileEntry, FileList, LinkId, ListLimits, Ndx, Segments};
 use protocol::generator::DeleteCounts;
 use protocol::handshake::{Compat, Negotiated};
-use protocol::item::ItemFlags;
+use protocol::item::{ItemFlags, ItemHeader};
 use protocol::mux::{Message, TextKind};
-use protocol::names;
 use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts, RuleEvent};
+use protocol::sender::FinalStats;
 use protocol::sums::{BlockIndex, SumHead};
 use std::ffi::OsStr;
 use std::fs::File;
@@ -51,7 +51,42 @@ pub struct ReceivePlan {
     /// The filter rules as the user gave them (client only; a server hears them from its client).
     pub rules: Vec<Rule>,
     /// The names to ask for, where `--files-from=-` tells the server that the client has them.
-    pub names: Option<Vec<Vec<u8>>>,
+    pub asked: Option<Vec<u8>>,
+    /// How much is said of names: 1 the directory that was made for the session, 2 what is up to date or left alone, too.
+    pub names: u8,
+}
+
+/// Hears how a receiving session goes; the generator and the receiver speak to it at the same time.
+pub trait Witness: Sync {
+    /// A list, or the next segment of it, is here.
+    fn listed(&self, _list: &FileList) {}
+
+    /// An entry of a list that is only to be shown.
+    fn entry(&self, _entry: &FileEntry) {}
+
+    /// An entry was changed here, or is to be in a dry run. Also told of unchanged ones where the options ask for it.
+    fn item(&self, _ndx: Ndx, _entry: &FileEntry, _header: &ItemHeader) {}
+
+    /// The data of a file begins.
+    fn begins(&self, _ndx: Ndx, _entry: &FileEntry, _header: &ItemHeader) {}
+
+    /// So many bytes of the file were rebuilt.
+    fn progress(&self, _bytes: u64) {}
+
+    /// The file is whole and in its place.
+    fn received(&self, _ndx: Ndx, _entry: &FileEntry, _header: &ItemHeader, _sent: &Sent, _sum: &Sum) {}
+
+    /// Words for the user, of the peer or of this side.
+    fn message(&self, _message: &Message) {}
+
+    /// The totals of a server that sends.
+    fn stats(&self, _stats: &FinalStats) {}
+}
+
+impl<F: Fn(&Message) + Sync> Witness for F {
+    fn message(&self, message: &Message) {
+        self(message);
+    }
 }
 
 /// What a receiving session came to.
@@ -67,12 +102,16 @@ pub struct Received {
     pub io_error: i32,
     /// What was deleted.
     pub deleted: DeleteCounts,
+    /// Bytes written to the link.
+    pub written_bytes: u64,
+    /// Bytes read from the link.
+    pub read_bytes: u64,
     /// How the far end's program ended (client only).
     pub ending: Option<Ending>,
 }
 
-/// Receives what the peer sends into the plan's destination. `say` hears the peer's messages.
-pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Message)) -> Result<Received, TransferError> {
+/// Receives what the peer sends into the plan's destination.
+pub fn receive(session: Session, plan: &ReceivePlan, witness: &dyn Witness) -> Result<Received, TransferError> {
     let Session { n, inbox, mut out, mut ears, mut mouth, closer } = session;
     let server = plan.server;
     if !server {
@@ -88,8 +127,8 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
     let mut receiver = Receiver::new(&n, facts, inbox);
     let mut received = Received::default();
     let forwarded = plan.options.files_from.as_deref().filter(|name| server == (*name != b"-"));
-    let forwarded = match forwarded.map(|name| match (server, &plan.names) {
-        (false, Some(names)) => Ok(names::encode(names.iter().map(Vec::as_slice))),
+    let forwarded = match forwarded.map(|name| match (server, &plan.asked) {
+        (false, Some(names)) => Ok(names.clone()),
         _ => filters::names_to_forward(name, plan.options.from0),
     }) {
         None => None,
@@ -99,7 +138,7 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
         }
     };
     let texts = match server && plan.options.receiver_hears_rules() {
-        true => hear_rules(&mut receiver, &mut ears, say),
+        true => hear_rules(&mut receiver, &mut ears, witness),
         false => Ok(Vec::new()),
     };
     let rules = texts.and_then(|texts| match server {
@@ -112,13 +151,13 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
     };
     let mut lists = Lists::new(&n);
     let heard = match forwarded {
-        None => hear_lists(&mut receiver, &mut ears, &mut lists, plan, &mut received, say),
+        None => hear_lists(&mut receiver, &mut ears, &mut lists, plan, &mut received, witness),
         // Neither end may wait for the other to read before it goes on writing.
         Some(names) => std::thread::scope(|scope| {
             out.put(&names);
             let (out, mouth) = (&mut out, &mut mouth);
             let saying = scope.spawn(move || mouth.say(out));
-            let heard = hear_lists(&mut receiver, &mut ears, &mut lists, plan, &mut received, say);
+            let heard = hear_lists(&mut receiver, &mut ears, &mut lists, plan, &mut received, witness);
             if heard.is_err() {
                 closer.close();
             }
@@ -130,6 +169,7 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
         return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer }));
     }
     if lists.is_empty() && !plan.server {
+        (received.written_bytes, received.read_bytes) = (mouth.said, ears.heard);
         drop(mouth);
         received.ending = ears.remote.wait(super::ENDING_PATIENCE);
         return Ok(received);
@@ -143,17 +183,14 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
     };
     let board = Board::new(n.compat.has(Compat::INC_RECURSE));
     board.io_error.fetch_or(received.io_error, Ordering::AcqRel);
+    if plan.names > 0 && target.is_new() {
+        let path = plan.destination.as_os_str().as_bytes();
+        let text = [b"created directory ", path.strip_suffix(b"/").unwrap_or(path), b"\n"].concat();
+        board.note(Note::Say(Message::Text(TextKind::Info, text)));
+    }
     lists.show(&board)?;
-    let generate = Generate {
-        n: &n,
-        target: &target,
-        options: &plan.options,
-        board: &board,
-        out,
-        mouth,
-        server,
-        rules: rules.as_ref(),
-    };
+    let rules = rules.as_ref();
+    let generate = Generate { n: &n, target: &target, plan, board: &board, witness, out, mouth, rules };
     let mut work = Rebuild {
         n: &n,
         lists: &mut lists,
@@ -161,6 +198,7 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
         plan,
         options: &plan.options,
         board: &board,
+        witness,
         current: None,
         received: &mut received,
         block: Vec::new(),
@@ -176,7 +214,7 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
             board.generator_left();
             result
         });
-        let heard = work.run(&mut receiver, &mut ears, say);
+        let heard = work.run(&mut receiver, &mut ears);
         if let Err(error) = &heard {
             board.fail(error, server);
             if !board.wait_for_generator(LAST_WORDS) {
@@ -202,9 +240,9 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
             if generated.limited {
                 received.io_error |= IOERR_DEL_LIMIT;
             }
+            (received.written_bytes, received.read_bytes) = (generated.written_bytes, ears.heard);
         }
     }
-    board.take_told().iter().for_each(&mut *say);
     if !plan.server {
         ears.hear_the_end()?;
         received.ending = ears.remote.wait(super::ENDING_PATIENCE);
@@ -216,14 +254,14 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
 fn hear_rules(
     receiver: &mut Receiver,
     ears: &mut Ears,
-    say: &mut dyn FnMut(&Message),
+    witness: &dyn Witness,
 ) -> Result<Vec<Vec<u8>>, TransferError> {
     let mut rules = Vec::new();
     loop {
         match receiver.poll_rule()? {
             Some(RuleEvent::Rule(rule)) => rules.push(rule),
             Some(RuleEvent::End) => return Ok(rules),
-            Some(RuleEvent::Message(message)) => say(&message),
+            Some(RuleEvent::Message(message)) => witness.message(&message),
             None => receiver.feed(ears.hear()?)?,
         }
     }
@@ -237,16 +275,17 @@ fn hear_lists(
     lists: &mut Lists,
     plan: &ReceivePlan,
     received: &mut Received,
-    say: &mut dyn FnMut(&Message),
+    witness: &dyn Witness,
 ) -> Result<(), TransferError> {
     while !lists.complete && !lists.known_to_be_many() {
         match receiver.poll()? {
             Some(ReceiverEvent::List(arrived)) => {
-                lists.take(arrived, plan, received)?;
+                let list = lists.take(arrived, plan, received)?;
+                witness.listed(&list);
             }
             Some(ReceiverEvent::ListEnd) => lists.complete = true,
             Some(ReceiverEvent::Message(Message::IoError(bits))) => received.io_error |= bits,
-            Some(ReceiverEvent::Message(message)) => say(&message),
+            Some(ReceiverEvent::Message(message)) => witness.message(&message),
             Some(_) => return Err(PeerError::Malformed("a file before the list").into()),
             None => receiver.feed(ears.hear()?)?,
         }
@@ -332,11 +371,18 @@ pub(super) struct Target {
     pub(super) made: bool,
     /// Absolute path of the folder, for filter rules and messages.
     pub(super) root: Vec<u8>,
+    /// It would have been made, were this no dry run.
+    would_make: bool,
     /// The name for the only file of a list, where the destination is a file name.
     single: Option<Vec<u8>>,
 }
 
 impl Target {
+    /// Nothing of it was there before this session.
+    fn is_new(&self) -> bool {
+        self.made || self.would_make
+    }
+
     /// The name of an entry at this end.
     pub(super) fn name<'a>(&'a self, entry: &'a FileEntry) -> &'a [u8] {
         self.single.as_deref().unwrap_or(&entry.name)
@@ -356,6 +402,9 @@ fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, TransferError> {
     };
     let bytes = path.as_os_str().as_bytes();
     let options = &plan.options;
+    if options.list_only {
+        return Ok(Target { dest: None, made: false, would_make: false, root: root(path), single: None });
+    }
     let cannot_make = |source: io::Error| {
         let what = format!("mkdir \"{}\" failed (make its parent first, or use --mkpath)", path.display());
         TransferError::Local { what, source }
@@ -365,7 +414,12 @@ fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, TransferError> {
         false => Ok(()),
     };
     if path.is_dir() {
-        return Ok(Target { dest: Some(entered(path)?), made: false, root: root(path), single: None });
+        let root = root(path);
+        return Ok(Target { dest: Some(entered(path)?), made: false, would_make: false, root, single: None });
+    }
+    // Nothing comes, so nothing is made for it.
+    if lists.is_empty() && !bytes.ends_with(b"/") {
+        return Ok(Target { dest: None, made: false, would_make: false, root: root(path), single: None });
     }
     let single_file = lists.has_single_file() && !bytes.ends_with(b"/");
     if !single_file {
@@ -374,17 +428,17 @@ fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, TransferError> {
             return Err(TransferError::Selection(text));
         }
         if options.dry_run {
-            return Ok(Target { dest: None, made: false, root: root(path), single: None });
+            return Ok(Target { dest: None, made: false, would_make: true, root: root(path), single: None });
         }
         make_parents(path)?;
         let dest = Dest::open(path, true).map_err(cannot_make)?;
-        return Ok(Target { dest: Some(dest), made: true, root: root(path), single: None });
+        return Ok(Target { dest: Some(dest), made: true, would_make: false, root: root(path), single: None });
     }
     let cut = bytes.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
     let parent = if cut == 0 { Path::new(".") } else { Path::new(OsStr::from_bytes(&bytes[..cut])) };
     make_parents(parent)?;
-    let single = Some(bytes[cut..].to_vec());
-    Ok(Target { dest: Some(entered(parent)?), made: false, root: root(parent), single })
+    let (root, single) = (root(parent), Some(bytes[cut..].to_vec()));
+    Ok(Target { dest: Some(entered(parent)?), made: false, would_make: false, root, single })
 }
 
 fn root(path: &Path) -> Vec<u8> {
@@ -418,6 +472,7 @@ struct Rebuild<'a> {
     plan: &'a ReceivePlan,
     options: &'a Options,
     board: &'a Board,
+    witness: &'a dyn Witness,
     current: Option<Current>,
     received: &'a mut Received,
     block: Vec<u8>,
@@ -426,6 +481,7 @@ struct Rebuild<'a> {
 /// The file that is coming in.
 struct Current {
     ndx: Ndx,
+    header: ItemHeader,
     entry: FileEntry,
     /// It was asked for the second time.
     again: bool,
@@ -438,15 +494,9 @@ struct Current {
 }
 
 impl Rebuild<'_> {
-    fn run(
-        &mut self,
-        receiver: &mut Receiver,
-        ears: &mut Ears,
-        say: &mut dyn FnMut(&Message),
-    ) -> Result<(), TransferError> {
+    fn run(&mut self, receiver: &mut Receiver, ears: &mut Ears) -> Result<(), TransferError> {
         let dest = self.target.again();
         while !receiver.is_over() {
-            self.board.take_told().iter().for_each(&mut *say);
             let Some(event) = receiver.poll()? else {
                 receiver.feed(ears.hear()?)?;
                 continue;
@@ -457,7 +507,8 @@ impl Rebuild<'_> {
                     let attempt = self.board.take(ndx).filter(|_| !header.flags.has(ItemFlags::LOCAL_CHANGE));
                     let unasked = PeerError::Malformed("data of a file that was not asked for");
                     let again = attempt.ok_or(unasked)? == Attempt::Second;
-                    self.begin(dest.as_ref(), ndx, entry, head, again);
+                    self.witness.begins(ndx, &entry, &header);
+                    self.begin(dest.as_ref(), ndx, header, entry, head, again);
                 }
                 ReceiverEvent::Literal(bytes) => self.write(bytes, true),
                 ReceiverEvent::Copy(block) => {
@@ -465,8 +516,8 @@ impl Rebuild<'_> {
                     receiver.matched(&self.block)?;
                 }
                 ReceiverEvent::End(sum) => self.end(dest.as_ref(), &sum),
-                ReceiverEvent::Item(ndx, _) => {
-                    self.entry_of_any_kind(ndx)?;
+                ReceiverEvent::Item(ndx, header) => {
+                    self.witness.item(ndx, self.entry_of_any_kind(ndx)?, &header);
                 }
                 ReceiverEvent::PhaseDone(phase) => self.board.phase(phase),
                 ReceiverEvent::SegmentDone => {
@@ -483,11 +534,13 @@ impl Rebuild<'_> {
                         self.settle(ndx, link, false);
                     }
                 }
-                ReceiverEvent::Message(message) => say(&message),
-                ReceiverEvent::Stats(_) | ReceiverEvent::Goodbye => {}
+                ReceiverEvent::Message(message) => self.witness.message(&message),
+                ReceiverEvent::Stats(stats) => self.witness.stats(&stats),
+                ReceiverEvent::Goodbye => {}
                 ReceiverEvent::List(arrived) => {
                     let list = self.lists.take(arrived, self.plan, self.received)?;
                     self.board.io_error.fetch_or(self.received.io_error, Ordering::AcqRel);
+                    self.witness.listed(&list);
                     self.board.list(&list)?;
                 }
                 ReceiverEvent::ListEnd => {
@@ -519,7 +572,15 @@ impl Rebuild<'_> {
         }
     }
 
-    fn begin(&mut self, dest: Option<&Dest>, ndx: Ndx, entry: FileEntry, head: SumHead, again: bool) {
+    fn begin(
+        &mut self,
+        dest: Option<&Dest>,
+        ndx: Ndx,
+        header: ItemHeader,
+        entry: FileEntry,
+        head: SumHead,
+        again: bool,
+    ) {
         let name = self.target.name(&entry);
         let mut temp = None;
         let mut basis = None;
@@ -533,7 +594,7 @@ impl Rebuild<'_> {
             }
         }
         let hasher = FileHasher::new(self.n.checksum);
-        self.current = Some(Current { ndx, entry, again, head, basis, temp, hasher, sent: Sent::default() });
+        self.current = Some(Current { ndx, header, entry, again, head, basis, temp, hasher, sent: Sent::default() });
     }
 
     fn write(&mut self, bytes: &[u8], literal: bool) {
@@ -548,6 +609,7 @@ impl Rebuild<'_> {
         current.hasher.update(bytes);
         let count = if literal { &mut current.sent.literal_bytes } else { &mut current.sent.matched_bytes };
         *count += bytes.len() as u64;
+        self.witness.progress(bytes.len() as u64);
     }
 
     fn copy(&mut self, block: BlockIndex) {
@@ -575,7 +637,7 @@ impl Rebuild<'_> {
 
     /// Puts a file in its place; `None` when it is asked for once more.
     fn finish(&mut self, dest: Option<&Dest>, current: Current, sum: &Sum) -> Option<bool> {
-        let Current { ndx, entry, again, temp, hasher, sent, .. } = current;
+        let Current { ndx, header, entry, again, temp, hasher, sent, .. } = current;
         let name = self.target.name(&entry);
         let shown = name.escape_ascii();
         let (Some(temp), Some(dest)) = (temp, dest) else {
@@ -606,6 +668,7 @@ impl Rebuild<'_> {
         self.received.files += 1;
         self.received.bytes.literal_bytes += sent.literal_bytes;
         self.received.bytes.matched_bytes += sent.matched_bytes;
+        self.witness.received(ndx, &entry, &header, &sent, sum);
         if self.options.remove_source_files {
             self.board.note(Note::Say(Message::Success(ndx)));
         }

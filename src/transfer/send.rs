@@ -109,8 +109,11 @@ pub enum Answer {
 
 /// Hears how the transfer goes, and has a say.
 pub trait Watch {
+    /// A list, or the next segment of it, is made and about to be sent.
+    fn listed(&mut self, _list: &FileList) {}
+
     /// The receiving side wants a file.
-    fn requested(&mut self, _ndx: Ndx, _request: &Request) -> Answer {
+    fn requested(&mut self, _ndx: Ndx, _entry: &FileEntry, _request: &Request) -> Answer {
         Answer::Send
     }
 
@@ -118,7 +121,7 @@ pub trait Watch {
     fn progress(&mut self, _bytes: u64) {}
 
     /// A file was sent. `sum` is what its bytes came to.
-    fn sent(&mut self, _ndx: Ndx, _sent: &Sent, _sum: &Sum) {}
+    fn sent(&mut self, _ndx: Ndx, _entry: &FileEntry, _sent: &Sent, _sum: &Sum) {}
 
     /// A wanted file could not be opened or read to its end.
     fn unreadable(&mut self, _ndx: Ndx, _error: &io::Error) {}
@@ -230,8 +233,9 @@ fn converse<S: Source>(
     // An empty list ends a pull at once: the client has nothing to ask.
     let nothing = plan.server && listing.list.is_empty();
     let mut lists = Lists::new(n, plan);
+    watch.listed(&listing.list);
     lists.first(listing, &mut sender, out, mouth)?;
-    lists.look_ahead(&mut source, &mut sender, out, mouth)?;
+    lists.look_ahead(&mut source, &mut sender, out, mouth, watch)?;
     mouth.say(out)?;
     let list_send_ms = started.elapsed().as_millis() as u64;
 
@@ -239,7 +243,7 @@ fn converse<S: Source>(
     let mut total = Sent::default();
     let mut buffer = vec![0; READ_SIZE];
     while !sender.is_over() && !nothing {
-        lists.look_ahead(&mut source, &mut sender, out, mouth)?;
+        lists.look_ahead(&mut source, &mut sender, out, mouth, watch)?;
         let Some(event) = sender.poll(out)? else {
             mouth.say(out)?;
             sender.feed(ears.hear()?)?;
@@ -253,7 +257,7 @@ fn converse<S: Source>(
                         value: request.ndx.0.into(),
                         expected: "a regular file of the list",
                     })?;
-                if watch.requested(request.ndx, &request) == Answer::Decline {
+                if watch.requested(request.ndx, entry, &request) == Answer::Decline {
                     sender.decline(&request, out);
                     continue;
                 }
@@ -270,7 +274,7 @@ fn converse<S: Source>(
                 let promised = source.promised(request.ndx);
                 let mut work = Reply { n, out, mouth, buffer: &mut buffer, watch };
                 let store = plan.skip_compress.holds(&entry.name);
-                let sent = work.send(&mut sender, &request, file, promised, store)?;
+                let sent = work.send(&mut sender, &request, entry, file, promised, store)?;
                 if let Some(sent) = sent {
                     files += 1;
                     total.literal_bytes += sent.literal_bytes;
@@ -349,10 +353,12 @@ impl Lists {
         sender: &mut Sender,
         out: &mut Outbox,
         mouth: &mut Mouth,
+        watch: &mut dyn Watch,
     ) -> Result<(), TransferError> {
         while !self.complete && self.segments.ahead() < LOOK_AHEAD {
             match source.next_segment().transpose()? {
                 Some((dir, listing)) => {
+                    watch.listed(&listing.list);
                     sender.segment(dir, &listing.list, out)?;
                     self.write(listing, out, mouth)?;
                 }
@@ -476,6 +482,7 @@ impl Reply<'_> {
         &mut self,
         sender: &mut Sender,
         request: &Request,
+        entry: &FileEntry,
         mut file: File,
         promised: Option<Sum>,
         store: bool,
@@ -515,7 +522,7 @@ impl Reply<'_> {
         match trouble {
             None => {
                 reply.end(&promised.unwrap_or(sum), self.out)?;
-                self.watch.sent(request.ndx, &sent, &sum);
+                self.watch.sent(request.ndx, entry, &sent, &sum);
                 Ok(Some(sent))
             }
             Some(error) => {

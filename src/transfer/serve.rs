@@ -1,21 +1,18 @@
 //! The far end of a session: what `--server` does. Counterpart: rsync's `start_server`.
 
-use super::beneath::{reason, shown};
-use super::generate::file_sum;
-use super::source::{Arguments, Hooks, ListError, Lister, ScanError, ScanOptions, Severity, SumFile, Walk};
+use super::scanned::{Scanned, Trouble, summer};
+use super::source::{Arguments, Hooks, SumFile};
 use super::suffixes::Suffixes;
-use super::{Asked, Listing, ReceivePlan, SendPlan, Source, TransferError, Watch, filters, greet, ids, receive, send};
+use super::{Asked, ReceivePlan, SendPlan, TransferError, Watch, filters, greet, receive, send};
 use crate::link::Link;
 use protocol::PeerError;
-use protocol::args::{Options, ServerArgs};
+use protocol::args::{ItemDetail, Options, ServerArgs};
 use protocol::filter::{RuleSet, Side as RuleSide};
-use protocol::flist::{FileEntry, FileList, ListLimits, Ndx};
+use protocol::flist::{ListLimits, Ndx};
 use protocol::handshake::{Compat, Hello, Offer, Side, VERSION_MOST};
 use protocol::mux::{Message, TextKind};
-use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::VecDeque;
+use std::cell::OnceCell;
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -52,27 +49,43 @@ pub(crate) fn hello(args: &ServerArgs, version: u8) -> Result<Hello, TransferErr
 }
 
 /// Serves a session that has been greeted.
-pub(crate) fn serve_session(args: &ServerArgs, session: super::Session) -> Result<Served, TransferError> {
+pub(crate) fn serve_session(args: &ServerArgs, mut session: super::Session) -> Result<Served, TransferError> {
+    if let Some(rate) = args.options.bwlimit.filter(|&rate| rate > 0) {
+        session.limit(rate);
+    }
     if args.sender { serve_sender(args, session) } else { serve_receiver(args, session) }
 }
 
 fn serve_receiver(args: &ServerArgs, session: super::Session) -> Result<Served, TransferError> {
     let options = &args.options;
     let destination = args.paths.first().map(|path| PathBuf::from(OsStr::from_bytes(path))).unwrap_or_default();
+    let names = name_level(options).max(u8::from(options.detail != ItemDetail::None));
     let plan = ReceivePlan {
         options: options.clone(),
         server: true,
         destination,
         limits: ListLimits::default(),
         rules: Vec::new(),
-        names: None,
+        asked: None,
+        names,
     };
-    let received = receive(session, &plan, &mut log_message)?;
+    let received = receive(session, &plan, &log_message)?;
     Ok(Served {
         partial: received.failed > 0 || received.io_error & 1 != 0,
         vanished: received.io_error & 2 != 0,
         delete_limit: received.io_error & 4 != 0,
     })
+}
+
+/// How much is said of names: what `--info` says, else `-v`.
+fn name_level(options: &Options) -> u8 {
+    let words = options.info.iter().flat_map(|value| value.split(|&byte| byte == b','));
+    let said = words.filter_map(|word| match word.to_ascii_uppercase().strip_prefix(b"NAME")? {
+        b"" | b"1" => Some(1),
+        b"0" => Some(0),
+        _ => Some(2),
+    });
+    said.fold(None, |_, level| Some(level)).unwrap_or(options.verbose.min(2))
 }
 
 /// A seed that the client cannot guess, so that nobody can prepare blocks that look alike.
@@ -106,14 +119,9 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
     };
     let paths: Vec<_> = args.paths.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
     let incremental = session.n.compat.has(Compat::INC_RECURSE);
-    let trouble = Trouble::default();
+    let trouble = Trouble::new(options.verbose > 1);
     let rules: OnceCell<Option<RuleSet>> = OnceCell::new();
-    let mut report = |severity: Severity, text: String| match severity {
-        Severity::Info => trouble.say(TextKind::Info, &text),
-        Severity::Warning => trouble.say(TextKind::Warning, &text),
-        Severity::Error => trouble.say(TextKind::ErrorXfer, &format!("rsync: [sender] {text}")),
-    };
-    let mut sum = |file: &mut File| file_sum(file, list_checksum).map(Some);
+    let (mut report, mut sum) = (trouble.reporter(), summer(list_checksum));
     let sum: Option<SumFile<'_>> = if options.checksum { Some(&mut sum) } else { None };
     let mut hooks = Hooks { report: &mut report, sum, keep: None, rules: None };
     let listing = |asked: Asked| {
@@ -124,122 +132,13 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
             Some(b"-") => Some(asked.names),
             Some(name) => Some(filters::names_of_file(name, options.from0)?),
         };
-        let arguments = match (&names, &paths[..]) {
-            (None, _) => Arguments::Paths(&paths),
-            (Some(names), [folder]) => Arguments::Names(folder, names),
-            (Some(_), _) => {
-                return Err(TransferError::Rules("Only one source folder goes with --files-from; name one".into()));
-            }
-        };
-        let mut lister = Lister::new(Walk::new(&scan_options(options), hooks), incremental);
-        let list = if incremental { lister.first(&arguments) } else { lister.whole(&arguments) };
-        let list = list.map_err(refused)?;
-        let mut source = Scanned { lister, options, told: ids::Told::default(), trouble: &trouble };
-        Ok((source.listing(list), source))
+        let arguments = Arguments::new(&paths, names.as_deref())?;
+        Scanned::list(&arguments, options, incremental, hooks, &trouble)
     };
     let mut watch = Report { trouble: &trouble };
     send(session, &plan, listing, &mut watch)?;
-    let trouble = trouble.bits.get();
+    let trouble = trouble.bits();
     Ok(Served { partial: trouble & 1 != 0, vanished: trouble & 2 != 0, delete_limit: false })
-}
-
-fn refused(error: ListError) -> TransferError {
-    match error {
-        ListError::Scan(ScanError::Rules(error)) => TransferError::Rules(error.to_string()),
-        ListError::TooMany(error) => error.into(),
-        error => TransferError::Refused(error.to_string()),
-    }
-}
-
-fn scan_options(options: &Options) -> ScanOptions {
-    ScanOptions {
-        recurse: options.recurse,
-        dirs: options.dirs || options.files_from.is_some(),
-        relative: options.relative,
-        one_file_system: options.one_file_system > 0,
-        // Listed whatever the options say: the receiving side reports what it skips.
-        links: true,
-        copy_links: options.copy_links,
-        copy_dirlinks: options.copy_dirlinks,
-        devices: true,
-        specials: true,
-        ignore_missing_args: options.ignore_missing_args,
-        delete_missing_args: options.delete_missing_args,
-        hard_links: options.hard_links,
-    }
-}
-
-/// What went wrong while sending; shared by the list's making, the source and the watch.
-#[derive(Default)]
-struct Trouble {
-    /// As in [`Listing::io_error`].
-    bits: Cell<i32>,
-    /// Words for the client's user.
-    words: RefCell<VecDeque<Message>>,
-    /// Full path of the file that was opened last.
-    current: RefCell<String>,
-}
-
-impl Trouble {
-    fn add(&self, bits: i32) {
-        self.bits.set(self.bits.get() | bits);
-    }
-
-    fn say(&self, kind: TextKind, text: &str) {
-        self.words.borrow_mut().push_back(Message::Text(kind, format!("{text}\n").into()));
-    }
-}
-
-/// Files found by a walk.
-struct Scanned<'a> {
-    lister: Lister<'a>,
-    options: &'a Options,
-    told: ids::Told,
-    trouble: &'a Trouble,
-}
-
-impl Scanned<'_> {
-    /// What goes with a list.
-    fn listing(&mut self, list: FileList) -> Listing {
-        let names = match self.options.numeric_ids || self.options.nameless_ids {
-            true => Default::default(),
-            false => self.told.names(&list, self.options.owner, self.options.group),
-        };
-        let io_error = self.lister.take_io_error() as i32;
-        self.trouble.add(io_error);
-        Listing { list, names, io_error }
-    }
-}
-
-impl Source for Scanned<'_> {
-    fn next_segment(&mut self) -> Option<Result<(u32, Listing), TransferError>> {
-        let next = self.lister.next()?;
-        Some(next.map(|(dir, list)| (dir, self.listing(list))).map_err(refused))
-    }
-
-    fn release(&mut self) {
-        self.lister.release();
-    }
-
-    fn open(&self, ndx: Ndx, entry: &FileEntry) -> io::Result<File> {
-        *self.trouble.current.borrow_mut() = shown(&self.lister.full_path(ndx, entry));
-        self.lister.open(ndx, entry)
-    }
-
-    fn finished(&self, ndx: Ndx, entry: &FileEntry) {
-        let remove = self.options.remove_source_files && !self.options.dry_run;
-        if !remove || entry.is_dir() {
-            return;
-        }
-        let name = shown(&entry.name);
-        let trouble = match self.lister.remove(ndx, entry) {
-            Ok(true) => return,
-            Ok(false) => format!("ERROR: Skipping sender remove for changed file: {name}"),
-            Err(error) => format!("sender failed to remove {name}: {}", reason(&error)),
-        };
-        self.trouble.add(1);
-        self.trouble.say(TextKind::ErrorXfer, &format!("rsync: [sender] {trouble}"));
-    }
 }
 
 struct Report<'a> {
@@ -248,19 +147,11 @@ struct Report<'a> {
 
 impl Watch for Report<'_> {
     fn unreadable(&mut self, _ndx: Ndx, error: &io::Error) {
-        let path = self.trouble.current.borrow();
-        if error.kind() == io::ErrorKind::NotFound {
-            self.trouble.add(2);
-            self.trouble.say(TextKind::Warning, &format!("file has vanished: \"{path}\""));
-        } else {
-            self.trouble.add(1);
-            let text = format!("rsync: [sender] cannot read \"{path}\": {}", reason(error));
-            self.trouble.say(TextKind::ErrorXfer, &text);
-        }
+        self.trouble.unreadable(error);
     }
 
     fn words(&mut self) -> Option<Message> {
-        self.trouble.words.borrow_mut().pop_front()
+        self.trouble.word()
     }
 
     fn message(&mut self, message: &Message) {
@@ -299,6 +190,7 @@ mod tests {
     use super::*;
     use crate::pipe;
     use protocol::compress::Wish;
+    use protocol::flist::FileEntry;
     use protocol::flist::{IdNames, ListEncoder};
     use protocol::handshake::Handshake;
     use protocol::mux::Outbox;

@@ -24,6 +24,7 @@ use protocol::flist::{DirClass, FileEntry, Kind, LinkId};
 use rustix::fs::{AtFlags, Dir, Stat};
 use rustix::io::Errno;
 
+use super::TransferError;
 use super::beneath::{self, mtime, reason, shown};
 pub(super) use filter::enter as enter_scope;
 pub(crate) use lister::{ListError, Lister};
@@ -111,6 +112,19 @@ pub(crate) enum Arguments<'a> {
     Paths(&'a [PathBuf]),
     /// These names beneath a folder (`--files-from`).
     Names(&'a Path, &'a [Vec<u8>]),
+}
+
+impl<'a> Arguments<'a> {
+    /// The paths of a command, or the one folder of it in which a list's names lie.
+    pub(crate) fn new(paths: &'a [PathBuf], names: Option<&'a [Vec<u8>]>) -> Result<Self, TransferError> {
+        match (names, paths) {
+            (None, paths) => Ok(Self::Paths(paths)),
+            (Some(names), [folder]) => Ok(Self::Names(folder, names)),
+            (Some(_), _) => {
+                Err(TransferError::Rules("Only one source folder goes with --files-from; name one".into()))
+            }
+        }
+    }
 }
 
 /// A walk through the arguments, one directory at a time; whoever walks decides which is next, and when.

@@ -43,8 +43,6 @@ pub(super) struct BoardState {
     pub(super) last_words: Option<LastWords>,
     generator_left: bool,
     pub(super) complaints: u64,
-    /// What the user of a client is to hear of the generator.
-    told: Vec<Message>,
     orders: Segments<Orders>,
 }
 
@@ -77,7 +75,6 @@ impl Board {
             last_words: None,
             generator_left: false,
             complaints: 0,
-            told: Vec::new(),
             orders: Segments::new(incremental),
         };
         Self { state: Mutex::new(state), bell: Condvar::new(), io_error: AtomicI32::new(0) }
@@ -109,16 +106,6 @@ impl Board {
         tracing::warn!("{text}");
         self.lock().complaints += 1;
         self.note(Note::Say(Message::Text(TextKind::ErrorXfer, format!("rsync: [receiver] {text}\n").into())));
-    }
-
-    /// Something for the client's user.
-    pub(super) fn tell(&self, message: Message) {
-        self.lock().told.push(message);
-    }
-
-    /// What the client's user is to hear since the last time.
-    pub(in crate::transfer) fn take_told(&self) -> Vec<Message> {
-        std::mem::take(&mut self.lock().told)
     }
 
     pub(in crate::transfer) fn phase(&self, phase: u8) {

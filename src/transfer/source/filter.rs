@@ -8,7 +8,6 @@ use std::path::Path;
 
 use protocol::filter::{RuleSet, Scope, ScopeError};
 use protocol::flist::Kind;
-use rustix::fs::{CWD, Mode, OFlags};
 
 use super::operand::Operand;
 use super::tree;
@@ -31,11 +30,10 @@ pub(super) fn top(rules: &RuleSet, operand: &Operand) -> Result<Scope, ScopeErro
         let slashes = (from - 1..root.len()).filter(|&at| root[at] == b'/');
         for end in slashes {
             let above = if end == 0 { &b"/"[..] } else { &root[..end] };
-            let entered =
-                rustix::fs::openat(CWD, above, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                    .map_err(|error| ScopeError::Read(io::Error::from(error).to_string()))
-                    .and_then(|dir| rules.enter_above(&scope, above, &mut |leaf| read(&dir, leaf)));
-            scope = entered?;
+            // A folder that cannot be seen has no rules for us.
+            if let Ok(dir) = beneath::open_source(Path::new(OsStr::from_bytes(above))) {
+                scope = rules.enter_above(&scope, above, &mut |leaf| read(&dir, leaf))?;
+            }
         }
         // One pass serves all such files.
         break;
@@ -43,8 +41,7 @@ pub(super) fn top(rules: &RuleSet, operand: &Operand) -> Result<Scope, ScopeErro
     // The parents that `--relative` sends bring their rules along.
     for name in operand.implied.iter().filter(|name| *name != b".").filter(|_| rules.has_dir_merges()) {
         let path = tree::joined(&operand.base, name);
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        if let Ok(dir) = rustix::fs::openat(CWD, path.as_slice(), flags, Mode::empty()) {
+        if let Ok(dir) = beneath::open_source(Path::new(OsStr::from_bytes(&path))) {
             scope = enter(rules, &scope, name, &dir)?;
         }
     }
