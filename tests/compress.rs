@@ -5,7 +5,7 @@ mod support;
 
 use protocol::args::{Options, ServerArgs};
 use protocol::compress::Method;
-use protocol::flist::{FileEntry, FileList, ListLimits, Ndx};
+use protocol::flist::{FileEntry, FileList, Ndx};
 use protocol::handshake::{Hello, Offer, Side};
 use pysmurf_archiver::link::Ending;
 use pysmurf_archiver::transfer::send::Summary;
@@ -233,8 +233,8 @@ fn we_pull_from_stock() {
         let session = shake(&options, version, true, &work.path().join("src"));
         assert_eq!(session.n.compression.method, expected(way), "{way}");
         let destination = work.path().join("dst");
-        let plan = ReceivePlan { options, server: false, destination, limits: ListLimits::default() };
-        let received = receive(session, &plan, &mut |message| panic!("{way}: {message:?}")).unwrap();
+        let plan = ReceivePlan { options, destination, ..ReceivePlan::default() };
+        let received = receive(session, &plan, &|message: &protocol::mux::Message| panic!("{way}: {message:?}")).unwrap();
         assert_eq!((received.files, received.failed), (9, 0), "{way}");
         assert_eq!(received.ending, Some(Ending::Exited(0)), "{way}");
         assert_arrived(work.path(), way);

@@ -200,10 +200,6 @@ impl ServerArgs {
                 _ => return Err(ArgsError::Shape("Server arguments must be options up to the lone dot")),
             }
         }
-        if !dot && parsed.options.secluded_args {
-            // The rest would come by the connection.
-            return Err(ArgsError::Unsupported("-s".into()));
-        }
         if !dot {
             return Err(ArgsError::Shape("Server arguments lack the lone dot before the paths"));
         }

@@ -196,11 +196,6 @@ pub(crate) fn open_operator_lock(path: &Path) -> io::Result<File> {
     Ok(open_operand_file(path, flags, mode)?.into())
 }
 
-/// Opens a list of names or rules that an operator named, relative to a directory; it may be a pipe.
-pub(crate) fn open_operator_list(base: BorrowedFd<'_>, path: &Path, more: OFlags) -> io::Result<File> {
-    Ok(open_file_from(base, path, OFlags::RDONLY | OFlags::NOCTTY | more, Mode::empty())?.into())
-}
-
 fn open_file_from(base: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
     let mut path = path.to_owned();
     for _ in 0..LINKS_MAX {
@@ -211,10 +206,6 @@ fn open_file_from(base: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode) 
                 let link = rustix::fs::openat(&dir, leaf, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, mode)?;
                 trusted_link(&rustix::fs::fstat(&link)?)?;
                 let target = rustix::fs::readlinkat(&link, "", Vec::new())?.into_bytes();
-                // An open pipe of this process (`/dev/fd/63`) has no path, only this link.
-                if target.starts_with(b"pipe:[") && JAIL.get().is_none() {
-                    return Ok(rustix::fs::openat(&dir, leaf, flags | OFlags::CLOEXEC, mode)?);
-                }
                 if target.starts_with(b"/") && JAIL.get().is_some() {
                     return Err(Errno::LOOP.into());
                 }

@@ -8,7 +8,6 @@ use protocol::filter::{
     Action, FilterError, Given, Match, Mode, Modifiers, Pattern, Rule, RuleSet, Side, cvs_rules, parse_file, parse_rule,
 };
 use protocol::names;
-use rustix::fs::{CWD, OFlags};
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -201,7 +200,7 @@ fn read(what: &'static str, name: &[u8]) -> Result<Vec<u8>, RulesError> {
     let mut bytes = Vec::new();
     let done = match name {
         b"-" => std::io::stdin().lock().take(FILE_MOST).read_to_end(&mut bytes),
-        name => open_operator_list(CWD, Path::new(OsStr::from_bytes(name)), OFlags::empty())
+        name => open_operator_list(Path::new(OsStr::from_bytes(name)))
             .and_then(|file| file.take(FILE_MOST).read_to_end(&mut bytes)),
     };
     match done {

@@ -251,11 +251,7 @@ pub fn receive(session: Session, plan: &ReceivePlan, witness: &dyn Witness) -> R
 }
 
 /// The client's filter rules, which come first where the server needs them.
-fn hear_rules(
-    receiver: &mut Receiver,
-    ears: &mut Ears,
-    witness: &dyn Witness,
-) -> Result<Vec<Vec<u8>>, TransferError> {
+fn hear_rules(receiver: &mut Receiver, ears: &mut Ears, witness: &dyn Witness) -> Result<Vec<Vec<u8>>, TransferError> {
     let mut rules = Vec::new();
     loop {
         match receiver.poll_rule()? {

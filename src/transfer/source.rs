@@ -120,9 +120,7 @@ impl<'a> Arguments<'a> {
         match (names, paths) {
             (None, paths) => Ok(Self::Paths(paths)),
             (Some(names), [folder]) => Ok(Self::Names(folder, names)),
-            (Some(_), _) => {
-                Err(TransferError::Rules("Only one source folder goes with --files-from; name one".into()))
-            }
+            (Some(_), _) => Err(TransferError::Rules("Only one source folder goes with --files-from; name one".into())),
         }
     }
 }

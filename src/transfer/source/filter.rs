@@ -68,8 +68,7 @@ fn read(dir: &OwnedFd, leaf: &[u8]) -> Result<Option<Vec<u8>>, String> {
 }
 
 fn read_at(dir: &OwnedFd, leaf: &[u8]) -> io::Result<Vec<u8>> {
-    // A fifo is no reason to wait.
-    let file = beneath::open_operator_list(dir.as_fd(), Path::new(OsStr::from_bytes(leaf)), OFlags::NONBLOCK)?;
+    let file = beneath::open_file_in(dir, leaf)?;
     if beneath::kind(rustix::fs::fstat(file.as_fd())?.st_mode) != Some(Kind::File) {
         return Err(io::ErrorKind::NotFound.into());
     }
