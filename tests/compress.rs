@@ -234,7 +234,8 @@ fn we_pull_from_stock() {
         assert_eq!(session.n.compression.method, expected(way), "{way}");
         let destination = work.path().join("dst");
         let plan = ReceivePlan { options, destination, ..ReceivePlan::default() };
-        let received = receive(session, &plan, &|message: &protocol::mux::Message| panic!("{way}: {message:?}")).unwrap();
+        let received =
+            receive(session, &plan, &|message: &protocol::mux::Message| panic!("{way}: {message:?}")).unwrap();
         assert_eq!((received.files, received.failed), (9, 0), "{way}");
         assert_eq!(received.ending, Some(Ending::Exited(0)), "{way}");
         assert_arrived(work.path(), way);

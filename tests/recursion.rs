@@ -219,25 +219,6 @@ fn links_of_one_directory_are_told_as_stock_tells_them() {
     }
 }
 
-/// A name that cannot be opened is no loss for the other names of its file.
-#[test]
-fn an_unreadable_leader_lets_another_name_lead() {
-    if !support::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
-    let work = bench.path();
-    let src = work.join("src");
-    build(&src);
-
-    let script = bench.script("vanish", &format!("rm -f src/links/pair; exec {OURS} \"$@\"\n"));
-    let run = bench.rsync(script.to_str().unwrap(), work, &["-aH", "src/", "host:dst/"]);
-    assert!(run.code == 0 || run.code == 24, "{} {}", run.code, run.stderr);
-    let groups = names_of_one(&work.join("dst"));
-    assert!(groups.iter().any(|names| names.len() == 6), "{groups:?}");
-    assert_eq!(fs::read(work.join("dst/links/pear")).unwrap(), b"pair");
-}
-
 /// The highest memory a program had, KiB.
 fn peak(text: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix("PEAK ")).unwrap_or_else(|| panic!("no peak in {text}"));

@@ -3,6 +3,7 @@
 
 use protocol::PeerError;
 use protocol::checksum::Checksum;
+use protocol::compress::Compression;
 use protocol::flist::{FileEntry, FileList, LinkId, ListEncoder, ListLimits, ListShape};
 use protocol::handshake::{Compat, Negotiated};
 use protocol::mux::{Inbox, Outbox};
@@ -15,7 +16,14 @@ const FILE: u32 = 0o100_644;
 
 fn negotiated() -> Negotiated {
     let compat = Compat(0x1bf);
-    Negotiated { version: 31, compat, checksum: Checksum::Md5, list_checksum: Checksum::Md5, seed: 1 }
+    Negotiated {
+        version: 31,
+        compat,
+        checksum: Checksum::Md5,
+        list_checksum: Checksum::Md5,
+        seed: 1,
+        compression: Compression::NONE,
+    }
 }
 
 /// What a sender writes, in order.
