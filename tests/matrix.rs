@@ -1,0 +1,150 @@
+//! The same command in all four pairings of stock rsync and ours, both ways, by pipe, sshd and daemon: what it leaves behind
+//! and what it says must be what stock with stock leaves and says.
+//!
+//! Every row runs by pipe in every pairing and both directions; by sshd and by daemon the pairings take turns, and all of
+//! them run with `ARCHIVER_SLOW=1`. Further tests put the versions of other Debian releases at the far end and at the near.
+#![allow(unreachable_pub, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+#[path = "matrix/roads.rs"]
+mod roads;
+#[path = "matrix/rows.rs"]
+mod rows;
+
+use roads::{Road, Roads};
+use rows::{ROWS, Row};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use support::stock::{OURS, Run, difference};
+use support::tree::{self, Tree};
+
+/// One end's program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// The rsync that is installed, or one of another release.
+    Stock(PathBuf),
+    /// Our program called `rsync`.
+    Ours,
+}
+
+impl End {
+    fn installed() -> Self {
+        Self::Stock(support::find("rsync").unwrap_or_else(|| "rsync".into()))
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Stock(path) => format!("stock {}", path.display()),
+            Self::Ours => "ours".into(),
+        }
+    }
+}
+
+/// Which way the files go, seen from the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    Push,
+    Pull,
+}
+
+/// Runs one row and looks at what it left.
+fn play(roads: &Roads, road: Road, row: &Row, way: Way, client: &End, server: &End) -> (Run, Tree, Tree) {
+    let since = tree::now() - 1;
+    let work = roads.prepared(row);
+    let run = roads.run(road, row, way, client, server, work.path());
+    (run, Tree::of(&work.path().join("src"), since), Tree::of(&work.path().join("dst"), since))
+}
+
+/// Plays rows against their references on as many threads as pay, and gives what differs.
+fn compare(roads: &Roads, road: Road, cases: &[(&Row, Way, End, End)], reference: &End) -> String {
+    let next = AtomicUsize::new(0);
+    let failures = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while let Some((row, way, client, server)) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let stock = play(roads, road, row, *way, reference, reference);
+                    let ours = play(roads, road, row, *way, client, server);
+                    let text = difference(&stock, &ours);
+                    if !text.is_empty() {
+                        let pairing = format!("{} to {}", client.name(), server.name());
+                        failures.lock().unwrap().push(format!("{road:?} {way:?}, {pairing}: {}\n{text}", row.options));
+                    }
+                }
+            });
+        }
+    });
+    let mut failures = failures.into_inner().unwrap();
+    failures.sort();
+    let count = failures.len();
+    if count == 0 { String::new() } else { format!("{}{count} of {} differ\n", failures.concat(), cases.len()) }
+}
+
+fn pairings() -> [(End, End); 3] {
+    [(End::installed(), End::Ours), (End::Ours, End::installed()), (End::Ours, End::Ours)]
+}
+
+fn whole(road: Road) {
+    if !support::require("rsync") {
+        return;
+    }
+    let Some(roads) = Roads::open(road) else { return };
+    let all = road == Road::Pipe || std::env::var_os("ARCHIVER_SLOW").is_some();
+    let mut cases = Vec::new();
+    for (number, row) in ROWS.iter().enumerate() {
+        for (way, turn) in [(Way::Push, 0), (Way::Pull, 1)] {
+            if !row.goes(road, way) {
+                continue;
+            }
+            for (place, (client, server)) in pairings().into_iter().enumerate() {
+                if all || (number + turn) % 3 == place {
+                    cases.push((row, way, client, server));
+                }
+            }
+        }
+    }
+    let text = compare(&roads, road, &cases, &End::installed());
+    assert!(text.is_empty(), "{text}");
+}
+
+#[test]
+fn by_pipe() {
+    whole(Road::Pipe);
+}
+
+#[test]
+fn by_sshd() {
+    whole(Road::Sshd);
+}
+
+#[test]
+fn by_daemon() {
+    whole(Road::Daemon);
+}
+
+/// Rows that concern the wire, with the rsyncs of other releases at either end.
+#[test]
+fn with_other_releases() {
+    let Some(roads) = Roads::open(Road::Pipe) else { return };
+    let releases = roads::other_releases();
+    for release in &releases {
+        let stock = End::Stock(release.clone());
+        let mut cases = Vec::new();
+        for row in ROWS.iter().filter(|row| row.wire) {
+            for way in [Way::Push, Way::Pull] {
+                cases.push((row, way, stock.clone(), End::Ours));
+                cases.push((row, way, End::Ours, stock.clone()));
+            }
+        }
+        let text = compare(&roads, Road::Pipe, &cases, &stock);
+        assert!(text.is_empty(), "{}:\n{text}", release.display());
+    }
+}
+
+#[test]
+fn there_are_enough_rows() {
+    assert!(ROWS.len() >= 60, "{}", ROWS.len());
+    assert!(PathBuf::from(OURS).is_file());
+}

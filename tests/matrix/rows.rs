@@ -1,0 +1,126 @@
+//! What the matrix runs: option sets, and the trees they need.
+
+use super::Way;
+use super::roads::Road;
+
+/// One command.
+pub struct Row {
+    /// Its options, words without spaces; `WORK` stands for the folder of this run.
+    pub options: &'static str,
+    /// Worth a run with every release: its bytes on the wire differ from plain `-a`'s.
+    pub wire: bool,
+    /// Only pushes, or only pulls, mean something.
+    pub only: Option<Way>,
+    /// A daemon would answer otherwise, for instance since it never makes devices of a module's users.
+    pub no_daemon: bool,
+}
+
+impl Row {
+    pub fn goes(&self, road: Road, way: Way) -> bool {
+        self.only.is_none_or(|only| only == way) && !(self.no_daemon && road == Road::Daemon)
+    }
+}
+
+const fn row(options: &'static str) -> Row {
+    Row { options, wire: false, only: None, no_daemon: false }
+}
+
+const fn wire(options: &'static str) -> Row {
+    Row { wire: true, ..row(options) }
+}
+
+/// Each is added to `-i --stats`.
+pub const ROWS: &[Row] = &[
+    wire("-a"),
+    wire("-a --no-inc-recursive"),
+    wire("-a --protocol=30"),
+    wire("-a --protocol=31"),
+    wire("-aHAX"),
+    wire("-aH --no-inc-recursive"),
+    wire("-aHAX --numeric-ids"),
+    wire("-az"),
+    wire("-az --compress-choice=zlib"),
+    wire("-az --compress-choice=zlibx"),
+    wire("-az --compress-choice=lz4"),
+    wire("-az --compress-choice=zstd --compress-level=1"),
+    wire("-az --no-W --skip-compress=big"),
+    wire("-ac"),
+    wire("-a --checksum-choice=md5"),
+    wire("-a --checksum-choice=xxh64"),
+    wire("-a --checksum-choice=none"),
+    wire("-aI --no-W -B700"),
+    wire("-a --delete"),
+    wire("-a --delete-before"),
+    wire("-a --delete-delay"),
+    wire("-a --delete-after"),
+    wire("-a --delete-excluded --exclude=dir/"),
+    wire("-aR"),
+    wire("-a --inplace --no-W"),
+    wire("-a --append"),
+    wire("-a --append-verify"),
+    wire("-aU"),
+    wire("-a --remove-source-files"),
+    wire("-an --delete"),
+    wire("-a --iconv=utf8,latin1"),
+    wire("-a -s"),
+    wire("-ay --delete-after"),
+    wire("-a --partial-dir=.rsync-partial"),
+    wire("-a --delay-updates"),
+    row("-r"),
+    row("-rlt"),
+    row("-rlptD"),
+    row("-d"),
+    row("-aL"),
+    row("-ak"),
+    row("-aK"),
+    row("-aS"),
+    row("-aS --inplace"),
+    row("-aW"),
+    row("-au"),
+    row("-aO"),
+    row("-aJ"),
+    row("-aE --no-p"),
+    row("-a --existing"),
+    row("-a --ignore-existing"),
+    row("-a --existing --delete"),
+    row("-a --size-only"),
+    row("-a --modify-window=6000"),
+    row("-a --max-size=1000"),
+    row("-a --min-size=100k"),
+    row("-a --max-delete=1 --delete"),
+    row("-ab"),
+    row("-ab --suffix=.old"),
+    row("-ab --backup-dir=WORK/dst/kept --delete"),
+    row("-am --include=*/ --include=one --exclude=*"),
+    row("-a --exclude=/dir --exclude=*.txt --include=plain"),
+    row("-a --filter=-_dir/ --filter=P_extra --delete"),
+    row("-aC"),
+    row("-aF"),
+    row("-a --chmod=Dg+s,F640"),
+    row("-a --chown=7:8"),
+    row("-a --usermap=*:9 --groupmap=0:10"),
+    row("-a --safe-links"),
+    row("-a --copy-unsafe-links"),
+    row("-a --temp-dir=WORK"),
+    row("-a --preallocate"),
+    row("-a --fsync"),
+    row("-a --fake-super"),
+    row("-a --no-D"),
+    row("-a --no-specials"),
+    row("-a --bwlimit=100m"),
+    row("-a --timeout=30"),
+    row("-a --ignore-errors --delete --force"),
+    row("-a --stats -vv"),
+    row("-aii"),
+    row("-ax"),
+    row("-a --copy-dest=WORK/alt"),
+    row("-a --compare-dest=WORK/alt"),
+    row("-a --link-dest=WORK/alt"),
+    row("-a --trust-sender"),
+    row("-a --mkpath"),
+    row("-a --open-noatime"),
+    Row { only: Some(Way::Push), ..row("-a --files-from=WORK/list") },
+    Row { only: Some(Way::Pull), ..wire("-a --files-from=WORK/list") },
+    Row { only: Some(Way::Pull), ..wire("-a --files-from=WORK/list --protocol=30") },
+    Row { only: Some(Way::Push), ..row("-a --out-format=%i_%n_%l_%L") },
+];
