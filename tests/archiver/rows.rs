@@ -277,3 +277,10 @@ fn three_hundred_rows_pulled_from_stock_rsync() {
         pulled("pull300", Age::V1, 300, &large, |place, sshd| place.from(sshd).command());
     }
 }
+
+#[test]
+fn rows_pulled_from_our_own_server() {
+    pulled("pullours", Age::V0, 60, &[30 << 20], |place, sshd| {
+        FarEnd { rsync_path: PROGRAM.into(), ..place.from(sshd) }.command()
+    });
+}
