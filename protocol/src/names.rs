@@ -44,7 +44,8 @@ pub fn encode<'n>(names: impl Iterator<Item = &'n [u8]>) -> Vec<u8> {
 /// A name as it is looked up in the source folder: nothing in it leads above that folder. What begins with `./`, ends in
 /// a slash or holds `/./` keeps that, for it means something.
 pub fn clean(name: &[u8]) -> Vec<u8> {
-    let contents = name.ends_with(b"/") || name.ends_with(b"/.") || name.ends_with(b"..");
+    let last = name.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    let contents = name.ends_with(b"/") || name.ends_with(b"/.") || last == b"..";
     let mut words: Vec<&[u8]> = Vec::new();
     for (at, word) in name.split(|&byte| byte == b'/').enumerate() {
         match word {
@@ -92,6 +93,8 @@ mod tests {
             ("a/./b", "a/./b"),
             ("a/./../../etc", "etc"),
             ("./../x", "x"),
+            ("a/...", "a/..."),
+            ("x..", "x.."),
         ] {
             assert_eq!(String::from_utf8(clean(name.as_bytes())).unwrap(), expected, "{name}");
         }

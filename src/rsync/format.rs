@@ -4,7 +4,8 @@ use super::clock;
 use super::numbers;
 use protocol::flist::{FileEntry, Kind};
 use protocol::item::{ItemFlags, ItemHeader};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// One entry that something happened to.
@@ -261,7 +262,7 @@ pub(super) fn source_path(argument: &[u8], name: &[u8]) -> Vec<u8> {
         b"." | b".." => [argument, b"/", name].concat(),
         _ => [folder, name].concat(),
     };
-    std::path::Path::new(std::ffi::OsStr::from_bytes(&path)).components().as_path().as_os_str().as_bytes().to_vec()
+    std::path::Path::new(std::ffi::OsStr::from_bytes(&path)).components().collect::<PathBuf>().into_os_string().into_vec()
 }
 
 #[cfg(test)]

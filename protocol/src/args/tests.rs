@@ -39,7 +39,7 @@ fn compression_is_asked_for_in_many_ways() {
 #[test]
 fn what_we_lack_is_refused_by_name() {
     for (line, name) in [
-        ("--server -lNe.iLsfxCIvu . d", "-N"),
+        ("--server -lye.iLsfxCIvu . d", "-y"),
         ("--server -re. --delay-updates . d", "--delay-updates"),
         ("--server -re. --inplace . d", "--inplace"),
     ] {
