@@ -1,8 +1,8 @@
 //! The same command in all four pairings of stock rsync and ours, both ways, by pipe, sshd and daemon: what it leaves behind
 //! and what it says must be what stock with stock leaves and says.
 //!
-//! Every row runs by pipe in every pairing and both directions; by sshd and by daemon the pairings take turns, and all of
-//! them run with `ARCHIVER_SLOW=1`. Further tests put the versions of other Debian releases at the far end and at the near.
+//! Every row runs on every road and in both directions; the pairings take turns, and with `ARCHIVER_SLOW=1` all of them run
+//! every row. Further tests put the versions of other Debian releases at the far end and at the near.
 #![allow(unreachable_pub, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -52,7 +52,7 @@ pub enum Way {
 /// Runs one row and looks at what it left.
 fn play(roads: &Roads, road: Road, row: &Row, way: Way, client: &End, server: &End) -> (Run, Tree, Tree) {
     let since = tree::now() - 1;
-    let work = roads.prepared(row);
+    let work = roads.prepared(road);
     let run = roads.run(road, row, way, client, server, work.path());
     (run, Tree::of(&work.path().join("src"), since), Tree::of(&work.path().join("dst"), since))
 }
@@ -65,8 +65,16 @@ fn compare(roads: &Roads, road: Road, cases: &[(&Row, Way, End, End)], reference
         for _ in 0..4 {
             scope.spawn(|| {
                 while let Some((row, way, client, server)) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let stock = play(roads, road, row, *way, reference, reference);
-                    let ours = play(roads, road, row, *way, client, server);
+                    let mut stock = play(roads, road, row, *way, reference, reference);
+                    let mut ours = play(roads, road, row, *way, client, server);
+                    if *reference != End::installed() {
+                        // Older releases count devices among the symlinks.
+                        for run in [&mut stock.0, &mut ours.0] {
+                            let kept = |line: &&[u8]| !line.starts_with(b"Number of files:");
+                            run.stdout =
+                                run.stdout.split(|&byte| byte == b'\n').filter(kept).collect::<Vec<_>>().join(&b'\n');
+                        }
+                    }
                     let text = difference(&stock, &ours);
                     if !text.is_empty() {
                         let pairing = format!("{} to {}", client.name(), server.name());
@@ -91,7 +99,12 @@ fn whole(road: Road) {
         return;
     }
     let Some(roads) = Roads::open(road) else { return };
-    let all = road == Road::Pipe || std::env::var_os("ARCHIVER_SLOW").is_some();
+    let all = std::env::var_os("ARCHIVER_SLOW").is_some();
+    let share = match road {
+        Road::Pipe => 0,
+        Road::Sshd => 1,
+        Road::Daemon => 2,
+    };
     let mut cases = Vec::new();
     for (number, row) in ROWS.iter().enumerate() {
         for (way, turn) in [(Way::Push, 0), (Way::Pull, 1)] {
@@ -99,7 +112,7 @@ fn whole(road: Road) {
                 continue;
             }
             for (place, (client, server)) in pairings().into_iter().enumerate() {
-                if all || (number + turn) % 3 == place {
+                if all || (number + turn + share) % 3 == place {
                     cases.push((row, way, client, server));
                 }
             }

@@ -262,7 +262,11 @@ pub(super) fn source_path(argument: &[u8], name: &[u8]) -> Vec<u8> {
         b"." | b".." => [argument, b"/", name].concat(),
         _ => [folder, name].concat(),
     };
-    std::path::Path::new(std::ffi::OsStr::from_bytes(&path)).components().collect::<PathBuf>().into_os_string().into_vec()
+    std::path::Path::new(std::ffi::OsStr::from_bytes(&path))
+        .components()
+        .collect::<PathBuf>()
+        .into_os_string()
+        .into_vec()
 }
 
 #[cfg(test)]

@@ -222,6 +222,7 @@ impl Client<'_> {
             if let Some(rate) = options.bwlimit {
                 session.limit(rate);
             }
+            self.output.stats(|stats| stats.version = session.n.version);
             if self.pull { self.pull(session) } else { self.push(session) }
         });
         let result = match (result, until.ended()) {

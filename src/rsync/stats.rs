@@ -50,6 +50,8 @@ impl Kinds {
 /// The numbers of one session, at the client.
 #[derive(Debug)]
 pub(super) struct Stats {
+    /// The session's protocol version; before 31 nothing is known of deletions.
+    pub(super) version: u8,
     started: Instant,
     listed: Kinds,
     created: Kinds,
@@ -71,6 +73,7 @@ pub(super) struct Stats {
 impl Stats {
     pub(super) fn new() -> Self {
         Self {
+            version: 0,
             started: Instant::now(),
             listed: Kinds::default(),
             created: Kinds::default(),
@@ -112,7 +115,9 @@ impl Stats {
         let seconds = |milliseconds: u64| format!("{}.{:03} seconds", milliseconds / 1000, milliseconds % 1000);
         line("Number of files", self.listed.text(level));
         line("Number of created files", self.created.text(level));
-        line("Number of deleted files", self.deleted.text(level));
+        if self.version > 30 {
+            line("Number of deleted files", self.deleted.text(level));
+        }
         line("Number of regular files transferred", human(self.transferred, level));
         line("Total file size", human(self.total_size, level) + " bytes");
         line("Total transferred file size", human(self.transferred_size, level) + " bytes");

@@ -78,10 +78,15 @@ impl Roads {
     }
 
     /// A folder with a copy of everything.
-    pub fn prepared(&self, _row: &Row) -> TempDir {
+    pub fn prepared(&self, road: Road) -> TempDir {
         let work = self.bench.fresh("work");
         for name in ["src", "dst", "alt"] {
             tree::copy(&self.bench.path().join(name), &work.path().join(name));
+        }
+        if road == Road::Daemon {
+            // Stock's daemon cuts a symlink that points out of its module.
+            fs::remove_file(work.path().join("src/dir/unsafe")).unwrap();
+            tree::set_mtime(&work.path().join("src/dir"), tree::THEN.0 + 9, 99);
         }
         fs::write(work.path().join("list"), "plain\ndir/sub/two\ndir/one\nhollow/\n").unwrap();
         work
@@ -130,7 +135,17 @@ impl Roads {
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         let code = output.status.code().unwrap_or(-1);
         assert!(code != 124 && code != 137, "{} {words:?} does not end: {stderr}", client.name());
-        Run { code, stdout: output.stdout, stderr }
+        // With full names every run has names of its own.
+        let own = folder.trim_start_matches('/').as_bytes();
+        let mut stdout = Vec::new();
+        let mut rest = &output.stdout[..];
+        while let Some(at) = rest.windows(own.len()).position(|window| window == own) {
+            stdout.extend_from_slice(&rest[..at]);
+            stdout.extend_from_slice(b"WORK");
+            rest = &rest[at + own.len()..];
+        }
+        stdout.extend_from_slice(rest);
+        Run { code, stdout, stderr }
     }
 
     /// Starts a daemon that serves the whole bench.

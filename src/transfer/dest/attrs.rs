@@ -274,7 +274,8 @@ impl LateDirs {
         let depth = |name: &[u8]| if name == b"." { 0 } else { 1 + name.iter().filter(|&&byte| byte == b'/').count() };
         self.waiting.sort_by_cached_key(|(name, _)| std::cmp::Reverse(depth(name)));
         let set = |(name, attrs): (Box<[u8]>, Attrs)| match dest.stat_dir(&name)? {
-            Some(found) => dest.set_attrs(&name, Kind::Dir, &attrs.differing_from(&found, self.window)),
+            // What was made just now may be off by less than the second that a quick check looks at.
+            Some(found) => dest.set_attrs(&name, Kind::Dir, &attrs.differing_from(&found, -1)),
             None => Err(Errno::NOENT).during("set times on", &name),
         };
         self.waiting.into_iter().filter_map(|late| set(late).err()).collect()
