@@ -1,6 +1,7 @@
 //! One session's file work: greeting, listing, sending, receiving, over any link.
 
 mod abort;
+mod basis;
 mod beneath;
 pub mod dest;
 mod generate;
@@ -55,6 +56,9 @@ pub enum TransferError {
     /// The source or destination that was named cannot be used at all.
     #[error("{0}")]
     Selection(String),
+    /// An option's value cannot be used.
+    #[error("{0}")]
+    Usage(String),
     /// A list or argument that this side refuses.
     #[error("{0}")]
     Refused(String),

@@ -144,7 +144,7 @@ fn client(link: Link, push: bool, src: &Path, dst: &Path) -> Result<bool, Transf
     let options = options();
     if push {
         let shape = options.list_shape(session.n.list_checksum.size());
-        let plan = SendPlan { shape, server: false, dry_run: false, whole_file: false };
+        let plan = SendPlan { shape, ..SendPlan::default() };
         let listing = Listing { list: list_of(src), ..Listing::default() };
         send(session, &plan, |_| Ok((listing, Folder(src.to_owned()))), &mut Silent)?;
         return Ok(true);
@@ -415,7 +415,7 @@ fn a_killed_receiver_leaves_the_old_file() {
             let hello = Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Stock };
             let session = greet(server.link, hello).unwrap();
             let shape = options.list_shape(session.n.list_checksum.size());
-            let plan = SendPlan { shape, server: false, dry_run: false, whole_file: false };
+            let plan = SendPlan { shape, ..SendPlan::default() };
             let mut watch = Halfway { left: LEN as u64 / 2, act: || child.lock().unwrap().kill().unwrap() };
             let listing = Listing { list, ..Listing::default() };
             tell.send(send(session, &plan, |_| Ok((listing, Folder(src))), &mut watch)).unwrap();

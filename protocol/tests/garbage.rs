@@ -264,7 +264,7 @@ proptest! {
         n in negotiated(), parts in vec(vec(any::<u8>(), 0..60), 0..8), server: bool, dry_run: bool, chunk in 1usize..100,
     ) {
         let bytes = framed(&parts);
-        let facts = SenderFacts { entries: 300, server, dry_run, sums_most: 100 };
+        let facts = SenderFacts { entries: 300, server, dry_run, append: false, sums_most: 100 };
         // An echo is no longer than what it answers, a farewell is short.
         prop_assert!(send(&n, facts, &bytes, chunk) <= 12 * bytes.len() + 100);
         send(&n, facts, &parts.concat(), chunk);
@@ -323,7 +323,7 @@ proptest! {
         let server_sends = session.words.server_sends;
         let (asked, sent) = if server_sends { (to_server, to_client) } else { (to_client, to_server) };
         let dry_run = session.words.has('n');
-        let facts = SenderFacts { entries: 25, server: server_sends, dry_run, sums_most: 100 };
+        let facts = SenderFacts { entries: 25, server: server_sends, dry_run, append: false, sums_most: 100 };
         let bytes = changed(asked, &changes);
         prop_assert!(send(&session.n, facts, &bytes, chunk) <= 12 * bytes.len() + 100);
         let shape = session.words.shape(session.n.list_checksum);

@@ -79,6 +79,7 @@ pub(super) fn blames_the_link(error: &TransferError) -> bool {
         TransferError::Stalled(_)
         | TransferError::Peer(_)
         | TransferError::Selection(_)
+        | TransferError::Usage(_)
         | TransferError::Local { .. } => false,
     }
 }

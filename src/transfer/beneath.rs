@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -114,15 +114,19 @@ fn check(name: &[u8]) -> io::Result<()> {
 
 /// Opens the directory an operator named: a symlink on the way is followed only when root or we ourselves own it.
 pub(crate) fn open_operand(path: &Path) -> io::Result<OwnedFd> {
+    open_operand_from(CWD, path.as_os_str().as_bytes())
+}
+
+/// The same, for a path that is relative to a held directory unless it begins with a slash.
+pub(crate) fn open_operand_from(base: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let start = |path: &[u8]| {
         let from = if path.starts_with(b"/") { "/" } else { "." };
-        rustix::fs::openat(CWD, from, flags | OFlags::DIRECTORY, Mode::empty())
+        rustix::fs::openat(base, from, flags | OFlags::DIRECTORY, Mode::empty())
     };
     let words = |path: &[u8]| -> Vec<Vec<u8>> {
         path.split(|&byte| byte == b'/').filter(|word| !matches!(*word, b"" | b".")).map(<[u8]>::to_vec).collect()
     };
-    let bytes = path.as_os_str().as_bytes();
     if bytes.is_empty() {
         return Err(Errno::NOENT.into());
     }

@@ -2,9 +2,13 @@
 //! Owns names, temporary files, attributes and their order; which file is wanted is the generator's business.
 //! Counterpart: the parts of rsync's `generator.c`, `receiver.c` and `rsync.c` that touch the disk.
 
+mod alternative;
 mod attrs;
+mod backup;
 mod error;
-mod temp;
+mod output;
+mod partial;
+mod places;
 #[cfg(test)]
 mod tests;
 
@@ -20,10 +24,12 @@ use rustix::io::Errno;
 
 use super::beneath::{self, Beneath};
 use error::During;
+use places::Places;
 
 pub use attrs::{Attrs, LateDirs, Preserve, same_mtime};
 pub use error::DestError;
-pub use temp::TempFile;
+pub use output::Output;
+pub use places::{Missing, in_place};
 
 /// The destination directory; names are relative to it and no symlink beneath it is followed.
 pub struct Dest {
@@ -32,6 +38,7 @@ pub struct Dest {
     am_root: bool,
     /// The groups that others than root can give files to.
     groups: Arc<[u32]>,
+    places: Arc<Places>,
 }
 
 /// What stands at a name, itself and not what a symlink points to.
@@ -100,12 +107,18 @@ impl Dest {
         let own = rustix::process::getegid().as_raw();
         let further = rustix::process::getgroups().unwrap_or_default();
         let groups = further.iter().map(|group| group.as_raw()).chain([own]).collect();
-        Dest { beneath: Beneath::new(Arc::new(dir)), umask: umask(), am_root, groups }
+        Dest { beneath: Beneath::new(Arc::new(dir)), umask: umask(), am_root, groups, places: Arc::default() }
     }
 
     /// The same destination for another thread, which then keeps its own place in the tree.
     pub fn handle(&self) -> Dest {
-        Dest { beneath: self.beneath.again(), umask: self.umask, am_root: self.am_root, groups: self.groups.clone() }
+        Dest {
+            beneath: self.beneath.again(),
+            umask: self.umask,
+            am_root: self.am_root,
+            groups: self.groups.clone(),
+            places: self.places.clone(),
+        }
     }
 
     /// Whether we can make devices.
@@ -132,7 +145,12 @@ impl Dest {
         let opened = absent_as_none(open()).during("open", name)?;
         let Some(fd) = opened else { return Ok(None) };
         let stat = rustix::fs::fstat(&fd).during("stat", name)?;
-        Ok((beneath::kind(stat.st_mode) == Some(Kind::File)).then(|| fd.into()))
+        let usable = match beneath::kind(stat.st_mode) {
+            Some(Kind::File) => true,
+            Some(Kind::Device) => self.places.write_devices,
+            _ => false,
+        };
+        Ok(usable.then(|| fd.into()))
     }
 
     /// The target of the symlink that stands at `name`; `None` for anything else.
@@ -145,6 +163,23 @@ impl Dest {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => Ok(None),
             target => absent_as_none(target).during("readlink", name),
         }
+    }
+
+    /// The names in a directory, without a symlink followed.
+    pub fn list(&self, name: &[u8]) -> Result<Vec<Vec<u8>>, DestError> {
+        let read = || -> io::Result<Vec<Vec<u8>>> {
+            let readable = beneath::readable(&*self.beneath.dir(name)?)?;
+            let mut names = Vec::new();
+            for entry in rustix::fs::Dir::read_from(&readable)? {
+                let entry = entry?;
+                let leaf = entry.file_name().to_bytes();
+                if leaf != b"." && leaf != b".." {
+                    names.push(leaf.to_vec());
+                }
+            }
+            Ok(names)
+        };
+        read().during("opendir", name)
     }
 
     /// Makes a directory, open to its owner until its contents are done, and returns what it became; one that exists
@@ -216,9 +251,12 @@ impl Dest {
         make: impl Fn(&OwnedFd, &[u8]) -> Result<(), Errno>,
     ) -> Result<(), DestError> {
         let (dir, temp, ()) = self.with_temp_name(action, name, make)?;
-        let done = self.set_at(&dir, &temp, name, kind, attrs).and_then(|()| temp::rename(&dir, &temp, name));
+        let done = self
+            .set_at(&dir, &temp, name, kind, attrs)
+            .and_then(|()| self.back_up_replaced(name))
+            .and_then(|()| output::rename(&dir, &temp, name));
         if done.is_err() {
-            temp::discard(&dir, &temp);
+            output::discard(&dir, &temp);
         }
         done
     }

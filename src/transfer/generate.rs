@@ -1,22 +1,27 @@
 //! Decides what is missing and asks for it. Counterpart: rsync's `generate_files`.
 
+mod alternatives;
+mod file;
+mod fuzzy;
+mod way;
+
+pub(super) use file::file_sum;
+
 use super::TransferError;
 use super::abort::LastWords;
+use super::basis::Proposals;
 use super::beneath::shown;
-use super::dest::{Attrs, Dest, Found, LateDirs, same_mtime};
+use super::dest::{Attrs, Dest, DestError, Found, LateDirs, same_mtime};
 use super::greet::Mouth;
 use super::receive::{Target, preserve};
+use fuzzy::Fuzzy;
 use protocol::args::{ItemDetail, Options};
-use protocol::checksum::{Checksum, FileHasher, Sum, weak};
 use protocol::flist::{DirClass, FileEntry, FileList, Kind, Ndx};
 use protocol::generator::Generator;
 use protocol::handshake::Negotiated;
 use protocol::item::{ItemFlags, ItemHeader};
 use protocol::mux::{Message, Outbox, TextKind};
-use protocol::sums::{BlockIndex, SumHead};
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,6 +43,8 @@ pub(super) struct Board {
     state: Mutex<BoardState>,
     bell: Condvar,
     requested: Vec<AtomicBool>,
+    /// What was asked for, and how.
+    pub(super) proposals: Proposals,
 }
 
 #[derive(Default)]
@@ -56,7 +63,7 @@ struct BoardState {
 impl Board {
     pub(super) fn new(entries: usize) -> Self {
         let requested = std::iter::repeat_with(AtomicBool::default).take(entries).collect();
-        Self { state: Mutex::default(), bell: Condvar::new(), requested }
+        Self { state: Mutex::default(), bell: Condvar::new(), requested, proposals: Proposals::default() }
     }
 
     pub(super) fn note(&self, note: Note) {
@@ -149,6 +156,7 @@ impl Generate<'_> {
             speaker: Generator::new(),
             late: LateDirs::new(options.modify_window),
             redo: Vec::new(),
+            fuzzy: Fuzzy::default(),
             buffer: Vec::new(),
         };
         for (ndx, entry) in list.iter() {
@@ -167,7 +175,11 @@ impl Generate<'_> {
             }
         }
         // The ends of the redo phase, of delayed updates and of late deletions.
-        for _ in 0..if n.version >= 31 { 3 } else { 2 } {
+        work.speaker.done(&mut work.out);
+        if options.delay_updates {
+            work.wait(|state| state.phase >= 2)?;
+        }
+        for _ in 0..if n.version >= 31 { 2 } else { 1 } {
             work.speaker.done(&mut work.out);
         }
         work.wait(|state| state.over)?;
@@ -193,6 +205,7 @@ struct Work<'a> {
     speaker: Generator,
     late: LateDirs,
     redo: Vec<Ndx>,
+    fuzzy: Fuzzy,
     buffer: Vec<u8>,
 }
 
@@ -281,7 +294,7 @@ impl Work<'_> {
                 None => self.options.existing,
                 Some(found) => {
                     self.options.ignore_existing
-                        || (self.options.update && found.mtime > entry.mtime && kind == Kind::File)
+                        || (self.options.update && kind == Kind::File && self.is_newer(found, entry))
                 }
             };
         if skip {
@@ -294,9 +307,19 @@ impl Work<'_> {
         let work = match (kind, dest) {
             (Kind::File, dest) => return self.file(dest, name, ndx, entry, found),
             (_, None) => Ok(Some(ItemFlags::LOCAL_CHANGE.and(ItemFlags::NEW))),
-            (Kind::Dir, Some(dest)) if self.options.dry_run => Ok(self.difference(entry, found.as_ref(), dest)),
+            (Kind::Dir, Some(dest)) if self.options.dry_run => Ok(self.difference(name, entry, found.as_ref(), dest)),
             (Kind::Dir, Some(dest)) => self.dir(dest, name, entry, found),
-            (_, Some(dest)) => self.link_or_node(dest, name, entry, kind, found),
+            (_, Some(dest)) => {
+                match self.link_or_node(dest, name, entry, kind, found) {
+                    Ok(Some(header)) => {
+                        self.tell_item(ndx, &header);
+                        self.acknowledge(ndx);
+                    }
+                    Ok(None) => {}
+                    Err(error) => self.board.complain(&error.to_string()),
+                }
+                return Ok(());
+            }
         };
         match work {
             Ok(flags) => {
@@ -310,11 +333,24 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Whether what stands here is a newer file (`-u`).
+    fn is_newer(&self, found: &Found, entry: &FileEntry) -> bool {
+        let same = same_mtime(self.options.modify_window, (found.mtime, found.nsec), (entry.mtime, entry.nsec));
+        found.kind() == Some(Kind::File) && (found.mtime, found.nsec) > (entry.mtime, entry.nsec) && !same
+    }
+
     /// Tells of a change made here; where nothing changed, only if the client wants to hear of that too.
     fn report(&mut self, ndx: Ndx, flags: Option<ItemFlags>) {
+        self.tell_item(ndx, &ItemHeader { flags: flags.unwrap_or_default(), ..ItemHeader::default() });
+    }
+
+    /// The same, with a name or basis to tell.
+    fn tell_item(&mut self, ndx: Ndx, header: &ItemHeader) {
         let wordy = self.options.detail == ItemDetail::All || self.options.verbose > 1;
-        if let Some(flags) = flags.or_else(|| wordy.then(ItemFlags::default)) {
-            self.speaker.item(ndx, &ItemHeader { flags, ..ItemHeader::default() }, &mut self.out);
+        let quiet = ItemFlags::BASIS_TYPE.and(ItemFlags::XNAME).and(ItemFlags::LOCAL_CHANGE);
+        let named = header.xname.as_ref().is_some_and(|name| !name.is_empty());
+        if wordy || named || header.flags.0 & !quiet.0 != 0 {
+            self.speaker.item(ndx, header, &mut self.out);
         }
     }
 
@@ -337,10 +373,13 @@ impl Work<'_> {
     }
 
     /// What a dry run reports of a directory.
-    fn difference(&self, entry: &FileEntry, found: Option<&Found>, dest: &Dest) -> Option<ItemFlags> {
+    fn difference(&mut self, name: &[u8], entry: &FileEntry, found: Option<&Found>, dest: &Dest) -> Option<ItemFlags> {
         match found.filter(|found| found.kind() == Some(Kind::Dir)) {
             Some(found) => reported(&self.change(dest, entry, found)),
-            None => Some(ItemFlags::LOCAL_CHANGE.and(ItemFlags::NEW)),
+            None => {
+                let there = self.alternative_dir(dest, name, entry);
+                Some(there.unwrap_or(ItemFlags::LOCAL_CHANGE.and(ItemFlags::NEW)))
+            }
         }
     }
 
@@ -359,8 +398,11 @@ impl Work<'_> {
             return Ok(None);
         }
         let existing = found.filter(|found| found.kind() == Some(Kind::Dir));
-        if found.is_some() && existing.is_none() {
-            dest.remove_non_dir(name)?;
+        let there = if existing.is_none() { self.alternative_dir(dest, name, entry) } else { None };
+        if let Some(found) = found.filter(|_| existing.is_none())
+            && !self.make_way(dest, name, &found, Kind::Dir)
+        {
+            return Ok(None);
         }
         let made = match existing {
             Some(found) => found,
@@ -371,11 +413,12 @@ impl Work<'_> {
             self.board.complain(&error.to_string());
         }
         Ok(match existing {
-            None => Some(ItemFlags::LOCAL_CHANGE.and(ItemFlags::NEW)),
+            None => Some(there.unwrap_or(ItemFlags::LOCAL_CHANGE.and(ItemFlags::NEW))),
             Some(found) => reported(&self.change(dest, entry, &found)),
         })
     }
 
+    /// Returns what to tell, or nothing when the entry failed and that was said.
     fn link_or_node(
         &mut self,
         dest: &Dest,
@@ -383,193 +426,60 @@ impl Work<'_> {
         entry: &FileEntry,
         kind: Kind,
         found: Option<Found>,
-    ) -> Result<Option<ItemFlags>, super::dest::DestError> {
+    ) -> Result<Option<ItemHeader>, DestError> {
         let same_kind = found.filter(|found| found.kind() == Some(kind));
-        let same = match (&same_kind, kind, &entry.target) {
-            (Some(_), Kind::Symlink, Some(target)) => dest.read_link(name)?.as_deref() == Some(target),
-            (Some(found), Kind::Device, _) => {
-                Some(found.rdev) == entry.rdev && found.mode & 0o170000 == entry.mode & 0o170000
-            }
-            (Some(found), Kind::Special, _) => found.mode & 0o170000 == entry.mode & 0o170000,
-            _ => false,
-        };
         let wanted = dest.wanted(entry, &preserve(self.options), same_kind.as_ref());
-        let change = same_kind.map(|found| self.change(dest, entry, &found));
-        if let (true, Some(change)) = (same, &change) {
-            if !self.options.dry_run {
-                dest.set_attrs(name, kind, change)?;
+        let mut header = ItemHeader::default();
+        match &same_kind {
+            Some(found) => {
+                let change = self.change(dest, entry, found);
+                header.flags = report(&change);
+                if same_node(dest, name, entry, kind, found)? {
+                    if !self.options.dry_run {
+                        dest.set_attrs(name, kind, &change)?;
+                    }
+                    return Ok(Some(header));
+                }
+                header.flags = header.flags.and(self.changed_node(entry)).and(ItemFlags::LOCAL_CHANGE);
             }
-            return Ok(reported(change));
+            None => match self.alternative_node(dest, name, entry).filter(|_| found.is_none()) {
+                Some((there, true)) => return Ok(Some(there)),
+                Some((there, false)) => header = there,
+                None => header.flags = ItemFlags::NEW.and(ItemFlags::LOCAL_CHANGE),
+            },
         }
-        let flags = match &change {
-            Some(change) => {
-                let keeps_time = self.options.times && !(kind == Kind::Symlink && self.options.omit_link_times);
-                report(change).and(ItemFlags::CHANGE).with(ItemFlags::TIME, !keeps_time)
-            }
-            None => ItemFlags::NEW,
-        };
-        let flags = Some(flags.and(ItemFlags::LOCAL_CHANGE));
+        if let Some(found) = found.filter(|_| same_kind.is_none())
+            && !self.make_way(dest, name, &found, kind)
+        {
+            return Ok(None);
+        }
         if self.options.dry_run {
-            return Ok(flags);
-        }
-        if found.is_some_and(|found| found.kind() == Some(Kind::Dir)) {
-            dest.remove_dir(name)?;
+            return Ok(Some(header));
         }
         match (kind, &entry.target) {
             (Kind::Symlink, Some(target)) => dest.make_symlink(name, target, &wanted)?,
             (Kind::Symlink, None) => return Ok(None),
             _ => dest.make_node(name, entry, &wanted)?,
         }
-        Ok(flags)
+        Ok(Some(header))
     }
 
-    fn file(
-        &mut self,
-        dest: Option<&Dest>,
-        name: &[u8],
-        ndx: Ndx,
-        entry: &FileEntry,
-        found: Option<Found>,
-    ) -> Result<(), TransferError> {
-        let Some(dest) = dest else {
-            let header = ItemHeader { flags: ItemFlags::TRANSFER.and(ItemFlags::NEW), ..ItemHeader::default() };
-            self.speaker.item(ndx, &header, &mut self.out);
-            return Ok(());
-        };
-        let in_the_way = !self.options.dry_run && found.is_some_and(|found| found.kind() == Some(Kind::Dir));
-        if in_the_way && let Err(error) = dest.remove_dir(name) {
-            self.board.complain(&error.to_string());
-            return Ok(());
-        }
-        let found = found.filter(|found| found.kind() == Some(Kind::File));
-        if let Some(found) = found.filter(|found| self.is_up_to_date(dest, name, entry, found)) {
-            let change = self.change(dest, entry, &found);
-            // Told by its bytes, a file gets its exact time too, though a fraction of a second is not worth a word.
-            let wanted = dest.wanted(entry, &preserve(self.options), Some(&found));
-            let exact = wanted.differing_from(&found, -1);
-            if !self.options.dry_run
-                && let Err(error) =
-                    dest.set_attrs(name, Kind::File, if self.options.checksum { &exact } else { &change })
-            {
-                self.board.complain(&error.to_string());
-                return Ok(());
-            }
-            self.report(ndx, reported(&change));
-            self.acknowledge(ndx);
-            return Ok(());
-        }
-        self.request(dest, name, ndx, entry, found.as_ref(), false)
-    }
-
-    /// rsync's quick check, or the sum of the list.
-    fn is_up_to_date(&mut self, dest: &Dest, name: &[u8], entry: &FileEntry, found: &Found) -> bool {
-        if found.len != entry.len {
-            return false;
-        }
-        if self.options.checksum {
-            return match dest.basis(name) {
-                Ok(Some(mut file)) => {
-                    entry.sum.is_some() && file_sum(&mut file, self.n.list_checksum).ok() == entry.sum
-                }
-                _ => false,
-            };
-        }
-        if self.options.size_only {
-            return true;
-        }
-        let (here, there) = ((found.mtime, found.nsec), (entry.mtime, entry.nsec));
-        !self.options.ignore_times && same_mtime(self.options.modify_window, here, there)
-    }
-
-    fn request(
-        &mut self,
-        dest: &Dest,
-        name: &[u8],
-        ndx: Ndx,
-        entry: &FileEntry,
-        found: Option<&Found>,
-        redo: bool,
-    ) -> Result<(), TransferError> {
-        let mut flags = ItemFlags::TRANSFER;
-        match found {
-            None => flags = flags.and(ItemFlags::NEW),
-            Some(found) => {
-                flags = flags
-                    .and(report(&self.change(dest, entry, found)))
-                    .with(ItemFlags::TIME, !self.options.times)
-                    .with(ItemFlags::SIZE, found.len != entry.len)
-                    .with(ItemFlags::CHANGE, self.options.checksum);
-            }
-        }
-        let header = ItemHeader { flags, ..ItemHeader::default() };
-        if self.options.dry_run {
-            self.speaker.item(ndx, &header, &mut self.out);
-            return Ok(());
-        }
-        self.board.mark_request(ndx);
-        let usable = !self.options.whole_file && self.n.checksum != Checksum::None;
-        let basis = if usable && found.is_some() { dest.basis(name).unwrap_or_default() } else { None };
-        let head = match basis.as_ref().map(File::metadata) {
-            Some(Ok(meta)) => SumHead::for_basis(meta.len(), self.n.checksum.size(), redo, self.options.block_length),
-            _ => SumHead::NONE,
-        };
-        self.speaker.request(ndx, &header, &head, &mut self.out);
-        if let (Some(mut basis), 1..) = (basis, head.count) {
-            self.sums(&mut basis, &head)?;
-        }
-        Ok(())
-    }
-
-    /// Sends the sums of all blocks. Where the basis cannot be read they are of zeros, which match nothing that matters.
-    fn sums(&mut self, basis: &mut File, head: &SumHead) -> Result<(), TransferError> {
-        let seed = self.n.block_seed();
-        let per_read = (256 * 1024 / head.block_length.max(1)).max(1);
-        let mut block = 0;
-        while block < head.count {
-            let last = head.count.min(block + per_read);
-            let len: u64 = (block..last).map(|block| u64::from(head.block_len(BlockIndex(block)))).sum();
-            self.buffer.clear();
-            self.buffer.resize(len as usize, 0);
-            read_up_to(basis, &mut self.buffer);
-            let mut rest = &self.buffer[..];
-            for block in block..last {
-                let (bytes, later) = rest.split_at(head.block_len(BlockIndex(block)) as usize);
-                rest = later;
-                self.speaker.sum(head, weak(bytes), &seed.sum(bytes), &mut self.out);
-            }
-            block = last;
-            if self.out.len() > OUT_MOST {
-                self.mouth.say(&mut self.out)?;
-            }
-        }
-        Ok(())
+    /// What is told besides attributes of a symlink or node that becomes another.
+    fn changed_node(&self, entry: &FileEntry) -> ItemFlags {
+        let keeps_time = self.options.times && !(entry.kind() == Some(Kind::Symlink) && self.options.omit_link_times);
+        ItemFlags::CHANGE.with(ItemFlags::TIME, !keeps_time)
     }
 }
 
-fn read_up_to(file: &mut File, buffer: &mut [u8]) {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read(&mut buffer[filled..]) {
-            Ok(0) => return,
-            Ok(n) => filled += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return,
-        }
-    }
-}
-
-/// The whole-file sum of an open file, from where it stands.
-pub(super) fn file_sum(file: &mut File, checksum: Checksum) -> io::Result<Sum> {
-    let mut hasher = FileHasher::new(checksum);
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(hasher.finish()),
-            Ok(n) => hasher.update(&buffer[..n]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+/// Whether a symlink, device or special file is what the entry says, its attributes aside.
+fn same_node(there: &Dest, name: &[u8], entry: &FileEntry, kind: Kind, found: &Found) -> Result<bool, DestError> {
+    let same_type = found.mode & 0o170000 == entry.mode & 0o170000;
+    Ok(match (kind, &entry.target) {
+        (Kind::Symlink, Some(target)) => there.read_link(name)?.as_deref() == Some(target),
+        (Kind::Device, _) => Some(found.rdev) == entry.rdev && same_type,
+        (Kind::Special, _) => same_type,
+        _ => false,
+    })
 }
 
 /// What is told of an entry that was there already; nothing when it needed no change.

@@ -3,17 +3,21 @@
 //! Two threads share a session: the generator asks and writes, the receiver hears and rebuilds. They share only the
 //! `Board`, so that hearing never waits for speaking.
 
+mod incoming;
+
 use super::abort::{Parts, abort, await_hang_up};
-use super::beneath::reason;
-use super::dest::{Dest, Preserve, TempFile};
+use super::basis::Asked;
+use super::beneath::{reason, shown};
+use super::dest::{Dest, Missing, Preserve};
 use super::generate::{Board, Generate, Note};
 use super::greet::{Ears, Session};
 use super::{TransferError, ids};
 use crate::link::Ending;
 use crate::transfer::send::Sent;
+use incoming::{Ending as FileEnding, Incoming};
 use protocol::PeerError;
 use protocol::args::Options;
-use protocol::checksum::{FileHasher, Sum};
+use protocol::checksum::Sum;
 use protocol::flist::{Arrived, FileEntry, FileList, ListLimits, Ndx};
 use protocol::handshake::Negotiated;
 use protocol::item::ItemFlags;
@@ -21,10 +25,8 @@ use protocol::mux::{Message, TextKind};
 use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts};
 use protocol::sums::{BlockIndex, SumHead};
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -91,8 +93,13 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
     if !plan.options.numeric_ids {
         ids::map(&mut list, &names);
     }
-    let target = match enter(plan, &list) {
-        Ok(target) => target,
+    let target = match enter(plan, &list).and_then(|target| target.with_places(plan)) {
+        Ok((target, warnings)) => {
+            for warning in warnings {
+                out.message(&Message::Text(TextKind::Warning, format!("{warning}\n").into()));
+            }
+            target
+        }
         Err(error) => return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer })),
     };
     let board = Board::new(list.len());
@@ -104,6 +111,7 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
         options: &plan.options,
         board: &board,
         current: None,
+        delayed: Vec::new(),
         received: &mut received,
         block: Vec::new(),
     };
@@ -178,6 +186,23 @@ impl Target {
         self.single.as_deref().unwrap_or(&entry.name)
     }
 
+    /// Takes the further directories that the options name; returns what the user should know.
+    fn with_places(mut self, plan: &ReceivePlan) -> Result<(Self, Vec<String>), TransferError> {
+        let path = plan.destination.as_os_str().as_bytes();
+        let mut warnings = Vec::new();
+        if let Some(dest) = self.dest.take() {
+            let (dest, missing) = dest.with_places(&plan.options, path);
+            self.dest = Some(dest);
+            for missing in missing {
+                match missing {
+                    Missing::Warning(text) => warnings.push(text),
+                    Missing::Fatal(text) => return Err(TransferError::Usage(text)),
+                }
+            }
+        }
+        Ok((self, warnings))
+    }
+
     pub(super) fn again(&self) -> Option<Dest> {
         self.dest.as_ref().map(Dest::handle)
     }
@@ -247,20 +272,12 @@ struct Rebuild<'a> {
     target: &'a Target,
     options: &'a Options,
     board: &'a Board,
-    current: Option<Current>,
+    /// The file that is coming in.
+    current: Option<(Ndx, Incoming)>,
+    /// Files that wait for the end of the transfer.
+    delayed: Vec<(Ndx, Sent)>,
     received: &'a mut Received,
     block: Vec<u8>,
-}
-
-/// The file that is coming in.
-struct Current {
-    ndx: Ndx,
-    head: SumHead,
-    basis: Option<File>,
-    /// `None` once writing has failed: the rest is heard and thrown away.
-    temp: Option<TempFile>,
-    hasher: FileHasher,
-    sent: Sent,
 }
 
 impl<'a> Rebuild<'a> {
@@ -271,6 +288,20 @@ impl<'a> Rebuild<'a> {
         say: &mut dyn FnMut(&Message),
     ) -> Result<(), TransferError> {
         let dest = self.target.again();
+        let heard = self.hear(dest.as_ref(), receiver, ears, say);
+        if heard.is_err() {
+            self.break_off(dest.as_ref());
+        }
+        heard
+    }
+
+    fn hear(
+        &mut self,
+        dest: Option<&Dest>,
+        receiver: &mut Receiver,
+        ears: &mut Ears,
+        say: &mut dyn FnMut(&Message),
+    ) -> Result<(), TransferError> {
         let mut redo_phase = false;
         while !receiver.is_over() {
             let Some(event) = receiver.poll()? else {
@@ -283,22 +314,29 @@ impl<'a> Rebuild<'a> {
                     if !self.board.take_request(ndx) || header.flags.has(ItemFlags::LOCAL_CHANGE) {
                         return Err(PeerError::Malformed("data of a file that was not asked for").into());
                     }
-                    self.begin(dest.as_ref(), ndx, entry, head);
+                    let asked = self.board.proposals.take(ndx).filter(|asked| asked.agrees(&header));
+                    let asked =
+                        asked.ok_or(PeerError::Malformed("a file built upon another basis than was asked for"))?;
+                    self.begin(dest, ndx, entry, asked, head);
                 }
-                ReceiverEvent::Literal(bytes) => self.write(bytes, true),
+                ReceiverEvent::Literal(bytes) => self.write(bytes),
                 ReceiverEvent::Copy(block) => self.copy(block),
-                ReceiverEvent::End(sum) => self.end(dest.as_ref(), &sum, redo_phase)?,
+                ReceiverEvent::End(sum) => self.end(dest, &sum, redo_phase)?,
                 ReceiverEvent::Item(ndx, _) => {
                     self.entry_of_any_kind(ndx)?;
                 }
                 ReceiverEvent::PhaseDone(phase) => {
                     redo_phase = true;
+                    if phase == 2 {
+                        self.place_delayed(dest)?;
+                    }
                     self.board.phase(phase);
                 }
                 ReceiverEvent::Message(Message::IoError(bits)) => self.received.io_error |= bits,
                 ReceiverEvent::Message(Message::NoSend(ndx)) => {
                     self.entry_of_any_kind(ndx)?;
                     self.board.take_request(ndx);
+                    self.board.proposals.take(ndx);
                 }
                 ReceiverEvent::Message(message) => say(&message),
                 ReceiverEvent::Stats(_) | ReceiverEvent::Goodbye => {}
@@ -320,92 +358,94 @@ impl<'a> Rebuild<'a> {
         entry.ok_or(PeerError::Range { what: "file index", value: ndx.0.into(), expected })
     }
 
-    fn begin(&mut self, dest: Option<&Dest>, ndx: Ndx, entry: &FileEntry, head: SumHead) {
+    fn begin(&mut self, dest: Option<&Dest>, ndx: Ndx, entry: &FileEntry, asked: Asked, head: SumHead) {
         let name = self.target.name(entry);
-        let mut temp = None;
-        let mut basis = None;
-        if let Some(dest) = dest {
-            if head.count > 0 {
-                basis = dest.basis(name).unwrap_or_default();
-            }
-            match dest.create_temp(name) {
-                Ok(created) => temp = Some(created),
-                Err(error) => self.board.complain(&error.to_string()),
-            }
+        let incoming = Incoming::begin(self.n, self.options, dest, name, entry, asked, head);
+        if let Some(error) = incoming.trouble() {
+            self.board.complain(&error);
         }
-        let hasher = FileHasher::new(self.n.checksum);
-        self.current = Some(Current { ndx, head, basis, temp, hasher, sent: Sent::default() });
+        self.current = Some((ndx, incoming));
     }
 
-    fn write(&mut self, bytes: &[u8], literal: bool) {
-        let Some(current) = &mut self.current else { return };
-        let Some(temp) = &mut current.temp else { return };
-        if let Err(error) = temp.write_all(bytes) {
-            let name =
-                self.list.get(current.ndx).map(|entry| entry.name.escape_ascii().to_string()).unwrap_or_default();
-            self.board.complain(&format!("write failed on \"{name}\": {}", reason(&error)));
-            current.temp = None;
-            return;
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some((_, incoming)) = &mut self.current
+            && let Err(trouble) = incoming.literal(bytes)
+        {
+            self.board.complain(&trouble);
         }
-        current.hasher.update(bytes);
-        let count = if literal { &mut current.sent.literal_bytes } else { &mut current.sent.matched_bytes };
-        *count += bytes.len() as u64;
     }
 
     fn copy(&mut self, block: BlockIndex) {
-        let Some(current) = &mut self.current else { return };
-        let len = current.head.block_len(block) as usize;
-        let mut bytes = std::mem::take(&mut self.block);
-        bytes.resize(len, 0);
-        // A basis that shrank or went away gives wrong bytes, and so a wrong sum and a second try.
-        if let Some(basis) = &current.basis
-            && basis.read_exact_at(&mut bytes, current.head.offset(block)).is_err()
+        if let Some((_, incoming)) = &mut self.current
+            && let Err(trouble) = incoming.copy(block, &mut self.block)
         {
-            bytes.fill(0);
+            self.board.complain(&trouble);
         }
-        self.write(&bytes, false);
-        self.block = bytes;
     }
 
     fn end(&mut self, dest: Option<&Dest>, sum: &Sum, redo_phase: bool) -> Result<(), TransferError> {
-        let Some(current) = self.current.take() else { return Ok(()) };
-        let entry = self.entry(current.ndx)?;
-        let name = self.target.name(entry);
-        let shown = name.escape_ascii();
-        let (Some(temp), Some(dest)) = (current.temp, dest) else {
+        let Some((ndx, incoming)) = self.current.take() else { return Ok(()) };
+        let entry = self.entry(ndx)?;
+        let shown = shown(self.target.name(entry));
+        let Some(dest) = dest else {
             self.received.failed += 1;
             return Ok(());
         };
-        if current.hasher.finish() != *sum {
-            if redo_phase {
+        let sent = incoming.sent;
+        match incoming.end(dest, self.options, entry, sum) {
+            FileEnding::Done => self.arrived(ndx, sent),
+            FileEnding::Delayed => self.delayed.push((ndx, sent)),
+            FileEnding::Wrong(what) if redo_phase => {
                 self.received.failed += 1;
-                self.board.complain(&format!("ERROR: {shown} failed verification -- update discarded."));
-            } else {
-                let text = format!("WARNING: {shown} failed verification -- update discarded (will try again).\n");
+                self.board.complain(&format!("ERROR: {shown} failed verification -- update {what}."));
+            }
+            FileEnding::Wrong(what) => {
+                let text = format!("WARNING: {shown} failed verification -- update {what} (will try again).\n");
                 self.board.note(Note::Say(Message::Text(TextKind::Warning, text.into())));
-                self.board.note(Note::Redo(current.ndx));
+                self.board.note(Note::Redo(ndx));
             }
-            return Ok(());
-        }
-        let done = dest.stat(name).and_then(|existing| {
-            let existing = existing.filter(|found| found.kind() == entry.kind());
-            let attrs = dest.wanted(entry, &preserve(self.options), existing.as_ref());
-            temp.commit(dest, &attrs, self.options.fsync)
-        });
-        match done {
-            Ok(()) => {
-                self.received.files += 1;
-                self.received.bytes.literal_bytes += current.sent.literal_bytes;
-                self.received.bytes.matched_bytes += current.sent.matched_bytes;
-                if self.options.remove_source_files {
-                    self.board.note(Note::Say(Message::Success(current.ndx)));
-                }
-            }
-            Err(error) => {
+            FileEnding::Failed(trouble) => {
                 self.received.failed += 1;
-                self.board.complain(&error.to_string());
+                if let Some(trouble) = trouble {
+                    self.board.complain(&trouble);
+                }
             }
         }
         Ok(())
+    }
+
+    /// A file is whole and under its name.
+    fn arrived(&mut self, ndx: Ndx, sent: Sent) {
+        self.received.files += 1;
+        self.received.bytes.literal_bytes += sent.literal_bytes;
+        self.received.bytes.matched_bytes += sent.matched_bytes;
+        if self.options.remove_source_files {
+            self.board.note(Note::Say(Message::Success(ndx)));
+        }
+    }
+
+    /// Gives the files that were put aside their names (`--delay-updates`).
+    fn place_delayed(&mut self, dest: Option<&Dest>) -> Result<(), TransferError> {
+        for (ndx, sent) in std::mem::take(&mut self.delayed) {
+            let name = self.target.name(self.entry(ndx)?);
+            match dest.map_or(Ok(()), |dest| dest.place_delayed(name)) {
+                Ok(()) => self.arrived(ndx, sent),
+                Err(error) => {
+                    self.received.failed += 1;
+                    self.board.complain(&error.to_string());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The session broke off: what there is of a file is kept, if the options ask for it.
+    fn break_off(&mut self, dest: Option<&Dest>) {
+        if let (Some((ndx, incoming)), Some(dest)) = (self.current.take(), dest)
+            && let Ok(entry) = self.entry(ndx)
+            && let Err(error) = incoming.break_off(dest, self.options, entry)
+        {
+            tracing::warn!("{error}");
+        }
     }
 }

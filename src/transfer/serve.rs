@@ -44,9 +44,18 @@ pub fn serve(args: &ServerArgs, link: Link) -> Result<Served, TransferError> {
 fn serve_receiver(args: &ServerArgs, session: super::Session) -> Result<Served, TransferError> {
     let options = &args.options;
     let destination = args.paths.first().map(|path| PathBuf::from(OsStr::from_bytes(path))).unwrap_or_default();
-    let plan = ReceivePlan { options: options.clone(), server: true, destination, limits: ListLimits::default() };
+    let plan = ReceivePlan { options: options.clone(), server: true, destination, limits: list_limits(options) };
     let received = receive(session, &plan, &mut log_message)?;
     Ok(Served { partial: received.failed > 0 || received.io_error & 1 != 0, vanished: received.io_error & 2 != 0 })
+}
+
+/// How much file list is accepted: our own bounds, or less if the options say so.
+fn list_limits(options: &Options) -> ListLimits {
+    let limits = ListLimits::default();
+    match options.max_alloc.and_then(|bytes| usize::try_from(bytes).ok()) {
+        Some(bytes) if bytes > 0 => ListLimits { name_bytes: limits.name_bytes.min(bytes), ..limits },
+        _ => limits,
+    }
 }
 
 /// A seed that the client cannot guess, so that nobody can prepare blocks that look alike.
@@ -74,6 +83,9 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
         server: true,
         dry_run: options.dry_run,
         whole_file: options.whole_file,
+        in_place: super::dest::in_place(options),
+        append: options.append,
+        max_alloc: options.max_alloc.unwrap_or(0),
     };
     let paths: Vec<_> = args.paths.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
     let trouble = Trouble::default();
@@ -216,6 +228,7 @@ pub fn exit_code(error: &TransferError) -> i32 {
         TransferError::Peer(PeerError::UnsafeName { .. }) => 4,
         TransferError::Peer(_) => 2,
         TransferError::Local { .. } => 11,
+        TransferError::Usage(_) => 1,
         TransferError::Selection(_) => 3,
         TransferError::Refused(_) => 4,
         TransferError::Stalled(_) => 30,

@@ -169,7 +169,7 @@ impl Push<'_> {
         let session = shake(link, self.version, self.offer, &self.options);
         let n = session.n;
         let shape = self.options.list_shape(n.list_checksum.size());
-        let plan = SendPlan { shape, server: false, dry_run: false, whole_file: false };
+        let plan = SendPlan { shape, ..SendPlan::default() };
         ear.list = self.files.list.clone();
         let listing = Listing { list: self.files.list.clone(), ..Listing::default() };
         let summary = send(session, &plan, |_| Ok((listing, self.files)), ear)?;

@@ -70,8 +70,8 @@ pub(crate) fn shake(case: &Case, session: &Session, chunk: usize) {
     let mut out = Outbox::new();
     let (n, ..) = greet(session, false, &case.c2s, chunk, &mut out).unwrap();
     // Bits a server sets by its own abilities: incremental recursion, iconv of symlinks, in-place partial files.
-    let ours = Compat(session.n.compat.0 & !0x045);
-    assert_eq!(n, Negotiated { compat: ours, ..session.n });
+    let known = |n: Negotiated| Negotiated { compat: Compat(n.compat.0 & !0x045), ..n };
+    assert_eq!(known(n), known(session.n));
 }
 
 /// Plays the sending side; everything it says must be what stock said.
@@ -89,6 +89,7 @@ pub(crate) fn send(case: &Case, session: &Session, streams: &Streams, chunk: usi
         entries: if client { list.list.len() } else { 0 },
         server: !client,
         dry_run: session.words.has('n'),
+        append: session.words.option("--append"),
         sums_most: 1 << 20,
     };
     let mut sender = Sender::new(&session.n, facts, inbox);

@@ -97,8 +97,13 @@ impl<'p> Sending<'p> {
                 return Ok(());
             };
             self.log.push(format!("{n:?}"));
-            let facts =
-                SenderFacts { entries: self.list.len(), server: !self.plan.push, dry_run: false, sums_most: 1000 };
+            let facts = SenderFacts {
+                entries: self.list.len(),
+                server: !self.plan.push,
+                dry_run: false,
+                append: false,
+                sums_most: 1000,
+            };
             self.sender = Some(Sender::new(&n, facts, greeting.into_inbox()));
             self.n = Some(n);
             if self.plan.push {

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use protocol::flist::{FileEntry, Kind};
 use tempfile::TempDir;
 
-use super::temp::temp_name;
+use super::output::temp_name;
 use super::*;
 
 const TIMES: Preserve = Preserve {

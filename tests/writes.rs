@@ -1,0 +1,327 @@
+//! How files are written and what they are built upon: our ends against stock rsync's, option by option.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use support::stock::{Bench, OURS, Run, difference, rsync};
+use support::tree::{self, THEN, Tree, noise};
+
+/// Option sets that both directions know.
+const BOTH: &[&str] = &[
+    "-a",
+    "-ac",
+    "-aI --no-W",
+    "-a --inplace",
+    "-aI --no-W --inplace -B700",
+    "-a --inplace -b",
+    "-aI --no-W --inplace --backup-dir=../bak",
+    "-a --append",
+    "-a --append-verify",
+    "-aI --append",
+    "-ac --append-verify",
+    "-rt --inplace",
+    "-aS",
+    "-aSI --no-W",
+    "-aSI --inplace --no-W",
+    "-a --inplace --sparse -W",
+    "-a -b",
+    "-a -b --suffix=.old",
+    "-a --backup-dir=../bak",
+    "-a --backup-dir=bak/deep/er --suffix=.x",
+    "-a --max-alloc=2m",
+    "-aW",
+];
+
+/// Option sets that only a receiving server is told.
+const TO_RECEIVER: &[&str] = &[
+    "-a --preallocate",
+    "-aSI --preallocate",
+    "-a --partial",
+    "-aI --no-W --partial",
+    "-a --partial-dir=.p",
+    "-aI --no-W --partial-dir=.p",
+    "-aW --partial-dir=.p",
+    "-a --partial-dir=WORK/kept",
+    "-ac --partial-dir=.p",
+    "-a --temp-dir=../tmp",
+    "-a --temp-dir=WORK/tmp",
+    "-a --temp-dir=/nonexistent/dir",
+    "-a --delay-updates",
+    "-a --delay-updates -b",
+    "-aI --no-W --delay-updates --partial-dir=.p",
+    "-a --delay-updates --remove-source-files",
+    "-a --fsync",
+    "-a --fsync --inplace",
+    "-a --fsync --delay-updates",
+    "-a --compare-dest=../alt",
+    "-aii --compare-dest=../alt",
+    "-aii --copy-dest=../alt",
+    "-aii --link-dest=../alt",
+    "-ai --link-dest=WORK/alt --link-dest=../alt2",
+    "-aii --compare-dest=../alt --compare-dest=../alt2",
+    "-aii --copy-dest=../alt2 --copy-dest=../alt",
+    "-aiic --link-dest=../alt --link-dest=../alt2",
+    "-aiic --copy-dest=../alt",
+    "-rti --copy-dest=../alt",
+    "-rtii --link-dest=../alt",
+    "-ri --link-dest=../alt",
+    "-aiI --link-dest=../alt --no-W",
+    "-ai --size-only --link-dest=../alt",
+    "-ani --link-dest=../alt",
+    "-anii --compare-dest=../alt",
+    "-ai --link-dest=../nowhere",
+    "-ai -b --link-dest=../alt",
+    "-ai -b --compare-dest=../alt",
+    "-ai --inplace --copy-dest=../alt",
+    "-ai --delay-updates --copy-dest=../alt",
+    "-ay --no-W",
+    "-ayy --no-W --copy-dest=../alt",
+    "-ayI --no-W --partial-dir=.p",
+    "-au",
+    "-au --modify-window=3",
+    "-au --modify-window=-1",
+    "-a --existing",
+    "-a --ignore-existing",
+    "-a --existing --ignore-existing",
+    "-a --size-only",
+    "-a --modify-window=6000",
+    "-a --modify-window=-1",
+    "-ai --force --no-stats",
+    "-ai --force -b --no-stats",
+    "-ani --force --no-stats",
+    "-ai --force --backup-dir=../bak --no-stats",
+    "-ai --write-devices",
+    "-ai --ignore-existing --inplace",
+];
+
+/// A source, a destination that knows some of it, two alternative destinations, and room for what else options name.
+fn prepare(work: &Path) {
+    let (src, dst, alt, alt2) = (work.join("src"), work.join("dst"), work.join("alt"), work.join("alt2"));
+    let earlier = (THEN.0 - 5000, 1);
+    for folder in ["tmp", "kept", "src/hollow", "dst", "alt2"] {
+        fs::create_dir_all(work.join(folder)).unwrap();
+    }
+    let here = |name: &str, bytes: &[u8]| tree::put(&src, name, bytes, 0o644, THEN);
+    // As in the first alternative, but for what its name says.
+    for name in ["same", "mode", "time", "differs", "d/in", "stale", "two", "secondly"] {
+        here(name, format!("content of {name}\n").as_bytes());
+        tree::put(&alt, name, format!("content of {name}\n").as_bytes(), 0o644, THEN);
+    }
+    tree::put(&alt, "mode", b"content of mode\n", 0o600, THEN);
+    tree::put(&alt, "time", b"content of time\n", 0o644, earlier);
+    tree::put(&alt, "differs", b"other content of differs\n", 0o644, earlier);
+    tree::put(&dst, "stale", b"stale\n", 0o644, earlier);
+    tree::put(&alt, "two", b"content of two\n", 0o600, THEN);
+    tree::put(&alt2, "two", b"content of two\n", 0o644, THEN);
+    tree::put(&alt, "secondly", b"of no use\n", 0o600, earlier);
+    tree::put(&alt2, "secondly", b"content of secondly\n", 0o4711, THEN);
+    here("here", b"right already\n");
+    tree::put(&dst, "here", b"right already\n", 0o644, THEN);
+    tree::put(&alt, "here", b"right already\n", 0o644, THEN);
+    symlink("x", src.join("ln")).unwrap();
+    symlink("x", alt.join("ln")).unwrap();
+    symlink("x", src.join("ln2")).unwrap();
+    symlink("y", alt.join("ln2")).unwrap();
+    symlink("x", src.join("ln3")).unwrap();
+    symlink("y", dst.join("ln3")).unwrap();
+    // Changed, grown, shrunk, holed, moved within.
+    let bytes = noise(300_000, 1);
+    let mut changed = bytes.clone();
+    changed[100_000..100_010].copy_from_slice(b"difference");
+    here("deep/changed", &changed);
+    tree::put(&dst, "deep/changed", &bytes, 0o600, earlier);
+    here("grown", &bytes);
+    tree::put(&dst, "grown", &bytes[..120_300], 0o644, earlier);
+    here("grown-otherwise", &bytes);
+    tree::put(&dst, "grown-otherwise", &noise(7000, 2), 0o644, earlier);
+    here("shrunk", &bytes[..1000]);
+    tree::put(&dst, "shrunk", &bytes[..50_000], 0o644, earlier);
+    here("same-length", &bytes[..1000]);
+    tree::put(&dst, "same-length", &bytes[1000..2000], 0o644, earlier);
+    here("turned", &[&bytes[150_000..], &bytes[..150_000]].concat());
+    tree::put(&dst, "turned", &bytes, 0o644, earlier);
+    here("holes", &[&bytes[..5000], &[0; 200_000][..], &bytes[..3], &[0; 100_000][..]].concat());
+    here("was-full", &[&bytes[..5000], &[0; 200_000][..], &bytes[..3], &[0; 100_000][..]].concat());
+    tree::put(&dst, "was-full", &bytes, 0o644, earlier);
+    here("empty", b"");
+    tree::put(&dst, "empty", b"not so", 0o644, earlier);
+    here("fresh", b"fresh\n");
+    // Two names of one file.
+    here("linked", &bytes[..10_000]);
+    tree::put(&dst, "linked", &bytes[..9_000], 0o644, earlier);
+    fs::hard_link(dst.join("linked"), dst.join("linked-too")).unwrap();
+    // Newer here, hardly newer here.
+    here("newer", b"new?\n");
+    tree::put(&dst, "newer", b"newer, and longer\n", 0o644, (THEN.0 + 5000, 0));
+    here("hardly", b"new?\n");
+    tree::put(&dst, "hardly", b"hardly newer\n", 0o644, (THEN.0 + 2, 0));
+    here("nanoseconds", b"equal\n");
+    tree::put(&dst, "nanoseconds", b"equal\n", 0o644, (THEN.0, 5));
+    // Another kind is there.
+    here("full", b"a directory is there");
+    tree::put(&dst, "full/sub/in", b"in the way", 0o644, THEN);
+    tree::put(&dst, "full/sub2/in", b"in the way", 0o644, THEN);
+    tree::put(&dst, "full/also", b"in the way", 0o644, THEN);
+    here("was-hollow", b"an empty directory is there");
+    fs::create_dir(dst.join("was-hollow")).unwrap();
+    here("was-link", b"a symlink is there");
+    symlink("nowhere", dst.join("was-link")).unwrap();
+    here("was-file/in", b"a file is there");
+    tree::put(&dst, "was-file", b"a file", 0o644, THEN);
+    symlink("x", src.join("link-now")).unwrap();
+    tree::put(&dst, "link-now", b"a file", 0o644, THEN);
+    symlink("x", src.join("link-over")).unwrap();
+    tree::put(&dst, "link-over/in", b"a directory", 0o644, THEN);
+    // Left by earlier tries.
+    here("broken-off", &bytes);
+    for place in ["dst/.p", "kept"] {
+        tree::put(&work.join(place), "broken-off", &bytes[..200_000], 0o644, THEN);
+    }
+    here("deep/broken-off-too", &bytes[10..]);
+    tree::put(&dst, "deep/broken-off-too", b"older", 0o644, earlier);
+    tree::put(&dst, "deep/.p/broken-off-too", &bytes[10..200_000], 0o600, THEN);
+    here("needless", b"whole\n");
+    tree::put(&dst, "needless", b"whole\n", 0o644, THEN);
+    tree::put(&dst, ".p/needless", b"who", 0o600, THEN);
+    // Of similar names.
+    here("fuzzy/report-2024-11.dat", &bytes);
+    tree::put(&dst, "fuzzy/report-2024-10.dat", &bytes[..290_000], 0o644, earlier);
+    tree::put(&dst, "fuzzy/other", &noise(1000, 4), 0o644, earlier);
+    here("fuzzy2/moved", &noise(50_000, 5));
+    tree::put(&dst, "fuzzy2/before", &noise(50_000, 5), 0o644, THEN);
+    here("fuzzy3/report-2024-11.dat", &noise(40_000, 6));
+    fs::create_dir(dst.join("fuzzy3")).unwrap();
+    tree::put(&alt, "fuzzy3/report-2024-10.dat", &noise(40_000, 6)[..30_000], 0o644, earlier);
+    if tree::is_root() {
+        here("device", b"what is written is gone");
+        let null = rustix::fs::makedev(1, 3);
+        let node = |path: &Path| {
+            let mode = rustix::fs::Mode::from_raw_mode(0o640);
+            rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::CharacterDevice, mode, null).unwrap();
+            tree::set_mtime(path, THEN.0, 0);
+        };
+        node(&dst.join("device"));
+        node(&src.join("node"));
+        node(&alt.join("node"));
+    }
+    fs::set_permissions(src.join("d"), fs::Permissions::from_mode(0o711)).unwrap();
+    fs::set_permissions(dst.join("deep"), fs::Permissions::from_mode(0o710)).unwrap();
+    for name in ["ln", "ln2", "ln3", "link-now", "link-over"] {
+        tree::set_mtime(&src.join(name), THEN.0, 0);
+    }
+    for path in [alt.join("ln"), alt.join("ln2"), dst.join("ln3"), dst.join("was-link")] {
+        tree::set_mtime(&path, THEN.0, 0);
+    }
+    let mut folders = vec![work.join("tmp"), work.join("kept"), alt2];
+    for root in [&src, &dst, &alt] {
+        let names = Tree::of(root, 0).0;
+        let is_dir = |name: &&Vec<u8>| names[*name].mode & 0o170_000 == 0o040_000;
+        let path = |name: &Vec<u8>| root.join(std::str::from_utf8(name).unwrap());
+        folders.extend(names.keys().rev().filter(is_dir).map(path));
+    }
+    folders.iter().for_each(|folder| tree::set_mtime(folder, THEN.0 + 9, 0));
+}
+
+/// Which names lead to one file, and which files have holes.
+fn groups(root: &Path) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (name, node) in Tree::of(root, i64::MAX).0 {
+        let text = String::from_utf8(name).unwrap();
+        if node.mode & 0o170_000 == 0o100_000 {
+            let meta = fs::metadata(root.join(&text)).unwrap();
+            let sparse = meta.blocks() * 512 + 65_536 < meta.len();
+            lines.push(format!("{text}: {} links{}", meta.nlink(), if sparse { ", holes" } else { "" }));
+        }
+    }
+    lines
+}
+
+/// What a run left: its words, the tree, the links and holes.
+type Left = (Run, Tree, Vec<String>);
+
+fn play(bench: &Bench, template: &Path, server: &str, command: &str) -> Left {
+    let since = tree::now() - 1;
+    let folder = bench.fresh("run");
+    let work = folder.path().join("w");
+    tree::copy(template, &work);
+    let mut words: Vec<OsString> = vec!["-e".into(), bench.shell().into(), format!("--rsync-path={server}").into()];
+    words.extend(command.split(' ').map(|word| word.replace("WORK", work.to_str().unwrap()).into()));
+    let run = rsync(&work, &words);
+    let stdout = String::from_utf8_lossy(&run.stdout).replace(work.to_str().unwrap(), "WORK").into_bytes();
+    let stderr = run.stderr.replace(work.to_str().unwrap(), "WORK");
+    (Run { stdout, stderr, ..run }, Tree::of(&work, since), groups(&work))
+}
+
+/// Lines about deletions and what cannot be done, besides those of [`Run::lines`].
+fn more_lines(run: &Run) -> Vec<String> {
+    let text = String::from_utf8_lossy(&run.stdout);
+    let stderr = run.stderr.lines().filter(|line| line.contains("could not make way") || line.contains("-dest arg"));
+    let mut lines: Vec<_> = text
+        .lines()
+        .filter(|line| line.starts_with("*deleting") || line.starts_with("cannot delete"))
+        .chain(stderr)
+        .map(str::to_owned)
+        .collect();
+    lines.sort();
+    lines
+}
+
+fn compare(bench: &Bench, template: &Path, command: &str) -> String {
+    let stock = play(bench, template, "rsync", command);
+    let ours = play(bench, template, OURS, command);
+    let nothing = Tree::default();
+    let mut text = difference(&(stock.0.clone(), nothing.clone(), stock.1), &(ours.0.clone(), nothing, ours.1));
+    for (what, left, right) in
+        [("links and holes", &stock.2, &ours.2), ("further words", &more_lines(&stock.0), &more_lines(&ours.0))]
+    {
+        for line in left.iter().filter(|line| !right.contains(line)) {
+            text += &format!("  {what}, only stock: {line}\n");
+        }
+        for line in right.iter().filter(|line| !left.contains(line)) {
+            text += &format!("  {what}, only ours: {line}\n");
+        }
+    }
+    if text.is_empty() { text } else { format!("{command}\n{text}") }
+}
+
+fn table(options: &'static [&'static str], paths: &'static str) {
+    if !support::require("rsync") {
+        return;
+    }
+    let bench = Bench::start();
+    let template = bench.path().join("template");
+    prepare(&template);
+    let only = std::env::var("WRITES_ONLY").unwrap_or_default();
+    let one = |options: &&str| match options.contains(&only) {
+        true => {
+            let stats = if options.contains("--no-stats") { "" } else { "--stats " };
+            compare(&bench, &template, &format!("-i {stats}--no-i-r {} {paths}", options.replace(" --no-stats", "")))
+        }
+        false => String::new(),
+    };
+    let failures = std::thread::scope(|scope| {
+        let share = |cases: &'static [&'static str]| scope.spawn(|| cases.iter().map(&one).collect::<String>());
+        let running: Vec<_> = options.chunks(options.len().div_ceil(4)).map(share).collect();
+        running.into_iter().map(|share| share.join().unwrap()).collect::<String>()
+    });
+    assert!(failures.is_empty(), "{failures}");
+}
+
+#[test]
+fn pushed_files_are_written_as_by_stock() {
+    table(BOTH, "src/ host:dst/");
+}
+
+#[test]
+fn pushed_files_are_built_upon_what_stock_chooses() {
+    table(TO_RECEIVER, "src/ host:dst/");
+}
+
+#[test]
+fn pulled_files_are_sent_as_by_stock() {
+    table(BOTH, "host:src/ dst/");
+}
