@@ -3,6 +3,7 @@
 mod alternatives;
 mod file;
 mod fuzzy;
+mod rules;
 mod way;
 
 pub(super) use file::file_sum;
@@ -11,7 +12,7 @@ use super::TransferError;
 use super::abort::LastWords;
 use super::basis::Proposals;
 use super::beneath::shown;
-use super::dest::{Attrs, Dest, DestError, Found, LateDirs, same_mtime};
+use super::dest::{Attrs, Dest, DestError, Found, LateDirs};
 use super::greet::Mouth;
 use super::receive::{Target, preserve};
 use fuzzy::Fuzzy;
@@ -157,6 +158,7 @@ impl Generate<'_> {
             late: LateDirs::new(options.modify_window),
             redo: Vec::new(),
             fuzzy: Fuzzy::default(),
+            blocked: None,
             buffer: Vec::new(),
         };
         for (ndx, entry) in list.iter() {
@@ -206,6 +208,8 @@ struct Work<'a> {
     late: LateDirs,
     redo: Vec<Ndx>,
     fuzzy: Fuzzy,
+    /// A file that stays where a directory should be: nothing can come beneath it.
+    blocked: Option<Vec<u8>>,
     buffer: Vec<u8>,
 }
 
@@ -289,19 +293,11 @@ impl Work<'_> {
             Kind::Special => !self.options.specials,
             Kind::File => false,
         };
-        let leave = kind != Kind::Dir
-            && match &found {
-                None => self.options.existing,
-                Some(found) => {
-                    self.options.ignore_existing
-                        || (self.options.update && kind == Kind::File && self.is_newer(found, entry))
-                }
-            };
         if skip {
             let what = if kind == Kind::Dir { "directory" } else { "non-regular file" };
             self.tell(&format!("skipping {what} \"{}\"", shown(name)));
         }
-        if skip || leave || (kind == Kind::Dir && found.is_none() && self.options.existing) {
+        if skip || self.is_left_alone(name, entry, kind, found.as_ref()) {
             return Ok(());
         }
         let work = match (kind, dest) {
@@ -331,12 +327,6 @@ impl Work<'_> {
             Err(error) => self.board.complain(&error.to_string()),
         }
         Ok(())
-    }
-
-    /// Whether what stands here is a newer file (`-u`).
-    fn is_newer(&self, found: &Found, entry: &FileEntry) -> bool {
-        let same = same_mtime(self.options.modify_window, (found.mtime, found.nsec), (entry.mtime, entry.nsec));
-        found.kind() == Some(Kind::File) && (found.mtime, found.nsec) > (entry.mtime, entry.nsec) && !same
     }
 
     /// Tells of a change made here; where nothing changed, only if the client wants to hear of that too.

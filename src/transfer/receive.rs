@@ -188,7 +188,9 @@ impl Target {
 
     /// Takes the further directories that the options name; returns what the user should know.
     fn with_places(mut self, plan: &ReceivePlan) -> Result<(Self, Vec<String>), TransferError> {
-        let path = plan.destination.as_os_str().as_bytes();
+        let path = std::path::absolute(&plan.destination).unwrap_or_else(|_| plan.destination.clone());
+        let path = path.as_os_str().as_bytes();
+        let path = path.strip_suffix(b"/").unwrap_or(path);
         let mut warnings = Vec::new();
         if let Some(dest) = self.dest.take() {
             let (dest, missing) = dest.with_places(&plan.options, path);
@@ -256,7 +258,8 @@ fn entered(path: &Path) -> Result<Dest, TransferError> {
 pub(super) fn preserve(options: &Options) -> Preserve {
     Preserve {
         mtime: options.times,
-        dir_times: !options.omit_dir_times,
+        // Backups beside the files touch every directory.
+        dir_times: !(options.omit_dir_times || options.backup && options.backup_dir.is_none()),
         symlink_times: !options.omit_link_times,
         perms: options.perms,
         executability: options.executability,

@@ -12,7 +12,6 @@ impl Dest {
     pub fn copy_from(&self, from: &Dest, name: &[u8], attrs: &Attrs) -> Result<(), DestError> {
         let (dir, leaf) = from.beneath.parent(name).during("open", name)?;
         let source = output::open_regular(&dir, leaf).during("open", name)?;
-        self.back_up_replaced(name)?;
         self.copy_to(&source, name, attrs)
     }
 
@@ -21,7 +20,7 @@ impl Dest {
         let (there, leaf) = from.beneath.parent(name).during("link", name)?;
         let (dir, temp, ()) = self
             .with_temp_name("link", name, |dir, temp| rustix::fs::linkat(&*there, leaf, dir, temp, AtFlags::empty()))?;
-        let done = self.back_up_replaced(name).and_then(|()| output::rename(&dir, &temp, name));
+        let done = output::rename(&dir, &temp, name);
         // Of two names of one file the rename leaves both.
         output::discard(&dir, &temp);
         done

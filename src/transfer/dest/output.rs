@@ -249,11 +249,8 @@ impl Output {
     /// Gives the file its length and attributes, and syncs it when asked.
     pub(super) fn settle(&mut self, dest: &Dest, attrs: &Attrs, sync: bool) -> Result<(), DestError> {
         self.complete().during("write", &self.name)?;
-        if self.device {
-            return Ok(());
-        }
         dest.set_open(&self.file, &self.name, attrs)?;
-        if sync {
+        if sync && !self.device {
             self.file.sync_all().during("fsync", &self.name)?;
         }
         Ok(())

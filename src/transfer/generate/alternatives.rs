@@ -57,7 +57,7 @@ impl Work<'_> {
         let mut header = ItemHeader { flags: report(&self.change(dest, entry, &there)), ..ItemHeader::default() };
         if level == Match::All && kind == AltKind::Compare {
             if found.is_some() && !self.options.dry_run {
-                dest.back_up(name)?;
+                dest.remove_non_dir(name)?;
             }
             return Ok(header);
         }
@@ -70,7 +70,7 @@ impl Work<'_> {
             header.flags = header.flags.and(ItemFlags::XNAME);
             header.xname = Some(Vec::new());
         } else if !self.options.dry_run {
-            let attrs = dest.wanted(entry, &preserve(self.options), Some(&there));
+            let attrs = dest.wanted(entry, &preserve(self.options), None);
             dest.copy_from(from, name, &attrs)?;
         }
         Ok(header)
@@ -151,6 +151,8 @@ impl Work<'_> {
             there.is_some_and(|found| found.kind() == Some(Kind::Dir))
         })?;
         let there = dest.alternative(number)?.stat(name).ok().flatten()?;
-        Some(report(&self.change(dest, entry, &there)).and(ItemFlags::LOCAL_CHANGE))
+        let preserve = preserve(self.options);
+        let flags = report(&self.change(dest, entry, &there)).and(ItemFlags::LOCAL_CHANGE);
+        Some(flags.with(ItemFlags::TIME, preserve.mtime && !preserve.dir_times))
     }
 }

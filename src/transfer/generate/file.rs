@@ -54,8 +54,7 @@ impl Work<'_> {
             }
             return Ok(());
         }
-        let whole = self.options.append > 0 && found.is_some_and(|found| found.len >= entry.len && !device);
-        if let Some(found) = found.filter(|found| whole || self.is_up_to_date(dest, name, entry, found)) {
+        if let Some(found) = found.filter(|found| self.is_up_to_date(dest, name, entry, found)) {
             let change = self.change(dest, entry, &found);
             // Told by its bytes, a file gets its exact time too, though a fraction of a second is not worth a word.
             let wanted = dest.wanted(entry, &preserve(self.options), Some(&found));
@@ -72,6 +71,10 @@ impl Work<'_> {
             }
             self.report(ndx, reported(&change));
             self.acknowledge(ndx);
+            return Ok(());
+        }
+        // There is nothing to append to a file that is as long or longer.
+        if self.options.append > 0 && found.is_some_and(|found| found.len >= entry.len && !device) {
             return Ok(());
         }
         self.request(dest, name, ndx, entry, found.as_ref(), false)
@@ -115,7 +118,7 @@ impl Work<'_> {
                 .and(report(&self.change(dest, entry, found)))
                 .with(ItemFlags::TIME, !self.options.times)
                 .with(ItemFlags::SIZE, found.len != entry.len)
-                .with(ItemFlags::CHANGE, self.options.checksum),
+                .with(ItemFlags::CHANGE, self.options.checksum && !redo),
         };
         choice.basis.put(&mut header);
         if self.options.dry_run {

@@ -38,11 +38,9 @@ impl Work<'_> {
 
     /// Removes a directory, with all that is in it if the options say so; false when something stays in it.
     fn remove_dir(&mut self, dest: &Dest, name: &[u8]) -> Result<bool, crate::transfer::dest::DestError> {
-        if self.options.force && !self.empty_dir(dest, name)? {
-            return Ok(false);
-        }
+        let emptied = !self.options.force || self.empty_dir(dest, name)?;
         let full = if self.options.force && self.options.dry_run { false } else { !dest.list(name)?.is_empty() };
-        if full {
+        if full || !emptied {
             self.tell(&format!("cannot delete non-empty directory: {}", shown(name)));
             return Ok(false);
         }

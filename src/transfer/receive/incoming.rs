@@ -80,7 +80,7 @@ impl Incoming {
     fn open(&mut self, n: &Negotiated, options: &Options, dest: &Dest, entry: &FileEntry) -> Result<(), String> {
         let said = |error: DestError| error.to_string();
         let name = self.name.clone();
-        if self.head.count > 0 && !self.asked.append {
+        if (self.head.count > 0 || self.asked.basis != Basis::Destination) && !self.asked.append {
             self.basis = self.asked.basis.open(dest, &name).unwrap_or_default();
         }
         let resumes = self.asked.basis == Basis::Partial && n.compat.has(Compat::INPLACE_PARTIAL_DIR);
@@ -159,7 +159,9 @@ impl Incoming {
 
     fn attrs(&self, dest: &Dest, options: &Options, entry: &FileEntry) -> Result<Attrs, DestError> {
         let existing = if in_place(options) { self.existing } else { dest.stat(&self.name)? };
-        let existing = existing.filter(|found| found.kind() == entry.kind());
+        // Without -p a new file has the permissions of the one it is built upon.
+        let basis = || self.basis.as_ref().and_then(|file| Some(Found::from(rustix::fs::fstat(file).ok()?)));
+        let existing = existing.filter(|found| found.kind() == entry.kind()).or_else(basis);
         Ok(dest.wanted(entry, &super::preserve(options), existing.as_ref()))
     }
 
