@@ -3,6 +3,7 @@
 mod agent;
 mod check;
 mod flags;
+mod interrupt;
 mod output;
 mod run;
 mod server;

@@ -340,3 +340,193 @@ fn a_file_of_a_similar_name_is_built_upon() {
 fn pulled_files_are_sent_as_by_stock() {
     table(BOTH, "host:src/ dst/");
 }
+
+/// Runs stock's client with a remote shell of its own in a folder with one large file to copy.
+struct Broken<'a> {
+    work: tempfile::TempDir,
+    server: &'a str,
+    len: usize,
+}
+
+impl<'a> Broken<'a> {
+    fn new(bench: &Bench, server: &'a str, len: usize) -> Self {
+        let work = bench.fresh("broken");
+        let mut bytes = vec![0; len];
+        fastrand::Rng::with_seed(9).fill(&mut bytes);
+        tree::put(&work.path().join("src"), "sub/large", &bytes, 0o640, THEN);
+        fs::create_dir(work.path().join("dst")).unwrap();
+        Self { work, server, len }
+    }
+
+    fn run(&self, shell: &Path, command: &str) -> Run {
+        let mut words: Vec<OsString> =
+            vec!["-e".into(), shell.into(), format!("--rsync-path={}", self.server).into(), "--no-i-r".into()];
+        let folder = self.work.path().to_str().unwrap();
+        words.extend(command.split(' ').map(|word| word.replace("WORK", folder).into()));
+        rsync(self.work.path(), &words)
+    }
+
+    /// What is at the destination: names, modes, whether the time is recent; and lengths.
+    fn left(&self) -> (Vec<String>, Vec<usize>) {
+        let nodes = Tree::of(self.work.path(), tree::now() - 100).0;
+        let there = nodes.iter().filter(|(name, _)| !name.starts_with(b"./src"));
+        let show = |(name, node): (&Vec<u8>, &tree::Node)| {
+            let dir = node.mode & 0o170_000 == 0o040_000;
+            let time = if dir { None } else { node.mtime };
+            format!("{} {:o} {time:?}", name.escape_ascii(), node.mode)
+        };
+        let lengths = there.clone().filter(|(_, node)| !node.content.is_empty()).map(|(_, node)| node.content.len());
+        (there.clone().map(show).collect(), lengths.collect())
+    }
+
+    fn is_whole(&self) {
+        let (src, dst) = (self.work.path().join("src/sub/large"), self.work.path().join("dst/sub/large"));
+        assert!(fs::read(src).unwrap() == fs::read(&dst).unwrap(), "the copy differs");
+        assert_eq!(fs::metadata(dst).unwrap().mtime(), THEN.0);
+    }
+}
+
+/// A command that passes so many bytes on as they come.
+fn passing(bytes: usize) -> String {
+    let code =
+        "while ($n > 0 && ($r = sysread(STDIN, $_, $n < 65536 ? $n : 65536))) { syswrite(STDOUT, $_); $n -= $r }";
+    format!("perl -e '$n = {bytes}; {code}'")
+}
+
+/// A shell that lets only so many bytes through, one way, and then ends the client, as an impatient user does.
+fn cutting_shell(bench: &Bench, to_server: bool, bytes: usize) -> std::path::PathBuf {
+    let line = match to_server {
+        true => format!("shift\n({}; kill $PPID) | sh -c \"$*\"\n", passing(bytes)),
+        false => format!("shift\nsh -c \"$*\" | ({}; kill $PPID)\n", passing(bytes)),
+    };
+    bench.script(&format!("cut-{to_server}-{bytes}"), &line)
+}
+
+/// The length of the file that is resumed: a gigabyte where slow tests are asked for.
+fn large() -> usize {
+    match std::env::var_os("ARCHIVER_SLOW").is_some_and(|value| !value.is_empty()) {
+        true => 1_000_000_000,
+        false => 60_000_000,
+    }
+}
+
+fn assert_resumed(run: &Run, len: usize, what: &str) {
+    assert_eq!(run.code, 0, "{what}: {}", run.stderr);
+    let (literal, matched) = (run.stat("Literal data"), run.stat("Matched data"));
+    println!("{what}: {literal} bytes literal, {matched} matched");
+    assert!(literal < len as u64 * 42 / 100, "{what}: {literal} bytes were sent again");
+}
+
+#[test]
+fn a_push_that_broke_off_sends_only_the_rest() {
+    if !support::require("rsync") || !support::require("perl") {
+        return;
+    }
+    let bench = Bench::start();
+    for options in [
+        "--partial",
+        "--partial --sparse",
+        "--partial-dir=.p",
+        "--partial-dir=WORK/kept",
+        "--inplace",
+        "--delay-updates",
+        "--append",
+        "--append-verify",
+        "--partial --temp-dir=WORK",
+    ] {
+        let len = if options == "--partial-dir=.p" { large() } else { 5_000_000 };
+        let cut = cutting_shell(&bench, true, len * 6 / 10);
+        let mut lefts = Vec::new();
+        for server in ["rsync", OURS] {
+            if server == "rsync" && len > 100_000_000 {
+                continue;
+            }
+            let broken = Broken::new(&bench, server, len);
+            let command = format!("-a --no-W --stats {options} src/ host:dst/");
+            let run = broken.run(&cut, &command);
+            assert_ne!(run.code, 0, "{options}");
+            let (left, lengths) = broken.left();
+            assert!(lengths.iter().any(|&there| there > len / 2), "{server} {options}: {left:?} {lengths:?}");
+            if server == OURS {
+                assert_resumed(&broken.run(&bench.shell(), &command), broken.len, options);
+                broken.is_whole();
+                let (whole, _) = broken.left();
+                assert!(whole.iter().all(|line| !line.contains("/.")), "{whole:?}");
+            }
+            lefts.push(left);
+        }
+        if let [stock, ours] = &lefts[..] {
+            assert_eq!(stock, ours, "{options}");
+        }
+    }
+}
+
+#[test]
+fn a_pull_that_broke_off_is_resumed_from_our_sender() {
+    if !support::require("rsync") || !support::require("perl") {
+        return;
+    }
+    let bench = Bench::start();
+    for options in ["--partial", "--inplace", "--append", "--append-verify"] {
+        let len = if options == "--partial" { large() } else { 5_000_000 };
+        let cut = cutting_shell(&bench, false, len * 6 / 10);
+        let broken = Broken::new(&bench, OURS, len);
+        let command = format!("-a --no-W --stats {options} host:src/ dst/");
+        let run = broken.run(&cut, &command);
+        assert_ne!(run.code, 0, "{options}");
+        assert_resumed(&broken.run(&bench.shell(), &command), broken.len, options);
+        broken.is_whole();
+    }
+}
+
+#[test]
+fn without_an_option_nothing_is_left_of_a_broken_push() {
+    if !support::require("rsync") {
+        return;
+    }
+    let bench = Bench::start();
+    let cut = cutting_shell(&bench, true, 3_000_000);
+    let mut lefts = Vec::new();
+    for server in ["rsync", OURS] {
+        let broken = Broken::new(&bench, server, 6_000_000);
+        assert_ne!(broken.run(&cut, "-a src/ host:dst/").code, 0);
+        lefts.push(broken.left());
+    }
+    assert_eq!(lefts[0], lefts[1]);
+    assert!(lefts[1].1.is_empty(), "{lefts:?}");
+}
+
+/// A server that is told to go removes what it began, or keeps it as the options ask.
+#[test]
+fn a_signal_leaves_no_temporary_file() {
+    if !support::require("rsync") {
+        return;
+    }
+    let bench = Bench::start();
+    for (signal, options) in
+        [("TERM", ""), ("INT", ""), ("HUP", ""), ("TERM", "--partial "), ("HUP", "--partial-dir=.p ")]
+    {
+        let mut results = Vec::new();
+        for server in ["rsync", OURS] {
+            let broken = Broken::new(&bench, server, 6_000_000);
+            // Once the file is coming in, the server is told to go; the client stays.
+            let folder = bench.fresh("signal");
+            let (pid, done) = (folder.path().join("pid"), folder.path().join("done"));
+            let (pid, done, temp) = (pid.display(), done.display(), broken.work.path().join("dst/sub"));
+            let text = format!(
+                "shift\n(until [ -s {pid} ] && find {} -size +100k 2>/dev/null | grep -q .; do sleep 0.02; done; \
+                 kill -{signal} $(cat {pid}); touch {done}) >/dev/null 2>&1 </dev/null &\n\
+                 ({}; until [ -e {done} ]; do sleep 0.02; done) | sh -c \"echo \\$\\$ >{pid}; exec $*\"\n",
+                temp.display(),
+                passing(3_000_000)
+            );
+            let run = broken.run(&bench.script("signalling", &text), &format!("-a {options}src/ host:dst/"));
+            let (left, lengths) = broken.left();
+            // Where the client notices first that the server has gone, it is its own code.
+            assert!([10, 12, 20].contains(&run.code), "{signal} {server}: {}", run.stderr);
+            results.push((left, lengths.is_empty()));
+        }
+        assert_eq!(results[0], results[1], "{signal} {options}");
+        assert_eq!(results[1].1, options.is_empty(), "{signal} {options}: {results:?}");
+    }
+}

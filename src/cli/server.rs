@@ -1,5 +1,6 @@
 //! `--server`: the far end of somebody's rsync.
 
+use super::interrupt::{INTERRUPTED, Interrupts};
 use crate::transfer::TransferError;
 use crate::transfer::serve::{complain, exit_code, serve};
 use crate::transport::stdio::stdio;
@@ -25,7 +26,15 @@ pub(super) fn main(args: &[OsString]) -> ExitCode {
     };
     let patience =
         args.options.timeout.filter(|&seconds| seconds > 0).map(|seconds| Duration::from_secs(seconds.into()));
-    let code = match serve(&args, stdio(patience.unwrap_or(PATIENCE))) {
+    let link = stdio(patience.unwrap_or(PATIENCE));
+    // Without them the session still works; only what it leaves when told to end is not tidied.
+    let interrupts = Interrupts::closing(link.closer.clone()).ok();
+    let served = serve(&args, link);
+    if interrupts.is_some_and(|interrupts| interrupts.caught()) {
+        complain("rsync error: received SIGINT, SIGTERM, or SIGHUP (code 20)");
+        return ExitCode::from(INTERRUPTED);
+    }
+    let code = match served {
         Ok(served) if served.partial => 23,
         Ok(served) if served.vanished => 24,
         Ok(_) => 0,
