@@ -379,6 +379,17 @@ impl<'a> Broken<'a> {
         (there.clone().map(show).collect(), lengths.collect())
     }
 
+    /// Waits until the client's second process, which nobody waits for, has kept what came.
+    fn settle(&self) {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let kept =
+            || fs::metadata(self.work.path().join("dst/sub/large")).is_ok_and(|meta| meta.len() > self.len as u64 / 2);
+        while !kept() {
+            assert!(std::time::Instant::now() < deadline, "nothing was kept: {:?}", self.left());
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+
     fn is_whole(&self) {
         let (src, dst) = (self.work.path().join("src/sub/large"), self.work.path().join("dst/sub/large"));
         assert!(fs::read(src).unwrap() == fs::read(&dst).unwrap(), "the copy differs");
@@ -388,9 +399,10 @@ impl<'a> Broken<'a> {
 
 /// A command that passes so many bytes on as they come.
 fn passing(bytes: usize) -> String {
-    let code =
-        "while ($n > 0 && ($r = sysread(STDIN, $_, $n < 65536 ? $n : 65536))) { syswrite(STDOUT, $_); $n -= $r }";
-    format!("perl -e '$n = {bytes}; {code}'")
+    // The client's end does not block.
+    let write = "$w = syswrite(STDOUT, $_, $r - $o, $o) // do { select(undef, undef, undef, 0.001); 0 }";
+    let code = "while ($n > 0 && ($r = sysread(STDIN, $_, $n < 65536 ? $n : 65536)))";
+    format!("perl -e '$n = {bytes}; {code} {{ for ($o = 0; $o < $r; $o += $w) {{ {write} }} $n -= $r }}'")
 }
 
 /// A shell that lets only so many bytes through, one way, and then ends the client, as an impatient user does.
@@ -474,6 +486,7 @@ fn a_pull_that_broke_off_is_resumed_from_our_sender() {
         let command = format!("-a --no-W --stats {options} host:src/ dst/");
         let run = broken.run(&cut, &command);
         assert_ne!(run.code, 0, "{options}");
+        broken.settle();
         assert_resumed(&broken.run(&bench.shell(), &command), broken.len, options);
         broken.is_whole();
     }
