@@ -1,13 +1,26 @@
-.PHONY: build demo test lint
+.PHONY: build static demo demo-without-rsync test lint
+
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 
 build: ## The program, optimised: target/release/pysmurf-archiver
 	scripts/install-missing
 	cargo build --locked --release
 
+static: ## The program for machines of its kind without any library: target/$(HOST)/release/pysmurf-archiver
+	scripts/install-missing
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --features static --target $(HOST)
+	scripts/is-static target/$(HOST)/release/pysmurf-archiver
+
 demo: ## Copies a whole tree through SSH on this machine and proves it
 	scripts/install-missing
 	cargo build --locked --bins --example demo
 	cargo run --locked --quiet --example demo -- $(DEMO_FLAGS)
+
+demo-without-rsync: ## The same with a storage node that has no rsync: our own uploaded, then by SFTP alone
+	scripts/install-missing
+	cargo build --locked --bins --example demo
+	cargo run --locked --quiet --example demo -- --size 60 --no-rsync bootstrap $(DEMO_FLAGS)
+	cargo run --locked --quiet --example demo -- --size 60 --no-rsync sftp $(DEMO_FLAGS)
 
 test: ## All tests; installs the servers they need where it may
 	scripts/test

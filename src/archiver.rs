@@ -5,29 +5,49 @@
 
 mod batch;
 pub mod control;
+mod deliver;
 mod flight;
 pub mod layout;
 mod poller;
+mod pull;
 mod recorder;
 mod retry;
+mod road;
 pub mod stop;
+mod upkeep;
 mod worker;
 
 use crate::catalog::Catalog;
+use crate::throttle::Rate;
 use crate::transport::{Connect, ConnectError};
 pub(crate) use batch::{base, hello, server_args};
 use control::Control;
 use flight::Flight;
 pub use layout::RemotePath;
+use protocol::chmod::Chmod;
+pub(crate) use pull::sender_args;
+pub use road::{Bootstrap, UPLOAD_DIR, is_static};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+pub use upkeep::{Announcing, Upkeep};
 pub(crate) use worker::{FarEnd, far_end};
+
+/// Which way the files go. Rows, places and proofs are the same either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// The files are here, the archive is at the far end.
+    Push,
+    /// The files are at the far end, the archive is here.
+    Pull,
+}
 
 /// How the archiver works.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Base directory at the storage node, as written into the table.
+    /// Which way the files go.
+    pub direction: Direction,
+    /// Base directory of the archive, as written into the table.
     pub data_dir: String,
     /// The table's paths are relative to the base (`supersync_v0`); else they are absolute.
     pub relative_paths: bool,
@@ -45,6 +65,12 @@ pub struct Settings {
     pub max_attempts: i64,
     /// How long running work may go on once we are to stop.
     pub grace: Duration,
+    /// A limit on what all sessions move together.
+    pub rate: Option<Rate>,
+    /// What is uploaded to a far end where no rsync serves; without, files are written by SFTP there.
+    pub bootstrap: Option<Bootstrap>,
+    /// Changes to the permissions of copies, and of the directories they are in.
+    pub chmod: Option<Chmod>,
 }
 
 /// Files of one session at most; with small ones, its beginning and end take more time than they do.
@@ -97,7 +123,9 @@ pub async fn run<C: Catalog>(
             progress: progress.clone(),
             stop: stop.clone(),
             runtime: tokio::runtime::Handle::current(),
-            syncs: None,
+            road: None,
+            uploaded: None,
+            leftovers: Vec::new(),
         };
         let thread = std::thread::Builder::new().name(format!("worker {number}"));
         let spawned = thread.spawn(move || worker.run());

@@ -21,6 +21,9 @@ const USAGE: u8 = 2;
 
 /// Runs the program with its arguments, its own name first.
 pub fn main(mut args: Vec<OsString>) -> ExitCode {
+    if let Some(rest) = daemon_words(&args) {
+        return crate::daemon::main(rest);
+    }
     if args.get(1).is_some_and(|arg| arg == "--server") {
         return server::main(&args[1..]);
     }
@@ -36,12 +39,16 @@ pub fn main(mut args: Vec<OsString>) -> ExitCode {
         args.insert(1, "run".into());
     }
     let mut agent = None;
-    if args.get(1).is_some_and(|verb| verb == "run") {
+    let verb = args.get(1).and_then(|verb| verb.to_str()).unwrap_or_default().to_owned();
+    if ["run", "check", "retry"].contains(&&*verb) {
         let variable = |name: &str| std::env::var(name).ok();
         match site::resolve(&args[2..], &variable, &site::system_host_name()) {
             Ok(Some(resolved)) => {
                 args.truncate(2);
-                args.extend(resolved.arguments.iter().cloned());
+                args.extend(match &*verb {
+                    "retry" => flags::without_those_of_run(&resolved.arguments, "retry"),
+                    _ => resolved.arguments.clone(),
+                });
                 agent = Some(resolved);
             }
             Ok(None) if bare => args[1] = "--help".into(),
@@ -72,4 +79,12 @@ pub fn main(mut args: Vec<OsString>) -> ExitCode {
             ExitCode::from(USAGE)
         }
     }
+}
+
+/// What stands behind the program's name where a daemon is asked for, also as `--server --daemon`.
+fn daemon_words(args: &[OsString]) -> Option<&[OsString]> {
+    let start = if args.get(1).is_some_and(|arg| arg == "rsync") { 2 } else { 1 };
+    let words = args.get(start..)?;
+    let server = usize::from(words.first().is_some_and(|arg| arg == "--server"));
+    words.get(server).filter(|arg| *arg == "--daemon").map(|_| words)
 }

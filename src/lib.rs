@@ -7,9 +7,11 @@
 pub mod archiver;
 pub mod catalog;
 pub mod cli;
+pub mod daemon;
 pub mod link;
 pub mod ocs;
 pub mod pipe;
 pub mod status;
+pub mod throttle;
 pub mod transfer;
 pub mod transport;

@@ -1,7 +1,7 @@
 //! How a run stands: one truth for progress bars, summaries and whoever else asks.
 
 use crate::transfer::send::Sent;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -51,10 +51,12 @@ struct Counts {
     literal_bytes: AtomicU64,
     matched_bytes: AtomicU64,
     link_troubles: AtomicU64,
+    timeouts: AtomicU64,
     database_troubles: AtomicU64,
     failures: [AtomicU64; FAILURES],
     passes: AtomicU64,
     in_flight: AtomicU64,
+    deleting: AtomicBool,
 }
 
 #[derive(Default)]
@@ -64,6 +66,7 @@ struct Words {
     last_proven: Option<(f64, String)>,
     link: Option<String>,
     database: Option<String>,
+    road: Option<String>,
     given_up: Option<String>,
 }
 
@@ -82,6 +85,8 @@ pub struct Snapshot {
     pub matched_bytes: u64,
     /// How often the far end was out of reach or a session broke.
     pub link_troubles: u64,
+    /// How many of these were silence beyond a limit.
+    pub timeouts: u64,
     /// How often the database was out of reach.
     pub database_troubles: u64,
     /// Failed attempts by kind, in the order of [`Failure`].
@@ -90,6 +95,8 @@ pub struct Snapshot {
     pub passes: u64,
     /// Rows on their way now.
     pub in_flight: u64,
+    /// Local files are being deleted.
+    pub deleting: bool,
     /// Bytes read by each session.
     pub session_bytes: Vec<u64>,
     /// The copies recorded last.
@@ -102,6 +109,8 @@ pub struct Snapshot {
     pub link: Option<String>,
     /// What is wrong with the database now, if anything.
     pub database: Option<String>,
+    /// The road files take where it is not the straight one, and why.
+    pub road: Option<String>,
 }
 
 impl Default for Progress {
@@ -122,16 +131,19 @@ impl Progress {
             literal_bytes: counts.literal_bytes.load(Relaxed),
             matched_bytes: counts.matched_bytes.load(Relaxed),
             link_troubles: counts.link_troubles.load(Relaxed),
+            timeouts: counts.timeouts.load(Relaxed),
             database_troubles: counts.database_troubles.load(Relaxed),
             failures: std::array::from_fn(|kind| counts.failures[kind].load(Relaxed)),
             passes: counts.passes.load(Relaxed),
             in_flight: counts.in_flight.load(Relaxed),
+            deleting: counts.deleting.load(Relaxed),
             session_bytes: words.sessions.clone(),
             last_copy: words.last_copy.clone(),
             last_proven: words.last_proven.clone(),
             seconds: self.started.elapsed().as_secs_f64(),
             link: words.link.clone(),
             database: words.database.clone(),
+            road: words.road.clone(),
         }
     }
 
@@ -159,6 +171,10 @@ impl Progress {
 
     pub(crate) fn lands(&self) {
         self.counts.in_flight.fetch_sub(1, Relaxed);
+    }
+
+    pub(crate) fn deleting(&self, now: bool) {
+        self.counts.deleting.store(now, Relaxed);
     }
 
     /// A batch of outcomes begins to be recorded.
@@ -191,6 +207,14 @@ impl Progress {
     pub(crate) fn link_trouble(&self, why: &str) {
         self.counts.link_troubles.fetch_add(1, Relaxed);
         self.words().link = Some(why.to_owned());
+    }
+
+    pub(crate) fn set_road(&self, road: Option<String>) {
+        self.words().road = road;
+    }
+
+    pub(crate) fn timed_out(&self) {
+        self.counts.timeouts.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn database_trouble(&self, why: &str) {

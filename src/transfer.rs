@@ -4,6 +4,7 @@ mod abort;
 mod basis;
 mod beneath;
 pub mod dest;
+pub mod fetch;
 mod generate;
 pub mod greet;
 mod ids;
@@ -13,9 +14,15 @@ pub mod send;
 pub mod serve;
 pub mod source;
 
-pub use greet::{Session, greet};
+pub(crate) use beneath::{
+    confine, open_operand, open_operator_file, open_operator_lock, readable, shown as shown_bytes,
+};
+pub use fetch::{FetchWatch, Fetched, Wish, fetch};
+pub use greet::{Session, greet, greet_agreed};
 pub use receive::{ReceivePlan, receive};
 pub use send::{Answer, Listing, SendPlan, Source, Summary, Watch, send};
+
+pub(crate) use beneath::shown;
 
 use crate::link::{Ending, Remote};
 use protocol::PeerError;

@@ -4,8 +4,10 @@ pub mod child;
 mod pump;
 pub mod ssh;
 pub mod stdio;
+pub mod tcp;
 
 use crate::link::{Ending, Link};
+use ssh::sftp::Sftp;
 use std::ffi::OsString;
 use std::io::{ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -23,6 +25,14 @@ pub trait Connect: Send {
 
     /// The words that start the rsync server program at the far end, normally just `rsync`.
     fn program(&self) -> Vec<OsString>;
+
+    /// Has another program serve from now on; `None` for the one of the options again.
+    fn serve_with(&mut self, _program: Option<Vec<OsString>>) {}
+
+    /// A connection of its own to the far end's files.
+    fn sftp(&mut self) -> Result<Sftp, ConnectError> {
+        Err(ConnectError::Setup(format!("There is no SFTP to {}", self.describe())))
+    }
 
     /// The far end, for messages: `user@host:port`, or `this machine`.
     fn describe(&self) -> String;

@@ -6,6 +6,8 @@ mod support;
 #[path = "archiver/tables.rs"]
 mod tables;
 
+#[path = "archiver/bootstrap.rs"]
+mod bootstrap;
 #[path = "archiver/killed.rs"]
 mod killed;
 #[path = "archiver/load.rs"]
@@ -18,5 +20,7 @@ mod refusals;
 mod rows;
 #[path = "archiver/sqlite.rs"]
 mod sqlite;
+#[path = "archiver/upkeep.rs"]
+mod upkeep;
 #[path = "archiver/watch.rs"]
 mod watch;

@@ -145,10 +145,15 @@ impl Place {
 
     /// `check` with a storage node.
     fn check_at(&self, sshd: &Sshd, flags: &[&str]) -> Said {
+        self.check_by("--storage-host", sshd, flags)
+    }
+
+    /// `check` with a far end, named by this option.
+    fn check_by(&self, option: &str, sshd: &Sshd, flags: &[&str]) -> Said {
         let host = format!("{}@127.0.0.1", sshd.user());
         let port = sshd.port.to_string();
         let (key, known) = (sshd.client_key().display().to_string(), sshd.known_hosts().display().to_string());
-        let mut all = vec!["--storage-host", &host, "--ssh-port", &port, "--ssh-config", "/dev/null"];
+        let mut all = vec![option, &host, "--ssh-port", &port, "--ssh-config", "/dev/null"];
         for (flag, value) in [("--ssh-key", &key), ("--known-hosts", &known)] {
             if !flags.contains(&flag) {
                 all.extend([flag, value]);
@@ -165,6 +170,25 @@ const FAR_ITEMS: [&str; 6] = ["rsync", "fsync", "protocol", "directory", "writab
 fn space_is_said(said: &Said) {
     let line = said.lines.iter().find(|line| line[1] == "free space").unwrap();
     assert!(["ok", "warn"].contains(&line[0].as_str()) && line[2].contains("iB of "), "{}", said.stdout);
+}
+
+#[test]
+fn all_is_well_where_files_are_pulled_from() {
+    let (Some(sshd), true) = (Sshd::start(""), require("rsync")) else { return };
+    let place = Place::new();
+    let said = place.check_by("--host", &sshd, &[]);
+    said.ends(0, &[]);
+    said.is("source", "skip", &["at the far end"]);
+    said.is("connection", "ok", &["127.0.0.1"]);
+    said.is("rsync", "ok", &["rsync 3"]);
+    said.is("fsync", "ok", &["done here"]);
+    said.is("protocol", "ok", &["md5"]);
+    said.is("directory", "ok", &["this machine"]);
+    said.is("writable", "ok", &[]);
+    // What is wrong here is said also where nobody can log in over there.
+    let said = place.check_by("--host", &sshd, &["--known-hosts", "/dev/null", "--data-dir", "/no/such/archive"]);
+    said.is("host key", "FAIL", &[]);
+    said.is("directory", "FAIL", &["/no/such/archive"]);
 }
 
 #[test]
@@ -284,6 +308,12 @@ fn no_rsync_and_an_old_one() {
     none.is("rsync", "FAIL", &["/no/such/rsync", "127", "install rsync", "--rsync-path"]);
     none.not_checked(&["fsync", "protocol"]);
     none.is("writable", "ok", &[]);
+
+    if let Some(sshd) = Sshd::start("Subsystem sftp internal-sftp") {
+        let detour = place.check_at(&sshd, &["--rsync-path", "/no/such/rsync"]);
+        detour.ends(0, &[]);
+        detour.is("rsync", "warn", &["/no/such/rsync", "127", "files go by SFTP", "--bootstrap"]);
+    }
 
     if require("rsync") {
         let rsync = find("rsync").unwrap();

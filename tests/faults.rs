@@ -135,12 +135,13 @@ fn list_of(folder: &Path) -> FileList {
 }
 
 fn options() -> Options {
-    Options { recurse: true, times: true, checksum_seed: Some(7), ..Options::default() }
+    Options { recurse: true, no_inc_recursive: true, times: true, checksum_seed: Some(7), ..Options::default() }
 }
 
 /// The client's part: sends or receives a folder.
 fn client(link: Link, push: bool, src: &Path, dst: &Path) -> Result<bool, TransferError> {
-    let session = greet(link, Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Blake3 })?;
+    let session =
+        greet(link, Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Blake3, incremental: false })?;
     let options = options();
     if push {
         let shape = options.list_shape(session.n.list_checksum.size());
@@ -412,7 +413,8 @@ fn a_killed_receiver_leaves_the_old_file() {
         let (tell, told) = mpsc::channel();
         let list = list_of(&src);
         thread::spawn(move || {
-            let hello = Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Stock };
+            let hello =
+                Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Stock, incremental: false };
             let session = greet(server.link, hello).unwrap();
             let shape = options.list_shape(session.n.list_checksum.size());
             let plan = SendPlan { shape, ..SendPlan::default() };

@@ -176,9 +176,9 @@ fn the_archiver_of_old_is_replaced_by_image_and_name() {
         assert_eq!((resolved.crossbar_timeout, resolved.notes.as_slice()), (None, &[][..]));
         assert_eq!(
             words(&resolved).join(" "),
-            "--data-dir /data/pysmurf/ --storage-host data@storage --mode run --target pysmurf-monitor"
+            "--data-dir /data/pysmurf/ --host data@smurf-srv --mode run --target pysmurf-monitor"
         );
-        let (code, said) = example.check(&resolved, &[("data@storage", "data@127.0.0.1")], closed_port());
+        let (code, said) = example.check(&resolved, &[("data@smurf-srv", "data@127.0.0.1")], closed_port());
         assert_eq!(code, Some(1), "{said}");
         assert!(said.contains("files") && said.contains("127.0.0.1"), "{said}");
     }
@@ -228,12 +228,11 @@ fn suprsync_is_replaced_by_image_and_name() {
     assert_eq!(
         words(&resolved).join(" "),
         "--archive-name timestreams --data-dir=/path/to/base/dir/timestreams --db=sqlite:/data/so/dbs/suprsync.db \
-         --storage-host=user@storage --ssh-key /home/cryo/.ssh/id_ed25519 --max-copy-attempts 10 --stall-timeout=60"
+         --storage-host=user@storage --ssh-key /home/cryo/.ssh/id_ed25519 --delete-local-after 604800 --max-copy-attempts 10 --stall-timeout=60 \
+         --suprsync-file-root /data/so/suprsync"
     );
-    for (note, option) in resolved.notes.iter().zip(["--cmd-timeout", "--suprsync-file-root"]) {
-        assert!(note.contains(&format!("Option {option} of SupRsync has no effect")), "{note}");
-    }
-    assert_eq!(resolved.notes.len(), 2, "{:?}", resolved.notes);
+    assert_eq!(resolved.notes.len(), 1, "{:?}", resolved.notes);
+    assert!(resolved.notes[0].contains("Option --cmd-timeout of SupRsync has no effect"), "{:?}", resolved.notes);
     // The key must be there.
     let key = example.folder.path().join("id_ed25519");
     fs::write(&key, "-----BEGIN OPENSSH PRIVATE KEY-----\n").unwrap();
@@ -245,18 +244,23 @@ fn suprsync_is_replaced_by_image_and_name() {
 }
 
 #[test]
-fn the_readme_says_which_of_the_old_options_are_refused() {
-    let pulling = ("pysmurf-archiver", "'--storage-host', 'data@storage'", "'--host', 'data@smurf-srv'", "--host");
-    let deleting =
-        ("timestream-sync", "'--cmd-timeout', '5'", "'--delete-local-after', '604800'", "--delete-local-after");
-    for (instance, ours, documented, option) in [pulling, deleting] {
-        let example = Example::new(instance);
-        let site = fs::read_to_string(example.site_file()).unwrap();
-        assert!(site.contains(ours));
-        fs::write(example.site_file(), site.replace(ours, documented)).unwrap();
-        let output = example.program().arg("run").output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{said}");
-        assert!(said.contains(&format!("Option {option}")) && said.contains("not supported yet"), "{said}");
-    }
+fn check_and_retry_know_the_site_file_too() {
+    let example = Example::new("pysmurf-archiver");
+    let output = example.program().arg("check").env("MYSQL_PORT", closed_port().to_string()).output().unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(said.contains("/files") && said.contains("smurf-srv") && said.contains("/data/pysmurf"), "{said}");
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let example = Example::new("timestream-sync");
+    let site = fs::read_to_string(example.site_file()).unwrap();
+    let database = example.folder.path().join("suprsync.db");
+    fs::write(example.site_file(), site.replace("/data/so/dbs/suprsync.db", database.to_str().unwrap())).unwrap();
+    let retry = || {
+        let output = example.program().args(["retry", "--all"]).output().unwrap();
+        (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let (code, said) = retry();
+    assert!(code == Some(2) && said.contains(database.to_str().unwrap()), "{said}");
+    let init = example.program().args(["init-db", "--db"]).arg(format!("sqlite:{}", database.display())).status();
+    assert!(init.unwrap().success());
+    assert_eq!(retry(), (Some(0), "0 rows will be tried again\n".to_owned()));
 }

@@ -47,43 +47,71 @@ fn noise(len: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
-fn full_duplex(extra_config: &str, rounds: u64) {
+/// Sends bytes through a `cat` at the far end, in pieces of these sizes, and compares what comes back.
+fn full_duplex(extra_config: &str, len: usize, sizes: impl Iterator<Item = usize> + Send) {
     let Some(sshd) = Sshd::start(extra_config) else { return };
     let mut ssh = with_program(sshd.options(), "exec cat");
-    for round in 0..rounds {
-        let Link { mut reader, mut writer, remote, .. } = ssh.open(&[]).unwrap();
-        let sent = noise(64 << 20, round + 1);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                // Pieces of uneven size, flushed as rsync would: a flush must lose nothing.
-                let mut rest = &sent[..];
-                for size in (1..).map(|i: usize| i * 7919 % 150_000 + 1) {
-                    let (piece, later) = rest.split_at(size.min(rest.len()));
-                    writer.write_all(piece).unwrap();
-                    writer.flush().unwrap();
-                    rest = later;
-                    if rest.is_empty() {
-                        break;
-                    }
+    let Link { mut reader, mut writer, remote, .. } = ssh.open(&[]).unwrap();
+    let sent = noise(len, 1);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            // Flushed as rsync would: a flush must lose nothing.
+            let mut rest = &sent[..];
+            for size in sizes {
+                let (piece, later) = rest.split_at(size.min(rest.len()));
+                writer.write_all(piece).unwrap();
+                writer.flush().unwrap();
+                rest = later;
+                if rest.is_empty() {
+                    break;
                 }
-                drop(writer);
-            });
-            let mut got = Vec::with_capacity(sent.len());
-            reader.read_to_end(&mut got).unwrap();
-            assert!(got == sent, "{} bytes came back of {}, or others", got.len(), sent.len());
+            }
+            drop(writer);
         });
-        assert_eq!(remote.wait(SOON), Some(Ending::Exited(0)));
-    }
+        let mut got = Vec::with_capacity(sent.len());
+        reader.read_to_end(&mut got).unwrap();
+        assert!(got == sent, "{} bytes came back of {}, or others", got.len(), sent.len());
+    });
+    assert_eq!(remote.wait(SOON), Some(Ending::Exited(0)));
+}
+
+fn uneven() -> impl Iterator<Item = usize> + Send {
+    (1..).map(|i: usize| i * 7919 % 150_000 + 1)
 }
 
 #[test]
 fn full_duplex_bulk() {
-    full_duplex("", 1);
+    full_duplex("", 64 << 20, uneven());
 }
 
 #[test]
 fn full_duplex_bulk_while_the_server_rekeys() {
-    full_duplex("RekeyLimit 4M", 1);
+    full_duplex("RekeyLimit 4M", 64 << 20, uneven());
+}
+
+/// Every way of encrypting that libssh2 has, with packets of every size modulo a block and new keys under load.
+#[test]
+fn every_cipher_and_mac_carries_every_size() {
+    let integrated = ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com"];
+    let macs = ["hmac-sha2-256", "hmac-sha2-512"];
+    let etm = macs.map(|mac| format!("{mac}-etm@openssh.com"));
+    let macs: Vec<_> = macs.into_iter().map(str::to_owned).chain(etm).collect();
+    let ciphers = integrated.map(|cipher| (cipher, "hmac-sha2-256".to_owned())).into_iter().chain(
+        ["aes128-ctr", "aes192-ctr", "aes256-ctr"]
+            .into_iter()
+            .flat_map(|cipher| macs.iter().map(move |mac| (cipher, mac.clone()))),
+    );
+    for (cipher, mac) in ciphers {
+        let config = format!("Ciphers {cipher}\nMACs {mac}\nRekeyLimit 1M");
+        full_duplex(&config, 3 << 20, (1..300).chain(uneven()));
+    }
+}
+
+/// A build that uses libssh2 as shipped says so; on Linux with the sources at hand it must not come to that.
+#[test]
+fn whole_packets_are_encrypted() {
+    let wanted = cfg!(target_os = "linux") && option_env!("ARCHIVER_LIBSSH2_AS_SHIPPED").is_none();
+    assert_eq!(cfg!(whole_packets), wanted);
 }
 
 #[test]

@@ -5,11 +5,12 @@
 
 mod check;
 mod node;
+mod sftp;
 mod ssh_server;
 mod tree;
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,9 +41,19 @@ struct Options {
     /// Size of all files together
     #[arg(long, value_name = "MB", default_value_t = 600, value_parser = clap::value_parser!(u64).range(20..=100_000))]
     size: u64,
+    /// Let the storage node have no rsync: the archiver uploads itself, or writes by SFTP
+    #[arg(long, value_enum, value_name = "ROAD")]
+    no_rsync: Option<Road>,
     /// Where to make the temporary folder
     #[arg(long, value_name = "DIR")]
     temp_dir: Option<PathBuf>,
+}
+
+/// The way to a storage node without rsync.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Road {
+    Bootstrap,
+    Sftp,
 }
 
 fn main() -> ExitCode {
@@ -55,10 +66,10 @@ fn main() -> ExitCode {
     // The work is done on a thread of its own, so that Ctrl-C can clean up whatever the work is waiting for.
     let (send, receive) = mpsc::channel();
     let interrupted = send.clone();
-    let size = options.size;
+    let (size, road) = (options.size, options.no_rsync);
     let running = Arc::new(Running::default());
     let started = Arc::clone(&running);
-    std::thread::spawn(move || send.send(Some(demonstrate(&folder, size, &started))));
+    std::thread::spawn(move || send.send(Some(demonstrate(&folder, size, road, &started))));
     std::thread::spawn(move || {
         if node::interrupted().is_ok() {
             let _ = interrupted.send(None);
@@ -117,7 +128,7 @@ impl Running {
 }
 
 /// Does it all; true when all is as it should be.
-fn demonstrate(folder: &Path, megabytes: u64, running: &Running) -> Result<bool> {
+fn demonstrate(folder: &Path, megabytes: u64, road: Option<Road>, running: &Running) -> Result<bool> {
     let binary = binary()?;
     let bytes = room_for(folder, megabytes * 1_000_000)?;
     println!("pysmurf-archiver demo in {}", folder.display());
@@ -133,16 +144,19 @@ fn demonstrate(folder: &Path, megabytes: u64, running: &Running) -> Result<bool>
 
     let archive = folder.join("storage-node/data");
     fs::create_dir_all(&archive)?;
-    let node = Node::start(&folder.join("keys"), binary.clone(), Some(total / 2))?;
+    let rsync = if road.is_some() { None } else { Some(binary.clone()) };
+    let whose = rsync.as_ref().map_or("it has no rsync".into(), |rsync| format!("its rsync is {}", rsync.display()));
+    // What is uploaded first is not to be what the cut interrupts.
+    let uploaded = if road == Some(Road::Bootstrap) { binary.metadata()?.len() } else { 0 };
+    let node = Node::start(&folder.join("keys"), rsync, folder.join("storage-node"), Some(uploaded + total / 2))?;
     println!(
-        "Node:      SSH on 127.0.0.1:{}, its rsync is {}; it will cut the connection after {:.0} MB",
+        "Node:      SSH on 127.0.0.1:{}, {whose}; it will cut the connection after {:.0} MB",
         node.port(),
-        binary.display(),
-        mega(total / 2)
+        mega(uploaded + total / 2)
     );
 
     let began = Instant::now();
-    let report = archive_files(&binary, &catalog, &archive, &node, running)?;
+    let report = archive_files(&binary, &catalog, &archive, &node, road, running)?;
     let seconds = began.elapsed().as_secs_f64();
     println!("Archiver:  ended after {seconds:.1} s; now every copy is read again");
 
@@ -184,7 +198,14 @@ fn room_for(folder: &Path, wished: u64) -> Result<u64> {
 }
 
 /// Runs `pysmurf-archiver run --once` as an operator would.
-fn archive_files(binary: &Path, catalog: &Path, archive: &Path, node: &Node, running: &Running) -> Result<Report> {
+fn archive_files(
+    binary: &Path,
+    catalog: &Path,
+    archive: &Path,
+    node: &Node,
+    road: Option<Road>,
+    running: &Running,
+) -> Result<Report> {
     let mut address = std::ffi::OsString::from("sqlite:");
     address.push(catalog);
     let mut command = Command::new(binary);
@@ -199,6 +220,10 @@ fn archive_files(binary: &Path, catalog: &Path, archive: &Path, node: &Node, run
         .arg("--known-hosts")
         .arg(node.known_hosts())
         .args(["--ssh-config", "/dev/null"]);
+    if road == Some(Road::Bootstrap) {
+        // The node is this machine: a program that needs its libraries will do.
+        command.arg("--bootstrap").arg(binary);
+    }
     // Nothing of the operator's own set-up may help or disturb.
     for name in ["SSH_AUTH_SOCK", "MYSQL_HOST", "MYSQL_USER", "MYSQL_PASSWORD", "MYSQL_PASSWORD_FILE"] {
         command.env_remove(name);

@@ -41,9 +41,9 @@ pub(crate) struct Counters {
 }
 
 impl Node {
-    /// Starts one on 127.0.0.1, whose `rsync` is `binary`, with its keys and the client's below `keys`. After
+    /// Starts one on 127.0.0.1, whose `rsync` is `binary`, or which has none, and whose logins begin in `home`; with its keys and the client's below `keys`. After
     /// `cut_after` received bytes the connection they came by is cut, once.
-    pub(crate) fn start(keys: &Path, binary: PathBuf, cut_after: Option<u64>) -> Result<Self> {
+    pub(crate) fn start(keys: &Path, binary: Option<PathBuf>, home: PathBuf, cut_after: Option<u64>) -> Result<Self> {
         fs::create_dir_all(keys)?;
         let host_key = fresh_key()?;
         let client_key = fresh_key()?;
@@ -56,7 +56,8 @@ impl Node {
         fs::write(keys.join("known_hosts"), known)?;
 
         let counters = Arc::new(Counters::default());
-        let login = Login { key: client_key.public_key().key_data().clone(), binary, counters: Arc::clone(&counters) };
+        let login =
+            Login { key: client_key.public_key().key_data().clone(), binary, home, counters: Arc::clone(&counters) };
         let config = Arc::new(ssh_server::config(host_key));
         runtime.spawn(accept(listener, config, login, Arc::clone(&counters), cut_after));
         Ok(Self { port, keys: keys.to_owned(), counters, _runtime: runtime })

@@ -1,4 +1,4 @@
-//! Lets one key in and runs its commands, as sshd would; the word `rsync` means our own binary.
+//! Lets one key in and runs its commands, as sshd would; the word `rsync` means our own binary, or nothing at all.
 
 use russh::keys::PrivateKey;
 use russh::keys::ssh_key::public::KeyData;
@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::node::Counters;
+use crate::sftp::Files;
 
 /// Packets on their way into a command, 32 KiB each at most.
 const INPUT_QUEUE: usize = 64;
@@ -23,7 +24,10 @@ const INPUT_QUEUE: usize = 64;
 /// What may log in, and what it may do then.
 pub(crate) struct Login {
     pub(crate) key: KeyData,
-    pub(crate) binary: PathBuf,
+    /// The program that `rsync` means; without one, no program is found by its name alone.
+    pub(crate) binary: Option<PathBuf>,
+    /// Where a login begins.
+    pub(crate) home: PathBuf,
     pub(crate) counters: Arc<Counters>,
 }
 
@@ -33,6 +37,8 @@ impl Login {
         Connection {
             key: self.key.clone(),
             binary: self.binary.clone(),
+            home: self.home.clone(),
+            channels: HashMap::new(),
             counters: Arc::clone(&self.counters),
             inputs: HashMap::new(),
         }
@@ -56,8 +62,11 @@ pub(crate) fn config(host_key: PrivateKey) -> Config {
 /// One connection. Commands lose their input when it goes, and so they end.
 pub(crate) struct Connection {
     key: KeyData,
-    binary: PathBuf,
+    binary: Option<PathBuf>,
+    home: PathBuf,
     counters: Arc<Counters>,
+    /// Channels of which nobody knows yet what they are for.
+    channels: HashMap<ChannelId, Channel<Msg>>,
     /// By channel, the way to the command's standard input.
     inputs: HashMap<ChannelId, mpsc::Sender<Vec<u8>>>,
 }
@@ -75,10 +84,11 @@ impl Handler for Connection {
 
     async fn channel_open_session(
         &mut self,
-        _channel: Channel<Msg>,
+        channel: Channel<Msg>,
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
+        self.channels.insert(channel.id(), channel);
         reply.accept().await;
         Ok(())
     }
@@ -89,7 +99,8 @@ impl Handler for Connection {
         command: &[u8],
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        match start(command, &self.binary) {
+        self.channels.remove(&channel);
+        match start(command, self.binary.as_deref(), &self.home) {
             Ok(child) => {
                 session.channel_success(channel)?;
                 self.inputs.insert(channel, attend(child, channel, session.handle()));
@@ -98,6 +109,17 @@ impl Handler for Connection {
                 eprintln!("Storage node: {}: {error}", String::from_utf8_lossy(command));
                 session.channel_failure(channel)?;
             }
+        }
+        Ok(())
+    }
+
+    async fn subsystem_request(&mut self, id: ChannelId, name: &str, session: &mut Session) -> Result<(), Self::Error> {
+        match self.channels.remove(&id).filter(|_| name == "sftp") {
+            Some(channel) => {
+                session.channel_success(id)?;
+                russh_sftp::server::run(channel.into_stream(), Files::new(self.home.clone())).await;
+            }
+            None => session.channel_failure(id)?,
         }
         Ok(())
     }
@@ -127,18 +149,21 @@ impl Handler for Connection {
 }
 
 /// Starts a command: ours for `rsync`, anything else by the shell.
-fn start(command: &[u8], binary: &Path) -> std::io::Result<Child> {
+fn start(command: &[u8], binary: Option<&Path>, home: &Path) -> std::io::Result<Child> {
     let line = std::str::from_utf8(command).map_err(std::io::Error::other)?;
     let words = shlex::split(line).unwrap_or_default();
-    let mut child = match words.split_first() {
-        Some((program, rest)) if program == "rsync" => {
+    let mut child = match (words.split_first(), binary) {
+        (Some((program, rest)), Some(binary)) if program == "rsync" => {
             let mut child = Command::new(binary);
             child.args(rest);
             child
         }
         _ => {
             let mut child = Command::new("/bin/sh");
-            child.arg("-c").arg(line);
+            child.arg("-c").arg(line).current_dir(home);
+            if binary.is_none() {
+                child.env("PATH", "/nowhere");
+            }
             child
         }
     };

@@ -9,7 +9,7 @@ use crate::checksum::Checksum;
 pub use options::{AltKind, DeleteWhen, ItemDetail, Options};
 pub use size::parse_size;
 
-/// Capability letters we send as a client; no `i`: the list comes in one piece.
+/// Capability letters we send as a client, behind an `i` where the file list may come in segments.
 const CAPABILITIES: &str = "LsfxCIvu";
 
 /// What a server is told by its arguments.
@@ -110,8 +110,11 @@ enum For {
     Sender,
 }
 
-/// Long options without a value, and where they go.
-const WORDS: [(&str, For, fn(&mut Options) -> &mut bool); 32] = [
+/// A long option without a value, whom it is for, and where it goes.
+type Word = (&'static str, For, fn(&mut Options) -> &mut bool);
+
+/// Long options without a value.
+const WORDS: [Word; 32] = [
     ("--list-only", For::Both, |o| &mut o.list_only),
     ("--size-only", For::Receiver, |o| &mut o.size_only),
     ("--stats", For::Receiver, |o| &mut o.stats),
@@ -273,6 +276,10 @@ impl ServerArgs {
             bundle.extend(std::iter::repeat_n(byte, times));
         }
         bundle.extend_from_slice(b"e.");
+        // The client receives from a server that sends.
+        if options.incremental(self.sender) {
+            bundle.push(b'i');
+        }
         bundle.extend_from_slice(CAPABILITIES.as_bytes());
         bundle
     }

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::hash::Hasher as _;
 
+use crate::simd::{self, signed};
 use md5::{Digest as _, Md5};
 use twox_hash::{XxHash3_64, XxHash3_128, XxHash64};
 
@@ -248,37 +249,10 @@ pub struct Rolling {
     len: u32,
 }
 
-/// A byte as the weak sum sees it: signed.
-#[inline(always)]
-fn signed(byte: u8) -> u16 {
-    byte as i8 as u16
-}
-
 impl Rolling {
     /// The sum of a first window.
     pub fn new(block: &[u8]) -> Rolling {
-        // The block is read as rows, and each column summed for itself, which the compiler turns into vector code:
-        // `sums` adds up a column, `rows_before` how often its bytes count once more for every row that follows.
-        const ROW: usize = 32;
-        let (mut sums, mut rows_before) = ([0u16; ROW], [0u16; ROW]);
-        let (rows, rest) = block.as_chunks::<ROW>();
-        for row in rows {
-            for i in 0..ROW {
-                rows_before[i] = rows_before[i].wrapping_add(sums[i]);
-                sums[i] = sums[i].wrapping_add(signed(row[i]));
-            }
-        }
-        let (mut s1, mut s2) = (0u16, 0u16);
-        for i in 0..ROW {
-            // Within its own row, the byte of column i counts (ROW - i) times.
-            let of_row = sums[i].wrapping_mul((ROW - i) as u16);
-            s2 = s2.wrapping_add(rows_before[i].wrapping_mul(ROW as u16)).wrapping_add(of_row);
-            s1 = s1.wrapping_add(sums[i]);
-        }
-        for &byte in rest {
-            s1 = s1.wrapping_add(signed(byte));
-            s2 = s2.wrapping_add(s1);
-        }
+        let (s1, s2) = simd::weak_halves(block);
         Rolling { s1, s2, len: block.len() as u32 }
     }
 
@@ -287,6 +261,12 @@ impl Rolling {
     pub fn roll(&mut self, out: u8, in_: u8) {
         self.s1 = self.s1.wrapping_sub(signed(out)).wrapping_add(signed(in_));
         self.s2 = self.s2.wrapping_sub((self.len as u16).wrapping_mul(signed(out))).wrapping_add(self.s1);
+    }
+
+    /// Moves the window over `leaving.len()` bytes one by one and notes its value after each in `sums`, which is at least
+    /// as long. As many bytes enter as leave.
+    pub(crate) fn roll_over(&mut self, leaving: &[u8], entering: &[u8], sums: &mut [u32]) {
+        (self.s1, self.s2) = simd::roll_over((self.s1, self.s2, self.len as u16), leaving, entering, sums);
     }
 
     /// Takes the first byte, `out`, off the window, as at the end of a file. The window must not be empty.

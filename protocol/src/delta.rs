@@ -1,14 +1,19 @@
 //! The search: bytes against a table of block sums, giving tokens.
-//! Sees the source once, front to back, in whatever pieces it comes, and remembers a window of it. Counterpart: rsync's
+//! Sees the source once, front to back, in whatever pieces it comes, and remembers a block of it. Counterpart: rsync's
 //! `match.c`.
 
 use crate::checksum::{BlockSeed, Checksum, Rolling, Sum};
+use crate::simd::{self, SPREAD};
 use crate::sums::{BlockIndex, SumTable};
 
 /// The longest literal in one token, bytes; as stock sends them.
 const MAX_LITERAL: usize = 32 * 1024;
-/// Source bytes taken in between two clean-ups of the window.
-const INTAKE: usize = 256 * 1024;
+/// Weak sums made in one go before any is looked up: they stay in the first cache.
+const ROLLED: usize = 2048;
+/// Source bytes without any match, after which the search goes on in leaps: what matches nowhere shall cost little.
+const LEAP_AFTER: u64 = 8 << 20;
+/// The longest leap, in blocks. A run of two blocks more than a leap is never missed.
+const LEAP_MOST: u64 = 31;
 /// Work in vain allowed for each byte of the source, and for the source as a whole, in bytes hashed.
 ///
 /// Where a block's weak sum fits, its strong sum must be made, and a peer can arrange that it fits everywhere. Honest
@@ -29,22 +34,24 @@ pub enum Token<'a> {
 
 /// Finds the blocks of a basis in a source that is pushed through it.
 ///
-/// Except for an empty table, whose literals are slices of what is pushed, the tokens do not depend on how the source
-/// is cut into pushes. Memory is a window of one block length and 288 KiB, at most doubled by growing, besides an index
-/// of about 16 bytes a block.
+/// How the source is cut into pushes decides where literals are cut, and nothing else, as long as no stretch of 8 MiB
+/// matches nowhere. Memory is at most three block lengths, besides an index of about 16 bytes a block: what is pushed
+/// is read where it lies, and only its last block is remembered.
 pub struct Search<'t> {
     table: &'t SumTable,
     seed: BlockSeed,
     in_place: bool,
     block_length: usize,
     index: Index,
-    window: Vec<u8>,
-    window_offset: u64,
-    literal: usize, // where the unsent literal begins in the window
-    at: usize,      // what lies before is settled; the block sought begins here
-    rolling: Option<Rolling>,
-    wanted: u32, // the block after the last one found
+    sums: Box<[u32; ROLLED]>,
+    carry: Vec<u8>,           // the source's end as far as it is unsettled: at most a block
+    offset: u64,              // of the carry in the source
+    rolling: Option<Rolling>, // of the carry's first block length, where that was looked up in vain
+    wanted: u32,              // the block after the last one found
     vain_bytes: u64,
+    missed: u64,    // bytes since the last match
+    scanned: usize, // of them, those searched since the last leap
+    leap: usize,    // bytes that are still to be leapt over
 }
 
 impl<'t> Search<'t> {
@@ -56,13 +63,15 @@ impl<'t> Search<'t> {
             in_place: false,
             block_length: table.head().block_length as usize,
             index: Index::new(table),
-            window: Vec::new(),
-            window_offset: 0,
-            literal: 0,
-            at: 0,
+            sums: Box::new([0; ROLLED]),
+            carry: Vec::new(),
+            offset: 0,
             rolling: None,
             wanted: 0,
             vain_bytes: 0,
+            missed: 0,
+            scanned: 0,
+            leap: 0,
         }
     }
 
@@ -74,30 +83,37 @@ impl<'t> Search<'t> {
     /// Takes the source's next bytes and emits what they settle. An error comes from `emit`, and ends the search.
     pub fn push<E>(&mut self, bytes: &[u8], mut emit: impl FnMut(Token<'_>) -> Result<(), E>) -> Result<(), E> {
         if self.is_hopeless() {
-            return bytes.chunks(MAX_LITERAL).try_for_each(|piece| emit(Token::Literal(piece)));
+            return emit_literal(bytes, &mut emit);
         }
         let mut rest = bytes;
-        while !rest.is_empty() {
-            // What the scan leaves is less than a literal and a block, so each clean-up makes room for an intake.
-            let capacity = MAX_LITERAL + self.block_length + INTAKE;
-            if self.window.len() == capacity {
-                self.forget();
+        if !self.carry.is_empty() {
+            // With a block length more, whatever begins in the carry is settled there.
+            let mut carry = std::mem::take(&mut self.carry);
+            let carried = carry.len();
+            let (topping, later) = rest.split_at(rest.len().min(self.block_length));
+            carry.extend_from_slice(topping);
+            let settled = self.scan(&carry, &mut emit)?;
+            if later.is_empty() {
+                carry.drain(..settled);
+                self.carry = carry;
+                return Ok(());
             }
-            let (taken, later) = rest.split_at(rest.len().min(capacity - self.window.len()));
-            self.window.extend_from_slice(taken);
-            rest = later;
-            self.scan(&mut emit)?;
+            carry.clear();
+            self.carry = carry;
+            rest = &rest[settled - carried..];
         }
+        let settled = self.scan(rest, &mut emit)?;
+        self.carry.extend_from_slice(&rest[settled..]);
         Ok(())
     }
 
     /// Ends the source and emits the rest. An error comes from `emit`.
-    pub fn finish<E>(mut self, mut emit: impl FnMut(Token<'_>) -> Result<(), E>) -> Result<(), E> {
+    pub fn finish<E>(self, mut emit: impl FnMut(Token<'_>) -> Result<(), E>) -> Result<(), E> {
         if let Some((block, start)) = self.find_short_block() {
-            self.emit_literal(start, &mut emit)?;
+            emit_literal(&self.carry[..start], &mut emit)?;
             return emit(Token::Copy(block));
         }
-        self.emit_literal(self.window.len(), &mut emit)
+        emit_literal(&self.carry, &mut emit)
     }
 
     /// No block can be found, so nothing need be remembered.
@@ -105,52 +121,82 @@ impl<'t> Search<'t> {
         self.table.is_empty() || self.block_length == 0 || self.seed.checksum == Checksum::None
     }
 
-    /// Drops the part of the window that was emitted.
-    fn forget(&mut self) {
-        self.window.drain(..self.literal);
-        self.window_offset += self.literal as u64;
-        self.at -= self.literal;
-        self.literal = 0;
-    }
-
-    /// Goes through the window as far as whole blocks reach (rsync: `hash_search`).
-    fn scan<E>(&mut self, emit: &mut impl FnMut(Token<'_>) -> Result<(), E>) -> Result<(), E> {
+    /// Goes through the source's next bytes, the carry in front, as far as whole blocks reach (rsync: `hash_search`).
+    /// Returns how many of them are settled; those are emitted.
+    fn scan<E>(&mut self, data: &[u8], emit: &mut impl FnMut(Token<'_>) -> Result<(), E>) -> Result<usize, E> {
+        let mut literal = 0; // where the unsent literal begins
+        let mut at = 0;
         loop {
-            let Some(mut rolling) = self.rolling.take() else {
-                // Nothing is known of this offset: the beginning, or just after a block.
-                let Some(block) = self.window[self.at..].get(..self.block_length) else { return Ok(()) };
-                let rolling = Rolling::new(block);
-                match self.find(rolling.value()) {
-                    Some(found) => self.emit_block(found, emit)?,
-                    None => self.rolling = Some(rolling),
-                }
-                continue;
-            };
-            let ahead = self.window.len() - self.block_length - self.at;
-            let steps = ahead.min(MAX_LITERAL - (self.at - self.literal));
-            let leaving = &self.window[self.at..self.at + steps];
-            let entering = &self.window[self.at + self.block_length..][..steps];
-            let hit = self.index.roll_to_hit(&mut rolling, leaving, entering);
-            self.at += hit.unwrap_or(steps);
-            match hit.and_then(|_| self.find(rolling.value())) {
-                Some(found) => self.emit_block(found, emit)?,
+            if self.leap > 0 {
+                let leapt = self.leap.min(data.len() - at);
+                self.leap -= leapt;
+                self.missed += leapt as u64;
+                at += leapt;
+            }
+            let Some(window) = data[at..].get(..self.block_length) else { break };
+            let mut rolling = match self.rolling.take() {
+                Some(rolling) => rolling,
+                // Nothing is known of this offset: the beginning, or just after a block or a leap.
                 None => {
+                    let rolling = Rolling::new(window);
+                    if let Some(found) = self.find(rolling.value(), data, at) {
+                        self.emit_blocks(found, data, &mut literal, &mut at, emit)?;
+                        continue;
+                    }
+                    rolling
+                }
+            };
+            let ahead = data.len() - self.block_length - at;
+            let steps = ahead.min(ROLLED);
+            rolling.roll_over(&data[at..][..steps], &data[at + self.block_length..][..steps], &mut self.sums[..]);
+            match self.find_rolled(steps, data, at) {
+                Some((found, place)) => {
+                    at = place;
+                    self.emit_blocks(found, data, &mut literal, &mut at, emit)?;
+                }
+                None => {
+                    at += steps;
                     self.rolling = Some(rolling);
-                    if self.at - self.literal == MAX_LITERAL {
-                        self.emit_literal(self.at, emit)?;
-                    } else if hit.is_none() {
-                        return Ok(());
+                    self.missed += steps as u64;
+                    self.scanned += steps;
+                    self.consider_leap();
+                    if steps == ahead && self.leap == 0 {
+                        break;
                     }
                 }
             }
         }
+        emit_literal(&data[literal..at], emit)?;
+        self.offset += at as u64;
+        Ok(at)
     }
 
-    /// A block equal to the one that begins at the present offset and has this weak sum.
+    /// After a long way without a match: scans one block length of offsets, then leaps over some.
+    fn consider_leap(&mut self) {
+        if self.missed >= LEAP_AFTER && self.scanned >= self.block_length {
+            self.leap = (self.missed / LEAP_AFTER).min(LEAP_MOST) as usize * self.block_length;
+            self.scanned = 0;
+            self.rolling = None;
+        }
+    }
+
+    /// The first match among the weak sums of the `steps` offsets behind `at`, and where it begins.
+    fn find_rolled(&mut self, steps: usize, data: &[u8], at: usize) -> Option<(BlockIndex, usize)> {
+        let mut from = 0;
+        while let Some(hit) = self.index.probe(&self.sums[from..steps]) {
+            from += hit + 1;
+            if let Some(found) = self.find(self.sums[from - 1], data, at + from) {
+                return Some((found, at + from));
+            }
+        }
+        None
+    }
+
+    /// A block equal to the one that begins at `at` and has this weak sum.
     ///
     /// Tries the expected block first, which settles a similar file without a look into the index and gives long runs.
-    fn find(&mut self, weak: u32) -> Option<BlockIndex> {
-        let offset = self.window_offset + self.at as u64;
+    fn find(&mut self, weak: u32, data: &[u8], at: usize) -> Option<BlockIndex> {
+        let offset = self.offset + at as u64;
         if self.vain_bytes > VAIN_ALLOWED.saturating_add(offset.saturating_mul(VAIN_PER_BYTE)) {
             return None;
         }
@@ -160,7 +206,7 @@ impl<'t> Search<'t> {
         if expected.is_none() && alike.is_empty() {
             return None;
         }
-        let sum = self.seed.sum(&self.window[self.at..self.at + self.block_length]);
+        let sum = self.seed.sum(&data[at..at + self.block_length]);
         let strong = self.known_part(&sum);
         let found = expected
             .filter(|&block| self.table.strong(block) == strong)
@@ -195,7 +241,14 @@ impl<'t> Search<'t> {
         &bytes[..bytes.len().min(self.table.kept_length())]
     }
 
-    /// At the source's end: the short last block, and where in the window it begins.
+    /// True when `bytes`, at `offset` of the source, are this block.
+    fn is_block(&self, block: BlockIndex, bytes: &[u8], offset: u64) -> bool {
+        block.0 >= self.first_usable(offset)
+            && self.table.weak(block) == Rolling::new(bytes).value()
+            && self.table.strong(block) == self.known_part(&self.seed.sum(bytes))
+    }
+
+    /// At the source's end: the short last block, and where in the carry it begins.
     fn find_short_block(&self) -> Option<(BlockIndex, usize)> {
         if self.is_hopeless() {
             return None;
@@ -206,31 +259,46 @@ impl<'t> Search<'t> {
         if self.table.kept() < head.count || len == self.block_length {
             return None;
         }
-        let start = self.window.len().checked_sub(len).filter(|&start| start >= self.at)?;
-        let tail = &self.window[start..];
-        let offset = self.window_offset + start as u64;
-        let equal = last.0 >= self.first_usable(offset)
-            && self.table.weak(last) == Rolling::new(tail).value()
-            && self.table.strong(last) == self.known_part(&self.seed.sum(tail));
-        equal.then_some((last, start))
+        let start = self.carry.len().checked_sub(len)?;
+        self.is_block(last, &self.carry[start..], self.offset + start as u64).then_some((last, start))
     }
 
-    /// Emits a block found at the present offset, after the literal before it.
-    fn emit_block<E>(&mut self, block: BlockIndex, emit: &mut impl FnMut(Token<'_>) -> Result<(), E>) -> Result<(), E> {
-        self.emit_literal(self.at, emit)?;
-        self.at += self.block_length;
-        self.literal = self.at;
-        self.wanted = block.0 + 1;
-        emit(Token::Copy(block))
-    }
-
-    /// Emits the unsent literal up to `end`.
-    fn emit_literal<E>(&mut self, end: usize, emit: &mut impl FnMut(Token<'_>) -> Result<(), E>) -> Result<(), E> {
-        let literal = &self.window[self.literal..end];
-        self.literal = end;
-        literal.chunks(MAX_LITERAL).try_for_each(|piece| emit(Token::Literal(piece)))
+    /// Emits a block found at `at`, after the literal before it. Where offsets were leapt over, the blocks before it
+    /// may stand in that literal.
+    fn emit_blocks<E>(
+        &mut self,
+        found: BlockIndex,
+        data: &[u8],
+        literal: &mut usize,
+        at: &mut usize,
+        emit: &mut impl FnMut(Token<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (mut first, mut start) = (found, *at);
+        if self.missed >= LEAP_AFTER {
+            while first.0 > 0 && start - *literal >= self.block_length {
+                let (earlier, place) = (BlockIndex(first.0 - 1), start - self.block_length);
+                if !self.is_block(earlier, &data[place..start], self.offset + place as u64) {
+                    break;
+                }
+                (first, start) = (earlier, place);
+            }
+        }
+        emit_literal(&data[*literal..start], emit)?;
+        (first.0..=found.0).try_for_each(|block| emit(Token::Copy(BlockIndex(block))))?;
+        *at += self.block_length;
+        *literal = *at;
+        self.wanted = found.0 + 1;
+        (self.missed, self.scanned) = (0, 0);
+        Ok(())
     }
 }
+
+fn emit_literal<E>(bytes: &[u8], emit: &mut impl FnMut(Token<'_>) -> Result<(), E>) -> Result<(), E> {
+    bytes.chunks(MAX_LITERAL).try_for_each(|piece| emit(Token::Literal(piece)))
+}
+
+/// The filter has at most two to this power of bits: half a megabyte, which the second cache holds.
+const FILTER_BITS: u32 = 22;
 
 /// The whole blocks of a table by their sums.
 ///
@@ -242,7 +310,8 @@ struct Index {
     entries: Vec<Entry>,
     starts: Vec<u32>, // where in `entries` each value of a key's upper bits begins; one more marks the end
     starts_shift: u32,
-    filter: Vec<u64>, // a power of two of words; two bits set for each weak sum
+    filter: Vec<u64>, // a bit for each value of a key's upper bits that occurs
+    filter_shift: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -251,17 +320,9 @@ struct Entry {
     block: u32,
 }
 
-/// Spreads weak sums, which crowd in their lower half, over all 32 bits. Odd, so that equal keys mean equal sums.
-#[inline(always)]
+/// A weak sum's place in the order of the index.
 fn key_of(weak: u32) -> u32 {
-    weak.wrapping_mul(0x9e37_79b1)
-}
-
-/// A weak sum's word in the filter, before it is cut to the filter's size, and its two bits there.
-#[inline(always)]
-fn filter_place(weak: u32) -> (usize, u32, u32) {
-    let wide = u64::from(weak).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    ((wide >> 32) as usize, (wide >> 58) as u32, (wide >> 52) as u32 & 63)
+    weak.wrapping_mul(SPREAD)
 }
 
 impl Index {
@@ -276,45 +337,28 @@ impl Index {
             let strong = |entry: &Entry| table.strong(BlockIndex(entry.block));
             a.key.cmp(&b.key).then_with(|| strong(a).cmp(strong(b))).then(a.block.cmp(&b.block))
         });
-        // About one entry for each start, and 16 to 32 filter bits for each entry up to some million.
+        // About one entry for each start, and 128 to 256 filter bits for each entry while the filter may grow.
         let bits = (entries.len() as u32).max(256).ilog2().min(26);
         let starts_shift = 32 - bits;
         let mut starts = vec![0u32; (1 << bits) + 1];
-        let mut filter = vec![0u64; 1 << (bits - 1).min(20)];
-        let last = filter.len() - 1;
+        let filter_shift = 32 - (bits + 8).min(FILTER_BITS);
+        let mut filter = vec![0u64; 1 << (32 - filter_shift - 6)];
         for entry in &entries {
             starts[(entry.key >> starts_shift) as usize + 1] += 1;
-            let (place, one, other) = filter_place(table.weak(BlockIndex(entry.block)));
-            filter[place & last] |= 1 << one | 1 << other;
+            let place = entry.key >> filter_shift;
+            filter[(place >> 6) as usize] |= 1 << (place & 63);
         }
         let mut sum = 0;
         for start in &mut starts {
             sum += *start;
             *start = sum;
         }
-        Index { blocks: entries.len() as u32, entries, starts, starts_shift, filter }
+        Index { blocks: entries.len() as u32, entries, starts, starts_shift, filter, filter_shift }
     }
 
-    /// Rolls on, byte by byte, until a weak sum may be in the index: the steps made, or `None` for all in vain.
-    #[inline(never)] // on its own, the loop's values all stay in registers
-    fn roll_to_hit(&self, rolling: &mut Rolling, leaving: &[u8], entering: &[u8]) -> Option<usize> {
-        let filter = &self.filter[..];
-        let last = filter.len() - 1;
-        let mut sum = *rolling;
-        // Indices: where overflow checks are on, an iterator over pairs goes through memory.
-        let mut step = 0;
-        while step < leaving.len() && step < entering.len() {
-            sum.roll(leaving[step], entering[step]);
-            step += 1;
-            let (place, one, other) = filter_place(sum.value());
-            let word = filter[place & last];
-            if word.wrapping_shr(one) & word.wrapping_shr(other) & 1 != 0 {
-                *rolling = sum;
-                return Some(step);
-            }
-        }
-        *rolling = sum;
-        None
+    /// The first of these weak sums that may be in the index.
+    fn probe(&self, sums: &[u32]) -> Option<usize> {
+        simd::first_hit(&self.filter, self.filter_shift, sums)
     }
 
     /// The entries of one weak sum.

@@ -4,6 +4,7 @@ mod decode;
 mod encode;
 mod ids;
 mod order;
+mod segments;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +14,8 @@ pub use decode::{Arrived, ListDecoder, ListLimits};
 pub use encode::ListEncoder;
 pub use ids::IdNames;
 pub use order::compare;
+pub use segments::Segments;
+use std::collections::HashSet;
 
 /// Index of an entry in the sorted file list; how both sides name a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,6 +61,18 @@ pub struct FileEntry {
     pub sum: Option<Sum>,
     /// How a directory takes part in the transfer; [`DirClass::Content`] for everything else.
     pub dir_class: DirClass,
+    /// What all names of one file have in common (`-H`); `None` for directories and for files with one name.
+    pub link: Option<LinkId>,
+}
+
+/// Which file it is that has several names. Equal ids are one file; otherwise the numbers mean something to the sending
+/// side only: device and inode. The receiving side has the index of the first name to arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LinkId {
+    /// Device on the sending side.
+    pub dev: u64,
+    /// Inode on the sending side.
+    pub ino: u64,
 }
 
 /// How a directory takes part in the transfer.
@@ -89,6 +104,7 @@ impl FileEntry {
             rdev: None,
             sum: None,
             dir_class: DirClass::Content,
+            link: None,
         }
     }
 
@@ -124,28 +140,58 @@ pub struct ListShape {
     pub numeric_ids: bool,
     /// Absolute names are allowed and lose their leading slash (`-R`).
     pub relative: bool,
+    /// Which names are one file (`-H`).
+    pub hard_links: bool,
 }
 
-/// A complete list in the order both sides share. The index of an entry is its place here.
+/// A list in the order both sides share: the whole one, or a segment of it (incremental recursion). An entry's index is
+/// its place here, counted from the list's first index.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FileList {
+    start: u32,
+    parent: Option<Box<FileEntry>>,
     entries: Vec<FileEntry>,
     dead: Vec<bool>,
 }
 
 impl FileList {
-    /// Sorts the entries as both sides do. Of entries that share a name the first lives, or the directory; the others keep
-    /// their index and are dead.
-    pub fn new(mut entries: Vec<FileEntry>) -> Self {
+    /// Sorts the entries of a whole list as both sides do. Of entries that share a name the first lives, or the directory;
+    /// the others keep their index and are dead.
+    pub fn new(entries: Vec<FileEntry>) -> Self {
+        Self::segment(0, entries)
+    }
+
+    /// The same for a segment with this first index.
+    pub fn segment(start: u32, mut entries: Vec<FileEntry>) -> Self {
         entries.sort_by(compare);
+        let dirs: HashSet<&[u8]> =
+            entries.iter().filter(|entry| entry.is_dir()).map(|entry| entry.name.as_slice()).collect();
         let dead = (0..entries.len())
             .map(|at| {
                 let entry = &entries[at];
-                let repeated = at > 0 && compare(&entries[at - 1], entry).is_eq();
-                repeated || (!entry.is_dir() && order::find(&entries, &entry.name, true).is_some())
+                let repeated =
+                    at > 0 && entries[at - 1].name == entry.name && entries[at - 1].is_dir() == entry.is_dir();
+                repeated || (!entry.is_dir() && dirs.contains(entry.name.as_slice()))
             })
             .collect();
-        Self { entries, dead }
+        Self { start, parent: None, entries, dead }
+    }
+
+    /// Says which directory the segment lists; it has the index before the first.
+    #[must_use]
+    pub fn of_dir(mut self, parent: Option<FileEntry>) -> Self {
+        self.parent = parent.map(Box::new);
+        self
+    }
+
+    /// The directory the segment lists.
+    pub fn parent(&self) -> Option<&FileEntry> {
+        self.parent.as_deref()
+    }
+
+    /// Index of the first entry.
+    pub fn start(&self) -> Ndx {
+        Ndx(self.start)
     }
 
     /// How many entries, dead ones included.
@@ -158,10 +204,13 @@ impl FileList {
         self.entries.is_empty()
     }
 
-    /// The entry at an index; `None` outside the list and for dead ones.
+    /// The entry at an index, which may be the directory's that the segment lists; `None` outside the list and for dead
+    /// ones.
     pub fn get(&self, ndx: Ndx) -> Option<&FileEntry> {
-        let at = ndx.0 as usize;
-        if *self.dead.get(at)? { None } else { self.entries.get(at) }
+        let Some(at) = ndx.0.checked_sub(self.start) else {
+            return self.parent().filter(|_| ndx.0 + 1 == self.start);
+        };
+        if *self.dead.get(at as usize)? { None } else { self.entries.get(at as usize) }
     }
 
     /// All entries in order, dead ones too: what goes over the wire.
@@ -171,7 +220,7 @@ impl FileList {
 
     /// The living entries with their indexes, in order.
     pub fn iter(&self) -> impl Iterator<Item = (Ndx, &FileEntry)> {
-        (0..)
+        (self.start..)
             .map(Ndx)
             .zip(self.entries.iter().zip(&self.dead))
             .filter(|(_, (_, dead))| !**dead)
@@ -180,14 +229,14 @@ impl FileList {
 
     /// Replaces owners and groups; the order does not depend on them.
     pub fn map_ids(&mut self, user: impl Fn(u32) -> u32, group: impl Fn(u32) -> u32) {
-        for entry in &mut self.entries {
+        for entry in self.entries.iter_mut().chain(self.parent.as_deref_mut()) {
             (entry.uid, entry.gid) = (user(entry.uid), group(entry.gid));
         }
     }
 
     /// The index of a living entry.
     pub fn find(&self, name: &[u8], dir: bool) -> Option<Ndx> {
-        order::find(&self.entries, name, dir).map(|at| Ndx(at as u32))
+        order::find(&self.entries, name, dir).map(|at| Ndx(self.start + at as u32))
     }
 
     /// Refuses a list in which something stands beneath a name that is not a directory of the same list: a hostile sender
@@ -201,6 +250,20 @@ impl FileList {
                     return Err(unsafe_name(&entry.name, "its directory is not in the list"));
                 }
                 checked = parent;
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a segment that holds anything else than what lies directly in its directory, for the same reason.
+    pub fn check_children(&self, dir: &[u8]) -> Result<(), PeerError> {
+        for entry in &self.entries {
+            let parent = match entry.name.iter().rposition(|&byte| byte == b'/') {
+                Some(slash) => &entry.name[..slash],
+                None => b".",
+            };
+            if parent != dir {
+                return Err(unsafe_name(&entry.name, "it is not in the directory that was announced"));
             }
         }
         Ok(())
@@ -241,6 +304,8 @@ mod flag {
     pub(super) const HLINKED: u32 = 0x0200;
     pub(super) const USER_NAME_FOLLOWS: u32 = 0x0400;
     pub(super) const GROUP_NAME_FOLLOWS: u32 = 0x0800;
+    /// With `HLINKED`.
+    pub(super) const HLINK_FIRST: u32 = 0x1000;
     pub(super) const MOD_NSEC: u32 = 0x2000;
     /// The whole word that says: end of list, I/O errors follow.
     pub(super) const END_WITH_ERROR: u32 = 0x1004;

@@ -45,9 +45,12 @@ impl Compat {
         self.0 & other.0 == other.0
     }
 
-    /// What a server without incremental recursion answers to a client's capability letters.
-    fn answer(letters: &[u8]) -> Self {
+    /// What a server answers to a client's capability letters.
+    fn answer(letters: &[u8], incremental: bool) -> Self {
         let mut flags = Self::SYMLINK_TIMES.0;
+        if incremental && letters.contains(&b'i') {
+            flags |= Self::INC_RECURSE.0;
+        }
         for (letter, flag) in [
             (b'f', Self::SAFE_FLIST),
             (b'x', Self::AVOID_XATTR_OPTIM),
@@ -97,6 +100,8 @@ pub struct Hello {
     pub choice: Option<(Checksum, Checksum)>,
     /// Checksums offered when there is no choice.
     pub offer: Offer,
+    /// The file list may come in segments: as a client we have offered it, as a server we grant it.
+    pub incremental: bool,
 }
 
 /// Which end of the connection.
@@ -164,9 +169,40 @@ impl Handshake {
     /// Starts, writing our version.
     pub fn new(hello: Hello, out: &mut Outbox) -> Self {
         out.put(&i32::from(hello.version).to_le_bytes());
+        Self::at(State::Version, hello)
+    }
+
+    /// Starts where `hello.version` is agreed on already, by a daemon's greeting: neither side writes a version.
+    pub fn agreed(hello: Hello, out: &mut Outbox) -> Self {
+        let mut handshake = Self::at(State::Version, hello);
+        handshake.state = handshake.met(out);
+        handshake
+    }
+
+    fn at(state: State, hello: Hello) -> Self {
         let (checksum, list_checksum) = hello.choice.unwrap_or((Checksum::Md5, Checksum::Md5));
         let agreed = Negotiated { version: hello.version, compat: Compat(0), checksum, list_checksum, seed: 0 };
-        Self { hello, state: State::Version, inbox: Inbox::new(), agreed }
+        Self { hello, state, inbox: Inbox::new(), agreed }
+    }
+
+    /// The versions have met: a server says all the rest of its own.
+    fn met(&mut self, out: &mut Outbox) -> State {
+        match &self.hello.side {
+            Side::Client => State::Compat,
+            Side::Server { letters, seed } => {
+                let seed = *seed;
+                self.agreed.compat = Compat::answer(letters, self.hello.incremental);
+                self.agreed.seed = seed;
+                let mut bytes = Vec::new();
+                put_varint(&mut bytes, self.agreed.compat.0 as i32);
+                out.put(&bytes);
+                if self.negotiates() {
+                    self.offer(out);
+                }
+                out.put(&seed.to_le_bytes());
+                State::Strings
+            }
+        }
     }
 
     /// Takes bytes as they came.
@@ -214,25 +250,14 @@ impl Handshake {
                     return Err(PeerError::Version(theirs.into()).into());
                 }
                 self.agreed.version = self.hello.version.min(theirs as u8);
-                match &self.hello.side {
-                    Side::Client => State::Compat,
-                    Side::Server { letters, seed } => {
-                        self.agreed.compat = Compat::answer(letters);
-                        self.agreed.seed = *seed;
-                        let mut bytes = Vec::new();
-                        put_varint(&mut bytes, self.agreed.compat.0 as i32);
-                        out.put(&bytes);
-                        if self.negotiates() {
-                            self.offer(out);
-                        }
-                        out.put(&seed.to_le_bytes());
-                        State::Strings
-                    }
-                }
+                let used = reader.position();
+                self.inbox.consume(used);
+                self.state = self.met(out);
+                return Ok(false);
             }
             State::Compat => {
                 let compat = Compat(reader.varint()? as u32);
-                if compat.has(Compat::INC_RECURSE) {
+                if compat.has(Compat::INC_RECURSE) && !self.hello.incremental {
                     return Err(PeerError::NotOffered("incremental recursion").into());
                 }
                 self.agreed.compat = compat;
@@ -309,7 +334,7 @@ mod tests {
     ) -> (Negotiated, Negotiated) {
         let mut to_server = Outbox::new();
         let mut to_client = Outbox::new();
-        let hello = |side, offer, version| Hello { side, version, choice, offer };
+        let hello = |side, offer, version| Hello { side, version, choice, offer, incremental: true };
         let mut client = Handshake::new(hello(Side::Client, client, 32), &mut to_server);
         let side = Side::Server { letters: letters.to_vec(), seed: -5 };
         let mut server = Handshake::new(hello(side, server, 31), &mut to_client);
@@ -355,10 +380,25 @@ mod tests {
     }
 
     #[test]
+    fn versions_agreed_before_are_not_said_again() {
+        let (mut to_server, mut to_client) = (Outbox::new(), Outbox::new());
+        let hello = |side| Hello { side, version: 31, choice: None, offer: Offer::Stock, incremental: false };
+        let mut client = Handshake::agreed(hello(Side::Client), &mut to_server);
+        let side = Side::Server { letters: b"LsfxCIvu".to_vec(), seed: -5 };
+        let mut server = Handshake::agreed(hello(side), &mut to_client);
+        assert_eq!((to_server.len(), to_client.bytes()[0] & 0x80), (0, 0x80));
+        client.feed(to_client.bytes()).unwrap();
+        let a = client.poll(&mut to_server).unwrap().unwrap();
+        server.feed(to_server.bytes()).unwrap();
+        let b = server.poll(&mut to_client).unwrap().unwrap();
+        assert_eq!((a, a.version, a.checksum), (b, 31, Checksum::Xxh128));
+    }
+
+    #[test]
     fn a_server_follows_its_client() {
         let mut out = Outbox::new();
         let side = Side::Server { letters: b"v".to_vec(), seed: 1 };
-        let hello = Hello { side, version: 32, choice: None, offer: Offer::Stock };
+        let hello = Hello { side, version: 32, choice: None, offer: Offer::Stock, incremental: false };
         let mut server = Handshake::new(hello, &mut out);
         server.feed(b"\x20\0\0\0\x10sha512 md5 xxh64").unwrap();
         assert_eq!(server.poll(&mut out).unwrap().unwrap().checksum, Checksum::Md5);
@@ -378,7 +418,8 @@ mod tests {
     fn old_and_talkative_peers_are_refused() {
         for bytes in [29i32.to_le_bytes(), *b"Welc", 41i32.to_le_bytes()] {
             let mut out = Outbox::new();
-            let hello = Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Stock };
+            let hello =
+                Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Stock, incremental: false };
             let mut client = Handshake::new(hello, &mut out);
             client.feed(&bytes).unwrap();
             assert!(matches!(client.poll(&mut out), Err(PeerError::Version(_))));
@@ -388,7 +429,7 @@ mod tests {
     #[test]
     fn a_peer_of_33_is_met_at_32() {
         let mut out = Outbox::new();
-        let hello = Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Stock };
+        let hello = Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Stock, incremental: false };
         let mut client = Handshake::new(hello, &mut out);
         client.feed(&[33, 0, 0, 0, 0x02, 7, 0, 0, 0]).unwrap();
         let agreed = client.poll(&mut out).unwrap().unwrap();

@@ -2,11 +2,12 @@
 //!
 //! Bytes in, events out; replies in, bytes out. Nothing here opens a file or a socket, starts a thread or reads a
 //! clock. `PROTOCOL.md` beside this crate explains the wire.
-#![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod args;
 pub mod checksum;
+pub mod chmod;
+pub mod daemon;
 pub mod delta;
 pub mod error;
 pub mod flist;
@@ -17,6 +18,7 @@ pub mod mux;
 pub mod ndx;
 pub mod receiver;
 pub mod sender;
+pub mod simd;
 pub mod sums;
 pub mod token;
 pub mod wire;

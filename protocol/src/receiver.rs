@@ -2,8 +2,8 @@
 
 use crate::PeerError;
 use crate::checksum::Sum;
-use crate::flist::{Arrived, ListDecoder, ListLimits, ListShape, Ndx};
-use crate::handshake::Negotiated;
+use crate::flist::{Arrived, FileEntry, ListDecoder, ListLimits, ListShape, Ndx, Segments};
+use crate::handshake::{Compat, Negotiated};
 use crate::item::{ItemFlags, ItemHeader};
 use crate::mux::{Inbox, Message};
 use crate::ndx::{NdxState, NdxValue};
@@ -11,6 +11,7 @@ use crate::sender::FinalStats;
 use crate::sums::{BlockIndex, SumHead};
 use crate::token::TokenHead;
 use crate::wire::Decode;
+use std::collections::HashMap;
 
 /// The sender ends three phases before the farewell.
 const PHASES: u8 = 3;
@@ -31,8 +32,12 @@ pub struct ReceiverFacts {
 /// What the sender said.
 #[derive(Debug)]
 pub enum ReceiverEvent<'a> {
-    /// The whole file list.
+    /// The file list, or its next segment. The first one has no directory of its own unless it begins with the root.
     List(Arrived),
+    /// There are no further segments. Comes once in every session.
+    ListEnd,
+    /// The oldest segment is finished on both sides.
+    SegmentDone,
     /// An echo of what the generator told; no data.
     Item(Ndx, ItemHeader),
     /// A file begins, to be rebuilt over these blocks.
@@ -55,7 +60,8 @@ pub enum ReceiverEvent<'a> {
 
 #[derive(Debug)]
 enum State {
-    List(Box<ListDecoder>),
+    /// The first list, or the segment of this directory.
+    List(Option<u32>),
     Items,
     Tokens(SumHead),
     Literal(SumHead, usize),
@@ -71,6 +77,14 @@ fn last_word(version: u8) -> State {
     if version >= 31 { State::LastDone } else { State::Goodbye }
 }
 
+/// Directories that were listed, by number in the order both sides give them.
+#[derive(Debug, Default)]
+struct Dirs {
+    next: u32,
+    /// Those whose own contents have not come.
+    unlisted: HashMap<u32, FileEntry>,
+}
+
 /// The receiver's half of a session, from the end of the handshake.
 #[derive(Debug)]
 pub struct Receiver {
@@ -79,7 +93,11 @@ pub struct Receiver {
     inbox: Inbox,
     state: State,
     ndx_in: NdxState,
-    entries: usize,
+    list: ListDecoder,
+    segments: Segments<ListLimits>,
+    dirs: Dirs,
+    /// No segment will come any more.
+    complete: bool,
     phase: u8,
     /// Payload lent with the last event.
     lent: usize,
@@ -88,14 +106,17 @@ pub struct Receiver {
 impl Receiver {
     /// Goes on where the handshake ended.
     pub fn new(n: &Negotiated, facts: ReceiverFacts, inbox: Inbox) -> Self {
-        let list = ListDecoder::new(n, facts.shape, facts.limits);
+        let incremental = n.compat.has(Compat::INC_RECURSE);
         Self {
             n: *n,
             facts,
             inbox,
-            state: State::List(Box::new(list)),
+            state: State::List(None),
             ndx_in: NdxState::default(),
-            entries: 0,
+            list: ListDecoder::new(n, facts.shape, facts.limits),
+            segments: Segments::new(incremental),
+            dirs: Dirs::default(),
+            complete: false,
             phase: 0,
             lent: 0,
         }
@@ -147,26 +168,23 @@ impl Receiver {
     fn step(&mut self) -> Result<Option<ReceiverEvent<'static>>, Decode> {
         let mut reader = self.inbox.reader();
         let event = match &mut self.state {
-            State::List(list) => {
-                let complete = list.step(&mut reader)?;
-                if complete {
-                    let State::List(list) = std::mem::replace(&mut self.state, State::Items) else {
-                        return Err(Decode::Incomplete);
-                    };
-                    let arrived = list.finish();
-                    arrived.list.check_parents()?;
-                    self.entries = arrived.list.len();
-                    Some(ReceiverEvent::List(arrived))
-                } else {
-                    None
-                }
+            State::List(dir) => {
+                let dir = *dir;
+                let complete = self.list.step(&mut reader)?;
+                let used = reader.position();
+                self.inbox.consume(used);
+                return Ok(if complete { Some(ReceiverEvent::List(self.listed(dir)?)) } else { None });
+            }
+            State::Items if !self.complete && !self.n.compat.has(Compat::INC_RECURSE) => {
+                self.complete = true;
+                return Ok(Some(ReceiverEvent::ListEnd));
             }
             State::Items => {
                 let mut ndx_in = self.ndx_in.clone();
                 match ndx_in.decode(&mut reader)? {
                     NdxValue::Index(ndx) => {
                         let header = ItemHeader::decode(&mut reader)?;
-                        if ndx as usize >= self.entries {
+                        if self.segments.find(Ndx(ndx)).is_none() {
                             let expected = "an index within the file list";
                             return Err(PeerError::Range { what: "file index", value: ndx.into(), expected }.into());
                         }
@@ -180,6 +198,15 @@ impl Receiver {
                             Some(ReceiverEvent::Item(Ndx(ndx), header))
                         }
                     }
+                    NdxValue::Done if self.segments.len() > 1 => {
+                        if let Some(held) = self.segments.release() {
+                            self.list.release(held);
+                        }
+                        Some(ReceiverEvent::SegmentDone)
+                    }
+                    NdxValue::Done if !self.complete => {
+                        return Err(PeerError::Malformed("the end of a phase before the end of the list").into());
+                    }
                     NdxValue::Done => {
                         self.phase += 1;
                         if self.phase == PHASES {
@@ -190,7 +217,28 @@ impl Receiver {
                         }
                         Some(ReceiverEvent::PhaseDone(self.phase))
                     }
-                    _ => return Err(PeerError::Malformed("a list or count number among the files").into()),
+                    NdxValue::Segment(dir) if !self.complete => {
+                        if !self.dirs.unlisted.contains_key(&dir) {
+                            let expected = "a directory whose contents have not come yet";
+                            return Err(
+                                PeerError::Range { what: "listed directory", value: dir.into(), expected }.into()
+                            );
+                        }
+                        self.ndx_in = ndx_in;
+                        self.state = State::List(Some(dir));
+                        None
+                    }
+                    NdxValue::FlistEnd if !self.complete => {
+                        self.ndx_in = ndx_in;
+                        self.complete = true;
+                        Some(ReceiverEvent::ListEnd)
+                    }
+                    NdxValue::Segment(_) | NdxValue::FlistEnd => {
+                        return Err(PeerError::Malformed("a segment of a list that was complete").into());
+                    }
+                    NdxValue::DeleteStats => {
+                        return Err(PeerError::Malformed("counts of deletions among the files").into());
+                    }
                 }
             }
             State::Tokens(head) => match TokenHead::decode(&mut reader, head)? {
@@ -244,5 +292,39 @@ impl Receiver {
         let used = reader.position();
         self.inbox.consume(used);
         Ok(event)
+    }
+
+    /// Takes a list that has arrived, and the directories in it.
+    fn listed(&mut self, dir: Option<u32>) -> Result<Arrived, PeerError> {
+        let mut arrived = self.list.next_segment();
+        let incremental = self.n.compat.has(Compat::INC_RECURSE);
+        let mut parent = None;
+        match dir.and_then(|dir| self.dirs.unlisted.remove(&dir)) {
+            Some(dir) => {
+                arrived.list.check_children(&dir.name)?;
+                self.list.release(ListLimits::of(&dir));
+                parent = Some(dir);
+            }
+            None if !incremental => arrived.list.check_parents()?,
+            None => {
+                arrived.list.check_children(b".")?;
+                parent = arrived.list.iter().next().map(|(_, entry)| entry).filter(|entry| entry.name == b".").cloned();
+            }
+        }
+        if incremental {
+            for (at, entry) in arrived.list.entries().iter().enumerate().filter(|(_, entry)| entry.is_dir()) {
+                let alive = arrived.list.get(Ndx(arrived.list.start().0 + at as u32)).is_some();
+                // The root's contents are those of the first segment.
+                if alive && entry.name != b"." {
+                    self.list.hold(ListLimits::of(entry))?;
+                    self.dirs.unlisted.insert(self.dirs.next, entry.clone());
+                }
+                self.dirs.next += 1;
+            }
+        }
+        arrived.list = arrived.list.of_dir(parent);
+        self.segments.add(&arrived.list, arrived.held)?;
+        self.state = State::Items;
+        Ok(arrived)
     }
 }

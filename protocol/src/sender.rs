@@ -4,14 +4,15 @@
 
 use crate::PeerError;
 use crate::checksum::Sum;
-use crate::flist::Ndx;
-use crate::handshake::Negotiated;
+use crate::flist::{FileList, Ndx, Segments};
+use crate::handshake::{Compat, Negotiated};
 use crate::item::{ItemFlags, ItemHeader};
 use crate::mux::{Inbox, Message, Outbox};
 use crate::ndx::{NdxState, NdxValue};
 use crate::sums::{BlockIndex, SumHead, SumTable};
 use crate::token::{LITERAL_MOST, TokenHead};
 use crate::wire::{Decode, put_varint, put_varlong};
+use std::collections::HashSet;
 
 /// A filter rule must be shorter than this.
 const FILTER_MOST: u32 = 5120;
@@ -21,8 +22,6 @@ const PHASES: u8 = 3;
 /// The few facts a sender needs to know of its session.
 #[derive(Debug, Clone, Copy)]
 pub struct SenderFacts {
-    /// Entries in the file list, dead ones included.
-    pub entries: usize,
     /// We are the server: filter rules come first, and statistics go last.
     pub server: bool,
     /// Nothing is transferred, only reported.
@@ -44,6 +43,8 @@ pub enum SenderEvent {
     Request(Request),
     /// The receiving side tells of a change it made itself. It has been echoed.
     Item(Ndx, ItemHeader),
+    /// The oldest segment is finished on both sides. Its end has been echoed.
+    SegmentDone,
     /// A phase has ended. Its end has been echoed.
     PhaseDone,
     /// The last phase has ended: answer with [`Sender::farewell`].
@@ -110,6 +111,10 @@ pub struct Sender {
     state: State,
     ndx_in: NdxState,
     ndx_out: NdxState,
+    /// With each segment, which of its files were asked for before.
+    segments: Segments<HashSet<Ndx>>,
+    /// No segment will come any more.
+    complete: bool,
     phase: u8,
 }
 
@@ -123,13 +128,28 @@ impl Sender {
             state: if facts.server { State::Filters } else { State::Items },
             ndx_in: NdxState::default(),
             ndx_out: NdxState::default(),
+            segments: Segments::new(n.compat.has(Compat::INC_RECURSE)),
+            complete: !n.compat.has(Compat::INC_RECURSE),
             phase: 0,
         }
     }
 
-    /// Says how many entries the list has, for a server that learns it only after the filter rules.
-    pub fn set_entries(&mut self, entries: usize) {
-        self.facts.entries = entries;
+    /// The file list, or with incremental recursion its first segment, goes out now: the caller writes its entries.
+    /// Refused beyond the indexes there are.
+    pub fn list(&mut self, list: &FileList) -> Result<(), PeerError> {
+        self.segments.add(list, HashSet::new())
+    }
+
+    /// Announces the segment that lists the directory of this number; the caller writes its entries.
+    pub fn segment(&mut self, dir: u32, list: &FileList, out: &mut Outbox) -> Result<(), PeerError> {
+        put_ndx(&mut self.ndx_out, NdxValue::Segment(dir), out);
+        self.list(list)
+    }
+
+    /// Says that there are no further segments (incremental recursion).
+    pub fn end_list(&mut self, out: &mut Outbox) {
+        put_ndx(&mut self.ndx_out, NdxValue::FlistEnd, out);
+        self.complete = true;
     }
 
     /// Takes bytes as they came.
@@ -181,13 +201,13 @@ impl Sender {
                 match ndx_in.decode(&mut reader)? {
                     NdxValue::Index(ndx) => {
                         let header = ItemHeader::decode(&mut reader)?;
-                        if ndx as usize >= self.facts.entries {
-                            return Err(out_of_list(ndx));
-                        }
+                        let Some(seen) = self.segments.find_mut(Ndx(ndx)) else { return Err(out_of_list(ndx)) };
                         if header.flags.has(ItemFlags::TRANSFER) && !self.facts.dry_run {
                             let head = SumHead::decode(&reader.array()?, self.n.checksum.size())?;
                             self.ndx_in = ndx_in;
-                            let redo = self.phase > 0;
+                            // Without incremental recursion a file is asked for again only in the second phase.
+                            let incremental = self.n.compat.has(Compat::INC_RECURSE);
+                            let redo = self.phase > 0 || (incremental && !seen.insert(Ndx(ndx)));
                             let append = self.facts.append && !redo;
                             let sums_most = if append { 0 } else { self.facts.sums_most };
                             let sums = SumTable::new(head, self.n.checksum.size(), sums_most);
@@ -203,6 +223,14 @@ impl Sender {
                             echo(&mut self.ndx_out, Ndx(ndx), &header, out);
                             Some(SenderEvent::Item(Ndx(ndx), header))
                         }
+                    }
+                    NdxValue::Done if self.segments.len() > 1 => {
+                        self.segments.release();
+                        put_ndx(&mut self.ndx_out, NdxValue::Done, out);
+                        Some(SenderEvent::SegmentDone)
+                    }
+                    NdxValue::Done if !self.complete => {
+                        return Err(PeerError::Malformed("the end of a phase before the end of the list").into());
                     }
                     NdxValue::Done => {
                         self.phase += 1;

@@ -7,6 +7,7 @@ use crate::transfer::send::Sent;
 use crate::transfer::{Answer, Listing, SendPlan, Source, Summary, TransferError, Watch, greet, send};
 use protocol::args::{Options, ServerArgs};
 use protocol::checksum::{Checksum, Sum};
+use protocol::chmod::Chmod;
 use protocol::flist::{DirClass, FileEntry, FileList, IdNames, Kind, Ndx};
 use protocol::handshake::{Hello, Offer, Side, VERSION_MOST};
 use protocol::item::ItemFlags;
@@ -21,10 +22,12 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
+/// What changes of permissions leave alone that do not say whose; a container's umask has no say in it.
+const UMASK: u32 = 0o022;
 /// Bytes of the peer's words that are kept for the log.
 const WORDS_KEPT: usize = 64 * 1024;
 /// How long the far end's program may take to end once its session has broken.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How long the far end's program may take to end after a session that broke.
 const ENDING_PATIENCE: Duration = Duration::from_secs(3);
@@ -49,18 +52,20 @@ pub(super) struct Flown {
     pub(super) fates: Vec<Fate>,
     /// What the far end said, on whichever channel.
     pub(super) words: String,
-    pub(super) ended: Result<Summary, TransferError>,
+    /// `None` where none was needed.
+    pub(super) ended: Result<Option<Summary>, TransferError>,
 }
 
 /// The server arguments for a batch: attributes are those of the files, parents are made as needed and otherwise left
 /// alone, every judgement is by content, and every finished file is acknowledged.
-pub(crate) fn server_args(data_dir: &str, fsync: bool) -> Vec<OsString> {
+pub(crate) fn server_args(data_dir: &str, fsync: bool, chmod: bool) -> Vec<OsString> {
     let options = Options {
         times: true,
         perms: true,
         checksum: true,
         relative: true,
-        no_implied_dirs: true,
+        // With permissions to be given, directories are to have them too.
+        no_implied_dirs: !chmod,
         omit_dir_times: true,
         remove_source_files: true,
         fsync,
@@ -79,11 +84,23 @@ pub(crate) fn base(data_dir: &str) -> String {
 
 /// What we bring to a handshake with a server that has [`server_args`].
 pub(crate) fn hello() -> Hello {
-    Hello { side: Side::Client, version: VERSION_MOST, choice: None, offer: Offer::Only(Checksum::Md5) }
+    Hello {
+        side: Side::Client,
+        version: VERSION_MOST,
+        choice: None,
+        offer: Offer::Only(Checksum::Md5),
+        incremental: false,
+    }
 }
 
 /// Sends a batch over a link on which a server with [`server_args`] runs.
-pub(super) fn fly(jobs: &[Job], link: Link, stopping: &dyn Fn() -> bool, progress: &dyn Fn(u64)) -> Flown {
+pub(super) fn fly(
+    jobs: &[Job],
+    link: Link,
+    chmod: Option<&Chmod>,
+    stopping: &dyn Fn() -> bool,
+    progress: &dyn Fn(u64),
+) -> Flown {
     let mut watch = BatchWatch {
         jobs,
         by_ndx: Vec::new(),
@@ -93,7 +110,7 @@ pub(super) fn fly(jobs: &[Job], link: Link, stopping: &dyn Fn() -> bool, progres
         stopping,
         progress,
     };
-    let (entries, by_name) = watch.list();
+    let (entries, by_name) = watch.list(chmod);
     let list = FileList::new(entries);
     watch.by_ndx = vec![None; list.len()];
     for (ndx, entry) in list.iter().filter(|(_, entry)| entry.kind() == Some(Kind::File)) {
@@ -123,11 +140,11 @@ pub(super) fn fly(jobs: &[Job], link: Link, stopping: &dyn Fn() -> bool, progres
             }
         }
     }
-    Flown { fates, words, ended }
+    Flown { fates, words, ended: ended.map(Some) }
 }
 
 /// A write that fails is often only the echo of a far end that gave up: what that said is worth more.
-fn explain(error: TransferError, remote: &Remote) -> TransferError {
+pub(super) fn explain(error: TransferError, remote: &Remote) -> TransferError {
     match (error, remote.wait(ENDING_PATIENCE)) {
         (TransferError::Link(_), Some(ending @ (Ending::Exited(_) | Ending::Signalled(_)))) => {
             TransferError::Remote { ending: Some(ending), text: remote.stderr() }
@@ -160,7 +177,7 @@ struct BatchWatch<'a> {
 
 impl BatchWatch<'_> {
     /// The entries of all jobs whose files can be had, and of their parents.
-    fn list(&mut self) -> (Vec<FileEntry>, HashMap<Vec<u8>, usize>) {
+    fn list(&mut self, chmod: Option<&Chmod>) -> (Vec<FileEntry>, HashMap<Vec<u8>, usize>) {
         let mut entries = Vec::new();
         let mut parents = BTreeSet::new();
         let mut by_name = HashMap::new();
@@ -180,10 +197,10 @@ impl BatchWatch<'_> {
             for (slash, _) in name.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
                 parents.insert(name[..slash].to_vec());
             }
-            entries.push(file_entry(&name, &meta, Sum::new(&job.md5)));
+            entries.push(file_entry(&name, &meta, Sum::new(&job.md5), chmod));
             by_name.insert(name, at);
         }
-        entries.extend(parents.into_iter().map(|name| parent_entry(&name)));
+        entries.extend(parents.into_iter().map(|name| parent_entry(&name, chmod)));
         (entries, by_name)
     }
 
@@ -244,11 +261,16 @@ impl Watch for BatchWatch<'_> {
     }
 
     fn message(&mut self, message: &Message) {
-        if let Message::Text(_, text) = message
-            && self.words.len() < WORDS_KEPT
-        {
-            self.words.push_str(&String::from_utf8_lossy(text));
-        }
+        push_words(&mut self.words, message);
+    }
+}
+
+/// Keeps what the far end says, up to a limit.
+pub(super) fn push_words(words: &mut String, message: &Message) {
+    if let Message::Text(_, text) = message
+        && words.len() < WORDS_KEPT
+    {
+        words.push_str(&String::from_utf8_lossy(text));
     }
 }
 
@@ -281,7 +303,7 @@ impl Source for BatchSource<'_> {
 
 /// Looks at a source file. Symlinks are followed: the path is what an operator's program registered, and what stands
 /// behind it must have the registered sum.
-fn source_metadata(path: &Path) -> Result<Metadata, Fate> {
+pub(super) fn source_metadata(path: &Path) -> Result<Metadata, Fate> {
     match std::fs::metadata(path) {
         Ok(meta) if meta.is_file() => Ok(meta),
         Ok(_) => Err(Fate::Failed(Failure::Missing, "it is not a regular file".into())),
@@ -292,17 +314,23 @@ fn source_metadata(path: &Path) -> Result<Metadata, Fate> {
     }
 }
 
-fn file_entry(name: &[u8], meta: &Metadata, sum: Option<Sum>) -> FileEntry {
+fn file_entry(name: &[u8], meta: &Metadata, sum: Option<Sum>, chmod: Option<&Chmod>) -> FileEntry {
     FileEntry {
         len: meta.len(),
         mtime: meta.mtime(),
         nsec: u32::try_from(meta.mtime_nsec()).unwrap_or(0),
         sum,
-        // Set-id and sticky bits have no business in an archive.
-        ..FileEntry::new(name, 0o100000 | (meta.mode() & 0o777))
+        ..FileEntry::new(name, 0o100000 | file_mode(meta.mode(), chmod))
     }
 }
 
-fn parent_entry(name: &[u8]) -> FileEntry {
-    FileEntry { dir_class: DirClass::Implied, ..FileEntry::new(name, 0o40755) }
+/// The permissions of a copy. Set-id and sticky bits have no business in an archive, unless they were asked for.
+pub(super) fn file_mode(mode: u32, chmod: Option<&Chmod>) -> u32 {
+    let mode = mode & 0o777;
+    chmod.map_or(mode, |chmod| chmod.apply(mode, false, UMASK))
+}
+
+fn parent_entry(name: &[u8], chmod: Option<&Chmod>) -> FileEntry {
+    let mode = chmod.map_or(0o755, |chmod| chmod.apply(0o755, true, UMASK));
+    FileEntry { dir_class: DirClass::Implied, ..FileEntry::new(name, 0o40000 | mode) }
 }

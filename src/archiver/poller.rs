@@ -9,7 +9,7 @@ use super::flight::{Flight, Job, Takeoff};
 use super::layout::place;
 use super::retry::{Backoff, ONCE_PATIENCE, Pauses};
 use super::worker::{archived_path, too_long};
-use super::{BATCH_BYTES, Ended, Settings};
+use super::{BATCH_BYTES, Direction, Ended, Settings};
 use crate::catalog::{Catalog, CatalogError, Outcome, Pending, RecordId, Settled};
 use crate::status::Failure;
 use std::sync::Arc;
@@ -150,7 +150,12 @@ impl<C: Catalog> Poller<C> {
             let last_page = page.len() < PAGE;
             let (rows, unusable) = self.sort_out(page, pauses, &mut pass);
             self.record_unusable(unusable).await?;
-            for row in look_at(rows).await {
+            let rows = match self.settings.direction {
+                Direction::Push => look_at(rows).await,
+                // How large they are, their far end says when they are fetched.
+                Direction::Pull => rows,
+            };
+            for row in rows {
                 // Never sit on a batch while waiting for room: the rows that fill the queue may be these very ones.
                 if batch.is_full(self.settings.batch_files(), row.bytes) || !self.flight.has_room(row.bytes) {
                     self.hand_over(&mut batch).await;

@@ -1,16 +1,21 @@
 //! A worker: one thread, one session, batch after batch.
 
 use super::batch::{Fate, Flown, fly, server_args};
+use super::deliver::Delivery;
 use super::flight::Job;
 use super::retry::{Backoff, ONCE_PATIENCE, blames_the_link, no_room, words_about};
+use super::road::{self, Road};
 use super::stop::Stop;
-use super::{Settings, recorder::Result as JobResult};
+use super::{Direction, Settings, pull, recorder::Result as JobResult};
 use crate::catalog::Outcome;
 use crate::status::{Failure, Progress};
 use crate::transfer::TransferError;
+use crate::transfer::dest::Dest;
+use crate::transfer::local::Local;
 use crate::transport::{Connect, ConnectError};
 use std::collections::VecDeque;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc};
@@ -25,6 +30,8 @@ const BREAK_PAUSE: Duration = Duration::from_millis(200);
 const FSYNC_SINCE: (u32, u32, u32) = (3, 2, 4);
 /// How long the far end's answer about its version is believed.
 const VERSION_LASTS: Duration = Duration::from_secs(60);
+/// How long a detour is taken before the straight road is looked for again.
+const DETOUR_LASTS: Duration = Duration::from_secs(600);
 
 pub(super) struct Worker {
     pub(super) number: usize,
@@ -36,8 +43,12 @@ pub(super) struct Worker {
     pub(super) progress: Arc<Progress>,
     pub(super) stop: Stop,
     pub(super) runtime: tokio::runtime::Handle,
-    /// Whether the far end's program knows `--fsync`, and when it was asked.
-    pub(super) syncs: Option<(bool, Instant)>,
+    /// The road to the far end, and when it was found.
+    pub(super) road: Option<(Road, Instant)>,
+    /// Unfinished files that a broken connection left at the far end, where we write them ourselves.
+    pub(super) leftovers: Vec<PathBuf>,
+    /// Where our own program stands at the far end, if it was uploaded.
+    pub(super) uploaded: Option<PathBuf>,
 }
 
 /// Work that is left of a batch.
@@ -53,7 +64,7 @@ impl Worker {
         let mut backoff = Backoff::new();
         loop {
             let next = self.runtime.block_on(async { self.jobs.lock().await.recv().await });
-            let Some(jobs) = next else { return self.connect.disconnect() };
+            let Some(jobs) = next else { return self.part() };
             let mut rests = VecDeque::from([Rest { jobs, breaks: 0 }]);
             while let Some(rest) = rests.pop_front() {
                 self.work(rest, &mut rests, &mut backoff);
@@ -72,6 +83,9 @@ impl Worker {
             Err(why) => return self.wait_for_link(Rest { jobs, breaks }, &why, rests, backoff),
         };
         let Flown { fates, words, ended } = flown;
+        if let Err(TransferError::Stalled(_)) = &ended {
+            self.progress.timed_out();
+        }
         let full = no_room(&words).map(str::to_owned);
         let listed = jobs.len();
         let mut left = Vec::new();
@@ -115,11 +129,11 @@ impl Worker {
                 None => {
                     for job in refused {
                         let name = job.place.variant(job.variant);
-                        self.fail(
-                            job,
-                            Failure::Refused,
-                            format!("the storage node refused it: {}", words_about(&words, &name)),
-                        );
+                        let who = match self.settings.direction {
+                            Direction::Push => "the storage node refused it",
+                            Direction::Pull => "it cannot be stored here",
+                        };
+                        self.fail(job, Failure::Refused, format!("{who}: {}", words_about(&words, &name)));
                     }
                 }
             }
@@ -148,7 +162,7 @@ impl Worker {
             0 => {}
             1 if breaks >= BREAKS_MOST => {
                 if let Some(job) = jobs.pop() {
-                    self.fail(job, Failure::Refused, format!("the storage node's rsync breaks off at it: {error}"));
+                    self.fail(job, Failure::Refused, format!("the far end's rsync breaks off at it: {error}"));
                 }
             }
             1 => {
@@ -188,39 +202,112 @@ impl Worker {
     }
 
     fn session(&mut self, jobs: &[Job]) -> Result<Flown, String> {
-        let fsync = self.far_end_syncs().map_err(|error| error.to_string())?;
-        let args = server_args(&self.settings.data_dir, fsync);
-        let link = self.connect.open(&args).map_err(|error| error.to_string())?;
-        let _guard = self.stop.guard(link.closer.clone());
         let stop = self.stop.clone();
+        let stopping = || stop.is_stopped();
         let (progress, number) = (self.progress.clone(), self.number);
-        Ok(fly(jobs, link, &move || stop.is_stopped(), &move |bytes| progress.read(number, bytes)))
+        let timeouts = progress.clone();
+        let trouble = |error: ConnectError| {
+            if let ConnectError::Timeout { .. } = &error {
+                timeouts.timed_out();
+            }
+            error.to_string()
+        };
+        let progress = |bytes| progress.read(number, bytes);
+        if self.settings.direction == Direction::Pull {
+            let data_dir = &self.settings.data_dir;
+            let dest = Dest::open(data_dir.as_ref(), false)
+                .map_err(|error| format!("Directory {data_dir} on this machine cannot be entered: {error}"))?;
+            let mut guard = None;
+            let open = || {
+                let link = self.connect.open(&pull::sender_args())?;
+                guard = Some(self.stop.guard(link.closer.clone()));
+                Ok(match &self.settings.rate {
+                    Some(rate) => rate.on_reading(link),
+                    None => link,
+                })
+            };
+            return pull::fly(jobs, &dest, self.settings.chmod.as_ref(), open, &stopping, &progress).map_err(&trouble);
+        }
+        self.find_road().map_err(&trouble)?;
+        let chmod = self.settings.chmod.as_ref();
+        let syncs = match &mut self.road {
+            Some((Road::Sftp(sftp), _)) => {
+                let _guard = self.stop.guard(sftp.closer());
+                let base = PathBuf::from(&self.settings.data_dir);
+                let rate = self.settings.rate.as_ref();
+                let delivery = Delivery {
+                    sftp,
+                    leftovers: &mut self.leftovers,
+                    base,
+                    chmod,
+                    rate,
+                    stopping: &stopping,
+                    progress: &progress,
+                };
+                return delivery.fly(jobs);
+            }
+            Some((Road::Program { syncs }, _)) => *syncs,
+            None => false,
+        };
+        let args = server_args(&self.settings.data_dir, syncs, chmod.is_some());
+        let link = self.connect.open(&args).map_err(&trouble)?;
+        let _guard = self.stop.guard(link.closer.clone());
+        let link = match &self.settings.rate {
+            Some(rate) => rate.on_writing(link),
+            None => link,
+        };
+        Ok(fly(jobs, link, chmod, &stopping, &progress))
     }
 
-    /// Whether the far end's program knows `--fsync`. Asked now and then only, since the program may be replaced.
-    fn far_end_syncs(&mut self) -> Result<bool, ConnectError> {
-        if let Some((syncs, asked)) = self.syncs
-            && asked.elapsed() < VERSION_LASTS
-        {
-            return Ok(syncs);
+    /// Finds the road, where none is known or the far end's program may have been replaced since.
+    fn find_road(&mut self) -> Result<(), ConnectError> {
+        let known = self.road.as_ref().is_some_and(|(road, found)| match road {
+            Road::Program { .. } if self.uploaded.is_none() => found.elapsed() < VERSION_LASTS,
+            Road::Program { .. } | Road::Sftp(_) => found.elapsed() < DETOUR_LASTS,
+        });
+        if !known {
+            self.road = None;
+            self.uploaded = None;
+            let bootstrap = self.settings.bootstrap.as_ref();
+            let road = road::find(self.connect.as_mut(), bootstrap, &mut self.uploaded, &self.progress)?;
+            self.road = Some((road, Instant::now()));
         }
-        let mut argv = self.connect.program();
-        argv.push(OsString::from("--version"));
-        let output = self.connect.run(&argv)?;
-        let syncs = far_end(&output.stdout).is_some_and(FarEnd::syncs);
-        self.syncs = Some((syncs, Instant::now()));
-        Ok(syncs)
+        Ok(())
+    }
+
+    /// Leaves the far end; our own program there goes where it is to.
+    fn part(&mut self) {
+        let remove = self.settings.bootstrap.as_ref().is_some_and(|bootstrap| bootstrap.remove);
+        if let (true, Some(path)) = (remove, &self.uploaded)
+            && let Err(error) = self
+                .connect
+                .sftp()
+                .map_err(|error| error.to_string())
+                .and_then(|sftp| sftp.remove(path).map_err(|error| error.to_string()))
+        {
+            tracing::warn!("The uploaded program {} could not be removed: {error}", path.display());
+        }
+        self.connect.disconnect();
     }
 
     /// What keeps the base directory from taking anything, if something does.
     fn base_trouble(&mut self) -> Option<String> {
+        if let Some((Road::Sftp(_), _)) = &self.road {
+            // Those who deliver have looked already.
+            return None;
+        }
         let base = OsString::from(&self.settings.data_dir);
+        let mut here = Local;
+        let side: &mut dyn Connect = match self.settings.direction {
+            Direction::Push => self.connect.as_mut(),
+            Direction::Pull => &mut here,
+        };
         for (flag, why) in [("-d", "is not there"), ("-w", "cannot be written to")] {
             let argv = ["test".into(), flag.into(), base.clone()];
-            match self.connect.run(&argv) {
+            match side.run(&argv) {
                 Ok(output) if output.status == Some(0) => {}
                 Ok(output) if output.status == Some(1) => {
-                    return Some(format!("Directory {} at {} {why}", self.settings.data_dir, self.connect.describe()));
+                    return Some(format!("Directory {} at {} {why}", self.settings.data_dir, side.describe()));
                 }
                 // A far end without `test` cannot be asked.
                 Ok(_) => {}
@@ -249,7 +336,7 @@ impl Worker {
     /// Waits because of the link; false when a run with `once` gives up instead.
     fn pause(&mut self, why: &str, backoff: &mut Backoff) -> bool {
         let wait = backoff.next();
-        self.syncs = None;
+        self.road = None;
         self.progress.link_trouble(why);
         if self.settings.once && backoff.failures >= ONCE_PATIENCE {
             tracing::error!(host = self.connect.describe(), "Giving up after {} attempts: {why}", backoff.failures);

@@ -3,6 +3,7 @@
 //! work, one call at a time.
 
 mod row;
+mod upkeep;
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -17,6 +18,8 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::status::unix_now;
+
+pub use upkeep::{Complete, NewFile, Prunable};
 
 use super::{
     ArchiveStats, Catalog, CatalogError, Created, Database, Outcome, Pending, RecordId, Retry, Selection, Settled,
@@ -70,6 +73,8 @@ pub struct SqliteCatalog {
     max_attempts: i64,
     /// `AND "ignore" = 0`, or nothing where the table is older than that column. NULL never matches, as in SupRsync.
     not_ignored: &'static str,
+    /// Older tables do not say which files may be deleted.
+    has_deletable: bool,
 }
 
 impl SqliteCatalog {
@@ -112,9 +117,10 @@ impl SqliteCatalog {
                     missing.join(", ")
                 )));
             }
-            Ok((connection, columns.iter().any(|column| column == "ignore")))
+            let has = |name: &str| columns.iter().any(|column| column == name);
+            Ok((connection, has("ignore"), has("deletable")))
         });
-        let (connection, has_ignore) = in_time(&database, opening).await?;
+        let (connection, has_ignore, has_deletable) = in_time(&database, opening).await?;
         Ok(Self {
             connection: Arc::new(Mutex::new(Some(connection))),
             turn: Arc::new(Semaphore::new(1)),
@@ -124,6 +130,7 @@ impl SqliteCatalog {
             archive,
             max_attempts: selection.max_attempts,
             not_ignored: if has_ignore { "AND \"ignore\" = 0" } else { "" },
+            has_deletable,
         })
     }
 

@@ -1,7 +1,7 @@
 //! The archiver as an agent of the observatory: the process `run`, and tasks beside it.
 
 use super::flags::RunArgs;
-use super::run::{Service, listen_for_signals, settings};
+use super::run::{Service, listen_for_signals, settings, upkeep};
 use crate::archiver::control::Control;
 use crate::archiver::{self, Ended};
 use crate::catalog::{self, AnyCatalog, ArchiveStats, Catalog, Pending, RecordId, Retry, Totals};
@@ -14,12 +14,13 @@ use crate::status::{LastCopy, Snapshot, unix_now};
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often session data and feed are renewed.
 const TICK: Duration = Duration::from_secs(5);
-/// How often rows are counted, which may scan the table.
+/// How often rows are counted at least, and what share of the time that may take: it may scan the table.
 const COUNT_EVERY: Duration = Duration::from_secs(60);
+const COUNT_SHARE: u32 = 100;
 /// How long the run may take to end once the agent has left the router.
 const LAST_FILE: Duration = Duration::from_secs(6);
 /// The longest wait between attempts to open the table.
@@ -40,6 +41,7 @@ struct Desk {
     args: RunArgs,
     /// We stand in for a SupRsync agent, and speak its feeds too.
     suprsync: bool,
+    instance: String,
     now: Mutex<Now>,
 }
 
@@ -53,7 +55,7 @@ struct Now {
 /// Serves as an agent until told to end; returns the exit code.
 pub(super) async fn serve(config: AgentConfig, args: RunArgs, service: Service) -> Result<u8> {
     let suprsync = config.agent_class == AgentClass::SupRsync.name();
-    let desk = Arc::new(Desk { service, args, suprsync, now: Mutex::default() });
+    let desk = Arc::new(Desk { service, args, suprsync, instance: config.instance_id.clone(), now: Mutex::default() });
     let mut agent = Agent::new(config)?;
     agent.register_feed(FEED, true, Map::new())?;
     if suprsync {
@@ -113,7 +115,7 @@ The session data, with what the SupRsync agent has for a SupRsync archive::
 
     {\"archiver\": {\"copied\": 17, \"failed_attempts\": 0, \"read_bytes\": 3400000, \"literal_bytes\": 3400000,
                   \"matched_bytes\": 0, \"pending\": 2, \"given_up\": 0, \"link_troubles\": 0, \"database_troubles\": 0,
-                  \"link\": null, \"database\": null, \"paused\": false,
+                  \"link\": null, \"database\": null, \"road\": null, \"paused\": false,
                   \"failures\": {\"missing\": 0, \"unreadable\": 0, \"changed\": 0, \"refused\": 0, \"row\": 0},
                   \"session_bytes\": [3400000], \"last_proven\": {\"time\": 1795350041.9, \"path\": \"17953/a/b.npy\"}},
      \"activity\": \"idle\",
@@ -123,7 +125,7 @@ The session data, with what the SupRsync agent has for a SupRsync archive::
                        \"last_file_added\": \"/data/c.npy\", \"last_file_copied\": \"/data/b.npy\"},
      \"timestamp\": 1795350042.1}
 
-Counts are of this run, `pending` and `given_up` of the table; `link` and `database` say what is wrong now.";
+Counts are of this run, `pending` and `given_up` of the table; `link` and `database` say what is wrong now,\n`road` how files go where the storage node has no rsync.";
 const RETRY: &str = "\
 retry(ids=None, pattern=None)
 
@@ -190,11 +192,14 @@ impl Desk {
         self.now().catalog = Some(catalog.clone());
         session.add_message(&format!("Watching {}", catalog.describe()));
         let settings = settings(&self.args, &self.service);
+        let upkeep = upkeep(&self.args, &self.service, Some(&self.instance))?;
+        let upkeeping = upkeep.run(catalog.clone(), control.clone());
         let work = archiver::run(settings, catalog.clone(), || self.service.connect(), control.clone());
         let tell = self.tell(session, feed, control, &catalog);
         tokio::select! {
             ended = work => Ok(ended?),
             never = tell => match never {},
+            () = upkeeping, if !upkeep.is_idle() => Ok(Ended::Stopped),
         }
     }
 
@@ -233,7 +238,8 @@ impl Desk {
         catalog: &AnyCatalog,
     ) -> std::convert::Infallible {
         let mut tick = tokio::time::interval(TICK);
-        let mut count = tokio::time::interval(COUNT_EVERY);
+        let count = tokio::time::sleep(Duration::ZERO);
+        let mut count = std::pin::pin!(count);
         let mut transfers = tokio::time::interval(TRANSFERS_EVERY);
         let mut table = Table::default();
         let mut trouble = None;
@@ -241,8 +247,11 @@ impl Desk {
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
-                _ = count.tick() => {
+                () = count.as_mut() => {
+                    let began = Instant::now();
                     table = Table::look(catalog, table).await;
+                    let pause = (began.elapsed() * COUNT_SHARE).clamp(TICK, COUNT_EVERY);
+                    count.as_mut().reset(tokio::time::Instant::now() + pause);
                     if let Some(stats) = &table.archive {
                         self.publish(feed, ARCHIVE, archive_block(&self.service, stats));
                     }
@@ -259,6 +268,10 @@ impl Desk {
                 session.set_degraded(trouble_now.is_some());
                 session.add_message(trouble_now.as_deref().unwrap_or("All is in reach again"));
                 trouble = trouble_now;
+            }
+            if now.road != before.road {
+                let road = now.road.as_deref().unwrap_or("the storage node's own rsync");
+                session.add_message(&format!("Files go by {road}"));
             }
             session.set_data(self.data(&now, &table, control.is_paused()));
             self.publish(feed, FEED, block(&now, &before, &table));
@@ -287,6 +300,7 @@ impl Desk {
                 "database_troubles": now.database_troubles,
                 "link": now.link,
                 "database": now.database,
+                "road": now.road,
                 "paused": paused,
                 "failures": {
                     "missing": missing, "unreadable": unreadable, "changed": changed, "refused": refused, "row": row,
@@ -300,7 +314,7 @@ impl Desk {
             let LastCopy { start_time, stop_time, files } = &now.last_copy;
             let stats = table.archive.clone().unwrap_or_default();
             data.extend([
-                ("activity".to_owned(), json!(if now.in_flight > 0 { "copying" } else { "idle" })),
+                ("activity".to_owned(), json!(activity(now))),
                 ("last_copy".to_owned(), json!({"start_time": start_time, "files": files, "stop_time": stop_time})),
                 (
                     "counters".to_owned(),
@@ -443,13 +457,21 @@ fn block(now: &Snapshot, before: &Snapshot, table: &Table) -> Block {
         .int("database_troubles", int(now.database_troubles))
 }
 
+fn activity(now: &Snapshot) -> &'static str {
+    match (now.in_flight > 0, now.deleting) {
+        (true, _) => "copying",
+        (false, true) => "deleting",
+        (false, false) => "idle",
+    }
+}
+
 /// SupRsync's five counters, as near as ours come to them.
 fn counters(now: &Snapshot) -> [(&'static str, i64); 5] {
     [
         ("iterations", int(now.passes)),
         ("copies", int(now.copied + now.failed)),
-        ("errors_timeout", 0),
-        ("errors_nonzero", int(now.link_troubles)),
+        ("errors_timeout", int(now.timeouts)),
+        ("errors_nonzero", int(now.link_troubles.saturating_sub(now.timeouts))),
         ("errors_sqlite", int(now.database_troubles)),
     ]
 }

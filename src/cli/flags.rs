@@ -1,7 +1,11 @@
 //! The command line as typed.
 
+use crate::archiver::UPLOAD_DIR;
 use crate::ocs::site::SiteFlags;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use protocol::args::parse_size;
+use protocol::chmod::Chmod;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Archives SMuRF files to a storage node over its own SSH and the rsync protocol, and proves every copy.
@@ -56,12 +60,39 @@ pub(super) enum Command {
     #[command(mut_arg("json", |arg| arg.help("Print an array of {\"item\", \"status\", \"detail\"} on standard output")))]
     #[command(mut_arg("once", hidden), mut_arg("poll", hidden), mut_arg("queue", hidden))]
     #[command(mut_arg("queue_mib", hidden), mut_arg("workers", hidden))]
+    #[command(
+        mut_arg("bwlimit", hidden),
+        mut_arg("chmod", hidden),
+        mut_arg("delete_local_after", hidden),
+        mut_arg("suprsync_file_root", hidden)
+    )]
     Check(RunArgs),
     /// Create the table of files where it is absent; never alter one that is there
     #[command(after_help = INIT_DB_HELP)]
     InitDb(DatabaseArgs),
     /// Give rows that were given up a new chance: sets their count of failed attempts to 0
     Retry(RetryArgs),
+}
+
+/// An agent's arguments for another verb: what only `run` takes is left out, so that each verb finds its own in a site file.
+pub(super) fn without_those_of_run(words: &[OsString], verb: &str) -> Vec<OsString> {
+    let command = Flags::command();
+    let takes = |verb: &str, word: &str| {
+        let name = word.trim_start_matches('-').split('=').next().unwrap_or_default();
+        let arguments = command.find_subcommand(verb).into_iter().flat_map(clap::Command::get_arguments);
+        arguments.into_iter().any(|argument| {
+            argument.get_long() == Some(name)
+                || argument.get_all_aliases().into_iter().flatten().any(|alias| alias == name)
+        })
+    };
+    let mut keep = true;
+    let kept = words.iter().filter(|word| {
+        if let Some(option) = word.to_str().filter(|word| word.starts_with("--") && word.len() > 2) {
+            keep = takes(verb, option) || !takes("run", option);
+        }
+        keep
+    });
+    kept.cloned().collect()
 }
 
 /// Of no use to the command, and accepted so that flags need not be sorted.
@@ -125,6 +156,10 @@ pub(super) struct RetryArgs {
     /// Rows whose source path is like this; * stands for anything, ? for one character
     #[arg(long, value_name = "PATTERN", group = "which")]
     pub(super) path: Option<String>,
+
+    #[command(flatten)]
+    #[allow(dead_code, reason = "taken out of the command line before it is parsed")]
+    pub(super) site: SiteFlags,
 }
 
 /// What `run` and `check` share.
@@ -134,15 +169,15 @@ pub(super) struct ServiceArgs {
     #[arg(long, value_name = "DIR", env = "ARCHIVER_DATA_DIR")]
     pub(super) data_dir: String,
 
-    /// Storage node to push to by SSH; without it files are copied on this machine
+    /// Storage node to push to by SSH; without it and --host files are copied on this machine
     #[arg(long, value_name = "[USER@]HOST")]
     pub(super) storage_host: Option<String>,
 
-    /// Smurf-server to pull from: not supported yet
-    #[arg(long, value_name = "[USER@]HOST", hide = true, conflicts_with = "storage_host")]
+    /// Smurf-server to pull from by SSH: the table's paths are on it, and --data-dir on this machine
+    #[arg(long, value_name = "[USER@]HOST[:PORT]", conflicts_with = "storage_host")]
     pub(super) host: Option<String>,
 
-    /// SSH user; else the one in --storage-host, the configuration file's, or our own
+    /// SSH user; else the one in --storage-host or --host, the configuration file's, or our own
     #[arg(long, value_name = "NAME")]
     pub(super) user: Option<String>,
 
@@ -179,9 +214,22 @@ pub(super) struct SshArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) known_hosts: Option<PathBuf>,
 
-    /// Program at the storage node that serves files: rsync, or this program
+    /// Program at the far end that serves files: rsync, or this program
     #[arg(long, value_name = "PROGRAM", default_value = "rsync")]
     pub(super) rsync_path: String,
+
+    /// Upload this program to a storage node that has no rsync, and have it serve there: a static build (`make static`);
+    /// without FILE, this very program, if it is one. Without the option, files go there by SFTP
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    pub(super) bootstrap: Option<Option<PathBuf>>,
+
+    /// Where it is put there; relative to where a login begins
+    #[arg(long, value_name = "DIR", default_value = UPLOAD_DIR)]
+    pub(super) bootstrap_dir: PathBuf,
+
+    /// Remove it there at the end
+    #[arg(long)]
+    pub(super) bootstrap_remove: bool,
 
     /// Limit for connecting, and for logging in
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..86_400))]
@@ -229,6 +277,22 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "MIB", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Work")]
     pub(super) queue_mib: u32,
 
+    /// Limit for all sessions together, in KiB per second, or with a suffix as rsync has it; 0 for none
+    #[arg(long, value_name = "RATE", value_parser = rate, help_heading = "Work")]
+    pub(super) bwlimit: Option<u64>,
+
+    /// Change the permissions of copies and of their directories, in chmod's words; an empty one for none
+    #[arg(long, value_name = "CHMOD", value_parser = chmod, help_heading = "Work")]
+    pub(super) chmod: Option<Chmod>,
+
+    /// SQLite: delete local files so long after their copy was proven, if they still are what was proven
+    #[arg(long, value_name = "SECONDS", value_parser = age, help_heading = "SupRsync", conflicts_with = "host")]
+    pub(super) delete_local_after: Option<f64>,
+
+    /// SQLite: write a file below this directory for each complete timecode directory, and copy it to the archive
+    #[arg(long, value_name = "DIR", help_heading = "SupRsync", conflicts_with = "host")]
+    pub(super) suprsync_file_root: Option<PathBuf>,
+
     /// SSH sessions, one thread each
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64), help_heading = "Work")]
     pub(super) workers: u32,
@@ -264,6 +328,25 @@ pub(super) enum LogFormat {
     Json,
 }
 
+/// Bytes per second.
+fn rate(text: &str) -> Result<u64, String> {
+    parse_size(text.as_bytes(), b'K').ok_or_else(|| "expected a rate such as 500 (KiB/s), 1.5m or 0".into())
+}
+
+fn chmod(text: &str) -> Result<Chmod, String> {
+    match text {
+        "" => Ok(Chmod::default()),
+        text => Chmod::parse(text.as_bytes()).ok_or_else(|| "expected changes such as g+rwX,o+rX or D2775,F664".into()),
+    }
+}
+
+fn age(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.0..=1e10).contains(&seconds) => Ok(seconds),
+        _ => Err("expected seconds".into()),
+    }
+}
+
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(seconds) if (0.05..=86_400.0).contains(&seconds) => Ok(seconds),
@@ -274,11 +357,18 @@ fn seconds(text: &str) -> Result<f64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_sound() {
         Flags::command().debug_assert();
+    }
+
+    #[test]
+    fn each_verb_takes_its_own_from_a_site_file() {
+        let line = "--archive-name smurf --data-dir=/a --ssh-key k --once --max-copy-attempts 3 --all --unknown x --db=sqlite:d";
+        let words: Vec<OsString> = line.split(' ').map(Into::into).collect();
+        let kept = without_those_of_run(&words, "retry").join(std::ffi::OsStr::new(" "));
+        assert_eq!(kept, "--archive-name smurf --max-copy-attempts 3 --all --unknown x --db=sqlite:d");
     }
 
     #[test]

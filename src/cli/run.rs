@@ -1,21 +1,24 @@
 //! `run` and `init-db`.
 
 use super::SOME_FAILED;
-use super::flags::{DatabaseArgs, LayoutArg, RetryArgs, RunArgs, ServiceArgs, TableArgs};
+use super::flags::{DatabaseArgs, LayoutArg, RetryArgs, RunArgs, ServiceArgs, SshArgs, TableArgs};
 use super::output::{Screen, print, start_log};
 use crate::archiver::control::Control;
 use crate::archiver::stop::Stop;
-use crate::archiver::{self, Ended, Settings};
+use crate::archiver::{self, Announcing, Bootstrap, Direction, Ended, Settings, Upkeep, is_static};
 use crate::catalog::{self, AnyCatalog, Catalog, CatalogError, Database, Layout, RecordId, Retry, Selection};
 use crate::ocs::agent::AgentConfig;
 use crate::ocs::site::{self, Resolved};
 use crate::status::Snapshot;
+use crate::throttle::Rate;
 use crate::transfer::local::Local;
 use crate::transport::ssh::{Ssh, SshOptions};
 use crate::transport::{Connect, ConnectError};
 use anyhow::{Context, Result, bail};
+use protocol::chmod::Chmod;
 use std::ffi::OsString;
 use std::fs::File;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,17 +37,14 @@ pub(super) struct Service {
     pub(super) database: Database,
     pub(super) options: catalog::Options,
     pub(super) data_dir: String,
+    pub(super) direction: Direction,
     pub(super) ssh: Option<SshOptions>,
+    pub(super) bootstrap: Option<Bootstrap>,
 }
 
 impl Service {
     /// Makes sense of the flags.
     pub(super) fn plan(args: &ServiceArgs) -> Result<Self> {
-        if args.host.is_some() {
-            bail!(
-                "Option --host (pull from the smurf-server) is not supported yet; run the archiver on the smurf-server and push with --storage-host"
-            );
-        }
         if args.data_dir.trim_end_matches('/').is_empty() {
             bail!("Option --data-dir cannot be {:?}; name the archive's base directory", args.data_dir);
         }
@@ -52,8 +52,25 @@ impl Service {
             bail!("Option --data-dir holds a NUL or a line end: {:?}", args.data_dir);
         }
         let (database, options) = table(&args.table)?;
-        let ssh = args.storage_host.as_ref().map(|host| ssh_options(args, host)).transpose()?;
-        Ok(Self { database, options, data_dir: args.data_dir.clone(), ssh })
+        let (direction, host, port) = match &args.host {
+            Some(host) => {
+                let (host, port) = with_port(host);
+                (Direction::Pull, Some(host), port)
+            }
+            None => (Direction::Push, args.storage_host.as_deref(), None),
+        };
+        let mut ssh = host.map(|host| ssh_options(args, host)).transpose()?;
+        if let Some(ssh) = &mut ssh {
+            ssh.port = ssh.port.or(port);
+        }
+        Ok(Self {
+            database,
+            options,
+            data_dir: args.data_dir.clone(),
+            direction,
+            ssh,
+            bootstrap: bootstrap(&args.ssh)?,
+        })
     }
 
     /// A new way to the far end.
@@ -62,6 +79,37 @@ impl Service {
             Some(options) => Box::new(Ssh::new(options.clone())?),
             None => Box::new(Local),
         })
+    }
+}
+
+/// What is to be uploaded where no rsync serves.
+fn bootstrap(args: &SshArgs) -> Result<Option<Bootstrap>> {
+    let Some(named) = &args.bootstrap else { return Ok(None) };
+    let file = match named {
+        Some(file) => file.clone(),
+        None => std::env::current_exe().context("Option --bootstrap: cannot find this program's own file; name one")?,
+    };
+    let program = readable(&file, "--bootstrap")?.unwrap_or_default();
+    match (is_static(&program), named) {
+        (true, _) => {}
+        (false, None) => bail!(
+            "Option --bootstrap: this program needs the libraries of its machine, so it may not run elsewhere; make a static one with `make static`, and name it: --bootstrap FILE"
+        ),
+        (false, Some(_)) => {
+            tracing::warn!("{} is no static program; it runs only where its libraries are", file.display());
+        }
+    }
+    Ok(Some(Bootstrap { file, dir: args.bootstrap_dir.clone(), remove: args.bootstrap_remove }))
+}
+
+/// A port behind the host, as in `HOST:PORT`. An IPv6 address is left alone, unless it stands in brackets.
+fn with_port(host: &str) -> (&str, Option<u16>) {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !name.contains(':') || name.ends_with(']') => match port.parse() {
+            Ok(port) => (name, Some(port)),
+            Err(_) => (host, None),
+        },
+        _ => (host, None),
     }
 }
 
@@ -175,17 +223,21 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
 }
 
 /// Watches the table and copies, alone or as an agent.
-pub(super) fn run(args: RunArgs, agent: Option<Resolved>) -> Result<u8> {
+pub(super) fn run(mut args: RunArgs, agent: Option<Resolved>) -> Result<u8> {
     let mut screen = Screen::new(args.once && !args.service.log.quiet);
     if let Some(agent) = &agent {
         if args.once {
             bail!("Option --once ends by itself, and an agent does not; add --site none to run alone");
         }
         screen.also_to(log_file(agent)?);
+        if args.chmod.is_none() {
+            args.chmod = agent.agent_class.chmod().and_then(|default| Chmod::parse(default.as_bytes()));
+        }
     }
     let wanted = if agent.is_some() { site::log_level(&|name| std::env::var(name).ok())? } else { None };
     start_log(&args.service.log, &screen, wanted);
     let service = Service::plan(&args.service)?;
+    upkeep(&args, &service, None)?;
     // Configuration and key files are read now, so that a wrong one is named before any work begins.
     service.connect()?;
     let runtime = runtime()?;
@@ -225,6 +277,7 @@ fn log_file(agent: &Resolved) -> Result<Option<File>> {
 /// How the archiver shall work.
 pub(super) fn settings(args: &RunArgs, service: &Service) -> Settings {
     Settings {
+        direction: service.direction,
         data_dir: service.data_dir.clone(),
         relative_paths: matches!(service.database, Database::Sqlite(_)),
         poll: Duration::from_secs_f64(args.poll),
@@ -234,7 +287,32 @@ pub(super) fn settings(args: &RunArgs, service: &Service) -> Settings {
         once: args.once,
         max_attempts: service.options.selection.max_attempts,
         grace: GRACE,
+        bootstrap: service.bootstrap.clone(),
+        chmod: args.chmod.clone().filter(|chmod| !chmod.is_empty()),
+        rate: args.bwlimit.and_then(NonZeroU64::new).map(Rate::new),
     }
+}
+
+/// What is to be done beside the copying; `instance` is an agent's name.
+pub(super) fn upkeep(args: &RunArgs, service: &Service, instance: Option<&str>) -> Result<Upkeep> {
+    if let Database::Mysql(_) = service.database {
+        for (option, given) in [
+            ("--delete-local-after", args.delete_local_after.is_some()),
+            ("--suprsync-file-root", args.suprsync_file_root.is_some()),
+        ] {
+            if given {
+                bail!("Option {option} is for databases of SupRsync, and {} is none; leave it out", service.database);
+            }
+        }
+    }
+    let archive = || service.options.selection.targets.first().cloned().unwrap_or_default();
+    let announce = args.suprsync_file_root.as_ref().map(|root| {
+        let root =
+            std::path::absolute(root).with_context(|| format!("Option --suprsync-file-root: {}", root.display()))?;
+        let who = instance.map_or_else(archive, str::to_owned).replace('/', "_");
+        anyhow::Ok(Announcing { root, who })
+    });
+    Ok(Upkeep { delete_after: args.delete_local_after.map(Duration::from_secs_f64), announce: announce.transpose()? })
 }
 
 async fn work(args: &RunArgs, service: &Service, screen: &Screen) -> Result<u8> {
@@ -250,7 +328,23 @@ async fn work(args: &RunArgs, service: &Service, screen: &Screen) -> Result<u8> 
     let progress = control.progress().clone();
     let total = if screen.has_bar() { catalog.totals().await.ok().map(|totals| totals.pending) } else { None };
     let drawing = screen.follow(progress.clone(), total);
-    let ended = archiver::run(settings, catalog.clone(), || service.connect(), control).await;
+    let upkeep = upkeep(args, service, None)?;
+    let mut ended = {
+        let work = archiver::run(settings.clone(), catalog.clone(), || service.connect(), control.clone());
+        tokio::select! {
+            ended = work => ended,
+            () = upkeep.run(catalog.clone(), control.clone()), if !args.once && !upkeep.is_idle() => Ok(Ended::Stopped),
+        }
+    };
+    if args.once && matches!(ended, Ok(Ended::Drained)) && !upkeep.is_idle() {
+        // What has become complete by this run is announced by this run.
+        let catalog = Arc::new(catalog::open(&service.database, service.options.clone()).await?);
+        if upkeep.once(&catalog, &control).await? > 0 {
+            ended = archiver::run(settings, catalog, || service.connect(), control).await;
+        } else {
+            catalog.close().await;
+        }
+    }
     if let Some(drawing) = drawing {
         drawing.abort();
     }

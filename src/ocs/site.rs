@@ -42,6 +42,14 @@ pub enum AgentClass {
 }
 
 impl AgentClass {
+    /// What the agent of old does to permissions where nothing is said.
+    pub fn chmod(self) -> Option<&'static str> {
+        match self {
+            Self::PysmurfArchiverAgent => None,
+            Self::SupRsync => Some("g+rwX,o+rX"),
+        }
+    }
+
     const ALL: [Self; 2] = [Self::PysmurfArchiverAgent, Self::SupRsync];
 
     /// The name in site files and on the network.

@@ -1,7 +1,7 @@
 //! Ending a session before its time, so that the peer hears why. Counterpart: `MSG_ERROR_EXIT` in rsync's `exit_cleanup`.
 
 use super::TransferError;
-use super::greet::{Ears, Mouth};
+use super::greet::{Ears, Mouth, Session};
 use super::serve::exit_code;
 use crate::link::Closer;
 use protocol::PeerError;
@@ -60,6 +60,26 @@ pub(super) fn abort(n: &Negotiated, error: TransferError, server: bool, parts: P
         }
     }
     error
+}
+
+impl Session {
+    /// Ends a session before it has begun, with these words for the client's user. `code` is the exit code of both ends.
+    pub(crate) fn refuse(self, text: &str, code: i32) {
+        let Session { n, mut out, mut ears, mut mouth, closer, .. } = self;
+        LastWords { code, text: Some(format!("{text}\n")) }.put(&n, &mut out);
+        let said = mouth.say(&mut out).is_ok();
+        drop(mouth);
+        if said {
+            await_hang_up(&n, &mut ears, &closer);
+        }
+    }
+
+    /// Tells the client, ahead of everything else, after how many seconds of silence this end gives up.
+    pub(crate) fn tell_timeout(&mut self, seconds: i32) {
+        if self.n.version >= 31 {
+            self.out.message(&Message::IoTimeout(seconds));
+        }
+    }
 }
 
 /// What is left of a session that cannot go on.

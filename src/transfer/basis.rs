@@ -114,3 +114,34 @@ impl Proposals {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a sender answers decides nothing: a byte or name that was not said is refused.
+    #[test]
+    fn an_answer_names_the_basis_that_was_asked_for() {
+        let bases = [
+            Basis::Destination,
+            Basis::Partial,
+            Basis::Backup,
+            Basis::Alternative(1),
+            Basis::Fuzzy(b"near".to_vec()),
+            Basis::FuzzyAlternative(1, b"near".to_vec()),
+        ];
+        for asked in &bases {
+            for answered in &bases {
+                let mut header = ItemHeader::default();
+                answered.put(&mut header);
+                let order = Asked { basis: asked.clone(), ..Asked::default() };
+                assert_eq!(order.agrees(&header), asked == answered, "{asked:?} {answered:?}");
+            }
+        }
+        let order = Asked { basis: Basis::Fuzzy(b"near".to_vec()), ..Asked::default() };
+        for name in [&b"../../etc/passwd"[..], b"", b"near/"] {
+            let header = ItemHeader { basis: Some(0x83), xname: Some(name.to_vec()), ..ItemHeader::default() };
+            assert!(!order.agrees(&header));
+        }
+    }
+}

@@ -3,15 +3,17 @@
 //! us out of it. Counterpart: the secure path walk of rsync 3.5.
 
 use std::collections::VecDeque;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use protocol::flist::Kind;
-use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 /// Directories kept open on the way to the last parent; deeper ones are opened anew, so that depth costs no descriptors.
@@ -88,7 +90,10 @@ impl Beneath {
                 }
                 known = false;
             }
-            at = Arc::new(rustix::fs::openat(&*at, component, flags, Mode::empty())?);
+            at = Arc::new(match self.follow {
+                true => open_following(&at, component, flags)?,
+                false => rustix::fs::openat(&*at, component, flags, Mode::empty())?,
+            });
             if depth == way.len() && depth < HELD {
                 way.push(Step { component: component.into(), dir: Arc::clone(&at) });
             }
@@ -112,17 +117,166 @@ fn check(name: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Where the paths that are named end, if anywhere short of `/`.
+static JAIL: OnceLock<Jail> = OnceLock::new();
+
+struct Jail {
+    root: OwnedFd,
+    id: (u64, u64),
+}
+
+impl Jail {
+    fn is_root(&self, dir: &OwnedFd) -> bool {
+        // What cannot be looked at is not left upwards either.
+        rustix::fs::fstat(dir).map_or(true, |stat| (stat.st_dev, stat.st_ino) == self.id)
+    }
+}
+
+/// Confines this process: no path that is named from now on leads out of `root`, which becomes the working directory. To
+/// absolute paths it is `/`, `..` in it leads nowhere, absolute symlinks are refused. A `chroot` for those who may not.
+pub(crate) fn confine(root: OwnedFd) -> io::Result<()> {
+    let stat = rustix::fs::fstat(&root)?;
+    rustix::process::fchdir(&root)?;
+    let jail = Jail { root, id: (stat.st_dev, stat.st_ino) };
+    JAIL.set(jail).map_err(|_| io::Error::other("The process is confined already"))
+}
+
+/// Whether [`confine`] was called.
+pub(crate) fn is_confined() -> bool {
+    JAIL.get().is_some()
+}
+
+/// Makes the directory an operator named; its parent must exist.
+pub(crate) fn make_operand(path: &Path) -> io::Result<()> {
+    let (parent, leaf) = parent_of(path);
+    Ok(rustix::fs::mkdirat(open_operand(parent)?, leaf, Mode::RWXU | Mode::RWXG | Mode::RWXO)?)
+}
+
+/// Makes the directory an operator named, and those on the way to it.
+pub(crate) fn make_operands(path: &Path) -> io::Result<()> {
+    let mut above: Vec<_> = path.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
+    above.reverse();
+    for path in above {
+        if open_operand(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            make_operand(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Opens the file an operator named. The way to it and a symlink in its place are followed as those of a directory are.
+pub(crate) fn open_operand_file(path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+    open_file_from(CWD, path, flags, mode)
+}
+
+/// The same, to read a regular file; a fifo is not waited for.
+pub(crate) fn open_operator_file(path: &Path) -> io::Result<File> {
+    let fd = open_operand_file(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty())?;
+    match kind(rustix::fs::fstat(&fd)?.st_mode) {
+        Some(Kind::File) => Ok(fd.into()),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "It is not a regular file")),
+    }
+}
+
+/// The same, to append to a log or to lock; it is made where it is missing, for its owner alone to write.
+pub(crate) fn open_operator_lock(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::APPEND | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
+    Ok(open_operand_file(path, flags, mode)?.into())
+}
+
+fn open_file_from(base: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        let (parent, leaf) = parent_of(&path);
+        let dir = open_operand_from(base, parent.as_os_str().as_bytes())?;
+        match rustix::fs::openat(&dir, leaf, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, mode) {
+            Err(Errno::LOOP) => {
+                let link = rustix::fs::openat(&dir, leaf, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, mode)?;
+                trusted_link(&rustix::fs::fstat(&link)?)?;
+                let target = rustix::fs::readlinkat(&link, "", Vec::new())?.into_bytes();
+                if target.starts_with(b"/") && JAIL.get().is_some() {
+                    return Err(Errno::LOOP.into());
+                }
+                path = parent.join(OsStr::from_bytes(&target));
+            }
+            opened => return Ok(opened?),
+        }
+    }
+    Err(Errno::LOOP.into())
+}
+
+/// The directory of a path, and its last component.
+fn parent_of(path: &Path) -> (&Path, &OsStr) {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    (parent.unwrap_or(Path::new(".")), path.file_name().unwrap_or(OsStr::new(".")))
+}
+
+/// A symlink is followed only where nobody can have planted it.
+fn trusted_link(stat: &Stat) -> io::Result<()> {
+    if stat.st_uid == 0 || stat.st_uid == rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    let text = "A symlink on the way belongs to another user; name its target instead";
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+}
+
 /// Opens the directory an operator named: a symlink on the way is followed only when root or we ourselves own it.
 pub(crate) fn open_operand(path: &Path) -> io::Result<OwnedFd> {
     open_operand_from(CWD, path.as_os_str().as_bytes())
 }
 
+/// Opens the directory an operator named to send from: any symlink on the way is followed. In a confined process it is
+/// no operator's name, and treated as [`open_operand`] treats it.
+pub(crate) fn open_source(path: &Path) -> io::Result<OwnedFd> {
+    match JAIL.get() {
+        None => Ok(rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?),
+        Some(_) => open_operand(path),
+    }
+}
+
 /// The same, for a path that is relative to a held directory unless it begins with a slash.
 pub(crate) fn open_operand_from(base: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<OwnedFd> {
+    match resolve(base, bytes)? {
+        (at, FileType::Directory) => Ok(at),
+        _ => Err(Errno::NOTDIR.into()),
+    }
+}
+
+/// What a name in a held directory leads to. Symlinks are followed, wherever they lead; in a confined process as those of
+/// an operator's path.
+pub(crate) fn stat_following(dir: &OwnedFd, leaf: &[u8]) -> io::Result<Stat> {
+    match JAIL.get() {
+        None => Ok(rustix::fs::statat(dir, leaf, AtFlags::empty())?),
+        Some(_) => Ok(rustix::fs::fstat(resolve(dir.as_fd(), leaf)?.0)?),
+    }
+}
+
+/// What a path leads to, found as [`open_source`] finds it.
+pub(crate) fn stat_operand(path: &[u8]) -> io::Result<Stat> {
+    match JAIL.get() {
+        None => Ok(rustix::fs::stat(path)?),
+        Some(_) => Ok(rustix::fs::fstat(resolve(CWD, path)?.0)?),
+    }
+}
+
+/// Opens what a name in a held directory leads to, as [`stat_following`] finds it.
+pub(crate) fn open_following(dir: &OwnedFd, leaf: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
+    match JAIL.get() {
+        None => Ok(rustix::fs::openat(dir, leaf, flags, Mode::empty())?),
+        Some(_) if flags.contains(OFlags::DIRECTORY) => open_operand_from(dir.as_fd(), leaf),
+        Some(_) => open_file_from(dir.as_fd(), Path::new(OsStr::from_bytes(leaf)), flags, Mode::empty()),
+    }
+}
+
+/// A descriptor of what a path leads to, for lookups only, and its kind.
+fn resolve(base: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<(OwnedFd, FileType)> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let start = |path: &[u8]| {
-        let from = if path.starts_with(b"/") { "/" } else { "." };
-        rustix::fs::openat(base, from, flags | OFlags::DIRECTORY, Mode::empty())
+    let jail = JAIL.get();
+    let start = |path: &[u8]| match (path.starts_with(b"/"), jail) {
+        (true, Some(jail)) => rustix::fs::openat(&jail.root, ".", flags | OFlags::DIRECTORY, Mode::empty()),
+        (true, None) => rustix::fs::openat(CWD, "/", flags | OFlags::DIRECTORY, Mode::empty()),
+        (false, _) => rustix::fs::openat(base, ".", flags | OFlags::DIRECTORY, Mode::empty()),
     };
     let words = |path: &[u8]| -> Vec<Vec<u8>> {
         path.split(|&byte| byte == b'/').filter(|word| !matches!(*word, b"" | b".")).map(<[u8]>::to_vec).collect()
@@ -131,36 +285,40 @@ pub(crate) fn open_operand_from(base: BorrowedFd<'_>, bytes: &[u8]) -> io::Resul
         return Err(Errno::NOENT.into());
     }
     let mut at = start(bytes)?;
+    let mut kind = FileType::Directory;
     let mut ahead = VecDeque::from(words(bytes));
     let mut links = 0;
     while let Some(word) = ahead.pop_front() {
+        if kind != FileType::Directory {
+            return Err(Errno::NOTDIR.into());
+        }
+        if word == b".." && jail.is_some_and(|jail| jail.is_root(&at)) {
+            continue;
+        }
         let fd = rustix::fs::openat(&at, &word, flags | OFlags::NOFOLLOW, Mode::empty())?;
         let stat = rustix::fs::fstat(&fd)?;
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => at = fd,
             FileType::Symlink => {
                 links += 1;
                 if links > LINKS_MAX {
                     return Err(Errno::LOOP.into());
                 }
-                if stat.st_uid != 0 && stat.st_uid != rustix::process::geteuid().as_raw() {
-                    return Err(io::Error::new(
-                        io::ErrorKind::PermissionDenied,
-                        "A symlink on the way belongs to another user; name its target instead",
-                    ));
-                }
+                trusted_link(&stat)?;
                 let target = rustix::fs::readlinkat(&fd, "", Vec::new())?.into_bytes();
                 if target.starts_with(b"/") {
+                    if jail.is_some() {
+                        return Err(Errno::LOOP.into());
+                    }
                     at = start(&target)?;
                 }
                 for word in words(&target).into_iter().rev() {
                     ahead.push_front(word);
                 }
             }
-            _ => return Err(Errno::NOTDIR.into()),
+            other => (at, kind) = (fd, other),
         }
     }
-    Ok(at)
+    Ok((at, kind))
 }
 
 /// A directory opened for path lookups, opened again for reading or syncing.

@@ -6,6 +6,7 @@ mod alternative;
 mod attrs;
 mod backup;
 mod error;
+mod link;
 mod output;
 mod partial;
 mod places;
@@ -19,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use protocol::flist::{FileEntry, Kind};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::beneath::{self, Beneath};
@@ -94,7 +95,7 @@ impl Dest {
     pub fn open(path: &Path, create_if_missing: bool) -> io::Result<Dest> {
         match beneath::open_operand(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && create_if_missing => {
-                rustix::fs::mkdirat(CWD, path, Mode::RWXU | Mode::RWXG | Mode::RWXO)?;
+                beneath::make_operand(path)?;
                 beneath::open_operand(path).map(Dest::from_dir)
             }
             opened => opened.map(Dest::from_dir),
@@ -199,6 +200,16 @@ impl Dest {
     pub fn make_dirs(&self, name: &[u8]) -> Result<(), DestError> {
         for (at, _) in name.iter().enumerate().filter(|&(_, &byte)| byte == b'/') {
             self.make_dir(&name[..at], 0o777)?;
+        }
+        Ok(())
+    }
+
+    /// Syncs the directories on the way to `name`, the root first: those made just now are then there for good.
+    pub fn sync_way(&self, name: &[u8]) -> Result<(), DestError> {
+        let ends = name.iter().enumerate().filter(|&(_, &byte)| byte == b'/').map(|(at, _)| &name[..at]);
+        for dir in std::iter::once(&b"."[..]).chain(ends) {
+            let synced = self.beneath.dir(dir).and_then(|dir| output::sync_dir(&dir));
+            synced.during("fsync directory", dir)?;
         }
         Ok(())
     }

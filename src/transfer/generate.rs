@@ -1,141 +1,39 @@
 //! Decides what is missing and asks for it. Counterpart: rsync's `generate_files`.
 
 mod alternatives;
+mod board;
 mod file;
 mod fuzzy;
+mod links;
 mod rules;
 mod way;
 
-pub(super) use file::file_sum;
-
 use super::TransferError;
-use super::abort::LastWords;
-use super::basis::Proposals;
 use super::beneath::shown;
 use super::dest::{Attrs, Dest, DestError, Found, LateDirs};
 use super::greet::Mouth;
 use super::receive::{Target, preserve};
+use board::BoardState;
+pub(super) use board::{Attempt, Board, Note};
+pub(super) use file::file_sum;
 use fuzzy::Fuzzy;
+use links::{Links, Meeting};
 use protocol::args::{ItemDetail, Options};
-use protocol::flist::{DirClass, FileEntry, FileList, Kind, Ndx};
+use protocol::flist::{DirClass, FileEntry, FileList, Kind, LinkId, Ndx, Segments};
 use protocol::generator::Generator;
-use protocol::handshake::Negotiated;
+use protocol::handshake::{Compat, Negotiated};
 use protocol::item::{ItemFlags, ItemHeader};
 use protocol::mux::{Message, Outbox, TextKind};
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Bytes that may wait in the outbox before they are said.
 const OUT_MOST: usize = 64 * 1024;
 
-/// What the receiver wants the generator to do.
-#[derive(Debug)]
-pub(super) enum Note {
-    /// Pass this on.
-    Say(Message),
-    /// Ask for this file again.
-    Redo(Ndx),
-}
-
-/// What generator and receiver tell each other. Nobody waits to write on it.
-pub(super) struct Board {
-    state: Mutex<BoardState>,
-    bell: Condvar,
-    requested: Vec<AtomicBool>,
-    /// What was asked for, and how.
-    pub(super) proposals: Proposals,
-}
-
-#[derive(Default)]
-struct BoardState {
-    notes: VecDeque<Note>,
-    phase: u8,
-    over: bool,
-    /// The receiver gave up.
-    failed: bool,
-    /// What the peer is to hear of it.
-    last_words: Option<LastWords>,
-    generator_left: bool,
-    complaints: u64,
-}
-
-impl Board {
-    pub(super) fn new(entries: usize) -> Self {
-        let requested = std::iter::repeat_with(AtomicBool::default).take(entries).collect();
-        Self { state: Mutex::default(), bell: Condvar::new(), requested, proposals: Proposals::default() }
-    }
-
-    pub(super) fn note(&self, note: Note) {
-        self.lock().notes.push_back(note);
-        self.bell.notify_all();
-    }
-
-    /// Trouble with one file: the peer hears of it and ends with exit code 23.
-    pub(super) fn complain(&self, text: &str) {
-        tracing::warn!("{text}");
-        self.lock().complaints += 1;
-        self.note(Note::Say(Message::Text(TextKind::ErrorXfer, format!("rsync: [receiver] {text}\n").into())));
-    }
-
-    pub(super) fn phase(&self, phase: u8) {
-        self.lock().phase = phase;
-        self.bell.notify_all();
-    }
-
-    pub(super) fn over(&self) {
-        self.lock().over = true;
-        self.bell.notify_all();
-    }
-
-    pub(super) fn fail(&self, error: &TransferError, server: bool) {
-        let mut state = self.lock();
-        state.failed = true;
-        state.last_words = LastWords::new(error, server);
-        drop(state);
-        self.bell.notify_all();
-    }
-
-    pub(super) fn generator_left(&self) {
-        self.lock().generator_left = true;
-        self.bell.notify_all();
-    }
-
-    /// Waits until the generator has left; false when it has not in time.
-    pub(super) fn wait_for_generator(&self, limit: Duration) -> bool {
-        let deadline = Instant::now() + limit;
-        let mut state = self.lock();
-        while !state.generator_left {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            state = self.bell.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
-    }
-
-    fn mark_request(&self, ndx: Ndx) {
-        if let Some(flag) = self.requested.get(ndx.0 as usize) {
-            flag.store(true, Ordering::Release);
-        }
-    }
-
-    /// True when the file was asked for and has not come yet.
-    pub(super) fn take_request(&self, ndx: Ndx) -> bool {
-        self.requested.get(ndx.0 as usize).is_some_and(|flag| flag.swap(false, Ordering::AcqRel))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BoardState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The generator's work.
+/// The generator's work. Lists come by the board.
 pub(super) struct Generate<'a> {
     pub(super) n: &'a Negotiated,
-    pub(super) list: &'a FileList,
     pub(super) target: &'a Target,
     pub(super) options: &'a Options,
     pub(super) board: &'a Board,
@@ -146,46 +44,46 @@ pub(super) struct Generate<'a> {
 impl Generate<'_> {
     /// Runs to the end of the session; returns how many entries failed on this side.
     pub(super) fn run(self) -> Result<u64, TransferError> {
-        let Self { n, list, target, options, board, out, mouth } = self;
-        let dest = target.again();
+        let Self { n, target, options, board, out, mouth } = self;
+        let incremental = n.compat.has(Compat::INC_RECURSE);
         let mut work = Work {
             n,
             options,
             board,
+            target,
+            dest: target.again().map(Arc::new),
             out,
             mouth,
             speaker: Generator::new(),
             late: LateDirs::new(options.modify_window),
+            incremental,
+            fresh: VecDeque::new(),
+            lists: Segments::new(incremental),
+            open: VecDeque::new(),
+            complete: false,
             redo: Vec::new(),
+            links: Links::default(),
             fuzzy: Fuzzy::default(),
-            blocked: None,
+            blocked: HashSet::new(),
             buffer: Vec::new(),
         };
-        for (ndx, entry) in list.iter() {
-            work.entry(dest.as_ref(), target.name(entry), ndx, entry, target.made)?;
-            work.pass_notes()?;
-            if work.out.len() > OUT_MOST {
-                work.mouth.say(&mut work.out)?;
-            }
-        }
-        work.speaker.done(&mut work.out);
-        work.wait(|state| state.phase >= 1)?;
+        work.lists()?;
+        work.wait(|_, state| state.phase >= 1)?;
+        // Whoever waits for a file that is sent again is served before the end of this phase too.
         for ndx in std::mem::take(&mut work.redo) {
-            if let (Some(entry), Some(dest)) = (list.get(ndx), &dest) {
-                let found = dest.stat(target.name(entry)).unwrap_or_default();
-                work.request(dest, target.name(entry), ndx, entry, found.as_ref(), true)?;
-            }
+            work.again(ndx)?;
         }
+        work.wait(|work, state| work.lists.iter().all(|list| state.is_idle(list)))?;
         // The ends of the redo phase, of delayed updates and of late deletions.
         work.speaker.done(&mut work.out);
         if options.delay_updates {
-            work.wait(|state| state.phase >= 2)?;
+            work.wait(|_, state| state.phase >= 2)?;
         }
         for _ in 0..if n.version >= 31 { 2 } else { 1 } {
             work.speaker.done(&mut work.out);
         }
-        work.wait(|state| state.over)?;
-        if let Some(dest) = &dest {
+        work.wait(|_, state| state.over)?;
+        if let Some(dest) = &work.dest {
             for error in std::mem::take(&mut work.late).finish(dest) {
                 work.board.complain(&error.to_string());
             }
@@ -202,18 +100,178 @@ struct Work<'a> {
     n: &'a Negotiated,
     options: &'a Options,
     board: &'a Board,
+    target: &'a Target,
+    dest: Option<Arc<Dest>>,
     out: Outbox,
     mouth: Mouth,
     speaker: Generator,
     late: LateDirs,
+    incremental: bool,
+    /// Lists that have come and wait their turn.
+    fresh: VecDeque<Arc<FileList>>,
+    /// Those whose entries may have to be looked up again.
+    lists: Segments<Arc<FileList>>,
+    /// Those that are done but for what the receiver still has to do, oldest first.
+    open: VecDeque<Arc<FileList>>,
+    /// No further segments will come.
+    complete: bool,
+    /// Files to ask for once more in the redo phase.
     redo: Vec<Ndx>,
+    links: Links,
     fuzzy: Fuzzy,
-    /// A file that stays where a directory should be: nothing can come beneath it.
-    blocked: Option<Vec<u8>>,
+    /// Files that stay where directories should be: nothing can come beneath them.
+    blocked: HashSet<Vec<u8>>,
     buffer: Vec<u8>,
 }
 
 impl Work<'_> {
+    /// Goes through the lists as they come, and tells the sender of each that is done.
+    fn lists(&mut self) -> Result<(), TransferError> {
+        loop {
+            self.pass_notes()?;
+            if let Some(list) = self.fresh.pop_front() {
+                self.open.push_back(Arc::clone(&list));
+                self.list(&list)?;
+                self.end_lists();
+                continue;
+            }
+            self.end_lists();
+            if self.complete && self.open.is_empty() {
+                return Ok(());
+            }
+            self.wait(|work, state| {
+                let idle = work.open.front().is_some_and(|list| state.is_idle(list));
+                !work.fresh.is_empty() || (idle && work.may_end())
+            })?;
+        }
+    }
+
+    fn list(&mut self, list: &FileList) -> Result<(), TransferError> {
+        if let Some(parent) = list.parent() {
+            self.entry(Ndx(list.start().0 - 1), parent)?;
+        }
+        for (ndx, entry) in list.iter() {
+            // With incremental recursion a directory's turn comes with its own segment.
+            if !(self.incremental && entry.is_dir()) {
+                self.named(ndx, entry)?;
+            }
+            self.pass_notes()?;
+            if self.incremental && self.open.len() > 1 {
+                self.end_lists();
+            }
+            if self.out.len() > OUT_MOST {
+                self.mouth.say(&mut self.out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the oldest list may end: the last segment only once it is known to be the last.
+    fn may_end(&self) -> bool {
+        self.complete || self.open.len() + self.fresh.len() > 1
+    }
+
+    /// Tells of lists that are done. With incremental recursion that is when all of their files are here; otherwise the
+    /// redo phase comes for those that went wrong.
+    fn end_lists(&mut self) {
+        while let Some(list) = self.open.front().filter(|_| self.may_end()) {
+            if self.incremental && !self.board.lock().is_idle(list) {
+                return;
+            }
+            self.open.pop_front();
+            if self.lists.len() > 1 {
+                self.lists.release();
+            }
+            self.speaker.done(&mut self.out);
+        }
+    }
+
+    /// Asks once more for a file that went wrong.
+    fn again(&mut self, ndx: Ndx) -> Result<(), TransferError> {
+        let Some(list) = self.lists.find(ndx).cloned() else { return Ok(()) };
+        let (Some(entry), Some(dest)) = (list.get(ndx), self.dest.clone()) else { return Ok(()) };
+        let name = self.target.name(entry);
+        let found = dest.stat(name).unwrap_or_default();
+        self.request(&dest, name, ndx, entry, found.as_ref(), true)
+    }
+
+    /// Deals with an entry that may be one name of several.
+    fn named(&mut self, ndx: Ndx, entry: &FileEntry) -> Result<(), TransferError> {
+        let Some(id) = entry.link.filter(|_| self.options.hard_links) else {
+            return self.entry(ndx, entry).map(drop);
+        };
+        let name = self.target.name(entry);
+        let found = self.stands(name);
+        // Only bytes are worth waiting for a name that has them already.
+        match self.links.meet(id, ndx, found.is_some() || !entry.is_file()) {
+            Meeting::Wait => self.board.postpone(ndx),
+            Meeting::Link(existing) => self.link(ndx, entry, &existing, found),
+            Meeting::Lead => {
+                let handled = self.entry(ndx, entry)?;
+                if self.board.awaits(ndx) {
+                    self.links.coming(id);
+                    return Ok(());
+                }
+                let here = handled
+                    && (self.options.dry_run || self.stands(name).is_some_and(|found| found.kind() == entry.kind()));
+                self.linkable(id, here.then_some(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn stands(&self, name: &[u8]) -> Option<Found> {
+        self.dest.as_ref().and_then(|dest| dest.stat(name).ok().flatten())
+    }
+
+    /// One name of several is here, or will not be: takes up those that waited for it.
+    fn linkable(&mut self, id: LinkId, here: Option<&[u8]>) -> Result<(), TransferError> {
+        let waiting = match here {
+            Some(name) => self.links.here(id, name),
+            None => self.links.gone(id),
+        };
+        for ndx in waiting {
+            if let Some(list) = self.lists.find(ndx).cloned()
+                && let Some(entry) = list.get(ndx)
+            {
+                self.named(ndx, entry)?;
+            }
+            self.board.close(ndx);
+        }
+        Ok(())
+    }
+
+    /// Makes an entry another name of what stands at `existing`.
+    fn link(&mut self, ndx: Ndx, entry: &FileEntry, existing: &[u8], found: Option<Found>) {
+        let name = self.target.name(entry);
+        let mut flags = ItemFlags::LOCAL_CHANGE.and(ItemFlags::XNAME);
+        let mut xname = existing.to_vec();
+        if let Some(dest) = self.dest.clone() {
+            let leads = dest.stat(existing).unwrap_or_default();
+            let inode = |found: &Found| (found.dev, found.ino);
+            if leads.is_some() && leads.as_ref().map(inode) == found.as_ref().map(inode) {
+                xname.clear();
+            } else if !self.options.dry_run {
+                let kind = entry.kind().unwrap_or(Kind::File);
+                if found.is_some_and(|found| !self.make_way(&dest, name, &found, kind)) {
+                    return;
+                }
+                if let Err(error) = dest.make_link(existing, name) {
+                    return self.board.complain(&error.to_string());
+                }
+            }
+            if let Some(found) = found.filter(|found| found.kind() == entry.kind() && !xname.is_empty()) {
+                let size = entry.is_file() && found.len != entry.len;
+                flags = flags.and(report(&self.change(&dest, entry, &found))).with(ItemFlags::SIZE, size);
+            }
+        }
+        flags = flags.with(ItemFlags::NEW, found.is_none());
+        if !xname.is_empty() || self.tells_all() {
+            self.speaker.item(ndx, &ItemHeader { flags, basis: None, xname: Some(xname) }, &mut self.out);
+        }
+        self.acknowledge(ndx);
+    }
+
     /// Does what the receiver noted so far.
     fn pass_notes(&mut self) -> Result<(), TransferError> {
         let (notes, failed, last_words) = {
@@ -223,7 +281,25 @@ impl Work<'_> {
         for note in notes {
             match note {
                 Note::Say(message) => self.out.message(&message),
+                Note::Redo(ndx) if self.incremental => self.again(ndx)?,
                 Note::Redo(ndx) => self.redo.push(ndx),
+                Note::List(list) => {
+                    if self.options.hard_links {
+                        self.links.expect(&list);
+                    }
+                    self.lists.add(&list, Arc::clone(&list))?;
+                    self.fresh.push_back(list);
+                }
+                Note::ListEnd => self.complete = true,
+                Note::Linkable(ndx, here) => {
+                    if let Some(list) = self.lists.find(ndx).cloned()
+                        && let Some(entry) = list.get(ndx)
+                        && let Some(id) = entry.link
+                    {
+                        self.linkable(id, here.then(|| self.target.name(entry)))?;
+                    }
+                    self.board.close(ndx);
+                }
             }
         }
         if !failed {
@@ -243,24 +319,20 @@ impl Work<'_> {
     }
 
     /// Says what waits, then serves the receiver's notes until `until` holds.
-    fn wait(&mut self, until: impl Fn(&BoardState) -> bool) -> Result<(), TransferError> {
+    fn wait(&mut self, until: impl Fn(&Self, &BoardState) -> bool) -> Result<(), TransferError> {
         loop {
             self.pass_notes()?;
             self.mouth.say(&mut self.out)?;
-            let mut state = self.board.lock();
+            let board = self.board;
+            let mut state = board.lock();
             while state.notes.is_empty() && !state.failed {
-                if until(&state) {
+                if until(self, &state) {
                     return Ok(());
                 }
                 // The receiver's own waits have deadlines, and it fails or ends the session in the end.
-                let Some(pause) = self.keep_alive_every() else {
-                    state = self.board.bell.wait(state).unwrap_or_else(PoisonError::into_inner);
-                    continue;
-                };
-                let (woken, timeout) =
-                    self.board.bell.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner);
+                let (woken, timed_out) = board.wait(state, self.keep_alive_every());
                 state = woken;
-                if timeout.timed_out() {
+                if timed_out {
                     self.out.keep_alive();
                     break;
                 }
@@ -268,24 +340,21 @@ impl Work<'_> {
         }
     }
 
-    /// `root_is_new`: the destination itself was made for this session.
-    fn entry(
-        &mut self,
-        dest: Option<&Dest>,
-        name: &[u8],
-        ndx: Ndx,
-        entry: &FileEntry,
-        root_is_new: bool,
-    ) -> Result<(), TransferError> {
+    /// Brings an entry up to date, or asks for it; false when it was left alone or failed.
+    fn entry(&mut self, ndx: Ndx, entry: &FileEntry) -> Result<bool, TransferError> {
+        let name = self.target.name(entry);
+        let held = self.dest.clone();
+        let dest = held.as_deref();
         let found = match dest.map_or(Ok(None), |dest| dest.stat(name)) {
             Ok(found) => found,
             Err(error) => {
                 self.board.complain(&error.to_string());
-                return Ok(());
+                return Ok(false);
             }
         };
-        let found = found.filter(|_| !(root_is_new && name == b"."));
-        let Some(kind) = entry.kind() else { return Ok(()) };
+        // A destination made for this session is as new as if it had not been there.
+        let found = found.filter(|_| !(self.target.made && name == b"."));
+        let Some(kind) = entry.kind() else { return Ok(false) };
         let skip = match kind {
             Kind::Dir => !(self.options.recurse || self.options.dirs || self.options.relative),
             Kind::Symlink => !self.options.links,
@@ -298,24 +367,22 @@ impl Work<'_> {
             self.tell(&format!("skipping {what} \"{}\"", shown(name)));
         }
         if skip || self.is_left_alone(name, entry, kind, found.as_ref()) {
-            return Ok(());
+            return Ok(false);
         }
         let work = match (kind, dest) {
-            (Kind::File, dest) => return self.file(dest, name, ndx, entry, found),
+            (Kind::File, dest) => return self.file(dest, name, ndx, entry, found).map(|()| true),
             (_, None) => Ok(Some(ItemFlags::LOCAL_CHANGE.and(ItemFlags::NEW))),
             (Kind::Dir, Some(dest)) if self.options.dry_run => Ok(self.difference(name, entry, found.as_ref(), dest)),
             (Kind::Dir, Some(dest)) => self.dir(dest, name, entry, found),
-            (_, Some(dest)) => {
-                match self.link_or_node(dest, name, entry, kind, found) {
-                    Ok(Some(header)) => {
-                        self.tell_item(ndx, &header);
-                        self.acknowledge(ndx);
-                    }
-                    Ok(None) => {}
-                    Err(error) => self.board.complain(&error.to_string()),
+            (_, Some(dest)) => match self.link_or_node(dest, name, entry, kind, found) {
+                Ok(Some(header)) => {
+                    self.tell_item(ndx, &header);
+                    self.acknowledge(ndx);
+                    return Ok(true);
                 }
-                return Ok(());
-            }
+                Ok(None) => return Ok(false),
+                Err(error) => Err(error),
+            },
         };
         match work {
             Ok(flags) => {
@@ -323,10 +390,13 @@ impl Work<'_> {
                 if kind != Kind::Dir {
                     self.acknowledge(ndx);
                 }
+                Ok(true)
             }
-            Err(error) => self.board.complain(&error.to_string()),
+            Err(error) => {
+                self.board.complain(&error.to_string());
+                Ok(false)
+            }
         }
-        Ok(())
     }
 
     /// Tells of a change made here; where nothing changed, only if the client wants to hear of that too.
@@ -336,12 +406,16 @@ impl Work<'_> {
 
     /// The same, with a name or basis to tell.
     fn tell_item(&mut self, ndx: Ndx, header: &ItemHeader) {
-        let wordy = self.options.detail == ItemDetail::All || self.options.verbose > 1;
         let quiet = ItemFlags::BASIS_TYPE.and(ItemFlags::XNAME).and(ItemFlags::LOCAL_CHANGE);
         let named = header.xname.as_ref().is_some_and(|name| !name.is_empty());
-        if wordy || named || header.flags.0 & !quiet.0 != 0 {
+        if self.tells_all() || named || header.flags.0 & !quiet.0 != 0 {
             self.speaker.item(ndx, header, &mut self.out);
         }
+    }
+
+    /// Whether the client wants to hear of what did not change, too.
+    fn tells_all(&self) -> bool {
+        self.options.detail == ItemDetail::All || self.options.verbose > 1
     }
 
     /// Says that an entry is here whole, under its name, so that its source may go.

@@ -77,15 +77,36 @@ impl Mouth {
         }
         self.writer.flush().map_err(TransferError::from_io)
     }
+
+    /// Says bytes outside all framing, as protocols before 31 want the names of `--files-from`.
+    pub(super) fn say_plain(&mut self, bytes: &[u8]) -> Result<(), TransferError> {
+        self.said += bytes.len() as u64;
+        self.writer.write_all(bytes).and_then(|()| self.writer.flush()).map_err(TransferError::from_io)
+    }
 }
 
 /// Shakes hands. Errors name what the far end's program said, where it never came to speak the protocol.
 pub fn greet(link: Link, hello: Hello) -> Result<Session, TransferError> {
+    let mut out = Outbox::new();
+    let handshake = Handshake::new(hello, &mut out);
+    shake(link, handshake, out)
+}
+
+/// Shakes hands where a daemon's greeting has agreed on `hello.version` already.
+pub fn greet_agreed(link: Link, hello: Hello) -> Result<Session, TransferError> {
+    let mut out = Outbox::new();
+    let handshake = Handshake::agreed(hello, &mut out);
+    shake(link, handshake, out)
+}
+
+fn shake(link: Link, mut handshake: Handshake, mut out: Outbox) -> Result<Session, TransferError> {
     let Link { reader, writer, closer, remote } = link;
     let mut ears = Ears { reader, buffer: vec![0; READ_SIZE].into(), remote, heard: 0 };
     let mut mouth = Mouth { writer, said: 0 };
-    let mut out = Outbox::new();
-    let mut handshake = Handshake::new(hello, &mut out);
+    if let Some(n) = handshake.poll(&mut out)? {
+        mouth.say(&mut out)?;
+        return Ok(Session { n, inbox: handshake.into_inbox(), out, ears, mouth, closer });
+    }
     let n = loop {
         // A far end that is gone already is explained by what it said, not by our failure to speak to it.
         let spoken = mouth.say(&mut out);

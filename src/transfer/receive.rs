@@ -7,9 +7,9 @@ mod incoming;
 
 use super::abort::{Parts, abort, await_hang_up};
 use super::basis::Asked;
-use super::beneath::{reason, shown};
+use super::beneath::{self, reason, shown};
 use super::dest::{Dest, Missing, Preserve};
-use super::generate::{Board, Generate, Note};
+use super::generate::{Attempt, Board, Generate, Note};
 use super::greet::{Ears, Session};
 use super::{TransferError, ids};
 use crate::link::Ending;
@@ -18,8 +18,8 @@ use incoming::{Ending as FileEnding, Incoming};
 use protocol::PeerError;
 use protocol::args::Options;
 use protocol::checksum::Sum;
-use protocol::flist::{Arrived, FileEntry, FileList, ListLimits, Ndx};
-use protocol::handshake::Negotiated;
+use protocol::flist::{Arrived, FileEntry, FileList, LinkId, ListLimits, Ndx, Segments};
+use protocol::handshake::{Compat, Negotiated};
 use protocol::item::ItemFlags;
 use protocol::mux::{Message, TextKind};
 use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts};
@@ -28,6 +28,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the generator may take to pass our last words on before the link is closed under it.
@@ -79,21 +80,16 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
     };
     let mut receiver = Receiver::new(&n, facts, inbox);
     let mut received = Received::default();
-    let arrived = match hear_list(&mut receiver, &mut ears, &mut received, say) {
-        Ok(arrived) => arrived,
-        Err(error) => return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer })),
-    };
-    let Arrived { mut list, names, io_error } = arrived;
-    received.io_error |= io_error;
-    if list.is_empty() && !plan.server {
+    let mut lists = Lists::new(&n);
+    if let Err(error) = hear_lists(&mut receiver, &mut ears, &mut lists, plan, &mut received, say) {
+        return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer }));
+    }
+    if lists.is_empty() && !plan.server {
         drop(mouth);
         received.ending = ears.remote.wait(super::ENDING_PATIENCE);
         return Ok(received);
     }
-    if !plan.options.numeric_ids {
-        ids::map(&mut list, &names);
-    }
-    let target = match enter(plan, &list).and_then(|target| target.with_places(plan)) {
+    let target = match enter(plan, &lists).and_then(|target| target.with_places(plan)) {
         Ok((target, warnings)) => {
             for warning in warnings {
                 out.message(&Message::Text(TextKind::Warning, format!("{warning}\n").into()));
@@ -102,12 +98,14 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
         }
         Err(error) => return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer })),
     };
-    let board = Board::new(list.len());
-    let generate = Generate { n: &n, list: &list, target: &target, options: &plan.options, board: &board, out, mouth };
+    let board = Board::new(n.compat.has(Compat::INC_RECURSE));
+    lists.show(&board)?;
+    let generate = Generate { n: &n, target: &target, options: &plan.options, board: &board, out, mouth };
     let mut work = Rebuild {
         n: &n,
-        list: &list,
+        lists: &mut lists,
         target: &target,
+        plan,
         options: &plan.options,
         board: &board,
         current: None,
@@ -153,20 +151,87 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
     Ok(received)
 }
 
-fn hear_list(
+/// Hears the first list. One with a single entry is not yet known to be all there is: the next segment, or the end, follows
+/// at once.
+fn hear_lists(
     receiver: &mut Receiver,
     ears: &mut Ears,
+    lists: &mut Lists,
+    plan: &ReceivePlan,
     received: &mut Received,
     say: &mut dyn FnMut(&Message),
-) -> Result<Arrived, TransferError> {
-    loop {
+) -> Result<(), TransferError> {
+    while !lists.complete && !lists.known_to_be_many() {
         match receiver.poll()? {
-            Some(ReceiverEvent::List(arrived)) => return Ok(arrived),
+            Some(ReceiverEvent::List(arrived)) => {
+                lists.take(arrived, plan, received)?;
+            }
+            Some(ReceiverEvent::ListEnd) => lists.complete = true,
             Some(ReceiverEvent::Message(Message::IoError(bits))) => received.io_error |= bits,
             Some(ReceiverEvent::Message(message)) => say(&message),
             Some(_) => return Err(PeerError::Malformed("a file before the list").into()),
             None => receiver.feed(ears.hear()?)?,
         }
+    }
+    Ok(())
+}
+
+/// The lists that are in use.
+struct Lists {
+    segments: Segments<Arc<FileList>>,
+    mapping: ids::Mapping,
+    complete: bool,
+}
+
+impl Lists {
+    fn new(n: &Negotiated) -> Self {
+        let segments = Segments::new(n.compat.has(Compat::INC_RECURSE));
+        Self { segments, mapping: ids::Mapping::default(), complete: false }
+    }
+
+    /// Takes a list that has arrived.
+    fn take(
+        &mut self,
+        arrived: Arrived,
+        plan: &ReceivePlan,
+        received: &mut Received,
+    ) -> Result<Arc<FileList>, TransferError> {
+        let Arrived { mut list, names, io_error, .. } = arrived;
+        received.io_error |= io_error;
+        if !plan.options.numeric_ids && !plan.options.nameless_ids {
+            self.mapping.apply(&mut list, &names);
+        }
+        let list = Arc::new(list);
+        self.segments.add(&list, Arc::clone(&list))?;
+        Ok(list)
+    }
+
+    /// Shows the generator what has come so far.
+    fn show(&self, board: &Board) -> Result<(), TransferError> {
+        for list in self.segments.iter() {
+            board.list(list)?;
+        }
+        if self.complete {
+            board.note(Note::ListEnd);
+        }
+        Ok(())
+    }
+
+    fn len(&self) -> usize {
+        self.segments.iter().map(|list| list.len()).sum()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn known_to_be_many(&self) -> bool {
+        self.segments.len() > 1 || self.len() > 1
+    }
+
+    /// The only entry, where there is but one and it is no directory.
+    fn has_single_file(&self) -> bool {
+        self.len() == 1 && !self.segments.iter().any(|list| list.entries().iter().any(FileEntry::is_dir))
     }
 }
 
@@ -212,7 +277,7 @@ impl Target {
 
 /// Enters the destination as rsync does: an existing directory is entered; with several files, or a slash at the end, a
 /// missing one is made; otherwise the argument names the single file. rsync: get_local_name
-fn enter(plan: &ReceivePlan, list: &FileList) -> Result<Target, TransferError> {
+fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, TransferError> {
     let path = match plan.destination.as_os_str().is_empty() {
         true => Path::new("."),
         false => plan.destination.as_path(),
@@ -224,13 +289,13 @@ fn enter(plan: &ReceivePlan, list: &FileList) -> Result<Target, TransferError> {
         TransferError::Local { what, source }
     };
     let make_parents = |path: &Path| match options.mkpath && !options.dry_run {
-        true => std::fs::create_dir_all(path).map_err(cannot_make),
+        true => beneath::make_operands(path).map_err(cannot_make),
         false => Ok(()),
     };
     if path.is_dir() {
         return Ok(Target { dest: Some(entered(path)?), made: false, single: None });
     }
-    let single_file = list.len() == 1 && !list.iter().any(|(_, entry)| entry.is_dir()) && !bytes.ends_with(b"/");
+    let single_file = lists.has_single_file() && !bytes.ends_with(b"/");
     if !single_file {
         if path.exists() {
             let text = format!("\"{}\" must be a directory to receive more than one file", path.display());
@@ -271,19 +336,28 @@ pub(super) fn preserve(options: &Options) -> Preserve {
 /// The receiver's work: files out of tokens.
 struct Rebuild<'a> {
     n: &'a Negotiated,
-    list: &'a FileList,
+    lists: &'a mut Lists,
     target: &'a Target,
+    plan: &'a ReceivePlan,
     options: &'a Options,
     board: &'a Board,
-    /// The file that is coming in.
-    current: Option<(Ndx, Incoming)>,
+    current: Option<Current>,
     /// Files that wait for the end of the transfer.
-    delayed: Vec<(Ndx, Sent)>,
+    delayed: Vec<(FileEntry, Ndx, Sent)>,
     received: &'a mut Received,
     block: Vec<u8>,
 }
 
-impl<'a> Rebuild<'a> {
+/// The file that is coming in.
+struct Current {
+    ndx: Ndx,
+    entry: FileEntry,
+    /// It was asked for the second time.
+    again: bool,
+    incoming: Incoming,
+}
+
+impl Rebuild<'_> {
     fn run(
         &mut self,
         receiver: &mut Receiver,
@@ -305,7 +379,6 @@ impl<'a> Rebuild<'a> {
         ears: &mut Ears,
         say: &mut dyn FnMut(&Message),
     ) -> Result<(), TransferError> {
-        let mut redo_phase = false;
         while !receiver.is_over() {
             let Some(event) = receiver.poll()? else {
                 receiver.feed(ears.hear()?)?;
@@ -313,108 +386,139 @@ impl<'a> Rebuild<'a> {
             };
             match event {
                 ReceiverEvent::File(ndx, header, head) => {
-                    let entry = self.entry(ndx)?;
-                    if !self.board.take_request(ndx) || header.flags.has(ItemFlags::LOCAL_CHANGE) {
-                        return Err(PeerError::Malformed("data of a file that was not asked for").into());
-                    }
+                    let entry = self.entry(ndx)?.clone();
+                    let attempt = self.board.take(ndx).filter(|_| !header.flags.has(ItemFlags::LOCAL_CHANGE));
+                    let unasked = PeerError::Malformed("data of a file that was not asked for");
+                    let again = attempt.ok_or(unasked)? == Attempt::Second;
                     let asked = self.board.proposals.take(ndx).filter(|asked| asked.agrees(&header));
                     let asked =
                         asked.ok_or(PeerError::Malformed("a file built upon another basis than was asked for"))?;
-                    self.begin(dest, ndx, entry, asked, head);
+                    self.begin(dest, ndx, entry, asked, head, again);
                 }
                 ReceiverEvent::Literal(bytes) => self.write(bytes),
                 ReceiverEvent::Copy(block) => self.copy(block),
-                ReceiverEvent::End(sum) => self.end(dest, &sum, redo_phase)?,
+                ReceiverEvent::End(sum) => self.end(dest, &sum),
                 ReceiverEvent::Item(ndx, _) => {
                     self.entry_of_any_kind(ndx)?;
                 }
                 ReceiverEvent::PhaseDone(phase) => {
-                    redo_phase = true;
                     if phase == 2 {
-                        self.place_delayed(dest)?;
+                        self.place_delayed(dest);
                     }
                     self.board.phase(phase);
                 }
+                ReceiverEvent::SegmentDone => {
+                    self.lists.segments.release();
+                    self.board.release();
+                }
                 ReceiverEvent::Message(Message::IoError(bits)) => self.received.io_error |= bits,
                 ReceiverEvent::Message(Message::NoSend(ndx)) => {
-                    self.entry_of_any_kind(ndx)?;
-                    self.board.take_request(ndx);
+                    let link = self.entry_of_any_kind(ndx)?.link;
                     self.board.proposals.take(ndx);
+                    if self.board.take(ndx).is_some() {
+                        self.settle(ndx, link, false);
+                    }
                 }
                 ReceiverEvent::Message(message) => say(&message),
                 ReceiverEvent::Stats(_) | ReceiverEvent::Goodbye => {}
-                ReceiverEvent::List(_) => return Err(PeerError::Malformed("a second file list").into()),
+                ReceiverEvent::List(arrived) => {
+                    let list = self.lists.take(arrived, self.plan, self.received)?;
+                    self.board.list(&list)?;
+                }
+                ReceiverEvent::ListEnd => {
+                    self.lists.complete = true;
+                    self.board.note(Note::ListEnd);
+                }
             }
         }
         self.board.over();
         Ok(())
     }
 
-    fn entry_of_any_kind(&self, ndx: Ndx) -> Result<&'a FileEntry, PeerError> {
+    fn entry_of_any_kind(&self, ndx: Ndx) -> Result<&FileEntry, PeerError> {
         let expected = "a living entry of the list";
-        self.list.get(ndx).ok_or(PeerError::Range { what: "file index", value: ndx.0.into(), expected })
+        self.lists.segments.get(ndx).ok_or(PeerError::Range { what: "file index", value: ndx.0.into(), expected })
     }
 
-    fn entry(&self, ndx: Ndx) -> Result<&'a FileEntry, PeerError> {
+    fn entry(&self, ndx: Ndx) -> Result<&FileEntry, PeerError> {
         let expected = "a regular file of the list";
-        let entry = self.list.get(ndx).filter(|entry| entry.is_file());
+        let entry = self.lists.segments.get(ndx).filter(|entry| entry.is_file());
         entry.ok_or(PeerError::Range { what: "file index", value: ndx.0.into(), expected })
     }
 
-    fn begin(&mut self, dest: Option<&Dest>, ndx: Ndx, entry: &FileEntry, asked: Asked, head: SumHead) {
-        let name = self.target.name(entry);
-        let incoming = Incoming::begin(self.n, self.options, dest, name, entry, asked, head);
+    /// Whoever waits for a file is served, be it here whole or not.
+    fn settle(&self, ndx: Ndx, link: Option<LinkId>, whole: bool) {
+        match link.filter(|_| self.options.hard_links) {
+            Some(_) => self.board.note(Note::Linkable(ndx, whole)),
+            None => self.board.close(ndx),
+        }
+    }
+
+    fn begin(&mut self, dest: Option<&Dest>, ndx: Ndx, entry: FileEntry, asked: Asked, head: SumHead, again: bool) {
+        let name = self.target.name(&entry);
+        let incoming = Incoming::begin(self.n, self.options, dest, name, &entry, asked, head);
         if let Some(error) = incoming.trouble() {
             self.board.complain(&error);
         }
-        self.current = Some((ndx, incoming));
+        self.current = Some(Current { ndx, entry, again, incoming });
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        if let Some((_, incoming)) = &mut self.current
-            && let Err(trouble) = incoming.literal(bytes)
+        if let Some(current) = &mut self.current
+            && let Err(trouble) = current.incoming.literal(bytes)
         {
             self.board.complain(&trouble);
         }
     }
 
     fn copy(&mut self, block: BlockIndex) {
-        if let Some((_, incoming)) = &mut self.current
-            && let Err(trouble) = incoming.copy(block, &mut self.block)
+        if let Some(current) = &mut self.current
+            && let Err(trouble) = current.incoming.copy(block, &mut self.block)
         {
             self.board.complain(&trouble);
         }
     }
 
-    fn end(&mut self, dest: Option<&Dest>, sum: &Sum, redo_phase: bool) -> Result<(), TransferError> {
-        let Some((ndx, incoming)) = self.current.take() else { return Ok(()) };
-        let entry = self.entry(ndx)?;
-        let shown = shown(self.target.name(entry));
+    fn end(&mut self, dest: Option<&Dest>, sum: &Sum) {
+        let Some(current) = self.current.take() else { return };
+        let (ndx, link) = (current.ndx, current.entry.link);
+        if let Some(whole) = self.finish(dest, current, sum) {
+            self.settle(ndx, link, whole);
+        }
+    }
+
+    /// Puts a file in its place; `None` when it is asked for once more.
+    fn finish(&mut self, dest: Option<&Dest>, current: Current, sum: &Sum) -> Option<bool> {
+        let Current { ndx, entry, again, incoming } = current;
+        let shown = shown(self.target.name(&entry));
         let Some(dest) = dest else {
             self.received.failed += 1;
-            return Ok(());
+            return Some(false);
         };
         let sent = incoming.sent;
-        match incoming.end(dest, self.options, entry, sum) {
+        match incoming.end(dest, self.options, &entry, sum) {
             FileEnding::Done => self.arrived(ndx, sent),
-            FileEnding::Delayed => self.delayed.push((ndx, sent)),
-            FileEnding::Wrong(what) if redo_phase => {
+            FileEnding::Delayed => self.delayed.push((entry, ndx, sent)),
+            FileEnding::Wrong(what) if again => {
                 self.received.failed += 1;
                 self.board.complain(&format!("ERROR: {shown} failed verification -- update {what}."));
+                return Some(false);
             }
             FileEnding::Wrong(what) => {
                 let text = format!("WARNING: {shown} failed verification -- update {what} (will try again).\n");
                 self.board.note(Note::Say(Message::Text(TextKind::Warning, text.into())));
                 self.board.note(Note::Redo(ndx));
+                return None;
             }
             FileEnding::Failed(trouble) => {
                 self.received.failed += 1;
                 if let Some(trouble) = trouble {
                     self.board.complain(&trouble);
                 }
+                return Some(false);
             }
         }
-        Ok(())
+        Some(true)
     }
 
     /// A file is whole and under its name.
@@ -428,9 +532,9 @@ impl<'a> Rebuild<'a> {
     }
 
     /// Gives the files that were put aside their names (`--delay-updates`).
-    fn place_delayed(&mut self, dest: Option<&Dest>) -> Result<(), TransferError> {
-        for (ndx, sent) in std::mem::take(&mut self.delayed) {
-            let name = self.target.name(self.entry(ndx)?);
+    fn place_delayed(&mut self, dest: Option<&Dest>) {
+        for (entry, ndx, sent) in std::mem::take(&mut self.delayed) {
+            let name = self.target.name(&entry);
             match dest.map_or(Ok(()), |dest| dest.place_delayed(name)) {
                 Ok(()) => self.arrived(ndx, sent),
                 Err(error) => {
@@ -439,14 +543,12 @@ impl<'a> Rebuild<'a> {
                 }
             }
         }
-        Ok(())
     }
 
     /// The session broke off: what there is of a file is kept, if the options ask for it.
     fn break_off(&mut self, dest: Option<&Dest>) {
-        if let (Some((ndx, incoming)), Some(dest)) = (self.current.take(), dest)
-            && let Ok(entry) = self.entry(ndx)
-            && let Err(error) = incoming.break_off(dest, self.options, entry)
+        if let (Some(Current { entry, incoming, .. }), Some(dest)) = (self.current.take(), dest)
+            && let Err(error) = incoming.break_off(dest, self.options, &entry)
         {
             tracing::warn!("{error}");
         }

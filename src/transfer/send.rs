@@ -8,13 +8,14 @@ use crate::link::Ending;
 use protocol::PeerError;
 use protocol::checksum::{FileHasher, Sum};
 use protocol::delta::{Search, Token};
-use protocol::flist::{FileEntry, FileList, IdNames, Kind, ListEncoder, ListShape, Ndx};
+use protocol::flist::{FileEntry, FileList, IdNames, Kind, ListEncoder, ListShape, Ndx, Segments};
 use protocol::handshake::{Compat, Negotiated};
 use protocol::item::ItemHeader;
 use protocol::mux::{Inbox, Message, Outbox, TextKind};
 use protocol::sender::{FinalStats, Request, Sender, SenderEvent, SenderFacts};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Bytes of a file read at once.
@@ -25,6 +26,10 @@ const OUT_MOST: usize = 256 * 1024;
 const SUMS_MOST: u32 = 1 << 20;
 /// Memory for the sums of one block, bytes.
 const SUM_SIZE: u64 = 24;
+
+/// Entries listed beyond the segment at work: enough for the generator not to wait, few enough to hold. Stock's sender
+/// keeps at least a thousand.
+const LOOK_AHEAD: usize = 4000;
 
 /// How to send.
 #[derive(Debug, Clone, Copy, Default)]
@@ -54,12 +59,12 @@ impl SendPlan {
     }
 }
 
-/// A file list with what goes with it.
+/// A file list, or a segment of one, with what goes with it.
 #[derive(Debug, Clone, Default)]
 pub struct Listing {
     /// The files.
     pub list: FileList,
-    /// Names of owners and groups.
+    /// Names of owners and groups; of a segment only those that none before had.
     pub names: IdNames,
     /// Bits of trouble while it was made.
     pub io_error: i32,
@@ -67,6 +72,15 @@ pub struct Listing {
 
 /// Where the bytes come from.
 pub trait Source {
+    /// The list's next segment, and the number of the directory whose contents it is; `None` after the last one. Asked for
+    /// as the receiving side gets on, and only with incremental recursion.
+    fn next_segment(&mut self) -> Option<Result<(u32, Listing), PeerError>> {
+        None
+    }
+
+    /// The oldest segment is finished: none of its files will be asked for again.
+    fn release(&mut self) {}
+
     /// Opens a regular file of the list.
     fn open(&self, ndx: Ndx, entry: &FileEntry) -> io::Result<File>;
 
@@ -110,7 +124,7 @@ pub trait Watch {
     fn finished(&mut self, _ndx: Ndx) {}
 
     /// The receiving side tells of a change it made itself.
-    fn item(&mut self, _ndx: Ndx, _header: &ItemHeader) {}
+    fn item(&mut self, _ndx: Ndx, _entry: &FileEntry, _header: &ItemHeader) {}
 
     /// The peer said something.
     fn message(&mut self, _message: &Message) {}
@@ -148,7 +162,8 @@ pub struct Summary {
 }
 
 /// Sends the files that `listing` gives, as far as the receiving side wants them. `listing` is called once, with the
-/// client's filter rules if we are the server.
+/// client's filter rules if we are the server; with incremental recursion it gives the first segment only, and the source
+/// the others.
 pub fn send<S: Source>(
     session: Session,
     plan: &SendPlan,
@@ -193,7 +208,6 @@ fn converse<S: Source>(
 ) -> Result<(u64, Sent), TransferError> {
     let Line { n, out, ears, mouth } = line;
     let facts = SenderFacts {
-        entries: 0,
         server: plan.server,
         dry_run: plan.dry_run,
         append: plan.append > 0,
@@ -204,35 +218,22 @@ fn converse<S: Source>(
     let started = Instant::now();
     let listed = listing(rules);
     pass_words(watch, out);
-    let (Listing { list, names, io_error }, source) = listed?;
+    let (listing, mut source) = listed?;
     let list_build_ms = started.elapsed().as_millis() as u64;
     let started = Instant::now();
-    sender.set_entries(list.len());
-    let mut encoder = ListEncoder::new(n, plan.shape);
-    let mut bytes = Vec::new();
-    for entry in list.entries() {
-        encoder.entry(entry, &mut bytes);
-        if bytes.len() > OUT_MOST {
-            out.put(&bytes);
-            bytes.clear();
-            mouth.say(out)?;
-        }
-    }
-    let told = encoder.reports_errors();
-    encoder.end(io_error, &names, &mut bytes);
-    out.put(&bytes);
-    if !told && io_error != 0 {
-        out.message(&Message::IoError(io_error));
-    }
+    // An empty list ends a pull at once: the client has nothing to ask.
+    let nothing = plan.server && listing.list.is_empty();
+    let mut lists = Lists::new(n, plan);
+    lists.first(listing, &mut sender, out, mouth)?;
+    lists.look_ahead(&mut source, &mut sender, out, mouth)?;
     mouth.say(out)?;
     let list_send_ms = started.elapsed().as_millis() as u64;
 
-    // An empty list ends a pull at once: the client has nothing to ask.
-    let nothing = plan.server && list.is_empty();
     let mut files = 0;
     let mut total = Sent::default();
     let mut buffer = vec![0; READ_SIZE];
     while !sender.is_over() && !nothing {
+        lists.look_ahead(&mut source, &mut sender, out, mouth)?;
         let Some(event) = sender.poll(out)? else {
             mouth.say(out)?;
             sender.feed(ears.hear()?)?;
@@ -240,11 +241,12 @@ fn converse<S: Source>(
         };
         match event {
             SenderEvent::Request(request) => {
-                let entry = list.get(request.ndx).filter(|entry| entry.is_file()).ok_or(PeerError::Range {
-                    what: "requested index",
-                    value: request.ndx.0.into(),
-                    expected: "a regular file of the list",
-                })?;
+                let entry =
+                    lists.segments.get(request.ndx).filter(|entry| entry.is_file()).ok_or(PeerError::Range {
+                        what: "requested index",
+                        value: request.ndx.0.into(),
+                        expected: "a regular file of the list",
+                    })?;
                 if watch.requested(request.ndx, &request) == Answer::Decline {
                     sender.decline(&request, out);
                     continue;
@@ -282,13 +284,21 @@ fn converse<S: Source>(
             SenderEvent::Message(Message::Success(ndx)) => {
                 let expected = "an index within the file list";
                 let unknown = PeerError::Range { what: "acknowledged index", value: ndx.0.into(), expected };
-                source.finished(ndx, list.get(ndx).ok_or(unknown)?);
+                source.finished(ndx, lists.segments.get(ndx).ok_or(unknown)?);
                 watch.finished(ndx);
             }
             SenderEvent::Message(message) => watch.message(&message),
-            SenderEvent::Item(ndx, header) => watch.item(ndx, &header),
+            SenderEvent::Item(ndx, header) => {
+                let expected = "a living entry of the list";
+                let unknown = PeerError::Range { what: "reported index", value: ndx.0.into(), expected };
+                watch.item(ndx, lists.segments.get(ndx).ok_or(unknown)?, &header);
+            }
+            SenderEvent::SegmentDone => {
+                lists.segments.release();
+                source.release();
+            }
             SenderEvent::AllDone => {
-                let total_size = list.iter().map(|(_, entry)| if has_size(entry) { entry.len } else { 0 }).sum();
+                let total_size = lists.total_size;
                 let (read, written) = (ears.heard, mouth.said);
                 sender.farewell(&FinalStats { read, written, total_size, list_build_ms, list_send_ms }, out);
             }
@@ -304,6 +314,90 @@ fn converse<S: Source>(
     }
     mouth.say(out)?;
     Ok((files, total))
+}
+
+/// What of the file list is out and not yet finished.
+struct Lists {
+    encoder: ListEncoder,
+    segments: Segments<Arc<FileList>>,
+    /// Nothing more to list.
+    complete: bool,
+    incremental: bool,
+    total_size: u64,
+}
+
+impl Lists {
+    fn new(n: &Negotiated, plan: &SendPlan) -> Self {
+        let incremental = n.compat.has(Compat::INC_RECURSE);
+        let encoder = ListEncoder::new(n, plan.shape);
+        Self { encoder, segments: Segments::new(incremental), complete: !incremental, incremental, total_size: 0 }
+    }
+
+    /// Sends the first list, which is the whole one without incremental recursion.
+    fn first(
+        &mut self,
+        listing: Listing,
+        sender: &mut Sender,
+        out: &mut Outbox,
+        mouth: &mut Mouth,
+    ) -> Result<(), TransferError> {
+        sender.list(&listing.list)?;
+        self.write(listing, out, mouth)
+    }
+
+    /// Lists further directories while less than the look-ahead is known beyond the oldest segment: the generator goes on
+    /// there while files of this one are sent. Its end of a segment can only come once the next one, or the end, is out.
+    fn look_ahead<S: Source>(
+        &mut self,
+        source: &mut S,
+        sender: &mut Sender,
+        out: &mut Outbox,
+        mouth: &mut Mouth,
+    ) -> Result<(), TransferError> {
+        while !self.complete && self.segments.ahead() < LOOK_AHEAD {
+            match source.next_segment().transpose()? {
+                Some((dir, listing)) => {
+                    sender.segment(dir, &listing.list, out)?;
+                    self.write(listing, out, mouth)?;
+                }
+                None => {
+                    sender.end_list(out);
+                    self.complete = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, listing: Listing, out: &mut Outbox, mouth: &mut Mouth) -> Result<(), TransferError> {
+        let Listing { list, names, io_error } = listing;
+        let mut bytes = Vec::new();
+        let names_after = if self.incremental {
+            self.encoder.know(names);
+            None
+        } else {
+            Some(names)
+        };
+        for entry in list.entries() {
+            self.encoder.entry(entry, &mut bytes);
+            if bytes.len() > OUT_MOST {
+                out.put(&bytes);
+                bytes.clear();
+                mouth.say(out)?;
+            }
+        }
+        match names_after {
+            Some(names) => self.encoder.end(io_error, &names, &mut bytes),
+            None => self.encoder.end_segment(io_error, &mut bytes),
+        }
+        out.put(&bytes);
+        if !self.encoder.reports_errors() && io_error != 0 {
+            out.message(&Message::IoError(io_error));
+        }
+        self.total_size += list.iter().map(|(_, entry)| if has_size(entry) { entry.len } else { 0 }).sum::<u64>();
+        let list = Arc::new(list);
+        Ok(self.segments.add(&list, Arc::clone(&list))?)
+    }
 }
 
 /// The client's filter rules, which come first at a server that sends.

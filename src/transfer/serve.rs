@@ -2,13 +2,13 @@
 
 use super::beneath::{reason, shown};
 use super::generate::file_sum;
-use super::source::{Hooks, Location, ScanOptions, Severity, SourceTree, scan};
+use super::source::{Hooks, Lister, ScanOptions, Severity, Walk};
 use super::{Listing, ReceivePlan, SendPlan, Source, TransferError, Watch, greet, ids, receive, send};
 use crate::link::Link;
 use protocol::PeerError;
 use protocol::args::{Options, ServerArgs};
-use protocol::flist::{FileEntry, FileList, ListLimits, Ndx, compare};
-use protocol::handshake::{Hello, Offer, Side, VERSION_MOST};
+use protocol::flist::{FileEntry, FileList, ListLimits, Ndx};
+use protocol::handshake::{Compat, Hello, Offer, Side, VERSION_MOST};
 use protocol::mux::{Message, TextKind};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -29,15 +29,25 @@ pub struct Served {
 
 /// Serves one session as the arguments say.
 pub fn serve(args: &ServerArgs, link: Link) -> Result<Served, TransferError> {
+    serve_session(args, greet(link, hello(args, VERSION_MOST)?)?)
+}
+
+/// What a server with these arguments brings to the handshake.
+pub(crate) fn hello(args: &ServerArgs, version: u8) -> Result<Hello, TransferError> {
     let options = &args.options;
     let seed = options.checksum_seed.filter(|&seed| seed != 0).map_or_else(random_seed, Ok)?;
-    let hello = Hello {
-        side: Side::Server { letters: args.capabilities.clone(), seed },
-        version: VERSION_MOST,
+    let side = Side::Server { letters: args.capabilities.clone(), seed };
+    Ok(Hello {
+        side,
+        version,
         choice: options.checksum_choice,
         offer: Offer::Stock,
-    };
-    let session = greet(link, hello)?;
+        incremental: options.incremental(!args.sender),
+    })
+}
+
+/// Serves a session that has been greeted.
+pub(crate) fn serve_session(args: &ServerArgs, session: super::Session) -> Result<Served, TransferError> {
     if args.sender { serve_sender(args, session) } else { serve_receiver(args, session) }
 }
 
@@ -88,7 +98,15 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
         max_alloc: options.max_alloc.unwrap_or(0),
     };
     let paths: Vec<_> = args.paths.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
+    let incremental = session.n.compat.has(Compat::INC_RECURSE);
     let trouble = Trouble::default();
+    let mut report = |severity: Severity, text: String| match severity {
+        Severity::Info => trouble.say(TextKind::Info, &text),
+        Severity::Warning => trouble.say(TextKind::Warning, &text),
+        Severity::Error => trouble.say(TextKind::ErrorXfer, &format!("rsync: [sender] {text}")),
+    };
+    let mut sum = |file: &mut File| file_sum(file, list_checksum).map(Some);
+    let hooks = Hooks { report: &mut report, sum: if options.checksum { Some(&mut sum) } else { None }, keep: None };
     let listing = |rules: Vec<Vec<u8>>| {
         if let Some(rule) = rules.first() {
             return Err(TransferError::Refused(format!(
@@ -96,28 +114,11 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
                 rule.escape_ascii().to_string()
             )));
         }
-        let mut report = |severity: Severity, text: String| match severity {
-            Severity::Info => trouble.say(TextKind::Info, &text),
-            Severity::Warning => trouble.say(TextKind::Warning, &text),
-            Severity::Error => trouble.say(TextKind::ErrorXfer, &format!("rsync: [sender] {text}")),
-        };
-        let mut sum = |file: &mut File| file_sum(file, list_checksum).map(Some);
-        let hooks =
-            Hooks { report: &mut report, sum: if options.checksum { Some(&mut sum) } else { None }, keep: None };
-        let scan =
-            scan(&paths, &scan_options(options), hooks).map_err(|error| TransferError::Refused(error.to_string()))?;
-        let mut entries = scan.entries;
-        entries.sort_by(|(a, _), (b, _)| compare(a, b));
-        let (entries, places): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
-        let list = FileList::new(entries);
-        let names = match options.numeric_ids {
-            true => Default::default(),
-            false => ids::names(&list, options.owner, options.group),
-        };
-        trouble.add(scan.io_error as i32);
-        let remove = options.remove_source_files && !options.dry_run;
-        let source = Scanned { tree: scan.tree, places, remove, trouble: &trouble };
-        Ok((Listing { list, names, io_error: scan.io_error as i32 }, source))
+        let mut lister = Lister::new(Walk::new(&scan_options(options), hooks), incremental);
+        let list = if incremental { lister.first(&paths) } else { lister.whole(&paths) };
+        let list = list.map_err(|error| TransferError::Refused(error.to_string()))?;
+        let mut source = Scanned { lister, options, told: ids::Told::default(), trouble: &trouble };
+        Ok((source.listing(list), source))
     };
     let mut watch = Report { trouble: &trouble };
     send(session, &plan, listing, &mut watch)?;
@@ -138,6 +139,7 @@ fn scan_options(options: &Options) -> ScanOptions {
         devices: true,
         specials: true,
         ignore_missing_args: false,
+        hard_links: options.hard_links,
     }
 }
 
@@ -162,26 +164,49 @@ impl Trouble {
     }
 }
 
-/// Files found by a scan.
+/// Files found by a walk.
 struct Scanned<'a> {
-    tree: SourceTree,
-    places: Vec<Location>,
-    /// Whether what has arrived is removed here.
-    remove: bool,
+    lister: Lister<'a>,
+    options: &'a Options,
+    told: ids::Told,
     trouble: &'a Trouble,
 }
 
+impl Scanned<'_> {
+    /// What goes with a list.
+    fn listing(&mut self, list: FileList) -> Listing {
+        let names = match self.options.numeric_ids || self.options.nameless_ids {
+            true => Default::default(),
+            false => self.told.names(&list, self.options.owner, self.options.group),
+        };
+        let io_error = self.lister.take_io_error() as i32;
+        self.trouble.add(io_error);
+        Listing { list, names, io_error }
+    }
+}
+
 impl Source for Scanned<'_> {
+    fn next_segment(&mut self) -> Option<Result<(u32, Listing), PeerError>> {
+        let next = self.lister.next()?;
+        Some(next.map(|(dir, list)| (dir, self.listing(list))))
+    }
+
+    fn release(&mut self) {
+        self.lister.release();
+    }
+
     fn open(&self, ndx: Ndx, entry: &FileEntry) -> io::Result<File> {
-        let place = self.places.get(ndx.0 as usize).ok_or(io::ErrorKind::NotFound)?;
-        *self.trouble.current.borrow_mut() = shown(&self.tree.full_path(&entry.name, *place));
-        self.tree.open(&entry.name, *place)
+        *self.trouble.current.borrow_mut() = shown(&self.lister.full_path(ndx, entry));
+        self.lister.open(ndx, entry)
     }
 
     fn finished(&self, ndx: Ndx, entry: &FileEntry) {
-        let Some(place) = self.places.get(ndx.0 as usize).filter(|_| self.remove && !entry.is_dir()) else { return };
+        let remove = self.options.remove_source_files && !self.options.dry_run;
+        if !remove || entry.is_dir() {
+            return;
+        }
         let name = shown(&entry.name);
-        let trouble = match self.tree.remove(entry, *place) {
+        let trouble = match self.lister.remove(ndx, entry) {
             Ok(true) => return,
             Ok(false) => format!("ERROR: Skipping sender remove for changed file: {name}"),
             Err(error) => format!("sender failed to remove {name}: {}", reason(&error)),
@@ -261,7 +286,7 @@ mod tests {
         far.remote.end(crate::link::Ending::Lost("the client left".into()));
         let server = std::thread::spawn(move || serve(&args, far));
         let mut out = Outbox::new();
-        let hello = Hello { side: Side::Client, version: 31, choice: None, offer: Offer::Stock };
+        let hello = Hello { side: Side::Client, version: 31, choice: None, offer: Offer::Stock, incremental: false };
         let mut handshake = Handshake::new(hello, &mut out);
         let mut byte = [0];
         let n = loop {

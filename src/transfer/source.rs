@@ -2,30 +2,34 @@
 //! Owns operands, recursion and opening what was listed; the order of the list and what the peer hears of it are others'
 //! business. Counterpart: the sending half of rsync's `flist.c`.
 
+mod lister;
 mod operand;
 #[cfg(test)]
 mod tests;
 mod tree;
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use protocol::checksum::Sum;
-use protocol::flist::{DirClass, FileEntry, Kind};
+use protocol::flist::{DirClass, FileEntry, Kind, LinkId};
 use rustix::fs::{AtFlags, Dir, Stat};
 use rustix::io::Errno;
 
 use super::beneath::{self, mtime, reason, shown};
+pub(crate) use lister::Lister;
 use operand::Operand;
 pub use tree::{Location, SourceTree};
 
-/// Bit of [`Scan::io_error`]: something could not be read.
+/// Bit of a list's I/O errors: something could not be read.
 pub const IOERR_GENERAL: u32 = 1;
-/// Bit of [`Scan::io_error`]: something vanished while it was listed.
+/// Bit of a list's I/O errors: something vanished while it was listed.
 pub const IOERR_VANISHED: u32 = 2;
 /// Longest name the file list carries.
 const NAME_MAX: usize = 4095;
@@ -47,6 +51,8 @@ pub struct ScanOptions {
     pub copy_links: bool,
     /// List directories that symlinks point to (`-k`).
     pub copy_dirlinks: bool,
+    /// Tell which names are one file (`-H`).
+    pub hard_links: bool,
     /// List devices.
     pub devices: bool,
     /// List fifos and sockets.
@@ -60,7 +66,7 @@ pub struct ScanOptions {
 pub enum Severity {
     /// Worth knowing.
     Info,
-    /// The result lacks something, as [`Scan::io_error`] says.
+    /// The result lacks something, as the list's I/O errors say.
     Warning,
     /// The same, in rsync's output preceded by `rsync: [sender] `.
     Error,
@@ -81,49 +87,32 @@ pub struct Hooks<'h> {
     pub keep: Option<Keep<'h>>,
 }
 
-/// What was found.
-pub struct Scan {
-    /// Entries in the order of discovery, each with what [`SourceTree::open`] needs.
-    pub entries: Vec<(FileEntry, Location)>,
-    /// Bits of trouble on the way, [`IOERR_GENERAL`] and [`IOERR_VANISHED`].
-    pub io_error: u32,
-    /// Opens what was found.
-    pub tree: SourceTree,
-}
-
 /// An argument that cannot be scanned at all; a usage error.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("found \"..\" dir in relative path: {0}")]
 pub struct DotDot(pub String);
 
-/// Lists what the arguments name. Trouble with a file is reported and leaves it out; only a `..` in a `--relative` name
-/// is refused.
-pub fn scan(arguments: &[PathBuf], options: &ScanOptions, hooks: Hooks<'_>) -> Result<Scan, DotDot> {
-    let tree = SourceTree::new(options.copy_dirlinks, options.copy_links);
-    let mut scanner = Scanner {
-        options: *options,
-        hooks,
-        scan: Scan { entries: Vec::new(), io_error: 0, tree },
-        implied: HashSet::new(),
-    };
-    for argument in arguments {
-        let operand = operand::split(argument, options.relative)
-            .ok_or_else(|| DotDot(shown(argument.as_os_str().as_encoded_bytes())))?;
-        scanner.operand(&operand);
-    }
-    Ok(scanner.scan)
-}
-
-struct Scanner<'h> {
+/// A walk through the arguments, one directory at a time; whoever walks decides which is next, and when.
+pub(crate) struct Walk<'h> {
     options: ScanOptions,
     hooks: Hooks<'h>,
-    scan: Scan,
+    tree: SourceTree,
+    io_error: u32,
     implied: HashSet<Vec<u8>>,
 }
 
+/// Something found.
+pub(crate) struct Listed {
+    pub(crate) entry: FileEntry,
+    /// What [`SourceTree::open`] needs.
+    pub(crate) at: Location,
+    /// Its contents are wanted too: for [`Walk::folder`].
+    pub(crate) folder: Option<Folder>,
+}
+
 /// A directory whose contents are still to be listed.
-struct Folder {
-    name: Vec<u8>,
+pub(crate) struct Folder {
+    pub(crate) name: Vec<u8>,
     at: Location,
     file_system: u64,
     chain: Rc<Chain>,
@@ -148,9 +137,51 @@ impl Chain {
     }
 }
 
-impl Scanner<'_> {
-    fn operand(&mut self, operand: &Operand) {
-        let root = match self.scan.tree.enter(&operand.root) {
+impl<'h> Walk<'h> {
+    /// A walk that has found nothing yet.
+    pub(crate) fn new(options: &ScanOptions, hooks: Hooks<'h>) -> Self {
+        let tree = SourceTree::new(options.copy_dirlinks, options.copy_links);
+        Walk { options: *options, hooks, tree, io_error: 0, implied: HashSet::new() }
+    }
+
+    /// Bits of trouble since the last time, [`IOERR_GENERAL`] and [`IOERR_VANISHED`].
+    pub(crate) fn take_io_error(&mut self) -> u32 {
+        std::mem::take(&mut self.io_error)
+    }
+
+    /// Lists what the arguments name, with everything below. Trouble with a file is reported and leaves it out; only a
+    /// `..` in a `--relative` name is refused.
+    pub(crate) fn everything(&mut self, arguments: &[PathBuf]) -> Result<Vec<Listed>, DotDot> {
+        let mut entries = Vec::new();
+        for argument in arguments {
+            let mut pending: Vec<Folder> = Vec::new();
+            let mut found = self.argument(argument)?;
+            loop {
+                let first = pending.len();
+                for mut listed in found {
+                    pending.extend(listed.folder.take());
+                    entries.push(listed);
+                }
+                // Neighbours in name are neighbours in the walk; the last is taken first.
+                pending[first..].sort_unstable_by(|a, b| b.name.cmp(&a.name));
+                let Some(folder) = pending.pop() else { break };
+                found = self.folder(&folder);
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Lists what an argument names, with the parents that `--relative` sends, but nothing below.
+    pub(crate) fn argument(&mut self, argument: &Path) -> Result<Vec<Listed>, DotDot> {
+        let operand = operand::split(argument, self.options.relative)
+            .ok_or_else(|| DotDot(shown(argument.as_os_str().as_encoded_bytes())))?;
+        let mut found = Vec::new();
+        self.operand(&operand, &mut found);
+        Ok(found)
+    }
+
+    fn operand(&mut self, operand: &Operand, found: &mut Vec<Listed>) {
+        let root = match self.tree.enter(&operand.root) {
             Ok(root) => root,
             Err(error) => {
                 let missing = error.kind() == io::ErrorKind::NotFound && self.options.ignore_missing_args;
@@ -164,15 +195,15 @@ impl Scanner<'_> {
         };
         // Names in the list are far shorter than 4 GiB: they come from paths the system resolved.
         let at = Location { root, skip: u32::try_from(operand.skip).unwrap_or(u32::MAX) };
-        let found = self.scan.tree.parent(&operand.name, at).and_then(|(dir, leaf)| {
+        let looked = self.tree.parent(&operand.name, at).and_then(|(dir, leaf)| {
             let stat = self.look(&dir, &leaf)?;
             Ok((dir, leaf, stat))
         });
-        let (dir, leaf, stat) = match found {
-            Ok(found) => found,
+        let (dir, leaf, stat) = match looked {
+            Ok(looked) => looked,
             Err(error) => {
                 if !(error.kind() == io::ErrorKind::NotFound && self.options.ignore_missing_args) {
-                    self.failed("link_stat", &self.scan.tree.full_path(&operand.name, at), &error);
+                    self.failed("link_stat", &self.tree.full_path(&operand.name, at), &error);
                 }
                 return;
             }
@@ -182,81 +213,79 @@ impl Scanner<'_> {
             (self.hooks.report)(Severity::Info, format!("skipping directory {}", shown(&operand.name)));
             return;
         }
-        self.implied_parents(operand, root);
+        self.implied_parents(operand, root, found);
         let contents = self.options.recurse || operand.leaf == b".";
         let class = if contents { DirClass::Argument } else { DirClass::NoContent };
-        let listed = self.entry(&dir, &leaf, operand.name.clone(), at, &stat, class);
-        if listed && is_dir && contents {
+        let folder = (is_dir && contents).then(|| {
             let chain = Rc::new(Chain { id: (stat.st_dev, stat.st_ino), above: None });
-            self.descend(Folder { name: operand.name.clone(), at, file_system: stat.st_dev, chain });
-        }
+            Folder { name: operand.name.clone(), at, file_system: stat.st_dev, chain }
+        });
+        let entry = self.entry(&dir, &leaf, operand.name.clone(), at, &stat, class);
+        found.extend(entry.map(|entry| Listed { entry, at, folder }));
     }
 
     /// Lists the parents of a `--relative` name, each once; they are real directories even where a symlink stands.
-    fn implied_parents(&mut self, operand: &Operand, root: u32) {
+    fn implied_parents(&mut self, operand: &Operand, root: u32, found: &mut Vec<Listed>) {
         for name in &operand.implied {
             if self.implied.contains(name) {
                 continue;
             }
             let path = tree::joined(&operand.base, name);
-            match rustix::fs::stat(path.as_slice()) {
+            match beneath::stat_operand(operand.base.join(OsStr::from_bytes(name)).as_os_str().as_bytes()) {
                 Ok(stat) => {
                     self.implied.insert(name.clone());
                     // Never opened, so any root will do.
                     let at = Location { root, skip: u32::MAX };
-                    self.scan.entries.push((described(name.clone(), &stat, DirClass::Implied), at));
+                    let entry = described(name.clone(), &stat, DirClass::Implied);
+                    found.push(Listed { entry, at, folder: None });
                 }
-                Err(error) => self.failed("link_stat", &path, &error.into()),
+                Err(error) => self.failed("link_stat", &path, &error),
             }
         }
     }
 
-    /// Lists everything below a folder; one directory is open at a time, however deep the tree.
-    fn descend(&mut self, top: Folder) {
-        let mut pending = vec![top];
-        while let Some(folder) = pending.pop() {
-            let opened = self.scan.tree.dir(&folder.name, folder.at).and_then(|dir| {
-                let readable = beneath::readable(&dir)?;
-                // The descriptor that lists is the one that looks, whatever happens to the name meanwhile.
-                Ok((Dir::read_from(&readable)?, readable))
-            });
-            let (mut listing, dir) = match opened {
-                Ok(opened) => opened,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    self.vanished(&folder.name, folder.at);
-                    continue;
-                }
+    /// Lists a folder's direct contents, in the order the system gives them.
+    pub(crate) fn folder(&mut self, folder: &Folder) -> Vec<Listed> {
+        let mut found = Vec::new();
+        let opened = self.tree.dir(&folder.name, folder.at).and_then(|dir| {
+            let readable = beneath::readable(&dir)?;
+            // The descriptor that lists is the one that looks, whatever happens to the name meanwhile.
+            Ok((Dir::read_from(&readable)?, readable))
+        });
+        let (mut listing, dir) = match opened {
+            Ok(opened) => opened,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.vanished(&folder.name, folder.at);
+                return found;
+            }
+            Err(error) => {
+                self.failed("opendir", &self.tree.full_path(&folder.name, folder.at), &error);
+                return found;
+            }
+        };
+        while let Some(read) = listing.read() {
+            match read {
+                Ok(child) => match child.file_name().to_bytes() {
+                    b"." | b".." => {}
+                    leaf => found.extend(self.child(&dir, leaf, folder)),
+                },
                 Err(error) => {
-                    self.failed("opendir", &self.scan.tree.full_path(&folder.name, folder.at), &error);
-                    continue;
-                }
-            };
-            let first = pending.len();
-            while let Some(read) = listing.read() {
-                match read {
-                    Ok(child) => match child.file_name().to_bytes() {
-                        b"." | b".." => {}
-                        leaf => pending.extend(self.child(&dir, leaf, &folder)),
-                    },
-                    Err(error) => {
-                        let path = self.scan.tree.full_path(&folder.name, folder.at);
-                        self.scan.io_error |= IOERR_GENERAL;
-                        let text = format!("readdir(\"{}\"): {}", shown(&path), reason(&error.into()));
-                        (self.hooks.report)(Severity::Error, text);
-                        break;
-                    }
+                    let path = self.tree.full_path(&folder.name, folder.at);
+                    self.io_error |= IOERR_GENERAL;
+                    let text = format!("readdir(\"{}\"): {}", shown(&path), reason(&error.into()));
+                    (self.hooks.report)(Severity::Error, text);
+                    break;
                 }
             }
-            // Neighbours in name are neighbours in the walk; the last is taken first.
-            pending[first..].sort_unstable_by(|a, b| b.name.cmp(&a.name));
         }
+        found
     }
 
-    /// Lists one name in a folder; returns it when its own contents are wanted too.
-    fn child(&mut self, dir: &OwnedFd, leaf: &[u8], folder: &Folder) -> Option<Folder> {
+    /// Lists one name in a folder.
+    fn child(&mut self, dir: &OwnedFd, leaf: &[u8], folder: &Folder) -> Option<Listed> {
         let name = if folder.name == b"." { leaf.to_vec() } else { [&folder.name, leaf].join(&b'/') };
         if name.len() > NAME_MAX {
-            self.scan.io_error |= IOERR_GENERAL;
+            self.io_error |= IOERR_GENERAL;
             let text = format!("File name too long to send, left out; shorten it: \"{}\"", shown(&name));
             (self.hooks.report)(Severity::Error, text);
             return None;
@@ -267,8 +296,8 @@ impl Scanner<'_> {
                 let dangling =
                     self.options.copy_links && rustix::fs::statat(dir, leaf, AtFlags::SYMLINK_NOFOLLOW).is_ok();
                 if dangling {
-                    let path = self.scan.tree.full_path(&name, folder.at);
-                    self.scan.io_error |= IOERR_GENERAL;
+                    let path = self.tree.full_path(&name, folder.at);
+                    self.io_error |= IOERR_GENERAL;
                     (self.hooks.report)(Severity::Error, format!("symlink has no referent: \"{}\"", shown(&path)));
                 } else {
                     self.vanished(&name, folder.at);
@@ -276,7 +305,7 @@ impl Scanner<'_> {
                 return None;
             }
             Err(error) => {
-                self.failed("link_stat", &self.scan.tree.full_path(&name, folder.at), &error);
+                self.failed("link_stat", &self.tree.full_path(&name, folder.at), &error);
                 return None;
             }
         };
@@ -284,25 +313,36 @@ impl Scanner<'_> {
         let stays = !self.options.one_file_system || stat.st_dev == folder.file_system;
         let descends = is_dir && self.options.recurse && stays;
         let class = if is_dir && !descends { DirClass::NoContent } else { DirClass::Content };
-        if !self.entry(dir, leaf, name.clone(), folder.at, &stat, class) || !descends {
-            return None;
+        let at = folder.at;
+        let entry = self.entry(dir, leaf, name.clone(), at, &stat, class)?;
+        if !descends {
+            return Some(Listed { entry, at, folder: None });
         }
         let id = (stat.st_dev, stat.st_ino);
         if folder.chain.holds(id) {
-            self.failed("opendir", &self.scan.tree.full_path(&name, folder.at), &Errno::LOOP.into());
-            return None;
+            self.failed("opendir", &self.tree.full_path(&name, at), &Errno::LOOP.into());
+            return Some(Listed { entry, at, folder: None });
         }
         let chain = Rc::new(Chain { id, above: Some(Rc::clone(&folder.chain)) });
-        Some(Folder { name, at: folder.at, file_system: folder.file_system, chain })
+        let below = Folder { name, at, file_system: folder.file_system, chain };
+        Some(Listed { entry, at, folder: Some(below) })
     }
 
-    /// Adds an entry if the options and filters want it.
-    fn entry(&mut self, dir: &OwnedFd, leaf: &[u8], name: Vec<u8>, at: Location, stat: &Stat, class: DirClass) -> bool {
+    /// The entry for a name, if the options and filters want it.
+    fn entry(
+        &mut self,
+        dir: &OwnedFd,
+        leaf: &[u8],
+        name: Vec<u8>,
+        at: Location,
+        stat: &Stat,
+        class: DirClass,
+    ) -> Option<FileEntry> {
         let kind = beneath::kind(stat.st_mode);
         if let Some(keep) = self.hooks.keep.as_mut().filter(|_| name != b".")
             && !keep(&name, kind == Some(Kind::Dir))
         {
-            return false;
+            return None;
         }
         let wanted = match kind {
             Some(Kind::File | Kind::Dir) => true,
@@ -313,9 +353,12 @@ impl Scanner<'_> {
         };
         if !wanted {
             (self.hooks.report)(Severity::Info, format!("skipping non-regular file \"{}\"", shown(&name)));
-            return false;
+            return None;
         }
         let mut entry = described(name, stat, class);
+        if self.options.hard_links && stat.st_nlink > 1 && kind != Some(Kind::Dir) {
+            entry.link = Some(LinkId { dev: stat.st_dev, ino: stat.st_ino });
+        }
         match kind {
             Some(Kind::Symlink) => match rustix::fs::readlinkat(dir, leaf, Vec::new()) {
                 Ok(target) => {
@@ -324,8 +367,8 @@ impl Scanner<'_> {
                     entry.target = Some(target);
                 }
                 Err(error) => {
-                    self.failed("readlink", &self.scan.tree.full_path(&entry.name, at), &error.into());
-                    return false;
+                    self.failed("readlink", &self.tree.full_path(&entry.name, at), &error.into());
+                    return None;
                 }
             },
             Some(Kind::File) => {
@@ -336,31 +379,30 @@ impl Scanner<'_> {
             }
             _ => {}
         }
-        self.scan.entries.push((entry, at));
-        true
+        Some(entry)
     }
 
     /// What stands at a name, or behind it where the options follow symlinks.
     fn look(&self, dir: &OwnedFd, leaf: &[u8]) -> io::Result<Stat> {
         if self.options.copy_links {
-            return Ok(rustix::fs::statat(dir, leaf, AtFlags::empty())?);
+            return beneath::stat_following(dir, leaf);
         }
         let stat = rustix::fs::statat(dir, leaf, AtFlags::SYMLINK_NOFOLLOW)?;
         if self.options.copy_dirlinks && beneath::kind(stat.st_mode) == Some(Kind::Symlink) {
-            let behind = rustix::fs::statat(dir, leaf, AtFlags::empty()).ok();
+            let behind = beneath::stat_following(dir, leaf).ok();
             return Ok(behind.filter(|stat| beneath::kind(stat.st_mode) == Some(Kind::Dir)).unwrap_or(stat));
         }
         Ok(stat)
     }
 
     fn failed(&mut self, action: &str, path: &[u8], error: &io::Error) {
-        self.scan.io_error |= IOERR_GENERAL;
+        self.io_error |= IOERR_GENERAL;
         (self.hooks.report)(Severity::Error, format!("{action} \"{}\" failed: {}", shown(path), reason(error)));
     }
 
     fn vanished(&mut self, name: &[u8], at: Location) {
-        self.scan.io_error |= IOERR_VANISHED;
-        let path = self.scan.tree.full_path(name, at);
+        self.io_error |= IOERR_VANISHED;
+        let path = self.tree.full_path(name, at);
         (self.hooks.report)(Severity::Warning, format!("file has vanished: \"{}\"", shown(&path)));
     }
 }
@@ -382,5 +424,6 @@ fn described(name: Vec<u8>, stat: &Stat, class: DirClass) -> FileEntry {
         rdev: (kind == Some(Kind::Device)).then(rdev),
         sum: None,
         dir_class: if kind == Some(Kind::Dir) { class } else { DirClass::Content },
+        link: None,
     }
 }

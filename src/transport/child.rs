@@ -94,15 +94,7 @@ impl Child {
         for fd in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
             rustix::io::ioctl_fionbio(fd, true)?;
         }
-        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        let line = Arc::new(Line {
-            closed: AtomicBool::new(false),
-            closed_fd: eventfd(0, flags)?,
-            nudge: eventfd(0, flags)?,
-            halves: AtomicUsize::new(2),
-            moved: Mutex::new(Instant::now()),
-            stall_limit: self.stall_limit,
-        });
+        let line = Arc::new(Line::new(2, self.stall_limit)?);
         let remote = Remote::new();
         let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
         let closing = line.clone();
@@ -141,7 +133,7 @@ impl Connect for Child {
 }
 
 /// What the halves of one link and its watcher share.
-struct Line {
+pub(super) struct Line {
     closed: AtomicBool,
     /// Readable for ever once the link is closed.
     closed_fd: OwnedFd,
@@ -154,7 +146,19 @@ struct Line {
 }
 
 impl Line {
-    fn close(&self) {
+    pub(super) fn new(halves: usize, stall_limit: Option<Duration>) -> io::Result<Self> {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        Ok(Self {
+            closed: AtomicBool::new(false),
+            closed_fd: eventfd(0, flags)?,
+            nudge: eventfd(0, flags)?,
+            halves: AtomicUsize::new(halves),
+            moved: Mutex::new(Instant::now()),
+            stall_limit,
+        })
+    }
+
+    pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         for fd in [&self.closed_fd, &self.nudge] {
             let _ = rustix::io::write(fd, &1u64.to_ne_bytes());
@@ -166,7 +170,7 @@ impl Line {
     }
 
     /// Repeats `call`, which does not block, until it moves something, the link is closed, or all stands still too long.
-    fn attempt(
+    pub(super) fn attempt(
         &self,
         fd: BorrowedFd<'_>,
         events: PollFlags,
@@ -207,7 +211,7 @@ fn sleep(fds: &mut [PollFd<'_>], limit: Duration) -> io::Result<()> {
 }
 
 /// Counts the half it belongs to.
-struct Half(Arc<Line>);
+pub(super) struct Half(pub(super) Arc<Line>);
 
 impl Drop for Half {
     fn drop(&mut self) {

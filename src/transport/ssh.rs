@@ -7,11 +7,13 @@ mod auth;
 mod config;
 pub(super) mod dial;
 mod known_hosts;
+pub mod sftp;
 
 use super::pump::{ExecError, Pump};
 use super::{CommandOutput, Connect, ConnectError, collect, shell_command};
 use crate::link::Link;
 use config::{Local, Target};
+use sftp::{Sftp, SftpError};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -67,6 +69,8 @@ impl SshOptions {
 pub struct Ssh {
     target: Arc<Target>,
     rsync_path: Vec<OsString>,
+    /// What serves in its place, if anything.
+    uploaded: Option<Vec<OsString>>,
     pump: Option<Pump>,
 }
 
@@ -77,7 +81,7 @@ impl Ssh {
     /// [`ConnectError::Setup`] when the host's name or the configuration cannot be used.
     pub fn new(options: SshOptions) -> Result<Self, ConnectError> {
         let target = Arc::new(config::resolve(&options, &Local::from_env())?);
-        Ok(Self { target, rsync_path: options.rsync_path, pump: None })
+        Ok(Self { target, rsync_path: options.rsync_path, uploaded: None, pump: None })
     }
 
     /// Connects and logs in, unless that is done already.
@@ -130,7 +134,7 @@ impl Ssh {
 impl Connect for Ssh {
     /// One link at a time: while another lives, this waits for its end, at most the connect timeout.
     fn open(&mut self, server_args: &[OsString]) -> Result<Link, ConnectError> {
-        let words = [&self.rsync_path[..], server_args].concat();
+        let words = [&self.program()[..], server_args].concat();
         self.start(&words, false)
     }
 
@@ -144,7 +148,20 @@ impl Connect for Ssh {
     }
 
     fn program(&self) -> Vec<OsString> {
-        self.rsync_path.clone()
+        self.uploaded.clone().unwrap_or_else(|| self.rsync_path.clone())
+    }
+
+    fn serve_with(&mut self, program: Option<Vec<OsString>>) {
+        self.uploaded = program;
+    }
+
+    fn sftp(&mut self) -> Result<Sftp, ConnectError> {
+        let target = &self.target;
+        let line = dial::dial(target)?;
+        Sftp::start(line, target.connect_timeout, target.stall_timeout).map_err(|error| match error {
+            SftpError::Stalled(limit) => ConnectError::Timeout { host: target.place(), limit, stage: "start of SFTP" },
+            error => ConnectError::Lost { host: target.place(), why: format!("it gives no SFTP: {error}") },
+        })
     }
 
     fn describe(&self) -> String {

@@ -57,6 +57,8 @@ struct Stdout(Line);
 impl Drop for Stdout {
     /// The client is to see the end of the stream now, not when the process ends.
     fn drop(&mut self) {
+        // A socket is our input as well, and stays open for it.
+        let _ = rustix::net::shutdown(io::stdout(), rustix::net::Shutdown::Write);
         if let Ok(nowhere) = std::fs::OpenOptions::new().write(true).open("/dev/null") {
             let _ = rustix::stdio::dup2_stdout(&nowhere);
         }

@@ -44,6 +44,7 @@ fn halfway(tree: &Tree, name: &str) -> bool {
 fn killed_and_started_again(name: &str, place: &Place, sshd: Option<&Sshd>, far_end: impl Fn() -> Command) {
     let Some(server) = MariaDb::shared() else { return };
     let table = Table::new(server, name, Age::V1);
+    let writes_here = !far_end().get_args().any(|arg| arg == "--storage-host");
     let mut rows = small_files(place, 0..150);
     let large: Vec<_> = (0..2).map(|n| Row::new(place.source(format!("large{n}"), LARGE, n))).collect();
     rows.extend(large);
@@ -77,14 +78,14 @@ fn killed_and_started_again(name: &str, place: &Place, sshd: Option<&Sshd>, far_
         lasting = copied;
     }
     start().wait(PATIENCE).expect(0);
-    match sshd {
-        // The far end's processes of the killed runs go when they notice, and take their unfinished files along.
-        Some(sshd) => wait_until("the far end's processes are gone", || sshd.sessions().is_empty()),
-        // Here the far end was in the killed process itself.
-        None => {
-            for (name, _) in place.tree().temporary() {
-                std::fs::remove_file(place.archive().join(OsStr::from_bytes(name))).unwrap();
-            }
+    // The far end's processes of the killed runs go when they notice, and take their unfinished files along.
+    if let Some(sshd) = sshd {
+        wait_until("the far end's processes are gone", || sshd.sessions().is_empty());
+    }
+    if writes_here {
+        // The receiver was in the killed process itself.
+        for (name, _) in place.tree().temporary() {
+            std::fs::remove_file(place.archive().join(OsStr::from_bytes(name))).unwrap();
         }
     }
     expect_all_proven(place, &table, &rows);
@@ -109,4 +110,11 @@ fn killed_and_started_again_with_our_own_far_end() {
 fn killed_and_started_again_with_a_local_folder() {
     let place = Place::make();
     killed_and_started_again("killed_local", &place, None, || place.run());
+}
+
+#[test]
+fn killed_and_started_again_while_pulling() {
+    let (Some(sshd), true) = (Sshd::start(""), require("rsync")) else { return };
+    let place = Place::make();
+    killed_and_started_again("killed_pull", &place, Some(&sshd), || place.from(&sshd).command());
 }

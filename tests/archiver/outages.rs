@@ -12,16 +12,25 @@ use std::time::Duration;
 
 #[test]
 fn servers_come_and_go() {
+    come_and_go("comes_and_goes", Place::run_to);
+}
+
+#[test]
+fn servers_come_and_go_while_pulling() {
+    come_and_go("pulled_come_and_go", |place, sshd| place.from(sshd).command());
+}
+
+fn come_and_go(name: &str, far_end: fn(&Place, &Sshd) -> Command) {
     let (Some(server), Some(sshd), true) = (MariaDb::start(), Sshd::start(""), require("rsync")) else { return };
     let place = Place::make();
-    let table = Table::new(&server, "comes_and_goes", Age::V1);
+    let table = Table::new(&server, name, Age::V1);
     let mut rows = Vec::new();
     for n in 0..6 {
         rows.extend(small_files(&place, n * 100..n * 100 + 100));
         rows.push(Row::new(place.source(format!("large{n}"), 40 << 20, n)));
     }
     table.insert(&rows);
-    let mut command = place.run_to(&sshd);
+    let mut command = far_end(&place, &sshd);
     // In small portions, so that there is always something left to break.
     command.args(["--db", &table.url, "--target", TARGET, "--poll", "0.2", "--queue", "20", "-v"]);
     let run = Run::start(command);

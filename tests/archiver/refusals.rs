@@ -31,7 +31,7 @@ fn bad_options_are_said_at_once() {
         ("run --once --data-dir / --target m".into(), "--data-dir"),
         ("run --once --data-dir '' --target m".into(), "--data-dir"),
         (format!("{run} --once --db mysql://u:p@127.0.0.1:1/files"), "--target"),
-        (format!("{run} --once --target m --host smurf"), "--host"),
+        (format!("{far} --host smurf"), "--host"),
         (format!("{run} --once --target m --db oracle://x"), "--db"),
         (format!("{run} --once --target m --db mysql://h:port/x"), "port"),
         (format!("{run} --once --target m --db {garbage}"), "garbage.db"),

@@ -250,3 +250,30 @@ fn rows_to_a_local_folder() {
         command
     });
 }
+
+/// The sources are root's, who reads everything, and the archive is the ordinary user's.
+fn pulled(name: &str, age: Age, count: usize, large: &[u64], far_end: impl Fn(&Place, &Sshd) -> Command) {
+    let (Some(server), Some(sshd)) = (MariaDb::shared(), Sshd::start("")) else { return };
+    let place = Place::make();
+    let table = Table::new(server, name, age);
+    let mut cases = cases(&place, age, count, large);
+    if is_root() {
+        fs::set_permissions(place.archive(), Permissions::from_mode(0o777)).unwrap();
+        for case in cases.iter_mut().filter(|case| case.what == "unreadable") {
+            case.fate = Fate::Copied(belongs(&case.row, age));
+        }
+    }
+    archive_twice(&place, &table, &cases, || {
+        let mut command = far_end(&place, &sshd);
+        command.args(["--once", "--db", &table.url, "--target", TARGET]);
+        command
+    });
+}
+
+#[test]
+fn three_hundred_rows_pulled_from_stock_rsync() {
+    if require("rsync") {
+        let large = [100 << 20, (10 << 20) + 1, 25_000_000];
+        pulled("pull300", Age::V1, 300, &large, |place, sshd| place.from(sshd).command());
+    }
+}

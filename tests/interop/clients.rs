@@ -54,7 +54,17 @@ fn start(connect: &mut dyn Connect, sender: bool, options: &Options, path: &Path
 }
 
 fn shake(link: Link, version: u8, offer: Offer, options: &Options) -> Session {
-    greet(link, Hello { side: Side::Client, version, choice: options.checksum_choice, offer }).unwrap()
+    greet(
+        link,
+        Hello {
+            side: Side::Client,
+            version,
+            choice: options.checksum_choice,
+            offer,
+            incremental: options.incremental(false),
+        },
+    )
+    .unwrap()
 }
 
 /// Regular files to send, by the names they get.

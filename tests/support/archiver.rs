@@ -131,7 +131,13 @@ impl Place {
             key: self.path("id"),
             known_hosts: self.path("known_hosts"),
             rsync_path: "rsync".into(),
+            option: "--storage-host",
         }
+    }
+
+    /// Its sources behind that server, the archive on this side.
+    pub fn from(&self, sshd: &Sshd) -> FarEnd<'_> {
+        FarEnd { option: "--host", ..self.behind(sshd) }
     }
 
     /// As [`Place::run`], over SSH.
@@ -162,6 +168,8 @@ pub struct FarEnd<'a> {
     pub key: PathBuf,
     pub known_hosts: PathBuf,
     pub rsync_path: PathBuf,
+    /// Which way: `--storage-host`, or `--host`.
+    pub option: &'static str,
 }
 
 impl FarEnd<'_> {
@@ -169,7 +177,7 @@ impl FarEnd<'_> {
     pub fn command(&self) -> Command {
         let mut command = self.place.run_in(&self.data_dir);
         let to = format!("{}@127.0.0.1", self.user);
-        command.args(["--storage-host", &to, "--ssh-config", "/dev/null", "--ssh-port", &self.port.to_string()]);
+        command.args([self.option, &to, "--ssh-config", "/dev/null", "--ssh-port", &self.port.to_string()]);
         command.arg("--ssh-key").arg(&self.key).arg("--known-hosts").arg(&self.known_hosts);
         command.arg("--rsync-path").arg(&self.rsync_path);
         command

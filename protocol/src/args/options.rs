@@ -140,6 +140,8 @@ options! {
         quiet,
         /// `--numeric-ids`: no names of users and groups.
         numeric_ids,
+        /// A daemon's `numeric ids`: ids have no names at this end, whatever the list carries.
+        nameless_ids,
         /// `--remove-source-files`: finished files are acknowledged.
         remove_source_files,
         /// `--fsync`: what is written is flushed to the disk.
@@ -287,7 +289,17 @@ impl Options {
             sum_size: if self.checksum { sum_size } else { 0 },
             numeric_ids: self.numeric_ids,
             relative: self.relative,
+            hard_links: self.hard_links,
         }
+    }
+
+    /// Whether the file list may come in segments; `receiving` is our side of the two. A receiving side that must know the
+    /// whole list first, or whose way of finishing files stock peers do not combine with it, does without.
+    pub fn incremental(&self, receiving: bool) -> bool {
+        let whole = matches!(self.delete, Some(DeleteWhen::Before | DeleteWhen::After))
+            || self.delay_updates
+            || self.prune_empty_dirs;
+        self.recurse && !self.no_inc_recursive && !(receiving && whole)
     }
 
     /// The first option of these that nothing serves yet, so that it is refused by name and never ignored.
@@ -297,7 +309,6 @@ impl Options {
             ("--safe-links", self.safe_links),
             ("--munge-links", self.munge_links),
             ("-K", self.keep_dirlinks),
-            ("-H", self.hard_links),
             ("--drop-D", self.drop_devices),
             ("--copy-devices", self.copy_devices),
             ("-N", self.crtimes),

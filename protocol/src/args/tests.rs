@@ -22,9 +22,9 @@ fn stock_vectors_are_understood() {
 fn what_we_lack_is_refused_by_name() {
     for (line, name) in [
         ("--server -logDtprze.iLsfxCIvu . d", "-z"),
-        ("--server -lHe.iLsfxCIvu . d", "-H"),
+        ("--server -lAe.iLsfxCIvu . d", "-A"),
         ("--server -re. --delete . d", "--delete"),
-        ("--server -re. --inplace . d", "--inplace"),
+        ("--server -re. --force --safe-links . d", "--safe-links"),
     ] {
         assert_eq!(parse(line), Err(ArgsError::Unsupported(name.into())));
     }
@@ -71,6 +71,7 @@ fn what_we_write_we_understand() {
         }
         for choice in [None, Some(&b"zlib"[..]), Some(b"zlibx"), Some(b"zstd")] {
             args.options.compress_choice = choice.map(<[u8]>::to_vec);
+            args.capabilities = [if args.options.incremental(sender) { "i" } else { "" }, CAPABILITIES].concat().into();
             assert_eq!(ServerArgs::parse_any(&args.to_words()), Ok(args.clone()));
         }
     }

@@ -1,23 +1,45 @@
 //! Reading the file list. Counterpart: rsync's `recv_file_entry`. Nothing in it is trusted.
 
 use super::ids::{IDS_MOST, decode_id};
-use super::{DirClass, FileEntry, FileList, IdNames, Kind, ListShape, Previous, flag, unsafe_name};
+use super::{DirClass, FileEntry, FileList, IdNames, Kind, LinkId, ListShape, Previous, flag, unsafe_name};
 use crate::PeerError;
 use crate::checksum::Sum;
 use crate::handshake::{Compat, Negotiated};
 use crate::mux::IO_ERROR_BITS;
 use crate::wire::{Decode, Decoded, Reader};
+use std::collections::HashSet;
 
 /// Longest name, and longest symlink target, with room for a terminating NUL at the peer.
 const PATH_MOST: usize = 4095;
 
-/// How much list a peer may make us hold.
-#[derive(Debug, Clone, Copy)]
+/// How much list a peer may make us hold at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListLimits {
     /// Entries.
     pub entries: usize,
     /// Bytes of names and targets, all together.
     pub name_bytes: usize,
+}
+
+impl ListLimits {
+    /// Counts something in; false when it is more than is left.
+    pub(crate) fn take(&mut self, what: Self) -> bool {
+        let Some(entries) = self.entries.checked_sub(what.entries) else { return false };
+        let Some(name_bytes) = self.name_bytes.checked_sub(what.name_bytes) else { return false };
+        *self = Self { entries, name_bytes };
+        true
+    }
+
+    /// Counts something out again.
+    pub(crate) fn put_back(&mut self, what: Self) {
+        self.entries += what.entries;
+        self.name_bytes += what.name_bytes;
+    }
+
+    /// What an entry counts.
+    pub(crate) fn of(entry: &FileEntry) -> Self {
+        Self { entries: 1, name_bytes: entry.name.len() + entry.target.as_ref().map_or(0, Vec::len) }
+    }
 }
 
 impl Default for ListLimits {
@@ -31,13 +53,17 @@ impl Default for ListLimits {
 pub struct ListDecoder {
     n: Negotiated,
     shape: ListShape,
-    limits: ListLimits,
+    /// What is left of the limits.
+    left: ListLimits,
     previous: Previous,
     stage: Stage,
+    /// Index of the first entry.
+    start: u32,
     entries: Vec<FileEntry>,
-    /// Entries of earlier segments.
-    kept: usize,
-    name_bytes: usize,
+    /// What the entries came to.
+    held: ListLimits,
+    /// First names of files that have several, by index.
+    links: HashSet<u32>,
     /// Whether names begin with a slash.
     rooted: Option<bool>,
     names: IdNames,
@@ -61,6 +87,8 @@ pub struct Arrived {
     pub names: IdNames,
     /// Bits of trouble the sending side had while it made the list.
     pub io_error: i32,
+    /// What it takes of the limits, until [`ListDecoder::release`].
+    pub(crate) held: ListLimits,
 }
 
 impl ListDecoder {
@@ -69,12 +97,13 @@ impl ListDecoder {
         Self {
             n: *n,
             shape,
-            limits,
+            left: limits,
             previous: Previous::default(),
             stage: Stage::Entries,
+            start: n.compat.has(Compat::INC_RECURSE).into(),
             entries: Vec::new(),
-            kept: 0,
-            name_bytes: 0,
+            held: ListLimits { entries: 0, name_bytes: 0 },
+            links: HashSet::new(),
             rooted: None,
             names: IdNames::default(),
             io_error: 0,
@@ -116,21 +145,33 @@ impl ListDecoder {
         &self.entries
     }
 
-    /// Takes the segment that [`ListDecoder::step`] has completed, and makes ready for the next one (incremental
+    /// Names of owners and groups that came with this list or segment so far.
+    pub fn names(&self) -> &IdNames {
+        &self.names
+    }
+
+    /// Takes the list or segment that [`ListDecoder::step`] has completed, and makes ready for the next one (incremental
     /// recursion). What entries leave out because the one before had it spans segments, and so do the limits.
     pub fn next_segment(&mut self) -> Arrived {
         self.stage = Stage::Entries;
-        self.kept += self.entries.len();
+        let list = FileList::segment(self.start, std::mem::take(&mut self.entries));
+        self.start = self.start.saturating_add(list.len() as u32).saturating_add(1);
         Arrived {
-            list: FileList::new(std::mem::take(&mut self.entries)),
+            list,
             names: std::mem::take(&mut self.names),
             io_error: std::mem::take(&mut self.io_error),
+            held: std::mem::replace(&mut self.held, ListLimits { entries: 0, name_bytes: 0 }),
         }
     }
 
-    /// The list, once [`ListDecoder::step`] has said that it is complete.
-    pub fn finish(self) -> Arrived {
-        Arrived { list: FileList::new(self.entries), names: self.names, io_error: self.io_error }
+    /// Counts out what is no longer held of the list.
+    pub(crate) fn release(&mut self, held: ListLimits) {
+        self.left.put_back(held);
+    }
+
+    /// Counts in what is held of the list for longer than its segment.
+    pub(crate) fn hold(&mut self, what: ListLimits) -> Result<(), PeerError> {
+        if self.left.take(what) { Ok(()) } else { Err(too_large()) }
     }
 
     fn after(&self, stage: Stage) -> Stage {
@@ -167,11 +208,8 @@ impl ListDecoder {
         Ok(Some(flags))
     }
 
-    fn entry(&self, flags: u32, reader: &mut Reader<'_>) -> Decoded<(FileEntry, Previous)> {
+    fn entry(&mut self, flags: u32, reader: &mut Reader<'_>) -> Decoded<(FileEntry, Previous)> {
         let shape = self.shape;
-        if flags & flag::HLINKED != 0 {
-            return Err(PeerError::NotOffered("hard links").into());
-        }
         let mut previous = self.previous.clone();
         let shared = if flags & flag::SAME_NAME != 0 { usize::from(reader.byte()?) } else { 0 };
         let suffix = if flags & flag::LONG_NAME != 0 {
@@ -185,6 +223,12 @@ impl ListDecoder {
         previous.name.truncate(shared);
         previous.name.extend_from_slice(reader.take(suffix)?);
 
+        let link = match self.link(flags, reader)? {
+            Some(first) if flags & flag::HLINK_FIRST == 0 && first >= self.start => {
+                return self.abbreviated(first, previous);
+            }
+            link => link,
+        };
         let len = u64::try_from(reader.varlong(3)?).map_err(|_| PeerError::Malformed("a negative file length"))?;
         if flags & flag::SAME_TIME == 0 {
             previous.mtime = reader.varlong(4)?;
@@ -197,18 +241,19 @@ impl ListDecoder {
         if flags & flag::SAME_MODE == 0 {
             previous.mode = reader.uint()?;
         }
+        let (mut user, mut group) = (None, None);
         if shape.owner && flags & flag::SAME_UID == 0 {
             previous.uid = reader.varint()? as u32;
             if flags & flag::USER_NAME_FOLLOWS != 0 {
                 let len = reader.byte()?;
-                reader.take(len.into())?;
+                user = Some(reader.take(len.into())?.to_vec());
             }
         }
         if shape.group && flags & flag::SAME_GID == 0 {
             previous.gid = reader.varint()? as u32;
             if flags & flag::GROUP_NAME_FOLLOWS != 0 {
                 let len = reader.byte()?;
-                reader.take(len.into())?;
+                group = Some(reader.take(len.into())?.to_vec());
             }
         }
         let mut entry = FileEntry {
@@ -223,6 +268,7 @@ impl ListDecoder {
             rdev: None,
             sum: None,
             dir_class: DirClass::Content,
+            link: link.map(group_of),
         };
         let kind = entry.kind().ok_or(PeerError::Range {
             what: "mode of an entry",
@@ -256,6 +302,46 @@ impl ListDecoder {
         if entry.name == b"." && kind != Kind::Dir {
             return Err(unsafe_name(&entry.name, "the root must be a directory").into());
         }
+        if entry.link.is_some() && kind == Kind::Dir {
+            return Err(unsafe_name(&entry.name, "a directory cannot have several names").into());
+        }
+        self.names.users.extend(user.map(|name| (entry.uid, name)));
+        self.names.groups.extend(group.map(|name| (entry.gid, name)));
+        Ok((entry, previous))
+    }
+
+    /// The index of the first name of the same file, which may be this one.
+    fn link(&self, flags: u32, reader: &mut Reader<'_>) -> Decoded<Option<u32>> {
+        if flags & flag::HLINKED == 0 {
+            return Ok(None);
+        }
+        if !self.shape.hard_links {
+            return Err(PeerError::NotOffered("hard links").into());
+        }
+        let own = self.start.saturating_add(self.entries.len() as u32);
+        if flags & flag::HLINK_FIRST != 0 {
+            return Ok(Some(own));
+        }
+        let first = reader.varint()?;
+        let known = u32::try_from(first).ok().filter(|first| *first < own && self.links.contains(first));
+        let expected = "the index of an earlier entry with several names";
+        let unknown = PeerError::Range { what: "hard link", value: first.into(), expected };
+        known.map(Some).ok_or(unknown.into())
+    }
+
+    /// A further name of a file of the same segment: all but the name is the first one's.
+    fn abbreviated(&mut self, first: u32, mut previous: Previous) -> Decoded<(FileEntry, Previous)> {
+        let original = self.entries.get((first - self.start) as usize);
+        let original = original.ok_or(PeerError::Malformed("a hard link to nothing"))?;
+        let entry = FileEntry { name: clean_name(&previous.name, self.shape.relative)?, ..original.clone() };
+        if entry.name == b"." {
+            return Err(unsafe_name(&entry.name, "the root must be a directory").into());
+        }
+        (previous.mode, previous.mtime) = (entry.mode, entry.mtime);
+        (previous.uid, previous.gid) = (entry.uid, entry.gid);
+        if let Some((major, _)) = entry.rdev {
+            previous.major = major;
+        }
         Ok((entry, previous))
     }
 
@@ -278,13 +364,26 @@ impl ListDecoder {
     }
 
     fn keep(&mut self, entry: FileEntry) -> Result<(), Decode> {
-        self.name_bytes += entry.name.len() + entry.target.as_ref().map_or(0, Vec::len);
-        if self.kept + self.entries.len() >= self.limits.entries || self.name_bytes > self.limits.name_bytes {
-            return Err(PeerError::Malformed("a file list larger than our limit").into());
+        let takes = ListLimits::of(&entry);
+        self.hold(takes)?;
+        self.held.put_back(takes);
+        let own = self.start.saturating_add(self.entries.len() as u32);
+        if entry.link == Some(group_of(own)) {
+            // Kept for the whole session, so never given back.
+            self.hold(ListLimits { entries: 1, name_bytes: 0 })?;
+            self.links.insert(own);
         }
         self.entries.push(entry);
         Ok(())
     }
+}
+
+fn group_of(first: u32) -> LinkId {
+    LinkId { dev: 0, ino: first.into() }
+}
+
+fn too_large() -> PeerError {
+    PeerError::Malformed("a file list larger than our limit")
 }
 
 /// A name without repeated slashes and `.` components; refused where it would leave the root.

@@ -1,9 +1,10 @@
 //! Writing the file list. Counterpart: rsync's `send_file_entry`.
 
 use super::ids::encode_ids;
-use super::{DirClass, FileEntry, IdNames, Kind, ListShape, Previous, flag};
+use super::{DirClass, FileEntry, IdNames, Kind, LinkId, ListShape, Previous, flag};
 use crate::handshake::{Compat, Negotiated};
 use crate::wire::{put_varint, put_varlong};
+use std::collections::HashMap;
 
 /// Longest prefix that may be shared with the previous name.
 const PREFIX_MOST: usize = 255;
@@ -15,15 +16,53 @@ pub struct ListEncoder {
     shape: ListShape,
     previous: Previous,
     first: bool,
+    /// Index of the current segment's first entry, and of the next entry.
+    start: u32,
+    next: u32,
+    /// The first name of each file that has several.
+    links: HashMap<LinkId, FirstName>,
+    /// Names that go with the first entry of each owner and group (incremental recursion).
+    users: HashMap<u32, Vec<u8>>,
+    groups: HashMap<u32, Vec<u8>>,
+}
+
+/// What a reader takes over from the first name of a file for the further ones.
+#[derive(Debug, Clone, Copy)]
+struct FirstName {
+    ndx: u32,
+    mode: u32,
+    mtime: i64,
+    uid: u32,
+    gid: u32,
+    major: Option<u32>,
 }
 
 impl ListEncoder {
     /// A list for this session.
     pub fn new(n: &Negotiated, shape: ListShape) -> Self {
-        Self { n: *n, shape, previous: Previous::default(), first: true }
+        let start = n.compat.has(Compat::INC_RECURSE).into();
+        Self {
+            n: *n,
+            shape,
+            previous: Previous::default(),
+            first: true,
+            start,
+            next: start,
+            links: HashMap::new(),
+            users: HashMap::new(),
+            groups: HashMap::new(),
+        }
     }
 
-    /// Writes one entry.
+    /// Names of owners and groups that no entry has had yet; each goes with the first that has it (incremental
+    /// recursion). Those longer than 255 bytes stay out.
+    pub fn know(&mut self, names: IdNames) {
+        let fits = |(_, name): &(u32, Vec<u8>)| name.len() <= 255;
+        self.users.extend(names.users.into_iter().filter(fits));
+        self.groups.extend(names.groups.into_iter().filter(fits));
+    }
+
+    /// Writes one entry. Entries must be written in the order of their indexes if any has several names.
     pub fn entry(&mut self, entry: &FileEntry, out: &mut Vec<u8>) {
         let (shape, previous) = (self.shape, &mut self.previous);
         let kind = entry.kind();
@@ -45,6 +84,27 @@ impl ListEncoder {
         set(flag::SAME_TIME, entry.mtime == previous.mtime);
         set(flag::MOD_NSEC, entry.nsec != 0 && self.n.version >= 31);
         set(flag::SAME_RDEV_MAJOR, rdev.is_some_and(|(major, _)| major == previous.major));
+        let own = self.next;
+        let link = entry.link.filter(|_| shape.hard_links && kind != Some(Kind::Dir));
+        let first_name = link.map(|id| {
+            *self.links.entry(id).or_insert(FirstName {
+                ndx: own,
+                mode: entry.mode,
+                mtime: entry.mtime,
+                uid: entry.uid,
+                gid: entry.gid,
+                major: rdev.map(|(major, _)| major),
+            })
+        });
+        set(flag::HLINKED, link.is_some());
+        set(flag::HLINK_FIRST, first_name.is_some_and(|first| first.ndx == own));
+        let further = first_name.filter(|first| first.ndx != own);
+        let abbreviated = further.filter(|first| first.ndx >= self.start);
+        let new_user = if shape.owner && flags & flag::SAME_UID == 0 { self.users.remove(&entry.uid) } else { None };
+        let new_group = if shape.group && flags & flag::SAME_GID == 0 { self.groups.remove(&entry.gid) } else { None };
+        let mut set = |bit: u32, when: bool| flags |= if when { bit } else { 0 };
+        set(flag::USER_NAME_FOLLOWS, new_user.is_some());
+        set(flag::GROUP_NAME_FOLLOWS, new_group.is_some());
         let shared = entry.name.iter().zip(&previous.name).take(PREFIX_MOST).take_while(|(a, b)| a == b).count();
         let suffix = &entry.name[shared..];
         set(flag::SAME_NAME, shared > 0);
@@ -59,6 +119,38 @@ impl ListEncoder {
             Err(_) => put_varint(out, suffix.len() as i32),
         }
         out.extend_from_slice(suffix);
+        if let Some(first) = further {
+            put_varint(out, first.ndx as i32);
+        }
+        if abbreviated.is_none() {
+            self.attributes(entry, flags, rdev, [new_user, new_group], out);
+        }
+        let previous = &mut self.previous;
+        previous.name.clone_from(&entry.name);
+        (previous.mode, previous.mtime) = (entry.mode, entry.mtime);
+        (previous.uid, previous.gid) = (entry.uid, entry.gid);
+        let mut major = rdev.map(|(major, _)| major);
+        // The reader has only the first name's attributes, even if the file has changed since.
+        if let Some(first) = abbreviated {
+            (previous.mode, previous.mtime) = (first.mode, first.mtime);
+            (previous.uid, previous.gid) = (first.uid, first.gid);
+            major = first.major;
+        }
+        previous.major = major.unwrap_or(previous.major);
+        self.first = false;
+        self.next += 1;
+    }
+
+    /// Everything behind the name.
+    fn attributes(
+        &self,
+        entry: &FileEntry,
+        flags: u32,
+        rdev: Option<(u32, u32)>,
+        [user, group]: [Option<Vec<u8>>; 2],
+        out: &mut Vec<u8>,
+    ) {
+        let kind = entry.kind();
         put_varlong(out, entry.len as i64, 3);
         if flags & flag::SAME_TIME == 0 {
             put_varlong(out, entry.mtime, 4);
@@ -71,9 +163,11 @@ impl ListEncoder {
         }
         if flags & flag::SAME_UID == 0 {
             put_varint(out, entry.uid as i32);
+            put_name(user, out);
         }
         if flags & flag::SAME_GID == 0 {
             put_varint(out, entry.gid as i32);
+            put_name(group, out);
         }
         if let Some((major, minor)) = rdev {
             if flags & flag::SAME_RDEV_MAJOR == 0 {
@@ -81,25 +175,17 @@ impl ListEncoder {
             }
             put_varint(out, minor as i32);
         }
-        if let (Some(Kind::Symlink), true) = (kind, shape.links) {
+        if let (Some(Kind::Symlink), true) = (kind, self.shape.links) {
             let target = entry.target.as_deref().unwrap_or_default();
             put_varint(out, target.len() as i32);
             out.extend_from_slice(target);
         }
-        if kind == Some(Kind::File) && shape.sum_size > 0 {
+        if kind == Some(Kind::File) && self.shape.sum_size > 0 {
             // A file that could not be read has a sum of zeros.
             let mut sum = entry.sum.map(|sum| sum.as_bytes().to_vec()).unwrap_or_default();
-            sum.resize(shape.sum_size, 0);
+            sum.resize(self.shape.sum_size, 0);
             out.extend_from_slice(&sum);
         }
-        let previous = &mut self.previous;
-        previous.name.clone_from(&entry.name);
-        (previous.mode, previous.mtime) = (entry.mode, entry.mtime);
-        (previous.uid, previous.gid) = (entry.uid, entry.gid);
-        if let Some((major, _)) = rdev {
-            previous.major = major;
-        }
-        self.first = false;
     }
 
     fn put_flags(&self, flags: u32, dir: bool, out: &mut Vec<u8>) {
@@ -116,7 +202,7 @@ impl ListEncoder {
     }
 
     /// Ends the list; `io_error` are the bits of trouble while it was made.
-    pub fn end(mut self, io_error: i32, names: &IdNames, out: &mut Vec<u8>) {
+    pub fn end(&mut self, io_error: i32, names: &IdNames, out: &mut Vec<u8>) {
         self.end_segment(io_error, out);
         if !self.shape.numeric_ids {
             let id0 = self.n.compat.has(Compat::ID0_NAMES);
@@ -140,10 +226,20 @@ impl ListEncoder {
         } else {
             out.push(0);
         }
+        self.next += 1;
+        self.start = self.next;
     }
 
     /// Whether the end of the list can say that there were errors; where it cannot, a message must.
     pub fn reports_errors(&self) -> bool {
         self.n.version >= 31 || self.n.compat.has(Compat::SAFE_FLIST)
+    }
+}
+
+fn put_name(name: Option<Vec<u8>>, out: &mut Vec<u8>) {
+    if let Some(name) = name {
+        // Never longer than the length byte says: see `know`.
+        out.push(name.len() as u8);
+        out.extend_from_slice(&name);
     }
 }

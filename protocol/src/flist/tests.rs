@@ -83,6 +83,7 @@ const FULL: ListShape = ListShape {
     sum_size: 16,
     numeric_ids: false,
     relative: false,
+    hard_links: true,
 };
 
 fn decode(wire: &[u8], n: &Negotiated, shape: ListShape) -> Result<super::decode::Arrived, Decode> {
@@ -90,7 +91,7 @@ fn decode(wire: &[u8], n: &Negotiated, shape: ListShape) -> Result<super::decode
     let mut reader = Reader::new(wire);
     while !decoder.step(&mut reader)? {}
     assert_eq!(reader.position(), wire.len());
-    Ok(decoder.finish())
+    Ok(decoder.next_segment())
 }
 
 proptest! {

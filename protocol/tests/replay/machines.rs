@@ -2,8 +2,8 @@
 
 use super::case::Case;
 use super::session::{Direction, Session};
-use super::streams::{Asked, Piece, Sent, Streams, assert_same};
-use super::verify::{not_sent, rebuild};
+use super::streams::{Asked, Piece, Segment, Sent, Streams, assert_same};
+use super::verify::{basis, not_sent, rebuild};
 use protocol::PeerError;
 use protocol::delta::{Search, Token};
 use protocol::flist::{ListEncoder, ListLimits};
@@ -14,9 +14,20 @@ use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts};
 use protocol::sender::{Request, Sender, SenderEvent, SenderFacts};
 use protocol::sums::BlockIndex;
 
-/// Machines take no lists in segments and no files-from names.
+/// Machines take no files-from names.
 pub(crate) fn playable(session: &Session) -> bool {
-    !session.incremental() && session.files_from.is_none()
+    session.files_from.is_none()
+}
+
+/// A client of ours offers all checksums; this one's user had another list.
+fn offers_as_we_do(case: &Case) -> bool {
+    case.number() != 18
+}
+
+/// Whether our end could have had this greeting.
+fn greets(case: &Case, client: bool) -> bool {
+    // An old server knows less than ours, and its client answers accordingly.
+    if client { offers_as_we_do(case) } else { case.server != "3.0.9" }
 }
 
 /// Our side of the handshake in the role of the recorded client or server.
@@ -28,7 +39,7 @@ pub(crate) fn hello(session: &Session, client: bool) -> Hello {
     } else {
         (Side::Server { letters, seed: session.n.seed }, session.server_version)
     };
-    Hello { side, version, choice, offer: Offer::Stock }
+    Hello { side, version, choice, offer: Offer::Stock, incremental: session.incremental() }
 }
 
 /// Hears a recording in pieces of `chunk` bytes as far as the end of the handshake.
@@ -58,25 +69,32 @@ pub(crate) fn shake(case: &Case, session: &Session, chunk: usize) {
     }
     let mut out = Outbox::new();
     let client = greet(session, true, &case.s2c, chunk, &mut out);
-    if session.incremental() {
-        assert_eq!(client.err(), Some(PeerError::NotOffered("incremental recursion")));
-    } else {
+    if offers_as_we_do(case) {
         assert!(client.is_ok_and(|(n, ..)| n == session.n));
         assert_same(out.bytes(), &case.c2s[..session.c2s_raw], "the client's greeting");
     }
-    if case.server == "3.0.9" {
-        return; // this server knew less than ours, and its client answers accordingly
+    if session.incremental() {
+        let mut handshake = Handshake::new(Hello { incremental: false, ..hello(session, true) }, &mut Outbox::new());
+        handshake.feed(&case.s2c[..session.s2c_raw]).unwrap();
+        let refused = handshake.poll(&mut Outbox::new()).err();
+        assert_eq!(refused, Some(PeerError::NotOffered("incremental recursion")));
+    }
+    if !greets(case, false) {
+        return;
     }
     let mut out = Outbox::new();
     let (n, ..) = greet(session, false, &case.c2s, chunk, &mut out).unwrap();
-    // Bits a server sets by its own abilities: incremental recursion, iconv of symlinks, in-place partial files.
-    let known = |n: Negotiated| Negotiated { compat: Compat(n.compat.0 & !0x045), ..n };
+    // Bits a server sets by its own abilities: iconv of symlinks, in-place partial files.
+    let known = |n: Negotiated| Negotiated { compat: Compat(n.compat.0 & !0x044), ..n };
     assert_eq!(known(n), known(session.n));
 }
 
 /// Plays the sending side; everything it says must be what stock said.
 pub(crate) fn send(case: &Case, session: &Session, streams: &Streams, chunk: usize) {
     let client = !session.words.server_sends;
+    if !greets(case, client) {
+        return;
+    }
     let mut out = Outbox::new();
     let heard = if client { &case.s2c } else { &case.c2s };
     let (_, inbox, mut heard) = greet(session, client, heard, chunk, &mut out).unwrap();
@@ -86,16 +104,18 @@ pub(crate) fn send(case: &Case, session: &Session, streams: &Streams, chunk: usi
     }
     let Some(list) = streams.segments.first() else { return };
     let facts = SenderFacts {
-        entries: if client { list.list.len() } else { 0 },
         server: !client,
         dry_run: session.words.has('n'),
         append: session.words.option("--append"),
         sums_most: 1 << 20,
     };
     let mut sender = Sender::new(&session.n, facts, inbox);
-    let write_list = |out: &mut Outbox| {
+    let mut encoder = ListEncoder::new(&session.n, streams.shape);
+    let mut write_list = |list: &Segment, out: &mut Outbox| {
         let mut bytes = Vec::new();
-        let mut encoder = ListEncoder::new(&session.n, streams.shape);
+        if session.incremental() {
+            encoder.know(list.arrived.names.clone());
+        }
         for entry in &list.entries {
             let mut entry = entry.clone();
             if case.has_absolute_names() {
@@ -103,14 +123,19 @@ pub(crate) fn send(case: &Case, session: &Session, streams: &Streams, chunk: usi
             }
             encoder.entry(&entry, &mut bytes);
         }
-        encoder.end(list.arrived.io_error, &list.arrived.names, &mut bytes);
+        if session.incremental() {
+            encoder.end_segment(list.arrived.io_error, &mut bytes);
+        } else {
+            encoder.end(list.arrived.io_error, &list.arrived.names, &mut bytes);
+        }
         out.put(&bytes);
     };
     if client {
         if session.words.filters() {
             out.put(&session.to_server.payload[..session.to_server_start]);
         }
-        write_list(&mut out);
+        sender.list(&list.list).unwrap();
+        write_list(list, &mut out);
     }
     let declined = not_sent(session);
     let mut files = streams.sent.iter().filter(|sent| matches!(sent, Sent::File(..)));
@@ -118,7 +143,19 @@ pub(crate) fn send(case: &Case, session: &Session, streams: &Streams, chunk: usi
     let (mut filters, mut messages, mut phases) = (Vec::new(), Vec::new(), 0);
     let mut redone = std::collections::BTreeSet::new();
     let mut ended = None;
+    let mut listed = client;
+    let mut said = streams.sent.iter().peekable();
     while !sender.is_over() {
+        // Segments go out where stock's did.
+        while listed && let Some(next) = said.next_if(|next| matches!(next, Sent::Segment(_) | Sent::ListEnd)) {
+            if let Sent::Segment(at) = next {
+                let segment = &streams.segments[*at];
+                sender.segment(segment.parent.unwrap() as u32, &segment.list, &mut out).unwrap();
+                write_list(segment, &mut out);
+            } else {
+                sender.end_list(&mut out);
+            }
+        }
         let event = match sender.poll(&mut out) {
             Ok(Some(event)) => event,
             Ok(None) if heard.is_empty() => break,
@@ -136,11 +173,13 @@ pub(crate) fn send(case: &Case, session: &Session, streams: &Streams, chunk: usi
         match event {
             SenderEvent::Filter(rule) => filters.push(rule),
             SenderEvent::FiltersDone => {
-                sender.set_entries(list.list.len());
-                write_list(&mut out);
+                sender.list(&list.list).unwrap();
+                write_list(list, &mut out);
+                listed = true;
             }
             SenderEvent::Item(ndx, header) => {
                 assert_eq!(asked.next(), Some(&Asked::Item(ndx, header)));
+                said.next();
             }
             SenderEvent::Request(request) => {
                 let head = request.sums.head();
@@ -160,6 +199,7 @@ pub(crate) fn send(case: &Case, session: &Session, streams: &Streams, chunk: usi
                 }
                 let Some(Sent::File(ndx, _, _, pieces, sum)) = files.next() else { panic!("no answer") };
                 assert_eq!(*ndx, request.ndx);
+                said.next();
                 search(case, session, streams, &request, pieces);
                 let mut reply = sender.begin(&request, &mut out);
                 for piece in pieces {
@@ -170,7 +210,13 @@ pub(crate) fn send(case: &Case, session: &Session, streams: &Streams, chunk: usi
                 }
                 reply.end(sum, &mut out);
             }
-            SenderEvent::PhaseDone => phases += 1,
+            SenderEvent::SegmentDone => {
+                said.next();
+            }
+            SenderEvent::PhaseDone => {
+                phases += 1;
+                said.next();
+            }
             SenderEvent::AllDone => {
                 let stats =
                     streams.sent.iter().find_map(|s| if let Sent::Stats(stats) = s { Some(*stats) } else { None });
@@ -182,7 +228,9 @@ pub(crate) fn send(case: &Case, session: &Session, streams: &Streams, chunk: usi
     }
     assert_eq!(filters, if client { Vec::new() } else { session.filters.clone() });
     if session.aborted(case) {
-        assert_eq!(ended, Some(PeerError::Exit(case.exit)));
+        // A client that gives up only hangs up.
+        let told = client || session.receiving().0.messages.iter().any(|(_, m)| matches!(m, Message::ErrorExit(_)));
+        assert_eq!(ended, told.then_some(PeerError::Exit(case.exit)));
         return;
     }
     let (receiving, _) = session.receiving();
@@ -207,7 +255,7 @@ fn search(case: &Case, session: &Session, streams: &Streams, request: &Request, 
     let name = &streams.entry(request.ndx.0).name;
     let content = |node: Option<&super::case::Node>| node.and_then(|node| node.content()).map(<[u8]>::to_vec);
     let source = content(case.node(name)).unwrap();
-    let basis = content(case.dest.get(name)).unwrap_or_default();
+    let basis = basis(case, &request.header, name).unwrap_or_default();
     let mut pieces = Vec::new();
     let mut emit = |token: Token<'_>| -> Result<(), ()> {
         match token {
@@ -222,7 +270,7 @@ fn search(case: &Case, session: &Session, streams: &Streams, request: &Request, 
     let literals = |pieces: &[Piece]| -> usize {
         pieces.iter().map(|piece| if let Piece::Literal(bytes) = piece { bytes.len() } else { 0 }).sum()
     };
-    assert!(rebuild(&pieces, &request.sums.head(), &basis) == source, "a wrong match");
+    assert!(rebuild(&pieces, &request.sums.head(), basis) == source, "a wrong match");
     assert!(literals(&pieces) <= literals(stock), "{} literal bytes, stock {}", literals(&pieces), literals(stock));
 }
 
@@ -230,6 +278,8 @@ fn search(case: &Case, session: &Session, streams: &Streams, request: &Request, 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Heard {
     List(Box<protocol::flist::Arrived>),
+    ListEnd,
+    SegmentDone,
     Sent(Sent),
     PhaseDone(u8),
     Goodbye,
@@ -240,6 +290,9 @@ pub(crate) fn receive(case: &Case, session: &Session, streams: &Streams, chunk: 
     let client = session.words.server_sends;
     if !client && session.words.filters() {
         return; // a receiving server with rules deletes, which ours does not
+    }
+    if !greets(case, client) {
+        return;
     }
     let mut out = Outbox::new();
     let bytes = if client { &case.s2c } else { &case.c2s };
@@ -258,10 +311,25 @@ pub(crate) fn receive(case: &Case, session: &Session, streams: &Streams, chunk: 
     }
     assert_eq!(ended, None);
     let mut expected = Vec::new();
-    expected.extend(streams.segments.iter().map(|segment| Heard::List(Box::new(segment.arrived.clone()))));
-    let mut phases = 0;
+    let list = |at: usize| Heard::List(Box::new(streams.segments[at].arrived.clone()));
+    if !streams.segments.is_empty() {
+        expected.push(list(0));
+    }
+    if !session.incremental() {
+        expected.push(Heard::ListEnd);
+    }
+    let (mut phases, mut live) = (0, 1);
     for sent in &streams.sent {
         match sent {
+            Sent::Segment(at) => {
+                expected.push(list(*at));
+                live += 1;
+            }
+            Sent::ListEnd => expected.push(Heard::ListEnd),
+            Sent::Done if live > 1 => {
+                live -= 1;
+                expected.push(Heard::SegmentDone);
+            }
             Sent::Done if phases == 3 => {}
             Sent::Done => {
                 phases += 1;
@@ -306,6 +374,8 @@ pub(crate) fn listen(
         };
         match event {
             ReceiverEvent::List(arrived) => heard.push(Heard::List(Box::new(arrived))),
+            ReceiverEvent::ListEnd => heard.push(Heard::ListEnd),
+            ReceiverEvent::SegmentDone => heard.push(Heard::SegmentDone),
             ReceiverEvent::Item(ndx, header) => heard.push(Heard::Sent(Sent::Item(ndx, header))),
             ReceiverEvent::File(ndx, header, head) => {
                 assert!(file.is_none());

@@ -45,7 +45,7 @@ impl Plan {
             // The older of the two decides.
             (Side::Server { letters: self.letters.to_vec(), seed: self.seed }, 32)
         };
-        Hello { side, version, choice: Some((self.checksum, self.checksum)), offer: Offer::Stock }
+        Hello { side, version, choice: Some((self.checksum, self.checksum)), offer: Offer::Stock, incremental: true }
     }
 
     fn entries(&self) -> Vec<FileEntry> {
@@ -97,14 +97,10 @@ impl<'p> Sending<'p> {
                 return Ok(());
             };
             self.log.push(format!("{n:?}"));
-            let facts = SenderFacts {
-                entries: self.list.len(),
-                server: !self.plan.push,
-                dry_run: false,
-                append: false,
-                sums_most: 1000,
-            };
-            self.sender = Some(Sender::new(&n, facts, greeting.into_inbox()));
+            let facts = SenderFacts { server: !self.plan.push, dry_run: false, append: false, sums_most: 1000 };
+            let mut sender = Sender::new(&n, facts, greeting.into_inbox());
+            sender.list(&self.list)?;
+            self.sender = Some(sender);
             self.n = Some(n);
             if self.plan.push {
                 self.write_list(&n);
@@ -167,6 +163,7 @@ impl<'p> Sending<'p> {
             }
             SenderEvent::Filter(_)
             | SenderEvent::Item(..)
+            | SenderEvent::SegmentDone
             | SenderEvent::PhaseDone
             | SenderEvent::Message(_)
             | SenderEvent::Goodbye => {}

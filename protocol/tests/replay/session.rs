@@ -70,6 +70,7 @@ impl Words {
             sum_size: if self.has('c') { list_checksum.size() } else { 0 },
             numeric_ids: self.option("--numeric-ids"),
             relative: self.has('R'),
+            hard_links: self.has('H'),
         }
     }
 }

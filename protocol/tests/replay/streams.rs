@@ -4,7 +4,7 @@
 use super::case::Case;
 use super::session::Session;
 use protocol::checksum::Sum;
-use protocol::flist::{Arrived, FileEntry, FileList, ListDecoder, ListEncoder, ListLimits, ListShape, Ndx};
+use protocol::flist::{Arrived, FileEntry, FileList, IdNames, ListDecoder, ListEncoder, ListLimits, ListShape, Ndx};
 use protocol::item::{ItemFlags, ItemHeader};
 use protocol::ndx::{NdxState, NdxValue};
 use protocol::sender::FinalStats;
@@ -29,9 +29,12 @@ pub(crate) enum Asked {
     DeleteStats([u32; 5]),
 }
 
-/// What the sender wrote behind its first list; further lists stand in [`Streams::segments`].
+/// What the sender wrote behind its first list.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Sent {
+    /// A further list, by its place in [`Streams::segments`].
+    Segment(usize),
+    ListEnd,
     Item(Ndx, ItemHeader),
     File(Ndx, ItemHeader, SumHead, Vec<Piece>, Sum),
     Done,
@@ -41,7 +44,6 @@ pub(crate) enum Sent {
 
 /// A list or a segment of it.
 pub(crate) struct Segment {
-    pub(crate) start: u32,
     /// The directory it lists, by its number.
     pub(crate) parent: Option<usize>,
     pub(crate) list: FileList,
@@ -110,6 +112,8 @@ impl Streams {
             if session.incremental() {
                 assert_eq!(ndx_in.decode(reader), Ok(NdxValue::FlistEnd));
                 writing.ndx.encode(NdxValue::FlistEnd, &mut writing.out);
+                self.flist_end = true;
+                self.sent.push(Sent::ListEnd);
             }
             return;
         }
@@ -132,9 +136,11 @@ impl Streams {
                 NdxValue::FlistEnd => {
                     assert!(!self.flist_end, "two ends of the list");
                     self.flist_end = true;
+                    self.sent.push(Sent::ListEnd);
                 }
                 NdxValue::Segment(dir) => {
                     assert!(session.incremental() && (dir as usize) < self.dirs.len() && listed.insert(dir));
+                    self.sent.push(Sent::Segment(self.segments.len()));
                     self.list(case, session, &mut decoder, Some(dir as usize), reader, writing);
                 }
                 NdxValue::DeleteStats => self.sent.push(Sent::DeleteStats(delete_stats(reader, writing))),
@@ -185,6 +191,7 @@ impl Streams {
     ) {
         let mut entries = Vec::new();
         let mut end = reader.clone();
+        let mut named = (0, 0);
         let since =
             |mut start: Reader<'_>, now: &Reader<'_>| start.take(now.position() - start.position()).unwrap().to_vec();
         loop {
@@ -204,32 +211,26 @@ impl Streams {
             if case.has_absolute_names() {
                 written.name.insert(0, b'/');
             }
+            let names = decoder.names();
+            let (users, groups) = (names.users[named.0..].to_vec(), names.groups[named.1..].to_vec());
+            named = (names.users.len(), names.groups.len());
+            writing.list.know(IdNames { users, groups });
             writing.list.entry(&written, &mut ours);
-            // Names in the entries come with incremental recursion only, which our encoder does not offer.
-            if session.incremental() && entry_flags(session, stock) & 0x0c00 != 0 {
-                writing.out.extend_from_slice(stock);
-            } else {
-                assert_same(&ours, stock, &format!("entry {:?}", entry.name.escape_ascii().to_string()));
-                writing.out.extend_from_slice(&ours);
-                self.compared += 1;
-            }
+            assert_same(&ours, stock, &format!("entry {:?}", entry.name.escape_ascii().to_string()));
+            writing.out.extend_from_slice(&ours);
+            self.compared += 1;
             entries.push(entry);
         }
-        let arrived = decoder.next_segment();
+        let mut arrived = decoder.next_segment();
         let mut tail = Vec::new();
         if session.incremental() {
             writing.list.end_segment(arrived.io_error, &mut tail);
         } else {
-            let list = std::mem::replace(&mut writing.list, ListEncoder::new(&session.n, self.shape));
-            list.end(arrived.io_error, &arrived.names, &mut tail);
+            writing.list.end(arrived.io_error, &arrived.names, &mut tail);
         }
         assert_same(&tail, &since(end, reader), "the list's end");
         writing.out.extend(tail);
-        let start = match self.segments.last() {
-            None => session.incremental().into(),
-            Some(last) => last.start + last.entries.len() as u32 + 1,
-        };
-        let first_is_root = |list: &FileList| list.get(Ndx(0)).is_some_and(|e| e.name == b"." && e.is_dir());
+        let first_is_root = |list: &FileList| list.iter().next().is_some_and(|(_, e)| e.name == b"." && e.is_dir());
         let parent = match (session.incremental(), self.segments.is_empty()) {
             (true, true) => first_is_root(&arrived.list).then_some(0),
             (true, false) => parent,
@@ -240,8 +241,9 @@ impl Streams {
         } else {
             arrived.list.check_parents().unwrap();
         }
-        self.dirs.extend(arrived.list.iter().filter(|(_, e)| e.is_dir()).map(|(_, e)| e.clone()));
-        self.segments.push(Segment { start, parent, list: arrived.list.clone(), entries, arrived });
+        self.dirs.extend(arrived.list.entries().iter().filter(|e| e.is_dir()).cloned());
+        arrived.list = arrived.list.of_dir(parent.map(|dir| self.dirs[dir].clone()));
+        self.segments.push(Segment { parent, list: arrived.list.clone(), entries, arrived });
     }
 
     /// A segment holds the direct children of its directory only.
@@ -259,11 +261,8 @@ impl Streams {
     /// The entry a peer means by an index.
     pub(crate) fn entry(&self, ndx: u32) -> &FileEntry {
         for segment in &self.segments {
-            if ndx >= segment.start && ((ndx - segment.start) as usize) < segment.list.len() {
-                return segment.list.get(Ndx(ndx - segment.start)).expect("a dead index");
-            }
-            if let Some(parent) = segment.parent.filter(|_| ndx + 1 == segment.start) {
-                return &self.dirs[parent];
+            if let Some(entry) = segment.list.get(Ndx(ndx)) {
+                return entry;
             }
         }
         panic!("index {ndx} is in no segment");
@@ -345,14 +344,6 @@ fn delete_stats(reader: &mut Reader<'_>, writing: &mut Writing) -> [u32; 5] {
         put_varint(&mut writing.out, *count as i32);
     }
     counts
-}
-
-fn entry_flags(session: &Session, entry: &[u8]) -> u32 {
-    if session.n.compat.has(protocol::handshake::Compat::VARINT_FLIST_FLAGS) {
-        return Reader::new(entry).varint().unwrap() as u32;
-    }
-    let low = u32::from(entry[0]);
-    if low & 4 != 0 { low | u32::from(entry[1]) << 8 } else { low }
 }
 
 pub(crate) fn assert_same(ours: &[u8], stock: &[u8], what: &str) {

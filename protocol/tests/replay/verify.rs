@@ -78,7 +78,7 @@ pub(crate) fn sum_of(checksum: Checksum, content: &[u8]) -> Sum {
 }
 
 /// What the receiving side has of a file, by the basis the item names.
-fn basis<'c>(case: &'c Case, header: &ItemHeader, name: &[u8]) -> Option<&'c [u8]> {
+pub(crate) fn basis<'c>(case: &'c Case, header: &ItemHeader, name: &[u8]) -> Option<&'c [u8]> {
     let dest = |name: &[u8]| case.dest.get(name)?.content();
     match header.basis.unwrap_or(0x80) {
         0x80 | 0x82 => dest(name),
@@ -210,7 +210,10 @@ fn check_done(case: &Case, session: &Session, streams: &Streams) {
     }
     assert!(streams.flist_end || !streams.complete, "the list has no end");
     if !streams.complete {
-        assert!(streams.asked.is_empty() && streams.sent.is_empty(), "only a pull of nothing ends at once");
+        assert!(
+            streams.asked.is_empty() && streams.sent.iter().all(|sent| *sent == Sent::ListEnd),
+            "only a pull of nothing ends at once"
+        );
         return;
     }
     let extra = usize::from(session.n.version >= 31);

@@ -1,6 +1,7 @@
 //! The database, its table, the rows that wait, and their files.
 
 use super::report::{Report, Status};
+use crate::archiver::Direction;
 use crate::archiver::layout::place;
 use crate::catalog::{self, AnyCatalog, Catalog, CatalogError, Database, Layout, Pending, RecordId};
 use crate::cli::run::Service;
@@ -34,7 +35,10 @@ pub(super) async fn check(service: &Service, report: &mut Report) {
     };
     report.ok("table", &table(&catalog));
     rows(service, &catalog, report).await;
-    sources(&catalog, report).await;
+    match service.direction {
+        Direction::Push => sources(&catalog, report).await,
+        Direction::Pull => report.not_checked(&["source"], "the files are at the far end"),
+    }
     catalog.close().await;
 }
 

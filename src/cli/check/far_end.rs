@@ -1,7 +1,7 @@
-//! The storage node: its SSH, its rsync, its directory. Without one, this machine.
+//! The far end: its SSH, its rsync; and the archive's directory, there or here.
 
 use super::report::{Report, Status};
-use crate::archiver::{FarEnd, base, far_end, hello, server_args};
+use crate::archiver::{Direction, FarEnd, base, far_end, hello, sender_args, server_args};
 use crate::cli::run::Service;
 use crate::link::Closer;
 use crate::transfer::local::Local;
@@ -10,6 +10,7 @@ use crate::transport::ssh::Ssh;
 use crate::transport::{CommandOutput, Connect, ConnectError};
 use protocol::PeerError;
 use std::ffi::OsString;
+use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -33,13 +34,14 @@ elif [ -e "$d" ] || [ -L "$d" ]; then echo archiver-check:other
 else echo archiver-check:absent
 fi"#;
 
-const AFTER_LOGIN: [&str; 6] = ["rsync", "fsync", "protocol", "directory", "writable", "free space"];
+const OF_THE_PROGRAM: [&str; 3] = ["rsync", "fsync", "protocol"];
+const OF_THE_ARCHIVE: [&str; 3] = ["directory", "writable", "free space"];
 
 /// Says how everything at the far end stands.
 pub(super) fn check(service: &Service, report: &mut Report) {
     let mut connect: Box<dyn Connect> = match &service.ssh {
         None => {
-            let why = "not needed: without --storage-host files are copied on this machine";
+            let why = "not needed: without --storage-host or --host files are copied on this machine";
             report.say("connection", Status::Skip, why);
             Box::new(Local)
         }
@@ -54,19 +56,37 @@ pub(super) fn check(service: &Service, report: &mut Report) {
                     report.ok("authentication", "the key was accepted");
                     Box::new(ssh)
                 }
-                Err(error) => return no_login(&error, report),
+                Err(error) => {
+                    no_login(&error, report);
+                    return match service.direction {
+                        Direction::Push => report.not_checked(&OF_THE_ARCHIVE, "nobody is logged in"),
+                        Direction::Pull => here(service, report),
+                    };
+                }
             }
         }
     };
-    let far = &mut FarSide { connect: connect.as_mut(), data_dir: &service.data_dir };
+    let far = &mut FarSide {
+        connect: connect.as_mut(),
+        data_dir: &service.data_dir,
+        direction: service.direction,
+        bootstrap: service.bootstrap.as_ref().map(|bootstrap| bootstrap.file.as_path()),
+    };
     match far.rsync(report) {
         Some(fsync) => far.protocol(fsync, report),
         None => report.not_checked(&["fsync", "protocol"], "no rsync could be asked"),
     }
-    if far.directory(report) {
-        far.free_space(report);
+    match service.direction {
+        Direction::Push => far.archive(report),
+        Direction::Pull => here(service, report),
     }
-    far.connect.disconnect();
+    connect.disconnect();
+}
+
+/// The archive of one who pulls.
+fn here(service: &Service, report: &mut Report) {
+    let connect = &mut Local;
+    FarSide { connect, data_dir: &service.data_dir, direction: service.direction, bootstrap: None }.archive(report);
 }
 
 /// Sorts out how far we came.
@@ -84,7 +104,7 @@ fn no_login(error: &ConnectError, report: &mut Report) {
             report.fail("authentication", &why);
         }
         ConnectError::Timeout { .. } => {
-            let why = format!("{why}; check the network and --storage-host, or raise --connect-timeout");
+            let why = format!("{why}; check the network and the host named, or raise --connect-timeout");
             report.fail("connection", &why);
             report.not_checked(&["host key", "authentication"], "there is no connection");
         }
@@ -93,15 +113,38 @@ fn no_login(error: &ConnectError, report: &mut Report) {
             report.not_checked(&["host key", "authentication"], "there is no connection");
         }
     }
-    report.not_checked(&AFTER_LOGIN, "nobody is logged in");
+    report.not_checked(&OF_THE_PROGRAM, "nobody is logged in");
 }
 
 struct FarSide<'a> {
     connect: &'a mut dyn Connect,
     data_dir: &'a str,
+    direction: Direction,
+    bootstrap: Option<&'a Path>,
 }
 
 impl FarSide<'_> {
+    /// The archive's directory, and the room in it.
+    fn archive(&mut self, report: &mut Report) {
+        if self.directory(report) {
+            self.free_space(report);
+        }
+    }
+
+    /// Whether a copy counts only once it is on the disk.
+    fn fsync(&self, far: FarEnd, report: &mut Report) -> bool {
+        match self.direction {
+            Direction::Pull => report.ok("fsync", "done here: a copy counts once it is on the disk"),
+            Direction::Push if far.syncs() => report.ok("fsync", "known: a copy counts once it is on the disk"),
+            Direction::Push => {
+                let why = "not known before rsync 3.2.4: the last copies may be lost if the storage node loses power; \
+                           install a newer rsync there, or name one with --rsync-path";
+                report.say("fsync", Status::Warn, why);
+            }
+        }
+        far.syncs()
+    }
+
     /// Which program serves there; gives whether it knows `--fsync`, `None` when there is no program at all.
     fn rsync(&mut self, report: &mut Report) -> Option<bool> {
         let place = self.connect.describe();
@@ -117,31 +160,30 @@ impl FarSide<'_> {
         };
         let said = words(&output);
         match (far_end(&output.stdout), output.status) {
-            (Some(FarEnd::Ours), _) => {
+            (Some(far @ FarEnd::Ours), _) => {
                 report.ok("rsync", &format!("{}, as {name}", first_line(&output.stdout)));
-                report.ok("fsync", "known: a copy counts once it is on the disk");
-                Some(true)
+                Some(self.fsync(far, report))
             }
             (Some(far @ FarEnd::Stock((major, minor, patch))), _) => {
                 report.ok("rsync", &format!("rsync {major}.{minor}.{patch}, as {name}"));
-                if far.syncs() {
-                    report.ok("fsync", "known: a copy counts once it is on the disk");
-                } else {
-                    let why = "not known before rsync 3.2.4: the last copies may be lost if the storage node loses power; \
-                               install a newer rsync there, or name one with --rsync-path";
-                    report.say("fsync", Status::Warn, why);
-                }
-                Some(far.syncs())
+                Some(self.fsync(far, report))
             }
             (None, Some(status @ (126 | 127))) => {
                 let how = if status == 127 { "There is no" } else { "Not allowed to run" };
-                report.fail(
-                    "rsync",
-                    &format!(
-                        "{how} program {name} at {place} (exit status {status}{said}); install rsync there, or name it \
-                         with --rsync-path"
-                    ),
-                );
+                let what = format!("{how} program {name} at {place} (exit status {status}{said})");
+                let remedy = "install rsync there, or name it with --rsync-path";
+                // Those who push have other roads where there is no program at all.
+                if status == 127 && self.direction == Direction::Push && self.connect.sftp().is_ok() {
+                    let road = match self.bootstrap {
+                        Some(file) => format!("{} is uploaded and serves there", file.display()),
+                        None => "files go by SFTP, which is slower".to_owned(),
+                    };
+                    let remedy =
+                        if self.bootstrap.is_some() { remedy } else { "give --bootstrap, or install rsync there" };
+                    report.say("rsync", Status::Warn, &format!("{what}; {road}; {remedy}"));
+                } else {
+                    report.fail("rsync", &format!("{what}; {remedy}"));
+                }
                 None
             }
             (None, status) => {
@@ -156,7 +198,11 @@ impl FarSide<'_> {
 
     /// Opens the very session that `run` would open, agrees on a protocol, and leaves before a file is named.
     fn protocol(&mut self, fsync: bool, report: &mut Report) {
-        let link = match self.connect.open(&server_args(self.data_dir, fsync)) {
+        let args = match self.direction {
+            Direction::Push => server_args(self.data_dir, fsync, false),
+            Direction::Pull => sender_args(),
+        };
+        let link = match self.connect.open(&args) {
             Ok(link) => link,
             Err(error) => return report.fail("protocol", &error.to_string()),
         };

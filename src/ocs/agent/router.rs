@@ -72,7 +72,18 @@ pub(super) async fn run(shared: &Arc<Shared>, mut events: Events) -> AgentEnd {
                 lost_at = Instant::now();
             }
             Err(error) => {
-                tracing::warn!("{error}");
+                let url = &shared.config.wamp_server;
+                match &error {
+                    WampError::Socket(_)
+                    | WampError::Silent { .. }
+                    | WampError::Closed(_)
+                    | WampError::Malformed(_) => {
+                        tracing::warn!(
+                            "{error} (at {url}); see that a router runs there, or correct wamp_server in the site file, or --site-hub; trying again"
+                        );
+                    }
+                    _ => tracing::warn!("{error} (router at {url})"),
+                }
                 let end = match &error {
                     WampError::Refused { uri, .. } if uri == TAKEN => {
                         Some(AgentEnd::NameTaken { address: shared.address.clone() })

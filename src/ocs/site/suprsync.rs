@@ -2,7 +2,8 @@
 //!
 //! | SupRsync | here |
 //! |---|---|
-//! | `--archive-name`, `--ssh-key`, `--max-copy-attempts` | the same |
+//! | `--archive-name`, `--ssh-key`, `--max-copy-attempts`, `--bwlimit`, `--chmod`, `--delete-local-after`, `--suprsync-file-root` | the same |
+//! | `--delete-after S` | `--delete-local-after S`, as it was called later |
 //! | `--remote-basedir DIR` | `--data-dir DIR` |
 //! | `--db-path FILE` | `--db sqlite:FILE` |
 //! | `--ssh-host HOST` | `--storage-host HOST` |
@@ -11,12 +12,8 @@
 //! | `--cmd-timeout` | noted: no command is run at the storage node |
 //! | `--files-per-batch` | noted: files are sent and recorded one by one, whatever the batch |
 //! | `--compression` | noted: the same files arrive |
-//! | `--suprsync-file-root` | noted: SupRsync requires it, and the files of finished timecodes are not written yet |
 //! | `--db-echo`, `--db-pool-size`, `--db-pool-max-overflow` | noted: of its database library |
 //! | `--stop-on-exception`, `--timeout-wait` | noted: of 2021, long without meaning |
-//! | `--bwlimit`, but 0 | refused: others on that line count on it |
-//! | `--delete-local-after`, `--delete-after` | refused: nothing is deleted yet, and the disk would fill |
-//! | `--chmod`, but an empty one | refused: copies would have other permissions |
 //!
 //! All others are left to our own parser.
 
@@ -59,24 +56,13 @@ pub(super) fn translate(group: Group, notes: &mut Vec<String>) -> Result<Option<
             without_effect(notes, "files are sent and recorded one by one; see --queue")
         }
         "--compression" => switch(&group).and_then(|()| without_effect(notes, "files are sent as they are")),
-        "--suprsync-file-root" => without_effect(notes, "files of finished timecodes are not written yet"),
         "--db-echo" | "--stop-on-exception" => {
             switch(&group).and_then(|()| without_effect(notes, "there is nothing like it here"))
         }
         "--db-pool-size" | "--db-pool-max-overflow" | "--timeout-wait" => {
             without_effect(notes, "there is nothing like it here")
         }
-        "--bwlimit" if group.text()?.trim() == "0" => Ok(None),
-        "--bwlimit" => {
-            Err(group.wrong("not supported yet; remove it, and limit the rate in the network if others need the line"))
-        }
-        "--delete-local-after" | "--delete-after" => {
-            Err(group.wrong("not supported yet: no local file is deleted; remove it, and make room by other means"))
-        }
-        "--chmod" if group.text()?.is_empty() => Ok(None),
-        "--chmod" => Err(group.wrong(
-            "not supported yet; remove it, and give the storage node's directory a default ACL or its user a umask",
-        )),
+        "--delete-after" => renamed(&group, "--delete-local-after", None).map(Some),
         _ => Ok(Some(group)),
     }
 }
@@ -130,7 +116,11 @@ mod tests {
             ("--copy-timeout 600.5", "--stall-timeout=601"),
             ("--copy-timeout 1000000", "--stall-timeout=86399"),
             ("--workers 2", "--workers 2"),
-            ("--bwlimit 0", ""),
+            ("--bwlimit 1000", "--bwlimit 1000"),
+            ("--delete-local-after 604800", "--delete-local-after 604800"),
+            ("--delete-after 86400", "--delete-local-after=86400"),
+            ("--chmod g+rwX,o+rX", "--chmod g+rwX,o+rX"),
+            ("--suprsync-file-root /s", "--suprsync-file-root /s"),
         ] {
             assert_eq!(translated(theirs).unwrap(), (ours.to_owned(), vec![]), "{theirs}");
         }
@@ -142,7 +132,6 @@ mod tests {
             "--cmd-timeout 5",
             "--files-per-batch 100",
             "--compression",
-            "--suprsync-file-root /s",
             "--db-echo",
             "--db-pool-size 5",
             "--db-pool-max-overflow 10",
@@ -153,15 +142,6 @@ mod tests {
             let name = line.split(' ').next().unwrap();
             assert_eq!((words.as_str(), notes.len()), ("", 1), "{line}");
             assert!(notes[0].starts_with(&format!("Option {name} of SupRsync has no effect: ")), "{notes:?}");
-        }
-    }
-
-    #[test]
-    fn what_would_change_the_outcome_is_refused_by_name() {
-        for line in ["--bwlimit 1000", "--delete-local-after 86400", "--delete-after 5", "--chmod g+rwX,o+rX"] {
-            let message = translated(line).unwrap_err().to_string();
-            let start = format!("Option {}: not supported yet", line.split(' ').next().unwrap());
-            assert!(message.starts_with(&start), "{message}");
         }
     }
 

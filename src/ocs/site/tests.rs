@@ -135,14 +135,14 @@ fn suprsyncs_entry_is_translated() {
     assert_eq!(
         words(&agent),
         "--archive-name timestreams --data-dir=/data/timestreams --db=sqlite:/data/so/dbs/suprsync.db \
-         --storage-host=cryo@simons1 --ssh-key /home/cryo/.ssh/id_rsa --poll=20 --max-copy-attempts 5"
+         --storage-host=cryo@simons1 --ssh-key /home/cryo/.ssh/id_rsa --poll=20 --max-copy-attempts 5 \
+         --suprsync-file-root /data/so/suprsync"
     );
     assert_eq!(agent.wamp_server, "ws://10.10.10.2:8001/ws");
     assert_eq!(agent.access_policy.as_deref(), Some("director:access-dir"));
     assert_eq!(agent.log_dir.as_deref(), Some(Path::new("/log")));
     assert_eq!(agent.crossbar_timeout, Some(Duration::from_secs(20)));
-    let note = format!("Site file {}:31:9: Option --suprsync-file-root of SupRsync has no effect: ", case.path);
-    assert!(agent.notes.len() == 1 && agent.notes[0].starts_with(&note), "{:?}", agent.notes);
+    assert_eq!(agent.notes, Vec::<String>::new());
 }
 
 #[test]
@@ -284,7 +284,7 @@ fn arguments_are_flattened_printed_and_merged() {
     // Translated before they are compared.
     assert_eq!(arguments("[--ssh-host, file]", "--storage-host typed"), "--storage-host typed");
     assert_eq!(arguments("[--ssh-host, file]", "--ssh-host typed"), "--storage-host=typed");
-    assert_eq!(arguments("[--bwlimit, 100]", "--bwlimit 0"), "");
+    assert_eq!(arguments("[--bwlimit, 100]", "--bwlimit 0"), "--bwlimit 0");
     assert_eq!(words(&site("", "", "").ok("--once --site default")), "--once");
 }
 
@@ -364,10 +364,7 @@ fn mistakes_in_our_entry_are_refused_with_their_line() {
         ),
         ("      arguments: [--site-hub]\n", "7:19: Option --site-hub: found 0 values; expected one"),
         ("      arguments: [--crossbar-timeout, soon]\n", "7:19: Found \"soon\"; expected whole seconds, 0 for never"),
-        (
-            "      arguments: [--delete-local-after, 5]\n",
-            "7:19: Option --delete-local-after: not supported yet: no local file is deleted; remove it, and make room by other means",
-        ),
+        ("      arguments: [--copy-timeout, soon]\n", "7:19: Option --copy-timeout: found \"soon\"; expected a number"),
         (
             "      arguments: []\n      arguments: []\n",
             "8:7: Found the key arguments twice, first in line 7; remove one of them",
@@ -536,10 +533,7 @@ fn mistakes_on_the_command_line_are_named() {
             "Option --address-root: found \"a.\"; expected the first part of all addresses, such as observatory, without blanks and empty parts",
         ),
         ("--instance-id", "Option --instance-id needs a value"),
-        (
-            "--instance-id sync --delete-local-after 5",
-            "Option --delete-local-after: not supported yet: no local file is deleted; remove it, and make room by other means",
-        ),
+        ("--instance-id sync --copy-timeout soon", "Option --copy-timeout: found \"soon\"; expected a number"),
     ] {
         assert_eq!(case.wrong(line), expected);
     }

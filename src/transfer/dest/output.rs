@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use protocol::flist::Kind;
-use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::attrs::Attrs;
@@ -277,6 +277,30 @@ impl Output {
         Ok(())
     }
 
+    /// As [`Output::commit`], synced, but never over anything: `false` when something stands at the final name. For a file
+    /// under a temporary name beside its final one.
+    pub fn commit_new(mut self, dest: &Dest, attrs: &Attrs) -> Result<bool, DestError> {
+        self.settle(dest, attrs, true)?;
+        let leaf = leaf_of(&self.name);
+        let renamed = rustix::fs::renameat_with(&self.dir, &*self.leaf, &self.dir, leaf, RenameFlags::NOREPLACE);
+        match renamed {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return Ok(false),
+            // Network file systems know no such rename. A link is as good.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                match rustix::fs::linkat(&self.dir, &*self.leaf, &self.dir, leaf, AtFlags::empty()) {
+                    Ok(()) => discard(&self.dir, &self.leaf),
+                    Err(Errno::EXIST) => return Ok(false),
+                    Err(error) => return Err(error).during("link", &self.name),
+                }
+            }
+            Err(error) => return Err(error).during("rename", &self.name),
+        }
+        self.standing = Standing::InPlace;
+        sync_dir(&self.dir).during("fsync directory of", &self.name)?;
+        Ok(true)
+    }
+
     /// Moves the file to a name beneath `to`; over to another file system it is copied.
     pub(super) fn move_to(&mut self, to: &Dest, name: &[u8], attrs: &Attrs, moved: Moved) -> Result<(), DestError> {
         let (dir, leaf) = to.beneath.parent(name).during("rename", name)?;
@@ -366,7 +390,7 @@ pub(super) fn discard(dir: &OwnedFd, temp: &[u8]) {
     let _ = rustix::fs::unlinkat(dir, temp, AtFlags::empty());
 }
 
-fn sync_dir(dir: &OwnedFd) -> io::Result<()> {
+pub(super) fn sync_dir(dir: &OwnedFd) -> io::Result<()> {
     Ok(rustix::fs::fsync(beneath::readable(dir)?)?)
 }
 

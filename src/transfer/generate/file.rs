@@ -140,7 +140,7 @@ impl Work<'_> {
             _ => SumHead::NONE,
         };
         self.board.proposals.put(ndx, Asked { basis: choice.basis, head, append, partial: choice.partial });
-        self.board.mark_request(ndx);
+        self.board.ask(ndx);
         self.speaker.request(ndx, &header, &head, &mut self.out);
         if let (Some(mut basis), 1.., false) = (basis, head.count, append) {
             self.sums(&mut basis, &head)?;

@@ -8,9 +8,8 @@ use protocol::flist::{FileEntry, Kind};
 impl Work<'_> {
     /// Whether an entry is left alone.
     pub(super) fn is_left_alone(&mut self, name: &[u8], entry: &FileEntry, kind: Kind, found: Option<&Found>) -> bool {
-        if let Some(blocked) = &self.blocked
-            && name.strip_prefix(&blocked[..]).is_some_and(|rest| rest.starts_with(b"/"))
-        {
+        let above = |(at, &byte): (usize, &u8)| (byte == b'/').then(|| &name[..at]);
+        if !self.blocked.is_empty() && name.iter().enumerate().filter_map(above).any(|dir| self.blocked.contains(dir)) {
             let path = shown(name);
             self.board.complain(&format!("recv_generator: failed to stat \"{path}\": Not a directory (20)"));
             return true;
@@ -19,7 +18,7 @@ impl Work<'_> {
         let both_dirs = kind == Kind::Dir && found.kind() == Some(Kind::Dir);
         if self.options.ignore_existing && !both_dirs {
             if kind == Kind::Dir {
-                self.blocked = Some(name.to_vec());
+                self.blocked.insert(name.to_vec());
             }
             return true;
         }

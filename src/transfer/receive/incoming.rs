@@ -182,7 +182,8 @@ impl Incoming {
                 Err(error) => Ending::Failed(Some(error.to_string())),
             };
         }
-        if options.delay_updates && !in_place(options) {
+        // Other names of the file are made as soon as it is whole.
+        if options.delay_updates && !in_place(options) && entry.link.is_none() {
             return match output.delay(dest, &attrs, options.fsync) {
                 Ok(()) => Ending::Delayed,
                 Err(error) => Ending::Failed(Some(error.to_string())),

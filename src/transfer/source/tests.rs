@@ -12,6 +12,19 @@ use tempfile::TempDir;
 
 use super::*;
 
+/// What was found.
+struct Scan {
+    entries: Vec<(FileEntry, Location)>,
+    io_error: u32,
+    tree: SourceTree,
+}
+
+fn scan(arguments: &[PathBuf], options: &ScanOptions, hooks: Hooks<'_>) -> Result<Scan, DotDot> {
+    let mut walk = Walk::new(options, hooks);
+    let entries = walk.everything(arguments)?.into_iter().map(|found| (found.entry, found.at)).collect();
+    Ok(Scan { entries, io_error: walk.take_io_error(), tree: walk.tree })
+}
+
 const RECURSE: ScanOptions = ScanOptions {
     recurse: true,
     dirs: false,
@@ -22,6 +35,7 @@ const RECURSE: ScanOptions = ScanOptions {
     copy_dirlinks: false,
     devices: true,
     specials: true,
+    hard_links: false,
     ignore_missing_args: false,
 };
 const NO_RECURSE: ScanOptions = ScanOptions { recurse: false, ..RECURSE };

@@ -1,15 +1,16 @@
 //! The folders that arguments named, and opening what was listed beneath them.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use protocol::flist::{FileEntry, Kind};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 
 use crate::transfer::beneath::{self, Beneath};
 
@@ -125,19 +126,26 @@ impl SourceTree {
 
 /// Opens a regular file in a held directory.
 pub(super) fn open_file(dir: &OwnedFd, leaf: &[u8], follow: bool) -> io::Result<File> {
-    let mut flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    if !follow {
-        flags |= OFlags::NOFOLLOW;
-    }
-    let fd = rustix::fs::openat(dir, leaf, flags, Mode::empty())?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let fd = match follow {
+        true => beneath::open_following(dir, leaf, flags)?,
+        false => rustix::fs::openat(dir, leaf, flags | OFlags::NOFOLLOW, Mode::empty())?,
+    };
     if beneath::kind(rustix::fs::fstat(&fd)?.st_mode) != Some(Kind::File) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "It is no longer a regular file"));
     }
     Ok(fd.into())
 }
 
-/// The full path of a name beneath an operator's folder.
+/// The full path of a name beneath an operator's folder, for messages. A daemon's client sees names within its module.
 pub(super) fn joined(folder: &Path, inside: &[u8]) -> Vec<u8> {
+    if beneath::is_confined() {
+        let folder = if folder == Path::new(".") { Path::new("") } else { folder };
+        return match inside {
+            b"." => folder.as_os_str().as_bytes().to_vec(),
+            inside => folder.join(OsStr::from_bytes(inside)).into_os_string().into_vec(),
+        };
+    }
     let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     let mut full = folder.as_os_str().as_bytes().to_vec();
     while full.len() > 1 && full.ends_with(b"/") {
@@ -160,8 +168,7 @@ fn beneath_root(name: &[u8], at: Location) -> &[u8] {
 }
 
 fn open_root(path: &Path) -> io::Result<(OwnedFd, Stat)> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
+    let fd = beneath::open_source(path)?;
     let stat = rustix::fs::fstat(&fd)?;
     Ok((fd, stat))
 }

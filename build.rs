@@ -1,0 +1,213 @@
+//! Gives libssh2 whole packets to encrypt.
+//!
+//! The library as shipped calls the cipher once for each 16 bytes, which halves what a link carries. This derives edited copies of three
+//! of its functions from the sources that libssh2-sys brings, compiles them as libssh2-sys does, and has the linker put
+//! them in the place of the old ones (`--wrap`). Nothing of libssh2 is kept in this repository. Where anything is not as
+//! it was when the edits were written, the library is used as shipped, and a build warning says so.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs, io};
+
+/// The only sources the edits were written for and tested with.
+const VERSION: &str = "0.3.4";
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=Cargo.lock");
+    println!("cargo::rerun-if-env-changed=ARCHIVER_LIBSSH2_AS_SHIPPED");
+    println!("cargo::rustc-check-cfg=cfg(whole_packets)");
+    if env::var_os("ARCHIVER_LIBSSH2_AS_SHIPPED").is_some() {
+        return;
+    }
+    match whole_packets() {
+        Ok(objects) => {
+            for symbol in ["ssh2_transport_send", "ssh2_transport_read", "ssh2_cipher_crypt"] {
+                println!("cargo::rustc-link-arg=-Wl,--wrap={symbol}");
+            }
+            for object in objects {
+                println!("cargo::rustc-link-arg={}", object.display());
+            }
+            println!("cargo::rustc-cfg=whole_packets");
+        }
+        Err(why) => println!("cargo::warning=SSH runs at about half speed, libssh2 being used as shipped: {why}"),
+    }
+}
+
+/// Compiles the edited functions; the objects to link.
+fn whole_packets() -> Result<Vec<PathBuf>, String> {
+    let unix = env::var("CARGO_CFG_UNIX").is_ok() && env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux");
+    if !unix {
+        return Err("the edits were tried on Linux only".into());
+    }
+    let root = PathBuf::from(env::var_os("DEP_SSH2_ROOT").ok_or("it is not the bundled one")?);
+    let sources = sources()?.join("libssh2/src");
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo names no folder to write to")?);
+    let transport = edited(&sources.join("transport.c"), &TRANSPORT)?;
+    let openssl = edited(&sources.join("openssl.c"), &OPENSSL)?;
+    let cipher = cipher_crypt(&openssl)?;
+    let mut build = cc::Build::new();
+    for (name, text) in [("whole_transport.c", transport), ("whole_cipher.c", cipher)] {
+        let path = out.join(name);
+        fs::write(&path, text).map_err(|e| cannot("write", &path, &e))?;
+        build.file(path);
+    }
+    // As libssh2-sys compiles it: structures depend on these.
+    build.include(root.join("include")).include(sources).include(root.join("build")).flag("-fvisibility=hidden");
+    for name in [
+        "HAVE_LONGLONG",
+        "HAVE_SNPRINTF",
+        "HAVE_UNISTD_H",
+        "HAVE_INTTYPES_H",
+        "HAVE_STDLIB_H",
+        "HAVE_SYS_SELECT_H",
+        "HAVE_SYS_SOCKET_H",
+        "HAVE_SYS_IOCTL_H",
+        "HAVE_SYS_TIME_H",
+        "HAVE_SYS_UN_H",
+        "HAVE_O_NONBLOCK",
+        "LIBSSH2_OPENSSL",
+        "HAVE_LIBCRYPT32",
+        "HAVE_EVP_AES_128_CTR",
+        "HAVE_POLL",
+        "HAVE_GETTIMEOFDAY",
+        "LIBSSH2_DH_GEX_NEW",
+        "LIBSSH2_HAVE_ZLIB",
+    ] {
+        build.define(name, None);
+    }
+    if env::var("PROFILE").is_ok_and(|profile| profile.contains("debug")) {
+        build.define("LIBSSH2DEBUG", None);
+    }
+    build.opt_level(2).warnings(false).cargo_metadata(false);
+    build.try_compile_intermediates().map_err(|e| format!("the edited sources do not compile: {e}"))
+}
+
+/// Where cargo keeps the sources of libssh2-sys.
+fn sources() -> Result<PathBuf, String> {
+    // Cargo names no other package's folder to a build script. Asking `cargo metadata` is the sure way, but without the
+    // network it knows an answer only once every dependency of the workspace was fetched.
+    let lock = env::var_os("CARGO_MANIFEST_DIR").map(|folder| PathBuf::from(folder).join("Cargo.lock"));
+    let lock = lock.and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+    if !lock.contains(&format!("name = \"libssh2-sys\"\nversion = \"{VERSION}\"")) {
+        return Err(format!("the edits are for libssh2-sys {VERSION}, and Cargo.lock names another"));
+    }
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
+    let registries = home.and_then(|home| fs::read_dir(home.join("registry/src")).ok());
+    let named = format!("libssh2-sys-{VERSION}");
+    let unpacked = registries.into_iter().flatten().filter_map(|registry| Some(registry.ok()?.path().join(&named)));
+    match unpacked.into_iter().find(|folder| folder.is_dir()) {
+        Some(folder) => Ok(folder),
+        None => sources_by_metadata(),
+    }
+}
+
+fn sources_by_metadata() -> Result<PathBuf, String> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let variable = |name| env::var(name).map_err(|_| format!("cargo sets no {name}"));
+    let (manifest, target) = (variable("CARGO_MANIFEST_PATH")?, variable("TARGET")?);
+    let output = Command::new(cargo)
+        .args([
+            "metadata",
+            "--offline",
+            "--format-version=1",
+            "--filter-platform",
+            &target,
+            "--manifest-path",
+            &manifest,
+        ])
+        .output()
+        .map_err(|e| format!("cargo metadata cannot be run: {e}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let all: serde_json::Value = serde_json::from_slice(&output.stdout)
+        .map_err(|_| format!("cargo metadata failed: {}", said.lines().last().unwrap_or_default()))?;
+    let packages = all["packages"].as_array().ok_or("cargo metadata names no packages")?;
+    let package = packages.iter().find(|package| package["name"] == "libssh2-sys").ok_or("libssh2-sys is not used")?;
+    if package["version"] != VERSION {
+        return Err(format!("libssh2-sys is {}, and the edits are for {VERSION}", package["version"]));
+    }
+    let manifest = package["manifest_path"].as_str().ok_or("libssh2-sys has no manifest")?;
+    Path::new(manifest).parent().map(Path::to_owned).ok_or_else(|| "libssh2-sys has no folder".into())
+}
+
+/// One edit: what stands there, once, and what shall stand there.
+type Edit = (&'static str, &'static str);
+
+/// transport.c: both directions, and the functions' new names.
+const TRANSPORT: [Edit; 5] = [
+    (
+        "\nint ssh2_transport_read(LIBSSH2_SESSION *session)\n{",
+        "\nint __wrap_ssh2_transport_read(LIBSSH2_SESSION *session)\n{",
+    ),
+    (
+        "\nint ssh2_transport_send(LIBSSH2_SESSION *session,\n",
+        "\nint __wrap_ssh2_transport_send(LIBSSH2_SESSION *session,\n",
+    ),
+    // Decrypting: one call over the whole span, with the caller's own flags.
+    ("        ssize_t decryptlen = SSH2_MIN(blocksize, len);\n", "        ssize_t decryptlen = len;\n"),
+    (
+        "        int lowerfirstlast = IS_FIRST(firstlast) ? FIRST_BLOCK :\n            (len <= blocksize ? firstlast : \
+         MIDDLE_BLOCK);\n",
+        "        int lowerfirstlast = firstlast;\n",
+    ),
+    // Encrypting: the loop's first turn takes it all, the MAC of an integrated cipher included.
+    (
+        "            for(i = etm_crypt_offset; i < packet_length;\n                i += session->local.crypt->blocksize) {\n",
+        "            size_t whole = packet_length - etm_crypt_offset;\n            if(CRYPT_FLAG_L(session, \
+         SSH2_CRYPT_FLAG_INTEGRATED_MAC) && local_mac)\n                whole += local_mac->mac_len;\n            \
+         if(session->local.crypt->crypt(session, 0,\n                                           \
+         &p->outbuf[etm_crypt_offset], whole,\n                                           \
+         &session->local.crypt_abstract,\n                                           FIRST_BLOCK | LAST_BLOCK))\n                \
+         return LIBSSH2_ERROR_ENCRYPT;\n            for(i = packet_length; i < packet_length;\n                i += \
+         session->local.crypt->blocksize) {\n",
+    ),
+];
+
+/// The call that asks for an integrated MAC alone, which the one above has done.
+const LAST_CALL: &str =
+    "            if(CRYPT_FLAG_L(session, SSH2_CRYPT_FLAG_INTEGRATED_MAC)) {\n                int authlen =";
+
+/// openssl.c: the cipher in place, of any length.
+const OPENSSL: [Edit; 5] = [
+    ("\nint ssh2_cipher_crypt(ssh2_cipher_ctx *ctx,", "\nint __wrap_ssh2_cipher_crypt(ssh2_cipher_ctx *ctx,"),
+    (
+        "{\n    unsigned char buf[EVP_MAX_BLOCK_LENGTH];\n    int ret = 1;\n    int rc = 1;\n",
+        "{\n    int ret = 1;\n    int rc = 1;\n",
+    ),
+    ("    if(blocksize > sizeof(buf) ||\n       blocksize <", "    if(blocksize <"),
+    (
+        "        ret = EVP_Cipher(*ctx, buf + aadlen, block + aadlen, cryptlen);\n",
+        "        ret = EVP_Cipher(*ctx, block + aadlen, block + aadlen, cryptlen);\n",
+    ),
+    ("        memcpy(block + aadlen, buf + aadlen, cryptlen);\n", ""),
+];
+
+/// A file with its edits, each of which must find its place exactly once.
+fn edited(path: &Path, edits: &[Edit]) -> Result<String, String> {
+    let mut text = fs::read_to_string(path).map_err(|e| cannot("read", path, &e))?;
+    for (old, new) in edits {
+        if text.matches(old).count() != 1 {
+            return Err(format!("{} is not as the edits expect it near {:?}", path.display(), old.trim()));
+        }
+        text = text.replacen(old, new, 1);
+    }
+    if path.ends_with("transport.c") {
+        if text.matches(LAST_CALL).count() != 1 {
+            return Err(format!("{} has no separate call for the MAC", path.display()));
+        }
+        text = text.replacen(LAST_CALL, &LAST_CALL.replacen("if(", "if(0 && ", 1), 1);
+    }
+    Ok(text)
+}
+
+/// The one function of openssl.c that is edited, with what it needs.
+fn cipher_crypt(text: &str) -> Result<String, String> {
+    let start = text.find("\nint __wrap_ssh2_cipher_crypt(").ok_or("openssl.c has no ssh2_cipher_crypt")?;
+    let len = text[start..].find("\n}\n").ok_or("ssh2_cipher_crypt has no end")?;
+    let includes = "#include \"libssh2_priv.h\"\n#include <assert.h>\n";
+    Ok(format!("{includes}{}\n}}\n", &text[start..start + len]))
+}
+
+fn cannot(what: &str, path: &Path, error: &io::Error) -> String {
+    format!("cannot {what} {}: {error}", path.display())
+}

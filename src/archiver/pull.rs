@@ -1,0 +1,241 @@
+//! A batch fetched from where its files are, into a directory of this machine.
+//!
+//! What stands in the archive already is judged here, by its bytes, before anything is asked for; what comes is hashed as
+//! it comes, and gets its name only with the registered MD5, never over another file.
+
+use super::BATCH_BYTES;
+use super::batch::{Fate, Flown, explain, file_mode, hello, push_words};
+use super::flight::Job;
+use crate::link::Link;
+use crate::status::Failure;
+use crate::transfer::dest::{Dest, DestError};
+use crate::transfer::fetch::options;
+use crate::transfer::{FetchWatch, Fetched, Wish, fetch, greet, send::Sent};
+use protocol::args::ServerArgs;
+use protocol::checksum::{Checksum, FileHasher, Sum};
+use protocol::chmod::Chmod;
+use protocol::mux::Message;
+use std::ffi::OsString;
+use std::io::{self, Read};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+/// The server arguments for fetching.
+pub(crate) fn sender_args() -> Vec<OsString> {
+    let args = ServerArgs { sender: true, options: options(), capabilities: Vec::new(), paths: vec![b"/".to_vec()] };
+    args.to_words().into_iter().map(OsString::from_vec).collect()
+}
+
+/// Fetches a batch into `dest`. `open` starts a server with [`sender_args`]; it is not called when all is here already.
+pub(super) fn fly<E>(
+    jobs: &[Job],
+    dest: &Dest,
+    chmod: Option<&Chmod>,
+    open: impl FnOnce() -> Result<Link, E>,
+    stopping: &dyn Fn() -> bool,
+    progress: &dyn Fn(u64),
+) -> Result<Flown, E> {
+    let mut fates = vec![Fate::Open; jobs.len()];
+    let mut words = String::new();
+    let mut wishes = Vec::new();
+    let mut wishers = Vec::new();
+    for (at, job) in jobs.iter().enumerate() {
+        if stopping() {
+            break;
+        }
+        let place = job.place.variant(job.variant).into_bytes();
+        let name = match remote_name(&job.source) {
+            Ok(name) => name,
+            Err(why) => {
+                fates[at] = Fate::Failed(Failure::Row, why);
+                continue;
+            }
+        };
+        match in_place(dest, &place, &Sum::new(&job.md5)) {
+            Ok(InPlace::Nothing) => {
+                wishes.push(Wish { name, place, md5: Sum::new(&job.md5) });
+                wishers.push(at);
+            }
+            Ok(InPlace::Same(matched_bytes)) => fates[at] = Fate::Proven(Sent { matched_bytes, literal_bytes: 0 }),
+            Ok(InPlace::Other) => fates[at] = Fate::Taken,
+            Err(error) => {
+                words.push_str(&format!("{error}\n"));
+                fates[at] = Fate::Refused;
+            }
+        }
+    }
+    if wishes.is_empty() && !jobs.is_empty() {
+        return Ok(Flown { fates, words, ended: Ok(None) });
+    }
+    let link = open()?;
+    let remote = link.remote.clone();
+    let mut watch = Watch { jobs, wishers, fates, words, unsaid: Vec::new(), chmod, stopping, progress };
+    let ended = greet(link, hello()).and_then(|session| fetch(session, &wishes, dest, BATCH_BYTES, &mut watch));
+    let ended = ended.map_err(|error| explain(error, &remote));
+    if ended.is_err() {
+        remote.wait(super::batch::LAST_WORDS);
+    }
+    watch.words.push_str(&remote.stderr());
+    watch.say_the_unsaid(ended.is_ok());
+    Ok(Flown { fates: watch.fates, words: watch.words, ended: ended.map(Some) })
+}
+
+/// A source's name as the far end is given it: its full path, which must be plain.
+fn remote_name(source: &Path) -> Result<Vec<u8>, String> {
+    let bytes = source.as_os_str().as_bytes();
+    let shown = || format!("{:?}", String::from_utf8_lossy(bytes));
+    let Some(path) = bytes.strip_prefix(b"/") else {
+        return Err(format!("column path is not an absolute path: {}", shown()));
+    };
+    let components: Vec<_> = path.split(|&byte| byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
+    if components.is_empty() || components.contains(&&b".."[..]) || path.contains(&0) {
+        return Err(format!("column path holds .., a NUL, or no name: {}", shown()));
+    }
+    Ok(components.join(&b'/'))
+}
+
+/// What stands at a place of the archive.
+enum InPlace {
+    Nothing,
+    /// The registered bytes, so many.
+    Same(u64),
+    Other,
+}
+
+fn in_place(dest: &Dest, place: &[u8], md5: &Option<Sum>) -> Result<InPlace, DestError> {
+    if dest.stat(place)?.is_none() {
+        return Ok(InPlace::Nothing);
+    }
+    let Some(mut file) = dest.basis(place)? else { return Ok(InPlace::Other) };
+    let during = |source: io::Error| DestError { action: "read", name: place.to_vec(), source };
+    let mut hasher = FileHasher::new(Checksum::Md5);
+    let mut buffer = vec![0; 256 * 1024];
+    let mut bytes = 0;
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => {
+                hasher.update(&buffer[..n]);
+                bytes += n as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(during(error)),
+        }
+    }
+    if Some(hasher.finish()) != *md5 {
+        return Ok(InPlace::Other);
+    }
+    // Whoever put it there may have been killed before it was on the disk.
+    file.sync_all().map_err(during)?;
+    dest.sync_way(place)?;
+    Ok(InPlace::Same(bytes))
+}
+
+struct Watch<'a> {
+    jobs: &'a [Job],
+    /// Whose each wish is.
+    wishers: Vec<usize>,
+    fates: Vec<Fate>,
+    words: String,
+    /// Jobs whose file the far end did not give: why, it says in words that may come later.
+    unsaid: Vec<usize>,
+    chmod: Option<&'a Chmod>,
+    stopping: &'a dyn Fn() -> bool,
+    progress: &'a dyn Fn(u64),
+}
+
+impl Watch<'_> {
+    fn say_the_unsaid(&mut self, whole: bool) {
+        for at in std::mem::take(&mut self.unsaid) {
+            // A session that broke may have broken over its list.
+            if whole {
+                let (kind, why) = not_given(&self.words, &self.jobs[at].source);
+                self.fates[at] = Fate::Failed(kind, why);
+            }
+        }
+    }
+}
+
+impl FetchWatch for Watch<'_> {
+    fn stopping(&self) -> bool {
+        (self.stopping)()
+    }
+
+    fn progress(&mut self, bytes: u64) {
+        (self.progress)(bytes);
+    }
+
+    fn mode(&self, mode: u32) -> u32 {
+        file_mode(mode, self.chmod)
+    }
+
+    fn fetched(&mut self, wish: usize, fetched: Fetched) {
+        let Some(&at) = self.wishers.get(wish) else { return };
+        self.fates[at] = match fetched {
+            Fetched::Kept(sent) => Fate::Proven(sent),
+            Fetched::Taken => Fate::Taken,
+            Fetched::Changed(sum) => {
+                Fate::Failed(Failure::Changed, format!("it has changed since it was registered: its MD5 is now {sum}"))
+            }
+            Fetched::NotAFile => Fate::Failed(Failure::Missing, "it is not a regular file".into()),
+            Fetched::Garbled => Fate::Failed(Failure::Unreadable, "it did not come whole from the far end".into()),
+            Fetched::NotListed | Fetched::NotSent => {
+                self.unsaid.push(at);
+                return;
+            }
+            Fetched::NotStored(why) => {
+                self.words.push_str(&format!("{}: {why}\n", self.jobs[at].place.variant(self.jobs[at].variant)));
+                Fate::Refused
+            }
+        };
+    }
+
+    fn message(&mut self, message: &Message) {
+        push_words(&mut self.words, message);
+    }
+}
+
+/// Why the far end did not give a file, by what it said.
+fn not_given(words: &str, source: &Path) -> (Failure, String) {
+    let path = crate::transfer::shown(source.as_os_str().as_bytes());
+    let about: Vec<_> = words.lines().filter(|line| line.contains(&path)).collect();
+    let missing = about.iter().any(|line| line.contains("No such file") || line.contains("vanished"));
+    match (missing, about.is_empty()) {
+        (true, _) => (Failure::Missing, "it is missing".into()),
+        (false, true) => (Failure::Missing, "the far end does not give it, and did not say why".into()),
+        (false, false) => (Failure::Unreadable, format!("it cannot be read: {}", about.join(" / "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_absolute_paths_are_asked_for() {
+        for (path, name) in [("/a/b", "a/b"), ("//a/./b c", "a/b c"), ("/-x", "-x"), ("/a/$(x)\n", "a/$(x)\n")] {
+            assert_eq!(remote_name(Path::new(path)).as_deref(), Ok(name.as_bytes()), "{path}");
+        }
+        for path in ["a/b", "", "/", "/a/../b", "/..", "/a\0b"] {
+            assert!(remote_name(Path::new(path)).is_err(), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn the_names_are_not_among_the_arguments() {
+        let words = sender_args();
+        assert_eq!(words[..2], ["--server", "--sender"]);
+        assert!(["--files-from=-", "--from0"].iter().all(|word| words.contains(&OsString::from(word))));
+        assert_eq!(words[words.len() - 2..], [".", "/"]);
+    }
+
+    #[test]
+    fn the_far_ends_words_say_why() {
+        let path = Path::new("/data/a b.npy");
+        let said = "rsync: [sender] link_stat \"/data/a b.npy\" failed: No such file or directory (2)\n";
+        assert_eq!(not_given(said, path).0, Failure::Missing);
+        let said = "rsync: [sender] send_files failed to open \"/data/a b.npy\": Permission denied (13)\n";
+        assert_eq!(not_given(said, path).0, Failure::Unreadable);
+        assert_eq!(not_given("", path).0, Failure::Missing);
+    }
+}

@@ -1,0 +1,122 @@
+//! The finalization files of SupRsync: one for each complete timecode directory, copied into the archive like any other
+//! file, so that whoever packs the data knows that nothing more will come.
+
+use super::{Announcing, Table};
+use crate::catalog::CatalogError;
+use crate::catalog::sqlite::{Complete, NewFile};
+use crate::status::unix_now;
+use protocol::checksum::{Checksum, FileHasher};
+use std::fs::{DirBuilder, File};
+use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+impl Announcing {
+    /// Announces what is complete; returns how many timecodes that were.
+    pub(super) async fn announce(&self, table: &Table) -> Result<u64, CatalogError> {
+        let complete = table.complete_timecodes(unix_now()).await?;
+        let mut announced = 0;
+        for timecode in complete {
+            let until = table.archive_stats().await?.finalized_until;
+            let now = unix_now();
+            let text = text(table.archive(), &self.who, &timecode, now, until);
+            let (digits, archive) = (five_digits(now), table.archive().replace('/', "_"));
+            let name = format!("{}_{archive}_{:05}_finalized.yaml", now as i64, timecode.timecode);
+            let local = self.root.join(&digits).join(&self.who).join(&name);
+            let path = local.clone();
+            let mut hasher = FileHasher::new(Checksum::Md5);
+            hasher.update(text.as_bytes());
+            let md5 = hasher.finish().to_string();
+            let written = tokio::task::spawn_blocking(move || write(&path, &text)).await;
+            let written = written.unwrap_or_else(|error| Err(io::Error::other(error)));
+            let local = match (written, local.to_str()) {
+                (Ok(()), Some(local)) => local.to_owned(),
+                (Err(error), _) => {
+                    tracing::warn!("Cannot write {}: {error}; correct --suprsync-file-root", local.display());
+                    return Ok(announced);
+                }
+                (_, None) => {
+                    tracing::warn!("--suprsync-file-root is no UTF-8 text, which the table cannot hold");
+                    return Ok(announced);
+                }
+            };
+            tracing::info!(
+                timecode = timecode.timecode,
+                files = timecode.files,
+                local,
+                "Timecode directory is complete"
+            );
+            let remote = format!("{digits}/suprsync/{}/{name}", self.who);
+            table.announce(timecode, NewFile { local, remote, md5 }, now).await?;
+            announced += 1;
+        }
+        Ok(announced)
+    }
+}
+
+fn five_digits(now: f64) -> String {
+    (now as i64).to_string().chars().take(5).collect()
+}
+
+/// Puts the file under its name whole or not at all; one of the same second is replaced, since nobody was told of it.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    DirBuilder::new().recursive(true).mode(0o777).create(folder)?;
+    let unfinished = path.with_extension("tmp");
+    let mut file = File::create(&unfinished)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&unfinished, path)?;
+    File::open(folder)?.sync_all()
+}
+
+/// The file's text, keys in alphabetical order as SupRsync's YAML library writes them.
+fn text(archive: &str, who: &str, complete: &Complete, now: f64, until: f64) -> String {
+    let mut subdirs = String::new();
+    for subdir in &complete.subdirs {
+        subdirs += &format!("\n- {}", scalar(subdir));
+    }
+    if subdirs.is_empty() {
+        subdirs = " []".into();
+    }
+    format!(
+        "archive_name: {}\nfinalized_at: {now:?}\nfinalized_until: {until:?}\ninstance_id: {}\nnum_files: {}\nsubdirs:{subdirs}\ntimecode: {}\n",
+        scalar(archive),
+        scalar(who),
+        complete.files,
+        complete.timecode
+    )
+}
+
+/// A string as YAML: plain where it can be taken for nothing else.
+fn scalar(text: &str) -> String {
+    let word = text.starts_with(|char: char| char.is_ascii_alphabetic())
+        && text.chars().all(|char| char.is_ascii_alphanumeric() || "_-.".contains(char));
+    let reserved = ["true", "false", "yes", "no", "on", "off", "null", "y", "n"];
+    if word && !reserved.contains(&text.to_ascii_lowercase().as_str()) {
+        return text.to_owned();
+    }
+    // JSON strings are YAML.
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_stay_strings() {
+        for (text, yaml) in [
+            ("smurf", "smurf"),
+            ("smurf-sync", "smurf-sync"),
+            ("crate1slot2", "crate1slot2"),
+            ("15895", "\"15895\""),
+            ("no", "\"no\""),
+            ("a: b", "\"a: b\""),
+            ("", "\"\""),
+            ("quote\"\n", "\"quote\\\"\\n\""),
+        ] {
+            assert_eq!(scalar(text), yaml);
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! The listener: takes connections, and starts a process for each.
+
+use super::config::{Config, ConfigError, Environment};
+use super::flags::Flags;
+use super::journal::Journal;
+use super::journal_of;
+use crate::transport::tcp::{self, SocketOptions};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+
+/// Connections at once; further ones are told to come again.
+const CONNECTIONS_MOST: usize = 512;
+/// The port of rsync daemons.
+const PORT: u16 = 873;
+/// This very program, even when its file has been replaced.
+const SELF: &str = "/proc/self/exe";
+/// How long to rest when the system has no descriptors left for a client.
+const SHORTAGE: Duration = Duration::from_millis(200);
+
+/// Why a daemon does not run.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ListenError {
+    /// Its configuration.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    /// Its port.
+    #[error("Cannot listen on {address} port {port}: {source}")]
+    Bind {
+        /// Where.
+        address: String,
+        /// Which port.
+        port: u16,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// Something of the system's.
+    #[error("{what}: {source}")]
+    System {
+        /// What.
+        what: String,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// A wrong word in an option.
+    #[error("{0}")]
+    Usage(String),
+    /// The daemon in the background says why it does not run.
+    #[error("{0}")]
+    Background(String),
+}
+
+impl ListenError {
+    /// As stock ends.
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Usage(_) => 1,
+            Self::Bind { .. } => 10,
+            Self::System { .. } | Self::Background(_) => 11,
+        }
+    }
+}
+
+fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> ListenError {
+    let what = what.into();
+    move |source| ListenError::System { what, source }
+}
+
+/// Listens until a signal ends it; in the background unless the command line says otherwise.
+pub(super) fn listen(flags: &Flags) -> Result<(), ListenError> {
+    if !flags.no_detach && !flags.detached {
+        return detach();
+    }
+    let environment = Environment::of_process();
+    let config = flags.config(&environment)?;
+    let options = flags.sockopts.clone().or_else(|| config.globals.socket_options.clone());
+    let options = SocketOptions::parse(options.as_deref().unwrap_or_default()).map_err(ListenError::Usage)?;
+    let listeners = bind(flags, &config, &options)?;
+    let journal = journal_of(flags, &config.globals, &environment);
+    let pid_file = config.globals.pid_file.as_deref().map(|path| environment.expand(path));
+    let pid_file = pid_file.map(|path| PidFile::write(Path::new(&path))).transpose()?;
+    let port = listeners.first().and_then(|listener| listener.local_addr().ok()).map_or(0, |address| address.port());
+    let version = env!("CARGO_PKG_VERSION");
+    journal.say(&format!("rsyncd version {version} (pysmurf-archiver) starting, listening on port {port}"));
+    if flags.detached {
+        let _ = rustix::process::setsid();
+        let _ = io::stdout().write_all(b"ready\n").and_then(|()| io::stdout().flush());
+        nowhere().map_err(system("Cannot leave the terminal"))?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(system("Cannot start the clockwork"))?;
+    runtime.block_on(serve(flags, listeners, options, journal, environment))?;
+    drop(pid_file);
+    Ok(())
+}
+
+/// Starts us again in the background, and waits until that one listens or says why not.
+fn detach() -> Result<(), ListenError> {
+    let mut child = std::process::Command::new(SELF)
+        .args(std::env::args_os().skip(1))
+        .arg("--detached")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(system("Cannot start in the background"))?;
+    let mut word = String::new();
+    if let Some(stdout) = child.stdout.take() {
+        BufReader::new(stdout).read_line(&mut word).map_err(system("Cannot hear the background"))?;
+    }
+    if word.trim() == "ready" {
+        return Ok(());
+    }
+    let mut why = String::new();
+    if let Some(stderr) = child.stderr.take() {
+        io::Read::read_to_string(&mut BufReader::new(stderr), &mut why)
+            .map_err(system("Cannot hear the background"))?;
+    }
+    let _ = child.wait();
+    Err(ListenError::Background(why.trim().trim_start_matches("rsync --daemon: ").to_owned()))
+}
+
+/// Lets go of the three standard streams.
+fn nowhere() -> io::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    std::env::set_current_dir("/")
+}
+
+fn bind(flags: &Flags, config: &Config, options: &SocketOptions) -> Result<Vec<std::net::TcpListener>, ListenError> {
+    let configured = u16::try_from(config.globals.port).ok().filter(|&port| port > 0);
+    let port = flags.port.or(configured).unwrap_or(PORT);
+    let named = flags.address.clone().or_else(|| config.globals.address.clone());
+    let address = named.clone().unwrap_or_else(|| "any address".into());
+    let failed = |source| ListenError::Bind { address: address.clone(), port, source };
+    let wanted = |found: &SocketAddr| (!flags.ipv4 || found.is_ipv4()) && (!flags.ipv6 || found.is_ipv6());
+    let places: Vec<SocketAddr> = match &named {
+        Some(name) => (name.as_str(), port).to_socket_addrs().map_err(failed)?.filter(wanted).collect(),
+        None => [("::", port), ("0.0.0.0", port)]
+            .into_iter()
+            .flat_map(|place| place.to_socket_addrs().into_iter().flatten())
+            .filter(wanted)
+            .collect(),
+    };
+    let backlog = i32::try_from(config.globals.listen_backlog).unwrap_or(5);
+    let mut listeners = Vec::new();
+    let mut trouble = io::Error::new(io::ErrorKind::AddrNotAvailable, "it has no address of that kind");
+    for place in places {
+        match tcp::listen(place, backlog, options) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) => trouble = error,
+        }
+    }
+    // One family of two may be missing on this machine.
+    if listeners.is_empty() { Err(failed(trouble)) } else { Ok(listeners) }
+}
+
+async fn serve(
+    flags: &Flags,
+    listeners: Vec<std::net::TcpListener>,
+    options: SocketOptions,
+    mut journal: Journal,
+    environment: Environment,
+) -> Result<(), ListenError> {
+    let signals = "Cannot listen for signals";
+    let mut end = signal(SignalKind::terminate()).map_err(system(signals))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(system(signals))?;
+    let mut again = signal(SignalKind::hangup()).map_err(system(signals))?;
+    let mut accepting = JoinSet::new();
+    for listener in listeners {
+        listener.set_nonblocking(true).map_err(system("Cannot listen"))?;
+        let listener = TcpListener::from_std(listener).map_err(system("Cannot listen"))?;
+        accepting.spawn(accept(listener));
+    }
+    let mut connections: JoinSet<()> = JoinSet::new();
+    loop {
+        tokio::select! {
+            _ = end.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = again.recv() => match flags.config(&environment) {
+                Ok(config) => journal = journal_of(flags, &config.globals, &environment),
+                Err(error) => journal.warn(&format!("The configuration was not read again: {error}")),
+            },
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            Some(Ok((listener, stream))) = accepting.join_next() => {
+                accepting.spawn(accept(listener));
+                let Ok(stream) = stream else {
+                    tokio::time::sleep(SHORTAGE).await;
+                    continue;
+                };
+                if connections.len() >= CONNECTIONS_MOST {
+                    journal.warn(&format!("{CONNECTIONS_MOST} connections at once reached"));
+                    turn_away(stream);
+                    continue;
+                }
+                match start(flags, stream, &options) {
+                    Ok(child) => {
+                        connections.spawn(wait(child));
+                    }
+                    Err(error) => journal.warn(&format!("Cannot serve a connection: {error}")),
+                }
+            }
+        }
+    }
+    journal.say("sent SIGTERM; the daemon ends, its connections go on to theirs");
+    // A process that serves a client is not ours to interrupt.
+    connections.detach_all();
+    Ok(())
+}
+
+async fn accept(listener: TcpListener) -> (TcpListener, io::Result<TcpStream>) {
+    let accepted = listener.accept().await.map(|(stream, _)| stream);
+    (listener, accepted)
+}
+
+async fn wait(mut child: Child) {
+    let _ = child.wait().await;
+}
+
+fn start(flags: &Flags, stream: TcpStream, options: &SocketOptions) -> io::Result<Child> {
+    let stream = stream.into_std()?;
+    stream.set_nonblocking(false)?;
+    options.apply(&stream)?;
+    let stream = OwnedFd::from(stream);
+    let mut command = Command::new(SELF);
+    command.args(flags.for_connection()).stdin(stream.try_clone()?).stdout(stream).current_dir("/");
+    command.spawn()
+}
+
+/// Says in few words that there is no room; a client that does not read them misses nothing.
+fn turn_away(stream: TcpStream) {
+    let greeting = protocol::daemon::Greeting::line(protocol::handshake::VERSION_MOST);
+    let text = format!("@ERROR: max connections ({CONNECTIONS_MOST}) reached -- try again later\n");
+    let _ = stream.try_write(&[&greeting[..], text.as_bytes()].concat());
+}
+
+/// Our process id in a file, for as long as we run.
+struct PidFile {
+    path: std::path::PathBuf,
+    _lock: File,
+}
+
+impl PidFile {
+    fn write(path: &Path) -> Result<Self, ListenError> {
+        let what = || format!("Cannot write the pid file {}", path.display());
+        let lock = crate::transfer::open_operator_lock(path).map_err(system(what()))?;
+        let held = rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+        held.map_err(|error| system(format!("{}; another daemon holds it", what()))(error.into()))?;
+        lock.set_len(0).map_err(system(what()))?;
+        (&lock).write_all(format!("{}\n", std::process::id()).as_bytes()).map_err(system(what()))?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}

@@ -1,0 +1,232 @@
+//! What a client asks of its module, and the session that comes of it.
+
+use super::auth::Access;
+use super::config::Settings;
+use super::connection::Admitted;
+use super::glob::expand;
+use super::journal::Journal;
+use super::module::inside;
+use super::refuse::Refusals;
+use super::talk::Talk;
+use super::{access::Peer, wild};
+use crate::transfer::serve::{Served, exit_code, hello, serve_session};
+use crate::transfer::{TransferError, greet_agreed};
+use protocol::args::{ArgsError, Options, ServerArgs};
+use protocol::daemon::ArgList;
+use std::time::Duration;
+
+/// How long a silent client is waited for where nobody sets a limit; stock rsync waits for ever.
+const SILENCE: Duration = Duration::from_secs(3600);
+
+/// Serves the session; returns the exit code.
+pub(super) fn serve(admitted: Admitted<'_>, peer: &Peer, journal: &Journal, talk: Talk) -> u8 {
+    let settings = &admitted.module.settings;
+    let asked = ask(&admitted);
+    let (mut args, refusal) = match asked {
+        Ok(args) => (args, None),
+        Err(refused) => (refused.args, Some((refused.text, refused.code))),
+    };
+    let refusal = match admitted.environment.added().find(|(name, _)| *name == "RSYNC_REFUSED") {
+        Some((_, why)) => Some((format!("pre-xfer exec {}", why.trim_end()), 1)),
+        None => refusal,
+    };
+    let paths: Vec<_> =
+        admitted.args.iter().skip_while(|arg| *arg != b".").skip(1).map(|path| String::from_utf8_lossy(path)).collect();
+    let user = admitted.user.as_deref().map(|user| format!("{user}@")).unwrap_or_default();
+    journal.say(&format!(
+        "rsync {} {} from {user}{} ({})",
+        if args.sender { "on" } else { "to" },
+        paths.join(" "),
+        peer.shown_name(),
+        peer.shown_address()
+    ));
+    // The module's word on silence goes before a longer one of the client's.
+    let limit = u32::try_from(settings.timeout).unwrap_or(0);
+    if limit > 0 && args.options.timeout.is_none_or(|asked| asked == 0 || asked > limit) {
+        args.options.timeout = Some(limit);
+    }
+    let silence =
+        args.options.timeout.filter(|&seconds| seconds > 0).map(|seconds| Duration::from_secs(seconds.into()));
+    let (link, count) = talk.into_link(silence.unwrap_or(SILENCE));
+    let served = hello(&args, admitted.version).and_then(|hello| {
+        let mut session = greet_agreed(link, hello)?;
+        if limit > 0 {
+            session.tell_timeout(settings.timeout as i32);
+        }
+        match &refusal {
+            Some((text, code)) => {
+                session.refuse(text, *code);
+                Ok(None)
+            }
+            None => serve_session(&args, session).map(Some),
+        }
+    });
+    let code = match (&served, &refusal) {
+        (_, Some((text, code))) => {
+            journal.warn(text);
+            *code
+        }
+        (Ok(Some(Served { partial: true, .. })), _) => 23,
+        (Ok(Some(Served { vanished: true, .. })), _) => 24,
+        (Ok(_), _) => 0,
+        (Err(error), _) => {
+            journal.warn(&format!("rsync error: {error} (code {})", exit_code(error)));
+            exit_code(error)
+        }
+    };
+    if !matches!(served, Err(TransferError::Link(_))) {
+        journal.say(&format!("sent {} bytes  received {} bytes", count.sent(), count.received()));
+    }
+    u8::try_from(code).unwrap_or(1)
+}
+
+/// A request that is turned down once the client can hear why.
+struct Refused {
+    text: String,
+    code: i32,
+    /// As much as was understood, for the handshake.
+    args: ServerArgs,
+}
+
+fn ask(admitted: &Admitted<'_>) -> Result<ServerArgs, Refused> {
+    let (module, settings) = (admitted.module, &admitted.module.settings);
+    let words = unescaped(&admitted.args);
+    let sender = words.iter().take_while(|word| *word != b".").any(|word| word == b"--sender");
+    let refuse_list = settings.refuse_options.as_deref().map(|list| admitted.environment.expand(list));
+    let refusals = Refusals { list: refuse_list.as_deref().unwrap_or_default(), charset: settings.charset.is_some() };
+    let refused = |text: String, code: i32| Refused { text, code, args: as_far_as_understood(&words, sender) };
+    if let Some(text) = refusals.check(&words, sender) {
+        return Err(refused(format!("rsync: {text}"), 4));
+    }
+    let mut args = ServerArgs::parse(&words).map_err(|error| match error {
+        ArgsError::Unsupported(option) => refused(format!("rsync: on remote machine: {option}: unknown option"), 4),
+        error => refused(format!("rsync: {error}"), 1),
+    })?;
+    let read_only = match admitted.access {
+        Access::ReadOnly => true,
+        Access::ReadWrite => false,
+        Access::AsModule | Access::Deny => settings.read_only,
+    };
+    if !args.sender && read_only {
+        return Err(Refused { text: "ERROR: module is read only".into(), code: 1, args });
+    }
+    if args.sender && settings.write_only {
+        return Err(Refused { text: "ERROR: module is write only".into(), code: 1, args });
+    }
+    let relative = args.options.relative;
+    let mut paths = Vec::new();
+    for path in &args.paths {
+        let path = inside(module.name.as_bytes(), path, relative);
+        match args.sender {
+            true => expand(&path, &mut paths),
+            false => paths.push(path),
+        }
+    }
+    args.paths = paths;
+    apply(settings, admitted, &mut args.options);
+    Ok(args)
+}
+
+/// Makes the module's parameters the session's options.
+fn apply(settings: &Settings, admitted: &Admitted<'_>, options: &mut Options) {
+    let expand = |text: &Option<String>| text.as_deref().map(|text| admitted.environment.expand(text).into_bytes());
+    options.verbose = options.verbose.min(u8::try_from(settings.max_verbosity).unwrap_or(u8::MAX));
+    options.secluded_args = false;
+    // In a changed root the names of users would be those that stand in the module.
+    options.nameless_ids = settings.numeric_ids.unwrap_or(admitted.changes_root);
+    options.munge_links = settings.munge_symlinks.unwrap_or(!admitted.is_root);
+    options.fake_super |= settings.fake_super;
+    options.ignore_errors |= settings.ignore_errors;
+    options.open_noatime = settings.open_noatime.unwrap_or(options.open_noatime);
+    let chmod = if options_send(admitted) { &settings.outgoing_chmod } else { &settings.incoming_chmod };
+    options.chmod = expand(chmod);
+    if let Some(folder) = expand(&settings.temp_dir) {
+        options.temp_dir.get_or_insert(folder);
+    }
+    if options.iconv.is_some() {
+        options.iconv = expand(&settings.charset);
+    }
+    if settings.dont_compress.as_deref() == Some("*") {
+        options.skip_compress = Some(b"*".to_vec());
+    }
+}
+
+fn options_send(admitted: &Admitted<'_>) -> bool {
+    admitted.args.iter().take_while(|arg| *arg != b".").any(|arg| arg == b"--sender")
+}
+
+/// The first parameter of a module that nothing serves yet, so that it is refused by name and never ignored.
+pub(super) fn unserved(settings: &Settings) -> Option<&'static str> {
+    let none = Options::default;
+    let served = |options: Options| options.unserved().is_none();
+    let given = |text: &Option<String>| text.is_some();
+    let filters =
+        [&settings.filter, &settings.exclude, &settings.include, &settings.exclude_from, &settings.include_from];
+    let rows = [
+        ("munge symlinks", settings.munge_symlinks == Some(true), Options { munge_links: true, ..none() }),
+        ("fake super", settings.fake_super, Options { fake_super: true, ..none() }),
+        ("ignore errors", settings.ignore_errors, Options { ignore_errors: true, ..none() }),
+        ("open noatime", settings.open_noatime == Some(true), Options { open_noatime: true, ..none() }),
+        ("incoming chmod", given(&settings.incoming_chmod), Options { chmod: Some(Vec::new()), ..none() }),
+        ("outgoing chmod", given(&settings.outgoing_chmod), Options { chmod: Some(Vec::new()), ..none() }),
+        ("temp dir", given(&settings.temp_dir), Options { temp_dir: Some(Vec::new()), ..none() }),
+        ("charset", given(&settings.charset), Options { iconv: Some(Vec::new()), ..none() }),
+    ];
+    let row = rows.into_iter().find(|(_, given, options)| *given && !served(options.clone()));
+    let own = [
+        ("filter, exclude and include", filters.into_iter().any(given)),
+        ("ignore nonreadable", settings.ignore_nonreadable),
+        ("transfer logging", settings.transfer_logging),
+        ("log format", given(&settings.log_format)),
+    ];
+    row.map(|(name, ..)| name).or_else(|| own.into_iter().find_map(|(name, given)| given.then_some(name)))
+}
+
+/// Options' values as they were before the client put backslashes in them, as one of 3.5 does without `-s`.
+fn unescaped(args: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    if ArgList::is_secluded(args) {
+        // Both parts of the list stand here together by now.
+        return args.iter().map(|arg| unsecluded(arg)).collect();
+    }
+    let dot = args.iter().position(|arg| arg == b".").unwrap_or(args.len());
+    let plain = |(at, arg): (usize, &Vec<u8>)| if at < dot { wild::unescaped(arg) } else { arg.clone() };
+    args.iter().enumerate().map(plain).collect()
+}
+
+/// A bundle of letters without the `s`.
+fn unsecluded(arg: &[u8]) -> Vec<u8> {
+    let bundle = arg.starts_with(b"-") && !arg.starts_with(b"--");
+    let letters = arg.iter().position(|&byte| byte == b'e').filter(|_| bundle).unwrap_or(0);
+    let kept = arg[..letters].iter().copied().filter(|&letter| letter != b's');
+    kept.chain(arg[letters..].iter().copied()).collect()
+}
+
+/// What the handshake needs of arguments that cannot be served: the client has given its own already.
+fn as_far_as_understood(words: &[Vec<u8>], sender: bool) -> ServerArgs {
+    let options = words.iter().take_while(|word| *word != b".");
+    let named = |word: &[u8], names: &[&str]| names.iter().any(|name| word.starts_with(name.as_bytes()));
+    let attempt = |names: &[&str], compress: bool| {
+        let kept =
+            options.clone().filter(|word| named(word, names) || (word.starts_with(b"-") && !word.starts_with(b"--")));
+        let mut attempt = vec![b"--server".to_vec()];
+        attempt.extend(kept.map(|word| capabilities(word, compress)));
+        attempt.extend([b".".to_vec(), b".".to_vec()]);
+        ServerArgs::parse(&attempt)
+    };
+    let checksum = "--checksum-choice=";
+    // What both ends negotiate depends on these; where we lack compression, that is what the client cannot be told.
+    let args = attempt(&[checksum, "--compress-choice=", "--new-compress", "--old-compress"], true)
+        .or_else(|_| attempt(&[checksum], false))
+        .unwrap_or_default();
+    ServerArgs { sender, ..args }
+}
+
+/// A bundle of letters without all that the handshake does not need.
+fn capabilities(word: &[u8], compress: bool) -> Vec<u8> {
+    if word.starts_with(b"--") {
+        return word.to_vec();
+    }
+    let at = word.iter().position(|&byte| byte == b'e').unwrap_or(word.len());
+    let compressed = compress && word[..at].contains(&b'z');
+    [if compressed { &b"-rz"[..] } else { b"-r" }, &word[at..]].concat()
+}

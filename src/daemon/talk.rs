@@ -1,0 +1,151 @@
+//! The conversation before a session, on standard input and output, all of it within one time limit.
+
+use crate::link::Link;
+use crate::transport::stdio::stdio;
+use protocol::PeerError;
+use protocol::daemon::{Server, ServerEvent};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::Errno;
+use std::io::{self, Cursor, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long all of it may take: greeting, challenge and arguments together, however slowly they drip.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Why the conversation ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Gone {
+    /// The client broke the rules.
+    #[error("{0}")]
+    Peer(#[from] PeerError),
+    /// The client is gone.
+    #[error("connection lost before the transfer: {0}")]
+    Lost(io::Error),
+    /// The client was too slow.
+    #[error("no complete request within {PATIENCE:?}")]
+    Late,
+}
+
+pub(super) struct Talk {
+    server: Server,
+    deadline: Instant,
+}
+
+impl Talk {
+    pub(super) fn start() -> Self {
+        for fd in [io::stdin().as_fd(), io::stdout().as_fd()] {
+            if let Ok(flags) = fcntl_getfl(fd) {
+                let _ = fcntl_setfl(fd, flags | OFlags::NONBLOCK);
+            }
+        }
+        Self { server: Server::new(), deadline: Instant::now() + PATIENCE }
+    }
+
+    /// A challenge was sent.
+    pub(super) fn challenge(&mut self) {
+        self.server.challenge();
+    }
+
+    /// The client was accepted.
+    pub(super) fn accept(&mut self) {
+        self.server.accept();
+    }
+
+    /// What the client says next.
+    pub(super) fn hear(&mut self) -> Result<ServerEvent, Gone> {
+        let stdin = io::stdin();
+        let mut buffer = [0; 4096];
+        loop {
+            if let Some(event) = self.server.poll()? {
+                return Ok(event);
+            }
+            match self.when_ready(stdin.as_fd(), PollFlags::IN, |fd| rustix::io::read(fd, &mut buffer[..]))? {
+                0 => return Err(Gone::Lost(io::ErrorKind::UnexpectedEof.into())),
+                n => self.server.feed(&buffer[..n]),
+            }
+        }
+    }
+
+    /// Says something to the client.
+    pub(super) fn say(&self, mut bytes: &[u8]) -> Result<(), Gone> {
+        let stdout = io::stdout();
+        while !bytes.is_empty() {
+            let n = self.when_ready(stdout.as_fd(), PollFlags::OUT, |fd| rustix::io::write(fd, bytes))?;
+            bytes = bytes.get(n..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    fn when_ready(
+        &self,
+        fd: BorrowedFd<'_>,
+        events: PollFlags,
+        mut act: impl FnMut(BorrowedFd<'_>) -> Result<usize, Errno>,
+    ) -> Result<usize, Gone> {
+        loop {
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            let limit = Timespec::try_from(left).map_err(|error| Gone::Lost(io::Error::other(error)))?;
+            match poll(&mut [PollFd::from_borrowed_fd(fd, events)], Some(&limit)) {
+                Ok(0) => return Err(Gone::Late),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(Gone::Lost(error.into())),
+            }
+            match act(fd) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                done => return done.map_err(|error| Gone::Lost(error.into())),
+            }
+        }
+    }
+
+    /// The link for the session that follows; `stall_limit` bounds its waits.
+    pub(super) fn into_link(self, stall_limit: Duration) -> (Link, Count) {
+        let count = Count::default();
+        let mut link = stdio(stall_limit);
+        let rest = Cursor::new(self.server.into_rest());
+        link.reader = Box::new(Counted(rest.chain(link.reader), count.clone()));
+        link.writer = Box::new(Counted(link.writer, count.clone()));
+        (link, count)
+    }
+}
+
+/// Bytes of a session.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Count(Arc<(AtomicU64, AtomicU64)>);
+
+impl Count {
+    /// Bytes that were sent.
+    pub(super) fn sent(&self) -> u64 {
+        self.0.0.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that were received.
+    pub(super) fn received(&self) -> u64 {
+        self.0.1.load(Ordering::Relaxed)
+    }
+}
+
+struct Counted<T>(T, Count);
+
+impl<T: Read> Read for Counted<T> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.0.read(buffer)?;
+        self.1.0.1.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
+    }
+}
+
+impl<T: Write> Write for Counted<T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.0.write(bytes)?;
+        self.1.0.0.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}

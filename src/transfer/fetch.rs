@@ -1,0 +1,389 @@
+//! Fetches named files, each whole and to a place of its own. Counterpart: a pull with `--files-from`.
+//!
+//! Where `receive` brings a directory into line with a list, this takes single files from anywhere over there and never
+//! replaces one here. So there is no basis, no generator's judgement, and one thread: requests are few and small.
+
+use super::TransferError;
+use super::abort::{Parts, abort};
+use super::dest::{Dest, DestError, Output, Preserve};
+use super::greet::{Ears, Mouth, Session};
+use super::send::{Sent, Summary};
+use protocol::PeerError;
+use protocol::args::Options;
+use protocol::checksum::{Checksum, FileHasher, Sum};
+use protocol::flist::{Arrived, FileEntry, FileList, ListLimits, ListShape, Ndx};
+use protocol::generator::Generator;
+use protocol::handshake::{Compat, Negotiated};
+use protocol::item::{ItemFlags, ItemHeader};
+use protocol::mux::{Inbox, Message, Outbox};
+use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts};
+use protocol::sums::SumHead;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io::Write;
+
+/// Requests that wait for their answer: enough to keep a long line busy with small files.
+const AHEAD: usize = 32;
+/// Bytes of the names of one session. They are said before anything is heard, so pipes must hold them.
+const NAMES_MOST: usize = 48 * 1024;
+
+/// The options of a far end that serves a fetch: what stands behind a symlink is sent, and of the way to a file nothing.
+/// The names follow on the wire, where no shell and no parser of options sees them.
+pub fn options() -> Options {
+    Options {
+        copy_links: true,
+        dirs: true,
+        relative: true,
+        no_implied_dirs: true,
+        files_from: Some(b"-".to_vec()),
+        from0: true,
+        ..Options::default()
+    }
+}
+
+/// A file that is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// Its full path over there, less the slash it begins with; without empty, `.` and `..` components.
+    pub name: Vec<u8>,
+    /// Where it goes, beneath the destination.
+    pub place: Vec<u8>,
+    /// The MD5 it must have.
+    pub md5: Option<Sum>,
+}
+
+/// What became of a wish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fetched {
+    /// It is here, whole, under its name and on the disk.
+    Kept(Sent),
+    /// Something stands at its place already, and is as it was.
+    Taken,
+    /// It came whole, and has another MD5; it was thrown away.
+    Changed(Sum),
+    /// It did not come whole.
+    Garbled,
+    /// The far end listed it and could not read it.
+    NotSent,
+    /// The far end has no such name, or may not look.
+    NotListed,
+    /// It is no regular file.
+    NotAFile,
+    /// It could not be stored here, in the system's words.
+    NotStored(String),
+}
+
+/// Hears how a fetch goes.
+pub trait FetchWatch {
+    /// Whether to stop after the file that is coming in.
+    fn stopping(&self) -> bool {
+        false
+    }
+
+    /// Bytes of the current file have come.
+    fn progress(&mut self, _bytes: u64) {}
+
+    /// The permissions a file gets that has `mode` over there.
+    fn mode(&self, mode: u32) -> u32 {
+        mode & 0o777
+    }
+
+    /// What became of the wish of this number. A wish that nothing is said of was not tried.
+    fn fetched(&mut self, at: usize, fetched: Fetched);
+
+    /// The peer said something.
+    fn message(&mut self, _message: &Message) {}
+}
+
+/// Fetches what is wished for from a server that has [`options`], its source being `/`.
+/// Files are asked for in order up to about `bytes_most`, and at least one.
+pub fn fetch(
+    session: Session,
+    wishes: &[Wish],
+    dest: &Dest,
+    bytes_most: u64,
+    watch: &mut dyn FetchWatch,
+) -> Result<Summary, TransferError> {
+    let Session { n, inbox, mut out, mut ears, mut mouth, closer } = session;
+    let line = Line { n: &n, out: &mut out, ears: &mut ears, mouth: &mut mouth };
+    let done = match converse(line, inbox, wishes, dest, bytes_most, watch) {
+        Ok(done) => done,
+        Err(error) => return Err(abort(&n, error, false, Parts { out, mouth, ears: &mut ears, closer: &closer })),
+    };
+    let (written_bytes, read_bytes) = (mouth.said, ears.heard);
+    drop(mouth);
+    let mut ending = None;
+    if done.whole {
+        ears.hear_the_end()?;
+        ending = ears.remote.wait(super::ENDING_PATIENCE);
+    } else {
+        closer.close();
+    }
+    let stderr = ears.remote.stderr();
+    Ok(Summary { files: done.files, sent: done.bytes, written_bytes, read_bytes, ending, stderr })
+}
+
+/// The session's parts, lent for as long as it goes well.
+struct Line<'a> {
+    n: &'a Negotiated,
+    out: &'a mut Outbox,
+    ears: &'a mut Ears,
+    mouth: &'a mut Mouth,
+}
+
+/// What a conversation came to.
+#[derive(Default)]
+struct Done {
+    files: u64,
+    bytes: Sent,
+    /// It went to its end, and was not left when we were told to stop.
+    whole: bool,
+}
+
+fn converse(
+    line: Line<'_>,
+    inbox: Inbox,
+    wishes: &[Wish],
+    dest: &Dest,
+    bytes_most: u64,
+    watch: &mut dyn FetchWatch,
+) -> Result<Done, TransferError> {
+    let Line { n, out, ears, mouth } = line;
+    if n.compat.has(Compat::INC_RECURSE) {
+        return Err(PeerError::NotOffered("incremental recursion").into());
+    }
+    let wished = say_names(n, wishes, out, mouth)?;
+    let shape = ListShape { sum_size: 0, ..options().list_shape(0) };
+    let facts = ReceiverFacts { shape, limits: ListLimits::default(), server: false, dry_run: false };
+    let mut receiver = Receiver::new(n, facts, inbox);
+    let Arrived { list, .. } = hear_list(&mut receiver, ears, watch)?;
+    let mut work = Fetch { n, wishes, dest, watch, ways: HashSet::new(), current: None, done: Done::default() };
+    let mut queue = work.sort_out(&list, wished, bytes_most);
+    if list.is_empty() {
+        // The far end leaves by itself.
+        return Ok(Done { whole: true, ..work.done });
+    }
+    // Below 30 nobody tells of a file that cannot be sent; then all that is wanted is asked for at once.
+    let ahead = if n.version >= 30 { AHEAD } else { usize::MAX };
+    let mut speaker = Generator::new();
+    let mut asked: VecDeque<(Ndx, usize)> = VecDeque::new();
+    let mut all_asked = false;
+    while !receiver.is_over() {
+        while !all_asked && asked.len() < ahead {
+            let Some((ndx, at)) = queue.pop_front() else {
+                speaker.done(out);
+                all_asked = true;
+                break;
+            };
+            let header = ItemHeader { flags: ItemFlags::TRANSFER.and(ItemFlags::NEW), ..ItemHeader::default() };
+            speaker.request(ndx, &header, &SumHead::NONE, out);
+            asked.push_back((ndx, at));
+        }
+        let Some(event) = receiver.poll()? else {
+            mouth.say(out)?;
+            receiver.feed(ears.hear()?)?;
+            continue;
+        };
+        match event {
+            ReceiverEvent::File(ndx, ..) => {
+                let at = take(&mut asked, ndx).ok_or(PeerError::Malformed("data of a file that was not asked for"))?;
+                work.begin(list.get(ndx), at);
+            }
+            ReceiverEvent::Literal(bytes) => work.write(bytes),
+            ReceiverEvent::Copy(_) => return Err(PeerError::Malformed("a block of a basis that is not there").into()),
+            ReceiverEvent::End(sum) => {
+                work.end(&sum);
+                if work.watch.stopping() {
+                    queue.clear();
+                    if !asked.is_empty() {
+                        return Ok(work.done);
+                    }
+                }
+            }
+            ReceiverEvent::Message(Message::NoSend(ndx)) => {
+                if let Some(at) = take(&mut asked, ndx) {
+                    work.watch.fetched(at, Fetched::NotSent);
+                }
+            }
+            ReceiverEvent::Message(message) => work.watch.message(&message),
+            ReceiverEvent::PhaseDone(1) => {
+                if !all_asked {
+                    return Err(PeerError::Malformed("the end of a phase that goes on").into());
+                }
+                for (_, at) in asked.drain(..) {
+                    work.watch.fetched(at, Fetched::NotSent);
+                }
+                // The ends of the redo phase, of delayed updates and of late deletions.
+                for _ in 0..if n.version >= 31 { 3 } else { 2 } {
+                    speaker.done(out);
+                }
+            }
+            ReceiverEvent::PhaseDone(_) | ReceiverEvent::Stats(_) | ReceiverEvent::Goodbye => {}
+            ReceiverEvent::Item(..) | ReceiverEvent::ListEnd => {}
+            ReceiverEvent::List(_) | ReceiverEvent::SegmentDone => {
+                return Err(PeerError::Malformed("a second file list").into());
+            }
+        }
+    }
+    speaker.done(out);
+    mouth.say(out)?;
+    Ok(Done { whole: true, ..work.done })
+}
+
+/// Takes what was asked for out of what waits for its answer.
+fn take(asked: &mut VecDeque<(Ndx, usize)>, ndx: Ndx) -> Option<usize> {
+    let at = asked.iter().position(|(waiting, _)| *waiting == ndx)?;
+    asked.remove(at).map(|(_, at)| at)
+}
+
+/// Says an empty filter list and the names, as many as may be said at once; gives whose names these were.
+fn say_names<'w>(
+    n: &Negotiated,
+    wishes: &'w [Wish],
+    out: &mut Outbox,
+    mouth: &mut Mouth,
+) -> Result<HashMap<&'w [u8], usize>, TransferError> {
+    out.put(&0i32.to_le_bytes());
+    let mut names = Vec::new();
+    let mut wished = HashMap::new();
+    for (at, wish) in wishes.iter().enumerate() {
+        let fits = wished.is_empty() || names.len() + wish.name.len() < NAMES_MOST;
+        // What is wished for twice comes once; the other wish waits for another session.
+        if !fits || wish.name.is_empty() || wish.name.contains(&0) || wished.contains_key(&wish.name[..]) {
+            continue;
+        }
+        names.extend_from_slice(&wish.name);
+        names.push(0);
+        wished.insert(&wish.name[..], at);
+    }
+    names.push(0);
+    if n.version >= 31 {
+        out.put(&names);
+        mouth.say(out)?;
+    } else {
+        mouth.say(out)?;
+        mouth.say_plain(&names)?;
+    }
+    Ok(wished)
+}
+
+fn hear_list(receiver: &mut Receiver, ears: &mut Ears, watch: &mut dyn FetchWatch) -> Result<Arrived, TransferError> {
+    loop {
+        match receiver.poll()? {
+            Some(ReceiverEvent::List(arrived)) => return Ok(arrived),
+            Some(ReceiverEvent::Message(message)) => watch.message(&message),
+            Some(_) => return Err(PeerError::Malformed("a file before the list").into()),
+            None => receiver.feed(ears.hear()?)?,
+        }
+    }
+}
+
+struct Fetch<'a> {
+    n: &'a Negotiated,
+    wishes: &'a [Wish],
+    dest: &'a Dest,
+    watch: &'a mut dyn FetchWatch,
+    /// Directories known to be on the disk.
+    ways: HashSet<Vec<u8>>,
+    current: Option<Current>,
+    done: Done,
+}
+
+/// The file that is coming in.
+struct Current {
+    at: usize,
+    entry: FileEntry,
+    /// Why it cannot be stored, once that is known: the rest is heard and thrown away.
+    temp: Result<Output, String>,
+    /// The transfer's own sum.
+    sum: FileHasher,
+    /// The registered one, where that is another.
+    md5: Option<FileHasher>,
+    bytes: u64,
+}
+
+impl Fetch<'_> {
+    /// Which entries to ask for. What else the far end lists is none of ours.
+    fn sort_out(
+        &mut self,
+        list: &FileList,
+        mut wished: HashMap<&[u8], usize>,
+        bytes_most: u64,
+    ) -> VecDeque<(Ndx, usize)> {
+        let mut queue = VecDeque::new();
+        let mut bytes = 0u64;
+        for (ndx, entry) in list.iter() {
+            let Some(at) = wished.remove(&entry.name[..]) else { continue };
+            if !entry.is_file() {
+                self.watch.fetched(at, Fetched::NotAFile);
+            } else if queue.is_empty() || bytes.saturating_add(entry.len) <= bytes_most {
+                bytes = bytes.saturating_add(entry.len);
+                queue.push_back((ndx, at));
+            }
+        }
+        for at in wished.into_values() {
+            self.watch.fetched(at, Fetched::NotListed);
+        }
+        queue
+    }
+
+    fn begin(&mut self, entry: Option<&FileEntry>, at: usize) {
+        let Some(entry) = entry.cloned() else { return };
+        let temp = self.create(at).map_err(|error| error.to_string());
+        let md5 = (self.n.checksum != Checksum::Md5).then(|| FileHasher::new(Checksum::Md5));
+        self.current = Some(Current { at, entry, temp, sum: FileHasher::new(self.n.checksum), md5, bytes: 0 });
+    }
+
+    fn create(&mut self, at: usize) -> Result<Output, DestError> {
+        let place = &self.wishes[at].place;
+        let way = place.iter().rposition(|&byte| byte == b'/').map_or(&b""[..], |slash| &place[..slash]);
+        if !self.ways.contains(way) {
+            self.dest.make_dirs(place)?;
+            self.dest.sync_way(place)?;
+            self.ways.insert(way.to_vec());
+        }
+        self.dest.create_temp(place)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.watch.progress(bytes.len() as u64);
+        let Some(current) = &mut self.current else { return };
+        current.sum.update(bytes);
+        if let Some(md5) = &mut current.md5 {
+            md5.update(bytes);
+        }
+        current.bytes += bytes.len() as u64;
+        if let Ok(temp) = &mut current.temp
+            && let Err(error) = temp.write_all(bytes)
+        {
+            current.temp = Err(format!("write failed: {}", super::beneath::reason(&error)));
+        }
+    }
+
+    fn end(&mut self, sum: &Sum) {
+        let Some(Current { at, entry, temp, sum: hasher, md5, bytes }) = self.current.take() else { return };
+        let ours = hasher.finish();
+        let md5 = md5.map_or(ours, FileHasher::finish);
+        let promised = self.wishes[at].md5;
+        let fetched = match temp {
+            Err(why) => Fetched::NotStored(why),
+            _ if self.n.checksum != Checksum::None && ours != *sum => Fetched::Garbled,
+            _ if promised.is_some_and(|promised| promised != md5) => Fetched::Changed(md5),
+            Ok(temp) => match self.keep(temp, &entry) {
+                Ok(true) => Fetched::Kept(Sent { literal_bytes: bytes, matched_bytes: 0 }),
+                Ok(false) => Fetched::Taken,
+                Err(error) => Fetched::NotStored(error.to_string()),
+            },
+        };
+        if let Fetched::Kept(sent) = &fetched {
+            self.done.files += 1;
+            self.done.bytes.literal_bytes += sent.literal_bytes;
+        }
+        self.watch.fetched(at, fetched);
+    }
+
+    fn keep(&self, temp: Output, entry: &FileEntry) -> Result<bool, DestError> {
+        let entry = FileEntry { mode: entry.mode & !0o7777 | self.watch.mode(entry.mode), ..entry.clone() };
+        let preserve = Preserve { mtime: true, perms: true, ..Preserve::default() };
+        temp.commit_new(self.dest, &self.dest.wanted(&entry, &preserve, None))
+    }
+}

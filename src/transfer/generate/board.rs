@@ -1,0 +1,229 @@
+//! What generator and receiver tell each other.
+
+use crate::transfer::TransferError;
+use crate::transfer::abort::LastWords;
+use crate::transfer::basis::Proposals;
+use protocol::PeerError;
+use protocol::flist::{FileList, Ndx, Segments};
+use protocol::mux::{Message, TextKind};
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What the receiver wants the generator to do.
+#[derive(Debug)]
+pub(in crate::transfer) enum Note {
+    /// Pass this on.
+    Say(Message),
+    /// Ask for this file again.
+    Redo(Ndx),
+    /// Go on with this list, or segment.
+    List(Arc<FileList>),
+    /// There are no further segments.
+    ListEnd,
+    /// A file with several names is here under one of them, or will not come.
+    Linkable(Ndx, bool),
+}
+
+/// What generator and receiver tell each other. Nobody waits to write on it.
+pub(in crate::transfer) struct Board {
+    state: Mutex<BoardState>,
+    bell: Condvar,
+    /// What was asked for, and how.
+    pub(in crate::transfer) proposals: Proposals,
+}
+
+pub(super) struct BoardState {
+    pub(super) notes: VecDeque<Note>,
+    pub(super) phase: u8,
+    pub(super) over: bool,
+    /// The receiver gave up.
+    pub(super) failed: bool,
+    /// What the peer is to hear of it.
+    pub(super) last_words: Option<LastWords>,
+    generator_left: bool,
+    pub(super) complaints: u64,
+    orders: Segments<Orders>,
+}
+
+/// What is under way of a list, or segment.
+struct Orders {
+    start: Ndx,
+    attempts: Vec<Attempt>,
+    /// Entries that are asked for, or wait for others.
+    open: usize,
+}
+
+/// How far a file has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::transfer) enum Attempt {
+    #[default]
+    None,
+    Asked,
+    First,
+    AskedAgain,
+    Second,
+}
+
+impl Board {
+    pub(in crate::transfer) fn new(incremental: bool) -> Self {
+        let state = BoardState {
+            notes: VecDeque::new(),
+            phase: 0,
+            over: false,
+            failed: false,
+            last_words: None,
+            generator_left: false,
+            complaints: 0,
+            orders: Segments::new(incremental),
+        };
+        Self { state: Mutex::new(state), bell: Condvar::new(), proposals: Proposals::default() }
+    }
+
+    pub(in crate::transfer) fn note(&self, note: Note) {
+        self.lock().notes.push_back(note);
+        self.bell.notify_all();
+    }
+
+    /// Gives the generator a list, or segment.
+    pub(in crate::transfer) fn list(&self, list: &Arc<FileList>) -> Result<(), PeerError> {
+        let orders = Orders { start: list.start(), attempts: vec![Attempt::None; list.len()], open: 0 };
+        let mut state = self.lock();
+        state.orders.add(list, orders)?;
+        state.notes.push_back(Note::List(Arc::clone(list)));
+        drop(state);
+        self.bell.notify_all();
+        Ok(())
+    }
+
+    /// The oldest segment is finished.
+    pub(in crate::transfer) fn release(&self) {
+        self.lock().orders.release();
+    }
+
+    /// Trouble with one file: the peer hears of it and ends with exit code 23.
+    pub(in crate::transfer) fn complain(&self, text: &str) {
+        tracing::warn!("{text}");
+        self.lock().complaints += 1;
+        self.note(Note::Say(Message::Text(TextKind::ErrorXfer, format!("rsync: [receiver] {text}\n").into())));
+    }
+
+    pub(in crate::transfer) fn phase(&self, phase: u8) {
+        self.lock().phase = phase;
+        self.bell.notify_all();
+    }
+
+    pub(in crate::transfer) fn over(&self) {
+        self.lock().over = true;
+        self.bell.notify_all();
+    }
+
+    pub(in crate::transfer) fn fail(&self, error: &TransferError, server: bool) {
+        let mut state = self.lock();
+        state.failed = true;
+        state.last_words = LastWords::new(error, server);
+        drop(state);
+        self.bell.notify_all();
+    }
+
+    pub(in crate::transfer) fn generator_left(&self) {
+        self.lock().generator_left = true;
+        self.bell.notify_all();
+    }
+
+    /// Waits until the generator has left; false when it has not in time.
+    pub(in crate::transfer) fn wait_for_generator(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        let mut state = self.lock();
+        while !state.generator_left {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state = self.wait(state, Some(left)).0;
+        }
+        true
+    }
+
+    /// A file is asked for.
+    pub(super) fn ask(&self, ndx: Ndx) {
+        let mut state = self.lock();
+        let Some(orders) = state.orders.find_mut(ndx) else { return };
+        let Some(attempt) = orders.attempt(ndx) else { return };
+        match attempt {
+            Attempt::None => {
+                *attempt = Attempt::Asked;
+                orders.open += 1;
+            }
+            Attempt::First => *attempt = Attempt::AskedAgain,
+            Attempt::Asked | Attempt::AskedAgain | Attempt::Second => {}
+        }
+    }
+
+    /// A file begins to arrive, or is not sent; `None` when it was not asked for.
+    pub(in crate::transfer) fn take(&self, ndx: Ndx) -> Option<Attempt> {
+        let mut state = self.lock();
+        let attempt = state.orders.find_mut(ndx)?.attempt(ndx)?;
+        *attempt = match attempt {
+            Attempt::Asked => Attempt::First,
+            Attempt::AskedAgain => Attempt::Second,
+            Attempt::None | Attempt::First | Attempt::Second => return None,
+        };
+        Some(*attempt)
+    }
+
+    /// A file was asked for and has not come whole yet.
+    pub(super) fn awaits(&self, ndx: Ndx) -> bool {
+        let mut state = self.lock();
+        let attempt = state.orders.find_mut(ndx).and_then(|orders| orders.attempt(ndx).copied());
+        attempt.is_some_and(|attempt| attempt != Attempt::None)
+    }
+
+    /// An entry waits for another one.
+    pub(super) fn postpone(&self, ndx: Ndx) {
+        if let Some(orders) = self.lock().orders.find_mut(ndx) {
+            orders.open += 1;
+        }
+    }
+
+    /// Nothing more is to be waited for with an entry that was asked for or postponed.
+    pub(in crate::transfer) fn close(&self, ndx: Ndx) {
+        let mut state = self.lock();
+        let Some(orders) = state.orders.find_mut(ndx) else { return };
+        orders.open = orders.open.saturating_sub(1);
+        if orders.open == 0 {
+            drop(state);
+            self.bell.notify_all();
+        }
+    }
+
+    pub(super) fn wait<'b>(
+        &self,
+        state: MutexGuard<'b, BoardState>,
+        limit: Option<Duration>,
+    ) -> (MutexGuard<'b, BoardState>, bool) {
+        let Some(limit) = limit else {
+            return (self.bell.wait(state).unwrap_or_else(PoisonError::into_inner), false);
+        };
+        let (state, timeout) = self.bell.wait_timeout(state, limit).unwrap_or_else(PoisonError::into_inner);
+        (state, timeout.timed_out())
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, BoardState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl BoardState {
+    /// Whether nothing is under way of a list, or segment.
+    pub(super) fn is_idle(&self, list: &FileList) -> bool {
+        // An empty one has no index of its own.
+        list.is_empty() || self.orders.find(list.start()).is_none_or(|orders| orders.open == 0)
+    }
+}
+
+impl Orders {
+    fn attempt(&mut self, ndx: Ndx) -> Option<&mut Attempt> {
+        self.attempts.get_mut(ndx.0.checked_sub(self.start.0)? as usize)
+    }
+}

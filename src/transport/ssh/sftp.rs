@@ -1,0 +1,297 @@
+//! Files at the far end by SFTP: the road where no program serves there. A connection of its own, used from one thread.
+
+use super::dial::{Dialled, Stop, drive};
+use crate::link::Closer;
+use libssh2_sys as sys;
+use ssh2::{ErrorCode, File, FileStat, OpenFlags, OpenType};
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Bytes handed over at once; libssh2 has that much under way.
+const PIECE: usize = 256 * 1024;
+
+/// Why something could not be done over there.
+#[derive(Debug, thiserror::Error)]
+pub enum SftpError {
+    /// There is no such name.
+    #[error("No such file or directory")]
+    Absent,
+    /// Something has the name already.
+    #[error("File exists")]
+    Exists,
+    /// We may not.
+    #[error("Permission denied")]
+    Denied,
+    /// There is no room.
+    #[error("No space left on device")]
+    Full,
+    /// The server does not know how.
+    #[error("The SFTP server does not support it")]
+    Unsupported,
+    /// The server gives no better reason.
+    #[error("The SFTP server says: {0}")]
+    Failed(String),
+    /// The connection broke.
+    #[error("SFTP connection lost: {0}")]
+    Lost(String),
+    /// Nothing came for too long.
+    #[error("SFTP connection stalled: no answer within {0:?}")]
+    Stalled(Duration),
+}
+
+/// What stands at a name, itself and not what a symlink points to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// A regular file.
+    pub is_file: bool,
+    /// A directory.
+    pub is_dir: bool,
+    /// Size in bytes.
+    pub len: u64,
+    /// Permission bits.
+    pub perms: u32,
+}
+
+/// A file system at the far end.
+pub struct Sftp {
+    // Before the line: it is shut down on it.
+    sftp: ssh2::Sftp,
+    line: Dialled,
+    stall_limit: Duration,
+    /// Whether the server can sync, once that is known.
+    syncs: Option<bool>,
+    buffer: Vec<u8>,
+}
+
+impl Sftp {
+    pub(super) fn start(line: Dialled, limit: Duration, stall_limit: Duration) -> Result<Self, SftpError> {
+        let deadline = Instant::now() + limit;
+        let sftp = drive(&line.session, &line.tcp, deadline, || line.session.sftp()).map_err(|stop| match stop {
+            Stop::TimedOut => SftpError::Stalled(limit),
+            Stop::Failed(error) => SftpError::Failed(error.message().to_owned()),
+        })?;
+        Ok(Self { sftp, line, stall_limit, syncs: None, buffer: vec![0; PIECE] })
+    }
+
+    /// Ends the connection from any thread.
+    pub fn closer(&self) -> Closer {
+        let tcp = self.line.tcp.clone();
+        Closer::new(move || {
+            let _ = tcp.shutdown(Shutdown::Both);
+        })
+    }
+
+    /// Where a login begins.
+    pub fn home(&self) -> Result<PathBuf, SftpError> {
+        self.drive(|| self.sftp.realpath(Path::new(".")))
+    }
+
+    /// What stands at `path`; `None` where nothing does.
+    pub fn stat(&self, path: &Path) -> Result<Option<Found>, SftpError> {
+        match self.drive(|| self.sftp.lstat(path)) {
+            Ok(stat) => Ok(Some(Found {
+                is_file: stat.is_file(),
+                is_dir: stat.is_dir(),
+                len: stat.size.unwrap_or(0),
+                perms: stat.perm.unwrap_or(0) & 0o7777,
+            })),
+            Err(SftpError::Absent) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether `path` is a directory, or a symlink to one.
+    pub fn is_dir(&self, path: &Path) -> Result<bool, SftpError> {
+        match self.drive(|| self.sftp.stat(path)) {
+            Ok(stat) => Ok(stat.is_dir()),
+            Err(SftpError::Absent) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a directory; false where one stands already.
+    pub fn make_dir(&self, path: &Path, perms: u32) -> Result<bool, SftpError> {
+        if self.is_dir(path)? {
+            return Ok(false);
+        }
+        match self.drive(|| self.sftp.mkdir(path, perms.cast_signed())) {
+            Ok(()) => Ok(true),
+            // Somebody else may have made it meanwhile.
+            Err(error @ (SftpError::Failed(_) | SftpError::Exists)) => match self.is_dir(path)? {
+                true => Ok(false),
+                false => Err(error),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives a file or directory permissions, and a modification time in seconds where one is given.
+    pub fn set(&self, path: &Path, perms: Option<u32>, mtime: Option<u64>) -> Result<(), SftpError> {
+        let stat = FileStat { size: None, uid: None, gid: None, perm: perms, atime: mtime, mtime };
+        self.drive(|| {
+            let FileStat { perm, atime, mtime, .. } = stat;
+            self.sftp.setstat(path, FileStat { size: None, uid: None, gid: None, perm, atime, mtime })
+        })
+    }
+
+    /// Renames without replacing anything; false where something has the new name.
+    pub fn rename(&self, from: &Path, to: &Path) -> Result<bool, SftpError> {
+        // Version 3 of the protocol, which all speak, refuses by itself; the flags are for later ones.
+        let renamed = self.drive(|| self.sftp.rename(from, to, Some(ssh2::RenameFlags::NATIVE)));
+        match renamed {
+            Ok(()) => Ok(true),
+            Err(SftpError::Exists) => Ok(false),
+            Err(error @ SftpError::Failed(_)) => match self.stat(to)? {
+                Some(_) => Ok(false),
+                None => Err(error),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes a file; one that is not there is fine.
+    pub fn remove(&self, path: &Path) -> Result<(), SftpError> {
+        match self.drive(|| self.sftp.unlink(path)) {
+            Err(SftpError::Absent) => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Bytes that are free to us where `dir` is; `None` where the server does not say.
+    pub fn room(&self, dir: &Path) -> Option<u64> {
+        let mut handle = self.drive(|| self.sftp.opendir(dir)).ok()?;
+        let figures = self.drive(|| handle.statvfs());
+        self.close(handle).ok()?;
+        figures.ok().map(|figures| figures.f_bavail.saturating_mul(figures.f_frsize))
+    }
+
+    /// Reads a whole file; `each` is given the bytes as they come. Returns how many they were.
+    pub fn read(&mut self, path: &Path, each: &mut dyn FnMut(&[u8])) -> Result<u64, SftpError> {
+        let mut file = self.drive(|| self.sftp.open(path))?;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut total = 0;
+        let read = loop {
+            match self.drive_io(|| file.read(&mut buffer)) {
+                Ok(0) => break Ok(total),
+                Ok(n) => {
+                    total += n as u64;
+                    each(&buffer[..n]);
+                }
+                Err(error) => break Err(error),
+            }
+        };
+        self.buffer = buffer;
+        let total = read?;
+        self.close(file)?;
+        Ok(total)
+    }
+
+    /// Writes a new file with these permissions, as `next` fills one buffer after the other, and syncs it where the server
+    /// can. The inner error is one of `next`; what was written so far stands there then.
+    pub fn create(
+        &mut self,
+        path: &Path,
+        perms: u32,
+        next: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
+    ) -> Result<io::Result<u64>, SftpError> {
+        let flags = OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::EXCLUSIVE;
+        let mut file = self.drive(|| self.sftp.open_mode(path, flags, perms.cast_signed(), OpenType::File))?;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut total = 0;
+        let written = loop {
+            let filled = match next(&mut buffer) {
+                Ok(0) => break Ok(Ok(total)),
+                Ok(n) => n,
+                Err(error) => break Ok(Err(error)),
+            };
+            if let Err(error) = self.write_all(&mut file, &buffer[..filled]) {
+                break Err(error);
+            }
+            total += filled as u64;
+        };
+        self.buffer = buffer;
+        if matches!(written, Ok(Ok(_))) && self.syncs != Some(false) {
+            match self.drive(|| file.fsync()) {
+                Ok(()) => self.syncs = Some(true),
+                Err(SftpError::Unsupported) => self.syncs = Some(false),
+                Err(error) => return Err(error),
+            }
+        }
+        let closed = self.close(file);
+        let written = written?;
+        closed.map(|()| written)
+    }
+
+    /// Whether files are synced; `None` before the first one.
+    pub fn syncs(&self) -> Option<bool> {
+        self.syncs
+    }
+
+    fn write_all(&self, file: &mut File, bytes: &[u8]) -> Result<(), SftpError> {
+        let mut at = 0;
+        while at < bytes.len() {
+            match self.drive_io(|| file.write(&bytes[at..]))? {
+                0 => return Err(SftpError::Failed("it takes no more bytes".to_owned())),
+                n => at += n,
+            }
+        }
+        Ok(())
+    }
+
+    fn close(&self, mut file: File) -> Result<(), SftpError> {
+        self.drive(|| file.close())
+    }
+
+    fn drive<T>(&self, call: impl FnMut() -> Result<T, ssh2::Error>) -> Result<T, SftpError> {
+        let deadline = Instant::now() + self.stall_limit;
+        drive(&self.line.session, &self.line.tcp, deadline, call).map_err(|stop| match stop {
+            Stop::TimedOut => SftpError::Stalled(self.stall_limit),
+            Stop::Failed(error) => self.reason(&error),
+        })
+    }
+
+    /// As [`Sftp::drive`], for the calls whose errors have lost their code.
+    fn drive_io(&self, mut call: impl FnMut() -> io::Result<usize>) -> Result<usize, SftpError> {
+        let mut wrong = None;
+        let done = self.drive(|| match call() {
+            Ok(n) => Ok(n),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(ssh2::Error::from_errno(ErrorCode::Session(sys::LIBSSH2_ERROR_EAGAIN)))
+            }
+            Err(error) => {
+                wrong = Some(error);
+                Err(ssh2::Error::from_errno(ErrorCode::SFTP(sys::LIBSSH2_FX_FAILURE)))
+            }
+        });
+        match wrong {
+            None => done,
+            Some(error) => Err(match (error.kind(), ssh2::Error::last_session_error(&self.line.session)) {
+                (io::ErrorKind::PermissionDenied, _) => SftpError::Denied,
+                (io::ErrorKind::NotFound, _) => SftpError::Absent,
+                (_, Some(last)) => self.reason(&last),
+                _ => SftpError::Failed(error.to_string()),
+            }),
+        }
+    }
+
+    fn reason(&self, error: &ssh2::Error) -> SftpError {
+        match error.code() {
+            ErrorCode::SFTP(code) => match code {
+                sys::LIBSSH2_FX_NO_SUCH_FILE | sys::LIBSSH2_FX_NO_SUCH_PATH => SftpError::Absent,
+                sys::LIBSSH2_FX_PERMISSION_DENIED | sys::LIBSSH2_FX_WRITE_PROTECT => SftpError::Denied,
+                sys::LIBSSH2_FX_FILE_ALREADY_EXISTS => SftpError::Exists,
+                sys::LIBSSH2_FX_NO_SPACE_ON_FILESYSTEM | sys::LIBSSH2_FX_QUOTA_EXCEEDED => SftpError::Full,
+                sys::LIBSSH2_FX_OP_UNSUPPORTED => SftpError::Unsupported,
+                sys::LIBSSH2_FX_NO_CONNECTION | sys::LIBSSH2_FX_CONNECTION_LOST => {
+                    SftpError::Lost(error.message().to_owned())
+                }
+                _ => SftpError::Failed(error.message().to_owned()),
+            },
+            // A server's refusal that reaches us by the session's last error.
+            ErrorCode::Session(sys::LIBSSH2_ERROR_SFTP_PROTOCOL) => SftpError::Failed(error.message().to_owned()),
+            ErrorCode::Session(_) => SftpError::Lost(error.message().to_owned()),
+        }
+    }
+}
