@@ -3,8 +3,16 @@
 
 mod support;
 
+use protocol::args::{Options, ServerArgs};
+use protocol::flist::ListLimits;
+use protocol::handshake::{Hello, Offer, Side};
+use pysmurf_archiver::transfer::receive::Received;
+use pysmurf_archiver::transfer::{ReceivePlan, TransferError, greet, receive};
+use pysmurf_archiver::transport::Connect;
+use pysmurf_archiver::transport::child::Child;
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use support::stock::{Bench, OURS, Run, difference, rsync};
@@ -542,4 +550,72 @@ fn a_signal_leaves_no_temporary_file() {
         assert_eq!(results[0], results[1], "{signal} {options}");
         assert_eq!(results[1].1, options.is_empty(), "{signal} {options}: {results:?}");
     }
+}
+
+/// Both ends ours: the client is the library, its far end our server.
+fn pull(program: &Path, from: &Path, to: &Path, options: &Options) -> Result<Received, TransferError> {
+    let path = [from.as_os_str().as_bytes(), b"/"].concat();
+    let args = ServerArgs { sender: true, options: options.clone(), capabilities: Vec::new(), paths: vec![path] };
+    let words: Vec<_> = args.to_words().into_iter().map(OsString::from_vec).collect();
+    let link = Child::local(vec![program.into()]).open(&words).unwrap();
+    let hello = Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Blake3, incremental: false };
+    let session = greet(link, hello)?;
+    let destination = to.to_owned();
+    let plan = ReceivePlan { options: options.clone(), server: false, destination, limits: ListLimits::default() };
+    receive(session, &plan, &mut |_| {})
+}
+
+#[test]
+fn what_broke_off_between_our_own_ends_is_resumed() {
+    if !support::require("perl") {
+        return;
+    }
+    let bench = Bench::start();
+    let len = large();
+    let cut = bench.script("cut", &format!("{OURS} \"$@\" | {}\n", passing(len * 6 / 10)));
+    let plain = Options { recurse: true, times: true, perms: true, no_inc_recursive: true, ..Options::default() };
+    for (options, kept) in [
+        (Options { partial: true, ..plain.clone() }, "dst/sub/large"),
+        (Options { inplace: true, ..plain.clone() }, "dst/sub/large"),
+        (Options { partial_dir: Some(b".p".to_vec()), ..plain.clone() }, "dst/sub/.p/large"),
+    ] {
+        let broken = Broken::new(&bench, OURS, len);
+        let (src, dst) = (broken.work.path().join("src"), broken.work.path().join("dst"));
+        assert!(pull(&cut, &src, &dst, &options).is_err());
+        let there = fs::metadata(broken.work.path().join(kept)).unwrap().len();
+        assert!(there > len as u64 / 2, "{kept}: {there}");
+        let received = pull(Path::new(OURS), &src, &dst, &options).unwrap();
+        assert!(received.bytes.literal_bytes < len as u64 * 42 / 100, "{kept}: {received:?}");
+        broken.is_whole();
+        assert!(!dst.join("sub/.p").exists());
+    }
+}
+
+/// A sender that names another basis than it was asked to build upon is refused, and nothing is written.
+#[test]
+fn a_basis_never_asked_for_is_refused() {
+    if !support::require("perl") {
+        return;
+    }
+    let bench = Bench::start();
+    let work = bench.fresh("hostile");
+    let bytes = noise(5_000, 3);
+    tree::put(&work.path().join("src"), "file", &bytes, 0o644, THEN);
+    let dst = work.path().join("dst");
+    tree::put(&dst, "filf", &bytes[..4_000], 0o644, (THEN.0 - 9, 0));
+    tree::put(work.path(), "secret", b"nobody's business", 0o600, THEN);
+    let options = Options { recurse: true, times: true, fuzzy: 1, no_inc_recursive: true, ..Options::default() };
+    // The echoed header says 0x83 and the name; both are changed on their way.
+    for (name, change) in [("name", "s/\\x83\\x04filf/\\x83\\x04..\\/x/"), ("type", "s/\\x83\\x04filf/\\x82\\x04filf/")]
+    {
+        let filter = format!("while (sysread(STDIN, $_, 65536)) {{ {change}; syswrite(STDOUT, $_) }}");
+        let program = bench.script(name, &format!("{OURS} \"$@\" | perl -e '{filter}'\n"));
+        let before = Tree::of(&dst, 0);
+        let error = pull(&program, &work.path().join("src"), &dst, &options).unwrap_err();
+        assert!(matches!(error, TransferError::Peer(_)), "{name}: {error}");
+        assert!(error.to_string().contains("another basis"), "{name}: {error}");
+        assert_eq!(before.difference(&Tree::of(&dst, 0)), "", "{name}");
+    }
+    let received = pull(Path::new(OURS), &work.path().join("src"), &dst, &options).unwrap();
+    assert!(received.bytes.matched_bytes >= 3_500, "{received:?}");
 }
