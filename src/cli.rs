@@ -3,7 +3,6 @@
 mod agent;
 mod check;
 mod flags;
-mod interrupt;
 mod output;
 mod run;
 mod server;
@@ -21,8 +20,19 @@ const USAGE: u8 = 2;
 
 /// Runs the program with its arguments, its own name first.
 pub fn main(mut args: Vec<OsString>) -> ExitCode {
+    // A link of that name is rsync; so is the verb, whose words are rsync's own.
+    let called = args.first().map(std::path::Path::new).and_then(std::path::Path::file_name);
+    if called.is_some_and(|name| name == "rsync") {
+        args.insert(1, "rsync".into());
+    }
     if let Some(rest) = daemon_words(&args) {
         return crate::daemon::main(rest);
+    }
+    if args.get(1).is_some_and(|verb| verb == "rsync") {
+        args.remove(1);
+        if args.get(1).is_none_or(|arg| arg != "--server") {
+            return crate::rsync::main(&args[1..]);
+        }
     }
     if args.get(1).is_some_and(|arg| arg == "--server") {
         return server::main(&args[1..]);

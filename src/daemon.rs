@@ -42,7 +42,10 @@ pub fn main(args: &[OsString]) -> ExitCode {
             return ExitCode::from(u8::from(error.use_stderr()));
         }
     };
-    if flags.server || is_socket() {
+    if flags.server {
+        return ExitCode::from(connection::serve(&flags));
+    }
+    if is_socket() {
         quiet_socket();
         return ExitCode::from(connection::serve(&flags));
     }
@@ -60,11 +63,8 @@ fn is_socket() -> bool {
     rustix::net::sockopt::socket_type(io::stdin()).is_ok()
 }
 
-/// Where standard input is the client, it is to hear the protocol on it and nothing else.
+/// Started by inetd, all we say goes to the client: it is to hear the protocol and nothing else.
 fn quiet_socket() {
-    if !is_socket() {
-        return;
-    }
     let _ = rustix::stdio::dup2_stdout(io::stdin());
     let error_is_socket = rustix::net::sockopt::socket_type(io::stderr().as_fd()).is_ok();
     if let Ok(nowhere) = std::fs::OpenOptions::new().write(true).open("/dev/null")

@@ -5,27 +5,32 @@ mod basis;
 mod beneath;
 pub mod dest;
 pub mod fetch;
+pub mod filters;
 mod generate;
 pub mod greet;
 mod ids;
 pub mod local;
+mod pace;
 pub mod receive;
+pub mod scanned;
 pub mod send;
 pub mod serve;
 pub mod source;
+pub mod suffixes;
 
 pub(crate) use beneath::{
     confine, open_operand, open_operator_file, open_operator_lock, readable, shown as shown_bytes,
 };
 pub use fetch::{FetchWatch, Fetched, Wish, fetch};
 pub use greet::{Session, greet, greet_agreed};
-pub use receive::{ReceivePlan, receive};
-pub use send::{Answer, Listing, SendPlan, Source, Summary, Watch, send};
+pub use receive::{ReceivePlan, Received, Witness, receive};
+pub use send::{Answer, Asked, Listing, SendPlan, Source, Summary, Watch, send};
 
 pub(crate) use beneath::shown;
 
 use crate::link::{Ending, Remote};
 use protocol::PeerError;
+use protocol::token::PackError;
 use std::io;
 use std::time::Duration;
 
@@ -38,6 +43,9 @@ pub enum TransferError {
     /// The peer broke the rules.
     #[error("{0}")]
     Peer(#[from] PeerError),
+    /// File data could not be compressed.
+    #[error("{0}")]
+    Pack(#[from] PackError),
     /// The link broke or stalled.
     #[error("Link lost: {0}")]
     Link(io::Error),
@@ -66,6 +74,9 @@ pub enum TransferError {
     /// An option's value cannot be used.
     #[error("{0}")]
     Usage(String),
+    /// Filter rules that cannot be followed.
+    #[error("{0}")]
+    Rules(String),
     /// A list or argument that this side refuses.
     #[error("{0}")]
     Refused(String),

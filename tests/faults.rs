@@ -4,7 +4,8 @@
 mod support;
 
 use protocol::args::{Options, ServerArgs};
-use protocol::flist::{DirClass, FileEntry, FileList, ListLimits, Ndx};
+use protocol::compress::Wish;
+use protocol::flist::{DirClass, FileEntry, FileList, Ndx};
 use protocol::handshake::{Hello, Offer, Side};
 use pysmurf_archiver::link::{Closer, Ending, Link, Remote};
 use pysmurf_archiver::pipe::{PipeReader, PipeWriter, pipe};
@@ -140,8 +141,17 @@ fn options() -> Options {
 
 /// The client's part: sends or receives a folder.
 fn client(link: Link, push: bool, src: &Path, dst: &Path) -> Result<bool, TransferError> {
-    let session =
-        greet(link, Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Blake3, incremental: false })?;
+    let session = greet(
+        link,
+        Hello {
+            side: Side::Client,
+            version: 32,
+            choice: None,
+            offer: Offer::Blake3,
+            incremental: false,
+            compression: Wish::OFF,
+        },
+    )?;
     let options = options();
     if push {
         let shape = options.list_shape(session.n.list_checksum.size());
@@ -150,8 +160,8 @@ fn client(link: Link, push: bool, src: &Path, dst: &Path) -> Result<bool, Transf
         send(session, &plan, |_| Ok((listing, Folder(src.to_owned()))), &mut Silent)?;
         return Ok(true);
     }
-    let plan = ReceivePlan { options, server: false, destination: dst.to_owned(), limits: ListLimits::default() };
-    let received = receive(session, &plan, &mut |_| {})?;
+    let plan = ReceivePlan { options, destination: dst.to_owned(), ..ReceivePlan::default() };
+    let received = receive(session, &plan, &|_: &protocol::mux::Message| {})?;
     Ok(received.failed == 0 && received.io_error == 0)
 }
 
@@ -413,8 +423,14 @@ fn a_killed_receiver_leaves_the_old_file() {
         let (tell, told) = mpsc::channel();
         let list = list_of(&src);
         thread::spawn(move || {
-            let hello =
-                Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Stock, incremental: false };
+            let hello = Hello {
+                side: Side::Client,
+                version: 32,
+                choice: None,
+                offer: Offer::Stock,
+                incremental: false,
+                compression: Wish::OFF,
+            };
             let session = greet(server.link, hello).unwrap();
             let shape = options.list_shape(session.n.list_checksum.size());
             let plan = SendPlan { shape, ..SendPlan::default() };

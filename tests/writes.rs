@@ -4,7 +4,6 @@
 mod support;
 
 use protocol::args::{Options, ServerArgs};
-use protocol::flist::ListLimits;
 use protocol::handshake::{Hello, Offer, Side};
 use pysmurf_archiver::transfer::receive::Received;
 use pysmurf_archiver::transfer::{ReceivePlan, TransferError, greet, receive};
@@ -42,6 +41,8 @@ const BOTH: &[&str] = &[
     "-a --backup-dir=bak/deep/er --suffix=.x",
     "-a --max-alloc=2m",
     "-aW",
+    "-a -b --delete",
+    "-a --backup-dir=../bak --delete",
 ];
 
 /// Option sets that only a receiving server is told.
@@ -94,11 +95,17 @@ const TO_RECEIVER: &[&str] = &[
     "-a --size-only",
     "-a --modify-window=6000",
     "-a --modify-window=-1",
-    "-ai --force --no-stats",
-    "-ai --force -b --no-stats",
-    "-ani --force --no-stats",
-    "-ai --force --backup-dir=../bak --no-stats",
+    "-ai --force",
+    "-ai --force -b",
+    "-ani --force",
+    "-ai --force --backup-dir=../bak",
     "-ai --write-devices",
+    "-a --delete --partial-dir=.p",
+    "-a --delete --delay-updates",
+    "-aH --inplace",
+    "-aH --delay-updates",
+    "-aH -b",
+    "-aH --link-dest=../alt",
     "-ai --ignore-existing --inplace",
 ];
 
@@ -314,10 +321,7 @@ fn table(options: &'static [&'static str], paths: &'static str) {
     prepare(&template);
     let only = std::env::var("WRITES_ONLY").unwrap_or_default();
     let one = |options: &&str| match options.contains(&only) {
-        true => {
-            let stats = if options.contains("--no-stats") { "" } else { "--stats " };
-            compare(&bench, &template, &format!("-i {stats}--no-i-r {} {paths}", options.replace(" --no-stats", "")))
-        }
+        true => compare(&bench, &template, &format!("-i --stats --no-i-r {options} {paths}")),
         false => String::new(),
     };
     let failures = std::thread::scope(|scope| {
@@ -408,7 +412,8 @@ impl<'a> Broken<'a> {
 /// A command that passes so many bytes on as they come.
 fn passing(bytes: usize) -> String {
     // The client's end does not block.
-    let write = "$w = syswrite(STDOUT, $_, $r - $o, $o) // do { select(undef, undef, undef, 0.001); 0 }";
+    let write =
+        "$w = syswrite(STDOUT, $_, $r - $o, $o) // do { exit if !$!{EAGAIN}; select(undef, undef, undef, 0.001); 0 }";
     let code = "while ($n > 0 && ($r = sysread(STDIN, $_, $n < 65536 ? $n : 65536)))";
     format!("perl -e '$n = {bytes}; {code} {{ for ($o = 0; $o < $r; $o += $w) {{ {write} }} $n -= $r }}'")
 }
@@ -558,11 +563,17 @@ fn pull(program: &Path, from: &Path, to: &Path, options: &Options) -> Result<Rec
     let args = ServerArgs { sender: true, options: options.clone(), capabilities: Vec::new(), paths: vec![path] };
     let words: Vec<_> = args.to_words().into_iter().map(OsString::from_vec).collect();
     let link = Child::local(vec![program.into()]).open(&words).unwrap();
-    let hello = Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Blake3, incremental: false };
+    let hello = Hello {
+        side: Side::Client,
+        version: 32,
+        choice: None,
+        offer: Offer::Blake3,
+        compression: options.compression(),
+        incremental: false,
+    };
     let session = greet(link, hello)?;
-    let destination = to.to_owned();
-    let plan = ReceivePlan { options: options.clone(), server: false, destination, limits: ListLimits::default() };
-    receive(session, &plan, &mut |_| {})
+    let plan = ReceivePlan { options: options.clone(), destination: to.to_owned(), ..ReceivePlan::default() };
+    receive(session, &plan, &|_: &protocol::mux::Message| {})
 }
 
 #[test]

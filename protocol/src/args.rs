@@ -6,6 +6,7 @@ mod size;
 mod tests;
 
 use crate::checksum::Checksum;
+use crate::compress::Method;
 pub use options::{AltKind, DeleteWhen, ItemDetail, Options};
 pub use size::parse_size;
 
@@ -369,10 +370,18 @@ impl Options {
             "--groupmap" => self.groupmap = owned(),
             "--iconv" => self.iconv = owned(),
             "--compress-choice" => {
+                if value != b"auto" && Method::from_name(value).is_none() {
+                    let value = String::from_utf8_lossy(value).into_owned();
+                    let expected = "zstd, lz4, zlibx, zlib, auto or none";
+                    return Err(ArgsError::Value { option: "--compress-choice", value, expected });
+                }
                 self.compress = value != b"none";
                 self.compress_choice = owned();
             }
-            "--compress-level" => self.compress_level = Some(number("--compress-level", value, -200_000, 100)? as i32),
+            "--compress-level" => {
+                let (least, most) = (i32::MIN.into(), i32::MAX.into());
+                self.compress_level = Some(number("--compress-level", value, least, most)? as i32);
+            }
             "--skip-compress" => self.skip_compress = owned(),
             "--only-write-batch" => self.only_write_batch = true,
             "--log-file" => self.log_file = owned(),

@@ -28,8 +28,8 @@ const VAIN_LEAST: u64 = 256;
 pub enum Token<'a> {
     /// Bytes that come over the wire, at most 32768.
     Literal(&'a [u8]),
-    /// A block of the basis.
-    Copy(BlockIndex),
+    /// A block of the basis, and the bytes of the source that are equal to it.
+    Copy(BlockIndex, &'a [u8]),
 }
 
 /// Finds the blocks of a basis in a source that is pushed through it.
@@ -111,7 +111,7 @@ impl<'t> Search<'t> {
     pub fn finish<E>(self, mut emit: impl FnMut(Token<'_>) -> Result<(), E>) -> Result<(), E> {
         if let Some((block, start)) = self.find_short_block() {
             emit_literal(&self.carry[..start], &mut emit)?;
-            return emit(Token::Copy(block));
+            return emit(Token::Copy(block, &self.carry[start..]));
         }
         emit_literal(&self.carry, &mut emit)
     }
@@ -284,7 +284,8 @@ impl<'t> Search<'t> {
             }
         }
         emit_literal(&data[*literal..start], emit)?;
-        (first.0..=found.0).try_for_each(|block| emit(Token::Copy(BlockIndex(block))))?;
+        let bytes = data[start..*at + self.block_length].chunks(self.block_length);
+        (first.0..=found.0).zip(bytes).try_for_each(|(block, bytes)| emit(Token::Copy(BlockIndex(block), bytes)))?;
         *at += self.block_length;
         *literal = *at;
         self.wanted = found.0 + 1;

@@ -39,6 +39,16 @@ pub enum PeerError {
         /// The peer's list.
         theirs: String,
     },
+    /// No compression both sides know.
+    #[error(
+        "No common compression: we offer {ours:?}, the peer {theirs:?}. Name one by --compress-choice, or do without -z"
+    )]
+    NoCommonCompression {
+        /// Our list.
+        ours: String,
+        /// The peer's list.
+        theirs: String,
+    },
     /// The peer asks for a feature that we did not offer.
     #[error("The peer uses a feature we did not offer: {0}")]
     NotOffered(&'static str),

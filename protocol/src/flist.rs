@@ -140,6 +140,8 @@ pub struct ListShape {
     pub numeric_ids: bool,
     /// Absolute names are allowed and lose their leading slash (`-R`).
     pub relative: bool,
+    /// Entries of mode 0 stand for arguments that are missing (`--delete-missing-args`).
+    pub missing_args: bool,
     /// Which names are one file (`-H`).
     pub hard_links: bool,
 }
@@ -236,7 +238,39 @@ impl FileList {
 
     /// The index of a living entry.
     pub fn find(&self, name: &[u8], dir: bool) -> Option<Ndx> {
-        order::find(&self.entries, name, dir).map(|at| Ndx(self.start + at as u32))
+        order::find(&self.entries, name, dir).filter(|&at| !self.dead[at]).map(|at| Ndx(self.start + at as u32))
+    }
+
+    /// A directory that came once with and once without its content has it.
+    pub fn join_contents(&mut self) {
+        for at in 1..self.entries.len() {
+            let (first, second) = self.entries.split_at_mut(at);
+            if let ([.., first], [second, ..]) = (first, second)
+                && compare(first, second).is_eq()
+                && matches!(first.dir_class, DirClass::NoContent | DirClass::Implied)
+                && matches!(second.dir_class, DirClass::Content | DirClass::Argument)
+            {
+                first.dir_class = second.dir_class;
+            }
+        }
+    }
+
+    /// Drops directories that hold nothing but directories (`--prune-empty-dirs`), unless `keep` wants them. They keep
+    /// their index and are dead.
+    pub fn prune(&mut self, keep: impl Fn(&FileEntry) -> bool) {
+        let mut needed: HashSet<Vec<u8>> = HashSet::new();
+        for (entry, dead) in self.entries.iter().zip(&mut self.dead).rev() {
+            if *dead || entry.name == b"." {
+                continue;
+            }
+            if entry.is_dir() && !needed.contains(&entry.name) && !keep(entry) {
+                *dead = true;
+            } else if let Some(slash) = entry.name.iter().rposition(|&byte| byte == b'/')
+                && !needed.contains(&entry.name[..slash])
+            {
+                needed.insert(entry.name[..slash].to_vec());
+            }
+        }
     }
 
     /// Refuses a list in which something stands beneath a name that is not a directory of the same list: a hostile sender
@@ -244,6 +278,10 @@ impl FileList {
     pub fn check_parents(&self) -> Result<(), PeerError> {
         let mut checked: &[u8] = b"";
         for (_, entry) in self.iter() {
+            // What is missing at the sender has nothing to be written through.
+            if entry.kind().is_none() {
+                continue;
+            }
             if let Some(slash) = entry.name.iter().rposition(|&byte| byte == b'/') {
                 let parent = &entry.name[..slash];
                 if parent != checked && self.find(parent, true).is_none() {

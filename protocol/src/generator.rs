@@ -6,6 +6,32 @@ use crate::item::ItemHeader;
 use crate::mux::Outbox;
 use crate::ndx::{NdxState, NdxValue};
 use crate::sums::SumHead;
+use crate::wire::put_varint;
+
+/// Larger counts of deletions are refused by every reader.
+const COUNT_MOST: u64 = 1 << 28;
+
+/// What was deleted on the receiving side, by kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DeleteCounts {
+    /// Regular files.
+    pub files: u64,
+    /// Directories.
+    pub dirs: u64,
+    /// Symlinks.
+    pub symlinks: u64,
+    /// Devices.
+    pub devices: u64,
+    /// Fifos and sockets.
+    pub specials: u64,
+}
+
+impl DeleteCounts {
+    /// All kinds together.
+    pub fn total(&self) -> u64 {
+        self.files + self.dirs + self.symlinks + self.devices + self.specials
+    }
+}
 
 /// The generator's stream of one session.
 #[derive(Debug, Default)]
@@ -38,6 +64,16 @@ impl Generator {
         out.put(&weak.to_le_bytes());
         let len = (head.strong_length as usize).min(strong.as_bytes().len());
         out.put(&strong.as_bytes()[..len]);
+    }
+
+    /// What was deleted; stands before the end of the last phase, from protocol 31 on.
+    pub fn delete_counts(&mut self, counts: &DeleteCounts, out: &mut Outbox) {
+        let mut bytes = Vec::with_capacity(16);
+        self.ndx_out.encode(NdxValue::DeleteStats, &mut bytes);
+        for count in [counts.files, counts.dirs, counts.symlinks, counts.devices, counts.specials] {
+            put_varint(&mut bytes, count.min(COUNT_MOST) as i32);
+        }
+        out.put(&bytes);
     }
 
     /// The end of a phase, or of the session.

@@ -1,9 +1,10 @@
-//! Version, compatibility flags, checksum choice and seed. Counterpart: rsync's `setup_protocol`.
+//! Version, compatibility flags, choice of checksum and compression, and seed. Counterpart: rsync's `setup_protocol`.
 
 use crate::PeerError;
 use crate::checksum::Checksum;
+use crate::compress::{self, Choice, Compression, Wish};
 use crate::mux::{Inbox, Outbox};
-use crate::wire::{Decode, put_varint, put_vstring};
+use crate::wire::{Decode, Decoded, Reader, put_varint, put_vstring};
 
 /// The oldest protocol version we speak (rsync 3.0).
 pub const VERSION_LEAST: u8 = 30;
@@ -80,6 +81,8 @@ pub struct Negotiated {
     pub list_checksum: Checksum,
     /// Seed of block sums.
     pub seed: i32,
+    /// Compression of file data.
+    pub compression: Compression,
 }
 
 impl Negotiated {
@@ -100,6 +103,8 @@ pub struct Hello {
     pub choice: Option<(Checksum, Checksum)>,
     /// Checksums offered when there is no choice.
     pub offer: Offer,
+    /// What the options say of compression.
+    pub compression: Wish,
     /// The file list may come in segments: as a client we have offered it, as a server we grant it.
     pub incremental: bool,
 }
@@ -181,7 +186,9 @@ impl Handshake {
 
     fn at(state: State, hello: Hello) -> Self {
         let (checksum, list_checksum) = hello.choice.unwrap_or((Checksum::Md5, Checksum::Md5));
-        let agreed = Negotiated { version: hello.version, compat: Compat(0), checksum, list_checksum, seed: 0 };
+        let compression = hello.compression.outright();
+        let version = hello.version;
+        let agreed = Negotiated { version, compat: Compat(0), checksum, list_checksum, seed: 0, compression };
         Self { hello, state, inbox: Inbox::new(), agreed }
     }
 
@@ -196,9 +203,7 @@ impl Handshake {
                 let mut bytes = Vec::new();
                 put_varint(&mut bytes, self.agreed.compat.0 as i32);
                 out.put(&bytes);
-                if self.negotiates() {
-                    self.offer(out);
-                }
+                self.offer(out);
                 out.put(&seed.to_le_bytes());
                 State::Strings
             }
@@ -261,19 +266,21 @@ impl Handshake {
                     return Err(PeerError::NotOffered("incremental recursion").into());
                 }
                 self.agreed.compat = compat;
-                if self.negotiates() {
-                    self.offer(out);
-                }
+                self.offer(out);
                 State::Strings
             }
             State::Strings => {
-                if self.negotiates() {
-                    let theirs = reader.vstring()?;
-                    if theirs.len() > STRING_MOST {
-                        return Err(PeerError::Malformed("a negotiation string of more than 255 bytes").into());
-                    }
-                    let chosen = self.choose(theirs)?;
+                if self.negotiates_checksum() {
+                    let chosen = self.choose(names(&mut reader)?)?;
                     (self.agreed.checksum, self.agreed.list_checksum) = (chosen, chosen);
+                }
+                if self.negotiates_compression() {
+                    let theirs = names(&mut reader)?;
+                    self.agreed.compression =
+                        self.hello.compression.agree(theirs).ok_or_else(|| PeerError::NoCommonCompression {
+                            ours: compress::list(self.is_server()),
+                            theirs: String::from_utf8_lossy(theirs).into_owned(),
+                        })?;
                 }
                 State::Seed
             }
@@ -292,14 +299,28 @@ impl Handshake {
         Ok(false)
     }
 
-    fn negotiates(&self) -> bool {
+    fn negotiates_checksum(&self) -> bool {
         self.hello.choice.is_none() && self.agreed.compat.has(Compat::VARINT_FLIST_FLAGS)
     }
 
+    fn negotiates_compression(&self) -> bool {
+        self.hello.compression.choice == Choice::Negotiated && self.agreed.compat.has(Compat::VARINT_FLIST_FLAGS)
+    }
+
+    fn is_server(&self) -> bool {
+        matches!(self.hello.side, Side::Server { .. })
+    }
+
+    /// Writes the lists of what we know, each where it is asked for.
     fn offer(&self, out: &mut Outbox) {
-        let names: Vec<_> = self.hello.offer.list(&self.hello.side).into_iter().map(Checksum::name).collect();
         let mut bytes = Vec::new();
-        put_vstring(&mut bytes, names.join(" ").as_bytes());
+        if self.negotiates_checksum() {
+            let names: Vec<_> = self.hello.offer.list(&self.hello.side).into_iter().map(Checksum::name).collect();
+            put_vstring(&mut bytes, names.join(" ").as_bytes());
+        }
+        if self.negotiates_compression() {
+            put_vstring(&mut bytes, compress::list(self.is_server()).as_bytes());
+        }
         out.put(&bytes);
     }
 
@@ -322,6 +343,15 @@ impl Handshake {
     }
 }
 
+/// A list of names from the peer.
+fn names<'a>(reader: &mut Reader<'a>) -> Decoded<&'a [u8]> {
+    let names = reader.vstring()?;
+    if names.len() > STRING_MOST {
+        return Err(PeerError::Malformed("a negotiation string of more than 255 bytes").into());
+    }
+    Ok(names)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -334,7 +364,8 @@ mod tests {
     ) -> (Negotiated, Negotiated) {
         let mut to_server = Outbox::new();
         let mut to_client = Outbox::new();
-        let hello = |side, offer, version| Hello { side, version, choice, offer, incremental: true };
+        let hello =
+            |side, offer, version| Hello { side, version, choice, offer, incremental: true, compression: Wish::OFF };
         let mut client = Handshake::new(hello(Side::Client, client, 32), &mut to_server);
         let side = Side::Server { letters: letters.to_vec(), seed: -5 };
         let mut server = Handshake::new(hello(side, server, 31), &mut to_client);
@@ -382,7 +413,14 @@ mod tests {
     #[test]
     fn versions_agreed_before_are_not_said_again() {
         let (mut to_server, mut to_client) = (Outbox::new(), Outbox::new());
-        let hello = |side| Hello { side, version: 31, choice: None, offer: Offer::Stock, incremental: false };
+        let hello = |side| Hello {
+            side,
+            version: 31,
+            choice: None,
+            offer: Offer::Stock,
+            incremental: false,
+            compression: Wish::OFF,
+        };
         let mut client = Handshake::agreed(hello(Side::Client), &mut to_server);
         let side = Side::Server { letters: b"LsfxCIvu".to_vec(), seed: -5 };
         let mut server = Handshake::agreed(hello(side), &mut to_client);
@@ -398,7 +436,8 @@ mod tests {
     fn a_server_follows_its_client() {
         let mut out = Outbox::new();
         let side = Side::Server { letters: b"v".to_vec(), seed: 1 };
-        let hello = Hello { side, version: 32, choice: None, offer: Offer::Stock, incremental: false };
+        let hello =
+            Hello { side, version: 32, choice: None, offer: Offer::Stock, incremental: false, compression: Wish::OFF };
         let mut server = Handshake::new(hello, &mut out);
         server.feed(b"\x20\0\0\0\x10sha512 md5 xxh64").unwrap();
         assert_eq!(server.poll(&mut out).unwrap().unwrap().checksum, Checksum::Md5);
@@ -418,8 +457,14 @@ mod tests {
     fn old_and_talkative_peers_are_refused() {
         for bytes in [29i32.to_le_bytes(), *b"Welc", 41i32.to_le_bytes()] {
             let mut out = Outbox::new();
-            let hello =
-                Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Stock, incremental: false };
+            let hello = Hello {
+                side: Side::Client,
+                version: 32,
+                choice: None,
+                offer: Offer::Stock,
+                incremental: false,
+                compression: Wish::OFF,
+            };
             let mut client = Handshake::new(hello, &mut out);
             client.feed(&bytes).unwrap();
             assert!(matches!(client.poll(&mut out), Err(PeerError::Version(_))));
@@ -429,7 +474,14 @@ mod tests {
     #[test]
     fn a_peer_of_33_is_met_at_32() {
         let mut out = Outbox::new();
-        let hello = Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Stock, incremental: false };
+        let hello = Hello {
+            side: Side::Client,
+            version: 32,
+            choice: None,
+            offer: Offer::Stock,
+            incremental: false,
+            compression: Wish::OFF,
+        };
         let mut client = Handshake::new(hello, &mut out);
         client.feed(&[33, 0, 0, 0, 0x02, 7, 0, 0, 0]).unwrap();
         let agreed = client.poll(&mut out).unwrap().unwrap();

@@ -7,14 +7,17 @@
 pub mod args;
 pub mod checksum;
 pub mod chmod;
+pub mod compress;
 pub mod daemon;
 pub mod delta;
 pub mod error;
+pub mod filter;
 pub mod flist;
 pub mod generator;
 pub mod handshake;
 pub mod item;
 pub mod mux;
+pub mod names;
 pub mod ndx;
 pub mod receiver;
 pub mod sender;

@@ -2,6 +2,7 @@
 
 use crate::PeerError;
 use crate::checksum::Sum;
+use crate::filter;
 use crate::flist::{Arrived, FileEntry, ListDecoder, ListLimits, ListShape, Ndx, Segments};
 use crate::handshake::{Compat, Negotiated};
 use crate::item::{ItemFlags, ItemHeader};
@@ -9,7 +10,7 @@ use crate::mux::{Inbox, Message};
 use crate::ndx::{NdxState, NdxValue};
 use crate::sender::FinalStats;
 use crate::sums::{BlockIndex, SumHead};
-use crate::token::TokenHead;
+use crate::token::{TokenEvent, TokenReader};
 use crate::wire::Decode;
 use std::collections::HashMap;
 
@@ -44,7 +45,7 @@ pub enum ReceiverEvent<'a> {
     File(Ndx, ItemHeader, SumHead),
     /// Bytes of the file.
     Literal(&'a [u8]),
-    /// A block of the basis is part of the file.
+    /// A block of the basis is part of the file. Tell its bytes by [`Receiver::matched`].
     Copy(BlockIndex),
     /// The file's end, with the sum it must have.
     End(Sum),
@@ -63,13 +64,31 @@ enum State {
     /// The first list, or the segment of this directory.
     List(Option<u32>),
     Items,
-    Tokens(SumHead),
-    Literal(SumHead, usize),
+    Tokens,
     FileSum,
     Stats,
     LastDone,
     Goodbye,
     Over,
+}
+
+/// What a step came to; lent bytes are lent by the one who takes it.
+enum Next {
+    Nothing,
+    Event(ReceiverEvent<'static>),
+    Plain(usize),
+    Unpacked,
+}
+
+/// What comes before the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RuleEvent {
+    /// A filter rule.
+    Rule(Vec<u8>),
+    /// There are no more.
+    End,
+    /// A message.
+    Message(Message),
 }
 
 /// Below 31 the sender does not answer the generator's last but one DONE.
@@ -93,6 +112,7 @@ pub struct Receiver {
     inbox: Inbox,
     state: State,
     ndx_in: NdxState,
+    tokens: TokenReader,
     list: ListDecoder,
     segments: Segments<ListLimits>,
     dirs: Dirs,
@@ -113,6 +133,7 @@ impl Receiver {
             inbox,
             state: State::List(None),
             ndx_in: NdxState::default(),
+            tokens: TokenReader::new(n),
             list: ListDecoder::new(n, facts.shape, facts.limits),
             segments: Segments::new(incremental),
             dirs: Dirs::default(),
@@ -128,23 +149,22 @@ impl Receiver {
         self.inbox.feed(bytes)
     }
 
-    /// The next event; `None` means: feed me. Literals are lent from the inbox, not copied.
+    /// The next event; `None` means: feed me. Literals are lent, not copied.
     pub fn poll(&mut self) -> Result<Option<ReceiverEvent<'_>>, PeerError> {
         self.return_lent();
-        if let State::Literal(head, left) = self.state {
-            let now = left.min(self.inbox.payload().len());
-            if now > 0 {
-                self.state = if now == left { State::Tokens(head) } else { State::Literal(head, left - now) };
-                self.lent = now;
-                return Ok(Some(ReceiverEvent::Literal(&self.inbox.payload()[..now])));
-            }
-        }
         loop {
-            match self.step() {
-                // A literal token: its bytes are lent by the next round.
-                Ok(None) if matches!(self.state, State::Literal(..)) => return self.poll(),
-                Ok(None) => {}
-                Ok(Some(event)) => return Ok(Some(event)),
+            let next = match self.state {
+                State::Tokens => self.token(),
+                _ => self.step().map(|event| event.map_or(Next::Nothing, Next::Event)),
+            };
+            match next {
+                Ok(Next::Nothing) => {}
+                Ok(Next::Event(event)) => return Ok(Some(event)),
+                Ok(Next::Plain(len)) => {
+                    self.lent = len;
+                    return Ok(Some(ReceiverEvent::Literal(&self.inbox.payload()[..len])));
+                }
+                Ok(Next::Unpacked) => return Ok(Some(ReceiverEvent::Literal(self.tokens.unpacked()))),
                 Err(Decode::Bad(error)) => return Err(error),
                 Err(Decode::Incomplete) => {
                     return match self.inbox.message() {
@@ -156,13 +176,55 @@ impl Receiver {
         }
     }
 
+    /// The bytes of the block that the last event named, of the length the file's head gives it: one way of compressing
+    /// looks back into them, so they are due after every [`ReceiverEvent::Copy`], wrong ones rather than none.
+    pub fn matched(&mut self, block: &[u8]) -> Result<(), PeerError> {
+        self.tokens.matched(block)
+    }
+
     /// True when the session has ended as it should.
     pub fn is_over(&self) -> bool {
         matches!(self.state, State::Over)
     }
 
+    /// The next of the client's filter rules, which come before the list at a server that needs them; `None` means:
+    /// feed me.
+    pub fn poll_rule(&mut self) -> Result<Option<RuleEvent>, PeerError> {
+        let mut reader = self.inbox.reader();
+        match filter::decode(&mut reader) {
+            Ok(rule) => {
+                let used = reader.position();
+                self.inbox.consume(used);
+                Ok(Some(rule.map_or(RuleEvent::End, RuleEvent::Rule)))
+            }
+            Err(Decode::Bad(error)) => Err(error),
+            Err(Decode::Incomplete) => match self.inbox.message() {
+                Some(Message::ErrorExit(Some(code))) => Err(PeerError::Exit(code)),
+                message => Ok(message.map(RuleEvent::Message)),
+            },
+        }
+    }
+
     fn return_lent(&mut self) {
         self.inbox.consume(std::mem::take(&mut self.lent));
+    }
+
+    /// A step through a file's tokens.
+    fn token(&mut self) -> Result<Next, Decode> {
+        let mut reader = self.inbox.reader();
+        let event = self.tokens.step(&mut reader)?;
+        let used = reader.position();
+        self.inbox.consume(used);
+        Ok(match event {
+            TokenEvent::Nothing => Next::Nothing,
+            TokenEvent::Plain(len) => Next::Plain(len),
+            TokenEvent::Unpacked => Next::Unpacked,
+            TokenEvent::Copy(block) => Next::Event(ReceiverEvent::Copy(block)),
+            TokenEvent::End => {
+                self.state = State::FileSum;
+                Next::Nothing
+            }
+        })
     }
 
     fn step(&mut self) -> Result<Option<ReceiverEvent<'static>>, Decode> {
@@ -190,7 +252,8 @@ impl Receiver {
                         }
                         if header.flags.has(ItemFlags::TRANSFER) && !self.facts.dry_run {
                             let head = SumHead::decode(&reader.array()?, self.n.checksum.size())?;
-                            self.state = State::Tokens(head);
+                            self.tokens.begin(head);
+                            self.state = State::Tokens;
                             self.ndx_in = ndx_in;
                             Some(ReceiverEvent::File(Ndx(ndx), header, head))
                         } else {
@@ -241,17 +304,6 @@ impl Receiver {
                     }
                 }
             }
-            State::Tokens(head) => match TokenHead::decode(&mut reader, head)? {
-                TokenHead::Literal(len) => {
-                    self.state = State::Literal(*head, len as usize);
-                    None
-                }
-                TokenHead::Copy(block) => Some(ReceiverEvent::Copy(block)),
-                TokenHead::End => {
-                    self.state = State::FileSum;
-                    None
-                }
-            },
             State::FileSum => {
                 let bytes = reader.take(self.n.checksum.size())?;
                 self.state = State::Items;
@@ -287,7 +339,7 @@ impl Receiver {
                 self.state = State::Over;
                 Some(ReceiverEvent::Goodbye)
             }
-            State::Literal(..) | State::Over => return Err(Decode::Incomplete),
+            State::Tokens | State::Over => return Err(Decode::Incomplete),
         };
         let used = reader.position();
         self.inbox.consume(used);

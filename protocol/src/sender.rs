@@ -4,18 +4,18 @@
 
 use crate::PeerError;
 use crate::checksum::Sum;
+use crate::filter;
 use crate::flist::{FileList, Ndx, Segments};
 use crate::handshake::{Compat, Negotiated};
 use crate::item::{ItemFlags, ItemHeader};
 use crate::mux::{Inbox, Message, Outbox};
+use crate::names;
 use crate::ndx::{NdxState, NdxValue};
 use crate::sums::{BlockIndex, SumHead, SumTable};
-use crate::token::{LITERAL_MOST, TokenHead};
+use crate::token::{PackError, TokenWriter};
 use crate::wire::{Decode, put_varint, put_varlong};
 use std::collections::HashSet;
 
-/// A filter rule must be shorter than this.
-const FILTER_MOST: u32 = 5120;
 /// The generator ends three phases: transfer, redo, delayed updates.
 const PHASES: u8 = 3;
 
@@ -53,6 +53,17 @@ pub enum SenderEvent {
     Message(Message),
     /// The session is over.
     Goodbye,
+}
+
+/// What comes where names are due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NameEvent {
+    /// A name.
+    Name(Vec<u8>),
+    /// There are no more.
+    End,
+    /// A message.
+    Message(Message),
 }
 
 /// A wanted file and what the receiving side has of it.
@@ -111,6 +122,7 @@ pub struct Sender {
     state: State,
     ndx_in: NdxState,
     ndx_out: NdxState,
+    tokens: TokenWriter,
     /// With each segment, which of its files were asked for before.
     segments: Segments<HashSet<Ndx>>,
     /// No segment will come any more.
@@ -128,6 +140,7 @@ impl Sender {
             state: if facts.server { State::Filters } else { State::Items },
             ndx_in: NdxState::default(),
             ndx_out: NdxState::default(),
+            tokens: TokenWriter::new(n),
             segments: Segments::new(n.compat.has(Compat::INC_RECURSE)),
             complete: !n.compat.has(Compat::INC_RECURSE),
             phase: 0,
@@ -175,6 +188,24 @@ impl Sender {
         }
     }
 
+    /// The next of the names that the peer has for us (`--files-from`), which come behind the filter rules and before
+    /// everything else; `None` means: feed me.
+    pub fn poll_name(&mut self) -> Result<Option<NameEvent>, PeerError> {
+        let mut reader = self.inbox.reader();
+        match names::decode(&mut reader) {
+            Ok(name) => {
+                let used = reader.position();
+                self.inbox.consume(used);
+                Ok(Some(name.map_or(NameEvent::End, NameEvent::Name)))
+            }
+            Err(Decode::Bad(error)) => Err(error),
+            Err(Decode::Incomplete) => match self.inbox.message() {
+                Some(Message::ErrorExit(Some(code))) => Err(PeerError::Exit(code)),
+                message => Ok(message.map(NameEvent::Message)),
+            },
+        }
+    }
+
     /// True when the session has ended as it should.
     pub fn is_over(&self) -> bool {
         matches!(self.state, State::Over)
@@ -183,19 +214,13 @@ impl Sender {
     fn step(&mut self, out: &mut Outbox) -> Result<Option<SenderEvent>, Decode> {
         let mut reader = self.inbox.reader();
         let event = match &mut self.state {
-            State::Filters => {
-                let len = reader.uint()?;
-                if len >= FILTER_MOST {
-                    return Err(PeerError::Malformed("a filter rule of 5120 bytes or more").into());
-                }
-                let rule = reader.take(len as usize)?;
-                if rule.is_empty() {
+            State::Filters => match filter::decode(&mut reader)? {
+                Some(rule) => Some(SenderEvent::Filter(rule)),
+                None => {
                     self.state = State::Items;
                     Some(SenderEvent::FiltersDone)
-                } else {
-                    Some(SenderEvent::Filter(rule.to_vec()))
                 }
-            }
+            },
             State::Items => {
                 let mut ndx_in = self.ndx_in.clone();
                 match ndx_in.decode(&mut reader)? {
@@ -300,11 +325,12 @@ impl Sender {
         Ok(event)
     }
 
-    /// Begins the answer to a request.
-    pub fn begin(&mut self, request: &Request, out: &mut Outbox) -> FileReply<'_> {
+    /// Begins the answer to a request. `store` spares the effort to compress a file whose bytes would not shrink.
+    pub fn begin(&mut self, request: &Request, store: bool, out: &mut Outbox) -> FileReply<'_> {
         echo(&mut self.ndx_out, request.ndx, &request.header, out);
         out.put(&request.sums.head().encode());
-        FileReply { _sender: self }
+        self.tokens.begin(store);
+        FileReply { tokens: &mut self.tokens }
     }
 
     /// Answers that the file cannot be sent; nothing else will come for it.
@@ -329,27 +355,25 @@ impl Sender {
 /// The answer to one request. Borrowed from the sender, so that a reply out of order does not compile.
 #[derive(Debug)]
 pub struct FileReply<'s> {
-    _sender: &'s mut Sender,
+    tokens: &'s mut TokenWriter,
 }
 
 impl FileReply<'_> {
     /// Literal bytes.
-    pub fn literal(&mut self, bytes: &[u8], out: &mut Outbox) {
-        for piece in bytes.chunks(LITERAL_MOST) {
-            out.put(&TokenHead::Literal(piece.len() as u32).encode());
-            out.put(piece);
-        }
+    pub fn literal(&mut self, bytes: &[u8], out: &mut Outbox) -> Result<(), PackError> {
+        self.tokens.literal(bytes, out)
     }
 
-    /// A block of the basis.
-    pub fn copy(&mut self, block: BlockIndex, out: &mut Outbox) {
-        out.put(&TokenHead::Copy(block).encode());
+    /// A block of the basis, and the bytes it stands for.
+    pub fn copy(&mut self, block: BlockIndex, bytes: &[u8], out: &mut Outbox) -> Result<(), PackError> {
+        self.tokens.copy(block, bytes, out)
     }
 
     /// The end of the file, with its sum.
-    pub fn end(self, sum: &Sum, out: &mut Outbox) {
-        out.put(&TokenHead::End.encode());
+    pub fn end(self, sum: &Sum, out: &mut Outbox) -> Result<(), PackError> {
+        self.tokens.end(out)?;
         out.put(sum.as_bytes());
+        Ok(())
     }
 }
 

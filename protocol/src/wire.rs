@@ -41,10 +41,14 @@ impl<'a> Reader<'a> {
         self.at
     }
 
+    /// The bytes that have not been taken.
+    pub fn rest(&self) -> &'a [u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
+    }
+
     /// The next `n` bytes.
     pub fn take(&mut self, n: usize) -> Decoded<&'a [u8]> {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let taken = rest.get(..n).ok_or(Decode::Incomplete)?;
+        let taken = self.rest().get(..n).ok_or(Decode::Incomplete)?;
         self.at += n;
         Ok(taken)
     }

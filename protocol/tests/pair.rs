@@ -8,6 +8,7 @@ use pair::{Plan, Planned, Receiving, Sending, hold};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use protocol::checksum::Checksum;
+use protocol::compress::{Choice, Method, Wish};
 
 const CHECKSUMS: [Checksum; 8] = [
     Checksum::Xxh128,
@@ -18,6 +19,14 @@ const CHECKSUMS: [Checksum; 8] = [
     Checksum::Sha1,
     Checksum::None,
     Checksum::Blake3,
+];
+const CHOICES: [Choice; 6] = [
+    Choice::Off,
+    Choice::Negotiated,
+    Choice::Named(Method::Zlib),
+    Choice::Named(Method::Zlibx),
+    Choice::Named(Method::Lz4),
+    Choice::Named(Method::Zstd),
 ];
 const LETTERS: [&[u8]; 3] = [b"LsfxCIvu", b"LsfxC", b"Lsf"];
 
@@ -65,7 +74,7 @@ fn small(version: u8, push: bool) -> Plan {
     let mut declined = planned("dir/c", b"c".to_vec(), None);
     declined.declined = true;
     let files = vec![changed, planned("b", b"bee".to_vec(), None), declined];
-    Plan { version, checksum: Checksum::Xxh3, letters: LETTERS[0], push, files, seed: -77 }
+    Plan { version, checksum: Checksum::Xxh3, letters: LETTERS[0], push, files, seed: -77, compression: Wish::OFF }
 }
 
 fn check(plan: &Plan, chunk: usize) -> pair::Held {
@@ -89,7 +98,15 @@ fn every_version_checksum_and_role() {
         for checksum in CHECKSUMS {
             for letters in LETTERS {
                 for push in [true, false] {
-                    check(&Plan { version, checksum, letters, push, files: files(), seed: 1_000_003 }, usize::MAX);
+                    let compression = Wish::OFF;
+                    let plan = Plan { version, checksum, letters, push, files: files(), seed: 1_000_003, compression };
+                    check(&plan, usize::MAX);
+                    for choice in CHOICES {
+                        let compression = Wish { choice, level: None };
+                        if checksum == Checksum::Xxh3 {
+                            check(&Plan { compression, ..plan.clone() }, usize::MAX);
+                        }
+                    }
                 }
             }
         }
@@ -105,6 +122,7 @@ proptest! {
         version in 30u8..=32,
         checksum in 0usize..8,
         letters in 0usize..3,
+        choice in 0usize..6,
         push: bool,
         seed: i32,
         shapes in proptest::collection::vec((0usize..4000, 0usize..4, any::<bool>(), 0usize..8), 0..8),
@@ -123,7 +141,8 @@ proptest! {
             let damaged = fate == 0 && basis.is_none() && len > 0;
             Planned { name, content, basis, damaged, declined: fate == 1 }
         }).collect();
-        let plan = Plan { version, checksum: CHECKSUMS[checksum], letters: LETTERS[letters], push, files, seed };
+        let compression = Wish { choice: CHOICES[choice], level: None };
+        let plan = Plan { version, checksum: CHECKSUMS[checksum], letters: LETTERS[letters], push, files, seed, compression };
         let whole = check(&plan, usize::MAX);
         let split = check(&plan, chunk);
         prop_assert_eq!(whole.sending_log, split.sending_log);
@@ -135,9 +154,11 @@ proptest! {
 fn byte_by_byte_is_the_same() {
     for version in 30..=32 {
         for push in [true, false] {
-            let plan = small(version, push);
-            let (whole, single) = (check(&plan, usize::MAX), check(&plan, 1));
-            assert_eq!((whole.sending_log, whole.receiving_log), (single.sending_log, single.receiving_log));
+            for choice in CHOICES {
+                let plan = Plan { compression: Wish { choice, level: None }, ..small(version, push) };
+                let (whole, single) = (check(&plan, usize::MAX), check(&plan, 1));
+                assert_eq!((whole.sending_log, whole.receiving_log), (single.sending_log, single.receiving_log));
+            }
         }
     }
 }

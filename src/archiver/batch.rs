@@ -8,6 +8,7 @@ use crate::transfer::{Answer, Listing, SendPlan, Source, Summary, TransferError,
 use protocol::args::{Options, ServerArgs};
 use protocol::checksum::{Checksum, Sum};
 use protocol::chmod::Chmod;
+use protocol::compress::Wish;
 use protocol::flist::{DirClass, FileEntry, FileList, IdNames, Kind, Ndx};
 use protocol::handshake::{Hello, Offer, Side, VERSION_MOST};
 use protocol::item::ItemFlags;
@@ -89,6 +90,7 @@ pub(crate) fn hello() -> Hello {
         version: VERSION_MOST,
         choice: None,
         offer: Offer::Only(Checksum::Md5),
+        compression: Wish::OFF,
         incremental: false,
     }
 }
@@ -210,7 +212,7 @@ impl BatchWatch<'_> {
 }
 
 impl Watch for BatchWatch<'_> {
-    fn requested(&mut self, ndx: Ndx, request: &Request) -> Answer {
+    fn requested(&mut self, ndx: Ndx, _entry: &FileEntry, request: &Request) -> Answer {
         let Some(at) = self.job_at(ndx) else { return Answer::Decline };
         // Asked for again: our bytes did not have the registered sum.
         let changed = request.redo && matches!(self.fates[at], Fate::Failed(..));
@@ -233,7 +235,7 @@ impl Watch for BatchWatch<'_> {
         (self.progress)(bytes);
     }
 
-    fn sent(&mut self, ndx: Ndx, sent: &Sent, sum: &Sum) {
+    fn sent(&mut self, ndx: Ndx, _entry: &FileEntry, sent: &Sent, sum: &Sum) {
         let Some(at) = self.job_at(ndx) else { return };
         self.stages[at] = Stage::Sent(*sent);
         if sum.as_bytes() != self.jobs[at].md5 {

@@ -78,8 +78,10 @@ pub(super) fn blames_the_link(error: &TransferError) -> bool {
         // A far end that computes sums of one huge file in silence stalls too.
         TransferError::Stalled(_)
         | TransferError::Peer(_)
+        | TransferError::Pack(_)
         | TransferError::Selection(_)
         | TransferError::Usage(_)
+        | TransferError::Rules(_)
         | TransferError::Local { .. } => false,
     }
 }

@@ -1,9 +1,11 @@
 //! `--server`: the far end of somebody's rsync.
 
-use super::interrupt::{INTERRUPTED, Interrupts};
+mod secluded;
+
+use crate::rsync::until::Until;
 use crate::transfer::TransferError;
 use crate::transfer::serve::{complain, exit_code, serve};
-use crate::transport::stdio::stdio;
+use crate::transport::stdio::{input, stdio};
 use protocol::PeerError;
 use protocol::args::ServerArgs;
 use std::ffi::OsString;
@@ -16,6 +18,16 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Serves one session on standard input and output. Messages go to standard error, as those of stock rsync do.
 pub(super) fn main(args: &[OsString]) -> ExitCode {
+    let mut args = args.to_vec();
+    if secluded::announced(&args) {
+        match secluded::read(&mut input(PATIENCE)) {
+            Ok(more) => args.extend(secluded::expand(more)),
+            Err(error) => {
+                complain(&format!("pysmurf-archiver --server: Cannot read the arguments that -s announces: {error}"));
+                return ExitCode::from(12);
+            }
+        }
+    }
     let words: Vec<_> = args.iter().map(|arg| arg.as_bytes()).collect();
     let args = match ServerArgs::parse(&words) {
         Ok(args) => args,
@@ -28,15 +40,16 @@ pub(super) fn main(args: &[OsString]) -> ExitCode {
         args.options.timeout.filter(|&seconds| seconds > 0).map(|seconds| Duration::from_secs(seconds.into()));
     let link = stdio(patience.unwrap_or(PATIENCE));
     // Without them the session still works; only what it leaves when told to end is not tidied.
-    let interrupts = Interrupts::closing(link.closer.clone()).ok();
+    let until = Until::watch(link.closer.clone(), None).ok();
     let served = serve(&args, link);
-    if interrupts.is_some_and(|interrupts| interrupts.caught()) {
-        complain("rsync error: received SIGINT, SIGTERM, or SIGHUP (code 20)");
-        return ExitCode::from(INTERRUPTED);
+    if let Some(code) = until.and_then(|until| until.ended()) {
+        complain(&format!("rsync error: received SIGINT, SIGTERM, or SIGHUP (code {code})"));
+        return ExitCode::from(u8::try_from(code).unwrap_or(1));
     }
     let code = match served {
         Ok(served) if served.partial => 23,
         Ok(served) if served.vanished => 24,
+        Ok(served) if served.delete_limit => 25,
         Ok(_) => 0,
         Err(error) => {
             if !told(&error) {

@@ -62,6 +62,8 @@ pub(super) struct Admitted<'a> {
     pub(super) user: Option<String>,
     pub(super) access: Access,
     pub(super) args: Vec<Vec<u8>>,
+    /// Why the operator's command wants no transfer.
+    pub(super) turned_down: Option<String>,
     /// Whether the root of this process is the module.
     pub(super) is_root: bool,
     pub(super) changes_root: bool,
@@ -232,6 +234,7 @@ fn attend<'a>(
     if pre.is_none() {
         enter(journal)?;
     }
+    let mut turned_down = None;
     talk.say(b"@RSYNCD: OK\n")?;
     talk.accept();
     let ServerEvent::Args(args) = talk.hear()? else { return Err(out_of_order()) };
@@ -243,12 +246,24 @@ fn attend<'a>(
         if let Err(why) = hooks::run(pre, &environment, &told, b"") {
             // The client is in its session already, and hears of it there.
             journal.warn(&format!("pre-xfer exec {why}"));
-            environment.set("RSYNC_REFUSED", why);
+            turned_down = Some(format!("pre-xfer exec {}", why.trim_end()));
         }
         enter(journal).map_err(|refusal| Refusal { client: None, ..refusal })?;
     }
     let version = greeting.agreed(VERSION_MOST);
-    Ok(Some(Admitted { module, environment, version, user, access, args, is_root, changes_root, _slot: slot, after }))
+    Ok(Some(Admitted {
+        module,
+        environment,
+        version,
+        user,
+        access,
+        args,
+        turned_down,
+        is_root,
+        changes_root,
+        _slot: slot,
+        after,
+    }))
 }
 
 fn out_of_order() -> Refusal {

@@ -24,12 +24,9 @@ pub(super) fn serve(admitted: Admitted<'_>, peer: &Peer, journal: &Journal, talk
     let asked = ask(&admitted);
     let (mut args, refusal) = match asked {
         Ok(args) => (args, None),
-        Err(refused) => (refused.args, Some((refused.text, refused.code))),
+        Err(refused) => (*refused.args, Some((refused.text, refused.code))),
     };
-    let refusal = match admitted.environment.added().find(|(name, _)| *name == "RSYNC_REFUSED") {
-        Some((_, why)) => Some((format!("pre-xfer exec {}", why.trim_end()), 1)),
-        None => refusal,
-    };
+    let refusal = admitted.turned_down.clone().map(|why| (why, 1)).or(refusal);
     let paths: Vec<_> =
         admitted.args.iter().skip_while(|arg| *arg != b".").skip(1).map(|path| String::from_utf8_lossy(path)).collect();
     let user = admitted.user.as_deref().map(|user| format!("{user}@")).unwrap_or_default();
@@ -85,7 +82,7 @@ struct Refused {
     text: String,
     code: i32,
     /// As much as was understood, for the handshake.
-    args: ServerArgs,
+    args: Box<ServerArgs>,
 }
 
 fn ask(admitted: &Admitted<'_>) -> Result<ServerArgs, Refused> {
@@ -94,7 +91,8 @@ fn ask(admitted: &Admitted<'_>) -> Result<ServerArgs, Refused> {
     let sender = words.iter().take_while(|word| *word != b".").any(|word| word == b"--sender");
     let refuse_list = settings.refuse_options.as_deref().map(|list| admitted.environment.expand(list));
     let refusals = Refusals { list: refuse_list.as_deref().unwrap_or_default(), charset: settings.charset.is_some() };
-    let refused = |text: String, code: i32| Refused { text, code, args: as_far_as_understood(&words, sender) };
+    let refused =
+        |text: String, code: i32| Refused { text, code, args: Box::new(as_far_as_understood(&words, sender)) };
     if let Some(text) = refusals.check(&words, sender) {
         return Err(refused(format!("rsync: {text}"), 4));
     }
@@ -108,10 +106,10 @@ fn ask(admitted: &Admitted<'_>) -> Result<ServerArgs, Refused> {
         Access::AsModule | Access::Deny => settings.read_only,
     };
     if !args.sender && read_only {
-        return Err(Refused { text: "ERROR: module is read only".into(), code: 1, args });
+        return Err(Refused { text: "ERROR: module is read only".into(), code: 1, args: Box::new(args) });
     }
     if args.sender && settings.write_only {
-        return Err(Refused { text: "ERROR: module is write only".into(), code: 1, args });
+        return Err(Refused { text: "ERROR: module is write only".into(), code: 1, args: Box::new(args) });
     }
     let relative = args.options.relative;
     let mut paths = Vec::new();

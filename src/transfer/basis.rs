@@ -69,7 +69,7 @@ impl Basis {
 }
 
 /// The name of a neighbour.
-pub(super) fn beside(name: &[u8], leaf: &[u8]) -> Vec<u8> {
+fn beside(name: &[u8], leaf: &[u8]) -> Vec<u8> {
     let above = name.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
     [&name[..above], leaf].concat()
 }

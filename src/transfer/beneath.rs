@@ -178,6 +178,17 @@ pub(crate) fn open_operator_file(path: &Path) -> io::Result<File> {
     }
 }
 
+/// The same, to read a list that somebody may still be writing, such as a fifo.
+pub(crate) fn open_operator_list(path: &Path) -> io::Result<File> {
+    Ok(open_operand_file(path, OFlags::RDONLY | OFlags::NOCTTY, Mode::empty())?.into())
+}
+
+/// The same, to read a file by its name in a held directory; a fifo is not waited for.
+pub(crate) fn open_file_in(dir: &OwnedFd, name: &[u8]) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    Ok(open_file_from(dir.as_fd(), Path::new(OsStr::from_bytes(name)), flags, Mode::empty())?.into())
+}
+
 /// The same, to append to a log or to lock; it is made where it is missing, for its owner alone to write.
 pub(crate) fn open_operator_lock(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::APPEND | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -197,6 +208,10 @@ fn open_file_from(base: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode) 
                 let target = rustix::fs::readlinkat(&link, "", Vec::new())?.into_bytes();
                 if target.starts_with(b"/") && JAIL.get().is_some() {
                     return Err(Errno::LOOP.into());
+                }
+                // An open pipe of this process (`/dev/fd/63`) has no path, only this link.
+                if target.starts_with(b"pipe:[") && JAIL.get().is_none() {
+                    return Ok(rustix::fs::openat(&dir, leaf, flags | OFlags::CLOEXEC, mode)?);
                 }
                 path = parent.join(OsStr::from_bytes(&target));
             }

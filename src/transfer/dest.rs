@@ -7,6 +7,7 @@ mod attrs;
 mod backup;
 mod error;
 mod link;
+mod listing;
 mod output;
 mod partial;
 mod places;
@@ -29,6 +30,7 @@ use places::Places;
 
 pub use attrs::{Attrs, LateDirs, Preserve, same_mtime};
 pub use error::DestError;
+pub use listing::Folder;
 pub use output::Output;
 pub use places::{Missing, in_place};
 
@@ -164,23 +166,6 @@ impl Dest {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => Ok(None),
             target => absent_as_none(target).during("readlink", name),
         }
-    }
-
-    /// The names in a directory, without a symlink followed.
-    pub fn list(&self, name: &[u8]) -> Result<Vec<Vec<u8>>, DestError> {
-        let read = || -> io::Result<Vec<Vec<u8>>> {
-            let readable = beneath::readable(&*self.beneath.dir(name)?)?;
-            let mut names = Vec::new();
-            for entry in rustix::fs::Dir::read_from(&readable)? {
-                let entry = entry?;
-                let leaf = entry.file_name().to_bytes();
-                if leaf != b"." && leaf != b".." {
-                    names.push(leaf.to_vec());
-                }
-            }
-            Ok(names)
-        };
-        read().during("opendir", name)
     }
 
     /// Makes a directory, open to its owner until its contents are done, and returns what it became; one that exists

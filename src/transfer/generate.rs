@@ -2,30 +2,34 @@
 
 mod alternatives;
 mod board;
+mod delete;
 mod file;
 mod fuzzy;
 mod links;
 mod rules;
-mod way;
 
 use super::TransferError;
-use super::beneath::shown;
+use super::abort::LastWords;
 use super::dest::{Attrs, Dest, DestError, Found, LateDirs};
 use super::greet::Mouth;
-use super::receive::{Target, preserve};
+use super::receive::{ReceivePlan, Target, Witness, preserve};
 use board::BoardState;
 pub(super) use board::{Attempt, Board, Note};
+use delete::Deletion;
+pub(super) use delete::IOERR_DEL_LIMIT;
 pub(super) use file::file_sum;
 use fuzzy::Fuzzy;
 use links::{Links, Meeting};
-use protocol::args::{ItemDetail, Options};
+use protocol::args::{DeleteWhen, ItemDetail, Options};
+use protocol::filter::RuleSet;
 use protocol::flist::{DirClass, FileEntry, FileList, Kind, LinkId, Ndx, Segments};
-use protocol::generator::Generator;
+use protocol::generator::{DeleteCounts, Generator};
 use protocol::handshake::{Compat, Negotiated};
 use protocol::item::{ItemFlags, ItemHeader};
 use protocol::mux::{Message, Outbox, TextKind};
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Bytes that may wait in the outbox before they are said.
@@ -35,21 +39,40 @@ const OUT_MOST: usize = 64 * 1024;
 pub(super) struct Generate<'a> {
     pub(super) n: &'a Negotiated,
     pub(super) target: &'a Target,
-    pub(super) options: &'a Options,
+    pub(super) plan: &'a ReceivePlan,
     pub(super) board: &'a Board,
+    pub(super) witness: &'a dyn Witness,
     pub(super) out: Outbox,
     pub(super) mouth: Mouth,
+    /// What is safe from deletion.
+    pub(super) rules: Option<&'a RuleSet>,
+}
+
+/// What a generator's work came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Generated {
+    /// Entries that failed on this side.
+    pub(super) failed: u64,
+    /// What was deleted.
+    pub(super) deleted: DeleteCounts,
+    /// `--max-delete` kept some of it.
+    pub(super) limited: bool,
+    /// Bytes written to the link.
+    pub(super) written_bytes: u64,
 }
 
 impl Generate<'_> {
-    /// Runs to the end of the session; returns how many entries failed on this side.
-    pub(super) fn run(self) -> Result<u64, TransferError> {
-        let Self { n, target, options, board, out, mouth } = self;
+    /// Runs to the end of the session.
+    pub(super) fn run(self) -> Result<Generated, TransferError> {
+        let Self { n, target, plan, board, witness, out, mouth, rules } = self;
+        let options = &plan.options;
         let incremental = n.compat.has(Compat::INC_RECURSE);
         let mut work = Work {
             n,
             options,
+            plan,
             board,
+            witness,
             target,
             dest: target.again().map(Arc::new),
             out,
@@ -60,13 +83,36 @@ impl Generate<'_> {
             fresh: VecDeque::new(),
             lists: Segments::new(incremental),
             open: VecDeque::new(),
+            at_work: false,
             complete: false,
             redo: Vec::new(),
             links: Links::default(),
             fuzzy: Fuzzy::default(),
             blocked: HashSet::new(),
             buffer: Vec::new(),
+            deletion: Deletion::new(options, rules, &target.root),
         };
+        let result = work.all();
+        // A link that broke has nobody at its end; the rest the peer hears of.
+        if let Err(error @ TransferError::Rules(_)) = &result
+            && let Some(words) = LastWords::new(error, plan.server)
+        {
+            words.put(n, &mut work.out);
+            work.mouth.say(&mut work.out)?;
+        }
+        result
+    }
+}
+
+impl Work<'_> {
+    /// The whole conversation.
+    fn all(&mut self) -> Result<Generated, TransferError> {
+        let work = self;
+        work.pass_notes()?;
+        if work.options.verbose > 1 {
+            let how = if work.options.whole_file { "disabled for local transfer or --whole-file" } else { "enabled" };
+            work.tell(&[b"delta-transmission ", how.as_bytes()]);
+        }
         work.lists()?;
         work.wait(|_, state| state.phase >= 1)?;
         // Whoever waits for a file that is sent again is served before the end of this phase too.
@@ -74,12 +120,30 @@ impl Generate<'_> {
             work.again(ndx)?;
         }
         work.wait(|work, state| work.lists.iter().all(|list| state.is_idle(list)))?;
-        // The ends of the redo phase, of delayed updates and of late deletions.
+        // The ends of the redo phase and of delayed updates.
         work.speaker.done(&mut work.out);
-        if options.delay_updates {
+        if work.options.delay_updates {
             work.wait(|_, state| state.phase >= 2)?;
         }
-        for _ in 0..if n.version >= 31 { 2 } else { 1 } {
+        work.speaker.done(&mut work.out);
+        let when = work.deletion.when();
+        if matches!(when, Some(DeleteWhen::After | DeleteWhen::Delay)) {
+            work.wait(|_, state| state.phase >= 2)?;
+            match work.dest.clone() {
+                Some(dest) if when == Some(DeleteWhen::Delay) => work.deletion.delayed(&dest)?,
+                _ => {
+                    let lists: Vec<_> = work.lists.iter().cloned().collect();
+                    lists.iter().try_for_each(|list| work.delete_all(list))?;
+                }
+            }
+        }
+        let limited = work.deletion.tell_limit();
+        work.pass_told();
+        let deleted = work.deletion.counts();
+        if work.n.version >= 31 {
+            if when.is_some() || work.options.force {
+                work.speaker.delete_counts(&deleted, &mut work.out);
+            }
             work.speaker.done(&mut work.out);
         }
         work.wait(|_, state| state.over)?;
@@ -91,15 +155,17 @@ impl Generate<'_> {
         work.pass_notes()?;
         work.speaker.done(&mut work.out);
         work.mouth.say(&mut work.out)?;
-        let complaints = board.lock().complaints;
-        Ok(complaints)
+        let failed = work.board.lock().complaints;
+        Ok(Generated { failed, deleted, limited, written_bytes: work.mouth.said })
     }
 }
 
 struct Work<'a> {
     n: &'a Negotiated,
     options: &'a Options,
+    plan: &'a ReceivePlan,
     board: &'a Board,
+    witness: &'a dyn Witness,
     target: &'a Target,
     dest: Option<Arc<Dest>>,
     out: Outbox,
@@ -113,6 +179,8 @@ struct Work<'a> {
     lists: Segments<Arc<FileList>>,
     /// Those that are done but for what the receiver still has to do, oldest first.
     open: VecDeque<Arc<FileList>>,
+    /// A list is being gone through.
+    at_work: bool,
     /// No further segments will come.
     complete: bool,
     /// Files to ask for once more in the redo phase.
@@ -122,43 +190,26 @@ struct Work<'a> {
     /// Files that stay where directories should be: nothing can come beneath them.
     blocked: HashSet<Vec<u8>>,
     buffer: Vec<u8>,
+    deletion: Deletion<'a>,
 }
 
 impl Work<'_> {
-    /// Goes through the lists as they come, and tells the sender of each that is done.
-    fn lists(&mut self) -> Result<(), TransferError> {
-        loop {
-            self.pass_notes()?;
-            if let Some(list) = self.fresh.pop_front() {
-                self.open.push_back(Arc::clone(&list));
-                self.list(&list)?;
-                self.end_lists();
-                continue;
-            }
-            self.end_lists();
-            if self.complete && self.open.is_empty() {
-                return Ok(());
-            }
-            self.wait(|work, state| {
-                let idle = work.open.front().is_some_and(|list| state.is_idle(list));
-                !work.fresh.is_empty() || (idle && work.may_end())
-            })?;
+    /// Deletes in one directory whose entries a list holds, if its contents are in the transfer.
+    fn delete_in(&mut self, list: &FileList, entry: &FileEntry) -> Result<(), TransferError> {
+        let Some(dest) = self.dest.clone() else { return Ok(()) };
+        if entry.is_dir() && matches!(entry.dir_class, DirClass::Content | DirClass::Argument) {
+            let holds = |name: &[u8]| list.find(name, false).or_else(|| list.find(name, true)).is_some();
+            let io_error = self.board.io_error.load(Ordering::Acquire);
+            self.deletion.in_dir(&dest, &entry.name, &holds, io_error)?;
+            self.pass_told();
         }
+        Ok(())
     }
 
-    fn list(&mut self, list: &FileList) -> Result<(), TransferError> {
-        if let Some(parent) = list.parent() {
-            self.entry(Ndx(list.start().0 - 1), parent)?;
-        }
-        for (ndx, entry) in list.iter() {
-            // With incremental recursion a directory's turn comes with its own segment.
-            if !(self.incremental && entry.is_dir()) {
-                self.named(ndx, entry)?;
-            }
-            self.pass_notes()?;
-            if self.incremental && self.open.len() > 1 {
-                self.end_lists();
-            }
+    /// Deletes in all directories of a whole list.
+    fn delete_all(&mut self, list: &FileList) -> Result<(), TransferError> {
+        for (_, entry) in list.iter() {
+            self.delete_in(list, entry)?;
             if self.out.len() > OUT_MOST {
                 self.mouth.say(&mut self.out)?;
             }
@@ -166,9 +217,86 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Removes a directory that is in the way of something else.
+    fn clear_way(&mut self, dest: &Dest, name: &[u8], what: &str) -> Result<bool, TransferError> {
+        let cleared = self.deletion.clear_way(dest, name, what)?;
+        self.pass_told();
+        Ok(cleared)
+    }
+
+    /// Lets the user hear of deletions.
+    fn pass_told(&mut self) {
+        let (told, failed) = self.deletion.take_told();
+        told.iter().for_each(|message| self.say(message));
+        self.board.lock().complaints += failed;
+    }
+
+    /// Goes through the lists as they come, and tells the sender of each that is done.
+    fn lists(&mut self) -> Result<(), TransferError> {
+        loop {
+            self.pass_notes()?;
+            if let Some(list) = self.fresh.pop_front() {
+                self.at_work = true;
+                self.list(&list)?;
+                self.at_work = false;
+                self.open.push_back(list);
+                continue;
+            }
+            self.end_lists();
+            if self.complete && self.open.is_empty() {
+                return Ok(());
+            }
+            self.wait(|work, state| {
+                // A single list ends also while files that went wrong wait for the redo phase.
+                let done = |list| !work.incremental || state.is_idle(list);
+                !work.fresh.is_empty() || (work.open.front().is_some_and(|list| done(list)) && work.may_end())
+            })?;
+        }
+    }
+
+    fn list(&mut self, list: &FileList) -> Result<(), TransferError> {
+        if self.options.list_only {
+            self.show(list);
+            return Ok(());
+        }
+        let when = self.deletion.when();
+        // Behind the look at the directory itself, whose time deletions change.
+        let at_once = matches!(when, Some(DeleteWhen::During | DeleteWhen::Delay));
+        if when == Some(DeleteWhen::Before) {
+            self.delete_all(list)?;
+        }
+        if let Some(parent) = list.parent() {
+            self.entry(Ndx(list.start().0 - 1), parent)?;
+            if at_once {
+                self.delete_in(list, parent)?;
+            }
+        }
+        for (ndx, entry) in list.iter() {
+            // With incremental recursion a directory's turn comes with its own segment.
+            if !(self.incremental && entry.is_dir()) {
+                self.named(ndx, entry)?;
+                if at_once {
+                    self.delete_in(list, entry)?;
+                }
+            }
+            self.pass_notes()?;
+            self.end_lists();
+            if self.out.len() > OUT_MOST {
+                self.mouth.say(&mut self.out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows a list in the order in which it would be gone through.
+    fn show(&self, list: &FileList) {
+        let here = list.iter().map(|(_, entry)| entry).filter(|entry| !(self.incremental && entry.is_dir()));
+        list.parent().into_iter().chain(here).for_each(|entry| self.witness.entry(entry));
+    }
+
     /// Whether the oldest list may end: the last segment only once it is known to be the last.
     fn may_end(&self) -> bool {
-        self.complete || self.open.len() + self.fresh.len() > 1
+        self.complete || self.open.len() + usize::from(self.at_work) + self.fresh.len() > 1
     }
 
     /// Tells of lists that are done. With incremental recursion that is when all of their files are here; otherwise the
@@ -202,6 +330,10 @@ impl Work<'_> {
         };
         let name = self.target.name(entry);
         let found = self.stands(name);
+        if entry.kind().is_some_and(|kind| self.is_left_alone(name, entry, kind, found.as_ref())) {
+            let waiting = self.links.pass(id);
+            return self.take_up(waiting);
+        }
         // Only bytes are worth waiting for a name that has them already.
         match self.links.meet(id, ndx, found.is_some() || !entry.is_file()) {
             Meeting::Wait => self.board.postpone(ndx),
@@ -230,6 +362,10 @@ impl Work<'_> {
             Some(name) => self.links.here(id, name),
             None => self.links.gone(id),
         };
+        self.take_up(waiting)
+    }
+
+    fn take_up(&mut self, waiting: VecDeque<Ndx>) -> Result<(), TransferError> {
         for ndx in waiting {
             if let Some(list) = self.lists.find(ndx).cloned()
                 && let Some(entry) = list.get(ndx)
@@ -252,11 +388,9 @@ impl Work<'_> {
             if leads.is_some() && leads.as_ref().map(inode) == found.as_ref().map(inode) {
                 xname.clear();
             } else if !self.options.dry_run {
-                let kind = entry.kind().unwrap_or(Kind::File);
-                if found.is_some_and(|found| !self.make_way(&dest, name, &found, kind)) {
-                    return;
-                }
-                if let Err(error) = dest.make_link(existing, name) {
+                let in_the_way = found.is_some_and(|found| found.kind() == Some(Kind::Dir));
+                let cleared = if in_the_way { dest.remove_dir(name).map(drop) } else { Ok(()) };
+                if let Err(error) = cleared.and_then(|()| dest.make_link(existing, name)) {
                     return self.board.complain(&error.to_string());
                 }
             }
@@ -280,7 +414,7 @@ impl Work<'_> {
         };
         for note in notes {
             match note {
-                Note::Say(message) => self.out.message(&message),
+                Note::Say(message) => self.say(&message),
                 Note::Redo(ndx) if self.incremental => self.again(ndx)?,
                 Note::Redo(ndx) => self.redo.push(ndx),
                 Note::List(list) => {
@@ -354,20 +488,55 @@ impl Work<'_> {
         };
         // A destination made for this session is as new as if it had not been there.
         let found = found.filter(|_| !(self.target.made && name == b"."));
-        let Some(kind) = entry.kind() else { return Ok(false) };
+        let Some(kind) = entry.kind() else {
+            // An argument that is missing.
+            if let Some(dest) = dest.filter(|_| self.options.delete_missing_args) {
+                self.deletion.missing(dest, name)?;
+                self.pass_told();
+            }
+            return Ok(false);
+        };
         let skip = match kind {
-            Kind::Dir => !(self.options.recurse || self.options.dirs || self.options.relative),
+            // A server's client knows what it sends, and tells a list of names by nothing.
+            Kind::Dir => !(self.plan.server || self.options.recurse || self.options.dirs || self.options.relative),
             Kind::Symlink => !self.options.links,
             Kind::Device => !self.options.devices || dest.is_some_and(|dest| !dest.makes_devices()),
             Kind::Special => !self.options.specials,
             Kind::File => false,
         };
+        let leave = self.is_left_alone(name, entry, kind, found.as_ref());
         if skip {
             let what = if kind == Kind::Dir { "directory" } else { "non-regular file" };
-            self.tell(&format!("skipping {what} \"{}\"", shown(name)));
+            self.tell(&[b"skipping ", what.as_bytes(), b" \"", name, b"\""]);
         }
-        if skip || self.is_left_alone(name, entry, kind, found.as_ref()) {
+        if leave && kind != Kind::Dir && self.plan.names > 1 {
+            match &found {
+                None => self.tell(&[b"not creating new file \"", name, b"\""]),
+                Some(_) if self.options.ignore_existing => self.tell(&[name, b" exists"]),
+                Some(_) => self.tell(&[name, b" is newer"]),
+            }
+        }
+        let stays_missing = kind == Kind::Dir && found.is_none() && self.options.existing;
+        if stays_missing && self.plan.names > 1 {
+            self.tell(&[b"not creating new directory \"", name, b"\""]);
+        }
+        let too_small = self.options.min_size.is_some_and(|least| entry.len < least);
+        let too_large = self.options.max_size.is_some_and(|most| entry.len > most);
+        let wrong_size = kind == Kind::File && (too_small || too_large);
+        if skip || leave || wrong_size || stays_missing {
             return Ok(false);
+        }
+        let in_the_way = found.is_some_and(|found| found.kind() == Some(Kind::Dir)) && kind != Kind::Dir;
+        if let (true, Some(dest)) = (in_the_way, dest) {
+            let what = match kind {
+                Kind::File => "regular file",
+                Kind::Symlink => "symlink",
+                Kind::Special => "special file",
+                _ => "device file",
+            };
+            if !self.clear_way(dest, name, what)? {
+                return Ok(false);
+            }
         }
         let work = match (kind, dest) {
             (Kind::File, dest) => return self.file(dest, name, ndx, entry, found).map(|()| true),
@@ -377,6 +546,9 @@ impl Work<'_> {
             (_, Some(dest)) => match self.link_or_node(dest, name, entry, kind, found) {
                 Ok(Some(header)) => {
                     self.tell_item(ndx, &header);
+                    if header.flags == ItemFlags::default() {
+                        self.tell_up_to_date(name);
+                    }
                     self.acknowledge(ndx);
                     return Ok(true);
                 }
@@ -432,8 +604,22 @@ impl Work<'_> {
     }
 
     /// Tells the client's user something.
-    fn tell(&mut self, text: &str) {
-        self.out.message(&Message::Text(TextKind::Info, format!("{text}\n").into()));
+    fn tell(&mut self, words: &[&[u8]]) {
+        self.say(&Message::Text(TextKind::Info, [words.concat(), b"\n".to_vec()].concat()));
+    }
+
+    /// Words for the user go over the wire only where the user is at the other end.
+    fn say(&mut self, message: &Message) {
+        match message {
+            Message::Text(..) | Message::Deleted(_) if !self.plan.server => self.witness.message(message),
+            message => self.out.message(message),
+        }
+    }
+
+    fn tell_up_to_date(&mut self, name: &[u8]) {
+        if self.plan.names > 1 && self.options.detail == ItemDetail::None {
+            self.tell(&[name, b" is uptodate"]);
+        }
     }
 
     /// What a dry run reports of a directory.
@@ -463,10 +649,8 @@ impl Work<'_> {
         }
         let existing = found.filter(|found| found.kind() == Some(Kind::Dir));
         let there = if existing.is_none() { self.alternative_dir(dest, name, entry) } else { None };
-        if let Some(found) = found.filter(|_| existing.is_none())
-            && !self.make_way(dest, name, &found, Kind::Dir)
-        {
-            return Ok(None);
+        if found.is_some() && existing.is_none() {
+            dest.back_up(name)?;
         }
         let made = match existing {
             Some(found) => found,
@@ -511,11 +695,6 @@ impl Work<'_> {
                 Some((there, false)) => header = there,
                 None => header.flags = ItemFlags::NEW.and(ItemFlags::LOCAL_CHANGE),
             },
-        }
-        if let Some(found) = found.filter(|_| same_kind.is_none())
-            && !self.make_way(dest, name, &found, kind)
-        {
-            return Ok(None);
         }
         if self.options.dry_run {
             return Ok(Some(header));

@@ -1,11 +1,13 @@
 //! The handshake over a link, and the session that comes of it.
 
 use super::TransferError;
+use super::pace::Pace;
 use crate::link::{Closer, Link, Remote};
 use protocol::PeerError;
 use protocol::handshake::{Handshake, Hello, Negotiated};
 use protocol::mux::{Inbox, Outbox};
 use std::io::{Read, Write};
+use std::time::Instant;
 
 /// Bytes asked for by one read.
 const READ_SIZE: usize = 128 * 1024;
@@ -19,6 +21,13 @@ pub struct Session {
     pub(super) ears: Ears,
     pub(super) mouth: Mouth,
     pub(super) closer: Closer,
+}
+
+impl Session {
+    /// Says at most so many bytes in a second from now on.
+    pub fn limit(&mut self, bytes_per_second: u64) {
+        self.mouth.pace = Some(Pace::new(bytes_per_second));
+    }
 }
 
 /// The reading half.
@@ -64,6 +73,7 @@ pub(super) struct Mouth {
     writer: Box<dyn Write + Send>,
     /// Bytes said.
     pub(super) said: u64,
+    pace: Option<Pace>,
 }
 
 impl Mouth {
@@ -72,7 +82,16 @@ impl Mouth {
         if !out.is_empty() {
             let bytes = out.bytes();
             self.said += bytes.len() as u64;
-            self.writer.write_all(bytes).map_err(TransferError::from_io)?;
+            match &mut self.pace {
+                None => self.writer.write_all(bytes).map_err(TransferError::from_io)?,
+                Some(pace) => {
+                    for chunk in bytes.chunks(pace.chunk()) {
+                        self.writer.write_all(chunk).map_err(TransferError::from_io)?;
+                        self.writer.flush().map_err(TransferError::from_io)?;
+                        std::thread::sleep(pace.after(chunk.len(), Instant::now()));
+                    }
+                }
+            }
             out.clear();
         }
         self.writer.flush().map_err(TransferError::from_io)
@@ -102,7 +121,7 @@ pub fn greet_agreed(link: Link, hello: Hello) -> Result<Session, TransferError> 
 fn shake(link: Link, mut handshake: Handshake, mut out: Outbox) -> Result<Session, TransferError> {
     let Link { reader, writer, closer, remote } = link;
     let mut ears = Ears { reader, buffer: vec![0; READ_SIZE].into(), remote, heard: 0 };
-    let mut mouth = Mouth { writer, said: 0 };
+    let mut mouth = Mouth { writer, said: 0, pace: None };
     if let Some(n) = handshake.poll(&mut out)? {
         mouth.say(&mut out)?;
         return Ok(Session { n, inbox: handshake.into_inbox(), out, ears, mouth, closer });

@@ -9,26 +9,30 @@ use super::abort::{Parts, abort, await_hang_up};
 use super::basis::Asked;
 use super::beneath::{self, reason, shown};
 use super::dest::{Dest, Missing, Preserve};
-use super::generate::{Attempt, Board, Generate, Note};
+use super::generate::{Attempt, Board, Generate, IOERR_DEL_LIMIT, Note};
 use super::greet::{Ears, Session};
-use super::{TransferError, ids};
+use super::{TransferError, filters, ids};
 use crate::link::Ending;
 use crate::transfer::send::Sent;
 use incoming::{Ending as FileEnding, Incoming};
 use protocol::PeerError;
 use protocol::args::Options;
 use protocol::checksum::Sum;
+use protocol::filter::{self, Rule, RuleSet, Side};
 use protocol::flist::{Arrived, FileEntry, FileList, LinkId, ListLimits, Ndx, Segments};
+use protocol::generator::DeleteCounts;
 use protocol::handshake::{Compat, Negotiated};
-use protocol::item::ItemFlags;
+use protocol::item::{ItemFlags, ItemHeader};
 use protocol::mux::{Message, TextKind};
-use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts};
+use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts, RuleEvent};
+use protocol::sender::FinalStats;
 use protocol::sums::{BlockIndex, SumHead};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long the generator may take to pass our last words on before the link is closed under it.
@@ -46,6 +50,45 @@ pub struct ReceivePlan {
     pub destination: PathBuf,
     /// How much file list is accepted.
     pub limits: ListLimits,
+    /// The filter rules as the user gave them (client only; a server hears them from its client).
+    pub rules: Vec<Rule>,
+    /// The names to ask for, where `--files-from=-` tells the server that the client has them.
+    pub asked: Option<Vec<u8>>,
+    /// How much is said of names: 1 the directory that was made for the session, 2 what is up to date or left alone, too.
+    pub names: u8,
+}
+
+/// Hears how a receiving session goes; the generator and the receiver speak to it at the same time.
+pub trait Witness: Sync {
+    /// A list, or the next segment of it, is here.
+    fn listed(&self, _list: &FileList) {}
+
+    /// An entry of a list that is only to be shown.
+    fn entry(&self, _entry: &FileEntry) {}
+
+    /// An entry was changed here, or is to be in a dry run. Also told of unchanged ones where the options ask for it.
+    fn item(&self, _ndx: Ndx, _entry: &FileEntry, _header: &ItemHeader) {}
+
+    /// The data of a file begins.
+    fn begins(&self, _ndx: Ndx, _entry: &FileEntry, _header: &ItemHeader) {}
+
+    /// So many bytes of the file were rebuilt.
+    fn progress(&self, _bytes: u64) {}
+
+    /// The file is whole and in its place.
+    fn received(&self, _ndx: Ndx, _entry: &FileEntry, _header: &ItemHeader, _sent: &Sent, _sum: &Sum) {}
+
+    /// Words for the user, of the peer or of this side.
+    fn message(&self, _message: &Message) {}
+
+    /// The totals of a server that sends.
+    fn stats(&self, _stats: &FinalStats) {}
+}
+
+impl<F: Fn(&Message) + Sync> Witness for F {
+    fn message(&self, message: &Message) {
+        self(message);
+    }
 }
 
 /// What a receiving session came to.
@@ -57,19 +100,24 @@ pub struct Received {
     pub bytes: Sent,
     /// Files that could not be written or did not verify.
     pub failed: u64,
-    /// Bits of trouble on the sending side.
+    /// Bits of trouble on the sending side, and whether the limit of deletions was reached.
     pub io_error: i32,
+    /// What was deleted.
+    pub deleted: DeleteCounts,
+    /// Bytes written to the link.
+    pub written_bytes: u64,
+    /// Bytes read from the link.
+    pub read_bytes: u64,
     /// How the far end's program ended (client only).
     pub ending: Option<Ending>,
 }
 
-/// Receives what the peer sends into the plan's destination. `say` hears the peer's messages.
-pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Message)) -> Result<Received, TransferError> {
+/// Receives what the peer sends into the plan's destination.
+pub fn receive(session: Session, plan: &ReceivePlan, witness: &dyn Witness) -> Result<Received, TransferError> {
     let Session { n, inbox, mut out, mut ears, mut mouth, closer } = session;
     let server = plan.server;
     if !server {
-        // The server waits for filter rules, and ours are none.
-        out.put(&0i32.to_le_bytes());
+        out.put(&filter::encode(&plan.rules, Side::Sender));
         mouth.say(&mut out)?;
     }
     let facts = ReceiverFacts {
@@ -80,14 +128,56 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
     };
     let mut receiver = Receiver::new(&n, facts, inbox);
     let mut received = Received::default();
+    let forwarded = plan.options.files_from.as_deref().filter(|name| server == (*name != b"-"));
+    let forwarded = match forwarded.map(|name| match (server, &plan.asked) {
+        (false, Some(names)) => Ok(names.clone()),
+        _ => filters::names_to_forward(name, plan.options.from0),
+    }) {
+        None => None,
+        Some(Ok(names)) => Some(names),
+        Some(Err(error)) => {
+            return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer }));
+        }
+    };
+    let texts = match server && plan.options.receiver_hears_rules() {
+        true => hear_rules(&mut receiver, &mut ears, witness),
+        false => Ok(Vec::new()),
+    };
+    let rules = texts.and_then(|texts| match server {
+        true => filters::of_client(&texts, &plan.options, Side::Receiver),
+        false => Ok(plan.rules.clone()),
+    });
+    let rules = match rules {
+        Ok(rules) => filters::rule_set(&rules, Side::Receiver),
+        Err(error) => return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer })),
+    };
     let mut lists = Lists::new(&n);
-    if let Err(error) = hear_lists(&mut receiver, &mut ears, &mut lists, plan, &mut received, say) {
+    let heard = match forwarded {
+        None => hear_lists(&mut receiver, &mut ears, &mut lists, plan, &mut received, witness),
+        // Neither end may wait for the other to read before it goes on writing.
+        Some(names) => std::thread::scope(|scope| {
+            out.put(&names);
+            let (out, mouth) = (&mut out, &mut mouth);
+            let saying = scope.spawn(move || mouth.say(out));
+            let heard = hear_lists(&mut receiver, &mut ears, &mut lists, plan, &mut received, witness);
+            if heard.is_err() {
+                closer.close();
+            }
+            let said = saying.join().unwrap_or(Ok(()));
+            heard.and(said)
+        }),
+    };
+    if let Err(error) = heard {
         return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer }));
     }
     if lists.is_empty() && !plan.server {
+        (received.written_bytes, received.read_bytes) = (mouth.said, ears.heard);
         drop(mouth);
         received.ending = ears.remote.wait(super::ENDING_PATIENCE);
         return Ok(received);
+    }
+    if plan.options.prune_empty_dirs {
+        lists.prune(rules.as_ref(), &root(&plan.destination));
     }
     let target = match enter(plan, &lists).and_then(|target| target.with_places(plan)) {
         Ok((target, warnings)) => {
@@ -99,8 +189,15 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
         Err(error) => return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer })),
     };
     let board = Board::new(n.compat.has(Compat::INC_RECURSE));
+    board.io_error.fetch_or(received.io_error, Ordering::AcqRel);
+    if plan.names > 0 && target.is_new() {
+        let path = plan.destination.as_os_str().as_bytes();
+        let text = [b"created directory ", path.strip_suffix(b"/").unwrap_or(path), b"\n"].concat();
+        board.note(Note::Say(Message::Text(TextKind::Info, text)));
+    }
     lists.show(&board)?;
-    let generate = Generate { n: &n, target: &target, options: &plan.options, board: &board, out, mouth };
+    let rules = rules.as_ref();
+    let generate = Generate { n: &n, target: &target, plan, board: &board, witness, out, mouth, rules };
     let mut work = Rebuild {
         n: &n,
         lists: &mut lists,
@@ -108,6 +205,7 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
         plan,
         options: &plan.options,
         board: &board,
+        witness,
         current: None,
         delayed: Vec::new(),
         received: &mut received,
@@ -117,13 +215,14 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
         let closer = &closer;
         let generator = scope.spawn(|| {
             let result = generate.run();
-            if result.is_err() {
+            // A peer that was told why hangs up itself.
+            if result.as_ref().is_err_and(|error| !matches!(error, TransferError::Rules(_))) {
                 closer.close();
             }
             board.generator_left();
             result
         });
-        let heard = work.run(&mut receiver, &mut ears, say);
+        let heard = work.run(&mut receiver, &mut ears);
         if let Err(error) = &heard {
             board.fail(error, server);
             if !board.wait_for_generator(LAST_WORDS) {
@@ -142,13 +241,34 @@ pub fn receive(session: Session, plan: &ReceivePlan, say: &mut dyn FnMut(&Messag
     match (heard, spoken) {
         (Err(TransferError::Link(_) | TransferError::Remote { .. }), Err(spoken)) => return Err(spoken),
         (Err(heard), _) => return Err(heard),
-        (Ok(()), spoken) => received.failed += spoken?,
+        (Ok(()), spoken) => {
+            let generated = spoken?;
+            received.failed += generated.failed;
+            received.deleted = generated.deleted;
+            if generated.limited {
+                received.io_error |= IOERR_DEL_LIMIT;
+            }
+            (received.written_bytes, received.read_bytes) = (generated.written_bytes, ears.heard);
+        }
     }
     if !plan.server {
         ears.hear_the_end()?;
         received.ending = ears.remote.wait(super::ENDING_PATIENCE);
     }
     Ok(received)
+}
+
+/// The client's filter rules, which come first where the server needs them.
+fn hear_rules(receiver: &mut Receiver, ears: &mut Ears, witness: &dyn Witness) -> Result<Vec<Vec<u8>>, TransferError> {
+    let mut rules = Vec::new();
+    loop {
+        match receiver.poll_rule()? {
+            Some(RuleEvent::Rule(rule)) => rules.push(rule),
+            Some(RuleEvent::End) => return Ok(rules),
+            Some(RuleEvent::Message(message)) => witness.message(&message),
+            None => receiver.feed(ears.hear()?)?,
+        }
+    }
 }
 
 /// Hears the first list. One with a single entry is not yet known to be all there is: the next segment, or the end, follows
@@ -159,16 +279,17 @@ fn hear_lists(
     lists: &mut Lists,
     plan: &ReceivePlan,
     received: &mut Received,
-    say: &mut dyn FnMut(&Message),
+    witness: &dyn Witness,
 ) -> Result<(), TransferError> {
     while !lists.complete && !lists.known_to_be_many() {
         match receiver.poll()? {
             Some(ReceiverEvent::List(arrived)) => {
-                lists.take(arrived, plan, received)?;
+                let list = lists.take(arrived, plan, received)?;
+                witness.listed(&list);
             }
             Some(ReceiverEvent::ListEnd) => lists.complete = true,
             Some(ReceiverEvent::Message(Message::IoError(bits))) => received.io_error |= bits,
-            Some(ReceiverEvent::Message(message)) => say(&message),
+            Some(ReceiverEvent::Message(message)) => witness.message(&message),
             Some(_) => return Err(PeerError::Malformed("a file before the list").into()),
             None => receiver.feed(ears.hear()?)?,
         }
@@ -198,12 +319,23 @@ impl Lists {
     ) -> Result<Arc<FileList>, TransferError> {
         let Arrived { mut list, names, io_error, .. } = arrived;
         received.io_error |= io_error;
+        list.join_contents();
         if !plan.options.numeric_ids && !plan.options.nameless_ids {
             self.mapping.apply(&mut list, &names);
         }
         let list = Arc::new(list);
         self.segments.add(&list, Arc::clone(&list))?;
         Ok(list)
+    }
+
+    /// Drops directories that hold nothing (`--prune-empty-dirs`), of a list that has come whole.
+    fn prune(&mut self, rules: Option<&RuleSet>, root: &[u8]) {
+        let top = rules.map(|rules| (rules, rules.top(root)));
+        let safe =
+            |entry: &FileEntry| top.as_ref().is_some_and(|(rules, top)| rules.excludes(top, &entry.name, true, false));
+        for list in self.segments.iter_mut() {
+            Arc::make_mut(list).prune(safe);
+        }
     }
 
     /// Shows the generator what has come so far.
@@ -241,11 +373,20 @@ pub(super) struct Target {
     pub(super) dest: Option<Dest>,
     /// The destination was not there before this session.
     pub(super) made: bool,
+    /// Absolute path of the folder, for filter rules and messages.
+    pub(super) root: Vec<u8>,
+    /// It would have been made, were this no dry run.
+    would_make: bool,
     /// The name for the only file of a list, where the destination is a file name.
     single: Option<Vec<u8>>,
 }
 
 impl Target {
+    /// Nothing of it was there before this session.
+    fn is_new(&self) -> bool {
+        self.made || self.would_make
+    }
+
     /// The name of an entry at this end.
     pub(super) fn name<'a>(&'a self, entry: &'a FileEntry) -> &'a [u8] {
         self.single.as_deref().unwrap_or(&entry.name)
@@ -284,6 +425,9 @@ fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, TransferError> {
     };
     let bytes = path.as_os_str().as_bytes();
     let options = &plan.options;
+    if options.list_only {
+        return Ok(Target { dest: None, made: false, would_make: false, root: root(path), single: None });
+    }
     let cannot_make = |source: io::Error| {
         let what = format!("mkdir \"{}\" failed (make its parent first, or use --mkpath)", path.display());
         TransferError::Local { what, source }
@@ -293,7 +437,12 @@ fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, TransferError> {
         false => Ok(()),
     };
     if path.is_dir() {
-        return Ok(Target { dest: Some(entered(path)?), made: false, single: None });
+        let root = root(path);
+        return Ok(Target { dest: Some(entered(path)?), made: false, would_make: false, root, single: None });
+    }
+    // Nothing comes, so nothing is made for it.
+    if lists.is_empty() && !bytes.ends_with(b"/") {
+        return Ok(Target { dest: None, made: false, would_make: false, root: root(path), single: None });
     }
     let single_file = lists.has_single_file() && !bytes.ends_with(b"/");
     if !single_file {
@@ -302,16 +451,22 @@ fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, TransferError> {
             return Err(TransferError::Selection(text));
         }
         if options.dry_run {
-            return Ok(Target { dest: None, made: false, single: None });
+            return Ok(Target { dest: None, made: false, would_make: true, root: root(path), single: None });
         }
         make_parents(path)?;
         let dest = Dest::open(path, true).map_err(cannot_make)?;
-        return Ok(Target { dest: Some(dest), made: true, single: None });
+        return Ok(Target { dest: Some(dest), made: true, would_make: false, root: root(path), single: None });
     }
     let cut = bytes.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
     let parent = if cut == 0 { Path::new(".") } else { Path::new(OsStr::from_bytes(&bytes[..cut])) };
     make_parents(parent)?;
-    Ok(Target { dest: Some(entered(parent)?), made: false, single: Some(bytes[cut..].to_vec()) })
+    let (root, single) = (root(parent), Some(bytes[cut..].to_vec()));
+    Ok(Target { dest: Some(entered(parent)?), made: false, would_make: false, root, single })
+}
+
+fn root(path: &Path) -> Vec<u8> {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    path.into_os_string().into_encoded_bytes()
 }
 
 fn entered(path: &Path) -> Result<Dest, TransferError> {
@@ -341,44 +496,40 @@ struct Rebuild<'a> {
     plan: &'a ReceivePlan,
     options: &'a Options,
     board: &'a Board,
+    witness: &'a dyn Witness,
     current: Option<Current>,
     /// Files that wait for the end of the transfer.
-    delayed: Vec<(FileEntry, Ndx, Sent)>,
+    delayed: Vec<(Arrival, Sent)>,
     received: &'a mut Received,
     block: Vec<u8>,
 }
 
 /// The file that is coming in.
 struct Current {
-    ndx: Ndx,
-    entry: FileEntry,
+    arrival: Arrival,
     /// It was asked for the second time.
     again: bool,
     incoming: Incoming,
 }
 
+/// A file that comes in, with what was said of it.
+struct Arrival {
+    ndx: Ndx,
+    header: ItemHeader,
+    entry: FileEntry,
+}
+
 impl Rebuild<'_> {
-    fn run(
-        &mut self,
-        receiver: &mut Receiver,
-        ears: &mut Ears,
-        say: &mut dyn FnMut(&Message),
-    ) -> Result<(), TransferError> {
+    fn run(&mut self, receiver: &mut Receiver, ears: &mut Ears) -> Result<(), TransferError> {
         let dest = self.target.again();
-        let heard = self.hear(dest.as_ref(), receiver, ears, say);
+        let heard = self.hear(dest.as_ref(), receiver, ears);
         if heard.is_err() {
             self.break_off(dest.as_ref());
         }
         heard
     }
 
-    fn hear(
-        &mut self,
-        dest: Option<&Dest>,
-        receiver: &mut Receiver,
-        ears: &mut Ears,
-        say: &mut dyn FnMut(&Message),
-    ) -> Result<(), TransferError> {
+    fn hear(&mut self, dest: Option<&Dest>, receiver: &mut Receiver, ears: &mut Ears) -> Result<(), TransferError> {
         while !receiver.is_over() {
             let Some(event) = receiver.poll()? else {
                 receiver.feed(ears.hear()?)?;
@@ -393,13 +544,17 @@ impl Rebuild<'_> {
                     let asked = self.board.proposals.take(ndx).filter(|asked| asked.agrees(&header));
                     let asked =
                         asked.ok_or(PeerError::Malformed("a file built upon another basis than was asked for"))?;
-                    self.begin(dest, ndx, entry, asked, head, again);
+                    self.witness.begins(ndx, &entry, &header);
+                    self.begin(dest, Arrival { ndx, header, entry }, asked, head, again);
                 }
                 ReceiverEvent::Literal(bytes) => self.write(bytes),
-                ReceiverEvent::Copy(block) => self.copy(block),
+                ReceiverEvent::Copy(block) => {
+                    self.copy(block);
+                    receiver.matched(&self.block)?;
+                }
                 ReceiverEvent::End(sum) => self.end(dest, &sum),
-                ReceiverEvent::Item(ndx, _) => {
-                    self.entry_of_any_kind(ndx)?;
+                ReceiverEvent::Item(ndx, header) => {
+                    self.witness.item(ndx, self.entry_of_any_kind(ndx)?, &header);
                 }
                 ReceiverEvent::PhaseDone(phase) => {
                     if phase == 2 {
@@ -411,7 +566,10 @@ impl Rebuild<'_> {
                     self.lists.segments.release();
                     self.board.release();
                 }
-                ReceiverEvent::Message(Message::IoError(bits)) => self.received.io_error |= bits,
+                ReceiverEvent::Message(Message::IoError(bits)) => {
+                    self.received.io_error |= bits;
+                    self.board.io_error.fetch_or(bits, Ordering::AcqRel);
+                }
                 ReceiverEvent::Message(Message::NoSend(ndx)) => {
                     let link = self.entry_of_any_kind(ndx)?.link;
                     self.board.proposals.take(ndx);
@@ -419,10 +577,13 @@ impl Rebuild<'_> {
                         self.settle(ndx, link, false);
                     }
                 }
-                ReceiverEvent::Message(message) => say(&message),
-                ReceiverEvent::Stats(_) | ReceiverEvent::Goodbye => {}
+                ReceiverEvent::Message(message) => self.witness.message(&message),
+                ReceiverEvent::Stats(stats) => self.witness.stats(&stats),
+                ReceiverEvent::Goodbye => {}
                 ReceiverEvent::List(arrived) => {
                     let list = self.lists.take(arrived, self.plan, self.received)?;
+                    self.board.io_error.fetch_or(self.received.io_error, Ordering::AcqRel);
+                    self.witness.listed(&list);
                     self.board.list(&list)?;
                 }
                 ReceiverEvent::ListEnd => {
@@ -454,13 +615,13 @@ impl Rebuild<'_> {
         }
     }
 
-    fn begin(&mut self, dest: Option<&Dest>, ndx: Ndx, entry: FileEntry, asked: Asked, head: SumHead, again: bool) {
-        let name = self.target.name(&entry);
-        let incoming = Incoming::begin(self.n, self.options, dest, name, &entry, asked, head);
+    fn begin(&mut self, dest: Option<&Dest>, arrival: Arrival, asked: Asked, head: SumHead, again: bool) {
+        let name = self.target.name(&arrival.entry);
+        let incoming = Incoming::begin(self.n, self.options, dest, name, &arrival.entry, asked, head);
         if let Some(error) = incoming.trouble() {
             self.board.complain(&error);
         }
-        self.current = Some(Current { ndx, entry, again, incoming });
+        self.current = Some(Current { arrival, again, incoming });
     }
 
     fn write(&mut self, bytes: &[u8]) {
@@ -469,6 +630,7 @@ impl Rebuild<'_> {
         {
             self.board.complain(&trouble);
         }
+        self.witness.progress(bytes.len() as u64);
     }
 
     fn copy(&mut self, block: BlockIndex) {
@@ -477,11 +639,12 @@ impl Rebuild<'_> {
         {
             self.board.complain(&trouble);
         }
+        self.witness.progress(self.block.len() as u64);
     }
 
     fn end(&mut self, dest: Option<&Dest>, sum: &Sum) {
         let Some(current) = self.current.take() else { return };
-        let (ndx, link) = (current.ndx, current.entry.link);
+        let (ndx, link) = (current.arrival.ndx, current.arrival.entry.link);
         if let Some(whole) = self.finish(dest, current, sum) {
             self.settle(ndx, link, whole);
         }
@@ -489,16 +652,22 @@ impl Rebuild<'_> {
 
     /// Puts a file in its place; `None` when it is asked for once more.
     fn finish(&mut self, dest: Option<&Dest>, current: Current, sum: &Sum) -> Option<bool> {
-        let Current { ndx, entry, again, incoming } = current;
-        let shown = shown(self.target.name(&entry));
+        let Current { arrival, again, incoming } = current;
+        let shown = shown(self.target.name(&arrival.entry));
         let Some(dest) = dest else {
             self.received.failed += 1;
             return Some(false);
         };
         let sent = incoming.sent;
-        match incoming.end(dest, self.options, &entry, sum) {
-            FileEnding::Done => self.arrived(ndx, sent),
-            FileEnding::Delayed => self.delayed.push((entry, ndx, sent)),
+        match incoming.end(dest, self.options, &arrival.entry, sum) {
+            FileEnding::Done => {
+                self.witness.received(arrival.ndx, &arrival.entry, &arrival.header, &sent, sum);
+                self.arrived(arrival.ndx, sent);
+            }
+            FileEnding::Delayed => {
+                self.witness.received(arrival.ndx, &arrival.entry, &arrival.header, &sent, sum);
+                self.delayed.push((arrival, sent));
+            }
             FileEnding::Wrong(what) if again => {
                 self.received.failed += 1;
                 self.board.complain(&format!("ERROR: {shown} failed verification -- update {what}."));
@@ -507,7 +676,7 @@ impl Rebuild<'_> {
             FileEnding::Wrong(what) => {
                 let text = format!("WARNING: {shown} failed verification -- update {what} (will try again).\n");
                 self.board.note(Note::Say(Message::Text(TextKind::Warning, text.into())));
-                self.board.note(Note::Redo(ndx));
+                self.board.note(Note::Redo(arrival.ndx));
                 return None;
             }
             FileEnding::Failed(trouble) => {
@@ -533,10 +702,10 @@ impl Rebuild<'_> {
 
     /// Gives the files that were put aside their names (`--delay-updates`).
     fn place_delayed(&mut self, dest: Option<&Dest>) {
-        for (entry, ndx, sent) in std::mem::take(&mut self.delayed) {
-            let name = self.target.name(&entry);
+        for (arrival, sent) in std::mem::take(&mut self.delayed) {
+            let name = self.target.name(&arrival.entry);
             match dest.map_or(Ok(()), |dest| dest.place_delayed(name)) {
-                Ok(()) => self.arrived(ndx, sent),
+                Ok(()) => self.arrived(arrival.ndx, sent),
                 Err(error) => {
                     self.received.failed += 1;
                     self.board.complain(&error.to_string());
@@ -547,8 +716,8 @@ impl Rebuild<'_> {
 
     /// The session broke off: what there is of a file is kept, if the options ask for it.
     fn break_off(&mut self, dest: Option<&Dest>) {
-        if let (Some(Current { entry, incoming, .. }), Some(dest)) = (self.current.take(), dest)
-            && let Err(error) = incoming.break_off(dest, self.options, &entry)
+        if let (Some(Current { arrival, incoming, .. }), Some(dest)) = (self.current.take(), dest)
+            && let Err(error) = incoming.break_off(dest, self.options, &arrival.entry)
         {
             tracing::warn!("{error}");
         }

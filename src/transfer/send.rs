@@ -4,15 +4,17 @@ use super::TransferError;
 use super::abort::{Parts, abort};
 use super::beneath::shown;
 use super::greet::{Ears, Mouth, Session};
+use super::suffixes::Suffixes;
 use crate::link::Ending;
 use protocol::PeerError;
 use protocol::checksum::{FileHasher, Sum};
 use protocol::delta::{Search, Token};
+use protocol::filter::{self, Rule, Side};
 use protocol::flist::{FileEntry, FileList, IdNames, Kind, ListEncoder, ListShape, Ndx, Segments};
 use protocol::handshake::{Compat, Negotiated};
 use protocol::item::ItemHeader;
 use protocol::mux::{Inbox, Message, Outbox, TextKind};
-use protocol::sender::{FinalStats, Request, Sender, SenderEvent, SenderFacts};
+use protocol::sender::{FinalStats, NameEvent, Request, Sender, SenderEvent, SenderFacts};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
@@ -27,12 +29,14 @@ const SUMS_MOST: u32 = 1 << 20;
 /// Memory for the sums of one block, bytes.
 const SUM_SIZE: u64 = 24;
 
+/// Bytes of names that the peer may have for us, with what it takes to hold them.
+const NAMES_MOST: usize = 1 << 30;
 /// Entries listed beyond the segment at work: enough for the generator not to wait, few enough to hold. Stock's sender
 /// keeps at least a thousand.
 const LOOK_AHEAD: usize = 4000;
 
 /// How to send.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct SendPlan {
     /// What the entries of the list carry.
     pub shape: ListShape,
@@ -48,6 +52,14 @@ pub struct SendPlan {
     pub append: u8,
     /// Most bytes of memory for one purpose (`--max-alloc`), where that is less than our own bounds; 0 for none.
     pub max_alloc: u64,
+    /// Names whose files are not worth compressing.
+    pub skip_compress: Suffixes,
+    /// The user's filter rules, for a server that hears them (see [`Options::receiver_hears_rules`]); else nothing.
+    ///
+    /// [`Options::receiver_hears_rules`]: protocol::args::Options::receiver_hears_rules
+    pub rules: Option<Vec<Rule>>,
+    /// The names of what to send come from the peer (`--files-from`).
+    pub names_from_peer: bool,
 }
 
 impl SendPlan {
@@ -57,6 +69,15 @@ impl SendPlan {
             bytes => u32::try_from(bytes / SUM_SIZE).unwrap_or(u32::MAX).min(SUMS_MOST),
         }
     }
+}
+
+/// What the peer asks for before the list is made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// The client's filter rules, if we are the server.
+    pub rules: Vec<Vec<u8>>,
+    /// The names of what to send, where the peer has them.
+    pub names: Vec<Vec<u8>>,
 }
 
 /// A file list, or a segment of one, with what goes with it.
@@ -74,7 +95,7 @@ pub struct Listing {
 pub trait Source {
     /// The list's next segment, and the number of the directory whose contents it is; `None` after the last one. Asked for
     /// as the receiving side gets on, and only with incremental recursion.
-    fn next_segment(&mut self) -> Option<Result<(u32, Listing), PeerError>> {
+    fn next_segment(&mut self) -> Option<Result<(u32, Listing), TransferError>> {
         None
     }
 
@@ -106,8 +127,11 @@ pub enum Answer {
 
 /// Hears how the transfer goes, and has a say.
 pub trait Watch {
+    /// A list, or the next segment of it, is made and about to be sent.
+    fn listed(&mut self, _list: &FileList) {}
+
     /// The receiving side wants a file.
-    fn requested(&mut self, _ndx: Ndx, _request: &Request) -> Answer {
+    fn requested(&mut self, _ndx: Ndx, _entry: &FileEntry, _request: &Request) -> Answer {
         Answer::Send
     }
 
@@ -115,7 +139,7 @@ pub trait Watch {
     fn progress(&mut self, _bytes: u64) {}
 
     /// A file was sent. `sum` is what its bytes came to.
-    fn sent(&mut self, _ndx: Ndx, _sent: &Sent, _sum: &Sum) {}
+    fn sent(&mut self, _ndx: Ndx, _entry: &FileEntry, _sent: &Sent, _sum: &Sum) {}
 
     /// A wanted file could not be opened or read to its end.
     fn unreadable(&mut self, _ndx: Ndx, _error: &io::Error) {}
@@ -162,12 +186,12 @@ pub struct Summary {
 }
 
 /// Sends the files that `listing` gives, as far as the receiving side wants them. `listing` is called once, with the
-/// client's filter rules if we are the server; with incremental recursion it gives the first segment only, and the source
-/// the others.
+/// client's filter rules if we are the server, and the names to send if the peer has them; with incremental recursion it
+/// gives the first segment only, and the source the others.
 pub fn send<S: Source>(
     session: Session,
     plan: &SendPlan,
-    listing: impl FnOnce(Vec<Vec<u8>>) -> Result<(Listing, S), TransferError>,
+    listing: impl FnOnce(Asked) -> Result<(Listing, S), TransferError>,
     watch: &mut dyn Watch,
 ) -> Result<Summary, TransferError> {
     let Session { n, inbox, mut out, mut ears, mut mouth, closer } = session;
@@ -203,7 +227,7 @@ fn converse<S: Source>(
     line: Line<'_>,
     inbox: Inbox,
     plan: &SendPlan,
-    listing: impl FnOnce(Vec<Vec<u8>>) -> Result<(Listing, S), TransferError>,
+    listing: impl FnOnce(Asked) -> Result<(Listing, S), TransferError>,
     watch: &mut dyn Watch,
 ) -> Result<(u64, Sent), TransferError> {
     let Line { n, out, ears, mouth } = line;
@@ -214,9 +238,13 @@ fn converse<S: Source>(
         sums_most: if plan.whole_file { 0 } else { plan.sums_most() },
     };
     let mut sender = Sender::new(n, facts, inbox);
+    if let Some(rules) = &plan.rules {
+        out.put(&filter::encode(rules, Side::Receiver));
+    }
     let rules = if plan.server { filter_rules(&mut sender, ears, mouth, out, watch)? } else { Vec::new() };
+    let names = if plan.names_from_peer { names(&mut sender, ears, mouth, out, watch)? } else { Vec::new() };
     let started = Instant::now();
-    let listed = listing(rules);
+    let listed = listing(Asked { rules, names });
     pass_words(watch, out);
     let (listing, mut source) = listed?;
     let list_build_ms = started.elapsed().as_millis() as u64;
@@ -224,8 +252,9 @@ fn converse<S: Source>(
     // An empty list ends a pull at once: the client has nothing to ask.
     let nothing = plan.server && listing.list.is_empty();
     let mut lists = Lists::new(n, plan);
+    watch.listed(&listing.list);
     lists.first(listing, &mut sender, out, mouth)?;
-    lists.look_ahead(&mut source, &mut sender, out, mouth)?;
+    lists.look_ahead(&mut source, &mut sender, out, mouth, watch)?;
     mouth.say(out)?;
     let list_send_ms = started.elapsed().as_millis() as u64;
 
@@ -233,7 +262,7 @@ fn converse<S: Source>(
     let mut total = Sent::default();
     let mut buffer = vec![0; READ_SIZE];
     while !sender.is_over() && !nothing {
-        lists.look_ahead(&mut source, &mut sender, out, mouth)?;
+        lists.look_ahead(&mut source, &mut sender, out, mouth, watch)?;
         let Some(event) = sender.poll(out)? else {
             mouth.say(out)?;
             sender.feed(ears.hear()?)?;
@@ -247,7 +276,7 @@ fn converse<S: Source>(
                         value: request.ndx.0.into(),
                         expected: "a regular file of the list",
                     })?;
-                if watch.requested(request.ndx, &request) == Answer::Decline {
+                if watch.requested(request.ndx, entry, &request) == Answer::Decline {
                     sender.decline(&request, out);
                     continue;
                 }
@@ -274,7 +303,8 @@ fn converse<S: Source>(
                 }
                 let promised = source.promised(request.ndx);
                 let mut work = Reply { n, plan, out, mouth, buffer: &mut buffer, watch };
-                let sent = work.send(&mut sender, &request, file, promised)?;
+                let store = plan.skip_compress.holds(&entry.name);
+                let sent = work.send(&mut sender, &request, entry, file, promised, store)?;
                 if let Some(sent) = sent {
                     files += 1;
                     total.literal_bytes += sent.literal_bytes;
@@ -353,10 +383,12 @@ impl Lists {
         sender: &mut Sender,
         out: &mut Outbox,
         mouth: &mut Mouth,
+        watch: &mut dyn Watch,
     ) -> Result<(), TransferError> {
         while !self.complete && self.segments.ahead() < LOOK_AHEAD {
             match source.next_segment().transpose()? {
                 Some((dir, listing)) => {
+                    watch.listed(&listing.list);
                     sender.segment(dir, &listing.list, out)?;
                     self.write(listing, out, mouth)?;
                 }
@@ -394,7 +426,8 @@ impl Lists {
         if !self.encoder.reports_errors() && io_error != 0 {
             out.message(&Message::IoError(io_error));
         }
-        self.total_size += list.iter().map(|(_, entry)| if has_size(entry) { entry.len } else { 0 }).sum::<u64>();
+        // Stock reckons in what came twice, too.
+        self.total_size += list.entries().iter().map(|entry| if has_size(entry) { entry.len } else { 0 }).sum::<u64>();
         let list = Arc::new(list);
         Ok(self.segments.add(&list, Arc::clone(&list))?)
     }
@@ -415,6 +448,35 @@ fn filter_rules(
             Some(SenderEvent::FiltersDone) => return Ok(rules),
             Some(SenderEvent::Message(message)) => watch.message(&message),
             Some(_) => return Err(PeerError::Malformed("a request before the filter rules").into()),
+            None => {
+                mouth.say(out)?;
+                sender.feed(ears.hear()?)?;
+            }
+        }
+    }
+}
+
+/// The names the peer has for us.
+fn names(
+    sender: &mut Sender,
+    ears: &mut Ears,
+    mouth: &mut Mouth,
+    out: &mut Outbox,
+    watch: &mut dyn Watch,
+) -> Result<Vec<Vec<u8>>, TransferError> {
+    let mut names = Vec::new();
+    let mut bytes = 0;
+    loop {
+        match sender.poll_name()? {
+            Some(NameEvent::Name(name)) => {
+                bytes += name.len() + size_of::<Vec<u8>>();
+                if bytes > NAMES_MOST {
+                    return Err(PeerError::Malformed("a list of names that is too long").into());
+                }
+                names.push(name);
+            }
+            Some(NameEvent::End) => return Ok(names),
+            Some(NameEvent::Message(message)) => watch.message(&message),
             None => {
                 mouth.say(out)?;
                 sender.feed(ears.hear()?)?;
@@ -460,8 +522,10 @@ impl Reply<'_> {
         &mut self,
         sender: &mut Sender,
         request: &Request,
+        entry: &FileEntry,
         mut file: File,
         promised: Option<Sum>,
+        store: bool,
     ) -> Result<Option<Sent>, TransferError> {
         let mut hasher = FileHasher::new(self.n.checksum);
         let mut search = Search::new(&request.sums, self.n.block_seed());
@@ -476,18 +540,17 @@ impl Reply<'_> {
             there = 0;
         }
         let mut sent = Sent::default();
-        let mut reply = sender.begin(request, self.out);
+        let mut reply = sender.begin(request, store, self.out);
         let (out, mouth) = (&mut *self.out, &mut *self.mouth);
-        let head = request.sums.head();
         let mut emit = |token: Token<'_>| {
             match token {
                 Token::Literal(bytes) => {
                     sent.literal_bytes += bytes.len() as u64;
-                    reply.literal(bytes, out);
+                    reply.literal(bytes, out)?;
                 }
-                Token::Copy(block) => {
-                    sent.matched_bytes += u64::from(head.block_len(block));
-                    reply.copy(block, out);
+                Token::Copy(block, bytes) => {
+                    sent.matched_bytes += bytes.len() as u64;
+                    reply.copy(block, bytes, out)?;
                 }
             }
             if out.len() > OUT_MOST { mouth.say(out) } else { Ok(()) }
@@ -510,8 +573,8 @@ impl Reply<'_> {
         let sum = hasher.finish();
         match trouble {
             None => {
-                reply.end(&promised.unwrap_or(sum), self.out);
-                self.watch.sent(request.ndx, &sent, &sum);
+                reply.end(&promised.unwrap_or(sum), self.out)?;
+                self.watch.sent(request.ndx, entry, &sent, &sum);
                 Ok(Some(sent))
             }
             Some(error) => {
@@ -521,7 +584,7 @@ impl Reply<'_> {
                 if let Some(byte) = wrong.last_mut() {
                     *byte = last;
                 }
-                reply.end(&Sum::new(&wrong).unwrap_or(zero), self.out);
+                reply.end(&Sum::new(&wrong).unwrap_or(zero), self.out)?;
                 self.out.message(&Message::IoError(1));
                 self.watch.unreadable(request.ndx, &error);
                 Ok(None)

@@ -1,19 +1,18 @@
 //! The far end of a session: what `--server` does. Counterpart: rsync's `start_server`.
 
-use super::beneath::{reason, shown};
-use super::generate::file_sum;
-use super::source::{Hooks, Lister, ScanOptions, Severity, Walk};
-use super::{Listing, ReceivePlan, SendPlan, Source, TransferError, Watch, greet, ids, receive, send};
+use super::scanned::{Scanned, Trouble, summer};
+use super::source::{Arguments, Hooks, SumFile};
+use super::suffixes::Suffixes;
+use super::{Asked, ReceivePlan, SendPlan, TransferError, Watch, filters, greet, receive, send};
 use crate::link::Link;
 use protocol::PeerError;
-use protocol::args::{Options, ServerArgs};
-use protocol::flist::{FileEntry, FileList, ListLimits, Ndx};
+use protocol::args::{ItemDetail, Options, ServerArgs};
+use protocol::filter::{RuleSet, Side as RuleSide};
+use protocol::flist::{ListLimits, Ndx};
 use protocol::handshake::{Compat, Hello, Offer, Side, VERSION_MOST};
 use protocol::mux::{Message, TextKind};
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::OnceCell;
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -25,6 +24,8 @@ pub struct Served {
     pub partial: bool,
     /// The only trouble was that files vanished.
     pub vanished: bool,
+    /// `--max-delete` stopped deletions.
+    pub delete_limit: bool,
 }
 
 /// Serves one session as the arguments say.
@@ -42,21 +43,49 @@ pub(crate) fn hello(args: &ServerArgs, version: u8) -> Result<Hello, TransferErr
         version,
         choice: options.checksum_choice,
         offer: Offer::Stock,
+        compression: options.compression(),
         incremental: options.incremental(!args.sender),
     })
 }
 
 /// Serves a session that has been greeted.
-pub(crate) fn serve_session(args: &ServerArgs, session: super::Session) -> Result<Served, TransferError> {
+pub(crate) fn serve_session(args: &ServerArgs, mut session: super::Session) -> Result<Served, TransferError> {
+    if let Some(rate) = args.options.bwlimit.filter(|&rate| rate > 0) {
+        session.limit(rate);
+    }
     if args.sender { serve_sender(args, session) } else { serve_receiver(args, session) }
 }
 
 fn serve_receiver(args: &ServerArgs, session: super::Session) -> Result<Served, TransferError> {
     let options = &args.options;
     let destination = args.paths.first().map(|path| PathBuf::from(OsStr::from_bytes(path))).unwrap_or_default();
-    let plan = ReceivePlan { options: options.clone(), server: true, destination, limits: list_limits(options) };
-    let received = receive(session, &plan, &mut log_message)?;
-    Ok(Served { partial: received.failed > 0 || received.io_error & 1 != 0, vanished: received.io_error & 2 != 0 })
+    let names = name_level(options).max(u8::from(options.detail != ItemDetail::None));
+    let plan = ReceivePlan {
+        options: options.clone(),
+        server: true,
+        destination,
+        limits: list_limits(options),
+        rules: Vec::new(),
+        asked: None,
+        names,
+    };
+    let received = receive(session, &plan, &log_message)?;
+    Ok(Served {
+        partial: received.failed > 0 || received.io_error & 1 != 0,
+        vanished: received.io_error & 2 != 0,
+        delete_limit: received.io_error & 4 != 0,
+    })
+}
+
+/// How much is said of names: what `--info` says, else `-v`.
+fn name_level(options: &Options) -> u8 {
+    let words = options.info.iter().flat_map(|value| value.split(|&byte| byte == b','));
+    let said = words.filter_map(|word| match word.to_ascii_uppercase().strip_prefix(b"NAME")? {
+        b"" | b"1" => Some(1),
+        b"0" => Some(0),
+        _ => Some(2),
+    });
+    said.fold(None, |_, level| Some(level)).unwrap_or(options.verbose.min(2))
 }
 
 /// How much file list is accepted: our own bounds, or less if the options say so.
@@ -96,124 +125,32 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
         in_place: super::dest::in_place(options),
         append: options.append,
         max_alloc: options.max_alloc.unwrap_or(0),
+        skip_compress: options.skip_compress.as_deref().map(Suffixes::new).unwrap_or_default(),
+        rules: None,
+        names_from_peer: options.files_from.as_deref() == Some(b"-"),
     };
     let paths: Vec<_> = args.paths.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
     let incremental = session.n.compat.has(Compat::INC_RECURSE);
-    let trouble = Trouble::default();
-    let mut report = |severity: Severity, text: String| match severity {
-        Severity::Info => trouble.say(TextKind::Info, &text),
-        Severity::Warning => trouble.say(TextKind::Warning, &text),
-        Severity::Error => trouble.say(TextKind::ErrorXfer, &format!("rsync: [sender] {text}")),
-    };
-    let mut sum = |file: &mut File| file_sum(file, list_checksum).map(Some);
-    let hooks = Hooks { report: &mut report, sum: if options.checksum { Some(&mut sum) } else { None }, keep: None };
-    let listing = |rules: Vec<Vec<u8>>| {
-        if let Some(rule) = rules.first() {
-            return Err(TransferError::Refused(format!(
-                "Filter rules are not supported yet: {:?}",
-                rule.escape_ascii().to_string()
-            )));
-        }
-        let mut lister = Lister::new(Walk::new(&scan_options(options), hooks), incremental);
-        let list = if incremental { lister.first(&paths) } else { lister.whole(&paths) };
-        let list = list.map_err(|error| TransferError::Refused(error.to_string()))?;
-        let mut source = Scanned { lister, options, told: ids::Told::default(), trouble: &trouble };
-        Ok((source.listing(list), source))
+    let trouble = Trouble::new(options.verbose > 1);
+    let rules: OnceCell<Option<RuleSet>> = OnceCell::new();
+    let (mut report, mut sum) = (trouble.reporter(), summer(list_checksum));
+    let sum: Option<SumFile<'_>> = if options.checksum { Some(&mut sum) } else { None };
+    let mut hooks = Hooks { report: &mut report, sum, keep: None, rules: None };
+    let listing = |asked: Asked| {
+        let set = filters::rule_set(&filters::of_client(&asked.rules, options, RuleSide::Sender)?, RuleSide::Sender);
+        hooks.rules = rules.get_or_init(|| set).as_ref();
+        let names = match options.files_from.as_deref() {
+            None => None,
+            Some(b"-") => Some(asked.names),
+            Some(name) => Some(filters::names_of_file(name, options.from0)?),
+        };
+        let arguments = Arguments::new(&paths, names.as_deref())?;
+        Scanned::list(&arguments, options, incremental, hooks, &trouble)
     };
     let mut watch = Report { trouble: &trouble };
     send(session, &plan, listing, &mut watch)?;
-    let trouble = trouble.bits.get();
-    Ok(Served { partial: trouble & 1 != 0, vanished: trouble & 2 != 0 })
-}
-
-fn scan_options(options: &Options) -> ScanOptions {
-    ScanOptions {
-        recurse: options.recurse,
-        dirs: options.dirs,
-        relative: options.relative,
-        one_file_system: options.one_file_system > 0,
-        // Listed whatever the options say: the receiving side reports what it skips.
-        links: true,
-        copy_links: options.copy_links,
-        copy_dirlinks: options.copy_dirlinks,
-        devices: true,
-        specials: true,
-        ignore_missing_args: false,
-        hard_links: options.hard_links,
-    }
-}
-
-/// What went wrong while sending; shared by the list's making, the source and the watch.
-#[derive(Default)]
-struct Trouble {
-    /// As in [`Listing::io_error`].
-    bits: Cell<i32>,
-    /// Words for the client's user.
-    words: RefCell<VecDeque<Message>>,
-    /// Full path of the file that was opened last.
-    current: RefCell<String>,
-}
-
-impl Trouble {
-    fn add(&self, bits: i32) {
-        self.bits.set(self.bits.get() | bits);
-    }
-
-    fn say(&self, kind: TextKind, text: &str) {
-        self.words.borrow_mut().push_back(Message::Text(kind, format!("{text}\n").into()));
-    }
-}
-
-/// Files found by a walk.
-struct Scanned<'a> {
-    lister: Lister<'a>,
-    options: &'a Options,
-    told: ids::Told,
-    trouble: &'a Trouble,
-}
-
-impl Scanned<'_> {
-    /// What goes with a list.
-    fn listing(&mut self, list: FileList) -> Listing {
-        let names = match self.options.numeric_ids || self.options.nameless_ids {
-            true => Default::default(),
-            false => self.told.names(&list, self.options.owner, self.options.group),
-        };
-        let io_error = self.lister.take_io_error() as i32;
-        self.trouble.add(io_error);
-        Listing { list, names, io_error }
-    }
-}
-
-impl Source for Scanned<'_> {
-    fn next_segment(&mut self) -> Option<Result<(u32, Listing), PeerError>> {
-        let next = self.lister.next()?;
-        Some(next.map(|(dir, list)| (dir, self.listing(list))))
-    }
-
-    fn release(&mut self) {
-        self.lister.release();
-    }
-
-    fn open(&self, ndx: Ndx, entry: &FileEntry) -> io::Result<File> {
-        *self.trouble.current.borrow_mut() = shown(&self.lister.full_path(ndx, entry));
-        self.lister.open(ndx, entry)
-    }
-
-    fn finished(&self, ndx: Ndx, entry: &FileEntry) {
-        let remove = self.options.remove_source_files && !self.options.dry_run;
-        if !remove || entry.is_dir() {
-            return;
-        }
-        let name = shown(&entry.name);
-        let trouble = match self.lister.remove(ndx, entry) {
-            Ok(true) => return,
-            Ok(false) => format!("ERROR: Skipping sender remove for changed file: {name}"),
-            Err(error) => format!("sender failed to remove {name}: {}", reason(&error)),
-        };
-        self.trouble.add(1);
-        self.trouble.say(TextKind::ErrorXfer, &format!("rsync: [sender] {trouble}"));
-    }
+    let trouble = trouble.bits();
+    Ok(Served { partial: trouble & 1 != 0, vanished: trouble & 2 != 0, delete_limit: false })
 }
 
 struct Report<'a> {
@@ -222,19 +159,11 @@ struct Report<'a> {
 
 impl Watch for Report<'_> {
     fn unreadable(&mut self, _ndx: Ndx, error: &io::Error) {
-        let path = self.trouble.current.borrow();
-        if error.kind() == io::ErrorKind::NotFound {
-            self.trouble.add(2);
-            self.trouble.say(TextKind::Warning, &format!("file has vanished: \"{path}\""));
-        } else {
-            self.trouble.add(1);
-            let text = format!("rsync: [sender] cannot read \"{path}\": {}", reason(error));
-            self.trouble.say(TextKind::ErrorXfer, &text);
-        }
+        self.trouble.unreadable(error);
     }
 
     fn words(&mut self) -> Option<Message> {
-        self.trouble.words.borrow_mut().pop_front()
+        self.trouble.word()
     }
 
     fn message(&mut self, message: &Message) {
@@ -249,15 +178,18 @@ impl Watch for Report<'_> {
 pub fn exit_code(error: &TransferError) -> i32 {
     match error {
         TransferError::Peer(PeerError::Exit(code)) => *code,
-        TransferError::Peer(PeerError::NoCommonChecksum { .. } | PeerError::NotOffered(_)) => 4,
+        TransferError::Peer(
+            PeerError::NoCommonChecksum { .. } | PeerError::NoCommonCompression { .. } | PeerError::NotOffered(_),
+        ) => 4,
         TransferError::Peer(PeerError::UnsafeName { .. }) => 4,
         TransferError::Peer(_) => 2,
         TransferError::Local { .. } => 11,
         TransferError::Usage(_) => 1,
         TransferError::Selection(_) => 3,
+        TransferError::Rules(_) => 1,
         TransferError::Refused(_) => 4,
         TransferError::Stalled(_) => 30,
-        TransferError::Link(_) | TransferError::Remote { .. } => 12,
+        TransferError::Link(_) | TransferError::Remote { .. } | TransferError::Pack(_) => 12,
     }
 }
 
@@ -270,6 +202,8 @@ pub(crate) fn complain(text: &str) {
 mod tests {
     use super::*;
     use crate::pipe;
+    use protocol::compress::Wish;
+    use protocol::flist::FileEntry;
     use protocol::flist::{IdNames, ListEncoder};
     use protocol::handshake::Handshake;
     use protocol::mux::Outbox;
@@ -286,7 +220,14 @@ mod tests {
         far.remote.end(crate::link::Ending::Lost("the client left".into()));
         let server = std::thread::spawn(move || serve(&args, far));
         let mut out = Outbox::new();
-        let hello = Hello { side: Side::Client, version: 31, choice: None, offer: Offer::Stock, incremental: false };
+        let hello = Hello {
+            side: Side::Client,
+            version: 31,
+            choice: None,
+            offer: Offer::Stock,
+            incremental: false,
+            compression: Wish::OFF,
+        };
         let mut handshake = Handshake::new(hello, &mut out);
         let mut byte = [0];
         let n = loop {

@@ -2,6 +2,7 @@
 //! Owns operands, recursion and opening what was listed; the order of the list and what the peer hears of it are others'
 //! business. Counterpart: the sending half of rsync's `flist.c`.
 
+mod filter;
 mod lister;
 mod operand;
 #[cfg(test)]
@@ -18,12 +19,15 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use protocol::checksum::Sum;
+use protocol::filter::{RuleSet, Scope, ScopeError};
 use protocol::flist::{DirClass, FileEntry, Kind, LinkId};
 use rustix::fs::{AtFlags, Dir, Stat};
 use rustix::io::Errno;
 
+use super::TransferError;
 use super::beneath::{self, mtime, reason, shown};
-pub(crate) use lister::Lister;
+pub(super) use filter::enter as enter_scope;
+pub(crate) use lister::{ListError, Lister};
 use operand::Operand;
 pub use tree::{Location, SourceTree};
 
@@ -59,6 +63,8 @@ pub struct ScanOptions {
     pub specials: bool,
     /// Say nothing of arguments that do not exist.
     pub ignore_missing_args: bool,
+    /// List arguments that do not exist as such, so that the receiving side deletes what it has of them.
+    pub delete_missing_args: bool,
 }
 
 /// How a message is meant.
@@ -83,14 +89,41 @@ pub struct Hooks<'h> {
     pub report: &'h mut dyn FnMut(Severity, String),
     /// Sums each regular file (`-c`); an entry whose file cannot be read has none and goes out as zeros.
     pub sum: Option<SumFile<'h>>,
-    /// Filter rules.
+    /// The caller's say on each name.
     pub keep: Option<Keep<'h>>,
+    /// Filter rules of the sending side.
+    pub rules: Option<&'h RuleSet>,
 }
 
-/// An argument that cannot be scanned at all; a usage error.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("found \"..\" dir in relative path: {0}")]
-pub struct DotDot(pub String);
+/// What ends a scan.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ScanError {
+    /// An argument that cannot be scanned at all; a usage error.
+    #[error("found \"..\" dir in relative path: {0}")]
+    DotDot(String),
+    /// A folder brings filter rules that cannot be followed: nobody knows what is to be left out.
+    #[error("{0}")]
+    Rules(#[from] ScopeError),
+}
+
+/// What is to be listed.
+pub(crate) enum Arguments<'a> {
+    /// These paths.
+    Paths(&'a [PathBuf]),
+    /// These names beneath a folder (`--files-from`).
+    Names(&'a Path, &'a [Vec<u8>]),
+}
+
+impl<'a> Arguments<'a> {
+    /// The paths of a command, or the one folder of it in which a list's names lie.
+    pub(crate) fn new(paths: &'a [PathBuf], names: Option<&'a [Vec<u8>]>) -> Result<Self, TransferError> {
+        match (names, paths) {
+            (None, paths) => Ok(Self::Paths(paths)),
+            (Some(names), [folder]) => Ok(Self::Names(folder, names)),
+            (Some(_), _) => Err(TransferError::Rules("Only one source folder goes with --files-from; name one".into())),
+        }
+    }
+}
 
 /// A walk through the arguments, one directory at a time; whoever walks decides which is next, and when.
 pub(crate) struct Walk<'h> {
@@ -116,6 +149,8 @@ pub(crate) struct Folder {
     at: Location,
     file_system: u64,
     chain: Rc<Chain>,
+    /// The filter rules that hold for the folder itself; its contents may bring more.
+    scope: Option<Scope>,
 }
 
 /// The directories above one, so that a symlink back up is noticed.
@@ -149,13 +184,27 @@ impl<'h> Walk<'h> {
         std::mem::take(&mut self.io_error)
     }
 
-    /// Lists what the arguments name, with everything below. Trouble with a file is reported and leaves it out; only a
-    /// `..` in a `--relative` name is refused.
-    pub(crate) fn everything(&mut self, arguments: &[PathBuf]) -> Result<Vec<Listed>, DotDot> {
+    /// Each argument taken apart.
+    fn operands<'a>(&self, arguments: &'a Arguments<'a>) -> impl Iterator<Item = Result<Operand, ScanError>> + use<'a> {
+        let relative = self.options.relative;
+        let (paths, (folder, names)) = match *arguments {
+            Arguments::Paths(paths) => (paths, (Path::new("."), &[][..])),
+            Arguments::Names(folder, names) => (&[][..], (folder, names)),
+        };
+        let refused = |name: &[u8]| ScanError::DotDot(shown(name));
+        let paths = paths.iter().map(move |path| {
+            operand::split(path, relative).ok_or_else(|| refused(path.as_os_str().as_encoded_bytes()))
+        });
+        let names = names.iter().map(move |name| operand::listed(folder, name, relative).ok_or_else(|| refused(name)));
+        paths.chain(names)
+    }
+
+    /// Lists what the arguments name, with everything below. Trouble with a file is reported and leaves it out.
+    pub(crate) fn everything(&mut self, arguments: &Arguments<'_>) -> Result<Vec<Listed>, ScanError> {
         let mut entries = Vec::new();
-        for argument in arguments {
+        for operand in self.operands(arguments) {
             let mut pending: Vec<Folder> = Vec::new();
-            let mut found = self.argument(argument)?;
+            let mut found = self.argument(&operand?)?;
             loop {
                 let first = pending.len();
                 for mut listed in found {
@@ -165,32 +214,29 @@ impl<'h> Walk<'h> {
                 // Neighbours in name are neighbours in the walk; the last is taken first.
                 pending[first..].sort_unstable_by(|a, b| b.name.cmp(&a.name));
                 let Some(folder) = pending.pop() else { break };
-                found = self.folder(&folder);
+                found = self.folder(&folder)?;
             }
         }
         Ok(entries)
     }
 
     /// Lists what an argument names, with the parents that `--relative` sends, but nothing below.
-    pub(crate) fn argument(&mut self, argument: &Path) -> Result<Vec<Listed>, DotDot> {
-        let operand = operand::split(argument, self.options.relative)
-            .ok_or_else(|| DotDot(shown(argument.as_os_str().as_encoded_bytes())))?;
+    fn argument(&mut self, operand: &Operand) -> Result<Vec<Listed>, ScanError> {
         let mut found = Vec::new();
-        self.operand(&operand, &mut found);
+        self.operand(operand, &mut found)?;
         Ok(found)
     }
 
-    fn operand(&mut self, operand: &Operand, found: &mut Vec<Listed>) {
+    fn operand(&mut self, operand: &Operand, found: &mut Vec<Listed>) -> Result<(), ScanError> {
         let root = match self.tree.enter(&operand.root) {
             Ok(root) => root,
             Err(error) => {
-                let missing = error.kind() == io::ErrorKind::NotFound && self.options.ignore_missing_args;
-                if !missing && self.options.relative {
-                    self.failed("link_stat", &tree::joined(&operand.base, &operand.name), &error);
-                } else if !missing {
-                    self.failed("change_dir", &tree::joined(&operand.root, b"."), &error);
+                match (self.missing(operand, &error, found), self.options.relative) {
+                    (true, _) => {}
+                    (false, true) => self.failed("link_stat", &tree::joined(&operand.base, &operand.name), &error),
+                    (false, false) => self.failed("change_dir", &tree::joined(&operand.root, b"."), &error),
                 }
-                return;
+                return Ok(());
             }
         };
         // Names in the list are far shorter than 4 GiB: they come from paths the system resolved.
@@ -202,26 +248,50 @@ impl<'h> Walk<'h> {
         let (dir, leaf, stat) = match looked {
             Ok(looked) => looked,
             Err(error) => {
-                if !(error.kind() == io::ErrorKind::NotFound && self.options.ignore_missing_args) {
+                if !self.missing(operand, &error, found) {
                     self.failed("link_stat", &self.tree.full_path(&operand.name, at), &error);
                 }
-                return;
+                return Ok(());
             }
         };
         let is_dir = beneath::kind(stat.st_mode) == Some(Kind::Dir);
         if is_dir && !self.options.recurse && !self.options.dirs {
             (self.hooks.report)(Severity::Info, format!("skipping directory {}", shown(&operand.name)));
-            return;
+            return Ok(());
+        }
+        let scope = self.hooks.rules.map(|rules| filter::top(rules, operand)).transpose()?;
+        // A folder named for its contents is not itself asked for.
+        if operand.leaf != b"." && self.hidden(scope.as_ref(), &operand.name, is_dir) {
+            return Ok(());
         }
         self.implied_parents(operand, root, found);
         let contents = self.options.recurse || operand.leaf == b".";
         let class = if contents { DirClass::Argument } else { DirClass::NoContent };
         let folder = (is_dir && contents).then(|| {
             let chain = Rc::new(Chain { id: (stat.st_dev, stat.st_ino), above: None });
-            Folder { name: operand.name.clone(), at, file_system: stat.st_dev, chain }
+            Folder { name: operand.name.clone(), at, file_system: stat.st_dev, chain, scope }
         });
         let entry = self.entry(&dir, &leaf, operand.name.clone(), at, &stat, class);
         found.extend(entry.map(|entry| Listed { entry, at, folder }));
+        Ok(())
+    }
+
+    /// Whether it is no trouble that an argument does not exist.
+    fn missing(&mut self, operand: &Operand, error: &io::Error, found: &mut Vec<Listed>) -> bool {
+        if error.kind() != io::ErrorKind::NotFound {
+            return false;
+        }
+        if self.options.delete_missing_args && operand.name != b"." {
+            // Never opened, so any root will do.
+            let at = Location { root: u32::MAX, skip: u32::MAX };
+            found.push(Listed { entry: FileEntry::new(operand.name.clone(), 0), at, folder: None });
+        }
+        self.options.ignore_missing_args || self.options.delete_missing_args
+    }
+
+    fn hidden(&self, scope: Option<&Scope>, name: &[u8], is_dir: bool) -> bool {
+        let verdict = self.hooks.rules.zip(scope).map(|(rules, scope)| rules.excludes(scope, name, is_dir, false));
+        verdict.unwrap_or(false)
     }
 
     /// Lists the parents of a `--relative` name, each once; they are real directories even where a symlink stands.
@@ -245,7 +315,7 @@ impl<'h> Walk<'h> {
     }
 
     /// Lists a folder's direct contents, in the order the system gives them.
-    pub(crate) fn folder(&mut self, folder: &Folder) -> Vec<Listed> {
+    pub(crate) fn folder(&mut self, folder: &Folder) -> Result<Vec<Listed>, ScanError> {
         let mut found = Vec::new();
         let opened = self.tree.dir(&folder.name, folder.at).and_then(|dir| {
             let readable = beneath::readable(&dir)?;
@@ -256,18 +326,22 @@ impl<'h> Walk<'h> {
             Ok(opened) => opened,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.vanished(&folder.name, folder.at);
-                return found;
+                return Ok(found);
             }
             Err(error) => {
                 self.failed("opendir", &self.tree.full_path(&folder.name, folder.at), &error);
-                return found;
+                return Ok(found);
             }
+        };
+        let scope = match (self.hooks.rules, &folder.scope) {
+            (Some(rules), Some(above)) => Some(filter::enter(rules, above, &folder.name, &dir)?),
+            _ => None,
         };
         while let Some(read) = listing.read() {
             match read {
                 Ok(child) => match child.file_name().to_bytes() {
                     b"." | b".." => {}
-                    leaf => found.extend(self.child(&dir, leaf, folder)),
+                    leaf => found.extend(self.child(&dir, leaf, folder, scope.as_ref())),
                 },
                 Err(error) => {
                     let path = self.tree.full_path(&folder.name, folder.at);
@@ -278,11 +352,11 @@ impl<'h> Walk<'h> {
                 }
             }
         }
-        found
+        Ok(found)
     }
 
     /// Lists one name in a folder.
-    fn child(&mut self, dir: &OwnedFd, leaf: &[u8], folder: &Folder) -> Option<Listed> {
+    fn child(&mut self, dir: &OwnedFd, leaf: &[u8], folder: &Folder, scope: Option<&Scope>) -> Option<Listed> {
         let name = if folder.name == b"." { leaf.to_vec() } else { [&folder.name, leaf].join(&b'/') };
         if name.len() > NAME_MAX {
             self.io_error |= IOERR_GENERAL;
@@ -314,6 +388,9 @@ impl<'h> Walk<'h> {
         let descends = is_dir && self.options.recurse && stays;
         let class = if is_dir && !descends { DirClass::NoContent } else { DirClass::Content };
         let at = folder.at;
+        if self.hidden(scope, &name, is_dir) {
+            return None;
+        }
         let entry = self.entry(dir, leaf, name.clone(), at, &stat, class)?;
         if !descends {
             return Some(Listed { entry, at, folder: None });
@@ -324,7 +401,7 @@ impl<'h> Walk<'h> {
             return Some(Listed { entry, at, folder: None });
         }
         let chain = Rc::new(Chain { id, above: Some(Rc::clone(&folder.chain)) });
-        let below = Folder { name, at, file_system: folder.file_system, chain };
+        let below = Folder { name, at, file_system: folder.file_system, chain, scope: scope.cloned() };
         Some(Listed { entry, at, folder: Some(below) })
     }
 

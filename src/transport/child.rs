@@ -30,12 +30,14 @@ pub struct Child {
     shell: Vec<OsString>,
     program: Vec<OsString>,
     stall_limit: Option<Duration>,
+    /// Error output goes where ours goes, at once.
+    shares_stderr: bool,
 }
 
 impl Child {
     /// Runs `program` (normally `rsync`) here.
     pub fn local(program: Vec<OsString>) -> Self {
-        Self { shell: Vec::new(), program, stall_limit: Some(Duration::from_secs(60)) }
+        Self { shell: Vec::new(), program, stall_limit: Some(Duration::from_secs(60)), shares_stderr: false }
     }
 
     /// Runs `program` by a remote shell: the words of `-e`, options and host included. It is given one command line, with
@@ -47,6 +49,12 @@ impl Child {
     /// A link on which no byte moves for so long, while somebody waits, fails with `TimedOut`; 60 s unless set.
     pub fn stall_limit(mut self, limit: Option<Duration>) -> Self {
         self.stall_limit = limit;
+        self
+    }
+
+    /// What the program says on its error output goes to ours, instead of into the link's [`Remote`].
+    pub fn shares_stderr(mut self) -> Self {
+        self.shares_stderr = true;
         self
     }
 
@@ -68,7 +76,7 @@ impl Child {
             .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(if self.shares_stderr { Stdio::inherit() } else { Stdio::piped() })
             .spawn()
             .map_err(cannot)?;
         let joined = self.join(&mut child);
@@ -90,8 +98,8 @@ impl Child {
         let missing = || io::Error::other("a pipe is missing");
         let stdin = child.stdin.take().ok_or_else(missing)?;
         let stdout = child.stdout.take().ok_or_else(missing)?;
-        let stderr = child.stderr.take().ok_or_else(missing)?;
-        for fd in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
+        let stderr = child.stderr.take();
+        for fd in [Some(stdin.as_fd()), Some(stdout.as_fd()), stderr.as_ref().map(AsFd::as_fd)].into_iter().flatten() {
             rustix::io::ioctl_fionbio(fd, true)?;
         }
         let line = Arc::new(Line::new(2, self.stall_limit)?);
@@ -104,7 +112,7 @@ impl Child {
             closer: Closer::new(move || closing.close()),
             remote: remote.clone(),
         };
-        Ok((link, Watch { line, pidfd, stderr: Some(stderr), remote }))
+        Ok((link, Watch { line, pidfd, stderr, remote }))
     }
 }
 

@@ -95,15 +95,26 @@ impl Ssh {
         Ok(())
     }
 
+    /// Starts a command line that is quoted already for the shell over there.
+    ///
+    /// # Errors
+    /// Those of connecting, and when the command cannot be started.
+    pub fn open_line(&mut self, line: &str) -> Result<Link, ConnectError> {
+        self.start_line(line, false)
+    }
+
     /// Starts a command. With `once`, it is not tried again when it may already have been started.
     fn start(&mut self, words: &[OsString], once: bool) -> Result<Link, ConnectError> {
-        let command = shell_command(words)?;
+        self.start_line(&shell_command(words)?, once)
+    }
+
+    fn start_line(&mut self, command: &str, once: bool) -> Result<Link, ConnectError> {
         loop {
             let (pump, fresh) = match self.pump.take() {
                 Some(pump) => (pump, false),
                 None => (self.connect()?, true),
             };
-            match pump.exec(&command) {
+            match pump.exec(command) {
                 Ok(link) => {
                     self.pump = Some(pump);
                     return Ok(link);

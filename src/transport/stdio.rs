@@ -36,6 +36,11 @@ pub fn stdio(stall_limit: Duration) -> Link {
     }
 }
 
+/// Our standard input alone, for what comes before the protocol.
+pub fn input(stall_limit: Duration) -> impl Read {
+    Stdin(Line { stall_limit, closed: None })
+}
+
 #[derive(Clone)]
 struct Line {
     stall_limit: Duration,

@@ -6,7 +6,7 @@ use crate::support::stock::OURS;
 use crate::support::tree::{self, THEN, Tree};
 use protocol::args::{Options, ServerArgs};
 use protocol::checksum::{Checksum, FileHasher, Sum};
-use protocol::flist::{DirClass, FileEntry, FileList, ListLimits, Ndx};
+use protocol::flist::{DirClass, FileEntry, FileList, Ndx};
 use protocol::handshake::{Hello, Negotiated, Offer, Side};
 use protocol::sender::Request;
 use pysmurf_archiver::link::{Ending, Link};
@@ -61,6 +61,7 @@ fn shake(link: Link, version: u8, offer: Offer, options: &Options) -> Session {
             version,
             choice: options.checksum_choice,
             offer,
+            compression: options.compression(),
             incremental: options.incremental(false),
         },
     )
@@ -150,13 +151,13 @@ impl Ear {
 }
 
 impl Watch for Ear {
-    fn requested(&mut self, ndx: Ndx, request: &Request) -> Answer {
+    fn requested(&mut self, ndx: Ndx, _entry: &FileEntry, request: &Request) -> Answer {
         self.requested.push((self.name(ndx), request.redo));
         let declined = self.declined.contains(&self.list.get(ndx).unwrap().name);
         if declined || (self.declined_again && request.redo) { Answer::Decline } else { Answer::Send }
     }
 
-    fn sent(&mut self, ndx: Ndx, _sent: &Sent, sum: &Sum) {
+    fn sent(&mut self, ndx: Ndx, _entry: &FileEntry, _sent: &Sent, sum: &Sum) {
         self.sent.push((self.name(ndx), *sum));
     }
 
@@ -347,8 +348,8 @@ fn pull(connect: &mut dyn Connect, from: &Path, to: &Path, version: u8, offer: O
     };
     let session = shake(start(connect, true, &options, from), version, offer, &options);
     let n = session.n;
-    let plan = ReceivePlan { options, server: false, destination: to.to_owned(), limits: ListLimits::default() };
-    let received = receive(session, &plan, &mut |message| panic!("{message:?}")).unwrap();
+    let plan = ReceivePlan { options, destination: to.to_owned(), ..ReceivePlan::default() };
+    let received = receive(session, &plan, &|message: &protocol::mux::Message| panic!("{message:?}")).unwrap();
     (n, received)
 }
 

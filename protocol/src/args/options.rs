@@ -1,6 +1,7 @@
 //! What a transfer is asked to do: every option that both ends may have to know.
 
 use crate::checksum::Checksum;
+use crate::compress::{Choice, Method, Wish};
 use crate::flist::ListShape;
 
 /// How hidden details are told to the client: `--log-format`.
@@ -289,8 +290,22 @@ impl Options {
             sum_size: if self.checksum { sum_size } else { 0 },
             numeric_ids: self.numeric_ids,
             relative: self.relative,
+            missing_args: self.delete_missing_args,
             hard_links: self.hard_links,
         }
+    }
+
+    /// How file data is to be compressed. A level asks for compression, too.
+    pub fn compression(&self) -> Wish {
+        let choice = match self.compress_choice.as_deref() {
+            Some(b"auto") | None if self.compress || self.compress_level.is_some() => Choice::Negotiated,
+            Some(name) => match Method::from_name(name) {
+                Some(Method::None) | None => Choice::Off,
+                Some(method) => Choice::Named(method),
+            },
+            None => Choice::Off,
+        };
+        Wish { choice, level: self.compress_level }
     }
 
     /// Whether the file list may come in segments; `receiving` is our side of the two. A receiving side that must know the
@@ -299,7 +314,13 @@ impl Options {
         let whole = matches!(self.delete, Some(DeleteWhen::Before | DeleteWhen::After))
             || self.delay_updates
             || self.prune_empty_dirs;
-        self.recurse && !self.no_inc_recursive && !(receiving && whole)
+        // What is missing has no directory whose segment could name it.
+        self.recurse && !self.no_inc_recursive && !(if receiving { whole } else { self.delete_missing_args })
+    }
+
+    /// Whether a client that sends tells its filter rules to the server.
+    pub fn receiver_hears_rules(&self) -> bool {
+        self.prune_empty_dirs || self.delete.is_some() || self.delete_excluded
     }
 
     /// The first option of these that nothing serves yet, so that it is refused by name and never ignored.
@@ -314,25 +335,9 @@ impl Options {
             ("-N", self.crtimes),
             ("--open-noatime", self.open_noatime),
             ("-A", self.acls),
-            ("-m", self.prune_empty_dirs),
-            ("-C", self.cvs_exclude),
-            ("--list-only", self.list_only),
-            ("--delete", self.delete.is_some()),
-            ("--delete-excluded", self.delete_excluded),
-            ("--delete-missing-args", self.delete_missing_args),
-            ("--ignore-missing-args", self.ignore_missing_args),
-            ("--ignore-errors", self.ignore_errors),
             ("--fake-super", self.fake_super),
-            ("-z", self.compress),
-            ("--compress-choice", self.compress_choice.is_some()),
-            ("-s", self.secluded_args),
             ("-U", self.atimes > 0),
             ("-X", self.xattrs > 0),
-            ("--max-delete", self.max_delete.is_some()),
-            ("--min-size", self.min_size.is_some()),
-            ("--max-size", self.max_size.is_some()),
-            ("--bwlimit", self.bwlimit.is_some()),
-            ("--files-from", self.files_from.is_some()),
             ("--usermap", self.usermap.is_some()),
             ("--groupmap", self.groupmap.is_some()),
             ("--chmod", self.chmod.is_some()),

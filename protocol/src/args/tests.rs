@@ -1,4 +1,5 @@
 use super::*;
+use crate::compress::{Choice, Wish};
 
 fn parse(line: &str) -> Result<ServerArgs, ArgsError> {
     ServerArgs::parse(&line.split(' ').collect::<Vec<_>>())
@@ -19,18 +20,33 @@ fn stock_vectors_are_understood() {
 }
 
 #[test]
-fn what_we_lack_is_refused_by_name() {
-    for (line, name) in [
-        ("--server -logDtprze.iLsfxCIvu . d", "-z"),
-        ("--server -lAe.iLsfxCIvu . d", "-A"),
-        ("--server -re. --delete . d", "--delete"),
-        ("--server -re. --force --safe-links . d", "--safe-links"),
+fn compression_is_asked_for_in_many_ways() {
+    let wish = |words: &str| parse(&format!("--server {words} . d")).unwrap().options.compression();
+    for (words, choice, level) in [
+        ("-re.v", Choice::Off, None),
+        ("-rze.v", Choice::Negotiated, None),
+        ("-re.v --compress-level=0", Choice::Negotiated, Some(0)),
+        ("-rze.v --compress-level=999999999", Choice::Negotiated, Some(999_999_999)),
+        ("-rze.v --old-compress", Choice::Named(Method::Zlib), None),
+        ("-re.v --new-compress", Choice::Named(Method::Zlibx), None),
+        ("-re.v --compress-level=-5 --compress-choice=zstd", Choice::Named(Method::Zstd), Some(-5)),
+        ("-re.v --compress-choice=none", Choice::Off, None),
     ] {
+        assert_eq!(wish(words), Wish { choice, level }, "{words}");
+    }
+}
+
+#[test]
+fn what_we_lack_is_refused_by_name() {
+    for (line, name) in
+        [("--server -lAe.iLsfxCIvu . d", "-A"), ("--server -re. --inplace --safe-links . d", "--safe-links")]
+    {
         assert_eq!(parse(line), Err(ArgsError::Unsupported(name.into())));
     }
     for line in ["-re. . d", "--server -re.", "--server -re. . a b", "--server -re. ."] {
         assert!(parse(line).is_err(), "{line}");
     }
+    assert!(parse("--server -re. --compress-choice=zip . d").is_err());
     assert!(parse("--server -re. -B0 . d").is_err() && parse("--server -re. -B999999 . d").is_err());
 }
 

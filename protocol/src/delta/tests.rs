@@ -40,7 +40,7 @@ fn run<'a>(mut search: Search<'_>, pushes: impl IntoIterator<Item = &'a [u8]>) -
     let mut emit = |token: Token<'_>| {
         tokens.push(match token {
             Token::Literal(bytes) => Literal(bytes.to_vec()),
-            Token::Copy(block) => Copy(block.0),
+            Token::Copy(block, _) => Copy(block.0),
         });
         Ok::<_, Infallible>(())
     };
@@ -140,7 +140,7 @@ fn an_empty_table_lends_the_input_in_pieces() {
         let Ok(()) = search.push(&source, |token| {
             match token {
                 Token::Literal(bytes) => lent.push((bytes.as_ptr() as usize - source.as_ptr() as usize, bytes.len())),
-                Token::Copy(block) => panic!("{block:?} of an empty table"),
+                Token::Copy(block, _) => panic!("{block:?} of an empty table"),
             }
             Ok::<_, Infallible>(())
         });
@@ -243,7 +243,7 @@ fn weak_sums_that_fit_everywhere_and_prove_nothing_are_given_up() {
         let Ok(()) = search.push(&source, |token| {
             match token {
                 Token::Literal(bytes) => literal += bytes.len(),
-                Token::Copy(block) => panic!("{block:?} was found"),
+                Token::Copy(block, _) => panic!("{block:?} was found"),
             }
             Ok::<_, Infallible>(())
         });

@@ -270,17 +270,17 @@ impl ListDecoder {
             dir_class: DirClass::Content,
             link: link.map(group_of),
         };
-        let kind = entry.kind().ok_or(PeerError::Range {
-            what: "mode of an entry",
-            value: entry.mode.into(),
-            expected: "a file, directory, link or device",
-        })?;
+        let kind = entry.kind();
+        if kind.is_none() && !(entry.mode == 0 && shape.missing_args) {
+            let expected = "a file, directory, link or device";
+            return Err(PeerError::Range { what: "mode of an entry", value: entry.mode.into(), expected }.into());
+        }
         match kind {
-            Kind::Device if shape.devices => entry.rdev = Some(self.rdev(flags, &mut previous, reader)?),
-            Kind::Special if shape.specials && self.n.version < 31 => {
+            Some(Kind::Device) if shape.devices => entry.rdev = Some(self.rdev(flags, &mut previous, reader)?),
+            Some(Kind::Special) if shape.specials && self.n.version < 31 => {
                 self.rdev(flags, &mut previous, reader)?;
             }
-            Kind::Symlink if shape.links => {
+            Some(Kind::Symlink) if shape.links => {
                 let len = reader.size("symlink target length", PATH_MOST as u32)?;
                 let target = reader.take(len as usize)?;
                 if target.is_empty() || target.contains(&0) {
@@ -288,8 +288,8 @@ impl ListDecoder {
                 }
                 entry.target = Some(target.to_vec());
             }
-            Kind::File if shape.sum_size > 0 => entry.sum = Sum::new(reader.take(shape.sum_size)?),
-            Kind::Dir => {
+            Some(Kind::File) if shape.sum_size > 0 => entry.sum = Sum::new(reader.take(shape.sum_size)?),
+            Some(Kind::Dir) => {
                 entry.dir_class = match (flags & flag::TOP_DIR != 0, flags & flag::NO_CONTENT_DIR != 0) {
                     (false, false) => DirClass::Content,
                     (true, false) => DirClass::Argument,
@@ -299,10 +299,10 @@ impl ListDecoder {
             }
             _ => {}
         }
-        if entry.name == b"." && kind != Kind::Dir {
+        if entry.name == b"." && kind != Some(Kind::Dir) {
             return Err(unsafe_name(&entry.name, "the root must be a directory").into());
         }
-        if entry.link.is_some() && kind == Kind::Dir {
+        if entry.link.is_some() && kind == Some(Kind::Dir) {
             return Err(unsafe_name(&entry.name, "a directory cannot have several names").into());
         }
         self.names.users.extend(user.map(|name| (entry.uid, name)));

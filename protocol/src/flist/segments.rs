@@ -71,6 +71,11 @@ impl<T> Segments<T> {
         self.live.iter().map(|(_, kept)| kept)
     }
 
+    /// The same, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.live.iter_mut().map(|(_, kept)| kept)
+    }
+
     /// How many are alive.
     pub fn len(&self) -> usize {
         self.live.len()

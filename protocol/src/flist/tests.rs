@@ -5,7 +5,14 @@ use crate::wire::{Decode, Reader};
 use proptest::prelude::*;
 
 fn negotiated(version: u8, compat: u32) -> Negotiated {
-    Negotiated { version, compat: Compat(compat), checksum: Checksum::Md5, list_checksum: Checksum::Md5, seed: 1 }
+    Negotiated {
+        version,
+        compat: Compat(compat),
+        checksum: Checksum::Md5,
+        list_checksum: Checksum::Md5,
+        seed: 1,
+        compression: crate::compress::Compression::NONE,
+    }
 }
 
 #[test]
@@ -83,6 +90,7 @@ const FULL: ListShape = ListShape {
     sum_size: 16,
     numeric_ids: false,
     relative: false,
+    missing_args: false,
     hard_links: true,
 };
 
@@ -144,4 +152,16 @@ fn hostile_names_are_refused() {
     encoder.entry(&FileEntry::new("/a//./b", 0o100644), &mut out);
     encoder.end(0, &IdNames::default(), &mut out);
     assert_eq!(decode(&out, &n, relative).unwrap().list.get(Ndx(0)).unwrap().name, b"a/b");
+}
+
+#[test]
+fn empty_directories_are_pruned() {
+    let entry =
+        |name: &str| FileEntry::new(name.trim_end_matches('/'), if name.ends_with('/') { 0o40755 } else { 0o100644 });
+    let names = [".", "a", "e/", "e/f/", "g/", "g/h/", "g/h/x", "k/", "k/l/", "m/", "m.d/"];
+    let mut list = FileList::new(names.iter().map(|name| entry(if *name == "." { "./" } else { name })).collect());
+    list.prune(|entry| entry.name == b"k/l");
+    let left: Vec<_> = list.iter().map(|(_, entry)| String::from_utf8(entry.name.clone()).unwrap()).collect();
+    assert_eq!(left, [".", "a", "g", "g/h", "g/h/x", "k", "k/l"]);
+    assert!(list.find(b"e", true).is_none() && list.find(b"k", true).is_some());
 }

@@ -45,6 +45,16 @@ for name, tree, way, opts, more in [
     ("pull-single", "single", "pull", "-a", {"sources": ["src/one.txt"], "dest": "dst/renamed.txt"}),
     ("push-blocks-xxh3", "inplace", "push", "-a -B700 --checksum-choice=xxh3", {}),
     ("push-whole-devices", "none", "push", "-aWR", {"sources": ["/dev/null", "/dev/zero"]}),
+    ("push-zstd", "smallz", "push", "-az", {}),
+    ("pull-zstd-p31", "smallz", "pull", "-az --protocol=31", {}),
+    ("push-lz4-p30", "smallz", "push", "-a --zc=lz4 --protocol=30", {}),
+    ("pull-lz4", "smallz", "pull", "-a --zc=lz4", {}),
+    ("push-zlibx", "smallz", "push", "-azz", {}),
+    ("pull-zlibx-p30", "smallz", "pull", "-azz --protocol=30", {}),
+    ("push-zlib-p30", "smallz", "push", "-a --zc=zlib --protocol=30", {}),
+    ("pull-zlib", "smallz", "pull", "-a --zc=zlib", {}),
+    ("push-zlib-level", "comp", "push", "-a --zc=zlib --zl=9", {}),
+    ("pull-zstd-many", "comp", "pull", "-az --checksum-choice=md5", {}),
 ]:
     CASES[f"{200 + len(CASES)}-{name}"] = (tree, way, NOINC + opts, more)
 

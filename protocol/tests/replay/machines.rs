@@ -6,13 +6,14 @@ use super::streams::{Asked, Piece, Segment, Sent, Streams, assert_same};
 use super::verify::{basis, not_sent, rebuild};
 use protocol::PeerError;
 use protocol::delta::{Search, Token};
-use protocol::flist::{ListEncoder, ListLimits};
+use protocol::flist::{ListEncoder, ListLimits, Ndx};
 use protocol::generator::Generator;
 use protocol::handshake::{Compat, Handshake, Hello, Negotiated, Offer, Side};
+use protocol::item::ItemHeader;
 use protocol::mux::{Inbox, Message, Outbox};
 use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts};
 use protocol::sender::{Request, Sender, SenderEvent, SenderFacts};
-use protocol::sums::BlockIndex;
+use protocol::sums::{BlockIndex, SumHead};
 
 /// Machines take no files-from names.
 pub(crate) fn playable(session: &Session) -> bool {
@@ -27,7 +28,7 @@ fn offers_as_we_do(case: &Case) -> bool {
 /// Whether our end could have had this greeting.
 fn greets(case: &Case, client: bool) -> bool {
     // An old server knows less than ours, and its client answers accordingly.
-    if client { offers_as_we_do(case) } else { case.server != "3.0.9" }
+    if client { offers_as_we_do(case) } else { !matches!(&case.server[..], "3.0.9" | "3.1.3") }
 }
 
 /// Our side of the handshake in the role of the recorded client or server.
@@ -39,7 +40,14 @@ pub(crate) fn hello(session: &Session, client: bool) -> Hello {
     } else {
         (Side::Server { letters, seed: session.n.seed }, session.server_version)
     };
-    Hello { side, version, choice, offer: Offer::Stock, incremental: session.incremental() }
+    Hello {
+        side,
+        version,
+        choice,
+        offer: Offer::Stock,
+        incremental: session.incremental(),
+        compression: session.words.compression(),
+    }
 }
 
 /// Hears a recording in pieces of `chunk` bytes as far as the end of the handshake.
@@ -201,14 +209,15 @@ pub(crate) fn send(case: &Case, session: &Session, streams: &Streams, chunk: usi
                 assert_eq!(*ndx, request.ndx);
                 said.next();
                 search(case, session, streams, &request, pieces);
-                let mut reply = sender.begin(&request, &mut out);
+                let basis = basis(case, &request.header, &streams.entry(ndx.0).name).unwrap_or_default();
+                let mut reply = sender.begin(&request, false, &mut out);
                 for piece in pieces {
                     match piece {
-                        Piece::Literal(bytes) => reply.literal(bytes, &mut out),
-                        Piece::Copy(block) => reply.copy(*block, &mut out),
+                        Piece::Literal(bytes) => reply.literal(bytes, &mut out).unwrap(),
+                        Piece::Copy(block) => reply.copy(*block, block_of(basis, &head, *block), &mut out).unwrap(),
                     }
                 }
-                reply.end(sum, &mut out);
+                reply.end(sum, &mut out).unwrap();
             }
             SenderEvent::SegmentDone => {
                 said.next();
@@ -241,7 +250,22 @@ pub(crate) fn send(case: &Case, session: &Session, streams: &Streams, chunk: usi
     assert_eq!(phases, if streams.complete { 2 } else { 0 });
     let spoken = Direction::of(&out.bytes()[spoken_raw..]);
     let (sending, _) = session.sending();
-    assert_same(&spoken.payload, &sending.payload, "what the sender said");
+    if session.compressed() {
+        let facts = receiver_facts(session, streams);
+        let hear = |payload: &[u8]| {
+            let mut framed = Outbox::new();
+            framed.start_mux();
+            let filters = if client && session.words.filters() { session.to_server_start } else { 0 };
+            framed.put(&payload[filters..]);
+            let mut inbox = Inbox::new();
+            inbox.start_mux().unwrap();
+            let basis = |ndx: Ndx, header: &ItemHeader| known(case, streams, ndx, header);
+            listen(&mut Receiver::new(&session.n, facts, inbox), framed.bytes(), chunk, basis)
+        };
+        assert_eq!(hear(&spoken.payload), hear(&sending.payload), "what the sender said");
+    } else {
+        assert_same(&spoken.payload, &sending.payload, "what the sender said");
+    }
     // Stock's messages overtake payload that waits in its buffer, so only their order is the same.
     let only = |direction: &Direction| -> Vec<Message> {
         let messages = direction.messages.iter().map(|(_, message)| message.clone());
@@ -260,7 +284,7 @@ fn search(case: &Case, session: &Session, streams: &Streams, request: &Request, 
     let mut emit = |token: Token<'_>| -> Result<(), ()> {
         match token {
             Token::Literal(bytes) => push_literal(&mut pieces, bytes),
-            Token::Copy(block) => pieces.push(Piece::Copy(block)),
+            Token::Copy(block, _) => pieces.push(Piece::Copy(block)),
         }
         Ok(())
     };
@@ -297,14 +321,9 @@ pub(crate) fn receive(case: &Case, session: &Session, streams: &Streams, chunk: 
     let mut out = Outbox::new();
     let bytes = if client { &case.s2c } else { &case.c2s };
     let (_, inbox, rest) = greet(session, client, bytes, chunk, &mut out).unwrap();
-    let facts = ReceiverFacts {
-        shape: streams.shape,
-        limits: ListLimits::default(),
-        server: !client,
-        dry_run: session.words.has('n'),
-    };
-    let mut receiver = Receiver::new(&session.n, facts, inbox);
-    let (heard, messages, ended) = listen(&mut receiver, rest, chunk);
+    let mut receiver = Receiver::new(&session.n, receiver_facts(session, streams), inbox);
+    let basis = |ndx: Ndx, header: &ItemHeader| known(case, streams, ndx, header);
+    let (heard, messages, ended) = listen(&mut receiver, rest, chunk, basis);
     if session.aborted(case) {
         assert!(ended.is_none() && !receiver.is_over(), "stock's sender only acknowledges the end");
         return;
@@ -349,15 +368,35 @@ pub(crate) fn receive(case: &Case, session: &Session, streams: &Streams, chunk: 
     assert_eq!(messages, expected);
 }
 
-/// Feeds a receiver and gives its events, its messages, and the error that ended them.
+fn receiver_facts(session: &Session, streams: &Streams) -> ReceiverFacts {
+    ReceiverFacts {
+        shape: streams.shape,
+        limits: ListLimits::default(),
+        server: !session.words.server_sends,
+        dry_run: session.words.has('n'),
+    }
+}
+
+/// What the receiving side has of a file.
+fn known(case: &Case, streams: &Streams, ndx: Ndx, header: &ItemHeader) -> Vec<u8> {
+    basis(case, header, &streams.entry(ndx.0).name).unwrap_or_default().to_vec()
+}
+
+fn block_of<'b>(basis: &'b [u8], head: &SumHead, block: BlockIndex) -> &'b [u8] {
+    let start = head.offset(block) as usize;
+    &basis[start..start + head.block_len(block) as usize]
+}
+
+/// Feeds a receiver that has a basis for files; gives its events, its messages, and the error that ended them.
 pub(crate) fn listen(
     receiver: &mut Receiver,
     mut rest: &[u8],
     chunk: usize,
+    basis: impl Fn(Ndx, &ItemHeader) -> Vec<u8>,
 ) -> (Vec<Heard>, Vec<Message>, Option<PeerError>) {
     let (mut heard, mut messages) = (Vec::new(), Vec::new());
-    let mut file: Option<(protocol::flist::Ndx, protocol::item::ItemHeader, protocol::sums::SumHead, Vec<Piece>)> =
-        None;
+    let mut file: Option<(Ndx, ItemHeader, SumHead, Vec<Piece>)> = None;
+    let mut old = Vec::new();
     while !receiver.is_over() {
         let event = match receiver.poll() {
             Ok(Some(event)) => event,
@@ -379,10 +418,20 @@ pub(crate) fn listen(
             ReceiverEvent::Item(ndx, header) => heard.push(Heard::Sent(Sent::Item(ndx, header))),
             ReceiverEvent::File(ndx, header, head) => {
                 assert!(file.is_none());
+                old = basis(ndx, &header);
+                old.resize(old.len().max((head.basis_len() as usize).min(1 << 20)), 0);
                 file = Some((ndx, header, head, Vec::new()));
             }
             ReceiverEvent::Literal(bytes) => push_literal(&mut file.as_mut().unwrap().3, bytes),
-            ReceiverEvent::Copy(block) => file.as_mut().unwrap().3.push(Piece::Copy(block)),
+            ReceiverEvent::Copy(block) => {
+                let file = file.as_mut().unwrap();
+                file.3.push(Piece::Copy(block));
+                let start = (file.2.offset(block) as usize).min(old.len());
+                let bytes = &old[start..old.len().min(start + file.2.block_len(block) as usize)];
+                if let Err(error) = receiver.matched(bytes) {
+                    return (heard, messages, Some(error));
+                }
+            }
             ReceiverEvent::End(sum) => {
                 let (ndx, header, head, pieces) = file.take().unwrap();
                 heard.push(Heard::Sent(Sent::File(ndx, header, head, pieces, sum)));

@@ -2,6 +2,7 @@
 
 use protocol::PeerError;
 use protocol::checksum::{Checksum, FileHasher, Sum, weak};
+use protocol::compress::Wish;
 use protocol::delta::{Search, Token};
 use protocol::flist::{FileEntry, FileList, IdNames, ListEncoder, ListLimits, ListShape, Ndx};
 use protocol::generator::Generator;
@@ -23,6 +24,7 @@ pub(crate) struct Plan {
     pub(crate) push: bool,
     pub(crate) files: Vec<Planned>,
     pub(crate) seed: i32,
+    pub(crate) compression: Wish,
 }
 
 /// A file of it.
@@ -45,7 +47,14 @@ impl Plan {
             // The older of the two decides.
             (Side::Server { letters: self.letters.to_vec(), seed: self.seed }, 32)
         };
-        Hello { side, version, choice: Some((self.checksum, self.checksum)), offer: Offer::Stock, incremental: true }
+        Hello {
+            side,
+            version,
+            choice: Some((self.checksum, self.checksum)),
+            offer: Offer::Stock,
+            incremental: true,
+            compression: self.compression,
+        }
     }
 
     fn entries(&self) -> Vec<FileEntry> {
@@ -138,7 +147,7 @@ impl<'p> Sending<'p> {
                     return Ok(());
                 }
                 let mut damage = file.damaged && !request.redo;
-                let mut reply = sender.begin(&request, &mut self.out);
+                let mut reply = sender.begin(&request, false, &mut self.out);
                 let out = &mut self.out;
                 let mut emit = |token: Token<'_>| -> Result<(), PeerError> {
                     match token {
@@ -146,17 +155,17 @@ impl<'p> Sending<'p> {
                             let mut bytes = bytes.to_vec();
                             bytes[0] ^= 1;
                             damage = false;
-                            reply.literal(&bytes, out);
+                            reply.literal(&bytes, out).unwrap();
                         }
-                        Token::Literal(bytes) => reply.literal(bytes, out),
-                        Token::Copy(block) => reply.copy(block, out),
+                        Token::Literal(bytes) => reply.literal(bytes, out).unwrap(),
+                        Token::Copy(block, bytes) => reply.copy(block, bytes, out).unwrap(),
                     }
                     Ok(())
                 };
                 let mut search = Search::new(&request.sums, n.block_seed());
                 search.push(&file.content, &mut emit)?;
                 search.finish(&mut emit)?;
-                reply.end(&sum_of(n.checksum, &file.content), &mut self.out);
+                reply.end(&sum_of(n.checksum, &file.content), &mut self.out).unwrap();
             }
             SenderEvent::AllDone => {
                 sender.farewell(&FinalStats { total_size: 77, ..FinalStats::default() }, &mut self.out);
@@ -197,6 +206,7 @@ pub(crate) struct Receiving<'p> {
     pub(crate) out: Outbox,
     pub(crate) log: Vec<String>,
     building: Option<Building>,
+    block: Vec<u8>,
     again: Vec<Ndx>,
     pub(crate) built: BTreeMap<String, Vec<u8>>,
     pub(crate) redone: usize,
@@ -217,6 +227,7 @@ impl<'p> Receiving<'p> {
             out,
             log: Vec::new(),
             building: None,
+            block: Vec::new(),
             again: Vec::new(),
             built: BTreeMap::new(),
             redone: 0,
@@ -243,7 +254,13 @@ impl<'p> Receiving<'p> {
         let (Some(mut receiver), Some(n)) = (self.receiver.take(), self.n) else { return Ok(()) };
         let result = loop {
             match receiver.poll() {
-                Ok(Some(event)) => self.act(&n, event),
+                Ok(Some(event)) => {
+                    let copied = matches!(event, ReceiverEvent::Copy(_));
+                    self.act(&n, event);
+                    if copied && let Err(error) = receiver.matched(&self.block) {
+                        break Err(error);
+                    }
+                }
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
             }
@@ -294,7 +311,8 @@ impl<'p> Receiving<'p> {
                 // Garbage may copy what we do not have.
                 let start = head.offset(block) as usize;
                 let end = start + head.block_len(block) as usize;
-                content.extend_from_slice(basis.get(start..end).unwrap_or_default());
+                self.block = basis.get(start..end).unwrap_or_default().to_vec();
+                content.extend_from_slice(&self.block);
             }
             ReceiverEvent::End(sum) => {
                 let building = self.building.take().unwrap();

@@ -2,6 +2,7 @@
 
 use super::case::Case;
 use protocol::checksum::{BlockSeed, Checksum};
+use protocol::compress::{Choice, Compression, Method, Wish};
 use protocol::flist::ListShape;
 use protocol::handshake::{Compat, Negotiated};
 use protocol::mux::{Inbox, Message};
@@ -54,6 +55,17 @@ impl Words {
         Some((named(transfer), named(list)))
     }
 
+    pub(crate) fn compression(&self) -> Wish {
+        let choice = match self.value("--compress-choice") {
+            Some(name) => Choice::Named(Method::from_name(name.as_bytes()).unwrap()),
+            None if self.option("--old-compress") => Choice::Named(Method::Zlib),
+            None if self.option("--new-compress") => Choice::Named(Method::Zlibx),
+            None if self.has('z') => Choice::Negotiated,
+            None => Choice::Off,
+        };
+        Wish { choice, level: self.value("--compress-level").map(|level| level.parse().unwrap()) }
+    }
+
     /// Whether filter rules go to the server.
     pub(crate) fn filters(&self) -> bool {
         self.server_sends || self.has('m') || self.long.iter().any(|word| word.starts_with("--delete"))
@@ -70,6 +82,7 @@ impl Words {
             sum_size: if self.has('c') { list_checksum.size() } else { 0 },
             numeric_ids: self.option("--numeric-ids"),
             relative: self.has('R'),
+            missing_args: self.option("--delete-missing-args"),
             hard_links: self.has('H'),
         }
     }
@@ -131,16 +144,25 @@ impl Session {
         let compat = Compat(s.varint().unwrap() as u32);
         let choice = words.choice();
         let mut chosen = choice.unwrap_or((Checksum::Md5, Checksum::Md5));
-        if compat.has(Compat::VARINT_FLIST_FLAGS) && choice.is_none() {
+        let mut first_of_both = || {
             let ours: Vec<&[u8]> = c.vstring().unwrap().split(|&byte| byte == b' ').collect();
             let theirs: Vec<&[u8]> = s.vstring().unwrap().split(|&byte| byte == b' ').collect();
-            let first = ours.iter().find(|name| theirs.contains(name)).unwrap();
-            let first = Checksum::from_name(first).unwrap();
+            *ours.iter().find(|name| theirs.contains(name)).unwrap()
+        };
+        if compat.has(Compat::VARINT_FLIST_FLAGS) && choice.is_none() {
+            let first = Checksum::from_name(first_of_both()).unwrap();
             chosen = (first, first);
         }
+        let method = match words.compression().choice {
+            Choice::Off => Method::None,
+            Choice::Named(method) => method,
+            Choice::Negotiated if compat.has(Compat::VARINT_FLIST_FLAGS) => Method::from_name(first_of_both()).unwrap(),
+            Choice::Negotiated => Method::Zlib,
+        };
+        let compression = Compression::new(method, words.compression().level);
         let version = client_version.min(server_version);
         let seed = s.int().unwrap();
-        let n = Negotiated { version, compat, checksum: chosen.0, list_checksum: chosen.1, seed };
+        let n = Negotiated { version, compat, checksum: chosen.0, list_checksum: chosen.1, seed, compression };
         let mut session = Self {
             n,
             client_version,
@@ -161,6 +183,10 @@ impl Session {
 
     pub(crate) fn seed(&self) -> BlockSeed {
         self.n.block_seed()
+    }
+
+    pub(crate) fn compressed(&self) -> bool {
+        self.n.compression != Compression::NONE
     }
 
     pub(crate) fn incremental(&self) -> bool {

@@ -6,10 +6,11 @@ use super::session::Session;
 use protocol::checksum::Sum;
 use protocol::flist::{Arrived, FileEntry, FileList, IdNames, ListDecoder, ListEncoder, ListLimits, ListShape, Ndx};
 use protocol::item::{ItemFlags, ItemHeader};
+use protocol::mux::Outbox;
 use protocol::ndx::{NdxState, NdxValue};
 use protocol::sender::FinalStats;
 use protocol::sums::{BlockIndex, SumHead};
-use protocol::token::TokenHead;
+use protocol::token::{TokenEvent, TokenReader, TokenWriter};
 use protocol::wire::{Reader, put_varint, put_varlong};
 use std::collections::BTreeSet;
 
@@ -63,6 +64,8 @@ pub(crate) struct Streams {
     pub(crate) complete: bool,
     /// Entries that were written again and compared with stock's bytes.
     pub(crate) compared: usize,
+    /// Compressed files that we would have written byte for byte as stock did.
+    pub(crate) alike: usize,
     pub(crate) flist_end: bool,
 }
 
@@ -70,6 +73,14 @@ struct Writing {
     out: Vec<u8>,
     ndx: NdxState,
     list: ListEncoder,
+    tokens: TokenWriter,
+}
+
+impl Writing {
+    fn new(session: &Session, shape: ListShape) -> Self {
+        let list = ListEncoder::new(&session.n, shape);
+        Self { out: Vec::new(), ndx: NdxState::default(), list, tokens: TokenWriter::new(&session.n) }
+    }
 }
 
 impl Streams {
@@ -83,14 +94,14 @@ impl Streams {
             shape,
             complete: false,
             compared: 0,
+            alike: 0,
             flist_end: !session.incremental(),
         };
         let (sending, start) = session.sending();
         let bytes = &sending.payload[start..];
         if !(session.aborted(case) && bytes.is_empty()) {
             let mut reader = Reader::new(bytes);
-            let mut writing =
-                Writing { out: Vec::new(), ndx: NdxState::default(), list: ListEncoder::new(&session.n, shape) };
+            let mut writing = Writing::new(session, shape);
             streams.sender(case, session, bytes, &mut reader, &mut writing);
             assert_eq!(reader.position(), bytes.len(), "the sender's stream goes on");
             assert_same(&writing.out, bytes, "the sender's stream");
@@ -105,6 +116,7 @@ impl Streams {
         self.list(case, session, &mut decoder, None, reader, writing);
         let server = session.words.server_sends;
         let mut ndx_in = NdxState::default();
+        let mut tokens = TokenReader::new(&session.n);
         let mut listed = BTreeSet::new();
         let (mut phases, mut released) = (0, 0);
         if server && self.segments[0].entries.is_empty() {
@@ -147,9 +159,13 @@ impl Streams {
                 NdxValue::Index(ndx) => {
                     let header = ItemHeader::decode(reader).unwrap();
                     header.encode(&mut writing.out);
-                    let _ = self.entry(ndx);
+                    let name = &self.entry(ndx).name;
                     let sent = if header.flags.has(ItemFlags::TRANSFER) && !session.words.has('n') {
-                        file(session, ndx, header, reader, writing)
+                        let basis = super::verify::basis(case, &header, name).unwrap_or_default();
+                        let file = Answer { session, ndx, header, basis };
+                        let (sent, alike) = file.read(&mut tokens, reader, writing);
+                        self.alike += usize::from(alike);
+                        sent
                     } else {
                         Sent::Item(Ndx(ndx), header)
                     };
@@ -271,8 +287,7 @@ impl Streams {
     fn generator(&mut self, session: &Session, bytes: &[u8]) {
         let mut reader = Reader::new(bytes);
         let mut ndx_in = NdxState::default();
-        let mut writing =
-            Writing { out: Vec::new(), ndx: NdxState::default(), list: ListEncoder::new(&session.n, self.shape) };
+        let mut writing = Writing::new(session, self.shape);
         while reader.position() < bytes.len() {
             let value = ndx_in.decode(&mut reader).unwrap();
             writing.ndx.encode(value, &mut writing.out);
@@ -310,25 +325,53 @@ impl Streams {
     }
 }
 
-fn file(session: &Session, ndx: u32, header: ItemHeader, reader: &mut Reader<'_>, writing: &mut Writing) -> Sent {
-    let head = sum_head(session, reader, writing);
-    let mut pieces = Vec::new();
-    loop {
-        let token = TokenHead::decode(reader, &head).unwrap();
-        writing.out.extend_from_slice(&token.encode());
-        match token {
-            TokenHead::End => break,
-            TokenHead::Copy(block) => pieces.push(Piece::Copy(block)),
-            TokenHead::Literal(len) => {
-                let literal = reader.take(len as usize).unwrap().to_vec();
-                writing.out.extend_from_slice(&literal);
-                pieces.push(Piece::Literal(literal));
+/// A file that the sender answers with.
+struct Answer<'a> {
+    session: &'a Session,
+    ndx: u32,
+    header: ItemHeader,
+    basis: &'a [u8],
+}
+
+impl Answer<'_> {
+    /// Reads it, and writes it again; whether compressed tokens came out as stock wrote them. Plain ones must.
+    fn read(self, tokens: &mut TokenReader, reader: &mut Reader<'_>, writing: &mut Writing) -> (Sent, bool) {
+        let head = sum_head(self.session, reader, writing);
+        let block = |block: BlockIndex| {
+            let start = head.offset(block) as usize;
+            &self.basis[start..start + head.block_len(block) as usize]
+        };
+        let mut pieces = Vec::new();
+        let mut start = reader.clone();
+        tokens.begin(head);
+        loop {
+            match tokens.step(reader).unwrap() {
+                TokenEvent::Nothing => {}
+                TokenEvent::Plain(len) => pieces.push(Piece::Literal(reader.take(len).unwrap().to_vec())),
+                TokenEvent::Unpacked => pieces.push(Piece::Literal(tokens.unpacked().to_vec())),
+                TokenEvent::Copy(index) => {
+                    tokens.matched(block(index)).unwrap();
+                    pieces.push(Piece::Copy(index));
+                }
+                TokenEvent::End => break,
             }
         }
+        let stock = start.take(reader.position() - start.position()).unwrap();
+        let mut out = Outbox::new();
+        writing.tokens.begin(false);
+        for piece in &pieces {
+            match piece {
+                Piece::Literal(bytes) => writing.tokens.literal(bytes, &mut out).unwrap(),
+                Piece::Copy(index) => writing.tokens.copy(*index, block(*index), &mut out).unwrap(),
+            }
+        }
+        writing.tokens.end(&mut out).unwrap();
+        let alike = self.session.compressed() && out.bytes() == stock;
+        writing.out.extend_from_slice(if self.session.compressed() { stock } else { out.bytes() });
+        let sum = reader.take(self.session.n.checksum.size()).unwrap();
+        writing.out.extend_from_slice(sum);
+        (Sent::File(Ndx(self.ndx), self.header, head, pieces, Sum::new(sum).unwrap()), alike)
     }
-    let sum = reader.take(session.n.checksum.size()).unwrap();
-    writing.out.extend_from_slice(sum);
-    Sent::File(Ndx(ndx), header, head, pieces, Sum::new(sum).unwrap())
 }
 
 fn sum_head(session: &Session, reader: &mut Reader<'_>, writing: &mut Writing) -> SumHead {

@@ -7,6 +7,7 @@ use protocol::PeerError;
 use protocol::flist::{FileList, Ndx, Segments};
 use protocol::mux::{Message, TextKind};
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicI32;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,8 @@ pub(in crate::transfer) struct Board {
     bell: Condvar,
     /// What was asked for, and how.
     pub(in crate::transfer) proposals: Proposals,
+    /// The sending side's I/O error bits so far, for deletions.
+    pub(in crate::transfer) io_error: AtomicI32,
 }
 
 pub(super) struct BoardState {
@@ -77,7 +80,12 @@ impl Board {
             complaints: 0,
             orders: Segments::new(incremental),
         };
-        Self { state: Mutex::new(state), bell: Condvar::new(), proposals: Proposals::default() }
+        Self {
+            state: Mutex::new(state),
+            bell: Condvar::new(),
+            proposals: Proposals::default(),
+            io_error: AtomicI32::new(0),
+        }
     }
 
     pub(in crate::transfer) fn note(&self, note: Note) {

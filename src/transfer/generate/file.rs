@@ -38,9 +38,14 @@ impl Work<'_> {
         };
         let device = self.options.write_devices && found.is_some_and(|found| found.kind() == Some(Kind::Device));
         let usable = device || found.is_some_and(|found| found.kind() == Some(Kind::File));
-        if let Some(found) = found.filter(|_| !usable)
-            && !self.make_way(dest, name, &found, Kind::File)
+        // What is no file gives way in the same step in which the file comes, unless that is written where it stands.
+        let in_the_way = found.is_some_and(|found| found.kind() != Some(Kind::Dir)) && !usable;
+        if in_the_way
+            && in_place(self.options)
+            && !self.options.dry_run
+            && let Err(error) = dest.back_up(name)
         {
+            self.board.complain(&error.to_string());
             return Ok(());
         }
         let found = found.filter(|_| usable);
@@ -70,6 +75,9 @@ impl Work<'_> {
                 }
             }
             self.report(ndx, reported(&change));
+            if change.is_empty() {
+                self.tell_up_to_date(name);
+            }
             self.acknowledge(ndx);
             return Ok(());
         }

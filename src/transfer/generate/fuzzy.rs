@@ -1,6 +1,6 @@
 //! A file of a similar name to build upon, where none of the same name is (`--fuzzy`).
 
-use crate::transfer::basis::{Basis, beside};
+use crate::transfer::basis::Basis;
 use crate::transfer::dest::{Dest, Found, same_mtime};
 use protocol::flist::{FileEntry, Kind};
 
@@ -61,13 +61,9 @@ impl Fuzzy {
     }
 
     fn look(&mut self, dest: &Dest, number: Option<u8>, above: &[u8]) {
-        let Ok(leaves) = dest.list(if above.is_empty() { b"." } else { above }) else { return };
-        let prefix = if above.is_empty() { Vec::new() } else { [above, b"/"].concat() };
-        for leaf in leaves.into_iter().take(NEIGHBOURS_MOST) {
-            if let Ok(Some(found)) = dest.stat(&beside(&prefix, &leaf))
-                && found.kind() == Some(Kind::File)
-                && found.len > 0
-            {
+        let Ok(Some(folder)) = dest.list(if above.is_empty() { b"." } else { above }) else { return };
+        for (leaf, found) in folder.entries.into_iter().take(NEIGHBOURS_MOST) {
+            if found.kind() == Some(Kind::File) && found.len > 0 {
                 self.neighbours.push((number, leaf, found));
             }
         }

@@ -67,6 +67,17 @@ impl Links {
         }
     }
 
+    /// A name is none of ours to change; returns those that waited for it if no other can lead.
+    pub(super) fn pass(&mut self, id: LinkId) -> VecDeque<Ndx> {
+        let names = self.files.entry(id).or_default();
+        names.ahead = names.ahead.saturating_sub(1);
+        if names.ahead == 0 && matches!(names.lead, Lead::None) {
+            std::mem::take(&mut names.waiting)
+        } else {
+            VecDeque::new()
+        }
+    }
+
     /// A name of the file was asked for.
     pub(super) fn coming(&mut self, id: LinkId) {
         self.files.entry(id).or_default().lead = Lead::Coming;
@@ -121,6 +132,15 @@ mod tests {
         assert_eq!(links.meet(ID, Ndx(1), true), Meeting::Lead);
         assert_eq!(links.here(ID, b"b"), [Ndx(0)]);
         assert_eq!(links.meet(ID, Ndx(2), false), Meeting::Link(b"b".to_vec()));
+    }
+
+    #[test]
+    fn what_waits_for_a_name_left_alone_is_taken_up() {
+        let mut links = three();
+        assert_eq!(links.meet(ID, Ndx(0), false), Meeting::Wait);
+        assert_eq!(links.pass(ID), []);
+        assert_eq!(links.pass(ID), [Ndx(0)]);
+        assert_eq!(links.meet(ID, Ndx(0), false), Meeting::Lead);
     }
 
     #[test]

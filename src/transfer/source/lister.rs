@@ -4,12 +4,11 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
 
 use protocol::PeerError;
 use protocol::flist::{FileEntry, FileList, Ndx, Segments, compare};
 
-use super::{DotDot, Folder, Listed, Location, Walk};
+use super::{Arguments, Folder, Listed, Location, ScanError, Walk};
 
 /// Lists what a walk finds and remembers where it was found, as long as it may be asked for.
 pub(crate) struct Lister<'h> {
@@ -39,7 +38,7 @@ impl<'h> Lister<'h> {
     }
 
     /// The whole list.
-    pub(crate) fn whole(&mut self, arguments: &[PathBuf]) -> Result<FileList, ListError> {
+    pub(crate) fn whole(&mut self, arguments: &Arguments<'_>) -> Result<FileList, ListError> {
         let found = self.walk.everything(arguments)?;
         let (list, places, _) = self.sorted(found);
         self.places.add(&list, (list.start(), places))?;
@@ -47,10 +46,10 @@ impl<'h> Lister<'h> {
     }
 
     /// The first segment: what the arguments name, and the contents of those that stand for their contents.
-    pub(crate) fn first(&mut self, arguments: &[PathBuf]) -> Result<FileList, ListError> {
+    pub(crate) fn first(&mut self, arguments: &Arguments<'_>) -> Result<FileList, ListError> {
         let mut found = Vec::new();
-        for argument in arguments {
-            for mut listed in self.walk.argument(argument)? {
+        for operand in self.walk.operands(arguments) {
+            for mut listed in self.walk.argument(&operand?)? {
                 match listed.entry.name.iter().rposition(|&byte| byte == b'/') {
                     Some(slash) => {
                         let dir = listed.entry.name[..slash].to_vec();
@@ -59,7 +58,7 @@ impl<'h> Lister<'h> {
                     None => {
                         let root = if listed.entry.name == b"." { listed.folder.take() } else { None };
                         found.push(listed);
-                        found.extend(root.map(|root| self.walk.folder(&root)).into_iter().flatten());
+                        found.extend(root.map(|root| self.walk.folder(&root)).transpose()?.into_iter().flatten());
                     }
                 }
             }
@@ -68,11 +67,19 @@ impl<'h> Lister<'h> {
     }
 
     /// The next segment and the number of the directory it lists; `None` after the last.
-    pub(crate) fn next(&mut self) -> Option<Result<(u32, FileList), PeerError>> {
-        let Due { number, entry, folders } = self.due.pop()?;
-        let mut found: Vec<_> = folders.iter().flat_map(|folder| self.walk.folder(folder)).collect();
+    pub(crate) fn next(&mut self) -> Option<Result<(u32, FileList), ListError>> {
+        let due = self.due.pop()?;
+        Some(self.contents(due))
+    }
+
+    fn contents(&mut self, due: Due) -> Result<(u32, FileList), ListError> {
+        let Due { number, entry, folders } = due;
+        let mut found = Vec::new();
+        for folder in &folders {
+            found.extend(self.walk.folder(folder)?);
+        }
         found.extend(self.below.remove(&entry.name).into_iter().flatten());
-        Some(self.segment(Some(entry), found).map(|list| (number, list)))
+        Ok((number, self.segment(Some(entry), found)?))
     }
 
     /// Bits of trouble since the last time.
@@ -153,9 +160,9 @@ impl<'h> Lister<'h> {
 /// Why arguments give no list.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ListError {
-    /// An argument is refused.
+    /// An argument or a filter rule is refused.
     #[error("{0}")]
-    DotDot(#[from] DotDot),
+    Scan(#[from] ScanError),
     /// There are more entries than indexes.
     #[error("{0}")]
     TooMany(#[from] PeerError),

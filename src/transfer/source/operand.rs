@@ -28,6 +28,23 @@ pub(super) fn split(argument: &Path, relative: bool) -> Option<Operand> {
     if relative { split_relative(bytes) } else { Some(split_plain(bytes)) }
 }
 
+/// The same for a name listed in a file, beneath the folder that the operator named.
+pub(super) fn listed(folder: &Path, name: &[u8], relative: bool) -> Option<Operand> {
+    let name = protocol::names::clean(name);
+    let folder = folder.as_os_str().as_bytes();
+    let folder = if folder.is_empty() { b"." } else { folder };
+    if !relative {
+        return Some(split_plain(&[folder, &name].join(&b'/')));
+    }
+    let inner = name.windows(3).position(|window| window == b"/./");
+    let (base, active, implied) = match inner {
+        Some(at) => ([folder, &name[..at]].join(&b'/'), &name[at + 3..], vec![]),
+        None if name.starts_with(b"./") => (folder.to_vec(), &name[..], vec![b".".to_vec()]),
+        None => (folder.to_vec(), &name[..], vec![]),
+    };
+    beneath(&base, active, implied)
+}
+
 fn split_plain(bytes: &[u8]) -> Operand {
     let (folder, last) = match bytes.iter().rposition(|&byte| byte == b'/') {
         Some(slash) => (&bytes[..=slash], &bytes[slash + 1..]),
@@ -39,12 +56,17 @@ fn split_plain(bytes: &[u8]) -> Operand {
 }
 
 fn split_relative(bytes: &[u8]) -> Option<Operand> {
-    let (base, active, mut implied) = match bytes.windows(3).position(|window| window == b"/./") {
+    let (base, active, implied) = match bytes.windows(3).position(|window| window == b"/./") {
         Some(at) => (&bytes[..=at], &bytes[at + 3..], vec![]),
         None if bytes.starts_with(b"/") => (&b"/"[..], bytes, vec![]),
         None if bytes.starts_with(b"./") => (&b"."[..], bytes, vec![b".".to_vec()]),
         None => (&b"."[..], bytes, vec![]),
     };
+    beneath(base, active, implied)
+}
+
+/// What `active` names beneath `base`, with its parents.
+fn beneath(base: &[u8], active: &[u8], mut implied: Vec<Vec<u8>>) -> Option<Operand> {
     let words: Vec<&[u8]> = active.split(|&byte| byte == b'/').filter(|word| !matches!(*word, b"" | b".")).collect();
     if words.contains(&&b".."[..]) {
         return None;

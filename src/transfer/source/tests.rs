@@ -19,9 +19,10 @@ struct Scan {
     tree: SourceTree,
 }
 
-fn scan(arguments: &[PathBuf], options: &ScanOptions, hooks: Hooks<'_>) -> Result<Scan, DotDot> {
+fn scan(arguments: &[PathBuf], options: &ScanOptions, hooks: Hooks<'_>) -> Result<Scan, ScanError> {
     let mut walk = Walk::new(options, hooks);
-    let entries = walk.everything(arguments)?.into_iter().map(|found| (found.entry, found.at)).collect();
+    let entries =
+        walk.everything(&Arguments::Paths(arguments))?.into_iter().map(|found| (found.entry, found.at)).collect();
     Ok(Scan { entries, io_error: walk.take_io_error(), tree: walk.tree })
 }
 
@@ -37,6 +38,7 @@ const RECURSE: ScanOptions = ScanOptions {
     specials: true,
     hard_links: false,
     ignore_missing_args: false,
+    delete_missing_args: false,
 };
 const NO_RECURSE: ScanOptions = ScanOptions { recurse: false, ..RECURSE };
 
@@ -68,7 +70,7 @@ fn list(folder: &TempDir, arguments: &[&str], options: &ScanOptions) -> Listed {
     let arguments: Vec<PathBuf> = arguments.iter().map(|argument| format!("{root}/{argument}").into()).collect();
     let mut messages = Vec::new();
     let mut report = |_: Severity, text: String| messages.push(text.replace(root, "ROOT"));
-    let scan = scan(&arguments, options, Hooks { report: &mut report, sum: None, keep: None }).unwrap();
+    let scan = scan(&arguments, options, Hooks { report: &mut report, sum: None, keep: None, rules: None }).unwrap();
     let mut names: Vec<String> = scan.entries.iter().map(|(entry, _)| named(entry)).collect();
     names.sort();
     messages.sort();
@@ -149,7 +151,9 @@ fn what_the_options_leave_out_is_named() {
         ]
     );
     assert_eq!(listed.scan.io_error, 0);
-    let null = scan(&["/dev/null".into()], &RECURSE, Hooks { report: &mut |_, _| (), sum: None, keep: None }).unwrap();
+    let null =
+        scan(&["/dev/null".into()], &RECURSE, Hooks { report: &mut |_, _| (), sum: None, keep: None, rules: None })
+            .unwrap();
     assert_eq!(null.entries[0].0.rdev, Some((1, 3)));
 }
 
@@ -258,7 +262,7 @@ fn arguments_split_as_rsync_splits_them() {
     let refused = scan(
         &["a/../b".into()],
         &ScanOptions { relative: true, ..RECURSE },
-        Hooks { report: &mut |_, _| (), sum: None, keep: None },
+        Hooks { report: &mut |_, _| (), sum: None, keep: None, rules: None },
     );
     assert_eq!(refused.err().unwrap().to_string(), r#"found ".." dir in relative path: a/../b"#);
 }
@@ -312,7 +316,7 @@ fn meanwhile(folder: &TempDir, change: impl Fn()) -> (Vec<String>, Vec<String>, 
         }
         true
     };
-    let hooks = Hooks { report: &mut report, sum: None, keep: Some(&mut keep) };
+    let hooks = Hooks { report: &mut report, sum: None, keep: Some(&mut keep), rules: None };
     let scan = scan(&[folder.path().join("a")], &RECURSE, hooks).unwrap();
     let mut names: Vec<String> = scan.entries.iter().map(|(entry, _)| named(entry)).collect();
     names.sort();
@@ -387,7 +391,8 @@ fn names_are_bytes() {
     let name = b"new\nline \xff\xfe";
     fs::write(folder.path().join(OsStr::from_bytes(name)), b"odd").unwrap();
     let found =
-        scan(&[folder.path().join("")], &RECURSE, Hooks { report: &mut |_, _| (), sum: None, keep: None }).unwrap();
+        scan(&[folder.path().join("")], &RECURSE, Hooks { report: &mut |_, _| (), sum: None, keep: None, rules: None })
+            .unwrap();
     let (entry, at) = &found.entries[1];
     assert_eq!(entry.name, name);
     assert_eq!(found.tree.open(&entry.name, *at).unwrap().metadata().unwrap().len(), 3);
@@ -402,7 +407,7 @@ fn filters_and_sums_take_part() {
         Ok(None)
     };
     let mut keep = |name: &[u8], is_dir: bool| !(is_dir && name == b"a/b");
-    let hooks = Hooks { report: &mut |_, _| (), sum: Some(&mut sum), keep: Some(&mut keep) };
+    let hooks = Hooks { report: &mut |_, _| (), sum: Some(&mut sum), keep: Some(&mut keep), rules: None };
     let found = scan(&[folder.path().join("a"), folder.path().join("real")], &RECURSE, hooks).unwrap();
     let mut names: Vec<String> = found.entries.iter().map(|(entry, _)| named(entry)).collect();
     names.sort();

@@ -1,0 +1,208 @@
+//! Filter rules: which names are sent, and which are safe from deletion. Counterpart: rsync's `exclude.c`.
+//!
+//! Reads no files: where a rule names one, the caller gives its bytes.
+
+use crate::PeerError;
+use crate::wire::{Decoded, Reader};
+
+mod parse;
+mod pattern;
+mod set;
+#[cfg(test)]
+mod tests;
+
+pub use parse::{FilterError, Given, Mode, parse_file, parse_rule};
+pub use pattern::Pattern;
+pub use set::{ReadFile, RuleSet, Scope, ScopeError};
+
+/// A rule on the wire, and so anywhere, must be shorter than this.
+pub const RULE_MOST: usize = 5120;
+
+/// What a rule says of the names it matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// They are sent; they may be deleted.
+    Include,
+    /// They are not sent; they are not deleted.
+    Exclude,
+}
+
+/// One end of a transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The sending side: rules hide names.
+    Sender,
+    /// The receiving side: rules protect names from deletion.
+    Receiver,
+}
+
+/// What rules have in common, and the rules of a merge file take over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Modifiers {
+    /// `/`: matched against the absolute path.
+    pub absolute: bool,
+    /// `s`: for the sending side.
+    pub sender: bool,
+    /// `r`: for the receiving side.
+    pub receiver: bool,
+    /// `p`: of no account in a directory that is being deleted.
+    pub perishable: bool,
+    /// `x`: for names of extended attributes.
+    pub xattr: bool,
+}
+
+impl Modifiers {
+    /// Whether a rule with these holds on a side; without a word on sides it holds on both.
+    pub fn hold_on(&self, side: Side) -> bool {
+        let asked = if side == Side::Sender { self.sender } else { self.receiver };
+        asked || !(self.sender || self.receiver)
+    }
+}
+
+/// One rule of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rule {
+    /// Includes or excludes what a pattern matches.
+    Match(Match),
+    /// Reads further rules in each directory.
+    DirMerge(MergeFile),
+    /// The rules of `-C`, in short: to be replaced by [`cvs_rules`].
+    Cvs(Match),
+}
+
+/// A rule that includes or excludes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Match {
+    /// What it says.
+    pub action: Action,
+    /// Of which names.
+    pub pattern: Pattern,
+    /// `!`: of all other names.
+    pub negated: bool,
+    /// The other modifiers.
+    pub modifiers: Modifiers,
+}
+
+/// A file of rules that another rule names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MergeFile {
+    /// Its name, as given.
+    pub name: Vec<u8>,
+    /// How its lines are read.
+    pub mode: Mode,
+    /// `n`: its rules do not hold in subdirectories.
+    pub no_inherit: bool,
+}
+
+impl MergeFile {
+    /// The name it has in each directory.
+    pub fn leaf(&self) -> &[u8] {
+        let slash = self.name.iter().rposition(|&byte| byte == b'/');
+        slash.map_or(&self.name[..], |slash| &self.name[slash + 1..])
+    }
+}
+
+impl Rule {
+    /// Whether the rule holds on a side.
+    pub fn holds_on(&self, side: Side) -> bool {
+        match self {
+            Self::Match(rule) | Self::Cvs(rule) => rule.modifiers.hold_on(side),
+            // What its file says may concern either side, unless it is of bare patterns.
+            Self::DirMerge(file) if file.mode.delete_excluded && file.mode.bare.is_some() => {
+                file.mode.excluded_modifiers().hold_on(side)
+            }
+            Self::DirMerge(file) => file.mode.modifiers.hold_on(side),
+        }
+    }
+
+    /// The rule as the wire and `--filter` write it.
+    pub fn text(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        let mut put = |letter: u8, wanted: bool| {
+            if wanted {
+                text.push(letter);
+            }
+        };
+        let sides = |put: &mut dyn FnMut(u8, bool), modifiers: &Modifiers| {
+            put(b'x', modifiers.xattr);
+            put(b's', modifiers.sender);
+            put(b'r', modifiers.receiver);
+            put(b'p', modifiers.perishable);
+        };
+        let name = match self {
+            Self::Match(rule) | Self::Cvs(rule) => {
+                put(if rule.action == Action::Include { b'+' } else { b'-' }, true);
+                put(b'/', rule.modifiers.absolute);
+                put(b'!', rule.negated);
+                put(b'C', matches!(self, Self::Cvs(_)));
+                sides(&mut put, &rule.modifiers);
+                rule.pattern.text()
+            }
+            Self::DirMerge(file) => {
+                put(b':', true);
+                put(b'/', file.mode.modifiers.absolute);
+                if file.mode.cvs {
+                    put(b'C', true);
+                } else {
+                    put(b'n', file.no_inherit);
+                    put(b'w', file.mode.word_split);
+                    put(b'+', file.mode.bare == Some(Action::Include));
+                    put(b'-', file.mode.bare == Some(Action::Exclude));
+                }
+                sides(&mut put, &file.mode.modifiers);
+                &file.name
+            }
+        };
+        text.push(b' ');
+        text.extend_from_slice(name);
+        text
+    }
+}
+
+/// The filter list as a client writes it to a server: the rules that hold on the server's side, and the end.
+pub fn encode(rules: &[Rule], server: Side) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for rule in rules.iter().filter(|rule| rule.holds_on(server)) {
+        let text = rule.text();
+        if text.len() < RULE_MOST {
+            bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(&text);
+        }
+    }
+    bytes.extend_from_slice(&0u32.to_le_bytes());
+    bytes
+}
+
+/// Reads one rule of the list on the wire; `None` at its end.
+pub(crate) fn decode(reader: &mut Reader<'_>) -> Decoded<Option<Vec<u8>>> {
+    let len = reader.uint()? as usize;
+    if len >= RULE_MOST {
+        return Err(PeerError::Malformed("a filter rule of 5120 bytes or more").into());
+    }
+    let rule = reader.take(len)?;
+    Ok((len > 0).then(|| rule.to_vec()))
+}
+
+/// What `-C` leaves out.
+const CVS_DEFAULTS: &str = "RCS SCCS CVS CVS.adm RCSLOG cvslog.* tags TAGS .make.state .nse_depinfo *~ #* .#* ,* _$* *$ \
+                            *.old *.bak *.BAK *.orig *.rej .del-* *.a *.olb *.o *.obj *.so *.exe *.Z *.elc *.ln core \
+                            .svn/ .git/ .hg/ .bzr/";
+
+/// The rules of `-C` themselves: the fixed list, then the user's `~/.cvsignore` and `CVSIGNORE`.
+pub fn cvs_rules(like: &Match, user: &[Vec<u8>]) -> Vec<Rule> {
+    let mut modifiers = like.modifiers;
+    modifiers.perishable = true;
+    let rule = |text: &[u8], modifiers| {
+        Rule::Match(Match { action: like.action, pattern: Pattern::new(text), negated: false, modifiers })
+    };
+    let mut rules: Vec<_> = CVS_DEFAULTS.split(' ').map(|word| rule(word.as_bytes(), modifiers)).collect();
+    for words in user {
+        for word in words.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()) {
+            match word {
+                b"!" => rules.clear(),
+                word => rules.push(rule(word, like.modifiers)),
+            }
+        }
+    }
+    rules
+}

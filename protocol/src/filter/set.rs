@@ -1,0 +1,277 @@
+//! Rules at work: verdicts on names, with the rules that directories bring along. Counterpart: rsync's `check_filter`,
+//! `push_local_filters` and `pop_local_filters`.
+
+use super::parse::parse_file;
+use super::{Action, FilterError, Given, Match, MergeFile, Rule, Side, cvs_rules};
+use std::sync::Arc;
+
+/// Merge files within merge files are followed this deep.
+const DEPTH_MOST: usize = 32;
+/// Kinds of per-directory files at work at once, so that files which name others cannot multiply.
+const FILES_MOST: usize = 64;
+/// Rules that one directory may add.
+const RULES_MOST: usize = 100_000;
+
+/// The rules of one side of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleSet {
+    side: Side,
+    rules: Vec<Rule>,
+}
+
+/// What holds in one directory: the per-directory rules there and above.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    /// Absolute path of the transfer's root.
+    root: Arc<[u8]>,
+    lists: Arc<Vec<List>>,
+}
+
+/// The rules that one kind of per-directory file has brought.
+#[derive(Debug, Clone)]
+struct List {
+    file: Arc<MergeFile>,
+    rules: Arc<Vec<Placed>>,
+}
+
+/// A rule and the directory whose file it stands in.
+#[derive(Debug, Clone)]
+struct Placed {
+    rule: Rule,
+    /// Absolute path.
+    base: Arc<[u8]>,
+}
+
+/// A per-directory file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ScopeError {
+    /// It says something that is no rule.
+    #[error("{0}")]
+    Rule(#[from] FilterError),
+    /// It could not be read.
+    #[error("{0}")]
+    Read(String),
+    /// Files name files without end, or there are too many rules.
+    #[error("Filter files name too many others, or hold too many rules, in {0}; take some out")]
+    TooMany(String),
+}
+
+/// Reads a per-directory file, by its name in the directory; `None` where there is none.
+pub type ReadFile<'r> = &'r mut dyn FnMut(&[u8]) -> Result<Option<Vec<u8>>, String>;
+
+impl RuleSet {
+    /// Rules as they hold on one side. What stands for `-C` must have been replaced.
+    pub fn new(side: Side, rules: &[Rule]) -> Self {
+        let mut held: Vec<_> = rules.iter().filter(|rule| rule.holds_on(side)).cloned().collect();
+        held.retain(|rule| !matches!(rule, Rule::Match(rule) | Rule::Cvs(rule) if rule.modifiers.xattr));
+        Self { side, rules: held }
+    }
+
+    /// True when every name passes.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// True when directories may bring further rules.
+    pub fn has_dir_merges(&self) -> bool {
+        self.rules.iter().any(|rule| matches!(rule, Rule::DirMerge(_)))
+    }
+
+    /// The per-directory files that are also looked for in the directories above the transfer, by their full names.
+    pub fn merges_from_above(&self) -> impl Iterator<Item = &MergeFile> {
+        self.rules.iter().filter_map(|rule| match rule {
+            Rule::DirMerge(file) if file.name.contains(&b'/') => Some(file),
+            _ => None,
+        })
+    }
+
+    /// What holds before the first directory is entered. `root` is the absolute path of the transfer's root.
+    pub fn top(&self, root: &[u8]) -> Scope {
+        let empty = Arc::new(Vec::new());
+        let lists = self.rules.iter().filter_map(|rule| match rule {
+            Rule::DirMerge(file) => Some(List { file: Arc::new(file.clone()), rules: Arc::clone(&empty) }),
+            _ => None,
+        });
+        let mut root = root;
+        while let [before @ .., b'/'] = root {
+            root = before;
+        }
+        Scope { root: root.into(), lists: Arc::new(lists.collect()) }
+    }
+
+    /// What holds in a directory of the transfer, given what holds in the one above it.
+    pub fn enter(&self, above: &Scope, dir: &[u8], read: ReadFile<'_>) -> Result<Scope, ScopeError> {
+        if above.lists.is_empty() {
+            return Ok(above.clone());
+        }
+        let base = above.absolute(dir);
+        self.enter_at(above, &base, &|_| true, read)
+    }
+
+    /// The same for a directory above the transfer, where only files given with a path are looked for.
+    pub fn enter_above(&self, above: &Scope, path: &[u8], read: ReadFile<'_>) -> Result<Scope, ScopeError> {
+        let within = |file: &MergeFile| file.name.starts_with(b"/") && path.starts_with(parent(&file.name));
+        self.enter_at(above, path, &within, read)
+    }
+
+    fn enter_at(
+        &self,
+        above: &Scope,
+        base: &[u8],
+        looked_for: &dyn Fn(&MergeFile) -> bool,
+        read: ReadFile<'_>,
+    ) -> Result<Scope, ScopeError> {
+        let base: Arc<[u8]> = base.into();
+        let too_many = || ScopeError::TooMany(base.escape_ascii().to_string());
+        let mut lists = Vec::clone(&above.lists);
+        let mut at = 0;
+        // Grows while files name others.
+        while let Some(list) = lists.get(at) {
+            let file = Arc::clone(&list.file);
+            let inherited = if file.no_inherit { Arc::default() } else { Arc::clone(&list.rules) };
+            let mut found = Found { own: Vec::new(), cleared: false };
+            if looked_for(&file)
+                && let Some(bytes) = read(file.leaf()).map_err(ScopeError::Read)?
+            {
+                found.take(&bytes, &file, read, 0).map_err(|error| error.unwrap_or_else(too_many))?;
+            }
+            let own = found.own;
+            if own.len() > RULES_MOST {
+                return Err(too_many());
+            }
+            for rule in &own {
+                let Rule::DirMerge(inner) = rule else { continue };
+                if !lists.iter().any(|known| *known.file == *inner) {
+                    if lists.len() == FILES_MOST {
+                        return Err(too_many());
+                    }
+                    lists.push(List { file: Arc::new(inner.clone()), rules: Arc::default() });
+                }
+            }
+            let rules = match (own.is_empty() && !found.cleared, found.cleared) {
+                (true, _) => inherited,
+                (false, cleared) => {
+                    let placed = own.into_iter().filter(|rule| rule.holds_on(self.side));
+                    let mut rules: Vec<_> = placed.map(|rule| Placed { rule, base: Arc::clone(&base) }).collect();
+                    if !cleared {
+                        rules.extend(inherited.iter().cloned());
+                    }
+                    Arc::new(rules)
+                }
+            };
+            lists[at].rules = rules;
+            at += 1;
+        }
+        Ok(Scope { root: Arc::clone(&above.root), lists: Arc::new(lists) })
+    }
+
+    /// What the rules say of a name of the transfer; nothing when no rule matches. In a directory that is being deleted
+    /// perishable rules do not count.
+    pub fn verdict(&self, scope: &Scope, name: &[u8], is_dir: bool, deleting: bool) -> Option<Action> {
+        if self.rules.is_empty() {
+            return None;
+        }
+        let asked = Asked { scope, name, is_dir, deleting, absolute: scope.absolute(name) };
+        self.rules.iter().find_map(|rule| asked.rule(rule, None, 0))
+    }
+
+    /// Whether a name is hidden, or protected.
+    pub fn excludes(&self, scope: &Scope, name: &[u8], is_dir: bool, deleting: bool) -> bool {
+        self.verdict(scope, name, is_dir, deleting) == Some(Action::Exclude)
+    }
+}
+
+impl Scope {
+    fn absolute(&self, name: &[u8]) -> Vec<u8> {
+        let name = name.strip_prefix(b"/").unwrap_or(name);
+        if name == b"." { self.root.to_vec() } else { [&self.root, name].join(&b'/') }
+    }
+}
+
+/// The directory part of a path, slash included.
+fn parent(path: &[u8]) -> &[u8] {
+    let slash = path.iter().rposition(|&byte| byte == b'/');
+    slash.map_or(&[], |slash| &path[..=slash])
+}
+
+/// What a directory's file says, the files it names included.
+struct Found {
+    own: Vec<Rule>,
+    cleared: bool,
+}
+
+impl Found {
+    /// `Err(None)`: too deep.
+    fn take(
+        &mut self,
+        bytes: &[u8],
+        file: &MergeFile,
+        read: ReadFile<'_>,
+        depth: usize,
+    ) -> Result<(), Option<ScopeError>> {
+        if depth == DEPTH_MOST || self.own.len() > RULES_MOST {
+            return Err(None);
+        }
+        for given in parse_file(bytes, &file.mode).map_err(|error| Some(error.into()))? {
+            match given {
+                Given::Rule(Rule::Cvs(like)) => self.own.extend(cvs_rules(&like, &[])),
+                Given::Rule(rule) => self.own.push(rule),
+                Given::Clear => {
+                    self.own.clear();
+                    self.cleared = true;
+                }
+                Given::Merge(inner) => match read(&inner.name).map_err(|text| Some(ScopeError::Read(text)))? {
+                    Some(bytes) => self.take(&bytes, &inner, read, depth + 1)?,
+                    None => {
+                        let text = format!("failed to open include file {}", inner.name.escape_ascii());
+                        return Err(Some(ScopeError::Read(text)));
+                    }
+                },
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A name on which rules are asked.
+struct Asked<'a> {
+    scope: &'a Scope,
+    name: &'a [u8],
+    is_dir: bool,
+    deleting: bool,
+    absolute: Vec<u8>,
+}
+
+impl Asked<'_> {
+    /// `base` is the directory of the file in which the rule stands, if it stands in one.
+    fn rule(&self, rule: &Rule, base: Option<&[u8]>, depth: usize) -> Option<Action> {
+        match rule {
+            Rule::Match(rule) => self.matches(rule, base).then_some(rule.action),
+            Rule::Cvs(_) => None,
+            Rule::DirMerge(file) if depth < DEPTH_MOST => {
+                let list = self.scope.lists.iter().find(|list| *list.file == *file)?;
+                // A file that names itself adds nothing to its own list.
+                let itself = |rule: &Rule| matches!(rule, Rule::DirMerge(inner) if inner == file);
+                list.rules
+                    .iter()
+                    .filter(|placed| !itself(&placed.rule))
+                    .find_map(|placed| self.rule(&placed.rule, Some(&placed.base), depth + 1))
+            }
+            Rule::DirMerge(_) => None,
+        }
+    }
+
+    fn matches(&self, rule: &Match, base: Option<&[u8]>) -> bool {
+        if self.deleting && rule.modifiers.perishable {
+            return false;
+        }
+        let path = match base {
+            _ if rule.modifiers.absolute => Some(self.absolute.strip_prefix(b"/").unwrap_or(&self.absolute)),
+            Some(base) if rule.pattern.is_anchored() => {
+                self.absolute.strip_prefix(base).and_then(|rest| rest.strip_prefix(b"/"))
+            }
+            _ => Some(self.name.strip_prefix(b"/").unwrap_or(self.name)),
+        };
+        path.is_some_and(|path| rule.pattern.matches(path, self.is_dir)) != rule.negated
+    }
+}

@@ -1,0 +1,179 @@
+//! What follows from options taken together, and what cannot stand together.
+
+use super::command_line::{Ask, CommandLine, StderrMode, Usage};
+use super::environment::Environment;
+use super::operands;
+use protocol::args::ItemDetail;
+
+/// Completes a command line whose words have all been read.
+pub(super) fn finish(line: &mut CommandLine, environment: &Environment) -> Result<(), Usage> {
+    if let Some(name) = line.lacking {
+        return Err(refuse(&format!("--{name}")));
+    }
+    quoting(line, environment)?;
+    implications(line, environment);
+    conflicts(line)?;
+    said(line);
+    if line.operands.is_empty() && line.batch.read.is_none() {
+        line.ask = Some(Ask::Help);
+        return Err(Usage::syntax(""));
+    }
+    Ok(())
+}
+
+/// An option that exists and is not served.
+pub(super) fn refuse(name: &str) -> Usage {
+    Usage::syntax(format!("rsync: {name} is not supported by pysmurf-archiver; leave it out or use stock rsync"))
+}
+
+fn quoting(line: &mut CommandLine, environment: &Environment) -> Result<(), Usage> {
+    if line.secluded_args == Some(true) && line.old_args == Some(true) {
+        return Err(Usage::syntax("rsync: --secluded-args conflicts with --old-args."));
+    }
+    let options = &mut line.options;
+    options.secluded_args =
+        line.secluded_args.unwrap_or(line.old_args != Some(true) && environment.protect_args == Some(true));
+    options.old_args = line.old_args.unwrap_or(!options.secluded_args && environment.old_args == Some(true));
+    Ok(())
+}
+
+fn implications(line: &mut CommandLine, environment: &Environment) {
+    let alone = line.operands.len() == 1 && line.batch.read.is_none();
+    let options = &mut line.options;
+    if options.files_from.is_some() {
+        // A named directory stands for itself, unless -r was said in so many words.
+        options.recurse &= !line.recurse_by_archive;
+    }
+    let from_list = options.files_from.is_some();
+    options.relative = line.relative.unwrap_or(from_list);
+    let listing = options.list_only || alone;
+    options.dirs = match line.dirs {
+        Some(wanted) => wanted && !options.recurse,
+        None => !options.recurse && (from_list || listing),
+    };
+    options.list_only = listing;
+    options.backup |= options.backup_dir.is_some();
+    if options.delay_updates && options.partial_dir.is_none() {
+        options.partial_dir = Some(b".~tmp~".to_vec());
+    }
+    if options.partial && options.partial_dir.is_none() && !options.inplace {
+        options.partial_dir.clone_from(&environment.partial_dir);
+    }
+    if options.iconv.is_none() {
+        options.iconv.clone_from(&environment.iconv);
+    }
+    if options.iconv.as_deref() == Some(b"-") {
+        options.iconv = None;
+    }
+    options.quiet = line.quiet > 0;
+    (options.whole_file, options.no_whole_file) = (line.whole_file == Some(true), line.whole_file == Some(false));
+    line.rsh_given = line.rsh.is_some();
+    if line.rsh.is_none() {
+        line.rsh.clone_from(&environment.rsh);
+    }
+    if line.batch.only_write.is_some() {
+        options.only_write_batch = true;
+    }
+}
+
+fn conflicts(line: &CommandLine) -> Result<(), Usage> {
+    let options = &line.options;
+    let no = |text: &str| Err(Usage::syntax(format!("rsync: {text}")));
+    if line.batch.read.is_some() && (line.batch.write.is_some() || line.batch.only_write.is_some()) {
+        return no("--write-batch and --read-batch can not be used together");
+    }
+    if line.deletes > 1 {
+        return Err(Usage::syntax("rsync: You may not combine multiple --delete-WHEN options."));
+    }
+    if options.delete.is_some() && !options.recurse && !options.dirs {
+        return no("--delete does not work without --recursive (-r) or --dirs (-d).");
+    }
+    if let Some(suffix) = &options.suffix {
+        if suffix.contains(&b'/') {
+            return no(&format!("--suffix cannot contain slashes: {}", String::from_utf8_lossy(suffix)));
+        }
+        if suffix.is_empty() && options.backup_dir.is_none() {
+            return no("--suffix cannot be empty without a --backup-dir");
+        }
+    }
+    let same_place = matches!(options.backup_dir.as_deref(), Some(b"" | b"."));
+    if same_place && options.suffix.as_deref().unwrap_or_default().is_empty() {
+        return no("--suffix cannot be empty when --backup-dir is the same as the dest dir");
+    }
+    let in_place = match (options.append > 0, options.inplace) {
+        (true, _) => "--append",
+        (false, true) => "--inplace",
+        _ => "",
+    };
+    if options.append > 0 && options.whole_file {
+        return no("--append cannot be used with --whole-file");
+    }
+    if !in_place.is_empty() {
+        if options.delay_updates {
+            return no(&format!("{in_place} cannot be used with --delay-updates"));
+        }
+        if options.partial_dir.is_some() {
+            return no(&format!("{in_place} cannot be used with --partial-dir"));
+        }
+    }
+    if let Some(name) = line.batch_name() {
+        return Err(refuse(name));
+    }
+    if line.operands.iter().all(|operand| operands::daemon(operand).is_none()) {
+        let daemon_only =
+            [("--password-file", line.password_file.is_some()), ("--contimeout", line.contimeout.is_some())];
+        if let Some((name, _)) = daemon_only.iter().find(|(_, given)| *given) {
+            let verb = if *name == "--contimeout" { "connecting to" } else { "accessing" };
+            return Err(Usage::syntax(format!("The {name} option may only be used when {verb} an rsync daemon.")));
+        }
+    }
+    Ok(())
+}
+
+/// What is said, and what of it the other end must know.
+fn said(line: &mut CommandLine) {
+    let verbose = if line.quiet > 0 { 0 } else { line.options.verbose };
+    line.info.verbose(verbose);
+    line.debug.verbose(verbose);
+    if line.options.stats {
+        line.info.raise("STATS", 2);
+    }
+    if line.progress {
+        line.info.raise("PROGRESS", 1);
+        line.info.raise("NAME", 1);
+        line.info.raise("FLIST", 1);
+    }
+    if line.info.level("STATS") >= 2 {
+        line.options.stats = true;
+    }
+    let format = line.out_format.as_deref().unwrap_or_default();
+    let has = |what: &[u8]| format.windows(what.len()).any(|window| window == what);
+    line.options.detail = match () {
+        () if line.itemize > 1 || has(b"%I") => ItemDetail::All,
+        () if line.itemize > 0 || has(b"%i") || has(b"%o") => ItemDetail::Changed,
+        () => ItemDetail::None,
+    };
+    // A quiet client needs no words from its server.
+    if line.quiet > 0 {
+        line.options.verbose = 0;
+    }
+    let mut words: Vec<_> = [line.info.for_peer(), line.debug.for_peer()].into_iter().flatten().collect();
+    match line.stderr {
+        StderrMode::All => words.push("--msgs2stderr".into()),
+        StderrMode::Client => words.push("--no-msgs2stderr".into()),
+        StderrMode::Errors => {}
+    }
+    line.peer_words = words.into_iter().map(String::into_bytes).collect();
+}
+
+impl CommandLine {
+    fn batch_name(&self) -> Option<&'static str> {
+        [
+            ("--write-batch", &self.batch.write),
+            ("--only-write-batch", &self.batch.only_write),
+            ("--read-batch", &self.batch.read),
+        ]
+        .into_iter()
+        .find_map(|(name, file)| file.is_some().then_some(name))
+    }
+}

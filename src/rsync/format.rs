@@ -1,0 +1,335 @@
+//! Lines about entries: `-i`, `--out-format` and `--log-file-format`. Counterpart: rsync's `log_formatted`.
+
+use super::clock;
+use super::numbers;
+use protocol::flist::{FileEntry, Kind};
+use protocol::item::{ItemFlags, ItemHeader};
+use std::os::unix::ffi::OsStrExt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// One entry that something happened to.
+pub(super) struct Event<'a> {
+    /// The entry; `None` for a name that was deleted.
+    pub(super) entry: Option<&'a FileEntry>,
+    /// Its name, with the slash of a directory that was deleted.
+    pub(super) name: &'a [u8],
+    /// What differed.
+    pub(super) header: &'a ItemHeader,
+    /// We send.
+    pub(super) sends: bool,
+    /// Within this machine.
+    pub(super) local: bool,
+    /// Bytes that went over the wire for it.
+    pub(super) sent: u64,
+    /// Bytes of block sums that came for it, where we send.
+    pub(super) sums: u64,
+    /// Its whole-file checksum, in hexadecimal.
+    pub(super) sum: Option<String>,
+    /// Path of its source on this machine.
+    pub(super) path: Option<&'a [u8]>,
+    /// Modification times are kept.
+    pub(super) times: bool,
+    /// Level of `-h`.
+    pub(super) human: u8,
+}
+
+/// The eleven characters of `%i`.
+pub(super) fn itemized(event: &Event<'_>) -> String {
+    let Some(entry) = event.entry else { return "*deleting  ".into() };
+    let flags = event.header.flags;
+    let kind = entry.kind();
+    let has = |flag| flags.has(flag);
+    let action = if has(ItemFlags::LOCAL_CHANGE) {
+        if has(ItemFlags::XNAME) { 'h' } else { 'c' }
+    } else if !has(ItemFlags::TRANSFER) {
+        '.'
+    } else if event.sends && !event.local {
+        '<'
+    } else {
+        '>'
+    };
+    let letter = match kind {
+        Some(Kind::Dir) => 'd',
+        Some(Kind::Symlink) => 'L',
+        Some(Kind::Device) => 'D',
+        Some(Kind::Special) => 'S',
+        Some(Kind::File) | None => 'f',
+    };
+    let mut text = format!("{action}{letter}");
+    if has(ItemFlags::NEW) {
+        text += "+++++++++";
+        return text;
+    }
+    let symlink = kind == Some(Kind::Symlink);
+    let time = match () {
+        () if symlink && has(ItemFlags::SIZE) => 'T',
+        () if !has(ItemFlags::TIME) => '.',
+        () if !event.times || symlink && has(ItemFlags::SIZE) => 'T',
+        () => 't',
+    };
+    let accessed = has(ItemFlags(0x0001));
+    let born = has(ItemFlags(0x0400));
+    let access = match (accessed, born) {
+        (true, true) => 'b',
+        (true, false) => 'u',
+        (false, true) => 'n',
+        (false, false) => '.',
+    };
+    let pick = |flag, letter| if has(flag) { letter } else { '.' };
+    let report = [
+        pick(ItemFlags::CHANGE, 'c'),
+        if symlink { '.' } else { pick(ItemFlags::SIZE, 's') },
+        time,
+        pick(ItemFlags::PERMS, 'p'),
+        pick(ItemFlags::OWNER, 'o'),
+        pick(ItemFlags::GROUP, 'g'),
+        access,
+        pick(ItemFlags(0x0080), 'a'),
+        pick(ItemFlags::XATTR, 'x'),
+    ];
+    let same = report.iter().all(|&letter| letter == '.') && matches!(action, '.' | 'h' | 'c');
+    text.extend(if same { [' '; 9] } else { report });
+    text
+}
+
+/// Whether a format asks for the itemized changes, so that it needs every changed entry.
+pub(super) fn holds(format: &[u8], letter: u8) -> bool {
+    let mut bytes = format.iter();
+    while let Some(byte) = bytes.next() {
+        if *byte == b'%' {
+            let found = bytes.find(|byte| !byte.is_ascii_digit() && !matches!(byte, b'\'' | b'-'));
+            if found == Some(&letter) {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+/// Expands a format. Letters that mean nothing stay as they stand.
+pub(super) fn expand(format: &[u8], event: &Event<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut at = 0;
+    while let Some(&byte) = format.get(at) {
+        if byte != b'%' {
+            out.push(byte);
+            at += 1;
+            continue;
+        }
+        let start = at;
+        at += 1;
+        let quotes = format[at..].iter().take_while(|byte| **byte == b'\'').count();
+        at += quotes;
+        let left = format.get(at) == Some(&b'-');
+        at += usize::from(left);
+        let digits = format[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        // Wider than any terminal is a slip.
+        let width = std::str::from_utf8(&format[at..at + digits]).ok().and_then(|text| text.parse::<usize>().ok());
+        let width = width.unwrap_or(0).min(1000);
+        at += digits;
+        let field = format.get(at).and_then(|&letter| field(letter, quotes, event));
+        let Some(field) = field else {
+            let end = (at + 1).min(format.len());
+            out.extend_from_slice(&format[start..end]);
+            at = end;
+            continue;
+        };
+        at += 1;
+        let padding = std::iter::repeat_n(b' ', width.saturating_sub(field.len()));
+        if left {
+            out.extend_from_slice(&field);
+            out.extend(padding);
+        } else {
+            out.extend(padding);
+            out.extend_from_slice(&field);
+        }
+    }
+    out
+}
+
+fn field(letter: u8, quotes: usize, event: &Event<'_>) -> Option<Vec<u8>> {
+    let number = |number: u64| {
+        let level = match quotes {
+            0 if event.human < 2 => 0,
+            0 => event.human,
+            quotes => quotes.min(3) as u8,
+        };
+        numbers::human(number, level).into_bytes()
+    };
+    let entry = event.entry;
+    let id = |id: Option<u32>| id.unwrap_or(0).to_string().into_bytes();
+    Some(match letter {
+        b'%' => b"%".to_vec(),
+        b'b' => number(event.sent),
+        b'c' => number(event.sums),
+        b'B' => permissions(entry.map_or(0, |entry| entry.mode))[1..].into(),
+        b'C' => match &event.sum {
+            Some(sum) => sum.clone().into_bytes(),
+            None => vec![b' '; 32],
+        },
+        b'f' => {
+            let path = event.path.unwrap_or(event.name);
+            path.strip_prefix(b"/").filter(|_| event.path.is_some()).unwrap_or(path).to_vec()
+        }
+        b'G' => match entry {
+            Some(entry) => id(Some(entry.gid)),
+            None => b"DEFAULT".to_vec(),
+        },
+        b'U' => id(entry.map(|entry| entry.uid)),
+        b'i' => itemized(event).into_bytes(),
+        b'l' => number(entry.map_or(0, |entry| entry.len)),
+        b'L' => link(event),
+        b'M' => {
+            let moment = clock::local(entry.map_or(0, |entry| entry.mtime));
+            format!("{}-{}", moment.date(), moment.time()).into_bytes()
+        }
+        b'm' => Vec::new(),
+        b'n' => {
+            let mut name = event.name.to_vec();
+            if entry.is_some_and(FileEntry::is_dir) && !name.ends_with(b"/") {
+                name.push(b'/');
+            }
+            name
+        }
+        b'o' => match (entry, event.sends) {
+            (None, _) => b"del.".to_vec(),
+            (_, true) => b"send".to_vec(),
+            (_, false) => b"recv".to_vec(),
+        },
+        b'p' => std::process::id().to_string().into_bytes(),
+        b't' => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            let moment = clock::local(i64::try_from(now).unwrap_or(0));
+            format!("{} {}", moment.date(), moment.time()).into_bytes()
+        }
+        _ => return None,
+    })
+}
+
+fn link(event: &Event<'_>) -> Vec<u8> {
+    let header = event.header;
+    match (event.entry.and_then(|entry| entry.target.as_deref()), &header.xname) {
+        (_, Some(name)) if header.flags.has(ItemFlags::LOCAL_CHANGE) && !name.is_empty() => {
+            [b" => ", name.as_slice()].concat()
+        }
+        (Some(target), _) => [b" -> ", target].concat(),
+        _ => Vec::new(),
+    }
+}
+
+/// A mode as `ls` writes it.
+pub(super) fn permissions(mode: u32) -> String {
+    let kind = match mode & 0o170_000 {
+        0o040_000 => 'd',
+        0o120_000 => 'l',
+        0o060_000 => 'b',
+        0o020_000 => 'c',
+        0o140_000 => 's',
+        0o010_000 => 'p',
+        _ => '-',
+    };
+    let mut text = String::from(kind);
+    for (shift, special, letter) in [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')] {
+        let bits = mode >> shift;
+        text.push(if bits & 4 != 0 { 'r' } else { '-' });
+        text.push(if bits & 2 != 0 { 'w' } else { '-' });
+        text.push(match (bits & 1 != 0, mode & special != 0) {
+            (true, false) => 'x',
+            (false, false) => '-',
+            (true, true) => letter,
+            (false, true) => letter.to_ascii_uppercase(),
+        });
+    }
+    text
+}
+
+/// A path as `%f` shows it: the argument's own, cleaned of what says nothing.
+pub(super) fn source_path(argument: &[u8], name: &[u8]) -> Vec<u8> {
+    let folder = match argument.iter().rposition(|&byte| byte == b'/') {
+        Some(slash) => &argument[..=slash],
+        None => &b""[..],
+    };
+    let last = &argument[folder.len()..];
+    if matches!(argument, b"." | b"./") {
+        return name.to_vec();
+    }
+    if name == b"." {
+        let folder = if last.is_empty() { folder.strip_suffix(b"/").unwrap_or(folder) } else { argument };
+        return if matches!(last, b"" | b"..") { [folder, b"/."].concat() } else { folder.to_vec() };
+    }
+    let path = match last {
+        b"." | b".." => [argument, b"/", name].concat(),
+        _ => [folder, name].concat(),
+    };
+    std::path::Path::new(std::ffi::OsStr::from_bytes(&path)).components().as_path().as_os_str().as_bytes().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event<'a>(entry: &'a FileEntry, header: &'a ItemHeader) -> Event<'a> {
+        Event {
+            entry: Some(entry),
+            name: &entry.name,
+            header,
+            sends: true,
+            local: true,
+            sent: 52,
+            sums: 16,
+            sum: None,
+            path: None,
+            times: true,
+            human: 1,
+        }
+    }
+
+    #[test]
+    fn changes_are_eleven_letters() {
+        let file = FileEntry::new("f", 0o100_644);
+        let dir = FileEntry::new("d", 0o040_755);
+        for (entry, flags, wanted) in [
+            (&file, 0xA000, ">f+++++++++"),
+            (&file, 0x8008, ">f..t......"),
+            (&file, 0x800C, ">f.st......"),
+            (&file, 0x800A, ">fc.t......"),
+            (&file, 0x0050, ".f...p.g..."),
+            (&file, 0x0000, ".f         "),
+            (&dir, 0x6000, "cd+++++++++"),
+            (&dir, 0x0008, ".d..t......"),
+        ] {
+            let header = ItemHeader { flags: ItemFlags(flags), ..ItemHeader::default() };
+            assert_eq!(itemized(&event(entry, &header)), wanted, "{flags:x}");
+        }
+    }
+
+    #[test]
+    fn formats_expand() {
+        let mut file = FileEntry::new("some file", 0o104_755);
+        file.len = 300_000;
+        let header = ItemHeader { flags: ItemFlags(0xA000), ..ItemHeader::default() };
+        let event = event(&file, &header);
+        let text = |format: &str| String::from_utf8(expand(format.as_bytes(), &event)).unwrap();
+        assert_eq!(
+            text("%n|%'l|%''l|%10l|%-10l|%B|%o|%%|%q|%"),
+            "some file|300,000|300.00K|    300000|300000    |rwsr-xr-x|send|%|%q|%"
+        );
+        assert_eq!(text("%i %n%L"), ">f+++++++++ some file");
+        assert!(holds(b"%-10i", b'i') && !holds(b"%n i", b'i'));
+    }
+
+    #[test]
+    fn source_paths_are_those_of_the_arguments() {
+        for (argument, name, wanted) in [
+            ("src/", ".", "src/."),
+            ("src/", "a/b", "src/a/b"),
+            ("src", "src/a", "src/a"),
+            ("x/src", "src/a", "x/src/a"),
+            (".", "a", "a"),
+            (".", ".", "."),
+            ("/x/./y/", "a", "/x/y/a"),
+        ] {
+            assert_eq!(source_path(argument.as_bytes(), name.as_bytes()), wanted.as_bytes(), "{argument} {name}");
+        }
+    }
+}

@@ -1,0 +1,538 @@
+//! What the user of a client sees: names, itemized changes, progress, messages, totals; and the log file.
+//! Owns standard output and error of a session; both threads of a receiving one speak to it.
+
+use super::command_line::{CommandLine, Outbuf, StderrMode};
+use super::format::{self, Event};
+use super::progress::{Progress, Tally};
+use super::stats::Stats;
+use super::{clock, listing, names};
+use crate::transfer::Witness;
+use crate::transfer::send::Sent;
+use protocol::checksum::Sum;
+use protocol::flist::{FileEntry, FileList, Kind, Ndx};
+use protocol::item::{ItemFlags, ItemHeader};
+use protocol::mux::{Message, TextKind};
+use protocol::sender::FinalStats;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The default of `--log-file-format`.
+const LOG_FORMAT: &[u8] = b"%i %n%L";
+/// Bits of an item that say nothing about a change by themselves.
+const NO_CHANGE: u16 = ItemFlags::BASIS_TYPE.0 | ItemFlags::XNAME.0 | ItemFlags::LOCAL_CHANGE.0;
+
+/// What this session is, as far as its output goes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Role {
+    /// We send.
+    pub(super) sends: bool,
+    /// Within this machine.
+    pub(super) local: bool,
+    /// Sources as they were named, for `%f`.
+    pub(super) sources: Vec<Vec<u8>>,
+}
+
+/// The output of one session.
+pub(super) struct Output(Mutex<State>);
+
+struct State {
+    role: Role,
+    /// For each entry; `None` when nothing is said of them.
+    format: Option<Vec<u8>>,
+    /// The format asks what changed, so every change is worth a line.
+    itemizes: bool,
+    /// Unchanged entries are worth a line.
+    all: bool,
+    name_level: u8,
+    delete_level: u8,
+    progress_level: u8,
+    links: bool,
+    times: bool,
+    quiet: bool,
+    human: u8,
+    eight_bit: bool,
+    stderr_mode: StderrMode,
+    outbuf: Outbuf,
+    stdout: BufWriter<io::Stdout>,
+    log: Option<Log>,
+    progress: Progress,
+    /// A line of progress stands on the terminal without its end.
+    line_open: bool,
+    /// How many entries stand before the one that is dealt with.
+    at: u64,
+    entries: u64,
+    /// First index of each list that came, and how many entries stand before it.
+    starts: Vec<(u32, u64)>,
+    stats: Stats,
+    /// Something was not transferred.
+    partial: bool,
+}
+
+struct Log {
+    file: File,
+    format: Vec<u8>,
+}
+
+impl Log {
+    fn line(&mut self, text: &[u8]) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let moment = clock::local(i64::try_from(now).unwrap_or(0));
+        let mut line = format!("{} {} [{}] ", moment.date(), moment.time(), std::process::id()).into_bytes();
+        line.extend_from_slice(text);
+        line.push(b'\n');
+        // A full disk is no reason to end a transfer.
+        let _ = self.file.write_all(&line);
+    }
+}
+
+impl Output {
+    /// Opens the log file, if there is to be one.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub(super) fn new(line: &CommandLine, role: Role) -> io::Result<Self> {
+        let log = match &line.log_file {
+            Some(path) => {
+                let file = OpenOptions::new().create(true).append(true).open(path)?;
+                let format = line.log_file_format.clone().unwrap_or_else(|| LOG_FORMAT.to_vec());
+                Some(Log { file, format })
+            }
+            None => None,
+        };
+        let name_level = line.info.level("NAME");
+        let format = match (&line.out_format, line.itemize, name_level) {
+            (Some(format), _, _) => Some(format.clone()),
+            (None, 1.., _) => Some(b"%i %n%L".to_vec()),
+            (None, 0, 1..) => Some(b"%n%L".to_vec()),
+            (None, 0, 0) => None,
+        };
+        let itemizes = format.as_ref().is_some_and(|format| format::holds(format, b'i'));
+        Ok(Self(Mutex::new(State {
+            role,
+            itemizes,
+            all: itemizes && (line.itemize > 1 || name_level > 1),
+            format,
+            name_level,
+            delete_level: line.info.level("DEL"),
+            progress_level: line.info.level("PROGRESS"),
+            links: line.options.links,
+            times: line.options.times,
+            quiet: line.quiet > 0,
+            human: line.human,
+            eight_bit: line.eight_bit,
+            stderr_mode: line.stderr,
+            outbuf: line.outbuf,
+            stdout: BufWriter::with_capacity(64 * 1024, io::stdout()),
+            log,
+            progress: Progress::new(line.human),
+            line_open: false,
+            at: 0,
+            entries: 0,
+            starts: Vec::new(),
+            stats: Stats::new(),
+            partial: false,
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An ordinary line or more.
+    pub(super) fn say(&self, text: &str) {
+        let mut state = self.lock();
+        state.put(text.as_bytes());
+    }
+
+    /// The same, to the log file as well.
+    pub(super) fn say_and_log(&self, text: &str) {
+        let mut state = self.lock();
+        state.put(text.as_bytes());
+        for line in text.lines().filter(|line| !line.is_empty()) {
+            state.log_line(line.as_bytes());
+        }
+    }
+
+    /// To the log file only.
+    pub(super) fn log(&self, text: &str) {
+        self.lock().log_line(text.as_bytes());
+    }
+
+    /// A line on standard error.
+    pub(super) fn complain(&self, text: &str) {
+        let mut state = self.lock();
+        state.error(text.as_bytes());
+    }
+
+    /// Whether something was reported that was not transferred.
+    pub(super) fn is_partial(&self) -> bool {
+        self.lock().partial
+    }
+
+    /// Changes the numbers.
+    pub(super) fn stats<T>(&self, act: impl FnOnce(&mut Stats) -> T) -> T {
+        act(&mut self.lock().stats)
+    }
+
+    /// A file goes over the wire: its name, where it comes before the progress.
+    pub(super) fn begin(&self, ndx: Ndx) {
+        let mut state = self.lock();
+        state.at = state.rank(ndx);
+        if state.progress_level == 1 {
+            state.progress.restart();
+        }
+    }
+
+    /// A file was transferred: its line and its progress.
+    pub(super) fn transferred(&self, ndx: Ndx, done: &Done<'_>) {
+        let mut state = self.lock();
+        let stats = &mut state.stats;
+        stats.transferred += 1;
+        stats.transferred_size += done.entry.len;
+        stats.literal += done.sent.literal_bytes;
+        stats.matched += done.sent.matched_bytes;
+        let shown = state.progress_level == 0 || !state.names_first();
+        state.line(done, shown);
+        state.at = state.rank(ndx);
+        state.progress_line(done.entry.len);
+    }
+
+    /// The name of a file that is about to be transferred, where progress follows it.
+    pub(super) fn announce(&self, done: &Done<'_>) {
+        let mut state = self.lock();
+        if state.progress_level > 0 && state.names_first() {
+            state.line(done, true);
+        }
+    }
+
+    /// Bytes of the current file, whose length is `total`.
+    pub(super) fn advance(&self, bytes: u64, total: u64) {
+        let mut state = self.lock();
+        if state.progress_level == 0 || state.quiet {
+            return;
+        }
+        let total = if state.progress_level > 1 { state.stats.total_size } else { total };
+        if let Some(text) = state.progress.advance(bytes, total) {
+            state.raw(text.as_bytes());
+            state.line_open = true;
+        }
+    }
+
+    /// An entry that was changed without data, or would be transferred were this no dry run.
+    pub(super) fn changed(&self, ndx: Ndx, entry: &FileEntry, header: &ItemHeader) {
+        let mut state = self.lock();
+        state.at = state.rank(ndx);
+        if header.flags.has(ItemFlags::NEW) {
+            state.stats.created(entry);
+        }
+        if header.flags.has(ItemFlags::TRANSFER) {
+            state.stats.transferred += 1;
+            state.stats.transferred_size += entry.len;
+        }
+        state.line(&Done { entry, header, sent: Sent::default(), sums: 0, sum: None }, true);
+    }
+
+    /// Ends a line of progress that is still open, and shows what waits.
+    pub(super) fn flush(&self) {
+        let mut state = self.lock();
+        if state.progress_level > 1 && state.line_open {
+            let entries = state.entries;
+            state.at = entries.saturating_sub(1);
+            state.progress_line(0);
+        }
+        state.end_line();
+        let _ = state.stdout.flush();
+    }
+}
+
+/// A finished file.
+pub(super) struct Done<'a> {
+    pub(super) entry: &'a FileEntry,
+    pub(super) header: &'a ItemHeader,
+    pub(super) sent: Sent,
+    /// Bytes of block sums, where we send.
+    pub(super) sums: u64,
+    pub(super) sum: Option<Sum>,
+}
+
+impl State {
+    /// Whether a name stands before its progress: a format that tells of what was sent comes after it.
+    fn names_first(&self) -> bool {
+        !self.format.as_ref().is_some_and(|format| b"bcC".iter().any(|letter| format::holds(format, *letter)))
+    }
+
+    /// Indexes leave gaps between segments; ranks do not.
+    fn rank(&self, ndx: Ndx) -> u64 {
+        let after = self.starts.partition_point(|(start, _)| *start <= ndx.0);
+        match after.checked_sub(1).and_then(|at| self.starts.get(at)) {
+            Some((start, before)) => before + u64::from(ndx.0 - start),
+            None => 0,
+        }
+    }
+
+    fn raw(&mut self, bytes: &[u8]) {
+        let result = match self.stderr_mode {
+            StderrMode::All => io::stderr().write_all(bytes),
+            _ => self.stdout.write_all(bytes).and_then(|()| match self.outbuf {
+                Outbuf::Block => Ok(()),
+                Outbuf::Line | Outbuf::None => self.stdout.flush(),
+            }),
+        };
+        // Nobody may be reading any more; the transfer goes on.
+        let _ = result;
+    }
+
+    fn end_line(&mut self) {
+        if std::mem::take(&mut self.line_open) {
+            self.raw(b"\n");
+        }
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        if !self.quiet {
+            self.end_line();
+            self.raw(bytes);
+        }
+    }
+
+    fn error(&mut self, text: &[u8]) {
+        self.end_line();
+        let _ = self.stdout.flush();
+        let mut line = text.to_vec();
+        line.push(b'\n');
+        let _ = io::stderr().write_all(&line);
+        self.log_line(text);
+    }
+
+    fn log_line(&mut self, text: &[u8]) {
+        if let Some(log) = &mut self.log {
+            log.line(text);
+        }
+    }
+
+    fn progress_line(&mut self, total: u64) {
+        if self.progress_level == 0 || self.quiet {
+            return;
+        }
+        let total = if self.progress_level > 1 { self.stats.total_size } else { total };
+        let tally = Tally {
+            transferred: self.stats.transferred,
+            left: self.entries.saturating_sub(self.at + 1),
+            entries: self.entries,
+        };
+        let text = self.progress.finished(total, tally);
+        self.raw(text.as_bytes());
+        self.line_open = true;
+        if self.progress_level == 1 {
+            self.end_line();
+        }
+    }
+
+    fn event<'a>(&self, done: &'a Done<'_>, path: Option<&'a [u8]>) -> Event<'a> {
+        Event {
+            entry: Some(done.entry),
+            name: &done.entry.name,
+            header: done.header,
+            sends: self.role.sends,
+            local: self.role.local,
+            sent: done.sent.literal_bytes,
+            sums: done.sums,
+            sum: done.sum.map(|sum| sum.to_string()),
+            path,
+            times: self.times,
+            human: self.human,
+        }
+    }
+
+    /// The lines of an entry: on standard output if `shown`, and in the log.
+    fn line(&mut self, done: &Done<'_>, shown: bool) {
+        let flags = done.header.flags;
+        let changed = flags.0 & !NO_CHANGE != 0 || flags.has(ItemFlags::LOCAL_CHANGE);
+        let moved = flags.has(ItemFlags::TRANSFER) || flags.has(ItemFlags::LOCAL_CHANGE);
+        let path = self.source(&done.entry.name);
+        let event = self.event(done, path.as_deref());
+        let told = match self.itemizes {
+            true => changed,
+            false => moved || (changed && done.entry.is_dir()),
+        };
+        // A server that receives says this itself.
+        let attributes = changed && self.name_level > 1 && !self.itemizes && (self.role.local || !self.role.sends);
+        let text = match &self.format {
+            Some(format) if shown => match () {
+                () if told || self.all => Some(format::expand(format, &event)),
+                () if attributes => Some(done.entry.name.clone()),
+                () => None,
+            },
+            _ => None,
+        };
+        let logged = match &self.log {
+            Some(log) if told => Some(format::expand(&log.format, &event)),
+            _ => None,
+        };
+        if let Some(text) = text {
+            let mut line = Vec::with_capacity(text.len() + 1);
+            names::put(&text, self.eight_bit, &mut line);
+            line.push(b'\n');
+            self.put(&line);
+        }
+        if let Some(text) = logged {
+            let mut line = Vec::with_capacity(text.len());
+            names::put(&text, self.eight_bit, &mut line);
+            self.log_line(&line);
+        }
+    }
+
+    /// The path of an entry here, as far as the arguments tell it.
+    fn source(&self, name: &[u8]) -> Option<Vec<u8>> {
+        let matching = |argument: &&Vec<u8>| {
+            let last = argument.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+            matches!(last, b"" | b"." | b"..")
+                || name.strip_prefix(last).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+        };
+        let argument = self.role.sources.iter().find(matching).filter(|_| self.role.sends)?;
+        Some(format::source_path(argument, name))
+    }
+
+    fn deleted(&mut self, name: &[u8]) {
+        // A directory's name comes with a zero byte at its end.
+        let (name, is_dir) = match name.strip_suffix(b"\0").or_else(|| name.strip_suffix(b"/")) {
+            Some(name) => (name, true),
+            None => (name, false),
+        };
+        self.stats.deleted.add(Some(if is_dir { Kind::Dir } else { Kind::File }));
+        let name = if is_dir { [name, b"/"].concat() } else { name.to_vec() };
+        let header = ItemHeader::default();
+        let event = Event {
+            entry: None,
+            name: &name,
+            header: &header,
+            sends: self.role.sends,
+            local: self.role.local,
+            sent: 0,
+            sums: 0,
+            sum: None,
+            path: None,
+            times: self.times,
+            human: self.human,
+        };
+        let format = self.format.as_ref().filter(|format| self.itemizes || format.as_slice() != b"%n%L");
+        let text = match format {
+            Some(format) => Some(format::expand(format, &event)),
+            None if self.delete_level > 0 => Some([b"deleting ", name.as_slice()].concat()),
+            None => None,
+        };
+        let logged = self.log.as_ref().map(|log| format::expand(&log.format, &event));
+        if let Some(text) = text {
+            let mut line = Vec::new();
+            names::put(&text, self.eight_bit, &mut line);
+            line.push(b'\n');
+            self.put(&line);
+        }
+        if let Some(text) = logged {
+            self.log_line(&text);
+        }
+    }
+
+    fn message(&mut self, message: &Message) {
+        match message {
+            Message::Text(kind, text) => {
+                let mut shown = Vec::with_capacity(text.len());
+                names::put_text(text, self.eight_bit, &mut shown);
+                let line = shown.strip_suffix(b"\n").unwrap_or(&shown).to_vec();
+                match kind {
+                    TextKind::Info => {
+                        self.put(&shown);
+                        for line in line.split(|&byte| byte == b'\n') {
+                            self.log_line(line);
+                        }
+                    }
+                    TextKind::ErrorXfer => {
+                        self.partial = true;
+                        self.error(&line);
+                    }
+                    TextKind::Error | TextKind::Warning => self.error(&line),
+                }
+            }
+            Message::Deleted(name) => self.deleted(name),
+            _ => {}
+        }
+    }
+
+    fn listed(&mut self, list: &FileList) {
+        self.starts.push((list.start().0, self.entries));
+        self.entries += list.iter().count() as u64;
+        self.stats.listed(list);
+    }
+}
+
+impl Output {
+    /// The list is known.
+    pub(super) fn list(&self, list: &FileList) {
+        self.lock().listed(list);
+    }
+
+    /// A line of a listing.
+    pub(super) fn entry(&self, entry: &FileEntry) {
+        let mut state = self.lock();
+        let line = listing::line(entry, state.human, state.eight_bit, state.links);
+        state.put(&line);
+    }
+
+    /// Words of either side.
+    pub(super) fn hear(&self, message: &Message) {
+        self.lock().message(message);
+    }
+}
+
+/// The output of a session in which files come here.
+pub(super) struct Pulled<'a> {
+    pub(super) output: &'a Output,
+    /// Length of the file that is coming in.
+    pub(super) current: std::sync::atomic::AtomicU64,
+}
+
+impl Witness for Pulled<'_> {
+    fn listed(&self, list: &FileList) {
+        self.output.list(list);
+    }
+
+    fn entry(&self, entry: &FileEntry) {
+        self.output.entry(entry);
+    }
+
+    fn item(&self, ndx: Ndx, entry: &FileEntry, header: &ItemHeader) {
+        self.output.changed(ndx, entry, header);
+    }
+
+    fn begins(&self, ndx: Ndx, entry: &FileEntry, header: &ItemHeader) {
+        self.current.store(entry.len, std::sync::atomic::Ordering::Relaxed);
+        self.output.begin(ndx);
+        if header.flags.has(ItemFlags::NEW) {
+            self.output.stats(|stats| stats.created(entry));
+        }
+        self.output.announce(&Done { entry, header, sent: Sent::default(), sums: 0, sum: None });
+        self.output.advance(0, entry.len);
+    }
+
+    fn progress(&self, bytes: u64) {
+        self.output.advance(bytes, self.current.load(std::sync::atomic::Ordering::Relaxed));
+    }
+
+    fn received(&self, ndx: Ndx, entry: &FileEntry, header: &ItemHeader, sent: &Sent, sum: &Sum) {
+        self.output.transferred(ndx, &Done { entry, header, sent: *sent, sums: 0, sum: Some(*sum) });
+    }
+
+    fn message(&self, message: &Message) {
+        self.output.hear(message);
+    }
+
+    fn stats(&self, totals: &FinalStats) {
+        self.output.stats(|stats| {
+            stats.total_size = totals.total_size;
+            stats.list_build = totals.list_build_ms;
+            stats.list_transfer = totals.list_send_ms;
+        });
+    }
+}

@@ -1,0 +1,600 @@
+//! One session of a client: connects, sends or receives, and says what came of it. Counterpart: rsync's `client_run`.
+
+use super::checks::refuse;
+use super::command_line::{CommandLine, FilterKind, Usage};
+use super::exit;
+use super::operands::{Host, Plan, Remote};
+use super::output::{Done, Output, Pulled, Role};
+use super::quoting::{self, Use};
+use super::until::Until;
+use crate::daemon::client::{self, Call, Connected, DaemonError, Shell, Site};
+use crate::link::{Ending, Link};
+use crate::transfer::filters::{self, Rules, RulesError};
+use crate::transfer::local::Local;
+use crate::transfer::scanned::{Scanned, Trouble, summer};
+use crate::transfer::send::Sent;
+use crate::transfer::source::{Arguments, Hooks, SumFile};
+use crate::transfer::suffixes::Suffixes;
+use crate::transfer::{
+    Answer, Asked, ReceivePlan, SendPlan, Session, TransferError, Watch, greet, greet_agreed, receive, send,
+};
+use crate::transport::child::Child;
+use crate::transport::ssh::{Ssh, SshOptions};
+use crate::transport::tcp::Family;
+use crate::transport::{Connect, ConnectError};
+use protocol::args::{Options, ServerArgs};
+use protocol::checksum::Sum;
+use protocol::filter::{Action, Rule, Side as RuleSide};
+use protocol::flist::{FileEntry, FileList, ListLimits, Ndx};
+use protocol::handshake::{Compat, Hello, Offer, Side, VERSION_LEAST, VERSION_MOST};
+use protocol::item::{ItemFlags, ItemHeader};
+use protocol::mux::{Message, TextKind};
+use protocol::sender::Request;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long a silent far end is waited for without `--timeout`; stock rsync waits for ever.
+const PATIENCE: Duration = Duration::from_secs(3600);
+/// How long a server within this process may take to leave once its link is closed: it puts its files in order.
+const LEAVING: Duration = Duration::from_secs(5);
+
+/// Runs a transfer; gives its exit code.
+pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
+    if let Some(name) = line.options.unserved() {
+        return Err(refuse(name));
+    }
+    let version = line.protocol.unwrap_or(VERSION_MOST.into());
+    let Some(version) = u8::try_from(version).ok().filter(|version| (VERSION_LEAST..=VERSION_MOST).contains(version))
+    else {
+        let text = format!("--protocol must be at least {VERSION_LEAST} and no more than {VERSION_MOST}.");
+        return Err(Usage { text, code: 2 });
+    };
+    let local = plan.remote.is_none();
+    // A copy without a destination is a listing, and lists come from a sender at the other end.
+    let pull = plan.pull || plan.destination.is_none();
+    let who = if pull { "Receiver" } else { "sender" };
+    let mut line = line.clone();
+    let wanted = Wanted::of(&mut line, plan, pull)?;
+    line.options.whole_file |= local && !line.options.no_whole_file;
+    let role = Role { sends: !pull, local, sources: plan.sources.clone() };
+    let output = Output::new(&line, role).map_err(|error| {
+        let path = line.log_file.as_deref().unwrap_or_else(|| "".as_ref()).display();
+        Usage { text: format!("rsync: failed to open log-file {path}: {error}"), code: 11 }
+    })?;
+    let client = Client { line: &line, plan, pull, version, output: &output, wanted };
+    let code = match client.session() {
+        Ok(code) => code,
+        Err(Failure { text, code }) => {
+            if !text.is_empty() {
+                output.complain(&text);
+            }
+            code
+        }
+    };
+    output.flush();
+    if code != 0 {
+        output.complain(&exit::line(code, who));
+    }
+    Ok(code)
+}
+
+/// What the user's rules and lists of names come to.
+struct Wanted {
+    rules: Vec<Rule>,
+    /// Names for this side, the sender, to look up.
+    here: Option<Vec<Vec<u8>>>,
+    /// Names for the server, the sender, to look up, as they travel.
+    asked: Option<Vec<u8>>,
+}
+
+impl Wanted {
+    /// Reads the files of rules and names, and leaves of `--files-from` what a server may be told.
+    fn of(line: &mut CommandLine, plan: &Plan, pull: bool) -> Result<Self, Usage> {
+        let mut rules = Rules::new(&line.options);
+        for (kind, text) in &line.filters {
+            let taken = match kind {
+                FilterKind::Rule => rules.filter(text),
+                FilterKind::Exclude => rules.pattern(Action::Exclude, text),
+                FilterKind::Include => rules.pattern(Action::Include, text),
+                FilterKind::ExcludeFrom => rules.file(Action::Exclude, text),
+                FilterKind::IncludeFrom => rules.file(Action::Include, text),
+            };
+            taken.map_err(bad_rules)?;
+        }
+        let rules = rules.finish(&line.options, !pull).map_err(bad_rules)?;
+        let mut wanted = Self { rules, here: None, asked: None };
+        let Some(given) = line.options.files_from.clone() else { return Ok(wanted) };
+        let cut = given.iter().position(|byte| b":/".contains(byte)).filter(|&at| given[at] == b':');
+        if let Some(cut) = cut {
+            let same = plan.remote.as_ref().is_some_and(|remote| cut == 0 || remote.host.name == given[..cut]);
+            if !same {
+                let text = "--files-from hostname is not the same as the transfer hostname".into();
+                return Err(Usage { text, code: 1 });
+            }
+            line.options.files_from = Some(given[given.len().min(cut + 1)..].to_vec());
+            return Ok(wanted);
+        }
+        let unreadable = |error: TransferError| Usage { text: format!("rsync: {error}"), code: 11 };
+        if pull {
+            wanted.asked = Some(filters::names_to_forward(&given, line.options.from0).map_err(unreadable)?);
+            line.options.files_from = Some(b"-".to_vec());
+            line.options.from0 = true;
+        } else {
+            wanted.here = Some(filters::names_of_file(&given, line.options.from0).map_err(unreadable)?);
+        }
+        Ok(wanted)
+    }
+}
+
+fn bad_rules(error: RulesError) -> Usage {
+    let code = if matches!(error, RulesError::File { .. }) { 11 } else { 1 };
+    Usage { text: format!("rsync: {error}"), code }
+}
+
+/// Counts what is heard, for the last words of a session that breaks.
+struct Counted {
+    reader: Box<dyn Read + Send>,
+    heard: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(buffer)?;
+        self.heard.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+}
+
+/// A session that came to nothing.
+struct Failure {
+    text: String,
+    code: i32,
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        let code = match &error {
+            ConnectError::Setup(_) => 1,
+            ConnectError::Timeout { .. } => exit::TIMEOUT,
+            ConnectError::Unreachable { .. } | ConnectError::Lost { .. } => 10,
+            ConnectError::HostKey { .. } | ConnectError::Auth { .. } => 5,
+        };
+        Self { text: format!("rsync: {error}"), code }
+    }
+}
+
+struct Client<'a> {
+    line: &'a CommandLine,
+    plan: &'a Plan,
+    pull: bool,
+    version: u8,
+    output: &'a Output,
+    wanted: Wanted,
+}
+
+impl Client<'_> {
+    fn session(&self) -> Result<i32, Failure> {
+        let daemon = self.plan.remote.as_ref().filter(|remote| remote.daemon);
+        let (mut link, version) = match daemon {
+            Some(Remote { host, .. }) => match self.by_daemon(host)? {
+                Some(connected) => (connected.link, Some(connected.version)),
+                None => return Ok(0),
+            },
+            None => (self.connect()?, None),
+        };
+        let heard = Arc::new(AtomicU64::new(0));
+        link.reader = Box::new(Counted { reader: link.reader, heard: heard.clone() });
+        if self.line.options.secluded_args && daemon.is_none() {
+            let words = self.words();
+            let cut = secluded_from(&words);
+            let mut block = b"rsync\0".to_vec();
+            for word in &words[cut..] {
+                block.extend_from_slice(if word.is_empty() { b"." } else { word });
+                block.push(0);
+            }
+            block.push(0);
+            link.writer
+                .write_all(&block)
+                .map_err(|error| Failure { text: format!("rsync: Cannot send the arguments: {error}"), code: 12 })?;
+        }
+        let remote = link.remote.clone();
+        let until = Until::watch(link.closer.clone(), self.line.options.stop_at)
+            .map_err(|error| Failure { text: format!("rsync: Cannot listen for signals: {error}"), code: 14 })?;
+        let options = &self.line.options;
+        let hello = Hello {
+            side: Side::Client,
+            version: version.unwrap_or(self.version),
+            choice: options.checksum_choice,
+            offer: Offer::Stock,
+            incremental: options.incremental(self.pull),
+            compression: options.compression(),
+        };
+        let greeted = match version {
+            Some(_) => greet_agreed(link, hello),
+            None => greet(link, hello),
+        };
+        let result = greeted.and_then(|mut session| {
+            if let Some(rate) = options.bwlimit {
+                session.limit(rate);
+            }
+            if self.pull { self.pull(session) } else { self.push(session) }
+        });
+        let result = match (result, until.ended()) {
+            (Err(_), Some(code)) => {
+                remote.wait(LEAVING);
+                let text = if code == exit::TIMEOUT { "rsync: stopped at the time that was set" } else { "" };
+                return Err(Failure { text: text.into(), code });
+            }
+            (result, _) => result,
+        };
+        // By the SSH within, the far end's words come apart from the session.
+        let words = remote.stderr();
+        if !words.is_empty() && self.plan.remote.is_some() && daemon.is_none() {
+            self.output.complain(words.trim_end());
+        }
+        match result {
+            Ok(code) => Ok(code),
+            Err(error) => {
+                let code = exit::of(&error);
+                let who = if self.pull { "Receiver" } else { "sender" };
+                let text = match &error {
+                    TransferError::Remote { .. } => {
+                        let heard = heard.load(Ordering::Relaxed);
+                        format!("rsync: connection unexpectedly closed ({heard} bytes received so far) [{who}]")
+                    }
+                    TransferError::Peer(protocol::PeerError::Exit(_)) => String::new(),
+                    error => format!("rsync: [{who}] {error}"),
+                };
+                Err(Failure { text, code })
+            }
+        }
+    }
+
+    /// Reaches a module of a daemon; `None` where its modules were listed.
+    fn by_daemon(&self, host: &Host) -> Result<Option<Connected>, Failure> {
+        let line = self.line;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let site = Site { host: text(&host.name), port: host.port, user: host.user.as_deref().map(text) };
+        let seconds = |seconds: Option<u32>| {
+            seconds.filter(|&seconds| seconds > 0).map(|seconds| Duration::from_secs(seconds.into()))
+        };
+        let shell = match line.rsh.as_ref().filter(|_| line.rsh_given) {
+            None => None,
+            Some(shell) => {
+                let mut words = self.shell_words(shell)?;
+                let says_user = words.iter().any(|word| word == b"-l");
+                if let Some(user) = host.user.as_ref().filter(|_| !says_user) {
+                    words.extend([b"-l".to_vec(), user.clone()]);
+                }
+                words.push(host.name.clone());
+                let program = line.rsync_path.clone().unwrap_or_else(|| b"rsync".to_vec());
+                let words = words.into_iter().map(OsString::from_vec).collect();
+                Some(Shell { words, program: vec![OsString::from_vec(program)] })
+            }
+        };
+        let call = Call {
+            port: line.port,
+            address: line.address.as_deref().map(text),
+            family: match line.family {
+                Some(4) => Family::V4,
+                Some(_) => Family::V6,
+                None => Family::Any,
+            },
+            sockopts: line.sockopts.as_deref().map(text),
+            contimeout: seconds(line.contimeout),
+            timeout: seconds(line.options.timeout),
+            no_motd: line.no_motd,
+            password_file: line.password_file.clone(),
+            early_input: line.early_input.clone(),
+            shell,
+            version: self.version,
+        };
+        let mut say = |words: &[u8]| self.output.hear(&Message::Text(TextKind::Info, words.to_vec()));
+        let args = self.server_args(&|path, _| path.to_vec(), &|word, _| word.to_vec());
+        let failed = |error: DaemonError| Failure { text: format!("{error}"), code: error.exit_code() };
+        if self.pull && self.plan.sources.iter().all(Vec::is_empty) {
+            client::list_modules(&site, &call, &mut say).map_err(failed)?;
+            return Ok(None);
+        }
+        client::connect(&site, &call, &args, &mut say).map(Some).map_err(failed)
+    }
+
+    fn shell_words(&self, shell: &[u8]) -> Result<Vec<Vec<u8>>, Failure> {
+        quoting::split(shell).map_err(|quote| Failure {
+            text: format!("Missing trailing-{} in remote-shell command.", char::from(quote)),
+            code: 1,
+        })
+    }
+
+    /// What the server is told; `path` and `word` quote for whoever reads it first.
+    fn server_args(
+        &self,
+        path: &dyn Fn(&[u8], &Options) -> Vec<u8>,
+        word: &dyn Fn(&[u8], &Options) -> Vec<u8>,
+    ) -> ServerArgs {
+        let mut options = self.line.options.clone();
+        options.list_only = false;
+        if self.wanted.here.is_some() {
+            options.files_from = None;
+        }
+        let mut words = self.line.peer_words.clone();
+        words.append(&mut options.remote_options);
+        options.remote_options = words.iter().map(|given| word(given, &options)).collect();
+        let there = if self.pull { &self.plan.sources[..] } else { self.plan.destination.as_slice() };
+        let paths = there.iter().map(|given| path(given, &options)).collect();
+        ServerArgs { sender: self.pull, paths, capabilities: Vec::new(), options }
+    }
+
+    /// What the server is told, `--server` first.
+    fn words(&self) -> Vec<Vec<u8>> {
+        let how = if self.pull { Use::Source } else { Use::Destination };
+        let local = self.plan.remote.is_none();
+        let path = |path: &[u8], options: &Options| match (local, path.is_empty()) {
+            (true, false) => path.to_vec(),
+            _ => quoting::path(path, how, options),
+        };
+        let args = self.server_args(&path, &quoting::option);
+        let mut words = args.to_words();
+        if local {
+            return words;
+        }
+        let given = self.line.options.remote_options.len() + self.line.peer_words.len();
+        let end = words.len() - args.paths.len() - 1;
+        for word in &mut words[1..end - given] {
+            *word = quoting::option(word, &args.options);
+        }
+        if args.options.secluded_args {
+            let bundle = if self.pull { 2 } else { 1 };
+            words[bundle].insert(1, b's');
+        }
+        words
+    }
+
+    fn connect(&self) -> Result<Link, Failure> {
+        let words = self.words();
+        let limit = self.line.options.timeout.filter(|&seconds| seconds > 0);
+        let limit = limit.map_or(PATIENCE, |seconds| Duration::from_secs(seconds.into()));
+        let Some(Remote { host, .. }) = &self.plan.remote else {
+            let words: Vec<OsString> = words.into_iter().map(OsString::from_vec).collect();
+            return Ok(Local.open(&words)?);
+        };
+        let cut = if self.line.options.secluded_args { secluded_from(&words) } else { words.len() };
+        let visible = &words[..cut];
+        let program = self.line.rsync_path.clone().unwrap_or_else(|| b"rsync".to_vec());
+        let Some(shell) = &self.line.rsh else {
+            return self.by_ssh(host, &program, visible, limit);
+        };
+        let mut command = self.shell_words(shell)?;
+        if let Some(user) = &host.user {
+            command.extend([b"-l".to_vec(), user.clone()]);
+        }
+        command.extend([host.name.clone(), program]);
+        command.extend(visible.iter().cloned());
+        self.tell_command(&command);
+        let command = command.into_iter().map(OsString::from_vec).collect();
+        let link = Child::local(command).stall_limit(Some(limit)).shares_stderr().open(&[]);
+        link.map_err(|error| Failure { text: format!("rsync: {error}"), code: 14 })
+    }
+
+    fn by_ssh(&self, host: &Host, program: &[u8], words: &[Vec<u8>], limit: Duration) -> Result<Link, Failure> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let mut options = SshOptions::new(text(&host.name));
+        options.user = host.user.as_deref().map(text);
+        options.stall_timeout = limit;
+        let mut line = text(program);
+        for word in words {
+            line.push(' ');
+            for chunk in word.utf8_chunks() {
+                line.push_str(chunk.valid());
+                // The bindings of libssh2 take only UTF-8; the shell over there makes the other bytes.
+                for byte in chunk.invalid() {
+                    line.push_str(&format!("\"$(printf '\\{byte:03o}')\""));
+                }
+            }
+        }
+        let mut told = vec![b"ssh".to_vec(), host.name.clone(), program.to_vec()];
+        told.extend(words.iter().cloned());
+        self.tell_command(&told);
+        Ok(Ssh::new(options)?.open_line(&line)?)
+    }
+
+    fn tell_command(&self, words: &[Vec<u8>]) {
+        if self.line.debug.level("CMD") > 0 && self.line.quiet == 0 {
+            let shown: Vec<_> = words.iter().map(|word| String::from_utf8_lossy(word)).collect();
+            let text = format!("opening connection using: {}  ({} args)\n", shown.join(" "), words.len());
+            self.output.say(&text);
+        }
+    }
+
+    /// What stands on the first line of a wordy transfer.
+    fn announce_list(&self, verb: [&str; 2]) -> bool {
+        let options = &self.line.options;
+        let logged = if self.pull { "receiving file list" } else { "building file list" };
+        self.output.log(logged);
+        if self.line.info.level("FLIST") == 0 || !(options.recurse || options.dirs) {
+            return false;
+        }
+        let at_once = options.recurse && !options.no_inc_recursive;
+        if at_once {
+            self.output.say(&format!("{} incremental file list\n", verb[0]));
+            return false;
+        }
+        self.output.say(&format!("{} file list ... ", verb[1]));
+        true
+    }
+
+    fn push(&self, session: Session) -> Result<i32, TransferError> {
+        let options = &self.line.options;
+        let trouble = Trouble::new(self.line.info.level("REMOVE") > 0);
+        let plan = SendPlan {
+            shape: options.list_shape(session.n.list_checksum.size()),
+            server: false,
+            dry_run: options.dry_run,
+            whole_file: options.whole_file,
+            in_place: crate::transfer::dest::in_place(options),
+            append: options.append,
+            max_alloc: options.max_alloc.unwrap_or(0),
+            skip_compress: options.skip_compress.as_deref().map(Suffixes::new).unwrap_or_default(),
+            rules: options.receiver_hears_rules().then(|| self.wanted.rules.clone()),
+            names_from_peer: options.files_from.is_some() && self.wanted.here.is_none(),
+        };
+        let list_checksum = session.n.list_checksum;
+        let paths: Vec<_> = self.plan.sources.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
+        let incremental = session.n.compat.has(Compat::INC_RECURSE);
+        let (mut report, mut sum) = (trouble.reporter(), summer(list_checksum));
+        let rules = filters::rule_set(&self.wanted.rules, RuleSide::Sender);
+        let sum: Option<SumFile<'_>> = if options.checksum { Some(&mut sum) } else { None };
+        let hooks = Hooks { report: &mut report, sum, keep: None, rules: rules.as_ref() };
+        let listing = |asked: Asked| {
+            let open = self.announce_list(["sending", "building"]);
+            let started = Instant::now();
+            let names = self.wanted.here.as_deref().or(plan.names_from_peer.then_some(&asked.names[..]));
+            let listed = Arguments::new(&paths, names)
+                .and_then(|arguments| Scanned::list(&arguments, options, incremental, hooks, &trouble));
+            self.output.stats(|stats| stats.list_build = started.elapsed().as_millis() as u64);
+            if open {
+                self.output.say("done\n");
+            }
+            listed
+        };
+        let mut watch = Pushed { output: self.output, trouble: &trouble, current: None };
+        let summary = send(session, &plan, listing, &mut watch)?;
+        watch.drain();
+        self.output.stats(|stats| (stats.written, stats.read) = (summary.written_bytes, summary.read_bytes));
+        self.end(trouble.bits(), summary.ending.as_ref())
+    }
+
+    fn pull(&self, session: Session) -> Result<i32, TransferError> {
+        let options = &self.line.options;
+        let destination = self.plan.destination.as_deref().unwrap_or_default();
+        let plan = ReceivePlan {
+            options: options.clone(),
+            server: false,
+            destination: PathBuf::from(OsStr::from_bytes(destination)),
+            limits: ListLimits::default(),
+            rules: self.wanted.rules.clone(),
+            asked: self.wanted.asked.clone(),
+            names: self.line.info.level("NAME").max(u8::from(self.line.itemizes())),
+        };
+        let verbs = if self.plan.remote.is_none() { ["sending", "building"] } else { ["receiving", "receiving"] };
+        if self.announce_list(verbs) {
+            self.output.say("done\n");
+        }
+        let witness = Pulled { output: self.output, current: Default::default() };
+        let received = receive(session, &plan, &witness)?;
+        self.output.stats(|stats| (stats.written, stats.read) = (received.written_bytes, received.read_bytes));
+        let failed = i32::from(received.failed > 0);
+        self.end(received.io_error | failed, received.ending.as_ref())
+    }
+
+    /// The last lines and the exit code.
+    fn end(&self, bits: i32, ending: Option<&Ending>) -> Result<i32, TransferError> {
+        self.output.flush();
+        let line = self.line;
+        let level = line.info.level("STATS");
+        if level > 1 {
+            self.output.say_and_log(&self.output.stats(|stats| stats.block(line.human)));
+        }
+        if level > 0 {
+            self.output.say("\n");
+            self.output.say_and_log(&self.output.stats(|stats| stats.summary(line.human, line.options.dry_run)));
+        } else {
+            let text = self.output.stats(|stats| {
+                format!("sent {} bytes  received {} bytes  total size {}", stats.written, stats.read, stats.total_size)
+            });
+            self.output.log(&text);
+        }
+        let own = match () {
+            () if self.output.is_partial() || bits & 1 != 0 => exit::PARTIAL,
+            () if bits & 2 != 0 => exit::VANISHED,
+            () if bits & 4 != 0 => exit::DELETE_LIMIT,
+            () => 0,
+        };
+        Ok(own.max(ending.map_or(0, exit::of_ending)))
+    }
+}
+
+/// How many words a server sees when the others travel by the connection.
+fn secluded_from(words: &[Vec<u8>]) -> usize {
+    let sender = words.get(1).is_some_and(|word| word == b"--sender");
+    let bundle = if sender { 3 } else { 2 };
+    bundle + words[bundle.min(words.len())..].iter().take_while(|word| word.starts_with(b"--iconv=")).count()
+}
+
+/// The output of a session in which files go away.
+struct Pushed<'a> {
+    output: &'a Output,
+    trouble: &'a Trouble,
+    /// The request that is being answered.
+    current: Option<Current>,
+}
+
+struct Current {
+    header: ItemHeader,
+    /// Bytes of its block sums.
+    sums: u64,
+    len: u64,
+}
+
+impl Pushed<'_> {
+    /// Says what went wrong meanwhile.
+    fn drain(&self) {
+        while let Some(word) = self.trouble.word() {
+            self.output.hear(&word);
+        }
+    }
+}
+
+impl Watch for Pushed<'_> {
+    fn listed(&mut self, list: &FileList) {
+        self.drain();
+        self.output.list(list);
+    }
+
+    fn requested(&mut self, ndx: Ndx, entry: &FileEntry, request: &Request) -> Answer {
+        let header = &request.header;
+        self.output.begin(ndx);
+        if header.flags.has(ItemFlags::NEW) && !request.redo {
+            self.output.stats(|stats| stats.created(entry));
+        }
+        self.output.announce(&Done { entry, header, sent: Sent::default(), sums: 0, sum: None });
+        let head = request.sums.head();
+        let sums = 16 + u64::from(head.count) * (4 + u64::from(head.strong_length));
+        self.current = Some(Current { header: header.clone(), sums, len: entry.len });
+        Answer::Send
+    }
+
+    fn progress(&mut self, bytes: u64) {
+        if let Some(current) = &self.current {
+            self.output.advance(bytes, current.len);
+        }
+    }
+
+    fn sent(&mut self, ndx: Ndx, entry: &FileEntry, sent: &Sent, sum: &Sum) {
+        if let Some(Current { header, sums, .. }) = self.current.take() {
+            self.output.transferred(ndx, &Done { entry, header: &header, sent: *sent, sums, sum: Some(*sum) });
+        }
+    }
+
+    fn unreadable(&mut self, _ndx: Ndx, error: &io::Error) {
+        self.trouble.unreadable(error);
+        self.drain();
+    }
+
+    fn finished(&mut self, _ndx: Ndx) {
+        self.drain();
+    }
+
+    fn item(&mut self, ndx: Ndx, entry: &FileEntry, header: &ItemHeader) {
+        self.output.changed(ndx, entry, header);
+    }
+
+    fn message(&mut self, message: &Message) {
+        self.output.hear(message);
+    }
+}

@@ -1,0 +1,46 @@
+//! What this is: `--version`, for people and for scripts.
+
+use protocol::handshake::VERSION_MOST;
+
+/// Checksums, the preferred one first.
+const CHECKSUMS: &[&str] = &["xxh128", "xxh3", "xxh64", "md5", "md4", "sha1", "none"];
+
+/// The first line has the shape that scripts read the version from.
+fn first_line() -> String {
+    format!("rsync  version {}  protocol version {VERSION_MOST}", env!("CARGO_PKG_VERSION"))
+}
+
+/// `--version`.
+pub(super) fn text() -> String {
+    format!(
+        "{}\nThis is the rsync command of pysmurf-archiver, written anew; it is not the rsync of rsync.samba.org.\n\
+         Web site: {}\n\
+         Capabilities:\n    64-bit files, 64-bit inums, 64-bit timestamps, 64-bit long ints,\n    symlinks, symtimes, IPv6, \
+         optional secluded-args, stop-at\n\
+         Checksum list:\n    {}\n\
+         License: {}\n",
+        first_line(),
+        env!("CARGO_PKG_REPOSITORY"),
+        CHECKSUMS.join(" "),
+        env!("CARGO_PKG_LICENSE"),
+    )
+}
+
+/// `-VV`: the same for scripts, in the keys that stock rsync uses.
+pub(super) fn json() -> String {
+    let names: Vec<_> = CHECKSUMS.iter().map(|name| serde_json::Value::from(*name)).collect();
+    let value = serde_json::json!({
+        "program": "rsync",
+        "implementation": "pysmurf-archiver",
+        "version": env!("CARGO_PKG_VERSION"),
+        "protocol": format!("{VERSION_MOST}.0"),
+        "url": env!("CARGO_PKG_REPOSITORY"),
+        "capabilities": {
+            "file_bits": 64, "inum_bits": 64, "timestamp_bits": 64, "long_int_bits": 64,
+            "symlinks": true, "symtimes": true, "IPv6": true, "secluded_args": "optional", "stop_at": true
+        },
+        "checksum_list": names,
+        "license": env!("CARGO_PKG_LICENSE"),
+    });
+    format!("{value:#}\n")
+}

@@ -1,0 +1,211 @@
+//! The filter rules of a session: gathered from options, files and the wire.
+//! Counterpart: the parts of rsync's `exclude.c` that read files.
+
+use super::TransferError;
+use super::beneath::{open_operator_list, reason};
+use protocol::args::Options;
+use protocol::filter::{
+    Action, FilterError, Given, Match, Mode, Modifiers, Pattern, Rule, RuleSet, Side, cvs_rules, parse_file, parse_rule,
+};
+use protocol::names;
+use std::ffi::OsStr;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Merge files within merge files are followed this deep, as by stock.
+const DEPTH_MOST: usize = 32;
+/// Bytes of a file of rules or names: far more than anyone writes, and a bound on memory.
+const FILE_MOST: u64 = 1 << 30;
+
+/// A rule list that cannot be gathered.
+#[derive(Debug, thiserror::Error)]
+pub enum RulesError {
+    /// A rule that means nothing.
+    #[error("{0}")]
+    Rule(#[from] FilterError),
+    /// A file of rules that cannot be read.
+    #[error("failed to open {what} {name}: {why}")]
+    File {
+        /// The file's part, in rsync's words.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// The system's words.
+        why: String,
+    },
+    /// Files that name each other without end.
+    #[error("merge-file include depth limit (32) exceeded at {0}")]
+    Depth(String),
+}
+
+/// Rules in the order in which they were given on a command line.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    rules: Vec<Rule>,
+    from0: bool,
+    delete_excluded: bool,
+}
+
+impl Rules {
+    /// No rules yet. `from0` and `delete_excluded` tell how those to come are read.
+    pub fn new(options: &Options) -> Self {
+        Self { rules: Vec::new(), from0: options.from0, delete_excluded: options.delete_excluded }
+    }
+
+    fn mode(&self, mode: Mode) -> Mode {
+        Mode { from0: self.from0, delete_excluded: self.delete_excluded, ..mode }
+    }
+
+    /// `--filter`
+    pub fn filter(&mut self, text: &[u8]) -> Result<(), RulesError> {
+        let given = parse_rule(text, &self.mode(Mode::default()))?;
+        self.take(given, 0)
+    }
+
+    /// `--exclude` or `--include`
+    pub fn pattern(&mut self, action: Action, text: &[u8]) -> Result<(), RulesError> {
+        let given = parse_rule(text, &self.mode(Mode::old_style(action)))?;
+        self.take(given, 0)
+    }
+
+    /// `--exclude-from` or `--include-from`; `-` is standard input.
+    pub fn file(&mut self, action: Action, name: &[u8]) -> Result<(), RulesError> {
+        let what = if action == Action::Exclude { "exclude file" } else { "include file" };
+        let given = parse_file(&read(what, name)?, &self.mode(Mode::old_style(action)))?;
+        self.take(given, 0)
+    }
+
+    /// `-F`, for the `count`th time.
+    pub fn dir_filter(&mut self, count: u8) -> Result<(), RulesError> {
+        match count {
+            1 => self.filter(b": /.rsync-filter"),
+            2 => self.filter(b"- .rsync-filter"),
+            _ => Ok(()),
+        }
+    }
+
+    /// The rules that other options imply, after all that were given; then the list is complete. `-C` is left out where
+    /// the server, as the sender, adds it itself.
+    pub fn finish(mut self, options: &Options, cvs: bool) -> Result<Vec<Rule>, RulesError> {
+        if cvs && options.cvs_exclude {
+            self.filter(b":C")?;
+            self.filter(b"-C")?;
+        }
+        let deletes = options.delete.is_some() && !options.delete_excluded;
+        if options.backup && options.backup_dir.is_none() && deletes {
+            let suffix = options.suffix.as_deref().unwrap_or(b"~");
+            self.filter(&[b"-r *", suffix].concat())?;
+        }
+        let delayed = options.delay_updates.then_some(&b".~tmp~"[..]);
+        if let Some(dir) = options.partial_dir.as_deref().or(delayed).filter(|dir| !dir.starts_with(b"/")) {
+            self.filter(&[b"-p ", dir, b"/"].concat())?;
+        }
+        Ok(self.rules)
+    }
+
+    fn take(&mut self, given: Vec<Given>, depth: usize) -> Result<(), RulesError> {
+        for given in given {
+            match given {
+                Given::Rule(Rule::Cvs(like)) => self.rules.extend(cvs_rules(&like, &cvs_of_user())),
+                Given::Rule(rule) => self.rules.push(rule),
+                Given::Clear => self.rules.clear(),
+                Given::Merge(file) if depth == DEPTH_MOST => {
+                    return Err(RulesError::Depth(file.name.escape_ascii().to_string()));
+                }
+                Given::Merge(file) => {
+                    let bytes = read("exclude file", &file.name)?;
+                    let given = parse_file(&bytes, &file.mode)?;
+                    self.take(given, depth + 1)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The rules a client sent, as they hold at its server.
+pub(super) fn of_client(texts: &[Vec<u8>], options: &Options, side: Side) -> Result<Vec<Rule>, TransferError> {
+    let mode = Mode {
+        from0: options.from0,
+        delete_excluded: options.delete_excluded && side == Side::Receiver,
+        ..Mode::default()
+    };
+    let refused = |error: FilterError| TransferError::Rules(error.to_string());
+    let mut rules = Vec::new();
+    for text in texts {
+        for given in parse_rule(text, &mode).map_err(refused)? {
+            match given {
+                Given::Rule(Rule::Cvs(like)) => rules.extend(cvs_rules(&like, &cvs_of_user())),
+                Given::Rule(rule) => rules.push(rule),
+                Given::Clear => rules.clear(),
+                Given::Merge(file) => {
+                    let name = file.name.escape_ascii();
+                    return Err(TransferError::Rules(format!("A merge rule is for the client to follow: {name}")));
+                }
+            }
+        }
+    }
+    if side == Side::Sender && options.cvs_exclude {
+        rules.extend(parse_rule(b":C", &mode).map_err(refused)?.into_iter().filter_map(|given| match given {
+            Given::Rule(rule) => Some(rule),
+            _ => None,
+        }));
+        let like = Match {
+            action: Action::Exclude,
+            pattern: Pattern::new(b""),
+            negated: false,
+            modifiers: Modifiers::default(),
+        };
+        rules.extend(cvs_rules(&like, &cvs_of_user()));
+    }
+    Ok(rules)
+}
+
+/// The names in a file of `--files-from`, for who looks them up here; comments are left out.
+pub fn names_of_file(name: &[u8], from0: bool) -> Result<Vec<Vec<u8>>, TransferError> {
+    let bytes = list_of_names(name)?;
+    let names = names::of_file(&bytes, from0).filter(|name| !names::is_comment(name));
+    Ok(names.map(<[u8]>::to_vec).collect())
+}
+
+/// The same file as it goes to the peer that looks the names up.
+pub fn names_to_forward(name: &[u8], from0: bool) -> Result<Vec<u8>, TransferError> {
+    Ok(names::encode(names::of_file(&list_of_names(name)?, from0)))
+}
+
+fn list_of_names(name: &[u8]) -> Result<Vec<u8>, TransferError> {
+    read("files-from file", name).map_err(|error| TransferError::Local {
+        what: "Cannot read the list of names".into(),
+        source: std::io::Error::other(error.to_string()),
+    })
+}
+
+/// What the rules come to on one side; nothing when none of them concerns it.
+pub fn rule_set(rules: &[Rule], side: Side) -> Option<RuleSet> {
+    Some(RuleSet::new(side, rules)).filter(|set| !set.is_empty())
+}
+
+/// The user's own words on what CVS ignores.
+fn cvs_of_user() -> Vec<Vec<u8>> {
+    let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cvsignore"));
+    let file = home.and_then(|path| read("", path.as_os_str().as_bytes()).ok());
+    let words = std::env::var_os("CVSIGNORE").map(|words| words.as_bytes().to_vec());
+    file.into_iter().chain(words).collect()
+}
+
+/// A file that the operator named.
+fn read(what: &'static str, name: &[u8]) -> Result<Vec<u8>, RulesError> {
+    let failed = |why: String| RulesError::File { what, name: name.escape_ascii().to_string(), why };
+    let mut bytes = Vec::new();
+    let done = match name {
+        b"-" => std::io::stdin().lock().take(FILE_MOST).read_to_end(&mut bytes),
+        name => open_operator_list(Path::new(OsStr::from_bytes(name)))
+            .and_then(|file| file.take(FILE_MOST).read_to_end(&mut bytes)),
+    };
+    match done {
+        Ok(len) if len as u64 == FILE_MOST => Err(failed("It is larger than 1 GiB".into())),
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(failed(reason(&error))),
+    }
+}

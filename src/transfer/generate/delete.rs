@@ -1,0 +1,379 @@
+//! Deletes what the sender does not have. Counterpart: rsync's `delete.c` and `delete_in_dir`.
+//!
+//! Works on one directory at a time, given which names of it are in the file list; so it does not matter whether the
+//! list came at once or directory by directory.
+
+use crate::transfer::TransferError;
+use crate::transfer::beneath::shown;
+use crate::transfer::dest::{Dest, DestError, Folder, Found};
+use crate::transfer::source::enter_scope;
+use protocol::args::{DeleteWhen, Options};
+use protocol::filter::{RuleSet, Scope};
+use protocol::flist::Kind;
+use protocol::generator::DeleteCounts;
+use protocol::mux::{Message, TextKind};
+use rustix::io::Errno;
+use std::cmp::Reverse;
+
+/// The I/O error bit of a deletion limit that was reached.
+pub(in crate::transfer) const IOERR_DEL_LIMIT: i32 = 4;
+
+/// What a session deletes, and has deleted.
+pub(in crate::transfer) struct Deletion<'a> {
+    options: &'a Options,
+    rules: Option<&'a RuleSet>,
+    /// What holds in each directory from the root to the one looked at last.
+    scopes: Vec<(Vec<u8>, Scope)>,
+    top: Option<Scope>,
+    counts: DeleteCounts,
+    /// Deletions that the limit forbade.
+    skipped: u64,
+    /// Found, to be deleted at the end (`--delete-delay`).
+    later: Vec<(Vec<u8>, Found)>,
+    told_of_errors: bool,
+    /// What the user is to hear, in order; [`Message::Deleted`] names what is gone.
+    told: Vec<Message>,
+    failed: u64,
+}
+
+/// What became of something that was to go.
+#[derive(PartialEq, Eq)]
+enum Fate {
+    Gone,
+    /// A directory that still holds something.
+    Full,
+    Kept,
+}
+
+impl<'a> Deletion<'a> {
+    /// Nothing deleted yet. `root` is the absolute path of the destination, for rules about absolute paths.
+    pub(in crate::transfer) fn new(options: &'a Options, rules: Option<&'a RuleSet>, root: &[u8]) -> Self {
+        Self {
+            options,
+            rules,
+            scopes: Vec::new(),
+            top: rules.map(|rules| rules.top(root)),
+            counts: DeleteCounts::default(),
+            skipped: 0,
+            later: Vec::new(),
+            told_of_errors: false,
+            told: Vec::new(),
+            failed: 0,
+        }
+    }
+
+    /// When deletions are due; `None` without `--delete`.
+    pub(in crate::transfer) fn when(&self) -> Option<DeleteWhen> {
+        // Without either, directories are not compared at all.
+        let compares = self.options.recurse || self.options.dirs;
+        let when = self.options.delete.or(self.options.delete_excluded.then_some(DeleteWhen::Default))?;
+        compares.then_some(if when == DeleteWhen::Default { DeleteWhen::During } else { when })
+    }
+
+    /// Deletes what stands in a directory and is not in the list; with `--delete-delay` only remembers it.
+    /// `holds` tells whether the list has a name; `io_error` are the sender's bits so far.
+    pub(in crate::transfer) fn in_dir(
+        &mut self,
+        dest: &Dest,
+        name: &[u8],
+        holds: &dyn Fn(&[u8]) -> bool,
+        io_error: i32,
+    ) -> Result<(), TransferError> {
+        if io_error & 1 != 0 && !self.options.ignore_errors {
+            if !std::mem::replace(&mut self.told_of_errors, true) {
+                self.say(TextKind::Info, "IO error encountered -- skipping file deletion".into());
+            }
+            return Ok(());
+        }
+        let mut folder = match dest.list(name) {
+            Ok(Some(folder)) => folder,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                self.fail(&error);
+                return Ok(());
+            }
+        };
+        let scope = self.scope(dest, name, &folder)?;
+        last_first(&mut folder);
+        for (leaf, found) in &folder.entries {
+            let full = joined(name, leaf);
+            let is_dir = found.kind() == Some(Kind::Dir);
+            if holds(&full) || self.is_safe(scope.as_ref(), &full, is_dir, false) {
+                continue;
+            }
+            if self.options.one_file_system > 0 && is_dir && found.dev != folder.dev {
+                self.say(TextKind::Info, format!("cannot delete mount point: {}", shown(&full)));
+            } else if self.when() == Some(DeleteWhen::Delay) {
+                self.later.push((full, *found));
+            } else {
+                self.item(dest, &full, found, scope.as_ref(), 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes what `--delete-delay` remembered.
+    pub(in crate::transfer) fn delayed(&mut self, dest: &Dest) -> Result<(), TransferError> {
+        for (name, found) in std::mem::take(&mut self.later) {
+            let scope = self.scope_of_parent(dest, &name)?;
+            self.item(dest, &name, &found, scope.as_ref(), 0)?;
+        }
+        Ok(())
+    }
+
+    /// Removes a directory that stands where something else is to come; a full one only with `--force` or `--delete`.
+    /// False when it is still there.
+    pub(in crate::transfer) fn clear_way(
+        &mut self,
+        dest: &Dest,
+        name: &[u8],
+        what: &str,
+    ) -> Result<bool, TransferError> {
+        let recursive = self.options.force || self.when().is_some();
+        let empty = match dest.list(name) {
+            Ok(Some(folder)) if recursive => {
+                let scope = self.scope_of_parent(dest, name)?;
+                self.contents(dest, name, folder, scope.as_ref(), 0)?
+            }
+            Ok(Some(folder)) => folder.entries.is_empty(),
+            _ => true,
+        };
+        let fate = match (empty, self.options.dry_run) {
+            (false, _) => Fate::Full,
+            (true, true) => Fate::Gone,
+            (true, false) => match dest.remove_dir(name) {
+                Ok(_) => Fate::Gone,
+                // Backups of what it held stay in it.
+                Err(error) if error.source.raw_os_error() == Some(Errno::NOTEMPTY.raw_os_error()) => Fate::Full,
+                Err(error) => {
+                    self.fail(&error);
+                    Fate::Kept
+                }
+            },
+        };
+        if fate == Fate::Full {
+            self.say(TextKind::Info, format!("cannot delete non-empty directory: {}", shown(name)));
+        }
+        if fate != Fate::Gone {
+            self.failed += 1;
+            let text = format!("could not make way for new {what}: {}", shown(name));
+            self.say(TextKind::ErrorXfer, text);
+        }
+        Ok(fate == Fate::Gone)
+    }
+
+    /// Deletes what stands where an argument of the sender is missing (`--delete-missing-args`).
+    pub(in crate::transfer) fn missing(&mut self, dest: &Dest, name: &[u8]) -> Result<(), TransferError> {
+        match dest.stat(name) {
+            Ok(Some(found)) => {
+                let recursive = self.options.force || self.when().is_some();
+                let empty = |folder: Option<Folder>| folder.is_none_or(|folder| folder.entries.is_empty());
+                if found.kind() == Some(Kind::Dir) && !recursive && !dest.list(name).map(empty).unwrap_or(true) {
+                    self.say(TextKind::Info, format!("cannot delete non-empty directory: {}", shown(name)));
+                    return Ok(());
+                }
+                let scope = self.scope_of_parent(dest, name)?;
+                self.item(dest, name, &found, scope.as_ref(), 0)?;
+            }
+            Ok(None) => {}
+            Err(error) => self.fail(&error),
+        }
+        Ok(())
+    }
+
+    /// How much was deleted.
+    pub(in crate::transfer) fn counts(&self) -> DeleteCounts {
+        self.counts
+    }
+
+    /// Says what the limit prevented; true when it prevented anything.
+    pub(in crate::transfer) fn tell_limit(&mut self) -> bool {
+        if self.skipped > 0 {
+            let text = format!("Deletions stopped due to --max-delete limit ({} skipped)", self.skipped);
+            self.say(TextKind::Warning, text);
+        }
+        self.skipped > 0
+    }
+
+    /// What the user is to hear since the last time, and how many things failed.
+    pub(in crate::transfer) fn take_told(&mut self) -> (Vec<Message>, u64) {
+        (std::mem::take(&mut self.told), std::mem::take(&mut self.failed))
+    }
+
+    /// Deletes one thing, whatever it holds.
+    fn item(
+        &mut self,
+        dest: &Dest,
+        name: &[u8],
+        found: &Found,
+        scope: Option<&Scope>,
+        depth: u32,
+    ) -> Result<Fate, TransferError> {
+        let is_dir = found.kind() == Some(Kind::Dir);
+        if is_dir {
+            let empty = match dest.list(name) {
+                Ok(Some(folder)) => self.contents(dest, name, folder, scope, depth)?,
+                Ok(None) => return Ok(Fate::Gone),
+                Err(error) => {
+                    self.fail(&error);
+                    return Ok(Fate::Kept);
+                }
+            };
+            if !empty {
+                self.say(TextKind::Info, format!("cannot delete non-empty directory: {}", shown(name)));
+                // Within a directory that goes, stock tries such a one a second time, and says or counts it again.
+                match depth > 0 && self.at_limit() {
+                    true => self.skipped += 1,
+                    false if depth > 0 => {
+                        self.say(TextKind::Info, format!("cannot delete non-empty directory: {}", shown(name)));
+                    }
+                    false => {}
+                }
+                return Ok(Fate::Full);
+            }
+        }
+        if self.at_limit() {
+            self.skipped += 1;
+            return Ok(Fate::Kept);
+        }
+        let removed = match (self.options.dry_run, is_dir) {
+            (true, _) => Ok(true),
+            (false, true) => dest.remove_dir(name),
+            (false, false) => dest.back_up(name),
+        };
+        Ok(match removed {
+            Ok(true) => {
+                let counts = &mut self.counts;
+                *match found.kind() {
+                    Some(Kind::Dir) => &mut counts.dirs,
+                    Some(Kind::Symlink) => &mut counts.symlinks,
+                    Some(Kind::Device) => &mut counts.devices,
+                    Some(Kind::Special) => &mut counts.specials,
+                    _ => &mut counts.files,
+                } += 1;
+                let mut name = name.to_vec();
+                if is_dir {
+                    name.push(0);
+                }
+                self.told.push(Message::Deleted(name));
+                Fate::Gone
+            }
+            Ok(false) => Fate::Gone,
+            Err(error) if error.source.raw_os_error() == Some(Errno::NOTEMPTY.raw_os_error()) => {
+                self.say(TextKind::Info, format!("cannot delete non-empty directory: {}", shown(name)));
+                Fate::Full
+            }
+            Err(error) => {
+                self.fail(&error);
+                Fate::Kept
+            }
+        })
+    }
+
+    /// Deletes what a directory holds; true when nothing is left of it.
+    fn contents(
+        &mut self,
+        dest: &Dest,
+        name: &[u8],
+        mut folder: Folder,
+        above: Option<&Scope>,
+        depth: u32,
+    ) -> Result<bool, TransferError> {
+        let scope = match (self.rules, above) {
+            (Some(rules), Some(above)) => Some(entered(rules, above, name, &folder)?),
+            _ => None,
+        };
+        last_first(&mut folder);
+        let (entries, dev) = (std::mem::take(&mut folder.entries), folder.dev);
+        // However deep the tree, one descriptor at a time.
+        drop(folder);
+        let mut empty = true;
+        for (leaf, found) in entries {
+            let full = joined(name, &leaf);
+            let is_dir = found.kind() == Some(Kind::Dir);
+            if self.is_safe(scope.as_ref(), &full, is_dir, true) {
+                empty = false;
+            } else if self.options.one_file_system > 0 && is_dir && found.dev != dev {
+                self.say(TextKind::Info, format!("mount point, {}, pins parent directory", shown(&full)));
+                empty = false;
+            } else {
+                empty &= self.item(dest, &full, &found, scope.as_ref(), depth + 1)? == Fate::Gone;
+            }
+        }
+        Ok(empty)
+    }
+
+    fn at_limit(&self) -> bool {
+        self.options.max_delete.is_some_and(|most| self.counts.total() >= most)
+    }
+
+    fn is_safe(&self, scope: Option<&Scope>, name: &[u8], is_dir: bool, deleting: bool) -> bool {
+        match (self.rules, scope) {
+            (Some(rules), Some(scope)) => rules.excludes(scope, name, is_dir, deleting),
+            _ => false,
+        }
+    }
+
+    /// The rules that hold in a directory: those of all directories on the way count.
+    fn scope(&mut self, dest: &Dest, name: &[u8], folder: &Folder) -> Result<Option<Scope>, TransferError> {
+        let (Some(rules), Some(top)) = (self.rules, self.top.clone()) else { return Ok(None) };
+        if !rules.has_dir_merges() {
+            return Ok(Some(top));
+        }
+        let within = |outer: &[u8]| outer == b"." || (name.starts_with(outer) && name.get(outer.len()) == Some(&b'/'));
+        self.scopes.retain(|(outer, _)| within(outer) && outer != name);
+        let slashes = name.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        let ways = std::iter::once(&b"."[..]).chain(slashes.map(|at| &name[..at]));
+        for way in ways.filter(|way| *way != name) {
+            if self.scopes.iter().any(|(outer, _)| outer == way) {
+                continue;
+            }
+            let above = self.scopes.last().map_or_else(|| top.clone(), |(_, scope)| scope.clone());
+            let Ok(Some(between)) = dest.list(way) else { continue };
+            let scope = entered(rules, &above, way, &between)?;
+            self.scopes.push((way.to_vec(), scope));
+        }
+        let above = self.scopes.last().map_or(top, |(_, scope)| scope.clone());
+        let scope = entered(rules, &above, name, folder)?;
+        self.scopes.push((name.to_vec(), scope.clone()));
+        Ok(Some(scope))
+    }
+
+    fn scope_of_parent(&mut self, dest: &Dest, name: &[u8]) -> Result<Option<Scope>, TransferError> {
+        let parent = name.iter().rposition(|&byte| byte == b'/').map_or(&b"."[..], |slash| &name[..slash]);
+        match (self.rules, dest.list(parent)) {
+            (Some(_), Ok(Some(folder))) => self.scope(dest, parent, &folder),
+            _ => Ok(self.top.clone()),
+        }
+    }
+
+    fn say(&mut self, kind: TextKind, text: String) {
+        self.told.push(Message::Text(kind, format!("{text}\n").into()));
+    }
+
+    fn fail(&mut self, error: &DestError) {
+        self.failed += 1;
+        self.say(TextKind::ErrorXfer, format!("rsync: [generator] {error}"));
+    }
+}
+
+/// What holds in a folder. Rules that cannot be read might be all that keeps a file from being deleted: an error.
+fn entered(rules: &RuleSet, above: &Scope, name: &[u8], folder: &Folder) -> Result<Scope, TransferError> {
+    enter_scope(rules, above, name, &folder.dir).map_err(|error| TransferError::Rules(error.to_string()))
+}
+
+fn joined(dir: &[u8], leaf: &[u8]) -> Vec<u8> {
+    if dir == b"." { leaf.to_vec() } else { [dir, leaf].join(&b'/') }
+}
+
+/// The order in which stock deletes: the reverse of the file list's.
+fn last_first(folder: &mut Folder) {
+    folder.entries.sort_by_cached_key(|(leaf, found)| {
+        let is_dir = found.kind() == Some(Kind::Dir);
+        let mut key = leaf.clone();
+        if is_dir {
+            key.push(b'/');
+        }
+        Reverse((is_dir, key))
+    });
+}

@@ -1,0 +1,176 @@
+//! The files that arguments name, as a source to send from; the same for a server and for a client.
+
+use super::beneath::{reason, shown};
+use super::generate::file_sum;
+use super::source::{Arguments, Hooks, ListError, Lister, ScanError, ScanOptions, Severity, Walk};
+use super::{Listing, Source, TransferError, ids};
+use protocol::args::Options;
+use protocol::checksum::{Checksum, Sum};
+use protocol::flist::{FileEntry, FileList, Ndx};
+use protocol::mux::{Message, TextKind};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+
+/// What went wrong while sending; shared by the list's making, the source and the watch.
+#[derive(Debug, Default)]
+pub struct Trouble {
+    /// As in [`Listing::io_error`].
+    bits: Cell<i32>,
+    /// Words for the client's user.
+    words: RefCell<VecDeque<Message>>,
+    /// Full path of the file that was opened last.
+    current: RefCell<String>,
+    /// Names of files removed here are said.
+    pub(super) says_removed: bool,
+}
+
+impl Trouble {
+    /// None yet. `says_removed`: each file that is removed at the source is named.
+    pub fn new(says_removed: bool) -> Self {
+        Self { says_removed, ..Self::default() }
+    }
+
+    /// Bits as in [`Listing::io_error`].
+    pub fn bits(&self) -> i32 {
+        self.bits.get()
+    }
+
+    /// Adds such bits.
+    pub fn add(&self, bits: i32) {
+        self.bits.set(self.bits.get() | bits);
+    }
+
+    /// The next word for the client's user.
+    pub fn word(&self) -> Option<Message> {
+        self.words.borrow_mut().pop_front()
+    }
+
+    /// A wanted file could not be opened or read to its end.
+    pub fn unreadable(&self, error: &io::Error) {
+        let path = self.current.borrow();
+        if error.kind() == io::ErrorKind::NotFound {
+            self.add(2);
+            self.say(TextKind::Warning, &format!("file has vanished: \"{path}\""));
+        } else {
+            self.add(1);
+            let text = format!("rsync: [sender] send_files failed to open \"{path}\": {}", reason(error));
+            self.say(TextKind::ErrorXfer, &text);
+        }
+    }
+
+    /// Hears what a walk reports.
+    pub(crate) fn reporter(&self) -> impl FnMut(Severity, String) {
+        |severity, text| match severity {
+            Severity::Info => self.say(TextKind::Info, &text),
+            Severity::Warning => self.say(TextKind::Warning, &text),
+            Severity::Error => self.say(TextKind::ErrorXfer, &format!("rsync: [sender] {text}")),
+        }
+    }
+
+    fn say(&self, kind: TextKind, text: &str) {
+        self.words.borrow_mut().push_back(Message::Text(kind, format!("{text}\n").into()));
+    }
+}
+
+/// Files found by a walk.
+pub(crate) struct Scanned<'a> {
+    lister: Lister<'a>,
+    options: &'a Options,
+    told: ids::Told,
+    trouble: &'a Trouble,
+}
+
+impl<'a> Scanned<'a> {
+    /// Lists what the paths name: all of it, or the first segment.
+    pub(crate) fn list(
+        arguments: &Arguments<'_>,
+        options: &'a Options,
+        incremental: bool,
+        hooks: Hooks<'a>,
+        trouble: &'a Trouble,
+    ) -> Result<(Listing, Self), TransferError> {
+        let mut lister = Lister::new(Walk::new(&scan_options(options), hooks), incremental);
+        let list = if incremental { lister.first(arguments) } else { lister.whole(arguments) };
+        let list = list.map_err(refused)?;
+        let mut source = Self { lister, options, told: ids::Told::default(), trouble };
+        Ok((source.listing(list), source))
+    }
+
+    /// What goes with a list.
+    fn listing(&mut self, list: FileList) -> Listing {
+        let names = match self.options.numeric_ids || self.options.nameless_ids {
+            true => Default::default(),
+            false => self.told.names(&list, self.options.owner, self.options.group),
+        };
+        let io_error = self.lister.take_io_error() as i32;
+        self.trouble.add(io_error);
+        Listing { list, names, io_error }
+    }
+}
+
+/// Sums a file for a list (`-c`).
+pub(crate) fn summer(checksum: Checksum) -> impl FnMut(&mut File) -> io::Result<Option<Sum>> {
+    move |file| file_sum(file, checksum).map(Some)
+}
+
+impl Source for Scanned<'_> {
+    fn next_segment(&mut self) -> Option<Result<(u32, Listing), TransferError>> {
+        let next = self.lister.next()?;
+        Some(next.map(|(dir, list)| (dir, self.listing(list))).map_err(refused))
+    }
+
+    fn release(&mut self) {
+        self.lister.release();
+    }
+
+    fn open(&self, ndx: Ndx, entry: &FileEntry) -> io::Result<File> {
+        *self.trouble.current.borrow_mut() = shown(&self.lister.full_path(ndx, entry));
+        self.lister.open(ndx, entry)
+    }
+
+    fn finished(&self, ndx: Ndx, entry: &FileEntry) {
+        let remove = self.options.remove_source_files && !self.options.dry_run;
+        if !remove || entry.is_dir() {
+            return;
+        }
+        let name = shown(&entry.name);
+        let trouble = match self.lister.remove(ndx, entry) {
+            Ok(true) if self.trouble.says_removed => {
+                return self.trouble.say(TextKind::Info, &format!("sender removed {name}"));
+            }
+            Ok(true) => return,
+            Ok(false) => format!("ERROR: Skipping sender remove for changed file: {name}"),
+            Err(error) => format!("sender failed to remove {name}: {}", reason(&error)),
+        };
+        self.trouble.add(1);
+        self.trouble.say(TextKind::ErrorXfer, &format!("rsync: [sender] {trouble}"));
+    }
+}
+
+fn refused(error: ListError) -> TransferError {
+    match error {
+        ListError::Scan(ScanError::Rules(error)) => TransferError::Rules(error.to_string()),
+        ListError::TooMany(error) => error.into(),
+        error => TransferError::Refused(error.to_string()),
+    }
+}
+
+fn scan_options(options: &Options) -> ScanOptions {
+    ScanOptions {
+        recurse: options.recurse,
+        dirs: options.dirs || options.files_from.is_some(),
+        relative: options.relative,
+        one_file_system: options.one_file_system > 0,
+        // Listed whatever the options say: the receiving side reports what it skips.
+        links: true,
+        copy_links: options.copy_links,
+        copy_dirlinks: options.copy_dirlinks,
+        devices: true,
+        specials: true,
+        ignore_missing_args: options.ignore_missing_args,
+        delete_missing_args: options.delete_missing_args,
+        hard_links: options.hard_links,
+    }
+}

@@ -1,0 +1,80 @@
+//! The filter rules that folders bring along, read through the folder that is held open.
+
+use std::ffi::OsStr;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use protocol::filter::{RuleSet, Scope, ScopeError};
+use protocol::flist::Kind;
+
+use super::operand::Operand;
+use super::tree;
+use crate::transfer::beneath::{self, reason, shown};
+
+/// Bytes of a per-directory file: a bound on memory.
+const FILE_MOST: u64 = 1 << 20;
+
+/// What holds at an operand: rules of the folders above it count where a rule asks for that.
+pub(super) fn top(rules: &RuleSet, operand: &Operand) -> Result<Scope, ScopeError> {
+    // With `--relative` names begin at the base, else within the folder that is entered.
+    let root = if operand.skip > 0 || !operand.implied.is_empty() { &operand.base } else { &operand.root };
+    let root = tree::joined(root, b".");
+    let mut scope = rules.top(&root);
+    for file in rules.merges_from_above().filter(|file| file.name.starts_with(b"/")) {
+        let from = file.name.len() - file.leaf().len();
+        if !root.starts_with(&file.name[..from]) {
+            continue;
+        }
+        let slashes = (from - 1..root.len()).filter(|&at| root[at] == b'/');
+        for end in slashes {
+            let above = if end == 0 { &b"/"[..] } else { &root[..end] };
+            // A folder that cannot be seen has no rules for us.
+            if let Ok(dir) = beneath::open_source(Path::new(OsStr::from_bytes(above))) {
+                scope = rules.enter_above(&scope, above, &mut |leaf| read(&dir, leaf))?;
+            }
+        }
+        // One pass serves all such files.
+        break;
+    }
+    // The parents that `--relative` sends bring their rules along.
+    for name in operand.implied.iter().filter(|name| *name != b".").filter(|_| rules.has_dir_merges()) {
+        let path = tree::joined(&operand.base, name);
+        if let Ok(dir) = beneath::open_source(Path::new(OsStr::from_bytes(&path))) {
+            scope = enter(rules, &scope, name, &dir)?;
+        }
+    }
+    Ok(scope)
+}
+
+/// What holds in an open folder.
+pub(in crate::transfer) fn enter(
+    rules: &RuleSet,
+    above: &Scope,
+    name: &[u8],
+    dir: &OwnedFd,
+) -> Result<Scope, ScopeError> {
+    rules.enter(above, name, &mut |leaf| read(dir, leaf))
+}
+
+/// A file of rules in an open folder. A symlink is followed only when root or we ourselves own it.
+fn read(dir: &OwnedFd, leaf: &[u8]) -> Result<Option<Vec<u8>>, String> {
+    match read_at(dir, leaf) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(format!("failed to open exclude file {}: {}", shown(leaf), reason(&error))),
+    }
+}
+
+fn read_at(dir: &OwnedFd, leaf: &[u8]) -> io::Result<Vec<u8>> {
+    let file = beneath::open_file_in(dir, leaf)?;
+    if beneath::kind(rustix::fs::fstat(file.as_fd())?.st_mode) != Some(Kind::File) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let mut bytes = Vec::new();
+    if file.take(FILE_MOST).read_to_end(&mut bytes)? as u64 == FILE_MOST {
+        return Err(io::Error::other("It is larger than 1 MiB"));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,348 @@
+//! Our `rsync` command against stock's: the same command line gives the same words, exit code and trees.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use support::sshd::Sshd;
+use support::stock::{Bench, OURS, Run};
+use support::tree::{self, THEN, Tree};
+
+/// Within one machine.
+const LOCAL: &[&str] = &[
+    "-a src/ dst/",
+    "-av src/ dst/",
+    "-av src/ old/",
+    "-avi src/ old/",
+    "-avvi src/ old/",
+    "-ai src/ old/",
+    "-aii src/ old/",
+    "-avn src/ dst/",
+    "-ani src/ dst/",
+    "-av src dst",
+    "-av src/one src/big dst",
+    "-v src/one dst",
+    "-v src dst",
+    "-r src dst",
+    "-avc src/ old/",
+    "-avu src/ old/",
+    "-av --existing src/ old/",
+    "-av --ignore-existing src/ old/",
+    "-a --stats src/ old/",
+    "-a --stats -hh src/ dst/",
+    "-avh src/ dst/",
+    "-av --no-h src/ dst/",
+    "-aq src/ dst/",
+    "-avq src/ dst/",
+    "-a --info=name src/ dst/",
+    "-a --info=flist,stats src/ old/",
+    "-av --no-i-r src/ dst/",
+    "src/",
+    "-r src",
+    "-rv src/",
+    "-av src/",
+    "--list-only src/one",
+    "-a --list-only src/",
+    "-rhh src/",
+    "-r8 src/",
+    "-a --out-format=%n src/ old/",
+    "-a --out-format=%i|%n%L|%l|%o|%M src/ old/",
+    "-a --out-format=%c|%B|%f|%U:%G|%10l|%-10l|%'l|%''l|%%|%n src/ dst/",
+    "-a --out-format=%C|%n --checksum-choice=md5 src/ dst/",
+    "-av --remove-source-files src/one src/big dst/",
+    "-a --info=remove --remove-source-files src/one dst/",
+    "-avR src/d/two dst",
+    "-avR src/./d/two dst",
+    "-d src/ dst",
+    "-a nonex dst",
+    "-av src/one nonex dst",
+    "-a --stderr=all -v src/ dst/",
+    "-av --bwlimit=10000 src/ dst",
+    "--recurs src/ dst",
+    "-a --timeout=x src/ dst",
+    "-a src host:dst other:x",
+    "host:src other:x",
+    "-a host:a b c",
+    "-a -- -host:x y",
+    "--delete src dst",
+    "--info=nonsense src dst",
+];
+
+/// By a remote shell; `host:` is where `WORK` is.
+const REMOTE: &[&str] = &[
+    "-av src/ host:WORK/dst/",
+    "-av src/ host:WORK/old/",
+    "-ai src/ host:WORK/old/",
+    "-avi --stats src/ host:WORK/old/",
+    "-avW src/ host:WORK/old/",
+    "-av host:WORK/src/ dst/",
+    "-av host:WORK/src/ old/",
+    "-aii host:WORK/src/ old/",
+    "-avi --stats host:WORK/src/ old/",
+    "-avn host:WORK/src/ dst/",
+    "host:WORK/src/",
+    "-av --list-only host:WORK/src/",
+    "-av -s host:WORK/src/ dst/",
+    "-av -s src/ host:WORK/dst/",
+    "-av host:WORK/src/*e* dst/",
+    "-av -s host:WORK/src/*e* dst/",
+    "-av host:WORK/src/one :WORK/src/big dst/",
+    "-av host:WORK/src/one host:WORK/src/big dst/",
+    "-a nonex host:WORK/dst",
+    "-av --rsync-path=nosuchrsync host:x y",
+    "-aR host:WORK/src/./d dst",
+    "-a --no-specials host:WORK/src/ dst",
+];
+
+/// What cannot agree: bytes on the wire, times, versions, places.
+fn comparable(text: &[u8], work: &Path) -> String {
+    let text = String::from_utf8_lossy(text).replace(work.to_str().unwrap(), "WORK");
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let cut = |mark: &str| line.find(mark).map(|at| line[..at].to_owned());
+        let line = match () {
+            () if line.starts_with("sent ") && line.contains(" bytes/sec") => "sent".into(),
+            () if line.starts_with("total size is ") => line.split("speedup is").next().unwrap().to_owned(),
+            () if line.starts_with("File list ") || line.starts_with("Total bytes ") => {
+                line.split(':').next().unwrap().to_owned()
+            }
+            () if line.starts_with("total: matches=") => continue,
+            // A broken pipe after the end is a race that stock loses now and then.
+            () if line.contains("write error: Broken pipe") => continue,
+            () => cut(" at main.c(")
+                .or_else(|| cut(" at io.c("))
+                .or_else(|| cut(" at options.c("))
+                .or_else(|| cut(" at pysmurf"))
+                .unwrap_or_else(|| line.to_owned()),
+        };
+        lines.push(line);
+    }
+    lines.join("\n")
+}
+
+fn prepare(work: &Path) {
+    let src = work.join("src");
+    tree::put(&src, "one", b"one line\n", 0o644, THEN);
+    tree::put(&src, "big", &tree::noise(300_000, 1), 0o644, THEN);
+    tree::put(&src, "d/two", b"two\n", 0o640, THEN);
+    symlink("one", src.join("link")).unwrap();
+    tree::copy(&src, &work.join("old"));
+    tree::put(&src, "one", b"one line, and another\n", 0o644, (THEN.0 + 60, 0));
+    tree::put(&src, "new/tab\tand\nline", b"odd", 0o644, THEN);
+    tree::put(&src, "new/back\\#012slash", b"odd", 0o644, THEN);
+    tree::put(&src, b"new/not\xffutf8", b"odd", 0o644, THEN);
+    fs::set_permissions(src.join("big"), fs::Permissions::from_mode(0o600)).unwrap();
+    for name in ["src/link", "old/link", "src/new", "src/d", "old/d", "src", "old"] {
+        tree::set_mtime(&work.join(name), THEN.0 + 9, 0);
+    }
+    tree::set_mtime(&work.join("old/d"), THEN.0 + 99, 0);
+}
+
+fn run(program: &[&str], work: &Path, words: &[String]) -> Run {
+    let mut command = Command::new("timeout");
+    command.args(["-k", "5", "60"]).args(program).args(words).current_dir(work).stdin(Stdio::null());
+    command.env("TZ", "UTC").env_remove("RSYNC_RSH");
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    let code = output.status.code().unwrap_or(-1);
+    assert!(code != 124 && code != 137, "{program:?} {words:?} does not end: {stderr}");
+    Run { code, stdout: output.stdout, stderr }
+}
+
+/// Plays a line with stock and with us; what differs.
+fn difference(bench: &Bench, line: &str) -> String {
+    let since = tree::now() - 1;
+    let mut ends = Vec::new();
+    for program in [&["rsync"][..], &[OURS, "rsync"]] {
+        let work = bench.fresh("work");
+        let work = work.path();
+        prepare(work);
+        let mut words: Vec<_> = line.split(' ').map(|word| word.replace("WORK", work.to_str().unwrap())).collect();
+        words.splice(0..0, ["-e".to_owned(), bench.shell().to_str().unwrap().to_owned()]);
+        let run = run(program, work, &words);
+        ends.push((
+            run.code,
+            comparable(&run.stdout, work),
+            comparable(run.stderr.as_bytes(), work),
+            Tree::of(work, since),
+        ));
+    }
+    let (stock, ours) = (&ends[0], &ends[1]);
+    let mut text = String::new();
+    if (stock.0, &stock.1, &stock.2) != (ours.0, &ours.1, &ours.2) {
+        text += &format!("stock {}\n{}\n{}\nours {}\n{}\n{}\n", stock.0, stock.1, stock.2, ours.0, ours.1, ours.2);
+    }
+    text += &stock.3.difference(&ours.3);
+    if text.is_empty() { text } else { format!("== {line}\n{text}") }
+}
+
+fn all_agree(lines: &'static [&'static str]) {
+    if !support::require("rsync") {
+        return;
+    }
+    let bench = Bench::start();
+    let failures: String = std::thread::scope(|scope| {
+        let share = |lines: &'static [&'static str]| {
+            let bench = &bench;
+            scope.spawn(move || lines.iter().map(|line| difference(bench, line)).collect::<String>())
+        };
+        let running: Vec<_> = lines.chunks(12).map(share).collect();
+        running.into_iter().map(|share| share.join().unwrap()).collect()
+    });
+    assert!(failures.is_empty(), "{failures}");
+}
+
+#[test]
+fn local_copies_read_like_stock() {
+    all_agree(LOCAL);
+}
+
+#[test]
+fn copies_by_a_remote_shell_read_like_stock() {
+    all_agree(REMOTE);
+}
+
+/// Both ends ours: what a link named `rsync` does, the server's side included.
+#[test]
+fn a_link_named_rsync_is_both_ends() {
+    let bench = Bench::start();
+    let work = bench.fresh("work");
+    let work = work.path();
+    prepare(work);
+    let link = work.join("rsync");
+    symlink(OURS, &link).unwrap();
+    let shell = bench.shell();
+    for (flags, pull) in [("-a", false), ("-a", true), ("-as", false), ("-as", true), ("-ac", true)] {
+        let there = if pull { "host:" } else { "" };
+        let here = if pull { "" } else { "host:" };
+        let words = [
+            flags.to_owned(),
+            "-e".into(),
+            shell.to_str().unwrap().into(),
+            format!("--rsync-path={}", link.display()),
+            format!("{there}{}/src/", work.display()),
+            format!("{here}{}/to {flags}{pull}/", work.display()),
+        ];
+        let run = run(&[link.to_str().unwrap()], work, &words);
+        assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{words:?}");
+        let copy = Tree::of(&work.join(format!("to {flags}{pull}")), i64::MAX);
+        let lines = Tree::of(&work.join("src"), i64::MAX).difference(&copy);
+        assert!(lines.is_empty(), "{words:?}\n{lines}");
+    }
+}
+
+/// Without `-e` the SSH within is used, with the keys and known hosts of the user's own folder.
+#[test]
+fn the_ssh_within_reads_the_users_configuration() {
+    let Some(sshd) = Sshd::start("") else { return };
+    if !support::require("rsync") {
+        return;
+    }
+    let bench = Bench::start();
+    let work = bench.fresh("work");
+    let work = work.path();
+    prepare(work);
+    let home = work.join("home");
+    fs::create_dir_all(home.join(".ssh")).unwrap();
+    let config = format!(
+        "Host storage\n HostName 127.0.0.1\n Port {}\n User {}\n IdentityFile {}\n UserKnownHostsFile {}\n",
+        sshd.port,
+        sshd.user(),
+        sshd.client_key().display(),
+        sshd.known_hosts().display(),
+    );
+    fs::write(home.join(".ssh/config"), config).unwrap();
+    let run = |words: &[&str]| {
+        let mut command = Command::new(OURS);
+        command.arg("rsync").args(words).current_dir(work).env("HOME", &home).env_remove("SSH_AUTH_SOCK");
+        let output = command.env_remove("RSYNC_RSH").stdin(Stdio::null()).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let at = |name: &str| format!("storage:{}/{name}", work.display());
+    let same = |name: &str| Tree::of(&work.join("src"), i64::MAX).difference(&Tree::of(&work.join(name), i64::MAX));
+
+    let (code, out, err) = run(&["-av", "src/", &at("a b/")]);
+    assert_eq!((code, err.as_str(), same("a b")), (Some(0), "", String::new()), "{out}");
+    assert!(out.contains("created directory") && out.contains("one\n"), "{out}");
+    let (code, _, err) = run(&["-a", &at("src/"), "b/"]);
+    assert_eq!((code, err.as_str(), same("b")), (Some(0), "", String::new()));
+    // The shell over there expands what its user may mean, and nothing else.
+    let (code, out, _) = run(&["-r", &at("src/*e*")]);
+    assert!(code == Some(0) && out.contains(" one\n") && !out.contains("big"), "{out}");
+    let (code, _, err) = run(&["-a", "--rsync-path=no-such-program", "src/", &at("c/")]);
+    assert!(code == Some(127) && err.contains("remote command not found (code 127)"), "{code:?} {err}");
+    let (code, _, err) = run(&["-a", "src/", "nowhere.invalid:x"]);
+    assert!(code == Some(10) && err.contains("nowhere.invalid"), "{code:?} {err}");
+}
+
+#[test]
+fn help_and_version_speak_to_people_and_scripts() {
+    let words = |words: &[&str]| {
+        let output = Command::new(OURS).arg("rsync").args(words).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, out, _) = words(&["--version"]);
+    assert!(code == Some(0) && out.starts_with("rsync  version ") && out.contains("pysmurf-archiver"), "{out}");
+    assert!(out.lines().next().unwrap().ends_with("protocol version 32"), "{out}");
+    let (code, out, _) = words(&["-VV"]);
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &json["program"], &json["protocol"]), (Some(0), &"rsync".into(), &"32.0".into()));
+    let (code, out, err) = words(&["-h"]);
+    assert!(code == Some(0) && err.is_empty() && out.contains("--itemize-changes, -i"), "{out}");
+    let (code, out, err) = words(&[]);
+    assert!(code == Some(1) && out.is_empty() && err.contains("Usage: rsync") && err.contains("(code 1)"), "{err}");
+    let (code, out, _) = words(&["--info=help"]);
+    assert!(
+        code == Some(0) && out.contains("PROGRESS") && out.contains("1) COPY,DEL,FLIST,MISC,NAME,STATS,SYMSAFE"),
+        "{out}"
+    );
+    let (code, out, _) = words(&["--generate", "man"]);
+    assert!(code == Some(0) && out.starts_with(".TH RSYNC 1"), "{out}");
+}
+
+/// Progress has a form that scripts read: a carriage return, then count, percentage, rate and time.
+#[test]
+fn progress_is_drawn_over_itself() {
+    let bench = Bench::start();
+    let work = bench.fresh("work");
+    let work = work.path();
+    prepare(work);
+    let words = |words: &[&str]| {
+        let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+        String::from_utf8(run(&[OURS, "rsync"], work, &words).stdout).unwrap()
+    };
+    let out = words(&["-P", "src/big", "src/one", "dst/"]);
+    let last: Vec<_> = out.lines().filter_map(|line| line.rsplit('\r').next()).collect();
+    assert!(last.contains(&"big") && last.contains(&"one"), "{out}");
+    let done = |text: &str| last.iter().any(|line| line.starts_with(text));
+    assert!(done("        300,000 100% ") && done("             22 100% "), "{out}");
+    assert!(out.contains("(xfr#1, to-chk=1/2)\n") && out.contains("(xfr#2, to-chk=0/2)\n"), "{out}");
+    let out = words(&["-a", "--info=progress2", "src/", "other/"]);
+    assert!(!out.contains("one") && out.ends_with(")\n") && out.matches('\n').count() == 1, "{out}");
+}
+
+/// What we lack is refused by its name, before anything is touched.
+#[test]
+fn what_is_not_served_is_refused_by_name() {
+    let bench = Bench::start();
+    let work = bench.fresh("work");
+    let work = work.path();
+    prepare(work);
+    for (option, name) in [
+        ("--copy-as=nobody", "--copy-as"),
+        ("--insecure-links", "--insecure-links"),
+        ("--write-batch=b", "--write-batch"),
+        ("--read-batch=b", "--read-batch"),
+        ("--only-write-batch=b", "--only-write-batch"),
+        ("--protocol=29", "--protocol"),
+    ] {
+        let words = ["-a", option, "src/", "new-dst/"].map(str::to_owned);
+        let run = run(&[OURS, "rsync"], work, &words);
+        assert!(matches!(run.code, 1 | 2) && run.stderr.contains(name), "{option}: {} {}", run.code, run.stderr);
+        assert!(!work.join("new-dst").exists());
+    }
+}

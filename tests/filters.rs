@@ -1,0 +1,357 @@
+//! Filter rules, deletion and lists of names: our ends against stock rsync's. The same command must leave the same trees,
+//! exit code and words.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+use support::stock::{Bench, OURS, Run, difference, rsync};
+use support::tree::{self, THEN, Tree};
+
+/// A tree with something for every kind of rule.
+fn source(src: &Path) {
+    for name in [
+        "f",
+        "a/f",
+        "a/b/f",
+        "a/b/c/f",
+        "foo/f",
+        "foo/bar/f",
+        "foo/bar/baz/f",
+        "x/foo/bar/f",
+        "x/foo/f",
+        "foobar",
+        "foobaz",
+        "x/foobar",
+        "back\\slash",
+        "d/st*r",
+        "d/str",
+        "d/e/a]b",
+        "d/e/-",
+        "keep.o",
+        "a/drop.o",
+        "a/keep.txt",
+        "CVS/x",
+        "core",
+        "a/.svn/y",
+        "name with space",
+        "a/b/.rules2",
+        "x/tail~",
+    ] {
+        tree::put(src, name, name.as_bytes(), 0o644, THEN);
+    }
+    tree::put(src, ".rules", b"- /foobar\n- *.o\n+ keep.txt\n# comment\n", 0o644, THEN);
+    tree::put(src, "a/.rules", b"+ drop.o\n- /b/f\nexclude keep.*\n", 0o644, THEN);
+    tree::put(src, "a/b/.rules", b"!\n- c/\n:- .rules2\n", 0o644, THEN);
+    tree::put(src, "a/b/.rules2", b"f\n", 0o644, THEN);
+    tree::put(src, "x/.rules", b"dir-merge,n- .names\n- tail~\n", 0o644, THEN);
+    tree::put(src, "x/.names", b"foobar\n", 0o644, THEN);
+    tree::put(src, "x/foo/.names", b"f\n", 0o644, THEN);
+    tree::put(src, ".cvsignore", b"foobaz *.txt\n", 0o644, THEN);
+    tree::put(src, "d/.cvsignore", b"st?r\n! e\n", 0o644, THEN);
+    tree::put(src, "foo/.sided", b"H f\n", 0o644, THEN);
+    tree::put(src, "a/.rsync-filter", b"- b/\n", 0o644, THEN);
+    for dir in ["hollow", "deep/hollow/within"] {
+        fs::create_dir_all(src.join(dir)).unwrap();
+    }
+    std::os::unix::fs::symlink("f", src.join("link")).unwrap();
+}
+
+/// What the source lacks, among things it has.
+fn destination(dst: &Path) {
+    for name in [
+        "f",
+        "old",
+        "old.o",
+        "gone/a",
+        "gone/sub/b",
+        "gone/sub/deep/c",
+        "gone/sub/deep/d.o",
+        "a/old",
+        "a/old.o",
+        "foo/extra/one",
+        "foo/bar/two",
+        "x/three~",
+        "zlast",
+        "prot/p.o",
+        "prot/q",
+        "full/in",
+        "CVS/own",
+    ] {
+        tree::put(dst, name, b"old", 0o644, THEN);
+    }
+    tree::put(dst, "foo/.rules", b"P extra/\n", 0o644, THEN);
+    tree::put(dst, "gone/.rules", b"P a\n-p b\n", 0o644, THEN);
+    fs::create_dir_all(dst.join("gone2")).unwrap();
+    // A full directory where the source has a file, and a file where it has a directory.
+    tree::put(dst, "foobar/in/the/way", b"w", 0o644, THEN);
+    tree::put(dst, "d", b"a file", 0o644, THEN);
+    std::os::unix::fs::symlink("f", dst.join("dangling")).unwrap();
+    // Nothing behind a symlink may go.
+    std::os::unix::fs::symlink("../outside", dst.join("hollow")).unwrap();
+    tree::put(dst.parent().unwrap(), "outside/safe", b"safe", 0o644, THEN);
+}
+
+fn times(root: &Path) {
+    for entry in fs::read_dir(root).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.is_symlink() {
+            times(&path);
+        }
+    }
+    tree::set_mtime(root, THEN.0 - 3, 3);
+}
+
+/// One command, once with stock and once with us at the far end; gives what differs, and our run.
+fn play(bench: &Bench, prepare: &dyn Fn(&Path), command: &[String]) -> (String, Run) {
+    let since = tree::now() - 1;
+    let mut ends = Vec::new();
+    for (name, server) in [("stock", "rsync"), ("ours", OURS)] {
+        let work = bench.fresh(name);
+        let work = work.path();
+        prepare(work);
+        let shell = bench.shell();
+        let mut words: Vec<OsString> = vec!["-e".into(), shell.into(), format!("--rsync-path={server}").into()];
+        words.extend(command.iter().map(OsString::from));
+        let run = rsync(work, &words);
+        assert_eq!(fs::read(work.join("outside/safe")).ok(), fs::read(bench.path().join("outside/safe")).ok());
+        ends.push((run, Tree::of(&work.join("src"), since), Tree::of(&work.join("dst"), since)));
+    }
+    let mut text = difference(&ends[0], &ends[1]);
+    let said = |run: &Run| -> Vec<String> {
+        let out = String::from_utf8_lossy(&run.stdout).into_owned();
+        let heard = ["*deleting", "cannot delete", "could not make", "IO error", "Deletions stopped"];
+        let lines = out.lines().chain(run.stderr.lines()).map(str::to_owned);
+        lines.filter(|line| heard.iter().any(|start| line.starts_with(start))).collect()
+    };
+    let (left, right) = (said(&ends[0].0), said(&ends[1].0));
+    if left != right {
+        text += &format!("  stock told {left:#?}\n  ours told {right:#?}\n");
+    }
+    (text, ends.swap_remove(1).0)
+}
+
+/// Plays each case on copies of the two trees; nothing may differ.
+fn table(cases: &'static [&'static [&'static str]], ends: &[[&str; 2]]) {
+    if !support::require("rsync") {
+        return;
+    }
+    let bench = Bench::start();
+    source(&bench.path().join("src"));
+    destination(&bench.path().join("dst"));
+    times(&bench.path().join("src"));
+    times(&bench.path().join("dst"));
+    let prepare = |work: &Path| {
+        for name in ["src", "dst", "outside"] {
+            tree::copy(&bench.path().join(name), &work.join(name));
+        }
+        fs::write(work.join("rules"), "# comment\n- *.o\n+ /foo/\n- foo*\n").unwrap();
+        let list =
+            "a/b/f\n/f\n\n# comment\n; c2\n./foo/f\r\nd/\n../core\nx/../a/f\nmissing\na//keep.txt\nfoo/./bar/f\n";
+        fs::write(work.join("list"), list).unwrap();
+        fs::write(work.join("list0"), "name with space\0d/st*r\0#none\0x/foo").unwrap();
+        fs::write(work.join("dot"), "./\nx/\n").unwrap();
+        // More than the pipes between the two ends hold.
+        fs::write(work.join("long"), "x/foo/bar/f\n".repeat(12_000) + "missing\nf\n").unwrap();
+        // Stock lists a parent anew whenever it comes back to it, so this is in order.
+        fs::write(work.join("there"), "# comment\n/a/b/f\na//f\n../core\nd/\nmissing\nx/./foo/f\n").unwrap();
+        fs::write(work.join("names"), "*.o\n; comment\n+ foobar\nfoo*\n").unwrap();
+    };
+    let run = |case: &&'static [&'static str]| -> String {
+        let mut texts = String::new();
+        for [from, to] in ends {
+            let mut command: Vec<String> = ["-i", "--stats"].map(String::from).to_vec();
+            command.extend(case.iter().map(|word| (*word).to_owned()));
+            command.extend([(*from).to_owned(), (*to).to_owned()]);
+            let (text, _) = play(&bench, &prepare, &command);
+            if !text.is_empty() {
+                texts += &format!("{case:?} {from} {to}\n{text}");
+            }
+        }
+        texts
+    };
+    // A session mostly waits, so that several at once cost little.
+    let failures = std::thread::scope(|scope| {
+        let run = &run;
+        let share =
+            |cases: &'static [&'static [&'static str]]| scope.spawn(move || cases.iter().map(run).collect::<String>());
+        let running: Vec<_> = cases.chunks(cases.len().div_ceil(4)).map(share).collect();
+        running.into_iter().map(|share| share.join().unwrap()).collect::<String>()
+    });
+    assert!(failures.is_empty(), "{failures}");
+}
+
+const PULL: [&str; 2] = ["host:src/", "dst/"];
+const PUSH: [&str; 2] = ["src/", "host:dst/"];
+
+#[test]
+fn patterns_hide_the_same_names() {
+    table(
+        &[
+            &["-r", "--exclude=**/f"],
+            &["-r", "--exclude=/**/f"],
+            &["-r", "--exclude=foo/**"],
+            &["-r", "--exclude=foo/***"],
+            &["-r", "--exclude=/foo/***", "--exclude=bar/f"],
+            &["-r", "--include=*/", "--include=/a/**", "--exclude=*"],
+            &["-r", "--exclude=back\\slash", "--exclude=st\\*r"],
+            &["-r", "--exclude=[[:alpha:]]", "--exclude=*[ ]*"],
+            &["-r", "--exclude=b**/f", "--exclude=foo/"],
+            &["-rl", "-f", "-! */"],
+            &["-r", "-f", "+ x/", "-f", "+ x/foo/", "-f", "+ x/foo/f", "-f", "- *"],
+            &["-r", "-f", "H *.o", "-f", "P f", "-f", "-_foo*"],
+            &["-r", "-f", "hide,! */", "-f", "show x"],
+            &["-r", "--exclude=f", "-f", "!", "--exclude=x"],
+        ],
+        &[PULL],
+    );
+}
+
+#[test]
+fn files_of_rules_do_the_same() {
+    table(
+        &[
+            &["-r", "-f", ". rules"],
+            &["-r", "-f", "merge,- names"],
+            &["-r", "--exclude-from=names"],
+            &["-r", "--include-from=names", "--exclude=*"],
+            &["-r", "-f", ": .rules"],
+            &["-r", "-f", ": .rules", "--no-i-r"],
+            &["-r", "-f", ":e .rules", "--exclude=foo"],
+            &["-r", "-f", "dir-merge,n .rules"],
+            &["-r", "-f", ":s .rules"],
+            &["-r", "-F"],
+            &["-r", "-FF"],
+            &["-rC"],
+            &["-r", "-f", ":C", "-f", "-C"],
+            &["-rC", "--include=core", "-f", ":- .names"],
+        ],
+        &[PULL],
+    );
+}
+
+#[test]
+fn deletions_are_the_same() {
+    table(
+        &[
+            &["-rl", "--delete"],
+            &["-rl", "--delete", "--no-i-r"],
+            &["-al", "--delete-delay", "--no-i-r"],
+            &["-al", "--delete-before"],
+            &["-al", "--delete-during"],
+            &["-al", "--delete-delay"],
+            &["-al", "--delete-after"],
+            &["-rln", "--delete"],
+            &["-rl", "--force"],
+            &["-rl"],
+            &["-rl", "--delete", "--max-delete=3"],
+            &["-rl", "--delete", "--max-delete=0"],
+            &["-dl", "--delete"],
+            &["-rl", "--delete", "--max-size=3", "--min-size=2"],
+        ],
+        &[PUSH],
+    );
+}
+
+#[test]
+fn rules_protect_the_same() {
+    table(
+        &[
+            &["-rl", "--delete", "--exclude=*.o"],
+            &["-rl", "--delete-excluded", "--exclude=*.o"],
+            &["-rl", "--delete-excluded", "--exclude=*.o", "-f", "P q"],
+            &["-rl", "--delete-after", "-f", "P sub/", "-f", "R *", "-f", "H foo"],
+            &["-rl", "--delete", "-f", "-p *.o", "-f", "-r /old"],
+            &["-rl", "--delete", "-f", ": .rules"],
+            &["-rl", "--delete-after", "-f", ": .rules"],
+            &["-rl", "--delete-delay", "-f", ":e .rules"],
+            &["-rlC", "--delete"],
+            &["-rlC", "--delete-excluded"],
+            &["-rl", "--delete", "-f", "-/ /old"],
+        ],
+        &[PUSH],
+    );
+}
+
+/// Whoever cannot read a rule does not know what to leave out or alone.
+#[test]
+fn rules_that_mean_nothing_end_the_session() {
+    if !support::require("rsync") {
+        return;
+    }
+    let bench = Bench::start();
+    source(&bench.path().join("src"));
+    fs::create_dir(bench.path().join("dst")).unwrap();
+    destination(&bench.path().join("dst"));
+    fs::write(bench.path().join("dst/.cvsignore"), "nonsense\n").unwrap();
+    for (rule, from, to) in [
+        (":s .sided", "host:src/", "dst/new/"),
+        (": .cvsignore", "host:src/", "dst/new/"),
+        (": .cvsignore", "d/", "host:dst/"),
+    ] {
+        fs::create_dir_all(bench.path().join("d")).unwrap();
+        let run = bench.rsync(OURS, bench.path(), &["-r", "--no-i-r", "--delete", "-f", rule, from, to]);
+        assert_eq!(run.code, 1, "{rule}: {}", run.stderr);
+        assert!(run.stderr.contains("filter rule"), "{}", run.stderr);
+        assert!(!bench.path().join("dst/new").exists() && bench.path().join("dst/zlast").exists());
+    }
+}
+
+#[test]
+fn empty_directories_are_pruned_alike() {
+    table(
+        &[
+            &["-rlm"],
+            &["-rlm", "--delete"],
+            &["-rlm", "--exclude=f", "-f", "P deep/"],
+            &["-rlm", "--delete-after", "--include=*/", "--include=f", "--exclude=*", "-f", "R *"],
+            &["-rlmn", "--delete", "-f", "hide,! */"],
+            &["-dlm"],
+        ],
+        &[PUSH],
+    );
+}
+
+const TO_BOTH: [[&str; 2]; 2] = [PUSH, PULL];
+
+#[test]
+fn lists_of_names_are_read_alike() {
+    table(
+        &[
+            &["-a", "--files-from=list"],
+            &["-ar", "--files-from=list"],
+            &["-ar", "--files-from=list", "--no-i-r"],
+            &["-a", "--no-R", "--files-from=list"],
+            &["-a", "--no-implied-dirs", "--files-from=list"],
+            &["-ar", "--files-from=list", "--exclude=*.o", "--exclude=f"],
+            &["-a", "--files-from=host:there"],
+            &["-ar", "--files-from=host:there", "--exclude=f"],
+            &["-a0", "--files-from=list0"],
+            &["-a0", "--files-from=host:list0"],
+            &["-a", "--files-from=long"],
+            &["-a", "--files-from=host:long"],
+            &["-ar", "--files-from=list", "--delete"],
+            &["-a", "--files-from=dot", "--delete"],
+        ],
+        &TO_BOTH,
+    );
+}
+
+#[test]
+fn missing_arguments_are_deleted_alike() {
+    let ends: &[[&str; 2]] = &[["src/", "host:dst/"]];
+    table(
+        &[
+            &["-r", "--delete-missing-args", "src/old", "src/gone", "src/a"],
+            &["-rn", "--delete-missing-args", "src/old", "src/gone"],
+            &["-r", "--force", "--delete-missing-args", "src/old", "src/gone"],
+            &["-r", "--delete", "--delete-missing-args", "src/old", "src/gone"],
+            &["-aR", "--delete-missing-args", "src/./gone/a", "src/./foo/none"],
+            &["-a", "--ignore-missing-args", "src/none", "src/f"],
+        ],
+        ends,
+    );
+    table(&[&["-r", "--delete-missing-args", "host:src/old", "host:src/gone"]], &[PULL]);
+}

@@ -1,0 +1,284 @@
+//! Lists in segments and files with several names: our ends against stock rsync's.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use support::stock::{Bench, OURS, Run, difference};
+use support::tree::{self, THEN, Tree};
+
+/// Which names below a folder are one file, by the first of them.
+fn names_of_one(root: &Path) -> Vec<Vec<Vec<u8>>> {
+    let mut files: BTreeMap<u64, Vec<Vec<u8>>> = BTreeMap::new();
+    for name in Tree::of(root, i64::MAX).0.into_keys() {
+        let meta =
+            fs::symlink_metadata(root.join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(&name)));
+        let meta = meta.unwrap();
+        if !meta.is_dir() {
+            files.entry(meta.ino()).or_default().push(name);
+        }
+    }
+    let mut groups: Vec<_> = files.into_values().filter(|names| names.len() > 1).collect();
+    groups.sort();
+    groups
+}
+
+/// Gives all directories the same time.
+fn settle(root: &Path, seconds: i64) {
+    for (name, node) in Tree::of(root, i64::MAX).0 {
+        if node.mode & 0o170_000 == 0o040_000 {
+            tree::set_mtime(&root.join(OsStr::from_bytes(&name)), seconds, 0);
+        }
+    }
+}
+
+/// A tree of many shapes: wide, deep, hollow, with files of several names within and across directories.
+fn build(root: &Path) {
+    tree::put(root, "top", b"top\n", 0o644, THEN);
+    for dir in 0..12 {
+        for file in 0..9 {
+            tree::put(root, format!("wide/d{dir}/f{file}"), format!("{dir} {file}\n").as_bytes(), 0o640, THEN);
+        }
+    }
+    let deep = (0..40).map(|depth| format!("n{depth}")).collect::<Vec<_>>().join("/");
+    tree::put(root, format!("{deep}/bottom"), b"far down\n", 0o600, THEN);
+    fs::create_dir_all(root.join("hollow/er/still")).unwrap();
+    tree::put(root, "a-b/x", b"sorted by its slash\n", 0o644, THEN);
+    tree::put(root, "a/x", &tree::noise(50_000, 4), 0o644, THEN);
+    tree::put(root, "links/one", &tree::noise(3000, 5), 0o644, (THEN.0, 0));
+    for name in ["links/two", "links/three", "wide/d3/linked", "wide/d7/linked", "z-last"] {
+        fs::hard_link(root.join("links/one"), root.join(name)).unwrap();
+    }
+    std::os::unix::fs::symlink("nowhere", root.join("links/sym")).unwrap();
+    fs::hard_link(root.join("links/sym"), root.join("a/sym")).unwrap();
+    tree::put(root, "links/pair", b"pair", 0o644, THEN);
+    fs::hard_link(root.join("links/pair"), root.join("links/pear")).unwrap();
+    settle(root, THEN.0 + 50);
+}
+
+/// Some of the same tree, some of it different.
+fn build_old(root: &Path) {
+    tree::put(root, "wide/d3/f1", b"3 1\n", 0o640, THEN);
+    tree::put(root, "wide/d4/f2", b"other", 0o640, (THEN.0 - 100, 0));
+    let mut changed = tree::noise(50_000, 4);
+    changed[20_000..20_005].copy_from_slice(b"other");
+    tree::put(root, "a/x", &changed, 0o644, (THEN.0 - 100, 0));
+    tree::put(root, "links/two", &tree::noise(3000, 5), 0o644, (THEN.0, 0));
+    tree::put(root, "wide/d7/linked", b"was another file", 0o600, (THEN.0 - 9, 0));
+    tree::put(root, "stays/here", b"not in the source", 0o644, THEN);
+    settle(root, THEN.0 - 50);
+}
+
+/// Runs the command with stock's and with our far end on equal folders: exit code, trees, and, unless names of one file
+/// make it a matter of time which is sent, the words must be the same.
+fn compare(bench: &Bench, options: &str, push: bool, sources: &[&str]) -> String {
+    let since = tree::now() - 1;
+    let mut ends = Vec::new();
+    let mut groups = Vec::new();
+    for (name, server) in [("stock", "rsync"), ("ours", OURS)] {
+        let work = bench.fresh(name);
+        let (src, dst) = (work.path().join("src"), work.path().join("dst"));
+        tree::copy(&bench.path().join("src"), &src);
+        tree::copy(&bench.path().join("dst"), &dst);
+        let mut words: Vec<String> = options.split(' ').map(String::from).collect();
+        if push {
+            words.extend(sources.iter().map(|source| (*source).to_string()));
+            words.push("host:dst/".into());
+        } else {
+            words.extend(sources.iter().map(|source| format!("host:{source}")));
+            words.push("dst/".into());
+        }
+        let mut run = bench.rsync(server, work.path(), &words);
+        if options.contains('H') {
+            run.stdout.clear();
+        }
+        groups.push(names_of_one(&dst));
+        ends.push((run, Tree::of(&src, since), Tree::of(&dst, since)));
+    }
+    let mut text = difference(&ends[0], &ends[1]);
+    if groups[0] != groups[1] {
+        text += &format!("  names of one file: stock {:?}\n  ours {:?}\n", groups[0], groups[1]);
+    }
+    if text.is_empty() { text } else { format!("{options} {sources:?} push {push}\n{text}") }
+}
+
+fn matrix(version: u8) {
+    if !support::require("rsync") {
+        return;
+    }
+    let bench = Bench::start();
+    build(&bench.path().join("src"));
+    build_old(&bench.path().join("dst"));
+    let whole: &[&str] = &["src/"];
+    let mut cases = vec![("-ai", whole), ("-aH", whole), ("-aRi", whole)];
+    if version == 32 {
+        let more = ["-aHi --no-inc-recursive", "-aci", "-ain", "-aH --existing", "-aHI --no-W -B700"];
+        cases.extend(more.map(|options| (options, whole)));
+        let sources: [&[&str]; 4] =
+            [&["src"], &["src/a/", "src/a-b/"], &["src/links", "src/wide/", "src/top"], &["src/top"]];
+        cases.extend(sources.iter().flat_map(|sources| [("-ai", *sources), ("-aRi", *sources)]));
+    }
+    let play = |(options, sources): &(&str, &[&str])| {
+        let options = format!("--protocol={version} {options}");
+        [true, false].map(|push| compare(&bench, &options, push, sources)).concat()
+    };
+    // A session mostly waits, so that several at once cost little.
+    let failures = std::thread::scope(|scope| {
+        let running: Vec<_> =
+            cases.chunks(6).map(|cases| scope.spawn(|| cases.iter().map(&play).collect::<String>())).collect();
+        running.into_iter().map(|share| share.join().unwrap()).collect::<String>()
+    });
+    assert!(failures.is_empty(), "{failures}");
+}
+
+#[test]
+fn trees_of_many_shapes_30() {
+    matrix(30);
+}
+
+#[test]
+fn trees_of_many_shapes_31() {
+    matrix(31);
+}
+
+#[test]
+fn trees_of_many_shapes_32() {
+    matrix(32);
+}
+
+fn offers(run: &Run) -> bool {
+    String::from_utf8_lossy(&run.stdout).contains("incremental file list")
+}
+
+#[test]
+fn many_small_files_in_many_directories() {
+    if !support::require("rsync") {
+        return;
+    }
+    let bench = Bench::start();
+    let work = bench.path();
+    let src = work.join("src");
+    for file in 0..5000 {
+        tree::put(&src, format!("d{}/e{}/f{file}", file % 20, file % 300), b"small", 0o644, THEN);
+    }
+    let expected = Tree::of(&src, i64::MAX);
+    for (words, dst) in [(["-av", "src/", "host:push/"], "push"), (["-av", "host:src/", "pull/"], "pull")] {
+        let run = bench.rsync(OURS, work, &words);
+        assert_eq!((run.code, offers(&run)), (0, true), "{}", run.stderr);
+        assert_eq!(Tree::of(&work.join(dst), i64::MAX).difference(&expected), "");
+        let again = bench.rsync(OURS, work, &["-a", "--stats", words[1], words[2]]);
+        assert_eq!((again.code, again.stat("Number of regular files transferred")), (0, 0), "{}", again.stderr);
+    }
+    let run = bench.rsync(OURS, work, &["-av", "--no-inc-recursive", "src/", "host:whole/"]);
+    assert_eq!((run.code, offers(&run)), (0, false));
+    assert_eq!(Tree::of(&work.join("whole"), i64::MAX).difference(&expected), "");
+}
+
+/// Which name of a file is sent and what is said of the others, where all are in one directory.
+#[test]
+fn links_of_one_directory_are_told_as_stock_tells_them() {
+    if !support::require("rsync") {
+        return;
+    }
+    let bench = Bench::start();
+    let prepare = |work: &Path, there: &[&str]| {
+        let (src, dst) = (work.join("src"), work.join("dst"));
+        tree::put(&src, "a", b"one file", 0o644, THEN);
+        fs::hard_link(src.join("a"), src.join("b")).unwrap();
+        fs::hard_link(src.join("a"), src.join("c")).unwrap();
+        fs::create_dir(&dst).unwrap();
+        for name in there {
+            tree::put(&dst, name, b"one file", 0o644, THEN);
+        }
+        settle(&src, THEN.0);
+        settle(&dst, THEN.0 - 1);
+    };
+    for there in [&[][..], &["a"], &["b"], &["c"], &["a", "b"], &["a", "b", "c"]] {
+        for options in ["-aHii", "-aHni", "-aHi --remove-source-files"] {
+            for push in [true, false] {
+                let told = ["rsync", OURS].map(|server| {
+                    let work = bench.fresh("links");
+                    prepare(work.path(), there);
+                    let paths = if push { ["src/", "host:dst/"] } else { ["host:src/", "dst/"] };
+                    let words: Vec<_> = options.split(' ').chain(paths).collect();
+                    let run = bench.rsync(server, work.path(), &words);
+                    let mut said: Vec<_> = run.stdout.split(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect();
+                    said.retain(|line| line.get(11) == Some(&b' '));
+                    said.sort();
+                    let left = Tree::of(&work.path().join("src"), i64::MAX).files().len();
+                    (run.code, said, names_of_one(&work.path().join("dst")), left)
+                });
+                assert_eq!(told[1], told[0], "{options} push {push}, there {there:?}");
+            }
+        }
+    }
+}
+
+/// A name that cannot be opened is no loss for the other names of its file.
+#[test]
+fn an_unreadable_leader_lets_another_name_lead() {
+    if !support::require("rsync") {
+        return;
+    }
+    let bench = Bench::start();
+    let work = bench.path();
+    let src = work.join("src");
+    build(&src);
+
+    let script = bench.script("vanish", &format!("rm -f src/links/pair; exec {OURS} \"$@\"\n"));
+    let run = bench.rsync(script.to_str().unwrap(), work, &["-aH", "src/", "host:dst/"]);
+    assert!(run.code == 0 || run.code == 24, "{} {}", run.code, run.stderr);
+    let groups = names_of_one(&work.join("dst"));
+    assert!(groups.iter().any(|names| names.len() == 6), "{groups:?}");
+    assert_eq!(fs::read(work.join("dst/links/pear")).unwrap(), b"pair");
+}
+
+/// The highest memory a program had, KiB.
+fn peak(text: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix("PEAK ")).unwrap_or_else(|| panic!("no peak in {text}"));
+    line.trim().parse().unwrap()
+}
+
+/// Lists are let go of as they are finished: twenty times the tree is not twenty times the memory.
+#[test]
+fn a_large_tree_costs_little_memory() {
+    if !support::require("rsync") || !support::require("python3") {
+        return;
+    }
+    let slow = std::env::var_os("ARCHIVER_SLOW").is_some();
+    let bench = Bench::start();
+    let server = bench.script(
+        "measured",
+        &format!(
+            "exec python3 -c 'import resource,subprocess,sys
+code = subprocess.call(sys.argv[1:])
+print(\"PEAK\", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)
+sys.exit(code)' {OURS} \"$@\"\n"
+        ),
+    );
+    let sizes = if slow { [10_000, 100_000] } else { [6000, 24_000] };
+    let mut peaks = Vec::new();
+    for (round, size) in sizes.into_iter().enumerate() {
+        let work = bench.path().join(round.to_string());
+        for dir in 0..size / 200 {
+            let folder = work.join(format!("src/{dir:05}"));
+            fs::create_dir_all(&folder).unwrap();
+            for file in 0..200 {
+                fs::write(folder.join(format!("a-file-with-a-name-of-some-length-{file:05}")), "").unwrap();
+            }
+        }
+        for paths in [["src/", "host:dst/"], ["host:src/", "back/"]] {
+            let words = ["-a", "--ignore-times", "--existing", paths[0], paths[1]];
+            let run = bench.rsync(server.to_str().unwrap(), &work, &words);
+            assert_eq!(run.code, 0, "{}", run.stderr);
+            peaks.push(peak(&run.stderr));
+        }
+    }
+    eprintln!("KiB receiving and sending {sizes:?} entries: {peaks:?}");
+    assert!(peaks[2] < peaks[0] + 8000 && peaks[3] < peaks[1] + 8000, "{peaks:?}");
+}
