@@ -1,4 +1,4 @@
-.PHONY: build static demo demo-without-rsync test lint
+.PHONY: build static demo demo-without-rsync man test lint
 
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 
@@ -21,6 +21,14 @@ demo-without-rsync: ## The same with a storage node that has no rsync: our own u
 	cargo build --locked --bins --example demo
 	cargo run --locked --quiet --example demo -- --size 60 --no-rsync bootstrap $(DEMO_FLAGS)
 	cargo run --locked --quiet --example demo -- --size 60 --no-rsync sftp $(DEMO_FLAGS)
+
+man: ## Manual page and completions of the rsync command: target/man
+	cargo build --locked --bins
+	mkdir -p target/man
+	target/debug/pysmurf-archiver rsync --generate man > target/man/rsync.1
+	target/debug/pysmurf-archiver rsync --generate bash > target/man/rsync.bash
+	target/debug/pysmurf-archiver rsync --generate zsh > target/man/_rsync
+	target/debug/pysmurf-archiver rsync --generate fish > target/man/rsync.fish
 
 test: ## All tests; installs the servers they need where it may
 	scripts/test

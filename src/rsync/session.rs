@@ -294,7 +294,7 @@ impl Client<'_> {
             shell,
             version: self.version,
         };
-        let mut say = |words: &[u8]| self.output.hear(&Message::Text(TextKind::Info, words.to_vec()));
+        let mut say = |words: &[u8]| self.output.hear(&Message::Text(TextKind::Info, [words, b"\n"].concat()));
         let args = self.server_args(&|path, _| path.to_vec(), &|word, _| word.to_vec());
         let failed = |error: DaemonError| Failure { text: format!("{error}"), code: error.exit_code() };
         if self.pull && self.plan.sources.iter().all(Vec::is_empty) {
