@@ -15,7 +15,8 @@ const FILE: u32 = 0o100_644;
 
 fn negotiated() -> Negotiated {
     let compat = Compat(0x1bf);
-    Negotiated { version: 31, compat, checksum: Checksum::Md5, list_checksum: Checksum::Md5, seed: 1 }
+    let compression = protocol::compress::Compression::NONE;
+    Negotiated { version: 31, compat, checksum: Checksum::Md5, list_checksum: Checksum::Md5, seed: 1, compression }
 }
 
 /// What a sender writes, in order.
@@ -166,7 +167,7 @@ fn hard_links_only_to_earlier_first_names() {
 fn a_generator_ends_no_list_that_has_not_ended() {
     let mut inbox = Inbox::new();
     inbox.start_mux().unwrap();
-    let facts = SenderFacts { server: false, dry_run: true, sums_most: 10 };
+    let facts = SenderFacts { server: false, dry_run: true, append: false, sums_most: 10 };
     let mut sender = Sender::new(&negotiated(), facts, inbox);
     let mut out = Outbox::new();
     out.start_mux();
