@@ -18,7 +18,7 @@ mod quoting;
 mod session;
 mod stats;
 mod table;
-mod until;
+pub(crate) mod until;
 mod values;
 mod verbosity;
 mod version;

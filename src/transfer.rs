@@ -2,6 +2,7 @@
 
 mod abort;
 mod acl;
+mod basis;
 mod beneath;
 pub mod dest;
 mod fake;
@@ -75,12 +76,12 @@ pub enum TransferError {
     /// The source or destination that was named cannot be used at all.
     #[error("{0}")]
     Selection(String),
+    /// An option's value cannot be used.
+    #[error("{0}")]
+    Usage(String),
     /// Filter rules that cannot be followed.
     #[error("{0}")]
     Rules(String),
-    /// An option's value that means nothing.
-    #[error("{0}")]
-    Usage(String),
     /// A list or argument that this side refuses.
     #[error("{0}")]
     Refused(String),

@@ -381,17 +381,8 @@ fn options_we_lack_are_refused_by_name() {
     let work = folder.path();
     few(work);
     let before = Tree::of(&work.join("dst"), 0);
-    let both_ways = ["-S", "--inplace", "--append"];
-    let push = [
-        "-y",
-        "--partial-dir=x",
-        "--compare-dest=/x",
-        "--link-dest=/x",
-        "--delay-updates",
-        "--backup",
-        "--temp-dir=/tmp",
-        "--preallocate",
-    ];
+    let both_ways = ["--iconv=latin1,utf8"];
+    let push: [&str; 0] = [];
     let pull = ["--copy-devices"];
     let cases = both_ways.iter().flat_map(|option| [(option, true), (option, false)]);
     let cases = cases.chain(push.iter().map(|option| (option, true))).chain(pull.iter().map(|option| (option, false)));

@@ -34,6 +34,8 @@ impl Compat {
     pub const AVOID_XATTR_OPTIM: Self = Self(0x010);
     /// MD5 block sums take the seed first.
     pub const CHECKSUM_SEED_FIX: Self = Self(0x020);
+    /// A basis in a partial-dir is updated where it stands.
+    pub const INPLACE_PARTIAL_DIR: Self = Self(0x040);
     /// File-list flags are varints and names of algorithms are negotiated.
     pub const VARINT_FLIST_FLAGS: Self = Self(0x080);
     /// The id lists carry the names of id 0.
@@ -54,6 +56,7 @@ impl Compat {
             (b'f', Self::SAFE_FLIST),
             (b'x', Self::AVOID_XATTR_OPTIM),
             (b'C', Self::CHECKSUM_SEED_FIX),
+            (b'I', Self::INPLACE_PARTIAL_DIR),
             (b'v', Self::VARINT_FLIST_FLAGS),
             (b'u', Self::ID0_NAMES),
         ] {

@@ -29,6 +29,8 @@ pub struct SenderFacts {
     pub dry_run: bool,
     /// Entries have extended attributes (`-X`).
     pub xattrs: bool,
+    /// Files are appended to: what a request says is only how much is there, without sums.
+    pub append: bool,
     /// Block sums beyond this many are not kept, and the file is sent whole: the bound on memory.
     pub sums_most: u32,
 }
@@ -79,6 +81,8 @@ pub struct Request {
     pub header: ItemHeader,
     /// Block sums of the basis; empty when there is none, or more of them than we keep.
     pub sums: SumTable,
+    /// What is there already stays unseen, and only the rest is wanted.
+    pub append: bool,
     /// Asked for the second time, since the first copy did not have the right sum.
     pub redo: bool,
 }
@@ -234,12 +238,19 @@ impl Sender {
                         if header.flags.has(ItemFlags::TRANSFER) && !self.facts.dry_run {
                             let head = SumHead::decode(&reader.array()?, self.n.checksum.size())?;
                             self.ndx_in = ndx_in;
-                            let sums = SumTable::new(head, self.n.checksum.size(), self.facts.sums_most);
                             // Without incremental recursion a file is asked for again only in the second phase.
                             let incremental = self.n.compat.has(Compat::INC_RECURSE);
                             let redo = self.phase > 0 || (incremental && !seen.insert(Ndx(ndx)));
-                            self.state = State::Sums(Request { ndx: Ndx(ndx), header, sums, redo });
-                            None
+                            let append = self.facts.append && !redo;
+                            let sums_most = if append { 0 } else { self.facts.sums_most };
+                            let sums = SumTable::new(head, self.n.checksum.size(), sums_most);
+                            let request = Request { ndx: Ndx(ndx), header, sums, append, redo };
+                            if append {
+                                Some(SenderEvent::Request(request))
+                            } else {
+                                self.state = State::Sums(request);
+                                None
+                            }
                         } else {
                             self.ndx_in = ndx_in;
                             match &header.xattrs {

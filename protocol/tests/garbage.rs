@@ -286,7 +286,7 @@ proptest! {
         chunk in 1usize..100,
     ) {
         let bytes = framed(&parts);
-        let facts = SenderFacts { server, dry_run, xattrs, sums_most: 100 };
+        let facts = SenderFacts { server, dry_run, xattrs, append: false, sums_most: 100 };
         // An echo is no longer than what it answers, a farewell is short.
         prop_assert!(send(&n, facts, 300, &bytes, chunk) <= 12 * bytes.len() + 100);
         send(&n, facts, 300, &parts.concat(), chunk);
@@ -345,7 +345,7 @@ proptest! {
         let server_sends = session.words.server_sends;
         let (asked, sent) = if server_sends { (to_server, to_client) } else { (to_client, to_server) };
         let dry_run = session.words.has('n');
-        let facts = SenderFacts { server: server_sends, dry_run, xattrs: false, sums_most: 100 };
+        let facts = SenderFacts { server: server_sends, dry_run, xattrs: false, append: false, sums_most: 100 };
         let bytes = changed(asked, &changes);
         prop_assert!(send(&session.n, facts, 25, &bytes, chunk) <= 12 * bytes.len() + 100);
         let shape = session.words.shape(session.n.list_checksum);

@@ -174,7 +174,7 @@ fn hard_links_only_to_earlier_first_names() {
 fn a_generator_ends_no_list_that_has_not_ended() {
     let mut inbox = Inbox::new();
     inbox.start_mux().unwrap();
-    let facts = SenderFacts { server: false, dry_run: true, xattrs: false, sums_most: 10 };
+    let facts = SenderFacts { server: false, dry_run: true, xattrs: false, append: false, sums_most: 10 };
     let mut sender = Sender::new(&negotiated(), facts, inbox);
     let mut out = Outbox::new();
     out.start_mux();

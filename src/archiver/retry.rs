@@ -68,7 +68,7 @@ pub(super) fn words_about(words: &str, name: &str) -> String {
 /// Whether a broken session speaks of the link or of the far end as a whole, so that no file can be to blame.
 pub(super) fn blames_the_link(error: &TransferError) -> bool {
     match error {
-        TransferError::Link(_) | TransferError::Refused(_) | TransferError::Usage(_) => true,
+        TransferError::Link(_) | TransferError::Refused(_) => true,
         TransferError::Remote { ending, .. } => match ending {
             None | Some(Ending::Lost(_)) => true,
             // No such program, none that could be run, a shell that lost its terminal; and rsync told to go.
@@ -80,6 +80,7 @@ pub(super) fn blames_the_link(error: &TransferError) -> bool {
         | TransferError::Peer(_)
         | TransferError::Pack(_)
         | TransferError::Selection(_)
+        | TransferError::Usage(_)
         | TransferError::Rules(_)
         | TransferError::Local { .. } => false,
     }

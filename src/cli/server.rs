@@ -2,6 +2,7 @@
 
 mod secluded;
 
+use crate::rsync::until::Until;
 use crate::transfer::TransferError;
 use crate::transfer::serve::{complain, exit_code, serve};
 use crate::transport::stdio::{input, stdio};
@@ -37,7 +38,15 @@ pub(super) fn main(args: &[OsString]) -> ExitCode {
     };
     let patience =
         args.options.timeout.filter(|&seconds| seconds > 0).map(|seconds| Duration::from_secs(seconds.into()));
-    let code = match serve(&args, stdio(patience.unwrap_or(PATIENCE))) {
+    let link = stdio(patience.unwrap_or(PATIENCE));
+    // Without them the session still works; only what it leaves when told to end is not tidied.
+    let until = Until::watch(link.closer.clone(), None).ok();
+    let served = serve(&args, link);
+    if let Some(code) = until.and_then(|until| until.ended()) {
+        complain(&format!("rsync error: received SIGINT, SIGTERM, or SIGHUP (code {code})"));
+        return ExitCode::from(u8::try_from(code).unwrap_or(1));
+    }
+    let code = match served {
         Ok(served) if served.partial => 23,
         Ok(served) if served.vanished => 24,
         Ok(served) if served.delete_limit => 25,

@@ -7,16 +7,20 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{SignalKind, signal};
 
+/// How long a session may take to tidy up.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Watches over one link until dropped.
-pub(super) struct Until {
+pub(crate) struct Until {
     code: Arc<AtomicI32>,
     // Dropping it ends the watch.
     runtime: Option<tokio::runtime::Runtime>,
 }
 
 impl Until {
-    /// Closes the link at a signal, or at `stop_at` (seconds since 1970).
-    pub(super) fn watch(closer: Closer, stop_at: Option<i64>) -> std::io::Result<Self> {
+    /// Closes the link at a signal, or at `stop_at` (seconds since 1970), so that what was begun is removed or kept as after
+    /// a lost link. At a second signal, or when the session does not end within seconds, the program ends at once.
+    pub(crate) fn watch(closer: Closer, stop_at: Option<i64>) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let code = Arc::new(AtomicI32::new(0));
         let (mut interrupt, mut terminate, mut hangup) = {
@@ -25,20 +29,28 @@ impl Until {
         };
         let told = code.clone();
         runtime.spawn(async move {
-            let why = tokio::select! {
-                _ = interrupt.recv() => exit::SIGNAL,
-                _ = terminate.recv() => exit::SIGNAL,
-                _ = hangup.recv() => exit::SIGNAL,
-                () = moment(stop_at) => exit::TIMEOUT,
-            };
-            told.store(why, Ordering::Release);
-            closer.close();
+            let mut limit = stop_at;
+            for first in [true, false] {
+                let why = tokio::select! {
+                    _ = interrupt.recv() => exit::SIGNAL,
+                    _ = terminate.recv() => exit::SIGNAL,
+                    _ = hangup.recv() => exit::SIGNAL,
+                    () = moment(limit), if first => exit::TIMEOUT,
+                    () = tokio::time::sleep(PATIENCE), if !first => told.load(Ordering::Acquire),
+                };
+                if !first {
+                    std::process::exit(why);
+                }
+                limit = None;
+                told.store(why, Ordering::Release);
+                closer.close();
+            }
         });
         Ok(Self { code, runtime: Some(runtime) })
     }
 
     /// The exit code of what ended the session, if this did.
-    pub(super) fn ended(&self) -> Option<i32> {
+    pub(crate) fn ended(&self) -> Option<i32> {
         Some(self.code.load(Ordering::Acquire)).filter(|&code| code != 0)
     }
 }

@@ -2,13 +2,17 @@
 //! Owns names, temporary files, attributes and their order; which file is wanted is the generator's business.
 //! Counterpart: the parts of rsync's `generator.c`, `receiver.c` and `rsync.c` that touch the disk.
 
+mod alternative;
 mod attrs;
+mod backup;
 mod error;
 mod fake;
 mod further;
 mod link;
 mod listing;
-mod temp;
+mod output;
+mod partial;
+mod places;
 #[cfg(test)]
 mod tests;
 
@@ -27,12 +31,14 @@ use super::beneath::{self, Beneath};
 use super::fake::Fake;
 use super::xattr::Reach;
 use error::During;
+use places::Places;
 
 pub use attrs::{Attrs, LateDirs, Preserve, same_mtime};
 pub use error::DestError;
 pub use further::{Further, FurtherChange, Values};
 pub use listing::Folder;
-pub use temp::TempFile;
+pub use output::Output;
+pub use places::{Missing, in_place};
 
 /// The destination directory; names are relative to it and no symlink beneath it is followed.
 pub struct Dest {
@@ -44,6 +50,7 @@ pub struct Dest {
     /// What only root could set is kept in extended attributes.
     fake: Fake,
     reach: Reach,
+    places: Arc<Places>,
 }
 
 /// What stands at a name, itself and not what a symlink points to.
@@ -116,7 +123,8 @@ impl Dest {
         let further = rustix::process::getgroups().unwrap_or_default();
         let groups = further.iter().map(|group| group.as_raw()).chain([own]).collect();
         let reach = Reach { root: am_root, ..Reach::default() };
-        Dest { beneath: Beneath::new(Arc::new(dir)), umask: umask(), am_root, groups, fake: Fake::No, reach }
+        let (beneath, places) = (Beneath::new(Arc::new(dir)), Arc::default());
+        Dest { beneath, umask: umask(), am_root, groups, fake: Fake::No, reach, places }
     }
 
     /// With what the options say of root's powers and of extended attributes.
@@ -134,7 +142,8 @@ impl Dest {
 
     /// The same destination for another thread, which then keeps its own place in the tree.
     pub fn handle(&self) -> Dest {
-        Dest { beneath: self.beneath.again(), groups: self.groups.clone(), ..*self }
+        let (beneath, groups, places) = (self.beneath.again(), self.groups.clone(), self.places.clone());
+        Dest { beneath, groups, places, ..*self }
     }
 
     /// Whether we can make devices.
@@ -182,7 +191,12 @@ impl Dest {
         let opened = absent_as_none(open()).during("open", name)?;
         let Some(fd) = opened else { return Ok(None) };
         let stat = rustix::fs::fstat(&fd).during("stat", name)?;
-        Ok((beneath::kind(stat.st_mode) == Some(Kind::File)).then(|| fd.into()))
+        let usable = match beneath::kind(stat.st_mode) {
+            Some(Kind::File) => true,
+            Some(Kind::Device) => self.places.write_devices,
+            _ => false,
+        };
+        Ok(usable.then(|| fd.into()))
     }
 
     /// The target of the symlink that stands at `name`; `None` for anything else.
@@ -225,7 +239,7 @@ impl Dest {
     pub fn sync_way(&self, name: &[u8]) -> Result<(), DestError> {
         let ends = name.iter().enumerate().filter(|&(_, &byte)| byte == b'/').map(|(at, _)| &name[..at]);
         for dir in std::iter::once(&b"."[..]).chain(ends) {
-            let synced = self.beneath.dir(dir).and_then(|dir| temp::sync_dir(&dir));
+            let synced = self.beneath.dir(dir).and_then(|dir| output::sync_dir(&dir));
             synced.during("fsync directory", dir)?;
         }
         Ok(())
@@ -295,9 +309,9 @@ impl Dest {
             Fake::Yes => self.set_fake_at(&dir, &temp, name, kind, attrs, Some((mode, rdev))),
         };
         // What lacks an attribute is better than nothing; the caller hears of it all the same.
-        let renamed = temp::rename(&dir, &temp, name);
+        let renamed = self.back_up_replaced(name).and_then(|()| output::rename(&dir, &temp, name));
         if renamed.is_err() {
-            temp::discard(&dir, &temp);
+            output::discard(&dir, &temp);
         }
         done.and(renamed)
     }

@@ -5,7 +5,7 @@
 
 use super::TransferError;
 use super::abort::{Parts, abort};
-use super::dest::{Dest, DestError, Preserve, TempFile};
+use super::dest::{Dest, DestError, Output, Preserve};
 use super::greet::{Ears, Mouth, Session};
 use super::send::{Sent, Summary};
 use protocol::PeerError;
@@ -293,7 +293,7 @@ struct Current {
     at: usize,
     entry: FileEntry,
     /// Why it cannot be stored, once that is known: the rest is heard and thrown away.
-    temp: Result<TempFile, String>,
+    temp: Result<Output, String>,
     /// The transfer's own sum.
     sum: FileHasher,
     /// The registered one, where that is another.
@@ -333,7 +333,7 @@ impl Fetch<'_> {
         self.current = Some(Current { at, entry, temp, sum: FileHasher::new(self.n.checksum), md5, bytes: 0 });
     }
 
-    fn create(&mut self, at: usize) -> Result<TempFile, DestError> {
+    fn create(&mut self, at: usize) -> Result<Output, DestError> {
         let place = &self.wishes[at].place;
         let way = place.iter().rposition(|&byte| byte == b'/').map_or(&b""[..], |slash| &place[..slash]);
         if !self.ways.contains(way) {
@@ -381,7 +381,7 @@ impl Fetch<'_> {
         self.watch.fetched(at, fetched);
     }
 
-    fn keep(&self, temp: TempFile, entry: &FileEntry) -> Result<bool, DestError> {
+    fn keep(&self, temp: Output, entry: &FileEntry) -> Result<bool, DestError> {
         let entry = FileEntry { mode: entry.mode & !0o7777 | self.watch.mode(entry.mode), ..entry.clone() };
         let preserve = Preserve { mtime: true, perms: true, ..Preserve::default() };
         temp.commit_new(self.dest, &self.dest.wanted(&entry, &preserve, None))

@@ -1,12 +1,16 @@
 //! Decides what is missing and asks for it. Counterpart: rsync's `generate_files`.
 
+mod alternatives;
 mod board;
 mod delete;
+mod file;
+mod fuzzy;
 mod links;
+mod rules;
 
 use super::TransferError;
 use super::abort::LastWords;
-use super::dest::{Attrs, Dest, Found, Further, LateDirs, same_mtime};
+use super::dest::{Attrs, Dest, DestError, Found, Further, LateDirs};
 use super::greet::Mouth;
 use super::links::is_unsafe;
 use super::receive::{ReceivePlan, Target, Witness, preserve};
@@ -14,20 +18,18 @@ use board::BoardState;
 pub(super) use board::{Attempt, Board, Note};
 use delete::Deletion;
 pub(super) use delete::IOERR_DEL_LIMIT;
+pub(super) use file::file_sum;
+use fuzzy::Fuzzy;
 use links::{Links, Meeting};
 use protocol::args::{DeleteWhen, ItemDetail, Options};
-use protocol::checksum::{Checksum, FileHasher, Sum, weak};
 use protocol::filter::RuleSet;
 use protocol::flist::{DirClass, FileEntry, FileList, Kind, LinkId, Ndx, Segments};
 use protocol::generator::{DeleteCounts, Generator};
 use protocol::handshake::{Compat, Negotiated};
 use protocol::item::{ItemFlags, ItemHeader, XattrLists};
 use protocol::mux::{Message, Outbox, TextKind};
-use protocol::sums::{BlockIndex, SumHead};
 use protocol::xattr::XattrList;
-use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, Read};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -87,6 +89,8 @@ impl Generate<'_> {
             complete: false,
             redo: Vec::new(),
             links: Links::default(),
+            fuzzy: Fuzzy::default(),
+            blocked: HashSet::new(),
             buffer: Vec::new(),
             deletion: Deletion::new(options, rules, &target.root),
         };
@@ -119,9 +123,11 @@ impl Work<'_> {
         }
         work.wait(|work, state| work.lists.iter().all(|list| state.is_idle(list)))?;
         // The ends of the redo phase and of delayed updates.
-        for _ in 0..2 {
-            work.speaker.done(&mut work.out);
+        work.speaker.done(&mut work.out);
+        if work.options.delay_updates {
+            work.wait(|_, state| state.phase >= 2)?;
         }
+        work.speaker.done(&mut work.out);
         let when = work.deletion.when();
         if matches!(when, Some(DeleteWhen::After | DeleteWhen::Delay)) {
             work.wait(|_, state| state.phase >= 2)?;
@@ -182,6 +188,9 @@ struct Work<'a> {
     /// Files to ask for once more in the redo phase.
     redo: Vec<Ndx>,
     links: Links,
+    fuzzy: Fuzzy,
+    /// Files that stay where directories should be: nothing can come beneath them.
+    blocked: HashSet<Vec<u8>>,
     buffer: Vec<u8>,
     deletion: Deletion<'a>,
 }
@@ -323,7 +332,7 @@ impl Work<'_> {
         };
         let name = self.target.name(entry);
         let found = self.stands(name);
-        if self.leaves(entry, found.as_ref()) {
+        if entry.kind().is_some_and(|kind| self.is_left_alone(name, entry, kind, found.as_ref())) {
             let waiting = self.links.pass(id);
             return self.take_up(waiting);
         }
@@ -467,16 +476,6 @@ impl Work<'_> {
         }
     }
 
-    /// Whether the options leave alone what stands at the name of something other than a directory, or that nothing does.
-    fn leaves(&self, entry: &FileEntry, found: Option<&Found>) -> bool {
-        match found {
-            None => self.options.existing,
-            Some(found) => {
-                self.options.ignore_existing || (self.options.update && found.mtime > entry.mtime && entry.is_file())
-            }
-        }
-    }
-
     /// Brings an entry up to date, or asks for it; false when it was left alone or failed.
     fn entry(&mut self, ndx: Ndx, entry: &FileEntry) -> Result<bool, TransferError> {
         let name = self.target.name(entry);
@@ -517,12 +516,12 @@ impl Work<'_> {
             }
             return Ok(false);
         }
-        let leave = kind != Kind::Dir && self.leaves(entry, found.as_ref());
+        let leave = self.is_left_alone(name, entry, kind, found.as_ref());
         if skip {
             let what = if kind == Kind::Dir { "directory" } else { "non-regular file" };
             self.tell(&[b"skipping ", what.as_bytes(), b" \"", name, b"\""]);
         }
-        if leave && self.plan.names > 1 {
+        if leave && kind != Kind::Dir && self.plan.names > 1 {
             match &found {
                 None => self.tell(&[b"not creating new file \"", name, b"\""]),
                 Some(_) if self.options.ignore_existing => self.tell(&[name, b" exists"]),
@@ -544,6 +543,7 @@ impl Work<'_> {
             let what = match kind {
                 Kind::File => "regular file",
                 Kind::Symlink => "symlink",
+                Kind::Special => "special file",
                 _ => "device file",
             };
             if !self.clear_way(dest, name, what)? {
@@ -553,18 +553,30 @@ impl Work<'_> {
         let work = match (kind, dest) {
             (Kind::File, dest) => return self.file(dest, name, ndx, entry, found).map(|()| true),
             (_, None) => Ok(Some(ItemFlags::LOCAL_CHANGE.and(ItemFlags::NEW))),
-            (Kind::Dir, Some(dest)) if self.options.dry_run => Ok(self.difference(entry, found.as_ref(), dest)),
+            (Kind::Dir, Some(dest)) if self.options.dry_run => Ok(self.difference(name, entry, found.as_ref(), dest)),
             (Kind::Dir, Some(dest)) => self.dir(dest, name, entry, found),
-            (_, Some(dest)) => self.link_or_node(dest, name, entry, kind, found),
+            (_, Some(dest)) => match self.link_or_node(dest, name, entry, kind, found) {
+                Ok(Some(mut header)) => {
+                    let existed = found.is_some_and(|found| found.kind() == Some(kind));
+                    let flags = Some(header.flags).filter(|&flags| flags != ItemFlags::default());
+                    let (flags, unknown) = self.further(Some(dest), name, entry, existed, flags);
+                    header.flags = flags.unwrap_or_default();
+                    self.tell_item(ndx, header, unknown);
+                    if flags.is_none() {
+                        self.tell_up_to_date(name);
+                    }
+                    self.acknowledge(ndx);
+                    return Ok(true);
+                }
+                Ok(None) => return Ok(false),
+                Err(error) => Err(error),
+            },
         };
         match work {
             Ok(flags) => {
                 let here = found.filter(|found| found.kind() == Some(kind));
                 let (flags, unknown) = self.further(dest, name, entry, here.is_some(), flags);
                 self.report(ndx, flags, unknown);
-                if kind != Kind::Dir && flags.is_none() {
-                    self.tell_up_to_date(name);
-                }
                 if kind != Kind::Dir {
                     self.acknowledge(ndx);
                 }
@@ -579,16 +591,23 @@ impl Work<'_> {
 
     /// Tells of a change made here; where nothing changed, only if the client wants to hear of that too.
     fn report(&mut self, ndx: Ndx, flags: Option<ItemFlags>, unknown: Vec<u32>) {
-        if let Some(flags) = flags.or_else(|| self.tells_all().then(ItemFlags::default)) {
-            let header = self.header(flags, unknown);
+        self.tell_item(ndx, ItemHeader { flags: flags.unwrap_or_default(), ..ItemHeader::default() }, unknown);
+    }
+
+    /// The same, with a name or basis to tell; `unknown` are the values of extended attributes that are wanted.
+    fn tell_item(&mut self, ndx: Ndx, header: ItemHeader, unknown: Vec<u32>) {
+        let quiet = ItemFlags::BASIS_TYPE.and(ItemFlags::XNAME).and(ItemFlags::LOCAL_CHANGE);
+        let named = header.xname.as_ref().is_some_and(|name| !name.is_empty());
+        if self.tells_all() || named || header.flags.0 & !quiet.0 != 0 {
+            let header = self.with_values(header, unknown);
             self.speaker.item(ndx, &header, &mut self.out);
         }
     }
 
-    /// A header with these flags, and the values of extended attributes that are wanted with it.
-    fn header(&self, flags: ItemFlags, unknown: Vec<u32>) -> ItemHeader {
+    /// A header with the values of extended attributes that are wanted with it.
+    fn with_values(&self, header: ItemHeader, unknown: Vec<u32>) -> ItemHeader {
         let lists = XattrLists::of(self.n, self.options.xattrs > 0, self.options.dry_run, false);
-        ItemHeader { flags, xattrs: Some(XattrList::Wanted(unknown)), ..ItemHeader::default() }.with_list(lists)
+        ItemHeader { xattrs: Some(XattrList::Wanted(unknown)), ..header }.with_list(lists)
     }
 
     /// Sets ACLs and extended attributes of what stands here, as far as their values are known. Returns what is to be
@@ -669,10 +688,13 @@ impl Work<'_> {
     }
 
     /// What a dry run reports of a directory.
-    fn difference(&self, entry: &FileEntry, found: Option<&Found>, dest: &Dest) -> Option<ItemFlags> {
+    fn difference(&mut self, name: &[u8], entry: &FileEntry, found: Option<&Found>, dest: &Dest) -> Option<ItemFlags> {
         match found.filter(|found| found.kind() == Some(Kind::Dir)) {
             Some(found) => reported(&self.change(dest, entry, found)),
-            None => Some(ItemFlags::LOCAL_CHANGE.and(ItemFlags::NEW)),
+            None => {
+                let there = self.alternative_dir(dest, name, entry);
+                Some(there.unwrap_or(ItemFlags::LOCAL_CHANGE.and(ItemFlags::NEW)))
+            }
         }
     }
 
@@ -691,8 +713,9 @@ impl Work<'_> {
             return Ok(None);
         }
         let existing = found.filter(|found| found.kind() == Some(Kind::Dir));
+        let there = if existing.is_none() { self.alternative_dir(dest, name, entry) } else { None };
         if found.is_some() && existing.is_none() {
-            dest.remove_non_dir(name)?;
+            dest.back_up(name)?;
         }
         let made = match existing {
             Some(found) => found,
@@ -703,11 +726,12 @@ impl Work<'_> {
             self.board.complain(&error.to_string());
         }
         Ok(match existing {
-            None => Some(ItemFlags::LOCAL_CHANGE.and(ItemFlags::NEW)),
+            None => Some(there.unwrap_or(ItemFlags::LOCAL_CHANGE.and(ItemFlags::NEW))),
             Some(found) => reported(&self.change(dest, entry, &found)),
         })
     }
 
+    /// Returns what to tell, or nothing when the entry failed and that was said.
     fn link_or_node(
         &mut self,
         dest: &Dest,
@@ -715,206 +739,55 @@ impl Work<'_> {
         entry: &FileEntry,
         kind: Kind,
         found: Option<Found>,
-    ) -> Result<Option<ItemFlags>, super::dest::DestError> {
+    ) -> Result<Option<ItemHeader>, DestError> {
         let same_kind = found.filter(|found| found.kind() == Some(kind));
-        let same = match (&same_kind, kind, &entry.target) {
-            (Some(_), Kind::Symlink, Some(target)) => dest.read_link(name)?.as_deref() == Some(target),
-            (Some(found), Kind::Device, _) => {
-                Some(found.rdev) == entry.rdev && found.mode & 0o170000 == entry.mode & 0o170000
-            }
-            (Some(found), Kind::Special, _) => found.mode & 0o170000 == entry.mode & 0o170000,
-            _ => false,
-        };
         let wanted = dest.wanted(entry, &preserve(self.options), same_kind.as_ref());
-        let change = same_kind.map(|found| self.change(dest, entry, &found));
-        if let (true, Some(change)) = (same, &change) {
-            if !self.options.dry_run {
-                dest.set_attrs(name, kind, change)?;
+        let mut header = ItemHeader::default();
+        match &same_kind {
+            Some(found) => {
+                let change = self.change(dest, entry, found);
+                header.flags = report(&told(&change, kind));
+                if same_node(dest, name, entry, kind, found)? {
+                    if !self.options.dry_run {
+                        dest.set_attrs(name, kind, &change)?;
+                    }
+                    return Ok(Some(header));
+                }
+                header.flags = header.flags.and(self.changed_node(entry)).and(ItemFlags::LOCAL_CHANGE);
             }
-            return Ok(reported(&told(change, kind)));
+            None => match self.alternative_node(dest, name, entry).filter(|_| found.is_none()) {
+                Some((there, true)) => return Ok(Some(there)),
+                Some((there, false)) => header = there,
+                None => header.flags = ItemFlags::NEW.and(ItemFlags::LOCAL_CHANGE),
+            },
         }
-        let flags = match &change {
-            Some(change) => {
-                let keeps_time = self.options.times && !(kind == Kind::Symlink && self.options.omit_link_times);
-                report(&told(change, kind)).and(ItemFlags::CHANGE).with(ItemFlags::TIME, !keeps_time)
-            }
-            None => ItemFlags::NEW,
-        };
-        let flags = Some(flags.and(ItemFlags::LOCAL_CHANGE));
         if self.options.dry_run {
-            return Ok(flags);
+            return Ok(Some(header));
         }
         match (kind, &entry.target) {
             (Kind::Symlink, Some(target)) => dest.make_symlink(name, target, &wanted)?,
             (Kind::Symlink, None) => return Ok(None),
             _ => dest.make_node(name, entry, &wanted)?,
         }
-        Ok(flags)
+        Ok(Some(header))
     }
 
-    fn file(
-        &mut self,
-        dest: Option<&Dest>,
-        name: &[u8],
-        ndx: Ndx,
-        entry: &FileEntry,
-        found: Option<Found>,
-    ) -> Result<(), TransferError> {
-        let Some(dest) = dest else {
-            let (flags, unknown) = self.wanted_further(None, name, entry);
-            let header = self.header(ItemFlags::TRANSFER.and(ItemFlags::NEW).and(flags), unknown);
-            self.speaker.item(ndx, &header, &mut self.out);
-            return Ok(());
-        };
-        let found = found.filter(|found| found.kind() == Some(Kind::File));
-        if let Some(found) = found.filter(|found| self.is_up_to_date(dest, name, entry, found)) {
-            let change = self.change(dest, entry, &found);
-            // Told by its bytes, a file gets its exact time too, though a fraction of a second is not worth a word.
-            let wanted = dest.wanted(entry, &preserve(self.options), Some(&found));
-            let exact = wanted.differing_from(&found, -1);
-            if !self.options.dry_run
-                && let Err(error) =
-                    dest.set_attrs(name, Kind::File, if self.options.checksum { &exact } else { &change })
-            {
-                self.board.complain(&error.to_string());
-                return Ok(());
-            }
-            let (flags, unknown) = self.further(Some(dest), name, entry, true, reported(&change));
-            // The ACL brings the permissions, and stock's report of them with it.
-            let by_acl =
-                !self.options.dry_run && dest.acls_are_real() && flags.is_some_and(|flags| flags.has(ItemFlags::ACL));
-            let flags = flags.map(|flags| if by_acl { flags.without(ItemFlags::PERMS) } else { flags });
-            self.report(ndx, flags, unknown);
-            if flags.is_none() {
-                self.tell_up_to_date(name);
-            }
-            self.acknowledge(ndx);
-            return Ok(());
-        }
-        self.request(dest, name, ndx, entry, found.as_ref(), false)
-    }
-
-    /// rsync's quick check, or the sum of the list.
-    fn is_up_to_date(&mut self, dest: &Dest, name: &[u8], entry: &FileEntry, found: &Found) -> bool {
-        if found.len != entry.len {
-            return false;
-        }
-        if self.options.checksum {
-            return match dest.basis(name) {
-                Ok(Some(mut file)) => {
-                    entry.sum.is_some() && file_sum(&mut file, self.n.list_checksum).ok() == entry.sum
-                }
-                _ => false,
-            };
-        }
-        if self.options.size_only {
-            return true;
-        }
-        let (here, there) = ((found.mtime, found.nsec), (entry.mtime, entry.nsec));
-        !self.options.ignore_times && same_mtime(self.options.modify_window, here, there)
-    }
-
-    /// What is told of a file's ACL and extended attributes when its data is asked for, and the values wanted with it.
-    /// `dest` where the file exists.
-    fn wanted_further(&self, dest: Option<&Dest>, name: &[u8], entry: &FileEntry) -> (ItemFlags, Vec<u32>) {
-        let Some(further) = Further::of(entry, self.options) else { return Default::default() };
-        let values = &self.board.values;
-        let change = dest.map_or_else(|| Ok(further.all()), |dest| dest.further_change(name, &further, values));
-        let change = change.unwrap_or_else(|_| further.all());
-        let told = ItemFlags::default().with(ItemFlags::ACL, change.acl).with(ItemFlags::XATTR, change.xattrs);
-        (told, values.ask(&further, change.unknown))
-    }
-
-    fn request(
-        &mut self,
-        dest: &Dest,
-        name: &[u8],
-        ndx: Ndx,
-        entry: &FileEntry,
-        found: Option<&Found>,
-        redo: bool,
-    ) -> Result<(), TransferError> {
-        let mut flags = ItemFlags::TRANSFER;
-        match found {
-            None => flags = flags.and(ItemFlags::NEW),
-            Some(found) => {
-                flags = flags
-                    .and(report(&self.change(dest, entry, found)))
-                    .with(ItemFlags::TIME, !self.options.times)
-                    .with(ItemFlags::SIZE, found.len != entry.len)
-                    .with(ItemFlags::CHANGE, self.options.checksum);
-            }
-        }
-        let (told, unknown) = self.wanted_further(found.map(|_| dest), name, entry);
-        let header = self.header(flags.and(told), unknown);
-        if self.options.dry_run {
-            self.speaker.item(ndx, &header, &mut self.out);
-            return Ok(());
-        }
-        self.board.ask(ndx);
-        let usable = !self.options.whole_file && self.n.checksum != Checksum::None;
-        let basis = if usable && found.is_some() { dest.basis(name).unwrap_or_default() } else { None };
-        let head = match basis.as_ref().map(File::metadata) {
-            Some(Ok(meta)) => SumHead::for_basis(meta.len(), self.n.checksum.size(), redo, self.options.block_length),
-            _ => SumHead::NONE,
-        };
-        self.speaker.request(ndx, &header, &head, &mut self.out);
-        if let (Some(mut basis), 1..) = (basis, head.count) {
-            self.sums(&mut basis, &head)?;
-        }
-        Ok(())
-    }
-
-    /// Sends the sums of all blocks. Where the basis cannot be read they are of zeros, which match nothing that matters.
-    fn sums(&mut self, basis: &mut File, head: &SumHead) -> Result<(), TransferError> {
-        let seed = self.n.block_seed();
-        let per_read = (256 * 1024 / head.block_length.max(1)).max(1);
-        let mut block = 0;
-        while block < head.count {
-            let last = head.count.min(block + per_read);
-            let len: u64 = (block..last).map(|block| u64::from(head.block_len(BlockIndex(block)))).sum();
-            self.buffer.clear();
-            self.buffer.resize(len as usize, 0);
-            read_up_to(basis, &mut self.buffer);
-            let mut rest = &self.buffer[..];
-            for block in block..last {
-                let (bytes, later) = rest.split_at(head.block_len(BlockIndex(block)) as usize);
-                rest = later;
-                self.speaker.sum(head, weak(bytes), &seed.sum(bytes), &mut self.out);
-            }
-            block = last;
-            if self.out.len() > OUT_MOST {
-                self.mouth.say(&mut self.out)?;
-            }
-        }
-        Ok(())
+    /// What is told besides attributes of a symlink or node that becomes another.
+    fn changed_node(&self, entry: &FileEntry) -> ItemFlags {
+        let keeps_time = self.options.times && !(entry.kind() == Some(Kind::Symlink) && self.options.omit_link_times);
+        ItemFlags::CHANGE.with(ItemFlags::TIME, !keeps_time)
     }
 }
 
-fn read_up_to(file: &mut File, buffer: &mut [u8]) {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read(&mut buffer[filled..]) {
-            Ok(0) => return,
-            Ok(n) => filled += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return,
-        }
-    }
-}
-
-/// The whole-file sum of an open file, from where it stands.
-pub(super) fn file_sum(file: &mut File, checksum: Checksum) -> io::Result<Sum> {
-    let mut hasher = FileHasher::new(checksum);
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(hasher.finish()),
-            Ok(n) => hasher.update(&buffer[..n]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+/// Whether a symlink, device or special file is what the entry says, its attributes aside.
+fn same_node(there: &Dest, name: &[u8], entry: &FileEntry, kind: Kind, found: &Found) -> Result<bool, DestError> {
+    let same_type = found.mode & 0o170000 == entry.mode & 0o170000;
+    Ok(match (kind, &entry.target) {
+        (Kind::Symlink, Some(target)) => there.read_link(name)?.as_deref() == Some(target),
+        (Kind::Device, _) => Some(found.rdev) == entry.rdev && same_type,
+        (Kind::Special, _) => same_type,
+        _ => false,
+    })
 }
 
 /// Access times of symlinks are set, but nothing is told of them.

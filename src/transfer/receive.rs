@@ -3,18 +3,22 @@
 //! Two threads share a session: the generator asks and writes, the receiver hears and rebuilds. They share only the
 //! `Board`, so that hearing never waits for speaking.
 
+mod incoming;
+
 use super::abort::{Parts, abort, await_hang_up};
-use super::beneath::{self, reason};
-use super::dest::{Dest, Further, Preserve, TempFile, umask};
+use super::basis::Asked;
+use super::beneath::{self, reason, shown};
+use super::dest::{Dest, Further, Missing, Preserve, umask};
 use super::generate::{Attempt, Board, Generate, IOERR_DEL_LIMIT, Note};
 use super::greet::{Ears, Session};
 use super::ids::IdMap;
 use super::{TransferError, filters, links};
 use crate::link::Ending;
 use crate::transfer::send::Sent;
+use incoming::{Ending as FileEnding, Incoming};
 use protocol::PeerError;
 use protocol::args::Options;
-use protocol::checksum::{FileHasher, Sum};
+use protocol::checksum::Sum;
 use protocol::chmod::Chmod;
 use protocol::filter::{self, Rule, RuleSet, Side};
 use protocol::flist::{Arrived, FileEntry, FileList, LinkId, ListLimits, Ndx, Segments};
@@ -27,10 +31,8 @@ use protocol::sender::FinalStats;
 use protocol::sums::{BlockIndex, SumHead};
 use protocol::xattr::XattrList;
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -180,8 +182,13 @@ pub fn receive(session: Session, plan: &ReceivePlan, witness: &dyn Witness) -> R
     if plan.options.prune_empty_dirs {
         lists.prune(rules.as_ref(), &root(&plan.destination));
     }
-    let target = match enter(plan, &lists) {
-        Ok(target) => target,
+    let target = match enter(plan, &lists).and_then(|target| target.with_places(plan)) {
+        Ok((target, warnings)) => {
+            for warning in warnings {
+                out.message(&Message::Text(TextKind::Warning, format!("{warning}\n").into()));
+            }
+            target
+        }
         Err(error) => return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer })),
     };
     let board = Board::new(n.compat.has(Compat::INC_RECURSE));
@@ -203,6 +210,7 @@ pub fn receive(session: Session, plan: &ReceivePlan, witness: &dyn Witness) -> R
         board: &board,
         witness,
         current: None,
+        delayed: Vec::new(),
         received: &mut received,
         block: Vec::new(),
     };
@@ -406,6 +414,25 @@ impl Target {
         self.single.as_deref().unwrap_or(&entry.name)
     }
 
+    /// Takes the further directories that the options name; returns what the user should know.
+    fn with_places(mut self, plan: &ReceivePlan) -> Result<(Self, Vec<String>), TransferError> {
+        let path = std::path::absolute(&plan.destination).unwrap_or_else(|_| plan.destination.clone());
+        let path = path.as_os_str().as_bytes();
+        let path = path.strip_suffix(b"/").unwrap_or(path);
+        let mut warnings = Vec::new();
+        if let Some(dest) = self.dest.take() {
+            let (dest, missing) = dest.with_places(&plan.options, path);
+            self.dest = Some(dest);
+            for missing in missing {
+                match missing {
+                    Missing::Warning(text) => warnings.push(text),
+                    Missing::Fatal(text) => return Err(TransferError::Usage(text)),
+                }
+            }
+        }
+        Ok((self, warnings))
+    }
+
     pub(super) fn again(&self) -> Option<Dest> {
         self.dest.as_ref().map(Dest::handle)
     }
@@ -474,7 +501,8 @@ fn entered(path: &Path, options: &Options) -> Result<Dest, TransferError> {
 pub(super) fn preserve(options: &Options) -> Preserve {
     Preserve {
         mtime: options.times,
-        dir_times: !options.omit_dir_times,
+        // Backups beside the files touch every directory.
+        dir_times: !(options.omit_dir_times || options.backup && options.backup_dir.is_none()),
         symlink_times: !options.omit_link_times,
         perms: options.perms,
         executability: options.executability,
@@ -494,28 +522,38 @@ struct Rebuild<'a> {
     board: &'a Board,
     witness: &'a dyn Witness,
     current: Option<Current>,
+    /// Files that wait for the end of the transfer.
+    delayed: Vec<(Arrival, Sent)>,
     received: &'a mut Received,
     block: Vec<u8>,
 }
 
 /// The file that is coming in.
 struct Current {
+    arrival: Arrival,
+    /// It was asked for the second time.
+    again: bool,
+    incoming: Incoming,
+}
+
+/// A file that comes in, with what was said of it.
+struct Arrival {
     ndx: Ndx,
     header: ItemHeader,
     entry: FileEntry,
-    /// It was asked for the second time.
-    again: bool,
-    head: SumHead,
-    basis: Option<File>,
-    /// `None` once writing has failed: the rest is heard and thrown away.
-    temp: Option<TempFile>,
-    hasher: FileHasher,
-    sent: Sent,
 }
 
 impl Rebuild<'_> {
     fn run(&mut self, receiver: &mut Receiver, ears: &mut Ears) -> Result<(), TransferError> {
         let dest = self.target.again();
+        let heard = self.hear(dest.as_ref(), receiver, ears);
+        if heard.is_err() {
+            self.break_off(dest.as_ref());
+        }
+        heard
+    }
+
+    fn hear(&mut self, dest: Option<&Dest>, receiver: &mut Receiver, ears: &mut Ears) -> Result<(), TransferError> {
         while !receiver.is_over() {
             let Some(event) = receiver.poll()? else {
                 receiver.feed(ears.hear()?)?;
@@ -527,26 +565,34 @@ impl Rebuild<'_> {
                     let attempt = self.board.take(ndx).filter(|_| !header.flags.has(ItemFlags::LOCAL_CHANGE));
                     let unasked = PeerError::Malformed("data of a file that was not asked for");
                     let again = attempt.ok_or(unasked)? == Attempt::Second;
+                    let asked = self.board.proposals.take(ndx).filter(|asked| asked.agrees(&header));
+                    let asked =
+                        asked.ok_or(PeerError::Malformed("a file built upon another basis than was asked for"))?;
                     self.witness.begins(ndx, &entry, &header);
                     self.keep_values(&entry, header.xattrs.clone())?;
-                    self.begin(dest.as_ref(), ndx, header, entry, head, again);
+                    self.begin(dest, Arrival { ndx, header, entry }, asked, head, again);
                 }
-                ReceiverEvent::Literal(bytes) => self.write(bytes, true),
+                ReceiverEvent::Literal(bytes) => self.write(bytes),
                 ReceiverEvent::Copy(block) => {
                     self.copy(block);
                     receiver.matched(&self.block)?;
                 }
-                ReceiverEvent::End(sum) => self.end(dest.as_ref(), &sum),
+                ReceiverEvent::End(sum) => self.end(dest, &sum),
                 ReceiverEvent::Item(ndx, header) => {
                     let entry = self.entry_of_any_kind(ndx)?;
                     self.witness.item(ndx, entry, &header);
                     let has_values = header.flags.has(ItemFlags::XATTR);
                     self.keep_values(entry, header.xattrs)?;
                     if has_values {
-                        self.complete(dest.as_ref(), entry);
+                        self.complete(dest, entry);
                     }
                 }
-                ReceiverEvent::PhaseDone(phase) => self.board.phase(phase),
+                ReceiverEvent::PhaseDone(phase) => {
+                    if phase == 2 {
+                        self.place_delayed(dest);
+                    }
+                    self.board.phase(phase);
+                }
                 ReceiverEvent::SegmentDone => {
                     self.lists.segments.release();
                     self.board.release();
@@ -557,6 +603,7 @@ impl Rebuild<'_> {
                 }
                 ReceiverEvent::Message(Message::NoSend(ndx)) => {
                     let link = self.entry_of_any_kind(ndx)?.link;
+                    self.board.proposals.take(ndx);
                     if self.board.take(ndx).is_some() {
                         self.settle(ndx, link, false);
                     }
@@ -630,64 +677,36 @@ impl Rebuild<'_> {
         }
     }
 
-    fn begin(
-        &mut self,
-        dest: Option<&Dest>,
-        ndx: Ndx,
-        header: ItemHeader,
-        entry: FileEntry,
-        head: SumHead,
-        again: bool,
-    ) {
-        let name = self.target.name(&entry);
-        let mut temp = None;
-        let mut basis = None;
-        if let Some(dest) = dest {
-            if head.count > 0 {
-                basis = dest.basis(name).unwrap_or_default();
-            }
-            match dest.create_temp(name) {
-                Ok(created) => temp = Some(created),
-                Err(error) => self.board.complain(&error.to_string()),
-            }
+    fn begin(&mut self, dest: Option<&Dest>, arrival: Arrival, asked: Asked, head: SumHead, again: bool) {
+        let name = self.target.name(&arrival.entry);
+        let incoming = Incoming::begin(self.n, self.options, dest, name, &arrival.entry, asked, head);
+        if let Some(error) = incoming.trouble() {
+            self.board.complain(&error);
         }
-        let hasher = FileHasher::new(self.n.checksum);
-        self.current = Some(Current { ndx, header, entry, again, head, basis, temp, hasher, sent: Sent::default() });
+        self.current = Some(Current { arrival, again, incoming });
     }
 
-    fn write(&mut self, bytes: &[u8], literal: bool) {
-        let Some(current) = &mut self.current else { return };
-        let Some(temp) = &mut current.temp else { return };
-        if let Err(error) = temp.write_all(bytes) {
-            let name = current.entry.name.escape_ascii();
-            self.board.complain(&format!("write failed on \"{name}\": {}", reason(&error)));
-            current.temp = None;
-            return;
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(current) = &mut self.current
+            && let Err(trouble) = current.incoming.literal(bytes)
+        {
+            self.board.complain(&trouble);
         }
-        current.hasher.update(bytes);
-        let count = if literal { &mut current.sent.literal_bytes } else { &mut current.sent.matched_bytes };
-        *count += bytes.len() as u64;
         self.witness.progress(bytes.len() as u64);
     }
 
     fn copy(&mut self, block: BlockIndex) {
-        let Some(current) = &mut self.current else { return };
-        let len = current.head.block_len(block) as usize;
-        let mut bytes = std::mem::take(&mut self.block);
-        bytes.resize(len, 0);
-        // A basis that shrank or went away gives wrong bytes, and so a wrong sum and a second try.
-        if let Some(basis) = &current.basis
-            && basis.read_exact_at(&mut bytes, current.head.offset(block)).is_err()
+        if let Some(current) = &mut self.current
+            && let Err(trouble) = current.incoming.copy(block, &mut self.block)
         {
-            bytes.fill(0);
+            self.board.complain(&trouble);
         }
-        self.write(&bytes, false);
-        self.block = bytes;
+        self.witness.progress(self.block.len() as u64);
     }
 
     fn end(&mut self, dest: Option<&Dest>, sum: &Sum) {
         let Some(current) = self.current.take() else { return };
-        let (ndx, link) = (current.ndx, current.entry.link);
+        let (ndx, link) = (current.arrival.ndx, current.arrival.entry.link);
         if let Some(whole) = self.finish(dest, current, sum) {
             self.settle(ndx, link, whole);
         }
@@ -695,43 +714,74 @@ impl Rebuild<'_> {
 
     /// Puts a file in its place; `None` when it is asked for once more.
     fn finish(&mut self, dest: Option<&Dest>, current: Current, sum: &Sum) -> Option<bool> {
-        let Current { ndx, header, entry, again, temp, hasher, sent, .. } = current;
-        let name = self.target.name(&entry);
-        let shown = name.escape_ascii();
-        let (Some(temp), Some(dest)) = (temp, dest) else {
+        let Current { arrival, again, incoming } = current;
+        let shown = shown(self.target.name(&arrival.entry));
+        let Some(dest) = dest else {
             self.received.failed += 1;
             return Some(false);
         };
-        if hasher.finish() != *sum {
-            if again {
+        let sent = incoming.sent;
+        match incoming.end(dest, self.options, &arrival.entry, &self.board.values, sum) {
+            FileEnding::Done => {
+                self.witness.received(arrival.ndx, &arrival.entry, &arrival.header, &sent, sum);
+                self.arrived(arrival.ndx, sent);
+            }
+            FileEnding::Delayed => {
+                self.witness.received(arrival.ndx, &arrival.entry, &arrival.header, &sent, sum);
+                self.delayed.push((arrival, sent));
+            }
+            FileEnding::Wrong(what) if again => {
                 self.received.failed += 1;
-                self.board.complain(&format!("ERROR: {shown} failed verification -- update discarded."));
+                self.board.complain(&format!("ERROR: {shown} failed verification -- update {what}."));
                 return Some(false);
             }
-            let text = format!("WARNING: {shown} failed verification -- update discarded (will try again).\n");
-            self.board.note(Note::Say(Message::Text(TextKind::Warning, text.into())));
-            self.board.note(Note::Redo(ndx));
-            return None;
+            FileEnding::Wrong(what) => {
+                let text = format!("WARNING: {shown} failed verification -- update {what} (will try again).\n");
+                self.board.note(Note::Say(Message::Text(TextKind::Warning, text.into())));
+                self.board.note(Note::Redo(arrival.ndx));
+                return None;
+            }
+            FileEnding::Failed(trouble) => {
+                self.received.failed += 1;
+                if let Some(trouble) = trouble {
+                    self.board.complain(&trouble);
+                }
+                return Some(false);
+            }
         }
-        let done = dest.stat(name).and_then(|existing| {
-            let existing = existing.filter(|found| found.kind() == entry.kind());
-            let attrs = dest.wanted(&entry, &preserve(self.options), existing.as_ref());
-            let further = Further::of(&entry, self.options);
-            let further = further.as_ref().map(|further| (further, &self.board.values));
-            temp.commit(dest, &attrs, further, self.options.fsync)
-        });
-        if let Err(error) = done {
-            self.received.failed += 1;
-            self.board.complain(&error.to_string());
-            return Some(false);
-        }
+        Some(true)
+    }
+
+    /// A file is whole and under its name.
+    fn arrived(&mut self, ndx: Ndx, sent: Sent) {
         self.received.files += 1;
         self.received.bytes.literal_bytes += sent.literal_bytes;
         self.received.bytes.matched_bytes += sent.matched_bytes;
-        self.witness.received(ndx, &entry, &header, &sent, sum);
         if self.options.remove_source_files {
             self.board.note(Note::Say(Message::Success(ndx)));
         }
-        Some(true)
+    }
+
+    /// Gives the files that were put aside their names (`--delay-updates`).
+    fn place_delayed(&mut self, dest: Option<&Dest>) {
+        for (arrival, sent) in std::mem::take(&mut self.delayed) {
+            let name = self.target.name(&arrival.entry);
+            match dest.map_or(Ok(()), |dest| dest.place_delayed(name)) {
+                Ok(()) => self.arrived(arrival.ndx, sent),
+                Err(error) => {
+                    self.received.failed += 1;
+                    self.board.complain(&error.to_string());
+                }
+            }
+        }
+    }
+
+    /// The session broke off: what there is of a file is kept, if the options ask for it.
+    fn break_off(&mut self, dest: Option<&Dest>) {
+        if let (Some(Current { arrival, incoming, .. }), Some(dest)) = (self.current.take(), dest)
+            && let Err(error) = incoming.break_off(dest, self.options, &arrival.entry)
+        {
+            tracing::warn!("{error}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::TransferError;
 use super::abort::{Parts, abort};
+use super::beneath::shown;
 use super::greet::{Ears, Mouth, Session};
 use super::suffixes::Suffixes;
 use crate::link::Ending;
@@ -12,11 +13,11 @@ use protocol::filter::{self, Rule, Side};
 use protocol::flist::{FileEntry, FileList, IdNames, Kind, ListEncoder, ListShape, Ndx, Segments};
 use protocol::handshake::{Compat, Negotiated};
 use protocol::item::ItemHeader;
-use protocol::mux::{Inbox, Message, Outbox};
+use protocol::mux::{Inbox, Message, Outbox, TextKind};
 use protocol::sender::{FinalStats, NameEvent, Request, Sender, SenderEvent, SenderFacts};
 use protocol::xattr::XattrList;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -26,6 +27,8 @@ const READ_SIZE: usize = 256 * 1024;
 const OUT_MOST: usize = 256 * 1024;
 /// Block sums kept of one file: 24 MiB of memory, enough for a basis of 128 GiB. Beyond, a file is sent whole.
 const SUMS_MOST: u32 = 1 << 20;
+/// Memory for the sums of one block, bytes.
+const SUM_SIZE: u64 = 24;
 
 /// Bytes of names that the peer may have for us, with what it takes to hold them.
 const NAMES_MOST: usize = 1 << 30;
@@ -44,6 +47,12 @@ pub struct SendPlan {
     pub dry_run: bool,
     /// No search for known blocks.
     pub whole_file: bool,
+    /// The receiving side writes over its own basis.
+    pub in_place: bool,
+    /// The receiving side has the beginning of each file already; 2: and proves it.
+    pub append: u8,
+    /// Most bytes of memory for one purpose (`--max-alloc`), where that is less than our own bounds; 0 for none.
+    pub max_alloc: u64,
     /// Names whose files are not worth compressing.
     pub skip_compress: Suffixes,
     /// The user's filter rules, for a server that hears them (see [`Options::receiver_hears_rules`]); else nothing.
@@ -52,6 +61,15 @@ pub struct SendPlan {
     pub rules: Option<Vec<Rule>>,
     /// The names of what to send come from the peer (`--files-from`).
     pub names_from_peer: bool,
+}
+
+impl SendPlan {
+    fn sums_most(&self) -> u32 {
+        match self.max_alloc {
+            0 => SUMS_MOST,
+            bytes => u32::try_from(bytes / SUM_SIZE).unwrap_or(u32::MAX).min(SUMS_MOST),
+        }
+    }
 }
 
 /// What the peer asks for before the list is made.
@@ -223,7 +241,8 @@ fn converse<S: Source>(
         server: plan.server,
         dry_run: plan.dry_run,
         xattrs: plan.shape.xattrs,
-        sums_most: if plan.whole_file { 0 } else { SUMS_MOST },
+        append: plan.append > 0,
+        sums_most: if plan.whole_file { 0 } else { plan.sums_most() },
     };
     let mut sender = Sender::new(n, facts, inbox);
     if let Some(rules) = &plan.rules {
@@ -278,9 +297,20 @@ fn converse<S: Source>(
                         continue;
                     }
                 };
+                // Less than the receiving side has, or was promised, is no file to append from.
+                let there = if request.append { request.sums.head().basis_len() } else { 0 };
+                if request.append
+                    && file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() < entry.len.max(there))
+                {
+                    sender.decline(&request, out);
+                    let name = shown(&entry.name);
+                    out.message(&Message::Text(TextKind::Warning, format!("skipped diminished file: {name}\n").into()));
+                    out.message(&Message::IoError(1));
+                    continue;
+                }
                 give_values(&source, request.ndx, entry, &mut request.header)?;
                 let promised = source.promised(request.ndx);
-                let mut work = Reply { n, out, mouth, buffer: &mut buffer, watch };
+                let mut work = Reply { n, plan, out, mouth, buffer: &mut buffer, watch };
                 let store = plan.skip_compress.holds(&entry.name);
                 let sent = work.send(&mut sender, &request, entry, file, promised, store)?;
                 if let Some(sent) = sent {
@@ -504,9 +534,19 @@ fn has_size(entry: &FileEntry) -> bool {
     matches!(entry.kind(), Some(Kind::File | Kind::Symlink))
 }
 
+/// Whether the receiving side writes over the very file whose blocks are sought.
+fn overwrites_basis(n: &Negotiated, plan: &SendPlan, header: &ItemHeader) -> bool {
+    match header.basis {
+        None | Some(0x80) => plan.in_place,
+        Some(0x81) => n.compat.has(Compat::INPLACE_PARTIAL_DIR),
+        Some(_) => false,
+    }
+}
+
 /// What it takes to answer a request.
 struct Reply<'a> {
     n: &'a Negotiated,
+    plan: &'a SendPlan,
     out: &'a mut Outbox,
     mouth: &'a mut Mouth,
     buffer: &'a mut [u8],
@@ -527,6 +567,16 @@ impl Reply<'_> {
     ) -> Result<Option<Sent>, TransferError> {
         let mut hasher = FileHasher::new(self.n.checksum);
         let mut search = Search::new(&request.sums, self.n.block_seed());
+        if overwrites_basis(self.n, self.plan, &request.header) {
+            search = search.in_place();
+        }
+        // What the receiving side has already: it may ask that the sum covers it.
+        let mut there = if request.append { request.sums.head().basis_len() } else { 0 };
+        let mut trouble = None;
+        if there > 0 && self.plan.append < 2 {
+            trouble = file.seek(SeekFrom::Start(there)).err();
+            there = 0;
+        }
         let mut sent = Sent::default();
         let mut reply = sender.begin(request, store, self.out);
         let (out, mouth) = (&mut *self.out, &mut *self.mouth);
@@ -543,18 +593,20 @@ impl Reply<'_> {
             }
             if out.len() > OUT_MOST { mouth.say(out) } else { Ok(()) }
         };
-        let trouble = loop {
+        while trouble.is_none() {
             match file.read(self.buffer) {
-                Ok(0) => break None,
+                Ok(0) => break,
                 Ok(n) => {
                     hasher.update(&self.buffer[..n]);
-                    search.push(&self.buffer[..n], &mut emit)?;
+                    let known = usize::try_from(there).unwrap_or(usize::MAX).min(n);
+                    there -= known as u64;
+                    search.push(&self.buffer[known..n], &mut emit)?;
                     self.watch.progress(n as u64);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => break Some(error),
+                Err(error) => trouble = Some(error),
             }
-        };
+        }
         search.finish(&mut emit)?;
         let sum = hasher.finish();
         match trouble {

@@ -64,7 +64,7 @@ fn serve_receiver(args: &ServerArgs, session: super::Session) -> Result<Served, 
         options: options.clone(),
         server: true,
         destination,
-        limits: ListLimits::default(),
+        limits: list_limits(options),
         rules: Vec::new(),
         asked: None,
         names,
@@ -86,6 +86,15 @@ fn name_level(options: &Options) -> u8 {
         _ => Some(2),
     });
     said.fold(None, |_, level| Some(level)).unwrap_or(options.verbose.min(2))
+}
+
+/// How much file list is accepted: our own bounds, or less if the options say so.
+fn list_limits(options: &Options) -> ListLimits {
+    let limits = ListLimits::default();
+    match options.max_alloc.and_then(|bytes| usize::try_from(bytes).ok()) {
+        Some(bytes) if bytes > 0 => ListLimits { name_bytes: limits.name_bytes.min(bytes), ..limits },
+        _ => limits,
+    }
 }
 
 /// A seed that the client cannot guess, so that nobody can prepare blocks that look alike.
@@ -113,6 +122,9 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
         server: true,
         dry_run: options.dry_run,
         whole_file: options.whole_file,
+        in_place: super::dest::in_place(options),
+        append: options.append,
+        max_alloc: options.max_alloc.unwrap_or(0),
         skip_compress: options.skip_compress.as_deref().map(Suffixes::new).unwrap_or_default(),
         rules: None,
         names_from_peer: options.files_from.as_deref() == Some(b"-"),
@@ -172,10 +184,10 @@ pub fn exit_code(error: &TransferError) -> i32 {
         TransferError::Peer(PeerError::UnsafeName { .. }) => 4,
         TransferError::Peer(_) => 2,
         TransferError::Local { .. } => 11,
+        TransferError::Usage(_) => 1,
         TransferError::Selection(_) => 3,
         TransferError::Rules(_) => 1,
         TransferError::Refused(_) => 4,
-        TransferError::Usage(_) => 1,
         TransferError::Stalled(_) => 30,
         TransferError::Link(_) | TransferError::Remote { .. } | TransferError::Pack(_) => 12,
     }

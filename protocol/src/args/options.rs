@@ -328,26 +328,9 @@ impl Options {
 
     /// The first option of these that nothing serves yet, so that it is refused by name and never ignored.
     pub fn unserved(&self) -> Option<&'static str> {
-        let Self { append, .. } = self;
         let unserved = [
             ("--copy-devices", self.copy_devices),
-            ("--write-devices", self.write_devices),
             ("-N", self.crtimes),
-            ("-S", self.sparse),
-            ("--preallocate", self.preallocate),
-            ("--append", *append > 0),
-            ("--inplace", self.inplace),
-            ("--delay-updates", self.delay_updates),
-            ("-b", self.backup),
-            ("-y", self.fuzzy > 0),
-            ("--max-alloc", self.max_alloc.is_some()),
-            ("--backup-dir", self.backup_dir.is_some()),
-            ("--suffix", self.suffix.is_some()),
-            ("--partial-dir", self.partial_dir.is_some()),
-            ("--temp-dir", self.temp_dir.is_some()),
-            ("--compare-dest", self.alt_kind == Some(AltKind::Compare)),
-            ("--copy-dest", self.alt_kind == Some(AltKind::Copy)),
-            ("--link-dest", self.alt_kind == Some(AltKind::Link)),
             ("--iconv", self.iconv.is_some()),
             ("--only-write-batch", self.only_write_batch),
             ("--log-file", self.log_file.is_some()),

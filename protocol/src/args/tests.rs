@@ -39,9 +39,8 @@ fn compression_is_asked_for_in_many_ways() {
 #[test]
 fn what_we_lack_is_refused_by_name() {
     for (line, name) in [
-        ("--server -lye.iLsfxCIvu . d", "-y"),
-        ("--server -re. --delay-updates . d", "--delay-updates"),
-        ("--server -re. --inplace . d", "--inplace"),
+        ("--server -lre. --iconv=latin1 . d", "--iconv"),
+        ("--server -re. --inplace --copy-devices . d", "--copy-devices"),
     ] {
         assert_eq!(parse(line), Err(ArgsError::Unsupported(name.into())));
     }

@@ -93,8 +93,8 @@ pub(crate) fn shake(case: &Case, session: &Session, chunk: usize) {
     let mut out = Outbox::new();
     let (n, ..) = greet(session, false, &case.c2s, chunk, &mut out).unwrap();
     // Bits a server sets by its own abilities: iconv of symlinks, in-place partial files.
-    let ours = Compat(session.n.compat.0 & !0x044);
-    assert_eq!(n, Negotiated { compat: ours, ..session.n });
+    let known = |n: Negotiated| Negotiated { compat: Compat(n.compat.0 & !0x044), ..n };
+    assert_eq!(known(n), known(session.n));
 }
 
 /// Plays the sending side; everything it says must be what stock said.
@@ -111,8 +111,13 @@ pub(crate) fn send(case: &Case, session: &Session, streams: &Streams, chunk: usi
         assert_same(out.bytes(), &case.c2s[..session.c2s_raw], "the client's greeting");
     }
     let Some(list) = streams.segments.first() else { return };
-    let xattrs = streams.shape.xattrs;
-    let facts = SenderFacts { server: !client, dry_run: session.words.has('n'), xattrs, sums_most: 1 << 20 };
+    let facts = SenderFacts {
+        server: !client,
+        dry_run: session.words.has('n'),
+        xattrs: streams.shape.xattrs,
+        append: session.words.option("--append"),
+        sums_most: 1 << 20,
+    };
     let mut sender = Sender::new(&session.n, facts, inbox);
     let mut encoder = ListEncoder::new(&session.n, streams.shape);
     let mut write_list = |list: &Segment, out: &mut Outbox| {

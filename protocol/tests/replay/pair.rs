@@ -106,7 +106,8 @@ impl<'p> Sending<'p> {
                 return Ok(());
             };
             self.log.push(format!("{n:?}"));
-            let facts = SenderFacts { server: !self.plan.push, dry_run: false, xattrs: false, sums_most: 1000 };
+            let server = !self.plan.push;
+            let facts = SenderFacts { server, dry_run: false, xattrs: false, append: false, sums_most: 1000 };
             let mut sender = Sender::new(&n, facts, greeting.into_inbox());
             sender.list(&self.list)?;
             self.sender = Some(sender);

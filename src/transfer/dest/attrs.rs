@@ -60,6 +60,17 @@ pub fn same_mtime(window: i32, one: (i64, u32), other: (i64, u32)) -> bool {
 }
 
 impl Attrs {
+    /// All that `found` has.
+    pub fn of(found: &Found) -> Attrs {
+        Attrs {
+            mode: Some(found.mode & 0o7777),
+            uid: Some(found.uid),
+            gid: Some(found.gid),
+            mtime: Some((found.mtime, found.nsec)),
+            atime: None,
+        }
+    }
+
     /// Only what `found` does not have already; times within `window` (see [`same_mtime`]) count as the same.
     pub fn differing_from(mut self, found: &Found, window: i32) -> Attrs {
         self.uid = self.uid.filter(|&uid| uid != found.uid);

@@ -4,7 +4,7 @@ use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::error::{DestError, During};
-use super::{Dest, temp};
+use super::{Dest, output};
 
 impl Dest {
     /// Makes `name` another name of what stands at `existing`, replacing in one step anything but a directory. A symlink
@@ -19,9 +19,9 @@ impl Dest {
         }
         let link = |dir: &_, temp: &[u8]| rustix::fs::linkat(&*from, from_leaf, dir, temp, AtFlags::empty());
         let (dir, temp, ()) = self.with_temp_name("link", name, link)?;
-        let done = temp::rename(&dir, &temp, name);
+        let done = self.back_up_replaced(name).and_then(|()| output::rename(&dir, &temp, name));
         // A rename between two names of one file does nothing and leaves both.
-        temp::discard(&dir, &temp);
+        output::discard(&dir, &temp);
         done
     }
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use protocol::flist::{FileEntry, Kind};
 use tempfile::TempDir;
 
-use super::temp::temp_name;
+use super::output::temp_name;
 use super::*;
 
 const TIMES: Preserve = Preserve {
@@ -452,4 +452,99 @@ proptest! {
         let temp = temp_name(&leaf, || b'x');
         prop_assert!(temp.len() <= 255 && temp.ends_with(b".xxxxxx"));
     }
+}
+
+fn with_options(dest: Dest, options: &protocol::args::Options) -> Dest {
+    let (dest, missing) = dest.with_places(options, b"d");
+    assert_eq!(missing, []);
+    dest
+}
+
+#[test]
+fn what_was_kept_apart_is_gone_on_with_and_tidied_away() {
+    let (folder, dest) = dest();
+    let options = protocol::args::Options { partial_dir: Some(b".p".to_vec()), ..Default::default() };
+    let dest = with_options(dest, &options);
+    let path = folder.path().join("d");
+    let attrs = dest.wanted(&entry(b"f", 0o100640), &ALL, None);
+    let mut output = dest.create_temp(b"f").unwrap();
+    output.write_all(b"first").unwrap();
+    assert!(output.keep(&dest, &attrs).unwrap());
+    assert_eq!(names(&path), [b".p"]);
+    assert_eq!(fs::metadata(path.join(".p")).unwrap().mode() & 0o777, 0o700);
+    assert_eq!(dest.partial(b"f").unwrap().unwrap().len, 5);
+    let mut output = dest.resume_partial(b"f").unwrap().unwrap();
+    output.pass(5).unwrap();
+    output.write_all(b", second").unwrap();
+    output.commit(&dest, &attrs, None, false).unwrap();
+    dest.forget_partial(b"f", true);
+    assert_eq!(names(&path), [b"f"]);
+    assert_eq!(fs::read(path.join("f")).unwrap(), b"first, second");
+}
+
+#[test]
+fn nothing_is_kept_of_a_file_without_bytes_or_without_being_asked() {
+    let (folder, dest) = dest();
+    let attrs = Attrs::default();
+    let mut output = dest.create_temp(b"f").unwrap();
+    output.write_all(b"x").unwrap();
+    assert!(!output.keep(&dest, &attrs).unwrap());
+    let dest = with_options(dest, &protocol::args::Options { partial: true, ..Default::default() });
+    assert!(!dest.create_temp(b"f").unwrap().keep(&dest, &attrs).unwrap());
+    assert!(names(&folder.path().join("d")).is_empty());
+}
+
+#[test]
+fn zeros_become_holes_also_over_what_was_there() {
+    let (folder, dest) = dest();
+    let path = folder.path().join("d/f");
+    fs::write(&path, vec![7; 100_000]).unwrap();
+    let mut output = dest.open_in_place(b"f").unwrap();
+    output.make_holes();
+    output.write_all(b"begin").unwrap();
+    output.write_all(&[0; 60_000]).unwrap();
+    output.write_all(b"end").unwrap();
+    output.write_all(&[0; 9_000]).unwrap();
+    output.commit(&dest, &Attrs::default(), None, false).unwrap();
+    let expected = [&b"begin"[..], &[0; 60_000], b"end", &[0; 9_000]].concat();
+    assert!(fs::read(&path).unwrap() == expected);
+}
+
+#[test]
+fn backups_keep_their_attributes_and_replace_older_ones() {
+    let (folder, dest) = dest();
+    let options = protocol::args::Options { backup_dir: Some(b"../bak/deep".to_vec()), ..Default::default() };
+    let dest = with_options(dest, &options);
+    dest.make_dir(b"s", 0o755).unwrap();
+    for content in [&b"one"[..], b"two", b"three"] {
+        put(&dest, b"s/f", content, &ALL, 0o100600).unwrap();
+    }
+    let kept = folder.path().join("bak/deep/s/f");
+    assert_eq!(fs::read(&kept).unwrap(), b"two");
+    assert_eq!(fs::metadata(&kept).unwrap().mtime(), 1_234_567_890);
+    assert!(dest.back_up(b"s/f").unwrap());
+    assert_eq!(fs::read(&kept).unwrap(), b"three");
+    assert!(dest.stat(b"s/f").unwrap().is_none());
+    assert!(!dest.back_up(b"s/f").unwrap());
+}
+
+#[test]
+fn a_place_cannot_be_left() {
+    let (folder, dest) = dest();
+    fs::write(folder.path().join("secret"), b"s").unwrap();
+    fs::create_dir(folder.path().join("alt")).unwrap();
+    symlink(folder.path(), folder.path().join("alt/out")).unwrap();
+    let options = protocol::args::Options {
+        alt_kind: Some(protocol::args::AltKind::Copy),
+        alt_dirs: vec![b"../alt".to_vec()],
+        partial_dir: Some(b"../x".to_vec()),
+        ..Default::default()
+    };
+    let dest = with_options(dest, &options);
+    let there = dest.alternative(0).unwrap();
+    assert!(there.basis(b"../secret").is_err());
+    assert!(there.basis(b"out/secret").unwrap().is_none());
+    assert!(dest.alternative(1).is_none());
+    // A partial-dir beside the file stays beneath the destination.
+    assert!(dest.partial(b"f").is_err());
 }

@@ -2,6 +2,7 @@
 
 use crate::transfer::TransferError;
 use crate::transfer::abort::LastWords;
+use crate::transfer::basis::Proposals;
 use crate::transfer::dest::Values;
 use protocol::PeerError;
 use protocol::flist::{FileList, Ndx, Segments};
@@ -30,6 +31,8 @@ pub(in crate::transfer) enum Note {
 pub(in crate::transfer) struct Board {
     state: Mutex<BoardState>,
     bell: Condvar,
+    /// What was asked for, and how.
+    pub(in crate::transfer) proposals: Proposals,
     /// The sending side's I/O error bits so far, for deletions.
     pub(in crate::transfer) io_error: AtomicI32,
     /// Values of extended attributes that came over the wire.
@@ -80,8 +83,13 @@ impl Board {
             complaints: 0,
             orders: Segments::new(incremental),
         };
-        let (bell, io_error) = (Condvar::new(), AtomicI32::new(0));
-        Self { state: Mutex::new(state), bell, io_error, values: Values::default() }
+        Self {
+            state: Mutex::new(state),
+            bell: Condvar::new(),
+            proposals: Proposals::default(),
+            io_error: AtomicI32::new(0),
+            values: Values::default(),
+        }
     }
 
     pub(in crate::transfer) fn note(&self, note: Note) {

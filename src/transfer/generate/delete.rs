@@ -143,6 +143,8 @@ impl<'a> Deletion<'a> {
             (true, true) => Fate::Gone,
             (true, false) => match dest.remove_dir(name) {
                 Ok(_) => Fate::Gone,
+                // Backups of what it held stay in it.
+                Err(error) if error.source.raw_os_error() == Some(Errno::NOTEMPTY.raw_os_error()) => Fate::Full,
                 Err(error) => {
                     self.fail(&error);
                     Fate::Kept
@@ -237,7 +239,7 @@ impl<'a> Deletion<'a> {
         let removed = match (self.options.dry_run, is_dir) {
             (true, _) => Ok(true),
             (false, true) => dest.remove_dir(name),
-            (false, false) => dest.remove_non_dir(name),
+            (false, false) => dest.back_up(name),
         };
         Ok(match removed {
             Ok(true) => {

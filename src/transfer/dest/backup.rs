@@ -1,0 +1,145 @@
+//! Backups of what is replaced or deleted. Counterpart: rsync's `backup.c`.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use protocol::flist::Kind;
+use rustix::fs::{AtFlags, Mode};
+use rustix::io::Errno;
+
+use super::attrs::Attrs;
+use super::error::{DestError, During};
+use super::output::open_regular;
+use super::places::Make;
+use super::{Dest, Found};
+
+/// Whether the file stays until something else takes its name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    Later,
+    Now,
+}
+
+impl Dest {
+    /// Whether backups are made.
+    pub fn backs_up(&self) -> bool {
+        self.places.backup.is_some()
+    }
+
+    /// Where the backup of `name` goes: the directory it is beneath, and its name there.
+    fn backup_of(&self, name: &[u8], make: Make) -> io::Result<Option<(&Dest, Vec<u8>)>> {
+        let Some(backup) = &self.places.backup else { return Ok(None) };
+        let dest = match &backup.dir {
+            Some(place) => place.dest(self, make)?,
+            None => self,
+        };
+        Ok(Some((dest, [name, &backup.suffix].concat())))
+    }
+
+    /// Keeps what stands at `name`, not a directory, and takes it away; where backups are not made, or `name` is a backup
+    /// itself, it is only taken away. For deletions and for what is in the way of another kind. `false` where nothing
+    /// stood.
+    pub fn back_up(&self, name: &[u8]) -> Result<bool, DestError> {
+        let is_backup = self.places.backup.as_ref().is_some_and(|backup| {
+            backup.dir.is_none() && name.ends_with(&backup.suffix) && name.len() > backup.suffix.len()
+        });
+        if !self.backs_up() || is_backup {
+            return self.remove_non_dir(name);
+        }
+        self.save(name, Leaving::Now)
+    }
+
+    /// Keeps what stands at `name`, which is about to be replaced; a directory is not kept.
+    pub(super) fn back_up_replaced(&self, name: &[u8]) -> Result<(), DestError> {
+        if self.backs_up() {
+            self.save(name, Leaving::Later)?;
+        }
+        Ok(())
+    }
+
+    /// Copies the file that is about to be written in place; its blocks are then found in the copy.
+    pub fn back_up_copy(&self, name: &[u8]) -> Result<(), DestError> {
+        let Some(found) = self.stat(name)?.filter(|found| found.kind() == Some(Kind::File)) else { return Ok(()) };
+        if let Some((to, at)) = self.backup_of(name, Make::All).during("backup", name)? {
+            self.prepare(to, name, &at)?;
+            let (dir, leaf) = self.beneath.parent(name).during("backup", name)?;
+            to.copy_over(&dir, leaf, &at, &Attrs::of(&found))?;
+        }
+        Ok(())
+    }
+
+    /// Opens the backup of a file that is written in place.
+    pub fn open_backup(&self, name: &[u8]) -> Result<Option<std::fs::File>, DestError> {
+        match self.backup_of(name, Make::Nothing).during("open", name)? {
+            Some((to, at)) => to.basis(&at),
+            None => Ok(None),
+        }
+    }
+
+    fn save(&self, name: &[u8], leaving: Leaving) -> Result<bool, DestError> {
+        let Some(found) = self.stat(name)?.filter(|found| found.kind() != Some(Kind::Dir)) else { return Ok(false) };
+        let Some((to, at)) = self.backup_of(name, Make::All).during("backup", name)? else { return Ok(false) };
+        self.prepare(to, name, &at)?;
+        let (dir, leaf) = self.beneath.parent(name).during("backup", name)?;
+        let (backups, last) = to.beneath.parent(&at).during("backup", name)?;
+        let done = match leaving {
+            Leaving::Later => rustix::fs::linkat(&*dir, leaf, &*backups, last, AtFlags::empty()),
+            Leaving::Now => rustix::fs::renameat(&*dir, leaf, &*backups, last),
+        };
+        if done.is_ok() {
+            return Ok(true);
+        }
+        // Another file system, or one without hard links (of this kind).
+        if leaving == Leaving::Later && rustix::fs::renameat(&*dir, leaf, &*backups, last).is_ok() {
+            return Ok(true);
+        }
+        self.copy_any(&dir, leaf, &found, to, &at)?;
+        if leaving == Leaving::Now {
+            self.remove_non_dir(name)?;
+        }
+        Ok(true)
+    }
+
+    /// Makes room and parents for a backup. Parents get the permissions of those they stand for.
+    fn prepare(&self, to: &Dest, name: &[u8], at: &[u8]) -> Result<(), DestError> {
+        for (slash, _) in at.iter().enumerate().filter(|&(_, &byte)| byte == b'/') {
+            let above = &at[..slash];
+            if to.stat(above)?.is_some_and(|found| found.kind() == Some(Kind::Dir)) {
+                continue;
+            }
+            to.remove_non_dir(above)?;
+            to.make_dir(above, 0o777)?;
+            if let Some(found) = self.stat(&name[..slash])?.filter(|found| found.kind() == Some(Kind::Dir)) {
+                to.set_attrs(above, Kind::Dir, &Attrs { mtime: None, ..Attrs::of(&found) })?;
+            }
+        }
+        match to.stat(at)?.and_then(|found| found.kind()) {
+            Some(Kind::Dir) => to.remove_dir(at).map(drop),
+            Some(_) => to.remove_non_dir(at).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Copies a file, symlink or node with all its attributes to another file system.
+    fn copy_any(&self, dir: &Arc<OwnedFd>, leaf: &[u8], found: &Found, to: &Dest, at: &[u8]) -> Result<(), DestError> {
+        match found.kind() {
+            Some(Kind::File) => {
+                let source = open_regular(dir, leaf).during("backup", at)?;
+                to.copy_to(&source, at, &Attrs::of(found))
+            }
+            Some(Kind::Symlink) => {
+                let target = rustix::fs::readlinkat(&**dir, leaf, Vec::new()).during("backup", at)?.into_bytes();
+                to.make_symlink(at, &target, &Attrs::of(found))
+            }
+            Some(Kind::Device | Kind::Special) => {
+                let (parent, last) = to.beneath.parent(at).during("backup", at)?;
+                let device = rustix::fs::makedev(found.rdev.0, found.rdev.1);
+                let kind = rustix::fs::FileType::from_raw_mode(found.mode);
+                rustix::fs::mknodat(&*parent, last, kind, Mode::RUSR | Mode::WUSR, device).during("backup", at)?;
+                found.kind().map_or(Ok(()), |kind| to.set_attrs(at, kind, &Attrs::of(found)))
+            }
+            _ => Err(Errno::INVAL).during("backup", at),
+        }
+    }
+}

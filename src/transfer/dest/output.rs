@@ -1,0 +1,433 @@
+//! A file being written: under a temporary name beside its final one, or where it stands.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use protocol::flist::Kind;
+use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::attrs::Attrs;
+use super::error::{DestError, During};
+use super::further::{Further, Values};
+use super::places::Make;
+use super::{Dest, Found};
+use crate::transfer::beneath;
+
+/// Longest name of one component on Linux file systems.
+const COMPONENT_MAX: usize = 255;
+/// Random characters at the end of a temporary name.
+const RANDOM: usize = 6;
+/// Names tried before a crowded directory counts as an error.
+const TRIES: usize = 100;
+/// Zeros that are worth a hole: a block of most file systems.
+const HOLE: u64 = 4096;
+
+/// A file that gets its bytes. One under a temporary name is removed when dropped without [`Output::commit`] or
+/// [`Output::keep`].
+#[derive(Debug)]
+pub struct Output {
+    file: File,
+    dir: Arc<OwnedFd>,
+    leaf: Vec<u8>,
+    name: Vec<u8>,
+    standing: Standing,
+    device: bool,
+    at: u64,
+    /// Bytes that were there before, or are reserved.
+    reach: u64,
+    sparse: bool,
+    /// Zeros before `at` that are not written yet.
+    zeros: u64,
+}
+
+/// Where a file is while it is being written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Under a temporary name in its final directory.
+    Beside,
+    /// Under a temporary name elsewhere.
+    Apart,
+    /// Where broken-off files are kept.
+    Kept,
+    /// Under its final name.
+    InPlace,
+}
+
+impl Dest {
+    /// Creates `.NAME.XXXXXX` beside `name` (or `NAME.XXXXXX` in the directory for temporary files), for its owner alone.
+    pub fn create_temp(&self, name: &[u8]) -> Result<Output, DestError> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let make = |dir: &OwnedFd, temp: &[u8]| rustix::fs::openat(dir, temp, flags, Mode::RUSR | Mode::WUSR);
+        let (dir, leaf, fd) = match &self.places.temp {
+            None => {
+                let (dir, leaf, fd) = self.with_temp_name("mkstemp", name, make)?;
+                return Ok(Output::new(fd.into(), dir, leaf, name, Standing::Beside));
+            }
+            Some(place) => {
+                let temp = place.dest(self, Make::Nothing).during("mkstemp", name)?;
+                let (dir, leaf, fd) = temp.with_temp_name("mkstemp", leaf_of(name), |dir, temp| {
+                    make(dir, temp.strip_prefix(b".").unwrap_or(temp))
+                })?;
+                (dir, leaf.strip_prefix(b".").unwrap_or(&leaf).to_vec(), fd)
+            }
+        };
+        Ok(Output::new(fd.into(), dir, leaf, name, Standing::Apart))
+    }
+
+    /// Opens the file at `name` to be written where it stands; one that is missing is made, for its owner alone.
+    pub fn open_in_place(&self, name: &[u8]) -> Result<Output, DestError> {
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let (dir, leaf) = self.beneath.parent(name).during("open", name)?;
+        let fd = rustix::fs::openat(&*dir, leaf, flags, Mode::RUSR | Mode::WUSR).during("open", name)?;
+        let found = Found::from(rustix::fs::fstat(&fd).during("stat", name)?);
+        let device = found.kind() == Some(Kind::Device) && self.places.write_devices;
+        if found.kind() != Some(Kind::File) && !device {
+            return Err(Errno::INVAL).during("open", name);
+        }
+        let mut output = Output::new(fd.into(), Arc::clone(&dir), leaf.to_vec(), name, Standing::InPlace);
+        output.reach = found.len;
+        output.device = device;
+        Ok(output)
+    }
+
+    /// Makes something new under a free temporary name beside `name`.
+    pub(super) fn with_temp_name<T>(
+        &self,
+        action: &'static str,
+        name: &[u8],
+        make: impl Fn(&OwnedFd, &[u8]) -> Result<T, Errno>,
+    ) -> Result<(Arc<OwnedFd>, Vec<u8>, T), DestError> {
+        let mut walked_anew = false;
+        let (mut dir, leaf) = self.beneath.parent(name).during(action, name)?;
+        for _ in 0..TRIES {
+            let temp = temp_name(leaf, || fastrand::alphanumeric() as u8);
+            match make(&dir, &temp) {
+                Ok(made) => return Ok((dir, temp, made)),
+                Err(Errno::EXIST) => {}
+                // The directory held open may have been removed and made again since.
+                Err(Errno::NOENT) if !walked_anew => {
+                    walked_anew = true;
+                    self.beneath.forget();
+                    (dir, _) = self.beneath.parent(name).during(action, name)?;
+                }
+                Err(error) => return Err(error).during(action, name),
+            }
+        }
+        Err(Errno::EXIST).during(action, name)
+    }
+}
+
+/// Where a finished or broken-off file goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Moved {
+    Home,
+    Aside,
+}
+
+impl Output {
+    fn new(file: File, dir: Arc<OwnedFd>, leaf: Vec<u8>, name: &[u8], standing: Standing) -> Self {
+        let name = name.to_vec();
+        Self { file, dir, leaf, name, standing, device: false, at: 0, reach: 0, sparse: false, zeros: 0 }
+    }
+
+    /// The open file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Where the next byte goes.
+    pub fn position(&self) -> u64 {
+        self.at
+    }
+
+    /// The final name.
+    pub(super) fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// Whether the file is where broken-off files are kept.
+    pub(super) fn is_kept(&self) -> bool {
+        self.standing == Standing::Kept
+    }
+
+    /// Leaves runs of zeros out from now on.
+    pub fn make_holes(&mut self) {
+        self.sparse = !self.device;
+    }
+
+    /// Reserves room for a file of `len` bytes.
+    pub fn reserve(&mut self, len: u64) -> io::Result<()> {
+        if len > self.reach && !self.device {
+            match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, len) {
+                Ok(()) => self.reach = len,
+                // A file system that cannot reserve.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on behind bytes that are right already.
+    pub fn pass(&mut self, len: u64) -> io::Result<()> {
+        self.fill()?;
+        self.at += len;
+        Ok(())
+    }
+
+    /// The same, of a file that is written where a broken-off try at `name` was kept.
+    pub(super) fn kept_for(mut self, name: &[u8]) -> Self {
+        self.name = name.to_vec();
+        self.standing = Standing::Kept;
+        self
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if !self.sparse {
+            self.file.write_all_at(bytes, self.at)?;
+            self.at += bytes.len() as u64;
+            return Ok(());
+        }
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let to_boundary = (HOLE - self.at % HOLE) as usize;
+            let (piece, later) = rest.split_at(rest.len().min(to_boundary));
+            if piece.iter().all(|&byte| byte == 0) {
+                self.zeros += piece.len() as u64;
+            } else {
+                self.fill()?;
+                self.file.write_all_at(piece, self.at)?;
+            }
+            self.at += piece.len() as u64;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Makes the zeros left out so far true: where something was before, a hole is punched.
+    fn fill(&mut self) -> io::Result<()> {
+        let zeros = std::mem::take(&mut self.zeros);
+        let from = self.at - zeros;
+        let within = self.reach.min(self.at);
+        if zeros == 0 || from >= within {
+            return Ok(());
+        }
+        let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(&self.file, punch, from, within - from) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                let block = [0; HOLE as usize];
+                let mut at = from;
+                while at < within {
+                    let len = (within - at).min(HOLE);
+                    self.file.write_all_at(&block[..len as usize], at)?;
+                    at += len;
+                }
+                Ok(())
+            }
+            done => Ok(done?),
+        }
+    }
+
+    /// The file has all its bytes: what lies beyond is cut off.
+    fn complete(&mut self) -> io::Result<()> {
+        self.fill()?;
+        if !self.device && (self.sparse || self.reach > self.at) {
+            self.file.set_len(self.at)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the file is written under its final name, and so stays whatever happens.
+    pub(super) fn is_in_place(&self) -> bool {
+        self.standing == Standing::InPlace
+    }
+
+    /// Gives the file its length and attributes, and syncs it when asked.
+    /// What lacks an attribute is better than nothing, so trouble with those is not the end, but what is returned.
+    pub(super) fn settle(
+        &mut self,
+        dest: &Dest,
+        attrs: &Attrs,
+        further: Option<(&Further<'_>, &Values)>,
+        sync: bool,
+    ) -> Result<Result<(), DestError>, DestError> {
+        self.complete().during("write", &self.name)?;
+        let dressed = match further {
+            Some((further, values)) => dest.set_open_further(&self.file, &self.name, attrs, further, values),
+            None => dest.set_open(&self.file, &self.name, attrs),
+        };
+        if sync && !self.device {
+            self.file.sync_all().during("fsync", &self.name)?;
+        }
+        Ok(dressed)
+    }
+
+    /// Gives the file its attributes, syncs it when asked, and renames it over the final name, replacing even a symlink.
+    /// What stood there goes to the backups, where there are any.
+    pub fn commit(
+        mut self,
+        dest: &Dest,
+        attrs: &Attrs,
+        further: Option<(&Further<'_>, &Values)>,
+        sync: bool,
+    ) -> Result<(), DestError> {
+        let dressed = self.settle(dest, attrs, further, sync)?;
+        if !self.is_in_place() {
+            dest.back_up_replaced(&self.name)?;
+            let name = std::mem::take(&mut self.name);
+            if self.standing == Standing::Beside {
+                rename(&self.dir, &self.leaf, &name)?;
+                self.standing = Standing::InPlace;
+            } else {
+                self.move_to(dest, &name, attrs, Moved::Home)?;
+            }
+            self.name = name;
+        }
+        if sync {
+            sync_dir(&self.dir).during("fsync directory of", &self.name)?;
+        }
+        dressed
+    }
+
+    /// As [`Output::commit`], synced, but never over anything: `false` when something stands at the final name. For a file
+    /// under a temporary name beside its final one.
+    pub fn commit_new(mut self, dest: &Dest, attrs: &Attrs) -> Result<bool, DestError> {
+        self.settle(dest, attrs, None, true)??;
+        let leaf = leaf_of(&self.name);
+        let renamed = rustix::fs::renameat_with(&self.dir, &*self.leaf, &self.dir, leaf, RenameFlags::NOREPLACE);
+        match renamed {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return Ok(false),
+            // Network file systems know no such rename. A link is as good.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                match rustix::fs::linkat(&self.dir, &*self.leaf, &self.dir, leaf, AtFlags::empty()) {
+                    Ok(()) => discard(&self.dir, &self.leaf),
+                    Err(Errno::EXIST) => return Ok(false),
+                    Err(error) => return Err(error).during("link", &self.name),
+                }
+            }
+            Err(error) => return Err(error).during("rename", &self.name),
+        }
+        self.standing = Standing::InPlace;
+        sync_dir(&self.dir).during("fsync directory of", &self.name)?;
+        Ok(true)
+    }
+
+    /// Moves the file to a name beneath `to`; over to another file system it is copied.
+    pub(super) fn move_to(&mut self, to: &Dest, name: &[u8], attrs: &Attrs, moved: Moved) -> Result<(), DestError> {
+        let (dir, leaf) = to.beneath.parent(name).during("rename", name)?;
+        match rustix::fs::renameat(&*self.dir, &self.leaf, &*dir, leaf) {
+            Err(Errno::XDEV) => {
+                to.copy_over(&self.dir, &self.leaf, name, attrs)?;
+                discard(&self.dir, &self.leaf);
+            }
+            done => done.during("rename", name)?,
+        }
+        self.standing = if moved == Moved::Home { Standing::InPlace } else { Standing::Kept };
+        self.dir = Arc::clone(&dir);
+        self.leaf = leaf.to_vec();
+        Ok(())
+    }
+}
+
+impl Dest {
+    /// Copies a file of a held directory over `name`. Where there is no room for two, the old one makes room first.
+    pub(super) fn copy_over(&self, dir: &OwnedFd, leaf: &[u8], name: &[u8], attrs: &Attrs) -> Result<(), DestError> {
+        let source = open_regular(dir, leaf).during("open", name)?;
+        match self.copy_to(&source, name, attrs) {
+            Err(error) if error.source.kind() == io::ErrorKind::StorageFull => {
+                self.remove_non_dir(name)?;
+                let source = open_regular(dir, leaf).during("open", name)?;
+                self.copy_to(&source, name, attrs)
+            }
+            done => done,
+        }
+    }
+
+    /// Copies an open file, from where it stands, over `name`.
+    pub(super) fn copy_to(&self, mut source: &File, name: &[u8], attrs: &Attrs) -> Result<(), DestError> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let (dir, leaf, fd) = self.with_temp_name("mkstemp", name, |dir, temp| {
+            rustix::fs::openat(dir, temp, flags, Mode::RUSR | Mode::WUSR)
+        })?;
+        let mut output = Output::new(fd.into(), dir, leaf, name, Standing::Beside);
+        io::copy(&mut source, &mut output.file).during("copy", name)?;
+        self.set_open(&output.file, name, attrs)?;
+        rename(&output.dir, &output.leaf, name)?;
+        output.standing = Standing::InPlace;
+        Ok(())
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.put(bytes).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if matches!(self.standing, Standing::Beside | Standing::Apart) {
+            discard(&self.dir, &self.leaf);
+        }
+    }
+}
+
+/// Opens a regular file of a held directory for reading.
+pub(super) fn open_regular(dir: &OwnedFd, leaf: &[u8]) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(dir, leaf, flags, Mode::empty())?;
+    match beneath::kind(rustix::fs::fstat(&fd)?.st_mode) {
+        Some(Kind::File) => Ok(fd.into()),
+        _ => Err(Errno::INVAL.into()),
+    }
+}
+
+/// The last component of a name.
+pub(super) fn leaf_of(name: &[u8]) -> &[u8] {
+    name.rsplit(|&byte| byte == b'/').next().unwrap_or(name)
+}
+
+/// Renames a temporary over the last component of `name`, both in `dir`.
+pub(super) fn rename(dir: &OwnedFd, temp: &[u8], name: &[u8]) -> Result<(), DestError> {
+    rustix::fs::renameat(dir, temp, dir, leaf_of(name)).during("rename", name)
+}
+
+/// Removes a temporary; one that cannot be removed is left for the next run to name differently.
+pub(super) fn discard(dir: &OwnedFd, temp: &[u8]) {
+    let _ = rustix::fs::unlinkat(dir, temp, AtFlags::empty());
+}
+
+pub(super) fn sync_dir(dir: &OwnedFd) -> io::Result<()> {
+    Ok(rustix::fs::fsync(beneath::readable(dir)?)?)
+}
+
+/// `.LEAF.XXXXXX`: a leading dot is not doubled, and the name is shortened to fit without cutting a character.
+/// rsync: get_tmpname
+pub(super) fn temp_name(leaf: &[u8], mut random: impl FnMut() -> u8) -> Vec<u8> {
+    let bare = leaf.strip_prefix(b".").unwrap_or(leaf);
+    let room = COMPONENT_MAX - 1 - 1 - RANDOM;
+    let mut end = bare.len().min(room);
+    if end < bare.len() {
+        let continues = |at: usize| bare[at] & 0xC0 == 0x80;
+        // At most three continuation bytes belong to one character; more are no UTF-8 and may be cut anywhere.
+        if let Some(whole) = (end.saturating_sub(3)..=end).rev().find(|&at| !continues(at)) {
+            end = whole;
+        }
+    }
+    let mut temp = Vec::with_capacity(end + 2 + RANDOM);
+    temp.push(b'.');
+    temp.extend_from_slice(&bare[..end]);
+    temp.push(b'.');
+    temp.extend((0..RANDOM).map(|_| random()));
+    temp
+}

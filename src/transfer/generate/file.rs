@@ -1,0 +1,265 @@
+//! What is done about a regular file: nothing, something here, or a request.
+
+use super::{OUT_MOST, Work, report, reported};
+use crate::transfer::TransferError;
+use crate::transfer::basis::{Asked, Basis};
+use crate::transfer::dest::{Dest, Found, Further, in_place, same_mtime};
+use crate::transfer::receive::preserve;
+use protocol::checksum::{Checksum, FileHasher, Sum, weak};
+use protocol::flist::{FileEntry, Kind, Ndx};
+use protocol::item::{ItemFlags, ItemHeader};
+use protocol::sums::{BlockIndex, SumHead};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+
+/// What a request is built upon and compared with.
+#[derive(Default)]
+struct Choice {
+    basis: Basis,
+    /// What the report compares with, where nothing stands at the name itself.
+    compared: Option<Found>,
+    /// An earlier try was found in its place.
+    partial: bool,
+}
+
+impl Work<'_> {
+    pub(super) fn file(
+        &mut self,
+        dest: Option<&Dest>,
+        name: &[u8],
+        ndx: Ndx,
+        entry: &FileEntry,
+        found: Option<Found>,
+    ) -> Result<(), TransferError> {
+        let Some(dest) = dest else {
+            let (told, unknown) = self.wanted_further(None, name, entry);
+            let flags = ItemFlags::TRANSFER.and(ItemFlags::NEW).and(told);
+            let header = self.with_values(ItemHeader { flags, ..ItemHeader::default() }, unknown);
+            self.speaker.item(ndx, &header, &mut self.out);
+            return Ok(());
+        };
+        let device = self.options.write_devices && found.is_some_and(|found| found.kind() == Some(Kind::Device));
+        let usable = device || found.is_some_and(|found| found.kind() == Some(Kind::File));
+        // What is no file gives way in the same step in which the file comes, unless that is written where it stands.
+        let in_the_way = found.is_some_and(|found| found.kind() != Some(Kind::Dir)) && !usable;
+        if in_the_way
+            && in_place(self.options)
+            && !self.options.dry_run
+            && let Err(error) = dest.back_up(name)
+        {
+            self.board.complain(&error.to_string());
+            return Ok(());
+        }
+        let found = found.filter(|_| usable);
+        if let Some(done) = self.alternatives(dest, name, entry, found.as_ref()) {
+            match done {
+                Ok(mut header) => {
+                    let (flags, unknown) = self.further(Some(dest), name, entry, found.is_some(), Some(header.flags));
+                    header.flags = flags.unwrap_or_default();
+                    self.tell_item(ndx, header, unknown);
+                    self.acknowledge(ndx);
+                }
+                Err(error) => self.board.complain(&error.to_string()),
+            }
+            return Ok(());
+        }
+        if let Some(found) = found.filter(|found| self.is_up_to_date(dest, name, entry, found)) {
+            let change = self.change(dest, entry, &found);
+            // Told by its bytes, a file gets its exact time too, though a fraction of a second is not worth a word.
+            let wanted = dest.wanted(entry, &preserve(self.options), Some(&found));
+            let exact = wanted.differing_from(&found, -1);
+            if !self.options.dry_run {
+                let attrs = if self.options.checksum { &exact } else { &change };
+                if let Err(error) = dest.set_attrs(name, Kind::File, attrs) {
+                    self.board.complain(&error.to_string());
+                    return Ok(());
+                }
+                if dest.partial(name).is_ok_and(|kept| kept.is_some()) {
+                    dest.drop_partial(name);
+                }
+            }
+            let (flags, unknown) = self.further(Some(dest), name, entry, true, reported(&change));
+            // The ACL brings the permissions, and stock's report of them with it.
+            let by_acl =
+                !self.options.dry_run && dest.acls_are_real() && flags.is_some_and(|flags| flags.has(ItemFlags::ACL));
+            let flags = flags.map(|flags| if by_acl { flags.without(ItemFlags::PERMS) } else { flags });
+            self.report(ndx, flags, unknown);
+            if flags.is_none() {
+                self.tell_up_to_date(name);
+            }
+            self.acknowledge(ndx);
+            return Ok(());
+        }
+        // There is nothing to append to a file that is as long or longer.
+        if self.options.append > 0 && found.is_some_and(|found| found.len >= entry.len && !device) {
+            return Ok(());
+        }
+        self.request(dest, name, ndx, entry, found.as_ref(), false)
+    }
+
+    /// rsync's quick check, or the sum of the list.
+    pub(super) fn is_up_to_date(&mut self, there: &Dest, name: &[u8], entry: &FileEntry, found: &Found) -> bool {
+        if found.len != entry.len {
+            return false;
+        }
+        if self.options.checksum {
+            return match there.basis(name) {
+                Ok(Some(mut file)) => {
+                    entry.sum.is_some() && file_sum(&mut file, self.n.list_checksum).ok() == entry.sum
+                }
+                _ => false,
+            };
+        }
+        if self.options.size_only {
+            return true;
+        }
+        let (here, there) = ((found.mtime, found.nsec), (entry.mtime, entry.nsec));
+        !self.options.ignore_times && same_mtime(self.options.modify_window, here, there)
+    }
+
+    /// What is told of a file's ACL and extended attributes when its data is asked for, and the values wanted with it.
+    /// `dest` where the file exists.
+    fn wanted_further(&self, dest: Option<&Dest>, name: &[u8], entry: &FileEntry) -> (ItemFlags, Vec<u32>) {
+        let Some(further) = Further::of(entry, self.options) else { return Default::default() };
+        let values = &self.board.values;
+        let change = dest.map_or_else(|| Ok(further.all()), |dest| dest.further_change(name, &further, values));
+        let change = change.unwrap_or_else(|_| further.all());
+        let told = ItemFlags::default().with(ItemFlags::ACL, change.acl).with(ItemFlags::XATTR, change.xattrs);
+        (told, values.ask(&further, change.unknown))
+    }
+
+    pub(super) fn request(
+        &mut self,
+        dest: &Dest,
+        name: &[u8],
+        ndx: Ndx,
+        entry: &FileEntry,
+        found: Option<&Found>,
+        redo: bool,
+    ) -> Result<(), TransferError> {
+        let choice = self.choose(dest, name, entry, found);
+        let mut header = ItemHeader { flags: ItemFlags::TRANSFER, ..ItemHeader::default() };
+        header.flags = match found.or(choice.compared.as_ref()) {
+            None => header.flags.and(ItemFlags::NEW),
+            Some(found) => header
+                .flags
+                .and(report(&self.change(dest, entry, found)))
+                .with(ItemFlags::TIME, !self.options.times)
+                .with(ItemFlags::SIZE, found.len != entry.len)
+                .with(ItemFlags::CHANGE, self.options.checksum && !redo),
+        };
+        choice.basis.put(&mut header);
+        let (told, unknown) = self.wanted_further(found.map(|_| dest), name, entry);
+        header.flags = header.flags.and(told);
+        let header = self.with_values(header, unknown);
+        if self.options.dry_run {
+            self.speaker.item(ndx, &header, &mut self.out);
+            return Ok(());
+        }
+        if choice.basis == Basis::Backup
+            && !redo
+            && let Err(error) = dest.back_up_copy(name)
+        {
+            self.board.complain(&error.to_string());
+            return Ok(());
+        }
+        let append = self.options.append > 0 && !redo;
+        let usable = !self.options.whole_file && self.n.checksum != Checksum::None;
+        let mut basis = if usable || append { choice.basis.open(dest, name).unwrap_or_default() } else { None };
+        let head = match basis.as_mut().map(length) {
+            Some(Ok(len)) => SumHead::for_basis(len, self.n.checksum.size(), redo, self.options.block_length),
+            _ => SumHead::NONE,
+        };
+        self.board.proposals.put(ndx, Asked { basis: choice.basis, head, append, partial: choice.partial });
+        self.board.ask(ndx);
+        self.speaker.request(ndx, &header, &head, &mut self.out);
+        if let (Some(mut basis), 1.., false) = (basis, head.count, append) {
+            self.sums(&mut basis, &head)?;
+        }
+        Ok(())
+    }
+
+    /// Chooses what a request builds upon.
+    fn choose(&mut self, dest: &Dest, name: &[u8], entry: &FileEntry, found: Option<&Found>) -> Choice {
+        if in_place(self.options) && found.is_some_and(|found| found.kind() == Some(Kind::File)) {
+            let basis = if dest.backs_up() && self.options.append == 0 { Basis::Backup } else { Basis::Destination };
+            return Choice { basis, ..Choice::default() };
+        }
+        let partial = dest.partial(name).is_ok_and(|kept| kept.is_some());
+        let mut choice = Choice { partial, ..Choice::default() };
+        if found.is_none()
+            && let Some((number, there)) = self.alternative_basis(dest, name, entry)
+        {
+            choice.basis = Basis::Alternative(number);
+            choice.compared = Some(there);
+        } else if found.is_none() && self.options.fuzzy > 0 && !partial && !self.options.whole_file {
+            choice.basis = self.fuzzy.find(dest, name, entry, self.options.fuzzy).unwrap_or_default();
+        }
+        if partial && !self.options.whole_file {
+            choice.basis = Basis::Partial;
+        }
+        choice
+    }
+
+    /// Sends the sums of all blocks. Where the basis cannot be read they are of zeros, which match nothing that matters.
+    fn sums(&mut self, basis: &mut File, head: &SumHead) -> Result<(), TransferError> {
+        let seed = self.n.block_seed();
+        let per_read = (256 * 1024 / head.block_length.max(1)).max(1);
+        let mut block = 0;
+        while block < head.count {
+            let last = head.count.min(block + per_read);
+            let len: u64 = (block..last).map(|block| u64::from(head.block_len(BlockIndex(block)))).sum();
+            self.buffer.clear();
+            self.buffer.resize(len as usize, 0);
+            read_up_to(basis, &mut self.buffer);
+            let mut rest = &self.buffer[..];
+            for block in block..last {
+                let (bytes, later) = rest.split_at(head.block_len(BlockIndex(block)) as usize);
+                rest = later;
+                self.speaker.sum(head, weak(bytes), &seed.sum(bytes), &mut self.out);
+            }
+            block = last;
+            if self.out.len() > OUT_MOST {
+                self.mouth.say(&mut self.out)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of a file, or of a device, which is left at its beginning.
+fn length(file: &mut File) -> io::Result<u64> {
+    let meta = file.metadata()?;
+    if meta.is_file() {
+        return Ok(meta.len());
+    }
+    let len = file.seek(SeekFrom::End(0))?;
+    file.rewind()?;
+    Ok(len)
+}
+
+fn read_up_to(file: &mut File, buffer: &mut [u8]) {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read(&mut buffer[filled..]) {
+            Ok(0) => return,
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// The whole-file sum of an open file, from where it stands.
+pub(in crate::transfer) fn file_sum(file: &mut File, checksum: Checksum) -> io::Result<Sum> {
+    let mut hasher = FileHasher::new(checksum);
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finish()),
+            Ok(n) => hasher.update(&buffer[..n]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
