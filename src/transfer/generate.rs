@@ -21,6 +21,7 @@ pub(super) use delete::IOERR_DEL_LIMIT;
 pub(super) use file::file_sum;
 use fuzzy::Fuzzy;
 use links::{Links, Meeting};
+use protocol::PeerError;
 use protocol::args::{DeleteWhen, ItemDetail, Options};
 use protocol::filter::RuleSet;
 use protocol::flist::{DirClass, FileEntry, FileList, Kind, LinkId, Ndx, Segments};
@@ -464,6 +465,9 @@ impl Work<'_> {
             while state.notes.is_empty() && !state.failed {
                 if until(self, &state) {
                     return Ok(());
+                }
+                if state.over {
+                    return Err(PeerError::Malformed("the end of the session before all that was asked for").into());
                 }
                 // The receiver's own waits have deadlines, and it fails or ends the session in the end.
                 let (woken, timed_out) = board.wait(state, self.keep_alive_every());
