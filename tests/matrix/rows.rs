@@ -59,7 +59,6 @@ pub const ROWS: &[Row] = &[
     Row { only: Some(Way::Push), ..wire("-aR") },
     wire("-a --inplace --no-W"),
     wire("-a --append"),
-    wire("-a --append-verify"),
     wire("-aU"),
     wire("-a --remove-source-files"),
     wire("-an --delete"),
