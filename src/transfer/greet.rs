@@ -1,13 +1,13 @@
 //! The handshake over a link, and the session that comes of it.
 
 use super::TransferError;
-use super::pace::Pace;
 use crate::link::{Closer, Link, Remote};
+use crate::throttle::Rate;
 use protocol::PeerError;
 use protocol::handshake::{Handshake, Hello, Negotiated};
 use protocol::mux::{Inbox, Outbox};
-use std::io::{Read, Write};
-use std::time::Instant;
+use std::io::{self, Read, Write};
+use std::num::NonZeroU64;
 
 /// Bytes asked for by one read.
 const READ_SIZE: usize = 128 * 1024;
@@ -25,8 +25,9 @@ pub struct Session {
 
 impl Session {
     /// Says at most so many bytes in a second from now on.
-    pub fn limit(&mut self, bytes_per_second: u64) {
-        self.mouth.pace = Some(Pace::new(bytes_per_second));
+    pub fn limit(&mut self, bytes_per_second: NonZeroU64) {
+        let writer = std::mem::replace(&mut self.mouth.writer, Box::new(io::sink()));
+        self.mouth.writer = Rate::new(bytes_per_second).slow(writer);
     }
 }
 
@@ -73,7 +74,6 @@ pub(super) struct Mouth {
     writer: Box<dyn Write + Send>,
     /// Bytes said.
     pub(super) said: u64,
-    pace: Option<Pace>,
 }
 
 impl Mouth {
@@ -82,16 +82,7 @@ impl Mouth {
         if !out.is_empty() {
             let bytes = out.bytes();
             self.said += bytes.len() as u64;
-            match &mut self.pace {
-                None => self.writer.write_all(bytes).map_err(TransferError::from_io)?,
-                Some(pace) => {
-                    for chunk in bytes.chunks(pace.chunk()) {
-                        self.writer.write_all(chunk).map_err(TransferError::from_io)?;
-                        self.writer.flush().map_err(TransferError::from_io)?;
-                        std::thread::sleep(pace.after(chunk.len(), Instant::now()));
-                    }
-                }
-            }
+            self.writer.write_all(bytes).map_err(TransferError::from_io)?;
             out.clear();
         }
         self.writer.flush().map_err(TransferError::from_io)
@@ -121,7 +112,7 @@ pub fn greet_agreed(link: Link, hello: Hello) -> Result<Session, TransferError> 
 fn shake(link: Link, mut handshake: Handshake, mut out: Outbox) -> Result<Session, TransferError> {
     let Link { reader, writer, closer, remote } = link;
     let mut ears = Ears { reader, buffer: vec![0; READ_SIZE].into(), remote, heard: 0 };
-    let mut mouth = Mouth { writer, said: 0, pace: None };
+    let mut mouth = Mouth { writer, said: 0 };
     if let Some(n) = handshake.poll(&mut out)? {
         mouth.say(&mut out)?;
         return Ok(Session { n, inbox: handshake.into_inbox(), out, ears, mouth, closer });

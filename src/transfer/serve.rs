@@ -14,6 +14,7 @@ use protocol::mux::{Message, TextKind};
 use std::cell::OnceCell;
 use std::ffi::OsStr;
 use std::io::{self, Write};
+use std::num::NonZeroU64;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -50,7 +51,7 @@ pub(crate) fn hello(args: &ServerArgs, version: u8) -> Result<Hello, TransferErr
 
 /// Serves a session that has been greeted.
 pub(crate) fn serve_session(args: &ServerArgs, mut session: super::Session) -> Result<Served, TransferError> {
-    if let Some(rate) = args.options.bwlimit.filter(|&rate| rate > 0) {
+    if let Some(rate) = args.options.bwlimit.and_then(NonZeroU64::new) {
         session.limit(rate);
     }
     if args.sender { serve_sender(args, session) } else { serve_receiver(args, session) }
