@@ -30,7 +30,12 @@ impl Rate {
 
     /// The link with what it writes held to the rate.
     pub fn on_writing(&self, link: Link) -> Link {
-        Link { writer: Box::new(Slow { inner: link.writer, rate: self.clone() }), ..link }
+        Link { writer: self.slow(link.writer), ..link }
+    }
+
+    /// A writer held to the rate.
+    pub(crate) fn slow(&self, writer: Box<dyn Write + Send>) -> Box<dyn Write + Send> {
+        Box::new(Slow { inner: writer, rate: self.clone() })
     }
 
     /// The link with what it reads held to the rate; the far end feels it once the buffers between are full.

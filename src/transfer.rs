@@ -13,7 +13,6 @@ pub mod greet;
 mod ids;
 mod links;
 pub mod local;
-mod pace;
 mod pinned;
 pub mod receive;
 pub mod scanned;

@@ -332,6 +332,9 @@ fn what_is_not_served_is_refused_by_name() {
     let work = bench.fresh("work");
     let work = work.path();
     prepare(work);
+    let help = Command::new(OURS).args(["rsync", "--help"]).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let (_, told) = help.split_once("refused by name with exit code 1: ").unwrap();
     for (option, name) in [
         ("--copy-as=nobody", "--copy-as"),
         ("--insecure-links", "--insecure-links"),
@@ -339,10 +342,16 @@ fn what_is_not_served_is_refused_by_name() {
         ("--read-batch=b", "--read-batch"),
         ("--only-write-batch=b", "--only-write-batch"),
         ("--protocol=29", "--protocol"),
+        ("--confine-root=/tmp", "--confine-root"),
+        ("--copy-devices", "--copy-devices"),
+        ("--crtimes", "crtimes"),
+        ("--iconv=utf8,latin1", "--iconv"),
     ] {
         let words = ["-a", option, "src/", "new-dst/"].map(str::to_owned);
         let run = run(&[OURS, "rsync"], work, &words);
         assert!(matches!(run.code, 1 | 2) && run.stderr.contains(name), "{option}: {} {}", run.code, run.stderr);
         assert!(!work.join("new-dst").exists());
+        assert!(name == "--protocol" || told.contains(name), "--help says nothing of {name}: {told}");
     }
+    assert_eq!(told.matches("--").count(), 9, "{told}");
 }

@@ -32,6 +32,7 @@ use protocol::mux::{Message, TextKind};
 use protocol::sender::Request;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
+use std::num::NonZeroU64;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -219,7 +220,7 @@ impl Client<'_> {
             None => greet(link, hello),
         };
         let result = greeted.and_then(|mut session| {
-            if let Some(rate) = options.bwlimit {
+            if let Some(rate) = options.bwlimit.and_then(NonZeroU64::new) {
                 session.limit(rate);
             }
             self.output.stats(|stats| stats.version = session.n.version);

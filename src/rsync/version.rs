@@ -4,6 +4,8 @@ use protocol::handshake::VERSION_MOST;
 
 /// Checksums, the preferred one first.
 const CHECKSUMS: &[&str] = &["xxh128", "xxh3", "xxh64", "md5", "md4", "sha1", "none"];
+/// Ways of compression, the preferred one first.
+const COMPRESSIONS: &[&str] = &["zstd", "lz4", "zlibx", "zlib", "none"];
 
 /// The first line has the shape that scripts read the version from.
 fn first_line() -> String {
@@ -15,20 +17,22 @@ pub(super) fn text() -> String {
     format!(
         "{}\nThis is the rsync command of pysmurf-archiver, written anew; it is not the rsync of rsync.samba.org.\n\
          Web site: {}\n\
-         Capabilities:\n    64-bit files, 64-bit inums, 64-bit timestamps, 64-bit long ints,\n    symlinks, symtimes, IPv6, \
-         optional secluded-args, stop-at\n\
+         Capabilities:\n    64-bit files, 64-bit inums, 64-bit timestamps, 64-bit long ints,\n    symlinks, symtimes, hardlinks, \
+         hardlink-specials,\n    hardlink-symlinks, IPv6, atimes, no batchfiles, inplace, append, ACLs,\n    xattrs, optional \
+         secluded-args, no iconv, prealloc, stop-at, no crtimes\n\
          Checksum list:\n    {}\n\
+         Compress list:\n    {}\n\
          License: {}\n",
         first_line(),
         env!("CARGO_PKG_REPOSITORY"),
         CHECKSUMS.join(" "),
+        COMPRESSIONS.join(" "),
         env!("CARGO_PKG_LICENSE"),
     )
 }
 
 /// `-VV`: the same for scripts, in the keys that stock rsync uses.
 pub(super) fn json() -> String {
-    let names: Vec<_> = CHECKSUMS.iter().map(|name| serde_json::Value::from(*name)).collect();
     let value = serde_json::json!({
         "program": "rsync",
         "implementation": "pysmurf-archiver",
@@ -37,9 +41,12 @@ pub(super) fn json() -> String {
         "url": env!("CARGO_PKG_REPOSITORY"),
         "capabilities": {
             "file_bits": 64, "inum_bits": 64, "timestamp_bits": 64, "long_int_bits": 64,
-            "symlinks": true, "symtimes": true, "IPv6": true, "secluded_args": "optional", "stop_at": true
+            "symlinks": true, "symtimes": true, "hardlinks": true, "hardlink_specials": true, "hardlink_symlinks": true,
+            "IPv6": true, "atimes": true, "batchfiles": false, "inplace": true, "append": true, "ACLs": true, "xattrs": true,
+            "secluded_args": "optional", "iconv": false, "prealloc": true, "stop_at": true, "crtimes": false
         },
-        "checksum_list": names,
+        "checksum_list": CHECKSUMS,
+        "compress_list": COMPRESSIONS,
         "license": env!("CARGO_PKG_LICENSE"),
     });
     format!("{value:#}\n")
