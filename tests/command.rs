@@ -92,7 +92,6 @@ const REMOTE: &[&str] = &[
     "-av host:WORK/src/one :WORK/src/big dst/",
     "-av host:WORK/src/one host:WORK/src/big dst/",
     "-a nonex host:WORK/dst",
-    "-av --rsync-path=nosuchrsync host:x y",
     "-aR host:WORK/src/./d dst",
     "-a --no-specials host:WORK/src/ dst",
 ];
@@ -203,6 +202,22 @@ fn local_copies_read_like_stock() {
 #[test]
 fn copies_by_a_remote_shell_read_like_stock() {
     all_agree(REMOTE);
+}
+
+/// Stock tells of a far shell that finds no rsync by its own code or by the shell's, whichever it hears of first.
+#[test]
+fn a_far_end_without_rsync_is_told_by_its_code() {
+    let bench = Bench::start();
+    let work = bench.fresh("work");
+    let work = work.path();
+    prepare(work);
+    let words =
+        ["-av", "-e", bench.shell().to_str().unwrap(), "--rsync-path=nosuchrsync", "host:x", "y"].map(str::to_owned);
+    let run = run(&[OURS, "rsync"], work, &words);
+    assert_eq!(run.code, 127, "{}", run.stderr);
+    assert!(run.stderr.contains("nosuchrsync: not found\n"), "{}", run.stderr);
+    assert!(run.stderr.contains("rsync error: remote command not found (code 127)"), "{}", run.stderr);
+    assert!(!work.join("y").exists());
 }
 
 /// Both ends ours: what a link named `rsync` does, the server's side included.
@@ -344,14 +359,17 @@ fn what_is_not_served_is_refused_by_name() {
         ("--protocol=29", "--protocol"),
         ("--confine-root=/tmp", "--confine-root"),
         ("--copy-devices", "--copy-devices"),
-        ("--crtimes", "crtimes"),
+        ("--crtimes", "-N"),
         ("--iconv=utf8,latin1", "--iconv"),
     ] {
         let words = ["-a", option, "src/", "new-dst/"].map(str::to_owned);
         let run = run(&[OURS, "rsync"], work, &words);
         assert!(matches!(run.code, 1 | 2) && run.stderr.contains(name), "{option}: {} {}", run.code, run.stderr);
         assert!(!work.join("new-dst").exists());
-        assert!(name == "--protocol" || told.contains(name), "--help says nothing of {name}: {told}");
+        assert!(
+            name == "--protocol" || told.contains(option.split('=').next().unwrap()),
+            "--help says nothing of {name}: {told}"
+        );
     }
     assert_eq!(told.matches("--").count(), 9, "{told}");
 }

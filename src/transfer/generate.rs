@@ -245,7 +245,7 @@ impl Work<'_> {
                 self.open.push_back(list);
                 continue;
             }
-            self.end_lists();
+            self.end_lists()?;
             if self.complete && self.open.is_empty() {
                 return Ok(());
             }
@@ -283,7 +283,7 @@ impl Work<'_> {
                 }
             }
             self.pass_notes()?;
-            self.end_lists();
+            self.end_lists()?;
             if self.out.len() > OUT_MOST {
                 self.mouth.say(&mut self.out)?;
             }
@@ -304,10 +304,14 @@ impl Work<'_> {
 
     /// Tells of lists that are done. With incremental recursion that is when all of their files are here; otherwise the
     /// redo phase comes for those that went wrong.
-    fn end_lists(&mut self) {
-        while let Some(list) = self.open.front().filter(|_| self.may_end()) {
-            if self.incremental && !self.board.lock().is_idle(list) {
-                return;
+    fn end_lists(&mut self) -> Result<(), TransferError> {
+        while let Some(list) = self.open.front().filter(|_| self.may_end()).cloned() {
+            if self.incremental {
+                if !self.board.lock().is_idle(&list) {
+                    return Ok(());
+                }
+                // The sender forgets a segment with its end, so what the receiver says of its files goes first.
+                self.pass_notes()?;
             }
             self.open.pop_front();
             if self.lists.len() > 1 {
@@ -315,6 +319,7 @@ impl Work<'_> {
             }
             self.speaker.done(&mut self.out);
         }
+        Ok(())
     }
 
     /// Asks once more for a file that went wrong.
