@@ -334,6 +334,13 @@ fn lists_of_names_are_read_alike() {
             &["-a", "--files-from=host:long"],
             &["-ar", "--files-from=list", "--delete"],
             &["-a", "--files-from=dot", "--delete"],
+            // Names outside of all framing.
+            &["-ar", "--protocol=30", "--files-from=list", "--exclude=*.o"],
+            &["-a", "--protocol=30", "--files-from=host:there"],
+            &["-a", "--protocol=30", "--files-from=long"],
+            &["-as", "--protocol=30", "--files-from=host:long"],
+            &["-a0", "--protocol=30", "--files-from=list0"],
+            &["-a0s", "--protocol=30", "--files-from=host:list0"],
         ],
         &TO_BOTH,
     );
@@ -354,4 +361,45 @@ fn missing_arguments_are_deleted_alike() {
         ends,
     );
     table(&[&["-r", "--delete-missing-args", "host:src/old", "host:src/gone"]], &[PULL]);
+}
+
+/// Below 31 names stand outside of all framing; here ours is the client, with each kind of far end.
+#[test]
+fn our_client_gives_and_takes_plain_names() {
+    if !support::require("rsync") {
+        return;
+    }
+    let bench = Bench::start();
+    let names = "f\0a/b/f\0x/foo/\0missing\0";
+    let shell = bench.shell();
+    let run = |client: &[&str], server: &str, options: &[&str], ends: &[&str]| {
+        let work = bench.fresh("work");
+        source(&work.path().join("src"));
+        times(&work.path().join("src"));
+        fs::write(work.path().join("list"), names).unwrap();
+        fs::write(work.path().join("long"), "f\0x/foo/bar/f\0".repeat(8000) + "missing\0").unwrap();
+        let output = std::process::Command::new(client[0])
+            .args(&client[1..])
+            .args(["-a0", "--protocol=30", "-e"])
+            .arg(&shell)
+            .args([&format!("--rsync-path={server}")])
+            .args(options)
+            .args(ends)
+            .current_dir(work.path())
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        (output.status.code(), stderr.contains("missing"), Tree::of(&work.path().join("dst"), 0))
+    };
+    for options in [&["--files-from=list"][..], &["--files-from=host:list", "-s"], &["--files-from=host:long", "-r"]] {
+        for ends in TO_BOTH {
+            let stock = run(&["rsync"], "rsync", options, &ends);
+            assert_eq!((stock.0, stock.1), (Some(23), true), "{options:?} {ends:?}");
+            for server in ["rsync", OURS] {
+                let ours = run(&[OURS, "rsync"], server, options, &ends);
+                assert_eq!((ours.0, ours.1), (stock.0, stock.1), "{options:?} {ends:?} {server}");
+                assert_eq!(stock.2.difference(&ours.2), "", "{options:?} {ends:?} {server}");
+            }
+        }
+    }
 }

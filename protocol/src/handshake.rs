@@ -215,13 +215,13 @@ impl Handshake {
         self.inbox.feed(bytes)
     }
 
-    /// Goes on as far as the bytes allow. With the result the stream is framed in both directions.
+    /// Goes on as far as the bytes allow. With the result the stream is framed in both directions; who goes on reading
+    /// begins with that.
     pub fn poll(&mut self, out: &mut Outbox) -> Result<Option<Negotiated>, PeerError> {
         loop {
             match self.step(out) {
                 Ok(false) => {}
                 Ok(true) => {
-                    self.inbox.start_mux()?;
                     out.start_mux();
                     return Ok(Some(self.agreed));
                 }
@@ -231,7 +231,7 @@ impl Handshake {
         }
     }
 
-    /// The inbox, with what came after the handshake.
+    /// The inbox, with what came after the handshake, not yet taken apart.
     pub fn into_inbox(self) -> Inbox {
         self.inbox
     }

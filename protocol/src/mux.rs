@@ -112,6 +112,8 @@ pub struct Inbox {
     muxed: bool,
     header: Vec<u8>,
     frame: Option<Frame>,
+    /// Framed bytes that nobody has looked at, where frames are taken one at a time.
+    held: Option<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -126,8 +128,12 @@ impl Inbox {
         Self::default()
     }
 
-    /// Everything from here on is framed, including what has arrived and not been consumed.
+    /// Everything from here on is framed, including what has arrived and not been consumed. Where it is so already,
+    /// nothing happens.
     pub fn start_mux(&mut self) -> Result<(), PeerError> {
+        if self.muxed {
+            return Ok(());
+        }
         let raw = self.payload.split_off(self.head);
         self.payload.clear();
         self.head = 0;
@@ -135,13 +141,45 @@ impl Inbox {
         self.feed(&raw)
     }
 
-    /// Takes bytes as they came.
-    pub fn feed(&mut self, mut bytes: &[u8]) -> Result<(), PeerError> {
-        self.compact();
-        if !self.muxed {
-            self.payload.extend_from_slice(bytes);
-            return Ok(());
+    /// Frames are to be taken one at a time, by [`Inbox::next_frame`]: the framing will end where only their content tells.
+    pub fn hold(&mut self) {
+        self.held.get_or_insert_default();
+    }
+
+    /// Takes the next of the frames that are held, or what there is of it; false when nothing is.
+    pub fn next_frame(&mut self) -> Result<bool, PeerError> {
+        let Some(mut held) = self.held.take_if(|held| !held.is_empty()) else { return Ok(false) };
+        let parsed = self.parse(&held, true)?;
+        held.drain(..parsed);
+        self.held = Some(held);
+        Ok(true)
+    }
+
+    /// Nothing from here on is framed. Refused in the midst of a frame.
+    pub fn stop_mux(&mut self) -> Result<(), PeerError> {
+        let held = self.held.take().unwrap_or_default();
+        if std::mem::take(&mut self.muxed) && !self.is_empty() {
+            return Err(PeerError::Malformed("more in a frame than what comes before the names of --files-from"));
         }
+        self.feed(&held)
+    }
+
+    /// Takes bytes as they came.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), PeerError> {
+        self.compact();
+        match &mut self.held {
+            _ if !self.muxed => self.payload.extend_from_slice(bytes),
+            Some(held) => held.extend_from_slice(bytes),
+            None => {
+                self.parse(bytes, false)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes frames apart, all of them or one; returns how many bytes were looked at.
+    fn parse(&mut self, all: &[u8], only_one: bool) -> Result<usize, PeerError> {
+        let mut bytes = all;
         while !bytes.is_empty() {
             match &mut self.frame {
                 Some(Frame::Payload { left }) => {
@@ -169,8 +207,11 @@ impl Inbox {
                     }
                 }
             }
+            if only_one && self.frame.is_none() && self.header.is_empty() {
+                break;
+            }
         }
-        Ok(())
+        Ok(all.len() - bytes.len())
     }
 
     fn start_frame(&mut self, header: u32) -> Result<(), PeerError> {

@@ -152,6 +152,7 @@ impl Receiver {
     /// The next event; `None` means: feed me. Literals are lent, not copied.
     pub fn poll(&mut self) -> Result<Option<ReceiverEvent<'_>>, PeerError> {
         self.return_lent();
+        self.inbox.start_mux()?;
         loop {
             let next = match self.state {
                 State::Tokens => self.token(),
@@ -190,6 +191,7 @@ impl Receiver {
     /// The next of the client's filter rules, which come before the list at a server that needs them; `None` means:
     /// feed me.
     pub fn poll_rule(&mut self) -> Result<Option<RuleEvent>, PeerError> {
+        self.inbox.start_mux()?;
         let mut reader = self.inbox.reader();
         match filter::decode(&mut reader) {
             Ok(rule) => {

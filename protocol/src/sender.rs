@@ -134,6 +134,8 @@ pub struct Sender {
     /// No segment will come any more.
     complete: bool,
     phase: u8,
+    /// Names come, and stand outside of all framing.
+    plain_names: bool,
 }
 
 impl Sender {
@@ -150,6 +152,16 @@ impl Sender {
             segments: Segments::new(n.compat.has(Compat::INC_RECURSE)),
             complete: !n.compat.has(Compat::INC_RECURSE),
             phase: 0,
+            plain_names: false,
+        }
+    }
+
+    /// The peer has names for us: see [`Sender::poll_name`]. To be said before any bytes are fed. Below 31 they stand
+    /// outside of all framing.
+    pub fn expect_names(&mut self) {
+        self.plain_names = self.n.version < 31;
+        if self.plain_names && self.facts.server {
+            self.inbox.hold();
         }
     }
 
@@ -178,11 +190,13 @@ impl Sender {
 
     /// The next event; `None` means: feed me. Echoes that the protocol asks for go to `out`.
     pub fn poll(&mut self, out: &mut Outbox) -> Result<Option<SenderEvent>, PeerError> {
+        self.inbox.start_mux()?;
         loop {
             match self.step(out) {
                 Ok(Some(event)) => return Ok(Some(event)),
                 Ok(None) => {}
                 Err(Decode::Bad(error)) => return Err(error),
+                Err(Decode::Incomplete) if self.inbox.next_frame()? => {}
                 Err(Decode::Incomplete) => match self.inbox.message() {
                     Some(Message::ErrorExit(Some(code))) => {
                         out.message(&Message::ErrorExit(None));
@@ -197,6 +211,11 @@ impl Sender {
     /// The next of the names that the peer has for us (`--files-from`), which come behind the filter rules and before
     /// everything else; `None` means: feed me.
     pub fn poll_name(&mut self) -> Result<Option<NameEvent>, PeerError> {
+        if self.plain_names {
+            self.inbox.stop_mux()?;
+        } else {
+            self.inbox.start_mux()?;
+        }
         let mut reader = self.inbox.reader();
         match names::decode(&mut reader) {
             Ok(name) => {

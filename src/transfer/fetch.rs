@@ -256,13 +256,7 @@ fn say_names<'w>(
         wished.insert(&wish.name[..], at);
     }
     names.push(0);
-    if n.version >= 31 {
-        out.put(&names);
-        mouth.say(out)?;
-    } else {
-        mouth.say(out)?;
-        mouth.say_plain(&names)?;
-    }
+    mouth.say_names(n, &names, out)?;
     Ok(wished)
 }
 

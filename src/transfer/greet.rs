@@ -88,10 +88,15 @@ impl Mouth {
         self.writer.flush().map_err(TransferError::from_io)
     }
 
-    /// Says bytes outside all framing, as protocols before 31 want the names of `--files-from`.
-    pub(super) fn say_plain(&mut self, bytes: &[u8]) -> Result<(), TransferError> {
-        self.said += bytes.len() as u64;
-        self.writer.write_all(bytes).and_then(|()| self.writer.flush()).map_err(TransferError::from_io)
+    /// Says the names of `--files-from`, after all that waits. Protocols before 31 want them outside of all framing.
+    pub(super) fn say_names(&mut self, n: &Negotiated, names: &[u8], out: &mut Outbox) -> Result<(), TransferError> {
+        if n.version >= 31 {
+            out.put(names);
+            return self.say(out);
+        }
+        self.say(out)?;
+        self.said += names.len() as u64;
+        self.writer.write_all(names).and_then(|()| self.writer.flush()).map_err(TransferError::from_io)
     }
 }
 

@@ -159,9 +159,8 @@ pub fn receive(session: Session, plan: &ReceivePlan, witness: &dyn Witness) -> R
         None => hear_lists(&mut receiver, &mut ears, &mut lists, plan, &mut received, witness),
         // Neither end may wait for the other to read before it goes on writing.
         Some(names) => std::thread::scope(|scope| {
-            out.put(&names);
-            let (out, mouth) = (&mut out, &mut mouth);
-            let saying = scope.spawn(move || mouth.say(out));
+            let (n, out, mouth) = (&n, &mut out, &mut mouth);
+            let saying = scope.spawn(move || mouth.say_names(n, &names, out));
             let heard = hear_lists(&mut receiver, &mut ears, &mut lists, plan, &mut received, witness);
             if heard.is_err() {
                 closer.close();

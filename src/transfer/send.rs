@@ -245,6 +245,9 @@ fn converse<S: Source>(
         sums_most: if plan.whole_file { 0 } else { plan.sums_most() },
     };
     let mut sender = Sender::new(n, facts, inbox);
+    if plan.names_from_peer {
+        sender.expect_names();
+    }
     if let Some(rules) = &plan.rules {
         out.put(&filter::encode(rules, Side::Receiver));
     }
