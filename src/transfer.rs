@@ -4,6 +4,7 @@ mod abort;
 mod acl;
 mod basis;
 mod beneath;
+pub(crate) mod charset;
 pub mod dest;
 mod fake;
 pub mod fetch;

@@ -247,6 +247,8 @@ impl ServerArgs {
             words.push(b"--sender".to_vec());
         }
         words.push(self.bundle(&mut options));
+        // With `-s` it stands among the few words that do not travel in the set it names.
+        words.extend(options.iconv.as_ref().map(|set| [b"--iconv=", &set[..]].concat()));
         match (options.devices, options.specials) {
             (true, false) => words.push(b"--no-specials".to_vec()),
             (false, true) => words.push(b"--specials".to_vec()),
@@ -456,7 +458,6 @@ impl Options {
             }
         };
         bytes("--suffix", &self.suffix);
-        bytes("--iconv", &self.iconv);
         match self.compress_choice.as_deref() {
             Some(b"zlib" | b"zlibx") | None => {}
             Some(_) => bytes("--compress-choice", &self.compress_choice),

@@ -10,9 +10,10 @@ mod tests;
 
 use crate::PeerError;
 use crate::acl::Acl;
+use crate::charset::Charset;
 use crate::checksum::Sum;
 use crate::xattr::XattrSet;
-pub use decode::{Arrived, ListDecoder, ListLimits};
+pub use decode::{Arrived, ListDecoder, ListLimits, Unconverted};
 pub use encode::ListEncoder;
 pub use ids::IdNames;
 pub use order::compare;
@@ -165,15 +166,20 @@ pub struct ListShape {
     pub missing_args: bool,
     /// Which names are one file (`-H`).
     pub hard_links: bool,
+    /// What names are in at this end, where that is to be converted (`--iconv`); on the wire they are in UTF-8 then.
+    pub charset: Option<Charset>,
 }
 
 /// A list in the order both sides share: the whole one, or a segment of it (incremental recursion). An entry's index is
-/// its place here, counted from the list's first index.
+/// its place here, counted from the list's first index. With `--iconv` the two ends' names sort differently, and the order
+/// that both share is that of the wire.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FileList {
     start: u32,
     parent: Option<Box<FileEntry>>,
     entries: Vec<FileEntry>,
+    /// The places of the entries as they sort, where they do not stand so.
+    order: Option<Vec<u32>>,
     dead: Vec<bool>,
 }
 
@@ -187,17 +193,38 @@ impl FileList {
     /// The same for a segment with this first index.
     pub fn segment(start: u32, mut entries: Vec<FileEntry>) -> Self {
         entries.sort_by(compare);
+        Self::with_order(start, entries, None)
+    }
+
+    /// A segment whose entries keep the place in which they came; they are gone through as they sort all the same. Those
+    /// without a name are dead.
+    pub fn as_it_came(start: u32, entries: Vec<FileEntry>) -> Self {
+        let mut order: Vec<u32> = (0..).take(entries.len()).collect();
+        order.sort_by(|&a, &b| compare(&entries[a as usize], &entries[b as usize]));
+        Self::with_order(start, entries, Some(order))
+    }
+
+    fn with_order(start: u32, entries: Vec<FileEntry>, order: Option<Vec<u32>>) -> Self {
+        let dead = vec![false; entries.len()];
+        let mut list = Self { start, parent: None, entries, order, dead };
+        let entries = &list.entries;
         let dirs: HashSet<&[u8]> =
             entries.iter().filter(|entry| entry.is_dir()).map(|entry| entry.name.as_slice()).collect();
-        let dead = (0..entries.len())
-            .map(|at| {
-                let entry = &entries[at];
-                let repeated =
-                    at > 0 && entries[at - 1].name == entry.name && entries[at - 1].is_dir() == entry.is_dir();
-                repeated || (!entry.is_dir() && dirs.contains(entry.name.as_slice()))
-            })
-            .collect();
-        Self { start, parent: None, entries, dead }
+        let mut dead = vec![false; entries.len()];
+        for nth in 0..entries.len() {
+            let entry = &entries[list.place(nth)];
+            let before = nth.checked_sub(1).map(|nth| &entries[list.place(nth)]);
+            let repeated = before.is_some_and(|before| before.name == entry.name && before.is_dir() == entry.is_dir());
+            dead[list.place(nth)] =
+                repeated || entry.name.is_empty() || (!entry.is_dir() && dirs.contains(entry.name.as_slice()));
+        }
+        list.dead = dead;
+        list
+    }
+
+    /// Where the entry stands that sorts as the nth.
+    fn place(&self, nth: usize) -> usize {
+        self.order.as_ref().map_or(nth, |order| order[nth] as usize)
     }
 
     /// Says which directory the segment lists; it has the index before the first.
@@ -241,13 +268,12 @@ impl FileList {
         &self.entries
     }
 
-    /// The living entries with their indexes, in order.
+    /// The living entries with their indexes, as they sort.
     pub fn iter(&self) -> impl Iterator<Item = (Ndx, &FileEntry)> {
-        (self.start..)
-            .map(Ndx)
-            .zip(self.entries.iter().zip(&self.dead))
-            .filter(|(_, (_, dead))| !**dead)
-            .map(|(ndx, (entry, _))| (ndx, entry))
+        (0..self.entries.len())
+            .map(|nth| self.place(nth))
+            .filter(|&at| !self.dead[at])
+            .map(|at| (Ndx(self.start + at as u32), &self.entries[at]))
     }
 
     /// Replaces owners and groups, those in ACLs too; the order does not depend on them.
@@ -274,19 +300,23 @@ impl FileList {
 
     /// The index of a living entry.
     pub fn find(&self, name: &[u8], dir: bool) -> Option<Ndx> {
-        order::find(&self.entries, name, dir).filter(|&at| !self.dead[at]).map(|at| Ndx(self.start + at as u32))
+        let nth = match &self.order {
+            None => order::find(&self.entries, |entry| entry, name, dir),
+            Some(order) => order::find(order, |&at| &self.entries[at as usize], name, dir),
+        };
+        nth.map(|nth| self.place(nth)).filter(|&at| !self.dead[at]).map(|at| Ndx(self.start + at as u32))
     }
 
     /// A directory that came once with and once without its content has it.
     pub fn join_contents(&mut self) {
-        for at in 1..self.entries.len() {
-            let (first, second) = self.entries.split_at_mut(at);
-            if let ([.., first], [second, ..]) = (first, second)
-                && compare(first, second).is_eq()
+        for nth in 1..self.entries.len() {
+            let at = self.place(nth - 1);
+            let (first, second) = (&self.entries[at], &self.entries[self.place(nth)]);
+            if compare(first, second).is_eq()
                 && matches!(first.dir_class, DirClass::NoContent | DirClass::Implied)
                 && matches!(second.dir_class, DirClass::Content | DirClass::Argument)
             {
-                first.dir_class = second.dir_class;
+                self.entries[at].dir_class = second.dir_class;
             }
         }
     }
@@ -295,12 +325,14 @@ impl FileList {
     /// their index and are dead.
     pub fn prune(&mut self, keep: impl Fn(&FileEntry) -> bool) {
         let mut needed: HashSet<Vec<u8>> = HashSet::new();
-        for (entry, dead) in self.entries.iter().zip(&mut self.dead).rev() {
-            if *dead || entry.name == b"." {
+        for nth in (0..self.entries.len()).rev() {
+            let at = self.place(nth);
+            let entry = &self.entries[at];
+            if self.dead[at] || entry.name == b"." {
                 continue;
             }
             if entry.is_dir() && !needed.contains(&entry.name) && !keep(entry) {
-                *dead = true;
+                self.dead[at] = true;
             } else if let Some(slash) = entry.name.iter().rposition(|&byte| byte == b'/')
                 && !needed.contains(&entry.name[..slash])
             {
@@ -331,7 +363,7 @@ impl FileList {
 
     /// Refuses a segment that holds anything else than what lies directly in its directory, for the same reason.
     pub fn check_children(&self, dir: &[u8]) -> Result<(), PeerError> {
-        for entry in &self.entries {
+        for entry in self.entries.iter().filter(|entry| !entry.name.is_empty()) {
             let parent = match entry.name.iter().rposition(|&byte| byte == b'/') {
                 Some(slash) => &entry.name[..slash],
                 None => b".",

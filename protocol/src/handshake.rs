@@ -28,6 +28,8 @@ impl Compat {
     pub const INC_RECURSE: Self = Self(0x001);
     /// The server can set the times of symlinks.
     pub const SYMLINK_TIMES: Self = Self(0x002);
+    /// What symlinks point to is converted as names are (`--iconv`).
+    pub const SYMLINK_ICONV: Self = Self(0x004);
     /// The end of the file list may carry I/O errors.
     pub const SAFE_FLIST: Self = Self(0x008);
     /// Extended attributes of hard links are not left out.
@@ -53,6 +55,7 @@ impl Compat {
             flags |= Self::INC_RECURSE.0;
         }
         for (letter, flag) in [
+            (b's', Self::SYMLINK_ICONV),
             (b'f', Self::SAFE_FLIST),
             (b'x', Self::AVOID_XATTR_OPTIM),
             (b'C', Self::CHECKSUM_SEED_FIX),

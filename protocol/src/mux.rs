@@ -1,6 +1,7 @@
 //! Framing: payload and messages share one stream. Counterpart: the multiplexing half of rsync's `io.c`.
 
 use crate::PeerError;
+use crate::charset::Charset;
 use crate::flist::Ndx;
 use crate::wire::Reader;
 use std::collections::VecDeque;
@@ -49,6 +50,15 @@ pub enum TextKind {
 }
 
 impl Message {
+    /// The same with other words, where it has any.
+    fn words(self, change: impl Fn(&[u8]) -> Vec<u8>) -> Self {
+        match self {
+            Self::Text(kind, text) => Self::Text(kind, change(&text)),
+            Self::Deleted(name) => Self::Deleted(change(&name)),
+            message => message,
+        }
+    }
+
     fn code_and_body(&self) -> (u32, Vec<u8>) {
         match self {
             Self::Text(TextKind::ErrorXfer, text) => (1, text.clone()),
@@ -114,6 +124,7 @@ pub struct Inbox {
     frame: Option<Frame>,
     /// Framed bytes that nobody has looked at, where frames are taken one at a time.
     held: Option<Vec<u8>>,
+    charset: Option<Charset>,
 }
 
 #[derive(Debug)]
@@ -139,6 +150,11 @@ impl Inbox {
         self.head = 0;
         self.muxed = true;
         self.feed(&raw)
+    }
+
+    /// Words and names in messages come in UTF-8, and are to be had in this set (`--iconv`).
+    pub fn convert(&mut self, charset: Option<Charset>) {
+        self.charset = charset;
     }
 
     /// Frames are to be taken one at a time, by [`Inbox::next_frame`]: the framing will end where only their content tells.
@@ -238,7 +254,12 @@ impl Inbox {
                 return Ok(());
             }
             if let Some(Frame::Message { code, body, .. }) = self.frame.take() {
-                self.messages.push_back((self.payload.len(), Message::decode(code, body)?));
+                let message = Message::decode(code, body)?;
+                let message = match self.charset {
+                    Some(set) => message.words(|text| set.text_from_utf8(text)),
+                    None => message,
+                };
+                self.messages.push_back((self.payload.len(), message));
             }
         }
         Ok(())
@@ -290,12 +311,18 @@ pub struct Outbox {
     muxed: bool,
     /// Where the header of the open payload frame stands.
     open: Option<usize>,
+    charset: Option<Charset>,
 }
 
 impl Outbox {
     /// An outbox for an unframed stream.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Words and names in messages are in this set, and go in UTF-8 (`--iconv`).
+    pub fn convert(&mut self, charset: Option<Charset>) {
+        self.charset = charset;
     }
 
     /// Everything written from here on is framed.
@@ -330,7 +357,8 @@ impl Outbox {
             return;
         }
         self.close_frame();
-        let (code, mut body) = message.code_and_body();
+        let converted = self.charset.map(|set| message.clone().words(|text| set.text_to_utf8(text)));
+        let (code, mut body) = converted.as_ref().unwrap_or(message).code_and_body();
         body.truncate(TEXT_MOST - 1);
         self.bytes.extend_from_slice(&((TAG_BASE + code) << 24 | body.len() as u32).to_le_bytes());
         self.bytes.extend_from_slice(&body);

@@ -12,7 +12,7 @@ use crate::sender::FinalStats;
 use crate::sums::{BlockIndex, SumHead};
 use crate::token::{TokenEvent, TokenReader};
 use crate::wire::Decode;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// The sender ends three phases before the farewell.
 const PHASES: u8 = 3;
@@ -102,6 +102,8 @@ struct Dirs {
     next: u32,
     /// Those whose own contents have not come.
     unlisted: HashMap<u32, FileEntry>,
+    /// Those whose names we cannot have, and so nothing in them either.
+    nameless: HashSet<u32>,
 }
 
 /// The receiver's half of a session, from the end of the handshake.
@@ -285,7 +287,7 @@ impl Receiver {
                         Some(ReceiverEvent::PhaseDone(self.phase))
                     }
                     NdxValue::Segment(dir) if !self.complete => {
-                        if !self.dirs.unlisted.contains_key(&dir) {
+                        if !(self.dirs.unlisted.contains_key(&dir) || self.dirs.nameless.contains(&dir)) {
                             let expected = "a directory whose contents have not come yet";
                             return Err(
                                 PeerError::Range { what: "listed directory", value: dir.into(), expected }.into()
@@ -355,6 +357,7 @@ impl Receiver {
         let mut arrived = self.list.next_segment();
         let incremental = self.n.compat.has(Compat::INC_RECURSE);
         let mut parent = None;
+        let nameless = dir.is_some_and(|dir| self.dirs.nameless.remove(&dir));
         match dir.and_then(|dir| self.dirs.unlisted.remove(&dir)) {
             Some(dir) => {
                 arrived.list.check_children(&dir.name)?;
@@ -362,6 +365,11 @@ impl Receiver {
                 parent = Some(dir);
             }
             None if !incremental => arrived.list.check_parents()?,
+            // A directory that does not exist here has nothing in it.
+            None if nameless && arrived.list.iter().next().is_some() => {
+                return Err(PeerError::Malformed("a name that can be converted in a directory whose name cannot"));
+            }
+            None if nameless => {}
             None => {
                 arrived.list.check_children(b".")?;
                 parent = arrived.list.iter().next().map(|(_, entry)| entry).filter(|entry| entry.name == b".").cloned();
@@ -374,6 +382,9 @@ impl Receiver {
                 if alive && entry.name != b"." {
                     self.list.hold(ListLimits::of(entry))?;
                     self.dirs.unlisted.insert(self.dirs.next, entry.clone());
+                } else if entry.name.is_empty() {
+                    self.list.hold(ListLimits { entries: 1, name_bytes: 0 })?;
+                    self.dirs.nameless.insert(self.dirs.next);
                 }
                 self.dirs.next += 1;
             }

@@ -3,11 +3,11 @@
 mod secluded;
 
 use crate::rsync::until::Until;
-use crate::transfer::TransferError;
 use crate::transfer::serve::{complain, exit_code, serve};
+use crate::transfer::{TransferError, charset};
 use crate::transport::stdio::{input, stdio};
 use protocol::PeerError;
-use protocol::args::ServerArgs;
+use protocol::args::{Options, ServerArgs};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
@@ -19,9 +19,17 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 /// Serves one session on standard input and output. Messages go to standard error, as those of stock rsync do.
 pub(super) fn main(args: &[OsString]) -> ExitCode {
     let mut args = args.to_vec();
+    let charset = args.iter().find_map(|word| word.as_bytes().strip_prefix(b"--iconv="));
+    let charset = match charset.map(charset::at_server).transpose() {
+        Ok(charset) => charset,
+        Err(error) => {
+            complain(&error.to_string());
+            return ExitCode::from(u8::try_from(exit_code(&error)).unwrap_or(1));
+        }
+    };
     if secluded::announced(&args) {
         match secluded::read(&mut input(PATIENCE)) {
-            Ok(more) => args.extend(secluded::expand(more)),
+            Ok(more) => args.extend(secluded::expand(more, charset)),
             Err(error) => {
                 complain(&format!("pysmurf-archiver --server: Cannot read the arguments that -s announces: {error}"));
                 return ExitCode::from(12);
@@ -30,7 +38,7 @@ pub(super) fn main(args: &[OsString]) -> ExitCode {
     }
     let words: Vec<_> = args.iter().map(|arg| arg.as_bytes()).collect();
     let args = match ServerArgs::parse(&words) {
-        Ok(args) => args,
+        Ok(args) => ServerArgs { options: Options { charset, ..args.options }, ..args },
         Err(error) => {
             complain(&format!("pysmurf-archiver --server: {error}"));
             return ExitCode::from(1);

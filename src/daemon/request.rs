@@ -10,7 +10,7 @@ use super::refuse::Refusals;
 use super::talk::Talk;
 use super::{access::Peer, wild};
 use crate::transfer::serve::{Served, exit_code, hello, serve_session};
-use crate::transfer::{TransferError, greet_agreed};
+use crate::transfer::{TransferError, charset, greet_agreed};
 use protocol::args::{ArgsError, Options, ServerArgs};
 use protocol::daemon::ArgList;
 use std::time::Duration;
@@ -111,6 +111,13 @@ fn ask(admitted: &Admitted<'_>) -> Result<ServerArgs, Refused> {
     if args.sender && settings.write_only {
         return Err(Refused { text: "ERROR: module is write only".into(), code: 1, args: Box::new(args) });
     }
+    apply(settings, admitted, &mut args.options);
+    if let Err(error) = charset::of_server(&mut args.options) {
+        return Err(Refused { text: error.to_string(), code: 4, args: Box::new(args) });
+    }
+    if let Some(set) = args.options.charset.filter(|_| args.options.secluded_args) {
+        args.paths = args.paths.iter().map(|path| set.text_from_utf8(path)).collect();
+    }
     let relative = args.options.relative;
     let mut paths = Vec::new();
     for path in &args.paths {
@@ -121,7 +128,6 @@ fn ask(admitted: &Admitted<'_>) -> Result<ServerArgs, Refused> {
         }
     }
     args.paths = paths;
-    apply(settings, admitted, &mut args.options);
     Ok(args)
 }
 
@@ -129,7 +135,7 @@ fn ask(admitted: &Admitted<'_>) -> Result<ServerArgs, Refused> {
 fn apply(settings: &Settings, admitted: &Admitted<'_>, options: &mut Options) {
     let expand = |text: &Option<String>| text.as_deref().map(|text| admitted.environment.expand(text).into_bytes());
     options.verbose = options.verbose.min(u8::try_from(settings.max_verbosity).unwrap_or(u8::MAX));
-    options.secluded_args = false;
+    options.secluded_args = ArgList::is_secluded(&admitted.args);
     // In a changed root the names of users would be those that stand in the module.
     options.nameless_ids = settings.numeric_ids.unwrap_or(admitted.changes_root);
     options.munge_links = settings.munge_symlinks.unwrap_or(!admitted.is_root);
@@ -168,7 +174,6 @@ pub(super) fn unserved(settings: &Settings) -> Option<&'static str> {
         ("incoming chmod", given(&settings.incoming_chmod), Options { chmod: Some(Vec::new()), ..none() }),
         ("outgoing chmod", given(&settings.outgoing_chmod), Options { chmod: Some(Vec::new()), ..none() }),
         ("temp dir", given(&settings.temp_dir), Options { temp_dir: Some(Vec::new()), ..none() }),
-        ("charset", given(&settings.charset), Options { iconv: Some(Vec::new()), ..none() }),
     ];
     let row = rows.into_iter().find(|(_, given, options)| *given && !served(options.clone()));
     let own = [

@@ -9,6 +9,7 @@ use super::quoting::{self, Use};
 use super::until::Until;
 use crate::daemon::client::{self, Call, Connected, DaemonError, Shell, Site};
 use crate::link::{Ending, Link};
+use crate::transfer::charset;
 use crate::transfer::filters::{self, Rules, RulesError};
 use crate::transfer::local::Local;
 use crate::transfer::scanned::{Scanned, Trouble, summer};
@@ -60,6 +61,7 @@ pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
     let pull = plan.pull || plan.destination.is_none();
     let who = if pull { "Receiver" } else { "sender" };
     let mut line = line.clone();
+    charset::of_client(&mut line.options).map_err(|error| Usage { text: error.to_string(), code: 4 })?;
     let wanted = Wanted::of(&mut line, plan, pull)?;
     line.options.whole_file |= local && !line.options.no_whole_file;
     let role = Role { sends: !pull, local, sources: plan.sources.clone() };
@@ -122,7 +124,7 @@ impl Wanted {
         }
         let unreadable = |error: TransferError| Usage { text: format!("rsync: {error}"), code: 11 };
         if pull {
-            wanted.asked = Some(filters::names_to_forward(&given, line.options.from0).map_err(unreadable)?);
+            wanted.asked = Some(filters::names_to_forward(&given, &line.options).map_err(unreadable)?);
             line.options.files_from = Some(b"-".to_vec());
             line.options.from0 = true;
         } else {
@@ -195,7 +197,8 @@ impl Client<'_> {
             let cut = secluded_from(&words);
             let mut block = b"rsync\0".to_vec();
             for word in &words[cut..] {
-                block.extend_from_slice(if word.is_empty() { b"." } else { word });
+                let word = charset::to_peer(word, &self.line.options);
+                block.extend_from_slice(if word.is_empty() { b"." } else { &word });
                 block.push(0);
             }
             block.push(0);
@@ -220,6 +223,7 @@ impl Client<'_> {
             None => greet(link, hello),
         };
         let result = greeted.and_then(|mut session| {
+            session.convert(options.charset);
             if let Some(rate) = options.bwlimit.and_then(NonZeroU64::new) {
                 session.limit(rate);
             }
@@ -297,7 +301,7 @@ impl Client<'_> {
             version: self.version,
         };
         let mut say = |words: &[u8]| self.output.hear(&Message::Text(TextKind::Info, [words, b"\n"].concat()));
-        let args = self.server_args(&|path, _| path.to_vec(), &|word, _| word.to_vec());
+        let args = self.server_args(&charset::to_peer, &|word, _| word.to_vec());
         let failed = |error: DaemonError| Failure { text: format!("{error}"), code: error.exit_code() };
         if self.pull && self.plan.sources.iter().all(Vec::is_empty) {
             client::list_modules(&site, &call, &mut say).map_err(failed)?;
@@ -455,7 +459,8 @@ impl Client<'_> {
         let listing = |asked: Asked| {
             let open = self.announce_list(["sending", "building"]);
             let started = Instant::now();
-            let names = self.wanted.here.as_deref().or(plan.names_from_peer.then_some(&asked.names[..]));
+            let theirs: Vec<_> = asked.names.iter().map(|name| charset::from_peer(name, options)).collect();
+            let names = self.wanted.here.as_deref().or(plan.names_from_peer.then_some(&theirs[..]));
             let listed = Arguments::new(&paths, names)
                 .and_then(|arguments| Scanned::list(&arguments, options, incremental, hooks, &trouble));
             self.output.stats(|stats| stats.list_build = started.elapsed().as_millis() as u64);

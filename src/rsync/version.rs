@@ -19,7 +19,7 @@ pub(super) fn text() -> String {
          Web site: {}\n\
          Capabilities:\n    64-bit files, 64-bit inums, 64-bit timestamps, 64-bit long ints,\n    symlinks, symtimes, hardlinks, \
          hardlink-specials,\n    hardlink-symlinks, IPv6, atimes, no batchfiles, inplace, append, ACLs,\n    xattrs, optional \
-         secluded-args, no iconv, prealloc, stop-at, no crtimes\n\
+         secluded-args, iconv, prealloc, stop-at, no crtimes\n\
          Checksum list:\n    {}\n\
          Compress list:\n    {}\n\
          License: {}\n",
@@ -43,7 +43,7 @@ pub(super) fn json() -> String {
             "file_bits": 64, "inum_bits": 64, "timestamp_bits": 64, "long_int_bits": 64,
             "symlinks": true, "symtimes": true, "hardlinks": true, "hardlink_specials": true, "hardlink_symlinks": true,
             "IPv6": true, "atimes": true, "batchfiles": false, "inplace": true, "append": true, "ACLs": true, "xattrs": true,
-            "secluded_args": "optional", "iconv": false, "prealloc": true, "stop_at": true, "crtimes": false
+            "secluded_args": "optional", "iconv": true, "prealloc": true, "stop_at": true, "crtimes": false
         },
         "checksum_list": CHECKSUMS,
         "compress_list": COMPRESSIONS,

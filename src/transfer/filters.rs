@@ -1,8 +1,8 @@
 //! The filter rules of a session: gathered from options, files and the wire.
 //! Counterpart: the parts of rsync's `exclude.c` that read files.
 
-use super::TransferError;
 use super::beneath::{open_operator_list, reason};
+use super::{TransferError, charset};
 use protocol::args::Options;
 use protocol::filter::{
     Action, FilterError, Given, Match, Mode, Modifiers, Pattern, Rule, RuleSet, Side, cvs_rules, parse_file, parse_rule,
@@ -170,8 +170,10 @@ pub fn names_of_file(name: &[u8], from0: bool) -> Result<Vec<Vec<u8>>, TransferE
 }
 
 /// The same file as it goes to the peer that looks the names up.
-pub fn names_to_forward(name: &[u8], from0: bool) -> Result<Vec<u8>, TransferError> {
-    Ok(names::encode(names::of_file(&list_of_names(name)?, from0)))
+pub fn names_to_forward(name: &[u8], options: &Options) -> Result<Vec<u8>, TransferError> {
+    let bytes = list_of_names(name)?;
+    let names: Vec<_> = names::of_file(&bytes, options.from0).map(|name| charset::to_peer(name, options)).collect();
+    Ok(names::encode(names.iter().map(Vec::as_slice)))
 }
 
 fn list_of_names(name: &[u8]) -> Result<Vec<u8>, TransferError> {

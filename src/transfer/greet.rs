@@ -4,6 +4,7 @@ use super::TransferError;
 use crate::link::{Closer, Link, Remote};
 use crate::throttle::Rate;
 use protocol::PeerError;
+use protocol::charset::Charset;
 use protocol::handshake::{Handshake, Hello, Negotiated};
 use protocol::mux::{Inbox, Outbox};
 use std::io::{self, Read, Write};
@@ -24,6 +25,12 @@ pub struct Session {
 }
 
 impl Session {
+    /// Words and names in messages are in this set at our end (`--iconv`).
+    pub fn convert(&mut self, charset: Option<Charset>) {
+        self.inbox.convert(charset);
+        self.out.convert(charset);
+    }
+
     /// Says at most so many bytes in a second from now on.
     pub fn limit(&mut self, bytes_per_second: NonZeroU64) {
         let writer = std::mem::replace(&mut self.mouth.writer, Box::new(io::sink()));

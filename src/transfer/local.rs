@@ -1,5 +1,6 @@
 //! A far end in this very process: local copies take the same road as remote ones, two ends joined in memory.
 
+use super::charset;
 use super::serve::serve;
 use crate::link::{Ending, Link};
 use crate::pipe;
@@ -16,7 +17,8 @@ pub struct Local;
 impl Connect for Local {
     fn open(&mut self, server_args: &[OsString]) -> Result<Link, ConnectError> {
         let words: Vec<_> = server_args.iter().map(|word| word.as_bytes()).collect();
-        let args = ServerArgs::parse(&words).map_err(|error| ConnectError::Setup(error.to_string()))?;
+        let mut args = ServerArgs::parse(&words).map_err(|error| ConnectError::Setup(error.to_string()))?;
+        charset::of_server(&mut args.options).map_err(|error| ConnectError::Setup(error.to_string()))?;
         let (near, far) = pipe::pair();
         let remote = near.remote.clone();
         // The client is in this process: nothing will ever be known of its end, so nobody is to wait for it.

@@ -12,6 +12,7 @@ use super::dest::{Dest, Further, Missing, Preserve, umask};
 use super::generate::{Attempt, Board, Generate, IOERR_DEL_LIMIT, Note};
 use super::greet::{Ears, Session};
 use super::ids::IdMap;
+use super::source::{IOERR_GENERAL, NO_SUCH_LETTER};
 use super::{TransferError, filters, links};
 use crate::link::Ending;
 use crate::transfer::send::Sent;
@@ -134,7 +135,7 @@ pub fn receive(session: Session, plan: &ReceivePlan, witness: &dyn Witness) -> R
     let forwarded = plan.options.files_from.as_deref().filter(|name| server == (*name != b"-"));
     let forwarded = match forwarded.map(|name| match (server, &plan.asked) {
         (false, Some(names)) => Ok(names.clone()),
-        _ => filters::names_to_forward(name, plan.options.from0),
+        _ => filters::names_to_forward(name, &plan.options),
     }) {
         None => None,
         Some(Ok(names)) => Some(names),
@@ -299,12 +300,24 @@ fn hear_lists(
     Ok(())
 }
 
+/// A name as it came, which is in no set of ours: letter by letter where it is not plain ASCII.
+fn spelt(name: &[u8]) -> String {
+    let letter = |&byte: &u8| {
+        if byte.is_ascii_graphic() || byte == b' ' { char::from(byte).into() } else { format!("\\#{byte:03o}") }
+    };
+    name.iter().map(letter).collect()
+}
+
 /// The lists that are in use.
 struct Lists {
     segments: Segments<Arc<FileList>>,
     ids: IdMap,
     chmod: Option<Chmod>,
     complete: bool,
+    /// What the user is to hear of the lists.
+    words: Vec<Message>,
+    /// Who we are in these words: rsync has another name once the generator runs.
+    who: &'static str,
 }
 
 impl Lists {
@@ -314,7 +327,7 @@ impl Lists {
         for trouble in &ids.unknown {
             super::serve::complain(trouble);
         }
-        Ok(Self { segments, ids, chmod: chmod(options)?, complete: false })
+        Ok(Self { segments, ids, chmod: chmod(options)?, complete: false, words: Vec::new(), who: "Receiver" })
     }
 
     /// Takes a list that has arrived.
@@ -324,8 +337,21 @@ impl Lists {
         plan: &ReceivePlan,
         received: &mut Received,
     ) -> Result<Arc<FileList>, TransferError> {
-        let Arrived { mut list, names, io_error, .. } = arrived;
+        let Arrived { mut list, names, io_error, unconverted, .. } = arrived;
         received.io_error |= io_error;
+        for lost in &unconverted {
+            received.io_error |= IOERR_GENERAL as i32;
+            let who = self.who;
+            let text = match lost.target {
+                false => format!("[{who}] cannot convert filename: {}{NO_SUCH_LETTER}\n", spelt(&lost.name)),
+                true => {
+                    let path = plan.destination.join(OsStr::from_bytes(&lost.name));
+                    let path = spelt(path.as_os_str().as_bytes());
+                    format!("[{who}] cannot convert symlink data for: \"{path}\"{NO_SUCH_LETTER}\n")
+                }
+            };
+            self.words.push(Message::Text(TextKind::ErrorXfer, text.into()));
+        }
         list.join_contents();
         self.ids.learn(&names);
         self.ids.apply(&mut list);
@@ -351,8 +377,15 @@ impl Lists {
         }
     }
 
+    /// Passes on what is to be said.
+    fn say(&mut self, board: &Board) {
+        self.words.drain(..).for_each(|message| board.note(Note::Say(message)));
+    }
+
     /// Shows the generator what has come so far.
-    fn show(&self, board: &Board) -> Result<(), TransferError> {
+    fn show(&mut self, board: &Board) -> Result<(), TransferError> {
+        self.say(board);
+        self.who = "receiver";
         for list in self.segments.iter() {
             board.list(list)?;
         }
@@ -612,6 +645,7 @@ impl Rebuild<'_> {
                 ReceiverEvent::Goodbye => {}
                 ReceiverEvent::List(arrived) => {
                     let list = self.lists.take(arrived, self.plan, self.received)?;
+                    self.lists.say(self.board);
                     self.board.io_error.fetch_or(self.received.io_error, Ordering::AcqRel);
                     self.witness.listed(&list);
                     self.board.list(&list)?;

@@ -69,6 +69,7 @@ impl Trouble {
             Severity::Info => self.say(TextKind::Info, &text),
             Severity::Warning => self.say(TextKind::Warning, &text),
             Severity::Error => self.say(TextKind::ErrorXfer, &format!("rsync: [sender] {text}")),
+            Severity::Unconverted => self.say(TextKind::ErrorXfer, &format!("[sender] {text}")),
         }
     }
 
@@ -190,6 +191,7 @@ fn scan_options(options: &Options) -> ScanOptions {
         specials: true,
         ignore_missing_args: options.ignore_missing_args,
         delete_missing_args: options.delete_missing_args,
+        charset: options.charset,
         hard_links: options.hard_links,
         copy_unsafe_links: options.copy_unsafe_links,
         unmunge_links: options.munge_links,

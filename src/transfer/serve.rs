@@ -3,7 +3,7 @@
 use super::scanned::{Scanned, Trouble, summer};
 use super::source::{Arguments, Hooks, SumFile};
 use super::suffixes::Suffixes;
-use super::{Asked, ReceivePlan, SendPlan, TransferError, Watch, filters, greet, receive, send};
+use super::{Asked, ReceivePlan, SendPlan, TransferError, Watch, charset, filters, greet, receive, send};
 use crate::link::Link;
 use protocol::PeerError;
 use protocol::args::{ItemDetail, Options, ServerArgs};
@@ -51,6 +51,7 @@ pub(crate) fn hello(args: &ServerArgs, version: u8) -> Result<Hello, TransferErr
 
 /// Serves a session that has been greeted.
 pub(crate) fn serve_session(args: &ServerArgs, mut session: super::Session) -> Result<Served, TransferError> {
+    session.convert(args.options.charset);
     if let Some(rate) = args.options.bwlimit.and_then(NonZeroU64::new) {
         session.limit(rate);
     }
@@ -142,7 +143,7 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
         hooks.rules = rules.get_or_init(|| set).as_ref();
         let names = match options.files_from.as_deref() {
             None => None,
-            Some(b"-") => Some(asked.names),
+            Some(b"-") => Some(asked.names.iter().map(|name| charset::from_peer(name, options)).collect()),
             Some(name) => Some(filters::names_of_file(name, options.from0)?),
         };
         let arguments = Arguments::new(&paths, names.as_deref())?;

@@ -19,6 +19,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use protocol::charset::Charset;
 use protocol::checksum::Sum;
 use protocol::filter::{RuleSet, Scope, ScopeError};
 use protocol::flist::{DirClass, FileEntry, Kind, LinkId};
@@ -40,6 +41,8 @@ pub use tree::{Location, SourceTree};
 pub const IOERR_GENERAL: u32 = 1;
 /// Bit of a list's I/O errors: something vanished while it was listed.
 pub const IOERR_VANISHED: u32 = 2;
+/// Behind a name that cannot be converted, in the system's words, as stock rsync gives them.
+pub(super) const NO_SUCH_LETTER: &str = " (Invalid or incomplete multibyte or wide character)";
 /// Longest name the file list carries.
 const NAME_MAX: usize = 4095;
 
@@ -86,6 +89,8 @@ pub struct ScanOptions {
     pub ignore_missing_args: bool,
     /// List arguments that do not exist as such, so that the receiving side deletes what it has of them.
     pub delete_missing_args: bool,
+    /// What names and targets of symlinks must have a meaning in (`--iconv`).
+    pub charset: Option<Charset>,
 }
 
 /// How a message is meant.
@@ -97,6 +102,8 @@ pub enum Severity {
     Warning,
     /// The same, in rsync's output preceded by `rsync: [sender] `.
     Error,
+    /// A name that cannot be told to the peer, in rsync's output preceded by `[sender] `.
+    Unconverted,
 }
 
 /// Sums one file.
@@ -304,7 +311,7 @@ impl<'h> Walk<'h> {
         if error.kind() != io::ErrorKind::NotFound {
             return false;
         }
-        if self.options.delete_missing_args && operand.name != b"." {
+        if self.options.delete_missing_args && operand.name != b"." && self.converts(&operand.name) {
             // Never opened, so any root will do.
             let at = Location { root: u32::MAX, skip: u32::MAX };
             found.push(Listed { entry: FileEntry::new(operand.name.clone(), 0), at, folder: None });
@@ -320,7 +327,7 @@ impl<'h> Walk<'h> {
     /// Lists the parents of a `--relative` name, each once; they are real directories even where a symlink stands.
     fn implied_parents(&mut self, operand: &Operand, root: u32, found: &mut Vec<Listed>) {
         for name in &operand.implied {
-            if self.implied.contains(name) {
+            if self.implied.contains(name) || !self.converts(name) {
                 continue;
             }
             let path = tree::joined(&operand.base, name);
@@ -457,6 +464,14 @@ impl<'h> Walk<'h> {
             Some(Kind::Special) => self.options.specials,
             None => false,
         };
+        if !self.converts(&name) {
+            (self.hooks.report)(
+                Severity::Unconverted,
+                format!("cannot convert filename: {}{NO_SUCH_LETTER}", shown(&name)),
+            );
+            self.io_error |= IOERR_GENERAL;
+            return None;
+        }
         if !wanted {
             (self.hooks.report)(Severity::Info, format!("skipping non-regular file \"{}\"", shown(&name)));
             return None;
@@ -467,6 +482,13 @@ impl<'h> Walk<'h> {
         }
         match kind {
             Some(Kind::Symlink) => match self.target(dir, leaf) {
+                Ok(target) if !self.converts(&target) => {
+                    let path = self.tree.full_path(&entry.name, at);
+                    let text = format!("cannot convert symlink data for: \"{}\"{NO_SUCH_LETTER}", shown(&path));
+                    (self.hooks.report)(Severity::Unconverted, text);
+                    self.io_error |= IOERR_GENERAL;
+                    return None;
+                }
                 Ok(target) => {
                     entry.len = target.len() as u64;
                     entry.target = Some(target);
@@ -498,6 +520,11 @@ impl<'h> Walk<'h> {
             return None;
         }
         Some(entry)
+    }
+
+    /// Whether a name can be told to the peer.
+    fn converts(&self, name: &[u8]) -> bool {
+        self.options.charset.is_none_or(|set| set.to_utf8(name).is_some_and(|name| name.len() <= NAME_MAX))
     }
 
     fn follows_links(&self) -> bool {

@@ -1,5 +1,6 @@
 //! What a transfer is asked to do: every option that both ends may have to know.
 
+use crate::charset::Charset;
 use crate::checksum::Checksum;
 use crate::compress::{Choice, Method, Wish};
 use crate::flist::ListShape;
@@ -249,6 +250,8 @@ options! {
         chmod: Option<Vec<u8>>,
         /// `--iconv`; a server is told its own character set.
         iconv: Option<Vec<u8>>,
+        /// What it comes to at this end: the set our own names are in.
+        charset: Option<Charset>,
         /// `--compress-choice`, a name; `--old-compress` is `zlib`, `--new-compress` `zlibx`.
         compress_choice: Option<Vec<u8>>,
         /// `--compress-level`.
@@ -295,6 +298,7 @@ impl Options {
             relative: self.relative,
             missing_args: self.delete_missing_args,
             hard_links: self.hard_links,
+            charset: self.charset,
         }
     }
 
@@ -331,7 +335,6 @@ impl Options {
         let unserved = [
             ("--copy-devices", self.copy_devices),
             ("-N", self.crtimes),
-            ("--iconv", self.iconv.is_some()),
             ("--only-write-batch", self.only_write_batch),
             ("--log-file", self.log_file.is_some()),
             ("--confine-root", self.confine_root.is_some()),

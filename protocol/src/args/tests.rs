@@ -39,7 +39,7 @@ fn compression_is_asked_for_in_many_ways() {
 #[test]
 fn what_we_lack_is_refused_by_name() {
     for (line, name) in [
-        ("--server -lre. --iconv=latin1 . d", "--iconv"),
+        ("--server -lre. --confine-root . d", "--confine-root"),
         ("--server -re. --inplace --copy-devices . d", "--copy-devices"),
     ] {
         assert_eq!(parse(line), Err(ArgsError::Unsupported(name.into())));

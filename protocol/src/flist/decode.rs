@@ -75,6 +75,7 @@ pub struct ListDecoder {
     access_acls: Heard<Acl>,
     default_acls: Heard<Acl>,
     xattrs: Heard<XattrSet>,
+    unconverted: Vec<Unconverted>,
 }
 
 /// What stands at the end of an entry, often by number.
@@ -103,8 +104,19 @@ pub struct Arrived {
     pub names: IdNames,
     /// Bits of trouble the sending side had while it made the list.
     pub io_error: i32,
+    /// What is not in the list since it cannot be had in our character set.
+    pub unconverted: Vec<Unconverted>,
     /// What it takes of the limits, until [`ListDecoder::release`].
     pub(crate) held: ListLimits,
+}
+
+/// An entry that cannot be told in our character set; it has an index and is dead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unconverted {
+    /// Its name as it came, in UTF-8 for all we know.
+    pub name: Vec<u8>,
+    /// The name could be had, but not what the symlink points to.
+    pub target: bool,
 }
 
 impl ListDecoder {
@@ -126,6 +138,7 @@ impl ListDecoder {
             access_acls: Heard::default(),
             default_acls: Heard::default(),
             xattrs: Heard::default(),
+            unconverted: Vec::new(),
         }
     }
 
@@ -146,6 +159,12 @@ impl ListDecoder {
                     };
                     self.adopt(&mut entry, attributes)?;
                     self.check_rooted(previous.name.starts_with(b"/"))?;
+                    if entry.name.is_empty() {
+                        let target = self.local_name(&previous.name)?.is_some();
+                        let name = previous.name.clone();
+                        self.hold(ListLimits { entries: 0, name_bytes: name.len() })?;
+                        self.unconverted.push(Unconverted { name, target });
+                    }
                     self.keep(entry)?;
                     self.previous = previous;
                 } else {
@@ -183,12 +202,17 @@ impl ListDecoder {
     /// recursion). What entries leave out because the one before had it spans segments, and so do the limits.
     pub fn next_segment(&mut self) -> Arrived {
         self.stage = Stage::Entries;
-        let list = FileList::segment(self.start, std::mem::take(&mut self.entries));
+        let entries = std::mem::take(&mut self.entries);
+        let list = match self.shape.charset {
+            None => FileList::segment(self.start, entries),
+            Some(_) => FileList::as_it_came(self.start, entries),
+        };
         self.start = self.start.saturating_add(list.len() as u32).saturating_add(1);
         Arrived {
             list,
             names: std::mem::take(&mut self.names),
             io_error: std::mem::take(&mut self.io_error),
+            unconverted: std::mem::take(&mut self.unconverted),
             held: std::mem::replace(&mut self.held, ListLimits { entries: 0, name_bytes: 0 }),
         }
     }
@@ -290,7 +314,7 @@ impl ListDecoder {
             }
         }
         let mut entry = FileEntry {
-            name: clean_name(&previous.name, shape.relative)?,
+            name: self.local_name(&previous.name)?.unwrap_or_default(),
             mode: previous.mode,
             len,
             mtime: previous.mtime,
@@ -323,7 +347,12 @@ impl ListDecoder {
                 if target.is_empty() || target.contains(&0) {
                     return Err(unsafe_name(&entry.name, "its symlink target is empty or holds a NUL").into());
                 }
-                entry.target = Some(target.to_vec());
+                let set = shape.charset.filter(|_| self.n.compat.has(Compat::SYMLINK_ICONV));
+                let target = set.map_or(Some(target.to_vec()), |set| set.from_utf8(target));
+                if target.as_ref().is_none_or(|target| target.len() > PATH_MOST) {
+                    entry.name.clear();
+                }
+                entry.target = Some(target.unwrap_or_default());
             }
             Some(Kind::File) if shape.sum_size > 0 => entry.sum = Sum::new(reader.take(shape.sum_size)?),
             Some(Kind::Dir) => {
@@ -345,6 +374,17 @@ impl ListDecoder {
         self.names.users.extend(user.map(|name| (entry.uid, name)));
         self.names.groups.extend(group.map(|name| (entry.gid, name)));
         Ok((entry, previous))
+    }
+
+    /// The name as we have it; `None` where it cannot be had in our character set.
+    fn local_name(&self, name: &[u8]) -> Result<Option<Vec<u8>>, PeerError> {
+        // What the name means here is looked at, not what it meant there.
+        match self.shape.charset.map(|set| set.from_utf8(name)) {
+            None => clean_name(name, self.shape.relative).map(Some),
+            Some(Some(name)) if name.len() <= PATH_MOST => clean_name(&name, self.shape.relative).map(Some),
+            Some(_) if name.is_empty() => clean_name(name, self.shape.relative).map(Some),
+            Some(_) => Ok(None),
+        }
     }
 
     /// The index of the first name of the same file, which may be this one.
@@ -370,7 +410,7 @@ impl ListDecoder {
     fn abbreviated(&mut self, first: u32, mut previous: Previous) -> Decoded<(FileEntry, Previous)> {
         let original = self.entries.get((first - self.start) as usize);
         let original = original.ok_or(PeerError::Malformed("a hard link to nothing"))?;
-        let entry = FileEntry { name: clean_name(&previous.name, self.shape.relative)?, ..original.clone() };
+        let entry = FileEntry { name: self.local_name(&previous.name)?.unwrap_or_default(), ..original.clone() };
         if entry.name == b"." {
             return Err(unsafe_name(&entry.name, "the root must be a directory").into());
         }

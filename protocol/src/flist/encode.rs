@@ -7,6 +7,7 @@ use crate::handshake::{Compat, Negotiated};
 use crate::shared::Said;
 use crate::wire::{put_varint, put_varlong};
 use crate::xattr::XattrSet;
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// Longest prefix that may be shared with the previous name.
@@ -72,7 +73,8 @@ impl ListEncoder {
         self.groups.extend(names.groups.into_iter().filter(fits));
     }
 
-    /// Writes one entry. Entries must be written in the order of their indexes if any has several names.
+    /// Writes one entry. Entries must be written in the order of their indexes if any has several names, or if names are
+    /// converted; whoever lists them leaves out names and targets that cannot be.
     pub fn entry(&mut self, entry: &FileEntry, out: &mut Vec<u8>) {
         let (shape, previous) = (self.shape, &mut self.previous);
         let kind = entry.kind();
@@ -118,8 +120,10 @@ impl ListEncoder {
         let mut set = |bit: u32, when: bool| flags |= if when { bit } else { 0 };
         set(flag::USER_NAME_FOLLOWS, new_user.is_some());
         set(flag::GROUP_NAME_FOLLOWS, new_group.is_some());
-        let shared = entry.name.iter().zip(&previous.name).take(PREFIX_MOST).take_while(|(a, b)| a == b).count();
-        let suffix = &entry.name[shared..];
+        let name =
+            self.shape.charset.map_or(Cow::Borrowed(&entry.name), |set| Cow::Owned(set.text_to_utf8(&entry.name)));
+        let shared = name.iter().zip(&previous.name).take(PREFIX_MOST).take_while(|(a, b)| a == b).count();
+        let suffix = &name[shared..];
         set(flag::SAME_NAME, shared > 0);
         set(flag::LONG_NAME, suffix.len() > 255);
 
@@ -143,7 +147,7 @@ impl ListEncoder {
         if has_atime {
             previous.atime = abbreviated.map_or(entry.atime, |first| first.atime);
         }
-        previous.name.clone_from(&entry.name);
+        previous.name.clone_from(&name);
         (previous.mode, previous.mtime) = (entry.mode, entry.mtime);
         (previous.uid, previous.gid) = (entry.uid, entry.gid);
         let mut major = rdev.map(|(major, _)| major);
@@ -197,8 +201,10 @@ impl ListEncoder {
         }
         if let (Some(Kind::Symlink), true) = (kind, self.shape.links) {
             let target = entry.target.as_deref().unwrap_or_default();
+            let set = self.shape.charset.filter(|_| self.n.compat.has(Compat::SYMLINK_ICONV));
+            let target = set.map_or(Cow::Borrowed(target), |set| Cow::Owned(set.text_to_utf8(target)));
             put_varint(out, target.len() as i32);
-            out.extend_from_slice(target);
+            out.extend_from_slice(&target);
         }
         if kind == Some(Kind::File) && self.shape.sum_size > 0 {
             // A file that could not be read has a sum of zeros.

@@ -9,10 +9,20 @@ pub fn compare(a: &FileEntry, b: &FileEntry) -> Ordering {
     compare_names(&a.name, a.is_dir(), &b.name, b.is_dir())
 }
 
-/// Place of the first entry with this name and kind.
-pub(super) fn find(entries: &[FileEntry], name: &[u8], dir: bool) -> Option<usize> {
-    let at = entries.partition_point(|entry| compare_names(&entry.name, entry.is_dir(), name, dir).is_lt());
-    entries.get(at).filter(|entry| entry.name == name && entry.is_dir() == dir).map(|_| at)
+/// Place of the first entry with this name and kind among what sorts so.
+pub(super) fn find<'a, T>(
+    sorted: &'a [T],
+    entry: impl Fn(&'a T) -> &'a FileEntry,
+    name: &[u8],
+    dir: bool,
+) -> Option<usize> {
+    let before = |one: &'a T| compare_names(&entry(one).name, entry(one).is_dir(), name, dir).is_lt();
+    let (mut low, mut high) = (0, sorted.len());
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if before(&sorted[middle]) { low = middle + 1 } else { high = middle }
+    }
+    sorted.get(low).map(&entry).filter(|entry| entry.name == name && entry.is_dir() == dir).map(|_| low)
 }
 
 fn compare_names(a: &[u8], a_dir: bool, b: &[u8], b_dir: bool) -> Ordering {

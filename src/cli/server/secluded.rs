@@ -1,5 +1,6 @@
 //! `-s`: arguments that come over the connection, past the shell. Counterpart: rsync's `read_args`.
 
+use protocol::charset::Charset;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -42,11 +43,16 @@ pub(super) fn read(from: &mut dyn Read) -> io::Result<Vec<OsString>> {
     Ok(words)
 }
 
-/// Expands wildcards in the paths, as a shell would have; a pattern that matches nothing stays as it is.
-pub(super) fn expand(words: Vec<OsString>) -> Vec<OsString> {
+/// Expands wildcards in the paths, as a shell would have; a pattern that matches nothing stays as it is. What comes in
+/// UTF-8 is had in our own set first.
+pub(super) fn expand(words: Vec<OsString>, charset: Option<Charset>) -> Vec<OsString> {
     let mut expanded: Vec<OsString> = Vec::with_capacity(words.len());
     let mut paths = false;
     for word in words {
+        let word = match charset {
+            Some(set) => OsString::from_vec(set.text_from_utf8(word.as_bytes())),
+            None => word,
+        };
         let matches = if paths { matches(word.as_bytes()) } else { Vec::new() };
         let room = WORDS_MOST.saturating_sub(expanded.len());
         match matches.is_empty() {
@@ -146,6 +152,6 @@ mod tests {
         let at = |name: &str| OsString::from(format!("{}/{name}", folder.path().display()));
         let given = vec!["--x=*".into(), ".".into(), at("a*"), at(r"a\*"), at("nothing*"), at("b")];
         let wanted = vec!["--x=*".into(), ".".into(), at("a*"), at("a1"), at("a2"), at("a*"), at("nothing*"), at("b")];
-        assert_eq!(expand(given), wanted);
+        assert_eq!(expand(given, None), wanted);
     }
 }

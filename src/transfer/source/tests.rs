@@ -47,6 +47,7 @@ const RECURSE: ScanOptions = ScanOptions {
     hard_links: false,
     ignore_missing_args: false,
     delete_missing_args: false,
+    charset: None,
 };
 const NO_RECURSE: ScanOptions = ScanOptions { recurse: false, ..RECURSE };
 
