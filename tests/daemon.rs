@@ -15,77 +15,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use support::daemon::Daemon;
 use support::stock::{Bench, OURS, Run, rsync};
 use support::tree::{self, THEN, Tree};
-
-/// How long a daemon may take to listen.
-const START: Duration = Duration::from_secs(20);
-
-/// A daemon on a port of its own; gone when dropped.
-struct Daemon {
-    child: Child,
-    port: u16,
-    log: PathBuf,
-}
-
-impl Daemon {
-    /// Starts ours or stock's with the text behind some global settings.
-    fn start(program: &str, work: &Path, text: &str) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let (config, log) = (work.join(format!("conf-{port}")), work.join(format!("log-{port}")));
-        let text = text.replace("WORK", work.to_str().unwrap());
-        fs::write(&config, format!("log file = {}\n{text}", log.display())).unwrap();
-        let mut command = Command::new(program);
-        if program == OURS {
-            command.arg("rsync");
-        }
-        command.args(["--daemon", "--no-detach", "--address=127.0.0.1", &format!("--port={port}")]);
-        let child = command.arg(format!("--config={}", config.display())).stdin(Stdio::null()).spawn().unwrap();
-        let mut daemon = Self { child, port, log };
-        let deadline = Instant::now() + START;
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(daemon.child.try_wait().unwrap().is_none(), "the daemon ended: {text}");
-            assert!(Instant::now() < deadline, "the daemon does not listen: {}", daemon.said());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        daemon
-    }
-
-    fn ours(work: &Path, text: &str) -> Self {
-        Self::start(OURS, work, text)
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("rsync://127.0.0.1:{}/{path}", self.port)
-    }
-
-    fn site(&self) -> Site {
-        Site { host: "127.0.0.1".into(), port: Some(self.port), user: None }
-    }
-
-    fn said(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    /// A stock client with this command; `URL` stands for ours.
-    fn client(&self, work: &Path, command: &str) -> Run {
-        let words: Vec<_> = command.split(' ').map(|word| word.replace("URL/", &self.url(""))).collect();
-        rsync(work, &words)
-    }
-
-    fn raw(&self) -> TcpStream {
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// A tree in `src`, an empty `dst`, a secrets file.
 fn work(bench: &Bench) -> tempfile::TempDir {

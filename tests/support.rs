@@ -8,6 +8,8 @@ use std::path::PathBuf;
 pub mod archiver;
 #[path = "support/crossbar.rs"]
 pub mod crossbar;
+#[path = "support/daemon.rs"]
+pub mod daemon;
 #[path = "support/mariadb.rs"]
 pub mod mariadb;
 #[path = "support/sshd.rs"]

@@ -9,10 +9,11 @@ use super::auth::{self, Access, Proof, Secrets};
 use super::config::{Config, Environment, Module};
 use super::flags::Flags;
 use super::hooks::{self, After};
-use super::module::{Entrance, NoEntry};
+use super::module::{Entrance, NoEntry, guard};
 use super::request;
 use super::talk::{Gone, Talk};
 use super::{journal_of, slots};
+use crate::transfer::guard::Guard;
 use protocol::PeerError;
 use protocol::daemon::{Digest, Greeting, ServerEvent};
 use protocol::handshake::VERSION_MOST;
@@ -67,6 +68,8 @@ pub(super) struct Admitted<'a> {
     /// Whether the root of this process is the module.
     pub(super) is_root: bool,
     pub(super) changes_root: bool,
+    /// What the module keeps from its clients.
+    pub(super) guard: Option<Guard>,
     /// Held for as long as the session lasts.
     _slot: Option<File>,
     after: Option<After>,
@@ -223,6 +226,7 @@ fn attend<'a>(
         hooks::run(early, &environment, &[], &early_input).map_err(failed("early"))?;
     }
     let entrance = Entrance::find(settings, &environment)?;
+    let guard = guard(settings, &environment)?;
     let (is_root, changes_root) = (entrance.is_root(), entrance.changes_root());
     let mut entrance = Some(entrance);
     let pre = command(&settings.pre_xfer_exec);
@@ -261,6 +265,7 @@ fn attend<'a>(
         turned_down,
         is_root,
         changes_root,
+        guard,
         _slot: slot,
         after,
     }))

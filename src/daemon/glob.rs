@@ -2,6 +2,7 @@
 
 use super::module::os;
 use super::wild;
+use crate::transfer::guard::Guard;
 use crate::transfer::{open_operand, readable};
 use rustix::fs::Dir;
 use std::path::Path;
@@ -9,22 +10,24 @@ use std::path::Path;
 /// Most paths that one request comes to.
 const PATHS_MOST: usize = 100_000;
 
-/// Adds what a path within the module stands for: every match of its wildcards, or itself where there is none.
-pub(super) fn expand(path: &[u8], paths: &mut Vec<Vec<u8>>) {
+/// What a path within the module stands for: every match of its wildcards that the module shows, or itself where there
+/// is none.
+pub(super) fn expand(path: &[u8], guard: Option<&Guard>) -> Vec<Vec<u8>> {
     if !wild::is_wild(path) {
-        paths.push(wild::unescaped(path));
-        return;
+        return vec![path.to_vec()];
     }
     let mut found = vec![Vec::new()];
     for word in path.split(|&byte| byte == b'/') {
         found = found.into_iter().flat_map(|folder| children(folder, word)).take(PATHS_MOST).collect();
     }
+    if let Some(guard) = guard {
+        found.retain(|path| !guard.bars(path, Path::new(os(path)).is_dir()));
+    }
     found.sort();
     if found.is_empty() {
         found.push(path.to_vec());
     }
-    paths.extend(found);
-    paths.truncate(PATHS_MOST);
+    found
 }
 
 fn children(folder: Vec<u8>, word: &[u8]) -> Vec<Vec<u8>> {

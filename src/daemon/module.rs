@@ -1,8 +1,12 @@
 //! Entering a module: its folder, its user, and no way back. Counterpart: the middle of rsync's `rsync_module`.
 
 use super::config::{Environment, Settings};
+use crate::transfer::filters::{Rules, RulesError};
+use crate::transfer::guard::Guard;
 use crate::transfer::{confine, open_operand};
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
+use protocol::args::Options;
+use protocol::filter::Action;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -96,6 +100,33 @@ impl Entrance {
         }
         Ok(())
     }
+}
+
+/// What the module keeps from its clients; files of rules are read as they lie outside.
+pub(super) fn guard(settings: &Settings, environment: &Environment) -> Result<Option<Guard>, NoEntry> {
+    let expand = |text: &Option<String>| text.as_deref().map(|text| environment.expand(text).into_bytes());
+    let gather = || {
+        let mut rules = Rules::new(&Options::default());
+        if let Some(text) = expand(&settings.filter) {
+            rules.words(None, &text)?;
+        }
+        if let Some(name) = expand(&settings.include_from) {
+            rules.file(Action::Include, &name)?;
+        }
+        if let Some(text) = expand(&settings.include) {
+            rules.words(Some(Action::Include), &text)?;
+        }
+        if let Some(name) = expand(&settings.exclude_from) {
+            rules.file(Action::Exclude, &name)?;
+        }
+        if let Some(text) = expand(&settings.exclude) {
+            rules.words(Some(Action::Exclude), &text)?;
+        }
+        rules.finish(&Options::default(), false)
+    };
+    let failed =
+        |error: RulesError| NoEntry { client: "the module's rules cannot be read", log: format!("rsync: {error}") };
+    Ok(Guard::new(&gather().map_err(failed)?, settings.ignore_nonreadable))
 }
 
 impl Identity {

@@ -55,7 +55,7 @@ pub(super) fn serve(admitted: Admitted<'_>, peer: &Peer, journal: &Journal, talk
                 session.refuse(text, *code);
                 Ok(None)
             }
-            None => serve_session(&args, session).map(Some),
+            None => serve_session(&args, session, admitted.guard.as_ref()).map(Some),
         }
     });
     let code = match (&served, &refusal) {
@@ -123,12 +123,24 @@ fn ask(admitted: &Admitted<'_>) -> Result<ServerArgs, Refused> {
     for path in &args.paths {
         let path = inside(module.name.as_bytes(), path, relative);
         match args.sender {
-            true => expand(&path, &mut paths),
+            true => paths.extend(expand(&path, admitted.guard.as_ref())),
             false => paths.push(path),
         }
     }
     args.paths = paths;
+    if let Some(guard) = &admitted.guard
+        && folders(&args.options).any(|dir| guard.bars(dir, true))
+    {
+        let text = "Your options have been rejected by the server.".into();
+        return Err(Refused { text, code: 1, args: Box::new(args) });
+    }
     Ok(args)
+}
+
+/// The further folders that options name.
+fn folders(options: &Options) -> impl Iterator<Item = &Vec<u8>> {
+    let own = [&options.backup_dir, &options.partial_dir, &options.temp_dir];
+    own.into_iter().flatten().chain(&options.alt_dirs)
 }
 
 /// Makes the module's parameters the session's options.
@@ -164,8 +176,6 @@ pub(super) fn unserved(settings: &Settings) -> Option<&'static str> {
     let none = Options::default;
     let served = |options: Options| options.unserved().is_none();
     let given = |text: &Option<String>| text.is_some();
-    let filters =
-        [&settings.filter, &settings.exclude, &settings.include, &settings.exclude_from, &settings.include_from];
     let rows = [
         ("munge symlinks", settings.munge_symlinks == Some(true), Options { munge_links: true, ..none() }),
         ("fake super", settings.fake_super, Options { fake_super: true, ..none() }),
@@ -176,12 +186,7 @@ pub(super) fn unserved(settings: &Settings) -> Option<&'static str> {
         ("temp dir", given(&settings.temp_dir), Options { temp_dir: Some(Vec::new()), ..none() }),
     ];
     let row = rows.into_iter().find(|(_, given, options)| *given && !served(options.clone()));
-    let own = [
-        ("filter, exclude and include", filters.into_iter().any(given)),
-        ("ignore nonreadable", settings.ignore_nonreadable),
-        ("transfer logging", settings.transfer_logging),
-        ("log format", given(&settings.log_format)),
-    ];
+    let own = [("transfer logging", settings.transfer_logging), ("log format", given(&settings.log_format))];
     row.map(|(name, ..)| name).or_else(|| own.into_iter().find_map(|(name, given)| given.then_some(name)))
 }
 

@@ -455,7 +455,7 @@ impl Client<'_> {
         let (mut report, mut sum) = (trouble.reporter(), summer(list_checksum));
         let rules = filters::rule_set(&self.wanted.rules, RuleSide::Sender);
         let sum: Option<SumFile<'_>> = if options.checksum { Some(&mut sum) } else { None };
-        let hooks = Hooks { report: &mut report, sum, keep: None, rules: rules.as_ref() };
+        let hooks = Hooks { report: &mut report, sum, keep: None, rules: rules.as_ref(), guard: None };
         let listing = |asked: Asked| {
             let open = self.announce_list(["sending", "building"]);
             let started = Instant::now();
@@ -487,6 +487,7 @@ impl Client<'_> {
             rules: self.wanted.rules.clone(),
             asked: self.wanted.asked.clone(),
             names: self.line.info.level("NAME").max(u8::from(self.line.itemizes())),
+            guard: None,
         };
         let verbs = if self.plan.remote.is_none() { ["sending", "building"] } else { ["receiving", "receiving"] };
         if self.announce_list(verbs) {

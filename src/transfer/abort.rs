@@ -27,7 +27,12 @@ impl LastWords {
         match error {
             error if is_link(error) => None,
             TransferError::Peer(PeerError::Exit(code)) => Some(Self { code: *code, text: None }),
-            error => Some(Self { code: exit_code(error), text: server.then(|| format!("rsync: {error}\n")) }),
+            error => {
+                let text = error.to_string();
+                // Words that stock begins otherwise.
+                let who = if text.starts_with("ERROR: ") { "" } else { "rsync: " };
+                Some(Self { code: exit_code(error), text: server.then(|| format!("{who}{text}\n")) })
+            }
         }
     }
 

@@ -76,6 +76,13 @@ impl Rules {
         self.take(given, 0)
     }
 
+    /// Several rules in one line, as a daemon's configuration has them: patterns of one kind, or whole rules.
+    pub fn words(&mut self, action: Option<Action>, text: &[u8]) -> Result<(), RulesError> {
+        let mode = action.map(Mode::old_style).unwrap_or_default();
+        let given = parse_file(text, &self.mode(Mode { word_split: true, ..mode }))?;
+        self.take(given, 0)
+    }
+
     /// `-F`, for the `count`th time.
     pub fn dir_filter(&mut self, count: u8) -> Result<(), RulesError> {
         match count {

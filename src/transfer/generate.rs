@@ -10,6 +10,7 @@ mod rules;
 
 use super::TransferError;
 use super::abort::LastWords;
+use super::beneath::shown;
 use super::dest::{Attrs, Dest, DestError, Found, Further, LateDirs};
 use super::greet::Mouth;
 use super::links::is_unsafe;
@@ -93,7 +94,8 @@ impl Generate<'_> {
             fuzzy: Fuzzy::default(),
             blocked: HashSet::new(),
             buffer: Vec::new(),
-            deletion: Deletion::new(options, rules, &target.root),
+            deletion: Deletion::new(options, rules, target),
+            refused: HashSet::new(),
         };
         let result = work.all();
         // A link that broke has nobody at its end; the rest the peer hears of.
@@ -194,13 +196,16 @@ struct Work<'a> {
     blocked: HashSet<Vec<u8>>,
     buffer: Vec<u8>,
     deletion: Deletion<'a>,
+    /// Folders that a daemon's module takes nothing for.
+    refused: HashSet<Vec<u8>>,
 }
 
 impl Work<'_> {
     /// Deletes in one directory whose entries a list holds, if its contents are in the transfer.
     fn delete_in(&mut self, list: &FileList, entry: &FileEntry) -> Result<(), TransferError> {
         let Some(dest) = self.dest.clone() else { return Ok(()) };
-        if entry.is_dir() && matches!(entry.dir_class, DirClass::Content | DirClass::Argument) {
+        let listed = entry.is_dir() && matches!(entry.dir_class, DirClass::Content | DirClass::Argument);
+        if listed && !self.is_refused(&entry.name, true) {
             let holds = |name: &[u8]| list.find(name, false).or_else(|| list.find(name, true)).is_some();
             let io_error = self.board.io_error.load(Ordering::Acquire);
             self.deletion.in_dir(&dest, &entry.name, &holds, io_error)?;
@@ -225,6 +230,27 @@ impl Work<'_> {
         let cleared = self.deletion.clear_way(dest, name, what)?;
         self.pass_told();
         Ok(cleared)
+    }
+
+    /// Whether a daemon's module takes nothing of this name, or of a folder above it; says so once.
+    fn is_refused(&mut self, name: &[u8], is_dir: bool) -> bool {
+        let Some(guard) = &self.target.guard else { return false };
+        let mut above = (0..name.len()).filter(|&at| name[at] == b'/').map(|at| &name[..at]);
+        if above.any(|folder| self.refused.contains(folder)) || self.refused.contains(name) {
+            return true;
+        }
+        if name == b"." || !guard.hides(name, is_dir) {
+            return false;
+        }
+        let what = if is_dir { "directory" } else { "file" };
+        let mut lines = vec![format!("ERROR: daemon refused to receive {what} \"{}\"\n", shown(name))];
+        if is_dir {
+            lines.push("*** Skipping any contents from this failed directory ***\n".into());
+            self.refused.insert(name.to_vec());
+        }
+        lines.into_iter().for_each(|line| self.say(&Message::Text(TextKind::ErrorXfer, line.into())));
+        self.board.lock().complaints += 1;
+        true
     }
 
     /// Lets the user hear of deletions.
@@ -488,6 +514,9 @@ impl Work<'_> {
     /// Brings an entry up to date, or asks for it; false when it was left alone or failed.
     fn entry(&mut self, ndx: Ndx, entry: &FileEntry) -> Result<bool, TransferError> {
         let name = self.target.name(entry);
+        if self.is_refused(name, entry.is_dir()) {
+            return Ok(false);
+        }
         let held = self.dest.clone();
         let dest = held.as_deref();
         let look = |dest: &Dest| if entry.is_dir() { dest.stat_dir(name) } else { dest.stat(name) };

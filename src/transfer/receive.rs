@@ -11,6 +11,7 @@ use super::beneath::{self, reason, shown};
 use super::dest::{Dest, Further, Missing, Preserve, umask};
 use super::generate::{Attempt, Board, Generate, IOERR_DEL_LIMIT, Note};
 use super::greet::{Ears, Session};
+use super::guard::Guard;
 use super::ids::IdMap;
 use super::source::{IOERR_GENERAL, NO_SUCH_LETTER};
 use super::{TransferError, filters, links};
@@ -60,6 +61,8 @@ pub struct ReceivePlan {
     pub asked: Option<Vec<u8>>,
     /// How much is said of names: 1 the directory that was made for the session, 2 what is up to date or left alone, too.
     pub names: u8,
+    /// What a daemon's module keeps to itself.
+    pub(crate) guard: Option<Guard>,
 }
 
 /// Hears how a receiving session goes; the generator and the receiver speak to it at the same time.
@@ -433,6 +436,8 @@ pub(super) struct Target {
     would_make: bool,
     /// The name for the only file of a list, where the destination is a file name.
     single: Option<Vec<u8>>,
+    /// What a daemon's module keeps to itself, by names at this end.
+    pub(super) guard: Option<Guard>,
 }
 
 impl Target {
@@ -448,6 +453,11 @@ impl Target {
 
     /// Takes the further directories that the options name; returns what the user should know.
     fn with_places(mut self, plan: &ReceivePlan) -> Result<(Self, Vec<String>), TransferError> {
+        let folder = match self.single {
+            Some(_) => plan.destination.parent().unwrap_or(Path::new("")),
+            None => &plan.destination,
+        };
+        self.guard = plan.guard.clone().map(|guard| guard.within(folder.as_os_str().as_bytes()));
         let path = std::path::absolute(&plan.destination).unwrap_or_else(|_| plan.destination.clone());
         let path = path.as_os_str().as_bytes();
         let path = path.strip_suffix(b"/").unwrap_or(path);
@@ -480,7 +490,7 @@ fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, TransferError> {
     let bytes = path.as_os_str().as_bytes();
     let options = &plan.options;
     if options.list_only {
-        return Ok(Target { dest: None, made: false, would_make: false, root: root(path), single: None });
+        return Ok(Target { dest: None, made: false, would_make: false, root: root(path), single: None, guard: None });
     }
     let cannot_make = |source: io::Error| {
         let what = format!("mkdir \"{}\" failed (make its parent first, or use --mkpath)", path.display());
@@ -490,13 +500,18 @@ fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, TransferError> {
         true => beneath::make_operands(path).map_err(cannot_make),
         false => Ok(()),
     };
+    let barred = |guard: &Guard| guard.hides(bytes, bytes.ends_with(b"/") || path.is_dir());
+    if plan.guard.as_ref().is_some_and(barred) {
+        let text = format!("ERROR: daemon has excluded destination \"{}\"", shown(bytes));
+        return Err(TransferError::Selection(text));
+    }
     if path.is_dir() {
         let (root, dest) = (root(path), Some(entered(path, options)?));
-        return Ok(Target { dest, made: false, would_make: false, root, single: None });
+        return Ok(Target { dest, made: false, would_make: false, root, single: None, guard: None });
     }
     // Nothing comes, so nothing is made for it.
     if lists.is_empty() && !bytes.ends_with(b"/") {
-        return Ok(Target { dest: None, made: false, would_make: false, root: root(path), single: None });
+        return Ok(Target { dest: None, made: false, would_make: false, root: root(path), single: None, guard: None });
     }
     let single_file = lists.has_single_file() && !bytes.ends_with(b"/");
     if !single_file {
@@ -505,17 +520,31 @@ fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, TransferError> {
             return Err(TransferError::Selection(text));
         }
         if options.dry_run {
-            return Ok(Target { dest: None, made: false, would_make: true, root: root(path), single: None });
+            return Ok(Target {
+                dest: None,
+                made: false,
+                would_make: true,
+                root: root(path),
+                single: None,
+                guard: None,
+            });
         }
         make_parents(path)?;
         let dest = Dest::open(path, true).map_err(cannot_make)?.with(options);
-        return Ok(Target { dest: Some(dest), made: true, would_make: false, root: root(path), single: None });
+        return Ok(Target {
+            dest: Some(dest),
+            made: true,
+            would_make: false,
+            root: root(path),
+            single: None,
+            guard: None,
+        });
     }
     let cut = bytes.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
     let parent = if cut == 0 { Path::new(".") } else { Path::new(OsStr::from_bytes(&bytes[..cut])) };
     make_parents(parent)?;
     let (root, single) = (root(parent), Some(bytes[cut..].to_vec()));
-    Ok(Target { dest: Some(entered(parent, options)?), made: false, would_make: false, root, single })
+    Ok(Target { dest: Some(entered(parent, options)?), made: false, would_make: false, root, single, guard: None })
 }
 
 fn root(path: &Path) -> Vec<u8> {

@@ -1,5 +1,6 @@
 //! The far end of a session: what `--server` does. Counterpart: rsync's `start_server`.
 
+use super::guard::Guard;
 use super::scanned::{Scanned, Trouble, summer};
 use super::source::{Arguments, Hooks, SumFile};
 use super::suffixes::Suffixes;
@@ -31,7 +32,7 @@ pub struct Served {
 
 /// Serves one session as the arguments say.
 pub fn serve(args: &ServerArgs, link: Link) -> Result<Served, TransferError> {
-    serve_session(args, greet(link, hello(args, VERSION_MOST)?)?)
+    serve_session(args, greet(link, hello(args, VERSION_MOST)?)?, None)
 }
 
 /// What a server with these arguments brings to the handshake.
@@ -49,16 +50,20 @@ pub(crate) fn hello(args: &ServerArgs, version: u8) -> Result<Hello, TransferErr
     })
 }
 
-/// Serves a session that has been greeted.
-pub(crate) fn serve_session(args: &ServerArgs, mut session: super::Session) -> Result<Served, TransferError> {
+/// Serves a session that has been greeted, in a module that keeps something to itself if there is a guard.
+pub(crate) fn serve_session(
+    args: &ServerArgs,
+    mut session: super::Session,
+    guard: Option<&Guard>,
+) -> Result<Served, TransferError> {
     session.convert(args.options.charset);
     if let Some(rate) = args.options.bwlimit.and_then(NonZeroU64::new) {
         session.limit(rate);
     }
-    if args.sender { serve_sender(args, session) } else { serve_receiver(args, session) }
+    if args.sender { serve_sender(args, session, guard) } else { serve_receiver(args, session, guard) }
 }
 
-fn serve_receiver(args: &ServerArgs, session: super::Session) -> Result<Served, TransferError> {
+fn serve_receiver(args: &ServerArgs, session: super::Session, guard: Option<&Guard>) -> Result<Served, TransferError> {
     let options = &args.options;
     let destination = args.paths.first().map(|path| PathBuf::from(OsStr::from_bytes(path))).unwrap_or_default();
     let names = name_level(options).max(u8::from(options.detail != ItemDetail::None));
@@ -70,6 +75,7 @@ fn serve_receiver(args: &ServerArgs, session: super::Session) -> Result<Served, 
         rules: Vec::new(),
         asked: None,
         names,
+        guard: guard.cloned(),
     };
     let received = receive(session, &plan, &log_message)?;
     Ok(Served {
@@ -115,7 +121,7 @@ fn log_message(message: &Message) {
     }
 }
 
-fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, TransferError> {
+fn serve_sender(args: &ServerArgs, session: super::Session, guard: Option<&Guard>) -> Result<Served, TransferError> {
     let options = &args.options;
     let sum_size = session.n.list_checksum.size();
     let list_checksum = session.n.list_checksum;
@@ -137,7 +143,7 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
     let rules: OnceCell<Option<RuleSet>> = OnceCell::new();
     let (mut report, mut sum) = (trouble.reporter(), summer(list_checksum));
     let sum: Option<SumFile<'_>> = if options.checksum { Some(&mut sum) } else { None };
-    let mut hooks = Hooks { report: &mut report, sum, keep: None, rules: None };
+    let mut hooks = Hooks { report: &mut report, sum, keep: None, rules: None, guard };
     let listing = |asked: Asked| {
         let set = filters::rule_set(&filters::of_client(&asked.rules, options, RuleSide::Sender)?, RuleSide::Sender);
         hooks.rules = rules.get_or_init(|| set).as_ref();

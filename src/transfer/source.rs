@@ -23,12 +23,13 @@ use protocol::charset::Charset;
 use protocol::checksum::Sum;
 use protocol::filter::{RuleSet, Scope, ScopeError};
 use protocol::flist::{DirClass, FileEntry, Kind, LinkId};
-use rustix::fs::{AtFlags, Dir, Stat};
+use rustix::fs::{Access, AtFlags, Dir, Stat};
 use rustix::io::Errno;
 
 use super::TransferError;
 use super::beneath::{self, mtime, reason, shown};
 use super::fake;
+use super::guard::Guard;
 use super::links;
 use super::pinned::Pinned;
 use attributes::Attributes;
@@ -121,6 +122,8 @@ pub struct Hooks<'h> {
     pub keep: Option<Keep<'h>>,
     /// Filter rules of the sending side.
     pub rules: Option<&'h RuleSet>,
+    /// What a daemon's module keeps to itself.
+    pub(crate) guard: Option<&'h Guard>,
 }
 
 /// What ends a scan.
@@ -258,7 +261,10 @@ impl<'h> Walk<'h> {
     }
 
     fn operand(&mut self, operand: &Operand, found: &mut Vec<Listed>) -> Result<(), ScanError> {
-        let root = match self.tree.enter(&operand.root) {
+        let root = operand.root.as_os_str().as_bytes();
+        let barred = self.hooks.guard.is_some_and(|guard| guard.bars(root, true));
+        let entered = if barred { Err(io::ErrorKind::NotFound.into()) } else { self.tree.enter(&operand.root) };
+        let root = match entered {
             Ok(root) => root,
             Err(error) => {
                 match (self.missing(operand, &error, found), self.options.relative) {
@@ -273,6 +279,9 @@ impl<'h> Walk<'h> {
         let at = Location { root, skip: u32::try_from(operand.skip).unwrap_or(u32::MAX) };
         let looked = self.tree.parent(&operand.name, at).and_then(|(dir, leaf)| {
             let stat = self.look(&dir, &leaf, &operand.name)?;
+            if self.keeps(&operand.name, at, &stat) {
+                return Err(Errno::NOENT.into());
+            }
             Ok((dir, leaf, stat))
         });
         let (dir, leaf, stat) = match looked {
@@ -324,6 +333,12 @@ impl<'h> Walk<'h> {
         verdict.unwrap_or(false)
     }
 
+    /// Whether a daemon's module keeps a name to itself.
+    fn keeps(&self, name: &[u8], at: Location, stat: &Stat) -> bool {
+        let is_dir = beneath::kind(stat.st_mode) == Some(Kind::Dir);
+        self.hooks.guard.is_some_and(|guard| guard.hides(&self.tree.full_path(name, at), is_dir))
+    }
+
     /// Lists the parents of a `--relative` name, each once; they are real directories even where a symlink stands.
     fn implied_parents(&mut self, operand: &Operand, root: u32, found: &mut Vec<Listed>) {
         for name in &operand.implied {
@@ -331,6 +346,10 @@ impl<'h> Walk<'h> {
                 continue;
             }
             let path = tree::joined(&operand.base, name);
+            // Whatever is asked for beneath it has been refused already.
+            if self.hooks.guard.is_some_and(|guard| guard.bars(&path, true)) {
+                continue;
+            }
             match beneath::stat_operand(operand.base.join(OsStr::from_bytes(name)).as_os_str().as_bytes()) {
                 Ok(stat) => {
                     self.implied.insert(name.clone());
@@ -424,7 +443,12 @@ impl<'h> Walk<'h> {
         let descends = is_dir && self.options.recurse && stays;
         let class = if is_dir && !descends { DirClass::NoContent } else { DirClass::Content };
         let at = folder.at;
-        if self.hidden(scope, &name, is_dir) {
+        if self.hidden(scope, &name, is_dir) || self.keeps(&name, at, &stat) {
+            return None;
+        }
+        let readable = || rustix::fs::accessat(dir, leaf, Access::READ_OK, AtFlags::EACCESS).is_ok();
+        let kind = beneath::kind(stat.st_mode);
+        if self.hooks.guard.is_some_and(|guard| guard.readable_only) && kind != Some(Kind::Symlink) && !readable() {
             return None;
         }
         let entry = self.entry(dir, leaf, name.clone(), at, &stat, class)?;
@@ -533,7 +557,11 @@ impl<'h> Walk<'h> {
 
     fn target(&self, dir: &OwnedFd, leaf: &[u8]) -> io::Result<Vec<u8>> {
         if self.options.fake_super {
-            return fake::target(dir, leaf);
+            match fake::target(dir, leaf) {
+                // It is a symlink in truth, made by somebody else.
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => {}
+                target => return target,
+            }
         }
         let target = rustix::fs::readlinkat(dir, leaf, Vec::new())?.into_bytes();
         Ok(if self.options.unmunge_links { links::unmunged(target) } else { target })

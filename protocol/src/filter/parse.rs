@@ -195,7 +195,10 @@ pub fn parse_file(bytes: &[u8], mode: &Mode) -> Result<Vec<Given>, FilterError> 
         let mut words = bytes.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
         while let Some(word) = words.next() {
             // The space behind a prefix ends no rule.
-            let alone = mode.bare.is_none() && !word.contains(&b'_') && !matches!(word, b"!" | b"clear");
+            let alone = match mode.bare {
+                None => !word.contains(&b'_') && !matches!(word, b"!" | b"clear"),
+                Some(_) => mode.old_prefixes && matches!(word, b"+" | b"-"),
+            };
             let text = match words.clone().next().filter(|_| alone) {
                 Some(name) if !matches!(word, b"-C" | b"+C" | b":C" | b".C") => {
                     words.next();

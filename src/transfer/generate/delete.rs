@@ -6,6 +6,8 @@
 use crate::transfer::TransferError;
 use crate::transfer::beneath::shown;
 use crate::transfer::dest::{Dest, DestError, Folder, Found};
+use crate::transfer::guard::Guard;
+use crate::transfer::receive::Target;
 use crate::transfer::source::enter_scope;
 use protocol::args::{DeleteWhen, Options};
 use protocol::filter::{RuleSet, Scope};
@@ -22,6 +24,8 @@ pub(in crate::transfer) const IOERR_DEL_LIMIT: i32 = 4;
 pub(in crate::transfer) struct Deletion<'a> {
     options: &'a Options,
     rules: Option<&'a RuleSet>,
+    /// What a daemon's module keeps to itself.
+    guard: Option<&'a Guard>,
     /// What holds in each directory from the root to the one looked at last.
     scopes: Vec<(Vec<u8>, Scope)>,
     top: Option<Scope>,
@@ -47,12 +51,13 @@ enum Fate {
 
 impl<'a> Deletion<'a> {
     /// Nothing deleted yet. `root` is the absolute path of the destination, for rules about absolute paths.
-    pub(in crate::transfer) fn new(options: &'a Options, rules: Option<&'a RuleSet>, root: &[u8]) -> Self {
+    pub(in crate::transfer) fn new(options: &'a Options, rules: Option<&'a RuleSet>, target: &'a Target) -> Self {
         Self {
             options,
             rules,
             scopes: Vec::new(),
-            top: rules.map(|rules| rules.top(root)),
+            top: rules.map(|rules| rules.top(&target.root)),
+            guard: target.guard.as_ref(),
             counts: DeleteCounts::default(),
             skipped: 0,
             later: Vec::new(),
@@ -308,6 +313,9 @@ impl<'a> Deletion<'a> {
     }
 
     fn is_safe(&self, scope: Option<&Scope>, name: &[u8], is_dir: bool, deleting: bool) -> bool {
+        if self.guard.is_some_and(|guard| guard.hides(name, is_dir)) {
+            return true;
+        }
         match (self.rules, scope) {
             (Some(rules), Some(scope)) => rules.excludes(scope, name, is_dir, deleting),
             _ => false,

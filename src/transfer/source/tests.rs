@@ -79,7 +79,9 @@ fn list(folder: &TempDir, arguments: &[&str], options: &ScanOptions) -> Listed {
     let arguments: Vec<PathBuf> = arguments.iter().map(|argument| format!("{root}/{argument}").into()).collect();
     let mut messages = Vec::new();
     let mut report = |_: Severity, text: String| messages.push(text.replace(root, "ROOT"));
-    let scan = scan(&arguments, options, Hooks { report: &mut report, sum: None, keep: None, rules: None }).unwrap();
+    let scan =
+        scan(&arguments, options, Hooks { report: &mut report, sum: None, keep: None, rules: None, guard: None })
+            .unwrap();
     let mut names: Vec<String> = scan.entries.iter().map(|(entry, _)| named(entry)).collect();
     names.sort();
     messages.sort();
@@ -160,9 +162,12 @@ fn what_the_options_leave_out_is_named() {
         ]
     );
     assert_eq!(listed.scan.io_error, 0);
-    let null =
-        scan(&["/dev/null".into()], &RECURSE, Hooks { report: &mut |_, _| (), sum: None, keep: None, rules: None })
-            .unwrap();
+    let null = scan(
+        &["/dev/null".into()],
+        &RECURSE,
+        Hooks { report: &mut |_, _| (), sum: None, keep: None, rules: None, guard: None },
+    )
+    .unwrap();
     assert_eq!(null.entries[0].0.rdev, Some((1, 3)));
 }
 
@@ -271,7 +276,7 @@ fn arguments_split_as_rsync_splits_them() {
     let refused = scan(
         &["a/../b".into()],
         &ScanOptions { relative: true, ..RECURSE },
-        Hooks { report: &mut |_, _| (), sum: None, keep: None, rules: None },
+        Hooks { report: &mut |_, _| (), sum: None, keep: None, rules: None, guard: None },
     );
     assert_eq!(refused.err().unwrap().to_string(), r#"found ".." dir in relative path: a/../b"#);
 }
@@ -325,7 +330,7 @@ fn meanwhile(folder: &TempDir, change: impl Fn()) -> (Vec<String>, Vec<String>, 
         }
         true
     };
-    let hooks = Hooks { report: &mut report, sum: None, keep: Some(&mut keep), rules: None };
+    let hooks = Hooks { report: &mut report, sum: None, keep: Some(&mut keep), rules: None, guard: None };
     let scan = scan(&[folder.path().join("a")], &RECURSE, hooks).unwrap();
     let mut names: Vec<String> = scan.entries.iter().map(|(entry, _)| named(entry)).collect();
     names.sort();
@@ -399,9 +404,12 @@ fn names_are_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let name = b"new\nline \xff\xfe";
     fs::write(folder.path().join(OsStr::from_bytes(name)), b"odd").unwrap();
-    let found =
-        scan(&[folder.path().join("")], &RECURSE, Hooks { report: &mut |_, _| (), sum: None, keep: None, rules: None })
-            .unwrap();
+    let found = scan(
+        &[folder.path().join("")],
+        &RECURSE,
+        Hooks { report: &mut |_, _| (), sum: None, keep: None, rules: None, guard: None },
+    )
+    .unwrap();
     let (entry, at) = &found.entries[1];
     assert_eq!(entry.name, name);
     assert_eq!(found.tree.open(&entry.name, *at).unwrap().metadata().unwrap().len(), 3);
@@ -416,7 +424,7 @@ fn filters_and_sums_take_part() {
         Ok(None)
     };
     let mut keep = |name: &[u8], is_dir: bool| !(is_dir && name == b"a/b");
-    let hooks = Hooks { report: &mut |_, _| (), sum: Some(&mut sum), keep: Some(&mut keep), rules: None };
+    let hooks = Hooks { report: &mut |_, _| (), sum: Some(&mut sum), keep: Some(&mut keep), rules: None, guard: None };
     let found = scan(&[folder.path().join("a"), folder.path().join("real")], &RECURSE, hooks).unwrap();
     let mut names: Vec<String> = found.entries.iter().map(|(entry, _)| named(entry)).collect();
     names.sort();
