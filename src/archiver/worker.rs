@@ -1,6 +1,7 @@
 //! A worker: one thread, one session, batch after batch.
 
 use super::batch::{Fate, Flown, fly, server_args};
+use super::crew::Crew;
 use super::deliver::Delivery;
 use super::flight::Job;
 use super::retry::{Backoff, ONCE_PATIENCE, blames_the_link, no_room, words_about};
@@ -36,6 +37,7 @@ const DETOUR_LASTS: Duration = Duration::from_secs(600);
 pub(super) struct Worker {
     pub(super) number: usize,
     pub(super) connect: Box<dyn Connect>,
+    pub(super) crew: Arc<Crew>,
     pub(super) settings: Arc<Settings>,
     pub(super) path_limit: usize,
     pub(super) jobs: Arc<Mutex<mpsc::Receiver<Vec<Job>>>>,
@@ -63,8 +65,21 @@ impl Worker {
     pub(super) fn run(mut self) {
         let mut backoff = Backoff::new();
         loop {
-            let next = self.runtime.block_on(async { self.jobs.lock().await.recv().await });
-            let Some(jobs) = next else { return self.part() };
+            let next = self.runtime.block_on(async {
+                self.crew.seated(self.number).await;
+                tokio::select! {
+                    next = async { self.jobs.lock().await.recv().await } => Some(next),
+                    () = self.crew.dismissed(self.number) => None,
+                }
+            });
+            let jobs = match next {
+                Some(Some(jobs)) => jobs,
+                Some(None) => return self.part(),
+                None => {
+                    self.connect.disconnect();
+                    continue;
+                }
+            };
             let mut rests = VecDeque::from([Rest { jobs, breaks: 0 }]);
             while let Some(rest) = rests.pop_front() {
                 self.work(rest, &mut rests, &mut backoff);
@@ -327,6 +342,11 @@ impl Worker {
     }
 
     fn wait_for_link(&mut self, rest: Rest, why: &str, rests: &mut VecDeque<Rest>, backoff: &mut Backoff) {
+        if self.crew.give_back(self.number) {
+            tracing::info!(host = self.connect.describe(), "One session less: {why}");
+            self.road = None;
+            return self.leave(rest.jobs);
+        }
         if rest.jobs.is_empty() || self.stop.is_stopped() || !self.pause(why, backoff) {
             return self.leave(rest.jobs);
         }

@@ -1,6 +1,6 @@
 //! The command line as typed.
 
-use crate::archiver::UPLOAD_DIR;
+use crate::archiver::{UPLOAD_DIR, Workers};
 use crate::ocs::site::SiteFlags;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use protocol::args::parse_size;
@@ -293,9 +293,9 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "DIR", help_heading = "SupRsync", conflicts_with = "host")]
     pub(super) suprsync_file_root: Option<PathBuf>,
 
-    /// SSH sessions, one thread each
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64), help_heading = "Work")]
-    pub(super) workers: u32,
+    /// SSH sessions, one thread each; auto for as many as make it faster, up to 16
+    #[arg(long, value_name = "N", default_value = "1", help_heading = "Work")]
+    pub(super) workers: Workers,
 
     #[command(flatten)]
     pub(super) site: SiteFlags,

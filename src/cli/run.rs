@@ -283,7 +283,7 @@ pub(super) fn settings(args: &RunArgs, service: &Service) -> Settings {
         poll: Duration::from_secs_f64(args.poll),
         queue: args.queue as usize,
         queue_bytes: u64::from(args.queue_mib) << 20,
-        workers: args.workers as usize,
+        workers: args.workers,
         once: args.once,
         max_attempts: service.options.selection.max_attempts,
         grace: GRACE,
