@@ -14,6 +14,7 @@ mod pull;
 mod recorder;
 mod retry;
 mod road;
+mod squeeze;
 pub mod stop;
 mod upkeep;
 mod worker;
@@ -30,6 +31,7 @@ pub use layout::RemotePath;
 use protocol::chmod::Chmod;
 pub(crate) use pull::sender_args;
 pub use road::{Bootstrap, UPLOAD_DIR, is_static};
+pub use squeeze::Compress;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -68,6 +70,8 @@ pub struct Settings {
     pub max_attempts: i64,
     /// How long running work may go on once we are to stop.
     pub grace: Duration,
+    /// Whether sessions are compressed.
+    pub compress: Compress,
     /// A limit on what all sessions move together.
     pub rate: Option<Rate>,
     /// What is uploaded to a far end where no rsync serves; without, files are written by SFTP there.
@@ -134,6 +138,7 @@ pub async fn run<C: Catalog>(
             stop: stop.clone(),
             runtime: tokio::runtime::Handle::current(),
             road: None,
+            squeeze: squeeze::Squeeze::default(),
             uploaded: None,
             leftovers: Vec::new(),
         };

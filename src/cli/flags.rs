@@ -1,6 +1,6 @@
 //! The command line as typed.
 
-use crate::archiver::{UPLOAD_DIR, Workers};
+use crate::archiver::{Compress, UPLOAD_DIR, Workers};
 use crate::ocs::site::SiteFlags;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use protocol::args::parse_size;
@@ -62,6 +62,7 @@ pub(super) enum Command {
     #[command(mut_arg("queue_mib", hidden), mut_arg("workers", hidden))]
     #[command(
         mut_arg("bwlimit", hidden),
+        mut_arg("compress", hidden),
         mut_arg("chmod", hidden),
         mut_arg("delete_local_after", hidden),
         mut_arg("suprsync_file_root", hidden)
@@ -280,6 +281,10 @@ pub(super) struct RunArgs {
     /// Limit for all sessions together, in KiB per second, or with a suffix as rsync has it; 0 for none
     #[arg(long, value_name = "RATE", value_parser = rate, help_heading = "Work")]
     pub(super) bwlimit: Option<u64>,
+
+    /// Compress what goes over the link
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t, help_heading = "Work")]
+    pub(super) compress: Compress,
 
     /// Change the permissions of copies and of their directories, in chmod's words; an empty one for none
     #[arg(long, value_name = "CHMOD", value_parser = chmod, help_heading = "Work")]

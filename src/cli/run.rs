@@ -289,6 +289,7 @@ pub(super) fn settings(args: &RunArgs, service: &Service) -> Settings {
         grace: GRACE,
         bootstrap: service.bootstrap.clone(),
         chmod: args.chmod.clone().filter(|chmod| !chmod.is_empty()),
+        compress: args.compress,
         rate: args.bwlimit.and_then(NonZeroU64::new).map(Rate::new),
     }
 }
