@@ -73,7 +73,7 @@ pub struct Settings {
     /// Whether sessions are compressed.
     pub compress: Compress,
     /// A limit on what all sessions move together.
-    pub rate: Option<Rate>,
+    pub rate: Rate,
     /// What is uploaded to a far end where no rsync serves; without, files are written by SFTP there.
     pub bootstrap: Option<Bootstrap>,
     /// Changes to the permissions of copies, and of the directories they are in.

@@ -24,7 +24,7 @@ pub(super) struct Delivery<'a> {
     /// Unfinished files that a broken connection left there.
     pub(super) leftovers: &'a mut Vec<PathBuf>,
     pub(super) base: PathBuf,
-    pub(super) rate: Option<&'a Rate>,
+    pub(super) rate: &'a Rate,
     pub(super) manner: &'a Manner<'a>,
 }
 
@@ -140,9 +140,7 @@ impl Delivery<'_> {
             };
             hasher.update(&buffer[..n]);
             progress(n as u64);
-            if let Some(rate) = rate {
-                rate.pay(n);
-            }
+            rate.pay(n);
             Ok(n)
         })?;
         let len = match written {

@@ -249,10 +249,7 @@ impl Worker {
                 let open = || {
                     let link = self.connect.open(&pull::sender_args(squeezed))?;
                     guard = Some(self.stop.guard(link.closer.clone()));
-                    Ok(match &settings.rate {
-                        Some(rate) => rate.on_reading(link),
-                        None => link,
-                    })
+                    Ok(settings.rate.on_reading(link))
                 };
                 pull::fly(jobs, &dest, open, &manner).map_err(&trouble)?
             }
@@ -263,7 +260,7 @@ impl Worker {
                     Some((Road::Sftp(sftp), _)) => {
                         let _guard = self.stop.guard(sftp.closer());
                         let base = PathBuf::from(&settings.data_dir);
-                        let rate = settings.rate.as_ref();
+                        let rate = &settings.rate;
                         let delivery = Delivery { sftp, leftovers: &mut self.leftovers, base, rate, manner: &manner };
                         return delivery.fly(jobs);
                     }
@@ -273,11 +270,7 @@ impl Worker {
                 let args = server_args(&settings.data_dir, syncs, manner.chmod.is_some(), squeezed);
                 let link = self.connect.open(&args).map_err(&trouble)?;
                 let _guard = self.stop.guard(link.closer.clone());
-                let link = match &settings.rate {
-                    Some(rate) => rate.on_writing(link),
-                    None => link,
-                };
-                fly(jobs, link, &manner)
+                fly(jobs, settings.rate.on_writing(link), &manner)
             }
         };
         if flown.ended.is_ok() {

@@ -334,7 +334,7 @@ pub(super) enum LogFormat {
 }
 
 /// Bytes per second.
-fn rate(text: &str) -> Result<u64, String> {
+pub(super) fn rate(text: &str) -> Result<u64, String> {
     parse_size(text.as_bytes(), b'K').ok_or_else(|| "expected a rate such as 500 (KiB/s), 1.5m or 0".into())
 }
 

@@ -18,7 +18,6 @@ use anyhow::{Context, Result, bail};
 use protocol::chmod::Chmod;
 use std::ffi::OsString;
 use std::fs::File;
-use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -290,7 +289,7 @@ pub(super) fn settings(args: &RunArgs, service: &Service) -> Settings {
         bootstrap: service.bootstrap.clone(),
         chmod: args.chmod.clone().filter(|chmod| !chmod.is_empty()),
         compress: args.compress,
-        rate: args.bwlimit.and_then(NonZeroU64::new).map(Rate::new),
+        rate: Rate::new(args.bwlimit.unwrap_or(0)),
     }
 }
 
