@@ -11,7 +11,7 @@ pub mod fetch;
 pub mod filters;
 mod generate;
 pub mod greet;
-pub(crate) mod guard;
+pub mod guard;
 mod ids;
 mod links;
 pub mod local;

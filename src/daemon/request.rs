@@ -132,7 +132,7 @@ fn ask(admitted: &Admitted<'_>) -> Result<ServerArgs, Refused> {
         && folders(&args.options).any(|dir| guard.bars(dir, true))
     {
         let text = "Your options have been rejected by the server.".into();
-        return Err(Refused { text, code: 1, args: Box::new(args) });
+        return Err(Refused { text, code: 4, args: Box::new(args) });
     }
     Ok(args)
 }

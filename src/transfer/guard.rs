@@ -6,7 +6,7 @@ use protocol::filter::{Rule, RuleSet, Scope, Side};
 
 /// The rules of a module, for names as they lie within it.
 #[derive(Debug, Clone)]
-pub(crate) struct Guard {
+pub struct Guard {
     rules: RuleSet,
     top: Scope,
     /// The folder of the module in which names lie.

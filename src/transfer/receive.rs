@@ -62,7 +62,7 @@ pub struct ReceivePlan {
     /// How much is said of names: 1 the directory that was made for the session, 2 what is up to date or left alone, too.
     pub names: u8,
     /// What a daemon's module keeps to itself.
-    pub(crate) guard: Option<Guard>,
+    pub guard: Option<Guard>,
 }
 
 /// Hears how a receiving session goes; the generator and the receiver speak to it at the same time.

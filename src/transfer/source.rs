@@ -123,7 +123,7 @@ pub struct Hooks<'h> {
     /// Filter rules of the sending side.
     pub rules: Option<&'h RuleSet>,
     /// What a daemon's module keeps to itself.
-    pub(crate) guard: Option<&'h Guard>,
+    pub guard: Option<&'h Guard>,
 }
 
 /// What ends a scan.
