@@ -160,6 +160,7 @@ fn shape() -> impl Strategy<Value = ListShape> {
         relative: on[6],
         missing_args: on[11],
         hard_links: on[7],
+        charset: None,
         atimes: on[8],
         acls: on[9],
         xattrs: on[10],

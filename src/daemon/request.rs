@@ -129,7 +129,7 @@ fn ask(admitted: &Admitted<'_>) -> Result<ServerArgs, Refused> {
     }
     args.paths = paths;
     if let Some(guard) = &admitted.guard
-        && folders(&args.options).any(|dir| guard.bars(dir, true))
+        && folders(&args.options).any(|dir| guard.hides(dir, true))
     {
         let text = "Your options have been rejected by the server.".into();
         return Err(Refused { text, code: 4, args: Box::new(args) });

@@ -118,6 +118,7 @@ const FULL: ListShape = ListShape {
     relative: false,
     missing_args: false,
     hard_links: true,
+    charset: None,
 };
 
 fn decode(wire: &[u8], n: &Negotiated, shape: ListShape) -> Result<super::decode::Arrived, Decode> {

@@ -87,6 +87,7 @@ impl Words {
             relative: self.has('R'),
             missing_args: self.option("--delete-missing-args"),
             hard_links: self.has('H'),
+            charset: None,
         }
     }
 }
