@@ -3,6 +3,7 @@
 mod abort;
 mod acl;
 mod basis;
+pub mod batch;
 mod beneath;
 pub mod dest;
 mod fake;
@@ -75,6 +76,9 @@ pub enum TransferError {
     /// The source or destination that was named cannot be used at all.
     #[error("{0}")]
     Selection(String),
+    /// A batch file cannot be opened.
+    #[error("{0}")]
+    Batch(String),
     /// An option's value cannot be used.
     #[error("{0}")]
     Usage(String),

@@ -134,6 +134,8 @@ pub struct Sender {
     /// No segment will come any more.
     complete: bool,
     phase: u8,
+    /// File data goes into the batch file, and not to the peer.
+    holds_back: bool,
 }
 
 impl Sender {
@@ -150,7 +152,13 @@ impl Sender {
             segments: Segments::new(n.compat.has(Compat::INC_RECURSE)),
             complete: !n.compat.has(Compat::INC_RECURSE),
             phase: 0,
+            holds_back: false,
         }
+    }
+
+    /// File data is not for the peer, but only for the record of the outbox (`--only-write-batch`).
+    pub fn hold_data_back(&mut self) {
+        self.holds_back = true;
     }
 
     /// The file list, or with incremental recursion its first segment, goes out now: the caller writes its entries.
@@ -348,6 +356,7 @@ impl Sender {
     /// Begins the answer to a request. `store` spares the effort to compress a file whose bytes would not shrink.
     pub fn begin(&mut self, request: &Request, store: bool, out: &mut Outbox) -> FileReply<'_> {
         echo(&mut self.ndx_out, request.ndx, &request.header, out);
+        out.divert(self.holds_back);
         out.put(&request.sums.head().encode());
         self.tokens.begin(store);
         FileReply { tokens: &mut self.tokens }
@@ -361,13 +370,14 @@ impl Sender {
     /// Ends the last phase; a server adds its statistics.
     pub fn farewell(&mut self, stats: &FinalStats, out: &mut Outbox) {
         put_ndx(&mut self.ndx_out, NdxValue::Done, out);
-        if self.facts.server {
-            let mut bytes = Vec::new();
-            for number in stats.numbers() {
-                put_varlong(&mut bytes, i64::try_from(number).unwrap_or(i64::MAX), 3);
-            }
-            out.put(&bytes);
+        let mut bytes = Vec::new();
+        for number in stats.numbers() {
+            put_varlong(&mut bytes, i64::try_from(number).unwrap_or(i64::MAX), 3);
         }
+        // A client has nobody to tell but the reader of its batch file.
+        out.divert(!self.facts.server);
+        out.put(&bytes);
+        out.divert(false);
         self.state = State::Answer;
     }
 }
@@ -393,6 +403,7 @@ impl FileReply<'_> {
     pub fn end(self, sum: &Sum, out: &mut Outbox) -> Result<(), PackError> {
         self.tokens.end(out)?;
         out.put(sum.as_bytes());
+        out.divert(false);
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ pub(super) fn finish(line: &mut CommandLine, environment: &Environment) -> Resul
     implications(line, environment);
     conflicts(line)?;
     said(line);
-    if line.operands.is_empty() && line.batch.read.is_none() {
+    if line.operands.is_empty() {
         line.ask = Some(Ask::Help);
         return Err(Usage::syntax(""));
     }
@@ -116,8 +116,13 @@ fn conflicts(line: &CommandLine) -> Result<(), Usage> {
             return no(&format!("{in_place} cannot be used with --partial-dir"));
         }
     }
-    if let Some(name) = line.batch_name() {
-        return Err(refuse(name));
+    if line.batch.read.is_some() {
+        if options.files_from.is_some() {
+            return no("--read-batch cannot be used with --files-from");
+        }
+        if options.remove_source_files {
+            return no("--read-batch cannot be used with --remove-source-files");
+        }
     }
     if line.operands.iter().all(|operand| operands::daemon(operand).is_none()) {
         let daemon_only =
@@ -164,16 +169,4 @@ fn said(line: &mut CommandLine) {
         StderrMode::Errors => {}
     }
     line.peer_words = words.into_iter().map(String::into_bytes).collect();
-}
-
-impl CommandLine {
-    fn batch_name(&self) -> Option<&'static str> {
-        [
-            ("--write-batch", &self.batch.write),
-            ("--only-write-batch", &self.batch.only_write),
-            ("--read-batch", &self.batch.read),
-        ]
-        .into_iter()
-        .find_map(|(name, file)| file.is_some().then_some(name))
-    }
 }

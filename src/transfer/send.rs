@@ -61,6 +61,8 @@ pub struct SendPlan {
     pub rules: Option<Vec<Rule>>,
     /// The names of what to send come from the peer (`--files-from`).
     pub names_from_peer: bool,
+    /// File data goes into the batch file only (`--only-write-batch`).
+    pub only_batch: bool,
 }
 
 impl SendPlan {
@@ -200,7 +202,8 @@ pub fn send<S: Source>(
     listing: impl FnOnce(Asked) -> Result<(Listing, S), TransferError>,
     watch: &mut dyn Watch,
 ) -> Result<Summary, TransferError> {
-    let Session { n, inbox, mut out, mut ears, mut mouth, closer } = session;
+    let Session { n, inbox, mut out, mut ears, mut mouth, closer, batch, .. } = session;
+    mouth.batch = batch;
     let line = Line { n: &n, out: &mut out, ears: &mut ears, mouth: &mut mouth };
     let (files, sent) = match converse(line, inbox, plan, listing, watch) {
         Ok(done) => done,
@@ -245,8 +248,15 @@ fn converse<S: Source>(
         sums_most: if plan.whole_file { 0 } else { plan.sums_most() },
     };
     let mut sender = Sender::new(n, facts, inbox);
+    if plan.only_batch {
+        sender.hold_data_back();
+    }
     if let Some(rules) = &plan.rules {
         out.put(&filter::encode(rules, Side::Receiver));
+    }
+    // What the receiving side deletes is its own affair.
+    if mouth.batch.is_some() {
+        out.record();
     }
     let rules = if plan.server { filter_rules(&mut sender, ears, mouth, out, watch)? } else { Vec::new() };
     let names = if plan.names_from_peer { names(&mut sender, ears, mouth, out, watch)? } else { Vec::new() };

@@ -332,7 +332,6 @@ impl Options {
             ("--copy-devices", self.copy_devices),
             ("-N", self.crtimes),
             ("--iconv", self.iconv.is_some()),
-            ("--only-write-batch", self.only_write_batch),
             ("--log-file", self.log_file.is_some()),
             ("--confine-root", self.confine_root.is_some()),
         ];
