@@ -58,9 +58,9 @@ pub(super) fn constrain(line: &mut CommandLine) -> Result<(), Usage> {
 
 
 /// Makes the batch file and the script beside it.
-pub(super) fn create(line: &CommandLine, plan: &Plan, rules: &[Rule], who: &str) -> Result<Option<BatchFile>, Usage> {
+pub(super) fn create(line: &CommandLine, plan: &Plan, rules: &[Rule]) -> Result<Option<BatchFile>, Usage> {
     let Some(name) = written(line) else { return Ok(None) };
-    let failed = |code: u8| move |error: TransferError| Usage { text: format!("rsync: [{who}] {error}"), code };
+    let failed = |code: u8| move |error: TransferError| Usage { text: format!("rsync: [Receiver] {error}"), code };
     let program: Vec<_> = std::env::args_os().take(2).collect();
     let beside = path(&[name, b".sh"].concat());
     BatchFile::script(&beside, &script(&program, line, plan, rules)).map_err(failed(3))?;

@@ -66,7 +66,7 @@ pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
     let for_script = rules_of_script(&line)?;
     batch::constrain(&mut line)?;
     let wanted = Wanted::of(&mut line, plan, pull)?;
-    let written = batch::create(&line, plan, &for_script, who)?;
+    let written = batch::create(&line, plan, &for_script)?;
     line.options.whole_file |= local && !line.options.no_whole_file;
     let role = Role { sends: !pull, local, sources: plan.sources.clone() };
     let output = Output::new(&line, role).map_err(|error| {
@@ -543,8 +543,10 @@ impl Client<'_> {
         let destination = self.plan.destination.as_deref().unwrap_or_default();
         // What goes into a batch file only changes nothing here.
         let dry_run = options.dry_run || options.only_write_batch;
+        // And a batch that is tried dry brings its data along.
+        let only_write_batch = options.only_write_batch || (dry_run && self.line.batch.read.is_some());
         let plan = ReceivePlan {
-            options: Options { dry_run, ..options.clone() },
+            options: Options { dry_run, only_write_batch, ..options.clone() },
             server: false,
             destination: PathBuf::from(OsStr::from_bytes(destination)),
             limits: ListLimits::default(),
