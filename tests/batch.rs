@@ -196,7 +196,7 @@ fn other_trees_than_the_batch_was_made_for() {
         ("-avH --no-i-r --read-batch=list there/", &done as &dyn Fn(&Path)),
         ("-ivaH --no-i-r -n --read-batch=list there/", &|_: &Path| ()),
         ("-vt --no-i-r --read-batch=list there/", &|_: &Path| ()),
-        ("-avHczAX --no-i-r --inplace --append --read-batch=list there/", &|_: &Path| ()),
+        ("-avHczAX --no-i-r --inplace --read-batch=list there/", &|_: &Path| ()),
         ("-aH --no-i-r --read-batch=list there/", &unknown),
         ("-avH --read-batch=segments there/", &done),
         ("-avvH --read-batch=segments there/", &|_: &Path| ()),
