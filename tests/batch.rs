@@ -45,7 +45,8 @@ fn prepare(work: &Path) {
     tree::copy(&src, &work.join("old"));
     fs::remove_file(src.join("d/gone")).unwrap();
     tree::put(&src, "one", b"one line, and another\n", 0o600, (THEN.0 + 60, 0));
-    let big = [tree::noise(90_000, 1), b"something else".to_vec(), tree::noise(200_000, 1)[100_000..].to_vec()].concat();
+    let big =
+        [tree::noise(90_000, 1), b"something else".to_vec(), tree::noise(200_000, 1)[100_000..].to_vec()].concat();
     tree::put(&src, "d/big", &big, 0o644, (THEN.0 + 60, 5));
     tree::put(&src, "e/new", b"new\n", 0o640, THEN);
     fs::hard_link(src.join("e/new"), src.join("e/twin")).unwrap();
@@ -118,7 +119,10 @@ fn exchanged(options: &str) {
                 let deletes = options.contains("--delete");
                 assert!(lines.is_empty() || !deletes && lines.contains("gone"), "{reader:?} after {what}:\n{lines}");
                 let said = String::from_utf8_lossy(&read.stdout).into_owned();
-                assert!(said.contains("stp..... one\n") && said.contains("st...... d/big\n"), "{reader:?} after {what}: {said}");
+                assert!(
+                    said.contains("stp..... one\n") && said.contains("st...... d/big\n"),
+                    "{reader:?} after {what}: {said}"
+                );
             }
         }
     }

@@ -382,10 +382,7 @@ fn options_we_lack_are_refused_by_name() {
     few(work);
     let before = Tree::of(&work.join("dst"), 0);
     let both_ways = ["--iconv=latin1,utf8"];
-    let push: [&str; 0] = [];
-    let pull = ["--copy-devices"];
     let cases = both_ways.iter().flat_map(|option| [(option, true), (option, false)]);
-    let cases = cases.chain(push.iter().map(|option| (option, true))).chain(pull.iter().map(|option| (option, false)));
     for (option, pushes) in cases {
         let paths = if pushes { ["src/", "host:dst/"] } else { ["host:src/", "dst/"] };
         let run = bench.rsync(OURS, work, &["-a", option, paths[0], paths[1]]);

@@ -82,7 +82,8 @@ pub(super) fn blames_the_link(error: &TransferError) -> bool {
         | TransferError::Selection(_)
         | TransferError::Usage(_)
         | TransferError::Rules(_)
-        | TransferError::Batch(_) | TransferError::Local { .. } => false,
+        | TransferError::Batch(_)
+        | TransferError::Local { .. } => false,
     }
 }
 

@@ -56,7 +56,6 @@ pub(super) fn constrain(line: &mut CommandLine) -> Result<(), Usage> {
     Ok(())
 }
 
-
 /// Makes the batch file and the script beside it.
 pub(super) fn create(line: &CommandLine, plan: &Plan, rules: &[Rule]) -> Result<Option<BatchFile>, Usage> {
     let Some(name) = written(line) else { return Ok(None) };

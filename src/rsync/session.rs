@@ -24,8 +24,8 @@ use crate::transport::child::Child;
 use crate::transport::ssh::{Ssh, SshOptions};
 use crate::transport::tcp::Family;
 use crate::transport::{Connect, ConnectError};
-use protocol::args::{Options, ServerArgs};
 use protocol::PeerError;
+use protocol::args::{Options, ServerArgs};
 use protocol::checksum::{Checksum, Sum};
 use protocol::filter::{Action, Rule, Side as RuleSide};
 use protocol::flist::{FileEntry, FileList, ListLimits, Ndx};
@@ -67,7 +67,7 @@ pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
     batch::constrain(&mut line)?;
     let wanted = Wanted::of(&mut line, plan, pull)?;
     let written = batch::create(&line, plan, &for_script)?;
-    line.options.whole_file |= local && !line.options.no_whole_file;
+    line.options.whole_file |= local && line.batch.read.is_none() && !line.options.no_whole_file;
     let role = Role { sends: !pull, local, sources: plan.sources.clone() };
     let output = Output::new(&line, role).map_err(|error| {
         let path = line.log_file.as_deref().unwrap_or_else(|| "".as_ref()).display();
@@ -106,9 +106,10 @@ fn play(line: &mut CommandLine, name: &[u8], version: u8, output: &Output) -> Re
         PlaybackError::File(error @ TransferError::Peer(PeerError::BatchTooNew { .. })) => {
             Usage { text: error.to_string(), code: 2 }
         }
-        PlaybackError::File(TransferError::Remote { .. }) => {
-            Usage { text: "rsync: connection unexpectedly closed (0 bytes received so far) [Receiver]".into(), code: 12 }
-        }
+        PlaybackError::File(TransferError::Remote { .. }) => Usage {
+            text: "rsync: connection unexpectedly closed (0 bytes received so far) [Receiver]".into(),
+            code: 12,
+        },
         PlaybackError::File(error) => {
             let code = u8::try_from(exit::of(&error)).unwrap_or(1);
             Usage { text: format!("rsync: [Receiver] {error}"), code }
@@ -555,7 +556,11 @@ impl Client<'_> {
             names: self.line.info.level("NAME").max(u8::from(self.line.itemizes())),
         };
         let from_batch = self.line.batch.read.is_some();
-        let verbs = if self.plan.remote.is_none() && !from_batch { ["sending", "building"] } else { ["receiving", "receiving"] };
+        let verbs = if self.plan.remote.is_none() && !from_batch {
+            ["sending", "building"]
+        } else {
+            ["receiving", "receiving"]
+        };
         let incremental = !from_batch || session.n.compat.has(Compat::INC_RECURSE);
         if self.announce_list(verbs, incremental) {
             self.output.say("done\n");

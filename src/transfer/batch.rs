@@ -195,4 +195,3 @@ pub(super) fn skipped(name: &[u8]) -> Vec<u8> {
 pub(super) fn missing(name: &[u8]) -> Vec<u8> {
     [b"(No batched update for \"", name, b"\")\n"].concat()
 }
-

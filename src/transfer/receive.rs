@@ -5,12 +5,12 @@
 
 mod incoming;
 
-use super::batch::{self, Tap};
 use super::abort::{Parts, abort, await_hang_up};
 use super::basis::Asked;
+use super::batch::{self, Tap};
 use super::beneath::{self, reason, shown};
 use super::dest::{Dest, Further, Missing, Preserve, umask};
-use super::generate::{Attempt, Board, Missed, Generate, IOERR_DEL_LIMIT, Note};
+use super::generate::{Attempt, Board, Generate, IOERR_DEL_LIMIT, Missed, Note};
 use super::greet::{Ears, Session};
 use super::ids::IdMap;
 use super::{TransferError, filters, links};

@@ -603,6 +603,9 @@ impl Reply<'_> {
             }
             if out.len() > OUT_MOST { mouth.say(out) } else { Ok(()) }
         };
+        // A device may have no end.
+        let is_file = file.metadata().is_ok_and(|meta| meta.is_file());
+        let mut file = file.take(if is_file { u64::MAX } else { entry.len });
         while trouble.is_none() {
             match file.read(self.buffer) {
                 Ok(0) => break,

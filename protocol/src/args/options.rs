@@ -329,7 +329,6 @@ impl Options {
     /// The first option of these that nothing serves yet, so that it is refused by name and never ignored.
     pub fn unserved(&self) -> Option<&'static str> {
         let unserved = [
-            ("--copy-devices", self.copy_devices),
             ("-N", self.crtimes),
             ("--iconv", self.iconv.is_some()),
             ("--log-file", self.log_file.is_some()),
