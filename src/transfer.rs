@@ -5,6 +5,7 @@ mod acl;
 mod basis;
 pub mod batch;
 mod beneath;
+pub(crate) mod copy_as;
 pub mod dest;
 mod fake;
 pub mod fetch;
@@ -24,7 +25,7 @@ pub mod suffixes;
 mod xattr;
 
 pub(crate) use beneath::{
-    confine, open_operand, open_operator_file, open_operator_lock, readable, shown as shown_bytes,
+    confine, open_operand, open_operator_file, open_operator_lock, readable, shown as shown_bytes, trust_all_links,
 };
 pub use fetch::{FetchWatch, Fetched, Wish, fetch};
 pub use greet::{Session, greet, greet_agreed};

@@ -553,14 +553,17 @@ fn devices_are_copied_as_files() {
     for options in ["-rlpgoD", "-rc --no-D", "-rHAX --stats", "-r --list-only", "-rz --no-i-r"] {
         let mut said = Vec::new();
         for (program, dst) in [("rsync".to_owned(), "stock"), (format!("{OURS} rsync"), "ours")] {
+            fs::create_dir_all(work.join(dst)).unwrap();
             let line = format!("{program} -i --copy-devices {options} src/ {dst}/");
             let output = Command::new("sh").args(["-c", &line]).current_dir(work).output().unwrap();
             let text = String::from_utf8(output.stdout).unwrap();
             let kept =
                 |line: &&str| !line.contains("bytes") && !line.contains("File list") || line.contains("file size");
             // A list shows when it was made.
-            let words: Vec<_> =
+            // What is skipped is said by the other end, now sooner, now later.
+            let mut words: Vec<_> =
                 text.lines().filter(kept).map(|line| line.get(..25).unwrap_or(line).to_owned()).collect();
+            words.sort();
             said.push((output.status.code(), words, String::from_utf8(output.stderr).unwrap()));
         }
         assert_eq!(said[0], said[1], "{options}");

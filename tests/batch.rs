@@ -226,7 +226,7 @@ fn other_trees_than_the_batch_was_made_for() {
     }
     old(work, "copy");
     assert_eq!(run(work, Ours, "-aH --write-batch=nothing old/ copy/").code, 0);
-    let untouched = |there: &Path| tree::put(there, "d/gone", b"other", 0o644, THEN);
+    let untouched = |there: &Path| tree::put(there, "d/gone", b"another", 0o644, THEN);
     let ((code, _, said), _) = play(Ours, "-aH --read-batch=nothing there/", &untouched);
     assert_eq!((code, said.lines().next().unwrap()), (23, "(No batched update for \"d/gone\")"));
 }

@@ -3,14 +3,15 @@
 use super::command_line::{Ask, CommandLine, StderrMode, Usage};
 use super::environment::Environment;
 use super::operands;
+use super::values::max_alloc;
 use protocol::args::ItemDetail;
 
 /// Completes a command line whose words have all been read.
 pub(super) fn finish(line: &mut CommandLine, environment: &Environment) -> Result<(), Usage> {
-    if let Some(name) = line.lacking {
-        return Err(refuse(&format!("--{name}")));
-    }
     quoting(line, environment)?;
+    if let (None, Some(value)) = (line.options.max_alloc, &environment.max_alloc) {
+        line.options.max_alloc = Some(max_alloc(value)?);
+    }
     implications(line, environment);
     conflicts(line)?;
     said(line);
@@ -81,6 +82,12 @@ fn conflicts(line: &CommandLine) -> Result<(), Usage> {
     let no = |text: &str| Err(Usage::syntax(format!("rsync: {text}")));
     if line.batch.read.is_some() && (line.batch.write.is_some() || line.batch.only_write.is_some()) {
         return no("--write-batch and --read-batch can not be used together");
+    }
+    if options.crtimes {
+        return no("This rsync does not support --crtimes (-N)");
+    }
+    if options.insecure_links && options.confine_root.is_some() {
+        return no("--insecure-links cannot be combined with --confine-root");
     }
     if line.deletes > 1 {
         return Err(Usage::syntax("rsync: You may not combine multiple --delete-WHEN options."));

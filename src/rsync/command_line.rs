@@ -173,8 +173,6 @@ pub struct CommandLine {
     pub(super) deletes: u8,
     /// `-F`, repeated.
     pub(super) merge_files: u8,
-    /// An option that we know of and do not serve.
-    pub(super) lacking: Option<&'static str>,
     /// Words for the other end beside those of the options.
     pub(super) peer_words: Vec<Vec<u8>>,
     /// Words of the command line, for messages that repeat it.
@@ -223,7 +221,6 @@ impl Default for CommandLine {
             recurse_by_archive: false,
             deletes: 0,
             merge_files: 0,
-            lacking: None,
             peer_words: Vec::new(),
             word: String::new(),
         }
@@ -330,9 +327,6 @@ impl CommandLine {
             }
             Apply::Do(act) => act(self),
             Apply::Take(act) => act(self, value)?,
-            Apply::Lacking => {
-                self.lacking.get_or_insert(option.names[0]);
-            }
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use super::until::Until;
 use crate::daemon::client::{self, Call, Connected, DaemonError, Shell, Site};
 use crate::link::{Ending, Link};
 use crate::transfer::batch::{BatchFile, Playback, PlaybackError};
+use crate::transfer::copy_as::copy_as;
 use crate::transfer::filters::{self, Rules, RulesError};
 use crate::transfer::local::Local;
 use crate::transfer::scanned::{Scanned, Trouble, summer};
@@ -58,6 +59,9 @@ pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
         let text = format!("--protocol must be at least {VERSION_LEAST} and no more than {VERSION_MOST}.");
         return Err(Usage { text, code: 2 });
     };
+    if line.options.insecure_links {
+        crate::transfer::trust_all_links();
+    }
     let local = plan.remote.is_none();
     // A copy without a destination is a listing, and lists come from a sender at the other end.
     let pull = plan.pull || plan.destination.is_none();
@@ -230,6 +234,9 @@ struct Client<'a> {
 impl Client<'_> {
     /// Plays a batch file.
     fn play(&self, playback: Playback) -> Result<i32, Failure> {
+        if let Some(user) = &self.line.options.copy_as {
+            copy_as(user).map_err(|error| Failure { text: error.to_string(), code: 1 })?;
+        }
         let until = Until::watch(playback.closer, self.line.options.stop_at)
             .map_err(|error| Failure { text: format!("rsync: Cannot listen for signals: {error}"), code: 14 })?;
         self.output.stats(|stats| stats.version = playback.session.n.version);
@@ -263,6 +270,9 @@ impl Client<'_> {
             },
             None => (self.connect()?, None),
         };
+        if let Some(user) = &self.line.options.copy_as {
+            copy_as(user).map_err(|error| Failure { text: error.to_string(), code: 1 })?;
+        }
         let heard = Arc::new(AtomicU64::new(0));
         link.reader = Box::new(Counted { reader: link.reader, heard: heard.clone() });
         if self.line.options.secluded_args && daemon.is_none() {
