@@ -64,7 +64,7 @@ pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
     }
     let local = plan.remote.is_none();
     // A copy without a destination is a listing, and lists come from a sender at the other end.
-    let pull = plan.pull || plan.destination.is_none();
+    let pull = plan.pull || plan.destination.is_none() || (local && line.options.list_only);
     let who = if pull { "Receiver" } else { "sender" };
     let mut line = line.clone();
     let for_script = rules_of_script(&line)?;

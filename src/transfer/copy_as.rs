@@ -1,8 +1,7 @@
 //! `--copy-as`: what is read and written is read and written as another user. Counterpart: `become_copy_as_user` in
 //! rsync's `main.c`.
 
-use nix::unistd::{Gid, Group, Uid, User, getgrouplist, setgid, setgroups, setuid};
-use std::ffi::CString;
+use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 
 /// Why another user's place cannot be taken.
 #[derive(Debug, thiserror::Error)]
@@ -27,30 +26,23 @@ pub(crate) fn copy_as(text: &[u8]) -> Result<(), CopyAsError> {
         None => (&*text, None),
     };
     let no_user = || CopyAsError::User(user.to_owned());
-    let known = User::from_name(user).ok().flatten();
-    let uid = match (&known, user.parse::<u32>()) {
-        (Some(user), _) => user.uid,
-        (None, Ok(number)) => Uid::from_raw(number),
-        (None, Err(_)) => return Err(no_user()),
-    };
-    let known = known.or_else(|| User::from_uid(uid).ok().flatten());
+    let known = uzers::get_user_by_name(user);
+    let uid = known.as_ref().map(uzers::User::uid).or_else(|| user.parse().ok()).ok_or_else(no_user)?;
+    let known = known.or_else(|| uzers::get_user_by_uid(uid));
     let groups = match group {
         Some(group) => {
-            let named = Group::from_name(group).ok().flatten().map(|group| group.gid);
-            let numbered = || group.parse().ok().map(Gid::from_raw);
-            vec![named.or_else(numbered).ok_or_else(|| CopyAsError::Group(group.to_owned()))?]
+            let named = uzers::get_group_by_name(group).map(|group| group.gid());
+            let gid = named.or_else(|| group.parse().ok()).ok_or_else(|| CopyAsError::Group(group.to_owned()))?;
+            vec![Gid::from_raw(gid)]
         }
         None => {
             let user = known.ok_or_else(no_user)?;
-            let name = CString::new(user.name.clone()).map_err(|_| no_user())?;
-            let mut groups =
-                getgrouplist(&name, user.gid).map_err(|error| CopyAsError::Denied("getgrouplist", error))?;
-            groups.retain(|&group| group != user.gid);
-            groups.insert(0, user.gid);
-            groups
+            let first = user.primary_group_id();
+            let others = user.groups().unwrap_or_default().into_iter().map(|group| group.gid());
+            std::iter::once(first).chain(others.filter(|&gid| gid != first)).map(Gid::from_raw).collect::<Vec<_>>()
         }
     };
     setgroups(&groups).map_err(|error| CopyAsError::Denied("setgroups", error))?;
     setgid(groups[0]).map_err(|error| CopyAsError::Denied("setgid", error))?;
-    setuid(uid).map_err(|error| CopyAsError::Denied("setuid", error))
+    setuid(Uid::from_raw(uid)).map_err(|error| CopyAsError::Denied("setuid", error))
 }
