@@ -1,6 +1,7 @@
 //! The `rsync` command: stock rsync's command line, and the client's side of its sessions.
 //! Owns what a person types and sees; what moves is `transfer`'s, how it gets there `transport`'s.
 
+mod batch;
 mod checks;
 mod clock;
 pub mod command_line;
@@ -62,7 +63,10 @@ fn run(words: &[&[u8]], environment: &Environment) -> Result<i32, Usage> {
         });
         return Ok(0);
     }
-    let plan = operands::plan(&line.operands)?;
+    let plan = match line.batch.read {
+        Some(_) => operands::playback(&line.operands)?,
+        None => operands::plan(&line.operands)?,
+    };
     session::run(&line, &plan)
 }
 

@@ -3,8 +3,10 @@
 mod abort;
 mod acl;
 mod basis;
+pub mod batch;
 mod beneath;
 pub(crate) mod charset;
+pub(crate) mod copy_as;
 pub mod dest;
 mod fake;
 pub mod fetch;
@@ -25,7 +27,7 @@ pub mod suffixes;
 mod xattr;
 
 pub(crate) use beneath::{
-    confine, open_operand, open_operator_file, open_operator_lock, readable, shown as shown_bytes,
+    confine, open_operand, open_operator_file, open_operator_lock, readable, shown as shown_bytes, trust_all_links,
 };
 pub use fetch::{FetchWatch, Fetched, Wish, fetch};
 pub use greet::{Session, greet, greet_agreed};
@@ -77,6 +79,9 @@ pub enum TransferError {
     /// The source or destination that was named cannot be used at all.
     #[error("{0}")]
     Selection(String),
+    /// A batch file cannot be opened.
+    #[error("{0}")]
+    Batch(String),
     /// An option's value cannot be used.
     #[error("{0}")]
     Usage(String),

@@ -11,6 +11,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use support::stock::{Bench, OURS, Run, difference};
 use support::tree::{self, THEN, Tree, put};
 
@@ -504,5 +505,88 @@ fn owners_and_modes_by_option() {
         empty(work.path());
         let run = bench.rsync(OURS, work.path(), &["-a", &format!("--usermap={map}"), "src/", "host:dst/"]);
         assert!(run.code != 0 && run.stderr.contains("--usermap"), "{map}: {} {}", run.code, run.stderr);
+    }
+}
+
+/// A loop device over this file, for as long as it lives.
+struct Loop(String);
+
+impl Loop {
+    fn over(file: &Path) -> Option<Self> {
+        let output = Command::new("losetup").args(["-f", "--show"]).arg(file).output().ok()?;
+        output.status.success().then(|| Self(String::from_utf8(output.stdout).unwrap().trim().to_owned()))
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").args(["-d", &self.0]).status();
+    }
+}
+
+/// What a device holds is sent as a file's content; one that has no length, and perhaps no end, is an empty file.
+#[test]
+fn devices_are_copied_as_files() {
+    if !support::require("rsync") {
+        return;
+    }
+    let bench = Bench::start();
+    let work = bench.fresh("devices");
+    let work = work.path();
+    let content = tree::noise(300 * 512, 3);
+    fs::write(work.join("disk"), &content).unwrap();
+    fs::create_dir(work.join("src")).unwrap();
+    let disk = Loop::over(&work.join("disk"));
+    let mode = Mode::from_raw_mode(0o640);
+    let node = |name: &str, kind, device| {
+        rustix::fs::mknodat(CWD, work.join("src").join(name), kind, mode, device).unwrap();
+    };
+    if let Some(disk) = &disk {
+        let number = disk.0.trim_start_matches("/dev/loop").parse().unwrap();
+        node("block", FileType::BlockDevice, rustix::fs::makedev(7, number));
+    } else {
+        eprintln!("SKIPPED: no loop device can be had here");
+    }
+    node("zero", FileType::CharacterDevice, rustix::fs::makedev(1, 5));
+    node("pipe", FileType::Fifo, 0);
+    fs::write(work.join("src/file"), "a file\n").unwrap();
+    for options in ["-rlpgoD", "-rc --no-D", "-rHAX --stats", "-r --list-only", "-rz --no-i-r"] {
+        let mut said = Vec::new();
+        for (program, dst) in [("rsync".to_owned(), "stock"), (format!("{OURS} rsync"), "ours")] {
+            fs::create_dir_all(work.join(dst)).unwrap();
+            let line = format!("{program} -i --copy-devices {options} src/ {dst}/");
+            let output = Command::new("sh").args(["-c", &line]).current_dir(work).output().unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            let kept =
+                |line: &&str| !line.contains("bytes") && !line.contains("File list") || line.contains("file size");
+            // A list shows when it was made.
+            // What is skipped is said by the other end, now sooner, now later.
+            let mut words: Vec<_> =
+                text.lines().filter(kept).map(|line| line.get(..25).unwrap_or(line).to_owned()).collect();
+            words.sort();
+            said.push((output.status.code(), words, String::from_utf8(output.stderr).unwrap()));
+        }
+        assert_eq!(said[0], said[1], "{options}");
+        if options.contains("list-only") {
+            continue;
+        }
+        let read = |dst: &str, name: &str| fs::read(work.join(dst).join(name)).unwrap();
+        assert!(read("ours", "zero").is_empty() && read("stock", "zero").is_empty());
+        assert!(disk.is_none() || read("ours", "block") == content, "{options}");
+        let roads = [(format!("{OURS} rsync"), "rsync".to_owned()), ("rsync".to_owned(), format!("{OURS} rsync"))];
+        for (near, far) in roads {
+            for (from, to) in [("src/", "host:far/"), ("host:src/", "far/")] {
+                let _ = fs::remove_dir_all(work.join("far"));
+                let shell = bench.script("rsh-here", &format!("shift\ncd {}\nexec sh -c \"$*\"\n", work.display()));
+                let line =
+                    format!("{near} {options} --copy-devices -e {} --rsync-path='{far}' {from} {to}", shell.display());
+                let output = Command::new("sh").args(["-c", &line]).current_dir(work).output().unwrap();
+                assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+                assert!(
+                    read("far", "zero").is_empty() && (disk.is_none() || read("far", "block") == content),
+                    "{line}"
+                );
+            }
+        }
     }
 }

@@ -189,6 +189,8 @@ impl ServerArgs {
                     break;
                 }
                 b"--sender" => parsed.sender = true,
+                // Only who starts the server may say so, never a client.
+                b"--insecure-links" => parsed.options.insecure_links = true,
                 b"--specials" => specials = Some(true),
                 b"--no-specials" => specials = Some(false),
                 [b'-', b'-', ..] => match OWN_WORD.into_iter().find(|name| name.as_bytes() == arg) {
@@ -395,6 +397,8 @@ impl Options {
             "--log-file" => self.log_file = owned(),
             "--log-file-format" => self.log_file_format = owned(),
             "--confine-root" => self.confine_root = owned(),
+            // Only who starts the server may say so, never a client.
+            "--copy-as" => self.copy_as = owned(),
             "--info" => self.info.push(value.to_vec()),
             "--debug" => self.debug.push(value.to_vec()),
             // As with those of `long`.

@@ -31,6 +31,14 @@ pub enum PeerError {
         "Protocol version mismatch: the peer says {0}; we speak 30 to 32. Is the remote shell clean (does its start-up print anything)?"
     )]
     Version(i64),
+    /// A batch file that somebody newer wrote.
+    #[error("The protocol version in the batch file is too new ({version} > {newest}).")]
+    BatchTooNew {
+        /// The version in the file.
+        version: i64,
+        /// The newest that is accepted.
+        newest: u8,
+    },
     /// No checksum both sides know.
     #[error("No common checksum: we offer {ours:?}, the peer {theirs:?}")]
     NoCommonChecksum {

@@ -6,6 +6,7 @@
 
 pub mod acl;
 pub mod args;
+pub mod batch;
 pub mod charset;
 pub mod checksum;
 pub mod chmod;

@@ -112,7 +112,7 @@ impl Message {
 ///
 /// A message is handed over only when the payload before it has been used up, or cannot be used without the payload
 /// behind it; so the events of a machine do not depend on how the bytes were split.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Inbox {
     payload: Vec<u8>,
     /// First byte of `payload` that nobody has consumed.
@@ -127,7 +127,7 @@ pub struct Inbox {
     charset: Option<Charset>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Frame {
     Payload { left: usize },
     Message { code: u32, len: usize, body: Vec<u8> },
@@ -312,6 +312,10 @@ pub struct Outbox {
     /// Where the header of the open payload frame stands.
     open: Option<usize>,
     charset: Option<Charset>,
+    /// A copy of the payload, for a batch file.
+    record: Option<Vec<u8>>,
+    /// Payload goes to the record only.
+    diverted: bool,
 }
 
 impl Outbox {
@@ -330,8 +334,29 @@ impl Outbox {
         self.muxed = true;
     }
 
+    /// Keeps a copy of all payload from here on, to be taken by [`Outbox::take_record`].
+    pub fn record(&mut self) {
+        self.record.get_or_insert_default();
+    }
+
+    /// Whether payload goes to the record only, and not to the peer.
+    pub fn divert(&mut self, only_record: bool) {
+        self.diverted = only_record;
+    }
+
+    /// The payload recorded since this was last asked for.
+    pub fn take_record(&mut self) -> Vec<u8> {
+        self.record.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     /// Writes payload.
     pub fn put(&mut self, mut payload: &[u8]) {
+        if let Some(record) = &mut self.record {
+            record.extend_from_slice(payload);
+        }
+        if self.diverted {
+            return;
+        }
         if !self.muxed {
             self.bytes.extend_from_slice(payload);
             return;
@@ -379,12 +404,12 @@ impl Outbox {
         }
     }
 
-    /// How many bytes wait.
+    /// How many bytes wait, for the peer or for the record.
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.bytes.len().max(self.record.as_ref().map_or(0, Vec::len))
     }
 
-    /// True when nothing waits.
+    /// True when nothing waits for the peer.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }

@@ -136,6 +136,8 @@ pub struct Sender {
     phase: u8,
     /// Names come, and stand outside of all framing.
     plain_names: bool,
+    /// File data goes into the batch file, and not to the peer.
+    holds_back: bool,
 }
 
 impl Sender {
@@ -153,6 +155,7 @@ impl Sender {
             complete: !n.compat.has(Compat::INC_RECURSE),
             phase: 0,
             plain_names: false,
+            holds_back: false,
         }
     }
 
@@ -163,6 +166,11 @@ impl Sender {
         if self.plain_names && self.facts.server {
             self.inbox.hold();
         }
+    }
+
+    /// File data is not for the peer, but only for the record of the outbox (`--only-write-batch`).
+    pub fn hold_data_back(&mut self) {
+        self.holds_back = true;
     }
 
     /// The file list, or with incremental recursion its first segment, goes out now: the caller writes its entries.
@@ -367,6 +375,7 @@ impl Sender {
     /// Begins the answer to a request. `store` spares the effort to compress a file whose bytes would not shrink.
     pub fn begin(&mut self, request: &Request, store: bool, out: &mut Outbox) -> FileReply<'_> {
         echo(&mut self.ndx_out, request.ndx, &request.header, out);
+        out.divert(self.holds_back);
         out.put(&request.sums.head().encode());
         self.tokens.begin(store);
         FileReply { tokens: &mut self.tokens }
@@ -380,13 +389,14 @@ impl Sender {
     /// Ends the last phase; a server adds its statistics.
     pub fn farewell(&mut self, stats: &FinalStats, out: &mut Outbox) {
         put_ndx(&mut self.ndx_out, NdxValue::Done, out);
-        if self.facts.server {
-            let mut bytes = Vec::new();
-            for number in stats.numbers() {
-                put_varlong(&mut bytes, i64::try_from(number).unwrap_or(i64::MAX), 3);
-            }
-            out.put(&bytes);
+        let mut bytes = Vec::new();
+        for number in stats.numbers() {
+            put_varlong(&mut bytes, i64::try_from(number).unwrap_or(i64::MAX), 3);
         }
+        // A client has nobody to tell but the reader of its batch file.
+        out.divert(!self.facts.server);
+        out.put(&bytes);
+        out.divert(false);
         self.state = State::Answer;
     }
 }
@@ -412,6 +422,7 @@ impl FileReply<'_> {
     pub fn end(self, sum: &Sum, out: &mut Outbox) -> Result<(), PackError> {
         self.tokens.end(out)?;
         out.put(sum.as_bytes());
+        out.divert(false);
         Ok(())
     }
 }

@@ -82,6 +82,7 @@ pub(super) fn blames_the_link(error: &TransferError) -> bool {
         | TransferError::Selection(_)
         | TransferError::Usage(_)
         | TransferError::Rules(_)
+        | TransferError::Batch(_)
         | TransferError::Local { .. } => false,
     }
 }

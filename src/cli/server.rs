@@ -3,8 +3,9 @@
 mod secluded;
 
 use crate::rsync::until::Until;
+use crate::transfer::copy_as::copy_as;
 use crate::transfer::serve::{complain, exit_code, serve};
-use crate::transfer::{TransferError, charset};
+use crate::transfer::{TransferError, charset, trust_all_links};
 use crate::transport::stdio::{input, stdio};
 use protocol::PeerError;
 use protocol::args::{Options, ServerArgs};
@@ -44,8 +45,15 @@ pub(super) fn main(args: &[OsString]) -> ExitCode {
             return ExitCode::from(1);
         }
     };
+    if args.options.insecure_links {
+        trust_all_links();
+    }
     let patience =
         args.options.timeout.filter(|&seconds| seconds > 0).map(|seconds| Duration::from_secs(seconds.into()));
+    if let Some(Err(error)) = args.options.copy_as.as_deref().map(copy_as) {
+        complain(&error.to_string());
+        return ExitCode::from(1);
+    }
     let link = stdio(patience.unwrap_or(PATIENCE));
     // Without them the session still works; only what it leaves when told to end is not tidied.
     let until = Until::watch(link.closer.clone(), None).ok();

@@ -3,18 +3,19 @@
 use super::command_line::{Ask, CommandLine, StderrMode, Usage};
 use super::environment::Environment;
 use super::operands;
+use super::values::max_alloc;
 use protocol::args::ItemDetail;
 
 /// Completes a command line whose words have all been read.
 pub(super) fn finish(line: &mut CommandLine, environment: &Environment) -> Result<(), Usage> {
-    if let Some(name) = line.lacking {
-        return Err(refuse(&format!("--{name}")));
-    }
     quoting(line, environment)?;
+    if let (None, Some(value)) = (line.options.max_alloc, &environment.max_alloc) {
+        line.options.max_alloc = Some(max_alloc(value)?);
+    }
     implications(line, environment);
     conflicts(line)?;
     said(line);
-    if line.operands.is_empty() && line.batch.read.is_none() {
+    if line.operands.is_empty() {
         line.ask = Some(Ask::Help);
         return Err(Usage::syntax(""));
     }
@@ -82,6 +83,12 @@ fn conflicts(line: &CommandLine) -> Result<(), Usage> {
     if line.batch.read.is_some() && (line.batch.write.is_some() || line.batch.only_write.is_some()) {
         return no("--write-batch and --read-batch can not be used together");
     }
+    if options.crtimes {
+        return no("This rsync does not support --crtimes (-N)");
+    }
+    if options.insecure_links && options.confine_root.is_some() {
+        return no("--insecure-links cannot be combined with --confine-root");
+    }
     if line.deletes > 1 {
         return Err(Usage::syntax("rsync: You may not combine multiple --delete-WHEN options."));
     }
@@ -116,8 +123,13 @@ fn conflicts(line: &CommandLine) -> Result<(), Usage> {
             return no(&format!("{in_place} cannot be used with --partial-dir"));
         }
     }
-    if let Some(name) = line.batch_name() {
-        return Err(refuse(name));
+    if line.batch.read.is_some() {
+        if options.files_from.is_some() {
+            return no("--read-batch cannot be used with --files-from");
+        }
+        if options.remove_source_files {
+            return no("--read-batch cannot be used with --remove-source-files");
+        }
     }
     if line.operands.iter().all(|operand| operands::daemon(operand).is_none()) {
         let daemon_only =
@@ -164,16 +176,4 @@ fn said(line: &mut CommandLine) {
         StderrMode::Errors => {}
     }
     line.peer_words = words.into_iter().map(String::into_bytes).collect();
-}
-
-impl CommandLine {
-    fn batch_name(&self) -> Option<&'static str> {
-        [
-            ("--write-batch", &self.batch.write),
-            ("--only-write-batch", &self.batch.only_write),
-            ("--read-batch", &self.batch.read),
-        ]
-        .into_iter()
-        .find_map(|(name, file)| file.is_some().then_some(name))
-    }
 }

@@ -155,6 +155,8 @@ pub struct CommandLine {
     pub family: Option<u8>,
     /// `--no-motd`.
     pub no_motd: bool,
+    /// The words of options as they were given, each with the word that is its value.
+    pub(super) given: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     /// Batch files.
     pub batch: Batch,
     /// `--old-dirs`.
@@ -171,8 +173,6 @@ pub struct CommandLine {
     pub(super) deletes: u8,
     /// `-F`, repeated.
     pub(super) merge_files: u8,
-    /// An option that we know of and do not serve.
-    pub(super) lacking: Option<&'static str>,
     /// Words for the other end beside those of the options.
     pub(super) peer_words: Vec<Vec<u8>>,
     /// Words of the command line, for messages that repeat it.
@@ -212,6 +212,7 @@ impl Default for CommandLine {
             sockopts: None,
             family: None,
             no_motd: false,
+            given: Vec::new(),
             batch: Batch::default(),
             old_dirs: false,
             relative: None,
@@ -220,7 +221,6 @@ impl Default for CommandLine {
             recurse_by_archive: false,
             deletes: 0,
             merge_files: 0,
-            lacking: None,
             peer_words: Vec::new(),
             word: String::new(),
         }
@@ -234,17 +234,27 @@ impl CommandLine {
     /// What stock rsync refuses, in its words.
     pub fn parse<A: AsRef<[u8]>>(words: &[A], environment: &Environment) -> Result<Self, Usage> {
         let mut line = Self::default();
+        let all = words;
         let mut words = words.iter().map(AsRef::as_ref);
         let alone = words.len() == 1;
         while let Some(word) = words.next() {
+            let left = words.len();
             match word {
                 b"--" => {
+                    line.given.push((word.to_vec(), None));
                     line.operands.extend(words.by_ref().map(<[u8]>::to_vec));
                 }
                 b"-h" if alone => line.ask = Some(Ask::Help),
                 [b'-', b'-', name @ ..] => line.long(word, name, &mut words)?,
                 [b'-', letters @ ..] if !letters.is_empty() => line.letters(word, letters, &mut words)?,
-                operand => line.operands.push(operand.to_vec()),
+                operand => {
+                    line.operands.push(operand.to_vec());
+                    continue;
+                }
+            }
+            if word != b"--" {
+                let value = (words.len() < left).then(|| all[all.len() - left].as_ref().to_vec());
+                line.given.push((word.to_vec(), value));
             }
         }
         if line.ask.is_none() {
@@ -317,9 +327,6 @@ impl CommandLine {
             }
             Apply::Do(act) => act(self),
             Apply::Take(act) => act(self, value)?,
-            Apply::Lacking => {
-                self.lacking.get_or_insert(option.names[0]);
-            }
         }
         Ok(())
     }

@@ -14,6 +14,8 @@ pub struct Environment {
     pub old_args: Option<bool>,
     /// `RSYNC_PARTIAL_DIR`.
     pub partial_dir: Option<Vec<u8>>,
+    /// `RSYNC_MAX_ALLOC`.
+    pub max_alloc: Option<Vec<u8>>,
     /// `RSYNC_ICONV`.
     pub iconv: Option<Vec<u8>>,
     /// `RSYNC_PASSWORD`.
@@ -30,6 +32,7 @@ impl Environment {
             protect_args: flag("RSYNC_PROTECT_ARGS"),
             old_args: flag("RSYNC_OLD_ARGS"),
             partial_dir: text("RSYNC_PARTIAL_DIR"),
+            max_alloc: text("RSYNC_MAX_ALLOC"),
             iconv: text("RSYNC_ICONV"),
             password: text("RSYNC_PASSWORD"),
         }

@@ -18,8 +18,7 @@ Without -e, a HOST is reached by the SSH that is built in.
 ";
 
 /// Options of stock rsync that the table knows and nothing serves; each is refused by name.
-const LACKING: &str = "--confine-root, --copy-as, --copy-devices, --crtimes, --insecure-links, --only-write-batch, \
-                       --read-batch, --write-batch";
+const LACKING: &str = "--confine-root, --crtimes";
 
 /// `--help`.
 pub(super) fn text() -> String {
@@ -99,6 +98,10 @@ fn man() -> String {
         ("RSYNC_OLD_ARGS", "1: as if --old-args were given"),
         ("RSYNC_PARTIAL_DIR", "where --partial keeps its files"),
         ("RSYNC_ICONV", "the same as --iconv"),
+        ("RSYNC_MAX_ALLOC", "the same as --max-alloc"),
+        ("RSYNC_PASSWORD", "the password for a daemon"),
+        ("RSYNC_PROXY", "host:port of a web proxy on the way to a daemon"),
+        ("CVSIGNORE", "further patterns for -C"),
     ] {
         let _ = writeln!(text, ".TP\n\\fB{name}\\fR\n{}", roff(help));
     }

@@ -110,6 +110,15 @@ fn host(text: &[u8]) -> Result<Host, Usage> {
     Ok(Host { user, name: name.to_vec(), port: None })
 }
 
+/// The operands of a command line whose files come out of a batch file: the last one is the destination.
+pub(super) fn playback(operands: &[Vec<u8>]) -> Result<Plan, Usage> {
+    let Some(last) = operands.last() else { return Err(Usage::syntax("")) };
+    match place(last)? {
+        Place::Here(path) => Ok(Plan { remote: None, pull: true, sources: Vec::new(), destination: Some(path) }),
+        _ => Err(Usage::syntax("remote destination is not allowed with --read-batch")),
+    }
+}
+
 /// Sorts the operands of a command line.
 pub fn plan(operands: &[Vec<u8>]) -> Result<Plan, Usage> {
     let places = operands.iter().map(|operand| place(operand)).collect::<Result<Vec<_>, _>>()?;

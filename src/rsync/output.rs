@@ -530,6 +530,7 @@ impl Witness for Pulled<'_> {
 
     fn stats(&self, totals: &FinalStats) {
         self.output.stats(|stats| {
+            (stats.read, stats.written) = (totals.written, totals.read);
             stats.total_size = totals.total_size;
             stats.list_build = totals.list_build_ms;
             stats.list_transfer = totals.list_send_ms;

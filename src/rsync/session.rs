@@ -1,5 +1,6 @@
 //! One session of a client: connects, sends or receives, and says what came of it. Counterpart: rsync's `client_run`.
 
+use super::batch;
 use super::checks::refuse;
 use super::command_line::{CommandLine, FilterKind, Usage};
 use super::exit;
@@ -9,7 +10,9 @@ use super::quoting::{self, Use};
 use super::until::Until;
 use crate::daemon::client::{self, Call, Connected, DaemonError, Shell, Site};
 use crate::link::{Ending, Link};
+use crate::transfer::batch::{BatchFile, Playback, PlaybackError};
 use crate::transfer::charset;
+use crate::transfer::copy_as::copy_as;
 use crate::transfer::filters::{self, Rules, RulesError};
 use crate::transfer::local::Local;
 use crate::transfer::scanned::{Scanned, Trouble, summer};
@@ -23,8 +26,9 @@ use crate::transport::child::Child;
 use crate::transport::ssh::{Ssh, SshOptions};
 use crate::transport::tcp::Family;
 use crate::transport::{Connect, ConnectError};
+use protocol::PeerError;
 use protocol::args::{Options, ServerArgs};
-use protocol::checksum::Sum;
+use protocol::checksum::{Checksum, Sum};
 use protocol::filter::{Action, Rule, Side as RuleSide};
 use protocol::flist::{FileEntry, FileList, ListLimits, Ndx};
 use protocol::handshake::{Compat, Hello, Offer, Side, VERSION_LEAST, VERSION_MOST};
@@ -56,21 +60,35 @@ pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
         let text = format!("--protocol must be at least {VERSION_LEAST} and no more than {VERSION_MOST}.");
         return Err(Usage { text, code: 2 });
     };
+    if line.options.insecure_links {
+        crate::transfer::trust_all_links();
+    }
     let local = plan.remote.is_none();
     // A copy without a destination is a listing, and lists come from a sender at the other end.
-    let pull = plan.pull || plan.destination.is_none();
+    let pull = plan.pull || plan.destination.is_none() || (local && line.options.list_only);
     let who = if pull { "Receiver" } else { "sender" };
     let mut line = line.clone();
     charset::of_client(&mut line.options).map_err(|error| Usage { text: error.to_string(), code: 4 })?;
+    let for_script = rules_of_script(&line)?;
+    batch::constrain(&mut line)?;
     let wanted = Wanted::of(&mut line, plan, pull)?;
-    line.options.whole_file |= local && !line.options.no_whole_file;
+    let written = batch::create(&line, plan, &for_script)?;
+    line.options.whole_file |= local && line.batch.read.is_none() && !line.options.no_whole_file;
     let role = Role { sends: !pull, local, sources: plan.sources.clone() };
     let output = Output::new(&line, role).map_err(|error| {
         let path = line.log_file.as_deref().unwrap_or_else(|| "".as_ref()).display();
         Usage { text: format!("rsync: failed to open log-file {path}: {error}"), code: 11 }
     })?;
+    let playback = match line.batch.read.clone() {
+        None => None,
+        Some(name) => Some(play(&mut line, &name, version, &output)?),
+    };
     let client = Client { line: &line, plan, pull, version, output: &output, wanted };
-    let code = match client.session() {
+    let outcome = match playback {
+        Some(playback) => client.play(playback),
+        None => client.session(written),
+    };
+    let code = match outcome {
         Ok(code) => code,
         Err(Failure { text, code }) => {
             if !text.is_empty() {
@@ -86,6 +104,52 @@ pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
     Ok(code)
 }
 
+/// Opens the batch file that takes the place of a far end, and makes the options follow it.
+fn play(line: &mut CommandLine, name: &[u8], version: u8, output: &Output) -> Result<Playback, Usage> {
+    let playback = crate::transfer::batch::play(&batch::path(name), &mut line.options, version);
+    let playback = playback.map_err(|error| match error {
+        PlaybackError::Options(error) => Usage { text: error.to_string(), code: 1 },
+        PlaybackError::File(error @ TransferError::Peer(PeerError::BatchTooNew { .. })) => {
+            Usage { text: error.to_string(), code: 2 }
+        }
+        PlaybackError::File(TransferError::Remote { .. }) => Usage {
+            text: "rsync: connection unexpectedly closed (0 bytes received so far) [Receiver]".into(),
+            code: 12,
+        },
+        PlaybackError::File(error) => {
+            let code = u8::try_from(exit::of(&error)).unwrap_or(1);
+            Usage { text: format!("rsync: [Receiver] {error}"), code }
+        }
+    })?;
+    if line.info.level("MISC") > 0 {
+        playback.changed.iter().for_each(|text| output.say(&format!("{text}\n")));
+    }
+    Ok(playback)
+}
+
+/// The user's rules as the script of a batch file holds them: without those that `-C` brings.
+pub(super) fn rules_of_script(line: &CommandLine) -> Result<Vec<Rule>, Usage> {
+    if line.batch.write.is_none() && line.batch.only_write.is_none() {
+        return Ok(Vec::new());
+    }
+    user_rules(line)?.finish(&Options { cvs_exclude: false, ..line.options.clone() }, false).map_err(bad_rules)
+}
+
+fn user_rules(line: &CommandLine) -> Result<Rules, Usage> {
+    let mut rules = Rules::new(&line.options);
+    for (kind, text) in &line.filters {
+        let taken = match kind {
+            FilterKind::Rule => rules.filter(text),
+            FilterKind::Exclude => rules.pattern(Action::Exclude, text),
+            FilterKind::Include => rules.pattern(Action::Include, text),
+            FilterKind::ExcludeFrom => rules.file(Action::Exclude, text),
+            FilterKind::IncludeFrom => rules.file(Action::Include, text),
+        };
+        taken.map_err(bad_rules)?;
+    }
+    Ok(rules)
+}
+
 /// What the user's rules and lists of names come to.
 struct Wanted {
     rules: Vec<Rule>,
@@ -98,18 +162,7 @@ struct Wanted {
 impl Wanted {
     /// Reads the files of rules and names, and leaves of `--files-from` what a server may be told.
     fn of(line: &mut CommandLine, plan: &Plan, pull: bool) -> Result<Self, Usage> {
-        let mut rules = Rules::new(&line.options);
-        for (kind, text) in &line.filters {
-            let taken = match kind {
-                FilterKind::Rule => rules.filter(text),
-                FilterKind::Exclude => rules.pattern(Action::Exclude, text),
-                FilterKind::Include => rules.pattern(Action::Include, text),
-                FilterKind::ExcludeFrom => rules.file(Action::Exclude, text),
-                FilterKind::IncludeFrom => rules.file(Action::Include, text),
-            };
-            taken.map_err(bad_rules)?;
-        }
-        let rules = rules.finish(&line.options, !pull).map_err(bad_rules)?;
+        let rules = user_rules(line)?.finish(&line.options, !pull).map_err(bad_rules)?;
         let mut wanted = Self { rules, here: None, asked: None };
         let Some(given) = line.options.files_from.clone() else { return Ok(wanted) };
         let cut = given.iter().position(|byte| b":/".contains(byte)).filter(|&at| given[at] == b':');
@@ -181,7 +234,36 @@ struct Client<'a> {
 }
 
 impl Client<'_> {
-    fn session(&self) -> Result<i32, Failure> {
+    /// Plays a batch file.
+    fn play(&self, playback: Playback) -> Result<i32, Failure> {
+        if let Some(user) = &self.line.options.copy_as {
+            copy_as(user).map_err(|error| Failure { text: error.to_string(), code: 1 })?;
+        }
+        let until = Until::watch(playback.closer, self.line.options.stop_at)
+            .map_err(|error| Failure { text: format!("rsync: Cannot listen for signals: {error}"), code: 14 })?;
+        self.output.stats(|stats| stats.version = playback.session.n.version);
+        let result = self.pull(playback.session);
+        match (result, until.ended()) {
+            (Err(_), Some(code)) => Err(Failure { text: String::new(), code }),
+            (Err(error), None) => Err(self.failure(&error, 0)),
+            (Ok(code), _) => Ok(code),
+        }
+    }
+
+    /// What is said of a session that broke, of which so many bytes were heard.
+    fn failure(&self, error: &TransferError, heard: u64) -> Failure {
+        let who = if self.pull { "Receiver" } else { "sender" };
+        let text = match error {
+            TransferError::Remote { .. } => {
+                format!("rsync: connection unexpectedly closed ({heard} bytes received so far) [{who}]")
+            }
+            TransferError::Peer(PeerError::Exit(_)) => String::new(),
+            error => format!("rsync: [{who}] {error}"),
+        };
+        Failure { text, code: exit::of(error) }
+    }
+
+    fn session(&self, written: Option<BatchFile>) -> Result<i32, Failure> {
         let daemon = self.plan.remote.as_ref().filter(|remote| remote.daemon);
         let (mut link, version) = match daemon {
             Some(Remote { host, .. }) => match self.by_daemon(host)? {
@@ -190,6 +272,9 @@ impl Client<'_> {
             },
             None => (self.connect()?, None),
         };
+        if let Some(user) = &self.line.options.copy_as {
+            copy_as(user).map_err(|error| Failure { text: error.to_string(), code: 1 })?;
+        }
         let heard = Arc::new(AtomicU64::new(0));
         link.reader = Box::new(Counted { reader: link.reader, heard: heard.clone() });
         if self.line.options.secluded_args && daemon.is_none() {
@@ -214,7 +299,8 @@ impl Client<'_> {
             side: Side::Client,
             version: version.unwrap_or(self.version),
             choice: options.checksum_choice,
-            offer: Offer::Stock,
+            // A batch file names no algorithm.
+            offer: if written.is_some() { Offer::Only(Checksum::Md5) } else { Offer::Stock },
             incremental: options.incremental(self.pull),
             compression: options.compression(),
         };
@@ -228,6 +314,9 @@ impl Client<'_> {
                 session.limit(rate);
             }
             self.output.stats(|stats| stats.version = session.n.version);
+            if let Some(file) = written {
+                session.record(options, file)?;
+            }
             if self.pull { self.pull(session) } else { self.push(session) }
         });
         let result = match (result, until.ended()) {
@@ -245,19 +334,7 @@ impl Client<'_> {
         }
         match result {
             Ok(code) => Ok(code),
-            Err(error) => {
-                let code = exit::of(&error);
-                let who = if self.pull { "Receiver" } else { "sender" };
-                let text = match &error {
-                    TransferError::Remote { .. } => {
-                        let heard = heard.load(Ordering::Relaxed);
-                        format!("rsync: connection unexpectedly closed ({heard} bytes received so far) [{who}]")
-                    }
-                    TransferError::Peer(protocol::PeerError::Exit(_)) => String::new(),
-                    error => format!("rsync: [{who}] {error}"),
-                };
-                Err(Failure { text, code })
-            }
+            Err(error) => Err(self.failure(&error, heard.load(Ordering::Relaxed))),
         }
     }
 
@@ -418,14 +495,14 @@ impl Client<'_> {
     }
 
     /// What stands on the first line of a wordy transfer.
-    fn announce_list(&self, verb: [&str; 2]) -> bool {
+    fn announce_list(&self, verb: [&str; 2], incremental: bool) -> bool {
         let options = &self.line.options;
         let logged = if self.pull { "receiving file list" } else { "building file list" };
         self.output.log(logged);
         if self.line.info.level("FLIST") == 0 || !(options.recurse || options.dirs) {
             return false;
         }
-        let at_once = options.recurse && !options.no_inc_recursive;
+        let at_once = incremental && options.recurse && !options.no_inc_recursive;
         if at_once {
             self.output.say(&format!("{} incremental file list\n", verb[0]));
             return false;
@@ -448,6 +525,7 @@ impl Client<'_> {
             skip_compress: options.skip_compress.as_deref().map(Suffixes::new).unwrap_or_default(),
             rules: options.receiver_hears_rules().then(|| self.wanted.rules.clone()),
             names_from_peer: options.files_from.is_some() && self.wanted.here.is_none(),
+            only_batch: options.only_write_batch && batch::written(self.line).is_some(),
         };
         let list_checksum = session.n.list_checksum;
         let paths: Vec<_> = self.plan.sources.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
@@ -457,7 +535,7 @@ impl Client<'_> {
         let sum: Option<SumFile<'_>> = if options.checksum { Some(&mut sum) } else { None };
         let hooks = Hooks { report: &mut report, sum, keep: None, rules: rules.as_ref(), guard: None };
         let listing = |asked: Asked| {
-            let open = self.announce_list(["sending", "building"]);
+            let open = self.announce_list(["sending", "building"], true);
             let started = Instant::now();
             let theirs: Vec<_> = asked.names.iter().map(|name| charset::from_peer(name, options)).collect();
             let names = self.wanted.here.as_deref().or(plan.names_from_peer.then_some(&theirs[..]));
@@ -479,8 +557,12 @@ impl Client<'_> {
     fn pull(&self, session: Session) -> Result<i32, TransferError> {
         let options = &self.line.options;
         let destination = self.plan.destination.as_deref().unwrap_or_default();
+        // What goes into a batch file only changes nothing here.
+        let dry_run = options.dry_run || options.only_write_batch;
+        // And a batch that is tried dry brings its data along.
+        let only_write_batch = options.only_write_batch || (dry_run && self.line.batch.read.is_some());
         let plan = ReceivePlan {
-            options: options.clone(),
+            options: Options { dry_run, only_write_batch, ..options.clone() },
             server: false,
             destination: PathBuf::from(OsStr::from_bytes(destination)),
             limits: ListLimits::default(),
@@ -489,13 +571,22 @@ impl Client<'_> {
             names: self.line.info.level("NAME").max(u8::from(self.line.itemizes())),
             guard: None,
         };
-        let verbs = if self.plan.remote.is_none() { ["sending", "building"] } else { ["receiving", "receiving"] };
-        if self.announce_list(verbs) {
+        let from_batch = self.line.batch.read.is_some();
+        let verbs = if self.plan.remote.is_none() && !from_batch {
+            ["sending", "building"]
+        } else {
+            ["receiving", "receiving"]
+        };
+        let incremental = !from_batch || session.n.compat.has(Compat::INC_RECURSE);
+        if self.announce_list(verbs, incremental) {
             self.output.say("done\n");
         }
         let witness = Pulled { output: self.output, current: Default::default() };
         let received = receive(session, &plan, &witness)?;
-        self.output.stats(|stats| (stats.written, stats.read) = (received.written_bytes, received.read_bytes));
+        // A batch tells what its sender read and wrote.
+        if !from_batch {
+            self.output.stats(|stats| (stats.written, stats.read) = (received.written_bytes, received.read_bytes));
+        }
         let failed = i32::from(received.failed > 0);
         self.end(received.io_error | failed, received.ending.as_ref())
     }

@@ -1,7 +1,7 @@
 //! Every option of the command line, once: parsing, help, manual page and completions all come from here.
 
 use super::command_line::{Ask, CommandLine, FilterKind, Outbuf, StderrMode, Usage};
-use super::values::{checksum_choice, hour, integer, minutes, size, unsigned};
+use super::values::{checksum_choice, hour, integer, max_alloc, minutes, size, unsigned};
 use protocol::args::{AltKind, DeleteWhen};
 use std::path::PathBuf;
 
@@ -23,8 +23,6 @@ pub(super) enum Apply {
     Do(fn(&mut CommandLine)),
     /// Something else, with its value.
     Take(fn(&mut CommandLine, &[u8]) -> Result<(), Usage>),
-    /// Is known and not served: refused by name.
-    Lacking,
 }
 
 /// One option.
@@ -188,7 +186,7 @@ pub(super) const OPTIONS: &[Opt] = &[
     opt(&["copy-links"], b'L', "", "copy what symlinks point to", set!(options.copy_links)),
     opt(&["copy-unsafe-links"], 0, "", "copy what symlinks out of the tree point to", set!(options.copy_unsafe_links)),
     opt(&["safe-links"], 0, "", "leave out symlinks that point out of the tree", set!(options.safe_links)),
-    opt(&["insecure-links"], 0, "", "follow symlinks of strangers in named paths", Apply::Lacking),
+    opt(&["insecure-links"], 0, "", "follow symlinks of strangers in named paths", set!(options.insecure_links)),
     opt(&["confine-root"], 0, "DIR", "refuse named paths that lead out of DIR", text!(options.confine_root)),
     opt(&["munge-links"], 0, "", "make symlinks safe and unusable", set!(options.munge_links)),
     opt(&["copy-dirlinks"], b'k', "", "copy directories that symlinks point to", set!(options.copy_dirlinks)),
@@ -418,7 +416,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         "SIZE",
         "how much memory one request may take",
         Apply::Take(|line, value| {
-            line.options.max_alloc = Some(size("max-alloc", value, b'b', 1024 * 1024, i64::MAX as u64)?);
+            line.options.max_alloc = Some(max_alloc(value)?);
             Ok(())
         }),
     ),
@@ -630,7 +628,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         Apply::Do(|line| line.secluded_args = Some(true)),
     ),
     opt(&["trust-sender"], 0, "", "do not compare the list with what was asked for", set!(options.trust_sender)),
-    opt(&["copy-as"], 0, "USER[:GROUP]", "read and write as USER", Apply::Lacking),
+    opt(&["copy-as"], 0, "USER[:GROUP]", "read and write here as USER", text!(options.copy_as)),
     opt(&["address"], 0, "ADDRESS", "the address to call a daemon from", text!(address)),
     opt(
         &["port"],
@@ -781,7 +779,7 @@ const NEGATIONS: &[Opt] = &[
     no(&["no-dirs", "no-d"], Apply::Do(|line| line.dirs = Some(false))),
     no(&["no-mkpath"], clear!(options.mkpath)),
     no(&["no-links", "no-l"], clear!(options.links)),
-    no(&["no-insecure-links"], Apply::Do(|_| {})),
+    no(&["no-insecure-links"], clear!(options.insecure_links)),
     no(&["no-munge-links"], clear!(options.munge_links)),
     no(&["no-hard-links", "no-H"], clear!(options.hard_links)),
     no(&["no-perms", "no-p"], clear!(options.perms)),

@@ -35,6 +35,11 @@ pub(super) fn size(name: &str, value: &[u8], unit: u8, least: u64, most: u64) ->
     Ok(bytes)
 }
 
+/// `--max-alloc` in bytes.
+pub(super) fn max_alloc(value: &[u8]) -> Result<u64, Usage> {
+    size("max-alloc", value, b'b', 1024 * 1024, i64::MAX as u64)
+}
+
 /// `--checksum-choice`: of the transfer, and of the list; `None` for what the ends agree on.
 pub(super) fn checksum_choice(value: &[u8]) -> Result<Option<(Checksum, Checksum)>, Usage> {
     let name = |name: &[u8]| match name {

@@ -18,7 +18,7 @@ pub(super) fn text() -> String {
         "{}\nThis is the rsync command of pysmurf-archiver, written anew; it is not the rsync of rsync.samba.org.\n\
          Web site: {}\n\
          Capabilities:\n    64-bit files, 64-bit inums, 64-bit timestamps, 64-bit long ints,\n    symlinks, symtimes, hardlinks, \
-         hardlink-specials,\n    hardlink-symlinks, IPv6, atimes, no batchfiles, inplace, append, ACLs,\n    xattrs, optional \
+         hardlink-specials,\n    hardlink-symlinks, IPv6, atimes, batchfiles, inplace, append, ACLs,\n    xattrs, optional \
          secluded-args, iconv, prealloc, stop-at, no crtimes\n\
          Checksum list:\n    {}\n\
          Compress list:\n    {}\n\
@@ -42,7 +42,7 @@ pub(super) fn json() -> String {
         "capabilities": {
             "file_bits": 64, "inum_bits": 64, "timestamp_bits": 64, "long_int_bits": 64,
             "symlinks": true, "symtimes": true, "hardlinks": true, "hardlink_specials": true, "hardlink_symlinks": true,
-            "IPv6": true, "atimes": true, "batchfiles": false, "inplace": true, "append": true, "ACLs": true, "xattrs": true,
+            "IPv6": true, "atimes": true, "batchfiles": true, "inplace": true, "append": true, "ACLs": true, "xattrs": true,
             "secluded_args": "optional", "iconv": true, "prealloc": true, "stop_at": true, "crtimes": false
         },
         "checksum_list": CHECKSUMS,

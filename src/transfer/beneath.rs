@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use protocol::flist::Kind;
@@ -143,6 +144,9 @@ fn check(name: &[u8]) -> io::Result<()> {
 /// Where the paths that are named end, if anywhere short of `/`.
 static JAIL: OnceLock<Jail> = OnceLock::new();
 
+/// Symlinks are followed whoever owns them.
+static TRUSTS_ALL: AtomicBool = AtomicBool::new(false);
+
 struct Jail {
     root: OwnedFd,
     id: (u64, u64),
@@ -162,6 +166,11 @@ pub(crate) fn confine(root: OwnedFd) -> io::Result<()> {
     rustix::process::fchdir(&root)?;
     let jail = Jail { root, id: (stat.st_dev, stat.st_ino) };
     JAIL.set(jail).map_err(|_| io::Error::other("The process is confined already"))
+}
+
+/// From now on symlinks in the paths that an operator names are followed whoever owns them (`--insecure-links`).
+pub(crate) fn trust_all_links() {
+    TRUSTS_ALL.store(true, Ordering::Release);
 }
 
 /// Whether [`confine`] was called.
@@ -252,7 +261,7 @@ fn parent_of(path: &Path) -> (&Path, &OsStr) {
 
 /// A symlink is followed only where nobody can have planted it.
 fn trusted_link(stat: &Stat) -> io::Result<()> {
-    if stat.st_uid == 0 || stat.st_uid == rustix::process::geteuid().as_raw() {
+    if TRUSTS_ALL.load(Ordering::Acquire) || stat.st_uid == 0 || stat.st_uid == rustix::process::geteuid().as_raw() {
         return Ok(());
     }
     let text = "A symlink on the way belongs to another user; name its target instead";

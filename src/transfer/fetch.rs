@@ -103,7 +103,7 @@ pub fn fetch(
     bytes_most: u64,
     watch: &mut dyn FetchWatch,
 ) -> Result<Summary, TransferError> {
-    let Session { n, inbox, mut out, mut ears, mut mouth, closer } = session;
+    let Session { n, inbox, mut out, mut ears, mut mouth, closer, .. } = session;
     let line = Line { n: &n, out: &mut out, ears: &mut ears, mouth: &mut mouth };
     let done = match converse(line, inbox, wishes, dest, bytes_most, watch) {
         Ok(done) => done,

@@ -16,7 +16,7 @@ use super::greet::Mouth;
 use super::links::is_unsafe;
 use super::receive::{ReceivePlan, Target, Witness, preserve};
 use board::BoardState;
-pub(super) use board::{Attempt, Board, Note};
+pub(super) use board::{Attempt, Board, Missed, Note};
 use delete::Deletion;
 pub(super) use delete::IOERR_DEL_LIMIT;
 pub(super) use file::file_sum;
@@ -501,6 +501,7 @@ impl Work<'_> {
                     return Err(PeerError::Malformed("the end of the session before all that was asked for").into());
                 }
                 // The receiver's own waits have deadlines, and it fails or ends the session in the end.
+                board.rest(&mut state);
                 let (woken, timed_out) = board.wait(state, self.keep_alive_every());
                 state = woken;
                 if timed_out {

@@ -1,6 +1,7 @@
 //! The handshake over a link, and the session that comes of it.
 
 use super::TransferError;
+use super::batch::{BatchFile, Tap};
 use crate::link::{Closer, Link, Remote};
 use crate::throttle::Rate;
 use protocol::PeerError;
@@ -22,6 +23,10 @@ pub struct Session {
     pub(super) ears: Ears,
     pub(super) mouth: Mouth,
     pub(super) closer: Closer,
+    /// What keeps the session for later.
+    pub(super) batch: Option<BatchFile>,
+    /// The other end is a batch file: it never listens, and knows nothing of what stands here.
+    pub(super) replay: bool,
 }
 
 impl Session {
@@ -45,9 +50,15 @@ pub(super) struct Ears {
     pub(super) remote: Remote,
     /// Bytes heard.
     pub(super) heard: u64,
+    /// What keeps what is heard.
+    pub(super) tap: Option<Tap>,
 }
 
 impl Ears {
+    pub(super) fn new(reader: Box<dyn Read + Send>, remote: Remote) -> Self {
+        Self { reader, buffer: vec![0; READ_SIZE].into(), remote, heard: 0, tap: None }
+    }
+
     /// Waits for bytes. The end of the stream is an error here: see [`TransferError::Remote`].
     pub(super) fn hear(&mut self) -> Result<&[u8], TransferError> {
         match self.hear_or_end()? {
@@ -67,6 +78,9 @@ impl Ears {
             match self.reader.read(&mut self.buffer) {
                 Ok(n) => {
                     self.heard += n as u64;
+                    if let Some(tap) = &mut self.tap {
+                        tap.hear(&self.buffer[..n])?;
+                    }
                     return Ok(n);
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
@@ -81,11 +95,20 @@ pub(super) struct Mouth {
     writer: Box<dyn Write + Send>,
     /// Bytes said.
     pub(super) said: u64,
+    /// What keeps what is said and recorded.
+    pub(super) batch: Option<BatchFile>,
 }
 
 impl Mouth {
+    pub(super) fn new(writer: Box<dyn Write + Send>) -> Self {
+        Self { writer, said: 0, batch: None }
+    }
+
     /// Says all that waits.
     pub(super) fn say(&mut self, out: &mut Outbox) -> Result<(), TransferError> {
+        if let Some(batch) = &mut self.batch {
+            batch.write(&out.take_record())?;
+        }
         if !out.is_empty() {
             let bytes = out.bytes();
             self.said += bytes.len() as u64;
@@ -123,11 +146,11 @@ pub fn greet_agreed(link: Link, hello: Hello) -> Result<Session, TransferError> 
 
 fn shake(link: Link, mut handshake: Handshake, mut out: Outbox) -> Result<Session, TransferError> {
     let Link { reader, writer, closer, remote } = link;
-    let mut ears = Ears { reader, buffer: vec![0; READ_SIZE].into(), remote, heard: 0 };
-    let mut mouth = Mouth { writer, said: 0 };
+    let mut ears = Ears::new(reader, remote);
+    let mut mouth = Mouth::new(writer);
     if let Some(n) = handshake.poll(&mut out)? {
         mouth.say(&mut out)?;
-        return Ok(Session { n, inbox: handshake.into_inbox(), out, ears, mouth, closer });
+        return Ok(session(n, handshake, out, ears, mouth, closer));
     }
     let n = loop {
         // A far end that is gone already is explained by what it said, not by our failure to speak to it.
@@ -152,5 +175,9 @@ fn shake(link: Link, mut handshake: Handshake, mut out: Outbox) -> Result<Sessio
             Err(error) => return Err(error.into()),
         }
     };
-    Ok(Session { n, inbox: handshake.into_inbox(), out, ears, mouth, closer })
+    Ok(session(n, handshake, out, ears, mouth, closer))
+}
+
+fn session(n: Negotiated, handshake: Handshake, out: Outbox, ears: Ears, mouth: Mouth, closer: Closer) -> Session {
+    Session { n, inbox: handshake.into_inbox(), out, ears, mouth, closer, batch: None, replay: false }
 }

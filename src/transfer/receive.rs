@@ -7,9 +7,10 @@ mod incoming;
 
 use super::abort::{Parts, abort, await_hang_up};
 use super::basis::Asked;
+use super::batch::{self, Tap};
 use super::beneath::{self, reason, shown};
 use super::dest::{Dest, Further, Missing, Preserve, umask};
-use super::generate::{Attempt, Board, Generate, IOERR_DEL_LIMIT, Note};
+use super::generate::{Attempt, Board, Generate, IOERR_DEL_LIMIT, Missed, Note};
 use super::greet::{Ears, Session};
 use super::guard::Guard;
 use super::ids::IdMap;
@@ -121,8 +122,9 @@ pub struct Received {
 
 /// Receives what the peer sends into the plan's destination.
 pub fn receive(session: Session, plan: &ReceivePlan, witness: &dyn Witness) -> Result<Received, TransferError> {
-    let Session { n, inbox, mut out, mut ears, mut mouth, closer } = session;
+    let Session { n, inbox, mut out, mut ears, mut mouth, closer, batch, replay } = session;
     let server = plan.server;
+    ears.tap = batch.map(|file| Tap::new(&inbox, file)).transpose()?;
     if !server {
         out.put(&filter::encode(&plan.rules, Side::Sender));
         mouth.say(&mut out)?;
@@ -131,7 +133,8 @@ pub fn receive(session: Session, plan: &ReceivePlan, witness: &dyn Witness) -> R
         shape: plan.options.list_shape(n.list_checksum.size()),
         limits: plan.limits,
         server,
-        dry_run: plan.options.dry_run,
+        // Beside a batch file data is sent, though nothing becomes of it here.
+        dry_run: plan.options.dry_run && !replay && (server || !plan.options.only_write_batch),
     };
     let mut receiver = Receiver::new(&n, facts, inbox);
     let mut received = Received::default();
@@ -212,6 +215,8 @@ pub fn receive(session: Session, plan: &ReceivePlan, witness: &dyn Witness) -> R
         options: &plan.options,
         board: &board,
         witness,
+        replay,
+        passing: None,
         current: None,
         delayed: Vec::new(),
         received: &mut received,
@@ -582,6 +587,10 @@ struct Rebuild<'a> {
     options: &'a Options,
     board: &'a Board,
     witness: &'a dyn Witness,
+    /// The stream comes out of a batch file.
+    replay: bool,
+    /// The file that is passed over, of a batch that does not meet what is here.
+    passing: Option<SumHead>,
     current: Option<Current>,
     /// Files that wait for the end of the transfer.
     delayed: Vec<(Arrival, Sent)>,
@@ -606,7 +615,7 @@ struct Arrival {
 
 impl Rebuild<'_> {
     fn run(&mut self, receiver: &mut Receiver, ears: &mut Ears) -> Result<(), TransferError> {
-        let dest = self.target.again();
+        let dest = self.target.again().filter(|_| !self.options.only_write_batch);
         let heard = self.hear(dest.as_ref(), receiver, ears);
         if heard.is_err() {
             self.break_off(dest.as_ref());
@@ -623,6 +632,10 @@ impl Rebuild<'_> {
             match event {
                 ReceiverEvent::File(ndx, header, head) => {
                     let entry = self.entry(ndx)?.clone();
+                    if self.replay {
+                        self.play(dest, Arrival { ndx, header, entry }, head);
+                        continue;
+                    }
                     let attempt = self.board.take(ndx).filter(|_| !header.flags.has(ItemFlags::LOCAL_CHANGE));
                     let unasked = PeerError::Malformed("data of a file that was not asked for");
                     let again = attempt.ok_or(unasked)? == Attempt::Second;
@@ -640,6 +653,9 @@ impl Rebuild<'_> {
                 }
                 ReceiverEvent::End(sum) => self.end(dest, &sum),
                 ReceiverEvent::Item(ndx, header) => {
+                    if self.replay {
+                        self.board.catch_up();
+                    }
                     let entry = self.entry_of_any_kind(ndx)?;
                     self.witness.item(ndx, entry, &header);
                     let has_values = header.flags.has(ItemFlags::XATTR);
@@ -647,14 +663,22 @@ impl Rebuild<'_> {
                     if has_values {
                         self.complete(dest, entry);
                     }
+                    // The data of this one went into the client's batch file.
+                    let link = entry.link;
+                    if self.options.only_write_batch && self.board.take(ndx).is_some() {
+                        self.board.proposals.take(ndx);
+                        self.settle(ndx, link, true);
+                    }
                 }
                 ReceiverEvent::PhaseDone(phase) => {
+                    self.give_up_missing(Missed::All);
                     if phase == 2 {
                         self.place_delayed(dest);
                     }
                     self.board.phase(phase);
                 }
                 ReceiverEvent::SegmentDone => {
+                    self.give_up_missing(Missed::Segment);
                     self.lists.segments.release();
                     self.board.release();
                 }
@@ -693,7 +717,7 @@ impl Rebuild<'_> {
     fn keep_values(&self, entry: &FileEntry, list: Option<XattrList>) -> Result<(), PeerError> {
         let Some(XattrList::Given(given)) = list else { return Ok(()) };
         let further = Further::of(entry, self.options);
-        if given.is_empty() || further.is_some_and(|further| self.board.values.keep(&further, given)) {
+        if given.is_empty() || further.is_some_and(|further| self.board.values.keep(&further, given)) || self.replay {
             return Ok(());
         }
         Err(PeerError::Malformed("values of extended attributes that nobody asked for"))
@@ -748,7 +772,63 @@ impl Rebuild<'_> {
         self.current = Some(Current { arrival, again, incoming });
     }
 
+    /// A file of a batch: taken if it is wanted here, and passed over if not.
+    fn play(&mut self, dest: Option<&Dest>, arrival: Arrival, head: SumHead) {
+        self.board.catch_up();
+        let Some(attempt) = self.board.take(arrival.ndx) else {
+            self.pass_over(&arrival, head);
+            return;
+        };
+        let asked = self.board.proposals.take(arrival.ndx).unwrap_or_default();
+        let again = attempt == Attempt::Second;
+        // What follows upon another beginning is of no use.
+        if asked.append && asked.head.basis_len() != head.basis_len() {
+            self.pass_over(&arrival, head);
+            self.received.failed += 1;
+            self.settle(arrival.ndx, arrival.entry.link, false);
+            return;
+        }
+        self.witness.begins(arrival.ndx, &arrival.entry, &arrival.header);
+        // Values that are not wanted here do no harm.
+        let _ = self.keep_values(&arrival.entry, arrival.header.xattrs.clone());
+        self.begin(dest, arrival, asked, head, again);
+    }
+
+    fn pass_over(&mut self, arrival: &Arrival, head: SumHead) {
+        let text = batch::skipped(self.target.name(&arrival.entry));
+        self.witness.message(&Message::Text(TextKind::Info, text));
+        self.passing = Some(head);
+    }
+
+    /// A batch has no more for what has been asked for so far.
+    fn give_up_missing(&mut self, which: Missed) {
+        if !self.replay {
+            return;
+        }
+        loop {
+            self.board.catch_up();
+            let missed = self.board.give_up(which);
+            if missed.is_empty() {
+                return;
+            }
+            for (ndx, attempt) in missed {
+                self.board.proposals.take(ndx);
+                self.received.failed += 1;
+                let Ok(entry) = self.entry_of_any_kind(ndx) else { continue };
+                let link = entry.link;
+                if attempt == Attempt::First {
+                    let text = batch::missing(self.target.name(entry));
+                    self.witness.message(&Message::Text(TextKind::ErrorXfer, text));
+                }
+                self.settle(ndx, link, false);
+            }
+        }
+    }
+
     fn write(&mut self, bytes: &[u8]) {
+        if self.passing.is_some() {
+            return;
+        }
         if let Some(current) = &mut self.current
             && let Err(trouble) = current.incoming.literal(bytes)
         {
@@ -758,6 +838,11 @@ impl Rebuild<'_> {
     }
 
     fn copy(&mut self, block: BlockIndex) {
+        if let Some(head) = &self.passing {
+            self.block.clear();
+            self.block.resize(head.block_len(block) as usize, 0);
+            return;
+        }
         if let Some(current) = &mut self.current
             && let Err(trouble) = current.incoming.copy(block, &mut self.block)
         {
@@ -767,6 +852,9 @@ impl Rebuild<'_> {
     }
 
     fn end(&mut self, dest: Option<&Dest>, sum: &Sum) {
+        if self.passing.take().is_some() {
+            return;
+        }
         let Some(current) = self.current.take() else { return };
         let (ndx, link) = (current.arrival.ndx, current.arrival.entry.link);
         if let Some(whole) = self.finish(dest, current, sum) {
@@ -778,6 +866,10 @@ impl Rebuild<'_> {
     fn finish(&mut self, dest: Option<&Dest>, current: Current, sum: &Sum) -> Option<bool> {
         let Current { arrival, again, incoming } = current;
         let shown = shown(self.target.name(&arrival.entry));
+        if self.options.only_write_batch {
+            self.witness.received(arrival.ndx, &arrival.entry, &arrival.header, &incoming.sent, sum);
+            return Some(true);
+        }
         let Some(dest) = dest else {
             self.received.failed += 1;
             return Some(false);
@@ -798,7 +890,8 @@ impl Rebuild<'_> {
                 return Some(false);
             }
             FileEnding::Wrong(what) => {
-                let text = format!("WARNING: {shown} failed verification -- update {what} (will try again).\n");
+                let hope = if self.replay { "may" } else { "will" };
+                let text = format!("WARNING: {shown} failed verification -- update {what} ({hope} try again).\n");
                 self.board.note(Note::Say(Message::Text(TextKind::Warning, text.into())));
                 self.board.note(Note::Redo(arrival.ndx));
                 return None;

@@ -188,6 +188,7 @@ fn scan_options(options: &Options) -> ScanOptions {
         copy_links: options.copy_links,
         copy_dirlinks: options.copy_dirlinks,
         devices: true,
+        copy_devices: options.copy_devices,
         specials: true,
         ignore_missing_args: options.ignore_missing_args,
         delete_missing_args: options.delete_missing_args,

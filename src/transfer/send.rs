@@ -61,6 +61,8 @@ pub struct SendPlan {
     pub rules: Option<Vec<Rule>>,
     /// The names of what to send come from the peer (`--files-from`).
     pub names_from_peer: bool,
+    /// File data goes into the batch file only (`--only-write-batch`).
+    pub only_batch: bool,
 }
 
 impl SendPlan {
@@ -200,7 +202,8 @@ pub fn send<S: Source>(
     listing: impl FnOnce(Asked) -> Result<(Listing, S), TransferError>,
     watch: &mut dyn Watch,
 ) -> Result<Summary, TransferError> {
-    let Session { n, inbox, mut out, mut ears, mut mouth, closer } = session;
+    let Session { n, inbox, mut out, mut ears, mut mouth, closer, batch, .. } = session;
+    mouth.batch = batch;
     let line = Line { n: &n, out: &mut out, ears: &mut ears, mouth: &mut mouth };
     let (files, sent) = match converse(line, inbox, plan, listing, watch) {
         Ok(done) => done,
@@ -248,8 +251,15 @@ fn converse<S: Source>(
     if plan.names_from_peer {
         sender.expect_names();
     }
+    if plan.only_batch {
+        sender.hold_data_back();
+    }
     if let Some(rules) = &plan.rules {
         out.put(&filter::encode(rules, Side::Receiver));
+    }
+    // What the receiving side deletes is its own affair.
+    if mouth.batch.is_some() {
+        out.record();
     }
     let rules = if plan.server { filter_rules(&mut sender, ears, mouth, out, watch)? } else { Vec::new() };
     let names = if plan.names_from_peer { names(&mut sender, ears, mouth, out, watch)? } else { Vec::new() };
@@ -596,6 +606,9 @@ impl Reply<'_> {
             }
             if out.len() > OUT_MOST { mouth.say(out) } else { Ok(()) }
         };
+        // A device may have no end.
+        let is_file = file.metadata().is_ok_and(|meta| meta.is_file());
+        let mut file = file.take(if is_file { u64::MAX } else { entry.len });
         while trouble.is_none() {
             match file.read(self.buffer) {
                 Ok(0) => break,

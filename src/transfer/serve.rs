@@ -67,8 +67,10 @@ fn serve_receiver(args: &ServerArgs, session: super::Session, guard: Option<&Gua
     let options = &args.options;
     let destination = args.paths.first().map(|path| PathBuf::from(OsStr::from_bytes(path))).unwrap_or_default();
     let names = name_level(options).max(u8::from(options.detail != ItemDetail::None));
+    // A client that only writes a batch sends no data, but asks for what it would send.
+    let dry_run = options.dry_run || options.only_write_batch;
     let plan = ReceivePlan {
-        options: options.clone(),
+        options: Options { dry_run, ..options.clone() },
         server: true,
         destination,
         limits: list_limits(options),
@@ -136,6 +138,7 @@ fn serve_sender(args: &ServerArgs, session: super::Session, guard: Option<&Guard
         skip_compress: options.skip_compress.as_deref().map(Suffixes::new).unwrap_or_default(),
         rules: None,
         names_from_peer: options.files_from.as_deref() == Some(b"-"),
+        only_batch: false,
     };
     let paths: Vec<_> = args.paths.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
     let incremental = session.n.compat.has(Compat::INC_RECURSE);
@@ -191,7 +194,7 @@ pub fn exit_code(error: &TransferError) -> i32 {
         ) => 4,
         TransferError::Peer(PeerError::UnsafeName { .. }) => 4,
         TransferError::Peer(_) => 2,
-        TransferError::Local { .. } => 11,
+        TransferError::Local { .. } | TransferError::Batch(_) => 11,
         TransferError::Usage(_) => 1,
         TransferError::Selection(_) => 3,
         TransferError::Rules(_) => 1,

@@ -18,12 +18,13 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use protocol::charset::Charset;
 use protocol::checksum::Sum;
 use protocol::filter::{RuleSet, Scope, ScopeError};
 use protocol::flist::{DirClass, FileEntry, Kind, LinkId};
-use rustix::fs::{Access, AtFlags, Dir, Stat};
+use rustix::fs::{Access, AtFlags, Dir, FileType, Stat};
 use rustix::io::Errno;
 
 use super::TransferError;
@@ -36,6 +37,7 @@ use attributes::Attributes;
 pub(super) use filter::enter as enter_scope;
 pub(crate) use lister::{ListError, Lister};
 use operand::Operand;
+use tree::Reading;
 pub use tree::{Location, SourceTree};
 
 /// Bit of a list's I/O errors: something could not be read.
@@ -74,6 +76,8 @@ pub struct ScanOptions {
     pub hard_links: bool,
     /// List devices.
     pub devices: bool,
+    /// List devices as files that hold what the devices do (`--copy-devices`).
+    pub copy_devices: bool,
     /// List fifos and sockets.
     pub specials: bool,
     /// Read ACLs (`-A`).
@@ -524,12 +528,11 @@ impl<'h> Walk<'h> {
             },
             Some(Kind::File) => {
                 if let Some(sum) = &mut self.hooks.sum {
-                    let opened = tree::open_file(
-                        dir,
-                        leaf,
-                        self.options.copy_links || self.options.copy_unsafe_links,
-                        self.options.open_noatime,
-                    );
+                    let opened = match stands_for_device(stat) && stat.st_size == 0 {
+                        // One without a length is not read, and may have no end.
+                        true => File::open("/dev/null"),
+                        false => tree::open_file(dir, leaf, Reading::new(&self.options)),
+                    };
                     entry.sum = opened.and_then(|mut file| sum(&mut file)).unwrap_or(None);
                 }
             }
@@ -537,7 +540,11 @@ impl<'h> Walk<'h> {
         }
         let behind = self.follows_links() || (self.options.copy_dirlinks && kind == Some(Kind::Dir));
         let follow = behind && kind != Some(Kind::Symlink);
-        let open = |kind| if follow { Pinned::open_following(dir, leaf, kind) } else { Pinned::open(dir, leaf, kind) };
+        let stands = |kind| if stands_for_device(stat) { Kind::Device } else { kind };
+        let open = |kind| match follow {
+            true => Pinned::open_following(dir, leaf, stands(kind)),
+            false => Pinned::open(dir, leaf, stands(kind)),
+        };
         let (tree, name) = (&self.tree, entry.name.clone());
         if let Err(text) = self.attributes.fill(&mut entry, open, || tree.full_path(&name, at)) {
             self.left_out(text);
@@ -585,8 +592,17 @@ impl<'h> Walk<'h> {
                 stat = beneath::stat_following(dir, leaf)?;
             }
         }
+        let is_device = beneath::kind(stat.st_mode) == Some(Kind::Device);
         if self.options.fake_super {
             attributes::disguise(dir, leaf, &mut stat)?;
+        }
+        if is_device && self.options.copy_devices {
+            let len = tree::device_length(dir, leaf, Reading::new(&self.options), &stat)?;
+            stat.st_mode = FileType::RegularFile.as_raw_mode() | (stat.st_mode & 0o7777);
+            stat.st_size = i64::try_from(len).unwrap_or(i64::MAX);
+            // When it was written to, a device does not say.
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            (stat.st_mtime, stat.st_mtime_nsec) = (since.as_secs() as _, 0);
         }
         Ok(stat)
     }
@@ -613,6 +629,11 @@ impl<'h> Walk<'h> {
         let path = self.tree.full_path(name, at);
         (self.hooks.report)(Severity::Warning, format!("file has vanished: \"{}\"", shown(&path)));
     }
+}
+
+/// Whether a regular file is the device that `--copy-devices` made it of.
+fn stands_for_device(stat: &Stat) -> bool {
+    stat.st_rdev != 0 && beneath::kind(stat.st_mode) == Some(Kind::File)
 }
 
 /// An entry as `stat` describes it, without a target or sum.

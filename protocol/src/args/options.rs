@@ -100,6 +100,8 @@ options! {
         crtimes,
         /// `--open-noatime`: leave access times of what is read alone.
         open_noatime,
+        /// `--insecure-links`: symlinks in paths an operator names are followed, whoever owns them (never told to the peer).
+        insecure_links,
         /// `-p`: keep permissions.
         perms,
         /// `-E`: keep executability.
@@ -268,6 +270,8 @@ options! {
         log_file: Option<Vec<u8>>,
         /// `--log-file-format`.
         log_file_format: Option<Vec<u8>>,
+        /// `--copy-as`: whom this side reads and writes as (never told to the peer).
+        copy_as: Option<Vec<u8>>,
         /// `--confine-root`: paths that resolve outside it are refused.
         confine_root: Option<Vec<u8>>,
         /// `--stop-at`: when to end, in seconds since 1970 (client only).
@@ -332,13 +336,7 @@ impl Options {
 
     /// The first option of these that nothing serves yet, so that it is refused by name and never ignored.
     pub fn unserved(&self) -> Option<&'static str> {
-        let unserved = [
-            ("--copy-devices", self.copy_devices),
-            ("-N", self.crtimes),
-            ("--only-write-batch", self.only_write_batch),
-            ("--log-file", self.log_file.is_some()),
-            ("--confine-root", self.confine_root.is_some()),
-        ];
+        let unserved = [("--log-file", self.log_file.is_some()), ("--confine-root", self.confine_root.is_some())];
         unserved.into_iter().find_map(|(name, given)| given.then_some(name))
     }
 }

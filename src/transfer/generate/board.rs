@@ -48,6 +48,8 @@ pub(super) struct BoardState {
     /// What the peer is to hear of it.
     pub(super) last_words: Option<LastWords>,
     generator_left: bool,
+    /// The generator has done all it can for now.
+    rests: bool,
     pub(super) complaints: u64,
     orders: Segments<Orders>,
 }
@@ -71,6 +73,15 @@ pub(in crate::transfer) enum Attempt {
     Second,
 }
 
+/// Which files a batch has no more of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::transfer) enum Missed {
+    /// Those of the oldest segment.
+    Segment,
+    /// All.
+    All,
+}
+
 impl Board {
     pub(in crate::transfer) fn new(incremental: bool) -> Self {
         let state = BoardState {
@@ -80,6 +91,7 @@ impl Board {
             failed: false,
             last_words: None,
             generator_left: false,
+            rests: false,
             complaints: 0,
             orders: Segments::new(incremental),
         };
@@ -141,6 +153,42 @@ impl Board {
     pub(in crate::transfer) fn generator_left(&self) {
         self.lock().generator_left = true;
         self.bell.notify_all();
+    }
+
+    /// Waits until the generator has done all it can for now: a batch file does not wait for requests.
+    pub(in crate::transfer) fn catch_up(&self) {
+        let mut state = self.lock();
+        state.rests = false;
+        self.bell.notify_all();
+        while !(state.rests && state.notes.is_empty() || state.generator_left) {
+            state = self.wait(state, None).0;
+        }
+    }
+
+    /// The generator is about to wait.
+    pub(super) fn rest(&self, state: &mut BoardState) {
+        if !state.rests {
+            state.rests = true;
+            self.bell.notify_all();
+        }
+    }
+
+    /// Takes the files that are asked for as if they had come; with each, for which time that was.
+    pub(in crate::transfer) fn give_up(&self, which: Missed) -> Vec<(Ndx, Attempt)> {
+        let mut state = self.lock();
+        let most = if which == Missed::Segment { 1 } else { usize::MAX };
+        let mut missed = Vec::new();
+        for orders in state.orders.iter_mut().take(most) {
+            for (at, attempt) in (0..).zip(&mut orders.attempts) {
+                *attempt = match attempt {
+                    Attempt::Asked => Attempt::First,
+                    Attempt::AskedAgain => Attempt::Second,
+                    Attempt::None | Attempt::First | Attempt::Second => continue,
+                };
+                missed.push((Ndx(orders.start.0 + at), *attempt));
+            }
+        }
+        missed
     }
 
     /// Waits until the generator has left; false when it has not in time.

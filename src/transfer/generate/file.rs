@@ -35,7 +35,7 @@ impl Work<'_> {
             let (told, unknown) = self.wanted_further(None, name, entry);
             let flags = ItemFlags::TRANSFER.and(ItemFlags::NEW).and(told);
             let header = self.with_values(ItemHeader { flags, ..ItemHeader::default() }, unknown);
-            self.speaker.item(ndx, &header, &mut self.out);
+            self.only_tell(ndx, &header);
             return Ok(());
         };
         let device = self.options.write_devices && found.is_some_and(|found| found.kind() == Some(Kind::Device));
@@ -152,12 +152,12 @@ impl Work<'_> {
         let (told, unknown) = self.wanted_further(found.map(|_| dest), name, entry);
         header.flags = header.flags.and(told);
         let header = self.with_values(header, unknown);
-        if self.options.dry_run {
-            self.speaker.item(ndx, &header, &mut self.out);
+        if self.options.dry_run && !self.options.only_write_batch {
+            self.only_tell(ndx, &header);
             return Ok(());
         }
         if choice.basis == Basis::Backup
-            && !redo
+            && !(redo || self.options.dry_run)
             && let Err(error) = dest.back_up_copy(name)
         {
             self.board.complain(&error.to_string());
@@ -177,6 +177,17 @@ impl Work<'_> {
             self.sums(&mut basis, &head)?;
         }
         Ok(())
+    }
+
+    /// Tells in a dry run what would be asked for; a batch file gets it all the same.
+    fn only_tell(&mut self, ndx: Ndx, header: &ItemHeader) {
+        if self.options.only_write_batch {
+            self.board.proposals.put(ndx, Asked::default());
+            self.board.ask(ndx);
+            self.speaker.request(ndx, header, &SumHead::NONE, &mut self.out);
+        } else {
+            self.speaker.item(ndx, header, &mut self.out);
+        }
     }
 
     /// Chooses what a request builds upon.

@@ -44,6 +44,7 @@ const RECURSE: ScanOptions = ScanOptions {
     fake_super: false,
     super_user: None,
     open_noatime: false,
+    copy_devices: false,
     hard_links: false,
     ignore_missing_args: false,
     delete_missing_args: false,

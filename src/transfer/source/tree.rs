@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use protocol::flist::{DirClass, FileEntry, Kind};
-use rustix::fs::{AtFlags, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::ScanOptions;
@@ -40,9 +40,29 @@ pub struct SourceTree {
     /// The root whose way is held open; only one keeps it, so that many roots cost one descriptor each.
     walking: Mutex<u32>,
     follow_dirs: bool,
-    follow_files: bool,
+    reading: Reading,
     reach: Reach,
-    noatime: bool,
+}
+
+/// How files are opened to be read.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Reading {
+    /// Symlinks are followed.
+    pub(super) follow: bool,
+    /// Access times are left alone.
+    pub(super) noatime: bool,
+    /// A device serves as a file.
+    pub(super) devices: bool,
+}
+
+impl Reading {
+    pub(super) fn new(options: &ScanOptions) -> Self {
+        Self {
+            follow: options.copy_links || options.copy_unsafe_links,
+            noatime: options.open_noatime,
+            devices: options.copy_devices,
+        }
+    }
 }
 
 struct Root {
@@ -56,9 +76,8 @@ impl SourceTree {
     pub(super) fn new(options: &ScanOptions) -> Self {
         SourceTree {
             follow_dirs: options.copy_dirlinks || options.copy_links || options.copy_unsafe_links,
-            follow_files: options.copy_links || options.copy_unsafe_links,
             reach: reach(options),
-            noatime: options.open_noatime,
+            reading: Reading::new(options),
             ..SourceTree::default()
         }
     }
@@ -67,7 +86,7 @@ impl SourceTree {
     /// symlink is followed unless the options ask for it. Never waits for a fifo's other end.
     pub fn open(&self, name: &[u8], at: Location) -> io::Result<File> {
         let (dir, leaf) = self.parent(name, at)?;
-        open_file(&dir, &leaf, self.follow_files, self.noatime)
+        open_file(&dir, &leaf, self.reading)
     }
 
     /// The value of an extended attribute of an entry, by the name it has in the list.
@@ -81,7 +100,7 @@ impl SourceTree {
             }
             _ => {
                 let (dir, leaf) = self.parent(&entry.name, at)?;
-                let follow = kind != Kind::Symlink && (self.follow_files || (self.follow_dirs && kind == Kind::Dir));
+                let follow = kind != Kind::Symlink && (self.reading.follow || (self.follow_dirs && kind == Kind::Dir));
                 if follow { Pinned::open_following(&dir, &leaf, kind)? } else { Pinned::open(&dir, &leaf, kind)? }
             }
         };
@@ -158,8 +177,18 @@ impl SourceTree {
     }
 }
 
+/// The length of what a device holds; 0 where it has none, as a terminal.
+pub(super) fn device_length(dir: &OwnedFd, leaf: &[u8], how: Reading, stat: &Stat) -> io::Result<u64> {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::BlockDevice => open_file(dir, leaf, how)?.seek(SeekFrom::End(0)),
+        // Opening some of these does something by itself.
+        _ => Ok(0),
+    }
+}
+
 /// Opens a regular file in a held directory.
-pub(super) fn open_file(dir: &OwnedFd, leaf: &[u8], follow: bool, noatime: bool) -> io::Result<File> {
+pub(super) fn open_file(dir: &OwnedFd, leaf: &[u8], how: Reading) -> io::Result<File> {
+    let Reading { follow, noatime, devices } = how;
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let open = |flags| match follow {
         true => beneath::open_following(dir, leaf, flags),
@@ -170,7 +199,12 @@ pub(super) fn open_file(dir: &OwnedFd, leaf: &[u8], follow: bool, noatime: bool)
         Err(error) if noatime && Errno::from_io_error(&error) == Some(Errno::PERM) => open(flags)?,
         opened => opened?,
     };
-    if beneath::kind(rustix::fs::fstat(&fd)?.st_mode) != Some(Kind::File) {
+    let usable = match beneath::kind(rustix::fs::fstat(&fd)?.st_mode) {
+        Some(Kind::File) => true,
+        Some(Kind::Device) => devices,
+        _ => false,
+    };
+    if !usable {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "It is no longer a regular file"));
     }
     Ok(fd.into())
