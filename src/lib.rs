@@ -11,6 +11,7 @@ pub mod daemon;
 pub mod link;
 pub mod ocs;
 pub mod pipe;
+pub mod rdiff;
 pub mod rsync;
 pub mod status;
 pub mod throttle;

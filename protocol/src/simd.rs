@@ -34,10 +34,10 @@ impl Vectors {
 
 /// Compiles a loop for each kind of vectors, with a function that chooses and one that is told.
 macro_rules! compiled_for_each {
-    ($(#[$doc:meta])* $name:ident, $with:ident = $plain:ident($($arg:ident: $kind:ty),*) -> $result:ty) => {
-        compiled_for_each! { $(#[$doc])* $name, $with = $plain, $plain, $plain($($arg: $kind),*) -> $result }
+    ($(#[$doc:meta])* $name:ident, $with:ident = $plain:path, ($($arg:ident: $kind:ty),*) -> $result:ty) => {
+        compiled_for_each! { $(#[$doc])* $name, $with = $plain, $plain, $plain, ($($arg: $kind),*) -> $result }
     };
-    ($(#[$doc:meta])* $name:ident, $with:ident = $wide:ident, $widest:ident, $plain:ident($($arg:ident: $kind:ty),*) -> $result:ty) => {
+    ($(#[$doc:meta])* $name:ident, $with:ident = $wide:path, $widest:path, $plain:path, ($($arg:ident: $kind:ty),*) -> $result:ty) => {
         $(#[$doc])*
         pub(crate) fn $name($($arg: $kind),*) -> $result {
             $with(Vectors::here(), $($arg),*)
@@ -70,29 +70,47 @@ macro_rules! compiled_for_each {
 }
 
 compiled_for_each! {
-    /// Both halves of a block's weak sum.
-    weak_halves, weak_halves_with = plain_weak_halves(block: &[u8]) -> (u16, u16)
+    /// Both halves of a block's weak sum as rsync has it.
+    weak_halves, weak_halves_with = plain_weak_halves::<false>, (block: &[u8]) -> (u16, u16)
+}
+
+compiled_for_each! {
+    /// Both halves of a block's weak sum as librsync's rollsum has it.
+    raised_halves, raised_halves_with = plain_weak_halves::<true>, (block: &[u8]) -> (u16, u16)
 }
 
 compiled_for_each! {
     /// Rolls a weak sum of `(s1, s2, length)` over bytes and notes each value; returns the last halves.
-    roll_over, roll_over_with = avx2_roll_over, avx2_roll_over, plain_roll_over(state: (u16, u16, u16), leaving: &[u8], entering: &[u8], sums: &mut [u32]) -> (u16, u16)
+    roll_over, roll_over_with = avx2_roll_over::<false>, avx2_roll_over::<false>, plain_roll_over::<false>, (state: (u16, u16, u16), leaving: &[u8], entering: &[u8], sums: &mut [u32]) -> (u16, u16)
+}
+
+compiled_for_each! {
+    /// The same for librsync's rollsum.
+    raised_roll_over, raised_roll_over_with = avx2_roll_over::<true>, avx2_roll_over::<true>, plain_roll_over::<true>, (state: (u16, u16, u16), leaving: &[u8], entering: &[u8], sums: &mut [u32]) -> (u16, u16)
+}
+
+compiled_for_each! {
+    /// The bytes as digits to the base of [`MULTIPLIER`], the first the highest, modulo 2^32.
+    polynomial, polynomial_with = plain_polynomial, (block: &[u8]) -> u32
 }
 
 compiled_for_each! {
     /// The first of these weak sums whose bit is set in a filter: bit number `sum * SPREAD >> shift`. The filter's length is
     /// a power of two.
-    first_hit, first_hit_with = plain_first_hit(filter: &[u64], shift: u32, sums: &[u32]) -> Option<usize>
+    first_hit, first_hit_with = plain_first_hit, (filter: &[u64], shift: u32, sums: &[u32]) -> Option<usize>
 }
 
-/// A byte as the weak sum sees it: signed.
+/// A byte as a weak sum sees it: signed in rsync's, unsigned and raised by 31 in librsync's.
 #[inline(always)]
-pub(crate) fn signed(byte: u8) -> u16 {
-    byte as i8 as u16
+pub(crate) fn widened<const RAISED: bool>(byte: u8) -> u16 {
+    if RAISED { u16::from(byte) + RAISE } else { byte as i8 as u16 }
 }
 
+/// What librsync's rollsum adds to each byte, so that zeros count.
+const RAISE: u16 = 31;
+
 #[inline(always)]
-fn plain_weak_halves(block: &[u8]) -> (u16, u16) {
+fn plain_weak_halves<const RAISED: bool>(block: &[u8]) -> (u16, u16) {
     // The block is read as rows, and each column summed for itself, which the compiler turns into vector code:
     // `sums` adds up a column, `rows_before` how often its bytes count once more for every row that follows.
     const ROW: usize = 64;
@@ -101,7 +119,7 @@ fn plain_weak_halves(block: &[u8]) -> (u16, u16) {
     for row in rows {
         for i in 0..ROW {
             rows_before[i] = rows_before[i].wrapping_add(sums[i]);
-            sums[i] = sums[i].wrapping_add(signed(row[i]));
+            sums[i] = sums[i].wrapping_add(widened::<RAISED>(row[i]));
         }
     }
     let (mut s1, mut s2) = (0u16, 0u16);
@@ -112,18 +130,23 @@ fn plain_weak_halves(block: &[u8]) -> (u16, u16) {
         s1 = s1.wrapping_add(sums[i]);
     }
     for &byte in rest {
-        s1 = s1.wrapping_add(signed(byte));
+        s1 = s1.wrapping_add(widened::<RAISED>(byte));
         s2 = s2.wrapping_add(s1);
     }
     (s1, s2)
 }
 
 #[inline(always)]
-fn plain_roll_over((s1, s2, len): (u16, u16, u16), leaving: &[u8], entering: &[u8], sums: &mut [u32]) -> (u16, u16) {
+fn plain_roll_over<const RAISED: bool>(
+    (s1, s2, len): (u16, u16, u16),
+    leaving: &[u8],
+    entering: &[u8],
+    sums: &mut [u32],
+) -> (u16, u16) {
     let (mut s1, mut s2) = (s1, s2);
     for ((&out, &in_), sum) in leaving.iter().zip(entering).zip(sums) {
-        s1 = s1.wrapping_add(signed(in_).wrapping_sub(signed(out)));
-        s2 = s2.wrapping_add(s1.wrapping_sub(len.wrapping_mul(signed(out))));
+        s1 = s1.wrapping_add(widened::<RAISED>(in_).wrapping_sub(widened::<RAISED>(out)));
+        s2 = s2.wrapping_add(s1.wrapping_sub(len.wrapping_mul(widened::<RAISED>(out))));
         *sum = u32::from(s1) | u32::from(s2) << 16;
     }
     (s1, s2)
@@ -134,7 +157,12 @@ fn plain_roll_over((s1, s2, len): (u16, u16, u16), leaving: &[u8], entering: &[u
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx2")]
-fn avx2_roll_over(state: (u16, u16, u16), leaving: &[u8], entering: &[u8], sums: &mut [u32]) -> (u16, u16) {
+fn avx2_roll_over<const RAISED: bool>(
+    state: (u16, u16, u16),
+    leaving: &[u8],
+    entering: &[u8],
+    sums: &mut [u32],
+) -> (u16, u16) {
     use std::arch::x86_64::*;
     const LANES: usize = 8;
     let running = |lanes: __m128i| {
@@ -143,7 +171,14 @@ fn avx2_roll_over(state: (u16, u16, u16), leaving: &[u8], entering: &[u8], sums:
         _mm_add_epi16(lanes, _mm_slli_si128::<8>(lanes))
     };
     let last_to_all = |lanes| _mm_shuffle_epi8(lanes, _mm_set1_epi16(0x0f0e));
-    let widened = |bytes: &[u8; LANES]| _mm_cvtepi8_epi16(_mm_set_epi64x(0, i64::from_le_bytes(*bytes)));
+    let widened = |bytes: &[u8; LANES]| {
+        let bytes = _mm_set_epi64x(0, i64::from_le_bytes(*bytes));
+        if RAISED {
+            _mm_add_epi16(_mm_cvtepu8_epi16(bytes), _mm_set1_epi16(RAISE as i16))
+        } else {
+            _mm_cvtepi8_epi16(bytes)
+        }
+    };
     let len = _mm_set1_epi16(state.2 as i16);
     let (mut s1, mut s2) = (_mm_set1_epi16(state.0 as i16), _mm_set1_epi16(state.1 as i16));
     let (outs, outs_left) = leaving.as_chunks::<LANES>();
@@ -159,7 +194,37 @@ fn avx2_roll_over(state: (u16, u16, u16), leaving: &[u8], entering: &[u8], sums:
         (s1, s2) = (last_to_all(first), last_to_all(second));
     }
     let halves = (_mm_extract_epi16::<0>(s1) as u16, _mm_extract_epi16::<0>(s2) as u16);
-    plain_roll_over((halves.0, halves.1, state.2), outs_left, ins_left, places_left)
+    plain_roll_over::<RAISED>((halves.0, halves.1, state.2), outs_left, ins_left, places_left)
+}
+
+/// The base of librsync's polynomial sums, a constant of the format.
+pub(crate) const MULTIPLIER: u32 = 0x0810_4225;
+
+#[inline(always)]
+fn plain_polynomial(block: &[u8]) -> u32 {
+    // As above, the block is read as rows and each column is a polynomial of its own, to the base of a whole row's power.
+    const ROW: usize = 32;
+    const ROW_POWER: u32 = MULTIPLIER.wrapping_pow(ROW as u32);
+    let mut columns = [0u32; ROW];
+    let (rows, rest) = block.as_chunks::<ROW>();
+    for row in rows {
+        for i in 0..ROW {
+            columns[i] = columns[i].wrapping_mul(ROW_POWER).wrapping_add(u32::from(row[i]));
+        }
+    }
+    let sum = columns.into_iter().fold(0u32, |sum, column| sum.wrapping_mul(MULTIPLIER).wrapping_add(column));
+    rest.iter().fold(sum, |sum, &byte| sum.wrapping_mul(MULTIPLIER).wrapping_add(u32::from(byte)))
+}
+
+/// Rolls librsync's polynomial, which begins with a one before all bytes, over bytes and notes each value; returns the
+/// last. `power` is the multiplier's for the window's length. Each step waits for the one before, so vectors are of no use.
+pub(crate) fn polynomial_over(sum: u32, power: u32, leaving: &[u8], entering: &[u8], sums: &mut [u32]) -> u32 {
+    // The one moves up with the bytes, and leaves together with each of them.
+    let leaves = |out: u8| power.wrapping_mul(u32::from(out).wrapping_add(MULTIPLIER - 1));
+    leaving.iter().zip(entering).zip(sums).fold(sum, |sum, ((&out, &in_), place)| {
+        *place = sum.wrapping_mul(MULTIPLIER).wrapping_add(u32::from(in_)).wrapping_sub(leaves(out));
+        *place
+    })
 }
 
 /// Spreads weak sums, which crowd in their lower half, over all 32 bits. Odd, so that equal keys mean equal sums.
@@ -184,9 +249,9 @@ mod tests {
     const KINDS: [Vectors; 3] = [Vectors::Plain, Vectors::Avx2, Vectors::Avx512];
 
     /// The definition, byte by byte.
-    fn reference(block: &[u8]) -> (u16, u16) {
+    fn reference<const RAISED: bool>(block: &[u8]) -> (u16, u16) {
         block.iter().fold((0u16, 0u16), |(s1, s2), &byte| {
-            let s1 = s1.wrapping_add(signed(byte));
+            let s1 = s1.wrapping_add(widened::<RAISED>(byte));
             (s1, s2.wrapping_add(s1))
         })
     }
@@ -199,18 +264,35 @@ mod tests {
         #[test]
         fn every_kind_of_vectors_gives_the_same(bytes in prop::collection::vec(any::<u8>(), 1..900), len in 1usize..400) {
             let len = len.min(bytes.len());
-            let steps = bytes.len() - len;
+            let digits = |digits: &[u8]| {
+                digits.iter().fold(0u32, |sum, &byte| sum.wrapping_mul(MULTIPLIER).wrapping_add(u32::from(byte)))
+            };
             for vectors in KINDS {
-                prop_assert_eq!(weak_halves_with(vectors, &bytes), reference(&bytes));
-                let (s1, s2) = reference(&bytes[..len]);
-                let mut sums = vec![0; steps];
-                let end = roll_over_with(vectors, (s1, s2, len as u16), &bytes[..steps], &bytes[len..], &mut sums);
-                prop_assert_eq!(end, reference(&bytes[steps..]));
-                for (at, sum) in sums.into_iter().enumerate() {
-                    let (s1, s2) = reference(&bytes[at + 1..at + 1 + len]);
-                    prop_assert_eq!(sum, u32::from(s1) | u32::from(s2) << 16);
-                }
+                prop_assert_eq!(polynomial_with(vectors, &bytes), digits(&bytes));
+                prop_assert_eq!(weak_halves_with(vectors, &bytes), reference::<false>(&bytes));
+                prop_assert_eq!(raised_halves_with(vectors, &bytes), reference::<true>(&bytes));
+                check_rolling::<false>(&bytes, len, |state, out, in_, sums| roll_over_with(vectors, state, out, in_, sums))?;
+                check_rolling::<true>(&bytes, len, |state, out, in_, sums| {
+                    raised_roll_over_with(vectors, state, out, in_, sums)
+                })?;
             }
         }
+    }
+
+    fn check_rolling<const RAISED: bool>(
+        bytes: &[u8],
+        len: usize,
+        roll: impl Fn((u16, u16, u16), &[u8], &[u8], &mut [u32]) -> (u16, u16),
+    ) -> Result<(), TestCaseError> {
+        let steps = bytes.len() - len;
+        let (s1, s2) = reference::<RAISED>(&bytes[..len]);
+        let mut sums = vec![0; steps];
+        let end = roll((s1, s2, len as u16), &bytes[..steps], &bytes[len..], &mut sums);
+        prop_assert_eq!(end, reference::<RAISED>(&bytes[steps..]));
+        for (at, sum) in sums.into_iter().enumerate() {
+            let (s1, s2) = reference::<RAISED>(&bytes[at + 1..at + 1 + len]);
+            prop_assert_eq!(sum, u32::from(s1) | u32::from(s2) << 16);
+        }
+        Ok(())
     }
 }
