@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod cli;
 pub mod daemon;
 pub mod link;
+pub mod manifest;
 pub mod ocs;
 pub mod pipe;
 pub mod rdiff;

@@ -74,6 +74,7 @@ pub(super) enum Command {
     #[command(
         mut_arg("bwlimit", hidden),
         mut_arg("chmod", hidden),
+        mut_arg("manifest", hidden),
         mut_arg("delete_local_after", hidden),
         mut_arg("suprsync_file_root", hidden)
     )]
@@ -298,6 +299,10 @@ pub(super) struct RunArgs {
     /// Change the permissions of copies and of their directories, in chmod's words; an empty one for none
     #[arg(long, value_name = "CHMOD", value_parser = chmod, help_heading = "Work")]
     pub(super) chmod: Option<Chmod>,
+
+    /// List each proven copy in FILE, for `b3sum --check` in --data-dir, and with its size in FILE.sizes
+    #[arg(long, value_name = "FILE", help_heading = "Work")]
+    pub(super) manifest: Option<PathBuf>,
 
     /// SQLite: delete local files so long after their copy was proven, if they still are what was proven
     #[arg(long, value_name = "SECONDS", value_parser = age, help_heading = "SupRsync", conflicts_with = "host")]

@@ -444,6 +444,7 @@ impl Client<'_> {
             skip_compress: options.skip_compress.as_deref().map(Suffixes::new).unwrap_or_default(),
             rules: options.receiver_hears_rules().then(|| self.wanted.rules.clone()),
             names_from_peer: options.files_from.is_some() && self.wanted.here.is_none(),
+            digests: false,
         };
         let list_checksum = session.n.list_checksum;
         let paths: Vec<_> = self.plan.sources.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();

@@ -129,6 +129,7 @@ fn serve_sender(args: &ServerArgs, session: super::Session) -> Result<Served, Tr
         skip_compress: options.skip_compress.as_deref().map(Suffixes::new).unwrap_or_default(),
         rules: None,
         names_from_peer: options.files_from.as_deref() == Some(b"-"),
+        digests: false,
     };
     let paths: Vec<_> = args.paths.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
     let incremental = session.n.compat.has(Compat::INC_RECURSE);
