@@ -3,6 +3,7 @@
 //! `checksum.c`.
 
 mod blocks;
+mod lanes;
 mod rolling;
 
 pub use blocks::{BlockRule, BlockSeed, SignatureSum};

@@ -240,6 +240,110 @@ fn plain_first_hit(filter: &[u64], shift: u32, sums: &[u32]) -> Option<usize> {
     sums.iter().position(|&weak| bit(weak) & 1 != 0)
 }
 
+/// Messages that are summed at once.
+pub(crate) const LANES: usize = 16;
+
+/// One word of each message.
+type Words = [u32; LANES];
+
+compiled_for_each! {
+    /// Takes as many bytes of each message, a multiple of 64, into the MD5 states of all of them.
+    md5_lanes, md5_lanes_with = plain_md5_lanes, (state: &mut [Words; 4], lanes: &[&[u8]; LANES]) -> ()
+}
+
+compiled_for_each! {
+    /// The same for MD4.
+    md4_lanes, md4_lanes_with = plain_md4_lanes, (state: &mut [Words; 4], lanes: &[&[u8]; LANES]) -> ()
+}
+
+/// Runs `mix` over each 64 bytes, turned so that words of one place lie together.
+#[inline(always)]
+fn over_chunks(state: &mut [Words; 4], lanes: &[&[u8]; LANES], mix: impl Fn([Words; 4], &[Words; 16]) -> [Words; 4]) {
+    let chunks: [&[[u8; 64]]; LANES] = std::array::from_fn(|lane| lanes[lane].as_chunks().0);
+    let count = chunks.iter().map(|chunks| chunks.len()).min().unwrap_or(0);
+    let mut words = [[0; LANES]; 16];
+    for at in 0..count {
+        for (lane, chunks) in chunks.iter().enumerate() {
+            let (parts, _) = chunks[at].as_chunks::<4>();
+            for (words, part) in words.iter_mut().zip(parts) {
+                words[lane] = u32::from_le_bytes(*part);
+            }
+        }
+        let mixed = mix(*state, &words);
+        for (old, new) in state.iter_mut().zip(mixed) {
+            for (old, new) in old.iter_mut().zip(new) {
+                *old = old.wrapping_add(new);
+            }
+        }
+    }
+}
+
+/// A round in all lanes. Each step is written out, so that places and turns are constants and the state stays in registers.
+macro_rules! steps {
+    ($a:ident $b:ident $c:ident $d:ident $words:ident, [$($step:literal)*], $place:expr, $turns:expr, $constant:expr, |$x:ident, $y:ident, $z:ident| $mixed:expr, $before:literal) => {
+        $({
+            let word = &$words[$place($step) % 16];
+            let mut next = [0u32; LANES];
+            #[allow(clippy::needless_range_loop, reason = "six arrays go side by side")]
+            for lane in 0..LANES {
+                let ($x, $y, $z) = ($b[lane], $c[lane], $d[lane]);
+                let sum = $a[lane].wrapping_add($mixed).wrapping_add(word[lane]).wrapping_add($constant($step));
+                let turned = sum.rotate_left($turns[$step % 4]);
+                next[lane] = if $before { $x.wrapping_add(turned) } else { turned };
+            }
+            ($a, $d, $c, $b) = ($d, $c, $b, next);
+        })*
+    };
+}
+
+#[inline(always)]
+fn plain_md5_lanes(state: &mut [Words; 4], lanes: &[&[u8]; LANES]) {
+    over_chunks(
+        state,
+        lanes,
+        #[inline(always)]
+        |[mut a, mut b, mut c, mut d], words| {
+            steps!(a b c d words, [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15], |n: usize| n, [7, 12, 17, 22], |n: usize| SINES[n], |x, y, z| z ^ (x & (y ^ z)), true);
+            steps!(a b c d words, [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15], |n: usize| 5 * n + 1, [5, 9, 14, 20], |n: usize| SINES[16 + n], |x, y, z| y ^ (z & (x ^ y)), true);
+            steps!(a b c d words, [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15], |n: usize| 3 * n + 5, [4, 11, 16, 23], |n: usize| SINES[32 + n], |x, y, z| x ^ y ^ z, true);
+            steps!(a b c d words, [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15], |n: usize| 7 * n, [6, 10, 15, 21], |n: usize| SINES[48 + n], |x, y, z| y ^ (x | !z), true);
+            [a, b, c, d]
+        },
+    );
+}
+
+#[inline(always)]
+fn plain_md4_lanes(state: &mut [Words; 4], lanes: &[&[u8]; LANES]) {
+    const PLACES: [usize; 16] = [0, 8, 4, 12, 2, 10, 6, 14, 1, 9, 5, 13, 3, 11, 7, 15];
+    over_chunks(
+        state,
+        lanes,
+        #[inline(always)]
+        |[mut a, mut b, mut c, mut d], words| {
+            steps!(a b c d words, [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15], |n: usize| n, [3, 7, 11, 19], |_: usize| 0, |x, y, z| z ^ (x & (y ^ z)), false);
+            steps!(a b c d words, [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15], |n: usize| n / 4 + 4 * (n % 4), [3, 5, 9, 13], |_: usize| 0x5a82_7999, |x, y, z| (x & y) | (z & (x | y)), false);
+            steps!(a b c d words, [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15], |n: usize| PLACES[n], [3, 9, 11, 15], |_: usize| 0x6ed9_eba1, |x, y, z| x ^ y ^ z, false);
+            [a, b, c, d]
+        },
+    );
+}
+
+/// MD5's constants: the sines of 1 to 64, 32 bits behind the point.
+#[rustfmt::skip]
+const SINES: [u32; 64] = [
+    0xd76a_a478, 0xe8c7_b756, 0x2420_70db, 0xc1bd_ceee, 0xf57c_0faf, 0x4787_c62a,
+    0xa830_4613, 0xfd46_9501, 0x6980_98d8, 0x8b44_f7af, 0xffff_5bb1, 0x895c_d7be,
+    0x6b90_1122, 0xfd98_7193, 0xa679_438e, 0x49b4_0821, 0xf61e_2562, 0xc040_b340,
+    0x265e_5a51, 0xe9b6_c7aa, 0xd62f_105d, 0x0244_1453, 0xd8a1_e681, 0xe7d3_fbc8,
+    0x21e1_cde6, 0xc337_07d6, 0xf4d5_0d87, 0x455a_14ed, 0xa9e3_e905, 0xfcef_a3f8,
+    0x676f_02d9, 0x8d2a_4c8a, 0xfffa_3942, 0x8771_f681, 0x6d9d_6122, 0xfde5_380c,
+    0xa4be_ea44, 0x4bde_cfa9, 0xf6bb_4b60, 0xbebf_bc70, 0x289b_7ec6, 0xeaa1_27fa,
+    0xd4ef_3085, 0x0488_1d05, 0xd9d4_d039, 0xe6db_99e5, 0x1fa2_7cf8, 0xc4ac_5665,
+    0xf429_2244, 0x432a_ff97, 0xab94_23a7, 0xfc93_a039, 0x655b_59c3, 0x8f0c_cc92,
+    0xffef_f47d, 0x8584_5dd1, 0x6fa8_7e4f, 0xfe2c_e6e0, 0xa301_4314, 0x4e08_11a1,
+    0xf753_7e82, 0xbd3a_f235, 0x2ad7_d2bb, 0xeb86_d391,
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,8 @@ use blake2::Blake2b256;
 use md5::{Digest as _, Md5};
 use twox_hash::{XxHash3_64, XxHash3_128, XxHash64};
 
-use super::{Checksum, Rolling, Sum, Weak};
+use super::{Checksum, Rolling, Sum, Weak, lanes};
+use crate::simd::LANES;
 
 /// How the strong sums of blocks are made in one session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +104,48 @@ impl BlockRule {
             Self::Session(seed) => seed.sum(block),
             Self::Signature(_, strong) => strong.sum(block),
         }
+    }
+
+    /// The full strong sums of all blocks in these bytes, the last of which may be shorter, in order. An error comes from
+    /// `each`, and ends it. Fastest with 16 blocks or more.
+    pub fn strong_each<E>(
+        &self,
+        bytes: &[u8],
+        block_length: usize,
+        mut each: impl FnMut(&[u8], &Sum) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let block_length = block_length.max(1);
+        let mut rest = bytes;
+        if let Some((kind, head, tail)) = self.lanes() {
+            let whole = bytes.len() / block_length * block_length;
+            for group in bytes[..whole].chunks(block_length * LANES) {
+                let count = group.len() / block_length;
+                if !lanes::pays(count) {
+                    break;
+                }
+                // Lanes without a block of their own sum the last one once more.
+                let block = |lane: usize| &group[lane.min(count - 1) * block_length..][..block_length];
+                let blocks = std::array::from_fn(block);
+                let sums = lanes::sums(kind, &head[..], &blocks, &tail[..]);
+                blocks.iter().zip(sums).take(count).try_for_each(|(block, sum)| each(block, &Sum::of(sum)))?;
+                rest = &rest[group.len()..];
+            }
+        }
+        rest.chunks(block_length).try_for_each(|block| each(block, &self.strong(block)))
+    }
+
+    /// What several blocks at once are summed by, with what stands before and behind each, where that is possible.
+    fn lanes(&self) -> Option<(lanes::Kind, Vec<u8>, Vec<u8>)> {
+        let (kind, seed, seed_first) = match self {
+            Self::Session(BlockSeed { checksum: Checksum::Md5, seed, seed_first }) => {
+                (lanes::Kind::Md5, *seed, *seed_first)
+            }
+            Self::Session(BlockSeed { checksum: Checksum::Md4, seed, .. }) => (lanes::Kind::Md4, *seed, false),
+            Self::Signature(_, SignatureSum::Md4) => (lanes::Kind::Md4, 0, false),
+            _ => return None,
+        };
+        let seed = if seed == 0 { Vec::new() } else { seed.to_le_bytes().to_vec() };
+        Some(if seed_first { (kind, seed, Vec::new()) } else { (kind, Vec::new(), seed) })
     }
 
     /// Equal strong sums say nothing about blocks.
