@@ -20,6 +20,7 @@ mod upkeep;
 mod worker;
 
 use crate::catalog::Catalog;
+use crate::manifest::Manifest;
 use crate::throttle::Rate;
 use crate::transport::{Connect, ConnectError};
 pub(crate) use batch::{base, hello, server_args};
@@ -78,6 +79,8 @@ pub struct Settings {
     pub bootstrap: Option<Bootstrap>,
     /// Changes to the permissions of copies, and of the directories they are in.
     pub chmod: Option<Chmod>,
+    /// Where proven copies are listed.
+    pub manifest: Option<Arc<Manifest>>,
 }
 
 /// Files of one session at most; with small ones, its beginning and end take more time than they do.
@@ -151,6 +154,7 @@ pub async fn run<C: Catalog>(
     let recorder = recorder::Recorder {
         catalog: catalog.clone(),
         results: result_source,
+        manifest: settings.manifest.clone(),
         progress: progress.clone(),
         stop: stop.clone(),
     };

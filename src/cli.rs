@@ -81,6 +81,7 @@ pub fn main(mut args: Vec<OsString>) -> ExitCode {
         Command::Check(args) => check::check(args),
         Command::InitDb(args) => run::init_db(args),
         Command::Retry(args) => run::retry(args),
+        Command::Rdiff(words) => Ok(crate::rdiff::main(&words)),
     };
     match result {
         Ok(code) => ExitCode::from(code),

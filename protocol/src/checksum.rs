@@ -2,10 +2,16 @@
 //! Knows no versions: what the handshake agreed arrives as a [`Checksum`], a seed and its place. Counterpart: rsync's
 //! `checksum.c`.
 
+mod blocks;
+mod lanes;
+mod rolling;
+
+pub use blocks::{BlockRule, BlockSeed, SignatureSum};
+pub use rolling::{Rolling, Weak, weak};
+
 use std::fmt;
 use std::hash::Hasher as _;
 
-use crate::simd::{self, signed};
 use md5::{Digest as _, Md5};
 use twox_hash::{XxHash3_64, XxHash3_128, XxHash64};
 
@@ -191,105 +197,6 @@ impl FileHasher {
             State::None => Sum::zero(1),
             State::Blake3(state) => Sum::of(*state.finalize().as_bytes()),
         }
-    }
-}
-
-/// How the strong sums of blocks are made in one session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BlockSeed {
-    /// The agreed checksum.
-    pub checksum: Checksum,
-    /// The session's seed as the server sent it; 0 means none.
-    pub seed: i32,
-    /// MD5 takes the seed before the block (compat flag bit 5), not after it.
-    pub seed_first: bool,
-}
-
-impl BlockSeed {
-    /// Sums of `checksum` under the session's seed.
-    pub fn new(checksum: Checksum, seed: i32, seed_first: bool) -> BlockSeed {
-        BlockSeed { checksum, seed, seed_first }
-    }
-
-    /// The full strong sum of one block; the wire carries its first bytes only (rsync: `get_checksum2`).
-    ///
-    /// BLAKE3 is ours alone, and so is its rule: unkeyed, the seed's bytes before the block.
-    pub fn sum(&self, block: &[u8]) -> Sum {
-        let wide = i64::from(self.seed) as u64; // xxh takes 64 bits: the sign is extended
-        let bytes = self.seed.to_le_bytes();
-        let seed: &[u8] = if self.seed == 0 { &[] } else { &bytes };
-        match self.checksum {
-            Checksum::Xxh128 => Sum::of(XxHash3_128::oneshot_with_seed(wide, block).to_le_bytes()),
-            Checksum::Xxh3 => Sum::of(XxHash3_64::oneshot_with_seed(wide, block).to_le_bytes()),
-            Checksum::Xxh64 => Sum::of(XxHash64::oneshot(wide, block).to_le_bytes()),
-            Checksum::Md5 => {
-                let (first, second) = if self.seed_first { (seed, block) } else { (block, seed) };
-                Sum::of(Md5::new().chain_update(first).chain_update(second).finalize().into())
-            }
-            Checksum::Md4 => Sum::of(md4::Md4::new().chain_update(block).chain_update(seed).finalize().into()),
-            Checksum::Sha1 => Sum::of(sha1::Sha1::new().chain_update(seed).chain_update(block).finalize().into()),
-            Checksum::None => Sum::zero(1),
-            Checksum::Blake3 => Sum::of(*blake3::Hasher::new().update(seed).update(block).finalize().as_bytes()),
-        }
-    }
-}
-
-/// The weak sum of a block: what [`Rolling`] reaches by rolling (rsync: `get_checksum1`).
-pub fn weak(block: &[u8]) -> u32 {
-    Rolling::new(block).value()
-}
-
-/// The weak sum of a window that slides over the bytes one at a time.
-///
-/// Bytes are signed; both halves are kept modulo 2^16, as the value has them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rolling {
-    s1: u16,
-    s2: u16,
-    len: u32,
-}
-
-impl Rolling {
-    /// The sum of a first window.
-    pub fn new(block: &[u8]) -> Rolling {
-        let (s1, s2) = simd::weak_halves(block);
-        Rolling { s1, s2, len: block.len() as u32 }
-    }
-
-    /// Moves the window one byte on: `out` leaves it in front, `in_` enters it behind.
-    #[inline(always)]
-    pub fn roll(&mut self, out: u8, in_: u8) {
-        self.s1 = self.s1.wrapping_sub(signed(out)).wrapping_add(signed(in_));
-        self.s2 = self.s2.wrapping_sub((self.len as u16).wrapping_mul(signed(out))).wrapping_add(self.s1);
-    }
-
-    /// Moves the window over `leaving.len()` bytes one by one and notes its value after each in `sums`, which is at least
-    /// as long. As many bytes enter as leave.
-    pub(crate) fn roll_over(&mut self, leaving: &[u8], entering: &[u8], sums: &mut [u32]) {
-        (self.s1, self.s2) = simd::roll_over((self.s1, self.s2, self.len as u16), leaving, entering, sums);
-    }
-
-    /// Takes the first byte, `out`, off the window, as at the end of a file. The window must not be empty.
-    pub fn shrink(&mut self, out: u8) {
-        self.s1 = self.s1.wrapping_sub(signed(out));
-        self.s2 = self.s2.wrapping_sub((self.len as u16).wrapping_mul(signed(out)));
-        self.len = self.len.wrapping_sub(1);
-    }
-
-    /// The weak sum as the wire carries it.
-    #[inline(always)]
-    pub fn value(&self) -> u32 {
-        u32::from(self.s1) | u32::from(self.s2) << 16
-    }
-
-    /// Length of the window, bytes.
-    pub fn len(&self) -> usize {
-        self.len as usize
-    }
-
-    /// The window holds nothing.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
     }
 }
 

@@ -2,7 +2,7 @@
 //! Sees the source once, front to back, in whatever pieces it comes, and remembers a block of it. Counterpart: rsync's
 //! `match.c`.
 
-use crate::checksum::{BlockSeed, Checksum, Rolling, Sum};
+use crate::checksum::{BlockRule, Rolling, Sum};
 use crate::simd::{self, SPREAD};
 use crate::sums::{BlockIndex, SumTable};
 
@@ -39,7 +39,7 @@ pub enum Token<'a> {
 /// is read where it lies, and only its last block is remembered.
 pub struct Search<'t> {
     table: &'t SumTable,
-    seed: BlockSeed,
+    rule: BlockRule,
     in_place: bool,
     block_length: usize,
     index: Index,
@@ -55,11 +55,11 @@ pub struct Search<'t> {
 }
 
 impl<'t> Search<'t> {
-    /// A search for the blocks that `table` holds, whose strong sums were made as `seed` says.
-    pub fn new(table: &'t SumTable, seed: BlockSeed) -> Self {
+    /// A search for the blocks that `table` holds, whose sums were made as `rule` says.
+    pub fn new(table: &'t SumTable, rule: impl Into<BlockRule>) -> Self {
         Search {
             table,
-            seed,
+            rule: rule.into(),
             in_place: false,
             block_length: table.head().block_length as usize,
             index: Index::new(table),
@@ -118,7 +118,7 @@ impl<'t> Search<'t> {
 
     /// No block can be found, so nothing need be remembered.
     fn is_hopeless(&self) -> bool {
-        self.table.is_empty() || self.block_length == 0 || self.seed.checksum == Checksum::None
+        self.table.is_empty() || self.block_length == 0 || self.rule.proves_nothing()
     }
 
     /// Goes through the source's next bytes, the carry in front, as far as whole blocks reach (rsync: `hash_search`).
@@ -138,7 +138,7 @@ impl<'t> Search<'t> {
                 Some(rolling) => rolling,
                 // Nothing is known of this offset: the beginning, or just after a block or a leap.
                 None => {
-                    let rolling = Rolling::new(window);
+                    let rolling = self.rule.rolling(window);
                     if let Some(found) = self.find(rolling.value(), data, at) {
                         self.emit_blocks(found, data, &mut literal, &mut at, emit)?;
                         continue;
@@ -206,7 +206,7 @@ impl<'t> Search<'t> {
         if expected.is_none() && alike.is_empty() {
             return None;
         }
-        let sum = self.seed.sum(&data[at..at + self.block_length]);
+        let sum = self.rule.strong(&data[at..at + self.block_length]);
         let strong = self.known_part(&sum);
         let found = expected
             .filter(|&block| self.table.strong(block) == strong)
@@ -244,8 +244,8 @@ impl<'t> Search<'t> {
     /// True when `bytes`, at `offset` of the source, are this block.
     fn is_block(&self, block: BlockIndex, bytes: &[u8], offset: u64) -> bool {
         block.0 >= self.first_usable(offset)
-            && self.table.weak(block) == Rolling::new(bytes).value()
-            && self.table.strong(block) == self.known_part(&self.seed.sum(bytes))
+            && self.table.weak(block) == self.rule.rolling(bytes).value()
+            && self.table.strong(block) == self.known_part(&self.rule.strong(bytes))
     }
 
     /// At the source's end: the short last block, and where in the carry it begins.
@@ -256,11 +256,35 @@ impl<'t> Search<'t> {
         let head = self.table.head();
         let last = BlockIndex(head.count.checked_sub(1)?);
         let len = head.block_len(last) as usize;
-        if self.table.kept() < head.count || len == self.block_length {
+        if self.table.kept() < head.count {
+            return None;
+        }
+        if let BlockRule::Signature(..) = self.rule {
+            return self.find_last_block_of_any_length(last);
+        }
+        if len == self.block_length {
             return None;
         }
         let start = self.carry.len().checked_sub(len)?;
         self.is_block(last, &self.carry[start..], self.offset + start as u64).then_some((last, start))
+    }
+
+    /// The same where nobody knows how long the last block is: the longest end of the source that may be it.
+    fn find_last_block_of_any_length(&self, last: BlockIndex) -> Option<(BlockIndex, usize)> {
+        let weak = self.table.weak(last);
+        let mut rolling = self.rule.rolling(&self.carry);
+        // A peer can arrange that the weak sum fits everywhere.
+        let mut vain_left = VAIN_ALLOWED;
+        for start in 0..self.carry.len() {
+            if rolling.value() == weak && rolling.len() < self.block_length {
+                if self.table.strong(last) == self.known_part(&self.rule.strong(&self.carry[start..])) {
+                    return Some((last, start));
+                }
+                vain_left = vain_left.checked_sub(rolling.len() as u64 + VAIN_LEAST)?;
+            }
+            rolling.shrink(self.carry[start]);
+        }
+        None
     }
 
     /// Emits a block found at `at`, after the literal before it. Where offsets were leapt over, the blocks before it

@@ -157,6 +157,20 @@ impl SumTable {
         SumTable { head, kept_length, keep, arrived: 0, weak: Vec::new(), strong: Vec::new() }
     }
 
+    /// An empty table of blocks whose number nobody knows yet: each one that is [appended](SumTable::append) counts.
+    ///
+    /// `strong_length` bytes are known of each strong sum.
+    pub fn open_ended(block_length: u32, strong_length: u32) -> SumTable {
+        let head = SumHead { count: 0, block_length, strong_length, remainder: 0 };
+        SumTable::new(head, strong_length as usize, u32::MAX)
+    }
+
+    /// Adds one block more than were announced: its weak sum and `head().strong_length` bytes of its strong sum.
+    pub fn append(&mut self, weak: u32, strong: &[u8]) {
+        self.head.count += 1;
+        self.push(weak, strong);
+    }
+
     /// Adds the next block: its weak sum and `head().strong_length` bytes of its strong sum.
     ///
     /// Blocks beyond the announced count are ignored.

@@ -4,7 +4,7 @@ use super::flight::Job;
 use super::squeeze;
 use crate::link::{Ending, Link, Remote};
 use crate::status::Failure;
-use crate::transfer::send::Sent;
+use crate::transfer::send::{Digest, Sent};
 use crate::transfer::{Answer, Listing, SendPlan, Source, Summary, TransferError, Watch, greet, send};
 use protocol::args::{Options, ServerArgs};
 use protocol::checksum::{Checksum, Sum};
@@ -36,8 +36,9 @@ const ENDING_PATIENCE: Duration = Duration::from_secs(3);
 /// What became of one job in a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// The far end confirmed the registered bytes under this variant of the name.
-    Proven(Sent),
+    /// The far end confirmed the registered bytes under this variant of the name; with their digest, where it was asked
+    /// for and we have read them.
+    Proven(Sent, Option<Digest>),
     /// Other bytes stand under the name.
     Taken,
     /// Trouble of the file.
@@ -54,6 +55,8 @@ pub(super) struct Manner<'a> {
     pub(super) chmod: Option<&'a Chmod>,
     /// File data is compressed on its way.
     pub(super) squeezed: bool,
+    /// The BLAKE3 of what is sent is wanted.
+    pub(super) digests: bool,
     /// Whether to take up no further file.
     pub(super) stopping: &'a dyn Fn() -> bool,
     /// Hears of bytes of files as they are moved.
@@ -116,6 +119,7 @@ pub(super) fn fly(jobs: &[Job], link: Link, manner: &Manner) -> Flown {
         by_ndx: Vec::new(),
         fates: vec![Fate::Open; jobs.len()],
         stages: vec![Stage::Listed; jobs.len()],
+        digests: vec![None; jobs.len()],
         words: String::new(),
         manner,
     };
@@ -129,7 +133,11 @@ pub(super) fn fly(jobs: &[Job], link: Link, manner: &Manner) -> Flown {
     let remote = link.remote.clone();
     let ended = greet(link, hello(manner.squeezed)).and_then(|session| {
         let options = Options { checksum: true, relative: true, ..Options::default() };
-        let plan = SendPlan { shape: options.list_shape(Checksum::Md5.size()), ..SendPlan::default() };
+        let plan = SendPlan {
+            shape: options.list_shape(Checksum::Md5.size()),
+            digests: manner.digests,
+            ..SendPlan::default()
+        };
         let listing = Listing { list, names: IdNames::default(), io_error: 0 };
         send(session, &plan, |_| Ok((listing, source)), &mut watch)
     });
@@ -179,6 +187,7 @@ struct BatchWatch<'a> {
     by_ndx: Vec<Option<usize>>,
     fates: Vec<Fate>,
     stages: Vec<Stage>,
+    digests: Vec<Option<Digest>>,
     words: String,
     manner: &'a Manner<'a>,
 }
@@ -250,6 +259,12 @@ impl Watch for BatchWatch<'_> {
         }
     }
 
+    fn digest(&mut self, ndx: Ndx, digest: &Digest) {
+        if let Some(at) = self.job_at(ndx) {
+            self.digests[at] = Some(*digest);
+        }
+    }
+
     fn unreadable(&mut self, ndx: Ndx, error: &io::Error) {
         if let Some(at) = self.job_at(ndx) {
             self.stages[at] = Stage::Declined;
@@ -262,8 +277,8 @@ impl Watch for BatchWatch<'_> {
         // The registered sum went out in the list and as the file's sum, so whatever the far end finished has it. What we
         // declined is no proof, whatever the far end says.
         match (self.stages[at], &self.fates[at]) {
-            (Stage::Listed, Fate::Open) => self.fates[at] = Fate::Proven(Sent::default()),
-            (Stage::Sent(sent), Fate::Open) => self.fates[at] = Fate::Proven(sent),
+            (Stage::Listed, Fate::Open) => self.fates[at] = Fate::Proven(Sent::default(), None),
+            (Stage::Sent(sent), Fate::Open) => self.fates[at] = Fate::Proven(sent, self.digests[at]),
             _ => {}
         }
     }

@@ -6,7 +6,7 @@ use super::flight::Job;
 use crate::status::Failure;
 use crate::throttle::Rate;
 use crate::transfer::TransferError;
-use crate::transfer::send::Sent;
+use crate::transfer::send::{Digest, Sent};
 use crate::transport::ssh::sftp::{Sftp, SftpError};
 use protocol::checksum::{Checksum, FileHasher, Sum};
 use std::collections::HashSet;
@@ -91,7 +91,7 @@ impl Delivery<'_> {
                 let (len, sum) = self.read_back(&place).map_err(|error| refuse(self, error))?;
                 let same = Some(sum) == md5;
                 return Ok(if same {
-                    Fate::Proven(Sent { matched_bytes: len, literal_bytes: 0 })
+                    Fate::Proven(Sent { matched_bytes: len, literal_bytes: 0 }, None)
                 } else {
                     Fate::Taken
                 });
@@ -116,7 +116,7 @@ impl Delivery<'_> {
                 return Err(trouble);
             }
         };
-        if !matches!(fate, Fate::Proven(_)) {
+        if !matches!(fate, Fate::Proven(..)) {
             self.sftp.remove(&temp).map_err(|error| refuse(self, error))?;
         }
         Ok(fate)
@@ -131,6 +131,7 @@ impl Delivery<'_> {
         let md5 = Sum::new(&job.md5);
         let (progress, rate) = (self.manner.progress, self.rate);
         let mut hasher = FileHasher::new(Checksum::Md5);
+        let mut blake3 = self.manner.digests.then(|| FileHasher::new(Checksum::Blake3));
         let written = self.sftp.create(temp, 0o600, &mut |buffer| {
             let n = loop {
                 match file.read(buffer) {
@@ -139,6 +140,9 @@ impl Delivery<'_> {
                 }
             };
             hasher.update(&buffer[..n]);
+            if let Some(blake3) = &mut blake3 {
+                blake3.update(&buffer[..n]);
+            }
             progress(n as u64);
             rate.pay(n);
             Ok(n)
@@ -159,7 +163,10 @@ impl Delivery<'_> {
         let mtime = u64::try_from(meta.mtime()).ok();
         self.sftp.set(temp, Some(file_mode(meta.mode(), self.manner.chmod)), mtime)?;
         Ok(Ok(match self.sftp.rename(temp, place)? {
-            true => Fate::Proven(Sent { literal_bytes: len, matched_bytes: 0 }),
+            true => {
+                let digest = blake3.map(|blake3| Digest { len, blake3: blake3.finish() });
+                Fate::Proven(Sent { literal_bytes: len, matched_bytes: 0 }, digest)
+            }
             false => Fate::Taken,
         }))
     }

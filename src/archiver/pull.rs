@@ -55,7 +55,9 @@ pub(super) fn fly<E>(
                 wishes.push(Wish { name, place, md5: Sum::new(&job.md5) });
                 wishers.push(at);
             }
-            Ok(InPlace::Same(matched_bytes)) => fates[at] = Fate::Proven(Sent { matched_bytes, literal_bytes: 0 }),
+            Ok(InPlace::Same(matched_bytes)) => {
+                fates[at] = Fate::Proven(Sent { matched_bytes, literal_bytes: 0 }, None)
+            }
             Ok(InPlace::Other) => fates[at] = Fate::Taken,
             Err(error) => {
                 words.push_str(&format!("{error}\n"));
@@ -170,7 +172,7 @@ impl FetchWatch for Watch<'_> {
     fn fetched(&mut self, wish: usize, fetched: Fetched) {
         let Some(&at) = self.wishers.get(wish) else { return };
         self.fates[at] = match fetched {
-            Fetched::Kept(sent) => Fate::Proven(sent),
+            Fetched::Kept(sent) => Fate::Proven(sent, None),
             Fetched::Taken => Fate::Taken,
             Fetched::Changed(sum) => {
                 Fate::Failed(Failure::Changed, format!("it has changed since it was registered: its MD5 is now {sum}"))

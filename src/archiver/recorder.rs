@@ -4,6 +4,7 @@ use super::flight::Job;
 use super::retry::Backoff;
 use super::stop::Stop;
 use crate::catalog::{Catalog, Outcome, Settled};
+use crate::manifest::{Entry, Manifest};
 use crate::status::Progress;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,11 +19,14 @@ const COMPANY: Duration = Duration::from_millis(50);
 pub(super) struct Result {
     pub(super) job: Job,
     pub(super) outcome: Outcome,
+    /// What the manifest is to say of it.
+    pub(super) entry: Option<Entry>,
 }
 
 pub(super) struct Recorder<C> {
     pub(super) catalog: Arc<C>,
     pub(super) results: mpsc::Receiver<Result>,
+    pub(super) manifest: Option<Arc<Manifest>>,
     pub(super) progress: Arc<Progress>,
     pub(super) stop: Stop,
 }
@@ -42,21 +46,39 @@ impl<C: Catalog> Recorder<C> {
         }
     }
 
+    /// Puts copies into the manifest, and leaves none to be put there again.
+    async fn list(&self, entries: &mut Vec<Entry>) -> std::result::Result<(), String> {
+        if let (Some(manifest), false) = (&self.manifest, entries.is_empty()) {
+            let (manifest, lines) = (manifest.clone(), entries.clone());
+            let append = tokio::task::spawn_blocking(move || manifest.append(&lines));
+            append.await.map_err(|error| error.to_string())??;
+            entries.clear();
+        }
+        Ok(())
+    }
+
     async fn record(&self, results: Vec<Result>) {
+        let mut entries = Vec::new();
         let (jobs, settled): (Vec<_>, Vec<_>) = results
             .into_iter()
-            .map(|Result { job, outcome }| {
+            .map(|Result { job, outcome, entry }| {
+                entries.extend(entry);
                 let settled = Settled { id: job.id, attempts: job.attempts, outcome };
                 (job, settled)
             })
             .unzip();
         let mut backoff = Backoff::new();
         loop {
-            match self.catalog.record(&settled).await {
+            // In this order: a row that is recorded does not come again.
+            let recorded = match self.list(&mut entries).await {
+                Ok(()) => self.catalog.record(&settled).await.map(drop).map_err(|error| error.to_string()),
+                Err(why) => Err(why),
+            };
+            match recorded {
                 Ok(_) => break,
                 Err(error) => {
                     let wait = backoff.next();
-                    self.progress.database_trouble(&error.to_string());
+                    self.progress.database_trouble(&error);
                     tracing::warn!(
                         wait_ms = wait.as_millis() as u64,
                         "Cannot record {} outcomes: {error}; trying again",

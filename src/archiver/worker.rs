@@ -10,15 +10,20 @@ use super::squeeze::Squeeze;
 use super::stop::Stop;
 use super::{Direction, Settings, pull, recorder::Result as JobResult};
 use crate::catalog::Outcome;
+use crate::manifest::Entry;
 use crate::status::{Failure, Progress};
 use crate::transfer::TransferError;
 use crate::transfer::dest::Dest;
 use crate::transfer::local::Local;
+use crate::transfer::send::Digest;
 use crate::transport::{Connect, ConnectError};
+use protocol::checksum::{Checksum, FileHasher};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc};
@@ -111,11 +116,13 @@ impl Worker {
         let mut refused = Vec::new();
         for (mut job, fate) in jobs.into_iter().zip(fates) {
             match fate {
-                Fate::Proven(sent) => {
+                Fate::Proven(sent, digest) => {
                     backoff.reset();
                     self.progress.proven(&sent);
-                    let path = self.archived_path(&job.place.variant(job.variant));
-                    self.settle(job, Outcome::Copied { path });
+                    let name = job.place.variant(job.variant);
+                    let path = self.archived_path(&name);
+                    let entry = self.entry(&job, name, digest);
+                    self.give(JobResult { job, outcome: Outcome::Copied { path }, entry });
                 }
                 Fate::Failed(kind, why) => self.fail(job, kind, why),
                 Fate::Taken => {
@@ -238,7 +245,13 @@ impl Worker {
         };
         let settings = self.settings.clone();
         let squeezed = self.squeeze.next(settings.compress);
-        let manner = Manner { chmod: settings.chmod.as_ref(), squeezed, stopping: &stopping, progress: &progress };
+        let manner = Manner {
+            chmod: settings.chmod.as_ref(),
+            squeezed,
+            digests: settings.manifest.is_some(),
+            stopping: &stopping,
+            progress: &progress,
+        };
         let mut began = Instant::now();
         let flown = match settings.direction {
             Direction::Pull => {
@@ -385,12 +398,58 @@ impl Worker {
     }
 
     fn settle(&self, job: Job, outcome: Outcome) {
+        self.give(JobResult { job, outcome, entry: None });
+    }
+
+    fn give(&self, result: JobResult) {
         // The recorder outlives the workers; without it nothing can be recorded and the row stays pending.
-        let _ = self.results.blocking_send(JobResult { job, outcome });
+        let _ = self.results.blocking_send(result);
+    }
+
+    /// What the manifest says of a copy. Where its bytes were not read on their way, those on this machine are.
+    fn entry(&self, job: &Job, name: String, digest: Option<Digest>) -> Option<Entry> {
+        self.settings.manifest.as_ref()?;
+        let here = match self.settings.direction {
+            Direction::Push => job.source.clone(),
+            Direction::Pull => Path::new(&self.settings.data_dir).join(&name),
+        };
+        let digest = digest.map_or_else(|| digest_of(&here, &job.md5), Ok);
+        let told =
+            |why: String| tracing::warn!(id = job.id.0, "{} is proven and not in the manifest: {why}", here.display());
+        digest.map_err(told).ok().map(|digest| Entry { name, digest })
     }
 
     fn archived_path(&self, relative: &str) -> String {
         archived_path(&self.settings, relative)
+    }
+}
+
+/// The digest of a file that must have the registered sum.
+fn digest_of(path: &Path, md5: &[u8]) -> Result<Digest, String> {
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+    let mut file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits() as i32)
+        .open(path)
+        .map_err(|error| format!("it cannot be read here: {error}"))?;
+    let (mut registered, mut blake3) = (FileHasher::new(Checksum::Md5), FileHasher::new(Checksum::Blake3));
+    let mut buffer = vec![0; 256 * 1024];
+    let mut len = 0;
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => {
+                registered.update(&buffer[..n]);
+                blake3.update(&buffer[..n]);
+                len += n as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(format!("it cannot be read here: {error}")),
+        }
+    }
+    match registered.finish() {
+        sum if sum.as_bytes() == md5 => Ok(Digest { len, blake3: blake3.finish() }),
+        sum => Err(format!("the file here has changed since: its MD5 is now {sum}")),
     }
 }
 

@@ -210,7 +210,7 @@ impl Desk {
         let catalog = Arc::new(catalog);
         self.now().catalog = Some(catalog.clone());
         session.add_message(&format!("Watching {}", catalog.describe()));
-        let settings = Settings { rate: self.rate.clone(), ..settings(&self.args, &self.service) };
+        let settings = Settings { rate: self.rate.clone(), ..settings(&self.args, &self.service)? };
         let upkeep = upkeep(&self.args, &self.service, Some(&self.instance))?;
         let upkeeping = upkeep.run(catalog.clone(), control.clone());
         let work = archiver::run(settings, catalog.clone(), || self.service.connect(), control.clone());

@@ -51,6 +51,17 @@ Examples:
   pysmurf-archiver init-db --db sqlite:/var/lib/archiver/files.db
   MYSQL_PASSWORD_FILE=/run/secrets/db pysmurf-archiver init-db --db mysql://ocs@db/files";
 
+const RDIFF_HELP: &str = "\
+A file named - is standard input or output. Files of any length pass through in
+a stream; only a signature is held in memory.
+
+Example, with the old file here and the new one there:
+  pysmurf-archiver rdiff signature old sums
+  pysmurf-archiver rdiff delta sums new changes
+  pysmurf-archiver rdiff patch old changes new
+
+Exit codes: 0 done, 1 a file cannot be read or written, 2 a corrupt file or usage.";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Watch the table and copy every waiting file
@@ -64,6 +75,7 @@ pub(super) enum Command {
         mut_arg("bwlimit", hidden),
         mut_arg("compress", hidden),
         mut_arg("chmod", hidden),
+        mut_arg("manifest", hidden),
         mut_arg("delete_local_after", hidden),
         mut_arg("suprsync_file_root", hidden)
     )]
@@ -73,6 +85,9 @@ pub(super) enum Command {
     InitDb(DatabaseArgs),
     /// Give rows that were given up a new chance: sets their count of failed attempts to 0
     Retry(RetryArgs),
+    /// Signatures and deltas of files, exchangeable with librsync's rdiff
+    #[command(after_help = RDIFF_HELP)]
+    Rdiff(crate::rdiff::Words),
 }
 
 /// An agent's arguments for another verb: what only `run` takes is left out, so that each verb finds its own in a site file.
@@ -289,6 +304,10 @@ pub(super) struct RunArgs {
     /// Change the permissions of copies and of their directories, in chmod's words; an empty one for none
     #[arg(long, value_name = "CHMOD", value_parser = chmod, help_heading = "Work")]
     pub(super) chmod: Option<Chmod>,
+
+    /// List each proven copy in FILE, for `b3sum --check` in --data-dir, and with its size in FILE.sizes
+    #[arg(long, value_name = "FILE", help_heading = "Work")]
+    pub(super) manifest: Option<PathBuf>,
 
     /// SQLite: delete local files so long after their copy was proven, if they still are what was proven
     #[arg(long, value_name = "SECONDS", value_parser = age, help_heading = "SupRsync", conflicts_with = "host")]

@@ -7,6 +7,7 @@ use crate::archiver::control::Control;
 use crate::archiver::stop::Stop;
 use crate::archiver::{self, Announcing, Bootstrap, Direction, Ended, Settings, Upkeep, is_static};
 use crate::catalog::{self, AnyCatalog, Catalog, CatalogError, Database, Layout, RecordId, Retry, Selection};
+use crate::manifest::Manifest;
 use crate::ocs::agent::AgentConfig;
 use crate::ocs::site::{self, Resolved};
 use crate::status::Snapshot;
@@ -14,7 +15,7 @@ use crate::throttle::Rate;
 use crate::transfer::local::Local;
 use crate::transport::ssh::{Ssh, SshOptions};
 use crate::transport::{Connect, ConnectError};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use protocol::chmod::Chmod;
 use std::ffi::OsString;
 use std::fs::File;
@@ -274,8 +275,10 @@ fn log_file(agent: &Resolved) -> Result<Option<File>> {
 }
 
 /// How the archiver shall work.
-pub(super) fn settings(args: &RunArgs, service: &Service) -> Settings {
-    Settings {
+pub(super) fn settings(args: &RunArgs, service: &Service) -> Result<Settings> {
+    let manifest = args.manifest.as_deref().map(Manifest::open).transpose();
+    Ok(Settings {
+        manifest: manifest.map_err(|why| anyhow!("{why}; correct --manifest"))?.map(Arc::new),
         direction: service.direction,
         data_dir: service.data_dir.clone(),
         relative_paths: matches!(service.database, Database::Sqlite(_)),
@@ -290,7 +293,7 @@ pub(super) fn settings(args: &RunArgs, service: &Service) -> Settings {
         chmod: args.chmod.clone().filter(|chmod| !chmod.is_empty()),
         compress: args.compress,
         rate: Rate::new(args.bwlimit.unwrap_or(0)),
-    }
+    })
 }
 
 /// What is to be done beside the copying; `instance` is an agent's name.
@@ -324,7 +327,7 @@ async fn work(args: &RunArgs, service: &Service, screen: &Screen) -> Result<u8> 
     };
     let catalog = Arc::new(catalog);
     tracing::info!("Watching {}", catalog.describe());
-    let settings = settings(args, service);
+    let settings = settings(args, service)?;
     let progress = control.progress().clone();
     let total = if screen.has_bar() { catalog.totals().await.ok().map(|totals| totals.pending) } else { None };
     let drawing = screen.follow(progress.clone(), total);

@@ -526,6 +526,7 @@ impl Client<'_> {
             rules: options.receiver_hears_rules().then(|| self.wanted.rules.clone()),
             names_from_peer: options.files_from.is_some() && self.wanted.here.is_none(),
             only_batch: options.only_write_batch && batch::written(self.line).is_some(),
+            digests: false,
         };
         let list_checksum = session.n.list_checksum;
         let paths: Vec<_> = self.plan.sources.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();

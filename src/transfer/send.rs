@@ -7,7 +7,7 @@ use super::greet::{Ears, Mouth, Session};
 use super::suffixes::Suffixes;
 use crate::link::Ending;
 use protocol::PeerError;
-use protocol::checksum::{FileHasher, Sum};
+use protocol::checksum::{Checksum, FileHasher, Sum};
 use protocol::delta::{Search, Token};
 use protocol::filter::{self, Rule, Side};
 use protocol::flist::{FileEntry, FileList, IdNames, Kind, ListEncoder, ListShape, Ndx, Segments};
@@ -63,6 +63,8 @@ pub struct SendPlan {
     pub names_from_peer: bool,
     /// File data goes into the batch file only (`--only-write-batch`).
     pub only_batch: bool,
+    /// The watch is told the BLAKE3 of each file sent.
+    pub digests: bool,
 }
 
 impl SendPlan {
@@ -149,6 +151,9 @@ pub trait Watch {
     /// A file was sent. `sum` is what its bytes came to.
     fn sent(&mut self, _ndx: Ndx, _entry: &FileEntry, _sent: &Sent, _sum: &Sum) {}
 
+    /// What was read of the file that was [sent](Watch::sent) just now (only with [`SendPlan::digests`]).
+    fn digest(&mut self, _ndx: Ndx, _digest: &Digest) {}
+
     /// A wanted file could not be opened or read to its end.
     fn unreadable(&mut self, _ndx: Ndx, _error: &io::Error) {}
 
@@ -174,6 +179,15 @@ pub struct Sent {
     pub literal_bytes: u64,
     /// Bytes the receiving side had already.
     pub matched_bytes: u64,
+}
+
+/// A file's length and BLAKE3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Digest {
+    /// Length, bytes.
+    pub len: u64,
+    /// BLAKE3 of all bytes.
+    pub blake3: Sum,
 }
 
 /// What a session came to.
@@ -579,6 +593,8 @@ impl Reply<'_> {
         store: bool,
     ) -> Result<Option<Sent>, TransferError> {
         let mut hasher = FileHasher::new(self.n.checksum);
+        let mut blake3 = self.plan.digests.then(|| FileHasher::new(Checksum::Blake3));
+        let mut read = 0;
         let mut search = Search::new(&request.sums, self.n.block_seed());
         if overwrites_basis(self.n, self.plan, &request.header) {
             search = search.in_place();
@@ -614,6 +630,10 @@ impl Reply<'_> {
                 Ok(0) => break,
                 Ok(n) => {
                     hasher.update(&self.buffer[..n]);
+                    if let Some(blake3) = &mut blake3 {
+                        blake3.update(&self.buffer[..n]);
+                    }
+                    read += n as u64;
                     let known = usize::try_from(there).unwrap_or(usize::MAX).min(n);
                     there -= known as u64;
                     search.push(&self.buffer[known..n], &mut emit)?;
@@ -629,6 +649,9 @@ impl Reply<'_> {
             None => {
                 reply.end(&promised.unwrap_or(sum), self.out)?;
                 self.watch.sent(request.ndx, entry, &sent, &sum);
+                if let Some(blake3) = blake3 {
+                    self.watch.digest(request.ndx, &Digest { len: read, blake3: blake3.finish() });
+                }
                 Ok(Some(sent))
             }
             Some(error) => {

@@ -139,6 +139,7 @@ fn serve_sender(args: &ServerArgs, session: super::Session, guard: Option<&Guard
         rules: None,
         names_from_peer: options.files_from.as_deref() == Some(b"-"),
         only_batch: false,
+        digests: false,
     };
     let paths: Vec<_> = args.paths.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
     let incremental = session.n.compat.has(Compat::INC_RECURSE);

@@ -163,6 +163,30 @@ proptest! {
     }
 
     #[test]
+    fn several_blocks_at_once_have_the_sums_of_each(
+        data in prop::collection::vec(any::<u8>(), 0..9000),
+        block_length in 1usize..500,
+        seed in prop_oneof![Just(0), any::<i32>()],
+        seed_first in any::<bool>(),
+    ) {
+        let rules = [
+            BlockSeed::new(Checksum::Md5, seed, seed_first).into(),
+            BlockSeed::new(Checksum::Md4, seed, seed_first).into(),
+            BlockRule::Signature(Weak::Rollsum, SignatureSum::Md4),
+            BlockSeed::new(Checksum::Xxh128, seed, seed_first).into(),
+        ];
+        for rule in rules {
+            let mut blocks = data.chunks(block_length);
+            rule.strong_each(&data, block_length, |block, sum| {
+                prop_assert_eq!(Some(block), blocks.next());
+                prop_assert_eq!(*sum, rule.strong(block));
+                Ok(())
+            })?;
+            prop_assert!(blocks.next().is_none());
+        }
+    }
+
+    #[test]
     fn a_file_sum_does_not_depend_on_the_pieces(data in prop::collection::vec(any::<u8>(), 0..600), piece in 1usize..300) {
         for checksum in ALL {
             let mut hasher = FileHasher::new(checksum);

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 use super::*;
+use crate::checksum::{BlockSeed, Checksum};
 use crate::sums::SumHead;
 
 const SEED: BlockSeed = BlockSeed { checksum: Checksum::Xxh128, seed: 77, seed_first: true };

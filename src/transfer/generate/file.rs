@@ -5,12 +5,16 @@ use crate::transfer::TransferError;
 use crate::transfer::basis::{Asked, Basis};
 use crate::transfer::dest::{Dest, Found, Further, in_place, same_mtime};
 use crate::transfer::receive::preserve;
-use protocol::checksum::{Checksum, FileHasher, Sum, weak};
+use protocol::checksum::{BlockRule, Checksum, FileHasher, Sum, weak};
 use protocol::flist::{FileEntry, Kind, Ndx};
 use protocol::item::{ItemFlags, ItemHeader};
 use protocol::sums::{BlockIndex, SumHead};
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+
+/// Blocks that are read together at least: some sums are made fastest of so many at once.
+const BLOCKS_AT_ONCE: u32 = 16;
 
 /// What a request is built upon and compared with.
 #[derive(Default)]
@@ -214,8 +218,9 @@ impl Work<'_> {
 
     /// Sends the sums of all blocks. Where the basis cannot be read they are of zeros, which match nothing that matters.
     fn sums(&mut self, basis: &mut File, head: &SumHead) -> Result<(), TransferError> {
-        let seed = self.n.block_seed();
-        let per_read = (256 * 1024 / head.block_length.max(1)).max(1);
+        let rule = BlockRule::from(self.n.block_seed());
+        let block_length = head.block_length.max(1);
+        let per_read = (256 * 1024 / block_length).max(BLOCKS_AT_ONCE);
         let mut block = 0;
         while block < head.count {
             let last = head.count.min(block + per_read);
@@ -223,12 +228,12 @@ impl Work<'_> {
             self.buffer.clear();
             self.buffer.resize(len as usize, 0);
             read_up_to(basis, &mut self.buffer);
-            let mut rest = &self.buffer[..];
-            for block in block..last {
-                let (bytes, later) = rest.split_at(head.block_len(BlockIndex(block)) as usize);
-                rest = later;
-                self.speaker.sum(head, weak(bytes), &seed.sum(bytes), &mut self.out);
-            }
+            let (speaker, out) = (&mut self.speaker, &mut self.out);
+            let summed = rule.strong_each(&self.buffer, block_length as usize, |bytes, strong| {
+                speaker.sum(head, weak(bytes), strong, out);
+                Ok::<(), Infallible>(())
+            });
+            let Ok(()) = summed;
             block = last;
             if self.out.len() > OUT_MOST {
                 self.mouth.say(&mut self.out)?;
