@@ -1,5 +1,6 @@
 //! The command line as typed.
 
+use super::bench::BenchArgs;
 use crate::archiver::UPLOAD_DIR;
 use crate::ocs::site::SiteFlags;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -72,6 +73,8 @@ pub(super) enum Command {
     InitDb(DatabaseArgs),
     /// Give rows that were given up a new chance: sets their count of failed attempts to 0
     Retry(RetryArgs),
+    /// Measure this machine, or the link to a host, beside stock rsync and OpenSSH
+    Bench(BenchArgs),
 }
 
 /// An agent's arguments for another verb: what only `run` takes is left out, so that each verb finds its own in a site file.
