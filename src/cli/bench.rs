@@ -175,8 +175,7 @@ fn scenario_names() -> PossibleValuesParser {
 }
 
 fn size(text: &str) -> Result<u64, String> {
-    let parsed = parse_size(text.as_bytes(), b'b');
-    parsed.and_then(|size| u64::try_from(size).ok()).ok_or_else(|| "write a number of bytes, such as 64M".to_owned())
+    parse_size(text.as_bytes(), b'b').ok_or_else(|| "write a number of bytes, such as 64M".to_owned())
 }
 
 fn percent(text: &str) -> Result<f64, String> {
