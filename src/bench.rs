@@ -60,6 +60,9 @@ pub enum BenchError {
     /// What cannot be as it was asked for.
     #[error("{0}")]
     Setup(String),
+    /// A signal asked for the end.
+    #[error("Interrupted")]
+    Interrupted,
     /// A copy that is none: its time is worth nothing.
     #[error("The copy made by {by} in {scenario} is not equal to its source; this is a bug, please report it")]
     Unequal {

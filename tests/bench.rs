@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 use support::require;
 use support::stock::OURS;
 use tempfile::TempDir;
@@ -178,6 +179,29 @@ fn what_cannot_be_is_refused() {
     let output = bench(&["ssh", "no-such-host.invalid", "--quick"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("no-such-host.invalid"));
+}
+
+#[test]
+fn a_signal_leaves_nothing_behind() {
+    if !["rsync", "ssh", "sshd", "ssh-keygen"].into_iter().all(require) {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let mut command = Command::new(OURS);
+    command.args(["bench", "transfer", "--size", "1M", "--rounds", "1000", "--scenario", "new-gcm", "--dir"]);
+    let mut bench = command.arg(folder.path()).stderr(Stdio::piped()).spawn().unwrap();
+    let scratch = || folder.path().read_dir().unwrap().next().map(|entry| entry.unwrap().path());
+    let deadline = Instant::now() + Duration::from_secs(120);
+    // A first copy has been made.
+    while !scratch().is_some_and(|scratch| scratch.join("far/dst/data").exists()) {
+        assert!(Instant::now() < deadline && bench.try_wait().unwrap().is_none(), "it does not begin");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert!(Command::new("kill").args(["-TERM", &bench.id().to_string()]).status().unwrap().success());
+    let output = bench.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "pysmurf-archiver: Interrupted\n");
+    assert_eq!(scratch(), None);
 }
 
 #[test]

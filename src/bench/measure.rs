@@ -6,15 +6,19 @@
 use super::{BenchError, Trial};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// No measured program may take longer.
 const LIMIT: Duration = Duration::from_secs(1800);
+/// How long a program that is to end may take for it.
+const GRACE: Duration = Duration::from_secs(3);
 /// How much of what a failed program said is shown, bytes.
 const SHOWN: usize = 600;
 
@@ -48,14 +52,19 @@ pub fn run(command: &Command, folder: &Path) -> Result<Ran, BenchError> {
     if let Some(folder) = command.get_current_dir() {
         wrapped.current_dir(folder);
     }
+    // A group of its own, so that whatever the program starts can be ended with it.
+    wrapped.process_group(0);
     let mut child = wrapped.spawn().map_err(BenchError::local("start", Path::new(command.get_program())))?;
     let deadline = Instant::now() + LIMIT;
     let status = loop {
         match child.try_wait().map_err(BenchError::local("wait for", Path::new(command.get_program())))? {
             Some(status) => break status,
+            None if is_interrupted() => {
+                end(&mut child);
+                return Err(BenchError::Interrupted);
+            }
             None if Instant::now() > deadline => {
-                let _ = child.kill();
-                let _ = child.wait();
+                end(&mut child);
                 return Err(failed(command, "not ended within half an hour".to_owned(), &[]));
             }
             None => std::thread::sleep(Duration::from_millis(2)),
@@ -68,6 +77,30 @@ pub fn run(command: &Command, folder: &Path) -> Result<Ran, BenchError> {
     let trial = read(&at("used"))?;
     let stdout = String::from_utf8_lossy(&fs::read(at("out")).unwrap_or_default()).into_owned();
     Ok(Ran { trial, stdout })
+}
+
+/// Ends a group of processes, the gentle way first.
+fn end(child: &mut Child) {
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let deadline = Instant::now() + GRACE;
+    for signal in [Signal::TERM, Signal::KILL] {
+        let _ = group.map(|group| kill_process_group(group, signal));
+        while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+    let _ = child.wait();
+}
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Ends the running measurement as soon as may be, its folders removed.
+pub fn interrupt() {
+    INTERRUPTED.store(true, Relaxed);
+}
+
+pub(super) fn is_interrupted() -> bool {
+    INTERRUPTED.load(Relaxed)
 }
 
 fn failed(command: &Command, status: String, said: &[u8]) -> BenchError {

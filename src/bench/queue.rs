@@ -20,8 +20,10 @@ use std::time::Duration;
 const TRICKLE: u64 = 200 * 1024;
 /// Files of which SupRsync makes one batch here; it takes what came since it looked last.
 const BATCH: usize = 50;
-/// A file of `wan`, bytes.
-const WAN: u64 = 25_000_000;
+/// The files of `wan`: how many, and the length of each, bytes.
+const WAN: (usize, u64) = (64, 25_000_000);
+/// All of them together, bytes.
+pub const WAN_BYTES: u64 = WAN.0 as u64 * WAN.1;
 /// The long link.
 const LONG: Terms = Terms { round_trip: Duration::from_millis(100), rate: 125_000_000, loss: 0.0 };
 /// Our sessions over it.
@@ -228,7 +230,7 @@ pub(super) fn wan(runner: &mut Runner<'_>) -> Result<(), BenchError> {
         return Ok(());
     };
     runner.say("wan: making files");
-    let (many, len) = if runner.plan.quick { (4, 500_000) } else { (64, WAN) };
+    let (many, len) = if runner.plan.quick { (4, 500_000) } else { WAN };
     let queue = Queue::make(runner, many, len)?;
     let to_server = SocketAddr::from(([127, 0, 0, 1], port));
     let any = SocketAddr::from(([127, 0, 0, 1], 0));

@@ -71,6 +71,7 @@ pub fn run(plan: &Plan, progress: &Progress) -> Result<Findings, BenchError> {
     for cipher in CIPHERS {
         match by_cipher(plan, reach, ssh.as_deref(), cipher, &data, scratch.path(), progress) {
             Ok(row) => findings.rows.push(row),
+            Err(BenchError::Interrupted) => return Err(BenchError::Interrupted),
             Err(error) => findings.skip(format!("ssh-{cipher}"), error),
         }
     }
@@ -147,6 +148,9 @@ fn timed(work: impl FnOnce() -> Result<(), BenchError>) -> Result<Trial, BenchEr
         let used = getrusage(UsageWho::RUSAGE_SELF).map_err(|error| BenchError::Setup(error.to_string()))?;
         Ok::<_, BenchError>((used.user_time().num_microseconds() + used.system_time().num_microseconds()) as f64 / 1e6)
     };
+    if measure::is_interrupted() {
+        return Err(BenchError::Interrupted);
+    }
     let (began, before) = (Instant::now(), cpu()?);
     work()?;
     Ok(Trial { wall: began.elapsed().as_secs_f64(), cpu: cpu()? - before, ..Trial::default() })

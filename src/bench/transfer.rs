@@ -4,6 +4,7 @@ use super::far_end::{FarEnd, Reach, rsync};
 use super::report::{Receiver, Row, Trial};
 use super::scene::{Kind, noise, write_noise};
 use super::{BenchError, Findings, Progress, find, measure, queue};
+pub use queue::WAN_BYTES;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,7 +1,7 @@
 //! `bench`: what is measured, and how it is said.
 
+use super::SOME_FAILED;
 use super::output::{print, say};
-use super::{SOME_FAILED, USAGE};
 use crate::bench::delta::{self, Extent};
 use crate::bench::link::{Relay, Terms};
 use crate::bench::transfer::{GROUPS, Plan, SCENARIOS};
@@ -14,6 +14,7 @@ use std::ffi::OsString;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
+use tokio::runtime::Runtime;
 
 const BENCH_HELP: &str = "\
 Is this machine fast?     pysmurf-archiver bench delta
@@ -211,15 +212,27 @@ fn available_memory() -> u64 {
     line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or_default() * 1024
 }
 
+/// Makes signals end the measurement in good order: its folders are removed on the way out. Holds for as long as what it
+/// gives lives.
+fn interruptible() -> Result<Runtime> {
+    let runtime = super::run::runtime()?;
+    let inside = runtime.enter();
+    super::run::listen_for_signals(measure::interrupt, || std::process::exit(SOME_FAILED.into()))?;
+    drop(inside);
+    Ok(runtime)
+}
+
 /// Runs what was asked for.
 pub(super) fn bench(args: BenchArgs) -> Result<u8> {
     match args.what {
         What::Delta { common } => {
+            let _signals = interruptible()?;
             let size = common.size(8 << 20, 256 << 20);
             let extent = Extent { size: usize::try_from(size).context("Option --size")?, rounds: common.rounds() };
             report(common.json, delta::run(extent, &common.folder(size)?, &Progress::new()))
         }
         What::Ssh { host, ref common } => {
+            let _signals = interruptible()?;
             let size = common.size(4 << 20, 256 << 20);
             let plan = ssh::Plan { host, size, rounds: common.rounds(), folder: common.folder(size)? };
             report(common.json, ssh::run(&plan, &Progress::new()))
@@ -233,6 +246,7 @@ pub(super) fn bench(args: BenchArgs) -> Result<u8> {
 }
 
 fn transfers(args: TransferArgs) -> Result<u8> {
+    let _signals = interruptible()?;
     let common = args.common;
     let size = common.size(2 << 20, 512 << 20);
     if size == 0 {
@@ -242,9 +256,11 @@ fn transfers(args: TransferArgs) -> Result<u8> {
         let group = |name: &str| GROUPS.iter().find(|(group, _)| *group == name).map(|(_, ids)| *ids);
         args.scenario.iter().any(|name| name == id || group(name).is_some_and(|ids| ids.contains(id)))
     };
+    let scenarios: Vec<_> = SCENARIOS.into_iter().filter(wanted).collect();
+    let largest = if scenarios.contains(&"wan") && !common.quick { size.max(transfer::WAN_BYTES) } else { size };
     let plan = Plan {
         host: args.host,
-        scenarios: SCENARIOS.into_iter().filter(wanted).collect(),
+        scenarios,
         receivers: match args.receiver {
             ReceiverArg::Stock => vec![Receiver::Stock],
             ReceiverArg::Ours => vec![Receiver::Ours],
@@ -253,7 +269,7 @@ fn transfers(args: TransferArgs) -> Result<u8> {
         size,
         rounds: common.rounds(),
         quick: common.quick,
-        folder: common.folder(size)?,
+        folder: common.folder(largest)?,
         our_path: args.our_path,
     };
     let progress = Progress::new();
@@ -308,7 +324,7 @@ fn link(listen: &str, to: &str, terms: Terms) -> Result<u8> {
             let stopped = stopped.lock().ok().and_then(|mut stopped| stopped.take());
             stopped.map(|stopped| stopped.send(()));
         };
-        super::run::listen_for_signals(stop, || std::process::exit(USAGE.into()))?;
+        super::run::listen_for_signals(stop, || std::process::exit(SOME_FAILED.into()))?;
         let _ = asked.await;
         Ok(0)
     })
