@@ -69,8 +69,7 @@ fn framing(criterion: &mut Criterion) {
 fn entries() -> Vec<FileEntry> {
     let entry = |number: u64| {
         let mut entry = FileEntry::new(format!("{:03}/{number:05}_timestream.g3", number / 100), 0o100_644);
-        (entry.len, entry.mtime, entry.uid, entry.gid) =
-            (number as i64 * 37, 1_795_350_012 + number as i64, 1000, 1001);
+        (entry.len, entry.mtime, entry.uid, entry.gid) = (number * 37, 1_795_350_012 + number as i64, 1000, 1001);
         entry
     };
     (0..ENTRIES).map(entry).collect()
