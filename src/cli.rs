@@ -1,6 +1,7 @@
 //! The command line: which face of the program was called, and with which exit code it ends.
 
 mod agent;
+mod bench;
 mod check;
 mod flags;
 mod output;
@@ -82,6 +83,7 @@ pub fn main(mut args: Vec<OsString>) -> ExitCode {
         Command::InitDb(args) => run::init_db(args),
         Command::Retry(args) => run::retry(args),
         Command::Rdiff(words) => Ok(crate::rdiff::main(&words)),
+        Command::Bench(args) => bench::bench(args),
     };
     match result {
         Ok(code) => ExitCode::from(code),

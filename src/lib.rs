@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod archiver;
+pub mod bench;
 pub mod catalog;
 pub mod cli;
 pub mod daemon;

@@ -5,6 +5,8 @@
 //! a processor, after that processor was found to be there.
 #![allow(unsafe_code)]
 
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
 /// Which vectors this machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Vectors {
@@ -16,9 +18,35 @@ pub enum Vectors {
     Avx512,
 }
 
+/// The widest that may be used, see [`Vectors::limit`].
+static WIDEST: AtomicU8 = AtomicU8::new(Vectors::Avx512 as u8);
+
 impl Vectors {
-    /// The best this machine has.
+    /// The best this machine has, within the limit.
     pub fn here() -> Self {
+        let widest = match WIDEST.load(Relaxed) {
+            0 => Self::Plain,
+            1 => Self::Avx2,
+            _ => Self::Avx512,
+        };
+        Self::found().min(widest)
+    }
+
+    /// From now on no wider ones are used in this process, so that each kind can be measured on one machine.
+    pub fn limit(self) {
+        WIDEST.store(self as u8, Relaxed);
+    }
+
+    /// Its name in words of lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        }
+    }
+
+    fn found() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
             if std::arch::is_x86_feature_detected!("avx512bw") && std::arch::is_x86_feature_detected!("avx512vl") {

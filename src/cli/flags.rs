@@ -1,5 +1,6 @@
 //! The command line as typed.
 
+use super::bench::BenchArgs;
 use crate::archiver::{Compress, UPLOAD_DIR, Workers};
 use crate::ocs::site::SiteFlags;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -88,6 +89,8 @@ pub(super) enum Command {
     /// Signatures and deltas of files, exchangeable with librsync's rdiff
     #[command(after_help = RDIFF_HELP)]
     Rdiff(crate::rdiff::Words),
+    /// Measure this machine, or the link to a host, beside stock rsync and OpenSSH
+    Bench(BenchArgs),
 }
 
 /// An agent's arguments for another verb: what only `run` takes is left out, so that each verb finds its own in a site file.

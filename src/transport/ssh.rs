@@ -42,6 +42,8 @@ pub struct SshOptions {
     pub auth_timeout: Duration,
     /// A link on which no byte moves for so long, while somebody waits, fails with `TimedOut`.
     pub stall_timeout: Duration,
+    /// The ciphers to offer, the best first; our own choice when empty.
+    pub ciphers: Vec<String>,
     /// The words that start rsync over there.
     pub rsync_path: Vec<OsString>,
 }
@@ -60,6 +62,7 @@ impl SshOptions {
             connect_timeout: Duration::from_secs(15),
             auth_timeout: Duration::from_secs(20),
             stall_timeout: Duration::from_secs(60),
+            ciphers: Vec::new(),
             rsync_path: vec![OsString::from("rsync")],
         }
     }

@@ -26,6 +26,8 @@ pub(super) struct Target {
     pub(super) keys: Vec<KeyFile>,
     pub(super) known_hosts: Vec<KnownHostsFile>,
     pub(super) agent: bool,
+    /// Those to offer; our own choice when empty.
+    pub(super) ciphers: Vec<String>,
     pub(super) connect_timeout: Duration,
     pub(super) auth_timeout: Duration,
     pub(super) stall_timeout: Duration,
@@ -135,6 +137,7 @@ pub(super) fn resolve(options: &SshOptions, local: &Local) -> Result<Target, Con
         keys,
         known_hosts,
         agent: options.agent,
+        ciphers: options.ciphers.clone(),
         connect_timeout: options.connect_timeout,
         auth_timeout: options.auth_timeout,
         stall_timeout: options.stall_timeout,

@@ -111,7 +111,7 @@ pub(super) fn dial(target: &Target) -> Result<Dialled, ConnectError> {
     let key_algorithms = known.preference(&session.supported_algs(MethodType::HostKey).map_err(setup)?);
     session.method_pref(MethodType::HostKey, &key_algorithms).map_err(setup)?;
     for direction in [MethodType::CryptCs, MethodType::CryptSc] {
-        let (supported, chosen) = ciphers(&session, direction).map_err(setup)?;
+        let (supported, chosen) = ciphers(&session, direction, &target.ciphers).map_err(setup)?;
         session.method_pref(direction, &chosen.join(",")).map_err(|e| {
             ConnectError::Setup(format!(
                 "None of the ciphers this libssh2 has ({}) is accepted: {e}",
@@ -145,10 +145,16 @@ pub(super) fn dial(target: &Target) -> Result<Dialled, ConnectError> {
     Ok(line)
 }
 
-/// The ciphers there are, and those of our list among them, in our order.
-fn ciphers(session: &Session, direction: MethodType) -> Result<(Vec<&'static str>, Vec<&'static str>), ssh2::Error> {
+/// The ciphers there are, and those that are wanted, in their order, or of our list in ours.
+fn ciphers<'w>(
+    session: &Session,
+    direction: MethodType,
+    wanted: &'w [String],
+) -> Result<(Vec<&'static str>, Vec<&'w str>), ssh2::Error> {
     let supported = session.supported_algs(direction)?;
-    let chosen = CIPHERS.into_iter().filter(|cipher| supported.contains(cipher)).collect();
+    let list: Vec<&str> =
+        if wanted.is_empty() { CIPHERS.to_vec() } else { wanted.iter().map(String::as_str).collect() };
+    let chosen = list.into_iter().filter(|cipher| supported.contains(cipher)).collect();
     Ok((supported, chosen))
 }
 

@@ -1,0 +1,157 @@
+//! The SSH link by itself: how long until one is let in, and how fast each cipher is, ours and OpenSSH's.
+
+use super::far_end::{FarEnd, Reach};
+use super::report::Row;
+use super::{BenchError, Findings, Progress, Trial, find, measure};
+use crate::link::Ending;
+use crate::transport::Connect;
+use crate::transport::ssh::Ssh;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Ciphers that both may know, ours first.
+const CIPHERS: [&str; 4] =
+    ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes256-ctr", "chacha20-poly1305@openssh.com"];
+/// How long the far end may take to end after the last byte.
+const END_LIMIT: Duration = Duration::from_secs(60);
+
+/// What is to be measured.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The user's own host; `None` for a private sshd on this machine.
+    pub host: Option<String>,
+    /// Bytes for each cipher.
+    pub size: u64,
+    /// Rounds, of which the median counts.
+    pub rounds: u32,
+    /// Where files go on this side.
+    pub folder: PathBuf,
+}
+
+/// Measures connecting and every cipher.
+///
+/// # Errors
+/// When the host cannot be reached, or OpenSSH's client is here and cannot reach it.
+pub fn run(plan: &Plan, progress: &Progress) -> Result<Findings, BenchError> {
+    let scratch = tempfile::Builder::new().prefix("archiver-bench").tempdir_in(&plan.folder);
+    let scratch = scratch.map_err(BenchError::local("make a folder in", &plan.folder))?;
+    let far = match &plan.host {
+        Some(host) => FarEnd::at(host, None)?,
+        None => FarEnd::private(scratch.path())?,
+    };
+    let mut findings = Findings::default();
+    let ssh = find("ssh");
+    if let Err(why) = &ssh {
+        findings.skip("OpenSSH's client", why);
+    }
+    let ssh = ssh.ok();
+    let reach = &far.reach;
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for round in 0..plan.rounds.max(1) {
+        progress.say(format!("Connecting, round {}", round + 1));
+        if let Some(ssh) = &ssh {
+            theirs.push(measure::run(&openssh(reach, ssh, None, "true"), scratch.path())?.trial);
+        }
+        ours.push(timed(|| {
+            let mut ssh = Ssh::new(reach.options())?;
+            ssh.run(&[OsString::from("true")])?;
+            Ok(())
+        })?);
+    }
+    findings.rows.push(Row::of_times("ssh-connect", None, (&ours, 1000.0), (&theirs, 1000.0), "ms"));
+    let data = scratch.path().join("data");
+    super::scene::write_noise(&data, plan.size, 3)?;
+    let data = fs::read(&data).map_err(BenchError::local("read", &data))?;
+    for cipher in CIPHERS {
+        match by_cipher(plan, reach, ssh.as_deref(), cipher, &data, scratch.path(), progress) {
+            Ok(row) => findings.rows.push(row),
+            Err(BenchError::Interrupted) => return Err(BenchError::Interrupted),
+            Err(error) => findings.skip(format!("ssh-{cipher}"), error),
+        }
+    }
+    findings.notes.push(
+        "ssh-connect: connect, authenticate, and run `true`. Ciphers: bytes to `cat >/dev/null` there; our CPU is that of \
+         this process, theirs that of the ssh client."
+            .to_owned(),
+    );
+    Ok(findings)
+}
+
+fn by_cipher(
+    plan: &Plan,
+    reach: &Reach,
+    ssh: Option<&Path>,
+    cipher: &'static str,
+    data: &[u8],
+    scratch: &Path,
+    progress: &Progress,
+) -> Result<Row, BenchError> {
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let file = scratch.join("data");
+    for round in 0..plan.rounds.max(1) {
+        progress.say(format!("{cipher}, round {}", round + 1));
+        if let Some(ssh) = ssh {
+            let mut command = Command::new("sh");
+            let openssh = openssh(reach, ssh, Some(cipher), "cat >/dev/null");
+            command.args(["-c", "file=$1; shift; exec \"$@\" <\"$file\"", "sh"]).arg(&file);
+            command.arg(openssh.get_program()).args(openssh.get_args());
+            theirs.push(measure::run(&command, scratch)?.trial);
+        }
+        let mut options = reach.options();
+        options.ciphers = vec![cipher.to_owned()];
+        ours.push(timed(|| send(&mut Ssh::new(options)?, data))?);
+    }
+    Ok(Row::of_times(
+        &format!("ssh-{}", cipher.trim_end_matches("@openssh.com")),
+        None,
+        (&ours, 1.0),
+        (&theirs, 1.0),
+        "s",
+    )
+    .as_rate(data.len() as u64))
+}
+
+/// Pushes bytes to a program that takes them all, and waits for its end.
+fn send(ssh: &mut Ssh, data: &[u8]) -> Result<(), BenchError> {
+    let link = ssh.open_line("cat >/dev/null")?;
+    let (mut reader, mut writer) = (link.reader, link.writer);
+    let lost = |error: std::io::Error| BenchError::Setup(format!("The connection broke: {error}"));
+    for piece in data.chunks(256 * 1024) {
+        writer.write_all(piece).map_err(lost)?;
+    }
+    writer.flush().map_err(lost)?;
+    drop(writer);
+    reader.read_to_end(&mut Vec::new()).map_err(lost)?;
+    match link.remote.wait(END_LIMIT) {
+        Some(Ending::Exited(0)) => Ok(()),
+        ending => Err(BenchError::Setup(format!("`cat` at the far end did not end well: {ending:?}"))),
+    }
+}
+
+fn openssh(reach: &Reach, ssh: &Path, cipher: Option<&str>, line: &str) -> Command {
+    let mut command = reach.command(ssh);
+    command.args(reach.words());
+    command.args(cipher.map(|cipher| format!("-oCiphers={cipher}")));
+    command.args([reach.host(), line]);
+    command
+}
+
+/// What work in this very process takes.
+fn timed(work: impl FnOnce() -> Result<(), BenchError>) -> Result<Trial, BenchError> {
+    let cpu = || {
+        let used = getrusage(UsageWho::RUSAGE_SELF).map_err(|error| BenchError::Setup(error.to_string()))?;
+        Ok::<_, BenchError>((used.user_time().num_microseconds() + used.system_time().num_microseconds()) as f64 / 1e6)
+    };
+    if measure::is_interrupted() {
+        return Err(BenchError::Interrupted);
+    }
+    let (began, before) = (Instant::now(), cpu()?);
+    work()?;
+    Ok(Trial { wall: began.elapsed().as_secs_f64(), cpu: cpu()? - before, ..Trial::default() })
+}
