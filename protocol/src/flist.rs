@@ -282,9 +282,9 @@ impl FileList {
         for at in 1..self.entries.len() {
             let (first, second) = self.entries.split_at_mut(at);
             if let ([.., first], [second, ..]) = (first, second)
-                && compare(first, second).is_eq()
                 && matches!(first.dir_class, DirClass::NoContent | DirClass::Implied)
                 && matches!(second.dir_class, DirClass::Content | DirClass::Argument)
+                && compare(first, second).is_eq()
             {
                 first.dir_class = second.dir_class;
             }

@@ -572,10 +572,15 @@ impl Rebuild<'_> {
                     self.keep_values(&entry, header.xattrs.clone())?;
                     self.begin(dest, Arrival { ndx, header, entry }, asked, head, again);
                 }
-                ReceiverEvent::Literal(bytes) => self.write(bytes),
+                ReceiverEvent::Literal(bytes) => self.write(dest, bytes),
                 ReceiverEvent::Copy(block) => {
-                    self.copy(block);
-                    receiver.matched(&self.block)?;
+                    self.copy(dest, block);
+                    if receiver.wants_matched() {
+                        if let Some(current) = &self.current {
+                            current.incoming.block(block, &mut self.block);
+                        }
+                        receiver.matched(&self.block)?;
+                    }
                 }
                 ReceiverEvent::End(sum) => self.end(dest, &sum),
                 ReceiverEvent::Item(ndx, header) => {
@@ -686,22 +691,21 @@ impl Rebuild<'_> {
         self.current = Some(Current { arrival, again, incoming });
     }
 
-    fn write(&mut self, bytes: &[u8]) {
+    fn write(&mut self, dest: Option<&Dest>, bytes: &[u8]) {
         if let Some(current) = &mut self.current
-            && let Err(trouble) = current.incoming.literal(bytes)
+            && let Err(trouble) = current.incoming.literal(dest, bytes, &mut self.block)
         {
             self.board.complain(&trouble);
         }
         self.witness.progress(bytes.len() as u64);
     }
 
-    fn copy(&mut self, block: BlockIndex) {
-        if let Some(current) = &mut self.current
-            && let Err(trouble) = current.incoming.copy(block, &mut self.block)
-        {
-            self.board.complain(&trouble);
+    fn copy(&mut self, dest: Option<&Dest>, block: BlockIndex) {
+        let Some(current) = &mut self.current else { return };
+        match current.incoming.copy(dest, block, &mut self.block) {
+            Ok(len) => self.witness.progress(len),
+            Err(trouble) => self.board.complain(&trouble),
         }
-        self.witness.progress(self.block.len() as u64);
     }
 
     fn end(&mut self, dest: Option<&Dest>, sum: &Sum) {
@@ -721,7 +725,7 @@ impl Rebuild<'_> {
             return Some(false);
         };
         let sent = incoming.sent;
-        match incoming.end(dest, self.options, &arrival.entry, &self.board.values, sum) {
+        match incoming.end(dest, self.options, &arrival.entry, &self.board.values, sum, &mut self.block) {
             FileEnding::Done => {
                 self.witness.received(arrival.ndx, &arrival.entry, &arrival.header, &sent, sum);
                 self.arrived(arrival.ndx, sent);

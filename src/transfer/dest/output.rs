@@ -23,6 +23,8 @@ const COMPONENT_MAX: usize = 255;
 const RANDOM: usize = 6;
 /// Names tried before a crowded directory counts as an error.
 const TRIES: usize = 100;
+/// Bytes copied at once.
+const COPY_SIZE: u64 = 256 * 1024;
 /// Zeros that are worth a hole: a block of most file systems.
 const HOLE: u64 = 4096;
 
@@ -169,6 +171,38 @@ impl Output {
                 Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
                 Err(error) => return Err(error.into()),
             }
+        }
+        Ok(())
+    }
+
+    /// Has the file system share the bytes of `basis` with this empty file; false where it cannot.
+    pub(in crate::transfer) fn share(&mut self, basis: &File, len: u64) -> bool {
+        let shared = rustix::fs::ioctl_ficlone(&self.file, basis).is_ok();
+        if shared {
+            self.reach = len;
+        }
+        shared
+    }
+
+    /// Begins with the first bytes of `basis`.
+    pub(in crate::transfer) fn copy_beginning(&mut self, basis: &File, len: u64) -> io::Result<()> {
+        let (mut from, mut to) = (self.at, self.at);
+        while from < len {
+            let most = usize::try_from(len - from).unwrap_or(usize::MAX);
+            match rustix::fs::copy_file_range(basis, Some(&mut from), &self.file, Some(&mut to), most) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(_) => break,
+            }
+        }
+        self.at = to;
+        // Not every file system can.
+        let mut buffer = vec![0; usize::try_from((len - from).min(COPY_SIZE)).unwrap_or_default()];
+        while self.at < len {
+            let most = buffer.len().min(usize::try_from(len - self.at).unwrap_or(usize::MAX));
+            basis.read_exact_at(&mut buffer[..most], self.at)?;
+            self.file.write_all_at(&buffer[..most], self.at)?;
+            self.at += most as u64;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::{OUT_MOST, Work, report, reported};
 use crate::transfer::TransferError;
 use crate::transfer::basis::{Asked, Basis};
-use crate::transfer::dest::{Dest, Found, Further, in_place, same_mtime};
+use crate::transfer::dest::{Dest, Found, Further, Stamp, Whole, in_place, same_mtime};
 use crate::transfer::receive::preserve;
 use protocol::checksum::{Checksum, FileHasher, Sum, weak};
 use protocol::flist::{FileEntry, Kind, Ndx};
@@ -11,6 +11,7 @@ use protocol::item::{ItemFlags, ItemHeader};
 use protocol::sums::{BlockIndex, SumHead};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::sync::{Arc, OnceLock};
 
 /// What a request is built upon and compared with.
 #[derive(Default)]
@@ -165,16 +166,25 @@ impl Work<'_> {
         }
         let append = self.options.append > 0 && !redo;
         let usable = !self.options.whole_file && self.n.checksum != Checksum::None;
-        let mut basis = if usable || append { choice.basis.open(dest, name).unwrap_or_default() } else { None };
+        let there = found.is_some() || choice.basis != Basis::Destination;
+        let opens = there && (usable || append);
+        let mut basis = if opens { choice.basis.open(dest, name).unwrap_or_default() } else { None };
         let head = match basis.as_mut().map(length) {
             Some(Ok(len)) => SumHead::for_basis(len, self.n.checksum.size(), redo, self.options.block_length),
             _ => SumHead::NONE,
         };
-        self.board.proposals.put(ndx, Asked { basis: choice.basis, head, append, partial: choice.partial });
+        let may_stay = choice.basis == Basis::Destination && head.count > 0 && !append && !redo && is_quick(self.n.checksum);
+        let stamp = basis.as_ref().filter(|_| may_stay && !in_place(self.options)).and_then(|basis| {
+            dest.may_stay(basis, entry, self.options, &preserve(self.options)).filter(Stamp::is_settled)
+        });
+        let whole = stamp.map(|stamp| (stamp, Arc::default()));
+        let told = whole.as_ref().map(|(_, whole)| Arc::clone(whole));
+        let asked = Asked { basis: choice.basis, head, append, partial: choice.partial, whole: told };
+        self.board.proposals.put(ndx, asked);
         self.board.ask(ndx);
         self.speaker.request(ndx, &header, &head, &mut self.out);
         if let (Some(mut basis), 1.., false) = (basis, head.count, append) {
-            self.sums(&mut basis, &head)?;
+            self.sums(&mut basis, &head, whole)?;
         }
         Ok(())
     }
@@ -202,8 +212,15 @@ impl Work<'_> {
     }
 
     /// Sends the sums of all blocks. Where the basis cannot be read they are of zeros, which match nothing that matters.
-    fn sums(&mut self, basis: &mut File, head: &SumHead) -> Result<(), TransferError> {
+    /// With `whole` the sum of it all is left there, if the file stays what it was.
+    fn sums(
+        &mut self,
+        basis: &mut File,
+        head: &SumHead,
+        whole: Option<(Stamp, Arc<OnceLock<Whole>>)>,
+    ) -> Result<(), TransferError> {
         let seed = self.n.block_seed();
+        let mut whole = whole.map(|(stamp, whole)| (stamp, whole, FileHasher::new(self.n.checksum)));
         let per_read = (256 * 1024 / head.block_length.max(1)).max(1);
         let mut block = 0;
         while block < head.count {
@@ -211,7 +228,12 @@ impl Work<'_> {
             let len: u64 = (block..last).map(|block| u64::from(head.block_len(BlockIndex(block)))).sum();
             self.buffer.clear();
             self.buffer.resize(len as usize, 0);
-            read_up_to(basis, &mut self.buffer);
+            if !read_up_to(basis, &mut self.buffer) {
+                whole = None;
+            }
+            if let Some((_, _, hasher)) = &mut whole {
+                hasher.update(&self.buffer);
+            }
             let mut rest = &self.buffer[..];
             for block in block..last {
                 let (bytes, later) = rest.split_at(head.block_len(BlockIndex(block)) as usize);
@@ -219,12 +241,24 @@ impl Work<'_> {
                 self.speaker.sum(head, weak(bytes), &seed.sum(bytes), &mut self.out);
             }
             block = last;
+            // Before the last sums are out: the answer may be here at once.
+            if block == head.count
+                && let Some((stamp, whole, hasher)) = whole.take()
+                && Stamp::of(basis).is_ok_and(|now| now == stamp)
+            {
+                let _ = whole.set(Whole { sum: hasher.finish(), stamp });
+            }
             if self.out.len() > OUT_MOST {
                 self.mouth.say(&mut self.out)?;
             }
         }
         Ok(())
     }
+}
+
+/// Whether to sum a file on the chance that it stays costs less than to read it again.
+fn is_quick(checksum: Checksum) -> bool {
+    matches!(checksum, Checksum::Xxh128 | Checksum::Xxh3 | Checksum::Xxh64)
 }
 
 /// Bytes of a file, or of a device, which is left at its beginning.
@@ -238,16 +272,18 @@ fn length(file: &mut File) -> io::Result<u64> {
     Ok(len)
 }
 
-fn read_up_to(file: &mut File, buffer: &mut [u8]) {
+/// Whether the file had so many bytes.
+fn read_up_to(file: &mut File, buffer: &mut [u8]) -> bool {
     let mut filled = 0;
     while filled < buffer.len() {
         match file.read(&mut buffer[filled..]) {
-            Ok(0) => return,
+            Ok(0) => return false,
             Ok(n) => filled += n,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return,
+            Err(_) => return false,
         }
     }
+    true
 }
 
 /// The whole-file sum of an open file, from where it stands.
