@@ -39,6 +39,7 @@ pub use error::DestError;
 pub use further::{Further, FurtherChange, Values};
 pub use listing::Folder;
 pub use output::Output;
+pub(in crate::transfer) use output::sync_dir;
 pub use places::{Missing, in_place};
 pub use unchanged::{Stamp, Whole};
 

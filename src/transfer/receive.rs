@@ -3,6 +3,7 @@
 //! Two threads share a session: the generator asks and writes, the receiver hears and rebuilds. They share only the
 //! `Board`, so that hearing never waits for speaking.
 
+mod group;
 mod incoming;
 
 use super::abort::{Parts, abort, await_hang_up};
@@ -15,6 +16,7 @@ use super::ids::IdMap;
 use super::{TransferError, filters, links};
 use crate::link::Ending;
 use crate::transfer::send::Sent;
+use group::Unsynced;
 use incoming::{Ending as FileEnding, Incoming};
 use protocol::PeerError;
 use protocol::args::Options;
@@ -211,6 +213,7 @@ pub fn receive(session: Session, plan: &ReceivePlan, witness: &dyn Witness) -> R
         witness,
         current: None,
         delayed: Vec::new(),
+        unsynced: Vec::new(),
         received: &mut received,
         block: Vec::new(),
     };
@@ -524,6 +527,8 @@ struct Rebuild<'a> {
     current: Option<Current>,
     /// Files that wait for the end of the transfer.
     delayed: Vec<(Arrival, Sent)>,
+    /// Files that are to be on the disk before they count (`--fsync`).
+    unsynced: Vec<(Arrival, Sent, Sum, Unsynced)>,
     received: &'a mut Received,
     block: Vec<u8>,
 }
@@ -547,6 +552,7 @@ impl Rebuild<'_> {
     fn run(&mut self, receiver: &mut Receiver, ears: &mut Ears) -> Result<(), TransferError> {
         let dest = self.target.again();
         let heard = self.hear(dest.as_ref(), receiver, ears);
+        self.sync(dest.as_ref());
         if heard.is_err() {
             self.break_off(dest.as_ref());
         }
@@ -556,9 +562,14 @@ impl Rebuild<'_> {
     fn hear(&mut self, dest: Option<&Dest>, receiver: &mut Receiver, ears: &mut Ears) -> Result<(), TransferError> {
         while !receiver.is_over() {
             let Some(event) = receiver.poll()? else {
+                // Nothing that is here already waits for what is not.
+                self.sync(dest);
                 receiver.feed(ears.hear()?)?;
                 continue;
             };
+            if let ReceiverEvent::PhaseDone(_) | ReceiverEvent::SegmentDone = event {
+                self.sync(dest);
+            }
             match event {
                 ReceiverEvent::File(ndx, header, head) => {
                     let entry = self.entry(ndx)?.clone();
@@ -716,7 +727,7 @@ impl Rebuild<'_> {
         }
     }
 
-    /// Puts a file in its place; `None` when it is asked for once more.
+    /// Puts a file in its place; `None` when it is asked for once more, or will be in its place only later.
     fn finish(&mut self, dest: Option<&Dest>, current: Current, sum: &Sum) -> Option<bool> {
         let Current { arrival, again, incoming } = current;
         let shown = shown(self.target.name(&arrival.entry));
@@ -733,6 +744,13 @@ impl Rebuild<'_> {
             FileEnding::Delayed => {
                 self.witness.received(arrival.ndx, &arrival.entry, &arrival.header, &sent, sum);
                 self.delayed.push((arrival, sent));
+            }
+            FileEnding::Unsynced(file) => {
+                self.unsynced.push((arrival, sent, *sum, file));
+                if self.unsynced.len() >= group::FILES_MOST {
+                    self.sync(Some(dest));
+                }
+                return None;
             }
             FileEnding::Wrong(what) if again => {
                 self.received.failed += 1;
@@ -754,6 +772,31 @@ impl Rebuild<'_> {
             }
         }
         Some(true)
+    }
+
+    /// Has files on the disk, and under their names, that are whole.
+    fn sync(&mut self, dest: Option<&Dest>) {
+        let Some(dest) = dest.filter(|_| !self.unsynced.is_empty()) else { return };
+        let (mut told, mut files) = (Vec::new(), Vec::new());
+        for (arrival, sent, sum, file) in std::mem::take(&mut self.unsynced) {
+            told.push((arrival, sent, sum));
+            files.push(file);
+        }
+        let names: Vec<_> = told.iter().map(|(arrival, ..)| self.target.name(&arrival.entry).to_vec()).collect();
+        let placed = group::place(dest, &names, files);
+        for ((arrival, sent, sum), placed) in told.into_iter().zip(placed) {
+            match &placed {
+                Ok(()) => {
+                    self.witness.received(arrival.ndx, &arrival.entry, &arrival.header, &sent, &sum);
+                    self.arrived(arrival.ndx, sent);
+                }
+                Err(trouble) => {
+                    self.received.failed += 1;
+                    self.board.complain(trouble);
+                }
+            }
+            self.settle(arrival.ndx, arrival.entry.link, placed.is_ok());
+        }
     }
 
     /// A file is whole and under its name.

@@ -283,7 +283,7 @@ impl Output {
 
     /// Gives the file its length and attributes, and syncs it when asked.
     /// What lacks an attribute is better than nothing, so trouble with those is not the end, but what is returned.
-    pub(super) fn settle(
+    pub(in crate::transfer) fn settle(
         &mut self,
         dest: &Dest,
         attrs: &Attrs,
@@ -295,8 +295,8 @@ impl Output {
             Some((further, values)) => dest.set_open_further(&self.file, &self.name, attrs, further, values),
             None => dest.set_open(&self.file, &self.name, attrs),
         };
-        if sync && !self.device {
-            self.file.sync_all().during("fsync", &self.name)?;
+        if sync {
+            self.sync()?;
         }
         Ok(dressed)
     }
@@ -311,6 +311,21 @@ impl Output {
         sync: bool,
     ) -> Result<(), DestError> {
         let dressed = self.settle(dest, attrs, further, sync)?;
+        let name = self.name.clone();
+        let dir = self.place(dest, attrs)?;
+        if sync {
+            sync_dir(&dir).during("fsync directory of", &name)?;
+        }
+        dressed
+    }
+
+    /// Syncs a settled file.
+    pub(in crate::transfer) fn sync(&self) -> Result<(), DestError> {
+        if self.device { Ok(()) } else { self.file.sync_all().during("fsync", &self.name) }
+    }
+
+    /// Renames a settled file over the final name, as [`Output::commit`] does, and returns the directory it is in then.
+    pub(in crate::transfer) fn place(mut self, dest: &Dest, attrs: &Attrs) -> Result<Arc<OwnedFd>, DestError> {
         if !self.is_in_place() {
             dest.back_up_replaced(&self.name)?;
             let name = std::mem::take(&mut self.name);
@@ -320,12 +335,8 @@ impl Output {
             } else {
                 self.move_to(dest, &name, attrs, Moved::Home)?;
             }
-            self.name = name;
         }
-        if sync {
-            sync_dir(&self.dir).during("fsync directory of", &self.name)?;
-        }
-        dressed
+        Ok(Arc::clone(&self.dir))
     }
 
     /// As [`Output::commit`], synced, but never over anything: `false` when something stands at the final name. For a file
@@ -441,7 +452,7 @@ pub(super) fn discard(dir: &OwnedFd, temp: &[u8]) {
     let _ = rustix::fs::unlinkat(dir, temp, AtFlags::empty());
 }
 
-pub(super) fn sync_dir(dir: &OwnedFd) -> io::Result<()> {
+pub(in crate::transfer) fn sync_dir(dir: &OwnedFd) -> io::Result<()> {
     Ok(rustix::fs::fsync(beneath::readable(dir)?)?)
 }
 

@@ -64,7 +64,8 @@ impl Dest {
     /// The stamp of the open file that stands at a name, if it may stay should its new content be the one it has: a new
     /// file in its place would have the same owner, the same attributes and no second name.
     pub fn may_stay(&self, file: &File, entry: &FileEntry, options: &Options, preserve: &Preserve) -> Option<Stamp> {
-        let rewritten = options.sparse || options.preallocate || options.delay_updates || !options.times;
+        let placed = options.temp_dir.is_some() || options.delay_updates;
+        let rewritten = placed || options.sparse || options.preallocate || !options.times;
         // By their sums the two are known to differ.
         if rewritten || options.checksum || self.fake == Fake::Yes || self.backs_up() {
             return None;

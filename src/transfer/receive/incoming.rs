@@ -3,6 +3,7 @@
 use crate::transfer::basis::{Asked, Basis};
 use crate::transfer::beneath::{reason, shown};
 use crate::transfer::dest::{Attrs, Dest, DestError, Found, Further, Output, Stamp, Values, in_place};
+use crate::transfer::receive::group::Unsynced;
 use crate::transfer::send::Sent;
 use protocol::args::Options;
 use protocol::checksum::{Checksum, FileHasher, Sum};
@@ -61,6 +62,8 @@ pub(super) enum Ending {
     Done,
     /// It is whole and waits for its name.
     Delayed,
+    /// It is whole, and is to be on the disk before it gets its name.
+    Unsynced(Unsynced),
     /// It is not what it should be, and this was done with it.
     Wrong(&'static str),
     /// It could not be written, which has been said unless it is told here.
@@ -298,7 +301,7 @@ impl Incoming {
         if let Err(trouble) = self.differs(Some(dest)).and_then(|()| self.catch_up(buffer)) {
             return Ending::Failed(Some(trouble));
         }
-        let Some(output) = self.output.take() else { return Ending::Failed(None) };
+        let Some(mut output) = self.output.take() else { return Ending::Failed(None) };
         let hasher = std::mem::replace(&mut self.hasher, FileHasher::new(self.checksum));
         if hasher.finish() != *sum {
             let aside = options.partial_dir.is_some() || options.delay_updates;
@@ -316,7 +319,13 @@ impl Incoming {
                 Err(error) => Ending::Failed(Some(error.to_string())),
             };
         }
-        match output.commit(dest, &attrs, further, options.fsync) {
+        if options.fsync {
+            return match output.settle(dest, &attrs, further, false) {
+                Ok(dressed) => Ending::Unsynced(Unsynced { output, attrs, dressed, partial: self.asked.partial }),
+                Err(error) => Ending::Failed(Some(error.to_string())),
+            };
+        }
+        match output.commit(dest, &attrs, further, false) {
             Ok(()) => {
                 dest.forget_partial(&self.name, self.asked.partial);
                 Ending::Done
