@@ -5,6 +5,7 @@
 
 mod batch;
 pub mod control;
+mod crew;
 mod deliver;
 mod flight;
 pub mod layout;
@@ -13,6 +14,7 @@ mod pull;
 mod recorder;
 mod retry;
 mod road;
+mod squeeze;
 pub mod stop;
 mod upkeep;
 mod worker;
@@ -22,11 +24,14 @@ use crate::throttle::Rate;
 use crate::transport::{Connect, ConnectError};
 pub(crate) use batch::{base, hello, server_args};
 use control::Control;
+use crew::Crew;
+pub use crew::Workers;
 use flight::Flight;
 pub use layout::RemotePath;
 use protocol::chmod::Chmod;
 pub(crate) use pull::sender_args;
 pub use road::{Bootstrap, UPLOAD_DIR, is_static};
+pub use squeeze::Compress;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -58,15 +63,17 @@ pub struct Settings {
     /// Bytes in flight at most, in files; one larger file may be in flight alone.
     pub queue_bytes: u64,
     /// Sessions, each with a thread.
-    pub workers: usize,
+    pub workers: Workers,
     /// Work until nothing is left that can be done, then end.
     pub once: bool,
     /// Rows that failed so often are left alone by the catalog.
     pub max_attempts: i64,
     /// How long running work may go on once we are to stop.
     pub grace: Duration,
+    /// Whether sessions are compressed.
+    pub compress: Compress,
     /// A limit on what all sessions move together.
-    pub rate: Option<Rate>,
+    pub rate: Rate,
     /// What is uploaded to a far end where no rsync serves; without, files are written by SFTP there.
     pub bootstrap: Option<Bootstrap>,
     /// Changes to the permissions of copies, and of the directories they are in.
@@ -81,9 +88,14 @@ const BATCH_BYTES: u64 = 256 << 20;
 const LAST_RECORDS: Duration = Duration::from_secs(2);
 
 impl Settings {
-    /// Files of one session: so many that each worker can have its own while the next one's are gathered.
-    fn batch_files(&self) -> usize {
-        (self.queue / (2 * self.workers.max(1))).clamp(1, BATCH_FILES)
+    /// Files of one session: so many that each of those at work can have its own while the next ones are gathered.
+    fn batch_files(&self, seats: usize) -> usize {
+        (self.queue / (2 * seats.max(1))).clamp(1, BATCH_FILES)
+    }
+
+    /// Bytes of one session, by the same measure.
+    fn batch_bytes(&self, seats: usize) -> u64 {
+        (self.queue_bytes / (2 * seats.max(1) as u64)).clamp(1, BATCH_BYTES)
     }
 }
 
@@ -108,14 +120,16 @@ pub async fn run<C: Catalog>(
     let (progress, stop) = (control.progress().clone(), control.stop().clone());
     let settings = Arc::new(settings);
     let flight = Arc::new(Flight::new(settings.queue, settings.queue_bytes, control.progress().clone()));
-    let (jobs, job_source) = mpsc::channel(settings.workers.max(1));
+    let crew = Arc::new(Crew::new(settings.workers));
+    let (jobs, job_source) = mpsc::channel(settings.workers.most());
     let job_source = Arc::new(tokio::sync::Mutex::new(job_source));
     let (results, result_source) = mpsc::channel(settings.queue.max(1));
     let mut workers = Vec::new();
-    for number in 0..settings.workers.max(1) {
+    for number in 0..settings.workers.most() {
         let worker = worker::Worker {
             number,
             connect: connect()?,
+            crew: crew.clone(),
             settings: settings.clone(),
             path_limit: catalog.path_limit(),
             jobs: job_source.clone(),
@@ -124,6 +138,7 @@ pub async fn run<C: Catalog>(
             stop: stop.clone(),
             runtime: tokio::runtime::Handle::current(),
             road: None,
+            squeeze: squeeze::Squeeze::default(),
             uploaded: None,
             leftovers: Vec::new(),
         };
@@ -140,8 +155,23 @@ pub async fn run<C: Catalog>(
         stop: stop.clone(),
     };
     let recorder = tokio::spawn(recorder.run());
-    let poller = poller::Poller { catalog: catalog.clone(), settings: settings.clone(), flight, jobs, control };
-    let ended = poller.run().await;
+    let waiting = jobs.downgrade();
+    let waits = move || waiting.upgrade().is_some_and(|jobs| jobs.capacity() < jobs.max_capacity());
+    let poller = poller::Poller {
+        catalog: catalog.clone(),
+        settings: settings.clone(),
+        crew: crew.clone(),
+        flight,
+        jobs,
+        control,
+    };
+    let poll = poller.run();
+    let mut poll = std::pin::pin!(poll);
+    let ended = tokio::select! {
+        ended = &mut poll => ended,
+        () = crew.look_after(progress.clone(), stop.clone(), waits) => poll.await,
+    };
+    crew.dissolve();
     if matches!(ended, Ended::OutOfReach(_)) {
         stop.stop();
     }

@@ -2,7 +2,7 @@
 
 use crate::link::Link;
 use std::io::{self, Read, Write};
-use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,22 +10,32 @@ use std::time::{Duration, Instant};
 /// How long one piece may be held back. A closed link, or one that is to end, is noticed between pieces.
 const PIECE: Duration = Duration::from_millis(100);
 
-/// A rate that links share. Clones are the same rate.
+/// A rate that links share, and that may change at any time. Clones are the same rate.
 #[derive(Debug, Clone)]
 pub struct Rate(Arc<Bucket>);
 
 #[derive(Debug)]
 struct Bucket {
-    /// Bytes per second.
-    rate: NonZeroU64,
+    /// Bytes per second; 0 for no limit.
+    rate: AtomicU64,
     /// When all that was let through so far is paid for.
     paid: Mutex<Instant>,
 }
 
 impl Rate {
-    /// So many bytes per second.
-    pub fn new(rate: NonZeroU64) -> Self {
-        Self(Arc::new(Bucket { rate, paid: Mutex::new(Instant::now()) }))
+    /// So many bytes per second; 0 for no limit.
+    pub fn new(rate: u64) -> Self {
+        Self(Arc::new(Bucket { rate: AtomicU64::new(rate), paid: Mutex::new(Instant::now()) }))
+    }
+
+    /// From now on so many bytes per second; 0 for no limit.
+    pub fn set(&self, rate: u64) {
+        self.0.rate.store(rate, Ordering::Relaxed);
+    }
+
+    /// Bytes per second; 0 for no limit.
+    pub fn get(&self) -> u64 {
+        self.0.rate.load(Ordering::Relaxed)
     }
 
     /// The link with what it writes held to the rate.
@@ -45,12 +55,19 @@ impl Rate {
 
     /// The most that is moved at once.
     fn piece(&self) -> usize {
-        usize::try_from(self.0.rate.get() / 10).unwrap_or(usize::MAX).max(1)
+        match self.get() {
+            0 => usize::MAX,
+            rate => usize::try_from(rate / 10).unwrap_or(usize::MAX).max(1),
+        }
     }
 
     /// Waits until so many more bytes may have gone.
     pub(crate) fn pay(&self, bytes: usize) {
-        let price = Duration::from_secs_f64(bytes as f64 / self.0.rate.get() as f64);
+        let rate = self.get();
+        if rate == 0 {
+            return;
+        }
+        let price = Duration::from_secs_f64(bytes as f64 / rate as f64);
         let until = {
             let mut paid = self.0.paid.lock().unwrap_or_else(PoisonError::into_inner);
             // What was not used meanwhile is lost, but for a moment's worth.
@@ -70,6 +87,9 @@ struct Slow<T> {
 impl<T: Write> Write for Slow<T> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.inner.write(&bytes[..bytes.len().min(self.rate.piece())])?;
+        if self.rate.get() == 0 {
+            return Ok(written);
+        }
         // Bytes wait in the buffers below until they are flushed, and the far end would wait with us.
         self.inner.flush()?;
         self.rate.pay(written);
@@ -97,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_rate_is_kept_in_both_directions_together() {
-        let rate = Rate::new(NonZeroU64::new(1_000_000).unwrap());
+        let rate = Rate::new(1_000_000);
         let (near, far) = pipe::pair();
         let (near, mut far) = (rate.on_writing(near), rate.on_reading(far));
         let began = Instant::now();
@@ -114,8 +134,24 @@ mod tests {
 
     #[test]
     fn even_the_slowest_goes_on() {
-        let rate = Rate::new(NonZeroU64::MIN);
-        assert_eq!(rate.piece(), 1);
-        assert!(Rate::new(NonZeroU64::MAX).piece() > 1 << 40);
+        assert_eq!(Rate::new(1).piece(), 1);
+        assert!(Rate::new(u64::MAX).piece() > 1 << 40);
+    }
+
+    #[test]
+    fn a_rate_may_change_meanwhile() {
+        let rate = Rate::new(1);
+        let (near, mut far) = pipe::pair();
+        let mut writer = rate.on_writing(near).writer;
+        rate.set(0);
+        let began = Instant::now();
+        let writing = thread::spawn(move || writer.write_all(&[7; 100_000]));
+        let mut bytes = Vec::new();
+        far.reader.read_to_end(&mut bytes).unwrap();
+        writing.join().unwrap().unwrap();
+        assert_eq!(bytes.len(), 100_000);
+        assert!(began.elapsed() < Duration::from_secs(60), "a day and more at the rate before");
+        rate.set(5);
+        assert_eq!((rate.get(), rate.clone().piece()), (5, 1));
     }
 }

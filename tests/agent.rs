@@ -152,13 +152,19 @@ fn an_archive_is_served_and_steered() {
         ["pending", "start", {}], ["pending", "wait", {"timeout": 10}],
         ["retry", "start", {"pattern": "*/given-*"}], ["retry", "wait", {"timeout": 10}],
         ["retry", "start", {"ids": [1], "pattern": "*"}], ["retry", "wait", {"timeout": 10}],
+        ["bwlimit", "start", {"rate": "1.5m"}], ["bwlimit", "wait", {"timeout": 10}],
+        ["bwlimit", "start", {"rate": -1}], ["bwlimit", "wait", {"timeout": 10}],
+        ["bwlimit", "start", {"rate": 0}], ["bwlimit", "wait", {"timeout": 10}],
         ["pause", "start", {}], ["pause", "wait", {"timeout": 10}],
     ]);
     let answers = steer(&router, "smurf-sync", &steps).unwrap();
     assert_eq!(answers[1][2]["data"]["given_up"], 1, "{answers:?}");
     assert_eq!(answers[3][2]["data"]["rows"], 1, "{answers:?}");
     assert_eq!(answers[5][2]["success"], false, "{answers:?}");
-    assert_eq!(answers[7][2]["success"], true, "{answers:?}");
+    assert_eq!(answers[7][2]["data"]["bwlimit"], 3 << 19, "{answers:?}");
+    assert_eq!(answers[9][2]["success"], false, "{answers:?}");
+    assert_eq!(answers[11][2]["data"]["bwlimit"], 0, "{answers:?}");
+    assert_eq!(answers[13][2]["success"], true, "{answers:?}");
     let answers = steer(&router, "smurf-sync", &json!([["resume", "start", {}], ["resume", "wait", {"timeout": 10}]]));
     assert_eq!(answers.unwrap()[1][0], 0);
     until("the row given up is copied", || site.copied() == 4);

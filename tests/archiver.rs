@@ -18,6 +18,8 @@ mod outages;
 mod refusals;
 #[path = "archiver/rows.rs"]
 mod rows;
+#[path = "archiver/sessions.rs"]
+mod sessions;
 #[path = "archiver/sqlite.rs"]
 mod sqlite;
 #[path = "archiver/upkeep.rs"]

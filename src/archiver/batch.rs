@@ -1,6 +1,7 @@
 //! One session over one batch: the file list without a staging tree, and who answers for what.
 
 use super::flight::Job;
+use super::squeeze;
 use crate::link::{Ending, Link, Remote};
 use crate::status::Failure;
 use crate::transfer::send::Sent;
@@ -8,7 +9,6 @@ use crate::transfer::{Answer, Listing, SendPlan, Source, Summary, TransferError,
 use protocol::args::{Options, ServerArgs};
 use protocol::checksum::{Checksum, Sum};
 use protocol::chmod::Chmod;
-use protocol::compress::Wish;
 use protocol::flist::{DirClass, FileEntry, FileList, IdNames, Kind, Ndx};
 use protocol::handshake::{Hello, Offer, Side, VERSION_MOST};
 use protocol::item::ItemFlags;
@@ -48,6 +48,18 @@ pub(super) enum Fate {
     Open,
 }
 
+/// How a batch is flown.
+pub(super) struct Manner<'a> {
+    /// Changes to the permissions of copies.
+    pub(super) chmod: Option<&'a Chmod>,
+    /// File data is compressed on its way.
+    pub(super) squeezed: bool,
+    /// Whether to take up no further file.
+    pub(super) stopping: &'a dyn Fn() -> bool,
+    /// Hears of bytes of files as they are moved.
+    pub(super) progress: &'a dyn Fn(u64),
+}
+
 /// A session's result.
 pub(super) struct Flown {
     pub(super) fates: Vec<Fate>,
@@ -59,7 +71,7 @@ pub(super) struct Flown {
 
 /// The server arguments for a batch: attributes are those of the files, parents are made as needed and otherwise left
 /// alone, every judgement is by content, and every finished file is acknowledged.
-pub(crate) fn server_args(data_dir: &str, fsync: bool, chmod: bool) -> Vec<OsString> {
+pub(crate) fn server_args(data_dir: &str, fsync: bool, chmod: bool, squeezed: bool) -> Vec<OsString> {
     let options = Options {
         times: true,
         perms: true,
@@ -70,6 +82,8 @@ pub(crate) fn server_args(data_dir: &str, fsync: bool, chmod: bool) -> Vec<OsStr
         omit_dir_times: true,
         remove_source_files: true,
         fsync,
+        compress: squeezed,
+        compress_level: squeezed.then_some(squeeze::LEVEL),
         ..Options::default()
     };
     let destination = format!("{}/", base(data_dir));
@@ -84,35 +98,28 @@ pub(crate) fn base(data_dir: &str) -> String {
 }
 
 /// What we bring to a handshake with a server that has [`server_args`].
-pub(crate) fn hello() -> Hello {
+pub(crate) fn hello(squeezed: bool) -> Hello {
     Hello {
         side: Side::Client,
         version: VERSION_MOST,
         choice: None,
         offer: Offer::Only(Checksum::Md5),
-        compression: Wish::OFF,
+        compression: squeeze::wish(squeezed),
         incremental: false,
     }
 }
 
 /// Sends a batch over a link on which a server with [`server_args`] runs.
-pub(super) fn fly(
-    jobs: &[Job],
-    link: Link,
-    chmod: Option<&Chmod>,
-    stopping: &dyn Fn() -> bool,
-    progress: &dyn Fn(u64),
-) -> Flown {
+pub(super) fn fly(jobs: &[Job], link: Link, manner: &Manner) -> Flown {
     let mut watch = BatchWatch {
         jobs,
         by_ndx: Vec::new(),
         fates: vec![Fate::Open; jobs.len()],
         stages: vec![Stage::Listed; jobs.len()],
         words: String::new(),
-        stopping,
-        progress,
+        manner,
     };
-    let (entries, by_name) = watch.list(chmod);
+    let (entries, by_name) = watch.list(manner.chmod);
     let list = FileList::new(entries);
     watch.by_ndx = vec![None; list.len()];
     for (ndx, entry) in list.iter().filter(|(_, entry)| entry.kind() == Some(Kind::File)) {
@@ -120,7 +127,7 @@ pub(super) fn fly(
     }
     let source = BatchSource { jobs, by_ndx: watch.by_ndx.clone() };
     let remote = link.remote.clone();
-    let ended = greet(link, hello()).and_then(|session| {
+    let ended = greet(link, hello(manner.squeezed)).and_then(|session| {
         let options = Options { checksum: true, relative: true, ..Options::default() };
         let plan = SendPlan { shape: options.list_shape(Checksum::Md5.size()), ..SendPlan::default() };
         let listing = Listing { list, names: IdNames::default(), io_error: 0 };
@@ -173,8 +180,7 @@ struct BatchWatch<'a> {
     fates: Vec<Fate>,
     stages: Vec<Stage>,
     words: String,
-    stopping: &'a dyn Fn() -> bool,
-    progress: &'a dyn Fn(u64),
+    manner: &'a Manner<'a>,
 }
 
 impl BatchWatch<'_> {
@@ -224,7 +230,7 @@ impl Watch for BatchWatch<'_> {
             }
             return Answer::Decline;
         }
-        if (self.stopping)() {
+        if (self.manner.stopping)() {
             self.stages[at] = Stage::Held;
             return Answer::Decline;
         }
@@ -232,7 +238,7 @@ impl Watch for BatchWatch<'_> {
     }
 
     fn progress(&mut self, bytes: u64) {
-        (self.progress)(bytes);
+        (self.manner.progress)(bytes);
     }
 
     fn sent(&mut self, ndx: Ndx, _entry: &FileEntry, sent: &Sent, sum: &Sum) {

@@ -1,7 +1,7 @@
 //! A batch written by SFTP, for far ends where no program serves: each file under a temporary name, read back whole,
 //! renamed only with the registered MD5, and never over another file.
 
-use super::batch::{Fate, Flown, file_mode, source_metadata};
+use super::batch::{Fate, Flown, Manner, file_mode, source_metadata};
 use super::flight::Job;
 use crate::status::Failure;
 use crate::throttle::Rate;
@@ -9,7 +9,6 @@ use crate::transfer::TransferError;
 use crate::transfer::send::Sent;
 use crate::transport::ssh::sftp::{Sftp, SftpError};
 use protocol::checksum::{Checksum, FileHasher, Sum};
-use protocol::chmod::Chmod;
 use std::collections::HashSet;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -25,10 +24,8 @@ pub(super) struct Delivery<'a> {
     /// Unfinished files that a broken connection left there.
     pub(super) leftovers: &'a mut Vec<PathBuf>,
     pub(super) base: PathBuf,
-    pub(super) chmod: Option<&'a Chmod>,
-    pub(super) rate: Option<&'a Rate>,
-    pub(super) stopping: &'a dyn Fn() -> bool,
-    pub(super) progress: &'a dyn Fn(u64),
+    pub(super) rate: &'a Rate,
+    pub(super) manner: &'a Manner<'a>,
 }
 
 /// What ends the delivery of a batch.
@@ -65,7 +62,7 @@ impl Delivery<'_> {
         let mut flown = Flown { fates: vec![Fate::Open; jobs.len()], words: String::new(), ended: Ok(None) };
         let mut dirs = HashSet::new();
         for (at, job) in jobs.iter().enumerate() {
-            if (self.stopping)() {
+            if (self.manner.stopping)() {
                 break;
             }
             match self.deliver(job, &mut dirs, &mut flown.words) {
@@ -132,7 +129,7 @@ impl Delivery<'_> {
             Err(error) => return Ok(Err(error)),
         };
         let md5 = Sum::new(&job.md5);
-        let (progress, rate) = (self.progress, self.rate);
+        let (progress, rate) = (self.manner.progress, self.rate);
         let mut hasher = FileHasher::new(Checksum::Md5);
         let written = self.sftp.create(temp, 0o600, &mut |buffer| {
             let n = loop {
@@ -143,9 +140,7 @@ impl Delivery<'_> {
             };
             hasher.update(&buffer[..n]);
             progress(n as u64);
-            if let Some(rate) = rate {
-                rate.pay(n);
-            }
+            rate.pay(n);
             Ok(n)
         })?;
         let len = match written {
@@ -162,7 +157,7 @@ impl Delivery<'_> {
             return Ok(Ok(Fate::Failed(Failure::Refused, why)));
         }
         let mtime = u64::try_from(meta.mtime()).ok();
-        self.sftp.set(temp, Some(file_mode(meta.mode(), self.chmod)), mtime)?;
+        self.sftp.set(temp, Some(file_mode(meta.mode(), self.manner.chmod)), mtime)?;
         Ok(Ok(match self.sftp.rename(temp, place)? {
             true => Fate::Proven(Sent { literal_bytes: len, matched_bytes: 0 }),
             false => Fate::Taken,
@@ -182,8 +177,8 @@ impl Delivery<'_> {
             if dirs.contains(&dir) {
                 continue;
             }
-            let mode = self.chmod.map_or(DIR_MODE, |chmod| chmod.apply(DIR_MODE, true, 0o022));
-            if self.sftp.make_dir(&dir, mode)? && self.chmod.is_some() {
+            let mode = self.manner.chmod.map_or(DIR_MODE, |chmod| chmod.apply(DIR_MODE, true, 0o022));
+            if self.sftp.make_dir(&dir, mode)? && self.manner.chmod.is_some() {
                 // The server's umask may have taken some away.
                 self.sftp.set(&dir, Some(mode), None)?;
             }

@@ -5,11 +5,12 @@
 //! back by hand or committed late.
 
 use super::control::Control;
+use super::crew::Crew;
 use super::flight::{Flight, Job, Takeoff};
 use super::layout::place;
 use super::retry::{Backoff, ONCE_PATIENCE, Pauses};
 use super::worker::{archived_path, too_long};
-use super::{BATCH_BYTES, Direction, Ended, Settings};
+use super::{Direction, Ended, Settings};
 use crate::catalog::{Catalog, CatalogError, Outcome, Pending, RecordId, Settled};
 use crate::status::Failure;
 use std::sync::Arc;
@@ -22,12 +23,15 @@ const PAGE: usize = 256;
 const MARGIN: i64 = 1000;
 /// How often a pass begins at the bottom.
 const BOTTOM_EVERY: Duration = Duration::from_secs(300);
+/// Files from this size on are large.
+const LARGE: u64 = 16 << 20;
 /// How long looking at the files of a page may take; a hung file system must not stop the rest.
 const LOOK_LIMIT: Duration = Duration::from_secs(30);
 
 pub(super) struct Poller<C> {
     pub(super) catalog: Arc<C>,
     pub(super) settings: Arc<Settings>,
+    pub(super) crew: Arc<Crew>,
     pub(super) flight: Arc<Flight>,
     pub(super) jobs: mpsc::Sender<Vec<Job>>,
     pub(super) control: Control,
@@ -157,7 +161,9 @@ impl<C: Catalog> Poller<C> {
             };
             for row in rows {
                 // Never sit on a batch while waiting for room: the rows that fill the queue may be these very ones.
-                if batch.is_full(self.settings.batch_files(), row.bytes) || !self.flight.has_room(row.bytes) {
+                let seats = self.crew.seats();
+                let most = (self.settings.batch_files(seats), self.settings.batch_bytes(seats));
+                if batch.is_full(most, row.bytes) || !self.flight.has_room(row.bytes) {
                     self.hand_over(&mut batch).await;
                 }
                 // The same place may have come up twice in one page.
@@ -251,8 +257,9 @@ struct Batch {
 }
 
 impl Batch {
-    fn is_full(&self, files: usize, next: u64) -> bool {
-        self.jobs.len() >= files || (!self.jobs.is_empty() && self.bytes + next > BATCH_BYTES)
+    /// Whether it has as many files, or bytes with the next one, as there may be.
+    fn is_full(&self, most: (usize, u64), next: u64) -> bool {
+        self.jobs.len() >= most.0 || (!self.jobs.is_empty() && self.bytes + next > most.1)
     }
 
     fn push(&mut self, job: Job, bytes: u64) {
@@ -275,5 +282,9 @@ async fn look_at(rows: Vec<Takeoff>) -> Vec<Takeoff> {
         }
     };
     let sizes = sizes.into_iter().chain(std::iter::repeat(0));
-    rows.into_iter().zip(sizes).map(|(row, bytes)| Takeoff { bytes, ..row }).collect()
+    let mut rows: Vec<_> = rows.into_iter().zip(sizes).map(|(row, bytes)| Takeoff { bytes, ..row }).collect();
+    // Large ones first: they spread over the sessions while small ones fill what is left, and no session ends with a large
+    // one that the others wait for. Rows of one size keep their order.
+    rows.sort_by_key(|row| std::cmp::Reverse(row.bytes / LARGE));
+    rows
 }

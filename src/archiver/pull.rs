@@ -4,16 +4,16 @@
 //! it comes, and gets its name only with the registered MD5, never over another file.
 
 use super::BATCH_BYTES;
-use super::batch::{Fate, Flown, explain, file_mode, hello, push_words};
+use super::batch::{Fate, Flown, Manner, explain, file_mode, hello, push_words};
 use super::flight::Job;
+use super::squeeze;
 use crate::link::Link;
 use crate::status::Failure;
 use crate::transfer::dest::{Dest, DestError};
 use crate::transfer::fetch::options;
 use crate::transfer::{FetchWatch, Fetched, Wish, fetch, greet, send::Sent};
-use protocol::args::ServerArgs;
+use protocol::args::{Options, ServerArgs};
 use protocol::checksum::{Checksum, FileHasher, Sum};
-use protocol::chmod::Chmod;
 use protocol::mux::Message;
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -21,8 +21,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 /// The server arguments for fetching.
-pub(crate) fn sender_args() -> Vec<OsString> {
-    let args = ServerArgs { sender: true, options: options(), capabilities: Vec::new(), paths: vec![b"/".to_vec()] };
+pub(crate) fn sender_args(squeezed: bool) -> Vec<OsString> {
+    let options = Options { compress: squeezed, compress_level: squeezed.then_some(squeeze::LEVEL), ..options() };
+    let args = ServerArgs { sender: true, options, capabilities: Vec::new(), paths: vec![b"/".to_vec()] };
     args.to_words().into_iter().map(OsString::from_vec).collect()
 }
 
@@ -30,17 +31,15 @@ pub(crate) fn sender_args() -> Vec<OsString> {
 pub(super) fn fly<E>(
     jobs: &[Job],
     dest: &Dest,
-    chmod: Option<&Chmod>,
     open: impl FnOnce() -> Result<Link, E>,
-    stopping: &dyn Fn() -> bool,
-    progress: &dyn Fn(u64),
+    manner: &Manner,
 ) -> Result<Flown, E> {
     let mut fates = vec![Fate::Open; jobs.len()];
     let mut words = String::new();
     let mut wishes = Vec::new();
     let mut wishers = Vec::new();
     for (at, job) in jobs.iter().enumerate() {
-        if stopping() {
+        if (manner.stopping)() {
             break;
         }
         let place = job.place.variant(job.variant).into_bytes();
@@ -69,8 +68,9 @@ pub(super) fn fly<E>(
     }
     let link = open()?;
     let remote = link.remote.clone();
-    let mut watch = Watch { jobs, wishers, fates, words, unsaid: Vec::new(), chmod, stopping, progress };
-    let ended = greet(link, hello()).and_then(|session| fetch(session, &wishes, dest, BATCH_BYTES, &mut watch));
+    let mut watch = Watch { jobs, wishers, fates, words, unsaid: Vec::new(), manner };
+    let ended =
+        greet(link, hello(manner.squeezed)).and_then(|session| fetch(session, &wishes, dest, BATCH_BYTES, &mut watch));
     let ended = ended.map_err(|error| explain(error, &remote));
     if ended.is_err() {
         remote.wait(super::batch::LAST_WORDS);
@@ -139,9 +139,7 @@ struct Watch<'a> {
     words: String,
     /// Jobs whose file the far end did not give: why, it says in words that may come later.
     unsaid: Vec<usize>,
-    chmod: Option<&'a Chmod>,
-    stopping: &'a dyn Fn() -> bool,
-    progress: &'a dyn Fn(u64),
+    manner: &'a Manner<'a>,
 }
 
 impl Watch<'_> {
@@ -158,15 +156,15 @@ impl Watch<'_> {
 
 impl FetchWatch for Watch<'_> {
     fn stopping(&self) -> bool {
-        (self.stopping)()
+        (self.manner.stopping)()
     }
 
     fn progress(&mut self, bytes: u64) {
-        (self.progress)(bytes);
+        (self.manner.progress)(bytes);
     }
 
     fn mode(&self, mode: u32) -> u32 {
-        file_mode(mode, self.chmod)
+        file_mode(mode, self.manner.chmod)
     }
 
     fn fetched(&mut self, wish: usize, fetched: Fetched) {
@@ -223,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_names_are_not_among_the_arguments() {
-        let words = sender_args();
+        let words = sender_args(false);
         assert_eq!(words[..2], ["--server", "--sender"]);
         assert!(["--files-from=-", "--from0"].iter().all(|word| words.contains(&OsString::from(word))));
         assert_eq!(words[words.len() - 2..], [".", "/"]);

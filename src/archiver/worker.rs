@@ -1,10 +1,12 @@
 //! A worker: one thread, one session, batch after batch.
 
-use super::batch::{Fate, Flown, fly, server_args};
+use super::batch::{Fate, Flown, Manner, fly, server_args};
+use super::crew::Crew;
 use super::deliver::Delivery;
 use super::flight::Job;
 use super::retry::{Backoff, ONCE_PATIENCE, blames_the_link, no_room, words_about};
 use super::road::{self, Road};
+use super::squeeze::Squeeze;
 use super::stop::Stop;
 use super::{Direction, Settings, pull, recorder::Result as JobResult};
 use crate::catalog::Outcome;
@@ -13,6 +15,7 @@ use crate::transfer::TransferError;
 use crate::transfer::dest::Dest;
 use crate::transfer::local::Local;
 use crate::transport::{Connect, ConnectError};
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -36,6 +39,7 @@ const DETOUR_LASTS: Duration = Duration::from_secs(600);
 pub(super) struct Worker {
     pub(super) number: usize,
     pub(super) connect: Box<dyn Connect>,
+    pub(super) crew: Arc<Crew>,
     pub(super) settings: Arc<Settings>,
     pub(super) path_limit: usize,
     pub(super) jobs: Arc<Mutex<mpsc::Receiver<Vec<Job>>>>,
@@ -45,6 +49,8 @@ pub(super) struct Worker {
     pub(super) runtime: tokio::runtime::Handle,
     /// The road to the far end, and when it was found.
     pub(super) road: Option<(Road, Instant)>,
+    /// Whether compression pays.
+    pub(super) squeeze: Squeeze,
     /// Unfinished files that a broken connection left at the far end, where we write them ourselves.
     pub(super) leftovers: Vec<PathBuf>,
     /// Where our own program stands at the far end, if it was uploaded.
@@ -63,8 +69,21 @@ impl Worker {
     pub(super) fn run(mut self) {
         let mut backoff = Backoff::new();
         loop {
-            let next = self.runtime.block_on(async { self.jobs.lock().await.recv().await });
-            let Some(jobs) = next else { return self.part() };
+            let next = self.runtime.block_on(async {
+                self.crew.seated(self.number).await;
+                tokio::select! {
+                    next = async { self.jobs.lock().await.recv().await } => Some(next),
+                    () = self.crew.dismissed(self.number) => None,
+                }
+            });
+            let jobs = match next {
+                Some(Some(jobs)) => jobs,
+                Some(None) => return self.part(),
+                None => {
+                    self.connect.disconnect();
+                    continue;
+                }
+            };
             let mut rests = VecDeque::from([Rest { jobs, breaks: 0 }]);
             while let Some(rest) = rests.pop_front() {
                 self.work(rest, &mut rests, &mut backoff);
@@ -212,51 +231,52 @@ impl Worker {
             }
             error.to_string()
         };
-        let progress = |bytes| progress.read(number, bytes);
-        if self.settings.direction == Direction::Pull {
-            let data_dir = &self.settings.data_dir;
-            let dest = Dest::open(data_dir.as_ref(), false)
-                .map_err(|error| format!("Directory {data_dir} on this machine cannot be entered: {error}"))?;
-            let mut guard = None;
-            let open = || {
-                let link = self.connect.open(&pull::sender_args())?;
-                guard = Some(self.stop.guard(link.closer.clone()));
-                Ok(match &self.settings.rate {
-                    Some(rate) => rate.on_reading(link),
-                    None => link,
-                })
-            };
-            return pull::fly(jobs, &dest, self.settings.chmod.as_ref(), open, &stopping, &progress).map_err(&trouble);
-        }
-        self.find_road().map_err(&trouble)?;
-        let chmod = self.settings.chmod.as_ref();
-        let syncs = match &mut self.road {
-            Some((Road::Sftp(sftp), _)) => {
-                let _guard = self.stop.guard(sftp.closer());
-                let base = PathBuf::from(&self.settings.data_dir);
-                let rate = self.settings.rate.as_ref();
-                let delivery = Delivery {
-                    sftp,
-                    leftovers: &mut self.leftovers,
-                    base,
-                    chmod,
-                    rate,
-                    stopping: &stopping,
-                    progress: &progress,
+        let moved = Cell::new(0);
+        let progress = |bytes| {
+            moved.set(moved.get() + bytes);
+            progress.read(number, bytes);
+        };
+        let settings = self.settings.clone();
+        let squeezed = self.squeeze.next(settings.compress);
+        let manner = Manner { chmod: settings.chmod.as_ref(), squeezed, stopping: &stopping, progress: &progress };
+        let mut began = Instant::now();
+        let flown = match settings.direction {
+            Direction::Pull => {
+                let data_dir = &settings.data_dir;
+                let dest = Dest::open(data_dir.as_ref(), false)
+                    .map_err(|error| format!("Directory {data_dir} on this machine cannot be entered: {error}"))?;
+                let mut guard = None;
+                let open = || {
+                    let link = self.connect.open(&pull::sender_args(squeezed))?;
+                    guard = Some(self.stop.guard(link.closer.clone()));
+                    Ok(settings.rate.on_reading(link))
                 };
-                return delivery.fly(jobs);
+                pull::fly(jobs, &dest, open, &manner).map_err(&trouble)?
             }
-            Some((Road::Program { syncs }, _)) => *syncs,
-            None => false,
+            Direction::Push => {
+                self.find_road().map_err(&trouble)?;
+                began = Instant::now();
+                let syncs = match &mut self.road {
+                    Some((Road::Sftp(sftp), _)) => {
+                        let _guard = self.stop.guard(sftp.closer());
+                        let base = PathBuf::from(&settings.data_dir);
+                        let rate = &settings.rate;
+                        let delivery = Delivery { sftp, leftovers: &mut self.leftovers, base, rate, manner: &manner };
+                        return delivery.fly(jobs);
+                    }
+                    Some((Road::Program { syncs }, _)) => *syncs,
+                    None => false,
+                };
+                let args = server_args(&settings.data_dir, syncs, manner.chmod.is_some(), squeezed);
+                let link = self.connect.open(&args).map_err(&trouble)?;
+                let _guard = self.stop.guard(link.closer.clone());
+                fly(jobs, settings.rate.on_writing(link), &manner)
+            }
         };
-        let args = server_args(&self.settings.data_dir, syncs, chmod.is_some());
-        let link = self.connect.open(&args).map_err(&trouble)?;
-        let _guard = self.stop.guard(link.closer.clone());
-        let link = match &self.settings.rate {
-            Some(rate) => rate.on_writing(link),
-            None => link,
-        };
-        Ok(fly(jobs, link, chmod, &stopping, &progress))
+        if flown.ended.is_ok() {
+            self.squeeze.learn(squeezed, moved.get(), began.elapsed());
+        }
+        Ok(flown)
     }
 
     /// Finds the road, where none is known or the far end's program may have been replaced since.
@@ -327,6 +347,11 @@ impl Worker {
     }
 
     fn wait_for_link(&mut self, rest: Rest, why: &str, rests: &mut VecDeque<Rest>, backoff: &mut Backoff) {
+        if self.crew.give_back(self.number) {
+            tracing::info!(host = self.connect.describe(), "One session less: {why}");
+            self.road = None;
+            return self.leave(rest.jobs);
+        }
         if rest.jobs.is_empty() || self.stop.is_stopped() || !self.pause(why, backoff) {
             return self.leave(rest.jobs);
         }

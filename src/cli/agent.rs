@@ -1,9 +1,9 @@
 //! The archiver as an agent of the observatory: the process `run`, and tasks beside it.
 
-use super::flags::RunArgs;
+use super::flags::{RunArgs, rate};
 use super::run::{Service, listen_for_signals, settings, upkeep};
 use crate::archiver::control::Control;
-use crate::archiver::{self, Ended};
+use crate::archiver::{self, Ended, Settings};
 use crate::catalog::{self, AnyCatalog, ArchiveStats, Catalog, Pending, RecordId, Retry, Totals};
 use crate::ocs::agent::{Agent, AgentConfig, AgentHandle};
 use crate::ocs::feeds::Block;
@@ -11,6 +11,7 @@ use crate::ocs::operation::{Kind, Operation, Outcome, Param, Params};
 use crate::ocs::session::Session;
 use crate::ocs::site::AgentClass;
 use crate::status::{LastCopy, Snapshot, unix_now};
+use crate::throttle::Rate;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,6 +43,8 @@ struct Desk {
     /// We stand in for a SupRsync agent, and speak its feeds too.
     suprsync: bool,
     instance: String,
+    /// The limit, which outlasts a run.
+    rate: Rate,
     now: Mutex<Now>,
 }
 
@@ -55,7 +58,9 @@ struct Now {
 /// Serves as an agent until told to end; returns the exit code.
 pub(super) async fn serve(config: AgentConfig, args: RunArgs, service: Service) -> Result<u8> {
     let suprsync = config.agent_class == AgentClass::SupRsync.name();
-    let desk = Arc::new(Desk { service, args, suprsync, instance: config.instance_id.clone(), now: Mutex::default() });
+    let rate = Rate::new(args.bwlimit.unwrap_or(0));
+    let instance = config.instance_id.clone();
+    let desk = Arc::new(Desk { service, args, suprsync, instance, rate, now: Mutex::default() });
     let mut agent = Agent::new(config)?;
     agent.register_feed(FEED, true, Map::new())?;
     if suprsync {
@@ -100,9 +105,13 @@ fn operations(desk: &Arc<Desk>, handle: &AgentHandle) -> Vec<Operation> {
     let pending = Operation::task("pending", move |session, _| pending.clone().pending(session)).docstring(PENDING);
     let pause = desk.clone();
     let pause = Operation::task("pause", move |_, _| pause.clone().set_paused(true)).docstring(PAUSE);
+    let bwlimit = desk.clone();
+    let bwlimit = Operation::task("bwlimit", move |session, params| bwlimit.clone().bwlimit(session, params))
+        .docstring(BWLIMIT)
+        .param(Param::optional("rate", Kind::Any, Value::Null));
     let resume = desk.clone();
     let resume = Operation::task("resume", move |_, _| resume.clone().set_paused(false)).docstring(RESUME);
-    vec![run, retry, pending, pause, resume]
+    vec![run, retry, pending, pause, resume, bwlimit]
 }
 
 const RUN: &str = "\
@@ -148,6 +157,16 @@ pause()
 
 **Task** - Takes up no further rows until `resume`; what is under way is finished. Outlasts a restart of `run`, not of the
 agent.";
+const BWLIMIT: &str = "\
+bwlimit(rate=None)
+
+**Task** - Limits what all sessions move together from now on, files under way included: KiB per second, or a text with a
+suffix as rsync's --bwlimit has it; 0 for no limit. Without a rate it only tells. Outlasts a restart of `run`, not of the
+agent.
+
+The session data, in bytes per second, 0 for no limit::
+
+    {\"bwlimit\": 1048576}";
 const RESUME: &str = "\
 resume()
 
@@ -191,7 +210,7 @@ impl Desk {
         let catalog = Arc::new(catalog);
         self.now().catalog = Some(catalog.clone());
         session.add_message(&format!("Watching {}", catalog.describe()));
-        let settings = settings(&self.args, &self.service);
+        let settings = Settings { rate: self.rate.clone(), ..settings(&self.args, &self.service) };
         let upkeep = upkeep(&self.args, &self.service, Some(&self.instance))?;
         let upkeeping = upkeep.run(catalog.clone(), control.clone());
         let work = archiver::run(settings, catalog.clone(), || self.service.connect(), control.clone());
@@ -370,6 +389,20 @@ impl Desk {
             if paused { control.pause() } else { control.resume() }
         }
         Ok(if paused { "Paused" } else { "Resumed" }.to_owned())
+    }
+
+    async fn bwlimit(self: Arc<Self>, session: Session, params: Params) -> Outcome {
+        match params.get("rate").unwrap_or(&Value::Null) {
+            Value::Null => {}
+            Value::String(text) => self.rate.set(rate(text)?),
+            other => self.rate.set(rate(&other.to_string())?),
+        }
+        let now = self.rate.get();
+        session.set_data(json!({"bwlimit": now}));
+        Ok(match now {
+            0 => "No limit".to_owned(),
+            now => format!("At most {now} bytes per second"),
+        })
     }
 
     fn at_work(&self) -> std::result::Result<(Arc<AnyCatalog>, Control), String> {

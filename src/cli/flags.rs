@@ -1,6 +1,6 @@
 //! The command line as typed.
 
-use crate::archiver::UPLOAD_DIR;
+use crate::archiver::{Compress, UPLOAD_DIR, Workers};
 use crate::ocs::site::SiteFlags;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use protocol::args::parse_size;
@@ -62,6 +62,7 @@ pub(super) enum Command {
     #[command(mut_arg("queue_mib", hidden), mut_arg("workers", hidden))]
     #[command(
         mut_arg("bwlimit", hidden),
+        mut_arg("compress", hidden),
         mut_arg("chmod", hidden),
         mut_arg("delete_local_after", hidden),
         mut_arg("suprsync_file_root", hidden)
@@ -281,6 +282,10 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "RATE", value_parser = rate, help_heading = "Work")]
     pub(super) bwlimit: Option<u64>,
 
+    /// Compress what goes over the link
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t, help_heading = "Work")]
+    pub(super) compress: Compress,
+
     /// Change the permissions of copies and of their directories, in chmod's words; an empty one for none
     #[arg(long, value_name = "CHMOD", value_parser = chmod, help_heading = "Work")]
     pub(super) chmod: Option<Chmod>,
@@ -293,9 +298,9 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "DIR", help_heading = "SupRsync", conflicts_with = "host")]
     pub(super) suprsync_file_root: Option<PathBuf>,
 
-    /// SSH sessions, one thread each
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64), help_heading = "Work")]
-    pub(super) workers: u32,
+    /// SSH sessions, one thread each; auto for as many as make it faster, up to 16
+    #[arg(long, value_name = "N", default_value = "1", help_heading = "Work")]
+    pub(super) workers: Workers,
 
     #[command(flatten)]
     pub(super) site: SiteFlags,
@@ -329,7 +334,7 @@ pub(super) enum LogFormat {
 }
 
 /// Bytes per second.
-fn rate(text: &str) -> Result<u64, String> {
+pub(super) fn rate(text: &str) -> Result<u64, String> {
     parse_size(text.as_bytes(), b'K').ok_or_else(|| "expected a rate such as 500 (KiB/s), 1.5m or 0".into())
 }
 

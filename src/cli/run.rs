@@ -18,7 +18,6 @@ use anyhow::{Context, Result, bail};
 use protocol::chmod::Chmod;
 use std::ffi::OsString;
 use std::fs::File;
-use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -283,13 +282,14 @@ pub(super) fn settings(args: &RunArgs, service: &Service) -> Settings {
         poll: Duration::from_secs_f64(args.poll),
         queue: args.queue as usize,
         queue_bytes: u64::from(args.queue_mib) << 20,
-        workers: args.workers as usize,
+        workers: args.workers,
         once: args.once,
         max_attempts: service.options.selection.max_attempts,
         grace: GRACE,
         bootstrap: service.bootstrap.clone(),
         chmod: args.chmod.clone().filter(|chmod| !chmod.is_empty()),
-        rate: args.bwlimit.and_then(NonZeroU64::new).map(Rate::new),
+        compress: args.compress,
+        rate: Rate::new(args.bwlimit.unwrap_or(0)),
     }
 }
 

@@ -27,7 +27,7 @@ impl Session {
     /// Says at most so many bytes in a second from now on.
     pub fn limit(&mut self, bytes_per_second: NonZeroU64) {
         let writer = std::mem::replace(&mut self.mouth.writer, Box::new(io::sink()));
-        self.mouth.writer = Rate::new(bytes_per_second).slow(writer);
+        self.mouth.writer = Rate::new(bytes_per_second.get()).slow(writer);
     }
 }
 

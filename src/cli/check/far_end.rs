@@ -199,8 +199,8 @@ impl FarSide<'_> {
     /// Opens the very session that `run` would open, agrees on a protocol, and leaves before a file is named.
     fn protocol(&mut self, fsync: bool, report: &mut Report) {
         let args = match self.direction {
-            Direction::Push => server_args(self.data_dir, fsync, false),
-            Direction::Pull => sender_args(),
+            Direction::Push => server_args(self.data_dir, fsync, false, false),
+            Direction::Pull => sender_args(false),
         };
         let link = match self.connect.open(&args) {
             Ok(link) => link,
@@ -208,7 +208,7 @@ impl FarSide<'_> {
         };
         let remote = link.remote.clone();
         let alarm = Alarm::set(link.closer.clone());
-        let agreed = greet(link, hello()).map(|session| session.n);
+        let agreed = greet(link, hello(false)).map(|session| session.n);
         drop(alarm);
         // One session at a time: the next step needs the line, or a new one.
         if remote.wait(LEAVE_LIMIT).is_none() {

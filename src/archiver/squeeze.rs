@@ -1,0 +1,105 @@
+//! Whether sessions are compressed: always, never, or as long as it pays.
+//!
+//! It pays where the link is slower than the compressor and the files are not dense already. Neither is asked: what
+//! sessions of both kinds have moved in a second tells, and the other kind is tried again now and then.
+
+use protocol::compress::{Choice, Wish};
+use std::time::Duration;
+
+/// The quickest level: the link, not the disk, is what waits.
+pub(super) const LEVEL: i32 = 1;
+/// Sessions that move less say more of round trips than of bytes.
+const TELLING_BYTES: u64 = 4 << 20;
+/// What compressed sessions must move more, as a factor.
+const PAYS: f64 = 1.1;
+/// Telling sessions until the other kind is tried again.
+const AGAIN: u32 = 32;
+/// The weight of the newest session.
+const WEIGHT: f64 = 0.4;
+
+/// Compression of sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Compress {
+    /// Never
+    #[default]
+    No,
+    /// Always, with what both ends know
+    Yes,
+    /// As long as it makes sessions faster
+    Auto,
+}
+
+/// What the handshake of a session says of it.
+pub(super) fn wish(squeezed: bool) -> Wish {
+    if squeezed { Wish { choice: Choice::Negotiated, level: Some(LEVEL) } } else { Wish::OFF }
+}
+
+/// Judges it for the sessions of one worker.
+#[derive(Debug, Default)]
+pub(super) struct Squeeze {
+    /// Bytes of files per second in plain and in compressed sessions.
+    rates: [Option<f64>; 2],
+    /// Telling sessions of one kind in a row.
+    alike: u32,
+}
+
+impl Squeeze {
+    /// Whether the next session is compressed.
+    pub(super) fn next(&self, compress: Compress) -> bool {
+        match (compress, self.rates) {
+            (Compress::No, _) => false,
+            (Compress::Yes, _) => true,
+            (Compress::Auto, [None, _]) => false,
+            (Compress::Auto, [_, None]) => true,
+            (Compress::Auto, [Some(plain), Some(squeezed)]) => (squeezed > plain * PAYS) ^ (self.alike >= AGAIN),
+        }
+    }
+
+    /// A session moved so much of files in this time.
+    pub(super) fn learn(&mut self, squeezed: bool, bytes: u64, took: Duration) {
+        if bytes < TELLING_BYTES {
+            return;
+        }
+        let rate = bytes as f64 / took.as_secs_f64().max(1e-6);
+        let other_kind = self.alike >= AGAIN;
+        self.alike = if other_kind { 0 } else { self.alike + 1 };
+        let known = &mut self.rates[usize::from(squeezed)];
+        // What was learned of the kind that was tried again is old.
+        *known = Some(known.filter(|_| !other_kind).map_or(rate, |known| known + (rate - known) * WEIGHT));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Plays sessions of so many bytes; how many of them were compressed.
+    fn play(squeeze: &mut Squeeze, sessions: u32, bytes: u64, seconds: impl Fn(bool) -> f64) -> u32 {
+        (0..sessions)
+            .map(|_| {
+                let squeezed = squeeze.next(Compress::Auto);
+                squeeze.learn(squeezed, bytes, Duration::from_secs_f64(seconds(squeezed)));
+                u32::from(squeezed)
+            })
+            .sum()
+    }
+
+    #[test]
+    fn what_is_faster_is_kept_and_the_other_tried_again() {
+        let mut squeeze = Squeeze::default();
+        let slow_link = |squeezed| if squeezed { 2.0 } else { 8.0 };
+        assert!((93..=97).contains(&play(&mut squeeze, 100, 100 << 20, slow_link)));
+        // The link becomes fast.
+        let fast_link = |squeezed| if squeezed { 0.5 } else { 0.2 };
+        assert!(play(&mut squeeze, 200, 100 << 20, fast_link) <= 34 + 200 / AGAIN);
+        // Dense files: nothing gained is nothing done.
+        assert!(play(&mut Squeeze::default(), 100, 100 << 20, |_| 1.0) <= 4);
+    }
+
+    #[test]
+    fn small_sessions_tell_nothing() {
+        let mut squeeze = Squeeze::default();
+        assert_eq!(play(&mut squeeze, 50, 1000, |squeezed| if squeezed { 0.1 } else { 1.0 }), 0);
+        assert!(squeeze.next(Compress::Yes) && !squeeze.next(Compress::No));
+    }
+}

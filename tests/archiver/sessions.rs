@@ -1,0 +1,76 @@
+//! As many sessions as pay.
+
+use crate::support::archiver::{FarEnd, PROGRAM, Place, Run, md5_of, wait_until};
+use crate::support::mariadb::MariaDb;
+use crate::support::require;
+use crate::support::sshd::Sshd;
+use crate::tables::{Age, Row, TARGET, Table, expect_all_proven};
+use std::time::Duration;
+
+/// A far end that lets only one session work at a time, behind a limit that leaves others nothing to gain.
+#[test]
+fn sessions_that_gain_nothing_are_given_back() {
+    let lock = tempfile::tempdir().unwrap();
+    let command = format!("ForceCommand flock -w 1 {}/lock sh -c \"$SSH_ORIGINAL_COMMAND\"", lock.path().display());
+    let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(&command), require("rsync")) else { return };
+    let place = Place::make();
+    let table = Table::new(server, "sessions", Age::V1);
+    let rows: Vec<_> = (0..90)
+        .map(|n| Row::new(place.source(format!("part{n}"), if n % 3 == 0 { 2 << 20 } else { 9000 }, n)))
+        .collect();
+    table.insert(&rows);
+    let mut command = place.run_to(&sshd);
+    command.args(["--db", &table.url, "--target", TARGET, "--poll", "0.2", "--queue", "40", "-v"]);
+    command.args(["--workers", "auto", "--bwlimit", "8m"]);
+    let run = Run::start(command);
+    wait_until("more sessions", || run.log().contains("Sessions: 1 until now"));
+    wait_until("fewer", || run.log().contains("Sessions: 2 until now") || run.log().contains("One session less"));
+    wait_until("all rows", || table.copied() == rows.len());
+    let log = run.log();
+    run.terminate(Duration::from_secs(20)).0.expect(0);
+    assert!(!log.contains("Sessions: 4 until now"), "{log}");
+    expect_all_proven(&place, &table, &rows);
+}
+
+/// Compressed or not, pushed or pulled, what arrives is what was registered.
+#[test]
+fn sessions_may_be_compressed() {
+    let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
+    for (name, program, pulls, compress, expected) in [
+        ("squeezed_stock", "rsync", false, "yes", true),
+        ("squeezed_ours", PROGRAM, false, "yes", true),
+        ("squeezed_pull", "rsync", true, "yes", true),
+        ("squeezed_auto", "rsync", false, "auto", true),
+        ("squeezed_never", "rsync", false, "no", false),
+    ] {
+        let place = Place::make();
+        let table = Table::new(server, name, Age::V1);
+        let rows: Vec<_> = (0..30)
+            .map(|n| {
+                let (path, md5) = place.source(format!("part{n}"), 300_000, n);
+                if n % 2 == 0 {
+                    return Row::new((path, md5));
+                }
+                std::fs::write(&path, "0.00123 1.5e-7\n".repeat(70_000)).unwrap();
+                let md5 = md5_of(&path);
+                Row::new((path, md5))
+            })
+            .collect();
+        table.insert(&rows);
+        let heard = place.path("heard");
+        let script = place.script("server", &format!("echo \"$@\" >>{}\nexec {program} \"$@\"", heard.display()));
+        let far = if pulls { place.from(&sshd) } else { place.behind(&sshd) };
+        let mut command = FarEnd { rsync_path: script, ..far }.command();
+        // Few at a time: one session tells which kind the next one is.
+        command.args(["--once", "--db", &table.url, "--target", TARGET, "--compress", compress, "--queue", "16"]);
+        Run::to_end(command).expect(0);
+        let heard = std::fs::read_to_string(heard).unwrap();
+        assert_eq!(heard.contains("--compress-level=1"), expected, "{name}: {heard}");
+        assert_eq!(
+            compress == "yes",
+            !heard.lines().any(|line| line.contains("--server") && !line.contains("--compress-level")),
+            "{name}: {heard}"
+        );
+        expect_all_proven(&place, &table, &rows);
+    }
+}
