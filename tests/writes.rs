@@ -665,7 +665,8 @@ fn what_is_right_already_is_not_written_again() {
     ] {
         let before = names.map(inode);
         let words: Vec<_> = options.split(' ').chain(["src/", "host:dst"]).collect();
-        let words: Vec<_> = words.iter().map(|word| word.replace("host:dst", &format!("host:{}", dst.display()))).collect();
+        let words: Vec<_> =
+            words.iter().map(|word| word.replace("host:dst", &format!("host:{}", dst.display()))).collect();
         let run = bench.rsync(OURS, work.path(), &words);
         assert_eq!(run.code, 0, "{options}: {}", run.stderr);
         for (name, before) in names.into_iter().zip(before) {

@@ -5,40 +5,37 @@
 
 mod group;
 mod incoming;
+mod lists;
+mod rebuild;
+mod target;
 
 use super::abort::{Parts, abort, await_hang_up};
-use super::basis::Asked;
-use super::beneath::{self, reason, shown};
-use super::dest::{Dest, Further, Missing, Preserve, umask};
-use super::generate::{Attempt, Board, Generate, IOERR_DEL_LIMIT, Note};
+use super::dest::Preserve;
+use super::generate::{Board, Generate, IOERR_DEL_LIMIT, Note};
 use super::greet::{Ears, Session};
-use super::ids::IdMap;
-use super::{TransferError, filters, links};
+use super::{TransferError, filters};
 use crate::link::Ending;
 use crate::transfer::send::Sent;
-use group::Unsynced;
-use incoming::{Ending as FileEnding, Incoming};
+use lists::Lists;
 use protocol::PeerError;
 use protocol::args::Options;
 use protocol::checksum::Sum;
 use protocol::chmod::Chmod;
-use protocol::filter::{self, Rule, RuleSet, Side};
-use protocol::flist::{Arrived, FileEntry, FileList, LinkId, ListLimits, Ndx, Segments};
+use protocol::filter::{self, Rule, Side};
+use protocol::flist::{FileEntry, FileList, ListLimits, Ndx};
 use protocol::generator::DeleteCounts;
-use protocol::handshake::{Compat, Negotiated};
-use protocol::item::{ItemFlags, ItemHeader};
+use protocol::handshake::Compat;
+use protocol::item::ItemHeader;
 use protocol::mux::{Message, TextKind};
 use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts, RuleEvent};
 use protocol::sender::FinalStats;
-use protocol::sums::{BlockIndex, SumHead};
-use protocol::xattr::XattrList;
-use std::ffi::OsStr;
-use std::io;
+use rebuild::Rebuild;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+pub(super) use target::Target;
+use target::{enter, root};
 
 /// How long the generator may take to pass our last words on before the link is closed under it.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -203,20 +200,7 @@ pub fn receive(session: Session, plan: &ReceivePlan, witness: &dyn Witness) -> R
     lists.show(&board)?;
     let rules = rules.as_ref();
     let generate = Generate { n: &n, target: &target, plan, board: &board, witness, out, mouth, rules };
-    let mut work = Rebuild {
-        n: &n,
-        lists: &mut lists,
-        target: &target,
-        plan,
-        options: &plan.options,
-        board: &board,
-        witness,
-        current: None,
-        delayed: Vec::new(),
-        unsynced: Vec::new(),
-        received: &mut received,
-        block: Vec::new(),
-    };
+    let mut work = Rebuild::new(&n, plan, &target, &board, witness, &mut lists, &mut received);
     let (heard, spoken) = std::thread::scope(|scope| {
         let closer = &closer;
         let generator = scope.spawn(|| {
@@ -303,201 +287,12 @@ fn hear_lists(
     Ok(())
 }
 
-/// The lists that are in use.
-struct Lists {
-    segments: Segments<Arc<FileList>>,
-    ids: IdMap,
-    chmod: Option<Chmod>,
-    complete: bool,
-}
-
-impl Lists {
-    fn new(n: &Negotiated, options: &Options) -> Result<Self, TransferError> {
-        let segments = Segments::new(n.compat.has(Compat::INC_RECURSE));
-        let ids = IdMap::new(options)?;
-        for trouble in &ids.unknown {
-            super::serve::complain(trouble);
-        }
-        Ok(Self { segments, ids, chmod: chmod(options)?, complete: false })
-    }
-
-    /// Takes a list that has arrived.
-    fn take(
-        &mut self,
-        arrived: Arrived,
-        plan: &ReceivePlan,
-        received: &mut Received,
-    ) -> Result<Arc<FileList>, TransferError> {
-        let Arrived { mut list, names, io_error, .. } = arrived;
-        received.io_error |= io_error;
-        list.join_contents();
-        self.ids.learn(&names);
-        self.ids.apply(&mut list);
-        if let Some(chmod) = &self.chmod {
-            let umask = umask();
-            list.each(|entry| chmod.change(entry, umask));
-        }
-        if plan.options.munge_links {
-            list.each(|entry| entry.target = entry.target.take().map(|target| links::munged(&target)));
-        }
-        let list = Arc::new(list);
-        self.segments.add(&list, Arc::clone(&list))?;
-        Ok(list)
-    }
-
-    /// Drops directories that hold nothing (`--prune-empty-dirs`), of a list that has come whole.
-    fn prune(&mut self, rules: Option<&RuleSet>, root: &[u8]) {
-        let top = rules.map(|rules| (rules, rules.top(root)));
-        let safe =
-            |entry: &FileEntry| top.as_ref().is_some_and(|(rules, top)| rules.excludes(top, &entry.name, true, false));
-        for list in self.segments.iter_mut() {
-            Arc::make_mut(list).prune(safe);
-        }
-    }
-
-    /// Shows the generator what has come so far.
-    fn show(&self, board: &Board) -> Result<(), TransferError> {
-        for list in self.segments.iter() {
-            board.list(list)?;
-        }
-        if self.complete {
-            board.note(Note::ListEnd);
-        }
-        Ok(())
-    }
-
-    fn len(&self) -> usize {
-        self.segments.iter().map(|list| list.len()).sum()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    fn known_to_be_many(&self) -> bool {
-        self.segments.len() > 1 || self.len() > 1
-    }
-
-    /// The only entry, where there is but one and it is no directory.
-    fn has_single_file(&self) -> bool {
-        self.len() == 1 && !self.segments.iter().any(|list| list.entries().iter().any(FileEntry::is_dir))
-    }
-}
-
 /// What `--chmod` asks for.
 pub(super) fn chmod(options: &Options) -> Result<Option<Chmod>, TransferError> {
     let Some(text) = &options.chmod else { return Ok(None) };
     let bad =
         || TransferError::Usage(format!("Invalid argument passed to --chmod ({})", String::from_utf8_lossy(text)));
     Chmod::parse(text).map(Some).ok_or_else(bad)
-}
-
-/// Where received files go.
-pub(super) struct Target {
-    /// `None` in a dry run whose destination does not exist.
-    pub(super) dest: Option<Dest>,
-    /// The destination was not there before this session.
-    pub(super) made: bool,
-    /// Absolute path of the folder, for filter rules and messages.
-    pub(super) root: Vec<u8>,
-    /// It would have been made, were this no dry run.
-    would_make: bool,
-    /// The name for the only file of a list, where the destination is a file name.
-    single: Option<Vec<u8>>,
-}
-
-impl Target {
-    /// Nothing of it was there before this session.
-    fn is_new(&self) -> bool {
-        self.made || self.would_make
-    }
-
-    /// The name of an entry at this end.
-    pub(super) fn name<'a>(&'a self, entry: &'a FileEntry) -> &'a [u8] {
-        self.single.as_deref().unwrap_or(&entry.name)
-    }
-
-    /// Takes the further directories that the options name; returns what the user should know.
-    fn with_places(mut self, plan: &ReceivePlan) -> Result<(Self, Vec<String>), TransferError> {
-        let path = std::path::absolute(&plan.destination).unwrap_or_else(|_| plan.destination.clone());
-        let path = path.as_os_str().as_bytes();
-        let path = path.strip_suffix(b"/").unwrap_or(path);
-        let mut warnings = Vec::new();
-        if let Some(dest) = self.dest.take() {
-            let (dest, missing) = dest.with_places(&plan.options, path);
-            self.dest = Some(dest);
-            for missing in missing {
-                match missing {
-                    Missing::Warning(text) => warnings.push(text),
-                    Missing::Fatal(text) => return Err(TransferError::Usage(text)),
-                }
-            }
-        }
-        Ok((self, warnings))
-    }
-
-    pub(super) fn again(&self) -> Option<Dest> {
-        self.dest.as_ref().map(Dest::handle)
-    }
-}
-
-/// Enters the destination as rsync does: an existing directory is entered; with several files, or a slash at the end, a
-/// missing one is made; otherwise the argument names the single file. rsync: get_local_name
-fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, TransferError> {
-    let path = match plan.destination.as_os_str().is_empty() {
-        true => Path::new("."),
-        false => plan.destination.as_path(),
-    };
-    let bytes = path.as_os_str().as_bytes();
-    let options = &plan.options;
-    if options.list_only {
-        return Ok(Target { dest: None, made: false, would_make: false, root: root(path), single: None });
-    }
-    let cannot_make = |source: io::Error| {
-        let what = format!("mkdir \"{}\" failed (make its parent first, or use --mkpath)", path.display());
-        TransferError::Local { what, source }
-    };
-    let make_parents = |path: &Path| match options.mkpath && !options.dry_run {
-        true => beneath::make_operands(path).map_err(cannot_make),
-        false => Ok(()),
-    };
-    if path.is_dir() {
-        let (root, dest) = (root(path), Some(entered(path, options)?));
-        return Ok(Target { dest, made: false, would_make: false, root, single: None });
-    }
-    // Nothing comes, so nothing is made for it.
-    if lists.is_empty() && !bytes.ends_with(b"/") {
-        return Ok(Target { dest: None, made: false, would_make: false, root: root(path), single: None });
-    }
-    let single_file = lists.has_single_file() && !bytes.ends_with(b"/");
-    if !single_file {
-        if path.exists() {
-            let text = format!("\"{}\" must be a directory to receive more than one file", path.display());
-            return Err(TransferError::Selection(text));
-        }
-        if options.dry_run {
-            return Ok(Target { dest: None, made: false, would_make: true, root: root(path), single: None });
-        }
-        make_parents(path)?;
-        let dest = Dest::open(path, true).map_err(cannot_make)?.with(options);
-        return Ok(Target { dest: Some(dest), made: true, would_make: false, root: root(path), single: None });
-    }
-    let cut = bytes.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
-    let parent = if cut == 0 { Path::new(".") } else { Path::new(OsStr::from_bytes(&bytes[..cut])) };
-    make_parents(parent)?;
-    let (root, single) = (root(parent), Some(bytes[cut..].to_vec()));
-    Ok(Target { dest: Some(entered(parent, options)?), made: false, would_make: false, root, single })
-}
-
-fn root(path: &Path) -> Vec<u8> {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    path.into_os_string().into_encoded_bytes()
-}
-
-fn entered(path: &Path, options: &Options) -> Result<Dest, TransferError> {
-    Dest::open(path, false)
-        .map(|dest| dest.with(options))
-        .map_err(|error| TransferError::Selection(format!("Cannot enter \"{}\": {}", path.display(), reason(&error))))
 }
 
 /// Which attributes the options carry over.
@@ -512,323 +307,5 @@ pub(super) fn preserve(options: &Options) -> Preserve {
         owner: options.owner,
         group: options.group,
         atime: options.atimes > 0,
-    }
-}
-
-/// The receiver's work: files out of tokens.
-struct Rebuild<'a> {
-    n: &'a Negotiated,
-    lists: &'a mut Lists,
-    target: &'a Target,
-    plan: &'a ReceivePlan,
-    options: &'a Options,
-    board: &'a Board,
-    witness: &'a dyn Witness,
-    current: Option<Current>,
-    /// Files that wait for the end of the transfer.
-    delayed: Vec<(Arrival, Sent)>,
-    /// Files that are to be on the disk before they count (`--fsync`).
-    unsynced: Vec<(Arrival, Sent, Sum, Unsynced)>,
-    received: &'a mut Received,
-    block: Vec<u8>,
-}
-
-/// The file that is coming in.
-struct Current {
-    arrival: Arrival,
-    /// It was asked for the second time.
-    again: bool,
-    incoming: Incoming,
-}
-
-/// A file that comes in, with what was said of it.
-struct Arrival {
-    ndx: Ndx,
-    header: ItemHeader,
-    entry: FileEntry,
-}
-
-impl Rebuild<'_> {
-    fn run(&mut self, receiver: &mut Receiver, ears: &mut Ears) -> Result<(), TransferError> {
-        let dest = self.target.again();
-        let heard = self.hear(dest.as_ref(), receiver, ears);
-        self.sync(dest.as_ref());
-        if heard.is_err() {
-            self.break_off(dest.as_ref());
-        }
-        heard
-    }
-
-    fn hear(&mut self, dest: Option<&Dest>, receiver: &mut Receiver, ears: &mut Ears) -> Result<(), TransferError> {
-        while !receiver.is_over() {
-            let Some(event) = receiver.poll()? else {
-                // Nothing that is here already waits for what is not.
-                self.sync(dest);
-                receiver.feed(ears.hear()?)?;
-                continue;
-            };
-            if let ReceiverEvent::PhaseDone(_) | ReceiverEvent::SegmentDone = event {
-                self.sync(dest);
-            }
-            match event {
-                ReceiverEvent::File(ndx, header, head) => {
-                    let entry = self.entry(ndx)?.clone();
-                    let attempt = self.board.take(ndx).filter(|_| !header.flags.has(ItemFlags::LOCAL_CHANGE));
-                    let unasked = PeerError::Malformed("data of a file that was not asked for");
-                    let again = attempt.ok_or(unasked)? == Attempt::Second;
-                    let asked = self.board.proposals.take(ndx).filter(|asked| asked.agrees(&header));
-                    let asked =
-                        asked.ok_or(PeerError::Malformed("a file built upon another basis than was asked for"))?;
-                    self.witness.begins(ndx, &entry, &header);
-                    self.keep_values(&entry, header.xattrs.clone())?;
-                    self.begin(dest, Arrival { ndx, header, entry }, asked, head, again);
-                }
-                ReceiverEvent::Literal(bytes) => self.write(dest, bytes),
-                ReceiverEvent::Copy(block) => {
-                    self.copy(dest, block);
-                    if receiver.wants_matched() {
-                        if let Some(current) = &self.current {
-                            current.incoming.block(block, &mut self.block);
-                        }
-                        receiver.matched(&self.block)?;
-                    }
-                }
-                ReceiverEvent::End(sum) => self.end(dest, &sum),
-                ReceiverEvent::Item(ndx, header) => {
-                    let entry = self.entry_of_any_kind(ndx)?;
-                    self.witness.item(ndx, entry, &header);
-                    let has_values = header.flags.has(ItemFlags::XATTR);
-                    self.keep_values(entry, header.xattrs)?;
-                    if has_values {
-                        self.complete(dest, entry);
-                    }
-                }
-                ReceiverEvent::PhaseDone(phase) => {
-                    if phase == 2 {
-                        self.place_delayed(dest);
-                    }
-                    self.board.phase(phase);
-                }
-                ReceiverEvent::SegmentDone => {
-                    self.lists.segments.release();
-                    self.board.release();
-                }
-                ReceiverEvent::Message(Message::IoError(bits)) => {
-                    self.received.io_error |= bits;
-                    self.board.io_error.fetch_or(bits, Ordering::AcqRel);
-                }
-                ReceiverEvent::Message(Message::NoSend(ndx)) => {
-                    let link = self.entry_of_any_kind(ndx)?.link;
-                    self.board.proposals.take(ndx);
-                    if self.board.take(ndx).is_some() {
-                        self.settle(ndx, link, false);
-                    }
-                }
-                ReceiverEvent::Message(message) => self.witness.message(&message),
-                ReceiverEvent::Stats(stats) => self.witness.stats(&stats),
-                ReceiverEvent::Goodbye => {}
-                ReceiverEvent::List(arrived) => {
-                    let list = self.lists.take(arrived, self.plan, self.received)?;
-                    self.board.io_error.fetch_or(self.received.io_error, Ordering::AcqRel);
-                    self.witness.listed(&list);
-                    self.board.list(&list)?;
-                }
-                ReceiverEvent::ListEnd => {
-                    self.lists.complete = true;
-                    self.board.note(Note::ListEnd);
-                }
-            }
-        }
-        self.board.over();
-        Ok(())
-    }
-
-    /// Keeps values of extended attributes that the generator asked for.
-    fn keep_values(&self, entry: &FileEntry, list: Option<XattrList>) -> Result<(), PeerError> {
-        let Some(XattrList::Given(given)) = list else { return Ok(()) };
-        let further = Further::of(entry, self.options);
-        if given.is_empty() || further.is_some_and(|further| self.board.values.keep(&further, given)) {
-            return Ok(());
-        }
-        Err(PeerError::Malformed("values of extended attributes that nobody asked for"))
-    }
-
-    /// Sets the extended attributes that had to wait for their values.
-    fn complete(&self, dest: Option<&Dest>, entry: &FileEntry) {
-        let (Some(dest), Some(kind)) = (dest, entry.kind()) else { return };
-        let Some(further) = Further::of(entry, self.options) else { return };
-        if self.options.dry_run || !further.has_digests() {
-            return;
-        }
-        let name = self.target.name(entry);
-        let done = dest.set_further(name, &further, &self.board.values).and_then(|()| {
-            // As stock does, all the rest with it, the fraction of a second too.
-            let Some(found) = dest.stat(name)?.filter(|found| found.kind() == entry.kind() && !entry.is_dir()) else {
-                return Ok(());
-            };
-            let wanted = dest.wanted(entry, &preserve(self.options), Some(&found));
-            dest.set_attrs(name, kind, &wanted.differing_from(&found, -1))
-        });
-        if let Err(error) = done {
-            self.board.complain(&error.to_string());
-        }
-    }
-
-    fn entry_of_any_kind(&self, ndx: Ndx) -> Result<&FileEntry, PeerError> {
-        let expected = "a living entry of the list";
-        self.lists.segments.get(ndx).ok_or(PeerError::Range { what: "file index", value: ndx.0.into(), expected })
-    }
-
-    fn entry(&self, ndx: Ndx) -> Result<&FileEntry, PeerError> {
-        let expected = "a regular file of the list";
-        let entry = self.lists.segments.get(ndx).filter(|entry| entry.is_file());
-        entry.ok_or(PeerError::Range { what: "file index", value: ndx.0.into(), expected })
-    }
-
-    /// Whoever waits for a file is served, be it here whole or not.
-    fn settle(&self, ndx: Ndx, link: Option<LinkId>, whole: bool) {
-        match link.filter(|_| self.options.hard_links) {
-            Some(_) => self.board.note(Note::Linkable(ndx, whole)),
-            None => self.board.close(ndx),
-        }
-    }
-
-    fn begin(&mut self, dest: Option<&Dest>, arrival: Arrival, asked: Asked, head: SumHead, again: bool) {
-        let name = self.target.name(&arrival.entry);
-        let incoming = Incoming::begin(self.n, self.options, dest, name, &arrival.entry, asked, head);
-        if let Some(error) = incoming.trouble() {
-            self.board.complain(&error);
-        }
-        self.current = Some(Current { arrival, again, incoming });
-    }
-
-    fn write(&mut self, dest: Option<&Dest>, bytes: &[u8]) {
-        if let Some(current) = &mut self.current
-            && let Err(trouble) = current.incoming.literal(dest, bytes, &mut self.block)
-        {
-            self.board.complain(&trouble);
-        }
-        self.witness.progress(bytes.len() as u64);
-    }
-
-    fn copy(&mut self, dest: Option<&Dest>, block: BlockIndex) {
-        let Some(current) = &mut self.current else { return };
-        match current.incoming.copy(dest, block, &mut self.block) {
-            Ok(len) => self.witness.progress(len),
-            Err(trouble) => self.board.complain(&trouble),
-        }
-    }
-
-    fn end(&mut self, dest: Option<&Dest>, sum: &Sum) {
-        let Some(current) = self.current.take() else { return };
-        let (ndx, link) = (current.arrival.ndx, current.arrival.entry.link);
-        if let Some(whole) = self.finish(dest, current, sum) {
-            self.settle(ndx, link, whole);
-        }
-    }
-
-    /// Puts a file in its place; `None` when it is asked for once more, or will be in its place only later.
-    fn finish(&mut self, dest: Option<&Dest>, current: Current, sum: &Sum) -> Option<bool> {
-        let Current { arrival, again, incoming } = current;
-        let shown = shown(self.target.name(&arrival.entry));
-        let Some(dest) = dest else {
-            self.received.failed += 1;
-            return Some(false);
-        };
-        let sent = incoming.sent;
-        match incoming.end(dest, self.options, &arrival.entry, &self.board.values, sum, &mut self.block) {
-            FileEnding::Done => {
-                self.witness.received(arrival.ndx, &arrival.entry, &arrival.header, &sent, sum);
-                self.arrived(arrival.ndx, sent);
-            }
-            FileEnding::Delayed => {
-                self.witness.received(arrival.ndx, &arrival.entry, &arrival.header, &sent, sum);
-                self.delayed.push((arrival, sent));
-            }
-            FileEnding::Unsynced(file) => {
-                self.unsynced.push((arrival, sent, *sum, file));
-                if self.unsynced.len() >= group::FILES_MOST {
-                    self.sync(Some(dest));
-                }
-                return None;
-            }
-            FileEnding::Wrong(what) if again => {
-                self.received.failed += 1;
-                self.board.complain(&format!("ERROR: {shown} failed verification -- update {what}."));
-                return Some(false);
-            }
-            FileEnding::Wrong(what) => {
-                let text = format!("WARNING: {shown} failed verification -- update {what} (will try again).\n");
-                self.board.note(Note::Say(Message::Text(TextKind::Warning, text.into())));
-                self.board.note(Note::Redo(arrival.ndx));
-                return None;
-            }
-            FileEnding::Failed(trouble) => {
-                self.received.failed += 1;
-                if let Some(trouble) = trouble {
-                    self.board.complain(&trouble);
-                }
-                return Some(false);
-            }
-        }
-        Some(true)
-    }
-
-    /// Has files on the disk, and under their names, that are whole.
-    fn sync(&mut self, dest: Option<&Dest>) {
-        let Some(dest) = dest.filter(|_| !self.unsynced.is_empty()) else { return };
-        let (mut told, mut files) = (Vec::new(), Vec::new());
-        for (arrival, sent, sum, file) in std::mem::take(&mut self.unsynced) {
-            told.push((arrival, sent, sum));
-            files.push(file);
-        }
-        let names: Vec<_> = told.iter().map(|(arrival, ..)| self.target.name(&arrival.entry).to_vec()).collect();
-        let placed = group::place(dest, &names, files);
-        for ((arrival, sent, sum), placed) in told.into_iter().zip(placed) {
-            match &placed {
-                Ok(()) => {
-                    self.witness.received(arrival.ndx, &arrival.entry, &arrival.header, &sent, &sum);
-                    self.arrived(arrival.ndx, sent);
-                }
-                Err(trouble) => {
-                    self.received.failed += 1;
-                    self.board.complain(trouble);
-                }
-            }
-            self.settle(arrival.ndx, arrival.entry.link, placed.is_ok());
-        }
-    }
-
-    /// A file is whole and under its name.
-    fn arrived(&mut self, ndx: Ndx, sent: Sent) {
-        self.received.files += 1;
-        self.received.bytes.literal_bytes += sent.literal_bytes;
-        self.received.bytes.matched_bytes += sent.matched_bytes;
-        if self.options.remove_source_files {
-            self.board.note(Note::Say(Message::Success(ndx)));
-        }
-    }
-
-    /// Gives the files that were put aside their names (`--delay-updates`).
-    fn place_delayed(&mut self, dest: Option<&Dest>) {
-        for (arrival, sent) in std::mem::take(&mut self.delayed) {
-            let name = self.target.name(&arrival.entry);
-            match dest.map_or(Ok(()), |dest| dest.place_delayed(name)) {
-                Ok(()) => self.arrived(arrival.ndx, sent),
-                Err(error) => {
-                    self.received.failed += 1;
-                    self.board.complain(&error.to_string());
-                }
-            }
-        }
-    }
-
-    /// The session broke off: what there is of a file is kept, if the options ask for it.
-    fn break_off(&mut self, dest: Option<&Dest>) {
-        if let (Some(Current { arrival, incoming, .. }), Some(dest)) = (self.current.take(), dest)
-            && let Err(error) = incoming.break_off(dest, self.options, &arrival.entry)
-        {
-            tracing::warn!("{error}");
-        }
     }
 }

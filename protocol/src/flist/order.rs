@@ -75,7 +75,8 @@ mod tests {
     /// The same by the whole names, one component after the other.
     fn plainly(a: &[u8], a_dir: bool, b: &[u8], b_dir: bool) -> Ordering {
         let keys = |name: &[u8], dir: bool| -> Vec<(bool, Vec<u8>)> {
-            let key = |(branch, part): (bool, &[u8])| (branch, if branch { [part, b"/"].concat() } else { part.into() });
+            let key =
+                |(branch, part): (bool, &[u8])| (branch, if branch { [part, b"/"].concat() } else { part.into() });
             Components { rest: Some(name), dir }.map(key).collect()
         };
         keys(a, a_dir).cmp(&keys(b, b_dir))

@@ -173,7 +173,8 @@ impl Work<'_> {
             Some(Ok(len)) => SumHead::for_basis(len, self.n.checksum.size(), redo, self.options.block_length),
             _ => SumHead::NONE,
         };
-        let may_stay = choice.basis == Basis::Destination && head.count > 0 && !append && !redo && is_quick(self.n.checksum);
+        let may_stay =
+            choice.basis == Basis::Destination && head.count > 0 && !append && !redo && is_quick(self.n.checksum);
         let stamp = basis.as_ref().filter(|_| may_stay && !in_place(self.options)).and_then(|basis| {
             dest.may_stay(basis, entry, self.options, &preserve(self.options)).filter(Stamp::is_settled)
         });
@@ -226,7 +227,6 @@ impl Work<'_> {
         while block < head.count {
             let last = head.count.min(block + per_read);
             let len: u64 = (block..last).map(|block| u64::from(head.block_len(BlockIndex(block)))).sum();
-            self.buffer.clear();
             self.buffer.resize(len as usize, 0);
             if !read_up_to(basis, &mut self.buffer) {
                 whole = None;
@@ -272,15 +272,17 @@ fn length(file: &mut File) -> io::Result<u64> {
     Ok(len)
 }
 
-/// Whether the file had so many bytes.
+/// Whether the file had so many bytes; zeros stand for those that are missing.
 fn read_up_to(file: &mut File, buffer: &mut [u8]) -> bool {
     let mut filled = 0;
     while filled < buffer.len() {
         match file.read(&mut buffer[filled..]) {
-            Ok(0) => return false,
-            Ok(n) => filled += n,
+            Ok(n) if n > 0 => filled += n,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return false,
+            Ok(_) | Err(_) => {
+                buffer[filled..].fill(0);
+                return false;
+            }
         }
     }
     true

@@ -60,7 +60,9 @@ fn at_once<T: Sync, R: Send>(all: &[T], act: impl Fn(&T) -> R + Sync) -> Vec<R> 
         let threads: Vec<_> =
             shares.map(|share| (share, scope.spawn(move || share.iter().map(act).collect::<Vec<R>>()))).collect();
         // A thread that did not come back is no answer; what it had is done here.
-        let done = threads.into_iter().map(|(share, thread)| thread.join().unwrap_or_else(|_| share.iter().map(act).collect()));
+        let done = threads
+            .into_iter()
+            .map(|(share, thread)| thread.join().unwrap_or_else(|_| share.iter().map(act).collect()));
         done.flatten().collect()
     })
 }

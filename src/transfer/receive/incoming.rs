@@ -167,12 +167,7 @@ impl Incoming {
     }
 
     /// A block of the basis; returns its length. It is read and written together with those that follow it.
-    pub(super) fn copy(
-        &mut self,
-        dest: Option<&Dest>,
-        block: BlockIndex,
-        buffer: &mut Vec<u8>,
-    ) -> Result<u64, String> {
+    pub(super) fn copy(&mut self, dest: Option<&Dest>, block: BlockIndex, buffer: &mut Vec<u8>) -> Result<u64, String> {
         let len = u64::from(self.head.block_len(block));
         let offset = self.head.offset(block);
         self.sent.matched_bytes += len;
