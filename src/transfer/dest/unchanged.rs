@@ -48,7 +48,7 @@ impl Stamp {
     }
 
     /// Bytes of the file.
-    pub fn len(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         self.found.len
     }
 

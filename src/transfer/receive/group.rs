@@ -39,14 +39,14 @@ pub(super) fn place(dest: &Dest, names: &[Vec<u8>], files: Vec<Unsynced>) -> Vec
         }));
     }
     let synced = at_once(&dirs, |dir| sync_dir(dir).map_err(|error| reason(&error)));
-    let told = |(placed, name): (Result<(usize, Result<(), DestError>), String>, &Vec<u8>)| {
+    let results = placed.into_iter().zip(names).map(|(placed, name)| {
         let (at, dressed) = placed?;
-        if let Some(Err(why)) = synced.get(at) {
-            return Err(format!("fsync directory of \"{}\" failed: {why}", shown(name)));
+        match synced.get(at) {
+            Some(Err(why)) => Err(format!("fsync directory of \"{}\" failed: {why}", shown(name))),
+            _ => dressed.map_err(|error| error.to_string()),
         }
-        dressed.map_err(|error| error.to_string())
-    };
-    placed.into_iter().zip(names).map(told).collect()
+    });
+    results.collect()
 }
 
 /// Does the same with all, several at a time: what waits for the disk waits together.

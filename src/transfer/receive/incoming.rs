@@ -208,7 +208,7 @@ impl Incoming {
         let (Some(staying), Some(dest)) = (self.stays.take(), dest) else { return Ok(()) };
         let mut output = dest.create_temp(&self.name).map_err(|error| error.to_string())?;
         let Some(basis) = &self.basis else { return Ok(()) };
-        self.same_file = staying.stamp.len() >= SHARED_LEAST && output.share(basis, staying.stamp.len());
+        self.same_file = staying.stamp.bytes() >= SHARED_LEAST && output.share(basis, staying.stamp.bytes());
         let done = match self.same_file {
             true => output.pass(staying.hashed),
             false => output.copy_beginning(basis, staying.hashed),
@@ -340,7 +340,7 @@ impl Incoming {
         buffer: &mut Vec<u8>,
     ) -> Result<bool, DestError> {
         let Some(Staying { stamp, hashed }) = self.stays else { return Ok(false) };
-        if hashed + self.run.len != stamp.len() {
+        if hashed + self.run.len != stamp.bytes() {
             return Ok(false);
         }
         let known = self.asked.whole.as_ref().and_then(|whole| whole.get()).filter(|whole| whole.stamp == stamp);
@@ -359,7 +359,7 @@ impl Incoming {
         }
         // It goes the usual way, from the beginning.
         self.hasher = FileHasher::new(self.checksum);
-        (self.run, self.stays) = (Run { offset: 0, len: stamp.len() }, Some(Staying { stamp, hashed: 0 }));
+        (self.run, self.stays) = (Run { offset: 0, len: stamp.bytes() }, Some(Staying { stamp, hashed: 0 }));
         Ok(false)
     }
 
