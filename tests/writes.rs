@@ -630,3 +630,62 @@ fn a_basis_never_asked_for_is_refused() {
     let received = pull(Path::new(OURS), &work.path().join("src"), &dst, &options).unwrap();
     assert!(received.bytes.matched_bytes >= 3_500, "{received:?}");
 }
+
+/// A file whose new content is its old one keeps its inode, where nothing else could tell; all others are written anew.
+#[test]
+fn what_is_right_already_is_not_written_again() {
+    let bench = Bench::start();
+    let work = bench.fresh("stays");
+    let (src, dst) = (work.path().join("src"), work.path().join("dst"));
+    let bytes = noise(300_000, 11);
+    let earlier = (THEN.0 - 5000, 0);
+    let mut end_differs = bytes.clone();
+    end_differs[299_999] ^= 1;
+    for name in ["stays", "ends-otherwise", "linked", "begins-otherwise", "grown", "moved-on"] {
+        tree::put(&src, name, &bytes, 0o640, THEN);
+        tree::put(&dst, name, &bytes, 0o600, earlier);
+    }
+    tree::put(&dst, "ends-otherwise", &end_differs, 0o600, earlier);
+    tree::put(&dst, "begins-otherwise", &[b"no", &bytes[2..]].concat(), 0o600, earlier);
+    tree::put(&dst, "grown", &bytes[..299_000], 0o600, earlier);
+    tree::put(&dst, "moved-on", &[&bytes[150_000..], &bytes[..150_000]].concat(), 0o600, earlier);
+    fs::hard_link(dst.join("linked"), dst.join("linked-too")).unwrap();
+    let inode = |name: &str| fs::metadata(dst.join(name)).unwrap().ino();
+    let names = ["stays", "ends-otherwise", "linked", "begins-otherwise", "grown", "moved-on"];
+    for (options, stays) in [
+        ("-ai --no-W", true),
+        ("-aiI --no-W", true),
+        ("-aiI --no-W -z --zc=zlib", true),
+        ("-aiI --no-W --checksum-choice=md5", true),
+        ("-aiI --no-W --fsync", true),
+        ("-aiIb --no-W --backup-dir=../bak", false),
+        ("-aiIS --no-W", false),
+        ("-riI --no-W", false),
+        ("-aiI -W", false),
+    ] {
+        let before = names.map(inode);
+        let words: Vec<_> = options.split(' ').chain(["src/", "host:dst"]).collect();
+        let words: Vec<_> =
+            words.iter().map(|word| word.replace("host:dst", &format!("host:{}", dst.display()))).collect();
+        let run = bench.rsync(OURS, work.path(), &words);
+        assert_eq!(run.code, 0, "{options}: {}", run.stderr);
+        for (name, before) in names.into_iter().zip(before) {
+            let meta = fs::metadata(dst.join(name)).unwrap();
+            assert_eq!(fs::read(dst.join(name)).unwrap(), bytes, "{options} {name}");
+            if options.starts_with("-a") {
+                assert_eq!((meta.mtime(), meta.mode() & 0o777), (THEN.0, 0o640), "{options} {name}");
+            }
+            if name == "stays" {
+                assert_eq!(meta.ino() == before, stays, "{options}");
+            }
+            if options == "-ai --no-W" && name != "stays" {
+                assert_ne!(meta.ino(), before, "{name}");
+            }
+        }
+        let said = String::from_utf8_lossy(&run.stdout).into_owned();
+        assert!(said.contains("<f") && said.contains("stays"), "{options}: {said}");
+    }
+    // The other name kept what it was.
+    let other = fs::metadata(dst.join("linked-too")).unwrap();
+    assert_eq!((other.mtime(), other.mode() & 0o777), (earlier.0, 0o600));
+}

@@ -312,9 +312,9 @@ impl FileList {
         for nth in 1..self.entries.len() {
             let at = self.place(nth - 1);
             let (first, second) = (&self.entries[at], &self.entries[self.place(nth)]);
-            if compare(first, second).is_eq()
-                && matches!(first.dir_class, DirClass::NoContent | DirClass::Implied)
+            if matches!(first.dir_class, DirClass::NoContent | DirClass::Implied)
                 && matches!(second.dir_class, DirClass::Content | DirClass::Argument)
+                && compare(first, second).is_eq()
             {
                 self.entries[at].dir_class = second.dir_class;
             }

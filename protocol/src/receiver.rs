@@ -179,8 +179,13 @@ impl Receiver {
         }
     }
 
-    /// The bytes of the block that the last event named, of the length the file's head gives it: one way of compressing
-    /// looks back into them, so they are due after every [`ReceiverEvent::Copy`], wrong ones rather than none.
+    /// Whether the bytes of matched blocks are due: one way of compressing looks back into them.
+    pub fn wants_matched(&self) -> bool {
+        self.tokens.wants_matched()
+    }
+
+    /// The bytes of the block that the last event named, of the length the file's head gives it; due after every
+    /// [`ReceiverEvent::Copy`] where [`Receiver::wants_matched`], wrong ones rather than none.
     pub fn matched(&mut self, block: &[u8]) -> Result<(), PeerError> {
         self.tokens.matched(block)
     }

@@ -681,8 +681,7 @@ impl Watch for Pushed<'_> {
         }
     }
 
-    fn unreadable(&mut self, _ndx: Ndx, error: &io::Error) {
-        self.trouble.unreadable(error);
+    fn unreadable(&mut self, _ndx: Ndx, _error: &io::Error) {
         self.drain();
     }
 

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use protocol::flist::Ndx;
 use protocol::item::{ItemFlags, ItemHeader};
 use protocol::sums::SumHead;
 
-use super::dest::{Dest, DestError};
+use super::dest::{Dest, DestError, Whole};
 
 /// Basis type on the wire: what an earlier try left.
 const PARTIAL: u8 = 0x81;
@@ -85,6 +85,8 @@ pub(super) struct Asked {
     pub(super) append: bool,
     /// An earlier try was found in its place.
     pub(super) partial: bool,
+    /// What the basis comes to as a whole, once its sums are out: a file that stays need not be read again.
+    pub(super) whole: Option<Arc<OnceLock<Whole>>>,
 }
 
 impl Asked {

@@ -15,6 +15,7 @@ mod partial;
 mod places;
 #[cfg(test)]
 mod tests;
+mod unchanged;
 
 use std::fs::File;
 use std::io;
@@ -38,7 +39,9 @@ pub use error::DestError;
 pub use further::{Further, FurtherChange, Values};
 pub use listing::Folder;
 pub use output::Output;
+pub(in crate::transfer) use output::sync_dir;
 pub use places::{Missing, in_place};
+pub use unchanged::{Stamp, Whole};
 
 /// The destination directory; names are relative to it and no symlink beneath it is followed.
 pub struct Dest {

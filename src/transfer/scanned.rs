@@ -23,8 +23,6 @@ pub struct Trouble {
     bits: Cell<i32>,
     /// Words for the client's user.
     words: RefCell<VecDeque<Message>>,
-    /// Full path of the file that was opened last.
-    current: RefCell<String>,
     /// Names of files removed here are said.
     pub(super) says_removed: bool,
 }
@@ -51,8 +49,8 @@ impl Trouble {
     }
 
     /// A wanted file could not be opened or read to its end.
-    pub fn unreadable(&self, error: &io::Error) {
-        let path = self.current.borrow();
+    fn unreadable(&self, path: &[u8], error: &io::Error) {
+        let path = shown(path);
         if error.kind() == io::ErrorKind::NotFound {
             self.add(2);
             self.say(TextKind::Warning, &format!("file has vanished: \"{path}\""));
@@ -135,8 +133,11 @@ impl Source for Scanned<'_> {
     }
 
     fn open(&self, ndx: Ndx, entry: &FileEntry) -> io::Result<File> {
-        *self.trouble.current.borrow_mut() = shown(&self.lister.full_path(ndx, entry));
         self.lister.open(ndx, entry)
+    }
+
+    fn unreadable(&self, ndx: Ndx, entry: &FileEntry, error: &io::Error) {
+        self.trouble.unreadable(&self.lister.full_path(ndx, entry), error);
     }
 
     fn xattr(&self, ndx: Ndx, entry: &FileEntry, name: &[u8]) -> io::Result<Option<Vec<u8>>> {

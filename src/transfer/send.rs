@@ -115,6 +115,9 @@ pub trait Source {
         Ok(None)
     }
 
+    /// A wanted file could not be opened or read to its end.
+    fn unreadable(&self, _ndx: Ndx, _entry: &FileEntry, _error: &io::Error) {}
+
     /// The sum that was promised for the file, if any. It goes out as the file's sum whatever the bytes are: so the
     /// receiving side itself refuses a file that has changed since.
     fn promised(&self, _ndx: Ndx) -> Option<Sum> {
@@ -320,6 +323,7 @@ fn converse<S: Source>(
                         let bit = if error.kind() == io::ErrorKind::NotFound { 2 } else { 1 };
                         sender.decline(&request, out);
                         out.message(&Message::IoError(bit));
+                        source.unreadable(request.ndx, entry, &error);
                         watch.unreadable(request.ndx, &error);
                         continue;
                     }
@@ -339,11 +343,16 @@ fn converse<S: Source>(
                 let promised = source.promised(request.ndx);
                 let mut work = Reply { n, plan, out, mouth, buffer: &mut buffer, watch };
                 let store = plan.skip_compress.holds(&entry.name);
-                let sent = work.send(&mut sender, &request, entry, file, promised, store)?;
-                if let Some(sent) = sent {
-                    files += 1;
-                    total.literal_bytes += sent.literal_bytes;
-                    total.matched_bytes += sent.matched_bytes;
+                match work.send(&mut sender, &request, entry, file, promised, store)? {
+                    Ok(sent) => {
+                        files += 1;
+                        total.literal_bytes += sent.literal_bytes;
+                        total.matched_bytes += sent.matched_bytes;
+                    }
+                    Err(error) => {
+                        source.unreadable(request.ndx, entry, &error);
+                        watch.unreadable(request.ndx, &error);
+                    }
                 }
             }
             SenderEvent::Message(Message::Success(ndx)) => {
@@ -581,7 +590,7 @@ struct Reply<'a> {
 }
 
 impl Reply<'_> {
-    /// Sends one file; `None` when it could not be read to its end, in which case the sum that goes out is wrong on
+    /// Sends one file, or tells why it could not be read to its end, in which case the sum that goes out is wrong on
     /// purpose and the receiving side discards what it got.
     fn send(
         &mut self,
@@ -591,7 +600,7 @@ impl Reply<'_> {
         mut file: File,
         promised: Option<Sum>,
         store: bool,
-    ) -> Result<Option<Sent>, TransferError> {
+    ) -> Result<io::Result<Sent>, TransferError> {
         let mut hasher = FileHasher::new(self.n.checksum);
         let mut blake3 = self.plan.digests.then(|| FileHasher::new(Checksum::Blake3));
         let mut read = 0;
@@ -601,10 +610,11 @@ impl Reply<'_> {
         }
         // What the receiving side has already: it may ask that the sum covers it.
         let mut there = if request.append { request.sums.head().basis_len() } else { 0 };
+        let mut position = 0;
         let mut trouble = None;
         if there > 0 && self.plan.append < 2 {
             trouble = file.seek(SeekFrom::Start(there)).err();
-            there = 0;
+            (position, there) = (there, 0);
         }
         let mut sent = Sent::default();
         let mut reply = sender.begin(request, store, self.out);
@@ -638,6 +648,11 @@ impl Reply<'_> {
                     there -= known as u64;
                     search.push(&self.buffer[known..n], &mut emit)?;
                     self.watch.progress(n as u64);
+                    position += n as u64;
+                    // What was listed is here; to ask for more would cost small files as much as their bytes.
+                    if n < self.buffer.len() && position == entry.len {
+                        break;
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => trouble = Some(error),
@@ -652,7 +667,7 @@ impl Reply<'_> {
                 if let Some(blake3) = blake3 {
                     self.watch.digest(request.ndx, &Digest { len: read, blake3: blake3.finish() });
                 }
-                Ok(Some(sent))
+                Ok(Ok(sent))
             }
             Some(error) => {
                 let zero = Sum::zero(self.n.checksum.size());
@@ -663,8 +678,7 @@ impl Reply<'_> {
                 }
                 reply.end(&Sum::new(&wrong).unwrap_or(zero), self.out)?;
                 self.out.message(&Message::IoError(1));
-                self.watch.unreadable(request.ndx, &error);
-                Ok(None)
+                Ok(Err(error))
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::link::Link;
 use protocol::PeerError;
 use protocol::args::{ItemDetail, Options, ServerArgs};
 use protocol::filter::{RuleSet, Side as RuleSide};
-use protocol::flist::{ListLimits, Ndx};
+use protocol::flist::ListLimits;
 use protocol::handshake::{Compat, Hello, Offer, Side, VERSION_MOST};
 use protocol::mux::{Message, TextKind};
 use std::cell::OnceCell;
@@ -170,10 +170,6 @@ struct Report<'a> {
 }
 
 impl Watch for Report<'_> {
-    fn unreadable(&mut self, _ndx: Ndx, error: &io::Error) {
-        self.trouble.unreadable(error);
-    }
-
     fn words(&mut self) -> Option<Message> {
         self.trouble.word()
     }

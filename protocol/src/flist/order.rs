@@ -26,23 +26,32 @@ pub(super) fn find<'a, T>(
 }
 
 fn compare_names(a: &[u8], a_dir: bool, b: &[u8], b_dir: bool) -> Ordering {
-    let mut a = Components { rest: Some(a), dir: a_dir };
-    let mut b = Components { rest: Some(b), dir: b_dir };
+    // Components that both share are the same kind of thing in both. Neighbours in a list share nearly all.
+    let shared = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    let start = a[..shared].iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+    let mut a = Components { rest: Some(&a[start..]), dir: a_dir };
+    let mut b = Components { rest: Some(&b[start..]), dir: b_dir };
     loop {
         match (a.next(), b.next()) {
             (None, None) => return Ordering::Equal,
             (None, Some(_)) => return Ordering::Less,
             (Some(_), None) => return Ordering::Greater,
             (Some((a_branch, a)), Some((b_branch, b))) => {
-                let order = a_branch
-                    .cmp(&b_branch)
-                    .then_with(|| if a_branch { a.iter().chain(b"/").cmp(b.iter().chain(b"/")) } else { a.cmp(b) });
+                let order =
+                    a_branch.cmp(&b_branch).then_with(|| if a_branch { compare_branches(a, b) } else { a.cmp(b) });
                 if order.is_ne() {
                     return order;
                 }
             }
         }
     }
+}
+
+/// Compares the names of two directories as if each ended in a slash.
+fn compare_branches(a: &[u8], b: &[u8]) -> Ordering {
+    let both = a.len().min(b.len());
+    let end = |name: &[u8]| name.get(both).copied().unwrap_or(b'/');
+    a[..both].cmp(&b[..both]).then_with(|| end(a).cmp(&end(b))).then_with(|| a.len().cmp(&b.len()))
 }
 
 /// The components of a name; the flag says whether it is a directory there.
@@ -64,6 +73,36 @@ impl<'a> Iterator for Components<'a> {
             // The root itself comes before everything in it.
             None if self.dir && rest == b"." => Some((false, b"")),
             None => Some((self.dir, rest)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The same by the whole names, one component after the other.
+    fn plainly(a: &[u8], a_dir: bool, b: &[u8], b_dir: bool) -> Ordering {
+        let keys = |name: &[u8], dir: bool| -> Vec<(bool, Vec<u8>)> {
+            let key =
+                |(branch, part): (bool, &[u8])| (branch, if branch { [part, b"/"].concat() } else { part.into() });
+            Components { rest: Some(name), dir }.map(key).collect()
+        };
+        keys(a, a_dir).cmp(&keys(b, b_dir))
+    }
+
+    proptest! {
+        #[test]
+        fn what_names_share_makes_no_difference(
+            a in "[ab.!0]{1,3}(/[ab.!0]{1,3}){0,3}", a_dir: bool,
+            b in "[ab.!0]{1,3}(/[ab.!0]{1,3}){0,3}", b_dir: bool,
+            shared in "([ab.!]{1,2}/){0,3}[ab.]{0,2}",
+        ) {
+            let (a, b) = (shared.clone() + &a, shared + &b);
+            let (a, b) = (a.as_bytes(), b.as_bytes());
+            prop_assert_eq!(compare_names(a, a_dir, b, b_dir), plainly(a, a_dir, b, b_dir));
+            prop_assert_eq!(compare_names(a, a_dir, a, b_dir), plainly(a, a_dir, a, b_dir));
         }
     }
 }

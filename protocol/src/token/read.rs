@@ -92,6 +92,11 @@ impl TokenReader {
         &self.buffer[..self.filled]
     }
 
+    /// Whether the coding needs the bytes of blocks.
+    pub fn wants_matched(&self) -> bool {
+        matches!(self.unpacker, Some(Unpacker::Zlib(_)))
+    }
+
     /// The bytes of the block that the last step named. One coding needs them, the others pass over them.
     pub fn matched(&mut self, block: &[u8]) -> Result<(), PeerError> {
         match &mut self.unpacker {

@@ -23,6 +23,8 @@ const COMPONENT_MAX: usize = 255;
 const RANDOM: usize = 6;
 /// Names tried before a crowded directory counts as an error.
 const TRIES: usize = 100;
+/// Bytes copied at once.
+const COPY_SIZE: u64 = 256 * 1024;
 /// Zeros that are worth a hole: a block of most file systems.
 const HOLE: u64 = 4096;
 
@@ -173,6 +175,38 @@ impl Output {
         Ok(())
     }
 
+    /// Has the file system share the bytes of `basis` with this empty file; false where it cannot.
+    pub(in crate::transfer) fn share(&mut self, basis: &File, len: u64) -> bool {
+        let shared = rustix::fs::ioctl_ficlone(&self.file, basis).is_ok();
+        if shared {
+            self.reach = len;
+        }
+        shared
+    }
+
+    /// Begins with the first bytes of `basis`.
+    pub(in crate::transfer) fn copy_beginning(&mut self, basis: &File, len: u64) -> io::Result<()> {
+        let (mut from, mut to) = (self.at, self.at);
+        while from < len {
+            let most = usize::try_from(len - from).unwrap_or(usize::MAX);
+            match rustix::fs::copy_file_range(basis, Some(&mut from), &self.file, Some(&mut to), most) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(_) => break,
+            }
+        }
+        self.at = to;
+        // Not every file system can.
+        let mut buffer = vec![0; usize::try_from((len - from).min(COPY_SIZE)).unwrap_or_default()];
+        while self.at < len {
+            let most = buffer.len().min(usize::try_from(len - self.at).unwrap_or(usize::MAX));
+            basis.read_exact_at(&mut buffer[..most], self.at)?;
+            self.file.write_all_at(&buffer[..most], self.at)?;
+            self.at += most as u64;
+        }
+        Ok(())
+    }
+
     /// Goes on behind bytes that are right already.
     pub fn pass(&mut self, len: u64) -> io::Result<()> {
         self.fill()?;
@@ -249,7 +283,7 @@ impl Output {
 
     /// Gives the file its length and attributes, and syncs it when asked.
     /// What lacks an attribute is better than nothing, so trouble with those is not the end, but what is returned.
-    pub(super) fn settle(
+    pub(in crate::transfer) fn settle(
         &mut self,
         dest: &Dest,
         attrs: &Attrs,
@@ -261,8 +295,8 @@ impl Output {
             Some((further, values)) => dest.set_open_further(&self.file, &self.name, attrs, further, values),
             None => dest.set_open(&self.file, &self.name, attrs),
         };
-        if sync && !self.device {
-            self.file.sync_all().during("fsync", &self.name)?;
+        if sync {
+            self.sync()?;
         }
         Ok(dressed)
     }
@@ -277,6 +311,21 @@ impl Output {
         sync: bool,
     ) -> Result<(), DestError> {
         let dressed = self.settle(dest, attrs, further, sync)?;
+        let name = self.name.clone();
+        let dir = self.place(dest, attrs)?;
+        if sync {
+            sync_dir(&dir).during("fsync directory of", &name)?;
+        }
+        dressed
+    }
+
+    /// Syncs a settled file.
+    pub(in crate::transfer) fn sync(&self) -> Result<(), DestError> {
+        if self.device { Ok(()) } else { self.file.sync_all().during("fsync", &self.name) }
+    }
+
+    /// Renames a settled file over the final name, as [`Output::commit`] does, and returns the directory it is in then.
+    pub(in crate::transfer) fn place(mut self, dest: &Dest, attrs: &Attrs) -> Result<Arc<OwnedFd>, DestError> {
         if !self.is_in_place() {
             dest.back_up_replaced(&self.name)?;
             let name = std::mem::take(&mut self.name);
@@ -286,12 +335,8 @@ impl Output {
             } else {
                 self.move_to(dest, &name, attrs, Moved::Home)?;
             }
-            self.name = name;
         }
-        if sync {
-            sync_dir(&self.dir).during("fsync directory of", &self.name)?;
-        }
-        dressed
+        Ok(Arc::clone(&self.dir))
     }
 
     /// As [`Output::commit`], synced, but never over anything: `false` when something stands at the final name. For a file
@@ -407,7 +452,7 @@ pub(super) fn discard(dir: &OwnedFd, temp: &[u8]) {
     let _ = rustix::fs::unlinkat(dir, temp, AtFlags::empty());
 }
 
-pub(super) fn sync_dir(dir: &OwnedFd) -> io::Result<()> {
+pub(in crate::transfer) fn sync_dir(dir: &OwnedFd) -> io::Result<()> {
     Ok(rustix::fs::fsync(beneath::readable(dir)?)?)
 }
 

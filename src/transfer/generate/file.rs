@@ -3,7 +3,7 @@
 use super::{OUT_MOST, Work, report, reported};
 use crate::transfer::TransferError;
 use crate::transfer::basis::{Asked, Basis};
-use crate::transfer::dest::{Dest, Found, Further, in_place, same_mtime};
+use crate::transfer::dest::{Dest, Found, Further, Stamp, Whole, in_place, same_mtime};
 use crate::transfer::receive::preserve;
 use protocol::checksum::{BlockRule, Checksum, FileHasher, Sum, weak};
 use protocol::flist::{FileEntry, Kind, Ndx};
@@ -12,6 +12,7 @@ use protocol::sums::{BlockIndex, SumHead};
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::sync::{Arc, OnceLock};
 
 /// Blocks that are read together at least: some sums are made fastest of so many at once.
 const BLOCKS_AT_ONCE: u32 = 16;
@@ -169,16 +170,26 @@ impl Work<'_> {
         }
         let append = self.options.append > 0 && !redo;
         let usable = !self.options.whole_file && self.n.checksum != Checksum::None;
-        let mut basis = if usable || append { choice.basis.open(dest, name).unwrap_or_default() } else { None };
+        let there = found.is_some() || choice.basis != Basis::Destination;
+        let opens = there && (usable || append);
+        let mut basis = if opens { choice.basis.open(dest, name).unwrap_or_default() } else { None };
         let head = match basis.as_mut().map(length) {
             Some(Ok(len)) => SumHead::for_basis(len, self.n.checksum.size(), redo, self.options.block_length),
             _ => SumHead::NONE,
         };
-        self.board.proposals.put(ndx, Asked { basis: choice.basis, head, append, partial: choice.partial });
+        let may_stay =
+            choice.basis == Basis::Destination && head.count > 0 && !append && !redo && is_quick(self.n.checksum);
+        let stamp = basis.as_ref().filter(|_| may_stay && !in_place(self.options)).and_then(|basis| {
+            dest.may_stay(basis, entry, self.options, &preserve(self.options)).filter(Stamp::is_settled)
+        });
+        let whole = stamp.map(|stamp| (stamp, Arc::default()));
+        let told = whole.as_ref().map(|(_, whole)| Arc::clone(whole));
+        let asked = Asked { basis: choice.basis, head, append, partial: choice.partial, whole: told };
+        self.board.proposals.put(ndx, asked);
         self.board.ask(ndx);
         self.speaker.request(ndx, &header, &head, &mut self.out);
         if let (Some(mut basis), 1.., false) = (basis, head.count, append) {
-            self.sums(&mut basis, &head)?;
+            self.sums(&mut basis, &head, whole)?;
         }
         Ok(())
     }
@@ -217,17 +228,28 @@ impl Work<'_> {
     }
 
     /// Sends the sums of all blocks. Where the basis cannot be read they are of zeros, which match nothing that matters.
-    fn sums(&mut self, basis: &mut File, head: &SumHead) -> Result<(), TransferError> {
+    /// With `whole` the sum of it all is left there, if the file stays what it was.
+    fn sums(
+        &mut self,
+        basis: &mut File,
+        head: &SumHead,
+        whole: Option<(Stamp, Arc<OnceLock<Whole>>)>,
+    ) -> Result<(), TransferError> {
         let rule = BlockRule::from(self.n.block_seed());
+        let mut whole = whole.map(|(stamp, whole)| (stamp, whole, FileHasher::new(self.n.checksum)));
         let block_length = head.block_length.max(1);
         let per_read = (256 * 1024 / block_length).max(BLOCKS_AT_ONCE);
         let mut block = 0;
         while block < head.count {
             let last = head.count.min(block + per_read);
             let len: u64 = (block..last).map(|block| u64::from(head.block_len(BlockIndex(block)))).sum();
-            self.buffer.clear();
             self.buffer.resize(len as usize, 0);
-            read_up_to(basis, &mut self.buffer);
+            if !read_up_to(basis, &mut self.buffer) {
+                whole = None;
+            }
+            if let Some((_, _, hasher)) = &mut whole {
+                hasher.update(&self.buffer);
+            }
             let (speaker, out) = (&mut self.speaker, &mut self.out);
             let summed = rule.strong_each(&self.buffer, block_length as usize, |bytes, strong| {
                 speaker.sum(head, weak(bytes), strong, out);
@@ -235,12 +257,24 @@ impl Work<'_> {
             });
             let Ok(()) = summed;
             block = last;
+            // Before the last sums are out: the answer may be here at once.
+            if block == head.count
+                && let Some((stamp, whole, hasher)) = whole.take()
+                && Stamp::of(basis).is_ok_and(|now| now == stamp)
+            {
+                let _ = whole.set(Whole { sum: hasher.finish(), stamp });
+            }
             if self.out.len() > OUT_MOST {
                 self.mouth.say(&mut self.out)?;
             }
         }
         Ok(())
     }
+}
+
+/// Whether to sum a file on the chance that it stays costs less than to read it again.
+fn is_quick(checksum: Checksum) -> bool {
+    matches!(checksum, Checksum::Xxh128 | Checksum::Xxh3 | Checksum::Xxh64)
 }
 
 /// Bytes of a file, or of a device, which is left at its beginning.
@@ -254,16 +288,20 @@ fn length(file: &mut File) -> io::Result<u64> {
     Ok(len)
 }
 
-fn read_up_to(file: &mut File, buffer: &mut [u8]) {
+/// Whether the file had so many bytes; zeros stand for those that are missing.
+fn read_up_to(file: &mut File, buffer: &mut [u8]) -> bool {
     let mut filled = 0;
     while filled < buffer.len() {
         match file.read(&mut buffer[filled..]) {
-            Ok(0) => return,
-            Ok(n) => filled += n,
+            Ok(n) if n > 0 => filled += n,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return,
+            Ok(_) | Err(_) => {
+                buffer[filled..].fill(0);
+                return false;
+            }
         }
     }
+    true
 }
 
 /// The whole-file sum of an open file, from where it stands.

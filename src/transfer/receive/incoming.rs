@@ -2,10 +2,11 @@
 
 use crate::transfer::basis::{Asked, Basis};
 use crate::transfer::beneath::{reason, shown};
-use crate::transfer::dest::{Attrs, Dest, DestError, Found, Further, Output, Values, in_place};
+use crate::transfer::dest::{Attrs, Dest, DestError, Found, Further, Output, Stamp, Values, in_place};
+use crate::transfer::receive::group::Unsynced;
 use crate::transfer::send::Sent;
 use protocol::args::Options;
-use protocol::checksum::{FileHasher, Sum};
+use protocol::checksum::{Checksum, FileHasher, Sum};
 use protocol::flist::FileEntry;
 use protocol::handshake::{Compat, Negotiated};
 use protocol::sums::{BlockIndex, SumHead};
@@ -15,6 +16,8 @@ use std::os::unix::fs::FileExt;
 
 /// Bytes read at once of what is there already.
 const READ_SIZE: usize = 256 * 1024;
+/// A basis that is worth the question whether the file system can share its bytes.
+const SHARED_LEAST: u64 = 128 * 1024;
 
 /// The file that is coming in.
 pub(super) struct Incoming {
@@ -22,15 +25,35 @@ pub(super) struct Incoming {
     asked: Asked,
     head: SumHead,
     basis: Option<File>,
-    /// `None` once writing has failed: the rest is heard and thrown away.
+    /// `None` once writing has failed: the rest is heard and thrown away. Also while the file may stay.
     output: Option<Output>,
+    /// Nothing has come but the basis from its beginning, and nothing is written.
+    stays: Option<Staying>,
+    /// Bytes of the basis that come next, neither hashed nor written yet.
+    run: Run,
     trouble: Option<String>,
     /// What stood at the name when the file began to be written there.
     existing: Option<Found>,
     /// The basis is the very file that is written.
     same_file: bool,
+    checksum: Checksum,
     hasher: FileHasher,
     pub(super) sent: Sent,
+}
+
+/// A file of which nothing new has come so far.
+#[derive(Clone, Copy)]
+struct Staying {
+    stamp: Stamp,
+    /// Bytes from the beginning that are hashed.
+    hashed: u64,
+}
+
+/// Bytes of the basis, one block behind the other.
+#[derive(Clone, Copy, Default)]
+struct Run {
+    offset: u64,
+    len: u64,
 }
 
 /// What became of a file that has come to its end.
@@ -39,6 +62,8 @@ pub(super) enum Ending {
     Done,
     /// It is whole and waits for its name.
     Delayed,
+    /// It is whole, and is to be on the disk before it gets its name.
+    Unsynced(Unsynced),
     /// It is not what it should be, and this was done with it.
     Wrong(&'static str),
     /// It could not be written, which has been said unless it is told here.
@@ -61,9 +86,12 @@ impl Incoming {
             head,
             basis: None,
             output: None,
+            stays: None,
+            run: Run::default(),
             trouble: None,
             existing: None,
             same_file: false,
+            checksum: n.checksum,
             hasher: FileHasher::new(n.checksum),
             sent: Sent::default(),
             asked,
@@ -84,6 +112,14 @@ impl Incoming {
             self.basis = self.asked.basis.open(dest, &name).unwrap_or_default();
         }
         let resumes = self.asked.basis == Basis::Partial && n.compat.has(Compat::INPLACE_PARTIAL_DIR);
+        let replaces = self.asked.basis == Basis::Destination && !in_place(options) && !self.asked.append;
+        if let (true, Some(basis)) = (replaces && !self.asked.partial, &self.basis) {
+            let stamp = dest.may_stay(basis, entry, options, &super::preserve(options));
+            self.stays = stamp.map(|stamp| Staying { stamp, hashed: 0 });
+            if self.stays.is_some() {
+                return Ok(());
+            }
+        }
         let output = if in_place(options) {
             self.existing = dest.stat(&name).map_err(said)?;
             self.same_file = self.asked.basis == Basis::Destination;
@@ -122,25 +158,85 @@ impl Incoming {
     }
 
     /// Bytes that came over the wire.
-    pub(super) fn literal(&mut self, bytes: &[u8]) -> Result<(), String> {
+    pub(super) fn literal(&mut self, dest: Option<&Dest>, bytes: &[u8], buffer: &mut Vec<u8>) -> Result<(), String> {
+        self.differs(dest)?;
+        self.catch_up(buffer)?;
         self.put(bytes, false)?;
         self.sent.literal_bytes += bytes.len() as u64;
         Ok(())
     }
 
-    /// A block of the basis.
-    pub(super) fn copy(&mut self, block: BlockIndex, buffer: &mut Vec<u8>) -> Result<(), String> {
-        let len = self.head.block_len(block) as usize;
+    /// A block of the basis; returns its length. It is read and written together with those that follow it.
+    pub(super) fn copy(&mut self, dest: Option<&Dest>, block: BlockIndex, buffer: &mut Vec<u8>) -> Result<u64, String> {
+        let len = u64::from(self.head.block_len(block));
         let offset = self.head.offset(block);
-        buffer.resize(len, 0);
-        // A basis that shrank or went away gives wrong bytes, and so a wrong sum and a second try.
+        self.sent.matched_bytes += len;
+        if self.run.offset + self.run.len == offset && self.run.len > 0 {
+            self.run.len += len;
+        } else {
+            if self.stays.as_ref().is_some_and(|stays| stays.hashed + self.run.len != offset) {
+                self.differs(dest)?;
+            }
+            self.catch_up(buffer)?;
+            self.run = Run { offset, len };
+        }
+        // What the generator has summed already may not have to be read at all.
+        let waits = self.stays.is_some() && self.asked.whole.is_some();
+        if self.run.len >= READ_SIZE as u64 && !waits {
+            self.catch_up(buffer)?;
+        }
+        Ok(len)
+    }
+
+    /// The bytes of a block, zeros where there are none.
+    pub(super) fn block(&self, block: BlockIndex, buffer: &mut Vec<u8>) {
+        buffer.resize(self.head.block_len(block) as usize, 0);
+        self.read(self.head.offset(block), buffer);
+    }
+
+    /// A basis that shrank or went away gives wrong bytes, and so a wrong sum and a second try.
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> bool {
         let read = self.basis.as_ref().is_some_and(|basis| basis.read_exact_at(buffer, offset).is_ok());
         if !read {
             buffer.fill(0);
         }
-        let stays = read && self.same_file && self.output.as_ref().is_some_and(|output| output.position() == offset);
-        self.put(&buffer[..len], stays)?;
-        self.sent.matched_bytes += len as u64;
+        read
+    }
+
+    /// The file does not stay what it was: it is written anew from here on.
+    fn differs(&mut self, dest: Option<&Dest>) -> Result<(), String> {
+        let (Some(staying), Some(dest)) = (self.stays.take(), dest) else { return Ok(()) };
+        let mut output = dest.create_temp(&self.name).map_err(|error| error.to_string())?;
+        let Some(basis) = &self.basis else { return Ok(()) };
+        self.same_file = staying.stamp.bytes() >= SHARED_LEAST && output.share(basis, staying.stamp.bytes());
+        let done = match self.same_file {
+            true => output.pass(staying.hashed),
+            false => output.copy_beginning(basis, staying.hashed),
+        };
+        done.map_err(|error| self.write_failed(&error))?;
+        self.output = Some(output);
+        Ok(())
+    }
+
+    /// Hashes and writes what is due of the basis.
+    fn catch_up(&mut self, buffer: &mut Vec<u8>) -> Result<(), String> {
+        let Run { mut offset, mut len } = std::mem::take(&mut self.run);
+        while len > 0 && (self.output.is_some() || self.stays.is_some()) {
+            let now = len.min(READ_SIZE as u64);
+            buffer.resize(now as usize, 0);
+            let read = self.read(offset, buffer);
+            match &mut self.stays {
+                Some(stays) => {
+                    self.hasher.update(buffer);
+                    stays.hashed += now;
+                }
+                None => {
+                    let at = self.output.as_ref().map(Output::position);
+                    self.put(buffer, read && self.same_file && at == Some(offset))?;
+                }
+            }
+            (offset, len) = (offset + now, len - now);
+        }
         Ok(())
     }
 
@@ -149,16 +245,24 @@ impl Incoming {
         let Some(output) = &mut self.output else { return Ok(()) };
         let done = if stays { output.pass(bytes.len() as u64) } else { output.write_all(bytes) };
         if let Err(error) = done {
-            let trouble = format!("write failed on \"{}\": {}", shown(&self.name), reason(&error));
             self.output = None;
-            return Err(trouble);
+            return Err(self.write_failed(&error));
         }
         self.hasher.update(bytes);
         Ok(())
     }
 
+    fn write_failed(&self, error: &io::Error) -> String {
+        format!("write failed on \"{}\": {}", shown(&self.name), reason(error))
+    }
+
     fn attrs(&self, dest: &Dest, options: &Options, entry: &FileEntry) -> Result<Attrs, DestError> {
-        let existing = if in_place(options) { self.existing } else { dest.stat(&self.name)? };
+        // What stands there decides only where permissions are not carried over.
+        let existing = match (in_place(options), options.perms) {
+            (true, _) => self.existing,
+            (false, true) => None,
+            (false, false) => dest.stat(&self.name)?,
+        };
         // Without -p a new file has the permissions of the one it is built upon.
         let basis = || self.basis.as_ref().and_then(|file| Some(Found::from(rustix::fs::fstat(file).ok()?)));
         let existing = existing.filter(|found| found.kind() == entry.kind()).or_else(basis);
@@ -173,13 +277,27 @@ impl Incoming {
         entry: &FileEntry,
         values: &Values,
         sum: &Sum,
+        buffer: &mut Vec<u8>,
     ) -> Ending {
-        let Some(output) = self.output.take() else { return Ending::Failed(None) };
-        let hasher = std::mem::replace(&mut self.hasher, FileHasher::new(protocol::checksum::Checksum::None));
+        if self.output.is_none() && self.stays.is_none() {
+            return Ending::Failed(None);
+        }
         let attrs = match self.attrs(dest, options, entry) {
             Ok(attrs) => attrs,
             Err(error) => return Ending::Failed(Some(error.to_string())),
         };
+        let further = Further::of(entry, options);
+        let further = further.as_ref().map(|further| (further, values));
+        match self.stay(dest, &attrs, further, options.fsync, sum, buffer) {
+            Ok(true) => return Ending::Done,
+            Ok(false) => {}
+            Err(error) => return Ending::Failed(Some(error.to_string())),
+        }
+        if let Err(trouble) = self.differs(Some(dest)).and_then(|()| self.catch_up(buffer)) {
+            return Ending::Failed(Some(trouble));
+        }
+        let Some(mut output) = self.output.take() else { return Ending::Failed(None) };
+        let hasher = std::mem::replace(&mut self.hasher, FileHasher::new(self.checksum));
         if hasher.finish() != *sum {
             let aside = options.partial_dir.is_some() || options.delay_updates;
             return match output.keep(dest, &attrs) {
@@ -189,8 +307,6 @@ impl Incoming {
                 Err(error) => Ending::Failed(Some(error.to_string())),
             };
         }
-        let further = Further::of(entry, options);
-        let further = further.as_ref().map(|further| (further, values));
         // Other names of the file are made as soon as it is whole.
         if options.delay_updates && !in_place(options) && entry.link.is_none() {
             return match output.delay(dest, &attrs, further, options.fsync) {
@@ -198,7 +314,13 @@ impl Incoming {
                 Err(error) => Ending::Failed(Some(error.to_string())),
             };
         }
-        match output.commit(dest, &attrs, further, options.fsync) {
+        if options.fsync {
+            return match output.settle(dest, &attrs, further, false) {
+                Ok(dressed) => Ending::Unsynced(Unsynced { output, attrs, dressed, partial: self.asked.partial }),
+                Err(error) => Ending::Failed(Some(error.to_string())),
+            };
+        }
+        match output.commit(dest, &attrs, further, false) {
             Ok(()) => {
                 dest.forget_partial(&self.name, self.asked.partial);
                 Ending::Done
@@ -207,9 +329,48 @@ impl Incoming {
         }
     }
 
+    /// Leaves the file that is there where it is, if its content is what it should be; false when it is to be written.
+    fn stay(
+        &mut self,
+        dest: &Dest,
+        attrs: &Attrs,
+        further: Option<(&Further<'_>, &Values)>,
+        sync: bool,
+        sum: &Sum,
+        buffer: &mut Vec<u8>,
+    ) -> Result<bool, DestError> {
+        let Some(Staying { stamp, hashed }) = self.stays else { return Ok(false) };
+        if hashed + self.run.len != stamp.bytes() {
+            return Ok(false);
+        }
+        let known = self.asked.whole.as_ref().and_then(|whole| whole.get()).filter(|whole| whole.stamp == stamp);
+        let verified = match known {
+            Some(whole) if hashed == 0 => whole.sum == *sum,
+            _ => {
+                // Only what is written can fail.
+                let _ = self.catch_up(buffer);
+                std::mem::replace(&mut self.hasher, FileHasher::new(self.checksum)).finish() == *sum
+            }
+        };
+        if let (true, Some(basis)) = (verified, &self.basis)
+            && dest.leave(basis, &self.name, &stamp, attrs, further, sync)?
+        {
+            return Ok(true);
+        }
+        // It goes the usual way, from the beginning.
+        self.hasher = FileHasher::new(self.checksum);
+        (self.run, self.stays) = (Run { offset: 0, len: stamp.bytes() }, Some(Staying { stamp, hashed: 0 }));
+        Ok(false)
+    }
+
     /// The session ended before the file did: what there is of it is kept, if the options ask for it.
     pub(super) fn break_off(mut self, dest: &Dest, options: &Options, entry: &FileEntry) -> Result<(), DestError> {
-        let Some(output) = self.output.take().filter(|_| self.sent.literal_bytes > 0) else { return Ok(()) };
+        if self.sent.literal_bytes == 0 {
+            return Ok(());
+        }
+        // Of what broke off the last blocks may be missing.
+        let _ = self.catch_up(&mut Vec::new());
+        let Some(output) = self.output.take() else { return Ok(()) };
         let attrs = self.attrs(dest, options, entry)?;
         output.keep(dest, &attrs).map(drop)
     }

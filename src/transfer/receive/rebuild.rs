@@ -1,0 +1,467 @@
+//! Files out of tokens: what the receiving thread does with all it hears. Counterpart: rsync's `recv_files`.
+
+use super::group::{self, Unsynced};
+use super::incoming::{Ending as FileEnding, Incoming};
+use super::lists::Lists;
+use super::{ReceivePlan, Received, Target, Witness, preserve};
+use crate::transfer::TransferError;
+use crate::transfer::basis::Asked;
+use crate::transfer::batch;
+use crate::transfer::beneath::shown;
+use crate::transfer::dest::{Dest, Further};
+use crate::transfer::generate::{Attempt, Board, Missed, Note};
+use crate::transfer::greet::Ears;
+use crate::transfer::send::Sent;
+use protocol::PeerError;
+use protocol::args::Options;
+use protocol::checksum::Sum;
+use protocol::flist::{FileEntry, LinkId, Ndx};
+use protocol::handshake::Negotiated;
+use protocol::item::{ItemFlags, ItemHeader};
+use protocol::mux::{Message, TextKind};
+use protocol::receiver::{Receiver, ReceiverEvent};
+use protocol::sums::{BlockIndex, SumHead};
+use protocol::xattr::XattrList;
+use std::sync::atomic::Ordering;
+
+/// The receiver's work: files out of tokens.
+pub(super) struct Rebuild<'a> {
+    n: &'a Negotiated,
+    lists: &'a mut Lists,
+    target: &'a Target,
+    plan: &'a ReceivePlan,
+    options: &'a Options,
+    board: &'a Board,
+    witness: &'a dyn Witness,
+    /// The stream comes out of a batch file.
+    pub(super) replay: bool,
+    /// The file that is passed over, of a batch that does not meet what is here.
+    passing: Option<SumHead>,
+    current: Option<Current>,
+    /// Files that wait for the end of the transfer.
+    delayed: Vec<(Arrival, Sent)>,
+    /// Files that are to be on the disk before they count (`--fsync`).
+    unsynced: Vec<(Arrival, Sent, Sum, Unsynced)>,
+    received: &'a mut Received,
+    block: Vec<u8>,
+}
+
+/// The file that is coming in.
+struct Current {
+    arrival: Arrival,
+    /// It was asked for the second time.
+    again: bool,
+    incoming: Incoming,
+}
+
+/// A file that comes in, with what was said of it.
+struct Arrival {
+    ndx: Ndx,
+    header: ItemHeader,
+    entry: FileEntry,
+}
+
+impl<'a> Rebuild<'a> {
+    /// Nothing has come yet.
+    pub(super) fn new(
+        n: &'a Negotiated,
+        plan: &'a ReceivePlan,
+        target: &'a Target,
+        board: &'a Board,
+        witness: &'a dyn Witness,
+        lists: &'a mut Lists,
+        received: &'a mut Received,
+    ) -> Self {
+        let (delayed, unsynced, block) = Default::default();
+        let options = &plan.options;
+        let (replay, passing, current) = (false, None, None);
+        Self {
+            n,
+            lists,
+            target,
+            plan,
+            options,
+            board,
+            witness,
+            replay,
+            passing,
+            current,
+            delayed,
+            unsynced,
+            received,
+            block,
+        }
+    }
+}
+
+impl Rebuild<'_> {
+    /// Hears the sender to the end of the session.
+    pub(super) fn run(&mut self, receiver: &mut Receiver, ears: &mut Ears) -> Result<(), TransferError> {
+        let dest = self.target.again().filter(|_| !self.options.only_write_batch);
+        let heard = self.hear(dest.as_ref(), receiver, ears);
+        self.sync(dest.as_ref());
+        if heard.is_err() {
+            self.break_off(dest.as_ref());
+        }
+        heard
+    }
+
+    fn hear(&mut self, dest: Option<&Dest>, receiver: &mut Receiver, ears: &mut Ears) -> Result<(), TransferError> {
+        while !receiver.is_over() {
+            let Some(event) = receiver.poll()? else {
+                // Nothing that is here already waits for what is not.
+                self.sync(dest);
+                receiver.feed(ears.hear()?)?;
+                continue;
+            };
+            if let ReceiverEvent::PhaseDone(_) | ReceiverEvent::SegmentDone = event {
+                self.sync(dest);
+            }
+            match event {
+                ReceiverEvent::File(ndx, header, head) => {
+                    let entry = self.entry(ndx)?.clone();
+                    if self.replay {
+                        self.play(dest, Arrival { ndx, header, entry }, head);
+                        continue;
+                    }
+                    let attempt = self.board.take(ndx).filter(|_| !header.flags.has(ItemFlags::LOCAL_CHANGE));
+                    let unasked = PeerError::Malformed("data of a file that was not asked for");
+                    let again = attempt.ok_or(unasked)? == Attempt::Second;
+                    let asked = self.board.proposals.take(ndx).filter(|asked| asked.agrees(&header));
+                    let asked =
+                        asked.ok_or(PeerError::Malformed("a file built upon another basis than was asked for"))?;
+                    self.witness.begins(ndx, &entry, &header);
+                    self.keep_values(&entry, header.xattrs.clone())?;
+                    self.begin(dest, Arrival { ndx, header, entry }, asked, head, again);
+                }
+                ReceiverEvent::Literal(bytes) => self.write(dest, bytes),
+                ReceiverEvent::Copy(block) => {
+                    self.copy(dest, block);
+                    if receiver.wants_matched() {
+                        if let Some(head) = &self.passing {
+                            self.block.clear();
+                            self.block.resize(head.block_len(block) as usize, 0);
+                        } else if let Some(current) = &self.current {
+                            current.incoming.block(block, &mut self.block);
+                        }
+                        receiver.matched(&self.block)?;
+                    }
+                }
+                ReceiverEvent::End(sum) => self.end(dest, &sum),
+                ReceiverEvent::Item(ndx, header) => {
+                    if self.replay {
+                        self.board.catch_up();
+                    }
+                    let entry = self.entry_of_any_kind(ndx)?;
+                    self.witness.item(ndx, entry, &header);
+                    let has_values = header.flags.has(ItemFlags::XATTR);
+                    self.keep_values(entry, header.xattrs)?;
+                    if has_values {
+                        self.complete(dest, entry);
+                    }
+                    // The data of this one went into the client's batch file.
+                    let link = entry.link;
+                    if self.options.only_write_batch && self.board.take(ndx).is_some() {
+                        self.board.proposals.take(ndx);
+                        self.settle(ndx, link, true);
+                    }
+                }
+                ReceiverEvent::PhaseDone(phase) => {
+                    self.give_up_missing(Missed::All);
+                    if phase == 2 {
+                        self.place_delayed(dest);
+                    }
+                    self.board.phase(phase);
+                }
+                ReceiverEvent::SegmentDone => {
+                    self.give_up_missing(Missed::Segment);
+                    self.lists.segments.release();
+                    self.board.release();
+                }
+                ReceiverEvent::Message(Message::IoError(bits)) => {
+                    self.received.io_error |= bits;
+                    self.board.io_error.fetch_or(bits, Ordering::AcqRel);
+                }
+                ReceiverEvent::Message(Message::NoSend(ndx)) => {
+                    let link = self.entry_of_any_kind(ndx)?.link;
+                    self.board.proposals.take(ndx);
+                    if self.board.take(ndx).is_some() {
+                        self.settle(ndx, link, false);
+                    }
+                }
+                ReceiverEvent::Message(message) => self.witness.message(&message),
+                ReceiverEvent::Stats(stats) => self.witness.stats(&stats),
+                ReceiverEvent::Goodbye => {}
+                ReceiverEvent::List(arrived) => {
+                    let list = self.lists.take(arrived, self.plan, self.received)?;
+                    self.lists.say(self.board);
+                    self.board.io_error.fetch_or(self.received.io_error, Ordering::AcqRel);
+                    self.witness.listed(&list);
+                    self.board.list(&list)?;
+                }
+                ReceiverEvent::ListEnd => {
+                    self.lists.complete = true;
+                    self.board.note(Note::ListEnd);
+                }
+            }
+        }
+        self.board.over();
+        Ok(())
+    }
+
+    /// Keeps values of extended attributes that the generator asked for.
+    fn keep_values(&self, entry: &FileEntry, list: Option<XattrList>) -> Result<(), PeerError> {
+        let Some(XattrList::Given(given)) = list else { return Ok(()) };
+        let further = Further::of(entry, self.options);
+        if given.is_empty() || further.is_some_and(|further| self.board.values.keep(&further, given)) || self.replay {
+            return Ok(());
+        }
+        Err(PeerError::Malformed("values of extended attributes that nobody asked for"))
+    }
+
+    /// Sets the extended attributes that had to wait for their values.
+    fn complete(&self, dest: Option<&Dest>, entry: &FileEntry) {
+        let (Some(dest), Some(kind)) = (dest, entry.kind()) else { return };
+        let Some(further) = Further::of(entry, self.options) else { return };
+        if self.options.dry_run || !further.has_digests() {
+            return;
+        }
+        let name = self.target.name(entry);
+        let done = dest.set_further(name, &further, &self.board.values).and_then(|()| {
+            // As stock does, all the rest with it, the fraction of a second too.
+            let Some(found) = dest.stat(name)?.filter(|found| found.kind() == entry.kind() && !entry.is_dir()) else {
+                return Ok(());
+            };
+            let wanted = dest.wanted(entry, &preserve(self.options), Some(&found));
+            dest.set_attrs(name, kind, &wanted.differing_from(&found, -1))
+        });
+        if let Err(error) = done {
+            self.board.complain(&error.to_string());
+        }
+    }
+
+    fn entry_of_any_kind(&self, ndx: Ndx) -> Result<&FileEntry, PeerError> {
+        let expected = "a living entry of the list";
+        self.lists.segments.get(ndx).ok_or(PeerError::Range { what: "file index", value: ndx.0.into(), expected })
+    }
+
+    fn entry(&self, ndx: Ndx) -> Result<&FileEntry, PeerError> {
+        let expected = "a regular file of the list";
+        let entry = self.lists.segments.get(ndx).filter(|entry| entry.is_file());
+        entry.ok_or(PeerError::Range { what: "file index", value: ndx.0.into(), expected })
+    }
+
+    /// Whoever waits for a file is served, be it here whole or not.
+    fn settle(&self, ndx: Ndx, link: Option<LinkId>, whole: bool) {
+        match link.filter(|_| self.options.hard_links) {
+            Some(_) => self.board.note(Note::Linkable(ndx, whole)),
+            None => self.board.close(ndx),
+        }
+    }
+
+    fn begin(&mut self, dest: Option<&Dest>, arrival: Arrival, asked: Asked, head: SumHead, again: bool) {
+        let name = self.target.name(&arrival.entry);
+        let incoming = Incoming::begin(self.n, self.options, dest, name, &arrival.entry, asked, head);
+        if let Some(error) = incoming.trouble() {
+            self.board.complain(&error);
+        }
+        self.current = Some(Current { arrival, again, incoming });
+    }
+
+    /// A file of a batch: taken if it is wanted here, and passed over if not.
+    fn play(&mut self, dest: Option<&Dest>, arrival: Arrival, head: SumHead) {
+        self.board.catch_up();
+        let Some(attempt) = self.board.take(arrival.ndx) else {
+            self.pass_over(&arrival, head);
+            return;
+        };
+        let asked = self.board.proposals.take(arrival.ndx).unwrap_or_default();
+        let again = attempt == Attempt::Second;
+        // What follows upon another beginning is of no use.
+        if asked.append && asked.head.basis_len() != head.basis_len() {
+            self.pass_over(&arrival, head);
+            self.received.failed += 1;
+            self.settle(arrival.ndx, arrival.entry.link, false);
+            return;
+        }
+        self.witness.begins(arrival.ndx, &arrival.entry, &arrival.header);
+        // Values that are not wanted here do no harm.
+        let _ = self.keep_values(&arrival.entry, arrival.header.xattrs.clone());
+        self.begin(dest, arrival, asked, head, again);
+    }
+
+    fn pass_over(&mut self, arrival: &Arrival, head: SumHead) {
+        let text = batch::skipped(self.target.name(&arrival.entry));
+        self.witness.message(&Message::Text(TextKind::Info, text));
+        self.passing = Some(head);
+    }
+
+    /// A batch has no more for what has been asked for so far.
+    fn give_up_missing(&mut self, which: Missed) {
+        if !self.replay {
+            return;
+        }
+        loop {
+            self.board.catch_up();
+            let missed = self.board.give_up(which);
+            if missed.is_empty() {
+                return;
+            }
+            for (ndx, attempt) in missed {
+                self.board.proposals.take(ndx);
+                self.received.failed += 1;
+                let Ok(entry) = self.entry_of_any_kind(ndx) else { continue };
+                let link = entry.link;
+                if attempt == Attempt::First {
+                    let text = batch::missing(self.target.name(entry));
+                    self.witness.message(&Message::Text(TextKind::ErrorXfer, text));
+                }
+                self.settle(ndx, link, false);
+            }
+        }
+    }
+
+    fn write(&mut self, dest: Option<&Dest>, bytes: &[u8]) {
+        if self.passing.is_some() {
+            return;
+        }
+        if let Some(current) = &mut self.current
+            && let Err(trouble) = current.incoming.literal(dest, bytes, &mut self.block)
+        {
+            self.board.complain(&trouble);
+        }
+        self.witness.progress(bytes.len() as u64);
+    }
+
+    fn copy(&mut self, dest: Option<&Dest>, block: BlockIndex) {
+        if self.passing.is_some() {
+            return;
+        }
+        let Some(current) = &mut self.current else { return };
+        match current.incoming.copy(dest, block, &mut self.block) {
+            Ok(len) => self.witness.progress(len),
+            Err(trouble) => self.board.complain(&trouble),
+        }
+    }
+
+    fn end(&mut self, dest: Option<&Dest>, sum: &Sum) {
+        if self.passing.take().is_some() {
+            return;
+        }
+        let Some(current) = self.current.take() else { return };
+        let (ndx, link) = (current.arrival.ndx, current.arrival.entry.link);
+        if let Some(whole) = self.finish(dest, current, sum) {
+            self.settle(ndx, link, whole);
+        }
+    }
+
+    /// Puts a file in its place; `None` when it is asked for once more, or will be in its place only later.
+    fn finish(&mut self, dest: Option<&Dest>, current: Current, sum: &Sum) -> Option<bool> {
+        let Current { arrival, again, incoming } = current;
+        let shown = shown(self.target.name(&arrival.entry));
+        if self.options.only_write_batch {
+            self.witness.received(arrival.ndx, &arrival.entry, &arrival.header, &incoming.sent, sum);
+            return Some(true);
+        }
+        let Some(dest) = dest else {
+            self.received.failed += 1;
+            return Some(false);
+        };
+        let sent = incoming.sent;
+        match incoming.end(dest, self.options, &arrival.entry, &self.board.values, sum, &mut self.block) {
+            FileEnding::Done => {
+                self.witness.received(arrival.ndx, &arrival.entry, &arrival.header, &sent, sum);
+                self.arrived(arrival.ndx, sent);
+            }
+            FileEnding::Delayed => {
+                self.witness.received(arrival.ndx, &arrival.entry, &arrival.header, &sent, sum);
+                self.delayed.push((arrival, sent));
+            }
+            FileEnding::Unsynced(file) => {
+                self.unsynced.push((arrival, sent, *sum, file));
+                if self.unsynced.len() >= group::FILES_MOST {
+                    self.sync(Some(dest));
+                }
+                return None;
+            }
+            FileEnding::Wrong(what) if again => {
+                self.received.failed += 1;
+                self.board.complain(&format!("ERROR: {shown} failed verification -- update {what}."));
+                return Some(false);
+            }
+            FileEnding::Wrong(what) => {
+                let hope = if self.replay { "may" } else { "will" };
+                let text = format!("WARNING: {shown} failed verification -- update {what} ({hope} try again).\n");
+                self.board.note(Note::Say(Message::Text(TextKind::Warning, text.into())));
+                self.board.note(Note::Redo(arrival.ndx));
+                return None;
+            }
+            FileEnding::Failed(trouble) => {
+                self.received.failed += 1;
+                if let Some(trouble) = trouble {
+                    self.board.complain(&trouble);
+                }
+                return Some(false);
+            }
+        }
+        Some(true)
+    }
+
+    /// Has files on the disk, and under their names, that are whole.
+    fn sync(&mut self, dest: Option<&Dest>) {
+        let Some(dest) = dest.filter(|_| !self.unsynced.is_empty()) else { return };
+        let (mut told, mut files) = (Vec::new(), Vec::new());
+        for (arrival, sent, sum, file) in std::mem::take(&mut self.unsynced) {
+            told.push((arrival, sent, sum));
+            files.push(file);
+        }
+        let names: Vec<_> = told.iter().map(|(arrival, ..)| self.target.name(&arrival.entry).to_vec()).collect();
+        let placed = group::place(dest, &names, files);
+        for ((arrival, sent, sum), placed) in told.into_iter().zip(placed) {
+            match &placed {
+                Ok(()) => {
+                    self.witness.received(arrival.ndx, &arrival.entry, &arrival.header, &sent, &sum);
+                    self.arrived(arrival.ndx, sent);
+                }
+                Err(trouble) => {
+                    self.received.failed += 1;
+                    self.board.complain(trouble);
+                }
+            }
+            self.settle(arrival.ndx, arrival.entry.link, placed.is_ok());
+        }
+    }
+
+    /// A file is whole and under its name.
+    fn arrived(&mut self, ndx: Ndx, sent: Sent) {
+        self.received.files += 1;
+        self.received.bytes.literal_bytes += sent.literal_bytes;
+        self.received.bytes.matched_bytes += sent.matched_bytes;
+        if self.options.remove_source_files {
+            self.board.note(Note::Say(Message::Success(ndx)));
+        }
+    }
+
+    /// Gives the files that were put aside their names (`--delay-updates`).
+    fn place_delayed(&mut self, dest: Option<&Dest>) {
+        for (arrival, sent) in std::mem::take(&mut self.delayed) {
+            let name = self.target.name(&arrival.entry);
+            match dest.map_or(Ok(()), |dest| dest.place_delayed(name)) {
+                Ok(()) => self.arrived(arrival.ndx, sent),
+                Err(error) => {
+                    self.received.failed += 1;
+                    self.board.complain(&error.to_string());
+                }
+            }
+        }
+    }
+
+    /// The session broke off: what there is of a file is kept, if the options ask for it.
+    fn break_off(&mut self, dest: Option<&Dest>) {
+        if let (Some(Current { arrival, incoming, .. }), Some(dest)) = (self.current.take(), dest)
+            && let Err(error) = incoming.break_off(dest, self.options, &arrival.entry)
+        {
+            tracing::warn!("{error}");
+        }
+    }
+}
