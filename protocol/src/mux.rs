@@ -120,6 +120,8 @@ pub struct Inbox {
     /// Messages, each with the place in `payload` where it stood.
     messages: VecDeque<(usize, Message)>,
     muxed: bool,
+    /// Nothing that comes is framed, ever.
+    bare: bool,
     header: Vec<u8>,
     frame: Option<Frame>,
     /// Framed bytes that nobody has looked at, where frames are taken one at a time.
@@ -139,10 +141,15 @@ impl Inbox {
         Self::default()
     }
 
+    /// An inbox for a stream that is never framed: a batch file's.
+    pub fn bare() -> Self {
+        Self { bare: true, ..Self::default() }
+    }
+
     /// Everything from here on is framed, including what has arrived and not been consumed. Where it is so already,
     /// nothing happens.
     pub fn start_mux(&mut self) -> Result<(), PeerError> {
-        if self.muxed {
+        if self.muxed || self.bare {
             return Ok(());
         }
         let raw = self.payload.split_off(self.head);

@@ -67,6 +67,7 @@ impl Tap {
     /// Begins with what has been heard and not been used.
     pub(super) fn new(inbox: &Inbox, file: BatchFile) -> Result<Self, TransferError> {
         let mut tap = Self { inbox: inbox.clone(), file };
+        tap.inbox.start_mux()?;
         tap.hear(&[])?;
         Ok(tap)
     }
@@ -129,7 +130,7 @@ pub fn play(path: &Path, options: &mut Options, newest: u8) -> Result<Playback, 
     // There is no far end whose own end could be waited for.
     remote.end(Ending::Exited(0));
     let mut ears = Ears::new(Box::new(Stoppable { source, closed }), remote);
-    let mut inbox = Inbox::new();
+    let mut inbox = Inbox::bare();
     let head = loop {
         let mut reader = inbox.reader();
         match BatchHead::decode(&mut reader, newest) {
