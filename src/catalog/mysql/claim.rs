@@ -76,9 +76,15 @@ impl Claim {
 
     /// Frees the locks.
     pub(super) async fn release(&self) {
-        if let Some(conn) = self.0.lock().await.take() {
+        if let Some(mut conn) = self.0.lock().await.take() {
+            let goodbye = async {
+                // A server frees the locks of a connection that ends only a moment later; one that does not know these words
+                // does it then.
+                let _ = conn.query_drop("DO RELEASE_ALL_LOCKS()").await;
+                conn.disconnect().await
+            };
             // The server notices by itself when the goodbye does not reach it.
-            let _ = timeout(Duration::from_secs(1), conn.disconnect()).await;
+            let _ = timeout(Duration::from_secs(1), goodbye).await;
         }
     }
 }
