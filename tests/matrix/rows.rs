@@ -117,8 +117,6 @@ pub const ROWS: &[Row] = &[
     row("-a --mkpath"),
     row("-a --open-noatime"),
     Row { only: Some(Way::Push), ..row("-a --files-from=WORK/list") },
-    wire("-a --iconv=utf-8,iso-8859-1"),
-    wire("-a --iconv=koi8-r,utf-8 --protocol=30"),
     // Stock's own daemon finds none of the listed files again once it has sent its list.
     Row { only: Some(Way::Pull), no_daemon: true, ..wire("-a --files-from=WORK/list") },
     Row { only: Some(Way::Push), ..row("-a --out-format=%i_%n_%l_%L") },
