@@ -155,7 +155,7 @@ impl<C: Catalog> Poller<C> {
             let (rows, unusable) = self.sort_out(page, pauses, &mut pass);
             self.record_unusable(unusable).await?;
             let rows = match self.settings.direction {
-                Direction::Push => look_at(rows).await,
+                Direction::Push => look_at(rows, self.crew.seats() > 1).await,
                 // How large they are, their far end says when they are fetched.
                 Direction::Pull => rows,
             };
@@ -268,8 +268,9 @@ impl Batch {
     }
 }
 
-/// Finds out how large the files are. A file that cannot be looked at counts nothing; its worker will say why.
-async fn look_at(rows: Vec<Takeoff>) -> Vec<Takeoff> {
+/// Finds out how large the files are. A file that cannot be looked at counts nothing; its worker will say why. With
+/// `several` sessions the large ones go first.
+async fn look_at(rows: Vec<Takeoff>, several: bool) -> Vec<Takeoff> {
     let paths: Vec<_> = rows.iter().map(|row| row.source.clone()).collect();
     let look = tokio::task::spawn_blocking(move || -> Vec<u64> {
         paths.iter().map(|path| std::fs::metadata(path).map_or(0, |meta| meta.len())).collect()
@@ -283,8 +284,10 @@ async fn look_at(rows: Vec<Takeoff>) -> Vec<Takeoff> {
     };
     let sizes = sizes.into_iter().chain(std::iter::repeat(0));
     let mut rows: Vec<_> = rows.into_iter().zip(sizes).map(|(row, bytes)| Takeoff { bytes, ..row }).collect();
-    // Large ones first: they spread over the sessions while small ones fill what is left, and no session ends with a large
-    // one that the others wait for. Rows of one size keep their order.
-    rows.sort_by_key(|row| std::cmp::Reverse(row.bytes / LARGE));
+    if several {
+        // They spread over the sessions while small ones fill what is left, and no session ends with a large one that the
+        // others wait for. Rows of one size keep their order.
+        rows.sort_by_key(|row| std::cmp::Reverse(row.bytes / LARGE));
+    }
     rows
 }

@@ -39,8 +39,8 @@ fn compression_is_asked_for_in_many_ways() {
 #[test]
 fn what_we_lack_is_refused_by_name() {
     for (line, name) in [
-        ("--server -lre. --confine-root . d", "--confine-root"),
-        ("--server -re. --inplace --copy-devices . d", "--copy-devices"),
+        ("--server -lre. --confine-root=/x . d", "--confine-root"),
+        ("--server -re. --inplace --log-file=l . d", "--log-file"),
     ] {
         assert_eq!(parse(line), Err(ArgsError::Unsupported(name.into())));
     }
