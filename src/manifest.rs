@@ -13,6 +13,8 @@ use std::sync::{Mutex, PoisonError};
 
 /// Bytes at a file's end whose lines are not written again. What a crash makes us prove again was written last.
 const REMEMBERED: u64 = 16 << 20;
+/// Letters of a BLAKE3 in hexadecimal.
+const SUM_LEN: usize = 64;
 /// Lines of this run that are remembered, or up to twice as many.
 const LINES_KEPT: usize = 50_000;
 
@@ -61,6 +63,13 @@ impl Entry {
     }
 }
 
+/// Whether bytes are a line of ours, or the beginning of one.
+fn is_begun(line: &[u8]) -> bool {
+    let line = line.strip_prefix(b"\\").unwrap_or(line);
+    let (sum, rest) = line.split_at(line.len().min(SUM_LEN));
+    sum.iter().all(u8::is_ascii_hexdigit) && rest.iter().take(2).all(|&byte| byte == b' ')
+}
+
 /// A file of lines that only grows.
 #[derive(Debug)]
 struct Ledger {
@@ -88,6 +97,11 @@ impl Ledger {
         let kept = tail.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
         if kept == 0 && from > 0 {
             return Err("its last lines are none; is it a manifest?".into());
+        }
+        // Nothing is cut off a file that is none of ours. Where the tail begins in mid-line, that piece is not looked at.
+        let mut lines = tail[..kept].split_inclusive(|&byte| byte == b'\n').skip(usize::from(from > 0));
+        if !lines.all(|line| line.len() > SUM_LEN && is_begun(line)) || !is_begun(&tail[kept..]) {
+            return Err("it has other lines than a manifest; name another file".into());
         }
         let len = from + kept as u64;
         if len < whole {
@@ -173,6 +187,13 @@ mod tests {
     #[test]
     fn what_cannot_be_a_manifest_is_said() {
         assert!(Manifest::open(Path::new("/dev/null")).unwrap_err().contains("not a regular file"));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data");
+        for bytes in [&b"no line at all"[..], b"some text\n", b"\0\x01\nabc", b"abc\n"] {
+            std::fs::write(&path, bytes).unwrap();
+            assert!(Manifest::open(&path).unwrap_err().contains("other lines than a manifest"));
+            assert_eq!(std::fs::read(&path).unwrap(), bytes, "it stays what it was");
+        }
         assert!(Manifest::open(Path::new("/nowhere/m")).unwrap_err().starts_with("Cannot use /nowhere/m: "));
     }
 }

@@ -86,6 +86,7 @@ impl Worker {
                 Some(None) => return self.part(),
                 None => {
                     self.connect.disconnect();
+                    self.road = None;
                     continue;
                 }
             };
