@@ -1,6 +1,8 @@
 //! Our `rsync` command against stock's: the same command line gives the same words, exit code and trees.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "command/hostile.rs"]
+mod hostile;
 mod support;
 
 use std::fs;

@@ -13,14 +13,15 @@ use crate::link::{Ending, Link};
 use crate::transfer::batch::{BatchFile, Playback, PlaybackError};
 use crate::transfer::charset;
 use crate::transfer::copy_as::copy_as;
-use crate::transfer::filters::{self, Rules, RulesError};
+use crate::transfer::filters::{self, Forwarded, Rules, RulesError};
 use crate::transfer::local::Local;
 use crate::transfer::scanned::{Scanned, Trouble, summer};
 use crate::transfer::send::Sent;
 use crate::transfer::source::{Arguments, Hooks, SumFile};
 use crate::transfer::suffixes::Suffixes;
 use crate::transfer::{
-    Answer, Asked, ReceivePlan, SendPlan, Session, TransferError, Watch, greet, greet_agreed, receive, send,
+    Answer, Asked, Expected, Operands, ReceivePlan, SendPlan, Session, TransferError, Watch, greet, greet_agreed,
+    receive, send,
 };
 use crate::transport::child::Child;
 use crate::transport::ssh::{Ssh, SshOptions};
@@ -155,8 +156,8 @@ struct Wanted {
     rules: Vec<Rule>,
     /// Names for this side, the sender, to look up.
     here: Option<Vec<Vec<u8>>>,
-    /// Names for the server, the sender, to look up, as they travel.
-    asked: Option<Vec<u8>>,
+    /// Names for the server, the sender, to look up.
+    asked: Option<Forwarded>,
 }
 
 impl Wanted {
@@ -258,6 +259,7 @@ impl Client<'_> {
                 format!("rsync: connection unexpectedly closed ({heard} bytes received so far) [{who}]")
             }
             TransferError::Peer(PeerError::Exit(_)) => String::new(),
+            TransferError::Refused(text) if text.starts_with("ERROR: ") => text.clone(),
             error => format!("rsync: [{who}] {error}"),
         };
         Failure { text, code: exit::of(error) }
@@ -555,6 +557,20 @@ impl Client<'_> {
         self.end(trouble.bits(), summary.ending.as_ref())
     }
 
+    /// What a sender may bring that is not ourselves; what a batch file holds was judged when it was made.
+    fn expected(&self) -> Expected {
+        let Some(remote) = self.plan.remote.as_ref().filter(|_| self.line.batch.read.is_none()) else {
+            return Expected::default();
+        };
+        let operands = match (&self.wanted.asked, &self.line.options.files_from) {
+            (Some(asked), _) => Operands::Listed(&asked.names),
+            (None, Some(_)) => Operands::Unknown,
+            (None, None) if remote.daemon => Operands::InModules(&self.plan.sources),
+            (None, None) => Operands::Arguments(&self.plan.sources),
+        };
+        Expected::new(operands, &self.wanted.rules, &self.line.options)
+    }
+
     fn pull(&self, session: Session) -> Result<i32, TransferError> {
         let options = &self.line.options;
         let destination = self.plan.destination.as_deref().unwrap_or_default();
@@ -568,7 +584,8 @@ impl Client<'_> {
             destination: PathBuf::from(OsStr::from_bytes(destination)),
             limits: ListLimits::default(),
             rules: self.wanted.rules.clone(),
-            asked: self.wanted.asked.clone(),
+            asked: self.wanted.asked.as_ref().map(|asked| asked.bytes.clone()),
+            expected: self.expected(),
             names: self.line.info.level("NAME").max(u8::from(self.line.itemizes())),
             guard: None,
         };

@@ -74,10 +74,9 @@ fn serve_receiver(args: &ServerArgs, session: super::Session, guard: Option<&Gua
         server: true,
         destination,
         limits: list_limits(options),
-        rules: Vec::new(),
-        asked: None,
         names,
         guard: guard.cloned(),
+        ..ReceivePlan::default()
     };
     let received = receive(session, &plan, &log_message)?;
     Ok(Served {
