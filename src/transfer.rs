@@ -5,6 +5,7 @@ mod acl;
 mod basis;
 pub mod batch;
 mod beneath;
+mod bound;
 pub(crate) mod charset;
 pub(crate) mod copy_as;
 pub mod dest;
@@ -29,6 +30,7 @@ mod xattr;
 pub(crate) use beneath::{
     confine, open_operand, open_operator_file, open_operator_lock, readable, shown as shown_bytes, trust_all_links,
 };
+pub(crate) use bound::bound;
 pub use fetch::{FetchWatch, Fetched, Wish, fetch};
 pub use greet::{Session, greet, greet_agreed};
 pub use receive::{Expected, Operands, ReceivePlan, Received, Witness, receive};

@@ -87,7 +87,7 @@ const VITAL: [&str; 11] = [
 /// What is refused unless the list says otherwise.
 const BY_DEFAULT: [&str; 2] = ["copy-devices", "write-devices"];
 /// What is refused whatever the list says: it would have the daemon write where the client likes.
-const ALWAYS: [&str; 5] = ["log-file", "log-file-format", "insecure-links", "confine-root", "copy-as"];
+const ALWAYS: [&str; 4] = ["log-file", "log-file-format", "insecure-links", "copy-as"];
 /// What `a` stands for.
 const ARCHIVE: [&str; 10] =
     ["archive", "recursive", "links", "perms", "times", "group", "owner", "D", "devices", "specials"];

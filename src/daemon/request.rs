@@ -100,6 +100,8 @@ fn ask(admitted: &Admitted<'_>) -> Result<ServerArgs, Refused> {
         ArgsError::Unsupported(option) => refused(format!("rsync: on remote machine: {option}: unknown option"), 4),
         error => refused(format!("rsync: {error}"), 1),
     })?;
+    // The module is the boundary already, and this is the client's word.
+    args.options.confine_root = None;
     let read_only = match admitted.access {
         Access::ReadOnly => true,
         Access::ReadWrite => false,

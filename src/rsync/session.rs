@@ -73,6 +73,8 @@ pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
     let for_script = rules_of_script(&line)?;
     batch::constrain(&mut line)?;
     let wanted = Wanted::of(&mut line, plan, pull)?;
+    // Files of rules and lists that stand on the command line have been read by now.
+    line.options.confine_root.as_deref().inspect(|root| crate::transfer::bound(root));
     let written = batch::create(&line, plan, &for_script)?;
     line.options.whole_file |= local && line.batch.read.is_none() && !line.options.no_whole_file;
     let role = Role { sends: !pull, local, sources: plan.sources.clone() };

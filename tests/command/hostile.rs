@@ -17,7 +17,7 @@ const REFUSED: &[Case] = &[
     ("-rn", "host:a", "", "a b"),
     ("-r --list-only", "host:a", "", "a b"),
     ("-dR", "host:d", "", "d/e/f"),
-    ("--files-from=list", "host:", "--no-R", "."),
+    ("--files-from=one", "host:", "--no-R", "."),
     ("--files-from=list", "host:", "-r", "."),
     ("-r --exclude=secret", "host:", "--include=*", "secret"),
     ("-r --exclude=secret/", "host:deep", "--include=*", "deep"),
@@ -52,6 +52,7 @@ fn play(bench: &Bench, program: &[&str], case: &Case) -> (Run, String, Tree) {
         tree::put(&work.join("theirs"), name, b"x", 0o644, THEN);
     }
     tree::put(work, "list", b"a/b\nd/\nq/./r\n", 0o644, THEN);
+    tree::put(work, "one", b"a/b\n", 0o644, THEN);
     tree::put(work, "rules", b"- secret\n", 0o644, THEN);
     tree::put(work, "dst/a/ours", b"precious", 0o644, THEN);
     // Whatever is asked for, it sends what it was told here.

@@ -38,13 +38,19 @@ fn compression_is_asked_for_in_many_ways() {
 
 #[test]
 fn what_we_lack_is_refused_by_name() {
-    for (line, name) in [
-        ("--server -lre. --confine-root=/x . d", "--confine-root"),
-        ("--server -re. --inplace --log-file=l . d", "--log-file"),
-    ] {
+    for (line, name) in
+        [("--log-file l --server -lre. . d", "--log-file"), ("--server -re. --inplace --log-file=l . d", "--log-file")]
+    {
         assert_eq!(parse(line), Err(ArgsError::Unsupported(name.into())));
     }
-    for line in ["-re. . d", "--server -re.", "--server -re. . a b", "--server -re. ."] {
+    for line in [
+        "--server -re. --confine-root=x . d",
+        "--confine-root / --insecure-links --server -re. . d",
+        "-re. . d",
+        "--server -re.",
+        "--server -re. . a b",
+        "--server -re. .",
+    ] {
         assert!(parse(line).is_err(), "{line}");
     }
     assert!(parse("--server -re. --compress-choice=zip . d").is_err());
