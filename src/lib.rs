@@ -14,6 +14,7 @@ pub mod manifest;
 pub mod ocs;
 pub mod pipe;
 pub mod rdiff;
+mod report;
 pub mod rsync;
 pub mod status;
 pub mod throttle;

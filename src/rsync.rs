@@ -3,15 +3,11 @@
 
 mod batch;
 mod checks;
-mod clock;
 pub mod command_line;
 pub mod environment;
 mod exit;
-mod format;
 mod help;
 mod listing;
-mod names;
-mod numbers;
 pub mod operands;
 mod output;
 mod progress;

@@ -183,13 +183,10 @@ impl ServerArgs {
         if parsed.options.confine_root.as_ref().is_some_and(|root| !root.starts_with(b"/")) {
             return Err(ArgsError::Shape("--confine-root must be an absolute path"));
         }
-        match parsed.options.unserved() {
-            Some(name) => Err(ArgsError::Unsupported(name.into())),
-            None => Ok(parsed),
-        }
+        Ok(parsed)
     }
 
-    /// Parses without asking whether every option is served.
+    /// Parses without asking what goes together.
     fn parse_any<A: AsRef<[u8]>>(args: &[A]) -> Result<Self, ArgsError> {
         let mut parsed = Self::default();
         let mut args = args.iter().map(AsRef::as_ref);

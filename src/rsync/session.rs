@@ -1,7 +1,6 @@
 //! One session of a client: connects, sends or receives, and says what came of it. Counterpart: rsync's `client_run`.
 
 use super::batch;
-use super::checks::refuse;
 use super::command_line::{CommandLine, FilterKind, Usage};
 use super::exit;
 use super::operands::{Host, Plan, Remote};
@@ -52,9 +51,6 @@ const LEAVING: Duration = Duration::from_secs(5);
 
 /// Runs a transfer; gives its exit code.
 pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
-    if let Some(name) = line.options.unserved() {
-        return Err(refuse(name));
-    }
     let version = line.protocol.unwrap_or(VERSION_MOST.into());
     let Some(version) = u8::try_from(version).ok().filter(|version| (VERSION_LEAST..=VERSION_MOST).contains(version))
     else {
@@ -682,8 +678,7 @@ impl Watch for Pushed<'_> {
             self.output.stats(|stats| stats.created(entry));
         }
         self.output.announce(&Done { entry, header, sent: Sent::default(), sums: 0, sum: None });
-        let head = request.sums.head();
-        let sums = 16 + u64::from(head.count) * (4 + u64::from(head.strong_length));
+        let sums = request.sums.head().wire_len();
         self.current = Some(Current { header: header.clone(), sums, len: entry.len });
         Answer::Send
     }

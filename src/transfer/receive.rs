@@ -91,6 +91,9 @@ pub trait Witness: Sync {
     /// Words for the user, of the peer or of this side.
     fn message(&self, _message: &Message) {}
 
+    /// Words that this side, a server, tells its client.
+    fn told(&self, _message: &Message) {}
+
     /// The totals of a server that sends.
     fn stats(&self, _stats: &FinalStats) {}
 }
