@@ -172,7 +172,8 @@ impl<'a> Ledger<'a> {
 
     fn put(&self, text: &[u8]) {
         let mut line = Vec::with_capacity(text.len());
-        names::put(text, false, &mut line);
+        // The lines of a daemon stand in the system's log, too.
+        names::put(text, self.site.is_none(), &mut line);
         (self.sink)(&line);
     }
 
