@@ -5,6 +5,7 @@ use crate::support::mariadb::MariaDb;
 use crate::support::require;
 use crate::support::sshd::Sshd;
 use crate::tables::{Age, Row, TARGET, Table, expect_all_proven};
+use pysmurf_archiver::bench::link::{Relay, Terms};
 use std::time::Duration;
 
 /// A far end that lets only one session work at a time, behind a limit that leaves others nothing to gain.
@@ -73,4 +74,45 @@ fn sessions_may_be_compressed() {
         );
         expect_all_proven(&place, &table, &rows);
     }
+}
+
+/// Over a long link the second large file is written by all who are idle, and proven as ever; what is there is the file and
+/// nothing else.
+#[test]
+fn a_large_file_goes_over_several_sessions() {
+    let config = "Subsystem sftp internal-sftp";
+    let (Some(server), Some(sshd)) = (MariaDb::shared(), Sshd::start(config)) else { return };
+    let terms = Terms { round_trip: Duration::from_millis(80), rate: 0, loss: 0.0 };
+    let relay = Relay::start(([127, 0, 0, 1], 0).into(), ([127, 0, 0, 1], sshd.port).into(), terms).unwrap();
+    let place = Place::make();
+    let table = Table::new(server, "split", Age::V1);
+    let rows: Vec<_> =
+        [5, 40, 33].iter().map(|&mib| place.source(format!("f{mib}.g3"), (mib << 20) + 7, mib)).collect();
+    let rows: Vec<_> = rows.into_iter().map(Row::new).collect();
+    let heard = place.path("heard");
+    let script = place.script("server", &format!("echo \"$@\" >>{}\nexec {PROGRAM} \"$@\"", heard.display()));
+    let far = FarEnd { rsync_path: script, port: relay.address().port(), ..place.behind(&sshd) };
+    let key = sshd.known_hosts_line("ed25519");
+    let key = key.replace(&sshd.port.to_string(), &far.port.to_string());
+    std::fs::write(&far.known_hosts, key).unwrap();
+    let manifest = place.path("manifest");
+    let mut command = far.command();
+    command.args(["--db", &table.url, "--target", TARGET, "--poll", "0.1", "-vv", "--workers", "3"]);
+    command.args(["--split-size", "4m", "--manifest", manifest.to_str().unwrap()]);
+    let run = Run::start(command);
+    for (at, row) in rows.iter().enumerate() {
+        table.insert(std::slice::from_ref(row));
+        wait_until("the file is recorded", || table.copied() == at + 1);
+    }
+    let log = run.log();
+    run.terminate(Duration::from_secs(20)).0.expect(0);
+    expect_all_proven(&place, &table, &rows);
+    assert_eq!(place.tree().names().len(), rows.len(), "{:?}", place.tree());
+    assert!(place.tree().0.keys().all(|name| !name.ends_with(b".archiver-partial/")), "{:?}", place.tree());
+    let sessions = std::fs::read_to_string(heard).unwrap();
+    assert_eq!(sessions.matches("--partial-dir").count(), 2, "{sessions}\n{log}");
+    assert!(log.contains("Helped with") && log.contains("Several wrote"), "{log}");
+    let listed =
+        std::process::Command::new("b3sum").arg("--check").arg(&manifest).current_dir(place.archive()).output();
+    assert!(listed.unwrap().status.success());
 }
