@@ -304,46 +304,58 @@ impl Worker {
         let least = self.settings.split_size;
         let ours = matches!(self.road, Some((Road::Program { ours: true, .. }, _)));
         let push = self.settings.direction == Direction::Push;
-        if least == 0 || !push || !ours || self.settings.workers.most() < 2 || self.settings.rate.get() > 0 {
+        if least == 0 || !push || !ours || self.settings.workers.most() < 2 {
             return laid;
         }
-        let Some(alone) = self.board.pace().slow() else { return laid };
-        // A lock that is held is held by one who waits for work.
-        let others_are_busy = self.jobs.try_lock().is_ok_and(|jobs| !jobs.is_empty());
-        if others_are_busy {
-            return laid;
-        }
+        let len =
+            |job: &Job| std::fs::metadata(&job.source).map_or(0, |meta| if meta.is_file() { meta.len() } else { 0 });
         for (at, job) in jobs.iter().enumerate() {
-            let len = std::fs::metadata(&job.source).map_or(0, |meta| if meta.is_file() { meta.len() } else { 0 });
+            let len = len(job);
             if len < least || self.stop.is_stopped() {
                 continue;
             }
-            let began = Instant::now();
             match self.lay(job, len, &mut laid.sftp) {
                 Ok(Some(path)) => {
                     laid.files.push((at, path));
-                    let rate = len as f64 / began.elapsed().as_secs_f64().max(1e-6);
-                    let mb = |rate: f64| (rate / 1e5).round() / 10.0;
-                    tracing::debug!(rate_mb = mb(rate), alone_mb = mb(alone), "Several wrote {}", job.source.display());
-                    if rate < alone * PAYS {
-                        self.board.of_no_use();
-                        break;
-                    }
+                    continue;
                 }
                 Ok(None) => {}
                 Err(why) => {
                     tracing::debug!(host = self.connect.describe(), "Not written by several: {why}");
                     self.board.of_no_use();
                     laid.sftp = None;
-                    break;
                 }
             }
+            self.sweep(job);
         }
         laid
     }
 
-    /// Lays one file down; where it is then, or nothing where something has its name already.
+    /// Where a file is laid down.
+    fn aside(&self, job: &Job) -> PathBuf {
+        let place = Path::new(&self.settings.data_dir).join(job.place.variant(job.variant));
+        place.with_file_name(ASIDE).join(place.file_name().unwrap_or_default())
+    }
+
+    /// Removes what a crash or a lost connection has left of a file.
+    fn sweep(&mut self, job: &Job) {
+        let script = "rm -f -- \"$1\"; rmdir -- \"${1%/*}\" 2>/dev/null";
+        let words = ["sh".into(), "-c".into(), script.into(), "sh".into(), self.aside(job).into_os_string()];
+        // What broke while several wrote may have been this connection as well; the next one is new. Where no such command may
+        // be run, it stays until the file is laid down again.
+        if self.connect.run(&words).is_err() {
+            let _ = self.connect.run(&words);
+        }
+    }
+
+    /// Lays one file down; where it is then, or nothing where that is of no use.
     fn lay(&mut self, job: &Job, len: u64, sftp: &mut Option<Sftp>) -> Result<Option<PathBuf>, String> {
+        let slow = self.board.pace().slow().filter(|_| self.settings.rate.get() == 0);
+        let Some(alone) = slow else { return Ok(None) };
+        // A lock that is held is held by one who waits for work.
+        if self.jobs.try_lock().is_ok_and(|jobs| !jobs.is_empty()) {
+            return Ok(None);
+        }
         let sftp = match sftp {
             Some(sftp) => sftp,
             none => none.insert(self.connect.sftp().map_err(|error| error.to_string())?),
@@ -357,9 +369,11 @@ impl Worker {
             return Ok(None);
         }
         make_way(sftp, &base, &name, self.settings.chmod.as_ref(), &mut HashSet::new()).map_err(wrong)?;
-        let aside = place.with_file_name(ASIDE);
-        let path = aside.join(place.file_name().unwrap_or_default());
-        sftp.make_dir(&aside, 0o700).map_err(wrong)?;
+        let path = self.aside(job);
+        if let Some(aside) = path.parent() {
+            sftp.make_dir(aside, 0o700).map_err(wrong)?;
+        }
+        let began = Instant::now();
         // What a crash left may still be written to.
         sftp.remove(&path).map_err(wrong)?;
         let split = Arc::new(Split::new(&job.source, path.clone(), len));
@@ -378,7 +392,15 @@ impl Worker {
         self.board.take_down(&split);
         let complete = split.complete();
         match written {
-            Ok(_) if complete => Ok(Some(path)),
+            Ok(_) if complete => {
+                let rate = len as f64 / began.elapsed().as_secs_f64().max(1e-6);
+                let mb = |rate: f64| (rate / 1e5).round() / 10.0;
+                tracing::debug!(rate_mb = mb(rate), alone_mb = mb(alone), "Several wrote {}", job.source.display());
+                if rate < alone * PAYS {
+                    self.board.of_no_use();
+                }
+                Ok(Some(path))
+            }
             written => {
                 remove(sftp, &path).map_err(wrong)?;
                 Err(written.err().unwrap_or_else(|| "one who helped broke off".to_owned()))
