@@ -14,6 +14,8 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::{Arc, OnceLock};
 
+/// Bytes of a basis whose sums may wait in the outbox: they are few, but the sender can begin with them.
+const SPAN_MOST: u64 = 4 << 20;
 /// Blocks that are read together at least: some sums are made fastest of so many at once.
 const BLOCKS_AT_ONCE: u32 = 16;
 
@@ -240,6 +242,7 @@ impl Work<'_> {
         let block_length = head.block_length.max(1);
         let per_read = (256 * 1024 / block_length).max(BLOCKS_AT_ONCE);
         let mut block = 0;
+        let mut span = 0;
         while block < head.count {
             let last = head.count.min(block + per_read);
             let len: u64 = (block..last).map(|block| u64::from(head.block_len(BlockIndex(block)))).sum();
@@ -264,8 +267,10 @@ impl Work<'_> {
             {
                 let _ = whole.set(Whole { sum: hasher.finish(), stamp });
             }
-            if self.out.len() > OUT_MOST {
+            span += len;
+            if self.out.len() > OUT_MOST || span > SPAN_MOST {
                 self.mouth.say(&mut self.out)?;
+                span = 0;
             }
         }
         Ok(())
