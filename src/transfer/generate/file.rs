@@ -1,6 +1,7 @@
 //! What is done about a regular file: nothing, something here, or a request.
 
-use super::{OUT_MOST, Work, report, reported};
+use super::tell::{report, reported};
+use super::{OUT_MOST, Work};
 use crate::transfer::TransferError;
 use crate::transfer::basis::{Asked, Basis};
 use crate::transfer::dest::{Dest, Found, Further, Stamp, Whole, in_place, same_mtime};
