@@ -10,6 +10,7 @@ mod links;
 mod lists;
 mod names;
 mod rules;
+mod sums;
 mod tell;
 
 use super::TransferError;
