@@ -6,6 +6,7 @@
 mod group;
 mod incoming;
 mod lists;
+mod pen;
 mod rebuild;
 mod target;
 
