@@ -31,6 +31,8 @@ const RANGE: u64 = 8 << 20;
 const FAST: f64 = 60e6;
 /// What several must move more than one, as a factor.
 const PAYS: f64 = 1.2;
+/// Between the arrivals of two who help.
+const ARRIVAL: Duration = Duration::from_millis(60);
 /// How long what was learned of the link is believed.
 const LASTS: Duration = Duration::from_secs(600);
 
@@ -266,6 +268,10 @@ impl Worker {
 
     /// Helps with the file of another worker.
     pub(super) fn help(&mut self, split: &Split) {
+        // Not all at once: an sshd turns some away where many have yet to log in.
+        if self.stop.wait(ARRIVAL * u32::try_from(self.number).unwrap_or(0)) || !split.has_work() {
+            return;
+        }
         let mut sftp = match self.connect.sftp() {
             Ok(sftp) => sftp,
             Err(error) => {
