@@ -7,6 +7,7 @@ mod expected;
 mod group;
 mod incoming;
 mod lists;
+mod pen;
 mod rebuild;
 mod target;
 
