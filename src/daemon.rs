@@ -6,7 +6,6 @@ pub mod client;
 mod config;
 mod connection;
 mod flags;
-mod glob;
 mod hooks;
 mod journal;
 mod listen;
@@ -16,7 +15,6 @@ mod refuse;
 mod request;
 mod slots;
 mod talk;
-mod wild;
 
 pub use config::ConfigError;
 

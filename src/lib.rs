@@ -20,3 +20,4 @@ pub mod status;
 pub mod throttle;
 pub mod transfer;
 pub mod transport;
+mod wild;

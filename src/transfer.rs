@@ -18,6 +18,7 @@ pub mod guard;
 mod ids;
 mod links;
 pub mod local;
+pub(crate) mod offers;
 mod pinned;
 pub mod receive;
 pub mod scanned;
@@ -28,7 +29,8 @@ pub mod suffixes;
 mod xattr;
 
 pub(crate) use beneath::{
-    confine, open_operand, open_operator_file, open_operator_lock, readable, shown as shown_bytes, trust_all_links,
+    confine, open_operand, open_operator_file, open_operator_lock, open_source, readable, shown as shown_bytes,
+    trust_all_links,
 };
 pub(crate) use bound::bound;
 pub use fetch::{FetchWatch, Fetched, Wish, fetch};

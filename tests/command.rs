@@ -5,6 +5,8 @@
 mod bounded;
 #[path = "command/hostile.rs"]
 mod hostile;
+#[path = "command/lists.rs"]
+mod lists;
 #[path = "command/logged.rs"]
 mod logged;
 mod support;

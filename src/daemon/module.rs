@@ -200,12 +200,6 @@ pub(super) fn inside(module: &[u8], path: &[u8], keep_dots: bool) -> Vec<u8> {
     clean
 }
 
-/// The folder that holds a path, for the search of wildcards.
-pub(super) fn os(path: &[u8]) -> &OsStr {
-    use std::os::unix::ffi::OsStrExt;
-    OsStr::from_bytes(path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,18 +1,19 @@
 //! What a client asks of its module, and the session that comes of it.
 
+use super::access::Peer;
 use super::auth::Access;
 use super::config::Settings;
 use super::connection::Admitted;
-use super::glob::expand;
 use super::journal::Journal;
 use super::module::inside;
 use super::refuse::Refusals;
 use super::talk::Talk;
-use super::{access::Peer, wild};
 use crate::report::Ledger;
 use crate::report::ledger::Site;
 use crate::transfer::serve::{Served, exit_code, hello, serve_session};
 use crate::transfer::{TransferError, charset, greet_agreed};
+use crate::wild;
+use crate::wild::glob::expand;
 use protocol::args::{ArgsError, Options, ServerArgs};
 use protocol::daemon::ArgList;
 use std::time::Duration;

@@ -5,6 +5,7 @@ use super::command_line::{CommandLine, Outbuf, StderrMode};
 use super::listing;
 use super::progress::{Progress, Tally};
 use super::stats::Stats;
+use crate::link::Closer;
 use crate::report::format::{self, Event};
 use crate::report::{LogFile, log_file, names};
 use crate::transfer::Witness;
@@ -62,6 +63,10 @@ struct State {
     stats: Stats,
     /// Something was not transferred.
     partial: bool,
+    /// The link of the session, to be closed when nobody reads what is to be seen at once.
+    closer: Option<Closer>,
+    /// Nobody reads it.
+    unread: bool,
 }
 
 struct Log {
@@ -115,6 +120,8 @@ impl Output {
             starts: Vec::new(),
             stats: Stats::new(),
             partial: false,
+            closer: None,
+            unread: false,
         })))
     }
 
@@ -146,6 +153,16 @@ impl Output {
     pub(super) fn complain(&self, text: &str) {
         let mut state = self.lock();
         state.error(text.as_bytes());
+    }
+
+    /// The link to close when nobody reads what is to be read line by line.
+    pub(super) fn ends_with(&self, closer: Closer) {
+        self.lock().closer = Some(closer);
+    }
+
+    /// Whether it was closed.
+    pub(super) fn is_unread(&self) -> bool {
+        self.lock().unread
     }
 
     /// Whether something was reported that was not transferred.
@@ -262,8 +279,11 @@ impl State {
                 Outbuf::Line | Outbuf::None => self.stdout.flush(),
             }),
         };
-        // Nobody may be reading any more; the transfer goes on.
-        let _ = result;
+        // Nobody may be reading any more. The transfer goes on, unless each line was to be read as it comes.
+        if result.is_err() && self.outbuf != Outbuf::Block && self.stderr_mode != StderrMode::All {
+            self.unread = true;
+            self.closer.take().inspect(Closer::close);
+        }
     }
 
     fn end_line(&mut self) {

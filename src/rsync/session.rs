@@ -14,6 +14,7 @@ use crate::transfer::charset;
 use crate::transfer::copy_as::copy_as;
 use crate::transfer::filters::{self, Forwarded, Rules, RulesError};
 use crate::transfer::local::Local;
+use crate::transfer::offers;
 use crate::transfer::scanned::{Scanned, Trouble, summer};
 use crate::transfer::send::Sent;
 use crate::transfer::source::{Arguments, Hooks, SumFile};
@@ -294,15 +295,16 @@ impl Client<'_> {
         let remote = link.remote.clone();
         let until = Until::watch(link.closer.clone(), self.line.options.stop_at)
             .map_err(|error| Failure { text: format!("rsync: Cannot listen for signals: {error}"), code: 14 })?;
+        self.output.ends_with(link.closer.clone());
         let options = &self.line.options;
         let hello = Hello {
             side: Side::Client,
             version: version.unwrap_or(self.version),
             choice: options.checksum_choice,
             // A batch file names no algorithm.
-            offer: if written.is_some() { Offer::Only(Checksum::Md5) } else { Offer::Stock },
+            offer: if written.is_some() { Offer::Only(Checksum::Md5) } else { offers::checksums(false) },
             incremental: options.incremental(self.pull),
-            compression: options.compression(),
+            compression: offers::compression(options.compression(), false),
         };
         let greeted = match version {
             Some(_) => greet_agreed(link, hello),
@@ -333,6 +335,7 @@ impl Client<'_> {
             self.output.complain(words.trim_end());
         }
         match result {
+            _ if self.output.is_unread() => Err(Failure { text: String::new(), code: exit::DIAGNOSTICS }),
             Ok(code) => Ok(code),
             Err(error) => Err(self.failure(&error, heard.load(Ordering::Relaxed))),
         }

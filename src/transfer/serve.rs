@@ -6,7 +6,7 @@ use super::send::Sent;
 use super::source::{Arguments, Hooks, SumFile};
 use super::suffixes::Suffixes;
 use super::{
-    Answer, Asked, ReceivePlan, SendPlan, TransferError, Watch, Witness, charset, filters, greet, receive, send,
+    Answer, Asked, ReceivePlan, SendPlan, TransferError, Watch, Witness, charset, filters, greet, offers, receive, send,
 };
 use crate::link::Link;
 use crate::report::Ledger;
@@ -16,7 +16,7 @@ use protocol::args::{ItemDetail, Options, ServerArgs};
 use protocol::checksum::Sum;
 use protocol::filter::{RuleSet, Side as RuleSide};
 use protocol::flist::{FileEntry, FileList, ListLimits, Ndx};
-use protocol::handshake::{Compat, Hello, Offer, Side, VERSION_MOST};
+use protocol::handshake::{Compat, Hello, Side, VERSION_MOST};
 use protocol::item::ItemHeader;
 use protocol::mux::{Message, TextKind};
 use protocol::sender::Request;
@@ -55,14 +55,15 @@ pub fn serve(args: &ServerArgs, link: Link) -> Result<Served, TransferError> {
 /// What a server with these arguments brings to the handshake.
 pub(crate) fn hello(args: &ServerArgs, version: u8) -> Result<Hello, TransferError> {
     let options = &args.options;
+    offers::check(options)?;
     let seed = options.checksum_seed.filter(|&seed| seed != 0).map_or_else(random_seed, Ok)?;
     let side = Side::Server { letters: args.capabilities.clone(), seed };
     Ok(Hello {
         side,
         version,
         choice: options.checksum_choice,
-        offer: Offer::Stock,
-        compression: options.compression(),
+        offer: offers::checksums(true),
+        compression: offers::compression(options.compression(), true),
         incremental: options.incremental(!args.sender),
     })
 }
@@ -308,7 +309,7 @@ mod tests {
     use protocol::compress::Wish;
     use protocol::flist::FileEntry;
     use protocol::flist::{IdNames, ListEncoder};
-    use protocol::handshake::Handshake;
+    use protocol::handshake::{Handshake, Offer};
     use protocol::mux::Outbox;
     use std::io::Read;
 
