@@ -11,6 +11,7 @@ mod listing;
 pub mod operands;
 mod output;
 mod progress;
+mod pushed;
 mod quoting;
 mod session;
 mod stats;
@@ -19,6 +20,7 @@ pub(crate) mod until;
 mod values;
 mod verbosity;
 mod version;
+mod wanted;
 
 use command_line::{Ask, CommandLine, Usage};
 use environment::Environment;

@@ -433,6 +433,7 @@ mod tests {
                     Offer::Stock => Checksum::Xxh128,
                     Offer::Blake3 => Checksum::Blake3,
                     Offer::Only(checksum) => checksum,
+                    Offer::These(_) => unreachable!(),
                 };
                 assert_eq!(a.checksum, expected);
             }

@@ -7,7 +7,6 @@ use crate::transfer::{confine, open_operand};
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 use protocol::args::Options;
 use protocol::filter::Action;
-use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};

@@ -49,7 +49,7 @@ struct State {
     human: u8,
     eight_bit: bool,
     stderr_mode: StderrMode,
-    outbuf: Outbuf,
+    outbuf: Option<Outbuf>,
     stdout: BufWriter<io::Stdout>,
     log: Option<Log>,
     progress: Progress,
@@ -275,12 +275,13 @@ impl State {
         let result = match self.stderr_mode {
             StderrMode::All => io::stderr().write_all(bytes),
             _ => self.stdout.write_all(bytes).and_then(|()| match self.outbuf {
-                Outbuf::Block => Ok(()),
-                Outbuf::Line | Outbuf::None => self.stdout.flush(),
+                Some(Outbuf::Block) => Ok(()),
+                Some(Outbuf::Line | Outbuf::None) | None => self.stdout.flush(),
             }),
         };
         // Nobody may be reading any more. The transfer goes on, unless each line was to be read as it comes.
-        if result.is_err() && self.outbuf != Outbuf::Block && self.stderr_mode != StderrMode::All {
+        let line_by_line = matches!(self.outbuf, Some(Outbuf::Line | Outbuf::None));
+        if result.is_err() && line_by_line && self.stderr_mode != StderrMode::All {
             self.unread = true;
             self.closer.take().inspect(Closer::close);
         }

@@ -1,27 +1,27 @@
 //! One session of a client: connects, sends or receives, and says what came of it. Counterpart: rsync's `client_run`.
 
 use super::batch;
-use super::command_line::{CommandLine, FilterKind, Usage};
+use super::command_line::{CommandLine, Usage};
 use super::exit;
 use super::operands::{Host, Plan, Remote};
-use super::output::{Done, Output, Pulled, Role};
+use super::output::{Output, Pulled, Role};
+use super::pushed::Pushed;
 use super::quoting::{self, Use};
 use super::until::Until;
+use super::wanted::{Wanted, rules_of_script};
 use crate::daemon::client::{self, Call, Connected, DaemonError, Shell, Site};
 use crate::link::{Ending, Link};
 use crate::transfer::batch::{BatchFile, Playback, PlaybackError};
 use crate::transfer::charset;
 use crate::transfer::copy_as::copy_as;
-use crate::transfer::filters::{self, Forwarded, Rules, RulesError};
+use crate::transfer::filters;
 use crate::transfer::local::Local;
 use crate::transfer::offers;
 use crate::transfer::scanned::{Scanned, Trouble, summer};
-use crate::transfer::send::Sent;
 use crate::transfer::source::{Arguments, Hooks, SumFile};
 use crate::transfer::suffixes::Suffixes;
 use crate::transfer::{
-    Answer, Asked, Expected, Operands, ReceivePlan, SendPlan, Session, TransferError, Watch, greet, greet_agreed,
-    receive, send,
+    Asked, Expected, Operands, ReceivePlan, SendPlan, Session, TransferError, greet, greet_agreed, receive, send,
 };
 use crate::transport::child::Child;
 use crate::transport::ssh::{Ssh, SshOptions};
@@ -29,13 +29,11 @@ use crate::transport::tcp::Family;
 use crate::transport::{Connect, ConnectError};
 use protocol::PeerError;
 use protocol::args::{Options, ServerArgs};
-use protocol::checksum::{Checksum, Sum};
-use protocol::filter::{Action, Rule, Side as RuleSide};
-use protocol::flist::{FileEntry, FileList, ListLimits, Ndx};
+use protocol::checksum::Checksum;
+use protocol::filter::Side as RuleSide;
+use protocol::flist::ListLimits;
 use protocol::handshake::{Compat, Hello, Offer, Side, VERSION_LEAST, VERSION_MOST};
-use protocol::item::{ItemFlags, ItemHeader};
 use protocol::mux::{Message, TextKind};
-use protocol::sender::Request;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::num::NonZeroU64;
@@ -125,71 +123,6 @@ fn play(line: &mut CommandLine, name: &[u8], version: u8, output: &Output) -> Re
         playback.changed.iter().for_each(|text| output.say(&format!("{text}\n")));
     }
     Ok(playback)
-}
-
-/// The user's rules as the script of a batch file holds them: without those that `-C` brings.
-pub(super) fn rules_of_script(line: &CommandLine) -> Result<Vec<Rule>, Usage> {
-    if line.batch.write.is_none() && line.batch.only_write.is_none() {
-        return Ok(Vec::new());
-    }
-    user_rules(line)?.finish(&Options { cvs_exclude: false, ..line.options.clone() }, false).map_err(bad_rules)
-}
-
-fn user_rules(line: &CommandLine) -> Result<Rules, Usage> {
-    let mut rules = Rules::new(&line.options);
-    for (kind, text) in &line.filters {
-        let taken = match kind {
-            FilterKind::Rule => rules.filter(text),
-            FilterKind::Exclude => rules.pattern(Action::Exclude, text),
-            FilterKind::Include => rules.pattern(Action::Include, text),
-            FilterKind::ExcludeFrom => rules.file(Action::Exclude, text),
-            FilterKind::IncludeFrom => rules.file(Action::Include, text),
-        };
-        taken.map_err(bad_rules)?;
-    }
-    Ok(rules)
-}
-
-/// What the user's rules and lists of names come to.
-struct Wanted {
-    rules: Vec<Rule>,
-    /// Names for this side, the sender, to look up.
-    here: Option<Vec<Vec<u8>>>,
-    /// Names for the server, the sender, to look up.
-    asked: Option<Forwarded>,
-}
-
-impl Wanted {
-    /// Reads the files of rules and names, and leaves of `--files-from` what a server may be told.
-    fn of(line: &mut CommandLine, plan: &Plan, pull: bool) -> Result<Self, Usage> {
-        let rules = user_rules(line)?.finish(&line.options, !pull).map_err(bad_rules)?;
-        let mut wanted = Self { rules, here: None, asked: None };
-        let Some(given) = line.options.files_from.clone() else { return Ok(wanted) };
-        let cut = given.iter().position(|byte| b":/".contains(byte)).filter(|&at| given[at] == b':');
-        if let Some(cut) = cut {
-            let same = plan.remote.as_ref().is_some_and(|remote| cut == 0 || remote.host.name == given[..cut]);
-            if !same {
-                let text = "--files-from hostname is not the same as the transfer hostname".into();
-                return Err(Usage { text, code: 1 });
-            }
-            line.options.files_from = Some(given[given.len().min(cut + 1)..].to_vec());
-            return Ok(wanted);
-        }
-        let unreadable = |error: TransferError| Usage { text: format!("rsync: {error}"), code: 11 };
-        if pull {
-            wanted.asked = Some(filters::names_to_forward(&given, &line.options).map_err(unreadable)?);
-            line.options.files_from = Some(b"-".to_vec());
-            line.options.from0 = true;
-        } else {
-            wanted.here = Some(filters::names_of_file(&given, line.options.from0).map_err(unreadable)?);
-        }
-        Ok(wanted)
-    }
-}
-
-fn bad_rules(error: RulesError) -> Usage {
-    let code = if matches!(error, RulesError::File { .. }) { 11 } else { 1 };
-    Usage { text: format!("rsync: {error}"), code }
 }
 
 /// Counts what is heard, for the last words of a session that breaks.
@@ -642,75 +575,4 @@ fn secluded_from(words: &[Vec<u8>]) -> usize {
     let sender = words.get(1).is_some_and(|word| word == b"--sender");
     let bundle = if sender { 3 } else { 2 };
     bundle + words[bundle.min(words.len())..].iter().take_while(|word| word.starts_with(b"--iconv=")).count()
-}
-
-/// The output of a session in which files go away.
-struct Pushed<'a> {
-    output: &'a Output,
-    trouble: &'a Trouble,
-    /// The request that is being answered.
-    current: Option<Current>,
-}
-
-struct Current {
-    header: ItemHeader,
-    /// Bytes of its block sums.
-    sums: u64,
-    len: u64,
-}
-
-impl Pushed<'_> {
-    /// Says what went wrong meanwhile.
-    fn drain(&self) {
-        while let Some(word) = self.trouble.word() {
-            self.output.hear(&word);
-        }
-    }
-}
-
-impl Watch for Pushed<'_> {
-    fn listed(&mut self, list: &FileList) {
-        self.drain();
-        self.output.list(list);
-    }
-
-    fn requested(&mut self, ndx: Ndx, entry: &FileEntry, request: &Request) -> Answer {
-        let header = &request.header;
-        self.output.begin(ndx);
-        if header.flags.has(ItemFlags::NEW) && !request.redo {
-            self.output.stats(|stats| stats.created(entry));
-        }
-        self.output.announce(&Done { entry, header, sent: Sent::default(), sums: 0, sum: None });
-        let sums = request.sums.head().wire_len();
-        self.current = Some(Current { header: header.clone(), sums, len: entry.len });
-        Answer::Send
-    }
-
-    fn progress(&mut self, bytes: u64) {
-        if let Some(current) = &self.current {
-            self.output.advance(bytes, current.len);
-        }
-    }
-
-    fn sent(&mut self, ndx: Ndx, entry: &FileEntry, sent: &Sent, sum: &Sum) {
-        if let Some(Current { header, sums, .. }) = self.current.take() {
-            self.output.transferred(ndx, &Done { entry, header: &header, sent: *sent, sums, sum: Some(*sum) });
-        }
-    }
-
-    fn unreadable(&mut self, _ndx: Ndx, _error: &io::Error) {
-        self.drain();
-    }
-
-    fn finished(&mut self, _ndx: Ndx) {
-        self.drain();
-    }
-
-    fn item(&mut self, ndx: Ndx, entry: &FileEntry, header: &ItemHeader) {
-        self.output.changed(ndx, entry, header);
-    }
-
-    fn message(&mut self, message: &Message) {
-        self.output.hear(message);
-    }
 }
