@@ -518,7 +518,7 @@ mod tests {
         let mut out = Outbox::new();
         let mut client = Handshake::new(hello(ours, Choice::Among(methods)), &mut out);
         out.clear();
-        client.feed(b"\x20\0\0\0\x80\x80\x14xxh128 xxh3 xxh64 md5\x0dzstd lz4 zlib\0\0\0\0\0").unwrap();
+        client.feed(b"\x20\0\0\0\x80\x80\x15xxh128 xxh3 xxh64 md5\x0dzstd lz4 zlib\0\0\0\0").unwrap();
         let agreed = client.poll(&mut out).unwrap().unwrap();
         assert_eq!((agreed.checksum, agreed.compression.method), (Checksum::Md5, Method::Lz4));
         assert_eq!(out.bytes()[..8], *b"\x03md5\x03lz4");

@@ -161,7 +161,7 @@ impl Session {
             Choice::Off => Method::None,
             Choice::Named(method) => method,
             Choice::Negotiated if compat.has(Compat::VARINT_FLIST_FLAGS) => Method::from_name(first_of_both()).unwrap(),
-            Choice::Negotiated => Method::Zlib,
+            Choice::Negotiated | Choice::Among(_) => Method::Zlib,
         };
         let compression = Compression::new(method, words.compression().level);
         let version = client_version.min(server_version);
