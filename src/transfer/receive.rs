@@ -6,7 +6,6 @@
 mod group;
 mod incoming;
 mod lists;
-mod pen;
 mod rebuild;
 mod target;
 
