@@ -1,6 +1,6 @@
 //! The conversation before a session, on standard input and output, all of it within one time limit.
 
-use crate::link::Link;
+use crate::link::{Link, Sink};
 use crate::transport::stdio::stdio;
 use protocol::PeerError;
 use protocol::daemon::{Server, ServerEvent};
@@ -147,5 +147,14 @@ impl<T: Write> Write for Counted<T> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
+    }
+}
+
+impl<T: Sink> Sink for Counted<T> {
+    fn give(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        let len = bytes.len();
+        self.0.give(bytes)?;
+        self.1.0.0.fetch_add(len as u64, Ordering::Relaxed);
+        Ok(())
     }
 }
