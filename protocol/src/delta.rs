@@ -17,6 +17,8 @@ const MAX_LITERAL: usize = 32 * 1024;
 const ROLLED: usize = 2048;
 /// Source bytes without any match, after which the search goes on in leaps: what matches nowhere shall cost little.
 const LEAP_AFTER: u64 = 8 << 20;
+/// Further bytes without a match, after each of which a leap is a block longer.
+const LEAP_GROWS: u64 = 2 << 20;
 /// The longest leap, in blocks. A run of two blocks more than a leap is never missed.
 const LEAP_MOST: u64 = 31;
 /// Work in vain allowed for each byte of the source, and for the source as a whole, in bytes hashed.
@@ -231,7 +233,8 @@ impl<'t> Search<'t> {
     /// After a long way without a match: scans one block length of offsets, then leaps over some.
     fn consider_leap(&mut self) {
         if self.missed >= LEAP_AFTER && self.scanned >= self.block_length {
-            self.leap = (self.missed / LEAP_AFTER).min(LEAP_MOST) as usize * self.block_length;
+            let blocks = (1 + (self.missed - LEAP_AFTER) / LEAP_GROWS).min(LEAP_MOST);
+            self.leap = blocks as usize * self.block_length;
             self.scanned = 0;
             self.rolling = None;
         }

@@ -7,7 +7,6 @@ mod expected;
 mod group;
 mod incoming;
 mod lists;
-mod pen;
 mod rebuild;
 mod target;
 

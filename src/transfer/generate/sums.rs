@@ -8,7 +8,6 @@ use protocol::sums::{BlockIndex, SumHead};
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Read};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 
 /// Bytes read at once.
@@ -17,10 +16,6 @@ const READ_SIZE: u32 = 256 * 1024;
 const BLOCKS_AT_ONCE: u32 = 16;
 /// Bytes of a basis whose sums may wait in the outbox: they are few, but the sender can begin with them.
 const SPAN_MOST: u64 = 4 << 20;
-/// A basis worth a thread that reads it while what was read before is summed, bytes.
-const AHEAD_LEAST: u64 = 8 << 20;
-/// Reads that may wait to be summed.
-const AHEAD_MOST: usize = 2;
 
 /// Where the sum of the whole basis goes, if it is still the file it was.
 pub(super) type WholePlace = (Stamp, Arc<OnceLock<Whole>>);
@@ -37,26 +32,12 @@ impl Work<'_> {
         let whole = whole.map(|(stamp, whole)| (stamp, whole, FileHasher::new(self.n.checksum)));
         let mut basis = Basis { file: basis, head: *head, block: 0, whole };
         let mut span = 0;
-        if head.basis_len() < AHEAD_LEAST {
-            let mut buffer = std::mem::take(&mut self.buffer);
-            while basis.read(&mut buffer) {
-                self.sums_of(&buffer, head, &mut span)?;
-            }
-            self.buffer = buffer;
-            return Ok(());
+        let mut buffer = std::mem::take(&mut self.buffer);
+        while basis.read(&mut buffer) {
+            self.sums_of(&buffer, head, &mut span)?;
         }
-        let (full, reads) = sync_channel(AHEAD_MOST);
-        let (used, spares) = sync_channel(AHEAD_MOST + 2);
-        std::thread::scope(|scope| {
-            let reader = std::thread::Builder::new().name("basis".into());
-            reader.spawn_scoped(scope, move || basis.read_ahead(&full, &spares)).map_err(TransferError::from_io)?;
-            for bytes in reads {
-                self.sums_of(&bytes, head, &mut span)?;
-                // The reader may have left.
-                let _ = used.try_send(bytes);
-            }
-            Ok(())
-        })
+        self.buffer = buffer;
+        Ok(())
     }
 
     /// Sends the sums of some blocks, and now and then says what waits: `span` are the bytes since.
@@ -111,16 +92,6 @@ impl Basis<'_> {
             let _ = whole.set(Whole { sum: hasher.finish(), stamp });
         }
         true
-    }
-
-    /// Reads all of it while what was read is summed elsewhere.
-    fn read_ahead(mut self, full: &SyncSender<Vec<u8>>, spares: &Receiver<Vec<u8>>) {
-        loop {
-            let mut buffer = spares.try_recv().unwrap_or_default();
-            if !self.read(&mut buffer) || full.send(buffer).is_err() {
-                return;
-            }
-        }
     }
 }
 

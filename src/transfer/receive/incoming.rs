@@ -2,9 +2,8 @@
 
 use crate::transfer::basis::{Asked, Basis};
 use crate::transfer::beneath::{reason, shown};
-use crate::transfer::dest::{Attrs, Dest, DestError, Found, Further, Stamp, Values, in_place};
+use crate::transfer::dest::{Attrs, Dest, DestError, Found, Further, Output, Stamp, Values, in_place};
 use crate::transfer::receive::group::Unsynced;
-use crate::transfer::receive::pen::Pen;
 use crate::transfer::send::Sent;
 use protocol::args::Options;
 use protocol::checksum::{Checksum, FileHasher, Sum};
@@ -12,7 +11,7 @@ use protocol::flist::FileEntry;
 use protocol::handshake::{Compat, Negotiated};
 use protocol::sums::{BlockIndex, SumHead};
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 
 /// Bytes read at once of what is there already.
@@ -27,7 +26,7 @@ pub(super) struct Incoming {
     head: SumHead,
     basis: Option<File>,
     /// `None` once writing has failed: the rest is heard and thrown away. Also while the file may stay.
-    output: Option<Pen>,
+    output: Option<Output>,
     /// Nothing has come but the basis from its beginning, and nothing is written.
     stays: Option<Staying>,
     /// Bytes of the basis that come next, neither hashed nor written yet.
@@ -149,8 +148,7 @@ impl Incoming {
             }
             output.pass(there).map_err(wrote)?;
         }
-        let written = in_place(options) || self.asked.append || self.same_file;
-        self.output = Some(if written { Pen::Here(output) } else { Pen::new(output, entry.len) });
+        self.output = Some(output);
         Ok(())
     }
 
@@ -163,10 +161,7 @@ impl Incoming {
     pub(super) fn literal(&mut self, dest: Option<&Dest>, bytes: &[u8], buffer: &mut Vec<u8>) -> Result<(), String> {
         self.differs(dest)?;
         self.catch_up(buffer)?;
-        if self.output.is_some() {
-            self.hasher.update(bytes);
-        }
-        self.put(|pen| pen.write(bytes))?;
+        self.put(bytes, false)?;
         self.sent.literal_bytes += bytes.len() as u64;
         Ok(())
     }
@@ -219,7 +214,7 @@ impl Incoming {
             false => output.copy_beginning(basis, staying.hashed),
         };
         done.map_err(|error| self.write_failed(&error))?;
-        self.output = Some(if self.same_file { Pen::Here(output) } else { Pen::new(output, staying.stamp.bytes()) });
+        self.output = Some(output);
         Ok(())
     }
 
@@ -236,13 +231,8 @@ impl Incoming {
                     stays.hashed += now;
                 }
                 None => {
-                    let at = self.output.as_ref().and_then(Pen::position);
-                    let stays = read && self.same_file && at == Some(offset);
-                    self.hasher.update(buffer);
-                    self.put(|pen| match pen {
-                        Pen::Here(output) if stays => output.pass(now),
-                        pen => pen.write_buffer(buffer),
-                    })?;
+                    let at = self.output.as_ref().map(Output::position);
+                    self.put(buffer, read && self.same_file && at == Some(offset))?;
                 }
             }
             (offset, len) = (offset + now, len - now);
@@ -250,13 +240,16 @@ impl Incoming {
         Ok(())
     }
 
-    /// Writes, as long as that has not failed.
-    fn put(&mut self, write: impl FnOnce(&mut Pen) -> io::Result<()>) -> Result<(), String> {
-        let Some(pen) = &mut self.output else { return Ok(()) };
-        write(pen).map_err(|error| {
+    /// Writes bytes, or passes over them where they stand already.
+    fn put(&mut self, bytes: &[u8], stays: bool) -> Result<(), String> {
+        let Some(output) = &mut self.output else { return Ok(()) };
+        let done = if stays { output.pass(bytes.len() as u64) } else { output.write_all(bytes) };
+        if let Err(error) = done {
             self.output = None;
-            self.write_failed(&error)
-        })
+            return Err(self.write_failed(&error));
+        }
+        self.hasher.update(bytes);
+        Ok(())
     }
 
     fn write_failed(&self, error: &io::Error) -> String {
@@ -303,11 +296,7 @@ impl Incoming {
         if let Err(trouble) = self.differs(Some(dest)).and_then(|()| self.catch_up(buffer)) {
             return Ending::Failed(Some(trouble));
         }
-        let mut output = match self.output.take().map(Pen::finish) {
-            Some(Ok(output)) => output,
-            Some(Err(error)) => return Ending::Failed(Some(self.write_failed(&error))),
-            None => return Ending::Failed(None),
-        };
+        let Some(mut output) = self.output.take() else { return Ending::Failed(None) };
         let hasher = std::mem::replace(&mut self.hasher, FileHasher::new(self.checksum));
         if hasher.finish() != *sum {
             let aside = options.partial_dir.is_some() || options.delay_updates;
@@ -381,7 +370,7 @@ impl Incoming {
         }
         // Of what broke off the last blocks may be missing.
         let _ = self.catch_up(&mut Vec::new());
-        let Some(Ok(output)) = self.output.take().map(Pen::finish) else { return Ok(()) };
+        let Some(output) = self.output.take() else { return Ok(()) };
         let attrs = self.attrs(dest, options, entry)?;
         output.keep(dest, &attrs).map(drop)
     }
