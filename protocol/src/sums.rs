@@ -29,6 +29,11 @@ pub struct SumHead {
 }
 
 impl SumHead {
+    /// Bytes of it and its block sums on the wire.
+    pub fn wire_len(&self) -> u64 {
+        16 + u64::from(self.count) * (4 + u64::from(self.strong_length))
+    }
+
     /// No basis: send the whole file.
     pub const NONE: SumHead = SumHead { count: 0, block_length: 0, strong_length: 0, remainder: 0 };
 

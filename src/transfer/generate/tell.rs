@@ -98,7 +98,10 @@ impl Work<'_> {
     pub(super) fn say(&mut self, message: &Message) {
         match message {
             Message::Text(..) | Message::Deleted(_) if !self.plan.server => self.witness.message(message),
-            message => self.out.message(message),
+            message => {
+                self.witness.told(message);
+                self.out.message(message);
+            }
         }
     }
 
