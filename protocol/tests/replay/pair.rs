@@ -133,7 +133,10 @@ impl<'p> Sending<'p> {
                 None => sender.poll(&mut self.out),
             };
             match event {
-                Ok(Some(SenderEvent::Request(request))) if request.sums.remaining() > 0 => self.waiting = Some(request),
+                // What is declined is so while its sums still come.
+                Ok(Some(SenderEvent::Request(request))) if request.sums.remaining() > 0 && !self.declines(&request) => {
+                    self.waiting = Some(request);
+                }
                 Ok(Some(event)) => self.act(&n, &mut sender, event)?,
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
@@ -141,6 +144,11 @@ impl<'p> Sending<'p> {
         };
         self.sender = Some(sender);
         result
+    }
+
+    fn declines(&self, request: &Request) -> bool {
+        let Some(file) = self.list.get(request.ndx) else { return true };
+        self.plan.files.iter().any(|planned| planned.name.as_bytes() == file.name && planned.declined)
     }
 
     fn act(&mut self, n: &Negotiated, sender: &mut Sender, event: SenderEvent) -> Result<(), PeerError> {
