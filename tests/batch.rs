@@ -72,7 +72,15 @@ fn tree_of(path: &Path) -> Tree {
 /// Lines of ours and stock's that say the same, without names of programs.
 fn words_of(run: &Run) -> (i32, String, String) {
     let stderr = run.stderr.lines().map(|line| line.split(" at ").next().unwrap().to_owned()).collect::<Vec<_>>();
-    (run.code, String::from_utf8_lossy(&run.stdout).into_owned(), stderr.join("\n"))
+    // How fast it went says nothing.
+    let stdout = String::from_utf8_lossy(&run.stdout);
+    let stdout: String =
+        stdout.split_inclusive('\n').map(|line| line.split_once(" bytes/sec").map_or(line, without_rate)).collect();
+    (run.code, stdout, stderr.join("\n"))
+}
+
+fn without_rate<'t>((line, _): (&'t str, &str)) -> &'t str {
+    line.rsplit_once("  ").map_or(line, |(rest, _)| rest)
 }
 
 /// Writes with one, by each road, and reads with both.
