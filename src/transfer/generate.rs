@@ -204,7 +204,7 @@ impl Work<'_> {
     /// Deletes in one directory whose entries a list holds, if its contents are in the transfer.
     fn delete_in(&mut self, list: &FileList, entry: &FileEntry) -> Result<(), TransferError> {
         let Some(dest) = self.dest.clone() else { return Ok(()) };
-        let listed = entry.is_dir() && matches!(entry.dir_class, DirClass::Content | DirClass::Argument);
+        let listed = entry.is_dir() && matches!(entry.extra.dir_class, DirClass::Content | DirClass::Argument);
         if listed && !self.is_refused(&entry.name, true) {
             let holds = |name: &[u8]| list.find(name, false).or_else(|| list.find(name, true)).is_some();
             let io_error = self.board.io_error.load(Ordering::Acquire);
@@ -359,7 +359,7 @@ impl Work<'_> {
 
     /// Deals with an entry that may be one name of several.
     fn named(&mut self, ndx: Ndx, entry: &FileEntry) -> Result<(), TransferError> {
-        let Some(id) = entry.link.filter(|_| self.options.hard_links) else {
+        let Some(id) = entry.extra.link.filter(|_| self.options.hard_links) else {
             return self.entry(ndx, entry).map(drop);
         };
         let name = self.target.name(entry);
@@ -462,7 +462,7 @@ impl Work<'_> {
                 Note::Linkable(ndx, here) => {
                     if let Some(list) = self.lists.find(ndx).cloned()
                         && let Some(entry) = list.get(ndx)
-                        && let Some(id) = entry.link
+                        && let Some(id) = entry.extra.link
                     {
                         self.linkable(id, here.then(|| self.target.name(entry)))?;
                     }
@@ -547,7 +547,7 @@ impl Work<'_> {
             Kind::Special => !self.options.specials,
             Kind::File => false,
         };
-        if let (true, Some(target)) = (self.options.safe_links && !skip, &entry.target)
+        if let (true, Some(target)) = (self.options.safe_links && !skip, &entry.extra.target)
             && is_unsafe(target, &entry.name)
         {
             if self.options.verbose > 0 {
@@ -660,7 +660,7 @@ impl Work<'_> {
         flags: Option<ItemFlags>,
     ) -> (Option<ItemFlags>, Vec<u32>) {
         let Some(further) = Further::of(entry, self.options) else { return (flags, Vec::new()) };
-        if entry.dir_class == DirClass::Implied && self.options.no_implied_dirs {
+        if entry.extra.dir_class == DirClass::Implied && self.options.no_implied_dirs {
             return (flags, Vec::new());
         }
         let values = &self.board.values;
@@ -745,7 +745,7 @@ impl Work<'_> {
         found: Option<Found>,
     ) -> Result<Option<ItemFlags>, super::dest::DestError> {
         // Only a way to something asked for: its attributes are none of ours.
-        if entry.dir_class == DirClass::Implied && self.options.no_implied_dirs {
+        if entry.extra.dir_class == DirClass::Implied && self.options.no_implied_dirs {
             if found.is_none() {
                 dest.make_dir(name, 0o777)?;
             }
@@ -780,7 +780,7 @@ impl Work<'_> {
         found: Option<Found>,
     ) -> Result<Option<ItemHeader>, DestError> {
         let same_kind = found.filter(|found| found.kind() == Some(kind));
-        let wanted = dest.wanted(entry, &preserve(self.options), same_kind.as_ref());
+        let wanted = dest.wanted(entry, &preserve(self.options), found.as_ref());
         let mut header = ItemHeader::default();
         match &same_kind {
             Some(found) => {
@@ -803,7 +803,7 @@ impl Work<'_> {
         if self.options.dry_run {
             return Ok(Some(header));
         }
-        match (kind, &entry.target) {
+        match (kind, &entry.extra.target) {
             (Kind::Symlink, Some(target)) => dest.make_symlink(name, target, &wanted)?,
             (Kind::Symlink, None) => return Ok(None),
             _ => dest.make_node(name, entry, &wanted)?,
@@ -821,9 +821,9 @@ impl Work<'_> {
 /// Whether a symlink, device or special file is what the entry says, its attributes aside.
 fn same_node(there: &Dest, name: &[u8], entry: &FileEntry, kind: Kind, found: &Found) -> Result<bool, DestError> {
     let same_type = found.mode & 0o170000 == entry.mode & 0o170000;
-    Ok(match (kind, &entry.target) {
+    Ok(match (kind, &entry.extra.target) {
         (Kind::Symlink, Some(target)) => there.read_link(name)?.as_deref() == Some(target),
-        (Kind::Device, _) => Some(found.rdev) == entry.rdev && same_type,
+        (Kind::Device, _) => Some(found.rdev) == entry.extra.rdev && same_type,
         (Kind::Special, _) => same_type,
         _ => false,
     })

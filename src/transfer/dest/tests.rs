@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use proptest::prelude::*;
-use protocol::flist::{FileEntry, Kind};
+use protocol::flist::{Extras, FileEntry, Kind};
 use tempfile::TempDir;
 
 use super::output::temp_name;
@@ -341,7 +341,8 @@ fn fifos_sockets_and_devices_are_made_with_their_permissions() {
     assert!(fs::symlink_metadata(folder.path().join("d/p")).unwrap().file_type().is_fifo());
     assert!(dest.basis(b"p").unwrap().is_none());
     assert!(dest.basis(b"s").unwrap().is_none());
-    let device = FileEntry { rdev: Some((1, 3)), ..entry(b"n", 0o020666) };
+    let device =
+        FileEntry { extra: Extras { rdev: Some((1, 3)), ..Extras::default() }.into(), ..entry(b"n", 0o020666) };
     match dest.make_node(b"n", &device, &dest.wanted(&device, &ALL, None)) {
         Ok(()) => assert_eq!(dest.stat(b"n").unwrap().unwrap().rdev, (1, 3)),
         Err(error) => assert_eq!(error.source.kind(), std::io::ErrorKind::PermissionDenied),
