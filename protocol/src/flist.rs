@@ -298,7 +298,7 @@ mod flag {
 }
 
 /// What the previous entry leaves behind for the next one's compression; the same on both sides.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 struct Previous {
     name: Vec<u8>,
     mode: u32,
@@ -307,4 +307,13 @@ struct Previous {
     uid: u32,
     gid: u32,
     major: u32,
+}
+
+impl Previous {
+    /// Becomes the same in the memory it has: there is one for each entry.
+    fn copy(&mut self, other: &Self) {
+        let mut name = std::mem::take(&mut self.name);
+        name.clone_from(&other.name);
+        *self = Self { name, ..*other };
+    }
 }

@@ -21,7 +21,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use protocol::filter::{Scope, ScopeError};
-use protocol::flist::{DirClass, FileEntry, Kind};
+use protocol::flist::{DirClass, FileEntry, Kind, compare};
 use rustix::fs::{Access, AtFlags, Dir, Stat};
 use rustix::io::Errno;
 
@@ -140,19 +140,25 @@ impl<'h> Walk<'h> {
     ) -> Result<(Vec<FileEntry>, Vec<Location>), ScanError> {
         let (mut entries, mut places) = (Vec::new(), Vec::new());
         for operand in self.operands(arguments) {
-            let mut pending: Vec<Box<Folder>> = Vec::new();
+            let mut pending: Vec<Listed> = Vec::new();
             let mut found = self.argument(&operand?)?;
             loop {
+                // In the order of the list, in which a directory stands right before what it holds.
+                found.sort_by(|a, b| compare(&a.entry, &b.entry));
                 let first = pending.len();
                 for listed in found {
-                    pending.extend(listed.folder);
-                    entries.push(listed.entry);
-                    places.push(listed.at);
+                    if listed.entry.is_dir() {
+                        pending.push(listed);
+                    } else {
+                        entries.push(listed.entry);
+                        places.push(listed.at);
+                    }
                 }
-                // Neighbours in name are neighbours in the walk; the last is taken first.
-                pending[first..].sort_unstable_by(|a, b| b.name.cmp(&a.name));
-                let Some(folder) = pending.pop() else { break };
-                found = self.folder(&folder)?;
+                pending[first..].reverse();
+                let Some(Listed { entry, at, folder }) = pending.pop() else { break };
+                entries.push(entry);
+                places.push(at);
+                found = folder.map(|folder| self.folder(&folder)).transpose()?.unwrap_or_default();
             }
         }
         Ok((entries, places))
@@ -356,17 +362,18 @@ impl<'h> Walk<'h> {
         if self.hooks.guard.is_some_and(|guard| guard.readable_only) && kind != Some(Kind::Symlink) && !readable() {
             return None;
         }
-        let entry = self.entry(dir, leaf, name.clone(), at, &stat, class)?;
+        let entry = self.entry(dir, leaf, name, at, &stat, class)?;
         if !descends {
             return Some(Listed { entry, at, folder: None });
         }
         let id = (stat.st_dev, stat.st_ino);
         if folder.chain.holds(id) {
-            self.failed("opendir", &self.tree.full_path(&name, at), &Errno::LOOP.into());
+            self.failed("opendir", &self.tree.full_path(&entry.name, at), &Errno::LOOP.into());
             return Some(Listed { entry, at, folder: None });
         }
         let chain = Rc::new(Chain { id, above: Some(Rc::clone(&folder.chain)) });
-        let below = Folder { name, at, file_system: folder.file_system, chain, scope: scope.cloned() };
+        let below =
+            Folder { name: entry.name.clone(), at, file_system: folder.file_system, chain, scope: scope.cloned() };
         Some(Listed { entry, at, folder: Some(Box::new(below)) })
     }
 

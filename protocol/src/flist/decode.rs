@@ -28,6 +28,8 @@ pub struct ListDecoder {
     /// What is left of the limits.
     left: ListLimits,
     previous: Previous,
+    /// Memory for the one that comes next.
+    spare: Previous,
     stage: Stage,
     /// Index of the first entry.
     start: u32,
@@ -90,6 +92,7 @@ impl ListDecoder {
             shape,
             left: limits,
             previous: Previous::default(),
+            spare: Previous::default(),
             stage: Stage::Entries,
             start: n.compat.has(Compat::INC_RECURSE).into(),
             entries: Vec::new(),
@@ -131,7 +134,7 @@ impl ListDecoder {
                         self.unconverted.push(Unconverted { name, target });
                     }
                     self.keep(entry)?;
-                    self.previous = previous;
+                    self.spare = std::mem::replace(&mut self.previous, previous);
                 } else {
                     self.stage = self.after(Stage::Entries);
                 }
@@ -230,7 +233,8 @@ impl ListDecoder {
 
     fn entry(&mut self, flags: u32, reader: &mut Reader<'_>) -> Decoded<(FileEntry, Previous)> {
         let shape = self.shape;
-        let mut previous = self.previous.clone();
+        let mut previous = std::mem::take(&mut self.spare);
+        previous.copy(&self.previous);
         let shared = if flags & flag::SAME_NAME != 0 { usize::from(reader.byte()?) } else { 0 };
         let suffix = if flags & flag::LONG_NAME != 0 {
             reader.size("name length", PATH_MOST as u32)? as usize

@@ -117,6 +117,22 @@ fn permissions_follow_rsyncs_rules() {
     }
 }
 
+/// As stock 3.5.0 does without -p, but for the symlink's.
+#[test]
+fn a_node_has_the_permissions_of_what_it_replaces() {
+    let (folder, dest) = dest();
+    let path = folder.path().join("d/n");
+    let fifo = entry(b"n", 0o010640);
+    let wanted = || dest.wanted(&fifo, &TIMES, dest.stat(b"n").unwrap().as_ref()).mode;
+    assert_eq!(wanted(), Some(0o640));
+    fs::write(&path, b"a file").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o711)).unwrap();
+    assert_eq!(wanted(), Some(0o711));
+    fs::remove_file(&path).unwrap();
+    symlink("nowhere", &path).unwrap();
+    assert_eq!(wanted(), Some(0o640), "a symlink's would let everybody write");
+}
+
 #[test]
 fn attributes_of_a_file_right_in_content_are_set_in_place() {
     let (folder, dest) = dest();

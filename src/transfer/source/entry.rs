@@ -95,10 +95,12 @@ impl Walk<'_> {
             true => Pinned::open_following(dir, leaf, stands(kind)),
             false => Pinned::open(dir, leaf, stands(kind)),
         };
-        let (tree, name) = (&self.tree, entry.name.clone());
-        if let Err(text) = self.attributes.fill(&mut entry, open, || tree.full_path(&name, at)) {
-            self.left_out(text);
-            return None;
+        if self.options.acls || self.options.xattrs > 0 {
+            let (tree, name) = (&self.tree, entry.name.clone());
+            if let Err(text) = self.attributes.fill(&mut entry, open, || tree.full_path(&name, at)) {
+                self.left_out(text);
+                return None;
+            }
         }
         Some(entry)
     }
