@@ -11,6 +11,7 @@ mod flight;
 pub mod layout;
 mod poller;
 mod pull;
+mod ranges;
 mod recorder;
 mod retry;
 mod road;
@@ -23,7 +24,7 @@ use crate::catalog::Catalog;
 use crate::manifest::Manifest;
 use crate::throttle::Rate;
 use crate::transport::{Connect, ConnectError};
-pub(crate) use batch::{base, hello, server_args};
+pub(crate) use batch::{Demands, base, hello, server_args};
 use control::Control;
 use crew::Crew;
 pub use crew::Workers;
@@ -65,6 +66,8 @@ pub struct Settings {
     pub queue_bytes: u64,
     /// Sessions, each with a thread.
     pub workers: Workers,
+    /// Files of so many bytes and more are written by several sessions where one alone is slow; 0 for none.
+    pub split_size: u64,
     /// Work until nothing is left that can be done, then end.
     pub once: bool,
     /// Rows that failed so often are left alone by the catalog.
@@ -124,6 +127,7 @@ pub async fn run<C: Catalog>(
     let settings = Arc::new(settings);
     let flight = Arc::new(Flight::new(settings.queue, settings.queue_bytes, control.progress().clone()));
     let crew = Arc::new(Crew::new(settings.workers));
+    let board = Arc::new(ranges::Board::new());
     let (jobs, job_source) = mpsc::channel(settings.workers.most());
     let job_source = Arc::new(tokio::sync::Mutex::new(job_source));
     let (results, result_source) = mpsc::channel(settings.queue.max(1));
@@ -133,6 +137,7 @@ pub async fn run<C: Catalog>(
             number,
             connect: connect()?,
             crew: crew.clone(),
+            board: board.clone(),
             settings: settings.clone(),
             path_limit: catalog.path_limit(),
             jobs: job_source.clone(),
@@ -142,6 +147,7 @@ pub async fn run<C: Catalog>(
             runtime: tokio::runtime::Handle::current(),
             road: None,
             squeeze: squeeze::Squeeze::default(),
+            no_help_before: None,
             uploaded: None,
             leftovers: Vec::new(),
         };
@@ -160,7 +166,7 @@ pub async fn run<C: Catalog>(
     };
     let recorder = tokio::spawn(recorder.run());
     let waiting = jobs.downgrade();
-    let waits = move || waiting.upgrade().is_some_and(|jobs| jobs.capacity() < jobs.max_capacity());
+    let waits = move || board.calls() || waiting.upgrade().is_some_and(|jobs| jobs.capacity() < jobs.max_capacity());
     let poller = poller::Poller {
         catalog: catalog.clone(),
         settings: settings.clone(),

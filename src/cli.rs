@@ -31,11 +31,11 @@ pub fn main(mut args: Vec<OsString>) -> ExitCode {
     }
     if args.get(1).is_some_and(|verb| verb == "rsync") {
         args.remove(1);
-        if args.get(1).is_none_or(|arg| arg != "--server") {
+        if !is_server(&args[1..]) {
             return crate::rsync::main(&args[1..]);
         }
     }
-    if args.get(1).is_some_and(|arg| arg == "--server") {
+    if is_server(args.get(1..).unwrap_or_default()) {
         return server::main(&args[1..]);
     }
     // Flags without a verb mean `run`, and so do an agent's variables without any flag: a container's command stays what
@@ -92,6 +92,13 @@ pub fn main(mut args: Vec<OsString>) -> ExitCode {
             ExitCode::from(USAGE)
         }
     }
+}
+
+/// Whether these are a server's arguments. Who starts it may say a word of its own first (`--rsync-path='rsync --fake-super'`).
+fn is_server(args: &[OsString]) -> bool {
+    let options = args.iter().take_while(|arg| *arg != "." && *arg != "--");
+    args.first().is_some_and(|arg| arg.as_encoded_bytes().starts_with(b"-"))
+        && options.into_iter().any(|arg| arg == "--server")
 }
 
 /// What stands behind the program's name where a daemon is asked for, also as `--server --daemon`.

@@ -6,16 +6,15 @@ pub mod client;
 mod config;
 mod connection;
 mod flags;
-mod glob;
 mod hooks;
 mod journal;
 mod listen;
 mod module;
+mod proxy;
 mod refuse;
 mod request;
 mod slots;
 mod talk;
-mod wild;
 
 pub use config::ConfigError;
 
@@ -95,14 +94,16 @@ fn journal_of(flags: &Flags, settings: &Settings, environment: &Environment) -> 
 
 /// Refuses what parses and cannot be served.
 fn check(config: &mut Config) -> Result<(), ConfigError> {
+    let proxies = config.globals.proxy_protocol_hosts.as_deref().unwrap_or_default();
+    if let Some(pattern) = access::malformed(proxies).filter(|pattern| !pattern.contains('%')) {
+        let what = format!("proxy protocol hosts: {pattern:?} is no address, address/mask or host name");
+        return Err(ConfigError::Module { module: "global".into(), what });
+    }
     for module in &config.modules {
         let no = |what: String| Err(ConfigError::Module { module: module.name.clone(), what });
         let settings = &module.settings;
         if settings.path.is_none() {
             return no("it has no path; add path = /folder".into());
-        }
-        if let Some(name) = request::unserved(settings) {
-            return no(format!("{name} is not supported by this daemon yet; take it out"));
         }
         for list in [&settings.hosts_allow, &settings.hosts_deny].into_iter().flatten() {
             if let Some(pattern) = access::malformed(list).filter(|pattern| !pattern.contains('%')) {

@@ -1,7 +1,7 @@
 //! A link: the two halves of a connection to a peer, and what becomes of its far end.
 
 use std::collections::VecDeque;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,33 @@ pub struct Link {
     /// Bytes from the peer.
     pub reader: Box<dyn Read + Send>,
     /// Bytes to the peer.
-    pub writer: Box<dyn Write + Send>,
+    pub writer: Box<dyn Sink>,
     /// Ends the link from any thread.
     pub closer: Closer,
     /// The far end's process: its error output and how it ended.
     pub remote: Remote,
 }
+
+/// What takes bytes for a peer.
+pub trait Sink: Write + Send {
+    /// Writes all of the buffer and leaves an empty one. Who keeps bytes in memory anyway takes the buffer itself and gives
+    /// another for it, which saves a copy.
+    fn give(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        self.write_all(bytes)?;
+        bytes.clear();
+        Ok(())
+    }
+}
+
+impl<T: Sink + ?Sized> Sink for Box<T> {
+    fn give(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        (**self).give(bytes)
+    }
+}
+
+impl Sink for io::Sink {}
+
+impl Sink for std::process::ChildStdin {}
 
 /// Makes both halves of a [`Link`] return an error; how a stuck worker is cancelled.
 #[derive(Clone)]

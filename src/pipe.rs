@@ -4,7 +4,7 @@
 //! for the thread that owns a socket. Bytes travel in chunks; the reader owns the chunk at the head, so it can offer the
 //! same bytes at the same address to an SSH write again and again without holding a lock.
 
-use crate::link::{Closer, Link, Remote};
+use crate::link::{Closer, Link, Remote, Sink};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -17,7 +17,10 @@ pub const DEFAULT_CAPACITY: usize = 1 << 20;
 const CHUNK: usize = 256 * 1024;
 
 /// How many used-up chunks are kept for the next writes.
-const SPARES: usize = 2;
+const SPARES: usize = 4;
+
+/// A buffer below this size is copied to what waits already: a piece for each would cost more.
+const WORTH_TAKING: usize = 16 * 1024;
 
 /// Called when a pipe's state changed; must not block.
 pub type Wakeup = Box<dyn Fn() + Send + Sync>;
@@ -99,7 +102,8 @@ struct State {
     reader_gone: bool,
     failure: Option<(ErrorKind, String)>,
     reader_waits: Option<Instant>,
-    writer_waits: bool,
+    /// The space that a waiting writer wants; 0 where none waits.
+    writer_wants: usize,
 }
 
 impl State {
@@ -132,7 +136,7 @@ impl State {
         let mut rest = &bytes[..taken];
         let size = CHUNK.min(self.capacity);
         while !rest.is_empty() {
-            let room = self.queue.back().map_or(0, |tail| size - tail.len());
+            let room = self.queue.back().map_or(0, |tail| size.saturating_sub(tail.len()));
             if room == 0 {
                 let fresh = self.spares.pop().unwrap_or_else(|| Vec::with_capacity(size));
                 self.queue.push_back(fresh);
@@ -227,7 +231,7 @@ impl PipeReader {
         let enough = {
             let mut state = self.shared.lock();
             state.used -= n;
-            !state.writer_waits || state.free() >= state.low_water()
+            state.free() >= state.writer_wants
         };
         if enough {
             self.shared.space_came();
@@ -337,24 +341,25 @@ impl PipeWriter {
         Ok(taken)
     }
 
-    fn await_space(&self, deadline: Option<Instant>) -> io::Result<()> {
+    /// Waits for so much space; when the time is over, any will do.
+    fn await_space(&self, wanted: usize, deadline: Option<Instant>) -> io::Result<()> {
         let mut state = self.shared.lock();
-        state.writer_waits = true;
-        while state.check_writable().is_ok() && state.free() < state.low_water() {
+        state.writer_wants = wanted;
+        while state.check_writable().is_ok() && state.free() < wanted {
             match wait(&self.shared.space, state, deadline, self.stall_limit) {
                 Ok(woken) => state = woken,
                 Err(e) => {
                     state = self.shared.lock();
                     if state.free() == 0 {
-                        state.writer_waits = false;
+                        state.writer_wants = 0;
                         return Err(e);
                     }
-                    // A reader that took less than the low-water mark is slow, not stalled.
+                    // A reader that took less than was wanted is slow, not stalled.
                     break;
                 }
             }
         }
-        state.writer_waits = false;
+        state.writer_wants = 0;
         Ok(())
     }
 }
@@ -368,12 +373,45 @@ impl Write for PipeWriter {
                 done => return done,
             }
             let deadline = *deadline.get_or_insert_with(|| self.stall_limit.map(|limit| Instant::now() + limit));
-            self.await_space(deadline)?;
+            let wanted = self.shared.lock().low_water();
+            self.await_space(wanted, deadline)?;
         }
     }
 
     /// Does nothing: bytes are the reader's as soon as they are written.
     fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink for PipeWriter {
+    fn give(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        let mut deadline = None;
+        while bytes.len() >= WORTH_TAKING {
+            let mut state = self.shared.lock();
+            state.check_writable()?;
+            if bytes.len() > state.capacity {
+                break;
+            }
+            if bytes.len() <= state.free() {
+                let spare = state.spares.pop().unwrap_or_default();
+                let taken = std::mem::replace(bytes, spare);
+                state.used += taken.len();
+                state.reader_waits = None;
+                state.queue.push_back(taken);
+                drop(state);
+                self.shared.data_came();
+                return Ok(());
+            }
+            drop(state);
+            let deadline = *deadline.get_or_insert_with(|| self.stall_limit.map(|limit| Instant::now() + limit));
+            self.await_space(bytes.len(), deadline)?;
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                break;
+            }
+        }
+        self.write_all(bytes)?;
+        bytes.clear();
         Ok(())
     }
 }

@@ -3,18 +3,15 @@
 
 mod batch;
 mod checks;
-mod clock;
 pub mod command_line;
 pub mod environment;
 mod exit;
-mod format;
 mod help;
 mod listing;
-mod names;
-mod numbers;
 pub mod operands;
 mod output;
 mod progress;
+mod pushed;
 mod quoting;
 mod session;
 mod stats;
@@ -23,6 +20,7 @@ pub(crate) mod until;
 mod values;
 mod verbosity;
 mod version;
+mod wanted;
 
 use command_line::{Ask, CommandLine, Usage};
 use environment::Environment;

@@ -1,6 +1,6 @@
 //! A limit on how fast bytes go over a link: `--bwlimit`.
 
-use crate::link::Link;
+use crate::link::{Link, Sink};
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,7 +44,7 @@ impl Rate {
     }
 
     /// A writer held to the rate.
-    pub(crate) fn slow(&self, writer: Box<dyn Write + Send>) -> Box<dyn Write + Send> {
+    pub(crate) fn slow(&self, writer: Box<dyn Sink>) -> Box<dyn Sink> {
         Box::new(Slow { inner: writer, rate: self.clone() })
     }
 
@@ -98,6 +98,17 @@ impl<T: Write> Write for Slow<T> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
+    }
+}
+
+impl<T: Sink> Sink for Slow<T> {
+    fn give(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        if self.rate.get() == 0 {
+            return self.inner.give(bytes);
+        }
+        self.write_all(bytes)?;
+        bytes.clear();
+        Ok(())
     }
 }
 

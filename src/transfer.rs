@@ -5,6 +5,7 @@ mod acl;
 mod basis;
 pub mod batch;
 mod beneath;
+mod bound;
 pub(crate) mod charset;
 pub(crate) mod copy_as;
 pub mod dest;
@@ -17,6 +18,7 @@ pub mod guard;
 mod ids;
 mod links;
 pub mod local;
+pub(crate) mod offers;
 mod pinned;
 pub mod receive;
 pub mod scanned;
@@ -27,11 +29,13 @@ pub mod suffixes;
 mod xattr;
 
 pub(crate) use beneath::{
-    confine, open_operand, open_operator_file, open_operator_lock, readable, shown as shown_bytes, trust_all_links,
+    confine, open_operand, open_operator_file, open_operator_lock, open_source, readable, shown as shown_bytes,
+    trust_all_links,
 };
+pub(crate) use bound::bound;
 pub use fetch::{FetchWatch, Fetched, Wish, fetch};
 pub use greet::{Session, greet, greet_agreed};
-pub use receive::{ReceivePlan, Received, Witness, receive};
+pub use receive::{Expected, Operands, ReceivePlan, Received, Witness, receive};
 pub use send::{Answer, Asked, Listing, SendPlan, Source, Summary, Watch, send};
 
 pub(crate) use beneath::shown;

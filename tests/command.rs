@@ -1,6 +1,14 @@
 //! Our `rsync` command against stock's: the same command line gives the same words, exit code and trees.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "command/bounded.rs"]
+mod bounded;
+#[path = "command/hostile.rs"]
+mod hostile;
+#[path = "command/lists.rs"]
+mod lists;
+#[path = "command/logged.rs"]
+mod logged;
 mod support;
 
 use std::fs;
@@ -350,9 +358,7 @@ fn what_is_not_served_is_refused_by_name() {
     let help = Command::new(OURS).args(["rsync", "--help"]).output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
     let (_, told) = help.split_once("refused by name with exit code 1: ").unwrap();
-    for (option, name) in
-        [("--protocol=29", "--protocol"), ("--confine-root=/tmp", "--confine-root"), ("--crtimes", "-N")]
-    {
+    for (option, name) in [("--protocol=29", "--protocol"), ("--crtimes", "-N")] {
         let words = ["-a", option, "src/", "new-dst/"].map(str::to_owned);
         let run = run(&[OURS, "rsync"], work, &words);
         assert!(matches!(run.code, 1 | 2) && run.stderr.contains(name), "{option}: {} {}", run.code, run.stderr);
@@ -362,7 +368,7 @@ fn what_is_not_served_is_refused_by_name() {
             "--help says nothing of {name}: {told}"
         );
     }
-    assert_eq!(told.matches("--").count(), 2, "{told}");
+    assert_eq!(told.matches("--").count(), 1, "{told}");
 }
 
 /// Runs both programs in a fresh folder, and gives what they said and left.
@@ -400,6 +406,7 @@ fn another_user_copies() {
         "-a --copy-as=nobody:nosuchgroup src/one dst/",
         "-aN src/one dst/",
         "-a --insecure-links --confine-root=/tmp src/one dst/",
+        "-a --confine-root=rel src/one dst/",
     ] {
         let ends = both(&bench, line, &open);
         let (stock, ours) = (&ends[0], &ends[1]);

@@ -381,7 +381,7 @@ fn options_we_lack_are_refused_by_name() {
     let work = folder.path();
     few(work);
     let before = Tree::of(&work.join("dst"), 0);
-    let lacking = [("-M--log-file=x", "--log-file"), ("-M--confine-root=/tmp", "--confine-root")];
+    let lacking = [("-M--bogus=x", "--bogus"), ("-M--crtimes", "--crtimes")];
     for (option, name, pushes) in
         lacking.iter().flat_map(|(option, name)| [(option, name, true), (option, name, false)])
     {

@@ -9,6 +9,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::time::{Duration, Instant};
 use support::daemon::Daemon;
 use support::stock::{Bench, OURS};
 use support::tree::{self, THEN, Tree};
@@ -185,4 +186,175 @@ fn a_module_changes_what_comes_and_goes() {
             "-ai URL/s/ got",
         ],
     );
+}
+
+/// The lines of a log about one transfer, without what cannot agree: moment, process, and bytes on the wire.
+fn logged(text: &str) -> Vec<String> {
+    let kept = |line: &str| {
+        let (_, line) = line.split_once("] ")?;
+        let heads = [
+            "rsyncd version",
+            "connect from",
+            "rsync allowed",
+            "sent ",
+            "connection lost before",
+            "rsync error: error in rsync protocol",
+        ];
+        // Stock says behind a path in which module it lies.
+        let line = line.replace(" (in d)", "");
+        let total = line.split_once("total size").filter(|_| line.starts_with("sent ")).map(|(_, total)| total);
+        match total {
+            Some(total) => Some(format!("sent total size{total}")),
+            None => Some(line.clone())
+                .filter(|line| !heads.iter().any(|head| line.starts_with(head)) && !line.contains("safe_read")),
+        }
+    };
+    text.lines().filter_map(kept).collect()
+}
+
+/// What a daemon's log says of each file, with our daemon as with stock's.
+#[test]
+fn transfers_are_logged_as_by_stock() {
+    if !support::require("rsync") {
+        return;
+    }
+    let bench = Bench::start();
+    let modules = "use chroot = no\nuid = 0\ngid = 0\nread only = no\nreverse lookup = no\ntransfer logging = yes\n\
+                   [d]\npath = WORK/mod\n\
+                   [i]\npath = WORK/mod\nlog format = %i %n%L\n\
+                   [all]\npath = WORK/mod\nlog format = %o|%h|%a|%m|%u|%f|%'l|%n|%c|%M|%B|%20n|%-20n|%P|%z\n\
+                   [off]\npath = WORK/mod\ntransfer logging = no\n\
+                   [empty]\npath = WORK/mod\nlog format =\n\
+                   [who]\npath = WORK/mod\nauth users = joe\nsecrets file = WORK/secrets\n";
+    let commands = [
+        "-rt URL/d/ got",
+        "-rt URL/d/sub got",
+        "-rt up/ URL/d/",
+        "-rt --delete up/ URL/d/sub/",
+        "-rtn up/ URL/d/",
+        "-rt URL/i/ got",
+        "-rti up/ URL/i/sub",
+        "-rt --delete up/ URL/i/",
+        "-rt URL/all/sub/ got",
+        "-rt up/ URL/all/sub/",
+        "-rt up/ URL/off/",
+        "-rt up/ URL/empty/",
+        "-rt --password-file=password up/ rsync://joe@127.0.0.1:PORT/who/",
+        "-r URL/d/nosuch got",
+        "URL/d/",
+    ];
+    let ends = ["rsync", OURS].map(|program| {
+        let work = bench.fresh("work");
+        let work = work.path();
+        prepare(work);
+        for (name, text) in [("secrets", "joe:x\n"), ("password", "x\n")] {
+            fs::write(work.join(name), text).unwrap();
+            fs::set_permissions(work.join(name), fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        let daemon = Daemon::start(program, work, modules);
+        let mut told = Vec::new();
+        for (at, command) in commands.iter().enumerate() {
+            let _ = fs::remove_dir_all(work.join("got"));
+            let run = daemon.client(work, &command.replace("PORT", &daemon.port.to_string()));
+            let deadline = Instant::now() + Duration::from_secs(10);
+            // The client may be gone before the daemon's last word.
+            while daemon.said().matches(" total size ").count() <= at && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            told.push((*command, run.code));
+        }
+        (told, logged(&daemon.said().replace(work.to_str().unwrap(), "WORK")))
+    });
+    let [stock, ours] = ends;
+    assert_eq!(stock, ours);
+}
+
+/// Parameters of small effect: what the client sees, and what is left, is as with stock's daemon.
+#[test]
+fn small_parameters_have_stocks_effect() {
+    let unreadable = |_: &Path| {};
+    same(
+        "read only = no\n[m]\npath = WORK/mod\nignore errors = yes\n[n]\npath = WORK/mod\n",
+        &unreadable,
+        &["-ri --delete up/ nosuch URL/m/", "-ri --delete up/ nosuch URL/n/", "-ri --delete URL/m/ URL/m/nosuch up"],
+    );
+    same(
+        "[m]\npath = WORK/mod\nmax verbosity = 0\n[n]\npath = WORK/mod\nmax verbosity = 3\n[d]\npath = WORK/mod\ndont compress = *\n",
+        &|_| {},
+        &["-rv URL/m/sub up", "-rv URL/n/sub up", "-rtz URL/d/ up", "-rtz --compress-choice=zlib URL/d/ up"],
+    );
+}
+
+/// With `open noatime` nobody sees that a file was read.
+#[test]
+fn a_module_may_leave_access_times_alone() {
+    if !support::require("rsync") || !tree::is_root() {
+        return;
+    }
+    let bench = Bench::start();
+    for (wanted, kept) in [("yes", true), ("no", false), ("unset", false)] {
+        for program in ["rsync", OURS] {
+            let work = bench.fresh("work");
+            prepare(work.path());
+            let text = format!("use chroot = no\nuid = 0\ngid = 0\n[m]\npath = WORK/mod\nopen noatime = {wanted}\n");
+            let daemon = Daemon::start(program, work.path(), &text);
+            let long_ago = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+            let file = fs::File::options().write(true).open(work.path().join("mod/a.txt")).unwrap();
+            file.set_times(fs::FileTimes::new().set_accessed(long_ago)).unwrap();
+            assert_eq!(daemon.client(work.path(), "-r URL/m/a.txt got").code, 0);
+            let accessed = fs::metadata(work.path().join("mod/a.txt")).unwrap().accessed().unwrap();
+            // A file system may be mounted without access times.
+            assert!(accessed == long_ago || !kept, "{program} {wanted}");
+        }
+    }
+}
+
+/// Behind a proxy it is the client's address that counts, and only a proxy that is named is believed.
+#[test]
+fn a_proxy_says_who_its_client_is() {
+    use std::io::{Read, Write};
+    if !support::require("rsync") {
+        return;
+    }
+    let bench = Bench::start();
+    let v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x0a\x01\x02\x03\x7f\0\0\x01\x03\xe8\x03\x69";
+    let local = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+    for (hosts, header, answer) in [
+        ("127.0.0.1", &b"PROXY TCP4 10.1.2.3 127.0.0.1 1000 873\r\n"[..], "@RSYNCD: OK"),
+        ("127.0.0.0/8", v2, "@RSYNCD: OK"),
+        (
+            "127.0.0.1",
+            b"PROXY TCP4 10.9.9.9 127.0.0.1 1000 873\r\n",
+            "@ERROR: access denied to m from UNDETERMINED (10.9.9.9)",
+        ),
+        ("127.0.0.1", local, "@ERROR: access denied to m from UNDETERMINED (127.0.0.1)"),
+        ("127.0.0.1", b"PROXY UNKNOWN\r\n", "@ERROR: access denied to m from UNDETERMINED (127.0.0.1)"),
+        ("127.0.0.1", b"", ""),
+        ("127.0.0.1", b"PROXY TCP4 10.1.2.3\r\n", ""),
+        ("10.0.0.0/8", v2, ""),
+        ("", v2, ""),
+    ] {
+        let said = ["rsync", OURS].map(|program| {
+            let work = bench.fresh("work");
+            prepare(work.path());
+            let text = format!(
+                "proxy protocol = yes\nproxy protocol hosts = {hosts}\nreverse lookup = no\nuse chroot = no\n\
+                 [m]\npath = WORK/mod\nhosts allow = 10.1.2.3\n"
+            );
+            let daemon = Daemon::start(program, work.path(), &text);
+            let mut stream = daemon.raw();
+            // A daemon that does not believe us may hang up before it has heard all.
+            let _ = stream.write_all(&[header, b"@RSYNCD: 31.0 md5\nm\n"].concat());
+            let mut heard = Vec::new();
+            let mut buffer = [0; 512];
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                heard.extend_from_slice(&buffer[..count]);
+                if heard.ends_with(b"@RSYNCD: OK\n") {
+                    break;
+                }
+            }
+            String::from_utf8_lossy(&heard).lines().last().unwrap_or_default().to_owned()
+        });
+        assert_eq!(said, [answer, answer], "{hosts} {}", header.escape_ascii());
+    }
 }

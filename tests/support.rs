@@ -28,6 +28,7 @@ pub fn require(tool: &str) -> bool {
     let package = match tool {
         "sshd" => "openssh-server",
         "ssh" | "ssh-keygen" | "ssh-agent" | "ssh-add" => "openssh-client",
+        "mkfs.xfs" => "xfsprogs",
         "python3" => "python3 python3-venv",
         "mariadbd" | "mariadb-install-db" | "mariadb" => "mariadb-server",
         other => other,

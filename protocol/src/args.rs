@@ -154,8 +154,18 @@ const WORDS: [Word; 32] = [
 const HOME: [&str; 5] = ["--munge-links", "--fake-super", "--trust-sender", "--use-qsort", "--no-inc-recursive"];
 
 /// Long options whose value may be a word of its own, as stock clients send it, so that a shell may expand `~`.
-const OWN_WORD: [&str; 7] =
-    ["--backup-dir", "--partial-dir", "--temp-dir", "--compare-dest", "--copy-dest", "--link-dest", "--files-from"];
+const OWN_WORD: [&str; 10] = [
+    "--backup-dir",
+    "--partial-dir",
+    "--temp-dir",
+    "--compare-dest",
+    "--copy-dest",
+    "--link-dest",
+    "--files-from",
+    "--log-file",
+    "--log-file-format",
+    "--confine-root",
+];
 
 impl ServerArgs {
     /// Parses what follows the program's name. Nothing is ignored that would change the bytes on the wire or on the disk.
@@ -167,19 +177,20 @@ impl ServerArgs {
         if parsed.options.fake_super && parsed.options.xattrs > 1 {
             return Err(ArgsError::Shape("--fake-super conflicts with -XX"));
         }
-        match parsed.options.unserved() {
-            Some(name) => Err(ArgsError::Unsupported(name.into())),
-            None => Ok(parsed),
+        if parsed.options.insecure_links && parsed.options.confine_root.is_some() {
+            return Err(ArgsError::Shape("--insecure-links cannot be combined with --confine-root"));
         }
+        if parsed.options.confine_root.as_ref().is_some_and(|root| !root.starts_with(b"/")) {
+            return Err(ArgsError::Shape("--confine-root must be an absolute path"));
+        }
+        Ok(parsed)
     }
 
-    /// Parses without asking whether every option is served.
+    /// Parses without asking what goes together.
     fn parse_any<A: AsRef<[u8]>>(args: &[A]) -> Result<Self, ArgsError> {
         let mut parsed = Self::default();
         let mut args = args.iter().map(AsRef::as_ref);
-        if args.next() != Some(b"--server") {
-            return Err(ArgsError::Shape("The first server argument must be --server"));
-        }
+        let mut server = false;
         let mut specials = None;
         let mut dot = false;
         while let Some(arg) = args.next() {
@@ -188,6 +199,7 @@ impl ServerArgs {
                     dot = true;
                     break;
                 }
+                b"--server" => server = true,
                 b"--sender" => parsed.sender = true,
                 // Only who starts the server may say so, never a client.
                 b"--insecure-links" => parsed.options.insecure_links = true,
@@ -207,6 +219,9 @@ impl ServerArgs {
                 [b'-', letters @ ..] => parsed.letters(letters)?,
                 _ => return Err(ArgsError::Shape("Server arguments must be options up to the lone dot")),
             }
+        }
+        if !server {
+            return Err(ArgsError::Shape("Server arguments must hold --server"));
         }
         if !dot {
             return Err(ArgsError::Shape("Server arguments lack the lone dot before the paths"));

@@ -72,6 +72,8 @@ pub enum Choice {
     Off,
     /// Whatever both ends know; zlib with an end that names nothing.
     Negotiated,
+    /// One of these, the best first, as a user listed them.
+    Among([Option<Method>; 5]),
     /// This method.
     Named(Method),
 }
@@ -94,25 +96,41 @@ impl Wish {
         match self.choice {
             Choice::Off => Compression::NONE,
             // Ends that name nothing know nothing else.
-            Choice::Negotiated => Compression::new(Method::Zlib, self.level),
+            Choice::Negotiated | Choice::Among(_) => Compression::new(Method::Zlib, self.level),
             Choice::Named(method) => Compression::new(method, self.level),
         }
     }
 
-    /// The first method of the common order that the peer names, too; `None` if there is none.
-    pub(crate) fn agree(self, theirs: &[u8]) -> Option<Compression> {
-        let named = |method: &Method| theirs.split(|&byte| byte == b' ').any(|name| name == method.name().as_bytes());
-        PREFERENCE.into_iter().find(named).map(|method| Compression::new(method, self.level))
+    /// The first method of the common order that the peer names, too; `None` if there is none. With a list of its user's a
+    /// server follows the peer, and anybody else the list.
+    pub(crate) fn agree(self, theirs: &[u8], server: bool) -> Option<Compression> {
+        let names = theirs.split(|&byte| byte == b' ');
+        let method = match self.choice {
+            Choice::Among(ours) if server => {
+                names.filter_map(Method::from_name).find(|method| ours.contains(&Some(*method)))
+            }
+            Choice::Among(ours) => {
+                let theirs: Vec<_> = names.filter_map(Method::from_name).collect();
+                ours.into_iter().flatten().find(|method| theirs.contains(method))
+            }
+            _ => PREFERENCE
+                .into_iter()
+                .chain(server.then_some(Method::None))
+                .find(|method| names.clone().any(|name| name == method.name().as_bytes())),
+        };
+        method.map(|method| Compression::new(method, self.level))
     }
-}
 
-/// The list that we write. Both ends prefer what stands first, and so agree as long as nobody reorders it.
-pub(crate) fn list(server: bool) -> String {
-    let mut names = PREFERENCE.map(Method::name).join(" ");
-    if server {
-        names.push_str(" none");
+    /// The list that we write. Without one of the user's both ends prefer what stands first, and so agree as long as
+    /// nobody reorders it.
+    pub(crate) fn list(self, server: bool) -> String {
+        let names: Vec<_> = match self.choice {
+            Choice::Among(ours) => ours.into_iter().flatten().map(Method::name).collect(),
+            _ => PREFERENCE.into_iter().map(Method::name).chain(server.then_some(Method::None.name())).collect(),
+        };
+        // So stock says that nothing will do.
+        if names.is_empty() { "INVALID".into() } else { names.join(" ") }
     }
-    names
 }
 
 #[cfg(test)]
@@ -139,8 +157,8 @@ mod tests {
 
     #[test]
     fn names_and_lists_are_stocks() {
-        assert_eq!(list(false), "zstd lz4 zlibx zlib");
-        assert_eq!(list(true), "zstd lz4 zlibx zlib none");
+        assert_eq!(Wish::OFF.list(false), "zstd lz4 zlibx zlib");
+        assert_eq!(Wish::OFF.list(true), "zstd lz4 zlibx zlib none");
         for method in [Method::None, Method::Zlib, Method::Zlibx, Method::Lz4, Method::Zstd] {
             assert_eq!(Method::from_name(method.name().as_bytes()), Some(method));
         }
@@ -150,7 +168,7 @@ mod tests {
     #[test]
     fn the_common_order_decides() {
         let wish = Wish { choice: Choice::Negotiated, level: None };
-        let agreed = |theirs: &[u8]| wish.agree(theirs).map(|compression| compression.method);
+        let agreed = |theirs: &[u8]| wish.agree(theirs, false).map(|compression| compression.method);
         assert_eq!(agreed(b"zlib zlibx lz4"), Some(Method::Lz4));
         assert_eq!(agreed(b"zip zstd"), Some(Method::Zstd));
         assert_eq!(agreed(b"zlib none"), Some(Method::Zlib));

@@ -2,9 +2,14 @@
 //! Sees the source once, front to back, in whatever pieces it comes, and remembers a block of it. Counterpart: rsync's
 //! `match.c`.
 
-use crate::checksum::{BlockRule, Rolling, Sum};
-use crate::simd::{self, SPREAD};
+mod index;
+mod lead;
+
+use crate::checksum::{BlockRule, Rolling};
 use crate::sums::{BlockIndex, SumTable};
+use index::Index;
+pub use lead::Lead;
+use std::cell::OnceCell;
 
 /// The longest literal in one token, bytes; as stock sends them.
 const MAX_LITERAL: usize = 32 * 1024;
@@ -12,6 +17,8 @@ const MAX_LITERAL: usize = 32 * 1024;
 const ROLLED: usize = 2048;
 /// Source bytes without any match, after which the search goes on in leaps: what matches nowhere shall cost little.
 const LEAP_AFTER: u64 = 8 << 20;
+/// Further bytes without a match, after each of which a leap is a block longer.
+const LEAP_GROWS: u64 = 2 << 20;
 /// The longest leap, in blocks. A run of two blocks more than a leap is never missed.
 const LEAP_MOST: u64 = 31;
 /// Work in vain allowed for each byte of the source, and for the source as a whole, in bytes hashed.
@@ -42,7 +49,8 @@ pub struct Search<'t> {
     rule: BlockRule,
     in_place: bool,
     block_length: usize,
-    index: Index,
+    blocks: u32,            // whole ones
+    index: OnceCell<Index>, // made where a block is not the expected one
     sums: Box<[u32; ROLLED]>,
     carry: Vec<u8>,           // the source's end as far as it is unsettled: at most a block
     offset: u64,              // of the carry in the source
@@ -62,7 +70,8 @@ impl<'t> Search<'t> {
             rule: rule.into(),
             in_place: false,
             block_length: table.head().block_length as usize,
-            index: Index::new(table),
+            blocks: table.whole(),
+            index: OnceCell::new(),
             sums: Box::new([0; ROLLED]),
             carry: Vec::new(),
             offset: 0,
@@ -73,6 +82,13 @@ impl<'t> Search<'t> {
             scanned: 0,
             leap: 0,
         }
+    }
+
+    /// A search that goes on behind the blocks that `lead` found in the same source.
+    pub fn behind(table: &'t SumTable, lead: &Lead) -> Self {
+        let found = lead.found();
+        let offset = u64::from(found) * u64::from(table.head().block_length);
+        Search { offset, wanted: found, ..Search::new(table, lead.rule()) }
     }
 
     /// Uses only blocks that a receiver writing over its own basis still has: none that begins before the output.
@@ -133,6 +149,10 @@ impl<'t> Search<'t> {
                 self.missed += leapt as u64;
                 at += leapt;
             }
+            if literal == at && self.rolling.is_none() {
+                self.emit_expected(data, &mut at, emit)?;
+                literal = at;
+            }
             let Some(window) = data[at..].get(..self.block_length) else { break };
             let mut rolling = match self.rolling.take() {
                 Some(rolling) => rolling,
@@ -171,10 +191,50 @@ impl<'t> Search<'t> {
         Ok(at)
     }
 
+    /// Emits the blocks at `at` that are just those that follow the last one found.
+    fn emit_expected<E>(
+        &mut self,
+        data: &[u8],
+        at: &mut usize,
+        emit: &mut impl FnMut(Token<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let offset = self.offset + *at as u64;
+        let first = self.first_usable(offset);
+        // Writing in place, another block that stays where it is would be tried before.
+        let stays = self.in_place && self.table.head().offset(BlockIndex(first)) == offset;
+        if self.wanted < first || (stays && self.wanted != first) || self.is_exhausted(offset) {
+            return Ok(());
+        }
+        loop {
+            let run = lead::Run::at(&data[*at..], self.wanted, self.table, &self.rule);
+            let bytes = data[*at..].chunks(self.block_length).take(run.found as usize);
+            (self.wanted..).zip(bytes).try_for_each(|(block, bytes)| emit(Token::Copy(BlockIndex(block), bytes)))?;
+            *at += run.found as usize * self.block_length;
+            self.wanted += run.found;
+            self.vain_bytes += u64::from(run.vain) * (self.block_length as u64 + VAIN_LEAST);
+            if run.found > 0 {
+                (self.missed, self.scanned) = (0, 0);
+            }
+            if run.is_over {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Too much work was done in vain to go on with it.
+    fn is_exhausted(&self, offset: u64) -> bool {
+        self.vain_bytes > VAIN_ALLOWED.saturating_add(offset.saturating_mul(VAIN_PER_BYTE))
+    }
+
+    fn index(&self) -> &Index {
+        self.index.get_or_init(|| Index::new(self.table))
+    }
+
     /// After a long way without a match: scans one block length of offsets, then leaps over some.
     fn consider_leap(&mut self) {
         if self.missed >= LEAP_AFTER && self.scanned >= self.block_length {
-            self.leap = (self.missed / LEAP_AFTER).min(LEAP_MOST) as usize * self.block_length;
+            let blocks = (1 + (self.missed - LEAP_AFTER) / LEAP_GROWS).min(LEAP_MOST);
+            self.leap = blocks as usize * self.block_length;
             self.scanned = 0;
             self.rolling = None;
         }
@@ -183,7 +243,7 @@ impl<'t> Search<'t> {
     /// The first match among the weak sums of the `steps` offsets behind `at`, and where it begins.
     fn find_rolled(&mut self, steps: usize, data: &[u8], at: usize) -> Option<(BlockIndex, usize)> {
         let mut from = 0;
-        while let Some(hit) = self.index.probe(&self.sums[from..steps]) {
+        while let Some(hit) = self.index().probe(&self.sums[from..steps]) {
             from += hit + 1;
             if let Some(found) = self.find(self.sums[from - 1], data, at + from) {
                 return Some((found, at + from));
@@ -197,20 +257,25 @@ impl<'t> Search<'t> {
     /// Tries the expected block first, which settles a similar file without a look into the index and gives long runs.
     fn find(&mut self, weak: u32, data: &[u8], at: usize) -> Option<BlockIndex> {
         let offset = self.offset + at as u64;
-        if self.vain_bytes > VAIN_ALLOWED.saturating_add(offset.saturating_mul(VAIN_PER_BYTE)) {
+        if self.is_exhausted(offset) {
             return None;
         }
         let first = self.first_usable(offset);
-        let expected = self.expected(offset, first, weak);
-        let alike = self.index.alike(weak);
-        if expected.is_none() && alike.is_empty() {
+        let window = &data[at..at + self.block_length];
+        let mut strong = None;
+        if let Some(block) = self.expected(offset, first, weak) {
+            let sum = strong.insert(self.rule.strong(window));
+            if self.table.strong(block) == self.table.known_part(sum) {
+                return Some(block);
+            }
+        }
+        let index = self.index();
+        let alike = index.alike(weak);
+        if strong.is_none() && alike.is_empty() {
             return None;
         }
-        let sum = self.rule.strong(&data[at..at + self.block_length]);
-        let strong = self.known_part(&sum);
-        let found = expected
-            .filter(|&block| self.table.strong(block) == strong)
-            .or_else(|| self.index.find(alike, self.table, strong, first));
+        let strong = strong.unwrap_or_else(|| self.rule.strong(window));
+        let found = index.find(alike, self.table, self.table.known_part(&strong), first);
         if found.is_none() {
             self.vain_bytes += self.block_length as u64 + VAIN_LEAST;
         }
@@ -219,8 +284,7 @@ impl<'t> Search<'t> {
 
     /// The block to try before all others, if it may be used and has this weak sum.
     fn expected(&self, offset: u64, first: u32, weak: u32) -> Option<BlockIndex> {
-        let fits =
-            |&block: &BlockIndex| block.0 >= first && block.0 < self.index.blocks && self.table.weak(block) == weak;
+        let fits = |&block: &BlockIndex| block.0 >= first && block.0 < self.blocks && self.table.weak(block) == weak;
         // Writing in place, the block already at this very offset saves the receiver the writing.
         let same = BlockIndex(first);
         let stays = self.in_place && self.table.head().offset(same) == offset;
@@ -235,17 +299,11 @@ impl<'t> Search<'t> {
         u32::try_from(offset.div_ceil(self.block_length as u64)).unwrap_or(u32::MAX)
     }
 
-    /// As much of a strong sum as the table has of each block's.
-    fn known_part<'s>(&self, sum: &'s Sum) -> &'s [u8] {
-        let bytes = sum.as_bytes();
-        &bytes[..bytes.len().min(self.table.kept_length())]
-    }
-
     /// True when `bytes`, at `offset` of the source, are this block.
     fn is_block(&self, block: BlockIndex, bytes: &[u8], offset: u64) -> bool {
         block.0 >= self.first_usable(offset)
             && self.table.weak(block) == self.rule.rolling(bytes).value()
-            && self.table.strong(block) == self.known_part(&self.rule.strong(bytes))
+            && self.table.strong(block) == self.table.known_part(&self.rule.strong(bytes))
     }
 
     /// At the source's end: the short last block, and where in the carry it begins.
@@ -277,7 +335,7 @@ impl<'t> Search<'t> {
         let mut vain_left = VAIN_ALLOWED;
         for start in 0..self.carry.len() {
             if rolling.value() == weak && rolling.len() < self.block_length {
-                if self.table.strong(last) == self.known_part(&self.rule.strong(&self.carry[start..])) {
+                if self.table.strong(last) == self.table.known_part(&self.rule.strong(&self.carry[start..])) {
                     return Some((last, start));
                 }
                 vain_left = vain_left.checked_sub(rolling.len() as u64 + VAIN_LEAST)?;
@@ -320,87 +378,6 @@ impl<'t> Search<'t> {
 
 fn emit_literal<E>(bytes: &[u8], emit: &mut impl FnMut(Token<'_>) -> Result<(), E>) -> Result<(), E> {
     bytes.chunks(MAX_LITERAL).try_for_each(|piece| emit(Token::Literal(piece)))
-}
-
-/// The filter has at most two to this power of bits: half a megabyte, which the second cache holds.
-const FILTER_BITS: u32 = 22;
-
-/// The whole blocks of a table by their sums.
-///
-/// Sorted by weak sum, then strong, then number, so that a look-up is a search by halves however many weak sums are
-/// equal: no list of candidates to walk, and so none to cut off. A bit filter before it settles most offsets with one
-/// load.
-struct Index {
-    blocks: u32,
-    entries: Vec<Entry>,
-    starts: Vec<u32>, // where in `entries` each value of a key's upper bits begins; one more marks the end
-    starts_shift: u32,
-    filter: Vec<u64>, // a bit for each value of a key's upper bits that occurs
-    filter_shift: u32,
-}
-
-#[derive(Clone, Copy)]
-struct Entry {
-    key: u32,
-    block: u32,
-}
-
-/// A weak sum's place in the order of the index.
-fn key_of(weak: u32) -> u32 {
-    weak.wrapping_mul(SPREAD)
-}
-
-impl Index {
-    fn new(table: &SumTable) -> Index {
-        let head = table.head();
-        let whole = |&block: &u32| head.block_len(BlockIndex(block)) == head.block_length;
-        let mut entries: Vec<Entry> = (0..table.kept())
-            .filter(whole)
-            .map(|block| Entry { key: key_of(table.weak(BlockIndex(block))), block })
-            .collect();
-        entries.sort_unstable_by(|a, b| {
-            let strong = |entry: &Entry| table.strong(BlockIndex(entry.block));
-            a.key.cmp(&b.key).then_with(|| strong(a).cmp(strong(b))).then(a.block.cmp(&b.block))
-        });
-        // About one entry for each start, and 128 to 256 filter bits for each entry while the filter may grow.
-        let bits = (entries.len() as u32).max(256).ilog2().min(26);
-        let starts_shift = 32 - bits;
-        let mut starts = vec![0u32; (1 << bits) + 1];
-        let filter_shift = 32 - (bits + 8).min(FILTER_BITS);
-        let mut filter = vec![0u64; 1 << (32 - filter_shift - 6)];
-        for entry in &entries {
-            starts[(entry.key >> starts_shift) as usize + 1] += 1;
-            let place = entry.key >> filter_shift;
-            filter[(place >> 6) as usize] |= 1 << (place & 63);
-        }
-        let mut sum = 0;
-        for start in &mut starts {
-            sum += *start;
-            *start = sum;
-        }
-        Index { blocks: entries.len() as u32, entries, starts, starts_shift, filter, filter_shift }
-    }
-
-    /// The first of these weak sums that may be in the index.
-    fn probe(&self, sums: &[u32]) -> Option<usize> {
-        simd::first_hit(&self.filter, self.filter_shift, sums)
-    }
-
-    /// The entries of one weak sum.
-    fn alike(&self, weak: u32) -> &[Entry] {
-        let key = key_of(weak);
-        let slot = (key >> self.starts_shift) as usize;
-        let near = &self.entries[self.starts[slot] as usize..self.starts[slot + 1] as usize];
-        let from = &near[near.partition_point(|entry| entry.key < key)..];
-        &from[..from.partition_point(|entry| entry.key == key)]
-    }
-
-    /// Among entries of one weak sum: the first block of that strong sum, from block `first` on.
-    fn find(&self, alike: &[Entry], table: &SumTable, strong: &[u8], first: u32) -> Option<BlockIndex> {
-        let before = |entry: &Entry| (table.strong(BlockIndex(entry.block)), entry.block) < (strong, first);
-        let block = BlockIndex(alike.get(alike.partition_point(before))?.block);
-        (table.strong(block) == strong).then_some(block)
-    }
 }
 
 #[cfg(test)]

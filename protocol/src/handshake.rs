@@ -2,7 +2,7 @@
 
 use crate::PeerError;
 use crate::checksum::Checksum;
-use crate::compress::{self, Choice, Compression, Wish};
+use crate::compress::{Choice, Compression, Wish};
 use crate::mux::{Inbox, Outbox};
 use crate::wire::{Decode, Decoded, Reader, put_varint, put_vstring};
 
@@ -136,12 +136,16 @@ pub enum Offer {
     Blake3,
     /// Only this one; a peer that does not know it ends the session.
     Only(Checksum),
+    /// These, the best first, as a user listed them. Stock's two ends may each take another of several; a client of ours
+    /// hears the server first and names the one that it takes, a server of ours follows its client.
+    These([Option<Checksum>; 8]),
 }
 
 impl Offer {
     fn list(self, side: &Side) -> Vec<Checksum> {
         let mut list: Vec<_> = match self {
             Self::Only(checksum) => vec![checksum],
+            Self::These(checksums) => return checksums.into_iter().flatten().collect(),
             Self::Stock | Self::Blake3 => PREFERENCE.to_vec(),
         };
         match side {
@@ -269,21 +273,34 @@ impl Handshake {
                     return Err(PeerError::NotOffered("incremental recursion").into());
                 }
                 self.agreed.compat = compat;
-                self.offer(out);
+                if !self.hears_first() {
+                    self.offer(out);
+                }
                 State::Strings
             }
             State::Strings => {
+                let mut said = Vec::new();
                 if self.negotiates_checksum() {
                     let chosen = self.choose(names(&mut reader)?)?;
                     (self.agreed.checksum, self.agreed.list_checksum) = (chosen, chosen);
+                    put_vstring(&mut said, chosen.name().as_bytes());
+                } else if self.hello.choice.is_none()
+                    && !self.hello.offer.list(&self.hello.side).contains(&Checksum::Md5)
+                {
+                    // What there is without negotiation.
+                    return Err(self.none_common(Checksum::Md5.name().as_bytes()).into());
                 }
                 if self.negotiates_compression() {
                     let theirs = names(&mut reader)?;
-                    self.agreed.compression =
-                        self.hello.compression.agree(theirs).ok_or_else(|| PeerError::NoCommonCompression {
-                            ours: compress::list(self.is_server()),
-                            theirs: String::from_utf8_lossy(theirs).into_owned(),
-                        })?;
+                    let agreed = self.hello.compression.agree(theirs, self.is_server());
+                    self.agreed.compression = agreed.ok_or_else(|| PeerError::NoCommonCompression {
+                        ours: self.hello.compression.list(self.is_server()),
+                        theirs: String::from_utf8_lossy(theirs).into_owned(),
+                    })?;
+                    put_vstring(&mut said, self.agreed.compression.method.name().as_bytes());
+                }
+                if self.hears_first() {
+                    out.put(&said);
                 }
                 State::Seed
             }
@@ -307,7 +324,15 @@ impl Handshake {
     }
 
     fn negotiates_compression(&self) -> bool {
-        self.hello.compression.choice == Choice::Negotiated && self.agreed.compat.has(Compat::VARINT_FLIST_FLAGS)
+        let open = matches!(self.hello.compression.choice, Choice::Negotiated | Choice::Among(_));
+        open && self.agreed.compat.has(Compat::VARINT_FLIST_FLAGS)
+    }
+
+    /// Whether we name what we take only when we have heard what there is.
+    fn hears_first(&self) -> bool {
+        let listed =
+            matches!(self.hello.offer, Offer::These(_)) || matches!(self.hello.compression.choice, Choice::Among(_));
+        listed && !self.is_server()
     }
 
     fn is_server(&self) -> bool {
@@ -319,10 +344,12 @@ impl Handshake {
         let mut bytes = Vec::new();
         if self.negotiates_checksum() {
             let names: Vec<_> = self.hello.offer.list(&self.hello.side).into_iter().map(Checksum::name).collect();
-            put_vstring(&mut bytes, names.join(" ").as_bytes());
+            // So stock says that nothing will do.
+            let names = if names.is_empty() { "INVALID".into() } else { names.join(" ") };
+            put_vstring(&mut bytes, names.as_bytes());
         }
         if self.negotiates_compression() {
-            put_vstring(&mut bytes, compress::list(self.is_server()).as_bytes());
+            put_vstring(&mut bytes, self.hello.compression.list(self.is_server()).as_bytes());
         }
         out.put(&bytes);
     }
@@ -339,10 +366,12 @@ impl Handshake {
             .chain(wanted)
             .find(|checksum| wanted.contains(checksum) && had.contains(checksum))
             .copied()
-            .ok_or_else(|| PeerError::NoCommonChecksum {
-                ours: ours.into_iter().map(Checksum::name).collect::<Vec<_>>().join(" "),
-                theirs: String::from_utf8_lossy(theirs).into_owned(),
-            })
+            .ok_or_else(|| self.none_common(theirs))
+    }
+
+    fn none_common(&self, theirs: &[u8]) -> PeerError {
+        let ours: Vec<_> = self.hello.offer.list(&self.hello.side).into_iter().map(Checksum::name).collect();
+        PeerError::NoCommonChecksum { ours: ours.join(" "), theirs: String::from_utf8_lossy(theirs).into_owned() }
     }
 }
 
@@ -358,6 +387,7 @@ fn names<'a>(reader: &mut Reader<'a>) -> Decoded<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compress::Method;
 
     fn meet(
         client: Offer,
@@ -403,6 +433,7 @@ mod tests {
                     Offer::Stock => Checksum::Xxh128,
                     Offer::Blake3 => Checksum::Blake3,
                     Offer::Only(checksum) => checksum,
+                    Offer::These(_) => unreachable!(),
                 };
                 assert_eq!(a.checksum, expected);
             }
@@ -454,6 +485,49 @@ mod tests {
         assert_eq!(names(Offer::Stock, Side::Client), "xxh128 xxh3 xxh64 md5 md4 sha1");
         assert_eq!(names(Offer::Blake3, Side::Client), "xxh128 xxh3 xxh64 md5 md4 sha1 blake3");
         assert_eq!(names(Offer::Stock, server()), "xxh128 xxh3 xxh64 md5 md4 sha1 none blake3");
+    }
+
+    /// A client with a list of its own agrees with servers that follow it and with servers that follow their own list.
+    #[test]
+    fn a_list_of_the_users_is_followed() {
+        let these = |checksums: &[Checksum]| {
+            let mut list = [None; 8];
+            list.iter_mut().zip(checksums).for_each(|(place, &checksum)| *place = Some(checksum));
+            Offer::These(list)
+        };
+        let (ours, theirs) = (these(&[Checksum::Md5, Checksum::Xxh64]), these(&[Checksum::Xxh64, Checksum::Md5]));
+        for (client, server, wanted) in [
+            (ours, Offer::Stock, Checksum::Md5),
+            (ours, theirs, Checksum::Md5),
+            (Offer::Stock, theirs, Checksum::Xxh64),
+            (these(&[Checksum::None]), Offer::Stock, Checksum::None),
+        ] {
+            let (a, b) = meet(client, b"v", server, None);
+            assert_eq!((a, a.checksum), (b, wanted));
+        }
+        let hello = |offer, choice| Hello {
+            side: Side::Client,
+            version: 32,
+            choice: None,
+            offer,
+            incremental: false,
+            compression: Wish { choice, level: None },
+        };
+        let mut methods = [None; 5];
+        (methods[0], methods[1]) = (Some(Method::Lz4), Some(Method::Zlib));
+        let mut out = Outbox::new();
+        let mut client = Handshake::new(hello(ours, Choice::Among(methods)), &mut out);
+        out.clear();
+        client.feed(b"\x20\0\0\0\x80\x80\x14xxh128 xxh3 xxh64 md5\x0dzstd lz4 zlib\0\0\0\0\0").unwrap();
+        let agreed = client.poll(&mut out).unwrap().unwrap();
+        assert_eq!((agreed.checksum, agreed.compression.method), (Checksum::Md5, Method::Lz4));
+        assert_eq!(out.bytes()[..8], *b"\x03md5\x03lz4");
+        // Without negotiation there is only MD5.
+        for (offer, agrees) in [(ours, true), (these(&[Checksum::Xxh64]), false), (these(&[]), false)] {
+            let mut client = Handshake::new(hello(offer, Choice::Off), &mut Outbox::new());
+            client.feed(&[31, 0, 0, 0, 0x02, 7, 0, 0, 0]).unwrap();
+            assert_eq!(client.poll(&mut Outbox::new()).is_ok(), agrees);
+        }
     }
 
     #[test]

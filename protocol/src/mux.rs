@@ -427,6 +427,15 @@ impl Outbox {
         &self.bytes
     }
 
+    /// Closes the open frame and gives all bytes that wait to `take`, which may keep the buffer and leave another in its place.
+    /// What it leaves is thrown away where it succeeds; otherwise all still waits.
+    pub fn hand_over<E>(&mut self, take: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
+        self.close_frame();
+        take(&mut self.bytes)?;
+        self.bytes.clear();
+        Ok(())
+    }
+
     /// Forgets the bytes that [`Outbox::bytes`] gave.
     pub fn clear(&mut self) {
         self.bytes.clear();

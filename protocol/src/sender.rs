@@ -42,7 +42,8 @@ pub enum SenderEvent {
     Filter(Vec<u8>),
     /// The end of the filter rules (server only); now the file list is due.
     FiltersDone,
-    /// The data of a file is wanted: answer with [`Sender::begin`] or [`Sender::decline`].
+    /// The data of a file is wanted: answer with [`Sender::begin`] or [`Sender::decline`]. The sums of the request are
+    /// still to come: see [`Sender::poll_sums`].
     Request(Request),
     /// The receiving side tells of a change it made itself. It has been echoed.
     Item(Ndx, ItemHeader),
@@ -79,7 +80,8 @@ pub struct Request {
     /// What differs. Where values of extended attributes are wanted, they are to be put in their place before
     /// [`Sender::begin`].
     pub header: ItemHeader,
-    /// Block sums of the basis; empty when there is none, or more of them than we keep.
+    /// Block sums of the basis, to be filled by [`Sender::poll_sums`]; it stays empty when there is none, or more of them
+    /// than we keep.
     pub sums: SumTable,
     /// What is there already stays unseen, and only the rest is wanted.
     pub append: bool,
@@ -112,7 +114,11 @@ impl FinalStats {
 enum State {
     Filters,
     Items,
-    Sums(Request),
+    /// Sums come, so many of so many bytes in their strong part.
+    Sums {
+        left: u32,
+        strong_length: u32,
+    },
     Farewell,
     Answer,
     LastDone,
@@ -205,13 +211,7 @@ impl Sender {
                 Ok(None) => {}
                 Err(Decode::Bad(error)) => return Err(error),
                 Err(Decode::Incomplete) if self.inbox.next_frame()? => {}
-                Err(Decode::Incomplete) => match self.inbox.message() {
-                    Some(Message::ErrorExit(Some(code))) => {
-                        out.message(&Message::ErrorExit(None));
-                        return Err(PeerError::Exit(code));
-                    }
-                    message => return Ok(message.map(SenderEvent::Message)),
-                },
+                Err(Decode::Incomplete) => return Ok(self.message(out)?.map(SenderEvent::Message)),
             }
         }
     }
@@ -269,15 +269,14 @@ impl Sender {
                             let incremental = self.n.compat.has(Compat::INC_RECURSE);
                             let redo = self.phase > 0 || (incremental && !seen.insert(Ndx(ndx)));
                             let append = self.facts.append && !redo;
-                            let sums_most = if append { 0 } else { self.facts.sums_most };
-                            let sums = SumTable::new(head, self.n.checksum.size(), sums_most);
-                            let request = Request { ndx: Ndx(ndx), header, sums, append, redo };
-                            if append {
-                                Some(SenderEvent::Request(request))
-                            } else {
-                                self.state = State::Sums(request);
-                                None
+                            let sums = match append {
+                                true => SumTable::without_sums(head),
+                                false => SumTable::new(head, self.n.checksum.size(), self.facts.sums_most),
+                            };
+                            if !append && head.count > 0 {
+                                self.state = State::Sums { left: head.count, strong_length: head.strong_length };
                             }
+                            Some(SenderEvent::Request(Request { ndx: Ndx(ndx), header, sums, append, redo }))
                         } else {
                             self.ndx_in = ndx_in;
                             match &header.xattrs {
@@ -319,24 +318,10 @@ impl Sender {
                     }
                 }
             }
-            State::Sums(request) => {
-                let strong = request.sums.head().strong_length as usize;
-                while request.sums.remaining() > 0 {
-                    let Ok(weak) = reader.uint() else { break };
-                    let Ok(strong) = reader.take(strong) else { break };
-                    request.sums.push(weak, strong);
-                }
-                // A partly read block stays for the next time.
-                let whole = reader.position() / (4 + strong) * (4 + strong);
-                let complete = request.sums.remaining() == 0;
-                self.inbox.consume(whole);
-                if !complete {
-                    return Err(Decode::Incomplete);
-                }
-                let State::Sums(request) = std::mem::replace(&mut self.state, State::Items) else {
-                    return Err(Decode::Incomplete);
-                };
-                return Ok(Some(SenderEvent::Request(request)));
+            State::Sums { .. } => {
+                // Nobody wants them.
+                self.take_sums(|_, _| {})?;
+                return Ok(None);
             }
             State::Farewell | State::Over => return Err(Decode::Incomplete),
             State::Answer | State::LastDone => {
@@ -367,6 +352,54 @@ impl Sender {
         Ok(event)
     }
 
+    /// Puts into the table of a request what has come of its sums; to be asked for before [`Sender::decline`] or the end of
+    /// the reply, or not at all. Returns a message that came between them. When the table still has
+    /// [some to come](SumTable::remaining), feed me.
+    pub fn poll_sums(&mut self, sums: &mut SumTable, out: &mut Outbox) -> Result<Option<Message>, PeerError> {
+        while matches!(self.state, State::Sums { .. }) {
+            match self.take_sums(|weak, strong| sums.push(weak, strong)) {
+                Ok(()) => {}
+                Err(Decode::Bad(error)) => return Err(error),
+                Err(Decode::Incomplete) if self.inbox.next_frame()? => {}
+                Err(Decode::Incomplete) => return self.message(out),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads the sums that are here, until there are no more to come.
+    fn take_sums(&mut self, mut each: impl FnMut(u32, &[u8])) -> Result<(), Decode> {
+        let State::Sums { left, strong_length } = &mut self.state else { return Ok(()) };
+        let mut reader = self.inbox.reader();
+        let size = 4 + *strong_length as usize;
+        while *left > 0 {
+            let Ok(weak) = reader.uint() else { break };
+            let Ok(strong) = reader.take(*strong_length as usize) else { break };
+            each(weak, strong);
+            *left -= 1;
+        }
+        // A partly read block stays for the next time.
+        let whole = reader.position() / size * size;
+        let is_complete = *left == 0;
+        self.inbox.consume(whole);
+        if !is_complete {
+            return Err(Decode::Incomplete);
+        }
+        self.state = State::Items;
+        Ok(())
+    }
+
+    /// A message, where the payload before it does not suffice.
+    fn message(&mut self, out: &mut Outbox) -> Result<Option<Message>, PeerError> {
+        match self.inbox.message() {
+            Some(Message::ErrorExit(Some(code))) => {
+                out.message(&Message::ErrorExit(None));
+                Err(PeerError::Exit(code))
+            }
+            message => Ok(message),
+        }
+    }
+
     /// Answers an item whose values were wanted; they stand in its header now.
     pub fn give(&mut self, ndx: Ndx, header: &ItemHeader, out: &mut Outbox) {
         echo(&mut self.ndx_out, ndx, header, out);
@@ -378,7 +411,7 @@ impl Sender {
         out.divert(self.holds_back);
         out.put(&request.sums.head().encode());
         self.tokens.begin(store);
-        FileReply { tokens: &mut self.tokens }
+        FileReply { sender: self }
     }
 
     /// Answers that the file cannot be sent; nothing else will come for it.
@@ -404,23 +437,33 @@ impl Sender {
 /// The answer to one request. Borrowed from the sender, so that a reply out of order does not compile.
 #[derive(Debug)]
 pub struct FileReply<'s> {
-    tokens: &'s mut TokenWriter,
+    sender: &'s mut Sender,
 }
 
 impl FileReply<'_> {
     /// Literal bytes.
     pub fn literal(&mut self, bytes: &[u8], out: &mut Outbox) -> Result<(), PackError> {
-        self.tokens.literal(bytes, out)
+        self.sender.tokens.literal(bytes, out)
     }
 
     /// A block of the basis, and the bytes it stands for.
     pub fn copy(&mut self, block: BlockIndex, bytes: &[u8], out: &mut Outbox) -> Result<(), PackError> {
-        self.tokens.copy(block, bytes, out)
+        self.sender.tokens.copy(block, bytes, out)
+    }
+
+    /// Takes bytes as they came, as [`Sender::feed`] does.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), PeerError> {
+        self.sender.feed(bytes)
+    }
+
+    /// As [`Sender::poll_sums`]: the blocks that the reply begins with may be found before all sums have come.
+    pub fn poll_sums(&mut self, sums: &mut SumTable, out: &mut Outbox) -> Result<Option<Message>, PeerError> {
+        self.sender.poll_sums(sums, out)
     }
 
     /// The end of the file, with its sum.
     pub fn end(self, sum: &Sum, out: &mut Outbox) -> Result<(), PackError> {
-        self.tokens.end(out)?;
+        self.sender.tokens.end(out)?;
         out.put(sum.as_bytes());
         out.divert(false);
         Ok(())

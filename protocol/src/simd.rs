@@ -390,7 +390,7 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig {
-            cases: 400, rng_seed: RngSeed::Fixed(11), failure_persistence: None, ..ProptestConfig::default()
+            cases: if cfg!(miri) { 4 } else { 400 }, rng_seed: RngSeed::Fixed(11), failure_persistence: None, ..ProptestConfig::default()
         })]
 
         #[test]

@@ -2,6 +2,7 @@
 //! Holds numbers and sums only; the search over them is [`crate::delta`]. Counterpart: rsync's `sum_struct`.
 
 use crate::PeerError;
+use crate::checksum::Sum;
 
 /// The longest block from protocol 30 on, bytes.
 const MAX_BLOCK_LENGTH: u32 = 131_072;
@@ -28,6 +29,11 @@ pub struct SumHead {
 }
 
 impl SumHead {
+    /// Bytes of it and its block sums on the wire.
+    pub fn wire_len(&self) -> u64 {
+        16 + u64::from(self.count) * (4 + u64::from(self.strong_length))
+    }
+
     /// No basis: send the whole file.
     pub const NONE: SumHead = SumHead { count: 0, block_length: 0, strong_length: 0, remainder: 0 };
 
@@ -157,6 +163,11 @@ impl SumTable {
         SumTable { head, kept_length, keep, arrived: 0, weak: Vec::new(), strong: Vec::new() }
     }
 
+    /// A table without any sums, of a basis that is only said to be there.
+    pub fn without_sums(head: SumHead) -> SumTable {
+        SumTable { arrived: head.count, ..SumTable::new(head, 0, 0) }
+    }
+
     /// An empty table of blocks whose number nobody knows yet: each one that is [appended](SumTable::append) counts.
     ///
     /// `strong_length` bytes are known of each strong sum.
@@ -208,9 +219,18 @@ impl SumTable {
         &self.strong[at..at + self.kept_length]
     }
 
-    /// Bytes kept of each strong sum.
-    pub(crate) fn kept_length(&self) -> usize {
-        self.kept_length
+    /// As much of a strong sum as is known of each block's.
+    pub(crate) fn known_part<'s>(&self, sum: &'s Sum) -> &'s [u8] {
+        let bytes = sum.as_bytes();
+        &bytes[..bytes.len().min(self.kept_length)]
+    }
+
+    /// Number of blocks of full length whose sums are here, from block 0 on.
+    pub(crate) fn whole(&self) -> u32 {
+        let kept = self.kept();
+        // A last block that is shorter stands for no whole one.
+        let is_short = |last: u32| self.head.block_len(BlockIndex(last)) != self.head.block_length;
+        kept - u32::from(kept.checked_sub(1).is_some_and(is_short))
     }
 
     /// Number of blocks whose sums are here, from block 0 on.

@@ -102,7 +102,11 @@ fn send(n: &Negotiated, facts: SenderFacts, entries: usize, bytes: &[u8], chunk:
         }
         loop {
             match sender.poll(&mut out) {
-                Ok(Some(SenderEvent::Request(request))) => {
+                Ok(Some(SenderEvent::Request(mut request))) => {
+                    // Sums are heard, or declined while they come.
+                    if request.ndx.0 % 2 == 0 {
+                        while let Ok(Some(_)) = sender.poll_sums(&mut request.sums, &mut out) {}
+                    }
                     // What is kept may be looked at.
                     for block in (0..request.sums.kept()).map(BlockIndex) {
                         let _ = (request.sums.weak(block), request.sums.strong(block));

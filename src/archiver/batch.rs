@@ -1,7 +1,7 @@
 //! One session over one batch: the file list without a staging tree, and who answers for what.
 
 use super::flight::Job;
-use super::squeeze;
+use super::{ranges, squeeze};
 use crate::link::{Ending, Link, Remote};
 use crate::status::Failure;
 use crate::transfer::send::{Digest, Sent};
@@ -72,9 +72,23 @@ pub(super) struct Flown {
     pub(super) ended: Result<Option<Summary>, TransferError>,
 }
 
+/// What a session asks of the far end beyond the usual.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Demands {
+    /// Copies are to be on the disk before they count.
+    pub(crate) fsync: bool,
+    /// Permissions are changed on the way.
+    pub(crate) chmod: bool,
+    /// File data is compressed on its way.
+    pub(crate) squeezed: bool,
+    /// Files may lie where earlier tries do.
+    pub(crate) partial: bool,
+}
+
 /// The server arguments for a batch: attributes are those of the files, parents are made as needed and otherwise left
 /// alone, every judgement is by content, and every finished file is acknowledged.
-pub(crate) fn server_args(data_dir: &str, fsync: bool, chmod: bool, squeezed: bool) -> Vec<OsString> {
+pub(crate) fn server_args(data_dir: &str, demands: Demands) -> Vec<OsString> {
+    let Demands { fsync, chmod, squeezed, partial } = demands;
     let options = Options {
         times: true,
         perms: true,
@@ -87,6 +101,7 @@ pub(crate) fn server_args(data_dir: &str, fsync: bool, chmod: bool, squeezed: bo
         fsync,
         compress: squeezed,
         compress_level: squeezed.then_some(squeeze::LEVEL),
+        partial_dir: partial.then(|| ranges::ASIDE.into()),
         ..Options::default()
     };
     let destination = format!("{}/", base(data_dir));

@@ -9,6 +9,7 @@ use crate::transfer::TransferError;
 use crate::transfer::send::{Digest, Sent};
 use crate::transport::ssh::sftp::{Sftp, SftpError};
 use protocol::checksum::{Checksum, FileHasher, Sum};
+use protocol::chmod::Chmod;
 use std::collections::HashSet;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -98,7 +99,7 @@ impl Delivery<'_> {
             }
             Some(_) => return Ok(Fate::Taken),
         }
-        self.make_way(&name, dirs).map_err(|error| refuse(self, error))?;
+        make_way(self.sftp, &self.base, &name, self.manner.chmod, dirs).map_err(|error| refuse(self, error))?;
         let temp = temporary(&place);
         let outcome = self.write(job, &temp, &place, &meta);
         let fate = match outcome {
@@ -177,23 +178,6 @@ impl Delivery<'_> {
         Ok((len, hasher.finish()))
     }
 
-    /// Makes the directories on the way that are missing.
-    fn make_way(&mut self, name: &str, dirs: &mut HashSet<PathBuf>) -> Result<(), SftpError> {
-        for (at, _) in name.match_indices('/') {
-            let dir = self.base.join(&name[..at]);
-            if dirs.contains(&dir) {
-                continue;
-            }
-            let mode = self.manner.chmod.map_or(DIR_MODE, |chmod| chmod.apply(DIR_MODE, true, 0o022));
-            if self.sftp.make_dir(&dir, mode)? && self.manner.chmod.is_some() {
-                // The server's umask may have taken some away.
-                self.sftp.set(&dir, Some(mode), None)?;
-            }
-            dirs.insert(dir);
-        }
-        Ok(())
-    }
-
     /// Whose trouble it is.
     fn refuse(&self, error: SftpError, name: &str, len: u64, words: &mut String) -> Trouble {
         let error = match error {
@@ -216,6 +200,29 @@ impl Delivery<'_> {
         let made = self.sftp.create(&probe, 0o600, &mut |_| Ok(0)).is_ok();
         made && self.sftp.remove(&probe).is_ok()
     }
+}
+
+/// Makes the directories on the way to `name` that are missing; `dirs` are known to be there.
+pub(super) fn make_way(
+    sftp: &Sftp,
+    base: &Path,
+    name: &str,
+    chmod: Option<&Chmod>,
+    dirs: &mut HashSet<PathBuf>,
+) -> Result<(), SftpError> {
+    for (at, _) in name.match_indices('/') {
+        let dir = base.join(&name[..at]);
+        if dirs.contains(&dir) {
+            continue;
+        }
+        let mode = chmod.map_or(DIR_MODE, |chmod| chmod.apply(DIR_MODE, true, 0o022));
+        if sftp.make_dir(&dir, mode)? && chmod.is_some() {
+            // The server's umask may have taken some away.
+            sftp.set(&dir, Some(mode), None)?;
+        }
+        dirs.insert(dir);
+    }
+    Ok(())
 }
 
 /// A name beside `place` as rsync gives unfinished files.

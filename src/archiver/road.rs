@@ -30,6 +30,8 @@ pub(super) enum Road {
     Program {
         /// It knows `--fsync`.
         syncs: bool,
+        /// It is this program.
+        ours: bool,
     },
     /// Nothing serves there; files are written one by one.
     Sftp(Box<Sftp>),
@@ -46,7 +48,8 @@ pub(super) fn find(
     let output = version(connect)?;
     let Some(why) = absence(&output, connect) else {
         progress.set_road(None);
-        return Ok(Road::Program { syncs: far_end(&output.stdout).is_some_and(FarEnd::syncs) });
+        let found = far_end(&output.stdout);
+        return Ok(Road::Program { syncs: found.is_some_and(FarEnd::syncs), ours: found == Some(FarEnd::Ours) });
     };
     let host = connect.describe();
     let mut sftp = connect.sftp().map_err(|error| ConnectError::Lost {
@@ -65,7 +68,7 @@ pub(super) fn find(
                 tracing::info!(host, program = %path.display(), "{why}; our own was uploaded and serves there");
                 progress.set_road(Some(format!("uploaded program {}: {why}", path.display())));
                 *uploaded = Some(path);
-                return Ok(Road::Program { syncs: true });
+                return Ok(Road::Program { syncs: true, ours: true });
             }
             Err(trouble) => {
                 connect.serve_with(None);

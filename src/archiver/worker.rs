@@ -1,9 +1,10 @@
 //! A worker: one thread, one session, batch after batch.
 
-use super::batch::{Fate, Flown, Manner, fly, server_args};
+use super::batch::{Demands, Fate, Flown, Manner, fly, server_args};
 use super::crew::Crew;
 use super::deliver::Delivery;
 use super::flight::Job;
+use super::ranges::{Board, Laid, Split};
 use super::retry::{Backoff, ONCE_PATIENCE, blames_the_link, no_room, words_about};
 use super::road::{self, Road};
 use super::squeeze::Squeeze;
@@ -45,6 +46,7 @@ pub(super) struct Worker {
     pub(super) number: usize,
     pub(super) connect: Box<dyn Connect>,
     pub(super) crew: Arc<Crew>,
+    pub(super) board: Arc<Board>,
     pub(super) settings: Arc<Settings>,
     pub(super) path_limit: usize,
     pub(super) jobs: Arc<Mutex<mpsc::Receiver<Vec<Job>>>>,
@@ -56,10 +58,22 @@ pub(super) struct Worker {
     pub(super) road: Option<(Road, Instant)>,
     /// Whether compression pays.
     pub(super) squeeze: Squeeze,
+    /// Until when nobody is helped with a large file, since that did not work.
+    pub(super) no_help_before: Option<Instant>,
     /// Unfinished files that a broken connection left at the far end, where we write them ourselves.
     pub(super) leftovers: Vec<PathBuf>,
     /// Where our own program stands at the far end, if it was uploaded.
     pub(super) uploaded: Option<PathBuf>,
+}
+
+/// What a worker does next.
+enum Next {
+    /// A batch, or nothing ever again.
+    Jobs(Option<Vec<Job>>),
+    /// A large file of another worker.
+    Help(Arc<Split>),
+    /// It has lost its seat.
+    Leave,
 }
 
 /// Work that is left of a batch.
@@ -77,14 +91,19 @@ impl Worker {
             let next = self.runtime.block_on(async {
                 self.crew.seated(self.number).await;
                 tokio::select! {
-                    next = async { self.jobs.lock().await.recv().await } => Some(next),
-                    () = self.crew.dismissed(self.number) => None,
+                    next = async { self.jobs.lock().await.recv().await } => Next::Jobs(next),
+                    split = self.call_for_help() => Next::Help(split),
+                    () = self.crew.dismissed(self.number) => Next::Leave,
                 }
             });
             let jobs = match next {
-                Some(Some(jobs)) => jobs,
-                Some(None) => return self.part(),
-                None => {
+                Next::Jobs(Some(jobs)) => jobs,
+                Next::Jobs(None) => return self.part(),
+                Next::Help(split) => {
+                    self.help(&split);
+                    continue;
+                }
+                Next::Leave => {
                     self.connect.disconnect();
                     self.road = None;
                     continue;
@@ -240,9 +259,13 @@ impl Worker {
             error.to_string()
         };
         let moved = Cell::new(0);
+        // Bytes that several wrote were counted then.
+        let counts = Cell::new(true);
         let progress = |bytes| {
             moved.set(moved.get() + bytes);
-            progress.read(number, bytes);
+            if counts.get() {
+                progress.read(number, bytes);
+            }
         };
         let settings = self.settings.clone();
         let squeezed = self.squeeze.next(settings.compress);
@@ -254,6 +277,7 @@ impl Worker {
             progress: &progress,
         };
         let mut began = Instant::now();
+        let mut laid = Laid::default();
         let flown = match settings.direction {
             Direction::Pull => {
                 let data_dir = &settings.data_dir;
@@ -269,6 +293,8 @@ impl Worker {
             }
             Direction::Push => {
                 self.find_road().map_err(&trouble)?;
+                laid = self.lay_down(jobs);
+                counts.set(laid.is_empty());
                 began = Instant::now();
                 let syncs = match &mut self.road {
                     Some((Road::Sftp(sftp), _)) => {
@@ -278,17 +304,24 @@ impl Worker {
                         let delivery = Delivery { sftp, leftovers: &mut self.leftovers, base, rate, manner: &manner };
                         return delivery.fly(jobs);
                     }
-                    Some((Road::Program { syncs }, _)) => *syncs,
+                    Some((Road::Program { syncs, .. }, _)) => *syncs,
                     None => false,
                 };
-                let args = server_args(&settings.data_dir, syncs, manner.chmod.is_some(), squeezed);
+                let demands =
+                    Demands { fsync: syncs, chmod: manner.chmod.is_some(), squeezed, partial: !laid.is_empty() };
+                let args = server_args(&settings.data_dir, demands);
                 let link = self.connect.open(&args).map_err(&trouble)?;
                 let _guard = self.stop.guard(link.closer.clone());
                 fly(jobs, settings.rate.on_writing(link), &manner)
             }
         };
-        if flown.ended.is_ok() {
+        if !laid.is_empty() {
+            laid.clear(&flown.fates);
+        } else if flown.ended.is_ok() {
             self.squeeze.learn(squeezed, moved.get(), began.elapsed());
+            if settings.split_size > 0 && moved.get() >= settings.split_size / 2 {
+                self.board.learn(moved.get(), began.elapsed());
+            }
         }
         Ok(flown)
     }

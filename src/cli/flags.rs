@@ -74,6 +74,7 @@ pub(super) enum Command {
     #[command(mut_arg("queue_mib", hidden), mut_arg("workers", hidden))]
     #[command(
         mut_arg("bwlimit", hidden),
+        mut_arg("split_size", hidden),
         mut_arg("compress", hidden),
         mut_arg("chmod", hidden),
         mut_arg("manifest", hidden),
@@ -324,6 +325,11 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "N", default_value = "1", help_heading = "Work")]
     pub(super) workers: Workers,
 
+    /// With several workers: files of this size and more are written by all that are idle, where this program serves at the
+    /// far end and one session alone is slow; 0 for never
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = split_size, help_heading = "Work")]
+    pub(super) split_size: u64,
+
     #[command(flatten)]
     pub(super) site: SiteFlags,
 
@@ -358,6 +364,10 @@ pub(super) enum LogFormat {
 /// Bytes per second.
 pub(super) fn rate(text: &str) -> Result<u64, String> {
     parse_size(text.as_bytes(), b'K').ok_or_else(|| "expected a rate such as 500 (KiB/s), 1.5m or 0".into())
+}
+
+fn split_size(text: &str) -> Result<u64, String> {
+    parse_size(text.as_bytes(), b'b').ok_or_else(|| "expected a number of bytes such as 64M, or 0".into())
 }
 
 fn chmod(text: &str) -> Result<Chmod, String> {

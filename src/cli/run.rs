@@ -286,6 +286,7 @@ pub(super) fn settings(args: &RunArgs, service: &Service) -> Result<Settings> {
         queue: args.queue as usize,
         queue_bytes: u64::from(args.queue_mib) << 20,
         workers: args.workers,
+        split_size: args.split_size,
         once: args.once,
         max_attempts: service.options.selection.max_attempts,
         grace: GRACE,

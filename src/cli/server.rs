@@ -5,7 +5,7 @@ mod secluded;
 use crate::rsync::until::Until;
 use crate::transfer::copy_as::copy_as;
 use crate::transfer::serve::{complain, exit_code, serve};
-use crate::transfer::{TransferError, charset, trust_all_links};
+use crate::transfer::{TransferError, bound, charset, trust_all_links};
 use crate::transport::stdio::{input, stdio};
 use protocol::PeerError;
 use protocol::args::{Options, ServerArgs};
@@ -48,6 +48,7 @@ pub(super) fn main(args: &[OsString]) -> ExitCode {
     if args.options.insecure_links {
         trust_all_links();
     }
+    args.options.confine_root.as_deref().inspect(|root| bound(root));
     let patience =
         args.options.timeout.filter(|&seconds| seconds > 0).map(|seconds| Duration::from_secs(seconds.into()));
     if let Some(Err(error)) = args.options.copy_as.as_deref().map(copy_as) {

@@ -6,7 +6,7 @@
 
 use super::access::{Hosts, Peer, names_matter};
 use super::auth::{self, Access, Proof, Secrets};
-use super::config::{Config, Environment, Module};
+use super::config::{Config, Environment, Module, Settings};
 use super::flags::Flags;
 use super::hooks::{self, After};
 use super::module::{Entrance, NoEntry, guard};
@@ -19,7 +19,7 @@ use protocol::daemon::{Digest, Greeting, ServerEvent};
 use protocol::handshake::VERSION_MOST;
 use std::fs::File;
 use std::io;
-use std::net::TcpStream;
+use std::net::{IpAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -43,7 +43,7 @@ impl From<Gone> for Refusal {
                 Some(format!("protocol version mismatch: this server speaks 30 to 32, not {version}"))
             }
             Gone::Peer(error) => Some(error.to_string()),
-            Gone::Lost(_) | Gone::Late => None,
+            Gone::Lost(_) | Gone::Late | Gone::NoProxy(_) => None,
         };
         Self { client, log: Some(gone.to_string()) }
     }
@@ -77,7 +77,7 @@ pub(super) struct Admitted<'a> {
 
 /// Serves the client; returns the exit code.
 pub(super) fn serve(flags: &Flags) -> u8 {
-    let mut peer = peer();
+    let (mut peer, by_socket) = peer();
     let mut environment = Environment::of_process();
     let mut talk = Talk::start();
     let config = flags.config(&environment);
@@ -94,6 +94,16 @@ pub(super) fn serve(flags: &Flags) -> u8 {
             return 1;
         }
     };
+    if by_socket && config.globals.proxy_protocol {
+        match behind_proxy(&peer, &mut talk, &config.globals, &environment) {
+            Ok(Some(address)) => peer = Peer::at(address),
+            Ok(None) => {}
+            Err(why) => {
+                journal.warn(&why);
+                return 5;
+            }
+        }
+    }
     if config.globals.reverse_lookup {
         peer.look_up();
     }
@@ -125,15 +135,34 @@ pub(super) fn serve(flags: &Flags) -> u8 {
     }
 }
 
-/// Who is at our standard input; a remote shell tells in its variables.
-fn peer() -> Peer {
+/// Who is behind the proxy at our socket, which must be one that is believed.
+fn behind_proxy(
+    proxy: &Peer,
+    talk: &mut Talk,
+    settings: &Settings,
+    environment: &Environment,
+) -> Result<Option<IpAddr>, String> {
+    let list = settings.proxy_protocol_hosts.as_deref().map(|list| environment.expand(list)).unwrap_or_default();
+    let mut proxy = proxy.clone();
+    if settings.reverse_lookup && names_matter(&list) {
+        proxy.look_up();
+    }
+    let who = format!("{} ({})", proxy.shown_name(), proxy.shown_address());
+    if !(Hosts { allow: Some(&list), deny: None, forward: settings.forward_lookup }).admit(&proxy) {
+        return Err(format!("proxy protocol rejected from untrusted peer {who}"));
+    }
+    talk.proxied().map_err(|gone| format!("{gone}: {who}"))
+}
+
+/// Who is at our standard input, and whether that is a socket; a remote shell tells in its variables.
+fn peer() -> (Peer, bool) {
     let socket = io::stdin().as_fd().try_clone_to_owned().map(TcpStream::from).and_then(|stream| stream.peer_addr());
     if let Ok(address) = socket {
-        return Peer::at(address.ip());
+        return (Peer::at(address.ip()), true);
     }
     let told = std::env::var("SSH_CONNECTION").ok();
     let address = told.as_deref().and_then(|told| told.split(' ').next()).and_then(|word| word.parse().ok());
-    address.map(Peer::at).unwrap_or_default()
+    (address.map(Peer::at).unwrap_or_default(), false)
 }
 
 /// Talks with the client until its session can begin; nothing where it only wanted the list.

@@ -90,6 +90,12 @@ pub(super) fn listen(flags: &Flags) -> Result<(), ListenError> {
     let port = listeners.first().and_then(|listener| listener.local_addr().ok()).map_or(0, |address| address.port());
     let version = env!("CARGO_PKG_VERSION");
     journal.say(&format!("rsyncd version {version} (pysmurf-archiver) starting, listening on port {port}"));
+    if config.globals.proxy_protocol && config.globals.proxy_protocol_hosts.is_none() {
+        journal.warn(
+            "\"proxy protocol = true\" but \"proxy protocol hosts\" is unset: all connections will be rejected as untrusted \
+             proxy peers.  Set \"proxy protocol hosts\" to your trusted proxy's address.",
+        );
+    }
     if flags.detached {
         let _ = rustix::process::setsid();
         let _ = io::stdout().write_all(b"ready\n").and_then(|()| io::stdout().flush());

@@ -7,7 +7,6 @@ use crate::transfer::{confine, open_operand};
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 use protocol::args::Options;
 use protocol::filter::Action;
-use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -198,12 +197,6 @@ pub(super) fn inside(module: &[u8], path: &[u8], keep_dots: bool) -> Vec<u8> {
         clean.push(b'/');
     }
     clean
-}
-
-/// The folder that holds a path, for the search of wildcards.
-pub(super) fn os(path: &[u8]) -> &OsStr {
-    use std::os::unix::ffi::OsStrExt;
-    OsStr::from_bytes(path)
 }
 
 #[cfg(test)]

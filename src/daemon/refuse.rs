@@ -1,6 +1,6 @@
 //! `refuse options`: which of a client's options a module does not take. Counterpart: rsync's `set_refuse_options`.
 
-use super::wild;
+use crate::wild;
 
 /// Letters and the long names of the same options.
 const LETTERS: [(u8, &str); 37] = [
@@ -87,7 +87,7 @@ const VITAL: [&str; 11] = [
 /// What is refused unless the list says otherwise.
 const BY_DEFAULT: [&str; 2] = ["copy-devices", "write-devices"];
 /// What is refused whatever the list says: it would have the daemon write where the client likes.
-const ALWAYS: [&str; 5] = ["log-file", "log-file-format", "insecure-links", "confine-root", "copy-as"];
+const ALWAYS: [&str; 4] = ["log-file", "log-file-format", "insecure-links", "copy-as"];
 /// What `a` stands for.
 const ARCHIVE: [&str; 10] =
     ["archive", "recursive", "links", "perms", "times", "group", "owner", "D", "devices", "specials"];

@@ -1,22 +1,27 @@
 //! What a client asks of its module, and the session that comes of it.
 
+use super::access::Peer;
 use super::auth::Access;
 use super::config::Settings;
 use super::connection::Admitted;
-use super::glob::expand;
 use super::journal::Journal;
 use super::module::inside;
 use super::refuse::Refusals;
 use super::talk::Talk;
-use super::{access::Peer, wild};
+use crate::report::Ledger;
+use crate::report::ledger::Site;
 use crate::transfer::serve::{Served, exit_code, hello, serve_session};
 use crate::transfer::{TransferError, charset, greet_agreed};
+use crate::wild;
+use crate::wild::glob::expand;
 use protocol::args::{ArgsError, Options, ServerArgs};
 use protocol::daemon::ArgList;
 use std::time::Duration;
 
 /// How long a silent client is waited for where nobody sets a limit; stock rsync waits for ever.
 const SILENCE: Duration = Duration::from_secs(3600);
+/// The default of `log format`.
+const LOG_FORMAT: &str = "%o %h [%a] %m (%u) %f %l";
 
 /// Serves the session; returns the exit code.
 pub(super) fn serve(admitted: Admitted<'_>, peer: &Peer, journal: &Journal, talk: Talk) -> u8 {
@@ -44,6 +49,7 @@ pub(super) fn serve(admitted: Admitted<'_>, peer: &Peer, journal: &Journal, talk
     }
     let silence =
         args.options.timeout.filter(|&seconds| seconds > 0).map(|seconds| Duration::from_secs(seconds.into()));
+    let ledger = ledger(&admitted, peer, &args, journal);
     let (link, count) = talk.into_link(silence.unwrap_or(SILENCE));
     let served = hello(&args, admitted.version).and_then(|hello| {
         let mut session = greet_agreed(link, hello)?;
@@ -55,7 +61,7 @@ pub(super) fn serve(admitted: Admitted<'_>, peer: &Peer, journal: &Journal, talk
                 session.refuse(text, *code);
                 Ok(None)
             }
-            None => serve_session(&args, session, admitted.guard.as_ref()).map(Some),
+            None => serve_session(&args, session, admitted.guard.as_ref(), Some(&ledger)).map(Some),
         }
     });
     let code = match (&served, &refusal) {
@@ -71,10 +77,28 @@ pub(super) fn serve(admitted: Admitted<'_>, peer: &Peer, journal: &Journal, talk
             exit_code(error)
         }
     };
-    if !matches!(served, Err(TransferError::Link(_))) {
-        journal.say(&format!("sent {} bytes  received {} bytes", count.sent(), count.received()));
+    if matches!(&served, Ok(None) | Err(_)) && !matches!(served, Err(TransferError::Link(_))) {
+        ledger.ends(count.sent(), count.received());
     }
     u8::try_from(code).unwrap_or(1)
+}
+
+/// What goes into the log of the transfer itself: with `transfer logging` each file, too.
+fn ledger<'j>(admitted: &Admitted<'_>, peer: &Peer, args: &ServerArgs, journal: &'j Journal) -> Ledger<'j> {
+    let settings = &admitted.module.settings;
+    let expand = |text: &Option<String>| text.as_deref().map(|text| admitted.environment.expand(text));
+    let path = expand(&settings.path).unwrap_or_default();
+    let site = Site {
+        address: peer.shown_address(),
+        host: peer.shown_name().to_owned(),
+        module: admitted.module.name.clone(),
+        user: admitted.user.clone().unwrap_or_default(),
+        path: path.trim_end_matches('/').to_owned(),
+    };
+    // Its own percent signs are not those of variables.
+    let format = settings.transfer_logging.then(|| settings.log_format.as_deref().unwrap_or(LOG_FORMAT));
+    let sink = |line: &[u8]| journal.say(&String::from_utf8_lossy(line));
+    Ledger::new(args, format.map(|format| format.as_bytes().to_vec()), Some(site), Box::new(sink))
 }
 
 /// A request that is turned down once the client can hear why.
@@ -100,6 +124,8 @@ fn ask(admitted: &Admitted<'_>) -> Result<ServerArgs, Refused> {
         ArgsError::Unsupported(option) => refused(format!("rsync: on remote machine: {option}: unknown option"), 4),
         error => refused(format!("rsync: {error}"), 1),
     })?;
+    // The module is the boundary already, and this is the client's word.
+    args.options.confine_root = None;
     let read_only = match admitted.access {
         Access::ReadOnly => true,
         Access::ReadWrite => false,
@@ -169,25 +195,6 @@ fn apply(settings: &Settings, admitted: &Admitted<'_>, options: &mut Options) {
 
 fn options_send(admitted: &Admitted<'_>) -> bool {
     admitted.args.iter().take_while(|arg| *arg != b".").any(|arg| arg == b"--sender")
-}
-
-/// The first parameter of a module that nothing serves yet, so that it is refused by name and never ignored.
-pub(super) fn unserved(settings: &Settings) -> Option<&'static str> {
-    let none = Options::default;
-    let served = |options: Options| options.unserved().is_none();
-    let given = |text: &Option<String>| text.is_some();
-    let rows = [
-        ("munge symlinks", settings.munge_symlinks == Some(true), Options { munge_links: true, ..none() }),
-        ("fake super", settings.fake_super, Options { fake_super: true, ..none() }),
-        ("ignore errors", settings.ignore_errors, Options { ignore_errors: true, ..none() }),
-        ("open noatime", settings.open_noatime == Some(true), Options { open_noatime: true, ..none() }),
-        ("incoming chmod", given(&settings.incoming_chmod), Options { chmod: Some(Vec::new()), ..none() }),
-        ("outgoing chmod", given(&settings.outgoing_chmod), Options { chmod: Some(Vec::new()), ..none() }),
-        ("temp dir", given(&settings.temp_dir), Options { temp_dir: Some(Vec::new()), ..none() }),
-    ];
-    let row = rows.into_iter().find(|(_, given, options)| *given && !served(options.clone()));
-    let own = [("transfer logging", settings.transfer_logging), ("log format", given(&settings.log_format))];
-    row.map(|(name, ..)| name).or_else(|| own.into_iter().find_map(|(name, given)| given.then_some(name)))
 }
 
 /// Options' values as they were before the client put backslashes in them, as one of 3.5 does without `-s`.

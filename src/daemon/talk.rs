@@ -1,6 +1,7 @@
 //! The conversation before a session, on standard input and output, all of it within one time limit.
 
-use crate::link::Link;
+use super::proxy::{self, NoHeader};
+use crate::link::{Link, Sink};
 use crate::transport::stdio::stdio;
 use protocol::PeerError;
 use protocol::daemon::{Server, ServerEvent};
@@ -8,6 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use std::io::{self, Cursor, Read, Write};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +27,9 @@ pub(super) enum Gone {
     /// The client is gone.
     #[error("connection lost before the transfer: {0}")]
     Lost(io::Error),
+    /// No proxy speaks, though one should.
+    #[error("{0}")]
+    NoProxy(#[from] NoHeader),
     /// The client was too slow.
     #[error("no complete request within {PATIENCE:?}")]
     Late,
@@ -53,6 +58,22 @@ impl Talk {
     /// The client was accepted.
     pub(super) fn accept(&mut self) {
         self.server.accept();
+    }
+
+    /// Hears who is behind a proxy; nothing where the proxy speaks for itself. Comes before all else.
+    pub(super) fn proxied(&mut self) -> Result<Option<IpAddr>, Gone> {
+        let stdin = io::stdin();
+        let (mut heard, mut buffer) = (Vec::new(), [0; 4096]);
+        loop {
+            match self.when_ready(stdin.as_fd(), PollFlags::IN, |fd| rustix::io::read(fd, &mut buffer[..]))? {
+                0 => return Err(Gone::Lost(io::ErrorKind::UnexpectedEof.into())),
+                n => heard.extend_from_slice(&buffer[..n]),
+            }
+            if let Some(header) = proxy::read(&heard)? {
+                self.server.feed(&heard[header.len..]);
+                return Ok(header.client);
+            }
+        }
     }
 
     /// What the client says next.
@@ -147,5 +168,14 @@ impl<T: Write> Write for Counted<T> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
+    }
+}
+
+impl<T: Sink> Sink for Counted<T> {
+    fn give(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        let len = bytes.len();
+        self.0.give(bytes)?;
+        self.1.0.0.fetch_add(len as u64, Ordering::Relaxed);
+        Ok(())
     }
 }

@@ -25,6 +25,37 @@ fn bytes_cross_between_threads_in_order() {
 }
 
 #[test]
+fn whole_buffers_cross_without_a_copy_and_within_the_capacity() {
+    let (mut reader, mut writer) = pipe(100_000);
+    let mut buffer = pattern(60_000);
+    let address = buffer.as_ptr();
+    writer.give(&mut buffer).unwrap();
+    assert!(buffer.is_empty());
+    assert!(matches!(reader.front().unwrap(), Front::Data(bytes) if bytes.as_ptr() == address));
+    assert_eq!(writer.room().unwrap(), 40_000);
+    // Small ones, those that must wait, and those that never fit, in order with what is written.
+    let expected = [&pattern(60_000)[..], b"small", &pattern(50_000), &pattern(250_000), b"end"].concat();
+    let writing = thread::spawn(move || {
+        for mut bytes in [b"small".to_vec(), pattern(50_000), pattern(250_000)] {
+            writer.give(&mut bytes).unwrap();
+            assert!(bytes.is_empty());
+        }
+        writer.write_all(b"end").unwrap();
+    });
+    let mut got = Vec::new();
+    let mut most = [0; 7000];
+    while let n @ 1.. = reader.read(&mut most).unwrap() {
+        assert!(reader.shared.lock().used <= 100_000);
+        got.extend_from_slice(&most[..n]);
+    }
+    writing.join().unwrap();
+    assert!(got == expected);
+    let (reader, mut writer) = pipe(100_000);
+    drop(reader);
+    assert_eq!(writer.give(&mut pattern(60_000)).unwrap_err().kind(), ErrorKind::BrokenPipe);
+}
+
+#[test]
 fn nothing_beyond_the_capacity_is_taken() {
     let (mut reader, mut writer) = pipe(1000);
     assert_eq!(writer.try_write(&[7; 1500]).unwrap(), 1000);

@@ -89,6 +89,9 @@ fn conflicts(line: &CommandLine) -> Result<(), Usage> {
     if options.insecure_links && options.confine_root.is_some() {
         return no("--insecure-links cannot be combined with --confine-root");
     }
+    if options.confine_root.as_ref().is_some_and(|root| !root.starts_with(b"/")) {
+        return no("--confine-root must be an absolute path");
+    }
     if line.deletes > 1 {
         return Err(Usage::syntax("rsync: You may not combine multiple --delete-WHEN options."));
     }

@@ -69,10 +69,9 @@ pub struct Batch {
 }
 
 /// How standard output is buffered: `--outbuf`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outbuf {
     /// Every line at once.
-    #[default]
     Line,
     /// Every write at once.
     None,
@@ -127,8 +126,8 @@ pub struct CommandLine {
     pub human: u8,
     /// `-8`.
     pub eight_bit: bool,
-    /// `--outbuf`.
-    pub outbuf: Outbuf,
+    /// `--outbuf`, where it was said.
+    pub outbuf: Option<Outbuf>,
     /// `--stderr`.
     pub stderr: StderrMode,
     /// `--progress`.
@@ -198,7 +197,7 @@ impl Default for CommandLine {
             log_file_format: None,
             human: 1,
             eight_bit: false,
-            outbuf: Outbuf::default(),
+            outbuf: None,
             stderr: StderrMode::default(),
             progress: false,
             info: Levels::info(),

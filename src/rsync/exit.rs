@@ -4,6 +4,8 @@ use crate::link::Ending;
 use crate::transfer::TransferError;
 use crate::transfer::serve::exit_code;
 
+/// What was to be said could not be.
+pub(super) const DIAGNOSTICS: i32 = 13;
 /// Partial: some files or attributes were not transferred.
 pub(super) const PARTIAL: i32 = 23;
 /// Files vanished at the source.
@@ -36,7 +38,7 @@ fn name(code: i32) -> &'static str {
         10 => "error in socket IO",
         11 => "error in file IO",
         12 => "error in rsync protocol data stream",
-        13 => "errors with program diagnostics",
+        DIAGNOSTICS => "errors with program diagnostics",
         14 => "error in IPC code",
         15 => "sibling process crashed",
         16 => "sibling process terminated abnormally",

@@ -18,7 +18,7 @@ Without -e, a HOST is reached by the SSH that is built in.
 ";
 
 /// Options of stock rsync that the table knows and nothing serves; each is refused by name.
-const LACKING: &str = "--confine-root, --crtimes";
+const LACKING: &str = "--crtimes";
 
 /// `--help`.
 pub(super) fn text() -> String {

@@ -1,7 +1,7 @@
 //! The lines of `--list-only`.
 
-use super::format::permissions;
-use super::{clock, names, numbers};
+use crate::report::format::permissions;
+use crate::report::{clock, names, numbers};
 use protocol::flist::FileEntry;
 
 /// One entry. `human` is the level of `-h`; `links`: where symlinks point is shown.

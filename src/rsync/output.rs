@@ -2,10 +2,12 @@
 //! Owns standard output and error of a session; both threads of a receiving one speak to it.
 
 use super::command_line::{CommandLine, Outbuf, StderrMode};
-use super::format::{self, Event};
+use super::listing;
 use super::progress::{Progress, Tally};
 use super::stats::Stats;
-use super::{clock, listing, names};
+use crate::link::Closer;
+use crate::report::format::{self, Event};
+use crate::report::{LogFile, log_file, names};
 use crate::transfer::Witness;
 use crate::transfer::send::Sent;
 use protocol::checksum::Sum;
@@ -13,15 +15,8 @@ use protocol::flist::{FileEntry, FileList, Kind, Ndx};
 use protocol::item::{ItemFlags, ItemHeader};
 use protocol::mux::{Message, TextKind};
 use protocol::sender::FinalStats;
-use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
-
-/// The default of `--log-file-format`.
-const LOG_FORMAT: &[u8] = b"%i %n%L";
-/// Bits of an item that say nothing about a change by themselves.
-const NO_CHANGE: u16 = ItemFlags::BASIS_TYPE.0 | ItemFlags::XNAME.0 | ItemFlags::LOCAL_CHANGE.0;
 
 /// What this session is, as far as its output goes.
 #[derive(Debug, Clone, Default)]
@@ -54,7 +49,7 @@ struct State {
     human: u8,
     eight_bit: bool,
     stderr_mode: StderrMode,
-    outbuf: Outbuf,
+    outbuf: Option<Outbuf>,
     stdout: BufWriter<io::Stdout>,
     log: Option<Log>,
     progress: Progress,
@@ -68,23 +63,15 @@ struct State {
     stats: Stats,
     /// Something was not transferred.
     partial: bool,
+    /// The link of the session, to be closed when nobody reads what is to be seen at once.
+    closer: Option<Closer>,
+    /// Nobody reads it.
+    unread: bool,
 }
 
 struct Log {
-    file: File,
+    file: LogFile,
     format: Vec<u8>,
-}
-
-impl Log {
-    fn line(&mut self, text: &[u8]) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let moment = clock::local(i64::try_from(now).unwrap_or(0));
-        let mut line = format!("{} {} [{}] ", moment.date(), moment.time(), std::process::id()).into_bytes();
-        line.extend_from_slice(text);
-        line.push(b'\n');
-        // A full disk is no reason to end a transfer.
-        let _ = self.file.write_all(&line);
-    }
 }
 
 impl Output {
@@ -95,8 +82,8 @@ impl Output {
     pub(super) fn new(line: &CommandLine, role: Role) -> io::Result<Self> {
         let log = match &line.log_file {
             Some(path) => {
-                let file = OpenOptions::new().create(true).append(true).open(path)?;
-                let format = line.log_file_format.clone().unwrap_or_else(|| LOG_FORMAT.to_vec());
+                let file = LogFile::open(path)?;
+                let format = line.log_file_format.clone().unwrap_or_else(|| log_file::FORMAT.to_vec());
                 Some(Log { file, format })
             }
             None => None,
@@ -133,6 +120,8 @@ impl Output {
             starts: Vec::new(),
             stats: Stats::new(),
             partial: false,
+            closer: None,
+            unread: false,
         })))
     }
 
@@ -164,6 +153,16 @@ impl Output {
     pub(super) fn complain(&self, text: &str) {
         let mut state = self.lock();
         state.error(text.as_bytes());
+    }
+
+    /// The link to close when nobody reads what is to be read line by line.
+    pub(super) fn ends_with(&self, closer: Closer) {
+        self.lock().closer = Some(closer);
+    }
+
+    /// Whether it was closed.
+    pub(super) fn is_unread(&self) -> bool {
+        self.lock().unread
     }
 
     /// Whether something was reported that was not transferred.
@@ -276,12 +275,16 @@ impl State {
         let result = match self.stderr_mode {
             StderrMode::All => io::stderr().write_all(bytes),
             _ => self.stdout.write_all(bytes).and_then(|()| match self.outbuf {
-                Outbuf::Block => Ok(()),
-                Outbuf::Line | Outbuf::None => self.stdout.flush(),
+                Some(Outbuf::Block) => Ok(()),
+                Some(Outbuf::Line | Outbuf::None) | None => self.stdout.flush(),
             }),
         };
-        // Nobody may be reading any more; the transfer goes on.
-        let _ = result;
+        // Nobody may be reading any more. The transfer goes on, unless each line was to be read as it comes.
+        let line_by_line = matches!(self.outbuf, Some(Outbuf::Line | Outbuf::None));
+        if result.is_err() && line_by_line && self.stderr_mode != StderrMode::All {
+            self.unread = true;
+            self.closer.take().inspect(Closer::close);
+        }
     }
 
     fn end_line(&mut self) {
@@ -307,8 +310,8 @@ impl State {
     }
 
     fn log_line(&mut self, text: &[u8]) {
-        if let Some(log) = &mut self.log {
-            log.line(text);
+        if let Some(log) = &self.log {
+            log.file.line(text);
         }
     }
 
@@ -341,6 +344,7 @@ impl State {
             sums: done.sums,
             sum: done.sum.map(|sum| sum.to_string()),
             path,
+            site: None,
             times: self.times,
             human: self.human,
         }
@@ -349,7 +353,7 @@ impl State {
     /// The lines of an entry: on standard output if `shown`, and in the log.
     fn line(&mut self, done: &Done<'_>, shown: bool) {
         let flags = done.header.flags;
-        let changed = flags.0 & !NO_CHANGE != 0 || flags.has(ItemFlags::LOCAL_CHANGE);
+        let changed = format::is_change(done.header);
         let moved = flags.has(ItemFlags::TRANSFER) || flags.has(ItemFlags::LOCAL_CHANGE);
         let path = self.source(&done.entry.name);
         let event = self.event(done, path.as_deref());
@@ -386,13 +390,7 @@ impl State {
 
     /// The path of an entry here, as far as the arguments tell it.
     fn source(&self, name: &[u8]) -> Option<Vec<u8>> {
-        let matching = |argument: &&Vec<u8>| {
-            let last = argument.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-            matches!(last, b"" | b"." | b"..")
-                || name.strip_prefix(last).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
-        };
-        let argument = self.role.sources.iter().find(matching).filter(|_| self.role.sends)?;
-        Some(format::source_path(argument, name))
+        self.role.sends.then(|| format::path_by_arguments(&self.role.sources, name)).flatten()
     }
 
     fn deleted(&mut self, name: &[u8]) {
@@ -414,6 +412,7 @@ impl State {
             sums: 0,
             sum: None,
             path: None,
+            site: None,
             times: self.times,
             human: self.human,
         };

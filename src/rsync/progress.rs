@@ -1,6 +1,6 @@
 //! The line that shows how far a transfer has come. Counterpart: rsync's `rprint_progress`.
 
-use super::numbers;
+use crate::report::numbers;
 use std::time::{Duration, Instant};
 
 /// How often the line changes.

@@ -1,26 +1,27 @@
 //! One session of a client: connects, sends or receives, and says what came of it. Counterpart: rsync's `client_run`.
 
 use super::batch;
-use super::checks::refuse;
-use super::command_line::{CommandLine, FilterKind, Usage};
+use super::command_line::{CommandLine, Usage};
 use super::exit;
 use super::operands::{Host, Plan, Remote};
-use super::output::{Done, Output, Pulled, Role};
+use super::output::{Output, Pulled, Role};
+use super::pushed::Pushed;
 use super::quoting::{self, Use};
 use super::until::Until;
+use super::wanted::{Wanted, rules_of_script};
 use crate::daemon::client::{self, Call, Connected, DaemonError, Shell, Site};
 use crate::link::{Ending, Link};
 use crate::transfer::batch::{BatchFile, Playback, PlaybackError};
 use crate::transfer::charset;
 use crate::transfer::copy_as::copy_as;
-use crate::transfer::filters::{self, Rules, RulesError};
+use crate::transfer::filters;
 use crate::transfer::local::Local;
+use crate::transfer::offers;
 use crate::transfer::scanned::{Scanned, Trouble, summer};
-use crate::transfer::send::Sent;
 use crate::transfer::source::{Arguments, Hooks, SumFile};
 use crate::transfer::suffixes::Suffixes;
 use crate::transfer::{
-    Answer, Asked, ReceivePlan, SendPlan, Session, TransferError, Watch, greet, greet_agreed, receive, send,
+    Asked, Expected, Operands, ReceivePlan, SendPlan, Session, TransferError, greet, greet_agreed, receive, send,
 };
 use crate::transport::child::Child;
 use crate::transport::ssh::{Ssh, SshOptions};
@@ -28,13 +29,11 @@ use crate::transport::tcp::Family;
 use crate::transport::{Connect, ConnectError};
 use protocol::PeerError;
 use protocol::args::{Options, ServerArgs};
-use protocol::checksum::{Checksum, Sum};
-use protocol::filter::{Action, Rule, Side as RuleSide};
-use protocol::flist::{FileEntry, FileList, ListLimits, Ndx};
+use protocol::checksum::Checksum;
+use protocol::filter::Side as RuleSide;
+use protocol::flist::ListLimits;
 use protocol::handshake::{Compat, Hello, Offer, Side, VERSION_LEAST, VERSION_MOST};
-use protocol::item::{ItemFlags, ItemHeader};
 use protocol::mux::{Message, TextKind};
-use protocol::sender::Request;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::num::NonZeroU64;
@@ -51,9 +50,6 @@ const LEAVING: Duration = Duration::from_secs(5);
 
 /// Runs a transfer; gives its exit code.
 pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
-    if let Some(name) = line.options.unserved() {
-        return Err(refuse(name));
-    }
     let version = line.protocol.unwrap_or(VERSION_MOST.into());
     let Some(version) = u8::try_from(version).ok().filter(|version| (VERSION_LEAST..=VERSION_MOST).contains(version))
     else {
@@ -72,6 +68,8 @@ pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
     let for_script = rules_of_script(&line)?;
     batch::constrain(&mut line)?;
     let wanted = Wanted::of(&mut line, plan, pull)?;
+    // Files of rules and lists that stand on the command line have been read by now.
+    line.options.confine_root.as_deref().inspect(|root| crate::transfer::bound(root));
     let written = batch::create(&line, plan, &for_script)?;
     line.options.whole_file |= local && line.batch.read.is_none() && !line.options.no_whole_file;
     let role = Role { sends: !pull, local, sources: plan.sources.clone() };
@@ -125,71 +123,6 @@ fn play(line: &mut CommandLine, name: &[u8], version: u8, output: &Output) -> Re
         playback.changed.iter().for_each(|text| output.say(&format!("{text}\n")));
     }
     Ok(playback)
-}
-
-/// The user's rules as the script of a batch file holds them: without those that `-C` brings.
-pub(super) fn rules_of_script(line: &CommandLine) -> Result<Vec<Rule>, Usage> {
-    if line.batch.write.is_none() && line.batch.only_write.is_none() {
-        return Ok(Vec::new());
-    }
-    user_rules(line)?.finish(&Options { cvs_exclude: false, ..line.options.clone() }, false).map_err(bad_rules)
-}
-
-fn user_rules(line: &CommandLine) -> Result<Rules, Usage> {
-    let mut rules = Rules::new(&line.options);
-    for (kind, text) in &line.filters {
-        let taken = match kind {
-            FilterKind::Rule => rules.filter(text),
-            FilterKind::Exclude => rules.pattern(Action::Exclude, text),
-            FilterKind::Include => rules.pattern(Action::Include, text),
-            FilterKind::ExcludeFrom => rules.file(Action::Exclude, text),
-            FilterKind::IncludeFrom => rules.file(Action::Include, text),
-        };
-        taken.map_err(bad_rules)?;
-    }
-    Ok(rules)
-}
-
-/// What the user's rules and lists of names come to.
-struct Wanted {
-    rules: Vec<Rule>,
-    /// Names for this side, the sender, to look up.
-    here: Option<Vec<Vec<u8>>>,
-    /// Names for the server, the sender, to look up, as they travel.
-    asked: Option<Vec<u8>>,
-}
-
-impl Wanted {
-    /// Reads the files of rules and names, and leaves of `--files-from` what a server may be told.
-    fn of(line: &mut CommandLine, plan: &Plan, pull: bool) -> Result<Self, Usage> {
-        let rules = user_rules(line)?.finish(&line.options, !pull).map_err(bad_rules)?;
-        let mut wanted = Self { rules, here: None, asked: None };
-        let Some(given) = line.options.files_from.clone() else { return Ok(wanted) };
-        let cut = given.iter().position(|byte| b":/".contains(byte)).filter(|&at| given[at] == b':');
-        if let Some(cut) = cut {
-            let same = plan.remote.as_ref().is_some_and(|remote| cut == 0 || remote.host.name == given[..cut]);
-            if !same {
-                let text = "--files-from hostname is not the same as the transfer hostname".into();
-                return Err(Usage { text, code: 1 });
-            }
-            line.options.files_from = Some(given[given.len().min(cut + 1)..].to_vec());
-            return Ok(wanted);
-        }
-        let unreadable = |error: TransferError| Usage { text: format!("rsync: {error}"), code: 11 };
-        if pull {
-            wanted.asked = Some(filters::names_to_forward(&given, &line.options).map_err(unreadable)?);
-            line.options.files_from = Some(b"-".to_vec());
-            line.options.from0 = true;
-        } else {
-            wanted.here = Some(filters::names_of_file(&given, line.options.from0).map_err(unreadable)?);
-        }
-        Ok(wanted)
-    }
-}
-
-fn bad_rules(error: RulesError) -> Usage {
-    let code = if matches!(error, RulesError::File { .. }) { 11 } else { 1 };
-    Usage { text: format!("rsync: {error}"), code }
 }
 
 /// Counts what is heard, for the last words of a session that breaks.
@@ -258,6 +191,7 @@ impl Client<'_> {
                 format!("rsync: connection unexpectedly closed ({heard} bytes received so far) [{who}]")
             }
             TransferError::Peer(PeerError::Exit(_)) => String::new(),
+            TransferError::Refused(text) if text.starts_with("ERROR: ") => text.clone(),
             error => format!("rsync: [{who}] {error}"),
         };
         Failure { text, code: exit::of(error) }
@@ -294,15 +228,16 @@ impl Client<'_> {
         let remote = link.remote.clone();
         let until = Until::watch(link.closer.clone(), self.line.options.stop_at)
             .map_err(|error| Failure { text: format!("rsync: Cannot listen for signals: {error}"), code: 14 })?;
+        self.output.ends_with(link.closer.clone());
         let options = &self.line.options;
         let hello = Hello {
             side: Side::Client,
             version: version.unwrap_or(self.version),
             choice: options.checksum_choice,
             // A batch file names no algorithm.
-            offer: if written.is_some() { Offer::Only(Checksum::Md5) } else { Offer::Stock },
+            offer: if written.is_some() { Offer::Only(Checksum::Md5) } else { offers::checksums(false) },
             incremental: options.incremental(self.pull),
-            compression: options.compression(),
+            compression: offers::compression(options.compression(), false),
         };
         let greeted = match version {
             Some(_) => greet_agreed(link, hello),
@@ -333,6 +268,7 @@ impl Client<'_> {
             self.output.complain(words.trim_end());
         }
         match result {
+            _ if self.output.is_unread() => Err(Failure { text: String::new(), code: exit::DIAGNOSTICS }),
             Ok(code) => Ok(code),
             Err(error) => Err(self.failure(&error, heard.load(Ordering::Relaxed))),
         }
@@ -555,6 +491,20 @@ impl Client<'_> {
         self.end(trouble.bits(), summary.ending.as_ref())
     }
 
+    /// What a sender may bring that is not ourselves; what a batch file holds was judged when it was made.
+    fn expected(&self) -> Expected {
+        let Some(remote) = self.plan.remote.as_ref().filter(|_| self.line.batch.read.is_none()) else {
+            return Expected::default();
+        };
+        let operands = match (&self.wanted.asked, &self.line.options.files_from) {
+            (Some(asked), _) => Operands::Listed(&asked.names),
+            (None, Some(_)) => Operands::Unknown,
+            (None, None) if remote.daemon => Operands::InModules(&self.plan.sources),
+            (None, None) => Operands::Arguments(&self.plan.sources),
+        };
+        Expected::new(operands, &self.wanted.rules, &self.line.options)
+    }
+
     fn pull(&self, session: Session) -> Result<i32, TransferError> {
         let options = &self.line.options;
         let destination = self.plan.destination.as_deref().unwrap_or_default();
@@ -568,7 +518,8 @@ impl Client<'_> {
             destination: PathBuf::from(OsStr::from_bytes(destination)),
             limits: ListLimits::default(),
             rules: self.wanted.rules.clone(),
-            asked: self.wanted.asked.clone(),
+            asked: self.wanted.asked.as_ref().map(|asked| asked.bytes.clone()),
+            expected: self.expected(),
             names: self.line.info.level("NAME").max(u8::from(self.line.itemizes())),
             guard: None,
         };
@@ -624,76 +575,4 @@ fn secluded_from(words: &[Vec<u8>]) -> usize {
     let sender = words.get(1).is_some_and(|word| word == b"--sender");
     let bundle = if sender { 3 } else { 2 };
     bundle + words[bundle.min(words.len())..].iter().take_while(|word| word.starts_with(b"--iconv=")).count()
-}
-
-/// The output of a session in which files go away.
-struct Pushed<'a> {
-    output: &'a Output,
-    trouble: &'a Trouble,
-    /// The request that is being answered.
-    current: Option<Current>,
-}
-
-struct Current {
-    header: ItemHeader,
-    /// Bytes of its block sums.
-    sums: u64,
-    len: u64,
-}
-
-impl Pushed<'_> {
-    /// Says what went wrong meanwhile.
-    fn drain(&self) {
-        while let Some(word) = self.trouble.word() {
-            self.output.hear(&word);
-        }
-    }
-}
-
-impl Watch for Pushed<'_> {
-    fn listed(&mut self, list: &FileList) {
-        self.drain();
-        self.output.list(list);
-    }
-
-    fn requested(&mut self, ndx: Ndx, entry: &FileEntry, request: &Request) -> Answer {
-        let header = &request.header;
-        self.output.begin(ndx);
-        if header.flags.has(ItemFlags::NEW) && !request.redo {
-            self.output.stats(|stats| stats.created(entry));
-        }
-        self.output.announce(&Done { entry, header, sent: Sent::default(), sums: 0, sum: None });
-        let head = request.sums.head();
-        let sums = 16 + u64::from(head.count) * (4 + u64::from(head.strong_length));
-        self.current = Some(Current { header: header.clone(), sums, len: entry.len });
-        Answer::Send
-    }
-
-    fn progress(&mut self, bytes: u64) {
-        if let Some(current) = &self.current {
-            self.output.advance(bytes, current.len);
-        }
-    }
-
-    fn sent(&mut self, ndx: Ndx, entry: &FileEntry, sent: &Sent, sum: &Sum) {
-        if let Some(Current { header, sums, .. }) = self.current.take() {
-            self.output.transferred(ndx, &Done { entry, header: &header, sent: *sent, sums, sum: Some(*sum) });
-        }
-    }
-
-    fn unreadable(&mut self, _ndx: Ndx, _error: &io::Error) {
-        self.drain();
-    }
-
-    fn finished(&mut self, _ndx: Ndx) {
-        self.drain();
-    }
-
-    fn item(&mut self, ndx: Ndx, entry: &FileEntry, header: &ItemHeader) {
-        self.output.changed(ndx, entry, header);
-    }
-
-    fn message(&mut self, message: &Message) {
-        self.output.hear(message);
-    }
 }

@@ -1,6 +1,6 @@
 //! What a transfer came to, as its last lines say.
 
-use super::numbers::{human, human_fraction};
+use crate::report::numbers::{human, human_fraction};
 use protocol::flist::{FileEntry, FileList, Kind};
 use std::fmt::Write;
 use std::time::Instant;

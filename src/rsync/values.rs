@@ -1,6 +1,7 @@
 //! Values of options, read as stock rsync reads them and refused in its words.
 
 use super::command_line::Usage;
+use crate::report::{clock, numbers};
 use protocol::args::parse_size;
 use protocol::checksum::Checksum;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -26,11 +27,11 @@ pub(super) fn size(name: &str, value: &[u8], unit: u8, least: u64, most: u64) ->
     let refuse = |why: String| Err(Usage::syntax(format!("rsync: --{name}={text} {why}")));
     let Some(bytes) = parse_size(value, unit) else { return refuse("is invalid".into()) };
     if bytes > 0 && bytes < least {
-        let least = if least < 1024 { least.to_string() } else { super::numbers::units(least as f64, 1024.0) };
+        let least = if least < 1024 { least.to_string() } else { numbers::units(least as f64, 1024.0) };
         return refuse(format!("is too small (min: {least} or 0 for unlimited)"));
     }
     if bytes > most {
-        return refuse(format!("is too large (max: {})", super::numbers::units(most as f64, 1024.0)));
+        return refuse(format!("is too large (max: {})", numbers::units(most as f64, 1024.0)));
     }
     Ok(bytes)
 }
@@ -88,8 +89,8 @@ pub(super) fn hour(value: &[u8]) -> Result<i64, Usage> {
         None => (&*text, None),
     };
     let number = |text: &str| text.parse::<i64>().map_err(|_| bad());
-    let here = super::clock::local(now());
-    let mut wanted = super::clock::Moment { second: 0, hour: 0, minute: 0, ..here };
+    let here = clock::local(now());
+    let mut wanted = clock::Moment { second: 0, hour: 0, minute: 0, ..here };
     if let Some(time) = time {
         let (hours, minutes) = time.split_once(':').ok_or_else(bad)?;
         wanted.hour = if hours.is_empty() { here.hour } else { number(hours)? };
@@ -115,7 +116,7 @@ pub(super) fn hour(value: &[u8]) -> Result<i64, Usage> {
     if !sound {
         return Err(bad());
     }
-    let mut at = super::clock::seconds(&wanted);
+    let mut at = clock::seconds(&wanted);
     if at <= now() {
         match parts.len() {
             0 if text.starts_with(':') => wanted.hour += 1,
@@ -124,7 +125,7 @@ pub(super) fn hour(value: &[u8]) -> Result<i64, Usage> {
             2 => wanted.year += 1,
             _ => return Err(past()),
         }
-        at = super::clock::seconds(&wanted);
+        at = clock::seconds(&wanted);
     }
     Ok(at)
 }

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use super::bound;
 use protocol::flist::Kind;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -198,7 +199,7 @@ pub(crate) fn make_operands(path: &Path) -> io::Result<()> {
 
 /// Opens the file an operator named. The way to it and a symlink in its place are followed as those of a directory are.
 pub(crate) fn open_operand_file(path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
-    open_file_from(CWD, path, flags, mode)
+    open_file_from(CWD, path, flags, mode, |_| Ok(()))
 }
 
 /// The same, to read a regular file; a fifo is not waited for.
@@ -212,13 +213,14 @@ pub(crate) fn open_operator_file(path: &Path) -> io::Result<File> {
 
 /// The same, to read a list that somebody may still be writing, such as a fifo.
 pub(crate) fn open_operator_list(path: &Path) -> io::Result<File> {
-    Ok(open_operand_file(path, OFlags::RDONLY | OFlags::NOCTTY, Mode::empty())?.into())
+    Ok(open_file_from(CWD, path, OFlags::RDONLY | OFlags::NOCTTY, Mode::empty(), |dir| bound::admit(dir))?.into())
 }
 
 /// The same, to read a file by its name in a held directory; a fifo is not waited for.
 pub(crate) fn open_file_in(dir: &OwnedFd, name: &[u8]) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    Ok(open_file_from(dir.as_fd(), Path::new(OsStr::from_bytes(name)), flags, Mode::empty())?.into())
+    Ok(open_file_from(dir.as_fd(), Path::new(OsStr::from_bytes(name)), flags, Mode::empty(), |dir| bound::admit(dir))?
+        .into())
 }
 
 /// The same, to append to a log or to lock; it is made where it is missing, for its owner alone to write.
@@ -228,11 +230,19 @@ pub(crate) fn open_operator_lock(path: &Path) -> io::Result<File> {
     Ok(open_operand_file(path, flags, mode)?.into())
 }
 
-fn open_file_from(base: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+/// `admit` is asked of every folder in which the file, or a link to it, is looked for.
+fn open_file_from(
+    base: BorrowedFd<'_>,
+    path: &Path,
+    flags: OFlags,
+    mode: Mode,
+    admit: impl Fn(&OwnedFd) -> io::Result<()>,
+) -> io::Result<OwnedFd> {
     let mut path = path.to_owned();
     for _ in 0..LINKS_MAX {
         let (parent, leaf) = parent_of(&path);
         let dir = open_operand_from(base, parent.as_os_str().as_bytes())?;
+        admit(&dir)?;
         match rustix::fs::openat(&dir, leaf, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, mode) {
             Err(Errno::LOOP) => {
                 let link = rustix::fs::openat(&dir, leaf, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, mode)?;
@@ -312,7 +322,7 @@ pub(crate) fn open_following(dir: &OwnedFd, leaf: &[u8], flags: OFlags) -> io::R
     match JAIL.get() {
         None => Ok(rustix::fs::openat(dir, leaf, flags, Mode::empty())?),
         Some(_) if flags.contains(OFlags::DIRECTORY) => open_operand_from(dir.as_fd(), leaf),
-        Some(_) => open_file_from(dir.as_fd(), Path::new(OsStr::from_bytes(leaf)), flags, Mode::empty()),
+        Some(_) => open_file_from(dir.as_fd(), Path::new(OsStr::from_bytes(leaf)), flags, Mode::empty(), |_| Ok(())),
     }
 }
 

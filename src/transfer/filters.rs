@@ -176,11 +176,22 @@ pub fn names_of_file(name: &[u8], from0: bool) -> Result<Vec<Vec<u8>>, TransferE
     Ok(names.map(<[u8]>::to_vec).collect())
 }
 
-/// The same file as it goes to the peer that looks the names up.
-pub fn names_to_forward(name: &[u8], options: &Options) -> Result<Vec<u8>, TransferError> {
+/// A file of `--files-from` for a peer that looks the names up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forwarded {
+    /// The file as it goes over.
+    pub bytes: Vec<u8>,
+    /// The names in it; comments are left out.
+    pub names: Vec<Vec<u8>>,
+}
+
+/// Reads it.
+pub fn names_to_forward(name: &[u8], options: &Options) -> Result<Forwarded, TransferError> {
     let bytes = list_of_names(name)?;
-    let names: Vec<_> = names::of_file(&bytes, options.from0).map(|name| charset::to_peer(name, options)).collect();
-    Ok(names::encode(names.iter().map(Vec::as_slice)))
+    let listed = || names::of_file(&bytes, options.from0);
+    let sent: Vec<_> = listed().map(|name| charset::to_peer(name, options)).collect();
+    let names = listed().filter(|name| !names::is_comment(name)).map(<[u8]>::to_vec).collect();
+    Ok(Forwarded { bytes: names::encode(sent.iter().map(Vec::as_slice)), names })
 }
 
 fn list_of_names(name: &[u8]) -> Result<Vec<u8>, TransferError> {

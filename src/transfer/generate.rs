@@ -3,34 +3,35 @@
 mod alternatives;
 mod board;
 mod delete;
+mod entry;
 mod file;
 mod fuzzy;
 mod links;
+mod lists;
+mod names;
 mod rules;
+mod sums;
+mod tell;
 
 use super::TransferError;
 use super::abort::LastWords;
-use super::beneath::shown;
-use super::dest::{Attrs, Dest, DestError, Found, Further, LateDirs};
+use super::dest::{Dest, LateDirs};
 use super::greet::Mouth;
-use super::links::is_unsafe;
-use super::receive::{ReceivePlan, Target, Witness, preserve};
+use super::receive::{ReceivePlan, Target, Witness};
 use board::BoardState;
 pub(super) use board::{Attempt, Board, Missed, Note};
 use delete::Deletion;
 pub(super) use delete::IOERR_DEL_LIMIT;
 pub(super) use file::file_sum;
 use fuzzy::Fuzzy;
-use links::{Links, Meeting};
+use links::Links;
 use protocol::PeerError;
-use protocol::args::{DeleteWhen, ItemDetail, Options};
+use protocol::args::{DeleteWhen, Options};
 use protocol::filter::RuleSet;
-use protocol::flist::{DirClass, FileEntry, FileList, Kind, LinkId, Ndx, Segments};
+use protocol::flist::{DirClass, FileEntry, FileList, Ndx, Segments};
 use protocol::generator::{DeleteCounts, Generator};
 use protocol::handshake::{Compat, Negotiated};
-use protocol::item::{ItemFlags, ItemHeader, XattrLists};
-use protocol::mux::{Message, Outbox, TextKind};
-use protocol::xattr::XattrList;
+use protocol::mux::Outbox;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -38,9 +39,6 @@ use std::time::Duration;
 
 /// Bytes that may wait in the outbox before they are said.
 const OUT_MOST: usize = 64 * 1024;
-
-/// Entries that must be known before a segment's turn comes with `-H`; stock waits for as many.
-const LINKS_AHEAD: usize = 500;
 
 /// The generator's work. Lists come by the board.
 pub(super) struct Generate<'a> {
@@ -235,136 +233,11 @@ impl Work<'_> {
         Ok(cleared)
     }
 
-    /// Whether a daemon's module takes nothing of this name, or of a folder above it; says so once.
-    fn is_refused(&mut self, name: &[u8], is_dir: bool) -> bool {
-        let Some(guard) = &self.target.guard else { return false };
-        let mut above = (0..name.len()).filter(|&at| name[at] == b'/').map(|at| &name[..at]);
-        if above.any(|folder| self.refused.contains(folder)) || self.refused.contains(name) {
-            return true;
-        }
-        if name == b"." || !guard.hides(name, is_dir) {
-            return false;
-        }
-        let what = if is_dir { "directory" } else { "file" };
-        let mut lines = vec![format!("ERROR: daemon refused to receive {what} \"{}\"\n", shown(name))];
-        if is_dir {
-            lines.push("*** Skipping any contents from this failed directory ***\n".into());
-            self.refused.insert(name.to_vec());
-        }
-        lines.into_iter().for_each(|line| self.say(&Message::Text(TextKind::ErrorXfer, line.into())));
-        self.board.lock().complaints += 1;
-        true
-    }
-
     /// Lets the user hear of deletions.
     fn pass_told(&mut self) {
         let (told, failed) = self.deletion.take_told();
         told.iter().for_each(|message| self.say(message));
         self.board.lock().complaints += failed;
-    }
-
-    /// Goes through the lists as they come, and tells the sender of each that is done.
-    fn lists(&mut self) -> Result<(), TransferError> {
-        loop {
-            self.pass_notes()?;
-            if self.knows_enough()
-                && let Some(list) = self.fresh.pop_front()
-            {
-                self.at_work = true;
-                self.list(&list)?;
-                self.at_work = false;
-                self.open.push_back(list);
-                continue;
-            }
-            self.end_lists()?;
-            if self.complete && self.open.is_empty() {
-                return Ok(());
-            }
-            self.wait(|work, state| {
-                // A single list ends also while files that went wrong wait for the redo phase.
-                let done = |list| !work.incremental || state.is_idle(list);
-                (!work.fresh.is_empty() && work.knows_enough())
-                    || (work.open.front().is_some_and(|list| done(list)) && work.may_end())
-            })?;
-        }
-    }
-
-    /// Whether enough of the list has come to go on: with `-H` some more than is at work, for a name of a file may be there
-    /// already in a segment that is still to come.
-    fn knows_enough(&self) -> bool {
-        if !self.incremental || !self.options.hard_links || self.complete {
-            return true;
-        }
-        let mut known = self.lists.iter().scan(0, |sum, list| {
-            *sum += list.len();
-            Some(*sum)
-        });
-        known.any(|sum| sum >= LINKS_AHEAD)
-    }
-
-    fn list(&mut self, list: &FileList) -> Result<(), TransferError> {
-        if self.options.list_only {
-            self.show(list);
-            return Ok(());
-        }
-        let when = self.deletion.when();
-        // Behind the look at the directory itself, whose time deletions change.
-        let at_once = matches!(when, Some(DeleteWhen::During | DeleteWhen::Delay));
-        if when == Some(DeleteWhen::Before) {
-            self.delete_all(list)?;
-        }
-        if let Some(parent) = list.parent() {
-            self.entry(Ndx(list.start().0 - 1), parent)?;
-            if at_once {
-                self.delete_in(list, parent)?;
-            }
-        }
-        for (ndx, entry) in list.iter() {
-            // With incremental recursion a directory's turn comes with its own segment.
-            if !(self.incremental && entry.is_dir()) {
-                self.named(ndx, entry)?;
-                if at_once {
-                    self.delete_in(list, entry)?;
-                }
-            }
-            self.pass_notes()?;
-            self.end_lists()?;
-            if self.out.len() > OUT_MOST {
-                self.mouth.say(&mut self.out)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Shows a list in the order in which it would be gone through.
-    fn show(&self, list: &FileList) {
-        let here = list.iter().map(|(_, entry)| entry).filter(|entry| !(self.incremental && entry.is_dir()));
-        list.parent().into_iter().chain(here).for_each(|entry| self.witness.entry(entry));
-    }
-
-    /// Whether the oldest list may end: the last segment only once it is known to be the last.
-    fn may_end(&self) -> bool {
-        self.complete || self.open.len() + usize::from(self.at_work) + self.fresh.len() > 1
-    }
-
-    /// Tells of lists that are done. With incremental recursion that is when all of their files are here; otherwise the
-    /// redo phase comes for those that went wrong.
-    fn end_lists(&mut self) -> Result<(), TransferError> {
-        while let Some(list) = self.open.front().filter(|_| self.may_end()).cloned() {
-            if self.incremental {
-                if !self.board.lock().is_idle(&list) {
-                    return Ok(());
-                }
-                // The sender forgets a segment with its end, so what the receiver says of its files goes first.
-                self.pass_notes()?;
-            }
-            self.open.pop_front();
-            if self.lists.len() > 1 {
-                self.lists.release();
-            }
-            self.speaker.done(&mut self.out);
-        }
-        Ok(())
     }
 
     /// Asks once more for a file that went wrong.
@@ -374,89 +247,6 @@ impl Work<'_> {
         let name = self.target.name(entry);
         let found = dest.stat(name).unwrap_or_default();
         self.request(&dest, name, ndx, entry, found.as_ref(), true)
-    }
-
-    /// Deals with an entry that may be one name of several.
-    fn named(&mut self, ndx: Ndx, entry: &FileEntry) -> Result<(), TransferError> {
-        let Some(id) = entry.extra.link.filter(|_| self.options.hard_links) else {
-            return self.entry(ndx, entry).map(drop);
-        };
-        let name = self.target.name(entry);
-        let found = self.stands(name);
-        if entry.kind().is_some_and(|kind| self.is_left_alone(name, entry, kind, found.as_ref())) {
-            let waiting = self.links.pass(id);
-            return self.take_up(waiting);
-        }
-        // Only bytes are worth waiting for a name that has them already.
-        match self.links.meet(id, ndx, found.is_some() || !entry.is_file()) {
-            Meeting::Wait => self.board.postpone(ndx),
-            Meeting::Link(existing) => self.link(ndx, entry, &existing, found),
-            Meeting::Lead => {
-                let handled = self.entry(ndx, entry)?;
-                if self.board.awaits(ndx) {
-                    self.links.coming(id);
-                    return Ok(());
-                }
-                let here = handled
-                    && (self.options.dry_run || self.stands(name).is_some_and(|found| found.kind() == entry.kind()));
-                self.linkable(id, here.then_some(name))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn stands(&self, name: &[u8]) -> Option<Found> {
-        self.dest.as_ref().and_then(|dest| dest.stat(name).ok().flatten())
-    }
-
-    /// One name of several is here, or will not be: takes up those that waited for it.
-    fn linkable(&mut self, id: LinkId, here: Option<&[u8]>) -> Result<(), TransferError> {
-        let waiting = match here {
-            Some(name) => self.links.here(id, name),
-            None => self.links.gone(id),
-        };
-        self.take_up(waiting)
-    }
-
-    fn take_up(&mut self, waiting: VecDeque<Ndx>) -> Result<(), TransferError> {
-        for ndx in waiting {
-            if let Some(list) = self.lists.find(ndx).cloned()
-                && let Some(entry) = list.get(ndx)
-            {
-                self.named(ndx, entry)?;
-            }
-            self.board.close(ndx);
-        }
-        Ok(())
-    }
-
-    /// Makes an entry another name of what stands at `existing`.
-    fn link(&mut self, ndx: Ndx, entry: &FileEntry, existing: &[u8], found: Option<Found>) {
-        let name = self.target.name(entry);
-        let mut flags = ItemFlags::LOCAL_CHANGE.and(ItemFlags::XNAME);
-        let mut xname = existing.to_vec();
-        if let Some(dest) = self.dest.clone() {
-            let leads = dest.stat(existing).unwrap_or_default();
-            let inode = |found: &Found| (found.dev, found.ino);
-            if leads.is_some() && leads.as_ref().map(inode) == found.as_ref().map(inode) {
-                xname.clear();
-            } else if !self.options.dry_run {
-                let in_the_way = found.is_some_and(|found| found.kind() == Some(Kind::Dir));
-                let cleared = if in_the_way { dest.remove_dir(name).map(drop) } else { Ok(()) };
-                if let Err(error) = cleared.and_then(|()| dest.make_link(existing, name)) {
-                    return self.board.complain(&error.to_string());
-                }
-            }
-            if let Some(found) = found.filter(|found| found.kind() == entry.kind() && !xname.is_empty()) {
-                let size = entry.is_file() && found.len != entry.len;
-                flags = flags.and(report(&self.change(&dest, entry, &found))).with(ItemFlags::SIZE, size);
-            }
-        }
-        flags = flags.with(ItemFlags::NEW, found.is_none());
-        if !xname.is_empty() || self.tells_all() {
-            self.speaker.item(ndx, &ItemHeader { flags, xname: Some(xname), ..ItemHeader::default() }, &mut self.out);
-        }
-        self.acknowledge(ndx);
     }
 
     /// Does what the receiver noted so far.
@@ -530,340 +320,4 @@ impl Work<'_> {
             }
         }
     }
-
-    /// Brings an entry up to date, or asks for it; false when it was left alone or failed.
-    fn entry(&mut self, ndx: Ndx, entry: &FileEntry) -> Result<bool, TransferError> {
-        let name = self.target.name(entry);
-        if self.is_refused(name, entry.is_dir()) {
-            return Ok(false);
-        }
-        let held = self.dest.clone();
-        let dest = held.as_deref();
-        let look = |dest: &Dest| if entry.is_dir() { dest.stat_dir(name) } else { dest.stat(name) };
-        let found = match dest.map_or(Ok(None), look) {
-            Ok(found) => found,
-            Err(error) => {
-                self.board.complain(&error.to_string());
-                return Ok(false);
-            }
-        };
-        // A destination made for this session is as new as if it had not been there.
-        let found = found.filter(|_| !(self.target.made && name == b"."));
-        let Some(kind) = entry.kind() else {
-            // An argument that is missing.
-            if let Some(dest) = dest.filter(|_| self.options.delete_missing_args) {
-                self.deletion.missing(dest, name)?;
-                self.pass_told();
-            }
-            return Ok(false);
-        };
-        let skip = match kind {
-            // A server's client knows what it sends, and tells a list of names by nothing.
-            Kind::Dir => !(self.plan.server || self.options.recurse || self.options.dirs || self.options.relative),
-            Kind::Symlink => !self.options.links,
-            Kind::Device | Kind::Special if self.options.drop_devices => true,
-            Kind::Device => !self.options.devices || dest.is_some_and(|dest| !dest.makes_devices()),
-            Kind::Special => !self.options.specials,
-            Kind::File => false,
-        };
-        if let (true, Some(target)) = (self.options.safe_links && !skip, &entry.extra.target)
-            && is_unsafe(target, &entry.name)
-        {
-            if self.options.verbose > 0 {
-                self.tell(&[b"ignoring unsafe symlink \"", name, b"\" -> \"", target, b"\""]);
-            }
-            return Ok(false);
-        }
-        let leave = self.is_left_alone(name, entry, kind, found.as_ref());
-        if skip {
-            let what = if kind == Kind::Dir { "directory" } else { "non-regular file" };
-            self.tell(&[b"skipping ", what.as_bytes(), b" \"", name, b"\""]);
-        }
-        if leave && kind != Kind::Dir && self.plan.names > 1 {
-            match &found {
-                None => self.tell(&[b"not creating new file \"", name, b"\""]),
-                Some(_) if self.options.ignore_existing => self.tell(&[name, b" exists"]),
-                Some(_) => self.tell(&[name, b" is newer"]),
-            }
-        }
-        let stays_missing = kind == Kind::Dir && found.is_none() && self.options.existing;
-        if stays_missing && self.plan.names > 1 {
-            self.tell(&[b"not creating new directory \"", name, b"\""]);
-        }
-        let too_small = self.options.min_size.is_some_and(|least| entry.len < least);
-        let too_large = self.options.max_size.is_some_and(|most| entry.len > most);
-        let wrong_size = kind == Kind::File && (too_small || too_large);
-        if skip || leave || wrong_size || stays_missing {
-            return Ok(false);
-        }
-        let in_the_way = found.is_some_and(|found| found.kind() == Some(Kind::Dir)) && kind != Kind::Dir;
-        if let (true, Some(dest)) = (in_the_way, dest) {
-            let what = match kind {
-                Kind::File => "regular file",
-                Kind::Symlink => "symlink",
-                Kind::Special => "special file",
-                _ => "device file",
-            };
-            if !self.clear_way(dest, name, what)? {
-                return Ok(false);
-            }
-        }
-        let work = match (kind, dest) {
-            (Kind::File, dest) => return self.file(dest, name, ndx, entry, found).map(|()| true),
-            (_, None) => Ok(Some(ItemFlags::LOCAL_CHANGE.and(ItemFlags::NEW))),
-            (Kind::Dir, Some(dest)) if self.options.dry_run => Ok(self.difference(name, entry, found.as_ref(), dest)),
-            (Kind::Dir, Some(dest)) => self.dir(dest, name, entry, found),
-            (_, Some(dest)) => match self.link_or_node(dest, name, entry, kind, found) {
-                Ok(Some(mut header)) => {
-                    let existed = found.is_some_and(|found| found.kind() == Some(kind));
-                    let flags = Some(header.flags).filter(|&flags| flags != ItemFlags::default());
-                    let (flags, unknown) = self.further(Some(dest), name, entry, existed, flags);
-                    header.flags = flags.unwrap_or_default();
-                    self.tell_item(ndx, header, unknown);
-                    if flags.is_none() {
-                        self.tell_up_to_date(name);
-                    }
-                    self.acknowledge(ndx);
-                    return Ok(true);
-                }
-                Ok(None) => return Ok(false),
-                Err(error) => Err(error),
-            },
-        };
-        match work {
-            Ok(flags) => {
-                let here = found.filter(|found| found.kind() == Some(kind));
-                let (flags, unknown) = self.further(dest, name, entry, here.is_some(), flags);
-                self.report(ndx, flags, unknown);
-                if kind != Kind::Dir {
-                    self.acknowledge(ndx);
-                }
-                Ok(true)
-            }
-            Err(error) => {
-                self.board.complain(&error.to_string());
-                Ok(false)
-            }
-        }
-    }
-
-    /// Tells of a change made here; where nothing changed, only if the client wants to hear of that too.
-    fn report(&mut self, ndx: Ndx, flags: Option<ItemFlags>, unknown: Vec<u32>) {
-        self.tell_item(ndx, ItemHeader { flags: flags.unwrap_or_default(), ..ItemHeader::default() }, unknown);
-    }
-
-    /// The same, with a name or basis to tell; `unknown` are the values of extended attributes that are wanted.
-    fn tell_item(&mut self, ndx: Ndx, header: ItemHeader, unknown: Vec<u32>) {
-        let quiet = ItemFlags::BASIS_TYPE.and(ItemFlags::XNAME).and(ItemFlags::LOCAL_CHANGE);
-        let named = header.xname.as_ref().is_some_and(|name| !name.is_empty());
-        if self.tells_all() || named || header.flags.0 & !quiet.0 != 0 {
-            let header = self.with_values(header, unknown);
-            self.speaker.item(ndx, &header, &mut self.out);
-        }
-    }
-
-    /// A header with the values of extended attributes that are wanted with it.
-    fn with_values(&self, header: ItemHeader, unknown: Vec<u32>) -> ItemHeader {
-        let lists = XattrLists::of(self.n, self.options.xattrs > 0, self.options.dry_run, false);
-        ItemHeader { xattrs: Some(XattrList::Wanted(unknown)), ..header }.with_list(lists)
-    }
-
-    /// Sets ACLs and extended attributes of what stands here, as far as their values are known. Returns what is to be
-    /// told of them with `flags`, and the numbers of the values that are wanting.
-    fn further(
-        &mut self,
-        dest: Option<&Dest>,
-        name: &[u8],
-        entry: &FileEntry,
-        existed: bool,
-        flags: Option<ItemFlags>,
-    ) -> (Option<ItemFlags>, Vec<u32>) {
-        let Some(further) = Further::of(entry, self.options) else { return (flags, Vec::new()) };
-        if entry.extra.dir_class == DirClass::Implied && self.options.no_implied_dirs {
-            return (flags, Vec::new());
-        }
-        let values = &self.board.values;
-        let done = match dest.filter(|_| existed || !self.options.dry_run) {
-            None => Ok(further.all()),
-            Some(dest) => dest.further_change(name, &further, values).and_then(|change| {
-                // What the receiver will complete is left to it whole.
-                if !self.options.dry_run && change.unknown.is_empty() {
-                    dest.set_further(name, &further, values)?;
-                }
-                Ok(change)
-            }),
-        };
-        match done {
-            Ok(change) => {
-                let told = ItemFlags::default()
-                    .with(ItemFlags::ACL, change.acl && existed)
-                    .with(ItemFlags::XATTR, change.xattrs);
-                let flags = flags.map(|flags| flags.and(told)).or((told != ItemFlags::default()).then_some(told));
-                (flags, values.ask(&further, change.unknown))
-            }
-            Err(error) => {
-                self.board.complain(&error.to_string());
-                (flags, Vec::new())
-            }
-        }
-    }
-
-    /// Whether the client wants to hear of what did not change, too.
-    fn tells_all(&self) -> bool {
-        self.options.detail == ItemDetail::All || self.options.verbose > 1
-    }
-
-    /// Says that an entry is here whole, under its name, so that its source may go.
-    fn acknowledge(&mut self, ndx: Ndx) {
-        if self.options.remove_source_files && !self.options.dry_run {
-            self.out.message(&Message::Success(ndx));
-        }
-    }
-
-    /// What of an existing entry's attributes is not yet as the options want it.
-    fn change(&self, dest: &Dest, entry: &FileEntry, found: &Found) -> Attrs {
-        let wanted = dest.wanted(entry, &preserve(self.options), Some(found));
-        wanted.differing_from(found, self.options.modify_window)
-    }
-
-    /// Tells the client's user something.
-    fn tell(&mut self, words: &[&[u8]]) {
-        self.say(&Message::Text(TextKind::Info, [words.concat(), b"\n".to_vec()].concat()));
-    }
-
-    /// Words for the user go over the wire only where the user is at the other end.
-    fn say(&mut self, message: &Message) {
-        match message {
-            Message::Text(..) | Message::Deleted(_) if !self.plan.server => self.witness.message(message),
-            message => self.out.message(message),
-        }
-    }
-
-    fn tell_up_to_date(&mut self, name: &[u8]) {
-        if self.plan.names > 1 && self.options.detail == ItemDetail::None {
-            self.tell(&[name, b" is uptodate"]);
-        }
-    }
-
-    /// What a dry run reports of a directory.
-    fn difference(&mut self, name: &[u8], entry: &FileEntry, found: Option<&Found>, dest: &Dest) -> Option<ItemFlags> {
-        match found.filter(|found| found.kind() == Some(Kind::Dir)) {
-            Some(found) => reported(&self.change(dest, entry, found)),
-            None => {
-                let there = self.alternative_dir(dest, name, entry);
-                Some(there.unwrap_or(ItemFlags::LOCAL_CHANGE.and(ItemFlags::NEW)))
-            }
-        }
-    }
-
-    fn dir(
-        &mut self,
-        dest: &Dest,
-        name: &[u8],
-        entry: &FileEntry,
-        found: Option<Found>,
-    ) -> Result<Option<ItemFlags>, super::dest::DestError> {
-        // Only a way to something asked for: its attributes are none of ours.
-        if entry.extra.dir_class == DirClass::Implied && self.options.no_implied_dirs {
-            if found.is_none() {
-                dest.make_dir(name, 0o777)?;
-            }
-            return Ok(None);
-        }
-        let existing = found.filter(|found| found.kind() == Some(Kind::Dir));
-        let there = if existing.is_none() { self.alternative_dir(dest, name, entry) } else { None };
-        if found.is_some() && existing.is_none() {
-            dest.back_up(name)?;
-        }
-        let made = match existing {
-            Some(found) => found,
-            None => dest.make_dir(name, entry.mode)?,
-        };
-        let wanted = dest.wanted(entry, &preserve(self.options), existing.as_ref());
-        if let Err(error) = self.late.enter(dest, name, &wanted, &made) {
-            self.board.complain(&error.to_string());
-        }
-        Ok(match existing {
-            None => Some(there.unwrap_or(ItemFlags::LOCAL_CHANGE.and(ItemFlags::NEW))),
-            Some(found) => reported(&self.change(dest, entry, &found)),
-        })
-    }
-
-    /// Returns what to tell, or nothing when the entry failed and that was said.
-    fn link_or_node(
-        &mut self,
-        dest: &Dest,
-        name: &[u8],
-        entry: &FileEntry,
-        kind: Kind,
-        found: Option<Found>,
-    ) -> Result<Option<ItemHeader>, DestError> {
-        let same_kind = found.filter(|found| found.kind() == Some(kind));
-        let wanted = dest.wanted(entry, &preserve(self.options), found.as_ref());
-        let mut header = ItemHeader::default();
-        match &same_kind {
-            Some(found) => {
-                let change = self.change(dest, entry, found);
-                header.flags = report(&told(&change, kind));
-                if same_node(dest, name, entry, kind, found)? {
-                    if !self.options.dry_run {
-                        dest.set_attrs(name, kind, &change)?;
-                    }
-                    return Ok(Some(header));
-                }
-                header.flags = header.flags.and(self.changed_node(entry)).and(ItemFlags::LOCAL_CHANGE);
-            }
-            None => match self.alternative_node(dest, name, entry).filter(|_| found.is_none()) {
-                Some((there, true)) => return Ok(Some(there)),
-                Some((there, false)) => header = there,
-                None => header.flags = ItemFlags::NEW.and(ItemFlags::LOCAL_CHANGE),
-            },
-        }
-        if self.options.dry_run {
-            return Ok(Some(header));
-        }
-        match (kind, &entry.extra.target) {
-            (Kind::Symlink, Some(target)) => dest.make_symlink(name, target, &wanted)?,
-            (Kind::Symlink, None) => return Ok(None),
-            _ => dest.make_node(name, entry, &wanted)?,
-        }
-        Ok(Some(header))
-    }
-
-    /// What is told besides attributes of a symlink or node that becomes another.
-    fn changed_node(&self, entry: &FileEntry) -> ItemFlags {
-        let keeps_time = self.options.times && !(entry.kind() == Some(Kind::Symlink) && self.options.omit_link_times);
-        ItemFlags::CHANGE.with(ItemFlags::TIME, !keeps_time)
-    }
-}
-
-/// Whether a symlink, device or special file is what the entry says, its attributes aside.
-fn same_node(there: &Dest, name: &[u8], entry: &FileEntry, kind: Kind, found: &Found) -> Result<bool, DestError> {
-    let same_type = found.mode & 0o170000 == entry.mode & 0o170000;
-    Ok(match (kind, &entry.extra.target) {
-        (Kind::Symlink, Some(target)) => there.read_link(name)?.as_deref() == Some(target),
-        (Kind::Device, _) => Some(found.rdev) == entry.extra.rdev && same_type,
-        (Kind::Special, _) => same_type,
-        _ => false,
-    })
-}
-
-/// Access times of symlinks are set, but nothing is told of them.
-fn told(change: &Attrs, kind: Kind) -> Attrs {
-    Attrs { atime: change.atime.filter(|_| kind != Kind::Symlink), ..*change }
-}
-
-/// What is told of an entry that was there already; nothing when it needed no change.
-fn reported(change: &Attrs) -> Option<ItemFlags> {
-    (!change.is_empty()).then(|| report(change))
-}
-
-/// The report bits of attributes that differ.
-fn report(attrs: &Attrs) -> ItemFlags {
-    ItemFlags::default()
-        .with(ItemFlags::TIME, attrs.mtime.is_some())
-        .with(ItemFlags::ATIME, attrs.atime.is_some())
-        .with(ItemFlags::PERMS, attrs.mode.is_some())
-        .with(ItemFlags::OWNER, attrs.uid.is_some())
-        .with(ItemFlags::GROUP, attrs.gid.is_some())
 }

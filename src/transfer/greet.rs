@@ -2,7 +2,7 @@
 
 use super::TransferError;
 use super::batch::{BatchFile, Tap};
-use crate::link::{Closer, Link, Remote};
+use crate::link::{Closer, Link, Remote, Sink};
 use crate::throttle::Rate;
 use protocol::PeerError;
 use protocol::charset::Charset;
@@ -92,7 +92,7 @@ impl Ears {
 
 /// The writing half.
 pub(super) struct Mouth {
-    writer: Box<dyn Write + Send>,
+    writer: Box<dyn Sink>,
     /// Bytes said.
     pub(super) said: u64,
     /// What keeps what is said and recorded.
@@ -100,7 +100,7 @@ pub(super) struct Mouth {
 }
 
 impl Mouth {
-    pub(super) fn new(writer: Box<dyn Write + Send>) -> Self {
+    pub(super) fn new(writer: Box<dyn Sink>) -> Self {
         Self { writer, said: 0, batch: None }
     }
 
@@ -110,10 +110,8 @@ impl Mouth {
             batch.write(&out.take_record())?;
         }
         if !out.is_empty() {
-            let bytes = out.bytes();
-            self.said += bytes.len() as u64;
-            self.writer.write_all(bytes).map_err(TransferError::from_io)?;
-            out.clear();
+            self.said += out.bytes().len() as u64;
+            out.hand_over(|bytes| self.writer.give(bytes)).map_err(TransferError::from_io)?;
         }
         self.writer.flush().map_err(TransferError::from_io)
     }

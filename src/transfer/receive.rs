@@ -3,6 +3,7 @@
 //! Two threads share a session: the generator asks and writes, the receiver hears and rebuilds. They share only the
 //! `Board`, so that hearing never waits for speaking.
 
+mod expected;
 mod group;
 mod incoming;
 mod lists;
@@ -18,6 +19,7 @@ use super::guard::Guard;
 use super::{TransferError, filters};
 use crate::link::Ending;
 use crate::transfer::send::Sent;
+pub use expected::{Expected, Operands};
 use lists::Lists;
 use protocol::PeerError;
 use protocol::args::Options;
@@ -58,6 +60,8 @@ pub struct ReceivePlan {
     pub rules: Vec<Rule>,
     /// The names to ask for, where `--files-from=-` tells the server that the client has them.
     pub asked: Option<Vec<u8>>,
+    /// What the sender may list.
+    pub expected: Expected,
     /// How much is said of names: 1 the directory that was made for the session, 2 what is up to date or left alone, too.
     pub names: u8,
     /// What a daemon's module keeps to itself.
@@ -89,6 +93,9 @@ pub trait Witness: Sync {
 
     /// Words for the user, of the peer or of this side.
     fn message(&self, _message: &Message) {}
+
+    /// Words that this side, a server, tells its client.
+    fn told(&self, _message: &Message) {}
 
     /// The totals of a server that sends.
     fn stats(&self, _stats: &FinalStats) {}
@@ -142,7 +149,7 @@ pub fn receive(session: Session, plan: &ReceivePlan, witness: &dyn Witness) -> R
     let forwarded = plan.options.files_from.as_deref().filter(|name| server == (*name != b"-"));
     let forwarded = match forwarded.map(|name| match (server, &plan.asked) {
         (false, Some(names)) => Ok(names.clone()),
-        _ => filters::names_to_forward(name, &plan.options),
+        _ => filters::names_to_forward(name, &plan.options).map(|forwarded| forwarded.bytes),
     }) {
         None => None,
         Some(Ok(names)) => Some(names),

@@ -113,6 +113,8 @@ impl<'a> Scanned<'a> {
         };
         let io_error = self.lister.take_io_error() as i32;
         self.trouble.add(io_error);
+        // The receiving side, which would delete nothing for it, is not to mind.
+        let io_error = if self.options.ignore_errors { 0 } else { io_error };
         Listing { list, names, io_error }
     }
 }

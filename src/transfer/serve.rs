@@ -2,16 +2,24 @@
 
 use super::guard::Guard;
 use super::scanned::{Scanned, Trouble, summer};
+use super::send::Sent;
 use super::source::{Arguments, Hooks, SumFile};
 use super::suffixes::Suffixes;
-use super::{Asked, ReceivePlan, SendPlan, TransferError, Watch, charset, filters, greet, receive, send};
+use super::{
+    Answer, Asked, ReceivePlan, SendPlan, TransferError, Watch, Witness, charset, filters, greet, offers, receive, send,
+};
 use crate::link::Link;
+use crate::report::Ledger;
+use crate::report::ledger::Transferred;
 use protocol::PeerError;
 use protocol::args::{ItemDetail, Options, ServerArgs};
+use protocol::checksum::Sum;
 use protocol::filter::{RuleSet, Side as RuleSide};
-use protocol::flist::ListLimits;
-use protocol::handshake::{Compat, Hello, Offer, Side, VERSION_MOST};
+use protocol::flist::{FileEntry, FileList, ListLimits, Ndx};
+use protocol::handshake::{Compat, Hello, Side, VERSION_MOST};
+use protocol::item::ItemHeader;
 use protocol::mux::{Message, TextKind};
+use protocol::sender::Request;
 use std::cell::OnceCell;
 use std::ffi::OsStr;
 use std::io::{self, Write};
@@ -32,38 +40,96 @@ pub struct Served {
 
 /// Serves one session as the arguments say.
 pub fn serve(args: &ServerArgs, link: Link) -> Result<Served, TransferError> {
-    serve_session(args, greet(link, hello(args, VERSION_MOST)?)?, None)
+    let ledger = Ledger::of_server(args).unwrap_or_else(|why| {
+        complain(&why);
+        None
+    });
+    let served =
+        greet(link, hello(args, VERSION_MOST)?).and_then(|session| serve_session(args, session, None, ledger.as_ref()));
+    if let (Some(ledger), Err(error)) = (&ledger, &served) {
+        ledger.line(&format!("rsync error: {error} (code {})", exit_code(error)));
+    }
+    served
 }
 
 /// What a server with these arguments brings to the handshake.
 pub(crate) fn hello(args: &ServerArgs, version: u8) -> Result<Hello, TransferError> {
     let options = &args.options;
+    offers::check(options)?;
     let seed = options.checksum_seed.filter(|&seed| seed != 0).map_or_else(random_seed, Ok)?;
     let side = Side::Server { letters: args.capabilities.clone(), seed };
     Ok(Hello {
         side,
         version,
         choice: options.checksum_choice,
-        offer: Offer::Stock,
-        compression: options.compression(),
+        offer: offers::checksums(true),
+        compression: offers::compression(options.compression(), true),
         incremental: options.incremental(!args.sender),
     })
 }
 
-/// Serves a session that has been greeted, in a module that keeps something to itself if there is a guard.
+/// Serves a session that has been greeted, in a module that keeps something to itself if there is a guard, and keeps the
+/// ledger.
 pub(crate) fn serve_session(
     args: &ServerArgs,
     mut session: super::Session,
     guard: Option<&Guard>,
+    ledger: Option<&Ledger<'_>>,
 ) -> Result<Served, TransferError> {
     session.convert(args.options.charset);
     if let Some(rate) = args.options.bwlimit.and_then(NonZeroU64::new) {
         session.limit(rate);
     }
-    if args.sender { serve_sender(args, session, guard) } else { serve_receiver(args, session, guard) }
+    if let Some(ledger) = ledger {
+        ledger.begins();
+    }
+    let (served, bytes) = match args.sender {
+        true => serve_sender(args, session, guard, ledger)?,
+        false => serve_receiver(args, session, guard, ledger)?,
+    };
+    if let Some(ledger) = ledger {
+        ledger.ends(bytes.0, bytes.1);
+    }
+    Ok(served)
 }
 
-fn serve_receiver(args: &ServerArgs, session: super::Session, guard: Option<&Guard>) -> Result<Served, TransferError> {
+/// Bytes that were written and read.
+type Bytes = (u64, u64);
+
+/// Hears a receiving session for its ledger.
+struct Recorded<'a> {
+    ledger: Option<&'a Ledger<'a>>,
+}
+
+impl Witness for Recorded<'_> {
+    fn listed(&self, list: &FileList, _bytes: u64) {
+        self.ledger.inspect(|ledger| ledger.listed(list));
+    }
+
+    fn item(&self, _ndx: Ndx, entry: &FileEntry, header: &ItemHeader) {
+        self.ledger.inspect(|ledger| ledger.changed(entry, header));
+    }
+
+    fn received(&self, _ndx: Ndx, entry: &FileEntry, header: &ItemHeader, sent: &Sent, sum: &Sum) {
+        let bytes = sent.literal_bytes;
+        self.ledger.inspect(|ledger| ledger.transferred(&Transferred { entry, header, bytes, sums: 0, sum }));
+    }
+
+    fn message(&self, message: &Message) {
+        log_message(message);
+    }
+
+    fn told(&self, message: &Message) {
+        self.ledger.inspect(|ledger| ledger.told(message));
+    }
+}
+
+fn serve_receiver(
+    args: &ServerArgs,
+    session: super::Session,
+    guard: Option<&Guard>,
+    ledger: Option<&Ledger<'_>>,
+) -> Result<(Served, Bytes), TransferError> {
     let options = &args.options;
     let destination = args.paths.first().map(|path| PathBuf::from(OsStr::from_bytes(path))).unwrap_or_default();
     let names = name_level(options).max(u8::from(options.detail != ItemDetail::None));
@@ -74,17 +140,17 @@ fn serve_receiver(args: &ServerArgs, session: super::Session, guard: Option<&Gua
         server: true,
         destination,
         limits: list_limits(options),
-        rules: Vec::new(),
-        asked: None,
         names,
         guard: guard.cloned(),
+        ..ReceivePlan::default()
     };
-    let received = receive(session, &plan, &log_message)?;
-    Ok(Served {
+    let received = receive(session, &plan, &Recorded { ledger })?;
+    let served = Served {
         partial: received.failed > 0 || received.io_error & 1 != 0,
         vanished: received.io_error & 2 != 0,
         delete_limit: received.io_error & 4 != 0,
-    })
+    };
+    Ok((served, (received.written_bytes, received.read_bytes)))
 }
 
 /// How much is said of names: what `--info` says, else `-v`.
@@ -123,7 +189,12 @@ fn log_message(message: &Message) {
     }
 }
 
-fn serve_sender(args: &ServerArgs, session: super::Session, guard: Option<&Guard>) -> Result<Served, TransferError> {
+fn serve_sender(
+    args: &ServerArgs,
+    session: super::Session,
+    guard: Option<&Guard>,
+    ledger: Option<&Ledger<'_>>,
+) -> Result<(Served, Bytes), TransferError> {
     let options = &args.options;
     let sum_size = session.n.list_checksum.size();
     let list_checksum = session.n.list_checksum;
@@ -159,19 +230,44 @@ fn serve_sender(args: &ServerArgs, session: super::Session, guard: Option<&Guard
         let arguments = Arguments::new(&paths, names.as_deref())?;
         Scanned::list(&arguments, options, incremental, hooks, &trouble)
     };
-    let mut watch = Report { trouble: &trouble };
-    send(session, &plan, listing, &mut watch)?;
+    let mut watch = Report { trouble: &trouble, ledger, current: None };
+    let summary = send(session, &plan, listing, &mut watch)?;
     let trouble = trouble.bits();
-    Ok(Served { partial: trouble & 1 != 0, vanished: trouble & 2 != 0, delete_limit: false })
+    let served = Served { partial: trouble & 1 != 0, vanished: trouble & 2 != 0, delete_limit: false };
+    Ok((served, (summary.written_bytes, summary.read_bytes)))
 }
 
 struct Report<'a> {
     trouble: &'a Trouble,
+    ledger: Option<&'a Ledger<'a>>,
+    /// What was asked for last, and the bytes of its block sums.
+    current: Option<(ItemHeader, u64)>,
 }
 
 impl Watch for Report<'_> {
+    fn listed(&mut self, list: &FileList) {
+        self.ledger.inspect(|ledger| ledger.listed(list));
+    }
+
+    fn requested(&mut self, _ndx: Ndx, _entry: &FileEntry, request: &Request) -> Answer {
+        self.current = self.ledger.map(|_| (request.header.clone(), request.sums.head().wire_len()));
+        Answer::Send
+    }
+
+    fn sent(&mut self, _ndx: Ndx, entry: &FileEntry, sent: &Sent, sum: &Sum) {
+        if let (Some(ledger), Some((header, sums))) = (self.ledger, self.current.take()) {
+            ledger.transferred(&Transferred { entry, header: &header, bytes: sent.literal_bytes, sums, sum });
+        }
+    }
+
+    fn item(&mut self, _ndx: Ndx, entry: &FileEntry, header: &ItemHeader) {
+        self.ledger.inspect(|ledger| ledger.changed(entry, header));
+    }
+
     fn words(&mut self) -> Option<Message> {
-        self.trouble.word()
+        let word = self.trouble.word()?;
+        self.ledger.inspect(|ledger| ledger.told(&word));
+        Some(word)
     }
 
     fn message(&mut self, message: &Message) {
@@ -213,7 +309,7 @@ mod tests {
     use protocol::compress::Wish;
     use protocol::flist::FileEntry;
     use protocol::flist::{IdNames, ListEncoder};
-    use protocol::handshake::Handshake;
+    use protocol::handshake::{Handshake, Offer};
     use protocol::mux::Outbox;
     use std::io::Read;
 

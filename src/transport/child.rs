@@ -1,7 +1,7 @@
 //! A local program as the far end: rsync itself, or a remote shell command that starts it elsewhere.
 
 use super::{CommandOutput, Connect, ConnectError, collect, shell_command};
-use crate::link::{Closer, Ending, Link, Remote};
+use crate::link::{Closer, Ending, Link, Remote, Sink};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -255,6 +255,8 @@ impl Write for ChildWriter {
         Ok(())
     }
 }
+
+impl Sink for ChildWriter {}
 
 /// Collects the program's error output and its end, and sees to it that it ends.
 struct Watch {

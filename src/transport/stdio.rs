@@ -1,6 +1,6 @@
 //! Our own standard input and output as a link: how a `--server` reaches its client.
 
-use crate::link::{Closer, Ending, Link, Remote};
+use crate::link::{Closer, Ending, Link, Remote, Sink};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
@@ -80,6 +80,8 @@ impl Write for Stdout {
         Ok(())
     }
 }
+
+impl Sink for Stdout {}
 
 impl Line {
     /// Tries, and waits for the descriptor as often as it is not ready after all.

@@ -2,7 +2,7 @@
 
 use super::ConnectError;
 use super::child::{Half, Line};
-use crate::link::{Closer, Ending, Link, Remote};
+use crate::link::{Closer, Ending, Link, Remote, Sink};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
@@ -219,6 +219,8 @@ impl Write for TcpWriter {
         Ok(())
     }
 }
+
+impl Sink for TcpWriter {}
 
 impl Drop for TcpWriter {
     fn drop(&mut self) {

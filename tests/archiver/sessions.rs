@@ -5,6 +5,9 @@ use crate::support::mariadb::MariaDb;
 use crate::support::require;
 use crate::support::sshd::Sshd;
 use crate::tables::{Age, Row, TARGET, Table, expect_all_proven};
+use pysmurf_archiver::bench::link::{Relay, Terms};
+use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 /// A far end that lets only one session work at a time, behind a limit that leaves others nothing to gain.
@@ -73,4 +76,112 @@ fn sessions_may_be_compressed() {
         );
         expect_all_proven(&place, &table, &rows);
     }
+}
+
+/// Three workers behind a long link, with our program at its end, which notes its arguments in `heard`.
+struct LongLink {
+    // Both live as long as the test.
+    _relay: Relay,
+    sshd: Sshd,
+    place: Place,
+    port: u16,
+}
+
+impl LongLink {
+    fn start() -> Option<Self> {
+        let sshd = Sshd::start("Subsystem sftp internal-sftp")?;
+        let terms = Terms { round_trip: Duration::from_millis(80), rate: 0, loss: 0.0 };
+        let any = ([127, 0, 0, 1], 0).into();
+        let relay = Relay::start(any, ([127, 0, 0, 1], sshd.port).into(), terms).unwrap();
+        let port = relay.address().port();
+        Some(Self { _relay: relay, sshd, place: Place::make(), port })
+    }
+
+    fn command(&self, table: &Table<'_>) -> Command {
+        let text = format!("echo \"$@\" >>{}\nexec {PROGRAM} \"$@\"", self.place.path("heard").display());
+        let script = self.place.script("server", &text);
+        let far = FarEnd { rsync_path: script, port: self.port, ..self.place.behind(&self.sshd) };
+        let key = self.sshd.known_hosts_line("ed25519").replace(&self.sshd.port.to_string(), &self.port.to_string());
+        fs::write(&far.known_hosts, key).unwrap();
+        let mut command = far.command();
+        command.args(["--db", &table.url, "--target", TARGET, "--poll", "0.1", "-vv", "--workers", "3"]);
+        command.args(["--split-size", "4m"]);
+        command
+    }
+
+    fn row(&self, mib: u64) -> Row {
+        Row::new(self.place.source(format!("f{mib}.g3"), (mib << 20) + 7, mib))
+    }
+
+    /// Whether something lies where earlier tries are looked for, or only the place for it.
+    fn aside(&self) -> bool {
+        self.place.tree().0.keys().any(|name| String::from_utf8_lossy(name).contains(".archiver-partial/"))
+    }
+
+    /// Whether several are writing.
+    fn writes(&self) -> bool {
+        self.place
+            .tree()
+            .files()
+            .any(|(name, stand)| String::from_utf8_lossy(name).contains(".archiver-partial/") && stand.len > 10 << 20)
+    }
+
+    /// Sessions that found what several had written.
+    fn splits(&self) -> usize {
+        fs::read_to_string(self.place.path("heard")).unwrap().matches("--partial-dir").count()
+    }
+}
+
+/// Over a long link the second large file is written by all who are idle, and proven as ever; what is there is the file and
+/// nothing else.
+#[test]
+fn a_large_file_goes_over_several_sessions() {
+    let (Some(server), Some(link), true) = (MariaDb::shared(), LongLink::start(), require("b3sum")) else { return };
+    let table = Table::new(server, "split", Age::V1);
+    let rows: Vec<_> = [5, 40, 33].map(|mib| link.row(mib)).into();
+    let manifest = link.place.path("manifest");
+    let mut command = link.command(&table);
+    command.arg("--manifest").arg(&manifest);
+    let run = Run::start(command);
+    for (at, row) in rows.iter().enumerate() {
+        table.insert(std::slice::from_ref(row));
+        wait_until("the file is recorded", || table.copied() == at + 1);
+    }
+    let log = run.log();
+    run.terminate(Duration::from_secs(20)).0.expect(0);
+    expect_all_proven(&link.place, &table, &rows);
+    assert!(!link.aside() && link.place.tree().names().len() == rows.len(), "{:?}", link.place.tree());
+    assert_eq!(link.splits(), 2, "{log}");
+    assert!(log.contains("Helped with") && log.contains("Several wrote"), "{log}");
+    let listed = Command::new("b3sum").arg("--check").arg(&manifest).current_dir(link.place.archive()).output();
+    assert!(listed.unwrap().status.success());
+}
+
+/// Whoever breaks off while several write, the connections or we ourselves: the file arrives, once, and as it is.
+#[test]
+fn a_broken_split_is_sent_as_ever() {
+    let (Some(server), Some(link)) = (MariaDb::shared(), LongLink::start()) else { return };
+    let table = Table::new(server, "split_broken", Age::V1);
+    let rows = [5, 60, 6, 61].map(|mib| link.row(mib));
+    let run = Run::start(link.command(&table));
+    table.insert(&rows[..1]);
+    wait_until("the link is known", || table.copied() == 1);
+    table.insert(&rows[1..2]);
+    wait_until("several write", || link.writes());
+    link.sshd.kill_sessions();
+    wait_until("the file all the same", || table.copied() == 2);
+    assert!(!link.aside(), "{:?}", link.place.tree());
+    drop(run);
+    // Another run has to learn what the link is like.
+    let run = Run::start(link.command(&table));
+    table.insert(&rows[2..3]);
+    wait_until("the link is known again", || table.copied() == 3);
+    table.insert(&rows[3..]);
+    wait_until("several write again", || link.writes());
+    run.kill();
+    assert!(table.copied() == 3);
+    let run = Run::start(link.command(&table));
+    wait_until("the file after a crash", || table.copied() == 4);
+    run.terminate(Duration::from_secs(20)).0.expect(0);
+    expect_all_proven(&link.place, &table, &rows);
 }

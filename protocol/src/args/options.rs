@@ -333,10 +333,4 @@ impl Options {
     pub fn receiver_hears_rules(&self) -> bool {
         self.prune_empty_dirs || self.delete.is_some() || self.delete_excluded
     }
-
-    /// The first option of these that nothing serves yet, so that it is refused by name and never ignored.
-    pub fn unserved(&self) -> Option<&'static str> {
-        let unserved = [("--log-file", self.log_file.is_some()), ("--confine-root", self.confine_root.is_some())];
-        unserved.into_iter().find_map(|(name, given)| given.then_some(name))
-    }
 }

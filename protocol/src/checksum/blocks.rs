@@ -106,6 +106,11 @@ impl BlockRule {
         }
     }
 
+    /// Blocks that are best summed together.
+    pub(crate) fn at_once(&self) -> u32 {
+        if self.lanes().is_some() { LANES as u32 } else { 1 }
+    }
+
     /// The full strong sums of all blocks in these bytes, the last of which may be shorter, in order. An error comes from
     /// `each`, and ends it. Fastest with 16 blocks or more.
     pub fn strong_each<E>(

@@ -437,6 +437,58 @@ proptest! {
         prop_assert!(joined(&pushed) == joined(&in_place));
     }
 
+    /// While sums still come, the source's beginning is settled block by block; the tokens are those of one search.
+    #[test]
+    fn a_lead_and_a_search_behind_it_give_the_same_tokens(
+        basis in file(),
+        edits in prop::collection::vec(edit(), 0..3),
+        block_length in prop_oneof![1u32..9, 9u32..130, Just(700)],
+        arrivals in prop::collection::vec(0usize..9, 0..40),
+        piece in 1usize..900,
+        checksum in prop_oneof![Just(Checksum::Xxh128), Just(Checksum::Md5), Just(Checksum::None)],
+        short in any::<bool>(),
+    ) {
+        let mut source = basis.clone();
+        edits.iter().for_each(|edit| edit.make(&mut source));
+        let seed = BlockSeed { checksum, ..SEED };
+        let head = SumHead::for_basis(basis.len() as u64, checksum.size(), !short, Some(block_length));
+        let mut whole = SumTable::new(head, checksum.size(), u32::MAX);
+        let sums: Vec<_> = basis
+            .chunks(block_length as usize)
+            .map(|block| (Rolling::new(block).value(), seed.sum(block)))
+            .collect();
+        let push = |table: &mut SumTable, at: usize| {
+            table.push(sums[at].0, &sums[at].1.as_bytes()[..head.strong_length as usize]);
+        };
+        (0..sums.len()).for_each(|at| push(&mut whole, at));
+        for in_place in [false, true] {
+            let placed = |search: Search<'static>| if in_place { search.in_place() } else { search };
+            let whole: &'static SumTable = Box::leak(Box::new(whole.clone()));
+            let expected = run(placed(Search::new(whole, seed)), [&source[..]]);
+
+            let mut table = SumTable::new(head, checksum.size(), u32::MAX);
+            let mut lead = Lead::new(seed);
+            let (mut found, mut settled, mut seen, mut arrived) = (Vec::new(), 0, 0, 0);
+            for more in &arrivals {
+                for _ in 0..(*more).min(sums.len() - arrived) {
+                    push(&mut table, arrived);
+                    arrived += 1;
+                }
+                seen = (seen + piece).min(source.len());
+                let Ok(taken) = lead.push(&source[settled..seen], &table, |token| {
+                    let Token::Copy(block, bytes) = token else { panic!("a literal in a lead") };
+                    assert_eq!(bytes.len(), block_length as usize);
+                    found.push(Copy(block.0));
+                    Ok::<_, Infallible>(())
+                });
+                settled += taken;
+            }
+            let behind = placed(Search::behind(whole, &lead));
+            found.extend(run(behind, source[settled..].chunks(piece)));
+            prop_assert_eq!(joined(&found), joined(&expected));
+        }
+    }
+
     #[test]
     fn every_whole_block_in_a_literal_would_have_matched(
         basis in file(),

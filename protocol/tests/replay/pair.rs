@@ -10,7 +10,7 @@ use protocol::handshake::{Handshake, Hello, Negotiated, Offer, Side};
 use protocol::item::{ItemFlags, ItemHeader};
 use protocol::mux::{Inbox, Message, Outbox};
 use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts};
-use protocol::sender::{FinalStats, Sender, SenderEvent, SenderFacts};
+use protocol::sender::{FinalStats, Request, Sender, SenderEvent, SenderFacts};
 use protocol::sums::{BlockIndex, SumHead};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -72,6 +72,8 @@ pub(crate) struct Sending<'p> {
     greeting: Option<Handshake>,
     n: Option<Negotiated>,
     sender: Option<Sender>,
+    /// A request whose sums are still to come.
+    waiting: Option<Request>,
     pub(crate) out: Outbox,
     pub(crate) log: Vec<String>,
 }
@@ -81,7 +83,7 @@ impl<'p> Sending<'p> {
         let mut out = Outbox::new();
         let greeting = Some(Handshake::new(plan.hello(true), &mut out));
         let list = FileList::new(plan.entries());
-        Self { plan, list, greeting, n: None, sender: None, out, log: Vec::new() }
+        Self { plan, list, greeting, n: None, sender: None, waiting: None, out, log: Vec::new() }
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -122,7 +124,16 @@ impl<'p> Sending<'p> {
     fn answer(&mut self) -> Result<(), PeerError> {
         let (Some(mut sender), Some(n)) = (self.sender.take(), self.n) else { return Ok(()) };
         let result = loop {
-            match sender.poll(&mut self.out) {
+            let event = match &mut self.waiting {
+                Some(request) => match sender.poll_sums(&mut request.sums, &mut self.out) {
+                    Ok(None) if request.sums.remaining() > 0 => Ok(None),
+                    Ok(None) => Ok(self.waiting.take().map(SenderEvent::Request)),
+                    other => other.map(|message| message.map(SenderEvent::Message)),
+                },
+                None => sender.poll(&mut self.out),
+            };
+            match event {
+                Ok(Some(SenderEvent::Request(request))) if request.sums.remaining() > 0 => self.waiting = Some(request),
                 Ok(Some(event)) => self.act(&n, &mut sender, event)?,
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),

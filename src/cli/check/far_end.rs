@@ -1,7 +1,7 @@
 //! The far end: its SSH, its rsync; and the archive's directory, there or here.
 
 use super::report::{Report, Status};
-use crate::archiver::{Direction, FarEnd, base, far_end, hello, sender_args, server_args};
+use crate::archiver::{Demands, Direction, FarEnd, base, far_end, hello, sender_args, server_args};
 use crate::cli::run::Service;
 use crate::link::Closer;
 use crate::transfer::local::Local;
@@ -199,7 +199,7 @@ impl FarSide<'_> {
     /// Opens the very session that `run` would open, agrees on a protocol, and leaves before a file is named.
     fn protocol(&mut self, fsync: bool, report: &mut Report) {
         let args = match self.direction {
-            Direction::Push => server_args(self.data_dir, fsync, false, false),
+            Direction::Push => server_args(self.data_dir, Demands { fsync, ..Demands::default() }),
             Direction::Pull => sender_args(false),
         };
         let link = match self.connect.open(&args) {

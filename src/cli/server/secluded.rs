@@ -1,7 +1,8 @@
 //! `-s`: arguments that come over the connection, past the shell. Counterpart: rsync's `read_args`.
 
+use crate::wild::glob;
 use protocol::charset::Charset;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
@@ -53,68 +54,14 @@ pub(super) fn expand(words: Vec<OsString>, charset: Option<Charset>) -> Vec<OsSt
             Some(set) => OsString::from_vec(set.text_from_utf8(word.as_bytes())),
             None => word,
         };
-        let matches = if paths { matches(word.as_bytes()) } else { Vec::new() };
         let room = WORDS_MOST.saturating_sub(expanded.len());
-        match matches.is_empty() {
-            true => expanded.push(if paths { unescaped(word.as_bytes()) } else { word.clone() }),
-            false => expanded.extend(matches.into_iter().take(room)),
+        match paths {
+            true => expanded.extend(glob::expand(word.as_bytes(), None).into_iter().take(room).map(OsString::from_vec)),
+            false => expanded.push(word.clone()),
         }
         paths |= word == ".";
     }
     expanded
-}
-
-fn matches(path: &[u8]) -> Vec<OsString> {
-    let Ok(text) = std::str::from_utf8(path) else { return Vec::new() };
-    let Some(pattern) = translated(text) else { return Vec::new() };
-    let options =
-        glob::MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
-    let Ok(found) = glob::glob_with(&pattern, options) else { return Vec::new() };
-    let slash = if text.ends_with('/') { "/" } else { "" };
-    let mut found: Vec<_> = found
-        .filter_map(Result::ok)
-        .take(WORDS_MOST)
-        .map(|path| {
-            let mut path = path.into_os_string();
-            path.push(slash);
-            path
-        })
-        .collect();
-    found.sort();
-    found
-}
-
-/// A pattern in which a backslash makes a wildcard literal, as one that knows only brackets for that; `None` without
-/// a wildcard.
-fn translated(text: &str) -> Option<String> {
-    let mut pattern = String::with_capacity(text.len());
-    let mut wild = false;
-    let mut chars = text.chars();
-    while let Some(char) = chars.next() {
-        match char {
-            '\\' => match chars.next()? {
-                char @ ('*' | '?' | '[' | ']') => pattern.push_str(&format!("[{char}]")),
-                char => pattern.push(char),
-            },
-            '*' | '?' | '[' => {
-                wild = true;
-                pattern.push(char);
-            }
-            char => pattern.push(char),
-        }
-    }
-    wild.then_some(pattern)
-}
-
-/// A path without the backslashes that made its wildcards literal.
-fn unescaped(path: &[u8]) -> OsString {
-    let mut plain = Vec::with_capacity(path.len());
-    let mut bytes = path.iter().copied().peekable();
-    while let Some(byte) = bytes.next() {
-        let escapes = byte == b'\\' && bytes.peek().is_some_and(|next| b"*?[]\\".contains(next));
-        plain.push(if escapes { bytes.next().unwrap_or(byte) } else { byte });
-    }
-    OsStr::from_bytes(&plain).to_owned()
 }
 
 #[cfg(test)]
@@ -150,8 +97,18 @@ mod tests {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
         let at = |name: &str| OsString::from(format!("{}/{name}", folder.path().display()));
-        let given = vec!["--x=*".into(), ".".into(), at("a*"), at(r"a\*"), at("nothing*"), at("b")];
-        let wanted = vec!["--x=*".into(), ".".into(), at("a*"), at("a1"), at("a2"), at("a*"), at("nothing*"), at("b")];
+        let given = vec![
+            "--x=*".into(),
+            ".".into(),
+            at("a*"),
+            at(r"a\*"),
+            at("nothing*"),
+            at(r"nothing\*"),
+            at("b"),
+            at(r"a\\b"),
+        ];
+        let mut wanted = vec!["--x=*".into(), ".".into(), at("a*"), at("a1"), at("a2"), at("a*")];
+        wanted.extend([at("nothing*"), at(r"nothing\*"), at("b"), at(r"a\\b")]);
         assert_eq!(expand(given, None), wanted);
     }
 }

@@ -31,7 +31,9 @@ macro_rules! settings {
                 let typed = || environment.expand(value);
                 match squeezed.as_str() {
                     $(name if name == squeeze($text_name) => {
-                        self.$text = Some(value.to_owned()).filter(|text| !text.is_empty());
+                        // An empty format is one, and says nothing.
+                        let kept = |text: &String| !text.is_empty() || squeezed == "logformat";
+                        self.$text = Some(value.to_owned()).filter(kept);
                     })*
                     $(name if name == squeeze($flag_name) => self.$flag = boolean(&typed())?,)*
                     $(name if name == squeeze($choice_name) => {
@@ -49,6 +51,7 @@ macro_rules! settings {
 settings! {
     texts {
         motd_file: "motd file",
+        proxy_protocol_hosts: "proxy protocol hosts",
         pid_file: "pid file",
         address: "address",
         socket_options: "socket options",
@@ -89,6 +92,7 @@ settings! {
         reverse_lookup: "reverse lookup" = true,
         forward_lookup: "forward lookup" = true,
         transfer_logging: "transfer logging" = false,
+        proxy_protocol: "proxy protocol" = false,
         fake_super: "fake super" = false,
         ignore_errors: "ignore errors" = false,
         ignore_nonreadable: "ignore nonreadable" = false,
@@ -109,18 +113,12 @@ settings! {
 }
 
 /// Parameters of rsync's that we do not have, and the value at which each changes nothing.
-const LACKING: [(&str, &str); 7] = [
-    ("proxyprotocol", "false"),
-    ("proxyprotocolhosts", ""),
-    ("nameconverter", ""),
-    ("daemonchroot", ""),
-    ("daemonuid", ""),
-    ("daemongid", ""),
-    ("insecurelinks", "false"),
-];
+const LACKING: [(&str, &str); 5] =
+    [("nameconverter", ""), ("daemonchroot", ""), ("daemonuid", ""), ("daemongid", ""), ("insecurelinks", "false")];
 
 /// Parameters of the daemon as a whole.
-const GLOBAL: [&str; 6] = ["motdfile", "pidfile", "port", "address", "socketoptions", "listenbacklog"];
+const GLOBAL: [&str; 8] =
+    ["motdfile", "pidfile", "port", "address", "socketoptions", "listenbacklog", "proxyprotocol", "proxyprotocolhosts"];
 
 pub(super) fn is_global(name: &str) -> bool {
     GLOBAL.contains(&squeeze(name).as_str())

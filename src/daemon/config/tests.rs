@@ -53,8 +53,8 @@ fn what_is_not_understood_is_refused_with_its_place() {
         ("\n&include", "DIR/c:2: \"&include\" is not understood; expected a file or folder behind it"),
         ("&inculde x", "DIR/c:1: \"&inculde x\" is not understood; expected &include or &merge"),
         (
-            "proxy protocol = yes",
-            "DIR/c:1: \"proxy protocol = yes\" is not understood; expected a daemon without it: this parameter is not \
+            "name converter = x",
+            "DIR/c:1: \"name converter = x\" is not understood; expected a daemon without it: this parameter is not \
              supported, take it out",
         ),
         (

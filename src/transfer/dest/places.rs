@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::Dest;
 use crate::transfer::beneath::{Beneath, open_operand_from, shown};
+use crate::transfer::bound;
 
 /// Suffix of backups without a directory of their own.
 const SUFFIX: &[u8] = b"~";
@@ -81,6 +82,7 @@ impl Place {
             }
             opened => opened?,
         };
+        bound::admit(&opened)?;
         Ok(self.opened.get_or_init(|| base.at(opened)))
     }
 }
@@ -97,6 +99,7 @@ fn made(root: &Arc<OwnedFd>, path: &[u8], make: Make) -> io::Result<OwnedFd> {
         }
         opened => opened?,
     };
+    bound::admit(&above)?;
     let mode = if make == Make::Last { Mode::RWXU } else { Mode::RWXU | Mode::RWXG | Mode::RWXO };
     match rustix::fs::mkdirat(&above, leaf, mode) {
         Ok(()) | Err(Errno::EXIST) => {}
@@ -121,19 +124,28 @@ impl Dest {
         let mut missing = Vec::new();
         let temp = options.temp_dir.as_deref().map(Place::new);
         if let Some(temp) = &temp
-            && temp.dest(&self, Make::Nothing).is_err()
+            && let Err(error) = temp.dest(&self, Make::Nothing)
         {
-            missing.push(Missing::Fatal(format!("The temp-dir does not exist: {}", shown(&temp.path))));
+            missing.push(Missing::Fatal(match bound::is_refusal(&error) {
+                true => format!("The temp-dir cannot be used: {}: {}", shown(&temp.path), bound::said(&error)),
+                false => format!("The temp-dir does not exist: {}", shown(&temp.path)),
+            }));
         }
         let alternatives: Vec<_> = options.alt_dirs.iter().map(|dir| Place::new(dir)).collect();
-        for place in alternatives.iter().filter(|place| place.dest(&self, Make::Nothing).is_err()) {
+        let unusable = alternatives.iter().filter_map(|place| Some((place, place.dest(&self, Make::Nothing).err()?)));
+        for (place, error) in unusable {
             let name = match options.alt_kind {
                 Some(AltKind::Compare) => "compare",
                 Some(AltKind::Copy) => "copy",
                 Some(AltKind::Link) | None => "link",
             };
             let at = if place.path.starts_with(b"/") { place.path.clone() } else { [path, &place.path].join(&b'/') };
-            missing.push(Missing::Warning(format!("--{name}-dest arg does not exist: {}", shown(&at))));
+            missing.push(match bound::is_refusal(&error) {
+                true => {
+                    Missing::Fatal(format!("--{name}-dest cannot be used: {}: {}", shown(&at), bound::said(&error)))
+                }
+                false => Missing::Warning(format!("--{name}-dest arg does not exist: {}", shown(&at))),
+            });
         }
         let backup = (options.backup || options.backup_dir.is_some()).then(|| Backup {
             dir: options.backup_dir.as_deref().map(Place::new),

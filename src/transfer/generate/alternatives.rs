@@ -1,7 +1,9 @@
 //! Files that an alternative destination has: `--compare-dest`, `--copy-dest`, `--link-dest`. Counterpart: rsync's
 //! `try_dests_reg` and `try_dests_non`.
 
-use super::{Work, report};
+use super::Work;
+use super::entry::same_node;
+use super::tell::report;
 use crate::transfer::dest::{Dest, DestError, Found};
 use crate::transfer::receive::preserve;
 use protocol::args::AltKind;
@@ -109,7 +111,7 @@ impl Work<'_> {
     fn has_content(&mut self, there: &Dest, name: &[u8], entry: &FileEntry, found: &Found) -> bool {
         match entry.kind() {
             Some(Kind::File) => self.is_up_to_date(there, name, entry, found),
-            Some(kind) => super::same_node(there, name, entry, kind, found).unwrap_or(false),
+            Some(kind) => same_node(there, name, entry, kind, found).unwrap_or(false),
             None => false,
         }
     }

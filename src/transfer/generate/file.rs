@@ -1,21 +1,18 @@
 //! What is done about a regular file: nothing, something here, or a request.
 
-use super::{OUT_MOST, Work, report, reported};
+use super::Work;
+use super::tell::{report, reported};
 use crate::transfer::TransferError;
 use crate::transfer::basis::{Asked, Basis};
-use crate::transfer::dest::{Dest, Found, Further, Stamp, Whole, in_place, same_mtime};
+use crate::transfer::dest::{Dest, Found, Further, Stamp, in_place, same_mtime};
 use crate::transfer::receive::preserve;
-use protocol::checksum::{BlockRule, Checksum, FileHasher, Sum, weak};
+use protocol::checksum::{Checksum, FileHasher, Sum};
 use protocol::flist::{FileEntry, Kind, Ndx};
 use protocol::item::{ItemFlags, ItemHeader};
-use protocol::sums::{BlockIndex, SumHead};
-use std::convert::Infallible;
+use protocol::sums::SumHead;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::sync::{Arc, OnceLock};
-
-/// Blocks that are read together at least: some sums are made fastest of so many at once.
-const BLOCKS_AT_ONCE: u32 = 16;
+use std::sync::Arc;
 
 /// What a request is built upon and compared with.
 #[derive(Default)]
@@ -226,50 +223,6 @@ impl Work<'_> {
         }
         choice
     }
-
-    /// Sends the sums of all blocks. Where the basis cannot be read they are of zeros, which match nothing that matters.
-    /// With `whole` the sum of it all is left there, if the file stays what it was.
-    fn sums(
-        &mut self,
-        basis: &mut File,
-        head: &SumHead,
-        whole: Option<(Stamp, Arc<OnceLock<Whole>>)>,
-    ) -> Result<(), TransferError> {
-        let rule = BlockRule::from(self.n.block_seed());
-        let mut whole = whole.map(|(stamp, whole)| (stamp, whole, FileHasher::new(self.n.checksum)));
-        let block_length = head.block_length.max(1);
-        let per_read = (256 * 1024 / block_length).max(BLOCKS_AT_ONCE);
-        let mut block = 0;
-        while block < head.count {
-            let last = head.count.min(block + per_read);
-            let len: u64 = (block..last).map(|block| u64::from(head.block_len(BlockIndex(block)))).sum();
-            self.buffer.resize(len as usize, 0);
-            if !read_up_to(basis, &mut self.buffer) {
-                whole = None;
-            }
-            if let Some((_, _, hasher)) = &mut whole {
-                hasher.update(&self.buffer);
-            }
-            let (speaker, out) = (&mut self.speaker, &mut self.out);
-            let summed = rule.strong_each(&self.buffer, block_length as usize, |bytes, strong| {
-                speaker.sum(head, weak(bytes), strong, out);
-                Ok::<(), Infallible>(())
-            });
-            let Ok(()) = summed;
-            block = last;
-            // Before the last sums are out: the answer may be here at once.
-            if block == head.count
-                && let Some((stamp, whole, hasher)) = whole.take()
-                && Stamp::of(basis).is_ok_and(|now| now == stamp)
-            {
-                let _ = whole.set(Whole { sum: hasher.finish(), stamp });
-            }
-            if self.out.len() > OUT_MOST {
-                self.mouth.say(&mut self.out)?;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Whether to sum a file on the chance that it stays costs less than to read it again.
@@ -286,22 +239,6 @@ fn length(file: &mut File) -> io::Result<u64> {
     let len = file.seek(SeekFrom::End(0))?;
     file.rewind()?;
     Ok(len)
-}
-
-/// Whether the file had so many bytes; zeros stand for those that are missing.
-fn read_up_to(file: &mut File, buffer: &mut [u8]) -> bool {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read(&mut buffer[filled..]) {
-            Ok(n) if n > 0 => filled += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Ok(_) | Err(_) => {
-                buffer[filled..].fill(0);
-                return false;
-            }
-        }
-    }
-    true
 }
 
 /// The whole-file sum of an open file, from where it stands.

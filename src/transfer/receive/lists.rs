@@ -69,6 +69,7 @@ impl Lists {
             self.words.push(Message::Text(TextKind::ErrorXfer, text.into()));
         }
         list.join_contents();
+        plan.expected.admit(&mut list)?;
         self.ids.learn(&names);
         self.ids.apply(&mut list);
         if let Some(chmod) = &self.chmod {

@@ -12,6 +12,7 @@ use protocol::flist::Kind;
 use super::operand::Operand;
 use super::tree;
 use crate::transfer::beneath::{self, reason, shown};
+use crate::transfer::bound;
 
 /// Bytes of a per-directory file: a bound on memory.
 const FILE_MOST: u64 = 1 << 20;
@@ -63,6 +64,7 @@ fn read(dir: &OwnedFd, leaf: &[u8]) -> Result<Option<Vec<u8>>, String> {
     match read_at(dir, leaf) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) if bound::is_refusal(&error) => Ok(None),
         Err(error) => Err(format!("failed to open exclude file {}: {}", shown(leaf), reason(&error))),
     }
 }

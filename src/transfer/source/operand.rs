@@ -19,6 +19,8 @@ pub(super) struct Operand {
     pub(super) implied: Vec<Vec<u8>>,
     /// Where `--relative` names begin.
     pub(super) base: PathBuf,
+    /// It comes from a list of names, and so leads out of no bound.
+    pub(super) listed: bool,
 }
 
 /// Splits an argument; `None` when `..` stands in the part whose names would be sent.
@@ -33,8 +35,9 @@ pub(super) fn listed(folder: &Path, name: &[u8], relative: bool) -> Option<Opera
     let name = protocol::names::clean(name);
     let folder = folder.as_os_str().as_bytes();
     let folder = if folder.is_empty() { b"." } else { folder };
+    let listed = |operand| Operand { listed: true, ..operand };
     if !relative {
-        return Some(split_plain(&[folder, &name].join(&b'/')));
+        return Some(listed(split_plain(&[folder, &name].join(&b'/'))));
     }
     let inner = name.windows(3).position(|window| window == b"/./");
     let (base, active, implied) = match inner {
@@ -42,7 +45,7 @@ pub(super) fn listed(folder: &Path, name: &[u8], relative: bool) -> Option<Opera
         None if name.starts_with(b"./") => (folder.to_vec(), &name[..], vec![b".".to_vec()]),
         None => (folder.to_vec(), &name[..], vec![]),
     };
-    beneath(&base, active, implied)
+    beneath(&base, active, implied).map(listed)
 }
 
 fn split_plain(bytes: &[u8]) -> Operand {
@@ -52,7 +55,15 @@ fn split_plain(bytes: &[u8]) -> Operand {
     };
     let contents = matches!(last, b"" | b"." | b"..");
     let (root, leaf) = if contents { (bytes, &b"."[..]) } else { (folder, last) };
-    Operand { root: path(root), leaf: leaf.to_vec(), name: leaf.to_vec(), skip: 0, implied: vec![], base: path(root) }
+    Operand {
+        root: path(root),
+        leaf: leaf.to_vec(),
+        name: leaf.to_vec(),
+        skip: 0,
+        implied: vec![],
+        base: path(root),
+        listed: false,
+    }
 }
 
 fn split_relative(bytes: &[u8]) -> Option<Operand> {
@@ -74,7 +85,15 @@ fn beneath(base: &[u8], active: &[u8], mut implied: Vec<Vec<u8>>) -> Option<Oper
     let base = path(base);
     let Some((last, parents)) = words.split_last() else {
         let here = b".".to_vec();
-        return Some(Operand { root: base.clone(), leaf: here.clone(), name: here, skip: 0, implied: vec![], base });
+        return Some(Operand {
+            root: base.clone(),
+            leaf: here.clone(),
+            name: here,
+            skip: 0,
+            implied: vec![],
+            base,
+            listed: false,
+        });
     };
     implied.extend((1..=parents.len()).map(|count| parents[..count].join(&b'/')));
     let name = words.join(&b'/');
@@ -83,7 +102,7 @@ fn beneath(base: &[u8], active: &[u8], mut implied: Vec<Vec<u8>>) -> Option<Oper
     let (inside, leaf) = if contents { (name.clone(), &b"."[..]) } else { (parents.join(&b'/'), *last) };
     let skip = if inside.is_empty() { 0 } else { inside.len() + 1 };
     let root = if inside.is_empty() { base.clone() } else { base.join(path(&inside)) };
-    Some(Operand { root, leaf: leaf.to_vec(), name, skip, implied, base })
+    Some(Operand { root, leaf: leaf.to_vec(), name, skip, implied, base, listed: false })
 }
 
 fn path(bytes: &[u8]) -> PathBuf {

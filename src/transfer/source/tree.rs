@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use super::ScanOptions;
 use super::attributes::reach;
 use crate::transfer::beneath::{self, Beneath};
+use crate::transfer::bound;
 use crate::transfer::fake::Fake;
 use crate::transfer::pinned::Pinned;
 use crate::transfer::xattr::{self, Reach};
@@ -132,6 +133,11 @@ impl SourceTree {
         self.roots.push(Root { path: path.to_owned(), dev: stat.st_dev, ino: stat.st_ino, held });
         self.by_path.insert(path.to_owned(), number);
         Ok(number)
+    }
+
+    /// Refuses a root that lies out of the bound of paths that options name.
+    pub(super) fn admit(&self, root: u32) -> io::Result<()> {
+        self.at(root, |beneath| bound::admit(beneath.dir(b".")?))
     }
 
     /// The held directory of a listed name and its last component.

@@ -4,13 +4,13 @@ use super::dial::{Dialled, Stop, drive};
 use crate::link::Closer;
 use libssh2_sys as sys;
 use ssh2::{ErrorCode, File, FileStat, OpenFlags, OpenType};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::net::Shutdown;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Bytes handed over at once; libssh2 has that much under way.
-const PIECE: usize = 256 * 1024;
+/// Bytes handed over at once; libssh2 has that much under way, and a copy of it.
+const PIECE: usize = 1 << 20;
 
 /// Why something could not be done over there.
 #[derive(Debug, thiserror::Error)]
@@ -151,6 +151,11 @@ impl Sftp {
         }
     }
 
+    /// Removes an empty directory.
+    pub fn remove_dir(&self, path: &Path) -> Result<(), SftpError> {
+        self.drive(|| self.sftp.rmdir(path))
+    }
+
     /// Removes a file; one that is not there is fine.
     pub fn remove(&self, path: &Path) -> Result<(), SftpError> {
         match self.drive(|| self.sftp.unlink(path)) {
@@ -198,20 +203,7 @@ impl Sftp {
     ) -> Result<io::Result<u64>, SftpError> {
         let flags = OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::EXCLUSIVE;
         let mut file = self.drive(|| self.sftp.open_mode(path, flags, perms.cast_signed(), OpenType::File))?;
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let mut total = 0;
-        let written = loop {
-            let filled = match next(&mut buffer) {
-                Ok(0) => break Ok(Ok(total)),
-                Ok(n) => n,
-                Err(error) => break Ok(Err(error)),
-            };
-            if let Err(error) = self.write_all(&mut file, &buffer[..filled]) {
-                break Err(error);
-            }
-            total += filled as u64;
-        };
-        self.buffer = buffer;
+        let written = self.stream(&mut file, next);
         if matches!(written, Ok(Ok(_))) && self.syncs != Some(false) {
             match self.drive(|| file.fsync()) {
                 Ok(()) => self.syncs = Some(true),
@@ -229,15 +221,55 @@ impl Sftp {
         self.syncs
     }
 
-    fn write_all(&self, file: &mut File, bytes: &[u8]) -> Result<(), SftpError> {
-        let mut at = 0;
-        while at < bytes.len() {
-            match self.drive_io(|| file.write(&bytes[at..]))? {
+    /// A file to be written in ranges: a new one with these permissions, or one that is there already and stays as it is
+    /// elsewhere.
+    pub fn pieces(&mut self, path: &Path, new: Option<u32>) -> Result<Pieces<'_>, SftpError> {
+        let made = if new.is_some() { OpenFlags::CREATE | OpenFlags::EXCLUSIVE } else { OpenFlags::empty() };
+        let perms = new.unwrap_or(0).cast_signed();
+        let file = self.drive(|| self.sftp.open_mode(path, OpenFlags::WRITE | made, perms, OpenType::File))?;
+        Ok(Pieces { sftp: self, file })
+    }
+
+    /// Writes what `next` gives from where the file stands; the inner error is one of `next`.
+    fn stream(
+        &mut self,
+        file: &mut File,
+        next: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
+    ) -> Result<io::Result<u64>, SftpError> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let streamed = self.stream_by(&mut buffer, file, next);
+        self.buffer = buffer;
+        streamed
+    }
+
+    fn stream_by(
+        &self,
+        buffer: &mut [u8],
+        file: &mut File,
+        next: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
+    ) -> Result<io::Result<u64>, SftpError> {
+        let (mut waiting, mut total, mut ended) = (0, 0, false);
+        loop {
+            while !ended && waiting < buffer.len() {
+                match next(&mut buffer[waiting..]) {
+                    Ok(0) => ended = true,
+                    Ok(n) => waiting += n,
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+            if waiting == 0 {
+                return Ok(Ok(total));
+            }
+            // What is under way and not yet confirmed must be shown again; what stands behind it follows at once.
+            match self.drive_io(|| file.write(&buffer[..waiting]))? {
                 0 => return Err(SftpError::Failed("it takes no more bytes".to_owned())),
-                n => at += n,
+                n => {
+                    buffer.copy_within(n..waiting, 0);
+                    waiting -= n;
+                    total += n as u64;
+                }
             }
         }
-        Ok(())
     }
 
     fn close(&self, mut file: File) -> Result<(), SftpError> {
@@ -293,5 +325,31 @@ impl Sftp {
             ErrorCode::Session(sys::LIBSSH2_ERROR_SFTP_PROTOCOL) => SftpError::Failed(error.message().to_owned()),
             ErrorCode::Session(_) => SftpError::Lost(error.message().to_owned()),
         }
+    }
+}
+
+/// A file that is written in ranges, in any order.
+pub struct Pieces<'a> {
+    sftp: &'a mut Sftp,
+    file: File,
+}
+
+impl Pieces<'_> {
+    /// Writes what `next` gives from `offset` on, and waits until the server has confirmed it. The inner error is one of
+    /// `next`.
+    pub fn write_at(
+        &mut self,
+        offset: u64,
+        next: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
+    ) -> Result<io::Result<u64>, SftpError> {
+        if let Err(error) = self.file.seek(SeekFrom::Start(offset)) {
+            return Ok(Err(error));
+        }
+        self.sftp.stream(&mut self.file, next)
+    }
+
+    /// Closes the file.
+    pub fn close(self) -> Result<(), SftpError> {
+        self.sftp.close(self.file)
     }
 }

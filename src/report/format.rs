@@ -1,6 +1,7 @@
 //! Lines about entries: `-i`, `--out-format` and `--log-file-format`. Counterpart: rsync's `log_formatted`.
 
 use super::clock;
+use super::ledger::Site;
 use super::numbers;
 use protocol::flist::{FileEntry, Kind};
 use protocol::item::{ItemFlags, ItemHeader};
@@ -9,33 +10,35 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// One entry that something happened to.
-pub(super) struct Event<'a> {
+pub(crate) struct Event<'a> {
     /// The entry; `None` for a name that was deleted.
-    pub(super) entry: Option<&'a FileEntry>,
+    pub(crate) entry: Option<&'a FileEntry>,
     /// Its name, with the slash of a directory that was deleted.
-    pub(super) name: &'a [u8],
+    pub(crate) name: &'a [u8],
     /// What differed.
-    pub(super) header: &'a ItemHeader,
+    pub(crate) header: &'a ItemHeader,
     /// We send.
-    pub(super) sends: bool,
+    pub(crate) sends: bool,
     /// Within this machine.
-    pub(super) local: bool,
+    pub(crate) local: bool,
     /// Bytes that went over the wire for it.
-    pub(super) sent: u64,
+    pub(crate) sent: u64,
     /// Bytes of block sums that came for it, where we send.
-    pub(super) sums: u64,
+    pub(crate) sums: u64,
     /// Its whole-file checksum, in hexadecimal.
-    pub(super) sum: Option<String>,
+    pub(crate) sum: Option<String>,
     /// Path of its source on this machine.
-    pub(super) path: Option<&'a [u8]>,
+    pub(crate) path: Option<&'a [u8]>,
+    /// The other end of a daemon's session.
+    pub(crate) site: Option<&'a Site>,
     /// Modification times are kept.
-    pub(super) times: bool,
+    pub(crate) times: bool,
     /// Level of `-h`.
-    pub(super) human: u8,
+    pub(crate) human: u8,
 }
 
 /// The eleven characters of `%i`.
-pub(super) fn itemized(event: &Event<'_>) -> String {
+pub(crate) fn itemized(event: &Event<'_>) -> String {
     let Some(entry) = event.entry else { return "*deleting  ".into() };
     let flags = event.header.flags;
     let kind = entry.kind();
@@ -93,8 +96,14 @@ pub(super) fn itemized(event: &Event<'_>) -> String {
     text
 }
 
+/// Whether an item says that something changed.
+pub(crate) fn is_change(header: &ItemHeader) -> bool {
+    const NO_CHANGE: u16 = ItemFlags::BASIS_TYPE.0 | ItemFlags::XNAME.0 | ItemFlags::LOCAL_CHANGE.0;
+    header.flags.0 & !NO_CHANGE != 0 || header.flags.has(ItemFlags::LOCAL_CHANGE)
+}
+
 /// Whether a format asks for the itemized changes, so that it needs every changed entry.
-pub(super) fn holds(format: &[u8], letter: u8) -> bool {
+pub(crate) fn holds(format: &[u8], letter: u8) -> bool {
     let mut bytes = format.iter();
     while let Some(byte) = bytes.next() {
         if *byte == b'%' {
@@ -108,7 +117,7 @@ pub(super) fn holds(format: &[u8], letter: u8) -> bool {
 }
 
 /// Expands a format. Letters that mean nothing stay as they stand.
-pub(super) fn expand(format: &[u8], event: &Event<'_>) -> Vec<u8> {
+pub(crate) fn expand(format: &[u8], event: &Event<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     let mut at = 0;
     while let Some(&byte) = format.get(at) {
@@ -184,7 +193,11 @@ fn field(letter: u8, quotes: usize, event: &Event<'_>) -> Option<Vec<u8>> {
             let moment = clock::local(entry.map_or(0, |entry| entry.mtime));
             format!("{}-{}", moment.date(), moment.time()).into_bytes()
         }
-        b'm' => Vec::new(),
+        b'a' => event.site?.address.clone().into_bytes(),
+        b'h' => event.site?.host.clone().into_bytes(),
+        b'm' => event.site.map_or_else(Vec::new, |site| site.module.clone().into_bytes()),
+        b'P' => event.site?.path.clone().into_bytes(),
+        b'u' => event.site?.user.clone().into_bytes(),
         b'n' => {
             let mut name = event.name.to_vec();
             if entry.is_some_and(FileEntry::is_dir) && !name.ends_with(b"/") {
@@ -219,7 +232,7 @@ fn link(event: &Event<'_>) -> Vec<u8> {
 }
 
 /// A mode as `ls` writes it.
-pub(super) fn permissions(mode: u32) -> String {
+pub(crate) fn permissions(mode: u32) -> String {
     let kind = match mode & 0o170_000 {
         0o040_000 => 'd',
         0o120_000 => 'l',
@@ -244,8 +257,18 @@ pub(super) fn permissions(mode: u32) -> String {
     text
 }
 
+/// The path of a name, as the arguments tell it that it is listed for.
+pub(crate) fn path_by_arguments(arguments: &[Vec<u8>], name: &[u8]) -> Option<Vec<u8>> {
+    let matching = |argument: &&Vec<u8>| {
+        let last = argument.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+        matches!(last, b"" | b"." | b"..")
+            || name.strip_prefix(last).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+    };
+    arguments.iter().find(matching).map(|argument| source_path(argument, name))
+}
+
 /// A path as `%f` shows it: the argument's own, cleaned of what says nothing.
-pub(super) fn source_path(argument: &[u8], name: &[u8]) -> Vec<u8> {
+fn source_path(argument: &[u8], name: &[u8]) -> Vec<u8> {
     let folder = match argument.iter().rposition(|&byte| byte == b'/') {
         Some(slash) => &argument[..=slash],
         None => &b""[..],
@@ -284,6 +307,7 @@ mod tests {
             sums: 16,
             sum: None,
             path: None,
+            site: None,
             times: true,
             human: 1,
         }

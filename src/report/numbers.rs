@@ -1,7 +1,7 @@
 //! Numbers as rsync writes them: plain, grouped by thousands, or with units.
 
 /// A number with two decimals and a unit; below one unit, plain.
-pub(super) fn units(number: f64, unit: f64) -> String {
+pub(crate) fn units(number: f64, unit: f64) -> String {
     let mut left = number;
     let mut letter = None;
     for next in ['K', 'M', 'G', 'T', 'P'] {
@@ -18,7 +18,7 @@ pub(super) fn units(number: f64, unit: f64) -> String {
 }
 
 /// Digits in groups of three.
-pub(super) fn grouped(digits: &str) -> String {
+pub(crate) fn grouped(digits: &str) -> String {
     let (whole, fraction) = digits.split_at(digits.find('.').unwrap_or(digits.len()));
     let (sign, whole) = whole.split_at(usize::from(whole.starts_with('-')));
     let mut text = sign.to_owned();
@@ -32,7 +32,7 @@ pub(super) fn grouped(digits: &str) -> String {
 }
 
 /// A count or size at a level of `-h`: 0 plain, 1 grouped, 2 units of 1000, 3 units of 1024.
-pub(super) fn human(number: u64, level: u8) -> String {
+pub(crate) fn human(number: u64, level: u8) -> String {
     match level {
         0 => number.to_string(),
         1 => grouped(&number.to_string()),
@@ -43,7 +43,7 @@ pub(super) fn human(number: u64, level: u8) -> String {
 }
 
 /// The same with two decimals, for rates and ratios.
-pub(super) fn human_fraction(number: f64, level: u8) -> String {
+pub(crate) fn human_fraction(number: f64, level: u8) -> String {
     match level {
         0 => format!("{number:.2}"),
         2 if number >= 1000.0 => units(number, 1000.0),

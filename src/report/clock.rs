@@ -4,19 +4,19 @@ use chrono::{DateTime, Datelike, Local, NaiveDate, TimeZone, Timelike};
 
 /// A moment in local time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Moment {
-    pub(super) year: i64,
+pub(crate) struct Moment {
+    pub(crate) year: i64,
     /// 1 to 12; larger ones roll over.
-    pub(super) month: i64,
+    pub(crate) month: i64,
     /// 1 to 31; larger ones roll over.
-    pub(super) day: i64,
-    pub(super) hour: i64,
-    pub(super) minute: i64,
-    pub(super) second: i64,
+    pub(crate) day: i64,
+    pub(crate) hour: i64,
+    pub(crate) minute: i64,
+    pub(crate) second: i64,
 }
 
 /// Seconds since 1970 as local time; times beyond the calendar stand still at its end.
-pub(super) fn local(seconds: i64) -> Moment {
+pub(crate) fn local(seconds: i64) -> Moment {
     let time: DateTime<Local> = match Local.timestamp_opt(seconds, 0) {
         chrono::LocalResult::Single(time) | chrono::LocalResult::Ambiguous(time, _) => time,
         chrono::LocalResult::None => DateTime::<chrono::Utc>::MIN_UTC.into(),
@@ -32,7 +32,7 @@ pub(super) fn local(seconds: i64) -> Moment {
 }
 
 /// The other way round; a moment that does not exist is the next that does.
-pub(super) fn seconds(moment: &Moment) -> i64 {
+pub(crate) fn seconds(moment: &Moment) -> i64 {
     let months = moment.year * 12 + moment.month - 1;
     let (year, month) = (months.div_euclid(12), months.rem_euclid(12) + 1);
     let first = NaiveDate::from_ymd_opt(year as i32, month as u32, 1).and_then(|date| date.and_hms_opt(0, 0, 0));
@@ -48,12 +48,12 @@ pub(super) fn seconds(moment: &Moment) -> i64 {
 
 impl Moment {
     /// `2026/01/31`.
-    pub(super) fn date(&self) -> String {
+    pub(crate) fn date(&self) -> String {
         format!("{:04}/{:02}/{:02}", self.year, self.month, self.day)
     }
 
     /// `23:59:59`.
-    pub(super) fn time(&self) -> String {
+    pub(crate) fn time(&self) -> String {
         format!("{:02}:{:02}:{:02}", self.hour, self.minute, self.second)
     }
 }

@@ -1,12 +1,12 @@
 //! Names on a terminal: what cannot be printed is escaped.
 
 /// A name as rsync prints it: control bytes but the tab, and bytes that are not UTF-8 (unless `eight_bit`), as `\#ooo`.
-pub(super) fn put(name: &[u8], eight_bit: bool, out: &mut Vec<u8>) {
+pub(crate) fn put(name: &[u8], eight_bit: bool, out: &mut Vec<u8>) {
     escaped(name, eight_bit, true, out);
 }
 
 /// The words of a message, whose line ends stay and whose names may have been escaped where they come from.
-pub(super) fn put_text(text: &[u8], eight_bit: bool, out: &mut Vec<u8>) {
+pub(crate) fn put_text(text: &[u8], eight_bit: bool, out: &mut Vec<u8>) {
     for line in text.split_inclusive(|&byte| byte == b'\n') {
         match line.strip_suffix(b"\n") {
             Some(line) => {

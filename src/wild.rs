@@ -1,7 +1,9 @@
 //! Shell wildcards: `*`, `?`, `[…]` and a backslash before what is meant as it stands. Counterpart: rsync's `wildmatch`.
 
+pub(crate) mod glob;
+
 /// Whether the pattern matches the whole text.
-pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
+pub(crate) fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     // Behind the last star, and where in the text it may be tried to end next.
     let mut star = None;
@@ -22,17 +24,17 @@ pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
 }
 
 /// The same for letters large and small.
-pub(super) fn matches_caseless(pattern: &str, text: &str) -> bool {
+pub(crate) fn matches_caseless(pattern: &str, text: &str) -> bool {
     matches(pattern.to_ascii_lowercase().as_bytes(), text.to_ascii_lowercase().as_bytes())
 }
 
 /// Whether a text is to be matched rather than compared.
-pub(super) fn is_wild(text: &[u8]) -> bool {
+pub(crate) fn is_wild(text: &[u8]) -> bool {
     text.iter().any(|byte| b"*?[".contains(byte))
 }
 
 /// A text without the backslashes that keep its wildcards quiet.
-pub(super) fn unescaped(text: &[u8]) -> Vec<u8> {
+pub(crate) fn unescaped(text: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(text.len());
     let mut bytes = text.iter();
     while let Some(&byte) = bytes.next() {

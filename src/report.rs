@@ -1,0 +1,11 @@
+//! Words about files: what lines of listings and logs are made of. Counterpart: rsync's `log.c`.
+
+pub(crate) mod clock;
+pub(crate) mod format;
+pub(crate) mod ledger;
+pub(crate) mod log_file;
+pub(crate) mod names;
+pub(crate) mod numbers;
+
+pub(crate) use ledger::Ledger;
+pub(crate) use log_file::LogFile;

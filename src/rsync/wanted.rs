@@ -1,0 +1,73 @@
+//! What the rules and lists of names on a command line come to, their files read.
+
+use super::command_line::{CommandLine, FilterKind, Usage};
+use super::operands::Plan;
+use crate::transfer::TransferError;
+use crate::transfer::filters::{self, Forwarded, Rules, RulesError};
+use protocol::args::Options;
+use protocol::filter::{Action, Rule};
+
+/// The user's rules as the script of a batch file holds them: without those that `-C` brings.
+pub(super) fn rules_of_script(line: &CommandLine) -> Result<Vec<Rule>, Usage> {
+    if line.batch.write.is_none() && line.batch.only_write.is_none() {
+        return Ok(Vec::new());
+    }
+    user_rules(line)?.finish(&Options { cvs_exclude: false, ..line.options.clone() }, false).map_err(bad_rules)
+}
+
+fn user_rules(line: &CommandLine) -> Result<Rules, Usage> {
+    let mut rules = Rules::new(&line.options);
+    for (kind, text) in &line.filters {
+        let taken = match kind {
+            FilterKind::Rule => rules.filter(text),
+            FilterKind::Exclude => rules.pattern(Action::Exclude, text),
+            FilterKind::Include => rules.pattern(Action::Include, text),
+            FilterKind::ExcludeFrom => rules.file(Action::Exclude, text),
+            FilterKind::IncludeFrom => rules.file(Action::Include, text),
+        };
+        taken.map_err(bad_rules)?;
+    }
+    Ok(rules)
+}
+
+/// What the user's rules and lists of names come to.
+pub(super) struct Wanted {
+    pub(super) rules: Vec<Rule>,
+    /// Names for this side, the sender, to look up.
+    pub(super) here: Option<Vec<Vec<u8>>>,
+    /// Names for the server, the sender, to look up.
+    pub(super) asked: Option<Forwarded>,
+}
+
+impl Wanted {
+    /// Reads the files of rules and names, and leaves of `--files-from` what a server may be told.
+    pub(super) fn of(line: &mut CommandLine, plan: &Plan, pull: bool) -> Result<Self, Usage> {
+        let rules = user_rules(line)?.finish(&line.options, !pull).map_err(bad_rules)?;
+        let mut wanted = Self { rules, here: None, asked: None };
+        let Some(given) = line.options.files_from.clone() else { return Ok(wanted) };
+        let cut = given.iter().position(|byte| b":/".contains(byte)).filter(|&at| given[at] == b':');
+        if let Some(cut) = cut {
+            let same = plan.remote.as_ref().is_some_and(|remote| cut == 0 || remote.host.name == given[..cut]);
+            if !same {
+                let text = "--files-from hostname is not the same as the transfer hostname".into();
+                return Err(Usage { text, code: 1 });
+            }
+            line.options.files_from = Some(given[given.len().min(cut + 1)..].to_vec());
+            return Ok(wanted);
+        }
+        let unreadable = |error: TransferError| Usage { text: format!("rsync: {error}"), code: 11 };
+        if pull {
+            wanted.asked = Some(filters::names_to_forward(&given, &line.options).map_err(unreadable)?);
+            line.options.files_from = Some(b"-".to_vec());
+            line.options.from0 = true;
+        } else {
+            wanted.here = Some(filters::names_of_file(&given, line.options.from0).map_err(unreadable)?);
+        }
+        Ok(wanted)
+    }
+}
+
+fn bad_rules(error: RulesError) -> Usage {
+    let code = if matches!(error, RulesError::File { .. }) { 11 } else { 1 };
+    Usage { text: format!("rsync: {error}"), code }
+}

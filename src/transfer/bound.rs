@@ -1,0 +1,85 @@
+//! How far paths that options name may lead (`--confine-root`). The folders that are copied are no such paths: who starts us
+//! has looked at them. What options name is asked where it came out, whoever made the links on the way.
+
+use super::beneath::reason;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::OnceLock;
+
+/// Device and number of the folder; `None` where it is not there, and so nothing lies within.
+static BOUND: OnceLock<Option<(u64, u64)>> = OnceLock::new();
+
+/// From now on paths that options name lead nowhere but beneath `root`, which must be absolute.
+pub(crate) fn bound(root: &[u8]) {
+    let stat = rustix::fs::statat(CWD, Path::new(OsStr::from_bytes(root)), AtFlags::empty());
+    // A process serves one session, so there is but one.
+    let _ = BOUND.set(stat.ok().map(|stat| (stat.st_dev, stat.st_ino)));
+}
+
+/// Refuses a folder that lies outside, with the error of a link that is not followed.
+pub(super) fn admit(dir: impl AsFd) -> io::Result<()> {
+    match BOUND.get() {
+        None => Ok(()),
+        Some(Some(root)) if lies_beneath(dir.as_fd(), *root)? => Ok(()),
+        Some(_) => Err(Errno::LOOP.into()),
+    }
+}
+
+/// Whether an error is that of [`admit`].
+pub(super) fn is_refusal(error: &io::Error) -> bool {
+    BOUND.get().is_some() && Errno::from_io_error(error) == Some(Errno::LOOP)
+}
+
+fn lies_beneath(dir: BorrowedFd<'_>, root: (u64, u64)) -> io::Result<bool> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut at = rustix::fs::openat(dir, ".", flags, Mode::empty())?;
+    let mut before = None;
+    loop {
+        let stat = rustix::fs::fstat(&at)?;
+        let here = (stat.st_dev, stat.st_ino);
+        // Above `/` is only `/` again.
+        if here == root || before == Some(here) {
+            return Ok(here == root);
+        }
+        before = Some(here);
+        at = rustix::fs::openat(&at, "..", flags, Mode::empty())?;
+    }
+}
+
+/// The error of [`admit`] in words, or the system's.
+pub(super) fn said(error: &io::Error) -> String {
+    match is_refusal(error) {
+        true => "It leads out of the folder of --confine-root".into(),
+        false => reason(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    #[test]
+    fn where_a_folder_lies_is_found_from_below() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("in/deep/er")).unwrap();
+        std::fs::create_dir(folder.path().join("out")).unwrap();
+        std::os::unix::fs::symlink("../../out", folder.path().join("in/deep/way")).unwrap();
+        let id = |name: &str| {
+            let stat = rustix::fs::stat(folder.path().join(name)).unwrap();
+            (stat.st_dev, stat.st_ino)
+        };
+        let lies = |name: &str, root: &str| {
+            lies_beneath(File::open(folder.path().join(name)).unwrap().as_fd(), id(root)).unwrap()
+        };
+        assert!(lies("in", "in") && lies("in/deep/er", "in") && lies("in/deep/way/../in", "in"));
+        assert!(!lies("out", "in") && !lies("in/deep/way", "in") && !lies(".", "in"));
+        let root = rustix::fs::stat("/").unwrap();
+        assert!(lies_beneath(File::open("/").unwrap().as_fd(), (root.st_dev, root.st_ino)).unwrap());
+    }
+}

@@ -1,0 +1,112 @@
+//! The sums of a basis' blocks, on their way to the sender. Counterpart: rsync's `generate_and_send_sums`.
+
+use super::{OUT_MOST, Work};
+use crate::transfer::TransferError;
+use crate::transfer::dest::{Stamp, Whole};
+use protocol::checksum::{BlockRule, FileHasher, weak};
+use protocol::sums::{BlockIndex, SumHead};
+use std::convert::Infallible;
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::{Arc, OnceLock};
+
+/// Bytes read at once.
+const READ_SIZE: u32 = 256 * 1024;
+/// Blocks that are read together at least: some sums are made fastest of so many at once.
+const BLOCKS_AT_ONCE: u32 = 16;
+/// Bytes of a basis whose sums may wait in the outbox: they are few, but the sender can begin with them.
+const SPAN_MOST: u64 = 4 << 20;
+
+/// Where the sum of the whole basis goes, if it is still the file it was.
+pub(super) type WholePlace = (Stamp, Arc<OnceLock<Whole>>);
+
+impl Work<'_> {
+    /// Sends the sums of all blocks. Where the basis cannot be read they are of zeros, which match nothing that matters.
+    /// With `whole` the sum of it all is left there, if the file stays what it was.
+    pub(super) fn sums(
+        &mut self,
+        basis: &mut File,
+        head: &SumHead,
+        whole: Option<WholePlace>,
+    ) -> Result<(), TransferError> {
+        let whole = whole.map(|(stamp, whole)| (stamp, whole, FileHasher::new(self.n.checksum)));
+        let mut basis = Basis { file: basis, head: *head, block: 0, whole };
+        let mut span = 0;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        while basis.read(&mut buffer) {
+            self.sums_of(&buffer, head, &mut span)?;
+        }
+        self.buffer = buffer;
+        Ok(())
+    }
+
+    /// Sends the sums of some blocks, and now and then says what waits: `span` are the bytes since.
+    fn sums_of(&mut self, bytes: &[u8], head: &SumHead, span: &mut u64) -> Result<(), TransferError> {
+        let rule = BlockRule::from(self.n.block_seed());
+        let (speaker, out) = (&mut self.speaker, &mut self.out);
+        let summed = rule.strong_each(bytes, head.block_length as usize, |block, strong| {
+            speaker.sum(head, weak(block), strong, out);
+            Ok::<(), Infallible>(())
+        });
+        let Ok(()) = summed;
+        *span += bytes.len() as u64;
+        if self.out.len() > OUT_MOST || *span > SPAN_MOST {
+            self.mouth.say(&mut self.out)?;
+            *span = 0;
+        }
+        Ok(())
+    }
+}
+
+/// A basis that is read some blocks at a time.
+struct Basis<'f> {
+    file: &'f mut File,
+    head: SumHead,
+    /// The next one to be read.
+    block: u32,
+    whole: Option<(Stamp, Arc<OnceLock<Whole>>, FileHasher)>,
+}
+
+impl Basis<'_> {
+    /// Reads the next blocks; false when there are no more.
+    fn read(&mut self, buffer: &mut Vec<u8>) -> bool {
+        if self.block >= self.head.count {
+            return false;
+        }
+        let together = (READ_SIZE / self.head.block_length.max(1)).max(BLOCKS_AT_ONCE);
+        let last = self.head.count.min(self.block.saturating_add(together));
+        let len: u64 = (self.block..last).map(|block| u64::from(self.head.block_len(BlockIndex(block)))).sum();
+        buffer.resize(len as usize, 0);
+        self.block = last;
+        if !read_up_to(self.file, buffer) {
+            self.whole = None;
+        }
+        if let Some((_, _, hasher)) = &mut self.whole {
+            hasher.update(buffer);
+        }
+        // Before the last sums are out: the answer may be here at once.
+        if self.block == self.head.count
+            && let Some((stamp, whole, hasher)) = self.whole.take()
+            && Stamp::of(self.file).is_ok_and(|now| now == stamp)
+        {
+            let _ = whole.set(Whole { sum: hasher.finish(), stamp });
+        }
+        true
+    }
+}
+
+/// Whether the file had so many bytes; zeros stand for those that are missing.
+fn read_up_to(file: &mut File, buffer: &mut [u8]) -> bool {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read(&mut buffer[filled..]) {
+            Ok(n) if n > 0 => filled += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(_) | Err(_) => {
+                buffer[filled..].fill(0);
+                return false;
+            }
+        }
+    }
+    true
+}

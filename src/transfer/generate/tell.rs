@@ -1,0 +1,128 @@
+//! What the other side, and the user, hear of an entry.
+
+use super::Work;
+use crate::transfer::dest::{Attrs, Dest, Found, Further};
+use crate::transfer::receive::preserve;
+use protocol::args::ItemDetail;
+use protocol::flist::{DirClass, FileEntry, Ndx};
+use protocol::item::{ItemFlags, ItemHeader, XattrLists};
+use protocol::mux::{Message, TextKind};
+use protocol::xattr::XattrList;
+
+impl Work<'_> {
+    /// Tells of a change made here; where nothing changed, only if the client wants to hear of that too.
+    pub(super) fn report(&mut self, ndx: Ndx, flags: Option<ItemFlags>, unknown: Vec<u32>) {
+        self.tell_item(ndx, ItemHeader { flags: flags.unwrap_or_default(), ..ItemHeader::default() }, unknown);
+    }
+
+    /// The same, with a name or basis to tell; `unknown` are the values of extended attributes that are wanted.
+    pub(super) fn tell_item(&mut self, ndx: Ndx, header: ItemHeader, unknown: Vec<u32>) {
+        let quiet = ItemFlags::BASIS_TYPE.and(ItemFlags::XNAME).and(ItemFlags::LOCAL_CHANGE);
+        let named = header.xname.as_ref().is_some_and(|name| !name.is_empty());
+        if self.tells_all() || named || header.flags.0 & !quiet.0 != 0 {
+            let header = self.with_values(header, unknown);
+            self.speaker.item(ndx, &header, &mut self.out);
+        }
+    }
+
+    /// A header with the values of extended attributes that are wanted with it.
+    pub(super) fn with_values(&self, header: ItemHeader, unknown: Vec<u32>) -> ItemHeader {
+        let lists = XattrLists::of(self.n, self.options.xattrs > 0, self.options.dry_run, false);
+        ItemHeader { xattrs: Some(XattrList::Wanted(unknown)), ..header }.with_list(lists)
+    }
+
+    /// Sets ACLs and extended attributes of what stands here, as far as their values are known. Returns what is to be
+    /// told of them with `flags`, and the numbers of the values that are wanting.
+    pub(super) fn further(
+        &mut self,
+        dest: Option<&Dest>,
+        name: &[u8],
+        entry: &FileEntry,
+        existed: bool,
+        flags: Option<ItemFlags>,
+    ) -> (Option<ItemFlags>, Vec<u32>) {
+        let Some(further) = Further::of(entry, self.options) else { return (flags, Vec::new()) };
+        if entry.extra.dir_class == DirClass::Implied && self.options.no_implied_dirs {
+            return (flags, Vec::new());
+        }
+        let values = &self.board.values;
+        let done = match dest.filter(|_| existed || !self.options.dry_run) {
+            None => Ok(further.all()),
+            Some(dest) => dest.further_change(name, &further, values).and_then(|change| {
+                // What the receiver will complete is left to it whole.
+                if !self.options.dry_run && change.unknown.is_empty() {
+                    dest.set_further(name, &further, values)?;
+                }
+                Ok(change)
+            }),
+        };
+        match done {
+            Ok(change) => {
+                let told = ItemFlags::default()
+                    .with(ItemFlags::ACL, change.acl && existed)
+                    .with(ItemFlags::XATTR, change.xattrs);
+                let flags = flags.map(|flags| flags.and(told)).or((told != ItemFlags::default()).then_some(told));
+                (flags, values.ask(&further, change.unknown))
+            }
+            Err(error) => {
+                self.board.complain(&error.to_string());
+                (flags, Vec::new())
+            }
+        }
+    }
+
+    /// Whether the client wants to hear of what did not change, too.
+    pub(super) fn tells_all(&self) -> bool {
+        self.options.detail == ItemDetail::All || self.options.verbose > 1
+    }
+
+    /// Says that an entry is here whole, under its name, so that its source may go.
+    pub(super) fn acknowledge(&mut self, ndx: Ndx) {
+        if self.options.remove_source_files && !self.options.dry_run {
+            self.out.message(&Message::Success(ndx));
+        }
+    }
+
+    /// What of an existing entry's attributes is not yet as the options want it.
+    pub(super) fn change(&self, dest: &Dest, entry: &FileEntry, found: &Found) -> Attrs {
+        let wanted = dest.wanted(entry, &preserve(self.options), Some(found));
+        wanted.differing_from(found, self.options.modify_window)
+    }
+
+    /// Tells the client's user something.
+    pub(super) fn tell(&mut self, words: &[&[u8]]) {
+        self.say(&Message::Text(TextKind::Info, [words.concat(), b"\n".to_vec()].concat()));
+    }
+
+    /// Words for the user go over the wire only where the user is at the other end.
+    pub(super) fn say(&mut self, message: &Message) {
+        match message {
+            Message::Text(..) | Message::Deleted(_) if !self.plan.server => self.witness.message(message),
+            message => {
+                self.witness.told(message);
+                self.out.message(message);
+            }
+        }
+    }
+
+    pub(super) fn tell_up_to_date(&mut self, name: &[u8]) {
+        if self.plan.names > 1 && self.options.detail == ItemDetail::None {
+            self.tell(&[name, b" is uptodate"]);
+        }
+    }
+}
+
+/// What is told of an entry that was there already; nothing when it needed no change.
+pub(super) fn reported(change: &Attrs) -> Option<ItemFlags> {
+    (!change.is_empty()).then(|| report(change))
+}
+
+/// The report bits of attributes that differ.
+pub(super) fn report(attrs: &Attrs) -> ItemFlags {
+    ItemFlags::default()
+        .with(ItemFlags::TIME, attrs.mtime.is_some())
+        .with(ItemFlags::ATIME, attrs.atime.is_some())
+        .with(ItemFlags::PERMS, attrs.mode.is_some())
+        .with(ItemFlags::OWNER, attrs.uid.is_some())
+        .with(ItemFlags::GROUP, attrs.gid.is_some())
+}

@@ -1,0 +1,273 @@
+//! All that is said and heard while files are sent, from the first filter rule to the goodbye.
+
+use super::lists::Lists;
+use super::reply::{Content, Reply};
+use super::{Answer, Asked, Listing, OUT_MOST, SendPlan, Sent, Source, Watch};
+use crate::transfer::TransferError;
+use crate::transfer::beneath::shown;
+use crate::transfer::greet::{Ears, Mouth};
+use protocol::PeerError;
+use protocol::filter::{self, Side};
+use protocol::flist::{FileEntry, Ndx};
+use protocol::handshake::Negotiated;
+use protocol::item::ItemHeader;
+use protocol::mux::{Inbox, Message, Outbox, TextKind};
+use protocol::sender::{FinalStats, NameEvent, Sender, SenderEvent, SenderFacts};
+use protocol::xattr::XattrList;
+use std::io;
+use std::time::Instant;
+
+/// Bytes of a file read at once.
+const READ_SIZE: usize = 256 * 1024;
+/// Bytes of names that the peer may have for us, with what it takes to hold them.
+const NAMES_MOST: usize = 1 << 30;
+
+/// The session's parts, lent for as long as it goes well.
+pub(super) struct Line<'a> {
+    pub(super) n: &'a Negotiated,
+    pub(super) out: &'a mut Outbox,
+    pub(super) ears: &'a mut Ears,
+    pub(super) mouth: &'a mut Mouth,
+}
+
+/// The whole conversation; returns how many files were sent, and their bytes.
+pub(super) fn converse<S: Source>(
+    line: Line<'_>,
+    inbox: Inbox,
+    plan: &SendPlan,
+    listing: impl FnOnce(Asked) -> Result<(Listing, S), TransferError>,
+    watch: &mut dyn Watch,
+) -> Result<(u64, Sent), TransferError> {
+    let Line { n, out, ears, mouth } = line;
+    let facts = SenderFacts {
+        server: plan.server,
+        dry_run: plan.dry_run,
+        xattrs: plan.shape.xattrs,
+        append: plan.append > 0,
+        sums_most: if plan.whole_file { 0 } else { plan.sums_most() },
+    };
+    let mut sender = Sender::new(n, facts, inbox);
+    if plan.names_from_peer {
+        sender.expect_names();
+    }
+    if plan.only_batch {
+        sender.hold_data_back();
+    }
+    if let Some(rules) = &plan.rules {
+        out.put(&filter::encode(rules, Side::Receiver));
+    }
+    // What the receiving side deletes is its own affair.
+    if mouth.batch.is_some() {
+        out.record();
+    }
+    let rules = if plan.server { filter_rules(&mut sender, ears, mouth, out, watch)? } else { Vec::new() };
+    let names = if plan.names_from_peer { names(&mut sender, ears, mouth, out, watch)? } else { Vec::new() };
+    let started = Instant::now();
+    let listed = listing(Asked { rules, names });
+    pass_words(watch, out);
+    let (listing, mut source) = listed?;
+    let list_build_ms = started.elapsed().as_millis() as u64;
+    let started = Instant::now();
+    // An empty list ends a pull at once: the client has nothing to ask.
+    let nothing = plan.server && listing.list.is_empty();
+    let mut lists = Lists::new(n, plan);
+    watch.listed(&listing.list);
+    lists.first(listing, &mut sender, out, mouth)?;
+    lists.look_ahead(&mut source, &mut sender, out, mouth, watch)?;
+    mouth.say(out)?;
+    let list_send_ms = started.elapsed().as_millis() as u64;
+
+    let mut files = 0;
+    let mut total = Sent::default();
+    let mut buffer = vec![0; READ_SIZE];
+    while !sender.is_over() && !nothing {
+        lists.look_ahead(&mut source, &mut sender, out, mouth, watch)?;
+        let Some(event) = sender.poll(out)? else {
+            mouth.say(out)?;
+            sender.feed(ears.hear()?)?;
+            continue;
+        };
+        match event {
+            SenderEvent::Request(mut request) => {
+                let entry =
+                    lists.segments.get(request.ndx).filter(|entry| entry.is_file()).ok_or(PeerError::Range {
+                        what: "requested index",
+                        value: request.ndx.0.into(),
+                        expected: "a regular file of the list",
+                    })?;
+                if watch.requested(request.ndx, entry, &request) == Answer::Decline {
+                    sender.decline(&request, out);
+                    continue;
+                }
+                let file = match source.open(request.ndx, entry) {
+                    Ok(file) => file,
+                    Err(error) => {
+                        let bit = if error.kind() == io::ErrorKind::NotFound { 2 } else { 1 };
+                        sender.decline(&request, out);
+                        out.message(&Message::IoError(bit));
+                        source.unreadable(request.ndx, entry, &error);
+                        watch.unreadable(request.ndx, &error);
+                        continue;
+                    }
+                };
+                // Less than the receiving side has, or was promised, is no file to append from.
+                let there = if request.append { request.sums.head().basis_len() } else { 0 };
+                if request.append
+                    && file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() < entry.len.max(there))
+                {
+                    sender.decline(&request, out);
+                    let name = shown(&entry.name);
+                    out.message(&Message::Text(TextKind::Warning, format!("skipped diminished file: {name}\n").into()));
+                    out.message(&Message::IoError(1));
+                    continue;
+                }
+                give_values(&source, request.ndx, entry, &mut request.header)?;
+                let promised = source.promised(request.ndx);
+                let content = Content { file, promised, store: plan.skip_compress.holds(&entry.name) };
+                let mut reply = Reply { n, plan, lists: &lists, source: &source, ears, watch, buffer: &mut buffer };
+                match reply.send(&mut sender, &mut request, entry, content, (out, mouth))? {
+                    Ok(sent) => {
+                        files += 1;
+                        total.literal_bytes += sent.literal_bytes;
+                        total.matched_bytes += sent.matched_bytes;
+                    }
+                    Err(error) => {
+                        source.unreadable(request.ndx, entry, &error);
+                        watch.unreadable(request.ndx, &error);
+                    }
+                }
+            }
+            SenderEvent::Message(message) => hear_message(&message, &lists, &source, watch)?,
+            SenderEvent::Item(ndx, header) => {
+                let expected = "a living entry of the list";
+                let unknown = PeerError::Range { what: "reported index", value: ndx.0.into(), expected };
+                watch.item(ndx, lists.segments.get(ndx).ok_or(unknown)?, &header);
+            }
+            SenderEvent::Values(ndx, mut header) => {
+                let expected = "a living entry of the list";
+                let unknown = PeerError::Range { what: "reported index", value: ndx.0.into(), expected };
+                let entry = lists.segments.get(ndx).ok_or(unknown)?;
+                give_values(&source, ndx, entry, &mut header)?;
+                sender.give(ndx, &header, out);
+                watch.item(ndx, entry, &header);
+            }
+            SenderEvent::SegmentDone => {
+                lists.segments.release();
+                source.release();
+            }
+            SenderEvent::AllDone => {
+                let total_size = lists.total_size;
+                let (read, written) = (ears.heard, mouth.said);
+                sender.farewell(&FinalStats { read, written, total_size, list_build_ms, list_send_ms }, out);
+            }
+            SenderEvent::PhaseDone | SenderEvent::Goodbye => {}
+            SenderEvent::Filter(_) | SenderEvent::FiltersDone => {
+                return Err(PeerError::Malformed("filter rules after the list").into());
+            }
+        }
+        pass_words(watch, out);
+        if out.len() > OUT_MOST {
+            mouth.say(out)?;
+        }
+    }
+    mouth.say(out)?;
+    Ok((files, total))
+}
+
+/// Hears a message.
+pub(super) fn hear_message<S: Source>(
+    message: &Message,
+    lists: &Lists,
+    source: &S,
+    watch: &mut dyn Watch,
+) -> Result<(), TransferError> {
+    let Message::Success(ndx) = *message else {
+        watch.message(message);
+        return Ok(());
+    };
+    let expected = "an index within the file list";
+    let unknown = PeerError::Range { what: "acknowledged index", value: ndx.0.into(), expected };
+    source.finished(ndx, lists.segments.get(ndx).ok_or(unknown)?);
+    watch.finished(ndx);
+    Ok(())
+}
+
+/// Puts the values of extended attributes in the place of their numbers. Those that cannot be read are left out, which
+/// the receiving side reports. rsync: send_xattr_request
+fn give_values<S: Source>(
+    source: &S,
+    ndx: Ndx,
+    entry: &FileEntry,
+    header: &mut ItemHeader,
+) -> Result<(), TransferError> {
+    let Some(XattrList::Wanted(wanted)) = &header.xattrs else { return Ok(()) };
+    let mut given = Vec::with_capacity(wanted.len());
+    for &number in wanted {
+        let xattr = entry.extra.xattrs.as_ref().and_then(|set| set.get(number)).filter(|xattr| xattr.value.is_digest());
+        let expected = "the number of a long extended attribute";
+        let xattr = xattr.ok_or(PeerError::Range { what: "wanted attribute", value: number.into(), expected })?;
+        if let Ok(Some(value)) = source.xattr(ndx, entry, &xattr.name) {
+            given.push((number, value));
+        }
+    }
+    header.xattrs = Some(XattrList::Given(given));
+    Ok(())
+}
+
+/// The client's filter rules, which come first at a server that sends.
+fn filter_rules(
+    sender: &mut Sender,
+    ears: &mut Ears,
+    mouth: &mut Mouth,
+    out: &mut Outbox,
+    watch: &mut dyn Watch,
+) -> Result<Vec<Vec<u8>>, TransferError> {
+    let mut rules = Vec::new();
+    loop {
+        match sender.poll(out)? {
+            Some(SenderEvent::Filter(rule)) => rules.push(rule),
+            Some(SenderEvent::FiltersDone) => return Ok(rules),
+            Some(SenderEvent::Message(message)) => watch.message(&message),
+            Some(_) => return Err(PeerError::Malformed("a request before the filter rules").into()),
+            None => {
+                mouth.say(out)?;
+                sender.feed(ears.hear()?)?;
+            }
+        }
+    }
+}
+
+/// The names the peer has for us.
+fn names(
+    sender: &mut Sender,
+    ears: &mut Ears,
+    mouth: &mut Mouth,
+    out: &mut Outbox,
+    watch: &mut dyn Watch,
+) -> Result<Vec<Vec<u8>>, TransferError> {
+    let mut names = Vec::new();
+    let mut bytes = 0;
+    loop {
+        match sender.poll_name()? {
+            Some(NameEvent::Name(name)) => {
+                bytes += name.len() + size_of::<Vec<u8>>();
+                if bytes > NAMES_MOST {
+                    return Err(PeerError::Malformed("a list of names that is too long").into());
+                }
+                names.push(name);
+            }
+            Some(NameEvent::End) => return Ok(names),
+            Some(NameEvent::Message(message)) => watch.message(&message),
+            None => {
+                mouth.say(out)?;
+                sender.feed(ears.hear()?)?;
+            }
+        }
+    }
+}
+
+fn pass_words(watch: &mut dyn Watch, out: &mut Outbox) {
+    while let Some(message) = watch.words() {
+        out.message(&message);
+    }
+}

@@ -1,0 +1,106 @@
+//! The file list on its way out, whole or segment by segment.
+
+use super::{Listing, OUT_MOST, SendPlan, Source, Watch};
+use crate::transfer::TransferError;
+use crate::transfer::greet::Mouth;
+use protocol::flist::{FileEntry, FileList, Kind, ListEncoder, Segments};
+use protocol::handshake::{Compat, Negotiated};
+use protocol::mux::{Message, Outbox};
+use protocol::sender::Sender;
+use std::sync::Arc;
+
+/// Entries listed beyond the segment at work: enough for the generator not to wait, few enough to hold. Stock's sender
+/// keeps at least a thousand.
+const LOOK_AHEAD: usize = 4000;
+
+/// What of the file list is out and not yet finished.
+pub(super) struct Lists {
+    encoder: ListEncoder,
+    pub(super) segments: Segments<Arc<FileList>>,
+    /// Nothing more to list.
+    complete: bool,
+    incremental: bool,
+    pub(super) total_size: u64,
+}
+
+impl Lists {
+    pub(super) fn new(n: &Negotiated, plan: &SendPlan) -> Self {
+        let incremental = n.compat.has(Compat::INC_RECURSE);
+        let encoder = ListEncoder::new(n, plan.shape);
+        Self { encoder, segments: Segments::new(incremental), complete: !incremental, incremental, total_size: 0 }
+    }
+
+    /// Sends the first list, which is the whole one without incremental recursion.
+    pub(super) fn first(
+        &mut self,
+        listing: Listing,
+        sender: &mut Sender,
+        out: &mut Outbox,
+        mouth: &mut Mouth,
+    ) -> Result<(), TransferError> {
+        sender.list(&listing.list)?;
+        self.write(listing, out, mouth)
+    }
+
+    /// Lists further directories while less than the look-ahead is known beyond the oldest segment: the generator goes on
+    /// there while files of this one are sent. Its end of a segment can only come once the next one, or the end, is out.
+    pub(super) fn look_ahead<S: Source>(
+        &mut self,
+        source: &mut S,
+        sender: &mut Sender,
+        out: &mut Outbox,
+        mouth: &mut Mouth,
+        watch: &mut dyn Watch,
+    ) -> Result<(), TransferError> {
+        while !self.complete && self.segments.ahead() < LOOK_AHEAD {
+            match source.next_segment().transpose()? {
+                Some((dir, listing)) => {
+                    watch.listed(&listing.list);
+                    sender.segment(dir, &listing.list, out)?;
+                    self.write(listing, out, mouth)?;
+                }
+                None => {
+                    sender.end_list(out);
+                    self.complete = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, listing: Listing, out: &mut Outbox, mouth: &mut Mouth) -> Result<(), TransferError> {
+        let Listing { list, names, io_error } = listing;
+        let mut bytes = Vec::new();
+        let names_after = if self.incremental {
+            self.encoder.know(names);
+            None
+        } else {
+            Some(names)
+        };
+        for entry in list.entries() {
+            self.encoder.entry(entry, &mut bytes);
+            if bytes.len() > OUT_MOST {
+                out.put(&bytes);
+                bytes.clear();
+                mouth.say(out)?;
+            }
+        }
+        match names_after {
+            Some(names) => self.encoder.end(io_error, &names, &mut bytes),
+            None => self.encoder.end_segment(io_error, &mut bytes),
+        }
+        out.put(&bytes);
+        if !self.encoder.reports_errors() && io_error != 0 {
+            out.message(&Message::IoError(io_error));
+        }
+        // Stock reckons in what came twice, too.
+        self.total_size += list.entries().iter().map(|entry| if has_size(entry) { entry.len } else { 0 }).sum::<u64>();
+        let list = Arc::new(list);
+        Ok(self.segments.add(&list, Arc::clone(&list))?)
+    }
+}
+
+/// Whether an entry counts in the total size, as stock rsync reckons it.
+fn has_size(entry: &FileEntry) -> bool {
+    matches!(entry.kind(), Some(Kind::File | Kind::Symlink))
+}

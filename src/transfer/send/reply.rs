@@ -1,0 +1,266 @@
+//! One file on its way: read once, summed, and taken apart into tokens.
+
+use super::conversation::hear_message;
+use super::lists::Lists;
+use super::{Digest, OUT_MOST, SendPlan, Sent, Source, Watch};
+use crate::transfer::TransferError;
+use crate::transfer::greet::{Ears, Mouth};
+use protocol::checksum::{Checksum, FileHasher, Sum};
+use protocol::delta::{Lead, Search, Token};
+use protocol::flist::FileEntry;
+use protocol::handshake::{Compat, Negotiated};
+use protocol::item::ItemHeader;
+use protocol::mux::{Message, Outbox};
+use protocol::sender::{FileReply, Request, Sender};
+use protocol::sums::SumTable;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Take};
+use std::ops::Range;
+
+/// Bytes of a file whose tokens may wait in the outbox: of known blocks they are few, but the receiving side has work
+/// with each.
+const SPAN_MOST: u64 = 4 << 20;
+
+/// What it takes to answer a request.
+pub(super) struct Reply<'a, S> {
+    pub(super) n: &'a Negotiated,
+    pub(super) plan: &'a SendPlan,
+    pub(super) lists: &'a Lists,
+    pub(super) source: &'a S,
+    pub(super) ears: &'a mut Ears,
+    pub(super) watch: &'a mut dyn Watch,
+    pub(super) buffer: &'a mut [u8],
+}
+
+/// What is sent.
+pub(super) struct Content {
+    pub(super) file: File,
+    /// The sum that goes out whatever the bytes are.
+    pub(super) promised: Option<Sum>,
+    /// The bytes would not shrink.
+    pub(super) store: bool,
+}
+
+impl<S: Source> Reply<'_, S> {
+    /// Sends one file, or tells why it could not be read to its end, in which case the sum that goes out is wrong on
+    /// purpose and the receiving side discards what it got.
+    pub(super) fn send(
+        &mut self,
+        sender: &mut Sender,
+        request: &mut Request,
+        entry: &FileEntry,
+        content: Content,
+        (out, mouth): (&mut Outbox, &mut Mouth),
+    ) -> Result<io::Result<Sent>, TransferError> {
+        let mut reading = Reading::new(content.file, entry, self.n.checksum, self.plan.digests);
+        // What the receiving side has already: it may ask that the sum covers it.
+        let mut there = if request.append { request.sums.head().basis_len() } else { 0 };
+        if there > 0 && self.plan.append < 2 {
+            reading.skip(there);
+            there = 0;
+        }
+        let reply = sender.begin(request, content.store, out);
+        let mut tokens = Tokens { reply, out, mouth, sent: Sent::default(), span: 0 };
+        let sums = &mut request.sums;
+        let mut lead = Lead::new(self.n.block_seed());
+        let mut unsettled = 0..0;
+        self.take_in(sums, &mut tokens)?;
+        while sums.remaining() > 0 && unsettled.is_empty() && !reading.is_over {
+            unsettled = self.lead(&mut lead, sums, &mut reading, &mut tokens)?;
+        }
+        while sums.remaining() > 0 {
+            self.wait(sums, &mut tokens)?;
+        }
+        let mut search = Search::behind(sums, &lead);
+        if overwrites_basis(self.n, self.plan, &request.header) {
+            search = search.in_place();
+        }
+        search.push(&self.buffer[unsettled], |token| tokens.emit(token))?;
+        while !reading.is_over {
+            let n = reading.fill(self.buffer);
+            let known = usize::try_from(there).unwrap_or(usize::MAX).min(n);
+            there -= known as u64;
+            search.push(&self.buffer[known..n], |token| tokens.emit(token))?;
+            self.watch.progress(n as u64);
+        }
+        search.finish(|token| tokens.emit(token))?;
+
+        let Tokens { reply, out, sent, .. } = tokens;
+        let Reading { hasher, blake3, bytes, trouble, .. } = reading;
+        let sum = hasher.finish();
+        match trouble {
+            None => {
+                reply.end(&content.promised.unwrap_or(sum), out)?;
+                self.watch.sent(request.ndx, entry, &sent, &sum);
+                if let Some(blake3) = blake3 {
+                    self.watch.digest(request.ndx, &Digest { len: bytes, blake3: blake3.finish() });
+                }
+                Ok(Ok(sent))
+            }
+            Some(error) => {
+                reply.end(&other_than(&sum, self.n.checksum), out)?;
+                out.message(&Message::IoError(1));
+                Ok(Err(error))
+            }
+        }
+    }
+
+    /// Goes through the next bytes of the file, block by block, as their sums come. Returns what of them in the buffer is
+    /// not settled, for a search: that a block is not where it was expected tells only the whole table.
+    fn lead(
+        &mut self,
+        lead: &mut Lead,
+        sums: &mut SumTable,
+        reading: &mut Reading,
+        tokens: &mut Tokens<'_, '_>,
+    ) -> Result<Range<usize>, TransferError> {
+        let block_length = sums.head().block_length as usize;
+        let whole_blocks = self.buffer.len() / block_length.max(1) * block_length;
+        let n = reading.fill(&mut self.buffer[..whole_blocks]);
+        self.watch.progress(n as u64);
+        let mut settled = 0;
+        loop {
+            settled += lead.push(&self.buffer[settled..n], sums, |token| tokens.emit(token))?;
+            if lead.is_over() || n - settled < block_length || sums.remaining() == 0 {
+                return Ok(settled..n);
+            }
+            self.wait(sums, tokens)?;
+        }
+    }
+
+    /// Waits for sums. What the receiving side can do meanwhile, it is told before.
+    fn wait(&mut self, sums: &mut SumTable, tokens: &mut Tokens<'_, '_>) -> Result<(), TransferError> {
+        tokens.say()?;
+        tokens.reply.feed(self.ears.hear()?)?;
+        self.take_in(sums, tokens)
+    }
+
+    /// Takes the sums that are here, and hears what is said between them.
+    fn take_in(&mut self, sums: &mut SumTable, tokens: &mut Tokens<'_, '_>) -> Result<(), TransferError> {
+        while let Some(message) = tokens.reply.poll_sums(sums, tokens.out)? {
+            hear_message(&message, self.lists, self.source, self.watch)?;
+        }
+        Ok(())
+    }
+}
+
+/// Tokens on their way out.
+struct Tokens<'a, 's> {
+    reply: FileReply<'s>,
+    out: &'a mut Outbox,
+    mouth: &'a mut Mouth,
+    sent: Sent,
+    /// Bytes of the file whose tokens may still be in the outbox.
+    span: u64,
+}
+
+impl Tokens<'_, '_> {
+    fn emit(&mut self, token: Token<'_>) -> Result<(), TransferError> {
+        let len = match token {
+            Token::Literal(bytes) => {
+                self.sent.literal_bytes += bytes.len() as u64;
+                self.reply.literal(bytes, self.out)?;
+                bytes.len()
+            }
+            Token::Copy(block, bytes) => {
+                self.sent.matched_bytes += bytes.len() as u64;
+                self.reply.copy(block, bytes, self.out)?;
+                bytes.len()
+            }
+        };
+        self.span += len as u64;
+        if self.out.len() > OUT_MOST || self.span > SPAN_MOST { self.say() } else { Ok(()) }
+    }
+
+    fn say(&mut self) -> Result<(), TransferError> {
+        self.span = 0;
+        self.mouth.say(self.out)
+    }
+}
+
+/// A file that is read from where it stands to its end, and summed.
+struct Reading {
+    file: Take<File>,
+    /// Its length in the list.
+    len: u64,
+    position: u64,
+    /// Bytes read.
+    bytes: u64,
+    hasher: FileHasher,
+    blake3: Option<FileHasher>,
+    is_over: bool,
+    trouble: Option<io::Error>,
+}
+
+impl Reading {
+    fn new(file: File, entry: &FileEntry, checksum: Checksum, digests: bool) -> Self {
+        // A device may have no end.
+        let is_file = file.metadata().is_ok_and(|meta| meta.is_file());
+        Self {
+            file: file.take(if is_file { u64::MAX } else { entry.len }),
+            len: entry.len,
+            position: 0,
+            bytes: 0,
+            hasher: FileHasher::new(checksum),
+            blake3: digests.then(|| FileHasher::new(Checksum::Blake3)),
+            is_over: false,
+            trouble: None,
+        }
+    }
+
+    /// Leaves the first bytes out.
+    fn skip(&mut self, bytes: u64) {
+        self.position = bytes;
+        if let Err(error) = self.file.get_mut().seek(SeekFrom::Start(bytes)) {
+            self.fail(error);
+        }
+    }
+
+    /// Reads until the buffer is full or the file at its end; returns how many bytes that are.
+    fn fill(&mut self, buffer: &mut [u8]) -> usize {
+        let mut filled = 0;
+        while filled < buffer.len() && !self.is_over {
+            match self.file.read(&mut buffer[filled..]) {
+                Ok(0) => self.is_over = true,
+                Ok(n) => {
+                    filled += n;
+                    self.position += n as u64;
+                    // What was listed is here; to ask for more would cost small files as much as their bytes.
+                    self.is_over = filled < buffer.len() && self.position == self.len;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => self.fail(error),
+            }
+        }
+        self.bytes += filled as u64;
+        self.hasher.update(&buffer[..filled]);
+        if let Some(blake3) = &mut self.blake3 {
+            blake3.update(&buffer[..filled]);
+        }
+        filled
+    }
+
+    fn fail(&mut self, error: io::Error) {
+        self.is_over = true;
+        self.trouble = Some(error);
+    }
+}
+
+/// A sum that is not this one.
+fn other_than(sum: &Sum, checksum: Checksum) -> Sum {
+    let zero = Sum::zero(checksum.size());
+    let mut wrong = zero.as_bytes().to_vec();
+    if let Some(byte) = wrong.last_mut() {
+        *byte = u8::from(zero == *sum);
+    }
+    Sum::new(&wrong).unwrap_or(zero)
+}
+
+/// Whether the receiving side writes over the very file whose blocks are sought.
+fn overwrites_basis(n: &Negotiated, plan: &SendPlan, header: &ItemHeader) -> bool {
+    match header.basis {
+        None | Some(0x80) => plan.in_place,
+        Some(0x81) => n.compat.has(Compat::INPLACE_PARTIAL_DIR),
+        Some(_) => false,
+    }
+}

@@ -1,0 +1,113 @@
+//! `RSYNC_CHECKSUM_LIST` and `RSYNC_COMPRESS_LIST`: what both ends then agree on, beside stock's.
+
+use crate::support;
+use crate::support::stock::{Bench, OURS};
+use crate::support::tree::{self, THEN};
+use std::process::{Command, Stdio};
+
+/// The lists of the two ends (stock takes `-` for none), an option, and the checksum of `abc` that shows which was taken;
+/// empty where the ends do not agree.
+const CHECKSUMS: &[(&str, &str, &str, &str)] = &[
+    ("md5", "", "", "900150983cd24fb0d6963f7d28e17f72"),
+    ("sha1", "", "", "a9993e364706816aba3e25717850c26c9cd0d89d"),
+    ("bogus sha1 & md5", "", "", "a9993e364706816aba3e25717850c26c9cd0d89d"),
+    ("", "sha1", "", "a9993e364706816aba3e25717850c26c9cd0d89d"),
+    ("", "md5 & sha1", "", "a9993e364706816aba3e25717850c26c9cd0d89d"),
+    ("md5 &", "& md5", "", "900150983cd24fb0d6963f7d28e17f72"),
+    ("sha1", "md5", "", ""),
+    ("bogus", "", "", ""),
+    ("", "bogus", "", ""),
+    ("sha1", "", "--checksum-choice=md5", "900150983cd24fb0d6963f7d28e17f72"),
+    ("", "sha1", "--checksum-choice=md5", ""),
+];
+
+fn play(bench: &Bench, client: &[&str], server: &str, lists: [&str; 4], option: &str) -> (i32, String, String) {
+    let work = bench.fresh("work");
+    let work = work.path();
+    tree::put(work, "src/f", b"abc", 0o644, THEN);
+    let there = format!(
+        "shift\ncd {}\nexport RSYNC_CHECKSUM_LIST='{}' RSYNC_COMPRESS_LIST='{}'\nexec sh -c \"$*\"\n",
+        work.display(),
+        lists[1],
+        lists[3]
+    );
+    let shell = bench.script("there", &there);
+    let mut command = Command::new("timeout");
+    command.args(["-k", "5", "60"]).args(client).args(["-rtc", "--out-format=%C", "--debug=NSTR"]);
+    command.args((!option.is_empty()).then_some(option)).arg("-e").arg(shell);
+    command.args([&format!("--rsync-path={server}"), "src/", "host:dst/"]).current_dir(work).stdin(Stdio::null());
+    command.env("RSYNC_CHECKSUM_LIST", lists[0]).env("RSYNC_COMPRESS_LIST", lists[2]);
+    let output = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn lists_in_the_environment_are_followed() {
+    if !support::require("rsync") {
+        return;
+    }
+    let bench = Bench::start();
+    let ours: &[&str] = &[OURS, "rsync"];
+    let pairs = [(&["rsync"][..], "rsync"), (ours, "rsync"), (&["rsync"][..], OURS), (ours, OURS)];
+    for (client, server, option, sum) in CHECKSUMS {
+        let codes = pairs.map(|(program, far)| {
+            let (code, out, err) = play(&bench, program, far, [client, server, "", ""], option);
+            let told = format!("{program:?} {far}: {client:?} {server:?} {option} {code}\n{out}{err}");
+            assert_eq!(code == 0, !sum.is_empty(), "{told}");
+            assert!(out.lines().any(|line| line == *sum) || sum.is_empty(), "{told}");
+            code
+        });
+        assert!(codes.iter().all(|code| *code == codes[0] || codes[0] != 0), "{client} {server} {codes:?}");
+    }
+    // Two ends of stock would each take another of several; with ours at either end they agree.
+    for (program, far) in [(ours, "rsync"), (ours, OURS)] {
+        let (code, out, err) = play(&bench, program, far, ["sha1 md5 xxh64", "", "", ""], "");
+        assert!(code == 0 && out.contains("a9993e364706816aba3e25717850c26c9cd0d89d"), "{far} {out}{err}");
+    }
+    for (client, server, option, agrees) in [
+        ("lz4", "", "-z", true),
+        ("zlib & lz4", "", "-z", true),
+        ("", "zstd & zlibx", "-z", true),
+        ("bogus", "", "-z", false),
+        ("bogus", "", "", true),
+        ("lz4", "", "--zc=zstd", true),
+        ("", "lz4", "--zc=zstd", false),
+    ] {
+        for (program, far) in pairs {
+            let (code, out, err) = play(&bench, program, far, ["", "", client, server], option);
+            assert_eq!(code == 0, agrees, "{program:?} {far}: {client:?} {server:?} {option} {code}\n{out}{err}");
+        }
+    }
+}
+
+/// Nobody reads our output: a transfer goes on, unless its lines were to be read one by one.
+#[test]
+fn an_output_that_nobody_reads_ends_a_transfer_as_stocks() {
+    if !support::require("rsync") {
+        return;
+    }
+    let bench = Bench::start();
+    for (options, code) in [(&["-av"][..], 0), (&["-av", "--outbuf=L"], 13), (&["-av", "--outbuf=N"], 13)] {
+        for ends in [["src/", "dst/"], ["src/", "host:dst/"], ["host:src/", "dst/"]] {
+            for program in [&["rsync"][..], &[OURS, "rsync"]] {
+                let work = bench.fresh("work");
+                let work = work.path();
+                for name in 0..200 {
+                    tree::put(&work.join("src"), format!("file{name}"), b"x", 0o644, THEN);
+                }
+                let shell = bench.script("there", &format!("shift\ncd {}\nexec sh -c \"$*\"\n", work.display()));
+                let (reader, writer) = std::io::pipe().unwrap();
+                drop(reader);
+                let mut command = Command::new(program[0]);
+                command.args(&program[1..]).args(options).arg("-e").arg(shell).args(ends).current_dir(work);
+                let output = command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+                let said = String::from_utf8_lossy(&output.stderr);
+                assert_eq!(output.status.code(), Some(code), "{program:?} {options:?} {ends:?} {said}");
+                assert_eq!(said.contains("errors with program diagnostics (code 13)"), code == 13, "{said}");
+                let whole = std::fs::read_dir(work.join("dst")).map_or(0, Iterator::count) == 200;
+                assert!(whole || code == 13, "{program:?} {options:?} {ends:?} {said}");
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The engine where only size, two ends of ours, or the file system bring it out: what is sent and written of large files.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use protocol::checksum::{Checksum, FileHasher};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
+use support::stock::{Bench, OURS, Run};
+use support::tree::{THEN, noise, put, set_mtime};
+
+/// Runs one of ours, or stock, as the client of this program.
+fn copy(bench: &Bench, client: &[&str], server: &str, options: &str, source: &Path, dest: &Path) -> Run {
+    let mut command = Command::new("timeout");
+    command.args(["-k", "5", "60"]).args(client).args(options.split_whitespace());
+    command.args(["--stats", "-e", bench.shell().to_str().unwrap(), "--rsync-path", server]);
+    command.arg(format!("{}/", source.display())).arg(format!("host:{}/", dest.display()));
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    let run = Run { code: output.status.code().unwrap_or(-1), stdout: output.stdout, stderr };
+    assert_eq!(run.code, 0, "{client:?} to {server} with {options}: {}", run.stderr);
+    run
+}
+
+/// A file of 24 MiB, its sums more than the links hold at once, and old copies of it.
+fn large() -> (Vec<u8>, Vec<(&'static str, Vec<u8>)>) {
+    let new = noise(24 << 20, 1);
+    let mut changed = new.clone();
+    for at in [0, 700, 5 << 20, (17 << 20) + 3, new.len() - 1] {
+        changed[at] ^= 1;
+    }
+    let early = [&new[..3 << 20], &new[(3 << 20) + 11..]].concat();
+    let olds = vec![
+        ("identical", new.clone()),
+        ("changed", changed),
+        ("appended", new[..20 << 20].to_vec()),
+        ("longer", [&new[..], b"and more"].concat()),
+        ("inserted", early),
+        ("empty", Vec::new()),
+    ];
+    (new, olds)
+}
+
+/// The sender begins while sums still come, the receiver writes on another thread: the numbers are stock's all the same.
+#[test]
+fn large_files_cost_what_stock_makes_of_them() {
+    if !support::require("rsync") {
+        return;
+    }
+    let bench = Bench::start();
+    let (new, olds) = large();
+    for options in ["-t --no-W -B1000", "-tI --no-W --checksum-choice=md5", "-t --no-W --inplace -B700", "-t --no-W -z"]
+    {
+        for (name, old) in &olds {
+            let work = bench.fresh("large");
+            let source = work.path().join("src");
+            put(&source, "file", &new, 0o644, THEN);
+            let mut stats = Vec::new();
+            let pairs: [(&[&str], &str); 4] =
+                [(&["rsync"], "rsync"), (&[OURS, "rsync"], "rsync"), (&["rsync"], OURS), (&[OURS, "rsync"], OURS)];
+            for (at, (client, server)) in pairs.into_iter().enumerate() {
+                let dest = work.path().join(format!("dst{at}"));
+                put(&dest, "file", old, 0o644, (THEN.0 - 5, 0));
+                let run = copy(&bench, client, server, options, &source, &dest);
+                assert!(fs::read(dest.join("file")).unwrap() == new, "{name} with {options}, pair {at}");
+                assert_eq!(fs::metadata(dest.join("file")).unwrap().mtime(), THEN.0);
+                stats.push((run.stat("Literal data"), run.stat("Matched data")));
+            }
+            assert!(stats.iter().all(|pair| *pair == stats[0]), "{name} with {options}: {stats:?}");
+        }
+    }
+}
+
+/// BLAKE3 is known to two of ours only.
+#[test]
+fn two_of_ours_can_agree_on_blake3() {
+    let bench = Bench::start();
+    let work = bench.fresh("blake3");
+    let (source, dest) = (work.path().join("src"), work.path().join("dst"));
+    let new = noise(300_000, 2);
+    put(&source, "file", &new, 0o644, THEN);
+    let mut old = new.clone();
+    old[150_000] ^= 1;
+    put(&dest, "file", &old, 0o644, (THEN.0 - 5, 0));
+    let options = "-t --no-W --checksum-choice=blake3 --out-format=%C";
+    let run = copy(&bench, &[OURS, "rsync"], OURS, options, &source, &dest);
+    assert!(fs::read(dest.join("file")).unwrap() == new);
+    let literal = run.stat("Literal data");
+    assert!((1..2000).contains(&literal), "{literal} literal bytes");
+    let said = String::from_utf8_lossy(&run.stdout).into_owned();
+    let mut hasher = FileHasher::new(Checksum::Blake3);
+    hasher.update(&new);
+    let sum = hasher.finish().to_string();
+    assert!(said.lines().any(|line| line == sum), "{sum} is not in {said}");
+    // By their bytes, with another time: nothing to send.
+    set_mtime(&dest.join("file"), THEN.0 + 9, 0);
+    let options = "-tc --checksum-choice=blake3";
+    assert_eq!(copy(&bench, &[OURS, "rsync"], OURS, options, &source, &dest).stat("Literal data"), 0);
+    if support::require("rsync") {
+        let args = ["-t", "--checksum-choice=blake3", "src/", "host:dst/"];
+        assert_ne!(bench.rsync("rsync", work.path(), &args).code, 0, "stock knows no BLAKE3");
+    }
+}
+
+/// A file system in a file of this folder; `None` where none can be mounted.
+struct Mounted(std::path::PathBuf);
+
+impl Mounted {
+    fn xfs(folder: &Path) -> Option<Self> {
+        if !support::require("mkfs.xfs") {
+            return None;
+        }
+        let (image, place) = (folder.join("image"), folder.join("mounted"));
+        fs::File::create(&image).unwrap().set_len(320 << 20).unwrap();
+        fs::create_dir(&place).unwrap();
+        let made = Command::new("mkfs.xfs").args(["-q", "-m", "reflink=1"]).arg(&image).status().unwrap().success();
+        assert!(made, "mkfs.xfs failed");
+        let mounted = Command::new("mount").args(["-o", "loop"]).args([&image, &place]).output().unwrap();
+        if !mounted.status.success() {
+            let why = String::from_utf8_lossy(&mounted.stderr).into_owned();
+            eprintln!("SKIPPED: may not mount a file system; run as root with loop devices: {why}");
+            return None;
+        }
+        Some(Self(place))
+    }
+
+    fn used(&self) -> u64 {
+        assert!(Command::new("sync").arg("-f").arg(&self.0).status().unwrap().success());
+        let stat = rustix::fs::statvfs(&self.0).unwrap();
+        (stat.f_blocks - stat.f_bfree) * stat.f_frsize
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+/// Where the file system can share blocks, only what changed is written, to a new file all the same.
+#[test]
+fn a_changed_file_shares_the_blocks_of_the_old_one() {
+    let bench = Bench::start();
+    let work = bench.fresh("reflink");
+    let Some(mounted) = Mounted::xfs(work.path()) else { return };
+    let (source, dest) = (work.path().join("src"), mounted.0.join("dst"));
+    let new = noise(32 << 20, 3);
+    put(&source, "file", &new, 0o644, THEN);
+    let mut old = new.clone();
+    old[10 << 20] ^= 1;
+    old[20 << 20] ^= 1;
+    put(&dest, "file", &old, 0o644, (THEN.0 - 5, 0));
+    let name = dest.join("file");
+    // Kept open, the old file stays as it was.
+    let before = fs::File::open(&name).unwrap();
+    let inode = fs::metadata(&name).unwrap().ino();
+    let used = mounted.used();
+    let run = copy(&bench, &[OURS, "rsync"], OURS, "-t --no-W", &source, &dest);
+    assert!(run.stat("Literal data") < 100_000);
+    assert!(fs::read(&name).unwrap() == new);
+    assert_ne!(fs::metadata(&name).unwrap().ino(), inode);
+    let grown = mounted.used().saturating_sub(used);
+    assert!(grown < 4 << 20, "{grown} bytes for a new file of 32 MiB that differs in two");
+    drop(before);
+}
