@@ -5,7 +5,7 @@ mod support;
 
 use protocol::args::{Options, ServerArgs};
 use protocol::compress::Wish;
-use protocol::flist::{DirClass, FileEntry, FileList, Ndx};
+use protocol::flist::{DirClass, Extras, FileEntry, FileList, Ndx};
 use protocol::handshake::{Hello, Offer, Side};
 use pysmurf_archiver::link::{Closer, Ending, Link, Remote};
 use pysmurf_archiver::pipe::{PipeReader, PipeWriter, pipe};
@@ -130,7 +130,8 @@ fn list_of(folder: &Path) -> FileList {
         let path = folder.join(std::ffi::OsStr::from_bytes(&name));
         let meta = fs::metadata(path).unwrap();
         let dir_class = if meta.is_dir() { DirClass::Argument } else { DirClass::Content };
-        FileEntry { len: meta.len(), mtime: meta.mtime(), dir_class, ..FileEntry::new(name, node.mode) }
+        let extra = Extras { dir_class, ..Extras::default() }.into();
+        FileEntry { len: meta.len(), mtime: meta.mtime(), extra, ..FileEntry::new(name, node.mode) }
     });
     FileList::new(entries.collect())
 }

@@ -161,6 +161,25 @@ fn with_other_releases() {
     }
 }
 
+/// Where stock sends, ours at the other end has heard as many bytes of list as stock would have. Stock counts the framing
+/// around them, four bytes at a time, as it happens to fall.
+#[test]
+fn the_length_of_a_list() {
+    if !support::require("rsync") {
+        return;
+    }
+    let Some(roads) = Roads::open(Road::Pipe) else { return };
+    for row in ROWS.iter().filter(|row| ["-a", "-a --no-inc-recursive", "-ac", "-aHAX"].contains(&row.options)) {
+        let length = |client: &End| {
+            let (run, ..) = play(&roads, Road::Pipe, row, Way::Pull, client, &End::installed());
+            run.stat("File list size")
+        };
+        let (ours, stock) = (length(&End::Ours), length(&End::installed()));
+        let framing = stock.checked_sub(ours).unwrap_or_else(|| panic!("{}: {ours}, stock {stock}", row.options));
+        assert!(framing % 4 == 0 && framing <= 64, "{}: {ours}, stock {stock}", row.options);
+    }
+}
+
 #[test]
 fn there_are_enough_rows() {
     assert!(ROWS.len() >= 60, "{}", ROWS.len());

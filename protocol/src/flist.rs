@@ -2,7 +2,9 @@
 
 mod decode;
 mod encode;
+mod entry;
 mod ids;
+mod limits;
 mod order;
 mod segments;
 #[cfg(test)]
@@ -11,12 +13,12 @@ mod tests;
 use crate::PeerError;
 use crate::acl::Acl;
 use crate::charset::Charset;
-use crate::checksum::Sum;
-use crate::xattr::XattrSet;
-pub use decode::{Arrived, ListDecoder, ListLimits, Unconverted};
+pub use decode::{Arrived, ListDecoder, Unconverted};
 pub use encode::ListEncoder;
+pub use entry::{DirClass, Extra, Extras, FileEntry, Kind, LinkId};
 pub use ids::IdNames;
-pub use order::compare;
+pub use limits::ListLimits;
+pub use order::{compare, sort};
 pub use segments::Segments;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -24,118 +26,6 @@ use std::sync::Arc;
 /// Index of an entry in the sorted file list; how both sides name a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ndx(pub u32);
-
-/// What an entry is, read from the mode's type bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A regular file.
-    File,
-    /// A directory.
-    Dir,
-    /// A symbolic link.
-    Symlink,
-    /// A character or block device.
-    Device,
-    /// A fifo or a socket.
-    Special,
-}
-
-/// One entry of the file list, as the wire carries it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileEntry {
-    /// Path relative to the transfer's root, raw bytes, `/` between components; the root itself is `.`.
-    pub name: Vec<u8>,
-    /// POSIX `st_mode`, type bits included.
-    pub mode: u32,
-    /// Size in bytes; the target's length for a symlink.
-    pub len: u64,
-    /// Modification time, whole seconds since 1970, may be negative.
-    pub mtime: i64,
-    /// Nanoseconds of the modification time, below 1,000,000,000.
-    pub nsec: u32,
-    /// Access time, whole seconds since 1970 (`-U`; not of a directory).
-    pub atime: i64,
-    /// Numeric owner as the sender knows it.
-    pub uid: u32,
-    /// Numeric group as the sender knows it.
-    pub gid: u32,
-    /// Target of a symlink.
-    pub target: Option<Vec<u8>>,
-    /// Major and minor number of a device.
-    pub rdev: Option<(u32, u32)>,
-    /// Whole-file sum, when the list carries them (`-c`).
-    pub sum: Option<Sum>,
-    /// The ACL, without what follows from the mode (`-A`; not of a symlink).
-    pub access_acl: Option<Arc<Acl>>,
-    /// The ACL that what is made in a directory gets; one that says nothing where it has none (`-A`).
-    pub default_acl: Option<Arc<Acl>>,
-    /// Extended attributes (`-X`).
-    pub xattrs: Option<Arc<XattrSet>>,
-    /// How a directory takes part in the transfer; [`DirClass::Content`] for everything else.
-    pub dir_class: DirClass,
-    /// What all names of one file have in common (`-H`); `None` for directories and for files with one name.
-    pub link: Option<LinkId>,
-}
-
-/// Which file it is that has several names. Equal ids are one file; otherwise the numbers mean something to the sending
-/// side only: device and inode. The receiving side has the index of the first name to arrive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct LinkId {
-    /// Device on the sending side.
-    pub dev: u64,
-    /// Inode on the sending side.
-    pub ino: u64,
-}
-
-/// How a directory takes part in the transfer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum DirClass {
-    /// Its content is part of the transfer.
-    #[default]
-    Content,
-    /// The same, and it was named as an argument.
-    Argument,
-    /// Sent without its content.
-    NoContent,
-    /// Only a parent on the way to something asked for (`--relative`).
-    Implied,
-}
-
-impl FileEntry {
-    /// An entry of which nothing is known but its name and mode: empty, root's, of 1970.
-    pub fn new(name: impl Into<Vec<u8>>, mode: u32) -> Self {
-        Self {
-            name: name.into(),
-            mode,
-            len: 0,
-            mtime: 0,
-            nsec: 0,
-            atime: 0,
-            uid: 0,
-            gid: 0,
-            target: None,
-            rdev: None,
-            sum: None,
-            access_acl: None,
-            default_acl: None,
-            xattrs: None,
-            dir_class: DirClass::Content,
-            link: None,
-        }
-    }
-
-    /// What the entry is; `None` for a mode whose type bits mean nothing.
-    pub fn kind(&self) -> Option<Kind> {
-        Some(match self.mode & 0o170000 {
-            0o100000 => Kind::File,
-            0o040000 => Kind::Dir,
-            0o120000 => Kind::Symlink,
-            0o020000 | 0o060000 => Kind::Device,
-            0o010000 | 0o140000 => Kind::Special,
-            _ => return None,
-        })
-    }
-}
 
 /// Which optional fields the entries of this session carry; both sides know it from the options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -192,21 +82,20 @@ impl FileList {
 
     /// The same for a segment with this first index.
     pub fn segment(start: u32, mut entries: Vec<FileEntry>) -> Self {
-        entries.sort_by(compare);
+        let mut nothing = vec![(); entries.len()];
+        sort(&mut entries, &mut nothing);
         Self::with_order(start, entries, None)
     }
 
     /// A segment whose entries keep the place in which they came; they are gone through as they sort all the same. Those
     /// without a name are dead.
     pub fn as_it_came(start: u32, entries: Vec<FileEntry>) -> Self {
-        let mut order: Vec<u32> = (0..).take(entries.len()).collect();
-        order.sort_by(|&a, &b| compare(&entries[a as usize], &entries[b as usize]));
+        let order = order::order_of(&entries);
         Self::with_order(start, entries, Some(order))
     }
 
     fn with_order(start: u32, entries: Vec<FileEntry>, order: Option<Vec<u32>>) -> Self {
-        let dead = vec![false; entries.len()];
-        let mut list = Self { start, parent: None, entries, order, dead };
+        let mut list = Self { start, parent: None, entries, order, dead: Vec::new() };
         let entries = &list.entries;
         let dirs: HashSet<&[u8]> =
             entries.iter().filter(|entry| entry.is_dir()).map(|entry| entry.name.as_slice()).collect();
@@ -288,8 +177,10 @@ impl FileList {
         };
         for entry in self.entries.iter_mut().chain(self.parent.as_deref_mut()) {
             (entry.uid, entry.gid) = (user(entry.uid), group(entry.gid));
-            map(&mut entry.access_acl);
-            map(&mut entry.default_acl);
+            if entry.extra.access_acl.is_some() || entry.extra.default_acl.is_some() {
+                map(&mut entry.extra.access_acl);
+                map(&mut entry.extra.default_acl);
+            }
         }
     }
 
@@ -312,11 +203,11 @@ impl FileList {
         for nth in 1..self.entries.len() {
             let at = self.place(nth - 1);
             let (first, second) = (&self.entries[at], &self.entries[self.place(nth)]);
-            if matches!(first.dir_class, DirClass::NoContent | DirClass::Implied)
-                && matches!(second.dir_class, DirClass::Content | DirClass::Argument)
+            if matches!(first.extra.dir_class, DirClass::NoContent | DirClass::Implied)
+                && matches!(second.extra.dir_class, DirClass::Content | DirClass::Argument)
                 && compare(first, second).is_eq()
             {
-                self.entries[at].dir_class = second.dir_class;
+                self.entries[at].extra.dir_class = second.extra.dir_class;
             }
         }
     }
@@ -376,18 +267,6 @@ impl FileList {
     }
 }
 
-impl FileEntry {
-    /// True for a directory.
-    pub fn is_dir(&self) -> bool {
-        self.kind() == Some(Kind::Dir)
-    }
-
-    /// True for a regular file.
-    pub fn is_file(&self) -> bool {
-        self.kind() == Some(Kind::File)
-    }
-}
-
 fn unsafe_name(name: &[u8], why: &'static str) -> PeerError {
     PeerError::UnsafeName { name: name.escape_ascii().to_string(), why }
 }
@@ -419,7 +298,7 @@ mod flag {
 }
 
 /// What the previous entry leaves behind for the next one's compression; the same on both sides.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 struct Previous {
     name: Vec<u8>,
     mode: u32,
@@ -428,4 +307,13 @@ struct Previous {
     uid: u32,
     gid: u32,
     major: u32,
+}
+
+impl Previous {
+    /// Becomes the same in the memory it has: there is one for each entry.
+    fn copy(&mut self, other: &Self) {
+        let mut name = std::mem::take(&mut self.name);
+        name.clone_from(&other.name);
+        *self = Self { name, ..*other };
+    }
 }

@@ -4,7 +4,7 @@
 use protocol::PeerError;
 use protocol::checksum::Checksum;
 use protocol::compress::Compression;
-use protocol::flist::{FileEntry, FileList, LinkId, ListEncoder, ListLimits, ListShape};
+use protocol::flist::{Extras, FileEntry, FileList, LinkId, ListEncoder, ListLimits, ListShape};
 use protocol::handshake::{Compat, Negotiated};
 use protocol::mux::{Inbox, Outbox};
 use protocol::ndx::{NdxState, NdxValue};
@@ -151,7 +151,10 @@ fn what_is_held_is_bounded_not_what_passes() {
 #[test]
 fn hard_links_only_to_earlier_first_names() {
     let shape = ListShape { hard_links: true, ..ListShape::default() };
-    let entry = |name: &str, ino| FileEntry { link: Some(LinkId { dev: 1, ino }), ..FileEntry::new(name, FILE) };
+    let entry = |name: &str, ino| {
+        let link = Some(LinkId { dev: 1, ino });
+        FileEntry { extra: Extras { link, ..Extras::default() }.into(), ..FileEntry::new(name, FILE) }
+    };
     let mut good = Stream::new(shape);
     for (name, ino) in [("a", 1), ("b", 1), ("c", 2)] {
         good.encoder.entry(&entry(name, ino), &mut good.bytes);

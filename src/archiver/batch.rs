@@ -9,7 +9,7 @@ use crate::transfer::{Answer, Listing, SendPlan, Source, Summary, TransferError,
 use protocol::args::{Options, ServerArgs};
 use protocol::checksum::{Checksum, Sum};
 use protocol::chmod::Chmod;
-use protocol::flist::{DirClass, FileEntry, FileList, IdNames, Kind, Ndx};
+use protocol::flist::{DirClass, Extras, FileEntry, FileList, IdNames, Kind, Ndx};
 use protocol::handshake::{Hello, Offer, Side, VERSION_MOST};
 use protocol::item::ItemFlags;
 use protocol::mux::Message;
@@ -357,7 +357,7 @@ fn file_entry(name: &[u8], meta: &Metadata, sum: Option<Sum>, chmod: Option<&Chm
         len: meta.len(),
         mtime: meta.mtime(),
         nsec: u32::try_from(meta.mtime_nsec()).unwrap_or(0),
-        sum,
+        extra: Extras { sum, ..Extras::default() }.into(),
         ..FileEntry::new(name, 0o100000 | file_mode(meta.mode(), chmod))
     }
 }
@@ -370,5 +370,6 @@ pub(super) fn file_mode(mode: u32, chmod: Option<&Chmod>) -> u32 {
 
 fn parent_entry(name: &[u8], chmod: Option<&Chmod>) -> FileEntry {
     let mode = chmod.map_or(0o755, |chmod| chmod.apply(0o755, true, UMASK));
-    FileEntry { dir_class: DirClass::Implied, ..FileEntry::new(name, 0o40000 | mode) }
+    let extra = Extras { dir_class: DirClass::Implied, ..Extras::default() }.into();
+    FileEntry { extra, ..FileEntry::new(name, 0o40000 | mode) }
 }

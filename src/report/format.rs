@@ -222,7 +222,7 @@ fn field(letter: u8, quotes: usize, event: &Event<'_>) -> Option<Vec<u8>> {
 
 fn link(event: &Event<'_>) -> Vec<u8> {
     let header = event.header;
-    match (event.entry.and_then(|entry| entry.target.as_deref()), &header.xname) {
+    match (event.entry.and_then(|entry| entry.extra.target.as_deref()), &header.xname) {
         (_, Some(name)) if header.flags.has(ItemFlags::LOCAL_CHANGE) && !name.is_empty() => {
             [b" => ", name.as_slice()].concat()
         }

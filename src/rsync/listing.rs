@@ -10,7 +10,7 @@ pub(super) fn line(entry: &FileEntry, human: u8, eight_bit: bool, links: bool) -
     let size = numbers::human(entry.len, human);
     let mut line = format!("{} {size:>14} {} {} ", permissions(entry.mode), moment.date(), moment.time()).into_bytes();
     names::put(&entry.name, eight_bit, &mut line);
-    if let Some(target) = entry.target.as_ref().filter(|_| links) {
+    if let Some(target) = entry.extra.target.as_ref().filter(|_| links) {
         line.extend_from_slice(b" -> ");
         names::put(target, eight_bit, &mut line);
     }
@@ -21,13 +21,18 @@ pub(super) fn line(entry: &FileEntry, human: u8, eight_bit: bool, links: bool) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use protocol::flist::Extras;
 
     #[test]
     fn lines_are_those_of_a_long_listing() {
         let entry = FileEntry { len: 300_000, mtime: 1_577_836_800, ..FileEntry::new("b\nig", 0o100_644) };
         let shown = String::from_utf8(line(&entry, 1, false, true)).unwrap();
         assert!(shown.starts_with("-rw-r--r--        300,000 20") && shown.ends_with(" b\\#012ig\n"), "{shown}");
-        let link = FileEntry { target: Some(b"to".to_vec()), len: 2, ..FileEntry::new("l", 0o120_777) };
+        let link = FileEntry {
+            extra: Extras { target: Some(b"to".to_vec()), ..Extras::default() }.into(),
+            len: 2,
+            ..FileEntry::new("l", 0o120_777)
+        };
         assert!(String::from_utf8(line(&link, 0, false, true)).unwrap().ends_with(" l -> to\n"));
         assert!(String::from_utf8(line(&link, 0, false, false)).unwrap().ends_with(" l\n"));
     }

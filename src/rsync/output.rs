@@ -493,8 +493,9 @@ pub(super) struct Pulled<'a> {
 }
 
 impl Witness for Pulled<'_> {
-    fn listed(&self, list: &FileList) {
+    fn listed(&self, list: &FileList, bytes: u64) {
         self.output.list(list);
+        self.output.stats(|stats| stats.list_bytes += bytes);
     }
 
     fn entry(&self, entry: &FileEntry) {
@@ -521,6 +522,10 @@ impl Witness for Pulled<'_> {
 
     fn received(&self, ndx: Ndx, entry: &FileEntry, header: &ItemHeader, sent: &Sent, sum: &Sum) {
         self.output.transferred(ndx, &Done { entry, header, sent: *sent, sums: 0, sum: Some(*sum) });
+    }
+
+    fn spoilt(&self, ndx: Ndx, entry: &FileEntry, header: &ItemHeader, sent: &Sent) {
+        self.output.transferred(ndx, &Done { entry, header, sent: *sent, sums: 0, sum: None });
     }
 
     fn message(&self, message: &Message) {

@@ -260,7 +260,7 @@ impl Dest {
 
     /// Puts the fifo, socket or device that `entry` describes at `name`, replacing anything but a directory.
     pub fn make_node(&self, name: &[u8], entry: &FileEntry, attrs: &Attrs) -> Result<(), DestError> {
-        let (major, minor) = match (entry.kind(), entry.rdev) {
+        let (major, minor) = match (entry.kind(), entry.extra.rdev) {
             (Some(Kind::Special), _) => (0, 0),
             (Some(Kind::Device), Some(rdev)) => rdev,
             _ => return Err(Errno::INVAL).during("mknod", name),

@@ -205,7 +205,7 @@ impl Work<'_> {
     /// Deletes in one directory whose entries a list holds, if its contents are in the transfer.
     fn delete_in(&mut self, list: &FileList, entry: &FileEntry) -> Result<(), TransferError> {
         let Some(dest) = self.dest.clone() else { return Ok(()) };
-        let listed = entry.is_dir() && matches!(entry.dir_class, DirClass::Content | DirClass::Argument);
+        let listed = entry.is_dir() && matches!(entry.extra.dir_class, DirClass::Content | DirClass::Argument);
         if listed && !self.is_refused(&entry.name, true) {
             let holds = |name: &[u8]| list.find(name, false).or_else(|| list.find(name, true)).is_some();
             let io_error = self.board.io_error.load(Ordering::Acquire);
@@ -271,7 +271,7 @@ impl Work<'_> {
                 Note::Linkable(ndx, here) => {
                     if let Some(list) = self.lists.find(ndx).cloned()
                         && let Some(entry) = list.get(ndx)
-                        && let Some(id) = entry.link
+                        && let Some(id) = entry.extra.link
                     {
                         self.linkable(id, here.then(|| self.target.name(entry)))?;
                     }

@@ -237,7 +237,9 @@ impl Told {
             if group {
                 name_group(entry.gid);
             }
-            for name in [&entry.access_acl, &entry.default_acl].into_iter().flatten().flat_map(|acl| &acl.names) {
+            for name in
+                [&entry.extra.access_acl, &entry.extra.default_acl].into_iter().flatten().flat_map(|acl| &acl.names)
+            {
                 if name.group { name_group(name.id) } else { name_user(name.id) }
             }
         }

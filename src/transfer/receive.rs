@@ -70,8 +70,8 @@ pub struct ReceivePlan {
 
 /// Hears how a receiving session goes; the generator and the receiver speak to it at the same time.
 pub trait Witness: Sync {
-    /// A list, or the next segment of it, is here.
-    fn listed(&self, _list: &FileList) {}
+    /// A list, or the next segment of it, is here; so many bytes it was on the wire.
+    fn listed(&self, _list: &FileList, _bytes: u64) {}
 
     /// An entry of a list that is only to be shown.
     fn entry(&self, _entry: &FileEntry) {}
@@ -87,6 +87,9 @@ pub trait Witness: Sync {
 
     /// The file is whole and in its place.
     fn received(&self, _ndx: Ndx, _entry: &FileEntry, _header: &ItemHeader, _sent: &Sent, _sum: &Sum) {}
+
+    /// The file has come, but is not what it should be; it is asked for once more.
+    fn spoilt(&self, _ndx: Ndx, _entry: &FileEntry, _header: &ItemHeader, _sent: &Sent) {}
 
     /// Words for the user, of the peer or of this side.
     fn message(&self, _message: &Message) {}
@@ -287,8 +290,9 @@ fn hear_lists(
     while !lists.complete && !lists.known_to_be_many() {
         match receiver.poll()? {
             Some(ReceiverEvent::List(arrived)) => {
+                let bytes = arrived.bytes;
                 let list = lists.take(arrived, plan, received)?;
-                witness.listed(&list);
+                witness.listed(&list, bytes);
             }
             Some(ReceiverEvent::ListEnd) => lists.complete = true,
             Some(ReceiverEvent::Message(Message::IoError(bits))) => received.io_error |= bits,

@@ -196,6 +196,7 @@ fn scan_options(options: &Options) -> ScanOptions {
         ignore_missing_args: options.ignore_missing_args,
         delete_missing_args: options.delete_missing_args,
         charset: options.charset,
+        atimes: options.atimes > 0,
         hard_links: options.hard_links,
         copy_unsafe_links: options.copy_unsafe_links,
         unmunge_links: options.munge_links,

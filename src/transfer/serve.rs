@@ -102,7 +102,7 @@ struct Recorded<'a> {
 }
 
 impl Witness for Recorded<'_> {
-    fn listed(&self, list: &FileList) {
+    fn listed(&self, list: &FileList, _bytes: u64) {
         self.ledger.inspect(|ledger| ledger.listed(list));
     }
 

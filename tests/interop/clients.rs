@@ -6,7 +6,7 @@ use crate::support::stock::OURS;
 use crate::support::tree::{self, THEN, Tree};
 use protocol::args::{Options, ServerArgs};
 use protocol::checksum::{Checksum, FileHasher, Sum};
-use protocol::flist::{DirClass, FileEntry, FileList, Ndx};
+use protocol::flist::{DirClass, Extras, FileEntry, FileList, Ndx};
 use protocol::handshake::{Hello, Negotiated, Offer, Side};
 use protocol::sender::Request;
 use pysmurf_archiver::link::{Ending, Link};
@@ -93,7 +93,8 @@ impl Files {
         let parents: BTreeSet<_> =
             sources.iter().flat_map(|(name, _)| name.match_indices('/').map(|(at, _)| &name[..at])).collect();
         for name in parents {
-            let directory = FileEntry { mode: 0o040_755, dir_class: DirClass::Implied, ..entry(name, Path::new("/")) };
+            let extra = Extras { dir_class: DirClass::Implied, ..Extras::default() }.into();
+            let directory = FileEntry { mode: 0o040_755, extra, ..entry(name, Path::new("/")) };
             entries.push(FileEntry { len: 0, ..directory });
         }
         let list = FileList::new(entries);
@@ -115,7 +116,7 @@ impl Files {
         for entry in entries.iter_mut().filter(|entry| entry.is_file()) {
             let mut hasher = FileHasher::new(checksum);
             hasher.update(&fs::read(&self.paths[&entry.name]).unwrap());
-            entry.sum = Some(hasher.finish());
+            entry.extra.sum = Some(hasher.finish());
         }
         self.list = FileList::new(entries);
         self

@@ -125,8 +125,8 @@ impl Roads {
             }
         };
         words.extend(match way {
-            Way::Push => ["src/".into(), format!("{far}dst/").into()],
-            Way::Pull => [OsString::from(format!("{far}src/")), "dst/".into()],
+            Way::Push => [row.source.into(), format!("{far}dst/").into()],
+            Way::Pull => [OsString::from(format!("{far}{}", row.source)), "dst/".into()],
         });
         let mut command = Command::new("timeout");
         command.args(["-k", "5", LIMIT]).arg(self.program(client)).args(&words).current_dir(work);

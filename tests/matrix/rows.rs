@@ -11,6 +11,8 @@ pub struct Row {
     pub wire: bool,
     /// Only pushes, or only pulls, mean something.
     pub only: Option<Way>,
+    /// What is copied.
+    pub source: &'static str,
     /// A daemon would answer otherwise, for instance since it never makes devices of a module's users.
     pub no_daemon: bool,
 }
@@ -22,7 +24,7 @@ impl Row {
 }
 
 const fn row(options: &'static str) -> Row {
-    Row { options, wire: false, only: None, no_daemon: false }
+    Row { options, wire: false, only: None, source: "src/", no_daemon: false }
 }
 
 const fn wire(options: &'static str) -> Row {
@@ -35,7 +37,8 @@ pub const ROWS: &[Row] = &[
     wire("-a --no-inc-recursive"),
     wire("-a --protocol=30"),
     wire("-a --protocol=31"),
-    // With segments, which of several links is sent depends on what has arrived, with stock as with us.
+    wire("-aH"),
+    wire("-aHAX"),
     wire("-aH --no-inc-recursive"),
     wire("-aHAX --no-inc-recursive"),
     wire("-aAX --numeric-ids"),
@@ -57,8 +60,11 @@ pub const ROWS: &[Row] = &[
     wire("-a --delete-excluded --exclude=dir/"),
     // In a pull the names of the far folder would come along, which differ with every run.
     Row { only: Some(Way::Push), ..wire("-aR") },
+    Row { source: "src/./dir/sub/", ..wire("-aR") },
+    Row { source: "src/./dir/sub/", ..row("-aR --no-implied-dirs") },
     wire("-a --inplace --no-W"),
     wire("-a --append"),
+    wire("-a --append-verify"),
     wire("-aU"),
     wire("-a --remove-source-files"),
     wire("-an --delete"),
@@ -75,6 +81,9 @@ pub const ROWS: &[Row] = &[
     row("-a --copy-dest=WORK/alt"),
     row("-a --compare-dest=WORK/alt"),
     row("-a --link-dest=WORK/alt"),
+    row("-aE --no-p"),
+    row("-a --no-p"),
+    row("-a --fake-super"),
     row("-r"),
     row("-rlt"),
     row("-rlptD"),

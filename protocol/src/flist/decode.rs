@@ -1,56 +1,24 @@
 //! Reading the file list. Counterpart: rsync's `recv_file_entry`. Nothing in it is trusted.
 
+mod attributes;
+mod name;
+
 use super::ids::{IDS_MOST, decode_id};
-use super::{DirClass, FileEntry, FileList, IdNames, Kind, LinkId, ListShape, Previous, flag, unsafe_name};
+use super::{
+    DirClass, Extra, FileEntry, FileList, IdNames, Kind, LinkId, ListLimits, ListShape, Previous, flag, unsafe_name,
+};
 use crate::PeerError;
-use crate::acl::{Acl, NamedId};
+use crate::acl::Acl;
 use crate::checksum::Sum;
 use crate::handshake::{Compat, Negotiated};
 use crate::mux::IO_ERROR_BITS;
-use crate::shared::{Heard, Item};
+use crate::shared::Heard;
 use crate::wire::{Decode, Decoded, Reader};
 use crate::xattr::XattrSet;
 use std::collections::HashSet;
-use std::sync::Arc;
 
 /// Longest name, and longest symlink target, with room for a terminating NUL at the peer.
 const PATH_MOST: usize = 4095;
-
-/// How much list a peer may make us hold at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ListLimits {
-    /// Entries.
-    pub entries: usize,
-    /// Bytes of names, targets and extended attributes, all together.
-    pub name_bytes: usize,
-}
-
-impl ListLimits {
-    /// Counts something in; false when it is more than is left.
-    pub(crate) fn take(&mut self, what: Self) -> bool {
-        let Some(entries) = self.entries.checked_sub(what.entries) else { return false };
-        let Some(name_bytes) = self.name_bytes.checked_sub(what.name_bytes) else { return false };
-        *self = Self { entries, name_bytes };
-        true
-    }
-
-    /// Counts something out again.
-    pub(crate) fn put_back(&mut self, what: Self) {
-        self.entries += what.entries;
-        self.name_bytes += what.name_bytes;
-    }
-
-    /// What an entry counts.
-    pub(crate) fn of(entry: &FileEntry) -> Self {
-        Self { entries: 1, name_bytes: entry.name.len() + entry.target.as_ref().map_or(0, Vec::len) }
-    }
-}
-
-impl Default for ListLimits {
-    fn default() -> Self {
-        Self { entries: 10_000_000, name_bytes: 1 << 30 }
-    }
-}
 
 /// Reads a list entry by entry.
 #[derive(Debug)]
@@ -60,6 +28,8 @@ pub struct ListDecoder {
     /// What is left of the limits.
     left: ListLimits,
     previous: Previous,
+    /// Memory for the one that comes next.
+    spare: Previous,
     stage: Stage,
     /// Index of the first entry.
     start: u32,
@@ -76,15 +46,8 @@ pub struct ListDecoder {
     default_acls: Heard<Acl>,
     xattrs: Heard<XattrSet>,
     unconverted: Vec<Unconverted>,
-}
-
-/// What stands at the end of an entry, often by number.
-#[derive(Default)]
-struct Attributes {
-    access_acl: Option<Item<Acl>>,
-    default_acl: Option<Item<Acl>>,
-    xattrs: Option<Item<XattrSet>>,
-    named: Vec<NamedId>,
+    /// Bytes that the list or segment has come to so far.
+    bytes: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +69,8 @@ pub struct Arrived {
     pub io_error: i32,
     /// What is not in the list since it cannot be had in our character set.
     pub unconverted: Vec<Unconverted>,
+    /// How long it was on the wire, framing aside.
+    pub bytes: u64,
     /// What it takes of the limits, until [`ListDecoder::release`].
     pub(crate) held: ListLimits,
 }
@@ -127,6 +92,7 @@ impl ListDecoder {
             shape,
             left: limits,
             previous: Previous::default(),
+            spare: Previous::default(),
             stage: Stage::Entries,
             start: n.compat.has(Compat::INC_RECURSE).into(),
             entries: Vec::new(),
@@ -139,11 +105,13 @@ impl ListDecoder {
             default_acls: Heard::default(),
             xattrs: Heard::default(),
             unconverted: Vec::new(),
+            bytes: 0,
         }
     }
 
     /// Reads one more item of the list; true when it was the last. After [`Decode::Incomplete`] nothing has changed.
     pub fn step(&mut self, reader: &mut Reader<'_>) -> Decoded<bool> {
+        let before = reader.position();
         match self.stage {
             Stage::Entries => {
                 if let Some(flags) = self.flags(reader)? {
@@ -166,7 +134,7 @@ impl ListDecoder {
                         self.unconverted.push(Unconverted { name, target });
                     }
                     self.keep(entry)?;
-                    self.previous = previous;
+                    self.spare = std::mem::replace(&mut self.previous, previous);
                 } else {
                     self.stage = self.after(Stage::Entries);
                 }
@@ -185,6 +153,7 @@ impl ListDecoder {
                 }
             }
         }
+        self.bytes += (reader.position() - before) as u64;
         Ok(self.stage == Stage::Complete)
     }
 
@@ -213,6 +182,7 @@ impl ListDecoder {
             names: std::mem::take(&mut self.names),
             io_error: std::mem::take(&mut self.io_error),
             unconverted: std::mem::take(&mut self.unconverted),
+            bytes: std::mem::take(&mut self.bytes),
             held: std::mem::replace(&mut self.held, ListLimits { entries: 0, name_bytes: 0 }),
         }
     }
@@ -263,7 +233,8 @@ impl ListDecoder {
 
     fn entry(&mut self, flags: u32, reader: &mut Reader<'_>) -> Decoded<(FileEntry, Previous)> {
         let shape = self.shape;
-        let mut previous = self.previous.clone();
+        let mut previous = std::mem::take(&mut self.spare);
+        previous.copy(&self.previous);
         let shared = if flags & flag::SAME_NAME != 0 { usize::from(reader.byte()?) } else { 0 };
         let suffix = if flags & flag::LONG_NAME != 0 {
             reader.size("name length", PATH_MOST as u32)? as usize
@@ -319,25 +290,23 @@ impl ListDecoder {
             len,
             mtime: previous.mtime,
             nsec,
-            atime: if has_atime { previous.atime } else { 0 },
             uid: previous.uid,
             gid: previous.gid,
-            target: None,
-            rdev: None,
-            sum: None,
-            access_acl: None,
-            default_acl: None,
-            xattrs: None,
-            dir_class: DirClass::Content,
-            link: link.map(group_of),
+            extra: Extra::default(),
         };
+        if has_atime && previous.atime != 0 {
+            entry.extra.atime = previous.atime;
+        }
+        if let Some(first) = link {
+            entry.extra.link = Some(group_of(first));
+        }
         let kind = entry.kind();
         if kind.is_none() && !(entry.mode == 0 && shape.missing_args) {
             let expected = "a file, directory, link or device";
             return Err(PeerError::Range { what: "mode of an entry", value: entry.mode.into(), expected }.into());
         }
         match kind {
-            Some(Kind::Device) if shape.devices => entry.rdev = Some(self.rdev(flags, &mut previous, reader)?),
+            Some(Kind::Device) if shape.devices => entry.extra.rdev = Some(self.rdev(flags, &mut previous, reader)?),
             Some(Kind::Special) if shape.specials && self.n.version < 31 => {
                 self.rdev(flags, &mut previous, reader)?;
             }
@@ -352,39 +321,31 @@ impl ListDecoder {
                 if target.as_ref().is_none_or(|target| target.len() > PATH_MOST) {
                     entry.name.clear();
                 }
-                entry.target = Some(target.unwrap_or_default());
+                entry.extra.target = Some(target.unwrap_or_default());
             }
-            Some(Kind::File) if shape.sum_size > 0 => entry.sum = Sum::new(reader.take(shape.sum_size)?),
+            Some(Kind::File) if shape.sum_size > 0 => entry.extra.sum = Sum::new(reader.take(shape.sum_size)?),
             Some(Kind::Dir) => {
-                entry.dir_class = match (flags & flag::TOP_DIR != 0, flags & flag::NO_CONTENT_DIR != 0) {
+                let class = match (flags & flag::TOP_DIR != 0, flags & flag::NO_CONTENT_DIR != 0) {
                     (false, false) => DirClass::Content,
                     (true, false) => DirClass::Argument,
                     (false, true) => DirClass::NoContent,
                     (true, true) => DirClass::Implied,
                 };
+                if class != DirClass::Content {
+                    entry.extra.dir_class = class;
+                }
             }
             _ => {}
         }
         if entry.name == b"." && kind != Some(Kind::Dir) {
             return Err(unsafe_name(&entry.name, "the root must be a directory").into());
         }
-        if entry.link.is_some() && kind == Some(Kind::Dir) {
+        if entry.extra.link.is_some() && kind == Some(Kind::Dir) {
             return Err(unsafe_name(&entry.name, "a directory cannot have several names").into());
         }
         self.names.users.extend(user.map(|name| (entry.uid, name)));
         self.names.groups.extend(group.map(|name| (entry.gid, name)));
         Ok((entry, previous))
-    }
-
-    /// The name as we have it; `None` where it cannot be had in our character set.
-    fn local_name(&self, name: &[u8]) -> Result<Option<Vec<u8>>, PeerError> {
-        // What the name means here is looked at, not what it meant there.
-        match self.shape.charset.map(|set| set.from_utf8(name)) {
-            None => clean_name(name, self.shape.relative).map(Some),
-            Some(Some(name)) if name.len() <= PATH_MOST => clean_name(&name, self.shape.relative).map(Some),
-            Some(_) if name.is_empty() => clean_name(name, self.shape.relative).map(Some),
-            Some(_) => Ok(None),
-        }
     }
 
     /// The index of the first name of the same file, which may be this one.
@@ -417,56 +378,12 @@ impl ListDecoder {
         (previous.mode, previous.mtime) = (entry.mode, entry.mtime);
         (previous.uid, previous.gid) = (entry.uid, entry.gid);
         if self.shape.atimes {
-            previous.atime = entry.atime;
+            previous.atime = entry.extra.atime;
         }
-        if let Some((major, _)) = entry.rdev {
+        if let Some((major, _)) = entry.extra.rdev {
             previous.major = major;
         }
         Ok((entry, previous))
-    }
-
-    /// ACLs and extended attributes.
-    fn attributes(&self, entry: &FileEntry, reader: &mut Reader<'_>) -> Decoded<Attributes> {
-        let mut found = Attributes::default();
-        let named = &mut found.named;
-        if self.shape.acls && entry.kind() != Some(Kind::Symlink) {
-            let what = "ACL number";
-            found.access_acl = Some(self.access_acls.decode(reader, what, |reader| Acl::decode(reader, named))?);
-            if entry.is_dir() {
-                found.default_acl = Some(self.default_acls.decode(reader, what, |reader| Acl::decode(reader, named))?);
-            }
-        }
-        if self.shape.xattrs {
-            found.xattrs = Some(self.xattrs.decode(reader, "extended attributes' number", XattrSet::decode)?);
-        }
-        Ok(found)
-    }
-
-    /// Gives the entry its attributes, and numbers those that came whole.
-    fn adopt(&mut self, entry: &mut FileEntry, found: Attributes) -> Result<(), Decode> {
-        let mut fresh = found.named.iter().map(|named| named.name.len()).sum::<usize>();
-        for named in found.named {
-            let names = if named.group { &mut self.names.groups } else { &mut self.names.users };
-            if names.len() >= IDS_MOST {
-                return Err(PeerError::Malformed("names of ids without end").into());
-            }
-            names.push((named.id, named.name));
-        }
-        let acl_bytes = |(acl, new): (Arc<Acl>, bool), fresh: &mut usize| {
-            *fresh += if new { size_of::<Acl>() + size_of_val(&acl.names[..]) } else { 0 };
-            acl
-        };
-        let keep = |item| acl_bytes(self.access_acls.keep(item), &mut fresh);
-        entry.access_acl = found.access_acl.map(keep);
-        let keep = |item| acl_bytes(self.default_acls.keep(item), &mut fresh);
-        entry.default_acl = found.default_acl.map(keep);
-        entry.xattrs = found.xattrs.map(|item| {
-            let (xattrs, new) = self.xattrs.keep(item);
-            fresh += if new { xattrs.bytes() + size_of_val(&xattrs.0[..]) } else { 0 };
-            xattrs
-        });
-        // Numbers are for the whole session, so nothing is given back.
-        Ok(self.hold(ListLimits { entries: 0, name_bytes: fresh })?)
     }
 
     fn rdev(&self, flags: u32, previous: &mut Previous, reader: &mut Reader<'_>) -> Decoded<(u32, u32)> {
@@ -476,23 +393,12 @@ impl ListDecoder {
         Ok((previous.major, reader.varint()? as u32))
     }
 
-    /// Leading slashes count in the peer's order and are gone in ours: a list that mixes both kinds of names would give its
-    /// entries other indexes here than there, so it is refused.
-    fn check_rooted(&mut self, rooted: bool) -> Result<(), Decode> {
-        if *self.rooted.get_or_insert(rooted) == rooted {
-            Ok(())
-        } else {
-            Err(PeerError::Malformed("absolute and relative names in one file list; send them one after the other")
-                .into())
-        }
-    }
-
     fn keep(&mut self, entry: FileEntry) -> Result<(), Decode> {
         let takes = ListLimits::of(&entry);
         self.hold(takes)?;
         self.held.put_back(takes);
         let own = self.start.saturating_add(self.entries.len() as u32);
-        if entry.link == Some(group_of(own)) {
+        if entry.extra.link == Some(group_of(own)) {
             // Kept for the whole session, so never given back.
             self.hold(ListLimits { entries: 1, name_bytes: 0 })?;
             self.links.insert(own);
@@ -508,34 +414,4 @@ fn group_of(first: u32) -> LinkId {
 
 fn too_large() -> PeerError {
     PeerError::Malformed("a file list larger than our limit")
-}
-
-/// A name without repeated slashes and `.` components; refused where it would leave the root.
-fn clean_name(name: &[u8], relative: bool) -> Result<Vec<u8>, PeerError> {
-    if name.is_empty() {
-        return Err(unsafe_name(name, "it is empty"));
-    }
-    if name.contains(&0) {
-        return Err(unsafe_name(name, "it holds a NUL"));
-    }
-    if name.starts_with(b"/") && !relative {
-        return Err(unsafe_name(name, "it is absolute"));
-    }
-    let mut clean = Vec::with_capacity(name.len());
-    for component in name.split(|&byte| byte == b'/') {
-        match component {
-            b"" | b"." => {}
-            b".." => return Err(unsafe_name(name, "it holds ..")),
-            component => {
-                if !clean.is_empty() {
-                    clean.push(b'/');
-                }
-                clean.extend_from_slice(component);
-            }
-        }
-    }
-    if clean.is_empty() {
-        clean.push(b'.');
-    }
-    Ok(clean)
 }

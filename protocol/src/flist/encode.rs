@@ -79,7 +79,7 @@ impl ListEncoder {
         let (shape, previous) = (self.shape, &mut self.previous);
         let kind = entry.kind();
         let rdev = match kind {
-            Some(Kind::Device) if shape.devices => Some(entry.rdev.unwrap_or_default()),
+            Some(Kind::Device) if shape.devices => Some(entry.extra.rdev.unwrap_or_default()),
             // The number means nothing: the cheapest one goes.
             Some(Kind::Special) if shape.specials && self.n.version < 31 => Some((previous.major, 0)),
             _ => None,
@@ -87,8 +87,8 @@ impl ListEncoder {
         let mut flags = 0;
         let mut set = |bit: u32, when: bool| flags |= if when { bit } else { 0 };
         if kind == Some(Kind::Dir) {
-            set(flag::TOP_DIR, matches!(entry.dir_class, DirClass::Argument | DirClass::Implied));
-            set(flag::NO_CONTENT_DIR, matches!(entry.dir_class, DirClass::NoContent | DirClass::Implied));
+            set(flag::TOP_DIR, matches!(entry.extra.dir_class, DirClass::Argument | DirClass::Implied));
+            set(flag::NO_CONTENT_DIR, matches!(entry.extra.dir_class, DirClass::NoContent | DirClass::Implied));
         }
         set(flag::SAME_MODE, entry.mode == previous.mode);
         set(flag::SAME_UID, !shape.owner || (!self.first && entry.uid == previous.uid));
@@ -96,16 +96,16 @@ impl ListEncoder {
         set(flag::SAME_TIME, entry.mtime == previous.mtime);
         set(flag::MOD_NSEC, entry.nsec != 0 && self.n.version >= 31);
         let has_atime = shape.atimes && kind != Some(Kind::Dir);
-        set(flag::SAME_ATIME, has_atime && entry.atime == previous.atime);
+        set(flag::SAME_ATIME, has_atime && entry.extra.atime == previous.atime);
         set(flag::SAME_RDEV_MAJOR, rdev.is_some_and(|(major, _)| major == previous.major));
         let own = self.next;
-        let link = entry.link.filter(|_| shape.hard_links && kind != Some(Kind::Dir));
+        let link = entry.extra.link.filter(|_| shape.hard_links && kind != Some(Kind::Dir));
         let first_name = link.map(|id| {
             *self.links.entry(id).or_insert(FirstName {
                 ndx: own,
                 mode: entry.mode,
                 mtime: entry.mtime,
-                atime: entry.atime,
+                atime: entry.extra.atime,
                 uid: entry.uid,
                 gid: entry.gid,
                 major: rdev.map(|(major, _)| major),
@@ -145,7 +145,7 @@ impl ListEncoder {
         self.shared(entry, out);
         let previous = &mut self.previous;
         if has_atime {
-            previous.atime = abbreviated.map_or(entry.atime, |first| first.atime);
+            previous.atime = abbreviated.map_or(entry.extra.atime, |first| first.atime);
         }
         previous.name.clone_from(&name);
         (previous.mode, previous.mtime) = (entry.mode, entry.mtime);
@@ -183,7 +183,7 @@ impl ListEncoder {
             out.extend_from_slice(&entry.mode.to_le_bytes());
         }
         if self.shape.atimes && kind != Some(Kind::Dir) && flags & flag::SAME_ATIME == 0 {
-            put_varlong(out, entry.atime, 4);
+            put_varlong(out, entry.extra.atime, 4);
         }
         if flags & flag::SAME_UID == 0 {
             put_varint(out, entry.uid as i32);
@@ -200,7 +200,7 @@ impl ListEncoder {
             put_varint(out, minor as i32);
         }
         if let (Some(Kind::Symlink), true) = (kind, self.shape.links) {
-            let target = entry.target.as_deref().unwrap_or_default();
+            let target = entry.extra.target.as_deref().unwrap_or_default();
             let set = self.shape.charset.filter(|_| self.n.compat.has(Compat::SYMLINK_ICONV));
             let target = set.map_or(Cow::Borrowed(target), |set| Cow::Owned(set.text_to_utf8(target)));
             put_varint(out, target.len() as i32);
@@ -208,7 +208,7 @@ impl ListEncoder {
         }
         if kind == Some(Kind::File) && self.shape.sum_size > 0 {
             // A file that could not be read has a sum of zeros.
-            let mut sum = entry.sum.map(|sum| sum.as_bytes().to_vec()).unwrap_or_default();
+            let mut sum = entry.extra.sum.map(|sum| sum.as_bytes().to_vec()).unwrap_or_default();
             sum.resize(self.shape.sum_size, 0);
             out.extend_from_slice(&sum);
         }
@@ -221,13 +221,13 @@ impl ListEncoder {
             acl.encode(out, |group, id| if group { groups.remove(&id) } else { users.remove(&id) });
         };
         if self.shape.acls && entry.kind() != Some(Kind::Symlink) {
-            self.access_acls.encode(&entry.access_acl.clone().unwrap_or_default(), out, &mut put);
+            self.access_acls.encode(&entry.extra.access_acl.clone().unwrap_or_default(), out, &mut put);
             if entry.is_dir() {
-                self.default_acls.encode(&entry.default_acl.clone().unwrap_or_default(), out, &mut put);
+                self.default_acls.encode(&entry.extra.default_acl.clone().unwrap_or_default(), out, &mut put);
             }
         }
         if self.shape.xattrs {
-            self.xattrs.encode(&entry.xattrs.clone().unwrap_or_default(), out, XattrSet::encode);
+            self.xattrs.encode(&entry.extra.xattrs.clone().unwrap_or_default(), out, XattrSet::encode);
         }
     }
 

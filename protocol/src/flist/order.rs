@@ -9,6 +9,34 @@ pub fn compare(a: &FileEntry, b: &FileEntry) -> Ordering {
     compare_names(&a.name, a.is_dir(), &b.name, b.is_dir())
 }
 
+/// Puts entries in order, and with each what stands beside it. Entries that are equal stay as they stand.
+pub fn sort<T>(entries: &mut [FileEntry], beside: &mut [T]) {
+    if entries.is_sorted_by(|a, b| compare(a, b).is_le()) {
+        return;
+    }
+    // A list is large: no second one is made, but the places are sorted and the entries then exchanged.
+    let mut order = order_of(entries);
+    for start in 0..entries.len() {
+        let mut at = start;
+        loop {
+            let from = std::mem::replace(&mut order[at], at as u32) as usize;
+            if from == start {
+                break;
+            }
+            entries.swap(at, from);
+            beside.swap(at, from);
+            at = from;
+        }
+    }
+}
+
+/// The places of entries as they sort.
+pub(super) fn order_of(entries: &[FileEntry]) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..).take(entries.len()).collect();
+    order.sort_by(|&a, &b| compare(&entries[a as usize], &entries[b as usize]));
+    order
+}
+
 /// Place of the first entry with this name and kind among what sorts so.
 pub(super) fn find<'a, T>(
     sorted: &'a [T],
@@ -93,6 +121,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_stands_beside_an_entry_goes_with_it(names in prop::collection::vec("[ab]{1,2}(/[ab]){0,2}", 0..40)) {
+            let mut entries: Vec<_> = names.iter().map(|name| FileEntry::new(name.as_str(), 0o100644)).collect();
+            let mut beside: Vec<_> = names.iter().cloned().zip(0..).collect();
+            let mut expected: Vec<_> = entries.iter().cloned().zip(beside.iter().cloned()).collect();
+            sort(&mut entries, &mut beside);
+            expected.sort_by(|a, b| compare(&a.0, &b.0));
+            prop_assert_eq!(entries.into_iter().zip(beside).collect::<Vec<_>>(), expected);
+        }
+
         #[test]
         fn what_names_share_makes_no_difference(
             a in "[ab.!0]{1,3}(/[ab.!0]{1,3}){0,3}", a_dir: bool,

@@ -1,6 +1,6 @@
 use super::*;
 use crate::acl::{Acl, AclName};
-use crate::checksum::Checksum;
+use crate::checksum::{Checksum, Sum};
 use crate::handshake::{Compat, Negotiated};
 use crate::wire::{Decode, Reader};
 use crate::xattr::{Xattr, XattrSet, XattrValue};
@@ -69,12 +69,13 @@ fn any_entry() -> impl Strategy<Value = FileEntry> {
             let mut entry = FileEntry::new(name, mode);
             (entry.len, entry.mtime, entry.nsec, entry.uid, entry.gid) = (len, mtime, nsec, small, large);
             match entry.kind() {
-                Some(Kind::Symlink) => entry.target = Some(b"to/there".to_vec()),
-                Some(Kind::Device) => entry.rdev = Some((small, large)),
-                Some(Kind::File) => entry.sum = Sum::new(&sum),
+                Some(Kind::Symlink) => entry.extra.target = Some(b"to/there".to_vec()),
+                Some(Kind::Device) => entry.extra.rdev = Some((small, large)),
+                Some(Kind::File) => entry.extra.sum = Sum::new(&sum),
                 Some(Kind::Dir) => {
-                    entry.dir_class = [DirClass::Content, DirClass::Argument, DirClass::NoContent, DirClass::Implied]
-                        [(large % 4) as usize]
+                    entry.extra.dir_class =
+                        [DirClass::Content, DirClass::Argument, DirClass::NoContent, DirClass::Implied]
+                            [(large % 4) as usize]
                 }
                 _ => {}
             }
@@ -91,17 +92,17 @@ fn attributes(entry: &mut FileEntry, small: u32, large: u32) {
         Some(Arc::new(Acl { group_obj: Some(number as u8 & 7), names, ..Acl::default() }))
     };
     if !entry.is_dir() {
-        entry.atime = i64::from(large % 5) - 2;
+        entry.extra.atime = i64::from(large % 5) - 2;
     }
     if entry.kind() != Some(Kind::Symlink) {
-        entry.access_acl = acl(small % 7);
+        entry.extra.access_acl = acl(small % 7);
     }
     if entry.is_dir() {
-        entry.default_acl = acl(large % 7);
+        entry.extra.default_acl = acl(large % 7);
     }
     let xattr =
         |len: u32| Xattr { name: format!("user.{len}").into(), value: XattrValue::of(&vec![7; len as usize * 20]) };
-    entry.xattrs = Some(Arc::new(XattrSet((0..large % 4).map(xattr).collect())));
+    entry.extra.xattrs = Some(Arc::new(XattrSet((0..large % 4).map(xattr).collect())));
 }
 
 const FULL: ListShape = ListShape {

@@ -40,8 +40,8 @@ fn check_entry(case: &Case, session: &Session, entry: &FileEntry) {
     let name = entry.name.escape_ascii().to_string();
     if case.unknown_source {
         match &entry.name[..] {
-            b"dev/null" => assert_eq!(entry.rdev, Some((1, 3))),
-            b"dev/zero" => assert_eq!(entry.rdev, Some((1, 5))),
+            b"dev/null" => assert_eq!(entry.extra.rdev, Some((1, 3))),
+            b"dev/zero" => assert_eq!(entry.extra.rdev, Some((1, 5))),
             b"huge" => assert_eq!(entry.len, 5 << 30),
             b"big" => assert_eq!(entry.len, 3_000_000_000),
             _ => assert!(entry.is_dir(), "{name}"),
@@ -57,7 +57,7 @@ fn check_entry(case: &Case, session: &Session, entry: &FileEntry) {
     if !case.unreadable {
         // An ACL's mask stands where the group's permissions were.
         let known = if words.has('A') { 0o7707 } else { 0o7777 };
-        assert!(entry.mode & known == node.mode & known || entry.target.is_some(), "{name}: {:o}", entry.mode);
+        assert!(entry.mode & known == node.mode & known || entry.extra.target.is_some(), "{name}: {:o}", entry.mode);
         assert!(!words.has('o') || entry.uid == node.uid, "{name}");
         assert!(!words.has('g') || entry.gid == node.gid, "{name}");
     }
@@ -65,10 +65,10 @@ fn check_entry(case: &Case, session: &Session, entry: &FileEntry) {
         Kind::File(content) => {
             assert!(entry.is_file() && entry.len == content.len() as u64, "{name}");
             if words.has('c') {
-                assert_eq!(entry.sum, Some(sum_of(session.n.list_checksum, content)), "{name}");
+                assert_eq!(entry.extra.sum, Some(sum_of(session.n.list_checksum, content)), "{name}");
             }
         }
-        Kind::Link(target) => assert_eq!(entry.target.as_ref(), words.has('l').then_some(target), "{name}"),
+        Kind::Link(target) => assert_eq!(entry.extra.target.as_ref(), words.has('l').then_some(target), "{name}"),
         Kind::Dir => assert!(entry.is_dir(), "{name}"),
         Kind::Fifo => assert_eq!(entry.mode & 0o170000, 0o010000, "{name}"),
     }

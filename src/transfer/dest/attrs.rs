@@ -100,7 +100,7 @@ impl Dest {
             Some(Kind::Symlink) => preserve.symlink_times,
             _ => true,
         };
-        let existing = existing.filter(|found| found.kind() == kind);
+        let existing = existing.filter(|found| found.kind() == kind || lends_permissions(kind, found.kind()));
         let new = existing.is_none() && !preserve.perms;
         let new_perms = if new { self.perms_of_new(&entry.name) } else { 0 };
         let mode = match (kind, existing) {
@@ -116,7 +116,7 @@ impl Dest {
             mode,
             uid: (preserve.owner && self.makes_devices()).then_some(entry.uid),
             gid: Some(entry.gid).filter(|gid| preserve.group && (self.makes_devices() || self.groups.contains(gid))),
-            atime: (preserve.atime && kind != Some(Kind::Dir)).then_some(entry.atime),
+            atime: (preserve.atime && kind != Some(Kind::Dir)).then_some(entry.extra.atime),
             mtime: (preserve.mtime && times).then_some((entry.mtime, entry.nsec)),
         }
     }
@@ -198,7 +198,7 @@ impl Dest {
 }
 
 impl Attrs {
-    fn owners(&self) -> Option<(Option<Uid>, Option<Gid>)> {
+    pub(super) fn owners(&self) -> Option<(Option<Uid>, Option<Gid>)> {
         // The largest id means "leave alone" to chown, so it can belong to nobody.
         let uid = self.uid.filter(|&uid| uid != u32::MAX).map(Uid::from_raw);
         let gid = self.gid.filter(|&gid| gid != u32::MAX).map(Gid::from_raw);
@@ -216,6 +216,13 @@ impl Attrs {
     }
 }
 
+/// Whether a node gets the permissions of what stood at its name. Stock rsync gives it those of a symlink, too, which let
+/// everybody write; here a new node has its own then.
+fn lends_permissions(node: Option<Kind>, before: Option<Kind>) -> bool {
+    matches!(node, Some(Kind::Device | Kind::Special))
+        && matches!(before, Some(Kind::File | Kind::Device | Kind::Special))
+}
+
 /// `found`'s permissions made executable, or not, as `wanted` is (`--executability`).
 fn executable_as(wanted: u32, found: u32) -> u32 {
     let found = found & 0o7777;
@@ -226,7 +233,7 @@ fn executable_as(wanted: u32, found: u32) -> u32 {
     }
 }
 
-fn chmod(dir: &OwnedFd, leaf: &[u8], kind: Kind, mode: Mode) -> io::Result<()> {
+pub(super) fn chmod(dir: &OwnedFd, leaf: &[u8], kind: Kind, mode: Mode) -> io::Result<()> {
     let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
     if matches!(kind, Kind::File | Kind::Dir) {
         let reading = flags | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;

@@ -7,7 +7,7 @@ use protocol::flist::Kind;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::attrs::Attrs;
+use super::attrs::{Attrs, chmod};
 use super::error::{DestError, During};
 use super::{Dest, Found};
 use crate::transfer::fake::{Claim, Fake, STAT};
@@ -89,6 +89,18 @@ impl Dest {
         attrs: &Attrs,
         new: Option<(u32, (u32, u32))>,
     ) -> Result<(), DestError> {
+        // A node that is one in truth takes no claim; it gets what needs none.
+        let node = || Ok::<_, Errno>(Found::from(rustix::fs::statat(dir, leaf, AtFlags::SYMLINK_NOFOLLOW)?).kind());
+        if matches!(kind, Kind::Device | Kind::Special) && node().during("stat", name)? == Some(kind) {
+            if let Some(mode) = attrs.mode {
+                chmod(dir, leaf, kind, Mode::from_raw_mode(mode)).during("set permissions on", name)?;
+            }
+            self.set_times_at(dir, leaf, name, attrs)?;
+            return match attrs.owners() {
+                None => Ok(()),
+                Some(_) => Err(Errno::PERM).during("write of stat xattr", name),
+            };
+        }
         let pinned = Pinned::open(dir, leaf, self.kept_as(kind)).during("open", name)?;
         self.set_claim(&pinned, name, attrs, new)?;
         self.set_times_at(dir, leaf, name, attrs)

@@ -46,9 +46,9 @@ impl<'e> Further<'e> {
     pub fn of(entry: &'e FileEntry, options: &Options) -> Option<Self> {
         let kind = entry.kind()?;
         let acls = options.acls && kind != Kind::Symlink;
-        let access = entry.access_acl.as_deref().filter(|_| acls);
-        let default = entry.default_acl.as_deref().filter(|_| acls && kind == Kind::Dir);
-        let xattrs = entry.xattrs.as_ref().filter(|_| options.xattrs > 0);
+        let access = entry.extra.access_acl.as_deref().filter(|_| acls);
+        let default = entry.extra.default_acl.as_deref().filter(|_| acls && kind == Kind::Dir);
+        let xattrs = entry.extra.xattrs.as_ref().filter(|_| options.xattrs > 0);
         let any = access.is_some() || default.is_some() || xattrs.is_some();
         any.then_some(Self { mode: entry.mode, kind, access, default, xattrs })
     }

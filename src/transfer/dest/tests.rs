@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use proptest::prelude::*;
-use protocol::flist::{FileEntry, Kind};
+use protocol::flist::{Extras, FileEntry, Kind};
 use tempfile::TempDir;
 
 use super::output::temp_name;
@@ -115,6 +115,22 @@ fn permissions_follow_rsyncs_rules() {
             assert_eq!(mode("f"), expected, "{before:?} {source:o} {preserve:?}");
         }
     }
+}
+
+/// As stock 3.5.0 does without -p, but for the symlink's.
+#[test]
+fn a_node_has_the_permissions_of_what_it_replaces() {
+    let (folder, dest) = dest();
+    let path = folder.path().join("d/n");
+    let fifo = entry(b"n", 0o010640);
+    let wanted = || dest.wanted(&fifo, &TIMES, dest.stat(b"n").unwrap().as_ref()).mode;
+    assert_eq!(wanted(), Some(0o640));
+    fs::write(&path, b"a file").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o711)).unwrap();
+    assert_eq!(wanted(), Some(0o711));
+    fs::remove_file(&path).unwrap();
+    symlink("nowhere", &path).unwrap();
+    assert_eq!(wanted(), Some(0o640), "a symlink's would let everybody write");
 }
 
 #[test]
@@ -341,7 +357,8 @@ fn fifos_sockets_and_devices_are_made_with_their_permissions() {
     assert!(fs::symlink_metadata(folder.path().join("d/p")).unwrap().file_type().is_fifo());
     assert!(dest.basis(b"p").unwrap().is_none());
     assert!(dest.basis(b"s").unwrap().is_none());
-    let device = FileEntry { rdev: Some((1, 3)), ..entry(b"n", 0o020666) };
+    let device =
+        FileEntry { extra: Extras { rdev: Some((1, 3)), ..Extras::default() }.into(), ..entry(b"n", 0o020666) };
     match dest.make_node(b"n", &device, &dest.wanted(&device, &ALL, None)) {
         Ok(()) => assert_eq!(dest.stat(b"n").unwrap().unwrap().rdev, (1, 3)),
         Err(error) => assert_eq!(error.source.kind(), std::io::ErrorKind::PermissionDenied),

@@ -73,7 +73,11 @@ impl Dest {
         let stat = rustix::fs::fstat(file).ok()?;
         let stamp = Stamp::of(file).ok()?;
         let found = &stamp.found;
-        if found.kind() != Some(Kind::File) || stat.st_nlink != 1 || found.len != entry.len || entry.link.is_some() {
+        if found.kind() != Some(Kind::File)
+            || stat.st_nlink != 1
+            || found.len != entry.len
+            || entry.extra.link.is_some()
+        {
             return None;
         }
         let wanted = self.wanted(entry, preserve, Some(found));

@@ -68,7 +68,7 @@ impl Work<'_> {
             Kind::Special => !self.options.specials,
             Kind::File => false,
         };
-        if let (true, Some(target)) = (self.options.safe_links && !skip, &entry.target)
+        if let (true, Some(target)) = (self.options.safe_links && !skip, &entry.extra.target)
             && is_unsafe(target, &entry.name)
         {
             if self.options.verbose > 0 {
@@ -174,7 +174,7 @@ impl Work<'_> {
         found: Option<Found>,
     ) -> Result<Option<ItemFlags>, DestError> {
         // Only a way to something asked for: its attributes are none of ours.
-        if entry.dir_class == DirClass::Implied && self.options.no_implied_dirs {
+        if entry.extra.dir_class == DirClass::Implied && self.options.no_implied_dirs {
             if found.is_none() {
                 dest.make_dir(name, 0o777)?;
             }
@@ -209,7 +209,7 @@ impl Work<'_> {
         found: Option<Found>,
     ) -> Result<Option<ItemHeader>, DestError> {
         let same_kind = found.filter(|found| found.kind() == Some(kind));
-        let wanted = dest.wanted(entry, &preserve(self.options), same_kind.as_ref());
+        let wanted = dest.wanted(entry, &preserve(self.options), found.as_ref());
         let mut header = ItemHeader::default();
         match &same_kind {
             Some(found) => {
@@ -232,7 +232,7 @@ impl Work<'_> {
         if self.options.dry_run {
             return Ok(Some(header));
         }
-        match (kind, &entry.target) {
+        match (kind, &entry.extra.target) {
             (Kind::Symlink, Some(target)) => dest.make_symlink(name, target, &wanted)?,
             (Kind::Symlink, None) => return Ok(None),
             _ => dest.make_node(name, entry, &wanted)?,
@@ -256,9 +256,9 @@ pub(super) fn same_node(
     found: &Found,
 ) -> Result<bool, DestError> {
     let same_type = found.mode & 0o170000 == entry.mode & 0o170000;
-    Ok(match (kind, &entry.target) {
+    Ok(match (kind, &entry.extra.target) {
         (Kind::Symlink, Some(target)) => there.read_link(name)?.as_deref() == Some(target),
-        (Kind::Device, _) => Some(found.rdev) == entry.rdev && same_type,
+        (Kind::Device, _) => Some(found.rdev) == entry.extra.rdev && same_type,
         (Kind::Special, _) => same_type,
         _ => false,
     })

@@ -107,7 +107,7 @@ impl Work<'_> {
         if self.options.checksum {
             return match there.basis(name) {
                 Ok(Some(mut file)) => {
-                    entry.sum.is_some() && file_sum(&mut file, self.n.list_checksum).ok() == entry.sum
+                    entry.extra.sum.is_some() && file_sum(&mut file, self.n.list_checksum).ok() == entry.extra.sum
                 }
                 _ => false,
             };

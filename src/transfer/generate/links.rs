@@ -43,7 +43,7 @@ pub(super) enum Meeting {
 impl Links {
     /// A list has come.
     pub(super) fn expect(&mut self, list: &FileList) {
-        for link in list.iter().filter_map(|(_, entry)| entry.link) {
+        for link in list.iter().filter_map(|(_, entry)| entry.extra.link) {
             self.files.entry(link).or_default().ahead += 1;
         }
     }
@@ -102,12 +102,15 @@ impl Links {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::flist::FileEntry;
+    use protocol::flist::{Extras, FileEntry};
 
     const ID: LinkId = LinkId { dev: 1, ino: 2 };
 
     fn three() -> Links {
-        let entry = |name: &str| FileEntry { link: Some(ID), ..FileEntry::new(name, 0o100644) };
+        let entry = |name: &str| FileEntry {
+            extra: Extras { link: Some(ID), ..Extras::default() }.into(),
+            ..FileEntry::new(name, 0o100644)
+        };
         let mut links = Links::default();
         links.expect(&FileList::new(["a", "b", "c"].map(entry).into()));
         links

@@ -5,12 +5,17 @@ use crate::transfer::TransferError;
 use protocol::args::DeleteWhen;
 use protocol::flist::{FileList, Ndx};
 
+/// Entries that must be known before a segment's turn comes with `-H`; stock waits for as many.
+const LINKS_AHEAD: usize = 500;
+
 impl Work<'_> {
     /// Goes through the lists as they come, and tells the sender of each that is done.
     pub(super) fn lists(&mut self) -> Result<(), TransferError> {
         loop {
             self.pass_notes()?;
-            if let Some(list) = self.fresh.pop_front() {
+            if self.knows_enough()
+                && let Some(list) = self.fresh.pop_front()
+            {
                 self.at_work = true;
                 self.list(&list)?;
                 self.at_work = false;
@@ -24,9 +29,23 @@ impl Work<'_> {
             self.wait(|work, state| {
                 // A single list ends also while files that went wrong wait for the redo phase.
                 let done = |list| !work.incremental || state.is_idle(list);
-                !work.fresh.is_empty() || (work.open.front().is_some_and(|list| done(list)) && work.may_end())
+                (!work.fresh.is_empty() && work.knows_enough())
+                    || (work.open.front().is_some_and(|list| done(list)) && work.may_end())
             })?;
         }
+    }
+
+    /// Whether enough of the list has come to go on: with `-H` some more than is at work, for a name of a file may be there
+    /// already in a segment that is still to come.
+    fn knows_enough(&self) -> bool {
+        if !self.incremental || !self.options.hard_links || self.complete {
+            return true;
+        }
+        let mut known = self.lists.iter().scan(0, |sum, list| {
+            *sum += list.len();
+            Some(*sum)
+        });
+        known.any(|sum| sum >= LINKS_AHEAD)
     }
 
     pub(super) fn list(&mut self, list: &FileList) -> Result<(), TransferError> {

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 impl Work<'_> {
     /// Deals with an entry that may be one name of several.
     pub(super) fn named(&mut self, ndx: Ndx, entry: &FileEntry) -> Result<(), TransferError> {
-        let Some(id) = entry.link.filter(|_| self.options.hard_links) else {
+        let Some(id) = entry.extra.link.filter(|_| self.options.hard_links) else {
             return self.entry(ndx, entry).map(drop);
         };
         let name = self.target.name(entry);

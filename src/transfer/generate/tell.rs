@@ -42,7 +42,7 @@ impl Work<'_> {
         flags: Option<ItemFlags>,
     ) -> (Option<ItemFlags>, Vec<u32>) {
         let Some(further) = Further::of(entry, self.options) else { return (flags, Vec::new()) };
-        if entry.dir_class == DirClass::Implied && self.options.no_implied_dirs {
+        if entry.extra.dir_class == DirClass::Implied && self.options.no_implied_dirs {
             return (flags, Vec::new());
         }
         let values = &self.board.values;

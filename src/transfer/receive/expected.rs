@@ -62,7 +62,7 @@ impl Expected {
         if let Some(asked) = &self.asked {
             list.each(|entry| {
                 if entry.is_dir() && asked.place(entry) == Place::OnTheWay {
-                    entry.dir_class = DirClass::Implied;
+                    entry.extra.dir_class = DirClass::Implied;
                 }
             });
         }

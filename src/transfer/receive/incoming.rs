@@ -299,6 +299,12 @@ impl Incoming {
         let Some(mut output) = self.output.take() else { return Ending::Failed(None) };
         let hasher = std::mem::replace(&mut self.hasher, FileHasher::new(self.checksum));
         if hasher.finish() != *sum {
+            // What is written in place has all but its time, which would have it taken for whole.
+            if in_place(options)
+                && let Err(error) = output.settle(dest, &Attrs { mtime: None, ..attrs }, further, false)
+            {
+                return Ending::Failed(Some(error.to_string()));
+            }
             let aside = options.partial_dir.is_some() || options.delay_updates;
             return match output.keep(dest, &attrs) {
                 Ok(true) if in_place(options) || !aside => Ending::Wrong("retained"),
@@ -308,7 +314,7 @@ impl Incoming {
             };
         }
         // Other names of the file are made as soon as it is whole.
-        if options.delay_updates && !in_place(options) && entry.link.is_none() {
+        if options.delay_updates && !in_place(options) && entry.extra.link.is_none() {
             return match output.delay(dest, &attrs, further, options.fsync) {
                 Ok(()) => Ending::Delayed,
                 Err(error) => Ending::Failed(Some(error.to_string())),

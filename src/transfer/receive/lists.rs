@@ -77,7 +77,11 @@ impl Lists {
             list.each(|entry| chmod.change(entry, umask));
         }
         if plan.options.munge_links {
-            list.each(|entry| entry.target = entry.target.take().map(|target| links::munged(&target)));
+            list.each(|entry| {
+                if let Some(target) = &entry.extra.target {
+                    entry.extra.target = Some(links::munged(target));
+                }
+            });
         }
         let list = Arc::new(list);
         self.segments.add(&list, Arc::clone(&list))?;

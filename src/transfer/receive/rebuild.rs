@@ -160,7 +160,7 @@ impl Rebuild<'_> {
                         self.complete(dest, entry);
                     }
                     // The data of this one went into the client's batch file.
-                    let link = entry.link;
+                    let link = entry.extra.link;
                     if self.options.only_write_batch && self.board.take(ndx).is_some() {
                         self.board.proposals.take(ndx);
                         self.settle(ndx, link, true);
@@ -183,7 +183,7 @@ impl Rebuild<'_> {
                     self.board.io_error.fetch_or(bits, Ordering::AcqRel);
                 }
                 ReceiverEvent::Message(Message::NoSend(ndx)) => {
-                    let link = self.entry_of_any_kind(ndx)?.link;
+                    let link = self.entry_of_any_kind(ndx)?.extra.link;
                     self.board.proposals.take(ndx);
                     if self.board.take(ndx).is_some() {
                         self.settle(ndx, link, false);
@@ -193,10 +193,11 @@ impl Rebuild<'_> {
                 ReceiverEvent::Stats(stats) => self.witness.stats(&stats),
                 ReceiverEvent::Goodbye => {}
                 ReceiverEvent::List(arrived) => {
+                    let bytes = arrived.bytes;
                     let list = self.lists.take(arrived, self.plan, self.received)?;
                     self.lists.say(self.board);
                     self.board.io_error.fetch_or(self.received.io_error, Ordering::AcqRel);
-                    self.witness.listed(&list);
+                    self.witness.listed(&list, bytes);
                     self.board.list(&list)?;
                 }
                 ReceiverEvent::ListEnd => {
@@ -281,7 +282,7 @@ impl Rebuild<'_> {
         if asked.append && asked.head.basis_len() != head.basis_len() {
             self.pass_over(&arrival, head);
             self.received.failed += 1;
-            self.settle(arrival.ndx, arrival.entry.link, false);
+            self.settle(arrival.ndx, arrival.entry.extra.link, false);
             return;
         }
         self.witness.begins(arrival.ndx, &arrival.entry, &arrival.header);
@@ -311,7 +312,7 @@ impl Rebuild<'_> {
                 self.board.proposals.take(ndx);
                 self.received.failed += 1;
                 let Ok(entry) = self.entry_of_any_kind(ndx) else { continue };
-                let link = entry.link;
+                let link = entry.extra.link;
                 if attempt == Attempt::First {
                     let text = batch::missing(self.target.name(entry));
                     self.witness.message(&Message::Text(TextKind::ErrorXfer, text));
@@ -349,7 +350,7 @@ impl Rebuild<'_> {
             return;
         }
         let Some(current) = self.current.take() else { return };
-        let (ndx, link) = (current.arrival.ndx, current.arrival.entry.link);
+        let (ndx, link) = (current.arrival.ndx, current.arrival.entry.extra.link);
         if let Some(whole) = self.finish(dest, current, sum) {
             self.settle(ndx, link, whole);
         }
@@ -390,6 +391,7 @@ impl Rebuild<'_> {
                 return Some(false);
             }
             FileEnding::Wrong(what) => {
+                self.witness.spoilt(arrival.ndx, &arrival.entry, &arrival.header, &sent);
                 let hope = if self.replay { "may" } else { "will" };
                 let text = format!("WARNING: {shown} failed verification -- update {what} ({hope} try again).\n");
                 self.board.note(Note::Say(Message::Text(TextKind::Warning, text.into())));
@@ -428,7 +430,7 @@ impl Rebuild<'_> {
                     self.board.complain(trouble);
                 }
             }
-            self.settle(arrival.ndx, arrival.entry.link, placed.is_ok());
+            self.settle(arrival.ndx, arrival.entry.extra.link, placed.is_ok());
         }
     }
 

@@ -203,7 +203,7 @@ fn give_values<S: Source>(
     let Some(XattrList::Wanted(wanted)) = &header.xattrs else { return Ok(()) };
     let mut given = Vec::with_capacity(wanted.len());
     for &number in wanted {
-        let xattr = entry.xattrs.as_ref().and_then(|set| set.get(number)).filter(|xattr| xattr.value.is_digest());
+        let xattr = entry.extra.xattrs.as_ref().and_then(|set| set.get(number)).filter(|xattr| xattr.value.is_digest());
         let expected = "the number of a long extended attribute";
         let xattr = xattr.ok_or(PeerError::Range { what: "wanted attribute", value: number.into(), expected })?;
         if let Ok(Some(value)) = source.xattr(ndx, entry, &xattr.name) {

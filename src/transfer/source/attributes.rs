@@ -59,9 +59,9 @@ impl Attributes {
                 let acl = acl.map_err(|error| failed("get_acl: sys_acl_get_file", &error))?;
                 Ok::<_, String>(Some(shared(&mut self.seen_acls, acl)))
             };
-            entry.access_acl = read(Which::Access)?;
+            entry.extra.access_acl = read(Which::Access)?;
             if kind == Kind::Dir {
-                entry.default_acl = read(Which::Default)?;
+                entry.extra.default_acl = read(Which::Default)?;
             }
         }
         if self.xattrs {
@@ -72,7 +72,7 @@ impl Attributes {
                     false => format!("get_xattr_data: lgetxattr(\"{}\",\"{name}\",0) failed: {why}", shown(&path)),
                 }
             })?;
-            entry.xattrs = Some(shared(&mut self.seen_sets, set));
+            entry.extra.xattrs = Some(shared(&mut self.seen_sets, set));
         }
         Ok(())
     }

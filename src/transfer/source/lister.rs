@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 
 use protocol::PeerError;
-use protocol::flist::{FileEntry, FileList, Ndx, Segments, compare};
+use protocol::flist::{FileEntry, FileList, Ndx, Segments, compare, sort};
 
 use super::{Arguments, Folder, Listed, Location, ScanError, Walk};
 
@@ -36,7 +36,7 @@ struct Due {
     entry: FileEntry,
     at: Location,
     /// Where its contents are; more than one where arguments overlap.
-    folders: Vec<Folder>,
+    folders: Vec<Box<Folder>>,
 }
 
 impl<'h> Lister<'h> {
@@ -47,8 +47,9 @@ impl<'h> Lister<'h> {
 
     /// The whole list.
     pub(crate) fn whole(&mut self, arguments: &Arguments<'_>) -> Result<FileList, ListError> {
-        let found = self.walk.everything(arguments)?;
-        let (list, places, _) = self.sorted(found);
+        let (mut entries, mut places) = self.walk.everything(arguments)?;
+        sort(&mut entries, &mut places);
+        let list = FileList::segment(self.places.next_start(), entries);
         self.places.add(&list, Places { start: list.start(), parent: None, entries: places })?;
         Ok(list)
     }
@@ -162,7 +163,7 @@ impl<'h> Lister<'h> {
 
     /// The list of what was found, the places of its entries, and of each directory its place and folder.
     #[allow(clippy::type_complexity)]
-    fn sorted(&self, mut found: Vec<Listed>) -> (FileList, Vec<Location>, Vec<(usize, Option<Folder>)>) {
+    fn sorted(&self, mut found: Vec<Listed>) -> (FileList, Vec<Location>, Vec<(usize, Option<Box<Folder>>)>) {
         // The list sorts the same way, and leaves what is sorted as it is.
         found.sort_by(|a, b| compare(&a.entry, &b.entry));
         let (mut entries, mut places, mut folders) = (Vec::new(), Vec::new(), Vec::new());

@@ -1,6 +1,7 @@
 use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fs;
+use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -21,8 +22,9 @@ struct Scan {
 
 fn scan(arguments: &[PathBuf], options: &ScanOptions, hooks: Hooks<'_>) -> Result<Scan, ScanError> {
     let mut walk = Walk::new(options, hooks);
-    let entries =
-        walk.everything(&Arguments::Paths(arguments))?.into_iter().map(|found| (found.entry, found.at)).collect();
+    let entries = walk
+        .everything(&Arguments::Paths(arguments))
+        .map(|(entries, places)| entries.into_iter().zip(places).collect())?;
     Ok(Scan { entries, io_error: walk.take_io_error(), tree: walk.tree })
 }
 
@@ -45,6 +47,7 @@ const RECURSE: ScanOptions = ScanOptions {
     super_user: None,
     open_noatime: false,
     copy_devices: false,
+    atimes: false,
     hard_links: false,
     ignore_missing_args: false,
     delete_missing_args: false,
@@ -90,7 +93,7 @@ fn list(folder: &TempDir, arguments: &[&str], options: &ScanOptions) -> Listed {
 }
 
 fn named(entry: &FileEntry) -> String {
-    let mark = match (entry.kind(), entry.dir_class) {
+    let mark = match (entry.kind(), entry.extra.dir_class) {
         (Some(Kind::Dir), DirClass::Content) => "/",
         (Some(Kind::Dir), DirClass::Argument) => "/ argument",
         (Some(Kind::Dir), DirClass::NoContent) => "/ no content",
@@ -115,7 +118,7 @@ fn a_folder_is_sent_by_its_last_name() {
     assert_eq!((listed.scan.io_error, listed.messages.len()), (0, 0));
     assert_eq!(read(&listed.scan, "a/b/f").unwrap(), "content");
     let (link, _) = listed.scan.entries.iter().find(|(entry, _)| entry.name == b"a/ld").unwrap();
-    assert_eq!((link.target.as_deref(), link.len), (Some(&b"../real"[..]), 7));
+    assert_eq!((link.extra.target.as_deref(), link.len), (Some(&b"../real"[..]), 7));
     let (file, _) = listed.scan.entries.iter().find(|(entry, _)| entry.name == b"a/b/f").unwrap();
     let meta = fs::metadata(folder.path().join("a/b/f")).unwrap();
     assert_eq!((file.len, file.mode, file.mtime), (7, meta.mode(), meta.mtime()));
@@ -169,7 +172,7 @@ fn what_the_options_leave_out_is_named() {
         Hooks { report: &mut |_, _| (), sum: None, keep: None, rules: None, guard: None },
     )
     .unwrap();
-    assert_eq!(null.entries[0].0.rdev, Some((1, 3)));
+    assert_eq!(null.entries[0].0.extra.rdev, Some((1, 3)));
 }
 
 #[test]
@@ -201,7 +204,7 @@ fn copied_links_are_listed_as_what_they_point_to() {
     fs::remove_file(folder.path().join("a/dang")).unwrap();
     let listed = list(&folder, &["a", "fl"], &ScanOptions { copy_dirlinks: true, ..RECURSE });
     assert_eq!(listed.names, ["a/ argument", "a/b/", "a/b/f", "a/ld/", "a/ld/y", "fl"]);
-    assert_eq!(listed.scan.entries.iter().filter(|(entry, _)| entry.target.is_some()).count(), 1);
+    assert_eq!(listed.scan.entries.iter().filter(|(entry, _)| entry.extra.target.is_some()).count(), 1);
     assert_eq!(read(&listed.scan, "a/ld/y").unwrap(), "y");
 }
 

@@ -94,7 +94,7 @@ impl SourceTree {
     pub fn xattr(&self, entry: &FileEntry, at: Location, xattr: &[u8]) -> io::Result<Option<Vec<u8>>> {
         let Some(kind) = entry.kind() else { return Ok(None) };
         let kind = if self.reach.fake == Fake::Yes && kind != Kind::Dir { Kind::File } else { kind };
-        let pinned = match entry.dir_class {
+        let pinned = match entry.extra.dir_class {
             DirClass::Implied => {
                 let path = self.implied.get(&entry.name).ok_or(io::ErrorKind::NotFound)?;
                 Pinned::lookup(beneath::open_source(Path::new(OsStr::from_bytes(path)))?)
