@@ -1,5 +1,4 @@
 //! What a proxy before the daemon says of its client: the PROXY protocol, versions 1 and 2, as HAProxy writes it.
-//! Counterpart: rsync's `read_proxy_protocol_header`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
