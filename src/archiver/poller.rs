@@ -159,10 +159,12 @@ impl<C: Catalog> Poller<C> {
                 // How large they are, their far end says when they are fetched.
                 Direction::Pull => rows,
             };
+            let together = rows.iter().map(|row| row.bytes).sum();
             for row in rows {
                 // Never sit on a batch while waiting for room: the rows that fill the queue may be these very ones.
                 let seats = self.crew.seats();
-                let most = (self.settings.batch_files(seats), self.settings.batch_bytes(seats));
+                let bytes = fair_share(together, seats).min(self.settings.batch_bytes(seats));
+                let most = (self.settings.batch_files(seats), bytes);
                 if batch.is_full(most, row.bytes) || !self.flight.has_room(row.bytes) {
                     self.hand_over(&mut batch).await;
                 }
@@ -268,6 +270,11 @@ impl Batch {
     }
 }
 
+/// Bytes of a batch with which several sessions have done so many bytes at about the same time.
+fn fair_share(together: u64, seats: usize) -> u64 {
+    if seats > 1 { (together / (2 * seats as u64)).max(LARGE) } else { u64::MAX }
+}
+
 /// Finds out how large the files are. A file that cannot be looked at counts nothing; its worker will say why. With
 /// `several` sessions the large ones go first.
 async fn look_at(rows: Vec<Takeoff>, several: bool) -> Vec<Takeoff> {
@@ -290,4 +297,16 @@ async fn look_at(rows: Vec<Takeoff>, several: bool) -> Vec<Takeoff> {
         rows.sort_by_key(|row| std::cmp::Reverse(row.bytes / LARGE));
     }
     rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_share_what_waits() {
+        assert_eq!(fair_share(1_600_000_000, 8), 100_000_000);
+        assert_eq!(fair_share(1000, 8), LARGE);
+        assert_eq!(fair_share(1_600_000_000, 1), u64::MAX);
+    }
 }
