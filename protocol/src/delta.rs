@@ -84,11 +84,11 @@ impl<'t> Search<'t> {
         }
     }
 
-    /// A search that goes on behind the blocks that `lead` found in the same source.
+    /// A search that goes on behind what `lead` settled of the same source.
     pub fn behind(table: &'t SumTable, lead: &Lead) -> Self {
-        let found = lead.found();
-        let offset = u64::from(found) * u64::from(table.head().block_length);
-        Search { offset, wanted: found, ..Search::new(table, lead.rule()) }
+        let position = lead.position();
+        let offset = u64::from(position) * u64::from(table.head().block_length);
+        Search { offset, wanted: position, ..Search::new(table, lead.rule()) }
     }
 
     /// Uses only blocks that a receiver writing over its own basis still has: none that begins before the output.

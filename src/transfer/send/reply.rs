@@ -63,11 +63,8 @@ impl<S: Source> Reply<'_, S> {
         let mut tokens = Tokens { reply, out, mouth, sent: Sent::default(), span: 0 };
         let sums = &mut request.sums;
         let mut lead = Lead::new(self.n.block_seed());
-        let mut unsettled = 0..0;
         self.take_in(sums, &mut tokens)?;
-        while sums.remaining() > 0 && unsettled.is_empty() && !reading.is_over {
-            unsettled = self.lead(&mut lead, sums, &mut reading, &mut tokens)?;
-        }
+        let unsettled = self.lead(&mut lead, sums, &mut reading, &mut tokens)?;
         while sums.remaining() > 0 {
             self.wait(sums, &mut tokens)?;
         }
@@ -105,7 +102,7 @@ impl<S: Source> Reply<'_, S> {
         }
     }
 
-    /// Goes through the next bytes of the file, block by block, as their sums come. Returns what of them in the buffer is
+    /// Goes through the file from its beginning, block by block, while their sums come. Returns what of it in the buffer is
     /// not settled, for a search: that a block is not where it was expected tells only the whole table.
     fn lead(
         &mut self,
@@ -114,18 +111,25 @@ impl<S: Source> Reply<'_, S> {
         reading: &mut Reading,
         tokens: &mut Tokens<'_, '_>,
     ) -> Result<Range<usize>, TransferError> {
-        let block_length = sums.head().block_length as usize;
-        let whole_blocks = self.buffer.len() / block_length.max(1) * block_length;
-        let n = reading.fill(&mut self.buffer[..whole_blocks]);
-        self.watch.progress(n as u64);
-        let mut settled = 0;
-        loop {
-            settled += lead.push(&self.buffer[settled..n], sums, |token| tokens.emit(token))?;
-            if lead.is_over() || n - settled < block_length || sums.remaining() == 0 {
-                return Ok(settled..n);
+        let mut unsettled = 0..0;
+        while sums.remaining() > 0 && !lead.is_over() {
+            if lead.has_sums_for(unsettled.len(), sums) {
+                // Moved at once, so that blocks are seen as many at a time as fit.
+                self.buffer.copy_within(unsettled.clone(), 0);
+                unsettled = 0..unsettled.len();
+                let n = reading.fill(&mut self.buffer[unsettled.end..]);
+                self.watch.progress(n as u64);
+                unsettled.end += n;
+                if n == 0 {
+                    break;
+                }
+            } else {
+                self.wait(sums, tokens)?;
             }
-            self.wait(sums, tokens)?;
+            let bytes = &self.buffer[unsettled.clone()];
+            unsettled.start += lead.push(bytes, sums, |token| tokens.emit(token))?;
         }
+        Ok(unsettled)
     }
 
     /// Waits for sums. What the receiving side can do meanwhile, it is told before.
