@@ -1,6 +1,8 @@
 .PHONY: build static demo demo-without-rsync man test miri lint
 
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+# In CI only what is wrong.
+QUIET := $(if $(CI),--quiet)
 
 build: ## The program, optimised: target/release/pysmurf-archiver
 	scripts/install-missing
@@ -13,12 +15,12 @@ static: ## The program for machines of its kind without any library: target/$(HO
 
 demo: ## Copies a whole tree through SSH on this machine and proves it
 	scripts/install-missing
-	cargo build --locked --bins --example demo
+	cargo build $(QUIET) --locked --bins --example demo
 	cargo run --locked --quiet --example demo -- $(DEMO_FLAGS)
 
 demo-without-rsync: ## The same with a storage node that has no rsync: our own uploaded, then by SFTP alone
 	scripts/install-missing
-	cargo build --locked --bins --example demo
+	cargo build $(QUIET) --locked --bins --example demo
 	cargo run --locked --quiet --example demo -- --size 60 --no-rsync bootstrap $(DEMO_FLAGS)
 	cargo run --locked --quiet --example demo -- --size 60 --no-rsync sftp $(DEMO_FLAGS)
 
@@ -40,5 +42,5 @@ miri: ## The one unsafe file under Miri, which sees undefined behaviour; takes t
 
 lint: ## Format, lints, documentation
 	cargo fmt --all --check
-	cargo clippy --locked --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+	cargo clippy $(QUIET) --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc $(QUIET) --locked --workspace --no-deps
