@@ -136,9 +136,8 @@ fn an_archive_is_served_and_steered() {
     until("the session tells of three copies", || {
         let status = steer(&router, "smurf-sync", &json!([["run", "status", {}]]));
         data = status.map_or(Value::Null, |answers| answers[0][2]["data"].clone());
-        data["archiver"]["copied"] == 3 && data["archive_stats"]["num_files"] == 4
+        data["archiver"]["copied"] == 3 && data["archive_stats"]["num_files"] == 4 && data["activity"] == "idle"
     });
-    assert_eq!(data["activity"], "idle");
     let counters: Vec<_> = data["counters"].as_object().unwrap().keys().collect();
     assert_eq!(counters, ["copies", "errors_nonzero", "errors_sqlite", "errors_timeout", "iterations"]);
     assert_eq!(data["counters"]["copies"], 3);
@@ -149,13 +148,13 @@ fn an_archive_is_served_and_steered() {
 
     // Tasks.
     let steps = json!([
-        ["pending", "start", {}], ["pending", "wait", {"timeout": 10}],
-        ["retry", "start", {"pattern": "*/given-*"}], ["retry", "wait", {"timeout": 10}],
-        ["retry", "start", {"ids": [1], "pattern": "*"}], ["retry", "wait", {"timeout": 10}],
-        ["bwlimit", "start", {"rate": "1.5m"}], ["bwlimit", "wait", {"timeout": 10}],
-        ["bwlimit", "start", {"rate": -1}], ["bwlimit", "wait", {"timeout": 10}],
-        ["bwlimit", "start", {"rate": 0}], ["bwlimit", "wait", {"timeout": 10}],
-        ["pause", "start", {}], ["pause", "wait", {"timeout": 10}],
+        ["pending", "start", {}], ["pending", "wait", {"timeout": 60}],
+        ["retry", "start", {"pattern": "*/given-*"}], ["retry", "wait", {"timeout": 60}],
+        ["retry", "start", {"ids": [1], "pattern": "*"}], ["retry", "wait", {"timeout": 60}],
+        ["bwlimit", "start", {"rate": "1.5m"}], ["bwlimit", "wait", {"timeout": 60}],
+        ["bwlimit", "start", {"rate": -1}], ["bwlimit", "wait", {"timeout": 60}],
+        ["bwlimit", "start", {"rate": 0}], ["bwlimit", "wait", {"timeout": 60}],
+        ["pause", "start", {}], ["pause", "wait", {"timeout": 60}],
     ]);
     let answers = steer(&router, "smurf-sync", &steps).unwrap();
     assert_eq!(answers[1][2]["data"]["given_up"], 1, "{answers:?}");
@@ -165,12 +164,12 @@ fn an_archive_is_served_and_steered() {
     assert_eq!(answers[9][2]["success"], false, "{answers:?}");
     assert_eq!(answers[11][2]["data"]["bwlimit"], 0, "{answers:?}");
     assert_eq!(answers[13][2]["success"], true, "{answers:?}");
-    let answers = steer(&router, "smurf-sync", &json!([["resume", "start", {}], ["resume", "wait", {"timeout": 10}]]));
+    let answers = steer(&router, "smurf-sync", &json!([["resume", "start", {}], ["resume", "wait", {"timeout": 60}]]));
     assert_eq!(answers.unwrap()[1][0], 0);
     until("the row given up is copied", || site.copied() == 4);
 
     // The process stops and starts.
-    let steps = json!([["run", "stop", {}], ["run", "wait", {"timeout": 10}], ["run", "start", {}]]);
+    let steps = json!([["run", "stop", {}], ["run", "wait", {"timeout": 60}], ["run", "start", {}]]);
     let answers = steer(&router, "smurf-sync", &steps).unwrap();
     assert_eq!((&answers[1][0], &answers[1][2]["success"]), (&json!(0), &json!(true)), "{answers:?}");
     assert_eq!(answers[2][2]["status"], "starting", "{answers:?}");

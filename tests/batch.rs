@@ -21,7 +21,7 @@ use Which::{Ours, Stock};
 fn run_in(work: &Path, which: Which, words: &[String], stdin: Stdio) -> Run {
     let program: &[&str] = if which == Stock { &["rsync"] } else { &[OURS, "rsync"] };
     let mut command = Command::new("timeout");
-    command.args(["-k", "5", "30"]).args(program).args(words).current_dir(work).stdin(stdin);
+    command.args(["-k", "5", "120"]).args(program).args(words).current_dir(work).stdin(stdin);
     let output = command.env_remove("RSYNC_RSH").output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     let code = output.status.code().unwrap_or(-1);

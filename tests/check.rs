@@ -292,7 +292,7 @@ fn nobody_answers() {
     said.is("connection", "FAIL", &["SSH handshake", "--connect-timeout"]);
     said.not_checked(&["host key", "authentication"]);
     said.not_checked(&FAR_ITEMS);
-    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(120), "{:?}", began.elapsed());
     drop(mute);
     let closed = place.check(&[&flags[..], &[&port]].concat());
     closed.ends(1, &["connection"]);
@@ -357,7 +357,7 @@ fn a_program_that_never_answers() {
     deaf.is("fsync", "ok", &[]);
     deaf.is("protocol", "FAIL", &["stalled"]);
     deaf.is("writable", "ok", &[]);
-    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(300), "{:?}", began.elapsed());
 }
 
 #[test]

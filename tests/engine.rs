@@ -18,7 +18,7 @@ fn copy(bench: &Bench, client: &[&str], server: &str, options: &str, source: &Pa
 
 fn run(bench: &Bench, client: &[&str], server: &str, options: &str, from: &str, to: &str) -> Run {
     let mut command = Command::new("timeout");
-    command.args(["-k", "5", "60"]).args(client).args(options.split_whitespace());
+    command.args(["-k", "5", "120"]).args(client).args(options.split_whitespace());
     command.args(["--stats", "-e", bench.shell().to_str().unwrap(), "--rsync-path", server]);
     command.args([from, to]);
     let output = command.output().unwrap();

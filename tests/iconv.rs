@@ -59,7 +59,7 @@ fn run(bench: &Bench, prepare: &dyn Fn(&Path), client: &[&str], server: &str, wo
         tree::set_mtime(&work.path().join(dir), THEN.0 - 9, 0);
     }
     let output = Command::new("timeout")
-        .args(["60", client[0]])
+        .args(["120", client[0]])
         .args(&client[1..])
         .arg("-e")
         .arg(bench.shell())

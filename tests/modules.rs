@@ -256,7 +256,7 @@ fn transfers_are_logged_as_by_stock() {
         for (at, command) in commands.iter().enumerate() {
             let _ = fs::remove_dir_all(work.join("got"));
             let run = daemon.client(work, &command.replace("PORT", &daemon.port.to_string()));
-            let deadline = Instant::now() + Duration::from_secs(10);
+            let deadline = Instant::now() + Duration::from_secs(60);
             // The client may be gone before the daemon's last word.
             while daemon.said().matches(" total size ").count() <= at && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(5));

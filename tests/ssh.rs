@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use support::sshd::{Sshd, keygen, keygen_with};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 fn words(words: &[&str]) -> Vec<OsString> {
     words.iter().map(OsString::from).collect()
@@ -252,7 +252,7 @@ fn a_killed_session_is_replaced_at_the_next_call() {
 fn a_frozen_far_end_is_a_timeout() {
     let Some(sshd) = Sshd::start("") else { return };
     let mut options = sshd.options();
-    options.stall_timeout = Duration::from_secs(2);
+    options.stall_timeout = Duration::from_secs(4);
     let mut ssh = with_program(options, "exec cat");
     for writing in [false, true] {
         let mut link = ssh.open(&[]).unwrap();
@@ -266,7 +266,7 @@ fn a_frozen_far_end_is_a_timeout() {
         };
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
         let took = began.elapsed();
-        assert!(took >= Duration::from_millis(1900) && took < Duration::from_secs(12), "{took:?}");
+        assert!(took >= Duration::from_millis(3900) && took < SOON, "{took:?}");
         drop(link);
         // The frozen session is thrown away, not waited for.
         assert_eq!(sh(&mut ssh, "exit 2").unwrap().status, Some(2));
@@ -278,10 +278,10 @@ fn a_frozen_far_end_is_a_timeout() {
 fn a_link_may_wait_long_while_nobody_waits() {
     let Some(sshd) = Sshd::start("") else { return };
     let mut options = sshd.options();
-    options.stall_timeout = Duration::from_secs(1);
+    options.stall_timeout = Duration::from_secs(4);
     let mut link = with_program(options, "exec cat").open(&[]).unwrap();
     // Neither side reads or writes; this is not a stall.
-    assert_eq!(link.remote.wait(Duration::from_secs(3)), None);
+    assert_eq!(link.remote.wait(Duration::from_secs(6)), None);
     link.writer.write_all(b"still here").unwrap();
     let mut back = [0; 10];
     link.reader.read_exact(&mut back).unwrap();
@@ -305,7 +305,7 @@ fn closing_wakes_a_reader_and_the_next_link_works() {
 fn a_second_link_waits_for_the_first_and_a_dropped_connection_spares_it() {
     let Some(sshd) = Sshd::start("") else { return };
     let mut options = sshd.options();
-    options.connect_timeout = Duration::from_secs(5);
+    options.connect_timeout = Duration::from_secs(10);
     let mut ssh = with_program(options, "exec cat");
     let mut first = ssh.open(&[]).unwrap();
     let error = ssh.open(&[]).err().unwrap();
@@ -323,7 +323,7 @@ fn a_second_link_waits_for_the_first_and_a_dropped_connection_spares_it() {
 fn a_session_that_froze_while_idle_is_replaced() {
     let Some(sshd) = Sshd::start("") else { return };
     let mut options = sshd.options();
-    options.connect_timeout = Duration::from_secs(3);
+    options.connect_timeout = Duration::from_secs(10);
     let mut ssh = Ssh::new(options).unwrap();
     assert_eq!(sh(&mut ssh, "exit 1").unwrap().status, Some(1));
     // Time itself is the matter here: a session idle for more than 5 s is asked before it is trusted.
@@ -338,11 +338,11 @@ fn a_session_that_froze_while_idle_is_replaced() {
 
 #[test]
 fn an_idle_connection_answers_the_server() {
-    let Some(sshd) = Sshd::start("ClientAliveInterval 1\nClientAliveCountMax 2") else { return };
+    let Some(sshd) = Sshd::start("ClientAliveInterval 2\nClientAliveCountMax 2") else { return };
     let mut ssh = Ssh::new(sshd.options()).unwrap();
     assert_eq!(sh(&mut ssh, "exit 1").unwrap().status, Some(1));
-    // Its thread must answer the server's questions, or the server leaves after 3 s.
-    thread::sleep(Duration::from_secs(5));
+    // Its thread must answer the server's questions, or the server leaves after 6 s.
+    thread::sleep(Duration::from_secs(8));
     assert_eq!(sh(&mut ssh, "exit 2").unwrap().status, Some(2));
     assert_eq!(sshd.log().matches("Accepted publickey").count(), 1, "{}", sshd.log());
 }
@@ -494,18 +494,18 @@ fn options_for_port(port: u16) -> SshOptions {
     options.port = Some(port);
     options.config = Some(PathBuf::from("/dev/null"));
     options.agent = false;
-    options.connect_timeout = Duration::from_secs(1);
     options
 }
 
 #[test]
 fn a_mute_server_is_a_timeout() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut options = options_for_port(listener.local_addr().unwrap().port());
+    options.connect_timeout = Duration::from_secs(1);
     let began = Instant::now();
-    let error =
-        sh(&mut Ssh::new(options_for_port(listener.local_addr().unwrap().port())).unwrap(), "true").unwrap_err();
+    let error = sh(&mut Ssh::new(options).unwrap(), "true").unwrap_err();
     assert!(matches!(error, ConnectError::Timeout { stage: "SSH handshake", .. }), "{error}");
-    assert!(began.elapsed() < Duration::from_secs(10));
+    assert!(began.elapsed() < SOON);
 }
 
 #[test]

@@ -393,7 +393,7 @@ impl<'a> Broken<'a> {
 
     /// Waits until the client's second process, which nobody waits for, has kept what came.
     fn settle(&self) {
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
         let kept =
             || fs::metadata(self.work.path().join("dst/sub/large")).is_ok_and(|meta| meta.len() > self.len as u64 / 2);
         while !kept() {

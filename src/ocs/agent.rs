@@ -287,8 +287,9 @@ impl AgentHandle {
 }
 
 fn ask_to_end(session: &Session) {
-    session.request_stop();
+    // In this order: once asked, it may have ended before the next line.
     session.set_status(Status::Stopping);
+    session.request_stop();
 }
 
 impl Shared {

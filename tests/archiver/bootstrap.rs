@@ -9,7 +9,6 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 /// A server whose PATH holds no rsync.
 fn bare() -> Option<Sshd> {
@@ -203,7 +202,7 @@ fn troubles_by_sftp_count_against_no_file() {
     wait_until("it is missed", || run.log().contains("is not there"));
     fs::rename(place.path("elsewhere"), place.archive()).unwrap();
     wait_until("all rows", || table.copied() == rows.len());
-    let (over, _) = run.terminate(Duration::from_secs(20));
+    let (over, _) = run.terminate();
     over.expect(0);
     for (name, _) in place.tree().temporary() {
         fs::remove_file(place.archive().join(String::from_utf8_lossy(name).as_ref())).unwrap();

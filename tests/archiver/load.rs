@@ -83,7 +83,7 @@ fn a_long_backlog_takes_little_memory_and_idle_polls_are_cheap() {
     wait_until("more idle polls", || polls() > began_at + 20);
     let (ended_at, read_now) = (polls(), status("Handler_read_next") + status("Handler_read_rnd_next"));
     let each = (read_now - read) as f64 / (ended_at - began_at) as f64;
-    let (over, took) = run.terminate(Duration::from_secs(8));
+    let (over, took) = run.terminate();
     let over = over.expect(0);
     eprintln!(
         "{rows_many} small files in {seconds:.1} s, {:.0} a second, {} KiB at most; an idle poll reads {each:.0} rows; stopped after {took:?}",

@@ -8,7 +8,6 @@ use crate::tables::{Age, FOLDER, Row, TARGET, Table, expect_all_proven, small_fi
 use std::cell::RefCell;
 use std::fs;
 use std::process::Command;
-use std::time::Duration;
 
 #[test]
 fn servers_come_and_go() {
@@ -63,10 +62,10 @@ fn come_and_go(name: &str, far_end: fn(&Place, &Sshd) -> Command) {
     // again.
     server.wait_until_up();
     wait_until("all rows", || table.copied() == rows.len());
-    let (over, took) = run.terminate(Duration::from_secs(20));
+    let (over, took) = run.terminate();
     let over = over.expect(0);
-    assert!(took < Duration::from_secs(3), "{took:?}");
-    eprintln!("{} files through seven outages in {:.1} s, {} KiB", rows.len(), over.seconds, over.peak_kib);
+    let (files, seconds) = (rows.len(), over.seconds);
+    eprintln!("{files} files through seven outages in {seconds:.1} s, {} KiB; stopped after {took:?}", over.peak_kib);
     server.wait_until_up();
     wait_until("the far end's processes are gone", || sshd.sessions().is_empty());
     forget_temporary(&place);

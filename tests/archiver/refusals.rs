@@ -7,7 +7,6 @@ use crate::support::sshd::Sshd;
 use crate::tables::{Age, Row, TARGET, Table, small_files};
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
 
 #[test]
 fn bad_options_are_said_at_once() {
@@ -121,7 +120,7 @@ fn a_file_that_kills_the_connection_holds_up_no_other() {
     let more = small_files(&place, 100..110);
     table.insert(&more);
     wait_until("the later ones", || table.copied() == 110);
-    let (over, _) = run.terminate(Duration::from_secs(8));
+    let (over, _) = run.terminate();
     let over = over.expect(0);
     eprintln!("110 rows beside one that kills connections: {:.1} s", over.seconds);
     assert!(table.rows().iter().all(|row| row.attempts == Some(0)), "{}", over.log);

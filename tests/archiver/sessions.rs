@@ -30,7 +30,7 @@ fn sessions_that_gain_nothing_are_given_back() {
     wait_until("fewer", || run.log().contains("Sessions: 2 until now") || run.log().contains("One session less"));
     wait_until("all rows", || table.copied() == rows.len());
     let log = run.log();
-    run.terminate(Duration::from_secs(20)).0.expect(0);
+    run.terminate().0.expect(0);
     assert!(!log.contains("Sessions: 4 until now"), "{log}");
     expect_all_proven(&place, &table, &rows);
 }
@@ -148,7 +148,7 @@ fn a_large_file_goes_over_several_sessions() {
         wait_until("the file is recorded", || table.copied() == at + 1);
     }
     let log = run.log();
-    run.terminate(Duration::from_secs(20)).0.expect(0);
+    run.terminate().0.expect(0);
     expect_all_proven(&link.place, &table, &rows);
     assert!(!link.aside() && link.place.tree().names().len() == rows.len(), "{:?}", link.place.tree());
     assert_eq!(link.splits(), 2, "{log}");
@@ -182,6 +182,6 @@ fn a_broken_split_is_sent_as_ever() {
     assert!(table.copied() == 3);
     let run = Run::start(link.command(&table));
     wait_until("the file after a crash", || table.copied() == 4);
-    run.terminate(Duration::from_secs(20)).0.expect(0);
+    run.terminate().0.expect(0);
     expect_all_proven(&link.place, &table, &rows);
 }

@@ -217,7 +217,7 @@ async fn a_locked_file_is_unavailable_and_then_serves_again() {
     let start = Instant::now();
     let message = unavailable_message(catalog.record(&[copied(id, "y")]).await);
     assert!(message.contains("locked") && message.contains(table.file.to_str().unwrap()), "{message}");
-    assert!(start.elapsed() < Duration::from_secs(20));
+    assert!(start.elapsed() < Duration::from_secs(120));
     assert_eq!(ids(&all(&catalog).await), [id], "reading goes on");
     producer.execute_batch("ROLLBACK").unwrap();
     assert_eq!(catalog.record(&[copied(id, "y")]).await.unwrap(), 1);

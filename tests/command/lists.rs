@@ -33,7 +33,7 @@ fn play(bench: &Bench, client: &[&str], server: &str, lists: [&str; 4], option: 
     );
     let shell = bench.script("there", &there);
     let mut command = Command::new("timeout");
-    command.args(["-k", "5", "60"]).args(client).args(["-rtc", "--out-format=%C", "--debug=NSTR"]);
+    command.args(["-k", "5", "120"]).args(client).args(["-rtc", "--out-format=%C", "--debug=NSTR"]);
     command.args((!option.is_empty()).then_some(option)).arg("-e").arg(shell);
     command.args([&format!("--rsync-path={server}"), "src/", "host:dst/"]).current_dir(work).stdin(Stdio::null());
     command.env("RSYNC_CHECKSUM_LIST", lists[0]).env("RSYNC_COMPRESS_LIST", lists[2]);

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// No run may take longer, seconds.
-const LIMIT: &str = "60";
-const START_LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: &str = "120";
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Road {

@@ -61,7 +61,7 @@ impl Running {
     /// Waits for its end.
     pub(super) fn end(&mut self) -> AgentEnd {
         let end = self.end.take().unwrap();
-        self.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), end).await.unwrap().unwrap() })
+        self.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(120), end).await.unwrap().unwrap() })
     }
 
     /// Whether it has not ended.
@@ -72,7 +72,7 @@ impl Running {
 
 /// Waits for something that must happen soon.
 pub(super) fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while !holds() {
         assert!(Instant::now() < deadline, "{what} does not come");
         std::thread::sleep(Duration::from_millis(10));

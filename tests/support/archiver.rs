@@ -372,10 +372,10 @@ impl Run {
     }
 
     /// SIGTERM, and how it ended.
-    pub fn terminate(self, limit: Duration) -> (Over, Duration) {
+    pub fn terminate(self) -> (Over, Duration) {
         let asked = Instant::now();
         self.signal("TERM");
-        let over = self.wait(limit);
+        let over = self.wait(PATIENCE);
         (over, asked.elapsed())
     }
 

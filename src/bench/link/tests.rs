@@ -82,7 +82,7 @@ fn connections_share_a_link_and_end_with_it() {
         .collect();
     drop(relay);
     for socket in clients.iter().chain(&servers) {
-        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let mut rest = Vec::new();
         let mut socket = socket;
         let read = socket.read_to_end(&mut rest);

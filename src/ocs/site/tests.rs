@@ -561,7 +561,7 @@ fn bombs_in_our_arguments_are_refused_quickly() {
     assert!(message.contains("Found more than 10000 arguments"), "{message}");
     let case = Case::new("a".repeat(3 << 20), "me");
     assert!(case.wrong("").contains("expected a site file of at most 1048576"), "{}", case.wrong(""));
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(120), "{:?}", start.elapsed());
 }
 
 #[test]

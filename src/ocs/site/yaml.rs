@@ -326,7 +326,7 @@ mod tests {
         assert!(message(&"- ".repeat(300_000)).contains("Found"));
         assert!(message(&format!("[{}]", "1,".repeat(200_000))).contains("more than 100000 values"));
         assert!(message(&" ".repeat(SIZE_MOST + 1)).contains("expected a site file of at most"));
-        assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(120), "{:?}", start.elapsed());
     }
 
     proptest! {
