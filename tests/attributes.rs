@@ -549,7 +549,7 @@ fn devices_are_copied_as_files() {
     }
     node("zero", FileType::CharacterDevice, rustix::fs::makedev(1, 5));
     node("pipe", FileType::Fifo, 0);
-    fs::write(work.join("src/file"), "a file\n").unwrap();
+    tree::put(work, "src/file", b"a file\n", 0o644, THEN);
     for options in ["-rlpgoD", "-rc --no-D", "-rHAX --stats", "-r --list-only", "-rz --no-i-r"] {
         let mut said = Vec::new();
         for (program, dst) in [("rsync".to_owned(), "stock"), (format!("{OURS} rsync"), "ours")] {

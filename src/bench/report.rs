@@ -161,7 +161,7 @@ impl Row {
         Some(reached && cpu && self.peak.is_none_or(|peak| peak <= MEMORY_MOST))
     }
 
-    fn json(&self) -> String {
+    fn json(&self, judged: bool) -> String {
         let number = |value: Option<f64>| value.map_or(Value::Null, |value| json!(rounded(value)));
         let fields = [
             ("id", json!(self.id)),
@@ -173,7 +173,7 @@ impl Row {
             ("cpu_ratio", number(self.cpu_ratio)),
             ("peak_rss_bytes", json!(self.peak)),
             ("goal", number(self.goal)),
-            ("met", json!(self.met())),
+            ("met", json!(self.met().filter(|_| judged))),
         ];
         let fields = fields.map(|(name, value)| format!("{}:{value}", json!(name)));
         format!("{{{}}}", fields.join(","))
@@ -215,6 +215,8 @@ pub struct Findings {
     pub skipped: Vec<(String, String)>,
     /// What else is worth saying.
     pub notes: Vec<String>,
+    /// Whether so little was measured that no goal is judged by it.
+    pub quick: bool,
 }
 
 impl Findings {
@@ -225,7 +227,7 @@ impl Findings {
 
     /// One array of rows.
     pub fn json(&self) -> String {
-        let rows: Vec<String> = self.rows.iter().map(Row::json).collect();
+        let rows: Vec<String> = self.rows.iter().map(|row| row.json(!self.quick)).collect();
         format!("[{}]", rows.join(",\n "))
     }
 
@@ -242,7 +244,13 @@ impl Findings {
                 row.unit.clone(),
                 row.ratio.map_or_else(String::new, shown),
                 row.goal.map_or_else(String::new, |goal| format!(">= {}", shown(goal))),
-                row.met().map_or("", |met| if met { "yes" } else { "NO" }).to_owned(),
+                match row.met() {
+                    None => "",
+                    Some(_) if self.quick => "-",
+                    Some(true) => "yes",
+                    Some(false) => "NO",
+                }
+                .to_owned(),
                 row.cpu_ratio.map_or_else(String::new, shown),
                 row.peak.map_or_else(String::new, mib),
             ]);
@@ -263,6 +271,9 @@ impl Findings {
             lines.extend(details);
             text.push('\n');
             text.push_str(&aligned(&lines));
+        }
+        if self.quick && self.rows.iter().any(|row| row.goal.is_some()) {
+            text.push_str("\nThe goals are for full runs: --quick measures too little to tell whether they are met.");
         }
         for note in &self.notes {
             text.push_str(&format!("\n{note}"));
@@ -337,13 +348,13 @@ mod tests {
         let theirs = [trial(8.0, 2.0)];
         let row = Row::of_times("unrelated", Some(Receiver::Stock), (&ours, 1.0), (&theirs, 1.0), "s");
         assert_eq!(
-            row.json(),
+            row.json(true),
             "{\"id\":\"unrelated\",\"receiver\":\"stock\",\"ours\":2.0,\"theirs\":8.0,\"unit\":\"s\",\"ratio\":4.0,\
              \"cpu_ratio\":0.1,\"peak_rss_bytes\":10485760,\"goal\":4.0,\"met\":true}"
         );
         let row = Row::of_rate("core-sums", 10.0, None, "GB").by_itself().with_goal(Some(14.0));
         assert_eq!(
-            row.json(),
+            row.json(true),
             "{\"id\":\"core-sums\",\"receiver\":null,\"ours\":10.0,\"theirs\":null,\"unit\":\"GB\",\"ratio\":10.0,\
              \"cpu_ratio\":null,\"peak_rss_bytes\":null,\"goal\":14.0,\"met\":false}"
         );
@@ -383,5 +394,23 @@ mod tests {
         let table = findings.table();
         let line = table.lines().nth(1).unwrap();
         assert!(line.contains("core-miss") && line.contains("NO"), "{table}");
+        assert!(!table.contains("full runs") && findings.json().contains("\"met\":false"), "{table}");
+    }
+
+    #[test]
+    fn little_data_judges_no_goal() {
+        let missed = Row::of_rate("core-miss", 0.5, Some(0.1), "GB per CPU second").by_itself().with_goal(Some(1.0));
+        let met = Row::of_rate("core-sums", 20.0, None, "GB").by_itself().with_goal(Some(14.0));
+        let findings = Findings { rows: vec![missed, met], quick: true, ..Findings::default() };
+        let table = findings.table();
+        for line in table.lines().skip(1).take(2) {
+            let words: Vec<_> = line.split_whitespace().collect();
+            assert_eq!(words.last(), Some(&"-"), "{table}");
+        }
+        assert!(table.contains("The goals are for full runs"), "{table}");
+        let json: Value = serde_json::from_str(&findings.json()).unwrap();
+        for row in json.as_array().unwrap() {
+            assert!(row["met"].is_null() && row["goal"].is_f64(), "{row}");
+        }
     }
 }

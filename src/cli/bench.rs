@@ -33,7 +33,8 @@ reaches them, by ~/.ssh/config.
 With --json: one array of {\"id\", \"receiver\", \"ours\", \"theirs\", \"unit\",
 \"ratio\", \"cpu_ratio\", \"peak_rss_bytes\", \"goal\", \"met\"}. `ratio` is how many
 times better than the other we are, or our own number for the cores; `cpu_ratio`
-our CPU seconds on this side over the other's; what is not known is null.
+our CPU seconds on this side over the other's; what is not known is null, and
+with --quick also \"met\".
 
 Exit codes: 0 measured, 1 something failed, 2 usage.";
 
@@ -229,13 +230,13 @@ pub(super) fn bench(args: BenchArgs) -> Result<u8> {
             let _signals = interruptible()?;
             let size = common.size(8 << 20, 256 << 20);
             let extent = Extent { size: usize::try_from(size).context("Option --size")?, rounds: common.rounds() };
-            report(common.json, delta::run(extent, &common.folder(size)?, &Progress::new()))
+            report(&common, delta::run(extent, &common.folder(size)?, &Progress::new()))
         }
         What::Ssh { host, ref common } => {
             let _signals = interruptible()?;
             let size = common.size(4 << 20, 256 << 20);
             let plan = ssh::Plan { host, size, rounds: common.rounds(), folder: common.folder(size)? };
-            report(common.json, ssh::run(&plan, &Progress::new()))
+            report(common, ssh::run(&plan, &Progress::new()))
         }
         What::Transfer(args) => transfers(args),
         What::Link { listen, to, rtt, rate, loss } => {
@@ -280,17 +281,17 @@ fn transfers(args: TransferArgs) -> Result<u8> {
             Err(error) => {
                 drop(progress);
                 say(&format!("pysmurf-archiver: {error}"));
-                return report(common.json, Ok(std::mem::take(findings))).map(|_| SOME_FAILED);
+                return report(&common, Ok(std::mem::take(findings))).map(|_| SOME_FAILED);
             }
         }
     }
     drop(progress);
-    report(common.json, findings)
+    report(&common, findings)
 }
 
-fn report(json: bool, findings: Result<Findings, BenchError>) -> Result<u8> {
+fn report(common: &Common, findings: Result<Findings, BenchError>) -> Result<u8> {
     let findings = match findings {
-        Ok(findings) => findings,
+        Ok(findings) => Findings { quick: common.quick, ..findings },
         Err(error) => {
             say(&format!("pysmurf-archiver: {error}"));
             return Ok(SOME_FAILED);
@@ -299,7 +300,7 @@ fn report(json: bool, findings: Result<Findings, BenchError>) -> Result<u8> {
     for (what, why) in &findings.skipped {
         say(&format!("SKIPPED {what}: {why}"));
     }
-    print(&if json { findings.json() } else { findings.table() });
+    print(&if common.json { findings.json() } else { findings.table() });
     Ok(0)
 }
 

@@ -31,7 +31,7 @@ wait $server 2>/dev/null
 rm -rf "$folder""#;
 
 /// One that starts beside ten others on two cores takes some seconds.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_secs(240);
 
 /// Password of every account made by [`MariaDb::database`]; full of letters that a URL must encode.
 pub const PASSWORD: &str = "p@ss/w:r d#1%";
