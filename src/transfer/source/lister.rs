@@ -163,13 +163,13 @@ impl<'h> Lister<'h> {
 
     /// The list of what was found, the places of its entries, and of each directory its place and folder.
     #[allow(clippy::type_complexity)]
-    fn sorted(&self, mut found: Vec<Listed>) -> (FileList, Vec<Location>, Vec<(usize, Option<Folder>)>) {
+    fn sorted(&self, mut found: Vec<Listed>) -> (FileList, Vec<Location>, Vec<(usize, Option<Box<Folder>>)>) {
         // The list sorts the same way, and leaves what is sorted as it is.
         found.sort_by(|a, b| compare(&a.entry, &b.entry));
         let (mut entries, mut places, mut folders) = (Vec::new(), Vec::new(), Vec::new());
         for (number, Listed { entry, at, folder }) in found.into_iter().enumerate() {
             if entry.is_dir() {
-                folders.push((number, folder.map(|folder| *folder)));
+                folders.push((number, folder));
             }
             entries.push(entry);
             places.push(at);
