@@ -318,11 +318,10 @@ fn no_rsync_and_an_old_one() {
     if require("rsync") {
         let rsync = find("rsync").unwrap();
         let script = format!(
-            "#!/bin/sh\n[ \"$1\" = --version ] && echo 'rsync  version 3.1.3  protocol version 31' || exec {} \"$@\"\n",
+            "[ \"$1\" = --version ] && echo 'rsync  version 3.1.3  protocol version 31' || exec {} \"$@\"",
             rsync.display()
         );
-        fs::write(place.at("old"), script).unwrap();
-        fs::set_permissions(place.at("old"), fs::Permissions::from_mode(0o755)).unwrap();
+        support::script(&place.at("old"), &script);
         let old = place.check_at(&sshd, &["--rsync-path", place.at("old").to_str().unwrap()]);
         old.ends(0, &[]);
         old.is("rsync", "ok", &["rsync 3.1.3"]);

@@ -464,8 +464,7 @@ fn signalled(bench: &Bench, signal: &str, partial: bool, operands: [&str; 2]) {
     tree::put(&work.join("src"), "big", &tree::noise(8_000_000, 2), 0o644, THEN);
     fs::create_dir(work.join("dst")).unwrap();
     let shell = work.join("shell");
-    fs::write(&shell, format!("#!/bin/sh\nshift\ncd {0}\necho $$ >{0}/pid\nexec $*\n", work.display())).unwrap();
-    fs::set_permissions(&shell, fs::Permissions::from_mode(0o755)).unwrap();
+    support::script(&shell, &format!("shift\ncd {0}\necho $$ >{0}/pid\nexec $*", work.display()));
     let mut command = Command::new(OURS);
     command.args(["rsync", "-t", "-W", "--bwlimit=400", "-e"]).arg(&shell).args(partial.then_some("--partial"));
     let mut client = command.args(operands).current_dir(work).stderr(Stdio::piped()).spawn().unwrap();

@@ -1,7 +1,9 @@
 //! The kit that integration tests share: real servers, started privately.
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 // The paths are said because cargo also takes this file for a test of its own, with no test in it.
 #[path = "support/archiver.rs"]
@@ -49,4 +51,14 @@ pub fn find(tool: &str) -> Option<PathBuf> {
         .chain(["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/libexec"].map(PathBuf::from))
         .map(|folder| folder.join(tool))
         .find(|file| file.is_file())
+}
+
+/// Writes a shell script that can be run. A process of its own writes it: what another thread starts meanwhile would
+/// inherit a file of ours for a moment, and nothing can be run that anybody holds open for writing.
+pub fn script(path: &Path, text: &str) {
+    let mut writer = Command::new("sh");
+    writer.args(["-c", "cat >\"$0\" && chmod 755 \"$0\""]).arg(path).stdin(Stdio::piped());
+    let mut writer = writer.spawn().unwrap();
+    writer.stdin.take().unwrap().write_all(format!("#!/bin/sh\n{text}\n").as_bytes()).unwrap();
+    assert!(writer.wait().unwrap().success(), "Cannot write {}", path.display());
 }

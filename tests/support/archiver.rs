@@ -148,8 +148,7 @@ impl Place {
     /// Writes a program for the far end.
     pub fn script(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
-        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        super::script(&path, text);
         path
     }
 

@@ -85,8 +85,7 @@ impl Bench {
     /// Writes a shell script and returns its path.
     pub fn script(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path().join(name);
-        fs::write(&path, format!("#!/bin/sh\n{text}")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        super::script(&path, text);
         path
     }
 
