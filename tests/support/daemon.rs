@@ -21,9 +21,22 @@ pub struct Daemon {
 impl Daemon {
     /// Starts ours or stock's with the text behind some global settings.
     pub fn start(program: &str, work: &Path, text: &str) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let (config, log) = (work.join(format!("conf-{port}")), work.join(format!("log-{port}")));
         let text = text.replace("WORK", work.to_str().unwrap());
+        let mut said = String::new();
+        for _ in 0..10 {
+            // Free a moment ago; should somebody take it meanwhile, the next one is tried.
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            match Self::start_at(port, program, work, &text) {
+                Ok(daemon) => return daemon,
+                Err(why) => said = why,
+            }
+        }
+        panic!("the daemon ends: {said}, with {text}");
+    }
+
+    /// What it said when it ended instead.
+    fn start_at(port: u16, program: &str, work: &Path, text: &str) -> Result<Self, String> {
+        let (config, log) = (work.join(format!("conf-{port}")), work.join(format!("log-{port}")));
         fs::write(&config, format!("log file = {}\n{text}", log.display())).unwrap();
         let mut command = Command::new(program);
         if program == OURS {
@@ -33,12 +46,18 @@ impl Daemon {
         let child = command.arg(format!("--config={}", config.display())).stdin(Stdio::null()).spawn().unwrap();
         let mut daemon = Self { child, port, log };
         let deadline = Instant::now() + START;
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(daemon.child.try_wait().unwrap().is_none(), "the daemon ended: {text}");
+        loop {
+            let answers = TcpStream::connect(("127.0.0.1", port)).is_ok();
+            // One that answers may be another's.
+            if daemon.child.try_wait().unwrap().is_some() {
+                return Err(daemon.said());
+            }
+            if answers {
+                return Ok(daemon);
+            }
             assert!(Instant::now() < deadline, "the daemon does not listen: {}", daemon.said());
             std::thread::sleep(Duration::from_millis(20));
         }
-        daemon
     }
 
     pub fn ours(work: &Path, text: &str) -> Self {
