@@ -158,6 +158,16 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// As [`Shared::data_came`], but wakes a reader only if one waited: to wake nobody is a system call, too.
+    fn more_data(&self, awaited: Option<Instant>) {
+        if awaited.is_some() {
+            self.data.notify_one();
+        }
+        if let Some(wake) = self.on_data.get() {
+            wake();
+        }
+    }
+
     fn data_came(&self) {
         self.data.notify_one();
         if let Some(wake) = self.on_data.get() {
@@ -224,6 +234,11 @@ impl PipeReader {
         Ok(Front::Data(&head[*at..]))
     }
 
+    /// How many bytes wait.
+    pub fn waiting(&self) -> usize {
+        self.shared.lock().used
+    }
+
     /// Takes `n` bytes off the head; `n` is at most the length [`front`](Self::front) gave.
     pub fn consume(&mut self, n: usize) {
         let n = n.min(self.head.len() - self.at);
@@ -231,10 +246,13 @@ impl PipeReader {
         let enough = {
             let mut state = self.shared.lock();
             state.used -= n;
-            state.free() >= state.writer_wants
+            state.writer_wants > 0 && state.free() >= state.writer_wants
         };
         if enough {
-            self.shared.space_came();
+            self.shared.space.notify_one();
+        }
+        if let Some(wake) = self.shared.on_space.get() {
+            wake();
         }
     }
 
@@ -325,19 +343,15 @@ impl PipeWriter {
         if bytes.is_empty() {
             return Ok(0);
         }
-        let taken = {
+        let (taken, awaited) = {
             let mut state = self.shared.lock();
             state.check_writable()?;
-            let taken = state.append(bytes);
-            if taken > 0 {
-                state.reader_waits = None;
+            match state.append(bytes) {
+                0 => return Err(ErrorKind::WouldBlock.into()),
+                taken => (taken, state.reader_waits.take()),
             }
-            taken
         };
-        if taken == 0 {
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        self.shared.data_came();
+        self.shared.more_data(awaited);
         Ok(taken)
     }
 
@@ -397,10 +411,10 @@ impl Sink for PipeWriter {
                 let spare = state.spares.pop().unwrap_or_default();
                 let taken = std::mem::replace(bytes, spare);
                 state.used += taken.len();
-                state.reader_waits = None;
                 state.queue.push_back(taken);
+                let awaited = state.reader_waits.take();
                 drop(state);
-                self.shared.data_came();
+                self.shared.more_data(awaited);
                 return Ok(());
             }
             drop(state);

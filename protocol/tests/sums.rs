@@ -78,16 +78,14 @@ fn a_reply_begins_while_sums_and_words_still_come() {
             words.push(message);
         }
         settled += lead
-            .push(&source[settled..], &sums, |token| {
-                match token {
-                    Token::Literal(bytes) => {
-                        literal += bytes.len();
-                        reply.literal(bytes, &mut out)
-                    }
-                    Token::Copy(block, bytes) => {
-                        copies += 1;
-                        reply.copy(block, bytes, &mut out)
-                    }
+            .push(&source[settled..], &sums, |token| match token {
+                Token::Literal(bytes) => {
+                    literal += bytes.len();
+                    reply.literal(bytes, &mut out)
+                }
+                Token::Copy(block, bytes) => {
+                    copies += 1;
+                    reply.copy(block, bytes, &mut out)
                 }
             })
             .unwrap();

@@ -33,8 +33,9 @@ The database comes from --db, else from MYSQL_HOST, MYSQL_PORT, MYSQL_USER,
 MYSQL_PASSWORD (or MYSQL_PASSWORD_FILE) and MYSQL_DATABASE. Keep the password
 out of the command line: it is taken from there also beside --db.
 
-Flags without a command mean `run`. Started with --server, the program serves
-an rsync client, as `rsync --server` does.
+Flags without a command mean `run`. As `pysmurf-archiver rsync`, or by a link
+named rsync, this program is the rsync command, its server and daemon included:
+  pysmurf-archiver rsync --help
 
 Exit codes: 0 all is well, 1 something failed or is out of reach, 2 usage.";
 

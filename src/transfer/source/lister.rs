@@ -36,7 +36,7 @@ struct Due {
     entry: FileEntry,
     at: Location,
     /// Where its contents are; more than one where arguments overlap.
-    folders: Vec<Box<Folder>>,
+    folders: Vec<Folder>,
 }
 
 impl<'h> Lister<'h> {
@@ -142,9 +142,9 @@ impl<'h> Lister<'h> {
             }
             match due.last_mut().filter(|due| due.entry.name == entry.name) {
                 // Both sides keep the first of several; its segment has the contents of all.
-                Some(first) => first.folders.extend(folder),
+                Some(first) => first.folders.extend(folder.map(|folder| *folder)),
                 None => {
-                    let folders = folder.into_iter().collect();
+                    let folders = folder.map(|folder| *folder).into_iter().collect();
                     due.push(Due { number, entry: entry.clone(), at: places[at], folders });
                 }
             }
