@@ -521,6 +521,7 @@ impl Client<'_> {
             asked: self.wanted.asked.as_ref().map(|asked| asked.bytes.clone()),
             expected: self.expected(),
             names: self.line.info.level("NAME").max(u8::from(self.line.itemizes())),
+            tells_ways: self.line.debug.level("DELTASUM") > 0,
             guard: None,
         };
         let from_batch = self.line.batch.read.is_some();

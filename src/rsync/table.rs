@@ -276,7 +276,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         &["no-whole-file", "no-W"],
         0,
         "",
-        "use the delta transfer, also within one machine",
+        "always use the delta transfer, even where whole files come faster",
         Apply::Do(|line| line.whole_file = Some(false)),
     ),
     opt(

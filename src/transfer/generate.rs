@@ -12,6 +12,7 @@ mod names;
 mod rules;
 mod sums;
 mod tell;
+mod worth;
 
 use super::TransferError;
 use super::abort::LastWords;
@@ -35,7 +36,8 @@ use protocol::mux::Outbox;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+pub(super) use worth::{LARGE, Worth};
 
 /// Bytes that may wait in the outbox before they are said.
 const OUT_MOST: usize = 64 * 1024;
@@ -202,6 +204,34 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// Waits while much is on its way whole: what it shows is to be known before more is asked for. The link is busy
+    /// meanwhile.
+    fn stay_near(&mut self) -> Result<(), TransferError> {
+        let (mut last, mut since) = (0, Instant::now());
+        loop {
+            let board = self.board;
+            let ahead = board.lock().worth.too_far_ahead();
+            let Some(ahead) = ahead else { return Ok(()) };
+            self.pass_notes()?;
+            self.mouth.say(&mut self.out)?;
+            if ahead != last {
+                (last, since) = (ahead, Instant::now());
+            }
+            let mut state = board.lock();
+            let left = state.worth.patience().saturating_sub(since.elapsed());
+            if left.is_zero() || state.over {
+                state.worth.give_up_waiting();
+            } else if state.notes.is_empty() && !state.failed && state.worth.too_far_ahead() == Some(last) {
+                let limit = self.keep_alive_every().map_or(left, |every| every.min(left));
+                let (state, timed_out) = board.wait(state, Some(limit));
+                drop(state);
+                if timed_out {
+                    self.out.keep_alive();
+                }
+            }
+        }
+    }
+
     /// Deletes in one directory whose entries a list holds, if its contents are in the transfer.
     fn delete_in(&mut self, list: &FileList, entry: &FileEntry) -> Result<(), TransferError> {
         let Some(dest) = self.dest.clone() else { return Ok(()) };

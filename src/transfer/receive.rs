@@ -6,14 +6,15 @@
 mod expected;
 mod group;
 mod incoming;
+mod inflow;
 mod lists;
 mod rebuild;
 mod target;
 
 use super::abort::{Parts, abort, await_hang_up};
 use super::batch::Tap;
-use super::dest::Preserve;
-use super::generate::{Board, Generate, IOERR_DEL_LIMIT, Note};
+use super::dest::{Preserve, in_place};
+use super::generate::{Board, Generate, IOERR_DEL_LIMIT, Note, Worth};
 use super::greet::{Ears, Session};
 use super::guard::Guard;
 use super::{TransferError, filters};
@@ -64,6 +65,8 @@ pub struct ReceivePlan {
     pub expected: Expected,
     /// How much is said of names: 1 the directory that was made for the session, 2 what is up to date or left alone, too.
     pub names: u8,
+    /// It is told where a large file is asked for whole though there is a basis (`--debug=deltasum`).
+    pub tells_ways: bool,
     /// What a daemon's module keeps to itself.
     pub guard: Option<Guard>,
 }
@@ -130,8 +133,19 @@ pub struct Received {
 
 /// Receives what the peer sends into the plan's destination.
 pub fn receive(session: Session, plan: &ReceivePlan, witness: &dyn Witness) -> Result<Received, TransferError> {
+    receive_knowing(session, plan, witness, Worth::new)
+}
+
+/// The same, with what is known beforehand of bases, and whether they are judged at all.
+fn receive_knowing(
+    session: Session,
+    plan: &ReceivePlan,
+    witness: &dyn Witness,
+    worth: impl FnOnce(bool) -> Worth,
+) -> Result<Received, TransferError> {
     let Session { n, inbox, mut out, mut ears, mut mouth, closer, batch, replay } = session;
     let server = plan.server;
+    let recorded = batch.is_some();
     ears.tap = batch.map(|file| Tap::new(&inbox, file)).transpose()?;
     if !server {
         out.put(&filter::encode(&plan.rules, Side::Sender));
@@ -205,7 +219,11 @@ pub fn receive(session: Session, plan: &ReceivePlan, witness: &dyn Witness) -> R
         }
         Err(error) => return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer })),
     };
-    let board = Board::new(n.compat.has(Compat::INC_RECURSE));
+    let options = &plan.options;
+    let settled = options.whole_file || options.no_whole_file || options.only_write_batch || in_place(options);
+    // What is recorded is to be small, and a batch file or an old sender does not say what it leaves out.
+    let judges = !settled && !recorded && !replay && n.version >= 30;
+    let board = Board::new(n.compat.has(Compat::INC_RECURSE), worth(judges));
     board.io_error.fetch_or(received.io_error, Ordering::AcqRel);
     if plan.names > 0 && target.is_new() {
         let path = plan.destination.as_os_str().as_bytes();
@@ -326,3 +344,6 @@ pub(super) fn preserve(options: &Options) -> Preserve {
         atime: options.atimes > 0,
     }
 }
+
+#[cfg(test)]
+mod tests;

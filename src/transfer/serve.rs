@@ -141,6 +141,7 @@ fn serve_receiver(
         destination,
         limits: list_limits(options),
         names,
+        tells_ways: level(&options.debug, b"DELTASUM").map_or(options.verbose > 1, |level| level > 0),
         guard: guard.cloned(),
         ..ReceivePlan::default()
     };
@@ -155,13 +156,18 @@ fn serve_receiver(
 
 /// How much is said of names: what `--info` says, else `-v`.
 fn name_level(options: &Options) -> u8 {
-    let words = options.info.iter().flat_map(|value| value.split(|&byte| byte == b','));
-    let said = words.filter_map(|word| match word.to_ascii_uppercase().strip_prefix(b"NAME")? {
+    level(&options.info, b"NAME").unwrap_or(options.verbose.min(2))
+}
+
+/// What `--info` or `--debug` says of a flag: 0, 1, or 2 for more.
+fn level(values: &[Vec<u8>], flag: &[u8]) -> Option<u8> {
+    let words = values.iter().flat_map(|value| value.split(|&byte| byte == b','));
+    let mut said = words.filter_map(|word| match word.to_ascii_uppercase().strip_prefix(flag)? {
         b"" | b"1" => Some(1),
         b"0" => Some(0),
         _ => Some(2),
     });
-    said.fold(None, |_, level| Some(level)).unwrap_or(options.verbose.min(2))
+    said.next_back()
 }
 
 /// How much file list is accepted: our own bounds, or less if the options say so.

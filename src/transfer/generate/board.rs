@@ -1,9 +1,11 @@
 //! What generator and receiver tell each other.
 
+use super::worth::Worth;
 use crate::transfer::TransferError;
 use crate::transfer::abort::LastWords;
 use crate::transfer::basis::Proposals;
 use crate::transfer::dest::Values;
+use crate::transfer::send::Sent;
 use protocol::PeerError;
 use protocol::flist::{FileList, Ndx, Segments};
 use protocol::mux::{Message, TextKind};
@@ -52,6 +54,10 @@ pub(super) struct BoardState {
     rests: bool,
     pub(super) complaints: u64,
     orders: Segments<Orders>,
+    /// What bases have cost and saved.
+    pub(super) worth: Worth,
+    /// The file whose sums are on their way to the sender.
+    pub(super) summing: Option<Ndx>,
 }
 
 /// What is under way of a list, or segment.
@@ -83,7 +89,7 @@ pub(in crate::transfer) enum Missed {
 }
 
 impl Board {
-    pub(in crate::transfer) fn new(incremental: bool) -> Self {
+    pub(in crate::transfer) fn new(incremental: bool, worth: Worth) -> Self {
         let state = BoardState {
             notes: VecDeque::new(),
             phase: 0,
@@ -94,6 +100,8 @@ impl Board {
             rests: false,
             complaints: 0,
             orders: Segments::new(incremental),
+            worth,
+            summing: None,
         };
         Self {
             state: Mutex::new(state),
@@ -255,6 +263,26 @@ impl Board {
             drop(state);
             self.bell.notify_all();
         }
+    }
+
+    /// Whether the sender may still wait for sums of this file.
+    pub(in crate::transfer) fn is_summing(&self, ndx: Ndx) -> bool {
+        self.lock().summing == Some(ndx)
+    }
+
+    /// A large file has come: so many of its bytes in this time of the link, and what it was built of if it has a basis.
+    pub(in crate::transfer) fn learn(&self, brought: (u64, Duration), built: Option<Sent>) {
+        let worth = &mut self.lock().worth;
+        worth.brought(brought.0, brought.1, built.is_some());
+        if let Some(sent) = built {
+            worth.built(sent.literal_bytes, sent.matched_bytes);
+        }
+    }
+
+    /// A file of so many bytes that was asked for whole though it has a basis has come, or will not.
+    pub(in crate::transfer) fn whole_came(&self, len: u64) {
+        self.lock().worth.whole_came(len);
+        self.bell.notify_all();
     }
 
     pub(super) fn wait<'b>(

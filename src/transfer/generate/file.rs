@@ -2,6 +2,7 @@
 
 use super::Work;
 use super::tell::{report, reported};
+use super::worth::{Verdict, Way};
 use crate::transfer::TransferError;
 use crate::transfer::basis::{Asked, Basis};
 use crate::transfer::dest::{Dest, Found, Further, Stamp, in_place, same_mtime};
@@ -170,6 +171,10 @@ impl Work<'_> {
         let there = found.is_some() || choice.basis != Basis::Destination;
         let opens = there && (usable || append);
         let mut basis = if opens { choice.basis.open(dest, name).unwrap_or_default() } else { None };
+        let spared = !redo && self.is_spared(name, entry, &choice, found);
+        if spared {
+            basis = None;
+        }
         let head = match basis.as_mut().map(length) {
             Some(Ok(len)) => SumHead::for_basis(len, self.n.checksum.size(), redo, self.options.block_length),
             _ => SumHead::NONE,
@@ -181,14 +186,48 @@ impl Work<'_> {
         });
         let whole = stamp.map(|stamp| (stamp, Arc::default()));
         let told = whole.as_ref().map(|(_, whole)| Arc::clone(whole));
-        let asked = Asked { basis: choice.basis, head, append, partial: choice.partial, whole: told };
+        let spared = spared.then_some(entry.len);
+        let asked = Asked { basis: choice.basis, head, append, partial: choice.partial, spared, whole: told };
         self.board.proposals.put(ndx, asked);
         self.board.ask(ndx);
         self.speaker.request(ndx, &header, &head, &mut self.out);
         if let (Some(mut basis), 1.., false) = (basis, head.count, append) {
-            self.sums(&mut basis, &head, whole)?;
+            self.sums(ndx, &mut basis, &head, whole)?;
         }
         Ok(())
+    }
+
+    /// Whether a file is asked for whole because its basis is not worth reading. What an earlier try may have left always
+    /// is, and so is what had to be looked for.
+    fn is_spared(&mut self, name: &[u8], entry: &FileEntry, choice: &Choice, found: Option<&Found>) -> bool {
+        let old = match choice.basis {
+            Basis::Destination => found,
+            Basis::Alternative(_) => choice.compared.as_ref(),
+            Basis::Partial | Basis::Backup | Basis::Fuzzy(_) | Basis::FuzzyAlternative(..) => None,
+        };
+        let Some(old) = old.filter(|old| old.kind() == Some(Kind::File) && !choice.partial) else { return false };
+        if self.options.partial && old.len < entry.len {
+            return false;
+        }
+        let verdict = {
+            let worth = &mut self.board.lock().worth;
+            let verdict = worth.judge(old.len, entry.len);
+            if verdict.way == Way::Whole {
+                worth.asked_whole(entry.len);
+            }
+            verdict
+        };
+        if verdict.way == Way::Delta {
+            return false;
+        }
+        if self.plan.tells_ways {
+            let Verdict { sums, news, whole, .. } = verdict;
+            let why = format!(
+                " is asked for whole: {whole:.3}s on the link, instead of {sums:.3}s for sums and {news:.3}s on the link"
+            );
+            self.tell(&[name, why.as_bytes()]);
+        }
+        true
     }
 
     /// Tells in a dry run what would be asked for; a batch file gets it all the same.

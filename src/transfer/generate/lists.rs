@@ -78,6 +78,7 @@ impl Work<'_> {
             if self.out.len() > OUT_MOST {
                 self.mouth.say(&mut self.out)?;
             }
+            self.stay_near()?;
         }
         Ok(())
     }

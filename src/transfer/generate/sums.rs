@@ -1,14 +1,16 @@
 //! The sums of a basis' blocks, on their way to the sender. Counterpart: rsync's `generate_and_send_sums`.
 
-use super::{OUT_MOST, Work};
+use super::{LARGE, OUT_MOST, Work};
 use crate::transfer::TransferError;
 use crate::transfer::dest::{Stamp, Whole};
 use protocol::checksum::{BlockRule, FileHasher, weak};
+use protocol::flist::Ndx;
 use protocol::sums::{BlockIndex, SumHead};
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 /// Bytes read at once.
 const READ_SIZE: u32 = 256 * 1024;
@@ -25,23 +27,44 @@ impl Work<'_> {
     /// With `whole` the sum of it all is left there, if the file stays what it was.
     pub(super) fn sums(
         &mut self,
+        ndx: Ndx,
         basis: &mut File,
         head: &SumHead,
         whole: Option<WholePlace>,
     ) -> Result<(), TransferError> {
         let whole = whole.map(|(stamp, whole)| (stamp, whole, FileHasher::new(self.n.checksum)));
         let mut basis = Basis { file: basis, head: *head, block: 0, whole };
-        let mut span = 0;
+        let (mut span, mut took) = (0, Duration::ZERO);
         let mut buffer = std::mem::take(&mut self.buffer);
-        while basis.read(&mut buffer) {
-            self.sums_of(&buffer, head, &mut span)?;
+        let is_large = head.basis_len() >= LARGE;
+        self.board.lock().summing = is_large.then_some(ndx);
+        loop {
+            let began = Instant::now();
+            if !basis.read(&mut buffer) {
+                break;
+            }
+            self.sums_of(&buffer, head);
+            took += began.elapsed();
+            // Now and then what waits is said.
+            span += buffer.len() as u64;
+            if self.out.len() > OUT_MOST || span > SPAN_MOST {
+                self.mouth.say(&mut self.out)?;
+                span = 0;
+            }
         }
         self.buffer = buffer;
+        if is_large {
+            // The sender waits for the last ones.
+            self.mouth.say(&mut self.out)?;
+            let mut state = self.board.lock();
+            state.summing = None;
+            state.worth.summed(head.basis_len(), took);
+        }
         Ok(())
     }
 
-    /// Sends the sums of some blocks, and now and then says what waits: `span` are the bytes since.
-    fn sums_of(&mut self, bytes: &[u8], head: &SumHead, span: &mut u64) -> Result<(), TransferError> {
+    /// Sends the sums of some blocks.
+    fn sums_of(&mut self, bytes: &[u8], head: &SumHead) {
         let rule = BlockRule::from(self.n.block_seed());
         let (speaker, out) = (&mut self.speaker, &mut self.out);
         let summed = rule.strong_each(bytes, head.block_length as usize, |block, strong| {
@@ -49,12 +72,6 @@ impl Work<'_> {
             Ok::<(), Infallible>(())
         });
         let Ok(()) = summed;
-        *span += bytes.len() as u64;
-        if self.out.len() > OUT_MOST || *span > SPAN_MOST {
-            self.mouth.say(&mut self.out)?;
-            *span = 0;
-        }
-        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::group::{self, Unsynced};
 use super::incoming::{Ending as FileEnding, Incoming};
+use super::inflow::Inflow;
 use super::lists::Lists;
 use super::{ReceivePlan, Received, Target, Witness, preserve};
 use crate::transfer::TransferError;
@@ -9,7 +10,7 @@ use crate::transfer::basis::Asked;
 use crate::transfer::batch;
 use crate::transfer::beneath::shown;
 use crate::transfer::dest::{Dest, Further};
-use crate::transfer::generate::{Attempt, Board, Missed, Note};
+use crate::transfer::generate::{Attempt, Board, LARGE, Missed, Note};
 use crate::transfer::greet::Ears;
 use crate::transfer::send::Sent;
 use protocol::PeerError;
@@ -23,6 +24,7 @@ use protocol::receiver::{Receiver, ReceiverEvent};
 use protocol::sums::{BlockIndex, SumHead};
 use protocol::xattr::XattrList;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 /// The receiver's work: files out of tokens.
 pub(super) struct Rebuild<'a> {
@@ -52,6 +54,12 @@ struct Current {
     /// It was asked for the second time.
     again: bool,
     incoming: Incoming,
+    /// How fast a large one comes.
+    inflow: Option<Inflow>,
+    /// It is over a basis.
+    built: bool,
+    /// Its length, where its basis was not worth reading.
+    spared: Option<u64>,
 }
 
 /// A file that comes in, with what was said of it.
@@ -111,7 +119,14 @@ impl Rebuild<'_> {
             let Some(event) = receiver.poll()? else {
                 // Nothing that is here already waits for what is not.
                 self.sync(dest);
-                receiver.feed(ears.hear()?)?;
+                let inflow = self.current.as_mut().and_then(|current| {
+                    Some((current.inflow.as_mut()?, !self.board.is_summing(current.arrival.ndx), Instant::now()))
+                });
+                let heard = ears.hear()?;
+                if let Some((inflow, counts, began)) = inflow {
+                    inflow.read(began, Instant::now(), counts);
+                }
+                receiver.feed(heard)?;
                 continue;
             };
             if let ReceiverEvent::PhaseDone(_) | ReceiverEvent::SegmentDone = event {
@@ -184,7 +199,10 @@ impl Rebuild<'_> {
                 }
                 ReceiverEvent::Message(Message::NoSend(ndx)) => {
                     let link = self.entry_of_any_kind(ndx)?.extra.link;
-                    self.board.proposals.take(ndx);
+                    let asked = self.board.proposals.take(ndx);
+                    if let Some(len) = asked.and_then(|asked| asked.spared) {
+                        self.board.whole_came(len);
+                    }
                     if self.board.take(ndx).is_some() {
                         self.settle(ndx, link, false);
                     }
@@ -262,11 +280,13 @@ impl Rebuild<'_> {
 
     fn begin(&mut self, dest: Option<&Dest>, arrival: Arrival, asked: Asked, head: SumHead, again: bool) {
         let name = self.target.name(&arrival.entry);
+        let (spared, built) = (asked.spared, head.count > 0);
+        let inflow = (arrival.entry.len >= LARGE && !self.replay).then(Inflow::new);
         let incoming = Incoming::begin(self.n, self.options, dest, name, &arrival.entry, asked, head);
         if let Some(error) = incoming.trouble() {
             self.board.complain(&error);
         }
-        self.current = Some(Current { arrival, again, incoming });
+        self.current = Some(Current { arrival, again, incoming, inflow, built, spared });
     }
 
     /// A file of a batch: taken if it is wanted here, and passed over if not.
@@ -326,10 +346,13 @@ impl Rebuild<'_> {
         if self.passing.is_some() {
             return;
         }
-        if let Some(current) = &mut self.current
-            && let Err(trouble) = current.incoming.literal(dest, bytes, &mut self.block)
-        {
-            self.board.complain(&trouble);
+        if let Some(current) = &mut self.current {
+            if let Some(inflow) = &mut current.inflow {
+                inflow.bring(bytes.len() as u64);
+            }
+            if let Err(trouble) = current.incoming.literal(dest, bytes, &mut self.block) {
+                self.board.complain(&trouble);
+            }
         }
         self.witness.progress(bytes.len() as u64);
     }
@@ -349,7 +372,13 @@ impl Rebuild<'_> {
         if self.passing.take().is_some() {
             return;
         }
-        let Some(current) = self.current.take() else { return };
+        let Some(mut current) = self.current.take() else { return };
+        if let Some(inflow) = current.inflow.take() {
+            self.board.learn(inflow.end(Instant::now()), current.built.then_some(current.incoming.sent));
+        }
+        if let Some(len) = current.spared {
+            self.board.whole_came(len);
+        }
         let (ndx, link) = (current.arrival.ndx, current.arrival.entry.extra.link);
         if let Some(whole) = self.finish(dest, current, sum) {
             self.settle(ndx, link, whole);
@@ -358,7 +387,7 @@ impl Rebuild<'_> {
 
     /// Puts a file in its place; `None` when it is asked for once more, or will be in its place only later.
     fn finish(&mut self, dest: Option<&Dest>, current: Current, sum: &Sum) -> Option<bool> {
-        let Current { arrival, again, incoming } = current;
+        let Current { arrival, again, incoming, .. } = current;
         let shown = shown(self.target.name(&arrival.entry));
         if self.options.only_write_batch {
             self.witness.received(arrival.ndx, &arrival.entry, &arrival.header, &incoming.sent, sum);

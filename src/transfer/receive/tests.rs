@@ -1,0 +1,144 @@
+use super::*;
+use crate::throttle::Rate;
+use crate::transfer::greet::greet;
+use crate::transfer::local::Local;
+use crate::transport::Connect;
+use protocol::args::ServerArgs;
+use protocol::handshake::{Hello, Offer, Side};
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+use std::sync::{Mutex, OnceLock};
+use std::time::SystemTime;
+
+const LEN: usize = 4 << 20;
+/// New bytes at the end of each file.
+const NEW: usize = LEN / 4;
+
+/// Bytes that repeat nowhere.
+fn bytes() -> &'static [u8] {
+    static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
+    BYTES.get_or_init(|| {
+        let words = (1..=((LEN + NEW) / 8) as u64).map(|at| at.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        words.flat_map(|word| (word ^ word >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9).to_le_bytes()).collect()
+    })
+}
+
+/// A disk of 16 MiB/s.
+fn slow_disk(open: bool) -> Worth {
+    let mut worth = Worth::new(open);
+    worth.summed(64 << 20, Duration::from_secs(4));
+    worth.brought(64 << 20, Duration::from_millis(64), false);
+    worth.built(32 << 20, 32 << 20);
+    worth
+}
+
+/// A link of 1 MiB/s.
+fn slow_link(open: bool) -> Worth {
+    let mut worth = Worth::new(open);
+    worth.summed(64 << 20, Duration::from_millis(64));
+    worth.brought(64 << 20, Duration::from_secs(64), false);
+    worth.built(32 << 20, 32 << 20);
+    worth
+}
+
+/// Pulls files with old copies from a sender in this process; the bytes, and the words said.
+fn pull(work: &Path, options: &Options, rate: Rate, knowing: impl FnOnce(bool) -> Worth) -> (Sent, Vec<String>) {
+    let (src, dst) = (work.join("src"), work.join("dst"));
+    let path = [src.as_os_str().as_bytes(), b"/"].concat();
+    let args = ServerArgs { sender: true, options: options.clone(), capabilities: Vec::new(), paths: vec![path] };
+    let words: Vec<_> = args.to_words().into_iter().map(OsString::from_vec).collect();
+    let link = rate.on_reading(Local.open(&words).unwrap());
+    let compression = options.compression();
+    let hello =
+        Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Stock, compression, incremental: false };
+    let session = greet(link, hello).unwrap();
+    let plan = ReceivePlan { options: options.clone(), destination: dst, tells_ways: true, ..ReceivePlan::default() };
+    let said = Mutex::new(Vec::new());
+    let witness = |message: &Message| {
+        if let Message::Text(_, text) = message {
+            said.lock().unwrap().push(String::from_utf8_lossy(text).into_owned());
+        }
+    };
+    let received = receive_knowing(session, &plan, &witness, knowing).unwrap();
+    assert_eq!((received.failed, received.io_error), (0, 0));
+    (received.bytes, said.into_inner().unwrap())
+}
+
+/// Makes files, and old copies without what is new; `old` and a number name such a copy.
+fn files(work: &Path, count: usize, old: &str) {
+    for number in 0..count {
+        for (path, len) in [(format!("src/f{number}"), LEN + NEW), (format!("dst/{old}{number}"), LEN)] {
+            let path = work.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, &bytes()[..len]).unwrap();
+            File::options().write(true).open(&path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        }
+    }
+}
+
+fn are_whole(work: &Path, count: usize) {
+    for number in 0..count {
+        assert!(fs::read(work.join(format!("dst/f{number}"))).unwrap() == bytes(), "{number}");
+    }
+}
+
+fn plain() -> Options {
+    Options { recurse: true, times: true, no_inc_recursive: true, ..Options::default() }
+}
+
+#[test]
+fn a_basis_is_left_unread_where_that_is_known_to_cost_more() {
+    let all = (LEN + NEW) as u64;
+    for (options, knowing, whole) in [
+        (plain(), slow_disk as fn(bool) -> Worth, true),
+        (Options { backup: true, ..plain() }, slow_disk, true),
+        (plain(), slow_link, false),
+        (plain(), Worth::new, false),
+        (Options { no_whole_file: true, ..plain() }, slow_disk, false),
+        (Options { inplace: true, ..plain() }, slow_disk, false),
+        (Options { append: 1, ..plain() }, slow_disk, false),
+        (Options { partial: true, ..plain() }, slow_disk, false),
+    ] {
+        let work = tempfile::tempdir().unwrap();
+        files(work.path(), 2, "f");
+        let (sent, said) = pull(work.path(), &options, Rate::new(0), knowing);
+        are_whole(work.path(), 2);
+        assert_eq!(sent.literal_bytes == 2 * all, whole, "{options:?} {sent:?}");
+        let words = said.iter().filter(|words| words.contains(" is asked for whole: ")).count();
+        assert_eq!(words, if whole { 2 } else { 0 }, "{said:?}");
+    }
+}
+
+/// What an earlier try left, or what had to be looked for, is built upon whatever it costs.
+#[test]
+fn a_resume_is_no_matter_of_time() {
+    let (aside, fuzzy) = (Options { partial_dir: Some(b".p".to_vec()), ..plain() }, Options { fuzzy: 1, ..plain() });
+    for (options, old) in [(aside, ".p/f"), (fuzzy, "g")] {
+        let work = tempfile::tempdir().unwrap();
+        files(work.path(), 1, old);
+        let (sent, _) = pull(work.path(), &options, Rate::new(0), slow_disk);
+        are_whole(work.path(), 1);
+        assert!(sent.matched_bytes > LEN as u64 / 2, "{options:?} {sent:?}");
+    }
+}
+
+/// A link that is slower than it was said to be shows it by the first file, and nobody goes far ahead of that.
+#[test]
+fn what_comes_whole_shows_the_link() {
+    let work = tempfile::tempdir().unwrap();
+    files(work.path(), 18, "f");
+    let fast = |open| {
+        let mut worth = Worth::new(open);
+        worth.summed(64 << 20, Duration::from_millis(32));
+        worth.brought(64 << 20, Duration::from_millis(6), false);
+        worth.built(32 << 20, 32 << 20);
+        worth
+    };
+    let (sent, said) = pull(work.path(), &plain(), Rate::new(64 << 20), fast);
+    are_whole(work.path(), 18);
+    let whole = said.iter().filter(|words| words.contains(" is asked for whole: ")).count();
+    assert_eq!(whole, (64 << 20) / (LEN + NEW) + 1, "{said:?}");
+    assert!(sent.matched_bytes > ((18 - whole) * LEN) as u64 * 9 / 10, "{sent:?}");
+}
