@@ -234,11 +234,6 @@ impl PipeReader {
         Ok(Front::Data(&head[*at..]))
     }
 
-    /// How many bytes wait.
-    pub fn waiting(&self) -> usize {
-        self.shared.lock().used
-    }
-
     /// Takes `n` bytes off the head; `n` is at most the length [`front`](Self::front) gave.
     pub fn consume(&mut self, n: usize) {
         let n = n.min(self.head.len() - self.at);

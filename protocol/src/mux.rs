@@ -351,11 +351,6 @@ impl Outbox {
         self.diverted = only_record;
     }
 
-    /// Whether a copy of the payload is kept.
-    pub(crate) fn is_recorded(&self) -> bool {
-        self.record.is_some()
-    }
-
     /// The payload recorded since this was last asked for.
     pub fn take_record(&mut self) -> Vec<u8> {
         self.record.as_mut().map(std::mem::take).unwrap_or_default()
@@ -374,7 +369,10 @@ impl Outbox {
             return;
         }
         while !payload.is_empty() {
-            let start = self.open_frame();
+            let start = *self.open.get_or_insert_with(|| {
+                self.bytes.extend_from_slice(&[0; 4]);
+                self.bytes.len() - 4
+            });
             let room = FRAME_MOST - (self.bytes.len() - start - 4);
             let (now, later) = payload.split_at(room.min(payload.len()));
             self.bytes.extend_from_slice(now);
@@ -383,39 +381,6 @@ impl Outbox {
                 self.close_frame();
             }
         }
-    }
-
-    /// Writes payload that `fill` puts straight in its place: the buffer that it gets is `len` bytes long, and it tells how
-    /// many of them it filled. Before them goes what `head` makes of that number. Nothing is written where it is 0.
-    /// Not for an outbox that keeps a record.
-    pub(crate) fn put_in_place(
-        &mut self,
-        len: usize,
-        fill: impl FnOnce(&mut [u8]) -> usize,
-        head: impl FnOnce(u32) -> [u8; 4],
-    ) -> usize {
-        const HEAD: usize = 4;
-        let len = len.min(FRAME_MOST - HEAD);
-        if self.muxed {
-            if self.open.is_some_and(|start| FRAME_MOST - (self.bytes.len() - start - 4) < HEAD + len) {
-                self.close_frame();
-            }
-            self.open_frame();
-        }
-        let start = self.bytes.len() + HEAD;
-        self.bytes.resize(start + len, 0);
-        let filled = fill(&mut self.bytes[start..]).min(len);
-        if filled == 0 {
-            self.bytes.truncate(start - HEAD);
-            // A frame without payload would be a word of its own.
-            if let Some(frame) = self.open.take_if(|frame| *frame + 4 == start - HEAD) {
-                self.bytes.truncate(frame);
-            }
-            return 0;
-        }
-        self.bytes.truncate(start + filled);
-        self.bytes[start - HEAD..start].copy_from_slice(&head(filled as u32));
-        filled
     }
 
     /// Writes a message between payload frames. Nothing before framing has begun: stock peers know no messages then.
@@ -437,14 +402,6 @@ impl Outbox {
             self.close_frame();
             self.bytes.extend_from_slice(&(TAG_BASE << 24).to_le_bytes());
         }
-    }
-
-    /// Where the open frame starts.
-    fn open_frame(&mut self) -> usize {
-        *self.open.get_or_insert_with(|| {
-            self.bytes.extend_from_slice(&[0; 4]);
-            self.bytes.len() - 4
-        })
     }
 
     fn close_frame(&mut self) {
@@ -490,46 +447,6 @@ impl Outbox {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    #[test]
-    fn payload_made_in_place_looks_like_any_other() {
-        let word = |n: u32| (n * 2).to_le_bytes();
-        for muxed in [false, true] {
-            let (mut out, mut expected) = (Outbox::new(), Outbox::new());
-            if muxed {
-                out.start_mux();
-                expected.start_mux();
-            }
-            for n in [3usize, 0, 40_000, 32_764, 0, 5] {
-                let filled = out.put_in_place(
-                    n + 7,
-                    |bytes| {
-                        let n = n.min(bytes.len());
-                        bytes[..n].fill(9);
-                        n
-                    },
-                    word,
-                );
-                assert_eq!(filled, n.min(32_764));
-                if filled > 0 {
-                    expected.put(&[&word(filled as u32)[..], &vec![9; filled][..]].concat());
-                }
-            }
-            let heard = |out: &mut Outbox| {
-                let mut inbox = if muxed { Inbox::new() } else { Inbox::bare() };
-                if muxed {
-                    inbox.start_mux().unwrap();
-                }
-                inbox.feed(out.bytes()).unwrap();
-                assert_eq!(inbox.message(), None);
-                inbox.payload().to_vec()
-            };
-            assert_eq!(heard(&mut out), heard(&mut expected), "{muxed}");
-            out.clear();
-            assert_eq!(out.put_in_place(100, |_| 0, word), 0);
-            assert!(out.bytes().is_empty());
-        }
-    }
 
     #[test]
     fn frames_look_like_stock_rsyncs() {

@@ -446,17 +446,6 @@ impl FileReply<'_> {
         self.sender.tokens.literal(bytes, out)
     }
 
-    /// Literal bytes, at most `len`, that `fill` puts straight where they are to stand; it tells how many. Returns that, or
-    /// nothing where that cannot be done and `fill` was not called.
-    pub fn literal_in_place(
-        &mut self,
-        len: usize,
-        out: &mut Outbox,
-        fill: impl FnOnce(&mut [u8]) -> usize,
-    ) -> Option<usize> {
-        self.sender.tokens.literal_in_place(len, out, fill)
-    }
-
     /// A block of the basis, and the bytes it stands for.
     pub fn copy(&mut self, block: BlockIndex, bytes: &[u8], out: &mut Outbox) -> Result<(), PackError> {
         self.sender.tokens.copy(block, bytes, out)

@@ -12,7 +12,6 @@ use crate::pipe::{DEFAULT_CAPACITY, Front, PipeReader, PipeWriter, pipe};
 use libssh2_sys as sys;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
-use rustix::net::sockopt;
 use ssh2::{Channel, ErrorCode, Stream};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -346,17 +345,7 @@ impl Transfer<'_> {
         }
     }
 
-    /// Writes what waits. Packets that follow each other at once share segments: each would wake the far end.
     fn write(&mut self, input: &mut PipeReader) -> io::Result<Moved> {
-        let several = input.waiting() > PACKET as usize;
-        let cork = |on| several.then(|| sockopt::set_tcp_cork(&self.session.line.tcp, on));
-        cork(true);
-        let moved = self.write_burst(input);
-        cork(false);
-        moved
-    }
-
-    fn write_burst(&mut self, input: &mut PipeReader) -> io::Result<Moved> {
         let mut moved = Moved::default();
         for _ in 0..BURST {
             let taken = match input.front()? {

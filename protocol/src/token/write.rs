@@ -83,20 +83,6 @@ impl TokenWriter {
         }
     }
 
-    /// Literal bytes, at most `len`, that `fill` puts straight into the outbox; it tells how many. Returns that, or nothing where literals are
-    /// packed or recorded, and `fill` was not called.
-    pub fn literal_in_place(
-        &mut self,
-        len: usize,
-        out: &mut Outbox,
-        fill: impl FnOnce(&mut [u8]) -> usize,
-    ) -> Option<usize> {
-        if self.packer.is_some() || out.is_recorded() {
-            return None;
-        }
-        Some(out.put_in_place(len.min(LITERAL_MOST), fill, |len| TokenHead::Literal(len).encode()))
-    }
-
     /// A block of the basis, and its bytes.
     pub fn copy(&mut self, block: BlockIndex, bytes: &[u8], out: &mut Outbox) -> Result<(), PackError> {
         if self.packer.is_none() {

@@ -61,9 +61,6 @@ impl<S: Source> Reply<'_, S> {
         }
         let reply = sender.begin(request, content.store, out);
         let mut tokens = Tokens { reply, out, mouth, sent: Sent::default(), span: 0 };
-        if request.sums.head().count == 0 {
-            while !reading.is_over && tokens.read(&mut reading, self.watch)? {}
-        }
         let sums = &mut request.sums;
         let mut lead = Lead::new(self.n.block_seed());
         self.take_in(sums, &mut tokens)?;
@@ -162,40 +159,19 @@ struct Tokens<'a, 's> {
 }
 
 impl Tokens<'_, '_> {
-    /// Sends the file's next bytes as they are, without a copy of them between the file and the outbox. False: that
-    /// cannot be done.
-    fn read(&mut self, reading: &mut Reading, watch: &mut dyn Watch) -> Result<bool, TransferError> {
-        // With a byte more than is left, a short read is the end; a file that has grown is read on as it comes.
-        let wanted = match reading.len.saturating_sub(reading.position) {
-            0 => usize::MAX,
-            left => usize::try_from(left).unwrap_or(usize::MAX).saturating_add(1),
-        };
-        let Some(n) = self.reply.literal_in_place(wanted, self.out, |bytes| reading.fill(bytes)) else {
-            return Ok(false);
-        };
-        watch.progress(n as u64);
-        self.sent.literal_bytes += n as u64;
-        self.went(n)?;
-        Ok(true)
-    }
-
     fn emit(&mut self, token: Token<'_>) -> Result<(), TransferError> {
-        match token {
+        let len = match token {
             Token::Literal(bytes) => {
                 self.sent.literal_bytes += bytes.len() as u64;
                 self.reply.literal(bytes, self.out)?;
-                self.went(bytes.len())
+                bytes.len()
             }
             Token::Copy(block, bytes) => {
                 self.sent.matched_bytes += bytes.len() as u64;
                 self.reply.copy(block, bytes, self.out)?;
-                self.went(bytes.len())
+                bytes.len()
             }
-        }
-    }
-
-    /// So many bytes of the file are in the outbox, or what stands for them.
-    fn went(&mut self, len: usize) -> Result<(), TransferError> {
+        };
         self.span += len as u64;
         if self.out.len() > OUT_MOST || self.span > SPAN_MOST { self.say() } else { Ok(()) }
     }
