@@ -72,6 +72,9 @@ pub(in crate::transport) fn drive<T>(
         if left.is_zero() {
             return Err(Stop::TimedOut);
         }
+        // Until it runs a command sshd holds a small packet back while the one before is not acknowledged, and the kernel
+        // would wait 40 ms for something to send along with that.
+        let _ = sockopt::set_tcp_quickack(tcp, true);
         await_socket(tcp, None, wants_out(session), left).map_err(|_| Stop::TimedOut)?;
     }
 }
