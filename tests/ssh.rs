@@ -220,6 +220,24 @@ fn a_slow_reader_holds_the_far_end_back_and_loses_nothing() {
     assert_eq!(link.remote.wait(SOON), Some(Ending::Exited(0)));
 }
 
+/// So looks a server that tells seldom what it has passed on.
+#[test]
+fn a_far_end_that_takes_nothing_for_long_is_given_its_whole_window() {
+    let Some(sshd) = Sshd::start("") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let gate = folder.path().join("gate");
+    assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
+    let mut ssh = with_program(sshd.options(), &format!("read _ <{}; exec wc -c", gate.display()));
+    let Link { mut reader, mut writer, .. } = ssh.open(&[]).unwrap();
+    writer.write_all(&noise(2 << 20, 5)).unwrap();
+    writer.flush().unwrap();
+    fs::write(&gate, "now\n").unwrap();
+    drop(writer);
+    let mut counted = String::new();
+    reader.read_to_string(&mut counted).unwrap();
+    assert_eq!(counted.trim(), "2097152");
+}
+
 #[test]
 fn a_killed_session_is_replaced_at_the_next_call() {
     let Some(sshd) = Sshd::start("") else { return };

@@ -45,6 +45,15 @@ const PACKET: u32 = 32768;
 /// Packets written before the other direction has its turn.
 const BURST: usize = 16;
 
+/// Least that the far end may be given ahead of what it is known to have passed on. sshd tells of every 96 KiB.
+const AHEAD_LEAST: u32 = 512 * 1024;
+
+/// What a link may carry in a microsecond: sshd takes no more of one connection.
+const AHEAD_PER_MICROSECOND: u32 = 600;
+
+/// How long nothing more is given before a far end is taken for one that tells more seldom.
+const AHEAD_PATIENCE: Duration = Duration::from_millis(100);
+
 /// Bytes read at once.
 const SCRATCH: usize = 256 * 1024;
 
@@ -190,11 +199,13 @@ impl Session {
             if job.reply.send(Reply::Taken).is_err() {
                 continue; // Its caller has given up; nothing was started.
             }
+            let asked = Instant::now();
             if let Err(e) = self.exec(&mut spare, &job.command, idle) {
                 let _ = job.reply.send(Reply::Failed(e));
                 return;
             }
-            if job.reply.send(Reply::Started).is_err() || !self.serve(spare, job) {
+            let ahead = Ahead::new(asked.elapsed());
+            if job.reply.send(Reply::Started).is_err() || !self.serve(spare, job, ahead) {
                 return;
             }
             match open_channel(&self.line, self.start_limit) {
@@ -256,11 +267,11 @@ impl Session {
     }
 
     /// Carries one link to its end. False: the session must not be used again.
-    fn serve(&self, channel: Channel, job: Job) -> bool {
+    fn serve(&self, channel: Channel, job: Job, ahead: Ahead) -> bool {
         let Job { mut input, mut output, remote, .. } = job;
         let (to_far_end, from_far_end) = (input.closer(), output.closer());
         let mut transfer =
-            Transfer { session: self, stderr: channel.stderr(), channel, remote: &remote, eof_sent: false };
+            Transfer { session: self, stderr: channel.stderr(), channel, ahead, remote: &remote, eof_sent: false };
         // Neither half of a pipe may go before it is known how: its end would be taken for a good one.
         let outcome = match transfer.carry(&mut input, &mut output) {
             Ok(()) => {
@@ -291,6 +302,7 @@ impl Session {
 struct Transfer<'a> {
     session: &'a Session,
     channel: Channel,
+    ahead: Ahead,
     stderr: Stream,
     remote: &'a Remote,
     eof_sent: bool,
@@ -331,6 +343,10 @@ impl Transfer<'_> {
                 }
                 continue;
             }
+            // What was read may have been leave to write.
+            if written.held && self.room() > 0 {
+                continue;
+            }
             let mut limit = self.session.stall_limit;
             let waiting = [blocked_since, output.reader_waits_since()].into_iter().flatten().min();
             if let Some(since) = waiting {
@@ -339,6 +355,14 @@ impl Transfer<'_> {
                     return Err(io::Error::new(ErrorKind::TimedOut, format!("No byte moved for {limit:?}")));
                 }
                 limit -= stalled;
+            }
+            if let Some(since) = blocked_since.filter(|_| written.held && self.ahead.is_narrow()) {
+                let left = AHEAD_PATIENCE.saturating_sub(now.saturating_duration_since(since));
+                if left.is_zero() {
+                    self.ahead.widen();
+                    continue;
+                }
+                limit = limit.min(left);
             }
             let outbound = written.outbound || read.outbound || heard.outbound;
             await_socket(&self.session.line.tcp, Some(self.session.wake.fd.as_fd()), outbound, limit)?;
@@ -350,7 +374,14 @@ impl Transfer<'_> {
         for _ in 0..BURST {
             let taken = match input.front()? {
                 Front::Empty => break,
-                Front::Data(bytes) => self.channel.write(bytes),
+                Front::Data(bytes) => match self.room() {
+                    0 => {
+                        moved.blocked = true;
+                        moved.held = true;
+                        break;
+                    }
+                    room => self.channel.write(&bytes[..bytes.len().min(room)]),
+                },
                 Front::End if self.eof_sent => {
                     moved.ended = true;
                     break;
@@ -359,7 +390,6 @@ impl Transfer<'_> {
             };
             match taken {
                 Ok(0) if matches!(input.front()?, Front::End) => self.eof_sent = true,
-                // The window is full.
                 Ok(0) => {
                     moved.blocked = true;
                     break;
@@ -377,6 +407,11 @@ impl Transfer<'_> {
             }
         }
         Ok(moved)
+    }
+
+    /// Bytes that may be written now.
+    fn room(&mut self) -> usize {
+        self.ahead.room(self.channel.write_window().remaining) as usize
     }
 
     fn read(&mut self, output: &mut PipeWriter, scratch: &mut [u8]) -> io::Result<Moved> {
@@ -447,6 +482,40 @@ impl Transfer<'_> {
     }
 }
 
+/// How much the far end may be given that it is not known to have passed on to the command.
+///
+/// Its window alone is too much: what a command does not take sshd keeps in a buffer that it copies whenever it grows, and two
+/// megabytes cost it 0.3 s of CPU time in that way. So it has as much as keeps the link busy.
+#[derive(Debug)]
+struct Ahead {
+    most: u32,
+    /// The window when nothing was on its way.
+    widest: u32,
+}
+
+impl Ahead {
+    /// `round_trip`: no shorter than the link's.
+    fn new(round_trip: Duration) -> Self {
+        let micros = u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX);
+        Self { most: micros.saturating_mul(AHEAD_PER_MICROSECOND).max(AHEAD_LEAST), widest: 0 }
+    }
+
+    /// Bytes that may be written while the window is this.
+    fn room(&mut self, window: u32) -> u32 {
+        self.widest = self.widest.max(window);
+        self.most.saturating_sub(self.widest - window).min(window)
+    }
+
+    /// Does the window allow more?
+    fn is_narrow(&self) -> bool {
+        self.most < self.widest
+    }
+
+    fn widen(&mut self) {
+        self.most = self.most.saturating_mul(2);
+    }
+}
+
 /// What one pass in one direction did.
 #[derive(Default)]
 struct Moved {
@@ -454,6 +523,8 @@ struct Moved {
     bytes: u64,
     /// Bytes are there that could not go on.
     blocked: bool,
+    /// They wait for leave of the far end, or for its having passed on what is there.
+    held: bool,
     /// libssh2 waits for the socket to take more.
     outbound: bool,
     /// All was sent, the end of the stream too.
@@ -505,5 +576,40 @@ impl Wake {
     fn callback(self: &Arc<Self>) -> crate::pipe::Wakeup {
         let wake = self.clone();
         Box::new(move || wake.wake())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: u32 = 2 << 20;
+
+    #[test]
+    fn a_short_link_has_little_ahead() {
+        let mut ahead = Ahead::new(Duration::from_micros(200));
+        assert_eq!(ahead.room(0), 0, "sshd opens a channel's window when the command runs");
+        assert_eq!(ahead.room(WHOLE), AHEAD_LEAST);
+        assert_eq!(ahead.room(WHOLE - 100_000), AHEAD_LEAST - 100_000);
+        assert_eq!(ahead.room(WHOLE - AHEAD_LEAST), 0);
+        assert_eq!(ahead.room(WHOLE - 100_000), AHEAD_LEAST - 100_000, "what was passed on makes room");
+    }
+
+    #[test]
+    fn a_long_link_has_the_whole_window() {
+        let mut ahead = Ahead::new(Duration::from_millis(5));
+        assert_eq!(ahead.room(WHOLE), WHOLE);
+        assert_eq!(ahead.room(1), 1);
+        assert!(!ahead.is_narrow());
+    }
+
+    #[test]
+    fn it_widens_to_the_window() {
+        let mut ahead = Ahead::new(Duration::ZERO);
+        assert_eq!(ahead.room(WHOLE), AHEAD_LEAST);
+        while ahead.is_narrow() {
+            ahead.widen();
+        }
+        assert_eq!((ahead.room(WHOLE), ahead.room(3)), (WHOLE, 3));
     }
 }
