@@ -115,8 +115,9 @@ impl Pump {
                 }
             });
             match opened {
-                Ok((line, spare)) => {
-                    let session = Session { line, inbox, wake: wake_here, stop: stop_here, start_limit, stall_limit };
+                Ok((line, (spare, round_trip))) => {
+                    let (wake, stop) = (wake_here, stop_here);
+                    let session = Session { line, inbox, wake, stop, start_limit, stall_limit, round_trip };
                     if report.send(Ok(())).is_ok() {
                         session.run(spare);
                     }
@@ -191,10 +192,12 @@ struct Session {
     stop: Arc<AtomicBool>,
     start_limit: Duration,
     stall_limit: Duration,
+    /// The shortest that an answer has taken; the link's own time is no longer.
+    round_trip: Duration,
 }
 
 impl Session {
-    fn run(self, mut spare: Channel) {
+    fn run(mut self, mut spare: Channel) {
         while let Some((job, idle)) = self.idle(&mut spare) {
             if job.reply.send(Reply::Taken).is_err() {
                 continue; // Its caller has given up; nothing was started.
@@ -204,12 +207,15 @@ impl Session {
                 let _ = job.reply.send(Reply::Failed(e));
                 return;
             }
-            let ahead = Ahead::new(asked.elapsed());
-            if job.reply.send(Reply::Started).is_err() || !self.serve(spare, job, ahead) {
+            self.round_trip = self.round_trip.min(asked.elapsed());
+            if job.reply.send(Reply::Started).is_err() || !self.serve(spare, job) {
                 return;
             }
             match open_channel(&self.line, self.start_limit) {
-                Ok(channel) => spare = channel,
+                Ok((channel, answered)) => {
+                    spare = channel;
+                    self.round_trip = self.round_trip.min(answered);
+                }
                 Err(_) => return,
             }
         }
@@ -267,9 +273,10 @@ impl Session {
     }
 
     /// Carries one link to its end. False: the session must not be used again.
-    fn serve(&self, channel: Channel, job: Job, ahead: Ahead) -> bool {
+    fn serve(&self, channel: Channel, job: Job) -> bool {
         let Job { mut input, mut output, remote, .. } = job;
         let (to_far_end, from_far_end) = (input.closer(), output.closer());
+        let ahead = Ahead::new(self.round_trip);
         let mut transfer =
             Transfer { session: self, stderr: channel.stderr(), channel, ahead, remote: &remote, eof_sent: false };
         // Neither half of a pipe may go before it is known how: its end would be taken for a good one.
@@ -532,9 +539,11 @@ struct Moved {
     reader_gone: bool,
 }
 
-fn open_channel(line: &Dialled, limit: Duration) -> Result<Channel, Stop> {
+/// A channel, and how long it took.
+fn open_channel(line: &Dialled, limit: Duration) -> Result<(Channel, Duration), Stop> {
+    let began = Instant::now();
     let open = || line.session.channel_open("session", WINDOW, PACKET, None);
-    drive(&line.session, &line.tcp, Instant::now() + limit, open)
+    drive(&line.session, &line.tcp, began + limit, open).map(|channel| (channel, began.elapsed()))
 }
 
 fn lost(e: io::Error) -> io::Error {
