@@ -162,7 +162,8 @@ impl<'p> Runner<'p> {
         for round in 0..rounds.max(1) {
             for (contender, trials) in contenders.iter().zip(&mut trials) {
                 self.say(format!("{scenario}: round {} of {}, {}", round + 1, rounds.max(1), contender.by));
-                self.far.sh(set_up)?;
+                // What the kernel still has to write of that would be measured with the transfer.
+                self.far.sh(&format!("{set_up} && {{ sync -f . 2>/dev/null || sync; }}"))?;
                 if let Some(prepare) = contender.prepare {
                     prepare()?;
                 }
@@ -206,7 +207,8 @@ impl<'p> Runner<'p> {
         let mut set_up = "rm -rf dst && mkdir dst".to_owned();
         if let Some(kind) = old {
             self.upload_old(kind)?;
-            set_up.push_str(" && cp old dst/data && touch -d @1000000000 dst/data");
+            // Not cp: on some file systems it shares the blocks, and then nothing of the copy is in memory.
+            set_up.push_str(" && dd if=old of=dst/data bs=1M 2>/dev/null && touch -d @1000000000 dst/data");
         }
         let to = format!("{}/", self.far.target(&self.far.reach, "dst"));
         self.duel(id, &set_up, &folder, &[source.display().to_string(), to], &["-t", "--stats"], cipher)?;
