@@ -48,7 +48,7 @@ const BURST: usize = 16;
 /// Least that the far end may be given ahead of what it is known to have passed on. sshd tells of every 96 KiB.
 const AHEAD_LEAST: u32 = 512 * 1024;
 
-/// What a link may carry in a microsecond: sshd takes no more of one connection.
+/// Bytes that a link may carry in a microsecond: sshd takes no more of one connection.
 const AHEAD_PER_MICROSECOND: u32 = 600;
 
 /// How long nothing more is given before a far end is taken for one that tells more seldom.
