@@ -1,4 +1,4 @@
-.PHONY: build static demo demo-without-rsync man test miri lint
+.PHONY: build static demo demo-without-rsync man test miri avx512 lint
 
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 # In CI only what is wrong.
@@ -39,6 +39,9 @@ test: ## All tests; installs the servers they need where it may
 miri: ## The one unsafe file under Miri, which sees undefined behaviour; takes the nightly compiler
 	rustup toolchain install nightly --profile minimal --component miri,rust-src
 	RUSTFLAGS="-C target-feature=+avx2,+bmi1,+bmi2" cargo +nightly miri test --locked --package protocol --lib --target-dir target/miri simd
+
+avx512: ## The protocol's tests in an emulated processor with AVX-512, for machines that have none
+	scripts/emulated-avx512
 
 lint: ## Format, lints, documentation
 	cargo fmt --all --check

@@ -49,11 +49,10 @@ impl Vectors {
     fn found() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
-            if std::arch::is_x86_feature_detected!("avx512bw") && std::arch::is_x86_feature_detected!("avx512vl") {
-                return Self::Avx512;
-            }
-            if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("bmi2") {
-                return Self::Avx2;
+            use std::arch::is_x86_feature_detected as has;
+            if has!("avx2") && has!("bmi1") && has!("bmi2") {
+                let widest = has!("avx512f") && has!("avx512bw") && has!("avx512vl");
+                return if widest { Self::Avx512 } else { Self::Avx2 };
             }
         }
         Self::Plain
@@ -390,6 +389,14 @@ mod tests {
             let s1 = s1.wrapping_add(widened::<RAISED>(byte));
             (s1, s2.wrapping_add(s1))
         })
+    }
+
+    /// Says which vectors the tests below ran with; `make avx512` asks for the widest.
+    #[test]
+    fn this_machine_has_the_vectors_that_are_asked_for() {
+        let here = Vectors::here().name();
+        println!("vectors of this machine: {here}");
+        assert_eq!(std::env::var("EXPECT_VECTORS").unwrap_or(here.into()), here);
     }
 
     proptest! {
