@@ -20,6 +20,8 @@ mod refusals;
 mod rows;
 #[path = "archiver/sessions.rs"]
 mod sessions;
+#[path = "archiver/sources.rs"]
+mod sources;
 #[path = "archiver/sqlite.rs"]
 mod sqlite;
 #[path = "archiver/upkeep.rs"]

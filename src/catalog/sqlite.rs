@@ -2,6 +2,7 @@
 //! Creates the tables where they are absent, never alters them. One connection, used on tokio's threads for blocking
 //! work, one call at a time.
 
+mod note;
 mod row;
 mod upkeep;
 
@@ -22,8 +23,8 @@ use crate::status::unix_now;
 pub use upkeep::{Complete, NewFile, Prunable};
 
 use super::{
-    ArchiveStats, Catalog, CatalogError, Created, Database, Outcome, Pending, RecordId, Retry, Selection, Settled,
-    Totals,
+    ArchiveStats, Catalog, CatalogError, Created, Database, Keeping, NOTES, Note, Outcome, Pending, RecordId, Retry,
+    Selection, Settled, Totals,
 };
 
 /// How long a call waits for another program's lock; SupRsync's own patience.
@@ -195,6 +196,17 @@ impl SqliteCatalog {
         .await
     }
 
+    /// Which of the rows given up are meant: archive, attempts, and what comes with the condition are its parameters.
+    fn meant(&self, which: &Retry) -> (String, Vec<rusqlite::types::Value>) {
+        let (more, given): (&str, Vec<rusqlite::types::Value>) = match which {
+            Retry::All => ("", vec![rusqlite::types::Value::Null]),
+            Retry::Ids(ids) => ("AND id = ?3", ids.iter().map(|id| id.0.into()).collect()),
+            Retry::Pattern(pattern) => ("AND local_path LIKE ?3 ESCAPE '|'", vec![Retry::like(pattern).into()]),
+        };
+        // The third parameter is named in any case, so that every form takes three.
+        (format!("{} AND failed_copy_attempts >= ?2 {more} AND (1 OR ?3)", self.waiting()), given)
+    }
+
     /// What makes a row one of ours that still waits, apart from its attempts.
     fn waiting(&self) -> String {
         format!("archive_name = ?1 AND removed IS NULL {} AND remote_md5sum IS NOT local_md5sum", self.not_ignored)
@@ -271,16 +283,8 @@ impl Catalog for SqliteCatalog {
     }
 
     async fn retry(&self, which: &Retry) -> Result<u64, CatalogError> {
-        let (more, given): (&str, Vec<rusqlite::types::Value>) = match which {
-            Retry::All => ("", vec![rusqlite::types::Value::Null]),
-            Retry::Ids(ids) => ("AND id = ?3", ids.iter().map(|id| id.0.into()).collect()),
-            Retry::Pattern(pattern) => ("AND local_path LIKE ?3 ESCAPE '|'", vec![Retry::like(pattern).into()]),
-        };
-        // The third parameter is named in any case, so that every form takes three.
-        let update = format!(
-            "UPDATE {FILES} SET failed_copy_attempts = 0 WHERE {} AND failed_copy_attempts >= ?2 {more} AND (1 OR ?3)",
-            self.waiting()
-        );
+        let (condition, given) = self.meant(which);
+        let update = format!("UPDATE {FILES} SET failed_copy_attempts = 0 WHERE {condition}");
         let (archive, max_attempts) = (self.archive.clone(), self.max_attempts);
         self.run(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -288,10 +292,34 @@ impl Catalog for SqliteCatalog {
             for given in given {
                 changed += transaction.prepare_cached(&update)?.execute(params![archive, max_attempts, given])?;
             }
+            if changed > 0 {
+                note::forget_void(&transaction)?;
+            }
             transaction.commit()?;
             Ok(changed as u64)
         })
         .await
+    }
+
+    async fn given_up(&self, which: &Retry, limit: usize) -> Result<Vec<Note>, CatalogError> {
+        let (condition, given) = self.meant(which);
+        let (archive, max_attempts) = (self.archive.clone(), self.max_attempts);
+        self.run(move |connection| {
+            let mut notes = Vec::new();
+            for given in given {
+                if notes.len() < limit {
+                    let values = [archive.clone().into(), max_attempts.into(), given];
+                    notes.extend(note::read(connection, &condition, &values, limit - notes.len())?);
+                }
+            }
+            Ok(notes)
+        })
+        .await
+    }
+
+    async fn keeping(&self) -> Result<Keeping, CatalogError> {
+        // Who writes the file may make a table in it.
+        self.run(|connection| Ok(if note::exist(connection)? { Keeping::There } else { Keeping::Later })).await
     }
 
     async fn totals(&self) -> Result<Totals, CatalogError> {
@@ -468,7 +496,7 @@ fn absolute(path: &Path) -> std::io::Result<PathBuf> {
 }
 
 fn create(connection: &mut Connection) -> Result<Vec<Created>, Error> {
-    let tables = [(FILES, CREATE_FILES), (TIMECODES, CREATE_TIMECODES)];
+    let tables = [(FILES, CREATE_FILES), (TIMECODES, CREATE_TIMECODES), (NOTES, note::CREATE)];
     let exists = |connection: &Connection, name: &str| {
         connection
             .query_row(
@@ -479,7 +507,7 @@ fn create(connection: &mut Connection) -> Result<Vec<Created>, Error> {
             .map(|count| count > 0)
     };
     // The usual case takes no lock.
-    if exists(connection, FILES)? && exists(connection, TIMECODES)? {
+    if exists(connection, FILES)? && exists(connection, TIMECODES)? && exists(connection, NOTES)? {
         return Ok(tables.map(|(name, _)| Created { table: name.to_owned(), new: false }).into());
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -503,8 +531,9 @@ fn columns(connection: &Connection) -> Result<Vec<String>, Error> {
 fn write(connection: &mut Connection, settled: &[Settled]) -> Result<u64, Error> {
     let now = unix_now();
     // Immediate: the lock is waited for here, and not refused at the first write.
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut changed = 0;
+    let mut notes = note::Notes::default();
     {
         let mut copied = transaction.prepare_cached(&format!(
             "UPDATE {FILES} SET remote_md5sum = local_md5sum, copied = ?2, remote_path = ?3 \
@@ -517,10 +546,20 @@ fn write(connection: &mut Connection, settled: &[Settled]) -> Result<u64, Error>
         for row in settled {
             changed += match &row.outcome {
                 Outcome::Copied { path } => copied.execute(params![row.id.0, now, path])?,
-                Outcome::Failed { .. } => failed.execute(params![row.id.0, row.attempts])?,
+                Outcome::Failed { why } => {
+                    let counted = failed.execute(params![row.id.0, row.attempts])?;
+                    if counted > 0 {
+                        notes.failed.push((row, why));
+                    }
+                    counted
+                }
             };
+            if row.attempts > 0 && matches!(row.outcome, Outcome::Copied { .. }) {
+                notes.proven.push(row.id);
+            }
         }
     }
+    notes.write(&mut transaction, now)?;
     transaction.commit()?;
     Ok(changed as u64)
 }
