@@ -9,13 +9,13 @@ mod crew;
 mod deliver;
 mod flight;
 pub mod layout;
+mod origins;
 mod poller;
 mod pull;
 mod ranges;
 mod recorder;
 mod retry;
 mod road;
-mod sources;
 mod squeeze;
 pub mod stop;
 mod upkeep;
@@ -131,7 +131,7 @@ pub async fn run<C: Catalog>(
     let flight = Arc::new(Flight::new(settings.queue, settings.queue_bytes, control.progress().clone()));
     let crew = Arc::new(Crew::new(settings.workers));
     let board = Arc::new(ranges::Board::new());
-    let sources = Arc::new(sources::Sources::new(control.progress().clone(), settings.once));
+    let origins = Arc::new(origins::Origins::new(control.progress().clone(), settings.once));
     let (jobs, job_source) = mpsc::channel(settings.workers.most());
     let job_source = Arc::new(tokio::sync::Mutex::new(job_source));
     let (results, result_source) = mpsc::channel(settings.queue.max(1));
@@ -142,7 +142,7 @@ pub async fn run<C: Catalog>(
             connect: connect()?,
             crew: crew.clone(),
             board: board.clone(),
-            sources: sources.clone(),
+            origins: origins.clone(),
             settings: settings.clone(),
             path_limit: catalog.path_limit(),
             jobs: job_source.clone(),
@@ -178,7 +178,7 @@ pub async fn run<C: Catalog>(
         settings: settings.clone(),
         crew: crew.clone(),
         flight,
-        sources,
+        origins,
         jobs,
         control,
     };

@@ -1,7 +1,7 @@
 //! One session over one batch: the file list without a staging tree, and who answers for what.
 
 use super::flight::Job;
-use super::sources::look;
+use super::origins::look;
 use super::{ranges, squeeze};
 use crate::link::{Ending, Link, Remote};
 use crate::status::Failure;

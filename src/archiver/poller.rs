@@ -8,9 +8,9 @@ use super::control::Control;
 use super::crew::Crew;
 use super::flight::{Flight, Job, Takeoff};
 use super::layout::{RemotePath, place};
+use super::origins::{Lack, Look, Origins};
 use super::recorder::Terms;
 use super::retry::{Backoff, ONCE_PATIENCE, Pauses};
-use super::sources::{Lack, Look, Sources, look};
 use super::worker::{archived_path, too_long};
 use super::{Direction, Ended, Settings};
 use crate::catalog::{Catalog, CatalogError, Outcome, Pending, Record, RecordId, Settled};
@@ -49,7 +49,7 @@ pub(super) struct Poller<C> {
     pub(super) settings: Arc<Settings>,
     pub(super) crew: Arc<Crew>,
     pub(super) flight: Arc<Flight>,
-    pub(super) sources: Arc<Sources>,
+    pub(super) origins: Arc<Origins>,
     pub(super) jobs: mpsc::Sender<Vec<Job>>,
     pub(super) control: Control,
 }
@@ -157,7 +157,7 @@ impl<C: Catalog> Poller<C> {
                     waiting = pass.waiting > 0;
                     backoff.reset();
                     self.control.progress().database_fine();
-                    self.sources.tidy(self.settings.poll);
+                    self.origins.tidy(self.settings.poll);
                     memory.pauses.tidy();
                     parked = sooner(parked, pass.parked);
                     let settled_below = RecordId(newest.0.saturating_sub(MARGIN));
@@ -204,7 +204,7 @@ impl<C: Catalog> Poller<C> {
                 () = landed => {}
                 () = self.control.asked() => {
                     (floor, memory.pauses) = (above, Pauses::default());
-                    self.sources.look_again();
+                    self.origins.look_again();
                 }
                 () = self.control.stop().stopped() => return self.ended(),
             }
@@ -300,7 +300,7 @@ impl<C: Catalog> Poller<C> {
             }
             let parked = match (&memory.turns, &pending) {
                 (Some(turns), _) if !turns.has(id) => continue,
-                (_, Pending::Ready(record)) => self.sources.hold(&record.source),
+                (_, Pending::Ready(record)) => self.origins.hold(&record.source),
                 (_, Pending::Unusable { .. }) => None,
             };
             let paused = || match memory.turns {
@@ -355,7 +355,7 @@ impl<C: Catalog> Poller<C> {
         if rows.is_empty() {
             return rows;
         }
-        let found = look_at(&rows, &self.sources).await;
+        let found = look_at(&rows, &self.origins).await;
         let looks: Vec<_> = rows
             .iter()
             .zip(&found)
@@ -364,7 +364,7 @@ impl<C: Catalog> Poller<C> {
                 Look { source: &row.source, lack }
             })
             .collect();
-        let held = self.sources.judge(&looks);
+        let held = self.origins.judge(&looks);
         drop(looks);
         let seen = found.len();
         let mut there = Vec::with_capacity(rows.len());
@@ -372,7 +372,7 @@ impl<C: Catalog> Poller<C> {
         for ((row, found), held) in rows.by_ref().take(seen).zip(found).zip(held) {
             match found {
                 Ok(bytes) => there.push(Takeoff { bytes, ..row }),
-                Err(_) if held => match self.sources.hold(&row.source) {
+                Err(_) if held => match self.origins.hold(&row.source) {
                     Some(until) => pass.park(row.id, until),
                     None => pass.see_again(row.id),
                 },
@@ -384,7 +384,7 @@ impl<C: Catalog> Poller<C> {
         }
         // A look that did not come back in time says nothing about those behind it.
         for row in rows {
-            match self.sources.hold(&row.source) {
+            match self.origins.hold(&row.source) {
                 Some(until) => pass.park(row.id, until),
                 None => self.wait(row.id, memory, pass),
             }
@@ -464,15 +464,16 @@ fn fair_share(together: u64, seats: usize) -> u64 {
 
 /// Looks at the rows' files, in their order, on a thread of its own. What has not been seen in time is left out; the
 /// folder that does not answer is remembered.
-async fn look_at(rows: &[Takeoff], sources: &Sources) -> Vec<Result<u64, Lack>> {
+async fn look_at(rows: &[Takeoff], origins: &Arc<Origins>) -> Vec<Result<u64, Lack>> {
     let paths: Vec<_> = rows.iter().map(|row| row.source.clone()).collect();
     let (seen, mut looks) = mpsc::channel(paths.len().max(1));
     let answered = Arc::new(AtomicBool::new(false));
     let over = answered.clone();
+    let eyes = origins.clone();
     tokio::task::spawn_blocking(move || {
         for path in paths {
             // Room is there for all of them; when nobody listens any more, a look has taken too long.
-            if seen.try_send(look(&path).map(|meta| meta.len())).is_err() {
+            if seen.try_send(eyes.look(&path).map(|meta| meta.len())).is_err() {
                 break;
             }
         }
@@ -486,7 +487,7 @@ async fn look_at(rows: &[Takeoff], sources: &Sources) -> Vec<Result<u64, Lack>> 
     };
     let _ = tokio::time::timeout(LOOK_LIMIT, all).await;
     if let Some(row) = rows.get(found.len()) {
-        sources.mute(row.source.parent().unwrap_or(&row.source), LOOK_LIMIT, answered);
+        origins.mute(row.source.parent().unwrap_or(&row.source), LOOK_LIMIT, answered);
     }
     found
 }

@@ -49,7 +49,7 @@ fn builder() -> ExponentialBuilder {
 
 /// Words by which a far end says that it has no room, or none for us: no file's fault.
 const NO_ROOM: [&str; 4] =
-    ["No space left on device", "Disk quota exceeded", "Read-only file system", "Too many open files in system"];
+    ["No space left on device", "Disk quota exceeded", "Read-only file system", "Too many open files"];
 
 /// The line in which the far end says that it cannot store anything at all.
 pub(super) fn no_room(words: &str) -> Option<&str> {

@@ -4,10 +4,10 @@ use super::batch::{Demands, Fate, Flown, Manner, fly, server_args};
 use super::crew::Crew;
 use super::deliver::Delivery;
 use super::flight::Job;
+use super::origins::{self, Look, Origin, Origins};
 use super::ranges::{Board, Laid, Split};
 use super::retry::{Backoff, ONCE_PATIENCE, blames_the_link, no_room, with_words, words_about};
 use super::road::{self, Road};
-use super::sources::{self, Look, Place, Sources};
 use super::squeeze::Squeeze;
 use super::stop::Stop;
 use super::{Direction, Settings, pull, recorder::Result as JobResult};
@@ -50,7 +50,7 @@ pub(super) struct Worker {
     pub(super) connect: Box<dyn Connect>,
     pub(super) crew: Arc<Crew>,
     pub(super) board: Arc<Board>,
-    pub(super) sources: Arc<Sources>,
+    pub(super) origins: Arc<Origins>,
     pub(super) settings: Arc<Settings>,
     pub(super) path_limit: usize,
     pub(super) jobs: Arc<Mutex<mpsc::Receiver<Vec<Job>>>>,
@@ -138,7 +138,7 @@ impl Worker {
         let listed = jobs.len();
         // Only then does it matter which files were there.
         let sources =
-            if self.sources.in_trouble() { jobs.iter().map(|job| job.source.clone()).collect() } else { Vec::new() };
+            if self.origins.in_trouble() { jobs.iter().map(|job| job.source.clone()).collect() } else { Vec::new() };
         let mut failed = Vec::new();
         let mut left = Vec::new();
         let mut refused = Vec::new();
@@ -450,7 +450,7 @@ impl Worker {
             .iter()
             .map(|(job, kind, why)| match (kind, self.settings.direction) {
                 (Failure::Missing | Failure::Unreadable, Direction::Push) => {
-                    Some(sources::look(&job.source).err().and_then(|lack| lack.place))
+                    Some(self.origins.look(&job.source).err().and_then(|lack| lack.place))
                 }
                 (Failure::Missing | Failure::Unreadable, Direction::Pull) => {
                     Some(self.far_place(&job.source, why, &mut asked))
@@ -463,7 +463,7 @@ impl Worker {
         let others = sources.iter().filter(|source| !failed.iter().any(|(job, ..)| job.source == **source));
         let others = others.chain(std::iter::repeat(&nowhere)).map(|source| Look { source, lack: None });
         let looks: Vec<_> = looks.chain(others).take(listed).collect();
-        let held = self.sources.judge(&looks);
+        let held = self.origins.judge(&looks);
         drop(looks);
         for ((mut job, kind, why), held) in failed.into_iter().zip(held) {
             match held {
@@ -474,10 +474,10 @@ impl Worker {
     }
 
     /// The place at the far end whose trouble keeps a file from being had, if it is not the file's own.
-    fn far_place(&mut self, source: &Path, why: &str, asked: &mut HashMap<PathBuf, Option<Place>>) -> Option<Place> {
+    fn far_place(&mut self, source: &Path, why: &str, asked: &mut HashMap<PathBuf, Option<Origin>>) -> Option<Origin> {
         let folder = source.parent()?.to_owned();
-        if sources::far_place(why) {
-            return Some(Place { folder, why: why.to_owned() });
+        if origins::far_place(why) {
+            return Some(Origin { folder, why: why.to_owned() });
         }
         if let Some(known) = asked.get(&folder) {
             return known.clone();
@@ -485,10 +485,15 @@ impl Worker {
         if asked.len() >= FOLDERS_ASKED {
             return None;
         }
+        // An account that is held to one command may answer anything else with failure.
+        let answers = asked.iter().any(|(_, place)| place.is_some())
+            || self.connect.run(&["test".into(), "-d".into(), "/".into()]).is_ok_and(|output| output.status == Some(0));
         let mut place = None;
         for (flag, why) in [("-d", "is not there"), ("-x", "cannot be entered")] {
             match self.connect.run(&["test".into(), flag.into(), folder.clone().into()]) {
-                Ok(output) if output.status == Some(1) => place = Some(format!("at {} {why}", self.connect.describe())),
+                Ok(output) if answers && output.status == Some(1) => {
+                    place = Some(format!("at {} {why}", self.connect.describe()));
+                }
                 // A far end without `test` cannot be asked.
                 Ok(_) => {}
                 // Then nothing is known, and nothing counted.
@@ -498,7 +503,7 @@ impl Worker {
                 break;
             }
         }
-        let place = place.map(|why| Place { folder: folder.clone(), why });
+        let place = place.map(|why| Origin { folder: folder.clone(), why });
         asked.insert(folder, place.clone());
         place
     }

@@ -33,7 +33,7 @@ on_both! {
     a_copy_is_recorded_once
     a_failure_counts_once
     the_last_failure_gives_up
-    a_failure_is_noted_until_the_row_is_proven_or_has_a_new_chance
+    a_failure_is_noted_until_the_row_is_proven
     a_batch_of_both_outcomes
     rows_given_up_get_a_new_chance
     one_archiver_at_a_time
@@ -128,7 +128,7 @@ async fn the_last_failure_gives_up(table: &impl Fixture) {
     catalog.close().await;
 }
 
-async fn a_failure_is_noted_until_the_row_is_proven_or_has_a_new_chance(table: &impl Fixture) {
+async fn a_failure_is_noted_until_the_row_is_proven(table: &impl Fixture) {
     let given_up = |path: &str| NewRow { attempts: Some(MAX_ATTEMPTS - 1), ..NewRow::new(path) };
     let id = table.insert(&[given_up("/data/x"), given_up("/data/y"), given_up("/data/z"), NewRow::new("/data/w")]);
     let catalog = table.open().await;

@@ -7,6 +7,7 @@ use crate::support::sshd::Sshd;
 use crate::tables::{Age, Row, TARGET, Table, expect_all_proven};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::Command;
 
 /// Rows of files below a folder of the sources.
@@ -17,12 +18,12 @@ fn rows_in(place: &Place, folder: &str, numbers: std::ops::Range<u64>) -> Vec<Ro
 /// Both ways, with a table each.
 fn each_way(name: &str, test: impl Fn(&Place, &Table<'_>, &dyn Fn() -> Command)) {
     let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
-    let far_ends: [(&str, &dyn Fn(&Place) -> Command); 3] = [
-        ("local", &|place| place.run()),
-        ("push", &|place| place.run_to(&sshd)),
-        ("pull", &|place| place.from(&sshd).command()),
-    ];
-    for (way, far_end) in far_ends {
+    for way in ["local", "push", "pull"] {
+        let far_end = |place: &Place| match way {
+            "local" => place.run(),
+            "push" => place.run_to(&sshd),
+            _ => place.from(&sshd).command(),
+        };
         eprintln!("{name}, {way}");
         let place = Place::make();
         let table = Table::new(server, &format!("{name}_{way}"), Age::V1);
@@ -113,6 +114,49 @@ fn most_files_of_a_batch_missing_at_once_are_no_fault_of_theirs() {
         assert!(!log.contains("Not copied") && lines(&log, "no attempt is counted") == 1, "{log}");
         expect_all_proven(place, table, &rows);
     });
+}
+
+/// Unmounted when dropped.
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").args(["-q", "-l"]).arg(&self.0).status();
+    }
+}
+
+/// A file system that goes away from under a folder leaves the folder, empty.
+#[test]
+fn files_wait_for_a_file_system_that_was_there_before() {
+    let Some(server) = MariaDb::shared() else { return };
+    let place = Place::make();
+    let (held, mounted) = (place.sources().join("held"), place.sources().join("mounted"));
+    fs::create_dir(&held).unwrap();
+    fs::create_dir(&mounted).unwrap();
+    let mount = |args: &[&str]| Command::new("mount").args(args).status().is_ok_and(|status| status.success());
+    let bind = || mount(&["--bind", held.to_str().unwrap(), mounted.to_str().unwrap()]);
+    let _held = Mounted(held.clone());
+    let _mounted = Mounted(mounted.clone());
+    if !mount(&["-t", "tmpfs", "-o", "size=1m", "tmpfs", held.to_str().unwrap()]) {
+        assert!(std::env::var_os("CI").is_none(), "Cannot mount a tmpfs; run the tests as root");
+        eprintln!("SKIPPED: cannot mount a tmpfs; run as root");
+        return;
+    }
+    assert!(bind());
+    let table = Table::new(server, "unmounted", Age::V1);
+    let rows: Vec<_> = (0..2).map(|n| Row::new(place.source(format!("mounted/f{n}"), 100 + n, n))).collect();
+    table.insert(&rows[..1]);
+    let mut command = place.run();
+    command.args(["--db", &table.url, "--target", TARGET, "--poll", "0.1"]);
+    let run = Run::start(command);
+    wait_until("the first file", || table.copied() == 1);
+    drop(Mounted(mounted.clone()));
+    table.insert(&rows[1..]);
+    wait_until("it is told", || run.log().contains("has lost the file system"));
+    assert!(bind());
+    wait_until("the second file", || table.copied() == 2);
+    run.terminate().0.expect(0);
+    assert_eq!(attempts(&table), [0, 0]);
 }
 
 /// Half of them, or few, or all of fewer than ten: each is missed by itself.

@@ -4,9 +4,10 @@
 use super::retry::Backoff;
 use crate::status::{Failure, Progress};
 use rustix::io::Errno;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::Metadata;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +24,7 @@ const LINKS_MOST: usize = 8;
 
 /// A folder in trouble, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Origin {
     pub(super) folder: PathBuf,
     pub(super) why: String,
 }
@@ -34,18 +35,20 @@ pub(super) struct Lack {
     pub(super) kind: Failure,
     pub(super) why: String,
     /// Where it is the trouble of the place.
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<Origin>,
 }
 
 /// A file that was looked at, and what it lacks.
 pub(super) struct Look<'a> {
     pub(super) source: &'a Path,
-    pub(super) lack: Option<Option<Place>>,
+    pub(super) lack: Option<Option<Origin>>,
 }
 
 /// What is known of the places.
-pub(super) struct Sources {
+pub(super) struct Origins {
     away: Mutex<HashMap<PathBuf, Away>>,
+    /// On which device the files of a folder were seen last.
+    devices: Mutex<HashMap<PathBuf, u64>>,
     progress: Arc<Progress>,
     once: bool,
 }
@@ -74,9 +77,9 @@ impl Away {
     }
 }
 
-impl Sources {
+impl Origins {
     pub(super) fn new(progress: Arc<Progress>, once: bool) -> Self {
-        Self { away: Mutex::default(), progress, once }
+        Self { away: Mutex::default(), devices: Mutex::default(), progress, once }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, Away>> {
@@ -106,6 +109,33 @@ impl Sources {
         }
     }
 
+    /// Looks at a source file, see [`look`]. A folder whose files were on another file system before has lost it.
+    pub(super) fn look(&self, path: &Path) -> Result<Metadata, Lack> {
+        let looked = look(path);
+        let folder = folder_of(path);
+        let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        match looked {
+            Ok(meta) => {
+                if devices.len() >= FOLDERS_MOST && !devices.contains_key(folder) {
+                    devices.clear();
+                }
+                devices.insert(folder.to_owned(), meta.dev());
+                Ok(meta)
+            }
+            Err(mut lack) => {
+                let before = devices.get(folder).copied();
+                drop(devices);
+                if let (Failure::Missing, None, Some(before)) = (lack.kind, &lack.place, before)
+                    && std::fs::metadata(folder).is_ok_and(|now| now.dev() != before)
+                {
+                    let why = "has lost the file system that its files were on".to_owned();
+                    lack.place = Some(Origin { folder: folder.to_owned(), why });
+                }
+                Err(lack)
+            }
+        }
+    }
+
     /// Judges files that were looked at together: says of each whether it is held back, its place being in trouble.
     pub(super) fn judge(&self, looks: &[Look<'_>]) -> Vec<bool> {
         let lacking = looks.iter().filter(|look| look.lack.is_some()).count();
@@ -113,7 +143,8 @@ impl Sources {
             return vec![false; looks.len()];
         }
         let most = looks.len() >= MANY && lacking * 2 > looks.len();
-        let mut found: HashMap<PathBuf, (Place, usize)> = HashMap::new();
+        let known = self.still_missing(looks);
+        let mut found: HashMap<PathBuf, (Origin, usize)> = HashMap::new();
         let mut held = vec![false; looks.len()];
         let mut nameless = Vec::new();
         for (look, held) in looks.iter().zip(&mut held) {
@@ -122,7 +153,7 @@ impl Sources {
                     *held = true;
                     found.entry(place.folder.clone()).or_insert_with(|| (place.clone(), 0)).1 += 1;
                 }
-                Some(None) if most => {
+                Some(None) if most || known.contains(folder_of(look.source)) => {
                     *held = true;
                     nameless.push(folder_of(look.source));
                 }
@@ -136,7 +167,7 @@ impl Sources {
                 }))
             });
         let mut away = self.lock();
-        for (Place { folder, why }, files) in found.values() {
+        for (Origin { folder, why }, files) in found.values() {
             let told = folder.ancestors().skip(1).find(|above| above.is_dir()).unwrap_or(folder);
             let words = format!("Folder {} {why}", folder.display());
             self.enter(&mut away, folder, told, Trouble { words, files: *files, answered: None });
@@ -149,6 +180,23 @@ impl Sources {
         self.leave(&mut away, looks, &held);
         self.progress.set_source(first(&away));
         held
+    }
+
+    /// The folders in trouble of whose files most are missing still. Those that are there were copied at the first look, so
+    /// what is left may be few.
+    fn still_missing<'a>(&self, looks: &[Look<'a>]) -> HashSet<&'a Path> {
+        let away = self.lock();
+        if away.is_empty() {
+            return HashSet::new();
+        }
+        let mut counts: HashMap<&Path, (usize, usize)> = HashMap::new();
+        for look in looks {
+            let (looked, lacking) = counts.entry(folder_of(look.source)).or_default();
+            *looked += 1;
+            *lacking += usize::from(look.lack.is_some());
+        }
+        counts.retain(|folder, (looked, lacking)| away.contains_key(*folder) && *lacking * 2 > *looked);
+        counts.into_keys().collect()
     }
 
     /// A look at a file of this folder has not come back; `answered` will tell that it has.
@@ -245,9 +293,9 @@ pub(super) fn look(path: &Path) -> Result<Metadata, Lack> {
 }
 
 /// The place whose trouble keeps a file from being looked at, if it is not the file's own.
-fn place_to_blame(path: &Path, error: &io::Error, links: usize) -> Option<Place> {
+fn place_to_blame(path: &Path, error: &io::Error, links: usize) -> Option<Origin> {
     let folder = folder_of(path);
-    let blame = |folder: &Path, why: String| Some(Place { folder: folder.to_owned(), why });
+    let blame = |folder: &Path, why: String| Some(Origin { folder: folder.to_owned(), why });
     if let Some(place) = folder_in_trouble(folder) {
         return Some(place);
     }
@@ -307,7 +355,7 @@ fn speaks_of_the_place(errno: Errno) -> bool {
 }
 
 /// What keeps this folder from being entered, if something does; the topmost that is in trouble.
-fn folder_in_trouble(folder: &Path) -> Option<Place> {
+fn folder_in_trouble(folder: &Path) -> Option<Origin> {
     let mut trouble = None;
     for folder in folder.ancestors().filter(|folder| *folder != Path::new("")) {
         let why = match std::fs::metadata(folder) {
@@ -318,12 +366,12 @@ fn folder_in_trouble(folder: &Path) -> Option<Place> {
             }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 let above = folder.parent().map_or(folder, deepest_seen);
-                trouble = Some(Place { folder: above.to_owned(), why: format!("cannot be entered: {error}") });
+                trouble = Some(Origin { folder: above.to_owned(), why: format!("cannot be entered: {error}") });
                 continue;
             }
             Err(error) => format!("cannot be read: {error}"),
         };
-        trouble = Some(Place { folder: folder.to_owned(), why });
+        trouble = Some(Origin { folder: folder.to_owned(), why });
     }
     trouble
 }
@@ -334,10 +382,10 @@ fn deepest_seen(folder: &Path) -> &Path {
 }
 
 /// The mount point on the way to this folder that is to be mounted at each boot, and is not.
-fn not_mounted(folder: &Path) -> Option<Place> {
+fn not_mounted(folder: &Path) -> Option<Origin> {
     let text = |path| std::fs::read_to_string(path).unwrap_or_default();
     let point = unmounted(folder, &text("/etc/fstab"), &text("/proc/self/mountinfo"))?;
-    Some(Place { folder: point, why: "has nothing mounted on it".into() })
+    Some(Origin { folder: point, why: "has nothing mounted on it".into() })
 }
 
 fn unmounted(folder: &Path, fstab: &str, mountinfo: &str) -> Option<PathBuf> {
@@ -376,11 +424,11 @@ mod tests {
     use super::*;
     use std::fs;
 
-    fn sources(once: bool) -> Sources {
-        Sources::new(Arc::default(), once)
+    fn origins(once: bool) -> Origins {
+        Origins::new(Arc::default(), once)
     }
 
-    fn looks<'a>(paths: &'a [PathBuf], lack: &Option<Option<Place>>) -> Vec<Look<'a>> {
+    fn looks<'a>(paths: &'a [PathBuf], lack: &Option<Option<Origin>>) -> Vec<Look<'a>> {
         paths.iter().map(|path| Look { source: path, lack: lack.clone() }).collect()
     }
 
@@ -393,12 +441,12 @@ mod tests {
         let (gone, there) = (paths("/d/a", 6), paths("/d/b", 4));
         let mut batch = looks(&gone, &Some(None));
         batch.extend(looks(&there, &None));
-        let sources = sources(false);
-        assert_eq!(sources.judge(&batch), [[true; 6].as_slice(), &[false; 4]].concat());
-        assert!(sources.hold(&gone[0]).is_some() && sources.hold(&there[0]).is_none());
-        assert!(sources.progress.snapshot().source.unwrap().contains("/d/a"));
+        let origins = origins(false);
+        assert_eq!(origins.judge(&batch), [[true; 6].as_slice(), &[false; 4]].concat());
+        assert!(origins.hold(&gone[0]).is_some() && origins.hold(&there[0]).is_none());
+        assert!(origins.progress.snapshot().source.unwrap().contains("/d/a"));
         for (lacking, found) in [(5, 5), (9, 0)] {
-            let sources = self::sources(false);
+            let origins = self::origins(false);
             let mut batch = looks(&gone[..lacking.min(6)], &Some(None));
             batch.truncate(lacking);
             let more = paths("/d/a", lacking.saturating_sub(6));
@@ -406,45 +454,64 @@ mod tests {
             batch.extend(looks(&there[..found.min(4)], &None));
             let rest = paths("/d/c", found.saturating_sub(4));
             batch.extend(looks(&rest, &None));
-            assert!(!sources.judge(&batch).contains(&true), "{lacking} of {}", lacking + found);
+            assert!(!origins.judge(&batch).contains(&true), "{lacking} of {}", lacking + found);
         }
     }
 
     #[test]
     fn a_place_is_looked_at_again_and_let_go_when_its_files_are_there() {
-        let sources = sources(false);
+        let origins = origins(false);
         let files = paths("/d/away", 2);
-        let place = Place { folder: "/d/away".into(), why: "is not there".into() };
-        assert_eq!(sources.judge(&looks(&files, &Some(Some(place.clone())))), [true, true]);
-        assert!(sources.hold(&files[0]).is_some());
-        assert!(sources.hold(Path::new("/d/other")).is_none());
-        sources.look_again();
-        assert!(sources.hold(&files[0]).is_none());
-        assert_eq!(sources.judge(&looks(&files, &Some(Some(place)))), [true, true]);
-        sources.look_again();
-        assert_eq!(sources.judge(&looks(&files, &None)), [false, false]);
-        assert!(!sources.in_trouble() && sources.progress.snapshot().source.is_none());
+        let place = Origin { folder: "/d/away".into(), why: "is not there".into() };
+        assert_eq!(origins.judge(&looks(&files, &Some(Some(place.clone())))), [true, true]);
+        assert!(origins.hold(&files[0]).is_some());
+        assert!(origins.hold(Path::new("/d/other")).is_none());
+        origins.look_again();
+        assert!(origins.hold(&files[0]).is_none());
+        assert_eq!(origins.judge(&looks(&files, &Some(Some(place)))), [true, true]);
+        origins.look_again();
+        assert_eq!(origins.judge(&looks(&files, &None)), [false, false]);
+        assert!(!origins.in_trouble() && origins.progress.snapshot().source.is_none());
+    }
+
+    #[test]
+    fn a_place_most_of_whose_files_are_missing_is_in_trouble_until_most_are_there() {
+        let origins = origins(false);
+        let files = paths("/d/a", 12);
+        let look = |lacking: usize, found: usize| {
+            let mut batch = looks(&files[..lacking], &Some(None));
+            batch.extend(looks(&files[12 - found..], &None));
+            origins.look_again();
+            origins.judge(&batch)
+        };
+        assert_eq!(look(7, 5), [[true; 7].as_slice(), &[false; 5]].concat());
+        // The five are copied by then.
+        assert_eq!(look(7, 0), [true; 7]);
+        assert_eq!(look(2, 1), [true, true, false]);
+        assert_eq!(look(2, 2), [false; 4]);
+        assert!(!origins.in_trouble());
+        assert_eq!(look(7, 0), [false; 7]);
     }
 
     #[test]
     fn a_run_with_an_end_looks_once() {
-        let sources = sources(true);
+        let origins = origins(true);
         let files = paths("/d/away", 1);
-        let place = Place { folder: "/d/away".into(), why: "is not there".into() };
-        sources.judge(&looks(&files, &Some(Some(place))));
-        sources.look_again();
-        assert!(sources.hold(&files[0]).is_some());
+        let place = Origin { folder: "/d/away".into(), why: "is not there".into() };
+        origins.judge(&looks(&files, &Some(Some(place))));
+        origins.look_again();
+        assert!(origins.hold(&files[0]).is_some());
     }
 
     #[test]
     fn a_folder_that_does_not_answer_is_held_until_it_has() {
-        let sources = sources(false);
+        let origins = origins(false);
         let answered = Arc::new(AtomicBool::new(false));
-        sources.mute(Path::new("/d/hung"), Duration::from_secs(30), answered.clone());
-        sources.look_again();
-        assert!(sources.hold(Path::new("/d/hung/f")).is_some());
+        origins.mute(Path::new("/d/hung"), Duration::from_secs(30), answered.clone());
+        origins.look_again();
+        assert!(origins.hold(Path::new("/d/hung/f")).is_some());
         answered.store(true, Ordering::Relaxed);
-        assert!(sources.hold(Path::new("/d/hung/f")).is_none());
+        assert!(origins.hold(Path::new("/d/hung/f")).is_none());
     }
 
     #[test]
