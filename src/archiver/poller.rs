@@ -65,6 +65,8 @@ struct Pass {
     started: u64,
     /// Rows that wait for another row's landing.
     waiting: u64,
+    /// Rows met of those that were left for another turn.
+    met: BTreeSet<RecordId>,
 }
 
 impl Pass {
@@ -265,12 +267,18 @@ impl<C: Catalog> Poller<C> {
             if let Some(turns) = &mut memory.turns {
                 turns.seen = turns.seen.max(after);
                 if turns.left.len() >= LEFT_MOST {
-                    break;
+                    turns.left.retain(|id| *id > after || pass.met.contains(id));
+                    self.hand_over(&mut batch).await;
+                    return Ok((pass, newest));
                 }
             }
             if last_page {
                 break;
             }
+        }
+        if let Some(turns) = &mut memory.turns {
+            // What waits no more, somebody else has settled.
+            turns.left.retain(|id| pass.met.contains(id));
         }
         self.hand_over(&mut batch).await;
         Ok((pass, newest))
@@ -282,6 +290,18 @@ impl<C: Catalog> Poller<C> {
         pass.see_again(id);
         if let Some(turns) = &mut memory.turns {
             turns.left.insert(id);
+            pass.met.insert(id);
+        }
+    }
+
+    /// The row waits until its time comes, or until the next poll. In a run with `once` it has had its turn.
+    fn park(&self, id: RecordId, until: Option<Instant>, memory: &mut Memory, pass: &mut Pass) {
+        match until {
+            Some(until) => pass.park(id, until),
+            None => pass.see_again(id),
+        }
+        if let Some(turns) = &mut memory.turns {
+            turns.left.remove(&id);
         }
     }
 
@@ -298,17 +318,24 @@ impl<C: Catalog> Poller<C> {
                 pass.see_again(id);
                 continue;
             }
-            let parked = match (&memory.turns, &pending) {
-                (Some(turns), _) if !turns.has(id) => continue,
-                (_, Pending::Ready(record)) => self.origins.hold(&record.source),
-                (_, Pending::Unusable { .. }) => None,
+            if let Some(turns) = &memory.turns {
+                if !turns.has(id) {
+                    continue;
+                }
+                if turns.left.contains(&id) {
+                    pass.met.insert(id);
+                }
+            }
+            let parked = match &pending {
+                Pending::Ready(record) => self.origins.hold(&record.source),
+                Pending::Unusable { .. } => None,
             };
             let paused = || match memory.turns {
                 None => memory.pauses.hold(id.0, attempts, self.settings.poll),
                 Some(_) => None,
             };
             if let Some(until) = parked.or_else(paused) {
-                pass.park(id, until);
+                self.park(id, Some(until), memory, pass);
                 continue;
             }
             let (source, placed) = match pending {
@@ -372,10 +399,7 @@ impl<C: Catalog> Poller<C> {
         for ((row, found), held) in rows.by_ref().take(seen).zip(found).zip(held) {
             match found {
                 Ok(bytes) => there.push(Takeoff { bytes, ..row }),
-                Err(_) if held => match self.origins.hold(&row.source) {
-                    Some(until) => pass.park(row.id, until),
-                    None => pass.see_again(row.id),
-                },
+                Err(_) if held => self.park(row.id, self.origins.hold(&row.source), memory, pass),
                 Err(Lack { kind, why, .. }) => {
                     let source = row.source.display().to_string();
                     failed.push(FailedRow { id: row.id, attempts: row.attempts, source, kind, why });
@@ -385,7 +409,7 @@ impl<C: Catalog> Poller<C> {
         // A look that did not come back in time says nothing about those behind it.
         for row in rows {
             match self.origins.hold(&row.source) {
-                Some(until) => pass.park(row.id, until),
+                until @ Some(_) => self.park(row.id, until, memory, pass),
                 None => self.wait(row.id, memory, pass),
             }
         }
