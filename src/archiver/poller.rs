@@ -125,7 +125,7 @@ impl<C: Catalog> Poller<C> {
         let mut backoff = Backoff::new();
         let turns = self.settings.once.then(|| Turns { seen: above, left: BTreeSet::new() });
         let mut memory = Memory { turns, ..Memory::default() };
-        let mut troubles = 0;
+        let mut troubles = (0, 0);
         loop {
             if self.control.stop().is_stopped() {
                 return self.ended();
@@ -137,7 +137,10 @@ impl<C: Catalog> Poller<C> {
                 }
             }
             // A database that comes back from a crash, or from a backup, may have forgotten what was recorded.
-            let troubles_now = self.control.progress().database_troubles();
+            let troubles_now = (self.control.progress().database_troubles(), self.catalog.generation());
+            if let (Some(turns), true) = (&mut memory.turns, troubles_now.1 != troubles.1) {
+                *turns = Turns { seen: above, left: BTreeSet::new() };
+            }
             if bottom.elapsed() >= BOTTOM_EVERY || troubles_now != troubles {
                 (floor, bottom, troubles) = (above, Instant::now(), troubles_now);
             }

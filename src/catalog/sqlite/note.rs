@@ -69,11 +69,11 @@ pub(super) fn forget_void(connection: &Connection) -> Result<(), Error> {
     Ok(())
 }
 
-/// The rows for which `condition` holds, with what is noted of them. Its parameters are numbered from 1 to their number.
+/// The rows for which `condition` holds, with what is noted of them; `values` are its parameters.
 pub(super) fn read(
     connection: &Connection,
     condition: &str,
-    values: &[rusqlite::types::Value],
+    values: &[&dyn rusqlite::ToSql],
     limit: usize,
 ) -> Result<Vec<Note>, Error> {
     let (columns, join) = match exist(connection)? {
@@ -92,7 +92,7 @@ pub(super) fn read(
          {join} ORDER BY files.id"
     );
     let mut statement = connection.prepare(&query)?;
-    let rows = statement.query_map(rusqlite::params_from_iter(values), |row| {
+    let rows = statement.query_map(values, |row| {
         let noted: (Option<f64>, Option<String>) = (row.get(3)?, row.get(4)?);
         let path = row.get::<_, Option<String>>(1)?.unwrap_or_default();
         Ok(Note { id: RecordId(row.get(0)?), path, attempts: row.get(2)?, reason: noted.0.zip(noted.1) })
