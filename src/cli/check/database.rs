@@ -25,19 +25,18 @@ pub(super) async fn check(service: &Service, report: &mut Report) {
         Ok(product) => report.ok("database", &format!("{}, {product}", address(database))),
         Err(error) => {
             report.fail("database", &with_remedy(database, &error));
-            return report.not_checked(&["table", "rows", "notes", "source"], "the database cannot be used");
+            return report.not_checked(&["table", "rows", "source"], "the database cannot be used");
         }
     }
     let catalog = match catalog::inspect(database, service.options.clone()).await {
         Ok(catalog) => catalog,
         Err(error) => {
             report.fail("table", &with_remedy(database, &error));
-            return report.not_checked(&["rows", "notes", "source"], "the table cannot be used");
+            return report.not_checked(&["rows", "source"], "the table cannot be used");
         }
     };
-    report.ok("table", &table(&catalog));
+    report.ok("table", &format!("{}; {}", table(&catalog), notes(&catalog).await));
     rows(service, &catalog, report).await;
-    notes(&catalog, report).await;
     match service.direction {
         Direction::Push => sources(&catalog, report).await,
         Direction::Pull => report.not_checked(&["source"], "the files are at the far end"),
@@ -119,20 +118,15 @@ async fn rows(service: &Service, catalog: &AnyCatalog, report: &mut Report) {
 }
 
 /// Whether it can be read again why rows failed.
-async fn notes(catalog: &AnyCatalog, report: &mut Report) {
+async fn notes(catalog: &AnyCatalog) -> String {
     match catalog.keeping().await {
-        Ok(Keeping::There) => report.ok("notes", &format!("why rows failed is kept in table {NOTES}")),
-        Ok(Keeping::Later) => {
-            report.ok("notes", &format!("why rows fail will be kept in table {NOTES}, which the first failure makes"));
-        }
-        Ok(Keeping::Not(why)) => {
-            let why = format!(
-                "why rows fail is said only in the log of run: table {NOTES} is not there, and {why}; let init-db make it by \
-                 another account, and grant SELECT, INSERT, UPDATE, DELETE on it"
-            );
-            report.say("notes", Status::Warn, &why);
-        }
-        Err(error) => report.fail("notes", &error.to_string()),
+        Ok(Keeping::There) => format!("why rows failed is kept in {NOTES}"),
+        Ok(Keeping::Later) => format!("why rows fail will be kept in {NOTES}, which the first failure makes"),
+        Ok(Keeping::Not(why)) => format!(
+            "why rows fail is said only in the log of run, since {NOTES} is not there and {why}: let init-db make it by \
+             another account, and grant SELECT, INSERT, UPDATE, DELETE on it"
+        ),
+        Err(error) => format!("whether it is kept why rows fail is not known: {error}"),
     }
 }
 
