@@ -423,7 +423,13 @@ fn a_killed_receiver_leaves_the_old_file() {
         }
         let options = options();
         let paths = vec![dst.as_os_str().as_bytes().to_vec()];
-        let server = process(&ServerArgs { sender: false, options: options.clone(), capabilities: Vec::new(), old: false, paths });
+        let server = process(&ServerArgs {
+            sender: false,
+            options: options.clone(),
+            capabilities: Vec::new(),
+            old: false,
+            paths,
+        });
         let child = Arc::clone(&server.child);
         let (tell, told) = mpsc::channel();
         let list = list_of(&src);
@@ -488,7 +494,13 @@ fn a_large_file_costs_little_memory() {
         let options = options();
         let paths =
             vec![if push { dst.as_os_str().as_bytes().to_vec() } else { [src.as_os_str().as_bytes(), b"/"].concat() }];
-        let server = process(&ServerArgs { sender: !push, options: options.clone(), capabilities: Vec::new(), old: false, paths });
+        let server = process(&ServerArgs {
+            sender: !push,
+            options: options.clone(),
+            capabilities: Vec::new(),
+            old: false,
+            paths,
+        });
         let peak_kib = Arc::new(AtomicUsize::new(0));
         let Link { reader, writer, closer, remote } = server.link;
         let pid = server.child.lock().unwrap().id();

@@ -121,10 +121,11 @@ impl Rule {
     /// patterns to include and to exclude. A server that sends loses nothing where a rule is not perishable: it deletes
     /// nothing.
     fn text_before_30(&self, server: Side, version: u8) -> Result<Vec<u8>, PeerError> {
-        let lasting = |modifiers: Modifiers| match modifiers.perishable && server == Side::Receiver && !modifiers.implied {
-            true => Err(PeerError::RulesTooModern),
-            false => Ok(Modifiers { perishable: false, ..modifiers }),
-        };
+        let lasting =
+            |modifiers: Modifiers| match modifiers.perishable && server == Side::Receiver && !modifiers.implied {
+                true => Err(PeerError::RulesTooModern),
+                false => Ok(Modifiers { perishable: false, ..modifiers }),
+            };
         Ok(match self {
             Self::Match(rule) if version < 29 => {
                 let Modifiers { absolute, xattr, .. } = lasting(rule.modifiers)?;
@@ -208,10 +209,10 @@ pub fn encode(rules: &[Rule], server: Side, version: u8) -> Result<Vec<u8>, Peer
             rule => vec![rule.text_before_30(server, version)?],
         };
         for text in texts {
-        if text.len() < RULE_MOST {
-            bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
-            bytes.extend_from_slice(&text);
-        }
+            if text.len() < RULE_MOST {
+                bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
+                bytes.extend_from_slice(&text);
+            }
         }
     }
     bytes.extend_from_slice(&0u32.to_le_bytes());

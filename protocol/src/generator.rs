@@ -39,12 +39,14 @@ impl DeleteCounts {
 pub struct Generator {
     n: Negotiated,
     ndx_out: NdxState,
+    /// Phases that are over.
+    phases: u8,
 }
 
 impl Generator {
     /// A stream that has said nothing yet.
     pub fn new(n: &Negotiated) -> Self {
-        Self { n: *n, ndx_out: NdxState::new(n.ints()) }
+        Self { n: *n, ndx_out: NdxState::new(n.ints()), phases: 0 }
     }
 
     /// Tells of a change made here, where the peer can be told; carries no request.
@@ -61,8 +63,10 @@ impl Generator {
     pub fn keep_alive(&mut self, entries: usize, out: &mut Outbox) {
         match u32::try_from(entries) {
             _ if out.is_muxed() => out.keep_alive(),
-            Ok(next) if self.n.version == 29 => self.item(Ndx(next), &ItemHeader::keep_alive(), out),
-            // Nothing is known by this name.
+            // Behind its last phase the sender hears only the farewell, and before 29 nothing is known by this name.
+            Ok(next) if self.n.version == 29 && self.phases < self.n.phases() => {
+                self.item(Ndx(next), &ItemHeader::keep_alive(), out);
+            }
             _ => {}
         }
     }
@@ -94,6 +98,7 @@ impl Generator {
     pub fn done(&mut self, out: &mut Outbox) {
         let mut bytes = Vec::with_capacity(1);
         self.ndx_out.encode(NdxValue::Done, &mut bytes);
+        self.phases = self.phases.saturating_add(1);
         out.put(&bytes);
     }
 }

@@ -474,8 +474,15 @@ mod tests {
     ) -> (Negotiated, Negotiated) {
         let mut to_server = Outbox::new();
         let mut to_client = Outbox::new();
-        let hello =
-            |side, offer, version| Hello { side, version, choice, offer, incremental: true, acknowledges: false, compression: Wish::OFF };
+        let hello = |side, offer, version| Hello {
+            side,
+            version,
+            choice,
+            offer,
+            incremental: true,
+            acknowledges: false,
+            compression: Wish::OFF,
+        };
         let mut client = Handshake::new(hello(Side::Client, client, 32), &mut to_server);
         let side = Side::Server { letters: letters.to_vec(), seed: -5 };
         let mut server = Handshake::new(hello(side, server, 31), &mut to_client);
@@ -548,8 +555,15 @@ mod tests {
     fn a_server_follows_its_client() {
         let mut out = Outbox::new();
         let side = Side::Server { letters: b"v".to_vec(), seed: 1 };
-        let hello =
-            Hello { side, version: 32, choice: None, offer: Offer::Stock, incremental: false, acknowledges: false, compression: Wish::OFF };
+        let hello = Hello {
+            side,
+            version: 32,
+            choice: None,
+            offer: Offer::Stock,
+            incremental: false,
+            acknowledges: false,
+            compression: Wish::OFF,
+        };
         let mut server = Handshake::new(hello, &mut out);
         server.feed(b"\x20\0\0\0\x10sha512 md5 xxh64").unwrap();
         assert_eq!(server.poll(&mut out).unwrap().unwrap().checksum, Checksum::Md5);
@@ -621,7 +635,7 @@ mod tests {
                 choice: None,
                 offer: Offer::Stock,
                 incremental: false,
-            acknowledges: false,
+                acknowledges: false,
                 compression: Wish::OFF,
             };
             let mut client = Handshake::new(hello, &mut out);

@@ -89,7 +89,13 @@ impl SumHead {
         };
         let count = within("block count", 0, 0, i32::MAX as u32, "0 to 2147483647")?;
         let least = u32::from(count > 0);
-        let block_length = within("block length", 4, least, block_most, "1 to 131072 (before protocol 30 to 2^29), or 0 without blocks")?;
+        let block_length = within(
+            "block length",
+            4,
+            least,
+            block_most,
+            "1 to 131072 (before protocol 30 to 2^29), or 0 without blocks",
+        )?;
         let longest = digest_size.max(MAX_STRONG_LENGTH) as u32;
         let strong_length = within("strong sum length", 8, 0, longest, "0 to the digest's length")?;
         let remainder = within("remainder", 12, 0, block_length, "0 to the block length")?;

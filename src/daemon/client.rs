@@ -140,7 +140,7 @@ pub fn connect(
     }
     let mut exchange = Exchange::start(site, call)?;
     let version = exchange.log_in(site, call, Some(module), say)?;
-    let words = args.to_words();
+    let words = ServerArgs { old: version < 30, ..args.clone() }.to_words();
     let visible = words.iter().position(|word| word.starts_with(b"-") && !word.starts_with(b"--"));
     let end = ArgList::end_of(version);
     let bytes = match visible.filter(|_| ArgList::is_secluded(&words)) {
@@ -152,7 +152,8 @@ pub fn connect(
             None => ArgList::encode(&words, end),
             Some(word) => {
                 let word = String::from_utf8_lossy(word).escape_debug().to_string();
-                let text = format!("protocol {version} ends arguments with lines, and cannot tell of \"{word}\"; use -s");
+                let text =
+                    format!("protocol {version} ends arguments with lines, and cannot tell of \"{word}\"; use -s");
                 return Err(DaemonError::Usage(text));
             }
         },

@@ -348,7 +348,11 @@ impl Options {
             (self.acls, 30, "--acls"),
             (self.xattrs > 0, 30, "--xattrs"),
             (self.fuzzy > 0, 29, "--fuzzy"),
-            ((self.inplace || self.append > 0) && self.alt_kind.is_some(), 29, &format!("{alternative} with --inplace")),
+            (
+                (self.inplace || self.append > 0) && self.alt_kind.is_some(),
+                29,
+                &format!("{alternative} with --inplace"),
+            ),
             (self.alt_dirs.len() > 1, 29, &format!("Using more than one {alternative} option")),
             (self.prune_empty_dirs, 29, "--prune-empty-dirs"),
         ] {

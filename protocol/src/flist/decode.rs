@@ -273,11 +273,8 @@ impl ListDecoder {
                 Ints::Fixed => reader.uint()?.into(),
             };
         }
-        let nsec = if flags & flag::MOD_NSEC != 0 && version >= 31 {
-            reader.size("nanoseconds", 999_999_999)?
-        } else {
-            0
-        };
+        let nsec =
+            if flags & flag::MOD_NSEC != 0 && version >= 31 { reader.size("nanoseconds", 999_999_999)? } else { 0 };
         if flags & flag::SAME_MODE == 0 {
             previous.mode = reader.uint()?;
         }
@@ -322,7 +319,9 @@ impl ListDecoder {
             return Err(PeerError::Range { what: "mode of an entry", value: entry.mode.into(), expected }.into());
         }
         match kind {
-            Some(Kind::Device) if shape.devices => entry.extra.rdev = Some(rdev(version, flags, &mut previous, reader)?),
+            Some(Kind::Device) if shape.devices => {
+                entry.extra.rdev = Some(rdev(version, flags, &mut previous, reader)?)
+            }
             Some(Kind::Special) if shape.specials && version < 31 => {
                 rdev(version, flags, &mut previous, reader)?;
             }
@@ -457,17 +456,21 @@ fn dir_class(version: u8, flags: u32) -> DirClass {
 /// beneath an argument of a recursive transfer.
 fn infer_contents(entries: &mut [FileEntry], shape: ListShape) {
     let class = |entry: &FileEntry| entry.extra.dir_class;
-    let arguments: HashSet<Vec<u8>> =
-        entries.iter().filter(|entry| class(entry) == DirClass::Argument).map(|entry| entry.name.clone()).collect();
-    for entry in entries.iter_mut().filter(|entry| class(entry) == DirClass::NoContent) {
+    let arguments: HashSet<&[u8]> =
+        entries.iter().filter(|entry| class(entry) == DirClass::Argument).map(|entry| &entry.name[..]).collect();
+    let within = |entry: &FileEntry| {
         let name = &entry.name;
         let mut above = name.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &name[..at]);
-        let within = above.any(|dir| arguments.contains(dir)) || arguments.contains(&b"."[..]);
-        entry.extra.dir_class = match (shape.recurse && within, shape.relative) {
-            (true, _) => DirClass::Content,
-            (false, true) => DirClass::Implied,
-            (false, false) => DirClass::NoContent,
-        };
+        above.any(|dir| arguments.contains(dir)) || arguments.contains(&b"."[..])
+    };
+    let unsaid = entries.iter().enumerate().filter(|(_, entry)| class(entry) == DirClass::NoContent);
+    let told: Vec<_> = unsaid.map(|(at, entry)| (at, shape.recurse && within(entry))).collect();
+    for (at, within) in told {
+        match (within, shape.relative) {
+            (true, _) => entries[at].extra.dir_class = DirClass::Content,
+            (false, true) => entries[at].extra.dir_class = DirClass::Implied,
+            (false, false) => {}
+        }
     }
 }
 

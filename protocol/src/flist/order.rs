@@ -74,8 +74,7 @@ pub(super) fn find<'a, T>(
     name: &[u8],
     dir: bool,
 ) -> Option<usize> {
-    let before =
-        |one: &'a T| sorting.compare_names((&entry(one).name, entry(one).is_dir()), (name, dir)).is_lt();
+    let before = |one: &'a T| sorting.compare_names((&entry(one).name, entry(one).is_dir()), (name, dir)).is_lt();
     let (mut low, mut high) = (0, sorted.len());
     while low < high {
         let middle = low + (high - low) / 2;

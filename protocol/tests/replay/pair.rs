@@ -4,7 +4,7 @@ use protocol::PeerError;
 use protocol::checksum::{Checksum, FileHasher, Sum, weak};
 use protocol::compress::Wish;
 use protocol::delta::{Search, Token};
-use protocol::flist::{FileEntry, FileList, Sorting, IdNames, ListEncoder, ListLimits, ListShape, Ndx};
+use protocol::flist::{FileEntry, FileList, IdNames, ListEncoder, ListLimits, ListShape, Ndx, Sorting};
 use protocol::generator::Generator;
 use protocol::handshake::{Handshake, Hello, Negotiated, Offer, Side};
 use protocol::item::{ItemFlags, ItemHeader};
