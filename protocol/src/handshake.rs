@@ -517,7 +517,7 @@ mod tests {
                     Offer::Stock => Checksum::Xxh128,
                     Offer::Blake3 => Checksum::Blake3,
                     Offer::Only(checksum) => checksum,
-                    Offer::These(_) => unreachable!(),
+                    Offer::These(_) | Offer::Unnamed => unreachable!(),
                 };
                 assert_eq!(a.checksum, expected);
             }

@@ -159,7 +159,8 @@ fn rules(texts: &[&str], mode: &Mode) -> Vec<Rule> {
 
 fn wire(texts: &[&str], side: Side, delete_excluded: bool) -> String {
     let rules = rules(texts, &Mode { delete_excluded, ..Mode::default() });
-    let mut bytes = &encode(&rules, side)[..];
+    let bytes = encode(&rules, side, 32).unwrap();
+    let mut bytes = &bytes[..];
     let mut parts = Vec::new();
     while let Some((head, rest)) = bytes.split_first_chunk::<4>() {
         let (text, rest) = rest.split_at(u32::from_le_bytes(*head) as usize);
