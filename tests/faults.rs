@@ -428,6 +428,7 @@ fn a_killed_receiver_leaves_the_old_file() {
             options: options.clone(),
             capabilities: Vec::new(),
             old: false,
+            old: false,
             paths,
         });
         let child = Arc::clone(&server.child);
@@ -499,6 +500,7 @@ fn a_large_file_costs_little_memory() {
             options: options.clone(),
             capabilities: Vec::new(),
             old: false,
+            old: false,
             paths,
         });
         let peak_kib = Arc::new(AtomicUsize::new(0));
@@ -558,6 +560,7 @@ fn a_client_that_says_nothing_is_left_in_time() {
             sender,
             options: options.clone(),
             capabilities: Vec::new(),
+            old: false,
             paths: vec![b".".to_vec()],
         });
         let (tell, told) = mpsc::channel();
