@@ -179,6 +179,7 @@ fn session(push: bool, fault: Option<Fault>, src: &Path, dst: &Path) -> (Ends, [
         sender: !push,
         options: options(),
         capabilities: b"LsfxCIvu".to_vec(),
+        old: false,
         paths: vec![if push {
             dst.as_os_str().as_bytes().to_vec()
         } else {
@@ -428,7 +429,6 @@ fn a_killed_receiver_leaves_the_old_file() {
             options: options.clone(),
             capabilities: Vec::new(),
             old: false,
-            old: false,
             paths,
         });
         let child = Arc::clone(&server.child);
@@ -499,7 +499,6 @@ fn a_large_file_costs_little_memory() {
             sender: !push,
             options: options.clone(),
             capabilities: Vec::new(),
-            old: false,
             old: false,
             paths,
         });
