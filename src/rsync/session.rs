@@ -473,7 +473,7 @@ impl Client<'_> {
         let sum: Option<SumFile<'_>> = if options.checksum { Some(&mut sum) } else { None };
         let hooks = Hooks { report: &mut report, sum, keep: None, rules: rules.as_ref(), guard: None };
         let listing = |asked: Asked| {
-            let open = self.announce_list(["sending", "building"], true);
+            let open = self.announce_list(["sending", "building"], n.version >= 30);
             let started = Instant::now();
             let theirs: Vec<_> = asked.names.iter().map(|name| charset::from_peer(name, options)).collect();
             let names = self.wanted.here.as_deref().or(plan.names_from_peer.then_some(&theirs[..]));
@@ -531,7 +531,7 @@ impl Client<'_> {
         } else {
             ["receiving", "receiving"]
         };
-        let incremental = !from_batch || session.n.compat.has(Compat::INC_RECURSE);
+        let incremental = if from_batch { session.n.compat.has(Compat::INC_RECURSE) } else { session.n.version >= 30 };
         if self.announce_list(verbs, incremental) {
             self.output.say("done\n");
         }
