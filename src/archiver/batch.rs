@@ -108,7 +108,13 @@ pub(crate) fn server_args(data_dir: &str, demands: Demands) -> Vec<OsString> {
         ..Options::default()
     };
     let destination = format!("{}/", base(data_dir));
-    let args = ServerArgs { sender: false, options, capabilities: Vec::new(), paths: vec![destination.into_bytes()] };
+    let args = ServerArgs {
+        sender: false,
+        options,
+        capabilities: Vec::new(),
+        old: false,
+        paths: vec![destination.into_bytes()],
+    };
     args.to_words().into_iter().map(OsString::from_vec).collect()
 }
 
@@ -127,6 +133,7 @@ pub(crate) fn hello(squeezed: bool) -> Hello {
         offer: Offer::Only(Checksum::Md5),
         compression: squeeze::wish(squeezed),
         incremental: false,
+        acknowledges: false,
     }
 }
 
