@@ -10,7 +10,7 @@ use super::flight::{Flight, Job, Takeoff};
 use super::layout::place;
 use super::retry::{Backoff, ONCE_PATIENCE, Pauses};
 use super::worker::{archived_path, too_long};
-use super::{Direction, Ended, Settings};
+use super::{Direction, Ended, Settings, Sources};
 use crate::catalog::{Catalog, CatalogError, Outcome, Pending, RecordId, Settled};
 use crate::status::Failure;
 use std::sync::Arc;
@@ -88,7 +88,7 @@ impl<C: Catalog> Poller<C> {
                     waiting = pass.waiting > 0;
                     backoff.reset();
                     self.control.progress().database_fine();
-                    let settled_below = RecordId(newest.0.saturating_sub(MARGIN));
+                    let settled_below = RecordId(newest.0.saturating_sub(margin(self.catalog.id_step())));
                     floor = pass
                         .lowest
                         .map_or(settled_below, |lowest| settled_below.min(RecordId(lowest.0 - 1)))
@@ -155,7 +155,7 @@ impl<C: Catalog> Poller<C> {
             let (rows, unusable) = self.sort_out(page, pauses, &mut pass);
             self.record_unusable(unusable).await?;
             let rows = match self.settings.direction {
-                Direction::Push => look_at(rows, self.crew.seats() > 1).await,
+                Direction::Push => look_at(rows, &self.settings.sources, self.crew.seats() > 1).await,
                 // How large they are, their far end says when they are fetched.
                 Direction::Pull => rows,
             };
@@ -205,13 +205,15 @@ impl<C: Catalog> Poller<C> {
             }
             let placed = match pending {
                 Pending::Unusable { why, .. } => Err(why),
-                Pending::Ready(record) => place(&record).and_then(|place| {
-                    let path = archived_path(&self.settings, place.as_str());
-                    match path.chars().count() > self.catalog.path_limit() {
-                        true => Err(too_long(&path, self.catalog.path_limit())),
-                        false => Ok((record, place)),
-                    }
-                }),
+                Pending::Ready(record) => {
+                    self.settings.sources.admit(&record.source).and_then(|()| place(&record)).and_then(|place| {
+                        let path = archived_path(&self.settings, place.as_str());
+                        match path.chars().count() > self.catalog.path_limit() {
+                            true => Err(too_long(&path, self.catalog.path_limit())),
+                            false => Ok((record, place)),
+                        }
+                    })
+                }
             };
             match placed {
                 Ok((record, place)) if self.flight.has_place(&place) => {
@@ -251,6 +253,13 @@ impl<C: Catalog> Poller<C> {
     }
 }
 
+/// How far below the newest row the floor stays where ids grow in steps. Those of a cluster's nodes are not even
+/// committed in order.
+fn margin(step: i64) -> i64 {
+    let wider = if step > 1 { 10 } else { 1 };
+    MARGIN.saturating_mul(step.max(1)).saturating_mul(wider)
+}
+
 /// Jobs on their way into one session.
 #[derive(Default)]
 struct Batch {
@@ -277,10 +286,11 @@ fn fair_share(together: u64, seats: usize) -> u64 {
 
 /// Finds out how large the files are. A file that cannot be looked at counts nothing; its worker will say why. With
 /// `several` sessions the large ones go first.
-async fn look_at(rows: Vec<Takeoff>, several: bool) -> Vec<Takeoff> {
+async fn look_at(rows: Vec<Takeoff>, sources: &Sources, several: bool) -> Vec<Takeoff> {
     let paths: Vec<_> = rows.iter().map(|row| row.source.clone()).collect();
+    let sources = sources.clone();
     let look = tokio::task::spawn_blocking(move || -> Vec<u64> {
-        paths.iter().map(|path| std::fs::metadata(path).map_or(0, |meta| meta.len())).collect()
+        paths.iter().map(|path| sources.metadata(path).map_or(0, |meta| meta.len())).collect()
     });
     let sizes = match tokio::time::timeout(LOOK_LIMIT, look).await {
         Ok(Ok(sizes)) => sizes,
@@ -302,6 +312,12 @@ async fn look_at(rows: Vec<Takeoff>, several: bool) -> Vec<Takeoff> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_of_a_cluster_have_more_time_to_appear() {
+        assert_eq!([margin(1), margin(0), margin(3)], [1000, 1000, 30_000]);
+        assert_eq!(margin(i64::MAX), i64::MAX);
+    }
 
     #[test]
     fn sessions_share_what_waits() {
