@@ -166,6 +166,17 @@ impl SqliteCatalog {
     async fn walk<T: Send + 'static>(
         &self,
         above: RecordId,
+        found: T,
+        look: impl Fn(&mut Connection, [i64; 2], &mut T) -> Result<bool, Error> + Send + Sync + 'static,
+    ) -> Result<(T, RecordId), CatalogError> {
+        self.walk_resting(LONGEST_REST, above, found, look).await
+    }
+
+    /// The same with another longest rest between two looks.
+    async fn walk_resting<T: Send + 'static>(
+        &self,
+        rest: Duration,
+        above: RecordId,
         mut found: T,
         look: impl Fn(&mut Connection, [i64; 2], &mut T) -> Result<bool, Error> + Send + Sync + 'static,
     ) -> Result<(T, RecordId), CatalogError> {
@@ -188,7 +199,7 @@ impl SqliteCatalog {
                 return Ok((found, RecordId(after)));
             }
             // So that it never has the whole of a core.
-            tokio::time::sleep((began.elapsed() / 2).min(LONGEST_REST)).await;
+            tokio::time::sleep((began.elapsed() / 2).min(rest)).await;
         }
     }
 
@@ -308,7 +319,8 @@ impl Catalog for SqliteCatalog {
             }
             Ok(found.len() < limit)
         };
-        Ok(self.walk(after, Vec::new(), look).await?.0)
+        // New files wait for this one.
+        Ok(self.walk_resting(Duration::ZERO, after, Vec::new(), look).await?.0)
     }
 
     async fn newest(&self) -> Result<RecordId, CatalogError> {
