@@ -32,13 +32,14 @@ use flight::Flight;
 pub use layout::RemotePath;
 use protocol::chmod::Chmod;
 pub(crate) use pull::sender_args;
+pub(crate) use road::{Answer, ask};
 pub use road::{Bootstrap, UPLOAD_DIR, is_static};
 pub use squeeze::Compress;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 pub use upkeep::{Announcing, Upkeep};
-pub(crate) use worker::{FarEnd, far_end};
+pub(crate) use worker::FarEnd;
 
 /// Which way the files go. Rows, places and proofs are the same either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
