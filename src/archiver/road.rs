@@ -128,7 +128,7 @@ pub(crate) fn ask(connect: &mut dyn Connect, server_args: &[OsString]) -> Result
         return Ok(Answer::Nothing(format!("The account runs no programs at {place} ({how})")));
     }
     if output.status == Some(127) || all.contains("command not found") {
-        return Ok(Answer::Nothing(format!("There is no program {program} at {place} ({how})")));
+        return Ok(Answer::Nothing(format!("There is no such program at {place} ({how}): {program}")));
     }
     if output.status == Some(126) {
         return Ok(Answer::Nothing(format!("Not allowed to run program {program} at {place} ({how})")));
