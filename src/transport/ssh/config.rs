@@ -439,7 +439,7 @@ mod tests {
             text.lines().filter_map(|line| line.strip_prefix(&format!("{keyword} "))).map(str::to_owned).collect()
         };
         let mut said =
-            vec![all("hostname"), all("port"), all("user"), all("hostkeyalias"), all("userknownhostsfile")].concat();
+            [all("hostname"), all("port"), all("user"), all("hostkeyalias"), all("userknownhostsfile")].concat();
         said.extend(all("identityfile").into_iter().filter(|file| file.starts_with('/')));
         output.status.success().then_some(said)
     }
