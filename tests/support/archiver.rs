@@ -193,6 +193,13 @@ pub fn as_ordinary_user(command: Command) -> Command {
     if !is_root() {
         return command;
     }
+    // A key is for one alone.
+    let mut words = command.get_args();
+    while let Some(word) = words.next() {
+        if word == "--ssh-key" {
+            std::os::unix::fs::chown(words.next().unwrap(), Some(65534), Some(65534)).unwrap();
+        }
+    }
     let mut wrapped = Command::new("setpriv");
     wrapped.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
     wrapped.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
