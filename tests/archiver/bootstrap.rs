@@ -293,7 +293,7 @@ impl FilesOnly {
         use russh::keys::ssh_key::{LineEnding, PrivateKey, private::Ed25519Keypair};
         let key = |seed| PrivateKey::from(Ed25519Keypair::from_seed(&[seed; 32]));
         let (host_key, client_key) = (key(1), key(2));
-        client_key.write_openssh_file(&place.path("id"), LineEnding::LF).unwrap();
+        client_key.write_openssh_file(place.path("id"), LineEnding::LF).unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let port = listener.local_addr().unwrap().port();
         let known = format!("[127.0.0.1]:{port} {}\n", host_key.public_key().to_openssh().unwrap());
