@@ -34,6 +34,7 @@ use flight::Flight;
 pub use layout::RemotePath;
 use protocol::chmod::Chmod;
 pub(crate) use pull::sender_args;
+pub(crate) use road::{Answer, ask};
 pub use road::{Bootstrap, UPLOAD_DIR, is_static};
 pub use sources::Sources;
 pub use squeeze::Compress;
@@ -41,7 +42,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 pub use upkeep::{Announcing, Upkeep};
-pub(crate) use worker::{FarEnd, far_end};
+pub(crate) use worker::FarEnd;
 
 /// Which way the files go. Rows, places and proofs are the same either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -351,8 +351,9 @@ impl Worker {
         if !known {
             self.road = None;
             self.uploaded = None;
+            let args = server_args(&self.settings.data_dir, Demands::default());
             let bootstrap = self.settings.bootstrap.as_ref();
-            let road = road::find(self.connect.as_mut(), bootstrap, &mut self.uploaded, &self.progress)?;
+            let road = road::find(self.connect.as_mut(), &args, bootstrap, &mut self.uploaded, &self.progress)?;
             self.road = Some((road, Instant::now()));
         }
         Ok(())
@@ -603,7 +604,7 @@ impl FarEnd {
 }
 
 /// Reads the first line of `--version`.
-pub(crate) fn far_end(output: &[u8]) -> Option<FarEnd> {
+pub(super) fn far_end(output: &[u8]) -> Option<FarEnd> {
     let text = String::from_utf8_lossy(output);
     let mut words = text.lines().next()?.split_whitespace();
     match (words.next()?, words.next()?, words.next()) {
