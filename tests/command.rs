@@ -3,12 +3,16 @@
 
 #[path = "command/bounded.rs"]
 mod bounded;
+#[path = "command/ends.rs"]
+mod ends;
 #[path = "command/hostile.rs"]
 mod hostile;
 #[path = "command/lists.rs"]
 mod lists;
 #[path = "command/logged.rs"]
 mod logged;
+#[path = "command/scripts.rs"]
+mod scripts;
 mod support;
 
 use std::fs;

@@ -322,7 +322,7 @@ fn a_remote_shell_starts_a_daemon() {
     // Our client does the same to stock's daemon.
     let stock = bench.script("stock-daemon", &format!("exec rsync \"$@\" --config={}\n", config.display()));
     let call = Call {
-        shell: Some(Shell { words: vec![bench.shell().into(), "host".into()], program: vec![stock.into()] }),
+        shell: Some(Shell { words: vec![bench.shell().into(), "host".into()], program: stock.into() }),
         ..Call::default()
     };
     let site = Site { host: "host".into(), ..Site::default() };

@@ -283,7 +283,13 @@ impl Watch for BatchWatch<'_> {
     fn unreadable(&mut self, ndx: Ndx, error: &io::Error) {
         if let Some(at) = self.job_at(ndx) {
             self.stages[at] = Stage::Declined;
-            self.fates[at] = Fate::Failed(Failure::Unreadable, format!("it cannot be read: {error}"));
+            self.fates[at] = match error.kind() {
+                io::ErrorKind::UnexpectedEof => Fate::Failed(
+                    Failure::Changed,
+                    "it has changed since it was registered: it was cut off while it was read".into(),
+                ),
+                _ => Fate::Failed(Failure::Unreadable, format!("it cannot be read: {error}")),
+            };
         }
     }
 

@@ -31,8 +31,8 @@ pub struct Site {
 pub struct Shell {
     /// The words of `-e`, with the login's options and the host.
     pub words: Vec<OsString>,
-    /// The words of `--rsync-path`.
-    pub program: Vec<OsString>,
+    /// `--rsync-path`: text for the shell over there.
+    pub program: OsString,
 }
 
 /// How to reach it.

@@ -8,9 +8,10 @@ use super::journal::Journal;
 use super::module::inside;
 use super::refuse::Refusals;
 use super::talk::Talk;
+use crate::exit;
 use crate::report::Ledger;
 use crate::report::ledger::Site;
-use crate::transfer::serve::{Served, exit_code, hello, serve_session};
+use crate::transfer::serve::{Served, hello, serve_session};
 use crate::transfer::{TransferError, charset, greet_agreed};
 use crate::wild;
 use crate::wild::glob::expand;
@@ -69,18 +70,16 @@ pub(super) fn serve(admitted: Admitted<'_>, peer: &Peer, journal: &Journal, talk
             journal.warn(text);
             *code
         }
-        (Ok(Some(Served { partial: true, .. })), _) => 23,
-        (Ok(Some(Served { vanished: true, .. })), _) => 24,
-        (Ok(_), _) => 0,
+        (Ok(served), _) => served.map_or(0, Served::exit_code),
         (Err(error), _) => {
-            journal.warn(&format!("rsync error: {error} (code {})", exit_code(error)));
-            exit_code(error)
+            journal.warn(&format!("rsync error: {error} (code {})", exit::of(error)));
+            exit::of(error)
         }
     };
     if matches!(&served, Ok(None) | Err(_)) && !matches!(served, Err(TransferError::Link(_))) {
         ledger.ends(count.sent(), count.received());
     }
-    u8::try_from(code).unwrap_or(1)
+    exit::status(code)
 }
 
 /// What goes into the log of the transfer itself: with `transfer logging` each file, too.

@@ -2,7 +2,6 @@
 
 use super::batch;
 use super::command_line::{CommandLine, Usage};
-use super::exit;
 use super::operands::{Host, Plan, Remote};
 use super::output::{Output, Pulled, Role};
 use super::pushed::Pushed;
@@ -10,6 +9,7 @@ use super::quoting::{self, Use};
 use super::until::Until;
 use super::wanted::{Wanted, rules_of_script};
 use crate::daemon::client::{self, Call, Connected, DaemonError, Shell, Site};
+use crate::exit;
 use crate::link::{Ending, Link};
 use crate::transfer::batch::{BatchFile, Playback, PlaybackError};
 use crate::transfer::charset;
@@ -33,7 +33,7 @@ use protocol::checksum::Checksum;
 use protocol::filter::Side as RuleSide;
 use protocol::flist::ListLimits;
 use protocol::handshake::{Compat, Hello, Offer, Side, VERSION_LEAST, VERSION_MOST};
-use protocol::mux::{Message, TextKind};
+use protocol::mux::{IO_GENERAL, Message, TextKind};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::num::NonZeroU64;
@@ -115,7 +115,7 @@ fn play(line: &mut CommandLine, name: &[u8], version: u8, output: &Output) -> Re
             code: 12,
         },
         PlaybackError::File(error) => {
-            let code = u8::try_from(exit::of(&error)).unwrap_or(1);
+            let code = exit::status(exit::of(&error));
             Usage { text: format!("rsync: [Receiver] {error}"), code }
         }
     })?;
@@ -221,9 +221,10 @@ impl Client<'_> {
                 block.push(0);
             }
             block.push(0);
-            link.writer
-                .write_all(&block)
-                .map_err(|error| Failure { text: format!("rsync: Cannot send the arguments: {error}"), code: 12 })?;
+            link.writer.write_all(&block).map_err(|error| Failure {
+                text: format!("rsync: Cannot send the arguments: {error}"),
+                code: exit::STREAM,
+            })?;
         }
         let remote = link.remote.clone();
         let until = Until::watch(link.closer.clone(), self.line.options.stop_at)
@@ -293,7 +294,7 @@ impl Client<'_> {
                 words.push(host.name.clone());
                 let program = line.rsync_path.clone().unwrap_or_else(|| b"rsync".to_vec());
                 let words = words.into_iter().map(OsString::from_vec).collect();
-                Some(Shell { words, program: vec![OsString::from_vec(program)] })
+                Some(Shell { words, program: OsString::from_vec(program) })
             }
         };
         let call = Call {
@@ -337,7 +338,8 @@ impl Client<'_> {
         word: &dyn Fn(&[u8], &Options) -> Vec<u8>,
     ) -> ServerArgs {
         let mut options = self.line.options.clone();
-        options.list_only = false;
+        // Who receives lists what it would receive.
+        options.list_only &= !self.pull;
         if self.wanted.here.is_some() {
             options.files_from = None;
         }
@@ -484,7 +486,7 @@ impl Client<'_> {
             }
             listed
         };
-        let mut watch = Pushed { output: self.output, trouble: &trouble, current: None };
+        let mut watch = Pushed { output: self.output, trouble: &trouble, list_only: options.list_only, current: None };
         let summary = send(session, &plan, listing, &mut watch)?;
         watch.drain();
         self.output.stats(|stats| (stats.written, stats.read) = (summary.written_bytes, summary.read_bytes));
@@ -540,7 +542,7 @@ impl Client<'_> {
         if !from_batch {
             self.output.stats(|stats| (stats.written, stats.read) = (received.written_bytes, received.read_bytes));
         }
-        let failed = i32::from(received.failed > 0);
+        let failed = if received.failed > 0 { IO_GENERAL } else { 0 };
         self.end(received.io_error | failed, received.ending.as_ref())
     }
 
@@ -561,12 +563,8 @@ impl Client<'_> {
             });
             self.output.log(&text);
         }
-        let own = match () {
-            () if self.output.is_partial() || bits & 1 != 0 => exit::PARTIAL,
-            () if bits & 2 != 0 => exit::VANISHED,
-            () if bits & 4 != 0 => exit::DELETE_LIMIT,
-            () => 0,
-        };
+        let partial = if self.output.is_partial() { IO_GENERAL } else { 0 };
+        let own = exit::of_trouble(bits | partial);
         Ok(own.max(ending.map_or(0, exit::of_ending)))
     }
 }

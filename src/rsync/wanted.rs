@@ -12,7 +12,13 @@ pub(super) fn rules_of_script(line: &CommandLine) -> Result<Vec<Rule>, Usage> {
     if line.batch.write.is_none() && line.batch.only_write.is_none() {
         return Ok(Vec::new());
     }
-    user_rules(line)?.finish(&Options { cvs_exclude: false, ..line.options.clone() }, false).map_err(bad_rules)
+    let rules = user_rules(line)?.finish(&Options { cvs_exclude: false, ..line.options.clone() }, false);
+    let rules = rules.map_err(bad_rules)?;
+    // The script has a line for each; what stood behind a line end could as well be commands of a shell.
+    if rules.iter().any(|rule| rule.text().contains(&b'\n')) {
+        return Err(Usage::syntax("cannot write a filter rule containing a newline to the batch replay script"));
+    }
+    Ok(rules)
 }
 
 fn user_rules(line: &CommandLine) -> Result<Rules, Usage> {

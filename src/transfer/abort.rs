@@ -2,7 +2,7 @@
 
 use super::TransferError;
 use super::greet::{Ears, Mouth, Session};
-use super::serve::exit_code;
+use crate::exit;
 use crate::link::Closer;
 use protocol::PeerError;
 use protocol::handshake::Negotiated;
@@ -31,7 +31,7 @@ impl LastWords {
                 let text = error.to_string();
                 // Words that stock begins otherwise.
                 let who = if text.starts_with("ERROR: ") { "" } else { "rsync: " };
-                Some(Self { code: exit_code(error), text: server.then(|| format!("{who}{text}\n")) })
+                Some(Self { code: exit::of(error), text: server.then(|| format!("{who}{text}\n")) })
             }
         }
     }

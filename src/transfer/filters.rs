@@ -5,7 +5,8 @@ use super::beneath::{open_operator_list, reason};
 use super::{TransferError, charset};
 use protocol::args::Options;
 use protocol::filter::{
-    Action, FilterError, Given, Match, Mode, Modifiers, Pattern, Rule, RuleSet, Side, cvs_rules, parse_file, parse_rule,
+    Action, FilterError, Given, Match, MergeFile, Mode, Modifiers, Pattern, Rule, RuleSet, Side, cvs_rules, parse_file,
+    parse_rule,
 };
 use protocol::names;
 use std::ffi::OsStr;
@@ -153,20 +154,32 @@ pub(super) fn of_client(texts: &[Vec<u8>], options: &Options, side: Side) -> Res
             }
         }
     }
-    if side == Side::Sender && options.cvs_exclude {
-        rules.extend(parse_rule(b":C", &mode).map_err(refused)?.into_iter().filter_map(|given| match given {
-            Given::Rule(rule) => Some(rule),
-            _ => None,
-        }));
-        let like = Match {
-            action: Action::Exclude,
-            pattern: Pattern::new(b""),
-            negated: false,
-            modifiers: Modifiers::default(),
-        };
-        rules.extend(cvs_rules(&like, &cvs_of_user()));
+    if side == Side::Sender {
+        rules.extend(of_cvs(options));
     }
     Ok(rules)
+}
+
+/// The rules of a client that receives: what it told its server, and what `-C` stands for, which the server adds by itself.
+pub(super) fn of_receiving_client(told: &[Rule], options: &Options) -> Vec<Rule> {
+    told.iter().cloned().chain(of_cvs(options)).collect()
+}
+
+/// What `-C` stands for at an end that is not told its rules one by one. They concern both sides, `--delete-excluded` or
+/// not.
+fn of_cvs(options: &Options) -> Vec<Rule> {
+    if !options.cvs_exclude {
+        return Vec::new();
+    }
+    let file = MergeFile {
+        name: b".cvsignore".to_vec(),
+        mode: Mode { cvs: true, word_split: true, bare: Some(Action::Exclude), ..Mode::default() },
+        no_inherit: true,
+    };
+    let like =
+        Match { action: Action::Exclude, pattern: Pattern::new(b""), negated: false, modifiers: Modifiers::default() };
+    let fixed = cvs_rules(&like, &cvs_of_user());
+    std::iter::once(Rule::DirMerge(file)).chain(fixed).collect()
 }
 
 /// The names in a file of `--files-from`, for who looks them up here; comments are left out.

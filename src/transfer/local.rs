@@ -2,6 +2,7 @@
 
 use super::charset;
 use super::serve::serve;
+use crate::exit;
 use crate::link::{Ending, Link};
 use crate::pipe;
 use crate::transport::child::Child;
@@ -26,12 +27,10 @@ impl Connect for Local {
         let thread = std::thread::Builder::new().name("local server".into());
         let spawned = thread.spawn(move || {
             let ending = match serve(&args, far) {
-                Ok(served) if served.partial => 23,
-                Ok(served) if served.vanished => 24,
-                Ok(_) => 0,
+                Ok(served) => served.exit_code(),
                 Err(error) => {
                     remote.push_stderr(error.to_string().as_bytes());
-                    super::serve::exit_code(&error)
+                    exit::of(&error)
                 }
             };
             remote.end(Ending::Exited(ending));

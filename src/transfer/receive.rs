@@ -14,7 +14,7 @@ mod target;
 use super::abort::{Parts, abort, await_hang_up};
 use super::batch::Tap;
 use super::dest::{Preserve, in_place};
-use super::generate::{Board, Generate, IOERR_DEL_LIMIT, Note, Worth};
+use super::generate::{Board, Generate, Note, Worth};
 use super::greet::{Ears, Session};
 use super::guard::Guard;
 use super::{TransferError, filters};
@@ -31,7 +31,7 @@ use protocol::flist::{FileEntry, FileList, ListLimits, Ndx};
 use protocol::generator::DeleteCounts;
 use protocol::handshake::Compat;
 use protocol::item::ItemHeader;
-use protocol::mux::{Message, TextKind};
+use protocol::mux::{IO_DELETE_LIMIT, Message, TextKind};
 use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts, RuleEvent};
 use protocol::sender::FinalStats;
 use rebuild::Rebuild;
@@ -177,7 +177,7 @@ fn receive_knowing(
     };
     let rules = texts.and_then(|texts| match server {
         true => filters::of_client(&texts, &plan.options, Side::Receiver),
-        false => Ok(plan.rules.clone()),
+        false => Ok(filters::of_receiving_client(&plan.rules, &plan.options)),
     });
     let prepared = rules.and_then(|rules| Ok((rules, Lists::new(&n, &plan.options)?)));
     let (rules, mut lists) = match prepared {
@@ -270,7 +270,7 @@ fn receive_knowing(
             received.failed += generated.failed;
             received.deleted = generated.deleted;
             if generated.limited {
-                received.io_error |= IOERR_DEL_LIMIT;
+                received.io_error |= IO_DELETE_LIMIT;
             }
             (received.written_bytes, received.read_bytes) = (generated.written_bytes, ears.heard);
         }

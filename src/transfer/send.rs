@@ -105,8 +105,11 @@ pub trait Source {
         Ok(None)
     }
 
-    /// A wanted file could not be opened or read to its end.
+    /// A wanted file could not be opened.
     fn unreadable(&self, _ndx: Ndx, _entry: &FileEntry, _error: &io::Error) {}
+
+    /// A wanted file could not be read to its end.
+    fn broken_off(&self, _ndx: Ndx, _entry: &FileEntry, _error: &io::Error) {}
 
     /// The sum that was promised for the file, if any. It goes out as the file's sum whatever the bytes are: so the
     /// receiving side itself refuses a file that has changed since.

@@ -8,17 +8,17 @@ use super::suffixes::Suffixes;
 use super::{
     Answer, Asked, ReceivePlan, SendPlan, TransferError, Watch, Witness, charset, filters, greet, offers, receive, send,
 };
+use crate::exit;
 use crate::link::Link;
 use crate::report::Ledger;
 use crate::report::ledger::Transferred;
-use protocol::PeerError;
 use protocol::args::{ItemDetail, Options, ServerArgs};
 use protocol::checksum::Sum;
 use protocol::filter::{RuleSet, Side as RuleSide};
 use protocol::flist::{FileEntry, FileList, ListLimits, Ndx};
 use protocol::handshake::{Compat, Hello, Side, VERSION_MOST};
 use protocol::item::ItemHeader;
-use protocol::mux::{Message, TextKind};
+use protocol::mux::{IO_GENERAL, Message, TextKind};
 use protocol::sender::Request;
 use std::cell::OnceCell;
 use std::ffi::OsStr;
@@ -30,12 +30,15 @@ use std::path::PathBuf;
 /// What a served session came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Served {
-    /// Something could not be read or written: the session is only partly done.
-    pub partial: bool,
-    /// The only trouble was that files vanished.
-    pub vanished: bool,
-    /// `--max-delete` stopped deletions.
-    pub delete_limit: bool,
+    /// Bits of trouble, as the protocol has them.
+    pub io_error: i32,
+}
+
+impl Served {
+    /// The exit code it is worth.
+    pub fn exit_code(self) -> i32 {
+        exit::of_trouble(self.io_error)
+    }
 }
 
 /// Serves one session as the arguments say.
@@ -47,7 +50,7 @@ pub fn serve(args: &ServerArgs, link: Link) -> Result<Served, TransferError> {
     let served =
         greet(link, hello(args, VERSION_MOST)?).and_then(|session| serve_session(args, session, None, ledger.as_ref()));
     if let (Some(ledger), Err(error)) = (&ledger, &served) {
-        ledger.line(&format!("rsync error: {error} (code {})", exit_code(error)));
+        ledger.line(&format!("rsync error: {error} (code {})", exit::of(error)));
     }
     served
 }
@@ -146,12 +149,8 @@ fn serve_receiver(
         ..ReceivePlan::default()
     };
     let received = receive(session, &plan, &Recorded { ledger })?;
-    let served = Served {
-        partial: received.failed > 0 || received.io_error & 1 != 0,
-        vanished: received.io_error & 2 != 0,
-        delete_limit: received.io_error & 4 != 0,
-    };
-    Ok((served, (received.written_bytes, received.read_bytes)))
+    let failed = if received.failed > 0 { IO_GENERAL } else { 0 };
+    Ok((Served { io_error: received.io_error | failed }, (received.written_bytes, received.read_bytes)))
 }
 
 /// How much is said of names: what `--info` says, else `-v`.
@@ -238,9 +237,7 @@ fn serve_sender(
     };
     let mut watch = Report { trouble: &trouble, ledger, current: None };
     let summary = send(session, &plan, listing, &mut watch)?;
-    let trouble = trouble.bits();
-    let served = Served { partial: trouble & 1 != 0, vanished: trouble & 2 != 0, delete_limit: false };
-    Ok((served, (summary.written_bytes, summary.read_bytes)))
+    Ok((Served { io_error: trouble.bits() }, (summary.written_bytes, summary.read_bytes)))
 }
 
 struct Report<'a> {
@@ -278,28 +275,9 @@ impl Watch for Report<'_> {
 
     fn message(&mut self, message: &Message) {
         if let Message::Text(TextKind::ErrorXfer, _) = message {
-            self.trouble.add(1);
+            self.trouble.add(IO_GENERAL);
         }
         log_message(message);
-    }
-}
-
-/// The exit code that rsync gives for an error that ended a session.
-pub fn exit_code(error: &TransferError) -> i32 {
-    match error {
-        TransferError::Peer(PeerError::Exit(code)) => *code,
-        TransferError::Peer(
-            PeerError::NoCommonChecksum { .. } | PeerError::NoCommonCompression { .. } | PeerError::NotOffered(_),
-        ) => 4,
-        TransferError::Peer(PeerError::UnsafeName { .. }) => 4,
-        TransferError::Peer(_) => 2,
-        TransferError::Local { .. } | TransferError::Batch(_) => 11,
-        TransferError::Usage(_) => 1,
-        TransferError::Selection(_) => 3,
-        TransferError::Rules(_) => 1,
-        TransferError::Refused(_) => 4,
-        TransferError::Stalled(_) => 30,
-        TransferError::Link(_) | TransferError::Remote { .. } | TransferError::Pack(_) => 12,
     }
 }
 

@@ -22,6 +22,7 @@ use std::rc::Rc;
 
 use protocol::filter::{Scope, ScopeError};
 use protocol::flist::{DirClass, FileEntry, Kind, compare};
+use protocol::mux::{IO_GENERAL, IO_VANISHED};
 use rustix::fs::{Access, AtFlags, Dir, Stat};
 use rustix::io::Errno;
 
@@ -36,10 +37,6 @@ pub(crate) use options::Arguments;
 pub use options::{Hooks, Keep, ScanOptions, Severity, SumFile};
 pub use tree::{Location, SourceTree};
 
-/// Bit of a list's I/O errors: something could not be read.
-pub const IOERR_GENERAL: u32 = 1;
-/// Bit of a list's I/O errors: something vanished while it was listed.
-pub const IOERR_VANISHED: u32 = 2;
 /// Behind a name that cannot be converted, in the system's words, as stock rsync gives them.
 pub(super) const NO_SUCH_LETTER: &str = " (Invalid or incomplete multibyte or wide character)";
 /// Longest name the file list carries.
@@ -61,7 +58,7 @@ pub(crate) struct Walk<'h> {
     options: ScanOptions,
     hooks: Hooks<'h>,
     tree: SourceTree,
-    io_error: u32,
+    io_error: i32,
     implied: HashSet<Vec<u8>>,
     attributes: Attributes,
 }
@@ -112,8 +109,8 @@ impl<'h> Walk<'h> {
         Walk { options: *options, hooks, tree, io_error: 0, implied: HashSet::new(), attributes }
     }
 
-    /// Bits of trouble since the last time, [`IOERR_GENERAL`] and [`IOERR_VANISHED`].
-    pub(crate) fn take_io_error(&mut self) -> u32 {
+    /// Bits of trouble since the last time, [`IO_GENERAL`] and [`IO_VANISHED`].
+    pub(crate) fn take_io_error(&mut self) -> i32 {
         std::mem::take(&mut self.io_error)
     }
 
@@ -182,10 +179,16 @@ impl<'h> Walk<'h> {
         let root = match entered {
             Ok(root) => root,
             Err(error) => {
-                match (self.missing(operand, &error, found), self.options.relative) {
-                    (true, _) => {}
-                    (false, true) => self.failed("link_stat", &tree::joined(&operand.base, &operand.name), &error),
-                    (false, false) => self.failed("change_dir", &tree::joined(&operand.root, b"."), &error),
+                // With full names it is the part behind the base that is not there.
+                let base = self.options.relative.then(|| operand.base.as_os_str().as_bytes());
+                let based = base.is_some_and(|base| beneath::stat_operand(base).is_ok());
+                match self.missing(operand, &error, found) {
+                    true => {}
+                    false if based => self.unnamed(&tree::joined(&operand.base, &operand.name), &error),
+                    false => {
+                        let folder = if base.is_some() { &operand.base } else { &operand.root };
+                        self.failed("change_dir", &tree::joined(folder, b"."), &error);
+                    }
                 }
                 return Ok(());
             }
@@ -203,7 +206,7 @@ impl<'h> Walk<'h> {
             Ok(looked) => looked,
             Err(error) => {
                 if !self.missing(operand, &error, found) {
-                    self.failed("link_stat", &self.tree.full_path(&operand.name, at), &error);
+                    self.unnamed(&self.tree.full_path(&operand.name, at), &error);
                 }
                 return Ok(());
             }
@@ -316,7 +319,7 @@ impl<'h> Walk<'h> {
                 },
                 Err(error) => {
                     let path = self.tree.full_path(&folder.name, folder.at);
-                    self.io_error |= IOERR_GENERAL;
+                    self.io_error |= IO_GENERAL;
                     let text = format!("readdir(\"{}\"): {}", shown(&path), reason(&error.into()));
                     (self.hooks.report)(Severity::Error, text);
                     break;
@@ -330,7 +333,7 @@ impl<'h> Walk<'h> {
     fn child(&mut self, dir: &OwnedFd, leaf: &[u8], folder: &Folder, scope: Option<&Scope>) -> Option<Listed> {
         let name = if folder.name == b"." { leaf.to_vec() } else { [&folder.name, leaf].join(&b'/') };
         if name.len() > NAME_MAX {
-            self.io_error |= IOERR_GENERAL;
+            self.io_error |= IO_GENERAL;
             let text = format!("File name too long to send, left out; shorten it: \"{}\"", shown(&name));
             (self.hooks.report)(Severity::Error, text);
             return None;
@@ -341,7 +344,7 @@ impl<'h> Walk<'h> {
                 let dangling = self.follows_links() && rustix::fs::statat(dir, leaf, AtFlags::SYMLINK_NOFOLLOW).is_ok();
                 if dangling {
                     let path = self.tree.full_path(&name, folder.at);
-                    self.io_error |= IOERR_GENERAL;
+                    self.io_error |= IO_GENERAL;
                     (self.hooks.report)(Severity::Warning, format!("symlink has no referent: \"{}\"", shown(&path)));
                 } else {
                     self.vanished(&name, folder.at);
@@ -381,13 +384,23 @@ impl<'h> Walk<'h> {
         Some(Listed { entry, at, folder: Some(Box::new(below)) })
     }
 
+    /// An argument cannot be looked at. Where it does not exist nothing that does is left out, so nothing keeps the other
+    /// side from deleting.
+    fn unnamed(&mut self, path: &[u8], error: &io::Error) {
+        let before = self.io_error;
+        self.failed("link_stat", path, error);
+        if error.kind() == io::ErrorKind::NotFound {
+            self.io_error = before;
+        }
+    }
+
     fn failed(&mut self, action: &str, path: &[u8], error: &io::Error) {
-        self.io_error |= IOERR_GENERAL;
+        self.io_error |= IO_GENERAL;
         (self.hooks.report)(Severity::Error, format!("{action} \"{}\" failed: {}", shown(path), reason(error)));
     }
 
     fn vanished(&mut self, name: &[u8], at: Location) {
-        self.io_error |= IOERR_VANISHED;
+        self.io_error |= IO_VANISHED;
         let path = self.tree.full_path(name, at);
         (self.hooks.report)(Severity::Warning, format!("file has vanished: \"{}\"", shown(&path)));
     }

@@ -33,8 +33,9 @@ pub(super) fn reach(site: &Site, call: &Call) -> Result<Link, DaemonError> {
         let mut words: Vec<OsString> = vec!["env".into()];
         words.push(format!("RSYNC_PORT={}", site.port.or(call.port).unwrap_or(0)).into());
         words.extend(shell.words.iter().cloned());
-        let mut child = Child::remote_shell(words, shell.program.clone()).stall_limit(stall_limit);
-        return Ok(child.open(&["--server".into(), "--daemon".into(), ".".into()])?);
+        words.push(shell.program.clone());
+        words.extend(["--server", "--daemon", "."].map(OsString::from));
+        return Ok(Child::local(words).stall_limit(stall_limit).open(&[])?);
     }
     if let Some(program) = variable("RSYNC_CONNECT_PROG") {
         let line = command_line(&program, &site.host)?;

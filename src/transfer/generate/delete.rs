@@ -13,12 +13,9 @@ use protocol::args::{DeleteWhen, Options};
 use protocol::filter::{RuleSet, Scope};
 use protocol::flist::Kind;
 use protocol::generator::DeleteCounts;
-use protocol::mux::{Message, TextKind};
+use protocol::mux::{IO_GENERAL, Message, TextKind};
 use rustix::io::Errno;
 use std::cmp::Reverse;
-
-/// The I/O error bit of a deletion limit that was reached.
-pub(in crate::transfer) const IOERR_DEL_LIMIT: i32 = 4;
 
 /// What a session deletes, and has deleted.
 pub(in crate::transfer) struct Deletion<'a> {
@@ -84,7 +81,7 @@ impl<'a> Deletion<'a> {
         holds: &dyn Fn(&[u8]) -> bool,
         io_error: i32,
     ) -> Result<(), TransferError> {
-        if io_error & 1 != 0 && !self.options.ignore_errors {
+        if io_error & IO_GENERAL != 0 && !self.options.ignore_errors {
             if !std::mem::replace(&mut self.told_of_errors, true) {
                 self.say(TextKind::Info, "IO error encountered -- skipping file deletion".into());
             }

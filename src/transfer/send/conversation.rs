@@ -11,7 +11,7 @@ use protocol::filter::{self, Side};
 use protocol::flist::{FileEntry, Ndx};
 use protocol::handshake::Negotiated;
 use protocol::item::ItemHeader;
-use protocol::mux::{Inbox, Message, Outbox, TextKind};
+use protocol::mux::{IO_GENERAL, IO_VANISHED, Inbox, Message, Outbox, TextKind};
 use protocol::sender::{FinalStats, NameEvent, Sender, SenderEvent, SenderFacts};
 use protocol::xattr::XattrList;
 use std::io;
@@ -102,7 +102,7 @@ pub(super) fn converse<S: Source>(
                 let file = match source.open(request.ndx, entry) {
                     Ok(file) => file,
                     Err(error) => {
-                        let bit = if error.kind() == io::ErrorKind::NotFound { 2 } else { 1 };
+                        let bit = if error.kind() == io::ErrorKind::NotFound { IO_VANISHED } else { IO_GENERAL };
                         sender.decline(&request, out);
                         out.message(&Message::IoError(bit));
                         source.unreadable(request.ndx, entry, &error);
@@ -118,7 +118,7 @@ pub(super) fn converse<S: Source>(
                     sender.decline(&request, out);
                     let name = shown(&entry.name);
                     out.message(&Message::Text(TextKind::Warning, format!("skipped diminished file: {name}\n").into()));
-                    out.message(&Message::IoError(1));
+                    out.message(&Message::IoError(IO_GENERAL));
                     continue;
                 }
                 give_values(&source, request.ndx, entry, &mut request.header)?;
@@ -132,7 +132,7 @@ pub(super) fn converse<S: Source>(
                         total.matched_bytes += sent.matched_bytes;
                     }
                     Err(error) => {
-                        source.unreadable(request.ndx, entry, &error);
+                        source.broken_off(request.ndx, entry, &error);
                         watch.unreadable(request.ndx, &error);
                     }
                 }

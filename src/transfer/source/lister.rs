@@ -92,7 +92,7 @@ impl<'h> Lister<'h> {
     }
 
     /// Bits of trouble since the last time.
-    pub(crate) fn take_io_error(&mut self) -> u32 {
+    pub(crate) fn take_io_error(&mut self) -> i32 {
         self.walk.take_io_error()
     }
 
