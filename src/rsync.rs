@@ -11,6 +11,7 @@ mod output;
 mod progress;
 mod pushed;
 mod quoting;
+pub(crate) mod served;
 mod session;
 mod stats;
 mod table;

@@ -183,6 +183,7 @@ fn session(push: bool, fault: Option<Fault>, src: &Path, dst: &Path) -> (Ends, [
         } else {
             [src.as_os_str().as_bytes(), b"/"].concat()
         }],
+        ..ServerArgs::default()
     };
     let (tell_near, near_ended) = mpsc::channel();
     let (tell_far, far_ended) = mpsc::channel();
@@ -422,7 +423,7 @@ fn a_killed_receiver_leaves_the_old_file() {
         }
         let options = options();
         let paths = vec![dst.as_os_str().as_bytes().to_vec()];
-        let server = process(&ServerArgs { sender: false, options: options.clone(), capabilities: Vec::new(), paths });
+        let server = process(&ServerArgs { sender: false, options: options.clone(), paths, ..ServerArgs::default() });
         let child = Arc::clone(&server.child);
         let (tell, told) = mpsc::channel();
         let list = list_of(&src);
@@ -486,7 +487,7 @@ fn a_large_file_costs_little_memory() {
         let options = options();
         let paths =
             vec![if push { dst.as_os_str().as_bytes().to_vec() } else { [src.as_os_str().as_bytes(), b"/"].concat() }];
-        let server = process(&ServerArgs { sender: !push, options: options.clone(), capabilities: Vec::new(), paths });
+        let server = process(&ServerArgs { sender: !push, options: options.clone(), paths, ..ServerArgs::default() });
         let peak_kib = Arc::new(AtomicUsize::new(0));
         let Link { reader, writer, closer, remote } = server.link;
         let pid = server.child.lock().unwrap().id();
@@ -511,7 +512,7 @@ fn a_client_that_breaks_the_rules_and_stays_is_left() {
     let home = tempfile::tempdir().unwrap();
     let leave = |sender: bool| {
         let paths = vec![home.path().as_os_str().as_bytes().to_vec()];
-        let server = process(&ServerArgs { sender, options: options(), capabilities: Vec::new(), paths });
+        let server = process(&ServerArgs { sender, options: options(), paths, ..ServerArgs::default() });
         let Link { mut reader, mut writer, .. } = server.link;
         // A version and a checksum's name; once the server has answered, a frame of a kind that does not exist; and
         // never a hanging-up.
@@ -543,8 +544,8 @@ fn a_client_that_says_nothing_is_left_in_time() {
         let server = process(&ServerArgs {
             sender,
             options: options.clone(),
-            capabilities: Vec::new(),
             paths: vec![b".".to_vec()],
+            ..ServerArgs::default()
         });
         let (tell, told) = mpsc::channel();
         let child = Arc::clone(&server.child);

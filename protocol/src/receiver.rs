@@ -109,6 +109,8 @@ struct Dirs {
 /// The receiver's half of a session, from the end of the handshake.
 #[derive(Debug)]
 pub struct Receiver {
+    /// Only file data is kept from us, for a batch file; all else comes as if it did.
+    held_back: bool,
     n: Negotiated,
     facts: ReceiverFacts,
     inbox: Inbox,
@@ -130,6 +132,7 @@ impl Receiver {
     pub fn new(n: &Negotiated, facts: ReceiverFacts, inbox: Inbox) -> Self {
         let incremental = n.compat.has(Compat::INC_RECURSE);
         Self {
+            held_back: false,
             n: *n,
             facts,
             inbox,
@@ -143,6 +146,11 @@ impl Receiver {
             phase: 0,
             lent: 0,
         }
+    }
+
+    /// The sender keeps file data, and nothing else, for a batch file (`--only-write-batch`).
+    pub fn data_is_held_back(&mut self) {
+        self.held_back = true;
     }
 
     /// Takes bytes as they came.
@@ -255,7 +263,7 @@ impl Receiver {
                 match ndx_in.decode(&mut reader)? {
                     NdxValue::Index(ndx) => {
                         let (xattrs, dry_run) = (self.facts.shape.xattrs, self.facts.dry_run);
-                        let lists = XattrLists::of(&self.n, xattrs, dry_run, true);
+                        let lists = XattrLists::of(&self.n, xattrs, dry_run && !self.held_back, true);
                         let header = ItemHeader::decode(&mut reader, lists)?;
                         if self.segments.find(Ndx(ndx)).is_none() {
                             let expected = "an index within the file list";

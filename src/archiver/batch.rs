@@ -105,7 +105,7 @@ pub(crate) fn server_args(data_dir: &str, demands: Demands) -> Vec<OsString> {
         ..Options::default()
     };
     let destination = format!("{}/", base(data_dir));
-    let args = ServerArgs { sender: false, options, capabilities: Vec::new(), paths: vec![destination.into_bytes()] };
+    let args = ServerArgs { options, paths: vec![destination.into_bytes()], ..ServerArgs::default() };
     args.to_words().into_iter().map(OsString::from_vec).collect()
 }
 

@@ -23,7 +23,7 @@ use std::path::Path;
 /// The server arguments for fetching.
 pub(crate) fn sender_args(squeezed: bool) -> Vec<OsString> {
     let options = Options { compress: squeezed, compress_level: squeezed.then_some(squeeze::LEVEL), ..options() };
-    let args = ServerArgs { sender: true, options, capabilities: Vec::new(), paths: vec![b"/".to_vec()] };
+    let args = ServerArgs { sender: true, options, paths: vec![b"/".to_vec()], ..ServerArgs::default() };
     args.to_words().into_iter().map(OsString::from_vec).collect()
 }
 

@@ -364,7 +364,7 @@ impl Worker {
             return None;
         }
         let base = OsString::from(&self.settings.data_dir);
-        let mut here = Local;
+        let mut here = Local::default();
         let side: &mut dyn Connect = match self.settings.direction {
             Direction::Push => self.connect.as_mut(),
             Direction::Pull => &mut here,

@@ -77,7 +77,7 @@ impl Service {
     pub(super) fn connect(&self) -> Result<Box<dyn Connect>, ConnectError> {
         Ok(match &self.ssh {
             Some(options) => Box::new(Ssh::new(options.clone())?),
-            None => Box::new(Local),
+            None => Box::new(Local::default()),
         })
     }
 }

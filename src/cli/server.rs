@@ -3,6 +3,7 @@
 mod secluded;
 
 use crate::exit;
+use crate::rsync::served;
 use crate::rsync::until::Until;
 use crate::transfer::copy_as::copy_as;
 use crate::transfer::serve::{complain, serve};
@@ -39,10 +40,11 @@ pub(super) fn main(args: &[OsString]) -> ExitCode {
         }
     }
     let words: Vec<_> = args.iter().map(|arg| arg.as_bytes()).collect();
-    let args = match ServerArgs::parse(&words) {
+    let args = match served::operators(&words) {
         Ok(args) => ServerArgs { options: Options { charset, ..args.options }, ..args },
         Err(error) => {
-            complain(&format!("pysmurf-archiver --server: {error}"));
+            complain(&format!("rsync: {error}"));
+            complain(&exit::line(1, "server"));
             return ExitCode::from(1);
         }
     };

@@ -11,6 +11,7 @@ use super::talk::Talk;
 use crate::exit;
 use crate::report::Ledger;
 use crate::report::ledger::Site;
+use crate::rsync::served;
 use crate::transfer::serve::{Served, hello, serve_session};
 use crate::transfer::{TransferError, charset, greet_agreed};
 use crate::wild;
@@ -119,7 +120,8 @@ fn ask(admitted: &Admitted<'_>) -> Result<ServerArgs, Refused> {
     if let Some(text) = refusals.check(&words, sender) {
         return Err(refused(format!("rsync: {text}"), 4));
     }
-    let mut args = ServerArgs::parse(&words).map_err(|error| match error {
+    let borrowed: Vec<_> = words.iter().map(Vec::as_slice).collect();
+    let mut args = served::args(&borrowed, served::Trust::Stranger).map_err(|error| match error {
         ArgsError::Unsupported(option) => refused(format!("rsync: on remote machine: {option}: unknown option"), 4),
         error => refused(format!("rsync: {error}"), 1),
     })?;

@@ -6,6 +6,7 @@ use super::operands::{Host, Plan, Remote};
 use super::output::{Output, Pulled, Role};
 use super::pushed::Pushed;
 use super::quoting::{self, Use};
+use super::served;
 use super::until::Until;
 use super::wanted::{Wanted, rules_of_script};
 use crate::daemon::client::{self, Call, Connected, DaemonError, Shell, Site};
@@ -211,7 +212,7 @@ impl Client<'_> {
         }
         let heard = Arc::new(AtomicU64::new(0));
         link.reader = Box::new(Counted { reader: link.reader, heard: heard.clone() });
-        if self.line.options.secluded_args && daemon.is_none() {
+        if self.line.options.secluded_args && self.plan.remote.is_some() && daemon.is_none() {
             let words = self.words();
             let cut = secluded_from(&words);
             let mut block = b"rsync\0".to_vec();
@@ -348,7 +349,7 @@ impl Client<'_> {
         options.remote_options = words.iter().map(|given| word(given, &options)).collect();
         let there = if self.pull { &self.plan.sources[..] } else { self.plan.destination.as_slice() };
         let paths = there.iter().map(|given| path(given, &options)).collect();
-        ServerArgs { sender: self.pull, paths, capabilities: Vec::new(), options }
+        ServerArgs { sender: self.pull, paths, options, ..ServerArgs::default() }
     }
 
     /// What the server is told, `--server` first.
@@ -359,11 +360,16 @@ impl Client<'_> {
             (true, false) => path.to_vec(),
             _ => quoting::path(path, how, options),
         };
+        if local {
+            let mut args = self.server_args(&path, &|word, _| word.to_vec());
+            // Both ends are here, so what is not told to another machine holds for both all the same.
+            if args.options.fake_super {
+                args.options.remote_options.insert(0, b"--fake-super".to_vec());
+            }
+            return args.to_words();
+        }
         let args = self.server_args(&path, &quoting::option);
         let mut words = args.to_words();
-        if local {
-            return words;
-        }
         let given = self.line.options.remote_options.len() + self.line.peer_words.len();
         let end = words.len() - args.paths.len() - 1;
         for word in &mut words[1..end - given] {
@@ -382,7 +388,7 @@ impl Client<'_> {
         let limit = limit.map_or(PATIENCE, |seconds| Duration::from_secs(seconds.into()));
         let Some(Remote { host, .. }) = &self.plan.remote else {
             let words: Vec<OsString> = words.into_iter().map(OsString::from_vec).collect();
-            return Ok(Local.open(&words)?);
+            return Ok(Local::reading(served::operators).open(&words)?);
         };
         let cut = if self.line.options.secluded_args { secluded_from(&words) } else { words.len() };
         let visible = &words[..cut];

@@ -2,6 +2,7 @@
 
 use super::command_line::{CommandLine, FilterKind, Usage};
 use super::operands::Plan;
+use super::served::Filters;
 use crate::transfer::TransferError;
 use crate::transfer::filters::{self, Forwarded, Rules, RulesError};
 use protocol::args::Options;
@@ -22,8 +23,17 @@ pub(super) fn rules_of_script(line: &CommandLine) -> Result<Vec<Rule>, Usage> {
 }
 
 fn user_rules(line: &CommandLine) -> Result<Rules, Usage> {
-    let mut rules = Rules::new(&line.options);
-    for (kind, text) in &line.filters {
+    read(&line.options, &line.filters, true)
+}
+
+/// The rules that were given, and no others. `files`: those that stand in files are read.
+pub(super) fn gathered(options: &Options, filters: &Filters, files: bool) -> Result<Vec<Rule>, Usage> {
+    read(options, filters, files).map(Rules::given)
+}
+
+fn read(options: &Options, filters: &Filters, files: bool) -> Result<Rules, Usage> {
+    let mut rules = if files { Rules::new(options) } else { Rules::without_files(options) };
+    for (kind, text) in filters {
         let taken = match kind {
             FilterKind::Rule => rules.filter(text),
             FilterKind::Exclude => rules.pattern(Action::Exclude, text),

@@ -46,12 +46,34 @@ pub struct Rules {
     rules: Vec<Rule>,
     from0: bool,
     delete_excluded: bool,
+    no_files: bool,
 }
 
 impl Rules {
     /// No rules yet. `from0` and `delete_excluded` tell how those to come are read.
     pub fn new(options: &Options) -> Self {
-        Self { rules: Vec::new(), from0: options.from0, delete_excluded: options.delete_excluded }
+        let Options { from0, delete_excluded, .. } = *options;
+        Self { rules: Vec::new(), from0, delete_excluded, no_files: false }
+    }
+
+    /// The same for rules of somebody who may have no file read.
+    pub fn without_files(options: &Options) -> Self {
+        Self { no_files: true, ..Self::new(options) }
+    }
+
+    /// The rules so far.
+    pub fn given(self) -> Vec<Rule> {
+        self.rules
+    }
+
+    fn read(&self, what: &'static str, name: &[u8]) -> Result<Vec<u8>, RulesError> {
+        match self.no_files {
+            true => {
+                let why = "Its rules must be given one by one here".into();
+                Err(RulesError::File { what, name: name.escape_ascii().to_string(), why })
+            }
+            false => read(what, name),
+        }
     }
 
     fn mode(&self, mode: Mode) -> Mode {
@@ -73,7 +95,7 @@ impl Rules {
     /// `--exclude-from` or `--include-from`; `-` is standard input.
     pub fn file(&mut self, action: Action, name: &[u8]) -> Result<(), RulesError> {
         let what = if action == Action::Exclude { "exclude file" } else { "include file" };
-        let given = parse_file(&read(what, name)?, &self.mode(Mode::old_style(action)))?;
+        let given = parse_file(&self.read(what, name)?, &self.mode(Mode::old_style(action)))?;
         self.take(given, 0)
     }
 
@@ -122,7 +144,7 @@ impl Rules {
                     return Err(RulesError::Depth(file.name.escape_ascii().to_string()));
                 }
                 Given::Merge(file) => {
-                    let bytes = read("exclude file", &file.name)?;
+                    let bytes = self.read("exclude file", &file.name)?;
                     let given = parse_file(&bytes, &file.mode)?;
                     self.take(given, depth + 1)?;
                 }

@@ -7,18 +7,36 @@ use crate::link::{Ending, Link};
 use crate::pipe;
 use crate::transport::child::Child;
 use crate::transport::{CommandOutput, Connect, ConnectError};
-use protocol::args::ServerArgs;
+use protocol::args::{ArgsError, ServerArgs};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
+/// Reads the arguments of a server.
+type Parse = fn(&[&[u8]]) -> Result<ServerArgs, ArgsError>;
+
 /// Serves each link on a thread of its own.
-#[derive(Debug, Default)]
-pub struct Local;
+#[derive(Debug, Clone, Copy)]
+pub struct Local {
+    parse: Parse,
+}
+
+impl Default for Local {
+    fn default() -> Self {
+        Self { parse: |words| ServerArgs::parse(words) }
+    }
+}
+
+impl Local {
+    /// Reads the server's arguments so.
+    pub(crate) fn reading(parse: Parse) -> Self {
+        Self { parse }
+    }
+}
 
 impl Connect for Local {
     fn open(&mut self, server_args: &[OsString]) -> Result<Link, ConnectError> {
         let words: Vec<_> = server_args.iter().map(|word| word.as_bytes()).collect();
-        let mut args = ServerArgs::parse(&words).map_err(|error| ConnectError::Setup(error.to_string()))?;
+        let mut args = (self.parse)(&words).map_err(|error| ConnectError::Setup(error.to_string()))?;
         charset::of_server(&mut args.options).map_err(|error| ConnectError::Setup(error.to_string()))?;
         let (near, far) = pipe::pair();
         let remote = near.remote.clone();

@@ -57,7 +57,7 @@ pub struct ReceivePlan {
     pub destination: PathBuf,
     /// How much file list is accepted.
     pub limits: ListLimits,
-    /// The filter rules as the user gave them (client only; a server hears them from its client).
+    /// The filter rules as the user gave them; of a server those for it alone, it hears the others from its client.
     pub rules: Vec<Rule>,
     /// The names to ask for, where `--files-from=-` tells the server that the client has them.
     pub asked: Option<Vec<u8>>,
@@ -159,6 +159,9 @@ fn receive_knowing(
         dry_run: plan.options.dry_run && !replay && (server || !plan.options.only_write_batch),
     };
     let mut receiver = Receiver::new(&n, facts, inbox);
+    if plan.options.only_write_batch {
+        receiver.data_is_held_back();
+    }
     let mut received = Received::default();
     let forwarded = plan.options.files_from.as_deref().filter(|name| server == (*name != b"-"));
     let forwarded = match forwarded.map(|name| match (server, &plan.asked) {
@@ -176,7 +179,7 @@ fn receive_knowing(
         false => Ok(Vec::new()),
     };
     let rules = texts.and_then(|texts| match server {
-        true => filters::of_client(&texts, &plan.options, Side::Receiver),
+        true => filters::of_client(&texts, &plan.options, Side::Receiver).map(|told| [&plan.rules[..], &told].concat()),
         false => Ok(filters::of_receiving_client(&plan.rules, &plan.options)),
     });
     let prepared = rules.and_then(|rules| Ok((rules, Lists::new(&n, &plan.options)?)));

@@ -146,6 +146,7 @@ fn serve_receiver(
         names,
         tells_ways: level(&options.debug, b"DELTASUM").map_or(options.verbose > 1, |level| level > 0),
         guard: guard.cloned(),
+        rules: args.rules.clone(),
         ..ReceivePlan::default()
     };
     let received = receive(session, &plan, &Recorded { ledger })?;
@@ -225,7 +226,8 @@ fn serve_sender(
     let sum: Option<SumFile<'_>> = if options.checksum { Some(&mut sum) } else { None };
     let mut hooks = Hooks { report: &mut report, sum, keep: None, rules: None, guard };
     let listing = |asked: Asked| {
-        let set = filters::rule_set(&filters::of_client(&asked.rules, options, RuleSide::Sender)?, RuleSide::Sender);
+        let client = filters::of_client(&asked.rules, options, RuleSide::Sender)?;
+        let set = filters::rule_set(&[&args.rules[..], &client].concat(), RuleSide::Sender);
         hooks.rules = rules.get_or_init(|| set).as_ref();
         let names = match options.files_from.as_deref() {
             None => None,

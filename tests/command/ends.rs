@@ -131,3 +131,68 @@ fn the_far_program_may_be_a_command_of_the_shell() {
         cat told; ls b d"#,
     );
 }
+
+/// `-s` and its other names are for a shell in between; where there is none nothing changes.
+#[test]
+fn arguments_past_the_shell_need_none() {
+    reads_like_stock(
+        r#"mkdir a; echo 1 >a/f; echo 2 >"a/x y"
+        t() { rm -rf b; $R "$@"; echo "$? [$*]"; ls b; }
+        for o in -s --secluded-args --protect-args -lts --no-s; do
+            t -r $o a/ b/
+            t -r $o "a/x y" a/f b
+            t -r $o -e $RSH --rsync-path=$S a/ lh:$W/b/
+        done
+        export RSYNC_PROTECT_ARGS=1
+        t -r a/ b/
+        t -r --suffix='a b*' -b a/ b/
+        t -rs --list-only a/"#,
+    );
+}
+
+/// What `-M` hands on is for the other end only, and may be any option.
+#[test]
+fn the_other_end_takes_every_option() {
+    reads_like_stock(
+        r#"mkdir -p a/d; echo 1 >a/f; echo 2 >a/g.o; echo 3 >a/d/h.o; echo 4 >a/d/core; mkfifo a/p; ln -s /etc a/l
+        touch -hd 2020-01-01 a/d/* a/*; chmod 640 a/f
+        show() { (cd b && find . | sort | while read -r n; do echo "$(stat -c '%n %F %a' "$n") $(readlink "$n")"; done); }
+        t() { rm -rf b; mkdir b; echo x >b/old.o; $R "$@"; echo "$? [$*]"; show; }
+        for o in '-M--exclude=*.o' '-M-f-_*.o' '-M--no-perms' '-M--backup' '-M--existing' '-M--chmod=F600' \
+            '-M--no-D' '-M--fake-super' '-M--munge-links' '-M--max-size=1' '-M-v' '-M--numeric-ids'; do
+            t -r -lptD --delete $o a/ b/
+            t -r -lptD --delete $o -e $RSH --rsync-path=$S a/ lh:$W/b/
+            t -r -lptD --delete $o -e $RSH --rsync-path=$S lh:$W/a/ b/
+        done
+        rm -rf b; $S --server --sender -logDtpr -e.LsfxCIvu -- . a/ </dev/null >out; [ -s out ] && echo it speaks"#,
+    );
+}
+
+#[test]
+fn a_local_copy_is_two_ends() {
+    reads_like_stock(
+        r#"mkdir a; echo 1 >a/f; mkfifo a/p; ln -s /etc/passwd a/l; [ $(id -u) = 0 ] && chown -h 12:13 a/*
+        for o in --fake-super --munge-links "--fake-super --munge-links" "-M--fake-super" "-M--munge-links"; do
+            rm -rf b c; $R -a $o a/ b/; echo "$? $o"; (cd b; stat -c '%n %F %u:%g' *; readlink l; getfattr -hd -m- * | sort)
+            $R -a $o b/ c/; echo "$? back"; (cd c; stat -c '%n %F %u:%g' *; readlink l)
+        done 2>&1"#,
+    );
+}
+
+/// A prefix of a file is no version of it.
+#[test]
+fn a_source_cut_off_while_it_is_read_says_so() {
+    reads_like_stock(
+        r#"cut() {
+            rm -rf a b; mkdir a b; head -c 6000000 /dev/zero | tr '\0' x >a/f; [ -n "$2" ] && head -c 1000000 a/f >b/f
+            touch -d 2020-01-01 a/f b/f 2>/dev/null; eval "$3"; (while [ -z "$(find b -name '.f.*' -size +1 -o -name f -size +1960)" ]; do sleep 0.05; done; truncate -s 3000000 a/f) & c=$!
+            eval "$R -r $1"; r=$?; wait $c; cmp a/f b/f; echo "$r [$1] $(ls -A b)"
+        }
+        slow=--bwlimit=4000
+        cut "$slow a/ b/"
+        cut "$slow -v -z a/ b/" | grep -v bytes
+        cut "$slow --append a/ b/" old
+        cut "$slow -e $RSH --rsync-path=$S a/ lh:$W/b/"
+        cut "$slow -e $RSH --rsync-path=$S lh:$W/a/ b/""#,
+    );
+}

@@ -325,7 +325,7 @@ fn without_capabilities<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 }
 
 /// Lists `a` while something happens to the tree at the moment `a/b` is listed.
-fn meanwhile(folder: &TempDir, change: impl Fn()) -> (Vec<String>, Vec<String>, u32) {
+fn meanwhile(folder: &TempDir, change: impl Fn()) -> (Vec<String>, Vec<String>, i32) {
     let messages = RefCell::new(Vec::new());
     let mut report = |_: Severity, text: String| messages.borrow_mut().push(text);
     let mut keep = |name: &[u8], _: bool| {
