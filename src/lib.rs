@@ -11,6 +11,7 @@ pub mod cli;
 pub mod daemon;
 mod exit;
 pub mod link;
+mod lock;
 pub mod manifest;
 pub mod ocs;
 pub mod pipe;
