@@ -589,14 +589,14 @@ impl Options {
             };
             self.alt_dirs.iter().for_each(|dir| pair(name, dir));
         }
-        // A list of names means full names unless the other end is told.
-        if self.files_from.is_some() && !self.relative {
-            words.push(b"--no-relative".to_vec());
-        }
         match self.files_from.as_deref() {
             Some(b"-") => words.push(b"--files-from=-".to_vec()),
             Some(name) => pair("--files-from", name),
             None => {}
+        }
+        // A list of names means full names unless the other end is told.
+        if self.files_from.is_some() && !self.relative {
+            words.push(b"--no-relative".to_vec());
         }
     }
 }
