@@ -58,6 +58,11 @@ pub enum ArgsError {
     Refused(String),
 }
 
+/// Understands none.
+fn unknown(_: &mut Options, word: &[u8], _: &mut dyn Iterator<Item = &[u8]>) -> Result<(), ArgsError> {
+    Err(ArgsError::Unsupported(String::from_utf8_lossy(word).into_owned()))
+}
+
 /// Where a bundled letter goes that is given once.
 fn letter(options: &mut Options, letter: u8) -> Option<&mut bool> {
     Some(match letter {
@@ -181,9 +186,7 @@ const OWN_WORD: [&str; 10] = [
 impl ServerArgs {
     /// Parses what follows the program's name. Nothing is ignored that would change the bytes on the wire or on the disk.
     pub fn parse<A: AsRef<[u8]>>(args: &[A]) -> Result<Self, ArgsError> {
-        Self::parse_with(args, &mut |_, word, _| {
-            Err(ArgsError::Unsupported(String::from_utf8_lossy(word).into_owned()))
-        })
+        Self::parse_with(args, &mut unknown)
     }
 
     /// The same with somebody who understands the options that a server is not told by itself.
