@@ -153,6 +153,7 @@ fn client(link: Link, push: bool, src: &Path, dst: &Path) -> Result<bool, Transf
             choice: None,
             offer: Offer::Blake3,
             incremental: false,
+            acknowledges: false,
             compression: Wish::OFF,
         },
     )?;
@@ -178,6 +179,7 @@ fn session(push: bool, fault: Option<Fault>, src: &Path, dst: &Path) -> (Ends, [
         sender: !push,
         options: options(),
         capabilities: b"LsfxCIvu".to_vec(),
+        old: false,
         paths: vec![if push {
             dst.as_os_str().as_bytes().to_vec()
         } else {
@@ -434,6 +436,7 @@ fn a_killed_receiver_leaves_the_old_file() {
                 choice: None,
                 offer: Offer::Stock,
                 incremental: false,
+                acknowledges: false,
                 compression: Wish::OFF,
             };
             let session = greet(server.link, hello).unwrap();

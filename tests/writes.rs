@@ -570,6 +570,7 @@ fn pull(program: &Path, from: &Path, to: &Path, options: &Options) -> Result<Rec
         offer: Offer::Blake3,
         compression: options.compression(),
         incremental: false,
+        acknowledges: false,
     };
     let session = greet(link, hello)?;
     let plan = ReceivePlan { options: options.clone(), destination: to.to_owned(), ..ReceivePlan::default() };

@@ -108,9 +108,6 @@ mod tests {
     #[test]
     fn options_hold_in_their_order_and_rules_are_kept() {
         let args =
-            of("--server -logDtpre.v --no-perms --archive --no-D --specials -M-v --backup -f -_*.o --exclude x . d");
-        assert!(args.is_err(), "-M is for clients");
-        let args =
             of("--server -lgtpre.v --no-perms --owner --no-D --specials --backup -f -_*.o --exclude x . d").unwrap();
         let options = &args.options;
         assert!(!options.perms && options.owner && options.specials && !options.devices && options.backup);

@@ -63,6 +63,7 @@ fn shake(link: Link, version: u8, offer: Offer, options: &Options) -> Session {
             offer,
             compression: options.compression(),
             incremental: options.incremental(false),
+            acknowledges: false,
         },
     )
     .unwrap()

@@ -51,8 +51,15 @@ fn pull(work: &Path, options: &Options, rate: Rate, knowing: impl FnOnce(bool) -
     let words: Vec<_> = args.to_words().into_iter().map(OsString::from_vec).collect();
     let link = rate.on_reading(Local::default().open(&words).unwrap());
     let compression = options.compression();
-    let hello =
-        Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Stock, compression, incremental: false };
+    let hello = Hello {
+        side: Side::Client,
+        version: 32,
+        choice: None,
+        offer: Offer::Stock,
+        compression,
+        incremental: false,
+        acknowledges: false,
+    };
     let session = greet(link, hello).unwrap();
     let plan = ReceivePlan { options: options.clone(), destination: dst, tells_ways: true, ..ReceivePlan::default() };
     let said = Mutex::new(Vec::new());
