@@ -263,7 +263,7 @@ impl CommandLine {
     }
 
     /// Takes one word of options and, where it stands apart, its value.
-    pub(super) fn option<'w>(&mut self, word: &[u8], more: &mut dyn Iterator<Item = &'w [u8]>) -> Result<(), Usage> {
+    pub(super) fn option(&mut self, word: &[u8], more: &mut dyn Iterator<Item = &[u8]>) -> Result<(), Usage> {
         let mut more = more;
         match word {
             [b'-', b'-', name @ ..] => self.long(word, name, &mut more),

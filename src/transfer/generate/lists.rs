@@ -91,7 +91,7 @@ impl Work<'_> {
             self.witness.entry(entry);
             if self.plan.server {
                 let line = listing::raw_line(entry, self.options.links);
-                self.out.message(&Message::Text(TextKind::Info, line.into()));
+                self.out.message(&Message::Text(TextKind::Info, line));
                 if self.out.len() > OUT_MOST {
                     self.mouth.say(&mut self.out)?;
                 }
