@@ -34,6 +34,7 @@ use flight::Flight;
 pub use layout::RemotePath;
 use protocol::chmod::Chmod;
 pub(crate) use pull::sender_args;
+pub(crate) use road::{Answer, ask};
 pub use road::{Bootstrap, UPLOAD_DIR, is_static};
 pub use sources::Sources;
 pub use squeeze::Compress;
@@ -41,7 +42,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 pub use upkeep::{Announcing, Upkeep};
-pub(crate) use worker::{FarEnd, far_end};
+pub(crate) use worker::FarEnd;
 
 /// Which way the files go. Rows, places and proofs are the same either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,7 +136,7 @@ pub async fn run<C: Catalog>(
     let flight = Arc::new(Flight::new(settings.queue, settings.queue_bytes, control.progress().clone()));
     let crew = Arc::new(Crew::new(settings.workers));
     let board = Arc::new(ranges::Board::new());
-    let origins = Arc::new(origins::Origins::new(control.progress().clone(), settings.once));
+    let origins = Arc::new(origins::Origins::new(control.progress().clone(), settings.sources.clone(), settings.once));
     let (jobs, job_source) = mpsc::channel(settings.workers.most());
     let job_source = Arc::new(tokio::sync::Mutex::new(job_source));
     let (results, result_source) = mpsc::channel(settings.queue.max(1));

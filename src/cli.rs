@@ -1,6 +1,7 @@
 //! The command line: which face of the program was called, and with which exit code it ends.
 
 mod agent;
+mod authorize;
 mod bench;
 mod check;
 mod flags;
@@ -70,10 +71,25 @@ pub fn main(mut args: Vec<OsString>) -> ExitCode {
             }
         }
     }
+    // What is missing may stand in a site file that is not where it was looked for.
+    let absent = site::absent_default(&|name| std::env::var(name).ok()).filter(|_| agent.is_none());
+    let absent = absent.filter(|_| ["run", "check", "retry"].contains(&&*verb));
+    let hint = || {
+        if let Some(file) = &absent {
+            output::say(&format!("There is no site file at {} (the default in OCS_CONFIG_DIR)", file.display()));
+        }
+    };
     let flags = match Flags::try_parse_from(args) {
         Ok(flags) => flags,
         Err(error) => {
-            let _ = error.print();
+            match &agent {
+                // Words of a site file may hold anything.
+                Some(_) => output::say(error.render().to_string().trim_end()),
+                None => drop(error.print()),
+            }
+            if error.use_stderr() {
+                hint();
+            }
             return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
         }
     };
@@ -84,11 +100,14 @@ pub fn main(mut args: Vec<OsString>) -> ExitCode {
         Command::Retry(args) => run::retry(args),
         Command::Rdiff(words) => Ok(crate::rdiff::main(&words)),
         Command::Bench(args) => bench::bench(args),
+        Command::Authorize(args) => authorize::authorize(&args),
+        Command::Confined(args) => return authorize::confined(&args),
     };
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             output::say(&format!("pysmurf-archiver: {error:#}"));
+            hint();
             ExitCode::from(USAGE)
         }
     }

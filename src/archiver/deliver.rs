@@ -1,21 +1,23 @@
 //! A batch written by SFTP, for far ends where no program serves: each file under a temporary name, read back whole,
 //! renamed only with the registered MD5, and never over another file.
 
-use super::batch::{Fate, Flown, Manner, file_mode, source_metadata};
+use super::batch::{CHANGED, Fate, Flown, Manner, file_mode, source_metadata};
 use super::flight::Job;
 use crate::status::Failure;
 use crate::throttle::Rate;
 use crate::transfer::TransferError;
 use crate::transfer::send::{Digest, Sent};
-use crate::transport::ssh::sftp::{Sftp, SftpError};
+use crate::transport::ssh::sftp::{Pieces, Sftp, SftpError};
 use protocol::checksum::{Checksum, FileHasher, Sum};
 use protocol::chmod::Chmod;
 use std::collections::HashSet;
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+/// What is written to see whether anything can be. One name for all, so that one at most is ever left.
+const PROBE: &str = ".archiver-probe";
 /// Permissions of directories where nothing is said.
 const DIR_MODE: u32 = 0o755;
 
@@ -79,6 +81,9 @@ impl Delivery<'_> {
                 }
             }
         }
+        for refusal in self.sftp.refused() {
+            tracing::warn!(base, "The SFTP server does not do all that is wished: {refusal}");
+        }
         if flown.fates.contains(&Fate::Refused) && !self.takes_files() {
             return Err(format!("Directory {base} cannot be written to: {}", flown.words.trim_end()));
         }
@@ -86,7 +91,7 @@ impl Delivery<'_> {
     }
 
     fn deliver(&mut self, job: &Job, dirs: &mut HashSet<PathBuf>, words: &mut String) -> Result<Fate, Trouble> {
-        let meta = source_metadata(&job.source).map_err(Trouble::File)?;
+        let meta = source_metadata(self.manner.sources, &job.source).map_err(Trouble::File)?;
         let name = job.place.variant(job.variant);
         let place = self.base.join(&name);
         let md5 = Sum::new(&job.md5);
@@ -106,7 +111,11 @@ impl Delivery<'_> {
         }
         make_way(self.sftp, &self.base, &name, self.manner.chmod, dirs).map_err(|error| refuse(self, error))?;
         let temp = temporary(&place);
-        let outcome = self.write(job, &temp, &place, &meta);
+        let mut outcome = self.write(job, &temp, &place, &meta);
+        if matches!(outcome, Ok(Ok(Fate::Open))) {
+            self.sftp.remove(&temp).map_err(|error| refuse(self, error))?;
+            outcome = self.write(job, &temp, &place, &meta);
+        }
         let fate = match outcome {
             Ok(Ok(fate)) => fate,
             Ok(Err(error)) => {
@@ -128,9 +137,10 @@ impl Delivery<'_> {
         Ok(fate)
     }
 
-    /// Writes, proves and renames. The inner error is the source's.
+    /// Writes, proves and renames. The inner error is the source's. Open is a file that has turned out to keep the permissions
+    /// that it was made with, which are for us alone.
     fn write(&mut self, job: &Job, temp: &Path, place: &Path, meta: &Metadata) -> Result<io::Result<Fate>, SftpError> {
-        let mut file = match File::open(&job.source) {
+        let mut file = match self.manner.sources.open(&job.source) {
             Ok(file) => file,
             Err(error) => return Ok(Err(error)),
         };
@@ -138,7 +148,9 @@ impl Delivery<'_> {
         let (progress, rate) = (self.manner.progress, self.rate);
         let mut hasher = FileHasher::new(Checksum::Md5);
         let mut blake3 = self.manner.digests.then(|| FileHasher::new(Checksum::Blake3));
-        let written = self.sftp.create(temp, 0o600, &mut |buffer| {
+        let mode = file_mode(meta.mode(), self.manner.chmod);
+        let for_good = self.sftp.keeps_its_own();
+        let written = self.sftp.create(temp, if for_good { mode } else { 0o600 }, &mut |buffer| {
             let n = loop {
                 match file.read(buffer) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -159,15 +171,16 @@ impl Delivery<'_> {
         };
         let sum = hasher.finish();
         if Some(sum) != md5 {
-            let why = format!("it has changed since it was registered: its MD5 is now {sum}");
-            return Ok(Ok(Fate::Failed(Failure::Changed, why)));
+            return Ok(Ok(Fate::Failed(Failure::Changed, CHANGED.into())));
         }
         if self.read_back(temp)? != (len, sum) {
             let why = "what the storage node has written is not what was sent; is its disk in order?".to_owned();
             return Ok(Ok(Fate::Failed(Failure::Refused, why)));
         }
         let mtime = u64::try_from(meta.mtime()).ok();
-        self.sftp.set(temp, Some(file_mode(meta.mode(), self.manner.chmod)), mtime)?;
+        if !self.sftp.set_if_it_may_be(temp, mode, mtime)? && !for_good && mode != 0o600 {
+            return Ok(Ok(Fate::Open));
+        }
         Ok(Ok(match self.sftp.rename(temp, place)? {
             true => {
                 let digest = blake3.map(|blake3| Digest { len, blake3: blake3.finish() });
@@ -201,15 +214,23 @@ impl Delivery<'_> {
 
     /// Whether the base directory takes files at all.
     fn takes_files(&mut self) -> bool {
-        let probe = temporary(&self.base.join("archiver-probe"));
-        let made = self.sftp.create(&probe, 0o600, &mut |_| Ok(0)).is_ok();
-        made && self.sftp.remove(&probe).is_ok()
+        let probe = self.base.join(PROBE);
+        let stands = |sftp: &Sftp| sftp.stat(&probe).is_ok_and(|found| found.is_some());
+        // Another session may have one there.
+        let made = self.sftp.pieces(&probe, Some(0o600)).and_then(Pieces::close).is_ok() || stands(self.sftp);
+        match self.sftp.remove(&probe) {
+            Ok(()) => made,
+            Err(_) => {
+                self.leftovers.push(probe);
+                false
+            }
+        }
     }
 }
 
 /// Makes the directories on the way to `name` that are missing; `dirs` are known to be there.
 pub(super) fn make_way(
-    sftp: &Sftp,
+    sftp: &mut Sftp,
     base: &Path,
     name: &str,
     chmod: Option<&Chmod>,
@@ -223,7 +244,7 @@ pub(super) fn make_way(
         let mode = chmod.map_or(DIR_MODE, |chmod| chmod.apply(DIR_MODE, true, 0o022));
         if sftp.make_dir(&dir, mode)? && chmod.is_some() {
             // The server's umask may have taken some away.
-            sftp.set(&dir, Some(mode), None)?;
+            sftp.set_if_it_may_be(&dir, mode, None)?;
         }
         dirs.insert(dir);
     }

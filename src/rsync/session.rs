@@ -25,7 +25,7 @@ use crate::transfer::{
     Asked, Expected, Operands, ReceivePlan, SendPlan, Session, TransferError, greet_agreed, greet_with, receive, send,
 };
 use crate::transport::child::Child;
-use crate::transport::ssh::{Ssh, SshOptions};
+use crate::transport::ssh::{Remedies, Ssh, SshOptions};
 use crate::transport::tcp::Family;
 use crate::transport::{Connect, ConnectError};
 use protocol::PeerError;
@@ -150,7 +150,7 @@ impl From<ConnectError> for Failure {
         let code = match &error {
             ConnectError::Setup(_) => 1,
             ConnectError::Timeout { .. } => exit::TIMEOUT,
-            ConnectError::Unreachable { .. } | ConnectError::Lost { .. } => 10,
+            ConnectError::Unreachable { .. } | ConnectError::NoCommand { .. } | ConnectError::Lost { .. } => 10,
             ConnectError::HostKey { .. } | ConnectError::Auth { .. } => 5,
         };
         Self { text: format!("rsync: {error}"), code }
@@ -348,6 +348,10 @@ impl Client<'_> {
         let mut words = self.line.peer_words.clone();
         words.append(&mut options.remote_options);
         options.remote_options = words.iter().map(|given| word(given, &options)).collect();
+        // A local copy is two ends of one command: what keeps to its own end by a remote shell holds for both.
+        if self.plan.remote.is_none() && options.fake_super {
+            options.remote_options.push(b"--fake-super".to_vec());
+        }
         let there = if self.pull { &self.plan.sources[..] } else { self.plan.destination.as_slice() };
         let paths = there.iter().map(|given| path(given, &options)).collect();
         ServerArgs { sender: self.pull, paths, options, old: self.version < 30, ..ServerArgs::default() }
@@ -414,6 +418,7 @@ impl Client<'_> {
         let mut options = SshOptions::new(text(&host.name));
         options.user = host.user.as_deref().map(text);
         options.stall_timeout = limit;
+        options.remedies = Remedies::Command;
         let mut line = text(program);
         for word in words {
             line.push(' ');
