@@ -13,6 +13,7 @@ mod poller;
 mod pull;
 mod ranges;
 mod recorder;
+mod resume;
 mod retry;
 mod road;
 mod squeeze;
@@ -32,6 +33,7 @@ use flight::Flight;
 pub use layout::RemotePath;
 use protocol::chmod::Chmod;
 pub(crate) use pull::sender_args;
+pub use resume::aside_of;
 pub use road::{Bootstrap, UPLOAD_DIR, is_static};
 pub use squeeze::Compress;
 use std::sync::Arc;
@@ -82,6 +84,8 @@ pub struct Settings {
     pub bootstrap: Option<Bootstrap>,
     /// Changes to the permissions of copies, and of the directories they are in.
     pub chmod: Option<Chmod>,
+    /// What the directories are called that unfinished files are kept in, beside their places: see [`aside_of`].
+    pub aside: String,
     /// Where proven copies are listed.
     pub manifest: Option<Arc<Manifest>>,
 }
@@ -128,6 +132,7 @@ pub async fn run<C: Catalog>(
     let flight = Arc::new(Flight::new(settings.queue, settings.queue_bytes, control.progress().clone()));
     let crew = Arc::new(Crew::new(settings.workers));
     let board = Arc::new(ranges::Board::new());
+    let strays = Arc::new(resume::Strays::default());
     let (jobs, job_source) = mpsc::channel(settings.workers.most());
     let job_source = Arc::new(tokio::sync::Mutex::new(job_source));
     let (results, result_source) = mpsc::channel(settings.queue.max(1));
@@ -138,6 +143,7 @@ pub async fn run<C: Catalog>(
             connect: connect()?,
             crew: crew.clone(),
             board: board.clone(),
+            strays: strays.clone(),
             settings: settings.clone(),
             path_limit: catalog.path_limit(),
             jobs: job_source.clone(),
@@ -149,7 +155,7 @@ pub async fn run<C: Catalog>(
             squeeze: squeeze::Squeeze::default(),
             no_help_before: None,
             uploaded: None,
-            leftovers: Vec::new(),
+            read_back: None,
         };
         let thread = std::thread::Builder::new().name(format!("worker {number}"));
         let spawned = thread.spawn(move || worker.run());

@@ -16,6 +16,8 @@ mod load;
 mod outages;
 #[path = "archiver/refusals.rs"]
 mod refusals;
+#[path = "archiver/resume.rs"]
+mod resume;
 #[path = "archiver/rows.rs"]
 mod rows;
 #[path = "archiver/sessions.rs"]

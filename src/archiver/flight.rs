@@ -1,6 +1,7 @@
 //! What is on its way: rows, the places they go to, and how much of both may be.
 
 use super::layout::RemotePath;
+use super::resume::Way;
 use crate::catalog::{Md5, RecordId};
 use crate::status::Progress;
 use std::collections::HashSet;
@@ -21,6 +22,8 @@ pub(super) struct Job {
     pub(super) place: RemotePath,
     /// Which variant is tried: 0 for the name itself, then `.1`, `.2` …
     pub(super) variant: u32,
+    /// How its file has come on.
+    pub(super) way: Way,
     _ticket: Ticket,
 }
 
@@ -120,7 +123,7 @@ impl Flight {
         }
         self.progress.takes_off();
         let ticket = Ticket { flight: self.clone(), id, place: place.clone(), _permits: [file, bytes] };
-        Some(Job { id, attempts, source, md5, place, variant: 0, _ticket: ticket })
+        Some(Job { id, attempts, source, md5, place, variant: 0, way: Way::default(), _ticket: ticket })
     }
 
     /// Waits until something lands. Register before looking at what is aloft.

@@ -115,7 +115,7 @@ impl LongLink {
 
     /// Whether something lies where earlier tries are looked for, or only the place for it.
     fn aside(&self) -> bool {
-        self.place.tree().0.keys().any(|name| String::from_utf8_lossy(name).contains(".archiver-partial/"))
+        self.place.tree().0.keys().any(|name| String::from_utf8_lossy(name).contains(".archiver-partial-"))
     }
 
     /// Whether several are writing.
@@ -123,7 +123,7 @@ impl LongLink {
         self.place
             .tree()
             .files()
-            .any(|(name, stand)| String::from_utf8_lossy(name).contains(".archiver-partial/") && stand.len > 10 << 20)
+            .any(|(name, stand)| String::from_utf8_lossy(name).contains(".archiver-partial-") && stand.len > 10 << 20)
     }
 
     /// Sessions that found what several had written.
