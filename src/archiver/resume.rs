@@ -234,7 +234,7 @@ impl Worker {
 
     fn sweep_by_command(&mut self, paths: Vec<PathBuf>) {
         // Nothing behind a symlink that somebody else has put there.
-        let script = "for f; do d=${f%/*}; [ -L \"$d\" ] || { rm -f -- \"$f\"; rmdir -- \"$d\"; } 2>/dev/null; done; :";
+        let script = "s=0; for f; do d=${f%/*}; [ -L \"$d\" ] || { rm -f -- \"$f\"; rmdir -- \"$d\"; } 2>/dev/null; ! [ -f \"$f\" ] || s=1; done; exit $s";
         let start = || -> Vec<OsString> { ["sh", "-c", script, "sh"].map(Into::into).into() };
         let (mut words, mut bytes) = (start(), 0);
         let mut commands = Vec::new();
@@ -250,8 +250,17 @@ impl Worker {
         for words in commands.iter().filter(|words| words.len() > 4) {
             // The connection may be the one that broke; the next is new.
             let swept = self.connect.run(words).or_else(|_| self.connect.run(words));
-            if let Err(error) = swept {
-                tracing::debug!(host = self.connect.describe(), "Unfinished files stay: {error}");
+            if swept.is_ok_and(|output| output.status == Some(0)) {
+                continue;
+            }
+            // Not every account may run such commands.
+            let paths = words.iter().skip(4).map(Path::new);
+            let by_sftp =
+                || self.connect.sftp().map(|sftp| paths.map(|path| remove(&sftp, path)).filter(Result::is_err).count());
+            match by_sftp() {
+                Ok(0) => {}
+                Ok(left) => tracing::debug!(left, "Unfinished files stay at the far end"),
+                Err(error) => tracing::debug!("Unfinished files stay at the far end: {error}"),
             }
         }
     }
