@@ -16,6 +16,7 @@ mod recorder;
 mod resume;
 mod retry;
 mod road;
+mod sources;
 mod squeeze;
 pub mod stop;
 mod upkeep;
@@ -35,6 +36,7 @@ use protocol::chmod::Chmod;
 pub(crate) use pull::sender_args;
 pub use resume::aside_of;
 pub use road::{Bootstrap, UPLOAD_DIR, is_static};
+pub use sources::Sources;
 pub use squeeze::Compress;
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,6 +88,8 @@ pub struct Settings {
     pub chmod: Option<Chmod>,
     /// What the directories are called that unfinished files are kept in, beside their places: see [`aside_of`].
     pub aside: String,
+    /// Which files rows may name.
+    pub sources: Sources,
     /// Where proven copies are listed.
     pub manifest: Option<Arc<Manifest>>,
 }
