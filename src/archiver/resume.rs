@@ -11,7 +11,7 @@ use super::worker::Worker;
 use crate::catalog::RecordId;
 use crate::transfer::dest::Dest;
 pub(super) use crate::transfer::fetch::KEPT_LEAST;
-use crate::transfer::send::{Digest, Sent};
+use crate::transfer::send::Digest;
 use crate::transport::ssh::sftp::{Sftp, SftpError};
 use protocol::checksum::{Checksum, FileHasher};
 use std::collections::HashMap;
@@ -52,8 +52,8 @@ pub(super) struct Way {
     due: u64,
     /// It has been told that it is resumed.
     told: AtomicBool,
-    /// It is whole, by these bytes, and has yet to be found so under its name.
-    pub(super) arrived: Option<(Sent, Option<Digest>)>,
+    /// The digest of what was sent, where it has yet to be found whole under its name.
+    pub(super) arrived: Option<Digest>,
 }
 
 impl Way {

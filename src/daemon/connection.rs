@@ -39,8 +39,8 @@ impl Refusal {
 impl From<Gone> for Refusal {
     fn from(gone: Gone) -> Self {
         let client = match &gone {
-            Gone::Peer(PeerError::Version(version)) => {
-                Some(format!("protocol version mismatch: this server speaks 30 to 32, not {version}"))
+            Gone::Peer(PeerError::Version(version) | PeerError::TooOld(version)) => {
+                Some(format!("protocol version mismatch: this server speaks 27 to 32, not {version}"))
             }
             Gone::Peer(error) => Some(error.to_string()),
             Gone::Lost(_) | Gone::Late | Gone::NoProxy(_) => None,
@@ -351,9 +351,9 @@ fn authenticate(
 ) -> Result<(String, Access), Failed> {
     let told = |why: &str| Failed::Told(format!(": {why}"));
     let rules = auth::rules(list).map_err(|why| told(&why))?;
-    let digest = greeting.digest().ok_or_else(|| told("no common digest"))?;
+    let digest = greeting.digest(VERSION_MOST).ok_or_else(|| told("no common digest"))?;
     let floor = floor.map(|name| Digest::from_name(name).ok_or_else(|| told("auth digest names no digest")));
-    if floor.transpose()?.is_some_and(|floor| digest > floor) {
+    if floor.transpose()?.is_some_and(|floor| digest > floor && digest.name() != floor.name()) {
         return Err(told(&format!("the client's best digest is {}, weaker than auth digest allows", digest.name())));
     }
     let mut random = [0; 48];

@@ -102,13 +102,24 @@ impl Rules {
         let deletes = options.delete.is_some() && !options.delete_excluded;
         if options.backup && options.backup_dir.is_none() && deletes {
             let suffix = options.suffix.as_deref().unwrap_or(b"~");
-            self.filter(&[b"-r *", suffix].concat())?;
+            self.implied(&[b"-r *", suffix].concat())?;
         }
         let delayed = options.delay_updates.then_some(&b".~tmp~"[..]);
         if let Some(dir) = options.partial_dir.as_deref().or(delayed).filter(|dir| !dir.starts_with(b"/")) {
-            self.filter(&[b"-p ", dir, b"/"].concat())?;
+            self.implied(&[b"-p ", dir, b"/"].concat())?;
         }
         Ok(self.rules)
+    }
+
+    fn implied(&mut self, text: &[u8]) -> Result<(), RulesError> {
+        let known = self.rules.len();
+        self.filter(text)?;
+        for rule in &mut self.rules[known..] {
+            if let Rule::Match(rule) = rule {
+                rule.modifiers.implied = true;
+            }
+        }
+        Ok(())
     }
 
     fn take(&mut self, given: Vec<Given>, depth: usize) -> Result<(), RulesError> {
@@ -132,12 +143,15 @@ impl Rules {
 }
 
 /// The rules a client sent, as they hold at its server.
-pub(super) fn of_client(texts: &[Vec<u8>], options: &Options, side: Side) -> Result<Vec<Rule>, TransferError> {
-    let mode = Mode {
-        from0: options.from0,
-        delete_excluded: options.delete_excluded && side == Side::Receiver,
-        ..Mode::default()
-    };
+pub(super) fn of_client(
+    texts: &[Vec<u8>],
+    options: &Options,
+    side: Side,
+    version: u8,
+) -> Result<Vec<Rule>, TransferError> {
+    let mode = if version < 29 { Mode::old_style(Action::Exclude) } else { Mode::default() };
+    let mode =
+        Mode { from0: options.from0, delete_excluded: options.delete_excluded && side == Side::Receiver, ..mode };
     let refused = |error: FilterError| TransferError::Rules(error.to_string());
     let mut rules = Vec::new();
     for text in texts {
@@ -154,6 +168,7 @@ pub(super) fn of_client(texts: &[Vec<u8>], options: &Options, side: Side) -> Res
         }
     }
     if side == Side::Sender && options.cvs_exclude {
+        let mode = Mode { from0: options.from0, ..Mode::default() };
         rules.extend(parse_rule(b":C", &mode).map_err(refused)?.into_iter().filter_map(|given| match given {
             Given::Rule(rule) => Some(rule),
             _ => None,

@@ -148,7 +148,7 @@ fn receive_knowing(
     let recorded = batch.is_some();
     ears.tap = batch.map(|file| Tap::new(&inbox, file)).transpose()?;
     if !server {
-        out.put(&filter::encode(&plan.rules, Side::Sender));
+        out.put(&filter::encode(&plan.rules, Side::Sender, n.version)?);
         mouth.say(&mut out)?;
     }
     let facts = ReceiverFacts {
@@ -171,12 +171,12 @@ fn receive_knowing(
             return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer }));
         }
     };
-    let texts = match server && plan.options.receiver_hears_rules() {
+    let texts = match server && plan.options.receiver_hears_rules(n.version) {
         true => hear_rules(&mut receiver, &mut ears, witness),
         false => Ok(Vec::new()),
     };
     let rules = texts.and_then(|texts| match server {
-        true => filters::of_client(&texts, &plan.options, Side::Receiver),
+        true => filters::of_client(&texts, &plan.options, Side::Receiver, n.version),
         false => Ok(plan.rules.clone()),
     });
     let prepared = rules.and_then(|rules| Ok((rules, Lists::new(&n, &plan.options)?)));

@@ -16,7 +16,7 @@ use protocol::args::{ItemDetail, Options, ServerArgs};
 use protocol::checksum::Sum;
 use protocol::filter::{RuleSet, Side as RuleSide};
 use protocol::flist::{FileEntry, FileList, ListLimits, Ndx};
-use protocol::handshake::{Compat, Hello, Side, VERSION_MOST};
+use protocol::handshake::{Hello, Side, VERSION_MOST};
 use protocol::item::ItemHeader;
 use protocol::mux::{Message, TextKind};
 use protocol::sender::Request;
@@ -65,6 +65,7 @@ pub(crate) fn hello(args: &ServerArgs, version: u8) -> Result<Hello, TransferErr
         offer: offers::checksums(true),
         compression: offers::compression(options.compression(), true),
         incremental: options.incremental(!args.sender),
+        acknowledges: args.sender && options.remove_source_files,
     })
 }
 
@@ -76,6 +77,7 @@ pub(crate) fn serve_session(
     guard: Option<&Guard>,
     ledger: Option<&Ledger<'_>>,
 ) -> Result<Served, TransferError> {
+    args.options.check_version(session.n.version)?;
     session.convert(args.options.charset);
     if let Some(rate) = args.options.bwlimit.and_then(NonZeroU64::new) {
         session.limit(rate);
@@ -219,14 +221,15 @@ fn serve_sender(
         digests: false,
     };
     let paths: Vec<_> = args.paths.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
-    let incremental = session.n.compat.has(Compat::INC_RECURSE);
+    let n = session.n;
     let trouble = Trouble::new(options.verbose > 1);
     let rules: OnceCell<Option<RuleSet>> = OnceCell::new();
     let (mut report, mut sum) = (trouble.reporter(), summer(list_checksum));
     let sum: Option<SumFile<'_>> = if options.checksum { Some(&mut sum) } else { None };
     let mut hooks = Hooks { report: &mut report, sum, keep: None, rules: None, guard };
     let listing = |asked: Asked| {
-        let set = filters::rule_set(&filters::of_client(&asked.rules, options, RuleSide::Sender)?, RuleSide::Sender);
+        let set = filters::of_client(&asked.rules, options, RuleSide::Sender, n.version)?;
+        let set = filters::rule_set(&set, RuleSide::Sender);
         hooks.rules = rules.get_or_init(|| set).as_ref();
         let names = match options.files_from.as_deref() {
             None => None,
@@ -234,7 +237,7 @@ fn serve_sender(
             Some(name) => Some(filters::names_of_file(name, options.from0)?),
         };
         let arguments = Arguments::new(&paths, names.as_deref())?;
-        Scanned::list(&arguments, options, incremental, hooks, &trouble)
+        Scanned::list(&arguments, options, &n, hooks, &trouble)
     };
     let mut watch = Report { trouble: &trouble, ledger, current: None };
     let summary = send(session, &plan, listing, &mut watch)?;
@@ -336,6 +339,7 @@ mod tests {
             choice: None,
             offer: Offer::Stock,
             incremental: false,
+            acknowledges: false,
             compression: Wish::OFF,
         };
         let mut handshake = Handshake::new(hello, &mut out);

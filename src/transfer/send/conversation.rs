@@ -54,7 +54,7 @@ pub(super) fn converse<S: Source>(
         sender.hold_data_back();
     }
     if let Some(rules) = &plan.rules {
-        out.put(&filter::encode(rules, Side::Receiver));
+        out.put(&filter::encode(rules, Side::Receiver, n.version)?);
     }
     // What the receiving side deletes is its own affair.
     if mouth.batch.is_some() {
