@@ -184,8 +184,8 @@ fn is_cleared(name: &str, road: Road, program: &str) {
     let others = scene.place.archive().join(FOLDER).join(".archiver-partial-deadbeef");
     fs::create_dir(&others).unwrap();
     fs::write(others.join("large"), "of another archiver").unwrap();
-    // The source goes away: its last attempt.
-    fs::remove_file(scene.place.sources().join("large")).unwrap();
+    // The source is another file by now: its last attempt.
+    fs::write(scene.place.sources().join("large"), noise(4 << 20, 5)).unwrap();
     table.execute(&format!("UPDATE {} SET timestamp=timestamp, failed_copy_attempts=4", table.table()));
     let over = scene.run(road, program, &table, &[]).wait(PATIENCE);
     assert!(
