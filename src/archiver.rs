@@ -140,7 +140,7 @@ pub async fn run<C: Catalog>(
     let crew = Arc::new(Crew::new(settings.workers));
     let board = Arc::new(ranges::Board::new());
     let strays = Arc::new(resume::Strays::default());
-    let origins = Arc::new(origins::Origins::new(control.progress().clone(), settings.once));
+    let origins = Arc::new(origins::Origins::new(control.progress().clone(), settings.sources.clone(), settings.once));
     let (jobs, job_source) = mpsc::channel(settings.workers.most());
     let job_source = Arc::new(tokio::sync::Mutex::new(job_source));
     let (results, result_source) = mpsc::channel(settings.queue.max(1));

@@ -2,7 +2,7 @@
 //! renamed only with the registered MD5, and never over another file. A larger one is written where unfinished files are
 //! kept, and both the writing and the reading back go on where a broken connection has left them.
 
-use super::batch::{Fate, Flown, Manner, file_mode, source_metadata};
+use super::batch::{CHANGED, Fate, Flown, Manner, file_mode, source_metadata};
 use super::flight::Job;
 use super::resume::{self, KEPT_LEAST};
 use crate::catalog::RecordId;
@@ -102,7 +102,7 @@ impl Delivery<'_> {
     }
 
     fn deliver(&mut self, job: &Job, dirs: &mut HashSet<PathBuf>, words: &mut String) -> Result<Fate, Trouble> {
-        let meta = source_metadata(&job.source).map_err(Trouble::File)?;
+        let meta = source_metadata(self.manner.sources, &job.source).map_err(Trouble::File)?;
         let name = job.place.variant(job.variant);
         let place = self.base.join(&name);
         let md5 = Sum::new(&job.md5);
@@ -174,7 +174,7 @@ impl Delivery<'_> {
 
     /// Writes, proves and renames. The inner error is the source's.
     fn write(&mut self, job: &Job, temp: &Temp, place: &Path, meta: &Metadata) -> Result<io::Result<Fate>, SftpError> {
-        let mut source = match File::open(&job.source) {
+        let mut source = match self.manner.sources.open(&job.source) {
             Ok(file) => Summed::new(file, self.manner.digests),
             Err(error) => return Ok(Err(error)),
         };
@@ -208,8 +208,7 @@ impl Delivery<'_> {
         };
         let (sum, blake3) = source.finish();
         if Some(sum) != Sum::new(&job.md5) {
-            let why = format!("it has changed since it was registered: its MD5 is now {sum}");
-            return Ok(Ok(Fate::Failed(Failure::Changed, why)));
+            return Ok(Ok(Fate::Failed(Failure::Changed, CHANGED.into())));
         }
         if self.read_back(job, &temp.path)? != (len, sum) {
             // The beginning may be of an earlier state of the file, or of a disk that lost it: all anew, then.

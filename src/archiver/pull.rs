@@ -5,7 +5,7 @@
 //! larger one stays, and the next session goes on from there.
 
 use super::BATCH_BYTES;
-use super::batch::{Fate, Flown, Manner, explain, file_mode, hello, push_words};
+use super::batch::{CHANGED, Fate, Flown, Manner, explain, file_mode, hello, push_words};
 use super::flight::Job;
 use super::squeeze;
 use crate::link::Link;
@@ -192,9 +192,7 @@ impl FetchWatch for Watch<'_> {
                 Fate::Proven(sent, None)
             }
             Fetched::Taken => Fate::Taken,
-            Fetched::Changed(sum) => {
-                Fate::Failed(Failure::Changed, format!("it has changed since it was registered: its MD5 is now {sum}"))
-            }
+            Fetched::Changed(_) => Fate::Failed(Failure::Changed, CHANGED.into()),
             Fetched::NotAFile => Fate::Failed(Failure::Missing, "it is not a regular file".into()),
             Fetched::Misbuilt => Fate::Open,
             Fetched::Garbled => Fate::Failed(Failure::Unreadable, "it did not come whole from the far end".into()),

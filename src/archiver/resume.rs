@@ -99,7 +99,8 @@ pub(super) fn begin(jobs: &[Job]) {
 
 /// Whether a broken session brought one of these forward.
 pub(super) fn advance(jobs: &mut [Job]) -> bool {
-    jobs.iter_mut().fold(false, |any, job| job.way.advance() || any)
+    // Each of them is to hear of it.
+    jobs.iter_mut().map(|job| job.way.advance()).filter(|advanced| *advanced).count() > 0
 }
 
 /// Unfinished files that nobody may come back to.

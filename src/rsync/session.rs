@@ -21,7 +21,7 @@ use crate::transfer::scanned::{Scanned, Trouble, summer};
 use crate::transfer::source::{Arguments, Hooks, SumFile};
 use crate::transfer::suffixes::Suffixes;
 use crate::transfer::{
-    Asked, Expected, Operands, ReceivePlan, SendPlan, Session, TransferError, greet, greet_agreed, receive, send,
+    Asked, Expected, Operands, ReceivePlan, SendPlan, Session, TransferError, greet_agreed, greet_with, receive, send,
 };
 use crate::transport::child::Child;
 use crate::transport::ssh::{Ssh, SshOptions};
@@ -241,7 +241,7 @@ impl Client<'_> {
         };
         let greeted = match version {
             Some(_) => greet_agreed(link, hello),
-            None => greet(link, hello),
+            None => greet_with(link, hello, options),
         };
         let result = greeted.and_then(|mut session| {
             options.check_version(session.n.version)?;

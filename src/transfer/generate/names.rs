@@ -88,7 +88,12 @@ impl Work<'_> {
         }
         flags = flags.with(ItemFlags::NEW, found.is_none());
         if !xname.is_empty() || self.tells_all() {
-            self.speaker.item(ndx, &ItemHeader { flags, xname: Some(xname), ..ItemHeader::default() }, &mut self.out);
+            let header = ItemHeader { flags, xname: Some(xname), ..ItemHeader::default() };
+            match self.n.has_items() {
+                true => self.speaker.item(ndx, &header, &mut self.out),
+                false if header.xname.as_ref().is_some_and(|name| !name.is_empty()) => self.tell_user(ndx, &header),
+                false => {}
+            }
         }
         self.acknowledge(ndx);
     }

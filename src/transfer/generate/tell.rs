@@ -29,7 +29,7 @@ impl Work<'_> {
     }
 
     /// Tells the user of a change where the sender cannot be told, who would say it.
-    fn tell_user(&mut self, ndx: Ndx, header: &ItemHeader) {
+    pub(super) fn tell_user(&mut self, ndx: Ndx, header: &ItemHeader) {
         let Some(list) = self.lists.find(ndx).cloned() else { return };
         let Some(entry) = list.get(ndx) else { return };
         if !self.plan.server {
