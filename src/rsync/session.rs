@@ -345,6 +345,10 @@ impl Client<'_> {
         let mut words = self.line.peer_words.clone();
         words.append(&mut options.remote_options);
         options.remote_options = words.iter().map(|given| word(given, &options)).collect();
+        // A local copy is two ends of one command: what keeps to its own end by a remote shell holds for both.
+        if self.plan.remote.is_none() && options.fake_super {
+            options.remote_options.push(b"--fake-super".to_vec());
+        }
         let there = if self.pull { &self.plan.sources[..] } else { self.plan.destination.as_slice() };
         let paths = there.iter().map(|given| path(given, &options)).collect();
         ServerArgs { sender: self.pull, paths, capabilities: Vec::new(), old: self.version < 30, options }

@@ -17,6 +17,19 @@ const RULES_MOST: usize = 100_000;
 pub struct RuleSet {
     side: Side,
     rules: Vec<Rule>,
+    attributes: Arc<AttributeRules>,
+}
+
+/// The rules of one side for names of extended attributes (`x`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AttributeRules(Vec<Match>);
+
+impl AttributeRules {
+    /// Whether an attribute of this name is hidden, or protected.
+    pub fn exclude(&self, name: &[u8]) -> bool {
+        let rule = self.0.iter().find(|rule| rule.pattern.matches(name, false) != rule.negated);
+        rule.is_some_and(|rule| rule.action == Action::Exclude)
+    }
 }
 
 /// What holds in one directory: the per-directory rules there and above.
@@ -62,14 +75,25 @@ pub type ReadFile<'r> = &'r mut dyn FnMut(&[u8]) -> Result<Option<Vec<u8>>, Stri
 impl RuleSet {
     /// Rules as they hold on one side. What stands for `-C` must have been replaced.
     pub fn new(side: Side, rules: &[Rule]) -> Self {
-        let mut held: Vec<_> = rules.iter().filter(|rule| rule.holds_on(side)).cloned().collect();
-        held.retain(|rule| !matches!(rule, Rule::Match(rule) | Rule::Cvs(rule) if rule.modifiers.xattr));
-        Self { side, rules: held }
+        let (mut held, mut attributes) = (Vec::new(), Vec::new());
+        for rule in rules.iter().filter(|rule| rule.holds_on(side)) {
+            match rule {
+                Rule::Match(rule) if rule.modifiers.xattr => attributes.push(rule.clone()),
+                Rule::Cvs(rule) if rule.modifiers.xattr => {}
+                rule => held.push(rule.clone()),
+            }
+        }
+        Self { side, rules: held, attributes: Arc::new(AttributeRules(attributes)) }
     }
 
     /// True when every name passes.
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
+        self.rules.is_empty() && self.attributes.0.is_empty()
+    }
+
+    /// The rules for names of extended attributes.
+    pub fn attributes(&self) -> Arc<AttributeRules> {
+        Arc::clone(&self.attributes)
     }
 
     /// True when directories may bring further rules.
@@ -262,7 +286,7 @@ impl Asked<'_> {
     }
 
     fn matches(&self, rule: &Match, base: Option<&[u8]>) -> bool {
-        if self.deleting && rule.modifiers.perishable {
+        if rule.modifiers.xattr || (self.deleting && rule.modifiers.perishable) {
             return false;
         }
         let path = match base {

@@ -90,14 +90,16 @@ async fn rows(service: &Service, catalog: &AnyCatalog, report: &mut Report) {
         Ok(None) => {}
         Err(error) => return report.fail("rows", &error.to_string()),
     }
+    let option = match catalog.layout() {
+        Some(_) => "--target",
+        None => "--archive-name",
+    };
     if totals.pending + totals.given_up + totals.copied == 0 {
-        return report.say("rows", Status::Warn, &format!("{counts}: the table is empty, nothing was registered yet"));
+        let names = selection.targets.join(", ");
+        let why = format!("{counts}: no row at all, also for {names}; check {option} if files were registered already");
+        return report.say("rows", Status::Warn, &why);
     }
     if totals.given_up > 0 {
-        let option = match catalog.layout() {
-            Some(_) => "--target",
-            None => "--archive-name",
-        };
         let most = selection.max_attempts;
         let first = match catalog.given_up(&Retry::All, 1).await {
             Ok(known) => known

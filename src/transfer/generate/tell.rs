@@ -151,6 +151,11 @@ impl Work<'_> {
     }
 }
 
+/// What is told of an entry by flags alone.
+pub(super) fn header(flags: ItemFlags) -> ItemHeader {
+    ItemHeader { flags, ..ItemHeader::default() }
+}
+
 /// What is told of an entry that was there already; nothing when it needed no change.
 pub(super) fn reported(change: &Attrs) -> Option<ItemFlags> {
     (!change.is_empty()).then(|| report(change))
