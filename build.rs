@@ -1,6 +1,7 @@
-//! Gives libssh2 whole packets to encrypt.
+//! Gives libssh2 whole packets to encrypt, and has it refuse malformed ones.
 //!
-//! The library as shipped calls the cipher once for each 16 bytes, which halves what a link carries. This derives edited copies of three
+//! The library as shipped calls the cipher once for each 16 bytes, which halves what a link carries, and ends the process where
+//! a packet's length is none that a cipher can have, which any server may send. This derives edited copies of three
 //! of its functions from the sources that libssh2-sys brings, compiles them as libssh2-sys does, and has the linker put
 //! them in the place of the old ones (`--wrap`). Nothing of libssh2 is kept in this repository. Where anything is not as
 //! it was when the edits were written, the library is used as shipped, and a build warning says so.
@@ -30,7 +31,9 @@ fn main() {
             }
             println!("cargo::rustc-cfg=whole_packets");
         }
-        Err(why) => println!("cargo::warning=SSH runs at about half speed, libssh2 being used as shipped: {why}"),
+        Err(why) => println!(
+            "cargo::warning=SSH runs at about half speed, and a malformed packet ends the process, libssh2 being used as shipped: {why}"
+        ),
     }
 }
 
@@ -134,12 +137,40 @@ fn sources_by_metadata() -> Result<PathBuf, String> {
 type Edit = (&'static str, &'static str);
 
 /// transport.c: both directions, and the functions' new names.
-const TRANSPORT: [Edit; 8] = [
+const TRANSPORT: [Edit; 13] = [
     (
         "\nint ssh2_transport_read(LIBSSH2_SESSION *session)\n{",
         "\nstatic __thread struct {\n    LIBSSH2_SESSION *session; /* whose socket was empty */\n    int sent; /* since the \
-         last call */\n    int left; /* looks to be spared */\n} quiet;\n\nint \
-         __wrap_ssh2_transport_read(LIBSSH2_SESSION *session)\n{",
+         last call */\n    int left; /* looks to be spared */\n} quiet;\n\nstatic int read_packet(LIBSSH2_SESSION *session);\n\n\
+         /* Of a malformed packet nothing is known but that: not where the next one begins, nor what the buffers hold. */\n\
+         int __wrap_ssh2_transport_read(LIBSSH2_SESSION *session)\n{\n    int rc = read_packet(session);\n    \
+         if(rc == LIBSSH2_ERROR_DECRYPT || rc == LIBSSH2_ERROR_OUT_OF_BOUNDARY ||\n       rc == LIBSSH2_ERROR_PROTO)\n        \
+         session->socket_state = SSH2_SOCKET_DISCONNECTED;\n    return rc;\n}\n\n\
+         static int read_packet(LIBSSH2_SESSION *session)\n{",
+    ),
+    // Packets are whole blocks, the length itself counted where it is encrypted like the rest.
+    (
+        "            /* RFC4253 section 6.1 Maximum Packet Length says:",
+        "            if(encrypted && (p->packet_length + (etm || CRYPT_FLAG_R(session,\n                SSH2_CRYPT_FLAG_PKTLEN_AAD | \
+         SSH2_CRYPT_FLAG_REQUIRES_FULL_PACKET)\n                ? 0 : 4)) % blocksize)\n                return \
+         LIBSSH2_ERROR_DECRYPT;\n\n            /* RFC4253 section 6.1 Maximum Packet Length says:",
+    ),
+    // Its assertions, as errors.
+    (
+        "        assert((len % blocksize) == 0);\n",
+        "        if(len % blocksize) {\n            SSH2_SAFEFREE(session, p->payload);\n            return \
+         LIBSSH2_ERROR_DECRYPT;\n        }\n",
+    ),
+    (
+        "        assert(remainbuf >= 0);\n",
+        "        if(remainbuf < 0)\n            return LIBSSH2_ERROR_OUT_OF_BOUNDARY;\n",
+    ),
+    ("        assert(numdecrypt >= 0);\n", "        if(numdecrypt < 0)\n            return LIBSSH2_ERROR_DECRYPT;\n"),
+    // A packet says at least of what kind it is.
+    (
+        "        session->fullpacket_payload_len -= p->padding_length;\n",
+        "        session->fullpacket_payload_len -= p->padding_length;\n        if(session->fullpacket_payload_len < 1) {\n            \
+         SSH2_SAFEFREE(session, p->payload);\n            return LIBSSH2_ERROR_DECRYPT;\n        }\n",
     ),
     (
         "\nint ssh2_transport_send(LIBSSH2_SESSION *session,\n",

@@ -36,6 +36,8 @@ pub use layout::RemotePath;
 use protocol::chmod::Chmod;
 pub(crate) use pull::sender_args;
 pub use resume::aside_of;
+pub(crate) use resume::is_aside;
+pub(crate) use road::{Answer, ask};
 pub use road::{Bootstrap, UPLOAD_DIR, is_static};
 pub use sources::Sources;
 pub use squeeze::Compress;
@@ -43,7 +45,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 pub use upkeep::{Announcing, Upkeep};
-pub(crate) use worker::{FarEnd, far_end};
+pub(crate) use worker::FarEnd;
 
 /// Which way the files go. Rows, places and proofs are the same either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,6 +166,7 @@ pub async fn run<C: Catalog>(
             squeeze: squeeze::Squeeze::default(),
             no_help_before: None,
             uploaded: None,
+            leftovers: Vec::new(),
             read_back: None,
         };
         let thread = std::thread::Builder::new().name(format!("worker {number}"));

@@ -1,6 +1,7 @@
 //! The command line: which face of the program was called, and with which exit code it ends.
 
 mod agent;
+mod authorize;
 mod bench;
 mod check;
 mod flags;
@@ -99,6 +100,8 @@ pub fn main(mut args: Vec<OsString>) -> ExitCode {
         Command::Retry(args) => run::retry(args),
         Command::Rdiff(words) => Ok(crate::rdiff::main(&words)),
         Command::Bench(args) => bench::bench(args),
+        Command::Authorize(args) => authorize::authorize(&args),
+        Command::Confined(args) => return authorize::confined(&args),
     };
     match result {
         Ok(code) => ExitCode::from(code),

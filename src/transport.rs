@@ -94,6 +94,14 @@ pub enum ConnectError {
         /// What we were waiting for.
         stage: &'static str,
     },
+    /// We were let in, but no command was run for us, or not to its end.
+    #[error("{host} runs no command: {why}")]
+    NoCommand {
+        /// Host and port.
+        host: String,
+        /// How it was refused.
+        why: String,
+    },
     /// The connection broke.
     #[error("Connection to {host} lost: {why}")]
     Lost {
@@ -103,6 +111,11 @@ pub enum ConnectError {
         why: String,
     },
 }
+
+/// What was waited for when a command did not begin in time.
+pub(crate) const COMMAND_START: &str = "start of the command";
+/// What was waited for when it did not end.
+pub(crate) const COMMAND_END: &str = "end of the command";
 
 /// How much of each stream of a short command is kept, bytes.
 const OUTPUT_KEPT: usize = 64 * 1024;
@@ -142,7 +155,7 @@ fn collect(link: Link, host: &str, limit: Duration) -> Result<CommandOutput, Con
     let Link { mut reader, writer, closer, remote } = link;
     drop(writer);
     let deadline = Instant::now() + limit;
-    let timeout = || ConnectError::Timeout { host: host.to_owned(), limit, stage: "end of a command" };
+    let timeout = || ConnectError::Timeout { host: host.to_owned(), limit, stage: COMMAND_END };
     let mut stdout = Vec::new();
     let mut buf = [0; 8192];
     loop {

@@ -6,6 +6,8 @@ mod support;
 #[path = "archiver/tables.rs"]
 mod tables;
 
+#[path = "archiver/authorized.rs"]
+mod authorized;
 #[path = "archiver/bootstrap.rs"]
 mod bootstrap;
 #[path = "archiver/killed.rs"]

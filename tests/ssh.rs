@@ -3,6 +3,9 @@
 
 mod support;
 
+#[path = "ssh/malformed.rs"]
+mod malformed;
+
 use pysmurf_archiver::link::{Ending, Link};
 use pysmurf_archiver::transport::ssh::{Ssh, SshOptions};
 use pysmurf_archiver::transport::{CommandOutput, Connect, ConnectError};
@@ -11,6 +14,7 @@ use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
@@ -438,6 +442,13 @@ fn logins_that_fail_say_why() {
     fs::write(sshd.path("garbage"), "not a key\n").unwrap();
     let garbage = attempt(vec![sshd.path("garbage")]).to_string();
     assert!(garbage.contains("garbage (not usable"), "{garbage}");
+    // The right key, and everybody may read it.
+    fs::copy(sshd.client_key(), sshd.path("open")).unwrap();
+    for mode in [0o644, 0o640] {
+        fs::set_permissions(sshd.path("open"), fs::Permissions::from_mode(mode)).unwrap();
+        let open = attempt(vec![sshd.path("open")]).to_string();
+        assert!(open.contains(&format!("permissions {mode:04o} are too open")) && open.contains("chmod 600"), "{open}");
+    }
 
     let mut options = sshd.options();
     options.user = Some("no-such-user".to_owned());
@@ -484,7 +495,38 @@ fn the_agent_is_asked() {
     // A key that is locked on disk and open in the agent.
     keygen_with(&sshd.path("locked"), "ed25519", "secret");
     options.keys = vec![sshd.path("locked")];
-    assert_eq!(sh(&mut Ssh::new(options).unwrap(), "exit 4").unwrap().status, Some(4));
+    assert_eq!(sh(&mut Ssh::new(options.clone()).unwrap(), "exit 4").unwrap().status, Some(4));
+
+    // More keys than a server has patience for, the right one last, and known by its public half.
+    let add = |key: &str| Command::new("ssh-add").arg(sshd.path(key)).output().unwrap().status.success();
+    assert!(Command::new("ssh-add").arg("-D").output().unwrap().status.success());
+    for n in 0..8 {
+        keygen(&sshd.path(&format!("other{n}")), "ed25519");
+        assert!(add(&format!("other{n}")));
+    }
+    assert!(add("id"));
+    fs::rename(sshd.path("id"), sshd.path("id_elsewhere")).unwrap();
+    options.keys.clear();
+    let many = sh(&mut Ssh::new(options.clone()).unwrap(), "exit 0").unwrap_err().to_string();
+    assert!(many.contains("the server ended the attempt") && many.contains("IdentitiesOnly"), "{many}");
+    options.config = Some(sshd.path("config"));
+    for (n, text) in ["IdentityFile DIR/id\nIdentitiesOnly yes", "IdentityFile DIR/id", "IdentityFile DIR/id.pub"]
+        .into_iter()
+        .enumerate()
+    {
+        fs::write(sshd.path("config"), text.replace("DIR", sshd.path("").to_str().unwrap())).unwrap();
+        let status = sh(&mut Ssh::new(options.clone()).unwrap(), &format!("exit {n}")).unwrap().status;
+        assert_eq!(status, i32::try_from(n).ok(), "{text}");
+    }
+    // A file that is named and not in the agent goes before all that nobody has named; with IdentitiesOnly nothing else.
+    let text = format!("IdentityFile {}", sshd.path("id_elsewhere").display());
+    fs::rename(sshd.path("id.pub"), sshd.path("public")).unwrap();
+    assert!(Command::new("ssh-add").arg("-d").arg(sshd.path("public")).output().unwrap().status.success());
+    fs::write(sshd.path("config"), &text).unwrap();
+    assert_eq!(sh(&mut Ssh::new(options.clone()).unwrap(), "exit 5").unwrap().status, Some(5));
+    fs::write(sshd.path("config"), "IdentitiesOnly yes\nIdentityFile /no/such/key\n").unwrap();
+    let none = sh(&mut Ssh::new(options).unwrap(), "exit 0").unwrap_err().to_string();
+    assert!(!none.contains("agent key"), "{none}");
 }
 
 #[test]
@@ -505,6 +547,46 @@ fn the_configuration_file_is_honoured() {
     let mut ssh = Ssh::new(options).unwrap();
     assert_eq!(ssh.describe(), format!("{}@127.0.0.1:{}", sshd.user(), sshd.port));
     assert_eq!(sh(&mut ssh, "exit 8").unwrap().status, Some(8));
+}
+
+#[test]
+fn algorithms_and_revoked_keys_of_the_configuration_are_obeyed() {
+    let Some(sshd) = Sshd::start("LogLevel DEBUG3") else { return };
+    let attempt = |text: &str| {
+        fs::write(sshd.path("config"), text).unwrap();
+        let mut options = sshd.options();
+        options.config = Some(sshd.path("config"));
+        Ssh::new(options).and_then(|mut ssh| sh(&mut ssh, "exit 0")).map_err(|error| error.to_string())
+    };
+    let text = "Ciphers aes256-ctr\nMACs hmac-sha2-512\nKexAlgorithms -*,\nHostKeyAlgorithms ssh-ed25519\n";
+    attempt(&text.replace("-*,", "ecdh-sha2-nistp384")).unwrap();
+    for said in ["cipher: aes256-ctr MAC: hmac-sha2-512", "kex: algorithm: ecdh-sha2-nistp384"] {
+        assert!(sshd.log().contains(said), "no {said} in {}", sshd.log());
+    }
+    attempt("Ciphers -aes*\nMACs ^hmac-sha2-256\nKexAlgorithms +ecdh-sha2-nistp256\n").unwrap();
+    assert!(sshd.log().contains("cipher: chacha20-poly1305@openssh.com"), "{}", sshd.log());
+    for (text, name) in [
+        (text, "KexAlgorithms"),
+        ("Ciphers 3des-cbc-of-old\n", "Ciphers"),
+        ("\nMACs nonsense\n", "MACs"),
+        ("HostKeyAlgorithms none-such\n", "HostKeyAlgorithms"),
+    ] {
+        let error = attempt(text).unwrap_err();
+        assert!(error.contains("config:") && error.contains(name), "{error}");
+    }
+
+    let list = sshd.path("revoked");
+    let revoking = format!("RevokedHostKeys {}\n", list.display());
+    let missing = attempt(&revoking).unwrap_err();
+    assert!(missing.contains("RevokedHostKeys") && missing.contains("revoked"), "{missing}");
+    fs::copy(sshd.path("host_rsa.pub"), &list).unwrap();
+    attempt(&revoking).unwrap();
+    fs::copy(sshd.path("host_ed25519.pub"), &list).unwrap();
+    let refused = attempt(&revoking).unwrap_err();
+    assert!(refused.contains("marked as revoked in") && refused.contains("revoked:1"), "{refused}");
+    let binary = Command::new("ssh-keygen").arg("-kqf").arg(&list).arg(sshd.path("host_rsa.pub")).output().unwrap();
+    assert!(binary.status.success(), "{binary:?}");
+    assert!(attempt(&revoking).unwrap_err().contains("revocation list"));
 }
 
 fn options_for_port(port: u16) -> SshOptions {

@@ -17,11 +17,21 @@ pub(crate) struct Files {
     home: PathBuf,
     open: HashMap<String, File>,
     opened: u64,
+    /// What is said instead of syncing.
+    refusal: Option<StatusCode>,
+    /// Whether permissions and times are set.
+    sets: bool,
 }
 
 impl Files {
     pub(crate) fn new(home: PathBuf) -> Self {
-        Self { home, open: HashMap::new(), opened: 0 }
+        Self { home, open: HashMap::new(), opened: 0, refusal: None, sets: true }
+    }
+
+    /// Refuses in these words what a server need not do: to sync, and unless `sets` to set permissions and times.
+    #[allow(dead_code, reason = "the tests share these files with the demo")]
+    pub(crate) fn refusing(self, refusal: StatusCode, sets: bool) -> Self {
+        Self { refusal: Some(refusal), sets, ..self }
     }
 
     fn at(&self, path: String) -> PathBuf {
@@ -112,6 +122,9 @@ impl Handler for Files {
     }
 
     async fn setstat(&mut self, id: u32, path: String, attrs: FileAttributes) -> Result<Status, StatusCode> {
+        if let (false, Some(refusal)) = (self.sets, self.refusal) {
+            return Err(refusal);
+        }
         let path = self.at(path);
         let set = || {
             if let Some(mode) = attrs.permissions {
@@ -148,6 +161,9 @@ impl Handler for Files {
     }
 
     async fn extended(&mut self, id: u32, request: String, data: Vec<u8>) -> Result<Packet, StatusCode> {
+        if let Some(refusal) = self.refusal {
+            return Err(refusal);
+        }
         // The handle behind its length.
         match (request.as_str(), data.get(4..).map(String::from_utf8_lossy)) {
             ("fsync@openssh.com", Some(handle)) => Ok(done(id, self.file(&handle)?.sync_all())?.into()),

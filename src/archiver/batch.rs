@@ -80,7 +80,7 @@ pub(super) struct Flown {
 }
 
 /// What a session asks of the far end beyond the usual.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Demands {
     /// Copies are to be on the disk before they count.
     pub(crate) fsync: bool,

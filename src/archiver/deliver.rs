@@ -10,7 +10,7 @@ use crate::status::Failure;
 use crate::throttle::Rate;
 use crate::transfer::TransferError;
 use crate::transfer::send::{Digest, Sent};
-use crate::transport::ssh::sftp::{Sftp, SftpError};
+use crate::transport::ssh::sftp::{Pieces, Sftp, SftpError};
 use protocol::checksum::{Checksum, FileHasher, Sum};
 use protocol::chmod::Chmod;
 use std::collections::HashSet;
@@ -19,12 +19,16 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+/// What is written to see whether anything can be. One name for all, so that one at most is ever left.
+const PROBE: &str = ".archiver-probe";
 /// Permissions of directories where nothing is said.
 const DIR_MODE: u32 = 0o755;
 
 /// How a batch is delivered.
 pub(super) struct Delivery<'a> {
     pub(super) sftp: &'a mut Sftp,
+    /// What a broken connection has left there and nobody will come back to.
+    pub(super) leftovers: &'a mut Vec<PathBuf>,
     /// The file that a broken connection has left half read.
     pub(super) read_back: &'a mut Option<ReadBack>,
     pub(super) base: PathBuf,
@@ -76,6 +80,12 @@ impl Delivery<'_> {
             }
             Err(error) => return Err(format!("Directory {base} cannot be looked at: {error}")),
         }
+        while let Some(leftover) = self.leftovers.last() {
+            match self.sftp.remove(leftover) {
+                Err(SftpError::Lost(_) | SftpError::Stalled(_)) => break,
+                _ => self.leftovers.pop(),
+            };
+        }
         let mut flown = Flown { fates: vec![Fate::Open; jobs.len()], words: String::new(), ended: Ok(None) };
         let mut dirs = HashSet::new();
         for (at, job) in jobs.iter().enumerate() {
@@ -94,6 +104,9 @@ impl Delivery<'_> {
                     return Ok(flown);
                 }
             }
+        }
+        for refusal in self.sftp.refused() {
+            tracing::warn!(base, "The SFTP server does not do all that is wished: {refusal}");
         }
         if flown.fates.contains(&Fate::Refused) && !self.takes_files() {
             return Err(format!("Directory {base} cannot be written to: {}", flown.words.trim_end()));
@@ -123,8 +136,13 @@ impl Delivery<'_> {
             Some(_) => return Ok(Fate::Taken),
         }
         make_way(self.sftp, &self.base, &name, self.manner.chmod, dirs).map_err(|error| refuse(self, error))?;
-        let temp = self.temp(job, &place, meta.len()).map_err(|error| refuse(self, error))?;
-        let outcome = self.write(job, &temp, &place, &meta);
+        let mut temp = self.temp(job, &place, meta.len()).map_err(|error| refuse(self, error))?;
+        let mut outcome = self.write(job, &temp, &place, &meta);
+        if matches!(outcome, Ok(Ok(Fate::Open))) {
+            self.discard(&temp).map_err(|error| refuse(self, error))?;
+            temp = self.temp(job, &place, meta.len()).map_err(|error| refuse(self, error))?;
+            outcome = self.write(job, &temp, &place, &meta);
+        }
         let fate = match outcome {
             Ok(Ok(fate)) => fate,
             Ok(Err(error)) => {
@@ -133,9 +151,10 @@ impl Delivery<'_> {
             }
             Err(error) => {
                 let trouble = refuse(self, error);
-                // What is not kept and cannot be reached now stays, as whenever a receiver is killed.
-                if let Trouble::File(_) = &trouble {
-                    let _ = self.discard(&temp);
+                match &trouble {
+                    Trouble::File(_) => drop(self.discard(&temp)),
+                    Trouble::Line(_) if !temp.kept => self.leftovers.push(temp.path),
+                    Trouble::Line(_) => {}
                 }
                 return Err(trouble);
             }
@@ -172,7 +191,8 @@ impl Delivery<'_> {
         if temp.kept { resume::remove(self.sftp, &temp.path) } else { self.sftp.remove(&temp.path) }
     }
 
-    /// Writes, proves and renames. The inner error is the source's.
+    /// Writes, proves and renames. The inner error is the source's. Open is a file that has turned out to keep the permissions
+    /// that it was made with, which are for us alone, or not to go on from what an earlier session had left.
     fn write(&mut self, job: &Job, temp: &Temp, place: &Path, meta: &Metadata) -> Result<io::Result<Fate>, SftpError> {
         let mut source = match self.manner.sources.open(&job.source) {
             Ok(file) => Summed::new(file, self.manner.digests),
@@ -185,6 +205,8 @@ impl Delivery<'_> {
             return Ok(Err(error));
         }
         let (progress, rate) = (self.manner.progress, self.rate);
+        let mode = file_mode(meta.mode(), self.manner.chmod);
+        let for_good = self.sftp.keeps_its_own();
         let mut next = |buffer: &mut [u8]| {
             let n = source.read(buffer)?;
             job.way.pass(n as u64);
@@ -194,7 +216,7 @@ impl Delivery<'_> {
         };
         job.way.pass(there);
         let written = match temp.there {
-            None => self.sftp.create(&temp.path, 0o600, &mut next)?,
+            None => self.sftp.create(&temp.path, if for_good { mode } else { 0o600 }, &mut next)?,
             Some(there) => self.sftp.go_on(&temp.path, there, &mut next)?,
         };
         let len = match written {
@@ -219,7 +241,9 @@ impl Delivery<'_> {
             return Ok(Ok(Fate::Failed(Failure::Refused, why)));
         }
         let mtime = u64::try_from(meta.mtime()).ok();
-        self.sftp.set(&temp.path, Some(file_mode(meta.mode(), self.manner.chmod)), mtime)?;
+        if !self.sftp.set_if_it_may_be(&temp.path, mode, mtime)? && !for_good && mode != 0o600 {
+            return Ok(Ok(Fate::Open));
+        }
         Ok(Ok(match self.sftp.rename(&temp.path, place)? {
             true => {
                 let digest = blake3.map(|blake3| Digest { len, blake3 });
@@ -274,15 +298,23 @@ impl Delivery<'_> {
 
     /// Whether the base directory takes files at all.
     fn takes_files(&mut self) -> bool {
-        let probe = temporary(&self.base.join("archiver-probe"));
-        let made = self.sftp.create(&probe, 0o600, &mut |_| Ok(0)).is_ok();
-        made && self.sftp.remove(&probe).is_ok()
+        let probe = self.base.join(PROBE);
+        let stands = |sftp: &Sftp| sftp.stat(&probe).is_ok_and(|found| found.is_some());
+        // Another session may have one there.
+        let made = self.sftp.pieces(&probe, Some(0o600)).and_then(Pieces::close).is_ok() || stands(self.sftp);
+        match self.sftp.remove(&probe) {
+            Ok(()) => made,
+            Err(_) => {
+                self.leftovers.push(probe);
+                false
+            }
+        }
     }
 }
 
 /// Makes the directories on the way to `name` that are missing; `dirs` are known to be there.
 pub(super) fn make_way(
-    sftp: &Sftp,
+    sftp: &mut Sftp,
     base: &Path,
     name: &str,
     chmod: Option<&Chmod>,
@@ -296,7 +328,7 @@ pub(super) fn make_way(
         let mode = chmod.map_or(DIR_MODE, |chmod| chmod.apply(DIR_MODE, true, 0o022));
         if sftp.make_dir(&dir, mode)? && chmod.is_some() {
             // The server's umask may have taken some away.
-            sftp.set(&dir, Some(mode), None)?;
+            sftp.set_if_it_may_be(&dir, mode, None)?;
         }
         dirs.insert(dir);
     }

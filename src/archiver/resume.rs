@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 
 /// How the directories begin in which unfinished files are kept.
 const ASIDE: &str = ".archiver-partial";
+/// Characters that tell one archiver from another.
+const ID: usize = 8;
 /// What a session must have moved to have got on; less may all have been lost on the way.
 const STEP_LEAST: u64 = 64 * 1024;
 /// Rows whose unfinished files are remembered.
@@ -38,7 +40,15 @@ pub fn aside_of(identity: &str) -> String {
     let mut hasher = FileHasher::new(Checksum::Blake3);
     hasher.update(identity.as_bytes());
     let sum = hasher.finish().to_string();
-    format!("{ASIDE}-{}", &sum[..sum.len().min(8)])
+    format!("{ASIDE}-{}", &sum[..sum.len().min(ID)])
+}
+
+/// Whether a directory may be one of those: some archiver's, for the names themselves or a numbered variant.
+pub(crate) fn is_aside(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix(ASIDE).and_then(|rest| rest.strip_prefix('-')) else { return false };
+    let (id, variant) = rest.split_once('.').map_or((rest, None), |(id, variant)| (id, Some(variant)));
+    let number = |text: &str| (1..=4).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    id.len() == ID && id.bytes().all(|byte| byte.is_ascii_hexdigit()) && variant.is_none_or(number)
 }
 
 /// How a file has come on, over all its sessions.
@@ -275,6 +285,12 @@ mod tests {
     fn archivers_are_told_apart_and_variants_too() {
         let (one, other) = (aside_of("mysql://db/a files"), aside_of("mysql://db/b files"));
         assert!(one != other && one.starts_with(".archiver-partial-") && one.len() == ASIDE.len() + 9, "{one}");
+        assert!(is_aside(&one) && is_aside(&variant_of(&one, 12)));
+        for wrong in
+            ["", ".archiver-partial", ".archiver-partial-0123456/", ".archiver-partial-01234567/..", "..", "/etc"]
+        {
+            assert!(!is_aside(wrong) && !is_aside(&format!("{one}{wrong}x")), "{wrong}");
+        }
         let place = |name: &str, variant| Place { name: name.into(), variant };
         assert_eq!(place("a/f.1", 0).kept(".x"), Path::new("a/.x/f.1"));
         assert_eq!(place("a/f.1", 1).kept(".x"), Path::new("a/.x.1/f.1"));

@@ -1,9 +1,11 @@
 //! Which road files take to the far end: its own rsync, this program uploaded, or plain SFTP. Found once per connection.
 
+use super::batch::hello;
 use super::worker::{FarEnd, far_end};
 use crate::status::Progress;
+use crate::transfer::greet;
 use crate::transport::ssh::sftp::{Sftp, SftpError};
-use crate::transport::{CommandOutput, Connect, ConnectError};
+use crate::transport::{COMMAND_END, COMMAND_START, CommandOutput, Connect, ConnectError};
 use protocol::checksum::{Checksum, FileHasher, Sum};
 use std::ffi::OsString;
 use std::fs::File;
@@ -37,27 +39,49 @@ pub(super) enum Road {
     Sftp(Box<Sftp>),
 }
 
+/// What a far end has answered to the question which rsync serves there.
+pub(crate) enum Answer {
+    /// One that serves: which, if that can be told, and the first line of what it said.
+    Serves(Option<FarEnd>, String),
+    /// None, and why.
+    Nothing(String),
+    /// Nothing that is known, and no session came of it.
+    Unclear(String),
+}
+
 /// Finds the road. What serves there from now on is set in `connect`; `uploaded` is where an upload stands then.
 pub(super) fn find(
     connect: &mut dyn Connect,
+    server_args: &[OsString],
     bootstrap: Option<&Bootstrap>,
     uploaded: &mut Option<PathBuf>,
     progress: &Progress,
 ) -> Result<Road, ConnectError> {
     connect.serve_with(None);
-    let output = version(connect)?;
-    let Some(why) = absence(&output, connect) else {
-        progress.set_road(None);
-        let found = far_end(&output.stdout);
-        return Ok(Road::Program { syncs: found.is_some_and(FarEnd::syncs), ours: found == Some(FarEnd::Ours) });
+    let (why, unclear) = match ask(connect, server_args)? {
+        Answer::Serves(found, _) => {
+            progress.set_road(None);
+            return Ok(Road::Program { syncs: found.is_some_and(FarEnd::syncs), ours: found == Some(FarEnd::Ours) });
+        }
+        Answer::Nothing(why) => (why, false),
+        Answer::Unclear(why) => (why, true),
     };
     let host = connect.describe();
-    let mut sftp = connect.sftp().map_err(|error| ConnectError::Lost {
-        host: host.clone(),
-        why: format!(
-            "{why}; nor can files be written by SFTP: {error}. Install rsync there, or name it with --rsync-path"
-        ),
-    })?;
+    let mut sftp = match connect.sftp() {
+        Ok(sftp) => sftp,
+        // Its sessions say best what is wrong there.
+        Err(_) if unclear => {
+            progress.set_road(None);
+            return Ok(Road::Program { syncs: false, ours: false });
+        }
+        Err(error @ (ConnectError::Timeout { .. } | ConnectError::Unreachable { .. })) => return Err(error),
+        Err(error) => {
+            let why = format!(
+                "{why}; nor can files be written by SFTP: {error}. Install rsync there, or name it with --rsync-path"
+            );
+            return Err(ConnectError::Lost { host, why });
+        }
+    };
     let mut remedy = "install rsync there, or let this program be uploaded with --bootstrap".to_owned();
     if let Some(bootstrap) = bootstrap {
         match upload(&mut sftp, bootstrap).and_then(|path| {
@@ -83,24 +107,65 @@ pub(super) fn find(
     Ok(Road::Sftp(Box::new(sftp)))
 }
 
+/// Asks which rsync serves there. `server_args` start a session, for those that tell no version.
+pub(crate) fn ask(connect: &mut dyn Connect, server_args: &[OsString]) -> Result<Answer, ConnectError> {
+    // Once may be the link's trouble.
+    let output = match version(connect).or_else(|error| if no_command(&error) { version(connect) } else { Err(error) })
+    {
+        Ok(output) => output,
+        Err(error) if no_command(&error) => return Ok(Answer::Nothing(error.to_string())),
+        Err(error) => return Err(error),
+    };
+    let said = first_line(&output);
+    if let Some(found) = far_end(&output.stdout) {
+        return Ok(Answer::Serves(Some(found), said));
+    }
+    let place = connect.describe();
+    let program = connect.program().join(" ".as_ref()).to_string_lossy().into_owned();
+    let all = String::from_utf8_lossy(&[&output.stderr[..], &output.stdout[..]].concat()).to_lowercase();
+    let status = output.status.map_or("no exit status".to_owned(), |status| format!("exit status {status}"));
+    let how = if said.is_empty() { status } else { format!("{status}: {said}") };
+    // What sshd says of an account that is for files alone.
+    if all.contains("sftp connections only") {
+        return Ok(Answer::Nothing(format!("The account runs no programs at {place} ({how})")));
+    }
+    if output.status == Some(127) || all.contains("command not found") {
+        return Ok(Answer::Nothing(format!("There is no such program at {place} ({how}): {program}")));
+    }
+    if output.status == Some(126) {
+        return Ok(Answer::Nothing(format!("Not allowed to run program {program} at {place} ({how})")));
+    }
+    let why = format!("{program} --version gives no version we know at {place} ({how})");
+    Ok(match serves(connect, server_args) {
+        Ok(()) => Answer::Serves(None, why),
+        Err(trouble) => Answer::Unclear(format!("{why}, and starts no session: {trouble}")),
+    })
+}
+
 fn version(connect: &mut dyn Connect) -> Result<CommandOutput, ConnectError> {
     let argv = [connect.program(), vec![OsString::from("--version")]].concat();
     connect.run(&argv)
 }
 
-/// Why nothing serves there, if that is so.
-fn absence(output: &CommandOutput, connect: &dyn Connect) -> Option<String> {
-    let said = String::from_utf8_lossy(&[&output.stderr[..], &output.stdout[..]].concat()).to_lowercase();
-    if output.status == Some(0) || far_end(&output.stdout).is_some() {
-        return None;
-    }
-    let program = connect.program().join(" ".as_ref()).to_string_lossy().into_owned();
-    let here = |why: &str| Some(format!("{why} at {}", connect.describe()));
-    if output.status == Some(127) || said.contains("command not found") {
-        return here(&format!("There is no such program at the far end (exit status 127): {program}"));
-    }
-    // What sshd says of an account that is for files alone.
-    said.contains("sftp connections only").then(|| here("The account runs no programs")).flatten()
+/// Were we let in, and no command run for us?
+fn no_command(error: &ConnectError) -> bool {
+    matches!(error, ConnectError::NoCommand { .. } | ConnectError::Timeout { stage: COMMAND_START | COMMAND_END, .. })
+}
+
+/// Whether a session begins.
+fn serves(connect: &mut dyn Connect, server_args: &[OsString]) -> Result<(), String> {
+    let link = connect.open(server_args).map_err(|error| error.to_string())?;
+    let greeted = greet(link, hello(false)).map(drop).map_err(|error| error.to_string());
+    // What still runs there is left.
+    connect.disconnect();
+    greeted
+}
+
+/// What a command said first, its error output before the other.
+fn first_line(output: &CommandOutput) -> String {
+    let said = [&output.stderr[..], &output.stdout[..]].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    let line = said.iter().flat_map(|said| said.lines()).map(str::trim).find(|line| !line.is_empty());
+    line.unwrap_or_default().chars().take(200).collect::<String>().escape_debug().to_string()
 }
 
 /// Whether the uploaded program runs there.

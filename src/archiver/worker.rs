@@ -66,6 +66,8 @@ pub(super) struct Worker {
     pub(super) squeeze: Squeeze,
     /// Until when nobody is helped with a large file, since that did not work.
     pub(super) no_help_before: Option<Instant>,
+    /// Files of no use that a broken connection left at the far end, where we write them ourselves.
+    pub(super) leftovers: Vec<PathBuf>,
     /// A file of the far end that a broken connection has left half read.
     pub(super) read_back: Option<ReadBack>,
     /// Where our own program stands at the far end, if it was uploaded.
@@ -343,9 +345,16 @@ impl Worker {
                         let _guard = self.stop.guard(sftp.closer());
                         let base = PathBuf::from(&settings.data_dir);
                         let rate = &settings.rate;
-                        let read_back = &mut self.read_back;
-                        let delivery =
-                            Delivery { sftp, read_back, base, aside: &settings.aside, rate, manner: &manner };
+                        let (leftovers, read_back) = (&mut self.leftovers, &mut self.read_back);
+                        let delivery = Delivery {
+                            sftp,
+                            leftovers,
+                            read_back,
+                            base,
+                            aside: &settings.aside,
+                            rate,
+                            manner: &manner,
+                        };
                         return delivery.fly(jobs);
                     }
                     Some((Road::Program { syncs, .. }, _)) => *syncs,
@@ -377,8 +386,9 @@ impl Worker {
         if !known {
             self.road = None;
             self.uploaded = None;
+            let args = server_args(&self.settings.data_dir, Demands::default());
             let bootstrap = self.settings.bootstrap.as_ref();
-            let road = road::find(self.connect.as_mut(), bootstrap, &mut self.uploaded, &self.progress)?;
+            let road = road::find(self.connect.as_mut(), &args, bootstrap, &mut self.uploaded, &self.progress)?;
             self.road = Some((road, Instant::now()));
         }
         Ok(())
@@ -633,7 +643,7 @@ impl FarEnd {
 }
 
 /// Reads the first line of `--version`.
-pub(crate) fn far_end(output: &[u8]) -> Option<FarEnd> {
+pub(super) fn far_end(output: &[u8]) -> Option<FarEnd> {
     let text = String::from_utf8_lossy(output);
     let mut words = text.lines().next()?.split_whitespace();
     match (words.next()?, words.next()?, words.next()) {

@@ -54,6 +54,15 @@ Examples:
   pysmurf-archiver init-db --db sqlite:/var/lib/archiver/files.db
   MYSQL_PASSWORD_FILE=/run/secrets/db pysmurf-archiver init-db --db mysql://ocs@db/files";
 
+const AUTHORIZE_HELP: &str = "\
+With that line the key starts this program at the storage node, which receives
+files for that directory and refuses everything else: a shell, another path,
+SFTP, sending files back.
+
+Example, as the user who runs the archiver:
+  pysmurf-archiver authorize --ssh-key ~/.ssh/id_ed25519 --data-dir /data/pysmurf \\
+      --program /usr/local/bin/pysmurf-archiver | ssh ocs@storage 'cat >> .ssh/authorized_keys'";
+
 const RDIFF_HELP: &str = "\
 A file named - is standard input or output. Files of any length pass through in
 a stream; only a signature is held in memory.
@@ -94,6 +103,31 @@ pub(super) enum Command {
     Rdiff(crate::rdiff::Words),
     /// Measure this machine, or the link to a host, beside stock rsync and OpenSSH
     Bench(BenchArgs),
+    /// Print the line for the storage node's authorized_keys that lets a key archive, and do nothing else
+    #[command(after_help = AUTHORIZE_HELP)]
+    Authorize(AuthorizeArgs),
+    /// What that line starts
+    #[command(hide = true)]
+    Confined(ConfinedArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct AuthorizeArgs {
+    /// The archiver's key: the public half, or the private one with KEY.pub beside it
+    #[arg(long, value_name = "KEY")]
+    pub(super) ssh_key: PathBuf,
+    /// The archive's directory at the storage node, as `run` has it
+    #[arg(long, value_name = "DIR")]
+    pub(super) data_dir: String,
+    /// This program at the storage node
+    #[arg(long, value_name = "PATH", default_value = "pysmurf-archiver")]
+    pub(super) program: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ConfinedArgs {
+    /// The archive's directory
+    pub(super) data_dir: String,
 }
 
 /// An agent's arguments for another verb: what only `run` takes is left out, so that each verb finds its own in a site file.

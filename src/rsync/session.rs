@@ -24,7 +24,7 @@ use crate::transfer::{
     Asked, Expected, Operands, ReceivePlan, SendPlan, Session, TransferError, greet_agreed, greet_with, receive, send,
 };
 use crate::transport::child::Child;
-use crate::transport::ssh::{Ssh, SshOptions};
+use crate::transport::ssh::{Remedies, Ssh, SshOptions};
 use crate::transport::tcp::Family;
 use crate::transport::{Connect, ConnectError};
 use protocol::PeerError;
@@ -149,7 +149,7 @@ impl From<ConnectError> for Failure {
         let code = match &error {
             ConnectError::Setup(_) => 1,
             ConnectError::Timeout { .. } => exit::TIMEOUT,
-            ConnectError::Unreachable { .. } | ConnectError::Lost { .. } => 10,
+            ConnectError::Unreachable { .. } | ConnectError::NoCommand { .. } | ConnectError::Lost { .. } => 10,
             ConnectError::HostKey { .. } | ConnectError::Auth { .. } => 5,
         };
         Self { text: format!("rsync: {error}"), code }
@@ -410,6 +410,7 @@ impl Client<'_> {
         let mut options = SshOptions::new(text(&host.name));
         options.user = host.user.as_deref().map(text);
         options.stall_timeout = limit;
+        options.remedies = Remedies::Command;
         let mut line = text(program);
         for word in words {
             line.push(' ');

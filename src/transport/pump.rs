@@ -70,6 +70,8 @@ pub(super) struct Pump {
 pub(super) enum ExecError {
     /// The session is gone. `sent`: the command may have reached the far end.
     Dead { sent: bool, why: String },
+    /// The far end runs none.
+    Refused(String),
     /// Another link still lives on this session.
     Busy,
     /// No answer.
@@ -266,9 +268,21 @@ impl Session {
             self.probe(spare).map_err(|stop| ExecError::Dead { sent: false, why: text(&stop) })?;
         }
         let deadline = Instant::now() + self.start_limit;
-        drive(&self.line.session, &self.line.tcp, deadline, || spare.exec(command)).map_err(|stop| match stop {
+        let start = || match spare.exec(command) {
+            // In the place of an answer a far end may close the channel; libssh2 would go on waiting for one.
+            Err(e) if e.code() == ErrorCode::Session(sys::LIBSSH2_ERROR_EAGAIN) && spare.eof() => {
+                Err(ssh2::Error::new(ErrorCode::Session(sys::LIBSSH2_ERROR_CHANNEL_CLOSED), "it closed the channel"))
+            }
+            outcome => outcome,
+        };
+        drive(&self.line.session, &self.line.tcp, deadline, start).map_err(|stop| match &stop {
             Stop::TimedOut => ExecError::TimedOut,
-            Stop::Failed(_) => ExecError::Dead { sent: true, why: format!("it runs no command: {}", text(&stop)) },
+            Stop::Failed(e) => match e.code() {
+                ErrorCode::Session(sys::LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED | sys::LIBSSH2_ERROR_CHANNEL_CLOSED) => {
+                    ExecError::Refused(text(&stop))
+                }
+                _ => ExecError::Dead { sent: true, why: format!("it ran no command: {}", text(&stop)) },
+            },
         })
     }
 

@@ -7,17 +7,20 @@ mod auth;
 mod config;
 pub(super) mod dial;
 mod known_hosts;
+mod settings;
 pub mod sftp;
+mod tokens;
 
 use super::pump::{ExecError, Pump};
-use super::{CommandOutput, Connect, ConnectError, collect, shell_command};
+use super::{COMMAND_START, CommandOutput, Connect, ConnectError, collect, shell_command};
 use crate::link::Link;
-use config::{Local, Target};
+use config::Target;
 use sftp::{Sftp, SftpError};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokens::Local;
 
 /// How to reach a far end by SSH.
 #[derive(Debug, Clone)]
@@ -46,6 +49,52 @@ pub struct SshOptions {
     pub ciphers: Vec<String>,
     /// The words that start rsync over there.
     pub rsync_path: Vec<OsString>,
+    /// What errors advise.
+    pub remedies: Remedies,
+}
+
+/// Whose options the advice of an error names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedies {
+    /// Those of the service.
+    Service,
+    /// Those of the rsync command, which leaves the rest to `ssh`.
+    Command,
+}
+
+impl Remedies {
+    fn say(self, service: &'static str, command: &'static str) -> &'static str {
+        match self {
+            Self::Service => service,
+            Self::Command => command,
+        }
+    }
+
+    fn config(self) -> &'static str {
+        self.say("or name another with --ssh-config", "or have ssh itself used with -e ssh")
+    }
+
+    fn key(self) -> &'static str {
+        self.say(
+            "name the right key with --ssh-key",
+            "name the right key in ~/.ssh/config (IdentityFile) or with -e 'ssh -i KEY'",
+        )
+    }
+
+    fn known_hosts(self) -> &'static str {
+        self.say("name a readable one with --known-hosts", "name a readable one in ~/.ssh/config (UserKnownHostsFile)")
+    }
+
+    fn user(self) -> &'static str {
+        self.say("write USER@host, or give --user", "write USER@host")
+    }
+
+    fn proxy(self) -> &'static str {
+        self.say(
+            "forward a port there (ssh -L), and name it with --storage-host USER@localhost and --ssh-port",
+            "have ssh itself used with -e ssh",
+        )
+    }
 }
 
 impl SshOptions {
@@ -64,6 +113,7 @@ impl SshOptions {
             stall_timeout: Duration::from_secs(60),
             ciphers: Vec::new(),
             rsync_path: vec![OsString::from("rsync")],
+            remedies: Remedies::Service,
         }
     }
 }
@@ -126,9 +176,12 @@ impl Ssh {
                     self.pump = Some(pump);
                     return Err(self.timeout("end of the link before"));
                 }
+                Err(ExecError::Refused(why)) => return Err(ConnectError::NoCommand { host: self.target.place(), why }),
                 Err(ExecError::Dead { sent, .. }) if !(fresh || sent && once) => {}
-                Err(ExecError::Dead { why, .. }) => return Err(ConnectError::Lost { host: self.target.place(), why }),
-                Err(ExecError::TimedOut) => return Err(self.timeout("start of the command")),
+                Err(ExecError::Dead { why, .. }) => {
+                    return Err(ConnectError::NoCommand { host: self.target.place(), why });
+                }
+                Err(ExecError::TimedOut) => return Err(self.timeout(COMMAND_START)),
             }
         }
     }
@@ -154,11 +207,13 @@ impl Connect for Ssh {
 
     fn run(&mut self, argv: &[OsString]) -> Result<CommandOutput, ConnectError> {
         let link = self.start(argv, true)?;
-        let outcome = collect(link, &self.target.place(), self.target.stall_timeout);
-        if outcome.is_err() {
+        collect(link, &self.target.place(), self.target.stall_timeout).map_err(|error| {
             self.disconnect();
-        }
-        outcome
+            match error {
+                ConnectError::Lost { host, why } => ConnectError::NoCommand { host, why },
+                error => error,
+            }
+        })
     }
 
     fn program(&self) -> Vec<OsString> {

@@ -1,6 +1,6 @@
 //! Storage nodes without rsync: our own program is uploaded, or files are written by SFTP; rows end as ever.
 
-use crate::support::archiver::{PROGRAM, Place, Run, md5_of, wait_until};
+use crate::support::archiver::{FarEnd, PROGRAM, Place, Run, md5_of, wait_until};
 use crate::support::mariadb::MariaDb;
 use crate::support::sshd::Sshd;
 use crate::tables::{Age, FOLDER, Row, TARGET, Table, expect_all_proven, small_files};
@@ -225,4 +225,179 @@ fn a_program_that_may_not_run_elsewhere_is_refused() {
         return;
     }
     assert!(over.expect(2).log.contains("make static"));
+}
+
+#[path = "../../examples/demo/sftp.rs"]
+mod sftp;
+
+/// What a server does when it is asked to run a command.
+#[derive(Clone, Copy)]
+enum Refusal {
+    Answers,
+    ClosesTheChannel,
+    Leaves,
+}
+
+/// A server with SFTP alone, whose refusals are as one likes.
+#[derive(Clone)]
+struct FilesOnly {
+    of_commands: Refusal,
+    of_requests: russh_sftp::protocol::StatusCode,
+    sets: bool,
+}
+
+impl russh::server::Handler for FilesOnly {
+    type Error = russh::Error;
+
+    async fn auth_publickey(
+        &mut self,
+        _user: &str,
+        _key: russh::server::VerifiedPublicKey<'_>,
+    ) -> Result<russh::server::Auth, Self::Error> {
+        Ok(russh::server::Auth::Accept)
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: russh::Channel<russh::server::Msg>,
+        reply: russh::server::ChannelOpenHandle,
+        session: &mut russh::server::Session,
+    ) -> Result<(), Self::Error> {
+        reply.accept().await;
+        let (this, handle) = (self.clone(), session.handle());
+        tokio::spawn(this.attend(channel, handle));
+        Ok(())
+    }
+}
+
+impl FilesOnly {
+    async fn attend(self, mut channel: russh::Channel<russh::server::Msg>, session: russh::server::Handle) {
+        let id = channel.id();
+        while let Some(message) = channel.wait().await {
+            match message {
+                russh::ChannelMsg::Exec { .. } => match self.of_commands {
+                    Refusal::Answers => drop(session.channel_failure(id).await),
+                    Refusal::ClosesTheChannel => drop(session.close(id).await),
+                    Refusal::Leaves => {
+                        let why = "no commands here".to_owned();
+                        let _ = session.disconnect(russh::Disconnect::ByApplication, why, String::new()).await;
+                    }
+                },
+                russh::ChannelMsg::RequestSubsystem { name, .. } if name == "sftp" => {
+                    let _ = session.channel_success(id).await;
+                    let files = sftp::Files::new("/".into()).refusing(self.of_requests, self.sets);
+                    return russh_sftp::server::run(channel.into_stream(), files).await;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Serves on a port of 127.0.0.1 as long as the runtime lives; gives the far end that reaches it.
+    fn serve<'p>(self, place: &'p Place, runtime: &tokio::runtime::Runtime) -> FarEnd<'p> {
+        use russh::keys::ssh_key::{LineEnding, PrivateKey, private::Ed25519Keypair};
+        let key = |seed| PrivateKey::from(Ed25519Keypair::from_seed(&[seed; 32]));
+        let (host_key, client_key) = (key(1), key(2));
+        client_key.write_openssh_file(place.path("id"), LineEnding::LF).unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let known = format!("[127.0.0.1]:{port} {}\n", host_key.public_key().to_openssh().unwrap());
+        fs::write(place.path("known_hosts"), known).unwrap();
+        let config = std::sync::Arc::new(russh::server::Config { keys: vec![host_key], ..Default::default() });
+        runtime.spawn(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                let (config, handler) = (config.clone(), self.clone());
+                tokio::spawn(async move {
+                    if let Ok(session) = russh::server::run_stream(config, tcp, handler).await {
+                        let _ = session.await;
+                    }
+                });
+            }
+        });
+        place.at_port(port)
+    }
+}
+
+#[test]
+fn a_server_may_refuse_commands_and_optional_requests_in_any_way() {
+    use russh_sftp::protocol::StatusCode;
+    let Some(server) = MariaDb::shared() else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let cases = [
+        (Refusal::Answers, StatusCode::OpUnsupported, true),
+        (Refusal::ClosesTheChannel, StatusCode::PermissionDenied, false),
+        (Refusal::Leaves, StatusCode::Failure, false),
+        (Refusal::Answers, StatusCode::BadMessage, true),
+    ];
+    for (n, (of_commands, of_requests, sets)) in cases.into_iter().enumerate() {
+        let place = Place::make();
+        let far = FilesOnly { of_commands, of_requests, sets }.serve(&place, &runtime);
+        let table = Table::new(server, &format!("refusals_{n}"), Age::V1);
+        let rows = small_files(&place, 0..5);
+        fs::set_permissions(&rows[0].path, fs::Permissions::from_mode(0o640)).unwrap();
+        table.insert(&rows);
+        let mut command = far.command();
+        command.args(["--once", "--db", &table.url, "--target", TARGET]);
+        let over = Run::to_end(command).expect(0);
+        expect_all_proven(&place, &table, &rows);
+        assert!(over.log.contains("files are written by SFTP") && over.log.contains("syncs no files"), "{}", over.log);
+        assert_eq!(over.log.contains("sets no permissions"), !sets, "{}", over.log);
+        let first = place.archive().join(FOLDER).join(String::from_utf8(rows[0].name()).unwrap());
+        assert_eq!(fs::metadata(first).unwrap().mode() & 0o7777, 0o640);
+    }
+}
+
+/// Whatever a server does in the place of a command, files reach an account that has SFTP.
+#[test]
+fn accounts_that_run_something_else_get_files_by_sftp() {
+    let Some(server) = MariaDb::shared() else { return };
+    let place = Place::make();
+    for (n, script) in [
+        "exit 0",
+        "echo This account is for files; exit 0",
+        "echo 'This account is currently not available.'; exit 1",
+        "echo no >&2; exit 126",
+        "kill -9 $$",
+        "kill -9 $PPID",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let Some(sshd) = forced(&place, script) else { return };
+        let table = Table::new(server, &format!("something_else_{n}"), Age::V1);
+        table.insert(&[Row::new(place.source(format!("something{n}"), 1000, 1))]);
+        let over = Run::to_end(command(&place, &sshd, &table, &[])).expect(0);
+        assert!(over.log.contains("files are written by SFTP"), "{script}: {}", over.log);
+        assert_eq!(table.copied(), 1, "{script}");
+    }
+}
+
+#[test]
+fn what_sftp_refuses_leaves_no_probe() {
+    let (Some(server), Some(sshd)) = (
+        MariaDb::shared(),
+        Sshd::start("Subsystem sftp internal-sftp\nForceCommand internal-sftp -P fsync,setstat,fsetstat"),
+    ) else {
+        return;
+    };
+    let place = Place::make();
+    let table = Table::new(server, "no_probe", Age::V1);
+    let rows = small_files(&place, 0..5);
+    table.insert(&rows);
+    // A file in the way of the first, so that it is refused and the base is tried.
+    let way = place.archive().join(FOLDER.trim_end_matches('/'));
+    fs::create_dir_all(way.parent().unwrap()).unwrap();
+    fs::write(&way, "in the way").unwrap();
+    Run::to_end(command(&place, &sshd, &table, &[])).expect(1);
+    let stands = || {
+        let names = fs::read_dir(place.archive()).unwrap().flatten().map(|entry| entry.file_name());
+        names.map(|name| name.into_string().unwrap()).collect::<Vec<_>>()
+    };
+    let top = FOLDER.split('/').next().unwrap();
+    assert_eq!(stands(), [top]);
+    fs::remove_file(&way).unwrap();
+    table.insert(&rows);
+    Run::to_end(command(&place, &sshd, &table, &[])).expect(0);
+    assert!(table.copied() >= rows.len());
+    assert_eq!(stands(), [top]);
 }

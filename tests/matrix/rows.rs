@@ -157,7 +157,10 @@ pub fn before_30(version: u8) -> Vec<Row> {
         "-rlt --no-p",
         "-d --delete",
     ]
-    .map(|options| row(with(options)))
+    .map(|options| {
+        let wire = ["-a", "-ac", "-az", "-a --delete"].contains(&options);
+        Row { wire, ..row(with(options)) }
+    })
     .into();
     rows.push(Row { source: "src/./dir/sub/", ..row(with("-aR")) });
     rows.push(Row { source: "src/dir", ..row(with("-a --delete")) });

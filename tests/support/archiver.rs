@@ -124,16 +124,21 @@ impl Place {
 
     /// This archive behind that server.
     pub fn behind(&self, sshd: &Sshd) -> FarEnd<'_> {
-        // In the place, so that any user may read them.
-        for (from, name) in [(sshd.client_key(), "id"), (sshd.known_hosts(), "known_hosts")] {
+        // In the place, so that any user may reach them; a key is for one alone.
+        for (from, name, mode) in [(sshd.client_key(), "id", 0o600), (sshd.known_hosts(), "known_hosts", 0o644)] {
             fs::copy(from, self.path(name)).unwrap();
-            fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o644)).unwrap();
+            fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).unwrap();
         }
+        FarEnd { user: sshd.user(), ..self.at_port(sshd.port) }
+    }
+
+    /// This archive behind a server at that port of 127.0.0.1, which is known and lets a key in by what the place holds.
+    pub fn at_port(&self, port: u16) -> FarEnd<'_> {
         FarEnd {
             place: self,
             data_dir: self.archive(),
-            user: sshd.user(),
-            port: sshd.port,
+            user: "somebody".into(),
+            port,
             key: self.path("id"),
             known_hosts: self.path("known_hosts"),
             rsync_path: "rsync".into(),
@@ -193,6 +198,13 @@ impl FarEnd<'_> {
 pub fn as_ordinary_user(command: Command) -> Command {
     if !is_root() {
         return command;
+    }
+    // A key is for one alone.
+    let mut words = command.get_args();
+    while let Some(word) = words.next() {
+        if word == "--ssh-key" {
+            std::os::unix::fs::chown(words.next().unwrap(), Some(65534), Some(65534)).unwrap();
+        }
     }
     let mut wrapped = Command::new("setpriv");
     wrapped.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);

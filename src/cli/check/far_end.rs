@@ -1,12 +1,13 @@
 //! The far end: its SSH, its rsync; and the archive's directory, there or here.
 
 use super::report::{Report, Status};
-use crate::archiver::{Demands, Direction, FarEnd, base, far_end, hello, sender_args, server_args};
+use crate::archiver::{Answer, Demands, Direction, FarEnd, ask, base, hello, sender_args, server_args};
 use crate::cli::run::Service;
 use crate::link::Closer;
 use crate::transfer::local::Local;
 use crate::transfer::{TransferError, greet};
 use crate::transport::ssh::Ssh;
+use crate::transport::ssh::sftp::Sftp;
 use crate::transport::{CommandOutput, Connect, ConnectError};
 use protocol::PeerError;
 use std::ffi::OsString;
@@ -71,6 +72,7 @@ pub(super) fn check(service: &Service, report: &mut Report) {
         data_dir: &service.data_dir,
         direction: service.direction,
         bootstrap: service.bootstrap.as_ref().map(|bootstrap| bootstrap.file.as_path()),
+        sftp: None,
     };
     match far.rsync(report) {
         Some(fsync) => far.protocol(fsync, report),
@@ -86,7 +88,8 @@ pub(super) fn check(service: &Service, report: &mut Report) {
 /// The archive of one who pulls.
 fn here(service: &Service, report: &mut Report) {
     let connect = &mut Local;
-    FarSide { connect, data_dir: &service.data_dir, direction: service.direction, bootstrap: None }.archive(report);
+    FarSide { connect, data_dir: &service.data_dir, direction: service.direction, bootstrap: None, sftp: None }
+        .archive(report);
 }
 
 /// Sorts out how far we came.
@@ -108,7 +111,10 @@ fn no_login(error: &ConnectError, report: &mut Report) {
             report.fail("connection", &why);
             report.not_checked(&["host key", "authentication"], "there is no connection");
         }
-        ConnectError::Unreachable { .. } | ConnectError::Lost { .. } | ConnectError::Setup(_) => {
+        ConnectError::Unreachable { .. }
+        | ConnectError::Lost { .. }
+        | ConnectError::NoCommand { .. }
+        | ConnectError::Setup(_) => {
             report.fail("connection", &why);
             report.not_checked(&["host key", "authentication"], "there is no connection");
         }
@@ -121,13 +127,36 @@ struct FarSide<'a> {
     data_dir: &'a str,
     direction: Direction,
     bootstrap: Option<&'a Path>,
+    /// The files there, where no program serves.
+    sftp: Option<Sftp>,
 }
 
 impl FarSide<'_> {
     /// The archive's directory, and the room in it.
     fn archive(&mut self, report: &mut Report) {
-        if self.directory(report) {
+        if let Some(sftp) = self.sftp.take() {
+            self.directory_by_sftp(&sftp, report);
+        } else if self.directory(report) {
             self.free_space(report);
+        }
+    }
+
+    /// What SFTP tells of the base directory.
+    fn directory_by_sftp(&self, sftp: &Sftp, report: &mut Report) {
+        let place = format!("{} at {}", self.data_dir, self.connect.describe());
+        let dir = Path::new(self.data_dir);
+        match sftp.is_dir(dir) {
+            Ok(true) => report.ok("directory", &place),
+            found => {
+                let why = found.err().map_or("it is not there, or is none".to_owned(), |error| error.to_string());
+                report.fail("directory", &format!("{place}: {why}; create or mount it, or correct --data-dir"));
+                return report.not_checked(&["writable", "free space"], "the directory is not there");
+            }
+        }
+        report.not_checked(&["writable"], "without a shell only writing would show it, and nothing is written here");
+        match sftp.space(dir) {
+            Some((total, free)) => say_space(&Space { total, free }, report),
+            None => report.not_checked(&["free space"], "the SFTP server does not tell"),
         }
     }
 
@@ -147,62 +176,66 @@ impl FarSide<'_> {
 
     /// Which program serves there; gives whether it knows `--fsync`, `None` when there is no program at all.
     fn rsync(&mut self, report: &mut Report) -> Option<bool> {
-        let place = self.connect.describe();
         let program = self.connect.program();
         let name = program.join(" ".as_ref()).to_string_lossy().into_owned();
-        let argv = [&program[..], &[OsString::from("--version")]].concat();
-        let output = match self.connect.run(&argv) {
-            Ok(output) => output,
+        let args = self.session_args(false);
+        let what = match ask(self.connect, &args) {
             Err(error) => {
                 report.fail("rsync", &error.to_string());
                 return None;
             }
-        };
-        let said = words(&output);
-        match (far_end(&output.stdout), output.status) {
-            (Some(far @ FarEnd::Ours), _) => {
-                report.ok("rsync", &format!("{}, as {name}", first_line(&output.stdout)));
-                Some(self.fsync(far, report))
+            Ok(Answer::Serves(Some(far), said)) => {
+                let which = match far {
+                    FarEnd::Ours => said,
+                    FarEnd::Stock((major, minor, patch)) => format!("rsync {major}.{minor}.{patch}"),
+                };
+                report.ok("rsync", &format!("{which}, as {name}"));
+                return Some(self.fsync(far, report));
             }
-            (Some(far @ FarEnd::Stock((major, minor, patch))), _) => {
-                report.ok("rsync", &format!("rsync {major}.{minor}.{patch}, as {name}"));
-                Some(self.fsync(far, report))
-            }
-            (None, Some(status @ (126 | 127))) => {
-                let how = if status == 127 { "There is no" } else { "Not allowed to run" };
-                let what = format!("{how} program {name} at {place} (exit status {status}{said})");
-                let remedy = "install rsync there, or name it with --rsync-path";
-                // Those who push have other roads where there is no program at all.
-                if status == 127 && self.direction == Direction::Push && self.connect.sftp().is_ok() {
-                    let road = match self.bootstrap {
-                        Some(file) => format!("{} is uploaded and serves there", file.display()),
-                        None => "files go by SFTP, which is slower".to_owned(),
-                    };
-                    let remedy =
-                        if self.bootstrap.is_some() { remedy } else { "give --bootstrap, or install rsync there" };
-                    report.say("rsync", Status::Warn, &format!("{what}; {road}; {remedy}"));
-                } else {
-                    report.fail("rsync", &format!("{what}; {remedy}"));
+            Ok(Answer::Serves(None, why)) => return Some(unknown(&why, report)),
+            Ok(Answer::Unclear(why)) => {
+                if !self.detour() {
+                    return Some(unknown(&why, report));
                 }
-                None
+                why
             }
-            (None, status) => {
-                let how = status.map_or("no exit status".to_owned(), |status| format!("exit status {status}"));
-                let why = format!("{name} --version gives no version we know ({how}{said})");
-                report.say("rsync", Status::Warn, &why);
-                report.say("fsync", Status::Warn, "not used, as the version is not known");
-                Some(false)
+            Ok(Answer::Nothing(why)) => {
+                if !self.detour() {
+                    report.fail("rsync", &format!("{why}; install rsync there, or name it with --rsync-path"));
+                    return None;
+                }
+                why
             }
+        };
+        let (road, remedy) = match self.bootstrap {
+            Some(file) => (
+                format!("{} is uploaded and serves there, if it may", file.display()),
+                "install rsync there, or name it with --rsync-path",
+            ),
+            None => ("files go by SFTP, which is slower".to_owned(), "give --bootstrap, or install rsync there"),
+        };
+        report.say("rsync", Status::Warn, &format!("{what}; {road}; {remedy}"));
+        None
+    }
+
+    /// Those who push have another road where no program serves.
+    fn detour(&mut self) -> bool {
+        if self.direction == Direction::Push {
+            self.sftp = self.connect.sftp().ok();
+        }
+        self.sftp.is_some()
+    }
+
+    fn session_args(&self, fsync: bool) -> Vec<OsString> {
+        match self.direction {
+            Direction::Push => server_args(self.data_dir, Demands { fsync, ..Demands::default() }),
+            Direction::Pull => sender_args(false),
         }
     }
 
     /// Opens the very session that `run` would open, agrees on a protocol, and leaves before a file is named.
     fn protocol(&mut self, fsync: bool, report: &mut Report) {
-        let args = match self.direction {
-            Direction::Push => server_args(self.data_dir, Demands { fsync, ..Demands::default() }),
-            Direction::Pull => sender_args(false),
-        };
-        let link = match self.connect.open(&args) {
+        let link = match self.connect.open(&self.session_args(fsync)) {
             Ok(link) => link,
             Err(error) => return report.fail("protocol", &error.to_string()),
         };
@@ -287,26 +320,38 @@ impl FarSide<'_> {
             Ok(output) => output,
             Err(error) => return report.say("free space", Status::Warn, &error.to_string()),
         };
-        let Some(Space { total, free }) = space(&String::from_utf8_lossy(&output.stdout)) else {
+        let Some(space) = space(&String::from_utf8_lossy(&output.stdout)) else {
             let why = format!("df -Pk {} gives no figures{}", self.data_dir, words(&output));
             return report.say("free space", Status::Warn, &why);
         };
-        let figures = format!("{} of {}", gib(free), gib(total));
-        let percent = u128::from(free) * 100 / u128::from(total);
-        match (free, percent) {
-            (0, _) => report.fail("free space", &format!("none is left of {}; make room there", gib(total))),
-            (free, percent) if percent < u128::from(SCARCE.0) || free < SCARCE.1 => {
-                let why = format!("only {figures} ({percent} %); make room there");
-                report.say("free space", Status::Warn, &why);
-            }
-            _ => report.ok("free space", &format!("{figures} ({percent} %)")),
-        }
+        say_space(&space, report);
     }
 
     /// Runs a script over there, `$1` being the base directory.
     fn shell(&mut self, script: &str) -> Result<CommandOutput, ConnectError> {
         self.connect.run(&["sh".into(), "-c".into(), script.into(), "sh".into(), base(self.data_dir).into()])
     }
+}
+
+/// Says how much room there is.
+fn say_space(Space { total, free }: &Space, report: &mut Report) {
+    let figures = format!("{} of {}", gib(*free), gib(*total));
+    let percent = u128::from(*free) * 100 / u128::from((*total).max(1));
+    match (*free, percent) {
+        (0, _) => report.fail("free space", &format!("none is left of {}; make room there", gib(*total))),
+        (free, percent) if percent < u128::from(SCARCE.0) || free < SCARCE.1 => {
+            let why = format!("only {figures} ({percent} %); make room there");
+            report.say("free space", Status::Warn, &why);
+        }
+        _ => report.ok("free space", &format!("{figures} ({percent} %)")),
+    }
+}
+
+/// An rsync that tells no version we know; it is not asked to sync.
+fn unknown(why: &str, report: &mut Report) -> bool {
+    report.say("rsync", Status::Warn, why);
+    report.say("fsync", Status::Warn, "not used, as the version is not known");
+    false
 }
 
 /// Closes a link that takes too long, unless dropped before.

@@ -1,18 +1,21 @@
 //! Proves who we are: by the agent and by key files, never by password.
 
-use super::config::{KeyFile, Target};
+use super::config::{KeyFile, Named, Target};
 use super::dial::{Stop, drive};
 use crate::transport::ConnectError;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD as STANDARD;
 use libssh2_sys as sys;
-use ssh2::{ErrorCode, Session};
-use std::fs;
-use std::io::ErrorKind;
+use ssh2::{Agent, ErrorCode, PublicKey, Session};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
 use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Instant;
 
-/// Servers allow six failures; identities beyond this many in an agent are not tried.
-const AGENT_KEYS: usize = 5;
+/// Failures after which many a server ends the connection.
+const MANY: usize = 5;
 
 /// libssh2's codes for "the server does not want this key", after which another may be tried.
 const REFUSED: [i32; 2] = [sys::LIBSSH2_ERROR_AUTHENTICATION_FAILED, sys::LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED];
@@ -26,7 +29,7 @@ const UNUSABLE: [i32; 5] = [
     sys::LIBSSH2_ERROR_KEYFILE_AUTH_FAILED,
 ];
 
-/// Logs in, within the target's limit. Keys named by the caller go before the agent, as each failure counts.
+/// Logs in, within the target's limit.
 pub(super) fn authenticate(session: &Session, tcp: &TcpStream, target: &Target) -> Result<(), ConnectError> {
     let mut attempt = Attempt {
         session,
@@ -42,9 +45,7 @@ pub(super) fn authenticate(session: &Session, tcp: &TcpStream, target: &Target) 
         Err(_) if session.authenticated() => return Ok(()),
         Err(stop) => return Err(attempt.broken(stop)),
     }
-    let named = target.keys.iter().any(|key| key.named);
-    let done = (named && attempt.keys()?) || attempt.agent()? || (!named && attempt.keys()?);
-    if done { Ok(()) } else { Err(attempt.failed("")) }
+    if attempt.login()? { Ok(()) } else { Err(attempt.failed("")) }
 }
 
 struct Attempt<'a> {
@@ -57,26 +58,55 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    fn agent(&mut self) -> Result<bool, ConnectError> {
-        if !self.target.agent || std::env::var_os("SSH_AUTH_SOCK").is_none() {
-            return Ok(false);
+    /// The agent, if one is to be asked and answers, and the keys it holds.
+    fn agent(&mut self) -> Option<(Agent, Vec<PublicKey>)> {
+        let wanted = &self.target.agent;
+        if wanted.none || (wanted.socket.is_none() && std::env::var_os("SSH_AUTH_SOCK").is_none()) {
+            return None;
         }
-        let identities = self.session.agent().and_then(|mut agent| {
+        let found = self.session.agent().and_then(|mut agent| {
+            if let Some(socket) = &wanted.socket {
+                agent.set_identity_path(socket)?;
+            }
             agent.connect()?;
             agent.list_identities()?;
             agent.identities().map(|identities| (agent, identities))
         });
-        let (agent, identities) = match identities {
-            Ok(found) => found,
-            Err(e) => {
-                self.tried.push(format!("agent (not usable: {})", e.message()));
-                return Ok(false);
-            }
-        };
-        if identities.is_empty() {
-            self.tried.push("agent (holds no key)".to_owned());
+        match found {
+            Ok((_, identities)) if identities.is_empty() => self.tried.push("agent (holds no key)".to_owned()),
+            Err(e) => self.tried.push(format!("agent (not usable: {})", e.message())),
+            Ok(found) => return Some(found),
         }
-        for identity in identities.iter().take(AGENT_KEYS) {
+        None
+    }
+
+    /// In the order of `ssh`, but that files which somebody has named go before keys of the agent which nobody has: servers
+    /// count failures, and end a connection after a few.
+    fn login(&mut self) -> Result<bool, ConnectError> {
+        let target = self.target;
+        let files: Vec<_> = target.keys.iter().map(|key| (key, public_half(&key.path))).collect();
+        let (agent, identities) = self.agent().unzip();
+        let identities = identities.unwrap_or_default();
+        let is_filed = |identity: &&PublicKey| files.iter().any(|(_, half)| half.as_deref() == Some(identity.blob()));
+        let is_held = |half: &Option<Vec<u8>>| {
+            half.as_ref().is_some_and(|half| identities.iter().any(|identity| identity.blob() == half))
+        };
+        let (filed, others): (Vec<_>, Vec<_>) = identities.iter().partition(is_filed);
+        let (named, unnamed): (Vec<_>, Vec<_>) = files
+            .iter()
+            .filter(|(_, half)| !is_held(half))
+            .map(|(key, _)| *key)
+            .partition(|key| key.named != Named::Default);
+        let others = if target.agent.named_keys_only { Vec::new() } else { others };
+        Ok(self.by_agent(agent.as_ref(), &filed)?
+            || self.by_files(&named)?
+            || self.by_agent(agent.as_ref(), &others)?
+            || self.by_files(&unnamed)?)
+    }
+
+    fn by_agent(&mut self, agent: Option<&Agent>, identities: &[&PublicKey]) -> Result<bool, ConnectError> {
+        let Some(agent) = agent else { return Ok(false) };
+        for identity in identities {
             let what = format!("agent key {}", identity.comment());
             if self.attempt(what, || agent.userauth(&self.target.user, identity))? {
                 return Ok(true);
@@ -85,25 +115,33 @@ impl Attempt<'_> {
         Ok(false)
     }
 
-    fn keys(&mut self) -> Result<bool, ConnectError> {
-        for KeyFile { path, named } in &self.target.keys {
-            match readable(path) {
-                Ok(Key::Usable) => {}
-                Ok(Key::Encrypted) => {
-                    self.tried.push(format!(
-                        "{} (encrypted, and nobody is here to ask for its passphrase: load it into ssh-agent, or use a \
-                         key without one)",
-                        path.display()
-                    ));
-                    continue;
-                }
-                Err(e) if !named && e.kind() == ErrorKind::NotFound => continue,
+    fn by_files(&mut self, keys: &[&KeyFile]) -> Result<bool, ConnectError> {
+        for KeyFile { path, named } in keys {
+            let unfit = match fitness(path) {
+                Ok(Fitness::Usable) => None,
+                Ok(Fitness::Encrypted) => Some(
+                    "encrypted, and nobody is here to ask for its passphrase: load it into ssh-agent, or use a key without one"
+                        .to_owned(),
+                ),
+                Ok(Fitness::Public) => Some("a public key, and no agent holds its private one".to_owned()),
+                Ok(Fitness::Open(mode)) => Some(format!(
+                    "ignored, as its permissions {mode:04o} are too open: nobody else may be able to read a private key; \
+                     chmod 600 {}",
+                    path.display()
+                )),
+                Err(e) if *named != Named::Here && e.kind() == ErrorKind::NotFound => continue,
+                Err(e) if *named != Named::Here => Some(format!("not readable: {e}")),
                 Err(e) => {
                     return Err(ConnectError::Setup(format!(
-                        "Cannot read the key file {}: {e}; name another with --ssh-key",
-                        path.display()
+                        "Cannot read the key file {}: {e}; {}",
+                        path.display(),
+                        self.target.remedies.key()
                     )));
                 }
+            };
+            if let Some(why) = unfit {
+                self.tried.push(format!("{} ({why})", path.display()));
+                continue;
             }
             let login = || self.session.userauth_pubkey_file(&self.target.user, None, path, None);
             if self.attempt(path.display().to_string(), login)? {
@@ -138,6 +176,11 @@ impl Attempt<'_> {
                 limit: self.target.auth_timeout,
                 stage: "authentication",
             },
+            Stop::Failed(e) if self.tried.len() >= MANY => self.failed(&format!(
+                "the server ended the attempt ({}), having been shown so many keys; name the right one, and have others left \
+                 out by IdentitiesOnly yes in ~/.ssh/config; ",
+                e.message()
+            )),
             Stop::Failed(e) => self.failed(&format!("the server ended the attempt ({}); ", e.message())),
         }
     }
@@ -152,24 +195,149 @@ impl Attempt<'_> {
             host: self.target.place(),
             why: format!(
                 "{before}tried {tried}; the server allows {allowed}. Add the public key to ~/.ssh/authorized_keys of {user} \
-                 there, or name the right key with --ssh-key"
+                 there, or {}",
+                self.target.remedies.key()
             ),
         }
     }
 }
 
+/// What a key file is good for.
 #[derive(Debug, PartialEq, Eq)]
-enum Key {
+enum Fitness {
     Usable,
     Encrypted,
+    /// It holds the public half alone.
+    Public,
+    /// Others may read it: the permissions.
+    Open(u32),
 }
 
-/// libssh2 says "unsupported format" of an encrypted key; this says it plainly.
-fn readable(path: &Path) -> std::io::Result<Key> {
-    let text = String::from_utf8_lossy(&fs::read(path)?).into_owned();
-    // The OpenSSH container names its cipher right after its magic: base64 of "openssh-key-v1\0", length 4, "none".
-    const OPENSSH_PLAIN: &str = "b3BlbnNzaC1rZXktdjEAAAAABG5vbmU";
-    let openssh = text.contains("BEGIN OPENSSH PRIVATE KEY");
-    let plain = text.lines().any(|line| line.starts_with(OPENSSH_PLAIN));
-    Ok(if text.contains("ENCRYPTED") || (openssh && !plain) { Key::Encrypted } else { Key::Usable })
+/// More than any key file holds.
+const KEY_FILE_MOST: u64 = 1 << 20;
+
+/// How an OpenSSH container begins, and how one that is not encrypted goes on: the name `none` of its cipher behind its length.
+const MAGIC: &[u8] = b"openssh-key-v1\0";
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(KEY_FILE_MOST).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// libssh2 says "unsupported format" of an encrypted key, and would use one that all may read; this does as `ssh` does.
+fn fitness(path: &Path) -> io::Result<Fitness> {
+    let text = read(path)?;
+    if public_line(&text).is_some() {
+        return Ok(Fitness::Public);
+    }
+    let meta = fs::metadata(path)?;
+    if meta.uid() == rustix::process::getuid().as_raw() && meta.mode() & 0o077 != 0 {
+        return Ok(Fitness::Open(meta.mode() & 0o7777));
+    }
+    let plain =
+        container(&text).is_none_or(|blob| blob.get(MAGIC.len()..).is_some_and(|b| b.starts_with(b"\0\0\0\x04none")));
+    Ok(if text.contains("ENCRYPTED") || !plain { Fitness::Encrypted } else { Fitness::Usable })
+}
+
+/// The public half of a key: in the file itself, or beside it with `.pub` behind its name. No passphrase guards it.
+fn public_half(path: &Path) -> Option<Vec<u8>> {
+    if !fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+        let text = read(path).unwrap_or_default();
+        if let Some(half) = container(&text).and_then(|blob| half_of(&blob)).or_else(|| public_line(&text)) {
+            return Some(half);
+        }
+    }
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".pub");
+    public_line(&read(Path::new(&beside)).ok()?)
+}
+
+/// The key of a line as in `id.pub`.
+fn public_line(text: &str) -> Option<Vec<u8>> {
+    text.lines().find_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        let name =
+            words.next().filter(|name| ["ssh-", "ecdsa-", "sk-"].iter().any(|prefix| name.starts_with(prefix)))?;
+        let blob = STANDARD.decode(words.next()?).ok()?;
+        (string(&blob)?.0 == name.as_bytes()).then_some(blob)
+    })
+}
+
+/// What an OpenSSH private key file holds.
+fn container(text: &str) -> Option<Vec<u8>> {
+    let (_, rest) = text.split_once("-----BEGIN OPENSSH PRIVATE KEY-----")?;
+    let (body, _) = rest.split_once("-----END")?;
+    let blob = STANDARD.decode(body.split_ascii_whitespace().collect::<String>()).ok()?;
+    blob.starts_with(MAGIC).then_some(blob)
+}
+
+/// Behind the magic: cipher, key derivation and its options, how many keys there are, and the public half of the first.
+fn half_of(blob: &[u8]) -> Option<Vec<u8>> {
+    let mut rest = blob.get(MAGIC.len()..)?;
+    for _ in 0..3 {
+        rest = string(rest)?.1;
+    }
+    string(rest.get(4..)?).map(|(half, _)| half.to_owned())
+}
+
+/// A string behind its length, and what follows.
+fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (len, rest) = bytes.split_first_chunk::<4>()?;
+    rest.split_at_checked(u32::from_be_bytes(*len) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::Command;
+
+    #[test]
+    fn keys_are_judged_as_by_ssh() {
+        if Command::new("ssh-keygen").arg("-?").output().is_err() {
+            println!("SKIPPED: ssh-keygen is not installed");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let make = |name: &str, more: &[&str]| {
+            let path = dir.path().join(name);
+            let made = Command::new("ssh-keygen").args(["-q", "-f"]).arg(&path).args(more).output().unwrap();
+            assert!(made.status.success(), "{made:?}");
+            path
+        };
+        let pem = ["-t", "rsa", "-b", "2048", "-m", "PEM"];
+        let (plain, locked) =
+            (make("plain", &["-t", "ed25519", "-N", ""]), make("locked", &["-t", "ed25519", "-N", "secret"]));
+        let (old, old_locked) = (
+            make("old", &[&pem[..], &["-N", ""]].concat()),
+            make("old_locked", &[&pem[..], &["-N", "secret"]].concat()),
+        );
+        let public = dir.path().join("plain.pub");
+        for (path, fit) in [
+            (&plain, Fitness::Usable),
+            (&locked, Fitness::Encrypted),
+            (&old, Fitness::Usable),
+            (&old_locked, Fitness::Encrypted),
+            (&public, Fitness::Public),
+        ] {
+            assert_eq!(fitness(path).unwrap(), fit, "{path:?}");
+            let beside = path.with_extension("pub");
+            let half = public_line(&read(&beside).unwrap()).unwrap();
+            assert_eq!(public_half(path), Some(half.clone()), "{path:?}");
+            if path != &public && !path.ends_with("old") && !path.ends_with("old_locked") {
+                // The private file tells it as well.
+                let moved = dir.path().join("alone");
+                fs::copy(path, &moved).unwrap();
+                assert_eq!(public_half(&moved), Some(half), "{path:?}");
+            }
+        }
+        for mode in [0o644, 0o640, 0o601] {
+            fs::set_permissions(&plain, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(fitness(&plain).unwrap(), Fitness::Open(mode));
+        }
+        fs::set_permissions(&plain, fs::Permissions::from_mode(0o400)).unwrap();
+        assert_eq!(fitness(&plain).unwrap(), Fitness::Usable);
+        assert_eq!((public_half(&dir.path().join("none")), public_line("nonsense AAAA")), (None, None));
+    }
 }

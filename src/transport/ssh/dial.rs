@@ -3,7 +3,8 @@
 //! Every libssh2 call is made in non-blocking mode and repeated under our own deadline, because libssh2's own limits
 //! start anew with each call and its blocking waits know no ceiling.
 
-use super::config::Target;
+use super::config::{self, Target};
+use super::settings::Value;
 use super::{auth, known_hosts};
 use crate::transport::ConnectError;
 use libssh2_sys as sys;
@@ -111,16 +112,22 @@ pub(super) fn dial(target: &Target) -> Result<Dialled, ConnectError> {
     session.set_blocking(false);
     let known = known_hosts::read(target, &session)?;
     let setup = |e: ssh2::Error| ConnectError::Setup(format!("Cannot set up libssh2: {e}"));
-    let key_algorithms = known.preference(&session.supported_algs(MethodType::HostKey).map_err(setup)?);
-    session.method_pref(MethodType::HostKey, &key_algorithms).map_err(setup)?;
-    for direction in [MethodType::CryptCs, MethodType::CryptSc] {
-        let (supported, chosen) = ciphers(&session, direction, &target.ciphers).map_err(setup)?;
-        session.method_pref(direction, &chosen.join(",")).map_err(|e| {
-            ConnectError::Setup(format!(
-                "None of the ciphers this libssh2 has ({}) is accepted: {e}",
-                supported.join(",")
-            ))
-        })?;
+    let supported = session.supported_algs(MethodType::HostKey).map_err(setup)?;
+    let ours = known.preference(&supported);
+    let ours: Vec<&str> = ours.split(',').collect();
+    prefer(&session, &[MethodType::HostKey], "HostKeyAlgorithms", target.algorithms.host_keys.as_ref(), &ours)?;
+    let typed = Value { words: vec![target.ciphers.join(",")], place: "--ciphers".to_owned() };
+    let ciphers = if target.ciphers.is_empty() { target.algorithms.ciphers.as_ref() } else { Some(&typed) };
+    prefer(&session, &[MethodType::CryptCs, MethodType::CryptSc], "Ciphers", ciphers, &CIPHERS)?;
+    let wanted = &target.algorithms;
+    for (types, name, value) in [
+        (&[MethodType::Kex][..], "KexAlgorithms", wanted.kex.as_ref()),
+        (&[MethodType::MacCs, MethodType::MacSc], "MACs", wanted.macs.as_ref()),
+    ] {
+        if value.is_some() {
+            let ours = session.supported_algs(types[0]).map_err(setup)?;
+            prefer(&session, types, name, value, &ours)?;
+        }
     }
 
     let tcp = Arc::new(connect(target, deadline)?);
@@ -148,17 +155,29 @@ pub(super) fn dial(target: &Target) -> Result<Dialled, ConnectError> {
     Ok(line)
 }
 
-/// The ciphers there are, and those that are wanted, in their order, or of our list in ours.
-fn ciphers<'w>(
+/// Has these algorithms offered, or ours where nothing is said of them.
+fn prefer(
     session: &Session,
-    direction: MethodType,
-    wanted: &'w [String],
-) -> Result<(Vec<&'static str>, Vec<&'w str>), ssh2::Error> {
-    let supported = session.supported_algs(direction)?;
-    let list: Vec<&str> =
-        if wanted.is_empty() { CIPHERS.to_vec() } else { wanted.iter().map(String::as_str).collect() };
-    let chosen = list.into_iter().filter(|cipher| supported.contains(cipher)).collect();
-    Ok((supported, chosen))
+    types: &[MethodType],
+    name: &str,
+    wanted: Option<&Value>,
+    ours: &[&str],
+) -> Result<(), ConnectError> {
+    let setup = |e: ssh2::Error| ConnectError::Setup(format!("Cannot set up libssh2: {e}"));
+    for &method in types {
+        let there_are = session.supported_algs(method).map_err(setup)?;
+        let list = wanted.map_or("+", |value| value.words[0].as_str());
+        let chosen = config::chosen(list, ours, &there_are);
+        if chosen.is_empty() {
+            let place = wanted.map(|value| value.place.as_str()).unwrap_or_default();
+            return Err(ConnectError::Setup(format!(
+                "{place}: none of the {name} that {list} leaves is known to the built-in SSH, which has {}",
+                there_are.join(",")
+            )));
+        }
+        session.method_pref(method, &chosen.join(",")).map_err(setup)?;
+    }
+    Ok(())
 }
 
 fn timeout(target: &Target, stage: &'static str) -> ConnectError {

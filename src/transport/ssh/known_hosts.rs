@@ -8,7 +8,7 @@ use crate::transport::ConnectError;
 use ssh2::{CheckResult, KnownHostFileKind, Session};
 use std::fs;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The lines that speak of one host.
 #[derive(Debug)]
@@ -39,8 +39,9 @@ pub(super) fn read(target: &Target, session: &Session) -> Result<KnownKeys, Conn
             Err(e) if !named && e.kind() == ErrorKind::NotFound => continue,
             Err(e) => {
                 return Err(ConnectError::Setup(format!(
-                    "Cannot read the known hosts file {}: {e}; name a readable one with --known-hosts",
-                    path.display()
+                    "Cannot read the known hosts file {}: {e}; {}",
+                    path.display(),
+                    target.remedies.known_hosts()
                 )));
             }
         };
@@ -59,8 +60,42 @@ pub(super) fn read(target: &Target, session: &Session) -> Result<KnownKeys, Conn
             }
         }
     }
+    if let Some(path) = &target.revoked {
+        entries.extend(revoked(path)?);
+    }
     let files = target.known_hosts.iter().map(|file| file.path.clone()).collect();
     Ok(KnownKeys { entries, files, name: target.key_name.clone() })
+}
+
+/// The keys of a file of those that no host may have. While it cannot be read, `ssh` refuses every host.
+fn revoked(path: &Path) -> Result<Vec<Entry>, ConnectError> {
+    let unusable = |why: &str| {
+        ConnectError::Setup(format!(
+            "Cannot use the file of RevokedHostKeys {}: {why}; every host is refused until then, as by ssh",
+            path.display()
+        ))
+    };
+    let bytes = fs::read(path).map_err(|e| unusable(&e.to_string()))?;
+    if bytes.starts_with(b"SSHKRL\n\0") {
+        return Err(unusable("it is a key revocation list in binary; list the keys as text, one a line"));
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    let keys = text.lines().enumerate().filter_map(|(index, line)| {
+        let mut words = line.split_ascii_whitespace().skip_while(|word| !is_key_type(word));
+        Some(Entry {
+            file: path.to_owned(),
+            line: index + 1,
+            revoked: true,
+            exact: false,
+            key_type: words.next()?.to_owned(),
+            key: words.next()?.to_owned(),
+        })
+    });
+    Ok(keys.filter(|entry| !entry.key.starts_with('#')).collect())
+}
+
+fn is_key_type(word: &str) -> bool {
+    ["ssh-", "ecdsa-", "sk-"].iter().any(|prefix| word.starts_with(prefix))
 }
 
 /// Revoked, names, key type and key of a line; `None` for comments, certificate authorities and nonsense.
@@ -218,7 +253,8 @@ pub(super) fn base64(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::transport::ssh::SshOptions;
-    use crate::transport::ssh::config::{Local, resolve};
+    use crate::transport::ssh::config::resolve;
+    use crate::transport::ssh::tokens::Local;
 
     fn target(host: &str, port: u16, text: &str) -> (Target, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();

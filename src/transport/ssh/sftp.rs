@@ -42,7 +42,7 @@ pub enum SftpError {
 }
 
 impl SftpError {
-    /// Whether the connection is of no more use.
+    /// Not an answer of the server, but the want of one: the connection is of no more use.
     pub fn is_of_the_line(&self) -> bool {
         matches!(self, Self::Lost(_) | Self::Stalled(_))
     }
@@ -69,6 +69,10 @@ pub struct Sftp {
     stall_limit: Duration,
     /// Whether the server can sync, once that is known.
     syncs: Option<bool>,
+    /// Whether it has refused to set permissions or times.
+    keeps_its_own: bool,
+    /// What it has refused to do and nobody has asked about yet.
+    refused: Vec<String>,
     buffer: Vec<u8>,
 }
 
@@ -79,7 +83,15 @@ impl Sftp {
             Stop::TimedOut => SftpError::Stalled(limit),
             Stop::Failed(error) => SftpError::Failed(error.message().to_owned()),
         })?;
-        Ok(Self { sftp, line, stall_limit, syncs: None, buffer: vec![0; PIECE] })
+        Ok(Self {
+            sftp,
+            line,
+            stall_limit,
+            syncs: None,
+            keeps_its_own: false,
+            refused: Vec::new(),
+            buffer: vec![0; PIECE],
+        })
     }
 
     /// Ends the connection from any thread.
@@ -143,6 +155,42 @@ impl Sftp {
         })
     }
 
+    /// As [`Sftp::set`], where a server may refuse it, in any words; false where it refuses the one or the other.
+    pub fn set_if_it_may_be(&mut self, path: &Path, perms: u32, mtime: Option<u64>) -> Result<bool, SftpError> {
+        if !self.keeps_its_own {
+            match self.set(path, Some(perms), mtime) {
+                Err(error) if !error.is_of_the_line() => {}
+                done => return done.map(|()| true),
+            }
+        }
+        for (perms, mtime) in [(Some(perms), None), (None, mtime)] {
+            if (perms, mtime) == (None, None) {
+                continue;
+            }
+            match self.set(path, perms, mtime) {
+                Err(error) if error.is_of_the_line() => return Err(error),
+                Err(error) if !self.keeps_its_own => {
+                    self.keeps_its_own = true;
+                    self.refused.push(format!(
+                        "it sets no permissions or no times ({error}), so files have those it gives them"
+                    ));
+                }
+                _ => {}
+            }
+        }
+        Ok(!self.keeps_its_own)
+    }
+
+    /// Whether it is known to leave permissions or times as they are.
+    pub fn keeps_its_own(&self) -> bool {
+        self.keeps_its_own
+    }
+
+    /// What the server has refused to do that files can go without, each once.
+    pub fn refused(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.refused)
+    }
+
     /// Renames without replacing anything; false where something has the new name.
     pub fn rename(&self, from: &Path, to: &Path) -> Result<bool, SftpError> {
         // Version 3 of the protocol, which all speak, refuses by itself; the flags are for later ones.
@@ -173,10 +221,21 @@ impl Sftp {
 
     /// Bytes that are free to us where `dir` is; `None` where the server does not say.
     pub fn room(&self, dir: &Path) -> Option<u64> {
+        self.figures(dir).map(|figures| figures.f_bavail.saturating_mul(figures.f_frsize))
+    }
+
+    /// KiB in all and KiB that are free to us where `dir` is; `None` where the server does not say.
+    pub fn space(&self, dir: &Path) -> Option<(u64, u64)> {
+        let figures = self.figures(dir).filter(|figures| figures.f_blocks > 0)?;
+        let kib = |blocks: u64| blocks.saturating_mul(figures.f_frsize) / 1024;
+        Some((kib(figures.f_blocks), kib(figures.f_bavail)))
+    }
+
+    fn figures(&self, dir: &Path) -> Option<sys::LIBSSH2_SFTP_STATVFS> {
         let mut handle = self.drive(|| self.sftp.opendir(dir)).ok()?;
         let figures = self.drive(|| handle.statvfs());
         self.close(handle).ok()?;
-        figures.ok().map(|figures| figures.f_bavail.saturating_mul(figures.f_frsize))
+        figures.ok()
     }
 
     /// Reads a whole file; `each` is given the bytes as they come. Returns how many they were.
@@ -238,20 +297,34 @@ impl Sftp {
     ) -> Result<io::Result<u64>, SftpError> {
         let written = self.stream(&mut file, next);
         if matches!(written, Ok(Ok(_))) && self.syncs != Some(false) {
-            match self.drive(|| file.fsync()) {
-                Ok(()) => self.syncs = Some(true),
-                Err(SftpError::Unsupported) => self.syncs = Some(false),
-                Err(error) => return Err(error),
-            }
+            self.sync(&mut file)?;
         }
         let closed = self.close(file);
         let written = written?;
         closed.map(|()| written)
     }
 
-    /// Whether files are synced; `None` before the first one.
-    pub fn syncs(&self) -> Option<bool> {
-        self.syncs
+    /// Syncs a file. A server that has never done so may refuse it, in any words.
+    fn sync(&mut self, file: &mut File) -> Result<(), SftpError> {
+        let known = self.syncs.is_some();
+        let refusal = match self.drive(|| file.fsync()) {
+            Ok(()) => {
+                self.syncs = Some(true);
+                return Ok(());
+            }
+            Err(error) if known || error.is_of_the_line() => return Err(error),
+            Err(error) => error,
+        };
+        // The trouble of a disk is told once, a refusal each time.
+        match self.drive(|| file.fsync()) {
+            Ok(()) => Err(refusal),
+            Err(error) if error.is_of_the_line() => Err(error),
+            Err(_) => {
+                self.syncs = Some(false);
+                self.refused.push(format!("it syncs no files ({refusal}), so the last may be lost if it loses power"));
+                Ok(())
+            }
+        }
     }
 
     /// A file to be written in ranges: a new one with these permissions, or one that is there already and stays as it is
