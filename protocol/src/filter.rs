@@ -115,6 +115,16 @@ impl Rule {
         }
     }
 
+    /// Bytes of memory that it takes in a list, about.
+    pub fn memory(&self) -> usize {
+        let text = match self {
+            Self::Match(rule) | Self::Cvs(rule) => rule.pattern.text().len(),
+            Self::DirMerge(file) => file.name.len(),
+        };
+        // A list that grows has room to spare, and each text its own place.
+        2 * size_of::<Self>() + 3 * size_of::<usize>() + text
+    }
+
     /// The rule as the wire and `--filter` write it.
     pub fn text(&self) -> Vec<u8> {
         let mut text = Vec::new();

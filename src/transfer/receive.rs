@@ -11,13 +11,14 @@ mod lists;
 mod rebuild;
 mod target;
 
+use super::TransferError;
 use super::abort::{Parts, abort, await_hang_up};
 use super::batch::Tap;
 use super::dest::{Preserve, in_place};
+use super::filters::{self, ClientRules};
 use super::generate::{Board, Generate, IOERR_DEL_LIMIT, Note, Worth};
 use super::greet::{Ears, Session};
 use super::guard::Guard;
-use super::{TransferError, filters};
 use crate::link::Ending;
 use crate::transfer::send::Sent;
 pub use expected::{Expected, Operands};
@@ -26,7 +27,7 @@ use protocol::PeerError;
 use protocol::args::Options;
 use protocol::checksum::Sum;
 use protocol::chmod::Chmod;
-use protocol::filter::{self, Rule, Side};
+use protocol::filter::{self, Rule, RuleSet, Side};
 use protocol::flist::{FileEntry, FileList, ListLimits, Ndx};
 use protocol::generator::DeleteCounts;
 use protocol::handshake::Compat;
@@ -161,9 +162,11 @@ fn receive_knowing(
     let mut receiver = Receiver::new(&n, facts, inbox);
     let mut received = Received::default();
     let forwarded = plan.options.files_from.as_deref().filter(|name| server == (*name != b"-"));
-    let forwarded = match forwarded.map(|name| match (server, &plan.asked) {
-        (false, Some(names)) => Ok(names.clone()),
-        _ => filters::names_to_forward(name, &plan.options).map(|forwarded| forwarded.bytes),
+    let forwarded = match forwarded.map(|name| -> Result<Box<dyn Iterator<Item = _> + Send>, TransferError> {
+        Ok(match (server, &plan.asked) {
+            (false, Some(names)) => Box::new(std::iter::once(Ok(names.clone()))),
+            _ => Box::new(filters::names_to_say(name, &plan.options)?),
+        })
     }) {
         None => None,
         Some(Ok(names)) => Some(names),
@@ -171,17 +174,13 @@ fn receive_knowing(
             return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer }));
         }
     };
-    let texts = match server && plan.options.receiver_hears_rules() {
-        true => hear_rules(&mut receiver, &mut ears, witness),
-        false => Ok(Vec::new()),
+    let rules = match server {
+        true => hear_rules(plan, &mut receiver, &mut ears, witness),
+        false => Ok(filters::rule_set(&plan.rules, Side::Receiver)),
     };
-    let rules = texts.and_then(|texts| match server {
-        true => filters::of_client(&texts, &plan.options, Side::Receiver),
-        false => Ok(plan.rules.clone()),
-    });
     let prepared = rules.and_then(|rules| Ok((rules, Lists::new(&n, &plan.options)?)));
     let (rules, mut lists) = match prepared {
-        Ok((rules, lists)) => (filters::rule_set(&rules, Side::Receiver), lists),
+        Ok(prepared) => prepared,
         Err(error) => return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer })),
     };
     let heard = match forwarded {
@@ -189,7 +188,7 @@ fn receive_knowing(
         // Neither end may wait for the other to read before it goes on writing.
         Some(names) => std::thread::scope(|scope| {
             let (n, out, mouth) = (&n, &mut out, &mut mouth);
-            let saying = scope.spawn(move || mouth.say_names(n, &names, out));
+            let saying = scope.spawn(move || mouth.say_names(n, names, out));
             let heard = hear_lists(&mut receiver, &mut ears, &mut lists, plan, &mut received, witness);
             if heard.is_err() {
                 closer.close();
@@ -283,12 +282,20 @@ fn receive_knowing(
 }
 
 /// The client's filter rules, which come first where the server needs them.
-fn hear_rules(receiver: &mut Receiver, ears: &mut Ears, witness: &dyn Witness) -> Result<Vec<Vec<u8>>, TransferError> {
-    let mut rules = Vec::new();
+fn hear_rules(
+    plan: &ReceivePlan,
+    receiver: &mut Receiver,
+    ears: &mut Ears,
+    witness: &dyn Witness,
+) -> Result<Option<RuleSet>, TransferError> {
+    let mut rules = ClientRules::new(&plan.options, Side::Receiver);
+    if !plan.options.receiver_hears_rules() {
+        return rules.finish();
+    }
     loop {
         match receiver.poll_rule()? {
-            Some(RuleEvent::Rule(rule)) => rules.push(rule),
-            Some(RuleEvent::End) => return Ok(rules),
+            Some(RuleEvent::Rule(rule)) => rules.hear(&rule)?,
+            Some(RuleEvent::End) => return rules.finish(),
             Some(RuleEvent::Message(message)) => witness.message(&message),
             None => receiver.feed(ears.hear()?)?,
         }

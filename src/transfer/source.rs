@@ -25,6 +25,7 @@ use protocol::flist::{DirClass, FileEntry, Kind, compare};
 use rustix::fs::{Access, AtFlags, Dir, Stat};
 use rustix::io::Errno;
 
+use super::TransferError;
 use super::beneath::{self, reason, shown};
 use super::pinned::Pinned;
 use attributes::Attributes;
@@ -51,6 +52,9 @@ pub(crate) enum ScanError {
     /// An argument that cannot be scanned at all; a usage error.
     #[error("found \"..\" dir in relative path: {0}")]
     DotDot(String),
+    /// The list of names cannot be had.
+    #[error("{0}")]
+    Names(Box<TransferError>),
     /// A folder brings filter rules that cannot be followed: nobody knows what is to be left out.
     #[error("{0}")]
     Rules(#[from] ScopeError),
@@ -63,6 +67,8 @@ pub(crate) struct Walk<'h> {
     tree: SourceTree,
     io_error: u32,
     implied: HashSet<Vec<u8>>,
+    /// Arguments that were found. Who names one again and again makes nothing grow.
+    asked: HashSet<Operand>,
     attributes: Attributes,
 }
 
@@ -109,7 +115,7 @@ impl<'h> Walk<'h> {
     pub(crate) fn new(options: &ScanOptions, hooks: Hooks<'h>) -> Self {
         let tree = SourceTree::new(options);
         let attributes = Attributes::new(options);
-        Walk { options: *options, hooks, tree, io_error: 0, implied: HashSet::new(), attributes }
+        Walk { options: *options, hooks, tree, io_error: 0, implied: HashSet::new(), asked: HashSet::new(), attributes }
     }
 
     /// Bits of trouble since the last time, [`IOERR_GENERAL`] and [`IOERR_VANISHED`].
@@ -118,17 +124,20 @@ impl<'h> Walk<'h> {
     }
 
     /// Each argument taken apart.
-    fn operands<'a>(&self, arguments: &'a Arguments<'a>) -> impl Iterator<Item = Result<Operand, ScanError>> + use<'a> {
+    fn operands<'a>(&self, arguments: Arguments<'a>) -> impl Iterator<Item = Result<Operand, ScanError>> + use<'a> {
         let relative = self.options.relative;
-        let (paths, (folder, names)) = match *arguments {
-            Arguments::Paths(paths) => (paths, (Path::new("."), &[][..])),
-            Arguments::Names(folder, names) => (&[][..], (folder, names)),
+        let (paths, (folder, names)) = match arguments {
+            Arguments::Paths(paths) => (paths, (Path::new("."), None)),
+            Arguments::Names(folder, names) => (&[][..], (folder, Some(names))),
         };
         let refused = |name: &[u8]| ScanError::DotDot(shown(name));
         let paths = paths.iter().map(move |path| {
             operand::split(path, relative).ok_or_else(|| refused(path.as_os_str().as_encoded_bytes()))
         });
-        let names = names.iter().map(move |name| operand::listed(folder, name, relative).ok_or_else(|| refused(name)));
+        let names = names.into_iter().flatten().map(move |name| {
+            let name = name.map_err(|error| ScanError::Names(Box::new(error)))?;
+            operand::listed(folder, &name, relative).ok_or_else(|| refused(&name))
+        });
         paths.chain(names)
     }
 
@@ -136,7 +145,7 @@ impl<'h> Walk<'h> {
     /// reported and leaves it out.
     pub(crate) fn everything(
         &mut self,
-        arguments: &Arguments<'_>,
+        arguments: Arguments<'_>,
     ) -> Result<(Vec<FileEntry>, Vec<Location>), ScanError> {
         let (mut entries, mut places) = (Vec::new(), Vec::new());
         for operand in self.operands(arguments) {
@@ -167,7 +176,13 @@ impl<'h> Walk<'h> {
     /// Lists what an argument names, with the parents that `--relative` sends, but nothing below.
     fn argument(&mut self, operand: &Operand) -> Result<Vec<Listed>, ScanError> {
         let mut found = Vec::new();
+        if self.asked.contains(operand) {
+            return Ok(found);
+        }
         self.operand(operand, &mut found)?;
+        if !found.is_empty() {
+            self.asked.insert(operand.clone());
+        }
         Ok(found)
     }
 

@@ -62,9 +62,16 @@ pub type ReadFile<'r> = &'r mut dyn FnMut(&[u8]) -> Result<Option<Vec<u8>>, Stri
 impl RuleSet {
     /// Rules as they hold on one side. What stands for `-C` must have been replaced.
     pub fn new(side: Side, rules: &[Rule]) -> Self {
-        let mut held: Vec<_> = rules.iter().filter(|rule| rule.holds_on(side)).cloned().collect();
-        held.retain(|rule| !matches!(rule, Rule::Match(rule) | Rule::Cvs(rule) if rule.modifiers.xattr));
-        Self { side, rules: held }
+        Self::of(side, rules.iter().filter(|rule| rule.holds_on(side)).cloned().collect())
+    }
+
+    /// The same out of a list that nobody needs any more.
+    pub fn of(side: Side, mut rules: Vec<Rule>) -> Self {
+        rules.retain(|rule| {
+            let xattr = matches!(rule, Rule::Match(rule) | Rule::Cvs(rule) if rule.modifiers.xattr);
+            rule.holds_on(side) && !xattr
+        });
+        Self { side, rules }
     }
 
     /// True when every name passes.

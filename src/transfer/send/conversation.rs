@@ -7,7 +7,7 @@ use crate::transfer::TransferError;
 use crate::transfer::beneath::shown;
 use crate::transfer::greet::{Ears, Mouth};
 use protocol::PeerError;
-use protocol::filter::{self, Side};
+use protocol::filter::{self, RuleSet, Side};
 use protocol::flist::{FileEntry, Ndx};
 use protocol::handshake::Negotiated;
 use protocol::item::ItemHeader;
@@ -19,8 +19,6 @@ use std::time::Instant;
 
 /// Bytes of a file read at once.
 const READ_SIZE: usize = 256 * 1024;
-/// Bytes of names that the peer may have for us, with what it takes to hold them.
-const NAMES_MOST: usize = 1 << 30;
 
 /// The session's parts, lent for as long as it goes well.
 pub(super) struct Line<'a> {
@@ -35,7 +33,7 @@ pub(super) fn converse<S: Source>(
     line: Line<'_>,
     inbox: Inbox,
     plan: &SendPlan,
-    listing: impl FnOnce(Asked) -> Result<(Listing, S), TransferError>,
+    listing: impl FnOnce(Asked<'_>) -> Result<(Listing, S), TransferError>,
     watch: &mut dyn Watch,
 ) -> Result<(u64, Sent), TransferError> {
     let Line { n, out, ears, mouth } = line;
@@ -60,10 +58,15 @@ pub(super) fn converse<S: Source>(
     if mouth.batch.is_some() {
         out.record();
     }
-    let rules = if plan.server { filter_rules(&mut sender, ears, mouth, out, watch)? } else { Vec::new() };
-    let names = if plan.names_from_peer { names(&mut sender, ears, mouth, out, watch)? } else { Vec::new() };
+    let rules = if plan.server { filter_rules(plan, &mut sender, ears, mouth, out, watch)? } else { None };
     let started = Instant::now();
-    let listed = listing(Asked { rules, names });
+    let names = HeardNames { sender: &mut sender, ears, mouth, out, watch };
+    let mut names = names.into_iter(plan.names_from_peer);
+    let listed = listing(Asked { rules, names: &mut names });
+    if listed.is_ok() {
+        names.try_for_each(|name| name.map(drop))?;
+    }
+    drop(names);
     pass_words(watch, out);
     let (listing, mut source) = listed?;
     let list_build_ms = started.elapsed().as_millis() as u64;
@@ -216,17 +219,18 @@ fn give_values<S: Source>(
 
 /// The client's filter rules, which come first at a server that sends.
 fn filter_rules(
+    plan: &SendPlan,
     sender: &mut Sender,
     ears: &mut Ears,
     mouth: &mut Mouth,
     out: &mut Outbox,
     watch: &mut dyn Watch,
-) -> Result<Vec<Vec<u8>>, TransferError> {
-    let mut rules = Vec::new();
+) -> Result<Option<RuleSet>, TransferError> {
+    let mut rules = plan.client_rules.clone();
     loop {
         match sender.poll(out)? {
-            Some(SenderEvent::Filter(rule)) => rules.push(rule),
-            Some(SenderEvent::FiltersDone) => return Ok(rules),
+            Some(SenderEvent::Filter(rule)) => rules.hear(&rule)?,
+            Some(SenderEvent::FiltersDone) => return rules.finish(),
             Some(SenderEvent::Message(message)) => watch.message(&message),
             Some(_) => return Err(PeerError::Malformed("a request before the filter rules").into()),
             None => {
@@ -237,30 +241,40 @@ fn filter_rules(
     }
 }
 
-/// The names the peer has for us.
-fn names(
-    sender: &mut Sender,
-    ears: &mut Ears,
-    mouth: &mut Mouth,
-    out: &mut Outbox,
-    watch: &mut dyn Watch,
-) -> Result<Vec<Vec<u8>>, TransferError> {
-    let mut names = Vec::new();
-    let mut bytes = 0;
-    loop {
-        match sender.poll_name()? {
-            Some(NameEvent::Name(name)) => {
-                bytes += name.len() + size_of::<Vec<u8>>();
-                if bytes > NAMES_MOST {
-                    return Err(PeerError::Malformed("a list of names that is too long").into());
+/// The names the peer has for us. They are heard one at a time, and what there is to say of each is said meanwhile: so
+/// neither they nor the words pile up.
+struct HeardNames<'a> {
+    sender: &'a mut Sender,
+    ears: &'a mut Ears,
+    mouth: &'a mut Mouth,
+    out: &'a mut Outbox,
+    watch: &'a mut dyn Watch,
+}
+
+impl HeardNames<'_> {
+    fn into_iter(mut self, any: bool) -> impl Iterator<Item = Result<Vec<u8>, TransferError>> {
+        let mut over = !any;
+        std::iter::from_fn(move || {
+            let name = if over { None } else { self.next().transpose() };
+            over |= !matches!(name, Some(Ok(_)));
+            name
+        })
+    }
+
+    fn next(&mut self) -> Result<Option<Vec<u8>>, TransferError> {
+        pass_words(self.watch, self.out);
+        if self.out.len() > OUT_MOST {
+            self.mouth.say(self.out)?;
+        }
+        loop {
+            match self.sender.poll_name()? {
+                Some(NameEvent::Name(name)) => return Ok(Some(name)),
+                Some(NameEvent::End) => return Ok(None),
+                Some(NameEvent::Message(message)) => self.watch.message(&message),
+                None => {
+                    self.mouth.say(self.out)?;
+                    self.sender.feed(self.ears.hear()?)?;
                 }
-                names.push(name);
-            }
-            Some(NameEvent::End) => return Ok(names),
-            Some(NameEvent::Message(message)) => watch.message(&message),
-            None => {
-                mouth.say(out)?;
-                sender.feed(ears.hear()?)?;
             }
         }
     }

@@ -46,7 +46,7 @@ impl<'h> Lister<'h> {
     }
 
     /// The whole list.
-    pub(crate) fn whole(&mut self, arguments: &Arguments<'_>) -> Result<FileList, ListError> {
+    pub(crate) fn whole(&mut self, arguments: Arguments<'_>) -> Result<FileList, ListError> {
         let (mut entries, mut places) = self.walk.everything(arguments)?;
         sort(&mut entries, &mut places);
         let list = FileList::segment(self.places.next_start(), entries);
@@ -55,7 +55,7 @@ impl<'h> Lister<'h> {
     }
 
     /// The first segment: what the arguments name, and the contents of those that stand for their contents.
-    pub(crate) fn first(&mut self, arguments: &Arguments<'_>) -> Result<FileList, ListError> {
+    pub(crate) fn first(&mut self, arguments: Arguments<'_>) -> Result<FileList, ListError> {
         let mut found = Vec::new();
         for operand in self.walk.operands(arguments) {
             for mut listed in self.walk.argument(&operand?)? {
