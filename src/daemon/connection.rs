@@ -14,14 +14,18 @@ use super::request;
 use super::talk::{Gone, Talk};
 use super::{journal_of, slots};
 use crate::transfer::guard::Guard;
+use crate::transfer::open_operator_file;
 use protocol::PeerError;
 use protocol::daemon::{Digest, Greeting, ServerEvent};
 use protocol::handshake::VERSION_MOST;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::net::{IpAddr, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+
+/// Longest message of the day that is shown, in bytes.
+const MOTD_MOST: u64 = 1 << 20;
 
 /// Why a client is not served: what it hears, if anything, and what the log says.
 #[derive(Debug)]
@@ -43,7 +47,7 @@ impl From<Gone> for Refusal {
                 Some(format!("protocol version mismatch: this server speaks 30 to 32, not {version}"))
             }
             Gone::Peer(error) => Some(error.to_string()),
-            Gone::Lost(_) | Gone::Late | Gone::NoProxy(_) => None,
+            Gone::Lost(_) | Gone::Late(_) | Gone::NoProxy(_) => None,
         };
         Self { client, log: Some(gone.to_string()) }
     }
@@ -75,12 +79,15 @@ pub(super) struct Admitted<'a> {
     after: Option<After>,
 }
 
-/// Serves the client; returns the exit code.
-pub(super) fn serve(flags: &Flags) -> u8 {
+/// Serves the client; returns the exit code. `waiting` is closed once its session begins.
+pub(super) fn serve(flags: &Flags, waiting: Option<OwnedFd>) -> u8 {
     let (mut peer, by_socket) = peer();
     let mut environment = Environment::of_process();
     let mut talk = Talk::start();
     let config = flags.config(&environment);
+    if let Ok(config) = &config {
+        talk.within(config.globals.timeout);
+    }
     let mut journal = match &config {
         Ok(config) => journal_of(flags, &config.globals, &environment),
         Err(_) => super::journal::Journal::syslog(3, "rsyncd"),
@@ -113,8 +120,9 @@ pub(super) fn serve(flags: &Flags) -> u8 {
     journal.say(&format!("connect from {} ({})", peer.shown_name(), peer.shown_address()));
     match attend(&mut talk, &config, &mut peer, environment, &mut journal, flags) {
         Ok(Some(mut admitted)) => {
+            drop(waiting);
             let after = admitted.after.take();
-            let code = request::serve(admitted, &peer, &journal, talk);
+            let code = request::serve(admitted, &peer, &journal, talk, flags.bwlimit);
             if let Some(after) = after {
                 after.ended(code);
             }
@@ -129,7 +137,7 @@ pub(super) fn serve(flags: &Flags) -> u8 {
                 let _ = talk.say(format!("@ERROR: {client}\n").as_bytes());
             }
             // A client that is not done speaking would lose our last words to its own next ones.
-            let _ = rustix::net::shutdown(io::stdout(), rustix::net::Shutdown::Write);
+            talk.linger();
             5
         }
     }
@@ -178,7 +186,12 @@ fn attend<'a>(
     let ServerEvent::Greeted(greeting) = talk.hear()? else { return Err(out_of_order()) };
     if let Some(motd) = &config.globals.motd_file {
         // A missing message is no reason to keep anybody out.
-        let mut text = std::fs::read(environment.expand(motd)).unwrap_or_default();
+        let mut text = motd_text(Path::new(&environment.expand(motd))).unwrap_or_else(|error| {
+            if error.kind() != io::ErrorKind::NotFound {
+                journal.warn(&format!("motd file {motd} is not shown: {error}"));
+            }
+            Vec::new()
+        });
         text.push(b'\n');
         talk.say(&text)?;
     }
@@ -300,6 +313,12 @@ fn attend<'a>(
     }))
 }
 
+fn motd_text(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    open_operator_file(path)?.take(MOTD_MOST).read_to_end(&mut text)?;
+    Ok(text)
+}
+
 fn out_of_order() -> Refusal {
     Refusal { client: None, log: Some("the client spoke out of order".into()) }
 }
@@ -352,8 +371,9 @@ fn authenticate(
     let told = |why: &str| Failed::Told(format!(": {why}"));
     let rules = auth::rules(list).map_err(|why| told(&why))?;
     let digest = greeting.digest().ok_or_else(|| told("no common digest"))?;
-    let floor = floor.map(|name| Digest::from_name(name).ok_or_else(|| told("auth digest names no digest")));
-    if floor.transpose()?.is_some_and(|floor| digest > floor) {
+    // MD4 is no proof of anything any more; who wants it still says so.
+    let floor = Digest::from_name(floor.unwrap_or(Digest::WEAKEST.name()));
+    if digest > floor.ok_or_else(|| told("auth digest names no digest"))? {
         return Err(told(&format!("the client's best digest is {}, weaker than auth digest allows", digest.name())));
     }
     let mut random = [0; 48];

@@ -5,13 +5,16 @@ use super::flags::Flags;
 use super::journal::Journal;
 use super::journal_of;
 use crate::transport::tcp::{self, SocketOptions};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,6 +22,8 @@ use tokio::task::JoinSet;
 
 /// Connections at once; further ones are told to come again.
 const CONNECTIONS_MOST: usize = 512;
+/// Of these so many may come from one address and not have said yet what they want: nobody keeps all others out by silence.
+const WAITING_MOST: usize = CONNECTIONS_MOST / 4;
 /// The port of rsync daemons.
 const PORT: u16 = 873;
 /// This very program, even when its file has been replaced.
@@ -139,8 +144,7 @@ fn nowhere() -> io::Result<()> {
     let null = File::options().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
-    rustix::stdio::dup2_stderr(&null)?;
-    std::env::set_current_dir("/")
+    Ok(rustix::stdio::dup2_stderr(&null)?)
 }
 
 fn bind(flags: &Flags, config: &Config, options: &SocketOptions) -> Result<Vec<std::net::TcpListener>, ListenError> {
@@ -189,6 +193,7 @@ async fn serve(
         accepting.spawn(accept(listener));
     }
     let mut connections: JoinSet<()> = JoinSet::new();
+    let waiting = Waiting::default();
     loop {
         tokio::select! {
             _ = end.recv() => break,
@@ -209,9 +214,15 @@ async fn serve(
                     turn_away(stream);
                     continue;
                 }
+                let Some(place) = waiting.place(&stream) else {
+                    let from = stream.peer_addr().map_or_else(|_| "?".into(), |from| from.ip().to_string());
+                    journal.warn(&format!("{WAITING_MOST} connections from {from} at once have not said what they want"));
+                    turn_away(stream);
+                    continue;
+                };
                 match start(flags, stream, &options) {
                     Ok(child) => {
-                        connections.spawn(wait(child));
+                        connections.spawn(wait(child, place));
                     }
                     Err(error) => journal.warn(&format!("Cannot serve a connection: {error}")),
                 }
@@ -229,17 +240,71 @@ async fn accept(listener: TcpListener) -> (TcpListener, io::Result<TcpStream>) {
     (listener, accepted)
 }
 
-async fn wait(mut child: Child) {
+/// Waits for the end of a connection, and gives its place among those that wait back as soon as its session begins.
+async fn wait(mut child: Child, place: Place) {
+    if let Some(mut told) = child.stdout.take() {
+        // Its end is all that is ever told.
+        let _ = told.read(&mut [0]).await;
+    }
+    drop(place);
     let _ = child.wait().await;
+}
+
+/// How many connections from each address have not come to their session.
+#[derive(Clone, Default)]
+struct Waiting(Arc<Mutex<HashMap<Option<IpAddr>, usize>>>);
+
+impl Waiting {
+    fn counts(&self) -> MutexGuard<'_, HashMap<Option<IpAddr>, usize>> {
+        // A number is never half written.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for one more; `None` where the address has all that it may have.
+    fn place(&self, stream: &TcpStream) -> Option<Place> {
+        let from = stream.peer_addr().ok().map(|from| neighbourhood(from.ip()));
+        let mut counts = self.counts();
+        let count = counts.entry(from).or_default();
+        if *count == WAITING_MOST {
+            return None;
+        }
+        *count += 1;
+        Some(Place { from, all: self.clone() })
+    }
+}
+
+/// One such place.
+struct Place {
+    from: Option<IpAddr>,
+    all: Waiting,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.all.counts();
+        if let Some(count) = counts.get_mut(&self.from) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.from);
+            }
+        }
+    }
+}
+
+/// What counts as one address: with IPv6 all that one household has.
+fn neighbourhood(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address => address,
+    }
 }
 
 fn start(flags: &Flags, stream: TcpStream, options: &SocketOptions) -> io::Result<Child> {
     let stream = stream.into_std()?;
     stream.set_nonblocking(false)?;
     options.apply(&stream)?;
-    let stream = OwnedFd::from(stream);
     let mut command = Command::new(SELF);
-    command.args(flags.for_connection()).stdin(stream.try_clone()?).stdout(stream).current_dir("/");
+    command.args(flags.for_connection()).stdin(OwnedFd::from(stream)).stdout(Stdio::piped());
     command.spawn()
 }
 

@@ -13,7 +13,7 @@ use crate::report::ledger::Site;
 use crate::transfer::serve::{Served, exit_code, hello, serve_session};
 use crate::transfer::{TransferError, charset, greet_agreed};
 use crate::wild;
-use crate::wild::glob::expand;
+use crate::wild::glob::Globs;
 use protocol::args::{ArgsError, Options, ServerArgs};
 use protocol::daemon::ArgList;
 use std::time::Duration;
@@ -24,7 +24,8 @@ const SILENCE: Duration = Duration::from_secs(3600);
 const LOG_FORMAT: &str = "%o %h [%a] %m (%u) %f %l";
 
 /// Serves the session; returns the exit code.
-pub(super) fn serve(admitted: Admitted<'_>, peer: &Peer, journal: &Journal, talk: Talk) -> u8 {
+/// `bwlimit` bounds what the client may ask for.
+pub(super) fn serve(admitted: Admitted<'_>, peer: &Peer, journal: &Journal, talk: Talk, bwlimit: Option<u64>) -> u8 {
     let settings = &admitted.module.settings;
     let asked = ask(&admitted);
     let (mut args, refusal) = match asked {
@@ -46,6 +47,10 @@ pub(super) fn serve(admitted: Admitted<'_>, peer: &Peer, journal: &Journal, talk
     let limit = u32::try_from(settings.timeout).unwrap_or(0);
     if limit > 0 && args.options.timeout.is_none_or(|asked| asked == 0 || asked > limit) {
         args.options.timeout = Some(limit);
+    }
+    if let Some(limit) = bwlimit.filter(|&limit| limit > 0) {
+        let asked = args.options.bwlimit.filter(|&asked| asked > 0);
+        args.options.bwlimit = Some(asked.map_or(limit, |asked| asked.min(limit)));
     }
     let silence =
         args.options.timeout.filter(|&seconds| seconds > 0).map(|seconds| Duration::from_secs(seconds.into()));
@@ -145,11 +150,14 @@ fn ask(admitted: &Admitted<'_>) -> Result<ServerArgs, Refused> {
         args.paths = args.paths.iter().map(|path| set.text_from_utf8(path)).collect();
     }
     let relative = args.options.relative;
-    let mut paths = Vec::new();
+    let (mut paths, mut globs) = (Vec::new(), Globs::new());
     for path in &args.paths {
         let path = inside(module.name.as_bytes(), path, relative);
         match args.sender {
-            true => paths.extend(expand(&path, admitted.guard.as_ref())),
+            true => match globs.expand(&path, admitted.guard.as_ref()) {
+                Ok(found) => paths.extend(found),
+                Err(error) => return Err(Refused { text: error.to_string(), code: 22, args: Box::new(args) }),
+            },
             false => paths.push(path),
         }
     }

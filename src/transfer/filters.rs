@@ -18,6 +18,8 @@ const DEPTH_MOST: usize = 32;
 /// Bytes of a file of rules or names: far more than anyone writes, and a bound on memory.
 const FILE_MOST: u64 = 1 << 30;
 
+/// Rules of a client that name files in directories: each costs in every directory that is entered.
+const MERGES_MOST: usize = 256;
 /// Bytes of a name from a file: more than any path may have.
 const NAME_MOST: usize = 4097;
 /// Bytes of names that go over at once.
@@ -146,6 +148,8 @@ pub struct ClientRules {
     /// `-C` stands for rules of its own.
     cvs: bool,
     rules: Vec<Rule>,
+    /// How many of them name files in directories.
+    merges: usize,
     /// Memory for them that is left, and that there was.
     left: usize,
     most: usize,
@@ -167,7 +171,7 @@ impl ClientRules {
         };
         let cvs = side == Side::Sender && options.cvs_exclude;
         let most = ListLimits::within(options.max_alloc.unwrap_or(0)).beside;
-        Self { mode, side, cvs, rules: Vec::new(), left: most, most }
+        Self { mode, side, cvs, rules: Vec::new(), merges: 0, left: most, most }
     }
 
     /// Takes one in.
@@ -179,7 +183,7 @@ impl ClientRules {
                     cvs_rules(&like, &cvs_of_user()).into_iter().try_for_each(|rule| self.keep(rule))?;
                 }
                 Given::Rule(rule) => self.keep(rule)?,
-                Given::Clear => (self.rules, self.left) = (Vec::new(), self.most),
+                Given::Clear => (self.rules, self.merges, self.left) = (Vec::new(), 0, self.most),
                 Given::Merge(file) => {
                     let name = file.name.escape_ascii();
                     return Err(TransferError::Rules(format!("A merge rule is for the client to follow: {name}")));
@@ -190,6 +194,14 @@ impl ClientRules {
     }
 
     fn keep(&mut self, rule: Rule) -> Result<(), TransferError> {
+        if matches!(rule, Rule::DirMerge(_)) {
+            self.merges += 1;
+            if self.merges > MERGES_MOST {
+                return Err(TransferError::Rules(format!(
+                    "more than {MERGES_MOST} rules that name files in directories"
+                )));
+            }
+        }
         let left = self.left.checked_sub(rule.memory());
         self.left = left.ok_or(PeerError::TooMuch { what: "filter rules", most: self.most })?;
         self.rules.push(rule);

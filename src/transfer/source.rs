@@ -68,7 +68,7 @@ pub(crate) struct Walk<'h> {
     io_error: u32,
     implied: HashSet<Vec<u8>>,
     /// Arguments that were found. Who names one again and again makes nothing grow.
-    asked: HashSet<Operand>,
+    asked: HashSet<Vec<u8>>,
     attributes: Attributes,
 }
 
@@ -176,12 +176,13 @@ impl<'h> Walk<'h> {
     /// Lists what an argument names, with the parents that `--relative` sends, but nothing below.
     fn argument(&mut self, operand: &Operand) -> Result<Vec<Listed>, ScanError> {
         let mut found = Vec::new();
-        if self.asked.contains(operand) {
+        let place = [operand.root.as_os_str().as_bytes(), &operand.leaf, &operand.name].join(&0);
+        if self.asked.contains(&place) {
             return Ok(found);
         }
         self.operand(operand, &mut found)?;
         if !found.is_empty() {
-            self.asked.insert(operand.clone());
+            self.asked.insert(place);
         }
         Ok(found)
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 const DEPTH_MOST: usize = 32;
 /// Kinds of per-directory files at work at once, so that files which name others cannot multiply.
 const FILES_MOST: usize = 64;
-/// Rules that one directory may add.
+/// Rules that hold in one directory by files of one kind, those of the directories above included.
 const RULES_MOST: usize = 100_000;
 
 /// The rules of one side of a session.
@@ -162,6 +162,9 @@ impl RuleSet {
                     let mut rules: Vec<_> = placed.map(|rule| Placed { rule, base: Arc::clone(&base) }).collect();
                     if !cleared {
                         rules.extend(inherited.iter().cloned());
+                    }
+                    if rules.len() > RULES_MOST {
+                        return Err(too_many());
                     }
                     Arc::new(rules)
                 }

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// One argument: `root` is entered, `leaf` within it is sent as `name`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Operand {
     /// The folder to enter; symlinks on the way to it are followed, for the operator named them.
     pub(super) root: PathBuf,
