@@ -3,6 +3,8 @@
 
 #[path = "daemon/held.rs"]
 mod held;
+#[path = "daemon/started.rs"]
+mod started;
 mod support;
 
 use protocol::args::{Options, ServerArgs};

@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 /// Connections at once; further ones are told to come again.
 const CONNECTIONS_MOST: usize = 512;
 /// Of these so many may come from one address and not have said yet what they want: nobody keeps all others out by silence.
-const WAITING_MOST: usize = CONNECTIONS_MOST / 4;
+const WAITING_MOST: usize = CONNECTIONS_MOST / 8;
 /// The port of rsync daemons.
 const PORT: u16 = 873;
 /// This very program, even when its file has been replaced.

@@ -10,6 +10,7 @@ use super::refuse::Refusals;
 use super::talk::Talk;
 use crate::report::Ledger;
 use crate::report::ledger::Site;
+use crate::transfer::guard::Guard;
 use crate::transfer::serve::{Served, exit_code, hello, serve_session};
 use crate::transfer::{TransferError, charset, greet_agreed};
 use crate::wild;
@@ -142,6 +143,8 @@ fn ask(admitted: &Admitted<'_>) -> Result<ServerArgs, Refused> {
     if args.sender && settings.write_only {
         return Err(Refused { text: "ERROR: module is write only".into(), code: 1, args: Box::new(args) });
     }
+    // The operator's own folder for temporary files is no client's word.
+    let named: Vec<_> = folders(&args.options).cloned().collect();
     apply(settings, admitted, &mut args.options);
     if let Err(error) = charset::of_server(&mut args.options) {
         return Err(Refused { text: error.to_string(), code: 4, args: Box::new(args) });
@@ -162,13 +165,25 @@ fn ask(admitted: &Admitted<'_>) -> Result<ServerArgs, Refused> {
         }
     }
     args.paths = paths;
+    let base = args.paths.first().filter(|_| !args.sender);
+    let list = args.options.files_from.as_deref().filter(|name| *name != b"-");
     if let Some(guard) = &admitted.guard
-        && folders(&args.options).any(|dir| guard.hides(dir, true))
+        && (named.iter().any(|dir| barred(guard, dir, base))
+            || list.is_some_and(|list| guard.bars(&inside(b"", list, false), false)))
     {
         let text = "Your options have been rejected by the server.".into();
         return Err(Refused { text, code: 4, args: Box::new(args) });
     }
     Ok(args)
+}
+
+/// Whether a folder that an option names is kept from clients. A relative one counts from the destination, which may be a
+/// file's name; it is judged as one of the module's, too, as by stock.
+fn barred(guard: &Guard, dir: &[u8], base: Option<&Vec<u8>>) -> bool {
+    let base = base.filter(|_| !dir.starts_with(b"/")).map_or(&b""[..], Vec::as_slice);
+    let above = base.iter().rposition(|&byte| byte == b'/').map_or(&b""[..], |slash| &base[..slash]);
+    let from = |base: &[u8]| inside(b"", &[base, b"/", dir].concat(), false);
+    [b"", base, above].into_iter().any(|base| guard.bars(&from(base), true))
 }
 
 /// The further folders that options name.
@@ -185,6 +200,7 @@ fn apply(settings: &Settings, admitted: &Admitted<'_>, options: &mut Options) {
     // In a changed root the names of users would be those that stand in the module.
     options.nameless_ids = settings.numeric_ids.unwrap_or(admitted.changes_root);
     options.munge_links = settings.munge_symlinks.unwrap_or(!admitted.is_root);
+    options.sanitize_links = !options.munge_links && !admitted.is_root;
     options.fake_super |= settings.fake_super;
     options.ignore_errors |= settings.ignore_errors;
     options.open_noatime = settings.open_noatime.unwrap_or(options.open_noatime);

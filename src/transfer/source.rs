@@ -229,7 +229,7 @@ impl<'h> Walk<'h> {
             (self.hooks.report)(Severity::Info, format!("skipping directory {}", shown(&operand.name)));
             return Ok(());
         }
-        let scope = self.hooks.rules.map(|rules| filter::top(rules, operand)).transpose()?;
+        let scope = self.hooks.rules.map(|rules| filter::top(rules, operand, self.hooks.guard)).transpose()?;
         // A folder named for its contents is not itself asked for.
         if operand.leaf != b"." && self.hidden(scope.as_ref(), &operand.name, is_dir) {
             return Ok(());
@@ -321,7 +321,11 @@ impl<'h> Walk<'h> {
             }
         };
         let scope = match (self.hooks.rules, &folder.scope) {
-            (Some(rules), Some(above)) => Some(filter::enter(rules, above, &folder.name, &dir)?),
+            (Some(rules), Some(above)) => {
+                let path = self.hooks.guard.map(|guard| (guard, self.tree.full_path(&folder.name, folder.at)));
+                let guard = path.as_ref().map(|(guard, path)| (*guard, &path[..]));
+                Some(filter::enter(rules, above, &folder.name, &dir, guard)?)
+            }
             _ => None,
         };
         while let Some(read) = listing.read() {
