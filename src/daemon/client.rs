@@ -173,8 +173,21 @@ impl Exchange {
     }
 
     fn say(&mut self, bytes: &[u8]) -> Result<(), DaemonError> {
-        self.link.writer.write_all(bytes)?;
-        Ok(self.link.writer.flush()?)
+        let said = self.link.writer.write_all(bytes).and_then(|()| self.link.writer.flush());
+        said.map_err(|error| self.why_deaf().unwrap_or(error.into()))
+    }
+
+    /// What a daemon has said that does not listen any more.
+    fn why_deaf(&mut self) -> Option<DaemonError> {
+        loop {
+            match self.hear() {
+                Ok(ClientEvent::Refused(line)) => {
+                    return Some(DaemonError::Refused(crate::transfer::shown_bytes(&line)));
+                }
+                Ok(ClientEvent::Exit) | Err(_) => return None,
+                Ok(_) => {}
+            }
+        }
     }
 
     fn hear(&mut self) -> Result<ClientEvent, DaemonError> {

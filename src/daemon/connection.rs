@@ -98,6 +98,7 @@ pub(super) fn serve(flags: &Flags, waiting: Option<OwnedFd>) -> u8 {
             journal.warn(&error.to_string());
             let _ = talk.say(&Greeting::line(VERSION_MOST));
             let _ = talk.say(b"@ERROR: the server's configuration cannot be used; its log says why\n");
+            talk.linger();
             return 1;
         }
     };
@@ -128,7 +129,10 @@ pub(super) fn serve(flags: &Flags, waiting: Option<OwnedFd>) -> u8 {
             }
             code
         }
-        Ok(None) => 0,
+        Ok(None) => {
+            talk.linger();
+            0
+        }
         Err(Refusal { client, log }) => {
             if let Some(log) = log {
                 journal.warn(&log);

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
@@ -26,6 +26,9 @@ const CONNECTIONS_MOST: usize = 512;
 const WAITING_MOST: usize = CONNECTIONS_MOST / 8;
 /// The port of rsync daemons.
 const PORT: u16 = 873;
+/// How many that are turned away are heard out at once, and for how long.
+const LEAVING_MOST: usize = 64;
+const LEAVING: Duration = Duration::from_secs(2);
 /// This very program, even when its file has been replaced.
 const SELF: &str = "/proc/self/exe";
 /// How long to rest when the system has no descriptors left for a client.
@@ -194,6 +197,7 @@ async fn serve(
     }
     let mut connections: JoinSet<()> = JoinSet::new();
     let waiting = Waiting::default();
+    let mut leaving: JoinSet<()> = JoinSet::new();
     loop {
         tokio::select! {
             _ = end.recv() => break,
@@ -203,6 +207,7 @@ async fn serve(
                 Err(error) => journal.warn(&format!("The configuration was not read again: {error}")),
             },
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            Some(_) = leaving.join_next(), if !leaving.is_empty() => {}
             Some(Ok((listener, stream))) = accepting.join_next() => {
                 accepting.spawn(accept(listener));
                 let Ok(stream) = stream else {
@@ -211,13 +216,13 @@ async fn serve(
                 };
                 if connections.len() >= CONNECTIONS_MOST {
                     journal.warn(&format!("{CONNECTIONS_MOST} connections at once reached"));
-                    turn_away(stream);
+                    turn_away(stream, &mut leaving);
                     continue;
                 }
                 let Some(place) = waiting.place(&stream) else {
                     let from = stream.peer_addr().map_or_else(|_| "?".into(), |from| from.ip().to_string());
                     journal.warn(&format!("{WAITING_MOST} connections from {from} at once have not said what they want"));
-                    turn_away(stream);
+                    turn_away(stream, &mut leaving);
                     continue;
                 };
                 match start(flags, stream, &options) {
@@ -308,11 +313,19 @@ fn start(flags: &Flags, stream: TcpStream, options: &SocketOptions) -> io::Resul
     command.spawn()
 }
 
-/// Says in few words that there is no room; a client that does not read them misses nothing.
-fn turn_away(stream: TcpStream) {
+/// Says in few words that there is no room, and hears the client out for a moment: a connection that is closed while it
+/// speaks is reset, and the words are lost.
+fn turn_away(mut stream: TcpStream, leaving: &mut JoinSet<()>) {
     let greeting = protocol::daemon::Greeting::line(protocol::handshake::VERSION_MOST);
     let text = format!("@ERROR: max connections ({CONNECTIONS_MOST}) reached -- try again later\n");
     let _ = stream.try_write(&[&greeting[..], text.as_bytes()].concat());
+    if leaving.len() < LEAVING_MOST {
+        leaving.spawn(async move {
+            let _ = stream.shutdown().await;
+            let hear_out = async { while let Ok(1..) = stream.read(&mut [0; 1024]).await {} };
+            let _ = tokio::time::timeout(LEAVING, hear_out).await;
+        });
+    }
 }
 
 /// Our process id in a file, for as long as we run.

@@ -39,6 +39,7 @@ use rebuild::Rebuild;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc;
 use std::time::Duration;
 pub(super) use target::Target;
 use target::{enter, root};
@@ -235,17 +236,26 @@ fn receive_knowing(
     let mut work = Rebuild::new(&n, plan, &target, &board, witness, &mut lists, &mut received);
     work.replay = replay;
     let (heard, spoken) = std::thread::scope(|scope| {
-        let closer = &closer;
-        let generator = scope.spawn(|| {
+        let (closer, board) = (&closer, &board);
+        let (heard_out, hearing) = mpsc::channel::<()>();
+        let generator = scope.spawn(move || {
             let result = generate.run();
-            // A peer that was told why hangs up itself.
-            if result.as_ref().is_err_and(|error| !matches!(error, TransferError::Rules(_))) {
-                closer.close();
+            match &result {
+                // A peer that was told why hangs up itself.
+                Ok(_) | Err(TransferError::Rules(_)) => {}
+                // One that takes nothing any more has said why, and is to be heard out.
+                Err(TransferError::Link(_)) if !server => {
+                    if hearing.recv_timeout(LAST_WORDS) == Err(mpsc::RecvTimeoutError::Timeout) {
+                        closer.close();
+                    }
+                }
+                Err(_) => closer.close(),
             }
             board.generator_left();
             result
         });
         let heard = work.run(&mut receiver, &mut ears);
+        drop(heard_out);
         if let Err(error) = &heard {
             board.fail(error, server);
             if !board.wait_for_generator(LAST_WORDS) {
@@ -258,7 +268,7 @@ fn receive_knowing(
         (heard, spoken)
     });
     if heard.is_err() {
-        await_hang_up(&n, &mut ears, &closer);
+        await_hang_up(&mut ears, &closer);
     }
     // Whoever failed first closed the link, and the other's complaint is only its echo.
     match (heard, spoken) {

@@ -216,7 +216,7 @@ pub fn send<S: Source>(
 ) -> Result<Summary, TransferError> {
     let Session { n, inbox, mut out, mut ears, mut mouth, closer, batch, .. } = session;
     mouth.batch = batch;
-    let line = Line { n: &n, out: &mut out, ears: &mut ears, mouth: &mut mouth };
+    let line = Line { n: &n, out: &mut out, ears: &mut ears, mouth: &mut mouth, closer: &closer };
     let (files, sent) = match converse(line, inbox, plan, listing, watch) {
         Ok(done) => done,
         Err(error) => {

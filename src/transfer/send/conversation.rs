@@ -3,7 +3,9 @@
 use super::lists::Lists;
 use super::reply::{Content, Reply};
 use super::{Answer, Asked, Listing, OUT_MOST, SendPlan, Sent, Source, Watch};
+use crate::link::Closer;
 use crate::transfer::TransferError;
+use crate::transfer::abort::{HANG_UP, within};
 use crate::transfer::beneath::shown;
 use crate::transfer::greet::{Ears, Mouth};
 use protocol::PeerError;
@@ -26,6 +28,7 @@ pub(super) struct Line<'a> {
     pub(super) out: &'a mut Outbox,
     pub(super) ears: &'a mut Ears,
     pub(super) mouth: &'a mut Mouth,
+    pub(super) closer: &'a Closer,
 }
 
 /// The whole conversation; returns how many files were sent, and their bytes.
@@ -36,7 +39,7 @@ pub(super) fn converse<S: Source>(
     listing: impl FnOnce(Asked<'_>) -> Result<(Listing, S), TransferError>,
     watch: &mut dyn Watch,
 ) -> Result<(u64, Sent), TransferError> {
-    let Line { n, out, ears, mouth } = line;
+    let Line { n, out, ears, mouth, closer } = line;
     let facts = SenderFacts {
         server: plan.server,
         dry_run: plan.dry_run,
@@ -51,6 +54,37 @@ pub(super) fn converse<S: Source>(
     if plan.only_batch {
         sender.hold_data_back();
     }
+    let done = session(&mut sender, (n, out, ears, mouth), plan, listing, watch);
+    match done {
+        // Who hangs up on us has said why before, and that has arrived.
+        Err(error @ TransferError::Link(_)) if !plan.server => {
+            Err(within(HANG_UP, closer, || last_words(&mut sender, ears, out, watch)).unwrap_or(error))
+        }
+        done => done,
+    }
+}
+
+/// Hears what there is still to be heard of a peer that takes nothing any more; with its exit code, where it gives one.
+fn last_words(sender: &mut Sender, ears: &mut Ears, out: &mut Outbox, watch: &mut dyn Watch) -> Option<TransferError> {
+    loop {
+        match sender.poll(out) {
+            Ok(Some(SenderEvent::Message(message))) => watch.message(&message),
+            Ok(Some(_)) => out.clear(),
+            Ok(None) => sender.feed(ears.hear().ok()?).ok()?,
+            Err(error @ PeerError::Exit(_)) => return Some(error.into()),
+            Err(_) => return None,
+        }
+    }
+}
+
+/// The conversation as far as it goes well.
+fn session<S: Source>(
+    sender: &mut Sender,
+    (n, out, ears, mouth): (&Negotiated, &mut Outbox, &mut Ears, &mut Mouth),
+    plan: &SendPlan,
+    listing: impl FnOnce(Asked<'_>) -> Result<(Listing, S), TransferError>,
+    watch: &mut dyn Watch,
+) -> Result<(u64, Sent), TransferError> {
     if let Some(rules) = &plan.rules {
         out.put(&filter::encode(rules, Side::Receiver));
     }
@@ -58,9 +92,9 @@ pub(super) fn converse<S: Source>(
     if mouth.batch.is_some() {
         out.record();
     }
-    let rules = if plan.server { filter_rules(plan, &mut sender, ears, mouth, out, watch)? } else { None };
+    let rules = if plan.server { filter_rules(plan, sender, ears, mouth, out, watch)? } else { None };
     let started = Instant::now();
-    let names = HeardNames { sender: &mut sender, ears, mouth, out, watch };
+    let names = HeardNames { sender: sender, ears, mouth, out, watch };
     let mut names = names.into_iter(plan.names_from_peer);
     let listed = listing(Asked { rules, names: &mut names });
     if listed.is_ok() {
@@ -75,8 +109,8 @@ pub(super) fn converse<S: Source>(
     let nothing = plan.server && listing.list.is_empty();
     let mut lists = Lists::new(n, plan);
     watch.listed(&listing.list);
-    lists.first(listing, &mut sender, out, mouth)?;
-    lists.look_ahead(&mut source, &mut sender, out, mouth, watch)?;
+    lists.first(listing, sender, out, mouth)?;
+    lists.look_ahead(&mut source, sender, out, mouth, watch)?;
     mouth.say(out)?;
     let list_send_ms = started.elapsed().as_millis() as u64;
 
@@ -84,7 +118,7 @@ pub(super) fn converse<S: Source>(
     let mut total = Sent::default();
     let mut buffer = vec![0; READ_SIZE];
     while !sender.is_over() && !nothing {
-        lists.look_ahead(&mut source, &mut sender, out, mouth, watch)?;
+        lists.look_ahead(&mut source, sender, out, mouth, watch)?;
         let Some(event) = sender.poll(out)? else {
             mouth.say(out)?;
             sender.feed(ears.hear()?)?;
@@ -128,7 +162,7 @@ pub(super) fn converse<S: Source>(
                 let promised = source.promised(request.ndx);
                 let content = Content { file, promised, store: plan.skip_compress.holds(&entry.name) };
                 let mut reply = Reply { n, plan, lists: &lists, source: &source, ears, watch, buffer: &mut buffer };
-                match reply.send(&mut sender, &mut request, entry, content, (out, mouth))? {
+                match reply.send(sender, &mut request, entry, content, (out, mouth))? {
                     Ok(sent) => {
                         files += 1;
                         total.literal_bytes += sent.literal_bytes;
