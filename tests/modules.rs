@@ -132,6 +132,14 @@ fn what_a_module_keeps_is_not_taken_and_not_deleted() {
 fn a_folder_that_is_kept_keeps_what_is_below() {
     let modules = "[m]\npath = WORK/mod\nread only = no\nexclude = /secret/ *.o .rules\n";
     let rules = |work: &Path| fs::write(work.join("mod/.rules"), "- a.txt\n").unwrap();
+    for other in ["exclude = secret/", "filter = - /secret/", "exclude from = WORK/list", "exclude = /secret"] {
+        let list = |work: &Path| fs::write(work.join("list"), "/secret/\n").unwrap();
+        same(
+            &format!("[m]\npath = WORK/mod\nread only = no\n{other}\n"),
+            &list,
+            &["-ri up/ok URL/m/secret/f2", "-ri up/ok URL/m/secret/deep/", "-ai URL/m/secret/deep/ got"],
+        );
+    }
     same(
         modules,
         &rules,

@@ -9,12 +9,12 @@ use super::auth::{self, Access, Proof, Secrets};
 use super::config::{Config, Environment, Module, Settings};
 use super::flags::Flags;
 use super::hooks::{self, After};
-use super::module::{Entrance, NoEntry, guard};
+use super::module::{Entrance, NoEntry, guard, step_down};
 use super::request;
 use super::talk::{Gone, Talk};
 use super::{journal_of, slots};
 use crate::transfer::guard::Guard;
-use crate::transfer::open_operator_file;
+use crate::transfer::{open_operator_file, trust_all_links};
 use protocol::PeerError;
 use protocol::daemon::{Digest, Greeting, ServerEvent};
 use protocol::handshake::VERSION_MOST;
@@ -102,6 +102,13 @@ pub(super) fn serve(flags: &Flags, waiting: Option<OwnedFd>) -> u8 {
             return 1;
         }
     };
+    if let Err(no) = step_down(&config.globals, &environment) {
+        journal.warn(&no.log);
+        let _ = talk.say(&Greeting::line(VERSION_MOST));
+        let _ = talk.say(format!("@ERROR: {}\n", no.client).as_bytes());
+        talk.linger();
+        return 1;
+    }
     if by_socket && config.globals.proxy_protocol {
         match behind_proxy(&peer, &mut talk, &config.globals, &environment) {
             Ok(Some(address)) => peer = Peer::at(address),
@@ -270,6 +277,9 @@ fn attend<'a>(
     let after = after.map_err(failed("post-xfer"))?;
     if let Some(early) = command(&settings.early_exec) {
         hooks::run(early, &environment, &[], &early_input).map_err(failed("early"))?;
+    }
+    if settings.insecure_links {
+        trust_all_links();
     }
     let entrance = Entrance::find(settings, &environment)?;
     let guard = guard(settings, &environment)?;

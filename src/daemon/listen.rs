@@ -219,8 +219,9 @@ async fn serve(
                     turn_away(stream, &mut leaving);
                     continue;
                 }
-                let Some(place) = waiting.place(&stream) else {
-                    let from = stream.peer_addr().map_or_else(|_| "?".into(), |from| from.ip().to_string());
+                let from = stream.peer_addr().ok().map(|from| from.ip());
+                let Some(place) = waiting.place(from) else {
+                    let from = from.map_or_else(|| "?".into(), |from| from.to_string());
                     journal.warn(&format!("{WAITING_MOST} connections from {from} at once have not said what they want"));
                     turn_away(stream, &mut leaving);
                     continue;
@@ -266,8 +267,8 @@ impl Waiting {
     }
 
     /// A place for one more; `None` where the address has all that it may have.
-    fn place(&self, stream: &TcpStream) -> Option<Place> {
-        let from = stream.peer_addr().ok().map(|from| neighbourhood(from.ip()));
+    fn place(&self, from: Option<IpAddr>) -> Option<Place> {
+        let from = from.map(neighbourhood);
         let mut counts = self.counts();
         let count = counts.entry(from).or_default();
         if *count == WAITING_MOST {
@@ -349,5 +350,27 @@ impl PidFile {
 impl Drop for PidFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_has_some_of_the_places() {
+        let waiting = Waiting::default();
+        let place = |from: &str| waiting.place(Some(from.parse().unwrap()));
+        for (one, same, other) in
+            [("10.0.0.1", "::ffff:10.0.0.1", "10.0.0.2"), ("2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:1::1")]
+        {
+            let mut held: Vec<_> = (0..WAITING_MOST).map(|_| place(one).unwrap()).collect();
+            assert!(place(one).is_none() && place(same).is_none());
+            assert!(place(other).is_some());
+            held.pop();
+            assert!(place(same).is_some());
+            drop(held);
+        }
+        assert!(waiting.counts().is_empty());
     }
 }

@@ -169,7 +169,7 @@ fn ask(admitted: &Admitted<'_>) -> Result<ServerArgs, Refused> {
     let list = args.options.files_from.as_deref().filter(|name| *name != b"-");
     if let Some(guard) = &admitted.guard
         && (named.iter().any(|dir| barred(guard, dir, base))
-            || list.is_some_and(|list| guard.bars(&inside(b"", list, false), false)))
+            || list.is_some_and(|list| guard.hides(&inside(b"", list, false), false)))
     {
         let text = "Your options have been rejected by the server.".into();
         return Err(Refused { text, code: 4, args: Box::new(args) });
@@ -183,7 +183,7 @@ fn barred(guard: &Guard, dir: &[u8], base: Option<&Vec<u8>>) -> bool {
     let base = base.filter(|_| !dir.starts_with(b"/")).map_or(&b""[..], Vec::as_slice);
     let above = base.iter().rposition(|&byte| byte == b'/').map_or(&b""[..], |slash| &base[..slash]);
     let from = |base: &[u8]| inside(b"", &[base, b"/", dir].concat(), false);
-    [b"", base, above].into_iter().any(|base| guard.bars(&from(base), true))
+    [b"", base, above].into_iter().any(|base| guard.hides(&from(base), true))
 }
 
 /// The further folders that options name.

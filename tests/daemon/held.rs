@@ -211,11 +211,7 @@ fn names_of_a_client_are_listed_as_they_come() {
     let bench = Bench::start();
     let work = work(&bench);
     let named = ["--server", "--sender", "-re.LsfxCIvu", "--files-from=-", "--from0", ".", "./"];
-    for (road, name) in [
-        (Road::Pipe, &b"nothing of that name\0"[..]),
-        (Road::Daemon, b"x\0"),
-        (Road::Pipe, b"f\0"),
-    ] {
+    for (road, name) in [(Road::Pipe, &b"nothing of that name\0"[..]), (Road::Daemon, b"x\0"), (Road::Pipe, b"f\0")] {
         let pieces = std::iter::repeat_n(name.repeat(1000), 100);
         let attack = Attack::start(road, work.path(), &named, false);
         let (taken, _) = attack.say(std::iter::once(vec![0; 4]).chain(pieces).chain([vec![0]]));

@@ -89,7 +89,7 @@ pub(super) fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, Transfe
         true => beneath::make_operands(path).map_err(cannot_make),
         false => Ok(()),
     };
-    let barred = |guard: &Guard| guard.bars(bytes, bytes.ends_with(b"/") || path.is_dir());
+    let barred = |guard: &Guard| guard.hides(bytes, bytes.ends_with(b"/") || path.is_dir());
     if plan.guard.as_ref().is_some_and(barred) {
         let text = format!("ERROR: daemon has excluded destination \"{}\"", shown(bytes));
         return Err(TransferError::Selection(text));

@@ -65,7 +65,7 @@ pub(in crate::transfer) fn enter(
 
 /// A file of rules in an open folder. A symlink is followed only when root or we ourselves own it.
 fn read(dir: &OwnedFd, leaf: &[u8], guard: Option<(&Guard, &[u8])>) -> Result<Option<Vec<u8>>, String> {
-    if guard.is_some_and(|(guard, folder)| guard.bars(&[folder, leaf].join(&b'/'), false)) {
+    if guard.is_some_and(|(guard, folder)| guard.hides(&[folder, leaf].join(&b'/'), false)) {
         return Ok(None);
     }
     match read_at(dir, leaf) {
