@@ -1,4 +1,4 @@
-.PHONY: build static demo demo-without-rsync man test miri avx512 lint
+.PHONY: build static demo demo-without-rsync man test wrappers miri avx512 lint
 
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 # In CI only what is wrong.
@@ -34,6 +34,10 @@ man: ## Manual page and completions of the rsync command: target/man
 
 test: ## All tests; installs the servers they need where it may
 	scripts/test
+
+wrappers: ## Test suites of programs that call rsync, with ours in the place of stock; as root
+	cargo build $(QUIET) --locked --bins --example demo
+	scripts/wrappers
 
 # Miri asks the compiler and not the machine for vectors; of AVX-512 it knows too little.
 miri: ## The one unsafe file under Miri, which sees undefined behaviour; takes the nightly compiler

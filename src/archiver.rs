@@ -15,6 +15,7 @@ mod ranges;
 mod recorder;
 mod retry;
 mod road;
+mod sources;
 mod squeeze;
 pub mod stop;
 mod upkeep;
@@ -33,6 +34,7 @@ pub use layout::RemotePath;
 use protocol::chmod::Chmod;
 pub(crate) use pull::sender_args;
 pub use road::{Bootstrap, UPLOAD_DIR, is_static};
+pub use sources::Sources;
 pub use squeeze::Compress;
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,6 +84,8 @@ pub struct Settings {
     pub bootstrap: Option<Bootstrap>,
     /// Changes to the permissions of copies, and of the directories they are in.
     pub chmod: Option<Chmod>,
+    /// Which files rows may name.
+    pub sources: Sources,
     /// Where proven copies are listed.
     pub manifest: Option<Arc<Manifest>>,
 }

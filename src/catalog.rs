@@ -5,10 +5,12 @@ use std::path::PathBuf;
 
 mod database;
 pub mod mysql;
+mod names;
 mod open;
 pub mod sqlite;
 
 pub use database::{Database, Secret, Server, Tls, TlsMode};
+pub use names::strangers;
 pub use open::{AnyCatalog, Created, Options, init_db, inspect, open, reach};
 
 /// Primary key of a row.
@@ -103,6 +105,8 @@ pub enum Outcome {
     Copied {
         /// Where the copy is.
         path: String,
+        /// What was proven: it is recorded only of a row that still says so.
+        md5: Md5,
     },
     /// Trouble of the file: one failed attempt more.
     Failed {
@@ -227,6 +231,19 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// When the oldest waiting row was registered, or its file written: unix time in seconds. May scan the table.
     fn oldest(&self) -> impl Future<Output = Result<Option<f64>, CatalogError>> + Send;
+
+    /// The names, targets or archives, of the `rows` rows below `below`, and the lowest of these rows' ids; `None` where
+    /// there is no row below.
+    fn names(
+        &self,
+        below: RecordId,
+        rows: usize,
+    ) -> impl Future<Output = Result<Option<(Vec<String>, RecordId)>, CatalogError>> + Send;
+
+    /// Grows each time another table is found under the same name: what was remembered of the old one is void.
+    fn generation(&self) -> u64 {
+        0
+    }
 
     /// The longest path the path column takes, in characters.
     fn path_limit(&self) -> usize;

@@ -10,6 +10,7 @@ pub mod catalog;
 pub mod cli;
 pub mod daemon;
 pub mod link;
+mod lock;
 pub mod manifest;
 pub mod ocs;
 pub mod pipe;

@@ -2,11 +2,12 @@
 //!
 //! `b3sum` takes no line but its own, so sizes stand in a second file, `FILE.sizes`, as `SUM  SIZE  NAME`. Both only grow.
 
+use crate::lock::Lock;
+use crate::transfer::open_operator_lock;
 use crate::transfer::send::Digest;
-use rustix::fs::{FlockOperation, flock};
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -74,7 +75,7 @@ fn is_begun(line: &[u8]) -> bool {
 #[derive(Debug)]
 struct Ledger {
     path: PathBuf,
-    file: File,
+    file: Lock,
     len: u64,
     known: [HashSet<Vec<u8>>; 2],
 }
@@ -82,17 +83,17 @@ struct Ledger {
 impl Ledger {
     fn open(path: &Path) -> Result<Ledger, String> {
         let say = |error: io::Error| error.to_string();
-        let mut file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(say)?;
+        let file = open_operator_lock(path).map_err(say)?;
         if !file.metadata().map_err(say)?.is_file() {
             return Err("it is not a regular file".into());
         }
-        flock(&file, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| "another process writes it; give each its own".to_owned())?;
+        let mut lock = Lock::take(file).map_err(|_| "another process writes it; give each its own".to_owned())?;
+        let file = lock.file_mut();
         let whole = file.metadata().map_err(say)?.len();
         let from = whole.saturating_sub(REMEMBERED);
         let mut tail = Vec::new();
         file.seek(SeekFrom::Start(from)).map_err(say)?;
-        Read::by_ref(&mut file).take(REMEMBERED).read_to_end(&mut tail).map_err(say)?;
+        Read::by_ref(file).take(REMEMBERED).read_to_end(&mut tail).map_err(say)?;
         // A crash may have left half a line.
         let kept = tail.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
         if kept == 0 && from > 0 {
@@ -111,7 +112,7 @@ impl Ledger {
         let known = tail[..kept].split(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect();
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(say)?;
-        Ok(Ledger { path: path.into(), file, len, known: [known, HashSet::new()] })
+        Ok(Ledger { path: path.into(), file: lock, len, known: [known, HashSet::new()] })
     }
 
     fn append(&mut self, lines: impl Iterator<Item = String>) -> io::Result<()> {
@@ -126,9 +127,9 @@ impl Ledger {
         if bytes.is_empty() {
             return Ok(());
         }
-        if let Err(error) = self.file.write_all(&bytes).and_then(|()| self.file.sync_data()) {
+        if let Err(error) = self.file.file_mut().write_all(&bytes).and_then(|()| self.file.file().sync_data()) {
             // What is tried again must not stand there twice, or in part.
-            let _ = self.file.set_len(self.len);
+            let _ = self.file.file().set_len(self.len);
             return Err(error);
         }
         self.len += bytes.len() as u64;

@@ -81,7 +81,7 @@ fn why(row: &Pending) -> &str {
 }
 
 fn copied(id: i64, path: &str) -> Settled {
-    Settled { id: RecordId(id), attempts: 0, outcome: Outcome::Copied { path: path.to_owned() } }
+    Settled { id: RecordId(id), attempts: 0, outcome: Outcome::Copied { path: path.to_owned(), md5: MD5 } }
 }
 
 fn failed(id: i64, attempts: i64) -> Settled {

@@ -57,7 +57,7 @@ impl<C: Catalog> Poller<C> {
         let mut bottom = Instant::now();
         let mut backoff = Backoff::new();
         let mut pauses = Pauses::default();
-        let mut troubles = 0;
+        let mut troubles = (0, 0);
         loop {
             if self.control.stop().is_stopped() {
                 return self.ended();
@@ -69,7 +69,7 @@ impl<C: Catalog> Poller<C> {
                 }
             }
             // A database that comes back from a crash, or from a backup, may have forgotten what was recorded.
-            let troubles_now = self.control.progress().database_troubles();
+            let troubles_now = (self.control.progress().database_troubles(), self.catalog.generation());
             if bottom.elapsed() >= BOTTOM_EVERY || troubles_now != troubles {
                 (floor, bottom, troubles) = (RecordId(0), Instant::now(), troubles_now);
             }

@@ -103,7 +103,7 @@ impl<C: Catalog> Recorder<C> {
         for (job, settled) in jobs.iter().zip(&settled) {
             let source = job.source.display().to_string();
             match &settled.outcome {
-                Outcome::Copied { path } => {
+                Outcome::Copied { path, .. } => {
                     self.progress.recorded(&source, Some(path));
                     tracing::info!(id = job.id.0, source, path, "Copied and proven");
                 }

@@ -4,15 +4,20 @@
 mod announce;
 mod prune;
 
+use super::Sources;
 use super::control::Control;
 use crate::catalog::sqlite::SqliteCatalog;
 use crate::catalog::{AnyCatalog, Catalog, CatalogError};
+use prune::Stays;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often it is done.
 const EVERY: Duration = Duration::from_secs(60);
+/// What share of the time going through the table may take, and the longest pause that makes.
+const SCAN_SHARE: u32 = 50;
+const EVERY_MOST: Duration = Duration::from_secs(3600);
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +26,17 @@ pub struct Upkeep {
     pub delete_after: Option<Duration>,
     /// Complete timecode directories are announced by files below this directory.
     pub announce: Option<Announcing>,
+    /// Which files may be deleted.
+    pub sources: Sources,
+}
+
+/// What a round came to.
+#[derive(Default)]
+struct Round {
+    /// Files that were registered for copying.
+    announced: u64,
+    /// How long the table was gone through.
+    scanned: Duration,
 }
 
 /// How timecode directories are announced.
@@ -40,15 +56,17 @@ impl Upkeep {
 
     /// Does it now and then for as long as the run lasts; never ends by itself.
     pub async fn run(&self, catalog: Arc<AnyCatalog>, control: Control) {
-        let mut turn = tokio::time::interval(EVERY.min(self.delete_after.unwrap_or(EVERY)).max(Duration::from_secs(1)));
-        turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let every = EVERY.min(self.delete_after.unwrap_or(EVERY)).max(Duration::from_secs(1));
+        let mut stays = Stays::default();
         loop {
-            turn.tick().await;
-            if !control.is_paused()
-                && let Err(error) = self.once(&catalog, &control).await
-            {
-                tracing::warn!("{error}; trying again");
+            let mut pause = every;
+            if !control.is_paused() {
+                match self.round(&catalog, &mut stays, &control).await {
+                    Ok(round) => pause = pause.max((round.scanned * SCAN_SHARE).min(EVERY_MOST)),
+                    Err(error) => tracing::warn!("{error}; trying again"),
+                }
             }
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -57,20 +75,26 @@ impl Upkeep {
     /// # Errors
     /// Those of the table; what was done before stays done.
     pub async fn once(&self, catalog: &AnyCatalog, control: &Control) -> Result<u64, CatalogError> {
-        let AnyCatalog::Sqlite(table) = catalog else { return Ok(0) };
+        Ok(self.round(catalog, &mut Stays::default(), control).await?.announced)
+    }
+
+    async fn round(&self, catalog: &AnyCatalog, stays: &mut Stays, control: &Control) -> Result<Round, CatalogError> {
+        let mut round = Round::default();
+        let AnyCatalog::Sqlite(table) = catalog else { return Ok(round) };
         if self.is_idle() {
-            return Ok(0);
+            return Ok(round);
         }
         // Whoever does not hold the archive leaves its files alone.
         table.claim().await?;
-        let announced = match &self.announce {
-            Some(announcing) => announcing.announce(table).await?,
-            None => 0,
-        };
-        if let Some(age) = self.delete_after {
-            prune::prune(table, age, control).await?;
+        if let Some(announcing) = &self.announce {
+            let began = Instant::now();
+            round.announced = announcing.announce(table).await?;
+            round.scanned += began.elapsed();
         }
-        Ok(announced)
+        if let Some(age) = self.delete_after {
+            round.scanned += prune::prune(table, &self.sources, age, stays, control).await?;
+        }
+        Ok(round)
     }
 }
 

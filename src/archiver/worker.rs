@@ -142,7 +142,8 @@ impl Worker {
                     let name = job.place.variant(job.variant);
                     let path = self.archived_path(&name);
                     let entry = self.entry(&job, name, digest);
-                    self.give(JobResult { job, outcome: Outcome::Copied { path }, entry });
+                    let md5 = job.md5;
+                    self.give(JobResult { job, outcome: Outcome::Copied { path, md5 }, entry });
                 }
                 Fate::Failed(kind, why) => self.fail(job, kind, why),
                 Fate::Taken => {

@@ -43,7 +43,7 @@ pub struct MySqlCatalog {
 impl MySqlCatalog {
     /// Connects and looks for the table. [`CatalogError::Setup`] when there is none, or it cannot serve.
     pub async fn open(server: &Server, options: Options) -> Result<Self, CatalogError> {
-        let Options { selection, table, layout } = options;
+        let Options { selection, table, layout, create: _ } = options;
         if selection.targets.is_empty() {
             return Err(CatalogError::Setup(
                 "No monitor is chosen; name at least one instance id with --target".to_owned(),
@@ -114,7 +114,9 @@ impl MySqlCatalog {
         let table = quote(&self.table.name);
         // `timestamp` is named because older servers declare it ON UPDATE current_timestamp(): unnamed, the file's time
         // would be lost.
-        let copied = format!("UPDATE {table} SET path=?, copied=1, `timestamp`=`timestamp` WHERE id=? AND copied=0");
+        let copied = format!(
+            "UPDATE {table} SET path=?, copied=1, `timestamp`=`timestamp` WHERE id=? AND copied=0 AND md5sum=?"
+        );
         let failed = format!(
             "UPDATE {table} SET failed_copy_attempts=?, `timestamp`=`timestamp` \
              WHERE id=? AND copied=0 AND failed_copy_attempts=?"
@@ -124,7 +126,7 @@ impl MySqlCatalog {
         for row in settled {
             let failure = (row.attempts.saturating_add(1), row.id.0, row.attempts);
             let outcome = match &row.outcome {
-                Outcome::Copied { path } => transaction.exec_drop(&copied, (path, row.id.0)).await,
+                Outcome::Copied { path, md5 } => transaction.exec_drop(&copied, (path, row.id.0, &md5[..])).await,
                 Outcome::Failed { .. } => transaction.exec_drop(&failed, failure).await,
             };
             match outcome {
@@ -271,6 +273,19 @@ impl Catalog for MySqlCatalog {
             .await?;
         let seconds = row.and_then(|row| row::integer(row.as_ref(0)).ok().flatten());
         Ok(seconds.filter(|&seconds| seconds > 0).map(|seconds| seconds as f64))
+    }
+
+    async fn names(&self, below: RecordId, rows: usize) -> Result<Option<(Vec<String>, RecordId)>, CatalogError> {
+        let query = format!(
+            "SELECT instance_id, MIN(id) FROM \
+             (SELECT id, instance_id FROM {} WHERE id < ? ORDER BY id DESC LIMIT ?) AS w GROUP BY instance_id",
+            quote(&self.table.name)
+        );
+        let values = (below.0, u64::try_from(rows).unwrap_or(u64::MAX));
+        let found = self.run(async |conn| conn.exec::<mysql_async::Row, _, _>(query, values).await).await?;
+        let lowest = found.iter().filter_map(|row| row::integer(row.as_ref(1)).ok().flatten()).min();
+        let names = found.iter().filter_map(|row| row::text(row.as_ref(0)).ok().flatten()).collect();
+        Ok(lowest.map(|lowest| (names, RecordId(lowest))))
     }
 
     fn path_limit(&self) -> usize {

@@ -15,6 +15,9 @@ pub struct Options {
     pub table: Option<String>,
     /// MySQL: the naming rule; by default by action if the table has that column, else by type.
     pub layout: Option<Layout>,
+    /// SQLite: make the file, its folder and its tables where they are absent. Else that is an error: a mistyped name must
+    /// not become a database that nobody fills.
+    pub create: bool,
 }
 
 /// A catalog of either kind.
@@ -32,7 +35,7 @@ pub async fn open(database: &Database, options: Options) -> Result<AnyCatalog, C
         Database::Mysql(server) => Ok(AnyCatalog::Mysql(Box::new(MySqlCatalog::open(server, options).await?))),
         Database::Sqlite(path) => {
             refuse_mysql_options(database, &options)?;
-            SqliteCatalog::open(path, options.selection).await.map(AnyCatalog::Sqlite)
+            SqliteCatalog::open(path, options.selection, options.create).await.map(AnyCatalog::Sqlite)
         }
     }
 }
@@ -161,6 +164,20 @@ impl Catalog for AnyCatalog {
         match self {
             Self::Mysql(catalog) => catalog.oldest().await,
             Self::Sqlite(catalog) => catalog.oldest().await,
+        }
+    }
+
+    async fn names(&self, below: RecordId, rows: usize) -> Result<Option<(Vec<String>, RecordId)>, CatalogError> {
+        match self {
+            Self::Mysql(catalog) => catalog.names(below, rows).await,
+            Self::Sqlite(catalog) => catalog.names(below, rows).await,
+        }
+    }
+
+    fn generation(&self) -> u64 {
+        match self {
+            Self::Mysql(catalog) => catalog.generation(),
+            Self::Sqlite(catalog) => catalog.generation(),
         }
     }
 

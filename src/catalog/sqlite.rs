@@ -2,27 +2,29 @@
 //! Creates the tables where they are absent, never alters them. One connection, used on tokio's threads for blocking
 //! work, one call at a time.
 
+mod handle;
 mod row;
 mod upkeep;
 
-use std::ffi::OsStr;
-use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, Error, ErrorCode, OpenFlags, TransactionBehavior, params};
-use rustix::fs::FlockOperation;
-use rustix::io::Errno;
+use rusqlite::{Connection, Error, ErrorCode, OptionalExtension, TransactionBehavior, params};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use self::handle::{Handle, Wish, connect, keep_log};
+use crate::lock::{Lock, Taken};
 use crate::status::unix_now;
+use crate::transfer::open_operator_lock;
 
 pub use upkeep::{Complete, NewFile, Prunable};
 
 use super::{
-    ArchiveStats, Catalog, CatalogError, Created, Database, Outcome, Pending, RecordId, Retry, Selection, Settled,
+    ArchiveStats, Catalog, CatalogError, Created, Database, Md5, Outcome, Pending, RecordId, Retry, Selection, Settled,
     Totals,
 };
 
@@ -31,6 +33,15 @@ const BUSY_LIMIT: Duration = Duration::from_secs(5);
 
 /// Limit for one call, also when the disk hangs. A scan of ten million rows takes some seconds.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
+
+/// Rows of one look at the table by those who go through all of it: some milliseconds.
+const LOOK: i64 = 10_000;
+
+/// The longest rest between two looks.
+const LONGEST_REST: Duration = Duration::from_millis(100);
+
+/// Below every row.
+const BOTTOM: RecordId = RecordId(i64::MIN);
 
 /// Longest path we read or write: what the kernel takes. The columns themselves have no limit.
 const PATH_LIMIT: usize = 4096;
@@ -61,13 +72,14 @@ const REQUIRED: [&str; 9] = [
 
 /// SupRsync's table of files.
 pub struct SqliteCatalog {
-    /// `None` once closed.
-    connection: Arc<Mutex<Option<Connection>>>,
+    handle: Arc<Mutex<Handle>>,
+    /// How often the file was found replaced.
+    generation: Arc<AtomicU64>,
     /// One call at a time, so that a hung disk holds one thread and not all.
     turn: Arc<Semaphore>,
     database: String,
     /// Held open and locked by the archiver that works on this archive.
-    claim: Arc<Mutex<Option<File>>>,
+    claim: Arc<Mutex<Option<Lock>>>,
     file: PathBuf,
     archive: String,
     max_attempts: i64,
@@ -78,18 +90,18 @@ pub struct SqliteCatalog {
 }
 
 impl SqliteCatalog {
-    /// Opens the file, and creates it, its folder, and its tables where they are absent. [`CatalogError::Setup`] when
-    /// that cannot be, or the table lacks a column.
-    pub async fn open(path: &Path, selection: Selection) -> Result<Self, CatalogError> {
-        Self::open_as(path, selection, Absent::Create).await
+    /// Opens the file. With `create` it is made, with its folder and its tables, where it is absent; else that is
+    /// [`CatalogError::Setup`], as is a table that lacks a column.
+    pub async fn open(path: &Path, selection: Selection, create: bool) -> Result<Self, CatalogError> {
+        Self::open_as(path, selection, if create { Wish::Create } else { Wish::Use }).await
     }
 
     /// Opens the file for looking only: nothing is created or changed, and what is absent is [`CatalogError::Setup`].
     pub async fn inspect(path: &Path, selection: Selection) -> Result<Self, CatalogError> {
-        Self::open_as(path, selection, Absent::Refuse).await
+        Self::open_as(path, selection, Wish::Look).await
     }
 
-    async fn open_as(path: &Path, selection: Selection, absent: Absent) -> Result<Self, CatalogError> {
+    async fn open_as(path: &Path, selection: Selection, wish: Wish) -> Result<Self, CatalogError> {
         let [archive] = <[String; 1]>::try_from(selection.targets).map_err(|names| {
             CatalogError::Setup(format!(
                 "A SQLite database serves exactly one archive, and {} are chosen; name one with --archive-name",
@@ -98,31 +110,12 @@ impl SqliteCatalog {
         })?;
         let database = Database::Sqlite(path.to_owned()).to_string();
         let file = path.to_owned();
-        let opening = on_own_thread(&database, move |database| {
-            let mut connection = connect(&file, database, absent)?;
-            if absent == Absent::Create {
-                create(&mut connection).map_err(|error| trouble(database, error))?;
-            }
-            let columns = columns(&connection).map_err(|error| trouble(database, error))?;
-            if columns.is_empty() {
-                return Err(CatalogError::Setup(format!(
-                    "Database {database} has no table {FILES}; create it with init-db, or name another file in --db"
-                )));
-            }
-            let missing: Vec<&str> =
-                REQUIRED.into_iter().filter(|name| !columns.iter().any(|column| column == name)).collect();
-            if !missing.is_empty() {
-                return Err(CatalogError::Setup(format!(
-                    "Table {FILES} of {database} lacks column {}; give a database made by SupRsync",
-                    missing.join(", ")
-                )));
-            }
-            let has = |name: &str| columns.iter().any(|column| column == name);
-            Ok((connection, has("ignore"), has("deletable")))
-        });
-        let (connection, has_ignore, has_deletable) = in_time(&database, opening).await?;
+        let opening = on_own_thread(&database, move |database| Handle::open(&file, database, wish));
+        let handle = in_time(&database, opening).await?;
+        let (has_ignore, has_deletable) = (handle.has("ignore"), handle.has("deletable"));
         Ok(Self {
-            connection: Arc::new(Mutex::new(Some(connection))),
+            handle: Arc::new(Mutex::new(handle)),
+            generation: Arc::default(),
             turn: Arc::new(Semaphore::new(1)),
             database,
             claim: Arc::default(),
@@ -139,58 +132,118 @@ impl SqliteCatalog {
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, CatalogError> {
-        self.run_with(move |place, database| match place {
-            Some(connection) => work(connection).map_err(|error| trouble(database, error)),
-            None => Err(unavailable(database, "closed".to_owned())),
+        let generation = Arc::clone(&self.generation);
+        self.run_with(move |handle, database| {
+            let used = handle
+                .current(database)
+                .and_then(|connection| work(connection).map_err(|error| trouble(database, error)));
+            generation.store(handle.replaced(), Ordering::Release);
+            used
         })
         .await
     }
 
     async fn run_with<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Option<Connection>, &str) -> Result<T, CatalogError> + Send + 'static,
+        work: impl FnOnce(&mut Handle, &str) -> Result<T, CatalogError> + Send + 'static,
     ) -> Result<T, CatalogError> {
-        let connection = Arc::clone(&self.connection);
+        let handle = Arc::clone(&self.handle);
         let turn = Arc::clone(&self.turn);
         let calling = async {
             let turn = turn.acquire_owned().await;
             on_own_thread(&self.database, move |database| {
                 // Held by the thread, also when nobody waits for it any more.
                 let _turn = turn;
-                work(&mut connection.lock().unwrap_or_else(PoisonError::into_inner), database)
+                work(&mut handle.lock().unwrap_or_else(PoisonError::into_inner), database)
             })
             .await
         };
         in_time(&self.database, calling).await
     }
 
+    /// Goes through the table in short looks, between which others have their turn: `look` is given the ids above the
+    /// first number and up to the second, and says whether to go on. Gives what was found, and up to where.
+    async fn walk<T: Send + 'static>(
+        &self,
+        above: RecordId,
+        mut found: T,
+        look: impl Fn(&mut Connection, [i64; 2], &mut T) -> Result<bool, Error> + Send + Sync + 'static,
+    ) -> Result<(T, RecordId), CatalogError> {
+        let look = Arc::new(look);
+        let mut after = above.0;
+        loop {
+            let look = Arc::clone(&look);
+            let began = Instant::now();
+            let (looked, last, more) = self
+                .run(move |connection| {
+                    let last = "SELECT MAX(id) FROM (SELECT id FROM supersync_v0 WHERE id > ?1 ORDER BY id LIMIT ?2)";
+                    let last = connection.prepare_cached(last)?.query_row(params![after, LOOK], |row| row.get(0))?;
+                    let Some(last) = last else { return Ok((found, after, false)) };
+                    let more = look(connection, [after, last], &mut found)?;
+                    Ok((found, last, more))
+                })
+                .await?;
+            (found, after) = (looked, last);
+            if !more {
+                return Ok((found, RecordId(after)));
+            }
+            // As long as it took, so that it never has the whole of a core.
+            tokio::time::sleep(began.elapsed().min(LONGEST_REST)).await;
+        }
+    }
+
     /// What SupRsync publishes about the archive.
     pub async fn archive_stats(&self) -> Result<ArchiveStats, CatalogError> {
         let unverified = format!("remote_md5sum IS NOT local_md5sum {}", self.not_ignored);
-        let source = |order: &str| {
-            format!(
-                "(SELECT CAST(substr(local_path, 1, {PATH_LIMIT}) AS TEXT) FROM {FILES} \
-                 WHERE archive_name = ?1 {order} DESC LIMIT 1)"
-            )
-        };
-        let query = format!(
-            "SELECT COUNT(*), COUNT(CASE WHEN {unverified} THEN 1 END), MIN(CASE WHEN {unverified} THEN timestamp END), \
-             {}, {} FROM {FILES} WHERE archive_name = ?1",
-            source("ORDER BY id"),
-            source("AND remote_md5sum = local_md5sum ORDER BY copied")
+        let within = format!("FROM {FILES} WHERE id > ?2 AND id <= ?3 AND archive_name = ?1");
+        let count = format!(
+            "SELECT COUNT(*), COUNT(CASE WHEN {unverified} THEN 1 END), MIN(CASE WHEN {unverified} THEN timestamp END) {within}"
         );
+        let path = format!("CAST(substr(local_path, 1, {PATH_LIMIT}) AS TEXT)");
+        let added = format!("SELECT {path} {within} ORDER BY id DESC LIMIT 1");
+        let copied =
+            format!("SELECT copied, {path} {within} AND remote_md5sum = local_md5sum ORDER BY copied DESC LIMIT 1");
         let archive = self.archive.clone();
+        let nothing = (ArchiveStats::default(), None::<f64>, None::<f64>);
+        let look = move |connection: &mut Connection,
+                         [after, last]: [i64; 2],
+                         (stats, oldest, latest): &mut (ArchiveStats, Option<f64>, Option<f64>)| {
+            let given = params![archive, after, last];
+            let (files, uncopied, first) = connection.prepare_cached(&count)?.query_row(given, |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Option<f64>>(2)?))
+            })?;
+            stats.num_files += files;
+            stats.uncopied_files += uncopied;
+            *oldest = oldest.take().into_iter().chain(first).reduce(f64::min);
+            let path = connection.prepare_cached(&added)?.query_row(given, |row| row.get(0)).optional()?;
+            stats.last_file_added = path.unwrap_or_else(|| std::mem::take(&mut stats.last_file_added));
+            let newest = connection
+                .prepare_cached(&copied)?
+                .query_row(given, |row| Ok((row.get::<_, Option<f64>>(0)?, row.get(1)?)))
+                .optional()?;
+            if let Some((at, path)) = newest.filter(|(at, _)| at >= latest) {
+                (*latest, stats.last_file_copied) = (at, path);
+            }
+            Ok(true)
+        };
+        let ((stats, oldest, _), _) = self.walk(BOTTOM, nothing, look).await?;
+        Ok(ArchiveStats { finalized_until: oldest.map_or_else(unix_now, |oldest| oldest - 1.0), ..stats })
+    }
+
+    async fn retry_rows(&self, ids: &[RecordId]) -> Result<u64, CatalogError> {
+        let update = format!(
+            "UPDATE {FILES} SET failed_copy_attempts = 0 WHERE id = ?3 AND {} AND failed_copy_attempts >= ?2",
+            self.waiting()
+        );
+        let (archive, max_attempts, ids) = (self.archive.clone(), self.max_attempts, ids.to_vec());
         self.run(move |connection| {
-            connection.query_row(&query, params![archive], |row| {
-                let oldest: Option<f64> = row.get(2)?;
-                Ok(ArchiveStats {
-                    num_files: row.get(0)?,
-                    uncopied_files: row.get(1)?,
-                    finalized_until: oldest.map_or_else(unix_now, |oldest| oldest - 1.0),
-                    last_file_added: row.get::<_, Option<String>>(3)?.unwrap_or_default(),
-                    last_file_copied: row.get::<_, Option<String>>(4)?.unwrap_or_default(),
-                })
-            })
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let mut changed = 0;
+            for id in ids {
+                changed += transaction.prepare_cached(&update)?.execute(params![archive, max_attempts, id.0])?;
+            }
+            transaction.commit()?;
+            Ok(changed as u64)
         })
         .await
     }
@@ -206,23 +259,25 @@ impl Catalog for SqliteCatalog {
         let (claim, path) = (Arc::clone(&self.claim), lock_file(&self.file, &self.archive));
         let claiming = on_own_thread(&self.database, move |database| {
             let mut claim = claim.lock().unwrap_or_else(PoisonError::into_inner);
-            if claim.is_some() {
+            // Whoever replaces the folder replaces the lock with it, and another archiver would take the new one.
+            if claim.as_ref().is_some_and(|lock| is_at(lock, &path)) {
                 return Ok(());
             }
+            *claim = None;
             let busy = |why: String| unavailable(database, format!("{}: {why}", path.display()));
-            let file = File::options().create(true).append(true).open(&path);
-            let file = file.map_err(|error| busy(format!("{error}; the lock file must be writable")))?;
-            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => *claim = Some(file),
-                Err(Errno::WOULDBLOCK) => {
+            let file = open_operator_lock(&path);
+            let file = file.map_err(|error| busy(format!("{error}; the lock file must be ours and writable")))?;
+            match Lock::take(file) {
+                Ok(lock) => *claim = Some(lock),
+                Err(Taken::ByAnother) => {
                     return Err(busy(
                         "another archiver works on the same --archive-name; stop one of the two".to_owned(),
                     ));
                 }
                 // Some network file systems have no such locks; then nobody watches but the operator.
-                Err(error) => {
+                Err(Taken::NoLocks(file, error)) => {
                     tracing::warn!(%error, file = %path.display(), "No lock to be had; see to it that no second archiver runs");
-                    *claim = Some(file);
+                    *claim = Some(Lock::without(file));
                 }
             }
             Ok(())
@@ -271,51 +326,83 @@ impl Catalog for SqliteCatalog {
     }
 
     async fn retry(&self, which: &Retry) -> Result<u64, CatalogError> {
-        let (more, given): (&str, Vec<rusqlite::types::Value>) = match which {
-            Retry::All => ("", vec![rusqlite::types::Value::Null]),
-            Retry::Ids(ids) => ("AND id = ?3", ids.iter().map(|id| id.0.into()).collect()),
-            Retry::Pattern(pattern) => ("AND local_path LIKE ?3 ESCAPE '|'", vec![Retry::like(pattern).into()]),
+        let (more, given) = match which {
+            Retry::Ids(ids) => return self.retry_rows(ids).await,
+            Retry::All => ("", String::new()),
+            Retry::Pattern(pattern) => ("AND local_path LIKE ?5 ESCAPE '|'", Retry::like(pattern)),
         };
-        // The third parameter is named in any case, so that every form takes three.
+        // The fifth parameter is named in any case, so that both forms take five.
         let update = format!(
-            "UPDATE {FILES} SET failed_copy_attempts = 0 WHERE {} AND failed_copy_attempts >= ?2 {more} AND (1 OR ?3)",
+            "UPDATE {FILES} SET failed_copy_attempts = 0 WHERE id > ?3 AND id <= ?4 AND {} \
+             AND failed_copy_attempts >= ?2 {more} AND (1 OR ?5)",
             self.waiting()
         );
         let (archive, max_attempts) = (self.archive.clone(), self.max_attempts);
-        self.run(move |connection| {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let mut changed = 0;
-            for given in given {
-                changed += transaction.prepare_cached(&update)?.execute(params![archive, max_attempts, given])?;
-            }
-            transaction.commit()?;
-            Ok(changed as u64)
-        })
-        .await
+        let look = move |connection: &mut Connection, [after, last]: [i64; 2], changed: &mut u64| {
+            let now =
+                connection.prepare_cached(&update)?.execute(params![archive, max_attempts, after, last, given])?;
+            *changed += now as u64;
+            Ok(true)
+        };
+        Ok(self.walk(BOTTOM, 0, look).await?.0)
     }
 
     async fn totals(&self) -> Result<Totals, CatalogError> {
         let query = format!(
             "SELECT COUNT(CASE WHEN {0} AND failed_copy_attempts < ?2 THEN 1 END), \
              COUNT(CASE WHEN {0} AND failed_copy_attempts >= ?2 THEN 1 END), \
-             COUNT(CASE WHEN remote_md5sum = local_md5sum THEN 1 END) FROM {FILES} WHERE archive_name = ?1",
+             COUNT(CASE WHEN remote_md5sum = local_md5sum THEN 1 END) FROM {FILES} \
+             WHERE id > ?3 AND id <= ?4 AND archive_name = ?1",
             self.waiting()
         );
         let (archive, max_attempts) = (self.archive.clone(), self.max_attempts);
-        self.run(move |connection| {
-            connection.query_row(&query, params![archive, max_attempts], |row| {
+        let look = move |connection: &mut Connection, [after, last]: [i64; 2], totals: &mut Totals| {
+            connection.prepare_cached(&query)?.query_row(params![archive, max_attempts, after, last], |row| {
                 let count = |index| row.get::<_, i64>(index).map(i64::unsigned_abs);
-                Ok(Totals { pending: count(0)?, given_up: count(1)?, copied: count(2)? })
+                totals.pending += count(0)?;
+                totals.given_up += count(1)?;
+                totals.copied += count(2)?;
+                Ok(true)
             })
+        };
+        Ok(self.walk(BOTTOM, Totals::default(), look).await?.0)
+    }
+
+    async fn oldest(&self) -> Result<Option<f64>, CatalogError> {
+        let query = format!(
+            "SELECT MIN(timestamp) FROM {FILES} WHERE id > ?3 AND id <= ?4 AND {} AND failed_copy_attempts < ?2",
+            self.waiting()
+        );
+        let (archive, max_attempts) = (self.archive.clone(), self.max_attempts);
+        let look = move |connection: &mut Connection, [after, last]: [i64; 2], oldest: &mut Option<f64>| {
+            let given = params![archive, max_attempts, after, last];
+            let here: Option<f64> = connection.prepare_cached(&query)?.query_row(given, |row| row.get(0))?;
+            *oldest = oldest.take().into_iter().chain(here).reduce(f64::min);
+            Ok(true)
+        };
+        Ok(self.walk(BOTTOM, None, look).await?.0)
+    }
+
+    async fn names(&self, below: RecordId, rows: usize) -> Result<Option<(Vec<String>, RecordId)>, CatalogError> {
+        let query = format!(
+            "SELECT CAST(substr(archive_name, 1, 200) AS TEXT), MIN(id) FROM \
+             (SELECT id, archive_name FROM {FILES} WHERE id < ?1 ORDER BY id DESC LIMIT ?2) GROUP BY 1"
+        );
+        let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+        self.run(move |connection| {
+            let mut statement = connection.prepare_cached(&query)?;
+            let found =
+                statement.query_map(params![below.0, rows], |row| Ok((row.get::<_, Option<String>>(0)?, row.get(1)?)));
+            let found = found?.collect::<Result<Vec<(_, i64)>, _>>()?;
+            let lowest = found.iter().map(|(_, lowest)| *lowest).min();
+            let names = found.into_iter().filter_map(|(name, _)| name).collect();
+            Ok(lowest.map(|lowest| (names, RecordId(lowest))))
         })
         .await
     }
 
-    async fn oldest(&self) -> Result<Option<f64>, CatalogError> {
-        let query =
-            format!("SELECT MIN(timestamp) FROM {FILES} WHERE {} AND failed_copy_attempts < ?2", self.waiting());
-        let (archive, max_attempts) = (self.archive.clone(), self.max_attempts);
-        self.run(move |connection| connection.query_row(&query, params![archive, max_attempts], |row| row.get(0))).await
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     fn path_limit(&self) -> usize {
@@ -330,13 +417,19 @@ impl Catalog for SqliteCatalog {
         // Here, and not where the catalog is dropped: the last one out empties the write-ahead log. Trouble with that
         // costs the next one in some time, and nothing else.
         let _ = self
-            .run_with(|place, _| {
-                drop(place.take());
+            .run_with(|handle, _| {
+                handle.close();
                 Ok(())
             })
             .await;
         drop(self.claim.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
+}
+
+/// Whether the lock is on the file of this name.
+fn is_at(lock: &Lock, path: &Path) -> bool {
+    let (Ok(held), Ok(named)) = (lock.file().metadata(), std::fs::metadata(path)) else { return false };
+    (held.dev(), held.ino()) == (named.dev(), named.ino())
 }
 
 /// The file that is locked by whoever works on an archive: beside the database, named by both.
@@ -361,7 +454,10 @@ pub(super) async fn init_db(path: &Path) -> Result<Vec<Created>, CatalogError> {
     let file = path.to_owned();
     let database = Database::Sqlite(path.to_owned()).to_string();
     let creating = on_own_thread(&database, move |database| {
-        create(&mut connect(&file, database, Absent::Create)?).map_err(|error| trouble(database, error))
+        let mut connection = connect(&file, database, Wish::Create)?;
+        let created = create(&mut connection).map_err(|error| trouble(database, error))?;
+        keep_log(&connection, database)?;
+        Ok(created)
     });
     in_time(&database, creating).await
 }
@@ -371,21 +467,12 @@ pub(super) async fn reach(path: &Path) -> Result<String, CatalogError> {
     let file = path.to_owned();
     let database = Database::Sqlite(path.to_owned()).to_string();
     let looking = on_own_thread(&database, move |database| {
-        let connection = connect(&file, database, Absent::Refuse)?;
+        let connection = connect(&file, database, Wish::Look)?;
         let read = connection.query_row("SELECT COUNT(*) FROM sqlite_master", [], |row| row.get::<_, i64>(0));
         read.map_err(|error| trouble(database, error))?;
         Ok(format!("SQLite {}", rusqlite::version()))
     });
     in_time(&database, looking).await
-}
-
-/// What is done about a file that is not there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Absent {
-    /// It is made, with its folder and tables, and set up as we like it.
-    Create,
-    /// That is an error; the connection only looks.
-    Refuse,
 }
 
 /// The thread of a call given up goes on until the disk answers.
@@ -403,68 +490,6 @@ async fn on_own_thread<T: Send + 'static>(
     tokio::task::spawn_blocking(move || work(&name))
         .await
         .unwrap_or_else(|error| Err(unavailable(database, error.to_string())))
-}
-
-fn connect(path: &Path, database: &str, absent: Absent) -> Result<Connection, CatalogError> {
-    let setup =
-        |why: String| CatalogError::Setup(format!("Database {database}: {why}; check --db and the rights there"));
-    let file = absolute(path).map_err(|error| setup(error.to_string()))?;
-    // Without SQLITE_OPEN_URI: a file name is a file name, also when it begins with `file:`.
-    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    match (absent, file.parent()) {
-        (Absent::Create, folder) => {
-            flags |= OpenFlags::SQLITE_OPEN_CREATE;
-            if let Some(folder) = folder {
-                std::fs::create_dir_all(folder)
-                    .map_err(|error| setup(format!("Folder {} cannot be made: {error}", folder.display())))?;
-            }
-        }
-        (Absent::Refuse, folder) => {
-            match std::fs::metadata(&file) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    return Err(CatalogError::Setup(format!(
-                        "Database {database} is not there; correct --db, or create it with: pysmurf-archiver init-db --db {}",
-                        shlex::try_quote(database).unwrap_or(database.into())
-                    )));
-                }
-                Err(error) => return Err(setup(error.to_string())),
-                Ok(meta) if !meta.is_file() => return Err(setup("this is no file".to_owned())),
-                Ok(_) => {}
-            }
-            // The journal is made beside the file.
-            if let Some(folder) = folder {
-                rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).map_err(|error| {
-                    let error = std::io::Error::from(error);
-                    setup(format!("folder {} cannot be written: {error}", folder.display()))
-                })?;
-            }
-        }
-    }
-    let connection = Connection::open_with_flags(&file, flags).map_err(|error| setup(error.to_string()))?;
-    connection.busy_timeout(BUSY_LIMIT).map_err(|error| trouble(database, error))?;
-    if connection.is_readonly("main").unwrap_or(false) {
-        return Err(setup("the file cannot be written".to_owned()));
-    }
-    if absent == Absent::Refuse {
-        connection.pragma_update(None, "query_only", true).map_err(|error| trouble(database, error))?;
-        return Ok(connection);
-    }
-    // With a write-ahead log the producer can insert while we read.
-    let mode: String = connection
-        .query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))
-        .map_err(|error| trouble(database, error))?;
-    if mode != "wal" {
-        tracing::warn!(database, mode, "No write-ahead log on this file system; reading blocks the producer");
-    }
-    Ok(connection)
-}
-
-/// SQLite gives some relative names a meaning of their own.
-fn absolute(path: &Path) -> std::io::Result<PathBuf> {
-    if path.as_os_str() == OsStr::new("") {
-        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "no file is named"));
-    }
-    std::path::absolute(path)
 }
 
 fn create(connection: &mut Connection) -> Result<Vec<Created>, Error> {
@@ -508,7 +533,7 @@ fn write(connection: &mut Connection, settled: &[Settled]) -> Result<u64, Error>
     {
         let mut copied = transaction.prepare_cached(&format!(
             "UPDATE {FILES} SET remote_md5sum = local_md5sum, copied = ?2, remote_path = ?3 \
-             WHERE id = ?1 AND remote_md5sum IS NOT local_md5sum"
+             WHERE id = ?1 AND lower(local_md5sum) = ?4 AND remote_md5sum IS NOT local_md5sum"
         ))?;
         let mut failed = transaction.prepare_cached(&format!(
             "UPDATE {FILES} SET failed_copy_attempts = ?2 + 1 \
@@ -516,13 +541,17 @@ fn write(connection: &mut Connection, settled: &[Settled]) -> Result<u64, Error>
         ))?;
         for row in settled {
             changed += match &row.outcome {
-                Outcome::Copied { path } => copied.execute(params![row.id.0, now, path])?,
+                Outcome::Copied { path, md5 } => copied.execute(params![row.id.0, now, path, hex(md5)])?,
                 Outcome::Failed { .. } => failed.execute(params![row.id.0, row.attempts])?,
             };
         }
     }
     transaction.commit()?;
     Ok(changed as u64)
+}
+
+fn hex(md5: &Md5) -> String {
+    md5.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What SQLite's words mean for us.

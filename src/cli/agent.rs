@@ -210,6 +210,13 @@ impl Desk {
         let catalog = Arc::new(catalog);
         self.now().catalog = Some(catalog.clone());
         session.add_message(&format!("Watching {}", catalog.describe()));
+        let chosen = self.service.options.selection.targets.clone();
+        let (looking, told) = (super::run::look_for_strangers(catalog.clone(), chosen), session.clone());
+        tokio::spawn(async move {
+            if let Some(strangers) = looking.await {
+                told.add_message(&strangers);
+            }
+        });
         let settings = Settings { rate: self.rate.clone(), ..settings(&self.args, &self.service)? };
         let upkeep = upkeep(&self.args, &self.service, Some(&self.instance))?;
         let upkeeping = upkeep.run(catalog.clone(), control.clone());

@@ -198,6 +198,11 @@ pub(super) struct ServiceArgs {
     #[arg(long, value_name = "[USER@]HOST[:PORT]", conflicts_with = "storage_host")]
     pub(super) host: Option<String>,
 
+    /// Folder beneath which the table's files must lie; may be repeated. Rows that name others are refused, and nothing of
+    /// those is read, copied or deleted. Without it whoever writes to the table can have any file that we can read
+    #[arg(long, value_name = "DIR", num_args = 1..)]
+    pub(super) source_root: Vec<PathBuf>,
+
     /// SSH user; else the one in --storage-host or --host, the configuration file's, or our own
     #[arg(long, value_name = "NAME")]
     pub(super) user: Option<String>,

@@ -5,7 +5,7 @@ use super::flags::{DatabaseArgs, LayoutArg, RetryArgs, RunArgs, ServiceArgs, Ssh
 use super::output::{Screen, print, start_log};
 use crate::archiver::control::Control;
 use crate::archiver::stop::Stop;
-use crate::archiver::{self, Announcing, Bootstrap, Direction, Ended, Settings, Upkeep, is_static};
+use crate::archiver::{self, Announcing, Bootstrap, Direction, Ended, Settings, Sources, Upkeep, is_static};
 use crate::catalog::{self, AnyCatalog, Catalog, CatalogError, Database, Layout, RecordId, Retry, Selection};
 use crate::manifest::Manifest;
 use crate::ocs::agent::AgentConfig;
@@ -13,6 +13,7 @@ use crate::ocs::site::{self, Resolved};
 use crate::status::Snapshot;
 use crate::throttle::Rate;
 use crate::transfer::local::Local;
+use crate::transfer::open_operator_lock;
 use crate::transport::ssh::{Ssh, SshOptions};
 use crate::transport::{Connect, ConnectError};
 use anyhow::{Context, Result, anyhow, bail};
@@ -40,6 +41,7 @@ pub(super) struct Service {
     pub(super) direction: Direction,
     pub(super) ssh: Option<SshOptions>,
     pub(super) bootstrap: Option<Bootstrap>,
+    pub(super) sources: Sources,
 }
 
 impl Service {
@@ -70,6 +72,7 @@ impl Service {
             direction,
             ssh,
             bootstrap: bootstrap(&args.ssh)?,
+            sources: Sources::beneath(&args.source_root).map_err(anyhow::Error::msg)?,
         })
     }
 
@@ -139,6 +142,7 @@ fn table(args: &TableArgs) -> Result<(Database, catalog::Options)> {
         selection: Selection { targets, max_attempts: args.max_copy_attempts.into() },
         table: args.table.clone(),
         layout,
+        create: is_embedded(&args.database),
     };
     Ok((database, options))
 }
@@ -153,9 +157,15 @@ pub(super) fn retry(args: RetryArgs) -> Result<u8> {
     };
     let changed = runtime()?.block_on(async {
         // A database that is not there has no rows to try again, and must not be made.
-        catalog::reach(&database).await?;
+        let options = catalog::Options { create: false, ..options };
+        let chosen = options.selection.targets.clone();
         let catalog = catalog::open(&database, options).await?;
         let changed = catalog.retry(&which).await;
+        if matches!(changed, Ok(0))
+            && let Ok(Some(strangers)) = catalog::strangers(&catalog, &chosen).await
+        {
+            super::output::say(&format!("pysmurf-archiver: {strangers}"));
+        }
         catalog.close().await;
         changed
     })?;
@@ -201,8 +211,16 @@ fn readable(path: &Path, option: &str) -> Result<Option<Vec<u8>>> {
 
 /// The database that flags and variables name.
 pub(super) fn database(args: &DatabaseArgs) -> Result<Database> {
-    let chosen = Database::choose(args.db.as_deref(), &|name| std::env::var(name).ok())?;
-    Ok(chosen.unwrap_or_else(|| Database::Sqlite(PathBuf::from(EMBEDDED))))
+    Ok(chosen(args)?.unwrap_or_else(|| Database::Sqlite(PathBuf::from(EMBEDDED))))
+}
+
+fn chosen(args: &DatabaseArgs) -> Result<Option<Database>, CatalogError> {
+    Database::choose(args.db.as_deref(), &|name| std::env::var(name).ok())
+}
+
+/// Whether nobody names a database, so that the embedded one is meant, which is made where it is absent.
+fn is_embedded(args: &DatabaseArgs) -> bool {
+    chosen(args).is_ok_and(|database| database.is_none())
 }
 
 /// Creates tables where they are absent.
@@ -270,7 +288,7 @@ pub(super) fn run(mut args: RunArgs, agent: Option<Resolved>) -> Result<u8> {
 fn log_file(agent: &Resolved) -> Result<Option<File>> {
     let Some(folder) = agent.log_dir.as_ref().filter(|folder| folder.is_dir()) else { return Ok(None) };
     let path = folder.join(format!("{}.log", agent.agent_address()));
-    let file = File::options().create(true).append(true).open(&path);
+    let file = open_operator_lock(&path);
     file.map(Some).with_context(|| format!("Option --log-dir: cannot write {}", path.display()))
 }
 
@@ -278,6 +296,7 @@ fn log_file(agent: &Resolved) -> Result<Option<File>> {
 pub(super) fn settings(args: &RunArgs, service: &Service) -> Result<Settings> {
     let manifest = args.manifest.as_deref().map(Manifest::open).transpose();
     Ok(Settings {
+        sources: service.sources.clone(),
         manifest: manifest.map_err(|why| anyhow!("{why}; correct --manifest"))?.map(Arc::new),
         direction: service.direction,
         data_dir: service.data_dir.clone(),
@@ -316,7 +335,11 @@ pub(super) fn upkeep(args: &RunArgs, service: &Service, instance: Option<&str>) 
         let who = instance.map_or_else(archive, str::to_owned).replace('/', "_");
         anyhow::Ok(Announcing { root, who })
     });
-    Ok(Upkeep { delete_after: args.delete_local_after.map(Duration::from_secs_f64), announce: announce.transpose()? })
+    Ok(Upkeep {
+        delete_after: args.delete_local_after.map(Duration::from_secs_f64),
+        announce: announce.transpose()?,
+        sources: service.sources.clone(),
+    })
 }
 
 async fn work(args: &RunArgs, service: &Service, screen: &Screen) -> Result<u8> {
@@ -328,6 +351,11 @@ async fn work(args: &RunArgs, service: &Service, screen: &Screen) -> Result<u8> 
     };
     let catalog = Arc::new(catalog);
     tracing::info!("Watching {}", catalog.describe());
+    let looking = tokio::spawn(look_for_strangers(catalog.clone(), service.options.selection.targets.clone()));
+    if args.once {
+        // The work may be over, and the table closed, before it is said.
+        let _ = looking.await;
+    }
     let settings = settings(args, service)?;
     let progress = control.progress().clone();
     let total = if screen.has_bar() { catalog.totals().await.ok().map(|totals| totals.pending) } else { None };
@@ -369,6 +397,16 @@ async fn work(args: &RunArgs, service: &Service, screen: &Screen) -> Result<u8> 
             SOME_FAILED
         }
     })
+}
+
+/// Warns of names that no row has.
+pub(super) async fn look_for_strangers(catalog: Arc<AnyCatalog>, chosen: Vec<String>) -> Option<String> {
+    // Whoever does the work says what is wrong with the table.
+    let strangers = catalog::strangers(&catalog, &chosen).await.ok().flatten();
+    if let Some(strangers) = &strangers {
+        tracing::warn!("{strangers}");
+    }
+    strangers
 }
 
 /// Opens the table; a database that is out of reach is waited for. `None` when there is nothing to go on with.

@@ -4,6 +4,7 @@ use super::config::{Config, ConfigError, Environment};
 use super::flags::Flags;
 use super::journal::Journal;
 use super::journal_of;
+use crate::lock::{Lock, Taken};
 use crate::transport::tcp::{self, SocketOptions};
 use std::collections::HashMap;
 use std::fs::File;
@@ -332,17 +333,21 @@ fn turn_away(mut stream: TcpStream, leaving: &mut JoinSet<()>) {
 /// Our process id in a file, for as long as we run.
 struct PidFile {
     path: std::path::PathBuf,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl PidFile {
     fn write(path: &Path) -> Result<Self, ListenError> {
         let what = || format!("Cannot write the pid file {}", path.display());
-        let lock = crate::transfer::open_operator_lock(path).map_err(system(what()))?;
-        let held = rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive);
-        held.map_err(|error| system(format!("{}; another daemon holds it", what()))(error.into()))?;
-        lock.set_len(0).map_err(system(what()))?;
-        (&lock).write_all(format!("{}\n", std::process::id()).as_bytes()).map_err(system(what()))?;
+        let file = crate::transfer::open_operator_lock(path).map_err(system(what()))?;
+        let lock = Lock::take(file).map_err(|taken| match taken {
+            Taken::ByAnother => {
+                system(format!("{}; another daemon holds it", what()))(io::ErrorKind::WouldBlock.into())
+            }
+            Taken::NoLocks(_, error) => system(what())(error),
+        })?;
+        lock.file().set_len(0).map_err(system(what()))?;
+        lock.file().write_all(format!("{}\n", std::process::id()).as_bytes()).map_err(system(what()))?;
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 }

@@ -157,3 +157,48 @@ fn suprsync_rows_to_a_local_folder() {
     let place = Place::make();
     archives(&place, || place.run());
 }
+
+#[test]
+fn a_database_that_is_not_there_is_named_and_not_made() {
+    let place = Place::make();
+    let folder = place.path("no/such");
+    let address = format!("sqlite:{}/x.db", folder.display());
+    for more in [&["run", "--data-dir", "a"][..], &["run", "--once", "--data-dir", "a"], &["retry", "--all"]] {
+        let mut command = place.program();
+        command.args(more).args(["--db", &address, "--archive-name", "smurf"]);
+        let log = Run::to_end(command).expect(2).log;
+        assert!(log.contains("no/such/x.db is not there") && log.contains("init-db"), "{log}");
+        assert!(!place.path("no").exists(), "{more:?}");
+    }
+    // Nobody names a database: the embedded one is meant.
+    let mut command = place.run();
+    command.args(["--once", "--archive-name", "smurf"]);
+    Run::to_end(command).expect(0);
+    assert!(place.path("pysmurf-archiver.db").exists());
+}
+
+#[test]
+fn an_archive_that_no_row_has_is_told_with_those_there_are() {
+    let place = Place::make();
+    let file = place.path("q.db");
+    let address = format!("sqlite:{}", file.display());
+    let mut init = place.program();
+    init.args(["init-db", "--db", &address]);
+    Run::to_end(init).expect(0);
+    let insert = "INSERT INTO supersync_v0 (local_path, local_md5sum, archive_name, remote_path, timestamp, \
+                  failed_copy_attempts, \"ignore\") VALUES ('/x', 'x', 'smurf', 'x', 1, 9, 0)";
+    Connection::open(&file).unwrap().execute(insert, []).unwrap();
+    let told = |log: &str| log.contains("--archive-name \"smrf\"") && log.contains("rows for \"smurf\"");
+    let mut command = place.run();
+    command.args(["--once", "--db", &address, "--archive-name", "smrf"]);
+    let over = Run::to_end(command).expect(0);
+    assert!(told(&over.log), "{}", over.log);
+    let mut command = place.program();
+    command.args(["retry", "--all", "--db", &address, "--archive-name", "smrf"]);
+    let over = Run::to_end(command).expect(0);
+    assert!(told(&over.log), "{}", over.log);
+    let mut command = place.run();
+    command.args(["--once", "--db", &address, "--archive-name", "smurf"]);
+    let over = Run::to_end(command).expect(0);
+    assert!(!over.log.contains("mistyped"), "{}", over.log);
+}

@@ -36,6 +36,7 @@ on_both! {
     a_batch_of_both_outcomes
     rows_given_up_get_a_new_chance
     one_archiver_at_a_time
+    names_that_no_row_has_are_told
     names_of_every_kind
     two_recorders_change_each_row_once
     recorders_and_a_producer_do_not_block_each_other
@@ -274,5 +275,22 @@ async fn a_large_backlog_is_read_in_pages(table: &impl Fixture) {
     }
     assert_eq!(found, 100_000);
     assert_eq!(catalog.totals().await.unwrap().pending, 100_000);
+    catalog.close().await;
+}
+
+async fn names_that_no_row_has_are_told(table: &impl Fixture) {
+    let catalog = table.open().await;
+    let chosen = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let strangers =
+        async |names: &[&str]| pysmurf_archiver::catalog::strangers(&catalog, &chosen(names)).await.unwrap();
+    assert_eq!(strangers(&["anything"]).await, None, "an empty table");
+    let row = NewRow::new("/data/x");
+    table.insert(&[NewRow { target: Some("other"), ..row.clone() }, NewRow { target: None, ..row.clone() }, row]);
+    assert_eq!(strangers(&[TARGET]).await, None);
+    assert_eq!(strangers(&["other", TARGET]).await, None);
+    let told = strangers(&[TARGET, "smrf", "o'ther"]).await.unwrap();
+    for word in ["\"smrf\", \"o'ther\";", "\"other\", \"smurf\"", "mistyped"] {
+        assert!(told.contains(word), "{told}");
+    }
     catalog.close().await;
 }

@@ -91,6 +91,9 @@ impl Fixture for Table {
 
 const TIME: i64 = 1_589_517_264;
 
+/// [`MD5`] as SQL has it.
+const HEX: &str = "27225c0001fffe0708090a0b0c0d0e00";
+
 /// One column list for all ages: what the old monitor wrote.
 const OLD: &str = "id INT NOT NULL AUTO_INCREMENT PRIMARY KEY, path VARCHAR(260) NOT NULL, type VARCHAR(32) NOT NULL, \
                    timestamp TIMESTAMP, format VARCHAR(32), site VARCHAR(32), instance_id VARCHAR(32), copied TINYINT(1), \
@@ -142,7 +145,7 @@ async fn a_time_is_an_instant_in_every_zone() {
     let insert = |zone: &str, time: &str| {
         table.execute(&format!(
             "SET time_zone='{zone}', sql_mode=''; INSERT INTO pysmurf_files_v1 \
-             (path, timestamp, instance_id, copied, failed_copy_attempts, md5sum) VALUES ('/a', {time}, '{TARGET}', 0, 0, '')"
+             (path, timestamp, instance_id, copied, failed_copy_attempts, md5sum) VALUES ('/a', {time}, '{TARGET}', 0, 0, x'{HEX}')"
         ));
     };
     insert("-07:00", "'2020-05-14 21:34:24'");
@@ -178,7 +181,7 @@ async fn the_files_time_stays_in_tables_that_update_it() {
         assert_eq!(updates, explicit == "OFF");
         table.execute(&format!(
             "INSERT INTO pysmurf_files_v1 (path, timestamp, instance_id, copied, failed_copy_attempts, md5sum) VALUES \
-             ('/a', FROM_UNIXTIME({TIME}), '{TARGET}', 0, 0, ''), ('/b', FROM_UNIXTIME({TIME}), '{TARGET}', 0, 0, '')"
+             ('/a', FROM_UNIXTIME({TIME}), '{TARGET}', 0, 0, x'{HEX}'), ('/b', FROM_UNIXTIME({TIME}), '{TARGET}', 0, 0, x'{HEX}')"
         ));
         let catalog = table.open().await;
         let rows = ids(&all(&catalog).await);
@@ -197,7 +200,7 @@ async fn the_newest_table_is_taken_unless_one_is_named() {
     let insert = |name: &str, kind: &str| {
         table.execute(&format!(
             "INSERT INTO {name} (path, type, timestamp, instance_id, copied, failed_copy_attempts, md5sum) \
-             VALUES ('/a', '{kind}', FROM_UNIXTIME({TIME}), '{TARGET}', 0, 0, '')"
+             VALUES ('/a', '{kind}', FROM_UNIXTIME({TIME}), '{TARGET}', 0, 0, x'{HEX}')"
         ));
     };
     let naming = |kind: &str| Some(Naming::Type { timestamp: Some(TIME), file_type: Some(kind.to_owned()) });
@@ -340,7 +343,7 @@ async fn a_path_that_another_row_has_fails_alone() {
     ));
     table.execute(&format!(
         "INSERT INTO pysmurf_files (path, type, instance_id, copied, failed_copy_attempts, md5sum) VALUES \
-         ('/taken', '', '{TARGET}', 1, 0, ''), ('/b', '', '{TARGET}', 0, 0, ''), ('/c', '', '{TARGET}', 0, 0, '')"
+         ('/taken', '', '{TARGET}', 1, 0, x'{HEX}'), ('/b', '', '{TARGET}', 0, 0, x'{HEX}'), ('/c', '', '{TARGET}', 0, 0, x'{HEX}')"
     ));
     let catalog = table.open().await;
     assert_eq!(catalog.record(&[copied(2, "/taken"), copied(3, "/free")]).await.unwrap(), 2);

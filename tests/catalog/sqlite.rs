@@ -43,7 +43,8 @@ impl Table {
 
 async fn open(file: &Path, targets: &[&str]) -> Result<AnyCatalog, CatalogError> {
     let targets = targets.iter().map(|target| (*target).to_owned()).collect();
-    let options = Options { selection: Selection { targets, max_attempts: MAX_ATTEMPTS }, ..Options::default() };
+    let selection = Selection { targets, max_attempts: MAX_ATTEMPTS };
+    let options = Options { selection, create: true, ..Options::default() };
     catalog::open(&Database::Sqlite(file.to_owned()), options).await
 }
 
@@ -262,5 +263,174 @@ async fn closing_leaves_one_file_behind() {
     assert!(!log.exists());
     let message = unavailable_message(catalog.newest().await);
     assert!(message.contains("closed"), "{message}");
+    catalog.close().await;
+}
+
+/// Puts another database, with `rows` rows of its own, in the place of the table's file, as `how` says.
+fn replace(table: &Table, how: &str, rows: &[NewRow]) {
+    let folder = table.file.parent().unwrap();
+    if how == "log" {
+        return std::fs::remove_file(table.file.with_extension("db-wal")).unwrap();
+    }
+    let other = Table::new();
+    other.insert(rows);
+    match how {
+        "file" => {
+            std::fs::rename(&table.file, folder.join("old.db")).unwrap();
+            for journal in ["db-wal", "db-shm"] {
+                let _ = std::fs::remove_file(table.file.with_extension(journal));
+            }
+            std::fs::copy(&other.file, folder.join("new.db")).unwrap();
+            std::fs::rename(folder.join("new.db"), &table.file).unwrap();
+        }
+        "folder" => {
+            std::fs::rename(folder, folder.with_extension("old")).unwrap();
+            std::fs::create_dir(folder).unwrap();
+            std::fs::copy(&other.file, &table.file).unwrap();
+        }
+        _ => unreachable!(),
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_was_replaced_is_taken_up() {
+    for how in ["file", "folder", "log"] {
+        let table = Table::new();
+        let old = table.insert(&vec![NewRow::new("/data/old"); 3]);
+        let catalog = table.open().await;
+        catalog.claim().await.unwrap();
+        assert_eq!((all(&catalog).await.len(), catalog.generation()), (3, 0));
+        replace(&table, how, &[NewRow::new("/data/new"), NewRow::new("/data/newer")]);
+        let rows = ready(all(&catalog).await);
+        let names: Vec<_> = rows.iter().map(|row| row.source.to_str().unwrap()).collect();
+        // Rows whose log was deleted are lost with it, except those that had come into the file.
+        assert!(how == "log" || names == ["/data/new", "/data/newer"], "{how}: {names:?}");
+        assert_eq!(catalog.generation(), 1, "{how}");
+        catalog.claim().await.unwrap();
+        // Another archiver finds the lock where it looks for it.
+        let message = unavailable_message(table.open().await.claim().await);
+        assert!(message.contains("another archiver"), "{how}: {message}");
+        if how != "log" {
+            assert_eq!(catalog.record(&[copied(old, "x")]).await.unwrap(), 1, "{how}");
+            assert!(table.read(old).copied, "{how}: what is recorded is in the file of the name");
+        }
+        catalog.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_away_is_waited_for() {
+    let table = Table::new();
+    table.insert(&[NewRow::new("/data/x")]);
+    let catalog = table.open().await;
+    let aside = table.file.with_extension("aside");
+    std::fs::rename(&table.file, &aside).unwrap();
+    for _ in 0..2 {
+        let message = unavailable_message(catalog.newest().await);
+        assert!(message.contains("not there any more"), "{message}");
+        assert!(!table.file.exists(), "nothing is made in its place");
+    }
+    std::fs::rename(&aside, &table.file).unwrap();
+    assert_eq!((all(&catalog).await.len(), catalog.generation()), (1, 0));
+    // One without a table is none yet.
+    std::fs::rename(&table.file, &aside).unwrap();
+    std::fs::write(&table.file, "").unwrap();
+    let message = unavailable_message(catalog.newest().await);
+    assert!(message.contains("has no table supersync_v0"), "{message}");
+    std::fs::rename(&aside, &table.file).unwrap();
+    assert_eq!(all(&catalog).await.len(), 1);
+}
+
+#[tokio::test]
+async fn closing_a_replaced_file_leaves_the_new_ones_log_alone() {
+    let table = Table::new();
+    table.insert(&[NewRow::new("/data/old")]);
+    let catalog = table.open().await;
+    catalog.newest().await.unwrap();
+    replace(&table, "file", &[]);
+    let producer = table.connect();
+    producer.query_row("SELECT COUNT(*) FROM supersync_v0", [], |row| row.get::<_, i64>(0)).unwrap();
+    table.insert(&[NewRow::new("/data/new")]);
+    let log = table.file.with_extension("db-wal");
+    assert!(log.exists());
+    catalog.close().await;
+    assert!(log.exists());
+    drop(producer);
+    assert_eq!(table.read(1), seen("to/be", false, 0));
+}
+
+#[tokio::test]
+async fn a_proof_is_recorded_only_of_the_row_it_is_for() {
+    let table = Table::new();
+    let id = table.insert(&[NewRow::new("/data/x")]);
+    let catalog = table.open().await;
+    let other = Outcome::Copied { path: "x".to_owned(), md5: [7; 16] };
+    let settled = Settled { id: RecordId(id), attempts: 0, outcome: other };
+    assert_eq!(catalog.record(&[settled]).await.unwrap(), 0);
+    assert_eq!(table.read(id), seen("to/be", false, 0));
+}
+
+#[tokio::test]
+async fn an_absent_file_is_made_only_where_that_is_asked() {
+    let table = Table::new();
+    let options =
+        Options { selection: Selection { targets: vec![TARGET.into()], max_attempts: 1 }, ..Options::default() };
+    let message = setup_message(catalog::open(&Database::Sqlite(table.file.clone()), options.clone()).await);
+    assert!(message.contains("is not there") && message.contains("init-db"), "{message}");
+    assert!(!table.file.parent().unwrap().exists());
+    std::fs::create_dir(table.file.parent().unwrap()).unwrap();
+    std::fs::write(&table.file, "").unwrap();
+    let message = setup_message(catalog::open(&Database::Sqlite(table.file.clone()), options).await);
+    assert!(message.contains("init-db"), "{message}");
+    assert_eq!(std::fs::metadata(&table.file).unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn the_lock_follows_no_link_of_another_user() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("SKIPPED: only root can make links for others");
+    }
+    let table = Table::new();
+    table.insert(&[NewRow::new("/data/x")]);
+    let (target, link) = (table.file.with_extension("target"), table.file.with_extension("db.smurf.lock"));
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    std::os::unix::fs::lchown(&link, Some(65534), Some(65534)).unwrap();
+    let catalog = table.open().await;
+    let message = unavailable_message(catalog.claim().await);
+    assert!(message.contains("smurf.lock") && message.contains("belongs to another user"), "{message}");
+    assert!(!target.exists());
+    std::fs::remove_file(&link).unwrap();
+    catalog.claim().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_long_table_is_gone_through_to_its_end() {
+    let table = Table::new();
+    let rows = 25_000;
+    table.insert_many(rows);
+    let set = |set: &str| table.connect().execute(&format!("UPDATE supersync_v0 SET {set}"), []).unwrap();
+    set("timestamp = 30000 - id");
+    set("remote_md5sum = local_md5sum, copied = id WHERE id % 2 = 0");
+    set("failed_copy_attempts = 5 WHERE id % 1000 = 1");
+    // The file of the first row that is due waits in the last one.
+    set("local_path = '/data/1' WHERE id = 24999");
+    let AnyCatalog::Sqlite(catalog) = table.open().await else { panic!("no SQLite") };
+    let totals = catalog.totals().await.unwrap();
+    assert_eq!((totals.pending, totals.given_up, totals.copied), (12_475, 25, 12_500));
+    assert_eq!(catalog.oldest().await.unwrap(), Some(5001.0));
+    let stats = catalog.archive_stats().await.unwrap();
+    assert_eq!((stats.num_files, stats.uncopied_files, stats.finalized_until), (25_000, 12_500, 5000.0));
+    assert_eq!((&*stats.last_file_added, &*stats.last_file_copied), ("/data/24999", "/data/24999"));
+    let (mut due, mut after) = (Vec::new(), Some(RecordId(0)));
+    while let Some(from) = after {
+        let (files, next) = catalog.due(from, 1e9, 5000).await.unwrap();
+        assert!(files.len() <= 5000);
+        due.extend(files);
+        after = next;
+    }
+    assert_eq!(due.iter().map(|file| file.id.0).collect::<Vec<_>>(), (1..=12_500).map(|n| 2 * n).collect::<Vec<_>>());
+    let (unneeded, last) = catalog.unneeded(due, None).await.unwrap();
+    assert_eq!((unneeded.len(), unneeded[0].id, last), (12_499, RecordId(4), RecordId(25_000)));
+    assert_eq!(catalog.retry(&catalog::Retry::All).await.unwrap(), 25);
     catalog.close().await;
 }

@@ -15,9 +15,12 @@ impl Announcing {
     /// Announces what is complete; returns how many timecodes that were.
     pub(super) async fn announce(&self, table: &Table) -> Result<u64, CatalogError> {
         let complete = table.complete_timecodes(unix_now()).await?;
+        if complete.is_empty() {
+            return Ok(0);
+        }
+        let until = table.archive_stats().await?.finalized_until;
         let mut announced = 0;
         for timecode in complete {
-            let until = table.archive_stats().await?.finalized_until;
             let now = unix_now();
             let text = text(table.archive(), &self.who, &timecode, now, until);
             let (digits, archive) = (five_digits(now), table.archive().replace('/', "_"));
@@ -63,7 +66,12 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     DirBuilder::new().recursive(true).mode(0o777).create(folder)?;
     let unfinished = path.with_extension("tmp");
-    let mut file = File::create(&unfinished)?;
+    // What stands there is a crash's, or somebody's who wants it followed.
+    match std::fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = File::create_new(&unfinished)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     std::fs::rename(&unfinished, path)?;

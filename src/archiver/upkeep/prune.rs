@@ -1,104 +1,205 @@
 //! Deletes local files whose copies are proven. Only what still is what was proven: a file that has changed since, or has
-//! been replaced, stays, and the log says so.
+//! been replaced, stays, and the log says so once. What stays is looked at again after pauses that grow.
 
 use super::Table;
+use crate::archiver::Sources;
 use crate::archiver::control::Control;
 use crate::catalog::sqlite::Prunable;
 use crate::catalog::{CatalogError, RecordId};
 use crate::status::unix_now;
 use protocol::checksum::{Checksum, FileHasher, Sum};
-use std::fs::{File, Metadata, OpenOptions};
+use std::collections::HashMap;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
-use std::time::Duration;
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
 
+/// Files that are looked for together: for each round the table is gone through once.
+const ROUND: usize = 20_000;
 /// Files of one transaction.
 const PAGE: usize = 64;
+/// The first pause after a file could not go, and the longest.
+const PAUSES: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(6 * 3600)];
+/// Files that stay and are remembered; further ones are tried each time.
+const KEPT_MOST: usize = 100_000;
 
 /// What became of a file.
 enum Pruned {
     Removed,
     /// It was not there any more.
     Gone,
-    /// It stays, for this reason.
-    Kept(String),
+    Kept(Kept),
 }
 
-/// Deletes what may go; returns how many files went.
-pub(super) async fn prune(table: &Table, age: Duration, control: &Control) -> Result<u64, CatalogError> {
-    let mut after = RecordId(0);
-    let mut count = 0;
-    loop {
-        let files = table.prunable(after, unix_now() - age.as_secs_f64(), PAGE).await?;
-        let Some(last) = files.last() else { return Ok(count) };
-        after = last.id;
-        let stop = control.stop().clone();
-        control.progress().deleting(true);
-        let deleting = tokio::task::spawn_blocking(move || {
-            let files = files.into_iter().take_while(|_| !stop.is_stopped());
-            files.map(|file| (remove(&file), file)).collect::<Vec<_>>()
-        });
-        let done = deleting.await.unwrap_or_default();
-        control.progress().deleting(false);
-        let mut removed = Vec::new();
-        for (pruned, file) in done {
-            let path = file.path.display().to_string();
-            match pruned {
-                Pruned::Removed => {
-                    tracing::info!(id = file.id.0, path, "Deleted here; its copy is proven");
-                    removed.push((file.id, unix_now()));
-                    count += 1;
+/// Why a file stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Kept {
+    why: String,
+    /// How it stood, where it was read.
+    stand: Option<Stand>,
+    /// Its bytes are not the proven ones.
+    changed: bool,
+}
+
+/// What tells whether a file is still the same without reading it: whoever writes to it changes its times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stand([i64; 2], [u64; 3], [i64; 2]);
+
+impl Stand {
+    fn of(meta: &Metadata) -> Self {
+        Self([meta.mtime(), meta.mtime_nsec()], [meta.dev(), meta.ino(), meta.len()], [meta.ctime(), meta.ctime_nsec()])
+    }
+}
+
+/// The files that are due and stay.
+#[derive(Default)]
+pub(super) struct Stays(HashMap<RecordId, Stay>);
+
+struct Stay {
+    kept: Kept,
+    pause: Duration,
+    until: Instant,
+}
+
+impl Stays {
+    /// Whether a file may be tried now.
+    fn allows(&self, id: RecordId) -> bool {
+        self.0.get(&id).is_none_or(|stay| stay.until <= Instant::now())
+    }
+
+    /// A file stays again; true where that is news.
+    fn keep(&mut self, id: RecordId, kept: Kept) -> bool {
+        let before = self.0.get(&id);
+        let news = before.is_none_or(|stay| stay.kept.why != kept.why);
+        let pause = before.map_or(PAUSES[0], |stay| (stay.pause * 2).min(PAUSES[1]));
+        if before.is_some() || self.0.len() < KEPT_MOST {
+            self.0.insert(id, Stay { kept, pause, until: Instant::now() + pause });
+        }
+        news
+    }
+}
+
+/// Deletes what may go; returns how long the table was gone through.
+pub(super) async fn prune(
+    table: &Table,
+    sources: &Sources,
+    age: Duration,
+    stays: &mut Stays,
+    control: &Control,
+) -> Result<Duration, CatalogError> {
+    let mut after = Some(RecordId(i64::MIN));
+    let mut scanned = Duration::ZERO;
+    while let Some(above) = after {
+        let began = Instant::now();
+        let (mut files, next) = table.due(above, unix_now() - age.as_secs_f64(), ROUND).await?;
+        files.retain(|file| stays.allows(file.id));
+        let mut seen = None;
+        if !files.is_empty() {
+            let (unneeded, last) = table.unneeded(files, None).await?;
+            (files, seen) = (unneeded, Some(last));
+        }
+        scanned += began.elapsed();
+        after = next;
+        while !files.is_empty() {
+            if control.stop().is_stopped() {
+                return Ok(scanned);
+            }
+            let page = files.drain(..PAGE.min(files.len())).collect();
+            // Somebody may have registered one of them again meanwhile.
+            let (page, last) = table.unneeded(page, seen).await?;
+            seen = Some(last);
+            delete(table, sources, page, stays, control).await?;
+        }
+    }
+    Ok(scanned)
+}
+
+async fn delete(
+    table: &Table,
+    sources: &Sources,
+    files: Vec<Prunable>,
+    stays: &mut Stays,
+    control: &Control,
+) -> Result<(), CatalogError> {
+    let files: Vec<_> = files
+        .into_iter()
+        .map(|file| {
+            let before = stays.0.get(&file.id).map(|stay| stay.kept.clone());
+            (file, before)
+        })
+        .collect();
+    let (stop, sources) = (control.stop().clone(), sources.clone());
+    control.progress().deleting(true);
+    let deleting = tokio::task::spawn_blocking(move || {
+        let files = files.into_iter().take_while(|_| !stop.is_stopped());
+        files.map(|(file, before)| (remove(&sources, &file, before), file)).collect::<Vec<_>>()
+    });
+    let done = deleting.await.unwrap_or_default();
+    control.progress().deleting(false);
+    let mut removed = Vec::new();
+    for (pruned, file) in done {
+        let path = file.path.display().to_string();
+        match pruned {
+            Pruned::Removed => {
+                tracing::info!(id = file.id.0, path, "Deleted here; its copy is proven");
+                removed.push((file, unix_now()));
+            }
+            // As SupRsync has it.
+            Pruned::Gone => removed.push((file, 0.0)),
+            Pruned::Kept(kept) => {
+                let why = kept.why.clone();
+                match stays.keep(file.id, kept) {
+                    true => tracing::warn!(id = file.id.0, path, "Not deleted: {why}; it is tried again now and then"),
+                    false => tracing::debug!(id = file.id.0, path, "Still not deleted: {why}"),
                 }
-                // As SupRsync has it.
-                Pruned::Gone => removed.push((file.id, 0.0)),
-                Pruned::Kept(why) => tracing::warn!(id = file.id.0, path, "Not deleted: {why}"),
+                continue;
             }
         }
-        // What was deleted is recorded also when we are to stop: else the row would say that it is still there.
-        table.removed(removed).await?;
-        if control.stop().is_stopped() {
-            return Ok(count);
-        }
     }
+    for (file, _) in &removed {
+        stays.0.remove(&file.id);
+    }
+    // What was deleted is recorded also when we are to stop: else the row would say that it is still there.
+    table.removed(removed).await
 }
 
-fn remove(file: &Prunable) -> Pruned {
-    match still_the_same(&file.path, &file.md5).and_then(|same| match same {
-        Same::Yes => std::fs::remove_file(&file.path).map(|()| Pruned::Removed),
-        Same::No(why) => Ok(Pruned::Kept(why.into())),
-    }) {
+fn remove(sources: &Sources, file: &Prunable, before: Option<Kept>) -> Pruned {
+    let kept = |why: String, stand, changed| Pruned::Kept(Kept { why, stand, changed });
+    let mut stand = None;
+    let removed = proven(sources, file, before, &mut stand).and_then(|verdict| match verdict {
+        Ok(()) => sources.remove(&file.path).map(|()| Pruned::Removed),
+        Err(why) => Ok(kept(why.into(), stand, true)),
+    });
+    match removed {
         Ok(pruned) => pruned,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Pruned::Gone,
-        Err(error) => Pruned::Kept(error.to_string()),
+        Err(error) => kept(error.to_string(), stand, false),
     }
 }
 
-enum Same {
-    Yes,
-    No(&'static str),
-}
-
-/// Whether the file has the proven bytes, and is under its name what was read.
-fn still_the_same(path: &Path, md5: &[u8]) -> io::Result<Same> {
-    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
-    let mut file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)?;
-    let before = file.metadata()?;
-    if !before.is_file() {
-        return Ok(Same::No("it is no regular file"));
+/// Whether the file has the proven bytes, and is under its name what was read; else why not. One that stands as it stood
+/// when it was read last is not read again.
+fn proven(
+    sources: &Sources,
+    file: &Prunable,
+    before: Option<Kept>,
+    stand: &mut Option<Stand>,
+) -> io::Result<Result<(), &'static str>> {
+    const CHANGED: &str = "it has changed since its copy was proven";
+    let now = Stand::of(&sources.metadata(&file.path)?);
+    if let Some(before) = before.filter(|before| before.stand == Some(now)) {
+        *stand = Some(now);
+        return Ok(if before.changed { Err(CHANGED) } else { Ok(()) });
     }
-    if sum(&mut file)? != Sum::new(md5) {
-        return Ok(Same::No("it has changed since its copy was proven"));
-    }
-    let same = |one: &Metadata, other: &Metadata| {
-        let of = |meta: &Metadata| (meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec());
-        of(one) == of(other)
-    };
+    let mut open = sources.open(&file.path)?;
+    let first = Stand::of(&open.metadata()?);
+    let right = sum(&mut open)? == Sum::new(&file.md5);
     // Whoever writes to it right now changes its time.
-    match same(&before, &std::fs::metadata(path)?) {
-        true => Ok(Same::Yes),
-        false => Ok(Same::No("it was changed while it was read")),
+    if Stand::of(&sources.metadata(&file.path)?) != first {
+        return Ok(Err("it was changed while it was read"));
     }
+    *stand = Some(first);
+    Ok(if right { Ok(()) } else { Err(CHANGED) })
 }
 
 fn sum(file: &mut File) -> io::Result<Option<Sum>> {
@@ -111,5 +212,31 @@ fn sum(file: &mut File) -> io::Result<Option<Sum>> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays_is_said_once_and_read_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "other bytes").unwrap();
+        let file = Prunable { id: RecordId(1), path: path.clone(), md5: [1; 16] };
+        let sources = Sources::default();
+        let Pruned::Kept(kept) = remove(&sources, &file, None) else { panic!("deleted") };
+        assert!(kept.changed && kept.stand.is_some(), "{kept:?}");
+        let mut stays = Stays::default();
+        assert!(stays.allows(file.id) && stays.keep(file.id, kept.clone()) && !stays.allows(file.id));
+        assert!(!stays.keep(file.id, kept.clone()), "the same again is no news");
+        assert_eq!(stays.0[&file.id].pause, PAUSES[0] * 2);
+        // As it stands, it is judged without being read: a verdict that its bytes would not give is taken over.
+        let good = Kept { changed: false, ..kept };
+        assert!(matches!(remove(&sources, &file, Some(good.clone())), Pruned::Removed));
+        std::fs::write(&path, "written anew").unwrap();
+        let Pruned::Kept(kept) = remove(&sources, &file, Some(good)) else { panic!("deleted") };
+        assert!(kept.why.contains("changed"), "{kept:?}");
     }
 }

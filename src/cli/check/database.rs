@@ -85,14 +85,13 @@ async fn rows(service: &Service, catalog: &AnyCatalog, report: &mut Report) {
         Err(error) => return report.fail("rows", &error.to_string()),
     };
     let counts = format!("{} pending, {} given up, {} copied", totals.pending, totals.given_up, totals.copied);
+    match catalog::strangers(catalog, &selection.targets).await {
+        Ok(Some(strangers)) => return report.say("rows", Status::Warn, &format!("{counts}: {strangers}")),
+        Ok(None) => {}
+        Err(error) => return report.fail("rows", &error.to_string()),
+    }
     if totals.pending + totals.given_up + totals.copied == 0 {
-        let option = match catalog.layout() {
-            Some(_) => "--target",
-            None => "--archive-name",
-        };
-        let names = selection.targets.join(", ");
-        let why = format!("{counts}: no row at all for {names}; check {option} if files were registered already");
-        return report.say("rows", Status::Warn, &why);
+        return report.say("rows", Status::Warn, &format!("{counts}: the table is empty, nothing was registered yet"));
     }
     if totals.given_up > 0 {
         let most = selection.max_attempts;

@@ -1,0 +1,186 @@
+//! Which files rows may name.
+//!
+//! Whoever can write to the table names files that we read, copy and delete with our rights. With `--source-root` only
+//! those beneath the folders that it names count, wherever links lead.
+
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path, PathBuf};
+
+/// The folders; without any, every file counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sources {
+    roots: Vec<PathBuf>,
+}
+
+impl Sources {
+    /// Only files beneath these folders, or all without any. The folders are opened anew each time: a mount may be away
+    /// for a while.
+    ///
+    /// # Errors
+    /// A folder that is not named from `/` on.
+    pub fn beneath(roots: &[PathBuf]) -> Result<Self, String> {
+        for root in roots {
+            if !root.is_absolute() || root.components().any(|part| part == Component::ParentDir) {
+                return Err(format!("Option --source-root cannot be {root:?}; name a folder from / on, without .."));
+            }
+        }
+        Ok(Self { roots: roots.to_vec() })
+    }
+
+    /// Refuses a path that does not lie beneath any of the folders, by its name alone.
+    pub fn admit(&self, path: &Path) -> Result<(), String> {
+        if self.roots.is_empty() || self.within(path).next().is_some() {
+            return Ok(());
+        }
+        let roots = self.roots.iter().map(|root| root.display().to_string()).collect::<Vec<_>>().join(", ");
+        Err(format!("{} is not beneath --source-root {roots}", path.display()))
+    }
+
+    /// The folders that a path lies beneath, each with the rest of it.
+    fn within<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = (&'a Path, &'a Path)> {
+        let plain = path.components().all(|part| part != Component::ParentDir);
+        self.roots
+            .iter()
+            .filter_map(move |root| Some((root.as_path(), path.strip_prefix(root).ok()?)))
+            .filter(move |(_, rest)| plain && !rest.as_os_str().is_empty())
+    }
+
+    /// Opens what a row names. Links are followed, but not out of the folder.
+    fn open_as(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+        let flags = flags | OFlags::CLOEXEC;
+        if self.roots.is_empty() {
+            return Ok(rustix::fs::open(path, flags, Mode::empty())?);
+        }
+        let mut found = self.admit(path).map_err(|why| io::Error::new(io::ErrorKind::PermissionDenied, why)).err();
+        for (root, rest) in self.within(path) {
+            let opened = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+            match opened.map_err(io::Error::from).and_then(|root| open_beneath(root, rest, flags)) {
+                Ok(file) => return Ok(file),
+                Err(error) => found = Some(error),
+            }
+        }
+        Err(found.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+    }
+
+    /// Opens a regular file to be read; a fifo is not waited for.
+    pub fn open(&self, path: &Path) -> io::Result<File> {
+        let file = File::from(self.open_as(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?);
+        match file.metadata()?.is_file() {
+            true => Ok(file),
+            false => Err(io::Error::other("it is not a regular file")),
+        }
+    }
+
+    /// Looks at what a row names; the links before it are followed.
+    pub fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        match self.roots.is_empty() {
+            true => std::fs::metadata(path),
+            false => File::from(self.open_as(path, OFlags::PATH)?).metadata(),
+        }
+    }
+
+    /// Removes the name.
+    pub fn remove(&self, path: &Path) -> io::Result<()> {
+        match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) if self.roots.iter().any(|root| root == parent) => {
+                self.admit(path).map_err(io::Error::other)?;
+                unlink(
+                    &rustix::fs::open(parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?,
+                    name,
+                )
+            }
+            (Some(parent), Some(name)) => unlink(&self.open_as(parent, OFlags::PATH | OFlags::DIRECTORY)?, name),
+            _ => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+}
+
+fn unlink(dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
+    Ok(rustix::fs::unlinkat(dir, name, AtFlags::empty())?)
+}
+
+fn open_beneath(root: OwnedFd, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    for _ in 0..RACES {
+        match rustix::fs::openat2(&root, path, flags, Mode::empty(), resolve) {
+            // Something was renamed on the way.
+            Err(Errno::AGAIN) => {}
+            Err(Errno::XDEV) => return Err(led_out()),
+            Err(Errno::NOSYS) => return open_without_links(root, path, flags),
+            opened => return Ok(opened?),
+        }
+    }
+    Err(Errno::AGAIN.into())
+}
+
+/// How often a path is looked up again that was changed meanwhile.
+const RACES: usize = 16;
+
+/// For a kernel that cannot be told how far links may lead: none is followed.
+fn open_without_links(root: OwnedFd, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    let mut at = root;
+    let mut parts = path.components().peekable();
+    while let Some(part) = parts.next() {
+        let flags = match parts.peek() {
+            Some(_) => OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            None => flags,
+        };
+        at = match rustix::fs::openat(&at, part.as_os_str(), flags | OFlags::NOFOLLOW, Mode::empty()) {
+            Err(Errno::LOOP | Errno::NOTDIR) => return Err(led_out()),
+            opened => opened?,
+        };
+    }
+    Ok(at)
+}
+
+fn led_out() -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, "a link on the way leads out of --source-root")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn nothing_outside_is_opened_looked_at_or_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for dir in ["in/deep", "out"] {
+            std::fs::create_dir_all(at(dir)).unwrap();
+        }
+        for file in ["in/top", "in/deep/file", "out/secret", "in-not"] {
+            std::fs::write(at(file), file).unwrap();
+        }
+        symlink("deep/file", at("in/inner")).unwrap();
+        symlink("../out/secret", at("in/leaf")).unwrap();
+        symlink("../out", at("in/way")).unwrap();
+        symlink(at("out/secret"), at("in/absolute")).unwrap();
+        let sources = Sources::beneath(&[at("in")]).unwrap();
+        for name in ["in/top", "in/deep/file", "in/inner"] {
+            assert!(sources.open(&at(name)).is_ok() && sources.metadata(&at(name)).is_ok(), "{name}");
+        }
+        for name in ["out/secret", "in-not", "in/../out/secret", "in/deep/../../out/secret", "in"] {
+            assert!(sources.admit(&at(name)).unwrap_err().contains("--source-root"), "{name}");
+            assert!(sources.open(&at(name)).is_err() && sources.metadata(&at(name)).is_err(), "{name}");
+            assert!(sources.remove(&at(name)).is_err(), "{name}");
+        }
+        for name in ["in/leaf", "in/way/secret", "in/absolute"] {
+            let why = sources.open(&at(name)).unwrap_err().to_string();
+            assert!(why.contains("leads out"), "{name}: {why}");
+            assert!(sources.metadata(&at(name)).is_err(), "{name}");
+        }
+        assert!(sources.remove(&at("in/way/secret")).is_err());
+        assert!(at("out/secret").exists());
+        sources.remove(&at("in/top")).unwrap();
+        sources.remove(&at("in/deep/file")).unwrap();
+        assert!(!at("in/top").exists() && !at("in/deep/file").exists());
+        assert!(Sources::beneath(&["data".into()]).is_err() && Sources::beneath(&["/a/../b".into()]).is_err());
+        assert!(Sources::default().open(&at("out/secret")).is_ok());
+    }
+}
