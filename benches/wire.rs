@@ -41,7 +41,7 @@ fn framing(criterion: &mut Criterion) {
     };
     group.bench_function("out", |bencher| {
         let mut out = Outbox::new();
-        out.start_mux();
+        out.start_mux(31);
         bencher.iter(|| {
             frame(&mut out);
             black_box(out.bytes());
@@ -49,7 +49,7 @@ fn framing(criterion: &mut Criterion) {
         });
     });
     let mut out = Outbox::new();
-    out.start_mux();
+    out.start_mux(31);
     frame(&mut out);
     let framed = out.bytes().to_vec();
     group.bench_function("in", |bencher| {

@@ -9,6 +9,7 @@ mod crew;
 mod deliver;
 mod flight;
 pub mod layout;
+mod origins;
 mod poller;
 mod pull;
 mod ranges;
@@ -21,7 +22,7 @@ pub mod stop;
 mod upkeep;
 mod worker;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, RecordId};
 use crate::manifest::Manifest;
 use crate::throttle::Rate;
 use crate::transport::{Connect, ConnectError};
@@ -70,8 +71,10 @@ pub struct Settings {
     pub workers: Workers,
     /// Files of so many bytes and more are written by several sessions where one alone is slow; 0 for none.
     pub split_size: u64,
-    /// Work until nothing is left that can be done, then end.
+    /// Try each row that waits once, then end.
     pub once: bool,
+    /// Rows up to this one are left alone.
+    pub above: RecordId,
     /// Rows that failed so often are left alone by the catalog.
     pub max_attempts: i64,
     /// How long running work may go on once we are to stop.
@@ -132,6 +135,7 @@ pub async fn run<C: Catalog>(
     let flight = Arc::new(Flight::new(settings.queue, settings.queue_bytes, control.progress().clone()));
     let crew = Arc::new(Crew::new(settings.workers));
     let board = Arc::new(ranges::Board::new());
+    let origins = Arc::new(origins::Origins::new(control.progress().clone(), settings.once));
     let (jobs, job_source) = mpsc::channel(settings.workers.most());
     let job_source = Arc::new(tokio::sync::Mutex::new(job_source));
     let (results, result_source) = mpsc::channel(settings.queue.max(1));
@@ -142,6 +146,7 @@ pub async fn run<C: Catalog>(
             connect: connect()?,
             crew: crew.clone(),
             board: board.clone(),
+            origins: origins.clone(),
             settings: settings.clone(),
             path_limit: catalog.path_limit(),
             jobs: job_source.clone(),
@@ -167,6 +172,7 @@ pub async fn run<C: Catalog>(
         manifest: settings.manifest.clone(),
         progress: progress.clone(),
         stop: stop.clone(),
+        terms: recorder::Terms { max_attempts: settings.max_attempts, once: settings.once },
     };
     let recorder = tokio::spawn(recorder.run());
     let waiting = jobs.downgrade();
@@ -176,6 +182,7 @@ pub async fn run<C: Catalog>(
         settings: settings.clone(),
         crew: crew.clone(),
         flight,
+        origins,
         jobs,
         control,
     };

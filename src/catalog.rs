@@ -6,11 +6,13 @@ use std::path::PathBuf;
 mod database;
 pub mod mysql;
 mod names;
+mod note;
 mod open;
 pub mod sqlite;
 
 pub use database::{Database, Secret, Server, Tls, TlsMode};
 pub use names::strangers;
+pub use note::{Keeping, NOTES, Note};
 pub use open::{AnyCatalog, Created, Options, init_db, inspect, open, reach};
 
 /// Primary key of a row.
@@ -82,6 +84,8 @@ pub enum Pending {
         id: RecordId,
         /// Failures counted so far, as read.
         attempts: i64,
+        /// Its path, for messages, where it has one.
+        source: Option<String>,
         /// What is wrong with it, naming the column.
         why: String,
     },
@@ -219,12 +223,18 @@ pub trait Catalog: Send + Sync + 'static {
     /// The largest id in the table, 0 when it is empty. Cheap.
     fn newest(&self) -> impl Future<Output = Result<RecordId, CatalogError>> + Send;
 
-    /// Writes outcomes back in one short transaction; either all of them or none. Writing the same again is harmless.
-    /// Returns how many rows changed.
+    /// Writes outcomes back in one short transaction; either all of them or none. Writing the same again is harmless. Why a
+    /// row failed is noted with its failure, where notes can be kept. Returns how many rows changed.
     fn record(&self, settled: &[Settled]) -> impl Future<Output = Result<u64, CatalogError>> + Send;
 
     /// Sets the failures of rows that were given up to none, in short transactions; returns how many. May scan the table.
     fn retry(&self, which: &Retry) -> impl Future<Output = Result<u64, CatalogError>> + Send;
+
+    /// What is noted of those rows that were given up which are meant; at most so many. May scan the table.
+    fn given_up(&self, which: &Retry, limit: usize) -> impl Future<Output = Result<Vec<Note>, CatalogError>> + Send;
+
+    /// Whether reasons of failures are kept.
+    fn keeping(&self) -> impl Future<Output = Result<Keeping, CatalogError>> + Send;
 
     /// Counts rows. May scan the table; not for every poll.
     fn totals(&self) -> impl Future<Output = Result<Totals, CatalogError>> + Send;

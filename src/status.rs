@@ -22,6 +22,8 @@ pub enum Failure {
 
 /// How many kinds of failure there are.
 const FAILURES: usize = 5;
+/// What a link may swallow that carries nothing: all that fits into the buffers on the way.
+const SWALLOWED_MOST: u64 = 16 << 20;
 /// Copies that are remembered by name.
 const COPIES_KEPT: usize = 100;
 
@@ -56,6 +58,12 @@ struct Counts {
     failures: [AtomicU64; FAILURES],
     passes: AtomicU64,
     in_flight: AtomicU64,
+    confirmed: AtomicU64,
+    found_bytes: AtomicU64,
+    taken: AtomicU64,
+    taken_bytes: AtomicU64,
+    given_up: AtomicU64,
+    read_since_trouble: AtomicU64,
     deleting: AtomicBool,
 }
 
@@ -67,6 +75,7 @@ struct Words {
     link: Option<String>,
     database: Option<String>,
     road: Option<String>,
+    source: Option<String>,
     given_up: Option<String>,
 }
 
@@ -95,6 +104,18 @@ pub struct Snapshot {
     pub passes: u64,
     /// Rows on their way now.
     pub in_flight: u64,
+    /// Files that the far end has confirmed, some of which may not be recorded yet.
+    pub confirmed: u64,
+    /// Bytes of confirmed files that were in place, and so were not read.
+    pub found_bytes: u64,
+    /// Rows taken up, and the bytes of their files as far as they are known beforehand.
+    pub taken: u64,
+    /// See `taken`.
+    pub taken_bytes: u64,
+    /// Rows given up in this run.
+    pub given_up: u64,
+    /// File data has moved since the link was last in trouble.
+    pub flows: bool,
     /// Local files are being deleted.
     pub deleting: bool,
     /// Bytes read by each session.
@@ -109,6 +130,8 @@ pub struct Snapshot {
     pub link: Option<String>,
     /// What is wrong with the database now, if anything.
     pub database: Option<String>,
+    /// What is wrong with the place where files come from now, if anything.
+    pub source: Option<String>,
     /// The road files take where it is not the straight one, and why.
     pub road: Option<String>,
 }
@@ -136,6 +159,12 @@ impl Progress {
             failures: std::array::from_fn(|kind| counts.failures[kind].load(Relaxed)),
             passes: counts.passes.load(Relaxed),
             in_flight: counts.in_flight.load(Relaxed),
+            confirmed: counts.confirmed.load(Relaxed),
+            found_bytes: counts.found_bytes.load(Relaxed),
+            taken: counts.taken.load(Relaxed),
+            taken_bytes: counts.taken_bytes.load(Relaxed),
+            given_up: counts.given_up.load(Relaxed),
+            flows: counts.read_since_trouble.load(Relaxed) > 0,
             deleting: counts.deleting.load(Relaxed),
             session_bytes: words.sessions.clone(),
             last_copy: words.last_copy.clone(),
@@ -143,6 +172,7 @@ impl Progress {
             seconds: self.started.elapsed().as_secs_f64(),
             link: words.link.clone(),
             database: words.database.clone(),
+            source: words.source.clone(),
             road: words.road.clone(),
         }
     }
@@ -150,7 +180,11 @@ impl Progress {
     /// Bytes were read for the session of this number.
     pub(crate) fn read(&self, session: usize, bytes: u64) {
         self.counts.read_bytes.fetch_add(bytes, Relaxed);
+        let since = self.counts.read_since_trouble.fetch_add(bytes, Relaxed) + bytes;
         let mut words = self.words();
+        if since > SWALLOWED_MOST {
+            words.link = None;
+        }
         if words.sessions.len() <= session {
             words.sessions.resize(session + 1, 0);
         }
@@ -165,8 +199,10 @@ impl Progress {
         self.counts.passes.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn takes_off(&self) {
+    pub(crate) fn takes_off(&self, bytes: u64) {
         self.counts.in_flight.fetch_add(1, Relaxed);
+        self.counts.taken.fetch_add(1, Relaxed);
+        self.counts.taken_bytes.fetch_add(bytes, Relaxed);
     }
 
     pub(crate) fn lands(&self) {
@@ -183,7 +219,12 @@ impl Progress {
         self.words().last_copy = LastCopy { start_time: now, stop_time: now, files: Vec::new() };
     }
 
-    pub(crate) fn proven(&self, sent: &Sent) {
+    /// The far end has confirmed a file; `in_place` if it was there already and none of it was read.
+    pub(crate) fn confirmed(&self, sent: &Sent, in_place: bool) {
+        self.counts.confirmed.fetch_add(1, Relaxed);
+        if in_place {
+            self.counts.found_bytes.fetch_add(sent.matched_bytes, Relaxed);
+        }
         self.counts.literal_bytes.fetch_add(sent.literal_bytes, Relaxed);
         self.counts.matched_bytes.fetch_add(sent.matched_bytes, Relaxed);
         self.words().link = None;
@@ -206,6 +247,7 @@ impl Progress {
 
     pub(crate) fn link_trouble(&self, why: &str) {
         self.counts.link_troubles.fetch_add(1, Relaxed);
+        self.counts.read_since_trouble.store(0, Relaxed);
         self.words().link = Some(why.to_owned());
     }
 
@@ -228,6 +270,16 @@ impl Progress {
 
     pub(crate) fn database_fine(&self) {
         self.words().database = None;
+    }
+
+    /// What is wrong with the place where files come from.
+    pub(crate) fn set_source(&self, why: Option<String>) {
+        self.words().source = why;
+    }
+
+    /// A row was given up.
+    pub(crate) fn gave_up(&self) {
+        self.counts.given_up.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn give_up(&self, why: &str) {

@@ -146,6 +146,14 @@ fn an_archive_is_served_and_steered() {
     assert_eq!(data["archiver"]["last_proven"]["path"].as_str().map(|path| path.starts_with("17950/")), Some(true));
     assert_eq!(data["archiver"]["failures"]["missing"], 0);
 
+    // A row that is given up is trouble, until somebody does something about it.
+    let status = || {
+        steer(&router, "smurf-sync", &json!([["run", "status", {}]]))
+            .map_or(Value::Null, |answers| answers[0][2].clone())
+    };
+    until("the session is degraded", || status()["degraded"] == true);
+    assert!(status()["messages"].to_string().contains("1 row is given up"), "{}", status());
+
     // Tasks.
     let steps = json!([
         ["pending", "start", {}], ["pending", "wait", {"timeout": 60}],
@@ -159,6 +167,7 @@ fn an_archive_is_served_and_steered() {
     let answers = steer(&router, "smurf-sync", &steps).unwrap();
     assert_eq!(answers[1][2]["data"]["given_up"], 1, "{answers:?}");
     assert_eq!(answers[3][2]["data"]["rows"], 1, "{answers:?}");
+    assert!(answers[3][2]["data"]["reasons"][0]["path"].as_str().unwrap().ends_with("/given-up.txt"), "{answers:?}");
     assert_eq!(answers[5][2]["success"], false, "{answers:?}");
     assert_eq!(answers[7][2]["data"]["bwlimit"], 3 << 19, "{answers:?}");
     assert_eq!(answers[9][2]["success"], false, "{answers:?}");
@@ -167,6 +176,7 @@ fn an_archive_is_served_and_steered() {
     let answers = steer(&router, "smurf-sync", &json!([["resume", "start", {}], ["resume", "wait", {"timeout": 60}]]));
     assert_eq!(answers.unwrap()[1][0], 0);
     until("the row given up is copied", || site.copied() == 4);
+    until("the session is degraded no more", || status()["degraded"] == false);
 
     // The process stops and starts.
     let steps = json!([["run", "stop", {}], ["run", "wait", {"timeout": 60}], ["run", "start", {}]]);

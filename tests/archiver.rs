@@ -12,6 +12,8 @@ mod bootstrap;
 mod killed;
 #[path = "archiver/load.rs"]
 mod load;
+#[path = "archiver/origins.rs"]
+mod origins;
 #[path = "archiver/outages.rs"]
 mod outages;
 #[path = "archiver/refusals.rs"]
@@ -22,6 +24,8 @@ mod rows;
 mod sessions;
 #[path = "archiver/sqlite.rs"]
 mod sqlite;
+#[path = "archiver/told.rs"]
+mod told;
 #[path = "archiver/upkeep.rs"]
 mod upkeep;
 #[path = "archiver/watch.rs"]

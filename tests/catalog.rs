@@ -54,6 +54,9 @@ trait Fixture: Sync {
     fn insert(&self, rows: &[NewRow]) -> i64;
     fn insert_many(&self, count: u32);
     fn read(&self, id: i64) -> Seen;
+    /// How many rows have a note.
+    fn noted(&self) -> i64;
+    fn set_attempts(&self, id: i64, attempts: i64);
 }
 
 async fn all(catalog: &impl Catalog) -> Vec<Pending> {

@@ -463,7 +463,11 @@ fn a_table_that_is_missing_or_closed_to_us() {
     );
     let given_up = check(&[]);
     given_up.ends(1, &["source"]);
-    given_up.is("rows", "warn", &["1 pending, 1 given up", "--max-copy-attempts"]);
+    given_up.is("rows", "warn", &["1 pending, 1 given up", "--max-copy-attempts", "row 2, /x: why", "retry --all"]);
+    given_up.is("table", "ok", &["why rows fail will be kept in archiver_note"]);
+    server
+        .execute("REVOKE ALL ON check_table.* FROM check_table; GRANT SELECT, UPDATE ON check_table.* TO check_table");
+    check(&[]).is("table", "ok", &["only in the log", "may not CREATE", "init-db"]);
     given_up.is("source", "FAIL", &["/no/such/file", "No such file", "mounted"]);
 
     server.execute("REVOKE ALL ON check_table.* FROM check_table; GRANT SELECT ON check_table.* TO check_table");

@@ -175,8 +175,19 @@ fn shake(options: &Options, version: u8, sender: bool, path: &Path) -> Session {
     let words: Vec<_> = args.to_words().into_iter().map(OsString::from_vec).collect();
     let link = Child::local(vec!["rsync".into()]).open(&words).unwrap();
     let (incremental, compression) = (options.incremental(sender), options.compression());
-    greet(link, Hello { side: Side::Client, version, choice: None, offer: Offer::Stock, incremental, compression })
-        .unwrap()
+    greet(
+        link,
+        Hello {
+            side: Side::Client,
+            version,
+            choice: None,
+            offer: Offer::Stock,
+            incremental,
+            acknowledges: false,
+            compression,
+        },
+    )
+    .unwrap()
 }
 
 fn push(work: &Path, options: &Options, version: u8, skip_compress: Suffixes) -> (Method, Summary) {
@@ -290,7 +301,15 @@ fn no_common_method() {
     let words: Vec<_> = args.to_words().into_iter().map(OsString::from_vec).collect();
     let link = Child::local(vec![shell.into(), "host".into(), "rsync".into()]).open(&words).unwrap();
     let (incremental, compression) = (options.incremental(false), options.compression());
-    let hello = Hello { side: Side::Client, version: 32, choice: None, offer: Offer::Stock, incremental, compression };
+    let hello = Hello {
+        side: Side::Client,
+        version: 32,
+        choice: None,
+        offer: Offer::Stock,
+        incremental,
+        acknowledges: false,
+        compression,
+    };
     let error = greet(link, hello).err().unwrap().to_string();
     assert!(error.contains("No common compression: we offer \"zstd lz4 zlibx zlib\""), "{error}");
 }

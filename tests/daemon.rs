@@ -341,7 +341,15 @@ fn server_args(sender: bool, path: &str) -> ServerArgs {
 
 fn hello(version: u8, incremental: bool) -> Hello {
     let compression = protocol::compress::Wish::OFF;
-    Hello { side: Side::Client, version, choice: None, offer: Offer::Stock, incremental, compression }
+    Hello {
+        side: Side::Client,
+        version,
+        choice: None,
+        offer: Offer::Stock,
+        incremental,
+        acknowledges: false,
+        compression,
+    }
 }
 
 fn pull(site: &Site, call: &Call, path: &str, to: &Path) -> Result<(), DaemonError> {

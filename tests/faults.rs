@@ -153,6 +153,7 @@ fn client(link: Link, push: bool, src: &Path, dst: &Path) -> Result<bool, Transf
             choice: None,
             offer: Offer::Blake3,
             incremental: false,
+            acknowledges: false,
             compression: Wish::OFF,
         },
     )?;
@@ -178,6 +179,7 @@ fn session(push: bool, fault: Option<Fault>, src: &Path, dst: &Path) -> (Ends, [
         sender: !push,
         options: options(),
         capabilities: b"LsfxCIvu".to_vec(),
+        old: false,
         paths: vec![if push {
             dst.as_os_str().as_bytes().to_vec()
         } else {
@@ -422,7 +424,13 @@ fn a_killed_receiver_leaves_the_old_file() {
         }
         let options = options();
         let paths = vec![dst.as_os_str().as_bytes().to_vec()];
-        let server = process(&ServerArgs { sender: false, options: options.clone(), capabilities: Vec::new(), paths });
+        let server = process(&ServerArgs {
+            sender: false,
+            options: options.clone(),
+            capabilities: Vec::new(),
+            old: false,
+            paths,
+        });
         let child = Arc::clone(&server.child);
         let (tell, told) = mpsc::channel();
         let list = list_of(&src);
@@ -433,6 +441,7 @@ fn a_killed_receiver_leaves_the_old_file() {
                 choice: None,
                 offer: Offer::Stock,
                 incremental: false,
+                acknowledges: false,
                 compression: Wish::OFF,
             };
             let session = greet(server.link, hello).unwrap();
@@ -486,7 +495,13 @@ fn a_large_file_costs_little_memory() {
         let options = options();
         let paths =
             vec![if push { dst.as_os_str().as_bytes().to_vec() } else { [src.as_os_str().as_bytes(), b"/"].concat() }];
-        let server = process(&ServerArgs { sender: !push, options: options.clone(), capabilities: Vec::new(), paths });
+        let server = process(&ServerArgs {
+            sender: !push,
+            options: options.clone(),
+            capabilities: Vec::new(),
+            old: false,
+            paths,
+        });
         let peak_kib = Arc::new(AtomicUsize::new(0));
         let Link { reader, writer, closer, remote } = server.link;
         let pid = server.child.lock().unwrap().id();
@@ -511,7 +526,7 @@ fn a_client_that_breaks_the_rules_and_stays_is_left() {
     let home = tempfile::tempdir().unwrap();
     let leave = |sender: bool| {
         let paths = vec![home.path().as_os_str().as_bytes().to_vec()];
-        let server = process(&ServerArgs { sender, options: options(), capabilities: Vec::new(), paths });
+        let server = process(&ServerArgs { sender, options: options(), capabilities: Vec::new(), old: false, paths });
         let Link { mut reader, mut writer, .. } = server.link;
         // A version and a checksum's name; once the server has answered, a frame of a kind that does not exist; and
         // never a hanging-up.
@@ -544,6 +559,7 @@ fn a_client_that_says_nothing_is_left_in_time() {
             sender,
             options: options.clone(),
             capabilities: Vec::new(),
+            old: false,
             paths: vec![b".".to_vec()],
         });
         let (tell, told) = mpsc::channel();

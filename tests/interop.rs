@@ -68,6 +68,27 @@ const MORE: &[&str] = &[
     "-a --timeout=20",
 ];
 
+/// What differs in the versions before 30, besides what [`CORE`] has.
+const OLD: &[&str] = &[
+    "-aH",
+    "-az",
+    "-aU",
+    "-a --append",
+    "-a --inplace --no-W",
+    "-a --delete",
+    "-a --delete-after",
+    "-a --delete --delete-excluded --exclude=dir",
+    "-a --delay-updates",
+    "-a --partial-dir=.part",
+    "-a --compare-dest=../src/dir",
+    "-ani --delete",
+    "-d --delete",
+    "-aR",
+    "-aA",
+    "-ay",
+    "-am",
+];
+
 fn words(options: &str) -> Vec<String> {
     options.split(' ').map(str::to_owned).collect()
 }
@@ -125,7 +146,11 @@ fn matrix(version: u8, push: bool) {
         tree::copy(&bench.path().join("dst"), &work.join("dst"));
     };
     let scene = Scene { bench: &bench, prepare: &prepare, shell: &bench.shell(), before: "" };
-    let more: &[_] = if version == 32 { MORE } else { &[] };
+    let more: &[_] = match version {
+        32 => MORE,
+        ..30 => OLD,
+        _ => &[],
+    };
     let play = |options: &&str| {
         let mut command = vec![format!("--protocol={version}"), "-i".into(), "--stats".into(), "--no-i-r".into()];
         command.extend(words(options));
@@ -140,6 +165,36 @@ fn matrix(version: u8, push: bool) {
         running.into_iter().map(|share| share.join().unwrap()).collect::<String>()
     });
     assert!(failures.is_empty(), "{} {version}:\n{failures}", if push { "push" } else { "pull" });
+}
+
+#[test]
+fn push_27() {
+    matrix(27, true);
+}
+
+#[test]
+fn push_28() {
+    matrix(28, true);
+}
+
+#[test]
+fn push_29() {
+    matrix(29, true);
+}
+
+#[test]
+fn pull_27() {
+    matrix(27, false);
+}
+
+#[test]
+fn pull_28() {
+    matrix(28, false);
+}
+
+#[test]
+fn pull_29() {
+    matrix(29, false);
 }
 
 #[test]
@@ -323,7 +378,7 @@ fn a_flipped_byte_is_sent_again() {
         {
             let shell = filtering_shell(&bench, name, from_server, filter);
             let scene = Scene { bench: &bench, prepare: &prepare, shell: &shell, before: "" };
-            for version in [30, 32] {
+            for version in [27, 29, 30, 32] {
                 let run = scene.same(&format!("-ai --no-W --stats --protocol={version} {arguments}"));
                 assert_eq!(run.code, code, "{name} {arguments}: {}", run.stderr);
                 assert!(run.stderr.contains("failed verification"), "{}", run.stderr);

@@ -140,6 +140,37 @@ fn by_daemon() {
     whole(Road::Daemon);
 }
 
+/// Rows at the versions before 30, in every pairing where `all`; else the pairings take turns.
+fn before_30(road: Road, all: bool) {
+    if !support::require("rsync") {
+        return;
+    }
+    let Some(roads) = Roads::open(road) else { return };
+    let rows: Vec<_> = (27..30).flat_map(|version| rows::before_30(version).into_iter()).collect();
+    let mut cases = Vec::new();
+    for (number, row) in rows.iter().enumerate() {
+        for (way, turn) in [(Way::Push, 0), (Way::Pull, 1)] {
+            for (place, (client, server)) in pairings().into_iter().enumerate() {
+                if row.goes(road, way) && (all || (number + turn) % 3 == place) {
+                    cases.push((row, way, client, server));
+                }
+            }
+        }
+    }
+    let text = compare(&roads, road, &cases, &End::installed());
+    assert!(text.is_empty(), "{text}");
+}
+
+#[test]
+fn versions_before_30_by_pipe() {
+    before_30(Road::Pipe, true);
+}
+
+#[test]
+fn versions_before_30_by_daemon() {
+    before_30(Road::Daemon, std::env::var_os("ARCHIVER_SLOW").is_some());
+}
+
 /// Rows that concern the wire, with the rsyncs of other releases at either end.
 #[test]
 fn with_other_releases() {

@@ -560,7 +560,8 @@ fn a_signal_leaves_no_temporary_file() {
 /// Both ends ours: the client is the library, its far end our server.
 fn pull(program: &Path, from: &Path, to: &Path, options: &Options) -> Result<Received, TransferError> {
     let path = [from.as_os_str().as_bytes(), b"/"].concat();
-    let args = ServerArgs { sender: true, options: options.clone(), capabilities: Vec::new(), paths: vec![path] };
+    let args =
+        ServerArgs { sender: true, options: options.clone(), capabilities: Vec::new(), old: false, paths: vec![path] };
     let words: Vec<_> = args.to_words().into_iter().map(OsString::from_vec).collect();
     let link = Child::local(vec![program.into()]).open(&words).unwrap();
     let hello = Hello {
@@ -570,6 +571,7 @@ fn pull(program: &Path, from: &Path, to: &Path, options: &Options) -> Result<Rec
         offer: Offer::Blake3,
         compression: options.compression(),
         incremental: false,
+        acknowledges: false,
     };
     let session = greet(link, hello)?;
     let plan = ReceivePlan { options: options.clone(), destination: to.to_owned(), ..ReceivePlan::default() };

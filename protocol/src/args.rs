@@ -22,6 +22,8 @@ pub struct ServerArgs {
     pub options: Options,
     /// The client's capability letters.
     pub capabilities: Vec<u8>,
+    /// The client announces a version below 30, and has no capabilities.
+    pub old: bool,
     /// What stands behind the lone dot.
     pub paths: Vec<Vec<u8>>,
 }
@@ -300,6 +302,9 @@ impl ServerArgs {
                 None => count(options, byte).map_or(0, |count| usize::from(*count)),
             };
             bundle.extend(std::iter::repeat_n(byte, times));
+        }
+        if self.old {
+            return bundle;
         }
         bundle.extend_from_slice(b"e.");
         // The client receives from a server that sends.

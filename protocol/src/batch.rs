@@ -56,7 +56,9 @@ impl BatchHead {
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = self.flags.to_le_bytes().to_vec();
         bytes.extend_from_slice(&u32::from(self.version).to_le_bytes());
-        put_varint(&mut bytes, self.compat.0 as i32);
+        if self.version >= 30 {
+            put_varint(&mut bytes, self.compat.0 as i32);
+        }
         bytes.extend_from_slice(&self.seed.to_le_bytes());
         bytes
     }
@@ -70,7 +72,7 @@ impl BatchHead {
         }
         let version = u8::try_from(version).ok().filter(|&version| version >= VERSION_LEAST);
         let version = version.ok_or(PeerError::Malformed("a batch file of a version that is not spoken any more"))?;
-        let compat = Compat(reader.varint()? as u32);
+        let compat = Compat(if version < 30 { 0 } else { reader.varint()? as u32 });
         Ok(Self { flags, version, compat, seed: reader.int()? })
     }
 
@@ -117,7 +119,11 @@ impl BatchHead {
     /// What the recorded session had agreed on. Names of algorithms are not in the file: it is one of MD5 and zlib unless
     /// the options say otherwise.
     pub fn negotiated(&self, options: &Options) -> Negotiated {
-        let (checksum, list_checksum) = options.checksum_choice.unwrap_or((Checksum::Md5, Checksum::Md5));
+        let unnamed = match self.version {
+            ..30 => (Checksum::SeededMd4(self.seed), Checksum::Md4),
+            _ => (Checksum::Md5, Checksum::Md5),
+        };
+        let (checksum, list_checksum) = options.checksum_choice.unwrap_or(unnamed);
         let method = match (options.compress, options.compress_choice.as_deref().and_then(Method::from_name)) {
             (false, _) => Method::None,
             (true, Some(method)) => method,
@@ -192,7 +198,7 @@ mod tests {
         #[test]
         fn garbage_is_a_head_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..30)) {
             if let Ok(head) = BatchHead::decode(&mut Reader::new(&bytes), 32) {
-                prop_assert!((30..=32).contains(&head.version));
+                prop_assert!((27..=32).contains(&head.version));
                 let mut options = Options::default();
                 if head.apply(&mut options).is_ok() {
                     prop_assert!(head.apply(&mut options).is_ok_and(|told| told.is_empty() || head.flags >> 12 & 7 > 0));

@@ -26,8 +26,10 @@ pub enum Checksum {
     Xxh64,
     /// MD5.
     Md5,
-    /// MD4 as chosen by name; the unnamed MD4 of protocols below 30 is another.
+    /// MD4 as chosen by name.
     Md4,
+    /// The unnamed MD4 of protocols below 30: sums of whole files begin with the session's seed, even if it is 0.
+    SeededMd4(i32),
     /// SHA-1.
     Sha1,
     /// No checksum: one zero byte stands in its place.
@@ -44,7 +46,7 @@ impl Checksum {
             Self::Xxh3 => "xxh3",
             Self::Xxh64 => "xxh64",
             Self::Md5 => "md5",
-            Self::Md4 => "md4",
+            Self::Md4 | Self::SeededMd4(_) => "md4",
             Self::Sha1 => "sha1",
             Self::None => "none",
             Self::Blake3 => "blake3",
@@ -69,7 +71,7 @@ impl Checksum {
     /// Length of the full digest, bytes.
     pub fn size(self) -> usize {
         match self {
-            Self::Xxh128 | Self::Md5 | Self::Md4 => 16,
+            Self::Xxh128 | Self::Md5 | Self::Md4 | Self::SeededMd4(_) => 16,
             Self::Xxh3 | Self::Xxh64 => 8,
             Self::Sha1 => 20,
             Self::None => 1,
@@ -139,7 +141,7 @@ impl fmt::Debug for Sum {
     }
 }
 
-/// The sum of a whole file, unseeded, as protocols from 30 on send it after the tokens and in the file list.
+/// The sum of a whole file, as it is sent after the tokens and in the file list.
 pub struct FileHasher(State);
 
 enum State {
@@ -162,6 +164,7 @@ impl FileHasher {
             Checksum::Xxh64 => State::Xxh64(XxHash64::with_seed(0)),
             Checksum::Md5 => State::Md5(Md5::new()),
             Checksum::Md4 => State::Md4(md4::Md4::new()),
+            Checksum::SeededMd4(seed) => State::Md4(md4::Md4::new().chain_update(seed.to_le_bytes())),
             Checksum::Sha1 => State::Sha1(sha1::Sha1::new()),
             Checksum::None => State::None,
             Checksum::Blake3 => State::Blake3(Box::default()),

@@ -19,7 +19,7 @@ pub use lines::LINE_MOST;
 pub use server::{EARLY_INPUT_MOST, Server, ServerEvent};
 
 use crate::PeerError;
-use crate::handshake::{VERSION_LEAST, VERSION_MOST};
+use crate::handshake::{VERSION_MOST, peer_version};
 
 /// What stands before everything that is not meant for a user's eyes.
 const MARK: &[u8] = b"@RSYNCD: ";
@@ -52,16 +52,13 @@ impl Greeting {
         let main: i64 = main.parse().map_err(|_| malformed())?;
         let sub: u8 = sub.map_or(Ok(0), str::parse).map_err(|_| malformed())?;
         // A pre-release of a version that both name is met one below.
-        let version = if sub > 0 { main - 1 } else { main };
-        if !(i64::from(VERSION_LEAST)..=40).contains(&version) {
-            return Err(PeerError::Version(main));
-        }
+        let version = peer_version(if sub > 0 { main - 1 } else { main })?;
         let names: Vec<_> = words.collect();
         let digests = (!names.is_empty()).then(|| names.into_iter().filter_map(Digest::from_name).collect());
         if digests.is_none() && main >= i64::from(DIGESTS_REQUIRED) {
             return Err(PeerError::Malformed("the greeting lacks the list of digests"));
         }
-        Ok(Self { version: version as u8, digests })
+        Ok(Self { version, digests })
     }
 
     /// The version of a session with this peer, where we announce `ours`.
@@ -69,11 +66,12 @@ impl Greeting {
         self.version.min(ours).min(VERSION_MOST)
     }
 
-    /// The digest of a challenge with this peer; `None` where the lists have nothing in common.
-    pub fn digest(&self) -> Option<Digest> {
+    /// The digest of a challenge with this peer, where we announce `ours`; `None` where the lists have nothing in common.
+    pub fn digest(&self, ours: u8) -> Option<Digest> {
         match &self.digests {
             // Both ends list in the same order, so the first of ours that is theirs is the first of theirs that is ours.
             Some(theirs) => Digest::ALL.into_iter().find(|digest| theirs.contains(digest)),
+            None if self.agreed(ours) < 30 => Some(Digest::OldMd4),
             None => Some(Digest::Md5),
         }
     }

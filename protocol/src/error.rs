@@ -26,11 +26,27 @@ pub enum PeerError {
         /// The rule it breaks.
         why: &'static str,
     },
-    /// No protocol version, or one we do not speak. Most often the remote shell printed something.
+    /// No protocol version. Most often the remote shell printed something.
     #[error(
-        "Protocol version mismatch: the peer says {0}; we speak 30 to 32. Is the remote shell clean (does its start-up print anything)?"
+        "Protocol version mismatch: the peer says {0}; we speak 27 to 32. Is the remote shell clean (does its start-up print anything)?"
     )]
     Version(i64),
+    /// A version from before those we speak.
+    #[error("Protocol version mismatch: the peer speaks only {0}; we speak 27 to 32 (27 came with rsync 2.6.0)")]
+    TooOld(i64),
+    /// An option that came with a later version.
+    #[error("{option} requires protocol {least} or higher (negotiated {negotiated}).")]
+    NeedsVersion {
+        /// The option, as stock names it.
+        option: String,
+        /// The version it came with.
+        least: u8,
+        /// The session's.
+        negotiated: u8,
+    },
+    /// A filter rule that the session's version cannot tell the server of.
+    #[error("filter rules are too modern for remote rsync.")]
+    RulesTooModern,
     /// A batch file that somebody newer wrote.
     #[error("The protocol version in the batch file is too new ({version} > {newest}).")]
     BatchTooNew {

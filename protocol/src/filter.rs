@@ -49,6 +49,8 @@ pub struct Modifiers {
     pub perishable: bool,
     /// `x`: for names of extended attributes.
     pub xattr: bool,
+    /// Another option brought the rule, not the user.
+    pub implied: bool,
 }
 
 impl Modifiers {
@@ -125,6 +127,40 @@ impl Rule {
         2 * size_of::<Self>() + 3 * size_of::<usize>() + text
     }
 
+    /// The rule as the wire had it before protocol 30, when nothing was perishable, and before 29, when there were but
+    /// patterns to include and to exclude. A server that sends loses nothing where a rule is not perishable: it deletes
+    /// nothing.
+    fn text_before_30(&self, server: Side, version: u8) -> Result<Vec<u8>, PeerError> {
+        let lasting =
+            |modifiers: Modifiers| match modifiers.perishable && server == Side::Receiver && !modifiers.implied {
+                true => Err(PeerError::RulesTooModern),
+                false => Ok(Modifiers { perishable: false, ..modifiers }),
+            };
+        Ok(match self {
+            Self::Match(rule) if version < 29 => {
+                let Modifiers { absolute, xattr, .. } = lasting(rule.modifiers)?;
+                if absolute || xattr || rule.negated {
+                    return Err(PeerError::RulesTooModern);
+                }
+                let pattern = rule.pattern.text();
+                // What begins like a prefix needs one.
+                let prefix: &[u8] = match rule.action {
+                    Action::Include => b"+ ",
+                    Action::Exclude if pattern.starts_with(b"+ ") || pattern.starts_with(b"- ") => b"- ",
+                    Action::Exclude => b"",
+                };
+                [prefix, pattern].concat()
+            }
+            _ if version < 29 => return Err(PeerError::RulesTooModern),
+            Self::Match(rule) => Self::Match(Match { modifiers: lasting(rule.modifiers)?, ..rule.clone() }).text(),
+            Self::Cvs(rule) => Self::Cvs(Match { modifiers: lasting(rule.modifiers)?, ..rule.clone() }).text(),
+            Self::DirMerge(file) => {
+                let mode = Mode { modifiers: lasting(file.mode.modifiers)?, ..file.mode };
+                Self::DirMerge(MergeFile { mode, ..file.clone() }).text()
+            }
+        })
+    }
+
     /// The rule as the wire and `--filter` write it.
     pub fn text(&self) -> Vec<u8> {
         let mut text = Vec::new();
@@ -169,18 +205,28 @@ impl Rule {
     }
 }
 
-/// The filter list as a client writes it to a server: the rules that hold on the server's side, and the end.
-pub fn encode(rules: &[Rule], server: Side) -> Vec<u8> {
+/// The filter list as a client writes it to a server of this version: the rules that hold on the server's side, and the
+/// end. Refused where a rule means something that the version cannot say.
+pub fn encode(rules: &[Rule], server: Side, version: u8) -> Result<Vec<u8>, PeerError> {
     let mut bytes = Vec::new();
     for rule in rules.iter().filter(|rule| rule.holds_on(server)) {
-        let text = rule.text();
-        if text.len() < RULE_MOST {
-            bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
-            bytes.extend_from_slice(&text);
+        let texts = match rule {
+            rule if version >= 30 => vec![rule.text()],
+            Rule::Cvs(like) if version < 29 => {
+                let words = cvs_rules(like, &[]);
+                words.iter().map(|rule| rule.text_before_30(server, version)).collect::<Result<_, _>>()?
+            }
+            rule => vec![rule.text_before_30(server, version)?],
+        };
+        for text in texts {
+            if text.len() < RULE_MOST {
+                bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
+                bytes.extend_from_slice(&text);
+            }
         }
     }
     bytes.extend_from_slice(&0u32.to_le_bytes());
-    bytes
+    Ok(bytes)
 }
 
 /// Reads one rule of the list on the wire; `None` at its end.
@@ -201,7 +247,7 @@ const CVS_DEFAULTS: &str = "RCS SCCS CVS CVS.adm RCSLOG cvslog.* tags TAGS .make
 /// The rules of `-C` themselves: the fixed list, then the user's `~/.cvsignore` and `CVSIGNORE`.
 pub fn cvs_rules(like: &Match, user: &[Vec<u8>]) -> Vec<Rule> {
     let mut modifiers = like.modifiers;
-    modifiers.perishable = true;
+    (modifiers.perishable, modifiers.implied) = (true, true);
     let rule = |text: &[u8], modifiers| {
         Rule::Match(Match { action: like.action, pattern: Pattern::new(text), negated: false, modifiers })
     };

@@ -6,6 +6,7 @@ mod entry;
 mod ids;
 mod limits;
 mod order;
+mod rdev;
 mod segments;
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,7 @@ pub use encode::ListEncoder;
 pub use entry::{DirClass, Extra, Extras, FileEntry, Kind, LinkId};
 pub use ids::IdNames;
 pub use limits::ListLimits;
-pub use order::{compare, sort};
+pub use order::{Sorting, compare, sort};
 pub use segments::Segments;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -56,6 +57,8 @@ pub struct ListShape {
     pub missing_args: bool,
     /// Which names are one file (`-H`).
     pub hard_links: bool,
+    /// Directories come with what they hold (`-r`), which entries do not say before protocol 30.
+    pub recurse: bool,
     /// What names are in at this end, where that is to be converted (`--iconv`); on the wire they are in UTF-8 then.
     pub charset: Option<Charset>,
 }
@@ -67,6 +70,7 @@ pub struct ListShape {
 pub struct FileList {
     start: u32,
     parent: Option<Box<FileEntry>>,
+    sorting: Sorting,
     entries: Vec<FileEntry>,
     /// The places of the entries as they sort, where they do not stand so.
     order: Option<Vec<u32>>,
@@ -81,21 +85,26 @@ impl FileList {
     }
 
     /// The same for a segment with this first index.
-    pub fn segment(start: u32, mut entries: Vec<FileEntry>) -> Self {
+    pub fn segment(start: u32, entries: Vec<FileEntry>) -> Self {
+        Self::sorted(Sorting::Folders, start, entries)
+    }
+
+    /// The same in the order of a session.
+    pub fn sorted(sorting: Sorting, start: u32, mut entries: Vec<FileEntry>) -> Self {
         let mut nothing = vec![(); entries.len()];
-        sort(&mut entries, &mut nothing);
-        Self::with_order(start, entries, None)
+        sort(sorting, &mut entries, &mut nothing);
+        Self::with_order(sorting, start, entries, None)
     }
 
     /// A segment whose entries keep the place in which they came; they are gone through as they sort all the same. Those
     /// without a name are dead.
-    pub fn as_it_came(start: u32, entries: Vec<FileEntry>) -> Self {
-        let order = order::order_of(&entries);
-        Self::with_order(start, entries, Some(order))
+    pub fn as_it_came(sorting: Sorting, start: u32, entries: Vec<FileEntry>) -> Self {
+        let order = order::order_of(sorting, &entries);
+        Self::with_order(sorting, start, entries, Some(order))
     }
 
-    fn with_order(start: u32, entries: Vec<FileEntry>, order: Option<Vec<u32>>) -> Self {
-        let mut list = Self { start, parent: None, entries, order, dead: Vec::new() };
+    fn with_order(sorting: Sorting, start: u32, entries: Vec<FileEntry>, order: Option<Vec<u32>>) -> Self {
+        let mut list = Self { start, parent: None, sorting, entries, order, dead: Vec::new() };
         let entries = &list.entries;
         let dirs: HashSet<&[u8]> =
             entries.iter().filter(|entry| entry.is_dir()).map(|entry| entry.name.as_slice()).collect();
@@ -152,9 +161,19 @@ impl FileList {
         if *self.dead.get(at as usize)? { None } else { self.entries.get(at as usize) }
     }
 
-    /// All entries in order, dead ones too: what goes over the wire.
+    /// All entries in order, dead ones too.
     pub fn entries(&self) -> &[FileEntry] {
         &self.entries
+    }
+
+    /// The same as they go over the wire: each directory before what it holds, and next to it.
+    pub fn to_send(&self) -> impl Iterator<Item = &FileEntry> {
+        let places = (self.sorting == Sorting::Bytes && self.order.is_none())
+            .then(|| order::order_of(Sorting::Folders, &self.entries));
+        (0..self.entries.len()).map(move |nth| match &places {
+            Some(places) => &self.entries[places[nth] as usize],
+            None => &self.entries[nth],
+        })
     }
 
     /// The living entries with their indexes, as they sort.
@@ -192,8 +211,8 @@ impl FileList {
     /// The index of a living entry.
     pub fn find(&self, name: &[u8], dir: bool) -> Option<Ndx> {
         let nth = match &self.order {
-            None => order::find(&self.entries, |entry| entry, name, dir),
-            Some(order) => order::find(order, |&at| &self.entries[at as usize], name, dir),
+            None => order::find(self.sorting, &self.entries, |entry| entry, name, dir),
+            Some(order) => order::find(self.sorting, order, |&at| &self.entries[at as usize], name, dir),
         };
         nth.map(|nth| self.place(nth)).filter(|&at| !self.dead[at]).map(|at| Ndx(self.start + at as u32))
     }
@@ -205,7 +224,7 @@ impl FileList {
             let (first, second) = (&self.entries[at], &self.entries[self.place(nth)]);
             if matches!(first.extra.dir_class, DirClass::NoContent | DirClass::Implied)
                 && matches!(second.extra.dir_class, DirClass::Content | DirClass::Argument)
-                && compare(first, second).is_eq()
+                && self.sorting.compare(first, second).is_eq()
             {
                 self.entries[at].extra.dir_class = second.extra.dir_class;
             }
@@ -282,6 +301,8 @@ mod flag {
     pub(super) const SAME_NAME: u32 = 0x0020;
     pub(super) const LONG_NAME: u32 = 0x0040;
     pub(super) const SAME_TIME: u32 = 0x0080;
+    /// The same bit before 28: the number of a device is the one before.
+    pub(super) const SAME_RDEV: u32 = 0x0004;
     /// On devices.
     pub(super) const SAME_RDEV_MAJOR: u32 = 0x0100;
     /// On directories.
@@ -289,6 +310,10 @@ mod flag {
     pub(super) const HLINKED: u32 = 0x0200;
     pub(super) const USER_NAME_FOLLOWS: u32 = 0x0400;
     pub(super) const GROUP_NAME_FOLLOWS: u32 = 0x0800;
+    /// In 28 and 29 with `HLINKED`.
+    pub(super) const SAME_DEV: u32 = 0x0400;
+    /// In 28 and 29 on devices: the minor number is a byte.
+    pub(super) const RDEV_MINOR_8: u32 = 0x0800;
     /// With `HLINKED`.
     pub(super) const HLINK_FIRST: u32 = 0x1000;
     pub(super) const MOD_NSEC: u32 = 0x2000;
@@ -307,6 +332,10 @@ struct Previous {
     uid: u32,
     gid: u32,
     major: u32,
+    /// A device's whole number, before 28.
+    rdev: u32,
+    /// One more than the device of the last file with several names, before 30.
+    link_dev: u64,
 }
 
 impl Previous {

@@ -2,7 +2,8 @@
 
 use crate::checksum::Sum;
 use crate::flist::Ndx;
-use crate::item::ItemHeader;
+use crate::handshake::Negotiated;
+use crate::item::{ItemFlags, ItemHeader};
 use crate::mux::Outbox;
 use crate::ndx::{NdxState, NdxValue};
 use crate::sums::SumHead;
@@ -34,23 +35,40 @@ impl DeleteCounts {
 }
 
 /// The generator's stream of one session.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Generator {
+    n: Negotiated,
     ndx_out: NdxState,
+    /// Phases that are over.
+    phases: u8,
 }
 
 impl Generator {
     /// A stream that has said nothing yet.
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(n: &Negotiated) -> Self {
+        Self { n: *n, ndx_out: NdxState::new(n.ints()), phases: 0 }
     }
 
-    /// Tells of a change made here; carries no request.
+    /// Tells of a change made here, where the peer can be told; carries no request.
     pub fn item(&mut self, ndx: Ndx, header: &ItemHeader, out: &mut Outbox) {
-        let mut bytes = Vec::with_capacity(16);
-        self.ndx_out.encode(NdxValue::Index(ndx.0), &mut bytes);
-        header.encode(&mut bytes);
-        out.put(&bytes);
+        if self.n.has_items() || header.flags.has(ItemFlags::TRANSFER) {
+            let mut bytes = Vec::with_capacity(16);
+            self.ndx_out.encode(NdxValue::Index(ndx.0), &mut bytes);
+            header.encode_of(&self.n, &mut bytes);
+            out.put(&bytes);
+        }
+    }
+
+    /// Says that we are still there; `entries` are in the list.
+    pub fn keep_alive(&mut self, entries: usize, out: &mut Outbox) {
+        match u32::try_from(entries) {
+            _ if out.is_muxed() => out.keep_alive(),
+            // Behind its last phase the sender hears only the farewell, and before 29 nothing is known by this name.
+            Ok(next) if self.n.version == 29 && self.phases < self.n.phases() => {
+                self.item(Ndx(next), &ItemHeader::keep_alive(), out);
+            }
+            _ => {}
+        }
     }
 
     /// Asks for a file's data. `head.count` sums must follow, by [`Generator::sum`].
@@ -80,6 +98,7 @@ impl Generator {
     pub fn done(&mut self, out: &mut Outbox) {
         let mut bytes = Vec::with_capacity(1);
         self.ndx_out.encode(NdxValue::Done, &mut bytes);
+        self.phases = self.phases.saturating_add(1);
         out.put(&bytes);
     }
 }

@@ -2,14 +2,17 @@
 
 use crate::PeerError;
 use crate::checksum::Checksum;
-use crate::compress::{Choice, Compression, Wish};
+use crate::compress::{Choice, Compression, Method, Wish};
 use crate::mux::{Inbox, Outbox};
-use crate::wire::{Decode, Decoded, Reader, put_varint, put_vstring};
+use crate::sums::MAX_BLOCK_LENGTH;
+use crate::wire::{Decode, Decoded, Ints, Reader, put_varint, put_vstring};
 
-/// The oldest protocol version we speak (rsync 3.0).
-pub const VERSION_LEAST: u8 = 30;
+/// The oldest protocol version we speak (rsync 2.6.0).
+pub const VERSION_LEAST: u8 = 27;
 /// The newest; a peer that says more is met here.
 pub const VERSION_MOST: u8 = 32;
+/// Numbers of versions that some rsync has, or will have; anything else that comes in their place is text.
+const VERSIONS: std::ops::RangeInclusive<i64> = 20..=40;
 /// Longest negotiation string stock peers accept.
 const STRING_MOST: usize = 255;
 
@@ -74,7 +77,7 @@ impl Compat {
 /// What both sides agreed on; constant for the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Negotiated {
-    /// Protocol version, 30 to 32.
+    /// Protocol version, 27 to 32.
     pub version: u8,
     /// The server's flags.
     pub compat: Compat,
@@ -88,7 +91,33 @@ pub struct Negotiated {
     pub compression: Compression,
 }
 
+/// What versions differ in besides the form of what they say.
 impl Negotiated {
+    /// How numbers are written.
+    pub fn ints(&self) -> Ints {
+        Ints::of(self.version)
+    }
+
+    /// The phases that the generator ends: transfer, redo, and from 29 on delayed updates.
+    pub fn phases(&self) -> u8 {
+        if self.version >= 29 { 3 } else { 2 }
+    }
+
+    /// Whether an index is followed by what is told of the entry, and entries are told of that are not transferred.
+    pub fn has_items(&self) -> bool {
+        self.version >= 29
+    }
+
+    /// Whether the sending side tells of a file that it cannot send, and of its I/O errors, when it finds out.
+    pub fn tells_failures(&self) -> bool {
+        self.version >= 30
+    }
+
+    /// The longest block of a basis that a peer may ask about, bytes.
+    pub fn block_length_most(&self) -> u32 {
+        if self.version >= 30 { MAX_BLOCK_LENGTH } else { 1 << 29 }
+    }
+
     /// How block sums are seeded in this session.
     pub fn block_seed(&self) -> crate::checksum::BlockSeed {
         crate::checksum::BlockSeed::new(self.checksum, self.seed, self.compat.has(Compat::CHECKSUM_SEED_FIX))
@@ -110,6 +139,8 @@ pub struct Hello {
     pub compression: Wish,
     /// The file list may come in segments: as a client we have offered it, as a server we grant it.
     pub incremental: bool,
+    /// The client acknowledges what it receives (`--remove-source-files`), for which its words are framed before 30, too.
+    pub acknowledges: bool,
 }
 
 /// Which end of the connection.
@@ -136,6 +167,8 @@ pub enum Offer {
     Blake3,
     /// Only this one; a peer that does not know it ends the session.
     Only(Checksum),
+    /// What there is where no names are exchanged: MD5, and below 30 MD4.
+    Unnamed,
     /// These, the best first, as a user listed them. Stock's two ends may each take another of several; a client of ours
     /// hears the server first and names the one that it takes, a server of ours follows its client.
     These([Option<Checksum>; 8]),
@@ -145,6 +178,7 @@ impl Offer {
     fn list(self, side: &Side) -> Vec<Checksum> {
         let mut list: Vec<_> = match self {
             Self::Only(checksum) => vec![checksum],
+            Self::Unnamed => vec![Checksum::Md5],
             Self::These(checksums) => return checksums.into_iter().flatten().collect(),
             Self::Stock | Self::Blake3 => PREFERENCE.to_vec(),
         };
@@ -158,6 +192,21 @@ impl Offer {
         }
         list
     }
+}
+
+impl Offer {
+    /// Whether this will do where no names are exchanged.
+    fn holds_without_names(self, side: &Side, checksum: Checksum) -> bool {
+        self == Self::Unnamed || self.list(side).contains(&checksum)
+    }
+}
+
+/// A version that a peer says, if we speak it.
+pub(crate) fn peer_version(version: i64) -> Result<u8, PeerError> {
+    if !VERSIONS.contains(&version) {
+        return Err(PeerError::Version(version));
+    }
+    u8::try_from(version).ok().filter(|&known| known >= VERSION_LEAST).ok_or(PeerError::TooOld(version))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,6 +251,13 @@ impl Handshake {
     /// The versions have met: a server says all the rest of its own.
     fn met(&mut self, out: &mut Outbox) -> State {
         match &self.hello.side {
+            _ if self.agreed.version < 30 => {
+                if let Side::Server { seed, .. } = self.hello.side {
+                    self.agreed.seed = seed;
+                    out.put(&seed.to_le_bytes());
+                }
+                State::Seed
+            }
             Side::Client => State::Compat,
             Side::Server { letters, seed } => {
                 let seed = *seed;
@@ -229,13 +285,39 @@ impl Handshake {
             match self.step(out) {
                 Ok(false) => {}
                 Ok(true) => {
-                    out.start_mux();
+                    self.begin(out)?;
                     return Ok(Some(self.agreed));
                 }
                 Err(Decode::Incomplete) => return Ok(None),
                 Err(Decode::Bad(error)) => return Err(error),
             }
         }
+    }
+
+    /// The session begins: what is said and heard from here on is framed, but for an old client's words.
+    fn begin(&mut self, out: &mut Outbox) -> Result<(), PeerError> {
+        let client_is_framed = self.agreed.version >= 30 || self.hello.acknowledges;
+        if client_is_framed || self.is_server() {
+            out.start_mux(self.agreed.version);
+        }
+        if self.is_server() && !client_is_framed {
+            self.inbox.stay_bare();
+        }
+        if self.agreed.version < 30
+            && let Choice::Among(methods) = self.hello.compression.choice
+            && !methods.contains(&Some(Method::Zlib))
+        {
+            let ours = self.hello.compression.list(self.is_server());
+            return Err(PeerError::NoCommonCompression { ours, theirs: Method::Zlib.name().into() });
+        }
+        if self.agreed.version < 30 && self.hello.choice.is_none() {
+            if !self.hello.offer.holds_without_names(&self.hello.side, Checksum::Md4) {
+                return Err(self.none_common(Checksum::Md4.name().as_bytes()));
+            }
+            self.agreed.checksum = Checksum::SeededMd4(self.agreed.seed);
+            self.agreed.list_checksum = Checksum::Md4;
+        }
+        Ok(())
     }
 
     /// The inbox, with what came after the handshake, not yet taken apart.
@@ -257,11 +339,7 @@ impl Handshake {
         let mut reader = self.inbox.reader();
         let next = match self.state {
             State::Version => {
-                let theirs = reader.int()?;
-                if !(i32::from(VERSION_LEAST)..=40).contains(&theirs) {
-                    return Err(PeerError::Version(theirs.into()).into());
-                }
-                self.agreed.version = self.hello.version.min(theirs as u8);
+                self.agreed.version = self.hello.version.min(peer_version(reader.int()?.into())?);
                 let used = reader.position();
                 self.inbox.consume(used);
                 self.state = self.met(out);
@@ -285,7 +363,7 @@ impl Handshake {
                     (self.agreed.checksum, self.agreed.list_checksum) = (chosen, chosen);
                     put_vstring(&mut said, chosen.name().as_bytes());
                 } else if self.hello.choice.is_none()
-                    && !self.hello.offer.list(&self.hello.side).contains(&Checksum::Md5)
+                    && !self.hello.offer.holds_without_names(&self.hello.side, Checksum::Md5)
                 {
                     // What there is without negotiation.
                     return Err(self.none_common(Checksum::Md5.name().as_bytes()).into());
@@ -387,7 +465,6 @@ fn names<'a>(reader: &mut Reader<'a>) -> Decoded<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compress::Method;
 
     fn meet(
         client: Offer,
@@ -397,8 +474,15 @@ mod tests {
     ) -> (Negotiated, Negotiated) {
         let mut to_server = Outbox::new();
         let mut to_client = Outbox::new();
-        let hello =
-            |side, offer, version| Hello { side, version, choice, offer, incremental: true, compression: Wish::OFF };
+        let hello = |side, offer, version| Hello {
+            side,
+            version,
+            choice,
+            offer,
+            incremental: true,
+            acknowledges: false,
+            compression: Wish::OFF,
+        };
         let mut client = Handshake::new(hello(Side::Client, client, 32), &mut to_server);
         let side = Side::Server { letters: letters.to_vec(), seed: -5 };
         let mut server = Handshake::new(hello(side, server, 31), &mut to_client);
@@ -433,7 +517,7 @@ mod tests {
                     Offer::Stock => Checksum::Xxh128,
                     Offer::Blake3 => Checksum::Blake3,
                     Offer::Only(checksum) => checksum,
-                    Offer::These(_) => unreachable!(),
+                    Offer::These(_) | Offer::Unnamed => unreachable!(),
                 };
                 assert_eq!(a.checksum, expected);
             }
@@ -453,6 +537,7 @@ mod tests {
             choice: None,
             offer: Offer::Stock,
             incremental: false,
+            acknowledges: false,
             compression: Wish::OFF,
         };
         let mut client = Handshake::agreed(hello(Side::Client), &mut to_server);
@@ -470,8 +555,15 @@ mod tests {
     fn a_server_follows_its_client() {
         let mut out = Outbox::new();
         let side = Side::Server { letters: b"v".to_vec(), seed: 1 };
-        let hello =
-            Hello { side, version: 32, choice: None, offer: Offer::Stock, incremental: false, compression: Wish::OFF };
+        let hello = Hello {
+            side,
+            version: 32,
+            choice: None,
+            offer: Offer::Stock,
+            incremental: false,
+            acknowledges: false,
+            compression: Wish::OFF,
+        };
         let mut server = Handshake::new(hello, &mut out);
         server.feed(b"\x20\0\0\0\x10sha512 md5 xxh64").unwrap();
         assert_eq!(server.poll(&mut out).unwrap().unwrap().checksum, Checksum::Md5);
@@ -511,6 +603,7 @@ mod tests {
             choice: None,
             offer,
             incremental: false,
+            acknowledges: false,
             compression: Wish { choice, level: None },
         };
         let mut methods = [None; 5];
@@ -532,7 +625,9 @@ mod tests {
 
     #[test]
     fn old_and_talkative_peers_are_refused() {
-        for bytes in [29i32.to_le_bytes(), *b"Welc", 41i32.to_le_bytes()] {
+        for (bytes, too_old) in
+            [(26i32.to_le_bytes(), true), (20i32.to_le_bytes(), true), (*b"Welc", false), (41i32.to_le_bytes(), false)]
+        {
             let mut out = Outbox::new();
             let hello = Hello {
                 side: Side::Client,
@@ -540,11 +635,15 @@ mod tests {
                 choice: None,
                 offer: Offer::Stock,
                 incremental: false,
+                acknowledges: false,
                 compression: Wish::OFF,
             };
             let mut client = Handshake::new(hello, &mut out);
             client.feed(&bytes).unwrap();
-            assert!(matches!(client.poll(&mut out), Err(PeerError::Version(_))));
+            match client.poll(&mut out) {
+                Err(PeerError::TooOld(_)) => assert!(too_old),
+                other => assert!(matches!(other, Err(PeerError::Version(_))) && !too_old),
+            }
         }
     }
 
@@ -557,6 +656,7 @@ mod tests {
             choice: None,
             offer: Offer::Stock,
             incremental: false,
+            acknowledges: false,
             compression: Wish::OFF,
         };
         let mut client = Handshake::new(hello, &mut out);

@@ -28,6 +28,8 @@ impl ItemFlags {
     pub const ACL: Self = Self(0x0080);
     /// Extended attributes differ, and a list about them follows.
     pub const XATTR: Self = Self(0x0100);
+    /// Nothing is known but that the data is wanted: before protocol 29 no more is told. Never on the wire.
+    pub const UNTOLD: Self = Self(0x0200);
     /// A basis type follows.
     pub const BASIS_TYPE: Self = Self(0x0800);
     /// A name follows.
@@ -108,9 +110,31 @@ pub struct ItemHeader {
 }
 
 impl ItemHeader {
+    /// What stands for a header before protocol 29.
+    pub fn untold() -> Self {
+        Self { flags: ItemFlags::TRANSFER.and(ItemFlags::UNTOLD), ..Self::default() }
+    }
+
+    /// What takes the place of a header in a keep-alive of protocol 29, behind the index after the last one.
+    pub(crate) fn keep_alive() -> Self {
+        Self { flags: ItemFlags::NEW, ..Self::default() }
+    }
+
+    /// Reads a header of this session.
+    pub fn decode_of(n: &Negotiated, reader: &mut Reader<'_>, lists: XattrLists) -> Decoded<Self> {
+        if n.has_items() { Self::decode(reader, lists) } else { Ok(Self::untold()) }
+    }
+
+    /// Writes a header of this session.
+    pub fn encode_of(&self, n: &Negotiated, out: &mut Vec<u8>) {
+        if n.has_items() {
+            self.encode(out);
+        }
+    }
+
     /// Reads a header.
     pub fn decode(reader: &mut Reader<'_>, lists: XattrLists) -> Decoded<Self> {
-        let flags = ItemFlags(reader.short()?);
+        let flags = ItemFlags(reader.short()?).without(ItemFlags::UNTOLD);
         let basis = if flags.has(ItemFlags::BASIS_TYPE) { Some(reader.byte()?) } else { None };
         let xname = if flags.has(ItemFlags::XNAME) { Some(reader.vstring()?.to_vec()) } else { None };
         if xname.as_ref().is_some_and(|name| name.len() > XNAME_MOST) {

@@ -1,4 +1,4 @@
-//! The rsync wire protocol, versions 30 to 32.
+//! The rsync wire protocol, versions 27 to 32.
 //!
 //! Bytes in, events out; replies in, bytes out. Nothing here opens a file or a socket, starts a thread or reads a
 //! clock. `PROTOCOL.md` beside this crate explains the wire.

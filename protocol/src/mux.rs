@@ -49,6 +49,25 @@ pub enum TextKind {
     Warning,
 }
 
+impl TextKind {
+    fn code(self) -> u32 {
+        match self {
+            Self::ErrorXfer => 1,
+            Self::Info => 2,
+            Self::Error => 3,
+            Self::Warning => 4,
+        }
+    }
+
+    /// The kind that stands for it before protocol 30, where there are but two.
+    fn before_30(self) -> Self {
+        match self {
+            Self::ErrorXfer | Self::Error => Self::ErrorXfer,
+            Self::Info | Self::Warning => Self::Info,
+        }
+    }
+}
+
 impl Message {
     /// The same with other words, where it has any.
     fn words(self, change: impl Fn(&[u8]) -> Vec<u8>) -> Self {
@@ -61,10 +80,7 @@ impl Message {
 
     fn code_and_body(&self) -> (u32, Vec<u8>) {
         match self {
-            Self::Text(TextKind::ErrorXfer, text) => (1, text.clone()),
-            Self::Text(TextKind::Info, text) => (2, text.clone()),
-            Self::Text(TextKind::Error, text) => (3, text.clone()),
-            Self::Text(TextKind::Warning, text) => (4, text.clone()),
+            Self::Text(kind, text) => (kind.code(), text.clone()),
             Self::IoError(bits) => (22, bits.to_le_bytes().to_vec()),
             Self::IoTimeout(seconds) => (33, seconds.to_le_bytes().to_vec()),
             Self::Noop => (42, Vec::new()),
@@ -144,6 +160,11 @@ impl Inbox {
     /// An inbox for a stream that is never framed: a batch file's.
     pub fn bare() -> Self {
         Self { bare: true, ..Self::default() }
+    }
+
+    /// Nothing that comes is framed, ever: a client's words before protocol 30.
+    pub fn stay_bare(&mut self) {
+        self.bare = true;
     }
 
     /// Everything from here on is framed, including what has arrived and not been consumed. Where it is so already,
@@ -316,6 +337,8 @@ impl Inbox {
 pub struct Outbox {
     bytes: Vec<u8>,
     muxed: bool,
+    /// The peer is older than 30, and knows fewer messages.
+    old: bool,
     /// Where the header of the open payload frame stands.
     open: Option<usize>,
     charset: Option<Charset>,
@@ -336,9 +359,15 @@ impl Outbox {
         self.charset = charset;
     }
 
-    /// Everything written from here on is framed.
-    pub fn start_mux(&mut self) {
+    /// Everything written from here on is framed, as this version knows it.
+    pub fn start_mux(&mut self, version: u8) {
         self.muxed = true;
+        self.old = version < 30;
+    }
+
+    /// Whether what is written is framed, so that there can be messages.
+    pub fn is_muxed(&self) -> bool {
+        self.muxed
     }
 
     /// Keeps a copy of all payload from here on, to be taken by [`Outbox::take_record`].
@@ -383,17 +412,28 @@ impl Outbox {
         }
     }
 
-    /// Writes a message between payload frames. Nothing before framing has begun: stock peers know no messages then.
+    /// Writes a message between payload frames, where the peer knows it. Nothing before framing has begun: stock peers
+    /// know no messages then.
     pub fn message(&mut self, message: &Message) {
-        if !self.muxed {
-            return;
-        }
+        let Some(kind) = self.known(message) else { return };
         self.close_frame();
         let converted = self.charset.map(|set| message.clone().words(|text| set.text_to_utf8(text)));
-        let (code, mut body) = converted.as_ref().unwrap_or(message).code_and_body();
+        let (mut code, mut body) = converted.as_ref().unwrap_or(message).code_and_body();
+        code = kind.map_or(code, TextKind::code);
         body.truncate(TEXT_MOST - 1);
         self.bytes.extend_from_slice(&((TAG_BASE + code) << 24 | body.len() as u32).to_le_bytes());
         self.bytes.extend_from_slice(&body);
+    }
+
+    /// The kind of words a message is written as, where it has any; `None` where the peer knows no such message.
+    fn known(&self, message: &Message) -> Option<Option<TextKind>> {
+        match message {
+            _ if !self.muxed => None,
+            Message::Text(kind, _) if self.old => Some(Some(kind.before_30())),
+            Message::Text(kind, _) => Some(Some(*kind)),
+            Message::Success(_) | Message::Deleted(_) => Some(None),
+            _ => (!self.old).then_some(None),
+        }
     }
 
     /// Writes an empty payload frame, which says only that we are still there.
@@ -452,12 +492,38 @@ mod tests {
     fn frames_look_like_stock_rsyncs() {
         let mut out = Outbox::new();
         out.put(&[1, 2]);
-        out.start_mux();
+        out.start_mux(31);
         out.put(&[3]);
         out.put(&[4]);
         out.message(&Message::Success(Ndx(5)));
         out.put(&[6]);
         assert_eq!(out.bytes(), [1, 2, 2, 0, 0, 7, 3, 4, 4, 0, 0, 107, 5, 0, 0, 0, 1, 0, 0, 7, 6]);
+    }
+
+    #[test]
+    fn peers_before_30_get_the_messages_they_know() {
+        let told = |message: &Message, version: u8| {
+            let mut out = Outbox::new();
+            out.start_mux(version);
+            out.message(message);
+            out.bytes().get(3).map(|tag| tag - 7)
+        };
+        let text = |kind| Message::Text(kind, b"words".to_vec());
+        for (message, old, new) in [
+            (text(TextKind::Error), Some(1), Some(3)),
+            (text(TextKind::Warning), Some(2), Some(4)),
+            (text(TextKind::ErrorXfer), Some(1), Some(1)),
+            (text(TextKind::Info), Some(2), Some(2)),
+            (Message::Success(Ndx(1)), Some(100), Some(100)),
+            (Message::Deleted(b"gone".to_vec()), Some(101), Some(101)),
+            (Message::NoSend(Ndx(1)), None, Some(102)),
+            (Message::IoError(1), None, Some(22)),
+            (Message::IoTimeout(1), None, Some(33)),
+            (Message::Noop, None, Some(42)),
+            (Message::ErrorExit(Some(1)), None, Some(86)),
+        ] {
+            assert_eq!((told(&message, 29), told(&message, 30)), (old, new), "{message:?}");
+        }
     }
 
     #[test]
@@ -480,7 +546,7 @@ mod tests {
             appetite in 1usize..20,
         ) {
             let mut out = Outbox::new();
-            out.start_mux();
+            out.start_mux(31);
             for (message, bytes) in &parts {
                 if *message { out.message(&Message::Text(TextKind::Info, bytes.clone())) } else { out.put(bytes) }
             }

@@ -1,7 +1,7 @@
 //! Coding of file indexes and the control numbers that travel among them. Counterpart: `read_ndx`, `write_ndx`.
 
 use crate::PeerError;
-use crate::wire::{Decoded, Reader};
+use crate::wire::{Decoded, Ints, Reader};
 
 /// What stands where an index is expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,20 +50,29 @@ impl NdxValue {
 /// One direction's memory for index coding; lives for the whole session.
 #[derive(Debug, Clone)]
 pub struct NdxState {
+    ints: Ints,
     positive: i64,
     negative: i64,
 }
 
 impl Default for NdxState {
     fn default() -> Self {
-        Self { positive: -1, negative: 1 }
+        Self::new(Ints::Packed)
     }
 }
 
 impl NdxState {
+    /// A direction in which nothing was said yet. Indexes of fixed size need no memory.
+    pub fn new(ints: Ints) -> Self {
+        Self { ints, positive: -1, negative: 1 }
+    }
+
     /// Writes a value (rsync: `write_ndx`).
     pub fn encode(&mut self, value: NdxValue, out: &mut Vec<u8>) {
         let number = value.number();
+        if self.ints == Ints::Fixed {
+            return out.extend_from_slice(&(number as i32).to_le_bytes());
+        }
         if number == i64::from(DONE) {
             return out.push(0);
         }
@@ -88,6 +97,12 @@ impl NdxState {
 
     /// Reads a value (rsync: `read_ndx`). The memory changes only when the whole value is there.
     pub fn decode(&mut self, reader: &mut Reader<'_>) -> Decoded<NdxValue> {
+        if self.ints == Ints::Fixed {
+            return match NdxValue::from_number(reader.int()?.into())? {
+                value @ (NdxValue::Index(_) | NdxValue::Done) => Ok(value),
+                _ => Err(PeerError::Malformed("a control number that is unknown before protocol 30").into()),
+            };
+        }
         let mut first = reader.byte()?;
         if first == 0 {
             return Ok(NdxValue::Done);
@@ -117,6 +132,7 @@ impl NdxState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Decode;
     use proptest::prelude::*;
 
     #[test]
@@ -131,6 +147,23 @@ mod tests {
             let mut out = Vec::new();
             NdxState::default().encode(value, &mut out);
             assert_eq!(out, wire, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn before_30_an_index_takes_four_bytes() {
+        let mut state = NdxState::new(Ints::Fixed);
+        let mut out = Vec::new();
+        for value in [NdxValue::Index(7), NdxValue::Done, NdxValue::Index(7)] {
+            state.encode(value, &mut out);
+        }
+        assert_eq!(out, [7, 0, 0, 0, 255, 255, 255, 255, 7, 0, 0, 0]);
+        let mut reader = Reader::new(&out);
+        for value in [NdxValue::Index(7), NdxValue::Done, NdxValue::Index(7)] {
+            assert_eq!(state.decode(&mut reader), Ok(value));
+        }
+        for unknown in [-2i32, -3, -101, i32::MIN] {
+            assert!(matches!(state.decode(&mut Reader::new(&unknown.to_le_bytes())), Err(Decode::Bad(_))), "{unknown}");
         }
     }
 
@@ -150,8 +183,8 @@ mod tests {
         }
 
         #[test]
-        fn garbage_is_a_value_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..30)) {
-            let mut state = NdxState::default();
+        fn garbage_is_a_value_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..30), fixed: bool) {
+            let mut state = NdxState::new(if fixed { Ints::Fixed } else { Ints::Packed });
             let mut reader = Reader::new(&bytes);
             while state.decode(&mut reader).is_ok() {}
         }

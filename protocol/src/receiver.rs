@@ -8,14 +8,11 @@ use crate::handshake::{Compat, Negotiated};
 use crate::item::{ItemFlags, ItemHeader, XattrLists};
 use crate::mux::{Inbox, Message};
 use crate::ndx::{NdxState, NdxValue};
-use crate::sender::FinalStats;
+use crate::sender::{FinalStats, is_keep_alive};
 use crate::sums::{BlockIndex, SumHead};
 use crate::token::{TokenEvent, TokenReader};
 use crate::wire::Decode;
 use std::collections::{HashMap, HashSet};
-
-/// The sender ends three phases before the farewell.
-const PHASES: u8 = 3;
 
 /// The few facts a receiver needs to know of its session.
 #[derive(Debug, Clone, Copy)]
@@ -49,7 +46,7 @@ pub enum ReceiverEvent<'a> {
     Copy(BlockIndex),
     /// The file's end, with the sum it must have.
     End(Sum),
-    /// A phase has ended: 1 transfer, 2 redo, 3 delayed updates.
+    /// A phase has ended: 1 transfer, 2 redo, 3 delayed updates (from protocol 29 on).
     PhaseDone(u8),
     /// The server's statistics (client only).
     Stats(FinalStats),
@@ -134,7 +131,7 @@ impl Receiver {
             facts,
             inbox,
             state: State::List(None),
-            ndx_in: NdxState::default(),
+            ndx_in: NdxState::new(n.ints()),
             tokens: TokenReader::new(n),
             list: ListDecoder::new(n, facts.shape, facts.limits),
             segments: Segments::new(incremental),
@@ -256,7 +253,13 @@ impl Receiver {
                     NdxValue::Index(ndx) => {
                         let (xattrs, dry_run) = (self.facts.shape.xattrs, self.facts.dry_run);
                         let lists = XattrLists::of(&self.n, xattrs, dry_run, true);
-                        let header = ItemHeader::decode(&mut reader, lists)?;
+                        let header = ItemHeader::decode_of(&self.n, &mut reader, lists)?;
+                        if is_keep_alive(&self.n, ndx, &header, self.segments.next_start()) {
+                            self.ndx_in = ndx_in;
+                            let used = reader.position();
+                            self.inbox.consume(used);
+                            return Ok(None);
+                        }
                         if self.segments.find(Ndx(ndx)).is_none() {
                             let expected = "an index within the file list";
                             return Err(PeerError::Range { what: "file index", value: ndx.into(), expected }.into());
@@ -283,7 +286,7 @@ impl Receiver {
                     }
                     NdxValue::Done => {
                         self.phase += 1;
-                        if self.phase == PHASES {
+                        if self.phase == self.n.phases() {
                             self.state = match (self.facts.server, self.n.version) {
                                 (false, _) => State::Stats,
                                 (true, version) => last_word(version),
@@ -321,13 +324,9 @@ impl Receiver {
                 Some(ReceiverEvent::End(Sum::new(bytes).ok_or(PeerError::Malformed("a whole-file sum"))?))
             }
             State::Stats => {
-                let mut numbers = [0; 5];
-                for number in &mut numbers {
-                    *number = reader.varlong(3)?.max(0) as u64;
-                }
-                let [read, written, total_size, list_build_ms, list_send_ms] = numbers;
+                let stats = FinalStats::decode(&self.n, &mut reader)?;
                 self.state = last_word(self.n.version);
-                Some(ReceiverEvent::Stats(FinalStats { read, written, total_size, list_build_ms, list_send_ms }))
+                Some(ReceiverEvent::Stats(stats))
             }
             State::LastDone => {
                 let mut ndx_in = self.ndx_in.clone();

@@ -13,12 +13,9 @@ use crate::names;
 use crate::ndx::{NdxState, NdxValue};
 use crate::sums::{BlockIndex, SumHead, SumTable};
 use crate::token::{PackError, TokenWriter};
-use crate::wire::{Decode, put_varint, put_varlong};
+use crate::wire::{Decode, Decoded, Reader, put_varint};
 use crate::xattr::XattrList;
 use std::collections::HashSet;
-
-/// The generator ends three phases: transfer, redo, delayed updates.
-const PHASES: u8 = 3;
 
 /// The few facts a sender needs to know of its session.
 #[derive(Debug, Clone, Copy)]
@@ -105,8 +102,26 @@ pub struct FinalStats {
 }
 
 impl FinalStats {
-    pub(crate) fn numbers(&self) -> [u64; 5] {
-        [self.read, self.written, self.total_size, self.list_build_ms, self.list_send_ms]
+    /// Writes them; before protocol 29 nobody is told of the list.
+    pub fn encode(&self, n: &Negotiated, out: &mut Vec<u8>) {
+        let numbers = [self.read, self.written, self.total_size, self.list_build_ms, self.list_send_ms];
+        for number in &numbers[..Self::count(n)] {
+            n.ints().put_long(out, i64::try_from(*number).unwrap_or(i64::MAX), 3);
+        }
+    }
+
+    /// Reads them.
+    pub fn decode(n: &Negotiated, reader: &mut Reader<'_>) -> Decoded<Self> {
+        let mut numbers = [0; 5];
+        for number in &mut numbers[..Self::count(n)] {
+            *number = n.ints().long(reader, 3)?.max(0) as u64;
+        }
+        let [read, written, total_size, list_build_ms, list_send_ms] = numbers;
+        Ok(Self { read, written, total_size, list_build_ms, list_send_ms })
+    }
+
+    fn count(n: &Negotiated) -> usize {
+        if n.version >= 29 { 5 } else { 3 }
     }
 }
 
@@ -154,8 +169,8 @@ impl Sender {
             facts,
             inbox,
             state: if facts.server { State::Filters } else { State::Items },
-            ndx_in: NdxState::default(),
-            ndx_out: NdxState::default(),
+            ndx_in: NdxState::new(n.ints()),
+            ndx_out: NdxState::new(n.ints()),
             tokens: TokenWriter::new(n),
             segments: Segments::new(n.compat.has(Compat::INC_RECURSE)),
             complete: !n.compat.has(Compat::INC_RECURSE),
@@ -260,10 +275,18 @@ impl Sender {
                     NdxValue::Index(ndx) => {
                         let (xattrs, dry_run) = (self.facts.xattrs, self.facts.dry_run);
                         let lists = XattrLists::of(&self.n, xattrs, dry_run, false);
-                        let header = ItemHeader::decode(&mut reader, lists)?;
+                        let header = ItemHeader::decode_of(&self.n, &mut reader, lists)?;
+                        if is_keep_alive(&self.n, ndx, &header, self.segments.next_start()) {
+                            self.ndx_in = ndx_in;
+                            echo(&self.n, &mut self.ndx_out, Ndx(ndx), &header, out);
+                            let used = reader.position();
+                            self.inbox.consume(used);
+                            return Ok(None);
+                        }
                         let Some(seen) = self.segments.find_mut(Ndx(ndx)) else { return Err(out_of_list(ndx)) };
                         if header.flags.has(ItemFlags::TRANSFER) && !self.facts.dry_run {
-                            let head = SumHead::decode(&reader.array()?, self.n.checksum.size())?;
+                            let (size, block_most) = (self.n.checksum.size(), self.n.block_length_most());
+                            let head = SumHead::decode_up_to(&reader.array()?, size, block_most)?;
                             self.ndx_in = ndx_in;
                             // Without incremental recursion a file is asked for again only in the second phase.
                             let incremental = self.n.compat.has(Compat::INC_RECURSE);
@@ -271,7 +294,7 @@ impl Sender {
                             let append = self.facts.append && !redo;
                             let sums = match append {
                                 true => SumTable::without_sums(head),
-                                false => SumTable::new(head, self.n.checksum.size(), self.facts.sums_most),
+                                false => SumTable::new(head, size, self.facts.sums_most),
                             };
                             if !append && head.count > 0 {
                                 self.state = State::Sums { left: head.count, strong_length: head.strong_length };
@@ -284,7 +307,7 @@ impl Sender {
                                     Some(SenderEvent::Values(Ndx(ndx), header))
                                 }
                                 _ => {
-                                    echo(&mut self.ndx_out, Ndx(ndx), &header, out);
+                                    echo(&self.n, &mut self.ndx_out, Ndx(ndx), &header, out);
                                     Some(SenderEvent::Item(Ndx(ndx), header))
                                 }
                             }
@@ -300,7 +323,7 @@ impl Sender {
                     }
                     NdxValue::Done => {
                         self.phase += 1;
-                        if self.phase == PHASES {
+                        if self.phase == self.n.phases() {
                             self.state = State::Farewell;
                             Some(SenderEvent::AllDone)
                         } else {
@@ -402,19 +425,20 @@ impl Sender {
 
     /// Answers an item whose values were wanted; they stand in its header now.
     pub fn give(&mut self, ndx: Ndx, header: &ItemHeader, out: &mut Outbox) {
-        echo(&mut self.ndx_out, ndx, header, out);
+        echo(&self.n, &mut self.ndx_out, ndx, header, out);
     }
 
     /// Begins the answer to a request. `store` spares the effort to compress a file whose bytes would not shrink.
     pub fn begin(&mut self, request: &Request, store: bool, out: &mut Outbox) -> FileReply<'_> {
-        echo(&mut self.ndx_out, request.ndx, &request.header, out);
+        echo(&self.n, &mut self.ndx_out, request.ndx, &request.header, out);
         out.divert(self.holds_back);
         out.put(&request.sums.head().encode());
         self.tokens.begin(store);
         FileReply { sender: self }
     }
 
-    /// Answers that the file cannot be sent; nothing else will come for it.
+    /// Answers that the file cannot be sent; nothing else will come for it. Before protocol 30 the receiving side finds
+    /// that out at the end of the phase.
     pub fn decline(&mut self, request: &Request, out: &mut Outbox) {
         out.message(&Message::NoSend(request.ndx));
     }
@@ -423,9 +447,7 @@ impl Sender {
     pub fn farewell(&mut self, stats: &FinalStats, out: &mut Outbox) {
         put_ndx(&mut self.ndx_out, NdxValue::Done, out);
         let mut bytes = Vec::new();
-        for number in stats.numbers() {
-            put_varlong(&mut bytes, i64::try_from(number).unwrap_or(i64::MAX), 3);
-        }
+        stats.encode(&self.n, &mut bytes);
         // A client has nobody to tell but the reader of its batch file.
         out.divert(!self.facts.server);
         out.put(&bytes);
@@ -480,16 +502,21 @@ fn put_ndx(state: &mut NdxState, value: NdxValue, out: &mut Outbox) {
     out.put(&bytes);
 }
 
-fn echo(state: &mut NdxState, ndx: Ndx, header: &ItemHeader, out: &mut Outbox) {
+/// An item that is none: a peer of protocol 29 says so that it is still there.
+pub(crate) fn is_keep_alive(n: &Negotiated, ndx: u32, header: &ItemHeader, next: u32) -> bool {
+    n.version == 29 && ndx == next && *header == ItemHeader::keep_alive()
+}
+
+fn echo(n: &Negotiated, state: &mut NdxState, ndx: Ndx, header: &ItemHeader, out: &mut Outbox) {
     let mut bytes = Vec::with_capacity(16);
     state.encode(NdxValue::Index(ndx.0), &mut bytes);
     match &header.xattrs {
         // What is not at hand is not given.
         Some(XattrList::Wanted(_)) => {
             let given = ItemHeader { xattrs: Some(XattrList::Given(Vec::new())), ..header.clone() };
-            given.encode(&mut bytes);
+            given.encode_of(n, &mut bytes);
         }
-        _ => header.encode(&mut bytes),
+        _ => header.encode_of(n, &mut bytes),
     }
     out.put(&bytes);
 }

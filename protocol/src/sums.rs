@@ -5,7 +5,7 @@ use crate::PeerError;
 use crate::checksum::Sum;
 
 /// The longest block from protocol 30 on, bytes.
-const MAX_BLOCK_LENGTH: u32 = 131_072;
+pub(crate) const MAX_BLOCK_LENGTH: u32 = 131_072;
 /// Block length of small files, bytes.
 const DEFAULT_BLOCK_LENGTH: u32 = 700;
 /// The most of a strong sum that stock ever asks for, bytes.
@@ -73,6 +73,11 @@ impl SumHead {
     /// `digest_size` is the agreed checksum's, in bytes. Releases up to 3.4.3 announce 16 bytes at the second attempt
     /// even for shorter digests, so that much is allowed; a [`SumTable`] keeps the digest's own bytes only.
     pub fn decode(bytes: &[u8; 16], digest_size: usize) -> Result<SumHead, PeerError> {
+        Self::decode_up_to(bytes, digest_size, MAX_BLOCK_LENGTH)
+    }
+
+    /// The same where blocks may be as long as `block_most`: before protocol 30.
+    pub fn decode_up_to(bytes: &[u8; 16], digest_size: usize, block_most: u32) -> Result<SumHead, PeerError> {
         let field = |at: usize| i32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let within = |what, at: usize, least: u32, most: u32, expected| {
             let value = field(at);
@@ -84,7 +89,13 @@ impl SumHead {
         };
         let count = within("block count", 0, 0, i32::MAX as u32, "0 to 2147483647")?;
         let least = u32::from(count > 0);
-        let block_length = within("block length", 4, least, MAX_BLOCK_LENGTH, "1 to 131072, or 0 without blocks")?;
+        let block_length = within(
+            "block length",
+            4,
+            least,
+            block_most,
+            "1 to 131072 (before protocol 30 to 2^29), or 0 without blocks",
+        )?;
         let longest = digest_size.max(MAX_STRONG_LENGTH) as u32;
         let strong_length = within("strong sum length", 8, 0, longest, "0 to the digest's length")?;
         let remainder = within("remainder", 12, 0, block_length, "0 to the block length")?;
@@ -158,8 +169,8 @@ impl SumTable {
     /// `max_blocks` × (4 + `digest_size`) bytes: sending a whole file is always right.
     pub fn new(head: SumHead, digest_size: usize, max_blocks: u32) -> SumTable {
         let kept_length = digest_size.min(head.strong_length as usize);
-        // A weak sum alone proves nothing.
-        let keep = head.count <= max_blocks && kept_length > 0;
+        // A weak sum alone proves nothing. Blocks as long as old peers may have them would take a window as long.
+        let keep = head.count <= max_blocks && kept_length > 0 && head.block_length <= MAX_BLOCK_LENGTH;
         SumTable { head, kept_length, keep, arrived: 0, weak: Vec::new(), strong: Vec::new() }
     }
 
@@ -173,7 +184,7 @@ impl SumTable {
     /// `strong_length` bytes are known of each strong sum.
     pub fn open_ended(block_length: u32, strong_length: u32) -> SumTable {
         let head = SumHead { count: 0, block_length, strong_length, remainder: 0 };
-        SumTable::new(head, strong_length as usize, u32::MAX)
+        SumTable { keep: strong_length > 0, ..SumTable::new(head, strong_length as usize, u32::MAX) }
     }
 
     /// Adds one block more than were announced: its weak sum and `head().strong_length` bytes of its strong sum.

@@ -95,10 +95,7 @@ impl<'a> Reader<'a> {
 
     /// A varint that may not be negative.
     pub fn size(&mut self, what: &'static str, most: u32) -> Decoded<u32> {
-        let value = self.varint()?;
-        u32::try_from(value).ok().filter(|&size| size <= most).ok_or_else(|| {
-            PeerError::Range { what, value: value.into(), expected: "a size within the protocol's limits" }.into()
-        })
+        within(what, self.varint()?, most)
     }
 
     /// A 64-bit number in `min` to 9 bytes (rsync: `read_varlong`).
@@ -189,6 +186,74 @@ pub fn put_vstring(out: &mut Vec<u8>, string: &[u8]) {
     out.extend_from_slice(string);
 }
 
+/// How a session writes its numbers: in 4 bytes, or 12 where they are large, before protocol 30; in as few as they need
+/// from then on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ints {
+    /// Before protocol 30.
+    Fixed,
+    /// From protocol 30 on.
+    #[default]
+    Packed,
+}
+
+impl Ints {
+    /// As a protocol version has them.
+    pub fn of(version: u8) -> Self {
+        if version < 30 { Self::Fixed } else { Self::Packed }
+    }
+
+    /// Reads a 32-bit number.
+    pub fn int(self, reader: &mut Reader<'_>) -> Decoded<i32> {
+        match self {
+            Self::Fixed => reader.int(),
+            Self::Packed => reader.varint(),
+        }
+    }
+
+    /// Reads a 32-bit number that may not be negative.
+    pub fn size(self, reader: &mut Reader<'_>, what: &'static str, most: u32) -> Decoded<u32> {
+        within(what, self.int(reader)?, most)
+    }
+
+    /// Reads a 64-bit number, of at least `min` bytes where it is packed (rsync: `read_longint`).
+    pub fn long(self, reader: &mut Reader<'_>, min: usize) -> Decoded<i64> {
+        match self {
+            Self::Packed => reader.varlong(min),
+            Self::Fixed => match reader.int()? {
+                -1 => Ok(i64::from_le_bytes(reader.array()?)),
+                small => Ok(small.into()),
+            },
+        }
+    }
+
+    /// Writes a 32-bit number.
+    pub fn put_int(self, out: &mut Vec<u8>, value: i32) {
+        match self {
+            Self::Fixed => out.extend_from_slice(&value.to_le_bytes()),
+            Self::Packed => put_varint(out, value),
+        }
+    }
+
+    /// Writes a 64-bit number, in at least `min` bytes where it is packed.
+    pub fn put_long(self, out: &mut Vec<u8>, value: i64, min: usize) {
+        match (self, i32::try_from(value)) {
+            (Self::Packed, _) => put_varlong(out, value, min),
+            (Self::Fixed, Ok(small @ 0..)) => out.extend_from_slice(&small.to_le_bytes()),
+            (Self::Fixed, _) => {
+                out.extend_from_slice(&[0xff; 4]);
+                out.extend_from_slice(&value.to_le_bytes());
+            }
+        }
+    }
+}
+
+fn within(what: &'static str, value: i32, most: u32) -> Decoded<u32> {
+    u32::try_from(value).ok().filter(|&size| size <= most).ok_or_else(|| {
+        PeerError::Range { what, value: value.into(), expected: "a size within the protocol's limits" }.into()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,6 +261,29 @@ mod tests {
 
     fn hex(bytes: &[u8]) -> String {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// As the specification has them; -1 would be the mark of a long one.
+    #[test]
+    fn fixed_numbers() {
+        for (value, wire) in [
+            (0, "00000000"),
+            (0x7fff_ffff, "ffffff7f"),
+            (0x8000_0000, "ffffffff0000008000000000"),
+            (5 << 30, "ffffffff0000004001000000"),
+            (-1, "ffffffffffffffffffffffff"),
+        ] {
+            let mut out = Vec::new();
+            Ints::Fixed.put_long(&mut out, value, 3);
+            assert_eq!(hex(&out), wire, "{value}");
+            assert_eq!(Ints::Fixed.long(&mut Reader::new(&out), 3), Ok(value));
+            assert_eq!(Ints::Fixed.long(&mut Reader::new(&out[..out.len() - 1]), 3), Err(Decode::Incomplete));
+        }
+        assert_eq!(Ints::Fixed.size(&mut Reader::new(&[5, 0, 0, 0]), "it", 5), Ok(5));
+        for bad in [[6, 0, 0, 0], [0xff; 4]] {
+            assert!(matches!(Ints::Fixed.size(&mut Reader::new(&bad), "it", 5), Err(Decode::Bad(_))));
+        }
+        assert_eq!((Ints::of(29), Ints::of(30)), (Ints::Fixed, Ints::Packed));
     }
 
     #[test]

@@ -95,7 +95,7 @@ fn send(n: &Negotiated, facts: SenderFacts, entries: usize, bytes: &[u8], chunk:
         sender.list(&list).unwrap();
     }
     let mut out = Outbox::new();
-    out.start_mux();
+    out.start_mux(31);
     for piece in bytes.chunks(chunk) {
         if sender.feed(piece).is_err() {
             break;
@@ -144,10 +144,10 @@ fn negotiated() -> impl Strategy<Value = Negotiated> {
     };
     let method =
         prop_oneof![Just(Method::None), Just(Method::Zlib), Just(Method::Zlibx), Just(Method::Lz4), Just(Method::Zstd)];
-    (30u8..=32, any::<u32>(), checksum(), checksum(), any::<i32>(), method).prop_map(
+    (27u8..=32, any::<u32>(), checksum(), checksum(), any::<i32>(), method).prop_map(
         |(version, compat, checksum, list_checksum, seed, method)| {
             let compression = Compression::new(method, None);
-            let compat = Compat(compat & !Compat::INC_RECURSE.0);
+            let compat = Compat(if version < 30 { 0 } else { compat & !Compat::INC_RECURSE.0 });
             Negotiated { version, compat, checksum, list_checksum, seed, compression }
         },
     )
@@ -164,6 +164,7 @@ fn shape() -> impl Strategy<Value = ListShape> {
         relative: on[6],
         missing_args: on[11],
         hard_links: on[7],
+        recurse: on[0],
         charset: None,
         atimes: on[8],
         acls: on[9],
@@ -175,7 +176,7 @@ fn shape() -> impl Strategy<Value = ListShape> {
 /// Garbage in frames, as a peer would have to send it.
 fn framed(parts: &[Vec<u8>]) -> Vec<u8> {
     let mut out = Outbox::new();
-    out.start_mux();
+    out.start_mux(31);
     for part in parts {
         out.put(part);
         out.bytes();
@@ -259,15 +260,22 @@ proptest! {
     }
 
     #[test]
-    fn handshakes(bytes in vec(any::<u8>(), 0..80), start in 0usize..4, client: bool, chosen: bool, packed: bool, chunk in 1usize..80) {
-        let starts: [&[u8]; 4] = [&[], &[31, 0, 0, 0], &[31, 0, 0, 0, 0x81, 0xbe], &[32, 0, 0, 0, 0x80, 0x80, 4]];
+    fn handshakes(bytes in vec(any::<u8>(), 0..80), start in 0usize..6, client: bool, chosen: bool, packed: bool, chunk in 1usize..80) {
+        let starts: [&[u8]; 6] = [
+            &[],
+            &[31, 0, 0, 0],
+            &[31, 0, 0, 0, 0x81, 0xbe],
+            &[32, 0, 0, 0, 0x80, 0x80, 4],
+            &[29, 0, 0, 0],
+            &[27, 0, 0, 0, 5],
+        ];
         let bytes = [starts[start], &bytes].concat();
         let side = if client { Side::Client } else { Side::Server { letters: b"LsfxCIvu".to_vec(), seed: 3 } };
         let choice = chosen.then_some((Checksum::Md5, Checksum::Sha1));
         let mut out = Outbox::new();
         let choice_of_compression = if packed { Choice::Negotiated } else { Choice::Off };
         let compression = Wish { choice: choice_of_compression, level: None };
-        let hello = Hello { side, version: 32, choice, offer: Offer::Blake3, incremental: false, compression };
+        let hello = Hello { side, version: 32, choice, offer: Offer::Blake3, incremental: false, acknowledges: false, compression };
         let mut handshake = Handshake::new(hello, &mut out);
         for piece in bytes.chunks(chunk) {
             if handshake.feed(piece).is_err() {
@@ -276,7 +284,7 @@ proptest! {
             match handshake.poll(&mut out) {
                 Ok(None) => {}
                 Ok(Some(n)) => {
-                    prop_assert!((30..=32).contains(&n.version) && !n.compat.has(Compat::INC_RECURSE));
+                    prop_assert!((27..=32).contains(&n.version) && !n.compat.has(Compat::INC_RECURSE));
                     break;
                 }
                 Err(_) => break,

@@ -66,7 +66,7 @@ impl Stream {
 /// How a receiver takes it: how many events, and the error that ended them.
 fn receive(stream: &Stream, shape: ListShape, limits: ListLimits) -> (usize, Option<PeerError>) {
     let mut out = Outbox::new();
-    out.start_mux();
+    out.start_mux(31);
     out.put(&stream.bytes);
     let mut inbox = Inbox::new();
     inbox.start_mux().unwrap();
@@ -180,11 +180,11 @@ fn a_generator_ends_no_list_that_has_not_ended() {
     let facts = SenderFacts { server: false, dry_run: true, xattrs: false, append: false, sums_most: 10 };
     let mut sender = Sender::new(&negotiated(), facts, inbox);
     let mut out = Outbox::new();
-    out.start_mux();
+    out.start_mux(31);
     sender.list(&FileList::segment(1, vec![FileEntry::new("d", DIR)])).unwrap();
     let hear = |sender: &mut Sender, values: &[NdxValue], ndx: &mut NdxState| {
         let mut said = Outbox::new();
-        said.start_mux();
+        said.start_mux(31);
         let mut bytes = Vec::new();
         for value in values {
             ndx.encode(*value, &mut bytes);

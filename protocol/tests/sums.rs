@@ -16,14 +16,7 @@ use protocol::token::PackError;
 const SEED: BlockSeed = BlockSeed { checksum: Checksum::Xxh128, seed: 3, seed_first: true };
 
 fn sender() -> Sender {
-    let n = Negotiated {
-        version: 31,
-        compat: Compat::default(),
-        checksum: SEED.checksum,
-        list_checksum: SEED.checksum,
-        seed: SEED.seed,
-        compression: Compression::NONE,
-    };
+    let n = negotiated();
     let mut inbox = Inbox::new();
     inbox.start_mux().unwrap();
     let facts = SenderFacts { server: false, dry_run: false, xattrs: false, append: false, sums_most: 1000 };
@@ -31,6 +24,17 @@ fn sender() -> Sender {
     let files = (0..3).map(|n| FileEntry::new(format!("file{n}"), 0o100_644)).collect();
     sender.list(&FileList::new(files)).unwrap();
     sender
+}
+
+fn negotiated() -> Negotiated {
+    Negotiated {
+        version: 31,
+        compat: Compat::default(),
+        checksum: SEED.checksum,
+        list_checksum: SEED.checksum,
+        seed: SEED.seed,
+        compression: Compression::NONE,
+    }
 }
 
 /// Asks for a file with the sums of this basis; words of the other side stand after every third of them.
@@ -55,15 +59,15 @@ fn request(sender: &mut Sender, out: &mut Outbox) -> Request {
 fn a_reply_begins_while_sums_and_words_still_come() {
     let basis: Vec<u8> = (0..2300u32).map(|n| (n.wrapping_mul(n) >> 5) as u8).collect();
     let head = SumHead::for_basis(basis.len() as u64, SEED.checksum.size(), false, Some(100));
-    let (mut generator, mut said) = (Generator::new(), Outbox::new());
-    said.start_mux();
+    let (mut generator, mut said) = (Generator::new(&negotiated()), Outbox::new());
+    said.start_mux(31);
     ask(&mut generator, 1, &basis, &head, &mut said);
     // All blocks but one stand in the basis where they did.
     let mut source = basis.clone();
     source[1500] ^= 1;
 
     let (mut sender, mut out) = (sender(), Outbox::new());
-    out.start_mux();
+    out.start_mux(31);
     let bytes = said.bytes();
     let (first, mut rest) = bytes.split_at(4 + 1 + 2 + 16 + 5);
     sender.feed(first).unwrap();
@@ -123,12 +127,12 @@ fn a_reply_begins_while_sums_and_words_still_come() {
 fn a_request_declined_early_has_its_sums_passed_over() {
     let basis = [7; 1000];
     let head = SumHead::for_basis(1000, SEED.checksum.size(), true, Some(100));
-    let (mut generator, mut said) = (Generator::new(), Outbox::new());
-    said.start_mux();
+    let (mut generator, mut said) = (Generator::new(&negotiated()), Outbox::new());
+    said.start_mux(31);
     ask(&mut generator, 0, &basis, &head, &mut said);
     ask(&mut generator, 2, &basis, &head, &mut said);
     let (mut sender, mut out) = (sender(), Outbox::new());
-    out.start_mux();
+    out.start_mux(31);
     let mut asked = Vec::new();
     let mut words = 0;
     for byte in said.bytes() {
@@ -151,12 +155,12 @@ fn a_request_declined_early_has_its_sums_passed_over() {
 #[test]
 fn a_peer_that_leaves_among_its_sums_is_heard() {
     let head = SumHead::for_basis(1000, SEED.checksum.size(), true, Some(100));
-    let (mut generator, mut said) = (Generator::new(), Outbox::new());
-    said.start_mux();
+    let (mut generator, mut said) = (Generator::new(&negotiated()), Outbox::new());
+    said.start_mux(31);
     ask(&mut generator, 0, &[7; 300], &head, &mut said);
     said.message(&Message::ErrorExit(Some(11)));
     let (mut sender, mut out) = (sender(), Outbox::new());
-    out.start_mux();
+    out.start_mux(31);
     sender.feed(said.bytes()).unwrap();
     let mut request = request(&mut sender, &mut out);
     assert!(matches!(sender.poll_sums(&mut request.sums, &mut out), Ok(Some(Message::Text(..)))));

@@ -1,6 +1,7 @@
 //! One session over one batch: the file list without a staging tree, and who answers for what.
 
 use super::flight::Job;
+use super::origins::look;
 use super::{ranges, squeeze};
 use crate::link::{Ending, Link, Remote};
 use crate::status::Failure;
@@ -61,6 +62,8 @@ pub(super) struct Manner<'a> {
     pub(super) stopping: &'a dyn Fn() -> bool,
     /// Hears of bytes of files as they are moved.
     pub(super) progress: &'a dyn Fn(u64),
+    /// Hears of each file that the far end has confirmed, and whether it was in place.
+    pub(super) confirmed: &'a dyn Fn(&Sent, bool),
 }
 
 /// A session's result.
@@ -105,7 +108,13 @@ pub(crate) fn server_args(data_dir: &str, demands: Demands) -> Vec<OsString> {
         ..Options::default()
     };
     let destination = format!("{}/", base(data_dir));
-    let args = ServerArgs { sender: false, options, capabilities: Vec::new(), paths: vec![destination.into_bytes()] };
+    let args = ServerArgs {
+        sender: false,
+        options,
+        capabilities: Vec::new(),
+        old: false,
+        paths: vec![destination.into_bytes()],
+    };
     args.to_words().into_iter().map(OsString::from_vec).collect()
 }
 
@@ -124,6 +133,7 @@ pub(crate) fn hello(squeezed: bool) -> Hello {
         offer: Offer::Only(Checksum::Md5),
         compression: squeeze::wish(squeezed),
         incremental: false,
+        acknowledges: false,
     }
 }
 
@@ -135,6 +145,7 @@ pub(super) fn fly(jobs: &[Job], link: Link, manner: &Manner) -> Flown {
         fates: vec![Fate::Open; jobs.len()],
         stages: vec![Stage::Listed; jobs.len()],
         digests: vec![None; jobs.len()],
+        lens: vec![0; jobs.len()],
         words: String::new(),
         manner,
     };
@@ -203,6 +214,8 @@ struct BatchWatch<'a> {
     fates: Vec<Fate>,
     stages: Vec<Stage>,
     digests: Vec<Option<Digest>>,
+    /// How large the files were when they were listed.
+    lens: Vec<u64>,
     words: String,
     manner: &'a Manner<'a>,
 }
@@ -229,6 +242,7 @@ impl BatchWatch<'_> {
             for (slash, _) in name.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
                 parents.insert(name[..slash].to_vec());
             }
+            self.lens[at] = meta.len();
             entries.push(file_entry(&name, &meta, Sum::new(&job.md5), chmod));
             by_name.insert(name, at);
         }
@@ -292,9 +306,15 @@ impl Watch for BatchWatch<'_> {
         // The registered sum went out in the list and as the file's sum, so whatever the far end finished has it. What we
         // declined is no proof, whatever the far end says.
         match (self.stages[at], &self.fates[at]) {
-            (Stage::Listed, Fate::Open) => self.fates[at] = Fate::Proven(Sent::default(), None),
+            (Stage::Listed, Fate::Open) => {
+                let found = Sent { matched_bytes: self.lens[at], literal_bytes: 0 };
+                self.fates[at] = Fate::Proven(found, None);
+            }
             (Stage::Sent(sent), Fate::Open) => self.fates[at] = Fate::Proven(sent, self.digests[at]),
-            _ => {}
+            _ => return,
+        }
+        if let Fate::Proven(sent, _) = &self.fates[at] {
+            (self.manner.confirmed)(sent, self.stages[at] == Stage::Listed);
         }
     }
 
@@ -339,17 +359,9 @@ impl Source for BatchSource<'_> {
     }
 }
 
-/// Looks at a source file. Symlinks are followed: the path is what an operator's program registered, and what stands
-/// behind it must have the registered sum.
+/// Looks at a source file, see [`look`].
 pub(super) fn source_metadata(path: &Path) -> Result<Metadata, Fate> {
-    match std::fs::metadata(path) {
-        Ok(meta) if meta.is_file() => Ok(meta),
-        Ok(_) => Err(Fate::Failed(Failure::Missing, "it is not a regular file".into())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(Fate::Failed(Failure::Missing, "it is missing".into()))
-        }
-        Err(error) => Err(Fate::Failed(Failure::Unreadable, format!("it cannot be looked at: {error}"))),
-    }
+    look(path).map_err(|lack| Fate::Failed(lack.kind, lack.why))
 }
 
 fn file_entry(name: &[u8], meta: &Metadata, sum: Option<Sum>, chmod: Option<&Chmod>) -> FileEntry {

@@ -67,7 +67,12 @@ impl Delivery<'_> {
                 break;
             }
             match self.deliver(job, &mut dirs, &mut flown.words) {
-                Ok(fate) | Err(Trouble::File(fate)) => flown.fates[at] = fate,
+                Ok(fate) | Err(Trouble::File(fate)) => {
+                    if let Fate::Proven(sent, _) = &fate {
+                        (self.manner.confirmed)(sent, sent.literal_bytes == 0);
+                    }
+                    flown.fates[at] = fate;
+                }
                 Err(Trouble::Line(error)) => {
                     flown.ended = Err(error);
                     return Ok(flown);

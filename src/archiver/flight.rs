@@ -3,7 +3,7 @@
 use super::layout::RemotePath;
 use crate::catalog::{Md5, RecordId};
 use crate::status::Progress;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -21,7 +21,14 @@ pub(super) struct Job {
     pub(super) place: RemotePath,
     /// Which variant is tried: 0 for the name itself, then `.1`, `.2` …
     pub(super) variant: u32,
-    _ticket: Ticket,
+    ticket: Ticket,
+}
+
+impl Job {
+    /// It has had its turn: recorded, or held back with its place. Dropped without, its row comes back untried.
+    pub(super) fn had_its_turn(&mut self) {
+        self.ticket.over = true;
+    }
 }
 
 /// Rows and places in flight, with the permits that bound them.
@@ -38,6 +45,8 @@ pub(super) struct Flight {
 struct Aloft {
     rows: HashSet<RecordId>,
     places: HashSet<RemotePath>,
+    /// Rows that came back untried since they were last asked for.
+    untried: BTreeSet<RecordId>,
 }
 
 /// What a job holds, given back when it is dropped.
@@ -45,6 +54,7 @@ struct Ticket {
     flight: Arc<Flight>,
     id: RecordId,
     place: RemotePath,
+    over: bool,
     _permits: [OwnedSemaphorePermit; 2],
 }
 
@@ -53,6 +63,9 @@ impl Drop for Ticket {
         let mut aloft = self.flight.lock();
         aloft.rows.remove(&self.id);
         aloft.places.remove(&self.place);
+        if !self.over {
+            aloft.untried.insert(self.id);
+        }
         drop(aloft);
         self.flight.progress.lands();
         self.flight.landed.notify_waiters();
@@ -109,7 +122,8 @@ impl Flight {
 
     /// Waits for room and lets a row take off. `None` only if the semaphores were closed, which nobody does.
     pub(super) async fn take_off(self: &Arc<Self>, row: Takeoff) -> Option<Job> {
-        let pieces = self.pieces_of(row.bytes);
+        let row_bytes = row.bytes;
+        let pieces = self.pieces_of(row_bytes);
         let file = self.files.clone().acquire_owned().await.ok()?;
         let bytes = self.pieces.clone().acquire_many_owned(pieces).await.ok()?;
         let Takeoff { id, attempts, source, md5, place, .. } = row;
@@ -118,9 +132,14 @@ impl Flight {
             aloft.rows.insert(id);
             aloft.places.insert(place.clone());
         }
-        self.progress.takes_off();
-        let ticket = Ticket { flight: self.clone(), id, place: place.clone(), _permits: [file, bytes] };
-        Some(Job { id, attempts, source, md5, place, variant: 0, _ticket: ticket })
+        self.progress.takes_off(row_bytes);
+        let ticket = Ticket { flight: self.clone(), id, place: place.clone(), over: false, _permits: [file, bytes] };
+        Some(Job { id, attempts, source, md5, place, variant: 0, ticket })
+    }
+
+    /// The rows that came back untried since this was asked last.
+    pub(super) fn take_untried(&self) -> BTreeSet<RecordId> {
+        std::mem::take(&mut self.lock().untried)
     }
 
     /// Waits until something lands. Register before looking at what is aloft.

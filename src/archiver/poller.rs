@@ -7,13 +7,17 @@
 use super::control::Control;
 use super::crew::Crew;
 use super::flight::{Flight, Job, Takeoff};
-use super::layout::place;
+use super::layout::{RemotePath, place};
+use super::origins::{Lack, Look, Origins};
+use super::recorder::Terms;
 use super::retry::{Backoff, ONCE_PATIENCE, Pauses};
 use super::worker::{archived_path, too_long};
 use super::{Direction, Ended, Settings};
-use crate::catalog::{Catalog, CatalogError, Outcome, Pending, RecordId, Settled};
+use crate::catalog::{Catalog, CatalogError, Outcome, Pending, Record, RecordId, Settled};
 use crate::status::Failure;
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -28,11 +32,24 @@ const LARGE: u64 = 16 << 20;
 /// How long looking at the files of a page may take; a hung file system must not stop the rest.
 const LOOK_LIMIT: Duration = Duration::from_secs(30);
 
+/// Rows that a run with `once` goes back to at most, before it goes on.
+const LEFT_MOST: usize = 10_000;
+
+/// A row whose attempt failed before it took off.
+struct FailedRow {
+    id: RecordId,
+    attempts: i64,
+    source: String,
+    kind: Failure,
+    why: String,
+}
+
 pub(super) struct Poller<C> {
     pub(super) catalog: Arc<C>,
     pub(super) settings: Arc<Settings>,
     pub(super) crew: Arc<Crew>,
     pub(super) flight: Arc<Flight>,
+    pub(super) origins: Arc<Origins>,
     pub(super) jobs: mpsc::Sender<Vec<Job>>,
     pub(super) control: Control,
 }
@@ -40,23 +57,74 @@ pub(super) struct Poller<C> {
 /// What a pass came to.
 #[derive(Default)]
 struct Pass {
-    /// The lowest row that still waits.
+    /// The lowest row that is to be seen again soon.
     lowest: Option<RecordId>,
+    /// The lowest row whose time has not come, and when the first one's does.
+    parked: Option<(RecordId, Instant)>,
     /// Rows that took off.
     started: u64,
     /// Rows that wait for another row's landing.
     waiting: u64,
-    /// Rows that wait for the end of their pause.
-    paused: u64,
+    /// Rows met of those that were left for another turn.
+    met: BTreeSet<RecordId>,
+}
+
+impl Pass {
+    /// A row is to be seen again soon.
+    fn see_again(&mut self, id: RecordId) {
+        self.lowest = Some(self.lowest.map_or(id, |lowest| lowest.min(id)));
+    }
+
+    /// A row has to wait.
+    fn park(&mut self, id: RecordId, until: Instant) {
+        self.parked = sooner(self.parked, Some((id, until)));
+    }
+}
+
+/// The lower row and the earlier moment of both.
+fn sooner(one: Option<(RecordId, Instant)>, other: Option<(RecordId, Instant)>) -> Option<(RecordId, Instant)> {
+    match (one, other) {
+        (Some((id, until)), Some((other, earlier))) => Some((id.min(other), until.min(earlier))),
+        (one, other) => one.or(other),
+    }
+}
+
+/// What the passes remember of rows.
+#[derive(Default)]
+struct Memory {
+    pauses: Pauses,
+    /// With `once`: which rows have had their turn.
+    turns: Option<Turns>,
+}
+
+/// Each row has one turn: those above the last one seen, and those below it that had to wait or came back untried.
+struct Turns {
+    seen: RecordId,
+    left: BTreeSet<RecordId>,
+}
+
+impl Turns {
+    /// Whether the row has its turn still before it.
+    fn has(&self, id: RecordId) -> bool {
+        id > self.seen || self.left.contains(&id)
+    }
+
+    /// Below which no row has.
+    fn floor(&self) -> RecordId {
+        self.left.first().map_or(self.seen, |id| RecordId(id.0 - 1))
+    }
 }
 
 impl<C: Catalog> Poller<C> {
-    /// Runs until stopped; with `once`, until nothing waits and nothing is in flight.
+    /// Runs until stopped; with `once`, until each row has had its turn and nothing is in flight.
     pub(super) async fn run(self) -> Ended {
-        let mut floor = RecordId(0);
+        let above = self.settings.above;
+        let mut floor = above;
+        let mut parked: Option<(RecordId, Instant)> = None;
         let mut bottom = Instant::now();
         let mut backoff = Backoff::new();
-        let mut pauses = Pauses::default();
+        let turns = self.settings.once.then(|| Turns { seen: above, left: BTreeSet::new() });
+        let mut memory = Memory { turns, ..Memory::default() };
         let mut troubles = (0, 0);
         loop {
             if self.control.stop().is_stopped() {
@@ -70,15 +138,21 @@ impl<C: Catalog> Poller<C> {
             }
             // A database that comes back from a crash, or from a backup, may have forgotten what was recorded.
             let troubles_now = (self.control.progress().database_troubles(), self.catalog.generation());
+            if let (Some(turns), true) = (&mut memory.turns, troubles_now.1 != troubles.1) {
+                *turns = Turns { seen: above, left: BTreeSet::new() };
+            }
             if bottom.elapsed() >= BOTTOM_EVERY || troubles_now != troubles {
-                (floor, bottom, troubles) = (RecordId(0), Instant::now(), troubles_now);
+                (floor, bottom, troubles) = (above, Instant::now(), troubles_now);
+            }
+            if let Some((lowest, _)) = parked.filter(|(_, until)| *until <= Instant::now()) {
+                (floor, parked) = (floor.min(RecordId(lowest.0 - 1)), None);
             }
             let landing = self.flight.landing();
             let mut landing = std::pin::pin!(landing);
             // Registered before the pass looks at what is in flight: no landing is missed.
             landing.as_mut().enable();
             let pass = tokio::select! {
-                pass = self.pass(floor, &mut pauses) => pass,
+                pass = self.pass(floor, &mut memory) => pass,
                 () = self.control.paused() => continue,
                 () = self.control.stop().stopped() => return self.ended(),
             };
@@ -88,15 +162,23 @@ impl<C: Catalog> Poller<C> {
                     waiting = pass.waiting > 0;
                     backoff.reset();
                     self.control.progress().database_fine();
+                    self.origins.tidy(self.settings.poll);
+                    memory.pauses.tidy();
+                    parked = sooner(parked, pass.parked);
                     let settled_below = RecordId(newest.0.saturating_sub(MARGIN));
                     floor = pass
                         .lowest
                         .map_or(settled_below, |lowest| settled_below.min(RecordId(lowest.0 - 1)))
-                        .max(RecordId(0));
-                    if self.settings.once && pass.lowest.is_none() && self.flight.is_empty() {
-                        return Ended::Drained;
+                        .max(above);
+                    if let Some(turns) = &mut memory.turns {
+                        // In this order: what lands now comes back before the flight is seen empty.
+                        let landed = self.flight.is_empty();
+                        turns.left.extend(self.flight.take_untried());
+                        if landed && pass.started == 0 && turns.left.is_empty() {
+                            return Ended::Drained;
+                        }
                     }
-                    if pass.waiting > 0 || (self.settings.once && pass.started + pass.paused + pass.waiting > 0) {
+                    if pass.waiting > 0 || self.settings.once {
                         Duration::from_millis(200).min(self.settings.poll)
                     } else {
                         self.settings.poll
@@ -125,7 +207,10 @@ impl<C: Catalog> Poller<C> {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = landed => {}
-                () = self.control.asked() => (floor, pauses) = (RecordId(0), Pauses::default()),
+                () = self.control.asked() => {
+                    (floor, memory.pauses) = (above, Pauses::default());
+                    self.origins.look_again();
+                }
                 () = self.control.stop().stopped() => return self.ended(),
             }
         }
@@ -139,26 +224,25 @@ impl<C: Catalog> Poller<C> {
     }
 
     /// Goes through the waiting rows above the floor once.
-    async fn pass(&self, floor: RecordId, pauses: &mut Pauses) -> Result<(Pass, RecordId), CatalogError> {
+    async fn pass(&self, floor: RecordId, memory: &mut Memory) -> Result<(Pass, RecordId), CatalogError> {
         self.catalog.claim().await?;
         self.control.progress().pass();
         let newest = self.catalog.newest().await?;
         let mut pass = Pass::default();
-        let mut after = floor;
+        let mut after = memory.turns.as_ref().map_or(floor, Turns::floor);
         let mut batch = Batch::default();
         loop {
             let page = self.catalog.pending(after, PAGE).await?;
             let Some(last) = page.last() else { break };
             after = last.id();
-            pass.lowest = pass.lowest.or(page.first().map(Pending::id));
             let last_page = page.len() < PAGE;
-            let (rows, unusable) = self.sort_out(page, pauses, &mut pass);
-            self.record_unusable(unusable).await?;
+            let (rows, mut failed) = self.sort_out(page, memory, &mut pass);
             let rows = match self.settings.direction {
-                Direction::Push => look_at(rows, self.crew.seats() > 1).await,
+                Direction::Push => self.look_at(rows, memory, &mut pass, &mut failed).await,
                 // How large they are, their far end says when they are fetched.
                 Direction::Pull => rows,
             };
+            self.record_failed(failed, memory, &mut pass).await?;
             let together = rows.iter().map(|row| row.bytes).sum();
             for row in rows {
                 // Never sit on a batch while waiting for room: the rows that fill the queue may be these very ones.
@@ -170,74 +254,204 @@ impl<C: Catalog> Poller<C> {
                 }
                 // The same place may have come up twice in one page.
                 if self.flight.has_place(&row.place) {
-                    pass.waiting += 1;
+                    self.wait(row.id, memory, &mut pass);
                     continue;
                 }
-                pauses.forget(row.id.0);
+                memory.pauses.forget(row.id.0);
+                if let Some(turns) = &mut memory.turns {
+                    turns.left.remove(&row.id);
+                }
+                pass.see_again(row.id);
                 let bytes = row.bytes;
                 let Some(job) = self.flight.take_off(row).await else { break };
                 pass.started += 1;
                 batch.push(job, bytes);
             }
+            if let Some(turns) = &mut memory.turns {
+                turns.seen = turns.seen.max(after);
+                if turns.left.len() >= LEFT_MOST {
+                    turns.left.retain(|id| *id > after || pass.met.contains(id));
+                    self.hand_over(&mut batch).await;
+                    return Ok((pass, newest));
+                }
+            }
             if last_page {
                 break;
             }
+        }
+        if let Some(turns) = &mut memory.turns {
+            // What waits no more, somebody else has settled.
+            turns.left.retain(|id| pass.met.contains(id));
         }
         self.hand_over(&mut batch).await;
         Ok((pass, newest))
     }
 
+    /// The row waits for something that passes soon.
+    fn wait(&self, id: RecordId, memory: &mut Memory, pass: &mut Pass) {
+        pass.waiting += 1;
+        pass.see_again(id);
+        if let Some(turns) = &mut memory.turns {
+            turns.left.insert(id);
+            pass.met.insert(id);
+        }
+    }
+
+    /// The row waits until its time comes, or until the next poll. In a run with `once` it has had its turn.
+    fn park(&self, id: RecordId, until: Option<Instant>, memory: &mut Memory, pass: &mut Pass) {
+        match until {
+            Some(until) => pass.park(id, until),
+            None => pass.see_again(id),
+        }
+        if let Some(turns) = &mut memory.turns {
+            turns.left.remove(&id);
+        }
+    }
+
     /// Takes out the rows that are in flight, must wait, or cannot be used.
-    fn sort_out(&self, page: Vec<Pending>, pauses: &mut Pauses, pass: &mut Pass) -> (Vec<Takeoff>, Vec<Settled>) {
+    fn sort_out(&self, page: Vec<Pending>, memory: &mut Memory, pass: &mut Pass) -> (Vec<Takeoff>, Vec<FailedRow>) {
         let mut rows = Vec::new();
-        let mut unusable = Vec::new();
+        let mut failed = Vec::new();
         for pending in page {
             let (id, attempts) = match &pending {
                 Pending::Ready(record) => (record.id, record.attempts),
                 Pending::Unusable { id, attempts, .. } => (*id, *attempts),
             };
             if self.flight.has_row(id) {
+                pass.see_again(id);
                 continue;
             }
-            if !self.settings.once && !pauses.allows(id.0, attempts, self.settings.poll) {
-                pass.paused += 1;
+            if let Some(turns) = &memory.turns {
+                if !turns.has(id) {
+                    continue;
+                }
+                if turns.left.contains(&id) {
+                    pass.met.insert(id);
+                }
+            }
+            let parked = match &pending {
+                Pending::Ready(record) => self.origins.hold(&record.source),
+                Pending::Unusable { .. } => None,
+            };
+            let paused = || match memory.turns {
+                None => memory.pauses.hold(id.0, attempts, self.settings.poll),
+                Some(_) => None,
+            };
+            if let Some(until) = parked.or_else(paused) {
+                self.park(id, Some(until), memory, pass);
                 continue;
             }
-            let placed = match pending {
-                Pending::Unusable { why, .. } => Err(why),
-                Pending::Ready(record) => place(&record).and_then(|place| {
-                    let path = archived_path(&self.settings, place.as_str());
-                    match path.chars().count() > self.catalog.path_limit() {
-                        true => Err(too_long(&path, self.catalog.path_limit())),
-                        false => Ok((record, place)),
-                    }
-                }),
+            let (source, placed) = match pending {
+                Pending::Unusable { source, why, .. } => (source, Err(why)),
+                Pending::Ready(record) => (Some(record.source.display().to_string()), self.placed(record)),
             };
             match placed {
-                Ok((record, place)) if self.flight.has_place(&place) => {
-                    tracing::debug!(id = record.id.0, %place, "Waits for another row of the same place");
-                    pass.waiting += 1;
+                Ok((_, place)) if self.flight.has_place(&place) => {
+                    tracing::debug!(id = id.0, %place, "Waits for another row of the same place");
+                    self.wait(id, memory, pass);
                 }
                 Ok((record, place)) => {
                     rows.push(Takeoff { id, attempts, source: record.source, md5: record.md5, place, bytes: 0 });
                 }
-                Err(why) => unusable.push(Settled { id, attempts, outcome: Outcome::Failed { why } }),
+                Err(why) => {
+                    let source = source.unwrap_or_else(|| "(no path)".into());
+                    let why = format!("its row cannot be used: {why}");
+                    failed.push(FailedRow { id, attempts, source, kind: Failure::Row, why });
+                }
             }
         }
-        (rows, unusable)
+        (rows, failed)
     }
 
-    async fn record_unusable(&self, unusable: Vec<Settled>) -> Result<(), CatalogError> {
-        if unusable.is_empty() {
+    /// The row's place in the archive; the error says why it has none.
+    fn placed(&self, record: Record) -> Result<(Record, RemotePath), String> {
+        let place = place(&record)?;
+        let path = archived_path(&self.settings, place.as_str());
+        match path.chars().count() > self.catalog.path_limit() {
+            true => Err(too_long(&path, self.catalog.path_limit())),
+            false => Ok((record, place)),
+        }
+    }
+
+    /// Looks at the rows' files: gives those that are there, with their sizes. Of the others, those that are at fault
+    /// themselves have failed; whose place is in trouble waits with it.
+    async fn look_at(
+        &self,
+        rows: Vec<Takeoff>,
+        memory: &mut Memory,
+        pass: &mut Pass,
+        failed: &mut Vec<FailedRow>,
+    ) -> Vec<Takeoff> {
+        if rows.is_empty() {
+            return rows;
+        }
+        let found = look_at(&rows, &self.origins).await;
+        let looks: Vec<_> = rows
+            .iter()
+            .zip(&found)
+            .map(|(row, found)| {
+                let lack = found.as_ref().err().map(|lack| lack.place.clone());
+                Look { source: &row.source, lack }
+            })
+            .collect();
+        let held = self.origins.judge(&looks);
+        drop(looks);
+        let seen = found.len();
+        let mut there = Vec::with_capacity(rows.len());
+        let mut rows = rows.into_iter();
+        for ((row, found), held) in rows.by_ref().take(seen).zip(found).zip(held) {
+            match found {
+                Ok(bytes) => there.push(Takeoff { bytes, ..row }),
+                Err(_) if held => self.park(row.id, self.origins.hold(&row.source), memory, pass),
+                Err(Lack { kind, why, .. }) => {
+                    let source = row.source.display().to_string();
+                    failed.push(FailedRow { id: row.id, attempts: row.attempts, source, kind, why });
+                }
+            }
+        }
+        // A look that did not come back in time says nothing about those behind it.
+        for row in rows {
+            match self.origins.hold(&row.source) {
+                until @ Some(_) => self.park(row.id, until, memory, pass),
+                None => self.wait(row.id, memory, pass),
+            }
+        }
+        if self.crew.seats() > 1 {
+            // They spread over the sessions while small ones fill what is left, and no session ends with a large one that
+            // the others wait for. Rows of one size keep their order.
+            there.sort_by_key(|row| std::cmp::Reverse(row.bytes / LARGE));
+        }
+        there
+    }
+
+    async fn record_failed(
+        &self,
+        failed: Vec<FailedRow>,
+        memory: &mut Memory,
+        pass: &mut Pass,
+    ) -> Result<(), CatalogError> {
+        if failed.is_empty() {
             return Ok(());
         }
-        self.catalog.record(&unusable).await?;
-        for row in &unusable {
-            if let Outcome::Failed { why } = &row.outcome {
-                self.control.progress().failure(Failure::Row);
-                self.control.progress().recorded(&format!("row {}", row.id.0), None);
-                tracing::warn!(id = row.id.0, attempt = row.attempts + 1, "Row cannot be used: {why}");
+        let settled: Vec<_> = failed
+            .iter()
+            .map(|row| {
+                let outcome = Outcome::Failed { why: row.why.clone() };
+                Settled { id: row.id, attempts: row.attempts, outcome }
+            })
+            .collect();
+        self.catalog.record(&settled).await?;
+        let progress = self.control.progress();
+        let terms = Terms { max_attempts: self.settings.max_attempts, once: self.settings.once };
+        for (row, settled) in failed.iter().zip(&settled) {
+            // Its next pause begins when it is seen with this failure.
+            memory.pauses.forget(row.id.0);
+            pass.see_again(row.id);
+            if let Some(turns) = &mut memory.turns {
+                turns.left.remove(&row.id);
             }
+            progress.failure(row.kind);
+            terms.tell(progress, settled, &row.source, &row.why);
         }
         Ok(())
     }
@@ -275,28 +489,34 @@ fn fair_share(together: u64, seats: usize) -> u64 {
     if seats > 1 { (together / (2 * seats as u64)).max(LARGE) } else { u64::MAX }
 }
 
-/// Finds out how large the files are. A file that cannot be looked at counts nothing; its worker will say why. With
-/// `several` sessions the large ones go first.
-async fn look_at(rows: Vec<Takeoff>, several: bool) -> Vec<Takeoff> {
+/// Looks at the rows' files, in their order, on a thread of its own. What has not been seen in time is left out; the
+/// folder that does not answer is remembered.
+async fn look_at(rows: &[Takeoff], origins: &Arc<Origins>) -> Vec<Result<u64, Lack>> {
     let paths: Vec<_> = rows.iter().map(|row| row.source.clone()).collect();
-    let look = tokio::task::spawn_blocking(move || -> Vec<u64> {
-        paths.iter().map(|path| std::fs::metadata(path).map_or(0, |meta| meta.len())).collect()
+    let (seen, mut looks) = mpsc::channel(paths.len().max(1));
+    let answered = Arc::new(AtomicBool::new(false));
+    let over = answered.clone();
+    let eyes = origins.clone();
+    tokio::task::spawn_blocking(move || {
+        for path in paths {
+            // Room is there for all of them; when nobody listens any more, a look has taken too long.
+            if seen.try_send(eyes.look(&path).map(|meta| meta.len())).is_err() {
+                break;
+            }
+        }
+        over.store(true, Ordering::Relaxed);
     });
-    let sizes = match tokio::time::timeout(LOOK_LIMIT, look).await {
-        Ok(Ok(sizes)) => sizes,
-        _ => {
-            tracing::warn!("Looking at {} files takes more than {LOOK_LIMIT:?}; is a file system hung?", rows.len());
-            Vec::new()
+    let mut found = Vec::with_capacity(rows.len());
+    let all = async {
+        while let Some(look) = looks.recv().await {
+            found.push(look);
         }
     };
-    let sizes = sizes.into_iter().chain(std::iter::repeat(0));
-    let mut rows: Vec<_> = rows.into_iter().zip(sizes).map(|(row, bytes)| Takeoff { bytes, ..row }).collect();
-    if several {
-        // They spread over the sessions while small ones fill what is left, and no session ends with a large one that the
-        // others wait for. Rows of one size keep their order.
-        rows.sort_by_key(|row| std::cmp::Reverse(row.bytes / LARGE));
+    let _ = tokio::time::timeout(LOOK_LIMIT, all).await;
+    if let Some(row) = rows.get(found.len()) {
+        origins.mute(row.source.parent().unwrap_or(&row.source), LOOK_LIMIT, answered);
     }
-    rows
+    found
 }
 
 #[cfg(test)]

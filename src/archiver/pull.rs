@@ -23,7 +23,7 @@ use std::path::Path;
 /// The server arguments for fetching.
 pub(crate) fn sender_args(squeezed: bool) -> Vec<OsString> {
     let options = Options { compress: squeezed, compress_level: squeezed.then_some(squeeze::LEVEL), ..options() };
-    let args = ServerArgs { sender: true, options, capabilities: Vec::new(), paths: vec![b"/".to_vec()] };
+    let args = ServerArgs { sender: true, options, capabilities: Vec::new(), old: false, paths: vec![b"/".to_vec()] };
     args.to_words().into_iter().map(OsString::from_vec).collect()
 }
 
@@ -56,7 +56,9 @@ pub(super) fn fly<E>(
                 wishers.push(at);
             }
             Ok(InPlace::Same(matched_bytes)) => {
-                fates[at] = Fate::Proven(Sent { matched_bytes, literal_bytes: 0 }, None)
+                let sent = Sent { matched_bytes, literal_bytes: 0 };
+                (manner.confirmed)(&sent, true);
+                fates[at] = Fate::Proven(sent, None);
             }
             Ok(InPlace::Other) => fates[at] = Fate::Taken,
             Err(error) => {
@@ -172,7 +174,10 @@ impl FetchWatch for Watch<'_> {
     fn fetched(&mut self, wish: usize, fetched: Fetched) {
         let Some(&at) = self.wishers.get(wish) else { return };
         self.fates[at] = match fetched {
-            Fetched::Kept(sent) => Fate::Proven(sent, None),
+            Fetched::Kept(sent) => {
+                (self.manner.confirmed)(&sent, false);
+                Fate::Proven(sent, None)
+            }
             Fetched::Taken => Fate::Taken,
             Fetched::Changed(sum) => {
                 Fate::Failed(Failure::Changed, format!("it has changed since it was registered: its MD5 is now {sum}"))

@@ -29,6 +29,7 @@ pub(super) struct Recorder<C> {
     pub(super) manifest: Option<Arc<Manifest>>,
     pub(super) progress: Arc<Progress>,
     pub(super) stop: Stop,
+    pub(super) terms: Terms,
 }
 
 impl<C: Catalog> Recorder<C> {
@@ -59,7 +60,7 @@ impl<C: Catalog> Recorder<C> {
 
     async fn record(&self, results: Vec<Result>) {
         let mut entries = Vec::new();
-        let (jobs, settled): (Vec<_>, Vec<_>) = results
+        let (mut jobs, settled): (Vec<_>, Vec<_>) = results
             .into_iter()
             .map(|Result { job, outcome, entry }| {
                 entries.extend(entry);
@@ -100,18 +101,45 @@ impl<C: Catalog> Recorder<C> {
         }
         self.progress.database_fine();
         self.progress.recording();
-        for (job, settled) in jobs.iter().zip(&settled) {
+        for (job, settled) in jobs.iter_mut().zip(&settled) {
+            job.had_its_turn();
             let source = job.source.display().to_string();
             match &settled.outcome {
                 Outcome::Copied { path, .. } => {
                     self.progress.recorded(&source, Some(path));
                     tracing::info!(id = job.id.0, source, path, "Copied and proven");
                 }
-                Outcome::Failed { why } => {
-                    self.progress.recorded(&source, None);
-                    tracing::warn!(id = job.id.0, source, attempt = job.attempts + 1, "Not copied: {why}");
-                }
+                Outcome::Failed { why } => self.terms.tell(&self.progress, settled, &source, why),
             }
+        }
+    }
+}
+
+/// When a failed attempt is a row's last.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    pub(super) max_attempts: i64,
+    pub(super) once: bool,
+}
+
+impl Terms {
+    /// Says that an attempt failed, which is recorded.
+    pub(super) fn tell(self, progress: &Progress, row: &Settled, source: &str, why: &str) {
+        let (id, attempt) = (row.id.0, row.attempts.saturating_add(1));
+        progress.recorded(source, None);
+        // What a run with an end has not copied, nobody tries again for the time being.
+        if self.once {
+            tracing::error!(id, source, attempt, "Not copied: {why}");
+        } else {
+            tracing::warn!(id, source, attempt, "Not copied: {why}");
+        }
+        if attempt >= self.max_attempts {
+            progress.gave_up();
+            tracing::error!(
+                id,
+                source,
+                "Given up after {attempt} failed attempts, the last because {why}. To have it tried again: pysmurf-archiver retry --id {id}"
+            );
         }
     }
 }

@@ -4,8 +4,9 @@ use super::batch::{Demands, Fate, Flown, Manner, fly, server_args};
 use super::crew::Crew;
 use super::deliver::Delivery;
 use super::flight::Job;
+use super::origins::{self, Look, Origin, Origins};
 use super::ranges::{Board, Laid, Split};
-use super::retry::{Backoff, ONCE_PATIENCE, blames_the_link, no_room, words_about};
+use super::retry::{Backoff, ONCE_PATIENCE, blames_the_link, no_room, with_words, words_about};
 use super::road::{self, Road};
 use super::squeeze::Squeeze;
 use super::stop::Stop;
@@ -16,11 +17,11 @@ use crate::status::{Failure, Progress};
 use crate::transfer::TransferError;
 use crate::transfer::dest::Dest;
 use crate::transfer::local::Local;
-use crate::transfer::send::Digest;
+use crate::transfer::send::{Digest, Sent};
 use crate::transport::{Connect, ConnectError};
 use protocol::checksum::{Checksum, FileHasher};
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -35,6 +36,8 @@ const VARIANTS_MOST: u32 = 1000;
 const BREAKS_MOST: u32 = 3;
 /// Pause before a file alone is tried again that has broken its session.
 const BREAK_PAUSE: Duration = Duration::from_millis(200);
+/// Folders of one batch that the far end is asked for.
+const FOLDERS_ASKED: usize = 16;
 /// The first stock release with `--fsync`.
 const FSYNC_SINCE: (u32, u32, u32) = (3, 2, 4);
 /// How long the far end's answer about its version is believed.
@@ -47,6 +50,7 @@ pub(super) struct Worker {
     pub(super) connect: Box<dyn Connect>,
     pub(super) crew: Arc<Crew>,
     pub(super) board: Arc<Board>,
+    pub(super) origins: Arc<Origins>,
     pub(super) settings: Arc<Settings>,
     pub(super) path_limit: usize,
     pub(super) jobs: Arc<Mutex<mpsc::Receiver<Vec<Job>>>>,
@@ -132,20 +136,23 @@ impl Worker {
         }
         let full = no_room(&words).map(str::to_owned);
         let listed = jobs.len();
+        // Only then does it matter which files were there.
+        let sources =
+            if self.origins.in_trouble() { jobs.iter().map(|job| job.source.clone()).collect() } else { Vec::new() };
+        let mut failed = Vec::new();
         let mut left = Vec::new();
         let mut refused = Vec::new();
         for (mut job, fate) in jobs.into_iter().zip(fates) {
             match fate {
-                Fate::Proven(sent, digest) => {
+                Fate::Proven(_, digest) => {
                     backoff.reset();
-                    self.progress.proven(&sent);
                     let name = job.place.variant(job.variant);
                     let path = self.archived_path(&name);
                     let entry = self.entry(&job, name, digest);
                     let md5 = job.md5;
                     self.give(JobResult { job, outcome: Outcome::Copied { path, md5 }, entry });
                 }
-                Fate::Failed(kind, why) => self.fail(job, kind, why),
+                Fate::Failed(kind, why) => failed.push((job, kind, why)),
                 Fate::Taken => {
                     job.variant += 1;
                     let path = self.archived_path(&job.place.variant(job.variant));
@@ -166,6 +173,7 @@ impl Worker {
                 Fate::Open => left.push(job),
             }
         }
+        self.blame(failed, listed, sources);
         if !refused.is_empty() {
             // A base that takes nothing at all is no file's fault.
             match self.base_trouble() {
@@ -192,14 +200,17 @@ impl Worker {
             Ok(_) => rests.push_back(Rest { jobs: left, breaks: 0 }),
             Err(error) if blames_the_link(&error) => {
                 let breaks = if left.len() < listed { 0 } else { breaks + 1 };
-                self.after_loss(Rest { jobs: left, breaks }, &error, rests, backoff);
+                self.after_loss(Rest { jobs: left, breaks }, &with_words(&error, &words), rests, backoff);
             }
-            Err(error) => self.after_break(Rest { jobs: left, breaks: breaks + 1 }, &error, rests, backoff),
+            Err(error) => {
+                let why = with_words(&error, &words);
+                self.after_break(Rest { jobs: left, breaks: breaks + 1 }, &why, rests, backoff);
+            }
         }
     }
 
     /// A session broke, and not for want of a link. If the far end is in order, some file breaks it: find out which.
-    fn after_break(&mut self, rest: Rest, error: &TransferError, rests: &mut VecDeque<Rest>, backoff: &mut Backoff) {
+    fn after_break(&mut self, rest: Rest, error: &str, rests: &mut VecDeque<Rest>, backoff: &mut Backoff) {
         if let Some(why) = self.base_trouble().or_else(|| self.program_trouble()) {
             return self.wait_for_link(rest, &why, rests, backoff);
         }
@@ -229,16 +240,16 @@ impl Worker {
 
     /// The link went away in the middle. Some file may be what kills it, time and again; then the others must get past it,
     /// and still nothing is counted against it.
-    fn after_loss(&mut self, rest: Rest, error: &TransferError, rests: &mut VecDeque<Rest>, backoff: &mut Backoff) {
+    fn after_loss(&mut self, rest: Rest, error: &str, rests: &mut VecDeque<Rest>, backoff: &mut Backoff) {
         let Rest { mut jobs, breaks } = rest;
         if breaks < BREAKS_MOST || self.base_trouble().or_else(|| self.program_trouble()).is_some() {
-            return self.wait_for_link(Rest { jobs, breaks }, &error.to_string(), rests, backoff);
+            return self.wait_for_link(Rest { jobs, breaks }, error, rests, backoff);
         }
         match jobs.len() {
             0 => {}
             1 => {
                 // Its turn comes again with a later pass.
-                self.pause(&error.to_string(), backoff);
+                self.pause(error, backoff);
                 self.leave(jobs);
             }
             several => {
@@ -270,12 +281,15 @@ impl Worker {
         };
         let settings = self.settings.clone();
         let squeezed = self.squeeze.next(settings.compress);
+        let confirmed = self.progress.clone();
+        let confirmed = |sent: &Sent, in_place| confirmed.confirmed(sent, in_place);
         let manner = Manner {
             chmod: settings.chmod.as_ref(),
             squeezed,
             digests: settings.manifest.is_some(),
             stopping: &stopping,
             progress: &progress,
+            confirmed: &confirmed,
         };
         let mut began = Instant::now();
         let mut laid = Laid::default();
@@ -389,7 +403,7 @@ impl Worker {
     fn program_trouble(&mut self) -> Option<String> {
         match self.session(&[]) {
             Ok(Flown { ended: Ok(_), .. }) => None,
-            Ok(Flown { ended: Err(error), .. }) => Some(error.to_string()),
+            Ok(Flown { ended: Err(error), words, .. }) => Some(with_words(&error, &words)),
             Err(why) => Some(why),
         }
     }
@@ -425,6 +439,74 @@ impl Worker {
     /// Lets jobs go without a result: their rows stay as they are.
     fn leave(&self, jobs: Vec<Job>) {
         drop(jobs);
+    }
+
+    /// Counts failures of files, but for those whose place is in trouble: they are held back with it.
+    fn blame(&mut self, failed: Vec<(Job, Failure, String)>, listed: usize, sources: Vec<PathBuf>) {
+        if failed.is_empty() && sources.is_empty() {
+            return;
+        }
+        let mut asked = HashMap::new();
+        let places: Vec<_> = failed
+            .iter()
+            .map(|(job, kind, why)| match (kind, self.settings.direction) {
+                (Failure::Missing | Failure::Unreadable, Direction::Push) => {
+                    Some(self.origins.look(&job.source).err().and_then(|lack| lack.place))
+                }
+                (Failure::Missing | Failure::Unreadable, Direction::Pull) => {
+                    Some(self.far_place(&job.source, why, &mut asked))
+                }
+                _ => None,
+            })
+            .collect();
+        let nowhere = PathBuf::new();
+        let looks = failed.iter().zip(places).map(|((job, ..), lack)| Look { source: &job.source, lack });
+        let others = sources.iter().filter(|source| !failed.iter().any(|(job, ..)| job.source == **source));
+        let others = others.chain(std::iter::repeat(&nowhere)).map(|source| Look { source, lack: None });
+        let looks: Vec<_> = looks.chain(others).take(listed).collect();
+        let held = self.origins.judge(&looks);
+        drop(looks);
+        for ((mut job, kind, why), held) in failed.into_iter().zip(held) {
+            match held {
+                true => job.had_its_turn(),
+                false => self.fail(job, kind, why),
+            }
+        }
+    }
+
+    /// The place at the far end whose trouble keeps a file from being had, if it is not the file's own.
+    fn far_place(&mut self, source: &Path, why: &str, asked: &mut HashMap<PathBuf, Option<Origin>>) -> Option<Origin> {
+        let folder = source.parent()?.to_owned();
+        if origins::far_place(why) {
+            return Some(Origin { folder, why: why.to_owned() });
+        }
+        if let Some(known) = asked.get(&folder) {
+            return known.clone();
+        }
+        if asked.len() >= FOLDERS_ASKED {
+            return None;
+        }
+        // An account that is held to one command may answer anything else with failure.
+        let answers = asked.iter().any(|(_, place)| place.is_some())
+            || self.connect.run(&["test".into(), "-d".into(), "/".into()]).is_ok_and(|output| output.status == Some(0));
+        let mut place = None;
+        for (flag, why) in [("-d", "is not there"), ("-x", "cannot be entered")] {
+            match self.connect.run(&["test".into(), flag.into(), folder.clone().into()]) {
+                Ok(output) if answers && output.status == Some(1) => {
+                    place = Some(format!("at {} {why}", self.connect.describe()));
+                }
+                // A far end without `test` cannot be asked.
+                Ok(_) => {}
+                // Then nothing is known, and nothing counted.
+                Err(error) => place = Some(format!("at {} cannot be asked for: {error}", self.connect.describe())),
+            }
+            if place.is_some() {
+                break;
+            }
+        }
+        let place = place.map(|why| Origin { folder: folder.clone(), why });
+        asked.insert(folder, place.clone());
+        place
     }
 
     fn fail(&self, job: Job, kind: Failure, why: String) {

@@ -3,6 +3,7 @@
 
 mod claim;
 mod connections;
+mod note;
 mod row;
 mod table;
 
@@ -16,8 +17,8 @@ use self::claim::Claim;
 use self::connections::Connections;
 use self::table::{CREATE, DEFAULT_TABLES, Table, quote};
 use super::{
-    Catalog, CatalogError, Created, Database, Layout, Options, Outcome, Pending, RecordId, Retry, Selection, Server,
-    Settled, Totals,
+    Catalog, CatalogError, Created, Database, Keeping, Layout, NOTES, Note, Options, Outcome, Pending, RecordId, Retry,
+    Selection, Server, Settled, Totals,
 };
 
 /// How often a transaction is tried that lost against another one. With [`connections`]' 3 s of waiting for
@@ -38,6 +39,7 @@ pub struct MySqlCatalog {
     table: Table,
     layout: Layout,
     selection: Selection,
+    notes: note::Notes,
 }
 
 impl MySqlCatalog {
@@ -59,7 +61,15 @@ impl MySqlCatalog {
             .ok_or_else(|| no_table(&database, &names))?;
         let place = format!("Table {} of {database}", found.name);
         let layout = found.check(&place, layout)?;
-        Ok(Self { connections, claim: Claim::default(), database, table: found, layout, selection })
+        Ok(Self {
+            connections,
+            claim: Claim::default(),
+            database,
+            table: found,
+            layout,
+            selection,
+            notes: note::Notes::default(),
+        })
     }
 
     /// The table's name.
@@ -90,6 +100,21 @@ impl MySqlCatalog {
 
     fn target_values(&self) -> impl Iterator<Item = Value> {
         self.selection.targets.iter().map(Value::from)
+    }
+
+    /// Which of the rows given up are meant.
+    fn meant(&self, which: &Retry) -> (String, Vec<Value>) {
+        let (more, given): (String, Vec<Value>) = match which {
+            Retry::All => (String::new(), Vec::new()),
+            Retry::Ids(ids) => {
+                let marks = vec!["?"; ids.len()].join(", ");
+                (format!("AND id IN ({marks})"), ids.iter().map(|id| Value::from(id.0)).collect())
+            }
+            Retry::Pattern(pattern) => ("AND path LIKE ? ESCAPE '|'".to_owned(), vec![Retry::like(pattern).into()]),
+        };
+        let values =
+            [self.selection.max_attempts.into()].into_iter().chain(self.target_values()).chain(given).collect();
+        (format!("copied=0 AND failed_copy_attempts >= ? AND {} {more}", self.targets()), values)
     }
 
     /// Locks are the server's, not the database's, and their names are short.
@@ -123,6 +148,7 @@ impl MySqlCatalog {
         );
         let mut transaction = conn.start_transaction(TxOpts::default()).await?;
         let mut changed = 0;
+        let (mut noted, mut proven) = (Vec::new(), Vec::new());
         for row in settled {
             let failure = (row.attempts.saturating_add(1), row.id.0, row.attempts);
             let outcome = match &row.outcome {
@@ -136,11 +162,22 @@ impl MySqlCatalog {
                     // A path that the column does not take must not hold up the rows beside it for ever.
                     tracing::warn!(row = row.id.0, table = %self.table.name, %error, "Path not accepted; counted as a failed attempt");
                     transaction.exec_drop(&failed, failure).await?;
+                    if transaction.affected_rows() > 0 {
+                        noted.push((*row, format!("the table does not accept its new path: {}", error.message)));
+                    }
                 }
-                outcome => outcome?,
+                outcome => {
+                    outcome?;
+                    match &row.outcome {
+                        Outcome::Failed { why } if transaction.affected_rows() > 0 => noted.push((*row, why.clone())),
+                        Outcome::Copied { .. } if row.attempts > 0 => proven.push(row.id),
+                        _ => {}
+                    }
+                }
             }
             changed += transaction.affected_rows();
         }
+        self.notes.write(&mut transaction, &table, &noted, &proven).await?;
         transaction.commit().await?;
         Ok(changed)
     }
@@ -190,7 +227,12 @@ impl Catalog for MySqlCatalog {
         }
         let mut ordered: Vec<&Settled> = settled.iter().collect();
         ordered.sort_by_key(|row| row.id);
+        // Most outcomes are of rows that never failed.
+        let notes = settled.iter().any(|row| row.attempts > 0 || matches!(row.outcome, Outcome::Failed { .. }));
         self.run(async |conn| {
+            if notes {
+                self.notes.prepare(conn, &quote(&self.table.name)).await?;
+            }
             let mut tries = 1;
             loop {
                 match self.write(conn, &ordered).await {
@@ -209,23 +251,14 @@ impl Catalog for MySqlCatalog {
     }
 
     async fn retry(&self, which: &Retry) -> Result<u64, CatalogError> {
-        let (more, given): (String, Vec<Value>) = match which {
-            Retry::All => (String::new(), Vec::new()),
-            Retry::Ids(ids) if ids.is_empty() => return Ok(0),
-            Retry::Ids(ids) => {
-                let marks = vec!["?"; ids.len()].join(", ");
-                (format!("AND id IN ({marks})"), ids.iter().map(|id| Value::from(id.0)).collect())
-            }
-            Retry::Pattern(pattern) => ("AND path LIKE ? ESCAPE '|'".to_owned(), vec![Retry::like(pattern).into()]),
-        };
+        if matches!(which, Retry::Ids(ids) if ids.is_empty()) {
+            return Ok(0);
+        }
+        let table = quote(&self.table.name);
+        let (condition, values) = self.meant(which);
         let update = format!(
-            "UPDATE {} SET failed_copy_attempts=0, `timestamp`=`timestamp` \
-             WHERE copied=0 AND failed_copy_attempts >= ? AND {} {more} LIMIT {RETRY_ROWS}",
-            quote(&self.table.name),
-            self.targets()
+            "UPDATE {table} SET failed_copy_attempts=0, `timestamp`=`timestamp` WHERE {condition} LIMIT {RETRY_ROWS}"
         );
-        let values: Vec<Value> =
-            [self.selection.max_attempts.into()].into_iter().chain(self.target_values()).chain(given).collect();
         let mut changed = 0;
         loop {
             let now = self
@@ -236,9 +269,26 @@ impl Catalog for MySqlCatalog {
                 .await?;
             changed += now;
             if now < RETRY_ROWS {
-                return Ok(changed);
+                break;
             }
         }
+        if changed > 0 {
+            self.run(async |conn| note::forget_void(conn, &table).await).await?;
+        }
+        Ok(changed)
+    }
+
+    async fn given_up(&self, which: &Retry, limit: usize) -> Result<Vec<Note>, CatalogError> {
+        if matches!(which, Retry::Ids(ids) if ids.is_empty()) {
+            return Ok(Vec::new());
+        }
+        let (condition, values) = self.meant(which);
+        let table = quote(&self.table.name);
+        self.run(async |conn| note::read(conn, &table, &condition, values, limit).await).await
+    }
+
+    async fn keeping(&self) -> Result<Keeping, CatalogError> {
+        self.run(async |conn| note::keeping(conn).await).await
     }
 
     async fn totals(&self) -> Result<Totals, CatalogError> {
@@ -320,25 +370,30 @@ pub(super) async fn init_db(server: &Server) -> Result<Vec<Created>, CatalogErro
     let conn = connections.connect().await.map_err(|error| connections.refusal(error))?;
     let created = connections
         .run(conn, async |conn| {
-            if let Some(table) = table::find(conn, &DEFAULT_TABLES).await? {
-                return Ok(Ok(Created { table: table.name, new: false }));
-            }
-            let created = |new| Created { table: DEFAULT_TABLES[0].to_owned(), new };
-            match conn.query_drop(CREATE).await {
-                Ok(()) => Ok(Ok(created(true))),
-                // Somebody else was quicker.
-                Err(Error::Server(error)) if error.code == TABLE_EXISTS => Ok(Ok(created(false))),
-                Err(Error::Server(error)) if COMMAND_DENIED.contains(&error.code) => Ok(Err(error.message)),
-                Err(error) => Err(error),
-            }
+            let files = match table::find(conn, &DEFAULT_TABLES).await? {
+                Some(table) => Created { table: table.name, new: false },
+                None => {
+                    let created = |new| Created { table: DEFAULT_TABLES[0].to_owned(), new };
+                    match conn.query_drop(CREATE).await {
+                        Ok(()) => created(true),
+                        // Somebody else was quicker.
+                        Err(Error::Server(error)) if error.code == TABLE_EXISTS => created(false),
+                        Err(Error::Server(error)) if COMMAND_DENIED.contains(&error.code) => {
+                            return Ok(Err(error.message));
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+            };
+            let notes = note::init(conn).await?.map(|new| Created { table: NOTES.to_owned(), new });
+            Ok(Ok([files].into_iter().chain(notes).collect()))
         })
         .await?;
     connections.close().await;
-    let created = created.map_err(|why| {
+    created.map_err(|why| {
         let database = Database::Mysql(server.clone());
         CatalogError::Setup(format!("Database {database}: {why}; grant CREATE on it to user {}", server.user))
-    })?;
-    Ok(vec![created])
+    })
 }
 
 fn no_table(database: &Database, names: &[&str]) -> CatalogError {

@@ -3,7 +3,8 @@
 use super::mysql::{self, MySqlCatalog};
 use super::sqlite::{self, SqliteCatalog};
 use super::{
-    ArchiveStats, Catalog, CatalogError, Database, Layout, Pending, RecordId, Retry, Selection, Settled, Totals,
+    ArchiveStats, Catalog, CatalogError, Database, Keeping, Layout, Note, Pending, RecordId, Retry, Selection, Settled,
+    Totals,
 };
 
 /// What is wanted of a database.
@@ -80,8 +81,8 @@ pub struct Created {
     pub new: bool,
 }
 
-/// Creates what a catalog needs: `pysmurf_files_v1`, or the two tables of SupRsync. Never alters a table. A MySQL
-/// database that has an older table of files gets none, since a new one would hide it.
+/// Creates what a catalog needs: `pysmurf_files_v1`, or the two tables of SupRsync, and the table of notes. Never alters a
+/// table. A MySQL database that has an older table of files gets none, since a new one would hide it.
 pub async fn init_db(database: &Database) -> Result<Vec<Created>, CatalogError> {
     match database {
         Database::Mysql(server) => mysql::init_db(server).await,
@@ -150,6 +151,20 @@ impl Catalog for AnyCatalog {
         match self {
             Self::Mysql(catalog) => catalog.retry(which).await,
             Self::Sqlite(catalog) => catalog.retry(which).await,
+        }
+    }
+
+    async fn given_up(&self, which: &Retry, limit: usize) -> Result<Vec<Note>, CatalogError> {
+        match self {
+            Self::Mysql(catalog) => catalog.given_up(which, limit).await,
+            Self::Sqlite(catalog) => catalog.given_up(which, limit).await,
+        }
+    }
+
+    async fn keeping(&self) -> Result<Keeping, CatalogError> {
+        match self {
+            Self::Mysql(catalog) => catalog.keeping().await,
+            Self::Sqlite(catalog) => catalog.keeping().await,
         }
     }
 

@@ -3,6 +3,7 @@
 //! work, one call at a time.
 
 mod handle;
+mod note;
 mod row;
 mod upkeep;
 
@@ -24,8 +25,8 @@ use crate::transfer::open_operator_lock;
 pub use upkeep::{Complete, NewFile, Prunable};
 
 use super::{
-    ArchiveStats, Catalog, CatalogError, Created, Database, Md5, Outcome, Pending, RecordId, Retry, Selection, Settled,
-    Totals,
+    ArchiveStats, Catalog, CatalogError, Created, Database, Keeping, Md5, NOTES, Note, Outcome, Pending, RecordId,
+    Retry, Selection, Settled, Totals,
 };
 
 /// How long a call waits for another program's lock; SupRsync's own patience.
@@ -248,6 +249,32 @@ impl SqliteCatalog {
         .await
     }
 
+    /// What makes a row one of those given up that are meant, with the values of parameters 2 and 5; the ids it is looked
+    /// for among are 3 and 4.
+    fn meant(&self, pattern: Option<&String>) -> (String, String) {
+        let (more, given) = match pattern {
+            None => ("", String::new()),
+            Some(pattern) => ("AND local_path LIKE ?5 ESCAPE '|'", Retry::like(pattern)),
+        };
+        // The fifth parameter is named in any case, so that both forms take five.
+        let condition =
+            format!("id > ?3 AND id <= ?4 AND {} AND failed_copy_attempts >= ?2 {more} AND (1 OR ?5)", self.waiting());
+        (condition, given)
+    }
+
+    async fn retry_all(&self, pattern: Option<&String>) -> Result<u64, CatalogError> {
+        let (condition, given) = self.meant(pattern);
+        let update = format!("UPDATE {FILES} SET failed_copy_attempts = 0 WHERE {condition}");
+        let (archive, max_attempts) = (self.archive.clone(), self.max_attempts);
+        let look = move |connection: &mut Connection, [after, last]: [i64; 2], changed: &mut u64| {
+            let now =
+                connection.prepare_cached(&update)?.execute(params![archive, max_attempts, after, last, given])?;
+            *changed += now as u64;
+            Ok(true)
+        };
+        Ok(self.walk(BOTTOM, 0, look).await?.0)
+    }
+
     /// What makes a row one of ours that still waits, apart from its attempts.
     fn waiting(&self) -> String {
         format!("archive_name = ?1 AND removed IS NULL {} AND remote_md5sum IS NOT local_md5sum", self.not_ignored)
@@ -326,25 +353,51 @@ impl Catalog for SqliteCatalog {
     }
 
     async fn retry(&self, which: &Retry) -> Result<u64, CatalogError> {
-        let (more, given) = match which {
-            Retry::Ids(ids) => return self.retry_rows(ids).await,
-            Retry::All => ("", String::new()),
-            Retry::Pattern(pattern) => ("AND local_path LIKE ?5 ESCAPE '|'", Retry::like(pattern)),
+        let changed = match which {
+            Retry::Ids(ids) => self.retry_rows(ids).await?,
+            Retry::All => self.retry_all(None).await?,
+            Retry::Pattern(pattern) => self.retry_all(Some(pattern)).await?,
         };
-        // The fifth parameter is named in any case, so that both forms take five.
-        let update = format!(
-            "UPDATE {FILES} SET failed_copy_attempts = 0 WHERE id > ?3 AND id <= ?4 AND {} \
-             AND failed_copy_attempts >= ?2 {more} AND (1 OR ?5)",
-            self.waiting()
-        );
+        if changed > 0 {
+            self.run(|connection| note::forget_void(connection)).await?;
+        }
+        Ok(changed)
+    }
+
+    async fn given_up(&self, which: &Retry, limit: usize) -> Result<Vec<Note>, CatalogError> {
+        let (pattern, ids) = match which {
+            Retry::All => (None, None),
+            Retry::Pattern(pattern) => (Some(pattern), None),
+            Retry::Ids(ids) => (None, Some(ids.clone())),
+        };
+        let (condition, given) = self.meant(pattern);
         let (archive, max_attempts) = (self.archive.clone(), self.max_attempts);
-        let look = move |connection: &mut Connection, [after, last]: [i64; 2], changed: &mut u64| {
-            let now =
-                connection.prepare_cached(&update)?.execute(params![archive, max_attempts, after, last, given])?;
-            *changed += now as u64;
-            Ok(true)
+        let read = move |connection: &Connection, [after, last]: [i64; 2], notes: &mut Vec<Note>| {
+            let values = params![archive, max_attempts, after, last, given];
+            notes.extend(note::read(connection, &condition, values, limit.saturating_sub(notes.len()))?);
+            Ok(notes.len() < limit)
         };
-        Ok(self.walk(BOTTOM, 0, look).await?.0)
+        if let Some(ids) = ids {
+            return self
+                .run(move |connection| {
+                    let mut notes = Vec::new();
+                    for id in ids {
+                        if !read(connection, [id.0.saturating_sub(1), id.0], &mut notes)? {
+                            break;
+                        }
+                    }
+                    Ok(notes)
+                })
+                .await;
+        }
+        let look =
+            move |connection: &mut Connection, ids: [i64; 2], notes: &mut Vec<Note>| read(connection, ids, notes);
+        Ok(self.walk(BOTTOM, Vec::new(), look).await?.0)
+    }
+
+    async fn keeping(&self) -> Result<Keeping, CatalogError> {
+        // Who writes the file may make a table in it.
+        self.run(|connection| Ok(if note::exist(connection)? { Keeping::There } else { Keeping::Later })).await
     }
 
     async fn totals(&self) -> Result<Totals, CatalogError> {
@@ -493,7 +546,7 @@ async fn on_own_thread<T: Send + 'static>(
 }
 
 fn create(connection: &mut Connection) -> Result<Vec<Created>, Error> {
-    let tables = [(FILES, CREATE_FILES), (TIMECODES, CREATE_TIMECODES)];
+    let tables = [(FILES, CREATE_FILES), (TIMECODES, CREATE_TIMECODES), (NOTES, note::CREATE)];
     let exists = |connection: &Connection, name: &str| {
         connection
             .query_row(
@@ -504,7 +557,7 @@ fn create(connection: &mut Connection) -> Result<Vec<Created>, Error> {
             .map(|count| count > 0)
     };
     // The usual case takes no lock.
-    if exists(connection, FILES)? && exists(connection, TIMECODES)? {
+    if exists(connection, FILES)? && exists(connection, TIMECODES)? && exists(connection, NOTES)? {
         return Ok(tables.map(|(name, _)| Created { table: name.to_owned(), new: false }).into());
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -528,8 +581,9 @@ fn columns(connection: &Connection) -> Result<Vec<String>, Error> {
 fn write(connection: &mut Connection, settled: &[Settled]) -> Result<u64, Error> {
     let now = unix_now();
     // Immediate: the lock is waited for here, and not refused at the first write.
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut changed = 0;
+    let mut notes = note::Notes::default();
     {
         let mut copied = transaction.prepare_cached(&format!(
             "UPDATE {FILES} SET remote_md5sum = local_md5sum, copied = ?2, remote_path = ?3 \
@@ -542,10 +596,20 @@ fn write(connection: &mut Connection, settled: &[Settled]) -> Result<u64, Error>
         for row in settled {
             changed += match &row.outcome {
                 Outcome::Copied { path, md5 } => copied.execute(params![row.id.0, now, path, hex(md5)])?,
-                Outcome::Failed { .. } => failed.execute(params![row.id.0, row.attempts])?,
+                Outcome::Failed { why } => {
+                    let counted = failed.execute(params![row.id.0, row.attempts])?;
+                    if counted > 0 {
+                        notes.failed.push((row, why));
+                    }
+                    counted
+                }
             };
+            if row.attempts > 0 && matches!(row.outcome, Outcome::Copied { .. }) {
+                notes.proven.push(row.id);
+            }
         }
     }
+    notes.write(&mut transaction, now)?;
     transaction.commit()?;
     Ok(changed as u64)
 }

@@ -16,6 +16,7 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 /// How often session data and feed are renewed.
 const TICK: Duration = Duration::from_secs(5);
@@ -24,6 +25,8 @@ const COUNT_EVERY: Duration = Duration::from_secs(60);
 const COUNT_SHARE: u32 = 100;
 /// How long the run may take to end once the agent has left the router.
 const LAST_FILE: Duration = Duration::from_secs(6);
+/// Rows that are shown of those given a new chance.
+const SHOWN_MOST: usize = 100;
 /// The longest wait between attempts to open the table.
 const OPENING_WAIT_MOST: Duration = Duration::from_secs(60);
 /// The feed besides those of the old agents.
@@ -45,6 +48,8 @@ struct Desk {
     instance: String,
     /// The limit, which outlasts a run.
     rate: Rate,
+    /// The table's counts are no longer what they were.
+    recount: Notify,
     now: Mutex<Now>,
 }
 
@@ -60,7 +65,8 @@ pub(super) async fn serve(config: AgentConfig, args: RunArgs, service: Service) 
     let suprsync = config.agent_class == AgentClass::SupRsync.name();
     let rate = Rate::new(args.bwlimit.unwrap_or(0));
     let instance = config.instance_id.clone();
-    let desk = Arc::new(Desk { service, args, suprsync, instance, rate, now: Mutex::default() });
+    let desk =
+        Arc::new(Desk { service, args, suprsync, instance, rate, recount: Notify::new(), now: Mutex::default() });
     let mut agent = Agent::new(config)?;
     agent.register_feed(FEED, true, Map::new())?;
     if suprsync {
@@ -118,13 +124,14 @@ const RUN: &str = "\
 run()
 
 **Process** - Watches the table of files, copies every waiting file to the archive, and records what the storage node has
-confirmed. Degraded while database or storage node is out of reach; the messages say why.
+confirmed. Degraded while database, storage node or the files' own folders are out of reach, and while rows are given up;
+the messages say why.
 
 The session data, with what the SupRsync agent has for a SupRsync archive::
 
     {\"archiver\": {\"copied\": 17, \"failed_attempts\": 0, \"read_bytes\": 3400000, \"literal_bytes\": 3400000,
                   \"matched_bytes\": 0, \"pending\": 2, \"given_up\": 0, \"link_troubles\": 0, \"database_troubles\": 0,
-                  \"link\": null, \"database\": null, \"road\": null, \"paused\": false,
+                  \"link\": null, \"database\": null, \"road\": null, \"source\": null, \"paused\": false,
                   \"failures\": {\"missing\": 0, \"unreadable\": 0, \"changed\": 0, \"refused\": 0, \"row\": 0},
                   \"session_bytes\": [3400000], \"last_proven\": {\"time\": 1795350041.9, \"path\": \"17953/a/b.npy\"}},
      \"activity\": \"idle\",
@@ -134,7 +141,7 @@ The session data, with what the SupRsync agent has for a SupRsync archive::
                        \"last_file_added\": \"/data/c.npy\", \"last_file_copied\": \"/data/b.npy\"},
      \"timestamp\": 1795350042.1}
 
-Counts are of this run, `pending` and `given_up` of the table; `link` and `database` say what is wrong now,\n`road` how files go where the storage node has no rsync.";
+Counts are of this run, `pending` and `given_up` of the table; `link`, `database` and\n`source` (where the files come from) say what is wrong now, `road` how files go where the storage node has no rsync.";
 const RETRY: &str = "\
 retry(ids=None, pattern=None)
 
@@ -143,7 +150,9 @@ for anything, `?` for one character), or all.
 
 The session data::
 
-    {\"rows\": 3}";
+    {\"rows\": 1, \"reasons\": [{\"id\": 17, \"path\": \"/data/c.npy\", \"why\": \"it is missing\"}]}
+
+`reasons` says why they had failed, where that was kept, for the first hundred.";
 const PENDING: &str = "\
 pending()
 
@@ -283,13 +292,20 @@ impl Desk {
                     }
                     continue;
                 }
+                () = self.recount.notified() => {
+                    count.as_mut().reset(tokio::time::Instant::now());
+                    continue;
+                }
                 _ = transfers.tick(), if self.suprsync => {
                     self.publish(feed, TRANSFERS, transfer_block(&control.progress().snapshot()));
                     continue;
                 }
             }
             let now = control.progress().snapshot();
-            let trouble_now = now.database.clone().or_else(|| now.link.clone());
+            if now.given_up != before.given_up {
+                count.as_mut().reset(tokio::time::Instant::now());
+            }
+            let trouble_now = trouble_of(&now, &table);
             if trouble_now != trouble {
                 session.set_degraded(trouble_now.is_some());
                 session.add_message(trouble_now.as_deref().unwrap_or("All is in reach again"));
@@ -327,6 +343,7 @@ impl Desk {
                 "link": now.link,
                 "database": now.database,
                 "road": now.road,
+                "source": now.source,
                 "paused": paused,
                 "failures": {
                     "missing": missing, "unreadable": unreadable, "changed": changed, "refused": refused, "row": row,
@@ -376,9 +393,15 @@ impl Desk {
             (None, None) => Retry::All,
         };
         let (catalog, control) = self.at_work()?;
+        let known = catalog.given_up(&which, SHOWN_MOST).await.map_err(|error| error.to_string())?;
         let rows = catalog.retry(&which).await.map_err(|error| error.to_string())?;
         control.look_again();
-        session.set_data(json!({"rows": rows}));
+        self.recount.notify_one();
+        let reasons: Vec<_> = known
+            .iter()
+            .map(|note| json!({"id": note.id.0, "path": note.path, "why": note.reason.as_ref().map(|(_, why)| why)}))
+            .collect();
+        session.set_data(json!({"rows": rows, "reasons": reasons}));
         Ok(format!("{rows} rows will be tried again"))
     }
 
@@ -495,6 +518,18 @@ fn block(now: &Snapshot, before: &Snapshot, table: &Table) -> Block {
         .text("last_proven", now.last_proven.as_ref().map_or("", |(_, path)| path))
         .int("link_troubles", int(now.link_troubles))
         .int("database_troubles", int(now.database_troubles))
+}
+
+/// What is wrong now, if anything: what keeps all files waiting first.
+fn trouble_of(now: &Snapshot, table: &Table) -> Option<String> {
+    let given_up = || match table.totals.given_up {
+        0 => None,
+        1 => Some("1 row is given up; its reason is in the log, and task retry has it tried again".to_owned()),
+        rows => {
+            Some(format!("{rows} rows are given up; their reasons are in the log, and task retry has them tried again"))
+        }
+    };
+    now.database.clone().or_else(|| now.link.clone()).or_else(|| now.source.clone()).or_else(given_up)
 }
 
 fn activity(now: &Snapshot) -> &'static str {

@@ -277,7 +277,7 @@ pub(super) struct LogArgs {
     #[arg(long, short, action = clap::ArgAction::Count)]
     pub(super) verbose: u8,
 
-    /// Say only what went wrong
+    /// Say only what went wrong; with run these are rows given up, and with --once all files that are not copied
     #[arg(long, short, conflicts_with = "verbose")]
     pub(super) quiet: bool,
 }
@@ -287,7 +287,7 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     pub(super) service: ServiceArgs,
 
-    /// Work until nothing is left to do, then end
+    /// Try each row that waits once, then end
     #[arg(long, help_heading = "Work")]
     pub(super) once: bool,
 

@@ -3,6 +3,7 @@
 use super::flags::{LogArgs, LogFormat};
 use crate::status::{Progress, Snapshot};
 use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -13,6 +14,8 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// How often the bar is drawn.
 const TICK: Duration = Duration::from_millis(200);
+/// The last seconds, which say how fast it goes.
+const OF_LATE: f64 = 10.0;
 
 /// Says a line on standard error; that nobody listens is no reason to fail.
 pub(super) fn say(line: &str) {
@@ -22,6 +25,19 @@ pub(super) fn say(line: &str) {
 /// Prints a result line on standard output.
 pub(super) fn print(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// One line, and nothing in it that a terminal would obey: some of the words are the far end's.
+pub(super) fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for char in text.trim().chars() {
+        match char {
+            '\n' => out.push_str(" / "),
+            char if char.is_control() => out.extend(char.escape_default()),
+            char => out.push(char),
+        }
+    }
+    out
 }
 
 /// A text as JSON, with its quotes.
@@ -74,9 +90,11 @@ impl Screen {
         let bar = self.bar.clone()?;
         Some(tokio::spawn(async move {
             let mut tick = tokio::time::interval(TICK);
+            let mut pace = Pace::default();
             loop {
                 tick.tick().await;
-                bar.set_message(line(&progress.snapshot(), total));
+                let now = progress.snapshot();
+                bar.set_message(line(&now, total, pace.learn(&now)));
                 bar.tick();
             }
         }))
@@ -90,15 +108,97 @@ impl Screen {
     }
 }
 
-fn line(now: &Snapshot, total: Option<u64>) -> String {
-    let of = total.map(|total| format!(" of {total}")).unwrap_or_default();
-    let rate = now.read_bytes as f64 / 1e6 / now.seconds.max(0.001);
-    let mut line = format!("{}{of} files, {:.1} MB, {rate:.1} MB/s", now.copied, now.read_bytes as f64 / 1e6);
-    if now.failed > 0 {
-        line.push_str(&format!(", {} failed attempts", now.failed));
+/// How fast it goes, of late.
+#[derive(Default)]
+struct Pace {
+    /// Moments, with the bytes and files done until then.
+    marks: VecDeque<(f64, u64, u64)>,
+}
+
+impl Pace {
+    /// Bytes and files per second, with what has been done until now.
+    fn learn(&mut self, now: &Snapshot) -> (f64, f64) {
+        self.marks.push_back((now.seconds, done_bytes(now), now.confirmed));
+        while self.marks.len() > 2 && self.marks.get(1).is_some_and(|(then, ..)| now.seconds - then > OF_LATE) {
+            self.marks.pop_front();
+        }
+        let Some(&(then, bytes, files)) = self.marks.front() else { return (0.0, 0.0) };
+        // The first moments say little.
+        let (seconds, bytes, files) = match now.seconds - then {
+            short if short < 1.0 => (now.seconds.max(0.001), 0, 0),
+            seconds => (seconds, bytes, files),
+        };
+        let per_second = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
+        (per_second(done_bytes(now), bytes), per_second(now.confirmed, files))
     }
-    if let Some(why) = now.link.as_ref().or(now.database.as_ref()) {
+}
+
+/// Bytes of files that were read, or found in place.
+fn done_bytes(now: &Snapshot) -> u64 {
+    now.read_bytes + now.found_bytes
+}
+
+/// Bytes of all files together: those whose size is known speak for the others.
+fn all_bytes(now: &Snapshot, total: u64) -> Option<u64> {
+    if now.taken == 0 || now.taken_bytes == 0 {
+        return None;
+    }
+    let all = now.taken_bytes as f64 / now.taken as f64 * total.max(now.taken) as f64;
+    Some((all as u64).max(done_bytes(now)))
+}
+
+fn line(now: &Snapshot, total: Option<u64>, (bytes_rate, files_rate): (f64, f64)) -> String {
+    let done = done_bytes(now);
+    // What is confirmed counts, although it may be recorded only with the rest of its batch.
+    let files = now.confirmed.max(now.copied);
+    let total = total.map(|total| total.max(files));
+    let of = total.map(|total| format!(" of {total}")).unwrap_or_default();
+    let all = total.and_then(|total| all_bytes(now, total));
+    let of_bytes = all.map(|all| format!(" of {:.1}", all as f64 / 1e6)).unwrap_or_default();
+    let mut line = format!("{files}{of} files, {:.1}{of_bytes} MB, {:.1} MB/s", done as f64 / 1e6, bytes_rate / 1e6);
+    let left = match (all, total) {
+        (Some(all), _) if bytes_rate > 0.0 => Some(all.saturating_sub(done) as f64 / bytes_rate),
+        (None, Some(total)) if files_rate > 0.0 => Some(total.saturating_sub(files + now.failed) as f64 / files_rate),
+        _ => None,
+    };
+    if let Some(left) = left.filter(|left| *left < 1e6) {
+        line.push_str(&format!(", {} left", clock(left)));
+    }
+    if now.failed > 0 {
+        line.push_str(&format!(", {} failed", now.failed));
+    }
+    let link = now.link.as_ref().filter(|_| !now.flows);
+    if let Some(why) = now.database.as_ref().or(link).or(now.source.as_ref()) {
         line.push_str(&format!("; waiting: {why}"));
+    }
+    line
+}
+
+/// A time as people read it: `0:07`, `1:02:30`.
+fn clock(seconds: f64) -> String {
+    let seconds = seconds.ceil() as u64;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, minutes, seconds) => format!("{minutes}:{seconds:02}"),
+        (hours, minutes, seconds) => format!("{hours}:{minutes:02}:{seconds:02}"),
+    }
+}
+
+/// How a run with an end went, in one line.
+pub(super) fn summary(now: &Snapshot) -> String {
+    let files = |count: u64| if count == 1 { "1 file".to_owned() } else { format!("{count} files") };
+    let bytes = now.literal_bytes + now.matched_bytes;
+    let mut line = format!("Copied {}, {:.1} MB, in {}", files(now.copied), bytes as f64 / 1e6, clock(now.seconds));
+    if now.matched_bytes > 0 {
+        line.push_str(&format!(" ({:.1} MB were there already)", now.matched_bytes as f64 / 1e6));
+    }
+    if now.failed > 0 {
+        line.push_str(&format!("; {} failed", files(now.failed)));
+    }
+    if now.given_up > 0 {
+        line.push_str(&format!(", {} given up", now.given_up));
+    }
+    if let Some(why) = &now.source {
+        line.push_str(&format!("; others wait: {why}"));
     }
     line
 }
@@ -156,6 +256,52 @@ pub(super) fn start_log(args: &LogArgs, screen: &Screen, wanted: Option<LevelFil
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_bar_says_how_far_how_fast_and_how_long() {
+        let now = Snapshot {
+            seconds: 4.0,
+            confirmed: 30,
+            copied: 10,
+            read_bytes: 30_000_000,
+            found_bytes: 10_000_000,
+            taken: 50,
+            taken_bytes: 50_000_000,
+            ..Snapshot::default()
+        };
+        let mut pace = Pace::default();
+        let rates = pace.learn(&now);
+        assert_eq!(rates, (10e6, 7.5));
+        assert_eq!(line(&now, Some(100), rates), "30 of 100 files, 40.0 of 100.0 MB, 10.0 MB/s, 0:06 left");
+        // Sizes are not known beforehand where files are fetched.
+        let unknown = Snapshot { taken_bytes: 0, ..now.clone() };
+        assert_eq!(line(&unknown, Some(105), rates), "30 of 105 files, 40.0 MB, 10.0 MB/s, 0:10 left");
+        let lost = Snapshot { link: Some("Link lost".into()), failed: 2, ..now.clone() };
+        assert!(line(&lost, Some(100), rates).ends_with("0:06 left, 2 failed; waiting: Link lost"));
+        let flows = Snapshot { flows: true, ..lost };
+        assert!(!line(&flows, Some(100), rates).contains("waiting"));
+        let later = Snapshot { seconds: 40.0, read_bytes: 50_000_000, confirmed: 66, ..now };
+        assert_eq!(pace.learn(&later), (20e6 / 36.0, 1.0), "the last seconds count");
+        assert_eq!([clock(0.0), clock(61.2), clock(3725.0)], ["0:00", "1:02", "1:02:05"]);
+    }
+
+    #[test]
+    fn a_run_with_an_end_is_summed_up_in_a_line() {
+        let now = Snapshot {
+            copied: 1,
+            failed: 2,
+            given_up: 1,
+            matched_bytes: 1_500_000,
+            literal_bytes: 500_000,
+            seconds: 3.2,
+            source: Some("Folder /d is not there".into()),
+            ..Snapshot::default()
+        };
+        assert_eq!(
+            summary(&now),
+            "Copied 1 file, 2.0 MB, in 0:04 (1.5 MB were there already); 2 files failed, 1 given up; others wait: Folder /d is not there"
+        );
+    }
 
     #[test]
     fn texts_as_json() {

@@ -2,11 +2,11 @@
 
 use super::SOME_FAILED;
 use super::flags::{DatabaseArgs, LayoutArg, RetryArgs, RunArgs, ServiceArgs, SshArgs, TableArgs};
-use super::output::{Screen, print, start_log};
+use super::output::{Screen, print, printable, start_log, summary};
 use crate::archiver::control::Control;
 use crate::archiver::stop::Stop;
 use crate::archiver::{self, Announcing, Bootstrap, Direction, Ended, Settings, Sources, Upkeep, is_static};
-use crate::catalog::{self, AnyCatalog, Catalog, CatalogError, Database, Layout, RecordId, Retry, Selection};
+use crate::catalog::{self, AnyCatalog, Catalog, CatalogError, Database, Layout, Note, RecordId, Retry, Selection};
 use crate::manifest::Manifest;
 use crate::ocs::agent::AgentConfig;
 use crate::ocs::site::{self, Resolved};
@@ -30,6 +30,8 @@ const EMBEDDED: &str = "pysmurf-archiver.db";
 const GRACE: Duration = Duration::from_secs(5);
 /// Attempts to open the database in a run with `--once`.
 const OPENINGS: u32 = 5;
+/// Rows that are shown of those given a new chance.
+const SHOWN_MOST: usize = 100;
 /// The longest wait between attempts to open the database.
 const OPENING_WAIT_MOST: Duration = Duration::from_secs(60);
 
@@ -155,22 +157,40 @@ pub(super) fn retry(args: RetryArgs) -> Result<u8> {
         (false, Some(pattern)) => Retry::Pattern(pattern),
         (false, None) => Retry::Ids(args.id.into_iter().map(RecordId).collect()),
     };
-    let changed = runtime()?.block_on(async {
+    let (known, changed) = runtime()?.block_on(async {
         // A database that is not there has no rows to try again, and must not be made.
         let options = catalog::Options { create: false, ..options };
         let chosen = options.selection.targets.clone();
         let catalog = catalog::open(&database, options).await?;
-        let changed = catalog.retry(&which).await;
+        let known = catalog.given_up(&which, SHOWN_MOST).await;
+        let changed = match known {
+            Ok(_) => catalog.retry(&which).await,
+            Err(_) => Ok(0),
+        };
         if matches!(changed, Ok(0))
             && let Ok(Some(strangers)) = catalog::strangers(&catalog, &chosen).await
         {
             super::output::say(&format!("pysmurf-archiver: {strangers}"));
         }
         catalog.close().await;
-        changed
+        anyhow::Ok((known?, changed?))
     })?;
+    for note in &known {
+        print(&format!("row {}, {}: {}", note.id.0, printable(&note.path), printable(&reason(note))));
+    }
+    if changed > known.len() as u64 {
+        print(&format!("… and {} more", changed - known.len() as u64));
+    }
     print(&format!("{changed} rows will be tried again"));
     Ok(0)
+}
+
+/// Why a row had failed, as far as that was kept.
+pub(super) fn reason(note: &Note) -> String {
+    match &note.reason {
+        Some((_, why)) => why.clone(),
+        None => "why it failed was not kept; see the log of run".to_owned(),
+    }
 }
 
 fn ssh_options(args: &ServiceArgs, host: &str) -> Result<SshOptions> {
@@ -307,6 +327,7 @@ pub(super) fn settings(args: &RunArgs, service: &Service) -> Result<Settings> {
         workers: args.workers,
         split_size: args.split_size,
         once: args.once,
+        above: RecordId(0),
         max_attempts: service.options.selection.max_attempts,
         grace: GRACE,
         bootstrap: service.bootstrap.clone(),
@@ -369,8 +390,9 @@ async fn work(args: &RunArgs, service: &Service, screen: &Screen) -> Result<u8> 
         }
     };
     if args.once && matches!(ended, Ok(Ended::Drained)) && !upkeep.is_idle() {
-        // What has become complete by this run is announced by this run.
+        // What has become complete by this run is announced by this run. The others have had their turn.
         let catalog = Arc::new(catalog::open(&service.database, service.options.clone()).await?);
+        let settings = Settings { above: catalog.newest().await?, ..settings };
         if upkeep.once(&catalog, &control).await? > 0 {
             ended = archiver::run(settings, catalog, || service.connect(), control).await;
         } else {
@@ -386,11 +408,14 @@ async fn work(args: &RunArgs, service: &Service, screen: &Screen) -> Result<u8> 
     if args.json {
         print(&summary_json(&now));
     }
+    if screen.has_bar() {
+        super::output::say(&summary(&now));
+    }
     let seconds = now.seconds;
     tracing::info!(copied = now.copied, failed_attempts = now.failed, seconds, "Ended: {ended:?}");
     Ok(match ended {
         Ended::Stopped => 0,
-        Ended::Drained if now.failed == 0 => 0,
+        Ended::Drained if now.failed == 0 && now.source.is_none() => 0,
         Ended::Drained => SOME_FAILED,
         Ended::OutOfReach(why) => {
             super::output::say(&format!("pysmurf-archiver: Gave up: {why}"));

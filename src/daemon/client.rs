@@ -119,7 +119,7 @@ impl DaemonError {
             Self::Connect(ConnectError::Timeout { .. }) => 35,
             Self::Connect(ConnectError::Setup(_)) | Self::Usage(_) => 1,
             Self::Connect(_) => 10,
-            Self::Peer(PeerError::Version(_)) => 2,
+            Self::Peer(PeerError::Version(_) | PeerError::TooOld(_)) => 2,
             Self::Peer(_) => 5,
             Self::Link(error) if error.kind() == io::ErrorKind::TimedOut => 30,
             Self::Link(_) => 12,
@@ -143,14 +143,23 @@ pub fn connect(
     }
     let mut exchange = Exchange::start(site, call)?;
     let version = exchange.log_in(site, call, Some(module), say)?;
-    let words = args.to_words();
+    let words = ServerArgs { old: version < 30, ..args.clone() }.to_words();
     let visible = words.iter().position(|word| word.starts_with(b"-") && !word.starts_with(b"--"));
+    let end = ArgList::end_of(version);
     let bytes = match visible.filter(|_| ArgList::is_secluded(&words)) {
         Some(last) => {
             let hidden: Vec<_> = std::iter::once(b"rsync".to_vec()).chain(words[last + 1..].iter().cloned()).collect();
-            [ArgList::encode(&words[..=last]), ArgList::encode(&hidden)].concat()
+            [ArgList::encode(&words[..=last], end), ArgList::encode(&hidden, 0)].concat()
         }
-        None => ArgList::encode(&words),
+        None => match words.iter().find(|word| word.contains(&end)) {
+            None => ArgList::encode(&words, end),
+            Some(word) => {
+                let word = String::from_utf8_lossy(word).escape_debug().to_string();
+                let text =
+                    format!("protocol {version} ends arguments with lines, and cannot tell of \"{word}\"; use -s");
+                return Err(DaemonError::Usage(text));
+            }
+        },
     };
     exchange.say(&bytes)?;
     Ok(Connected { version, link: exchange.into_link() })
@@ -233,7 +242,7 @@ impl Exchange {
                 ClientEvent::Text(line) if !call.no_motd => say(&line),
                 ClientEvent::Text(_) => {}
                 ClientEvent::Challenge(challenge) => {
-                    let digest = greeting.digest();
+                    let digest = greeting.digest(call.version);
                     let digest = digest.ok_or(PeerError::NotOffered("a digest that we know for its challenge"))?;
                     // Who names an old protocol asks for what belongs to it.
                     if digest > Digest::WEAKEST && call.version > LAST_WITH_MD4 {

@@ -43,8 +43,8 @@ impl Refusal {
 impl From<Gone> for Refusal {
     fn from(gone: Gone) -> Self {
         let client = match &gone {
-            Gone::Peer(PeerError::Version(version)) => {
-                Some(format!("protocol version mismatch: this server speaks 30 to 32, not {version}"))
+            Gone::Peer(PeerError::Version(version) | PeerError::TooOld(version)) => {
+                Some(format!("protocol version mismatch: this server speaks 27 to 32, not {version}"))
             }
             Gone::Peer(error) => Some(error.to_string()),
             Gone::Lost(_) | Gone::Late(_) | Gone::NoProxy(_) => None,
@@ -384,10 +384,11 @@ fn authenticate(
 ) -> Result<(String, Access), Failed> {
     let told = |why: &str| Failed::Told(format!(": {why}"));
     let rules = auth::rules(list).map_err(|why| told(&why))?;
-    let digest = greeting.digest().ok_or_else(|| told("no common digest"))?;
+    let digest = greeting.digest(VERSION_MOST).ok_or_else(|| told("no common digest"))?;
     // MD4 is no proof of anything any more; who wants it still says so.
     let floor = Digest::from_name(floor.unwrap_or(Digest::WEAKEST.name()));
-    if digest > floor.ok_or_else(|| told("auth digest names no digest"))? {
+    let floor = floor.ok_or_else(|| told("auth digest names no digest"))?;
+    if digest > floor && digest.name() != floor.name() {
         return Err(told(&format!("the client's best digest is {}, weaker than auth digest allows", digest.name())));
     }
     let mut random = [0; 48];

@@ -64,6 +64,10 @@ pub(crate) fn itemized(event: &Event<'_>) -> String {
         text += "+++++++++";
         return text;
     }
+    if has(ItemFlags::UNTOLD) {
+        text += "?????????";
+        return text;
+    }
     let symlink = kind == Some(Kind::Symlink);
     let time = match () {
         () if symlink && has(ItemFlags::SIZE) => 'T',

@@ -81,7 +81,7 @@ fn man() -> String {
         let _ = writeln!(text, "{}", roff(line));
     }
     text += ".fi\n.SH DESCRIPTION\nThe rsync command of pysmurf\\-archiver takes the command line of stock rsync and speaks its \
-             protocol, versions 30 to 32.\nWithout \\fB\\-e\\fR it reaches other machines by the SSH that is built in, with the host \
+             protocol, versions 27 to 32.\nWithout \\fB\\-e\\fR it reaches other machines by the SSH that is built in, with the host \
              keys, keys, agent and configuration of ssh(1).\nOptions that it does not serve are refused by name: ";
     let _ = writeln!(text, "{}.\n.SH OPTIONS", roff(LACKING));
     for option in OPTIONS {

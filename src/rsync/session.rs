@@ -29,7 +29,6 @@ use crate::transport::tcp::Family;
 use crate::transport::{Connect, ConnectError};
 use protocol::PeerError;
 use protocol::args::{Options, ServerArgs};
-use protocol::checksum::Checksum;
 use protocol::filter::Side as RuleSide;
 use protocol::flist::ListLimits;
 use protocol::handshake::{Compat, Hello, Offer, Side, VERSION_LEAST, VERSION_MOST};
@@ -235,8 +234,9 @@ impl Client<'_> {
             version: version.unwrap_or(self.version),
             choice: options.checksum_choice,
             // A batch file names no algorithm.
-            offer: if written.is_some() { Offer::Only(Checksum::Md5) } else { offers::checksums(false) },
+            offer: if written.is_some() { Offer::Unnamed } else { offers::checksums(false) },
             incremental: options.incremental(self.pull),
+            acknowledges: self.pull && options.remove_source_files,
             compression: offers::compression(options.compression(), false),
         };
         let greeted = match version {
@@ -244,6 +244,7 @@ impl Client<'_> {
             None => greet(link, hello),
         };
         let result = greeted.and_then(|mut session| {
+            options.check_version(session.n.version)?;
             session.convert(options.charset);
             if let Some(rate) = options.bwlimit.and_then(NonZeroU64::new) {
                 session.limit(rate);
@@ -346,7 +347,7 @@ impl Client<'_> {
         options.remote_options = words.iter().map(|given| word(given, &options)).collect();
         let there = if self.pull { &self.plan.sources[..] } else { self.plan.destination.as_slice() };
         let paths = there.iter().map(|given| path(given, &options)).collect();
-        ServerArgs { sender: self.pull, paths, capabilities: Vec::new(), options }
+        ServerArgs { sender: self.pull, paths, capabilities: Vec::new(), old: self.version < 30, options }
     }
 
     /// What the server is told, `--server` first.
@@ -460,20 +461,20 @@ impl Client<'_> {
             max_alloc: options.max_alloc.unwrap_or(0),
             client_rules: Default::default(),
             skip_compress: options.skip_compress.as_deref().map(Suffixes::new).unwrap_or_default(),
-            rules: options.receiver_hears_rules().then(|| self.wanted.rules.clone()),
+            rules: options.receiver_hears_rules(session.n.version).then(|| self.wanted.rules.clone()),
             names_from_peer: options.files_from.is_some() && self.wanted.here.is_none(),
             only_batch: options.only_write_batch && batch::written(self.line).is_some(),
             digests: false,
         };
         let list_checksum = session.n.list_checksum;
         let paths: Vec<_> = self.plan.sources.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
-        let incremental = session.n.compat.has(Compat::INC_RECURSE);
+        let n = session.n;
         let (mut report, mut sum) = (trouble.reporter(), summer(list_checksum));
         let rules = filters::rule_set(&self.wanted.rules, RuleSide::Sender);
         let sum: Option<SumFile<'_>> = if options.checksum { Some(&mut sum) } else { None };
         let hooks = Hooks { report: &mut report, sum, keep: None, rules: rules.as_ref(), guard: None };
         let listing = |asked: Asked<'_>| {
-            let open = self.announce_list(["sending", "building"], true);
+            let open = self.announce_list(["sending", "building"], n.version >= 30);
             let started = Instant::now();
             let theirs = asked.names.map(|name| Ok(charset::from_peer(&name?, options)));
             let names: Option<Box<Names<'_>>> = match &self.wanted.here {
@@ -482,7 +483,7 @@ impl Client<'_> {
                 None => None,
             };
             let listed = Arguments::new(&paths, names)
-                .and_then(|arguments| Scanned::list(arguments, options, incremental, hooks, &trouble));
+                .and_then(|arguments| Scanned::list(arguments, options, &n, hooks, &trouble));
             self.output.stats(|stats| stats.list_build = started.elapsed().as_millis() as u64);
             if open {
                 self.output.say("done\n");
@@ -535,7 +536,7 @@ impl Client<'_> {
         } else {
             ["receiving", "receiving"]
         };
-        let incremental = !from_batch || session.n.compat.has(Compat::INC_RECURSE);
+        let incremental = if from_batch { session.n.compat.has(Compat::INC_RECURSE) } else { session.n.version >= 30 };
         if self.announce_list(verbs, incremental) {
             self.output.say("done\n");
         }

@@ -50,7 +50,7 @@ impl Kinds {
 /// The numbers of one session, at the client.
 #[derive(Debug)]
 pub(super) struct Stats {
-    /// The session's protocol version; before 31 nothing is known of deletions.
+    /// The session's protocol version; before 31 nothing is known of deletions, and before 29 of what is new.
     pub(super) version: u8,
     started: Instant,
     listed: Kinds,
@@ -114,7 +114,9 @@ impl Stats {
         };
         let seconds = |milliseconds: u64| format!("{}.{:03} seconds", milliseconds / 1000, milliseconds % 1000);
         line("Number of files", self.listed.text(level));
-        line("Number of created files", self.created.text(level));
+        if self.version > 28 {
+            line("Number of created files", self.created.text(level));
+        }
         if self.version > 30 {
             line("Number of deleted files", self.deleted.text(level));
         }

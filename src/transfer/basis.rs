@@ -94,6 +94,10 @@ pub(super) struct Asked {
 impl Asked {
     /// Whether an answer builds upon the file that was named. Anything else would let the peer choose what is read here.
     pub(super) fn agrees(&self, answer: &ItemHeader) -> bool {
+        // Before protocol 29 nothing is said of it, here or there.
+        if answer.flags.has(ItemFlags::UNTOLD) {
+            return true;
+        }
         let mut said = ItemHeader::default();
         self.basis.put(&mut said);
         let name = |header: &ItemHeader| header.xname.clone().unwrap_or_default();

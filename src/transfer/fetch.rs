@@ -164,7 +164,7 @@ fn converse(
     }
     // Below 30 nobody tells of a file that cannot be sent; then all that is wanted is asked for at once.
     let ahead = if n.version >= 30 { AHEAD } else { usize::MAX };
-    let mut speaker = Generator::new();
+    let mut speaker = Generator::new(n);
     let mut asked: VecDeque<(Ndx, usize)> = VecDeque::new();
     let mut all_asked = false;
     while !receiver.is_over() {
@@ -213,7 +213,7 @@ fn converse(
                     work.watch.fetched(at, Fetched::NotSent);
                 }
                 // The ends of the redo phase, of delayed updates and of late deletions.
-                for _ in 0..if n.version >= 31 { 3 } else { 2 } {
+                for _ in 0..n.phases() - 1 + u8::from(n.version >= 31) {
                     speaker.done(out);
                 }
             }

@@ -7,6 +7,7 @@ use protocol::PeerError;
 use protocol::args::Options;
 use protocol::filter::{Action, FilterError, Given, Mode, Rule, RuleSet, Side, cvs_rules, parse_file, parse_rule};
 use protocol::flist::ListLimits;
+use protocol::handshake::VERSION_MOST;
 use protocol::names;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
@@ -111,13 +112,24 @@ impl Rules {
         let deletes = options.delete.is_some() && !options.delete_excluded;
         if options.backup && options.backup_dir.is_none() && deletes {
             let suffix = options.suffix.as_deref().unwrap_or(b"~");
-            self.filter(&[b"-r *", suffix].concat())?;
+            self.implied(&[b"-r *", suffix].concat())?;
         }
         let delayed = options.delay_updates.then_some(&b".~tmp~"[..]);
         if let Some(dir) = options.partial_dir.as_deref().or(delayed).filter(|dir| !dir.starts_with(b"/")) {
-            self.filter(&[b"-p ", dir, b"/"].concat())?;
+            self.implied(&[b"-p ", dir, b"/"].concat())?;
         }
         Ok(self.rules)
+    }
+
+    fn implied(&mut self, text: &[u8]) -> Result<(), RulesError> {
+        let known = self.rules.len();
+        self.filter(text)?;
+        for rule in &mut self.rules[known..] {
+            if let Rule::Match(rule) = rule {
+                rule.modifiers.implied = true;
+            }
+        }
+        Ok(())
     }
 
     fn take(&mut self, given: Vec<Given>, depth: usize) -> Result<(), RulesError> {
@@ -157,18 +169,16 @@ pub struct ClientRules {
 
 impl Default for ClientRules {
     fn default() -> Self {
-        Self::new(&Options::default(), Side::Sender)
+        Self::new(&Options::default(), Side::Sender, VERSION_MOST)
     }
 }
 
 impl ClientRules {
     /// None yet.
-    pub(crate) fn new(options: &Options, side: Side) -> Self {
-        let mode = Mode {
-            from0: options.from0,
-            delete_excluded: options.delete_excluded && side == Side::Receiver,
-            ..Mode::default()
-        };
+    pub(crate) fn new(options: &Options, side: Side, version: u8) -> Self {
+        let mode = if version < 29 { Mode::old_style(Action::Exclude) } else { Mode::default() };
+        let mode =
+            Mode { from0: options.from0, delete_excluded: options.delete_excluded && side == Side::Receiver, ..mode };
         let cvs = side == Side::Sender && options.cvs_exclude;
         let most = ListLimits::within(options.max_alloc.unwrap_or(0)).beside;
         Self { mode, side, cvs, rules: Vec::new(), merges: 0, left: most, most }
@@ -211,6 +221,7 @@ impl ClientRules {
     /// What they come to on this side; nothing when none of them concerns it.
     pub(super) fn finish(mut self) -> Result<Option<RuleSet>, TransferError> {
         if self.cvs {
+            self.mode = Mode { from0: self.mode.from0, ..Mode::default() };
             self.hear(b":C")?;
             self.hear(b"-C")?;
         }

@@ -84,7 +84,7 @@ impl Generate<'_> {
             dest: target.again().map(Arc::new),
             out,
             mouth,
-            speaker: Generator::new(),
+            speaker: Generator::new(n),
             late: LateDirs::new(options.modify_window),
             incremental,
             fresh: VecDeque::new(),
@@ -97,7 +97,7 @@ impl Generate<'_> {
             fuzzy: Fuzzy::default(),
             blocked: HashSet::new(),
             buffer: Vec::new(),
-            deletion: Deletion::new(options, rules, target),
+            deletion: Deletion::new(options, rules, target, n.version),
             refused: HashSet::new(),
         };
         let result = work.all();
@@ -133,7 +133,9 @@ impl Work<'_> {
         if work.options.delay_updates {
             work.wait(|_, state| state.phase >= 2)?;
         }
-        work.speaker.done(&mut work.out);
+        if work.n.phases() > 2 {
+            work.speaker.done(&mut work.out);
+        }
         let when = work.deletion.when();
         if matches!(when, Some(DeleteWhen::After | DeleteWhen::Delay)) {
             work.wait(|_, state| state.phase >= 2)?;
@@ -226,7 +228,7 @@ impl Work<'_> {
                 let (state, timed_out) = board.wait(state, Some(limit));
                 drop(state);
                 if timed_out {
-                    self.out.keep_alive();
+                    self.keep_alive();
                 }
             }
         }
@@ -319,6 +321,11 @@ impl Work<'_> {
         Err(TransferError::Refused("The receiver gave up".into()))
     }
 
+    fn keep_alive(&mut self) {
+        let entries = self.lists.iter().map(|list| list.len()).sum();
+        self.speaker.keep_alive(entries, &mut self.out);
+    }
+
     /// How long a peer with a time limit may hear nothing of us: half of it, as stock does.
     fn keep_alive_every(&self) -> Option<Duration> {
         let limit = self.options.timeout.filter(|&seconds| seconds > 0)?;
@@ -344,7 +351,7 @@ impl Work<'_> {
                 let (woken, timed_out) = board.wait(state, self.keep_alive_every());
                 state = woken;
                 if timed_out {
-                    self.out.keep_alive();
+                    self.keep_alive();
                     break;
                 }
             }

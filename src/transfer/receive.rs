@@ -150,7 +150,7 @@ fn receive_knowing(
     let recorded = batch.is_some();
     ears.tap = batch.map(|file| Tap::new(&inbox, file)).transpose()?;
     if !server {
-        out.put(&filter::encode(&plan.rules, Side::Sender));
+        out.put(&filter::encode(&plan.rules, Side::Sender, n.version)?);
         mouth.say(&mut out)?;
     }
     let facts = ReceiverFacts {
@@ -176,7 +176,7 @@ fn receive_knowing(
         }
     };
     let rules = match server {
-        true => hear_rules(plan, &mut receiver, &mut ears, witness),
+        true => hear_rules(plan, n.version, &mut receiver, &mut ears, witness),
         false => Ok(filters::rule_set(&plan.rules, Side::Receiver)),
     };
     let prepared = rules.and_then(|rules| Ok((rules, Lists::new(&n, &plan.options)?)));
@@ -294,12 +294,13 @@ fn receive_knowing(
 /// The client's filter rules, which come first where the server needs them.
 fn hear_rules(
     plan: &ReceivePlan,
+    version: u8,
     receiver: &mut Receiver,
     ears: &mut Ears,
     witness: &dyn Witness,
 ) -> Result<Option<RuleSet>, TransferError> {
-    let mut rules = ClientRules::new(&plan.options, Side::Receiver);
-    if !plan.options.receiver_hears_rules() {
+    let mut rules = ClientRules::new(&plan.options, Side::Receiver, version);
+    if !plan.options.receiver_hears_rules(version) {
         return rules.finish();
     }
     loop {

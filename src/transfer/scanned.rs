@@ -9,7 +9,8 @@ use super::{Listing, Source, TransferError, ids};
 use protocol::args::Options;
 use protocol::checksum::{Checksum, Sum};
 use protocol::chmod::Chmod;
-use protocol::flist::{FileEntry, FileList, Ndx};
+use protocol::flist::{FileEntry, FileList, Ndx, Sorting};
+use protocol::handshake::{Compat, Negotiated};
 use protocol::mux::{Message, TextKind};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -90,11 +91,12 @@ impl<'a> Scanned<'a> {
     pub(crate) fn list(
         arguments: Arguments<'_>,
         options: &'a Options,
-        incremental: bool,
+        n: &Negotiated,
         hooks: Hooks<'a>,
         trouble: &'a Trouble,
     ) -> Result<(Listing, Self), TransferError> {
-        let mut lister = Lister::new(Walk::new(&scan_options(options), hooks), incremental);
+        let incremental = n.compat.has(Compat::INC_RECURSE);
+        let mut lister = Lister::new(Walk::new(&scan_options(options), hooks), incremental, Sorting::of(n.version));
         let list = if incremental { lister.first(arguments) } else { lister.whole(arguments) };
         let list = list.map_err(refused)?;
         let mut source = Self { lister, options, told: ids::Told::default(), chmod: chmod(options)?, trouble };

@@ -18,7 +18,7 @@ use protocol::args::{ItemDetail, Options, ServerArgs};
 use protocol::checksum::Sum;
 use protocol::filter::{RuleSet, Side as RuleSide};
 use protocol::flist::{FileEntry, FileList, ListLimits, Ndx};
-use protocol::handshake::{Compat, Hello, Side, VERSION_MOST};
+use protocol::handshake::{Hello, Side, VERSION_MOST};
 use protocol::item::ItemHeader;
 use protocol::mux::{Message, TextKind};
 use protocol::sender::Request;
@@ -67,6 +67,7 @@ pub(crate) fn hello(args: &ServerArgs, version: u8) -> Result<Hello, TransferErr
         offer: offers::checksums(true),
         compression: offers::compression(options.compression(), true),
         incremental: options.incremental(!args.sender),
+        acknowledges: args.sender && options.remove_source_files,
     })
 }
 
@@ -78,6 +79,7 @@ pub(crate) fn serve_session(
     guard: Option<&Guard>,
     ledger: Option<&Ledger<'_>>,
 ) -> Result<Served, TransferError> {
+    args.options.check_version(session.n.version)?;
     session.convert(args.options.charset);
     if let Some(rate) = args.options.bwlimit.and_then(NonZeroU64::new) {
         session.limit(rate);
@@ -207,13 +209,13 @@ fn serve_sender(
         max_alloc: options.max_alloc.unwrap_or(0),
         skip_compress: options.skip_compress.as_deref().map(Suffixes::new).unwrap_or_default(),
         rules: None,
-        client_rules: ClientRules::new(options, RuleSide::Sender),
+        client_rules: ClientRules::new(options, RuleSide::Sender, session.n.version),
         names_from_peer: options.files_from.as_deref() == Some(b"-"),
         only_batch: false,
         digests: false,
     };
     let paths: Vec<_> = args.paths.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
-    let incremental = session.n.compat.has(Compat::INC_RECURSE);
+    let n = session.n;
     let trouble = Trouble::new(options.verbose > 1);
     let rules: OnceCell<Option<RuleSet>> = OnceCell::new();
     let (mut report, mut sum) = (trouble.reporter(), summer(list_checksum));
@@ -227,7 +229,7 @@ fn serve_sender(
             Some(name) => Some(Box::new(filters::names_of_file(name, options.from0)?)),
         };
         let arguments = Arguments::new(&paths, names)?;
-        Scanned::list(arguments, options, incremental, hooks, &trouble)
+        Scanned::list(arguments, options, &n, hooks, &trouble)
     };
     let mut watch = Report { trouble: &trouble, ledger, current: None };
     let summary = send(session, &plan, listing, &mut watch)?;
@@ -330,6 +332,7 @@ mod tests {
             choice: None,
             offer: Offer::Stock,
             incremental: false,
+            acknowledges: false,
             compression: Wish::OFF,
         };
         let mut handshake = Handshake::new(hello, &mut out);

@@ -7,6 +7,8 @@ use crate::support::sshd::{Sshd, keygen};
 use crate::tables::{Age, FOLDER, Row, TARGET, Table, expect_all_proven, small_files};
 use std::cell::RefCell;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Command;
 
 #[test]
@@ -97,6 +99,59 @@ fn a_far_end_that_freezes_is_left() {
     let _ = Command::new("kill").arg("-KILL").args(frozen.iter().map(u32::to_string)).status();
     forget_temporary(&place);
     expect_all_proven(&place, &table, &rows);
+}
+
+/// A way to `port` on which each connection falls silent once it has carried so much that way.
+fn falling_silent(port: u16, after: usize) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ours = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for near in listener.incoming().flatten() {
+            let Ok(far) = TcpStream::connect(("127.0.0.1", port)) else { continue };
+            let (mut back, mut home) = (far.try_clone().unwrap(), near.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut back, &mut home));
+            let (mut near, mut far) = (near, far);
+            std::thread::spawn(move || {
+                let (mut bytes, mut carried) = ([0; 16384], 0);
+                while let Ok(n @ 1..) = near.read(&mut bytes) {
+                    carried += n;
+                    if carried <= after && far.write_all(&bytes[..n]).is_err() {
+                        break;
+                    }
+                }
+                let _ = far.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    ours
+}
+
+/// A link on which nothing moves any more, and which does not break, is in trouble; the files on it are not.
+#[test]
+fn a_link_that_falls_silent_counts_against_no_file() {
+    let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
+    for (name, once) in [("silent", false), ("silent_once", true)] {
+        let place = Place::make();
+        let table = Table::new(server, name, Age::V1);
+        let rows: Vec<_> = (0..3).map(|n| Row::new(place.source(format!("f{n}"), 4 << 20, n))).collect();
+        table.insert(&rows);
+        let far = FarEnd { port: falling_silent(sshd.port, 300_000), ..place.behind(&sshd) };
+        let key = fs::read_to_string(&far.known_hosts).unwrap();
+        fs::write(&far.known_hosts, key.replace(&sshd.port.to_string(), &far.port.to_string())).unwrap();
+        let mut command = far.command();
+        command.args(["--db", &table.url, "--target", TARGET, "--poll", "0.1", "--stall-timeout", "1"]);
+        let told = |log: &str| log.lines().filter(|line| line.contains("Link stalled")).count();
+        let log = if once {
+            command.arg("--once");
+            Run::to_end(command).expect(1).log
+        } else {
+            let run = Run::start(command);
+            wait_until("it is told again and again", || told(&run.log()) >= 4);
+            run.terminate().0.expect(0).log
+        };
+        assert!(told(&log) >= 4 && !log.contains("Not copied"), "{log}");
+        assert!(table.rows().iter().all(|row| (row.copied, row.attempts) == (0, Some(0))), "{log}");
+    }
 }
 
 /// A small file system of its own; unmounted when dropped.

@@ -84,12 +84,12 @@ fn a_file_that_breaks_the_far_end_holds_up_no_other() {
     table.insert(&rows);
     let Some(script) = fragile(&place, r#"kill "KILL", $pid; waitpid $pid, 0; exit 12"#) else { return };
     let mut command = FarEnd { rsync_path: script, ..place.behind(&sshd) }.command();
-    command.args(["--once", "--db", &table.url, "--target", TARGET, "--max-copy-attempts", "2"]);
+    command.args(["--once", "--db", &table.url, "--target", TARGET]);
     let over = Run::to_end(command).expect(1);
     eprintln!("{} rows, two of which break the far end: {:.1} s", rows.len(), over.seconds);
     for (stands, row) in table.rows().iter().zip(&rows) {
         let poison = String::from_utf8_lossy(&row.name()).contains("poison");
-        let want = if poison { (0, Some(2)) } else { (1, Some(0)) };
+        let want = if poison { (0, Some(1)) } else { (1, Some(0)) };
         assert_eq!((stands.copied, stands.attempts), want, "{stands:?}\n{}", over.log);
     }
     // Blamed only when those that shared its session are through.
@@ -124,6 +124,29 @@ fn a_file_that_kills_the_connection_holds_up_no_other() {
     let over = over.expect(0);
     eprintln!("110 rows beside one that kills connections: {:.1} s", over.seconds);
     assert!(table.rows().iter().all(|row| row.attempts == Some(0)), "{}", over.log);
+}
+
+/// A far end that gives up within the protocol has said why: that is told and kept, and not its exit code alone.
+#[test]
+fn a_far_end_that_gives_up_is_heard_out() {
+    let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
+    let place = Place::make();
+    let table = Table::new(server, "last_words", Age::V1);
+    table.insert(&[Row::new(place.source("poison", 1000, 1))]);
+    // MSG_ERROR and MSG_ERROR_EXIT.
+    let then = r#"
+        kill "KILL", $pid; waitpid $pid, 0;
+        my $text = "rsync: [Receiver] node \"seven\" is on fire\n";
+        syswrite STDOUT, pack("V", (10 << 24) + length $text) . $text . pack("VV", (93 << 24) + 4, 11);
+        1 while sysread(STDIN, my $rest, 65536);
+        exit 11"#;
+    let Some(script) = fragile(&place, then) else { return };
+    let mut command = FarEnd { rsync_path: script, ..place.behind(&sshd) }.command();
+    command.args(["--once", "--db", &table.url, "--target", TARGET]);
+    let log = Run::to_end(command).expect(1).log;
+    let words = "The peer gave up with exit code 11; it said: rsync: [Receiver] node \"seven\" is on fire";
+    assert!(log.lines().any(|line| line.contains("Not copied") && line.contains(words)), "{log}");
+    assert!(table.execute("SELECT why FROM archiver_note").contains("exit code 11; it said: "));
 }
 
 /// A far end that does this when it hears the word `poison`.

@@ -75,7 +75,8 @@ fn only_what_is_proven_and_unchanged_is_deleted() {
     fs::remove_file(&gone.0).unwrap();
     // Its time alone proves nothing: its bytes do.
     fs::File::options().write(true).open(&touched.0).unwrap().set_modified(UNIX_EPOCH).unwrap();
-    let over = sync.run(None, &["--delete-local-after", "0"], 0);
+    // The wrong one fails again, in a run that deletes.
+    let over = sync.run(None, &["--delete-local-after", "0"], 1);
     for (path, row, deleted) in [(&plain.0, plain_row, true), (&touched.0, touched_row, true)]
         .into_iter()
         .chain([(&kept.0, kept_row, false), (&changed.0, changed_row, false), (&shared.0, shared_row, false)])

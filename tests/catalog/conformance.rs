@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use pysmurf_archiver::catalog::{Retry, Totals};
+use pysmurf_archiver::catalog::{Keeping, Retry, Totals};
 
 /// Runs each check on each kind of table.
 macro_rules! on_both {
@@ -33,6 +33,7 @@ on_both! {
     a_copy_is_recorded_once
     a_failure_counts_once
     the_last_failure_gives_up
+    a_failure_is_noted_until_the_row_is_proven
     a_batch_of_both_outcomes
     rows_given_up_get_a_new_chance
     one_archiver_at_a_time
@@ -125,6 +126,52 @@ async fn the_last_failure_gives_up(table: &impl Fixture) {
     assert_eq!(catalog.record(&[failed(id, MAX_ATTEMPTS - 1)]).await.unwrap(), 1);
     assert_eq!(all(&catalog).await, []);
     assert_eq!(catalog.totals().await.unwrap(), Totals { given_up: 1, ..Totals::default() });
+    catalog.close().await;
+}
+
+async fn a_failure_is_noted_until_the_row_is_proven(table: &impl Fixture) {
+    let given_up = |path: &str| NewRow { attempts: Some(MAX_ATTEMPTS - 1), ..NewRow::new(path) };
+    let id = table.insert(&[given_up("/data/x"), given_up("/data/y"), given_up("/data/z"), NewRow::new("/data/w")]);
+    let catalog = table.open().await;
+    let noted = async |which: Retry| {
+        let notes = catalog.given_up(&which, 10).await.unwrap();
+        notes
+            .into_iter()
+            .map(|note| (note.id.0 - id, note.path, note.attempts, note.reason.map(|(_, why)| why)))
+            .collect::<Vec<_>>()
+    };
+    let fails = |id: i64, attempts: i64, why: &str| Settled {
+        id: RecordId(id),
+        attempts,
+        outcome: Outcome::Failed { why: why.to_owned() },
+    };
+    assert_eq!(noted(Retry::All).await, []);
+    let long = "é".repeat(3000);
+    let last = MAX_ATTEMPTS - 1;
+    let batch = [fails(id, last, "it's \"gone\"\n"), fails(id + 1, last, &long), fails(id + 3, 0, "once")];
+    assert_eq!(catalog.record(&batch).await.unwrap(), 3);
+    // What was not counted is not noted.
+    assert_eq!(catalog.record(&[fails(id, last, "again"), fails(id + 3, 7, "other")]).await.unwrap(), 0);
+    let kept = noted(Retry::All).await;
+    assert_eq!(kept[0], (0, "/data/x".to_owned(), MAX_ATTEMPTS, Some("it's \"gone\"\n".to_owned())));
+    assert_eq!(kept[1].3.as_ref().unwrap().chars().count(), 1000, "a bounded reason");
+    assert_eq!(kept.len(), 2);
+    assert_eq!(noted(Retry::Ids(vec![RecordId(id + 1)])).await.len(), 1);
+    assert_eq!(noted(Retry::Pattern("*/x".into())).await.len(), 1);
+    assert_eq!(noted(Retry::Ids(vec![])).await, []);
+    assert_eq!(catalog.given_up(&Retry::All, 1).await.unwrap().len(), 1);
+    assert_eq!(catalog.keeping().await.unwrap(), Keeping::There);
+    // A new chance takes it away, and so does the proof.
+    assert_eq!(catalog.retry(&Retry::Ids(vec![RecordId(id)])).await.unwrap(), 1);
+    let proven = Settled { attempts: MAX_ATTEMPTS, ..copied(id + 1, "there") };
+    assert_eq!(catalog.record(&[proven]).await.unwrap(), 1);
+    assert_eq!(table.noted(), 1, "only of the row that failed once");
+    // Somebody counts by himself: what is noted is of another failure.
+    assert_eq!(catalog.record(&[fails(id + 2, last, "mine")]).await.unwrap(), 1);
+    assert_eq!(catalog.record(&[fails(id, 0, "first"), fails(id, 1, "second")]).await.unwrap(), 2);
+    assert_eq!(table.noted(), 3);
+    table.set_attempts(id + 2, MAX_ATTEMPTS + 3);
+    assert_eq!(noted(Retry::All).await, [(2, "/data/z".to_owned(), MAX_ATTEMPTS + 3, None)]);
     catalog.close().await;
 }
 

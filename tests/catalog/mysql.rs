@@ -87,6 +87,14 @@ impl Fixture for Table {
         let path = (0..path.len()).step_by(2).map(|at| u8::from_str_radix(&path[at..at + 2], 16).unwrap()).collect();
         Seen { path: String::from_utf8(path).unwrap(), copied: copied != "0", attempts: attempts.parse().ok() }
     }
+
+    fn noted(&self) -> i64 {
+        self.execute("SELECT COUNT(*) FROM archiver_note").trim().parse().unwrap()
+    }
+
+    fn set_attempts(&self, id: i64, attempts: i64) {
+        self.execute(&format!("UPDATE pysmurf_files_v1 SET failed_copy_attempts = {attempts} WHERE id = {id}"));
+    }
 }
 
 const TIME: i64 = 1_589_517_264;
@@ -465,9 +473,13 @@ async fn refusals_name_the_remedy_and_never_the_password() {
 #[tokio::test]
 async fn init_db_creates_once_and_hides_nothing() {
     let Some(table) = bare("init") else { return };
-    let created = |table: &str, new| vec![Created { table: table.to_owned(), new }];
-    assert_eq!(catalog::init_db(&table.database()).await.unwrap(), created("pysmurf_files_v1", true));
-    assert_eq!(catalog::init_db(&table.database()).await.unwrap(), created("pysmurf_files_v1", false));
+    let created = |tables: &[(&str, bool)]| {
+        tables.iter().map(|(table, new)| Created { table: (*table).to_owned(), new: *new }).collect::<Vec<_>>()
+    };
+    for new in [true, false] {
+        let all = created(&[("pysmurf_files_v1", new), ("archiver_note", new)]);
+        assert_eq!(catalog::init_db(&table.database()).await.unwrap(), all);
+    }
     let ours = table.execute("SHOW CREATE TABLE pysmurf_files_v1");
     table.execute(&format!("DROP TABLE pysmurf_files_v1; {}", include_str!("v1.sql")));
     assert_eq!(table.execute("SHOW CREATE TABLE pysmurf_files_v1"), ours);
@@ -475,9 +487,14 @@ async fn init_db_creates_once_and_hides_nothing() {
     assert_eq!(ids(&all(&table.open().await).await), [id]);
 
     table.execute(&format!("DROP TABLE pysmurf_files_v1; CREATE TABLE pysmurf_files_v0 ({OLD})"));
-    assert_eq!(catalog::init_db(&table.database()).await.unwrap(), created("pysmurf_files_v0", false));
+    let found = created(&[("pysmurf_files_v0", false), ("archiver_note", false)]);
+    assert_eq!(catalog::init_db(&table.database()).await.unwrap(), found);
 
     table.server.execute("REVOKE CREATE ON init.* FROM 'init'@'%'");
+    // Without the right, what is there already still is in order.
+    table.execute("DROP TABLE archiver_note");
+    let found = created(&[("pysmurf_files_v0", false)]);
+    assert_eq!(catalog::init_db(&table.database()).await.unwrap(), found);
     table.execute("DROP TABLE pysmurf_files_v0");
     let message = setup_message(catalog::init_db(&table.database()).await);
     assert!(message.contains("grant CREATE"), "{message}");

@@ -86,18 +86,28 @@ impl Fixture for Table {
         let row = |row: &rusqlite::Row<'_>| Ok(Seen { path: row.get(0)?, copied: row.get(1)?, attempts: row.get(2)? });
         connection.query_row(query, [id], row).unwrap()
     }
+
+    fn noted(&self) -> i64 {
+        self.connect().query_row("SELECT COUNT(*) FROM archiver_note", [], |row| row.get(0)).unwrap()
+    }
+
+    fn set_attempts(&self, id: i64, attempts: i64) {
+        let update = "UPDATE supersync_v0 SET failed_copy_attempts = ? WHERE id = ?";
+        self.connect().execute(update, [attempts, id]).unwrap();
+    }
 }
 
 #[tokio::test]
 async fn creates_what_is_absent_and_alters_nothing() {
     let table = Table::new();
     let database = Database::Sqlite(table.file.clone());
-    let names = ["supersync_v0", "timecode_dirs_v0"];
+    let names = ["supersync_v0", "timecode_dirs_v0", "archiver_note"];
     let all = |new| names.map(|name| Created { table: name.to_owned(), new });
     assert_eq!(catalog::init_db(&database).await.unwrap(), all(true));
     let schema = || -> Vec<String> {
         let connection = Connection::open(&table.file).unwrap();
-        let mut statement = connection.prepare("SELECT sql FROM sqlite_master ORDER BY name").unwrap();
+        let mut statement =
+            connection.prepare("SELECT sql FROM sqlite_master WHERE name LIKE '%_v0' ORDER BY name").unwrap();
         statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
     };
     let words = |sql: &str| sql.split_whitespace().collect::<Vec<_>>().join(" ");

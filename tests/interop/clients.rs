@@ -47,6 +47,7 @@ fn start(connect: &mut dyn Connect, sender: bool, options: &Options, path: &Path
         sender,
         options: options.clone(),
         capabilities: Vec::new(),
+        old: false,
         paths: vec![path.as_os_str().as_bytes().to_vec()],
     };
     let words: Vec<_> = args.to_words().into_iter().map(OsString::from_vec).collect();
@@ -63,6 +64,7 @@ fn shake(link: Link, version: u8, offer: Offer, options: &Options) -> Session {
             offer,
             compression: options.compression(),
             incremental: options.incremental(false),
+            acknowledges: false,
         },
     )
     .unwrap()

@@ -130,3 +130,39 @@ pub const ROWS: &[Row] = &[
     Row { only: Some(Way::Pull), no_daemon: true, ..wire("-a --files-from=WORK/list") },
     Row { only: Some(Way::Push), ..row("-a --out-format=%i_%n_%l_%L") },
 ];
+
+/// What differs between the versions before 30 and those behind it, at one of them.
+pub fn before_30(version: u8) -> Vec<Row> {
+    let with = |options: &str| -> &'static str { format!("--protocol={version} {options}").leak() };
+    let mut rows: Vec<_> = [
+        "-a",
+        "-aH",
+        "-ac",
+        "-az",
+        "-aU",
+        "-a --numeric-ids",
+        "-aI --no-W -B700",
+        "-a --checksum-choice=md5",
+        "-a --delete",
+        "-a --delete-after",
+        "-a --delete --exclude=dir --filter=+r_x",
+        "-aC --delete",
+        "-a --inplace --no-W",
+        "-a --append",
+        "-a --remove-source-files",
+        "-an --delete",
+        "-a --delay-updates --partial-dir=.part --delete",
+        "-ab --backup-dir=WORK/dst/kept --delete",
+        "-a --copy-dest=WORK/alt",
+        "-rlt --no-p",
+        "-d --delete",
+    ]
+    .map(|options| row(with(options)))
+    .into();
+    rows.push(Row { source: "src/./dir/sub/", ..row(with("-aR")) });
+    rows.push(Row { source: "src/dir", ..row(with("-a --delete")) });
+    if version == 29 {
+        rows.extend(["-ay", "-am", "-aF --delete"].map(|options| row(with(options))));
+    }
+    rows
+}

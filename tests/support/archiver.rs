@@ -272,6 +272,12 @@ impl Tree {
         self.0.iter().filter(|(name, _)| !name.ends_with(b"/"))
     }
 
+    /// Without its directories, whose times change whenever something is tried in them.
+    pub fn without_directories(mut self) -> Self {
+        self.0.retain(|name, _| !name.ends_with(b"/"));
+        self
+    }
+
     /// The names of the files as text.
     pub fn names(&self) -> Vec<String> {
         self.files().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect()

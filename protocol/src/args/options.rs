@@ -1,5 +1,6 @@
 //! What a transfer is asked to do: every option that both ends may have to know.
 
+use crate::PeerError;
 use crate::charset::Charset;
 use crate::checksum::Checksum;
 use crate::compress::{Choice, Method, Wish};
@@ -304,6 +305,7 @@ impl Options {
             relative: self.relative,
             missing_args: self.delete_missing_args,
             hard_links: self.hard_links,
+            recurse: self.recurse,
             charset: self.charset,
         }
     }
@@ -332,7 +334,34 @@ impl Options {
     }
 
     /// Whether a client that sends tells its filter rules to the server.
-    pub fn receiver_hears_rules(&self) -> bool {
-        self.prune_empty_dirs || self.delete.is_some() || self.delete_excluded
+    pub fn receiver_hears_rules(&self, version: u8) -> bool {
+        let deletes = self.delete.is_some() || self.delete_excluded;
+        self.prune_empty_dirs || deletes && (version >= 29 || !self.delete_excluded)
+    }
+
+    /// Refuses what a version cannot do.
+    pub fn check_version(&self, version: u8) -> Result<(), PeerError> {
+        let alternative = match self.alt_kind {
+            Some(AltKind::Copy) => "--copy-dest",
+            Some(AltKind::Link) => "--link-dest",
+            Some(AltKind::Compare) | None => "--compare-dest",
+        };
+        for (asked, least, option) in [
+            (self.acls, 30, "--acls"),
+            (self.xattrs > 0, 30, "--xattrs"),
+            (self.fuzzy > 0, 29, "--fuzzy"),
+            (
+                (self.inplace || self.append > 0) && self.alt_kind.is_some(),
+                29,
+                &format!("{alternative} with --inplace"),
+            ),
+            (self.alt_dirs.len() > 1, 29, &format!("Using more than one {alternative} option")),
+            (self.prune_empty_dirs, 29, "--prune-empty-dirs"),
+        ] {
+            if asked && version < least {
+                return Err(PeerError::NeedsVersion { option: option.into(), least, negotiated: version });
+            }
+        }
+        Ok(())
     }
 }

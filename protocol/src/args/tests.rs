@@ -65,7 +65,13 @@ fn what_we_write_we_understand() {
                 *count(&mut options, byte).unwrap() = 2;
             }
         }
-        let mut args = ServerArgs { sender, options, capabilities: CAPABILITIES.into(), paths: vec![b"-a b".to_vec()] };
+        let mut args = ServerArgs {
+            sender,
+            options,
+            capabilities: CAPABILITIES.into(),
+            old: false,
+            paths: vec![b"-a b".to_vec()],
+        };
         for (name, whom, flag) in WORDS {
             if args.hears(whom) && !HOME.contains(&name) {
                 *flag(&mut args.options) = true;

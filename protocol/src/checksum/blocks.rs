@@ -39,7 +39,9 @@ impl BlockSeed {
                 let (first, second) = if self.seed_first { (seed, block) } else { (block, seed) };
                 Sum::of(Md5::new().chain_update(first).chain_update(second).finalize().into())
             }
-            Checksum::Md4 => Sum::of(md4::Md4::new().chain_update(block).chain_update(seed).finalize().into()),
+            Checksum::Md4 | Checksum::SeededMd4(_) => {
+                Sum::of(md4::Md4::new().chain_update(block).chain_update(seed).finalize().into())
+            }
             Checksum::Sha1 => Sum::of(sha1::Sha1::new().chain_update(seed).chain_update(block).finalize().into()),
             Checksum::None => Sum::zero(1),
             Checksum::Blake3 => Sum::of(*blake3::Hasher::new().update(seed).update(block).finalize().as_bytes()),
@@ -145,7 +147,9 @@ impl BlockRule {
             Self::Session(BlockSeed { checksum: Checksum::Md5, seed, seed_first }) => {
                 (lanes::Kind::Md5, *seed, *seed_first)
             }
-            Self::Session(BlockSeed { checksum: Checksum::Md4, seed, .. }) => (lanes::Kind::Md4, *seed, false),
+            Self::Session(BlockSeed { checksum: Checksum::Md4 | Checksum::SeededMd4(_), seed, .. }) => {
+                (lanes::Kind::Md4, *seed, false)
+            }
             Self::Signature(_, SignatureSum::Md4) => (lanes::Kind::Md4, 0, false),
             _ => return None,
         };

@@ -8,23 +8,30 @@ pub const ARGS_MOST: usize = 16_000;
 pub const ARG_BYTES_MOST: usize = 1 << 20;
 
 /// A list of arguments that ends with an empty one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ArgList {
+    /// What stands behind each argument.
+    end: u8,
     args: Vec<Vec<u8>>,
     current: Vec<u8>,
     bytes: usize,
 }
 
 impl ArgList {
-    /// An empty list.
-    pub fn new() -> Self {
-        Self::default()
+    /// What stands behind each argument at a daemon that speaks this version.
+    pub fn end_of(version: u8) -> u8 {
+        if version < 30 { b'\n' } else { 0 }
+    }
+
+    /// An empty list, each of whose arguments has this behind it.
+    pub fn new(end: u8) -> Self {
+        Self { end, args: Vec::new(), current: Vec::new(), bytes: 0 }
     }
 
     /// Takes bytes; returns how many were used and whether the list is complete. What is behind the list is left alone.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(usize, bool), PeerError> {
         for (at, &byte) in bytes.iter().enumerate() {
-            if byte != 0 {
+            if byte != self.end {
                 self.bytes += 1;
                 if self.bytes > ARG_BYTES_MOST {
                     return Err(PeerError::Malformed("more than a megabyte of arguments"));
@@ -46,16 +53,21 @@ impl ArgList {
         self.args
     }
 
-    /// The bytes of a list.
-    pub fn encode<A: AsRef<[u8]>>(args: &[A]) -> Vec<u8> {
+    /// The same, taken out.
+    pub(super) fn take_args(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.args)
+    }
+
+    /// The bytes of a list; no argument may hold what stands behind it.
+    pub fn encode<A: AsRef<[u8]>>(args: &[A], end: u8) -> Vec<u8> {
         let mut bytes = Vec::new();
         for arg in args {
             // An empty argument would end the list; stock sends a dot for it.
             let arg = if arg.as_ref().is_empty() { b"." } else { arg.as_ref() };
             bytes.extend_from_slice(arg);
-            bytes.push(0);
+            bytes.push(end);
         }
-        bytes.push(0);
+        bytes.push(end);
         bytes
     }
 

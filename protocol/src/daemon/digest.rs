@@ -17,10 +17,12 @@ pub enum Digest {
     Md5,
     /// MD4.
     Md4,
+    /// The unnamed MD4 of protocols below 30, which has four zero bytes before the secret.
+    OldMd4,
 }
 
 impl Digest {
-    /// All of them in the order in which they are preferred and listed.
+    /// All that have a name of their own, in the order in which they are preferred and listed.
     pub const ALL: [Self; 5] = [Self::Sha512, Self::Sha256, Self::Sha1, Self::Md5, Self::Md4];
 
     /// The weakest that is taken where nobody asks for a weaker one.
@@ -33,7 +35,7 @@ impl Digest {
             Self::Sha256 => "sha256",
             Self::Sha1 => "sha1",
             Self::Md5 => "md5",
-            Self::Md4 => "md4",
+            Self::Md4 | Self::OldMd4 => "md4",
         }
     }
 
@@ -50,6 +52,7 @@ impl Digest {
             Self::Sha1 => of::<sha1::Sha1>(secret, challenge),
             Self::Md5 => of::<md5::Md5>(secret, challenge),
             Self::Md4 => of::<md4::Md4>(secret, challenge),
+            Self::OldMd4 => of::<md4::Md4>(&[&[0; 4], secret].concat(), challenge),
         };
         STANDARD_NO_PAD.encode(sum)
     }

@@ -3,6 +3,7 @@
 use super::lines::Lines;
 use super::{ArgList, Greeting};
 use crate::PeerError;
+use crate::handshake::VERSION_MOST;
 
 /// Most bytes a client may send for the early command, as stock takes.
 pub const EARLY_INPUT_MOST: usize = 5120;
@@ -50,11 +51,13 @@ enum State {
 pub struct Server {
     lines: Lines,
     state: State,
+    /// What stands behind each argument.
+    end: u8,
 }
 
 impl Default for Server {
     fn default() -> Self {
-        Self { lines: Lines::default(), state: State::Greeting }
+        Self { lines: Lines::default(), state: State::Greeting, end: 0 }
     }
 }
 
@@ -76,7 +79,7 @@ impl Server {
 
     /// The client was accepted.
     pub fn accept(&mut self) {
-        self.state = State::Args(ArgList::new());
+        self.state = State::Args(ArgList::new(self.end));
     }
 
     /// The next thing that was said, as far as the bytes go.
@@ -86,7 +89,9 @@ impl Server {
                 State::Greeting => {
                     let Some(line) = self.lines.line()? else { return Ok(None) };
                     self.state = State::Request { early: true };
-                    return Greeting::parse(&line).map(|greeting| Some(ServerEvent::Greeted(greeting)));
+                    let greeting = Greeting::parse(&line)?;
+                    self.end = ArgList::end_of(greeting.agreed(VERSION_MOST));
+                    return Ok(Some(ServerEvent::Greeted(greeting)));
                 }
                 State::Request { early } => {
                     let early = *early;
@@ -118,7 +123,7 @@ impl Server {
                 State::Args(list) => {
                     let Some(args) = complete(list, &mut self.lines)? else { return Ok(None) };
                     if ArgList::is_secluded(&args) {
-                        self.state = State::Secluded(args, ArgList::new());
+                        self.state = State::Secluded(args, ArgList::new(0));
                         continue;
                     }
                     self.state = State::Over;
@@ -147,7 +152,7 @@ fn complete(list: &mut ArgList, lines: &mut Lines) -> Result<Option<Vec<Vec<u8>>
     let bytes = lines.rest();
     let (used, done) = list.feed(&bytes)?;
     lines.feed(&bytes[used..]);
-    Ok(done.then(|| std::mem::take(list).into_args()))
+    Ok(done.then(|| list.take_args()))
 }
 
 fn early_input_len(text: &[u8]) -> Result<usize, PeerError> {

@@ -49,6 +49,17 @@ fn a_pull_is_understood_however_it_is_split() {
 }
 
 #[test]
+fn a_client_of_29_ends_its_arguments_with_lines() {
+    let bytes = b"@RSYNCD: 29.0\nmod\n--server\n--sender\n-logDtpr\n.\nmod/\n\n\0\0\0\0";
+    for chunk in [1, 3, bytes.len()] {
+        let (events, rest) = server_events(bytes, chunk).unwrap();
+        let args: Vec<_> = ["--server", "--sender", "-logDtpr", ".", "mod/"].map(Vec::from).to_vec();
+        assert_eq!(events.last(), Some(&ServerEvent::Args(args)));
+        assert_eq!(rest, [0; 4]);
+    }
+}
+
+#[test]
 fn secluded_arguments_are_joined() {
     let bytes = [GREETING, b"mod\n--server\0--sender\0-slogDtpre.iLsfxCIvu\0\0rsync\0.\0mod/\0\0\x1e"].concat();
     for chunk in [1, 7, bytes.len()] {
@@ -111,12 +122,16 @@ fn answers_are_those_of_stock() {
         assert!(!matches(answer(digest).as_bytes(), &answer(digest).as_bytes()[1..]));
     }
     assert_eq!(Digest::Md5.answer(b"", b""), "1B2M2Y8AsgTpgAmY7PhCfg");
+    // Stock's daemon of 3.5.0 takes this from a client that greets with `@RSYNCD: 29`.
+    assert_eq!(Digest::OldMd4.answer(b"s3cret", b"abc"), Digest::Md4.answer(b"\0\0\0\0s3cret", b"abc"));
 }
 
 #[test]
 fn greetings_good_and_bad() {
     let version = |line: &str| Greeting::parse(line.as_bytes()).map(|greeting| greeting.version);
     for (line, expected) in [
+        ("@RSYNCD: 27", 27),
+        ("@RSYNCD: 29", 29),
         ("@RSYNCD: 30", 30),
         ("@RSYNCD: 31.0", 31),
         ("@RSYNCD: 32.0 md5", 32),
@@ -131,7 +146,7 @@ fn greetings_good_and_bad() {
         "@RSYNCD: ",
         "@RSYNCD: x",
         "@RSYNCD: -31.0",
-        "@RSYNCD: 29.0 md5",
+        "@RSYNCD: 26.0 md5",
         "@RSYNCD: 41.0 md5",
         "@RSYNCD: 999999999999999999999.0",
         "@RSYNCD: 31.999999999",
@@ -141,9 +156,13 @@ fn greetings_good_and_bad() {
     ] {
         assert!(version(line).is_err(), "{line}");
     }
-    assert_eq!(Greeting::parse(b"@RSYNCD: 31.0").unwrap().digest(), Some(Digest::Md5));
-    assert_eq!(Greeting::parse(b"@RSYNCD: 31.0 md4 sha1").unwrap().digest(), Some(Digest::Sha1));
-    assert_eq!(Greeting::parse(b"@RSYNCD: 31.0 foo").unwrap().digest(), None);
+    assert_eq!(Greeting::parse(b"@RSYNCD: 31.0").unwrap().digest(32), Some(Digest::Md5));
+    assert_eq!(Greeting::parse(b"@RSYNCD: 31.0 md4 sha1").unwrap().digest(32), Some(Digest::Sha1));
+    assert_eq!(Greeting::parse(b"@RSYNCD: 31.0 foo").unwrap().digest(32), None);
+    // Nothing is listed where the lower version knows no list, whoever of the two has it.
+    assert_eq!(Greeting::parse(b"@RSYNCD: 29").unwrap().digest(32), Some(Digest::OldMd4));
+    assert_eq!(Greeting::parse(b"@RSYNCD: 31.0").unwrap().digest(28), Some(Digest::OldMd4));
+    assert_eq!(Greeting::parse(b"@RSYNCD: 29.0 sha1 md4").unwrap().digest(32), Some(Digest::Sha1));
     assert_eq!(Greeting::parse(b"@RSYNCD: 33.0 md5").unwrap().agreed(31), 31);
     assert_eq!(Greeting::parse(&Greeting::line(31)[..GREETING.len() - 1]), Ok(greeting()));
     assert_eq!(Greeting::line(31), GREETING);

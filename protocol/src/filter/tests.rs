@@ -78,6 +78,38 @@ proptest! {
     }
 }
 
+/// What stock rsync 3.5.0 writes as a client of 28 and 29.
+#[test]
+fn rules_before_30_are_stock_rsyncs() {
+    let rule = |text: &str| match parse_rule(text.as_bytes(), &Mode::default()).unwrap().remove(0) {
+        Given::Rule(rule) => rule,
+        other => panic!("{other:?}"),
+    };
+    let sent = |text: &str, server, version| {
+        let bytes = encode(&[rule(text)], server, version).ok()?;
+        Some(String::from_utf8(bytes[4..bytes.len() - 4].to_vec()).unwrap())
+    };
+    let (push, pull) = (Side::Receiver, Side::Sender);
+    for (text, server, at_29, at_28) in [
+        ("- x", push, Some("- x"), Some("x")),
+        ("+ x", push, Some("+ x"), Some("+ x")),
+        ("- + x", push, Some("- + x"), Some("- + x")),
+        ("-r x", push, Some("-r x"), Some("x")),
+        ("-s x", pull, Some("-s x"), Some("x")),
+        ("+s x", pull, Some("+s x"), Some("+ x")),
+        ("-p x", push, None, None),
+        ("-p x", pull, Some("- x"), Some("x")),
+        ("-/ /x", push, Some("-/ /x"), None),
+        ("-! y", pull, Some("-! y"), None),
+        ("-x user.*", push, Some("-x user.*"), None),
+        (": .f", push, Some(": .f"), None),
+    ] {
+        let told = (sent(text, server, 29), sent(text, server, 28));
+        assert_eq!(told, (at_29.map(String::from), at_28.map(String::from)), "{text} {server:?}");
+    }
+    assert!(matches!(encode(&[rule("-p x")], push, 28), Err(PeerError::RulesTooModern)));
+}
+
 #[test]
 fn patterns_match_as_with_stock() {
     // Tried with stock 3.5.0.
@@ -127,7 +159,8 @@ fn rules(texts: &[&str], mode: &Mode) -> Vec<Rule> {
 
 fn wire(texts: &[&str], side: Side, delete_excluded: bool) -> String {
     let rules = rules(texts, &Mode { delete_excluded, ..Mode::default() });
-    let mut bytes = &encode(&rules, side)[..];
+    let bytes = encode(&rules, side, 32).unwrap();
+    let mut bytes = &bytes[..];
     let mut parts = Vec::new();
     while let Some((head, rest)) = bytes.split_first_chunk::<4>() {
         let (text, rest) = rest.split_at(u32::from_le_bytes(*head) as usize);

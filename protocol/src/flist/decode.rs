@@ -4,8 +4,10 @@ mod attributes;
 mod name;
 
 use super::ids::{IDS_MOST, decode_id};
+use super::rdev::rdev;
 use super::{
-    DirClass, Extra, FileEntry, FileList, IdNames, Kind, LinkId, ListLimits, ListShape, Previous, flag, unsafe_name,
+    DirClass, Extra, FileEntry, FileList, IdNames, Kind, LinkId, ListLimits, ListShape, Previous, Sorting, flag,
+    unsafe_name,
 };
 use crate::PeerError;
 use crate::acl::Acl;
@@ -13,7 +15,7 @@ use crate::checksum::Sum;
 use crate::handshake::{Compat, Negotiated};
 use crate::mux::IO_ERROR_BITS;
 use crate::shared::Heard;
-use crate::wire::{Decode, Decoded, Reader};
+use crate::wire::{Decode, Decoded, Ints, Reader};
 use crate::xattr::XattrSet;
 use std::collections::HashSet;
 
@@ -57,6 +59,8 @@ enum Stage {
     Entries,
     Users,
     Groups,
+    /// Bits of trouble, before 30.
+    Errors,
     Complete,
 }
 
@@ -143,8 +147,12 @@ impl ListDecoder {
                     self.stage = self.after(Stage::Entries);
                 }
             }
+            Stage::Errors => {
+                self.io_error = reader.int()? & IO_ERROR_BITS;
+                self.stage = Stage::Complete;
+            }
             stage => {
-                let (id, name) = decode_id(reader, self.n.compat.has(Compat::ID0_NAMES))?;
+                let (id, name) = decode_id(reader, self.n.ints(), self.n.compat.has(Compat::ID0_NAMES))?;
                 let names = if stage == Stage::Users { &mut self.names.users } else { &mut self.names.groups };
                 if names.len() >= IDS_MOST {
                     return Err(PeerError::Malformed("an id list without end").into());
@@ -177,10 +185,14 @@ impl ListDecoder {
     /// recursion). What entries leave out because the one before had it spans segments, and so do the limits.
     pub fn next_segment(&mut self) -> Arrived {
         self.stage = Stage::Entries;
-        let entries = std::mem::take(&mut self.entries);
+        let mut entries = std::mem::take(&mut self.entries);
+        if self.n.version < 30 {
+            infer_contents(&mut entries, self.shape);
+        }
+        let sorting = Sorting::of(self.n.version);
         let list = match self.shape.charset {
-            None => FileList::segment(self.start, entries),
-            Some(_) => FileList::as_it_came(self.start, entries),
+            None => FileList::sorted(sorting, self.start, entries),
+            Some(_) => FileList::as_it_came(sorting, self.start, entries),
         };
         self.start = self.start.saturating_add(list.len() as u32).saturating_add(1);
         Arrived {
@@ -222,6 +234,7 @@ impl ListDecoder {
         match stage {
             Stage::Entries if ids && (self.shape.owner || self.shape.acls) => Stage::Users,
             Stage::Entries | Stage::Users if ids && (self.shape.group || self.shape.acls) => Stage::Groups,
+            _ if self.n.version < 30 => Stage::Errors,
             _ => Stage::Complete,
         }
     }
@@ -240,10 +253,10 @@ impl ListDecoder {
         if flags == 0 {
             return Ok(None);
         }
-        if flags & flag::EXTENDED != 0 {
+        if flags & flag::EXTENDED != 0 && self.n.version >= 28 {
             flags |= u32::from(reader.byte()?) << 8;
         }
-        if flags == flag::END_WITH_ERROR {
+        if flags == flag::END_WITH_ERROR && self.n.version >= 30 {
             self.io_error = reader.varint()? & IO_ERROR_BITS;
             return Ok(None);
         }
@@ -251,12 +264,12 @@ impl ListDecoder {
     }
 
     fn entry(&mut self, flags: u32, reader: &mut Reader<'_>) -> Decoded<(FileEntry, Previous)> {
-        let shape = self.shape;
+        let (shape, version, ints) = (self.shape, self.n.version, self.n.ints());
         let mut previous = std::mem::take(&mut self.spare);
         previous.copy(&self.previous);
         let shared = if flags & flag::SAME_NAME != 0 { usize::from(reader.byte()?) } else { 0 };
         let suffix = if flags & flag::LONG_NAME != 0 {
-            reader.size("name length", PATH_MOST as u32)? as usize
+            ints.size(reader, "name length", PATH_MOST as u32)? as usize
         } else {
             reader.byte()?.into()
         };
@@ -272,15 +285,15 @@ impl ListDecoder {
             }
             link => link,
         };
-        let len = u64::try_from(reader.varlong(3)?).map_err(|_| PeerError::Malformed("a negative file length"))?;
+        let len = u64::try_from(ints.long(reader, 3)?).map_err(|_| PeerError::Malformed("a negative file length"))?;
         if flags & flag::SAME_TIME == 0 {
-            previous.mtime = reader.varlong(4)?;
+            previous.mtime = match ints {
+                Ints::Packed => reader.varlong(4)?,
+                Ints::Fixed => reader.uint()?.into(),
+            };
         }
-        let nsec = if flags & flag::MOD_NSEC != 0 && self.n.version >= 31 {
-            reader.size("nanoseconds", 999_999_999)?
-        } else {
-            0
-        };
+        let nsec =
+            if flags & flag::MOD_NSEC != 0 && version >= 31 { reader.size("nanoseconds", 999_999_999)? } else { 0 };
         if flags & flag::SAME_MODE == 0 {
             previous.mode = reader.uint()?;
         }
@@ -290,15 +303,15 @@ impl ListDecoder {
         }
         let (mut user, mut group) = (None, None);
         if shape.owner && flags & flag::SAME_UID == 0 {
-            previous.uid = reader.varint()? as u32;
-            if flags & flag::USER_NAME_FOLLOWS != 0 {
+            previous.uid = ints.int(reader)? as u32;
+            if flags & flag::USER_NAME_FOLLOWS != 0 && version >= 30 {
                 let len = reader.byte()?;
                 user = Some(reader.take(len.into())?.to_vec());
             }
         }
         if shape.group && flags & flag::SAME_GID == 0 {
-            previous.gid = reader.varint()? as u32;
-            if flags & flag::GROUP_NAME_FOLLOWS != 0 {
+            previous.gid = ints.int(reader)? as u32;
+            if flags & flag::GROUP_NAME_FOLLOWS != 0 && version >= 30 {
                 let len = reader.byte()?;
                 group = Some(reader.take(len.into())?.to_vec());
             }
@@ -325,12 +338,14 @@ impl ListDecoder {
             return Err(PeerError::Range { what: "mode of an entry", value: entry.mode.into(), expected }.into());
         }
         match kind {
-            Some(Kind::Device) if shape.devices => entry.extra.rdev = Some(self.rdev(flags, &mut previous, reader)?),
-            Some(Kind::Special) if shape.specials && self.n.version < 31 => {
-                self.rdev(flags, &mut previous, reader)?;
+            Some(Kind::Device) if shape.devices => {
+                entry.extra.rdev = Some(rdev(version, flags, &mut previous, reader)?)
+            }
+            Some(Kind::Special) if shape.specials && version < 31 => {
+                rdev(version, flags, &mut previous, reader)?;
             }
             Some(Kind::Symlink) if shape.links => {
-                let len = reader.size("symlink target length", PATH_MOST as u32)?;
+                let len = ints.size(reader, "symlink target length", PATH_MOST as u32)?;
                 let target = reader.take(len as usize)?;
                 if target.is_empty() || target.contains(&0) {
                     return Err(unsafe_name(&entry.name, "its symlink target is empty or holds a NUL").into());
@@ -342,19 +357,20 @@ impl ListDecoder {
                 }
                 entry.extra.target = Some(target.unwrap_or_default());
             }
-            Some(Kind::File) if shape.sum_size > 0 => entry.extra.sum = Sum::new(reader.take(shape.sum_size)?),
             Some(Kind::Dir) => {
-                let class = match (flags & flag::TOP_DIR != 0, flags & flag::NO_CONTENT_DIR != 0) {
-                    (false, false) => DirClass::Content,
-                    (true, false) => DirClass::Argument,
-                    (false, true) => DirClass::NoContent,
-                    (true, true) => DirClass::Implied,
-                };
+                let class = dir_class(version, flags);
                 if class != DirClass::Content {
                     entry.extra.dir_class = class;
                 }
             }
             _ => {}
+        }
+        if let Some(id) = self.old_link(flags, kind, &mut previous, reader)? {
+            entry.extra.link = Some(id);
+        }
+        if shape.sum_size > 0 && (kind == Some(Kind::File) || version < 28) {
+            let sum = Sum::new(reader.take(shape.sum_size)?);
+            entry.extra.sum = sum.filter(|_| kind == Some(Kind::File)).or(entry.extra.sum);
         }
         if entry.name == b"." && kind != Some(Kind::Dir) {
             return Err(unsafe_name(&entry.name, "the root must be a directory").into());
@@ -369,7 +385,7 @@ impl ListDecoder {
 
     /// The index of the first name of the same file, which may be this one.
     fn link(&self, flags: u32, reader: &mut Reader<'_>) -> Decoded<Option<u32>> {
-        if flags & flag::HLINKED == 0 {
+        if flags & flag::HLINKED == 0 || self.n.version < 30 {
             return Ok(None);
         }
         if !self.shape.hard_links {
@@ -405,11 +421,27 @@ impl ListDecoder {
         Ok((entry, previous))
     }
 
-    fn rdev(&self, flags: u32, previous: &mut Previous, reader: &mut Reader<'_>) -> Decoded<(u32, u32)> {
-        if flags & flag::SAME_RDEV_MAJOR == 0 {
-            previous.major = reader.varint()? as u32;
+    /// What an entry says of the file it is a name of, before 30.
+    fn old_link(
+        &self,
+        flags: u32,
+        kind: Option<Kind>,
+        previous: &mut Previous,
+        reader: &mut Reader<'_>,
+    ) -> Decoded<Option<LinkId>> {
+        let told = match self.n.version {
+            30.. => false,
+            28 | 29 => flags & flag::HLINKED != 0 && kind != Some(Kind::Dir),
+            _ => kind == Some(Kind::File),
+        };
+        if !told || !self.shape.hard_links {
+            return Ok(None);
         }
-        Ok((previous.major, reader.varint()? as u32))
+        let ints = self.n.ints();
+        if flags & flag::SAME_DEV == 0 || self.n.version < 28 {
+            previous.link_dev = ints.long(reader, 3)? as u64;
+        }
+        Ok(Some(LinkId { dev: previous.link_dev.wrapping_sub(1), ino: ints.long(reader, 3)? as u64 }))
     }
 
     fn keep(&mut self, entry: FileEntry) -> Result<(), Decode> {
@@ -417,13 +449,47 @@ impl ListDecoder {
         self.hold(takes)?;
         self.held.put_back(takes);
         let own = self.start.saturating_add(self.entries.len() as u32);
-        if entry.extra.link == Some(group_of(own)) {
+        if entry.extra.link == Some(group_of(own)) && self.n.version >= 30 {
             // Kept for the whole session, so never given back.
             self.hold(ListLimits { entries: 1, ..ListLimits::NONE })?;
             self.links.insert(own);
         }
         self.entries.push(entry);
         Ok(())
+    }
+}
+
+/// How a directory takes part, as its flags say it. Before 30 they tell arguments only; see [`infer_contents`].
+fn dir_class(version: u8, flags: u32) -> DirClass {
+    match (flags & flag::TOP_DIR != 0, flags & flag::NO_CONTENT_DIR != 0) {
+        (true, _) if version < 30 => DirClass::Argument,
+        (false, _) if version < 30 => DirClass::NoContent,
+        (false, false) => DirClass::Content,
+        (true, false) => DirClass::Argument,
+        (false, true) => DirClass::NoContent,
+        (true, true) => DirClass::Implied,
+    }
+}
+
+/// Tells the directories whose contents are in the list from those without, where entries do not say it: they are those
+/// beneath an argument of a recursive transfer.
+fn infer_contents(entries: &mut [FileEntry], shape: ListShape) {
+    let class = |entry: &FileEntry| entry.extra.dir_class;
+    let arguments: HashSet<&[u8]> =
+        entries.iter().filter(|entry| class(entry) == DirClass::Argument).map(|entry| &entry.name[..]).collect();
+    let within = |entry: &FileEntry| {
+        let name = &entry.name;
+        let mut above = name.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &name[..at]);
+        above.any(|dir| arguments.contains(dir)) || arguments.contains(&b"."[..])
+    };
+    let unsaid = entries.iter().enumerate().filter(|(_, entry)| class(entry) == DirClass::NoContent);
+    let told: Vec<_> = unsaid.map(|(at, entry)| (at, shape.recurse && within(entry))).collect();
+    for (at, within) in told {
+        match (within, shape.relative) {
+            (true, _) => entries[at].extra.dir_class = DirClass::Content,
+            (false, true) => entries[at].extra.dir_class = DirClass::Implied,
+            (false, false) => {}
+        }
     }
 }
 

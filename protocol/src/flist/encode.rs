@@ -1,11 +1,12 @@
 //! Writing the file list. Counterpart: rsync's `send_file_entry`.
 
 use super::ids::encode_ids;
+use super::rdev::{put_rdev, rdev_flags, whole};
 use super::{DirClass, FileEntry, IdNames, Kind, LinkId, ListShape, Previous, flag};
 use crate::acl::Acl;
 use crate::handshake::{Compat, Negotiated};
 use crate::shared::Said;
-use crate::wire::{put_varint, put_varlong};
+use crate::wire::{Ints, put_varint, put_varlong};
 use crate::xattr::XattrSet;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -84,22 +85,24 @@ impl ListEncoder {
             Some(Kind::Special) if shape.specials && self.n.version < 31 => Some((previous.major, 0)),
             _ => None,
         };
-        let mut flags = 0;
+        let version = self.n.version;
+        let mut flags = if kind == Some(Kind::Dir) { dir_flags(version, entry.extra.dir_class) } else { 0 };
         let mut set = |bit: u32, when: bool| flags |= if when { bit } else { 0 };
-        if kind == Some(Kind::Dir) {
-            set(flag::TOP_DIR, matches!(entry.extra.dir_class, DirClass::Argument | DirClass::Implied));
-            set(flag::NO_CONTENT_DIR, matches!(entry.extra.dir_class, DirClass::NoContent | DirClass::Implied));
-        }
         set(flag::SAME_MODE, entry.mode == previous.mode);
         set(flag::SAME_UID, !shape.owner || (!self.first && entry.uid == previous.uid));
         set(flag::SAME_GID, !shape.group || (!self.first && entry.gid == previous.gid));
         set(flag::SAME_TIME, entry.mtime == previous.mtime);
         set(flag::MOD_NSEC, entry.nsec != 0 && self.n.version >= 31);
         let has_atime = shape.atimes && kind != Some(Kind::Dir);
-        set(flag::SAME_ATIME, has_atime && entry.extra.atime == previous.atime);
-        set(flag::SAME_RDEV_MAJOR, rdev.is_some_and(|(major, _)| major == previous.major));
+        set(flag::SAME_ATIME, has_atime && version >= 28 && entry.extra.atime == previous.atime);
+        set(rdev.map_or(0, |rdev| rdev_flags(version, kind == Some(Kind::Special), rdev, previous)), true);
         let own = self.next;
         let link = entry.extra.link.filter(|_| shape.hard_links && kind != Some(Kind::Dir));
+        let old_link = old_link(version, own, link, kind, shape.hard_links);
+        let same_dev = old_link.is_some_and(|id| version >= 28 && id.dev.wrapping_add(1) == previous.link_dev);
+        set(flag::SAME_DEV, same_dev);
+        set(flag::HLINKED, link.is_some() && version >= 28);
+        let link = link.filter(|_| version >= 30);
         let first_name = link.map(|id| {
             *self.links.entry(id).or_insert(FirstName {
                 ndx: own,
@@ -111,7 +114,6 @@ impl ListEncoder {
                 major: rdev.map(|(major, _)| major),
             })
         });
-        set(flag::HLINKED, link.is_some());
         set(flag::HLINK_FIRST, first_name.is_some_and(|first| first.ndx == own));
         let further = first_name.filter(|first| first.ndx != own);
         let abbreviated = further.filter(|first| first.ndx >= self.start);
@@ -127,20 +129,20 @@ impl ListEncoder {
         set(flag::SAME_NAME, shared > 0);
         set(flag::LONG_NAME, suffix.len() > 255);
 
-        self.put_flags(flags, kind == Some(Kind::Dir), out);
+        let flags = self.put_flags(flags, kind == Some(Kind::Dir), out);
         if shared > 0 {
             out.push(shared as u8);
         }
-        match u8::try_from(suffix.len()) {
-            Ok(len) => out.push(len),
-            Err(_) => put_varint(out, suffix.len() as i32),
+        match flags & flag::LONG_NAME {
+            0 => out.push(suffix.len() as u8),
+            _ => self.n.ints().put_int(out, suffix.len() as i32),
         }
         out.extend_from_slice(suffix);
         if let Some(first) = further {
             put_varint(out, first.ndx as i32);
         }
         if abbreviated.is_none() {
-            self.attributes(entry, flags, rdev, [new_user, new_group], out);
+            self.attributes(entry, flags, rdev, [new_user, new_group], old_link, out);
         }
         self.shared(entry, out);
         let previous = &mut self.previous;
@@ -158,6 +160,12 @@ impl ListEncoder {
             major = first.major;
         }
         previous.major = major.unwrap_or(previous.major);
+        if let Some((major, minor)) = rdev.filter(|_| kind == Some(Kind::Device)) {
+            previous.rdev = whole(major, minor);
+        }
+        if let Some(id) = old_link {
+            previous.link_dev = id.dev.wrapping_add(1);
+        }
         self.first = false;
         self.next += 1;
     }
@@ -169,12 +177,17 @@ impl ListEncoder {
         flags: u32,
         rdev: Option<(u32, u32)>,
         [user, group]: [Option<Vec<u8>>; 2],
+        link: Option<LinkId>,
         out: &mut Vec<u8>,
     ) {
         let kind = entry.kind();
-        put_varlong(out, entry.len as i64, 3);
-        if flags & flag::SAME_TIME == 0 {
-            put_varlong(out, entry.mtime, 4);
+        let (version, ints) = (self.n.version, self.n.ints());
+        ints.put_long(out, entry.len as i64, 3);
+        match ints {
+            _ if flags & flag::SAME_TIME != 0 => {}
+            Ints::Packed => put_varlong(out, entry.mtime, 4),
+            // What does not fit is cut off.
+            Ints::Fixed => out.extend_from_slice(&(entry.mtime as u32).to_le_bytes()),
         }
         if flags & flag::MOD_NSEC != 0 {
             put_varint(out, entry.nsec as i32);
@@ -186,27 +199,30 @@ impl ListEncoder {
             put_varlong(out, entry.extra.atime, 4);
         }
         if flags & flag::SAME_UID == 0 {
-            put_varint(out, entry.uid as i32);
+            ints.put_int(out, entry.uid as i32);
             put_name(user, out);
         }
         if flags & flag::SAME_GID == 0 {
-            put_varint(out, entry.gid as i32);
+            ints.put_int(out, entry.gid as i32);
             put_name(group, out);
         }
-        if let Some((major, minor)) = rdev {
-            if flags & flag::SAME_RDEV_MAJOR == 0 {
-                put_varint(out, major as i32);
-            }
-            put_varint(out, minor as i32);
+        if let Some(rdev) = rdev {
+            put_rdev(version, flags, rdev, out);
         }
         if let (Some(Kind::Symlink), true) = (kind, self.shape.links) {
             let target = entry.extra.target.as_deref().unwrap_or_default();
             let set = self.shape.charset.filter(|_| self.n.compat.has(Compat::SYMLINK_ICONV));
             let target = set.map_or(Cow::Borrowed(target), |set| Cow::Owned(set.text_to_utf8(target)));
-            put_varint(out, target.len() as i32);
+            ints.put_int(out, target.len() as i32);
             out.extend_from_slice(&target);
         }
-        if kind == Some(Kind::File) && self.shape.sum_size > 0 {
+        if let Some(id) = link {
+            if flags & flag::SAME_DEV == 0 || version < 28 {
+                ints.put_long(out, id.dev.wrapping_add(1) as i64, 3);
+            }
+            ints.put_long(out, id.ino as i64, 3);
+        }
+        if self.shape.sum_size > 0 && (kind == Some(Kind::File) || version < 28) {
             // A file that could not be read has a sum of zeros.
             let mut sum = entry.extra.sum.map(|sum| sum.as_bytes().to_vec()).unwrap_or_default();
             sum.resize(self.shape.sum_size, 0);
@@ -231,30 +247,41 @@ impl ListEncoder {
         }
     }
 
-    fn put_flags(&self, flags: u32, dir: bool, out: &mut Vec<u8>) {
+    /// Writes the flags, and returns them with what they needed not to be the end of the list.
+    fn put_flags(&self, flags: u32, dir: bool, out: &mut Vec<u8>) -> u32 {
         if self.n.compat.has(Compat::VARINT_FLIST_FLAGS) {
-            // Zero would be the end of the list.
-            return put_varint(out, if flags == 0 { flag::EXTENDED } else { flags } as i32);
+            let flags = if flags == 0 { flag::EXTENDED } else { flags };
+            put_varint(out, flags as i32);
+            return flags;
         }
-        let flags = if flags == 0 && !dir { flag::TOP_DIR } else { flags };
-        if flags > 0xff || flags == 0 {
+        let filler = match (self.n.version, dir) {
+            (_, false) => flag::TOP_DIR,
+            (..28, true) => flag::LONG_NAME,
+            (_, true) => flag::EXTENDED,
+        };
+        let flags = if flags == 0 { filler } else { flags };
+        if flags > 0xff || flags == flag::EXTENDED && self.n.version >= 28 {
             out.extend_from_slice(&((flags | flag::EXTENDED) as u16).to_le_bytes());
         } else {
             out.push(flags as u8);
         }
+        flags
     }
 
     /// Ends the list; `io_error` are the bits of trouble while it was made.
     pub fn end(&mut self, io_error: i32, names: &IdNames, out: &mut Vec<u8>) {
         self.end_segment(io_error, out);
         if !self.shape.numeric_ids {
-            let id0 = self.n.compat.has(Compat::ID0_NAMES);
+            let (ints, id0) = (self.n.ints(), self.n.compat.has(Compat::ID0_NAMES));
             if self.shape.owner || self.shape.acls {
-                encode_ids(&names.users, id0, out);
+                encode_ids(&names.users, ints, id0, out);
             }
             if self.shape.group || self.shape.acls {
-                encode_ids(&names.groups, id0, out);
+                encode_ids(&names.groups, ints, id0, out);
             }
+        }
+        if self.n.version < 30 {
+            out.extend_from_slice(&io_error.to_le_bytes());
         }
     }
 
@@ -263,7 +290,7 @@ impl ListEncoder {
         if self.n.compat.has(Compat::VARINT_FLIST_FLAGS) {
             put_varint(out, 0);
             put_varint(out, io_error);
-        } else if io_error != 0 && self.reports_errors() {
+        } else if io_error != 0 && self.n.version >= 30 && self.reports_errors() {
             out.extend_from_slice(&(flag::END_WITH_ERROR as u16).to_le_bytes());
             put_varint(out, io_error);
         } else {
@@ -275,7 +302,29 @@ impl ListEncoder {
 
     /// Whether the end of the list can say that there were errors; where it cannot, a message must.
     pub fn reports_errors(&self) -> bool {
-        self.n.version >= 31 || self.n.compat.has(Compat::SAFE_FLIST)
+        self.n.version != 30 || self.n.compat.has(Compat::SAFE_FLIST)
+    }
+}
+
+/// How a directory takes part, as its flags say it. Before 30 they tell arguments only, which come with their contents.
+fn dir_flags(version: u8, class: DirClass) -> u32 {
+    match class {
+        DirClass::Content => 0,
+        DirClass::Argument => flag::TOP_DIR,
+        DirClass::NoContent | DirClass::Implied if version < 30 => 0,
+        DirClass::NoContent => flag::NO_CONTENT_DIR,
+        DirClass::Implied => flag::TOP_DIR | flag::NO_CONTENT_DIR,
+    }
+}
+
+/// What an entry says of the file it is a name of, before 30. Before 28 each regular file does, so one with a single name
+/// gets a number that no other has: no device is 0.
+fn old_link(version: u8, own: u32, link: Option<LinkId>, kind: Option<Kind>, hard_links: bool) -> Option<LinkId> {
+    match version {
+        30.. => None,
+        28 | 29 => link,
+        _ if !hard_links || kind != Some(Kind::File) => None,
+        _ => link.or(Some(LinkId { dev: 0, ino: u64::from(own) + 1 })),
     }
 }
 

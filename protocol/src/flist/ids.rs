@@ -1,6 +1,6 @@
 //! Names of owners and groups, sent after the list. Counterpart: rsync's `uidlist.c`.
 
-use crate::wire::{Decoded, Reader, put_varint};
+use crate::wire::{Decoded, Ints, Reader};
 
 /// Names that go with numeric ids.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -15,8 +15,8 @@ pub struct IdNames {
 pub(super) const IDS_MOST: usize = 1 << 20;
 
 /// One step of an id list: another id with its name, or the end (with the name of id 0 where the version carries it).
-pub(super) fn decode_id(reader: &mut Reader<'_>, id0_names: bool) -> Decoded<(u32, Option<Vec<u8>>)> {
-    let id = reader.varint()? as u32;
+pub(super) fn decode_id(reader: &mut Reader<'_>, ints: Ints, id0_names: bool) -> Decoded<(u32, Option<Vec<u8>>)> {
+    let id = ints.int(reader)? as u32;
     if id == 0 && !id0_names {
         return Ok((0, None));
     }
@@ -25,10 +25,10 @@ pub(super) fn decode_id(reader: &mut Reader<'_>, id0_names: bool) -> Decoded<(u3
 }
 
 /// Writes one id list with its end. Names longer than 255 bytes stay out.
-pub(super) fn encode_ids(ids: &[(u32, Vec<u8>)], id0_names: bool, out: &mut Vec<u8>) {
+pub(super) fn encode_ids(ids: &[(u32, Vec<u8>)], ints: Ints, id0_names: bool, out: &mut Vec<u8>) {
     let mut put = |id: u32, name: &[u8]| {
         if let Ok(len) = u8::try_from(name.len()) {
-            put_varint(out, id as i32);
+            ints.put_int(out, id as i32);
             out.push(len);
             out.extend_from_slice(name);
         }
@@ -40,6 +40,6 @@ pub(super) fn encode_ids(ids: &[(u32, Vec<u8>)], id0_names: bool, out: &mut Vec<
     if id0_names {
         put(0, root);
     } else {
-        put_varint(out, 0);
+        ints.put_int(out, 0);
     }
 }

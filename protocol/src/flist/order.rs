@@ -3,19 +3,48 @@
 use super::FileEntry;
 use std::cmp::Ordering;
 
-/// Compares two entries as protocol 29 and later do: in each directory all other things stand before the directories, a
-/// directory stands before what it holds, and a directory's name is compared as if it ended in a slash.
+/// How the entries of a list stand to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sorting {
+    /// In each directory all other things stand before the directories, a directory stands before what it holds, and a
+    /// directory's name is compared as if it ended in a slash.
+    #[default]
+    Folders,
+    /// By the bytes of whole names, before protocol 29.
+    Bytes,
+}
+
+impl Sorting {
+    /// As a protocol version has it.
+    pub fn of(version: u8) -> Self {
+        if version < 29 { Self::Bytes } else { Self::Folders }
+    }
+
+    /// Compares two entries.
+    pub fn compare(self, a: &FileEntry, b: &FileEntry) -> Ordering {
+        self.compare_names((&a.name, a.is_dir()), (&b.name, b.is_dir()))
+    }
+
+    fn compare_names(self, a: (&[u8], bool), b: (&[u8], bool)) -> Ordering {
+        match self {
+            Self::Folders => compare_names(a.0, a.1, b.0, b.1),
+            Self::Bytes => a.0.cmp(b.0),
+        }
+    }
+}
+
+/// Compares two entries as protocol 29 and later do.
 pub fn compare(a: &FileEntry, b: &FileEntry) -> Ordering {
-    compare_names(&a.name, a.is_dir(), &b.name, b.is_dir())
+    Sorting::Folders.compare(a, b)
 }
 
 /// Puts entries in order, and with each what stands beside it. Entries that are equal stay as they stand.
-pub fn sort<T>(entries: &mut [FileEntry], beside: &mut [T]) {
-    if entries.is_sorted_by(|a, b| compare(a, b).is_le()) {
+pub fn sort<T>(sorting: Sorting, entries: &mut [FileEntry], beside: &mut [T]) {
+    if entries.is_sorted_by(|a, b| sorting.compare(a, b).is_le()) {
         return;
     }
     // A list is large: no second one is made, but the places are sorted and the entries then exchanged.
-    let mut order = order_of(entries);
+    let mut order = order_of(sorting, entries);
     for start in 0..entries.len() {
         let mut at = start;
         loop {
@@ -31,26 +60,29 @@ pub fn sort<T>(entries: &mut [FileEntry], beside: &mut [T]) {
 }
 
 /// The places of entries as they sort.
-pub(super) fn order_of(entries: &[FileEntry]) -> Vec<u32> {
+pub(super) fn order_of(sorting: Sorting, entries: &[FileEntry]) -> Vec<u32> {
     let mut order: Vec<u32> = (0..).take(entries.len()).collect();
-    order.sort_by(|&a, &b| compare(&entries[a as usize], &entries[b as usize]));
+    order.sort_by(|&a, &b| sorting.compare(&entries[a as usize], &entries[b as usize]));
     order
 }
 
 /// Place of the first entry with this name and kind among what sorts so.
 pub(super) fn find<'a, T>(
+    sorting: Sorting,
     sorted: &'a [T],
     entry: impl Fn(&'a T) -> &'a FileEntry,
     name: &[u8],
     dir: bool,
 ) -> Option<usize> {
-    let before = |one: &'a T| compare_names(&entry(one).name, entry(one).is_dir(), name, dir).is_lt();
+    let before = |one: &'a T| sorting.compare_names((&entry(one).name, entry(one).is_dir()), (name, dir)).is_lt();
     let (mut low, mut high) = (0, sorted.len());
     while low < high {
         let middle = low + (high - low) / 2;
         if before(&sorted[middle]) { low = middle + 1 } else { high = middle }
     }
-    sorted.get(low).map(&entry).filter(|entry| entry.name == name && entry.is_dir() == dir).map(|_| low)
+    // By bytes alone a name may stand there as a directory and as something else.
+    let same = sorted[low..].iter().map(&entry).take_while(|entry| entry.name == name);
+    same.map(FileEntry::is_dir).position(|is_dir| is_dir == dir).map(|at| low + at)
 }
 
 fn compare_names(a: &[u8], a_dir: bool, b: &[u8], b_dir: bool) -> Ordering {
@@ -126,7 +158,7 @@ mod tests {
             let mut entries: Vec<_> = names.iter().map(|name| FileEntry::new(name.as_str(), 0o100644)).collect();
             let mut beside: Vec<_> = names.iter().cloned().zip(0..).collect();
             let mut expected: Vec<_> = entries.iter().cloned().zip(beside.iter().cloned()).collect();
-            sort(&mut entries, &mut beside);
+            sort(Sorting::Folders, &mut entries, &mut beside);
             expected.sort_by(|a, b| compare(&a.0, &b.0));
             prop_assert_eq!(entries.into_iter().zip(beside).collect::<Vec<_>>(), expected);
         }

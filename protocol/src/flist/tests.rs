@@ -119,8 +119,32 @@ const FULL: ListShape = ListShape {
     relative: false,
     missing_args: false,
     hard_links: true,
+    recurse: true,
     charset: None,
 };
+
+/// Without what came with 30; and without `-r` only what an argument names for its contents has them.
+const OLD: ListShape = ListShape { acls: false, xattrs: false, recurse: false, ..FULL };
+
+/// An entry as an old peer can have it: one of several names of `file`, unless that is 0.
+fn before_30(mut entry: FileEntry, file: u64, version: u8) -> FileEntry {
+    entry.mtime &= 0xffff_ffff;
+    entry.nsec = 0;
+    let extra = &mut entry.extra;
+    (extra.access_acl, extra.default_acl, extra.xattrs) = (None, None, None);
+    if let Some((major, minor)) = &mut extra.rdev
+        && version < 28
+    {
+        (*major, *minor) = (*major & 0xfff, *minor & 0xf_ffff);
+    }
+    if extra.dir_class != DirClass::Argument && entry.is_dir() {
+        entry.extra.dir_class = DirClass::NoContent;
+    }
+    if file > 0 && (entry.is_file() || version >= 28 && !entry.is_dir()) {
+        entry.extra.link = Some(LinkId { dev: file / 2, ino: u64::MAX - file });
+    }
+    entry
+}
 
 fn decode(wire: &[u8], n: &Negotiated, shape: ListShape) -> Result<super::decode::Arrived, Decode> {
     let mut decoder = ListDecoder::new(n, shape, ListLimits::default());
@@ -156,9 +180,35 @@ proptest! {
     }
 
     #[test]
-    fn garbage_is_a_list_or_an_error(wire in proptest::collection::vec(any::<u8>(), 0..200), compat in prop_oneof![Just(0u32), Just(0x1f8)]) {
-        let n = negotiated(31, compat);
-        let mut decoder = ListDecoder::new(&n, FULL, ListLimits::default());
+    fn lists_before_30_survive(entries in proptest::collection::vec((any_entry(), 0u64..4), 0..30), version in 27u8..=29, io_error in 0i32..8) {
+        let (n, shape) = (negotiated(version, 0), OLD);
+        let names = IdNames { users: vec![(2, b"bin".to_vec()), (0, b"root".to_vec())], groups: vec![(7, b"seven".to_vec())] };
+        let mut entries: Vec<_> = entries.into_iter().map(|(entry, file)| before_30(entry, file, version)).collect();
+        let mut out = Vec::new();
+        let mut encoder = ListEncoder::new(&n, shape);
+        for entry in &entries { encoder.entry(entry, &mut out); }
+        encoder.end(io_error, &names, &mut out);
+        // Before 28 a file with one name has a number too.
+        for (at, entry) in (1..).zip(&mut entries) {
+            if version < 28 && entry.is_file() && entry.extra.link.is_none() {
+                entry.extra.link = Some(LinkId { dev: 0, ino: at });
+            }
+        }
+        let arrived = decode(&out, &n, shape).unwrap();
+        prop_assert_eq!(arrived.list, FileList::sorted(Sorting::of(version), 0, entries));
+        prop_assert_eq!((arrived.io_error, arrived.names.users, arrived.names.groups), (io_error, names.users[..1].to_vec(), names.groups));
+        for cut in 0..out.len() {
+            let mut decoder = ListDecoder::new(&n, shape, ListLimits::default());
+            let mut reader = Reader::new(&out[..cut]);
+            let end = loop { match decoder.step(&mut reader) { Ok(false) => {}, other => break other } };
+            prop_assert_eq!(end, Err(Decode::Incomplete));
+        }
+    }
+
+    #[test]
+    fn garbage_is_a_list_or_an_error(wire in proptest::collection::vec(any::<u8>(), 0..200), version in 27u8..=32, compat in prop_oneof![Just(0u32), Just(0x1f8)]) {
+        let n = negotiated(version, if version < 30 { 0 } else { compat });
+        let mut decoder = ListDecoder::new(&n, if version < 30 { OLD } else { FULL }, ListLimits::default());
         let mut reader = Reader::new(&wire);
         while let Ok(false) = decoder.step(&mut reader) {}
     }

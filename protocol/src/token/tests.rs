@@ -186,7 +186,7 @@ proptest! {
     #[test]
     fn what_is_written_is_read(
         files in vec(file(), 1..4), which in 0usize..5, level in prop_oneof![Just(None), (-7i32..10).prop_map(Some)],
-        version in 30u8..=32, chunk in 1usize..20_000,
+        version in 27u8..=32, chunk in 1usize..20_000,
     ) {
         check(&session(METHODS[which], level, version), &files, &[usize::MAX, chunk]);
     }

@@ -99,7 +99,7 @@ impl Case {
 
     /// The sources were absolute with `-R`; such names lose their slash when they are read.
     pub(crate) fn has_absolute_names(&self) -> bool {
-        matches!(self.number(), 127 | 128 | 235)
+        matches!(self.number(), 127..=130 | 235)
     }
 
     /// What the source has under a name of the list.

@@ -46,6 +46,7 @@ pub(crate) fn hello(session: &Session, client: bool) -> Hello {
         choice,
         offer: Offer::Stock,
         incremental: session.incremental(),
+        acknowledges: session.acknowledges(),
         compression: session.words.compression(),
     }
 }
@@ -277,14 +278,14 @@ pub(crate) fn send(case: &Case, session: &Session, streams: &Streams, chunk: usi
     assert_eq!(messages, expected);
     assert!(asked.next().is_none() && files.next().is_none() && heard.is_empty());
     assert!(sender.is_over() || !streams.complete);
-    assert_eq!(phases, if streams.complete { 2 } else { 0 });
-    let spoken = Direction::of(&out.bytes()[spoken_raw..]);
+    assert_eq!(phases, if streams.complete { session.n.phases() - 1 } else { 0 });
+    let spoken = session.said(client, &out.bytes()[spoken_raw..]);
     let (sending, _) = session.sending();
     if session.compressed() {
         let facts = receiver_facts(session, streams);
         let hear = |payload: &[u8]| {
             let mut framed = Outbox::new();
-            framed.start_mux();
+            framed.start_mux(31);
             let filters = if client && session.words.filters() { session.to_server_start } else { 0 };
             framed.put(&payload[filters..]);
             let mut inbox = Inbox::new();
@@ -379,7 +380,7 @@ pub(crate) fn receive(case: &Case, session: &Session, streams: &Streams, chunk: 
                 live -= 1;
                 expected.push(Heard::SegmentDone);
             }
-            Sent::Done if phases == 3 => {}
+            Sent::Done if phases == session.n.phases() => {}
             Sent::Done => {
                 phases += 1;
                 expected.push(Heard::PhaseDone(phases));
@@ -497,7 +498,7 @@ fn joined(sent: Sent) -> Sent {
 /// Our generator asks for the same, and must use the same bytes.
 pub(crate) fn generate(session: &Session, streams: &Streams) {
     let mut out = Outbox::new();
-    let mut generator = Generator::new();
+    let mut generator = Generator::new(&session.n);
     for asked in &streams.asked {
         match asked {
             Asked::Item(ndx, header) => generator.item(*ndx, header, &mut out),

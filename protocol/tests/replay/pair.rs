@@ -4,7 +4,7 @@ use protocol::PeerError;
 use protocol::checksum::{Checksum, FileHasher, Sum, weak};
 use protocol::compress::Wish;
 use protocol::delta::{Search, Token};
-use protocol::flist::{FileEntry, FileList, IdNames, ListEncoder, ListLimits, ListShape, Ndx};
+use protocol::flist::{FileEntry, FileList, IdNames, ListEncoder, ListLimits, ListShape, Ndx, Sorting};
 use protocol::generator::Generator;
 use protocol::handshake::{Handshake, Hello, Negotiated, Offer, Side};
 use protocol::item::{ItemFlags, ItemHeader};
@@ -53,6 +53,7 @@ impl Plan {
             choice: Some((self.checksum, self.checksum)),
             offer: Offer::Stock,
             incremental: true,
+            acknowledges: false,
             compression: self.compression,
         }
     }
@@ -82,7 +83,7 @@ impl<'p> Sending<'p> {
     pub(crate) fn new(plan: &'p Plan) -> Self {
         let mut out = Outbox::new();
         let greeting = Some(Handshake::new(plan.hello(true), &mut out));
-        let list = FileList::new(plan.entries());
+        let list = FileList::sorted(Sorting::of(plan.version), 0, plan.entries());
         Self { plan, list, greeting, n: None, sender: None, waiting: None, out, log: Vec::new() }
     }
 
@@ -223,7 +224,8 @@ pub(crate) struct Receiving<'p> {
     greeting: Option<Handshake>,
     n: Option<Negotiated>,
     receiver: Option<Receiver>,
-    generator: Generator,
+    generator: Option<Generator>,
+    asked: BTreeSet<Ndx>,
     pub(crate) out: Outbox,
     pub(crate) log: Vec<String>,
     building: Option<Building>,
@@ -244,7 +246,8 @@ impl<'p> Receiving<'p> {
             greeting,
             n: None,
             receiver: None,
-            generator: Generator::new(),
+            generator: None,
+            asked: BTreeSet::new(),
             out,
             log: Vec::new(),
             building: None,
@@ -294,6 +297,7 @@ impl<'p> Receiving<'p> {
         let limits = ListLimits { entries: 1000, name_bytes: 100_000, ..ListLimits::default() };
         let facts = ReceiverFacts { shape: ListShape::default(), limits, server: self.plan.push, dry_run: false };
         self.receiver = Some(Receiver::new(n, facts, inbox));
+        self.generator = Some(Generator::new(n));
         self.n = Some(*n);
         if !self.plan.push {
             // No filter rules.
@@ -318,12 +322,13 @@ impl<'p> Receiving<'p> {
             ReceiverEvent::List(arrived) => {
                 self.list = arrived.list;
                 let root = ItemHeader { flags: ItemFlags::TIME, ..ItemHeader::default() };
-                self.generator.item(Ndx(0), &root, &mut self.out);
+                self.generator.as_mut().unwrap().item(Ndx(0), &root, &mut self.out);
                 let files: Vec<_> = self.list.iter().filter(|(_, e)| e.is_file()).map(|(ndx, _)| ndx).collect();
                 files.into_iter().for_each(|ndx| self.ask(n, ndx, false));
-                self.generator.done(&mut self.out);
+                self.generator.as_mut().unwrap().done(&mut self.out);
             }
             ReceiverEvent::File(ndx, _, head) => {
+                self.asked.remove(&ndx);
                 let basis = self.basis(ndx);
                 self.building = Some(Building { ndx, head, basis, content: Vec::new(), literal: false });
             }
@@ -347,18 +352,23 @@ impl<'p> Receiving<'p> {
                 }
             }
             ReceiverEvent::PhaseDone(1) => {
+                // Nobody says so before 30.
+                for ndx in std::mem::take(&mut self.asked).into_iter().filter(|_| !n.tells_failures()) {
+                    let entry = self.list.get(ndx);
+                    self.not_sent.extend(entry.map(|entry| String::from_utf8_lossy(&entry.name).into_owned()));
+                }
                 for ndx in std::mem::take(&mut self.again) {
                     self.redone += 1;
                     self.ask(n, ndx, true);
                 }
-                let dones = if n.version >= 31 { 3 } else { 2 };
-                (0..dones).for_each(|_| self.generator.done(&mut self.out));
+                let dones = n.phases() - 1 + u8::from(n.version >= 31);
+                (0..dones).for_each(|_| self.generator.as_mut().unwrap().done(&mut self.out));
             }
             ReceiverEvent::Message(Message::NoSend(ndx)) => {
                 let entry = self.list.get(ndx);
                 self.not_sent.extend(entry.map(|entry| String::from_utf8_lossy(&entry.name).into_owned()));
             }
-            ReceiverEvent::Goodbye => self.generator.done(&mut self.out),
+            ReceiverEvent::Goodbye => self.generator.as_mut().unwrap().done(&mut self.out),
             _ => {}
         }
     }
@@ -377,11 +387,12 @@ impl<'p> Receiving<'p> {
         };
         let header =
             ItemHeader { flags: ItemFlags::TRANSFER.with(ItemFlags::NEW, head.count == 0), ..ItemHeader::default() };
-        self.generator.request(ndx, &header, &head, &mut self.out);
+        self.asked.insert(ndx);
+        self.generator.as_mut().unwrap().request(ndx, &header, &head, &mut self.out);
         for block in (0..head.count).map(BlockIndex) {
             let start = head.offset(block) as usize;
             let bytes = &basis[start..start + head.block_len(block) as usize];
-            self.generator.sum(&head, weak(bytes), &n.block_seed().sum(bytes), &mut self.out);
+            self.generator.as_mut().unwrap().sum(&head, weak(bytes), &n.block_seed().sum(bytes), &mut self.out);
         }
     }
 }

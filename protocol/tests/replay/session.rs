@@ -87,6 +87,7 @@ impl Words {
             relative: self.has('R'),
             missing_args: self.option("--delete-missing-args"),
             hard_links: self.has('H'),
+            recurse: self.has('r'),
             charset: None,
         }
     }
@@ -119,6 +120,11 @@ impl Direction {
         direction.extend(framed);
         direction
     }
+
+    /// Of bytes that are not framed.
+    pub(crate) fn bare(payload: &[u8]) -> Self {
+        Self { payload: payload.to_vec(), messages: Vec::new() }
+    }
 }
 
 pub(crate) struct Session {
@@ -145,7 +151,8 @@ impl Session {
         let words = Words::new(&case.words);
         let (mut c, mut s) = (Reader::new(&case.c2s), Reader::new(&case.s2c));
         let (client_version, server_version) = (c.int().unwrap() as u8, s.int().unwrap() as u8);
-        let compat = Compat(s.varint().unwrap() as u32);
+        let version = client_version.min(server_version);
+        let compat = Compat(if version < 30 { 0 } else { s.varint().unwrap() as u32 });
         let choice = words.choice();
         let mut chosen = choice.unwrap_or((Checksum::Md5, Checksum::Md5));
         let mut first_of_both = || {
@@ -164,8 +171,10 @@ impl Session {
             Choice::Negotiated | Choice::Among(_) => Method::Zlib,
         };
         let compression = Compression::new(method, words.compression().level);
-        let version = client_version.min(server_version);
         let seed = s.int().unwrap();
+        if version < 30 && choice.is_none() {
+            chosen = (Checksum::SeededMd4(seed), Checksum::Md4);
+        }
         let n = Negotiated { version, compat, checksum: chosen.0, list_checksum: chosen.1, seed, compression };
         let mut session = Self {
             n,
@@ -197,6 +206,19 @@ impl Session {
         self.n.compat.has(Compat::INC_RECURSE)
     }
 
+    /// The client's words are framed before 30 only where it acknowledges files.
+    pub(crate) fn acknowledges(&self) -> bool {
+        self.words.server_sends && self.words.option("--remove-source-files")
+    }
+
+    /// What a side said behind the handshake.
+    pub(crate) fn said(&self, by_client: bool, bytes: &[u8]) -> Direction {
+        match by_client && self.n.version < 30 && !self.acknowledges() {
+            true => Direction::bare(bytes),
+            false => Direction::of(bytes),
+        }
+    }
+
     /// Takes off framing, filter rules and files-from names. Below protocol 31 those names are not framed.
     fn split(&mut self, case: &Case) {
         let (mut c2s, mut s2c) = (&case.c2s[self.c2s_raw..], &case.s2c[self.s2c_raw..]);
@@ -212,7 +234,10 @@ impl Session {
             let used = self.names(&c2s[frame..]);
             c2s = &c2s[frame + used..];
         }
-        self.to_server.extend(c2s);
+        match names_to_server && self.n.version < 31 {
+            true => self.to_server.extend(c2s),
+            false => self.to_server = self.said(true, c2s),
+        }
         self.to_client.extend(s2c);
         if self.words.filters() && !self.to_server.payload.is_empty() {
             let payload = self.to_server.payload.clone();

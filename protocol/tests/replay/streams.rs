@@ -11,7 +11,7 @@ use protocol::ndx::{NdxState, NdxValue};
 use protocol::sender::FinalStats;
 use protocol::sums::{BlockIndex, SumHead};
 use protocol::token::{TokenEvent, TokenReader, TokenWriter};
-use protocol::wire::{Reader, put_varint, put_varlong};
+use protocol::wire::{Reader, put_varint};
 use std::collections::BTreeSet;
 
 /// A piece of a file as it travelled.
@@ -79,7 +79,7 @@ struct Writing {
 impl Writing {
     fn new(session: &Session, shape: ListShape) -> Self {
         let list = ListEncoder::new(&session.n, shape);
-        Self { out: Vec::new(), ndx: NdxState::default(), list, tokens: TokenWriter::new(&session.n) }
+        Self { out: Vec::new(), ndx: NdxState::new(session.n.ints()), list, tokens: TokenWriter::new(&session.n) }
     }
 }
 
@@ -115,7 +115,7 @@ impl Streams {
         let mut decoder = ListDecoder::new(&session.n, self.shape, ListLimits::default());
         self.list(case, session, &mut decoder, None, reader, writing);
         let server = session.words.server_sends;
-        let mut ndx_in = NdxState::default();
+        let mut ndx_in = NdxState::new(session.n.ints());
         let mut tokens = TokenReader::new(&session.n);
         let mut listed = BTreeSet::new();
         let (mut phases, mut released) = (0, 0);
@@ -129,7 +129,7 @@ impl Streams {
             }
             return;
         }
-        while phases < 3 {
+        while phases < session.n.phases() {
             if reader.position() == bytes.len() {
                 assert!(session.aborted(case), "the sender's stream ends early");
                 return;
@@ -157,8 +157,8 @@ impl Streams {
                 }
                 NdxValue::DeleteStats => self.sent.push(Sent::DeleteStats(delete_stats(reader, writing))),
                 NdxValue::Index(ndx) => {
-                    let header = ItemHeader::decode(reader, self.lists(session, true)).unwrap();
-                    header.encode(&mut writing.out);
+                    let header = ItemHeader::decode_of(&session.n, reader, self.lists(session, true)).unwrap();
+                    header.encode_of(&session.n, &mut writing.out);
                     let name = &self.entry(ndx).name;
                     let sent = if header.flags.has(ItemFlags::TRANSFER) && !session.words.has('n') {
                         let basis = super::verify::basis(case, &header, name).unwrap_or_default();
@@ -174,13 +174,9 @@ impl Streams {
             }
         }
         if server {
-            let mut numbers = [0; 5];
-            for number in &mut numbers {
-                *number = reader.varlong(3).unwrap() as u64;
-                put_varlong(&mut writing.out, *number as i64, 3);
-            }
-            let [read, written, total_size, list_build_ms, list_send_ms] = numbers;
-            self.sent.push(Sent::Stats(FinalStats { read, written, total_size, list_build_ms, list_send_ms }));
+            let stats = FinalStats::decode(&session.n, reader).unwrap();
+            stats.encode(&session.n, &mut writing.out);
+            self.sent.push(Sent::Stats(stats));
         }
         if session.n.version >= 31 {
             let mut value = ndx_in.decode(reader).unwrap();
@@ -290,7 +286,7 @@ impl Streams {
 
     fn generator(&mut self, session: &Session, bytes: &[u8]) {
         let mut reader = Reader::new(bytes);
-        let mut ndx_in = NdxState::default();
+        let mut ndx_in = NdxState::new(session.n.ints());
         let mut writing = Writing::new(session, self.shape);
         while reader.position() < bytes.len() {
             let value = ndx_in.decode(&mut reader).unwrap();
@@ -299,8 +295,8 @@ impl Streams {
                 NdxValue::Done => Asked::Done,
                 NdxValue::DeleteStats => Asked::DeleteStats(delete_stats(&mut reader, &mut writing)),
                 NdxValue::Index(ndx) => {
-                    let header = ItemHeader::decode(&mut reader, self.lists(session, false)).unwrap();
-                    header.encode(&mut writing.out);
+                    let header = ItemHeader::decode_of(&session.n, &mut reader, self.lists(session, false)).unwrap();
+                    header.encode_of(&session.n, &mut writing.out);
                     let entry = self.entry(ndx);
                     if header.flags.has(ItemFlags::TRANSFER) {
                         assert!(entry.is_file(), "data of something else than a file is wanted");

@@ -17,13 +17,22 @@ pub(super) fn read(row: &Row, layout: Layout) -> Option<Pending> {
     let attempts = match integer(row.as_ref(4)) {
         Ok(attempts) => attempts.unwrap_or(0),
         Err(WrongType) => {
-            return Some(Pending::Unusable { id, attempts: 0, why: no_integer("failed_copy_attempts") });
+            let why = no_integer("failed_copy_attempts");
+            return Some(Pending::Unusable { id, attempts: 0, source: named(row), why });
         }
     };
     Some(match content(row, layout) {
         Ok((source, md5, naming)) => Pending::Ready(Record { id, source: source.into(), md5, naming, attempts }),
-        Err(why) => Pending::Unusable { id, attempts, why },
+        Err(why) => Pending::Unusable { id, attempts, source: named(row), why },
     })
+}
+
+/// The path for messages, where there is one.
+fn named(row: &Row) -> Option<String> {
+    match row.as_ref(1) {
+        Some(Value::Bytes(path)) if !path.is_empty() => Some(String::from_utf8_lossy(path).into_owned()),
+        _ => None,
+    }
 }
 
 fn content(row: &Row, layout: Layout) -> Result<(OsString, Md5, Naming), String> {

@@ -17,8 +17,16 @@ pub(super) fn read(row: &Row<'_>) -> Result<Pending, Error> {
     let attempts = row.get(1)?;
     Ok(match content(row.get_ref(2)?, row.get_ref(3)?, row.get_ref(4)?) {
         Ok((source, naming, md5)) => Pending::Ready(Record { id, source, md5, naming, attempts }),
-        Err(why) => Pending::Unusable { id, attempts, why },
+        Err(why) => Pending::Unusable { id, attempts, source: named(row.get_ref(2)?), why },
     })
+}
+
+/// The path for messages, where there is one.
+fn named(local: ValueRef<'_>) -> Option<String> {
+    text("local_path", local)
+        .ok()
+        .filter(|path| !path.is_empty())
+        .map(|path| String::from_utf8_lossy(path).into_owned())
 }
 
 fn content(local: ValueRef<'_>, remote: ValueRef<'_>, sum: ValueRef<'_>) -> Result<(PathBuf, Naming, Md5), String> {

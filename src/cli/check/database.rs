@@ -3,8 +3,10 @@
 use super::report::{Report, Status};
 use crate::archiver::Direction;
 use crate::archiver::layout::place;
-use crate::catalog::{self, AnyCatalog, Catalog, CatalogError, Database, Layout, Pending, RecordId};
-use crate::cli::run::Service;
+use crate::catalog::{
+    self, AnyCatalog, Catalog, CatalogError, Database, Keeping, Layout, NOTES, Pending, RecordId, Retry,
+};
+use crate::cli::run::{Service, reason};
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -33,7 +35,7 @@ pub(super) async fn check(service: &Service, report: &mut Report) {
             return report.not_checked(&["rows", "source"], "the table cannot be used");
         }
     };
-    report.ok("table", &table(&catalog));
+    report.ok("table", &format!("{}; {}", table(&catalog), notes(&catalog).await));
     rows(service, &catalog, report).await;
     match service.direction {
         Direction::Push => sources(&catalog, report).await,
@@ -94,14 +96,38 @@ async fn rows(service: &Service, catalog: &AnyCatalog, report: &mut Report) {
         return report.say("rows", Status::Warn, &format!("{counts}: the table is empty, nothing was registered yet"));
     }
     if totals.given_up > 0 {
+        let option = match catalog.layout() {
+            Some(_) => "--target",
+            None => "--archive-name",
+        };
         let most = selection.max_attempts;
+        let first = match catalog.given_up(&Retry::All, 1).await {
+            Ok(known) => known
+                .first()
+                .map(|note| format!(", first row {}, {}: {}", note.id.0, note.path, reason(note)))
+                .unwrap_or_default(),
+            Err(error) => return report.fail("rows", &error.to_string()),
+        };
         let why = format!(
-            "{counts}; given up after {most} failed attempts, for which the log of run says why: set failed_copy_attempts \
-             to 0 in these rows, or raise --max-copy-attempts"
+            "{counts}; given up after {most} failed attempts{first}. Once that is mended, `pysmurf-archiver retry --all` \
+             with the same --db and {option} says why and has them tried again; so has a larger --max-copy-attempts"
         );
         return report.say("rows", Status::Warn, &why);
     }
     report.ok("rows", &counts);
+}
+
+/// Whether it can be read again why rows failed.
+async fn notes(catalog: &AnyCatalog) -> String {
+    match catalog.keeping().await {
+        Ok(Keeping::There) => format!("why rows failed is kept in {NOTES}"),
+        Ok(Keeping::Later) => format!("why rows fail will be kept in {NOTES}, which the first failure makes"),
+        Ok(Keeping::Not(why)) => format!(
+            "why rows fail is said only in the log of run, since {NOTES} is not there and {why}: let init-db make it by \
+             another account, and grant SELECT, INSERT, UPDATE, DELETE on it"
+        ),
+        Err(error) => format!("whether it is kept why rows fail is not known: {error}"),
+    }
 }
 
 /// The files of the rows that have waited longest.
@@ -115,10 +141,12 @@ async fn sources(catalog: &AnyCatalog, report: &mut Report) {
     let mut bad = Vec::new();
     for row in pending {
         match row {
-            Pending::Unusable { id, why, .. } => bad.push(format!("row {}: {why}", id.0)),
+            Pending::Unusable { id, source, why, .. } => {
+                bad.push(format!("row {}, {}: {why}", id.0, source.as_deref().unwrap_or("(no path)")));
+            }
             Pending::Ready(record) => match place(&record) {
                 Ok(_) => files.push(record.source),
-                Err(why) => bad.push(format!("row {}: {why}", record.id.0)),
+                Err(why) => bad.push(format!("row {}, {}: {why}", record.id.0, record.source.display())),
             },
         }
     }
@@ -135,7 +163,7 @@ async fn sources(catalog: &AnyCatalog, report: &mut Report) {
             &format!("no file of {which} can be had, first {first}; is the data of the monitors mounted here under the same path?"),
         ),
         Some(first) => {
-            let why = format!("{} of {which} cannot be copied, first {first}; such rows count failed attempts", bad.len());
+            let why = format!("{} of {which} cannot be copied, first {first}; what is wrong with a file itself counts failed attempts", bad.len());
             report.say("source", Status::Warn, &why);
         }
     }

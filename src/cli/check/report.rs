@@ -1,6 +1,6 @@
 //! What was found, for people and for machines.
 
-use crate::cli::output::{json_string, print};
+use crate::cli::output::{json_string, print, printable};
 use std::io::{self, IsTerminal};
 
 /// Longest name of an item.
@@ -88,19 +88,6 @@ fn line(item: &str, status: Status, detail: &str, colour: bool) -> String {
     let (word, code) = status.word();
     let (before, after) = if colour { (format!("\x1b[{code}m"), "\x1b[0m") } else { (String::new(), "") };
     format!("{before}{word:<4}{after}  {item:<ITEM_WIDTH$}  {}", printable(detail))
-}
-
-/// One line, and nothing in it that a terminal would obey: some of the words are the far end's.
-fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for char in text.trim().chars() {
-        match char {
-            '\n' => out.push_str(" / "),
-            char if char.is_control() => out.extend(char.escape_default()),
-            char => out.push(char),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::transfer::receive::Target;
 use crate::transfer::source::enter_scope;
 use protocol::args::{DeleteWhen, Options};
 use protocol::filter::{RuleSet, Scope};
-use protocol::flist::Kind;
+use protocol::flist::{Kind, Sorting};
 use protocol::generator::DeleteCounts;
 use protocol::mux::{Message, TextKind};
 use rustix::io::Errno;
@@ -23,6 +23,10 @@ pub(in crate::transfer) const IOERR_DEL_LIMIT: i32 = 4;
 /// What a session deletes, and has deleted.
 pub(in crate::transfer) struct Deletion<'a> {
     options: &'a Options,
+    /// How names sort: what would come last goes first.
+    sorting: Sorting,
+    /// When `--delete` is due.
+    default: DeleteWhen,
     rules: Option<&'a RuleSet>,
     /// What a daemon's module keeps to itself.
     guard: Option<&'a Guard>,
@@ -51,9 +55,18 @@ enum Fate {
 
 impl<'a> Deletion<'a> {
     /// Nothing deleted yet. `root` is the absolute path of the destination, for rules about absolute paths.
-    pub(in crate::transfer) fn new(options: &'a Options, rules: Option<&'a RuleSet>, target: &'a Target) -> Self {
+    pub(in crate::transfer) fn new(
+        options: &'a Options,
+        rules: Option<&'a RuleSet>,
+        target: &'a Target,
+        version: u8,
+    ) -> Self {
+        // What old peers call the default.
+        let default = if version < 30 { DeleteWhen::Before } else { DeleteWhen::During };
         Self {
             options,
+            sorting: Sorting::of(version),
+            default,
             rules,
             scopes: Vec::new(),
             top: rules.map(|rules| rules.top(&target.root)),
@@ -72,7 +85,7 @@ impl<'a> Deletion<'a> {
         // Without either, directories are not compared at all.
         let compares = self.options.recurse || self.options.dirs;
         let when = self.options.delete.or(self.options.delete_excluded.then_some(DeleteWhen::Default))?;
-        compares.then_some(if when == DeleteWhen::Default { DeleteWhen::During } else { when })
+        compares.then_some(if when == DeleteWhen::Default { self.default } else { when })
     }
 
     /// Deletes what stands in a directory and is not in the list; with `--delete-delay` only remembers it.
@@ -99,7 +112,7 @@ impl<'a> Deletion<'a> {
             }
         };
         let scope = self.scope(dest, name, &folder)?;
-        last_first(&mut folder);
+        last_first(&mut folder, self.sorting);
         for (leaf, found) in &folder.entries {
             let full = joined(name, leaf);
             let is_dir = found.kind() == Some(Kind::Dir);
@@ -288,7 +301,7 @@ impl<'a> Deletion<'a> {
             (Some(rules), Some(above)) => Some(entered(rules, above, name, &folder, self.guard)?),
             _ => None,
         };
-        last_first(&mut folder);
+        last_first(&mut folder, self.sorting);
         let (entries, dev) = (std::mem::take(&mut folder.entries), folder.dev);
         // However deep the tree, one descriptor at a time.
         drop(folder);
@@ -382,9 +395,9 @@ fn joined(dir: &[u8], leaf: &[u8]) -> Vec<u8> {
 }
 
 /// The order in which stock deletes: the reverse of the file list's.
-fn last_first(folder: &mut Folder) {
+fn last_first(folder: &mut Folder, sorting: Sorting) {
     folder.entries.sort_by_cached_key(|(leaf, found)| {
-        let is_dir = found.kind() == Some(Kind::Dir);
+        let is_dir = found.kind() == Some(Kind::Dir) && sorting == Sorting::Folders;
         let mut key = leaf.clone();
         if is_dir {
             key.push(b'/');

@@ -19,9 +19,30 @@ impl Work<'_> {
     pub(super) fn tell_item(&mut self, ndx: Ndx, header: ItemHeader, unknown: Vec<u32>) {
         let quiet = ItemFlags::BASIS_TYPE.and(ItemFlags::XNAME).and(ItemFlags::LOCAL_CHANGE);
         let named = header.xname.as_ref().is_some_and(|name| !name.is_empty());
-        if self.tells_all() || named || header.flags.0 & !quiet.0 != 0 {
+        let changed = named || header.flags.0 & !quiet.0 != 0;
+        if self.n.has_items() && (self.tells_all() || changed) {
             let header = self.with_values(header, unknown);
             self.speaker.item(ndx, &header, &mut self.out);
+        } else if changed {
+            self.tell_user(ndx, &header);
+        }
+    }
+
+    /// Tells the user of a change where the sender cannot be told, who would say it.
+    fn tell_user(&mut self, ndx: Ndx, header: &ItemHeader) {
+        let Some(list) = self.lists.find(ndx).cloned() else { return };
+        let Some(entry) = list.get(ndx) else { return };
+        if !self.plan.server {
+            return self.witness.item(ndx, entry, header);
+        }
+        if self.options.verbose > 0 {
+            let (mark, other): (&[u8], &[u8]) = match (entry.is_dir(), &entry.extra.target, &header.xname) {
+                (true, ..) => (b"/", b""),
+                (_, Some(target), _) => (b" -> ", target),
+                (_, _, Some(name)) if !name.is_empty() => (b" => ", name),
+                _ => (b"", b""),
+            };
+            self.tell(&[self.target.name(entry), mark, other]);
         }
     }
 
@@ -98,10 +119,28 @@ impl Work<'_> {
     pub(super) fn say(&mut self, message: &Message) {
         match message {
             Message::Text(..) | Message::Deleted(_) if !self.plan.server => self.witness.message(message),
+            Message::Deleted(name) if !self.n.has_items() => {
+                self.witness.told(message);
+                self.tell_deleted(name);
+            }
             message => {
                 self.witness.told(message);
                 self.out.message(message);
             }
+        }
+    }
+
+    /// Tells a client that cannot be told otherwise: in plain words, or as stock does whose format there lacks the name.
+    fn tell_deleted(&mut self, name: &[u8]) {
+        let (name, mark): (_, &[u8]) = match name.strip_suffix(b"\0") {
+            Some(dir) => (dir, b"/"),
+            None => (name, b""),
+        };
+        match self.options.detail {
+            ItemDetail::None if self.options.verbose == 0 => {}
+            ItemDetail::None => self.tell(&[b"deleting ", name, mark]),
+            ItemDetail::Changed => self.tell(&[b"*deleting  "]),
+            ItemDetail::All => self.tell(&[b"*deleting  %I"]),
         }
     }
 

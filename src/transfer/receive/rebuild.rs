@@ -320,6 +320,9 @@ impl Rebuild<'_> {
     /// A batch has no more for what has been asked for so far.
     fn give_up_missing(&mut self, which: Missed) {
         if !self.replay {
+            if !self.n.tells_failures() {
+                self.settle_unsent(which);
+            }
             return;
         }
         loop {
@@ -339,6 +342,15 @@ impl Rebuild<'_> {
                 }
                 self.settle(ndx, link, false);
             }
+        }
+    }
+
+    /// What did not come with its phase the sender could not send, and has said so to the user.
+    fn settle_unsent(&mut self, which: Missed) {
+        for (ndx, _) in self.board.give_up(which) {
+            self.board.proposals.take(ndx);
+            let Ok(entry) = self.entry_of_any_kind(ndx) else { continue };
+            self.settle(ndx, entry.extra.link, false);
         }
     }
 

@@ -86,7 +86,7 @@ fn session<S: Source>(
     watch: &mut dyn Watch,
 ) -> Result<(u64, Sent), TransferError> {
     if let Some(rules) = &plan.rules {
-        out.put(&filter::encode(rules, Side::Receiver));
+        out.put(&filter::encode(rules, Side::Receiver, n.version)?);
     }
     // What the receiving side deletes is its own affair.
     if mouth.batch.is_some() {

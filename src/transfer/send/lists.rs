@@ -77,7 +77,7 @@ impl Lists {
         } else {
             Some(names)
         };
-        for entry in list.entries() {
+        for entry in list.to_send() {
             self.encoder.entry(entry, &mut bytes);
             if bytes.len() > OUT_MOST {
                 out.put(&bytes);

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 
 use protocol::PeerError;
-use protocol::flist::{FileEntry, FileList, Ndx, Segments, compare, sort};
+use protocol::flist::{FileEntry, FileList, Ndx, Segments, Sorting, compare, sort};
 
 use super::{Arguments, Folder, Listed, Location, ScanError, Walk};
 
@@ -19,6 +19,7 @@ pub(crate) struct Lister<'h> {
     below: HashMap<Vec<u8>, Vec<Listed>>,
     /// Number of the next directory.
     dirs: u32,
+    sorting: Sorting,
     places: Segments<Places>,
 }
 
@@ -41,15 +42,15 @@ struct Due {
 
 impl<'h> Lister<'h> {
     /// Has listed nothing yet.
-    pub(crate) fn new(walk: Walk<'h>, incremental: bool) -> Self {
-        Lister { walk, due: Vec::new(), below: HashMap::new(), dirs: 0, places: Segments::new(incremental) }
+    pub(crate) fn new(walk: Walk<'h>, incremental: bool, sorting: Sorting) -> Self {
+        Lister { walk, due: Vec::new(), below: HashMap::new(), dirs: 0, sorting, places: Segments::new(incremental) }
     }
 
     /// The whole list.
     pub(crate) fn whole(&mut self, arguments: Arguments<'_>) -> Result<FileList, ListError> {
         let (mut entries, mut places) = self.walk.everything(arguments)?;
-        sort(&mut entries, &mut places);
-        let list = FileList::segment(self.places.next_start(), entries);
+        sort(self.sorting, &mut entries, &mut places);
+        let list = FileList::sorted(self.sorting, self.places.next_start(), entries);
         self.places.add(&list, Places { start: list.start(), parent: None, entries: places })?;
         Ok(list)
     }

@@ -1,0 +1,548 @@
+//! The places that files come from. Where a folder is away, or most of what is to be copied at once, nothing is counted
+//! against any file: it is said once, and looked at again.
+
+use super::retry::Backoff;
+use crate::status::{Failure, Progress};
+use rustix::io::Errno;
+use std::collections::{HashMap, HashSet};
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Folders whose trouble is remembered; what is in others comes again with the next poll.
+const FOLDERS_MOST: usize = 1000;
+/// Files that are looked at together before their number can speak against their place.
+const MANY: usize = 10;
+/// A folder for which no row has come for so long is forgotten.
+const FORGOTTEN: Duration = Duration::from_secs(600);
+/// Symlinks that are followed to see which folder they need.
+const LINKS_MOST: usize = 8;
+
+/// A folder in trouble, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) folder: PathBuf,
+    pub(super) why: String,
+}
+
+/// Why a file cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Lack {
+    pub(super) kind: Failure,
+    pub(super) why: String,
+    /// Where it is the trouble of the place.
+    pub(super) place: Option<Origin>,
+}
+
+/// A file that was looked at, and what it lacks.
+pub(super) struct Look<'a> {
+    pub(super) source: &'a Path,
+    pub(super) lack: Option<Option<Origin>>,
+}
+
+/// What is known of the places.
+pub(super) struct Origins {
+    away: Mutex<HashMap<PathBuf, Away>>,
+    /// On which device the files of a folder were seen last.
+    devices: Mutex<HashMap<PathBuf, u64>>,
+    progress: Arc<Progress>,
+    once: bool,
+}
+
+struct Away {
+    why: String,
+    /// The folder by which it was told; further ones of the same are not.
+    told: PathBuf,
+    backoff: Backoff,
+    until: Instant,
+    /// Set once a look that did not come back in time has come back.
+    answered: Option<Arc<AtomicBool>>,
+}
+
+/// What is entered of a folder.
+struct Trouble {
+    words: String,
+    files: usize,
+    answered: Option<Arc<AtomicBool>>,
+}
+
+impl Away {
+    fn holds(&self, once: bool) -> bool {
+        let mute = self.answered.as_ref().is_some_and(|answered| !answered.load(Ordering::Relaxed));
+        once || mute || self.until > Instant::now()
+    }
+}
+
+impl Origins {
+    pub(super) fn new(progress: Arc<Progress>, once: bool) -> Self {
+        Self { away: Mutex::default(), devices: Mutex::default(), progress, once }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, Away>> {
+        self.away.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Until when a file is not to be looked at, since its place is in trouble. With `once` that lasts as long as the run.
+    pub(super) fn hold(&self, source: &Path) -> Option<Instant> {
+        let away = self.lock();
+        if away.is_empty() {
+            return None;
+        }
+        let held =
+            source.ancestors().skip(1).filter_map(|folder| away.get(folder)).find(|away| away.holds(self.once))?;
+        Some(held.until)
+    }
+
+    /// Whether some place is in trouble.
+    pub(super) fn in_trouble(&self) -> bool {
+        !self.lock().is_empty()
+    }
+
+    /// Everything may be looked at again now.
+    pub(super) fn look_again(&self) {
+        for away in self.lock().values_mut() {
+            away.until = Instant::now();
+        }
+    }
+
+    /// Looks at a source file, see [`look`]. A folder whose files were on another file system before has lost it.
+    pub(super) fn look(&self, path: &Path) -> Result<Metadata, Lack> {
+        let looked = look(path);
+        let folder = folder_of(path);
+        let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        match looked {
+            Ok(meta) => {
+                if devices.len() >= FOLDERS_MOST && !devices.contains_key(folder) {
+                    devices.clear();
+                }
+                devices.insert(folder.to_owned(), meta.dev());
+                Ok(meta)
+            }
+            Err(mut lack) => {
+                let before = devices.get(folder).copied();
+                drop(devices);
+                if let (Failure::Missing, None, Some(before)) = (lack.kind, &lack.place, before)
+                    && std::fs::metadata(folder).is_ok_and(|now| now.dev() != before)
+                {
+                    let why = "has lost the file system that its files were on".to_owned();
+                    lack.place = Some(Origin { folder: folder.to_owned(), why });
+                }
+                Err(lack)
+            }
+        }
+    }
+
+    /// Judges files that were looked at together: says of each whether it is held back, its place being in trouble.
+    pub(super) fn judge(&self, looks: &[Look<'_>]) -> Vec<bool> {
+        let lacking = looks.iter().filter(|look| look.lack.is_some()).count();
+        if lacking == 0 && !self.in_trouble() {
+            return vec![false; looks.len()];
+        }
+        let most = looks.len() >= MANY && lacking * 2 > looks.len();
+        let known = self.still_missing(looks);
+        let mut found: HashMap<PathBuf, (Origin, usize)> = HashMap::new();
+        let mut held = vec![false; looks.len()];
+        let mut nameless = Vec::new();
+        for (look, held) in looks.iter().zip(&mut held) {
+            match &look.lack {
+                Some(Some(place)) => {
+                    *held = true;
+                    found.entry(place.folder.clone()).or_insert_with(|| (place.clone(), 0)).1 += 1;
+                }
+                Some(None) if most || known.contains(folder_of(look.source)) => {
+                    *held = true;
+                    nameless.push(folder_of(look.source));
+                }
+                _ => {}
+            }
+        }
+        let common =
+            nameless.iter().fold(None, |common: Option<&Path>, folder| {
+                Some(common.map_or(*folder, |common| {
+                    common.ancestors().find(|above| folder.starts_with(above)).unwrap_or(common)
+                }))
+            });
+        let mut away = self.lock();
+        for (Origin { folder, why }, files) in found.values() {
+            let told = folder.ancestors().skip(1).find(|above| above.is_dir()).unwrap_or(folder);
+            let words = format!("Folder {} {why}", folder.display());
+            self.enter(&mut away, folder, told, Trouble { words, files: *files, answered: None });
+        }
+        for folder in nameless {
+            let told = common.unwrap_or(folder);
+            let words = format!("Folder {}: {lacking} of {} files looked for are missing", told.display(), looks.len());
+            self.enter(&mut away, folder, told, Trouble { words, files: lacking, answered: None });
+        }
+        self.leave(&mut away, looks, &held);
+        self.progress.set_source(first(&away));
+        held
+    }
+
+    /// The folders in trouble of whose files most are missing still. Those that are there were copied at the first look, so
+    /// what is left may be few.
+    fn still_missing<'a>(&self, looks: &[Look<'a>]) -> HashSet<&'a Path> {
+        let away = self.lock();
+        if away.is_empty() {
+            return HashSet::new();
+        }
+        let mut counts: HashMap<&Path, (usize, usize)> = HashMap::new();
+        for look in looks {
+            let (looked, lacking) = counts.entry(folder_of(look.source)).or_default();
+            *looked += 1;
+            *lacking += usize::from(look.lack.is_some());
+        }
+        counts.retain(|folder, (looked, lacking)| away.contains_key(*folder) && *lacking * 2 > *looked);
+        counts.into_keys().collect()
+    }
+
+    /// A look at a file of this folder has not come back; `answered` will tell that it has.
+    pub(super) fn mute(&self, folder: &Path, limit: Duration, answered: Arc<AtomicBool>) {
+        let mut away = self.lock();
+        let words = format!("Folder {} has not answered within {} s", folder.display(), limit.as_secs());
+        self.enter(&mut away, folder, folder, Trouble { words, files: 1, answered: Some(answered) });
+        self.progress.set_source(first(&away));
+    }
+
+    fn enter(&self, away: &mut HashMap<PathBuf, Away>, folder: &Path, told: &Path, trouble: Trouble) {
+        let now = Instant::now();
+        let Trouble { words, files, answered } = trouble;
+        if let Some(known) = away.get_mut(folder) {
+            // One look at many files is one.
+            if known.until <= now {
+                known.until = now + known.backoff.next();
+            }
+            known.answered = answered;
+            return;
+        }
+        if away.len() >= FOLDERS_MOST {
+            return;
+        }
+        let new = !away.values().any(|away| away.told == told);
+        let waits = if files == 1 { "a file waits".to_owned() } else { format!("{files} files wait") };
+        let tail = format!("{waits}, and no attempt is counted. Is the file system mounted?");
+        match (new, self.once) {
+            (true, true) => tracing::error!("{words}; {tail}"),
+            (true, false) => tracing::warn!("{words}; {tail} It is looked at again"),
+            (false, _) => tracing::debug!("{words}; {tail}"),
+        }
+        let mut backoff = Backoff::new();
+        let until = now + backoff.next();
+        away.insert(folder.to_owned(), Away { why: words, told: told.to_owned(), backoff, until, answered });
+    }
+
+    /// Lets go of places whose time had come and whose files were not held back this time.
+    fn leave(&self, away: &mut HashMap<PathBuf, Away>, looks: &[Look<'_>], held: &[bool]) {
+        if self.once || away.is_empty() {
+            return;
+        }
+        for (look, _) in looks.iter().zip(held).filter(|(_, held)| !**held) {
+            for folder in look.source.ancestors().skip(1) {
+                if away.get(folder).is_some_and(|away| !away.holds(false))
+                    && let Some(over) = away.remove(folder)
+                {
+                    let others = away.values().any(|away| away.told == over.told);
+                    if !others {
+                        tracing::info!("Its files are taken up again: {}", over.why);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Forgets places for which no row comes any more.
+    pub(super) fn tidy(&self, poll: Duration) {
+        let mut away = self.lock();
+        if away.is_empty() || self.once {
+            return;
+        }
+        away.retain(|_, away| away.holds(false) || away.until + FORGOTTEN + poll * 2 > Instant::now());
+        self.progress.set_source(first(&away));
+    }
+}
+
+/// The trouble that is told, of those there are: always the same as long as it lasts.
+fn first(away: &HashMap<PathBuf, Away>) -> Option<String> {
+    away.iter().min_by_key(|(folder, _)| *folder).map(|(_, away)| away.why.clone())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Looks at a source file. Symlinks are followed: the path is what an operator's program registered, and what stands
+/// behind it must have the registered sum.
+pub(super) fn look(path: &Path) -> Result<Metadata, Lack> {
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.is_file() => Ok(meta),
+        Ok(_) => Err(Lack { kind: Failure::Missing, why: "it is not a regular file".into(), place: None }),
+        Err(error) => {
+            let (kind, why) = match error.kind() {
+                io::ErrorKind::NotFound => (Failure::Missing, "it is missing".to_owned()),
+                _ => (Failure::Unreadable, format!("it cannot be looked at: {error}")),
+            };
+            Err(Lack { kind, why, place: place_to_blame(path, &error, LINKS_MOST) })
+        }
+    }
+}
+
+/// The place whose trouble keeps a file from being looked at, if it is not the file's own.
+fn place_to_blame(path: &Path, error: &io::Error, links: usize) -> Option<Origin> {
+    let folder = folder_of(path);
+    let blame = |folder: &Path, why: String| Some(Origin { folder: folder.to_owned(), why });
+    if let Some(place) = folder_in_trouble(folder) {
+        return Some(place);
+    }
+    match Errno::from_io_error(error) {
+        // Only a folder can keep a file from being looked at.
+        Some(Errno::ACCESS | Errno::PERM) => {
+            let (folder, why) = (deepest_seen(folder), format!("cannot be entered: {error}"));
+            blame(folder, why)
+        }
+        Some(errno) if speaks_of_the_place(errno) => blame(folder, format!("cannot be read: {error}")),
+        // A bad spot on a disk is one file's; on a dead disk the folder cannot be read either.
+        Some(Errno::IO) => {
+            let broken = std::fs::read_dir(folder).and_then(|mut entries| entries.next().transpose()).err()?;
+            blame(folder, format!("cannot be read: {broken}"))
+        }
+        Some(Errno::NOENT) => match std::fs::read_link(path) {
+            Ok(target) if links > 0 => {
+                let target = folder.join(target);
+                let error = std::fs::metadata(&target).err()?;
+                place_to_blame(&target, &error, links - 1)
+            }
+            _ => not_mounted(folder),
+        },
+        _ => None,
+    }
+}
+
+/// Errors of a file system or a machine as a whole.
+fn speaks_of_the_place(errno: Errno) -> bool {
+    const THESE: [Errno; 23] = [
+        Errno::STALE,
+        Errno::NOTCONN,
+        Errno::TIMEDOUT,
+        Errno::HOSTDOWN,
+        Errno::HOSTUNREACH,
+        Errno::NETDOWN,
+        Errno::NETUNREACH,
+        Errno::CONNREFUSED,
+        Errno::CONNRESET,
+        Errno::CONNABORTED,
+        Errno::SHUTDOWN,
+        Errno::REMOTEIO,
+        Errno::NODEV,
+        Errno::NXIO,
+        Errno::NOMEDIUM,
+        Errno::NOLINK,
+        Errno::NOKEY,
+        Errno::KEYEXPIRED,
+        Errno::KEYREVOKED,
+        Errno::AGAIN,
+        // Our own machine's.
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+    ];
+    THESE.contains(&errno)
+}
+
+/// What keeps this folder from being entered, if something does; the topmost that is in trouble.
+fn folder_in_trouble(folder: &Path) -> Option<Origin> {
+    let mut trouble = None;
+    for folder in folder.ancestors().filter(|folder| *folder != Path::new("")) {
+        let why = match std::fs::metadata(folder) {
+            Ok(meta) if meta.is_dir() => break,
+            Ok(_) => "is no folder".to_owned(),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                "is not there".to_owned()
+            }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let above = folder.parent().map_or(folder, deepest_seen);
+                trouble = Some(Origin { folder: above.to_owned(), why: format!("cannot be entered: {error}") });
+                continue;
+            }
+            Err(error) => format!("cannot be read: {error}"),
+        };
+        trouble = Some(Origin { folder: folder.to_owned(), why });
+    }
+    trouble
+}
+
+/// The deepest folder on the way that can be looked at.
+fn deepest_seen(folder: &Path) -> &Path {
+    folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(folder)
+}
+
+/// The mount point on the way to this folder that is to be mounted at each boot, and is not.
+fn not_mounted(folder: &Path) -> Option<Origin> {
+    let text = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let point = unmounted(folder, &text("/etc/fstab"), &text("/proc/self/mountinfo"))?;
+    Some(Origin { folder: point, why: "has nothing mounted on it".into() })
+}
+
+fn unmounted(folder: &Path, fstab: &str, mountinfo: &str) -> Option<PathBuf> {
+    let wanted = fstab.lines().filter(|line| !line.trim_start().starts_with('#')).filter_map(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let (point, options) = (fields.next()?, fields.nth(1).unwrap_or_default());
+        let boots = !options.split(',').any(|option| option == "noauto");
+        (boots && point.starts_with('/') && folder.starts_with(point)).then_some(point)
+    });
+    let point = wanted.max_by_key(|point| point.len())?;
+    let mounted = mountinfo.lines().any(|line| line.split(' ').nth(4) == Some(point));
+    (!mounted).then(|| point.into())
+}
+
+/// Words by which a far end says that it is its file system, or itself, that is in trouble.
+const FAR_PLACE: [&str; 10] = [
+    "Stale file handle",
+    "Transport endpoint is not connected",
+    "Connection timed out",
+    "Host is down",
+    "No route to host",
+    "Remote I/O error",
+    "Required key not available",
+    "Key has expired",
+    "Too many open files",
+    "Cannot allocate memory",
+];
+
+/// Whether what the far end said about a file speaks of its place.
+pub(super) fn far_place(words: &str) -> bool {
+    FAR_PLACE.iter().any(|these| words.contains(these))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn origins(once: bool) -> Origins {
+        Origins::new(Arc::default(), once)
+    }
+
+    fn looks<'a>(paths: &'a [PathBuf], lack: &Option<Option<Origin>>) -> Vec<Look<'a>> {
+        paths.iter().map(|path| Look { source: path, lack: lack.clone() }).collect()
+    }
+
+    fn paths(folder: &str, count: usize) -> Vec<PathBuf> {
+        (0..count).map(|n| format!("{folder}/{n}").into()).collect()
+    }
+
+    #[test]
+    fn most_of_a_large_batch_speaks_against_the_place_and_half_of_it_does_not() {
+        let (gone, there) = (paths("/d/a", 6), paths("/d/b", 4));
+        let mut batch = looks(&gone, &Some(None));
+        batch.extend(looks(&there, &None));
+        let origins = origins(false);
+        assert_eq!(origins.judge(&batch), [[true; 6].as_slice(), &[false; 4]].concat());
+        assert!(origins.hold(&gone[0]).is_some() && origins.hold(&there[0]).is_none());
+        assert!(origins.progress.snapshot().source.unwrap().contains("/d/a"));
+        for (lacking, found) in [(5, 5), (9, 0)] {
+            let origins = self::origins(false);
+            let mut batch = looks(&gone[..lacking.min(6)], &Some(None));
+            batch.truncate(lacking);
+            let more = paths("/d/a", lacking.saturating_sub(6));
+            batch.extend(looks(&more, &Some(None)));
+            batch.extend(looks(&there[..found.min(4)], &None));
+            let rest = paths("/d/c", found.saturating_sub(4));
+            batch.extend(looks(&rest, &None));
+            assert!(!origins.judge(&batch).contains(&true), "{lacking} of {}", lacking + found);
+        }
+    }
+
+    #[test]
+    fn a_place_is_looked_at_again_and_let_go_when_its_files_are_there() {
+        let origins = origins(false);
+        let files = paths("/d/away", 2);
+        let place = Origin { folder: "/d/away".into(), why: "is not there".into() };
+        assert_eq!(origins.judge(&looks(&files, &Some(Some(place.clone())))), [true, true]);
+        assert!(origins.hold(&files[0]).is_some());
+        assert!(origins.hold(Path::new("/d/other")).is_none());
+        origins.look_again();
+        assert!(origins.hold(&files[0]).is_none());
+        assert_eq!(origins.judge(&looks(&files, &Some(Some(place)))), [true, true]);
+        origins.look_again();
+        assert_eq!(origins.judge(&looks(&files, &None)), [false, false]);
+        assert!(!origins.in_trouble() && origins.progress.snapshot().source.is_none());
+    }
+
+    #[test]
+    fn a_place_most_of_whose_files_are_missing_is_in_trouble_until_most_are_there() {
+        let origins = origins(false);
+        let files = paths("/d/a", 12);
+        let look = |lacking: usize, found: usize| {
+            let mut batch = looks(&files[..lacking], &Some(None));
+            batch.extend(looks(&files[12 - found..], &None));
+            origins.look_again();
+            origins.judge(&batch)
+        };
+        assert_eq!(look(7, 5), [[true; 7].as_slice(), &[false; 5]].concat());
+        // The five are copied by then.
+        assert_eq!(look(7, 0), [true; 7]);
+        assert_eq!(look(2, 1), [true, true, false]);
+        assert_eq!(look(2, 2), [false; 4]);
+        assert!(!origins.in_trouble());
+        assert_eq!(look(7, 0), [false; 7]);
+    }
+
+    #[test]
+    fn a_run_with_an_end_looks_once() {
+        let origins = origins(true);
+        let files = paths("/d/away", 1);
+        let place = Origin { folder: "/d/away".into(), why: "is not there".into() };
+        origins.judge(&looks(&files, &Some(Some(place))));
+        origins.look_again();
+        assert!(origins.hold(&files[0]).is_some());
+    }
+
+    #[test]
+    fn a_folder_that_does_not_answer_is_held_until_it_has() {
+        let origins = origins(false);
+        let answered = Arc::new(AtomicBool::new(false));
+        origins.mute(Path::new("/d/hung"), Duration::from_secs(30), answered.clone());
+        origins.look_again();
+        assert!(origins.hold(Path::new("/d/hung/f")).is_some());
+        answered.store(true, Ordering::Relaxed);
+        assert!(origins.hold(Path::new("/d/hung/f")).is_none());
+    }
+
+    #[test]
+    fn a_missing_file_is_its_own_fault_only_where_its_folder_is() {
+        let temp = tempfile::tempdir().unwrap();
+        let at = |name: &str| temp.path().join(name);
+        fs::create_dir(at("there")).unwrap();
+        fs::write(at("there/f"), "x").unwrap();
+        for (link, target) in [("dangling", "gone"), ("away", "/no/such/mount/f"), ("loop", "loop")] {
+            std::os::unix::fs::symlink(target, at("there").join(link)).unwrap();
+        }
+        assert_eq!(look(&at("there/f")).unwrap().len(), 1);
+        let place = |name: &str| look(&at(name)).unwrap_err().place.map(|place| place.folder);
+        for name in ["there/gone", "there", "there/dangling", "there/loop"] {
+            assert_eq!(place(name), None, "{name}");
+        }
+        assert_eq!(place("gone/deep/f"), Some(at("gone")));
+        assert_eq!(place("there/f/g"), Some(at("there/f")));
+        assert_eq!(place("there/f/g/h"), Some(at("there/f")));
+        assert_eq!(place("there/away"), Some("/no".into()));
+    }
+
+    #[test]
+    fn what_is_to_be_mounted_and_is_not_is_seen() {
+        let fstab = "# /dev/x /data ext4 defaults\nserver:/x  /data/smurf nfs rw,hard 0 0\n/dev/cd /data/cd iso9660 ro,noauto 0 0\nUUID=1 none swap sw 0 0\n";
+        let mounts =
+            |point: &str| format!("22 1 0:2 / / rw - ext4 /dev/x rw\n23 22 0:4 / {point} rw - nfs server:/x rw\n");
+        let folder = Path::new("/data/smurf/17950/a");
+        assert_eq!(unmounted(folder, fstab, &mounts("/data")), Some("/data/smurf".into()));
+        assert_eq!(unmounted(folder, fstab, &mounts("/data/smurf")), None);
+        assert_eq!(unmounted(Path::new("/data/smurfs"), fstab, ""), None);
+        assert_eq!(unmounted(Path::new("/data/cd/a"), fstab, ""), None);
+    }
+}
