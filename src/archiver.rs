@@ -135,7 +135,7 @@ pub async fn run<C: Catalog>(
     let flight = Arc::new(Flight::new(settings.queue, settings.queue_bytes, control.progress().clone()));
     let crew = Arc::new(Crew::new(settings.workers));
     let board = Arc::new(ranges::Board::new());
-    let origins = Arc::new(origins::Origins::new(control.progress().clone(), settings.once));
+    let origins = Arc::new(origins::Origins::new(control.progress().clone(), settings.sources.clone(), settings.once));
     let (jobs, job_source) = mpsc::channel(settings.workers.most());
     let job_source = Arc::new(tokio::sync::Mutex::new(job_source));
     let (results, result_source) = mpsc::channel(settings.queue.max(1));

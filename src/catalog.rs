@@ -250,6 +250,11 @@ pub trait Catalog: Send + Sync + 'static {
         rows: usize,
     ) -> impl Future<Output = Result<Option<(Vec<String>, RecordId)>, CatalogError>> + Send;
 
+    /// By how much ids grow from row to row: more than one where several servers give them out.
+    fn id_step(&self) -> i64 {
+        1
+    }
+
     /// Grows each time another table is found under the same name: what was remembered of the old one is void.
     fn generation(&self) -> u64 {
         0

@@ -70,10 +70,25 @@ pub fn main(mut args: Vec<OsString>) -> ExitCode {
             }
         }
     }
+    // What is missing may stand in a site file that is not where it was looked for.
+    let absent = site::absent_default(&|name| std::env::var(name).ok()).filter(|_| agent.is_none());
+    let absent = absent.filter(|_| ["run", "check", "retry"].contains(&&*verb));
+    let hint = || {
+        if let Some(file) = &absent {
+            output::say(&format!("There is no site file at {} (the default in OCS_CONFIG_DIR)", file.display()));
+        }
+    };
     let flags = match Flags::try_parse_from(args) {
         Ok(flags) => flags,
         Err(error) => {
-            let _ = error.print();
+            match &agent {
+                // Words of a site file may hold anything.
+                Some(_) => output::say(error.render().to_string().trim_end()),
+                None => drop(error.print()),
+            }
+            if error.use_stderr() {
+                hint();
+            }
             return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
         }
     };
@@ -89,6 +104,7 @@ pub fn main(mut args: Vec<OsString>) -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             output::say(&format!("pysmurf-archiver: {error:#}"));
+            hint();
             ExitCode::from(USAGE)
         }
     }

@@ -232,7 +232,7 @@ fn all_is_well_at_a_storage_node() {
     said.ends(0, &[]);
     said.is("database", "ok", &["mysql://check_well@127.0.0.1:", "/check_well", "MariaDB 1"]);
     said.is("table", "ok", &["pysmurf_files_v1, layout action", "260 characters"]);
-    said.is("rows", "ok", &["1 pending, 0 given up, 0 copied"]);
+    said.is("rows", "warn", &["1 pending, 0 given up, 0 copied", "--target \"m2\"", "mistyped"]);
     said.is("source", "ok", &[]);
     said.is("connection", "ok", &["127.0.0.1"]);
     said.is("host key", "ok", &[]);

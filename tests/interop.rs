@@ -85,7 +85,6 @@ const OLD: &[&str] = &[
     "-d --delete",
     "-aR",
     "-aA",
-    "-ay",
     "-am",
 ];
 

@@ -1,6 +1,10 @@
 //! How files are written and what they are built upon: our ends against stock rsync's, option by option.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "writes/destination.rs"]
+mod destination;
+#[path = "writes/stories.rs"]
+mod stories;
 mod support;
 
 use protocol::args::{Options, ServerArgs};

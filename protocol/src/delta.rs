@@ -4,12 +4,15 @@
 
 mod index;
 mod lead;
+mod standing;
 
 use crate::checksum::{BlockRule, Rolling};
 use crate::sums::{BlockIndex, SumTable};
 use index::Index;
 pub use lead::Lead;
+use standing::Standing;
 use std::cell::OnceCell;
+use std::ops::Range;
 
 /// The longest literal in one token, bytes; as stock sends them.
 const MAX_LITERAL: usize = 32 * 1024;
@@ -48,6 +51,8 @@ pub struct Search<'t> {
     table: &'t SumTable,
     rule: BlockRule,
     in_place: bool,
+    settled: (u32, Vec<Range<u32>>), // blocks that went out before, at their offsets, and those of them as literals
+    stands: Standing,                // blocks before the output that were found where they are
     block_length: usize,
     blocks: u32,            // whole ones
     index: OnceCell<Index>, // made where a block is not the expected one
@@ -69,6 +74,8 @@ impl<'t> Search<'t> {
             table,
             rule: rule.into(),
             in_place: false,
+            settled: Default::default(),
+            stands: Standing::default(),
             block_length: table.head().block_length as usize,
             blocks: table.whole(),
             index: OnceCell::new(),
@@ -88,12 +95,18 @@ impl<'t> Search<'t> {
     pub fn behind(table: &'t SumTable, lead: &Lead) -> Self {
         let position = lead.position();
         let offset = u64::from(position) * u64::from(table.head().block_length);
-        Search { offset, wanted: position, ..Search::new(table, lead.rule()) }
+        let settled = (position, lead.gaps().to_vec());
+        Search { offset, wanted: position, settled, ..Search::new(table, lead.rule()) }
     }
 
-    /// Uses only blocks that a receiver writing over its own basis still has: none that begins before the output.
+    /// Uses only blocks that a receiver writing over its own basis still has: of those that begin before the output only
+    /// what was found where it is.
     pub fn in_place(self) -> Self {
-        Search { in_place: true, ..self }
+        let mut stands = Standing::new(self.blocks);
+        let (settled, gaps) = &self.settled;
+        stands.set(0..*settled, true);
+        gaps.iter().for_each(|gap| stands.set(gap.clone(), false));
+        Search { in_place: true, stands, ..self }
     }
 
     /// Takes the source's next bytes and emits what they settle. An error comes from `emit`, and ends the search.
@@ -209,6 +222,7 @@ impl<'t> Search<'t> {
             let run = lead::Run::at(&data[*at..], self.wanted, self.table, &self.rule);
             let bytes = data[*at..].chunks(self.block_length).take(run.found as usize);
             (self.wanted..).zip(bytes).try_for_each(|(block, bytes)| emit(Token::Copy(BlockIndex(block), bytes)))?;
+            self.note_standing(self.wanted..self.wanted + run.found, self.offset + *at as u64);
             *at += run.found as usize * self.block_length;
             self.wanted += run.found;
             self.vain_bytes += u64::from(run.vain) * (self.block_length as u64 + VAIN_LEAST);
@@ -275,7 +289,8 @@ impl<'t> Search<'t> {
             return None;
         }
         let strong = strong.unwrap_or_else(|| self.rule.strong(window));
-        let found = index.find(alike, self.table, self.table.known_part(&strong), first);
+        let stands = |block| self.stands.has(block);
+        let found = index.find(alike, self.table, self.table.known_part(&strong), first, stands);
         if found.is_none() {
             self.vain_bytes += self.block_length as u64 + VAIN_LEAST;
         }
@@ -284,11 +299,19 @@ impl<'t> Search<'t> {
 
     /// The block to try before all others, if it may be used and has this weak sum.
     fn expected(&self, offset: u64, first: u32, weak: u32) -> Option<BlockIndex> {
-        let fits = |&block: &BlockIndex| block.0 >= first && block.0 < self.blocks && self.table.weak(block) == weak;
+        let usable = |block: BlockIndex| block.0 >= first || self.stands.has(block);
+        let fits = |&block: &BlockIndex| block.0 < self.blocks && usable(block) && self.table.weak(block) == weak;
         // Writing in place, the block already at this very offset saves the receiver the writing.
         let same = BlockIndex(first);
         let stays = self.in_place && self.table.head().offset(same) == offset;
         Some(same).filter(|_| stays).filter(fits).or_else(|| Some(BlockIndex(self.wanted)).filter(fits))
+    }
+
+    /// Blocks went out, the first of them at this output offset.
+    fn note_standing(&mut self, blocks: Range<u32>, offset: u64) {
+        if self.in_place && self.table.head().offset(BlockIndex(blocks.start)) == offset {
+            self.stands.set(blocks, true);
+        }
     }
 
     /// The first block that may be used at an output offset; those behind it may be, too.
@@ -301,7 +324,7 @@ impl<'t> Search<'t> {
 
     /// True when `bytes`, at `offset` of the source, are this block.
     fn is_block(&self, block: BlockIndex, bytes: &[u8], offset: u64) -> bool {
-        block.0 >= self.first_usable(offset)
+        (block.0 >= self.first_usable(offset) || self.stands.has(block))
             && self.table.weak(block) == self.rule.rolling(bytes).value()
             && self.table.strong(block) == self.table.known_part(&self.rule.strong(bytes))
     }
@@ -368,6 +391,7 @@ impl<'t> Search<'t> {
         emit_literal(&data[*literal..start], emit)?;
         let bytes = data[start..*at + self.block_length].chunks(self.block_length);
         (first.0..=found.0).zip(bytes).try_for_each(|(block, bytes)| emit(Token::Copy(BlockIndex(block), bytes)))?;
+        self.note_standing(first.0..found.0 + 1, self.offset + start as u64);
         *at += self.block_length;
         *literal = *at;
         self.wanted = found.0 + 1;

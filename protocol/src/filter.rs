@@ -13,7 +13,7 @@ mod tests;
 
 pub use parse::{FilterError, Given, Mode, parse_file, parse_rule};
 pub use pattern::Pattern;
-pub use set::{ReadFile, RuleSet, Scope, ScopeError};
+pub use set::{AttributeRules, ReadFile, RuleSet, Scope, ScopeError};
 
 /// A rule on the wire, and so anywhere, must be shorter than this.
 pub const RULE_MOST: usize = 5120;

@@ -325,6 +325,11 @@ impl Handshake {
         self.inbox
     }
 
+    /// The version, once both have said theirs.
+    pub fn version(&self) -> Option<u8> {
+        (self.state != State::Version).then_some(self.agreed.version)
+    }
+
     /// True once the peer has said anything.
     pub fn heard(&self) -> bool {
         self.state != State::Version || !self.inbox.is_empty()

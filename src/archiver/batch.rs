@@ -2,7 +2,7 @@
 
 use super::flight::Job;
 use super::origins::look;
-use super::{ranges, squeeze};
+use super::{Sources, ranges, squeeze};
 use crate::link::{Ending, Link, Remote};
 use crate::status::Failure;
 use crate::transfer::send::{Digest, Sent};
@@ -20,7 +20,7 @@ use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -54,6 +54,8 @@ pub(super) enum Fate {
 pub(super) struct Manner<'a> {
     /// Changes to the permissions of copies.
     pub(super) chmod: Option<&'a Chmod>,
+    /// Which files rows may name.
+    pub(super) sources: &'a Sources,
     /// File data is compressed on its way.
     pub(super) squeezed: bool,
     /// The BLAKE3 of what is sent is wanted.
@@ -155,7 +157,7 @@ pub(super) fn fly(jobs: &[Job], link: Link, manner: &Manner) -> Flown {
     for (ndx, entry) in list.iter().filter(|(_, entry)| entry.kind() == Some(Kind::File)) {
         watch.by_ndx[ndx.0 as usize] = by_name.get(&entry.name).copied();
     }
-    let source = BatchSource { jobs, by_ndx: watch.by_ndx.clone() };
+    let source = BatchSource { jobs, by_ndx: watch.by_ndx.clone(), sources: manner.sources };
     let remote = link.remote.clone();
     let ended = greet(link, hello(manner.squeezed)).and_then(|session| {
         let options = Options { checksum: true, relative: true, ..Options::default() };
@@ -227,7 +229,7 @@ impl BatchWatch<'_> {
         let mut parents = BTreeSet::new();
         let mut by_name = HashMap::new();
         for (at, job) in self.jobs.iter().enumerate() {
-            let meta = match source_metadata(&job.source) {
+            let meta = match source_metadata(self.manner.sources, &job.source) {
                 Ok(meta) => meta,
                 Err(why) => {
                     self.fates[at] = why;
@@ -283,8 +285,7 @@ impl Watch for BatchWatch<'_> {
         let Some(at) = self.job_at(ndx) else { return };
         self.stages[at] = Stage::Sent(*sent);
         if sum.as_bytes() != self.jobs[at].md5 {
-            self.fates[at] =
-                Fate::Failed(Failure::Changed, format!("it has changed since it was registered: its MD5 is now {sum}"));
+            self.fates[at] = Fate::Failed(Failure::Changed, CHANGED.into());
         }
     }
 
@@ -335,6 +336,7 @@ pub(super) fn push_words(words: &mut String, message: &Message) {
 struct BatchSource<'a> {
     jobs: &'a [Job],
     by_ndx: Vec<Option<usize>>,
+    sources: &'a Sources,
 }
 
 impl BatchSource<'_> {
@@ -346,12 +348,7 @@ impl BatchSource<'_> {
 impl Source for BatchSource<'_> {
     fn open(&self, ndx: Ndx, _entry: &FileEntry) -> io::Result<File> {
         let job = self.job(ndx).ok_or(io::ErrorKind::NotFound)?;
-        let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
-        let file = std::fs::OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(&job.source)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::other("it is not a regular file"));
-        }
-        Ok(file)
+        self.sources.open(&job.source)
     }
 
     fn promised(&self, ndx: Ndx) -> Option<Sum> {
@@ -359,9 +356,12 @@ impl Source for BatchSource<'_> {
     }
 }
 
+/// A file that is not what was registered. Its true sum is not told: the log has other readers than the file.
+pub(super) const CHANGED: &str = "it has changed since it was registered: its MD5 is another one now";
+
 /// Looks at a source file, see [`look`].
-pub(super) fn source_metadata(path: &Path) -> Result<Metadata, Fate> {
-    look(path).map_err(|lack| Fate::Failed(lack.kind, lack.why))
+pub(super) fn source_metadata(sources: &Sources, path: &Path) -> Result<Metadata, Fate> {
+    look(sources, path).map_err(|lack| Fate::Failed(lack.kind, lack.why))
 }
 
 fn file_entry(name: &[u8], meta: &Metadata, sum: Option<Sum>, chmod: Option<&Chmod>) -> FileEntry {

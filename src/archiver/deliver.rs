@@ -1,7 +1,7 @@
 //! A batch written by SFTP, for far ends where no program serves: each file under a temporary name, read back whole,
 //! renamed only with the registered MD5, and never over another file.
 
-use super::batch::{Fate, Flown, Manner, file_mode, source_metadata};
+use super::batch::{CHANGED, Fate, Flown, Manner, file_mode, source_metadata};
 use super::flight::Job;
 use crate::status::Failure;
 use crate::throttle::Rate;
@@ -11,7 +11,7 @@ use crate::transport::ssh::sftp::{Sftp, SftpError};
 use protocol::checksum::{Checksum, FileHasher, Sum};
 use protocol::chmod::Chmod;
 use std::collections::HashSet;
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -86,7 +86,7 @@ impl Delivery<'_> {
     }
 
     fn deliver(&mut self, job: &Job, dirs: &mut HashSet<PathBuf>, words: &mut String) -> Result<Fate, Trouble> {
-        let meta = source_metadata(&job.source).map_err(Trouble::File)?;
+        let meta = source_metadata(self.manner.sources, &job.source).map_err(Trouble::File)?;
         let name = job.place.variant(job.variant);
         let place = self.base.join(&name);
         let md5 = Sum::new(&job.md5);
@@ -130,7 +130,7 @@ impl Delivery<'_> {
 
     /// Writes, proves and renames. The inner error is the source's.
     fn write(&mut self, job: &Job, temp: &Path, place: &Path, meta: &Metadata) -> Result<io::Result<Fate>, SftpError> {
-        let mut file = match File::open(&job.source) {
+        let mut file = match self.manner.sources.open(&job.source) {
             Ok(file) => file,
             Err(error) => return Ok(Err(error)),
         };
@@ -159,8 +159,7 @@ impl Delivery<'_> {
         };
         let sum = hasher.finish();
         if Some(sum) != md5 {
-            let why = format!("it has changed since it was registered: its MD5 is now {sum}");
-            return Ok(Ok(Fate::Failed(Failure::Changed, why)));
+            return Ok(Ok(Fate::Failed(Failure::Changed, CHANGED.into())));
         }
         if self.read_back(temp)? != (len, sum) {
             let why = "what the storage node has written is not what was sent; is its disk in order?".to_owned();

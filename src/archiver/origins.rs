@@ -1,6 +1,7 @@
 //! The places that files come from. Where a folder is away, or most of what is to be copied at once, nothing is counted
 //! against any file: it is said once, and looked at again.
 
+use super::Sources;
 use super::retry::Backoff;
 use crate::status::{Failure, Progress};
 use rustix::io::Errno;
@@ -50,6 +51,7 @@ pub(super) struct Origins {
     /// On which device the files of a folder were seen last.
     devices: Mutex<HashMap<PathBuf, u64>>,
     progress: Arc<Progress>,
+    sources: Sources,
     once: bool,
 }
 
@@ -78,8 +80,8 @@ impl Away {
 }
 
 impl Origins {
-    pub(super) fn new(progress: Arc<Progress>, once: bool) -> Self {
-        Self { away: Mutex::default(), devices: Mutex::default(), progress, once }
+    pub(super) fn new(progress: Arc<Progress>, sources: Sources, once: bool) -> Self {
+        Self { away: Mutex::default(), devices: Mutex::default(), progress, sources, once }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, Away>> {
@@ -111,7 +113,7 @@ impl Origins {
 
     /// Looks at a source file, see [`look`]. A folder whose files were on another file system before has lost it.
     pub(super) fn look(&self, path: &Path) -> Result<Metadata, Lack> {
-        let looked = look(path);
+        let looked = look(&self.sources, path);
         let folder = folder_of(path);
         let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
         match looked {
@@ -278,8 +280,8 @@ fn folder_of(path: &Path) -> &Path {
 
 /// Looks at a source file. Symlinks are followed: the path is what an operator's program registered, and what stands
 /// behind it must have the registered sum.
-pub(super) fn look(path: &Path) -> Result<Metadata, Lack> {
-    match std::fs::metadata(path) {
+pub(super) fn look(sources: &Sources, path: &Path) -> Result<Metadata, Lack> {
+    match sources.metadata(path) {
         Ok(meta) if meta.is_file() => Ok(meta),
         Ok(_) => Err(Lack { kind: Failure::Missing, why: "it is not a regular file".into(), place: None }),
         Err(error) => {
@@ -425,7 +427,7 @@ mod tests {
     use std::fs;
 
     fn origins(once: bool) -> Origins {
-        Origins::new(Arc::default(), once)
+        Origins::new(Arc::default(), Sources::default(), once)
     }
 
     fn looks<'a>(paths: &'a [PathBuf], lack: &Option<Option<Origin>>) -> Vec<Look<'a>> {
@@ -523,6 +525,7 @@ mod tests {
         for (link, target) in [("dangling", "gone"), ("away", "/no/such/mount/f"), ("loop", "loop")] {
             std::os::unix::fs::symlink(target, at("there").join(link)).unwrap();
         }
+        let look = |path: &Path| look(&Sources::default(), path);
         assert_eq!(look(&at("there/f")).unwrap().len(), 1);
         let place = |name: &str| look(&at(name)).unwrap_err().place.map(|place| place.folder);
         for name in ["there/gone", "there", "there/dangling", "there/loop"] {

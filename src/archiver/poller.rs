@@ -165,7 +165,7 @@ impl<C: Catalog> Poller<C> {
                     self.origins.tidy(self.settings.poll);
                     memory.pauses.tidy();
                     parked = sooner(parked, pass.parked);
-                    let settled_below = RecordId(newest.0.saturating_sub(MARGIN));
+                    let settled_below = RecordId(newest.0.saturating_sub(margin(self.catalog.id_step())));
                     floor = pass
                         .lowest
                         .map_or(settled_below, |lowest| settled_below.min(RecordId(lowest.0 - 1)))
@@ -365,6 +365,7 @@ impl<C: Catalog> Poller<C> {
 
     /// The row's place in the archive; the error says why it has none.
     fn placed(&self, record: Record) -> Result<(Record, RemotePath), String> {
+        self.settings.sources.admit(&record.source)?;
         let place = place(&record)?;
         let path = archived_path(&self.settings, place.as_str());
         match path.chars().count() > self.catalog.path_limit() {
@@ -465,6 +466,13 @@ impl<C: Catalog> Poller<C> {
     }
 }
 
+/// How far below the newest row the floor stays where ids grow in steps. Those of a cluster's nodes are not even
+/// committed in order.
+fn margin(step: i64) -> i64 {
+    let wider = if step > 1 { 10 } else { 1 };
+    MARGIN.saturating_mul(step.max(1)).saturating_mul(wider)
+}
+
 /// Jobs on their way into one session.
 #[derive(Default)]
 struct Batch {
@@ -522,6 +530,12 @@ async fn look_at(rows: &[Takeoff], origins: &Arc<Origins>) -> Vec<Result<u64, La
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_of_a_cluster_have_more_time_to_appear() {
+        assert_eq!([margin(1), margin(0), margin(3)], [1000, 1000, 30_000]);
+        assert_eq!(margin(i64::MAX), i64::MAX);
+    }
 
     #[test]
     fn sessions_share_what_waits() {

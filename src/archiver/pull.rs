@@ -4,7 +4,7 @@
 //! it comes, and gets its name only with the registered MD5, never over another file.
 
 use super::BATCH_BYTES;
-use super::batch::{Fate, Flown, Manner, explain, file_mode, hello, push_words};
+use super::batch::{CHANGED, Fate, Flown, Manner, explain, file_mode, hello, push_words};
 use super::flight::Job;
 use super::squeeze;
 use crate::link::Link;
@@ -179,9 +179,7 @@ impl FetchWatch for Watch<'_> {
                 Fate::Proven(sent, None)
             }
             Fetched::Taken => Fate::Taken,
-            Fetched::Changed(sum) => {
-                Fate::Failed(Failure::Changed, format!("it has changed since it was registered: its MD5 is now {sum}"))
-            }
+            Fetched::Changed(_) => Fate::Failed(Failure::Changed, CHANGED.into()),
             Fetched::NotAFile => Fate::Failed(Failure::Missing, "it is not a regular file".into()),
             Fetched::Garbled => Fate::Failed(Failure::Unreadable, "it did not come whole from the far end".into()),
             Fetched::NotListed | Fetched::NotSent => {

@@ -6,15 +6,14 @@
 //! end has confirmed every range and nobody writes any more; otherwise it is removed and the file goes as ever. So what is
 //! proven is what stays.
 
-use super::Direction;
 use super::batch::Fate;
 use super::deliver::make_way;
 use super::flight::Job;
 use super::road::Road;
 use super::worker::Worker;
+use super::{Direction, Sources};
 use crate::transport::ssh::sftp::{Sftp, SftpError};
 use std::collections::HashSet;
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -123,6 +122,7 @@ impl Board {
 /// A file that several write.
 pub(super) struct Split {
     source: PathBuf,
+    sources: Sources,
     target: PathBuf,
     len: u64,
     /// Where the next range begins.
@@ -149,7 +149,7 @@ struct Hand<'a> {
 impl Split {
     fn new(source: &Path, target: PathBuf, len: u64) -> Self {
         let (next, crowd, left) = Default::default();
-        Self { source: source.to_owned(), target, len, next, crowd, left }
+        Self { source: source.to_owned(), sources: Sources::default(), target, len, next, crowd, left }
     }
 
     fn lock(&self) -> MutexGuard<'_, Crowd> {
@@ -187,7 +187,7 @@ impl Hand<'_> {
         self.clean = false;
         let split = self.split;
         let wrong = |error: SftpError| format!("{}: {error}", split.target.display());
-        let file = File::open(&split.source).map_err(|error| format!("{}: {error}", split.source.display()))?;
+        let file = split.sources.open(&split.source).map_err(|error| format!("{}: {error}", split.source.display()))?;
         let mut pieces = sftp.pieces(&split.target, new.then_some(0o600)).map_err(wrong)?;
         let mut total = 0;
         loop {
@@ -313,8 +313,10 @@ impl Worker {
         if least == 0 || !push || !ours || self.settings.workers.most() < 2 {
             return laid;
         }
-        let len =
-            |job: &Job| std::fs::metadata(&job.source).map_or(0, |meta| if meta.is_file() { meta.len() } else { 0 });
+        let settings = self.settings.clone();
+        let len = |job: &Job| {
+            settings.sources.metadata(&job.source).map_or(0, |meta| if meta.is_file() { meta.len() } else { 0 })
+        };
         for (at, job) in jobs.iter().enumerate() {
             let len = len(job);
             if len < least || self.stop.is_stopped() {
@@ -382,7 +384,8 @@ impl Worker {
         let began = Instant::now();
         // What a crash left may still be written to.
         sftp.remove(&path).map_err(wrong)?;
-        let split = Arc::new(Split::new(&job.source, path.clone(), len));
+        let split = Split::new(&job.source, path.clone(), len);
+        let split = Arc::new(Split { sources: self.settings.sources.clone(), ..split });
         let hand = split.join().ok_or("nobody may join")?;
         let (board, mut mover) = (self.board.clone(), self.mover());
         let mut up = false;

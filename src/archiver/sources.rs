@@ -32,6 +32,15 @@ impl Sources {
         Ok(Self { roots: roots.to_vec() })
     }
 
+    /// Where not all files count, those beneath this folder do as well.
+    #[must_use]
+    pub fn and(mut self, root: Option<&Path>) -> Self {
+        if !self.roots.is_empty() {
+            self.roots.extend(root.map(Path::to_owned));
+        }
+        self
+    }
+
     /// Refuses a path that does not lie beneath any of the folders, by its name alone.
     pub fn admit(&self, path: &Path) -> Result<(), String> {
         if self.roots.is_empty() || self.within(path).next().is_some() {

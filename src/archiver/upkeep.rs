@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 /// How often it is done.
 const EVERY: Duration = Duration::from_secs(60);
+/// When it is done first.
+const BEGINNING: Duration = Duration::from_secs(10);
 /// What share of the time going through the table may take, and the longest pause that makes.
 const SCAN_SHARE: u32 = 50;
 const EVERY_MOST: Duration = Duration::from_secs(3600);
@@ -58,6 +60,8 @@ impl Upkeep {
     pub async fn run(&self, catalog: Arc<AnyCatalog>, control: Control) {
         let every = EVERY.min(self.delete_after.unwrap_or(EVERY)).max(Duration::from_secs(1));
         let mut stays = Stays::default();
+        // What waits to be copied is looked for first.
+        tokio::time::sleep(every.min(BEGINNING)).await;
         loop {
             let mut pause = every;
             if !control.is_paused() {

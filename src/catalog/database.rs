@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::CatalogError;
@@ -35,6 +36,27 @@ pub struct Server {
     pub name: String,
     /// How the connection is secured.
     pub tls: Tls,
+}
+
+impl Server {
+    /// How the connection is to be secured: what is said, or what is safe.
+    ///
+    /// A server may ask for the password itself, and not only for a proof that we know it (`caching_sha2_password`). So it
+    /// is sent to this very machine, to a server with a certificate that we believe, or where somebody said that the
+    /// server can be trusted.
+    pub(crate) fn tls_mode(&self) -> TlsMode {
+        match self.tls.mode {
+            TlsMode::Unsaid if self.password.is_none() || self.is_here() => TlsMode::Preferred,
+            TlsMode::Unsaid => TlsMode::VerifyIdentity,
+            said => said,
+        }
+    }
+
+    /// Whether it is reached without leaving this machine.
+    fn is_here(&self) -> bool {
+        let host = self.host.trim_end_matches('.');
+        host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
 }
 
 /// A text that no message shows.

@@ -18,7 +18,7 @@ use self::connections::Connections;
 use self::table::{CREATE, DEFAULT_TABLES, Table, quote};
 use super::{
     Catalog, CatalogError, Created, Database, Keeping, Layout, NOTES, Note, Options, Outcome, Pending, RecordId, Retry,
-    Selection, Server, Settled, Totals,
+    Selection, Server, Settled, TlsMode, Totals,
 };
 
 /// How often a transaction is tried that lost against another one. With [`connections`]' 3 s of waiting for
@@ -28,8 +28,9 @@ const TRIES: u32 = 4;
 /// Longest pause before a lost transaction is tried again; a random part of it is taken, so that two losers part.
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
-/// Rows of one statement that gives rows a new chance: short, so that nobody waits for its locks.
-const RETRY_ROWS: u64 = 1000;
+/// Rows of one statement that goes through the table: short, so that nobody waits for its locks, and however long the
+/// table is.
+const LOOK: u32 = 10_000;
 
 /// A pysmurf table of files.
 pub struct MySqlCatalog {
@@ -39,6 +40,7 @@ pub struct MySqlCatalog {
     table: Table,
     layout: Layout,
     selection: Selection,
+    id_step: i64,
     notes: note::Notes,
 }
 
@@ -55,10 +57,13 @@ impl MySqlCatalog {
         let connections = Connections::new(server);
         let conn = connections.connect().await.map_err(|error| connections.refusal(error))?;
         let names: Vec<&str> = table.as_deref().map_or(DEFAULT_TABLES.to_vec(), |name| vec![name]);
-        let found = connections
-            .run(conn, async |conn| table::find(conn, &names).await)
-            .await?
-            .ok_or_else(|| no_table(&database, &names))?;
+        let (found, id_step, nodes) = connections
+            .run(conn, async |conn| Ok((table::find(conn, &names).await?, id_step(conn).await?, nodes(conn).await?)))
+            .await?;
+        if nodes > 1 {
+            tracing::warn!("{}", of_a_cluster(&database, nodes));
+        }
+        let found = found.ok_or_else(|| no_table(&database, &names))?;
         let place = format!("Table {} of {database}", found.name);
         let layout = found.check(&place, layout)?;
         Ok(Self {
@@ -68,6 +73,7 @@ impl MySqlCatalog {
             table: found,
             layout,
             selection,
+            id_step,
             notes: note::Notes::default(),
         })
     }
@@ -133,6 +139,15 @@ impl MySqlCatalog {
         self.connections.run(conn, work).await
     }
 
+    /// Up to which id a short look at the rows above `after` goes; `None` where there are none. Whoever goes through the
+    /// table does it look by look, so that no statement grows with it.
+    async fn look(&self, after: i64) -> Result<Option<i64>, CatalogError> {
+        let table = quote(&self.table.name);
+        let last = format!("SELECT MAX(id) FROM (SELECT id FROM {table} WHERE id > ? ORDER BY id LIMIT {LOOK}) AS w");
+        let row = self.run(async |conn| conn.exec_first::<mysql_async::Row, _, _>(last, (after,)).await).await?;
+        Ok(row.and_then(|row| row::integer(row.as_ref(0)).ok().flatten()))
+    }
+
     /// One try to write `settled`, in a transaction of its own. The rows come in order of id, so that two recorders
     /// never wait for each other in a circle.
     async fn write(&self, conn: &mut Conn, settled: &[&Settled]) -> Result<u64, Error> {
@@ -193,16 +208,24 @@ impl Catalog for MySqlCatalog {
 
     async fn pending(&self, after: RecordId, limit: usize) -> Result<Vec<Pending>, CatalogError> {
         let query = format!(
-            "SELECT {} FROM {} WHERE id > ? AND copied=0 AND failed_copy_attempts < ? AND {} ORDER BY id LIMIT ?",
+            "SELECT {} FROM {} WHERE id > ? AND id <= ? AND copied=0 AND failed_copy_attempts < ? AND {} ORDER BY id LIMIT ?",
             self.columns(),
             quote(&self.table.name),
             self.targets()
         );
-        let mut values = vec![Value::from(after.0), Value::from(self.selection.max_attempts)];
-        values.extend(self.target_values());
-        values.push(Value::from(u64::try_from(limit).unwrap_or(u64::MAX)));
-        let rows =
-            self.run(async |conn| conn.exec::<mysql_async::Row, _, _>(query, Params::Positional(values)).await).await?;
+        let mut rows: Vec<mysql_async::Row> = Vec::new();
+        let mut after = after.0;
+        while rows.len() < limit
+            && let Some(last) = self.look(after).await?
+        {
+            let mut values = vec![Value::from(after), Value::from(last), Value::from(self.selection.max_attempts)];
+            values.extend(self.target_values());
+            values.push(Value::from(u64::try_from(limit - rows.len()).unwrap_or(u64::MAX)));
+            let values = Params::Positional(values);
+            let found = self.run(async |conn| conn.exec::<mysql_async::Row, _, _>(&query, values).await).await?;
+            rows.extend(found);
+            after = last;
+        }
         rows.iter()
             .map(|row| {
                 row::read(row, self.layout).ok_or_else(|| {
@@ -257,20 +280,18 @@ impl Catalog for MySqlCatalog {
         let table = quote(&self.table.name);
         let (condition, values) = self.meant(which);
         let update = format!(
-            "UPDATE {table} SET failed_copy_attempts=0, `timestamp`=`timestamp` WHERE {condition} LIMIT {RETRY_ROWS}"
+            "UPDATE {table} SET failed_copy_attempts=0, `timestamp`=`timestamp` WHERE id > ? AND id <= ? AND {condition}"
         );
-        let mut changed = 0;
-        loop {
-            let now = self
+        let (mut after, mut changed) = (i64::MIN, 0);
+        while let Some(last) = self.look(after).await? {
+            let within = [Value::from(after), Value::from(last)].into_iter().chain(values.iter().cloned()).collect();
+            changed += self
                 .run(async |conn| {
-                    conn.exec_drop(&update, Params::Positional(values.clone())).await?;
+                    conn.exec_drop(&update, Params::Positional(within)).await?;
                     Ok(conn.affected_rows())
                 })
                 .await?;
-            changed += now;
-            if now < RETRY_ROWS {
-                break;
-            }
+            after = last;
         }
         if changed > 0 {
             self.run(async |conn| note::forget_void(conn, &table).await).await?;
@@ -295,34 +316,45 @@ impl Catalog for MySqlCatalog {
         let query = format!(
             "SELECT COUNT(CASE WHEN copied=0 AND failed_copy_attempts < ? THEN 1 END), \
              COUNT(CASE WHEN copied=0 AND failed_copy_attempts >= ? THEN 1 END), \
-             COUNT(CASE WHEN copied<>0 THEN 1 END) FROM {} WHERE {}",
+             COUNT(CASE WHEN copied<>0 THEN 1 END) FROM {} WHERE id > ? AND id <= ? AND {}",
             quote(&self.table.name),
             self.targets()
         );
-        let most = Value::from(self.selection.max_attempts);
-        let values: Vec<Value> = [most.clone(), most].into_iter().chain(self.target_values()).collect();
-        let row = self
-            .run(async |conn| conn.exec_first::<mysql_async::Row, _, _>(query, Params::Positional(values)).await)
-            .await?;
-        let count = |index| {
-            let value = row.as_ref().and_then(|row| row::integer(row.as_ref(index)).ok().flatten());
-            value.and_then(|value| u64::try_from(value).ok()).unwrap_or(0)
-        };
-        Ok(Totals { pending: count(0), given_up: count(1), copied: count(2) })
+        let (mut after, mut totals) = (i64::MIN, Totals::default());
+        while let Some(last) = self.look(after).await? {
+            let most = Value::from(self.selection.max_attempts);
+            let first = [most.clone(), most, after.into(), last.into()];
+            let values = Params::Positional(first.into_iter().chain(self.target_values()).collect());
+            let row = self.run(async |conn| conn.exec_first::<mysql_async::Row, _, _>(&query, values).await).await?;
+            let count = |index| {
+                let value = row.as_ref().and_then(|row| row::integer(row.as_ref(index)).ok().flatten());
+                value.and_then(|value| u64::try_from(value).ok()).unwrap_or(0)
+            };
+            totals.pending += count(0);
+            totals.given_up += count(1);
+            totals.copied += count(2);
+            after = last;
+        }
+        Ok(totals)
     }
 
     async fn oldest(&self) -> Result<Option<f64>, CatalogError> {
         let query = format!(
-            "SELECT MIN(NULLIF(UNIX_TIMESTAMP(`timestamp`), 0)) FROM {} WHERE copied=0 AND failed_copy_attempts < ? AND {}",
+            "SELECT MIN(NULLIF(UNIX_TIMESTAMP(`timestamp`), 0)) FROM {} \
+             WHERE id > ? AND id <= ? AND copied=0 AND failed_copy_attempts < ? AND {}",
             quote(&self.table.name),
             self.targets()
         );
-        let values = [self.selection.max_attempts.into()].into_iter().chain(self.target_values()).collect();
-        let row = self
-            .run(async |conn| conn.exec_first::<mysql_async::Row, _, _>(query, Params::Positional(values)).await)
-            .await?;
-        let seconds = row.and_then(|row| row::integer(row.as_ref(0)).ok().flatten());
-        Ok(seconds.filter(|&seconds| seconds > 0).map(|seconds| seconds as f64))
+        let (mut after, mut oldest) = (i64::MIN, None::<i64>);
+        while let Some(last) = self.look(after).await? {
+            let first = [after.into(), last.into(), self.selection.max_attempts.into()];
+            let values = Params::Positional(first.into_iter().chain(self.target_values()).collect());
+            let row = self.run(async |conn| conn.exec_first::<mysql_async::Row, _, _>(&query, values).await).await?;
+            let here = row.and_then(|row| row::integer(row.as_ref(0)).ok().flatten());
+            oldest = oldest.into_iter().chain(here.filter(|&seconds| seconds > 0)).min();
+            after = last;
+        }
+        Ok(oldest.map(|seconds| seconds as f64))
     }
 
     async fn names(&self, below: RecordId, rows: usize) -> Result<Option<(Vec<String>, RecordId)>, CatalogError> {
@@ -336,6 +368,10 @@ impl Catalog for MySqlCatalog {
         let lowest = found.iter().filter_map(|row| row::integer(row.as_ref(1)).ok().flatten()).min();
         let names = found.iter().filter_map(|row| row::text(row.as_ref(0)).ok().flatten()).collect();
         Ok(lowest.map(|lowest| (names, RecordId(lowest))))
+    }
+
+    fn id_step(&self) -> i64 {
+        self.id_step
     }
 
     fn path_limit(&self) -> usize {
@@ -356,12 +392,42 @@ impl Catalog for MySqlCatalog {
 pub(super) async fn reach(server: &Server) -> Result<String, CatalogError> {
     let connections = Connections::new(server);
     let conn = connections.connect().await.map_err(|error| connections.refusal(error))?;
-    let version: Option<mysql_async::Row> =
-        connections.run(conn, async |conn| conn.query_first("SELECT VERSION()").await).await?;
+    let (version, cipher): (Option<mysql_async::Row>, Option<mysql_async::Row>) = connections
+        .run(conn, async |conn| {
+            let version = conn.query_first("SELECT VERSION()").await?;
+            Ok((version, conn.query_first("SHOW SESSION STATUS LIKE 'Ssl_version'").await?))
+        })
+        .await?;
     connections.close().await;
     let version = version.and_then(|row| row::text(row.as_ref(0)).ok().flatten()).unwrap_or_default();
     let product = if version.contains("MariaDB") { "MariaDB" } else { "MySQL" };
-    Ok(format!("{product} {}", version.split('-').next().unwrap_or_default()))
+    let secured = cipher.and_then(|row| row::text(row.as_ref(1)).ok().flatten()).filter(|tls| !tls.is_empty());
+    let secured = match (secured, server.tls_mode()) {
+        (None, _) => "not encrypted".to_owned(),
+        (Some(tls), TlsMode::VerifyIdentity) => format!("encrypted by {tls}, its certificate verified"),
+        (Some(tls), _) => format!("encrypted by {tls}, its certificate not verified"),
+    };
+    Ok(format!("{product} {}, {secured}", version.split('-').next().unwrap_or_default()))
+}
+
+/// By how much the server's ids grow.
+async fn id_step(conn: &mut Conn) -> Result<i64, Error> {
+    let row: Option<mysql_async::Row> = conn.query_first("SELECT @@auto_increment_increment").await?;
+    Ok(row.and_then(|row| row::integer(row.as_ref(0)).ok().flatten()).unwrap_or(1))
+}
+
+/// Servers of the Galera cluster to which this one belongs; 0 where it belongs to none.
+async fn nodes(conn: &mut Conn) -> Result<i64, Error> {
+    let row: Option<mysql_async::Row> = conn.query_first("SHOW GLOBAL STATUS LIKE 'wsrep_cluster_size'").await?;
+    let size = row.and_then(|row| row::text(row.as_ref(1)).ok().flatten());
+    Ok(size.and_then(|size| size.parse().ok()).unwrap_or(0))
+}
+
+fn of_a_cluster(database: &Database, nodes: i64) -> String {
+    format!(
+        "Database {database} is one of {nodes} nodes of a cluster, and our lock on the --target holds on this node alone: see \
+         to it that no second archiver of the same --target works through another node, or all is copied twice"
+    )
 }
 
 /// Creates `pysmurf_files_v1` unless a table of files is there.

@@ -189,6 +189,13 @@ impl Catalog for AnyCatalog {
         }
     }
 
+    fn id_step(&self) -> i64 {
+        match self {
+            Self::Mysql(catalog) => catalog.id_step(),
+            Self::Sqlite(catalog) => catalog.id_step(),
+        }
+    }
+
     fn generation(&self) -> u64 {
         match self {
             Self::Mysql(catalog) => catalog.generation(),

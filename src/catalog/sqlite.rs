@@ -167,6 +167,17 @@ impl SqliteCatalog {
     async fn walk<T: Send + 'static>(
         &self,
         above: RecordId,
+        found: T,
+        look: impl Fn(&mut Connection, [i64; 2], &mut T) -> Result<bool, Error> + Send + Sync + 'static,
+    ) -> Result<(T, RecordId), CatalogError> {
+        self.walk_resting(LONGEST_REST, above, found, look).await
+    }
+
+    /// The same with another longest rest between two looks.
+    async fn walk_resting<T: Send + 'static>(
+        &self,
+        rest: Duration,
+        above: RecordId,
         mut found: T,
         look: impl Fn(&mut Connection, [i64; 2], &mut T) -> Result<bool, Error> + Send + Sync + 'static,
     ) -> Result<(T, RecordId), CatalogError> {
@@ -188,8 +199,8 @@ impl SqliteCatalog {
             if !more {
                 return Ok((found, RecordId(after)));
             }
-            // As long as it took, so that it never has the whole of a core.
-            tokio::time::sleep(began.elapsed().min(LONGEST_REST)).await;
+            // So that it never has the whole of a core.
+            tokio::time::sleep((began.elapsed() / 2).min(rest)).await;
         }
     }
 
@@ -319,20 +330,24 @@ impl Catalog for SqliteCatalog {
         let bounded = |column| format!("iif(octet_length({column}) <= {PATH_LIMIT}, {column}, octet_length({column}))");
         let query = format!(
             "SELECT id, CAST(failed_copy_attempts AS INTEGER), {}, {}, {} FROM {FILES} \
-             WHERE id > ?2 AND {} AND failed_copy_attempts < ?3 ORDER BY id LIMIT ?4",
+             WHERE id > ?2 AND id <= ?5 AND {} AND failed_copy_attempts < ?3 ORDER BY id LIMIT ?4",
             bounded("local_path"),
             bounded("remote_path"),
             bounded("local_md5sum"),
             self.waiting()
         );
         let (archive, max_attempts) = (self.archive.clone(), self.max_attempts);
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.run(move |connection| {
+        let look = move |connection: &mut Connection, [after, last]: [i64; 2], found: &mut Vec<Pending>| {
+            let room = i64::try_from(limit - found.len()).unwrap_or(i64::MAX);
             let mut statement = connection.prepare_cached(&query)?;
-            let rows = statement.query_map(params![archive, after.0, max_attempts, limit], row::read)?;
-            rows.collect()
-        })
-        .await
+            let rows = statement.query_map(params![archive, after, max_attempts, room, last], row::read)?;
+            for row in rows {
+                found.push(row?);
+            }
+            Ok(found.len() < limit)
+        };
+        // New files wait for this one.
+        Ok(self.walk_resting(Duration::ZERO, after, Vec::new(), look).await?.0)
     }
 
     async fn newest(&self) -> Result<RecordId, CatalogError> {

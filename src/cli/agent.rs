@@ -1,7 +1,7 @@
 //! The archiver as an agent of the observatory: the process `run`, and tasks beside it.
 
 use super::flags::{RunArgs, rate};
-use super::run::{Service, listen_for_signals, settings, upkeep};
+use super::run::{Service, listen_for_hangups, listen_for_signals, settings, upkeep};
 use crate::archiver::control::Control;
 use crate::archiver::{self, Ended, Settings};
 use crate::catalog::{self, AnyCatalog, ArchiveStats, Catalog, Pending, RecordId, Retry, Totals};
@@ -79,12 +79,19 @@ pub(super) async fn serve(config: AgentConfig, args: RunArgs, service: Service) 
     }
     let handle = agent.handle();
     let leaving = handle.clone();
+    let looking = desk.clone();
+    let look_again = move || {
+        if let Some(control) = &looking.now().control {
+            control.look_again();
+        }
+    };
     let close_links = move || {
         if let Some(control) = &desk.now().control {
             control.stop().close_links();
         }
     };
     listen_for_signals(move || leaving.shutdown(), close_links)?;
+    listen_for_hangups(look_again)?;
     let end = agent.run().await;
     // The agent leaves the router soon; the file under way may take a little longer.
     if let Some(session) = handle.session("run") {
@@ -223,7 +230,7 @@ impl Desk {
         let (looking, told) = (super::run::look_for_strangers(catalog.clone(), chosen), session.clone());
         tokio::spawn(async move {
             if let Some(strangers) = looking.await {
-                told.add_message(&strangers);
+                told.add_known_message(&strangers);
             }
         });
         let settings = Settings { rate: self.rate.clone(), ..settings(&self.args, &self.service)? };
@@ -253,7 +260,8 @@ impl Desk {
                 }
                 Err(error) => {
                     session.set_degraded(true);
-                    session.add_message(&format!("{error}; trying again"));
+                    tracing::warn!("{error}; trying again");
+                    session.add_known_message(&format!("{error}; trying again"));
                 }
             }
             tokio::select! {
@@ -308,7 +316,11 @@ impl Desk {
             let trouble_now = trouble_of(&now, &table);
             if trouble_now != trouble {
                 session.set_degraded(trouble_now.is_some());
-                session.add_message(trouble_now.as_deref().unwrap_or("All is in reach again"));
+                // Whoever met the trouble has logged it.
+                match &trouble_now {
+                    Some(trouble) => session.add_known_message(trouble),
+                    None => session.add_message("All is in reach again"),
+                }
                 trouble = trouble_now;
             }
             if now.road != before.road {

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 /// Archives SMuRF files to a storage node over its own SSH and the rsync protocol, and proves every copy.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110, after_help = AFTER_HELP, disable_help_subcommand = true)]
+#[command(args_override_self = true)]
 pub(super) struct Flags {
     #[command(subcommand)]
     pub(super) command: Command,

@@ -3,6 +3,7 @@
 use super::flags::{LogArgs, LogFormat};
 use crate::status::{Progress, Snapshot};
 use indicatif::{ProgressBar, ProgressStyle};
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -17,13 +18,34 @@ const TICK: Duration = Duration::from_millis(200);
 /// The last seconds, which say how fast it goes.
 const OF_LATE: f64 = 10.0;
 
+/// A text in which nothing is left that a terminal would obey; lines and tabs stay.
+pub(super) fn harmless(text: &str) -> Cow<'_, str> {
+    let obeyed = |char: char| char.is_control() && char != '\n' && char != '\t';
+    if !text.contains(obeyed) {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len());
+    for char in text.chars() {
+        match obeyed(char) {
+            true => out.extend(char.escape_default()),
+            false => out.push(char),
+        }
+    }
+    out.into()
+}
+
 /// Says a line on standard error; that nobody listens is no reason to fail.
 pub(super) fn say(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "{}", harmless(line));
 }
 
 /// Prints a result line on standard output.
 pub(super) fn print(line: &str) {
+    let _ = writeln!(io::stdout(), "{}", harmless(line));
+}
+
+/// Prints a line of which each part is known to be harmless but for colours of our own.
+pub(super) fn print_coloured(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }
 
@@ -169,7 +191,7 @@ fn line(now: &Snapshot, total: Option<u64>, (bytes_rate, files_rate): (f64, f64)
     }
     let link = now.link.as_ref().filter(|_| !now.flows);
     if let Some(why) = now.database.as_ref().or(link).or(now.source.as_ref()) {
-        line.push_str(&format!("; waiting: {why}"));
+        line.push_str(&format!("; waiting: {}", harmless(why)));
     }
     line
 }
@@ -256,6 +278,12 @@ pub(super) fn start_log(args: &LogArgs, screen: &Screen, wanted: Option<LevelFil
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_left_that_a_terminal_obeys() {
+        assert_eq!(harmless("a\tb\n\u{e9}"), "a\tb\n\u{e9}");
+        assert_eq!(harmless("a\u{1b}[2Jb\r\u{9b}c\u{7f}"), "a\\u{1b}[2Jb\\r\\u{9b}c\\u{7f}");
+    }
 
     #[test]
     fn the_bar_says_how_far_how_fast_and_how_long() {

@@ -316,7 +316,7 @@ fn log_file(agent: &Resolved) -> Result<Option<File>> {
 pub(super) fn settings(args: &RunArgs, service: &Service) -> Result<Settings> {
     let manifest = args.manifest.as_deref().map(Manifest::open).transpose();
     Ok(Settings {
-        sources: service.sources.clone(),
+        sources: sources(args, service)?,
         manifest: manifest.map_err(|why| anyhow!("{why}; correct --manifest"))?.map(Arc::new),
         direction: service.direction,
         data_dir: service.data_dir.clone(),
@@ -335,6 +335,12 @@ pub(super) fn settings(args: &RunArgs, service: &Service) -> Result<Settings> {
         compress: args.compress,
         rate: Rate::new(args.bwlimit.unwrap_or(0)),
     })
+}
+
+/// Which files may be copied and deleted: those of the rows, and those by which we announce.
+fn sources(args: &RunArgs, service: &Service) -> Result<Sources> {
+    let root = args.suprsync_file_root.as_ref().map(std::path::absolute).transpose();
+    Ok(service.sources.clone().and(root.context("Option --suprsync-file-root")?.as_deref()))
 }
 
 /// What is to be done beside the copying; `instance` is an agent's name.
@@ -359,14 +365,16 @@ pub(super) fn upkeep(args: &RunArgs, service: &Service, instance: Option<&str>) 
     Ok(Upkeep {
         delete_after: args.delete_local_after.map(Duration::from_secs_f64),
         announce: announce.transpose()?,
-        sources: service.sources.clone(),
+        sources: sources(args, service)?,
     })
 }
 
 async fn work(args: &RunArgs, service: &Service, screen: &Screen) -> Result<u8> {
     let control = Control::new();
     let (first, second) = (control.stop().clone(), control.stop().clone());
+    let again = control.clone();
     listen_for_signals(move || first.stop(), move || second.close_links())?;
+    listen_for_hangups(move || again.look_again())?;
     let Some(catalog) = open(args.once, service, control.stop()).await? else {
         return Ok(if control.stop().is_stopped() { 0 } else { SOME_FAILED });
     };
@@ -459,6 +467,19 @@ async fn open(once: bool, service: &Service, stop: &Stop) -> Result<Option<AnyCa
         }
         wait = (wait * 2).min(OPENING_WAIT_MOST);
     }
+}
+
+/// Each SIGHUP calls `look_again`, and ends nothing.
+pub(super) fn listen_for_hangups(look_again: impl Fn() + Send + 'static) -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hup = signal(SignalKind::hangup()).context("Cannot listen for SIGHUP")?;
+    tokio::spawn(async move {
+        while hup.recv().await.is_some() {
+            tracing::info!("SIGHUP: looking at the whole table; options are read only at the start");
+            look_again();
+        }
+    });
+    Ok(())
 }
 
 /// The first SIGTERM or SIGINT calls `stop`, each further one `at_once`.

@@ -196,7 +196,8 @@ impl Agent {
             feeds: Mutex::default(),
             events: sender,
             joined: AtomicBool::new(false),
-            told_unreachable: AtomicBool::new(false),
+            // Until we have been there once, those who look for the router tell.
+            told_unreachable: AtomicBool::new(true),
             shutdown: Flag::new(),
             stop_by: OnceLock::new(),
             runtime: Handle::try_current().map_err(|_| AgentError::NoRuntime)?,

@@ -124,6 +124,11 @@ impl Session {
         self.note(&mut lock(&self.0.state), unix_now(), text.to_owned());
     }
 
+    /// Adds a line that the log has from elsewhere.
+    pub fn add_known_message(&self, text: &str) {
+        lock(&self.0.state).keep(unix_now(), text.to_owned());
+    }
+
     /// Replaces the data that clients see. It is to be an object with a unix `timestamp` in it, well below 100 kB;
     /// anything else than an object, or more than 256 KiB, is refused with a line in the log.
     pub fn set_data(&self, data: Value) {
@@ -216,13 +221,9 @@ impl Session {
         })
     }
 
-    fn note(&self, state: &mut State, time: f64, mut text: String) {
-        if text.len() > MAX_TEXT {
-            text.truncate(text.floor_char_boundary(MAX_TEXT));
-        }
-        tracing::info!("{}:{} {text}", self.0.op_name, self.0.id);
-        state.messages.push_back((time, text));
-        state.purge(time);
+    fn note(&self, state: &mut State, time: f64, text: String) {
+        tracing::info!("{}:{} {}", self.0.op_name, self.0.id, &text[..text.floor_char_boundary(MAX_TEXT)]);
+        state.keep(time, text);
     }
 }
 
@@ -231,6 +232,12 @@ fn status_text(status: Status) -> String {
 }
 
 impl State {
+    fn keep(&mut self, time: f64, mut text: String) {
+        text.truncate(text.floor_char_boundary(MAX_TEXT));
+        self.messages.push_back((time, text));
+        self.purge(time);
+    }
+
     fn op_code(&self) -> u8 {
         match (self.status, self.success) {
             (Status::Starting, _) => 2,

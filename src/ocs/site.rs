@@ -114,7 +114,8 @@ impl Resolved {
 /// `host_name` is this machine's, see [`system_host_name`].
 ///
 /// `None`: we run alone, with `args` as they are. So it is when nothing names an agent or a site, with `--site none`, and
-/// when help is asked for. A command without any words is an agent's if `$OCS_CONFIG_DIR/default.yaml` exists.
+/// when help is asked for. With `OCS_CONFIG_DIR` we are an agent of the site in its `default.yaml`, and without any words it
+/// must be there.
 ///
 /// # Errors
 /// Whatever is wrong or missing, with the file, the line and what was expected.
@@ -146,6 +147,12 @@ pub fn resolve(
     }
     let entry = entry::find(&path, derived, &hosts, flags.instance_id.as_deref())?;
     settle(&flags, rest, &entry).map(Some)
+}
+
+/// The default site file, where a directory for it is set and it is not there.
+pub fn absent_default(variable: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let file = Path::new(&variable("OCS_CONFIG_DIR").filter(|dir| !dir.is_empty())?).join("default.yaml");
+    Some(file).filter(|file| !file.exists())
 }
 
 /// The machine's name, as Python's `socket.gethostname` has it.
@@ -203,7 +210,9 @@ fn site_file(
             )),
         };
     }
-    Ok(in_dir.filter(|(path, _)| nothing_typed && path.exists()))
+    // Whatever is typed beside it: who looks into an agent's container means that agent. Only a directory without the file
+    // says nothing, as that of an image that is used without a site.
+    Ok(in_dir.filter(|(path, _)| nothing_typed || path.exists()))
 }
 
 /// A value and who said so.

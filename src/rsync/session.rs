@@ -21,7 +21,8 @@ use crate::transfer::scanned::{Scanned, Trouble, summer};
 use crate::transfer::source::{Arguments, Hooks, SumFile};
 use crate::transfer::suffixes::Suffixes;
 use crate::transfer::{
-    Asked, Expected, Names, Operands, ReceivePlan, SendPlan, Session, TransferError, greet, greet_agreed, receive, send,
+    Asked, Expected, Names, Operands, ReceivePlan, SendPlan, Session, TransferError, greet_agreed, greet_with, receive,
+    send,
 };
 use crate::transport::child::Child;
 use crate::transport::ssh::{Ssh, SshOptions};
@@ -241,7 +242,7 @@ impl Client<'_> {
         };
         let greeted = match version {
             Some(_) => greet_agreed(link, hello),
-            None => greet(link, hello),
+            None => greet_with(link, hello, options),
         };
         let result = greeted.and_then(|mut session| {
             options.check_version(session.n.version)?;
@@ -345,6 +346,10 @@ impl Client<'_> {
         let mut words = self.line.peer_words.clone();
         words.append(&mut options.remote_options);
         options.remote_options = words.iter().map(|given| word(given, &options)).collect();
+        // A local copy is two ends of one command: what keeps to its own end by a remote shell holds for both.
+        if self.plan.remote.is_none() && options.fake_super {
+            options.remote_options.push(b"--fake-super".to_vec());
+        }
         let there = if self.pull { &self.plan.sources[..] } else { self.plan.destination.as_slice() };
         let paths = there.iter().map(|given| path(given, &options)).collect();
         ServerArgs { sender: self.pull, paths, capabilities: Vec::new(), old: self.version < 30, options }

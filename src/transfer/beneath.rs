@@ -22,12 +22,15 @@ use rustix::io::Errno;
 const HELD: usize = 32;
 /// Path length the file list can carry, from rsync's own limit.
 const NAME_MAX: usize = 4095;
+/// Directories held at once on a way with symlinks that must stay beneath its root.
+const WAY_MAX: usize = 256;
 /// Symlinks followed in one operand before it counts as a loop, as in Linux.
 const LINKS_MAX: usize = 40;
 
 /// A held directory, and the way to the last parent opened beneath it.
 pub(crate) struct Beneath {
-    root: Arc<OwnedFd>,
+    /// `None` where the directory does not exist.
+    root: Option<Arc<OwnedFd>>,
     follow: Follow,
     way: Mutex<Vec<Step>>,
 }
@@ -39,6 +42,8 @@ enum Follow {
     All,
     /// Those of root and of ourselves.
     Trusted,
+    /// The same, as far as they do not lead out of the held directory.
+    Within,
 }
 
 /// One component on the way, and the directory it led to.
@@ -49,7 +54,16 @@ struct Step {
 
 impl Beneath {
     pub(crate) fn new(root: Arc<OwnedFd>) -> Self {
-        Beneath { root, follow: Follow::None, way: Mutex::default() }
+        Beneath { root: Some(root), follow: Follow::None, way: Mutex::default() }
+    }
+
+    /// A directory that does not exist, as a dry run meets it: nothing is there.
+    pub(crate) fn absent() -> Self {
+        Beneath { root: None, follow: Follow::None, way: Mutex::default() }
+    }
+
+    fn root(&self) -> io::Result<&Arc<OwnedFd>> {
+        Ok(self.root.as_ref().ok_or(Errno::NOENT)?)
     }
 
     /// Follows symlinks to directories on the way (`--copy-links`, `--copy-dirlinks`).
@@ -62,14 +76,15 @@ impl Beneath {
         Beneath { follow: Follow::Trusted, ..self }
     }
 
-    /// Whether symlinks to directories count as directories.
-    pub(crate) fn follows(&self) -> bool {
-        self.follow != Follow::None
+    /// Follows symlinks to directories that root or we ourselves own and that lead to one beneath the held directory
+    /// (`--no-implied-dirs`).
+    pub(crate) fn trusting_within(self) -> Self {
+        Beneath { follow: Follow::Within, ..self }
     }
 
     /// The same directory with a way of its own, for another thread.
     pub(crate) fn again(&self) -> Self {
-        Beneath { root: Arc::clone(&self.root), follow: self.follow, way: Mutex::default() }
+        Beneath { root: self.root.clone(), follow: self.follow, way: Mutex::default() }
     }
 
     /// The directory that holds `name`, and the name's last component.
@@ -77,14 +92,14 @@ impl Beneath {
         check(name)?;
         match name.iter().rposition(|&byte| byte == b'/') {
             Some(slash) => Ok((self.walk(&name[..slash])?, &name[slash + 1..])),
-            None => Ok((Arc::clone(&self.root), name)),
+            None => Ok((Arc::clone(self.root()?), name)),
         }
     }
 
     /// The directory `name` itself, open for path lookups only.
     pub(crate) fn dir(&self, name: &[u8]) -> io::Result<Arc<OwnedFd>> {
         check(name)?;
-        if name == b"." { Ok(Arc::clone(&self.root)) } else { self.walk(name) }
+        if name == b"." { Ok(Arc::clone(self.root()?)) } else { self.walk(name) }
     }
 
     /// Lets go of the directories held open, because one of them may be gone.
@@ -98,9 +113,12 @@ impl Beneath {
             flags |= OFlags::NOFOLLOW;
         }
         let mut way = self.way();
-        let mut at = Arc::clone(&self.root);
+        let root = self.root()?;
+        let mut at = Arc::clone(root);
         let mut known = true;
+        let mut end = 0;
         for (depth, component) in name.split(|&byte| byte == b'/').enumerate() {
+            end += component.len() + usize::from(depth > 0);
             if known {
                 match way.get(depth) {
                     Some(step) if *step.component == *component => {
@@ -116,6 +134,10 @@ impl Beneath {
                 Follow::None => rustix::fs::openat(&*at, component, flags, Mode::empty())?,
                 Follow::Trusted => match rustix::fs::openat(&*at, component, flags, Mode::empty()) {
                     Err(Errno::NOTDIR | Errno::LOOP) => open_operand_from(at.as_fd(), component)?,
+                    opened => opened?,
+                },
+                Follow::Within => match rustix::fs::openat(&*at, component, flags, Mode::empty()) {
+                    Err(Errno::NOTDIR | Errno::LOOP) => open_within(root, &name[..end])?,
                     opened => opened?,
                 },
             });
@@ -185,16 +207,56 @@ pub(crate) fn make_operand(path: &Path) -> io::Result<()> {
     Ok(rustix::fs::mkdirat(open_operand(parent)?, leaf, Mode::RWXU | Mode::RWXG | Mode::RWXO)?)
 }
 
-/// Makes the directory an operator named, and those on the way to it.
-pub(crate) fn make_operands(path: &Path) -> io::Result<()> {
+/// Makes the directory an operator named, and those on the way to it, unless it is only to be said (`dry_run`). Returns how
+/// many were missing.
+pub(crate) fn make_operands(path: &Path, dry_run: bool) -> io::Result<usize> {
     let mut above: Vec<_> = path.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
     above.reverse();
+    let mut missing = 0;
     for path in above {
-        if open_operand(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-            make_operand(path)?;
+        match open_operand(path) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                missing += 1;
+                if !dry_run {
+                    make_operand(path)?;
+                }
+            }
+            Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(missing)
+}
+
+/// Opens a directory by a path that is relative to one which is to be made. `None` where it is missing, too.
+pub(crate) fn open_beside_missing(base: &Path, path: &[u8]) -> io::Result<Option<OwnedFd>> {
+    if path.starts_with(b"/") {
+        return open_operand(Path::new(OsStr::from_bytes(path))).map(Some);
+    }
+    // What is missing is no symlink: `..` leads out of it the way one came in.
+    let mut there = base.to_owned();
+    let mut missing = 0;
+    while !there.as_os_str().is_empty() && open_operand(&there).is_err() {
+        missing += 1;
+        if !there.pop() {
+            break;
+        }
+    }
+    for word in words(path) {
+        match (word == b"..", missing) {
+            (true, 0) => there.push(".."),
+            (true, _) => missing -= 1,
+            (false, 0) => there.push(OsStr::from_bytes(&word)),
+            (false, _) => missing += 1,
+        }
+    }
+    if missing > 0 {
+        return Ok(None);
+    }
+    if there.as_os_str().is_empty() {
+        there.push(".");
+    }
+    open_operand(&there).map(Some)
 }
 
 /// Opens the file an operator named. The way to it and a symlink in its place are followed as those of a directory are.
@@ -326,6 +388,47 @@ pub(crate) fn open_following(dir: &OwnedFd, leaf: &[u8], flags: OFlags) -> io::R
     }
 }
 
+/// A directory beneath `root`. A symlink on the way is followed where root or we ourselves own it and it stays beneath.
+fn open_within(root: &OwnedFd, name: &[u8]) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut ahead = VecDeque::from(words(name));
+    let mut way: Vec<OwnedFd> = Vec::new();
+    let mut links = 0;
+    while let Some(word) = ahead.pop_front() {
+        if word == b".." {
+            way.pop().ok_or(Errno::XDEV)?;
+            continue;
+        }
+        let fd = rustix::fs::openat(way.last().unwrap_or(root), &word, flags, Mode::empty())?;
+        let stat = rustix::fs::fstat(&fd)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Symlink => {
+                links += 1;
+                let target = rustix::fs::readlinkat(&fd, "", Vec::new())?.into_bytes();
+                if links > LINKS_MAX || target.starts_with(b"/") {
+                    return Err(Errno::LOOP.into());
+                }
+                trusted_link(&stat)?;
+                for word in words(&target).into_iter().rev() {
+                    ahead.push_front(word);
+                }
+            }
+            FileType::Directory if way.len() < WAY_MAX => way.push(fd),
+            FileType::Directory => return Err(Errno::NAMETOOLONG.into()),
+            _ => return Err(Errno::NOTDIR.into()),
+        }
+    }
+    match way.pop() {
+        Some(dir) => Ok(dir),
+        None => Ok(rustix::io::fcntl_dupfd_cloexec(root, 0)?),
+    }
+}
+
+/// The components of a path that say something.
+fn words(path: &[u8]) -> Vec<Vec<u8>> {
+    path.split(|&byte| byte == b'/').filter(|word| !matches!(*word, b"" | b".")).map(<[u8]>::to_vec).collect()
+}
+
 /// A descriptor of what a path leads to, for lookups only, and its kind.
 fn resolve(base: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<(OwnedFd, FileType)> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
@@ -334,9 +437,6 @@ fn resolve(base: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<(OwnedFd, FileType)
         (true, Some(jail)) => rustix::fs::openat(&jail.root, ".", flags | OFlags::DIRECTORY, Mode::empty()),
         (true, None) => rustix::fs::openat(CWD, "/", flags | OFlags::DIRECTORY, Mode::empty()),
         (false, _) => rustix::fs::openat(base, ".", flags | OFlags::DIRECTORY, Mode::empty()),
-    };
-    let words = |path: &[u8]| -> Vec<Vec<u8>> {
-        path.split(|&byte| byte == b'/').filter(|word| !matches!(*word, b"" | b".")).map(<[u8]>::to_vec).collect()
     };
     if bytes.is_empty() {
         return Err(Errno::NOENT.into());

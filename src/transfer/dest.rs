@@ -24,6 +24,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use protocol::args::Options;
+use protocol::filter::AttributeRules;
 use protocol::flist::{FileEntry, Kind};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -54,6 +55,8 @@ pub struct Dest {
     fake: Fake,
     reach: Reach,
     places: Arc<Places>,
+    /// A symlink to a directory counts as one (`--keep-dirlinks`).
+    keeps_dirlinks: bool,
 }
 
 /// What stands at a name, itself and not what a symlink points to.
@@ -121,13 +124,22 @@ impl Dest {
 
     /// Takes a directory that is already open.
     pub fn from_dir(dir: OwnedFd) -> Dest {
+        Self::within(Beneath::new(Arc::new(dir)))
+    }
+
+    /// A destination that does not exist, as a dry run meets it.
+    pub(in crate::transfer) fn absent() -> Dest {
+        Self::within(Beneath::absent())
+    }
+
+    fn within(beneath: Beneath) -> Dest {
         let am_root = rustix::process::geteuid().is_root();
         let own = rustix::process::getegid().as_raw();
         let further = rustix::process::getgroups().unwrap_or_default();
         let groups = further.iter().map(|group| group.as_raw()).chain([own]).collect();
         let reach = Reach { root: am_root, ..Reach::default() };
-        let (beneath, places) = (Beneath::new(Arc::new(dir)), Arc::default());
-        Dest { beneath, umask: umask(), am_root, groups, fake: Fake::No, reach, places }
+        let places = Arc::default();
+        Dest { beneath, umask: umask(), am_root, groups, fake: Fake::No, reach, places, keeps_dirlinks: false }
     }
 
     /// With what the options say of root's powers and of extended attributes.
@@ -136,17 +148,26 @@ impl Dest {
         if options.fake_super {
             (self.am_root, self.fake) = (false, Fake::Yes);
         }
+        self.keeps_dirlinks = options.keep_dirlinks;
         if options.keep_dirlinks {
             self.beneath = self.beneath.trusting();
+        } else if options.relative && options.no_implied_dirs {
+            self.beneath = self.beneath.trusting_within();
         }
-        self.reach = Reach { root: self.am_root, internal: options.xattrs > 1, fake: self.fake };
+        self.reach = Reach { root: self.am_root, internal: options.xattrs > 1, fake: self.fake, ..self.reach };
+        self
+    }
+
+    /// With rules for the names of extended attributes.
+    pub(in crate::transfer) fn filtering(mut self, rules: Arc<AttributeRules>) -> Dest {
+        self.reach.rules = rules;
         self
     }
 
     /// The same destination for another thread, which then keeps its own place in the tree.
     pub fn handle(&self) -> Dest {
         let (beneath, groups, places) = (self.beneath.again(), self.groups.clone(), self.places.clone());
-        Dest { beneath, groups, places, ..*self }
+        Dest { beneath, groups, places, reach: self.reach.clone(), ..*self }
     }
 
     /// Whether we can make devices.
@@ -167,7 +188,7 @@ impl Dest {
     /// The same for what is to be a directory: with `--keep-dirlinks` a symlink to one is one.
     pub fn stat_dir(&self, name: &[u8]) -> Result<Option<Found>, DestError> {
         let found = self.stat(name)?;
-        if !self.beneath.follows() || found.and_then(|found| found.kind()) != Some(Kind::Symlink) {
+        if !self.keeps_dirlinks || found.and_then(|found| found.kind()) != Some(Kind::Symlink) {
             return Ok(found);
         }
         match self.beneath.dir(name) {
@@ -178,7 +199,7 @@ impl Dest {
 
     /// A directory as a place, or anything else by its name in its parent.
     fn place<'n>(&self, name: &'n [u8], kind: Kind) -> io::Result<(Arc<OwnedFd>, &'n [u8])> {
-        if kind == Kind::Dir && self.beneath.follows() {
+        if kind == Kind::Dir && self.keeps_dirlinks {
             return Ok((self.beneath.dir(name)?, b"."));
         }
         self.beneath.parent(name)

@@ -5,6 +5,7 @@ use super::batch::{BatchFile, Tap};
 use crate::link::{Closer, Link, Remote, Sink};
 use crate::throttle::Rate;
 use protocol::PeerError;
+use protocol::args::Options;
 use protocol::charset::Charset;
 use protocol::handshake::{Handshake, Hello, Negotiated};
 use protocol::mux::{Inbox, Outbox};
@@ -141,19 +142,24 @@ impl Mouth {
 
 /// Shakes hands. Errors name what the far end's program said, where it never came to speak the protocol.
 pub fn greet(link: Link, hello: Hello) -> Result<Session, TransferError> {
+    greet_with(link, hello, &Options::default())
+}
+
+/// The same for a client that wants these options, which not every version has.
+pub fn greet_with(link: Link, hello: Hello, options: &Options) -> Result<Session, TransferError> {
     let mut out = Outbox::new();
     let handshake = Handshake::new(hello, &mut out);
-    shake(link, handshake, out)
+    shake(link, handshake, out, options)
 }
 
 /// Shakes hands where a daemon's greeting has agreed on `hello.version` already.
 pub fn greet_agreed(link: Link, hello: Hello) -> Result<Session, TransferError> {
     let mut out = Outbox::new();
     let handshake = Handshake::agreed(hello, &mut out);
-    shake(link, handshake, out)
+    shake(link, handshake, out, &Options::default())
 }
 
-fn shake(link: Link, mut handshake: Handshake, mut out: Outbox) -> Result<Session, TransferError> {
+fn shake(link: Link, mut handshake: Handshake, mut out: Outbox, options: &Options) -> Result<Session, TransferError> {
     let Link { reader, writer, closer, remote } = link;
     let mut ears = Ears::new(reader, remote);
     let mut mouth = Mouth::new(writer);
@@ -174,7 +180,8 @@ fn shake(link: Link, mut handshake: Handshake, mut out: Outbox) -> Result<Sessio
                 mouth.say(&mut out)?;
                 break n;
             }
-            Ok(None) => {}
+            // An old peer that cannot do what is asked for says no more.
+            Ok(None) => handshake.version().map_or(Ok(()), |version| options.check_version(version))?,
             Err(PeerError::Version(_)) if heard.iter().all(|byte| byte.is_ascii()) => {
                 let words = String::from_utf8_lossy(heard).trim().escape_debug().to_string();
                 return Err(TransferError::Refused(format!(

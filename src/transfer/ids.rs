@@ -22,6 +22,8 @@ struct Ids {
     names: HashMap<u32, Vec<u8>>,
     /// Names are looked up here.
     by_name: bool,
+    /// Ids have names (no `--numeric-ids`).
+    has_names: bool,
     local: fn(&[u8]) -> Option<u32>,
     local_name: fn(u32) -> Option<Vec<u8>>,
     found: RefCell<HashMap<u32, u32>>,
@@ -51,11 +53,13 @@ impl IdMap {
         let users = Ids {
             rules: rules(&options.usermap, "--usermap", user_here)?,
             by_name: by_name && root,
+            has_names: !options.numeric_ids,
             ..Ids::new(user_here, user_name)
         };
         let groups = Ids {
             rules: rules(&options.groupmap, "--groupmap", group_here)?,
             by_name,
+            has_names: !options.numeric_ids,
             ..Ids::new(group_here, group_name)
         };
         Ok(Self { users, groups, unknown })
@@ -70,7 +74,12 @@ impl IdMap {
     /// Gives entries and ACLs the ids they have here.
     pub(super) fn apply(&self, list: &mut FileList) {
         if !self.users.is_idle() || !self.groups.is_idle() {
-            list.map_ids(|uid| self.users.here(uid), |gid| self.groups.here(gid));
+            let (user, group) = (|uid| self.users.here(uid), |gid| self.groups.here(gid));
+            match self.users.has_names {
+                true => list.map_ids(user, group),
+                // Numbers in ACLs are kept then, as by stock.
+                false => list.each(|entry| (entry.uid, entry.gid) = (user(entry.uid), group(entry.gid))),
+            }
         }
     }
 }
@@ -78,7 +87,7 @@ impl IdMap {
 impl Ids {
     fn new(local: fn(&[u8]) -> Option<u32>, local_name: fn(u32) -> Option<Vec<u8>>) -> Self {
         let (names, found) = (HashMap::new(), RefCell::default());
-        Self { rules: Vec::new(), names, by_name: false, local, local_name, found }
+        Self { rules: Vec::new(), names, by_name: false, has_names: true, local, local_name, found }
     }
 
     fn learn(&mut self, names: &[(u32, Vec<u8>)]) {
@@ -99,7 +108,8 @@ impl Ids {
     fn look_up(&self, id: u32) -> u32 {
         let sent = self.names.get(&id).cloned();
         // Its name is the same everywhere, and not always sent.
-        let name = sent.clone().or_else(|| if id == 0 { (self.local_name)(0) } else { None }).unwrap_or_default();
+        let root = || if id == 0 && self.has_names { (self.local_name)(0) } else { None };
+        let name = sent.clone().or_else(root).unwrap_or_default();
         let matches = |rule: &&Rule| match &rule.from {
             From::Range(low, high) => (*low..=*high).contains(&id),
             From::Name(pattern) => wild(pattern, &name),

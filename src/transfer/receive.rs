@@ -36,7 +36,6 @@ use protocol::mux::{Message, TextKind};
 use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts, RuleEvent};
 use protocol::sender::FinalStats;
 use rebuild::Rebuild;
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
@@ -210,7 +209,8 @@ fn receive_knowing(
     if plan.options.prune_empty_dirs {
         lists.prune(rules.as_ref(), &root(&plan.destination));
     }
-    let target = match enter(plan, &lists).and_then(|target| target.with_places(plan)) {
+    let target = enter(plan, &lists).map(|target| target.filtering(rules.as_ref()));
+    let target = match target.and_then(|target| target.with_places(plan)) {
         Ok((target, warnings)) => {
             for warning in warnings {
                 out.message(&Message::Text(TextKind::Warning, format!("{warning}\n").into()));
@@ -225,9 +225,8 @@ fn receive_knowing(
     let judges = !settled && !recorded && !replay && n.version >= 30;
     let board = Board::new(n.compat.has(Compat::INC_RECURSE), worth(judges));
     board.io_error.fetch_or(received.io_error, Ordering::AcqRel);
-    if plan.names > 0 && target.is_new() {
-        let path = plan.destination.as_os_str().as_bytes();
-        let text = [b"created directory ", path.strip_suffix(b"/").unwrap_or(path), b"\n"].concat();
+    for created in target.created.iter().filter(|_| plan.names > 0) {
+        let text = [&created[..], b"\n"].concat();
         board.note(Note::Say(Message::Text(TextKind::Info, text)));
     }
     lists.show(&board)?;

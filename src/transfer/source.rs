@@ -114,7 +114,7 @@ impl<'h> Walk<'h> {
     /// A walk that has found nothing yet.
     pub(crate) fn new(options: &ScanOptions, hooks: Hooks<'h>) -> Self {
         let tree = SourceTree::new(options);
-        let attributes = Attributes::new(options);
+        let attributes = Attributes::new(options, hooks.rules);
         Walk { options: *options, hooks, tree, io_error: 0, implied: HashSet::new(), asked: HashSet::new(), attributes }
     }
 

@@ -1,7 +1,9 @@
 //! Extended attributes on the disk, and which of them take part in a transfer. Counterpart: rsync's `xattrs.c`.
 
+use protocol::filter::AttributeRules;
 use protocol::xattr::{Xattr, XattrSet, XattrValue};
 use std::io;
+use std::sync::Arc;
 
 use super::fake::Fake;
 use super::pinned::Pinned;
@@ -10,20 +12,28 @@ use super::pinned::Pinned;
 const PREFIX: &[u8] = b"user.rsync.";
 
 /// Which extended attributes take part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Reach {
     /// All namespaces but the system's; without it only the user's.
     pub(super) root: bool,
     /// Also those that `--fake-super` keeps for itself (`-XX`).
     pub(super) internal: bool,
     pub(super) fake: Fake,
+    /// It is a source, of which root reads all whatever files claim.
+    pub(super) source: bool,
+    /// Those that the filter leaves alone take no part.
+    pub(super) rules: Arc<AttributeRules>,
 }
 
 impl Reach {
     /// The name in a transfer of what is called `name` on the disk; `None` where it takes no part.
     fn shown<'n>(&self, name: &'n [u8]) -> Option<&'n [u8]> {
+        if self.rules.exclude(name) {
+            return None;
+        }
         let user = name.starts_with(b"user.");
-        let taken = if self.root && self.fake == Fake::No { !name.starts_with(b"system.") } else { user };
+        let all = self.root && (self.source || self.fake == Fake::No);
+        let taken = if all { !name.starts_with(b"system.") } else { user };
         let kept = name.strip_prefix(PREFIX);
         match kept {
             Some([b'%', ..]) if !self.internal => None,
@@ -35,6 +45,9 @@ impl Reach {
 
     /// The name on the disk of what a transfer calls `name`; `None` where it cannot be kept.
     fn stored(&self, name: &[u8]) -> Option<Vec<u8>> {
+        if self.rules.exclude(name) {
+            return None;
+        }
         if name.starts_with(b"user.") {
             let internal = name.strip_prefix(PREFIX).is_some_and(|inner| inner.starts_with(b"%"));
             return (self.internal || !internal).then(|| name.to_vec());
@@ -73,9 +86,10 @@ pub(super) fn read(pinned: &Pinned, reach: &Reach) -> Result<XattrSet, Unreadabl
 
 /// The value of an attribute by its name in the transfer.
 pub(super) fn value(pinned: &Pinned, reach: &Reach, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
-    match reach.stored(name) {
-        Some(stored) => pinned.xattr(&stored),
-        None => Ok(None),
+    let Some(stored) = reach.stored(name) else { return Ok(None) };
+    match pinned.xattr(&stored)? {
+        None if reach.root && reach.source => pinned.xattr(name),
+        value => Ok(value),
     }
 }
 

@@ -35,7 +35,7 @@ fn bad_options_are_said_at_once() {
         (format!("{run} --once --target m --db mysql://h:port/x"), "port"),
         (format!("{run} --once --target m --db {garbage}"), "garbage.db"),
         (format!("{lite} --archive-name a b"), "'b'"),
-        (format!("{lite} --archive-name a --archive-name b"), "--archive-name"),
+        (format!("{lite} --archive-name a --archive-name b"), "sqlite:x.db is not there"),
         (format!("{lite} --target a b"), "--archive-name"),
         (lite.clone(), "--archive-name"),
         (format!("{lite} --target m --table t"), "--table"),

@@ -1,6 +1,6 @@
 //! SupRsync's database, over SSH and locally.
 
-use crate::support::archiver::{FarEnd, PROGRAM, Place, Run, hex, md5_of};
+use crate::support::archiver::{FarEnd, PROGRAM, Place, Run, hex, md5_of, wait_until};
 use crate::support::require;
 use crate::support::sshd::Sshd;
 use rusqlite::{Connection, params};
@@ -206,4 +206,157 @@ fn an_archive_that_no_row_has_is_told_with_those_there_are() {
     command.args(["--once", "--db", &address, "--archive-name", "smurf"]);
     let over = Run::to_end(command).expect(0);
     assert!(!over.log.contains("mistyped"), "{}", over.log);
+}
+
+#[test]
+fn files_outside_the_source_roots_are_refused_by_name_and_nothing_of_them_is_told() {
+    let place = Place::make();
+    let file = place.path("q.db");
+    let address = format!("sqlite:{}", file.display());
+    let mut init = place.program();
+    init.args(["init-db", "--db", &address]);
+    Run::to_end(init).expect(0);
+    let (inside, sum) = place.source("inside", 100, 1);
+    let (changed, _) = place.source("changed", 100, 2);
+    let secret = place.path("secret");
+    std::fs::write(&secret, "nobody's business").unwrap();
+    let link = place.sources().join("link");
+    std::os::unix::fs::symlink("../secret", &link).unwrap();
+    let (told, other) = (hex(md5_of(&secret)).to_lowercase(), hex(md5_of(&changed)).to_lowercase());
+    let database = Connection::open(&file).unwrap();
+    let add = |path: &std::path::Path, sum: &str| {
+        let insert = "INSERT INTO supersync_v0 (local_path, local_md5sum, archive_name, remote_path, timestamp, \
+                      failed_copy_attempts, deletable, \"ignore\") VALUES (?, ?, 'smurf', ?, 1, 0, 1, 0)";
+        let remote = format!("17950/{}", path.file_name().unwrap().to_str().unwrap());
+        database.execute(insert, params![path.to_str().unwrap(), sum, remote]).unwrap();
+    };
+    let zeros = "0".repeat(32);
+    add(&inside, &hex(sum).to_lowercase());
+    add(&changed, &zeros);
+    // Whoever knows the sum gets no copy either, and nothing is deleted.
+    add(&secret, &told);
+    add(&link, &told);
+    let root = place.sources();
+    for (again, row) in [(false, 0), (true, 0)] {
+        if again {
+            // As if they had been copied: then they were due for deletion.
+            database.execute("UPDATE supersync_v0 SET remote_md5sum = local_md5sum", []).unwrap();
+        }
+        let mut command = place.run();
+        command.args(["--once", "--db", &address, "--archive-name", "smurf", "--source-root"]).arg(&root);
+        command.args(["--delete-local-after", "0", "-v"]);
+        let over = Run::to_end(command).expect(if again { 0 } else { 1 });
+        assert!(!over.log.contains(&told) && !over.log.contains(&other), "{row}: {}", over.log);
+        assert!(secret.exists() && link.exists(), "{}", over.log);
+        if !again {
+            assert!(over.log.contains("secret is not beneath --source-root"), "{}", over.log);
+            assert!(over.log.contains("leads out of --source-root"), "{}", over.log);
+        }
+    }
+    assert!(!inside.exists(), "proven and deleted");
+    assert_eq!(place.tree().names().into_iter().collect::<Vec<_>>(), ["17950/inside"]);
+}
+
+#[test]
+fn the_last_of_an_option_counts() {
+    let place = Place::make();
+    let mut command = place.run();
+    command.args(["--once", "--once", "--poll", "7", "--poll", "1", "--archive-name", "x", "--archive-name", "smurf"]);
+    command.args([
+        "--db",
+        "sqlite:/no/such",
+        "--db",
+        "sqlite:/no/other",
+        "-q",
+        "-q",
+        "--log-format",
+        "json",
+        "--log-format",
+        "text",
+    ]);
+    let over = Run::to_end(command).expect(2);
+    assert!(over.log.contains("/no/other is not there"), "{}", over.log);
+}
+
+#[test]
+fn words_of_a_site_file_cannot_move_the_cursor() {
+    let place = Place::make();
+    let yaml = |id: &str, more: &str| {
+        format!(
+            "hub: {{wamp_server: 'ws://127.0.0.1:1/ws', wamp_realm: r, address_root: o}}\nhosts:\n  localhost:\n    \
+             agent-instances:\n    - agent-class: SupRsync\n      instance-id: {id}\n      arguments: [{more}]\n"
+        )
+    };
+    for (id, more) in [("\"a\\e[2Jb c\"", ""), ("a", "'--bogus', \"x\\e[2J\""), ("a", "\"--db\", \"\\e[2J\"")] {
+        std::fs::write(place.path("default.yaml"), yaml(id, more)).unwrap();
+        for verb in ["run", "check", "retry"] {
+            let mut command = place.program();
+            command.env("OCS_CONFIG_DIR", place.path("")).arg(verb).stdin(std::process::Stdio::null());
+            let output = command.output().unwrap();
+            assert!(!output.status.success());
+            let said = [output.stdout, output.stderr].concat();
+            let text = String::from_utf8_lossy(&said);
+            assert!(!said.is_empty() && !said.contains(&0x1b), "{id} {more}: {text}");
+        }
+    }
+}
+
+#[test]
+fn what_is_typed_beside_a_site_file_adds_to_it() {
+    let place = Place::make();
+    let address = format!("sqlite:{}", place.path("q.db").display());
+    let mut init = place.program();
+    init.args(["init-db", "--db", &address]);
+    Run::to_end(init).expect(0);
+    let yaml = format!(
+        "hub: {{wamp_server: 'ws://127.0.0.1:1/ws', wamp_realm: r, address_root: o}}\nhosts:\n  localhost:\n    \
+         agent-instances:\n    - agent-class: SupRsync\n      instance-id: a\n      arguments: [--archive-name, smurf, \
+         --remote-basedir, {}, --db-path, {}]\n",
+        place.archive().display(),
+        place.path("q.db").display()
+    );
+    std::fs::write(place.path("default.yaml"), yaml).unwrap();
+    let run = |words: &[&str], folder: &str| {
+        let mut command = place.program();
+        command.env("OCS_CONFIG_DIR", folder).args(words);
+        let output = command.output().unwrap();
+        let texts = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        (output.status.code(), texts[0].clone(), texts[1].clone())
+    };
+    let folder = place.path("").display().to_string();
+    let (code, json, said) = run(&["check", "--json"], &folder);
+    assert_eq!(code, Some(0), "{json}{said}");
+    let items: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(items[0]["item"], "database");
+    let (code, rows, said) = run(&["retry", "--all"], &folder);
+    assert_eq!((code, rows.as_str()), (Some(0), "0 rows will be tried again\n"), "{said}");
+    let (code, _, said) = run(&["run", "-v", "--once"], &folder);
+    assert!(code == Some(2) && said.contains("--site none"), "the agent's own rule: {said}");
+    for words in [&["check", "--json"][..], &["retry", "--all"], &["run"], &[]] {
+        let (code, _, said) = run(words, "/nonexistent");
+        assert!(code == Some(2) && said.contains("no site file at /nonexistent/default.yaml"), "{words:?}: {said}");
+    }
+}
+
+#[test]
+fn a_hangup_has_the_table_looked_at_and_ends_nothing() {
+    let place = Place::make();
+    let address = format!("sqlite:{}", place.path("q.db").display());
+    let mut init = place.program();
+    init.args(["init-db", "--db", &address]);
+    Run::to_end(init).expect(0);
+    let mut command = place.run();
+    let log = std::fs::File::create(place.path("log")).unwrap();
+    command.args(["--db", &address, "--archive-name", "smurf"]).stdout(std::process::Stdio::null()).stderr(log);
+    let mut child = command.spawn().unwrap();
+    let log = || std::fs::read_to_string(place.path("log")).unwrap();
+    let signal = |name| {
+        let process = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
+        rustix::process::kill_process(process, name).unwrap();
+    };
+    wait_until("it watches", || log().contains("Watching"));
+    signal(rustix::process::Signal::HUP);
+    wait_until("it has heard", || log().contains("SIGHUP"));
+    signal(rustix::process::Signal::TERM);
+    assert!(child.wait().unwrap().success(), "{}", log());
 }

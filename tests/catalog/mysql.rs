@@ -537,6 +537,10 @@ async fn a_secured_connection() {
     let (ca, other) = (format!("ssl-ca={}", file("ca.pem")), format!("ssl-ca={}", file("other.pem")));
     let good = [
         ("127.0.0.1", "?ssl-mode=required".to_owned()),
+        // To this very machine, and to whom it was said.
+        ("127.0.0.1", String::new()),
+        ("localhost", String::new()),
+        ("0.0.0.0", "?ssl-mode=preferred".to_owned()),
         ("127.0.0.1", format!("?{ca}")),
         ("localhost", format!("?ssl-mode=required&{ca}")),
     ];
@@ -546,7 +550,9 @@ async fn a_secured_connection() {
         catalog.close().await;
     }
     let bad = [
-        ("127.0.0.1", String::new(), "ssl-mode=required"),
+        ("127.0.0.1", "?ssl-mode=disabled".to_owned(), "ssl-mode=required"),
+        // Not known to be this machine, and its certificate from nobody we believe.
+        ("0.0.0.0", String::new(), "not sent to a server that nobody has verified"),
         ("127.0.0.1", "?ssl-mode=verify-identity".to_owned(), "ssl-ca"),
         ("127.0.0.1", format!("?{other}"), "ssl-ca"),
         ("localhost", format!("?{ca}"), "ssl-ca"),
@@ -559,4 +565,53 @@ async fn a_secured_connection() {
     let database = Database::choose(Some(&format!("{}?ssl-mode=required", plain.url)), &|_| None).unwrap().unwrap();
     let message = setup_message(catalog::open(&database, self::options()).await);
     assert!(message.contains("ssl-mode=disabled"), "{message}");
+}
+
+/// A server that offers no TLS and wants the password itself; gives all that it was sent.
+fn curious_server() -> (u16, std::thread::JoinHandle<Vec<u8>>) {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serving = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        // Protocol 10, connection 1; all that a server of today can, but TLS; authentication by caching_sha2_password.
+        let mut greeting = b"\x0a8.0.36\0\x01\0\0\0saltsalt\0\xff\xf7\xff\x02\0\xff\xc1\x15".to_vec();
+        greeting.extend([0; 10]);
+        greeting.extend(b"saltsaltsalt\0caching_sha2_password\0");
+        stream.write_all(&[&[greeting.len() as u8, 0, 0, 0], &greeting[..]].concat()).unwrap();
+        let mut sent = Vec::new();
+        let _ = stream.read_to_end(&mut sent);
+        sent
+    });
+    (port, serving)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_password_goes_to_a_server_that_nobody_has_verified() {
+    for parameters in ["", "?ssl-mode=verify-identity", "?ssl-mode=required"] {
+        let (port, serving) = curious_server();
+        let url = format!("mysql://u:hunter2@0.0.0.0:{port}/files{parameters}");
+        let database = Database::choose(Some(&url), &|_| None).unwrap().unwrap();
+        let message = setup_message(catalog::open(&database, options()).await);
+        assert!(message.contains("ssl-mode=disabled") && !message.contains("hunter2"), "{message}");
+        assert_eq!(serving.join().unwrap(), b"", "{parameters}: not even the account's name");
+    }
+}
+
+#[tokio::test]
+async fn check_says_how_the_connection_is_secured() {
+    let Some(table) = Table::new("told") else { return };
+    let product = catalog::reach(&table.database()).await.unwrap();
+    assert!(product.starts_with("MariaDB ") && product.ends_with(", not encrypted"), "{product}");
+}
+
+#[tokio::test]
+async fn ids_may_grow_in_steps() {
+    let Some(server) = MariaDb::start_with(&["--auto-increment-increment=3".to_owned()]) else { return };
+    let url = server.database("steps");
+    server.execute(&format!("USE steps; {}", include_str!("v1.sql")));
+    let database = Database::choose(Some(&url), &|_| None).unwrap().unwrap();
+    let catalog = catalog::open(&database, options()).await.unwrap();
+    assert_eq!(catalog.id_step(), 3);
+    catalog.close().await;
 }

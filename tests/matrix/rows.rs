@@ -162,7 +162,7 @@ pub fn before_30(version: u8) -> Vec<Row> {
     rows.push(Row { source: "src/./dir/sub/", ..row(with("-aR")) });
     rows.push(Row { source: "src/dir", ..row(with("-a --delete")) });
     if version == 29 {
-        rows.extend(["-ay", "-am", "-aF --delete"].map(|options| row(with(options))));
+        rows.extend(["-am", "-aF --delete"].map(|options| row(with(options))));
     }
     rows
 }

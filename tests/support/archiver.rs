@@ -108,7 +108,10 @@ impl Place {
         let mut command = Command::new(PROGRAM);
         for name in std::env::vars_os().map(|(name, _)| name) {
             let text = name.to_string_lossy();
-            if ["MYSQL_", "ARCHIVER_", "SSH_", "RUST_LOG"].iter().any(|prefix| text.starts_with(prefix)) {
+            if ["MYSQL_", "ARCHIVER_", "SSH_", "RUST_LOG", "OCS_", "SITE_", "INSTANCE_ID", "LOGLEVEL"]
+                .iter()
+                .any(|prefix| text.starts_with(prefix))
+            {
                 command.env_remove(name);
             }
         }

@@ -6,6 +6,9 @@ use crate::sums::{BlockIndex, SumTable};
 /// The filter has at most two to this power of bits: half a megabyte, which the second cache holds.
 const FILTER_BITS: u32 = 22;
 
+/// Equal blocks before the output that are asked whether they stand, the last ones first: of so many, one mostly does.
+const EARLIER_MOST: usize = 64;
+
 /// The whole blocks of a table by their sums.
 ///
 /// Sorted by weak sum, then strong, then number, so that a look-up is a search by halves however many weak sums are
@@ -71,10 +74,23 @@ impl Index {
         &from[..from.partition_point(|entry| entry.key == key)]
     }
 
-    /// Among entries of one weak sum: the first block of that strong sum, from block `first` on.
-    pub(super) fn find(&self, alike: &[Entry], table: &SumTable, strong: &[u8], first: u32) -> Option<BlockIndex> {
+    /// Among entries of one weak sum: the first block of that strong sum, from block `first` on; or else one before it
+    /// that still `stands`.
+    pub(super) fn find(
+        &self,
+        alike: &[Entry],
+        table: &SumTable,
+        strong: &[u8],
+        first: u32,
+        stands: impl Fn(BlockIndex) -> bool,
+    ) -> Option<BlockIndex> {
+        let equal = |entry: &&Entry| table.strong(BlockIndex(entry.block)) == strong;
         let before = |entry: &Entry| (table.strong(BlockIndex(entry.block)), entry.block) < (strong, first);
-        let block = BlockIndex(alike.get(alike.partition_point(before))?.block);
-        (table.strong(block) == strong).then_some(block)
+        let place = alike.partition_point(before);
+        if let Some(entry) = alike.get(place).filter(equal) {
+            return Some(BlockIndex(entry.block));
+        }
+        let earlier = alike[..place].iter().rev().take(EARLIER_MOST).take_while(equal);
+        earlier.map(|entry| BlockIndex(entry.block)).find(|&block| stands(block))
     }
 }

@@ -4,6 +4,7 @@ use super::{Token, emit_literal};
 use crate::checksum::BlockRule;
 use crate::sums::{BlockIndex, SumTable};
 use std::convert::Infallible;
+use std::ops::Range;
 
 /// The longest literal that a lead passes over, in blocks.
 const GAP_MOST: u32 = 4;
@@ -18,13 +19,14 @@ const GAP_SHARE: u64 = 32;
 ///
 /// What stands between in place of a block goes out as a literal, though a block from elsewhere may be in it: that would
 /// tell only the whole table. It comes to at most a 32nd of what was found, and 64 KiB.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Lead {
     rule: BlockRule,
     /// Blocks settled.
     position: u32,
-    /// Of them, those that went out as literals.
+    /// Of them, those that went out as literals, and where they are.
     gaps: u32,
+    gap_ranges: Vec<Range<u32>>,
     is_over: bool,
 }
 
@@ -32,7 +34,7 @@ impl Lead {
     /// Nothing found yet of blocks whose sums are made as `rule` says.
     pub fn new(rule: impl Into<BlockRule>) -> Self {
         let rule = rule.into();
-        Lead { rule, position: 0, gaps: 0, is_over: rule.proves_nothing() }
+        Lead { rule, position: 0, gaps: 0, gap_ranges: Vec::new(), is_over: rule.proves_nothing() }
     }
 
     /// Takes whole blocks from the front of the source's next bytes and emits them; returns how many bytes they are. It
@@ -70,6 +72,7 @@ impl Lead {
                 Some(gap) => {
                     let (literal, later) = rest.split_at(gap as usize * block_length);
                     emit_literal(literal, &mut emit)?;
+                    self.gap_ranges.push(self.position..self.position + gap);
                     self.position += gap;
                     self.gaps += gap;
                     rest = later;
@@ -95,6 +98,11 @@ impl Lead {
     /// Blocks of the source, from its beginning, that are settled.
     pub(super) fn position(&self) -> u32 {
         self.position
+    }
+
+    /// The blocks that went out as literals.
+    pub(super) fn gaps(&self) -> &[Range<u32>] {
+        &self.gap_ranges
     }
 
     pub(super) fn rule(&self) -> BlockRule {

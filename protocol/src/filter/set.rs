@@ -17,6 +17,19 @@ const RULES_MOST: usize = 100_000;
 pub struct RuleSet {
     side: Side,
     rules: Vec<Rule>,
+    attributes: Arc<AttributeRules>,
+}
+
+/// The rules of one side for names of extended attributes (`x`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AttributeRules(Vec<Match>);
+
+impl AttributeRules {
+    /// Whether an attribute of this name is hidden, or protected.
+    pub fn exclude(&self, name: &[u8]) -> bool {
+        let rule = self.0.iter().find(|rule| rule.pattern.matches(name, false) != rule.negated);
+        rule.is_some_and(|rule| rule.action == Action::Exclude)
+    }
 }
 
 /// What holds in one directory: the per-directory rules there and above.
@@ -67,16 +80,27 @@ impl RuleSet {
 
     /// The same out of a list that nobody needs any more.
     pub fn of(side: Side, mut rules: Vec<Rule>) -> Self {
-        rules.retain(|rule| {
-            let xattr = matches!(rule, Rule::Match(rule) | Rule::Cvs(rule) if rule.modifiers.xattr);
-            rule.holds_on(side) && !xattr
+        let mut attributes = Vec::new();
+        rules.retain(|rule| match rule {
+            rule if !rule.holds_on(side) => false,
+            Rule::Match(rule) if rule.modifiers.xattr => {
+                attributes.push(rule.clone());
+                false
+            }
+            Rule::Cvs(rule) => !rule.modifiers.xattr,
+            _ => true,
         });
-        Self { side, rules }
+        Self { side, rules, attributes: Arc::new(AttributeRules(attributes)) }
     }
 
     /// True when every name passes.
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
+        self.rules.is_empty() && self.attributes.0.is_empty()
+    }
+
+    /// The rules for names of extended attributes.
+    pub fn attributes(&self) -> Arc<AttributeRules> {
+        Arc::clone(&self.attributes)
     }
 
     /// True when directories may bring further rules.
@@ -272,7 +296,7 @@ impl Asked<'_> {
     }
 
     fn matches(&self, rule: &Match, base: Option<&[u8]>) -> bool {
-        if self.deleting && rule.modifiers.perishable {
+        if rule.modifiers.xattr || (self.deleting && rule.modifiers.perishable) {
             return false;
         }
         let path = match base {

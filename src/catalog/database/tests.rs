@@ -127,6 +127,19 @@ fn security_of_the_connection() {
 }
 
 #[test]
+fn a_password_leaves_this_machine_only_where_that_is_safe_or_said() {
+    let mode = |address: &str| server(Some(address), &[]).tls_mode();
+    for here in ["localhost", "LOCALHOST", "127.0.0.1", "127.8.9.1", "[::1]", ""] {
+        assert_eq!(mode(&format!("mysql://u:p@{here}/n")), TlsMode::Preferred, "{here}");
+    }
+    for away in ["h", "10.0.0.1", "0.0.0.0", "localhost.example.org", "[::2]", "127.0.0.1.example.org"] {
+        assert_eq!(mode(&format!("mysql://u:p@{away}/n")), TlsMode::VerifyIdentity, "{away}");
+        assert_eq!(mode(&format!("mysql://u@{away}/n")), TlsMode::Preferred, "{away}: nothing to lose");
+        assert_eq!(mode(&format!("mysql://u:p@{away}/n?ssl-mode=disabled")), TlsMode::Disabled, "{away}");
+    }
+}
+
+#[test]
 fn no_text_upsets_the_parser_or_shows_the_password() {
     TestRunner::deterministic()
         .run(

@@ -18,17 +18,26 @@ pub struct Tls {
 /// present rustls.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum TlsMode {
-    /// No encryption.
+    /// Nothing is said. Encryption where the server offers it; and where a password could leave this machine, only to a
+    /// server whose certificate is verified.
     #[default]
+    Unsaid,
+    /// No encryption.
     Disabled,
+    /// Encryption where the server offers it, whoever it is.
+    Preferred,
     /// Encryption, whoever the server is.
     Required,
     /// The certificate must come from an authority we believe, and be made out to the host we asked for.
     VerifyIdentity,
 }
 
-const MODES: [(&str, TlsMode); 3] =
-    [("disabled", TlsMode::Disabled), ("required", TlsMode::Required), ("verify-identity", TlsMode::VerifyIdentity)];
+const MODES: [(&str, TlsMode); 4] = [
+    ("disabled", TlsMode::Disabled),
+    ("preferred", TlsMode::Preferred),
+    ("required", TlsMode::Required),
+    ("verify-identity", TlsMode::VerifyIdentity),
+];
 
 impl Tls {
     /// From the part of an address after `?`, each half else from `MYSQL_SSL_MODE` and `MYSQL_SSL_CA`. An authority
@@ -62,7 +71,7 @@ impl Tls {
                     ))
                 })?,
             None if ca.is_some() => TlsMode::VerifyIdentity,
-            None => TlsMode::Disabled,
+            None => TlsMode::Unsaid,
         };
         Ok(Self { mode, ca: ca.map(PathBuf::from) })
     }

@@ -4,6 +4,7 @@
 //! so each call that times out on a mute server would take one of its places for ever.
 
 use std::io::{self, ErrorKind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +35,10 @@ const ISOLATION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
 
 pub(super) struct Connections {
     opts: Opts,
+    /// Without TLS, for a server that does not offer it where it is not insisted upon.
+    plain: Option<Opts>,
+    /// That it does not offer it.
+    is_plain: AtomicBool,
     server: Server,
     idle: Mutex<Vec<Conn>>,
     places: Semaphore,
@@ -47,6 +52,7 @@ pub(super) struct Taken<'a> {
 
 impl Connections {
     pub(super) fn new(server: &Server) -> Self {
+        let mode = server.tls_mode();
         let opts = OptsBuilder::default()
             .ip_or_hostname(server.host.as_str())
             .tcp_port(server.port)
@@ -57,9 +63,15 @@ impl Connections {
             // container perhaps another server.
             .prefer_socket(false)
             .tcp_keepalive(Some(CONNECT_LIMIT))
-            .ssl_opts(ssl(&server.tls))
             .setup(vec![SESSION, ISOLATION]);
-        Self { opts: opts.into(), server: server.clone(), idle: Mutex::default(), places: Semaphore::new(MOST) }
+        Self {
+            plain: (mode == TlsMode::Preferred).then(|| opts.clone().into()),
+            is_plain: AtomicBool::new(false),
+            opts: opts.ssl_opts(ssl(mode, &server.tls)).into(),
+            server: server.clone(),
+            idle: Mutex::default(),
+            places: Semaphore::new(MOST),
+        }
     }
 
     /// An idle connection that still answers, or a new one.
@@ -72,15 +84,27 @@ impl Connections {
                     return Ok(Taken { conn, _place: place });
                 }
             }
-            Ok(Taken { conn: Conn::new(self.opts.clone()).await?, _place: place })
+            Ok(Taken { conn: self.log_in().await?, _place: place })
         };
         timeout(CONNECT_LIMIT, connecting).await.unwrap_or_else(|_| Err(late("connection", CONNECT_LIMIT)))
     }
 
     /// A connection beside the few, for a caller who keeps it.
     pub(super) async fn alone(&self) -> Result<Conn, Error> {
-        let connecting = Conn::new(self.opts.clone());
-        timeout(CONNECT_LIMIT, connecting).await.unwrap_or_else(|_| Err(late("connection", CONNECT_LIMIT)))
+        timeout(CONNECT_LIMIT, self.log_in()).await.unwrap_or_else(|_| Err(late("connection", CONNECT_LIMIT)))
+    }
+
+    async fn log_in(&self) -> Result<Conn, Error> {
+        let Some(plain) = &self.plain else { return Conn::new(self.opts.clone()).await };
+        if !self.is_plain.load(Ordering::Relaxed) {
+            match Conn::new(self.opts.clone()).await {
+                Err(Error::Driver(DriverError::NoClientSslFlagFromServer)) => {}
+                connected => return connected,
+            }
+        }
+        let conn = Conn::new(plain.clone()).await?;
+        self.is_plain.store(true, Ordering::Relaxed);
+        Ok(conn)
     }
 
     /// Runs `work`. The connection is kept only after success: nothing else says in which state it is.
@@ -129,6 +153,7 @@ impl Connections {
 
     /// Why the first connection failed: a refusal that will not pass by itself says what to do about it.
     pub(super) fn refusal(&self, error: Error) -> CatalogError {
+        let unsaid = self.server.tls.mode == TlsMode::Unsaid;
         let remedy = match &error {
             // ER_ACCESS_DENIED_ERROR, ER_ACCESS_DENIED_NO_PASSWORD_ERROR, ER_HOST_NOT_PRIVILEGED
             Error::Server(ServerError { code: 1045 | 1698 | 1130, .. }) => {
@@ -139,9 +164,12 @@ impl Connections {
             Error::Server(ServerError { code: 1044 | 1049, .. }) => {
                 "create the database or grant rights on it, or name another in --db or MYSQL_DATABASE"
             }
+            Error::Driver(DriverError::NoClientSslFlagFromServer) if unsaid => TRUST_REMEDY,
             Error::Driver(DriverError::NoClientSslFlagFromServer) => {
                 "set the server up for TLS, or say ?ssl-mode=disabled"
             }
+            Error::Io(IoError::Tls(_)) if unsaid => TRUST_REMEDY,
+            Error::Io(IoError::Io(error)) if error.kind() == ErrorKind::InvalidData && unsaid => TRUST_REMEDY,
             Error::Io(IoError::Tls(_)) => CERTIFICATE_REMEDY,
             // As which the driver hands on a certificate it does not believe.
             Error::Io(IoError::Io(error)) if error.kind() == ErrorKind::InvalidData => CERTIFICATE_REMEDY,
@@ -151,15 +179,19 @@ impl Connections {
     }
 }
 
+/// No password was sent.
+const TRUST_REMEDY: &str = "the password is not sent to a server that nobody has verified: name the authority of its \
+                            certificate by ssl-ca=FILE, or say ssl-mode=required (encrypted, whoever the server is) or \
+                            ssl-mode=disabled (not encrypted), behind a ? in --db or by MYSQL_SSL_CA and MYSQL_SSL_MODE";
 const CERTIFICATE_REMEDY: &str = "check ssl-ca and ssl-mode in --db, or MYSQL_SSL_CA and MYSQL_SSL_MODE";
 
-fn ssl(tls: &Tls) -> Option<SslOpts> {
+fn ssl(mode: TlsMode, tls: &Tls) -> Option<SslOpts> {
     let roots = tls.ca.iter().map(|file| file.clone().into()).collect::<Vec<_>>();
     let opts = SslOpts::default().with_disable_built_in_roots(!roots.is_empty()).with_root_certs(roots);
-    match tls.mode {
+    match mode {
         TlsMode::Disabled => None,
-        TlsMode::Required => Some(opts.with_danger_accept_invalid_certs(true)),
-        TlsMode::VerifyIdentity => Some(opts),
+        TlsMode::Preferred | TlsMode::Required => Some(opts.with_danger_accept_invalid_certs(true)),
+        TlsMode::Unsaid | TlsMode::VerifyIdentity => Some(opts),
     }
 }
 

@@ -1,14 +1,12 @@
 //! The database, its table, the rows that wait, and their files.
 
 use super::report::{Report, Status};
-use crate::archiver::Direction;
 use crate::archiver::layout::place;
+use crate::archiver::{Direction, Sources};
 use crate::catalog::{
     self, AnyCatalog, Catalog, CatalogError, Database, Keeping, Layout, NOTES, Pending, RecordId, Retry,
 };
 use crate::cli::run::{Service, reason};
-use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -38,7 +36,7 @@ pub(super) async fn check(service: &Service, report: &mut Report) {
     report.ok("table", &format!("{}; {}", table(&catalog), notes(&catalog).await));
     rows(service, &catalog, report).await;
     match service.direction {
-        Direction::Push => sources(&catalog, report).await,
+        Direction::Push => sources(service, &catalog, report).await,
         Direction::Pull => report.not_checked(&["source"], "the files are at the far end"),
     }
     catalog.close().await;
@@ -92,14 +90,16 @@ async fn rows(service: &Service, catalog: &AnyCatalog, report: &mut Report) {
         Ok(None) => {}
         Err(error) => return report.fail("rows", &error.to_string()),
     }
+    let option = match catalog.layout() {
+        Some(_) => "--target",
+        None => "--archive-name",
+    };
     if totals.pending + totals.given_up + totals.copied == 0 {
-        return report.say("rows", Status::Warn, &format!("{counts}: the table is empty, nothing was registered yet"));
+        let names = selection.targets.join(", ");
+        let why = format!("{counts}: no row at all, also for {names}; check {option} if files were registered already");
+        return report.say("rows", Status::Warn, &why);
     }
     if totals.given_up > 0 {
-        let option = match catalog.layout() {
-            Some(_) => "--target",
-            None => "--archive-name",
-        };
         let most = selection.max_attempts;
         let first = match catalog.given_up(&Retry::All, 1).await {
             Ok(known) => known
@@ -131,7 +131,7 @@ async fn notes(catalog: &AnyCatalog) -> String {
 }
 
 /// The files of the rows that have waited longest.
-async fn sources(catalog: &AnyCatalog, report: &mut Report) {
+async fn sources(service: &Service, catalog: &AnyCatalog, report: &mut Report) {
     let pending = match catalog.pending(RecordId(0), LOOKED_AT).await {
         Ok(pending) => pending,
         Err(error) => return report.fail("source", &error.to_string()),
@@ -144,13 +144,13 @@ async fn sources(catalog: &AnyCatalog, report: &mut Report) {
             Pending::Unusable { id, source, why, .. } => {
                 bad.push(format!("row {}, {}: {why}", id.0, source.as_deref().unwrap_or("(no path)")));
             }
-            Pending::Ready(record) => match place(&record) {
+            Pending::Ready(record) => match service.sources.admit(&record.source).and_then(|()| place(&record)) {
                 Ok(_) => files.push(record.source),
                 Err(why) => bad.push(format!("row {}, {}: {why}", record.id.0, record.source.display())),
             },
         }
     }
-    bad.extend(look_at(files));
+    bad.extend(look_at(files, service.sources.clone()));
     let which = match looked_at {
         0 => return report.not_checked(&["source"], "no row is pending"),
         1 => "the only pending row".to_owned(),
@@ -170,11 +170,11 @@ async fn sources(catalog: &AnyCatalog, report: &mut Report) {
 }
 
 /// What is wrong with these files, on a thread of its own, which is left behind when a file system hangs.
-fn look_at(files: Vec<PathBuf>) -> Vec<String> {
+fn look_at(files: Vec<PathBuf>, sources: Sources) -> Vec<String> {
     let (found, looked) = mpsc::channel();
     let waiting = files.clone();
     let thread = std::thread::Builder::new().name("source".into());
-    let spawned = thread.spawn(move || files.iter().all(|file| found.send(trouble(file)).is_ok()));
+    let spawned = thread.spawn(move || files.iter().all(|file| found.send(trouble(file, &sources)).is_ok()));
     let deadline = Instant::now() + LOOK_LIMIT;
     let mut bad = Vec::new();
     for file in &waiting {
@@ -188,13 +188,12 @@ fn look_at(files: Vec<PathBuf>) -> Vec<String> {
     bad
 }
 
-fn trouble(path: &Path) -> Option<String> {
+fn trouble(path: &Path, sources: &Sources) -> Option<String> {
     let not_regular = || Some("it is not a regular file".to_owned());
-    match std::fs::metadata(path) {
+    match sources.metadata(path) {
         Ok(meta) if !meta.is_file() => return not_regular(),
         Ok(_) => {}
         Err(error) => return Some(error.to_string()),
     }
-    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
-    File::options().read(true).custom_flags(flags.bits() as i32).open(path).err().map(|error| error.to_string())
+    sources.open(path).err().map(|error| error.to_string())
 }

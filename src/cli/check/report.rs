@@ -1,6 +1,6 @@
 //! What was found, for people and for machines.
 
-use crate::cli::output::{json_string, print, printable};
+use crate::cli::output::{json_string, print, print_coloured, printable};
 use std::io::{self, IsTerminal};
 
 /// Longest name of an item.
@@ -56,7 +56,7 @@ impl Report {
             self.objects
                 .push(format!("{{\"item\":{},\"status\":\"{status}\",\"detail\":{detail}}}", json_string(item)));
         } else if !self.quiet || matches!(status, Status::Warn | Status::Fail) {
-            print(&line(item, status, detail, self.colour));
+            print_coloured(&line(item, status, detail, self.colour));
         }
     }
 

@@ -41,7 +41,7 @@ pub enum SiteError {
     #[error("{0}")]
     Usage(String),
     /// The site file cannot be read.
-    #[error("Cannot read site file {} ({derived}): {source}; name another with --site-file", path.display())]
+    #[error("{}", unreadable(path, derived, source))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -58,6 +58,18 @@ pub enum SiteError {
         /// What was found, what was expected.
         what: String,
     },
+}
+
+fn unreadable(path: &Path, derived: &str, source: &io::Error) -> String {
+    let path = path.display();
+    match source.kind() {
+        io::ErrorKind::NotFound => {
+            format!(
+                "There is no site file at {path} ({derived}); name another with --site-file, or run alone with --site none"
+            )
+        }
+        _ => format!("Cannot read site file {path} ({derived}): {source}; name another with --site-file"),
+    }
 }
 
 impl SiteError {

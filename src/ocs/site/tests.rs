@@ -149,14 +149,18 @@ fn suprsyncs_entry_is_translated() {
 fn without_a_name_and_a_site_we_run_alone() {
     let case = Case::new(ARCHIVER, "ocs-docker");
     for line in
-        ["--data-dir /d --once", "--site none --instance-id x", "--log-dir /log --data-dir /d", "--site x --help", "-h"]
+        ["--site none --data-dir /d --once", "--site none --instance-id x", "--site none", "--site x --help", "-h"]
     {
         assert_eq!(case.resolve(line).unwrap(), None, "{line}");
     }
-    // No words at all: what the site file says.
-    assert_eq!(case.ok("").instance_id, "pysmurf-archiver");
+    // Else what the site file says, whatever is typed beside.
+    for line in ["", "--json", "-v", "--all", "--log-dir /log --data-dir /d"] {
+        assert_eq!(case.ok(line).instance_id, "pysmurf-archiver", "{line}");
+    }
     let nowhere = case.with("OCS_CONFIG_DIR", "/nonexistent");
-    assert_eq!(nowhere.resolve("").unwrap(), None);
+    let message = nowhere.wrong("");
+    assert!(message.starts_with("There is no site file at /nonexistent/default.yaml"), "{message}");
+    assert_eq!(nowhere.resolve("--data-dir /d").unwrap(), None);
     let nowhere = nowhere.with("OCS_CONFIG_DIR", "");
     assert_eq!(nowhere.resolve("").unwrap(), None);
     let message = nowhere.wrong("--instance-id x");
@@ -175,13 +179,10 @@ fn the_file_is_found_by_flag_or_directory() {
     let message = case.wrong("--site north");
     let north = dir.join("north.yaml");
     let expected =
-        format!("Cannot read site file {} (--site north in OCS_CONFIG_DIR={}): ", north.display(), dir.display());
+        format!("There is no site file at {} (--site north in OCS_CONFIG_DIR={}); ", north.display(), dir.display());
     assert!(message.starts_with(&expected), "{message}");
     let message = case.wrong("--site-file /nonexistent/a.yaml");
-    assert!(
-        message.starts_with("Cannot read site file /nonexistent/a.yaml (named by --site-file): No such file"),
-        "{message}"
-    );
+    assert!(message.starts_with("There is no site file at /nonexistent/a.yaml (named by --site-file); "), "{message}");
     let message = case.with("OCS_CONFIG_DIR", "/nonexistent").wrong("--instance-id a");
     assert!(message.contains("/nonexistent/default.yaml (the default in OCS_CONFIG_DIR=/nonexistent)"), "{message}");
 }

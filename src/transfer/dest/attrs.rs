@@ -174,16 +174,21 @@ impl Dest {
 
     /// Sets attributes of an open file, the times last.
     pub(super) fn set_open(&self, fd: impl AsFd, name: &[u8], attrs: &Attrs) -> Result<(), DestError> {
-        if self.fake == Fake::Yes {
-            let pinned = Pinned::of(&fd).during("dup", name)?;
-            self.set_claim(&pinned, name, attrs, None)?;
-        } else {
-            if let Some((uid, gid)) = attrs.owners() {
-                self.unless_unprivileged(rustix::fs::fchown(&fd, uid, gid)).during("chown", name)?;
-            }
-            if let Some(mode) = attrs.mode {
-                rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).during("set permissions on", name)?;
-            }
+        if self.fake == Fake::No {
+            return self.set_raw(fd, name, attrs);
+        }
+        let pinned = Pinned::of(&fd).during("dup", name)?;
+        self.set_claim(&pinned, name, attrs, None)?;
+        self.set_raw(fd, name, &Attrs { mtime: attrs.mtime, atime: attrs.atime, ..Attrs::default() })
+    }
+
+    /// The same, whatever the file claims with `--fake-super`.
+    pub(super) fn set_raw(&self, fd: impl AsFd, name: &[u8], attrs: &Attrs) -> Result<(), DestError> {
+        if let Some((uid, gid)) = attrs.owners() {
+            self.unless_unprivileged(rustix::fs::fchown(&fd, uid, gid)).during("chown", name)?;
+        }
+        if let Some(mode) = attrs.mode {
+            rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).during("set permissions on", name)?;
         }
         if let Some(times) = attrs.times() {
             rustix::fs::futimens(&fd, &times).during("set times on", name)?;
@@ -293,6 +298,8 @@ impl LateDirs {
         self.waiting.sort_by_cached_key(|(name, _)| std::cmp::Reverse(depth(name)));
         let set = |(name, attrs): (Box<[u8]>, Attrs)| match dest.stat_dir(&name)? {
             // What was made just now may be off by less than the second that a quick check looks at.
+            // A kept symlink whose directory was deleted since.
+            Some(found) if found.kind() == Some(Kind::Symlink) => Ok(()),
             Some(found) => dest.set_attrs(&name, Kind::Dir, &attrs.differing_from(&found, -1)),
             None => Err(Errno::NOENT).during("set times on", &name),
         };

@@ -1,9 +1,10 @@
 //! Backups of what is replaced or deleted. Counterpart: rsync's `backup.c`.
 
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use protocol::args::Options;
 use protocol::flist::Kind;
 use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
@@ -13,6 +14,7 @@ use super::error::{DestError, During};
 use super::output::open_regular;
 use super::places::Make;
 use super::{Dest, Found};
+use crate::transfer::links::is_unsafe;
 
 /// Whether the file stays until something else takes its name.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,7 +46,7 @@ impl Dest {
         let is_backup = self.places.backup.as_ref().is_some_and(|backup| {
             backup.dir.is_none() && name.ends_with(&backup.suffix) && name.len() > backup.suffix.len()
         });
-        if !self.backs_up() || is_backup {
+        if !self.backs_up() || is_backup || self.is_unsafe_link(name)? {
             return self.remove_non_dir(name);
         }
         self.save(name, Leaving::Now)
@@ -52,21 +54,42 @@ impl Dest {
 
     /// Keeps what stands at `name`, which is about to be replaced; a directory is not kept.
     pub(super) fn back_up_replaced(&self, name: &[u8]) -> Result<(), DestError> {
-        if self.backs_up() {
+        if self.backs_up() && !self.is_unsafe_link(name)? {
             self.save(name, Leaving::Later)?;
         }
         Ok(())
     }
 
-    /// Copies the file that is about to be written in place; its blocks are then found in the copy.
-    pub fn back_up_copy(&self, name: &[u8]) -> Result<(), DestError> {
-        let Some(found) = self.stat(name)?.filter(|found| found.kind() == Some(Kind::File)) else { return Ok(()) };
-        if let Some((to, at)) = self.backup_of(name, Make::All).during("backup", name)? {
-            self.prepare(to, name, &at)?;
-            let (dir, leaf) = self.beneath.parent(name).during("backup", name)?;
-            to.copy_over(&dir, leaf, &at, &Attrs::of(&found))?;
+    /// Whether a symlink stands at `name` that `--safe-links` would not let in: it is not kept either.
+    fn is_unsafe_link(&self, name: &[u8]) -> Result<bool, DestError> {
+        if !self.places.backup.as_ref().is_some_and(|backup| backup.safe_links) {
+            return Ok(false);
         }
-        Ok(())
+        Ok(self.read_link(name)?.is_some_and(|target| is_unsafe(&target, name)))
+    }
+
+    /// Copies the file that is about to be written in place; its blocks are then found in the copy. Of a device the
+    /// content is kept, as far as it has a length.
+    pub fn back_up_copy(&self, name: &[u8], options: &Options) -> Result<(), DestError> {
+        let Some(found) = self.stat(name)? else { return Ok(()) };
+        let device = found.kind() == Some(Kind::Device) && self.places.write_devices;
+        if found.kind() != Some(Kind::File) && !device {
+            return Ok(());
+        }
+        let Some((to, at)) = self.backup_of(name, Make::All).during("backup", name)? else { return Ok(()) };
+        self.prepare(to, name, &at)?;
+        if device {
+            let Some(mut source) = self.basis(name)? else { return Ok(()) };
+            // A character device has no end.
+            let len = source.seek(SeekFrom::End(0)).and_then(|len| source.rewind().map(|()| len)).unwrap_or(0);
+            return to.copy_to(source.take(len), &at, |copy| to.set_open(copy, &at, &Attrs::of(&found)));
+        }
+        let (dir, leaf) = self.beneath.parent(name).during("backup", name)?;
+        let source = open_regular(&dir, leaf).during("backup", name)?;
+        to.copy_to(&source, &at, |copy| {
+            to.copy_further(&source, copy, &at, options.xattrs > 0, options.acls)?;
+            to.set_open(copy, &at, &Attrs::of(&found))
+        })
     }
 
     /// Opens the backup of a file that is written in place.
@@ -105,12 +128,13 @@ impl Dest {
     fn prepare(&self, to: &Dest, name: &[u8], at: &[u8]) -> Result<(), DestError> {
         for (slash, _) in at.iter().enumerate().filter(|&(_, &byte)| byte == b'/') {
             let above = &at[..slash];
-            if to.stat(above)?.is_some_and(|found| found.kind() == Some(Kind::Dir)) {
+            // A symlink to a directory is one where names are found through it.
+            if to.beneath.dir(above).is_ok() {
                 continue;
             }
             to.remove_non_dir(above)?;
             to.make_dir(above, 0o777)?;
-            if let Some(found) = self.stat(&name[..slash])?.filter(|found| found.kind() == Some(Kind::Dir)) {
+            if let Some(found) = self.stat_dir(&name[..slash])?.filter(|found| found.kind() == Some(Kind::Dir)) {
                 to.set_attrs(above, Kind::Dir, &Attrs { mtime: None, ..Attrs::of(&found) })?;
             }
         }
@@ -126,7 +150,7 @@ impl Dest {
         match found.kind() {
             Some(Kind::File) => {
                 let source = open_regular(dir, leaf).during("backup", at)?;
-                to.copy_to(&source, at, &Attrs::of(found))
+                to.copy_to(&source, at, |copy| to.set_open(copy, at, &Attrs::of(found)))
             }
             Some(Kind::Symlink) => {
                 let target = rustix::fs::readlinkat(&**dir, leaf, Vec::new()).during("backup", at)?.into_bytes();

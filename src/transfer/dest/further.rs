@@ -164,6 +164,20 @@ impl Dest {
         self.set_acls(&pinned, name, further)
     }
 
+    /// The same, for what was made in the image of what `from` has under the name; values that are lacking may stand there.
+    pub fn set_further_from(
+        &self,
+        from: &Dest,
+        name: &[u8],
+        further: &Further<'_>,
+        values: &Values,
+    ) -> Result<(), DestError> {
+        let basis = if further.has_digests() { from.pin(name, further.kind).ok() } else { None };
+        let pinned = self.pin(name, further.kind)?;
+        self.set_xattrs(&pinned, name, further, values, basis.as_ref())?;
+        self.set_acls(&pinned, name, further)
+    }
+
     /// Sets the attributes of an open file in the order that keeps them all: a new owner costs a file its capabilities,
     /// and others than root need its old permissions. Values that are lacking may stand at the file under its name.
     pub(super) fn set_open_further(
@@ -182,6 +196,36 @@ impl Dest {
         self.set_open(&file, name, &Attrs { mode: attrs.mode, ..Attrs::default() })?;
         self.set_acls(&pinned, name, further)?;
         self.set_open(&file, name, &Attrs { mtime: attrs.mtime, atime: attrs.atime, ..Attrs::default() })
+    }
+
+    /// Gives an open file the extended attributes, and the ACL, that another has.
+    pub(super) fn copy_further(
+        &self,
+        from: impl AsFd,
+        to: impl AsFd,
+        name: &[u8],
+        xattrs: bool,
+        acls: bool,
+    ) -> Result<(), DestError> {
+        let copy = || -> io::Result<()> {
+            let (from, to) = (Pinned::of(from)?, Pinned::of(to)?);
+            for attribute in from.xattr_names()? {
+                let taken = match &attribute[..] {
+                    b"system.posix_acl_access" => acls,
+                    b"security.selinux" => false,
+                    other => xattrs && !other.starts_with(b"system."),
+                };
+                if let (true, Some(value)) = (taken, from.xattr(&attribute)?) {
+                    match to.set_xattr(&attribute, &value) {
+                        // Others than root cannot give what is root's.
+                        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !self.am_root => {}
+                        done => done?,
+                    }
+                }
+            }
+            Ok(())
+        };
+        copy().during("copy_xattr", name)
     }
 
     fn set_acls(&self, pinned: &Pinned, name: &[u8], further: &Further<'_>) -> Result<(), DestError> {

@@ -3,7 +3,9 @@
 use super::error::During;
 use super::{Dest, DestError, Found, absent_as_none};
 use crate::transfer::beneath;
-use rustix::fs::{AtFlags, Dir};
+use crate::transfer::pinned::Pinned;
+use protocol::flist::Kind;
+use rustix::fs::{AtFlags, Dir, Mode, Stat};
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -18,7 +20,44 @@ pub struct Folder {
     pub entries: Vec<(Vec<u8>, Found)>,
 }
 
+impl Folder {
+    /// Lets its owner change what it holds; returns the permissions it had, for [`Folder::lock`], where they were fewer.
+    pub fn unlock(&self) -> Option<u32> {
+        let stat = rustix::fs::fstat(&self.dir).ok()?;
+        let mode = lacking(&stat, 0o300)?;
+        rustix::fs::fchmod(&self.dir, Mode::from_raw_mode(mode | 0o300)).ok().map(|()| mode)
+    }
+
+    /// Gives it its permissions back.
+    pub fn lock(&self, mode: Option<u32>) {
+        if let Some(mode) = mode {
+            // Whoever could take them away can give them back.
+            let _ = rustix::fs::fchmod(&self.dir, Mode::from_raw_mode(mode));
+        }
+    }
+}
+
+/// The permissions of a directory of ours that lacks some that its owner needs. Root needs none.
+fn lacking(stat: &Stat, needed: u32) -> Option<u32> {
+    let own = rustix::process::geteuid();
+    (!own.is_root() && stat.st_uid == own.as_raw() && stat.st_mode & needed != needed).then_some(stat.st_mode & 0o7777)
+}
+
 impl Dest {
+    /// Opens a directory that is about to go to its owner, whatever its permissions are. One of others stays as it is.
+    pub fn open_to_owner(&self, name: &[u8]) {
+        let open = || -> io::Result<()> {
+            let (dir, leaf) = self.beneath.parent(name)?;
+            let pinned = Pinned::open(&dir, leaf, Kind::Dir)?;
+            match lacking(&pinned.stat()?, 0o700) {
+                Some(mode) => pinned.set_mode(mode | 0o700),
+                None => Ok(()),
+            }
+        };
+        // What cannot be done without says so itself.
+        let _ = open();
+    }
+
     /// Lists a directory; `None` where no directory stands, or a symlink to one.
     pub fn list(&self, name: &[u8]) -> Result<Option<Folder>, DestError> {
         let list = || -> io::Result<Folder> {

@@ -1,7 +1,7 @@
 //! A file being written: under a temporary name beside its final one, or where it stands.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use super::further::{Further, Values};
 use super::places::Make;
 use super::{Dest, Found};
 use crate::transfer::beneath;
+use crate::transfer::pinned::Pinned;
 
 /// Longest name of one component on Linux file systems.
 const COMPONENT_MAX: usize = 255;
@@ -44,6 +45,8 @@ pub struct Output {
     sparse: bool,
     /// Zeros before `at` that are not written yet.
     zeros: u64,
+    /// The permissions of a file that its owner could not write to before.
+    locked: Option<u32>,
 }
 
 /// Where a file is while it is being written.
@@ -85,7 +88,19 @@ impl Dest {
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let (dir, leaf) = self.beneath.parent(name).during("open", name)?;
-        let fd = rustix::fs::openat(&*dir, leaf, flags, Mode::RUSR | Mode::WUSR).during("open", name)?;
+        let open = || rustix::fs::openat(&*dir, leaf, flags, Mode::RUSR | Mode::WUSR);
+        let mut locked = None;
+        let fd = match open() {
+            Err(Errno::ACCESS) => {
+                locked = self.unlock(&dir, leaf);
+                open()
+            }
+            opened => opened,
+        };
+        if let (Err(_), Some((pinned, mode))) = (&fd, &locked) {
+            let _ = pinned.set_mode(*mode);
+        }
+        let fd = fd.during("open", name)?;
         let found = Found::from(rustix::fs::fstat(&fd).during("stat", name)?);
         let device = found.kind() == Some(Kind::Device) && self.places.write_devices;
         if found.kind() != Some(Kind::File) && !device {
@@ -94,7 +109,15 @@ impl Dest {
         let mut output = Output::new(fd.into(), Arc::clone(&dir), leaf.to_vec(), name, Standing::InPlace);
         output.reach = found.len;
         output.device = device;
+        output.locked = locked.map(|(_, mode)| mode);
         Ok(output)
+    }
+
+    /// Lets the owner write to a regular file; returns the permissions it had, for what has no others in the end.
+    fn unlock(&self, dir: &OwnedFd, leaf: &[u8]) -> Option<(Pinned, u32)> {
+        let pinned = Pinned::open(dir, leaf, Kind::File).ok()?;
+        let mode = pinned.stat().ok()?.st_mode & 0o7777;
+        pinned.set_mode(mode | 0o600).ok().map(|()| (pinned, mode))
     }
 
     /// Makes something new under a free temporary name beside `name`.
@@ -134,7 +157,8 @@ pub(super) enum Moved {
 impl Output {
     fn new(file: File, dir: Arc<OwnedFd>, leaf: Vec<u8>, name: &[u8], standing: Standing) -> Self {
         let name = name.to_vec();
-        Self { file, dir, leaf, name, standing, device: false, at: 0, reach: 0, sparse: false, zeros: 0 }
+        let (device, at, reach, sparse, zeros, locked) = Default::default();
+        Self { file, dir, leaf, name, standing, device, at, reach, sparse, zeros, locked }
     }
 
     /// The open file.
@@ -207,6 +231,11 @@ impl Output {
         Ok(())
     }
 
+    /// Goes on behind these bytes, which are right already; of runs of zeros holes are made where that is asked for.
+    pub fn pass_over(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.sparse { self.put_sparse(bytes, true) } else { self.pass(bytes.len() as u64) }
+    }
+
     /// Goes on behind bytes that are right already.
     pub fn pass(&mut self, len: u64) -> io::Result<()> {
         self.fill()?;
@@ -227,6 +256,11 @@ impl Output {
             self.at += bytes.len() as u64;
             return Ok(());
         }
+        self.put_sparse(bytes, false)
+    }
+
+    /// Leaves runs of zeros out; `stand` means that the bytes are in the file.
+    fn put_sparse(&mut self, bytes: &[u8], stand: bool) -> io::Result<()> {
         let mut rest = bytes;
         while !rest.is_empty() {
             let to_boundary = (HOLE - self.at % HOLE) as usize;
@@ -235,7 +269,9 @@ impl Output {
                 self.zeros += piece.len() as u64;
             } else {
                 self.fill()?;
-                self.file.write_all_at(piece, self.at)?;
+                if !stand {
+                    self.file.write_all_at(piece, self.at)?;
+                }
             }
             self.at += piece.len() as u64;
             rest = later;
@@ -276,6 +312,14 @@ impl Output {
         Ok(())
     }
 
+    /// Gives a file that was made writable its permissions back.
+    fn lock(&mut self) {
+        if let Some(mode) = self.locked.take() {
+            // Whoever could take them away can give them back.
+            let _ = rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode));
+        }
+    }
+
     /// Whether the file is written under its final name, and so stays whatever happens.
     pub(super) fn is_in_place(&self) -> bool {
         self.standing == Standing::InPlace
@@ -291,6 +335,7 @@ impl Output {
         sync: bool,
     ) -> Result<Result<(), DestError>, DestError> {
         self.complete().during("write", &self.name)?;
+        self.lock();
         let dressed = match further {
             Some((further, values)) => dest.set_open_further(&self.file, &self.name, attrs, further, values),
             None => dest.set_open(&self.file, &self.name, attrs),
@@ -384,25 +429,31 @@ impl Dest {
     /// Copies a file of a held directory over `name`. Where there is no room for two, the old one makes room first.
     pub(super) fn copy_over(&self, dir: &OwnedFd, leaf: &[u8], name: &[u8], attrs: &Attrs) -> Result<(), DestError> {
         let source = open_regular(dir, leaf).during("open", name)?;
-        match self.copy_to(&source, name, attrs) {
+        let dress = |copy: &File| self.set_open(copy, name, attrs);
+        match self.copy_to(&source, name, dress) {
             Err(error) if error.source.kind() == io::ErrorKind::StorageFull => {
                 self.remove_non_dir(name)?;
                 let source = open_regular(dir, leaf).during("open", name)?;
-                self.copy_to(&source, name, attrs)
+                self.copy_to(&source, name, dress)
             }
             done => done,
         }
     }
 
-    /// Copies an open file, from where it stands, over `name`.
-    pub(super) fn copy_to(&self, mut source: &File, name: &[u8], attrs: &Attrs) -> Result<(), DestError> {
+    /// Copies an open file, from where it stands, over `name`; `dress` gives the copy its attributes.
+    pub(super) fn copy_to(
+        &self,
+        mut source: impl Read,
+        name: &[u8],
+        dress: impl FnOnce(&File) -> Result<(), DestError>,
+    ) -> Result<(), DestError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let (dir, leaf, fd) = self.with_temp_name("mkstemp", name, |dir, temp| {
             rustix::fs::openat(dir, temp, flags, Mode::RUSR | Mode::WUSR)
         })?;
         let mut output = Output::new(fd.into(), dir, leaf, name, Standing::Beside);
         io::copy(&mut source, &mut output.file).during("copy", name)?;
-        self.set_open(&output.file, name, attrs)?;
+        dress(&output.file)?;
         rename(&output.dir, &output.leaf, name)?;
         output.standing = Standing::InPlace;
         Ok(())
@@ -421,6 +472,7 @@ impl Write for Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
+        self.lock();
         if matches!(self.standing, Standing::Beside | Standing::Apart) {
             discard(&self.dir, &self.leaf);
         }

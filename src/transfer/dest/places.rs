@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use protocol::args::{AltKind, Options};
@@ -10,7 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Dest;
-use crate::transfer::beneath::{Beneath, open_operand_from, shown};
+use crate::transfer::beneath::{Beneath, open_beside_missing, open_operand_from, shown};
 use crate::transfer::bound;
 
 /// Suffix of backups without a directory of their own.
@@ -32,6 +33,8 @@ pub(super) struct Places {
 /// A directory that an option names, opened when it is first needed.
 pub(super) struct Place {
     pub(super) path: Vec<u8>,
+    /// Where the destination would be, should it not exist.
+    beside: Option<PathBuf>,
     opened: OnceLock<Dest>,
 }
 
@@ -53,6 +56,8 @@ pub(super) enum Partial {
 pub(super) struct Backup {
     pub(super) dir: Option<Place>,
     pub(super) suffix: Vec<u8>,
+    /// Symlinks that lead out of the tree are not kept.
+    pub(super) safe_links: bool,
 }
 
 /// How much of a missing directory is made.
@@ -67,7 +72,12 @@ pub(super) enum Make {
 
 impl Place {
     pub(super) fn new(path: &[u8]) -> Self {
-        Self { path: path.to_vec(), opened: OnceLock::new() }
+        Self { path: path.to_vec(), beside: None, opened: OnceLock::new() }
+    }
+
+    /// One that is looked for beside `folder`, should the destination there not exist yet.
+    fn beside(path: &[u8], folder: &Path) -> Self {
+        Self { beside: Some(folder.to_owned()), ..Self::new(path) }
     }
 
     /// The directory, opened once. A relative one is relative to the destination.
@@ -75,7 +85,14 @@ impl Place {
         if let Some(opened) = self.opened.get() {
             return Ok(opened);
         }
-        let root = base.beneath.dir(b".")?;
+        let root = match (base.beneath.dir(b"."), &self.beside) {
+            (Err(_), Some(folder)) => {
+                let opened = open_beside_missing(folder, &self.path)?.ok_or(Errno::NOENT)?;
+                bound::admit(&opened)?;
+                return Ok(self.opened.get_or_init(|| base.at(opened)));
+            }
+            (root, _) => root?,
+        };
         let opened = match open_operand_from(root.as_fd(), &self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && make != Make::Nothing => {
                 made(&root, &self.path, make)?
@@ -119,10 +136,11 @@ pub enum Missing {
 }
 
 impl Dest {
-    /// Takes the places that the options name; returns what is missing. `path` is the destination's, for messages.
-    pub fn with_places(mut self, options: &Options, path: &[u8]) -> (Dest, Vec<Missing>) {
+    /// Takes the places that the options name; returns what is missing. `path` is the destination's, for messages, `folder`
+    /// the directory that was entered for it.
+    pub fn with_places(mut self, options: &Options, path: &[u8], folder: &Path) -> (Dest, Vec<Missing>) {
         let mut missing = Vec::new();
-        let temp = options.temp_dir.as_deref().map(Place::new);
+        let temp = options.temp_dir.as_deref().map(|dir| Place::beside(dir, folder));
         if let Some(temp) = &temp
             && let Err(error) = temp.dest(&self, Make::Nothing)
         {
@@ -131,7 +149,7 @@ impl Dest {
                 false => format!("The temp-dir does not exist: {}", shown(&temp.path)),
             }));
         }
-        let alternatives: Vec<_> = options.alt_dirs.iter().map(|dir| Place::new(dir)).collect();
+        let alternatives: Vec<_> = options.alt_dirs.iter().map(|dir| Place::beside(dir, folder)).collect();
         let unusable = alternatives.iter().filter_map(|place| Some((place, place.dest(&self, Make::Nothing).err()?)));
         for (place, error) in unusable {
             let name = match options.alt_kind {
@@ -154,8 +172,9 @@ impl Dest {
                 None if options.backup_dir.is_some() => Vec::new(),
                 None => SUFFIX.to_vec(),
             },
+            safe_links: options.safe_links,
         });
-        if let Some(Backup { dir: None, suffix }) = &backup
+        if let Some(Backup { dir: None, suffix, .. }) = &backup
             && (suffix.is_empty() || suffix.contains(&b'/'))
         {
             missing.push(Missing::Fatal("--suffix cannot be empty or contain a slash without a --backup-dir".into()));
@@ -168,7 +187,8 @@ impl Dest {
 
     /// Another directory, with this one's ways and no places of its own.
     fn at(&self, dir: OwnedFd) -> Dest {
-        Dest { beneath: Beneath::new(Arc::new(dir)), groups: self.groups.clone(), places: Arc::default(), ..*self }
+        let (beneath, groups, places) = (Beneath::new(Arc::new(dir)), self.groups.clone(), Arc::default());
+        Dest { beneath, groups, places, keeps_dirlinks: false, reach: self.reach.clone(), ..*self }
     }
 
     /// An alternative destination, by its number; `None` where it does not exist.

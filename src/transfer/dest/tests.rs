@@ -472,7 +472,7 @@ proptest! {
 }
 
 fn with_options(dest: Dest, options: &protocol::args::Options) -> Dest {
-    let (dest, missing) = dest.with_places(options, b"d");
+    let (dest, missing) = dest.with_places(options, b"d", Path::new("d"));
     assert_eq!(missing, []);
     dest
 }

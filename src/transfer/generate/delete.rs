@@ -113,10 +113,25 @@ impl<'a> Deletion<'a> {
         };
         let scope = self.scope(dest, name, &folder)?;
         last_first(&mut folder, self.sorting);
+        let locked = if self.options.dry_run || self.at_limit() { None } else { folder.unlock() };
+        let done = self.surplus_of(dest, name, &folder, scope.as_ref(), holds);
+        folder.lock(locked);
+        done
+    }
+
+    /// Deletes what an open directory holds and the list does not.
+    fn surplus_of(
+        &mut self,
+        dest: &Dest,
+        name: &[u8],
+        folder: &Folder,
+        scope: Option<&Scope>,
+        holds: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<(), TransferError> {
         for (leaf, found) in &folder.entries {
             let full = joined(name, leaf);
             let is_dir = found.kind() == Some(Kind::Dir);
-            if holds(&full) || self.is_safe(scope.as_ref(), &full, is_dir, false) {
+            if holds(&full) || self.is_safe(scope, &full, is_dir, false) {
                 continue;
             }
             if self.options.one_file_system > 0 && is_dir && found.dev != folder.dev {
@@ -124,7 +139,7 @@ impl<'a> Deletion<'a> {
             } else if self.when() == Some(DeleteWhen::Delay) {
                 self.later.push((full, *found));
             } else {
-                self.item(dest, &full, found, scope.as_ref(), 0)?;
+                self.item(dest, &full, found, scope, 0)?;
             }
         }
         Ok(())
@@ -148,6 +163,9 @@ impl<'a> Deletion<'a> {
         what: &str,
     ) -> Result<bool, TransferError> {
         let recursive = self.options.force || self.when().is_some();
+        if recursive && !self.options.dry_run {
+            dest.open_to_owner(name);
+        }
         let empty = match dest.list(name) {
             Ok(Some(folder)) if recursive => {
                 let scope = self.scope_of_parent(dest, name)?;
@@ -229,6 +247,9 @@ impl<'a> Deletion<'a> {
     ) -> Result<Fate, TransferError> {
         let is_dir = found.kind() == Some(Kind::Dir);
         if is_dir {
+            if !(self.options.dry_run || self.at_limit()) {
+                dest.open_to_owner(name);
+            }
             let empty = match dest.list(name) {
                 Ok(Some(folder)) => self.contents(dest, name, folder, scope, depth)?,
                 Ok(None) => return Ok(Fate::Gone),

@@ -1,7 +1,8 @@
 //! What is done about an entry of any kind: all but regular files is made here at once.
 
 use super::Work;
-use super::tell::{report, reported};
+use super::alternatives::TakenOver;
+use super::tell::{header, report};
 use crate::transfer::TransferError;
 use crate::transfer::beneath::shown;
 use crate::transfer::dest::{Attrs, Dest, DestError, Found};
@@ -10,6 +11,16 @@ use crate::transfer::receive::preserve;
 use protocol::flist::{DirClass, FileEntry, Kind, Ndx};
 use protocol::item::{ItemFlags, ItemHeader};
 use protocol::mux::{Message, TextKind};
+
+/// What is to be told of an entry that was seen to.
+enum Made {
+    /// It is here; ACLs and extended attributes are still to be seen to.
+    Here(ItemHeader),
+    /// An alternative destination has it.
+    Taken(TakenOver),
+    /// It is only the way to something, and nothing is told of it.
+    OnTheWay,
+}
 
 impl Work<'_> {
     /// Whether a daemon's module takes nothing of this name, or of a folder above it; says so once.
@@ -110,140 +121,123 @@ impl Work<'_> {
                 return Ok(false);
             }
         }
-        let work = match (kind, dest) {
+        let made = match (kind, dest) {
             (Kind::File, dest) => return self.file(dest, name, ndx, entry, found).map(|()| true),
-            (_, None) => Ok(Some(ItemFlags::LOCAL_CHANGE.and(ItemFlags::NEW))),
-            (Kind::Dir, Some(dest)) if self.options.dry_run => Ok(self.difference(name, entry, found.as_ref(), dest)),
-            (Kind::Dir, Some(dest)) => self.dir(dest, name, entry, found),
-            (_, Some(dest)) => match self.link_or_node(dest, name, entry, kind, found) {
-                Ok(Some(mut header)) => {
-                    let existed = found.is_some_and(|found| found.kind() == Some(kind));
-                    let flags = Some(header.flags).filter(|&flags| flags != ItemFlags::default());
-                    let (flags, unknown) = self.further(Some(dest), name, entry, existed, flags);
-                    header.flags = flags.unwrap_or_default();
-                    self.tell_item(ndx, header, unknown);
-                    if flags.is_none() {
-                        self.tell_up_to_date(name);
-                    }
-                    self.acknowledge(ndx);
-                    return Ok(true);
-                }
-                Ok(None) => return Ok(false),
-                Err(error) => Err(error),
-            },
+            (_, None) => Ok(Some(Made::Here(header(ItemFlags::LOCAL_CHANGE.and(ItemFlags::NEW))))),
+            (Kind::Dir, Some(dest)) => self.dir(dest, name, entry, found).map(Some),
+            (_, Some(dest)) => self.link_or_node(dest, name, entry, kind, found),
         };
-        match work {
-            Ok(flags) => {
-                let here = found.filter(|found| found.kind() == Some(kind));
-                let (flags, unknown) = self.further(dest, name, entry, here.is_some(), flags);
-                self.report(ndx, flags, unknown);
-                if kind != Kind::Dir {
-                    self.acknowledge(ndx);
+        match made {
+            Ok(Some(Made::Here(mut header))) => {
+                let existed = found.is_some_and(|found| found.kind() == Some(kind));
+                let flags = Some(header.flags).filter(|&flags| flags != ItemFlags::default());
+                let (flags, unknown) = self.further(dest, name, entry, existed, flags);
+                header.flags = flags.unwrap_or_default();
+                self.tell_item(ndx, header, unknown);
+                if flags.is_none() && kind != Kind::Dir {
+                    self.tell_up_to_date(name);
                 }
-                Ok(true)
             }
+            Ok(Some(Made::Taken(taken))) => self.tell_taken(ndx, name, entry.is_dir(), taken),
+            Ok(Some(Made::OnTheWay)) => self.tell_item(ndx, ItemHeader::default(), Vec::new()),
+            Ok(None) => return Ok(false),
             Err(error) => {
                 self.board.complain(&error.to_string());
-                Ok(false)
+                return Ok(false);
             }
         }
-    }
-
-    /// What a dry run reports of a directory.
-    pub(super) fn difference(
-        &mut self,
-        name: &[u8],
-        entry: &FileEntry,
-        found: Option<&Found>,
-        dest: &Dest,
-    ) -> Option<ItemFlags> {
-        match found.filter(|found| found.kind() == Some(Kind::Dir)) {
-            Some(found) => reported(&self.change(dest, entry, found)),
-            None => {
-                let there = self.alternative_dir(dest, name, entry);
-                Some(there.unwrap_or(ItemFlags::LOCAL_CHANGE.and(ItemFlags::NEW)))
-            }
+        if kind != Kind::Dir {
+            self.acknowledge(ndx);
         }
+        Ok(true)
     }
 
-    pub(super) fn dir(
-        &mut self,
-        dest: &Dest,
-        name: &[u8],
-        entry: &FileEntry,
-        found: Option<Found>,
-    ) -> Result<Option<ItemFlags>, DestError> {
+    fn dir(&mut self, dest: &Dest, name: &[u8], entry: &FileEntry, found: Option<Found>) -> Result<Made, DestError> {
         // Only a way to something asked for: its attributes are none of ours.
         if entry.extra.dir_class == DirClass::Implied && self.options.no_implied_dirs {
-            if found.is_none() {
+            if found.is_none() && !self.options.dry_run {
                 dest.make_dir(name, 0o777)?;
             }
-            return Ok(None);
+            return Ok(Made::OnTheWay);
         }
         let existing = found.filter(|found| found.kind() == Some(Kind::Dir));
-        let there = if existing.is_none() { self.alternative_dir(dest, name, entry) } else { None };
-        if found.is_some() && existing.is_none() {
-            dest.back_up(name)?;
+        let taken = if existing.is_none() { self.alternative_dir(dest, name, entry) } else { None };
+        if !self.options.dry_run {
+            if found.is_some() && existing.is_none() {
+                dest.back_up(name)?;
+            }
+            let made = match existing {
+                Some(found) => found,
+                None => dest.make_dir(name, entry.mode)?,
+            };
+            let wanted = dest.wanted(entry, &preserve(self.options), existing.as_ref());
+            if let Err(error) = self.late.enter(dest, name, &wanted, &made) {
+                self.board.complain(&error.to_string());
+            }
         }
-        let made = match existing {
-            Some(found) => found,
-            None => dest.make_dir(name, entry.mode)?,
-        };
-        let wanted = dest.wanted(entry, &preserve(self.options), existing.as_ref());
-        if let Err(error) = self.late.enter(dest, name, &wanted, &made) {
-            self.board.complain(&error.to_string());
+        match (taken, existing) {
+            (Some(taken), _) => self.finish_taken(dest, name, entry, taken).map(Made::Taken),
+            (None, Some(found)) => Ok(Made::Here(header(report(&self.change(dest, entry, &found))))),
+            (None, None) => Ok(Made::Here(header(ItemFlags::LOCAL_CHANGE.and(ItemFlags::NEW)))),
         }
-        Ok(match existing {
-            None => Some(there.unwrap_or(ItemFlags::LOCAL_CHANGE.and(ItemFlags::NEW))),
-            Some(found) => reported(&self.change(dest, entry, &found)),
-        })
     }
 
     /// Returns what to tell, or nothing when the entry failed and that was said.
-    pub(super) fn link_or_node(
+    fn link_or_node(
         &mut self,
         dest: &Dest,
         name: &[u8],
         entry: &FileEntry,
         kind: Kind,
         found: Option<Found>,
-    ) -> Result<Option<ItemHeader>, DestError> {
+    ) -> Result<Option<Made>, DestError> {
         let same_kind = found.filter(|found| found.kind() == Some(kind));
         let wanted = dest.wanted(entry, &preserve(self.options), found.as_ref());
-        let mut header = ItemHeader::default();
-        match &same_kind {
-            Some(found) => {
-                let change = self.change(dest, entry, found);
-                header.flags = report(&told(&change, kind));
-                if same_node(dest, name, entry, kind, found)? {
-                    if !self.options.dry_run {
-                        dest.set_attrs(name, kind, &change)?;
-                    }
-                    return Ok(Some(header));
+        let mut flags = ItemFlags::NEW.and(ItemFlags::LOCAL_CHANGE);
+        let mut taken = None;
+        if let Some(found) = &same_kind {
+            let change = self.change(dest, entry, found);
+            flags = report(&told(&change, kind));
+            let same = same_node(dest, name, entry, kind, found)?;
+            // What an alternative has too is not changed, but made anew.
+            let shared = same && !change.is_empty() && self.is_of_alternative(dest, name, found);
+            if same && !shared {
+                if !self.options.dry_run {
+                    dest.set_attrs(name, kind, &change)?;
                 }
-                header.flags = header.flags.and(self.changed_node(entry)).and(ItemFlags::LOCAL_CHANGE);
+                return Ok(Some(Made::Here(header(flags))));
             }
-            None => match self.alternative_node(dest, name, entry).filter(|_| found.is_none()) {
-                Some((there, true)) => return Ok(Some(there)),
-                Some((there, false)) => header = there,
-                None => header.flags = ItemFlags::NEW.and(ItemFlags::LOCAL_CHANGE),
-            },
+            if !same {
+                flags = flags.and(self.changed_node(entry)).and(ItemFlags::LOCAL_CHANGE);
+            }
+        } else if found.is_none() {
+            match self.alternative_node(dest, name, entry) {
+                Some((done, true)) => return Ok(Some(Made::Taken(done))),
+                Some((to_make, false)) => taken = Some(to_make),
+                None => {}
+            }
         }
-        if self.options.dry_run {
-            return Ok(Some(header));
+        if !self.options.dry_run {
+            match (kind, &entry.extra.target) {
+                (Kind::Symlink, Some(target)) => dest.make_symlink(name, target, &wanted)?,
+                (Kind::Symlink, None) => return Ok(None),
+                _ => dest.make_node(name, entry, &wanted)?,
+            }
         }
-        match (kind, &entry.extra.target) {
-            (Kind::Symlink, Some(target)) => dest.make_symlink(name, target, &wanted)?,
-            (Kind::Symlink, None) => return Ok(None),
-            _ => dest.make_node(name, entry, &wanted)?,
+        match taken {
+            Some(taken) => self.finish_taken(dest, name, entry, taken).map(|taken| Some(Made::Taken(taken))),
+            None => Ok(Some(Made::Here(header(flags)))),
         }
-        Ok(Some(header))
     }
 
     /// What is told besides attributes of a symlink or node that becomes another.
     pub(super) fn changed_node(&self, entry: &FileEntry) -> ItemFlags {
-        let keeps_time = self.options.times && !(entry.kind() == Some(Kind::Symlink) && self.options.omit_link_times);
-        ItemFlags::CHANGE.with(ItemFlags::TIME, !keeps_time)
+        ItemFlags::CHANGE.with(ItemFlags::TIME, self.has_new_time(entry))
+    }
+
+    /// Whether something made here has the time at which it was made.
+    pub(super) fn has_new_time(&self, entry: &FileEntry) -> bool {
+        !self.options.times || (entry.kind() == Some(Kind::Symlink) && self.options.omit_link_times)
     }
 }
 

@@ -5,7 +5,7 @@ use super::tell::{report, reported};
 use super::worth::{Verdict, Way};
 use crate::transfer::TransferError;
 use crate::transfer::basis::{Asked, Basis};
-use crate::transfer::dest::{Dest, Found, Further, Stamp, in_place, same_mtime};
+use crate::transfer::dest::{Attrs, Dest, DestError, Found, Further, Stamp, in_place, same_mtime};
 use crate::transfer::receive::preserve;
 use protocol::checksum::{Checksum, FileHasher, Sum};
 use protocol::flist::{FileEntry, Kind, Ndx};
@@ -19,6 +19,8 @@ use std::sync::Arc;
 #[derive(Default)]
 struct Choice {
     basis: Basis,
+    /// What is told of ACLs and extended attributes where the basis is an alternative's.
+    further: Option<ItemFlags>,
     /// What the report compares with, where nothing stands at the name itself.
     compared: Option<Found>,
     /// An earlier try was found in its place.
@@ -56,10 +58,8 @@ impl Work<'_> {
         let found = found.filter(|_| usable);
         if let Some(done) = self.alternatives(dest, name, entry, found.as_ref()) {
             match done {
-                Ok(mut header) => {
-                    let (flags, unknown) = self.further(Some(dest), name, entry, found.is_some(), Some(header.flags));
-                    header.flags = flags.unwrap_or_default();
-                    self.tell_item(ndx, header, unknown);
+                Ok(taken) => {
+                    self.tell_taken(ndx, name, false, taken);
                     self.acknowledge(ndx);
                 }
                 Err(error) => self.board.complain(&error.to_string()),
@@ -73,6 +73,10 @@ impl Work<'_> {
             let exact = wanted.differing_from(&found, -1);
             if !self.options.dry_run {
                 let attrs = if self.options.checksum { &exact } else { &change };
+                if let Err(error) = self.part_from_alternatives(dest, name, entry, &found, attrs) {
+                    self.board.complain(&error.to_string());
+                    return Ok(());
+                }
                 if let Err(error) = dest.set_attrs(name, Kind::File, attrs) {
                     self.board.complain(&error.to_string());
                     return Ok(());
@@ -98,6 +102,25 @@ impl Work<'_> {
             return Ok(());
         }
         self.request(dest, name, ndx, entry, found.as_ref(), false)
+    }
+
+    /// Before attributes of a file change that an alternative has under this name, too: it becomes a file of its own.
+    fn part_from_alternatives(
+        &self,
+        dest: &Dest,
+        name: &[u8],
+        entry: &FileEntry,
+        found: &Found,
+        attrs: &Attrs,
+    ) -> Result<(), DestError> {
+        if !self.is_of_alternative(dest, name, found) {
+            return Ok(());
+        }
+        let further = Further::of(entry, self.options).map(|further| {
+            let change = dest.further_change(name, &further, &self.board.values);
+            change.map_or(true, |change| change.acl || change.xattrs)
+        });
+        if attrs.is_empty() && further != Some(true) { Ok(()) } else { dest.part(name) }
     }
 
     /// rsync's quick check, or the sum of the list.
@@ -153,15 +176,15 @@ impl Work<'_> {
         };
         choice.basis.put(&mut header);
         let (told, unknown) = self.wanted_further(found.map(|_| dest), name, entry);
-        header.flags = header.flags.and(told);
+        header.flags = header.flags.and(choice.further.unwrap_or(told));
         let header = self.with_values(header, unknown);
         if self.options.dry_run && !self.options.only_write_batch {
             self.only_tell(ndx, &header);
             return Ok(());
         }
-        if choice.basis == Basis::Backup
-            && !(redo || self.options.dry_run)
-            && let Err(error) = dest.back_up_copy(name)
+        if let Some(found) =
+            found.filter(|_| in_place(self.options) && !redo && !self.options.dry_run && !self.options.only_write_batch)
+            && let Err(error) = self.before_in_place(dest, name, found)
         {
             self.board.complain(&error.to_string());
             return Ok(());
@@ -195,6 +218,16 @@ impl Work<'_> {
             self.sums(ndx, &mut basis, &head, whole)?;
         }
         Ok(())
+    }
+
+    /// What is written where it stands is kept first, if that is asked for, and no alternative is written to.
+    fn before_in_place(&self, dest: &Dest, name: &[u8], found: &Found) -> Result<(), DestError> {
+        dest.back_up_copy(name, self.options)?;
+        if found.kind() == Some(Kind::File) && self.is_of_alternative(dest, name, found) {
+            dest.part(name)
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether a file is asked for whole because its basis is not worth reading. What an earlier try may have left always
@@ -247,13 +280,18 @@ impl Work<'_> {
             let basis = if dest.backs_up() && self.options.append == 0 { Basis::Backup } else { Basis::Destination };
             return Choice { basis, ..Choice::default() };
         }
+        // What is appended to is the file itself, or nothing.
+        if self.options.append > 0 {
+            return Choice::default();
+        }
         let partial = dest.partial(name).is_ok_and(|kept| kept.is_some());
         let mut choice = Choice { partial, ..Choice::default() };
         if found.is_none()
-            && let Some((number, there)) = self.alternative_basis(dest, name, entry)
+            && let Some((number, there, flags)) = self.alternative_basis(dest, name, entry)
         {
             choice.basis = Basis::Alternative(number);
             choice.compared = Some(there);
+            choice.further = Some(flags);
         } else if found.is_none() && self.options.fuzzy > 0 && !partial && !self.options.whole_file {
             choice.basis = self.fuzzy.find(dest, name, entry, self.options.fuzzy).unwrap_or_default();
         }

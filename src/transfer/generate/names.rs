@@ -2,9 +2,10 @@
 
 use super::Work;
 use super::links::Meeting;
-use super::tell::report;
+use super::tell::{header, report};
 use crate::transfer::TransferError;
 use crate::transfer::dest::Found;
+use protocol::args::ItemDetail;
 use protocol::flist::{FileEntry, Kind, LinkId, Ndx};
 use protocol::item::{ItemFlags, ItemHeader};
 use std::collections::VecDeque;
@@ -12,6 +13,10 @@ use std::collections::VecDeque;
 impl Work<'_> {
     /// Deals with an entry that may be one name of several.
     pub(super) fn named(&mut self, ndx: Ndx, entry: &FileEntry) -> Result<(), TransferError> {
+        self.one_of_several(ndx, entry, false)
+    }
+
+    fn one_of_several(&mut self, ndx: Ndx, entry: &FileEntry, waited: bool) -> Result<(), TransferError> {
         let Some(id) = entry.extra.link.filter(|_| self.options.hard_links) else {
             return self.entry(ndx, entry).map(drop);
         };
@@ -22,9 +27,10 @@ impl Work<'_> {
             return self.take_up(waiting);
         }
         // Only bytes are worth waiting for a name that has them already.
-        match self.links.meet(id, ndx, found.is_some() || !entry.is_file()) {
+        let exists = found.is_some() || !entry.is_file() || self.stands_in_alternative(name, entry);
+        match self.links.meet(id, ndx, exists) {
             Meeting::Wait => self.board.postpone(ndx),
-            Meeting::Link(existing) => self.link(ndx, entry, &existing, found),
+            Meeting::Link(existing) => self.link(ndx, entry, &existing, found, waited),
             Meeting::Lead => {
                 let handled = self.entry(ndx, entry)?;
                 if self.board.awaits(ndx) {
@@ -57,23 +63,25 @@ impl Work<'_> {
             if let Some(list) = self.lists.find(ndx).cloned()
                 && let Some(entry) = list.get(ndx)
             {
-                self.named(ndx, entry)?;
+                self.one_of_several(ndx, entry, true)?;
             }
             self.board.close(ndx);
         }
         Ok(())
     }
 
-    /// Makes an entry another name of what stands at `existing`.
-    pub(super) fn link(&mut self, ndx: Ndx, entry: &FileEntry, existing: &[u8], found: Option<Found>) {
+    /// Makes an entry another name of what stands at `existing`; `waited` for it or not.
+    fn link(&mut self, ndx: Ndx, entry: &FileEntry, existing: &[u8], found: Option<Found>, waited: bool) {
         let name = self.target.name(entry);
-        let mut flags = ItemFlags::LOCAL_CHANGE.and(ItemFlags::XNAME);
-        let mut xname = existing.to_vec();
+        let mut told = header(ItemFlags::LOCAL_CHANGE.and(ItemFlags::XNAME));
+        told.xname = Some(existing.to_vec());
+        let mut same = false;
         if let Some(dest) = self.dest.clone() {
             let leads = dest.stat(existing).unwrap_or_default();
             let inode = |found: &Found| (found.dev, found.ino);
-            if leads.is_some() && leads.as_ref().map(inode) == found.as_ref().map(inode) {
-                xname.clear();
+            same = leads.is_some() && leads.as_ref().map(inode) == found.as_ref().map(inode);
+            if same {
+                told.xname = Some(Vec::new());
             } else if !self.options.dry_run {
                 let in_the_way = found.is_some_and(|found| found.kind() == Some(Kind::Dir));
                 let cleared = if in_the_way { dest.remove_dir(name).map(drop) } else { Ok(()) };
@@ -81,15 +89,43 @@ impl Work<'_> {
                     return self.board.complain(&error.to_string());
                 }
             }
-            if let Some(found) = found.filter(|found| found.kind() == entry.kind() && !xname.is_empty()) {
+            if let Some(found) = found.filter(|found| found.kind() == entry.kind()) {
+                let flags = report(&self.change(&dest, entry, &found));
                 let size = entry.is_file() && found.len != entry.len;
-                flags = flags.and(report(&self.change(&dest, entry, &found))).with(ItemFlags::SIZE, size);
+                let new_time = !same && self.has_new_time(entry);
+                told.flags = told.flags.and(flags).with(ItemFlags::SIZE, size).with(ItemFlags::TIME, new_time);
             }
+            // What had to wait is told as stock tells it then, without a look at the alternatives.
+            let there = match found.is_none() && !waited {
+                true => self.alternative_name(&dest, name, entry, (existing, leads.as_ref())),
+                false => None,
+            };
+            if let Some((flags, linked)) = there {
+                told.flags = told.flags.and(flags);
+                if linked {
+                    self.tell_linked_in_base(ndx, name, told);
+                    return self.acknowledge(ndx);
+                }
+            } else {
+                told.flags = told.flags.with(ItemFlags::NEW, found.is_none());
+            }
+        } else {
+            told.flags = told.flags.and(ItemFlags::NEW);
         }
-        flags = flags.with(ItemFlags::NEW, found.is_none());
-        if !xname.is_empty() || self.tells_all() {
-            self.speaker.item(ndx, &ItemHeader { flags, xname: Some(xname), ..ItemHeader::default() }, &mut self.out);
+        if same {
+            self.tell_up_to_date(name);
+        }
+        if !same || self.options.detail != ItemDetail::None {
+            self.tell_item(ndx, told, Vec::new());
         }
         self.acknowledge(ndx);
+    }
+
+    /// Tells of a name that is one of the same file in the alternative destination, too: only who wants to hear of all.
+    fn tell_linked_in_base(&mut self, ndx: Ndx, name: &[u8], header: ItemHeader) {
+        self.tell_up_to_date(name);
+        if self.tells_all() && self.options.detail != ItemDetail::None {
+            self.tell_item(ndx, header, Vec::new());
+        }
     }
 }

@@ -29,7 +29,7 @@ impl Work<'_> {
     }
 
     /// Tells the user of a change where the sender cannot be told, who would say it.
-    fn tell_user(&mut self, ndx: Ndx, header: &ItemHeader) {
+    pub(super) fn tell_user(&mut self, ndx: Ndx, header: &ItemHeader) {
         let Some(list) = self.lists.find(ndx).cloned() else { return };
         let Some(entry) = list.get(ndx) else { return };
         if !self.plan.server {
@@ -149,6 +149,11 @@ impl Work<'_> {
             self.tell(&[name, b" is uptodate"]);
         }
     }
+}
+
+/// What is told of an entry by flags alone.
+pub(super) fn header(flags: ItemFlags) -> ItemHeader {
+    ItemHeader { flags, ..ItemHeader::default() }
 }
 
 /// What is told of an entry that was there already; nothing when it needed no change.

@@ -243,7 +243,7 @@ impl Incoming {
     /// Writes bytes, or passes over them where they stand already.
     fn put(&mut self, bytes: &[u8], stays: bool) -> Result<(), String> {
         let Some(output) = &mut self.output else { return Ok(()) };
-        let done = if stays { output.pass(bytes.len() as u64) } else { output.write_all(bytes) };
+        let done = if stays { output.pass_over(bytes) } else { output.write_all(bytes) };
         if let Err(error) = done {
             self.output = None;
             return Err(self.write_failed(&error));

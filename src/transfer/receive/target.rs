@@ -7,6 +7,7 @@ use crate::transfer::beneath::{self, reason, shown};
 use crate::transfer::dest::{Dest, Missing};
 use crate::transfer::guard::Guard;
 use protocol::args::Options;
+use protocol::filter::RuleSet;
 use protocol::flist::FileEntry;
 use std::ffi::OsStr;
 use std::io;
@@ -21,8 +22,8 @@ pub(in crate::transfer) struct Target {
     pub(in crate::transfer) made: bool,
     /// Absolute path of the folder, for filter rules and messages.
     pub(in crate::transfer) root: Vec<u8>,
-    /// It would have been made, were this no dry run.
-    would_make: bool,
+    /// What was made for the session, or would be in a dry run, in words.
+    pub(super) created: Vec<Vec<u8>>,
     /// The name for the only file of a list, where the destination is a file name.
     single: Option<Vec<u8>>,
     /// What a daemon's module keeps to itself, by names at this end.
@@ -30,14 +31,21 @@ pub(in crate::transfer) struct Target {
 }
 
 impl Target {
-    /// Nothing of it was there before this session.
-    pub(super) fn is_new(&self) -> bool {
-        self.made || self.would_make
+    fn new(dest: Option<Dest>, root: Vec<u8>) -> Self {
+        Self { dest, made: false, root, created: Vec::new(), single: None, guard: None }
     }
 
     /// The name of an entry at this end.
     pub(in crate::transfer) fn name<'a>(&'a self, entry: &'a FileEntry) -> &'a [u8] {
         self.single.as_deref().unwrap_or(&entry.name)
+    }
+
+    /// Takes the rules for names of extended attributes.
+    pub(super) fn filtering(mut self, rules: Option<&RuleSet>) -> Self {
+        if let Some(rules) = rules {
+            self.dest = self.dest.map(|dest| dest.filtering(rules.attributes()));
+        }
+        self
     }
 
     /// Takes the further directories that the options name; returns what the user should know.
@@ -52,7 +60,7 @@ impl Target {
         let path = path.strip_suffix(b"/").unwrap_or(path);
         let mut warnings = Vec::new();
         if let Some(dest) = self.dest.take() {
-            let (dest, missing) = dest.with_places(&plan.options, path);
+            let (dest, missing) = dest.with_places(&plan.options, path, folder);
             self.dest = Some(dest);
             for missing in missing {
                 match missing {
@@ -79,61 +87,84 @@ pub(super) fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, Transfe
     let bytes = path.as_os_str().as_bytes();
     let options = &plan.options;
     if options.list_only {
-        return Ok(Target { dest: None, made: false, would_make: false, root: root(path), single: None, guard: None });
+        return Ok(Target::new(None, root(path)));
     }
-    let cannot_make = |source: io::Error| {
-        let what = format!("mkdir \"{}\" failed (make its parent first, or use --mkpath)", path.display());
-        TransferError::Local { what, source }
-    };
-    let make_parents = |path: &Path| match options.mkpath && !options.dry_run {
-        true => beneath::make_operands(path).map_err(cannot_make),
-        false => Ok(()),
-    };
     let barred = |guard: &Guard| guard.hides(bytes, bytes.ends_with(b"/") || path.is_dir());
     if plan.guard.as_ref().is_some_and(barred) {
         let text = format!("ERROR: daemon has excluded destination \"{}\"", shown(bytes));
         return Err(TransferError::Selection(text));
     }
     if path.is_dir() {
-        let (root, dest) = (root(path), Some(entered(path, options)?));
-        return Ok(Target { dest, made: false, would_make: false, root, single: None, guard: None });
+        return Ok(Target::new(Some(entered(path, options)?), root(path)));
     }
     // Nothing comes, so nothing is made for it.
     if lists.is_empty() && !bytes.ends_with(b"/") {
-        return Ok(Target { dest: None, made: false, would_make: false, root: root(path), single: None, guard: None });
+        return Ok(Target::new(None, root(path)));
     }
-    let single_file = lists.has_single_file() && !bytes.ends_with(b"/");
-    if !single_file {
-        if path.exists() {
-            let text = format!("\"{}\" must be a directory to receive more than one file", path.display());
-            return Err(TransferError::Selection(text));
-        }
-        if options.dry_run {
-            return Ok(Target {
-                dest: None,
-                made: false,
-                would_make: true,
-                root: root(path),
-                single: None,
-                guard: None,
-            });
-        }
-        make_parents(path)?;
-        let dest = Dest::open(path, true).map_err(cannot_make)?.with(options);
-        return Ok(Target {
-            dest: Some(dest),
-            made: true,
-            would_make: false,
-            root: root(path),
-            single: None,
-            guard: None,
-        });
+    if !lists.has_single_file() || bytes.ends_with(b"/") {
+        return folder(path, options);
     }
     let cut = bytes.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
     let parent = if cut == 0 { Path::new(".") } else { Path::new(OsStr::from_bytes(&bytes[..cut])) };
-    make_parents(parent)?;
-    let (root, single) = (root(parent), Some(bytes[cut..].to_vec()));
-    Ok(Target { dest: Some(entered(parent, options)?), made: false, would_make: false, root, single, guard: None })
+    let created = make_way(parent, path, options)?;
+    let dest = match options.dry_run && !created.is_empty() {
+        true => Dest::absent().with(options),
+        false => entered(parent, options)?,
+    };
+    Ok(Target { created, single: Some(bytes[cut..].to_vec()), ..Target::new(Some(dest), root(parent)) })
+}
+
+/// Makes the folder that files are to come into, and enters it.
+fn folder(path: &Path, options: &Options) -> Result<Target, TransferError> {
+    if path.exists() {
+        let text = format!("\"{}\" must be a directory to receive more than one file", path.display());
+        return Err(TransferError::Selection(text));
+    }
+    let bare = bare(path);
+    let mut created = make_way(bare, path, options)?;
+    let said = [b"created directory ", bare.as_os_str().as_bytes()].concat();
+    if options.dry_run {
+        if bare.exists() {
+            return Err(cannot_make(path, rustix::io::Errno::NOTDIR.into()));
+        }
+        created.push(said);
+        return Ok(Target { created, ..Target::new(Some(Dest::absent().with(options)), root(path)) });
+    }
+    // What `--mkpath` made was there when the destination was entered.
+    let made = created.is_empty();
+    if made {
+        created.push(said);
+    }
+    let dest = Dest::open(path, true).map_err(|error| cannot_make(path, error))?.with(options);
+    Ok(Target { made, created, ..Target::new(Some(dest), root(path)) })
+}
+
+/// Makes `folder` and all above it (`--mkpath`), for the destination `path`; returns what is to be said of that.
+fn make_way(folder: &Path, path: &Path, options: &Options) -> Result<Vec<Vec<u8>>, TransferError> {
+    if !options.mkpath {
+        return Ok(Vec::new());
+    }
+    let count = beneath::make_operands(folder, options.dry_run).map_err(|error| cannot_make(path, error))?;
+    let what = match count {
+        0 => return Ok(Vec::new()),
+        1 => "created 1 directory for ".to_owned(),
+        count => format!("created {count} directories for "),
+    };
+    Ok(vec![[what.as_bytes(), bare(folder).as_os_str().as_bytes()].concat()])
+}
+
+fn cannot_make(path: &Path, source: io::Error) -> TransferError {
+    let what = format!("mkdir \"{}\" failed (make its parent first, or use --mkpath)", path.display());
+    TransferError::Local { what, source }
+}
+
+/// A path without the slash at its end.
+fn bare(path: &Path) -> &Path {
+    let bytes = path.as_os_str().as_bytes();
+    match bytes.strip_suffix(b"/") {
+        Some(bare) if !bare.is_empty() => Path::new(OsStr::from_bytes(bare)),
+        _ => path,
+    }
 }
 
 pub(super) fn root(path: &Path) -> Vec<u8> {

@@ -7,7 +7,7 @@ use protocol::args::ServerArgs;
 use protocol::handshake::{Hello, Offer, Side};
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 use std::time::SystemTime;

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use protocol::acl::Acl;
+use protocol::filter::RuleSet;
 use protocol::flist::{FileEntry, Kind};
 use protocol::xattr::XattrSet;
 use rustix::fs::Stat;
@@ -27,11 +28,12 @@ pub(super) struct Attributes {
 }
 
 impl Attributes {
-    pub(super) fn new(options: &ScanOptions) -> Self {
+    pub(super) fn new(options: &ScanOptions, rules: Option<&RuleSet>) -> Self {
+        let rules = rules.map(RuleSet::attributes).unwrap_or_default();
         Self {
             acls: options.acls,
             xattrs: options.xattrs > 0,
-            reach: reach(options),
+            reach: Reach { rules, ..reach(options) },
             seen_acls: HashSet::new(),
             seen_sets: HashSet::new(),
         }
@@ -42,7 +44,7 @@ impl Attributes {
     pub(super) fn fill(
         &mut self,
         entry: &mut FileEntry,
-        open: impl FnOnce(Kind) -> io::Result<Pinned>,
+        open: impl Fn(Kind) -> io::Result<Pinned>,
         path: impl Fn() -> Vec<u8>,
     ) -> Result<(), String> {
         let Some(kind) = entry.kind().filter(|_| self.acls || self.xattrs) else { return Ok(()) };
@@ -52,7 +54,9 @@ impl Attributes {
             (Fake::Yes, Kind::Dir) | (Fake::No, _) => kind,
             (Fake::Yes, _) => Kind::File,
         };
-        let pinned = open(kept_as).map_err(|error| failed("open", &error))?;
+        // With `--fake-super`: it is what it is, and not a file that claims so.
+        let opened = open(kept_as).or_else(|error| if kept_as == kind { Err(error) } else { open(kind) });
+        let pinned = opened.map_err(|error| failed("open", &error))?;
         if self.acls && kind != Kind::Symlink {
             let mut read = |which| {
                 let acl = acl::read(&pinned, which, entry.mode, self.reach.fake);
@@ -93,7 +97,7 @@ fn shared<T: Eq + std::hash::Hash>(seen: &mut HashSet<Arc<T>>, value: T) -> Arc<
 pub(super) fn reach(options: &ScanOptions) -> Reach {
     let fake = if options.fake_super { Fake::Yes } else { Fake::No };
     let root = options.super_user.unwrap_or_else(|| rustix::process::geteuid().is_root());
-    Reach { root, internal: options.xattrs > 1, fake }
+    Reach { root, internal: options.xattrs > 1, fake, source: true, ..Reach::default() }
 }
 
 /// Lets a file's claim stand for what a look at it found (`--fake-super`).

@@ -93,7 +93,6 @@ impl SourceTree {
     /// The value of an extended attribute of an entry, by the name it has in the list.
     pub fn xattr(&self, entry: &FileEntry, at: Location, xattr: &[u8]) -> io::Result<Option<Vec<u8>>> {
         let Some(kind) = entry.kind() else { return Ok(None) };
-        let kind = if self.reach.fake == Fake::Yes && kind != Kind::Dir { Kind::File } else { kind };
         let pinned = match entry.extra.dir_class {
             DirClass::Implied => {
                 let path = self.implied.get(&entry.name).ok_or(io::ErrorKind::NotFound)?;
@@ -101,8 +100,16 @@ impl SourceTree {
             }
             _ => {
                 let (dir, leaf) = self.parent(&entry.name, at)?;
-                let follow = kind != Kind::Symlink && (self.reading.follow || (self.follow_dirs && kind == Kind::Dir));
-                if follow { Pinned::open_following(&dir, &leaf, kind)? } else { Pinned::open(&dir, &leaf, kind)? }
+                let open = |kind| {
+                    let follow = self.reading.follow || (self.follow_dirs && kind == Kind::Dir);
+                    match follow && kind != Kind::Symlink {
+                        true => Pinned::open_following(&dir, &leaf, kind),
+                        false => Pinned::open(&dir, &leaf, kind),
+                    }
+                };
+                let kept_as = if self.reach.fake == Fake::Yes && kind != Kind::Dir { Kind::File } else { kind };
+                // It is what it is, and not a file that claims so.
+                open(kept_as).or_else(|error| if kept_as == kind { Err(error) } else { open(kind) })?
             }
         };
         xattr::value(&pinned, &self.reach, xattr)
