@@ -395,7 +395,7 @@ impl Receiver {
                     self.list.hold(ListLimits::of(entry))?;
                     self.dirs.unlisted.insert(self.dirs.next, entry.clone());
                 } else if entry.name.is_empty() {
-                    self.list.hold(ListLimits { entries: 1, name_bytes: 0 })?;
+                    self.list.hold(ListLimits { entries: 1, ..ListLimits::NONE })?;
                     self.dirs.nameless.insert(self.dirs.next);
                 }
                 self.dirs.next += 1;

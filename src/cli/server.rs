@@ -31,8 +31,8 @@ pub(super) fn main(args: &[OsString]) -> ExitCode {
         }
     };
     if secluded::announced(&args) {
-        match secluded::read(&mut input(PATIENCE)) {
-            Ok(more) => args.extend(secluded::expand(more, charset)),
+        match secluded::read(&mut input(PATIENCE)).and_then(|more| secluded::expand(more, charset)) {
+            Ok(more) => args.extend(more),
             Err(error) => {
                 complain(&format!("pysmurf-archiver --server: Cannot read the arguments that -s announces: {error}"));
                 return ExitCode::from(exit::status(exit::STREAM));

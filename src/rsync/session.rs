@@ -22,7 +22,8 @@ use crate::transfer::scanned::{Scanned, Trouble, summer};
 use crate::transfer::source::{Arguments, Hooks, SumFile};
 use crate::transfer::suffixes::Suffixes;
 use crate::transfer::{
-    Asked, Expected, Operands, ReceivePlan, SendPlan, Session, TransferError, greet_agreed, greet_with, receive, send,
+    Asked, Expected, Names, Operands, ReceivePlan, SendPlan, Session, TransferError, greet_agreed, greet_with, receive,
+    send,
 };
 use crate::transport::child::Child;
 use crate::transport::ssh::{Remedies, Ssh, SshOptions};
@@ -472,6 +473,7 @@ impl Client<'_> {
             in_place: crate::transfer::dest::in_place(options),
             append: options.append,
             max_alloc: options.max_alloc.unwrap_or(0),
+            client_rules: Default::default(),
             skip_compress: options.skip_compress.as_deref().map(Suffixes::new).unwrap_or_default(),
             rules: options.receiver_hears_rules(session.n.version).then(|| self.wanted.rules.clone()),
             names_from_peer: options.files_from.is_some() && self.wanted.here.is_none(),
@@ -485,13 +487,17 @@ impl Client<'_> {
         let rules = filters::rule_set(&self.wanted.rules, RuleSide::Sender);
         let sum: Option<SumFile<'_>> = if options.checksum { Some(&mut sum) } else { None };
         let hooks = Hooks { report: &mut report, sum, keep: None, rules: rules.as_ref(), guard: None };
-        let listing = |asked: Asked| {
+        let listing = |asked: Asked<'_>| {
             let open = self.announce_list(["sending", "building"], n.version >= 30);
             let started = Instant::now();
-            let theirs: Vec<_> = asked.names.iter().map(|name| charset::from_peer(name, options)).collect();
-            let names = self.wanted.here.as_deref().or(plan.names_from_peer.then_some(&theirs[..]));
+            let theirs = asked.names.map(|name| Ok(charset::from_peer(&name?, options)));
+            let names: Option<Box<Names<'_>>> = match &self.wanted.here {
+                Some(names) => Some(Box::new(names.iter().cloned().map(Ok))),
+                None if plan.names_from_peer => Some(Box::new(theirs)),
+                None => None,
+            };
             let listed = Arguments::new(&paths, names)
-                .and_then(|arguments| Scanned::list(&arguments, options, &n, hooks, &trouble));
+                .and_then(|arguments| Scanned::list(arguments, options, &n, hooks, &trouble));
             self.output.stats(|stats| stats.list_build = started.elapsed().as_millis() as u64);
             if open {
                 self.output.say("done\n");
@@ -530,7 +536,7 @@ impl Client<'_> {
             options: Options { dry_run, only_write_batch, ..options.clone() },
             server: false,
             destination: PathBuf::from(OsStr::from_bytes(destination)),
-            limits: ListLimits::default(),
+            limits: ListLimits::within(options.max_alloc.unwrap_or(0)),
             rules: self.wanted.rules.clone(),
             asked: self.wanted.asked.as_ref().map(|asked| asked.bytes.clone()),
             expected: self.expected(),

@@ -77,7 +77,8 @@ impl Wanted {
             line.options.files_from = Some(b"-".to_vec());
             line.options.from0 = true;
         } else {
-            wanted.here = Some(filters::names_of_file(&given, line.options.from0).map_err(unreadable)?);
+            let names = filters::names_of_file(&given, line.options.from0).and_then(|names| names.collect());
+            wanted.here = Some(names.map_err(unreadable)?);
         }
         Ok(wanted)
     }

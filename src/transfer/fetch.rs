@@ -291,7 +291,7 @@ fn say_names<'w>(
         wished.insert(&wish.name[..], at);
     }
     names.push(0);
-    mouth.say_names(n, &names, out)?;
+    mouth.say_names(n, std::iter::once(Ok(names)), out)?;
     Ok(wished)
 }
 

@@ -95,7 +95,7 @@ pub(crate) struct Scanned<'a> {
 impl<'a> Scanned<'a> {
     /// Lists what the paths name: all of it, or the first segment.
     pub(crate) fn list(
-        arguments: &Arguments<'_>,
+        arguments: Arguments<'_>,
         options: &'a Options,
         n: &Negotiated,
         hooks: Hooks<'a>,
@@ -191,6 +191,7 @@ impl Source for Scanned<'_> {
 fn refused(error: ListError) -> TransferError {
     match error {
         ListError::Scan(ScanError::Rules(error)) => TransferError::Rules(error.to_string()),
+        ListError::Scan(ScanError::Names(error)) => *error,
         ListError::TooMany(error) => error.into(),
         error => TransferError::Refused(error.to_string()),
     }

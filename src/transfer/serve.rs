@@ -1,12 +1,14 @@
 //! The far end of a session: what `--server` does. Counterpart: rsync's `start_server`.
 
+use super::filters::ClientRules;
 use super::guard::Guard;
 use super::scanned::{Scanned, Trouble, summer};
 use super::send::Sent;
 use super::source::{Arguments, Hooks, SumFile};
 use super::suffixes::Suffixes;
 use super::{
-    Answer, Asked, ReceivePlan, SendPlan, TransferError, Watch, Witness, charset, filters, greet, offers, receive, send,
+    Answer, Asked, Names, ReceivePlan, SendPlan, TransferError, Watch, Witness, charset, filters, greet, offers,
+    receive, send,
 };
 use crate::exit;
 use crate::link::Link;
@@ -144,7 +146,7 @@ fn serve_receiver(
         options: Options { dry_run, ..options.clone() },
         server: true,
         destination,
-        limits: list_limits(options),
+        limits: ListLimits::within(options.max_alloc.unwrap_or(0)),
         names,
         tells_ways: level(&options.debug, b"DELTASUM").map_or(options.verbose > 1, |level| level > 0),
         guard: guard.cloned(),
@@ -170,15 +172,6 @@ fn level(values: &[Vec<u8>], flag: &[u8]) -> Option<u8> {
         _ => Some(2),
     });
     said.next_back()
-}
-
-/// How much file list is accepted: our own bounds, or less if the options say so.
-fn list_limits(options: &Options) -> ListLimits {
-    let limits = ListLimits::default();
-    match options.max_alloc.and_then(|bytes| usize::try_from(bytes).ok()) {
-        Some(bytes) if bytes > 0 => ListLimits { name_bytes: limits.name_bytes.min(bytes), ..limits },
-        _ => limits,
-    }
 }
 
 /// A seed that the client cannot guess, so that nobody can prepare blocks that look alike.
@@ -216,6 +209,7 @@ fn serve_sender(
         max_alloc: options.max_alloc.unwrap_or(0),
         skip_compress: options.skip_compress.as_deref().map(Suffixes::new).unwrap_or_default(),
         rules: None,
+        client_rules: ClientRules::new(&args.rules, options, RuleSide::Sender, session.n.version),
         names_from_peer: options.files_from.as_deref() == Some(b"-"),
         only_batch: false,
         digests: false,
@@ -227,17 +221,15 @@ fn serve_sender(
     let (mut report, mut sum) = (trouble.reporter(), summer(list_checksum));
     let sum: Option<SumFile<'_>> = if options.checksum { Some(&mut sum) } else { None };
     let mut hooks = Hooks { report: &mut report, sum, keep: None, rules: None, guard };
-    let listing = |asked: Asked| {
-        let client = filters::of_client(&asked.rules, options, RuleSide::Sender, n.version)?;
-        let set = filters::rule_set(&[&args.rules[..], &client].concat(), RuleSide::Sender);
-        hooks.rules = rules.get_or_init(|| set).as_ref();
-        let names = match options.files_from.as_deref() {
+    let listing = |asked: Asked<'_>| {
+        hooks.rules = rules.get_or_init(|| asked.rules).as_ref();
+        let names: Option<Box<Names<'_>>> = match options.files_from.as_deref() {
             None => None,
-            Some(b"-") => Some(asked.names.iter().map(|name| charset::from_peer(name, options)).collect()),
-            Some(name) => Some(filters::names_of_file(name, options.from0)?),
+            Some(b"-") => Some(Box::new(asked.names.map(|name| Ok(charset::from_peer(&name?, options))))),
+            Some(name) => Some(Box::new(filters::names_of_file(name, options.from0)?)),
         };
-        let arguments = Arguments::new(&paths, names.as_deref())?;
-        Scanned::list(&arguments, options, &n, hooks, &trouble)
+        let arguments = Arguments::new(&paths, names)?;
+        Scanned::list(arguments, options, &n, hooks, &trouble)
     };
     let mut watch = Report { trouble: &trouble, ledger, current: None };
     let summary = send(session, &plan, listing, &mut watch)?;

@@ -26,6 +26,7 @@ use protocol::mux::{IO_GENERAL, IO_VANISHED};
 use rustix::fs::{Access, AtFlags, Dir, Stat};
 use rustix::io::Errno;
 
+use super::TransferError;
 use super::beneath::{self, reason, shown};
 use super::pinned::Pinned;
 use attributes::Attributes;
@@ -48,6 +49,9 @@ pub(crate) enum ScanError {
     /// An argument that cannot be scanned at all; a usage error.
     #[error("found \"..\" dir in relative path: {0}")]
     DotDot(String),
+    /// The list of names cannot be had.
+    #[error("{0}")]
+    Names(Box<TransferError>),
     /// A folder brings filter rules that cannot be followed: nobody knows what is to be left out.
     #[error("{0}")]
     Rules(#[from] ScopeError),
@@ -60,6 +64,8 @@ pub(crate) struct Walk<'h> {
     tree: SourceTree,
     io_error: i32,
     implied: HashSet<Vec<u8>>,
+    /// Arguments that were found. Who names one again and again makes nothing grow.
+    asked: HashSet<Vec<u8>>,
     attributes: Attributes,
 }
 
@@ -106,7 +112,7 @@ impl<'h> Walk<'h> {
     pub(crate) fn new(options: &ScanOptions, hooks: Hooks<'h>) -> Self {
         let tree = SourceTree::new(options);
         let attributes = Attributes::new(options, hooks.rules);
-        Walk { options: *options, hooks, tree, io_error: 0, implied: HashSet::new(), attributes }
+        Walk { options: *options, hooks, tree, io_error: 0, implied: HashSet::new(), asked: HashSet::new(), attributes }
     }
 
     /// Bits of trouble since the last time, [`IO_GENERAL`] and [`IO_VANISHED`].
@@ -115,17 +121,20 @@ impl<'h> Walk<'h> {
     }
 
     /// Each argument taken apart.
-    fn operands<'a>(&self, arguments: &'a Arguments<'a>) -> impl Iterator<Item = Result<Operand, ScanError>> + use<'a> {
+    fn operands<'a>(&self, arguments: Arguments<'a>) -> impl Iterator<Item = Result<Operand, ScanError>> + use<'a> {
         let relative = self.options.relative;
-        let (paths, (folder, names)) = match *arguments {
-            Arguments::Paths(paths) => (paths, (Path::new("."), &[][..])),
-            Arguments::Names(folder, names) => (&[][..], (folder, names)),
+        let (paths, (folder, names)) = match arguments {
+            Arguments::Paths(paths) => (paths, (Path::new("."), None)),
+            Arguments::Names(folder, names) => (&[][..], (folder, Some(names))),
         };
         let refused = |name: &[u8]| ScanError::DotDot(shown(name));
         let paths = paths.iter().map(move |path| {
             operand::split(path, relative).ok_or_else(|| refused(path.as_os_str().as_encoded_bytes()))
         });
-        let names = names.iter().map(move |name| operand::listed(folder, name, relative).ok_or_else(|| refused(name)));
+        let names = names.into_iter().flatten().map(move |name| {
+            let name = name.map_err(|error| ScanError::Names(Box::new(error)))?;
+            operand::listed(folder, &name, relative).ok_or_else(|| refused(&name))
+        });
         paths.chain(names)
     }
 
@@ -133,7 +142,7 @@ impl<'h> Walk<'h> {
     /// reported and leaves it out.
     pub(crate) fn everything(
         &mut self,
-        arguments: &Arguments<'_>,
+        arguments: Arguments<'_>,
     ) -> Result<(Vec<FileEntry>, Vec<Location>), ScanError> {
         let (mut entries, mut places) = (Vec::new(), Vec::new());
         for operand in self.operands(arguments) {
@@ -164,7 +173,14 @@ impl<'h> Walk<'h> {
     /// Lists what an argument names, with the parents that `--relative` sends, but nothing below.
     fn argument(&mut self, operand: &Operand) -> Result<Vec<Listed>, ScanError> {
         let mut found = Vec::new();
+        let place = [operand.root.as_os_str().as_bytes(), &operand.leaf, &operand.name].join(&0);
+        if self.asked.contains(&place) {
+            return Ok(found);
+        }
         self.operand(operand, &mut found)?;
+        if !found.is_empty() {
+            self.asked.insert(place);
+        }
         Ok(found)
     }
 
@@ -216,7 +232,7 @@ impl<'h> Walk<'h> {
             (self.hooks.report)(Severity::Info, format!("skipping directory {}", shown(&operand.name)));
             return Ok(());
         }
-        let scope = self.hooks.rules.map(|rules| filter::top(rules, operand)).transpose()?;
+        let scope = self.hooks.rules.map(|rules| filter::top(rules, operand, self.hooks.guard)).transpose()?;
         // A folder named for its contents is not itself asked for.
         if operand.leaf != b"." && self.hidden(scope.as_ref(), &operand.name, is_dir) {
             return Ok(());
@@ -308,7 +324,11 @@ impl<'h> Walk<'h> {
             }
         };
         let scope = match (self.hooks.rules, &folder.scope) {
-            (Some(rules), Some(above)) => Some(filter::enter(rules, above, &folder.name, &dir)?),
+            (Some(rules), Some(above)) => {
+                let path = self.hooks.guard.map(|guard| (guard, self.tree.full_path(&folder.name, folder.at)));
+                let guard = path.as_ref().map(|(guard, path)| (*guard, &path[..]));
+                Some(filter::enter(rules, above, &folder.name, &dir, guard)?)
+            }
             _ => None,
         };
         while let Some(read) = listing.read() {

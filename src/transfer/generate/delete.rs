@@ -316,7 +316,7 @@ impl<'a> Deletion<'a> {
         depth: u32,
     ) -> Result<bool, TransferError> {
         let scope = match (self.rules, above) {
-            (Some(rules), Some(above)) => Some(entered(rules, above, name, &folder)?),
+            (Some(rules), Some(above)) => Some(entered(rules, above, name, &folder, self.guard)?),
             _ => None,
         };
         last_first(&mut folder, self.sorting);
@@ -369,11 +369,11 @@ impl<'a> Deletion<'a> {
             }
             let above = self.scopes.last().map_or_else(|| top.clone(), |(_, scope)| scope.clone());
             let Ok(Some(between)) = dest.list(way) else { continue };
-            let scope = entered(rules, &above, way, &between)?;
+            let scope = entered(rules, &above, way, &between, self.guard)?;
             self.scopes.push((way.to_vec(), scope));
         }
         let above = self.scopes.last().map_or(top, |(_, scope)| scope.clone());
-        let scope = entered(rules, &above, name, folder)?;
+        let scope = entered(rules, &above, name, folder, self.guard)?;
         self.scopes.push((name.to_vec(), scope.clone()));
         Ok(Some(scope))
     }
@@ -397,8 +397,15 @@ impl<'a> Deletion<'a> {
 }
 
 /// What holds in a folder. Rules that cannot be read might be all that keeps a file from being deleted: an error.
-fn entered(rules: &RuleSet, above: &Scope, name: &[u8], folder: &Folder) -> Result<Scope, TransferError> {
-    enter_scope(rules, above, name, &folder.dir).map_err(|error| TransferError::Rules(error.to_string()))
+fn entered(
+    rules: &RuleSet,
+    above: &Scope,
+    name: &[u8],
+    folder: &Folder,
+    guard: Option<&Guard>,
+) -> Result<Scope, TransferError> {
+    enter_scope(rules, above, name, &folder.dir, guard.map(|guard| (guard, name)))
+        .map_err(|error| TransferError::Rules(error.to_string()))
 }
 
 fn joined(dir: &[u8], leaf: &[u8]) -> Vec<u8> {

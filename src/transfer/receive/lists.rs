@@ -83,6 +83,13 @@ impl Lists {
                 }
             });
         }
+        if plan.options.sanitize_links {
+            list.each(|entry| {
+                if let Some(target) = &entry.extra.target {
+                    entry.extra.target = Some(links::sanitized(target, &entry.name));
+                }
+            });
+        }
         let list = Arc::new(list);
         self.segments.add(&list, Arc::clone(&list))?;
         Ok(list)

@@ -23,7 +23,7 @@ struct Scan {
 fn scan(arguments: &[PathBuf], options: &ScanOptions, hooks: Hooks<'_>) -> Result<Scan, ScanError> {
     let mut walk = Walk::new(options, hooks);
     let entries = walk
-        .everything(&Arguments::Paths(arguments))
+        .everything(Arguments::Paths(arguments))
         .map(|(entries, places)| entries.into_iter().zip(places).collect())?;
     Ok(Scan { entries, io_error: walk.take_io_error(), tree: walk.tree })
 }
