@@ -434,11 +434,8 @@ impl Rebuild<'_> {
             FileEnding::Wrong(what) => {
                 self.witness.spoilt(arrival.ndx, &arrival.entry, &arrival.header, &sent);
                 let hope = if self.replay { "may" } else { "will" };
-                // A list of names shows the file once more, which wants its reason.
                 let text = format!("WARNING: {shown} failed verification -- update {what} ({hope} try again).\n");
-                if self.plan.names > 0 {
-                    self.board.note(Note::Say(Message::Text(TextKind::Warning, text.into())));
-                }
+                self.board.note(Note::Say(Message::Text(TextKind::Warning, text.into())));
                 self.board.note(Note::Redo(arrival.ndx));
                 return None;
             }
