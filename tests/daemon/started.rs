@@ -187,6 +187,48 @@ fn files_of_the_configuration_are_nobody_elses() {
     assert_eq!(fs::read_to_string(&private).unwrap(), "joe:s3cret\n");
 }
 
+/// What the daemon itself gives up before it hears a client, and what it follows because it was told to.
+#[test]
+fn the_daemon_itself_may_have_fewer_rights() {
+    if !support::require("rsync") {
+        return;
+    }
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: not root; run it as root");
+        return;
+    }
+    let bench = Bench::start();
+    let work = work(&bench);
+    let work = work.path();
+    let link = work.join("planted");
+    symlink(work.join("src"), &link).unwrap();
+    lchown(&link, Some(65534), Some(65534)).unwrap();
+    for (number, (settings, path, said)) in [
+        ("", "WORK/src", ""),
+        // The folder of this test is open to nobody else.
+        ("daemon uid = nobody\ndaemon gid = nogroup\n", "WORK/src", "@ERROR: chdir failed"),
+        ("daemon chroot = WORK\n", "/src", ""),
+        ("daemon uid = nobody of that name\n", "WORK/src", "@ERROR: invalid uid"),
+        ("", "WORK/planted", "@ERROR: chdir failed"),
+        ("insecure links = yes\n", "WORK/planted", ""),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let text = format!("{settings}use chroot = no\nuid = 0\ngid = 0\n[mod]\npath = {path}\n");
+        let daemon = Daemon::ours(work, &text);
+        let to = format!("own{number}");
+        let run = daemon.client(work, &format!("-a URL/mod/ {to}"));
+        match said {
+            "" => {
+                assert_eq!((run.code, &*run.stderr), (0, ""), "{text}: {}", daemon.said());
+                assert_eq!(crate::same_trees(work, "src", &to), "", "{text}");
+            }
+            said => assert!(run.code == 5 && run.stderr.contains(said), "{text}: {} {}", run.stderr, daemon.said()),
+        }
+    }
+}
+
 /// The operator's limit holds for who has not even said what he wants.
 #[test]
 fn silence_is_not_waited_for_longer_than_the_operator_says() {
