@@ -14,6 +14,7 @@ mod poller;
 mod pull;
 mod ranges;
 mod recorder;
+mod resume;
 mod retry;
 mod road;
 mod sources;
@@ -34,6 +35,8 @@ use flight::Flight;
 pub use layout::RemotePath;
 use protocol::chmod::Chmod;
 pub(crate) use pull::sender_args;
+pub use resume::aside_of;
+pub(crate) use resume::is_aside;
 pub(crate) use road::{Answer, ask};
 pub use road::{Bootstrap, UPLOAD_DIR, is_static};
 pub use sources::Sources;
@@ -88,6 +91,8 @@ pub struct Settings {
     pub bootstrap: Option<Bootstrap>,
     /// Changes to the permissions of copies, and of the directories they are in.
     pub chmod: Option<Chmod>,
+    /// What the directories are called that unfinished files are kept in, beside their places: see [`aside_of`].
+    pub aside: String,
     /// Which files rows may name.
     pub sources: Sources,
     /// Where proven copies are listed.
@@ -136,6 +141,7 @@ pub async fn run<C: Catalog>(
     let flight = Arc::new(Flight::new(settings.queue, settings.queue_bytes, control.progress().clone()));
     let crew = Arc::new(Crew::new(settings.workers));
     let board = Arc::new(ranges::Board::new());
+    let strays = Arc::new(resume::Strays::default());
     let origins = Arc::new(origins::Origins::new(control.progress().clone(), settings.sources.clone(), settings.once));
     let (jobs, job_source) = mpsc::channel(settings.workers.most());
     let job_source = Arc::new(tokio::sync::Mutex::new(job_source));
@@ -147,6 +153,7 @@ pub async fn run<C: Catalog>(
             connect: connect()?,
             crew: crew.clone(),
             board: board.clone(),
+            strays: strays.clone(),
             origins: origins.clone(),
             settings: settings.clone(),
             path_limit: catalog.path_limit(),
@@ -160,6 +167,7 @@ pub async fn run<C: Catalog>(
             no_help_before: None,
             uploaded: None,
             leftovers: Vec::new(),
+            read_back: None,
         };
         let thread = std::thread::Builder::new().name(format!("worker {number}"));
         let spawned = thread.spawn(move || worker.run());

@@ -120,10 +120,11 @@ fn is_server(args: &[OsString]) -> bool {
         && options.into_iter().any(|arg| arg == "--server")
 }
 
-/// What stands behind the program's name where a daemon is asked for, also as `--server --daemon`.
+/// What stands behind the program's name where a daemon is asked for, among whatever other options.
 fn daemon_words(args: &[OsString]) -> Option<&[OsString]> {
     let start = if args.get(1).is_some_and(|arg| arg == "rsync") { 2 } else { 1 };
     let words = args.get(start..)?;
-    let server = usize::from(words.first().is_some_and(|arg| arg == "--server"));
-    words.get(server).filter(|arg| *arg == "--daemon").map(|_| words)
+    let mut options = words.iter().take_while(|arg| *arg != "." && *arg != "--");
+    let begins = words.first().is_some_and(|arg| arg.as_encoded_bytes().starts_with(b"-"));
+    (begins && options.any(|arg| arg == "--daemon")).then_some(words)
 }

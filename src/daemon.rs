@@ -19,7 +19,6 @@ mod talk;
 pub use config::ConfigError;
 
 use crate::transfer::serve::complain;
-use clap::Parser;
 use config::{Config, Environment, Settings};
 use flags::Flags;
 use journal::Journal;
@@ -34,19 +33,27 @@ use std::process::ExitCode;
 /// remote shell has put at standard input.
 pub fn main(args: &[OsString]) -> ExitCode {
     let name = std::iter::once(OsString::from("rsync"));
-    let flags = match Flags::try_parse_from(name.chain(args.iter().cloned())) {
+    let flags = match Flags::of(name.chain(args.iter().cloned())) {
         Ok(flags) => flags,
         Err(error) => {
             let _ = error.print();
+            if error.use_stderr() {
+                complain("(Type \"rsync --daemon --help\" for assistance with daemon mode.)");
+            }
             return ExitCode::from(u8::from(error.use_stderr()));
         }
     };
+    if flags.announced {
+        let waiting = rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3).ok();
+        let _ = rustix::stdio::dup2_stdout(io::stdin());
+        return ExitCode::from(connection::serve(&flags, waiting));
+    }
     if flags.server {
-        return ExitCode::from(connection::serve(&flags));
+        return ExitCode::from(connection::serve(&flags, None));
     }
     if is_socket() {
         quiet_socket();
-        return ExitCode::from(connection::serve(&flags));
+        return ExitCode::from(connection::serve(&flags, None));
     }
     match listen::listen(&flags) {
         Ok(()) => ExitCode::SUCCESS,

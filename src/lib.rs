@@ -9,6 +9,7 @@ pub mod bench;
 pub mod catalog;
 pub mod cli;
 pub mod daemon;
+mod exit;
 pub mod link;
 mod lock;
 pub mod manifest;

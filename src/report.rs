@@ -3,6 +3,7 @@
 pub(crate) mod clock;
 pub(crate) mod format;
 pub(crate) mod ledger;
+pub(crate) mod listing;
 pub(crate) mod log_file;
 pub(crate) mod names;
 pub(crate) mod numbers;

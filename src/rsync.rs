@@ -5,14 +5,13 @@ mod batch;
 mod checks;
 pub mod command_line;
 pub mod environment;
-mod exit;
 mod help;
-mod listing;
 pub mod operands;
 mod output;
 mod progress;
 mod pushed;
 mod quoting;
+pub(crate) mod served;
 mod session;
 mod stats;
 mod table;
@@ -22,6 +21,7 @@ mod verbosity;
 mod version;
 mod wanted;
 
+use crate::exit;
 use command_line::{Ask, CommandLine, Usage};
 use environment::Environment;
 use std::ffi::OsString;
@@ -46,7 +46,7 @@ pub fn main(words: &[OsString]) -> ExitCode {
         say_error(&exit::line(usage.code.into(), "client"));
         usage.code.into()
     });
-    ExitCode::from(u8::try_from(code).unwrap_or(1))
+    ExitCode::from(exit::status(code))
 }
 
 fn run(words: &[&[u8]], environment: &Environment) -> Result<i32, Usage> {
@@ -62,8 +62,8 @@ fn run(words: &[&[u8]], environment: &Environment) -> Result<i32, Usage> {
         return Ok(0);
     }
     let plan = match line.batch.read {
-        Some(_) => operands::playback(&line.operands)?,
-        None => operands::plan(&line.operands)?,
+        Some(_) => operands::playback(&line.operands, line.options.old_args)?,
+        None => operands::plan(&line.operands, line.options.old_args)?,
     };
     session::run(&line, &plan)
 }

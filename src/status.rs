@@ -251,8 +251,12 @@ impl Progress {
         self.words().link = Some(why.to_owned());
     }
 
-    pub(crate) fn set_road(&self, road: Option<String>) {
-        self.words().road = road;
+    /// Sets the road; whether it is another than before.
+    pub(crate) fn set_road(&self, road: Option<String>) -> bool {
+        let mut words = self.words();
+        let is_new = words.road != road;
+        words.road = road;
+        is_new
     }
 
     pub(crate) fn timed_out(&self) {

@@ -20,6 +20,8 @@ mod origins;
 mod outages;
 #[path = "archiver/refusals.rs"]
 mod refusals;
+#[path = "archiver/resume.rs"]
+mod resume;
 #[path = "archiver/rows.rs"]
 mod rows;
 #[path = "archiver/sessions.rs"]

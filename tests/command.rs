@@ -3,12 +3,16 @@
 
 #[path = "command/bounded.rs"]
 mod bounded;
+#[path = "command/ends.rs"]
+mod ends;
 #[path = "command/hostile.rs"]
 mod hostile;
 #[path = "command/lists.rs"]
 mod lists;
 #[path = "command/logged.rs"]
 mod logged;
+#[path = "command/scripts.rs"]
+mod scripts;
 mod support;
 
 use std::fs;
@@ -358,7 +362,7 @@ fn what_is_not_served_is_refused_by_name() {
     let help = Command::new(OURS).args(["rsync", "--help"]).output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
     let (_, told) = help.split_once("refused by name with exit code 1: ").unwrap();
-    for (option, name) in [("--protocol=29", "--protocol"), ("--crtimes", "-N")] {
+    for (option, name) in [("--protocol=26", "--protocol"), ("--crtimes", "-N")] {
         let words = ["-a", option, "src/", "new-dst/"].map(str::to_owned);
         let run = run(&[OURS, "rsync"], work, &words);
         assert!(matches!(run.code, 1 | 2) && run.stderr.contains(name), "{option}: {} {}", run.code, run.stderr);

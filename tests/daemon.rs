@@ -1,6 +1,10 @@
 //! The rsync daemon and its clients, ours and stock's, over real sockets of the loopback.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "daemon/held.rs"]
+mod held;
+#[path = "daemon/started.rs"]
+mod started;
 mod support;
 
 use protocol::args::{Options, ServerArgs};
@@ -322,7 +326,7 @@ fn a_remote_shell_starts_a_daemon() {
     // Our client does the same to stock's daemon.
     let stock = bench.script("stock-daemon", &format!("exec rsync \"$@\" --config={}\n", config.display()));
     let call = Call {
-        shell: Some(Shell { words: vec![bench.shell().into(), "host".into()], program: vec![stock.into()] }),
+        shell: Some(Shell { words: vec![bench.shell().into(), "host".into()], program: stock.into() }),
         ..Call::default()
     };
     let site = Site { host: "host".into(), ..Site::default() };
@@ -379,7 +383,9 @@ fn push(site: &Site, call: &Call, from: &Path, path: &str) -> Result<(), DaemonE
     let stat = fs::metadata(from).unwrap();
     let entry = FileEntry { len: stat.len(), mtime: stat.mtime(), ..FileEntry::new("pushed", 0o100644) };
     let plan = SendPlan { shape: args.options.list_shape(0), ..SendPlan::default() };
-    let listing = |_| Ok((Listing { list: FileList::new(vec![entry]), ..Listing::default() }, One(from.into())));
+    let listing = |_: pysmurf_archiver::transfer::Asked<'_>| {
+        Ok((Listing { list: FileList::new(vec![entry]), ..Listing::default() }, One(from.into())))
+    };
     let summary = send(session, &plan, listing, &mut Nobody).unwrap();
     assert_eq!(summary.files, 1);
     Ok(())

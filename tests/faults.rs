@@ -185,6 +185,7 @@ fn session(push: bool, fault: Option<Fault>, src: &Path, dst: &Path) -> (Ends, [
         } else {
             [src.as_os_str().as_bytes(), b"/"].concat()
         }],
+        ..ServerArgs::default()
     };
     let (tell_near, near_ended) = mpsc::channel();
     let (tell_far, far_ended) = mpsc::channel();
@@ -238,7 +239,7 @@ fn try_all(push: bool, faults: &[Fault]) {
                         assert!(!leaf.starts_with(b"."), "{} was left: {case}", name.escape_ascii());
                     }
                     let receiver_is_content =
-                        if push { far.is_ok_and(|served| !served.partial) } else { near.is_ok_and(|ok| ok) };
+                        if push { far.is_ok_and(|served| served.exit_code() == 0) } else { near.is_ok_and(|ok| ok) };
                     let flipped = matches!(fault.action, Action::Flip(_));
                     if receiver_is_content && !flipped {
                         assert_eq!(&there, whole, "content with less than all: {case}");
@@ -265,7 +266,7 @@ fn lengths(push: bool) -> [usize; 2] {
     small(&src);
     small_old(&dst);
     let ((near, far), passed) = session(push, None, &src, &dst);
-    assert!(near.unwrap() && !far.unwrap().partial);
+    assert!(near.unwrap() && far.unwrap().exit_code() == 0);
     assert_eq!(contents(&src), contents(&dst));
     passed
 }
@@ -424,13 +425,7 @@ fn a_killed_receiver_leaves_the_old_file() {
         }
         let options = options();
         let paths = vec![dst.as_os_str().as_bytes().to_vec()];
-        let server = process(&ServerArgs {
-            sender: false,
-            options: options.clone(),
-            capabilities: Vec::new(),
-            old: false,
-            paths,
-        });
+        let server = process(&ServerArgs { sender: false, options: options.clone(), paths, ..ServerArgs::default() });
         let child = Arc::clone(&server.child);
         let (tell, told) = mpsc::channel();
         let list = list_of(&src);
@@ -495,13 +490,7 @@ fn a_large_file_costs_little_memory() {
         let options = options();
         let paths =
             vec![if push { dst.as_os_str().as_bytes().to_vec() } else { [src.as_os_str().as_bytes(), b"/"].concat() }];
-        let server = process(&ServerArgs {
-            sender: !push,
-            options: options.clone(),
-            capabilities: Vec::new(),
-            old: false,
-            paths,
-        });
+        let server = process(&ServerArgs { sender: !push, options: options.clone(), paths, ..ServerArgs::default() });
         let peak_kib = Arc::new(AtomicUsize::new(0));
         let Link { reader, writer, closer, remote } = server.link;
         let pid = server.child.lock().unwrap().id();
@@ -526,7 +515,7 @@ fn a_client_that_breaks_the_rules_and_stays_is_left() {
     let home = tempfile::tempdir().unwrap();
     let leave = |sender: bool| {
         let paths = vec![home.path().as_os_str().as_bytes().to_vec()];
-        let server = process(&ServerArgs { sender, options: options(), capabilities: Vec::new(), old: false, paths });
+        let server = process(&ServerArgs { sender, options: options(), paths, ..ServerArgs::default() });
         let Link { mut reader, mut writer, .. } = server.link;
         // A version and a checksum's name; once the server has answered, a frame of a kind that does not exist; and
         // never a hanging-up.
@@ -558,9 +547,8 @@ fn a_client_that_says_nothing_is_left_in_time() {
         let server = process(&ServerArgs {
             sender,
             options: options.clone(),
-            capabilities: Vec::new(),
-            old: false,
             paths: vec![b".".to_vec()],
+            ..ServerArgs::default()
         });
         let (tell, told) = mpsc::channel();
         let child = Arc::clone(&server.child);

@@ -127,6 +127,101 @@ fn what_a_module_keeps_is_not_taken_and_not_deleted() {
     );
 }
 
+/// What a rule keeps is kept with all below it, by whatever name a client comes to it.
+#[test]
+fn a_folder_that_is_kept_keeps_what_is_below() {
+    let modules = "[m]\npath = WORK/mod\nread only = no\nexclude = /secret/ *.o .rules\n";
+    let rules = |work: &Path| fs::write(work.join("mod/.rules"), "- a.txt\n").unwrap();
+    for other in ["exclude = secret/", "filter = - /secret/", "exclude from = WORK/list", "exclude = /secret"] {
+        let list = |work: &Path| fs::write(work.join("list"), "/secret/\n").unwrap();
+        same(
+            &format!("[m]\npath = WORK/mod\nread only = no\n{other}\n"),
+            &list,
+            &["-ri up/ok URL/m/secret/f2", "-ri up/ok URL/m/secret/deep/", "-ai URL/m/secret/deep/ got"],
+        );
+    }
+    same(
+        modules,
+        &rules,
+        &[
+            "-ri up/ok URL/m/secret/f2",
+            "-ri up/ok URL/m/secret/deep/f2",
+            "-ri --mkpath up/ok URL/m/secret/new/",
+            "-ri up/ok URL/m/open/../secret/f2",
+            "-ri up/ok URL/m/secret",
+            "-ri up/ok URL/m/sub/new.o",
+            "-ri up URL/m/sub/new.o/",
+            "-riR up/ok URL/m/secret/",
+            "-ri --backup-dir=/secret/b up/ok URL/m/open/",
+            "-ri --backup-dir=open/../secret/b up/ok URL/m/open/",
+            "-ri --temp-dir=secret up/ok URL/m/open/",
+            "-ri --temp-dir=/open/x.o up/ok URL/m/open/",
+            "-ri --temp-dir=/open up/ok URL/m/sub/",
+            "-ai URL/m/secret/deep got",
+            "-ai URL/m/secret/deep/t got",
+            "-ai URL/m/sub/drop.o got",
+            "-ai --filter=:_.rules URL/m/ got",
+            "-ri --delete --filter=:_.rules none/ URL/m/",
+        ],
+    );
+    if !support::require("rsync") {
+        return;
+    }
+    let bench = Bench::start();
+    let work = bench.fresh("kept");
+    prepare(work.path());
+    fs::write(work.path().join("mod/secret/list"), "a.txt\n").unwrap();
+    let daemon = Daemon::start(OURS, work.path(), &format!("use chroot = no\nuid = 0\ngid = 0\n{modules}"));
+    for command in [
+        "-ri --backup --backup-dir=../secret up/ok URL/m/open/",
+        "-ri --partial-dir=/secret/deep up/ok URL/m/open/",
+        "-ri --partial-dir=secret up/ok URL/m/",
+        "-ri --link-dest=../secret up/ok URL/m/open/",
+        "-ri --compare-dest=../secret/deep up/ok URL/m/open/",
+        "-ri --copy-dest=secret/deep up/ok URL/m/",
+        "-ri --link-dest=../../secret/deep up/ok URL/m/open/new",
+        "-ri --files-from=:/secret/list URL/m/ got",
+        "-ri --files-from=:/open/../secret/list URL/m/ got",
+    ] {
+        let run = daemon.client(work.path(), command);
+        assert!(run.stderr.contains("Your options have been rejected by the server."), "{command}: {}", run.stderr);
+        assert!(run.code != 0 && !work.path().join("got").exists(), "{command}");
+    }
+}
+
+/// Where a module is no root of its own, no symlink that comes leads out of it.
+#[test]
+fn symlinks_that_come_stay_inside() {
+    let links = |work: &Path| {
+        for (name, target) in [
+            ("abs", "/etc/passwd"),
+            ("esc", "../../x"),
+            ("up", ".."),
+            ("root", "/"),
+            ("in", "ok"),
+            ("sub/beside", "../ok"),
+            ("sub/out", "../../../y"),
+            ("sub/mid", "a/../../../b"),
+            ("slash", "open/"),
+            ("double", "//a//b"),
+        ] {
+            symlink(target, work.join("up").join(name)).unwrap();
+        }
+    };
+    same(
+        "[m]\npath = WORK/mod\nread only = no\nmunge symlinks = no\n\
+         [munged]\npath = WORK/mod\nread only = no\n",
+        &links,
+        &[
+            "-rli up/ URL/m/",
+            "-rli up/ URL/m/open/",
+            "-rli up/abs URL/m/link",
+            "-rliR up/sub URL/m/",
+            "-rli up/ URL/munged/",
+        ],
+    );
+}
+
 #[test]
 fn what_the_user_cannot_read_is_not_there() {
     let before = |work: &Path| {

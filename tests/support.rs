@@ -10,6 +10,8 @@ use std::process::{Command, Stdio};
 pub mod archiver;
 #[path = "support/crossbar.rs"]
 pub mod crossbar;
+#[path = "support/cutter.rs"]
+pub mod cutter;
 #[path = "support/daemon.rs"]
 pub mod daemon;
 #[path = "support/mariadb.rs"]

@@ -564,8 +564,7 @@ fn a_signal_leaves_no_temporary_file() {
 /// Both ends ours: the client is the library, its far end our server.
 fn pull(program: &Path, from: &Path, to: &Path, options: &Options) -> Result<Received, TransferError> {
     let path = [from.as_os_str().as_bytes(), b"/"].concat();
-    let args =
-        ServerArgs { sender: true, options: options.clone(), capabilities: Vec::new(), old: false, paths: vec![path] };
+    let args = ServerArgs { sender: true, options: options.clone(), paths: vec![path], ..ServerArgs::default() };
     let words: Vec<_> = args.to_words().into_iter().map(OsString::from_vec).collect();
     let link = Child::local(vec![program.into()]).open(&words).unwrap();
     let hello = Hello {

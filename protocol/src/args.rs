@@ -7,6 +7,7 @@ mod tests;
 
 use crate::checksum::Checksum;
 use crate::compress::Method;
+use crate::filter::Rule;
 pub use options::{AltKind, DeleteWhen, ItemDetail, Options};
 pub use size::parse_size;
 
@@ -26,13 +27,20 @@ pub struct ServerArgs {
     pub old: bool,
     /// What stands behind the lone dot.
     pub paths: Vec<Vec<u8>>,
+    /// Filter rules for this server alone, which its client passed on.
+    pub rules: Vec<Rule>,
 }
+
+/// What understands an option that is not among those a server is told by itself: given the options so far, its word and
+/// the words behind it.
+pub type Understand<'a> =
+    dyn FnMut(&mut Options, &[u8], &mut dyn Iterator<Item = &'a [u8]>) -> Result<(), ArgsError> + 'a;
 
 /// An argument vector that cannot be served.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ArgsError {
     /// An option we do not have.
-    #[error("Option {0} is not supported by this server")]
+    #[error("on remote machine: {0}: unknown option")]
     Unsupported(String),
     /// A value that cannot be used.
     #[error("Option {option} cannot be {value:?}: expected {expected}")]
@@ -47,6 +55,14 @@ pub enum ArgsError {
     /// Something is missing or out of place.
     #[error("{0}")]
     Shape(&'static str),
+    /// What the command line would be refused for.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Understands none.
+fn unknown(_: &mut Options, word: &[u8], _: &mut dyn Iterator<Item = &[u8]>) -> Result<(), ArgsError> {
+    Err(ArgsError::Unsupported(String::from_utf8_lossy(word).into_owned()))
 }
 
 /// Where a bundled letter goes that is given once.
@@ -172,7 +188,12 @@ const OWN_WORD: [&str; 10] = [
 impl ServerArgs {
     /// Parses what follows the program's name. Nothing is ignored that would change the bytes on the wire or on the disk.
     pub fn parse<A: AsRef<[u8]>>(args: &[A]) -> Result<Self, ArgsError> {
-        let parsed = Self::parse_any(args)?;
+        Self::parse_with(args, &mut unknown)
+    }
+
+    /// The same with somebody who understands the options that a server is not told by itself.
+    pub fn parse_with<'a, A: AsRef<[u8]>>(args: &'a [A], understand: &mut Understand<'a>) -> Result<Self, ArgsError> {
+        let parsed = Self::parse_any(args, understand)?;
         if parsed.options.crtimes {
             return Err(ArgsError::Shape("The server does not support --crtimes (-N)"));
         }
@@ -189,16 +210,33 @@ impl ServerArgs {
     }
 
     /// Parses without asking what goes together.
-    fn parse_any<A: AsRef<[u8]>>(args: &[A]) -> Result<Self, ArgsError> {
+    fn parse_any<'a, A: AsRef<[u8]>>(args: &'a [A], understand: &mut Understand<'a>) -> Result<Self, ArgsError> {
         let mut parsed = Self::default();
         let mut args = args.iter().map(AsRef::as_ref);
         let mut server = false;
         let mut specials = None;
         let mut dot = false;
+        let mut further = |options: &mut Options,
+                           specials: &mut Option<bool>,
+                           word: &[u8],
+                           more: &mut dyn Iterator<Item = &'a [u8]>| {
+            options.specials = specials.unwrap_or(options.devices);
+            let before = (options.devices, options.specials);
+            understand(options, word, more)?;
+            if before != (options.devices, options.specials) {
+                *specials = Some(options.specials);
+            }
+            Ok::<(), ArgsError>(())
+        };
         while let Some(arg) = args.next() {
             match arg {
                 b"." => {
                     dot = true;
+                    break;
+                }
+                // Wrappers end the options so.
+                b"--" => {
+                    dot = args.next() == Some(b".");
                     break;
                 }
                 b"--server" => server = true,
@@ -212,13 +250,21 @@ impl ServerArgs {
                         let missing = ArgsError::Shape("The last server option lacks its value");
                         parsed.options.valued(name, args.next().ok_or(missing)?)?;
                     }
-                    None => parsed.options.long(arg)?,
+                    None => match parsed.options.long(arg) {
+                        Err(ArgsError::Unsupported(_)) => further(&mut parsed.options, &mut specials, arg, &mut args)?,
+                        done => done?,
+                    },
                 },
                 [b'-', b'B', size @ ..] => {
                     parsed.options.block_length = Some(number("-B", size, 1, 131_072)? as u32);
                 }
                 [b'-', b'@', window @ ..] => parsed.options.modify_window = number("-@", window, -1, 86_400)? as i32,
-                [b'-', letters @ ..] => parsed.letters(letters)?,
+                [b'-', letters @ ..] => {
+                    if let Some(unknown) = parsed.letters(letters) {
+                        let word = [b"-", unknown].concat();
+                        further(&mut parsed.options, &mut specials, &word, &mut args)?;
+                    }
+                }
                 _ => return Err(ArgsError::Shape("Server arguments must be options up to the lone dot")),
             }
         }
@@ -236,14 +282,15 @@ impl ServerArgs {
         Ok(parsed)
     }
 
-    fn letters(&mut self, letters: &[u8]) -> Result<(), ArgsError> {
+    /// Takes a bundle of letters; gives what is left of it where one is unknown.
+    fn letters<'l>(&mut self, letters: &'l [u8]) -> Option<&'l [u8]> {
         for (at, &byte) in letters.iter().enumerate() {
             if byte == b'e' {
                 let rest = letters.get(at + 1..).unwrap_or_default();
                 // A dot, or the digits of a pre-release version, stand before the capability letters.
                 let start = rest.iter().take_while(|byte| **byte == b'.' || byte.is_ascii_digit()).count();
                 self.capabilities = rest[start..].to_vec();
-                return Ok(());
+                return None;
             }
             if byte == b's' {
                 self.options.secluded_args = true;
@@ -252,10 +299,10 @@ impl ServerArgs {
             } else if let Some(flag) = letter(&mut self.options, byte) {
                 *flag = true;
             } else {
-                return Err(ArgsError::Unsupported(format!("-{}", byte.escape_ascii())));
+                return letters.get(at..);
             }
         }
-        Ok(())
+        None
     }
 
     /// The words to start a server with, without the program's name.
@@ -353,12 +400,10 @@ impl Options {
             // These change what is said or how fast, never what is done: safe to pass over.
             b"--no-r" | b"--msgs2stderr" | b"--no-msgs2stderr" => {}
             _ => {
-                let equals = text.iter().position(|&byte| byte == b'=');
-                let (name, value) = match equals {
-                    Some(at) => (&text[..at], &text[at + 1..]),
-                    None => (text, &b""[..]),
+                let Some(at) = text.iter().position(|&byte| byte == b'=') else {
+                    return Err(ArgsError::Unsupported(String::from_utf8_lossy(text).into_owned()));
                 };
-                self.valued(&String::from_utf8_lossy(name), value)?;
+                self.valued(&String::from_utf8_lossy(&text[..at]), &text[at + 1..])?;
             }
         }
         Ok(())
@@ -556,6 +601,10 @@ impl Options {
             Some(b"-") => words.push(b"--files-from=-".to_vec()),
             Some(name) => pair("--files-from", name),
             None => {}
+        }
+        // A list of names means full names unless the other end is told.
+        if self.files_from.is_some() && !self.relative {
+            words.push(b"--no-relative".to_vec());
         }
     }
 }

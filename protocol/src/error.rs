@@ -73,6 +73,14 @@ pub enum PeerError {
         /// The peer's list.
         theirs: String,
     },
+    /// The peer makes us hold more than we will.
+    #[error("The other side makes us hold more than {most} bytes of {what}, which is our limit; send fewer of them")]
+    TooMuch {
+        /// Of what.
+        what: &'static str,
+        /// The limit, in bytes of memory.
+        most: usize,
+    },
     /// The peer asks for a feature that we did not offer.
     #[error("The peer uses a feature we did not offer: {0}")]
     NotOffered(&'static str),

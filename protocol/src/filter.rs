@@ -117,6 +117,16 @@ impl Rule {
         }
     }
 
+    /// Bytes of memory that it takes in a list, about.
+    pub fn memory(&self) -> usize {
+        let text = match self {
+            Self::Match(rule) | Self::Cvs(rule) => rule.pattern.text().len(),
+            Self::DirMerge(file) => file.name.len(),
+        };
+        // A list that grows has room to spare, and each text its own place.
+        2 * size_of::<Self>() + 3 * size_of::<usize>() + text
+    }
+
     /// The rule as the wire had it before protocol 30, when nothing was perishable, and before 29, when there were but
     /// patterns to include and to exclude. A server that sends loses nothing where a rule is not perishable: it deletes
     /// nothing.

@@ -13,7 +13,13 @@ const FRAME_MOST: usize = 32 * 1024;
 /// Text messages of this length or more are fatal to stock readers, and to us.
 const TEXT_MOST: usize = 5120;
 /// Bits of an I/O error report that have a meaning.
-pub const IO_ERROR_BITS: i32 = 0x7;
+pub const IO_ERROR_BITS: i32 = IO_GENERAL | IO_VANISHED | IO_DELETE_LIMIT;
+/// Bit of an I/O error: something could not be read or written.
+pub const IO_GENERAL: i32 = 1;
+/// Bit of an I/O error: something vanished before it could be read.
+pub const IO_VANISHED: i32 = 2;
+/// Bit of an I/O error: `--max-delete` stopped deletions.
+pub const IO_DELETE_LIMIT: i32 = 4;
 
 /// A message beside the payload.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -33,12 +33,20 @@ pub fn is_comment(name: &[u8]) -> bool {
 /// The list as it goes over the wire.
 pub fn encode<'n>(names: impl Iterator<Item = &'n [u8]>) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for name in names {
-        bytes.extend_from_slice(name);
-        bytes.push(0);
-    }
-    bytes.push(0);
+    names.for_each(|name| put(name, &mut bytes));
+    end(&mut bytes);
     bytes
+}
+
+/// Writes one name of a list.
+pub fn put(name: &[u8], bytes: &mut Vec<u8>) {
+    bytes.extend_from_slice(name);
+    bytes.push(0);
+}
+
+/// Writes the end of a list.
+pub fn end(bytes: &mut Vec<u8>) {
+    bytes.push(0);
 }
 
 /// A name as it is looked up in the source folder: nothing in it leads above that folder. What begins with `./`, ends in

@@ -106,6 +106,8 @@ struct Dirs {
 /// The receiver's half of a session, from the end of the handshake.
 #[derive(Debug)]
 pub struct Receiver {
+    /// Only file data is kept from us, for a batch file; all else comes as if it did.
+    held_back: bool,
     n: Negotiated,
     facts: ReceiverFacts,
     inbox: Inbox,
@@ -127,6 +129,7 @@ impl Receiver {
     pub fn new(n: &Negotiated, facts: ReceiverFacts, inbox: Inbox) -> Self {
         let incremental = n.compat.has(Compat::INC_RECURSE);
         Self {
+            held_back: false,
             n: *n,
             facts,
             inbox,
@@ -140,6 +143,11 @@ impl Receiver {
             phase: 0,
             lent: 0,
         }
+    }
+
+    /// The sender keeps file data, and nothing else, for a batch file (`--only-write-batch`).
+    pub fn data_is_held_back(&mut self) {
+        self.held_back = true;
     }
 
     /// Takes bytes as they came.
@@ -252,7 +260,7 @@ impl Receiver {
                 match ndx_in.decode(&mut reader)? {
                     NdxValue::Index(ndx) => {
                         let (xattrs, dry_run) = (self.facts.shape.xattrs, self.facts.dry_run);
-                        let lists = XattrLists::of(&self.n, xattrs, dry_run, true);
+                        let lists = XattrLists::of(&self.n, xattrs, dry_run && !self.held_back, true);
                         let header = ItemHeader::decode_of(&self.n, &mut reader, lists)?;
                         if is_keep_alive(&self.n, ndx, &header, self.segments.next_start()) {
                             self.ndx_in = ndx_in;
@@ -387,7 +395,7 @@ impl Receiver {
                     self.list.hold(ListLimits::of(entry))?;
                     self.dirs.unlisted.insert(self.dirs.next, entry.clone());
                 } else if entry.name.is_empty() {
-                    self.list.hold(ListLimits { entries: 1, name_bytes: 0 })?;
+                    self.list.hold(ListLimits { entries: 1, ..ListLimits::NONE })?;
                     self.dirs.nameless.insert(self.dirs.next);
                 }
                 self.dirs.next += 1;

@@ -317,7 +317,7 @@ proptest! {
             list.extend(0o100_644u32.to_le_bytes());
             parts.insert(0, list);
         }
-        let limits = ListLimits { entries: 100, name_bytes: 1000 };
+        let limits = ListLimits { entries: 100, name_bytes: 1000, ..ListLimits::default() };
         let facts = ReceiverFacts { shape, limits, server, dry_run };
         receive(&n, facts, &framed(&parts), chunk);
         receive(&n, facts, &parts.concat(), chunk);
@@ -326,7 +326,7 @@ proptest! {
     #[test]
     fn segments_of_garbage(n in negotiated(), shape in shape(), bytes in vec(any::<u8>(), 0..200)) {
         let n = Negotiated { compat: Compat(n.compat.0 | 1), ..n };
-        let limits = ListLimits { entries: 10, name_bytes: 500 };
+        let limits = ListLimits { entries: 10, name_bytes: 500, ..ListLimits::default() };
         let mut decoder = ListDecoder::new(&n, shape, limits);
         let mut reader = Reader::new(&bytes);
         let (mut entries, mut names) = (0, 0);
@@ -362,7 +362,7 @@ proptest! {
         let bytes = changed(asked, &changes);
         prop_assert!(send(&session.n, facts, 25, &bytes, chunk) <= 12 * bytes.len() + 100);
         let shape = session.words.shape(session.n.list_checksum);
-        let limits = ListLimits { entries: 100, name_bytes: 10_000 };
+        let limits = ListLimits { entries: 100, name_bytes: 10_000, ..ListLimits::default() };
         let facts = ReceiverFacts { shape, limits, server: !server_sends, dry_run };
         receive(&session.n, facts, &changed(sent, &changes), chunk);
     }

@@ -134,7 +134,7 @@ fn indexes_only_of_living_segments() {
 
 #[test]
 fn what_is_held_is_bounded_not_what_passes() {
-    let limits = ListLimits { entries: 4, name_bytes: 100 };
+    let limits = ListLimits { entries: 4, name_bytes: 100, ..ListLimits::default() };
     let mut stream = Stream::new(ListShape::default()).list(&[("d0", DIR)]);
     let mut dir = "d0".to_owned();
     for depth in 0..12 {

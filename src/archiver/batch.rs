@@ -2,7 +2,7 @@
 
 use super::flight::Job;
 use super::origins::look;
-use super::{Sources, ranges, squeeze};
+use super::{Sources, squeeze};
 use crate::link::{Ending, Link, Remote};
 use crate::status::Failure;
 use crate::transfer::send::{Digest, Sent};
@@ -46,6 +46,8 @@ pub(super) enum Fate {
     Failed(Failure, String),
     /// The far end asked for the file or not, and did not confirm it, although the session ended in order.
     Refused,
+    /// It came whole upon what was there of it. Whether that is what stands under its name the next session sees.
+    Arrived(Option<Digest>),
     /// Nothing is known: the session ended too early, or we were told to stop.
     Open,
 }
@@ -78,7 +80,7 @@ pub(super) struct Flown {
 }
 
 /// What a session asks of the far end beyond the usual.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Demands {
     /// Copies are to be on the disk before they count.
     pub(crate) fsync: bool,
@@ -86,8 +88,8 @@ pub(crate) struct Demands {
     pub(crate) chmod: bool,
     /// File data is compressed on its way.
     pub(crate) squeezed: bool,
-    /// Files may lie where earlier tries do.
-    pub(crate) partial: bool,
+    /// Where unfinished files are kept, beside their places.
+    pub(crate) partial: Option<String>,
 }
 
 /// The server arguments for a batch: attributes are those of the files, parents are made as needed and otherwise left
@@ -106,17 +108,11 @@ pub(crate) fn server_args(data_dir: &str, demands: Demands) -> Vec<OsString> {
         fsync,
         compress: squeezed,
         compress_level: squeezed.then_some(squeeze::LEVEL),
-        partial_dir: partial.then(|| ranges::ASIDE.into()),
+        partial_dir: partial.map(String::into_bytes),
         ..Options::default()
     };
     let destination = format!("{}/", base(data_dir));
-    let args = ServerArgs {
-        sender: false,
-        options,
-        capabilities: Vec::new(),
-        old: false,
-        paths: vec![destination.into_bytes()],
-    };
+    let args = ServerArgs { options, paths: vec![destination.into_bytes()], ..ServerArgs::default() };
     args.to_words().into_iter().map(OsString::from_vec).collect()
 }
 
@@ -147,6 +143,7 @@ pub(super) fn fly(jobs: &[Job], link: Link, manner: &Manner) -> Flown {
         fates: vec![Fate::Open; jobs.len()],
         stages: vec![Stage::Listed; jobs.len()],
         digests: vec![None; jobs.len()],
+        current: None,
         lens: vec![0; jobs.len()],
         words: String::new(),
         manner,
@@ -216,6 +213,8 @@ struct BatchWatch<'a> {
     fates: Vec<Fate>,
     stages: Vec<Stage>,
     digests: Vec<Option<Digest>>,
+    /// The job whose bytes are on their way.
+    current: Option<usize>,
     /// How large the files were when they were listed.
     lens: Vec<u64>,
     words: String,
@@ -258,7 +257,7 @@ impl BatchWatch<'_> {
 }
 
 impl Watch for BatchWatch<'_> {
-    fn requested(&mut self, ndx: Ndx, _entry: &FileEntry, request: &Request) -> Answer {
+    fn requested(&mut self, ndx: Ndx, entry: &FileEntry, request: &Request) -> Answer {
         let Some(at) = self.job_at(ndx) else { return Answer::Decline };
         // Asked for again: our bytes did not have the registered sum.
         let changed = request.redo && matches!(self.fates[at], Fate::Failed(..));
@@ -274,10 +273,15 @@ impl Watch for BatchWatch<'_> {
             self.stages[at] = Stage::Held;
             return Answer::Decline;
         }
+        self.current = Some(at);
+        self.jobs[at].way.found(&self.jobs[at], request.sums.head().basis_len(), entry.len);
         Answer::Send
     }
 
     fn progress(&mut self, bytes: u64) {
+        if let Some(at) = self.current {
+            self.jobs[at].way.pass(bytes);
+        }
         (self.manner.progress)(bytes);
     }
 
@@ -298,7 +302,13 @@ impl Watch for BatchWatch<'_> {
     fn unreadable(&mut self, ndx: Ndx, error: &io::Error) {
         if let Some(at) = self.job_at(ndx) {
             self.stages[at] = Stage::Declined;
-            self.fates[at] = Fate::Failed(Failure::Unreadable, format!("it cannot be read: {error}"));
+            self.fates[at] = match error.kind() {
+                io::ErrorKind::UnexpectedEof => Fate::Failed(
+                    Failure::Changed,
+                    "it has changed since it was registered: it was cut off while it was read".into(),
+                ),
+                _ => Fate::Failed(Failure::Unreadable, format!("it cannot be read: {error}")),
+            };
         }
     }
 
@@ -310,6 +320,11 @@ impl Watch for BatchWatch<'_> {
             (Stage::Listed, Fate::Open) => {
                 let found = Sent { matched_bytes: self.lens[at], literal_bytes: 0 };
                 self.fates[at] = Fate::Proven(found, None);
+            }
+            // What others have written to in the meantime may be under the name now: a session that was believed dead, or
+            // those who helped.
+            (Stage::Sent(sent), Fate::Open) if sent.matched_bytes > 0 => {
+                self.fates[at] = Fate::Arrived(self.digests[at]);
             }
             (Stage::Sent(sent), Fate::Open) => self.fates[at] = Fate::Proven(sent, self.digests[at]),
             _ => return,

@@ -1,8 +1,11 @@
 //! A batch written by SFTP, for far ends where no program serves: each file under a temporary name, read back whole,
-//! renamed only with the registered MD5, and never over another file.
+//! renamed only with the registered MD5, and never over another file. A larger one is written where unfinished files are
+//! kept, and both the writing and the reading back go on where a broken connection has left them.
 
 use super::batch::{CHANGED, Fate, Flown, Manner, file_mode, source_metadata};
 use super::flight::Job;
+use super::resume::{self, KEPT_LEAST};
+use crate::catalog::RecordId;
 use crate::status::Failure;
 use crate::throttle::Rate;
 use crate::transfer::TransferError;
@@ -11,7 +14,7 @@ use crate::transport::ssh::sftp::{Pieces, Sftp, SftpError};
 use protocol::checksum::{Checksum, FileHasher, Sum};
 use protocol::chmod::Chmod;
 use std::collections::HashSet;
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -24,11 +27,32 @@ const DIR_MODE: u32 = 0o755;
 /// How a batch is delivered.
 pub(super) struct Delivery<'a> {
     pub(super) sftp: &'a mut Sftp,
-    /// Unfinished files that a broken connection left there.
+    /// What a broken connection has left there and nobody will come back to.
     pub(super) leftovers: &'a mut Vec<PathBuf>,
+    /// The file that a broken connection has left half read.
+    pub(super) read_back: &'a mut Option<ReadBack>,
     pub(super) base: PathBuf,
+    /// What directories for unfinished files are called.
+    pub(super) aside: &'a str,
     pub(super) rate: &'a Rate,
     pub(super) manner: &'a Manner<'a>,
+}
+
+/// A file over there, read to some point.
+pub(super) struct ReadBack {
+    id: RecordId,
+    path: PathBuf,
+    at: u64,
+    hasher: FileHasher,
+}
+
+/// Where a file is written.
+struct Temp {
+    path: PathBuf,
+    /// It outlasts a broken connection.
+    kept: bool,
+    /// Bytes that are there of an earlier session; `None` where there is no such file yet.
+    there: Option<u64>,
 }
 
 /// What ends the delivery of a batch.
@@ -99,7 +123,9 @@ impl Delivery<'_> {
         match self.sftp.stat(&place).map_err(|error| refuse(self, error))? {
             None => {}
             Some(found) if found.is_file => {
-                let (len, sum) = self.read_back(&place).map_err(|error| refuse(self, error))?;
+                let begun = self.read_back.as_ref().filter(|back| back.id == job.id && back.path == place);
+                job.way.found(job, begun.map_or(0, |back| back.at), found.len);
+                let (len, sum) = self.read_back(job, &place).map_err(|error| refuse(self, error))?;
                 let same = Some(sum) == md5;
                 return Ok(if same {
                     Fate::Proven(Sent { matched_bytes: len, literal_bytes: 0 }, None)
@@ -110,90 +136,148 @@ impl Delivery<'_> {
             Some(_) => return Ok(Fate::Taken),
         }
         make_way(self.sftp, &self.base, &name, self.manner.chmod, dirs).map_err(|error| refuse(self, error))?;
-        let temp = temporary(&place);
+        let mut temp = self.temp(job, &place, meta.len()).map_err(|error| refuse(self, error))?;
         let mut outcome = self.write(job, &temp, &place, &meta);
         if matches!(outcome, Ok(Ok(Fate::Open))) {
-            self.sftp.remove(&temp).map_err(|error| refuse(self, error))?;
+            self.discard(&temp).map_err(|error| refuse(self, error))?;
+            temp = self.temp(job, &place, meta.len()).map_err(|error| refuse(self, error))?;
             outcome = self.write(job, &temp, &place, &meta);
         }
         let fate = match outcome {
             Ok(Ok(fate)) => fate,
             Ok(Err(error)) => {
-                let _ = self.sftp.remove(&temp);
+                let _ = self.discard(&temp);
                 return Err(error.into());
             }
             Err(error) => {
                 let trouble = refuse(self, error);
                 match &trouble {
-                    Trouble::File(_) => drop(self.sftp.remove(&temp)),
-                    Trouble::Line(_) => self.leftovers.push(temp),
+                    Trouble::File(_) => drop(self.discard(&temp)),
+                    Trouble::Line(_) if !temp.kept => self.leftovers.push(temp.path),
+                    Trouble::Line(_) => {}
                 }
                 return Err(trouble);
             }
         };
-        if !matches!(fate, Fate::Proven(..)) {
-            self.sftp.remove(&temp).map_err(|error| refuse(self, error))?;
+        match fate {
+            Fate::Proven(..) if !temp.kept => {}
+            // The directory is left.
+            _ => self.discard(&temp).map_err(|error| refuse(self, error))?,
         }
         Ok(fate)
     }
 
+    /// Where a file of `len` bytes is written.
+    fn temp(&mut self, job: &Job, place: &Path, len: u64) -> Result<Temp, SftpError> {
+        let fresh = Temp { path: temporary(place), kept: false, there: None };
+        if len < KEPT_LEAST {
+            return Ok(fresh);
+        }
+        let path = self.base.join(resume::kept(self.aside, job));
+        let Some(dir) = path.parent() else { return Ok(fresh) };
+        self.sftp.make_dir(dir, 0o700)?;
+        match self.sftp.stat(&path)? {
+            None => Ok(Temp { path, kept: true, there: None }),
+            Some(found) if found.is_file && found.len <= len => Ok(Temp { path, kept: true, there: Some(found.len) }),
+            Some(found) if found.is_file => {
+                self.sftp.remove(&path)?;
+                Ok(Temp { path, kept: true, there: None })
+            }
+            Some(_) => Ok(fresh),
+        }
+    }
+
+    fn discard(&mut self, temp: &Temp) -> Result<(), SftpError> {
+        if temp.kept { resume::remove(self.sftp, &temp.path) } else { self.sftp.remove(&temp.path) }
+    }
+
     /// Writes, proves and renames. The inner error is the source's. Open is a file that has turned out to keep the permissions
-    /// that it was made with, which are for us alone.
-    fn write(&mut self, job: &Job, temp: &Path, place: &Path, meta: &Metadata) -> Result<io::Result<Fate>, SftpError> {
-        let mut file = match self.manner.sources.open(&job.source) {
-            Ok(file) => file,
+    /// that it was made with, which are for us alone, or not to go on from what an earlier session had left.
+    fn write(&mut self, job: &Job, temp: &Temp, place: &Path, meta: &Metadata) -> Result<io::Result<Fate>, SftpError> {
+        let mut source = match self.manner.sources.open(&job.source) {
+            Ok(file) => Summed::new(file, self.manner.digests),
             Err(error) => return Ok(Err(error)),
         };
-        let md5 = Sum::new(&job.md5);
+        let there = temp.there.unwrap_or(0);
+        let read = self.read_back.as_ref().filter(|back| back.id == job.id && back.path == temp.path && there > 0);
+        job.way.found(job, there + read.map_or(0, |back| back.at), meta.len());
+        if let Err(error) = source.pass(there) {
+            return Ok(Err(error));
+        }
         let (progress, rate) = (self.manner.progress, self.rate);
-        let mut hasher = FileHasher::new(Checksum::Md5);
-        let mut blake3 = self.manner.digests.then(|| FileHasher::new(Checksum::Blake3));
         let mode = file_mode(meta.mode(), self.manner.chmod);
         let for_good = self.sftp.keeps_its_own();
-        let written = self.sftp.create(temp, if for_good { mode } else { 0o600 }, &mut |buffer| {
-            let n = loop {
-                match file.read(buffer) {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    read => break read?,
-                }
-            };
-            hasher.update(&buffer[..n]);
-            if let Some(blake3) = &mut blake3 {
-                blake3.update(&buffer[..n]);
-            }
+        let mut next = |buffer: &mut [u8]| {
+            let n = source.read(buffer)?;
+            job.way.pass(n as u64);
             progress(n as u64);
             rate.pay(n);
             Ok(n)
-        })?;
+        };
+        job.way.pass(there);
+        let written = match temp.there {
+            None => self.sftp.create(&temp.path, if for_good { mode } else { 0o600 }, &mut next)?,
+            Some(there) => self.sftp.go_on(&temp.path, there, &mut next)?,
+        };
         let len = match written {
-            Ok(len) => len,
+            Ok(0) => there,
+            Ok(written) => {
+                // What was read is not all there was.
+                *self.read_back = None;
+                there + written
+            }
             Err(error) => return Ok(Err(error)),
         };
-        let sum = hasher.finish();
-        if Some(sum) != md5 {
+        let (sum, blake3) = source.finish();
+        if Some(sum) != Sum::new(&job.md5) {
             return Ok(Ok(Fate::Failed(Failure::Changed, CHANGED.into())));
         }
-        if self.read_back(temp)? != (len, sum) {
+        if self.read_back(job, &temp.path)? != (len, sum) {
+            // The beginning may be of an earlier state of the file, or of a disk that lost it: all anew, then.
+            if there > 0 {
+                return Ok(Ok(Fate::Open));
+            }
             let why = "what the storage node has written is not what was sent; is its disk in order?".to_owned();
             return Ok(Ok(Fate::Failed(Failure::Refused, why)));
         }
         let mtime = u64::try_from(meta.mtime()).ok();
-        if !self.sftp.set_if_it_may_be(temp, mode, mtime)? && !for_good && mode != 0o600 {
+        if !self.sftp.set_if_it_may_be(&temp.path, mode, mtime)? && !for_good && mode != 0o600 {
             return Ok(Ok(Fate::Open));
         }
-        Ok(Ok(match self.sftp.rename(temp, place)? {
+        Ok(Ok(match self.sftp.rename(&temp.path, place)? {
             true => {
-                let digest = blake3.map(|blake3| Digest { len, blake3: blake3.finish() });
-                Fate::Proven(Sent { literal_bytes: len, matched_bytes: 0 }, digest)
+                let digest = blake3.map(|blake3| Digest { len, blake3 });
+                Fate::Proven(Sent { literal_bytes: len - there, matched_bytes: there }, digest)
             }
             false => Fate::Taken,
         }))
     }
 
-    fn read_back(&mut self, path: &Path) -> Result<(u64, Sum), SftpError> {
-        let mut hasher = FileHasher::new(Checksum::Md5);
-        let len = self.sftp.read(path, &mut |bytes| hasher.update(bytes))?;
-        Ok((len, hasher.finish()))
+    /// Reads a file back, from where a broken connection has left off.
+    fn read_back(&mut self, job: &Job, path: &Path) -> Result<(u64, Sum), SftpError> {
+        let begun = self.read_back.take().filter(|back| back.id == job.id && back.path == path);
+        let begun = begun.unwrap_or_else(|| ReadBack {
+            id: job.id,
+            path: path.to_owned(),
+            at: 0,
+            hasher: FileHasher::new(Checksum::Md5),
+        });
+        let ReadBack { id, path, mut at, mut hasher } = begun;
+        job.way.pass(at);
+        let read = self.sftp.read_from(&path, at, &mut |bytes| {
+            hasher.update(bytes);
+            at += bytes.len() as u64;
+            job.way.pass(bytes.len() as u64);
+        });
+        match read {
+            Ok(_) => Ok((at, hasher.finish())),
+            Err(error) => {
+                if error.is_of_the_line() {
+                    *self.read_back = Some(ReadBack { id, path, at, hasher });
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Whose trouble it is.
@@ -249,6 +333,51 @@ pub(super) fn make_way(
         dirs.insert(dir);
     }
     Ok(())
+}
+
+/// A source that is summed as it is read.
+struct Summed {
+    file: File,
+    md5: FileHasher,
+    blake3: Option<FileHasher>,
+}
+
+impl Summed {
+    fn new(file: File, digests: bool) -> Self {
+        let blake3 = digests.then(|| FileHasher::new(Checksum::Blake3));
+        Self { file, md5: FileHasher::new(Checksum::Md5), blake3 }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = loop {
+            match self.file.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
+        self.md5.update(&buffer[..n]);
+        if let Some(blake3) = &mut self.blake3 {
+            blake3.update(&buffer[..n]);
+        }
+        Ok(n)
+    }
+
+    /// Reads so many bytes only to sum them. Should there be fewer, the sum tells.
+    fn pass(&mut self, mut bytes: u64) -> io::Result<()> {
+        let mut buffer = vec![0; usize::try_from(bytes.min(256 * 1024)).unwrap_or_default()];
+        while bytes > 0 {
+            let most = buffer.len().min(usize::try_from(bytes).unwrap_or(usize::MAX));
+            match self.read(&mut buffer[..most])? {
+                0 => break,
+                n => bytes -= n as u64,
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> (Sum, Option<Sum>) {
+        (self.md5.finish(), self.blake3.map(FileHasher::finish))
+    }
 }
 
 /// A name beside `place` as rsync gives unfinished files.

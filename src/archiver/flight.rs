@@ -1,6 +1,7 @@
 //! What is on its way: rows, the places they go to, and how much of both may be.
 
 use super::layout::RemotePath;
+use super::resume::Way;
 use crate::catalog::{Md5, RecordId};
 use crate::status::Progress;
 use std::collections::{BTreeSet, HashSet};
@@ -21,6 +22,8 @@ pub(super) struct Job {
     pub(super) place: RemotePath,
     /// Which variant is tried: 0 for the name itself, then `.1`, `.2` …
     pub(super) variant: u32,
+    /// How its file has come on.
+    pub(super) way: Way,
     ticket: Ticket,
 }
 
@@ -134,7 +137,7 @@ impl Flight {
         }
         self.progress.takes_off(row_bytes);
         let ticket = Ticket { flight: self.clone(), id, place: place.clone(), over: false, _permits: [file, bytes] };
-        Some(Job { id, attempts, source, md5, place, variant: 0, ticket })
+        Some(Job { id, attempts, source, md5, place, variant: 0, way: Way::default(), ticket })
     }
 
     /// The rows that came back untried since this was asked last.

@@ -1,7 +1,8 @@
 //! A batch fetched from where its files are, into a directory of this machine.
 //!
 //! What stands in the archive already is judged here, by its bytes, before anything is asked for; what comes is hashed as
-//! it comes, and gets its name only with the registered MD5, never over another file.
+//! it comes, and gets its name only with the registered MD5, never over another file. What a broken session has brought of a
+//! larger one stays, and the next session goes on from there.
 
 use super::BATCH_BYTES;
 use super::batch::{CHANGED, Fate, Flown, Manner, explain, file_mode, hello, push_words};
@@ -23,7 +24,7 @@ use std::path::Path;
 /// The server arguments for fetching.
 pub(crate) fn sender_args(squeezed: bool) -> Vec<OsString> {
     let options = Options { compress: squeezed, compress_level: squeezed.then_some(squeeze::LEVEL), ..options() };
-    let args = ServerArgs { sender: true, options, capabilities: Vec::new(), old: false, paths: vec![b"/".to_vec()] };
+    let args = ServerArgs { sender: true, options, paths: vec![b"/".to_vec()], ..ServerArgs::default() };
     args.to_words().into_iter().map(OsString::from_vec).collect()
 }
 
@@ -72,7 +73,7 @@ pub(super) fn fly<E>(
     }
     let link = open()?;
     let remote = link.remote.clone();
-    let mut watch = Watch { jobs, wishers, fates, words, unsaid: Vec::new(), manner };
+    let mut watch = Watch { jobs, wishers, fates, words, unsaid: Vec::new(), current: None, manner };
     let ended =
         greet(link, hello(manner.squeezed)).and_then(|session| fetch(session, &wishes, dest, BATCH_BYTES, &mut watch));
     let ended = ended.map_err(|error| explain(error, &remote));
@@ -143,6 +144,8 @@ struct Watch<'a> {
     words: String,
     /// Jobs whose file the far end did not give: why, it says in words that may come later.
     unsaid: Vec<usize>,
+    /// The job whose bytes are coming in.
+    current: Option<usize>,
     manner: &'a Manner<'a>,
 }
 
@@ -163,7 +166,17 @@ impl FetchWatch for Watch<'_> {
         (self.manner.stopping)()
     }
 
+    fn resumes(&mut self, wish: usize, bytes: u64, len: u64) {
+        self.current = self.wishers.get(wish).copied();
+        if let Some(job) = self.current.and_then(|at| self.jobs.get(at)) {
+            job.way.found(job, bytes, len);
+        }
+    }
+
     fn progress(&mut self, bytes: u64) {
+        if let Some(job) = self.current.and_then(|at| self.jobs.get(at)) {
+            job.way.pass(bytes);
+        }
         (self.manner.progress)(bytes);
     }
 
@@ -181,6 +194,7 @@ impl FetchWatch for Watch<'_> {
             Fetched::Taken => Fate::Taken,
             Fetched::Changed(_) => Fate::Failed(Failure::Changed, CHANGED.into()),
             Fetched::NotAFile => Fate::Failed(Failure::Missing, "it is not a regular file".into()),
+            Fetched::Misbuilt => Fate::Open,
             Fetched::Garbled => Fate::Failed(Failure::Unreadable, "it did not come whole from the far end".into()),
             Fetched::NotListed | Fetched::NotSent => {
                 self.unsaid.push(at);

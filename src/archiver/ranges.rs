@@ -2,13 +2,13 @@
 //!
 //! A session carries at most one window of its channel per round trip, so over a long link a file alone uses a part of it.
 //! Then idle sessions help: each writes ranges of the file by SFTP where our receiver looks for an earlier try
-//! (`--partial-dir`), and an ordinary session finds it there, proves it, and gives it its name. It is used only if the far
-//! end has confirmed every range and nobody writes any more; otherwise it is removed and the file goes as ever. So what is
-//! proven is what stays.
+//! (`--partial-dir`), and an ordinary session finds it there, proves it, and gives it its name. The session comes only when
+//! nobody writes any more. If some range is missing then, it sends that; so nothing is sent twice, and what is proven is
+//! what stays.
 
-use super::batch::Fate;
 use super::deliver::make_way;
 use super::flight::Job;
+use super::resume::kept;
 use super::road::Road;
 use super::worker::Worker;
 use super::{Direction, Sources};
@@ -22,8 +22,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// Where earlier tries are, beside the files.
-pub(super) const ASIDE: &str = ".archiver-partial";
 /// Bytes of one range.
 const RANGE: u64 = 8 << 20;
 /// A session that moves more per second is held back by something else than round trips.
@@ -225,35 +223,16 @@ impl Drop for Hand<'_> {
     }
 }
 
-/// Files of a batch that were laid down for an ordinary session to find.
+/// What is laid down of a batch for an ordinary session to find.
 #[derive(Default)]
 pub(super) struct Laid {
-    files: Vec<(usize, PathBuf)>,
+    files: usize,
     sftp: Option<Sftp>,
 }
 
 impl Laid {
     pub(super) fn is_empty(&self) -> bool {
-        self.files.is_empty()
-    }
-
-    /// Removes what the session did not take.
-    pub(super) fn clear(mut self, fates: &[Fate]) {
-        let Some(sftp) = &mut self.sftp else { return };
-        for (at, path) in &self.files {
-            if !matches!(fates.get(*at), Some(Fate::Proven(..))) && remove(sftp, path).is_err() {
-                return;
-            }
-        }
-    }
-}
-
-fn remove(sftp: &Sftp, path: &Path) -> Result<(), SftpError> {
-    sftp.remove(path)?;
-    // Others may have theirs in it.
-    match path.parent().map(|aside| sftp.remove_dir(aside)) {
-        Some(Err(error @ (SftpError::Lost(_) | SftpError::Stalled(_)))) => Err(error),
-        _ => Ok(()),
+        self.files == 0
     }
 }
 
@@ -317,52 +296,35 @@ impl Worker {
         let len = |job: &Job| {
             settings.sources.metadata(&job.source).map_or(0, |meta| if meta.is_file() { meta.len() } else { 0 })
         };
-        for (at, job) in jobs.iter().enumerate() {
+        for job in jobs {
             let len = len(job);
             if len < least || self.stop.is_stopped() {
                 continue;
             }
             match self.lay(job, len, &mut laid.sftp) {
-                Ok(Some(path)) => {
-                    laid.files.push((at, path));
-                    continue;
-                }
-                Ok(None) => {}
+                Ok(true) => laid.files += 1,
+                Ok(false) => {}
                 Err(why) => {
                     tracing::debug!(host = self.connect.describe(), "Not written by several: {why}");
                     self.board.of_no_use();
                     laid.sftp = None;
+                    // Some of it may stand there all the same.
+                    laid.files += 1;
                 }
             }
-            self.sweep(job);
         }
+        // Its connection is of no more use.
+        laid.sftp = None;
         laid
     }
 
-    /// Where a file is laid down.
-    fn aside(&self, job: &Job) -> PathBuf {
-        let place = Path::new(&self.settings.data_dir).join(job.place.variant(job.variant));
-        place.with_file_name(ASIDE).join(place.file_name().unwrap_or_default())
-    }
-
-    /// Removes what a crash or a lost connection has left of a file.
-    fn sweep(&mut self, job: &Job) {
-        let script = "rm -f -- \"$1\"; rmdir -- \"${1%/*}\" 2>/dev/null";
-        let words = ["sh".into(), "-c".into(), script.into(), "sh".into(), self.aside(job).into_os_string()];
-        // What broke while several wrote may have been this connection as well; the next one is new. Where no such command may
-        // be run, it stays until the file is laid down again.
-        if self.connect.run(&words).is_err() {
-            let _ = self.connect.run(&words);
-        }
-    }
-
-    /// Lays one file down; where it is then, or nothing where that is of no use.
-    fn lay(&mut self, job: &Job, len: u64, sftp: &mut Option<Sftp>) -> Result<Option<PathBuf>, String> {
+    /// Lays one file down; false where that is of no use.
+    fn lay(&mut self, job: &Job, len: u64, sftp: &mut Option<Sftp>) -> Result<bool, String> {
         let slow = self.board.pace().slow().filter(|_| self.settings.rate.get() == 0);
-        let Some(alone) = slow else { return Ok(None) };
+        let Some(alone) = slow else { return Ok(false) };
         // A lock that is held is held by one who waits for work.
         if self.jobs.try_lock().is_ok_and(|jobs| !jobs.is_empty()) {
-            return Ok(None);
+            return Ok(false);
         }
         let sftp = match sftp {
             Some(sftp) => sftp,
@@ -374,16 +336,18 @@ impl Worker {
         let base = PathBuf::from(&self.settings.data_dir);
         let place = base.join(&name);
         if !sftp.is_dir(&base).map_err(wrong)? || sftp.stat(&place).map_err(wrong)?.is_some() {
-            return Ok(None);
+            return Ok(false);
         }
         make_way(sftp, &base, &name, self.settings.chmod.as_ref(), &mut HashSet::new()).map_err(wrong)?;
-        let path = self.aside(job);
+        let path = base.join(kept(&self.settings.aside, job));
         if let Some(aside) = path.parent() {
             sftp.make_dir(aside, 0o700).map_err(wrong)?;
         }
+        // An earlier session has begun already.
+        if sftp.stat(&path).map_err(wrong)?.is_some() {
+            return Ok(false);
+        }
         let began = Instant::now();
-        // What a crash left may still be written to.
-        sftp.remove(&path).map_err(wrong)?;
         let split = Split::new(&job.source, path.clone(), len);
         let split = Arc::new(Split { sources: self.settings.sources.clone(), ..split });
         let hand = split.join().ok_or("nobody may join")?;
@@ -408,12 +372,9 @@ impl Worker {
                 if rate < alone * PAYS {
                     self.board.of_no_use();
                 }
-                Ok(Some(path))
+                Ok(true)
             }
-            written => {
-                remove(sftp, &path).map_err(wrong)?;
-                Err(written.err().unwrap_or_else(|| "one who helped broke off".to_owned()))
-            }
+            written => Err(written.err().unwrap_or_else(|| "one who helped broke off".to_owned())),
         }
     }
 }

@@ -100,8 +100,10 @@ pub(super) fn find(
             }
         }
     }
-    tracing::warn!(host, "{why}; files are written by SFTP, which is slower and read back to be proven; {remedy}");
-    progress.set_road(Some(format!("SFTP, slower: {why}; {remedy}")));
+    // Not again after each loss of the connection.
+    if progress.set_road(Some(format!("SFTP, slower: {why}; {remedy}"))) {
+        tracing::warn!(host, "{why}; files are written by SFTP, which is slower and read back to be proven; {remedy}");
+    }
     Ok(Road::Sftp(Box::new(sftp)))
 }
 

@@ -2,10 +2,11 @@
 
 use super::batch::{Demands, Fate, Flown, Manner, fly, server_args};
 use super::crew::Crew;
-use super::deliver::Delivery;
+use super::deliver::{Delivery, ReadBack};
 use super::flight::Job;
 use super::origins::{self, Look, Origin, Origins};
 use super::ranges::{Board, Laid, Split};
+use super::resume::{self, Strays};
 use super::retry::{Backoff, ONCE_PATIENCE, blames_the_link, no_room, with_words, words_about};
 use super::road::{self, Road};
 use super::squeeze::Squeeze;
@@ -50,6 +51,7 @@ pub(super) struct Worker {
     pub(super) connect: Box<dyn Connect>,
     pub(super) crew: Arc<Crew>,
     pub(super) board: Arc<Board>,
+    pub(super) strays: Arc<Strays>,
     pub(super) origins: Arc<Origins>,
     pub(super) settings: Arc<Settings>,
     pub(super) path_limit: usize,
@@ -64,8 +66,10 @@ pub(super) struct Worker {
     pub(super) squeeze: Squeeze,
     /// Until when nobody is helped with a large file, since that did not work.
     pub(super) no_help_before: Option<Instant>,
-    /// Unfinished files that a broken connection left at the far end, where we write them ourselves.
+    /// Files of no use that a broken connection left at the far end, where we write them ourselves.
     pub(super) leftovers: Vec<PathBuf>,
+    /// A file of the far end that a broken connection has left half read.
+    pub(super) read_back: Option<ReadBack>,
     /// Where our own program stands at the far end, if it was uploaded.
     pub(super) uploaded: Option<PathBuf>,
 }
@@ -116,6 +120,7 @@ impl Worker {
             let mut rests = VecDeque::from([Rest { jobs, breaks: 0 }]);
             while let Some(rest) = rests.pop_front() {
                 self.work(rest, &mut rests, &mut backoff);
+                self.sweep();
             }
         }
     }
@@ -125,7 +130,14 @@ impl Worker {
         if self.stop.is_stopped() || rest.jobs.is_empty() {
             return self.leave(rest.jobs);
         }
-        let Rest { jobs, breaks } = rest;
+        let Rest { mut jobs, breaks } = rest;
+        // Unfinished files of one session are kept in directories of one name.
+        let variant = jobs.first().map_or(0, |job| job.variant);
+        let others: Vec<_> = jobs.extract_if(.., |job| job.variant != variant).collect();
+        if !others.is_empty() {
+            rests.push_front(Rest { jobs: others, breaks });
+        }
+        self.strays.take_up(&jobs);
         let flown = match self.session(&jobs) {
             Ok(flown) => flown,
             Err(why) => return self.wait_for_link(Rest { jobs, breaks }, &why, rests, backoff),
@@ -146,11 +158,16 @@ impl Worker {
             match fate {
                 Fate::Proven(_, digest) => {
                     backoff.reset();
+                    let digest = digest.or(job.way.arrived);
                     let name = job.place.variant(job.variant);
                     let path = self.archived_path(&name);
                     let entry = self.entry(&job, name, digest);
                     let md5 = job.md5;
                     self.give(JobResult { job, outcome: Outcome::Copied { path, md5 }, entry });
+                }
+                Fate::Arrived(digest) => {
+                    job.way.arrived = digest;
+                    left.push(job);
                 }
                 Fate::Failed(kind, why) => failed.push((job, kind, why)),
                 Fate::Taken => {
@@ -194,10 +211,18 @@ impl Worker {
             }
         }
         if let (Some(why), false) = (&full, left.is_empty()) {
+            self.strays.make_room(left.iter());
             return self.wait_for_link(Rest { jobs: left, breaks }, why, rests, backoff);
         }
         match ended {
             Ok(_) => rests.push_back(Rest { jobs: left, breaks: 0 }),
+            Err(error) if resume::advance(&mut left) => {
+                // Whatever broke it, the next one goes on from there, and at once.
+                tracing::debug!(host = self.connect.describe(), "{error}; going on");
+                backoff.reset();
+                self.road = None;
+                rests.push_front(Rest { jobs: left, breaks: 0 });
+            }
             Err(error) if blames_the_link(&error) => {
                 let breaks = if left.len() < listed { 0 } else { breaks + 1 };
                 self.after_loss(Rest { jobs: left, breaks }, &with_words(&error, &words), rests, backoff);
@@ -292,13 +317,16 @@ impl Worker {
             progress: &progress,
             confirmed: &confirmed,
         };
+        resume::begin(jobs);
+        let aside = resume::variant_of(&settings.aside, jobs.first().map_or(0, |job| job.variant));
         let mut began = Instant::now();
         let mut laid = Laid::default();
         let flown = match settings.direction {
             Direction::Pull => {
                 let data_dir = &settings.data_dir;
                 let dest = Dest::open(data_dir.as_ref(), false)
-                    .map_err(|error| format!("Directory {data_dir} on this machine cannot be entered: {error}"))?;
+                    .map_err(|error| format!("Directory {data_dir} on this machine cannot be entered: {error}"))?
+                    .keeping(&aside);
                 let mut guard = None;
                 let open = || {
                     let link = self.connect.open(&pull::sender_args(squeezed))?;
@@ -317,23 +345,30 @@ impl Worker {
                         let _guard = self.stop.guard(sftp.closer());
                         let base = PathBuf::from(&settings.data_dir);
                         let rate = &settings.rate;
-                        let delivery = Delivery { sftp, leftovers: &mut self.leftovers, base, rate, manner: &manner };
+                        let (leftovers, read_back) = (&mut self.leftovers, &mut self.read_back);
+                        let delivery = Delivery {
+                            sftp,
+                            leftovers,
+                            read_back,
+                            base,
+                            aside: &settings.aside,
+                            rate,
+                            manner: &manner,
+                        };
                         return delivery.fly(jobs);
                     }
                     Some((Road::Program { syncs, .. }, _)) => *syncs,
                     None => false,
                 };
-                let demands =
-                    Demands { fsync: syncs, chmod: manner.chmod.is_some(), squeezed, partial: !laid.is_empty() };
+                let chmod = manner.chmod.is_some();
+                let demands = Demands { fsync: syncs, chmod, squeezed, partial: Some(aside) };
                 let args = server_args(&settings.data_dir, demands);
                 let link = self.connect.open(&args).map_err(&trouble)?;
                 let _guard = self.stop.guard(link.closer.clone());
                 fly(jobs, settings.rate.on_writing(link), &manner)
             }
         };
-        if !laid.is_empty() {
-            laid.clear(&flown.fates);
-        } else if flown.ended.is_ok() {
+        if laid.is_empty() && flown.ended.is_ok() {
             self.squeeze.learn(squeezed, moved.get(), began.elapsed());
             if settings.split_size > 0 && moved.get() >= settings.split_size / 2 {
                 self.board.learn(moved.get(), began.elapsed());
@@ -381,7 +416,7 @@ impl Worker {
             return None;
         }
         let base = OsString::from(&self.settings.data_dir);
-        let mut here = Local;
+        let mut here = Local::default();
         let side: &mut dyn Connect = match self.settings.direction {
             Direction::Push => self.connect.as_mut(),
             Direction::Pull => &mut here,
@@ -440,7 +475,7 @@ impl Worker {
 
     /// Lets jobs go without a result: their rows stay as they are.
     fn leave(&self, jobs: Vec<Job>) {
-        drop(jobs);
+        jobs.iter().for_each(|job| self.strays.leave(job));
     }
 
     /// Counts failures of files, but for those whose place is in trouble: they are held back with it.
@@ -513,6 +548,10 @@ impl Worker {
 
     fn fail(&self, job: Job, kind: Failure, why: String) {
         self.progress.failure(kind);
+        match job.attempts + 1 >= self.settings.max_attempts {
+            true => self.strays.give_up(&job),
+            false => self.strays.leave(&job),
+        }
         self.settle(job, Outcome::Failed { why });
     }
 

@@ -3,7 +3,7 @@
 use super::flags::{AuthorizeArgs, ConfinedArgs};
 use super::output::{print, say};
 use super::server;
-use crate::archiver::{Demands, server_args};
+use crate::archiver::{Demands, is_aside, server_args};
 use crate::transfer::{confine, open_operand};
 use anyhow::{Context, Result, bail};
 use rustix::fs::Access;
@@ -96,13 +96,18 @@ fn wish(words: &[OsString], data_dir: &str) -> Option<Wish> {
         return Some(Wish::Version);
     }
     // Whatever the program was called over there, it is this one that serves, and only in ways that `run` asks for.
-    let all = (0..16).map(|bits| Demands {
+    let partial = rest.iter().find_map(|word| {
+        let word = word.to_str()?;
+        let name = word.strip_prefix("--partial-dir=").unwrap_or(word);
+        is_aside(name).then(|| name.to_owned())
+    });
+    let all = (0..8).map(|bits| Demands {
         fsync: bits & 1 != 0,
         chmod: bits & 2 != 0,
         squeezed: bits & 4 != 0,
-        partial: bits & 8 != 0,
+        partial: partial.clone(),
     });
-    all.into_iter().find(|&demands| server_args(data_dir, demands) == rest).map(Wish::Serve)
+    all.into_iter().find(|demands| server_args(data_dir, demands.clone()) == rest).map(Wish::Serve)
 }
 
 #[cfg(test)]
@@ -115,8 +120,8 @@ mod tests {
             wish(&shlex::split(line).unwrap().into_iter().map(OsString::from).collect::<Vec<_>>(), "/data/a b")
         };
         for bits in 0..16 {
-            let demands =
-                Demands { fsync: bits & 1 != 0, chmod: bits & 2 != 0, squeezed: bits & 4 != 0, partial: bits & 8 != 0 };
+            let partial = (bits & 8 != 0).then(|| ".archiver-partial-0123abcd.2".to_owned());
+            let demands = Demands { fsync: bits & 1 != 0, chmod: bits & 2 != 0, squeezed: bits & 4 != 0, partial };
             let mut words = vec![OsString::from("rsync")];
             words.extend(server_args("/data/a b/", demands));
             assert!(matches!(wish(&words, "/data/a b"), Some(Wish::Serve(_))), "{words:?}");

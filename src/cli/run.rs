@@ -5,7 +5,7 @@ use super::flags::{DatabaseArgs, LayoutArg, RetryArgs, RunArgs, ServiceArgs, Ssh
 use super::output::{Screen, print, printable, start_log, summary};
 use crate::archiver::control::Control;
 use crate::archiver::stop::Stop;
-use crate::archiver::{self, Announcing, Bootstrap, Direction, Ended, Settings, Sources, Upkeep, is_static};
+use crate::archiver::{self, Announcing, Bootstrap, Direction, Ended, Settings, Sources, Upkeep, aside_of, is_static};
 use crate::catalog::{self, AnyCatalog, Catalog, CatalogError, Database, Layout, Note, RecordId, Retry, Selection};
 use crate::manifest::Manifest;
 use crate::ocs::agent::AgentConfig;
@@ -82,7 +82,7 @@ impl Service {
     pub(super) fn connect(&self) -> Result<Box<dyn Connect>, ConnectError> {
         Ok(match &self.ssh {
             Some(options) => Box::new(Ssh::new(options.clone())?),
-            None => Box::new(Local),
+            None => Box::new(Local::default()),
         })
     }
 }
@@ -331,6 +331,7 @@ pub(super) fn settings(args: &RunArgs, service: &Service) -> Result<Settings> {
         max_attempts: service.options.selection.max_attempts,
         grace: GRACE,
         bootstrap: service.bootstrap.clone(),
+        aside: aside_of(&format!("{} {:?}", service.database, service.options.selection.targets)),
         chmod: args.chmod.clone().filter(|chmod| !chmod.is_empty()),
         compress: args.compress,
         rate: Rate::new(args.bwlimit.unwrap_or(0)),

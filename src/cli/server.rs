@@ -2,9 +2,11 @@
 
 mod secluded;
 
+use crate::exit;
+use crate::rsync::served;
 use crate::rsync::until::Until;
 use crate::transfer::copy_as::copy_as;
-use crate::transfer::serve::{complain, exit_code, serve};
+use crate::transfer::serve::{complain, serve};
 use crate::transfer::{TransferError, bound, charset, trust_all_links};
 use crate::transport::stdio::{input, stdio};
 use protocol::PeerError;
@@ -25,23 +27,24 @@ pub(super) fn main(args: &[OsString]) -> ExitCode {
         Ok(charset) => charset,
         Err(error) => {
             complain(&error.to_string());
-            return ExitCode::from(u8::try_from(exit_code(&error)).unwrap_or(1));
+            return ExitCode::from(exit::status(exit::of(&error)));
         }
     };
     if secluded::announced(&args) {
-        match secluded::read(&mut input(PATIENCE)) {
-            Ok(more) => args.extend(secluded::expand(more, charset)),
+        match secluded::read(&mut input(PATIENCE)).and_then(|more| secluded::expand(more, charset)) {
+            Ok(more) => args.extend(more),
             Err(error) => {
                 complain(&format!("pysmurf-archiver --server: Cannot read the arguments that -s announces: {error}"));
-                return ExitCode::from(12);
+                return ExitCode::from(exit::status(exit::STREAM));
             }
         }
     }
     let words: Vec<_> = args.iter().map(|arg| arg.as_bytes()).collect();
-    let args = match ServerArgs::parse(&words) {
+    let args = match served::operators(&words) {
         Ok(args) => ServerArgs { options: Options { charset, ..args.options }, ..args },
         Err(error) => {
-            complain(&format!("pysmurf-archiver --server: {error}"));
+            complain(&format!("rsync: {error}"));
+            complain(&exit::line(1, "server"));
             return ExitCode::from(1);
         }
     };
@@ -61,21 +64,18 @@ pub(super) fn main(args: &[OsString]) -> ExitCode {
     let served = serve(&args, link);
     if let Some(code) = until.and_then(|until| until.ended()) {
         complain(&format!("rsync error: received SIGINT, SIGTERM, or SIGHUP (code {code})"));
-        return ExitCode::from(u8::try_from(code).unwrap_or(1));
+        return ExitCode::from(exit::status(code));
     }
     let code = match served {
-        Ok(served) if served.partial => 23,
-        Ok(served) if served.vanished => 24,
-        Ok(served) if served.delete_limit => 25,
-        Ok(_) => 0,
+        Ok(served) => served.exit_code(),
         Err(error) => {
             if !told(&error) {
                 complain(&format!("pysmurf-archiver --server: {error}"));
             }
-            exit_code(&error)
+            exit::of(&error)
         }
     };
-    ExitCode::from(u8::try_from(code).unwrap_or(1))
+    ExitCode::from(exit::status(code))
 }
 
 /// Whether the client has heard of it through the session.

@@ -9,11 +9,14 @@ use crate::transport::ConnectError;
 use crate::transport::tcp::Family;
 use protocol::PeerError;
 use protocol::args::ServerArgs;
-use protocol::daemon::{ArgList, Client, ClientEvent, Greeting};
+use protocol::daemon::{ArgList, Client, ClientEvent, Digest, Greeting};
 use std::ffi::OsString;
 use std::io::{self, Cursor, Read};
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// The newest protocol whose daemons know nothing better than MD4.
+const LAST_WITH_MD4: u8 = 29;
 
 /// Where a daemon is: of `rsync://[user@]host[:port]/` or `[user@]host::`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,8 +34,8 @@ pub struct Site {
 pub struct Shell {
     /// The words of `-e`, with the login's options and the host.
     pub words: Vec<OsString>,
-    /// The words of `--rsync-path`.
-    pub program: Vec<OsString>,
+    /// `--rsync-path`: text for the shell over there.
+    pub program: OsString,
 }
 
 /// How to reach it.
@@ -179,8 +182,21 @@ impl Exchange {
     }
 
     fn say(&mut self, bytes: &[u8]) -> Result<(), DaemonError> {
-        self.link.writer.write_all(bytes)?;
-        Ok(self.link.writer.flush()?)
+        let said = self.link.writer.write_all(bytes).and_then(|()| self.link.writer.flush());
+        said.map_err(|error| self.why_deaf().unwrap_or(error.into()))
+    }
+
+    /// What a daemon has said that does not listen any more.
+    fn why_deaf(&mut self) -> Option<DaemonError> {
+        loop {
+            match self.hear() {
+                Ok(ClientEvent::Refused(line)) => {
+                    return Some(DaemonError::Refused(crate::transfer::shown_bytes(&line)));
+                }
+                Ok(ClientEvent::Exit) | Err(_) => return None,
+                Ok(_) => {}
+            }
+        }
     }
 
     fn hear(&mut self) -> Result<ClientEvent, DaemonError> {
@@ -228,6 +244,14 @@ impl Exchange {
                 ClientEvent::Challenge(challenge) => {
                     let digest = greeting.digest(call.version);
                     let digest = digest.ok_or(PeerError::NotOffered("a digest that we know for its challenge"))?;
+                    // Who names an old protocol asks for what belongs to it.
+                    if digest > Digest::WEAKEST && call.version > LAST_WITH_MD4 {
+                        return Err(DaemonError::Refused(format!(
+                            "The daemon takes no better proof of the password than {}, from which others could find it \
+                             out; if that is to be, say --protocol={LAST_WITH_MD4}",
+                            digest.name()
+                        )));
+                    }
                     let user = password::user(site)?;
                     let secret = password::password(call)?;
                     self.say(&Client::response(user.as_bytes(), &digest.answer(&secret, &challenge)))?;

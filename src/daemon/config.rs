@@ -11,7 +11,8 @@ mod tests;
 pub(super) use expand::Environment;
 pub(super) use parameters::Settings;
 
-use crate::transfer::{open_operator_file, shown_bytes};
+use crate::transfer::{open_operand, open_operator_file, readable, shown_bytes};
+use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -230,13 +231,13 @@ fn expected(what: &str) -> Trouble {
 
 /// The file itself, or the files of a folder that end so, in order.
 fn files(path: &Path, suffix: &str) -> Result<Vec<PathBuf>, ConfigError> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
     let cannot = |source| ConfigError::File { file: shown_bytes(path.as_os_str().as_bytes()), source };
+    // What cannot be entered is taken for a file, and whoever opens it says what is wrong with it.
+    let Ok(folder) = open_operand(path).and_then(|folder| readable(&folder)) else { return Ok(vec![path.to_owned()]) };
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(cannot)? {
-        let file = entry.map_err(cannot)?.path();
+    for entry in rustix::fs::Dir::read_from(&folder).map_err(|error| cannot(error.into()))? {
+        let entry = entry.map_err(|error| cannot(error.into()))?;
+        let file = path.join(OsStr::from_bytes(entry.file_name().to_bytes()));
         if file.extension().is_some_and(|found| found == suffix) {
             files.push(file);
         }

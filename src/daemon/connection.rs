@@ -9,19 +9,23 @@ use super::auth::{self, Access, Proof, Secrets};
 use super::config::{Config, Environment, Module, Settings};
 use super::flags::Flags;
 use super::hooks::{self, After};
-use super::module::{Entrance, NoEntry, guard};
+use super::module::{Entrance, NoEntry, guard, step_down};
 use super::request;
 use super::talk::{Gone, Talk};
 use super::{journal_of, slots};
 use crate::transfer::guard::Guard;
+use crate::transfer::{open_operator_file, trust_all_links};
 use protocol::PeerError;
 use protocol::daemon::{Digest, Greeting, ServerEvent};
 use protocol::handshake::VERSION_MOST;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::net::{IpAddr, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+
+/// Longest message of the day that is shown, in bytes.
+const MOTD_MOST: u64 = 1 << 20;
 
 /// Why a client is not served: what it hears, if anything, and what the log says.
 #[derive(Debug)]
@@ -43,7 +47,7 @@ impl From<Gone> for Refusal {
                 Some(format!("protocol version mismatch: this server speaks 27 to 32, not {version}"))
             }
             Gone::Peer(error) => Some(error.to_string()),
-            Gone::Lost(_) | Gone::Late | Gone::NoProxy(_) => None,
+            Gone::Lost(_) | Gone::Late(_) | Gone::NoProxy(_) => None,
         };
         Self { client, log: Some(gone.to_string()) }
     }
@@ -75,12 +79,15 @@ pub(super) struct Admitted<'a> {
     after: Option<After>,
 }
 
-/// Serves the client; returns the exit code.
-pub(super) fn serve(flags: &Flags) -> u8 {
+/// Serves the client; returns the exit code. `waiting` is closed once its session begins.
+pub(super) fn serve(flags: &Flags, waiting: Option<OwnedFd>) -> u8 {
     let (mut peer, by_socket) = peer();
     let mut environment = Environment::of_process();
     let mut talk = Talk::start();
     let config = flags.config(&environment);
+    if let Ok(config) = &config {
+        talk.within(config.globals.timeout);
+    }
     let mut journal = match &config {
         Ok(config) => journal_of(flags, &config.globals, &environment),
         Err(_) => super::journal::Journal::syslog(3, "rsyncd"),
@@ -91,9 +98,17 @@ pub(super) fn serve(flags: &Flags) -> u8 {
             journal.warn(&error.to_string());
             let _ = talk.say(&Greeting::line(VERSION_MOST));
             let _ = talk.say(b"@ERROR: the server's configuration cannot be used; its log says why\n");
+            talk.linger();
             return 1;
         }
     };
+    if let Err(no) = step_down(&config.globals, &environment) {
+        journal.warn(&no.log);
+        let _ = talk.say(&Greeting::line(VERSION_MOST));
+        let _ = talk.say(format!("@ERROR: {}\n", no.client).as_bytes());
+        talk.linger();
+        return 1;
+    }
     if by_socket && config.globals.proxy_protocol {
         match behind_proxy(&peer, &mut talk, &config.globals, &environment) {
             Ok(Some(address)) => peer = Peer::at(address),
@@ -113,14 +128,18 @@ pub(super) fn serve(flags: &Flags) -> u8 {
     journal.say(&format!("connect from {} ({})", peer.shown_name(), peer.shown_address()));
     match attend(&mut talk, &config, &mut peer, environment, &mut journal, flags) {
         Ok(Some(mut admitted)) => {
+            drop(waiting);
             let after = admitted.after.take();
-            let code = request::serve(admitted, &peer, &journal, talk);
+            let code = request::serve(admitted, &peer, &journal, talk, flags.bwlimit);
             if let Some(after) = after {
                 after.ended(code);
             }
             code
         }
-        Ok(None) => 0,
+        Ok(None) => {
+            talk.linger();
+            0
+        }
         Err(Refusal { client, log }) => {
             if let Some(log) = log {
                 journal.warn(&log);
@@ -129,7 +148,7 @@ pub(super) fn serve(flags: &Flags) -> u8 {
                 let _ = talk.say(format!("@ERROR: {client}\n").as_bytes());
             }
             // A client that is not done speaking would lose our last words to its own next ones.
-            let _ = rustix::net::shutdown(io::stdout(), rustix::net::Shutdown::Write);
+            talk.linger();
             5
         }
     }
@@ -178,7 +197,12 @@ fn attend<'a>(
     let ServerEvent::Greeted(greeting) = talk.hear()? else { return Err(out_of_order()) };
     if let Some(motd) = &config.globals.motd_file {
         // A missing message is no reason to keep anybody out.
-        let mut text = std::fs::read(environment.expand(motd)).unwrap_or_default();
+        let mut text = motd_text(Path::new(&environment.expand(motd))).unwrap_or_else(|error| {
+            if error.kind() != io::ErrorKind::NotFound {
+                journal.warn(&format!("motd file {motd} is not shown: {error}"));
+            }
+            Vec::new()
+        });
         text.push(b'\n');
         talk.say(&text)?;
     }
@@ -254,6 +278,9 @@ fn attend<'a>(
     if let Some(early) = command(&settings.early_exec) {
         hooks::run(early, &environment, &[], &early_input).map_err(failed("early"))?;
     }
+    if settings.insecure_links {
+        trust_all_links();
+    }
     let entrance = Entrance::find(settings, &environment)?;
     let guard = guard(settings, &environment)?;
     let (is_root, changes_root) = (entrance.is_root(), entrance.changes_root());
@@ -298,6 +325,12 @@ fn attend<'a>(
         _slot: slot,
         after,
     }))
+}
+
+fn motd_text(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    open_operator_file(path)?.take(MOTD_MOST).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 fn out_of_order() -> Refusal {
@@ -352,8 +385,10 @@ fn authenticate(
     let told = |why: &str| Failed::Told(format!(": {why}"));
     let rules = auth::rules(list).map_err(|why| told(&why))?;
     let digest = greeting.digest(VERSION_MOST).ok_or_else(|| told("no common digest"))?;
-    let floor = floor.map(|name| Digest::from_name(name).ok_or_else(|| told("auth digest names no digest")));
-    if floor.transpose()?.is_some_and(|floor| digest > floor && digest.name() != floor.name()) {
+    // MD4 is no proof of anything any more; who wants it still says so.
+    let floor = Digest::from_name(floor.unwrap_or(Digest::WEAKEST.name()));
+    let floor = floor.ok_or_else(|| told("auth digest names no digest"))?;
+    if digest > floor && digest.name() != floor.name() {
         return Err(told(&format!("the client's best digest is {}, weaker than auth digest allows", digest.name())));
     }
     let mut random = [0; 48];

@@ -6,13 +6,16 @@ use super::journal::Journal;
 use super::journal_of;
 use crate::lock::{Lock, Taken};
 use crate::transport::tcp::{self, SocketOptions};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,8 +23,13 @@ use tokio::task::JoinSet;
 
 /// Connections at once; further ones are told to come again.
 const CONNECTIONS_MOST: usize = 512;
+/// Of these so many may come from one address and not have said yet what they want: nobody keeps all others out by silence.
+const WAITING_MOST: usize = CONNECTIONS_MOST / 8;
 /// The port of rsync daemons.
 const PORT: u16 = 873;
+/// How many that are turned away are heard out at once, and for how long.
+const LEAVING_MOST: usize = 64;
+const LEAVING: Duration = Duration::from_secs(2);
 /// This very program, even when its file has been replaced.
 const SELF: &str = "/proc/self/exe";
 /// How long to rest when the system has no descriptors left for a client.
@@ -140,8 +148,7 @@ fn nowhere() -> io::Result<()> {
     let null = File::options().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
-    rustix::stdio::dup2_stderr(&null)?;
-    std::env::set_current_dir("/")
+    Ok(rustix::stdio::dup2_stderr(&null)?)
 }
 
 fn bind(flags: &Flags, config: &Config, options: &SocketOptions) -> Result<Vec<std::net::TcpListener>, ListenError> {
@@ -190,6 +197,8 @@ async fn serve(
         accepting.spawn(accept(listener));
     }
     let mut connections: JoinSet<()> = JoinSet::new();
+    let waiting = Waiting::default();
+    let mut leaving: JoinSet<()> = JoinSet::new();
     loop {
         tokio::select! {
             _ = end.recv() => break,
@@ -199,6 +208,7 @@ async fn serve(
                 Err(error) => journal.warn(&format!("The configuration was not read again: {error}")),
             },
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            Some(_) = leaving.join_next(), if !leaving.is_empty() => {}
             Some(Ok((listener, stream))) = accepting.join_next() => {
                 accepting.spawn(accept(listener));
                 let Ok(stream) = stream else {
@@ -207,12 +217,19 @@ async fn serve(
                 };
                 if connections.len() >= CONNECTIONS_MOST {
                     journal.warn(&format!("{CONNECTIONS_MOST} connections at once reached"));
-                    turn_away(stream);
+                    turn_away(stream, &mut leaving);
                     continue;
                 }
+                let from = stream.peer_addr().ok().map(|from| from.ip());
+                let Some(place) = waiting.place(from) else {
+                    let from = from.map_or_else(|| "?".into(), |from| from.to_string());
+                    journal.warn(&format!("{WAITING_MOST} connections from {from} at once have not said what they want"));
+                    turn_away(stream, &mut leaving);
+                    continue;
+                };
                 match start(flags, stream, &options) {
                     Ok(child) => {
-                        connections.spawn(wait(child));
+                        connections.spawn(wait(child, place));
                     }
                     Err(error) => journal.warn(&format!("Cannot serve a connection: {error}")),
                 }
@@ -230,25 +247,87 @@ async fn accept(listener: TcpListener) -> (TcpListener, io::Result<TcpStream>) {
     (listener, accepted)
 }
 
-async fn wait(mut child: Child) {
+/// Waits for the end of a connection, and gives its place among those that wait back as soon as its session begins.
+async fn wait(mut child: Child, place: Place) {
+    if let Some(mut told) = child.stdout.take() {
+        // Its end is all that is ever told.
+        let _ = told.read(&mut [0]).await;
+    }
+    drop(place);
     let _ = child.wait().await;
+}
+
+/// How many connections from each address have not come to their session.
+#[derive(Clone, Default)]
+struct Waiting(Arc<Mutex<HashMap<Option<IpAddr>, usize>>>);
+
+impl Waiting {
+    fn counts(&self) -> MutexGuard<'_, HashMap<Option<IpAddr>, usize>> {
+        // A number is never half written.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for one more; `None` where the address has all that it may have.
+    fn place(&self, from: Option<IpAddr>) -> Option<Place> {
+        let from = from.map(neighbourhood);
+        let mut counts = self.counts();
+        let count = counts.entry(from).or_default();
+        if *count == WAITING_MOST {
+            return None;
+        }
+        *count += 1;
+        Some(Place { from, all: self.clone() })
+    }
+}
+
+/// One such place.
+struct Place {
+    from: Option<IpAddr>,
+    all: Waiting,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.all.counts();
+        if let Some(count) = counts.get_mut(&self.from) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.from);
+            }
+        }
+    }
+}
+
+/// What counts as one address: with IPv6 all that one household has.
+fn neighbourhood(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address => address,
+    }
 }
 
 fn start(flags: &Flags, stream: TcpStream, options: &SocketOptions) -> io::Result<Child> {
     let stream = stream.into_std()?;
     stream.set_nonblocking(false)?;
     options.apply(&stream)?;
-    let stream = OwnedFd::from(stream);
     let mut command = Command::new(SELF);
-    command.args(flags.for_connection()).stdin(stream.try_clone()?).stdout(stream).current_dir("/");
+    command.args(flags.for_connection()).stdin(OwnedFd::from(stream)).stdout(Stdio::piped());
     command.spawn()
 }
 
-/// Says in few words that there is no room; a client that does not read them misses nothing.
-fn turn_away(stream: TcpStream) {
+/// Says in few words that there is no room, and hears the client out for a moment: a connection that is closed while it
+/// speaks is reset, and the words are lost.
+fn turn_away(mut stream: TcpStream, leaving: &mut JoinSet<()>) {
     let greeting = protocol::daemon::Greeting::line(protocol::handshake::VERSION_MOST);
     let text = format!("@ERROR: max connections ({CONNECTIONS_MOST}) reached -- try again later\n");
     let _ = stream.try_write(&[&greeting[..], text.as_bytes()].concat());
+    if leaving.len() < LEAVING_MOST {
+        leaving.spawn(async move {
+            let _ = stream.shutdown().await;
+            let hear_out = async { while let Ok(1..) = stream.read(&mut [0; 1024]).await {} };
+            let _ = tokio::time::timeout(LEAVING, hear_out).await;
+        });
+    }
 }
 
 /// Our process id in a file, for as long as we run.
@@ -276,5 +355,27 @@ impl PidFile {
 impl Drop for PidFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_has_some_of_the_places() {
+        let waiting = Waiting::default();
+        let place = |from: &str| waiting.place(Some(from.parse().unwrap()));
+        for (one, same, other) in
+            [("10.0.0.1", "::ffff:10.0.0.1", "10.0.0.2"), ("2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:1::1")]
+        {
+            let mut held: Vec<_> = (0..WAITING_MOST).map(|_| place(one).unwrap()).collect();
+            assert!(place(one).is_none() && place(same).is_none());
+            assert!(place(other).is_some());
+            held.pop();
+            assert!(place(same).is_some());
+            drop(held);
+        }
+        assert!(waiting.counts().is_empty());
     }
 }

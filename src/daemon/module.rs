@@ -101,6 +101,37 @@ impl Entrance {
     }
 }
 
+/// Leaves what a connection does not need of the daemon's rights, before a word is heard of its client (`daemon chroot`,
+/// `daemon uid` and `daemon gid`).
+pub(super) fn step_down(settings: &Settings, environment: &Environment) -> Result<(), NoEntry> {
+    let expand = |text: &Option<String>| text.as_deref().map(|text| environment.expand(text));
+    let (uid, gid) = (expand(&settings.daemon_uid), expand(&settings.daemon_gid));
+    let no = |client: &'static str| {
+        move |error: io::Error| NoEntry { client, log: format!("rsync: daemon {client}: {error}") }
+    };
+    // Names are looked up in the root where they mean something.
+    let group = gid.map(|name| group(&name).ok_or(name)).transpose().map_err(|name| NoEntry {
+        client: "invalid gid",
+        log: format!("daemon gid: no group {name:?} on this machine"),
+    })?;
+    let user = uid.map(|name| user(&name).ok_or(name)).transpose().map_err(|name| NoEntry {
+        client: "invalid uid",
+        log: format!("daemon uid: no user {name:?} on this machine"),
+    })?;
+    if let Some(root) = expand(&settings.daemon_chroot) {
+        let changed = rustix::process::chroot(root.as_str()).and_then(|()| rustix::process::chdir("/"));
+        changed.map_err(|error| no("chroot failed")(error.into()))?;
+    }
+    if let Some(gid) = group.map(Gid::from_raw) {
+        setgid(gid).map_err(|error| no("setgid failed")(error.into()))?;
+        setgroups(&[gid]).map_err(|error| no("setgroups failed")(error.into()))?;
+    }
+    if let Some(uid) = user {
+        setuid(Uid::from_raw(uid)).map_err(|error| no("setuid failed")(error.into()))?;
+    }
+    Ok(())
+}
+
 /// What the module keeps from its clients; files of rules are read as they lie outside.
 pub(super) fn guard(settings: &Settings, environment: &Environment) -> Result<Option<Guard>, NoEntry> {
     let expand = |text: &Option<String>| text.as_deref().map(|text| environment.expand(text).into_bytes());
@@ -163,6 +194,10 @@ fn words(list: &str) -> impl Iterator<Item = &str> {
     let commas_only = list.trim_start().starts_with(',');
     let splits = move |letter: char| letter == ',' || (!commas_only && letter.is_whitespace());
     list.split(splits).map(str::trim).filter(|word| !word.is_empty())
+}
+
+fn user(name: &str) -> Option<u32> {
+    uzers::get_user_by_name(name).map(|user| user.uid()).or_else(|| name.parse().ok())
 }
 
 fn group(name: &str) -> Option<u32> {

@@ -8,12 +8,15 @@ use super::journal::Journal;
 use super::module::inside;
 use super::refuse::Refusals;
 use super::talk::Talk;
+use crate::exit;
 use crate::report::Ledger;
 use crate::report::ledger::Site;
-use crate::transfer::serve::{Served, exit_code, hello, serve_session};
+use crate::rsync::served;
+use crate::transfer::guard::Guard;
+use crate::transfer::serve::{Served, hello, serve_session};
 use crate::transfer::{TransferError, charset, greet_agreed};
 use crate::wild;
-use crate::wild::glob::expand;
+use crate::wild::glob::Globs;
 use protocol::args::{ArgsError, Options, ServerArgs};
 use protocol::daemon::ArgList;
 use std::time::Duration;
@@ -24,7 +27,8 @@ const SILENCE: Duration = Duration::from_secs(3600);
 const LOG_FORMAT: &str = "%o %h [%a] %m (%u) %f %l";
 
 /// Serves the session; returns the exit code.
-pub(super) fn serve(admitted: Admitted<'_>, peer: &Peer, journal: &Journal, talk: Talk) -> u8 {
+/// `bwlimit` bounds what the client may ask for.
+pub(super) fn serve(admitted: Admitted<'_>, peer: &Peer, journal: &Journal, talk: Talk, bwlimit: Option<u64>) -> u8 {
     let settings = &admitted.module.settings;
     let asked = ask(&admitted);
     let (mut args, refusal) = match asked {
@@ -46,6 +50,10 @@ pub(super) fn serve(admitted: Admitted<'_>, peer: &Peer, journal: &Journal, talk
     let limit = u32::try_from(settings.timeout).unwrap_or(0);
     if limit > 0 && args.options.timeout.is_none_or(|asked| asked == 0 || asked > limit) {
         args.options.timeout = Some(limit);
+    }
+    if let Some(limit) = bwlimit.filter(|&limit| limit > 0) {
+        let asked = args.options.bwlimit.filter(|&asked| asked > 0);
+        args.options.bwlimit = Some(asked.map_or(limit, |asked| asked.min(limit)));
     }
     let silence =
         args.options.timeout.filter(|&seconds| seconds > 0).map(|seconds| Duration::from_secs(seconds.into()));
@@ -69,18 +77,16 @@ pub(super) fn serve(admitted: Admitted<'_>, peer: &Peer, journal: &Journal, talk
             journal.warn(text);
             *code
         }
-        (Ok(Some(Served { partial: true, .. })), _) => 23,
-        (Ok(Some(Served { vanished: true, .. })), _) => 24,
-        (Ok(_), _) => 0,
+        (Ok(served), _) => served.map_or(0, Served::exit_code),
         (Err(error), _) => {
-            journal.warn(&format!("rsync error: {error} (code {})", exit_code(error)));
-            exit_code(error)
+            journal.warn(&format!("rsync error: {error} (code {})", exit::of(error)));
+            exit::of(error)
         }
     };
     if matches!(&served, Ok(None) | Err(_)) && !matches!(served, Err(TransferError::Link(_))) {
         ledger.ends(count.sent(), count.received());
     }
-    u8::try_from(code).unwrap_or(1)
+    exit::status(code)
 }
 
 /// What goes into the log of the transfer itself: with `transfer logging` each file, too.
@@ -120,7 +126,8 @@ fn ask(admitted: &Admitted<'_>) -> Result<ServerArgs, Refused> {
     if let Some(text) = refusals.check(&words, sender) {
         return Err(refused(format!("rsync: {text}"), 4));
     }
-    let mut args = ServerArgs::parse(&words).map_err(|error| match error {
+    let borrowed: Vec<_> = words.iter().map(Vec::as_slice).collect();
+    let mut args = served::args(&borrowed, served::Trust::Stranger).map_err(|error| match error {
         ArgsError::Unsupported(option) => refused(format!("rsync: on remote machine: {option}: unknown option"), 4),
         error => refused(format!("rsync: {error}"), 1),
     })?;
@@ -137,6 +144,8 @@ fn ask(admitted: &Admitted<'_>) -> Result<ServerArgs, Refused> {
     if args.sender && settings.write_only {
         return Err(Refused { text: "ERROR: module is write only".into(), code: 1, args: Box::new(args) });
     }
+    // The operator's own folder for temporary files is no client's word.
+    let named: Vec<_> = folders(&args.options).cloned().collect();
     apply(settings, admitted, &mut args.options);
     if let Err(error) = charset::of_server(&mut args.options) {
         return Err(Refused { text: error.to_string(), code: 4, args: Box::new(args) });
@@ -145,22 +154,37 @@ fn ask(admitted: &Admitted<'_>) -> Result<ServerArgs, Refused> {
         args.paths = args.paths.iter().map(|path| set.text_from_utf8(path)).collect();
     }
     let relative = args.options.relative;
-    let mut paths = Vec::new();
+    let (mut paths, mut globs) = (Vec::new(), Globs::new());
     for path in &args.paths {
         let path = inside(module.name.as_bytes(), path, relative);
         match args.sender {
-            true => paths.extend(expand(&path, admitted.guard.as_ref())),
+            true => match globs.expand(&path, admitted.guard.as_ref()) {
+                Ok(found) => paths.extend(found),
+                Err(error) => return Err(Refused { text: error.to_string(), code: 22, args: Box::new(args) }),
+            },
             false => paths.push(path),
         }
     }
     args.paths = paths;
+    let base = args.paths.first().filter(|_| !args.sender);
+    let list = args.options.files_from.as_deref().filter(|name| *name != b"-");
     if let Some(guard) = &admitted.guard
-        && folders(&args.options).any(|dir| guard.hides(dir, true))
+        && (named.iter().any(|dir| barred(guard, dir, base))
+            || list.is_some_and(|list| guard.hides(&inside(b"", list, false), false)))
     {
         let text = "Your options have been rejected by the server.".into();
         return Err(Refused { text, code: 4, args: Box::new(args) });
     }
     Ok(args)
+}
+
+/// Whether a folder that an option names is kept from clients. A relative one counts from the destination, which may be a
+/// file's name; it is judged as one of the module's, too, as by stock.
+fn barred(guard: &Guard, dir: &[u8], base: Option<&Vec<u8>>) -> bool {
+    let base = base.filter(|_| !dir.starts_with(b"/")).map_or(&b""[..], Vec::as_slice);
+    let above = base.iter().rposition(|&byte| byte == b'/').map_or(&b""[..], |slash| &base[..slash]);
+    let from = |base: &[u8]| inside(b"", &[base, b"/", dir].concat(), false);
+    [b"", base, above].into_iter().any(|base| guard.hides(&from(base), true))
 }
 
 /// The further folders that options name.
@@ -177,6 +201,7 @@ fn apply(settings: &Settings, admitted: &Admitted<'_>, options: &mut Options) {
     // In a changed root the names of users would be those that stand in the module.
     options.nameless_ids = settings.numeric_ids.unwrap_or(admitted.changes_root);
     options.munge_links = settings.munge_symlinks.unwrap_or(!admitted.is_root);
+    options.sanitize_links = !options.munge_links && !admitted.is_root;
     options.fake_super |= settings.fake_super;
     options.ignore_errors |= settings.ignore_errors;
     options.open_noatime = settings.open_noatime.unwrap_or(options.open_noatime);

@@ -15,8 +15,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long all of it may take: greeting, challenge and arguments together, however slowly they drip.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long all of it may take: greeting, request and arguments together, however slowly they drip.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+/// How much longer where a person may have to type a password.
+const TYPING: Duration = Duration::from_secs(60);
+/// How long a client may go on speaking to which we have nothing more to say, and how much of that is listened to.
+const LINGER: Duration = Duration::from_secs(5);
+const LINGER_BYTES: usize = 16 << 20;
 
 /// Why the conversation ended.
 #[derive(Debug, thiserror::Error)]
@@ -31,13 +36,14 @@ pub(super) enum Gone {
     #[error("{0}")]
     NoProxy(#[from] NoHeader),
     /// The client was too slow.
-    #[error("no complete request within {PATIENCE:?}")]
-    Late,
+    #[error("no complete request within {0:?}")]
+    Late(Duration),
 }
 
 pub(super) struct Talk {
     server: Server,
-    deadline: Instant,
+    began: Instant,
+    patience: Duration,
 }
 
 impl Talk {
@@ -47,12 +53,37 @@ impl Talk {
                 let _ = fcntl_setfl(fd, flags | OFlags::NONBLOCK);
             }
         }
-        Self { server: Server::new(), deadline: Instant::now() + PATIENCE }
+        Self { server: Server::new(), began: Instant::now(), patience: PATIENCE }
+    }
+
+    /// The operator's `timeout`, in seconds, where there is one.
+    pub(super) fn within(&mut self, seconds: i64) {
+        if let Some(limit) = u64::try_from(seconds).ok().filter(|&seconds| seconds > 0) {
+            self.patience = self.patience.min(Duration::from_secs(limit));
+        }
     }
 
     /// A challenge was sent.
     pub(super) fn challenge(&mut self) {
         self.server.challenge();
+        self.patience += TYPING;
+    }
+
+    /// Says no more, and hears the client out for a while: a connection that is closed while it still speaks is reset,
+    /// and our last words with it.
+    pub(super) fn linger(&mut self) {
+        let stdin = io::stdin();
+        let _ = rustix::net::shutdown(io::stdout(), rustix::net::Shutdown::Write);
+        (self.began, self.patience) = (Instant::now(), LINGER);
+        let (mut left, mut buffer) = (LINGER_BYTES, [0; 4096]);
+        while let Ok(n @ 1..) =
+            self.when_ready(stdin.as_fd(), PollFlags::IN, |fd| rustix::io::read(fd, &mut buffer[..]))
+        {
+            left = left.saturating_sub(n);
+            if left == 0 {
+                return;
+            }
+        }
     }
 
     /// The client was accepted.
@@ -108,10 +139,10 @@ impl Talk {
         mut act: impl FnMut(BorrowedFd<'_>) -> Result<usize, Errno>,
     ) -> Result<usize, Gone> {
         loop {
-            let left = self.deadline.saturating_duration_since(Instant::now());
+            let left = self.patience.saturating_sub(self.began.elapsed());
             let limit = Timespec::try_from(left).map_err(|error| Gone::Lost(io::Error::other(error)))?;
             match poll(&mut [PollFd::from_borrowed_fd(fd, events)], Some(&limit)) {
-                Ok(0) => return Err(Gone::Late),
+                Ok(0) => return Err(Gone::Late(self.patience)),
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(Gone::Lost(error.into())),
             }

@@ -1,6 +1,6 @@
 //! Names on a terminal: what cannot be printed is escaped.
 
-/// A name as rsync prints it: control bytes but the tab, and bytes that are not UTF-8 (unless `eight_bit`), as `\#ooo`.
+/// A name as rsync prints it: control bytes but the tab and DEL, and bytes that are not UTF-8 (unless `eight_bit`), as `\#ooo`.
 pub(crate) fn put(name: &[u8], eight_bit: bool, out: &mut Vec<u8>) {
     escaped(name, eight_bit, true, out);
 }
@@ -29,7 +29,7 @@ fn escaped(name: &[u8], eight_bit: bool, backslashes: bool, out: &mut Vec<u8>) {
                 && valid.get(at + 1) == Some(&b'#')
                 && valid.len() > at + 4
                 && valid[at + 2..at + 5].iter().all(u8::is_ascii_digit);
-            if poses || (byte.is_ascii_control() && byte != b'\t') {
+            if poses || (byte < b' ' && byte != b'\t') {
                 escape(out, byte);
             } else {
                 out.push(byte);
@@ -46,10 +46,10 @@ mod tests {
     /// As stock rsync 3.5.0 prints it.
     #[test]
     fn what_cannot_be_printed_is_escaped() {
-        let name = b"a\tb\nc\x01\xc3\xa9\xff\\#012 e\\#9";
+        let name = b"a\tb\nc\x01\xc3\xa9\x7f\xff\\#012 e\\#9";
         for (eight_bit, wanted) in [
-            (false, &b"a\tb\\#012c\\#001\xc3\xa9\\#377\\#134#012 e\\#9"[..]),
-            (true, b"a\tb\\#012c\\#001\xc3\xa9\xff\\#134#012 e\\#9"),
+            (false, &b"a\tb\\#012c\\#001\xc3\xa9\x7f\\#377\\#134#012 e\\#9"[..]),
+            (true, b"a\tb\\#012c\\#001\xc3\xa9\x7f\xff\\#134#012 e\\#9"),
         ] {
             let mut out = Vec::new();
             super::put(name, eight_bit, &mut out);

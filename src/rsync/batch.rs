@@ -141,7 +141,7 @@ mod tests {
 
     fn of(words: &[&str]) -> String {
         let line = CommandLine::parse(words, &Environment::default()).unwrap();
-        let plan = operands::plan(&line.operands).unwrap();
+        let plan = operands::plan(&line.operands, false).unwrap();
         let rules = crate::rsync::wanted::rules_of_script(&line).unwrap();
         String::from_utf8(script(&["rsync".into()], &line, &plan, &rules)).unwrap()
     }

@@ -262,6 +262,16 @@ impl CommandLine {
         Ok(line)
     }
 
+    /// Takes one word of options and, where it stands apart, its value.
+    pub(super) fn option(&mut self, word: &[u8], more: &mut dyn Iterator<Item = &[u8]>) -> Result<(), Usage> {
+        let mut more = more;
+        match word {
+            [b'-', b'-', name @ ..] => self.long(word, name, &mut more),
+            [b'-', letters @ ..] => self.letters(word, letters, &mut more),
+            _ => Err(unknown(word)),
+        }
+    }
+
     fn long<'w>(&mut self, word: &[u8], text: &[u8], more: &mut impl Iterator<Item = &'w [u8]>) -> Result<(), Usage> {
         let equals = text.iter().position(|&byte| byte == b'=');
         let name = &text[..equals.unwrap_or(text.len())];

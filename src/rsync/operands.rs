@@ -110,9 +110,25 @@ fn host(text: &[u8]) -> Result<Host, Usage> {
     Ok(Host { user, name: name.to_vec(), port: None })
 }
 
+/// Refuses operands that are empty, such as a variable of a script that was never set leaves behind: read as the folder
+/// one happens to stand in, `--delete` would lay waste to the other end. With `--old-args` an empty destination is that
+/// folder all the same.
+fn refuse_empty(sources: &[Vec<u8>], destination: Option<&Vec<u8>>, old_args: bool) -> Result<(), Usage> {
+    if destination.is_some_and(Vec::is_empty) && !old_args {
+        return Err(Usage::syntax("Empty destination arg specified (use \".\" or see --old-args)."));
+    }
+    // Behind a remote source it is told apart as what is not remote.
+    let own = |source: &Vec<u8>| matches!(place(source), Ok(Place::Here(_)));
+    if sources.first().is_none_or(own) && sources.iter().any(Vec::is_empty) {
+        return Err(Usage::syntax("Empty source arg specified."));
+    }
+    Ok(())
+}
+
 /// The operands of a command line whose files come out of a batch file: the last one is the destination.
-pub(super) fn playback(operands: &[Vec<u8>]) -> Result<Plan, Usage> {
+pub(super) fn playback(operands: &[Vec<u8>], old_args: bool) -> Result<Plan, Usage> {
     let Some(last) = operands.last() else { return Err(Usage::syntax("")) };
+    refuse_empty(&[], Some(last), old_args)?;
     match place(last)? {
         Place::Here(path) => Ok(Plan { remote: None, pull: true, sources: Vec::new(), destination: Some(path) }),
         _ => Err(Usage::syntax("remote destination is not allowed with --read-batch")),
@@ -120,7 +136,11 @@ pub(super) fn playback(operands: &[Vec<u8>]) -> Result<Plan, Usage> {
 }
 
 /// Sorts the operands of a command line.
-pub fn plan(operands: &[Vec<u8>]) -> Result<Plan, Usage> {
+pub fn plan(operands: &[Vec<u8>], old_args: bool) -> Result<Plan, Usage> {
+    match operands {
+        [sources @ .., last] if !sources.is_empty() => refuse_empty(sources, Some(last), old_args)?,
+        sources => refuse_empty(sources, None, old_args)?,
+    }
     let places = operands.iter().map(|operand| place(operand)).collect::<Result<Vec<_>, _>>()?;
     let (sources, destination) = match places.len() {
         0 | 1 => (&places[..], None),
@@ -215,7 +235,7 @@ mod tests {
 
     #[test]
     fn all_sources_are_on_one_machine() {
-        let of = |line: &str| plan(&line.split(' ').map(|word| word.as_bytes().to_vec()).collect::<Vec<_>>());
+        let of = |line: &str| plan(&line.split(' ').map(|word| word.as_bytes().to_vec()).collect::<Vec<_>>(), false);
         let several = of("u@h:a :b u@h:c d").unwrap();
         assert!(several.pull && several.sources == [b"a", b"b", b"c"] && several.destination == Some(b"d".to_vec()));
         assert!(!of("a b h:c").unwrap().pull);
@@ -224,5 +244,20 @@ mod tests {
         for line in ["h:a i:b c", "h:a b c", "h:a i:b", "a h:b c", "h:a h::b c", "u@h:a h:b c", "a h:b i:c"] {
             assert!(of(line).is_err(), "{line}");
         }
+    }
+    #[test]
+    fn an_empty_operand_is_refused_wherever_it_stands() {
+        let of = |words: &[&str], old_args| {
+            plan(&words.iter().map(|word| word.as_bytes().to_vec()).collect::<Vec<_>>(), old_args)
+        };
+        for words in
+            [&["", "b"][..], &["a", ""], &["", ""], &["a", "", "b"], &["", "h:"], &["h:", ""], &["h:a", "", "b"], &[""]]
+        {
+            assert_eq!(of(words, false).unwrap_err().code, 1, "{words:?}");
+        }
+        assert!(of(&["", "b"], true).is_err() && of(&["a", ""], true).is_ok());
+        // A home directory is a place.
+        assert!(of(&["h:", "b"], false).is_ok() && of(&["a", "h:"], false).is_ok());
+        assert!(playback(&[Vec::new()], false).is_err() && playback(&[Vec::new()], true).is_ok());
     }
 }

@@ -2,12 +2,11 @@
 //! Owns standard output and error of a session; both threads of a receiving one speak to it.
 
 use super::command_line::{CommandLine, Outbuf, StderrMode};
-use super::listing;
 use super::progress::{Progress, Tally};
 use super::stats::Stats;
 use crate::link::Closer;
 use crate::report::format::{self, Event};
-use crate::report::{LogFile, log_file, names};
+use crate::report::{LogFile, listing, log_file, names};
 use crate::transfer::Witness;
 use crate::transfer::send::Sent;
 use protocol::checksum::Sum;

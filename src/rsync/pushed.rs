@@ -15,6 +15,8 @@ use std::io;
 pub(super) struct Pushed<'a> {
     pub(super) output: &'a Output,
     pub(super) trouble: &'a Trouble,
+    /// Nothing is given, whatever the far end asks for.
+    pub(super) list_only: bool,
     /// The request that is being answered.
     pub(super) current: Option<Current>,
 }
@@ -42,6 +44,9 @@ impl Watch for Pushed<'_> {
     }
 
     fn requested(&mut self, ndx: Ndx, entry: &FileEntry, request: &Request) -> Answer {
+        if self.list_only {
+            return Answer::Decline;
+        }
         let header = &request.header;
         self.output.begin(ndx);
         if header.flags.has(ItemFlags::NEW) && !request.redo {

@@ -2,14 +2,15 @@
 
 use super::batch;
 use super::command_line::{CommandLine, Usage};
-use super::exit;
 use super::operands::{Host, Plan, Remote};
 use super::output::{Output, Pulled, Role};
 use super::pushed::Pushed;
 use super::quoting::{self, Use};
+use super::served;
 use super::until::Until;
 use super::wanted::{Wanted, rules_of_script};
 use crate::daemon::client::{self, Call, Connected, DaemonError, Shell, Site};
+use crate::exit;
 use crate::link::{Ending, Link};
 use crate::transfer::batch::{BatchFile, Playback, PlaybackError};
 use crate::transfer::charset;
@@ -21,7 +22,8 @@ use crate::transfer::scanned::{Scanned, Trouble, summer};
 use crate::transfer::source::{Arguments, Hooks, SumFile};
 use crate::transfer::suffixes::Suffixes;
 use crate::transfer::{
-    Asked, Expected, Operands, ReceivePlan, SendPlan, Session, TransferError, greet_agreed, greet_with, receive, send,
+    Asked, Expected, Names, Operands, ReceivePlan, SendPlan, Session, TransferError, greet_agreed, greet_with, receive,
+    send,
 };
 use crate::transport::child::Child;
 use crate::transport::ssh::{Remedies, Ssh, SshOptions};
@@ -32,7 +34,7 @@ use protocol::args::{Options, ServerArgs};
 use protocol::filter::Side as RuleSide;
 use protocol::flist::ListLimits;
 use protocol::handshake::{Compat, Hello, Offer, Side, VERSION_LEAST, VERSION_MOST};
-use protocol::mux::{Message, TextKind};
+use protocol::mux::{IO_GENERAL, Message, TextKind};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::num::NonZeroU64;
@@ -114,7 +116,7 @@ fn play(line: &mut CommandLine, name: &[u8], version: u8, output: &Output) -> Re
             code: 12,
         },
         PlaybackError::File(error) => {
-            let code = u8::try_from(exit::of(&error)).unwrap_or(1);
+            let code = exit::status(exit::of(&error));
             Usage { text: format!("rsync: [Receiver] {error}"), code }
         }
     })?;
@@ -210,7 +212,7 @@ impl Client<'_> {
         }
         let heard = Arc::new(AtomicU64::new(0));
         link.reader = Box::new(Counted { reader: link.reader, heard: heard.clone() });
-        if self.line.options.secluded_args && daemon.is_none() {
+        if self.line.options.secluded_args && self.plan.remote.is_some() && daemon.is_none() {
             let words = self.words();
             let cut = secluded_from(&words);
             let mut block = b"rsync\0".to_vec();
@@ -220,9 +222,10 @@ impl Client<'_> {
                 block.push(0);
             }
             block.push(0);
-            link.writer
-                .write_all(&block)
-                .map_err(|error| Failure { text: format!("rsync: Cannot send the arguments: {error}"), code: 12 })?;
+            link.writer.write_all(&block).map_err(|error| Failure {
+                text: format!("rsync: Cannot send the arguments: {error}"),
+                code: exit::STREAM,
+            })?;
         }
         let remote = link.remote.clone();
         let until = Until::watch(link.closer.clone(), self.line.options.stop_at)
@@ -294,7 +297,7 @@ impl Client<'_> {
                 words.push(host.name.clone());
                 let program = line.rsync_path.clone().unwrap_or_else(|| b"rsync".to_vec());
                 let words = words.into_iter().map(OsString::from_vec).collect();
-                Some(Shell { words, program: vec![OsString::from_vec(program)] })
+                Some(Shell { words, program: OsString::from_vec(program) })
             }
         };
         let call = Call {
@@ -338,7 +341,8 @@ impl Client<'_> {
         word: &dyn Fn(&[u8], &Options) -> Vec<u8>,
     ) -> ServerArgs {
         let mut options = self.line.options.clone();
-        options.list_only = false;
+        // Who receives lists what it would receive.
+        options.list_only &= !self.pull;
         if self.wanted.here.is_some() {
             options.files_from = None;
         }
@@ -351,7 +355,7 @@ impl Client<'_> {
         }
         let there = if self.pull { &self.plan.sources[..] } else { self.plan.destination.as_slice() };
         let paths = there.iter().map(|given| path(given, &options)).collect();
-        ServerArgs { sender: self.pull, paths, capabilities: Vec::new(), old: self.version < 30, options }
+        ServerArgs { sender: self.pull, paths, options, old: self.version < 30, ..ServerArgs::default() }
     }
 
     /// What the server is told, `--server` first.
@@ -362,11 +366,16 @@ impl Client<'_> {
             (true, false) => path.to_vec(),
             _ => quoting::path(path, how, options),
         };
+        if local {
+            let mut args = self.server_args(&path, &|word, _| word.to_vec());
+            // Both ends are here, so what is not told to another machine holds for both all the same.
+            if args.options.fake_super {
+                args.options.remote_options.insert(0, b"--fake-super".to_vec());
+            }
+            return args.to_words();
+        }
         let args = self.server_args(&path, &quoting::option);
         let mut words = args.to_words();
-        if local {
-            return words;
-        }
         let given = self.line.options.remote_options.len() + self.line.peer_words.len();
         let end = words.len() - args.paths.len() - 1;
         for word in &mut words[1..end - given] {
@@ -385,7 +394,7 @@ impl Client<'_> {
         let limit = limit.map_or(PATIENCE, |seconds| Duration::from_secs(seconds.into()));
         let Some(Remote { host, .. }) = &self.plan.remote else {
             let words: Vec<OsString> = words.into_iter().map(OsString::from_vec).collect();
-            return Ok(Local.open(&words)?);
+            return Ok(Local::reading(served::operators).open(&words)?);
         };
         let cut = if self.line.options.secluded_args { secluded_from(&words) } else { words.len() };
         let visible = &words[..cut];
@@ -464,6 +473,7 @@ impl Client<'_> {
             in_place: crate::transfer::dest::in_place(options),
             append: options.append,
             max_alloc: options.max_alloc.unwrap_or(0),
+            client_rules: Default::default(),
             skip_compress: options.skip_compress.as_deref().map(Suffixes::new).unwrap_or_default(),
             rules: options.receiver_hears_rules(session.n.version).then(|| self.wanted.rules.clone()),
             names_from_peer: options.files_from.is_some() && self.wanted.here.is_none(),
@@ -477,20 +487,24 @@ impl Client<'_> {
         let rules = filters::rule_set(&self.wanted.rules, RuleSide::Sender);
         let sum: Option<SumFile<'_>> = if options.checksum { Some(&mut sum) } else { None };
         let hooks = Hooks { report: &mut report, sum, keep: None, rules: rules.as_ref(), guard: None };
-        let listing = |asked: Asked| {
+        let listing = |asked: Asked<'_>| {
             let open = self.announce_list(["sending", "building"], n.version >= 30);
             let started = Instant::now();
-            let theirs: Vec<_> = asked.names.iter().map(|name| charset::from_peer(name, options)).collect();
-            let names = self.wanted.here.as_deref().or(plan.names_from_peer.then_some(&theirs[..]));
+            let theirs = asked.names.map(|name| Ok(charset::from_peer(&name?, options)));
+            let names: Option<Box<Names<'_>>> = match &self.wanted.here {
+                Some(names) => Some(Box::new(names.iter().cloned().map(Ok))),
+                None if plan.names_from_peer => Some(Box::new(theirs)),
+                None => None,
+            };
             let listed = Arguments::new(&paths, names)
-                .and_then(|arguments| Scanned::list(&arguments, options, &n, hooks, &trouble));
+                .and_then(|arguments| Scanned::list(arguments, options, &n, hooks, &trouble));
             self.output.stats(|stats| stats.list_build = started.elapsed().as_millis() as u64);
             if open {
                 self.output.say("done\n");
             }
             listed
         };
-        let mut watch = Pushed { output: self.output, trouble: &trouble, current: None };
+        let mut watch = Pushed { output: self.output, trouble: &trouble, list_only: options.list_only, current: None };
         let summary = send(session, &plan, listing, &mut watch)?;
         watch.drain();
         self.output.stats(|stats| (stats.written, stats.read) = (summary.written_bytes, summary.read_bytes));
@@ -522,7 +536,7 @@ impl Client<'_> {
             options: Options { dry_run, only_write_batch, ..options.clone() },
             server: false,
             destination: PathBuf::from(OsStr::from_bytes(destination)),
-            limits: ListLimits::default(),
+            limits: ListLimits::within(options.max_alloc.unwrap_or(0)),
             rules: self.wanted.rules.clone(),
             asked: self.wanted.asked.as_ref().map(|asked| asked.bytes.clone()),
             expected: self.expected(),
@@ -546,7 +560,7 @@ impl Client<'_> {
         if !from_batch {
             self.output.stats(|stats| (stats.written, stats.read) = (received.written_bytes, received.read_bytes));
         }
-        let failed = i32::from(received.failed > 0);
+        let failed = if received.failed > 0 { IO_GENERAL } else { 0 };
         self.end(received.io_error | failed, received.ending.as_ref())
     }
 
@@ -567,12 +581,8 @@ impl Client<'_> {
             });
             self.output.log(&text);
         }
-        let own = match () {
-            () if self.output.is_partial() || bits & 1 != 0 => exit::PARTIAL,
-            () if bits & 2 != 0 => exit::VANISHED,
-            () if bits & 4 != 0 => exit::DELETE_LIMIT,
-            () => 0,
-        };
+        let partial = if self.output.is_partial() { IO_GENERAL } else { 0 };
+        let own = exit::of_trouble(bits | partial);
         Ok(own.max(ending.map_or(0, exit::of_ending)))
     }
 }

@@ -7,23 +7,28 @@ const CHECKSUMS: &[&str] = &["xxh128", "xxh3", "xxh64", "md5", "md4", "sha1", "n
 /// Ways of compression, the preferred one first.
 const COMPRESSIONS: &[&str] = &["zstd", "lz4", "zlibx", "zlib", "none"];
 
+/// The version of rsync.samba.org whose options, words and protocol these are. Programs read it from the first line to
+/// learn what they may ask for.
+const COMPATIBLE: &str = "3.5.0";
+
 /// The first line has the shape that scripts read the version from.
 fn first_line() -> String {
-    format!("rsync  version {}  protocol version {VERSION_MOST}", env!("CARGO_PKG_VERSION"))
+    format!("rsync  version {COMPATIBLE}  protocol version {VERSION_MOST}")
 }
 
 /// `--version`.
 pub(super) fn text() -> String {
     format!(
-        "{}\nThis is the rsync command of pysmurf-archiver, written anew; it is not the rsync of rsync.samba.org.\n\
+        "{}\npysmurf-archiver {}: its rsync command, written anew to be compatible with rsync {COMPATIBLE} of rsync.samba.org.\n\
          Web site: {}\n\
          Capabilities:\n    64-bit files, 64-bit inums, 64-bit timestamps, 64-bit long ints,\n    symlinks, symtimes, hardlinks, \
          hardlink-specials,\n    hardlink-symlinks, IPv6, atimes, batchfiles, inplace, append, ACLs,\n    xattrs, optional \
-         secluded-args, iconv, prealloc, stop-at, no crtimes\n\
+         secluded-args, iconv, prealloc, stop-at, no crtimes\n\n\
          Checksum list:\n    {}\n\
          Compress list:\n    {}\n\
          License: {}\n",
         first_line(),
+        env!("CARGO_PKG_VERSION"),
         env!("CARGO_PKG_REPOSITORY"),
         CHECKSUMS.join(" "),
         COMPRESSIONS.join(" "),
@@ -36,7 +41,8 @@ pub(super) fn json() -> String {
     let value = serde_json::json!({
         "program": "rsync",
         "implementation": "pysmurf-archiver",
-        "version": env!("CARGO_PKG_VERSION"),
+        "version": COMPATIBLE,
+        "implementation_version": env!("CARGO_PKG_VERSION"),
         "protocol": format!("{VERSION_MOST}.0"),
         "url": env!("CARGO_PKG_REPOSITORY"),
         "capabilities": {

@@ -2,6 +2,7 @@
 
 use super::command_line::{CommandLine, FilterKind, Usage};
 use super::operands::Plan;
+use super::served::Filters;
 use crate::transfer::TransferError;
 use crate::transfer::filters::{self, Forwarded, Rules, RulesError};
 use protocol::args::Options;
@@ -12,12 +13,27 @@ pub(super) fn rules_of_script(line: &CommandLine) -> Result<Vec<Rule>, Usage> {
     if line.batch.write.is_none() && line.batch.only_write.is_none() {
         return Ok(Vec::new());
     }
-    user_rules(line)?.finish(&Options { cvs_exclude: false, ..line.options.clone() }, false).map_err(bad_rules)
+    let rules = user_rules(line)?.finish(&Options { cvs_exclude: false, ..line.options.clone() }, false);
+    let rules = rules.map_err(bad_rules)?;
+    // The script has a line for each; what stood behind a line end could as well be commands of a shell.
+    if rules.iter().any(|rule| rule.text().contains(&b'\n')) {
+        return Err(Usage::syntax("cannot write a filter rule containing a newline to the batch replay script"));
+    }
+    Ok(rules)
 }
 
 fn user_rules(line: &CommandLine) -> Result<Rules, Usage> {
-    let mut rules = Rules::new(&line.options);
-    for (kind, text) in &line.filters {
+    read(&line.options, &line.filters, true)
+}
+
+/// The rules that were given, and no others. `files`: those that stand in files are read.
+pub(super) fn gathered(options: &Options, filters: &Filters, files: bool) -> Result<Vec<Rule>, Usage> {
+    read(options, filters, files).map(Rules::given)
+}
+
+fn read(options: &Options, filters: &Filters, files: bool) -> Result<Rules, Usage> {
+    let mut rules = if files { Rules::new(options) } else { Rules::without_files(options) };
+    for (kind, text) in filters {
         let taken = match kind {
             FilterKind::Rule => rules.filter(text),
             FilterKind::Exclude => rules.pattern(Action::Exclude, text),
@@ -61,7 +77,8 @@ impl Wanted {
             line.options.files_from = Some(b"-".to_vec());
             line.options.from0 = true;
         } else {
-            wanted.here = Some(filters::names_of_file(&given, line.options.from0).map_err(unreadable)?);
+            let names = filters::names_of_file(&given, line.options.from0).and_then(|names| names.collect());
+            wanted.here = Some(names.map_err(unreadable)?);
         }
         Ok(wanted)
     }

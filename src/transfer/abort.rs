@@ -2,7 +2,7 @@
 
 use super::TransferError;
 use super::greet::{Ears, Mouth, Session};
-use super::serve::exit_code;
+use crate::exit;
 use crate::link::Closer;
 use protocol::PeerError;
 use protocol::handshake::Negotiated;
@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 /// How long the peer may take to hang up once it has been told.
-const HANG_UP: Duration = Duration::from_secs(5);
+pub(super) const HANG_UP: Duration = Duration::from_secs(5);
 
 /// What the peer is told of an error.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ impl LastWords {
                 let text = error.to_string();
                 // Words that stock begins otherwise.
                 let who = if text.starts_with("ERROR: ") { "" } else { "rsync: " };
-                Some(Self { code: exit_code(error), text: server.then(|| format!("{who}{text}\n")) })
+                Some(Self { code: exit::of(error), text: server.then(|| format!("{who}{text}\n")) })
             }
         }
     }
@@ -61,7 +61,7 @@ pub(super) fn abort(n: &Negotiated, error: TransferError, server: bool, parts: P
         // The end of our stream frees a peer that has given up as well and waits for us to hang up.
         drop(mouth);
         if said {
-            await_hang_up(n, ears, closer);
+            await_hang_up(ears, closer);
         }
     }
     error
@@ -75,7 +75,7 @@ impl Session {
         let said = mouth.say(&mut out).is_ok();
         drop(mouth);
         if said {
-            await_hang_up(&n, &mut ears, &closer);
+            await_hang_up(&mut ears, &closer);
         }
     }
 
@@ -99,19 +99,22 @@ fn is_link(error: &TransferError) -> bool {
     matches!(error, TransferError::Link(_) | TransferError::Stalled(_) | TransferError::Remote { .. })
 }
 
-/// Reads until the peer has hung up, where it is of a version that does so by itself; closes the link when it does not.
-pub(super) fn await_hang_up(n: &Negotiated, ears: &mut Ears, closer: &Closer) {
-    if n.version < 31 {
-        return;
-    }
-    let (hung_up, ended) = mpsc::channel::<()>();
+/// Reads until the peer has hung up; closes the link when it does not.
+pub(super) fn await_hang_up(ears: &mut Ears, closer: &Closer) {
+    within(HANG_UP, closer, || while ears.hear().is_ok() {});
+}
+
+/// Does what waits for the peer, and closes the link under it when it takes too long.
+pub(super) fn within<T>(limit: Duration, closer: &Closer, act: impl FnOnce() -> T) -> T {
+    let (done, ended) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            if ended.recv_timeout(HANG_UP) == Err(mpsc::RecvTimeoutError::Timeout) {
+            if ended.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
                 closer.close();
             }
         });
-        while ears.hear().is_ok() {}
-        drop(hung_up);
-    });
+        let result = act();
+        drop(done);
+        result
+    })
 }

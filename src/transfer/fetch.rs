@@ -1,7 +1,8 @@
 //! Fetches named files, each whole and to a place of its own. Counterpart: a pull with `--files-from`.
 //!
 //! Where `receive` brings a directory into line with a list, this takes single files from anywhere over there and never
-//! replaces one here. So there is no basis, no generator's judgement, and one thread: requests are few and small.
+//! replaces one here. So there is no generator's judgement, no basis but what an earlier session has left of the file, and
+//! one thread: requests are few and small.
 
 use super::TransferError;
 use super::abort::{Parts, abort};
@@ -10,21 +11,30 @@ use super::greet::{Ears, Mouth, Session};
 use super::send::{Sent, Summary};
 use protocol::PeerError;
 use protocol::args::Options;
-use protocol::checksum::{Checksum, FileHasher, Sum};
+use protocol::checksum::{BlockRule, Checksum, FileHasher, Sum, weak};
 use protocol::flist::{Arrived, FileEntry, FileList, ListLimits, ListShape, Ndx};
 use protocol::generator::Generator;
 use protocol::handshake::{Compat, Negotiated};
 use protocol::item::{ItemFlags, ItemHeader};
 use protocol::mux::{Inbox, Message, Outbox};
 use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts};
-use protocol::sums::SumHead;
+use protocol::sums::{BlockIndex, SumHead};
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::convert::Infallible;
+use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 
 /// Requests that wait for their answer: enough to keep a long line busy with small files.
 const AHEAD: usize = 32;
 /// Bytes of the names of one session. They are said before anything is heard, so pipes must hold them.
 const NAMES_MOST: usize = 48 * 1024;
+/// Smaller files are not kept when they break off.
+pub(crate) const KEPT_LEAST: u64 = 1 << 20;
+/// Bytes of a basis that are read at once.
+const READ_SIZE: u32 = 256 * 1024;
+/// What stands in a request that is built upon what an earlier session has left.
+const PARTIAL: u8 = 0x81;
 
 /// The options of a far end that serves a fetch: what stands behind a symlink is sent, and of the way to a file nothing.
 /// The names follow on the wire, where no shell and no parser of options sees them.
@@ -62,6 +72,8 @@ pub enum Fetched {
     Changed(Sum),
     /// It did not come whole.
     Garbled,
+    /// It did not come whole upon what an earlier session had left, which is away now. The next one can have it.
+    Misbuilt,
     /// The far end listed it and could not read it.
     NotSent,
     /// The far end has no such name, or may not look.
@@ -79,7 +91,10 @@ pub trait FetchWatch {
         false
     }
 
-    /// Bytes of the current file have come.
+    /// A file goes on behind so many of its bytes, which are here.
+    fn resumes(&mut self, _at: usize, _bytes: u64, _len: u64) {}
+
+    /// Bytes of the current file have come, or were found here.
     fn progress(&mut self, _bytes: u64) {}
 
     /// The permissions a file gets that has `mode` over there.
@@ -156,7 +171,8 @@ fn converse(
     let facts = ReceiverFacts { shape, limits: ListLimits::default(), server: false, dry_run: false };
     let mut receiver = Receiver::new(n, facts, inbox);
     let Arrived { list, .. } = hear_list(&mut receiver, ears, watch)?;
-    let mut work = Fetch { n, wishes, dest, watch, ways: HashSet::new(), current: None, done: Done::default() };
+    let mut work =
+        Fetch { n, wishes, dest, watch, ways: HashSet::new(), block: Vec::new(), current: None, done: Done::default() };
     let mut queue = work.sort_out(&list, wished, bytes_most);
     if list.is_empty() {
         // The far end leaves by itself.
@@ -174,8 +190,22 @@ fn converse(
                 all_asked = true;
                 break;
             };
-            let header = ItemHeader { flags: ItemFlags::TRANSFER.and(ItemFlags::NEW), ..ItemHeader::default() };
-            speaker.request(ndx, &header, &SumHead::NONE, out);
+            let kept = list.get(ndx).and_then(|entry| work.kept(entry, at));
+            // Who says many sums hears nothing meanwhile, so there must be nothing to be heard.
+            if kept.is_some() && !asked.is_empty() {
+                queue.push_front((ndx, at));
+                break;
+            }
+            let mut header = ItemHeader { flags: ItemFlags::TRANSFER.and(ItemFlags::NEW), ..ItemHeader::default() };
+            match kept {
+                None => speaker.request(ndx, &header, &SumHead::NONE, out),
+                Some((basis, head)) => {
+                    header.flags = header.flags.and(ItemFlags::BASIS_TYPE);
+                    header.basis = Some(PARTIAL);
+                    speaker.request(ndx, &header, &head, out);
+                    say_sums(n, &mut speaker, (&basis, &head), out, mouth)?;
+                }
+            }
             asked.push_back((ndx, at));
         }
         let Some(event) = receiver.poll()? else {
@@ -184,12 +214,17 @@ fn converse(
             continue;
         };
         match event {
-            ReceiverEvent::File(ndx, ..) => {
+            ReceiverEvent::File(ndx, _, head) => {
                 let at = take(&mut asked, ndx).ok_or(PeerError::Malformed("data of a file that was not asked for"))?;
-                work.begin(list.get(ndx), at);
+                work.begin(list.get(ndx), at, head);
             }
             ReceiverEvent::Literal(bytes) => work.write(bytes),
-            ReceiverEvent::Copy(_) => return Err(PeerError::Malformed("a block of a basis that is not there").into()),
+            ReceiverEvent::Copy(block) => {
+                work.copy(block)?;
+                if receiver.wants_matched() {
+                    receiver.matched(&work.block)?;
+                }
+            }
             ReceiverEvent::End(sum) => {
                 work.end(&sum);
                 if work.watch.stopping() {
@@ -256,7 +291,7 @@ fn say_names<'w>(
         wished.insert(&wish.name[..], at);
     }
     names.push(0);
-    mouth.say_names(n, &names, out)?;
+    mouth.say_names(n, std::iter::once(Ok(names)), out)?;
     Ok(wished)
 }
 
@@ -278,6 +313,8 @@ struct Fetch<'a> {
     watch: &'a mut dyn FetchWatch,
     /// Directories known to be on the disk.
     ways: HashSet<Vec<u8>>,
+    /// The block of a basis that was used last.
+    block: Vec<u8>,
     current: Option<Current>,
     done: Done,
 }
@@ -292,7 +329,48 @@ struct Current {
     sum: FileHasher,
     /// The registered one, where that is another.
     md5: Option<FileHasher>,
-    bytes: u64,
+    /// What it is built upon.
+    head: SumHead,
+    bytes: Sent,
+}
+
+impl Current {
+    fn hash(&mut self, bytes: &[u8]) {
+        self.sum.update(bytes);
+        if let Some(md5) = &mut self.md5 {
+            md5.update(bytes);
+        }
+    }
+}
+
+/// Says the sums of all blocks of a basis. Where it cannot be read they are of zeros, which match nothing that matters.
+fn say_sums(
+    n: &Negotiated,
+    speaker: &mut Generator,
+    (basis, head): (&File, &SumHead),
+    out: &mut Outbox,
+    mouth: &mut Mouth,
+) -> Result<(), TransferError> {
+    let rule = BlockRule::from(n.block_seed());
+    let together = (READ_SIZE / head.block_length.max(1)).max(1);
+    let mut buffer = Vec::new();
+    let mut block = 0;
+    while block < head.count {
+        let last = head.count.min(block.saturating_add(together));
+        let len: u64 = (block..last).map(|block| u64::from(head.block_len(BlockIndex(block)))).sum();
+        buffer.resize(len as usize, 0);
+        if basis.read_exact_at(&mut buffer, head.offset(BlockIndex(block))).is_err() {
+            buffer.fill(0);
+        }
+        let summed = rule.strong_each(&buffer, head.block_length as usize, |bytes, strong| {
+            speaker.sum(head, weak(bytes), strong, out);
+            Ok::<(), Infallible>(())
+        });
+        let Ok(()) = summed;
+        mouth.say(out)?;
+        block = last;
+    }
+    Ok(())
 }
 
 impl Fetch<'_> {
@@ -320,14 +398,28 @@ impl Fetch<'_> {
         queue
     }
 
-    fn begin(&mut self, entry: Option<&FileEntry>, at: usize) {
-        let Some(entry) = entry.cloned() else { return };
-        let temp = self.create(at).map_err(|error| error.to_string());
-        let md5 = (self.n.checksum != Checksum::Md5).then(|| FileHasher::new(Checksum::Md5));
-        self.current = Some(Current { at, entry, temp, sum: FileHasher::new(self.n.checksum), md5, bytes: 0 });
+    /// What an earlier session has left of a file, to be built upon.
+    fn kept(&self, entry: &FileEntry, at: usize) -> Option<(File, SumHead)> {
+        let place = &self.wishes[at].place;
+        if entry.len < KEPT_LEAST || !self.n.compat.has(Compat::INPLACE_PARTIAL_DIR) {
+            return None;
+        }
+        let found = self.dest.partial(place).ok()?.filter(|found| (1..=entry.len).contains(&found.len))?;
+        let basis = self.dest.open_partial(place).ok()??;
+        let head = SumHead::for_basis(found.len, self.n.checksum.size(), false, None);
+        (head.count > 0).then_some((basis, head))
     }
 
-    fn create(&mut self, at: usize) -> Result<Output, DestError> {
+    fn begin(&mut self, entry: Option<&FileEntry>, at: usize, head: SumHead) {
+        let Some(entry) = entry.cloned() else { return };
+        self.watch.resumes(at, head.basis_len(), entry.len);
+        let temp = self.create(at, &entry, &head).map_err(|error| error.to_string());
+        let md5 = (self.n.checksum != Checksum::Md5).then(|| FileHasher::new(Checksum::Md5));
+        self.current =
+            Some(Current { at, entry, temp, sum: FileHasher::new(self.n.checksum), md5, head, bytes: Sent::default() });
+    }
+
+    fn create(&mut self, at: usize, entry: &FileEntry, head: &SumHead) -> Result<Output, DestError> {
         let place = &self.wishes[at].place;
         let way = place.iter().rposition(|&byte| byte == b'/').map_or(&b""[..], |slash| &place[..slash]);
         if !self.ways.contains(way) {
@@ -335,17 +427,21 @@ impl Fetch<'_> {
             self.dest.sync_way(place)?;
             self.ways.insert(way.to_vec());
         }
-        self.dest.create_temp(place)
+        if entry.len < KEPT_LEAST {
+            return self.dest.create_temp(place);
+        }
+        if head.count == 0 {
+            // What there is of it cannot be used.
+            self.dest.drop_partial(place);
+        }
+        self.dest.open_kept(place)
     }
 
     fn write(&mut self, bytes: &[u8]) {
         self.watch.progress(bytes.len() as u64);
         let Some(current) = &mut self.current else { return };
-        current.sum.update(bytes);
-        if let Some(md5) = &mut current.md5 {
-            md5.update(bytes);
-        }
-        current.bytes += bytes.len() as u64;
+        current.hash(bytes);
+        current.bytes.literal_bytes += bytes.len() as u64;
         if let Ok(temp) = &mut current.temp
             && let Err(error) = temp.write_all(bytes)
         {
@@ -353,17 +449,43 @@ impl Fetch<'_> {
         }
     }
 
+    /// Takes a block of what is here. Should it not be what it was, the sum of it all tells.
+    fn copy(&mut self, block: BlockIndex) -> Result<(), PeerError> {
+        let Some(current) = &mut self.current else { return Ok(()) };
+        if block.0 >= current.head.count {
+            return Err(PeerError::Malformed("a block of a basis that is not there"));
+        }
+        let offset = current.head.offset(block);
+        self.block.resize(current.head.block_len(block) as usize, 0);
+        if let Ok(temp) = &mut current.temp {
+            let read = temp.file().read_exact_at(&mut self.block, offset);
+            let done = match read {
+                Ok(()) if temp.position() == offset => temp.pass(self.block.len() as u64),
+                Ok(()) => temp.write_all(&self.block),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = done {
+                current.temp = Err(format!("read or write failed: {}", super::beneath::reason(&error)));
+            }
+        }
+        current.hash(&self.block);
+        current.bytes.matched_bytes += self.block.len() as u64;
+        self.watch.progress(self.block.len() as u64);
+        Ok(())
+    }
+
     fn end(&mut self, sum: &Sum) {
-        let Some(Current { at, entry, temp, sum: hasher, md5, bytes }) = self.current.take() else { return };
+        let Some(Current { at, entry, temp, sum: hasher, md5, bytes, head }) = self.current.take() else { return };
         let ours = hasher.finish();
         let md5 = md5.map_or(ours, FileHasher::finish);
         let promised = self.wishes[at].md5;
         let fetched = match temp {
             Err(why) => Fetched::NotStored(why),
+            _ if self.n.checksum != Checksum::None && ours != *sum && head.count > 0 => Fetched::Misbuilt,
             _ if self.n.checksum != Checksum::None && ours != *sum => Fetched::Garbled,
             _ if promised.is_some_and(|promised| promised != md5) => Fetched::Changed(md5),
             Ok(temp) => match self.keep(temp, &entry) {
-                Ok(true) => Fetched::Kept(Sent { literal_bytes: bytes, matched_bytes: 0 }),
+                Ok(true) => Fetched::Kept(bytes),
                 Ok(false) => Fetched::Taken,
                 Err(error) => Fetched::NotStored(error.to_string()),
             },
@@ -371,6 +493,9 @@ impl Fetch<'_> {
         if let Fetched::Kept(sent) = &fetched {
             self.done.files += 1;
             self.done.bytes.literal_bytes += sent.literal_bytes;
+            self.done.bytes.matched_bytes += sent.matched_bytes;
+        } else if entry.len >= KEPT_LEAST {
+            self.dest.drop_partial(&self.wishes[at].place);
         }
         self.watch.fetched(at, fetched);
     }

@@ -3,13 +3,17 @@
 
 use super::beneath::{open_operator_list, reason};
 use super::{TransferError, charset};
+use protocol::PeerError;
 use protocol::args::Options;
 use protocol::filter::{
-    Action, FilterError, Given, Match, Mode, Modifiers, Pattern, Rule, RuleSet, Side, cvs_rules, parse_file, parse_rule,
+    Action, FilterError, Given, Match, MergeFile, Mode, Modifiers, Pattern, Rule, RuleSet, Side, cvs_rules, parse_file,
+    parse_rule,
 };
+use protocol::flist::ListLimits;
+use protocol::handshake::VERSION_MOST;
 use protocol::names;
 use std::ffi::OsStr;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -17,6 +21,15 @@ use std::path::Path;
 const DEPTH_MOST: usize = 32;
 /// Bytes of a file of rules or names: far more than anyone writes, and a bound on memory.
 const FILE_MOST: u64 = 1 << 30;
+
+/// Rules of a client that name files in directories: each costs in every directory that is entered.
+const MERGES_MOST: usize = 256;
+/// Bytes of a name from a file: more than any path may have.
+const NAME_MOST: usize = 4097;
+/// Bytes of names that go over at once.
+const SAID_AT_ONCE: usize = 32 * 1024;
+/// What is said of a list of names that cannot be had.
+const UNREADABLE: &str = "Cannot read the list of names";
 
 /// A rule list that cannot be gathered.
 #[derive(Debug, thiserror::Error)]
@@ -45,12 +58,34 @@ pub struct Rules {
     rules: Vec<Rule>,
     from0: bool,
     delete_excluded: bool,
+    no_files: bool,
 }
 
 impl Rules {
     /// No rules yet. `from0` and `delete_excluded` tell how those to come are read.
     pub fn new(options: &Options) -> Self {
-        Self { rules: Vec::new(), from0: options.from0, delete_excluded: options.delete_excluded }
+        let Options { from0, delete_excluded, .. } = *options;
+        Self { rules: Vec::new(), from0, delete_excluded, no_files: false }
+    }
+
+    /// The same for rules of somebody who may have no file read.
+    pub fn without_files(options: &Options) -> Self {
+        Self { no_files: true, ..Self::new(options) }
+    }
+
+    /// The rules so far.
+    pub fn given(self) -> Vec<Rule> {
+        self.rules
+    }
+
+    fn read(&self, what: &'static str, name: &[u8]) -> Result<Vec<u8>, RulesError> {
+        match self.no_files {
+            true => {
+                let why = "Its rules must be given one by one here".into();
+                Err(RulesError::File { what, name: name.escape_ascii().to_string(), why })
+            }
+            false => read(what, name),
+        }
     }
 
     fn mode(&self, mode: Mode) -> Mode {
@@ -72,7 +107,7 @@ impl Rules {
     /// `--exclude-from` or `--include-from`; `-` is standard input.
     pub fn file(&mut self, action: Action, name: &[u8]) -> Result<(), RulesError> {
         let what = if action == Action::Exclude { "exclude file" } else { "include file" };
-        let given = parse_file(&read(what, name)?, &self.mode(Mode::old_style(action)))?;
+        let given = parse_file(&self.read(what, name)?, &self.mode(Mode::old_style(action)))?;
         self.take(given, 0)
     }
 
@@ -132,7 +167,7 @@ impl Rules {
                     return Err(RulesError::Depth(file.name.escape_ascii().to_string()));
                 }
                 Given::Merge(file) => {
-                    let bytes = read("exclude file", &file.name)?;
+                    let bytes = self.read("exclude file", &file.name)?;
                     let given = parse_file(&bytes, &file.mode)?;
                     self.take(given, depth + 1)?;
                 }
@@ -142,53 +177,183 @@ impl Rules {
     }
 }
 
-/// The rules a client sent, as they hold at its server.
-pub(super) fn of_client(
-    texts: &[Vec<u8>],
-    options: &Options,
+/// The rules that a client sends its server, taken in one by one.
+#[derive(Debug, Clone)]
+pub struct ClientRules {
+    mode: Mode,
     side: Side,
-    version: u8,
-) -> Result<Vec<Rule>, TransferError> {
-    let mode = if version < 29 { Mode::old_style(Action::Exclude) } else { Mode::default() };
-    let mode =
-        Mode { from0: options.from0, delete_excluded: options.delete_excluded && side == Side::Receiver, ..mode };
-    let refused = |error: FilterError| TransferError::Rules(error.to_string());
-    let mut rules = Vec::new();
-    for text in texts {
-        for given in parse_rule(text, &mode).map_err(refused)? {
+    /// `-C` stands for rules of its own.
+    cvs: bool,
+    /// Rules that the server has of its own command line; they come first.
+    own: Vec<Rule>,
+    rules: Vec<Rule>,
+    /// How many of them name files in directories.
+    merges: usize,
+    /// Memory for them that is left, and that there was.
+    left: usize,
+    most: usize,
+}
+
+impl Default for ClientRules {
+    fn default() -> Self {
+        Self::new(&[], &Options::default(), Side::Sender, VERSION_MOST)
+    }
+}
+
+impl ClientRules {
+    /// None yet.
+    pub(crate) fn new(own: &[Rule], options: &Options, side: Side, version: u8) -> Self {
+        let mode = if version < 29 { Mode::old_style(Action::Exclude) } else { Mode::default() };
+        let mode =
+            Mode { from0: options.from0, delete_excluded: options.delete_excluded && side == Side::Receiver, ..mode };
+        let cvs = side == Side::Sender && options.cvs_exclude;
+        let most = ListLimits::within(options.max_alloc.unwrap_or(0)).beside;
+        Self { mode, side, cvs, own: own.to_vec(), rules: Vec::new(), merges: 0, left: most, most }
+    }
+
+    /// Takes one in.
+    pub(super) fn hear(&mut self, text: &[u8]) -> Result<(), TransferError> {
+        let refused = |error: FilterError| TransferError::Rules(error.to_string());
+        for given in parse_rule(text, &self.mode).map_err(refused)? {
             match given {
-                Given::Rule(Rule::Cvs(like)) => rules.extend(cvs_rules(&like, &cvs_of_user())),
-                Given::Rule(rule) => rules.push(rule),
-                Given::Clear => rules.clear(),
+                Given::Rule(Rule::Cvs(like)) => {
+                    cvs_rules(&like, &cvs_of_user()).into_iter().try_for_each(|rule| self.keep(rule))?;
+                }
+                Given::Rule(rule) => self.keep(rule)?,
+                Given::Clear => (self.rules, self.merges, self.left) = (Vec::new(), 0, self.most),
                 Given::Merge(file) => {
                     let name = file.name.escape_ascii();
                     return Err(TransferError::Rules(format!("A merge rule is for the client to follow: {name}")));
                 }
             }
         }
+        Ok(())
     }
-    if side == Side::Sender && options.cvs_exclude {
-        let mode = Mode { from0: options.from0, ..Mode::default() };
-        rules.extend(parse_rule(b":C", &mode).map_err(refused)?.into_iter().filter_map(|given| match given {
-            Given::Rule(rule) => Some(rule),
-            _ => None,
-        }));
-        let like = Match {
-            action: Action::Exclude,
-            pattern: Pattern::new(b""),
-            negated: false,
-            modifiers: Modifiers::default(),
-        };
-        rules.extend(cvs_rules(&like, &cvs_of_user()));
+
+    fn keep(&mut self, rule: Rule) -> Result<(), TransferError> {
+        if matches!(rule, Rule::DirMerge(_)) {
+            self.merges += 1;
+            if self.merges > MERGES_MOST {
+                return Err(TransferError::Rules(format!(
+                    "more than {MERGES_MOST} rules that name files in directories"
+                )));
+            }
+        }
+        let left = self.left.checked_sub(rule.memory());
+        self.left = left.ok_or(PeerError::TooMuch { what: "filter rules", most: self.most })?;
+        self.rules.push(rule);
+        Ok(())
     }
-    Ok(rules)
+
+    /// What they come to on this side, after the server's own; nothing when none of them concerns it.
+    pub(super) fn finish(self) -> Option<RuleSet> {
+        let mut rules = self.own;
+        rules.extend(self.rules);
+        if self.cvs {
+            rules.extend(of_cvs());
+        }
+        Some(RuleSet::of(self.side, rules)).filter(|set| !set.is_empty())
+    }
 }
 
-/// The names in a file of `--files-from`, for who looks them up here; comments are left out.
-pub fn names_of_file(name: &[u8], from0: bool) -> Result<Vec<Vec<u8>>, TransferError> {
-    let bytes = list_of_names(name)?;
-    let names = names::of_file(&bytes, from0).filter(|name| !names::is_comment(name));
-    Ok(names.map(<[u8]>::to_vec).collect())
+/// The rules of a client that receives: what it told its server, and what `-C` stands for, which the server adds by itself.
+pub(super) fn of_receiving_client(told: &[Rule], options: &Options) -> Option<RuleSet> {
+    let cvs = if options.cvs_exclude { of_cvs() } else { Vec::new() };
+    let rules = told.iter().cloned().chain(cvs).collect();
+    Some(RuleSet::of(Side::Receiver, rules)).filter(|set| !set.is_empty())
+}
+
+/// What `-C` stands for at an end that is not told its rules one by one. They concern both sides, `--delete-excluded` or
+/// not.
+fn of_cvs() -> Vec<Rule> {
+    let file = MergeFile {
+        name: b".cvsignore".to_vec(),
+        mode: Mode { cvs: true, word_split: true, bare: Some(Action::Exclude), ..Mode::default() },
+        no_inherit: true,
+    };
+    let like =
+        Match { action: Action::Exclude, pattern: Pattern::new(b""), negated: false, modifiers: Modifiers::default() };
+    let fixed = cvs_rules(&like, &cvs_of_user());
+    std::iter::once(Rule::DirMerge(file)).chain(fixed).collect()
+}
+
+/// The names in a file of `--files-from`, for who looks them up here, one after another; comments are left out.
+pub fn names_of_file(
+    name: &[u8],
+    from0: bool,
+) -> Result<impl Iterator<Item = Result<Vec<u8>, TransferError>> + use<>, TransferError> {
+    let mut names = NamesInFile::open(name, from0)?;
+    Ok(std::iter::from_fn(move || names.next().transpose())
+        .filter(|name| !name.as_ref().is_ok_and(|name| names::is_comment(name))))
+}
+
+/// A file of names, read as far as they are asked for: it may be longer than memory.
+struct NamesInFile {
+    file: BufReader<Box<dyn Read + Send>>,
+    from0: bool,
+}
+
+impl NamesInFile {
+    fn open(name: &[u8], from0: bool) -> Result<Self, TransferError> {
+        let file: Box<dyn Read + Send> = match name {
+            b"-" => Box::new(std::io::stdin()),
+            name => Box::new(open_operator_list(Path::new(OsStr::from_bytes(name))).map_err(|error| {
+                unreadable(&RulesError::File {
+                    what: "files-from file",
+                    name: name.escape_ascii().to_string(),
+                    why: reason(&error),
+                })
+            })?),
+        };
+        Ok(Self { file: BufReader::with_capacity(64 * 1024, file), from0 })
+    }
+
+    /// The next name that is not blank. Of one that no path can be there is enough for the system to say so.
+    fn next(&mut self) -> Result<Option<Vec<u8>>, TransferError> {
+        let mut name = Vec::new();
+        loop {
+            let bytes = match self.file.fill_buf() {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(source) => return Err(TransferError::Local { what: UNREADABLE.into(), source }),
+            };
+            if bytes.is_empty() {
+                return Ok(Some(name).filter(|name| !name.is_empty()));
+            }
+            let ends = |byte: &u8| if self.from0 { *byte == 0 } else { matches!(byte, b'\n' | b'\r' | 0) };
+            let end = bytes.iter().position(ends);
+            let part = &bytes[..end.unwrap_or(bytes.len())];
+            name.extend_from_slice(&part[..part.len().min(NAME_MOST.saturating_sub(name.len()))]);
+            let used = part.len() + usize::from(end.is_some());
+            self.file.consume(used);
+            if end.is_some() && !name.is_empty() {
+                return Ok(Some(name));
+            }
+        }
+    }
+}
+
+/// The names in a file of `--files-from` as they go over to a peer that looks them up, a good deal at a time.
+pub(super) fn names_to_say(
+    name: &[u8],
+    options: &Options,
+) -> Result<impl Iterator<Item = Result<Vec<u8>, TransferError>> + Send + use<>, TransferError> {
+    let (mut names, options) = (NamesInFile::open(name, options.from0)?, options.clone());
+    let mut ended = false;
+    Ok(std::iter::from_fn(move || {
+        let mut bytes = Vec::new();
+        while !ended && bytes.len() < SAID_AT_ONCE {
+            match names.next() {
+                Ok(Some(name)) => names::put(&charset::to_peer(&name, &options), &mut bytes),
+                Ok(None) => {
+                    names::end(&mut bytes);
+                    ended = true;
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        Some(Ok(bytes)).filter(|bytes| bytes.as_ref().is_ok_and(|bytes| !bytes.is_empty()))
+    }))
 }
 
 /// A file of `--files-from` for a peer that looks the names up.
@@ -210,10 +375,11 @@ pub fn names_to_forward(name: &[u8], options: &Options) -> Result<Forwarded, Tra
 }
 
 fn list_of_names(name: &[u8]) -> Result<Vec<u8>, TransferError> {
-    read("files-from file", name).map_err(|error| TransferError::Local {
-        what: "Cannot read the list of names".into(),
-        source: std::io::Error::other(error.to_string()),
-    })
+    read("files-from file", name).map_err(|error| unreadable(&error))
+}
+
+fn unreadable(error: &RulesError) -> TransferError {
+    TransferError::Local { what: UNREADABLE.into(), source: std::io::Error::other(error.to_string()) }
 }
 
 /// What the rules come to on one side; nothing when none of them concerns it.

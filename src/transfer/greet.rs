@@ -117,15 +117,26 @@ impl Mouth {
         self.writer.flush().map_err(TransferError::from_io)
     }
 
-    /// Says the names of `--files-from`, after all that waits. Protocols before 31 want them outside of all framing.
-    pub(super) fn say_names(&mut self, n: &Negotiated, names: &[u8], out: &mut Outbox) -> Result<(), TransferError> {
-        if n.version >= 31 {
-            out.put(names);
-            return self.say(out);
-        }
+    /// Says the names of `--files-from`, a piece at a time and after all that waits. Protocols before 31 want them outside
+    /// of all framing.
+    pub(super) fn say_names(
+        &mut self,
+        n: &Negotiated,
+        names: impl Iterator<Item = Result<Vec<u8>, TransferError>>,
+        out: &mut Outbox,
+    ) -> Result<(), TransferError> {
         self.say(out)?;
-        self.said += names.len() as u64;
-        self.writer.write_all(names).and_then(|()| self.writer.flush()).map_err(TransferError::from_io)
+        for piece in names {
+            let piece = piece?;
+            if n.version >= 31 {
+                out.put(&piece);
+                self.say(out)?;
+                continue;
+            }
+            self.said += piece.len() as u64;
+            self.writer.write_all(&piece).and_then(|()| self.writer.flush()).map_err(TransferError::from_io)?;
+        }
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The rules are the operator's: no client hears them, and they hold beside its own whichever way the files go.
 
-use protocol::filter::{Rule, RuleSet, Scope, Side};
+use protocol::filter::{Match, Pattern, Rule, RuleSet, Scope, Side};
 
 /// The rules of a module, for names as they lie within it.
 #[derive(Debug, Clone)]
@@ -18,7 +18,7 @@ pub struct Guard {
 impl Guard {
     /// Nothing, where there is nothing to keep.
     pub(crate) fn new(rules: &[Rule], readable_only: bool) -> Option<Self> {
-        let rules = RuleSet::new(Side::Sender, rules);
+        let rules = RuleSet::of(Side::Sender, rules.iter().map(with_contents).collect());
         let top = rules.top(b"/");
         (!rules.is_empty() || readable_only).then_some(Self { rules, top, folder: Vec::new(), readable_only })
     }
@@ -46,6 +46,17 @@ impl Guard {
     }
 }
 
+/// A rule for directories (`/secret/`) holds for all that is in them, whatever path a client names.
+fn with_contents(rule: &Rule) -> Rule {
+    match rule {
+        Rule::Match(found) if found.pattern.text().len() > 1 && found.pattern.text().ends_with(b"/") => {
+            let pattern = Pattern::new(&[found.pattern.text(), b"***"].concat());
+            Rule::Match(Match { pattern, ..found.clone() })
+        }
+        rule => rule.clone(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,6 +76,9 @@ mod tests {
         assert!(guard.hides(b"a/b.o", false) && !guard.hides(b"sub/keep.o", false));
         assert!(guard.hides(b"y.tmp", false) && !guard.hides(b"x.tmp", false));
         assert!(guard.hides(b"only-dir", true) && !guard.hides(b"only-dir", false));
+        assert!(
+            guard.hides(b"only-dir/x", false) && guard.hides(b"a/only-dir/b/c", true) && !guard.hides(b"a/only", true)
+        );
         assert!(!guard.bars(b".", true) && !guard.bars(b"", true));
         let within = guard.clone().within(b"sub/");
         assert!(!within.hides(b"keep.o", false) && within.hides(b"drop.o", false) && !within.hides(b"secret", true));

@@ -2,22 +2,41 @@
 
 use super::charset;
 use super::serve::serve;
+use crate::exit;
 use crate::link::{Ending, Link};
 use crate::pipe;
 use crate::transport::child::Child;
 use crate::transport::{CommandOutput, Connect, ConnectError};
-use protocol::args::ServerArgs;
+use protocol::args::{ArgsError, ServerArgs};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
+/// Reads the arguments of a server.
+type Parse = fn(&[&[u8]]) -> Result<ServerArgs, ArgsError>;
+
 /// Serves each link on a thread of its own.
-#[derive(Debug, Default)]
-pub struct Local;
+#[derive(Debug, Clone, Copy)]
+pub struct Local {
+    parse: Parse,
+}
+
+impl Default for Local {
+    fn default() -> Self {
+        Self { parse: |words| ServerArgs::parse(words) }
+    }
+}
+
+impl Local {
+    /// Reads the server's arguments so.
+    pub(crate) fn reading(parse: Parse) -> Self {
+        Self { parse }
+    }
+}
 
 impl Connect for Local {
     fn open(&mut self, server_args: &[OsString]) -> Result<Link, ConnectError> {
         let words: Vec<_> = server_args.iter().map(|word| word.as_bytes()).collect();
-        let mut args = ServerArgs::parse(&words).map_err(|error| ConnectError::Setup(error.to_string()))?;
+        let mut args = (self.parse)(&words).map_err(|error| ConnectError::Setup(error.to_string()))?;
         charset::of_server(&mut args.options).map_err(|error| ConnectError::Setup(error.to_string()))?;
         let (near, far) = pipe::pair();
         let remote = near.remote.clone();
@@ -26,12 +45,10 @@ impl Connect for Local {
         let thread = std::thread::Builder::new().name("local server".into());
         let spawned = thread.spawn(move || {
             let ending = match serve(&args, far) {
-                Ok(served) if served.partial => 23,
-                Ok(served) if served.vanished => 24,
-                Ok(_) => 0,
+                Ok(served) => served.exit_code(),
                 Err(error) => {
                     remote.push_stderr(error.to_string().as_bytes());
-                    super::serve::exit_code(&error)
+                    exit::of(&error)
                 }
             };
             remote.end(Ending::Exited(ending));

@@ -11,13 +11,14 @@ mod lists;
 mod rebuild;
 mod target;
 
+use super::TransferError;
 use super::abort::{Parts, abort, await_hang_up};
 use super::batch::Tap;
 use super::dest::{Preserve, in_place};
-use super::generate::{Board, Generate, IOERR_DEL_LIMIT, Note, Worth};
+use super::filters::{self, ClientRules};
+use super::generate::{Board, Generate, Note, Worth};
 use super::greet::{Ears, Session};
 use super::guard::Guard;
-use super::{TransferError, filters};
 use crate::link::Ending;
 use crate::transfer::send::Sent;
 pub use expected::{Expected, Operands};
@@ -26,17 +27,18 @@ use protocol::PeerError;
 use protocol::args::Options;
 use protocol::checksum::Sum;
 use protocol::chmod::Chmod;
-use protocol::filter::{self, Rule, Side};
+use protocol::filter::{self, Rule, RuleSet, Side};
 use protocol::flist::{FileEntry, FileList, ListLimits, Ndx};
 use protocol::generator::DeleteCounts;
 use protocol::handshake::Compat;
 use protocol::item::ItemHeader;
-use protocol::mux::{Message, TextKind};
+use protocol::mux::{IO_DELETE_LIMIT, Message, TextKind};
 use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts, RuleEvent};
 use protocol::sender::FinalStats;
 use rebuild::Rebuild;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc;
 use std::time::Duration;
 pub(super) use target::Target;
 use target::{enter, root};
@@ -56,7 +58,7 @@ pub struct ReceivePlan {
     pub destination: PathBuf,
     /// How much file list is accepted.
     pub limits: ListLimits,
-    /// The filter rules as the user gave them (client only; a server hears them from its client).
+    /// The filter rules as the user gave them; of a server those for it alone, it hears the others from its client.
     pub rules: Vec<Rule>,
     /// The names to ask for, where `--files-from=-` tells the server that the client has them.
     pub asked: Option<Vec<u8>>,
@@ -158,11 +160,16 @@ fn receive_knowing(
         dry_run: plan.options.dry_run && !replay && (server || !plan.options.only_write_batch),
     };
     let mut receiver = Receiver::new(&n, facts, inbox);
+    if plan.options.only_write_batch {
+        receiver.data_is_held_back();
+    }
     let mut received = Received::default();
     let forwarded = plan.options.files_from.as_deref().filter(|name| server == (*name != b"-"));
-    let forwarded = match forwarded.map(|name| match (server, &plan.asked) {
-        (false, Some(names)) => Ok(names.clone()),
-        _ => filters::names_to_forward(name, &plan.options).map(|forwarded| forwarded.bytes),
+    let forwarded = match forwarded.map(|name| -> Result<Box<dyn Iterator<Item = _> + Send>, TransferError> {
+        Ok(match (server, &plan.asked) {
+            (false, Some(names)) => Box::new(std::iter::once(Ok(names.clone()))),
+            _ => Box::new(filters::names_to_say(name, &plan.options)?),
+        })
     }) {
         None => None,
         Some(Ok(names)) => Some(names),
@@ -170,17 +177,13 @@ fn receive_knowing(
             return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer }));
         }
     };
-    let texts = match server && plan.options.receiver_hears_rules(n.version) {
-        true => hear_rules(&mut receiver, &mut ears, witness),
-        false => Ok(Vec::new()),
+    let rules = match server {
+        true => hear_rules(plan, n.version, &mut receiver, &mut ears, witness),
+        false => Ok(filters::of_receiving_client(&plan.rules, &plan.options)),
     };
-    let rules = texts.and_then(|texts| match server {
-        true => filters::of_client(&texts, &plan.options, Side::Receiver, n.version),
-        false => Ok(plan.rules.clone()),
-    });
     let prepared = rules.and_then(|rules| Ok((rules, Lists::new(&n, &plan.options)?)));
     let (rules, mut lists) = match prepared {
-        Ok((rules, lists)) => (filters::rule_set(&rules, Side::Receiver), lists),
+        Ok(prepared) => prepared,
         Err(error) => return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer })),
     };
     let heard = match forwarded {
@@ -188,7 +191,7 @@ fn receive_knowing(
         // Neither end may wait for the other to read before it goes on writing.
         Some(names) => std::thread::scope(|scope| {
             let (n, out, mouth) = (&n, &mut out, &mut mouth);
-            let saying = scope.spawn(move || mouth.say_names(n, &names, out));
+            let saying = scope.spawn(move || mouth.say_names(n, names, out));
             let heard = hear_lists(&mut receiver, &mut ears, &mut lists, plan, &mut received, witness);
             if heard.is_err() {
                 closer.close();
@@ -235,17 +238,26 @@ fn receive_knowing(
     let mut work = Rebuild::new(&n, plan, &target, &board, witness, &mut lists, &mut received);
     work.replay = replay;
     let (heard, spoken) = std::thread::scope(|scope| {
-        let closer = &closer;
-        let generator = scope.spawn(|| {
+        let (closer, board) = (&closer, &board);
+        let (heard_out, hearing) = mpsc::channel::<()>();
+        let generator = scope.spawn(move || {
             let result = generate.run();
-            // A peer that was told why hangs up itself.
-            if result.as_ref().is_err_and(|error| !matches!(error, TransferError::Rules(_))) {
-                closer.close();
+            match &result {
+                // A peer that was told why hangs up itself.
+                Ok(_) | Err(TransferError::Rules(_)) => {}
+                // One that takes nothing any more has said why, and is to be heard out.
+                Err(TransferError::Link(_)) if !server => {
+                    if hearing.recv_timeout(LAST_WORDS) == Err(mpsc::RecvTimeoutError::Timeout) {
+                        closer.close();
+                    }
+                }
+                Err(_) => closer.close(),
             }
             board.generator_left();
             result
         });
         let heard = work.run(&mut receiver, &mut ears);
+        drop(heard_out);
         if let Err(error) = &heard {
             board.fail(error, server);
             if !board.wait_for_generator(LAST_WORDS) {
@@ -258,7 +270,7 @@ fn receive_knowing(
         (heard, spoken)
     });
     if heard.is_err() {
-        await_hang_up(&n, &mut ears, &closer);
+        await_hang_up(&mut ears, &closer);
     }
     // Whoever failed first closed the link, and the other's complaint is only its echo.
     match (heard, spoken) {
@@ -269,7 +281,7 @@ fn receive_knowing(
             received.failed += generated.failed;
             received.deleted = generated.deleted;
             if generated.limited {
-                received.io_error |= IOERR_DEL_LIMIT;
+                received.io_error |= IO_DELETE_LIMIT;
             }
             (received.written_bytes, received.read_bytes) = (generated.written_bytes, ears.heard);
         }
@@ -282,12 +294,21 @@ fn receive_knowing(
 }
 
 /// The client's filter rules, which come first where the server needs them.
-fn hear_rules(receiver: &mut Receiver, ears: &mut Ears, witness: &dyn Witness) -> Result<Vec<Vec<u8>>, TransferError> {
-    let mut rules = Vec::new();
+fn hear_rules(
+    plan: &ReceivePlan,
+    version: u8,
+    receiver: &mut Receiver,
+    ears: &mut Ears,
+    witness: &dyn Witness,
+) -> Result<Option<RuleSet>, TransferError> {
+    let mut rules = ClientRules::new(&plan.rules, &plan.options, Side::Receiver, version);
+    if !plan.options.receiver_hears_rules(version) {
+        return Ok(rules.finish());
+    }
     loop {
         match receiver.poll_rule()? {
-            Some(RuleEvent::Rule(rule)) => rules.push(rule),
-            Some(RuleEvent::End) => return Ok(rules),
+            Some(RuleEvent::Rule(rule)) => rules.hear(&rule)?,
+            Some(RuleEvent::End) => return Ok(rules.finish()),
             Some(RuleEvent::Message(message)) => witness.message(&message),
             None => receiver.feed(ears.hear()?)?,
         }

@@ -11,7 +11,7 @@ use protocol::checksum::{Checksum, Sum};
 use protocol::chmod::Chmod;
 use protocol::flist::{FileEntry, FileList, Ndx, Sorting};
 use protocol::handshake::{Compat, Negotiated};
-use protocol::mux::{Message, TextKind};
+use protocol::mux::{IO_GENERAL, IO_VANISHED, Message, TextKind};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -49,14 +49,14 @@ impl Trouble {
         self.words.borrow_mut().pop_front()
     }
 
-    /// A wanted file could not be opened or read to its end.
+    /// A wanted file could not be opened.
     fn unreadable(&self, path: &[u8], error: &io::Error) {
         let path = shown(path);
         if error.kind() == io::ErrorKind::NotFound {
-            self.add(2);
+            self.add(IO_VANISHED);
             self.say(TextKind::Warning, &format!("file has vanished: \"{path}\""));
         } else {
-            self.add(1);
+            self.add(IO_GENERAL);
             let text = format!("rsync: [sender] send_files failed to open \"{path}\": {}", reason(error));
             self.say(TextKind::ErrorXfer, &text);
         }
@@ -64,11 +64,17 @@ impl Trouble {
 
     /// Hears what a walk reports.
     pub(crate) fn reporter(&self) -> impl FnMut(Severity, String) {
-        |severity, text| match severity {
-            Severity::Info => self.say(TextKind::Info, &text),
-            Severity::Warning => self.say(TextKind::Warning, &text),
-            Severity::Error => self.say(TextKind::ErrorXfer, &format!("rsync: [sender] {text}")),
-            Severity::Unconverted => self.say(TextKind::ErrorXfer, &format!("[sender] {text}")),
+        |severity, text| {
+            let (kind, who) = match severity {
+                Severity::Info => (TextKind::Info, ""),
+                Severity::Warning => (TextKind::Warning, ""),
+                Severity::Error => (TextKind::ErrorXfer, "rsync: [sender] "),
+                Severity::Unconverted => (TextKind::ErrorXfer, "[sender] "),
+            };
+            if kind == TextKind::ErrorXfer {
+                self.add(IO_GENERAL);
+            }
+            self.say(kind, &format!("{who}{text}"));
         }
     }
 
@@ -89,7 +95,7 @@ pub(crate) struct Scanned<'a> {
 impl<'a> Scanned<'a> {
     /// Lists what the paths name: all of it, or the first segment.
     pub(crate) fn list(
-        arguments: &Arguments<'_>,
+        arguments: Arguments<'_>,
         options: &'a Options,
         n: &Negotiated,
         hooks: Hooks<'a>,
@@ -113,7 +119,7 @@ impl<'a> Scanned<'a> {
             true => Default::default(),
             false => self.told.names(&list, self.options.owner, self.options.group),
         };
-        let io_error = self.lister.take_io_error() as i32;
+        let io_error = self.lister.take_io_error();
         self.trouble.add(io_error);
         // The receiving side, which would delete nothing for it, is not to mind.
         let io_error = if self.options.ignore_errors { 0 } else { io_error };
@@ -140,6 +146,13 @@ impl Source for Scanned<'_> {
         self.lister.open(ndx, entry)
     }
 
+    fn broken_off(&self, ndx: Ndx, entry: &FileEntry, error: &io::Error) {
+        let path = shown(&self.lister.full_path(ndx, entry));
+        self.trouble.add(IO_GENERAL);
+        let text = format!("rsync: [sender] read errors mapping \"{path}\": {}", reason(error));
+        self.trouble.say(TextKind::ErrorXfer, &text);
+    }
+
     fn unreadable(&self, ndx: Ndx, entry: &FileEntry, error: &io::Error) {
         self.trouble.unreadable(&self.lister.full_path(ndx, entry), error);
     }
@@ -148,7 +161,7 @@ impl Source for Scanned<'_> {
         let value = self.lister.xattr(ndx, entry, name);
         if !matches!(value, Ok(Some(_))) {
             let path = shown(&self.lister.full_path(ndx, entry));
-            self.trouble.add(1);
+            self.trouble.add(IO_GENERAL);
             let text = format!("rsync: [sender] failed to re-read xattr {} for {path}", shown(name));
             self.trouble.say(TextKind::ErrorXfer, &text);
         }
@@ -156,7 +169,8 @@ impl Source for Scanned<'_> {
     }
 
     fn finished(&self, ndx: Ndx, entry: &FileEntry) {
-        let remove = self.options.remove_source_files && !self.options.dry_run;
+        let Options { remove_source_files, dry_run, list_only, .. } = *self.options;
+        let remove = remove_source_files && !dry_run && !list_only;
         if !remove || entry.is_dir() {
             return;
         }
@@ -169,7 +183,7 @@ impl Source for Scanned<'_> {
             Ok(false) => format!("ERROR: Skipping sender remove for changed file: {name}"),
             Err(error) => format!("sender failed to remove {name}: {}", reason(&error)),
         };
-        self.trouble.add(1);
+        self.trouble.add(IO_GENERAL);
         self.trouble.say(TextKind::ErrorXfer, &format!("rsync: [sender] {trouble}"));
     }
 }
@@ -177,6 +191,7 @@ impl Source for Scanned<'_> {
 fn refused(error: ListError) -> TransferError {
     match error {
         ListError::Scan(ScanError::Rules(error)) => TransferError::Rules(error.to_string()),
+        ListError::Scan(ScanError::Names(error)) => *error,
         ListError::TooMany(error) => error.into(),
         error => TransferError::Refused(error.to_string()),
     }

@@ -6,12 +6,13 @@ mod reply;
 
 use super::TransferError;
 use super::abort::{Parts, abort};
+use super::filters::ClientRules;
 use super::greet::Session;
 use super::suffixes::Suffixes;
 use crate::link::Ending;
 use conversation::{Line, converse};
 use protocol::checksum::Sum;
-use protocol::filter::Rule;
+use protocol::filter::{Rule, RuleSet};
 use protocol::flist::{FileEntry, FileList, IdNames, ListShape, Ndx};
 use protocol::item::ItemHeader;
 use protocol::mux::Message;
@@ -33,6 +34,8 @@ pub struct SendPlan {
     pub shape: ListShape,
     /// We are the server: the client's filter rules come first, statistics go last.
     pub server: bool,
+    /// How those rules are read.
+    pub client_rules: ClientRules,
     /// Nothing is transferred.
     pub dry_run: bool,
     /// No search for known blocks.
@@ -67,13 +70,15 @@ impl SendPlan {
 }
 
 /// What the peer asks for before the list is made.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Asked {
-    /// The client's filter rules, if we are the server.
-    pub rules: Vec<Vec<u8>>,
+pub struct Asked<'a> {
+    /// The client's filter rules, if we are the server and it has any.
+    pub rules: Option<RuleSet>,
     /// The names of what to send, where the peer has them.
-    pub names: Vec<Vec<u8>>,
+    pub names: &'a mut Names<'a>,
 }
+
+/// Names of what to send, heard or read as far as they are asked for: all of them may be more than memory holds.
+pub type Names<'a> = dyn Iterator<Item = Result<Vec<u8>, TransferError>> + 'a;
 
 /// A file list, or a segment of one, with what goes with it.
 #[derive(Debug, Clone, Default)]
@@ -105,8 +110,11 @@ pub trait Source {
         Ok(None)
     }
 
-    /// A wanted file could not be opened or read to its end.
+    /// A wanted file could not be opened.
     fn unreadable(&self, _ndx: Ndx, _entry: &FileEntry, _error: &io::Error) {}
+
+    /// A wanted file could not be read to its end.
+    fn broken_off(&self, _ndx: Ndx, _entry: &FileEntry, _error: &io::Error) {}
 
     /// The sum that was promised for the file, if any. It goes out as the file's sum whatever the bytes are: so the
     /// receiving side itself refuses a file that has changed since.
@@ -206,12 +214,12 @@ pub struct Summary {
 pub fn send<S: Source>(
     session: Session,
     plan: &SendPlan,
-    listing: impl FnOnce(Asked) -> Result<(Listing, S), TransferError>,
+    listing: impl FnOnce(Asked<'_>) -> Result<(Listing, S), TransferError>,
     watch: &mut dyn Watch,
 ) -> Result<Summary, TransferError> {
     let Session { n, inbox, mut out, mut ears, mut mouth, closer, batch, .. } = session;
     mouth.batch = batch;
-    let line = Line { n: &n, out: &mut out, ears: &mut ears, mouth: &mut mouth };
+    let line = Line { n: &n, out: &mut out, ears: &mut ears, mouth: &mut mouth, closer: &closer };
     let (files, sent) = match converse(line, inbox, plan, listing, watch) {
         Ok(done) => done,
         Err(error) => {

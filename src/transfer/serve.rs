@@ -1,24 +1,26 @@
 //! The far end of a session: what `--server` does. Counterpart: rsync's `start_server`.
 
+use super::filters::ClientRules;
 use super::guard::Guard;
 use super::scanned::{Scanned, Trouble, summer};
 use super::send::Sent;
 use super::source::{Arguments, Hooks, SumFile};
 use super::suffixes::Suffixes;
 use super::{
-    Answer, Asked, ReceivePlan, SendPlan, TransferError, Watch, Witness, charset, filters, greet, offers, receive, send,
+    Answer, Asked, Names, ReceivePlan, SendPlan, TransferError, Watch, Witness, charset, filters, greet, offers,
+    receive, send,
 };
+use crate::exit;
 use crate::link::Link;
 use crate::report::Ledger;
 use crate::report::ledger::Transferred;
-use protocol::PeerError;
 use protocol::args::{ItemDetail, Options, ServerArgs};
 use protocol::checksum::Sum;
 use protocol::filter::{RuleSet, Side as RuleSide};
 use protocol::flist::{FileEntry, FileList, ListLimits, Ndx};
 use protocol::handshake::{Hello, Side, VERSION_MOST};
 use protocol::item::ItemHeader;
-use protocol::mux::{Message, TextKind};
+use protocol::mux::{IO_GENERAL, Message, TextKind};
 use protocol::sender::Request;
 use std::cell::OnceCell;
 use std::ffi::OsStr;
@@ -30,12 +32,15 @@ use std::path::PathBuf;
 /// What a served session came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Served {
-    /// Something could not be read or written: the session is only partly done.
-    pub partial: bool,
-    /// The only trouble was that files vanished.
-    pub vanished: bool,
-    /// `--max-delete` stopped deletions.
-    pub delete_limit: bool,
+    /// Bits of trouble, as the protocol has them.
+    pub io_error: i32,
+}
+
+impl Served {
+    /// The exit code it is worth.
+    pub fn exit_code(self) -> i32 {
+        exit::of_trouble(self.io_error)
+    }
 }
 
 /// Serves one session as the arguments say.
@@ -47,7 +52,7 @@ pub fn serve(args: &ServerArgs, link: Link) -> Result<Served, TransferError> {
     let served =
         greet(link, hello(args, VERSION_MOST)?).and_then(|session| serve_session(args, session, None, ledger.as_ref()));
     if let (Some(ledger), Err(error)) = (&ledger, &served) {
-        ledger.line(&format!("rsync error: {error} (code {})", exit_code(error)));
+        ledger.line(&format!("rsync error: {error} (code {})", exit::of(error)));
     }
     served
 }
@@ -141,19 +146,16 @@ fn serve_receiver(
         options: Options { dry_run, ..options.clone() },
         server: true,
         destination,
-        limits: list_limits(options),
+        limits: ListLimits::within(options.max_alloc.unwrap_or(0)),
         names,
         tells_ways: level(&options.debug, b"DELTASUM").map_or(options.verbose > 1, |level| level > 0),
         guard: guard.cloned(),
+        rules: args.rules.clone(),
         ..ReceivePlan::default()
     };
     let received = receive(session, &plan, &Recorded { ledger })?;
-    let served = Served {
-        partial: received.failed > 0 || received.io_error & 1 != 0,
-        vanished: received.io_error & 2 != 0,
-        delete_limit: received.io_error & 4 != 0,
-    };
-    Ok((served, (received.written_bytes, received.read_bytes)))
+    let failed = if received.failed > 0 { IO_GENERAL } else { 0 };
+    Ok((Served { io_error: received.io_error | failed }, (received.written_bytes, received.read_bytes)))
 }
 
 /// How much is said of names: what `--info` says, else `-v`.
@@ -170,15 +172,6 @@ fn level(values: &[Vec<u8>], flag: &[u8]) -> Option<u8> {
         _ => Some(2),
     });
     said.next_back()
-}
-
-/// How much file list is accepted: our own bounds, or less if the options say so.
-fn list_limits(options: &Options) -> ListLimits {
-    let limits = ListLimits::default();
-    match options.max_alloc.and_then(|bytes| usize::try_from(bytes).ok()) {
-        Some(bytes) if bytes > 0 => ListLimits { name_bytes: limits.name_bytes.min(bytes), ..limits },
-        _ => limits,
-    }
 }
 
 /// A seed that the client cannot guess, so that nobody can prepare blocks that look alike.
@@ -216,6 +209,7 @@ fn serve_sender(
         max_alloc: options.max_alloc.unwrap_or(0),
         skip_compress: options.skip_compress.as_deref().map(Suffixes::new).unwrap_or_default(),
         rules: None,
+        client_rules: ClientRules::new(&args.rules, options, RuleSide::Sender, session.n.version),
         names_from_peer: options.files_from.as_deref() == Some(b"-"),
         only_batch: false,
         digests: false,
@@ -227,23 +221,19 @@ fn serve_sender(
     let (mut report, mut sum) = (trouble.reporter(), summer(list_checksum));
     let sum: Option<SumFile<'_>> = if options.checksum { Some(&mut sum) } else { None };
     let mut hooks = Hooks { report: &mut report, sum, keep: None, rules: None, guard };
-    let listing = |asked: Asked| {
-        let set = filters::of_client(&asked.rules, options, RuleSide::Sender, n.version)?;
-        let set = filters::rule_set(&set, RuleSide::Sender);
-        hooks.rules = rules.get_or_init(|| set).as_ref();
-        let names = match options.files_from.as_deref() {
+    let listing = |asked: Asked<'_>| {
+        hooks.rules = rules.get_or_init(|| asked.rules).as_ref();
+        let names: Option<Box<Names<'_>>> = match options.files_from.as_deref() {
             None => None,
-            Some(b"-") => Some(asked.names.iter().map(|name| charset::from_peer(name, options)).collect()),
-            Some(name) => Some(filters::names_of_file(name, options.from0)?),
+            Some(b"-") => Some(Box::new(asked.names.map(|name| Ok(charset::from_peer(&name?, options))))),
+            Some(name) => Some(Box::new(filters::names_of_file(name, options.from0)?)),
         };
-        let arguments = Arguments::new(&paths, names.as_deref())?;
-        Scanned::list(&arguments, options, &n, hooks, &trouble)
+        let arguments = Arguments::new(&paths, names)?;
+        Scanned::list(arguments, options, &n, hooks, &trouble)
     };
     let mut watch = Report { trouble: &trouble, ledger, current: None };
     let summary = send(session, &plan, listing, &mut watch)?;
-    let trouble = trouble.bits();
-    let served = Served { partial: trouble & 1 != 0, vanished: trouble & 2 != 0, delete_limit: false };
-    Ok((served, (summary.written_bytes, summary.read_bytes)))
+    Ok((Served { io_error: trouble.bits() }, (summary.written_bytes, summary.read_bytes)))
 }
 
 struct Report<'a> {
@@ -281,28 +271,9 @@ impl Watch for Report<'_> {
 
     fn message(&mut self, message: &Message) {
         if let Message::Text(TextKind::ErrorXfer, _) = message {
-            self.trouble.add(1);
+            self.trouble.add(IO_GENERAL);
         }
         log_message(message);
-    }
-}
-
-/// The exit code that rsync gives for an error that ended a session.
-pub fn exit_code(error: &TransferError) -> i32 {
-    match error {
-        TransferError::Peer(PeerError::Exit(code)) => *code,
-        TransferError::Peer(
-            PeerError::NoCommonChecksum { .. } | PeerError::NoCommonCompression { .. } | PeerError::NotOffered(_),
-        ) => 4,
-        TransferError::Peer(PeerError::UnsafeName { .. }) => 4,
-        TransferError::Peer(_) => 2,
-        TransferError::Local { .. } | TransferError::Batch(_) => 11,
-        TransferError::Usage(_) => 1,
-        TransferError::Selection(_) => 3,
-        TransferError::Rules(_) => 1,
-        TransferError::Refused(_) => 4,
-        TransferError::Stalled(_) => 30,
-        TransferError::Link(_) | TransferError::Remote { .. } | TransferError::Pack(_) => 12,
     }
 }
 

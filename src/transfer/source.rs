@@ -22,9 +22,11 @@ use std::rc::Rc;
 
 use protocol::filter::{Scope, ScopeError};
 use protocol::flist::{DirClass, FileEntry, Kind, compare};
+use protocol::mux::{IO_GENERAL, IO_VANISHED};
 use rustix::fs::{Access, AtFlags, Dir, Stat};
 use rustix::io::Errno;
 
+use super::TransferError;
 use super::beneath::{self, reason, shown};
 use super::pinned::Pinned;
 use attributes::Attributes;
@@ -36,10 +38,6 @@ pub(crate) use options::Arguments;
 pub use options::{Hooks, Keep, ScanOptions, Severity, SumFile};
 pub use tree::{Location, SourceTree};
 
-/// Bit of a list's I/O errors: something could not be read.
-pub const IOERR_GENERAL: u32 = 1;
-/// Bit of a list's I/O errors: something vanished while it was listed.
-pub const IOERR_VANISHED: u32 = 2;
 /// Behind a name that cannot be converted, in the system's words, as stock rsync gives them.
 pub(super) const NO_SUCH_LETTER: &str = " (Invalid or incomplete multibyte or wide character)";
 /// Longest name the file list carries.
@@ -51,6 +49,9 @@ pub(crate) enum ScanError {
     /// An argument that cannot be scanned at all; a usage error.
     #[error("found \"..\" dir in relative path: {0}")]
     DotDot(String),
+    /// The list of names cannot be had.
+    #[error("{0}")]
+    Names(Box<TransferError>),
     /// A folder brings filter rules that cannot be followed: nobody knows what is to be left out.
     #[error("{0}")]
     Rules(#[from] ScopeError),
@@ -61,8 +62,10 @@ pub(crate) struct Walk<'h> {
     options: ScanOptions,
     hooks: Hooks<'h>,
     tree: SourceTree,
-    io_error: u32,
+    io_error: i32,
     implied: HashSet<Vec<u8>>,
+    /// Arguments that were found. Who names one again and again makes nothing grow.
+    asked: HashSet<Vec<u8>>,
     attributes: Attributes,
 }
 
@@ -109,26 +112,29 @@ impl<'h> Walk<'h> {
     pub(crate) fn new(options: &ScanOptions, hooks: Hooks<'h>) -> Self {
         let tree = SourceTree::new(options);
         let attributes = Attributes::new(options, hooks.rules);
-        Walk { options: *options, hooks, tree, io_error: 0, implied: HashSet::new(), attributes }
+        Walk { options: *options, hooks, tree, io_error: 0, implied: HashSet::new(), asked: HashSet::new(), attributes }
     }
 
-    /// Bits of trouble since the last time, [`IOERR_GENERAL`] and [`IOERR_VANISHED`].
-    pub(crate) fn take_io_error(&mut self) -> u32 {
+    /// Bits of trouble since the last time, [`IO_GENERAL`] and [`IO_VANISHED`].
+    pub(crate) fn take_io_error(&mut self) -> i32 {
         std::mem::take(&mut self.io_error)
     }
 
     /// Each argument taken apart.
-    fn operands<'a>(&self, arguments: &'a Arguments<'a>) -> impl Iterator<Item = Result<Operand, ScanError>> + use<'a> {
+    fn operands<'a>(&self, arguments: Arguments<'a>) -> impl Iterator<Item = Result<Operand, ScanError>> + use<'a> {
         let relative = self.options.relative;
-        let (paths, (folder, names)) = match *arguments {
-            Arguments::Paths(paths) => (paths, (Path::new("."), &[][..])),
-            Arguments::Names(folder, names) => (&[][..], (folder, names)),
+        let (paths, (folder, names)) = match arguments {
+            Arguments::Paths(paths) => (paths, (Path::new("."), None)),
+            Arguments::Names(folder, names) => (&[][..], (folder, Some(names))),
         };
         let refused = |name: &[u8]| ScanError::DotDot(shown(name));
         let paths = paths.iter().map(move |path| {
             operand::split(path, relative).ok_or_else(|| refused(path.as_os_str().as_encoded_bytes()))
         });
-        let names = names.iter().map(move |name| operand::listed(folder, name, relative).ok_or_else(|| refused(name)));
+        let names = names.into_iter().flatten().map(move |name| {
+            let name = name.map_err(|error| ScanError::Names(Box::new(error)))?;
+            operand::listed(folder, &name, relative).ok_or_else(|| refused(&name))
+        });
         paths.chain(names)
     }
 
@@ -136,7 +142,7 @@ impl<'h> Walk<'h> {
     /// reported and leaves it out.
     pub(crate) fn everything(
         &mut self,
-        arguments: &Arguments<'_>,
+        arguments: Arguments<'_>,
     ) -> Result<(Vec<FileEntry>, Vec<Location>), ScanError> {
         let (mut entries, mut places) = (Vec::new(), Vec::new());
         for operand in self.operands(arguments) {
@@ -167,7 +173,14 @@ impl<'h> Walk<'h> {
     /// Lists what an argument names, with the parents that `--relative` sends, but nothing below.
     fn argument(&mut self, operand: &Operand) -> Result<Vec<Listed>, ScanError> {
         let mut found = Vec::new();
+        let place = [operand.root.as_os_str().as_bytes(), &operand.leaf, &operand.name].join(&0);
+        if self.asked.contains(&place) {
+            return Ok(found);
+        }
         self.operand(operand, &mut found)?;
+        if !found.is_empty() {
+            self.asked.insert(place);
+        }
         Ok(found)
     }
 
@@ -182,10 +195,16 @@ impl<'h> Walk<'h> {
         let root = match entered {
             Ok(root) => root,
             Err(error) => {
-                match (self.missing(operand, &error, found), self.options.relative) {
-                    (true, _) => {}
-                    (false, true) => self.failed("link_stat", &tree::joined(&operand.base, &operand.name), &error),
-                    (false, false) => self.failed("change_dir", &tree::joined(&operand.root, b"."), &error),
+                // With full names it is the part behind the base that is not there.
+                let base = self.options.relative.then(|| operand.base.as_os_str().as_bytes());
+                let based = base.is_some_and(|base| beneath::stat_operand(base).is_ok());
+                match self.missing(operand, &error, found) {
+                    true => {}
+                    false if based => self.unnamed(&tree::joined(&operand.base, &operand.name), &error),
+                    false => {
+                        let folder = if base.is_some() { &operand.base } else { &operand.root };
+                        self.failed("change_dir", &tree::joined(folder, b"."), &error);
+                    }
                 }
                 return Ok(());
             }
@@ -203,7 +222,7 @@ impl<'h> Walk<'h> {
             Ok(looked) => looked,
             Err(error) => {
                 if !self.missing(operand, &error, found) {
-                    self.failed("link_stat", &self.tree.full_path(&operand.name, at), &error);
+                    self.unnamed(&self.tree.full_path(&operand.name, at), &error);
                 }
                 return Ok(());
             }
@@ -213,7 +232,7 @@ impl<'h> Walk<'h> {
             (self.hooks.report)(Severity::Info, format!("skipping directory {}", shown(&operand.name)));
             return Ok(());
         }
-        let scope = self.hooks.rules.map(|rules| filter::top(rules, operand)).transpose()?;
+        let scope = self.hooks.rules.map(|rules| filter::top(rules, operand, self.hooks.guard)).transpose()?;
         // A folder named for its contents is not itself asked for.
         if operand.leaf != b"." && self.hidden(scope.as_ref(), &operand.name, is_dir) {
             return Ok(());
@@ -305,7 +324,11 @@ impl<'h> Walk<'h> {
             }
         };
         let scope = match (self.hooks.rules, &folder.scope) {
-            (Some(rules), Some(above)) => Some(filter::enter(rules, above, &folder.name, &dir)?),
+            (Some(rules), Some(above)) => {
+                let path = self.hooks.guard.map(|guard| (guard, self.tree.full_path(&folder.name, folder.at)));
+                let guard = path.as_ref().map(|(guard, path)| (*guard, &path[..]));
+                Some(filter::enter(rules, above, &folder.name, &dir, guard)?)
+            }
             _ => None,
         };
         while let Some(read) = listing.read() {
@@ -316,7 +339,7 @@ impl<'h> Walk<'h> {
                 },
                 Err(error) => {
                     let path = self.tree.full_path(&folder.name, folder.at);
-                    self.io_error |= IOERR_GENERAL;
+                    self.io_error |= IO_GENERAL;
                     let text = format!("readdir(\"{}\"): {}", shown(&path), reason(&error.into()));
                     (self.hooks.report)(Severity::Error, text);
                     break;
@@ -330,7 +353,7 @@ impl<'h> Walk<'h> {
     fn child(&mut self, dir: &OwnedFd, leaf: &[u8], folder: &Folder, scope: Option<&Scope>) -> Option<Listed> {
         let name = if folder.name == b"." { leaf.to_vec() } else { [&folder.name, leaf].join(&b'/') };
         if name.len() > NAME_MAX {
-            self.io_error |= IOERR_GENERAL;
+            self.io_error |= IO_GENERAL;
             let text = format!("File name too long to send, left out; shorten it: \"{}\"", shown(&name));
             (self.hooks.report)(Severity::Error, text);
             return None;
@@ -341,7 +364,7 @@ impl<'h> Walk<'h> {
                 let dangling = self.follows_links() && rustix::fs::statat(dir, leaf, AtFlags::SYMLINK_NOFOLLOW).is_ok();
                 if dangling {
                     let path = self.tree.full_path(&name, folder.at);
-                    self.io_error |= IOERR_GENERAL;
+                    self.io_error |= IO_GENERAL;
                     (self.hooks.report)(Severity::Warning, format!("symlink has no referent: \"{}\"", shown(&path)));
                 } else {
                     self.vanished(&name, folder.at);
@@ -381,13 +404,23 @@ impl<'h> Walk<'h> {
         Some(Listed { entry, at, folder: Some(Box::new(below)) })
     }
 
+    /// An argument cannot be looked at. Where it does not exist nothing that does is left out, so nothing keeps the other
+    /// side from deleting.
+    fn unnamed(&mut self, path: &[u8], error: &io::Error) {
+        let before = self.io_error;
+        self.failed("link_stat", path, error);
+        if error.kind() == io::ErrorKind::NotFound {
+            self.io_error = before;
+        }
+    }
+
     fn failed(&mut self, action: &str, path: &[u8], error: &io::Error) {
-        self.io_error |= IOERR_GENERAL;
+        self.io_error |= IO_GENERAL;
         (self.hooks.report)(Severity::Error, format!("{action} \"{}\" failed: {}", shown(path), reason(error)));
     }
 
     fn vanished(&mut self, name: &[u8], at: Location) {
-        self.io_error |= IOERR_VANISHED;
+        self.io_error |= IO_VANISHED;
         let path = self.tree.full_path(name, at);
         (self.hooks.report)(Severity::Warning, format!("file has vanished: \"{}\"", shown(&path)));
     }

@@ -1,6 +1,6 @@
 //! A local program as the far end: rsync itself, or a remote shell command that starts it elsewhere.
 
-use super::{CommandOutput, Connect, ConnectError, collect, shell_command};
+use super::{CommandOutput, Connect, ConnectError, collect};
 use crate::link::{Closer, Ending, Link, Remote, Sink};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
@@ -27,7 +27,6 @@ const LAST_WORDS: usize = 1 << 20;
 /// Starts programs on this machine.
 #[derive(Debug, Clone)]
 pub struct Child {
-    shell: Vec<OsString>,
     program: Vec<OsString>,
     stall_limit: Option<Duration>,
     /// Error output goes where ours goes, at once.
@@ -37,13 +36,7 @@ pub struct Child {
 impl Child {
     /// Runs `program` (normally `rsync`) here.
     pub fn local(program: Vec<OsString>) -> Self {
-        Self { shell: Vec::new(), program, stall_limit: Some(Duration::from_secs(60)), shares_stderr: false }
-    }
-
-    /// Runs `program` by a remote shell: the words of `-e`, options and host included. It is given one command line, with
-    /// every word quoted for the shell over there.
-    pub fn remote_shell(shell: Vec<OsString>, program: Vec<OsString>) -> Self {
-        Self { shell, ..Self::local(program) }
+        Self { program, stall_limit: Some(Duration::from_secs(60)), shares_stderr: false }
     }
 
     /// A link on which no byte moves for so long, while somebody waits, fails with `TimedOut`; 60 s unless set.
@@ -59,11 +52,7 @@ impl Child {
     }
 
     fn start(&self, words: &[OsString]) -> Result<Link, ConnectError> {
-        let line = match self.shell.is_empty() {
-            true => words.to_vec(),
-            false => [&self.shell[..], &[shell_command(words)?.into()]].concat(),
-        };
-        let Some((program, args)) = line.split_first() else {
+        let Some((program, args)) = words.split_first() else {
             return Err(ConnectError::Setup("No program to run is given; name one with --rsync-path".to_owned()));
         };
         let cannot = |e: io::Error| {
@@ -131,10 +120,7 @@ impl Connect for Child {
     }
 
     fn describe(&self) -> String {
-        match self.shell.is_empty() {
-            true => "this machine".to_owned(),
-            false => self.shell.join(" ".as_ref()).to_string_lossy().into_owned(),
-        }
+        "this machine".to_owned()
     }
 
     fn disconnect(&mut self) {}

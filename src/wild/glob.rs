@@ -4,35 +4,62 @@
 use super::{is_wild, matches, unescaped};
 use crate::transfer::guard::Guard;
 use crate::transfer::{open_source, readable};
+use protocol::PeerError;
 use rustix::fs::Dir;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Most paths that one request comes to.
-const PATHS_MOST: usize = 100_000;
+/// Memory for all paths that the wildcards of one request come to: a hundred thousand of usual length.
+const PATHS_MOST: usize = 16 << 20;
 
-/// What a path stands for: every match of its wildcards that a daemon's module shows, or itself where there is none.
-pub(crate) fn expand(path: &[u8], guard: Option<&Guard>) -> Vec<Vec<u8>> {
-    if !is_wild(path) {
-        return vec![path.to_vec()];
-    }
-    let (start, rest) = path.strip_prefix(b"/").map_or((&b""[..], path), |rest| (b"/", rest));
-    let mut found = vec![start.to_vec()];
-    for word in rest.split(|&byte| byte == b'/') {
-        found = found.into_iter().flat_map(|folder| children(folder, word)).take(PATHS_MOST).collect();
-    }
-    if let Some(guard) = guard {
-        found.retain(|path| !guard.bars(path, Path::new(OsStr::from_bytes(path)).is_dir()));
-    }
-    found.sort();
-    if found.is_empty() {
-        found.push(path.to_vec());
-    }
-    found
+/// The wildcards of one request.
+pub(crate) struct Globs {
+    left: usize,
 }
 
-fn children(folder: Vec<u8>, word: &[u8]) -> Vec<Vec<u8>> {
+impl Globs {
+    /// Nothing is expanded yet.
+    pub(crate) fn new() -> Self {
+        Self { left: PATHS_MOST }
+    }
+
+    /// What a path stands for: every match of its wildcards that a daemon's module shows, or itself where there is none.
+    pub(crate) fn expand(&mut self, path: &[u8], guard: Option<&Guard>) -> Result<Vec<Vec<u8>>, PeerError> {
+        if !is_wild(path) {
+            return Ok(vec![path.to_vec()]);
+        }
+        let (start, rest) = path.strip_prefix(b"/").map_or((&b""[..], path), |rest| (b"/", rest));
+        let mut found = vec![start.to_vec()];
+        let mut left = self.left;
+        for word in rest.split(|&byte| byte == b'/') {
+            left = self.left;
+            let mut next = Vec::new();
+            for folder in found {
+                next.extend(children(folder, word, &mut left)?);
+            }
+            found = next;
+        }
+        self.left = left;
+        if let Some(guard) = guard {
+            found.retain(|path| !guard.bars(path, Path::new(OsStr::from_bytes(path)).is_dir()));
+        }
+        found.sort();
+        if found.is_empty() {
+            found.push(path.to_vec());
+        }
+        Ok(found)
+    }
+}
+
+/// Counts a path in.
+fn hold(path: Vec<u8>, left: &mut usize) -> Result<Vec<u8>, PeerError> {
+    let too_much = PeerError::TooMuch { what: "paths that wildcards stand for", most: PATHS_MOST };
+    *left = left.checked_sub(path.len() + 2 * size_of::<Vec<u8>>()).ok_or(too_much)?;
+    Ok(path)
+}
+
+fn children(folder: Vec<u8>, word: &[u8], left: &mut usize) -> Result<Vec<Vec<u8>>, PeerError> {
     let join = |name: &[u8]| match &folder[..] {
         b"" | [.., b'/'] => [&folder, name].concat(),
         folder => [folder, name].join(&b'/'),
@@ -40,18 +67,18 @@ fn children(folder: Vec<u8>, word: &[u8]) -> Vec<Vec<u8>> {
     if !is_wild(word) {
         let path = join(&unescaped(word));
         // A trailing slash is no name, and what does not exist is no match.
-        return if word.is_empty() || exists(&path) { vec![path] } else { Vec::new() };
+        return if word.is_empty() || exists(&path) { Ok(vec![hold(path, left)?]) } else { Ok(Vec::new()) };
     }
     let name = if folder.is_empty() { &b"."[..] } else { &folder };
     let Ok(dir) = open_source(Path::new(OsStr::from_bytes(name))).and_then(|dir| readable(&dir)) else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
-    let Ok(listing) = Dir::read_from(&dir) else { return Vec::new() };
+    let Ok(listing) = Dir::read_from(&dir) else { return Ok(Vec::new()) };
     let names = listing.filter_map(Result::ok).map(|entry| entry.file_name().to_bytes().to_vec());
     // Hidden names are named as such.
     let shown = |name: &Vec<u8>| !name.starts_with(b".") || word.starts_with(b".");
     let names = names.filter(|name| !matches!(&name[..], b"." | b"..") && shown(name));
-    names.filter(|name| matches(word, name)).map(|name| join(&name)).collect()
+    names.filter(|name| matches(word, name)).map(|name| hold(join(&name), left)).collect()
 }
 
 /// Whether anything stands at a path; a symlink is something, wherever it leads.
@@ -93,7 +120,7 @@ mod tests {
             ("d/x[12]", "d/x1 d/x2"),
             ("nothing*", "nothing*"),
         ] {
-            let found = expand(format!("{top}/{pattern}").as_bytes(), None);
+            let found = Globs::new().expand(format!("{top}/{pattern}").as_bytes(), None).unwrap();
             let found: Vec<_> = found.iter().map(|path| String::from_utf8_lossy(path).replace("//", "/")).collect();
             let mut wanted: Vec<_> = wanted.split(' ').map(|name| format!("{top}/{name}")).collect();
             wanted.sort();

@@ -36,8 +36,11 @@ fn expect_nothing_wrong(place: &Place, table: &Table<'_>, rows: &[Row]) {
 
 /// Whether this large file is on its way, with some megabytes done.
 fn halfway(tree: &Tree, name: &str) -> bool {
-    let name = format!("/.{name}.");
-    let ours = |path: &[u8]| String::from_utf8_lossy(path).contains(&name);
+    let (temporary, kept) = (format!("/.{name}."), format!("/{name}"));
+    let ours = |path: &[u8]| {
+        let path = String::from_utf8_lossy(path);
+        path.contains(&temporary) || path.ends_with(&kept)
+    };
     tree.temporary().iter().any(|(path, stand)| ours(path) && stand.len > LARGE / 3)
 }
 

@@ -49,13 +49,15 @@ fn come_and_go(name: &str, far_end: fn(&Place, &Sshd) -> Command) {
     sshd.kill_connections();
     after("sshd dies", 40);
     sshd.kill();
-    wait_until("it is noticed", || lines("Cannot reach") > 0);
+    wait_until("it is noticed that sshd is gone", || lines("Cannot reach") > 0);
     sshd.restart();
     after("the database dies", 60);
     server.crash(0.0);
     after("the database stays away", 60);
     server.crash(3.0);
-    wait_until("it is noticed", || lines("Cannot record") > 0 || lines("Database mysql:") > 0);
+    wait_until("it is noticed that the database is gone", || {
+        lines("Cannot record") > 0 || lines("Database mysql:") > 0
+    });
     server.wait_until_up();
     after("both die", 40);
     sshd.kill_sessions();

@@ -98,7 +98,7 @@ impl<'a> Table<'a> {
         self.server.execute(&format!("USE `{}`; SET time_zone='+00:00'; {sql}", self.name))
     }
 
-    fn table(&self) -> &'static str {
+    pub(crate) fn table(&self) -> &'static str {
         match self.age {
             Age::V0 => "pysmurf_files_v0",
             Age::V1 => "pysmurf_files_v1",

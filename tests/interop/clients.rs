@@ -46,9 +46,8 @@ fn start(connect: &mut dyn Connect, sender: bool, options: &Options, path: &Path
     let args = ServerArgs {
         sender,
         options: options.clone(),
-        capabilities: Vec::new(),
-        old: false,
         paths: vec![path.as_os_str().as_bytes().to_vec()],
+        ..ServerArgs::default()
     };
     let words: Vec<_> = args.to_words().into_iter().map(OsString::from_vec).collect();
     connect.open(&words).unwrap()

@@ -21,6 +21,9 @@ use super::sshd::Sshd;
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_pysmurf-archiver");
 
+/// How the directories begin in which unfinished files are kept.
+pub const KEPT: &[u8] = b".archiver-partial-";
+
 /// Long enough for anything here on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -298,14 +301,17 @@ impl Tree {
         self.files().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect()
     }
 
-    /// Files that a receiver has under a temporary name: `.NAME.XXXXXX`.
+    /// Files that a receiver has under a temporary name, `.NAME.XXXXXX`, or in a directory for unfinished ones.
     pub fn temporary(&self) -> Vec<(&Vec<u8>, &Stand)> {
         self.files().filter(|(name, _)| is_temporary(name)).collect()
     }
 }
 
-/// Whether a file has such a name as receivers give their unfinished files.
+/// Whether a file has such a name as receivers give their unfinished files, or is where ours are kept.
 pub fn is_temporary(path: &[u8]) -> bool {
+    if path.windows(KEPT.len()).any(|part| part == KEPT) {
+        return true;
+    }
     let leaf = path.rsplit(|&byte| byte == b'/').next().unwrap();
     let tail = leaf.rsplit(|&byte| byte == b'.').next().unwrap();
     leaf.starts_with(b".")

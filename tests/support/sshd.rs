@@ -108,9 +108,16 @@ impl Sshd {
     /// Kills the server and all its connections, as a crash of the host would.
     pub fn kill(&self) {
         if let Some((mut shell, pid)) = self.running.lock().unwrap().take() {
-            let sessions = descendants(pid);
+            // Whoever connects meanwhile would be missed, so nobody can: it forks no more.
+            signal("STOP", &[pid]);
+            loop {
+                let sessions: Vec<_> = descendants(pid).into_iter().filter(|pid| is_running(*pid)).collect();
+                if sessions.is_empty() {
+                    break;
+                }
+                signal("KILL", &sessions);
+            }
             signal("KILL", &[pid]);
-            signal("KILL", &sessions);
             let _ = shell.kill();
             let _ = shell.wait();
         }

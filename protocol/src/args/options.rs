@@ -147,6 +147,8 @@ options! {
         numeric_ids,
         /// A daemon's `numeric ids`: ids have no names at this end, whatever the list carries.
         nameless_ids,
+        /// A daemon's module that is no root of its own: targets of symlinks that come are kept from leading out.
+        sanitize_links,
         /// `--remove-source-files`: finished files are acknowledged.
         remove_source_files,
         /// `--fsync`: what is written is flushed to the disk.

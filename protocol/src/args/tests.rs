@@ -69,8 +69,8 @@ fn what_we_write_we_understand() {
             sender,
             options,
             capabilities: CAPABILITIES.into(),
-            old: false,
             paths: vec![b"-a b".to_vec()],
+            ..ServerArgs::default()
         };
         for (name, whom, flag) in WORDS {
             if args.hears(whom) && !HOME.contains(&name) {
@@ -97,7 +97,7 @@ fn what_we_write_we_understand() {
         for choice in [None, Some(&b"zlib"[..]), Some(b"zlibx"), Some(b"zstd")] {
             args.options.compress_choice = choice.map(<[u8]>::to_vec);
             args.capabilities = [if args.options.incremental(sender) { "i" } else { "" }, CAPABILITIES].concat().into();
-            assert_eq!(ServerArgs::parse_any(&args.to_words()), Ok(args.clone()));
+            assert_eq!(ServerArgs::parse_any(&args.to_words(), &mut unknown), Ok(args.clone()));
         }
     }
 }
@@ -106,6 +106,7 @@ fn what_we_write_we_understand() {
 fn values_stand_behind_an_equals_sign_or_alone() {
     let args = ServerArgs::parse_any(
         &"--server -re. --backup-dir=b --temp-dir t --max-delete=-1 . d".split(' ').collect::<Vec<_>>(),
+        &mut unknown,
     );
     let options = args.unwrap().options;
     assert_eq!((options.backup_dir, options.temp_dir), (Some(b"b".to_vec()), Some(b"t".to_vec())));
@@ -113,6 +114,6 @@ fn values_stand_behind_an_equals_sign_or_alone() {
     for line in
         ["--server -re. --temp-dir", "--server -re. --max-size=9x . d", "--server -re. --link-dest=a --copy-dest=b . d"]
     {
-        assert!(ServerArgs::parse_any(&line.split(' ').collect::<Vec<_>>()).is_err(), "{line}");
+        assert!(ServerArgs::parse_any(&line.split(' ').collect::<Vec<_>>(), &mut unknown).is_err(), "{line}");
     }
 }

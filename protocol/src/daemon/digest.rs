@@ -25,6 +25,9 @@ impl Digest {
     /// All that have a name of their own, in the order in which they are preferred and listed.
     pub const ALL: [Self; 5] = [Self::Sha512, Self::Sha256, Self::Sha1, Self::Md5, Self::Md4];
 
+    /// The weakest that is taken where nobody asks for a weaker one.
+    pub const WEAKEST: Self = Self::Md5;
+
     /// Its name on the wire.
     pub fn name(self) -> &'static str {
         match self {

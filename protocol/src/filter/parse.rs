@@ -170,8 +170,9 @@ fn prefixed(text: &[u8], mode: &Mode) -> Result<Vec<Given>, FilterError> {
         let file = MergeFile { name: name.to_vec(), mode: file, no_inherit };
         let mut given = Vec::new();
         if exclude_self {
-            let own = Mode { delete_excluded: mode.delete_excluded, modifiers, ..Mode::default() };
-            let modifiers = Modifiers { absolute: false, perishable: false, ..own.excluded_modifiers() };
+            // The file stays out of the transfer at both ends, whichever of them its rules are for.
+            let own = Mode { delete_excluded: mode.delete_excluded, ..Mode::default() };
+            let modifiers = Modifiers { xattr: modifiers.xattr, ..own.excluded_modifiers() };
             let pattern = Pattern::new(file.leaf());
             given.push(Given::Rule(Rule::Match(Match { action: Action::Exclude, pattern, negated: false, modifiers })));
         }

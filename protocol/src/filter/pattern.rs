@@ -1,31 +1,24 @@
 //! What a rule's pattern matches. Counterpart: rsync's `rule_matches` and `wildmatch`.
 
-/// A compiled pattern. Matching takes time proportional to pattern times name, whatever either holds.
+use std::sync::Arc;
+
+/// A pattern. Matching takes time proportional to pattern times name, whatever either holds.
+///
+/// A peer may send very many: nothing is kept but the text, which is read anew for each name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
-    text: Vec<u8>,
+    text: Arc<[u8]>,
     anchored: bool,
     dirs_only: bool,
     /// Matched against the whole path and not only the last component.
     whole: bool,
     /// Ends in `***`: a directory matches as if its name ended in a slash.
     contents: bool,
-    body: Body,
+    wild: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Body {
-    Literal(Vec<u8>),
-    Wild {
-        tokens: Vec<Token>,
-        deep_prefix: bool,
-    },
-    /// A bracket without an end, or a last backslash that escapes nothing.
-    Never,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Token {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Token<'t> {
     Byte(u8),
     /// `?`
     Any,
@@ -33,32 +26,32 @@ enum Token {
     Star,
     /// `**`
     Deep,
-    Class(Box<[bool; 256]>),
+    /// A bracket expression: the text behind its `[`.
+    Class(&'t [u8]),
 }
 
 impl Pattern {
-    /// Compiles a pattern as rules write it.
+    /// Reads a pattern as rules write it.
     pub fn new(text: &[u8]) -> Self {
-        let mut rest = text;
-        let dirs_only = rest.len() > 1 && rest.ends_with(b"/");
-        if dirs_only {
-            rest = &rest[..rest.len() - 1];
-        }
-        let contents = rest.ends_with(b"***");
-        let anchored = rest.starts_with(b"/");
-        if anchored {
-            rest = &rest[1..];
-        }
-        let whole = anchored || rest.contains(&b'/') || rest.windows(2).any(|pair| pair == b"**");
-        let wild = rest.iter().any(|byte| b"*?[".contains(byte));
-        let body = match wild {
-            false => Body::Literal(rest.to_vec()),
-            true => match tokens(rest) {
-                Some(tokens) => Body::Wild { deep_prefix: !anchored && tokens.first() == Some(&Token::Deep), tokens },
-                None => Body::Never,
-            },
+        let mut pattern = Self {
+            text: text.into(),
+            anchored: text.starts_with(b"/"),
+            dirs_only: text.len() > 1 && text.ends_with(b"/"),
+            whole: false,
+            contents: false,
+            wild: false,
         };
-        Self { text: text.to_vec(), anchored, dirs_only, whole, contents, body }
+        let body = pattern.body();
+        let whole = pattern.anchored || body.contains(&b'/') || body.windows(2).any(|pair| pair == b"**");
+        let (contents, wild) = (body.ends_with(b"***"), body.iter().any(|byte| b"*?[".contains(byte)));
+        (pattern.whole, pattern.contents, pattern.wild) = (whole, contents, wild);
+        pattern
+    }
+
+    /// What is matched, without the slashes that say how.
+    fn body(&self) -> &[u8] {
+        let end = self.text.len() - usize::from(self.dirs_only);
+        &self.text[usize::from(self.anchored)..end]
     }
 
     /// The pattern as it was written.
@@ -86,24 +79,31 @@ impl Pattern {
             with_slash = [name, b"/"].concat();
             name = &with_slash;
         }
-        match &self.body {
-            Body::Never => false,
-            Body::Literal(literal) if self.anchored || !self.whole => literal == name,
-            Body::Literal(literal) => {
+        match self.body() {
+            body if self.wild => self.runs(body, name),
+            literal if self.anchored || !self.whole => literal == name,
+            literal => {
                 let before = name.len().checked_sub(literal.len()).map(|at| &name[..at]);
                 name.ends_with(literal) && before.is_some_and(|before| before.is_empty() || before.ends_with(b"/"))
             }
-            Body::Wild { tokens, deep_prefix } => {
-                run(tokens, name, self.whole && !self.anchored)
-                    // A slash before the first component lets `**/x` match `x` at the top.
-                    || (*deep_prefix && run(tokens, &[b"/", name].concat(), false))
-            }
         }
+    }
+
+    fn runs(&self, body: &[u8], name: &[u8]) -> bool {
+        // Most names are told apart by their last letter alone.
+        let last = body.last().filter(|last| !b"*?]".contains(last));
+        if last.is_some_and(|last| name.last() != Some(last)) {
+            return false;
+        }
+        let Some(tokens) = tokens(body) else { return false };
+        run(&tokens, name, self.whole && !self.anchored)
+            // A slash before the first component lets `**/x` match `x` at the top.
+            || (!self.anchored && tokens.first() == Some(&Token::Deep) && run(&tokens, &[b"/", name].concat(), false))
     }
 }
 
 /// Runs all the ways a name may match side by side; with `anywhere` from each component on.
-fn run(tokens: &[Token], name: &[u8], anywhere: bool) -> bool {
+fn run(tokens: &[Token<'_>], name: &[u8], anywhere: bool) -> bool {
     let mut here = vec![false; tokens.len() + 1];
     let mut next = here.clone();
     here[0] = true;
@@ -117,7 +117,7 @@ fn run(tokens: &[Token], name: &[u8], anywhere: bool) -> bool {
             let (stays, goes) = match token {
                 Token::Byte(wanted) => (false, *wanted == byte),
                 Token::Any => (false, byte != b'/'),
-                Token::Class(holds) => (false, byte != b'/' && holds[usize::from(byte)]),
+                Token::Class(text) => (false, byte != b'/' && class(text, byte).is_some_and(|(holds, _)| holds)),
                 Token::Star => (byte != b'/', false),
                 Token::Deep => (true, false),
             };
@@ -131,7 +131,7 @@ fn run(tokens: &[Token], name: &[u8], anywhere: bool) -> bool {
 }
 
 /// Stars may match nothing.
-fn skip_stars(tokens: &[Token], states: &mut [bool]) {
+fn skip_stars(tokens: &[Token<'_>], states: &mut [bool]) {
     for (at, token) in tokens.iter().enumerate() {
         if states[at] && matches!(token, Token::Star | Token::Deep) {
             states[at + 1] = true;
@@ -139,8 +139,10 @@ fn skip_stars(tokens: &[Token], states: &mut [bool]) {
     }
 }
 
-fn tokens(mut text: &[u8]) -> Option<Vec<Token>> {
-    let mut tokens = Vec::new();
+/// The parts of a pattern. One with a bracket that has no end, or with a last backslash that escapes nothing, has none and
+/// matches nothing.
+fn tokens(mut text: &[u8]) -> Option<Vec<Token<'_>>> {
+    let mut tokens = Vec::with_capacity(text.len());
     while let Some((&byte, rest)) = text.split_first() {
         text = rest;
         tokens.push(match byte {
@@ -151,9 +153,9 @@ fn tokens(mut text: &[u8]) -> Option<Vec<Token>> {
                 if more > 0 { Token::Deep } else { Token::Star }
             }
             b'[' => {
-                let (class, rest) = class(text)?;
-                text = rest;
-                Token::Class(class)
+                let begin = text;
+                (_, text) = class(begin, 0)?;
+                Token::Class(begin)
             }
             b'\\' => {
                 let (&escaped, rest) = text.split_first()?;
@@ -166,36 +168,38 @@ fn tokens(mut text: &[u8]) -> Option<Vec<Token>> {
     Some(tokens)
 }
 
-/// Reads a bracket expression, whose `[` has been taken; returns what it holds and what follows it.
-fn class(mut text: &[u8]) -> Option<(Box<[bool; 256]>, &[u8])> {
-    let mut holds = Box::new([false; 256]);
+/// Reads a bracket expression, whose `[` has been taken; returns whether it holds a byte, and what follows it.
+fn class(mut text: &[u8], wanted: u8) -> Option<(bool, &[u8])> {
     let negated = matches!(text.first(), Some(b'!' | b'^'));
     if negated {
         text = &text[1..];
     }
+    let mut holds = false;
     let mut first = true;
     let mut previous = None;
+    // How many bytes the next closing bracket and what is behind it come to, once somebody has asked.
+    let mut close = usize::MAX;
     loop {
         let (&byte, mut rest) = text.split_first()?;
         if byte == b']' && !first {
-            if negated {
-                holds.iter_mut().for_each(|held| *held = !*held);
-            }
-            return Some((holds, rest));
+            return Some((holds != negated, rest));
         }
         first = false;
         let range = byte == b'-' && previous.is_some() && rest.first().is_some_and(|&next| next != b']');
         if byte == b'[' && rest.first() == Some(&b':') {
-            let end = rest.windows(2).position(|pair| pair == b":]");
-            if let Some(end) = end.filter(|&end| end >= 1 && !rest[1..end].contains(&b']')) {
-                let test = named(&rest[1..end])?;
-                (0..=255u8).filter(test).for_each(|byte| holds[usize::from(byte)] = true);
+            if close > rest.len() {
+                close = rest.len() - rest.iter().position(|&byte| byte == b']')?;
+            }
+            let end = (rest.len() - close).saturating_sub(1);
+            if end >= 1 && rest[end] == b':' {
+                holds |= named(&rest[1..end])?(&wanted);
                 previous = None;
                 text = &rest[end + 2..];
                 continue;
             }
         }
-        let mut take = |byte: u8| match byte {
+        // A backslash takes the next byte for itself.
+        let mut plain = |byte: u8| match byte {
             b'\\' => {
                 let (&escaped, after) = rest.split_first()?;
                 rest = after;
@@ -213,12 +217,10 @@ fn class(mut text: &[u8]) -> Option<(Box<[bool; 256]>, &[u8])> {
             } else {
                 end
             };
-            for byte in previous.take().unwrap_or(end)..=end {
-                holds[usize::from(byte)] = true;
-            }
+            holds |= (previous.take().unwrap_or(end)..=end).contains(&wanted);
         } else {
-            let byte = take(byte)?;
-            holds[usize::from(byte)] = true;
+            let byte = plain(byte)?;
+            holds |= byte == wanted;
             previous = Some(byte);
         }
         text = rest;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 const DEPTH_MOST: usize = 32;
 /// Kinds of per-directory files at work at once, so that files which name others cannot multiply.
 const FILES_MOST: usize = 64;
-/// Rules that one directory may add.
+/// Rules that hold in one directory by files of one kind, those of the directories above included.
 const RULES_MOST: usize = 100_000;
 
 /// The rules of one side of a session.
@@ -75,15 +75,22 @@ pub type ReadFile<'r> = &'r mut dyn FnMut(&[u8]) -> Result<Option<Vec<u8>>, Stri
 impl RuleSet {
     /// Rules as they hold on one side. What stands for `-C` must have been replaced.
     pub fn new(side: Side, rules: &[Rule]) -> Self {
-        let (mut held, mut attributes) = (Vec::new(), Vec::new());
-        for rule in rules.iter().filter(|rule| rule.holds_on(side)) {
-            match rule {
-                Rule::Match(rule) if rule.modifiers.xattr => attributes.push(rule.clone()),
-                Rule::Cvs(rule) if rule.modifiers.xattr => {}
-                rule => held.push(rule.clone()),
+        Self::of(side, rules.iter().filter(|rule| rule.holds_on(side)).cloned().collect())
+    }
+
+    /// The same out of a list that nobody needs any more.
+    pub fn of(side: Side, mut rules: Vec<Rule>) -> Self {
+        let mut attributes = Vec::new();
+        rules.retain(|rule| match rule {
+            rule if !rule.holds_on(side) => false,
+            Rule::Match(rule) if rule.modifiers.xattr => {
+                attributes.push(rule.clone());
+                false
             }
-        }
-        Self { side, rules: held, attributes: Arc::new(AttributeRules(attributes)) }
+            Rule::Cvs(rule) => !rule.modifiers.xattr,
+            _ => true,
+        });
+        Self { side, rules, attributes: Arc::new(AttributeRules(attributes)) }
     }
 
     /// True when every name passes.
@@ -179,6 +186,9 @@ impl RuleSet {
                     let mut rules: Vec<_> = placed.map(|rule| Placed { rule, base: Arc::clone(&base) }).collect();
                     if !cleared {
                         rules.extend(inherited.iter().cloned());
+                    }
+                    if rules.len() > RULES_MOST {
+                        return Err(too_many());
                     }
                     Arc::new(rules)
                 }

@@ -29,6 +29,8 @@ pub struct ListDecoder {
     shape: ListShape,
     /// What is left of the limits.
     left: ListLimits,
+    /// What was to be had beside the list.
+    most_beside: usize,
     previous: Previous,
     /// Memory for the one that comes next.
     spare: Previous,
@@ -95,12 +97,13 @@ impl ListDecoder {
             n: *n,
             shape,
             left: limits,
+            most_beside: limits.beside,
             previous: Previous::default(),
             spare: Previous::default(),
             stage: Stage::Entries,
             start: n.compat.has(Compat::INC_RECURSE).into(),
             entries: Vec::new(),
-            held: ListLimits { entries: 0, name_bytes: 0 },
+            held: ListLimits::NONE,
             links: HashSet::new(),
             rooted: None,
             names: IdNames::default(),
@@ -130,11 +133,12 @@ impl ListDecoder {
                         }
                     };
                     self.adopt(&mut entry, attributes)?;
+                    self.hold_names(users, groups)?;
                     self.check_rooted(previous.name.starts_with(b"/"))?;
                     if entry.name.is_empty() {
                         let target = self.local_name(&previous.name)?.is_some();
                         let name = previous.name.clone();
-                        self.hold(ListLimits { entries: 0, name_bytes: name.len() })?;
+                        self.hold(ListLimits { name_bytes: name.len(), ..ListLimits::NONE })?;
                         self.unconverted.push(Unconverted { name, target });
                     }
                     self.keep(entry)?;
@@ -154,7 +158,9 @@ impl ListDecoder {
                     return Err(PeerError::Malformed("an id list without end").into());
                 }
                 if let Some(name) = name.filter(|name| !name.is_empty()) {
+                    let takes = name_memory(&name);
                     names.push((id, name));
+                    self.hold_beside(takes)?;
                 }
                 if id == 0 {
                     self.stage = self.after(stage);
@@ -195,7 +201,7 @@ impl ListDecoder {
             io_error: std::mem::take(&mut self.io_error),
             unconverted: std::mem::take(&mut self.unconverted),
             bytes: std::mem::take(&mut self.bytes),
-            held: std::mem::replace(&mut self.held, ListLimits { entries: 0, name_bytes: 0 }),
+            held: std::mem::replace(&mut self.held, ListLimits::NONE),
         }
     }
 
@@ -207,6 +213,19 @@ impl ListDecoder {
     /// Counts in what is held of the list for longer than its segment.
     pub(crate) fn hold(&mut self, what: ListLimits) -> Result<(), PeerError> {
         if self.left.take(what) { Ok(()) } else { Err(too_large()) }
+    }
+
+    /// Counts in the names of owners and groups behind the first so many.
+    fn hold_names(&mut self, users: usize, groups: usize) -> Result<(), PeerError> {
+        let fresh = self.names.users[users..].iter().chain(&self.names.groups[groups..]);
+        let takes = fresh.map(|(_, name)| name_memory(name)).sum();
+        self.hold_beside(takes)
+    }
+
+    fn hold_beside(&mut self, bytes: usize) -> Result<(), PeerError> {
+        let what = ListLimits { beside: bytes, ..ListLimits::NONE };
+        let too_much = PeerError::TooMuch { what: "names of owners and groups", most: self.most_beside };
+        if self.left.take(what) { Ok(()) } else { Err(too_much) }
     }
 
     fn after(&self, stage: Stage) -> Stage {
@@ -432,7 +451,7 @@ impl ListDecoder {
         let own = self.start.saturating_add(self.entries.len() as u32);
         if entry.extra.link == Some(group_of(own)) && self.n.version >= 30 {
             // Kept for the whole session, so never given back.
-            self.hold(ListLimits { entries: 1, name_bytes: 0 })?;
+            self.hold(ListLimits { entries: 1, ..ListLimits::NONE })?;
             self.links.insert(own);
         }
         self.entries.push(entry);
@@ -476,6 +495,11 @@ fn infer_contents(entries: &mut [FileEntry], shape: ListShape) {
 
 fn group_of(first: u32) -> LinkId {
     LinkId { dev: 0, ino: first.into() }
+}
+
+/// What a name comes to in the tables that both ends keep of it: there and back, and with room to spare.
+fn name_memory(name: &[u8]) -> usize {
+    2 * name.len() + 160
 }
 
 fn too_large() -> PeerError {

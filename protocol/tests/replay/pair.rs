@@ -294,7 +294,7 @@ impl<'p> Receiving<'p> {
     }
 
     fn start(&mut self, n: &Negotiated, inbox: Inbox) {
-        let limits = ListLimits { entries: 1000, name_bytes: 100_000 };
+        let limits = ListLimits { entries: 1000, name_bytes: 100_000, ..ListLimits::default() };
         let facts = ReceiverFacts { shape: ListShape::default(), limits, server: self.plan.push, dry_run: false };
         self.receiver = Some(Receiver::new(n, facts, inbox));
         self.generator = Some(Generator::new(n));

@@ -44,7 +44,7 @@ pub(super) fn check(service: &Service, report: &mut Report) {
         None => {
             let why = "not needed: without --storage-host or --host files are copied on this machine";
             report.say("connection", Status::Skip, why);
-            Box::new(Local)
+            Box::new(Local::default())
         }
         Some(options) => {
             let mut options = options.clone();
@@ -87,7 +87,7 @@ pub(super) fn check(service: &Service, report: &mut Report) {
 
 /// The archive of one who pulls.
 fn here(service: &Service, report: &mut Report) {
-    let connect = &mut Local;
+    let connect = &mut Local::default();
     FarSide { connect, data_dir: &service.data_dir, direction: service.direction, bootstrap: None, sftp: None }
         .archive(report);
 }

@@ -1,6 +1,6 @@
 //! `-s`: arguments that come over the connection, past the shell. Counterpart: rsync's `read_args`.
 
-use crate::wild::glob;
+use crate::wild::glob::Globs;
 use protocol::charset::Charset;
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -46,22 +46,24 @@ pub(super) fn read(from: &mut dyn Read) -> io::Result<Vec<OsString>> {
 
 /// Expands wildcards in the paths, as a shell would have; a pattern that matches nothing stays as it is. What comes in
 /// UTF-8 is had in our own set first.
-pub(super) fn expand(words: Vec<OsString>, charset: Option<Charset>) -> Vec<OsString> {
+pub(super) fn expand(words: Vec<OsString>, charset: Option<Charset>) -> io::Result<Vec<OsString>> {
     let mut expanded: Vec<OsString> = Vec::with_capacity(words.len());
-    let mut paths = false;
+    let (mut paths, mut globs) = (false, Globs::new());
     for word in words {
         let word = match charset {
             Some(set) => OsString::from_vec(set.text_from_utf8(word.as_bytes())),
             None => word,
         };
-        let room = WORDS_MOST.saturating_sub(expanded.len());
         match paths {
-            true => expanded.extend(glob::expand(word.as_bytes(), None).into_iter().take(room).map(OsString::from_vec)),
+            true => {
+                let found = globs.expand(word.as_bytes(), None).map_err(io::Error::other)?;
+                expanded.extend(found.into_iter().map(OsString::from_vec));
+            }
             false => expanded.push(word.clone()),
         }
         paths |= word == ".";
     }
-    expanded
+    Ok(expanded)
 }
 
 #[cfg(test)]
@@ -109,6 +111,6 @@ mod tests {
         ];
         let mut wanted = vec!["--x=*".into(), ".".into(), at("a*"), at("a1"), at("a2"), at("a*")];
         wanted.extend([at("nothing*"), at(r"nothing\*"), at("b"), at(r"a\\b")]);
-        assert_eq!(expand(given, None), wanted);
+        assert_eq!(expand(given, None).unwrap(), wanted);
     }
 }

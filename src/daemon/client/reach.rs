@@ -9,7 +9,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::process::Command;
 use std::time::Duration;
 
 /// The port of rsync daemons.
@@ -18,6 +20,8 @@ const PORT: u16 = 873;
 const PATIENCE: Duration = Duration::from_secs(3600);
 /// How long a proxy may take to answer.
 const PROXY_PATIENCE: Duration = Duration::from_secs(60);
+/// Connections of others that are put up with while we make our own to ourselves.
+const STRANGERS_MOST: usize = 16;
 /// Longest answer of a proxy, in bytes.
 const PROXY_ANSWER_MOST: usize = 16 * 1024;
 
@@ -33,14 +37,14 @@ pub(super) fn reach(site: &Site, call: &Call) -> Result<Link, DaemonError> {
         let mut words: Vec<OsString> = vec!["env".into()];
         words.push(format!("RSYNC_PORT={}", site.port.or(call.port).unwrap_or(0)).into());
         words.extend(shell.words.iter().cloned());
-        let mut child = Child::remote_shell(words, shell.program.clone()).stall_limit(stall_limit);
-        return Ok(child.open(&["--server".into(), "--daemon".into(), ".".into()])?);
+        words.push(shell.program.clone());
+        words.extend(["--server", "--daemon", "."].map(OsString::from));
+        return Ok(Child::local(words).stall_limit(stall_limit).open(&[])?);
     }
     if let Some(program) = variable("RSYNC_CONNECT_PROG") {
         let line = command_line(&program, &site.host)?;
         let shell = variable("RSYNC_SHELL").unwrap_or_else(|| "/bin/sh".to_owned());
-        let mut child = Child::local(vec![shell.into()]).stall_limit(stall_limit);
-        return Ok(child.open(&["-c".into(), line.into()])?);
+        return Ok(tcp::link(program_at(&shell, &line)?, stall_limit)?);
     }
     let options = SocketOptions::parse(call.sockopts.as_deref().unwrap_or_default()).map_err(DaemonError::Usage)?;
     let dial = Dial { family: call.family, address: call.address.clone(), options, limit: call.contimeout };
@@ -49,6 +53,35 @@ pub(super) fn reach(site: &Site, call: &Call) -> Result<Link, DaemonError> {
         None => dial.connect(&site.host, port)?,
     };
     Ok(tcp::link(stream, stall_limit)?)
+}
+
+/// Starts a program whose standard input and output is one end of a connection, as inetd would, and gives the other end.
+/// It is one of this machine's loopback: so a program that asks who is there gets an answer.
+fn program_at(shell: &str, line: &str) -> Result<TcpStream, DaemonError> {
+    let (ours, theirs) = loopback()?;
+    let theirs = OwnedFd::from(theirs);
+    let mut command = Command::new(shell);
+    command.args(["-c", line]).stdin(theirs.try_clone()?).stdout(theirs);
+    let mut child = command
+        .spawn()
+        .map_err(|error| ConnectError::Setup(format!("Cannot run {shell} for RSYNC_CONNECT_PROG: {error}")))?;
+    // Nobody asks how it ended, but it is not to stay as a zombie.
+    std::thread::spawn(move || child.wait());
+    Ok(ours)
+}
+
+/// Both ends of a connection from this machine to itself, which nobody else has got between.
+fn loopback() -> io::Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let ours = TcpStream::connect(listener.local_addr()?)?;
+    let own = ours.local_addr()?;
+    for _ in 0..STRANGERS_MOST {
+        let (theirs, from) = listener.accept()?;
+        if from == own {
+            return Ok((ours, theirs));
+        }
+    }
+    Err(io::Error::other("others connect to the port that was opened for RSYNC_CONNECT_PROG"))
 }
 
 /// The operator's command with the host in the place of `%H`. A shell reads it, so the host must be no more than a name.

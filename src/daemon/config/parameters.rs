@@ -55,6 +55,9 @@ settings! {
         pid_file: "pid file",
         address: "address",
         socket_options: "socket options",
+        daemon_chroot: "daemon chroot",
+        daemon_uid: "daemon uid",
+        daemon_gid: "daemon gid",
         comment: "comment",
         path: "path",
         uid: "uid",
@@ -94,6 +97,7 @@ settings! {
         transfer_logging: "transfer logging" = false,
         proxy_protocol: "proxy protocol" = false,
         fake_super: "fake super" = false,
+        insecure_links: "insecure links" = false,
         ignore_errors: "ignore errors" = false,
         ignore_nonreadable: "ignore nonreadable" = false,
     }
@@ -113,12 +117,22 @@ settings! {
 }
 
 /// Parameters of rsync's that we do not have, and the value at which each changes nothing.
-const LACKING: [(&str, &str); 5] =
-    [("nameconverter", ""), ("daemonchroot", ""), ("daemonuid", ""), ("daemongid", ""), ("insecurelinks", "false")];
+const LACKING: [(&str, &str); 1] = [("nameconverter", "")];
 
 /// Parameters of the daemon as a whole.
-const GLOBAL: [&str; 8] =
-    ["motdfile", "pidfile", "port", "address", "socketoptions", "listenbacklog", "proxyprotocol", "proxyprotocolhosts"];
+const GLOBAL: [&str; 11] = [
+    "motdfile",
+    "pidfile",
+    "port",
+    "address",
+    "socketoptions",
+    "listenbacklog",
+    "proxyprotocol",
+    "proxyprotocolhosts",
+    "daemonchroot",
+    "daemonuid",
+    "daemongid",
+];
 
 pub(super) fn is_global(name: &str) -> bool {
     GLOBAL.contains(&squeeze(name).as_str())
@@ -127,7 +141,6 @@ pub(super) fn is_global(name: &str) -> bool {
 /// A parameter that we do not have is refused, unless it changes nothing.
 fn lacking(squeezed: &str, value: &str) -> Result<(), String> {
     match LACKING.into_iter().find(|(name, _)| *name == squeezed) {
-        Some((_, "false")) if boolean(value) == Ok(false) => Ok(()),
         Some((_, "")) if value.is_empty() => Ok(()),
         Some(_) => Err("a daemon without it: this parameter is not supported, take it out".into()),
         None => Err("the name of a parameter of rsyncd.conf(5)".into()),

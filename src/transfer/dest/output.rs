@@ -385,17 +385,21 @@ impl Output {
     }
 
     /// As [`Output::commit`], synced, but never over anything: `false` when something stands at the final name. For a file
-    /// under a temporary name beside its final one.
+    /// under a temporary name beside its final one, or where broken-off files are kept.
     pub fn commit_new(mut self, dest: &Dest, attrs: &Attrs) -> Result<bool, DestError> {
         self.settle(dest, attrs, None, true)??;
+        let home = match self.standing {
+            Standing::Kept => dest.beneath.parent(&self.name).during("rename", &self.name)?.0,
+            _ => Arc::clone(&self.dir),
+        };
         let leaf = leaf_of(&self.name);
-        let renamed = rustix::fs::renameat_with(&self.dir, &*self.leaf, &self.dir, leaf, RenameFlags::NOREPLACE);
+        let renamed = rustix::fs::renameat_with(&self.dir, &*self.leaf, &home, leaf, RenameFlags::NOREPLACE);
         match renamed {
             Ok(()) => {}
             Err(Errno::EXIST) => return Ok(false),
             // Network file systems know no such rename. A link is as good.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                match rustix::fs::linkat(&self.dir, &*self.leaf, &self.dir, leaf, AtFlags::empty()) {
+                match rustix::fs::linkat(&self.dir, &*self.leaf, &home, leaf, AtFlags::empty()) {
                     Ok(()) => discard(&self.dir, &self.leaf),
                     Err(Errno::EXIST) => return Ok(false),
                     Err(error) => return Err(error).during("link", &self.name),
@@ -403,8 +407,12 @@ impl Output {
             }
             Err(error) => return Err(error).during("rename", &self.name),
         }
+        let was_kept = self.is_kept();
         self.standing = Standing::InPlace;
-        sync_dir(&self.dir).during("fsync directory of", &self.name)?;
+        sync_dir(&home).during("fsync directory of", &self.name)?;
+        if was_kept {
+            dest.drop_partial(&self.name);
+        }
         Ok(true)
     }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 
 use protocol::flist::Kind;
 use rustix::fs::{AtFlags, Mode};
@@ -11,10 +12,25 @@ use super::attrs::Attrs;
 use super::error::{DestError, During};
 use super::further::{Further, Values};
 use super::output::{Moved, Output, leaf_of};
-use super::places::{Make, Partial};
+use super::places::{Make, Partial, Places};
 use super::{Dest, Found};
 
 impl Dest {
+    /// With a directory of this name for what breaks off, beside each file.
+    pub fn keeping(self, dir: &str) -> Dest {
+        let places = Places { partial: Partial::Beside(dir.into()), ..Places::default() };
+        Dest { places: Arc::new(places), ..self }
+    }
+
+    /// Opens the place where what broke off of `name` is kept, to begin or to go on there; without such places, a temporary
+    /// file.
+    pub fn open_kept(&self, name: &[u8]) -> Result<Output, DestError> {
+        match self.aside(name, Make::Last).during("mkdir", name)? {
+            Some((dest, kept)) => Ok(dest.open_in_place(&kept)?.kept_for(name)),
+            None => self.create_temp(name),
+        }
+    }
+
     /// Where what broke off of `name` is kept apart from it: the directory's owner, and the name there.
     fn aside(&self, name: &[u8], make: Make) -> io::Result<Option<(&Dest, Vec<u8>)>> {
         match &self.places.partial {

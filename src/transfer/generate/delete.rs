@@ -13,12 +13,9 @@ use protocol::args::{DeleteWhen, Options};
 use protocol::filter::{RuleSet, Scope};
 use protocol::flist::{Kind, Sorting};
 use protocol::generator::DeleteCounts;
-use protocol::mux::{Message, TextKind};
+use protocol::mux::{IO_GENERAL, Message, TextKind};
 use rustix::io::Errno;
 use std::cmp::Reverse;
-
-/// The I/O error bit of a deletion limit that was reached.
-pub(in crate::transfer) const IOERR_DEL_LIMIT: i32 = 4;
 
 /// What a session deletes, and has deleted.
 pub(in crate::transfer) struct Deletion<'a> {
@@ -97,7 +94,7 @@ impl<'a> Deletion<'a> {
         holds: &dyn Fn(&[u8]) -> bool,
         io_error: i32,
     ) -> Result<(), TransferError> {
-        if io_error & 1 != 0 && !self.options.ignore_errors {
+        if io_error & IO_GENERAL != 0 && !self.options.ignore_errors {
             if !std::mem::replace(&mut self.told_of_errors, true) {
                 self.say(TextKind::Info, "IO error encountered -- skipping file deletion".into());
             }
@@ -319,7 +316,7 @@ impl<'a> Deletion<'a> {
         depth: u32,
     ) -> Result<bool, TransferError> {
         let scope = match (self.rules, above) {
-            (Some(rules), Some(above)) => Some(entered(rules, above, name, &folder)?),
+            (Some(rules), Some(above)) => Some(entered(rules, above, name, &folder, self.guard)?),
             _ => None,
         };
         last_first(&mut folder, self.sorting);
@@ -372,11 +369,11 @@ impl<'a> Deletion<'a> {
             }
             let above = self.scopes.last().map_or_else(|| top.clone(), |(_, scope)| scope.clone());
             let Ok(Some(between)) = dest.list(way) else { continue };
-            let scope = entered(rules, &above, way, &between)?;
+            let scope = entered(rules, &above, way, &between, self.guard)?;
             self.scopes.push((way.to_vec(), scope));
         }
         let above = self.scopes.last().map_or(top, |(_, scope)| scope.clone());
-        let scope = entered(rules, &above, name, folder)?;
+        let scope = entered(rules, &above, name, folder, self.guard)?;
         self.scopes.push((name.to_vec(), scope.clone()));
         Ok(Some(scope))
     }
@@ -400,8 +397,15 @@ impl<'a> Deletion<'a> {
 }
 
 /// What holds in a folder. Rules that cannot be read might be all that keeps a file from being deleted: an error.
-fn entered(rules: &RuleSet, above: &Scope, name: &[u8], folder: &Folder) -> Result<Scope, TransferError> {
-    enter_scope(rules, above, name, &folder.dir).map_err(|error| TransferError::Rules(error.to_string()))
+fn entered(
+    rules: &RuleSet,
+    above: &Scope,
+    name: &[u8],
+    folder: &Folder,
+    guard: Option<&Guard>,
+) -> Result<Scope, TransferError> {
+    enter_scope(rules, above, name, &folder.dir, guard.map(|guard| (guard, name)))
+        .map_err(|error| TransferError::Rules(error.to_string()))
 }
 
 fn joined(dir: &[u8], leaf: &[u8]) -> Vec<u8> {

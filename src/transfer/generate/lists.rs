@@ -1,9 +1,11 @@
 //! Goes through the lists as they come.
 
 use super::{OUT_MOST, Work};
+use crate::report::listing;
 use crate::transfer::TransferError;
 use protocol::args::DeleteWhen;
 use protocol::flist::{FileList, Ndx};
+use protocol::mux::{Message, TextKind};
 
 /// Entries that must be known before a segment's turn comes with `-H`; stock waits for as many.
 const LINKS_AHEAD: usize = 500;
@@ -50,8 +52,7 @@ impl Work<'_> {
 
     pub(super) fn list(&mut self, list: &FileList) -> Result<(), TransferError> {
         if self.options.list_only {
-            self.show(list);
-            return Ok(());
+            return self.show(list);
         }
         let when = self.deletion.when();
         // Behind the look at the directory itself, whose time deletions change.
@@ -83,10 +84,20 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Shows a list in the order in which it would be gone through.
-    pub(super) fn show(&self, list: &FileList) {
+    /// Shows a list in the order in which it would be gone through; a server tells its client the lines.
+    pub(super) fn show(&mut self, list: &FileList) -> Result<(), TransferError> {
         let here = list.iter().map(|(_, entry)| entry).filter(|entry| !(self.incremental && entry.is_dir()));
-        list.parent().into_iter().chain(here).for_each(|entry| self.witness.entry(entry));
+        for entry in list.parent().into_iter().chain(here) {
+            self.witness.entry(entry);
+            if self.plan.server {
+                let line = listing::raw_line(entry, self.options.links);
+                self.out.message(&Message::Text(TextKind::Info, line));
+                if self.out.len() > OUT_MOST {
+                    self.mouth.say(&mut self.out)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether the oldest list may end: the last segment only once it is known to be the last.

@@ -48,7 +48,9 @@ impl Work<'_> {
 
     /// A header with the values of extended attributes that are wanted with it.
     pub(super) fn with_values(&self, header: ItemHeader, unknown: Vec<u32>) -> ItemHeader {
-        let lists = XattrLists::of(self.n, self.options.xattrs > 0, self.options.dry_run, false);
+        // Values go into a batch file, though nothing is changed here.
+        let dry_run = self.options.dry_run && !self.options.only_write_batch;
+        let lists = XattrLists::of(self.n, self.options.xattrs > 0, dry_run, false);
         ItemHeader { xattrs: Some(XattrList::Wanted(unknown)), ..header }.with_list(lists)
     }
 

@@ -4,14 +4,14 @@ use super::{ReceivePlan, Received, chmod};
 use crate::transfer::dest::umask;
 use crate::transfer::generate::{Board, Note};
 use crate::transfer::ids::IdMap;
-use crate::transfer::source::{IOERR_GENERAL, NO_SUCH_LETTER};
+use crate::transfer::source::NO_SUCH_LETTER;
 use crate::transfer::{TransferError, links};
 use protocol::args::Options;
 use protocol::chmod::Chmod;
 use protocol::filter::RuleSet;
 use protocol::flist::{Arrived, FileEntry, FileList, Segments};
 use protocol::handshake::{Compat, Negotiated};
-use protocol::mux::{Message, TextKind};
+use protocol::mux::{IO_GENERAL, Message, TextKind};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ impl Lists {
         let Arrived { mut list, names, io_error, unconverted, .. } = arrived;
         received.io_error |= io_error;
         for lost in &unconverted {
-            received.io_error |= IOERR_GENERAL as i32;
+            received.io_error |= IO_GENERAL;
             let who = self.who;
             let text = match lost.target {
                 false => format!("[{who}] cannot convert filename: {}{NO_SUCH_LETTER}\n", spelt(&lost.name)),
@@ -80,6 +80,13 @@ impl Lists {
             list.each(|entry| {
                 if let Some(target) = &entry.extra.target {
                     entry.extra.target = Some(links::munged(target));
+                }
+            });
+        }
+        if plan.options.sanitize_links {
+            list.each(|entry| {
+                if let Some(target) = &entry.extra.target {
+                    entry.extra.target = Some(links::sanitized(target, &entry.name));
                 }
             });
         }

@@ -47,10 +47,9 @@ fn slow_link(open: bool) -> Worth {
 fn pull(work: &Path, options: &Options, rate: Rate, knowing: impl FnOnce(bool) -> Worth) -> (Sent, Vec<String>) {
     let (src, dst) = (work.join("src"), work.join("dst"));
     let path = [src.as_os_str().as_bytes(), b"/"].concat();
-    let args =
-        ServerArgs { sender: true, options: options.clone(), capabilities: Vec::new(), old: false, paths: vec![path] };
+    let args = ServerArgs { sender: true, options: options.clone(), paths: vec![path], ..ServerArgs::default() };
     let words: Vec<_> = args.to_words().into_iter().map(OsString::from_vec).collect();
-    let link = rate.on_reading(Local.open(&words).unwrap());
+    let link = rate.on_reading(Local::default().open(&words).unwrap());
     let compression = options.compression();
     let hello = Hello {
         side: Side::Client,

@@ -3,15 +3,17 @@
 use super::lists::Lists;
 use super::reply::{Content, Reply};
 use super::{Answer, Asked, Listing, OUT_MOST, SendPlan, Sent, Source, Watch};
+use crate::link::Closer;
 use crate::transfer::TransferError;
+use crate::transfer::abort::{HANG_UP, within};
 use crate::transfer::beneath::shown;
 use crate::transfer::greet::{Ears, Mouth};
 use protocol::PeerError;
-use protocol::filter::{self, Side};
+use protocol::filter::{self, RuleSet, Side};
 use protocol::flist::{FileEntry, Ndx};
 use protocol::handshake::Negotiated;
 use protocol::item::ItemHeader;
-use protocol::mux::{Inbox, Message, Outbox, TextKind};
+use protocol::mux::{IO_GENERAL, IO_VANISHED, Inbox, Message, Outbox, TextKind};
 use protocol::sender::{FinalStats, NameEvent, Sender, SenderEvent, SenderFacts};
 use protocol::xattr::XattrList;
 use std::io;
@@ -19,8 +21,6 @@ use std::time::Instant;
 
 /// Bytes of a file read at once.
 const READ_SIZE: usize = 256 * 1024;
-/// Bytes of names that the peer may have for us, with what it takes to hold them.
-const NAMES_MOST: usize = 1 << 30;
 
 /// The session's parts, lent for as long as it goes well.
 pub(super) struct Line<'a> {
@@ -28,6 +28,7 @@ pub(super) struct Line<'a> {
     pub(super) out: &'a mut Outbox,
     pub(super) ears: &'a mut Ears,
     pub(super) mouth: &'a mut Mouth,
+    pub(super) closer: &'a Closer,
 }
 
 /// The whole conversation; returns how many files were sent, and their bytes.
@@ -35,10 +36,10 @@ pub(super) fn converse<S: Source>(
     line: Line<'_>,
     inbox: Inbox,
     plan: &SendPlan,
-    listing: impl FnOnce(Asked) -> Result<(Listing, S), TransferError>,
+    listing: impl FnOnce(Asked<'_>) -> Result<(Listing, S), TransferError>,
     watch: &mut dyn Watch,
 ) -> Result<(u64, Sent), TransferError> {
-    let Line { n, out, ears, mouth } = line;
+    let Line { n, out, ears, mouth, closer } = line;
     let facts = SenderFacts {
         server: plan.server,
         dry_run: plan.dry_run,
@@ -53,6 +54,37 @@ pub(super) fn converse<S: Source>(
     if plan.only_batch {
         sender.hold_data_back();
     }
+    let done = session(&mut sender, (n, out, ears, mouth), plan, listing, watch);
+    match done {
+        // Who hangs up on us has said why before, and that has arrived.
+        Err(error @ TransferError::Link(_)) if !plan.server => {
+            Err(within(HANG_UP, closer, || last_words(&mut sender, ears, out, watch)).unwrap_or(error))
+        }
+        done => done,
+    }
+}
+
+/// Hears what there is still to be heard of a peer that takes nothing any more; with its exit code, where it gives one.
+fn last_words(sender: &mut Sender, ears: &mut Ears, out: &mut Outbox, watch: &mut dyn Watch) -> Option<TransferError> {
+    loop {
+        match sender.poll(out) {
+            Ok(Some(SenderEvent::Message(message))) => watch.message(&message),
+            Ok(Some(_)) => out.clear(),
+            Ok(None) => sender.feed(ears.hear().ok()?).ok()?,
+            Err(error @ PeerError::Exit(_)) => return Some(error.into()),
+            Err(_) => return None,
+        }
+    }
+}
+
+/// The conversation as far as it goes well.
+fn session<S: Source>(
+    sender: &mut Sender,
+    (n, out, ears, mouth): (&Negotiated, &mut Outbox, &mut Ears, &mut Mouth),
+    plan: &SendPlan,
+    listing: impl FnOnce(Asked<'_>) -> Result<(Listing, S), TransferError>,
+    watch: &mut dyn Watch,
+) -> Result<(u64, Sent), TransferError> {
     if let Some(rules) = &plan.rules {
         out.put(&filter::encode(rules, Side::Receiver, n.version)?);
     }
@@ -60,10 +92,15 @@ pub(super) fn converse<S: Source>(
     if mouth.batch.is_some() {
         out.record();
     }
-    let rules = if plan.server { filter_rules(&mut sender, ears, mouth, out, watch)? } else { Vec::new() };
-    let names = if plan.names_from_peer { names(&mut sender, ears, mouth, out, watch)? } else { Vec::new() };
+    let rules = if plan.server { filter_rules(plan, sender, ears, mouth, out, watch)? } else { None };
     let started = Instant::now();
-    let listed = listing(Asked { rules, names });
+    let names = HeardNames { sender, ears, mouth, out, watch };
+    let mut names = names.into_iter(plan.names_from_peer);
+    let listed = listing(Asked { rules, names: &mut names });
+    if listed.is_ok() {
+        names.try_for_each(|name| name.map(drop))?;
+    }
+    drop(names);
     pass_words(watch, out);
     let (listing, mut source) = listed?;
     let list_build_ms = started.elapsed().as_millis() as u64;
@@ -72,8 +109,8 @@ pub(super) fn converse<S: Source>(
     let nothing = plan.server && listing.list.is_empty();
     let mut lists = Lists::new(n, plan);
     watch.listed(&listing.list);
-    lists.first(listing, &mut sender, out, mouth)?;
-    lists.look_ahead(&mut source, &mut sender, out, mouth, watch)?;
+    lists.first(listing, sender, out, mouth)?;
+    lists.look_ahead(&mut source, sender, out, mouth, watch)?;
     mouth.say(out)?;
     let list_send_ms = started.elapsed().as_millis() as u64;
 
@@ -81,7 +118,7 @@ pub(super) fn converse<S: Source>(
     let mut total = Sent::default();
     let mut buffer = vec![0; READ_SIZE];
     while !sender.is_over() && !nothing {
-        lists.look_ahead(&mut source, &mut sender, out, mouth, watch)?;
+        lists.look_ahead(&mut source, sender, out, mouth, watch)?;
         let Some(event) = sender.poll(out)? else {
             mouth.say(out)?;
             sender.feed(ears.hear()?)?;
@@ -102,7 +139,7 @@ pub(super) fn converse<S: Source>(
                 let file = match source.open(request.ndx, entry) {
                     Ok(file) => file,
                     Err(error) => {
-                        let bit = if error.kind() == io::ErrorKind::NotFound { 2 } else { 1 };
+                        let bit = if error.kind() == io::ErrorKind::NotFound { IO_VANISHED } else { IO_GENERAL };
                         sender.decline(&request, out);
                         out.message(&Message::IoError(bit));
                         source.unreadable(request.ndx, entry, &error);
@@ -118,21 +155,21 @@ pub(super) fn converse<S: Source>(
                     sender.decline(&request, out);
                     let name = shown(&entry.name);
                     out.message(&Message::Text(TextKind::Warning, format!("skipped diminished file: {name}\n").into()));
-                    out.message(&Message::IoError(1));
+                    out.message(&Message::IoError(IO_GENERAL));
                     continue;
                 }
                 give_values(&source, request.ndx, entry, &mut request.header)?;
                 let promised = source.promised(request.ndx);
                 let content = Content { file, promised, store: plan.skip_compress.holds(&entry.name) };
                 let mut reply = Reply { n, plan, lists: &lists, source: &source, ears, watch, buffer: &mut buffer };
-                match reply.send(&mut sender, &mut request, entry, content, (out, mouth))? {
+                match reply.send(sender, &mut request, entry, content, (out, mouth))? {
                     Ok(sent) => {
                         files += 1;
                         total.literal_bytes += sent.literal_bytes;
                         total.matched_bytes += sent.matched_bytes;
                     }
                     Err(error) => {
-                        source.unreadable(request.ndx, entry, &error);
+                        source.broken_off(request.ndx, entry, &error);
                         watch.unreadable(request.ndx, &error);
                     }
                 }
@@ -216,17 +253,18 @@ fn give_values<S: Source>(
 
 /// The client's filter rules, which come first at a server that sends.
 fn filter_rules(
+    plan: &SendPlan,
     sender: &mut Sender,
     ears: &mut Ears,
     mouth: &mut Mouth,
     out: &mut Outbox,
     watch: &mut dyn Watch,
-) -> Result<Vec<Vec<u8>>, TransferError> {
-    let mut rules = Vec::new();
+) -> Result<Option<RuleSet>, TransferError> {
+    let mut rules = plan.client_rules.clone();
     loop {
         match sender.poll(out)? {
-            Some(SenderEvent::Filter(rule)) => rules.push(rule),
-            Some(SenderEvent::FiltersDone) => return Ok(rules),
+            Some(SenderEvent::Filter(rule)) => rules.hear(&rule)?,
+            Some(SenderEvent::FiltersDone) => return Ok(rules.finish()),
             Some(SenderEvent::Message(message)) => watch.message(&message),
             Some(_) => return Err(PeerError::Malformed("a request before the filter rules").into()),
             None => {
@@ -237,30 +275,40 @@ fn filter_rules(
     }
 }
 
-/// The names the peer has for us.
-fn names(
-    sender: &mut Sender,
-    ears: &mut Ears,
-    mouth: &mut Mouth,
-    out: &mut Outbox,
-    watch: &mut dyn Watch,
-) -> Result<Vec<Vec<u8>>, TransferError> {
-    let mut names = Vec::new();
-    let mut bytes = 0;
-    loop {
-        match sender.poll_name()? {
-            Some(NameEvent::Name(name)) => {
-                bytes += name.len() + size_of::<Vec<u8>>();
-                if bytes > NAMES_MOST {
-                    return Err(PeerError::Malformed("a list of names that is too long").into());
+/// The names the peer has for us. They are heard one at a time, and what there is to say of each is said meanwhile: so
+/// neither they nor the words pile up.
+struct HeardNames<'a> {
+    sender: &'a mut Sender,
+    ears: &'a mut Ears,
+    mouth: &'a mut Mouth,
+    out: &'a mut Outbox,
+    watch: &'a mut dyn Watch,
+}
+
+impl HeardNames<'_> {
+    fn into_iter(mut self, any: bool) -> impl Iterator<Item = Result<Vec<u8>, TransferError>> {
+        let mut over = !any;
+        std::iter::from_fn(move || {
+            let name = if over { None } else { self.next().transpose() };
+            over |= !matches!(name, Some(Ok(_)));
+            name
+        })
+    }
+
+    fn next(&mut self) -> Result<Option<Vec<u8>>, TransferError> {
+        pass_words(self.watch, self.out);
+        if self.out.len() > OUT_MOST {
+            self.mouth.say(self.out)?;
+        }
+        loop {
+            match self.sender.poll_name()? {
+                Some(NameEvent::Name(name)) => return Ok(Some(name)),
+                Some(NameEvent::End) => return Ok(None),
+                Some(NameEvent::Message(message)) => self.watch.message(&message),
+                None => {
+                    self.mouth.say(self.out)?;
+                    self.sender.feed(self.ears.hear()?)?;
                 }
-                names.push(name);
-            }
-            Some(NameEvent::End) => return Ok(names),
-            Some(NameEvent::Message(message)) => watch.message(&message),
-            None => {
-                mouth.say(out)?;
-                sender.feed(ears.hear()?)?;
             }
         }
     }

@@ -10,10 +10,10 @@ use protocol::delta::{Lead, Search, Token};
 use protocol::flist::FileEntry;
 use protocol::handshake::{Compat, Negotiated};
 use protocol::item::ItemHeader;
-use protocol::mux::{Message, Outbox};
+use protocol::mux::{IO_GENERAL, Message, Outbox};
 use protocol::sender::{FileReply, Request, Sender};
 use protocol::sums::SumTable;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom, Take};
 use std::ops::Range;
 
@@ -96,7 +96,7 @@ impl<S: Source> Reply<'_, S> {
             }
             Some(error) => {
                 reply.end(&other_than(&sum, self.n.checksum), out)?;
-                out.message(&Message::IoError(1));
+                out.message(&Message::IoError(IO_GENERAL));
                 Ok(Err(error))
             }
         }
@@ -185,8 +185,9 @@ impl Tokens<'_, '_> {
 /// A file that is read from where it stands to its end, and summed.
 struct Reading {
     file: Take<File>,
-    /// Its length in the list.
+    /// How much of it there is to read.
     len: u64,
+    is_file: bool,
     position: u64,
     /// Bytes read.
     bytes: u64,
@@ -198,11 +199,13 @@ struct Reading {
 
 impl Reading {
     fn new(file: File, entry: &FileEntry, checksum: Checksum, digests: bool) -> Self {
-        // A device may have no end.
-        let is_file = file.metadata().is_ok_and(|meta| meta.is_file());
+        // What it holds now is sent and nothing that comes later, or a file that grows would have no end. Nor may a device.
+        let held = file.metadata().ok().filter(Metadata::is_file).map(|meta| meta.len());
+        let len = held.unwrap_or(entry.len);
         Self {
-            file: file.take(if is_file { u64::MAX } else { entry.len }),
-            len: entry.len,
+            file: file.take(len),
+            len,
+            is_file: held.is_some(),
             position: 0,
             bytes: 0,
             hasher: FileHasher::new(checksum),
@@ -215,8 +218,9 @@ impl Reading {
     /// Leaves the first bytes out.
     fn skip(&mut self, bytes: u64) {
         self.position = bytes;
-        if let Err(error) = self.file.get_mut().seek(SeekFrom::Start(bytes)) {
-            self.fail(error);
+        match self.file.get_mut().seek(SeekFrom::Start(bytes)) {
+            Ok(_) => self.file.set_limit(self.len.saturating_sub(bytes)),
+            Err(error) => self.fail(error),
         }
     }
 
@@ -225,6 +229,8 @@ impl Reading {
         let mut filled = 0;
         while filled < buffer.len() && !self.is_over {
             match self.file.read(&mut buffer[filled..]) {
+                // Somebody has cut it off meanwhile: what is left is no version of the file.
+                Ok(0) if self.is_file && self.position < self.len => self.fail(cut_off()),
                 Ok(0) => self.is_over = true,
                 Ok(n) => {
                     filled += n;
@@ -248,6 +254,12 @@ impl Reading {
         self.is_over = true;
         self.trouble = Some(error);
     }
+}
+
+/// A file had less to read than it had when it was opened.
+fn cut_off() -> io::Error {
+    // In the system's words, as stock rsync gives them.
+    io::Error::new(io::ErrorKind::UnexpectedEof, "No data available (61)")
 }
 
 /// A sum that is not this one.

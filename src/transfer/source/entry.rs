@@ -6,11 +6,12 @@ use std::os::fd::OwnedFd;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use protocol::flist::{DirClass, Extras, FileEntry, Kind, LinkId};
+use protocol::mux::IO_GENERAL;
 use rustix::fs::{AtFlags, FileType, Stat};
 use rustix::io::Errno;
 
 use super::tree::{self, Reading};
-use super::{IOERR_GENERAL, Location, NAME_MAX, NO_SUCH_LETTER, Severity, Walk, attributes};
+use super::{Location, NAME_MAX, NO_SUCH_LETTER, Severity, Walk, attributes};
 use crate::transfer::beneath::{self, mtime, shown};
 use crate::transfer::pinned::Pinned;
 use crate::transfer::{fake, links};
@@ -44,7 +45,7 @@ impl Walk<'_> {
                 Severity::Unconverted,
                 format!("cannot convert filename: {}{NO_SUCH_LETTER}", shown(&name)),
             );
-            self.io_error |= IOERR_GENERAL;
+            self.io_error |= IO_GENERAL;
             return None;
         }
         if !wanted {
@@ -64,7 +65,7 @@ impl Walk<'_> {
                     let path = self.tree.full_path(&entry.name, at);
                     let text = format!("cannot convert symlink data for: \"{}\"{NO_SUCH_LETTER}", shown(&path));
                     (self.hooks.report)(Severity::Unconverted, text);
-                    self.io_error |= IOERR_GENERAL;
+                    self.io_error |= IO_GENERAL;
                     return None;
                 }
                 Ok(target) => {
@@ -127,7 +128,7 @@ impl Walk<'_> {
     }
 
     pub(super) fn left_out(&mut self, text: String) {
-        self.io_error |= IOERR_GENERAL;
+        self.io_error |= IO_GENERAL;
         (self.hooks.report)(Severity::Error, text);
     }
 

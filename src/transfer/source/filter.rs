@@ -13,12 +13,13 @@ use super::operand::Operand;
 use super::tree;
 use crate::transfer::beneath::{self, reason, shown};
 use crate::transfer::bound;
+use crate::transfer::guard::Guard;
 
 /// Bytes of a per-directory file: a bound on memory.
 const FILE_MOST: u64 = 1 << 20;
 
 /// What holds at an operand: rules of the folders above it count where a rule asks for that.
-pub(super) fn top(rules: &RuleSet, operand: &Operand) -> Result<Scope, ScopeError> {
+pub(super) fn top(rules: &RuleSet, operand: &Operand, guard: Option<&Guard>) -> Result<Scope, ScopeError> {
     // With `--relative` names begin at the base, else within the folder that is entered.
     let root = if operand.skip > 0 || !operand.implied.is_empty() { &operand.base } else { &operand.root };
     let root = tree::joined(root, b".");
@@ -33,7 +34,8 @@ pub(super) fn top(rules: &RuleSet, operand: &Operand) -> Result<Scope, ScopeErro
             let above = if end == 0 { &b"/"[..] } else { &root[..end] };
             // A folder that cannot be seen has no rules for us.
             if let Ok(dir) = beneath::open_source(Path::new(OsStr::from_bytes(above))) {
-                scope = rules.enter_above(&scope, above, &mut |leaf| read(&dir, leaf))?;
+                scope = rules
+                    .enter_above(&scope, above, &mut |leaf| read(&dir, leaf, guard.map(|guard| (guard, above))))?;
             }
         }
         // One pass serves all such files.
@@ -43,24 +45,29 @@ pub(super) fn top(rules: &RuleSet, operand: &Operand) -> Result<Scope, ScopeErro
     for name in operand.implied.iter().filter(|name| *name != b".").filter(|_| rules.has_dir_merges()) {
         let path = tree::joined(&operand.base, name);
         if let Ok(dir) = beneath::open_source(Path::new(OsStr::from_bytes(&path))) {
-            scope = enter(rules, &scope, name, &dir)?;
+            scope = enter(rules, &scope, name, &dir, guard.map(|guard| (guard, &path[..])))?;
         }
     }
     Ok(scope)
 }
 
-/// What holds in an open folder.
+/// What holds in an open folder. A file that a daemon's module keeps to itself is not there; beside its guard stands what
+/// the folder is to it.
 pub(in crate::transfer) fn enter(
     rules: &RuleSet,
     above: &Scope,
     name: &[u8],
     dir: &OwnedFd,
+    guard: Option<(&Guard, &[u8])>,
 ) -> Result<Scope, ScopeError> {
-    rules.enter(above, name, &mut |leaf| read(dir, leaf))
+    rules.enter(above, name, &mut |leaf| read(dir, leaf, guard))
 }
 
 /// A file of rules in an open folder. A symlink is followed only when root or we ourselves own it.
-fn read(dir: &OwnedFd, leaf: &[u8]) -> Result<Option<Vec<u8>>, String> {
+fn read(dir: &OwnedFd, leaf: &[u8], guard: Option<(&Guard, &[u8])>) -> Result<Option<Vec<u8>>, String> {
+    if guard.is_some_and(|(guard, folder)| guard.hides(&[folder, leaf].join(&b'/'), false)) {
+        return Ok(None);
+    }
     match read_at(dir, leaf) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),

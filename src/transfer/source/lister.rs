@@ -47,7 +47,7 @@ impl<'h> Lister<'h> {
     }
 
     /// The whole list.
-    pub(crate) fn whole(&mut self, arguments: &Arguments<'_>) -> Result<FileList, ListError> {
+    pub(crate) fn whole(&mut self, arguments: Arguments<'_>) -> Result<FileList, ListError> {
         let (mut entries, mut places) = self.walk.everything(arguments)?;
         sort(self.sorting, &mut entries, &mut places);
         let list = FileList::sorted(self.sorting, self.places.next_start(), entries);
@@ -56,7 +56,7 @@ impl<'h> Lister<'h> {
     }
 
     /// The first segment: what the arguments name, and the contents of those that stand for their contents.
-    pub(crate) fn first(&mut self, arguments: &Arguments<'_>) -> Result<FileList, ListError> {
+    pub(crate) fn first(&mut self, arguments: Arguments<'_>) -> Result<FileList, ListError> {
         let mut found = Vec::new();
         for operand in self.walk.operands(arguments) {
             for mut listed in self.walk.argument(&operand?)? {
@@ -93,7 +93,7 @@ impl<'h> Lister<'h> {
     }
 
     /// Bits of trouble since the last time.
-    pub(crate) fn take_io_error(&mut self) -> u32 {
+    pub(crate) fn take_io_error(&mut self) -> i32 {
         self.walk.take_io_error()
     }
 

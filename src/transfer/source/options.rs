@@ -8,8 +8,8 @@ use protocol::charset::Charset;
 use protocol::checksum::Sum;
 use protocol::filter::RuleSet;
 
-use crate::transfer::TransferError;
 use crate::transfer::guard::Guard;
+use crate::transfer::{Names, TransferError};
 
 /// The options that decide what is listed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -99,12 +99,12 @@ pub(crate) enum Arguments<'a> {
     /// These paths.
     Paths(&'a [PathBuf]),
     /// These names beneath a folder (`--files-from`).
-    Names(&'a Path, &'a [Vec<u8>]),
+    Names(&'a Path, Box<Names<'a>>),
 }
 
 impl<'a> Arguments<'a> {
     /// The paths of a command, or the one folder of it in which a list's names lie.
-    pub(crate) fn new(paths: &'a [PathBuf], names: Option<&'a [Vec<u8>]>) -> Result<Self, TransferError> {
+    pub(crate) fn new(paths: &'a [PathBuf], names: Option<Box<Names<'a>>>) -> Result<Self, TransferError> {
         match (names, paths) {
             (None, paths) => Ok(Self::Paths(paths)),
             (Some(names), [folder]) => Ok(Self::Names(folder, names)),

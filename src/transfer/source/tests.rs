@@ -16,14 +16,14 @@ use super::*;
 /// What was found.
 struct Scan {
     entries: Vec<(FileEntry, Location)>,
-    io_error: u32,
+    io_error: i32,
     tree: SourceTree,
 }
 
 fn scan(arguments: &[PathBuf], options: &ScanOptions, hooks: Hooks<'_>) -> Result<Scan, ScanError> {
     let mut walk = Walk::new(options, hooks);
     let entries = walk
-        .everything(&Arguments::Paths(arguments))
+        .everything(Arguments::Paths(arguments))
         .map(|(entries, places)| entries.into_iter().zip(places).collect())?;
     Ok(Scan { entries, io_error: walk.take_io_error(), tree: walk.tree })
 }
@@ -200,7 +200,7 @@ fn copied_links_are_listed_as_what_they_point_to() {
         listed.messages,
         [r#"link_stat "ROOT/dang" failed: No such file or directory (2)"#, r#"symlink has no referent: "ROOT/a/dang""#]
     );
-    assert_eq!(listed.scan.io_error, IOERR_GENERAL);
+    assert_eq!(listed.scan.io_error, IO_GENERAL);
     fs::remove_file(folder.path().join("a/dang")).unwrap();
     let listed = list(&folder, &["a", "fl"], &ScanOptions { copy_dirlinks: true, ..RECURSE });
     assert_eq!(listed.names, ["a/ argument", "a/b/", "a/b/f", "a/ld/", "a/ld/y", "fl"]);
@@ -215,7 +215,7 @@ fn a_link_back_up_ends() {
     let listed = list(&folder, &["a"], &ScanOptions { copy_links: true, ..RECURSE });
     assert_eq!(listed.names, ["a/ argument", "a/b/", "a/b/f", "a/b/up/", "a/ld/", "a/ld/y"]);
     assert_eq!(listed.messages, [r#"opendir "ROOT/a/b/up" failed: Too many levels of symbolic links (40)"#]);
-    assert_eq!(listed.scan.io_error, IOERR_GENERAL);
+    assert_eq!(listed.scan.io_error, IO_GENERAL);
 }
 
 #[test]
@@ -299,7 +299,7 @@ fn what_is_missing_or_unreadable_is_reported_and_left_out() {
             r#"link_stat "ROOT/nope" failed: No such file or directory (2)"#,
         ]
     );
-    assert_eq!(listed.scan.io_error, IOERR_GENERAL);
+    assert_eq!(listed.scan.io_error, IO_GENERAL);
     let listed = list(&folder, &["./nodir/f"], &ScanOptions { relative: true, ..RECURSE });
     assert_eq!(listed.messages, [r#"link_stat "ROOT/nodir/f" failed: No such file or directory (2)"#]);
     let quiet = ScanOptions { ignore_missing_args: true, ..RECURSE };
@@ -309,7 +309,7 @@ fn what_is_missing_or_unreadable_is_reported_and_left_out() {
     let listed = without_capabilities(|| list(&folder, &["a"], &RECURSE));
     assert_eq!(listed.names, ["a/ argument", "a/b/", "a/ld"]);
     assert_eq!(listed.messages, [r#"opendir "ROOT/a/b" failed: Permission denied (13)"#]);
-    assert_eq!(listed.scan.io_error, IOERR_GENERAL);
+    assert_eq!(listed.scan.io_error, IO_GENERAL);
     fs::set_permissions(folder.path().join("a/b"), fs::Permissions::from_mode(0o755)).unwrap();
 }
 
@@ -325,7 +325,7 @@ fn without_capabilities<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 }
 
 /// Lists `a` while something happens to the tree at the moment `a/b` is listed.
-fn meanwhile(folder: &TempDir, change: impl Fn()) -> (Vec<String>, Vec<String>, u32) {
+fn meanwhile(folder: &TempDir, change: impl Fn()) -> (Vec<String>, Vec<String>, i32) {
     let messages = RefCell::new(Vec::new());
     let mut report = |_: Severity, text: String| messages.borrow_mut().push(text);
     let mut keep = |name: &[u8], _: bool| {
@@ -347,7 +347,7 @@ fn a_directory_that_vanishes_is_no_disaster() {
     let (names, messages, io_error) = meanwhile(&folder, || fs::remove_dir_all(folder.path().join("a/b")).unwrap());
     assert_eq!(names, ["a/ argument", "a/b/", "a/ld"]);
     assert_eq!(messages, [format!("file has vanished: \"{}/a/b\"", folder.path().display())]);
-    assert_eq!(io_error, IOERR_VANISHED);
+    assert_eq!(io_error, IO_VANISHED);
 }
 
 #[test]
@@ -359,7 +359,7 @@ fn a_directory_replaced_by_a_symlink_is_not_scanned() {
     });
     assert_eq!(names, ["a/ argument", "a/b/", "a/ld"]);
     assert_eq!(messages, [format!("opendir \"{}/a/b\" failed: Not a directory (20)", folder.path().display())]);
-    assert_eq!(io_error, IOERR_GENERAL);
+    assert_eq!(io_error, IO_GENERAL);
 }
 
 #[test]

@@ -41,16 +41,6 @@ fn a_missing_program_is_named() {
 }
 
 #[test]
-fn a_remote_shell_gets_one_quoted_line() {
-    let mut child =
-        Child::remote_shell(words(&["sh", "-c", "exec sh -c \"$1\"", "fake-ssh"]), words(&["printf", "<%s>"]));
-    let Link { mut reader, .. } = child.open(&words(&["a b", "$HOME", "", "it's"])).unwrap();
-    let mut got = String::new();
-    reader.read_to_string(&mut got).unwrap();
-    assert_eq!(got, "<a b><$HOME><><it's>");
-}
-
-#[test]
 fn closing_fails_both_halves_and_ends_a_stubborn_program() {
     let Link { mut reader, mut writer, closer, remote } = sh("trap '' TERM; echo ready; while :; do sleep 0.1; done");
     let mut line = [0; 6];

@@ -42,8 +42,8 @@ pub enum SftpError {
 }
 
 impl SftpError {
-    /// Not an answer of the server, but the want of one.
-    fn is_of_the_line(&self) -> bool {
+    /// Not an answer of the server, but the want of one: the connection is of no more use.
+    pub fn is_of_the_line(&self) -> bool {
         matches!(self, Self::Lost(_) | Self::Stalled(_))
     }
 }
@@ -240,7 +240,13 @@ impl Sftp {
 
     /// Reads a whole file; `each` is given the bytes as they come. Returns how many they were.
     pub fn read(&mut self, path: &Path, each: &mut dyn FnMut(&[u8])) -> Result<u64, SftpError> {
+        self.read_from(path, 0, each)
+    }
+
+    /// Reads a file from `offset` to its end.
+    pub fn read_from(&mut self, path: &Path, offset: u64, each: &mut dyn FnMut(&[u8])) -> Result<u64, SftpError> {
         let mut file = self.drive(|| self.sftp.open(path))?;
+        file.seek(SeekFrom::Start(offset)).map_err(|error| SftpError::Failed(error.to_string()))?;
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut total = 0;
         let read = loop {
@@ -268,7 +274,27 @@ impl Sftp {
         next: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
     ) -> Result<io::Result<u64>, SftpError> {
         let flags = OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::EXCLUSIVE;
-        let mut file = self.drive(|| self.sftp.open_mode(path, flags, perms.cast_signed(), OpenType::File))?;
+        let file = self.drive(|| self.sftp.open_mode(path, flags, perms.cast_signed(), OpenType::File))?;
+        self.fill(file, next)
+    }
+
+    /// As [`Sftp::create`], but goes on with a file that is there, behind its first `offset` bytes.
+    pub fn go_on(
+        &mut self,
+        path: &Path,
+        offset: u64,
+        next: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
+    ) -> Result<io::Result<u64>, SftpError> {
+        let mut file = self.drive(|| self.sftp.open_mode(path, OpenFlags::WRITE, 0, OpenType::File))?;
+        file.seek(SeekFrom::Start(offset)).map_err(|error| SftpError::Failed(error.to_string()))?;
+        self.fill(file, next)
+    }
+
+    fn fill(
+        &mut self,
+        mut file: File,
+        next: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
+    ) -> Result<io::Result<u64>, SftpError> {
         let written = self.stream(&mut file, next);
         if matches!(written, Ok(Ok(_))) && self.syncs != Some(false) {
             self.sync(&mut file)?;

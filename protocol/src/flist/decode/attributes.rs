@@ -39,7 +39,7 @@ impl ListDecoder {
 
     /// Gives the entry its attributes, and numbers those that came whole.
     pub(super) fn adopt(&mut self, entry: &mut FileEntry, found: Attributes) -> Result<(), Decode> {
-        let mut fresh = found.named.iter().map(|named| named.name.len()).sum::<usize>();
+        let mut fresh = 0;
         for named in found.named {
             let names = if named.group { &mut self.names.groups } else { &mut self.names.users };
             if names.len() >= IDS_MOST {
@@ -63,6 +63,6 @@ impl ListDecoder {
             entry.extra.xattrs = Some(xattrs);
         }
         // Numbers are for the whole session, so nothing is given back.
-        Ok(self.hold(ListLimits { entries: 0, name_bytes: fresh })?)
+        Ok(self.hold(ListLimits { name_bytes: fresh, ..ListLimits::NONE })?)
     }
 }

@@ -1,18 +1,27 @@
 //! The lines of `--list-only`.
 
-use crate::report::format::permissions;
-use crate::report::{clock, names, numbers};
+use super::format::permissions;
+use super::{clock, names, numbers};
 use protocol::flist::FileEntry;
 
 /// One entry. `human` is the level of `-h`; `links`: where symlinks point is shown.
-pub(super) fn line(entry: &FileEntry, human: u8, eight_bit: bool, links: bool) -> Vec<u8> {
+pub(crate) fn line(entry: &FileEntry, human: u8, eight_bit: bool, links: bool) -> Vec<u8> {
+    made_of(entry, human, links, |name, line| names::put(name, eight_bit, line))
+}
+
+/// The same with names as they are, for a client that will look after what its terminal cannot show.
+pub(crate) fn raw_line(entry: &FileEntry, links: bool) -> Vec<u8> {
+    made_of(entry, 1, links, |name, line| line.extend_from_slice(name))
+}
+
+fn made_of(entry: &FileEntry, human: u8, links: bool, put: impl Fn(&[u8], &mut Vec<u8>)) -> Vec<u8> {
     let moment = clock::local(entry.mtime);
     let size = numbers::human(entry.len, human);
     let mut line = format!("{} {size:>14} {} {} ", permissions(entry.mode), moment.date(), moment.time()).into_bytes();
-    names::put(&entry.name, eight_bit, &mut line);
+    put(&entry.name, &mut line);
     if let Some(target) = entry.extra.target.as_ref().filter(|_| links) {
         line.extend_from_slice(b" -> ");
-        names::put(target, eight_bit, &mut line);
+        put(target, &mut line);
     }
     line.push(b'\n');
     line

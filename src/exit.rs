@@ -1,0 +1,117 @@
+//! Exit codes: the one place that makes rsync's numbers of what happened, and what rsync calls them.
+
+use crate::link::Ending;
+use crate::transfer::TransferError;
+use protocol::PeerError;
+use protocol::mux::{IO_DELETE_LIMIT, IO_GENERAL, IO_VANISHED};
+
+/// The stream between the two ends broke.
+pub(crate) const STREAM: i32 = 12;
+/// What was to be said could not be.
+pub(crate) const DIAGNOSTICS: i32 = 13;
+/// Partial: some files or attributes were not transferred.
+pub(crate) const PARTIAL: i32 = 23;
+/// Files vanished at the source.
+pub(crate) const VANISHED: i32 = 24;
+/// `--max-delete` stopped deletions.
+pub(crate) const DELETE_LIMIT: i32 = 25;
+/// A signal ended it.
+pub(crate) const SIGNAL: i32 = 20;
+/// Too long without a byte, or longer than allowed.
+pub(crate) const TIMEOUT: i32 = 30;
+
+/// The last line of a run that did not end well.
+pub(crate) fn line(code: i32, who: &str) -> String {
+    let (kind, text) = match code {
+        VANISHED => ("warning", "some files vanished before they could be transferred"),
+        code => ("error", name(code)),
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    format!("rsync {kind}: {text} (code {code}) at pysmurf-archiver [{who}={version}]")
+}
+
+fn name(code: i32) -> &'static str {
+    match code {
+        DELETE_LIMIT => "the --max-delete limit stopped deletions",
+        1 => "syntax or usage error",
+        2 => "protocol incompatibility",
+        3 => "errors selecting input/output files, dirs",
+        4 => "requested action not supported",
+        5 => "error starting client-server protocol",
+        10 => "error in socket IO",
+        11 => "error in file IO",
+        STREAM => "error in rsync protocol data stream",
+        DIAGNOSTICS => "errors with program diagnostics",
+        14 => "error in IPC code",
+        15 => "sibling process crashed",
+        16 => "sibling process terminated abnormally",
+        19 => "received SIGUSR1",
+        SIGNAL => "received SIGINT, SIGTERM, or SIGHUP",
+        21 => "waitpid() failed",
+        22 => "error allocating core memory buffers",
+        PARTIAL => "some files/attrs were not transferred (see previous errors)",
+        TIMEOUT => "timeout in data send/receive",
+        35 => "timeout waiting for daemon connection",
+        124 => "remote shell failed",
+        125 => "remote shell killed",
+        126 => "remote command could not be run",
+        127 => "remote command not found",
+        _ => "unexplained error",
+    }
+}
+
+/// The exit code of a session that came to its end with this trouble; bits as the protocol has them.
+pub(crate) fn of_trouble(bits: i32) -> i32 {
+    match bits {
+        bits if bits & IO_GENERAL != 0 => PARTIAL,
+        bits if bits & IO_VANISHED != 0 => VANISHED,
+        bits if bits & IO_DELETE_LIMIT != 0 => DELETE_LIMIT,
+        _ => 0,
+    }
+}
+
+/// The exit code of an error that ended a session.
+pub(crate) fn of(error: &TransferError) -> i32 {
+    match error {
+        TransferError::Peer(PeerError::Exit(code)) => *code,
+        TransferError::Peer(
+            PeerError::NoCommonChecksum { .. } | PeerError::NoCommonCompression { .. } | PeerError::NotOffered(_),
+        ) => 4,
+        TransferError::Peer(PeerError::UnsafeName { .. }) => 4,
+        TransferError::Peer(_) => 2,
+        TransferError::Local { .. } | TransferError::Batch(_) => 11,
+        TransferError::Usage(_) => 1,
+        TransferError::Selection(_) => 3,
+        TransferError::Rules(_) => 1,
+        TransferError::Refused(_) => 4,
+        TransferError::Stalled(_) => TIMEOUT,
+        TransferError::Remote { ending: Some(ending), .. } => of_ending(ending).max(STREAM),
+        TransferError::Link(_) | TransferError::Remote { .. } | TransferError::Pack(_) => STREAM,
+    }
+}
+
+/// The exit code that the far end's program adds to ours.
+pub(crate) fn of_ending(ending: &Ending) -> i32 {
+    match ending {
+        Ending::Exited(status) => *status,
+        Ending::Signalled(_) => 125,
+        Ending::Lost(_) => 0,
+    }
+}
+
+/// What a process ends with.
+pub(crate) fn status(code: i32) -> u8 {
+    u8::try_from(code).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_transferred_outweighs_what_was_not_deleted() {
+        for (bits, code) in [(0, 0), (1, 23), (2, 24), (4, 25), (3, 23), (5, 23), (6, 24), (7, 23)] {
+            assert_eq!(of_trouble(bits), code, "{bits}");
+        }
+    }
+}
