@@ -95,10 +95,11 @@ impl Way {
     /// Whether the session that broke got on: it moved something, and found more than the one before.
     fn advance(&mut self) -> bool {
         let found = self.found.load(Relaxed);
+        if self.at.load(Relaxed) < found + STEP_LEAST {
+            return false;
+        }
         // The next must find more again, be it that this one began anew.
-        let advanced = found >= self.due && self.at.load(Relaxed) >= found + STEP_LEAST;
-        self.due = found + 1;
-        advanced
+        found >= std::mem::replace(&mut self.due, found + 1)
     }
 }
 

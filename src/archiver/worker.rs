@@ -548,7 +548,9 @@ impl Worker {
 
     fn fail(&self, job: Job, kind: Failure, why: String) {
         self.progress.failure(kind);
-        match job.attempts + 1 >= self.settings.max_attempts {
+        // What came of another file than the registered one is of no use, and nothing is of a row that is given up.
+        let useless = matches!(kind, Failure::Changed | Failure::Refused | Failure::Row);
+        match useless || job.attempts + 1 >= self.settings.max_attempts {
             true => self.strays.give_up(&job),
             false => self.strays.leave(&job),
         }

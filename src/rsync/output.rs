@@ -333,6 +333,9 @@ impl State {
     }
 
     fn event<'a>(&self, done: &'a Done<'_>, path: Option<&'a [u8]>) -> Event<'a> {
+        // Old versions do not say whether a symlink's time can be set, and stock takes it that it cannot.
+        let unsaid = 1..if self.role.sends { 30 } else { 29 };
+        let timeless = done.entry.kind() == Some(Kind::Symlink) && unsaid.contains(&self.stats.version);
         Event {
             entry: Some(done.entry),
             name: &done.entry.name,
@@ -344,7 +347,7 @@ impl State {
             sum: done.sum.map(|sum| sum.to_string()),
             path,
             site: None,
-            times: self.times,
+            times: self.times && !timeless,
             human: self.human,
         }
     }

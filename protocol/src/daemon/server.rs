@@ -121,8 +121,10 @@ impl Server {
                     return Ok(Some(ServerEvent::Response { user, answer }));
                 }
                 State::Args(list) => {
-                    let Some(args) = complete(list, &mut self.lines)? else { return Ok(None) };
+                    let Some(mut args) = complete(list, &mut self.lines)? else { return Ok(None) };
                     if ArgList::is_secluded(&args) {
+                        // Before protocol 30 stock tells here what is to follow, too, behind a word that is no option.
+                        args.truncate(args.iter().take_while(|arg| arg.starts_with(b"-")).count());
                         self.state = State::Secluded(args, ArgList::new(0));
                         continue;
                     }

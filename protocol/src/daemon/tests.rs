@@ -68,6 +68,11 @@ fn secluded_arguments_are_joined() {
         assert_eq!(events.last(), Some(&ServerEvent::Args(args)));
         assert_eq!(rest, b"\x1e");
     }
+    // As stock rsync 3.5.0 writes them at 29.
+    let bytes = b"@RSYNCD: 29.0 md5\nmod\n--server\n-slogDtpr\n(null)\n.\nmod/d/\n\nrsync\0.\0mod/d/\0\0\0\0\0\0";
+    let (events, rest) = server_events(bytes, 5).unwrap();
+    let args: Vec<_> = ["--server", "-slogDtpr", ".", "mod/d/"].map(Vec::from).to_vec();
+    assert_eq!((events.last(), &rest[..]), (Some(&ServerEvent::Args(args)), &[0; 4][..]));
     // The letters behind `e` are capabilities, and paths are no options.
     assert!(!ArgList::is_secluded(&["--server", "-le.Lsf", ".", "-s"]));
     assert!(ArgList::is_secluded(&["--server", "-vse.Lf"]));
