@@ -216,8 +216,9 @@ impl Worker {
         }
         match ended {
             Ok(_) => rests.push_back(Rest { jobs: left, breaks: 0 }),
-            Err(error) if resume::advance(&mut left) => {
-                // Whatever broke it, the next one goes on from there, and at once.
+            // Whatever broke it, the next one goes on from there, and at once; but a link on which nothing moved for so long is in
+            // trouble, however far it came before.
+            Err(error) if !matches!(error, TransferError::Stalled(_)) && resume::advance(&mut left) => {
                 tracing::debug!(host = self.connect.describe(), "{error}; going on");
                 backoff.reset();
                 self.road = None;

@@ -57,6 +57,10 @@ pub(crate) enum ScanError {
     Rules(#[from] ScopeError),
 }
 
+/// Arguments that are listed again though they were named before, as stock lists and counts them all. Who names one again and
+/// again makes nothing grow beyond that.
+const REPEATS_MOST: usize = 1 << 16;
+
 /// A walk through the arguments, one directory at a time; whoever walks decides which is next, and when.
 pub(crate) struct Walk<'h> {
     options: ScanOptions,
@@ -64,8 +68,9 @@ pub(crate) struct Walk<'h> {
     tree: SourceTree,
     io_error: i32,
     implied: HashSet<Vec<u8>>,
-    /// Arguments that were found. Who names one again and again makes nothing grow.
+    /// Arguments that were found, and how many were named again.
     asked: HashSet<Vec<u8>>,
+    repeats: usize,
     attributes: Attributes,
 }
 
@@ -112,7 +117,16 @@ impl<'h> Walk<'h> {
     pub(crate) fn new(options: &ScanOptions, hooks: Hooks<'h>) -> Self {
         let tree = SourceTree::new(options);
         let attributes = Attributes::new(options, hooks.rules);
-        Walk { options: *options, hooks, tree, io_error: 0, implied: HashSet::new(), asked: HashSet::new(), attributes }
+        Walk {
+            options: *options,
+            hooks,
+            tree,
+            io_error: 0,
+            implied: HashSet::new(),
+            asked: HashSet::new(),
+            repeats: 0,
+            attributes,
+        }
     }
 
     /// Bits of trouble since the last time, [`IO_GENERAL`] and [`IO_VANISHED`].
@@ -175,7 +189,10 @@ impl<'h> Walk<'h> {
         let mut found = Vec::new();
         let place = [operand.root.as_os_str().as_bytes(), &operand.leaf, &operand.name].join(&0);
         if self.asked.contains(&place) {
-            return Ok(found);
+            if self.repeats >= REPEATS_MOST {
+                return Ok(found);
+            }
+            self.repeats += 1;
         }
         self.operand(operand, &mut found)?;
         if !found.is_empty() {

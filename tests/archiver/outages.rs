@@ -137,8 +137,7 @@ fn a_link_that_falls_silent_counts_against_no_file() {
         let table = Table::new(server, name, Age::V1);
         let rows: Vec<_> = (0..3).map(|n| Row::new(place.source(format!("f{n}"), 4 << 20, n))).collect();
         table.insert(&rows);
-        // Enough to log in and begin, too little for a file to get on.
-        let far = FarEnd { port: falling_silent(sshd.port, 40_000), ..place.behind(&sshd) };
+        let far = FarEnd { port: falling_silent(sshd.port, 300_000), ..place.behind(&sshd) };
         let key = fs::read_to_string(&far.known_hosts).unwrap();
         fs::write(&far.known_hosts, key.replace(&sshd.port.to_string(), &far.port.to_string())).unwrap();
         let mut command = far.command();
