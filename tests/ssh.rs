@@ -440,6 +440,7 @@ fn logins_that_fail_say_why() {
     let absent = attempt(vec![sshd.path("absent")]);
     assert!(matches!(absent, ConnectError::Setup(_)) && absent.to_string().contains("absent"), "{absent}");
     fs::write(sshd.path("garbage"), "not a key\n").unwrap();
+    fs::set_permissions(sshd.path("garbage"), fs::Permissions::from_mode(0o600)).unwrap();
     let garbage = attempt(vec![sshd.path("garbage")]).to_string();
     assert!(garbage.contains("garbage (not usable"), "{garbage}");
     // The right key, and everybody may read it.
