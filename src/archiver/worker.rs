@@ -220,6 +220,9 @@ impl Worker {
             // trouble, however far it came before.
             Err(error) if !matches!(error, TransferError::Stalled(_)) && resume::advance(&mut left) => {
                 tracing::debug!(host = self.connect.describe(), "{error}; going on");
+                if blames_the_link(&error) {
+                    self.progress.link_trouble(&error.to_string());
+                }
                 backoff.reset();
                 self.road = None;
                 rests.push_front(Rest { jobs: left, breaks: 0 });

@@ -158,7 +158,8 @@ impl Attempt<'_> {
             Err(Stop::Failed(e)) => {
                 let ErrorCode::Session(code) = e.code() else { return Err(self.broken(Stop::Failed(e))) };
                 let local = UNUSABLE.contains(&code);
-                if !REFUSED.contains(&code) && !local {
+                // A connection that ends while an answer is due is reported as a refusal, too.
+                if !local && (!REFUSED.contains(&code) || self.has_ended()) {
                     return Err(self.broken(Stop::Failed(e)));
                 }
                 let why = if local { format!("not usable: {}", e.message()) } else { "refused".to_owned() };
@@ -166,6 +167,13 @@ impl Attempt<'_> {
                 Ok(false)
             }
             Err(stop) => Err(self.broken(stop)),
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        match self.tcp.peek(&mut [0]) {
+            Ok(bytes) => bytes == 0,
+            Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
         }
     }
 
