@@ -212,6 +212,8 @@ pub fn encode(rules: &[Rule], server: Side, version: u8) -> Result<Vec<u8>, Peer
     for rule in rules.iter().filter(|rule| rule.holds_on(server)) {
         let texts = match rule {
             rule if version >= 30 => vec![rule.text()],
+            // What `-C` adds of these cannot be said, and stock leaves it out.
+            Rule::DirMerge(file) if version < 29 && file.mode.modifiers.implied => vec![],
             Rule::Cvs(like) if version < 29 => {
                 let words = cvs_rules(like, &[]);
                 words.iter().map(|rule| rule.text_before_30(server, version)).collect::<Result<_, _>>()?

@@ -113,6 +113,12 @@ impl Negotiated {
         self.version >= 30
     }
 
+    /// Whether the sum of a file that is appended to covers what was there, too, with `--append` given so many times. Before
+    /// 30 it always did.
+    pub fn append_covers_all(&self, append: u8) -> bool {
+        append > 1 || self.version < 30
+    }
+
     /// The longest block of a basis that a peer may ask about, bytes.
     pub fn block_length_most(&self) -> u32 {
         if self.version >= 30 { MAX_BLOCK_LENGTH } else { 1 << 29 }
@@ -120,7 +126,9 @@ impl Negotiated {
 
     /// How block sums are seeded in this session.
     pub fn block_seed(&self) -> crate::checksum::BlockSeed {
-        crate::checksum::BlockSeed::new(self.checksum, self.seed, self.compat.has(Compat::CHECKSUM_SEED_FIX))
+        // A checksum that is named before 30 needs no flag to be seeded rightly.
+        let seed_first = self.version < 30 || self.compat.has(Compat::CHECKSUM_SEED_FIX);
+        crate::checksum::BlockSeed::new(self.checksum, self.seed, seed_first)
     }
 }
 

@@ -131,7 +131,7 @@ impl Rules {
     /// the server, as the sender, adds it itself.
     pub fn finish(mut self, options: &Options, cvs: bool) -> Result<Vec<Rule>, RulesError> {
         if cvs && options.cvs_exclude {
-            self.filter(b":C")?;
+            self.implied(b":C")?;
             self.filter(b"-C")?;
         }
         let deletes = options.delete.is_some() && !options.delete_excluded;
@@ -150,8 +150,9 @@ impl Rules {
         let known = self.rules.len();
         self.filter(text)?;
         for rule in &mut self.rules[known..] {
-            if let Rule::Match(rule) = rule {
-                rule.modifiers.implied = true;
+            match rule {
+                Rule::Match(rule) | Rule::Cvs(rule) => rule.modifiers.implied = true,
+                Rule::DirMerge(file) => file.mode.modifiers.implied = true,
             }
         }
         Ok(())

@@ -139,7 +139,6 @@ pub fn before_30(version: u8) -> Vec<Row> {
         "-aH",
         "-ac",
         "-az",
-        "-aU",
         "-a --numeric-ids",
         "-aI --no-W -B700",
         "-a --checksum-choice=md5",
@@ -150,7 +149,6 @@ pub fn before_30(version: u8) -> Vec<Row> {
         "-a --inplace --no-W",
         "-a --append",
         "-a --remove-source-files",
-        "-an --delete",
         "-a --delay-updates --partial-dir=.part --delete",
         "-ab --backup-dir=WORK/dst/kept --delete",
         "-a --copy-dest=WORK/alt",
@@ -158,14 +156,14 @@ pub fn before_30(version: u8) -> Vec<Row> {
         "-d --delete",
     ]
     .map(|options| {
-        let wire = ["-a", "-ac", "-az", "-a --delete"].contains(&options);
+        let wire = ["-a", "-ac", "-az", "-a --delete", "-a --append", "-a --checksum-choice=md5"].contains(&options);
         Row { wire, ..row(with(options)) }
     })
     .into();
     rows.push(Row { source: "src/./dir/sub/", ..row(with("-aR")) });
     rows.push(Row { source: "src/dir", ..row(with("-a --delete")) });
     if version == 29 {
-        rows.extend(["-am", "-aF --delete"].map(|options| row(with(options))));
+        rows.extend(["-am", "-aF --delete", "-aU", "-an --delete"].map(|options| row(with(options))));
     }
     rows
 }

@@ -143,7 +143,7 @@ impl Incoming {
         if self.asked.append {
             // Only what was announced: the file may have grown since.
             let there = self.asked.head.basis_len();
-            if options.append > 1 {
+            if n.append_covers_all(options.append) {
                 hash_beginning(output.file(), there, &mut self.hasher).map_err(wrote)?;
             }
             output.pass(there).map_err(wrote)?;

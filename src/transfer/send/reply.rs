@@ -55,7 +55,7 @@ impl<S: Source> Reply<'_, S> {
         let mut reading = Reading::new(content.file, entry, self.n.checksum, self.plan.digests);
         // What the receiving side has already: it may ask that the sum covers it.
         let mut there = if request.append { request.sums.head().basis_len() } else { 0 };
-        if there > 0 && self.plan.append < 2 {
+        if there > 0 && !self.n.append_covers_all(self.plan.append) {
             reading.skip(there);
             there = 0;
         }
