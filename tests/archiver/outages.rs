@@ -1,6 +1,6 @@
 //! Whatever breaks between the ends counts against no file.
 
-use crate::support::archiver::{FarEnd, PATIENCE, Place, Run, Tree, wait_until};
+use crate::support::archiver::{FarEnd, PATIENCE, Place, Run, Tree, md5_of, noise, wait_until};
 use crate::support::mariadb::MariaDb;
 use crate::support::require;
 use crate::support::sshd::{Sshd, keygen};
@@ -135,7 +135,14 @@ fn a_link_that_falls_silent_counts_against_no_file() {
     for (name, once) in [("silent", false), ("silent_once", true)] {
         let place = Place::make();
         let table = Table::new(server, name, Age::V1);
-        let rows: Vec<_> = (0..3).map(|n| Row::new(place.source(format!("f{n}"), 4 << 20, n))).collect();
+        // Nothing of them can be had from elsewhere in them: none comes whole meanwhile.
+        let source = |n| {
+            let path = place.sources().join(format!("f{n}"));
+            fs::write(&path, noise(4 << 20, n)).unwrap();
+            let md5 = md5_of(&path);
+            Row::new((path, md5))
+        };
+        let rows: Vec<_> = (0..3).map(source).collect();
         table.insert(&rows);
         let far = FarEnd { port: falling_silent(sshd.port, 300_000), ..place.behind(&sshd) };
         let key = fs::read_to_string(&far.known_hosts).unwrap();
