@@ -1,7 +1,7 @@
 //! Proves who we are: by the agent and by key files, never by password.
 
 use super::config::{KeyFile, Named, Target};
-use super::dial::{Stop, drive};
+use super::dial::{Stop, await_socket, drive};
 use crate::transport::ConnectError;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as STANDARD;
@@ -12,13 +12,16 @@ use std::io::{self, ErrorKind, Read};
 use std::net::TcpStream;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Failures after which many a server ends the connection.
 const MANY: usize = 5;
 
 /// libssh2's codes for "the server does not want this key", after which another may be tried.
 const REFUSED: [i32; 2] = [sys::LIBSSH2_ERROR_AUTHENTICATION_FAILED, sys::LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED];
+
+/// How long a hang-up is waited for where there may have been one.
+const HANG_UP: Duration = Duration::from_secs(1);
 
 /// Its codes for a key that could not be read or used on this side; the connection is sound.
 const UNUSABLE: [i32; 5] = [
@@ -158,8 +161,10 @@ impl Attempt<'_> {
             Err(Stop::Failed(e)) => {
                 let ErrorCode::Session(code) = e.code() else { return Err(self.broken(Stop::Failed(e))) };
                 let local = UNUSABLE.contains(&code);
-                // A connection that ends while an answer is due is reported as a refusal, too.
-                if !local && (!REFUSED.contains(&code) || self.has_ended()) {
+                if !local
+                    && (!REFUSED.contains(&code)
+                        || (code == sys::LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED && self.has_ended()))
+                {
                     return Err(self.broken(Stop::Failed(e)));
                 }
                 let why = if local { format!("not usable: {}", e.message()) } else { "refused".to_owned() };
@@ -170,7 +175,13 @@ impl Attempt<'_> {
         }
     }
 
+    /// Whether the server hung up. libssh2 gives a connection that ends while an answer is due the code of a signature that was
+    /// refused, and at once for every key that follows; the socket shows the end a moment later.
     fn has_ended(&self) -> bool {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if await_socket(self.tcp, None, false, left.min(HANG_UP)).is_err() {
+            return true;
+        }
         match self.tcp.peek(&mut [0]) {
             Ok(bytes) => bytes == 0,
             Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
