@@ -100,6 +100,8 @@ struct State {
     used: usize,
     writer_gone: bool,
     reader_gone: bool,
+    /// Why no more comes; what has come is read before.
+    broken_off: Option<(ErrorKind, String)>,
     failure: Option<(ErrorKind, String)>,
     reader_waits: Option<Instant>,
     /// The space that a waiting writer wants; 0 where none waits.
@@ -222,7 +224,11 @@ impl PipeReader {
         state.check()?;
         if *at == head.len() {
             let Some(next) = state.queue.pop_front() else {
-                return Ok(if state.writer_gone { Front::End } else { Front::Empty });
+                return match &state.broken_off {
+                    Some((kind, why)) => Err(io::Error::new(*kind, why.clone())),
+                    None if state.writer_gone => Ok(Front::End),
+                    None => Ok(Front::Empty),
+                };
             };
             let mut old = std::mem::replace(head, next);
             *at = 0;
@@ -306,6 +312,11 @@ impl Drop for PipeReader {
 }
 
 impl PipeWriter {
+    /// Ends the pipe with an error, which the reader meets once it has read what is there.
+    pub fn break_off(self, kind: ErrorKind, why: &str) {
+        self.shared.lock().broken_off = Some((kind, why.to_owned()));
+    }
+
     /// Makes a blocking write that waits longer fail with `TimedOut`.
     pub fn set_stall_limit(&mut self, limit: Option<Duration>) {
         self.stall_limit = limit;

@@ -174,6 +174,17 @@ fn a_pair_carries_both_ways_and_closes_together() {
     assert!(a.reader.read(&mut buf).is_err());
 }
 
+#[test]
+fn what_came_before_a_break_is_read_before_it() {
+    let (mut reader, mut writer) = pipe(100);
+    writer.write_all(b"came").unwrap();
+    writer.break_off(ErrorKind::ConnectionReset, "It broke");
+    let mut got = Vec::new();
+    let error = reader.read_to_end(&mut got).unwrap_err();
+    assert_eq!((&got[..], error.kind()), (&b"came"[..], ErrorKind::ConnectionReset));
+    assert_eq!(error.to_string(), "It broke");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { rng_seed: proptest::test_runner::RngSeed::Fixed(1), cases: 64, ..ProptestConfig::default() })]
 

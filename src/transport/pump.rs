@@ -289,7 +289,7 @@ impl Session {
     /// Carries one link to its end. False: the session must not be used again.
     fn serve(&self, channel: Channel, job: Job) -> bool {
         let Job { mut input, mut output, remote, .. } = job;
-        let (to_far_end, from_far_end) = (input.closer(), output.closer());
+        let to_far_end = input.closer();
         let ahead = Ahead::new(self.round_trip);
         let mut transfer =
             Transfer { session: self, stderr: channel.stderr(), channel, ahead, remote: &remote, eof_sent: false };
@@ -302,7 +302,8 @@ impl Session {
             }
             Err(e) => {
                 to_far_end.fail(e.kind(), &e.to_string());
-                from_far_end.fail(e.kind(), &e.to_string());
+                // What has come is of use.
+                output.break_off(e.kind(), &e.to_string());
                 Err(e)
             }
         };

@@ -1,9 +1,14 @@
-//! A relay that ends each connection once so many bytes have gone through it.
+//! A slow link that ends each connection once so many bytes have gone through it.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Bytes that a connection carries in a second, each way: what is lost of a cut one is then what was on its way, and not what
+/// two ends of one machine pile up between them.
+const PACE: f64 = 16e6;
 
 /// A running relay; it takes no further connections once it is dropped.
 pub struct Cutter {
@@ -75,6 +80,7 @@ fn relay(mut from: TcpStream, mut to: TcpStream, is_up: bool, left: &AtomicU64, 
         let count = if is_up { &counts.up } else { &counts.down };
         count.fetch_add(passed as u64, Relaxed);
         let written = to.write_all(&buffer[..passed]);
+        std::thread::sleep(Duration::from_secs_f64(passed as f64 / PACE));
         if before <= n as u64 {
             counts.cuts.fetch_add(u64::from(before > 0), Relaxed);
             // The other way as well, whatever waits to go it.
