@@ -1,20 +1,33 @@
 //! Exit codes: the one place that makes rsync's numbers of what happened, and what rsync calls them.
 
+use crate::daemon::client::DaemonError;
 use crate::link::Ending;
 use crate::transfer::TransferError;
+use crate::transport::ConnectError;
 use protocol::PeerError;
 use protocol::mux::{IO_DELETE_LIMIT, IO_GENERAL, IO_VANISHED};
+use std::io;
 
+/// There is no session with the far end's program.
+const START: i32 = 5;
+/// There is no way to the far end.
+const SOCKET: i32 = 10;
 /// The stream between the two ends broke.
 pub(crate) const STREAM: i32 = 12;
 /// What was to be said could not be.
 pub(crate) const DIAGNOSTICS: i32 = 13;
+/// A program of this machine cannot be run or talked to.
+pub(crate) const IPC: i32 = 14;
 /// Partial: some files or attributes were not transferred.
 pub(crate) const PARTIAL: i32 = 23;
 /// Files vanished at the source.
 pub(crate) const VANISHED: i32 = 24;
 /// `--max-delete` stopped deletions.
 pub(crate) const DELETE_LIMIT: i32 = 25;
+/// A process of ours was killed.
+const KILLED: i32 = 16;
+/// `SIGUSR1` ended it.
+pub(crate) const USR1: i32 = 19;
 /// A signal ended it.
 pub(crate) const SIGNAL: i32 = 20;
 /// Too long without a byte, or longer than allowed.
@@ -37,15 +50,15 @@ fn name(code: i32) -> &'static str {
         2 => "protocol incompatibility",
         3 => "errors selecting input/output files, dirs",
         4 => "requested action not supported",
-        5 => "error starting client-server protocol",
-        10 => "error in socket IO",
+        START => "error starting client-server protocol",
+        SOCKET => "error in socket IO",
         11 => "error in file IO",
         STREAM => "error in rsync protocol data stream",
         DIAGNOSTICS => "errors with program diagnostics",
-        14 => "error in IPC code",
+        IPC => "error in IPC code",
         15 => "sibling process crashed",
-        16 => "sibling process terminated abnormally",
-        19 => "received SIGUSR1",
+        KILLED => "sibling process terminated abnormally",
+        USR1 => "received SIGUSR1",
         SIGNAL => "received SIGINT, SIGTERM, or SIGHUP",
         21 => "waitpid() failed",
         22 => "error allocating core memory buffers",
@@ -78,23 +91,49 @@ pub(crate) fn of(error: &TransferError) -> i32 {
             PeerError::NoCommonChecksum { .. } | PeerError::NoCommonCompression { .. } | PeerError::NotOffered(_),
         ) => 4,
         TransferError::Peer(PeerError::UnsafeName { .. }) => 4,
-        TransferError::Peer(_) => 2,
+        TransferError::Peer(PeerError::Frame { .. } | PeerError::Closed) => STREAM,
+        TransferError::Peer(_) | TransferError::Garbled(_) => 2,
         TransferError::Local { .. } | TransferError::Batch(_) => 11,
         TransferError::Usage(_) => 1,
         TransferError::Selection(_) => 3,
         TransferError::Rules(_) => 1,
         TransferError::Refused(_) => 4,
         TransferError::Stalled(_) => TIMEOUT,
-        TransferError::Remote { ending: Some(ending), .. } => of_ending(ending).max(STREAM),
-        TransferError::Link(_) | TransferError::Remote { .. } | TransferError::Pack(_) => STREAM,
+        // How it was killed explains nothing that the break does not.
+        TransferError::Remote { ending: Some(Ending::Exited(status)), .. } => STREAM.max(*status),
+        TransferError::Link(_) | TransferError::Remote { .. } | TransferError::Pack(_) | TransferError::Echo => STREAM,
     }
 }
 
-/// The exit code that the far end's program adds to ours.
+/// The exit code of a far end that was never reached by our own SSH.
+pub(crate) fn of_connect(error: &ConnectError) -> i32 {
+    match error {
+        ConnectError::Setup(_) => 1,
+        ConnectError::Timeout { .. } => TIMEOUT,
+        ConnectError::Unreachable { .. } | ConnectError::NoCommand { .. } | ConnectError::Lost { .. } => SOCKET,
+        ConnectError::HostKey { .. } | ConnectError::Auth { .. } => START,
+    }
+}
+
+/// The exit code of a daemon that let us in to no module.
+pub(crate) fn of_daemon(error: &DaemonError) -> i32 {
+    match error {
+        DaemonError::Refused(_) => START,
+        DaemonError::Connect(ConnectError::Timeout { .. }) => 35,
+        DaemonError::Connect(ConnectError::Setup(_)) | DaemonError::Usage(_) => 1,
+        DaemonError::Connect(_) => SOCKET,
+        DaemonError::Peer(PeerError::Version(_) | PeerError::TooOld(_)) => 2,
+        DaemonError::Link(error) if error.kind() == io::ErrorKind::TimedOut => TIMEOUT,
+        // It hung up before there was a session.
+        DaemonError::Peer(_) | DaemonError::Link(_) => START,
+    }
+}
+
+/// The exit code that the far end's program adds to ours, where the session itself came to its end.
 pub(crate) fn of_ending(ending: &Ending) -> i32 {
     match ending {
         Ending::Exited(status) => *status,
-        Ending::Signalled(_) => 125,
+        Ending::Signalled(_) => KILLED,
         Ending::Lost(_) => 0,
     }
 }

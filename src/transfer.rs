@@ -95,6 +95,12 @@ pub enum TransferError {
     /// A list or argument that this side refuses.
     #[error("{0}")]
     Refused(String),
+    /// What came first was not the rsync protocol.
+    #[error("{0}")]
+    Garbled(String),
+    /// The other half of this end gave up, and knows why.
+    #[error("The other half of the session gave up")]
+    Echo,
 }
 
 impl TransferError {

@@ -3,6 +3,10 @@
 
 #[path = "command/bounded.rs"]
 mod bounded;
+#[path = "command/broken.rs"]
+mod broken;
+#[path = "command/counted.rs"]
+mod counted;
 #[path = "command/ends.rs"]
 mod ends;
 #[path = "command/hostile.rs"]

@@ -443,8 +443,8 @@ fn our_client_believes_no_false_daemon() {
         (b"@RSYNCD: 31.0 md5\n@RSYNCD: WHAT\n", 5),
         (b"@RSYNCD: 31.0 md5\n@RSYNCD: EXIT\n", 5),
         (b"@RSYNCD: 31.0 md5\n@ERROR: go away\x1b[2J\n", 5),
-        (b"@RSYNCD: 31.0 md5\n", 12),
-        (b"", 12),
+        (b"@RSYNCD: 31.0 md5\n", 5),
+        (b"", 5),
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -7,6 +7,7 @@ mod support;
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use support::stock::{Bench, OURS, Run, difference, rsync};
 use support::tree::{self, THEN, Tree};
 
@@ -401,5 +402,62 @@ fn our_client_gives_and_takes_plain_names() {
                 assert_eq!(stock.2.difference(&ours.2), "", "{options:?} {ends:?} {server}");
             }
         }
+    }
+}
+
+/// A file of rules in a directory that nobody can follow is a file as any other; its path may lead anywhere.
+#[test]
+fn files_of_rules_in_directories_are_found_or_passed_over() {
+    if !support::require("rsync") {
+        return;
+    }
+    let bench = Bench::start();
+    let run = |program: &str, script: &str| {
+        let work = bench.fresh("work");
+        let ours = work.path().join("rsync");
+        std::os::unix::fs::symlink(program, &ours).unwrap();
+        let mut command = Command::new("bash");
+        command.args(["-c", script]).current_dir(work.path()).env("R", &ours).env("W", work.path());
+        let output = command.output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let stock = support::find("rsync").unwrap();
+    let script = r#"mkdir -p a/s/t; for f in f g s/f s/g s/t/g; do echo 1 >a/$f; done; echo '- f' >rules; echo '- g' >a/s/r
+        t() { rm -rf b; $R "$@" a/ b/ >/dev/null 2>&1; echo "$? [${*//$W/W}] $(find b | sort | tr '\n' ' ')"; }
+        for n in ../rules /rules $W/rules ./r s/r s/../r s/t/../r ../nothing /nothing/at/all ../../rules t/r; do
+            t -a -f ": $n"; t -a -f ":n $n"; t -a -f "dir-merge,e $n"
+        done
+        for make in 'mkdir a/s/.rsync-filter' 'ln -s nowhere a/s/.rsync-filter' 'ln -s a/s/.rsync-filter a/s/.rsync-filter'; do
+            $make; t -aF; rm -rf a/s/.rsync-filter
+        done
+        mkdir u; mv a u; chmod 755 . u; echo '- f' >u/a/s/.rsync-filter; chown -R 65534:65534 u; chmod 0 u/a/s/.rsync-filter; cd u
+        $(test $(id -u) = 0 && echo setpriv --reuid=65534 --regid=65534 --clear-groups) $R -aF a/ b/ >/dev/null 2>&1
+        echo $?; find b -type f | sort"#;
+    assert_eq!(run(support::stock::OURS, script), run(stock.to_str().unwrap(), script));
+}
+
+/// Who hears of a wrong rule need not be one who may read the file.
+#[test]
+fn errors_in_files_of_rules_name_the_place_and_not_the_text() {
+    let work = tempfile::tempdir().unwrap();
+    let work = work.path();
+    tree::put(&work.join("a"), "f", b"1", 0o644, tree::THEN);
+    tree::put(work, "bad", b"# c\n\n- f\nZsecret word\n", 0o644, tree::THEN);
+    tree::put(work, "words", b"-_x\n-_y Zsecret\n", 0o644, tree::THEN);
+    tree::put(work, "outer", b"- x\n. bad\n", 0o644, tree::THEN);
+    tree::put(work, "lost", b"\n. Zsecret\n", 0o644, tree::THEN);
+    tree::put(&work.join("c"), "rules", b"- q\nZsecret\n", 0o644, tree::THEN);
+    for (rule, source, place, code) in [
+        (". bad", "a/", "bad line 4", 1),
+        ("merge,w words", "a/", "words line 2", 1),
+        (". outer", "a/", "a file named at outer line 2", 1),
+        (". lost", "a/", "lost line 2", 11),
+        (": rules", "c/", "c/rules line 2", 1),
+    ] {
+        let mut command = Command::new(support::stock::OURS);
+        let output = command.args(["rsync", "-a", "-f", rule, source, "b/"]).current_dir(work).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{rule}: {said}");
+        assert!(said.contains(place) && !said.contains("secret"), "{rule}: {said}");
     }
 }

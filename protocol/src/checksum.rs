@@ -129,6 +129,18 @@ impl Sum {
     }
 }
 
+impl Checksum {
+    /// A sum as rsync shows it: the numbers that XXH makes are read from their high end.
+    pub fn text(self, sum: &Sum) -> String {
+        match self {
+            Self::Xxh128 | Self::Xxh3 | Self::Xxh64 => {
+                sum.as_bytes().iter().rev().map(|byte| format!("{byte:02x}")).collect()
+            }
+            _ => sum.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Sum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.as_bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))

@@ -15,6 +15,16 @@ pub enum PeerError {
         /// The legal range, in words.
         expected: &'static str,
     },
+    /// The frames that all else comes in are broken.
+    #[error("Protocol error: {what} is {value}, expected {expected}")]
+    Frame {
+        /// The field, in the protocol's terms.
+        what: &'static str,
+        /// What came.
+        value: i64,
+        /// The legal range, in words.
+        expected: &'static str,
+    },
     /// A sequence of bytes that means nothing at this place.
     #[error("Protocol error: {0}")]
     Malformed(&'static str),

@@ -97,6 +97,24 @@ pub struct MergeFile {
 }
 
 impl MergeFile {
+    /// The path from which on the name is looked for, where it was given with one: in the folder that this leads to from
+    /// the root of the transfer, and in each below.
+    pub fn path_from(&self, root: &[u8]) -> Option<Vec<u8>> {
+        if !self.name.contains(&b'/') {
+            return None;
+        }
+        let all = if self.name.starts_with(b"/") { self.name.clone() } else { [root, &self.name].join(&b'/') };
+        let mut words: Vec<&[u8]> = Vec::new();
+        for word in all.split(|&byte| byte == b'/') {
+            match word {
+                b"" | b"." => {}
+                b".." => drop(words.pop()),
+                word => words.push(word),
+            }
+        }
+        Some([b"/", &words.join(&b'/')[..]].concat())
+    }
+
     /// The name it has in each directory.
     pub fn leaf(&self) -> &[u8] {
         let slash = self.name.iter().rposition(|&byte| byte == b'/');

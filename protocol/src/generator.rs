@@ -7,10 +7,10 @@ use crate::item::{ItemFlags, ItemHeader};
 use crate::mux::Outbox;
 use crate::ndx::{NdxState, NdxValue};
 use crate::sums::SumHead;
-use crate::wire::put_varint;
+use crate::wire::{Decode, Reader, put_varint};
 
 /// Larger counts of deletions are refused by every reader.
-const COUNT_MOST: u64 = 1 << 28;
+const COUNT_MOST: u32 = 1 << 28;
 
 /// What was deleted on the receiving side, by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,6 +31,19 @@ impl DeleteCounts {
     /// All kinds together.
     pub fn total(&self) -> u64 {
         self.files + self.dirs + self.symlinks + self.devices + self.specials
+    }
+
+    /// Reads what [`DeleteCounts::encode`] wrote.
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, Decode> {
+        let mut count = || reader.size("count of deletions", COUNT_MOST).map(u64::from);
+        Ok(Self { files: count()?, dirs: count()?, symlinks: count()?, devices: count()?, specials: count()? })
+    }
+
+    /// As it stands on the wire.
+    pub(crate) fn encode(&self, bytes: &mut Vec<u8>) {
+        for count in [self.files, self.dirs, self.symlinks, self.devices, self.specials] {
+            put_varint(bytes, count.min(COUNT_MOST.into()) as i32);
+        }
     }
 }
 
@@ -88,9 +101,7 @@ impl Generator {
     pub fn delete_counts(&mut self, counts: &DeleteCounts, out: &mut Outbox) {
         let mut bytes = Vec::with_capacity(16);
         self.ndx_out.encode(NdxValue::DeleteStats, &mut bytes);
-        for count in [counts.files, counts.dirs, counts.symlinks, counts.devices, counts.specials] {
-            put_varint(&mut bytes, count.min(COUNT_MOST) as i32);
-        }
+        counts.encode(&mut bytes);
         out.put(&bytes);
     }
 

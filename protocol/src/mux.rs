@@ -125,7 +125,7 @@ impl Message {
             100 => Self::Success(ndx()?),
             101 => Self::Deleted(body),
             102 => Self::NoSend(ndx()?),
-            _ => return Err(PeerError::Range { what: "message code", value: code.into(), expected: "a known code" }),
+            _ => return Err(PeerError::Frame { what: "message code", value: code.into(), expected: "a known code" }),
         })
     }
 }
@@ -149,6 +149,7 @@ pub struct Inbox {
     /// Framed bytes that nobody has looked at, where frames are taken one at a time.
     held: Option<Vec<u8>>,
     charset: Option<Charset>,
+    consumed: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -266,7 +267,7 @@ impl Inbox {
 
     fn start_frame(&mut self, header: u32) -> Result<(), PeerError> {
         let (tag, len) = (header >> 24, (header & 0xff_ffff) as usize);
-        let code = tag.checked_sub(TAG_BASE).ok_or(PeerError::Range {
+        let code = tag.checked_sub(TAG_BASE).ok_or(PeerError::Frame {
             what: "frame tag",
             value: tag.into(),
             expected: "7 or more (is the remote shell clean?)",
@@ -276,7 +277,7 @@ impl Inbox {
             return Ok(());
         }
         if len >= TEXT_MOST {
-            return Err(PeerError::Range { what: "message length", value: len as i64, expected: "below 5120" });
+            return Err(PeerError::Frame { what: "message length", value: len as i64, expected: "below 5120" });
         }
         self.frame = Some(Frame::Message { code, len, body: Vec::with_capacity(len) });
         self.finish_message()
@@ -312,7 +313,14 @@ impl Inbox {
 
     /// Marks `n` bytes of payload as used.
     pub fn consume(&mut self, n: usize) {
-        self.head = (self.head + n).min(self.payload.len());
+        let head = (self.head + n).min(self.payload.len());
+        self.consumed += (head - self.head) as u64;
+        self.head = head;
+    }
+
+    /// How much payload has been consumed.
+    pub fn consumed(&self) -> u64 {
+        self.consumed
     }
 
     /// The next message, when the payload before it did not suffice.
@@ -352,6 +360,7 @@ pub struct Outbox {
     record: Option<Vec<u8>>,
     /// Payload goes to the record only.
     diverted: bool,
+    put: u64,
 }
 
 impl Outbox {
@@ -393,6 +402,7 @@ impl Outbox {
 
     /// Writes payload.
     pub fn put(&mut self, mut payload: &[u8]) {
+        self.put += payload.len() as u64;
         if let Some(record) = &mut self.record {
             record.extend_from_slice(payload);
         }
@@ -480,6 +490,11 @@ impl Outbox {
         take(&mut self.bytes)?;
         self.bytes.clear();
         Ok(())
+    }
+
+    /// How much payload was put in, ever.
+    pub fn put_bytes(&self) -> u64 {
+        self.put
     }
 
     /// Forgets the bytes that [`Outbox::bytes`] gave.

@@ -60,11 +60,15 @@ pub fn clean(name: &[u8]) -> Vec<u8> {
             b"" => {}
             b"." if words.last() != Some(&&b"."[..]) && (at == 0 || !words.is_empty()) => words.push(word),
             b"." => {}
-            b".." => while words.pop() == Some(b".") {},
+            b".." => drop(words.pop()),
             word => words.push(word),
         }
     }
-    while words.len() > 1 && words.last() == Some(&&b"."[..]) {
+    // With a slash behind it, it is where names begin; else it only says that a folder is meant.
+    let mut backwards = name.rsplit(|&byte| byte == b'/').filter(|word| !word.is_empty());
+    let last_two = [backwards.next(), backwards.next()];
+    let begins = last_two == [Some(&b"."[..]); 2] || (last_two[0] == Some(b".") && name.ends_with(b"/"));
+    while words.len() > 1 && words.last() == Some(&&b"."[..]) && !begins {
         words.pop();
     }
     if words.is_empty() {
@@ -88,7 +92,13 @@ mod tests {
             ("//a//x", "a/x"),
             ("./g/h", "./g/h"),
             ("d/", "d/"),
+            ("d/./", "d/./"),
+            ("d/.//", "d/./"),
+            ("d/././", "d/./"),
             ("d/.", "d/"),
+            ("d/./.", "d/./"),
+            ("d/./../d/e", "d/d/e"),
+            ("d/./e/./", "d/./e/./"),
             (".", "."),
             ("/", "."),
             ("..", "."),

@@ -4,6 +4,7 @@ use crate::PeerError;
 use crate::checksum::Sum;
 use crate::filter;
 use crate::flist::{Arrived, FileEntry, ListDecoder, ListLimits, ListShape, Ndx, Segments};
+use crate::generator::DeleteCounts;
 use crate::handshake::{Compat, Negotiated};
 use crate::item::{ItemFlags, ItemHeader, XattrLists};
 use crate::mux::{Inbox, Message};
@@ -148,6 +149,11 @@ impl Receiver {
     /// The sender keeps file data, and nothing else, for a batch file (`--only-write-batch`).
     pub fn data_is_held_back(&mut self) {
         self.held_back = true;
+    }
+
+    /// How much of the stream has been understood, without frames and messages.
+    pub fn consumed(&self) -> u64 {
+        self.inbox.consumed()
     }
 
     /// Takes bytes as they came.
@@ -344,9 +350,7 @@ impl Receiver {
                         Some(ReceiverEvent::Goodbye)
                     }
                     NdxValue::DeleteStats => {
-                        for _ in 0..5 {
-                            reader.size("count of deletions", 1 << 28)?;
-                        }
+                        DeleteCounts::decode(&mut reader)?;
                         self.ndx_in = ndx_in;
                         None
                     }

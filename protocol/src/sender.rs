@@ -6,6 +6,7 @@ use crate::PeerError;
 use crate::checksum::Sum;
 use crate::filter;
 use crate::flist::{FileList, Ndx, Segments};
+use crate::generator::DeleteCounts;
 use crate::handshake::{Compat, Negotiated};
 use crate::item::{ItemFlags, ItemHeader, XattrLists};
 use crate::mux::{Inbox, Message, Outbox};
@@ -13,7 +14,7 @@ use crate::names;
 use crate::ndx::{NdxState, NdxValue};
 use crate::sums::{BlockIndex, SumHead, SumTable};
 use crate::token::{PackError, TokenWriter};
-use crate::wire::{Decode, Decoded, Reader, put_varint};
+use crate::wire::{Decode, Decoded, Reader};
 use crate::xattr::XattrList;
 use std::collections::HashSet;
 
@@ -50,6 +51,8 @@ pub enum SenderEvent {
     SegmentDone,
     /// A phase has ended. Its end has been echoed.
     PhaseDone,
+    /// What the receiving side deleted. A server has passed it on.
+    Deleted(DeleteCounts),
     /// The last phase has ended: answer with [`Sender::farewell`].
     AllDone,
     /// A message.
@@ -332,9 +335,9 @@ impl Sender {
                         }
                     }
                     NdxValue::DeleteStats => {
-                        pass_delete_stats(&mut reader, &mut self.ndx_out, self.facts.server, out)?;
+                        let counts = delete_counts(&mut reader, &mut self.ndx_out, self.facts.server, out)?;
                         self.ndx_in = ndx_in;
-                        None
+                        Some(SenderEvent::Deleted(counts))
                     }
                     NdxValue::FlistEnd | NdxValue::Segment(_) => {
                         return Err(PeerError::Malformed("a list number in the generator's stream").into());
@@ -352,11 +355,11 @@ impl Sender {
                 match ndx_in.decode(&mut reader)? {
                     NdxValue::Done => {}
                     NdxValue::DeleteStats => {
-                        pass_delete_stats(&mut reader, &mut self.ndx_out, self.facts.server, out)?;
+                        let counts = delete_counts(&mut reader, &mut self.ndx_out, self.facts.server, out)?;
                         self.ndx_in = ndx_in;
                         let used = reader.position();
                         self.inbox.consume(used);
-                        return Ok(None);
+                        return Ok(Some(SenderEvent::Deleted(counts)));
                     }
                     _ => return Err(PeerError::Malformed("a request after the last phase").into()),
                 }
@@ -522,19 +525,18 @@ fn echo(n: &Negotiated, state: &mut NdxState, ndx: Ndx, header: &ItemHeader, out
 }
 
 /// Reads counts of deletions; a server passes them on.
-fn pass_delete_stats(
+fn delete_counts(
     reader: &mut crate::wire::Reader<'_>,
     ndx_out: &mut NdxState,
     server: bool,
     out: &mut Outbox,
-) -> Result<(), Decode> {
-    let mut bytes = Vec::new();
-    for _ in 0..5 {
-        put_varint(&mut bytes, reader.size("count of deletions", 1 << 28)? as i32);
-    }
+) -> Result<DeleteCounts, Decode> {
+    let counts = DeleteCounts::decode(reader)?;
     if server {
         put_ndx(ndx_out, NdxValue::DeleteStats, out);
+        let mut bytes = Vec::with_capacity(16);
+        counts.encode(&mut bytes);
         out.put(&bytes);
     }
-    Ok(())
+    Ok(counts)
 }

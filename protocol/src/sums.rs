@@ -29,9 +29,12 @@ pub struct SumHead {
 }
 
 impl SumHead {
+    /// Bytes of it on the wire.
+    pub const SIZE: u64 = 16;
+
     /// Bytes of it and its block sums on the wire.
     pub fn wire_len(&self) -> u64 {
-        16 + u64::from(self.count) * (4 + u64::from(self.strong_length))
+        Self::SIZE + u64::from(self.count) * (4 + u64::from(self.strong_length))
     }
 
     /// No basis: send the whole file.

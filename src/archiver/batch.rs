@@ -318,7 +318,7 @@ impl Watch for BatchWatch<'_> {
         // declined is no proof, whatever the far end says.
         match (self.stages[at], &self.fates[at]) {
             (Stage::Listed, Fate::Open) => {
-                let found = Sent { matched_bytes: self.lens[at], literal_bytes: 0 };
+                let found = Sent { matched_bytes: self.lens[at], ..Sent::default() };
                 self.fates[at] = Fate::Proven(found, None);
             }
             // What others have written to in the meantime may be under the name now: a session that was believed dead, or

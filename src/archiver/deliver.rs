@@ -128,7 +128,7 @@ impl Delivery<'_> {
                 let (len, sum) = self.read_back(job, &place).map_err(|error| refuse(self, error))?;
                 let same = Some(sum) == md5;
                 return Ok(if same {
-                    Fate::Proven(Sent { matched_bytes: len, literal_bytes: 0 }, None)
+                    Fate::Proven(Sent { matched_bytes: len, ..Sent::default() }, None)
                 } else {
                     Fate::Taken
                 });
@@ -247,7 +247,7 @@ impl Delivery<'_> {
         Ok(Ok(match self.sftp.rename(&temp.path, place)? {
             true => {
                 let digest = blake3.map(|blake3| Digest { len, blake3 });
-                Fate::Proven(Sent { literal_bytes: len - there, matched_bytes: there }, digest)
+                Fate::Proven(Sent { literal_bytes: len - there, matched_bytes: there, ..Sent::default() }, digest)
             }
             false => Fate::Taken,
         }))

@@ -57,7 +57,7 @@ pub(super) fn fly<E>(
                 wishers.push(at);
             }
             Ok(InPlace::Same(matched_bytes)) => {
-                let sent = Sent { matched_bytes, literal_bytes: 0 };
+                let sent = Sent { matched_bytes, ..Sent::default() };
                 (manner.confirmed)(&sent, true);
                 fates[at] = Fate::Proven(sent, None);
             }

@@ -87,6 +87,7 @@ pub(super) fn blames_the_link(error: &TransferError) -> bool {
     match error {
         // A far end that computes sums of one huge file in silence stalls too; no file is to blame for that either.
         TransferError::Link(_) | TransferError::Stalled(_) | TransferError::Refused(_) => true,
+        TransferError::Garbled(_) | TransferError::Echo => true,
         TransferError::Peer(PeerError::Exit(code)) => GONE.contains(code),
         TransferError::Remote { ending, .. } => match ending {
             None | Some(Ending::Lost(_)) => true,

@@ -63,7 +63,7 @@ pub(super) fn main(args: &[OsString]) -> ExitCode {
     let until = Until::watch(link.closer.clone(), None).ok();
     let served = serve(&args, link);
     if let Some(code) = until.and_then(|until| until.ended()) {
-        complain(&format!("rsync error: received SIGINT, SIGTERM, or SIGHUP (code {code})"));
+        complain(&exit::line(code, "server"));
         return ExitCode::from(exit::status(code));
     }
     let code = match served {

@@ -114,16 +114,7 @@ pub enum DaemonError {
 impl DaemonError {
     /// The exit code that rsync gives for it.
     pub fn exit_code(&self) -> i32 {
-        match self {
-            Self::Refused(_) => 5,
-            Self::Connect(ConnectError::Timeout { .. }) => 35,
-            Self::Connect(ConnectError::Setup(_)) | Self::Usage(_) => 1,
-            Self::Connect(_) => 10,
-            Self::Peer(PeerError::Version(_) | PeerError::TooOld(_)) => 2,
-            Self::Peer(_) => 5,
-            Self::Link(error) if error.kind() == io::ErrorKind::TimedOut => 30,
-            Self::Link(_) => 12,
-        }
+        crate::exit::of_daemon(self)
     }
 }
 

@@ -3,6 +3,7 @@
 use super::clock;
 use super::ledger::Site;
 use super::numbers;
+use protocol::checksum::{Checksum, Sum};
 use protocol::flist::{FileEntry, Kind};
 use protocol::item::{ItemFlags, ItemHeader};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -25,8 +26,10 @@ pub(crate) struct Event<'a> {
     pub(crate) sent: u64,
     /// Bytes of block sums that came for it, where we send.
     pub(crate) sums: u64,
-    /// Its whole-file checksum, in hexadecimal.
-    pub(crate) sum: Option<String>,
+    /// What its bytes came to, if they went over.
+    pub(crate) sum: Option<Sum>,
+    /// The session's algorithm for whole files, and the one of its list.
+    pub(crate) checksums: [Checksum; 2],
     /// Path of its source on this machine.
     pub(crate) path: Option<&'a [u8]>,
     /// The other end of a daemon's session.
@@ -177,10 +180,7 @@ fn field(letter: u8, quotes: usize, event: &Event<'_>) -> Option<Vec<u8>> {
         b'b' => number(event.sent),
         b'c' => number(event.sums),
         b'B' => permissions(entry.map_or(0, |entry| entry.mode))[1..].into(),
-        b'C' => match &event.sum {
-            Some(sum) => sum.clone().into_bytes(),
-            None => vec![b' '; 32],
-        },
+        b'C' => whole_file_sum(event).into_bytes(),
         b'f' => {
             let path = event.path.unwrap_or(event.name);
             path.strip_prefix(b"/").filter(|_| event.path.is_some()).unwrap_or(path).to_vec()
@@ -222,6 +222,19 @@ fn field(letter: u8, quotes: usize, event: &Event<'_>) -> Option<Vec<u8>> {
         }
         _ => return None,
     })
+}
+
+/// The sum that the list has, else the one that the bytes came to; zeros where none went over that would have.
+fn whole_file_sum(event: &Event<'_>) -> String {
+    let [checksum, listed] = event.checksums;
+    let file = event.entry.filter(|entry| entry.is_file());
+    match (file, file.and_then(|entry| entry.extra.sum.as_ref())) {
+        (_, Some(sum)) => listed.text(sum),
+        (Some(_), None) if event.header.flags.has(ItemFlags::TRANSFER) => {
+            checksum.text(&event.sum.unwrap_or_else(|| Sum::zero(checksum.size())))
+        }
+        _ => " ".repeat(2 * checksum.size()),
+    }
 }
 
 fn link(event: &Event<'_>) -> Vec<u8> {
@@ -310,6 +323,7 @@ mod tests {
             sent: 52,
             sums: 16,
             sum: None,
+            checksums: [Checksum::Md5; 2],
             path: None,
             site: None,
             times: true,

@@ -4,13 +4,15 @@ use super::format::{self, Event};
 use super::log_file::{self, LogFile};
 use super::names;
 use protocol::args::{Options, ServerArgs};
-use protocol::checksum::Sum;
+use protocol::checksum::{Checksum, Sum};
 use protocol::flist::{FileEntry, FileList, Kind};
+use protocol::handshake::Negotiated;
 use protocol::item::ItemHeader;
 use protocol::mux::{Message, TextKind};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Takes a finished line.
@@ -44,6 +46,8 @@ pub(crate) struct Ledger<'a> {
     site: Option<Site>,
     sink: Sink<'a>,
     total_size: AtomicU64,
+    /// Those of the session, once it has begun.
+    checksums: OnceLock<[Checksum; 2]>,
 }
 
 /// A file whose data went over.
@@ -74,6 +78,7 @@ impl<'a> Ledger<'a> {
             site,
             sink,
             total_size: AtomicU64::new(0),
+            checksums: OnceLock::new(),
         }
     }
 
@@ -94,14 +99,15 @@ impl<'a> Ledger<'a> {
     }
 
     /// The session begins.
-    pub(crate) fn begins(&self) {
+    pub(crate) fn begins(&self, n: &Negotiated) {
+        let _ = self.checksums.set([n.checksum, n.list_checksum]);
         self.line(if self.sends { "building file list" } else { "receiving file list" });
     }
 
     /// A list, or the next segment of it, is here.
     pub(crate) fn listed(&self, list: &FileList) {
         let sized = |entry: &FileEntry| matches!(entry.kind(), Some(Kind::File | Kind::Symlink));
-        let bytes = list.iter().filter(|(_, entry)| sized(entry)).map(|(_, entry)| entry.len).sum();
+        let bytes = list.entries().iter().filter(|entry| sized(entry)).map(|entry| entry.len).sum();
         self.total_size.fetch_add(bytes, Ordering::Relaxed);
     }
 
@@ -161,7 +167,8 @@ impl<'a> Ledger<'a> {
             local: false,
             sent,
             sums,
-            sum: sum.map(Sum::to_string),
+            sum: sum.copied(),
+            checksums: self.checksums.get().copied().unwrap_or([Checksum::Md5; 2]),
             path: path.as_deref(),
             site: self.site.as_ref(),
             times: self.times,

@@ -355,7 +355,9 @@ impl CommandLine {
 }
 
 fn unknown(word: &[u8]) -> Usage {
-    Usage::syntax(format!("rsync: {}: unknown option", String::from_utf8_lossy(word)))
+    let given = String::from_utf8_lossy(word);
+    let hint = table::resembling(&given).map(|name| format!("; did you mean --{name}?")).unwrap_or_default();
+    Usage::syntax(format!("rsync: {given}: unknown option{hint}"))
 }
 
 fn takes_none(word: &[u8]) -> Usage {

@@ -9,8 +9,9 @@ use crate::report::format::{self, Event};
 use crate::report::{LogFile, listing, log_file, names};
 use crate::transfer::Witness;
 use crate::transfer::send::Sent;
-use protocol::checksum::Sum;
+use protocol::checksum::{Checksum, Sum};
 use protocol::flist::{FileEntry, FileList, Kind, Ndx};
+use protocol::handshake::Negotiated;
 use protocol::item::{ItemFlags, ItemHeader};
 use protocol::mux::{Message, TextKind};
 use protocol::sender::FinalStats;
@@ -60,6 +61,8 @@ struct State {
     /// First index of each list that came, and how many entries stand before it.
     starts: Vec<(u32, u64)>,
     stats: Stats,
+    /// The session's for whole files, and that of its list.
+    checksums: [Checksum; 2],
     /// Something was not transferred.
     partial: bool,
     /// The link of the session, to be closed when nobody reads what is to be seen at once.
@@ -118,6 +121,7 @@ impl Output {
             entries: 0,
             starts: Vec::new(),
             stats: Stats::new(),
+            checksums: [Checksum::Md5; 2],
             partial: false,
             closer: None,
             unread: false,
@@ -167,6 +171,13 @@ impl Output {
     /// Whether something was reported that was not transferred.
     pub(super) fn is_partial(&self) -> bool {
         self.lock().partial
+    }
+
+    /// What the two ends have agreed on.
+    pub(super) fn agreed(&self, n: &Negotiated) {
+        let mut state = self.lock();
+        state.stats.version = n.version;
+        state.checksums = [n.checksum, n.list_checksum];
     }
 
     /// Changes the numbers.
@@ -342,9 +353,10 @@ impl State {
             header: done.header,
             sends: self.role.sends,
             local: self.role.local,
-            sent: done.sent.literal_bytes,
+            sent: done.sent.wire_bytes,
             sums: done.sums,
-            sum: done.sum.map(|sum| sum.to_string()),
+            sum: done.sum,
+            checksums: self.checksums,
             path,
             site: None,
             times: self.times && !timeless,
@@ -401,7 +413,6 @@ impl State {
             Some(name) => (name, true),
             None => (name, false),
         };
-        self.stats.deleted.add(Some(if is_dir { Kind::Dir } else { Kind::File }));
         let name = if is_dir { [name, b"/"].concat() } else { name.to_vec() };
         let header = ItemHeader::default();
         let event = Event {
@@ -413,6 +424,7 @@ impl State {
             sent: 0,
             sums: 0,
             sum: None,
+            checksums: self.checksums,
             path: None,
             site: None,
             times: self.times,

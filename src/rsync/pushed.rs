@@ -6,6 +6,7 @@ use crate::transfer::send::Sent;
 use crate::transfer::{Answer, Watch};
 use protocol::checksum::Sum;
 use protocol::flist::{FileEntry, FileList, Ndx};
+use protocol::generator::DeleteCounts;
 use protocol::item::{ItemFlags, ItemHeader};
 use protocol::mux::Message;
 use protocol::sender::Request;
@@ -80,6 +81,10 @@ impl Watch for Pushed<'_> {
 
     fn item(&mut self, ndx: Ndx, entry: &FileEntry, header: &ItemHeader) {
         self.output.changed(ndx, entry, header);
+    }
+
+    fn deleted(&mut self, counts: &DeleteCounts) {
+        self.output.stats(|stats| stats.deleted = counts.into());
     }
 
     fn message(&mut self, message: &Message) {

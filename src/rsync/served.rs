@@ -58,8 +58,8 @@ fn settled(line: CommandLine) -> Options {
 }
 
 fn refused(usage: Usage) -> ArgsError {
-    match usage.text.strip_prefix("rsync: ").and_then(|text| text.strip_suffix(": unknown option")) {
-        Some(option) => ArgsError::Unsupported(option.to_owned()),
+    match usage.text.strip_prefix("rsync: ").and_then(|text| text.split_once(": unknown option")) {
+        Some((option, _)) => ArgsError::Unsupported(option.to_owned()),
         None => ArgsError::Refused(usage.text.strip_prefix("rsync: ").unwrap_or(&usage.text).to_owned()),
     }
 }

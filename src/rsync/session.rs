@@ -148,13 +148,7 @@ struct Failure {
 
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
-        let code = match &error {
-            ConnectError::Setup(_) => 1,
-            ConnectError::Timeout { .. } => exit::TIMEOUT,
-            ConnectError::Unreachable { .. } | ConnectError::NoCommand { .. } | ConnectError::Lost { .. } => 10,
-            ConnectError::HostKey { .. } | ConnectError::Auth { .. } => 5,
-        };
-        Self { text: format!("rsync: {error}"), code }
+        Self { text: format!("rsync: {error}"), code: exit::of_connect(&error) }
     }
 }
 
@@ -174,8 +168,8 @@ impl Client<'_> {
             copy_as(user).map_err(|error| Failure { text: error.to_string(), code: 1 })?;
         }
         let until = Until::watch(playback.closer, self.line.options.stop_at)
-            .map_err(|error| Failure { text: format!("rsync: Cannot listen for signals: {error}"), code: 14 })?;
-        self.output.stats(|stats| stats.version = playback.session.n.version);
+            .map_err(|error| Failure { text: format!("rsync: Cannot listen for signals: {error}"), code: exit::IPC })?;
+        self.output.agreed(&playback.session.n);
         let result = self.pull(playback.session);
         match (result, until.ended()) {
             (Err(_), Some(code)) => Err(Failure { text: String::new(), code }),
@@ -229,7 +223,7 @@ impl Client<'_> {
         }
         let remote = link.remote.clone();
         let until = Until::watch(link.closer.clone(), self.line.options.stop_at)
-            .map_err(|error| Failure { text: format!("rsync: Cannot listen for signals: {error}"), code: 14 })?;
+            .map_err(|error| Failure { text: format!("rsync: Cannot listen for signals: {error}"), code: exit::IPC })?;
         self.output.ends_with(link.closer.clone());
         let options = &self.line.options;
         let hello = Hello {
@@ -252,7 +246,7 @@ impl Client<'_> {
             if let Some(rate) = options.bwlimit.and_then(NonZeroU64::new) {
                 session.limit(rate);
             }
-            self.output.stats(|stats| stats.version = session.n.version);
+            self.output.agreed(&session.n);
             if let Some(file) = written {
                 session.record(options, file)?;
             }
@@ -411,7 +405,7 @@ impl Client<'_> {
         self.tell_command(&command);
         let command = command.into_iter().map(OsString::from_vec).collect();
         let link = Child::local(command).stall_limit(Some(limit)).shares_stderr().open(&[]);
-        link.map_err(|error| Failure { text: format!("rsync: {error}"), code: 14 })
+        link.map_err(|error| Failure { text: format!("rsync: {error}"), code: exit::IPC })
     }
 
     fn by_ssh(&self, host: &Host, program: &[u8], words: &[Vec<u8>], limit: Duration) -> Result<Link, Failure> {
@@ -556,6 +550,7 @@ impl Client<'_> {
         }
         let witness = Pulled { output: self.output, current: Default::default() };
         let received = receive(session, &plan, &witness)?;
+        self.output.stats(|stats| stats.deleted = (&received.deleted).into());
         // A batch tells what its sender read and wrote.
         if !from_batch {
             self.output.stats(|stats| (stats.written, stats.read) = (received.written_bytes, received.read_bytes));

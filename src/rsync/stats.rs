@@ -2,6 +2,7 @@
 
 use crate::report::numbers::{human, human_fraction};
 use protocol::flist::{FileEntry, FileList, Kind};
+use protocol::generator::DeleteCounts;
 use std::fmt::Write;
 use std::time::Instant;
 
@@ -44,6 +45,13 @@ impl Kinds {
             true => human(total, level),
             false => format!("{} ({})", human(total, level), parts.join(", ")),
         }
+    }
+}
+
+impl From<&DeleteCounts> for Kinds {
+    fn from(counts: &DeleteCounts) -> Self {
+        let DeleteCounts { files, dirs, symlinks, devices, specials } = *counts;
+        Self { files, dirs, links: symlinks, devices, specials }
     }
 }
 
@@ -91,9 +99,9 @@ impl Stats {
         }
     }
 
-    /// The list is known.
+    /// The list is known. As stock does, this reckons in what was named twice.
     pub(super) fn listed(&mut self, list: &FileList) {
-        for (_, entry) in list.iter() {
+        for entry in list.entries().iter().filter(|entry| !entry.name.is_empty()) {
             self.listed.add(entry.kind());
             if matches!(entry.kind(), Some(Kind::File | Kind::Symlink)) {
                 self.total_size += entry.len;

@@ -49,6 +49,32 @@ pub(super) fn by_letter(letter: u8) -> Option<&'static Opt> {
     all().find(|option| option.letter == letter && letter != 0)
 }
 
+/// The long option that somebody may have meant with this word.
+pub(super) fn resembling(word: &str) -> Option<&'static str> {
+    let name = word.strip_prefix("--")?.split('=').next().filter(|name| (3..64).contains(&name.len()))?;
+    let names = all().flat_map(|option| option.names).copied().filter(|known| known.len() > 2);
+    let near = |known: &&str| known.starts_with(name) || distance(name, known) <= 1 + name.len() / 6;
+    names.filter(near).min_by_key(|known| distance(name, known))
+}
+
+/// How many letters are to be added, left out, changed or swapped with the next one to make one word of the other.
+fn distance(left: &str, right: &str) -> usize {
+    let (left, right) = (left.as_bytes(), right.as_bytes());
+    let mut rows: [Vec<usize>; 3] = [vec![0; right.len() + 1], (0..=right.len()).collect(), vec![0; right.len() + 1]];
+    for (i, a) in left.iter().enumerate() {
+        let [before, above, row] = &mut rows;
+        row[0] = i + 1;
+        for (j, b) in right.iter().enumerate() {
+            row[j + 1] = (above[j + 1] + 1).min(row[j] + 1).min(above[j] + usize::from(a != b));
+            if i > 0 && j > 0 && *a == right[j - 1] && left[i - 1] == *b {
+                row[j + 1] = row[j + 1].min(before[j - 1] + 1);
+            }
+        }
+        rows.rotate_left(1);
+    }
+    rows[1][right.len()]
+}
+
 /// All options, negations last.
 pub(super) fn all() -> impl Iterator<Item = &'static Opt> {
     OPTIONS.iter().chain(negations::NEGATIONS)

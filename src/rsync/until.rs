@@ -2,6 +2,7 @@
 
 use super::exit;
 use crate::link::Closer;
+use rustix::process::Signal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -23,18 +24,28 @@ impl Until {
     pub(crate) fn watch(closer: Closer, stop_at: Option<i64>) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let code = Arc::new(AtomicI32::new(0));
-        let (mut interrupt, mut terminate, mut hangup) = {
+        let (mut interrupt, mut terminate, mut hangup, mut user, too_large) = {
             let _inside = runtime.enter();
-            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?)
+            let of = |kind: SignalKind| signal(kind);
+            (
+                of(SignalKind::interrupt())?,
+                of(SignalKind::terminate())?,
+                of(SignalKind::hangup())?,
+                of(SignalKind::user_defined1())?,
+                of(SignalKind::from_raw(Signal::XFSZ.as_raw()))?,
+            )
         };
         let told = code.clone();
         runtime.spawn(async move {
+            // A file that may not grow is an error of the write that meets the limit.
+            let _unheeded = too_large;
             let mut limit = stop_at;
             for first in [true, false] {
                 let why = tokio::select! {
                     _ = interrupt.recv() => exit::SIGNAL,
                     _ = terminate.recv() => exit::SIGNAL,
                     _ = hangup.recv() => exit::SIGNAL,
+                    _ = user.recv() => exit::USR1,
                     () = moment(limit), if first => exit::TIMEOUT,
                     () = tokio::time::sleep(PATIENCE), if !first => told.load(Ordering::Acquire),
                 };

@@ -58,13 +58,19 @@ pub(super) fn abort(n: &Negotiated, error: TransferError, server: bool, parts: P
             words.put(n, &mut out);
         }
         let said = mouth.say(&mut out).is_ok();
-        // The end of our stream frees a peer that has given up as well and waits for us to hang up.
-        drop(mouth);
+        let _held = hold(n, &error, mouth);
         if said {
             await_hang_up(ears, closer);
         }
     }
     error
+}
+
+/// What becomes of our stream once the last words are in it. One that knows the message for them hangs up by itself, and
+/// may overlook them where our stream has ended behind them; any other peer waits for that end.
+pub(super) fn hold(n: &Negotiated, error: &TransferError, mouth: Mouth) -> Option<Mouth> {
+    let told = n.version >= 31 && !is_link(error) && !matches!(error, TransferError::Peer(PeerError::Exit(_)));
+    told.then_some(mouth)
 }
 
 impl Session {

@@ -4,7 +4,6 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::bound;
+use crate::report::names;
 use protocol::flist::Kind;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -501,23 +501,11 @@ pub(crate) fn mtime(stat: &Stat) -> (i64, u32) {
     (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0))
 }
 
-/// A name for a message: control bytes and bytes that are not UTF-8 appear as `\#ooo`, as rsync prints them.
+/// A name for a message, as rsync prints names.
 pub(crate) fn shown(name: &[u8]) -> String {
-    let mut text = String::with_capacity(name.len());
-    let escape = |text: &mut String, byte: u8| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "\\#{byte:03o}");
-    };
-    for chunk in name.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            match u8::try_from(character) {
-                Ok(byte) if byte.is_ascii_control() => escape(&mut text, byte),
-                _ => text.push(character),
-            }
-        }
-        chunk.invalid().iter().for_each(|&byte| escape(&mut text, byte));
-    }
-    text
+    let mut text = Vec::with_capacity(name.len());
+    names::put(name, false, &mut text);
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// An error as rsync prints it: `Permission denied (13)`.

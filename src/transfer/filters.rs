@@ -13,7 +13,7 @@ use protocol::flist::ListLimits;
 use protocol::handshake::VERSION_MOST;
 use protocol::names;
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -78,13 +78,11 @@ impl Rules {
         self.rules
     }
 
-    fn read(&self, what: &'static str, name: &[u8]) -> Result<Vec<u8>, RulesError> {
+    fn read(&self, what: &'static str, name: &[u8], shown: &str) -> Result<Vec<u8>, RulesError> {
+        let failed = |why: String| RulesError::File { what, name: shown.to_owned(), why };
         match self.no_files {
-            true => {
-                let why = "Its rules must be given one by one here".into();
-                Err(RulesError::File { what, name: name.escape_ascii().to_string(), why })
-            }
-            false => read(what, name),
+            true => Err(failed("Its rules must be given one by one here".into())),
+            false => read(name).map_err(|error| failed(reason(&error))),
         }
     }
 
@@ -95,27 +93,28 @@ impl Rules {
     /// `--filter`
     pub fn filter(&mut self, text: &[u8]) -> Result<(), RulesError> {
         let given = parse_rule(text, &self.mode(Mode::default()))?;
-        self.take(given, 0)
+        self.take(given, None, 0)
     }
 
     /// `--exclude` or `--include`
     pub fn pattern(&mut self, action: Action, text: &[u8]) -> Result<(), RulesError> {
         let given = parse_rule(text, &self.mode(Mode::old_style(action)))?;
-        self.take(given, 0)
+        self.take(given, None, 0)
     }
 
     /// `--exclude-from` or `--include-from`; `-` is standard input.
     pub fn file(&mut self, action: Action, name: &[u8]) -> Result<(), RulesError> {
         let what = if action == Action::Exclude { "exclude file" } else { "include file" };
-        let given = parse_file(&self.read(what, name)?, &self.mode(Mode::old_style(action)))?;
-        self.take(given, 0)
+        let shown = name.escape_ascii().to_string();
+        let given = parse_file(&self.read(what, name, &shown)?, &self.mode(Mode::old_style(action)), Some(&shown))?;
+        self.take(given, Some(&shown), 0)
     }
 
     /// Several rules in one line, as a daemon's configuration has them: patterns of one kind, or whole rules.
     pub fn words(&mut self, action: Option<Action>, text: &[u8]) -> Result<(), RulesError> {
         let mode = action.map(Mode::old_style).unwrap_or_default();
-        let given = parse_file(text, &self.mode(Mode { word_split: true, ..mode }))?;
-        self.take(given, 0)
+        let given = parse_file(text, &self.mode(Mode { word_split: true, ..mode }), None)?;
+        self.take(given, None, 0)
     }
 
     /// `-F`, for the `count`th time.
@@ -158,19 +157,27 @@ impl Rules {
         Ok(())
     }
 
-    fn take(&mut self, given: Vec<Given>, depth: usize) -> Result<(), RulesError> {
+    /// `from` is what the file is called that they stand in.
+    fn take(&mut self, given: Vec<Given>, from: Option<&str>, depth: usize) -> Result<(), RulesError> {
         for given in given {
             match given {
                 Given::Rule(Rule::Cvs(like)) => self.rules.extend(cvs_rules(&like, &cvs_of_user())),
                 Given::Rule(rule) => self.rules.push(rule),
                 Given::Clear => self.rules.clear(),
-                Given::Merge(file) if depth == DEPTH_MOST => {
-                    return Err(RulesError::Depth(file.name.escape_ascii().to_string()));
-                }
-                Given::Merge(file) => {
-                    let bytes = self.read("exclude file", &file.name)?;
-                    let given = parse_file(&bytes, &file.mode)?;
-                    self.take(given, depth + 1)?;
+                Given::Merge(file, line) => {
+                    // A name that stands in a file is not for everybody's eyes either.
+                    let (shown, from) = match from {
+                        None => (file.name.escape_ascii().to_string(), file.name.escape_ascii().to_string()),
+                        Some(from) => {
+                            (format!("<rule from {from} line {line}>"), format!("a file named at {from} line {line}"))
+                        }
+                    };
+                    if depth == DEPTH_MOST {
+                        return Err(RulesError::Depth(shown));
+                    }
+                    let bytes = self.read("exclude file", &file.name, &shown)?;
+                    let given = parse_file(&bytes, &file.mode, Some(&from))?;
+                    self.take(given, Some(&from), depth + 1)?;
                 }
             }
         }
@@ -222,7 +229,7 @@ impl ClientRules {
                 }
                 Given::Rule(rule) => self.keep(rule)?,
                 Given::Clear => (self.rules, self.merges, self.left) = (Vec::new(), 0, self.most),
-                Given::Merge(file) => {
+                Given::Merge(file, _) => {
                     let name = file.name.escape_ascii();
                     return Err(TransferError::Rules(format!("A merge rule is for the client to follow: {name}")));
                 }
@@ -297,7 +304,7 @@ struct NamesInFile {
 impl NamesInFile {
     fn open(name: &[u8], from0: bool) -> Result<Self, TransferError> {
         let file: Box<dyn Read + Send> = match name {
-            b"-" => Box::new(std::io::stdin()),
+            b"-" => Box::new(io::stdin()),
             name => Box::new(open_operator_list(Path::new(OsStr::from_bytes(name))).map_err(|error| {
                 unreadable(&RulesError::File {
                     what: "files-from file",
@@ -315,7 +322,7 @@ impl NamesInFile {
         loop {
             let bytes = match self.file.fill_buf() {
                 Ok(bytes) => bytes,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(source) => return Err(TransferError::Local { what: UNREADABLE.into(), source }),
             };
             if bytes.is_empty() {
@@ -376,11 +383,16 @@ pub fn names_to_forward(name: &[u8], options: &Options) -> Result<Forwarded, Tra
 }
 
 fn list_of_names(name: &[u8]) -> Result<Vec<u8>, TransferError> {
-    read("files-from file", name).map_err(|error| unreadable(&error))
+    let name_of = |error: io::Error| RulesError::File {
+        what: "files-from file",
+        name: name.escape_ascii().to_string(),
+        why: reason(&error),
+    };
+    read(name).map_err(|error| unreadable(&name_of(error)))
 }
 
 fn unreadable(error: &RulesError) -> TransferError {
-    TransferError::Local { what: UNREADABLE.into(), source: std::io::Error::other(error.to_string()) }
+    TransferError::Usage(format!("{UNREADABLE}: {error}"))
 }
 
 /// What the rules come to on one side; nothing when none of them concerns it.
@@ -391,23 +403,21 @@ pub fn rule_set(rules: &[Rule], side: Side) -> Option<RuleSet> {
 /// The user's own words on what CVS ignores.
 fn cvs_of_user() -> Vec<Vec<u8>> {
     let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cvsignore"));
-    let file = home.and_then(|path| read("", path.as_os_str().as_bytes()).ok());
+    let file = home.and_then(|path| read(path.as_os_str().as_bytes()).ok());
     let words = std::env::var_os("CVSIGNORE").map(|words| words.as_bytes().to_vec());
     file.into_iter().chain(words).collect()
 }
 
 /// A file that the operator named.
-fn read(what: &'static str, name: &[u8]) -> Result<Vec<u8>, RulesError> {
-    let failed = |why: String| RulesError::File { what, name: name.escape_ascii().to_string(), why };
+fn read(name: &[u8]) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let done = match name {
-        b"-" => std::io::stdin().lock().take(FILE_MOST).read_to_end(&mut bytes),
+        b"-" => io::stdin().lock().take(FILE_MOST).read_to_end(&mut bytes),
         name => open_operator_list(Path::new(OsStr::from_bytes(name)))
             .and_then(|file| file.take(FILE_MOST).read_to_end(&mut bytes)),
     };
-    match done {
-        Ok(len) if len as u64 == FILE_MOST => Err(failed("It is larger than 1 GiB".into())),
-        Ok(_) => Ok(bytes),
-        Err(error) => Err(failed(reason(&error))),
+    match done? as u64 {
+        FILE_MOST => Err(io::Error::other("It is larger than 1 GiB")),
+        _ => Ok(bytes),
     }
 }

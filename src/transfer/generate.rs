@@ -68,8 +68,8 @@ pub(super) struct Generated {
 }
 
 impl Generate<'_> {
-    /// Runs to the end of the session.
-    pub(super) fn run(self) -> Result<Generated, TransferError> {
+    /// Runs to the end of the session; gives the way to the peer back, which may not have heard all yet.
+    pub(super) fn run(self) -> (Result<Generated, TransferError>, Mouth) {
         let Self { n, target, plan, board, witness, out, mouth, rules } = self;
         let options = &plan.options;
         let incremental = n.compat.has(Compat::INC_RECURSE);
@@ -105,9 +105,10 @@ impl Generate<'_> {
             && let Some(words) = LastWords::new(error, plan.server)
         {
             words.put(n, &mut work.out);
-            work.mouth.say(&mut work.out)?;
+            let said = work.mouth.say(&mut work.out);
+            return (said.and(result), work.mouth);
         }
-        result
+        (result, work.mouth)
     }
 }
 
@@ -317,7 +318,7 @@ impl Work<'_> {
             words.put(self.n, &mut self.out);
             self.mouth.say(&mut self.out)?;
         }
-        Err(TransferError::Refused("The receiver gave up".into()))
+        Err(TransferError::Echo)
     }
 
     fn keep_alive(&mut self) {

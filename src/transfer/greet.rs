@@ -1,13 +1,14 @@
 //! The handshake over a link, and the session that comes of it.
 
 use super::TransferError;
+use super::abort::{HANG_UP, within};
 use super::batch::{BatchFile, Tap};
 use crate::link::{Closer, Link, Remote, Sink};
 use crate::throttle::Rate;
 use protocol::PeerError;
 use protocol::args::Options;
 use protocol::charset::Charset;
-use protocol::handshake::{Handshake, Hello, Negotiated};
+use protocol::handshake::{Handshake, Hello, Negotiated, Side};
 use protocol::mux::{Inbox, Outbox};
 use std::io::{self, Read, Write};
 use std::num::NonZeroU64;
@@ -148,18 +149,26 @@ pub fn greet(link: Link, hello: Hello) -> Result<Session, TransferError> {
 /// The same for a client that wants these options, which not every version has.
 pub fn greet_with(link: Link, hello: Hello, options: &Options) -> Result<Session, TransferError> {
     let mut out = Outbox::new();
+    let serves = matches!(hello.side, Side::Server { .. });
     let handshake = Handshake::new(hello, &mut out);
-    shake(link, handshake, out, options)
+    shake(link, handshake, out, options, serves)
 }
 
 /// Shakes hands where a daemon's greeting has agreed on `hello.version` already.
 pub fn greet_agreed(link: Link, hello: Hello) -> Result<Session, TransferError> {
     let mut out = Outbox::new();
+    let serves = matches!(hello.side, Side::Server { .. });
     let handshake = Handshake::agreed(hello, &mut out);
-    shake(link, handshake, out, &Options::default())
+    shake(link, handshake, out, &Options::default(), serves)
 }
 
-fn shake(link: Link, mut handshake: Handshake, mut out: Outbox, options: &Options) -> Result<Session, TransferError> {
+fn shake(
+    link: Link,
+    mut handshake: Handshake,
+    mut out: Outbox,
+    options: &Options,
+    serves: bool,
+) -> Result<Session, TransferError> {
     let Link { reader, writer, closer, remote } = link;
     let mut ears = Ears::new(reader, remote);
     let mut mouth = Mouth::new(writer);
@@ -168,11 +177,12 @@ fn shake(link: Link, mut handshake: Handshake, mut out: Outbox, options: &Option
         return Ok(session(n, handshake, out, ears, mouth, closer));
     }
     let n = loop {
-        // A far end that is gone already is explained by what it said, not by our failure to speak to it.
-        let spoken = mouth.say(&mut out);
-        let heard = match (spoken, ears.hear()) {
-            (_, Ok(bytes)) => bytes,
-            (Err(TransferError::Link(_)), Err(heard)) | (Ok(()), Err(heard)) | (Err(heard), _) => return Err(heard),
+        let heard = match mouth.say(&mut out) {
+            Ok(()) => ears.hear()?,
+            // A far end that is gone already is explained by what it said, not by our failure to speak to it; a client that
+            // does not listen may still hold its own end open, and says nothing.
+            Err(TransferError::Link(_)) if !serves => within(HANG_UP, &closer, || ears.hear())?,
+            Err(error) => return Err(error),
         };
         handshake.feed(heard)?;
         match handshake.poll(&mut out) {
@@ -184,7 +194,7 @@ fn shake(link: Link, mut handshake: Handshake, mut out: Outbox, options: &Option
             Ok(None) => handshake.version().map_or(Ok(()), |version| options.check_version(version))?,
             Err(PeerError::Version(_)) if heard.iter().all(|byte| byte.is_ascii()) => {
                 let words = String::from_utf8_lossy(heard).trim().escape_debug().to_string();
-                return Err(TransferError::Refused(format!(
+                return Err(TransferError::Garbled(format!(
                     "The far end printed {words:?} instead of speaking the rsync protocol. Is its shell start-up file silent?"
                 )));
             }

@@ -12,7 +12,7 @@ mod rebuild;
 mod target;
 
 use super::TransferError;
-use super::abort::{Parts, abort, await_hang_up};
+use super::abort::{Parts, abort, await_hang_up, hold};
 use super::batch::Tap;
 use super::dest::{Preserve, in_place};
 use super::filters::{self, ClientRules};
@@ -237,14 +237,14 @@ fn receive_knowing(
     let generate = Generate { n: &n, target: &target, plan, board: &board, witness, out, mouth, rules };
     let mut work = Rebuild::new(&n, plan, &target, &board, witness, &mut lists, &mut received);
     work.replay = replay;
-    let (heard, spoken) = std::thread::scope(|scope| {
-        let (closer, board) = (&closer, &board);
+    let (heard, spoken, mouth) = std::thread::scope(|scope| {
+        let (n, closer, board) = (&n, &closer, &board);
         let (heard_out, hearing) = mpsc::channel::<()>();
         let generator = scope.spawn(move || {
-            let result = generate.run();
+            let (result, mouth) = generate.run();
             match &result {
                 // A peer that was told why hangs up itself.
-                Ok(_) | Err(TransferError::Rules(_)) => {}
+                Ok(_) | Err(TransferError::Rules(_) | TransferError::Echo) => {}
                 // One that takes nothing any more has said why, and is to be heard out.
                 Err(TransferError::Link(_)) if !server => {
                     if hearing.recv_timeout(LAST_WORDS) == Err(mpsc::RecvTimeoutError::Timeout) {
@@ -254,7 +254,11 @@ fn receive_knowing(
                 Err(_) => closer.close(),
             }
             board.generator_left();
-            result
+            let mouth = match &result {
+                Ok(_) | Err(TransferError::Echo) => Some(mouth),
+                Err(error) => hold(n, error, mouth),
+            };
+            (result, mouth)
         });
         let heard = work.run(&mut receiver, &mut ears);
         drop(heard_out);
@@ -264,16 +268,23 @@ fn receive_knowing(
                 closer.close();
             }
         }
-        let spoken = generator.join().unwrap_or_else(|_| {
-            Err(TransferError::Refused("The generator thread panicked; please report this".into()))
-        });
-        (heard, spoken)
+        match generator.join() {
+            Ok((spoken, mouth)) => (heard, spoken, mouth),
+            Err(_) => {
+                let text = "The generator thread panicked; please report this".into();
+                (heard, Err(TransferError::Refused(text)), None)
+            }
+        }
     });
-    if heard.is_err() {
+    if let Err(error) = &heard {
+        let _held = mouth.and_then(|mouth| hold(&n, error, mouth));
         await_hang_up(&mut ears, &closer);
+    } else {
+        drop(mouth);
     }
     // Whoever failed first closed the link, and the other's complaint is only its echo.
     match (heard, spoken) {
+        (Err(heard), Err(TransferError::Echo)) => return Err(heard),
         (Err(TransferError::Link(_) | TransferError::Remote { .. }), Err(spoken)) => return Err(spoken),
         (Err(heard), _) => return Err(heard),
         (Ok(()), spoken) => {

@@ -14,6 +14,7 @@ use conversation::{Line, converse};
 use protocol::checksum::Sum;
 use protocol::filter::{Rule, RuleSet};
 use protocol::flist::{FileEntry, FileList, IdNames, ListShape, Ndx};
+use protocol::generator::DeleteCounts;
 use protocol::item::ItemHeader;
 use protocol::mux::Message;
 use protocol::sender::Request;
@@ -164,6 +165,9 @@ pub trait Watch {
     /// The receiving side tells of a change it made itself.
     fn item(&mut self, _ndx: Ndx, _entry: &FileEntry, _header: &ItemHeader) {}
 
+    /// The receiving side tells how much it deleted.
+    fn deleted(&mut self, _counts: &DeleteCounts) {}
+
     /// The peer said something.
     fn message(&mut self, _message: &Message) {}
 
@@ -180,6 +184,8 @@ pub struct Sent {
     pub literal_bytes: u64,
     /// Bytes the receiving side had already.
     pub matched_bytes: u64,
+    /// All that went over the wire for them: what was said of each file, its tokens and its sum, as they are compressed.
+    pub wire_bytes: u64,
 }
 
 /// A file's length and BLAKE3.

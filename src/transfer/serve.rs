@@ -88,7 +88,7 @@ pub(crate) fn serve_session(
         session.limit(rate);
     }
     if let Some(ledger) = ledger {
-        ledger.begins();
+        ledger.begins(&session.n);
     }
     let (served, bytes) = match args.sender {
         true => serve_sender(args, session, guard, ledger)?,
@@ -118,7 +118,7 @@ impl Witness for Recorded<'_> {
     }
 
     fn received(&self, _ndx: Ndx, entry: &FileEntry, header: &ItemHeader, sent: &Sent, sum: &Sum) {
-        let bytes = sent.literal_bytes;
+        let bytes = sent.wire_bytes;
         self.ledger.inspect(|ledger| ledger.transferred(&Transferred { entry, header, bytes, sums: 0, sum }));
     }
 
@@ -255,7 +255,7 @@ impl Watch for Report<'_> {
 
     fn sent(&mut self, _ndx: Ndx, entry: &FileEntry, sent: &Sent, sum: &Sum) {
         if let (Some(ledger), Some((header, sums))) = (self.ledger, self.current.take()) {
-            ledger.transferred(&Transferred { entry, header: &header, bytes: sent.literal_bytes, sums, sum });
+            ledger.transferred(&Transferred { entry, header: &header, bytes: sent.wire_bytes, sums, sum });
         }
     }
 

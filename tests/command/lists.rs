@@ -111,3 +111,23 @@ fn an_output_that_nobody_reads_ends_a_transfer_as_stocks() {
         }
     }
 }
+
+/// Where names begin may be said in any part of a listed name, at its end too.
+#[test]
+fn listed_names_begin_where_they_say() {
+    super::scripts::reads_like_stock(
+        r#"mkdir -p w/from/d/e; echo 1 >w/from/f; echo 2 >w/from/d/g; echo 3 >w/top; find w -exec touch -hd 2020-01-01 {} +
+        t() { "$@" 2>/dev/null; echo "$? $(cd to 2>/dev/null && find . | sort | tr '\n' ' ')"; rm -rf to; }
+        for e in from/./ from/.// from/././ from/. from/./. from/./d from/./d/ from/./d/. from/d/./ ./from/./ ./ . ././ \
+            /from/./d/g from/././d from/./d/./g from/./../from/d from/../from/./d 'from/./\nfrom/f' 'top\nfrom/./d/g'; do
+            for o in -a -r --no-R; do
+                echo "== $e $o"; printf "$e\n" >l
+                t $R -t $o --files-from=l w to/
+                t $R -t $o -e $RSH --rsync-path=$S --files-from=l lh:$W/w to/
+                t $R -t $o -e $RSH --rsync-path=$S --files-from=:$W/l lh:$W/w to/
+                t $R -t $o -e $RSH --rsync-path=$S --files-from=l w lh:$W/to/
+            done
+            printf "$e\0" >l; t $R -a0 --files-from=l w to/
+        done"#,
+    );
+}

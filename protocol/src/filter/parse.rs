@@ -44,8 +44,8 @@ pub enum Given {
     Rule(Rule),
     /// All rules before it are void.
     Clear,
-    /// The rules of a file come here.
-    Merge(MergeFile),
+    /// The rules of a file come here. It is named in this line, where a file names it.
+    Merge(MergeFile, usize),
 }
 
 /// Rule text that means nothing. A command line with such is a usage error.
@@ -66,6 +66,25 @@ pub enum FilterError {
     /// Longer than the protocol allows.
     #[error("overlong filter rule of {0} bytes; shorten it below 5120")]
     Overlong(usize),
+    /// The same, of a file.
+    #[error("overlong filter rule of {0} bytes: {1}; shorten it below 5120")]
+    OverlongAt(usize, String),
+}
+
+impl FilterError {
+    /// Says where the rule stands instead of what it says: who may hear of it need not be one who may read the file.
+    fn of_line(self, file: Option<&str>, line: usize) -> Self {
+        let Some(file) = file else { return self };
+        let place = format!("<rule from {file} line {line}>");
+        match self {
+            Self::Unknown(_) => Self::Unknown(place),
+            Self::Modifier(letter, _) => Self::Modifier(letter, place),
+            Self::Short(_) => Self::Short(place),
+            Self::Long(_) => Self::Long(place),
+            Self::Overlong(len) => Self::OverlongAt(len, place),
+            other @ Self::OverlongAt(..) => other,
+        }
+    }
 }
 
 fn shown(text: &[u8]) -> String {
@@ -176,7 +195,7 @@ fn prefixed(text: &[u8], mode: &Mode) -> Result<Vec<Given>, FilterError> {
             let pattern = Pattern::new(file.leaf());
             given.push(Given::Rule(Rule::Match(Match { action: Action::Exclude, pattern, negated: false, modifiers })));
         }
-        given.push(if letter == b'.' { Given::Merge(file) } else { Given::Rule(Rule::DirMerge(file)) });
+        given.push(if letter == b'.' { Given::Merge(file, 0) } else { Given::Rule(Rule::DirMerge(file)) });
         return Ok(given);
     }
     let action = if matches!(letter, b'+' | b'S' | b'R') { Action::Include } else { Action::Exclude };
@@ -189,33 +208,44 @@ fn prefixed(text: &[u8], mode: &Mode) -> Result<Vec<Given>, FilterError> {
     }
 }
 
-/// Parses the rules of a file, or of standard input.
-pub fn parse_file(bytes: &[u8], mode: &Mode) -> Result<Vec<Given>, FilterError> {
+/// Parses the rules of a file, or of standard input. Errors name the file and the line, where the file has a name.
+pub fn parse_file(bytes: &[u8], mode: &Mode, file: Option<&str>) -> Result<Vec<Given>, FilterError> {
     let mut given = Vec::new();
+    let mut take = |text: &[u8], line: usize| {
+        let rules = parse_rule(text, mode).map_err(|error| error.of_line(file, line))?;
+        given.extend(rules.into_iter().map(|rule| match rule {
+            Given::Merge(merge, _) => Given::Merge(merge, line),
+            rule => rule,
+        }));
+        Ok(())
+    };
     if mode.word_split {
-        let mut words = bytes.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-        while let Some(word) = words.next() {
+        let lines = bytes.split(|&byte| byte == b'\n').enumerate();
+        let words = lines.flat_map(|(at, line)| line.split(u8::is_ascii_whitespace).map(move |word| (word, at + 1)));
+        let mut words = words.filter(|(word, _)| !word.is_empty()).peekable();
+        while let Some((word, line)) = words.next() {
             // The space behind a prefix ends no rule.
             let alone = match mode.bare {
                 None => !word.contains(&b'_') && !matches!(word, b"!" | b"clear"),
                 Some(_) => mode.old_prefixes && matches!(word, b"+" | b"-"),
             };
-            let text = match words.clone().next().filter(|_| alone) {
-                Some(name) if !matches!(word, b"-C" | b"+C" | b":C" | b".C") => {
-                    words.next();
-                    [word, name].join(&b' ')
-                }
-                _ => word.to_vec(),
-            };
-            given.extend(parse_rule(&text, mode)?);
+            let alone = alone && !matches!(word, b"-C" | b"+C" | b":C" | b".C");
+            match words.next_if(|_| alone) {
+                Some((name, _)) => take(&[word, name].join(&b' '), line)?,
+                None => take(word, line)?,
+            }
         }
         return Ok(given);
     }
+    let mut line = 1;
     let ends = |byte: &u8| if mode.from0 { *byte == 0 } else { matches!(byte, b'\n' | b'\r') };
-    for line in bytes.split(ends) {
-        if !line.is_empty() && !matches!(line[0], b'#' | b';') {
-            given.extend(parse_rule(line, mode)?);
+    for text in bytes.split_inclusive(ends) {
+        let ended = text.last().filter(|byte| ends(byte)).copied();
+        let rule = if ended.is_some() { &text[..text.len() - 1] } else { text };
+        if !rule.is_empty() && !matches!(rule[0], b'#' | b';') {
+            take(rule, line)?;
         }
+        line += usize::from(mode.from0 || ended == Some(b'\n'));
     }
     Ok(given)
 }

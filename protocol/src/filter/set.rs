@@ -141,7 +141,9 @@ impl RuleSet {
 
     /// The same for a directory above the transfer, where only files given with a path are looked for.
     pub fn enter_above(&self, above: &Scope, path: &[u8], read: ReadFile<'_>) -> Result<Scope, ScopeError> {
-        let within = |file: &MergeFile| file.name.starts_with(b"/") && path.starts_with(parent(&file.name));
+        let path_here = if path.ends_with(b"/") { path.to_vec() } else { [path, b"/"].concat() };
+        let within =
+            |file: &MergeFile| file.path_from(&above.root).is_some_and(|file| path_here.starts_with(parent(&file)));
         self.enter_at(above, path, &within, read)
     }
 
@@ -164,7 +166,8 @@ impl RuleSet {
             if looked_for(&file)
                 && let Some(bytes) = read(file.leaf()).map_err(ScopeError::Read)?
             {
-                found.take(&bytes, &file, read, 0).map_err(|error| error.unwrap_or_else(too_many))?;
+                let from = [&base, file.leaf()].join(&b'/').escape_ascii().to_string();
+                found.take(&bytes, &file, &from, read, 0).map_err(|error| error.unwrap_or_else(too_many))?;
             }
             let own = found.own;
             if own.len() > RULES_MOST {
@@ -236,17 +239,20 @@ struct Found {
 
 impl Found {
     /// `Err(None)`: too deep.
+    ///
+    /// `from` is what the file is called.
     fn take(
         &mut self,
         bytes: &[u8],
         file: &MergeFile,
+        from: &str,
         read: ReadFile<'_>,
         depth: usize,
     ) -> Result<(), Option<ScopeError>> {
         if depth == DEPTH_MOST || self.own.len() > RULES_MOST {
             return Err(None);
         }
-        for given in parse_file(bytes, &file.mode).map_err(|error| Some(error.into()))? {
+        for given in parse_file(bytes, &file.mode, Some(from)).map_err(|error| Some(error.into()))? {
             match given {
                 Given::Rule(Rule::Cvs(like)) => self.own.extend(cvs_rules(&like, &[])),
                 Given::Rule(rule) => self.own.push(rule),
@@ -254,10 +260,13 @@ impl Found {
                     self.own.clear();
                     self.cleared = true;
                 }
-                Given::Merge(inner) => match read(&inner.name).map_err(|text| Some(ScopeError::Read(text)))? {
-                    Some(bytes) => self.take(&bytes, &inner, read, depth + 1)?,
+                Given::Merge(inner, line) => match read(&inner.name).map_err(|text| Some(ScopeError::Read(text)))? {
+                    Some(bytes) => {
+                        let from = format!("a file named at {from} line {line}");
+                        self.take(&bytes, &inner, &from, read, depth + 1)?;
+                    }
                     None => {
-                        let text = format!("failed to open include file {}", inner.name.escape_ascii());
+                        let text = format!("failed to open exclude file <rule from {from} line {line}>");
                         return Err(Some(ScopeError::Read(text)));
                     }
                 },

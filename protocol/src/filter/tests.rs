@@ -49,7 +49,7 @@ proptest! {
     #[test]
     fn any_text_is_a_rule_or_an_error(text in proptest::collection::vec(any::<u8>(), 0..60), bare in any::<bool>()) {
         let mode = if bare { Mode::old_style(Action::Exclude) } else { Mode::default() };
-        let _ = parse_file(&text, &mode);
+        let _ = parse_file(&text, &mode, Some("file"));
         if let Ok(given) = parse_rule(&text, &mode) {
             for given in given {
                 if let Given::Rule(Rule::Match(rule)) = given {
@@ -212,11 +212,11 @@ fn nonsense_is_refused() {
 #[test]
 fn files_have_comments_and_old_prefixes() {
     let texts = |text: &str, mode: &Mode| -> Vec<String> {
-        let given = parse_file(text.as_bytes(), mode).unwrap();
+        let given = parse_file(text.as_bytes(), mode, None).unwrap();
         let shown = |given| match given {
             Given::Rule(rule) => String::from_utf8(rule.text()).unwrap(),
             Given::Clear => "!".into(),
-            Given::Merge(file) => format!(". {}", String::from_utf8(file.name).unwrap()),
+            Given::Merge(file, _) => format!(". {}", String::from_utf8(file.name).unwrap()),
         };
         given.into_iter().map(shown).collect()
     };

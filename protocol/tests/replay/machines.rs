@@ -263,7 +263,7 @@ pub(crate) fn send(case: &Case, session: &Session, streams: &Streams, chunk: usi
                 sender.farewell(&stats.unwrap_or_default(), &mut out);
             }
             SenderEvent::Message(message) => messages.push(message),
-            SenderEvent::Goodbye => {}
+            SenderEvent::Deleted(_) | SenderEvent::Goodbye => {}
         }
     }
     assert_eq!(filters, if client { Vec::new() } else { session.filters.clone() });

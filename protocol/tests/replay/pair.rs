@@ -197,6 +197,7 @@ impl<'p> Sending<'p> {
             | SenderEvent::SegmentDone
             | SenderEvent::PhaseDone
             | SenderEvent::Message(_)
+            | SenderEvent::Deleted(_)
             | SenderEvent::Goodbye => {}
         }
         Ok(())

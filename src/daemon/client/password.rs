@@ -31,7 +31,7 @@ pub(super) fn password(call: &Call) -> Result<Vec<u8>, DaemonError> {
     }
     let typed = rpassword::prompt_password("Password: ");
     let cannot = |error| {
-        DaemonError::Usage(format!("No password ({error}); name a file with --password-file or set RSYNC_PASSWORD"))
+        DaemonError::Refused(format!("No password ({error}); name a file with --password-file or set RSYNC_PASSWORD"))
     };
     typed.map(String::into_bytes).map_err(cannot)
 }

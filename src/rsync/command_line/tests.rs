@@ -225,3 +225,22 @@ fn help_manual_and_completions_name_every_option() {
     }
     assert_eq!(help::generate("tcsh"), None);
 }
+
+#[test]
+fn a_mistyped_option_has_a_hint() {
+    for (word, name) in [
+        ("--progess", Some("progress")),
+        ("--recurs", Some("recursive")),
+        ("--delete-exclude", Some("delete-excluded")),
+        ("--chekcsum", Some("checksum")),
+        ("--bwlimt=5", Some("bwlimit")),
+        ("--no-perm", Some("no-perms")),
+        ("--something-else", None),
+        ("-Q", None),
+    ] {
+        assert_eq!(table::resembling(word), name, "{word}");
+        let error = CommandLine::parse(&[word.as_bytes(), b"a", b"b"], &Environment::default()).unwrap_err();
+        let hint = name.map(|name| format!("did you mean --{name}?"));
+        assert!(error.code == 1 && hint.is_none_or(|hint| error.text.ends_with(&hint)), "{word}: {}", error.text);
+    }
+}

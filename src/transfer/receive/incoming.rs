@@ -1,5 +1,6 @@
 //! One file on its way in: written, verified, and given its name.
 
+use crate::transfer::TransferError;
 use crate::transfer::basis::{Asked, Basis};
 use crate::transfer::beneath::{reason, shown};
 use crate::transfer::dest::{Attrs, Dest, DestError, Found, Further, Output, Stamp, Values, in_place};
@@ -25,7 +26,7 @@ pub(super) struct Incoming {
     asked: Asked,
     head: SumHead,
     basis: Option<File>,
-    /// `None` once writing has failed: the rest is heard and thrown away. Also while the file may stay.
+    /// `None` where it could not be opened: what comes is heard and thrown away. Also while the file may stay.
     output: Option<Output>,
     /// Nothing has come but the basis from its beginning, and nothing is written.
     stays: Option<Staying>,
@@ -56,6 +57,14 @@ struct Run {
     len: u64,
 }
 
+/// Why a file cannot be written.
+pub(super) enum Trouble {
+    /// For a reason of its own.
+    File(String),
+    /// What takes the bytes takes no more of them, and would take none of the next file either.
+    Disk(TransferError),
+}
+
 /// What became of a file that has come to its end.
 pub(super) enum Ending {
     /// It is under its name.
@@ -68,6 +77,8 @@ pub(super) enum Ending {
     Wrong(&'static str),
     /// It could not be written, which has been said unless it is told here.
     Failed(Option<String>),
+    /// Nothing more can be written.
+    Full(TransferError),
 }
 
 impl Incoming {
@@ -158,7 +169,7 @@ impl Incoming {
     }
 
     /// Bytes that came over the wire.
-    pub(super) fn literal(&mut self, dest: Option<&Dest>, bytes: &[u8], buffer: &mut Vec<u8>) -> Result<(), String> {
+    pub(super) fn literal(&mut self, dest: Option<&Dest>, bytes: &[u8], buffer: &mut Vec<u8>) -> Result<(), Trouble> {
         self.differs(dest)?;
         self.catch_up(buffer)?;
         self.put(bytes, false)?;
@@ -167,7 +178,12 @@ impl Incoming {
     }
 
     /// A block of the basis; returns its length. It is read and written together with those that follow it.
-    pub(super) fn copy(&mut self, dest: Option<&Dest>, block: BlockIndex, buffer: &mut Vec<u8>) -> Result<u64, String> {
+    pub(super) fn copy(
+        &mut self,
+        dest: Option<&Dest>,
+        block: BlockIndex,
+        buffer: &mut Vec<u8>,
+    ) -> Result<u64, Trouble> {
         let len = u64::from(self.head.block_len(block));
         let offset = self.head.offset(block);
         self.sent.matched_bytes += len;
@@ -204,9 +220,9 @@ impl Incoming {
     }
 
     /// The file does not stay what it was: it is written anew from here on.
-    fn differs(&mut self, dest: Option<&Dest>) -> Result<(), String> {
+    fn differs(&mut self, dest: Option<&Dest>) -> Result<(), Trouble> {
         let (Some(staying), Some(dest)) = (self.stays.take(), dest) else { return Ok(()) };
-        let mut output = dest.create_temp(&self.name).map_err(|error| error.to_string())?;
+        let mut output = dest.create_temp(&self.name).map_err(|error| Trouble::File(error.to_string()))?;
         let Some(basis) = &self.basis else { return Ok(()) };
         self.same_file = staying.stamp.bytes() >= SHARED_LEAST && output.share(basis, staying.stamp.bytes());
         let done = match self.same_file {
@@ -219,7 +235,7 @@ impl Incoming {
     }
 
     /// Hashes and writes what is due of the basis.
-    fn catch_up(&mut self, buffer: &mut Vec<u8>) -> Result<(), String> {
+    fn catch_up(&mut self, buffer: &mut Vec<u8>) -> Result<(), Trouble> {
         let Run { mut offset, mut len } = std::mem::take(&mut self.run);
         while len > 0 && (self.output.is_some() || self.stays.is_some()) {
             let now = len.min(READ_SIZE as u64);
@@ -241,19 +257,17 @@ impl Incoming {
     }
 
     /// Writes bytes, or passes over them where they stand already.
-    fn put(&mut self, bytes: &[u8], stays: bool) -> Result<(), String> {
+    fn put(&mut self, bytes: &[u8], stays: bool) -> Result<(), Trouble> {
         let Some(output) = &mut self.output else { return Ok(()) };
         let done = if stays { output.pass_over(bytes) } else { output.write_all(bytes) };
-        if let Err(error) = done {
-            self.output = None;
-            return Err(self.write_failed(&error));
-        }
+        done.map_err(|error| self.write_failed(&error))?;
         self.hasher.update(bytes);
         Ok(())
     }
 
-    fn write_failed(&self, error: &io::Error) -> String {
-        format!("write failed on \"{}\": {}", shown(&self.name), reason(error))
+    fn write_failed(&self, error: &io::Error) -> Trouble {
+        let what = format!("write failed on \"{}\"", shown(&self.name));
+        Trouble::Disk(TransferError::Local { what, source: io::Error::new(error.kind(), reason(error)) })
     }
 
     fn attrs(&self, dest: &Dest, options: &Options, entry: &FileEntry) -> Result<Attrs, DestError> {
@@ -293,8 +307,14 @@ impl Incoming {
             Ok(false) => {}
             Err(error) => return Ending::Failed(Some(error.to_string())),
         }
-        if let Err(trouble) = self.differs(Some(dest)).and_then(|()| self.catch_up(buffer)) {
-            return Ending::Failed(Some(trouble));
+        match self.differs(Some(dest)).and_then(|()| self.catch_up(buffer)) {
+            Ok(()) => {}
+            Err(Trouble::File(trouble)) => return Ending::Failed(Some(trouble)),
+            Err(Trouble::Disk(error)) => {
+                // As after a lost link: what there is of it is kept if the options ask for it.
+                let _ = self.output.take().map(|output| output.keep(dest, &attrs));
+                return Ending::Full(error);
+            }
         }
         let Some(mut output) = self.output.take() else { return Ending::Failed(None) };
         let hasher = std::mem::replace(&mut self.hasher, FileHasher::new(self.checksum));

@@ -1,7 +1,7 @@
 //! Files out of tokens: what the receiving thread does with all it hears. Counterpart: rsync's `recv_files`.
 
 use super::group::{self, Unsynced};
-use super::incoming::{Ending as FileEnding, Incoming};
+use super::incoming::{Ending as FileEnding, Incoming, Trouble};
 use super::inflow::Inflow;
 use super::lists::Lists;
 use super::{ReceivePlan, Received, Target, Witness, preserve};
@@ -60,6 +60,8 @@ struct Current {
     built: bool,
     /// Its length, where its basis was not worth reading.
     spared: Option<u64>,
+    /// What of the session's stream came before its head.
+    heard_before: u64,
 }
 
 /// A file that comes in, with what was said of it.
@@ -135,8 +137,9 @@ impl Rebuild<'_> {
             match event {
                 ReceiverEvent::File(ndx, header, head) => {
                     let entry = self.entry(ndx)?.clone();
+                    let heard_before = receiver.consumed().saturating_sub(SumHead::SIZE);
                     if self.replay {
-                        self.play(dest, Arrival { ndx, header, entry }, head);
+                        self.play(dest, Arrival { ndx, header, entry }, head, heard_before);
                         continue;
                     }
                     let attempt = self.board.take(ndx).filter(|_| !header.flags.has(ItemFlags::LOCAL_CHANGE));
@@ -147,11 +150,11 @@ impl Rebuild<'_> {
                         asked.ok_or(PeerError::Malformed("a file built upon another basis than was asked for"))?;
                     self.witness.begins(ndx, &entry, &header);
                     self.keep_values(&entry, header.xattrs.clone())?;
-                    self.begin(dest, Arrival { ndx, header, entry }, asked, head, again);
+                    self.begin(dest, Arrival { ndx, header, entry }, asked, head, (again, heard_before));
                 }
-                ReceiverEvent::Literal(bytes) => self.write(dest, bytes),
+                ReceiverEvent::Literal(bytes) => self.write(dest, bytes)?,
                 ReceiverEvent::Copy(block) => {
-                    self.copy(dest, block);
+                    self.copy(dest, block)?;
                     if receiver.wants_matched() {
                         if let Some(head) = &self.passing {
                             self.block.clear();
@@ -162,7 +165,12 @@ impl Rebuild<'_> {
                         receiver.matched(&self.block)?;
                     }
                 }
-                ReceiverEvent::End(sum) => self.end(dest, &sum),
+                ReceiverEvent::End(sum) => {
+                    if let Some(current) = &mut self.current {
+                        current.incoming.sent.wire_bytes = receiver.consumed().saturating_sub(current.heard_before);
+                    }
+                    self.end(dest, &sum)?;
+                }
                 ReceiverEvent::Item(ndx, header) => {
                     if self.replay {
                         self.board.catch_up();
@@ -278,7 +286,14 @@ impl Rebuild<'_> {
         }
     }
 
-    fn begin(&mut self, dest: Option<&Dest>, arrival: Arrival, asked: Asked, head: SumHead, again: bool) {
+    fn begin(
+        &mut self,
+        dest: Option<&Dest>,
+        arrival: Arrival,
+        asked: Asked,
+        head: SumHead,
+        (again, heard_before): (bool, u64),
+    ) {
         let name = self.target.name(&arrival.entry);
         let (spared, built) = (asked.spared, head.count > 0);
         let inflow = (arrival.entry.len >= LARGE && !self.replay).then(Inflow::new);
@@ -286,11 +301,11 @@ impl Rebuild<'_> {
         if let Some(error) = incoming.trouble() {
             self.board.complain(&error);
         }
-        self.current = Some(Current { arrival, again, incoming, inflow, built, spared });
+        self.current = Some(Current { arrival, again, incoming, inflow, built, spared, heard_before });
     }
 
     /// A file of a batch: taken if it is wanted here, and passed over if not.
-    fn play(&mut self, dest: Option<&Dest>, arrival: Arrival, head: SumHead) {
+    fn play(&mut self, dest: Option<&Dest>, arrival: Arrival, head: SumHead, heard_before: u64) {
         self.board.catch_up();
         let Some(attempt) = self.board.take(arrival.ndx) else {
             self.pass_over(&arrival, head);
@@ -308,7 +323,7 @@ impl Rebuild<'_> {
         self.witness.begins(arrival.ndx, &arrival.entry, &arrival.header);
         // Values that are not wanted here do no harm.
         let _ = self.keep_values(&arrival.entry, arrival.header.xattrs.clone());
-        self.begin(dest, arrival, asked, head, again);
+        self.begin(dest, arrival, asked, head, (again, heard_before));
     }
 
     fn pass_over(&mut self, arrival: &Arrival, head: SumHead) {
@@ -354,37 +369,42 @@ impl Rebuild<'_> {
         }
     }
 
-    fn write(&mut self, dest: Option<&Dest>, bytes: &[u8]) {
+    fn write(&mut self, dest: Option<&Dest>, bytes: &[u8]) -> Result<(), TransferError> {
         if self.passing.is_some() {
-            return;
+            return Ok(());
         }
         if let Some(current) = &mut self.current {
             if let Some(inflow) = &mut current.inflow {
                 inflow.bring(bytes.len() as u64);
             }
-            if let Err(trouble) = current.incoming.literal(dest, bytes, &mut self.block) {
-                self.board.complain(&trouble);
+            match current.incoming.literal(dest, bytes, &mut self.block) {
+                Ok(()) => {}
+                Err(Trouble::File(trouble)) => self.board.complain(&trouble),
+                Err(Trouble::Disk(error)) => return Err(error),
             }
         }
         self.witness.progress(bytes.len() as u64);
+        Ok(())
     }
 
-    fn copy(&mut self, dest: Option<&Dest>, block: BlockIndex) {
+    fn copy(&mut self, dest: Option<&Dest>, block: BlockIndex) -> Result<(), TransferError> {
         if self.passing.is_some() {
-            return;
+            return Ok(());
         }
-        let Some(current) = &mut self.current else { return };
+        let Some(current) = &mut self.current else { return Ok(()) };
         match current.incoming.copy(dest, block, &mut self.block) {
             Ok(len) => self.witness.progress(len),
-            Err(trouble) => self.board.complain(&trouble),
+            Err(Trouble::File(trouble)) => self.board.complain(&trouble),
+            Err(Trouble::Disk(error)) => return Err(error),
         }
+        Ok(())
     }
 
-    fn end(&mut self, dest: Option<&Dest>, sum: &Sum) {
+    fn end(&mut self, dest: Option<&Dest>, sum: &Sum) -> Result<(), TransferError> {
         if self.passing.take().is_some() {
-            return;
+            return Ok(());
         }
-        let Some(mut current) = self.current.take() else { return };
+        let Some(mut current) = self.current.take() else { return Ok(()) };
         if let Some(inflow) = current.inflow.take() {
             self.board.learn(inflow.end(Instant::now()), current.built.then_some(current.incoming.sent));
         }
@@ -392,22 +412,23 @@ impl Rebuild<'_> {
             self.board.whole_came(len);
         }
         let (ndx, link) = (current.arrival.ndx, current.arrival.entry.extra.link);
-        if let Some(whole) = self.finish(dest, current, sum) {
+        if let Some(whole) = self.finish(dest, current, sum)? {
             self.settle(ndx, link, whole);
         }
+        Ok(())
     }
 
     /// Puts a file in its place; `None` when it is asked for once more, or will be in its place only later.
-    fn finish(&mut self, dest: Option<&Dest>, current: Current, sum: &Sum) -> Option<bool> {
+    fn finish(&mut self, dest: Option<&Dest>, current: Current, sum: &Sum) -> Result<Option<bool>, TransferError> {
         let Current { arrival, again, incoming, .. } = current;
         let shown = shown(self.target.name(&arrival.entry));
         if self.options.only_write_batch {
             self.witness.received(arrival.ndx, &arrival.entry, &arrival.header, &incoming.sent, sum);
-            return Some(true);
+            return Ok(Some(true));
         }
         let Some(dest) = dest else {
             self.received.failed += 1;
-            return Some(false);
+            return Ok(Some(false));
         };
         let sent = incoming.sent;
         match incoming.end(dest, self.options, &arrival.entry, &self.board.values, sum, &mut self.block) {
@@ -424,12 +445,13 @@ impl Rebuild<'_> {
                 if self.unsynced.len() >= group::FILES_MOST {
                     self.sync(Some(dest));
                 }
-                return None;
+                return Ok(None);
             }
+            FileEnding::Full(error) => return Err(error),
             FileEnding::Wrong(what) if again => {
                 self.received.failed += 1;
                 self.board.complain(&format!("ERROR: {shown} failed verification -- update {what}."));
-                return Some(false);
+                return Ok(Some(false));
             }
             FileEnding::Wrong(what) => {
                 self.witness.spoilt(arrival.ndx, &arrival.entry, &arrival.header, &sent);
@@ -437,17 +459,17 @@ impl Rebuild<'_> {
                 let text = format!("WARNING: {shown} failed verification -- update {what} ({hope} try again).\n");
                 self.board.note(Note::Say(Message::Text(TextKind::Warning, text.into())));
                 self.board.note(Note::Redo(arrival.ndx));
-                return None;
+                return Ok(None);
             }
             FileEnding::Failed(trouble) => {
                 self.received.failed += 1;
                 if let Some(trouble) = trouble {
                     self.board.complain(&trouble);
                 }
-                return Some(false);
+                return Ok(Some(false));
             }
         }
-        Some(true)
+        Ok(Some(true))
     }
 
     /// Has files on the disk, and under their names, that are whole.

@@ -97,6 +97,13 @@ pub(super) fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, Transfe
     if path.is_dir() {
         return Ok(Target::new(Some(entered(path, options)?), root(path)));
     }
+    if let Err(error) = std::fs::metadata(bare(path)).map(drop)
+        && !options.mkpath
+        && !matches!(error.kind(), io::ErrorKind::NotFound)
+    {
+        let text = format!("Cannot look for the destination \"{}\": {}", shown(bytes), reason(&error));
+        return Err(TransferError::Selection(text));
+    }
     // Nothing comes, so nothing is made for it.
     if lists.is_empty() && !bytes.ends_with(b"/") {
         return Ok(Target::new(None, root(path)));
@@ -116,8 +123,12 @@ pub(super) fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, Transfe
 
 /// Makes the folder that files are to come into, and enters it.
 fn folder(path: &Path, options: &Options) -> Result<Target, TransferError> {
-    if path.exists() {
-        let text = format!("\"{}\" must be a directory to receive more than one file", path.display());
+    if bare(path).exists() && (path.exists() || !options.mkpath) {
+        let text = format!(
+            "\"{}\" must be a directory to receive {}",
+            path.display(),
+            if path.as_os_str().as_bytes().ends_with(b"/") { "into it" } else { "more than one file" }
+        );
         return Err(TransferError::Selection(text));
     }
     let bare = bare(path);

@@ -188,6 +188,7 @@ fn session<S: Source>(
                 sender.give(ndx, &header, out);
                 watch.item(ndx, entry, &header);
             }
+            SenderEvent::Deleted(counts) => watch.deleted(&counts),
             SenderEvent::SegmentDone => {
                 lists.segments.release();
                 source.release();

@@ -59,6 +59,7 @@ impl<S: Source> Reply<'_, S> {
             reading.skip(there);
             there = 0;
         }
+        let before = out.put_bytes();
         let reply = sender.begin(request, content.store, out);
         let mut tokens = Tokens { reply, out, mouth, sent: Sent::default(), span: 0 };
         let sums = &mut request.sums;
@@ -82,12 +83,13 @@ impl<S: Source> Reply<'_, S> {
         }
         search.finish(|token| tokens.emit(token))?;
 
-        let Tokens { reply, out, sent, .. } = tokens;
+        let Tokens { reply, out, mut sent, .. } = tokens;
         let Reading { hasher, blake3, bytes, trouble, .. } = reading;
         let sum = hasher.finish();
         match trouble {
             None => {
                 reply.end(&content.promised.unwrap_or(sum), out)?;
+                sent.wire_bytes = out.put_bytes() - before;
                 self.watch.sent(request.ndx, entry, &sent, &sum);
                 if let Some(blake3) = blake3 {
                     self.watch.digest(request.ndx, &Digest { len: bytes, blake3: blake3.finish() });

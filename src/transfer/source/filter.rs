@@ -12,7 +12,6 @@ use protocol::flist::Kind;
 use super::operand::Operand;
 use super::tree;
 use crate::transfer::beneath::{self, reason, shown};
-use crate::transfer::bound;
 use crate::transfer::guard::Guard;
 
 /// Bytes of a per-directory file: a bound on memory.
@@ -24,11 +23,11 @@ pub(super) fn top(rules: &RuleSet, operand: &Operand, guard: Option<&Guard>) -> 
     let root = if operand.skip > 0 || !operand.implied.is_empty() { &operand.base } else { &operand.root };
     let root = tree::joined(root, b".");
     let mut scope = rules.top(&root);
-    for file in rules.merges_from_above().filter(|file| file.name.starts_with(b"/")) {
-        let from = file.name.len() - file.leaf().len();
-        if !root.starts_with(&file.name[..from]) {
-            continue;
-        }
+    let paths = rules.merges_from_above().filter_map(|file| file.path_from(&root));
+    let from =
+        paths.map(|path| path.iter().rposition(|&byte| byte == b'/').map_or(path.clone(), |at| path[..=at].to_vec()));
+    // One pass from the highest of their folders serves all such files.
+    if let Some(from) = from.filter(|folder| root.starts_with(folder)).map(|folder| folder.len()).min() {
         let slashes = (from - 1..root.len()).filter(|&at| root[at] == b'/');
         for end in slashes {
             let above = if end == 0 { &b"/"[..] } else { &root[..end] };
@@ -38,8 +37,6 @@ pub(super) fn top(rules: &RuleSet, operand: &Operand, guard: Option<&Guard>) -> 
                     .enter_above(&scope, above, &mut |leaf| read(&dir, leaf, guard.map(|guard| (guard, above))))?;
             }
         }
-        // One pass serves all such files.
-        break;
     }
     // The parents that `--relative` sends bring their rules along.
     for name in operand.implied.iter().filter(|name| *name != b".").filter(|_| rules.has_dir_merges()) {
@@ -70,9 +67,9 @@ fn read(dir: &OwnedFd, leaf: &[u8], guard: Option<(&Guard, &[u8])>) -> Result<Op
     }
     match read_at(dir, leaf) {
         Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
-        Err(error) if bound::is_refusal(&error) => Ok(None),
-        Err(error) => Err(format!("failed to open exclude file {}: {}", shown(leaf), reason(&error))),
+        // What is no rule that anybody can follow is none, as with stock: the file itself is one as any other.
+        Err(error) if error.kind() != io::ErrorKind::FileTooLarge => Ok(None),
+        Err(error) => Err(format!("failed to read exclude file {}: {}", shown(leaf), reason(&error))),
     }
 }
 
@@ -83,7 +80,7 @@ fn read_at(dir: &OwnedFd, leaf: &[u8]) -> io::Result<Vec<u8>> {
     }
     let mut bytes = Vec::new();
     if file.take(FILE_MOST).read_to_end(&mut bytes)? as u64 == FILE_MOST {
-        return Err(io::Error::other("It is larger than 1 MiB"));
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "It is larger than 1 MiB"));
     }
     Ok(bytes)
 }
