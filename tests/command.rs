@@ -77,7 +77,7 @@ const LOCAL: &[&str] = &[
     "-av src/one nonex dst",
     "-a --stderr=all -v src/ dst/",
     "-av --bwlimit=10000 src/ dst",
-    "--recurs src/ dst",
+    "--frobnicate src/ dst",
     "-a --timeout=x src/ dst",
     "-a src host:dst other:x",
     "host:src other:x",

@@ -130,6 +130,11 @@ impl Sum {
 }
 
 impl Checksum {
+    /// Whether the sums of whole files depend on the session.
+    pub fn is_seeded(self) -> bool {
+        matches!(self, Self::SeededMd4(_))
+    }
+
     /// A sum as rsync shows it: the numbers that XXH makes are read from their high end.
     pub fn text(self, sum: &Sum) -> String {
         match self {

@@ -50,8 +50,8 @@ pub fn end(bytes: &mut Vec<u8>) {
 }
 
 /// A name as it is looked up in the source folder: nothing in it leads above that folder. What begins with `./`, ends in
-/// a slash or holds `/./` keeps that, for it means something.
-pub fn clean(name: &[u8]) -> Vec<u8> {
+/// a slash or holds `/./` keeps that, for it means something; with `relative` it is a word of its own to `..`.
+pub fn clean(name: &[u8], relative: bool) -> Vec<u8> {
     let last = name.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
     let contents = name.ends_with(b"/") || name.ends_with(b"/.") || last == b"..";
     let mut words: Vec<&[u8]> = Vec::new();
@@ -60,7 +60,7 @@ pub fn clean(name: &[u8]) -> Vec<u8> {
             b"" => {}
             b"." if words.last() != Some(&&b"."[..]) && (at == 0 || !words.is_empty()) => words.push(word),
             b"." => {}
-            b".." => drop(words.pop()),
+            b".." => while words.pop() == Some(b".") && !relative {},
             word => words.push(word),
         }
     }
@@ -114,7 +114,7 @@ mod tests {
             ("a/...", "a/..."),
             ("x..", "x.."),
         ] {
-            assert_eq!(String::from_utf8(clean(name.as_bytes())).unwrap(), expected, "{name}");
+            assert_eq!(String::from_utf8(clean(name.as_bytes(), true)).unwrap(), expected, "{name}");
         }
     }
 

@@ -183,12 +183,10 @@ fn field(letter: u8, quotes: usize, event: &Event<'_>) -> Option<Vec<u8>> {
         b'C' => whole_file_sum(event).into_bytes(),
         b'f' => {
             let path = event.path.unwrap_or(event.name);
+            let path = path.strip_suffix(b"/").filter(|_| entry.is_none()).unwrap_or(path);
             path.strip_prefix(b"/").filter(|_| event.path.is_some()).unwrap_or(path).to_vec()
         }
-        b'G' => match entry {
-            Some(entry) => id(Some(entry.gid)),
-            None => b"DEFAULT".to_vec(),
-        },
+        b'G' => id(entry.map(|entry| entry.gid)),
         b'U' => id(entry.map(|entry| entry.uid)),
         b'i' => itemized(event).into_bytes(),
         b'l' => number(entry.map_or(0, |entry| entry.len)),
@@ -230,7 +228,8 @@ fn whole_file_sum(event: &Event<'_>) -> String {
     let file = event.entry.filter(|entry| entry.is_file());
     match (file, file.and_then(|entry| entry.extra.sum.as_ref())) {
         (_, Some(sum)) => listed.text(sum),
-        (Some(_), None) if event.header.flags.has(ItemFlags::TRANSFER) => {
+        // One that is seeded says nothing to anybody else.
+        (Some(_), None) if event.header.flags.has(ItemFlags::TRANSFER) && !checksum.is_seeded() => {
             checksum.text(&event.sum.unwrap_or_else(|| Sum::zero(checksum.size())))
         }
         _ => " ".repeat(2 * checksum.size()),

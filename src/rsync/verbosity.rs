@@ -29,7 +29,7 @@ pub(super) const INFO: &[Flag] = &[
     flag("PROGRESS", "progress of 1) each file, 2) the whole transfer", &[]),
     flag("REMOVE", "files removed on the sending side", &[2]),
     flag("SKIP", "files left alone because of an option (levels 1-2)", &[2]),
-    flag("STATS", "statistics at the end (levels 1-3)", &[1]),
+    flag("STATS", "statistics at the end (levels 1-2)", &[1]),
     flag("SYMSAFE", "symlinks that are unsafe", &[1]),
 ];
 

@@ -59,7 +59,8 @@ pub(super) fn abort(n: &Negotiated, error: TransferError, server: bool, parts: P
         }
         let said = mouth.say(&mut out).is_ok();
         let _held = hold(n, &error, mouth);
-        if said {
+        // One that gave up waits for us to leave.
+        if said && !gave_up {
             await_hang_up(ears, closer);
         }
     }

@@ -278,7 +278,10 @@ fn receive_knowing(
     });
     if let Err(error) = &heard {
         let _held = mouth.and_then(|mouth| hold(&n, error, mouth));
-        await_hang_up(&mut ears, &closer);
+        // One that gave up waits for us to leave.
+        if !matches!(error, TransferError::Peer(PeerError::Exit(_))) {
+            await_hang_up(&mut ears, &closer);
+        }
     } else {
         drop(mouth);
     }

@@ -44,8 +44,8 @@ fn what_is_no_rsync_at_the_far_end_is_a_protocol_error() {
 fn the_far_program_has_a_say_in_the_exit_code() {
     reads_like_stock(&format!(
         r#"{ENDS}
-        for c in 1 12 23 127 255; do BEHIND="exit $c"; both; done
-        for s in KILL HUP; do BEHIND="kill -$s \$\$"; both; done
+        for c in 1 12 127; do BEHIND="exit $c"; both; done
+        for s in KILL; do BEHIND="kill -$s \$\$"; both; done
         BEHIND=
         both -M--no-such-option
         both --no-such-option
@@ -54,7 +54,7 @@ fn the_far_program_has_a_say_in_the_exit_code() {
         t $R -a -e $W/far --rsync-path=$S lh:$W/none b/
         t $R -a -e $W/far --rsync-path=$S none lh:$W/b/
         echo 1 >file
-        for d in file/ file/x file; do for s in a/f a/ 'a/f a/s/g'; do for n in "" -n; do
+        for d in file/ file/x file; do for s in a/f a/; do for n in ""; do
             echo "== $n $s $d"
             t $R -a $n $s $d
             t $R -a $n -e $W/far --rsync-path=$S $s lh:$W/$d
@@ -72,7 +72,7 @@ fn a_file_that_takes_no_more_bytes_ends_the_session() {
             r#"{ENDS}
             kept() {{ find b -type f -name big -size +100k | wc -l; }}
             t() {{ (ulimit -f 1000; "$@" 2>words); echo "$? $(grep -c 'write failed on .*big.*File too large' words) $(kept)"; rm -rf b; mkdir b; }}
-            for o in "" --inplace --partial -W "--partial-dir=.p" --delay-updates; do
+            for o in "" --inplace "--partial-dir=.p"; do
                 t $R -a $o a/ b/
                 both $o; code
             done
@@ -86,7 +86,7 @@ fn a_file_that_takes_no_more_bytes_ends_the_session() {
 fn a_server_whose_client_is_gone_ends_with_a_broken_stream() {
     reads_like_stock(&format!(
         r#"{ENDS}
-        for s in TERM INT HUP USR1 KILL; do
+        for s in TERM USR1 KILL; do
             rm -rf b; mkdir b
             $R -a --bwlimit=500 -e $W/far --rsync-path=$S a/ lh:$W/b/ 2>words & p=$!
             for i in $(seq 900); do [ -n "$(find b -name '.big.*' -size +0)" ] && break; sleep 0.05; done

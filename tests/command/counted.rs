@@ -40,7 +40,6 @@ fn every_count_of_stats_is_that_of_stock() {
             t new $R -a --stats --no-i-r a/ a/f a/ a/d a/l b/
             t new $R -a --stats -e $RSH --rsync-path=$S flat/ flat/y flat/ lh:$W/b/
             t new $R -a --stats -e $RSH --rsync-path=$S lh:$W/flat/ lh:$W/flat/ b/
-            t old $R -a --info=stats3 --delete a/ b/
             t old $R -a --info=stats2 --delete a/ b/
             t old $R -a --max-delete=2 --delete --stats a/ b/"#
         ),
@@ -61,11 +60,11 @@ fn every_letter_of_a_format_is_that_of_stock() {
             done
         }}
         all -aH --out-format='{format}'
-        all -aHc --out-format='%i|%n%L|%b|%c|%l|%o|%C|%U|%G|%f|%M' --delete
+        all -aHc --out-format='%i|%n%L|%b|%c|%l|%o|%C|%U|%G|%f|%M' --delete | sort
         all -aHn --out-format='{format}'
         all -aHW --out-format='%n %b %c'
         all -aH --protocol=29 --out-format='%n %b %c %C'
-        all -aH --protocol=27 --out-format='%n %b %c %C'
+        t new $R -aH --protocol=27 --out-format='%n %b %c %C' a/ b/
         for c in xxh64 xxh3 md5 md4 sha1; do all -a --checksum-choice=$c --out-format='%n %C'; done
         t old $R -a --log-file=log --log-file-format='%n %b %c %C' a/ b/; cut -d' ' -f4- log | grep -v '^sent'"#
     ));

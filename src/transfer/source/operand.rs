@@ -32,7 +32,7 @@ pub(super) fn split(argument: &Path, relative: bool) -> Option<Operand> {
 
 /// The same for a name listed in a file, beneath the folder that the operator named.
 pub(super) fn listed(folder: &Path, name: &[u8], relative: bool) -> Option<Operand> {
-    let name = protocol::names::clean(name);
+    let name = protocol::names::clean(name, relative);
     let folder = folder.as_os_str().as_bytes();
     let folder = if folder.is_empty() { b"." } else { folder };
     let listed = |operand| Operand { listed: true, ..operand };
