@@ -12,7 +12,7 @@ pub use options::{AltKind, DeleteWhen, ItemDetail, Options};
 pub use size::parse_size;
 
 /// Capability letters we send as a client, behind an `i` where the file list may come in segments.
-const CAPABILITIES: &str = "LsfxCIvu";
+pub(crate) const CAPABILITIES: &str = "LsfxCIvu";
 
 /// What a server is told by its arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -1,9 +1,9 @@
 //! What the pages for people say, held against what is there: files and headings they lead to, commands, options.
 
 use super::{ROOT, pages};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The lines of a page with whether each stands in a block of code.
@@ -133,7 +133,11 @@ fn the_tables_of_options_are_those_of_the_help() {
 #[test]
 fn every_target_of_make_that_a_page_names_is_there() {
     let makefile = fs::read_to_string(Path::new(ROOT).join("Makefile")).unwrap();
-    let targets: BTreeSet<_> = makefile.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name).collect();
+    let rules = makefile.lines().filter_map(|line| line.split_once(": ##"));
+    let targets: BTreeSet<_> = rules.map(|(name, _)| name).collect();
+    let all = makefile.lines().find_map(|line| line.strip_prefix(".PHONY: ")).unwrap();
+    let untold: Vec<_> = all.split(' ').filter(|name| !targets.contains(name)).collect();
+    assert!(untold.is_empty(), "`make help` does not tell of {untold:?}");
     let mut named = BTreeSet::new();
     for (name, text) in pages() {
         let spans = lines(&text).filter(|(_, code)| !code).flat_map(|(line, _)| line.split('`').skip(1).step_by(2));
@@ -181,4 +185,92 @@ fn a_local_copy_of_the_page_on_rsync_copies() {
     let mut program = Command::new(env!("CARGO_BIN_EXE_pysmurf-archiver"));
     assert!(program.args(words).current_dir(folder.path()).status().unwrap().success());
     assert_eq!(fs::read_to_string(folder.path().join("dst/file")).unwrap(), "words");
+}
+
+/// What stands in backticks on a page for those who change the program.
+fn spans(page: &str) -> Vec<String> {
+    let text = fs::read_to_string(Path::new(ROOT).join(page)).unwrap();
+    let lines = lines(&text).filter(|(_, code)| !code).map(|(line, _)| line);
+    lines.flat_map(|line| line.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
+}
+
+/// All source files beneath a folder.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let found = entries.flat_map(|path| match path.is_dir() {
+        true => sources(&path),
+        false => vec![path],
+    });
+    found.filter(|path| path.extension().is_some_and(|end| end == "rs")).collect()
+}
+
+/// The code of our two crates, without the modules of tests that end the files.
+fn code() -> BTreeMap<PathBuf, String> {
+    let files = ["src", "protocol/src"].into_iter().flat_map(|folder| sources(&Path::new(ROOT).join(folder)));
+    let read = files.map(|path| {
+        let text = fs::read_to_string(&path).unwrap();
+        let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap().to_owned();
+        (path.strip_prefix(ROOT).unwrap().to_owned(), text)
+    });
+    read.filter(|(path, _)| !path.ends_with("tests.rs")).collect()
+}
+
+#[test]
+fn files_and_names_that_the_pages_for_developers_give_are_there() {
+    let code: String = code().into_values().collect();
+    let words: BTreeSet<_> = code.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    let mut seen = 0;
+    for page in ["ARCHITECTURE.md", "CONTRIBUTING.md"] {
+        for span in spans(page) {
+            // Of a pattern or a placeholder nothing is known.
+            let is_path =
+                !span.contains(' ') && span.contains('/') && !span.contains(['*', '<', '=']) && span != "foo/";
+            let is_name = span.chars().all(|c| c.is_alphanumeric() || c == ':' || c == '_')
+                && span.starts_with(|c: char| c.is_uppercase())
+                && span.chars().any(char::is_lowercase);
+            if is_path && span.starts_with(|c: char| c.is_alphanumeric() || c == '.') {
+                assert!(Path::new(ROOT).join(&span).exists(), "{page} names {span}, which is not there");
+                seen += 1;
+            } else if is_name && !Path::new(ROOT).join(&span).exists() {
+                let unknown = span.split("::").find(|name| !words.contains(name));
+                assert!(unknown.is_none(), "{page} speaks of {span}, which no code has");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 100, "{seen}");
+}
+
+#[test]
+fn no_module_imports_what_the_architecture_does_not_say() {
+    let text = fs::read_to_string(Path::new(ROOT).join("ARCHITECTURE.md")).unwrap();
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `src/")?.split_once(".rs` | "));
+    let rows = rows.filter(|(module, _)| !module.contains('/'));
+    let allowed: BTreeMap<_, BTreeSet<_>> = rows
+        .map(|(module, rest)| {
+            (module, rest.trim_end_matches(" |").rsplit('|').next().unwrap().split_whitespace().collect())
+        })
+        .collect();
+    for (path, code) in code() {
+        let Ok(inner) = path.strip_prefix("src") else { continue };
+        let module = inner.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
+        if ["lib", "main"].contains(&module) {
+            continue;
+        }
+        let known = allowed.get(module).unwrap_or_else(|| panic!("ARCHITECTURE.md has no row for src/{module}.rs"));
+        let named = code
+            .split("crate::")
+            .skip(1)
+            .filter_map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next());
+        let of_others = |before: &str| before.ends_with(|c: char| c == ':' || c == '_' || c.is_alphanumeric());
+        let ours = code.match_indices("protocol::").any(|(at, _)| !of_others(&code[..at]));
+        let protocol = ours.then_some("protocol");
+        for name in named.chain(protocol).filter(|name| *name != module && !name.is_empty()) {
+            assert!(
+                known.contains(name),
+                "{} imports {name}, which ARCHITECTURE.md does not say of {module}",
+                path.display()
+            );
+        }
+    }
 }
