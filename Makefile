@@ -1,14 +1,17 @@
-.PHONY: build static demo demo-without-rsync man test wrappers miri avx512 lint
+.PHONY: help build static demo demo-without-rsync man test wrappers miri avx512 lint structure
 
-HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 # In CI only what is wrong.
 QUIET := $(if $(CI),--quiet)
+
+help: ## What there is to make
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 26
 
 build: ## The program, optimised: target/release/pysmurf-archiver
 	scripts/install-missing
 	cargo build --locked --release
 
-static: ## The program for machines of its kind without any library: target/$(HOST)/release/pysmurf-archiver
+static: ## The program for machines of its kind without any library: target/<kind of machine>/release/pysmurf-archiver
 	scripts/install-missing
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --features static --target $(HOST)
 	scripts/is-static target/$(HOST)/release/pysmurf-archiver
@@ -51,3 +54,6 @@ lint: ## Format, lints, documentation
 	cargo fmt --all --check
 	cargo clippy $(QUIET) --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(QUIET) --locked --workspace --no-deps
+
+structure: ## Import circles, names with several meanings, long functions: what the house is like
+	@scripts/structure
