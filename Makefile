@@ -42,7 +42,8 @@ wrappers: ## Test suites of programs that call rsync, with ours in the place of 
 	cargo build $(QUIET) --locked --bins --example demo
 	scripts/wrappers
 
-big-table: build ## How long a new file waits beside two million rows, five thousand of them due for deletion
+big-table: ## How long a new file waits beside two million rows, five thousand of them due for deletion
+	scripts/release
 	scripts/big-table --db sqlite
 	scripts/big-table --db mariadb
 
