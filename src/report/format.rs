@@ -1,8 +1,8 @@
 //! Lines about entries: `-i`, `--out-format` and `--log-file-format`. Counterpart: rsync's `log_formatted`.
 
-use super::clock;
 use super::ledger::Site;
 use super::numbers;
+use crate::clock;
 use protocol::flist::{FileEntry, Kind};
 use protocol::item::{ItemFlags, ItemHeader};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

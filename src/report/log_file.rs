@@ -1,6 +1,6 @@
 //! A log file of one session (`--log-file`).
 
-use super::clock;
+use crate::clock;
 use crate::transfer::open_operator_lock;
 use std::fs::File;
 use std::io::{self, Write};

@@ -1,7 +1,8 @@
 //! Values of options, read as stock rsync reads them and refused in its words.
 
 use super::command_line::Usage;
-use crate::report::{clock, numbers};
+use crate::clock;
+use crate::report::numbers;
 use protocol::args::parse_size;
 use protocol::checksum::Checksum;
 use std::time::{SystemTime, UNIX_EPOCH};
