@@ -1,6 +1,19 @@
-//! Local time, as listings and logs show it.
+//! What time it is: unix time, and local time as listings and logs show it.
 
 use chrono::{DateTime, Datelike, Local, NaiveDate, TimeZone, Timelike};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Unix time in seconds, to the microsecond.
+pub(crate) fn unix_now() -> f64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.as_micros() as f64 / 1e6
+}
+
+/// Unix time in whole seconds.
+pub(crate) fn unix_seconds() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
+}
 
 /// A moment in local time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,6 @@ use protocol::flist::{FileEntry, Kind};
 use protocol::item::{ItemFlags, ItemHeader};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// One entry that something happened to.
 pub(crate) struct Event<'a> {
@@ -216,8 +215,7 @@ fn field(letter: u8, quotes: usize, event: &Event<'_>) -> Option<Vec<u8>> {
         },
         b'p' => std::process::id().to_string().into_bytes(),
         b't' => {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-            let moment = clock::local(i64::try_from(now).unwrap_or(0));
+            let moment = clock::local(clock::unix_seconds());
             format!("{} {}", moment.date(), moment.time()).into_bytes()
         }
         _ => return None,
