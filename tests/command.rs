@@ -11,6 +11,8 @@ mod hostile;
 mod lists;
 #[path = "command/logged.rs"]
 mod logged;
+#[path = "command/places.rs"]
+mod places;
 #[path = "command/scripts.rs"]
 mod scripts;
 mod support;

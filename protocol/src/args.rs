@@ -312,7 +312,8 @@ impl ServerArgs {
         if self.sender {
             words.push(b"--sender".to_vec());
         }
-        words.push(self.bundle(&mut options));
+        // Before protocol 30 there may be no letter to say.
+        words.extend(Some(self.bundle(&mut options)).filter(|bundle| bundle.len() > 1));
         // With `-s` it stands among the few words that do not travel in the set it names.
         words.extend(options.iconv.as_ref().map(|set| [b"--iconv=", &set[..]].concat()));
         match (options.devices, options.specials) {
@@ -569,10 +570,9 @@ impl Options {
                 DeleteWhen::After => "--delete-after",
             });
         }
-        match self.super_user {
-            Some(true) => word("--super"),
-            Some(false) => word("--no-super"),
-            None => {}
+        // As with stock, `--no-super` is for this end alone.
+        if self.super_user == Some(true) {
+            word("--super");
         }
         if self.only_write_batch {
             word("--only-write-batch=X");

@@ -5,6 +5,7 @@
 use super::table::{self, Apply, Opt};
 use super::verbosity::Levels;
 use super::{checks, environment::Environment};
+use crate::report::format;
 #[cfg(test)]
 mod tests;
 
@@ -350,7 +351,7 @@ impl CommandLine {
 
     /// Whether item lines, not plain names, are written.
     pub fn itemizes(&self) -> bool {
-        self.itemize > 0 || self.out_format.is_some()
+        self.itemize > 0 || self.out_format.as_ref().is_some_and(|format| format::holds(format, b'i'))
     }
 }
 

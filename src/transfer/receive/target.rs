@@ -10,6 +10,7 @@ use protocol::args::Options;
 use protocol::filter::RuleSet;
 use protocol::flist::FileEntry;
 use std::ffi::OsStr;
+use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -94,19 +95,30 @@ pub(super) fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, Transfe
         let text = format!("ERROR: daemon has excluded destination \"{}\"", shown(bytes));
         return Err(TransferError::Selection(text));
     }
-    if path.is_dir() {
-        return Ok(Target::new(Some(entered(path, options)?), root(path)));
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => return Ok(Target::new(Some(entered(path, options)?), root(path))),
+        Err(error) if error.kind() != io::ErrorKind::NotFound && !options.mkpath => {
+            let text = format!("ERROR: cannot stat destination \"{}\": {error}", shown(bytes));
+            return Err(TransferError::Selection(text));
+        }
+        _ => {}
     }
-    // Nothing comes, so nothing is made for it.
-    if lists.is_empty() && !bytes.ends_with(b"/") {
-        return Ok(Target::new(None, root(path)));
-    }
-    if !lists.has_single_file() || bytes.ends_with(b"/") {
+    if bytes.ends_with(b"/") || !(lists.is_empty() || lists.has_single_file()) {
         return folder(path, options);
     }
     let cut = bytes.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
     let parent = if cut == 0 { Path::new(".") } else { Path::new(OsStr::from_bytes(&bytes[..cut])) };
     let created = make_way(parent, path, options)?;
+    // Nothing comes, so nothing is made for it; but the place where it would come has to be there.
+    if lists.is_empty() {
+        return match fs::metadata(parent.join(".")) {
+            Err(error) if created.is_empty() => {
+                let text = format!("change_dir \"{}\" failed: {error}", shown(&root(parent)));
+                Err(TransferError::Selection(text))
+            }
+            _ => Ok(Target { created, ..Target::new(None, root(path)) }),
+        };
+    }
     let dest = match options.dry_run && !created.is_empty() {
         true => Dest::absent().with(options),
         false => entered(parent, options)?,
