@@ -1,4 +1,4 @@
-.PHONY: help build static demo demo-without-rsync man test wrappers miri avx512 lint structure
+.PHONY: help build static demo demo-without-rsync man test wrappers big-table miri avx512 lint structure
 
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 # In CI only what is wrong.
@@ -9,11 +9,11 @@ help: ## What there is to make
 
 build: ## The program, optimised: target/release/pysmurf-archiver
 	scripts/install-missing
-	cargo build --locked --release
+	scripts/release
 
 static: ## The program for machines of its kind without any library: target/<kind of machine>/release/pysmurf-archiver
 	scripts/install-missing
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --features static --target $(HOST)
+	RUSTFLAGS="-C target-feature=+crt-static" scripts/release --features static --target $(HOST)
 	scripts/is-static target/$(HOST)/release/pysmurf-archiver
 
 demo: ## Copies a whole tree through SSH on this machine and proves it
@@ -41,6 +41,11 @@ test: ## All tests; installs the servers they need where it may
 wrappers: ## Test suites of programs that call rsync, with ours in the place of stock; as root
 	cargo build $(QUIET) --locked --bins --example demo
 	scripts/wrappers
+
+big-table: ## How long a new file waits beside two million rows, five thousand of them due for deletion
+	scripts/release
+	scripts/big-table --db sqlite
+	scripts/big-table --db mariadb
 
 # Miri asks the compiler and not the machine for vectors; of AVX-512 it knows too little.
 miri: ## The one unsafe file under Miri, which sees undefined behaviour; takes the nightly compiler
