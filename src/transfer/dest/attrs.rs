@@ -142,7 +142,7 @@ impl Dest {
         }
         let (dir, leaf) = self.place(name, kind).during("open parent of", name)?;
         if attrs.is_empty() {
-            let pinned = Pinned::open(&dir, &leaf, kind).during("open", name)?;
+            let pinned = Pinned::open(&dir, leaf, kind).during("open", name)?;
             return self.make_claimable(&pinned, name);
         }
         self.set_at(&dir, leaf, name, kind, attrs)
