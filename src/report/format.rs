@@ -101,8 +101,13 @@ pub(crate) fn itemized(event: &Event<'_>) -> String {
 
 /// Whether an item says that something changed.
 pub(crate) fn is_change(header: &ItemHeader) -> bool {
+    says_more(header.flags) || header.flags.has(ItemFlags::LOCAL_CHANGE)
+}
+
+/// Whether an item says what changed, not only that the receiving side saw to it or by what.
+pub(crate) fn says_more(flags: ItemFlags) -> bool {
     const NO_CHANGE: u16 = ItemFlags::BASIS_TYPE.0 | ItemFlags::XNAME.0 | ItemFlags::LOCAL_CHANGE.0;
-    header.flags.0 & !NO_CHANGE != 0 || header.flags.has(ItemFlags::LOCAL_CHANGE)
+    flags.0 & !NO_CHANGE != 0
 }
 
 /// Whether a format asks for the itemized changes, so that it needs every changed entry.
