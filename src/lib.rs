@@ -9,6 +9,7 @@ pub mod archiver;
 pub mod bench;
 pub mod catalog;
 pub mod cli;
+mod clock;
 pub mod daemon;
 mod exit;
 pub mod link;

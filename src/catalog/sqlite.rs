@@ -18,8 +18,8 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use self::handle::{Handle, Wish, connect, keep_log};
+use crate::clock::unix_now;
 use crate::lock::{Lock, Taken};
-use crate::status::unix_now;
 use crate::transfer::open_operator_lock;
 
 pub use upkeep::{Complete, NewFile, Prunable};

@@ -22,6 +22,30 @@ fn a_destination_is_judged_though_nothing_comes() {
     );
 }
 
+/// A list of one entry is named by the destination, be it a directory.
+#[test]
+fn the_only_thing_that_comes_is_named_by_the_destination() {
+    reads_like_stock(
+        r#"t() {
+            rm -rf a b dang file; mkdir -p a/d a/e; ln -s x a/l; ln -s nowhere dang; echo hi >file; echo d >names
+            touch -d 2020-01-01 a/d a/e a
+            $R "$@" 2>/dev/null; echo "$? [${*#lh:*}]"; find b dang file -printf '%p %y %TY ' 2>/dev/null; echo
+        }
+        for s in a a/d a/l "-R a/./d" "-R a/d" "--files-from=names a" nothing; do
+            for o in -d -r -dni -dlti "--no-i-r -ri" "-dt --mkpath" "-di --existing" "-d --ignore-existing"; do t $o $s b; t $o $s b/n; done
+            t -dt $s b/
+            t -dt $s file
+            t -dlt $s dang
+            t -d -m $s b
+        done
+        for p in 27 29 31; do t -rti --protocol=$p a/d b; done
+        t -dti -e $RSH --rsync-path=$S a/d lh:$W/b
+        t -rti -e $RSH --rsync-path=$S a/d lh:$W/b
+        t -rti -e $RSH --rsync-path=$S lh:$W/a/d b
+        t -rti -e $RSH --rsync-path=$S lh:$W/a b"#,
+    );
+}
+
 /// What was in a folder that is not there is unknown, and so no reason to delete.
 #[test]
 fn missing_arguments_are_those_whose_folder_is_there() {

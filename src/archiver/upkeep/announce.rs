@@ -4,7 +4,7 @@
 use super::{Announcing, Table};
 use crate::catalog::CatalogError;
 use crate::catalog::sqlite::{Complete, NewFile};
-use crate::status::unix_now;
+use crate::clock::unix_now;
 use crate::transfer::dest::{Attrs, Dest, umask};
 use protocol::checksum::{Checksum, FileHasher};
 use std::fs::DirBuilder;

@@ -4,7 +4,7 @@ use super::super::note::{Keeping, NOTES, Note, short};
 use super::super::{RecordId, Settled};
 use super::row::{integer, text};
 use super::{COMMAND_DENIED, is_lost_race};
-use crate::status::unix_now;
+use crate::clock::unix_now;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, Params, Value};
 use std::sync::atomic::{AtomicU8, Ordering};
