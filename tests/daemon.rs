@@ -6,6 +6,8 @@ mod held;
 #[path = "daemon/started.rs"]
 mod started;
 mod support;
+#[path = "daemon/words.rs"]
+mod words;
 
 use protocol::args::{Options, ServerArgs};
 use protocol::flist::{FileEntry, FileList, Ndx};

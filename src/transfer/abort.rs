@@ -58,11 +58,12 @@ pub(super) fn abort(n: &Negotiated, error: TransferError, server: bool, parts: P
             words.put(n, &mut out);
         }
         let said = mouth.say(&mut out).is_ok();
-        // The end of our stream frees a peer that has given up as well and waits for us to hang up.
-        drop(mouth);
+        // The end of our stream frees a server that has given up as well and waits for us to hang up.
+        let open = server.then_some(mouth);
         if said {
             await_hang_up(ears, closer);
         }
+        drop(open);
     }
     error
 }
@@ -72,11 +73,11 @@ impl Session {
     pub(crate) fn refuse(self, text: &str, code: i32) {
         let Session { n, mut out, mut ears, mut mouth, closer, .. } = self;
         LastWords { code, text: Some(format!("{text}\n")) }.put(&n, &mut out);
-        let said = mouth.say(&mut out).is_ok();
-        drop(mouth);
-        if said {
+        // A client that still writes takes the end of our stream for a connection that broke, and reads no word of it.
+        if mouth.say(&mut out).is_ok() {
             await_hang_up(&mut ears, &closer);
         }
+        drop(mouth);
     }
 
     /// Tells the client, ahead of everything else, after how many seconds of silence this end gives up.
