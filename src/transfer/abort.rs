@@ -13,6 +13,9 @@ use std::time::Duration;
 /// How long the peer may take to hang up once it has been told.
 pub(super) const HANG_UP: Duration = Duration::from_secs(5);
 
+/// How long one that cannot be told to leave may go on speaking.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// What the peer is told of an error.
 #[derive(Debug, Clone)]
 pub(super) struct LastWords {
@@ -58,12 +61,9 @@ pub(super) fn abort(n: &Negotiated, error: TransferError, server: bool, parts: P
             words.put(n, &mut out);
         }
         let said = mouth.say(&mut out).is_ok();
-        // The end of our stream frees a server that has given up as well and waits for us to hang up.
-        let open = server.then_some(mouth);
         if said {
-            await_hang_up(ears, closer);
+            hear_out(n, server, mouth, ears, closer);
         }
-        drop(open);
     }
     error
 }
@@ -73,11 +73,9 @@ impl Session {
     pub(crate) fn refuse(self, text: &str, code: i32) {
         let Session { n, mut out, mut ears, mut mouth, closer, .. } = self;
         LastWords { code, text: Some(format!("{text}\n")) }.put(&n, &mut out);
-        // A client that still writes takes the end of our stream for a connection that broke, and reads no word of it.
         if mouth.say(&mut out).is_ok() {
-            await_hang_up(&mut ears, &closer);
+            hear_out(&n, true, mouth, &mut ears, &closer);
         }
-        drop(mouth);
     }
 
     /// Tells the client, ahead of everything else, after how many seconds of silence this end gives up.
@@ -98,6 +96,25 @@ pub(super) struct Parts<'a> {
 
 fn is_link(error: &TransferError) -> bool {
     matches!(error, TransferError::Link(_) | TransferError::Stalled(_) | TransferError::Remote { .. })
+}
+
+/// Hears a peer out that has been told why. A client that still writes takes the end of our stream for a connection that
+/// broke, and reads no word; one that cannot be told to leave (before 31) waits for that end, and so does a server.
+fn hear_out(n: &Negotiated, server: bool, mouth: Mouth, ears: &mut Ears, closer: &Closer) {
+    let patience = match (server, n.version) {
+        (false, _) => Duration::ZERO,
+        (true, ..31) => MOMENT,
+        (true, _) => HANG_UP,
+    };
+    let (done, ended) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let _ = ended.recv_timeout(patience);
+            drop(mouth);
+        });
+        await_hang_up(ears, closer);
+        drop(done);
+    });
 }
 
 /// Reads until the peer has hung up; closes the link when it does not.
