@@ -99,22 +99,12 @@ fn is_link(error: &TransferError) -> bool {
 }
 
 /// Hears a peer out that has been told why. A client that still writes takes the end of our stream for a connection that
-/// broke, and reads no word; one that cannot be told to leave (before 31) waits for that end, and so does a server.
+/// broke, and reads no word; a server waits for it.
 fn hear_out(n: &Negotiated, server: bool, mouth: Mouth, ears: &mut Ears, closer: &Closer) {
-    let patience = match (server, n.version) {
-        (false, _) => Duration::ZERO,
-        (true, ..31) => MOMENT,
-        (true, _) => HANG_UP,
-    };
-    let (done, ended) = mpsc::channel::<()>();
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            let _ = ended.recv_timeout(patience);
-            drop(mouth);
-        });
-        await_hang_up(ears, closer);
-        drop(done);
-    });
+    let limit = if server && n.version < 31 { MOMENT } else { HANG_UP };
+    let open = server.then_some(mouth);
+    within(limit, closer, || while ears.hear().is_ok() {});
+    drop(open);
 }
 
 /// Reads until the peer has hung up; closes the link when it does not.
