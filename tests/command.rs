@@ -15,6 +15,8 @@ mod lists;
 mod logged;
 #[path = "command/named.rs"]
 mod named;
+#[path = "command/places.rs"]
+mod places;
 #[path = "command/rights.rs"]
 mod rights;
 #[path = "command/scripts.rs"]

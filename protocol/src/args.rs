@@ -12,7 +12,7 @@ pub use options::{AltKind, DeleteWhen, ItemDetail, Options};
 pub use size::parse_size;
 
 /// Capability letters we send as a client, behind an `i` where the file list may come in segments.
-const CAPABILITIES: &str = "LsfxCIvu";
+pub(crate) const CAPABILITIES: &str = "LsfxCIvu";
 
 /// What a server is told by its arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -314,7 +314,8 @@ impl ServerArgs {
         if self.sender {
             words.push(b"--sender".to_vec());
         }
-        words.push(self.bundle(&mut options));
+        // Before protocol 30 there may be no letter to say.
+        words.extend(Some(self.bundle(&mut options)).filter(|bundle| bundle.len() > 1));
         // With `-s` it stands among the few words that do not travel in the set it names.
         words.extend(options.iconv.as_ref().map(|set| [b"--iconv=", &set[..]].concat()));
         match (options.devices, options.specials) {
@@ -574,10 +575,9 @@ impl Options {
                 DeleteWhen::After => "--delete-after",
             });
         }
-        match self.super_user {
-            Some(true) => word("--super"),
-            Some(false) => word("--no-super"),
-            None => {}
+        // As with stock, `--no-super` is for this end alone.
+        if self.super_user == Some(true) {
+            word("--super");
         }
         if self.only_write_batch {
             word("--only-write-batch=X");

@@ -356,7 +356,8 @@ impl State {
     fn line(&mut self, done: &Done<'_>, shown: bool) {
         let flags = done.header.flags;
         let changed = format::is_change(done.header);
-        let moved = flags.has(ItemFlags::TRANSFER) || flags.has(ItemFlags::LOCAL_CHANGE);
+        let says_more = format::says_more(flags) || flags.has(ItemFlags::XNAME);
+        let moved = flags.has(ItemFlags::TRANSFER) || (flags.has(ItemFlags::LOCAL_CHANGE) && says_more);
         let path = self.source(&done.entry.name);
         let event = self.event(done, path.as_deref());
         let told = match self.itemizes {

@@ -350,9 +350,12 @@ impl Client<'_> {
         let mut words = self.line.peer_words.clone();
         words.append(&mut options.remote_options);
         options.remote_options = words.iter().map(|given| word(given, &options)).collect();
-        // A local copy is two ends of one command: what keeps to its own end by a remote shell holds for both.
-        if self.plan.remote.is_none() && options.fake_super {
-            options.remote_options.push(b"--fake-super".to_vec());
+        // A local copy is two ends of one command: what keeps to its own end by a remote shell holds for both, unless what
+        // is said of the other alone says otherwise.
+        if self.plan.remote.is_none() {
+            let both = [(options.fake_super, "--fake-super"), (options.super_user == Some(false), "--no-super")];
+            let both = both.into_iter().filter(|(holds, _)| *holds).map(|(_, word)| word.into());
+            options.remote_options.splice(..0, both);
         }
         let there = if self.pull { &self.plan.sources[..] } else { self.plan.destination.as_slice() };
         let paths = there.iter().map(|given| path(given, &options)).collect();
@@ -368,12 +371,7 @@ impl Client<'_> {
             _ => quoting::path(path, how, options),
         };
         if local {
-            let mut args = self.server_args(&path, &|word, _| word.to_vec());
-            // Both ends are here, so what is not told to another machine holds for both all the same.
-            if args.options.fake_super {
-                args.options.remote_options.insert(0, b"--fake-super".to_vec());
-            }
-            return args.to_words();
+            return self.server_args(&path, &|word, _| word.to_vec()).to_words();
         }
         let args = self.server_args(&path, &quoting::option);
         let mut words = args.to_words();
@@ -456,7 +454,8 @@ impl Client<'_> {
         if self.line.info.level("FLIST") == 0 || !(options.recurse || options.dirs) {
             return false;
         }
-        let at_once = incremental && options.recurse && !options.no_inc_recursive;
+        // A receiver that must know the whole list first, at either end, has it come in one piece.
+        let at_once = incremental && options.incremental(true);
         if at_once {
             self.output.say(&format!("{} incremental file list\n", verb[0]));
             return false;

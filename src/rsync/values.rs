@@ -1,10 +1,10 @@
 //! Values of options, read as stock rsync reads them and refused in its words.
 
 use super::command_line::Usage;
-use crate::report::{clock, numbers};
+use crate::clock;
+use crate::report::numbers;
 use protocol::args::parse_size;
 use protocol::checksum::Checksum;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A whole number; `word` is the option as it was typed.
 pub(super) fn integer(word: &str, value: &[u8]) -> Result<i64, Usage> {
@@ -83,17 +83,12 @@ pub(super) fn checksum_choice(value: &[u8]) -> Result<Option<(Checksum, Checksum
     }
 }
 
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
-
 /// `--stop-after`, as seconds since 1970.
 pub(super) fn minutes(value: &[u8]) -> Result<i64, Usage> {
     let text = String::from_utf8_lossy(value);
     let bad = || Usage::syntax(format!("rsync: invalid --stop-after value: {text}"));
     let minutes: u32 = text.parse().ok().filter(|&minutes| minutes > 0).ok_or_else(bad)?;
-    Ok(now().saturating_add(i64::from(minutes) * 60))
+    Ok(clock::unix_seconds().saturating_add(i64::from(minutes) * 60))
 }
 
 /// `--stop-at`: `y-m-dTh:m`, any part of which may be left out from the left, as seconds since 1970. What is left out makes
@@ -108,7 +103,7 @@ pub(super) fn hour(value: &[u8]) -> Result<i64, Usage> {
         None => (&*text, None),
     };
     let number = |text: &str| text.parse::<i64>().map_err(|_| bad());
-    let here = clock::local(now());
+    let here = clock::local(clock::unix_seconds());
     let mut wanted = clock::Moment { second: 0, hour: 0, minute: 0, ..here };
     if let Some(time) = time {
         let (hours, minutes) = time.split_once(':').ok_or_else(bad)?;
@@ -136,7 +131,7 @@ pub(super) fn hour(value: &[u8]) -> Result<i64, Usage> {
         return Err(bad());
     }
     let mut at = clock::seconds(&wanted);
-    if at <= now() {
+    if at <= clock::unix_seconds() {
         match parts.len() {
             0 if text.starts_with(':') => wanted.hour += 1,
             0 => wanted.day += 1,

@@ -217,17 +217,7 @@ impl<'h> Walk<'h> {
                 {
                     return self.operand(&operand, found);
                 }
-                // With full names it is the part behind the base that is not there.
-                let base = self.options.relative.then(|| operand.base.as_os_str().as_bytes());
-                let based = base.is_some_and(|base| beneath::stat_operand(base).is_ok());
-                match self.missing(operand, &error, found) {
-                    true => {}
-                    false if based => self.unnamed(&tree::joined(&operand.base, &operand.name), &error),
-                    false => {
-                        let folder = if base.is_some() { &operand.base } else { &operand.root };
-                        self.failed("change_dir", &tree::joined(folder, b"."), &error);
-                    }
-                }
+                self.not_entered(operand, &error, found);
                 return Ok(());
             }
         };
@@ -273,6 +263,28 @@ impl<'h> Walk<'h> {
         let entry = self.entry(&dir, &leaf, operand.name.clone(), at, &stat, class);
         found.extend(entry.map(|entry| Listed { entry, at, folder }));
         Ok(())
+    }
+
+    /// Says that the folder that an argument is in cannot be entered. That is no missing argument: nothing is known of what
+    /// was in it, so what was asked to be deleted for it stays. With full names it is the part behind the base that is not
+    /// there; of such an argument nothing is said, and as with stock, a name of a list stands for itself where no folder is gone through.
+    fn not_entered(&mut self, operand: &Operand, error: &io::Error, found: &mut Vec<Listed>) {
+        let base = operand.base.as_os_str().as_bytes();
+        if !self.options.relative || beneath::stat_operand(base).is_err() {
+            let folder = if self.options.relative { &operand.base } else { &operand.root };
+            return self.failed("change_dir", &tree::joined(folder, b"."), error);
+        }
+        let is_missing = error.kind() == io::ErrorKind::NotFound;
+        if is_missing && self.options.delete_missing_args {
+            self.io_error |= IO_VANISHED;
+            let path = shown(&tree::joined(&operand.base, &operand.name)).to_string();
+            (self.hooks.report)(Severity::Warning, format!("the folder of \"{path}\" has vanished"));
+        }
+        let by_itself = operand.listed && !self.options.recurse;
+        let said = is_missing && self.options.delete_missing_args && !by_itself;
+        if !said && !self.missing(operand, error, found) {
+            self.unnamed(&tree::joined(&operand.base, &operand.name), error);
+        }
     }
 
     /// Whether it is no trouble that an argument does not exist.

@@ -6,7 +6,7 @@ use crate::archiver::Sources;
 use crate::archiver::control::Control;
 use crate::catalog::sqlite::Prunable;
 use crate::catalog::{CatalogError, RecordId};
-use crate::status::unix_now;
+use crate::clock::unix_now;
 use protocol::checksum::{Checksum, FileHasher, Sum};
 use std::collections::HashMap;
 use std::fs::{File, Metadata};

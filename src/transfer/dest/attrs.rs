@@ -137,10 +137,15 @@ impl Dest {
 
     /// Sets attributes of what already stands at `name`; it must still be a `kind`.
     pub fn set_attrs(&self, name: &[u8], kind: Kind, attrs: &Attrs) -> Result<(), DestError> {
-        if attrs.is_empty() {
+        let keeps_claims = self.fake == Fake::Yes && matches!(kind, Kind::File | Kind::Dir);
+        if attrs.is_empty() && !keeps_claims {
             return Ok(());
         }
         let (dir, leaf) = self.place(name, kind).during("open parent of", name)?;
+        if attrs.is_empty() {
+            let pinned = Pinned::open(&dir, leaf, kind).during("open", name)?;
+            return self.make_claimable(&pinned, name);
+        }
         self.set_at(&dir, leaf, name, kind, attrs)
     }
 
