@@ -12,6 +12,8 @@ fn a_destination_is_judged_though_nothing_comes() {
             t -r a/nothing $d
             t a/f $d
         done
+        for d in b/. b/./ n1/n2/. dd/.; do for o in -t -n; do t $o a/ $d; t $o a/f $d; t $o a/f file $d; done; done
+        t -t -e $RSH --rsync-path=$S a/ lh:$W/b/.
         t -t a/ dang/x
         t -e $RSH --rsync-path=$S a/ lh:$W/n1/n2
         t -e $RSH --rsync-path=$S a lh:$W/b/

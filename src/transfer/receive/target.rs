@@ -146,6 +146,10 @@ fn folder(path: &Path, options: &Options) -> Result<Target, TransferError> {
         created.push(said);
         return Ok(Target { created, ..Target::new(Some(Dest::absent().with(options)), root(path)) });
     }
+    // A name that ends in a dot is one of a folder that is there.
+    if bare.as_os_str().as_bytes().ends_with(b"/.") && created.is_empty() {
+        return Err(cannot_make(path, rustix::io::Errno::NOENT.into()));
+    }
     // What `--mkpath` made was there when the destination was entered.
     let made = created.is_empty();
     if made {
