@@ -94,7 +94,7 @@ fn what_a_daemon_says_before_it_closes_is_shown() {
         let shell = bench.script("there", &format!("exec {program} --server --daemon --config={} .", config.display()));
         for (command, told) in TOLD {
             let held = command.contains("full").then(|| hold(&daemon, "full"));
-            let by_socket = command.replace("AT/", &"127.0.0.1::");
+            let by_socket = command.replace("AT/", "127.0.0.1::");
             let by_shell = command.replace("AT/", "host::");
             let port = format!("--port={} --sockopts=SO_SNDBUF=4096", daemon.port);
             for (line, way) in [(by_socket, port), (by_shell, format!("-e {}", shell.display()))] {
