@@ -12,7 +12,7 @@ ENV CARGO_NET_RETRY=5 CARGO_TERM_COLOR=never
 # The program leaves the cached target folder in the same step, else it would not be in the image.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
-    cargo build --locked --release --bins \
+    scripts/release --bins \
  && install -Dm755 target/release/pysmurf-archiver /out/usr/local/bin/pysmurf-archiver
 
 FROM debian:bookworm-slim AS runtime

@@ -1,16 +1,19 @@
-.PHONY: build static demo demo-without-rsync man test wrappers miri avx512 lint
+.PHONY: help build static demo demo-without-rsync man test wrappers big-table miri avx512 lint structure
 
-HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 # In CI only what is wrong.
 QUIET := $(if $(CI),--quiet)
 
+help: ## What there is to make
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 26
+
 build: ## The program, optimised: target/release/pysmurf-archiver
 	scripts/install-missing
-	cargo build --locked --release
+	scripts/release
 
-static: ## The program for machines of its kind without any library: target/$(HOST)/release/pysmurf-archiver
+static: ## The program for machines of its kind without any library: target/<kind of machine>/release/pysmurf-archiver
 	scripts/install-missing
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --features static --target $(HOST)
+	RUSTFLAGS="-C target-feature=+crt-static" scripts/release --features static --target $(HOST)
 	scripts/is-static target/$(HOST)/release/pysmurf-archiver
 
 demo: ## Copies a whole tree through SSH on this machine and proves it
@@ -39,6 +42,11 @@ wrappers: ## Test suites of programs that call rsync, with ours in the place of 
 	cargo build $(QUIET) --locked --bins --example demo
 	scripts/wrappers
 
+big-table: ## How long a new file waits beside two million rows, five thousand of them due for deletion
+	scripts/release
+	scripts/big-table --db sqlite
+	scripts/big-table --db mariadb
+
 # Miri asks the compiler and not the machine for vectors; of AVX-512 it knows too little.
 miri: ## The one unsafe file under Miri, which sees undefined behaviour; takes the nightly compiler
 	rustup toolchain install nightly --profile minimal --component miri,rust-src
@@ -51,3 +59,6 @@ lint: ## Format, lints, documentation
 	cargo fmt --all --check
 	cargo clippy $(QUIET) --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(QUIET) --locked --workspace --no-deps
+
+structure: ## Import circles, names with several meanings, long functions: what the house is like
+	@scripts/structure

@@ -5,6 +5,7 @@
 
 mod batch;
 pub mod control;
+mod course;
 mod crew;
 mod deliver;
 mod flight;
@@ -192,6 +193,7 @@ pub async fn run<C: Catalog>(
         crew: crew.clone(),
         flight,
         origins,
+        strays,
         jobs,
         control,
     };

@@ -101,6 +101,25 @@ impl Pending {
     }
 }
 
+/// What a look at a bounded part of the table gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Looked {
+    /// Rows that wait, in order of id.
+    pub rows: Vec<Pending>,
+    /// Up to which id that is all of them.
+    pub until: RecordId,
+    /// There is no row above.
+    pub ended: bool,
+}
+
+impl Looked {
+    /// These rows, `limit` at most, of a look up to `last`, where the table ends or not.
+    fn new(rows: Vec<Pending>, limit: usize, last: RecordId, ended: bool) -> Self {
+        let until = rows.last().filter(|_| rows.len() >= limit).map(Pending::id);
+        Self { ended: ended && until.is_none(), until: until.unwrap_or(last), rows }
+    }
+}
+
 /// What became of a row, to be written back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -216,9 +235,26 @@ pub trait Catalog: Send + Sync + 'static {
     /// [`Catalog::close`], or with the process.
     fn claim(&self) -> impl Future<Output = Result<(), CatalogError>> + Send;
 
-    /// At most `limit` waiting rows with an id above `after`, in order of id.
-    fn pending(&self, after: RecordId, limit: usize)
-    -> impl Future<Output = Result<Vec<Pending>, CatalogError>> + Send;
+    /// Looks at some thousands of rows above `after`, for at most `limit` that wait: short, however long the table is.
+    fn look(&self, after: RecordId, limit: usize) -> impl Future<Output = Result<Looked, CatalogError>> + Send;
+
+    /// At most `limit` waiting rows with an id above `after`, in order of id. May go through the table, look by look.
+    fn pending(
+        &self,
+        after: RecordId,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Pending>, CatalogError>> + Send {
+        async move {
+            let mut rows = Vec::new();
+            let (mut after, mut ended) = (after, false);
+            while rows.len() < limit && !ended {
+                let looked = self.look(after, limit - rows.len()).await?;
+                (after, ended) = (looked.until, looked.ended);
+                rows.extend(looked.rows);
+            }
+            Ok(rows)
+        }
+    }
 
     /// The largest id in the table, 0 when it is empty. Cheap.
     fn newest(&self) -> impl Future<Output = Result<RecordId, CatalogError>> + Send;

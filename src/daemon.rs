@@ -32,6 +32,7 @@ use std::process::ExitCode;
 /// Runs `rsync --daemon` with these arguments, the program's name left out: listens, or serves the client that inetd or a
 /// remote shell has put at standard input.
 pub fn main(args: &[OsString]) -> ExitCode {
+    crate::clock::remember_zone();
     let name = std::iter::once(OsString::from("rsync"));
     let flags = match Flags::of(name.chain(args.iter().cloned())) {
         Ok(flags) => flags,

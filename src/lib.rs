@@ -1,13 +1,15 @@
 //! pysmurf-archiver: rows of a table become proven copies on another host.
 //!
 //! The archiver watches a table of files, sends each to a storage node over its own SSH in the true rsync protocol, and
-//! writes the proof back. See `README.md` for use, `protocol` for the wire.
+//! writes the proof back. See `README.md` and `docs/` for use, `ARCHITECTURE.md` for the way around, `protocol` for the
+//! wire.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod archiver;
 pub mod bench;
 pub mod catalog;
 pub mod cli;
+mod clock;
 pub mod daemon;
 mod exit;
 pub mod link;

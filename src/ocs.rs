@@ -13,7 +13,6 @@ pub mod site;
 pub mod wamp;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
 /// Something that happens once. Waiting for it takes no turn from anybody.
@@ -37,12 +36,6 @@ impl Flag {
         // The sender lives in us, so this ends only when raised.
         let _ = seen.wait_for(|raised| *raised).await;
     }
-}
-
-/// Unix time, in seconds, to the microsecond.
-fn unix_now() -> f64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    now.as_micros() as f64 / 1e6
 }
 
 /// What a panicking holder left behind is still whole: every change below is a single store.

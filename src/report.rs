@@ -1,6 +1,5 @@
 //! Words about files: what lines of listings and logs are made of. Counterpart: rsync's `log.c`.
 
-pub(crate) mod clock;
 pub(crate) mod format;
 pub(crate) mod ledger;
 pub(crate) mod listing;

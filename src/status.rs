@@ -1,9 +1,10 @@
 //! How a run stands: one truth for progress bars, summaries and whoever else asks.
 
+use crate::clock::unix_now;
 use crate::transfer::send::Sent;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 /// Whose trouble a failed attempt was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -297,9 +298,4 @@ impl Progress {
     fn words(&self) -> MutexGuard<'_, Words> {
         self.words.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Unix time in seconds.
-pub(crate) fn unix_now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }

@@ -23,13 +23,18 @@ struct Site {
 
 impl Site {
     fn new(router: &Crossbar, instance: &str) -> Self {
+        Self::with(router, instance, "")
+    }
+
+    /// With more arguments of the agent, as YAML that begins with a comma.
+    fn with(router: &Crossbar, instance: &str, more: &str) -> Self {
         let site = Self { folder: tempfile::tempdir().unwrap() };
         fs::create_dir(site.at("source")).unwrap();
         let at = |name: &str| site.at(name).display().to_string();
         let yaml = format!(
             "hub:\n  wamp_server: {url}\n  wamp_http: {http}\n  wamp_realm: test_realm\n  address_root: observatory\n\
              hosts:\n  localhost:\n    log-dir: {log}\n    agent-instances:\n    - agent-class: SupRsync\n      \
-             instance-id: {instance}\n      arguments: [--archive-name, smurf, [--remote-basedir, {base}], --db-path, {db}, [--sleep-time, 1]]\n",
+             instance-id: {instance}\n      arguments: [--archive-name, smurf, [--remote-basedir, {base}], --db-path, {db}, [--sleep-time, 1]{more}]\n",
             url = router.url(),
             http = router.url().replace("ws://", "http://").replace("/ws", "/call"),
             log = site.folder.path().display(),
@@ -217,5 +222,60 @@ fn archiving_begins_without_a_router() {
     until("the file is copied", || site.copied() == 1);
     router.restart();
     until("the agent is there", || steer(&router, "early", &json!([["run", "status", {}]])).is_some());
+    assert!(agent.terminate().success());
+}
+
+/// The lines of a log with these words.
+fn lines<'a>(log: &'a str, words: &str) -> Vec<&'a str> {
+    log.lines().filter(|line| line.contains(words)).collect()
+}
+
+/// Each try warns with the time until the next one; the session, which tells of it too, adds no line of its own.
+fn expect_told_by_who_met_it(log: &str, words: &str) {
+    let told = lines(log, words);
+    let by_who_met_it = |line: &&str| line.contains("WARN") && line.contains("wait_ms");
+    assert!(!told.is_empty() && told.iter().all(by_who_met_it), "{told:#?}");
+}
+
+#[test]
+fn trouble_is_told_once_and_as_a_warning_and_a_healthy_start_has_none() {
+    let Some(router) = Crossbar::start() else { return };
+    let site = Site::new(&router, "told");
+    site.add("a.txt", 0);
+    let agent = site.agent("told", "log");
+    let log = || fs::read_to_string(site.at("log")).unwrap();
+    let status =
+        || steer(&router, "told", &json!([["run", "status", {}]])).map_or(Value::Null, |answers| answers[0][2].clone());
+    until("the file is copied, and told", || status()["data"]["archiver"]["copied"] == 1);
+    for word in ["WARN", "ERROR", "Could not publish"] {
+        assert_eq!(lines(&log(), word), [""; 0], "{}", log());
+    }
+    // A service has its options from its start; what it can do is to look again.
+    signal("HUP", &[agent.0.id()]);
+    until("it has heard", || log().contains("SIGHUP"));
+    // The database goes away and comes back.
+    fs::rename(site.at("files.db"), site.at("away.db")).unwrap();
+    until("the session is degraded", || status()["degraded"] == true);
+    assert!(status()["messages"].to_string().contains("not there any more"), "{}", status());
+    fs::rename(site.at("away.db"), site.at("files.db")).unwrap();
+    until("the session is degraded no more", || status()["degraded"] == false);
+    expect_told_by_who_met_it(&log(), "not there any more");
+    assert!(agent.terminate().success());
+}
+
+#[test]
+fn a_storage_node_out_of_reach_is_told_once() {
+    let Some(router) = Crossbar::start() else { return };
+    // Nobody listens there.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let site = Site::with(&router, "link", &format!(", [--ssh-host, 127.0.0.1], [--ssh-port, {port}]"));
+    site.add("a.txt", 0);
+    let agent = site.agent("link", "log");
+    let log = || fs::read_to_string(site.at("log")).unwrap();
+    until("it was tried three times", || lines(&log(), "refused").len() >= 3);
+    expect_told_by_who_met_it(&log(), "refused");
+    let status =
+        || steer(&router, "link", &json!([["run", "status", {}]])).map_or(Value::Null, |answers| answers[0][2].clone());
+    until("the session tells of it", || status()["messages"].to_string().contains("refused"));
     assert!(agent.terminate().success());
 }

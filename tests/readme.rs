@@ -1,5 +1,9 @@
-//! The examples of README.md, taken as they stand: site-config entries and compose services of agents.
+//! The pages for people (README.md and docs/), taken as they stand: site-config entries and compose services of agents, and
+//! in `pages` what else they say that a program can tell.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "readme/pages.rs"]
+mod pages;
 
 use pysmurf_archiver::ocs::site::{AgentClass, Resolved, resolve};
 use rustix::process::{Pid, Signal, kill_process};
@@ -19,13 +23,26 @@ use tempfile::TempDir;
 const SHELL: [(&str, &str); 5] =
     [("DB_HOST", "127.0.0.1"), ("DB", "files"), ("DB_USER", "ocs"), ("DB_PW", "secret"), ("CB_HOST", "10.10.10.2")];
 
-/// The fenced block of README.md whose first line is this comment, without it.
+/// The folder of the repository.
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// The pages by their paths beneath the repository's folder.
+fn pages() -> Vec<(PathBuf, String)> {
+    let root = fs::read_dir(ROOT).unwrap().map(|file| PathBuf::from(file.unwrap().file_name()));
+    let mut names: Vec<_> = root.filter(|name| name.extension().is_some_and(|end| end == "md")).collect();
+    names.push("protocol/PROTOCOL.md".into());
+    let docs = fs::read_dir(Path::new(ROOT).join("docs")).unwrap();
+    names.extend(docs.map(|page| Path::new("docs").join(page.unwrap().file_name())));
+    names.into_iter().map(|name| (name.clone(), fs::read_to_string(Path::new(ROOT).join(name)).unwrap())).collect()
+}
+
+/// The one fenced block of the pages whose first line is this comment, without it.
 fn block(marker: &str) -> String {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let text: String = pages().into_iter().map(|(_, text)| text).collect();
     let start = format!("```yaml\n# {marker}\n");
-    let mut parts = readme.split(&start);
-    let block = parts.nth(1).unwrap_or_else(|| panic!("README.md lacks the block {marker:?}"));
-    assert!(parts.next().is_none(), "README.md has the block {marker:?} twice");
+    let mut parts = text.split(&start);
+    let block = parts.nth(1).unwrap_or_else(|| panic!("No page has the block {marker:?}"));
+    assert!(parts.next().is_none(), "The block {marker:?} is there twice");
     block.split_once("\n```").expect("an end of the block").0.to_owned()
 }
 

@@ -590,6 +590,45 @@ fn algorithms_and_revoked_keys_of_the_configuration_are_obeyed() {
     assert!(attempt(&revoking).unwrap_err().contains("revocation list"));
 }
 
+#[test]
+fn a_new_key_is_added_where_the_configuration_wants_it_and_a_changed_one_never() {
+    let Some(sshd) = Sshd::start("") else { return };
+    let file = sshd.path("new/known_hosts");
+    let attempt = |word: &str| {
+        let known = format!("UserKnownHostsFile {}\nGlobalKnownHostsFile none\n", file.display());
+        fs::write(sshd.path("config"), format!("{known}StrictHostKeyChecking {word}\n")).unwrap();
+        let mut options = sshd.options();
+        options.known_hosts = None;
+        options.config = Some(sshd.path("config"));
+        Ssh::new(options).and_then(|mut ssh| sh(&mut ssh, "exit 0")).map_err(|error| error.to_string())
+    };
+    for word in ["yes", "ask"] {
+        assert!(attempt(word).unwrap_err().contains("no key of it is known"), "{word}");
+        assert!(!file.exists(), "{word}");
+    }
+    assert!(attempt("perhaps").unwrap_err().contains("StrictHostKeyChecking perhaps"));
+    for word in ["accept-new", "no", "OFF"] {
+        let _ = fs::remove_file(&file);
+        attempt(word).unwrap();
+        attempt("yes").unwrap();
+        attempt(word).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 1, "{word}");
+    }
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+
+    let line = fs::read_to_string(&file).unwrap();
+    fs::write(&file, "other.example ssh-ed25519 AAAA").unwrap();
+    attempt("accept-new").unwrap();
+    assert_eq!(fs::read_to_string(&file).unwrap(), format!("other.example ssh-ed25519 AAAA\n{line}"));
+
+    let (_, key) = line.trim_end().rsplit_once(' ').unwrap();
+    let changed = format!("{}B{}", &key[..key.len() - 2], &key[key.len() - 1..]);
+    fs::write(&file, line.replace(key, &changed)).unwrap();
+    for word in ["accept-new", "no"] {
+        assert!(attempt(word).unwrap_err().contains("ITS KEY HAS CHANGED"), "{word}");
+    }
+}
+
 fn options_for_port(port: u16) -> SshOptions {
     let mut options = SshOptions::new("nobody@127.0.0.1");
     options.port = Some(port);

@@ -12,7 +12,7 @@ pub use options::{AltKind, DeleteWhen, ItemDetail, Options};
 pub use size::parse_size;
 
 /// Capability letters we send as a client, behind an `i` where the file list may come in segments.
-const CAPABILITIES: &str = "LsfxCIvu";
+pub(crate) const CAPABILITIES: &str = "LsfxCIvu";
 
 /// What a server is told by its arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -258,7 +258,9 @@ impl ServerArgs {
                 [b'-', b'B', size @ ..] => {
                     parsed.options.block_length = Some(number("-B", size, 1, 131_072)? as u32);
                 }
-                [b'-', b'@', window @ ..] => parsed.options.modify_window = number("-@", window, -1, 86_400)? as i32,
+                [b'-', b'@', window @ ..] => {
+                    parsed.options.modify_window = number("-@", window, i32::MIN.into(), i32::MAX.into())? as i32;
+                }
                 [b'-', letters @ ..] => {
                     if let Some(unknown) = parsed.letters(letters) {
                         let word = [b"-", unknown].concat();
@@ -312,7 +314,8 @@ impl ServerArgs {
         if self.sender {
             words.push(b"--sender".to_vec());
         }
-        words.push(self.bundle(&mut options));
+        // Before protocol 30 there may be no letter to say.
+        words.extend(Some(self.bundle(&mut options)).filter(|bundle| bundle.len() > 1));
         // With `-s` it stands among the few words that do not travel in the set it names.
         words.extend(options.iconv.as_ref().map(|set| [b"--iconv=", &set[..]].concat()));
         match (options.devices, options.specials) {
@@ -418,8 +421,11 @@ impl Options {
                 self.checksum_seed =
                     Some(number("--checksum-seed", value, i32::MIN.into(), u32::MAX.into())? as u32 as i32);
             }
-            "--timeout" => self.timeout = Some(number("--timeout", value, 0, 86_400)? as u32),
-            "--modify-window" => self.modify_window = number("--modify-window", value, -1, 86_400)? as i32,
+            // A day of silence is long enough, whatever more is asked for.
+            "--timeout" => self.timeout = Some(number("--timeout", value, 0, i32::MAX.into())?.min(86_400) as u32),
+            "--modify-window" => {
+                self.modify_window = number("--modify-window", value, i32::MIN.into(), i32::MAX.into())? as i32;
+            }
             "--log-format" => {
                 let has = |what: &[u8]| value.windows(what.len()).any(|window| window == what);
                 self.detail = match () {
@@ -553,7 +559,7 @@ impl Options {
         }
         if self.modify_window != 0 {
             word(&match self.modify_window {
-                -1 => "-@-1".to_owned(),
+                ..0 => format!("-@{}", self.modify_window),
                 window => format!("--modify-window={window}"),
             });
         }
@@ -569,10 +575,9 @@ impl Options {
                 DeleteWhen::After => "--delete-after",
             });
         }
-        match self.super_user {
-            Some(true) => word("--super"),
-            Some(false) => word("--no-super"),
-            None => {}
+        // As with stock, `--no-super` is for this end alone.
+        if self.super_user == Some(true) {
+            word("--super");
         }
         if self.only_write_batch {
             word("--only-write-batch=X");

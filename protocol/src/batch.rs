@@ -9,7 +9,7 @@ use crate::handshake::{Compat, Negotiated, VERSION_LEAST};
 use crate::wire::{Decoded, Reader, put_varint};
 
 /// What the stream's form depends on: its option as it is typed, and its bit.
-const FLAGS: [(&str, u32); 15] = [
+pub(crate) const FLAGS: [(&str, u32); 15] = [
     ("--recurse (-r)", 0),
     ("--owner (-o)", 1),
     ("--group (-g)", 2),

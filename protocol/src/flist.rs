@@ -291,33 +291,35 @@ fn unsafe_name(name: &[u8], why: &'static str) -> PeerError {
 }
 
 /// Bits of an entry's flags word.
-mod flag {
-    pub(super) const TOP_DIR: u32 = 0x0001;
-    pub(super) const SAME_MODE: u32 = 0x0002;
-    /// A second byte of flags follows; in varint form only a filler.
-    pub(super) const EXTENDED: u32 = 0x0004;
-    pub(super) const SAME_UID: u32 = 0x0008;
-    pub(super) const SAME_GID: u32 = 0x0010;
-    pub(super) const SAME_NAME: u32 = 0x0020;
-    pub(super) const LONG_NAME: u32 = 0x0040;
-    pub(super) const SAME_TIME: u32 = 0x0080;
-    /// The same bit before 28: the number of a device is the one before.
-    pub(super) const SAME_RDEV: u32 = 0x0004;
-    /// On devices.
-    pub(super) const SAME_RDEV_MAJOR: u32 = 0x0100;
-    /// On directories.
-    pub(super) const NO_CONTENT_DIR: u32 = 0x0100;
-    pub(super) const HLINKED: u32 = 0x0200;
-    pub(super) const USER_NAME_FOLLOWS: u32 = 0x0400;
-    pub(super) const GROUP_NAME_FOLLOWS: u32 = 0x0800;
-    /// In 28 and 29 with `HLINKED`.
-    pub(super) const SAME_DEV: u32 = 0x0400;
-    /// In 28 and 29 on devices: the minor number is a byte.
-    pub(super) const RDEV_MINOR_8: u32 = 0x0800;
-    /// With `HLINKED`.
-    pub(super) const HLINK_FIRST: u32 = 0x1000;
-    pub(super) const MOD_NSEC: u32 = 0x2000;
-    pub(super) const SAME_ATIME: u32 = 0x4000;
+pub(crate) mod flag {
+    crate::listed::listed!(u32 {
+        pub(super) TOP_DIR = 0x0001;
+        pub(super) SAME_MODE = 0x0002;
+        /// A second byte of flags follows; in varint form only a filler.
+        pub(super) EXTENDED = 0x0004;
+        pub(super) SAME_UID = 0x0008;
+        pub(super) SAME_GID = 0x0010;
+        pub(super) SAME_NAME = 0x0020;
+        pub(super) LONG_NAME = 0x0040;
+        pub(super) SAME_TIME = 0x0080;
+        /// The same bit before 28: the number of a device is the one before.
+        pub(super) SAME_RDEV = 0x0004;
+        /// On devices.
+        pub(super) SAME_RDEV_MAJOR = 0x0100;
+        /// On directories.
+        pub(super) NO_CONTENT_DIR = 0x0100;
+        pub(super) HLINKED = 0x0200;
+        pub(super) USER_NAME_FOLLOWS = 0x0400;
+        pub(super) GROUP_NAME_FOLLOWS = 0x0800;
+        /// In 28 and 29 with `HLINKED`.
+        pub(super) SAME_DEV = 0x0400;
+        /// In 28 and 29 on devices: the minor number is a byte.
+        pub(super) RDEV_MINOR_8 = 0x0800;
+        /// With `HLINKED`.
+        pub(super) HLINK_FIRST = 0x1000;
+        pub(super) MOD_NSEC = 0x2000;
+        pub(super) SAME_ATIME = 0x4000;
+    });
     /// The whole word that says: end of list, I/O errors follow.
     pub(super) const END_WITH_ERROR: u32 = 0x1004;
 }

@@ -3,6 +3,7 @@
 use crate::PeerError;
 use crate::checksum::Checksum;
 use crate::compress::{Choice, Compression, Method, Wish};
+use crate::listed::listed;
 use crate::mux::{Inbox, Outbox};
 use crate::sums::MAX_BLOCK_LENGTH;
 use crate::wire::{Decode, Decoded, Ints, Reader, put_varint, put_vstring};
@@ -27,24 +28,26 @@ const PREFERENCE: [Checksum; 7] =
 pub struct Compat(pub u32);
 
 impl Compat {
-    /// The file list comes in segments.
-    pub const INC_RECURSE: Self = Self(0x001);
-    /// The server can set the times of symlinks.
-    pub const SYMLINK_TIMES: Self = Self(0x002);
-    /// What symlinks point to is converted as names are (`--iconv`).
-    pub const SYMLINK_ICONV: Self = Self(0x004);
-    /// The end of the file list may carry I/O errors.
-    pub const SAFE_FLIST: Self = Self(0x008);
-    /// Extended attributes of hard links are not left out.
-    pub const AVOID_XATTR_OPTIM: Self = Self(0x010);
-    /// MD5 block sums take the seed first.
-    pub const CHECKSUM_SEED_FIX: Self = Self(0x020);
-    /// A basis in a partial-dir is updated where it stands.
-    pub const INPLACE_PARTIAL_DIR: Self = Self(0x040);
-    /// File-list flags are varints and names of algorithms are negotiated.
-    pub const VARINT_FLIST_FLAGS: Self = Self(0x080);
-    /// The id lists carry the names of id 0.
-    pub const ID0_NAMES: Self = Self(0x100);
+    listed!(Self {
+        /// The file list comes in segments.
+        pub INC_RECURSE = Self(0x001);
+        /// The server can set the times of symlinks.
+        pub SYMLINK_TIMES = Self(0x002);
+        /// What symlinks point to is converted as names are (`--iconv`).
+        pub SYMLINK_ICONV = Self(0x004);
+        /// The end of the file list may carry I/O errors.
+        pub SAFE_FLIST = Self(0x008);
+        /// Extended attributes of hard links are not left out.
+        pub AVOID_XATTR_OPTIM = Self(0x010);
+        /// MD5 block sums take the seed first.
+        pub CHECKSUM_SEED_FIX = Self(0x020);
+        /// A basis in a partial-dir is updated where it stands.
+        pub INPLACE_PARTIAL_DIR = Self(0x040);
+        /// File-list flags are varints and names of algorithms are negotiated.
+        pub VARINT_FLIST_FLAGS = Self(0x080);
+        /// The id lists carry the names of id 0.
+        pub ID0_NAMES = Self(0x100);
+    });
 
     /// True when every bit of `other` is set.
     pub fn has(self, other: Self) -> bool {
@@ -52,7 +55,7 @@ impl Compat {
     }
 
     /// What a server answers to a client's capability letters.
-    fn answer(letters: &[u8], incremental: bool) -> Self {
+    pub(crate) fn answer(letters: &[u8], incremental: bool) -> Self {
         let mut flags = Self::SYMLINK_TIMES.0;
         if incremental && letters.contains(&b'i') {
             flags |= Self::INC_RECURSE.0;
@@ -183,7 +186,7 @@ pub enum Offer {
 }
 
 impl Offer {
-    fn list(self, side: &Side) -> Vec<Checksum> {
+    pub(crate) fn list(self, side: &Side) -> Vec<Checksum> {
         let mut list: Vec<_> = match self {
             Self::Only(checksum) => vec![checksum],
             Self::Unnamed => vec![Checksum::Md5],

@@ -2,6 +2,7 @@
 
 use crate::PeerError;
 use crate::handshake::{Compat, Negotiated};
+use crate::listed::listed;
 use crate::wire::{Decoded, Reader, put_vstring};
 use crate::xattr::XattrList;
 
@@ -10,36 +11,39 @@ use crate::xattr::XattrList;
 pub struct ItemFlags(pub u16);
 
 impl ItemFlags {
-    /// The access time differs.
-    pub const ATIME: Self = Self(0x0001);
-    /// Content differs by checksum, or a link's target does.
-    pub const CHANGE: Self = Self(0x0002);
-    /// The size differs.
-    pub const SIZE: Self = Self(0x0004);
-    /// The modification time differs.
-    pub const TIME: Self = Self(0x0008);
-    /// The permissions differ.
-    pub const PERMS: Self = Self(0x0010);
-    /// The owner differs.
-    pub const OWNER: Self = Self(0x0020);
-    /// The group differs.
-    pub const GROUP: Self = Self(0x0040);
-    /// The ACL differs.
-    pub const ACL: Self = Self(0x0080);
-    /// Extended attributes differ, and a list about them follows.
-    pub const XATTR: Self = Self(0x0100);
+    listed!(Self {
+        /// The access time differs.
+        pub ATIME = Self(0x0001);
+        /// Content differs by checksum, or a link's target does.
+        pub CHANGE = Self(0x0002);
+        /// The size differs.
+        pub SIZE = Self(0x0004);
+        /// The modification time differs.
+        pub TIME = Self(0x0008);
+        /// The permissions differ.
+        pub PERMS = Self(0x0010);
+        /// The owner differs.
+        pub OWNER = Self(0x0020);
+        /// The group differs.
+        pub GROUP = Self(0x0040);
+        /// The ACL differs.
+        pub ACL = Self(0x0080);
+        /// Extended attributes differ, and a list about them follows.
+        pub XATTR = Self(0x0100);
+        /// A basis type follows.
+        pub BASIS_TYPE = Self(0x0800);
+        /// A name follows.
+        pub XNAME = Self(0x1000);
+        /// Nothing of that name is there yet.
+        pub NEW = Self(0x2000);
+        /// The receiving side sees to it alone.
+        pub LOCAL_CHANGE = Self(0x4000);
+        /// The data is wanted.
+        pub TRANSFER = Self(0x8000);
+    });
+
     /// Nothing is known but that the data is wanted: before protocol 29 no more is told. Never on the wire.
     pub const UNTOLD: Self = Self(0x0200);
-    /// A basis type follows.
-    pub const BASIS_TYPE: Self = Self(0x0800);
-    /// A name follows.
-    pub const XNAME: Self = Self(0x1000);
-    /// Nothing of that name is there yet.
-    pub const NEW: Self = Self(0x2000);
-    /// The receiving side sees to it alone.
-    pub const LOCAL_CHANGE: Self = Self(0x4000);
-    /// The data is wanted.
-    pub const TRANSFER: Self = Self(0x8000);
 
     /// True when every bit of `other` is set.
     pub fn has(self, other: Self) -> bool {

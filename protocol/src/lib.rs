@@ -19,9 +19,12 @@ pub mod flist;
 pub mod generator;
 pub mod handshake;
 pub mod item;
+mod listed;
 pub mod mux;
 pub mod names;
 pub mod ndx;
+#[cfg(test)]
+mod page;
 pub mod receiver;
 pub mod sender;
 mod shared;

@@ -21,6 +21,23 @@ pub const IO_VANISHED: i32 = 2;
 /// Bit of an I/O error: `--max-delete` stopped deletions.
 pub const IO_DELETE_LIMIT: i32 = 4;
 
+/// Codes of messages; payload has 0.
+pub(crate) mod code {
+    crate::listed::listed!(u32 {
+        pub(super) ERROR_XFER = 1;
+        pub(super) INFO = 2;
+        pub(super) ERROR = 3;
+        pub(super) WARNING = 4;
+        pub(super) IO_ERROR = 22;
+        pub(super) IO_TIMEOUT = 33;
+        pub(super) NOOP = 42;
+        pub(super) ERROR_EXIT = 86;
+        pub(super) SUCCESS = 100;
+        pub(super) DELETED = 101;
+        pub(super) NO_SEND = 102;
+    });
+}
+
 /// A message beside the payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
@@ -58,10 +75,10 @@ pub enum TextKind {
 impl TextKind {
     fn code(self) -> u32 {
         match self {
-            Self::ErrorXfer => 1,
-            Self::Info => 2,
-            Self::Error => 3,
-            Self::Warning => 4,
+            Self::ErrorXfer => code::ERROR_XFER,
+            Self::Info => code::INFO,
+            Self::Error => code::ERROR,
+            Self::Warning => code::WARNING,
         }
     }
 
@@ -87,17 +104,19 @@ impl Message {
     fn code_and_body(&self) -> (u32, Vec<u8>) {
         match self {
             Self::Text(kind, text) => (kind.code(), text.clone()),
-            Self::IoError(bits) => (22, bits.to_le_bytes().to_vec()),
-            Self::IoTimeout(seconds) => (33, seconds.to_le_bytes().to_vec()),
-            Self::Noop => (42, Vec::new()),
-            Self::ErrorExit(code) => (86, code.map(|code| code.to_le_bytes().to_vec()).unwrap_or_default()),
-            Self::Success(ndx) => (100, ndx.0.to_le_bytes().to_vec()),
-            Self::Deleted(name) => (101, name.clone()),
-            Self::NoSend(ndx) => (102, ndx.0.to_le_bytes().to_vec()),
+            Self::IoError(bits) => (code::IO_ERROR, bits.to_le_bytes().to_vec()),
+            Self::IoTimeout(seconds) => (code::IO_TIMEOUT, seconds.to_le_bytes().to_vec()),
+            Self::Noop => (code::NOOP, Vec::new()),
+            Self::ErrorExit(code) => {
+                (code::ERROR_EXIT, code.map(|code| code.to_le_bytes().to_vec()).unwrap_or_default())
+            }
+            Self::Success(ndx) => (code::SUCCESS, ndx.0.to_le_bytes().to_vec()),
+            Self::Deleted(name) => (code::DELETED, name.clone()),
+            Self::NoSend(ndx) => (code::NO_SEND, ndx.0.to_le_bytes().to_vec()),
         }
     }
 
-    fn decode(code: u32, body: Vec<u8>) -> Result<Self, PeerError> {
+    pub(crate) fn decode(kind: u32, body: Vec<u8>) -> Result<Self, PeerError> {
         let number = || -> Result<i32, PeerError> {
             match <[u8; 4]>::try_from(&body[..]) {
                 Ok(bytes) => Ok(i32::from_le_bytes(bytes)),
@@ -112,20 +131,20 @@ impl Message {
                 expected: "0 or more",
             })
         };
-        Ok(match code {
-            1 => Self::Text(TextKind::ErrorXfer, body),
-            2 => Self::Text(TextKind::Info, body),
-            3 => Self::Text(TextKind::Error, body),
-            4 => Self::Text(TextKind::Warning, body),
-            22 => Self::IoError(number()? & IO_ERROR_BITS),
-            33 => Self::IoTimeout(number()?),
-            42 => Self::Noop,
-            86 if body.is_empty() => Self::ErrorExit(None),
-            86 => Self::ErrorExit(Some(number()?)),
-            100 => Self::Success(ndx()?),
-            101 => Self::Deleted(body),
-            102 => Self::NoSend(ndx()?),
-            _ => return Err(PeerError::Frame { what: "message code", value: code.into(), expected: "a known code" }),
+        Ok(match kind {
+            code::ERROR_XFER => Self::Text(TextKind::ErrorXfer, body),
+            code::INFO => Self::Text(TextKind::Info, body),
+            code::ERROR => Self::Text(TextKind::Error, body),
+            code::WARNING => Self::Text(TextKind::Warning, body),
+            code::IO_ERROR => Self::IoError(number()? & IO_ERROR_BITS),
+            code::IO_TIMEOUT => Self::IoTimeout(number()?),
+            code::NOOP => Self::Noop,
+            code::ERROR_EXIT if body.is_empty() => Self::ErrorExit(None),
+            code::ERROR_EXIT => Self::ErrorExit(Some(number()?)),
+            code::SUCCESS => Self::Success(ndx()?),
+            code::DELETED => Self::Deleted(body),
+            code::NO_SEND => Self::NoSend(ndx()?),
+            _ => return Err(PeerError::Frame { what: "message code", value: kind.into(), expected: "a known code" }),
         })
     }
 }

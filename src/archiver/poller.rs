@@ -1,19 +1,21 @@
 //! Finds waiting rows and fills the queue.
 //!
-//! A pass goes through the waiting rows in order of id, a page at a time. It begins at a floor below which nothing waits,
-//! so that a poll stays cheap however long the table is; now and then one begins at the bottom, for rows that were put
-//! back by hand or committed late.
+//! A pass goes through rows in order of id, a page at a time: a slice of the older ones, as [`Course`] has it, and all new
+//! ones. So a new file waits for a slice at most, however long the table is. Now and then a round begins at the bottom,
+//! for rows that were put back by hand or committed late.
 
 use super::control::Control;
+use super::course::Course;
 use super::crew::Crew;
 use super::flight::{Flight, Job, Takeoff};
 use super::layout::{RemotePath, place};
 use super::origins::{Lack, Look, Origins};
 use super::recorder::Terms;
+use super::resume::Strays;
 use super::retry::{Backoff, ONCE_PATIENCE, Pauses};
 use super::worker::{archived_path, too_long};
 use super::{Direction, Ended, Settings};
-use crate::catalog::{Catalog, CatalogError, Outcome, Pending, Record, RecordId, Settled};
+use crate::catalog::{Catalog, CatalogError, Looked, Outcome, Pending, Record, RecordId, Settled};
 use crate::status::Failure;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,10 +25,14 @@ use tokio::sync::mpsc;
 
 /// Rows of one page.
 const PAGE: usize = 256;
-/// How far below the newest row the floor stays: rows get their ids before they are committed.
+/// How far below the newest row the new ones begin: rows get their ids before they are committed.
 const MARGIN: i64 = 1000;
-/// How often a pass begins at the bottom.
+/// How often a round begins at the bottom.
 const BOTTOM_EVERY: Duration = Duration::from_secs(300);
+/// How long a pass looks at older rows before it looks at new ones.
+const SLICE: Duration = Duration::from_millis(200);
+/// The longest rest between two passes of one round.
+const REST_MOST: Duration = Duration::from_millis(100);
 /// Files from this size on are large.
 const LARGE: u64 = 16 << 20;
 /// How long looking at the files of a page may take; a hung file system must not stop the rest.
@@ -40,6 +46,8 @@ struct FailedRow {
     id: RecordId,
     attempts: i64,
     source: String,
+    /// Where it was going, if that is known.
+    place: Option<RemotePath>,
     kind: Failure,
     why: String,
 }
@@ -50,6 +58,7 @@ pub(super) struct Poller<C> {
     pub(super) crew: Arc<Crew>,
     pub(super) flight: Arc<Flight>,
     pub(super) origins: Arc<Origins>,
+    pub(super) strays: Arc<Strays>,
     pub(super) jobs: mpsc::Sender<Vec<Job>>,
     pub(super) control: Control,
 }
@@ -57,24 +66,15 @@ pub(super) struct Poller<C> {
 /// What a pass came to.
 #[derive(Default)]
 struct Pass {
-    /// The lowest row that is to be seen again soon.
-    lowest: Option<RecordId>,
     /// The lowest row whose time has not come, and when the first one's does.
     parked: Option<(RecordId, Instant)>,
     /// Rows that took off.
     started: u64,
-    /// Rows that wait for another row's landing.
-    waiting: u64,
     /// Rows met of those that were left for another turn.
     met: BTreeSet<RecordId>,
 }
 
 impl Pass {
-    /// A row is to be seen again soon.
-    fn see_again(&mut self, id: RecordId) {
-        self.lowest = Some(self.lowest.map_or(id, |lowest| lowest.min(id)));
-    }
-
     /// A row has to wait.
     fn park(&mut self, id: RecordId, until: Instant) {
         self.parked = sooner(self.parked, Some((id, until)));
@@ -89,10 +89,15 @@ fn sooner(one: Option<(RecordId, Instant)>, other: Option<(RecordId, Instant)>) 
     }
 }
 
-/// What the passes remember of rows.
-#[derive(Default)]
+/// What the passes remember.
 struct Memory {
+    course: Course,
+    /// When the last round began at the bottom, and how much trouble there had been with the table by then.
+    bottom: (Instant, (u64, u64)),
     pauses: Pauses,
+    parked: Option<(RecordId, Instant)>,
+    /// Whether some row of this round waits for another one's landing.
+    waiting: bool,
     /// With `once`: which rows have had their turn.
     turns: Option<Turns>,
 }
@@ -118,14 +123,8 @@ impl Turns {
 impl<C: Catalog> Poller<C> {
     /// Runs until stopped; with `once`, until each row has had its turn and nothing is in flight.
     pub(super) async fn run(self) -> Ended {
-        let above = self.settings.above;
-        let mut floor = above;
-        let mut parked: Option<(RecordId, Instant)> = None;
-        let mut bottom = Instant::now();
         let mut backoff = Backoff::new();
-        let turns = self.settings.once.then(|| Turns { seen: above, left: BTreeSet::new() });
-        let mut memory = Memory { turns, ..Memory::default() };
-        let mut troubles = (0, 0);
+        let mut memory = self.memory();
         loop {
             if self.control.stop().is_stopped() {
                 return self.ended();
@@ -136,55 +135,28 @@ impl<C: Catalog> Poller<C> {
                     () = self.control.stop().stopped() => return self.ended(),
                 }
             }
-            // A database that comes back from a crash, or from a backup, may have forgotten what was recorded.
-            let troubles_now = (self.control.progress().database_troubles(), self.catalog.generation());
-            if let (Some(turns), true) = (&mut memory.turns, troubles_now.1 != troubles.1) {
-                *turns = Turns { seen: above, left: BTreeSet::new() };
-            }
-            if bottom.elapsed() >= BOTTOM_EVERY || troubles_now != troubles {
-                (floor, bottom, troubles) = (above, Instant::now(), troubles_now);
-            }
-            if let Some((lowest, _)) = parked.filter(|(_, until)| *until <= Instant::now()) {
-                (floor, parked) = (floor.min(RecordId(lowest.0 - 1)), None);
-            }
+            self.set_course(&mut memory);
             let landing = self.flight.landing();
             let mut landing = std::pin::pin!(landing);
             // Registered before the pass looks at what is in flight: no landing is missed.
             landing.as_mut().enable();
+            let began = Instant::now();
             let pass = tokio::select! {
-                pass = self.pass(floor, &mut memory) => pass,
+                pass = self.pass(&mut memory) => pass,
                 () = self.control.paused() => continue,
                 () = self.control.stop().stopped() => return self.ended(),
             };
-            let mut waiting = false;
             let pause = match pass {
-                Ok((pass, newest)) => {
-                    waiting = pass.waiting > 0;
+                Ok(pass) => {
                     backoff.reset();
                     self.control.progress().database_fine();
-                    self.origins.tidy(self.settings.poll);
-                    memory.pauses.tidy();
-                    parked = sooner(parked, pass.parked);
-                    let settled_below = RecordId(newest.0.saturating_sub(margin(self.catalog.id_step())));
-                    floor = pass
-                        .lowest
-                        .map_or(settled_below, |lowest| settled_below.min(RecordId(lowest.0 - 1)))
-                        .max(above);
-                    if let Some(turns) = &mut memory.turns {
-                        // In this order: what lands now comes back before the flight is seen empty.
-                        let landed = self.flight.is_empty();
-                        turns.left.extend(self.flight.take_untried());
-                        if landed && pass.started == 0 && turns.left.is_empty() {
-                            return Ended::Drained;
-                        }
-                    }
-                    if pass.waiting > 0 || self.settings.once {
-                        Duration::from_millis(200).min(self.settings.poll)
-                    } else {
-                        self.settings.poll
+                    match self.conclude(&pass, &mut memory, began.elapsed()) {
+                        Some(pause) => pause,
+                        None => return Ended::Drained,
                     }
                 }
                 Err(error) => {
+                    memory.waiting = false;
                     self.control.progress().database_trouble(&error.to_string());
                     let pause = backoff.next();
                     if self.settings.once && backoff.failures >= ONCE_PATIENCE {
@@ -198,7 +170,7 @@ impl<C: Catalog> Poller<C> {
                 loop {
                     landing.as_mut().await;
                     // Only a row that waits for a place, or a run that ends with its work, has a use for a landing.
-                    if waiting || (self.settings.once && self.flight.is_empty()) {
+                    if memory.waiting || (self.settings.once && self.flight.is_empty()) {
                         return;
                     }
                     landing.set(self.flight.landing());
@@ -208,12 +180,62 @@ impl<C: Catalog> Poller<C> {
                 () = tokio::time::sleep(pause) => {}
                 () = landed => {}
                 () = self.control.asked() => {
-                    (floor, memory.pauses) = (above, Pauses::default());
+                    memory.course.begin_at_the_bottom();
+                    memory.pauses = Pauses::default();
                     self.origins.look_again();
                 }
                 () = self.control.stop().stopped() => return self.ended(),
             }
         }
+    }
+
+    fn memory(&self) -> Memory {
+        let above = self.settings.above;
+        Memory {
+            course: Course::new(above),
+            bottom: (Instant::now(), (0, 0)),
+            pauses: Pauses::default(),
+            parked: None,
+            waiting: false,
+            turns: self.settings.once.then(|| Turns { seen: above, left: BTreeSet::new() }),
+        }
+    }
+
+    /// Decides which older rows are to be seen, before a pass.
+    fn set_course(&self, memory: &mut Memory) {
+        // A database that comes back from a crash, or from a backup, may have forgotten what was recorded.
+        let troubles = (self.control.progress().database_troubles(), self.catalog.generation());
+        let (since, before) = memory.bottom;
+        if let (Some(turns), true) = (&mut memory.turns, troubles.1 != before.1) {
+            *turns = Turns { seen: self.settings.above, left: BTreeSet::new() };
+        }
+        if troubles != before || (since.elapsed() >= BOTTOM_EVERY && memory.course.round_is_over()) {
+            memory.course.begin_at_the_bottom();
+            memory.bottom = (Instant::now(), troubles);
+        }
+        if let Some((lowest, _)) = memory.parked.take_if(|(_, until)| *until <= Instant::now()) {
+            memory.course.see_from(lowest);
+        }
+    }
+
+    /// How long to pause after a pass; `None` where a run with an end has come to it.
+    fn conclude(&self, pass: &Pass, memory: &mut Memory, took: Duration) -> Option<Duration> {
+        memory.parked = sooner(memory.parked, pass.parked);
+        if let Some(turns) = &mut memory.turns {
+            // In this order: what lands now comes back before the flight is seen empty.
+            let landed = self.flight.is_empty();
+            turns.left.extend(self.flight.take_untried());
+            if landed && pass.started == 0 && turns.left.is_empty() {
+                return None;
+            }
+        } else if !memory.course.round_is_over() {
+            // So that it never has the whole of a core.
+            return Some((took / 2).min(REST_MOST).min(self.settings.poll));
+        }
+        self.origins.tidy(self.settings.poll);
+        memory.pauses.tidy();
+        let soon = memory.waiting || self.settings.once;
+        Some(if soon { Duration::from_millis(200).min(self.settings.poll) } else { self.settings.poll })
     }
 
     fn ended(&self) -> Ended {
@@ -223,74 +245,101 @@ impl<C: Catalog> Poller<C> {
         }
     }
 
-    /// Goes through the waiting rows above the floor once.
-    async fn pass(&self, floor: RecordId, memory: &mut Memory) -> Result<(Pass, RecordId), CatalogError> {
+    /// Goes through a slice of the older rows, and all new ones; with `once`, through all that may have their turn before
+    /// them.
+    async fn pass(&self, memory: &mut Memory) -> Result<Pass, CatalogError> {
         self.catalog.claim().await?;
         self.control.progress().pass();
         let newest = self.catalog.newest().await?;
+        let margin = margin(self.catalog.id_step());
+        let began = Instant::now();
+        if memory.course.round_is_over() || memory.turns.is_some() {
+            memory.waiting = false;
+        }
+        match &memory.turns {
+            Some(turns) => memory.course.see_all_at_once(turns.floor()),
+            None => memory.course.begin_pass(newest, margin, |id| self.flight.has_row(id)),
+        }
         let mut pass = Pass::default();
-        let mut after = memory.turns.as_ref().map_or(floor, Turns::floor);
         let mut batch = Batch::default();
-        loop {
-            let page = self.catalog.pending(after, PAGE).await?;
-            let Some(last) = page.last() else { break };
-            after = last.id();
-            let last_page = page.len() < PAGE;
-            let (rows, mut failed) = self.sort_out(page, memory, &mut pass);
-            let rows = match self.settings.direction {
-                Direction::Push => self.look_at(rows, memory, &mut pass, &mut failed).await,
-                // How large they are, their far end says when they are fetched.
-                Direction::Pull => rows,
-            };
-            self.record_failed(failed, memory, &mut pass).await?;
-            let together = rows.iter().map(|row| row.bytes).sum();
-            for row in rows {
-                // Never sit on a batch while waiting for room: the rows that fill the queue may be these very ones.
-                let seats = self.crew.seats();
-                let bytes = fair_share(together, seats).min(self.settings.batch_bytes(seats));
-                let most = (self.settings.batch_files(seats), bytes);
-                if batch.is_full(most, row.bytes) || !self.flight.has_room(row.bytes) {
-                    self.hand_over(&mut batch).await;
+        while let Some(after) = memory.course.older() {
+            let looked = self.look(after, memory, &mut pass, &mut batch).await?;
+            memory.course.saw(&looked);
+            match &mut memory.turns {
+                Some(turns) => {
+                    turns.seen = turns.seen.max(looked.until);
+                    if turns.left.len() >= LEFT_MOST {
+                        turns.left.retain(|id| *id > looked.until || pass.met.contains(id));
+                        self.hand_over(&mut batch).await;
+                        return Ok(pass);
+                    }
                 }
-                // The same place may have come up twice in one page.
-                if self.flight.has_place(&row.place) {
-                    self.wait(row.id, memory, &mut pass);
-                    continue;
-                }
-                memory.pauses.forget(row.id.0);
-                if let Some(turns) = &mut memory.turns {
-                    turns.left.remove(&row.id);
-                }
-                pass.see_again(row.id);
-                let bytes = row.bytes;
-                let Some(job) = self.flight.take_off(row).await else { break };
-                pass.started += 1;
-                batch.push(job, bytes);
-            }
-            if let Some(turns) = &mut memory.turns {
-                turns.seen = turns.seen.max(after);
-                if turns.left.len() >= LEFT_MOST {
-                    turns.left.retain(|id| *id > after || pass.met.contains(id));
-                    self.hand_over(&mut batch).await;
-                    return Ok((pass, newest));
-                }
-            }
-            if last_page {
-                break;
+                None if began.elapsed() >= SLICE => break,
+                None => {}
             }
         }
         if let Some(turns) = &mut memory.turns {
             // What waits no more, somebody else has settled.
             turns.left.retain(|id| pass.met.contains(id));
+        } else {
+            let (mut after, mut ended) = (memory.course.fresh(), false);
+            while !ended {
+                let looked = self.look(after, memory, &mut pass, &mut batch).await?;
+                (after, ended) = (looked.until, looked.ended);
+            }
+            memory.course.end_pass(newest, margin);
         }
         self.hand_over(&mut batch).await;
-        Ok((pass, newest))
+        Ok(pass)
+    }
+
+    /// Looks at a page of rows, and has those take off that can.
+    async fn look(
+        &self,
+        after: RecordId,
+        memory: &mut Memory,
+        pass: &mut Pass,
+        batch: &mut Batch,
+    ) -> Result<Looked, CatalogError> {
+        let mut looked = self.catalog.look(after, PAGE).await?;
+        let (rows, mut failed) = self.sort_out(std::mem::take(&mut looked.rows), memory, pass);
+        let rows = match self.settings.direction {
+            Direction::Push => self.look_at(rows, memory, pass, &mut failed).await,
+            // How large they are, their far end says when they are fetched.
+            Direction::Pull => rows,
+        };
+        self.record_failed(failed, memory).await?;
+        let together = rows.iter().map(|row| row.bytes).sum();
+        for row in rows {
+            // Never sit on a batch while waiting for room: the rows that fill the queue may be these very ones.
+            let seats = self.crew.seats();
+            let bytes = fair_share(together, seats).min(self.settings.batch_bytes(seats));
+            let most = (self.settings.batch_files(seats), bytes);
+            if batch.is_full(most, row.bytes) || !self.flight.has_room(row.bytes) {
+                self.hand_over(batch).await;
+            }
+            // The same place may have come up twice in one page.
+            if self.flight.has_place(&row.place) {
+                self.wait(row.id, memory, pass);
+                continue;
+            }
+            memory.pauses.forget(row.id.0);
+            if let Some(turns) = &mut memory.turns {
+                turns.left.remove(&row.id);
+            }
+            memory.course.see_again(row.id);
+            let bytes = row.bytes;
+            let Some(job) = self.flight.take_off(row).await else { break };
+            pass.started += 1;
+            batch.push(job, bytes);
+        }
+        Ok(looked)
     }
 
     /// The row waits for something that passes soon.
     fn wait(&self, id: RecordId, memory: &mut Memory, pass: &mut Pass) {
-        pass.waiting += 1;
-        pass.see_again(id);
+        memory.waiting = true;
+        memory.course.see_again(id);
         if let Some(turns) = &mut memory.turns {
             turns.left.insert(id);
             pass.met.insert(id);
@@ -301,7 +350,7 @@ impl<C: Catalog> Poller<C> {
     fn park(&self, id: RecordId, until: Option<Instant>, memory: &mut Memory, pass: &mut Pass) {
         match until {
             Some(until) => pass.park(id, until),
-            None => pass.see_again(id),
+            None => memory.course.see_again(id),
         }
         if let Some(turns) = &mut memory.turns {
             turns.left.remove(&id);
@@ -318,7 +367,7 @@ impl<C: Catalog> Poller<C> {
                 Pending::Unusable { id, attempts, .. } => (*id, *attempts),
             };
             if self.flight.has_row(id) {
-                pass.see_again(id);
+                memory.course.see_again(id);
                 continue;
             }
             if let Some(turns) = &memory.turns {
@@ -356,7 +405,7 @@ impl<C: Catalog> Poller<C> {
                 Err(why) => {
                     let source = source.unwrap_or_else(|| "(no path)".into());
                     let why = format!("its row cannot be used: {why}");
-                    failed.push(FailedRow { id, attempts, source, kind: Failure::Row, why });
+                    failed.push(FailedRow { id, attempts, source, place: None, kind: Failure::Row, why });
                 }
             }
         }
@@ -386,6 +435,7 @@ impl<C: Catalog> Poller<C> {
         if rows.is_empty() {
             return rows;
         }
+        let since = Instant::now();
         let found = look_at(&rows, &self.origins).await;
         let looks: Vec<_> = rows
             .iter()
@@ -395,7 +445,7 @@ impl<C: Catalog> Poller<C> {
                 Look { source: &row.source, lack }
             })
             .collect();
-        let held = self.origins.judge(&looks);
+        let held = self.origins.judge(&looks, since);
         drop(looks);
         let seen = found.len();
         let mut there = Vec::with_capacity(rows.len());
@@ -406,7 +456,8 @@ impl<C: Catalog> Poller<C> {
                 Err(_) if held => self.park(row.id, self.origins.hold(&row.source), memory, pass),
                 Err(Lack { kind, why, .. }) => {
                     let source = row.source.display().to_string();
-                    failed.push(FailedRow { id: row.id, attempts: row.attempts, source, kind, why });
+                    let Takeoff { id, attempts, place, .. } = row;
+                    failed.push(FailedRow { id, attempts, source, place: Some(place), kind, why });
                 }
             }
         }
@@ -425,12 +476,7 @@ impl<C: Catalog> Poller<C> {
         there
     }
 
-    async fn record_failed(
-        &self,
-        failed: Vec<FailedRow>,
-        memory: &mut Memory,
-        pass: &mut Pass,
-    ) -> Result<(), CatalogError> {
+    async fn record_failed(&self, failed: Vec<FailedRow>, memory: &mut Memory) -> Result<(), CatalogError> {
         if failed.is_empty() {
             return Ok(());
         }
@@ -443,16 +489,26 @@ impl<C: Catalog> Poller<C> {
             .collect();
         self.catalog.record(&settled).await?;
         let progress = self.control.progress();
+        let mut swept = true;
         let terms = Terms { max_attempts: self.settings.max_attempts, once: self.settings.once };
         for (row, settled) in failed.iter().zip(&settled) {
             // Its next pause begins when it is seen with this failure.
             memory.pauses.forget(row.id.0);
-            pass.see_again(row.id);
+            memory.course.see_again(row.id);
             if let Some(turns) = &mut memory.turns {
                 turns.left.remove(&row.id);
             }
             progress.failure(row.kind);
-            terms.tell(progress, settled, &row.source, &row.why);
+            if terms.tell(progress, settled, &row.source, &row.why)
+                && let Some(place) = &row.place
+            {
+                self.strays.give_up_row(row.id, place);
+                swept = false;
+            }
+        }
+        if !swept {
+            // With no work, so that somebody removes what there is of these.
+            let _ = self.jobs.send(Vec::new()).await;
         }
         Ok(())
     }
@@ -466,7 +522,7 @@ impl<C: Catalog> Poller<C> {
     }
 }
 
-/// How far below the newest row the floor stays where ids grow in steps. Those of a cluster's nodes are not even
+/// How far below the newest row the new ones begin where ids grow in steps. Those of a cluster's nodes are not even
 /// committed in order.
 fn margin(step: i64) -> i64 {
     let wider = if step > 1 { 10 } else { 1 };

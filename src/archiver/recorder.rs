@@ -109,7 +109,9 @@ impl<C: Catalog> Recorder<C> {
                     self.progress.recorded(&source, Some(path));
                     tracing::info!(id = job.id.0, source, path, "Copied and proven");
                 }
-                Outcome::Failed { why } => self.terms.tell(&self.progress, settled, &source, why),
+                Outcome::Failed { why } => {
+                    self.terms.tell(&self.progress, settled, &source, why);
+                }
             }
         }
     }
@@ -123,8 +125,8 @@ pub(super) struct Terms {
 }
 
 impl Terms {
-    /// Says that an attempt failed, which is recorded.
-    pub(super) fn tell(self, progress: &Progress, row: &Settled, source: &str, why: &str) {
+    /// Says that an attempt failed, which is recorded; whether the row was given up with it.
+    pub(super) fn tell(self, progress: &Progress, row: &Settled, source: &str, why: &str) -> bool {
         let (id, attempt) = (row.id.0, row.attempts.saturating_add(1));
         progress.recorded(source, None);
         // What a run with an end has not copied, nobody tries again for the time being.
@@ -133,7 +135,8 @@ impl Terms {
         } else {
             tracing::warn!(id, source, attempt, "Not copied: {why}");
         }
-        if attempt >= self.max_attempts {
+        let last = attempt >= self.max_attempts;
+        if last {
             progress.gave_up();
             tracing::error!(
                 id,
@@ -141,5 +144,6 @@ impl Terms {
                 "Given up after {attempt} failed attempts, the last because {why}. To have it tried again: pysmurf-archiver retry --id {id}"
             );
         }
+        last
     }
 }

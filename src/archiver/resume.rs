@@ -6,6 +6,7 @@
 
 use super::Direction;
 use super::flight::Job;
+use super::layout::RemotePath;
 use super::road::Road;
 use super::worker::Worker;
 use crate::catalog::RecordId;
@@ -159,6 +160,17 @@ impl Strays {
         let mut known = self.lock();
         if known.due.len() < STRAYS_MOST {
             known.due.push(Place::of(job));
+        }
+    }
+
+    /// A row that was going there is given up without having been taken up.
+    pub(super) fn give_up_row(&self, id: RecordId, place: &RemotePath) {
+        let mut known = self.lock();
+        // Where an earlier process left it, it was most likely the name itself.
+        let of_this_run = known.left.remove(&id).map(|(place, _)| place);
+        let place = of_this_run.unwrap_or_else(|| Place { name: place.variant(0), variant: 0 });
+        if known.due.len() < STRAYS_MOST {
+            known.due.push(place);
         }
     }
 

@@ -162,7 +162,7 @@ fn serves(connect: &mut dyn Connect, server_args: &[OsString]) -> Result<(), Str
 }
 
 /// What a command said first, its error output before the other.
-fn first_line(output: &CommandOutput) -> String {
+pub(super) fn first_line(output: &CommandOutput) -> String {
     let said = [&output.stderr[..], &output.stdout[..]].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     let line = said.iter().flat_map(|said| said.lines()).map(str::trim).find(|line| !line.is_empty());
     line.unwrap_or_default().chars().take(200).collect::<String>().escape_debug().to_string()

@@ -138,6 +138,7 @@ impl Worker {
             rests.push_front(Rest { jobs: others, breaks });
         }
         self.strays.take_up(&jobs);
+        let since = Instant::now();
         let flown = match self.session(&jobs) {
             Ok(flown) => flown,
             Err(why) => return self.wait_for_link(Rest { jobs, breaks }, &why, rests, backoff),
@@ -190,7 +191,7 @@ impl Worker {
                 Fate::Open => left.push(job),
             }
         }
-        self.blame(failed, listed, sources);
+        self.blame(failed, listed, (sources, since));
         if !refused.is_empty() {
             // A base that takes nothing at all is no file's fault.
             match self.base_trouble() {
@@ -429,11 +430,16 @@ impl Worker {
             let argv = ["test".into(), flag.into(), base.clone()];
             match side.run(&argv) {
                 Ok(output) if output.status == Some(0) => {}
-                Ok(output) if output.status == Some(1) => {
+                // `test` itself says nothing; whoever does is one in its place, that runs no such commands.
+                Ok(output) if output.status == Some(1) && output.stdout.is_empty() && output.stderr.is_empty() => {
                     return Some(format!("Directory {} at {} {why}", self.settings.data_dir, side.describe()));
                 }
                 // A far end without `test` cannot be asked.
-                Ok(_) => {}
+                Ok(output) => {
+                    let said = road::first_line(&output);
+                    tracing::debug!(host = side.describe(), "test {flag} {}: {said}", self.settings.data_dir);
+                    return None;
+                }
                 Err(error) => return Some(error.to_string()),
             }
         }
@@ -482,8 +488,9 @@ impl Worker {
         jobs.iter().for_each(|job| self.strays.leave(job));
     }
 
-    /// Counts failures of files, but for those whose place is in trouble: they are held back with it.
-    fn blame(&mut self, failed: Vec<(Job, Failure, String)>, listed: usize, sources: Vec<PathBuf>) {
+    /// Counts failures of files of a session, but for those whose place is in trouble: they are held back with it. Given are
+    /// its sources too, where they matter, and when it began.
+    fn blame(&mut self, failed: Vec<(Job, Failure, String)>, listed: usize, (sources, since): (Vec<PathBuf>, Instant)) {
         if failed.is_empty() && sources.is_empty() {
             return;
         }
@@ -505,7 +512,7 @@ impl Worker {
         let others = sources.iter().filter(|source| !failed.iter().any(|(job, ..)| job.source == **source));
         let others = others.chain(std::iter::repeat(&nowhere)).map(|source| Look { source, lack: None });
         let looks: Vec<_> = looks.chain(others).take(listed).collect();
-        let held = self.origins.judge(&looks);
+        let held = self.origins.judge(&looks, since);
         drop(looks);
         for ((mut job, kind, why), held) in failed.into_iter().zip(held) {
             match held {

@@ -17,7 +17,7 @@ use self::claim::Claim;
 use self::connections::Connections;
 use self::table::{CREATE, DEFAULT_TABLES, Table, quote};
 use super::{
-    Catalog, CatalogError, Created, Database, Keeping, Layout, NOTES, Note, Options, Outcome, Pending, RecordId, Retry,
+    Catalog, CatalogError, Created, Database, Keeping, Layout, Looked, NOTES, Note, Options, Outcome, RecordId, Retry,
     Selection, Server, Settled, TlsMode, Totals,
 };
 
@@ -139,13 +139,16 @@ impl MySqlCatalog {
         self.connections.run(conn, work).await
     }
 
-    /// Up to which id a short look at the rows above `after` goes; `None` where there are none. Whoever goes through the
-    /// table does it look by look, so that no statement grows with it.
-    async fn look(&self, after: i64) -> Result<Option<i64>, CatalogError> {
+    /// Up to which id a short look at the rows above `after` goes, and whether there are none above that; `None` where
+    /// there are no rows. Whoever goes through the table does it look by look, so that no statement grows with it.
+    async fn reach_of_a_look(&self, after: i64) -> Result<Option<(i64, bool)>, CatalogError> {
         let table = quote(&self.table.name);
-        let last = format!("SELECT MAX(id) FROM (SELECT id FROM {table} WHERE id > ? ORDER BY id LIMIT {LOOK}) AS w");
+        let last = format!(
+            "SELECT MAX(id), COUNT(*) FROM (SELECT id FROM {table} WHERE id > ? ORDER BY id LIMIT {LOOK}) AS w"
+        );
         let row = self.run(async |conn| conn.exec_first::<mysql_async::Row, _, _>(last, (after,)).await).await?;
-        Ok(row.and_then(|row| row::integer(row.as_ref(0)).ok().flatten()))
+        let number = |index| row.as_ref().and_then(|row| row::integer(row.as_ref(index)).ok().flatten());
+        Ok(number(0).map(|last| (last, number(1).is_some_and(|rows| rows < i64::from(LOOK)))))
     }
 
     /// One try to write `settled`, in a transaction of its own. The rows come in order of id, so that two recorders
@@ -206,36 +209,27 @@ impl Catalog for MySqlCatalog {
         self.claim.take(&self.connections, &names).await
     }
 
-    async fn pending(&self, after: RecordId, limit: usize) -> Result<Vec<Pending>, CatalogError> {
+    async fn look(&self, after: RecordId, limit: usize) -> Result<Looked, CatalogError> {
         let query = format!(
             "SELECT {} FROM {} WHERE id > ? AND id <= ? AND copied=0 AND failed_copy_attempts < ? AND {} ORDER BY id LIMIT ?",
             self.columns(),
             quote(&self.table.name),
             self.targets()
         );
-        let mut rows: Vec<mysql_async::Row> = Vec::new();
-        let mut after = after.0;
-        while rows.len() < limit
-            && let Some(last) = self.look(after).await?
-        {
-            let mut values = vec![Value::from(after), Value::from(last), Value::from(self.selection.max_attempts)];
-            values.extend(self.target_values());
-            values.push(Value::from(u64::try_from(limit - rows.len()).unwrap_or(u64::MAX)));
-            let values = Params::Positional(values);
-            let found = self.run(async |conn| conn.exec::<mysql_async::Row, _, _>(&query, values).await).await?;
-            rows.extend(found);
-            after = last;
-        }
-        rows.iter()
-            .map(|row| {
-                row::read(row, self.layout).ok_or_else(|| {
-                    CatalogError::Setup(format!(
-                        "Column id of {} holds no integers; give another table",
-                        self.describe()
-                    ))
-                })
+        let Some((last, ended)) = self.reach_of_a_look(after.0).await? else {
+            return Ok(Looked { rows: Vec::new(), until: after, ended: true });
+        };
+        let mut values = vec![Value::from(after.0), Value::from(last), Value::from(self.selection.max_attempts)];
+        values.extend(self.target_values());
+        values.push(Value::from(u64::try_from(limit).unwrap_or(u64::MAX)));
+        let values = Params::Positional(values);
+        let rows = self.run(async |conn| conn.exec::<mysql_async::Row, _, _>(&query, values).await).await?;
+        let rows = rows.iter().map(|row| {
+            row::read(row, self.layout).ok_or_else(|| {
+                CatalogError::Setup(format!("Column id of {} holds no integers; give another table", self.describe()))
             })
-            .collect()
+        });
+        Ok(Looked::new(rows.collect::<Result<_, _>>()?, limit, RecordId(last), ended))
     }
 
     async fn newest(&self) -> Result<RecordId, CatalogError> {
@@ -283,7 +277,7 @@ impl Catalog for MySqlCatalog {
             "UPDATE {table} SET failed_copy_attempts=0, `timestamp`=`timestamp` WHERE id > ? AND id <= ? AND {condition}"
         );
         let (mut after, mut changed) = (i64::MIN, 0);
-        while let Some(last) = self.look(after).await? {
+        while let Some((last, _)) = self.reach_of_a_look(after).await? {
             let within = [Value::from(after), Value::from(last)].into_iter().chain(values.iter().cloned()).collect();
             changed += self
                 .run(async |conn| {
@@ -305,7 +299,21 @@ impl Catalog for MySqlCatalog {
         }
         let (condition, values) = self.meant(which);
         let table = quote(&self.table.name);
-        self.run(async |conn| note::read(conn, &table, &condition, values, limit).await).await
+        let noted = self.run(async |conn| note::exist(conn).await).await?;
+        if matches!(which, Retry::Ids(_)) {
+            return self.run(async |conn| note::read(conn, &table, noted, (&condition, values), limit).await).await;
+        }
+        let (mut after, mut notes) = (i64::MIN, Vec::new());
+        while notes.len() < limit
+            && let Some((last, _)) = self.reach_of_a_look(after).await?
+        {
+            let within = format!("id > {after} AND id <= {last} AND {condition}");
+            let meant = (within.as_str(), values.clone());
+            let room = limit - notes.len();
+            notes.extend(self.run(async |conn| note::read(conn, &table, noted, meant, room).await).await?);
+            after = last;
+        }
+        Ok(notes)
     }
 
     async fn keeping(&self) -> Result<Keeping, CatalogError> {
@@ -321,7 +329,7 @@ impl Catalog for MySqlCatalog {
             self.targets()
         );
         let (mut after, mut totals) = (i64::MIN, Totals::default());
-        while let Some(last) = self.look(after).await? {
+        while let Some((last, _)) = self.reach_of_a_look(after).await? {
             let most = Value::from(self.selection.max_attempts);
             let first = [most.clone(), most, after.into(), last.into()];
             let values = Params::Positional(first.into_iter().chain(self.target_values()).collect());
@@ -346,7 +354,7 @@ impl Catalog for MySqlCatalog {
             self.targets()
         );
         let (mut after, mut oldest) = (i64::MIN, None::<i64>);
-        while let Some(last) = self.look(after).await? {
+        while let Some((last, _)) = self.reach_of_a_look(after).await? {
             let first = [after.into(), last.into(), self.selection.max_attempts.into()];
             let values = Params::Positional(first.into_iter().chain(self.target_values()).collect());
             let row = self.run(async |conn| conn.exec_first::<mysql_async::Row, _, _>(&query, values).await).await?;

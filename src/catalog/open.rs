@@ -3,7 +3,7 @@
 use super::mysql::{self, MySqlCatalog};
 use super::sqlite::{self, SqliteCatalog};
 use super::{
-    ArchiveStats, Catalog, CatalogError, Database, Keeping, Layout, Note, Pending, RecordId, Retry, Selection, Settled,
+    ArchiveStats, Catalog, CatalogError, Database, Keeping, Layout, Looked, Note, RecordId, Retry, Selection, Settled,
     Totals,
 };
 
@@ -126,10 +126,10 @@ impl Catalog for AnyCatalog {
         }
     }
 
-    async fn pending(&self, after: RecordId, limit: usize) -> Result<Vec<Pending>, CatalogError> {
+    async fn look(&self, after: RecordId, limit: usize) -> Result<Looked, CatalogError> {
         match self {
-            Self::Mysql(catalog) => catalog.pending(after, limit).await,
-            Self::Sqlite(catalog) => catalog.pending(after, limit).await,
+            Self::Mysql(catalog) => catalog.look(after, limit).await,
+            Self::Sqlite(catalog) => catalog.look(after, limit).await,
         }
     }
 

@@ -18,14 +18,14 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use self::handle::{Handle, Wish, connect, keep_log};
+use crate::clock::unix_now;
 use crate::lock::{Lock, Taken};
-use crate::status::unix_now;
 use crate::transfer::open_operator_lock;
 
 pub use upkeep::{Complete, NewFile, Prunable};
 
 use super::{
-    ArchiveStats, Catalog, CatalogError, Created, Database, Keeping, Md5, NOTES, Note, Outcome, Pending, RecordId,
+    ArchiveStats, Catalog, CatalogError, Created, Database, Keeping, Looked, Md5, NOTES, Note, Outcome, RecordId,
     Retry, Selection, Settled, Totals,
 };
 
@@ -167,17 +167,6 @@ impl SqliteCatalog {
     async fn walk<T: Send + 'static>(
         &self,
         above: RecordId,
-        found: T,
-        look: impl Fn(&mut Connection, [i64; 2], &mut T) -> Result<bool, Error> + Send + Sync + 'static,
-    ) -> Result<(T, RecordId), CatalogError> {
-        self.walk_resting(LONGEST_REST, above, found, look).await
-    }
-
-    /// The same with another longest rest between two looks.
-    async fn walk_resting<T: Send + 'static>(
-        &self,
-        rest: Duration,
-        above: RecordId,
         mut found: T,
         look: impl Fn(&mut Connection, [i64; 2], &mut T) -> Result<bool, Error> + Send + Sync + 'static,
     ) -> Result<(T, RecordId), CatalogError> {
@@ -188,9 +177,9 @@ impl SqliteCatalog {
             let began = Instant::now();
             let (looked, last, more) = self
                 .run(move |connection| {
-                    let last = "SELECT MAX(id) FROM (SELECT id FROM supersync_v0 WHERE id > ?1 ORDER BY id LIMIT ?2)";
-                    let last = connection.prepare_cached(last)?.query_row(params![after, LOOK], |row| row.get(0))?;
-                    let Some(last) = last else { return Ok((found, after, false)) };
+                    let Some((last, _)) = reach_of_a_look(connection, after)? else {
+                        return Ok((found, after, false));
+                    };
                     let more = look(connection, [after, last], &mut found)?;
                     Ok((found, last, more))
                 })
@@ -200,7 +189,7 @@ impl SqliteCatalog {
                 return Ok((found, RecordId(after)));
             }
             // So that it never has the whole of a core.
-            tokio::time::sleep((began.elapsed() / 2).min(rest)).await;
+            tokio::time::sleep((began.elapsed() / 2).min(LONGEST_REST)).await;
         }
     }
 
@@ -324,7 +313,7 @@ impl Catalog for SqliteCatalog {
     }
 
     /// Rows whose `failed_copy_attempts` or `ignore` is NULL never match, as in SupRsync.
-    async fn pending(&self, after: RecordId, limit: usize) -> Result<Vec<Pending>, CatalogError> {
+    async fn look(&self, after: RecordId, limit: usize) -> Result<Looked, CatalogError> {
         // A value may be a gigabyte: of one too long only its length is fetched, which `row::read` refuses as no text.
         // (`substr` and `length` would stop at a NUL.)
         let bounded = |column| format!("iif(octet_length({column}) <= {PATH_LIMIT}, {column}, octet_length({column}))");
@@ -337,17 +326,16 @@ impl Catalog for SqliteCatalog {
             self.waiting()
         );
         let (archive, max_attempts) = (self.archive.clone(), self.max_attempts);
-        let look = move |connection: &mut Connection, [after, last]: [i64; 2], found: &mut Vec<Pending>| {
-            let room = i64::try_from(limit - found.len()).unwrap_or(i64::MAX);
+        let found = move |connection: &mut Connection| {
+            let Some((last, ended)) = reach_of_a_look(connection, after.0)? else {
+                return Ok(Looked { rows: Vec::new(), until: after, ended: true });
+            };
+            let room = i64::try_from(limit).unwrap_or(i64::MAX);
             let mut statement = connection.prepare_cached(&query)?;
-            let rows = statement.query_map(params![archive, after, max_attempts, room, last], row::read)?;
-            for row in rows {
-                found.push(row?);
-            }
-            Ok(found.len() < limit)
+            let rows = statement.query_map(params![archive, after.0, max_attempts, room, last], row::read)?;
+            Ok(Looked::new(rows.collect::<Result<_, _>>()?, limit, RecordId(last), ended))
         };
-        // New files wait for this one.
-        Ok(self.walk_resting(Duration::ZERO, after, Vec::new(), look).await?.0)
+        self.run(found).await
     }
 
     async fn newest(&self) -> Result<RecordId, CatalogError> {
@@ -492,6 +480,16 @@ impl Catalog for SqliteCatalog {
             .await;
         drop(self.claim.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
+}
+
+/// Up to which id a short look at the rows above `after` goes, and whether there are none above that; `None` where there
+/// are no rows.
+fn reach_of_a_look(connection: &Connection, after: i64) -> Result<Option<(i64, bool)>, Error> {
+    let last = "SELECT MAX(id), COUNT(*) FROM (SELECT id FROM supersync_v0 WHERE id > ?1 ORDER BY id LIMIT ?2)";
+    connection.prepare_cached(last)?.query_row(params![after, LOOK], |row| {
+        let (last, rows) = (row.get::<_, Option<i64>>(0)?, row.get::<_, i64>(1)?);
+        Ok(last.map(|last| (last, rows < LOOK)))
+    })
 }
 
 /// Whether the lock is on the file of this name.

@@ -5,12 +5,13 @@ use super::run::{Service, listen_for_hangups, listen_for_signals, settings, upke
 use crate::archiver::control::Control;
 use crate::archiver::{self, Ended, Settings};
 use crate::catalog::{self, AnyCatalog, ArchiveStats, Catalog, Pending, RecordId, Retry, Totals};
+use crate::clock::unix_now;
 use crate::ocs::agent::{Agent, AgentConfig, AgentHandle};
 use crate::ocs::feeds::Block;
 use crate::ocs::operation::{Kind, Operation, Outcome, Param, Params};
 use crate::ocs::session::Session;
 use crate::ocs::site::AgentClass;
-use crate::status::{LastCopy, Snapshot, unix_now};
+use crate::status::{LastCopy, Snapshot};
 use crate::throttle::Rate;
 use anyhow::Result;
 use serde_json::{Map, Value, json};

@@ -3,6 +3,7 @@
 use super::flags::{LogArgs, LogFormat};
 use crate::status::{Progress, Snapshot};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -62,19 +63,17 @@ pub(super) fn printable(text: &str) -> String {
     out
 }
 
-/// A text as JSON, with its quotes.
-pub(super) fn json_string(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for char in text.chars() {
+/// A JSON object with its fields in this order, and nothing in it that a terminal would obey.
+pub(super) fn json_object<const N: usize>(fields: [(&str, Value); N]) -> String {
+    let fields = fields.map(|(name, value)| format!("{}:{value}", Value::from(name)));
+    let mut out = String::new();
+    for char in format!("{{{}}}", fields.join(",")).chars() {
         match char {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
+            // Of these JSON lets some stand.
             char if char.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(char))),
             char => out.push(char),
         }
     }
-    out.push('"');
     out
 }
 
@@ -332,7 +331,10 @@ mod tests {
     }
 
     #[test]
-    fn texts_as_json() {
-        assert_eq!(json_string("a \"b\" c:\\ \n\u{1b}\u{9f} é"), r#""a \"b\" c:\\ \u000a\u001b\u009f é""#);
+    fn objects_keep_their_order_and_are_harmless() {
+        let text = "a \"b\" c:\\ \n\u{1b}\u{9f} é";
+        let object = json_object([("z", text.into()), ("a", 1.5.into())]);
+        assert_eq!(object, r#"{"z":"a \"b\" c:\\ \n\u001b\u009f é","a":1.5}"#);
+        assert_eq!(serde_json::from_str::<Value>(&object).unwrap()["z"], text);
     }
 }

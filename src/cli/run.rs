@@ -2,7 +2,7 @@
 
 use super::SOME_FAILED;
 use super::flags::{DatabaseArgs, LayoutArg, RetryArgs, RunArgs, ServiceArgs, SshArgs, TableArgs};
-use super::output::{Screen, print, printable, start_log, summary};
+use super::output::{Screen, json_object, print, printable, start_log, summary};
 use crate::archiver::control::Control;
 use crate::archiver::stop::Stop;
 use crate::archiver::{self, Announcing, Bootstrap, Direction, Ended, Settings, Sources, Upkeep, aside_of, is_static};
@@ -136,6 +136,10 @@ fn table(args: &TableArgs) -> Result<(Database, catalog::Options)> {
             _ => bail!("{database} holds archives: give --archive-name once, and no --target"),
         },
     };
+    if targets.iter().any(String::is_empty) {
+        let option = if matches!(database, Database::Mysql(_)) { "--target" } else { "--archive-name" };
+        bail!("Option {option} is given an empty name; name whose files are to be copied, as the rows have it");
+    }
     let layout = args.layout.map(|layout| match layout {
         LayoutArg::Action => Layout::Action,
         LayoutArg::Type => Layout::Type,
@@ -506,15 +510,14 @@ pub(super) fn listen_for_signals(stop: impl Fn() + Send + 'static, at_once: impl
 }
 
 fn summary_json(now: &Snapshot) -> String {
-    format!(
-        "{{\"copied\":{},\"failed\":{},\"bytes\":{},\"literal_bytes\":{},\"matched_bytes\":{},\"reconnects\":{},\"database_troubles\":{},\"seconds\":{:.3}}}",
-        now.copied,
-        now.failed,
-        now.literal_bytes + now.matched_bytes,
-        now.literal_bytes,
-        now.matched_bytes,
-        now.link_troubles,
-        now.database_troubles,
-        now.seconds
-    )
+    json_object([
+        ("copied", now.copied.into()),
+        ("failed", now.failed.into()),
+        ("bytes", (now.literal_bytes + now.matched_bytes).into()),
+        ("literal_bytes", now.literal_bytes.into()),
+        ("matched_bytes", now.matched_bytes.into()),
+        ("reconnects", now.link_troubles.into()),
+        ("database_troubles", now.database_troubles.into()),
+        ("seconds", ((now.seconds * 1000.0).round() / 1000.0).into()),
+    ])
 }

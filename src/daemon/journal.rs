@@ -1,7 +1,7 @@
 //! The daemon's log: a file, or the system's. Counterpart: rsync's `log.c`.
 
+use crate::clock;
 use crate::transfer::{open_operator_lock, shown_bytes};
-use jiff::Zoned;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::net::UnixDatagram;
@@ -96,13 +96,13 @@ impl Journal {
         let text = shown_bytes(text.trim_end().as_bytes());
         match &self.sink {
             Sink::File(file) => {
-                let line = format!("{} [{}] {text}\n", Zoned::now().strftime("%Y/%m/%d %H:%M:%S"), self.pid);
+                let line = format!("{} [{}] {text}\n", clock::stamp("%Y/%m/%d %H:%M:%S"), self.pid);
                 let mut file = file;
                 let _ = file.write_all(line.as_bytes());
             }
             Sink::Syslog { socket, facility, tag } => {
                 let priority = u16::from(*facility) * 8 + level as u16;
-                let now = Zoned::now().strftime("%b %e %H:%M:%S").to_string();
+                let now = clock::stamp("%b %e %H:%M:%S");
                 let _ = socket.send(format!("<{priority}>{now} {tag}[{}]: {text}", self.pid).as_bytes());
             }
             Sink::Nowhere => {}

@@ -1,6 +1,6 @@
 //! Who may do what: access control of OCS, version 1.
 
-use super::unix_now;
+use crate::clock::unix_now;
 use md5::{Digest, Md5};
 use serde_json::{Value, json};
 

@@ -1,6 +1,7 @@
 //! One run of an operation, as its code and its callers see it.
 
-use super::{Flag, lock, unix_now};
+use super::{Flag, lock};
+use crate::clock::unix_now;
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

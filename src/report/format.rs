@@ -1,14 +1,13 @@
 //! Lines about entries: `-i`, `--out-format` and `--log-file-format`. Counterpart: rsync's `log_formatted`.
 
-use super::clock;
 use super::ledger::Site;
 use super::numbers;
+use crate::clock;
 use protocol::checksum::{Checksum, Sum};
 use protocol::flist::{FileEntry, Kind};
 use protocol::item::{ItemFlags, ItemHeader};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// One entry that something happened to.
 pub(crate) struct Event<'a> {
@@ -105,8 +104,13 @@ pub(crate) fn itemized(event: &Event<'_>) -> String {
 
 /// Whether an item says that something changed.
 pub(crate) fn is_change(header: &ItemHeader) -> bool {
+    says_more(header.flags) || header.flags.has(ItemFlags::LOCAL_CHANGE)
+}
+
+/// Whether an item says what changed, not only that the receiving side saw to it or by what.
+pub(crate) fn says_more(flags: ItemFlags) -> bool {
     const NO_CHANGE: u16 = ItemFlags::BASIS_TYPE.0 | ItemFlags::XNAME.0 | ItemFlags::LOCAL_CHANGE.0;
-    header.flags.0 & !NO_CHANGE != 0 || header.flags.has(ItemFlags::LOCAL_CHANGE)
+    flags.0 & !NO_CHANGE != 0
 }
 
 /// Whether a format asks for the itemized changes, so that it needs every changed entry.
@@ -214,8 +218,7 @@ fn field(letter: u8, quotes: usize, event: &Event<'_>) -> Option<Vec<u8>> {
         },
         b'p' => std::process::id().to_string().into_bytes(),
         b't' => {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-            let moment = clock::local(i64::try_from(now).unwrap_or(0));
+            let moment = clock::local(clock::unix_seconds());
             format!("{} {}", moment.date(), moment.time()).into_bytes()
         }
         _ => return None,

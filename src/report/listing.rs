@@ -1,7 +1,8 @@
 //! The lines of `--list-only`.
 
 use super::format::permissions;
-use super::{clock, names, numbers};
+use super::{names, numbers};
+use crate::clock;
 use protocol::flist::FileEntry;
 
 /// One entry. `human` is the level of `-h`; `links`: where symlinks point is shown.

@@ -1,11 +1,10 @@
 //! A log file of one session (`--log-file`).
 
-use super::clock;
+use crate::clock;
 use crate::transfer::open_operator_lock;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The default of `--log-file-format`.
 pub(crate) const FORMAT: &[u8] = b"%i %n%L";
@@ -21,8 +20,7 @@ impl LogFile {
 
     /// Writes one line, with moment and process before it.
     pub(crate) fn line(&self, text: &[u8]) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let moment = clock::local(i64::try_from(now).unwrap_or(0));
+        let moment = clock::local(clock::unix_seconds());
         let mut line = format!("{} {} [{}] ", moment.date(), moment.time(), std::process::id()).into_bytes();
         line.extend_from_slice(text);
         line.push(b'\n');

@@ -5,6 +5,7 @@
 use super::table::{self, Apply, Opt};
 use super::verbosity::Levels;
 use super::{checks, environment::Environment};
+use crate::report::format;
 #[cfg(test)]
 mod tests;
 
@@ -170,6 +171,8 @@ pub struct CommandLine {
     pub(super) recurse_by_archive: bool,
     /// How many different times of deletion were named.
     pub(super) deletes: u8,
+    /// The options that say who is to own files instead, and of which group they are to be.
+    pub(super) mapped: [Option<&'static str>; 2],
     /// `-F`, repeated.
     pub(super) merge_files: u8,
     /// Words for the other end beside those of the options.
@@ -219,6 +222,7 @@ impl Default for CommandLine {
             whole_file: None,
             recurse_by_archive: false,
             deletes: 0,
+            mapped: [None; 2],
             merge_files: 0,
             peer_words: Vec::new(),
             word: String::new(),
@@ -348,10 +352,34 @@ impl CommandLine {
         self.options.delete = Some(when);
     }
 
+    /// Notes that the option `by` says who is to own files instead, which may be said once.
+    pub(super) fn maps(&mut self, whose: Whose, by: &'static str) -> Result<(), Usage> {
+        let (which, carried, what) = match whose {
+            Whose::Owner => (0, &mut self.options.owner, "user"),
+            Whose::Group => (1, &mut self.options.group, "group"),
+        };
+        *carried = true;
+        match self.mapped[which].replace(by) {
+            None => Ok(()),
+            Some(before) if before != by => Err(Usage::syntax(format!("rsync: {by} conflicts with prior {before}."))),
+            Some("--chown") => {
+                Err(Usage::syntax(format!("rsync: You can only specify a {what}-affecting --chown once.")))
+            }
+            Some(_) => Err(Usage::syntax(format!("rsync: You can only specify {by} once."))),
+        }
+    }
+
     /// Whether item lines, not plain names, are written.
     pub fn itemizes(&self) -> bool {
-        self.itemize > 0 || self.out_format.is_some()
+        self.itemize > 0 || self.out_format.as_ref().is_some_and(|format| format::holds(format, b'i'))
     }
+}
+
+/// Whom `--usermap`, `--groupmap` and `--chown` replace.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Whose {
+    Owner,
+    Group,
 }
 
 fn unknown(word: &[u8]) -> Usage {

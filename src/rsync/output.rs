@@ -9,6 +9,7 @@ use crate::report::format::{self, Event};
 use crate::report::{LogFile, listing, log_file, names};
 use crate::transfer::Witness;
 use crate::transfer::send::Sent;
+use crate::transfer::{reason, shown};
 use protocol::checksum::{Checksum, Sum};
 use protocol::flist::{FileEntry, FileList, Kind, Ndx};
 use protocol::handshake::Negotiated;
@@ -16,6 +17,7 @@ use protocol::item::{ItemFlags, ItemHeader};
 use protocol::mux::{Message, TextKind};
 use protocol::sender::FinalStats;
 use std::io::{self, BufWriter, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What this session is, as far as its output goes.
@@ -77,18 +79,14 @@ struct Log {
 }
 
 impl Output {
-    /// Opens the log file, if there is to be one.
-    ///
-    /// # Errors
-    /// When it cannot be opened.
-    pub(super) fn new(line: &CommandLine, role: Role) -> io::Result<Self> {
-        let log = match &line.log_file {
-            Some(path) => {
-                let file = LogFile::open(path)?;
-                let format = line.log_file_format.clone().unwrap_or_else(|| log_file::FORMAT.to_vec());
-                Some(Log { file, format })
-            }
-            None => None,
+    /// Opens the log file, if there is to be one; without it, all goes on and is told as ever.
+    pub(super) fn new(line: &CommandLine, role: Role) -> Self {
+        let path = line.log_file.as_deref().filter(|path| !path.as_os_str().is_empty());
+        let format = || line.log_file_format.clone().unwrap_or_else(|| log_file::FORMAT.to_vec());
+        let opened = path.map(|path| LogFile::open(path).map_err(|error| (path, error)));
+        let (log, refused) = match opened.transpose() {
+            Ok(file) => (file.map(|file| Log { file, format: format() }), None),
+            Err(refused) => (None, Some(refused)),
         };
         let name_level = line.info.level("NAME");
         let format = match (&line.out_format, line.itemize, name_level) {
@@ -98,7 +96,7 @@ impl Output {
             (None, 0, 0) => None,
         };
         let itemizes = format.as_ref().is_some_and(|format| format::holds(format, b'i'));
-        Ok(Self(Mutex::new(State {
+        let output = Self(Mutex::new(State {
             role,
             itemizes,
             all: itemizes && (line.itemize > 1 || name_level > 1),
@@ -125,7 +123,13 @@ impl Output {
             partial: false,
             closer: None,
             unread: false,
-        })))
+        }));
+        if let Some((path, error)) = refused {
+            let path = shown(path.as_os_str().as_bytes());
+            output.complain(&format!("rsync: [client] failed to open log-file {path}: {}", reason(&error)));
+            output.say("Ignoring \"log file\" setting.\n");
+        }
+        output
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -368,7 +372,8 @@ impl State {
     fn line(&mut self, done: &Done<'_>, shown: bool) {
         let flags = done.header.flags;
         let changed = format::is_change(done.header);
-        let moved = flags.has(ItemFlags::TRANSFER) || flags.has(ItemFlags::LOCAL_CHANGE);
+        let says_more = format::says_more(flags) || flags.has(ItemFlags::XNAME);
+        let moved = flags.has(ItemFlags::TRANSFER) || (flags.has(ItemFlags::LOCAL_CHANGE) && says_more);
         let path = self.source(&done.entry.name);
         let event = self.event(done, path.as_deref());
         let told = match self.itemizes {

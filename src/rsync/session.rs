@@ -72,12 +72,10 @@ pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
     // Files of rules and lists that stand on the command line have been read by now.
     line.options.confine_root.as_deref().inspect(|root| crate::transfer::bound(root));
     let written = batch::create(&line, plan, &for_script)?;
-    line.options.whole_file |= local && line.batch.read.is_none() && !line.options.no_whole_file;
+    let recorded = line.batch.read.is_some() || written.is_some();
+    line.options.whole_file |= local && !recorded && !line.options.no_whole_file;
     let role = Role { sends: !pull, local, sources: plan.sources.clone() };
-    let output = Output::new(&line, role).map_err(|error| {
-        let path = line.log_file.as_deref().unwrap_or_else(|| "".as_ref()).display();
-        Usage { text: format!("rsync: failed to open log-file {path}: {error}"), code: 11 }
-    })?;
+    let output = Output::new(&line, role);
     let playback = match line.batch.read.clone() {
         None => None,
         Some(name) => Some(play(&mut line, &name, version, &output)?),
@@ -343,9 +341,12 @@ impl Client<'_> {
         let mut words = self.line.peer_words.clone();
         words.append(&mut options.remote_options);
         options.remote_options = words.iter().map(|given| word(given, &options)).collect();
-        // A local copy is two ends of one command: what keeps to its own end by a remote shell holds for both.
-        if self.plan.remote.is_none() && options.fake_super {
-            options.remote_options.push(b"--fake-super".to_vec());
+        // A local copy is two ends of one command: what keeps to its own end by a remote shell holds for both, unless what
+        // is said of the other alone says otherwise.
+        if self.plan.remote.is_none() {
+            let both = [(options.fake_super, "--fake-super"), (options.super_user == Some(false), "--no-super")];
+            let both = both.into_iter().filter(|(holds, _)| *holds).map(|(_, word)| word.into());
+            options.remote_options.splice(..0, both);
         }
         let there = if self.pull { &self.plan.sources[..] } else { self.plan.destination.as_slice() };
         let paths = there.iter().map(|given| path(given, &options)).collect();
@@ -361,12 +362,7 @@ impl Client<'_> {
             _ => quoting::path(path, how, options),
         };
         if local {
-            let mut args = self.server_args(&path, &|word, _| word.to_vec());
-            // Both ends are here, so what is not told to another machine holds for both all the same.
-            if args.options.fake_super {
-                args.options.remote_options.insert(0, b"--fake-super".to_vec());
-            }
-            return args.to_words();
+            return self.server_args(&path, &|word, _| word.to_vec()).to_words();
         }
         let args = self.server_args(&path, &quoting::option);
         let mut words = args.to_words();
@@ -388,7 +384,9 @@ impl Client<'_> {
         let limit = limit.map_or(PATIENCE, |seconds| Duration::from_secs(seconds.into()));
         let Some(Remote { host, .. }) = &self.plan.remote else {
             let words: Vec<OsString> = words.into_iter().map(OsString::from_vec).collect();
-            return Ok(Local::reading(served::operators).open(&words)?);
+            let far = Local::reading(served::operators).open(&words);
+            // Whoever else takes these words for a server ends before it has spoken.
+            return far.map_err(|error| Failure { text: format!("rsync: {error}"), code: exit::STREAM });
         };
         let cut = if self.line.options.secluded_args { secluded_from(&words) } else { words.len() };
         let visible = &words[..cut];
@@ -447,7 +445,8 @@ impl Client<'_> {
         if self.line.info.level("FLIST") == 0 || !(options.recurse || options.dirs) {
             return false;
         }
-        let at_once = incremental && options.recurse && !options.no_inc_recursive;
+        // A receiver that must know the whole list first, at either end, has it come in one piece.
+        let at_once = incremental && options.incremental(true);
         if at_once {
             self.output.say(&format!("{} incremental file list\n", verb[0]));
             return false;

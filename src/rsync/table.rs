@@ -1,6 +1,6 @@
 //! Every option of the command line, once: parsing, help, manual page and completions all come from here.
 
-use super::command_line::{Ask, CommandLine, FilterKind, Outbuf, StderrMode, Usage};
+use super::command_line::{Ask, CommandLine, FilterKind, Outbuf, StderrMode, Usage, Whose};
 use super::values::{checksum_choice, hour, integer, max_alloc, minutes, size, unsigned};
 use protocol::args::{AltKind, DeleteWhen};
 use std::path::PathBuf;
@@ -455,7 +455,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         "STRING",
         "other owners for some",
         Apply::Take(|line, value| {
-            line.options.owner = true;
+            line.maps(Whose::Owner, "--usermap")?;
             line.options.usermap = Some(value.to_vec());
             Ok(())
         }),
@@ -466,7 +466,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         "STRING",
         "other groups for some",
         Apply::Take(|line, value| {
-            line.options.group = true;
+            line.maps(Whose::Group, "--groupmap")?;
             line.options.groupmap = Some(value.to_vec());
             Ok(())
         }),
@@ -483,11 +483,11 @@ pub(super) const OPTIONS: &[Opt] = &[
                 None => (value, &b""[..]),
             };
             if !user.is_empty() {
-                line.options.owner = true;
+                line.maps(Whose::Owner, "--chown")?;
                 line.options.usermap = Some([b"*:", user].concat());
             }
             if !group.is_empty() {
-                line.options.group = true;
+                line.maps(Whose::Group, "--chown")?;
                 line.options.groupmap = Some([b"*:", group].concat());
             }
             Ok(())
@@ -521,7 +521,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         "NUM",
         "times differ only beyond NUM seconds; -1 compares nanoseconds",
         Apply::Take(|line, value| {
-            line.options.modify_window = integer(&line.word, value)?.clamp(-1, 86_400) as i32;
+            line.options.modify_window = integer(&line.word, value)? as i32;
             Ok(())
         }),
     ),

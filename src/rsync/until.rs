@@ -1,11 +1,12 @@
 //! What may end a session before its time: a signal, or the moment that `--stop-at` names.
 
 use super::exit;
+use crate::clock::unix_seconds;
 use crate::link::Closer;
 use rustix::process::Signal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How long a session may take to tidy up.
@@ -77,8 +78,7 @@ impl Drop for Until {
 async fn moment(stop_at: Option<i64>) {
     let Some(stop_at) = stop_at else { return std::future::pending().await };
     loop {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let left = u64::try_from(stop_at).unwrap_or(0).saturating_sub(now);
+        let left = u64::try_from(stop_at.saturating_sub(unix_seconds())).unwrap_or(0);
         if left == 0 {
             return;
         }

@@ -353,7 +353,7 @@ fn absent_as_none<T>(found: io::Result<T>) -> io::Result<Option<T>> {
 }
 
 /// The process's umask, read without changing it where the kernel tells.
-pub(super) fn umask() -> u32 {
+pub(crate) fn umask() -> u32 {
     let told = std::fs::read_to_string("/proc/self/status").ok().and_then(|status| {
         let line = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
         u32::from_str_radix(line.trim(), 8).ok()

@@ -12,7 +12,7 @@ mod rebuild;
 mod target;
 
 use super::TransferError;
-use super::abort::{Parts, abort, await_hang_up, hold};
+use super::abort::{Parts, abort, await_hang_up, hear_out, is_link, within};
 use super::batch::Tap;
 use super::dest::{Preserve, in_place};
 use super::filters::{self, ClientRules};
@@ -193,10 +193,8 @@ fn receive_knowing(
             let (n, out, mouth) = (&n, &mut out, &mut mouth);
             let saying = scope.spawn(move || mouth.say_names(n, names, out));
             let heard = hear_lists(&mut receiver, &mut ears, &mut lists, plan, &mut received, witness);
-            if heard.is_err() {
-                closer.close();
-            }
-            let said = saying.join().unwrap_or(Ok(()));
+            let join = || saying.join().unwrap_or(Ok(()));
+            let said = if heard.is_err() { within(LAST_WORDS, &closer, join) } else { join() };
             heard.and(said)
         }),
     };
@@ -238,7 +236,7 @@ fn receive_knowing(
     let mut work = Rebuild::new(&n, plan, &target, &board, witness, &mut lists, &mut received);
     work.replay = replay;
     let (heard, spoken, mouth) = std::thread::scope(|scope| {
-        let (n, closer, board) = (&n, &closer, &board);
+        let (closer, board) = (&closer, &board);
         let (heard_out, hearing) = mpsc::channel::<()>();
         let generator = scope.spawn(move || {
             let (result, mouth) = generate.run();
@@ -254,10 +252,8 @@ fn receive_knowing(
                 Err(_) => closer.close(),
             }
             board.generator_left();
-            let mouth = match &result {
-                Ok(_) | Err(TransferError::Echo) => Some(mouth),
-                Err(error) => hold(n, error, mouth),
-            };
+            // What the receiver has to say last, the peer hears as long as our stream is open.
+            let mouth = matches!(result, Err(TransferError::Echo)).then_some(mouth);
             (result, mouth)
         });
         let heard = work.run(&mut receiver, &mut ears);
@@ -276,14 +272,10 @@ fn receive_knowing(
             }
         }
     });
-    if let Err(error) = &heard {
-        let _held = mouth.and_then(|mouth| hold(&n, error, mouth));
-        // One that gave up waits for us to leave.
-        if !matches!(error, TransferError::Peer(PeerError::Exit(_))) {
-            await_hang_up(&mut ears, &closer);
-        }
-    } else {
-        drop(mouth);
+    match (&heard, mouth) {
+        (Err(error), Some(mouth)) if !is_link(error) => hear_out(&n, server, mouth, &mut ears, &closer),
+        (Err(_), _) => await_hang_up(&mut ears, &closer),
+        (Ok(()), _) => {}
     }
     // Whoever failed first closed the link, and the other's complaint is only its echo.
     match (heard, spoken) {

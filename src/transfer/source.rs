@@ -212,17 +212,12 @@ impl<'h> Walk<'h> {
         let root = match entered {
             Ok(root) => root,
             Err(error) => {
-                // With full names it is the part behind the base that is not there.
-                let base = self.options.relative.then(|| operand.base.as_os_str().as_bytes());
-                let based = base.is_some_and(|base| beneath::stat_operand(base).is_ok());
-                match self.missing(operand, &error, found) {
-                    true => {}
-                    false if based => self.unnamed(&tree::joined(&operand.base, &operand.name), &error),
-                    false => {
-                        let folder = if base.is_some() { &operand.base } else { &operand.root };
-                        self.failed("change_dir", &tree::joined(folder, b"."), &error);
-                    }
+                if matches!(error.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::NotFound)
+                    && let Some(operand) = operand.itself()
+                {
+                    return self.operand(&operand, found);
                 }
+                self.not_entered(operand, &error, found);
                 return Ok(());
             }
         };
@@ -257,13 +252,39 @@ impl<'h> Walk<'h> {
         self.implied_parents(operand, root, found);
         let contents = self.options.recurse || operand.leaf == b".";
         let class = if contents { DirClass::Argument } else { DirClass::NoContent };
+        let holding = scope.clone();
         let folder = (is_dir && contents).then(|| {
             let chain = Rc::new(Chain { id: (stat.st_dev, stat.st_ino), above: None });
             Box::new(Folder { name: operand.name.clone(), at, file_system: stat.st_dev, chain, scope })
         });
+        if let Some((rules, scope)) = self.hooks.rules.zip(holding.as_ref()) {
+            self.attributes.follow(rules.attributes_in(scope));
+        }
         let entry = self.entry(&dir, &leaf, operand.name.clone(), at, &stat, class);
         found.extend(entry.map(|entry| Listed { entry, at, folder }));
         Ok(())
+    }
+
+    /// Says that the folder that an argument is in cannot be entered. That is no missing argument: nothing is known of what
+    /// was in it, so what was asked to be deleted for it stays. With full names it is the part behind the base that is not
+    /// there; of such an argument nothing is said, and as with stock, a name of a list stands for itself where no folder is gone through.
+    fn not_entered(&mut self, operand: &Operand, error: &io::Error, found: &mut Vec<Listed>) {
+        let base = operand.base.as_os_str().as_bytes();
+        if !self.options.relative || beneath::stat_operand(base).is_err() {
+            let folder = if self.options.relative { &operand.base } else { &operand.root };
+            return self.failed("change_dir", &tree::joined(folder, b"."), error);
+        }
+        let is_missing = error.kind() == io::ErrorKind::NotFound;
+        if is_missing && self.options.delete_missing_args {
+            self.io_error |= IO_VANISHED;
+            let path = shown(&tree::joined(&operand.base, &operand.name)).to_string();
+            (self.hooks.report)(Severity::Warning, format!("the folder of \"{path}\" has vanished"));
+        }
+        let by_itself = operand.listed && !self.options.recurse;
+        let said = is_missing && self.options.delete_missing_args && !by_itself;
+        if !said && !self.missing(operand, error, found) {
+            self.unnamed(&tree::joined(&operand.base, &operand.name), error);
+        }
     }
 
     /// Whether it is no trouble that an argument does not exist.
@@ -348,6 +369,9 @@ impl<'h> Walk<'h> {
             }
             _ => None,
         };
+        if let Some((rules, scope)) = self.hooks.rules.zip(scope.as_ref()) {
+            self.attributes.follow(rules.attributes_in(scope));
+        }
         while let Some(read) = listing.read() {
             match read {
                 Ok(child) => match child.file_name().to_bytes() {
@@ -394,11 +418,17 @@ impl<'h> Walk<'h> {
             }
         };
         let is_dir = beneath::kind(stat.st_mode) == Some(Kind::Dir);
-        let stays = !self.options.one_file_system || stat.st_dev == folder.file_system;
+        let stays = self.options.one_file_system == 0 || stat.st_dev == folder.file_system;
         let descends = is_dir && self.options.recurse && stays;
         let class = if is_dir && !descends { DirClass::NoContent } else { DirClass::Content };
         let at = folder.at;
         if self.hidden(scope, &name, is_dir) || self.keeps(&name, at, &stat) {
+            return None;
+        }
+        if is_dir && !stays && self.options.one_file_system > 1 {
+            if self.options.tells_mounts {
+                (self.hooks.report)(Severity::Info, format!("[sender] skipping mount-point dir {}", shown(&name)));
+            }
             return None;
         }
         let readable = || rustix::fs::accessat(dir, leaf, Access::READ_OK, AtFlags::EACCESS).is_ok();

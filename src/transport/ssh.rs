@@ -15,7 +15,7 @@ use super::pump::{ExecError, Pump};
 use super::{COMMAND_START, CommandOutput, Connect, ConnectError, collect, shell_command};
 use crate::link::Link;
 use config::Target;
-use sftp::{Sftp, SftpError};
+use sftp::{LostInSync, Sftp, SftpError};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -125,6 +125,7 @@ pub struct Ssh {
     /// What serves in its place, if anything.
     uploaded: Option<Vec<OsString>>,
     pump: Option<Pump>,
+    lost_in_sync: LostInSync,
 }
 
 impl Ssh {
@@ -134,7 +135,13 @@ impl Ssh {
     /// [`ConnectError::Setup`] when the host's name or the configuration cannot be used.
     pub fn new(options: SshOptions) -> Result<Self, ConnectError> {
         let target = Arc::new(config::resolve(&options, &Local::from_env())?);
-        Ok(Self { target, rsync_path: options.rsync_path, uploaded: None, pump: None })
+        Ok(Self {
+            target,
+            rsync_path: options.rsync_path,
+            uploaded: None,
+            pump: None,
+            lost_in_sync: LostInSync::default(),
+        })
     }
 
     /// Connects and logs in, unless that is done already.
@@ -227,9 +234,13 @@ impl Connect for Ssh {
     fn sftp(&mut self) -> Result<Sftp, ConnectError> {
         let target = &self.target;
         let line = dial::dial(target)?;
-        Sftp::start(line, target.connect_timeout, target.stall_timeout).map_err(|error| match error {
-            SftpError::Stalled(limit) => ConnectError::Timeout { host: target.place(), limit, stage: "start of SFTP" },
-            error => ConnectError::Lost { host: target.place(), why: format!("it gives no SFTP: {error}") },
+        Sftp::start(line, target.connect_timeout, target.stall_timeout, self.lost_in_sync.clone()).map_err(|error| {
+            match error {
+                SftpError::Stalled(limit) => {
+                    ConnectError::Timeout { host: target.place(), limit, stage: "start of SFTP" }
+                }
+                error => ConnectError::Lost { host: target.place(), why: format!("it gives no SFTP: {error}") },
+            }
         })
     }
 

@@ -2,6 +2,7 @@
 
 use crate::support::archiver::{FarEnd, PROGRAM, Place, Run, md5_of, wait_until};
 use crate::support::mariadb::MariaDb;
+use crate::support::require;
 use crate::support::sshd::Sshd;
 use crate::tables::{Age, FOLDER, Row, TARGET, Table, expect_all_proven, small_files};
 use protocol::checksum::{Checksum, FileHasher};
@@ -400,4 +401,45 @@ fn what_sftp_refuses_leaves_no_probe() {
     Run::to_end(command(&place, &sshd, &table, &[])).expect(0);
     assert!(table.copied() >= rows.len());
     assert_eq!(stands(), [top]);
+}
+
+/// Hands SFTP on to a server until it is to sync a file: then it is gone, as one may go that stumbles over what it does
+/// not know.
+const STUMBLES: &str = r#"
+import os, struct, subprocess, sys
+server = subprocess.Popen([sys.argv[1]], stdin=subprocess.PIPE)
+while True:
+    head = sys.stdin.buffer.read(4)
+    if len(head) < 4:
+        break
+    body = sys.stdin.buffer.read(struct.unpack(">I", head)[0])
+    if body[:1] == b"\xc8" and b"fsync@openssh.com" in body[:40]:
+        open(sys.argv[2], "a").write("asked\n")
+        server.kill()
+        os._exit(1)
+    server.stdin.write(head + body)
+    server.stdin.flush()
+"#;
+
+#[test]
+fn a_server_that_ends_the_connection_when_it_is_to_sync_is_not_asked_for_ever() {
+    let place = Place::make();
+    let server = ["/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server"];
+    let server = server.into_iter().find(|path| Path::new(path).exists());
+    let (Some(database), Some(server), true) = (MariaDb::shared(), server, require("python3")) else { return };
+    let (python, asked) = (place.path("stumbles.py"), place.path("asked"));
+    fs::write(&python, STUMBLES).unwrap();
+    let run = format!("exec python3 {} {server} {}", python.display(), asked.display());
+    let script = place.script("forced", &format!("case \"$SSH_ORIGINAL_COMMAND\" in *sftp*) {run} ;; esac\nexit 127"));
+    let Some(sshd) = Sshd::start(&format!("Subsystem sftp internal-sftp\nForceCommand {}", script.display())) else {
+        return;
+    };
+    let table = Table::new(database, "stumbles", Age::V1);
+    let rows = small_files(&place, 0..5);
+    table.insert(&rows);
+    let over = Run::to_end(command(&place, &sshd, &table, &["--workers", "1"])).expect(0);
+    expect_all_proven(&place, &table, &rows);
+    assert_eq!(fs::read_to_string(asked).unwrap().lines().count(), 2, "{}", over.log);
+    assert_eq!(over.log.matches("not asked any more").count(), 1, "{}", over.log);
+    assert!(place.tree().names().iter().all(|name| !name.contains("/.")), "{:?}", place.tree().names());
 }

@@ -4,7 +4,7 @@ use crate::support::archiver::{FarEnd, Place, Run, wait_until};
 use crate::support::mariadb::MariaDb;
 use crate::support::require;
 use crate::support::sshd::Sshd;
-use crate::tables::{Age, Row, TARGET, Table, small_files};
+use crate::tables::{Age, FOLDER, Row, TARGET, Table, small_files};
 use std::fs;
 use std::path::PathBuf;
 
@@ -38,6 +38,8 @@ fn bad_options_are_said_at_once() {
         (format!("{lite} --archive-name a --archive-name b"), "sqlite:x.db is not there"),
         (format!("{lite} --target a b"), "--archive-name"),
         (lite.clone(), "--archive-name"),
+        (format!("{lite} --archive-name ''"), "--archive-name is given an empty name"),
+        (format!("{run} --once --db mysql://u:p@127.0.0.1:1/files --target m ''"), "--target is given an empty name"),
         (format!("{lite} --target m --table t"), "--table"),
         (format!("{lite} --target m --poll 0"), "--poll"),
         (format!("{lite} --target m --workers 0"), "--workers"),
@@ -165,4 +167,30 @@ exec perl -e '
     exit($? >> 8);
 ' -- "$@""#;
     require("perl").then(|| place.script("fragile", &filter.replace("THEN", then)))
+}
+
+/// Before an rsync that may do nothing else, as rrsync is.
+#[test]
+fn what_refuses_to_say_whether_the_archive_is_there_does_not_say_that_it_is_not() {
+    let (Some(server), true) = (MariaDb::shared(), require("rsync")) else { return };
+    let place = Place::make();
+    let only = "case \"$SSH_ORIGINAL_COMMAND\" in rsync*) exec sh -c \"$SSH_ORIGINAL_COMMAND\" ;; esac\n\
+                echo 'error: SSH_ORIGINAL_COMMAND does not run rsync.' >&2\nexit 1";
+    let script = place.script("only", only);
+    let Some(sshd) = Sshd::start(&format!("ForceCommand {}", script.display())) else { return };
+    let table = Table::new(server, "only_rsync", Age::V1);
+    let rows = small_files(&place, 0..5);
+    table.insert(&rows);
+    let bad = Row { action: Some("in-the-way".into()), ..Row::new(place.source("refused", 3000, 1)) };
+    table.insert(std::slice::from_ref(&bad));
+    // A file in the place of its folder.
+    let way = place.archive().join(FOLDER.replace("tracking_setup", "in-the-way"));
+    let way = way.parent().unwrap();
+    fs::create_dir_all(way.parent().unwrap()).unwrap();
+    fs::write(way, "in the way").unwrap();
+    let mut command = place.run_to(&sshd);
+    command.args(["--once", "--db", &table.url, "--target", TARGET, "-v"]);
+    let over = Run::to_end(command).expect(1);
+    assert_eq!(table.copied(), rows.len(), "{}", over.log);
+    assert!(!over.log.contains("is not there") && over.log.contains("the storage node refused it"), "{}", over.log);
 }

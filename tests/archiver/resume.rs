@@ -160,8 +160,8 @@ fn what_came_is_found_by_another_run_and_not_trusted() {
     is_not_trusted("resume_untrusted_sftp", Road::Sftp, "rsync");
 }
 
-/// A row that is given up leaves nothing, and what is not ours stays.
-fn is_cleared(name: &str, road: Road, program: &str) {
+/// A row that is given up leaves nothing, and what is not ours stays; `spoil` sees to it that its last attempt fails.
+fn is_cleared(name: &str, road: Road, program: &str, spoil: impl Fn(&Path)) {
     let (Some(server), Some(scene), true) = (MariaDb::shared(), Scene::start(road, CUT), require("rsync")) else {
         return;
     };
@@ -172,8 +172,7 @@ fn is_cleared(name: &str, road: Road, program: &str) {
     let others = scene.place.archive().join(FOLDER).join(".archiver-partial-deadbeef");
     fs::create_dir(&others).unwrap();
     fs::write(others.join("large"), "of another archiver").unwrap();
-    // The source is another file by now: its last attempt.
-    fs::write(scene.place.sources().join("large"), noise(4 << 20, 5)).unwrap();
+    spoil(&scene.place.sources().join("large"));
     table.execute(&format!("UPDATE {} SET timestamp=timestamp, failed_copy_attempts=4", table.table()));
     let over = scene.run(road, program, &table, &[]).wait(PATIENCE);
     assert!(
@@ -188,7 +187,17 @@ fn is_cleared(name: &str, road: Road, program: &str) {
 
 #[test]
 fn what_came_of_a_row_that_is_given_up_goes() {
-    is_cleared("resume_cleared_stock", Road::Push, "rsync");
-    is_cleared("resume_cleared_pull", Road::Pull, "rsync");
-    is_cleared("resume_cleared_sftp", Road::Sftp, "rsync");
+    let another_file = |source: &Path| fs::write(source, noise(4 << 20, 5)).unwrap();
+    is_cleared("resume_cleared_stock", Road::Push, "rsync", another_file);
+    is_cleared("resume_cleared_pull", Road::Pull, "rsync", another_file);
+    is_cleared("resume_cleared_sftp", Road::Sftp, "rsync", another_file);
+}
+
+#[test]
+fn what_came_of_a_row_whose_source_is_gone_goes_when_it_is_given_up() {
+    let gone = |source: &Path| fs::remove_file(source).unwrap();
+    is_cleared("resume_gone_stock", Road::Push, "rsync", gone);
+    is_cleared("resume_gone_ours", Road::Push, PROGRAM, gone);
+    is_cleared("resume_gone_pull", Road::Pull, "rsync", gone);
+    is_cleared("resume_gone_sftp", Road::Sftp, "rsync", gone);
 }

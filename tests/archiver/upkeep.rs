@@ -134,6 +134,37 @@ fn complete_timecodes_are_announced_once() {
 }
 
 #[test]
+fn what_announces_goes_through_no_symlink_below_its_folder() {
+    let place = Place::make();
+    let sync = Sync::new(&place);
+    let today = (now() / 1e5) as i64;
+    for timecode in [today - 3, today] {
+        let name = format!("{timecode:05}/a");
+        sync.add(&place.source(&name, 100, 1), "smurf", &name, true);
+    }
+    let (root, elsewhere) = (place.path("root"), place.path("elsewhere"));
+    fs::create_dir(&elsewhere).unwrap();
+    fs::create_dir(&root).unwrap();
+    for day in [today, today + 1] {
+        std::os::unix::fs::symlink(&elsewhere, root.join(day.to_string())).unwrap();
+    }
+    let options = ["--suprsync-file-root", root.to_str().unwrap()];
+    let over = sync.run(None, &options, 0);
+    assert!(over.log.contains("Cannot write") && over.log.contains("--suprsync-file-root"), "{}", over.log);
+    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+    // In a folder of its own it is announced.
+    for day in [today, today + 1] {
+        fs::remove_file(root.join(day.to_string())).unwrap();
+    }
+    sync.run(None, &options, 0);
+    assert!(place.tree().names().iter().any(|name| name.ends_with("_finalized.yaml")), "{:?}", place.tree().names());
+    let made = fs::read_dir(&root).unwrap().next().unwrap().unwrap().path().join("smurf");
+    let made = fs::read_dir(made).unwrap().map(|entry| entry.unwrap()).collect::<Vec<_>>();
+    assert_eq!(made.len(), 1, "{made:?}");
+    assert_eq!(mode(&made[0].path()) & 0o600, 0o600);
+}
+
+#[test]
 fn permissions_are_changed_as_told() {
     let (Some(sshd), true) = (Sshd::start(""), require("rsync")) else { return };
     let place = Place::make();

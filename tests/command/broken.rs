@@ -74,9 +74,9 @@ fn a_file_that_takes_no_more_bytes_ends_the_session() {
             t() {{ (ulimit -f 1000; "$@" 2>words); echo "$? $(grep -c 'write failed on .*big.*File too large' words) $(kept)"; rm -rf b; mkdir b; }}
             for o in "" --inplace "--partial-dir=.p"; do
                 t $R -a $o a/ b/
-                both $o; code
+                both $o
             done
-            echo old >b/big; push --no-W; code"#
+            echo old >b/big; push --no-W"#
         ),
     );
 }

@@ -8,7 +8,7 @@ const TREE: &str = r#"mkdir -p a/d/e; echo 1 >a/f; echo 22 >a/d/g; ln -s f a/l; 
         cp -a a/. b/; echo more >>b/big; touch -d 2019-01-01 b/f b/d/g; ln -s x b/zl; mkfifo b/zp; mknod b/zn c 1 3
         echo 1 >b/zf; mkdir -p b/zd/ze; echo 1 >b/zd/ze/f; rm b/l;; esac; case $1 in dirs) mkdir -p b/d/g/x b/d/g/y b/f;;
     esac; }
-    t() { make $1; shift; echo "== $*"; "$@" 2>&1 | grep -v '^sent \|^total size\|time: \|^Total bytes\|^File list size\|^$'; }
+    t() { make $1; shift; echo "== ${*:2}"; "$@" 2>&1 | grep -v '^sent \|^total size\|time: \|^Total bytes\|^File list size\|^$'; }
 "#;
 
 #[test]

@@ -136,7 +136,7 @@ fn the_far_program_may_be_a_command_of_the_shell() {
 #[test]
 fn arguments_past_the_shell_need_none() {
     reads_like_stock(
-        r#"mkdir a; echo 1 >a/f; echo 2 >"a/x y"
+        r#"mkdir a; echo 1 >a/f; echo 2 >"a/x y"; touch -d 2020-01-01 a/* a
         t() { rm -rf b; $R "$@"; echo "$? [$*]"; ls b; }
         for o in -s --secluded-args --protect-args -lts --no-s; do
             t -r $o a/ b/

@@ -168,6 +168,18 @@ const TOLD: &[Story] = &[
         &["-iaH a/ b/", "-irlDH a/ b/"],
     ),
     story(
+        "permissions of what is the same already and only to be claimed",
+        "put a/su 1\n mode a/su 4755\n put a/ro 2\n mode a/ro 444\n put a/none 3\n mode a/none 0\n put a/plain 4\n dir a/d\n \
+         mode a/d 1555\n copy a b\n copy a old\n dir new",
+        &[
+            "-ai -M--fake-super a/ b/",
+            "-aii -M--fake-super a/ b/",
+            "-rti -M--fake-super a/ b/",
+            "-ani -M--fake-super a/ b/",
+            "-ai -M--fake-super --link-dest=WORK/old a/ new/",
+        ],
+    ),
+    story(
         "a base",
         "put a/f 1\n put a/g 1\n put a/d/h 3\n link a/l x\n name a/gg a/g\n copy a old\n dir new\n mode a/g 600",
         &[

@@ -54,6 +54,12 @@ fn what_we_do_not_know_is_refused_by_name() {
 }
 
 #[test]
+fn no_bundle_is_written_where_there_is_no_letter() {
+    let args = ServerArgs { old: true, paths: vec![b"d/".to_vec()], ..ServerArgs::default() };
+    assert_eq!(args.to_words(), [&b"--server"[..], b".", b"d/"]);
+}
+
+#[test]
 fn what_we_write_we_understand() {
     for sender in [false, true] {
         let mut options = Options::default();

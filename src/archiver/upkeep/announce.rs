@@ -4,12 +4,14 @@
 use super::{Announcing, Table};
 use crate::catalog::CatalogError;
 use crate::catalog::sqlite::{Complete, NewFile};
-use crate::status::unix_now;
+use crate::clock::unix_now;
+use crate::transfer::dest::{Attrs, Dest, umask};
 use protocol::checksum::{Checksum, FileHasher};
-use std::fs::{DirBuilder, File};
+use std::fs::DirBuilder;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 impl Announcing {
     /// Announces what is complete; returns how many timecodes that were.
@@ -25,12 +27,13 @@ impl Announcing {
             let text = text(table.archive(), &self.who, &timecode, now, until);
             let (digits, archive) = (five_digits(now), table.archive().replace('/', "_"));
             let name = format!("{}_{archive}_{:05}_finalized.yaml", now as i64, timecode.timecode);
-            let local = self.root.join(&digits).join(&self.who).join(&name);
-            let path = local.clone();
+            let beneath = PathBuf::from(&digits).join(&self.who).join(&name);
+            let local = self.root.join(&beneath);
+            let root = self.root.clone();
             let mut hasher = FileHasher::new(Checksum::Md5);
             hasher.update(text.as_bytes());
             let md5 = hasher.finish().to_string();
-            let written = tokio::task::spawn_blocking(move || write(&path, &text)).await;
+            let written = tokio::task::spawn_blocking(move || write(&root, &beneath, &text)).await;
             let written = written.unwrap_or_else(|error| Err(io::Error::other(error)));
             let local = match (written, local.to_str()) {
                 (Ok(()), Some(local)) => local.to_owned(),
@@ -61,21 +64,19 @@ fn five_digits(now: f64) -> String {
     (now as i64).to_string().chars().take(5).collect()
 }
 
-/// Puts the file under its name whole or not at all; one of the same second is replaced, since nobody was told of it.
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    DirBuilder::new().recursive(true).mode(0o777).create(folder)?;
-    let unfinished = path.with_extension("tmp");
-    // What stands there is a crash's, or somebody's who wants it followed.
-    match std::fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = File::create_new(&unfinished)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&unfinished, path)?;
-    File::open(folder)?.sync_all()
+/// Puts the file under its name beneath `root` whole or not at all, through no symlink there; one of the same second is
+/// replaced, since nobody was told of it.
+fn write(root: &Path, beneath: &Path, text: &str) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o777).create(root)?;
+    let dest = Dest::open(root, false)?;
+    let name = beneath.as_os_str().as_bytes();
+    dest.make_dirs(name)?;
+    let output = dest.create_temp(name)?;
+    output.file().write_all(text.as_bytes())?;
+    let attrs = Attrs { mode: Some(0o666 & !umask()), ..Attrs::default() };
+    output.commit(&dest, &attrs, None, true)?;
+    dest.sync_way(name)?;
+    Ok(())
 }
 
 /// The file's text, keys in alphabetical order as SupRsync's YAML library writes them.

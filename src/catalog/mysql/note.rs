@@ -4,14 +4,14 @@ use super::super::note::{Keeping, NOTES, Note, short};
 use super::super::{RecordId, Settled};
 use super::row::{integer, text};
 use super::{COMMAND_DENIED, is_lost_race};
-use crate::status::unix_now;
+use crate::clock::unix_now;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, Params, Value};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 pub(super) const CREATE: &str = "CREATE TABLE IF NOT EXISTS archiver_note (table_name VARCHAR(64) NOT NULL, id BIGINT NOT NULL, attempts INT NOT NULL, noted_at DOUBLE NOT NULL, why VARCHAR(1000) NOT NULL, PRIMARY KEY (table_name, id)) CHARACTER SET utf8mb4";
 
-/// Notes of rows that are gone, which are removed at a time.
+/// Void notes that are removed at a time.
 const TIDIED: u32 = 1000;
 
 /// Whether notes are kept: found out when there is the first one.
@@ -129,26 +129,30 @@ pub(super) async fn forget_void(conn: &mut Conn, table: &str) -> Result<(), Erro
     }
     let delete = format!(
         "DELETE FROM archiver_note WHERE table_name=? AND NOT EXISTS \
-         (SELECT 1 FROM {table} AS files WHERE files.id = archiver_note.id AND files.failed_copy_attempts > 0)"
+         (SELECT 1 FROM {table} AS files WHERE files.id = archiver_note.id AND files.failed_copy_attempts > 0) \
+         LIMIT {TIDIED}"
     );
-    match conn.exec_drop(delete, (unquoted(table),)).await {
-        Err(Error::Server(error)) => {
-            tracing::debug!("Notes in {NOTES} stay: {}", error.message);
-            Ok(())
+    loop {
+        match conn.exec_drop(&delete, (unquoted(table),)).await {
+            Err(Error::Server(error)) => {
+                tracing::debug!("Notes in {NOTES} stay: {}", error.message);
+                return Ok(());
+            }
+            Ok(()) if conn.affected_rows() >= u64::from(TIDIED) => {}
+            result => return result,
         }
-        result => result,
     }
 }
 
-/// The rows for which `condition` holds, with what is noted of them.
+/// The rows that are meant by a condition with its values, with what is `noted` of them where that is.
 pub(super) async fn read(
     conn: &mut Conn,
     table: &str,
-    condition: &str,
-    values: Vec<Value>,
+    noted: bool,
+    (condition, values): (&str, Vec<Value>),
     limit: usize,
 ) -> Result<Vec<Note>, Error> {
-    let (columns, join, name) = match exist(conn).await? {
+    let (columns, join, name) = match noted {
         true => (
             "n.noted_at, n.why",
             "LEFT JOIN archiver_note AS n ON n.table_name = ? AND n.id = files.id AND n.attempts = files.failed_copy_attempts",

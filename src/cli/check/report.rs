@@ -1,6 +1,6 @@
 //! What was found, for people and for machines.
 
-use crate::cli::output::{json_string, print, print_coloured, printable};
+use crate::cli::output::{json_object, print, print_coloured, printable};
 use std::io::{self, IsTerminal};
 
 /// Longest name of an item.
@@ -52,9 +52,11 @@ impl Report {
         self.failed |= status == Status::Fail;
         if self.json {
             let status = status.word().0.to_ascii_lowercase();
-            let detail = json_string(detail);
-            self.objects
-                .push(format!("{{\"item\":{},\"status\":\"{status}\",\"detail\":{detail}}}", json_string(item)));
+            self.objects.push(json_object([
+                ("item", item.into()),
+                ("status", status.into()),
+                ("detail", detail.into()),
+            ]));
         } else if !self.quiet || matches!(status, Status::Warn | Status::Fail) {
             print_coloured(&line(item, status, detail, self.colour));
         }

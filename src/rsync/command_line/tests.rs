@@ -41,6 +41,21 @@ fn later_words_win() {
 }
 
 #[test]
+fn whom_files_belong_to_is_said_once() {
+    for (line, why) in [
+        ("--chown=3:4 --usermap=a:b s d", "--usermap conflicts with prior --chown."),
+        ("--groupmap=a:b --chown=3:4 s d", "--chown conflicts with prior --groupmap."),
+        ("--usermap=a:b --usermap=c:d s d", "You can only specify --usermap once."),
+        ("--chown=3:4 --chown=:5 s d", "You can only specify a group-affecting --chown once."),
+    ] {
+        assert!(parse(line).unwrap_err().text.contains(why), "{line}");
+    }
+    for line in ["--chown=3: --groupmap=a:b s d", "--usermap=a:b --chown=:4 s d", "--chown=3 --chown=:4 s d"] {
+        assert!(parse(line).is_ok(), "{line}");
+    }
+}
+
+#[test]
 fn one_option_brings_others() {
     assert!(options("-A").perms && options("--write-devices").inplace && options("--backup-dir=b").backup);
     let parts = options("-P");

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use super::attrs::{Attrs, chmod};
 use super::error::{DestError, During};
 use super::{Dest, Found};
+use crate::transfer::beneath;
 use crate::transfer::fake::{Claim, Fake, STAT};
 use crate::transfer::pinned::Pinned;
 
@@ -93,7 +94,7 @@ impl Dest {
         let node = || Ok::<_, Errno>(Found::from(rustix::fs::statat(dir, leaf, AtFlags::SYMLINK_NOFOLLOW)?).kind());
         if matches!(kind, Kind::Device | Kind::Special) && node().during("stat", name)? == Some(kind) {
             if let Some(mode) = attrs.mode {
-                chmod(dir, leaf, kind, Mode::from_raw_mode(mode)).during("set permissions on", name)?;
+                chmod(dir, leaf, kind, mode).during("set permissions on", name)?;
             }
             self.set_times_at(dir, leaf, name, attrs)?;
             return match attrs.owners() {
@@ -106,10 +107,14 @@ impl Dest {
         self.set_times_at(dir, leaf, name, attrs)
     }
 
-    /// With `--fake-super`: lets its owner write to a file, whatever it claims, for attributes ask for that.
+    /// With `--fake-super`: gives a file or folder the permissions of one that keeps a claim, whatever it claims. Its owner
+    /// may write to it, for attributes ask for that, and it runs as nobody else.
     pub(super) fn make_claimable(&self, pinned: &Pinned, name: &[u8]) -> Result<(), DestError> {
         let mode = pinned.stat().during("stat", name)?.st_mode;
-        if self.fake == Fake::No || mode & 0o600 == 0o600 {
+        let kind = beneath::kind(mode);
+        let own = if kind == Some(Kind::Dir) { 0o700 } else { 0o600 };
+        let claimable = mode & 0o7000 == 0 && mode & own == own;
+        if self.fake == Fake::No || claimable || !matches!(kind, Some(Kind::File | Kind::Dir)) {
             return Ok(());
         }
         self.set_claim(pinned, name, &Attrs::default(), None)

@@ -88,9 +88,9 @@ impl Work<'_> {
             return Ok(false);
         }
         let leave = self.is_left_alone(name, entry, kind, found.as_ref());
-        if skip {
+        if skip && !(leave && found.is_none()) {
             let what = if kind == Kind::Dir { "directory" } else { "non-regular file" };
-            self.tell(&[b"skipping ", what.as_bytes(), b" \"", name, b"\""]);
+            self.tell(&[b"skipping ", what.as_bytes(), b" \"", &entry.name, b"\""]);
         }
         if leave && kind != Kind::Dir && self.plan.names > 1 {
             match &found {

@@ -71,7 +71,7 @@ impl Lists {
         list.join_contents();
         plan.expected.admit(&mut list)?;
         self.ids.learn(&names);
-        self.ids.apply(&mut list);
+        self.ids.apply(&mut list)?;
         if let Some(chmod) = &self.chmod {
             let umask = umask();
             list.each(|entry| chmod.change(entry, umask));
@@ -135,8 +135,9 @@ impl Lists {
         self.segments.len() > 1 || self.len() > 1
     }
 
-    /// The only entry, where there is but one and it is no directory.
-    pub(super) fn has_single_file(&self) -> bool {
-        self.len() == 1 && !self.segments.iter().any(|list| list.entries().iter().any(FileEntry::is_dir))
+    /// The only entry, where there is but one, be it pruned; not the top folder itself.
+    pub(super) fn single(&self) -> Option<&FileEntry> {
+        let single = self.segments.iter().flat_map(|list| list.entries()).next()?;
+        (self.len() == 1 && single.name != b".").then_some(single)
     }
 }

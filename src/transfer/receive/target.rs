@@ -10,6 +10,7 @@ use protocol::args::Options;
 use protocol::filter::RuleSet;
 use protocol::flist::FileEntry;
 use std::ffi::OsStr;
+use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -24,7 +25,7 @@ pub(in crate::transfer) struct Target {
     pub(in crate::transfer) root: Vec<u8>,
     /// What was made for the session, or would be in a dry run, in words.
     pub(super) created: Vec<Vec<u8>>,
-    /// The name for the only file of a list, where the destination is a file name.
+    /// The name for the only entry of a list, where the destination is not the folder that it comes into.
     single: Option<Vec<u8>>,
     /// What a daemon's module keeps to itself, by names at this end.
     pub(in crate::transfer) guard: Option<Guard>,
@@ -77,8 +78,8 @@ impl Target {
     }
 }
 
-/// Enters the destination as rsync does: an existing directory is entered; with several files, or a slash at the end, a
-/// missing one is made; otherwise the argument names the single file. rsync: get_local_name
+/// Enters the destination as rsync does: an existing directory is entered; with several things to come, or a slash at the
+/// end, a missing one is made; otherwise the argument names the only thing that comes. rsync: get_local_name
 pub(super) fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, TransferError> {
     let path = match plan.destination.as_os_str().is_empty() {
         true => Path::new("."),
@@ -94,26 +95,37 @@ pub(super) fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, Transfe
         let text = format!("ERROR: daemon has excluded destination \"{}\"", shown(bytes));
         return Err(TransferError::Selection(text));
     }
-    if path.is_dir() {
-        return Ok(Target::new(Some(entered(path, options)?), root(path)));
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => {
+            // Without the right to search it, nothing in it could be looked at.
+            fs::metadata(path.join(".")).map_err(|error| TransferError::Selection(unentered(path, &error)))?;
+            return Ok(Target::new(Some(entered(path, options)?), root(path)));
+        }
+        Ok(_) if lists.single().is_some_and(FileEntry::is_dir) => {
+            let text = format!("ERROR: cannot overwrite non-directory \"{}\" with a directory", shown(bytes));
+            return Err(TransferError::Selection(text));
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound && !options.mkpath => {
+            let text = format!("ERROR: cannot stat destination \"{}\": {error}", shown(bytes));
+            return Err(TransferError::Selection(text));
+        }
+        _ => {}
     }
-    if let Err(error) = std::fs::metadata(bare(path)).map(drop)
-        && !options.mkpath
-        && !matches!(error.kind(), io::ErrorKind::NotFound)
-    {
-        let text = format!("Cannot look for the destination \"{}\": {}", shown(bytes), reason(&error));
-        return Err(TransferError::Selection(text));
-    }
-    // Nothing comes, so nothing is made for it.
-    if lists.is_empty() && !bytes.ends_with(b"/") {
-        return Ok(Target::new(None, root(path)));
-    }
-    if !lists.has_single_file() || bytes.ends_with(b"/") {
+    if bytes.ends_with(b"/") || !(lists.is_empty() || lists.single().is_some()) {
         return folder(path, options);
     }
     let cut = bytes.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
     let parent = if cut == 0 { Path::new(".") } else { Path::new(OsStr::from_bytes(&bytes[..cut])) };
     let created = make_way(parent, path, options)?;
+    if let Err(error) = fs::metadata(parent.join("."))
+        && created.is_empty()
+    {
+        return Err(TransferError::Selection(format!("{}; make it first, or use --mkpath", unentered(parent, &error))));
+    }
+    // Nothing comes, so nothing is made for it.
+    if lists.is_empty() {
+        return Ok(Target { created, ..Target::new(None, root(path)) });
+    }
     let dest = match options.dry_run && !created.is_empty() {
         true => Dest::absent().with(options),
         false => entered(parent, options)?,
@@ -123,12 +135,8 @@ pub(super) fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, Transfe
 
 /// Makes the folder that files are to come into, and enters it.
 fn folder(path: &Path, options: &Options) -> Result<Target, TransferError> {
-    if bare(path).exists() && (path.exists() || !options.mkpath) {
-        let text = format!(
-            "\"{}\" must be a directory to receive {}",
-            path.display(),
-            if path.as_os_str().as_bytes().ends_with(b"/") { "into it" } else { "more than one file" }
-        );
+    if path.exists() {
+        let text = format!("\"{}\" must be a directory to receive more than one file", path.display());
         return Err(TransferError::Selection(text));
     }
     let bare = bare(path);
@@ -140,6 +148,10 @@ fn folder(path: &Path, options: &Options) -> Result<Target, TransferError> {
         }
         created.push(said);
         return Ok(Target { created, ..Target::new(Some(Dest::absent().with(options)), root(path)) });
+    }
+    // A name that ends in a dot is one of a folder that is there.
+    if bare.as_os_str().as_bytes().ends_with(b"/.") && created.is_empty() {
+        return Err(cannot_make(path, rustix::io::Errno::NOENT.into()));
     }
     // What `--mkpath` made was there when the destination was entered.
     let made = created.is_empty();
@@ -162,6 +174,10 @@ fn make_way(folder: &Path, path: &Path, options: &Options) -> Result<Vec<Vec<u8>
         count => format!("created {count} directories for "),
     };
     Ok(vec![[what.as_bytes(), bare(folder).as_os_str().as_bytes()].concat()])
+}
+
+fn unentered(folder: &Path, error: &io::Error) -> String {
+    format!("change_dir \"{}\" failed: {}", shown(&root(folder)), reason(error))
 }
 
 fn cannot_make(path: &Path, source: io::Error) -> TransferError {

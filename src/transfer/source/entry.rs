@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use protocol::flist::{DirClass, Extras, FileEntry, Kind, LinkId};
 use protocol::mux::IO_GENERAL;
@@ -12,6 +11,7 @@ use rustix::io::Errno;
 
 use super::tree::{self, Reading};
 use super::{Location, NAME_MAX, NO_SUCH_LETTER, Severity, Walk, attributes};
+use crate::clock::unix_seconds;
 use crate::transfer::beneath::{self, mtime, shown};
 use crate::transfer::pinned::Pinned;
 use crate::transfer::{fake, links};
@@ -154,8 +154,7 @@ impl Walk<'_> {
             stat.st_mode = FileType::RegularFile.as_raw_mode() | (stat.st_mode & 0o7777);
             stat.st_size = i64::try_from(len).unwrap_or(i64::MAX);
             // When it was written to, a device does not say.
-            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            (stat.st_mtime, stat.st_mtime_nsec) = (since.as_secs() as _, 0);
+            (stat.st_mtime, stat.st_mtime_nsec) = (unix_seconds() as _, 0);
         }
         Ok(stat)
     }

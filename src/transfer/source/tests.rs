@@ -32,7 +32,8 @@ const RECURSE: ScanOptions = ScanOptions {
     recurse: true,
     dirs: false,
     relative: false,
-    one_file_system: false,
+    one_file_system: 0,
+    tells_mounts: false,
     links: true,
     copy_links: false,
     copy_dirlinks: false,
@@ -303,7 +304,10 @@ fn what_is_missing_or_unreadable_is_reported_and_left_out() {
     let listed = list(&folder, &["./nodir/f"], &ScanOptions { relative: true, ..RECURSE });
     assert_eq!(listed.messages, [r#"link_stat "ROOT/nodir/f" failed: No such file or directory (2)"#]);
     let quiet = ScanOptions { ignore_missing_args: true, ..RECURSE };
-    let listed = list(&folder, &["nope", "nodir/f"], &quiet);
+    let listed = list(&folder, &["nope"], &quiet);
+    assert_eq!((listed.messages.len(), listed.scan.io_error), (0, 0));
+    let full_names = ScanOptions { relative: true, ..quiet };
+    let listed = list(&folder, &["./nodir/f"], &full_names);
     assert_eq!((listed.messages.len(), listed.scan.io_error), (0, 0));
     fs::set_permissions(folder.path().join("a/b"), fs::Permissions::from_mode(0o000)).unwrap();
     let listed = without_capabilities(|| list(&folder, &["a"], &RECURSE));
@@ -311,6 +315,25 @@ fn what_is_missing_or_unreadable_is_reported_and_left_out() {
     assert_eq!(listed.messages, [r#"opendir "ROOT/a/b" failed: Permission denied (13)"#]);
     assert_eq!(listed.scan.io_error, IO_GENERAL);
     fs::set_permissions(folder.path().join("a/b"), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_no_missing_argument() {
+    let folder = tree();
+    let missing = |ignore: bool| ScanOptions { ignore_missing_args: ignore, delete_missing_args: !ignore, ..RECURSE };
+    for options in [missing(true), missing(false)] {
+        for argument in ["nodir/f", "nodir/", "a/./nodir/f"] {
+            let listed = list(&folder, &[argument], &options);
+            assert!(listed.names.is_empty(), "{argument}: {:?}", listed.names);
+            assert!(listed.messages[0].starts_with("change_dir "), "{argument}: {:?}", listed.messages);
+            assert_eq!(listed.scan.io_error, IO_GENERAL, "{argument}");
+        }
+        let listed = list(&folder, &["nodir/./f"], &ScanOptions { relative: true, ..options });
+        assert_eq!((listed.names.len(), listed.scan.io_error), (0, IO_GENERAL));
+    }
+    let listed = list(&folder, &["a/./nodir/f"], &ScanOptions { relative: true, ..missing(false) });
+    assert_eq!((listed.names.len(), listed.scan.io_error), (0, IO_VANISHED));
+    assert_eq!(listed.messages, [r#"the folder of "ROOT/a/nodir/f" has vanished"#]);
 }
 
 /// Does it as one whom modes bind, root too: on a thread of its own, whose capabilities are gone.

@@ -17,7 +17,7 @@ const DEFAULT_KNOWN_HOSTS: [&str; 2] = [".ssh/known_hosts", ".ssh/known_hosts2"]
 const SYSTEM_KNOWN_HOSTS: [&str; 2] = ["/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"];
 
 /// The settings that are obeyed, or are refused by name.
-pub(super) const USED: [&str; 24] = [
+pub(super) const USED: [&str; 25] = [
     "hostname",
     "port",
     "user",
@@ -28,6 +28,7 @@ pub(super) const USED: [&str; 24] = [
     "globalknownhostsfile",
     "hostkeyalias",
     "revokedhostkeys",
+    "stricthostkeychecking",
     "hostkeyalgorithms",
     "kexalgorithms",
     "ciphers",
@@ -64,6 +65,8 @@ pub(super) struct Target {
     pub(super) key_name: String,
     pub(super) keys: Vec<KeyFile>,
     pub(super) known_hosts: Vec<KnownHostsFile>,
+    /// A host of which no key is known is believed, and its key known from then on.
+    pub(super) accepts_new_keys: bool,
     /// Files of keys that no host may have.
     pub(super) revoked: Option<PathBuf>,
     pub(super) agent: Agent,
@@ -189,6 +192,7 @@ pub(super) fn resolve(options: &SshOptions, local: &Local) -> Result<Target, Con
         key_name,
         keys: files.into_iter().map(|path| KeyFile { path, named }).collect(),
         known_hosts,
+        accepts_new_keys: accepts_new_keys(&settings).map_err(|why| in_file("stricthostkeychecking", why))?,
         revoked: paths("revokedhostkeys")?.and_then(|paths| paths.into_iter().next()),
         agent: agent(options, &settings, &tokens).map_err(|why| in_file("identityagent", why))?,
         ciphers: options.ciphers.clone(),
@@ -204,6 +208,18 @@ pub(super) fn resolve(options: &SshOptions, local: &Local) -> Result<Target, Con
         remedies: options.remedies,
         hostname,
     })
+}
+
+/// What `StrictHostKeyChecking` says of a new key. A key that has changed is refused whatever it says: `no` asks `ssh` to go
+/// on without passwords then, and there is no login here but by keys.
+fn accepts_new_keys(settings: &Settings) -> Result<bool, String> {
+    let Some(word) = settings.word("stricthostkeychecking") else { return Ok(false) };
+    match word.to_ascii_lowercase().as_str() {
+        "accept-new" | "no" | "off" | "false" => Ok(true),
+        // There is nobody to ask.
+        "yes" | "true" | "ask" => Ok(false),
+        _ => Err(format!("StrictHostKeyChecking {word} is none of yes, ask, accept-new, no, off")),
+    }
 }
 
 fn agent(options: &SshOptions, settings: &Settings, tokens: &Tokens<'_>) -> Result<Agent, String> {

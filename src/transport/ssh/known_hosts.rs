@@ -7,8 +7,10 @@ use super::config::{KnownHostsFile, Target};
 use crate::transport::ConnectError;
 use ssh2::{CheckResult, KnownHostFileKind, Session};
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 /// The lines that speak of one host.
 #[derive(Debug)]
@@ -210,6 +212,10 @@ impl KnownKeys {
             ));
         }
         let file = self.files.first().map_or_else(|| "known_hosts".to_owned(), |file| file.display().to_string());
+        if known.is_empty() && target.accepts_new_keys {
+            self.add(&format!("{} {key_type} {key}", self.name), fingerprint, target);
+            return Ok(());
+        }
         let state = match known.first() {
             Some(entry) => {
                 format!("only its {} key is known ({}:{})", entry.key_type, entry.file.display(), entry.line)
@@ -223,10 +229,45 @@ impl KnownKeys {
         ))
     }
 
+    /// Adds a line to the user's file of known hosts. As with `ssh`, a file that cannot be written costs only that the key
+    /// is new next time as well.
+    fn add(&self, line: &str, fingerprint: &str, target: &Target) {
+        static ADDING: Mutex<()> = Mutex::new(());
+        let Some(file) = self.files.first() else { return };
+        let _alone = ADDING.lock();
+        match append(file, line) {
+            Ok(()) => tracing::warn!(
+                "The key of {} was not known and is from now on: {fingerprint}, added to {} as StrictHostKeyChecking wants",
+                target.place(),
+                file.display()
+            ),
+            Err(e) => tracing::warn!(
+                "The key {fingerprint} of {} is new, and cannot be added to {}: {e}",
+                target.place(),
+                file.display()
+            ),
+        }
+    }
+
     fn files_listed(&self) -> String {
         let names: Vec<String> = self.files.iter().map(|file| file.display().to_string()).collect();
         if names.is_empty() { "any file (none is configured)".to_owned() } else { names.join(" or ") }
     }
+}
+
+/// Adds a line to a file that is made, with its folder, for its owner alone. Several sessions may have met one new key.
+fn append(file: &Path, line: &str) -> std::io::Result<()> {
+    if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
+        fs::DirBuilder::new().mode(0o700).create(folder)?;
+    }
+    let mut file = fs::OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(file)?;
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
+    if String::from_utf8_lossy(&text).lines().any(|there| there == line) {
+        return Ok(());
+    }
+    let end_of_last = if text.is_empty() || text.ends_with(b"\n") { "" } else { "\n" };
+    file.write_all(format!("{end_of_last}{line}\n").as_bytes())
 }
 
 /// The type a key names itself by, in its first field.

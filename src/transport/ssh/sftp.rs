@@ -7,6 +7,8 @@ use ssh2::{ErrorCode, File, FileStat, OpenFlags, OpenType};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::net::Shutdown;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Bytes handed over at once; libssh2 has that much under way, and a copy of it.
@@ -61,6 +63,14 @@ pub struct Found {
     pub perms: u32,
 }
 
+/// Connections to one server that ended while it was to sync a file, none of which had ever done so; the connections in
+/// a row share the count.
+pub(super) type LostInSync = Arc<AtomicU32>;
+
+/// After so many it is not asked any more: a server that ends the connection at what it does not know would never take a
+/// file.
+const LOST_IN_SYNC_MOST: u32 = 2;
+
 /// A file system at the far end.
 pub struct Sftp {
     // Before the line: it is shut down on it.
@@ -69,6 +79,8 @@ pub struct Sftp {
     stall_limit: Duration,
     /// Whether the server can sync, once that is known.
     syncs: Option<bool>,
+    /// Connections that ended in a sync, one after the other, before this one.
+    lost_in_sync: LostInSync,
     /// Whether it has refused to set permissions or times.
     keeps_its_own: bool,
     /// What it has refused to do and nobody has asked about yet.
@@ -77,7 +89,12 @@ pub struct Sftp {
 }
 
 impl Sftp {
-    pub(super) fn start(line: Dialled, limit: Duration, stall_limit: Duration) -> Result<Self, SftpError> {
+    pub(super) fn start(
+        line: Dialled,
+        limit: Duration,
+        stall_limit: Duration,
+        lost_in_sync: LostInSync,
+    ) -> Result<Self, SftpError> {
         let deadline = Instant::now() + limit;
         let sftp = drive(&line.session, &line.tcp, deadline, || line.session.sftp()).map_err(|stop| match stop {
             Stop::TimedOut => SftpError::Stalled(limit),
@@ -88,6 +105,7 @@ impl Sftp {
             line,
             stall_limit,
             syncs: None,
+            lost_in_sync,
             keeps_its_own: false,
             refused: Vec::new(),
             buffer: vec![0; PIECE],
@@ -307,13 +325,29 @@ impl Sftp {
     /// Syncs a file. A server that has never done so may refuse it, in any words.
     fn sync(&mut self, file: &mut File) -> Result<(), SftpError> {
         let known = self.syncs.is_some();
+        if !known && self.lost_in_sync.load(Relaxed) >= LOST_IN_SYNC_MOST {
+            self.syncs = Some(false);
+            self.refused.push(format!(
+                "its connection ended {LOST_IN_SYNC_MOST} times when it was to sync a file, so it is not asked any more, and \
+                 the last may be lost if it loses power"
+            ));
+            return Ok(());
+        }
         let refusal = match self.drive(|| file.fsync()) {
             Ok(()) => {
                 self.syncs = Some(true);
+                self.lost_in_sync.store(0, Relaxed);
                 return Ok(());
             }
-            Err(error) if known || error.is_of_the_line() => return Err(error),
-            Err(error) => error,
+            Err(error) if !known && error.is_of_the_line() => {
+                self.lost_in_sync.fetch_add(1, Relaxed);
+                return Err(error);
+            }
+            Err(error) if known => return Err(error),
+            Err(error) => {
+                self.lost_in_sync.store(0, Relaxed);
+                error
+            }
         };
         // The trouble of a disk is told once, a refusal each time.
         match self.drive(|| file.fsync()) {
