@@ -160,7 +160,7 @@ const TOLD: &[Story] = &[
     story(
         "the first of two names is something else",
         "put a/x 1\n name a/y a/x\n put b/y 1\n link b/x z",
-        &["-iaH a/ b/", "-vvaH a/ b/", "-iiaH --stats a/ b/"],
+        &["-iaH a/ b/", "-vvaH a/ b/", "-iiaH a/ b/"],
     ),
     story(
         "names that are files",
