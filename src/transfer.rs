@@ -16,9 +16,10 @@ pub mod filters;
 mod generate;
 pub mod greet;
 pub mod guard;
-mod ids;
+pub(crate) mod ids;
 mod links;
 pub mod local;
+mod modes;
 pub(crate) mod offers;
 mod pinned;
 pub mod receive;
@@ -39,7 +40,7 @@ pub use greet::{Session, greet, greet_agreed, greet_with};
 pub use receive::{Expected, Operands, ReceivePlan, Received, Witness, receive};
 pub use send::{Answer, Asked, Listing, Names, SendPlan, Source, Summary, Watch, send};
 
-pub(crate) use beneath::shown;
+pub(crate) use beneath::{reason, shown};
 
 use crate::link::{Ending, Remote};
 use protocol::PeerError;

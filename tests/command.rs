@@ -1,6 +1,8 @@
 //! Our `rsync` command against stock's: the same command line gives the same words, exit code and trees.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "command/batches.rs"]
+mod batches;
 #[path = "command/bounded.rs"]
 mod bounded;
 #[path = "command/ends.rs"]
@@ -11,8 +13,12 @@ mod hostile;
 mod lists;
 #[path = "command/logged.rs"]
 mod logged;
+#[path = "command/named.rs"]
+mod named;
 #[path = "command/places.rs"]
 mod places;
+#[path = "command/rights.rs"]
+mod rights;
 #[path = "command/scripts.rs"]
 mod scripts;
 mod support;

@@ -6,6 +6,8 @@ mod held;
 #[path = "daemon/started.rs"]
 mod started;
 mod support;
+#[path = "daemon/words.rs"]
+mod words;
 
 use protocol::args::{Options, ServerArgs};
 use protocol::flist::{FileEntry, FileList, Ndx};
@@ -473,7 +475,6 @@ fn a_daemon_that_cannot_serve_does_not_start() {
     let config = folder.path().join("c");
     for (text, expected) in [
         ("[a]\nread only = maybe\n", "expected yes, no, true, false, 1 or 0"),
-        ("[a]\npath = /\nname converter = x\n", "this parameter is not supported"),
         ("[a]\ncomment = x\n", "Module [a]: it has no path"),
         ("[a]\npath = /\nhosts allow = 10.0.0.0/99\n", "is no address, address/mask or host name"),
         ("[a]\npath = /\nauth users = x\n", "auth users needs a secrets file"),

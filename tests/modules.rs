@@ -453,3 +453,60 @@ fn a_proxy_says_who_its_client_is() {
         assert_eq!(said, [answer, answer], "{hosts} {}", header.escape_ascii());
     }
 }
+
+/// A program of the operator knows the names of owners, also where the root is changed and the system's list lies outside.
+#[test]
+fn a_program_converts_the_names_of_owners() {
+    if !tree::is_root() {
+        eprintln!("SKIPPED: only root can give files away; run as root");
+        return;
+    }
+    let before = |work: &Path| {
+        let script = "while read -r what of; do\n\
+             echo \"$what $of\" >>\"$1-$RSYNC_MODULE_NAME\"\n\
+             case \"$what $of\" in\n\
+             'uid 12') echo alice;; 'gid 13') echo sales;; 'usr alice') echo 112;; 'grp sales') echo 113;;\n\
+             'usr daemon') echo 77;; 'grp nonsense') echo 5x;; *) echo;;\n\
+             esac\ndone";
+        support::script(&work.join("convert"), script);
+        for (name, uid, gid) in
+            [("mod/a.txt", 12, 13), ("mod/sub/keep.o", 4000, 4001), ("up/ok", 1, 1), ("up/x.o", 12, 13)]
+        {
+            std::os::unix::fs::lchown(work.join(name), Some(uid), Some(gid)).unwrap();
+        }
+    };
+    same(
+        "name converter = WORK/convert WORK/asked\nread only = no\n\
+         [m]\npath = WORK/mod\n\
+         [jail]\npath = WORK/mod\nuse chroot = yes\n\
+         [bare]\npath = WORK/mod\nnumeric ids = yes\n\
+         [other]\npath = WORK/mod\nuid = nobody\n",
+        &before,
+        &[
+            "-ai --usermap=alice:5,*:6 --groupmap=sales:7 URL/m/ got",
+            "-ai --usermap=alice:5,*:6 --groupmap=sales:7 URL/jail/ got",
+            "-ai --usermap=alice:5 --numeric-ids URL/jail/ got",
+            "-ai --usermap=alice:5 URL/bare/ got",
+            "-ai --usermap=alice:5 URL/other/a.txt got/",
+            "-ai up/ URL/m/new/",
+            "-ai up/ URL/jail/new/",
+            "-ai up/ URL/bare/new/",
+            "-ai --chown=alice:sales up/ URL/jail/new/",
+            "-ai --usermap=12:alice,*:nobody-knows --groupmap=*:nonsense up/ URL/m/new/",
+            "-ai --numeric-ids up/ URL/m/new/",
+            "-r URL/m/ got",
+        ],
+    );
+    // Without its answers nothing is given to anybody.
+    let bench = Bench::start();
+    let work = bench.fresh("work");
+    prepare(work.path());
+    before(work.path());
+    let modules = "[m]\npath = WORK/mod\nuid = 0\ngid = 0\nuse chroot = no\nread only = no\nname converter = exit 3 #";
+    let daemon = Daemon::ours(work.path(), modules);
+    for command in ["-a URL/m/ got", "-a up/ URL/m/new/"] {
+        let run = daemon.client(work.path(), command);
+        assert!(run.code != 0 && daemon.said().contains("name-converter"), "{command}: {} {}", run.code, daemon.said());
+        assert!(!work.path().join("got/a.txt").exists() && !work.path().join("mod/new/ok").exists(), "{command}");
+    }
+}

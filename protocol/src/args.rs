@@ -258,7 +258,9 @@ impl ServerArgs {
                 [b'-', b'B', size @ ..] => {
                     parsed.options.block_length = Some(number("-B", size, 1, 131_072)? as u32);
                 }
-                [b'-', b'@', window @ ..] => parsed.options.modify_window = number("-@", window, -1, 86_400)? as i32,
+                [b'-', b'@', window @ ..] => {
+                    parsed.options.modify_window = number("-@", window, i32::MIN.into(), i32::MAX.into())? as i32;
+                }
                 [b'-', letters @ ..] => {
                     if let Some(unknown) = parsed.letters(letters) {
                         let word = [b"-", unknown].concat();
@@ -419,8 +421,11 @@ impl Options {
                 self.checksum_seed =
                     Some(number("--checksum-seed", value, i32::MIN.into(), u32::MAX.into())? as u32 as i32);
             }
-            "--timeout" => self.timeout = Some(number("--timeout", value, 0, 86_400)? as u32),
-            "--modify-window" => self.modify_window = number("--modify-window", value, -1, 86_400)? as i32,
+            // A day of silence is long enough, whatever more is asked for.
+            "--timeout" => self.timeout = Some(number("--timeout", value, 0, i32::MAX.into())?.min(86_400) as u32),
+            "--modify-window" => {
+                self.modify_window = number("--modify-window", value, i32::MIN.into(), i32::MAX.into())? as i32;
+            }
             "--log-format" => {
                 let has = |what: &[u8]| value.windows(what.len()).any(|window| window == what);
                 self.detail = match () {
@@ -554,7 +559,7 @@ impl Options {
         }
         if self.modify_window != 0 {
             word(&match self.modify_window {
-                -1 => "-@-1".to_owned(),
+                ..0 => format!("-@{}", self.modify_window),
                 window => format!("--modify-window={window}"),
             });
         }

@@ -111,7 +111,8 @@ pub(crate) fn server_args(data_dir: &str, demands: Demands) -> Vec<OsString> {
         partial_dir: partial.map(String::into_bytes),
         ..Options::default()
     };
-    let destination = format!("{}/", base(data_dir));
+    // The dot keeps a base that is not there from being made, where something is to be mounted or was mistyped.
+    let destination = format!("{}/.", base(data_dir));
     let args = ServerArgs { options, paths: vec![destination.into_bytes()], ..ServerArgs::default() };
     args.to_words().into_iter().map(OsString::from_vec).collect()
 }

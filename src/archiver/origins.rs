@@ -138,8 +138,9 @@ impl Origins {
         }
     }
 
-    /// Judges files that were looked at together: says of each whether it is held back, its place being in trouble.
-    pub(super) fn judge(&self, looks: &[Look<'_>]) -> Vec<bool> {
+    /// Judges files that were looked at together, from `since` on: says of each whether it is held back, its place being in
+    /// trouble.
+    pub(super) fn judge(&self, looks: &[Look<'_>], since: Instant) -> Vec<bool> {
         let lacking = looks.iter().filter(|look| look.lack.is_some()).count();
         if lacking == 0 && !self.in_trouble() {
             return vec![false; looks.len()];
@@ -179,7 +180,7 @@ impl Origins {
             let words = format!("Folder {}: {lacking} of {} files looked for are missing", told.display(), looks.len());
             self.enter(&mut away, folder, told, Trouble { words, files: lacking, answered: None });
         }
-        self.leave(&mut away, looks, &held);
+        self.leave(&mut away, looks, &held, since);
         self.progress.set_source(first(&away));
         held
     }
@@ -236,14 +237,15 @@ impl Origins {
         away.insert(folder.to_owned(), Away { why: words, told: told.to_owned(), backoff, until, answered });
     }
 
-    /// Lets go of places whose time had come and whose files were not held back this time.
-    fn leave(&self, away: &mut HashMap<PathBuf, Away>, looks: &[Look<'_>], held: &[bool]) {
+    /// Lets go of places whose time had come before these looks, and whose files were not held back this time. What was seen
+    /// earlier, and has only now been copied, says nothing about those that were missing then.
+    fn leave(&self, away: &mut HashMap<PathBuf, Away>, looks: &[Look<'_>], held: &[bool], since: Instant) {
         if self.once || away.is_empty() {
             return;
         }
         for (look, _) in looks.iter().zip(held).filter(|(_, held)| !**held) {
             for folder in look.source.ancestors().skip(1) {
-                if away.get(folder).is_some_and(|away| !away.holds(false))
+                if away.get(folder).is_some_and(|away| !away.holds(false) && away.until <= since)
                     && let Some(over) = away.remove(folder)
                 {
                     let others = away.values().any(|away| away.told == over.told);
@@ -444,7 +446,7 @@ mod tests {
         let mut batch = looks(&gone, &Some(None));
         batch.extend(looks(&there, &None));
         let origins = origins(false);
-        assert_eq!(origins.judge(&batch), [[true; 6].as_slice(), &[false; 4]].concat());
+        assert_eq!(origins.judge(&batch, Instant::now()), [[true; 6].as_slice(), &[false; 4]].concat());
         assert!(origins.hold(&gone[0]).is_some() && origins.hold(&there[0]).is_none());
         assert!(origins.progress.snapshot().source.unwrap().contains("/d/a"));
         for (lacking, found) in [(5, 5), (9, 0)] {
@@ -456,7 +458,7 @@ mod tests {
             batch.extend(looks(&there[..found.min(4)], &None));
             let rest = paths("/d/c", found.saturating_sub(4));
             batch.extend(looks(&rest, &None));
-            assert!(!origins.judge(&batch).contains(&true), "{lacking} of {}", lacking + found);
+            assert!(!origins.judge(&batch, Instant::now()).contains(&true), "{lacking} of {}", lacking + found);
         }
     }
 
@@ -465,14 +467,14 @@ mod tests {
         let origins = origins(false);
         let files = paths("/d/away", 2);
         let place = Origin { folder: "/d/away".into(), why: "is not there".into() };
-        assert_eq!(origins.judge(&looks(&files, &Some(Some(place.clone())))), [true, true]);
+        assert_eq!(origins.judge(&looks(&files, &Some(Some(place.clone()))), Instant::now()), [true, true]);
         assert!(origins.hold(&files[0]).is_some());
         assert!(origins.hold(Path::new("/d/other")).is_none());
         origins.look_again();
         assert!(origins.hold(&files[0]).is_none());
-        assert_eq!(origins.judge(&looks(&files, &Some(Some(place)))), [true, true]);
+        assert_eq!(origins.judge(&looks(&files, &Some(Some(place))), Instant::now()), [true, true]);
         origins.look_again();
-        assert_eq!(origins.judge(&looks(&files, &None)), [false, false]);
+        assert_eq!(origins.judge(&looks(&files, &None), Instant::now()), [false, false]);
         assert!(!origins.in_trouble() && origins.progress.snapshot().source.is_none());
     }
 
@@ -484,7 +486,7 @@ mod tests {
             let mut batch = looks(&files[..lacking], &Some(None));
             batch.extend(looks(&files[12 - found..], &None));
             origins.look_again();
-            origins.judge(&batch)
+            origins.judge(&batch, Instant::now())
         };
         assert_eq!(look(7, 5), [[true; 7].as_slice(), &[false; 5]].concat());
         // The five are copied by then.
@@ -496,11 +498,26 @@ mod tests {
     }
 
     #[test]
+    fn files_seen_before_the_trouble_was_do_not_end_it() {
+        let origins = origins(false);
+        let files = paths("/d/a", 12);
+        let mut batch = looks(&files[..7], &Some(None));
+        batch.extend(looks(&files[7..], &None));
+        let began = Instant::now();
+        assert_eq!(origins.judge(&batch, began).iter().filter(|held| **held).count(), 7);
+        // They took so long to be copied that the others may be looked at again by now.
+        origins.look_again();
+        assert_eq!(origins.judge(&looks(&files[7..], &None), began), [false; 5]);
+        assert!(origins.in_trouble());
+        assert_eq!(origins.judge(&looks(&files[..7], &Some(None)), Instant::now()), [true; 7]);
+    }
+
+    #[test]
     fn a_run_with_an_end_looks_once() {
         let origins = origins(true);
         let files = paths("/d/away", 1);
         let place = Origin { folder: "/d/away".into(), why: "is not there".into() };
-        origins.judge(&looks(&files, &Some(Some(place))));
+        origins.judge(&looks(&files, &Some(Some(place))), Instant::now());
         origins.look_again();
         assert!(origins.hold(&files[0]).is_some());
     }

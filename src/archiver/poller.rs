@@ -435,6 +435,7 @@ impl<C: Catalog> Poller<C> {
         if rows.is_empty() {
             return rows;
         }
+        let since = Instant::now();
         let found = look_at(&rows, &self.origins).await;
         let looks: Vec<_> = rows
             .iter()
@@ -444,7 +445,7 @@ impl<C: Catalog> Poller<C> {
                 Look { source: &row.source, lack }
             })
             .collect();
-        let held = self.origins.judge(&looks);
+        let held = self.origins.judge(&looks, since);
         drop(looks);
         let seen = found.len();
         let mut there = Vec::with_capacity(rows.len());

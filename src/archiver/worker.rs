@@ -139,6 +139,7 @@ impl Worker {
             rests.push_front(Rest { jobs: others, breaks });
         }
         self.strays.take_up(&jobs);
+        let since = Instant::now();
         let flown = match self.session(&jobs) {
             Ok(flown) => flown,
             Err(why) => return self.wait_for_link(Rest { jobs, breaks }, &why, rests, backoff),
@@ -191,7 +192,7 @@ impl Worker {
                 Fate::Open => left.push(job),
             }
         }
-        self.blame(failed, listed, sources);
+        self.blame(failed, listed, (sources, since));
         if !refused.is_empty() {
             // A base that takes nothing at all is no file's fault.
             match self.base_trouble() {
@@ -488,8 +489,9 @@ impl Worker {
         jobs.iter().for_each(|job| self.strays.leave(job));
     }
 
-    /// Counts failures of files, but for those whose place is in trouble: they are held back with it.
-    fn blame(&mut self, failed: Vec<(Job, Failure, String)>, listed: usize, sources: Vec<PathBuf>) {
+    /// Counts failures of files of a session, but for those whose place is in trouble: they are held back with it. Given are
+    /// its sources too, where they matter, and when it began.
+    fn blame(&mut self, failed: Vec<(Job, Failure, String)>, listed: usize, (sources, since): (Vec<PathBuf>, Instant)) {
         if failed.is_empty() && sources.is_empty() {
             return;
         }
@@ -511,7 +513,7 @@ impl Worker {
         let others = sources.iter().filter(|source| !failed.iter().any(|(job, ..)| job.source == **source));
         let others = others.chain(std::iter::repeat(&nowhere)).map(|source| Look { source, lack: None });
         let looks: Vec<_> = looks.chain(others).take(listed).collect();
-        let held = self.origins.judge(&looks);
+        let held = self.origins.judge(&looks, since);
         drop(looks);
         for ((mut job, kind, why), held) in failed.into_iter().zip(held) {
             match held {

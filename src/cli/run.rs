@@ -136,6 +136,10 @@ fn table(args: &TableArgs) -> Result<(Database, catalog::Options)> {
             _ => bail!("{database} holds archives: give --archive-name once, and no --target"),
         },
     };
+    if targets.iter().any(String::is_empty) {
+        let option = if matches!(database, Database::Mysql(_)) { "--target" } else { "--archive-name" };
+        bail!("Option {option} is given an empty name; name whose files are to be copied, as the rows have it");
+    }
     let layout = args.layout.map(|layout| match layout {
         LayoutArg::Action => Layout::Action,
         LayoutArg::Type => Layout::Type,

@@ -14,6 +14,7 @@ use super::request;
 use super::talk::{Gone, Talk};
 use super::{journal_of, slots};
 use crate::transfer::guard::Guard;
+use crate::transfer::ids::converter::convert_by;
 use crate::transfer::{open_operator_file, trust_all_links};
 use protocol::PeerError;
 use protocol::daemon::{Digest, Greeting, ServerEvent};
@@ -291,23 +292,30 @@ fn attend<'a>(
         None => Ok(()),
     };
     // The client's arguments are read with its module's rights, unless a command with ours is to see them.
-    if pre.is_none() {
+    let converter = settings.name_converter.as_deref();
+    if pre.is_none() && converter.is_none() {
         enter(journal)?;
     }
     let mut turned_down = None;
     talk.say(b"@RSYNCD: OK\n")?;
     talk.accept();
     let ServerEvent::Args(args) = talk.hear()? else { return Err(out_of_order()) };
-    if let Some(pre) = pre {
+    if pre.is_some() || converter.is_some() {
         let paths: Vec<_> =
             args.iter().skip_while(|arg| *arg != b".").skip(1).map(|path| path.escape_ascii().to_string()).collect();
         environment.set("RSYNC_REQUEST", paths.join(" "));
         let told: Vec<_> = std::iter::once(b"rsyncd".to_vec()).chain(args.iter().cloned()).collect();
-        if let Err(why) = hooks::run(pre, &environment, &told, b"") {
-            // The client is in its session already, and hears of it there.
-            journal.warn(&format!("pre-xfer exec {why}"));
-            turned_down = Some(format!("pre-xfer exec {}", why.trim_end()));
-        }
+        let allowed = pre.map_or(Ok(()), |pre| hooks::run(pre, &environment, &told, b""));
+        turned_down = match (allowed, converter) {
+            (Err(why), _) => Some(format!("pre-xfer exec {}", why.trim_end())),
+            (Ok(()), Some(program)) => hooks::start(program, &environment, &told)
+                .and_then(|mut child| convert_by(&mut child).map_err(|error| error.to_string()))
+                .err()
+                .map(|why| format!("name converter {why}")),
+            (Ok(()), None) => None,
+        };
+        // The client is in its session already, and hears of it there.
+        turned_down.iter().for_each(|why| journal.warn(why));
         enter(journal).map_err(|refusal| Refusal { client: None, ..refusal })?;
     }
     let version = greeting.agreed(VERSION_MOST);

@@ -38,26 +38,26 @@ fn command_line(command: &str, environment: &Environment) -> Result<String, Stri
     environment.replace(command, check).ok_or_else(|| format!("{REFUSED}: {command:?} holds a shell metacharacter"))
 }
 
-fn prepared(environment: &Environment) -> Command {
-    let mut command = Command::new(shell());
-    command.envs(environment.added());
-    command
+/// The shell that is to read a command, which may ask what the client's arguments are.
+fn prepared(command: &str, environment: &Environment, args: &[Vec<u8>]) -> Result<Command, String> {
+    let line = command_line(command, environment)?;
+    let mut prepared = Command::new(shell());
+    prepared.envs(environment.added());
+    for (number, arg) in args.iter().enumerate() {
+        prepared.env(format!("RSYNC_ARG{number}"), OsString::from_vec(arg.clone()));
+    }
+    prepared.arg("-c").arg(line).stdin(Stdio::piped()).stdout(Stdio::piped());
+    Ok(prepared)
+}
+
+/// Starts a program that goes on beside the session, with pipes of ours for its input and output.
+pub(super) fn start(command: &str, environment: &Environment, args: &[Vec<u8>]) -> Result<Child, String> {
+    prepared(command, environment, args)?.spawn().map_err(|error| format!("cannot run {command:?}: {error}"))
 }
 
 /// Runs a command to its end, with `input` on its standard input. A failure comes with what it printed.
 pub(super) fn run(command: &str, environment: &Environment, args: &[Vec<u8>], input: &[u8]) -> Result<(), String> {
-    let line = command_line(command, environment)?;
-    let mut prepared = prepared(environment);
-    for (number, arg) in args.iter().enumerate() {
-        prepared.env(format!("RSYNC_ARG{number}"), OsString::from_vec(arg.clone()));
-    }
-    let mut child = prepared
-        .arg("-c")
-        .arg(line)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("cannot run {command:?}: {error}"))?;
+    let mut child = start(command, environment, args)?;
     if let Some(mut stdin) = child.stdin.take() {
         // A command that does not read its input may do without.
         let _ = stdin.write_all(input);

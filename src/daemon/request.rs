@@ -199,7 +199,8 @@ fn apply(settings: &Settings, admitted: &Admitted<'_>, options: &mut Options) {
     options.verbose = options.verbose.min(u8::try_from(settings.max_verbosity).unwrap_or(u8::MAX));
     options.secluded_args = ArgList::is_secluded(&admitted.args);
     // In a changed root the names of users would be those that stand in the module.
-    options.nameless_ids = settings.numeric_ids.unwrap_or(admitted.changes_root);
+    let hidden = admitted.changes_root && settings.name_converter.is_none();
+    options.nameless_ids = settings.numeric_ids.unwrap_or(hidden);
     options.munge_links = settings.munge_symlinks.unwrap_or(!admitted.is_root);
     options.sanitize_links = !options.munge_links && !admitted.is_root;
     options.fake_super |= settings.fake_super;

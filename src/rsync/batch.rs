@@ -34,6 +34,7 @@ pub(super) fn written(line: &CommandLine) -> Option<&[u8]> {
 /// Holds the session to what a batch file can say: it does not name its algorithms.
 pub(super) fn constrain(line: &mut CommandLine) -> Result<(), Usage> {
     if written(line).is_none() {
+        line.options.only_write_batch = false;
         return Ok(());
     }
     let options = &mut line.options;

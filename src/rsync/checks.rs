@@ -172,6 +172,8 @@ fn said(line: &mut CommandLine) {
     if line.quiet > 0 {
         line.options.verbose = 0;
     }
+    // The walk and the deletions of this end ask for it as those of a server do.
+    line.options.info = vec![format!("MOUNT{}", line.info.level("MOUNT")).into_bytes()];
     let mut words: Vec<_> = [line.info.for_peer(), line.debug.for_peer()].into_iter().flatten().collect();
     match line.stderr {
         StderrMode::All => words.push("--msgs2stderr".into()),

@@ -72,12 +72,10 @@ pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
     // Files of rules and lists that stand on the command line have been read by now.
     line.options.confine_root.as_deref().inspect(|root| crate::transfer::bound(root));
     let written = batch::create(&line, plan, &for_script)?;
-    line.options.whole_file |= local && line.batch.read.is_none() && !line.options.no_whole_file;
+    let recorded = line.batch.read.is_some() || written.is_some();
+    line.options.whole_file |= local && !recorded && !line.options.no_whole_file;
     let role = Role { sends: !pull, local, sources: plan.sources.clone() };
-    let output = Output::new(&line, role).map_err(|error| {
-        let path = line.log_file.as_deref().unwrap_or_else(|| "".as_ref()).display();
-        Usage { text: format!("rsync: failed to open log-file {path}: {error}"), code: 11 }
-    })?;
+    let output = Output::new(&line, role);
     let playback = match line.batch.read.clone() {
         None => None,
         Some(name) => Some(play(&mut line, &name, version, &output)?),
@@ -392,7 +390,9 @@ impl Client<'_> {
         let limit = limit.map_or(PATIENCE, |seconds| Duration::from_secs(seconds.into()));
         let Some(Remote { host, .. }) = &self.plan.remote else {
             let words: Vec<OsString> = words.into_iter().map(OsString::from_vec).collect();
-            return Ok(Local::reading(served::operators).open(&words)?);
+            let far = Local::reading(served::operators).open(&words);
+            // Whoever else takes these words for a server ends before it has spoken.
+            return far.map_err(|error| Failure { text: format!("rsync: {error}"), code: exit::STREAM });
         };
         let cut = if self.line.options.secluded_args { secluded_from(&words) } else { words.len() };
         let visible = &words[..cut];

@@ -495,7 +495,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         "NUM",
         "times differ only beyond NUM seconds; -1 compares nanoseconds",
         Apply::Take(|line, value| {
-            line.options.modify_window = integer(&line.word, value)?.clamp(-1, 86_400) as i32;
+            line.options.modify_window = integer(&line.word, value)? as i32;
             Ok(())
         }),
     ),

@@ -9,14 +9,31 @@ use protocol::checksum::Checksum;
 /// A whole number; `word` is the option as it was typed.
 pub(super) fn integer(word: &str, value: &[u8]) -> Result<i64, Usage> {
     let text = String::from_utf8_lossy(value);
-    let typed = if word.contains('=') { word.to_owned() } else { format!("{word}={text}") };
-    text.parse::<i64>()
-        .ok()
-        .filter(|number| i32::try_from(*number).is_ok() || u32::try_from(*number).is_ok())
-        .ok_or_else(|| Usage::syntax(format!("rsync: {typed}: invalid numeric value")))
+    let refused = |why: &str| {
+        let typed = if word.contains('=') { word.to_owned() } else { format!("{word}={text}") };
+        Usage::syntax(format!("rsync: {typed}: {why}"))
+    };
+    let digits = text.trim_start();
+    let (sign, digits) = match digits.strip_prefix('-') {
+        Some(digits) => (-1, digits),
+        None => (1, digits.strip_prefix('+').unwrap_or(digits)),
+    };
+    let (radix, digits) = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
+        Some(digits) => (16, digits),
+        None if digits.len() > 1 && digits.starts_with('0') => (8, &digits[1..]),
+        None => (10, digits),
+    };
+    if text.is_empty() {
+        return Ok(0);
+    }
+    if digits.is_empty() || !digits.chars().all(|digit| digit.is_digit(radix)) {
+        return Err(refused("invalid numeric value"));
+    }
+    let number = i64::from_str_radix(digits, radix).ok().map(|number| sign * number);
+    number.filter(|number| i32::try_from(*number).is_ok()).ok_or_else(|| refused("number too large or too small"))
 }
 
-/// A whole number that is not negative.
+/// A whole number that is not negative; what is below counts as 0.
 pub(super) fn unsigned(word: &str, value: &[u8]) -> Result<u32, Usage> {
     Ok(u32::try_from(integer(word, value)?.max(0)).unwrap_or(u32::MAX))
 }
@@ -25,6 +42,8 @@ pub(super) fn unsigned(word: &str, value: &[u8]) -> Result<u32, Usage> {
 pub(super) fn size(name: &str, value: &[u8], unit: u8, least: u64, most: u64) -> Result<u64, Usage> {
     let text = String::from_utf8_lossy(value);
     let refuse = |why: String| Err(Usage::syntax(format!("rsync: --{name}={text} {why}")));
+    // A variable that was never set is no limit, as by stock.
+    let value = if value.is_empty() { b"0" } else { value };
     let Some(bytes) = parse_size(value, unit) else { return refuse("is invalid".into()) };
     if bytes > 0 && bytes < least {
         let least = if least < 1024 { least.to_string() } else { numbers::units(least as f64, 1024.0) };

@@ -13,6 +13,9 @@ use std::time::Duration;
 /// How long the peer may take to hang up once it has been told.
 pub(super) const HANG_UP: Duration = Duration::from_secs(5);
 
+/// How long one that cannot be told to leave may go on speaking.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// What the peer is told of an error.
 #[derive(Debug, Clone)]
 pub(super) struct LastWords {
@@ -58,10 +61,8 @@ pub(super) fn abort(n: &Negotiated, error: TransferError, server: bool, parts: P
             words.put(n, &mut out);
         }
         let said = mouth.say(&mut out).is_ok();
-        // The end of our stream frees a peer that has given up as well and waits for us to hang up.
-        drop(mouth);
         if said {
-            await_hang_up(ears, closer);
+            hear_out(n, server, mouth, ears, closer);
         }
     }
     error
@@ -72,10 +73,8 @@ impl Session {
     pub(crate) fn refuse(self, text: &str, code: i32) {
         let Session { n, mut out, mut ears, mut mouth, closer, .. } = self;
         LastWords { code, text: Some(format!("{text}\n")) }.put(&n, &mut out);
-        let said = mouth.say(&mut out).is_ok();
-        drop(mouth);
-        if said {
-            await_hang_up(&mut ears, &closer);
+        if mouth.say(&mut out).is_ok() {
+            hear_out(&n, true, mouth, &mut ears, &closer);
         }
     }
 
@@ -97,6 +96,15 @@ pub(super) struct Parts<'a> {
 
 fn is_link(error: &TransferError) -> bool {
     matches!(error, TransferError::Link(_) | TransferError::Stalled(_) | TransferError::Remote { .. })
+}
+
+/// Hears a peer out that has been told why. A client that still writes takes the end of our stream for a connection that
+/// broke, and reads no word; a server waits for it.
+fn hear_out(n: &Negotiated, server: bool, mouth: Mouth, ears: &mut Ears, closer: &Closer) {
+    let limit = if server && n.version < 31 { MOMENT } else { HANG_UP };
+    let open = server.then_some(mouth);
+    within(limit, closer, || while ears.hear().is_ok() {});
+    drop(open);
 }
 
 /// Reads until the peer has hung up; closes the link when it does not.

@@ -266,7 +266,7 @@ pub(super) fn of_receiving_client(told: &[Rule], options: &Options) -> Option<Ru
 
 /// What `-C` stands for at an end that is not told its rules one by one. They concern both sides, `--delete-excluded` or
 /// not.
-fn of_cvs() -> Vec<Rule> {
+pub(super) fn of_cvs() -> Vec<Rule> {
     let file = MergeFile {
         name: b".cvsignore".to_vec(),
         mode: Mode { cvs: true, word_split: true, bare: Some(Action::Exclude), ..Mode::default() },
@@ -362,16 +362,15 @@ pub(super) fn names_to_say(
 pub struct Forwarded {
     /// The file as it goes over.
     pub bytes: Vec<u8>,
-    /// The names in it; comments are left out.
+    /// The names in it. What would be a comment here is a name over there.
     pub names: Vec<Vec<u8>>,
 }
 
 /// Reads it.
 pub fn names_to_forward(name: &[u8], options: &Options) -> Result<Forwarded, TransferError> {
     let bytes = list_of_names(name)?;
-    let listed = || names::of_file(&bytes, options.from0);
-    let sent: Vec<_> = listed().map(|name| charset::to_peer(name, options)).collect();
-    let names = listed().filter(|name| !names::is_comment(name)).map(<[u8]>::to_vec).collect();
+    let names: Vec<_> = names::of_file(&bytes, options.from0).map(<[u8]>::to_vec).collect();
+    let sent: Vec<_> = names.iter().map(|name| charset::to_peer(name, options)).collect();
     Ok(Forwarded { bytes: names::encode(sent.iter().map(Vec::as_slice)), names })
 }
 

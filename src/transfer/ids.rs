@@ -1,6 +1,8 @@
 //! Owners and groups across hosts: by name, and by the maps that `--usermap`, `--groupmap` and `--chown` give.
 //! Counterpart: rsync's `uidlist.c`.
 
+pub(crate) mod converter;
+
 use super::TransferError;
 use protocol::args::Options;
 use protocol::flist::{FileList, IdNames};
@@ -62,6 +64,7 @@ impl IdMap {
             has_names: !options.numeric_ids,
             ..Ids::new(group_here, group_name)
         };
+        converter::answered()?;
         Ok(Self { users, groups, unknown })
     }
 
@@ -72,7 +75,7 @@ impl IdMap {
     }
 
     /// Gives entries and ACLs the ids they have here.
-    pub(super) fn apply(&self, list: &mut FileList) {
+    pub(super) fn apply(&self, list: &mut FileList) -> Result<(), TransferError> {
         if !self.users.is_idle() || !self.groups.is_idle() {
             let (user, group) = (|uid| self.users.here(uid), |gid| self.groups.here(gid));
             match self.users.has_names {
@@ -81,6 +84,7 @@ impl IdMap {
                 false => list.each(|entry| (entry.uid, entry.gid) = (user(entry.uid), group(entry.gid))),
             }
         }
+        converter::answered()
     }
 }
 
@@ -128,7 +132,6 @@ fn rules(
     unknown: &mut Vec<String>,
 ) -> Result<Vec<Rule>, TransferError> {
     let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let number = |bytes: &[u8]| std::str::from_utf8(bytes).ok()?.parse::<u32>().ok();
     let mut rules = Vec::new();
     for item in map.split(|&byte| byte == b',') {
         let colon = item.iter().position(|&byte| byte == b':');
@@ -148,6 +151,9 @@ fn rules(
         } else {
             From::Name(from.to_vec())
         };
+        if to.iter().all(u8::is_ascii_digit) && number(to).is_none() {
+            return Err(TransferError::Usage(format!("Invalid ID number: {}", shown(to))));
+        }
         match number(to).or_else(|| local(to)) {
             Some(to) => rules.push(Rule { from, to }),
             None => unknown.push(format!("Unknown {option} name on receiver: {}", shown(to))),
@@ -204,19 +210,37 @@ fn one(pattern: &[u8], byte: u8) -> Option<usize> {
 }
 
 fn user_here(name: &[u8]) -> Option<u32> {
-    uzers::get_user_by_name(OsStr::from_bytes(name)).map(|user| user.uid())
+    match converter::ask("usr", name) {
+        Some(answer) => number(&answer),
+        None => uzers::get_user_by_name(OsStr::from_bytes(name)).map(|user| user.uid()),
+    }
 }
 
 fn group_here(name: &[u8]) -> Option<u32> {
-    uzers::get_group_by_name(OsStr::from_bytes(name)).map(|group| group.gid())
+    match converter::ask("grp", name) {
+        Some(answer) => number(&answer),
+        None => uzers::get_group_by_name(OsStr::from_bytes(name)).map(|group| group.gid()),
+    }
 }
 
 fn user_name(uid: u32) -> Option<Vec<u8>> {
-    uzers::get_user_by_uid(uid).map(|user| user.name().as_bytes().to_vec())
+    match converter::ask("uid", uid.to_string().as_bytes()) {
+        Some(answer) => Some(answer).filter(|answer| !answer.is_empty()),
+        None => uzers::get_user_by_uid(uid).map(|user| user.name().as_bytes().to_vec()),
+    }
 }
 
 fn group_name(gid: u32) -> Option<Vec<u8>> {
-    uzers::get_group_by_gid(gid).map(|group| group.name().as_bytes().to_vec())
+    match converter::ask("gid", gid.to_string().as_bytes()) {
+        Some(answer) => Some(answer).filter(|answer| !answer.is_empty()),
+        None => uzers::get_group_by_gid(gid).map(|group| group.name().as_bytes().to_vec()),
+    }
+}
+
+/// An id in digits, and nothing else.
+fn number(text: &[u8]) -> Option<u32> {
+    let digits = text.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(text).ok().filter(|_| digits)?.parse().ok()
 }
 
 /// Names of owners and groups, each told once.
@@ -228,7 +252,7 @@ pub(super) struct Told {
 
 impl Told {
     /// The names that go with the ids of a list, those in ACLs too, and have not been told.
-    pub(super) fn names(&mut self, list: &FileList, owner: bool, group: bool) -> IdNames {
+    pub(super) fn names(&mut self, list: &FileList, owner: bool, group: bool) -> Result<IdNames, TransferError> {
         let mut names = IdNames::default();
         let mut name_user = |uid: u32| {
             if self.users.insert(uid) {
@@ -253,7 +277,8 @@ impl Told {
                 if name.group { name_group(name.id) } else { name_user(name.id) }
             }
         }
-        names
+        converter::answered()?;
+        Ok(names)
     }
 }
 
@@ -272,7 +297,7 @@ mod tests {
         }
         let entry = |uid: u32| FileEntry { uid, ..FileEntry::new(format!("f{uid:06}"), 0o100644) };
         let mut list = FileList::new([0, 1, 2, 1000, 4242].map(entry).into());
-        map.apply(&mut list);
+        map.apply(&mut list).unwrap();
         Ok(list.iter().map(|(_, entry)| entry.uid).collect())
     }
 

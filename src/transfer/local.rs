@@ -1,7 +1,7 @@
 //! A far end in this very process: local copies take the same road as remote ones, two ends joined in memory.
 
-use super::charset;
 use super::serve::serve;
+use super::{charset, filters};
 use crate::exit;
 use crate::link::{Ending, Link};
 use crate::pipe;
@@ -38,6 +38,10 @@ impl Connect for Local {
         let words: Vec<_> = server_args.iter().map(|word| word.as_bytes()).collect();
         let mut args = (self.parse)(&words).map_err(|error| ConnectError::Setup(error.to_string()))?;
         charset::of_server(&mut args.options).map_err(|error| ConnectError::Setup(error.to_string()))?;
+        // Elsewhere a server that receives has been told all rules.
+        if !args.sender && args.options.cvs_exclude && !args.options.delete_excluded {
+            args.rules.extend(filters::of_cvs());
+        }
         let (near, far) = pipe::pair();
         let remote = near.remote.clone();
         // The client is in this process: nothing will ever be known of its end, so nobody is to wait for it.

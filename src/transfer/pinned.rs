@@ -9,7 +9,7 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::{Mode, OFlags, Stat, XattrFlags};
 use rustix::io::Errno;
 
-use super::beneath;
+use super::{beneath, modes};
 
 /// Longest value or list of names that is read; Linux itself stops at 64 KiB.
 const READ_MOST: usize = 16 << 20;
@@ -118,12 +118,10 @@ impl Pinned {
 
     /// Sets permissions, of a symlink's own never.
     pub(super) fn set_mode(&self, mode: u32) -> io::Result<()> {
-        let mode = Mode::from_raw_mode(mode);
-        let done = match &self.path {
-            None => rustix::fs::fchmod(&self.fd, mode),
-            Some(path) => rustix::fs::chmod(path, mode),
-        };
-        Ok(done?)
+        match &self.path {
+            None => modes::fchmod(&self.fd, mode),
+            Some(path) => modes::chmod(path, mode),
+        }
     }
 }
 

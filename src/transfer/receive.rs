@@ -12,7 +12,7 @@ mod rebuild;
 mod target;
 
 use super::TransferError;
-use super::abort::{Parts, abort, await_hang_up};
+use super::abort::{Parts, abort, await_hang_up, within};
 use super::batch::Tap;
 use super::dest::{Preserve, in_place};
 use super::filters::{self, ClientRules};
@@ -193,10 +193,8 @@ fn receive_knowing(
             let (n, out, mouth) = (&n, &mut out, &mut mouth);
             let saying = scope.spawn(move || mouth.say_names(n, names, out));
             let heard = hear_lists(&mut receiver, &mut ears, &mut lists, plan, &mut received, witness);
-            if heard.is_err() {
-                closer.close();
-            }
-            let said = saying.join().unwrap_or(Ok(()));
+            let join = || saying.join().unwrap_or(Ok(()));
+            let said = if heard.is_err() { within(LAST_WORDS, &closer, join) } else { join() };
             heard.and(said)
         }),
     };

@@ -4,6 +4,7 @@ use super::beneath::{reason, shown};
 use super::dest::umask;
 use super::digest::sum_of;
 use super::receive::chmod;
+use super::serve::tells_mounts;
 use super::source::{Arguments, Hooks, ListError, Lister, ScanError, ScanOptions, Severity, Walk};
 use super::{Listing, Source, TransferError, ids};
 use protocol::args::Options;
@@ -106,24 +107,24 @@ impl<'a> Scanned<'a> {
         let list = if incremental { lister.first(arguments) } else { lister.whole(arguments) };
         let list = list.map_err(refused)?;
         let mut source = Self { lister, options, told: ids::Told::default(), chmod: chmod(options)?, trouble };
-        Ok((source.listing(list), source))
+        Ok((source.listing(list)?, source))
     }
 
     /// What goes with a list.
-    fn listing(&mut self, mut list: FileList) -> Listing {
+    fn listing(&mut self, mut list: FileList) -> Result<Listing, TransferError> {
         if let Some(chmod) = &self.chmod {
             let umask = umask();
             list.each(|entry| chmod.change(entry, umask));
         }
         let names = match self.options.numeric_ids || self.options.nameless_ids {
             true => Default::default(),
-            false => self.told.names(&list, self.options.owner, self.options.group),
+            false => self.told.names(&list, self.options.owner, self.options.group)?,
         };
         let io_error = self.lister.take_io_error();
         self.trouble.add(io_error);
         // The receiving side, which would delete nothing for it, is not to mind.
         let io_error = if self.options.ignore_errors { 0 } else { io_error };
-        Listing { list, names, io_error }
+        Ok(Listing { list, names, io_error })
     }
 }
 
@@ -135,7 +136,7 @@ pub(crate) fn summer(checksum: Checksum) -> impl FnMut(&mut File) -> io::Result<
 impl Source for Scanned<'_> {
     fn next_segment(&mut self) -> Option<Result<(u32, Listing), TransferError>> {
         let next = self.lister.next()?;
-        Some(next.map(|(dir, list)| (dir, self.listing(list))).map_err(refused))
+        Some(next.map_err(refused).and_then(|(dir, list)| Ok((dir, self.listing(list)?))))
     }
 
     fn release(&mut self) {
@@ -200,9 +201,10 @@ fn refused(error: ListError) -> TransferError {
 fn scan_options(options: &Options) -> ScanOptions {
     ScanOptions {
         recurse: options.recurse,
-        dirs: options.dirs || options.files_from.is_some(),
+        dirs: options.dirs,
         relative: options.relative,
-        one_file_system: options.one_file_system > 0,
+        one_file_system: options.one_file_system,
+        tells_mounts: tells_mounts(options),
         // Listed whatever the options say: the receiving side reports what it skips.
         links: true,
         copy_links: options.copy_links,

@@ -174,6 +174,11 @@ fn level(values: &[Vec<u8>], flag: &[u8]) -> Option<u8> {
     said.next_back()
 }
 
+/// Whether mount points that are passed over are told.
+pub(super) fn tells_mounts(options: &Options) -> bool {
+    level(&options.info, b"MOUNT").map_or(options.verbose > 1, |level| level > 0)
+}
+
 /// A seed that the client cannot guess, so that nobody can prepare blocks that look alike.
 fn random_seed() -> Result<i32, TransferError> {
     let mut bytes = [0; 4];
@@ -196,7 +201,9 @@ fn serve_sender(
     guard: Option<&Guard>,
     ledger: Option<&Ledger<'_>>,
 ) -> Result<(Served, Bytes), TransferError> {
-    let options = &args.options;
+    // Folders in a list of names are meant with what is in them; that is not said of a server's options.
+    let dirs = args.options.dirs || args.options.files_from.is_some();
+    let options = &Options { dirs, ..args.options.clone() };
     let sum_size = session.n.list_checksum.size();
     let list_checksum = session.n.list_checksum;
     let plan = SendPlan {

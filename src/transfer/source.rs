@@ -212,6 +212,11 @@ impl<'h> Walk<'h> {
         let root = match entered {
             Ok(root) => root,
             Err(error) => {
+                if matches!(error.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::NotFound)
+                    && let Some(operand) = operand.itself()
+                {
+                    return self.operand(&operand, found);
+                }
                 self.not_entered(operand, &error, found);
                 return Ok(());
             }
@@ -247,10 +252,14 @@ impl<'h> Walk<'h> {
         self.implied_parents(operand, root, found);
         let contents = self.options.recurse || operand.leaf == b".";
         let class = if contents { DirClass::Argument } else { DirClass::NoContent };
+        let holding = scope.clone();
         let folder = (is_dir && contents).then(|| {
             let chain = Rc::new(Chain { id: (stat.st_dev, stat.st_ino), above: None });
             Box::new(Folder { name: operand.name.clone(), at, file_system: stat.st_dev, chain, scope })
         });
+        if let Some((rules, scope)) = self.hooks.rules.zip(holding.as_ref()) {
+            self.attributes.follow(rules.attributes_in(scope));
+        }
         let entry = self.entry(&dir, &leaf, operand.name.clone(), at, &stat, class);
         found.extend(entry.map(|entry| Listed { entry, at, folder }));
         Ok(())
@@ -360,6 +369,9 @@ impl<'h> Walk<'h> {
             }
             _ => None,
         };
+        if let Some((rules, scope)) = self.hooks.rules.zip(scope.as_ref()) {
+            self.attributes.follow(rules.attributes_in(scope));
+        }
         while let Some(read) = listing.read() {
             match read {
                 Ok(child) => match child.file_name().to_bytes() {
@@ -406,11 +418,17 @@ impl<'h> Walk<'h> {
             }
         };
         let is_dir = beneath::kind(stat.st_mode) == Some(Kind::Dir);
-        let stays = !self.options.one_file_system || stat.st_dev == folder.file_system;
+        let stays = self.options.one_file_system == 0 || stat.st_dev == folder.file_system;
         let descends = is_dir && self.options.recurse && stays;
         let class = if is_dir && !descends { DirClass::NoContent } else { DirClass::Content };
         let at = folder.at;
         if self.hidden(scope, &name, is_dir) || self.keeps(&name, at, &stat) {
+            return None;
+        }
+        if is_dir && !stays && self.options.one_file_system > 1 {
+            if self.options.tells_mounts {
+                (self.hooks.report)(Severity::Info, format!("[sender] skipping mount-point dir {}", shown(&name)));
+            }
             return None;
         }
         let readable = || rustix::fs::accessat(dir, leaf, Access::READ_OK, AtFlags::EACCESS).is_ok();

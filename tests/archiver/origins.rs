@@ -5,6 +5,7 @@ use crate::support::mariadb::MariaDb;
 use crate::support::require;
 use crate::support::sshd::Sshd;
 use crate::tables::{Age, Row, TARGET, Table, expect_all_proven};
+use rustix::fs::{CWD, RenameFlags};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -106,9 +107,16 @@ fn most_files_of_a_batch_missing_at_once_are_no_fault_of_theirs() {
         wait_until("those that are there", || table.copied() == 5);
         wait_until("it is told", || run.log().contains("no attempt is counted"));
         assert_eq!(attempts(table), [0; 12]);
-        for (there, away) in &moved {
-            fs::rename(away, there).unwrap();
+        // All in one step: a look while some are back would miss the others singly.
+        let whole = place.path("whole");
+        fs::create_dir(&whole).unwrap();
+        for row in &rows {
+            let name = row.path.file_name().unwrap();
+            let from = if away.join(name).exists() { away.join(name) } else { row.path.clone() };
+            fs::hard_link(from, whole.join(name)).unwrap();
         }
+        let folder = rows[0].path.parent().unwrap();
+        rustix::fs::renameat_with(CWD, &whole, CWD, folder, RenameFlags::EXCHANGE).unwrap();
         wait_until("the others", || table.copied() == 12);
         let log = run.terminate().0.expect(0).log;
         assert!(!log.contains("Not copied") && lines(&log, "no attempt is counted") == 1, "{log}");

@@ -1,6 +1,6 @@
 //! Whatever breaks between the ends counts against no file.
 
-use crate::support::archiver::{FarEnd, PATIENCE, Place, Run, Tree, md5_of, noise, wait_until};
+use crate::support::archiver::{FarEnd, PATIENCE, PROGRAM, Place, Run, Tree, md5_of, noise, wait_until};
 use crate::support::mariadb::MariaDb;
 use crate::support::require;
 use crate::support::sshd::{Sshd, keygen};
@@ -263,4 +263,35 @@ fn trouble_of_the_far_end_is_no_files_fault() {
         Tree::read(&full.0).temporary().iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect();
     assert!(left.is_empty(), "{left:?}");
     assert_eq!(place.tree().files().count(), 0);
+}
+
+/// Something may be to be mounted there, or it is mistyped.
+#[test]
+fn an_archive_that_is_not_there_is_waited_for_and_not_made() {
+    let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
+    for name in ["here", "stock", "ours"] {
+        let place = Place::make();
+        fs::remove_dir(place.archive()).unwrap();
+        let table = Table::new(server, &format!("no_archive_{name}"), Age::V1);
+        // One alone, which rsync takes for a name, and several.
+        let rows = small_files(&place, 0..3);
+        table.insert(&rows[..1]);
+        let mut command = match name {
+            "here" => place.run(),
+            "stock" => place.run_to(&sshd),
+            _ => FarEnd { rsync_path: PROGRAM.into(), ..place.behind(&sshd) }.command(),
+        };
+        command.args(["--db", &table.url, "--target", TARGET, "--poll", "0.2", "--workers", "1"]);
+        let run = Run::start(command);
+        let told = || run.log().matches("is not there").count();
+        wait_until("it is told", || told() > 0);
+        table.insert(&rows[1..]);
+        let before = told();
+        wait_until("it is told again", || told() > before + 1);
+        assert!(!place.archive().exists(), "{name}: {}", run.log());
+        fs::create_dir(place.archive()).unwrap();
+        wait_until("all rows", || table.copied() == rows.len());
+        expect_all_proven(&place, &table, &rows);
+        run.terminate().0.expect(0);
+    }
 }

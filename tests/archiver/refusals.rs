@@ -38,6 +38,8 @@ fn bad_options_are_said_at_once() {
         (format!("{lite} --archive-name a --archive-name b"), "sqlite:x.db is not there"),
         (format!("{lite} --target a b"), "--archive-name"),
         (lite.clone(), "--archive-name"),
+        (format!("{lite} --archive-name ''"), "--archive-name is given an empty name"),
+        (format!("{run} --once --db mysql://u:p@127.0.0.1:1/files --target m ''"), "--target is given an empty name"),
         (format!("{lite} --target m --table t"), "--table"),
         (format!("{lite} --target m --poll 0"), "--poll"),
         (format!("{lite} --target m --workers 0"), "--workers"),

@@ -12,6 +12,8 @@ fn a_destination_is_judged_though_nothing_comes() {
             t -r a/nothing $d
             t a/f $d
         done
+        for d in b/. b/./ n1/n2/. dd/.; do for o in -t -n; do t $o a/ $d; t $o a/f $d; t $o a/f file $d; done; done
+        t -t -e $RSH --rsync-path=$S a/ lh:$W/b/.
         t -t a/ dang/x
         t -e $RSH --rsync-path=$S a/ lh:$W/n1/n2
         t -e $RSH --rsync-path=$S a lh:$W/b/
@@ -87,6 +89,33 @@ fn only_super_goes_to_the_other_end() {
             t $o --groupmap=*:7 -e $RSH --rsync-path=$S a/ lh:$W/b/
             t $o --usermap=*:7 -e $RSH --rsync-path=$S lh:$W/a/ b/
             t -M$o --usermap=*:7 -e $RSH --rsync-path=$S a/ lh:$W/b/
+        done"#,
+    );
+}
+
+/// A log is worth less than the copy.
+#[test]
+fn a_log_that_cannot_be_kept_stops_nothing() {
+    reads_like_stock(
+        r#"mkdir a; echo 1 >a/f
+        t() { rm -rf b; $R -r "$@"; echo "$?"; ls b; }
+        t --log-file=$W/nothing/log a/ b/
+        t -q --log-file=$W/nothing/log a/ b/
+        t --log-file=$W a/ b/
+        t --log-file= a/ b/
+        t -M--log-file=$W/nothing/log -e $RSH --rsync-path=$S a/ lh:$W/b/"#,
+    );
+}
+
+#[test]
+fn a_destination_that_cannot_be_entered_is_not_gone_through() {
+    reads_like_stock(
+        r#"[ $(id -u) = 0 ] || exit 0
+        mkdir a b; echo 1 >a/f; echo 2 >a/g; chown -R 1001 . ; chmod 755 .
+        for m in 000 600 200; do
+            chmod $m b
+            setpriv --reuid=1001 --regid=1001 --clear-groups $R -r a/ b/ 2>/dev/null; echo "$?"
+            setpriv --reuid=1001 --regid=1001 --clear-groups $R -r --delete -e $RSH --rsync-path=$S a/ lh:$W/b/ 2>/dev/null; echo "$?"
         done"#,
     );
 }

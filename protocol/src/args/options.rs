@@ -217,7 +217,7 @@ options! {
         block_length: Option<u32>,
         /// `--timeout` in seconds.
         timeout: Option<u32>,
-        /// `--modify-window` in seconds; -1 compares nanoseconds.
+        /// `--modify-window` in seconds; a negative one compares nanoseconds.
         modify_window: i32,
         /// `--log-format`.
         detail: ItemDetail,

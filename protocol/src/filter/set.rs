@@ -18,6 +18,8 @@ pub struct RuleSet {
     side: Side,
     rules: Vec<Rule>,
     attributes: Arc<AttributeRules>,
+    /// The same, and the files of directories that may bring more, in their order.
+    of_attributes: Vec<Rule>,
 }
 
 /// The rules of one side for names of extended attributes (`x`).
@@ -81,6 +83,13 @@ impl RuleSet {
     /// The same out of a list that nobody needs any more.
     pub fn of(side: Side, mut rules: Vec<Rule>) -> Self {
         let mut attributes = Vec::new();
+        // A file that directories bring may hold some for attributes, too.
+        let for_attributes = |rule: &&Rule| match rule {
+            Rule::Match(rule) => rule.modifiers.xattr,
+            rule => matches!(rule, Rule::DirMerge(_)),
+        };
+        let held = rules.iter().filter(|rule| rule.holds_on(side));
+        let of_attributes = held.filter(for_attributes).cloned().collect();
         rules.retain(|rule| match rule {
             rule if !rule.holds_on(side) => false,
             Rule::Match(rule) if rule.modifiers.xattr => {
@@ -90,7 +99,7 @@ impl RuleSet {
             Rule::Cvs(rule) => !rule.modifiers.xattr,
             _ => true,
         });
-        Self { side, rules, attributes: Arc::new(AttributeRules(attributes)) }
+        Self { side, rules, attributes: Arc::new(AttributeRules(attributes)), of_attributes }
     }
 
     /// True when every name passes.
@@ -101,6 +110,23 @@ impl RuleSet {
     /// The rules for names of extended attributes.
     pub fn attributes(&self) -> Arc<AttributeRules> {
         Arc::clone(&self.attributes)
+    }
+
+    /// The same for what lies in a directory, with the rules that directories have brought along.
+    pub fn attributes_in(&self, scope: &Scope) -> Arc<AttributeRules> {
+        let mut brought = scope.lists.iter().flat_map(|list| list.rules.iter());
+        if !brought.any(|placed| matches!(&placed.rule, Rule::Match(rule) if rule.modifiers.xattr)) {
+            return self.attributes();
+        }
+        let mut rules = Vec::new();
+        for rule in &self.of_attributes {
+            match rule {
+                Rule::DirMerge(file) => scope.attributes(file, 0, &mut rules),
+                Rule::Match(rule) => rules.push(rule.clone()),
+                Rule::Cvs(_) => {}
+            }
+        }
+        Arc::new(AttributeRules(rules))
     }
 
     /// True when directories may bring further rules.
@@ -216,6 +242,18 @@ impl RuleSet {
 }
 
 impl Scope {
+    /// The rules for attributes that a per-directory file has come to.
+    fn attributes(&self, file: &MergeFile, depth: usize, rules: &mut Vec<Match>) {
+        let list = self.lists.iter().find(|list| *list.file == *file).filter(|_| depth < DEPTH_MOST);
+        for placed in list.iter().flat_map(|list| list.rules.iter()) {
+            match &placed.rule {
+                Rule::Match(rule) if rule.modifiers.xattr => rules.push(rule.clone()),
+                Rule::DirMerge(inner) if inner != file => self.attributes(inner, depth + 1, rules),
+                _ => {}
+            }
+        }
+    }
+
     fn absolute(&self, name: &[u8]) -> Vec<u8> {
         let name = name.strip_prefix(b"/").unwrap_or(name);
         if name == b"." { self.root.to_vec() } else { [&self.root, name].join(&b'/') }

@@ -4,6 +4,7 @@
 use super::Table;
 use crate::archiver::Sources;
 use crate::archiver::control::Control;
+use crate::archiver::origins::{Lack, Origin, look};
 use crate::catalog::sqlite::Prunable;
 use crate::catalog::{CatalogError, RecordId};
 use crate::clock::unix_now;
@@ -40,6 +41,8 @@ struct Kept {
     stand: Option<Stand>,
     /// Its bytes are not the proven ones.
     changed: bool,
+    /// It is not there, nor is its folder, or the file system that it was on.
+    away: bool,
 }
 
 /// What tells whether a file is still the same without reading it: whoever writes to it changes its times.
@@ -54,7 +57,11 @@ impl Stand {
 
 /// The files that are due and stay.
 #[derive(Default)]
-pub(super) struct Stays(HashMap<RecordId, Stay>);
+pub(super) struct Stays {
+    stays: HashMap<RecordId, Stay>,
+    /// The place that is away, as it was told last: once for all its files.
+    away: Option<String>,
+}
 
 struct Stay {
     kept: Kept,
@@ -65,16 +72,24 @@ struct Stay {
 impl Stays {
     /// Whether a file may be tried now.
     fn allows(&self, id: RecordId) -> bool {
-        self.0.get(&id).is_none_or(|stay| stay.until <= Instant::now())
+        self.stays.get(&id).is_none_or(|stay| stay.until <= Instant::now())
+    }
+
+    /// Whether a place has been away for so long that its files count as gone.
+    fn is_gone(&self, id: RecordId, kept: &Kept) -> bool {
+        kept.away && self.stays.get(&id).is_some_and(|stay| stay.kept.away && stay.pause == PAUSES[1])
     }
 
     /// A file stays again; true where that is news.
     fn keep(&mut self, id: RecordId, kept: Kept) -> bool {
-        let before = self.0.get(&id);
-        let news = before.is_none_or(|stay| stay.kept.why != kept.why);
+        let before = self.stays.get(&id);
+        let mut news = before.is_none_or(|stay| stay.kept.why != kept.why);
+        if news && kept.away {
+            news = self.away.replace(kept.why.clone()).is_none_or(|told| told != kept.why);
+        }
         let pause = before.map_or(PAUSES[0], |stay| (stay.pause * 2).min(PAUSES[1]));
-        if before.is_some() || self.0.len() < KEPT_MOST {
-            self.0.insert(id, Stay { kept, pause, until: Instant::now() + pause });
+        if before.is_some() || self.stays.len() < KEPT_MOST {
+            self.stays.insert(id, Stay { kept, pause, until: Instant::now() + pause });
         }
         news
     }
@@ -125,7 +140,7 @@ async fn delete(
     let files: Vec<_> = files
         .into_iter()
         .map(|file| {
-            let before = stays.0.get(&file.id).map(|stay| stay.kept.clone());
+            let before = stays.stays.get(&file.id).map(|stay| stay.kept.clone());
             (file, before)
         })
         .collect();
@@ -147,6 +162,7 @@ async fn delete(
             }
             // As SupRsync has it.
             Pruned::Gone => removed.push((file, 0.0)),
+            Pruned::Kept(kept) if stays.is_gone(file.id, &kept) => removed.push((file, 0.0)),
             Pruned::Kept(kept) => {
                 let why = kept.why.clone();
                 match stays.keep(file.id, kept) {
@@ -158,14 +174,14 @@ async fn delete(
         }
     }
     for (file, _) in &removed {
-        stays.0.remove(&file.id);
+        stays.stays.remove(&file.id);
     }
     // What was deleted is recorded also when we are to stop: else the row would say that it is still there.
     table.removed(removed).await
 }
 
 fn remove(sources: &Sources, file: &Prunable, before: Option<Kept>) -> Pruned {
-    let kept = |why: String, stand, changed| Pruned::Kept(Kept { why, stand, changed });
+    let kept = |why: String, stand, changed| Pruned::Kept(Kept { why, stand, changed, away: false });
     let mut stand = None;
     let removed = proven(sources, file, before, &mut stand).and_then(|verdict| match verdict {
         Ok(()) => sources.remove(&file.path).map(|()| Pruned::Removed),
@@ -173,7 +189,13 @@ fn remove(sources: &Sources, file: &Prunable, before: Option<Kept>) -> Pruned {
     });
     match removed {
         Ok(pruned) => pruned,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Pruned::Gone,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match look(sources, &file.path) {
+            Err(Lack { place: Some(Origin { folder, why }), .. }) => {
+                let why = format!("folder {} {why}", folder.display());
+                Pruned::Kept(Kept { why, stand: None, changed: false, away: true })
+            }
+            _ => Pruned::Gone,
+        },
         Err(error) => kept(error.to_string(), stand, false),
     }
 }
@@ -208,6 +230,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn files_of_a_folder_that_is_away_count_as_gone_only_when_it_stays_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |id, name: &str| Prunable { id: RecordId(id), path: folder.path().join(name), md5: [1; 16] };
+        let sources = Sources::default();
+        assert!(matches!(remove(&sources, &file(1, "gone"), None), Pruned::Gone));
+        let mut stays = Stays::default();
+        let mut told = 0;
+        for id in [2, 3] {
+            let Pruned::Kept(kept) = remove(&sources, &file(id, "away/f"), None) else { panic!("counts as gone") };
+            assert!(!stays.is_gone(RecordId(id), &kept));
+            told += usize::from(stays.keep(RecordId(id), kept.clone()));
+            while stays.stays[&RecordId(id)].pause < PAUSES[1] {
+                assert!(!stays.is_gone(RecordId(id), &kept));
+                stays.keep(RecordId(id), kept.clone());
+            }
+            assert!(stays.is_gone(RecordId(id), &kept));
+        }
+        assert_eq!(told, 1, "once for all files of the folder");
+    }
+
+    #[test]
     fn what_stays_is_said_once_and_read_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
@@ -219,7 +262,7 @@ mod tests {
         let mut stays = Stays::default();
         assert!(stays.allows(file.id) && stays.keep(file.id, kept.clone()) && !stays.allows(file.id));
         assert!(!stays.keep(file.id, kept.clone()), "the same again is no news");
-        assert_eq!(stays.0[&file.id].pause, PAUSES[0] * 2);
+        assert_eq!(stays.stays[&file.id].pause, PAUSES[0] * 2);
         // As it stands, it is judged without being read: a verdict that its bytes would not give is taken over.
         let good = Kept { changed: false, ..kept };
         assert!(matches!(remove(&sources, &file, Some(good.clone())), Pruned::Removed));

@@ -39,7 +39,7 @@ pub(super) fn reach(site: &Site, call: &Call) -> Result<Link, DaemonError> {
         words.extend(shell.words.iter().cloned());
         words.push(shell.program.clone());
         words.extend(["--server", "--daemon", "."].map(OsString::from));
-        return Ok(Child::local(words).stall_limit(stall_limit).open(&[])?);
+        return Ok(Child::local(words).stall_limit(stall_limit).shares_stderr().open(&[])?);
     }
     if let Some(program) = variable("RSYNC_CONNECT_PROG") {
         let line = command_line(&program, &site.host)?;

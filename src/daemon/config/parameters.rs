@@ -40,7 +40,7 @@ macro_rules! settings {
                         self.$choice = if typed().eq_ignore_ascii_case("unset") { None } else { Some(boolean(&typed())?) };
                     })*
                     $(name if name == squeeze($number_name) => self.$number = number(&typed(), $least, $most)?,)*
-                    _ => lacking(&squeezed, value)?,
+                    _ => return Err("the name of a parameter of rsyncd.conf(5)".into()),
                 }
                 Ok(())
             }
@@ -86,6 +86,7 @@ settings! {
         early_exec: "early exec",
         pre_xfer_exec: "pre-xfer exec",
         post_xfer_exec: "post-xfer exec",
+        name_converter: "name converter",
     }
     flags {
         read_only: "read only" = true,
@@ -116,9 +117,6 @@ settings! {
     }
 }
 
-/// Parameters of rsync's that we do not have, and the value at which each changes nothing.
-const LACKING: [(&str, &str); 1] = [("nameconverter", "")];
-
 /// Parameters of the daemon as a whole.
 const GLOBAL: [&str; 11] = [
     "motdfile",
@@ -136,15 +134,6 @@ const GLOBAL: [&str; 11] = [
 
 pub(super) fn is_global(name: &str) -> bool {
     GLOBAL.contains(&squeeze(name).as_str())
-}
-
-/// A parameter that we do not have is refused, unless it changes nothing.
-fn lacking(squeezed: &str, value: &str) -> Result<(), String> {
-    match LACKING.into_iter().find(|(name, _)| *name == squeezed) {
-        Some((_, "")) if value.is_empty() => Ok(()),
-        Some(_) => Err("a daemon without it: this parameter is not supported, take it out".into()),
-        None => Err("the name of a parameter of rsyncd.conf(5)".into()),
-    }
 }
 
 /// A name as it is compared: without spaces, in small letters.

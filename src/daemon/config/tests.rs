@@ -53,11 +53,6 @@ fn what_is_not_understood_is_refused_with_its_place() {
         ("\n&include", "DIR/c:2: \"&include\" is not understood; expected a file or folder behind it"),
         ("&inculde x", "DIR/c:1: \"&inculde x\" is not understood; expected &include or &merge"),
         (
-            "name converter = x",
-            "DIR/c:1: \"name converter = x\" is not understood; expected a daemon without it: this parameter is not \
-             supported, take it out",
-        ),
-        (
             "[a]\nport = 1",
             "DIR/c:2: \"port = 1\" is not understood; expected this parameter above all modules, for it holds for the \
              whole daemon",

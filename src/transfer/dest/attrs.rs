@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use protocol::flist::{FileEntry, Kind};
-use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid};
 use rustix::io::Errno;
 
 use super::error::{DestError, During};
@@ -13,6 +13,7 @@ use super::{Dest, Found};
 use crate::transfer::acl::{self, Which};
 use crate::transfer::beneath;
 use crate::transfer::fake::Fake;
+use crate::transfer::modes;
 use crate::transfer::pinned::Pinned;
 
 /// Which attributes the options ask to carry over.
@@ -165,9 +166,10 @@ impl Dest {
             self.unless_unprivileged(done).during("chown", name)?;
         }
         if let (Some(mode), false) = (attrs.mode, kind == Kind::Symlink) {
-            chmod(dir, leaf, kind, Mode::from_raw_mode(mode)).during("set permissions on", name)?;
+            chmod(dir, leaf, kind, mode).during("set permissions on", name)?;
         }
-        self.set_times_at(dir, leaf, name, attrs)
+        self.set_times_at(dir, leaf, name, attrs)?;
+        attrs.possible().during("chown", name)
     }
 
     pub(super) fn set_times_at(&self, dir: &OwnedFd, leaf: &[u8], name: &[u8], attrs: &Attrs) -> Result<(), DestError> {
@@ -190,15 +192,15 @@ impl Dest {
     /// The same, whatever the file claims with `--fake-super`.
     pub(super) fn set_raw(&self, fd: impl AsFd, name: &[u8], attrs: &Attrs) -> Result<(), DestError> {
         if let Some((uid, gid)) = attrs.owners() {
-            self.unless_unprivileged(rustix::fs::fchown(&fd, uid, gid)).during("chown", name)?;
+            self.unless_unprivileged(modes::fchown(&fd, uid, gid)).during("chown", name)?;
         }
         if let Some(mode) = attrs.mode {
-            rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).during("set permissions on", name)?;
+            modes::fchmod(&fd, mode).during("set permissions on", name)?;
         }
         if let Some(times) = attrs.times() {
             rustix::fs::futimens(&fd, &times).during("set times on", name)?;
         }
-        Ok(())
+        attrs.possible().during("chown", name)
     }
 
     /// Without root a foreign owner or group is simply not ours to give.
@@ -213,6 +215,16 @@ impl Attrs {
         let uid = self.uid.filter(|&uid| uid != u32::MAX).map(Uid::from_raw);
         let gid = self.gid.filter(|&gid| gid != u32::MAX).map(Gid::from_raw);
         (uid.is_some() || gid.is_some()).then_some((uid, gid))
+    }
+
+    /// Whether somebody can have the owner and group; the largest id is nobody's.
+    fn possible(&self) -> io::Result<()> {
+        let what = match (self.uid, self.gid) {
+            (Some(u32::MAX), _) => "uid",
+            (_, Some(u32::MAX)) => "gid",
+            _ => return Ok(()),
+        };
+        Err(io::Error::other(format!("{what} {} (-1) is impossible to set", u32::MAX)))
     }
 
     fn times(&self) -> Option<Timestamps> {
@@ -243,14 +255,14 @@ fn executable_as(wanted: u32, found: u32) -> u32 {
     }
 }
 
-pub(super) fn chmod(dir: &OwnedFd, leaf: &[u8], kind: Kind, mode: Mode) -> io::Result<()> {
+pub(super) fn chmod(dir: &OwnedFd, leaf: &[u8], kind: Kind, mode: u32) -> io::Result<()> {
     let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
     if matches!(kind, Kind::File | Kind::Dir) {
         let reading = flags | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         match rustix::fs::openat(dir, leaf, reading, Mode::empty()) {
             Ok(fd) => {
                 still(kind, &fd)?;
-                return Ok(rustix::fs::fchmod(&fd, mode)?);
+                return modes::fchmod(&fd, mode);
             }
             // Ours to change all the same, though not to read.
             Err(Errno::ACCESS) => {}
@@ -261,7 +273,7 @@ pub(super) fn chmod(dir: &OwnedFd, leaf: &[u8], kind: Kind, mode: Mode) -> io::R
     let fd = rustix::fs::openat(dir, leaf, flags | OFlags::PATH, Mode::empty())?;
     still(kind, &fd)?;
     let number = std::os::fd::AsRawFd::as_raw_fd(&fd);
-    Ok(rustix::fs::chmodat(CWD, format!("/proc/self/fd/{number}"), mode, AtFlags::empty())?)
+    modes::chmod(&format!("/proc/self/fd/{number}"), mode)
 }
 
 fn still(kind: Kind, fd: &OwnedFd) -> io::Result<()> {

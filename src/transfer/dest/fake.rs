@@ -94,7 +94,7 @@ impl Dest {
         let node = || Ok::<_, Errno>(Found::from(rustix::fs::statat(dir, leaf, AtFlags::SYMLINK_NOFOLLOW)?).kind());
         if matches!(kind, Kind::Device | Kind::Special) && node().during("stat", name)? == Some(kind) {
             if let Some(mode) = attrs.mode {
-                chmod(dir, leaf, kind, Mode::from_raw_mode(mode)).during("set permissions on", name)?;
+                chmod(dir, leaf, kind, mode).during("set permissions on", name)?;
             }
             self.set_times_at(dir, leaf, name, attrs)?;
             return match attrs.owners() {

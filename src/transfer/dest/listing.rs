@@ -3,9 +3,10 @@
 use super::error::During;
 use super::{Dest, DestError, Found, absent_as_none};
 use crate::transfer::beneath;
+use crate::transfer::modes;
 use crate::transfer::pinned::Pinned;
 use protocol::flist::Kind;
-use rustix::fs::{AtFlags, Dir, Mode, Stat};
+use rustix::fs::{AtFlags, Dir, Stat};
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -25,14 +26,14 @@ impl Folder {
     pub fn unlock(&self) -> Option<u32> {
         let stat = rustix::fs::fstat(&self.dir).ok()?;
         let mode = lacking(&stat, 0o300)?;
-        rustix::fs::fchmod(&self.dir, Mode::from_raw_mode(mode | 0o300)).ok().map(|()| mode)
+        modes::fchmod(&self.dir, mode | 0o300).ok().map(|()| mode)
     }
 
     /// Gives it its permissions back.
     pub fn lock(&self, mode: Option<u32>) {
         if let Some(mode) = mode {
             // Whoever could take them away can give them back.
-            let _ = rustix::fs::fchmod(&self.dir, Mode::from_raw_mode(mode));
+            let _ = modes::fchmod(&self.dir, mode);
         }
     }
 }

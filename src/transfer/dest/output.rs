@@ -16,6 +16,7 @@ use super::further::{Further, Values};
 use super::places::Make;
 use super::{Dest, Found};
 use crate::transfer::beneath;
+use crate::transfer::modes;
 use crate::transfer::pinned::Pinned;
 
 /// Longest name of one component on Linux file systems.
@@ -316,7 +317,7 @@ impl Output {
     fn lock(&mut self) {
         if let Some(mode) = self.locked.take() {
             // Whoever could take them away can give them back.
-            let _ = rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode));
+            let _ = modes::fchmod(&self.file, mode);
         }
     }
 

@@ -149,6 +149,13 @@ impl Dest {
                 false => format!("The temp-dir does not exist: {}", shown(&temp.path)),
             }));
         }
+        // It is made when something goes in, which must not turn out to be impossible then.
+        let backups = options.backup_dir.as_deref().map(Place::new);
+        if let Some(backups) = &backups
+            && backups.dest(&self, Make::Nothing).is_err_and(|error| error.kind() == io::ErrorKind::NotADirectory)
+        {
+            missing.push(Missing::Fatal(format!("The backup-dir is not a directory: {}", shown(&backups.path))));
+        }
         let alternatives: Vec<_> = options.alt_dirs.iter().map(|dir| Place::beside(dir, folder)).collect();
         let unusable = alternatives.iter().filter_map(|place| Some((place, place.dest(&self, Make::Nothing).err()?)));
         for (place, error) in unusable {

@@ -27,7 +27,7 @@ const NAMES_MOST: usize = 4096;
 pub struct Stamp {
     found: Found,
     /// Seconds and nanoseconds of the last change.
-    changed: (i64, u64),
+    changed: (i64, i64),
 }
 
 /// The sum of all of a file's bytes, and which file that was.

@@ -8,6 +8,7 @@ use crate::transfer::beneath::shown;
 use crate::transfer::dest::{Dest, DestError, Folder, Found};
 use crate::transfer::guard::Guard;
 use crate::transfer::receive::Target;
+use crate::transfer::serve::tells_mounts;
 use crate::transfer::source::enter_scope;
 use protocol::args::{DeleteWhen, Options};
 use protocol::filter::{RuleSet, Scope};
@@ -132,7 +133,9 @@ impl<'a> Deletion<'a> {
                 continue;
             }
             if self.options.one_file_system > 0 && is_dir && found.dev != folder.dev {
-                self.say(TextKind::Info, format!("cannot delete mount point: {}", shown(&full)));
+                if tells_mounts(self.options) {
+                    self.say(TextKind::Info, format!("cannot delete mount point: {}", shown(&full)));
+                }
             } else if self.when() == Some(DeleteWhen::Delay) {
                 self.later.push((full, *found));
             } else {
@@ -330,7 +333,9 @@ impl<'a> Deletion<'a> {
             if self.is_safe(scope.as_ref(), &full, is_dir, true) {
                 empty = false;
             } else if self.options.one_file_system > 0 && is_dir && found.dev != dev {
-                self.say(TextKind::Info, format!("mount point, {}, pins parent directory", shown(&full)));
+                if self.options.verbose > 1 {
+                    self.say(TextKind::Info, format!("mount point, {}, pins parent directory", shown(&full)));
+                }
                 empty = false;
             } else {
                 empty &= self.item(dest, &full, &found, scope.as_ref(), depth + 1)? == Fate::Gone;

@@ -27,7 +27,8 @@ impl Work<'_> {
             return self.take_up(waiting);
         }
         // Only bytes are worth waiting for a name that has them already.
-        let exists = found.is_some() || !entry.is_file() || self.stands_in_alternative(name, entry);
+        let stands = found.is_some_and(|found| found.kind() == entry.kind());
+        let exists = stands || !entry.is_file() || self.stands_in_alternative(name, entry);
         match self.links.meet(id, ndx, exists) {
             Meeting::Wait => self.board.postpone(ndx),
             Meeting::Link(existing) => self.link(ndx, entry, &existing, found, waited),
@@ -75,7 +76,7 @@ impl Work<'_> {
         let name = self.target.name(entry);
         let mut told = header(ItemFlags::LOCAL_CHANGE.and(ItemFlags::XNAME));
         told.xname = Some(existing.to_vec());
-        let mut same = false;
+        let (mut same, mut differs) = (false, false);
         if let Some(dest) = self.dest.clone() {
             let leads = dest.stat(existing).unwrap_or_default();
             let inode = |found: &Found| (found.dev, found.ino);
@@ -89,8 +90,12 @@ impl Work<'_> {
                     return self.board.complain(&error.to_string());
                 }
             }
-            if let Some(found) = found.filter(|found| found.kind() == entry.kind()) {
-                let flags = report(&self.change(&dest, entry, &found));
+            let alike = found.filter(|found| found.kind() == entry.kind());
+            if let Some(found) = alike {
+                let change = self.change(&dest, entry, &found);
+                // Only a dry run finds the name unlike the file that was looked at before it.
+                differs = !change.is_empty();
+                let flags = report(&change);
                 let size = entry.is_file() && found.len != entry.len;
                 let new_time = !same && self.has_new_time(entry);
                 told.flags = told.flags.and(flags).with(ItemFlags::SIZE, size).with(ItemFlags::TIME, new_time);
@@ -107,15 +112,16 @@ impl Work<'_> {
                     return self.acknowledge(ndx);
                 }
             } else {
-                told.flags = told.flags.with(ItemFlags::NEW, found.is_none());
+                told.flags = told.flags.with(ItemFlags::NEW, alike.is_none());
             }
         } else {
             told.flags = told.flags.and(ItemFlags::NEW);
         }
-        if same {
+        let told_of = !same || differs;
+        if !told_of {
             self.tell_up_to_date(name);
         }
-        if !same || self.options.detail != ItemDetail::None {
+        if told_of || self.options.detail != ItemDetail::None {
             self.tell_item(ndx, told, Vec::new());
         }
         self.acknowledge(ndx);

@@ -114,7 +114,7 @@ impl Asked {
         match operands {
             Operands::Unknown => return None,
             // Their words may mean anything to the shell over there.
-            Operands::Arguments(_) if options.old_args => return None,
+            Operands::Arguments(_) | Operands::Listed(_) if options.old_args => return None,
             Operands::Arguments(paths) if options.secluded_args => {
                 paths.iter().for_each(|path| asked.argument(path, options.relative));
             }
@@ -160,7 +160,8 @@ impl Asked {
         let mut above = above(name);
         let within = self.names.contains(name)
             || match self.reach {
-                Reach::Itself => false,
+                // A list of names brings what is in the folder it is of, `--no-dirs` or not.
+                Reach::Itself => above.next() == Some(b".") && self.names.contains(&b"."[..]),
                 Reach::Children => above.next().is_some_and(|parent| self.names.contains(parent)),
                 Reach::All => above.any(|parent| self.names.contains(parent)),
             }

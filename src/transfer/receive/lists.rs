@@ -71,7 +71,7 @@ impl Lists {
         list.join_contents();
         plan.expected.admit(&mut list)?;
         self.ids.learn(&names);
-        self.ids.apply(&mut list);
+        self.ids.apply(&mut list)?;
         if let Some(chmod) = &self.chmod {
             let umask = umask();
             list.each(|entry| chmod.change(entry, umask));

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use protocol::acl::Acl;
-use protocol::filter::RuleSet;
+use protocol::filter::{AttributeRules, RuleSet};
 use protocol::flist::{FileEntry, Kind};
 use protocol::xattr::XattrSet;
 use rustix::fs::Stat;
@@ -37,6 +37,11 @@ impl Attributes {
             seen_acls: HashSet::new(),
             seen_sets: HashSet::new(),
         }
+    }
+
+    /// From here on extended attributes are those that these rules let out.
+    pub(super) fn follow(&mut self, rules: Arc<AttributeRules>) {
+        self.reach.rules = rules;
     }
 
     /// Gives an entry its ACLs and extended attributes; on failure says why it must be left out, `path` being its name in

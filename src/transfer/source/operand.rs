@@ -23,6 +23,26 @@ pub(super) struct Operand {
     pub(super) listed: bool,
 }
 
+impl Operand {
+    /// What is named with full names and a slash at its end, without the slash: it may be no folder.
+    pub(super) fn itself(&self) -> Option<Self> {
+        if self.leaf != b"." || self.name == b"." {
+            return None;
+        }
+        let at = self.name.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+        let root = if at == 0 { self.base.clone() } else { self.base.join(path(&self.name[..at])) };
+        Some(Self {
+            root,
+            leaf: self.name[at..].to_vec(),
+            name: self.name.clone(),
+            skip: at,
+            implied: self.implied.clone(),
+            base: self.base.clone(),
+            listed: self.listed,
+        })
+    }
+}
+
 /// Splits an argument; `None` when `..` stands in the part whose names would be sent.
 pub(super) fn split(argument: &Path, relative: bool) -> Option<Operand> {
     let bytes = argument.as_os_str().as_bytes();

@@ -20,8 +20,10 @@ pub struct ScanOptions {
     pub dirs: bool,
     /// Send whole names and their parents (`-R`).
     pub relative: bool,
-    /// Stay on each argument's file system (`-x`).
-    pub one_file_system: bool,
+    /// Stay on each argument's file system (`-x`); 2: list no folder on which another one is mounted.
+    pub one_file_system: u8,
+    /// Whether mount points that are not listed are told.
+    pub tells_mounts: bool,
     /// List symlinks as symlinks (`-l`).
     pub links: bool,
     /// List what every symlink points to (`-L`).
