@@ -9,6 +9,7 @@ mod bound;
 pub(crate) mod charset;
 pub(crate) mod copy_as;
 pub mod dest;
+pub(crate) mod digest;
 mod fake;
 pub mod fetch;
 pub mod filters;
@@ -39,7 +40,7 @@ pub use greet::{Session, greet, greet_agreed, greet_with};
 pub use receive::{Expected, Operands, ReceivePlan, Received, Witness, receive};
 pub use send::{Answer, Asked, Listing, Names, SendPlan, Source, Summary, Watch, send};
 
-pub(crate) use beneath::shown;
+pub(crate) use beneath::{reason, shown};
 
 use crate::link::{Ending, Remote};
 use protocol::PeerError;

@@ -3,6 +3,7 @@
 use super::format::{self, Event};
 use super::log_file::{self, LogFile};
 use super::names;
+use crate::transfer::reason;
 use protocol::args::{Options, ServerArgs};
 use protocol::checksum::Sum;
 use protocol::flist::{FileEntry, FileList, Kind};
@@ -82,7 +83,10 @@ impl<'a> Ledger<'a> {
         let Options { log_file: Some(path), log_file_format, .. } = &args.options else { return Ok(None) };
         let file = LogFile::open(Path::new(OsStr::from_bytes(path))).map_err(|error| {
             let path = crate::transfer::shown(path);
-            format!("rsync: [server] failed to open log-file {path}: {}\nIgnoring \"log file\" setting.", error)
+            format!(
+                "rsync: [server] failed to open log-file {path}: {}\nIgnoring \"log file\" setting.",
+                reason(&error)
+            )
         })?;
         let format = log_file_format.clone().unwrap_or_else(|| log_file::FORMAT.to_vec());
         Ok(Some(Ledger::new(args, Some(format), None, Box::new(move |line| file.line(line)))))

@@ -9,12 +9,14 @@ use crate::report::format::{self, Event};
 use crate::report::{LogFile, listing, log_file, names};
 use crate::transfer::Witness;
 use crate::transfer::send::Sent;
+use crate::transfer::{reason, shown};
 use protocol::checksum::Sum;
 use protocol::flist::{FileEntry, FileList, Kind, Ndx};
 use protocol::item::{ItemFlags, ItemHeader};
 use protocol::mux::{Message, TextKind};
 use protocol::sender::FinalStats;
 use std::io::{self, BufWriter, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What this session is, as far as its output goes.
@@ -74,18 +76,14 @@ struct Log {
 }
 
 impl Output {
-    /// Opens the log file, if there is to be one.
-    ///
-    /// # Errors
-    /// When it cannot be opened.
-    pub(super) fn new(line: &CommandLine, role: Role) -> io::Result<Self> {
-        let log = match &line.log_file {
-            Some(path) => {
-                let file = LogFile::open(path)?;
-                let format = line.log_file_format.clone().unwrap_or_else(|| log_file::FORMAT.to_vec());
-                Some(Log { file, format })
-            }
-            None => None,
+    /// Opens the log file, if there is to be one; without it, all goes on and is told as ever.
+    pub(super) fn new(line: &CommandLine, role: Role) -> Self {
+        let path = line.log_file.as_deref().filter(|path| !path.as_os_str().is_empty());
+        let format = || line.log_file_format.clone().unwrap_or_else(|| log_file::FORMAT.to_vec());
+        let opened = path.map(|path| LogFile::open(path).map_err(|error| (path, error)));
+        let (log, refused) = match opened.transpose() {
+            Ok(file) => (file.map(|file| Log { file, format: format() }), None),
+            Err(refused) => (None, Some(refused)),
         };
         let name_level = line.info.level("NAME");
         let format = match (&line.out_format, line.itemize, name_level) {
@@ -95,7 +93,7 @@ impl Output {
             (None, 0, 0) => None,
         };
         let itemizes = format.as_ref().is_some_and(|format| format::holds(format, b'i'));
-        Ok(Self(Mutex::new(State {
+        let output = Self(Mutex::new(State {
             role,
             itemizes,
             all: itemizes && (line.itemize > 1 || name_level > 1),
@@ -121,7 +119,13 @@ impl Output {
             partial: false,
             closer: None,
             unread: false,
-        })))
+        }));
+        if let Some((path, error)) = refused {
+            let path = shown(path.as_os_str().as_bytes());
+            output.complain(&format!("rsync: [client] failed to open log-file {path}: {}", reason(&error)));
+            output.say("Ignoring \"log file\" setting.\n");
+        }
+        output
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

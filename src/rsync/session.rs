@@ -75,10 +75,7 @@ pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
     let recorded = line.batch.read.is_some() || written.is_some();
     line.options.whole_file |= local && !recorded && !line.options.no_whole_file;
     let role = Role { sends: !pull, local, sources: plan.sources.clone() };
-    let output = Output::new(&line, role).map_err(|error| {
-        let path = line.log_file.as_deref().unwrap_or_else(|| "".as_ref()).display();
-        Usage { text: format!("rsync: failed to open log-file {path}: {error}"), code: 11 }
-    })?;
+    let output = Output::new(&line, role);
     let playback = match line.batch.read.clone() {
         None => None,
         Some(name) => Some(play(&mut line, &name, version, &output)?),

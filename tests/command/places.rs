@@ -92,3 +92,30 @@ fn only_super_goes_to_the_other_end() {
         done"#,
     );
 }
+
+/// A log is worth less than the copy.
+#[test]
+fn a_log_that_cannot_be_kept_stops_nothing() {
+    reads_like_stock(
+        r#"mkdir a; echo 1 >a/f
+        t() { rm -rf b; $R -r "$@"; echo "$?"; ls b; }
+        t --log-file=$W/nothing/log a/ b/
+        t -q --log-file=$W/nothing/log a/ b/
+        t --log-file=$W a/ b/
+        t --log-file= a/ b/
+        t -M--log-file=$W/nothing/log -e $RSH --rsync-path=$S a/ lh:$W/b/"#,
+    );
+}
+
+#[test]
+fn a_destination_that_cannot_be_entered_is_not_gone_through() {
+    reads_like_stock(
+        r#"[ $(id -u) = 0 ] || exit 0
+        mkdir a b; echo 1 >a/f; echo 2 >a/g; chown -R 1001 . ; chmod 755 .
+        for m in 000 600 200; do
+            chmod $m b
+            setpriv --reuid=1001 --regid=1001 --clear-groups $R -r a/ b/ 2>/dev/null; echo "$?"
+            setpriv --reuid=1001 --regid=1001 --clear-groups $R -r --delete -e $RSH --rsync-path=$S a/ lh:$W/b/ 2>/dev/null; echo "$?"
+        done"#,
+    );
+}

@@ -96,7 +96,11 @@ pub(super) fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, Transfe
         return Err(TransferError::Selection(text));
     }
     match fs::metadata(path) {
-        Ok(found) if found.is_dir() => return Ok(Target::new(Some(entered(path, options)?), root(path))),
+        Ok(found) if found.is_dir() => {
+            // Without the right to search it, nothing in it could be looked at.
+            fs::metadata(path.join(".")).map_err(|error| TransferError::Selection(unentered(path, &error)))?;
+            return Ok(Target::new(Some(entered(path, options)?), root(path)));
+        }
         Ok(_) if lists.single().is_some_and(FileEntry::is_dir) => {
             let text = format!("ERROR: cannot overwrite non-directory \"{}\" with a directory", shown(bytes));
             return Err(TransferError::Selection(text));
@@ -116,8 +120,7 @@ pub(super) fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, Transfe
     if let Err(error) = fs::metadata(parent.join("."))
         && created.is_empty()
     {
-        let text = format!("change_dir \"{}\" failed (make it first, or use --mkpath): {error}", shown(&root(parent)));
-        return Err(TransferError::Selection(text));
+        return Err(TransferError::Selection(format!("{}; make it first, or use --mkpath", unentered(parent, &error))));
     }
     // Nothing comes, so nothing is made for it.
     if lists.is_empty() {
@@ -171,6 +174,10 @@ fn make_way(folder: &Path, path: &Path, options: &Options) -> Result<Vec<Vec<u8>
         count => format!("created {count} directories for "),
     };
     Ok(vec![[what.as_bytes(), bare(folder).as_os_str().as_bytes()].concat()])
+}
+
+fn unentered(folder: &Path, error: &io::Error) -> String {
+    format!("change_dir \"{}\" failed: {}", shown(&root(folder)), reason(error))
 }
 
 fn cannot_make(path: &Path, source: io::Error) -> TransferError {
