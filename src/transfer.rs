@@ -9,6 +9,7 @@ mod bound;
 pub(crate) mod charset;
 pub(crate) mod copy_as;
 pub mod dest;
+pub(crate) mod digest;
 mod fake;
 pub mod fetch;
 pub mod filters;

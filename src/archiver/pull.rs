@@ -11,13 +11,14 @@ use super::squeeze;
 use crate::link::Link;
 use crate::status::Failure;
 use crate::transfer::dest::{Dest, DestError};
+use crate::transfer::digest::sum_of;
 use crate::transfer::fetch::options;
 use crate::transfer::{FetchWatch, Fetched, Wish, fetch, greet, send::Sent};
 use protocol::args::{Options, ServerArgs};
-use protocol::checksum::{Checksum, FileHasher, Sum};
+use protocol::checksum::{Checksum, Sum};
 use protocol::mux::Message;
 use std::ffi::OsString;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
@@ -113,21 +114,8 @@ fn in_place(dest: &Dest, place: &[u8], md5: &Option<Sum>) -> Result<InPlace, Des
     }
     let Some(mut file) = dest.basis(place)? else { return Ok(InPlace::Other) };
     let during = |source: io::Error| DestError { action: "read", name: place.to_vec(), source };
-    let mut hasher = FileHasher::new(Checksum::Md5);
-    let mut buffer = vec![0; 256 * 1024];
-    let mut bytes = 0;
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(n) => {
-                hasher.update(&buffer[..n]);
-                bytes += n as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(during(error)),
-        }
-    }
-    if Some(hasher.finish()) != *md5 {
+    let (sum, bytes) = sum_of(&mut file, Checksum::Md5).map_err(during)?;
+    if Some(sum) != *md5 {
         return Ok(InPlace::Other);
     }
     // Whoever put it there may have been killed before it was on the disk.

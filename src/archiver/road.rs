@@ -3,6 +3,7 @@
 use super::batch::hello;
 use super::worker::{FarEnd, far_end};
 use crate::status::Progress;
+use crate::transfer::digest::sum_of;
 use crate::transfer::greet;
 use crate::transport::ssh::sftp::{Sftp, SftpError};
 use crate::transport::{COMMAND_END, COMMAND_START, CommandOutput, Connect, ConnectError};
@@ -187,7 +188,7 @@ fn runs(connect: &mut dyn Connect, path: &Path) -> Result<(), String> {
 fn upload(sftp: &mut Sftp, bootstrap: &Bootstrap) -> Result<PathBuf, String> {
     let local =
         |error: io::Error| format!("{} cannot be read ({error}); correct --bootstrap", bootstrap.file.display());
-    let (sum, len) = sum_of(&mut File::open(&bootstrap.file).map_err(local)?).map_err(local)?;
+    let (sum, len) = sum_of(&mut File::open(&bootstrap.file).map_err(local)?, Checksum::Blake3).map_err(local)?;
     let there = |error: SftpError| format!("the upload to {} failed: {error}", bootstrap.dir.display());
     let dir = sftp.home().map_err(there)?.join(&bootstrap.dir);
     let mut way = PathBuf::new();
@@ -237,23 +238,6 @@ fn stands(sftp: &mut Sftp, path: &Path, sum: &Sum, len: u64) -> Result<bool, Sft
     }
     sftp.set(path, Some(0o700), None)?;
     Ok(true)
-}
-
-fn sum_of(file: &mut File) -> io::Result<(Sum, u64)> {
-    let mut hasher = FileHasher::new(Checksum::Blake3);
-    let mut buffer = vec![0; 256 * 1024];
-    let mut len = 0;
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok((hasher.finish(), len)),
-            Ok(n) => {
-                hasher.update(&buffer[..n]);
-                len += n as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 /// Whether a program needs no loader and no libraries of its machine; an ELF file without an interpreter.

@@ -17,6 +17,7 @@ use crate::manifest::Entry;
 use crate::status::{Failure, Progress};
 use crate::transfer::TransferError;
 use crate::transfer::dest::Dest;
+use crate::transfer::digest::each_piece;
 use crate::transfer::local::Local;
 use crate::transfer::send::{Digest, Sent};
 use crate::transport::{Connect, ConnectError};
@@ -25,7 +26,7 @@ use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -599,20 +600,11 @@ impl Worker {
 fn digest_of(file: io::Result<File>, md5: &[u8]) -> Result<Digest, String> {
     let mut file = file.map_err(|error| format!("it cannot be read here: {error}"))?;
     let (mut registered, mut blake3) = (FileHasher::new(Checksum::Md5), FileHasher::new(Checksum::Blake3));
-    let mut buffer = vec![0; 256 * 1024];
-    let mut len = 0;
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(n) => {
-                registered.update(&buffer[..n]);
-                blake3.update(&buffer[..n]);
-                len += n as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(format!("it cannot be read here: {error}")),
-        }
-    }
+    let len = each_piece(&mut file, |bytes| {
+        registered.update(bytes);
+        blake3.update(bytes);
+    });
+    let len = len.map_err(|error| format!("it cannot be read here: {error}"))?;
     match registered.finish() {
         sum if sum.as_bytes() == md5 => Ok(Digest { len, blake3: blake3.finish() }),
         _ => Err("the file here has changed since".to_owned()),

@@ -22,7 +22,6 @@ use super::receive::{ReceivePlan, Target, Witness};
 use board::BoardState;
 pub(super) use board::{Attempt, Board, Missed, Note};
 use delete::Deletion;
-pub(super) use file::file_sum;
 use fuzzy::Fuzzy;
 use links::Links;
 use protocol::PeerError;

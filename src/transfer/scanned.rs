@@ -2,7 +2,7 @@
 
 use super::beneath::{reason, shown};
 use super::dest::umask;
-use super::generate::file_sum;
+use super::digest::sum_of;
 use super::receive::chmod;
 use super::serve::tells_mounts;
 use super::source::{Arguments, Hooks, ListError, Lister, ScanError, ScanOptions, Severity, Walk};
@@ -130,7 +130,7 @@ impl<'a> Scanned<'a> {
 
 /// Sums a file for a list (`-c`).
 pub(crate) fn summer(checksum: Checksum) -> impl FnMut(&mut File) -> io::Result<Option<Sum>> {
-    move |file| file_sum(file, checksum).map(Some)
+    move |file| sum_of(file, checksum).map(|(sum, _)| Some(sum))
 }
 
 impl Source for Scanned<'_> {

@@ -155,7 +155,12 @@ const TOLD: &[Story] = &[
     story(
         "permissions of a file with names",
         "put a/x 1\n name a/y a/x\n copy a b\n mode b/x 600",
-        &["-iaH a/ b/", "-iiaH a/ b/"],
+        &["-iaH a/ b/", "-iiaH a/ b/", "-nvvaH a/ b/", "-nvaH a/ b/", "-niiaH a/ b/"],
+    ),
+    story(
+        "the first of two names is something else",
+        "put a/x 1\n name a/y a/x\n put b/y 1\n link b/x z",
+        &["-iaH a/ b/", "-vvaH a/ b/", "-iiaH a/ b/"],
     ),
     story(
         "names that are files",

@@ -8,10 +8,11 @@ use crate::archiver::origins::{Lack, Origin, look};
 use crate::catalog::sqlite::Prunable;
 use crate::catalog::{CatalogError, RecordId};
 use crate::clock::unix_now;
-use protocol::checksum::{Checksum, FileHasher, Sum};
+use crate::transfer::digest::sum_of;
+use protocol::checksum::{Checksum, Sum};
 use std::collections::HashMap;
-use std::fs::{File, Metadata};
-use std::io::{self, Read};
+use std::fs::Metadata;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
@@ -215,26 +216,13 @@ fn proven(
     }
     let mut open = sources.open(&file.path)?;
     let first = Stand::of(&open.metadata()?);
-    let right = sum(&mut open)? == Sum::new(&file.md5);
+    let right = Sum::new(&file.md5) == Some(sum_of(&mut open, Checksum::Md5)?.0);
     // Whoever writes to it right now changes its time.
     if Stand::of(&sources.metadata(&file.path)?) != first {
         return Ok(Err("it was changed while it was read"));
     }
     *stand = Some(first);
     Ok(if right { Ok(()) } else { Err(CHANGED) })
-}
-
-fn sum(file: &mut File) -> io::Result<Option<Sum>> {
-    let mut hasher = FileHasher::new(Checksum::Md5);
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(Some(hasher.finish())),
-            Ok(n) => hasher.update(&buffer[..n]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 #[cfg(test)]

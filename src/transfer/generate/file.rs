@@ -6,13 +6,14 @@ use super::worth::{Verdict, Way};
 use crate::transfer::TransferError;
 use crate::transfer::basis::{Asked, Basis};
 use crate::transfer::dest::{Attrs, Dest, DestError, Found, Further, Stamp, in_place, same_mtime};
+use crate::transfer::digest::sum_of;
 use crate::transfer::receive::preserve;
-use protocol::checksum::{Checksum, FileHasher, Sum};
+use protocol::checksum::Checksum;
 use protocol::flist::{FileEntry, Kind, Ndx};
 use protocol::item::{ItemFlags, ItemHeader};
 use protocol::sums::SumHead;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Seek, SeekFrom};
 use std::sync::Arc;
 
 /// What a request is built upon and compared with.
@@ -131,7 +132,8 @@ impl Work<'_> {
         if self.options.checksum {
             return match there.basis(name) {
                 Ok(Some(mut file)) => {
-                    entry.extra.sum.is_some() && file_sum(&mut file, self.n.list_checksum).ok() == entry.extra.sum
+                    entry.extra.sum.is_some()
+                        && sum_of(&mut file, self.n.list_checksum).ok().map(|(sum, _)| sum) == entry.extra.sum
                 }
                 _ => false,
             };
@@ -316,18 +318,4 @@ fn length(file: &mut File) -> io::Result<u64> {
     let len = file.seek(SeekFrom::End(0))?;
     file.rewind()?;
     Ok(len)
-}
-
-/// The whole-file sum of an open file, from where it stands.
-pub(in crate::transfer) fn file_sum(file: &mut File, checksum: Checksum) -> io::Result<Sum> {
-    let mut hasher = FileHasher::new(checksum);
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(hasher.finish()),
-            Ok(n) => hasher.update(&buffer[..n]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
 }

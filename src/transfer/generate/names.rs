@@ -117,11 +117,10 @@ impl Work<'_> {
         } else {
             told.flags = told.flags.and(ItemFlags::NEW);
         }
-        let told_of = !same || differs;
-        if !told_of {
+        if same {
             self.tell_up_to_date(name);
         }
-        if told_of || self.options.detail != ItemDetail::None {
+        if !same || differs || self.options.detail != ItemDetail::None {
             self.tell_item(ndx, told, Vec::new());
         }
         self.acknowledge(ndx);
