@@ -528,7 +528,7 @@ fn a_client_that_breaks_the_rules_and_stays_is_left() {
         let child = Arc::clone(&server.child);
         thread::spawn(move || tell.send(child.lock().unwrap().wait().unwrap()));
         let status = told.recv_timeout(WATCHDOG).expect("the server ends");
-        assert_eq!(status.code(), Some(2));
+        assert_eq!(status.code(), Some(12));
         reader.read_to_end(&mut words).unwrap();
         assert!(words.windows(9).any(|words| words == b"a known c"), "{}", words.escape_ascii());
         drop(writer);

@@ -244,12 +244,18 @@ impl<'h> Walk<'h> {
             (self.hooks.report)(Severity::Info, format!("skipping directory {}", shown(&operand.name)));
             return Ok(());
         }
-        let scope = self.hooks.rules.map(|rules| filter::top(rules, operand, self.hooks.guard)).transpose()?;
+        let scopes = self.hooks.rules.map(|rules| filter::top(rules, operand, self.hooks.guard)).transpose()?;
         // A folder named for its contents is not itself asked for.
-        if operand.leaf != b"." && self.hidden(scope.as_ref(), &operand.name, is_dir) {
+        let hidden = |scope: Option<&Scope>| operand.name != b"." && self.hidden(scope, &operand.name, is_dir);
+        if hidden(scopes.as_ref().map(|scopes| &scopes.asked)) {
             return Ok(());
         }
+        let hidden = hidden(scopes.as_ref().and_then(|scopes| scopes.beneath_implied.as_ref()));
         self.implied_parents(operand, root, found);
+        if hidden {
+            return Ok(());
+        }
+        let scope = scopes.map(|scopes| scopes.inside);
         let contents = self.options.recurse || operand.leaf == b".";
         let class = if contents { DirClass::Argument } else { DirClass::NoContent };
         let holding = scope.clone();

@@ -76,6 +76,49 @@ fn rules_hide_and_protect_whoever_is_the_client() {
     );
 }
 
+/// A folder named for its contents is asked for under the name that it has over there.
+#[test]
+fn rules_hold_for_the_full_names_of_arguments() {
+    reads_like_stock(
+        r#"mkdir -p a/s/d; echo 1 >a/f; echo 2 >a/s/d/f
+        t() {
+            for far in "" "-e $RSH --rsync-path=$S"; do
+                rm -rf b; mkdir b; [ -z "$far" ] || { mkdir -p b/a/s; echo 3 >b/a/s/old; }; $R -rR --delete $far "$@" ${far:+lh:$W/}b/
+                echo "$? $*"; find b | sort | tr '\n' ' '; echo
+            done
+        }
+        for x in 'a' '[[:alpha:]]' '*' '/a/s' 's/' '/s' 'd' 'a/**' 'a/***'; do
+            for s in a a/ a/. a/s a/s/ ./a/ a/./s/ a/s/./d/ "a/ a/s/d/"; do t --exclude="$x" $s; done
+        done"#,
+    );
+}
+
+/// What is asked for by name is judged by no file of the folder that it stands in, and what is in it by those of all folders
+/// above, where a rule asks for that.
+#[test]
+fn files_of_rules_above_an_argument_hold_for_what_is_in_it() {
+    reads_like_stock(
+        r#"mkdir -p a/sub/in; echo x >a/sub/f; echo y >a/sub/in/g; echo z >a/f
+        t() {
+            rm -rf b; $R -r "$@" b/; echo "$? $*"; find b | sort | tr '\n' ' '; echo
+        }
+        for w in . a a/sub; do for rule in '- sub' '- /sub' '- f' '- in' '- /a' '+ f'; do
+            rm -f .rsync-filter a/.rsync-filter a/sub/.rsync-filter; echo "$rule" >$w/.rsync-filter
+            for o in -F "-f:_.rsync-filter"; do
+                for s in a a/ a/sub a/sub/ a/./sub "-R a/./sub" "-R a/sub" a/sub/f "-R a/sub/f" "-R a/sub/"; do t $o $s; done
+                cd a; t $o sub; t $o .; t $o -R ./sub; rm -rf b; cd ..
+            done
+        done; done
+        t --exclude=f -R a/sub/f; t --exclude=/a -R a/sub/f; t --exclude=sub -R a/sub/f; t --exclude=a/sub -R a/sub
+        # And so it is with what is deleted.
+        for rule in 'P old' 'P /a/old' 'P /sub/old' '- old'; do for w in b b/a b/a/sub; do
+            rm -rf b; mkdir -p b/a/sub b/sub; touch b/old b/a/old b/a/sub/old b/sub/old; echo "$rule" >$w/.rsync-filter
+            $R -r --delete -F a b/; find b -name old | sort | tr '\n' ' '
+            $R -rR --delete -F a/sub b/; find b -name old | sort | tr '\n' ' '; echo
+        done; done"#,
+    );
+}
+
 #[test]
 fn stopped_deletions_end_with_their_code_by_every_road() {
     reads_like_stock_with_daemon(

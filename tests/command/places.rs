@@ -119,3 +119,19 @@ fn a_destination_that_cannot_be_entered_is_not_gone_through() {
         done"#,
     );
 }
+
+/// Full names may begin at the root for one argument and elsewhere for another.
+#[test]
+fn absolute_and_relative_names_go_together() {
+    reads_like_stock(
+        r#"mkdir -p a/s/deep a/z a/-m c; for f in f s/g s/deep/h z/i -m/j; do echo $f >a/$f; done; ln a/f a/f2; echo 2 >c/k
+        find a c -exec touch -hd 2020-01-01 {} +
+        t() { rm -rf b; mkdir -p b/s; echo 9 >b/s/old; $R -aHR "$@" b/ 2>&1; echo "$?"; find b -type f -printf '%P %n\n' | sed "s|${W#/}|W|" | sort; }
+        for o in "" --no-i-r --delete "--protocol=29 --delete"; do
+            t $o -e $RSH --rsync-path="cd $W; $S" lh:./a/./s :$W/a/f :$W/a/z/ :a/./-m
+            t $o -e $RSH --rsync-path=$S lh:$W/c/ :$W/a/./s/deep :$W/./a/f :$W/./a/f2
+            t $o $W/a/f ./a/./s c/k
+            t $o -e $RSH --rsync-path=$S lh:$W/a/f :$W/a/./f
+        done"#,
+    );
+}

@@ -42,8 +42,8 @@ pub struct ListDecoder {
     held: ListLimits,
     /// First names of files that have several, by index.
     links: HashSet<u32>,
-    /// Whether names begin with a slash.
-    rooted: Option<bool>,
+    /// Which entries' names began with a slash.
+    rooted: Vec<bool>,
     names: IdNames,
     io_error: i32,
     access_acls: Heard<Acl>,
@@ -105,7 +105,7 @@ impl ListDecoder {
             entries: Vec::new(),
             held: ListLimits::NONE,
             links: HashSet::new(),
-            rooted: None,
+            rooted: Vec::new(),
             names: IdNames::default(),
             io_error: 0,
             access_acls: Heard::default(),
@@ -134,7 +134,7 @@ impl ListDecoder {
                     };
                     self.adopt(&mut entry, attributes)?;
                     self.hold_names(users, groups)?;
-                    self.check_rooted(previous.name.starts_with(b"/"))?;
+                    let rooted = previous.name.starts_with(b"/");
                     if entry.name.is_empty() {
                         let target = self.local_name(&previous.name)?.is_some();
                         let name = previous.name.clone();
@@ -142,6 +142,7 @@ impl ListDecoder {
                         self.unconverted.push(Unconverted { name, target });
                     }
                     self.keep(entry)?;
+                    self.rooted.push(rooted);
                     self.spare = std::mem::replace(&mut self.previous, previous);
                 } else {
                     self.stage = self.after(Stage::Entries);
@@ -190,7 +191,12 @@ impl ListDecoder {
             infer_contents(&mut entries, self.shape);
         }
         let sorting = Sorting::of(self.n.version);
+        let rooted = std::mem::take(&mut self.rooted);
         let list = match self.shape.charset {
+            None if name::are_mixed(&rooted) => {
+                name::sort_with_slashes(sorting, &mut entries, rooted);
+                FileList::as_it_came(sorting, self.start, entries)
+            }
             None => FileList::sorted(sorting, self.start, entries),
             Some(_) => FileList::as_it_came(sorting, self.start, entries),
         };

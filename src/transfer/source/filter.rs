@@ -17,35 +17,49 @@ use crate::transfer::guard::Guard;
 /// Bytes of a per-directory file: a bound on memory.
 const FILE_MOST: u64 = 1 << 20;
 
-/// What holds at an operand: rules of the folders above it count where a rule asks for that.
-pub(super) fn top(rules: &RuleSet, operand: &Operand, guard: Option<&Guard>) -> Result<Scope, ScopeError> {
+/// What holds at an operand.
+pub(super) struct Scopes {
+    /// For the operand itself: no folder above has been entered for it.
+    pub(super) asked: Scope,
+    /// For the operand itself once more: the folders that `--relative` sends have been entered for it.
+    pub(super) beneath_implied: Option<Scope>,
+    /// For what is in it: rules of the folders above it, whichever they are, count where a rule asks for that.
+    pub(super) inside: Scope,
+}
+
+/// What holds at an operand, as stock has it.
+pub(super) fn top(rules: &RuleSet, operand: &Operand, guard: Option<&Guard>) -> Result<Scopes, ScopeError> {
     // With `--relative` names begin at the base, else within the folder that is entered.
     let root = if operand.skip > 0 || !operand.implied.is_empty() { &operand.base } else { &operand.root };
     let root = tree::joined(root, b".");
-    let mut scope = rules.top(&root);
+    let asked = rules.top(&root);
+    let mut inside = asked.clone();
     let paths = rules.merges_from_above().filter_map(|file| file.path_from(&root));
     let from =
         paths.map(|path| path.iter().rposition(|&byte| byte == b'/').map_or(path.clone(), |at| path[..=at].to_vec()));
     // One pass from the highest of their folders serves all such files.
     if let Some(from) = from.filter(|folder| root.starts_with(folder)).map(|folder| folder.len()).min() {
-        let slashes = (from - 1..root.len()).filter(|&at| root[at] == b'/');
-        for end in slashes {
+        // The folder itself is entered later, unless only something in it was asked for.
+        let last = (operand.name != b"." && root != b"/").then_some(root.len());
+        for end in (from - 1..root.len()).filter(|&at| root[at] == b'/').chain(last) {
             let above = if end == 0 { &b"/"[..] } else { &root[..end] };
             // A folder that cannot be seen has no rules for us.
             if let Ok(dir) = beneath::open_source(Path::new(OsStr::from_bytes(above))) {
-                scope = rules
-                    .enter_above(&scope, above, &mut |leaf| read(&dir, leaf, guard.map(|guard| (guard, above))))?;
+                inside = rules
+                    .enter_above(&inside, above, &mut |leaf| read(&dir, leaf, guard.map(|guard| (guard, above))))?;
             }
         }
     }
     // The parents that `--relative` sends bring their rules along.
-    for name in operand.implied.iter().filter(|name| *name != b".").filter(|_| rules.has_dir_merges()) {
+    let mut implied = operand.implied.iter().filter(|name| *name != b".").peekable();
+    let has_implied = implied.peek().is_some();
+    for name in implied.filter(|_| rules.has_dir_merges()) {
         let path = tree::joined(&operand.base, name);
         if let Ok(dir) = beneath::open_source(Path::new(OsStr::from_bytes(&path))) {
-            scope = enter(rules, &scope, name, &dir, guard.map(|guard| (guard, &path[..])))?;
+            inside = enter(rules, &inside, name, &dir, guard.map(|guard| (guard, &path[..])))?;
         }
     }
-    Ok(scope)
+    Ok(Scopes { asked, beneath_implied: has_implied.then(|| inside.clone()), inside })
 }
 
 /// What holds in an open folder. A file that a daemon's module keeps to itself is not there; beside its guard stands what

@@ -2,8 +2,7 @@
 
 use super::{ListDecoder, PATH_MOST};
 use crate::PeerError;
-use crate::flist::unsafe_name;
-use crate::wire::Decode;
+use crate::flist::{FileEntry, Sorting, sort, unsafe_name};
 
 impl ListDecoder {
     /// The name as we have it; `None` where it cannot be had in our character set.
@@ -16,16 +15,22 @@ impl ListDecoder {
             Some(_) => Ok(None),
         }
     }
+}
 
-    /// Leading slashes count in the peer's order and are gone in ours: a list that mixes both kinds of names would give its
-    /// entries other indexes here than there, so it is refused.
-    pub(super) fn check_rooted(&mut self, rooted: bool) -> Result<(), Decode> {
-        if *self.rooted.get_or_insert(rooted) == rooted {
-            Ok(())
-        } else {
-            Err(PeerError::Malformed("absolute and relative names in one file list; send them one after the other")
-                .into())
-        }
+/// Whether some names began with a slash and others did not.
+pub(super) fn are_mixed(rooted: &[bool]) -> bool {
+    rooted.windows(2).any(|pair| pair[0] != pair[1])
+}
+
+/// Puts entries in the order of the peer, where a slash at the beginning of a name counts; in ours it is gone. Both orders
+/// are the same unless some names begin with one and others do not.
+pub(super) fn sort_with_slashes(sorting: Sorting, entries: &mut [FileEntry], mut rooted: Vec<bool>) {
+    for (entry, _) in entries.iter_mut().zip(&rooted).filter(|(_, rooted)| **rooted) {
+        entry.name.insert(0, b'/');
+    }
+    sort(sorting, entries, &mut rooted);
+    for (entry, _) in entries.iter_mut().zip(rooted).filter(|(_, rooted)| *rooted) {
+        entry.name.remove(0);
     }
 }
 
