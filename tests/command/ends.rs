@@ -119,6 +119,20 @@ fn files_of_rules_above_an_argument_hold_for_what_is_in_it() {
     );
 }
 
+/// A receiver does not know where the sender's folders stand, and so refuses nothing for rules of full paths.
+#[test]
+fn rules_of_full_paths_are_the_senders() {
+    reads_like_stock(
+        r#"mkdir -p a/d3 a/d4; echo 1 >a/d3/f; echo 2 >a/d4/f; echo 3 >a/f
+        t() { rm -rf b; $R -r "$@" -e $RSH --rsync-path=$S lh:$W/a/ b/; echo "$? $*"; find b | sort | tr '\n' ' '; echo; }
+        for m in / s/ '!/'; do for p in /d3 d3 /nope d3/f '/d*/f' '**/f'; do
+            t -f "-$m $p"; t -f "+$m $p" -f '- *'
+        done; done
+        # What only such a rule lets through is refused by stock; so it is left out here.
+        t -f "-/ $W/a/d3"; t -f "-s/ $W/a/d3""#,
+    );
+}
+
 #[test]
 fn stopped_deletions_end_with_their_code_by_every_road() {
     reads_like_stock_with_daemon(

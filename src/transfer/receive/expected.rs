@@ -222,13 +222,19 @@ fn hidden(rules: &[Rule]) -> Option<(RuleSet, Scope)> {
     let elsewhere = |rule: &Rule| match rule {
         Rule::DirMerge(_) => true,
         // What it lets through lies at a path that only the sender knows.
-        Rule::Match(rule) => rule.modifiers.absolute && rule.pattern.is_anchored() && rule.action == Action::Include,
+        Rule::Match(rule) => rule.modifiers.absolute && rule.action == Action::Include,
         Rule::Cvs(_) => false,
     };
     if rules.iter().any(elsewhere) {
         return None;
     }
-    let rules = RuleSet::new(Side::Sender, rules);
+    // What it leaves out there may come here, too: nobody here can say.
+    let is_judged = |rule: &&Rule| match rule {
+        Rule::Match(rule) => !rule.modifiers.absolute || !(rule.pattern.is_anchored() || rule.negated),
+        _ => true,
+    };
+    let rules: Vec<Rule> = rules.iter().filter(is_judged).cloned().collect();
+    let rules = RuleSet::new(Side::Sender, &rules);
     let top = rules.top(b"/");
     (!rules.is_empty()).then_some((rules, top))
 }
