@@ -53,7 +53,7 @@ pub(super) fn by_letter(letter: u8) -> Option<&'static Opt> {
 pub(super) fn resembling(word: &str) -> Option<&'static str> {
     let name = word.strip_prefix("--")?.split('=').next().filter(|name| (3..64).contains(&name.len()))?;
     let names = all().flat_map(|option| option.names).copied().filter(|known| known.len() > 2);
-    let near = |known: &&str| known.starts_with(name) || distance(name, known) <= 1 + name.len() / 6;
+    let near = |known: &&str| known.starts_with(name) || distance(name, known) <= 1 + name.len() / 8;
     names.filter(near).min_by_key(|known| distance(name, known))
 }
 

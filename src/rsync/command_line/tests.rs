@@ -146,7 +146,7 @@ fn the_environment_stands_in() {
 #[test]
 fn slips_are_refused_in_the_words_of_stock() {
     for (line, text) in [
-        ("--recurs s d", "rsync: --recurs: unknown option"),
+        ("--frobnicate s d", "rsync: --frobnicate: unknown option"),
         ("-Q s", "rsync: -Q: unknown option"),
         ("-a --no-foo s d", "rsync: --no-foo: unknown option"),
         ("--no-rsh s d", "rsync: --no-rsh: unknown option"),
