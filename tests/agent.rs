@@ -30,6 +30,7 @@ impl Site {
     fn with(router: &Crossbar, instance: &str, more: &str) -> Self {
         let site = Self { folder: tempfile::tempdir().unwrap() };
         fs::create_dir(site.at("source")).unwrap();
+        fs::create_dir(site.at("archive")).unwrap();
         let at = |name: &str| site.at(name).display().to_string();
         let yaml = format!(
             "hub:\n  wamp_server: {url}\n  wamp_http: {http}\n  wamp_realm: test_realm\n  address_root: observatory\n\
