@@ -17,13 +17,13 @@ mod stats;
 mod table;
 pub(crate) mod until;
 mod values;
-mod verbosity;
 mod version;
 mod wanted;
 
 use crate::exit;
 use command_line::{Ask, CommandLine, Usage};
 use environment::Environment;
+use protocol::args::{Debug, Info};
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -56,8 +56,8 @@ fn run(words: &[&[u8]], environment: &Environment) -> Result<i32, Usage> {
             Ask::Help => help::text(),
             Ask::Version => version::text(),
             Ask::VersionJson => version::json(),
-            Ask::InfoHelp => line.info.help(),
-            Ask::DebugHelp => line.debug.help(),
+            Ask::InfoHelp => help::levels::<Info>(),
+            Ask::DebugHelp => help::levels::<Debug>(),
         });
         return Ok(0);
     }

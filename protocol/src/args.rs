@@ -4,12 +4,14 @@ mod options;
 mod size;
 #[cfg(test)]
 mod tests;
+mod verbosity;
 
 use crate::checksum::Checksum;
 use crate::compress::Method;
 use crate::filter::Rule;
 pub use options::{AltKind, DeleteWhen, ItemDetail, Options};
 pub use size::parse_size;
+pub use verbosity::{Debug, Flag, Info, Levels, Row};
 
 /// Capability letters we send as a client, behind an `i` where the file list may come in segments.
 pub(crate) const CAPABILITIES: &str = "LsfxCIvu";
@@ -329,6 +331,7 @@ impl ServerArgs {
             }
         }
         options.values(self.sender, &mut words);
+        words.extend(options.info.word_for(self.sender).map(String::into_bytes));
         words.extend(options.remote_options);
         words.push(b".".to_vec());
         words.extend(self.paths.iter().cloned());
@@ -470,8 +473,9 @@ impl Options {
             "--confine-root" => self.confine_root = owned(),
             // Only who starts the server may say so, never a client.
             "--copy-as" => self.copy_as = owned(),
-            "--info" => self.info.push(value.to_vec()),
-            "--debug" => self.debug.push(value.to_vec()),
+            // A client may know of more than we do.
+            "--info" => drop(self.info.set(value)),
+            "--debug" => drop(self.debug.set(value)),
             // As with those of `long`.
             "--stderr" => {}
             _ => return Err(ArgsError::Unsupported(name.into())),

@@ -13,7 +13,7 @@ mod tests;
 
 pub use parse::{FilterError, Given, Mode, parse_file, parse_rule};
 pub use pattern::Pattern;
-pub use set::{AttributeRules, ReadFile, RuleSet, Scope, ScopeError};
+pub use set::{AttributeRules, ReadFile, RuleSet, Scope, ScopeError, Verdict};
 
 /// A rule on the wire, and so anywhere, must be shorter than this.
 pub const RULE_MOST: usize = 5120;
@@ -72,6 +72,20 @@ pub enum Rule {
     Cvs(Match),
 }
 
+/// Where a rule was read; what is told of it depends on that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Origin {
+    /// Among the words of a command line or of a peer.
+    #[default]
+    Words,
+    /// In a file, whose text is not for everybody's eyes.
+    File,
+    /// In the fixed list of `-C`, or in the variable that adds to it.
+    Cvs,
+    /// In the file that adds to it.
+    CvsFile,
+}
+
 /// A rule that includes or excludes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Match {
@@ -83,6 +97,8 @@ pub struct Match {
     pub negated: bool,
     /// The other modifiers.
     pub modifiers: Modifiers,
+    /// Where it was read.
+    pub origin: Origin,
 }
 
 /// A file of rules that another rule names.
@@ -265,18 +281,19 @@ const CVS_DEFAULTS: &str = "RCS SCCS CVS CVS.adm RCSLOG cvslog.* tags TAGS .make
                             .svn/ .git/ .hg/ .bzr/";
 
 /// The rules of `-C` themselves: the fixed list, then the user's `~/.cvsignore` and `CVSIGNORE`.
-pub fn cvs_rules(like: &Match, user: &[Vec<u8>]) -> Vec<Rule> {
+pub fn cvs_rules(like: &Match, user: &[(Origin, Vec<u8>)]) -> Vec<Rule> {
     let mut modifiers = like.modifiers;
     (modifiers.perishable, modifiers.implied) = (true, true);
-    let rule = |text: &[u8], modifiers| {
-        Rule::Match(Match { action: like.action, pattern: Pattern::new(text), negated: false, modifiers })
+    let rule = |text: &[u8], modifiers, origin| {
+        let pattern = Pattern::new(text);
+        Rule::Match(Match { action: like.action, pattern, negated: false, modifiers, origin })
     };
-    let mut rules: Vec<_> = CVS_DEFAULTS.split(' ').map(|word| rule(word.as_bytes(), modifiers)).collect();
-    for words in user {
+    let mut rules: Vec<_> = CVS_DEFAULTS.split(' ').map(|word| rule(word.as_bytes(), modifiers, Origin::Cvs)).collect();
+    for (origin, words) in user {
         for word in words.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()) {
             match word {
                 b"!" => rules.clear(),
-                word => rules.push(rule(word, like.modifiers)),
+                word => rules.push(rule(word, like.modifiers, *origin)),
             }
         }
     }

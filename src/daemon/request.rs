@@ -196,7 +196,10 @@ fn folders(options: &Options) -> impl Iterator<Item = &Vec<u8>> {
 /// Makes the module's parameters the session's options.
 fn apply(settings: &Settings, admitted: &Admitted<'_>, options: &mut Options) {
     let expand = |text: &Option<String>| text.as_deref().map(|text| admitted.environment.expand(text).into_bytes());
-    options.verbose = options.verbose.min(u8::try_from(settings.max_verbosity).unwrap_or(u8::MAX));
+    let most = u8::try_from(settings.max_verbosity).unwrap_or(u8::MAX);
+    options.verbose = options.verbose.min(most);
+    options.info.limit(most);
+    options.debug.limit(most);
     options.secluded_args = ArgList::is_secluded(&admitted.args);
     // In a changed root the names of users would be those that stand in the module.
     let hidden = admitted.changes_root && settings.name_converter.is_none();

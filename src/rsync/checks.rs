@@ -4,7 +4,7 @@ use super::command_line::{Ask, CommandLine, StderrMode, Usage};
 use super::environment::Environment;
 use super::operands;
 use super::values::max_alloc;
-use protocol::args::ItemDetail;
+use protocol::args::{Info, ItemDetail};
 
 /// Completes a command line whose words have all been read.
 pub(super) fn finish(line: &mut CommandLine, environment: &Environment) -> Result<(), Usage> {
@@ -147,18 +147,19 @@ fn conflicts(line: &CommandLine) -> Result<(), Usage> {
 
 /// What is said, and what of it the other end must know.
 fn said(line: &mut CommandLine) {
-    let verbose = if line.quiet > 0 { 0 } else { line.options.verbose };
-    line.info.verbose(verbose);
-    line.debug.verbose(verbose);
+    // A quiet client needs no words from its server.
+    if line.quiet > 0 {
+        line.options.verbose = 0;
+    }
     if line.options.stats {
-        line.info.raise("STATS", 2);
+        line.options.info.raise(Info::Stats, 2);
     }
     if line.progress {
-        line.info.raise("PROGRESS", 1);
-        line.info.raise("NAME", 1);
-        line.info.raise("FLIST", 1);
+        for flag in [Info::Progress, Info::Name, Info::Flist] {
+            line.options.info.raise(flag, 1);
+        }
     }
-    if line.info.level("STATS") >= 2 {
+    if line.options.level(Info::Stats) >= 2 {
         line.options.stats = true;
     }
     let format = line.out_format.as_deref().unwrap_or_default();
@@ -168,17 +169,9 @@ fn said(line: &mut CommandLine) {
         () if line.itemize > 0 || has(b"%i") || has(b"%o") => ItemDetail::Changed,
         () => ItemDetail::None,
     };
-    // A quiet client needs no words from its server.
-    if line.quiet > 0 {
-        line.options.verbose = 0;
-    }
-    // The walk and the deletions of this end ask for it as those of a server do.
-    line.options.info = vec![format!("MOUNT{}", line.info.level("MOUNT")).into_bytes()];
-    let mut words: Vec<_> = [line.info.for_peer(), line.debug.for_peer()].into_iter().flatten().collect();
-    match line.stderr {
-        StderrMode::All => words.push("--msgs2stderr".into()),
-        StderrMode::Client => words.push("--no-msgs2stderr".into()),
-        StderrMode::Errors => {}
-    }
-    line.peer_words = words.into_iter().map(String::into_bytes).collect();
+    line.peer_words = match line.stderr {
+        StderrMode::All => vec![b"--msgs2stderr".to_vec()],
+        StderrMode::Client => vec![b"--no-msgs2stderr".to_vec()],
+        StderrMode::Errors => vec![],
+    };
 }

@@ -3,7 +3,6 @@
 //! `checks`. Counterpart: rsync's `parse_arguments`, popt included.
 
 use super::table::{self, Apply, Opt};
-use super::verbosity::Levels;
 use super::{checks, environment::Environment};
 use crate::report::format;
 #[cfg(test)]
@@ -133,10 +132,6 @@ pub struct CommandLine {
     pub stderr: StderrMode,
     /// `--progress`.
     pub progress: bool,
-    /// `--info` and `-v`.
-    pub info: Levels,
-    /// `--debug` and `-v`.
-    pub debug: Levels,
     /// `--protocol`.
     pub protocol: Option<u32>,
     /// `--password-file`.
@@ -203,8 +198,6 @@ impl Default for CommandLine {
             outbuf: None,
             stderr: StderrMode::default(),
             progress: false,
-            info: Levels::info(),
-            debug: Levels::debug(),
             protocol: None,
             password_file: None,
             early_input: None,

@@ -2,6 +2,7 @@
 
 use super::table::{self, OPTIONS, Opt};
 use super::version;
+use protocol::args::Flag;
 use std::fmt::Write;
 
 /// How the program is called.
@@ -37,6 +38,31 @@ pub(super) fn text() -> String {
     }
     text += "--no-OPTION              take OPTION back, such as --no-D\n";
     let _ = writeln!(text, "\nNot there yet, and refused by name with exit code 1: {LACKING}.");
+    text
+}
+
+/// `--info=help` or `--debug=help`: the flags of which something is ever shown, and what `-v` sets.
+pub(super) fn levels<F: Flag>() -> String {
+    let mut text = String::from("NAME or NAME1 for level 1, NAME2 for level 2, and so on; NAME0 silences.\n\n");
+    for flag in F::ROWS.iter().filter(|flag| !flag.help.is_empty()) {
+        text += &format!("{:<10} {}\n", flag.name, flag.help);
+    }
+    text += &format!(
+        "\nALL        every flag of --{} (ALL4: at that level)\nNONE       none of them (as ALL0)\nHELP       this text\n\nEach -v adds:\n",
+        F::OPTION
+    );
+    for verbose in 0..=5u8 {
+        let added = F::ROWS.iter().flat_map(|flag| {
+            flag.verbose.iter().enumerate().filter(|(_, least)| **least == verbose).map(|(level, _)| match level {
+                0 => flag.name.to_owned(),
+                level => format!("{}{}", flag.name, level + 1),
+            })
+        });
+        let added: Vec<_> = added.collect();
+        if !added.is_empty() {
+            text += &format!("{verbose}) {}\n", added.join(","));
+        }
+    }
     text
 }
 

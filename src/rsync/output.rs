@@ -10,6 +10,7 @@ use crate::report::{LogFile, listing, log_file, names};
 use crate::transfer::Witness;
 use crate::transfer::send::Sent;
 use crate::transfer::{reason, shown};
+use protocol::args::Info;
 use protocol::checksum::{Checksum, Sum};
 use protocol::flist::{FileEntry, FileList, Kind, Ndx};
 use protocol::handshake::Negotiated;
@@ -88,7 +89,7 @@ impl Output {
             Ok(file) => (file.map(|file| Log { file, format: format() }), None),
             Err(refused) => (None, Some(refused)),
         };
-        let name_level = line.info.level("NAME");
+        let name_level = line.options.level(Info::Name);
         let format = match (&line.out_format, line.itemize, name_level) {
             (Some(format), _, _) => Some(format.clone()),
             (None, 1.., _) => Some(b"%i %n%L".to_vec()),
@@ -102,8 +103,8 @@ impl Output {
             all: itemizes && (line.itemize > 1 || name_level > 1),
             format,
             name_level,
-            delete_level: line.info.level("DEL"),
-            progress_level: line.info.level("PROGRESS"),
+            delete_level: line.options.level(Info::Del),
+            progress_level: line.options.level(Info::Progress),
             links: line.options.links,
             times: line.options.times,
             quiet: line.quiet > 0,

@@ -30,7 +30,7 @@ use crate::transport::ssh::{Remedies, Ssh, SshOptions};
 use crate::transport::tcp::Family;
 use crate::transport::{Connect, ConnectError};
 use protocol::PeerError;
-use protocol::args::{Options, ServerArgs};
+use protocol::args::{Debug, Info, ItemDetail, Options, ServerArgs};
 use protocol::filter::Side as RuleSide;
 use protocol::flist::ListLimits;
 use protocol::handshake::{Compat, Hello, Offer, Side, VERSION_LEAST, VERSION_MOST};
@@ -118,7 +118,7 @@ fn play(line: &mut CommandLine, name: &[u8], version: u8, output: &Output) -> Re
             Usage { text: format!("rsync: [Receiver] {error}"), code }
         }
     })?;
-    if line.info.level("MISC") > 0 {
+    if line.options.level(Info::Misc) > 0 {
         playback.changed.iter().for_each(|text| output.say(&format!("{text}\n")));
     }
     Ok(playback)
@@ -345,7 +345,10 @@ impl Client<'_> {
         // is said of the other alone says otherwise.
         if self.plan.remote.is_none() {
             let both = [(options.fake_super, "--fake-super"), (options.super_user == Some(false), "--no-super")];
-            let both = both.into_iter().filter(|(holds, _)| *holds).map(|(_, word)| word.into());
+            let both = both.into_iter().filter(|(holds, _)| *holds).map(|(_, word)| word.to_owned());
+            let info = std::mem::take(&mut options.info).in_full(options.verbose).whole_word();
+            let debug = options.debug.in_full(options.verbose).whole_word();
+            let both = both.chain(info).chain(debug).map(String::into_bytes);
             options.remote_options.splice(..0, both);
         }
         let there = if self.pull { &self.plan.sources[..] } else { self.plan.destination.as_slice() };
@@ -430,7 +433,7 @@ impl Client<'_> {
     }
 
     fn tell_command(&self, words: &[Vec<u8>]) {
-        if self.line.debug.level("CMD") > 0 && self.line.quiet == 0 {
+        if self.line.options.level(Debug::Cmd) > 0 && self.line.quiet == 0 {
             let shown: Vec<_> = words.iter().map(|word| String::from_utf8_lossy(word)).collect();
             let text = format!("opening connection using: {}  ({} args)\n", shown.join(" "), words.len());
             self.output.say(&text);
@@ -442,7 +445,7 @@ impl Client<'_> {
         let options = &self.line.options;
         let logged = if self.pull { "receiving file list" } else { "building file list" };
         self.output.log(logged);
-        if self.line.info.level("FLIST") == 0 || !(options.recurse || options.dirs) {
+        if self.line.options.level(Info::Flist) == 0 || !(options.recurse || options.dirs) {
             return false;
         }
         // A receiver that must know the whole list first, at either end, has it come in one piece.
@@ -457,7 +460,7 @@ impl Client<'_> {
 
     fn push(&self, session: Session) -> Result<i32, TransferError> {
         let options = &self.line.options;
-        let trouble = Trouble::new(self.line.info.level("REMOVE") > 0);
+        let trouble = Trouble::new(options.level(Info::Remove) > 0);
         let plan = SendPlan {
             shape: options.list_shape(session.n.list_checksum.size()),
             server: false,
@@ -525,16 +528,16 @@ impl Client<'_> {
         let dry_run = options.dry_run || options.only_write_batch;
         // And a batch that is tried dry brings its data along.
         let only_write_batch = options.only_write_batch || (dry_run && self.line.batch.read.is_some());
+        // Who has only the operation told asks for nothing at this end.
+        let detail = if self.line.itemizes() { options.detail } else { ItemDetail::None };
         let plan = ReceivePlan {
-            options: Options { dry_run, only_write_batch, ..options.clone() },
+            options: Options { dry_run, only_write_batch, detail, ..options.clone() },
             server: false,
             destination: PathBuf::from(OsStr::from_bytes(destination)),
             limits: ListLimits::within(options.max_alloc.unwrap_or(0)),
             rules: self.wanted.rules.clone(),
             asked: self.wanted.asked.as_ref().map(|asked| asked.bytes.clone()),
             expected: self.expected(),
-            names: self.line.info.level("NAME").max(u8::from(self.line.itemizes())),
-            tells_ways: self.line.debug.level("DELTASUM") > 0,
             guard: None,
         };
         let from_batch = self.line.batch.read.is_some();
@@ -562,7 +565,7 @@ impl Client<'_> {
     fn end(&self, bits: i32, ending: Option<&Ending>) -> Result<i32, TransferError> {
         self.output.flush();
         let line = self.line;
-        let level = line.info.level("STATS");
+        let level = line.options.level(Info::Stats);
         if level > 1 {
             self.output.say_and_log(&self.output.stats(|stats| stats.block(line.human)));
         }

@@ -114,7 +114,8 @@ pub(super) const OPTIONS: &[Opt] = &[
         "FLAGS",
         "say more or less of something; see --info=help",
         Apply::Take(|line, value| {
-            line.ask = if line.info.set(value)? { Some(Ask::InfoHelp) } else { line.ask };
+            line.ask =
+                if line.options.info.set(value).map_err(Usage::syntax)? { Some(Ask::InfoHelp) } else { line.ask };
             Ok(())
         }),
     ),
@@ -124,7 +125,8 @@ pub(super) const OPTIONS: &[Opt] = &[
         "FLAGS",
         "the same for tracing; see --debug=help",
         Apply::Take(|line, value| {
-            line.ask = if line.debug.set(value)? { Some(Ask::DebugHelp) } else { line.ask };
+            line.ask =
+                if line.options.debug.set(value).map_err(Usage::syntax)? { Some(Ask::DebugHelp) } else { line.ask };
             Ok(())
         }),
     ),

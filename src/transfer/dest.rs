@@ -21,7 +21,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use protocol::args::Options;
 use protocol::filter::AttributeRules;
@@ -57,6 +57,8 @@ pub struct Dest {
     places: Arc<Places>,
     /// A symlink to a directory counts as one (`--keep-dirlinks`).
     keeps_dirlinks: bool,
+    /// What the user is to hear of backups.
+    words: Mutex<Vec<String>>,
 }
 
 /// What stands at a name, itself and not what a symlink points to.
@@ -139,7 +141,8 @@ impl Dest {
         let groups = further.iter().map(|group| group.as_raw()).chain([own]).collect();
         let reach = Reach { root: am_root, ..Reach::default() };
         let places = Arc::default();
-        Dest { beneath, umask: umask(), am_root, groups, fake: Fake::No, reach, places, keeps_dirlinks: false }
+        let (fake, words) = (Fake::No, Mutex::default());
+        Dest { beneath, umask: umask(), am_root, groups, fake, reach, places, keeps_dirlinks: false, words }
     }
 
     /// With what the options say of root's powers and of extended attributes.
@@ -167,7 +170,7 @@ impl Dest {
     /// The same destination for another thread, which then keeps its own place in the tree.
     pub fn handle(&self) -> Dest {
         let (beneath, groups, places) = (self.beneath.again(), self.groups.clone(), self.places.clone());
-        Dest { beneath, groups, places, reach: self.reach.clone(), ..*self }
+        Dest { beneath, groups, places, reach: self.reach.clone(), words: Mutex::default(), ..*self }
     }
 
     /// Whether we can make devices.

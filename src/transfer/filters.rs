@@ -6,8 +6,8 @@ use super::{TransferError, charset};
 use protocol::PeerError;
 use protocol::args::Options;
 use protocol::filter::{
-    Action, FilterError, Given, Match, MergeFile, Mode, Modifiers, Pattern, Rule, RuleSet, Side, cvs_rules, parse_file,
-    parse_rule,
+    Action, FilterError, Given, Match, MergeFile, Mode, Modifiers, Origin, Pattern, Rule, RuleSet, Side, cvs_rules,
+    parse_file, parse_rule,
 };
 use protocol::flist::ListLimits;
 use protocol::handshake::VERSION_MOST;
@@ -279,8 +279,13 @@ pub(super) fn of_cvs() -> Vec<Rule> {
         mode: Mode { cvs: true, word_split: true, bare: Some(Action::Exclude), ..Mode::default() },
         no_inherit: true,
     };
-    let like =
-        Match { action: Action::Exclude, pattern: Pattern::new(b""), negated: false, modifiers: Modifiers::default() };
+    let like = Match {
+        action: Action::Exclude,
+        pattern: Pattern::new(b""),
+        negated: false,
+        modifiers: Modifiers::default(),
+        origin: Origin::Cvs,
+    };
     let fixed = cvs_rules(&like, &cvs_of_user());
     std::iter::once(Rule::DirMerge(file)).chain(fixed).collect()
 }
@@ -400,11 +405,11 @@ pub fn rule_set(rules: &[Rule], side: Side) -> Option<RuleSet> {
 }
 
 /// The user's own words on what CVS ignores.
-fn cvs_of_user() -> Vec<Vec<u8>> {
+fn cvs_of_user() -> Vec<(Origin, Vec<u8>)> {
     let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cvsignore"));
     let file = home.and_then(|path| read(path.as_os_str().as_bytes()).ok());
     let words = std::env::var_os("CVSIGNORE").map(|words| words.as_bytes().to_vec());
-    file.into_iter().chain(words).collect()
+    file.map(|file| (Origin::CvsFile, file)).into_iter().chain(words.map(|words| (Origin::Cvs, words))).collect()
 }
 
 /// A file that the operator named.

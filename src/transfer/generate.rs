@@ -25,7 +25,7 @@ use delete::Deletion;
 use fuzzy::Fuzzy;
 use links::Links;
 use protocol::PeerError;
-use protocol::args::{DeleteWhen, Options};
+use protocol::args::{Debug, DeleteWhen, Options};
 use protocol::filter::RuleSet;
 use protocol::flist::{DirClass, FileEntry, FileList, Ndx, Segments};
 use protocol::generator::{DeleteCounts, Generator};
@@ -116,7 +116,7 @@ impl Work<'_> {
     fn all(&mut self) -> Result<Generated, TransferError> {
         let work = self;
         work.pass_notes()?;
-        if work.options.verbose > 1 {
+        if work.options.level(Debug::Flist) > 0 {
             let how = if work.options.whole_file { "disabled for local transfer or --whole-file" } else { "enabled" };
             work.tell(&[b"delta-transmission ", how.as_bytes()]);
         }

@@ -64,10 +64,6 @@ pub struct ReceivePlan {
     pub asked: Option<Vec<u8>>,
     /// What the sender may list.
     pub expected: Expected,
-    /// How much is said of names: 1 the directory that was made for the session, 2 what is up to date or left alone, too.
-    pub names: u8,
-    /// It is told where a large file is asked for whole though there is a basis (`--debug=deltasum`).
-    pub tells_ways: bool,
     /// What a daemon's module keeps to itself.
     pub guard: Option<Guard>,
 }
@@ -226,7 +222,7 @@ fn receive_knowing(
     let judges = !settled && !recorded && !replay && n.version >= 30;
     let board = Board::new(n.compat.has(Compat::INC_RECURSE), worth(judges));
     board.io_error.fetch_or(received.io_error, Ordering::AcqRel);
-    for created in target.created.iter().filter(|_| plan.names > 0) {
+    for created in target.created.iter().filter(|_| plan.options.tells_names()) {
         let text = [&created[..], b"\n"].concat();
         board.note(Note::Say(Message::Text(TextKind::Info, text)));
     }

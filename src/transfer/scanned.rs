@@ -4,10 +4,9 @@ use super::beneath::{reason, shown};
 use super::dest::umask;
 use super::digest::sum_of;
 use super::receive::chmod;
-use super::serve::tells_mounts;
 use super::source::{Arguments, Hooks, ListError, Lister, ScanError, ScanOptions, Severity, Walk};
 use super::{Listing, Source, TransferError, ids};
-use protocol::args::Options;
+use protocol::args::{Debug, Info, Options};
 use protocol::checksum::{Checksum, Sum};
 use protocol::chmod::Chmod;
 use protocol::flist::{FileEntry, FileList, Ndx, Sorting};
@@ -204,7 +203,9 @@ fn scan_options(options: &Options) -> ScanOptions {
         dirs: options.dirs,
         relative: options.relative,
         one_file_system: options.one_file_system,
-        tells_mounts: tells_mounts(options),
+        tells_mounts: options.level(Info::Mount) > 0,
+        tells_unsafe_links: options.level(Info::Symsafe) > 0,
+        tells_rules: options.level(Debug::Filter) > 0,
         // Listed whatever the options say: the receiving side reports what it skips.
         links: true,
         copy_links: options.copy_links,
@@ -219,7 +220,6 @@ fn scan_options(options: &Options) -> ScanOptions {
         hard_links: options.hard_links,
         copy_unsafe_links: options.copy_unsafe_links,
         unmunge_links: options.munge_links,
-        verbose: options.verbose,
         acls: options.acls,
         xattrs: options.xattrs,
         fake_super: options.fake_super,

@@ -14,7 +14,7 @@ use crate::exit;
 use crate::link::Link;
 use crate::report::Ledger;
 use crate::report::ledger::Transferred;
-use protocol::args::{ItemDetail, Options, ServerArgs};
+use protocol::args::{Info, Options, ServerArgs};
 use protocol::checksum::Sum;
 use protocol::filter::{RuleSet, Side as RuleSide};
 use protocol::flist::{FileEntry, FileList, ListLimits, Ndx};
@@ -139,7 +139,6 @@ fn serve_receiver(
 ) -> Result<(Served, Bytes), TransferError> {
     let options = &args.options;
     let destination = args.paths.first().map(|path| PathBuf::from(OsStr::from_bytes(path))).unwrap_or_default();
-    let names = name_level(options).max(u8::from(options.detail != ItemDetail::None));
     // A client that only writes a batch sends no data, but asks for what it would send.
     let dry_run = options.dry_run || options.only_write_batch;
     let plan = ReceivePlan {
@@ -147,8 +146,6 @@ fn serve_receiver(
         server: true,
         destination,
         limits: ListLimits::within(options.max_alloc.unwrap_or(0)),
-        names,
-        tells_ways: level(&options.debug, b"DELTASUM").map_or(options.verbose > 1, |level| level > 0),
         guard: guard.cloned(),
         rules: args.rules.clone(),
         ..ReceivePlan::default()
@@ -156,27 +153,6 @@ fn serve_receiver(
     let received = receive(session, &plan, &Recorded { ledger })?;
     let failed = if received.failed > 0 { IO_GENERAL } else { 0 };
     Ok((Served { io_error: received.io_error | failed }, (received.written_bytes, received.read_bytes)))
-}
-
-/// How much is said of names: what `--info` says, else `-v`.
-fn name_level(options: &Options) -> u8 {
-    level(&options.info, b"NAME").unwrap_or(options.verbose.min(2))
-}
-
-/// What `--info` or `--debug` says of a flag: 0, 1, or 2 for more.
-fn level(values: &[Vec<u8>], flag: &[u8]) -> Option<u8> {
-    let words = values.iter().flat_map(|value| value.split(|&byte| byte == b','));
-    let mut said = words.filter_map(|word| match word.to_ascii_uppercase().strip_prefix(flag)? {
-        b"" | b"1" => Some(1),
-        b"0" => Some(0),
-        _ => Some(2),
-    });
-    said.next_back()
-}
-
-/// Whether mount points that are passed over are told.
-pub(super) fn tells_mounts(options: &Options) -> bool {
-    level(&options.info, b"MOUNT").map_or(options.verbose > 1, |level| level > 0)
 }
 
 /// A seed that the client cannot guess, so that nobody can prepare blocks that look alike.
@@ -223,7 +199,7 @@ fn serve_sender(
     };
     let paths: Vec<_> = args.paths.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
     let n = session.n;
-    let trouble = Trouble::new(options.verbose > 1);
+    let trouble = Trouble::new(options.level(Info::Remove) > 0);
     let rules: OnceCell<Option<RuleSet>> = OnceCell::new();
     let (mut report, mut sum) = (trouble.reporter(), summer(list_checksum));
     let sum: Option<SumFile<'_>> = if options.checksum { Some(&mut sum) } else { None };

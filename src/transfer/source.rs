@@ -246,7 +246,7 @@ impl<'h> Walk<'h> {
         }
         let scopes = self.hooks.rules.map(|rules| filter::top(rules, operand, self.hooks.guard)).transpose()?;
         // A folder named for its contents is not itself asked for.
-        let hidden = |scope: Option<&Scope>| operand.name != b"." && self.hidden(scope, &operand.name, is_dir);
+        let mut hidden = |scope: Option<&Scope>| operand.name != b"." && self.hidden(scope, &operand.name, is_dir);
         if hidden(scopes.as_ref().map(|scopes| &scopes.asked)) {
             return Ok(());
         }
@@ -306,9 +306,13 @@ impl<'h> Walk<'h> {
         self.options.ignore_missing_args || self.options.delete_missing_args
     }
 
-    fn hidden(&self, scope: Option<&Scope>, name: &[u8], is_dir: bool) -> bool {
-        let verdict = self.hooks.rules.zip(scope).map(|(rules, scope)| rules.excludes(scope, name, is_dir, false));
-        verdict.unwrap_or(false)
+    fn hidden(&mut self, scope: Option<&Scope>, name: &[u8], is_dir: bool) -> bool {
+        let verdict = self.hooks.rules.zip(scope).and_then(|(rules, scope)| rules.verdict(scope, name, is_dir, false));
+        let Some(verdict) = verdict else { return false };
+        if self.options.tells_rules {
+            (self.hooks.report)(Severity::Info, verdict.said(&shown(name), is_dir));
+        }
+        verdict.excludes()
     }
 
     /// Whether a daemon's module keeps a name to itself.

@@ -1,5 +1,6 @@
 //! What a transfer is asked to do: every option that both ends may have to know.
 
+use super::{Debug, Info, Levels};
 use crate::PeerError;
 use crate::charset::Charset;
 use crate::checksum::Checksum;
@@ -279,10 +280,10 @@ options! {
         confine_root: Option<Vec<u8>>,
         /// `--stop-at`: when to end, in seconds since 1970 (client only).
         stop_at: Option<i64>,
-        /// `--info`, as given.
-        info: Vec<Vec<u8>>,
-        /// `--debug`, as given.
-        debug: Vec<Vec<u8>>,
+        /// `--info`.
+        info: Levels<Info>,
+        /// `--debug`; a server elsewhere is not told.
+        debug: Levels<Debug>,
         /// `-M`: words for the remote side only.
         remote_options: Vec<Vec<u8>>,
     }

@@ -1,6 +1,6 @@
 //! Rules as command lines, files and the wire write them. Counterpart: rsync's `parse_rule_tok`.
 
-use super::{Action, Match, MergeFile, Modifiers, Pattern, RULE_MOST, Rule};
+use super::{Action, Match, MergeFile, Modifiers, Origin, Pattern, RULE_MOST, Rule};
 
 /// How rules are written in some place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -110,7 +110,8 @@ pub fn parse_rule(text: &[u8], mode: &Mode) -> Result<Vec<Given>, FilterError> {
             return Err(FilterError::Short(shown(text)));
         }
         let modifiers = mode.excluded_modifiers();
-        let rule = Match { action, pattern: Pattern::new(pattern), negated: false, modifiers };
+        let (pattern, origin) = (Pattern::new(pattern), Origin::Words);
+        let rule = Match { action, pattern, negated: false, modifiers, origin };
         return Ok(vec![Given::Rule(Rule::Match(rule))]);
     }
     prefixed(text, mode)
@@ -192,15 +193,15 @@ fn prefixed(text: &[u8], mode: &Mode) -> Result<Vec<Given>, FilterError> {
             // The file stays out of the transfer at both ends, whichever of them its rules are for.
             let own = Mode { delete_excluded: mode.delete_excluded, ..Mode::default() };
             let modifiers = Modifiers { xattr: modifiers.xattr, ..own.excluded_modifiers() };
-            let pattern = Pattern::new(file.leaf());
-            given.push(Given::Rule(Rule::Match(Match { action: Action::Exclude, pattern, negated: false, modifiers })));
+            let (action, pattern, origin) = (Action::Exclude, Pattern::new(file.leaf()), Origin::Words);
+            given.push(Given::Rule(Rule::Match(Match { action, pattern, negated: false, modifiers, origin })));
         }
         given.push(if letter == b'.' { Given::Merge(file, 0) } else { Given::Rule(Rule::DirMerge(file)) });
         return Ok(given);
     }
     let action = if matches!(letter, b'+' | b'S' | b'R') { Action::Include } else { Action::Exclude };
     let modifiers = Mode { modifiers, ..*mode }.excluded_modifiers();
-    let rule = Match { action, pattern: Pattern::new(name), negated, modifiers };
+    let rule = Match { action, pattern: Pattern::new(name), negated, modifiers, origin: Origin::Words };
     match (cvs, name.is_empty()) {
         (true, _) => Ok(vec![Given::Rule(Rule::Cvs(Match { pattern: Pattern::new(b""), ..rule }))]),
         (false, true) => Err(FilterError::Short(shown(text))),
@@ -213,8 +214,10 @@ pub fn parse_file(bytes: &[u8], mode: &Mode, file: Option<&str>) -> Result<Vec<G
     let mut given = Vec::new();
     let mut take = |text: &[u8], line: usize| {
         let rules = parse_rule(text, mode).map_err(|error| error.of_line(file, line))?;
+        let origin = if file.is_some() { Origin::File } else { Origin::Words };
         given.extend(rules.into_iter().map(|rule| match rule {
             Given::Merge(merge, _) => Given::Merge(merge, line),
+            Given::Rule(Rule::Match(rule)) => Given::Rule(Rule::Match(Match { origin, ..rule })),
             rule => rule,
         }));
         Ok(())

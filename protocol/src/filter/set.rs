@@ -2,7 +2,7 @@
 //! `push_local_filters` and `pop_local_filters`.
 
 use super::parse::parse_file;
-use super::{Action, FilterError, Given, Match, MergeFile, Rule, Side, cvs_rules};
+use super::{Action, FilterError, Given, Match, MergeFile, Origin, Rule, Side, cvs_rules};
 use std::sync::Arc;
 
 /// Merge files within merge files are followed this deep.
@@ -230,17 +230,18 @@ impl RuleSet {
 
     /// What the rules say of a name of the transfer; nothing when no rule matches. In a directory that is being deleted
     /// perishable rules do not count.
-    pub fn verdict(&self, scope: &Scope, name: &[u8], is_dir: bool, deleting: bool) -> Option<Action> {
+    pub fn verdict<'r>(&'r self, scope: &'r Scope, name: &[u8], is_dir: bool, deleting: bool) -> Option<Verdict<'r>> {
         if self.rules.is_empty() {
             return None;
         }
         let asked = Asked { scope, name, is_dir, deleting, absolute: scope.absolute(name) };
-        self.rules.iter().find_map(|rule| asked.rule(rule, None, 0))
+        let (rule, list) = self.rules.iter().find_map(|rule| asked.rule(rule, None, 0))?;
+        Some(Verdict { side: self.side, rule, list })
     }
 
     /// Whether a name is hidden, or protected.
     pub fn excludes(&self, scope: &Scope, name: &[u8], is_dir: bool, deleting: bool) -> bool {
-        self.verdict(scope, name, is_dir, deleting) == Some(Action::Exclude)
+        self.verdict(scope, name, is_dir, deleting).is_some_and(|verdict| verdict.excludes())
     }
 }
 
@@ -314,29 +315,68 @@ impl Found {
     }
 }
 
+/// What a rule says of a name.
+#[derive(Debug, Clone, Copy)]
+pub struct Verdict<'r> {
+    side: Side,
+    rule: &'r Match,
+    /// The kind of file that brought it, where directories did.
+    list: Option<&'r MergeFile>,
+}
+
+impl Verdict<'_> {
+    /// Whether the name is hidden, or protected.
+    pub fn excludes(&self) -> bool {
+        self.rule.action == Action::Exclude
+    }
+
+    /// What is told of it: `shown` is the name as messages have it. rsync: report_filter_result
+    pub fn said(&self, shown: &str, is_dir: bool) -> String {
+        let (who, verb) = match (self.side, self.excludes()) {
+            (Side::Sender, true) => ("sender", "hiding"),
+            (Side::Sender, false) => ("sender", "showing"),
+            (Side::Receiver, true) => ("generator", "protecting"),
+            (Side::Receiver, false) => ("generator", "risking"),
+        };
+        let what = if is_dir { "directory" } else { "file" };
+        let pattern = match self.rule.origin {
+            Origin::File | Origin::CvsFile => "<rule from a file read earlier>".into(),
+            Origin::Words | Origin::Cvs => String::from_utf8_lossy(self.rule.pattern.text()),
+        };
+        let list = match self.list {
+            Some(file) => format!(" [per-dir {}]", String::from_utf8_lossy(file.leaf())),
+            None if matches!(self.rule.origin, Origin::Cvs | Origin::CvsFile) => " [global CVS]".to_owned(),
+            None => String::new(),
+        };
+        format!("[{who}] {verb} {what} {shown} because of pattern {pattern}{list}")
+    }
+}
+
 /// A name on which rules are asked.
-struct Asked<'a> {
-    scope: &'a Scope,
-    name: &'a [u8],
+struct Asked<'r, 'n> {
+    scope: &'r Scope,
+    name: &'n [u8],
     is_dir: bool,
     deleting: bool,
     absolute: Vec<u8>,
 }
 
-impl Asked<'_> {
+/// A rule that matches, and the kind of file that brought it.
+type Matched<'r> = (&'r Match, Option<&'r MergeFile>);
+
+impl<'r> Asked<'r, '_> {
     /// `base` is the directory of the file in which the rule stands, if it stands in one.
-    fn rule(&self, rule: &Rule, base: Option<&[u8]>, depth: usize) -> Option<Action> {
+    fn rule(&self, rule: &'r Rule, base: Option<&[u8]>, depth: usize) -> Option<Matched<'r>> {
         match rule {
-            Rule::Match(rule) => self.matches(rule, base).then_some(rule.action),
+            Rule::Match(rule) => self.matches(rule, base).then_some((rule, None)),
             Rule::Cvs(_) => None,
             Rule::DirMerge(file) if depth < DEPTH_MOST => {
                 let list = self.scope.lists.iter().find(|list| *list.file == *file)?;
                 // A file that names itself adds nothing to its own list.
                 let itself = |rule: &Rule| matches!(rule, Rule::DirMerge(inner) if inner == file);
-                list.rules
-                    .iter()
-                    .filter(|placed| !itself(&placed.rule))
-                    .find_map(|placed| self.rule(&placed.rule, Some(&placed.base), depth + 1))
+                let mut rules = list.rules.iter().filter(|placed| !itself(&placed.rule));
+                let (rule, inner) = rules.find_map(|placed| self.rule(&placed.rule, Some(&placed.base), depth + 1))?;
+                Some((rule, inner.or(Some(file))))
             }
             Rule::DirMerge(_) => None,
         }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::rsync::help;
 use crate::rsync::table;
-use protocol::args::{AltKind, ItemDetail};
+use protocol::args::{AltKind, Info, ItemDetail};
 use protocol::checksum::Checksum;
 
 fn parse(text: &str) -> Result<CommandLine, Usage> {
@@ -60,7 +60,7 @@ fn one_option_brings_others() {
     assert!(options("-A").perms && options("--write-devices").inplace && options("--backup-dir=b").backup);
     let parts = options("-P");
     assert!(parts.partial);
-    assert_eq!(parse("-P s d").unwrap().info.level("PROGRESS"), 1);
+    assert_eq!(parts.level(Info::Progress), 1);
     let chown = options("--chown=u:g");
     assert_eq!((chown.owner, chown.group), (true, true));
     assert_eq!((chown.usermap, chown.groupmap), (Some(b"*:u".to_vec()), Some(b"*:g".to_vec())));
@@ -92,14 +92,28 @@ fn sizes_and_numbers_are_read() {
 
 #[test]
 fn what_is_said_is_graded() {
-    let level = |text: &str, name: &str| parse(&format!("{text} s d")).unwrap().info.level(name);
+    let level = |text: &str, flag: Info| options(text).level(flag);
     assert_eq!(
-        (level("", "NAME"), level("-v", "NAME"), level("-vv", "NAME"), level("-v --info=name0", "NAME")),
+        (
+            level("", Info::Name),
+            level("-v", Info::Name),
+            level("-vv", Info::Name),
+            level("-v --info=name0", Info::Name)
+        ),
         (0, 1, 2, 0)
     );
-    assert_eq!((level("", "NONREG"), level("--info=none", "NONREG"), level("--info=all2", "DEL")), (1, 0, 2));
-    assert_eq!((level("--stats", "STATS"), level("-v", "STATS"), level("--info=stats3", "STATS")), (2, 1, 3));
-    assert_eq!((level("-qvv", "NAME"), level("--progress", "FLIST"), level("--info=progress2", "FLIST")), (0, 1, 0));
+    assert_eq!(
+        (level("", Info::Nonreg), level("--info=none", Info::Nonreg), level("--info=all2", Info::Del)),
+        (1, 0, 2)
+    );
+    assert_eq!(
+        (level("--stats", Info::Stats), level("-v", Info::Stats), level("--info=stats3", Info::Stats)),
+        (2, 1, 3)
+    );
+    assert_eq!(
+        (level("-qvv", Info::Name), level("--progress", Info::Flist), level("--info=progress2", Info::Flist)),
+        (0, 1, 0)
+    );
     let detail = |text: &str| options(text).detail;
     assert_eq!((detail("-v"), detail("-i"), detail("-ii")), (ItemDetail::None, ItemDetail::Changed, ItemDetail::All));
     assert_eq!((detail("--out-format=%n"), detail("--out-format=%i")), (ItemDetail::None, ItemDetail::Changed));

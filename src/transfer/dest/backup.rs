@@ -2,7 +2,8 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use protocol::args::Options;
 use protocol::flist::Kind;
@@ -12,8 +13,9 @@ use rustix::io::Errno;
 use super::attrs::Attrs;
 use super::error::{DestError, During};
 use super::output::open_regular;
-use super::places::Make;
+use super::places::{Backup, Make, Place};
 use super::{Dest, Found};
+use crate::transfer::beneath::shown;
 use crate::transfer::links::is_unsafe;
 
 /// Whether the file stays until something else takes its name.
@@ -33,7 +35,12 @@ impl Dest {
     fn backup_of(&self, name: &[u8], make: Make) -> io::Result<Option<(&Dest, Vec<u8>)>> {
         let Some(backup) = &self.places.backup else { return Ok(None) };
         let dest = match &backup.dir {
-            Some(place) => place.dest(self, make)?,
+            Some(place) => {
+                if make == Make::All {
+                    self.announce(backup, place);
+                }
+                place.dest(self, make)?
+            }
             None => self,
         };
         Ok(Some((dest, [name, &backup.suffix].concat())))
@@ -50,6 +57,44 @@ impl Dest {
             return self.remove_non_dir(name);
         }
         self.save(name, Leaving::Now)
+    }
+
+    /// Tells of the backup that there would be, were this no dry run.
+    pub fn would_back_up(&self, name: &[u8]) -> Result<(), DestError> {
+        let Some(backup) = self.places.backup.as_ref().filter(|backup| backup.tells) else { return Ok(()) };
+        let stands = self.stat(name)?.is_some_and(|found| found.kind() != Some(Kind::Dir));
+        if stands && !self.is_unsafe_link(name)? {
+            backup.dir.iter().for_each(|place| self.announce(backup, place));
+            self.tell_backup(name);
+        }
+        Ok(())
+    }
+
+    /// What the user is to hear of backups since the last time.
+    pub fn take_words(&self) -> Vec<String> {
+        match self.backs_up() {
+            true => std::mem::take(&mut *self.words.lock().unwrap_or_else(PoisonError::into_inner)),
+            false => Vec::new(),
+        }
+    }
+
+    fn tell(&self, words: String) {
+        self.words.lock().unwrap_or_else(PoisonError::into_inner).push(words);
+    }
+
+    /// Tells once where backups go, and whether that is yet to be made.
+    fn announce(&self, backup: &Backup, place: &Place) {
+        if backup.tells && !backup.announced.swap(true, Ordering::Relaxed) {
+            let new = if place.dest(self, Make::Nothing).is_err() { "(new) " } else { "" };
+            self.tell(format!("{new}backup_dir is {}", shown(bare(&place.path))));
+        }
+    }
+
+    fn tell_backup(&self, name: &[u8]) {
+        let Some(backup) = self.places.backup.as_ref().filter(|backup| backup.tells) else { return };
+        let dir = backup.dir.as_ref().map(|place| [bare(&place.path), b"/"].concat()).unwrap_or_default();
+        let at = [&dir, name, &backup.suffix].concat();
+        self.tell(format!("backed up {} to {}", shown(name), shown(&at)));
     }
 
     /// Keeps what stands at `name`, which is about to be replaced; a directory is not kept.
@@ -82,14 +127,18 @@ impl Dest {
             let Some(mut source) = self.basis(name)? else { return Ok(()) };
             // A character device has no end.
             let len = source.seek(SeekFrom::End(0)).and_then(|len| source.rewind().map(|()| len)).unwrap_or(0);
-            return to.copy_to(source.take(len), &at, |copy| to.set_open(copy, &at, &Attrs::of(&found)));
+            to.copy_to(source.take(len), &at, |copy| to.set_open(copy, &at, &Attrs::of(&found)))?;
+            self.tell_backup(name);
+            return Ok(());
         }
         let (dir, leaf) = self.beneath.parent(name).during("backup", name)?;
         let source = open_regular(&dir, leaf).during("backup", name)?;
         to.copy_to(&source, &at, |copy| {
             to.copy_further(&source, copy, &at, options.xattrs > 0, options.acls)?;
             to.set_open(copy, &at, &Attrs::of(&found))
-        })
+        })?;
+        self.tell_backup(name);
+        Ok(())
     }
 
     /// Opens the backup of a file that is written in place.
@@ -101,6 +150,14 @@ impl Dest {
     }
 
     fn save(&self, name: &[u8], leaving: Leaving) -> Result<bool, DestError> {
+        let saved = self.saved(name, leaving)?;
+        if saved {
+            self.tell_backup(name);
+        }
+        Ok(saved)
+    }
+
+    fn saved(&self, name: &[u8], leaving: Leaving) -> Result<bool, DestError> {
         let Some(found) = self.stat(name)?.filter(|found| found.kind() != Some(Kind::Dir)) else { return Ok(false) };
         let Some((to, at)) = self.backup_of(name, Make::All).during("backup", name)? else { return Ok(false) };
         self.prepare(to, name, &at)?;
@@ -166,4 +223,10 @@ impl Dest {
             _ => Err(Errno::INVAL).during("backup", at),
         }
     }
+}
+
+/// A directory's path without the slashes at its end.
+fn bare(path: &[u8]) -> &[u8] {
+    let end = path.iter().rposition(|&byte| byte != b'/').map_or(path.len().min(1), |last| last + 1);
+    &path[..end]
 }

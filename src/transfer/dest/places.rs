@@ -4,9 +4,10 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, OnceLock};
 
-use protocol::args::{AltKind, Options};
+use protocol::args::{AltKind, Info, Options};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -58,6 +59,10 @@ pub(super) struct Backup {
     pub(super) suffix: Vec<u8>,
     /// Symlinks that lead out of the tree are not kept.
     pub(super) safe_links: bool,
+    /// Each is told.
+    pub(super) tells: bool,
+    /// It was told where they go.
+    pub(super) announced: AtomicBool,
 }
 
 /// How much of a missing directory is made.
@@ -180,6 +185,8 @@ impl Dest {
                 None => SUFFIX.to_vec(),
             },
             safe_links: options.safe_links,
+            tells: options.level(Info::Backup) > 0,
+            announced: AtomicBool::new(false),
         });
         if let Some(Backup { dir: None, suffix, .. }) = &backup
             && (suffix.is_empty() || suffix.contains(&b'/'))
@@ -195,7 +202,8 @@ impl Dest {
     /// Another directory, with this one's ways and no places of its own.
     fn at(&self, dir: OwnedFd) -> Dest {
         let (beneath, groups, places) = (Beneath::new(Arc::new(dir)), self.groups.clone(), Arc::default());
-        Dest { beneath, groups, places, keeps_dirlinks: false, reach: self.reach.clone(), ..*self }
+        let (reach, words) = (self.reach.clone(), Mutex::default());
+        Dest { beneath, groups, places, keeps_dirlinks: false, reach, words, ..*self }
     }
 
     /// An alternative destination, by its number; `None` where it does not exist.

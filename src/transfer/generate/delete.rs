@@ -8,9 +8,8 @@ use crate::transfer::beneath::shown;
 use crate::transfer::dest::{Dest, DestError, Folder, Found};
 use crate::transfer::guard::Guard;
 use crate::transfer::receive::Target;
-use crate::transfer::serve::tells_mounts;
 use crate::transfer::source::enter_scope;
-use protocol::args::{DeleteWhen, Options};
+use protocol::args::{Debug, DeleteWhen, Info, Options};
 use protocol::filter::{RuleSet, Scope};
 use protocol::flist::{Kind, Sorting};
 use protocol::generator::DeleteCounts;
@@ -133,7 +132,7 @@ impl<'a> Deletion<'a> {
                 continue;
             }
             if self.options.one_file_system > 0 && is_dir && found.dev != folder.dev {
-                if tells_mounts(self.options) {
+                if self.options.level(Info::Mount) > 0 {
                     self.say(TextKind::Info, format!("cannot delete mount point: {}", shown(&full)));
                 }
             } else if self.when() == Some(DeleteWhen::Delay) {
@@ -276,10 +275,14 @@ impl<'a> Deletion<'a> {
             return Ok(Fate::Kept);
         }
         let removed = match (self.options.dry_run, is_dir) {
-            (true, _) => Ok(true),
+            (true, true) => Ok(true),
+            (true, false) => dest.would_back_up(name).map(|()| true),
             (false, true) => dest.remove_dir(name),
             (false, false) => dest.back_up(name),
         };
+        for words in dest.take_words() {
+            self.say(TextKind::Info, words);
+        }
         Ok(match removed {
             Ok(true) => {
                 let counts = &mut self.counts;
@@ -333,7 +336,7 @@ impl<'a> Deletion<'a> {
             if self.is_safe(scope.as_ref(), &full, is_dir, true) {
                 empty = false;
             } else if self.options.one_file_system > 0 && is_dir && found.dev != dev {
-                if self.options.verbose > 1 {
+                if self.options.level(Info::Mount) > 0 {
                     self.say(TextKind::Info, format!("mount point, {}, pins parent directory", shown(&full)));
                 }
                 empty = false;
@@ -348,14 +351,16 @@ impl<'a> Deletion<'a> {
         self.options.max_delete.is_some_and(|most| self.counts.total() >= most)
     }
 
-    fn is_safe(&self, scope: Option<&Scope>, name: &[u8], is_dir: bool, deleting: bool) -> bool {
+    fn is_safe(&mut self, scope: Option<&Scope>, name: &[u8], is_dir: bool, deleting: bool) -> bool {
         if self.guard.is_some_and(|guard| guard.hides(name, is_dir)) {
             return true;
         }
-        match (self.rules, scope) {
-            (Some(rules), Some(scope)) => rules.excludes(scope, name, is_dir, deleting),
-            _ => false,
+        let verdict = self.rules.zip(scope).and_then(|(rules, scope)| rules.verdict(scope, name, is_dir, deleting));
+        let Some(verdict) = verdict else { return false };
+        if self.options.level(Debug::Filter) > 0 {
+            self.say(TextKind::Info, verdict.said(&shown(name), is_dir));
         }
+        verdict.excludes()
     }
 
     /// The rules that hold in a directory: those of all directories on the way count.

@@ -8,6 +8,7 @@ use crate::transfer::beneath::shown;
 use crate::transfer::dest::{Attrs, Dest, DestError, Found};
 use crate::transfer::links::is_unsafe;
 use crate::transfer::receive::preserve;
+use protocol::args::Info;
 use protocol::flist::{DirClass, FileEntry, Kind, Ndx};
 use protocol::item::{ItemFlags, ItemHeader};
 use protocol::mux::{Message, TextKind};
@@ -79,34 +80,23 @@ impl Work<'_> {
             Kind::Special => !self.options.specials,
             Kind::File => false,
         };
-        if let (true, Some(target)) = (self.options.safe_links && !skip, &entry.extra.target)
-            && is_unsafe(target, &entry.name)
-        {
-            if self.options.verbose > 0 {
-                self.tell(&[b"ignoring unsafe symlink \"", name, b"\" -> \"", target, b"\""]);
+        if self.is_left_alone(name, entry, kind, found.as_ref()) {
+            return Ok(false);
+        }
+        if skip {
+            match kind {
+                Kind::Dir => self.tell(&[b"skipping directory \"", &entry.name, b"\""]),
+                _ if self.options.level(Info::Nonreg) == 0 => {}
+                _ => self.tell(&[b"skipping non-regular file \"", &entry.name, b"\""]),
             }
             return Ok(false);
         }
-        let leave = self.is_left_alone(name, entry, kind, found.as_ref());
-        if skip && !(leave && found.is_none()) {
-            let what = if kind == Kind::Dir { "directory" } else { "non-regular file" };
-            self.tell(&[b"skipping ", what.as_bytes(), b" \"", &entry.name, b"\""]);
-        }
-        if leave && kind != Kind::Dir && self.plan.names > 1 {
-            match &found {
-                None => self.tell(&[b"not creating new file \"", name, b"\""]),
-                Some(_) if self.options.ignore_existing => self.tell(&[name, b" exists"]),
-                Some(_) => self.tell(&[name, b" is newer"]),
+        if let (true, Some(target)) = (self.options.safe_links, &entry.extra.target)
+            && is_unsafe(target, &entry.name)
+        {
+            if self.options.level(Info::Name) > 0 {
+                self.tell(&[b"ignoring unsafe symlink \"", name, b"\" -> \"", target, b"\""]);
             }
-        }
-        let stays_missing = kind == Kind::Dir && found.is_none() && self.options.existing;
-        if stays_missing && self.plan.names > 1 {
-            self.tell(&[b"not creating new directory \"", name, b"\""]);
-        }
-        let too_small = self.options.min_size.is_some_and(|least| entry.len < least);
-        let too_large = self.options.max_size.is_some_and(|most| entry.len > most);
-        let wrong_size = kind == Kind::File && (too_small || too_large);
-        if skip || leave || wrong_size || stays_missing {
             return Ok(false);
         }
         let in_the_way = found.is_some_and(|found| found.kind() == Some(Kind::Dir)) && kind != Kind::Dir;
@@ -162,10 +152,13 @@ impl Work<'_> {
         }
         let existing = found.filter(|found| found.kind() == Some(Kind::Dir));
         let taken = if existing.is_none() { self.alternative_dir(dest, name, entry) } else { None };
-        if !self.options.dry_run {
-            if found.is_some() && existing.is_none() {
-                dest.back_up(name)?;
+        if found.is_some() && existing.is_none() {
+            match self.options.dry_run {
+                true => dest.would_back_up(name)?,
+                false => drop(dest.back_up(name)?),
             }
+        }
+        if !self.options.dry_run {
             let made = match existing {
                 Some(found) => found,
                 None => dest.make_dir(name, entry.mode)?,
@@ -217,12 +210,11 @@ impl Work<'_> {
                 None => {}
             }
         }
-        if !self.options.dry_run {
-            match (kind, &entry.extra.target) {
-                (Kind::Symlink, Some(target)) => dest.make_symlink(name, target, &wanted)?,
-                (Kind::Symlink, None) => return Ok(None),
-                _ => dest.make_node(name, entry, &wanted)?,
-            }
+        match (kind, &entry.extra.target) {
+            _ if self.options.dry_run => dest.would_back_up(name)?,
+            (Kind::Symlink, Some(target)) => dest.make_symlink(name, target, &wanted)?,
+            (Kind::Symlink, None) => return Ok(None),
+            _ => dest.make_node(name, entry, &wanted)?,
         }
         match taken {
             Some(taken) => self.finish_taken(dest, name, entry, taken).map(|taken| Some(Made::Taken(taken))),

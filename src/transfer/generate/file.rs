@@ -8,6 +8,7 @@ use crate::transfer::basis::{Asked, Basis};
 use crate::transfer::dest::{Attrs, Dest, DestError, Found, Further, Stamp, in_place, same_mtime};
 use crate::transfer::digest::sum_of;
 use crate::transfer::receive::preserve;
+use protocol::args::Debug;
 use protocol::checksum::Checksum;
 use protocol::flist::{FileEntry, Kind, Ndx};
 use protocol::item::{ItemFlags, ItemHeader};
@@ -48,11 +49,12 @@ impl Work<'_> {
         let usable = device || found.is_some_and(|found| found.kind() == Some(Kind::File));
         // What is no file gives way in the same step in which the file comes, unless that is written where it stands.
         let in_the_way = found.is_some_and(|found| found.kind() != Some(Kind::Dir)) && !usable;
-        if in_the_way
-            && in_place(self.options)
-            && !self.options.dry_run
-            && let Err(error) = dest.back_up(name)
-        {
+        let cleared = match (self.options.dry_run, in_place(self.options)) {
+            (true, _) if in_the_way => dest.would_back_up(name),
+            (false, true) if in_the_way => dest.back_up(name).map(drop),
+            _ => Ok(()),
+        };
+        if let Err(error) = cleared {
             self.board.complain(&error.to_string());
             return Ok(());
         }
@@ -214,6 +216,7 @@ impl Work<'_> {
         let spared = spared.then_some(entry.len);
         let asked = Asked { basis: choice.basis, head, append, partial: choice.partial, spared, whole: told };
         self.board.proposals.put(ndx, asked);
+        self.pass_words();
         self.board.ask(ndx);
         self.speaker.request(ndx, &header, &head, &mut self.out);
         if let (Some(mut basis), 1.., false) = (basis, head.count, append) {
@@ -255,7 +258,7 @@ impl Work<'_> {
         if verdict.way == Way::Delta {
             return false;
         }
-        if self.plan.tells_ways {
+        if self.options.level(Debug::Deltasum) > 0 {
             let Verdict { sums, news, whole, .. } = verdict;
             let why = format!(
                 " is asked for whole: {whole:.3}s on the link, instead of {sums:.3}s for sums and {news:.3}s on the link"
@@ -267,6 +270,7 @@ impl Work<'_> {
 
     /// Tells in a dry run what would be asked for; a batch file gets it all the same.
     fn only_tell(&mut self, ndx: Ndx, header: &ItemHeader) {
+        self.pass_words();
         if self.options.only_write_batch {
             self.board.proposals.put(ndx, Asked::default());
             self.board.ask(ndx);

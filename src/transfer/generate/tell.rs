@@ -3,7 +3,7 @@
 use super::Work;
 use crate::transfer::dest::{Attrs, Dest, Found, Further};
 use crate::transfer::receive::preserve;
-use protocol::args::ItemDetail;
+use protocol::args::{Info, ItemDetail};
 use protocol::flist::{DirClass, FileEntry, Ndx};
 use protocol::item::{ItemFlags, ItemHeader, XattrLists};
 use protocol::mux::{Message, TextKind};
@@ -17,6 +17,7 @@ impl Work<'_> {
 
     /// The same, with a name or basis to tell; `unknown` are the values of extended attributes that are wanted.
     pub(super) fn tell_item(&mut self, ndx: Ndx, header: ItemHeader, unknown: Vec<u32>) {
+        self.pass_words();
         let quiet = ItemFlags::BASIS_TYPE.and(ItemFlags::XNAME).and(ItemFlags::LOCAL_CHANGE);
         let named = header.xname.as_ref().is_some_and(|name| !name.is_empty());
         let changed = named || header.flags.0 & !quiet.0 != 0;
@@ -35,7 +36,7 @@ impl Work<'_> {
         if !self.plan.server {
             return self.witness.item(ndx, entry, header);
         }
-        if self.options.verbose > 0 {
+        if self.options.level(Info::Name) > 0 {
             let (mark, other): (&[u8], &[u8]) = match (entry.is_dir(), &entry.extra.target, &header.xname) {
                 (true, ..) => (b"/", b""),
                 (_, Some(target), _) => (b" -> ", target),
@@ -96,7 +97,7 @@ impl Work<'_> {
 
     /// Whether the client wants to hear of what did not change, too.
     pub(super) fn tells_all(&self) -> bool {
-        self.options.detail == ItemDetail::All || self.options.verbose > 1
+        self.options.detail == ItemDetail::All || self.options.level(Info::Name) > 1
     }
 
     /// Says that an entry is here whole, under its name, so that its source may go.
@@ -115,6 +116,12 @@ impl Work<'_> {
     /// Tells the client's user something.
     pub(super) fn tell(&mut self, words: &[&[u8]]) {
         self.say(&Message::Text(TextKind::Info, [words.concat(), b"\n".to_vec()].concat()));
+    }
+
+    /// Lets the user hear of backups.
+    pub(super) fn pass_words(&mut self) {
+        let words = self.dest.as_ref().map(|dest| dest.take_words()).unwrap_or_default();
+        words.iter().for_each(|words| self.tell(&[words.as_bytes()]));
     }
 
     /// Words for the user go over the wire only where the user is at the other end.
@@ -139,7 +146,7 @@ impl Work<'_> {
             None => (name, b""),
         };
         match self.options.detail {
-            ItemDetail::None if self.options.verbose == 0 => {}
+            ItemDetail::None if self.options.level(Info::Del) == 0 => {}
             ItemDetail::None => self.tell(&[b"deleting ", name, mark]),
             ItemDetail::Changed => self.tell(&[b"*deleting  "]),
             ItemDetail::All => self.tell(&[b"*deleting  %I"]),
@@ -147,7 +154,7 @@ impl Work<'_> {
     }
 
     pub(super) fn tell_up_to_date(&mut self, name: &[u8]) {
-        if self.plan.names > 1 && self.options.detail == ItemDetail::None {
+        if self.options.level(Info::Name) > 1 && self.options.detail == ItemDetail::None {
             self.tell(&[name, b" is uptodate"]);
         }
     }

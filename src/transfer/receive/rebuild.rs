@@ -431,7 +431,9 @@ impl Rebuild<'_> {
             return Ok(Some(false));
         };
         let sent = incoming.sent;
-        match incoming.end(dest, self.options, &arrival.entry, &self.board.values, sum, &mut self.block) {
+        let ending = incoming.end(dest, self.options, &arrival.entry, &self.board.values, sum, &mut self.block);
+        self.pass_words(dest);
+        match ending {
             FileEnding::Done => {
                 self.witness.received(arrival.ndx, &arrival.entry, &arrival.header, &sent, sum);
                 self.arrived(arrival.ndx, sent);
@@ -482,6 +484,7 @@ impl Rebuild<'_> {
         }
         let names: Vec<_> = told.iter().map(|(arrival, ..)| self.target.name(&arrival.entry).to_vec()).collect();
         let placed = group::place(dest, &names, files);
+        self.pass_words(dest);
         for ((arrival, sent, sum), placed) in told.into_iter().zip(placed) {
             match &placed {
                 Ok(()) => {
@@ -494,6 +497,13 @@ impl Rebuild<'_> {
                 }
             }
             self.settle(arrival.ndx, arrival.entry.extra.link, placed.is_ok());
+        }
+    }
+
+    /// Lets the user hear of backups.
+    fn pass_words(&self, dest: &Dest) {
+        for words in dest.take_words() {
+            self.board.note(Note::Say(Message::Text(TextKind::Info, format!("{words}\n").into())));
         }
     }
 
@@ -511,7 +521,9 @@ impl Rebuild<'_> {
     fn place_delayed(&mut self, dest: Option<&Dest>) {
         for (arrival, sent) in std::mem::take(&mut self.delayed) {
             let name = self.target.name(&arrival.entry);
-            match dest.map_or(Ok(()), |dest| dest.place_delayed(name)) {
+            let placed = dest.map_or(Ok(()), |dest| dest.place_delayed(name));
+            dest.into_iter().for_each(|dest| self.pass_words(dest));
+            match placed {
                 Ok(()) => self.arrived(arrival.ndx, sent),
                 Err(error) => {
                     self.received.failed += 1;

@@ -61,7 +61,7 @@ fn pull(work: &Path, options: &Options, rate: Rate, knowing: impl FnOnce(bool) -
         acknowledges: false,
     };
     let session = greet(link, hello).unwrap();
-    let plan = ReceivePlan { options: options.clone(), destination: dst, tells_ways: true, ..ReceivePlan::default() };
+    let plan = ReceivePlan { options: options.clone(), destination: dst, ..ReceivePlan::default() };
     let said = Mutex::new(Vec::new());
     let witness = |message: &Message| {
         if let Message::Text(_, text) = message {
@@ -92,7 +92,9 @@ fn are_whole(work: &Path, count: usize) {
 }
 
 fn plain() -> Options {
-    Options { recurse: true, times: true, no_inc_recursive: true, ..Options::default() }
+    let mut options = Options { recurse: true, times: true, no_inc_recursive: true, ..Options::default() };
+    options.debug.set(b"deltasum").unwrap();
+    options
 }
 
 #[test]

@@ -138,7 +138,7 @@ impl Walk<'_> {
         if self.options.copy_unsafe_links && beneath::kind(stat.st_mode) == Some(Kind::Symlink) {
             let target = self.target(dir, leaf)?;
             if links::is_unsafe(&target, name) {
-                if self.options.verbose > 0 {
+                if self.options.tells_unsafe_links {
                     let text = format!("copying unsafe symlink \"{}\" -> \"{}\"", shown(name), shown(&target));
                     (self.hooks.report)(Severity::Info, text);
                 }

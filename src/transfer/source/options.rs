@@ -24,6 +24,10 @@ pub struct ScanOptions {
     pub one_file_system: u8,
     /// Whether mount points that are not listed are told.
     pub tells_mounts: bool,
+    /// Whether symlinks that lead out of the tree and are followed are told.
+    pub tells_unsafe_links: bool,
+    /// Whether it is told which rule hides or shows a name.
+    pub tells_rules: bool,
     /// List symlinks as symlinks (`-l`).
     pub links: bool,
     /// List what every symlink points to (`-L`).
@@ -34,8 +38,6 @@ pub struct ScanOptions {
     pub copy_unsafe_links: bool,
     /// Undo the munging of symlinks.
     pub unmunge_links: bool,
-    /// How much is said of links that are copied.
-    pub verbose: u8,
     /// Tell when files were read last (`-U`).
     pub atimes: bool,
     /// Tell which names are one file (`-H`).

@@ -1,0 +1,315 @@
+//! How much is said of what: the flags of `--info` and `--debug`, and what `-v` sets of them.
+
+use super::{For, Options};
+use std::marker::PhantomData;
+
+/// A kind of flags: those of one option.
+pub trait Flag: Copy + 'static {
+    /// The option, without dashes.
+    const OPTION: &'static str;
+    /// What is known of each, in the order of their numbers.
+    const ROWS: &'static [Row];
+
+    /// Its number.
+    fn number(self) -> usize;
+
+    /// Where the options keep the levels of this kind.
+    fn levels(options: &Options) -> &Levels<Self>;
+}
+
+/// What is known of a flag.
+pub struct Row {
+    /// As it is typed, in capitals.
+    pub name: &'static str,
+    /// What it shows; empty where we never show any of it.
+    pub help: &'static str,
+    /// From how many `-v` on it is at level 1, 2, ….
+    pub verbose: &'static [u8],
+    /// The server that is told of it, if any.
+    whom: Option<For>,
+}
+
+impl Row {
+    /// The level that so many `-v` set.
+    fn base(&self, verbose: u8) -> u8 {
+        self.verbose.iter().filter(|least| verbose >= **least).count() as u8
+    }
+}
+
+macro_rules! flags {
+    ($(#[$doc:meta])* $kind:ident, $option:literal, $field:ident {
+        $($(#[$about:meta])* $flag:ident = $name:literal, [$($verbose:literal),*], $whom:expr, $help:literal;)*
+    }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $kind { $($(#[$about])* $flag),* }
+
+        impl Flag for $kind {
+            const OPTION: &'static str = $option;
+            const ROWS: &'static [Row] =
+                &[$(Row { name: $name, help: $help, verbose: &[$($verbose),*], whom: $whom }),*];
+
+            fn number(self) -> usize {
+                self as usize
+            }
+
+            fn levels(options: &Options) -> &Levels<Self> {
+                &options.$field
+            }
+        }
+    };
+}
+
+const BOTH: Option<For> = Some(For::Both);
+const RECEIVER: Option<For> = Some(For::Receiver);
+const SENDER: Option<For> = Some(For::Sender);
+
+flags! {
+    /// What `--info` knows.
+    Info, "info", info {
+        /// Files that were backed up.
+        Backup = "BACKUP", [2], RECEIVER, "files that were backed up";
+        /// Copies within the receiving side.
+        Copy = "COPY", [1], RECEIVER, "";
+        /// Deletions.
+        Del = "DEL", [1], RECEIVER, "deletions on the receiving side";
+        /// The coming and going of the list.
+        Flist = "FLIST", [1], None, "sending and receiving of the file list";
+        /// This and that.
+        Misc = "MISC", [1, 2], BOTH, "what a batch file changes of the options";
+        /// Mount points.
+        Mount = "MOUNT", [2], BOTH, "mount points found or skipped";
+        /// Names.
+        Name = "NAME", [1, 2], BOTH, "names that 1) were updated, 2) are up to date";
+        /// What is no regular file and left out.
+        Nonreg = "NONREG", [0], RECEIVER, "skipped non-regular files (on by itself; 0 silences)";
+        /// Progress.
+        Progress = "PROGRESS", [], None, "progress of 1) each file, 2) the whole transfer";
+        /// Sources that are removed.
+        Remove = "REMOVE", [2], SENDER, "files removed on the sending side";
+        /// What an option leaves alone.
+        Skip = "SKIP", [2], RECEIVER, "files left alone because of an option, 2) and what differs";
+        /// What the transfer came to.
+        Stats = "STATS", [1], BOTH, "statistics at the end (levels 1-2)";
+        /// Symlinks that lead out.
+        Symsafe = "SYMSAFE", [1], BOTH, "unsafe symlinks that are followed";
+    }
+}
+
+flags! {
+    /// What `--debug` knows. No server is told: its own `-v` count.
+    Debug, "debug", debug {
+        /// ACLs.
+        Acl = "ACL", [3], None, "";
+        /// Steps of a backup.
+        Backup = "BACKUP", [3], None, "";
+        /// Binding of sockets.
+        Bind = "BIND", [2], None, "";
+        /// Changes of directory.
+        Chdir = "CHDIR", [5], None, "";
+        /// Connections.
+        Connect = "CONNECT", [2, 3], None, "";
+        /// Commands.
+        Cmd = "CMD", [2, 4], None, "the command that reaches the other end";
+        /// Steps of a deletion.
+        Del = "DEL", [2, 3, 4], None, "";
+        /// Checksums of the delta transfer.
+        Deltasum = "DELTASUM", [2, 3, 4, 5], None, "what the search for known blocks came to";
+        /// Duplicate names.
+        Dup = "DUP", [2], None, "";
+        /// Ends of processes.
+        Exit = "EXIT", [3, 4], None, "";
+        /// Filter rules.
+        Filter = "FILTER", [2, 3], None, "names that a filter rule hides, shows, protects or risks";
+        /// The file list.
+        Flist = "FLIST", [2, 3, 4, 5], None, "whether files are sent as differences";
+        /// The choice of a fuzzy basis.
+        Fuzzy = "FUZZY", [3, 5], None, "";
+        /// The generator.
+        Genr = "GENR", [3], None, "";
+        /// Hash tables.
+        Hash = "HASH", [5], None, "";
+        /// Hard links.
+        Hlink = "HLINK", [5], None, "";
+        /// Character sets.
+        Iconv = "ICONV", [2, 4], None, "";
+        /// Input and output.
+        Io = "IO", [], None, "";
+        /// Negotiated names.
+        Nstr = "NSTR", [], None, "";
+        /// Owners and groups.
+        Own = "OWN", [3, 4], None, "";
+        /// The protocol.
+        Proto = "PROTO", [4], None, "";
+        /// The receiver.
+        Recv = "RECV", [3], None, "";
+        /// The sender.
+        Send = "SEND", [3], None, "";
+        /// Modification times.
+        Time = "TIME", [3, 4], None, "";
+    }
+}
+
+/// The highest level that a flag can be given.
+const LEVEL_MOST: u8 = 4;
+
+/// The levels of one kind of flags, beside what `-v` sets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Levels<F> {
+    given: Vec<Option<u8>>,
+    /// What other options ask for at least, unless the level was given.
+    least: Vec<u8>,
+    kind: PhantomData<F>,
+}
+
+impl<F: Flag> Default for Levels<F> {
+    fn default() -> Self {
+        let count = F::ROWS.len();
+        Self { given: vec![None; count], least: vec![0; count], kind: PhantomData }
+    }
+}
+
+impl<F: Flag> Levels<F> {
+    /// Takes the option's value; true when help was asked for.
+    ///
+    /// # Errors
+    /// The first item that there is none of. Those behind it are taken all the same.
+    pub fn set(&mut self, value: &[u8]) -> Result<bool, String> {
+        let mut unknown = None;
+        for word in value.split(|&byte| byte == b',').filter(|word| !word.is_empty()) {
+            let digits = word.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+            let (name, level) = word.split_at(word.len() - digits);
+            let level = std::str::from_utf8(level).unwrap_or_default();
+            let level = if level.is_empty() { 1 } else { level.parse().unwrap_or(LEVEL_MOST).min(LEVEL_MOST) };
+            match String::from_utf8_lossy(name).to_ascii_uppercase().as_str() {
+                "HELP" => return Ok(true),
+                "ALL" => self.given.fill(Some(level)),
+                "NONE" => self.given.fill(Some(0)),
+                name => match F::ROWS.iter().position(|row| row.name == name) {
+                    Some(at) => self.given[at] = Some(level),
+                    None => {
+                        let item = if name.is_empty() { word } else { &word[..name.len()] };
+                        unknown.get_or_insert_with(|| String::from_utf8_lossy(item).into_owned());
+                    }
+                },
+            }
+        }
+        match unknown {
+            Some(item) => Err(format!("Unknown --{} item: {item:?}", F::OPTION)),
+            None => Ok(false),
+        }
+    }
+
+    /// At least this, unless the option said otherwise.
+    pub fn raise(&mut self, flag: F, least: u8) {
+        let at = &mut self.least[flag.number()];
+        *at = (*at).max(least);
+    }
+
+    /// At most what so many `-v` set.
+    pub fn limit(&mut self, verbose: u8) {
+        for (row, level) in F::ROWS.iter().zip(&mut self.given) {
+            *level = level.map(|level| level.min(row.base(verbose)));
+        }
+    }
+
+    fn level(&self, at: usize, verbose: u8) -> u8 {
+        self.given[at].unwrap_or_else(|| F::ROWS[at].base(verbose).max(self.least[at]))
+    }
+
+    /// The same levels, all of them said: for another end of the same command.
+    pub fn in_full(&self, verbose: u8) -> Self {
+        let differs = |at| Some(self.level(at, verbose)).filter(|level| *level != F::ROWS[at].base(verbose));
+        Self { given: (0..F::ROWS.len()).map(differs).collect(), ..Self::default() }
+    }
+
+    /// The option as a server within the same command is told of it.
+    pub fn whole_word(&self) -> Option<String> {
+        self.word(|_| true)
+    }
+
+    /// The option as a server elsewhere is told of it; nothing where none of what was given concerns it.
+    pub(super) fn word_for(&self, sender: bool) -> Option<String> {
+        let not_its = if sender { For::Receiver } else { For::Sender };
+        self.word(|row| row.whom.is_some_and(|whom| whom != not_its))
+    }
+
+    fn word(&self, hears: impl Fn(&Row) -> bool) -> Option<String> {
+        let heard: Vec<_> = F::ROWS.iter().zip(&self.given).filter(|(row, _)| hears(row)).collect();
+        let said: Vec<_> = heard.iter().filter_map(|(row, level)| Some((row.name, (**level)?))).collect();
+        let spelt = |name: &str, level: u8| if level == 1 { name.to_owned() } else { format!("{name}{level}") };
+        let mut words = Vec::new();
+        // Where each has a level, the most common one stands for all of them.
+        let common = (0..=LEVEL_MOST).rev().max_by_key(|most| said.iter().filter(|(_, level)| level == most).count());
+        let common = common.filter(|_| said.len() == heard.len());
+        if let Some(level) = common {
+            words.push(if level == 0 { "NONE".to_owned() } else { spelt("ALL", level) });
+        }
+        let rest = said.into_iter().filter(|(_, level)| Some(*level) != common);
+        words.extend(rest.map(|(name, level)| spelt(name, level)));
+        (!words.is_empty()).then(|| format!("--{}={}", F::OPTION, words.join(",")))
+    }
+}
+
+impl Options {
+    /// The level of a flag; 0 for silence.
+    pub fn level<F: Flag>(&self, flag: F) -> u8 {
+        F::levels(self).level(flag.number(), self.verbose)
+    }
+
+    /// Whether names are told, by themselves or with what changes.
+    pub fn tells_names(&self) -> bool {
+        self.level(Info::Name) > 0 || self.detail != super::ItemDetail::None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(value: &str) -> Levels<Info> {
+        let mut levels = Levels::default();
+        levels.set(value.as_bytes()).unwrap();
+        levels
+    }
+
+    /// As stock 3.5.0 says them.
+    #[test]
+    fn a_server_is_told_what_concerns_it() {
+        for (given, receiver, sender) in [
+            ("backup", "BACKUP", ""),
+            ("remove,flist,progress2", "", "REMOVE"),
+            ("skip,misc,name2,symsafe0", "MISC,NAME2,SKIP,SYMSAFE0", "MISC,NAME2,SYMSAFE0"),
+            ("all,name2", "ALL,NAME2", "ALL,NAME2"),
+            ("name,all", "ALL", "ALL"),
+            ("none,skip", "NONE,SKIP", "NONE"),
+            ("all2,skip3,misc999", "ALL2,MISC4,SKIP3", "ALL2,MISC4"),
+            ("misc,mount,name,stats,symsafe,remove", "MISC,MOUNT,NAME,STATS,SYMSAFE", "ALL"),
+            ("flist", "", ""),
+        ] {
+            let told = |sender: bool| info(given).word_for(sender).unwrap_or_default();
+            let word = |flags: &str| if flags.is_empty() { String::new() } else { format!("--info={flags}") };
+            assert_eq!((told(false), told(true)), (word(receiver), word(sender)), "{given}");
+        }
+        let mut debug = Levels::<Debug>::default();
+        debug.set(b"all").unwrap();
+        assert_eq!((debug.word_for(false), debug.word_for(true)), (None, None));
+        assert_eq!(debug.whole_word().as_deref(), Some("--debug=ALL"));
+    }
+
+    /// A name that begins like another is not the other.
+    #[test]
+    fn a_flag_is_meant_by_its_whole_name() {
+        let mut options = Options { verbose: 1, ..Options::default() };
+        options.debug.set(b"DELTASUM").unwrap();
+        assert_eq!((options.level(Debug::Del), options.level(Debug::Deltasum)), (0, 1));
+        assert_eq!((options.level(Info::Skip), options.level(Info::Name), options.level(Info::Nonreg)), (0, 1, 1));
+        options.info.raise(Info::Name, 2);
+        assert_eq!(options.info.set(b"foo7,skip2,2").unwrap_err(), "Unknown --info item: \"foo\"");
+        assert_eq!((options.level(Info::Skip), options.level(Info::Name)), (2, 2));
+        assert_eq!(options.info.in_full(1).whole_word().as_deref(), Some("--info=NAME2,SKIP2"));
+        options.info.limit(1);
+        assert_eq!((options.level(Info::Skip), options.level(Info::Stats)), (0, 1));
+        assert!(options.info.set(b"none,help").unwrap());
+    }
+}
