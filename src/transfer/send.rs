@@ -229,7 +229,12 @@ pub fn send<S: Source>(
     let (files, sent) = match converse(line, inbox, plan, listing, watch) {
         Ok(done) => done,
         Err(error) => {
-            return Err(abort(&agreed, error, plan.server, Parts { out, writer, reader: &mut reader, closer: &closer }));
+            return Err(abort(
+                &agreed,
+                error,
+                plan.server,
+                Parts { out, writer, reader: &mut reader, closer: &closer },
+            ));
         }
     };
     let (written_bytes, read_bytes) = (writer.written, reader.read);
