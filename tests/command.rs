@@ -26,6 +26,8 @@ mod rights;
 #[path = "command/scripts.rs"]
 mod scripts;
 mod support;
+#[path = "command/verbosity.rs"]
+mod verbosity;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -339,6 +341,13 @@ fn help_and_version_speak_to_people_and_scripts() {
         code == Some(0) && out.contains("PROGRESS") && out.contains("1) COPY,DEL,FLIST,MISC,NAME,STATS,SYMSAFE"),
         "{out}"
     );
+    // What never shows anything is taken, and not advertised.
+    assert!(
+        !out.contains("COPY  ") && words(&["--info=copy", "--debug=all", "--list-only", "/etc/hosts"]).0 == Some(0)
+    );
+    let (_, out, _) = words(&["--debug=help"]);
+    let listed: Vec<_> = out.lines().filter_map(|line| line.split_once("  ")).map(|(name, _)| name.trim()).collect();
+    assert_eq!(listed, ["CONNECT", "CMD", "DELTASUM", "FILTER", "FLIST", "ALL", "NONE", "HELP"], "{out}");
     let (code, out, _) = words(&["--generate", "man"]);
     assert!(code == Some(0) && out.starts_with(".TH RSYNC 1"), "{out}");
 }

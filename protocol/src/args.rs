@@ -31,6 +31,8 @@ pub struct ServerArgs {
     pub paths: Vec<Vec<u8>>,
     /// Filter rules for this server alone, which its client passed on.
     pub rules: Vec<Rule>,
+    /// Those that it will hear of its client, if that is in the same process: where they were read goes over no wire.
+    pub known: Vec<Rule>,
 }
 
 /// What understands an option that is not among those a server is told by itself: given the options so far, its word and
@@ -433,7 +435,8 @@ impl Options {
                 let has = |what: &[u8]| value.windows(what.len()).any(|window| window == what);
                 self.detail = match () {
                     () if has(b"%I") => ItemDetail::All,
-                    () if has(b"%i") || has(b"%o") || value == b"X" => ItemDetail::Changed,
+                    () if has(b"%i") => ItemDetail::Changed,
+                    () if has(b"%o") || value == b"X" => ItemDetail::Names,
                     () => ItemDetail::None,
                 };
             }
@@ -523,6 +526,7 @@ impl Options {
                 "--log-format",
                 match self.detail {
                     ItemDetail::None => None,
+                    ItemDetail::Names => Some("X".into()),
                     ItemDetail::Changed => Some("%i".into()),
                     ItemDetail::All => Some("%i%I".into()),
                 },

@@ -62,6 +62,7 @@ pub struct Search<'t> {
     rolling: Option<Rolling>, // of the carry's first block length, where that was looked up in vain
     wanted: u32,              // the block after the last one found
     vain_bytes: u64,
+    false_alarms: u64,
     missed: u64,    // bytes since the last match
     scanned: usize, // of them, those searched since the last leap
     leap: usize,    // bytes that are still to be leapt over
@@ -85,6 +86,7 @@ impl<'t> Search<'t> {
             rolling: None,
             wanted: 0,
             vain_bytes: 0,
+            false_alarms: 0,
             missed: 0,
             scanned: 0,
             leap: 0,
@@ -143,6 +145,11 @@ impl<'t> Search<'t> {
             return emit(Token::Copy(block, &self.carry[start..]));
         }
         emit_literal(&self.carry, &mut emit)
+    }
+
+    /// How often a weak sum fitted so far and the strong one did not.
+    pub fn false_alarms(&self) -> u64 {
+        self.false_alarms
     }
 
     /// No block can be found, so nothing need be remembered.
@@ -293,6 +300,7 @@ impl<'t> Search<'t> {
         let found = index.find(alike, self.table, self.table.known_part(&strong), first, stands);
         if found.is_none() {
             self.vain_bytes += self.block_length as u64 + VAIN_LEAST;
+            self.false_alarms += 1;
         }
         found
     }

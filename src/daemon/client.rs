@@ -63,6 +63,10 @@ pub struct Call {
     pub shell: Option<Shell>,
     /// The protocol version we announce (`--protocol`).
     pub version: u8,
+    /// The user is told which connection is opened.
+    pub tells_connection: bool,
+    /// The user is told the words that the daemon gets.
+    pub tells_words: bool,
 }
 
 impl Default for Call {
@@ -79,6 +83,8 @@ impl Default for Call {
             early_input: None,
             shell: None,
             version: protocol::handshake::VERSION_MOST,
+            tells_connection: false,
+            tells_words: false,
         }
     }
 }
@@ -132,9 +138,13 @@ pub fn connect(
         let text = String::from_utf8_lossy(module).escape_debug().to_string();
         return Err(DaemonError::Usage(format!("{text:?} cannot be a module's name; write host::module/path")));
     }
-    let mut exchange = Exchange::start(site, call)?;
+    let mut exchange = Exchange::start(site, call, say)?;
     let version = exchange.log_in(site, call, Some(module), say)?;
     let words = ServerArgs { old: version < 30, ..args.clone() }.to_words();
+    if call.tells_words {
+        let shown: Vec<_> = words.iter().map(|word| String::from_utf8_lossy(word)).collect();
+        say(format!("sending daemon args: {}  ({} args)", shown.join(" "), words.len()).as_bytes());
+    }
     let visible = words.iter().position(|word| word.starts_with(b"-") && !word.starts_with(b"--"));
     let end = ArgList::end_of(version);
     let bytes = match visible.filter(|_| ArgList::is_secluded(&words)) {
@@ -158,7 +168,7 @@ pub fn connect(
 
 /// Asks for the list of modules. `say` gets its lines, and before them those of the message of the day.
 pub fn list_modules(site: &Site, call: &Call, say: &mut dyn FnMut(&[u8])) -> Result<(), DaemonError> {
-    Exchange::start(site, call)?.log_in(site, call, None, say).map(|_| ())
+    Exchange::start(site, call, say)?.log_in(site, call, None, say).map(|_| ())
 }
 
 /// The conversation before the session.
@@ -168,7 +178,11 @@ struct Exchange {
 }
 
 impl Exchange {
-    fn start(site: &Site, call: &Call) -> Result<Self, DaemonError> {
+    fn start(site: &Site, call: &Call, say: &mut dyn FnMut(&[u8])) -> Result<Self, DaemonError> {
+        if call.tells_connection && call.shell.is_none() {
+            let port = site.port.or(call.port).unwrap_or(reach::PORT);
+            say(format!("opening tcp connection to {} port {port}", site.host).as_bytes());
+        }
         Ok(Self { link: reach::reach(site, call)?, client: Client::new() })
     }
 

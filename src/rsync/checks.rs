@@ -166,7 +166,10 @@ fn said(line: &mut CommandLine) {
     let has = |what: &[u8]| format.windows(what.len()).any(|window| window == what);
     line.options.detail = match () {
         () if line.itemize > 1 || has(b"%I") => ItemDetail::All,
-        () if line.itemize > 0 || has(b"%i") || has(b"%o") => ItemDetail::Changed,
+        () if line.itemize > 0 || has(b"%i") => ItemDetail::Changed,
+        () if has(b"%o") => ItemDetail::Names,
+        () if line.options.verbose > 0 => ItemDetail::None,
+        () if line.out_format.is_some() || line.options.level(Info::Name) > 0 => ItemDetail::Names,
         () => ItemDetail::None,
     };
     line.peer_words = match line.stderr {

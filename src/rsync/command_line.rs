@@ -4,7 +4,6 @@
 
 use super::table::{self, Apply, Opt};
 use super::{checks, environment::Environment};
-use crate::report::format;
 #[cfg(test)]
 mod tests;
 
@@ -360,11 +359,6 @@ impl CommandLine {
             }
             Some(_) => Err(Usage::syntax(format!("rsync: You can only specify {by} once."))),
         }
-    }
-
-    /// Whether item lines, not plain names, are written.
-    pub fn itemizes(&self) -> bool {
-        self.itemize > 0 || self.out_format.as_ref().is_some_and(|format| format::holds(format, b'i'))
     }
 }
 

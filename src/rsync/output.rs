@@ -179,10 +179,10 @@ impl Output {
     }
 
     /// What the two ends have agreed on.
-    pub(super) fn agreed(&self, n: &Negotiated) {
+    pub(super) fn agreed(&self, agreed: &Negotiated) {
         let mut state = self.lock();
-        state.stats.version = n.version;
-        state.checksums = [n.checksum, n.list_checksum];
+        state.stats.version = agreed.version;
+        state.checksums = [agreed.checksum, agreed.list_checksum];
     }
 
     /// Changes the numbers.
@@ -436,10 +436,11 @@ impl State {
             times: self.times,
             human: self.human,
         };
-        let format = self.format.as_ref().filter(|format| self.itemizes || format.as_slice() != b"%n%L");
-        let text = match format {
+        // A format that does not ask what was done has no word for it.
+        let tells = |format: &&Vec<u8>| format::holds(format, b'i') || format::holds(format, b'o');
+        let text = match self.format.as_ref().filter(tells) {
             Some(format) => Some(format::expand(format, &event)),
-            None if self.delete_level > 0 => Some([b"deleting ", name.as_slice()].concat()),
+            None if self.format.is_some() || self.delete_level > 0 => Some([b"deleting ", name.as_slice()].concat()),
             None => None,
         };
         let logged = self.log.as_ref().map(|log| format::expand(&log.format, &event));

@@ -45,7 +45,7 @@ fn settled(line: CommandLine) -> Options {
     }
     options.secluded_args = line.secluded_args.unwrap_or(options.secluded_args);
     options.quiet |= line.quiet > 0;
-    if line.itemize > 0 && options.detail == ItemDetail::None {
+    if line.itemize > 0 && matches!(options.detail, ItemDetail::None | ItemDetail::Names) {
         options.detail = ItemDetail::Changed;
     }
     if let Some(path) = line.log_file {

@@ -22,15 +22,15 @@ use crate::transfer::scanned::{Scanned, Trouble, summer};
 use crate::transfer::source::{Arguments, Hooks, SumFile};
 use crate::transfer::suffixes::Suffixes;
 use crate::transfer::{
-    Asked, Expected, Names, Operands, ReceivePlan, SendPlan, Session, TransferError, greet_agreed, greet_with, receive,
-    send,
+    Asked, Conversation, Expected, Names, Operands, ReceivePlan, SendPlan, TransferError, greet_agreed, greet_with,
+    receive, send,
 };
 use crate::transport::child::Child;
 use crate::transport::ssh::{Remedies, Ssh, SshOptions};
 use crate::transport::tcp::Family;
 use crate::transport::{Connect, ConnectError};
 use protocol::PeerError;
-use protocol::args::{Debug, Info, ItemDetail, Options, ServerArgs};
+use protocol::args::{Debug, Info, Options, ServerArgs};
 use protocol::filter::Side as RuleSide;
 use protocol::flist::ListLimits;
 use protocol::handshake::{Compat, Hello, Offer, Side, VERSION_LEAST, VERSION_MOST};
@@ -167,7 +167,7 @@ impl Client<'_> {
         }
         let until = Until::watch(playback.closer, self.line.options.stop_at)
             .map_err(|error| Failure { text: format!("rsync: Cannot listen for signals: {error}"), code: exit::IPC })?;
-        self.output.agreed(&playback.session.n);
+        self.output.agreed(&playback.session.agreed);
         let result = self.pull(playback.session);
         match (result, until.ended()) {
             (Err(_), Some(code)) => Err(Failure { text: String::new(), code }),
@@ -239,12 +239,12 @@ impl Client<'_> {
             None => greet_with(link, hello, options),
         };
         let result = greeted.and_then(|mut session| {
-            options.check_version(session.n.version)?;
+            options.check_version(session.agreed.version)?;
             session.convert(options.charset);
             if let Some(rate) = options.bwlimit.and_then(NonZeroU64::new) {
                 session.limit(rate);
             }
-            self.output.agreed(&session.n);
+            self.output.agreed(&session.agreed);
             if let Some(file) = written {
                 session.record(options, file)?;
             }
@@ -308,6 +308,8 @@ impl Client<'_> {
             early_input: line.early_input.clone(),
             shell,
             version: self.version,
+            tells_connection: line.options.level(Debug::Connect) > 0,
+            tells_words: line.options.level(Debug::Cmd) > 0,
         };
         let mut say = |words: &[u8]| self.output.hear(&Message::Text(TextKind::Info, [words, b"\n"].concat()));
         let args = self.server_args(&charset::to_peer, &|word, _| word.to_vec());
@@ -387,7 +389,7 @@ impl Client<'_> {
         let limit = limit.map_or(PATIENCE, |seconds| Duration::from_secs(seconds.into()));
         let Some(Remote { host, .. }) = &self.plan.remote else {
             let words: Vec<OsString> = words.into_iter().map(OsString::from_vec).collect();
-            let far = Local::reading(served::operators).open(&words);
+            let far = Local::reading(served::operators, &self.wanted.rules).open(&words);
             // Whoever else takes these words for a server ends before it has spoken.
             return far.map_err(|error| Failure { text: format!("rsync: {error}"), code: exit::STREAM });
         };
@@ -458,11 +460,11 @@ impl Client<'_> {
         true
     }
 
-    fn push(&self, session: Session) -> Result<i32, TransferError> {
+    fn push(&self, session: Conversation) -> Result<i32, TransferError> {
         let options = &self.line.options;
         let trouble = Trouble::new(options.level(Info::Remove) > 0);
         let plan = SendPlan {
-            shape: options.list_shape(session.n.list_checksum.size()),
+            shape: options.list_shape(session.agreed.list_checksum.size()),
             server: false,
             dry_run: options.dry_run,
             whole_file: options.whole_file,
@@ -471,20 +473,21 @@ impl Client<'_> {
             max_alloc: options.max_alloc.unwrap_or(0),
             client_rules: Default::default(),
             skip_compress: options.skip_compress.as_deref().map(Suffixes::new).unwrap_or_default(),
-            rules: options.receiver_hears_rules(session.n.version).then(|| self.wanted.rules.clone()),
+            rules: options.receiver_hears_rules(session.agreed.version).then(|| self.wanted.rules.clone()),
             names_from_peer: options.files_from.is_some() && self.wanted.here.is_none(),
             only_batch: options.only_write_batch && batch::written(self.line).is_some(),
+            tells_matches: options.level(Debug::Deltasum) > 0,
             digests: false,
         };
-        let list_checksum = session.n.list_checksum;
+        let list_checksum = session.agreed.list_checksum;
         let paths: Vec<_> = self.plan.sources.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
-        let n = session.n;
+        let agreed = session.agreed;
         let (mut report, mut sum) = (trouble.reporter(), summer(list_checksum));
         let rules = filters::rule_set(&self.wanted.rules, RuleSide::Sender);
         let sum: Option<SumFile<'_>> = if options.checksum { Some(&mut sum) } else { None };
         let hooks = Hooks { report: &mut report, sum, keep: None, rules: rules.as_ref(), guard: None };
         let listing = |asked: Asked<'_>| {
-            let open = self.announce_list(["sending", "building"], n.version >= 30);
+            let open = self.announce_list(["sending", "building"], agreed.version >= 30);
             let started = Instant::now();
             let theirs = asked.names.map(|name| Ok(charset::from_peer(&name?, options)));
             let names: Option<Box<Names<'_>>> = match &self.wanted.here {
@@ -493,7 +496,7 @@ impl Client<'_> {
                 None => None,
             };
             let listed = Arguments::new(&paths, names)
-                .and_then(|arguments| Scanned::list(arguments, options, &n, hooks, &trouble));
+                .and_then(|arguments| Scanned::list(arguments, options, &agreed, hooks, &trouble));
             self.output.stats(|stats| stats.list_build = started.elapsed().as_millis() as u64);
             if open {
                 self.output.say("done\n");
@@ -521,21 +524,20 @@ impl Client<'_> {
         Expected::new(operands, &self.wanted.rules, &self.line.options)
     }
 
-    fn pull(&self, session: Session) -> Result<i32, TransferError> {
+    fn pull(&self, session: Conversation) -> Result<i32, TransferError> {
         let options = &self.line.options;
         let destination = self.plan.destination.as_deref().unwrap_or_default();
         // What goes into a batch file only changes nothing here.
         let dry_run = options.dry_run || options.only_write_batch;
         // And a batch that is tried dry brings its data along.
         let only_write_batch = options.only_write_batch || (dry_run && self.line.batch.read.is_some());
-        // Who has only the operation told asks for nothing at this end.
-        let detail = if self.line.itemizes() { options.detail } else { ItemDetail::None };
         let plan = ReceivePlan {
-            options: Options { dry_run, only_write_batch, detail, ..options.clone() },
+            options: Options { dry_run, only_write_batch, ..options.clone() },
             server: false,
             destination: PathBuf::from(OsStr::from_bytes(destination)),
             limits: ListLimits::within(options.max_alloc.unwrap_or(0)),
             rules: self.wanted.rules.clone(),
+            known: Vec::new(),
             asked: self.wanted.asked.as_ref().map(|asked| asked.bytes.clone()),
             expected: self.expected(),
             guard: None,
@@ -546,7 +548,8 @@ impl Client<'_> {
         } else {
             ["receiving", "receiving"]
         };
-        let incremental = if from_batch { session.n.compat.has(Compat::INC_RECURSE) } else { session.n.version >= 30 };
+        let incremental =
+            if from_batch { session.agreed.compat.has(Compat::INC_RECURSE) } else { session.agreed.version >= 30 };
         if self.announce_list(verbs, incremental) {
             self.output.say("done\n");
         }

@@ -12,6 +12,7 @@ use protocol::filter::{
 use protocol::flist::ListLimits;
 use protocol::handshake::VERSION_MOST;
 use protocol::names;
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -195,6 +196,8 @@ pub struct ClientRules {
     /// Rules that the server has of its own command line; they come first.
     own: Vec<Rule>,
     rules: Vec<Rule>,
+    /// Where those were read that are known beforehand, by their texts.
+    origins: HashMap<Vec<u8>, Origin>,
     /// How many of them name files in directories.
     merges: usize,
     /// Memory for them that is left, and that there was.
@@ -216,7 +219,18 @@ impl ClientRules {
             Mode { from0: options.from0, delete_excluded: options.delete_excluded && side == Side::Receiver, ..mode };
         let cvs = side == Side::Sender && options.cvs_exclude;
         let most = ListLimits::within(options.max_alloc.unwrap_or(0)).beside;
-        Self { mode, side, cvs, own: own.to_vec(), rules: Vec::new(), merges: 0, left: most, most }
+        let (rules, origins) = Default::default();
+        Self { mode, side, cvs, own: own.to_vec(), rules, origins, merges: 0, left: most, most }
+    }
+
+    /// The same where these will come: they are told as where they were read.
+    pub(super) fn known(mut self, rules: &[Rule]) -> Self {
+        let origin = |rule: &Rule| match rule {
+            Rule::Match(found) if found.origin != Origin::Words => Some((rule.text(), found.origin)),
+            _ => None,
+        };
+        self.origins = rules.iter().filter_map(origin).collect();
+        self
     }
 
     /// Takes one in.
@@ -238,7 +252,13 @@ impl ClientRules {
         Ok(())
     }
 
-    fn keep(&mut self, rule: Rule) -> Result<(), TransferError> {
+    fn keep(&mut self, mut rule: Rule) -> Result<(), TransferError> {
+        if !self.origins.is_empty() {
+            let origin = self.origins.get(&rule.text());
+            if let (Rule::Match(rule), Some(&origin)) = (&mut rule, origin) {
+                rule.origin = origin;
+            }
+        }
         if matches!(rule, Rule::DirMerge(_)) {
             self.merges += 1;
             if self.merges > MERGES_MOST {

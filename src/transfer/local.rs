@@ -8,6 +8,7 @@ use crate::pipe;
 use crate::transport::child::Child;
 use crate::transport::{CommandOutput, Connect, ConnectError};
 use protocol::args::{ArgsError, ServerArgs};
+use protocol::filter::Rule;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
@@ -15,21 +16,22 @@ use std::os::unix::ffi::OsStrExt;
 type Parse = fn(&[&[u8]]) -> Result<ServerArgs, ArgsError>;
 
 /// Serves each link on a thread of its own.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Local {
     parse: Parse,
+    rules: Vec<Rule>,
 }
 
 impl Default for Local {
     fn default() -> Self {
-        Self { parse: |words| ServerArgs::parse(words) }
+        Self { parse: |words| ServerArgs::parse(words), rules: Vec::new() }
     }
 }
 
 impl Local {
-    /// Reads the server's arguments so.
-    pub(crate) fn reading(parse: Parse) -> Self {
-        Self { parse }
+    /// Reads the server's arguments so; its client will tell these rules.
+    pub(crate) fn reading(parse: Parse, rules: &[Rule]) -> Self {
+        Self { parse, rules: rules.to_vec() }
     }
 }
 
@@ -37,6 +39,7 @@ impl Connect for Local {
     fn open(&mut self, server_args: &[OsString]) -> Result<Link, ConnectError> {
         let words: Vec<_> = server_args.iter().map(|word| word.as_bytes()).collect();
         let mut args = (self.parse)(&words).map_err(|error| ConnectError::Setup(error.to_string()))?;
+        args.known.clone_from(&self.rules);
         charset::of_server(&mut args.options).map_err(|error| ConnectError::Setup(error.to_string()))?;
         // Elsewhere a server that receives has been told all rules.
         if !args.sender && args.options.cvs_exclude && !args.options.delete_excluded {

@@ -7,7 +7,7 @@ mod reply;
 use super::TransferError;
 use super::abort::{Parts, abort};
 use super::filters::ClientRules;
-use super::greet::Session;
+use super::greet::Conversation;
 use super::suffixes::Suffixes;
 use crate::link::Ending;
 use conversation::{Line, converse};
@@ -57,6 +57,8 @@ pub struct SendPlan {
     pub names_from_peer: bool,
     /// File data goes into the batch file only (`--only-write-batch`).
     pub only_batch: bool,
+    /// The user is told what the search for known blocks came to.
+    pub tells_matches: bool,
     /// The watch is told the BLAKE3 of each file sent.
     pub digests: bool,
 }
@@ -184,6 +186,10 @@ pub struct Sent {
     pub literal_bytes: u64,
     /// Bytes the receiving side had already.
     pub matched_bytes: u64,
+    /// The blocks that they were found as.
+    pub matches: u64,
+    /// How often a block's weak sum fitted and its strong sum did not.
+    pub false_alarms: u64,
     /// All that went over the wire for them: what was said of each file, its tokens and its sum, as they are compressed.
     pub wire_bytes: u64,
 }
@@ -218,28 +224,33 @@ pub struct Summary {
 /// client's filter rules if we are the server, and the names to send if the peer has them; with incremental recursion it
 /// gives the first segment only, and the source the others.
 pub fn send<S: Source>(
-    session: Session,
+    session: Conversation,
     plan: &SendPlan,
     listing: impl FnOnce(Asked<'_>) -> Result<(Listing, S), TransferError>,
     watch: &mut dyn Watch,
 ) -> Result<Summary, TransferError> {
-    let Session { n, inbox, mut out, mut ears, mut mouth, closer, batch, .. } = session;
-    mouth.batch = batch;
-    let line = Line { n: &n, out: &mut out, ears: &mut ears, mouth: &mut mouth, closer: &closer };
+    let Conversation { agreed, inbox, mut out, mut reader, mut writer, closer, batch, .. } = session;
+    writer.batch = batch;
+    let line = Line { agreed: &agreed, out: &mut out, reader: &mut reader, writer: &mut writer, closer: &closer };
     let (files, sent) = match converse(line, inbox, plan, listing, watch) {
         Ok(done) => done,
         Err(error) => {
-            return Err(abort(&n, error, plan.server, Parts { out, mouth, ears: &mut ears, closer: &closer }));
+            return Err(abort(
+                &agreed,
+                error,
+                plan.server,
+                Parts { out, writer, reader: &mut reader, closer: &closer },
+            ));
         }
     };
-    let (written_bytes, read_bytes) = (mouth.said, ears.heard);
-    drop(mouth);
+    let (written_bytes, read_bytes) = (writer.written, reader.read);
+    drop(writer);
     let mut ending = None;
     // The client waits for a server to leave, not the other way round.
     if !plan.server {
-        ears.hear_the_end()?;
-        ending = ears.remote.wait(super::ENDING_PATIENCE);
+        reader.read_to_end()?;
+        ending = reader.remote.wait(super::ENDING_PATIENCE);
     }
-    let stderr = ears.remote.stderr();
+    let stderr = reader.remote.stderr();
     Ok(Summary { files, sent, written_bytes, read_bytes, ending, stderr })
 }

@@ -13,6 +13,8 @@ pub enum ItemDetail {
     /// Only what the protocol needs.
     #[default]
     None,
+    /// Nothing either, but that the client shows names, though nothing else tells that (`X`).
+    Names,
     /// Changed items (`%i`).
     Changed,
     /// All items (`%i%I`).

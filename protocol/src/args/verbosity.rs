@@ -1,6 +1,6 @@
 //! How much is said of what: the flags of `--info` and `--debug`, and what `-v` sets of them.
 
-use super::{For, Options};
+use super::{For, ItemDetail, Options};
 use std::marker::PhantomData;
 
 /// A kind of flags: those of one option.
@@ -108,7 +108,7 @@ flags! {
         /// Changes of directory.
         Chdir = "CHDIR", [5], None, "";
         /// Connections.
-        Connect = "CONNECT", [2, 3], None, "";
+        Connect = "CONNECT", [2, 3], None, "the connection to a daemon";
         /// Commands.
         Cmd = "CMD", [2, 4], None, "the command that reaches the other end";
         /// Steps of a deletion.
@@ -241,7 +241,7 @@ impl<F: Flag> Levels<F> {
         let mut words = Vec::new();
         // Where each has a level, the most common one stands for all of them.
         let common = (0..=LEVEL_MOST).rev().max_by_key(|most| said.iter().filter(|(_, level)| level == most).count());
-        let common = common.filter(|_| said.len() == heard.len());
+        let common = common.filter(|_| !said.is_empty() && said.len() == heard.len());
         if let Some(level) = common {
             words.push(if level == 0 { "NONE".to_owned() } else { spelt("ALL", level) });
         }
@@ -259,7 +259,7 @@ impl Options {
 
     /// Whether names are told, by themselves or with what changes.
     pub fn tells_names(&self) -> bool {
-        self.level(Info::Name) > 0 || self.detail != super::ItemDetail::None
+        self.level(Info::Name) > 0 || matches!(self.detail, ItemDetail::Changed | ItemDetail::All)
     }
 }
 

@@ -15,7 +15,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// The port of rsync daemons.
-const PORT: u16 = 873;
+pub(super) const PORT: u16 = 873;
 /// How long a connection that stands still is waited for where nobody sets a limit.
 const PATIENCE: Duration = Duration::from_secs(3600);
 /// How long a proxy may take to answer.

@@ -116,7 +116,8 @@ fn what_is_said_is_graded() {
     );
     let detail = |text: &str| options(text).detail;
     assert_eq!((detail("-v"), detail("-i"), detail("-ii")), (ItemDetail::None, ItemDetail::Changed, ItemDetail::All));
-    assert_eq!((detail("--out-format=%n"), detail("--out-format=%i")), (ItemDetail::None, ItemDetail::Changed));
+    assert_eq!((detail("--out-format=%n"), detail("--out-format=%i")), (ItemDetail::Names, ItemDetail::Changed));
+    assert_eq!((detail("-v --out-format=%n"), detail("--progress")), (ItemDetail::None, ItemDetail::Names));
     let human = |text: &str| parse(&format!("{text} s d")).unwrap().human;
     assert_eq!((human(""), human("-h"), human("-hh"), human("--no-h")), (1, 2, 3, 0));
 }

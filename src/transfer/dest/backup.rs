@@ -53,7 +53,11 @@ impl Dest {
         let is_backup = self.places.backup.as_ref().is_some_and(|backup| {
             backup.dir.is_none() && name.ends_with(&backup.suffix) && name.len() > backup.suffix.len()
         });
-        if !self.backs_up() || is_backup || self.is_unsafe_link(name)? {
+        if !self.backs_up() || is_backup {
+            return self.remove_non_dir(name);
+        }
+        if self.is_unsafe_link(name)? {
+            self.tell_backup(name);
             return self.remove_non_dir(name);
         }
         self.save(name, Leaving::Now)
@@ -63,7 +67,7 @@ impl Dest {
     pub fn would_back_up(&self, name: &[u8]) -> Result<(), DestError> {
         let Some(backup) = self.places.backup.as_ref().filter(|backup| backup.tells) else { return Ok(()) };
         let stands = self.stat(name)?.is_some_and(|found| found.kind() != Some(Kind::Dir));
-        if stands && !self.is_unsafe_link(name)? {
+        if stands {
             backup.dir.iter().for_each(|place| self.announce(backup, place));
             self.tell_backup(name);
         }
@@ -99,13 +103,16 @@ impl Dest {
 
     /// Keeps what stands at `name`, which is about to be replaced; a directory is not kept.
     pub(super) fn back_up_replaced(&self, name: &[u8]) -> Result<(), DestError> {
-        if self.backs_up() && !self.is_unsafe_link(name)? {
-            self.save(name, Leaving::Later)?;
+        match self.backs_up() {
+            true if self.is_unsafe_link(name)? => self.tell_backup(name),
+            true => drop(self.save(name, Leaving::Later)?),
+            false => {}
         }
         Ok(())
     }
 
-    /// Whether a symlink stands at `name` that `--safe-links` would not let in: it is not kept either.
+    /// Whether a symlink stands at `name` that `--safe-links` would not let in: it is not kept either, though stock tells of
+    /// it as of the others.
     fn is_unsafe_link(&self, name: &[u8]) -> Result<bool, DestError> {
         if !self.places.backup.as_ref().is_some_and(|backup| backup.safe_links) {
             return Ok(false);

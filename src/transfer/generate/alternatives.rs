@@ -147,7 +147,7 @@ impl Work<'_> {
             self.tell_up_to_date(&[name, slash].concat());
         }
         // In words it is up to date, whatever was made of it here.
-        if !same || self.options.detail != ItemDetail::None {
+        if !same || !matches!(self.options.detail, ItemDetail::None | ItemDetail::Names) {
             self.tell_item(ndx, header, unknown);
         }
     }

@@ -128,7 +128,9 @@ impl<'a> Deletion<'a> {
         for (leaf, found) in &folder.entries {
             let full = joined(name, leaf);
             let is_dir = found.kind() == Some(Kind::Dir);
-            if holds(&full) || self.is_safe(scope, &full, is_dir, false) {
+            // Who wants to hear of rules hears of what the list has, too.
+            let is_told_safe = self.tells_rules() && self.is_safe(scope, &full, is_dir, false);
+            if is_told_safe || holds(&full) || (!self.tells_rules() && self.is_safe(scope, &full, is_dir, false)) {
                 continue;
             }
             if self.options.one_file_system > 0 && is_dir && found.dev != folder.dev {
@@ -336,7 +338,7 @@ impl<'a> Deletion<'a> {
             if self.is_safe(scope.as_ref(), &full, is_dir, true) {
                 empty = false;
             } else if self.options.one_file_system > 0 && is_dir && found.dev != dev {
-                if self.options.level(Info::Mount) > 0 {
+                if self.options.verbose > 1 {
                     self.say(TextKind::Info, format!("mount point, {}, pins parent directory", shown(&full)));
                 }
                 empty = false;
@@ -351,13 +353,17 @@ impl<'a> Deletion<'a> {
         self.options.max_delete.is_some_and(|most| self.counts.total() >= most)
     }
 
+    fn tells_rules(&self) -> bool {
+        self.options.level(Debug::Filter) > 0
+    }
+
     fn is_safe(&mut self, scope: Option<&Scope>, name: &[u8], is_dir: bool, deleting: bool) -> bool {
         if self.guard.is_some_and(|guard| guard.hides(name, is_dir)) {
             return true;
         }
         let verdict = self.rules.zip(scope).and_then(|(rules, scope)| rules.verdict(scope, name, is_dir, deleting));
         let Some(verdict) = verdict else { return false };
-        if self.options.level(Debug::Filter) > 0 {
+        if self.tells_rules() {
             self.say(TextKind::Info, verdict.said(&shown(name), is_dir));
         }
         verdict.excludes()

@@ -21,7 +21,7 @@ impl Work<'_> {
         let quiet = ItemFlags::BASIS_TYPE.and(ItemFlags::XNAME).and(ItemFlags::LOCAL_CHANGE);
         let named = header.xname.as_ref().is_some_and(|name| !name.is_empty());
         let changed = named || header.flags.0 & !quiet.0 != 0;
-        if self.n.has_items() && (self.tells_all() || changed) {
+        if self.agreed.has_items() && (self.tells_all() || changed) {
             let header = self.with_values(header, unknown);
             self.speaker.item(ndx, &header, &mut self.out);
         } else if changed {
@@ -33,6 +33,11 @@ impl Work<'_> {
     pub(super) fn tell_user(&mut self, ndx: Ndx, header: &ItemHeader) {
         let Some(list) = self.lists.find(ndx).cloned() else { return };
         let Some(entry) = list.get(ndx) else { return };
+        // Of the folder that was made for all of it, the user has heard.
+        let itemizes = matches!(self.options.detail, ItemDetail::Changed | ItemDetail::All);
+        if self.target.made && entry.name == b"." && !itemizes {
+            return;
+        }
         if !self.plan.server {
             return self.witness.item(ndx, entry, header);
         }
@@ -51,7 +56,7 @@ impl Work<'_> {
     pub(super) fn with_values(&self, header: ItemHeader, unknown: Vec<u32>) -> ItemHeader {
         // Values go into a batch file, though nothing is changed here.
         let dry_run = self.options.dry_run && !self.options.only_write_batch;
-        let lists = XattrLists::of(self.n, self.options.xattrs > 0, dry_run, false);
+        let lists = XattrLists::of(self.agreed, self.options.xattrs > 0, dry_run, false);
         ItemHeader { xattrs: Some(XattrList::Wanted(unknown)), ..header }.with_list(lists)
     }
 
@@ -128,7 +133,7 @@ impl Work<'_> {
     pub(super) fn say(&mut self, message: &Message) {
         match message {
             Message::Text(..) | Message::Deleted(_) if !self.plan.server => self.witness.message(message),
-            Message::Deleted(name) if !self.n.has_items() => {
+            Message::Deleted(name) if !self.agreed.has_items() => {
                 self.witness.told(message);
                 self.tell_deleted(name);
             }
@@ -146,15 +151,15 @@ impl Work<'_> {
             None => (name, b""),
         };
         match self.options.detail {
-            ItemDetail::None if self.options.level(Info::Del) == 0 => {}
-            ItemDetail::None => self.tell(&[b"deleting ", name, mark]),
+            ItemDetail::None if self.options.level(Info::Del).max(self.options.level(Info::Name)) == 0 => {}
+            ItemDetail::None | ItemDetail::Names => self.tell(&[b"deleting ", name, mark]),
             ItemDetail::Changed => self.tell(&[b"*deleting  "]),
             ItemDetail::All => self.tell(&[b"*deleting  %I"]),
         }
     }
 
     pub(super) fn tell_up_to_date(&mut self, name: &[u8]) {
-        if self.options.level(Info::Name) > 1 && self.options.detail == ItemDetail::None {
+        if self.options.level(Info::Name) > 1 && matches!(self.options.detail, ItemDetail::None | ItemDetail::Names) {
             self.tell(&[name, b" is uptodate"]);
         }
     }
