@@ -1,13 +1,14 @@
 //! The command line: which face of the program was called, and with which exit code it ends.
 
-mod agent;
 mod authorize;
 mod bench;
 mod check;
 mod flags;
 mod output;
+mod plan;
 mod run;
 mod server;
+mod table;
 
 use crate::ocs::site;
 use clap::Parser;
@@ -96,8 +97,8 @@ pub fn main(mut args: Vec<OsString>) -> ExitCode {
     let result = match flags.command {
         Command::Run(args) => run::run(args, agent),
         Command::Check(args) => check::check(args),
-        Command::InitDb(args) => run::init_db(args),
-        Command::Retry(args) => run::retry(args),
+        Command::InitDb(args) => table::init_db(args),
+        Command::Retry(args) => table::retry(args),
         Command::Rdiff(words) => Ok(crate::rdiff::main(&words)),
         Command::Bench(args) => bench::bench(args),
         Command::Authorize(args) => authorize::authorize(&args),

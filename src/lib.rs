@@ -5,6 +5,7 @@
 //! wire.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod agent;
 pub mod archiver;
 pub mod bench;
 pub mod catalog;
@@ -20,6 +21,7 @@ pub mod pipe;
 pub mod rdiff;
 mod report;
 pub mod rsync;
+mod service;
 pub mod status;
 pub mod throttle;
 pub mod transfer;

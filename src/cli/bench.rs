@@ -6,6 +6,7 @@ use crate::bench::delta::{self, Extent};
 use crate::bench::link::{Relay, Terms};
 use crate::bench::transfer::{GROUPS, Plan, SCENARIOS};
 use crate::bench::{BenchError, Findings, Progress, Receiver, measure, plot, ssh, transfer};
+use crate::service::{listen_for_signals, runtime};
 use anyhow::{Context, Result, bail};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand, ValueEnum};
@@ -216,9 +217,9 @@ fn available_memory() -> u64 {
 /// Makes signals end the measurement in good order: its folders are removed on the way out. Holds for as long as what it
 /// gives lives.
 fn interruptible() -> Result<Runtime> {
-    let runtime = super::run::runtime()?;
+    let runtime = runtime()?;
     let inside = runtime.enter();
-    super::run::listen_for_signals(measure::interrupt, || std::process::exit(SOME_FAILED.into()))?;
+    listen_for_signals(measure::interrupt, || std::process::exit(SOME_FAILED.into()))?;
     drop(inside);
     Ok(runtime)
 }
@@ -318,14 +319,14 @@ fn link(listen: &str, to: &str, terms: Terms) -> Result<u8> {
         }
     };
     print(&format!("{}", relay.address()));
-    super::run::runtime()?.block_on(async {
+    runtime()?.block_on(async {
         let (stopped, asked) = tokio::sync::oneshot::channel();
         let stopped = std::sync::Mutex::new(Some(stopped));
         let stop = move || {
             let stopped = stopped.lock().ok().and_then(|mut stopped| stopped.take());
             stopped.map(|stopped| stopped.send(()));
         };
-        super::run::listen_for_signals(stop, || std::process::exit(SOME_FAILED.into()))?;
+        listen_for_signals(stop, || std::process::exit(SOME_FAILED.into()))?;
         let _ = asked.await;
         Ok(0)
     })

@@ -224,6 +224,20 @@ pub(super) fn summary(now: &Snapshot) -> String {
     line
 }
 
+/// The same as one JSON object.
+pub(super) fn summary_json(now: &Snapshot) -> String {
+    json_object([
+        ("copied", now.copied.into()),
+        ("failed", now.failed.into()),
+        ("bytes", (now.literal_bytes + now.matched_bytes).into()),
+        ("literal_bytes", now.literal_bytes.into()),
+        ("matched_bytes", now.matched_bytes.into()),
+        ("reconnects", now.link_troubles.into()),
+        ("database_troubles", now.database_troubles.into()),
+        ("seconds", ((now.seconds * 1000.0).round() / 1000.0).into()),
+    ])
+}
+
 impl Write for Screen {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &self.bar {

@@ -2,8 +2,8 @@
 
 use super::report::{Report, Status};
 use crate::archiver::{Answer, Demands, Direction, FarEnd, ask, base, hello, sender_args, server_args};
-use crate::cli::run::Service;
 use crate::link::Closer;
+use crate::service::Service;
 use crate::transfer::local::Local;
 use crate::transfer::{TransferError, greet};
 use crate::transport::ssh::Ssh;

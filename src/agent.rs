@@ -1,19 +1,17 @@
 //! The archiver as an agent of the observatory: the process `run`, and tasks beside it.
 
-use super::flags::{RunArgs, rate};
-use super::run::{Service, listen_for_hangups, listen_for_signals, settings, upkeep};
 use crate::archiver::control::Control;
-use crate::archiver::{self, Ended, Settings};
-use crate::catalog::{self, AnyCatalog, ArchiveStats, Catalog, Pending, RecordId, Retry, Totals};
+use crate::archiver::{self, Ended};
+use crate::catalog::{AnyCatalog, ArchiveStats, Catalog, CatalogError, Pending, RecordId, Retry, Totals};
 use crate::clock::unix_now;
-use crate::ocs::agent::{Agent, AgentConfig, AgentHandle};
+use crate::ocs::agent::{Agent, AgentConfig, AgentEnd, AgentError, AgentHandle};
 use crate::ocs::feeds::Block;
 use crate::ocs::operation::{Kind, Operation, Outcome, Param, Params};
 use crate::ocs::session::Session;
-use crate::ocs::site::AgentClass;
+use crate::ocs::site::{AgentClass, Resolved};
+use crate::service::{Run, Service, ServiceError, listen_for_hangups, listen_for_signals};
 use crate::status::{LastCopy, Snapshot};
-use crate::throttle::Rate;
-use anyhow::Result;
+use crate::throttle::parse_rate;
 use serde_json::{Map, Value, json};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,8 +26,6 @@ const COUNT_SHARE: u32 = 100;
 const LAST_FILE: Duration = Duration::from_secs(6);
 /// Rows that are shown of those given a new chance.
 const SHOWN_MOST: usize = 100;
-/// The longest wait between attempts to open the table.
-const OPENING_WAIT_MOST: Duration = Duration::from_secs(60);
 /// The feed besides those of the old agents.
 const FEED: &str = "archiver";
 /// Feeds of the SupRsync agent.
@@ -42,13 +38,9 @@ const SIZED_MOST: usize = 1000;
 
 /// What the operations share.
 struct Desk {
-    service: Service,
-    args: RunArgs,
+    run: Run,
     /// We stand in for a SupRsync agent, and speak its feeds too.
     suprsync: bool,
-    instance: String,
-    /// The limit, which outlasts a run.
-    rate: Rate,
     /// The table's counts are no longer what they were.
     recount: Notify,
     now: Mutex<Now>,
@@ -61,13 +53,31 @@ struct Now {
     paused: bool,
 }
 
-/// Serves as an agent until told to end; returns the exit code.
-pub(super) async fn serve(config: AgentConfig, args: RunArgs, service: Service) -> Result<u8> {
-    let suprsync = config.agent_class == AgentClass::SupRsync.name();
-    let rate = Rate::new(args.bwlimit.unwrap_or(0));
-    let instance = config.instance_id.clone();
-    let desk =
-        Arc::new(Desk { service, args, suprsync, instance, rate, recount: Notify::new(), now: Mutex::default() });
+/// Why there is no agent.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    /// The framework will not have it.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    /// The process cannot hear of signals.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+/// Serves as an agent until told to end.
+pub(crate) async fn serve(site: Resolved, run: Run) -> Result<AgentEnd, ServeError> {
+    let suprsync = site.agent_class == AgentClass::SupRsync;
+    let config = AgentConfig {
+        address_root: site.address_root,
+        instance_id: site.instance_id,
+        agent_class: site.agent_class.name().to_owned(),
+        realm: site.realm,
+        wamp_server: site.wamp_server,
+        // Zero is Python's word for never.
+        crossbar_timeout: site.crossbar_timeout.filter(|limit| !limit.is_zero()),
+        access_policy: site.access_policy,
+    };
+    let desk = Arc::new(Desk { run, suprsync, recount: Notify::new(), now: Mutex::default() });
     let mut agent = Agent::new(config)?;
     agent.register_feed(FEED, true, Map::new())?;
     if suprsync {
@@ -98,16 +108,12 @@ pub(super) async fn serve(config: AgentConfig, args: RunArgs, service: Service) 
     if let Some(session) = handle.session("run") {
         let _ = tokio::time::timeout(LAST_FILE, session.done()).await;
     }
-    if end.is_error() {
-        super::output::say(&format!("pysmurf-archiver: {end}"));
-        return Ok(super::SOME_FAILED);
-    }
-    Ok(0)
+    Ok(end)
 }
 
 fn operations(desk: &Arc<Desk>, handle: &AgentHandle) -> Vec<Operation> {
     let (run, feed) = (desk.clone(), handle.clone());
-    let run = Operation::process("run", move |session, _| run.clone().run(session, feed.clone()))
+    let run = Operation::process("run", move |session, _| run.clone().work(session, feed.clone()))
         .docstring(RUN)
         .at_start(Params::new());
     let retry = desk.clone();
@@ -194,7 +200,7 @@ impl Desk {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn run(self: Arc<Self>, session: Session, feed: AgentHandle) -> Outcome {
+    async fn work(self: Arc<Self>, session: Session, feed: AgentHandle) -> Outcome {
         let control = Control::new();
         {
             let mut now = self.now();
@@ -209,7 +215,7 @@ impl Desk {
             asked.stop_requested().await;
             stop.stop();
         });
-        let ended = self.work(&session, &feed, &control).await;
+        let ended = self.copy(&session, &feed, &control).await;
         listening.abort();
         {
             let mut now = self.now();
@@ -217,59 +223,36 @@ impl Desk {
         }
         match ended {
             Ok(Ended::Stopped | Ended::Drained) => Ok("Stopped archiving data.".to_owned()),
-            Ok(Ended::OutOfReach(why)) => Err(why),
-            Err(error) => Err(format!("{error:#}")),
+            Ok(Ended::OutOfReach(why)) | Err(why) => Err(why),
         }
     }
 
-    async fn work(&self, session: &Session, feed: &AgentHandle, control: &Control) -> Result<Ended> {
-        let Some(catalog) = self.open(session, control).await else { return Ok(Ended::Stopped) };
-        let catalog = Arc::new(catalog);
+    async fn copy(&self, session: &Session, feed: &AgentHandle, control: &Control) -> Result<Ended, String> {
+        let Run { service, upkeep, .. } = &self.run;
+        // However long it takes: also a table or right that is missing may come with time.
+        let patient = |error: &CatalogError| {
+            session.set_degraded(true);
+            session.add_known_message(&format!("{error}; trying again"));
+            true
+        };
+        let opened = service.open(control.stop(), patient).await.map_err(|error| error.to_string())?;
+        let Some(catalog) = opened.map(Arc::new) else { return Ok(Ended::Stopped) };
+        session.set_degraded(false);
         self.now().catalog = Some(catalog.clone());
         session.add_message(&format!("Watching {}", catalog.describe()));
-        let chosen = self.service.options.selection.targets.clone();
-        let (looking, told) = (super::run::look_for_strangers(catalog.clone(), chosen), session.clone());
+        let (looking, told) = (service.look_for_strangers(catalog.clone()), session.clone());
         tokio::spawn(async move {
             if let Some(strangers) = looking.await {
                 told.add_known_message(&strangers);
             }
         });
-        let settings = Settings { rate: self.rate.clone(), ..settings(&self.args, &self.service)? };
-        let upkeep = upkeep(&self.args, &self.service, Some(&self.instance))?;
-        let upkeeping = upkeep.run(catalog.clone(), control.clone());
-        let work = archiver::run(settings, catalog.clone(), || self.service.connect(), control.clone());
+        let settings = self.run.begin().map_err(|error| error.to_string())?;
+        let work = archiver::run(settings, catalog.clone(), || service.connect(), control.clone());
         let tell = self.tell(session, feed, control, &catalog);
         tokio::select! {
-            ended = work => Ok(ended?),
+            ended = work => ended.map_err(|error| error.to_string()),
             never = tell => match never {},
-            () = upkeeping, if !upkeep.is_idle() => Ok(Ended::Stopped),
-        }
-    }
-
-    /// Opens the table, however long it takes: also a table or right that is missing may come with time.
-    async fn open(&self, session: &Session, control: &Control) -> Option<AnyCatalog> {
-        let mut wait = Duration::from_secs(1);
-        loop {
-            let opened = tokio::select! {
-                opened = catalog::open(&self.service.database, self.service.options.clone()) => opened,
-                () = control.stop().stopped() => return None,
-            };
-            match opened {
-                Ok(catalog) => {
-                    session.set_degraded(false);
-                    return Some(catalog);
-                }
-                Err(error) => {
-                    session.set_degraded(true);
-                    tracing::warn!("{error}; trying again");
-                    session.add_known_message(&format!("{error}; trying again"));
-                }
-            }
-            tokio::select! {
-                () = tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)) => {}
-                () = control.stop().stopped() => return None,
-            }
-            wait = (wait * 2).min(OPENING_WAIT_MOST);
+            () = upkeep.run(catalog.clone(), control.clone()), if !upkeep.is_idle() => Ok(Ended::Stopped),
         }
     }
 
@@ -297,7 +280,7 @@ impl Desk {
                     let pause = (began.elapsed() * COUNT_SHARE).clamp(TICK, COUNT_EVERY);
                     count.as_mut().reset(tokio::time::Instant::now() + pause);
                     if let Some(stats) = &table.archive {
-                        self.publish(feed, ARCHIVE, archive_block(&self.service, stats));
+                        self.publish(feed, ARCHIVE, archive_block(&self.run.service, stats));
                     }
                     continue;
                 }
@@ -435,12 +418,14 @@ impl Desk {
     }
 
     async fn bwlimit(self: Arc<Self>, session: Session, params: Params) -> Outcome {
+        // Every run has this one, so that the limit outlasts a run.
+        let rate = &self.run.settings.rate;
         match params.get("rate").unwrap_or(&Value::Null) {
             Value::Null => {}
-            Value::String(text) => self.rate.set(rate(text)?),
-            other => self.rate.set(rate(&other.to_string())?),
+            Value::String(text) => rate.set(parse_rate(text)?),
+            other => rate.set(parse_rate(&other.to_string())?),
         }
-        let now = self.rate.get();
+        let now = rate.get();
         session.set_data(json!({"bwlimit": now}));
         Ok(match now {
             0 => "No limit".to_owned(),
@@ -448,7 +433,7 @@ impl Desk {
         })
     }
 
-    fn at_work(&self) -> std::result::Result<(Arc<AnyCatalog>, Control), String> {
+    fn at_work(&self) -> Result<(Arc<AnyCatalog>, Control), String> {
         let now = self.now();
         now.catalog
             .clone()
