@@ -6,7 +6,7 @@ use crate::exit;
 use crate::link::Closer;
 use protocol::PeerError;
 use protocol::handshake::Negotiated;
-use protocol::mux::{Message, Outbox, TextKind};
+use protocol::mux::{ACKNOWLEDGEMENT_MOST, Message, Outbox, TextKind, ends_in_error_exit};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -99,12 +99,22 @@ pub(super) fn is_link(error: &TransferError) -> bool {
 }
 
 /// Hears a peer out that has been told why. A client that still writes takes the end of our stream for a connection that
-/// broke, and reads no word; a server waits for it.
+/// broke, and reads no word; one that has acknowledged it, and a server, wait for that end.
 pub(super) fn hear_out(n: &Negotiated, server: bool, mouth: Mouth, ears: &mut Ears, closer: &Closer) {
     let limit = if server && n.version < 31 { MOMENT } else { HANG_UP };
     let open = server.then_some(mouth);
-    within(limit, closer, || while ears.hear().is_ok() {});
+    within(limit, closer, || {
+        let mut end = Vec::new();
+        while let Ok(bytes) = ears.hear() {
+            end.extend_from_slice(&bytes[bytes.len().saturating_sub(ACKNOWLEDGEMENT_MOST)..]);
+            end.drain(..end.len().saturating_sub(ACKNOWLEDGEMENT_MOST));
+            if server && n.version >= 31 && ends_in_error_exit(&end) {
+                break;
+            }
+        }
+    });
     drop(open);
+    await_hang_up(ears, closer);
 }
 
 /// Reads until the peer has hung up; closes the link when it does not.

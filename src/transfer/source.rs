@@ -204,7 +204,7 @@ impl<'h> Walk<'h> {
     fn operand(&mut self, operand: &Operand, found: &mut Vec<Listed>) -> Result<(), ScanError> {
         let root = operand.root.as_os_str().as_bytes();
         let barred = self.hooks.guard.is_some_and(|guard| guard.bars(root, true));
-        let entered = if barred { Err(io::ErrorKind::NotFound.into()) } else { self.tree.enter(&operand.root) };
+        let entered = if barred { Err(Errno::NOENT.into()) } else { self.tree.enter(&operand.root) };
         let entered = entered.and_then(|root| match operand.listed {
             true => self.tree.admit(root).map(|()| root),
             false => Ok(root),
