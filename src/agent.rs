@@ -15,7 +15,7 @@ use crate::ocs::session::Session;
 use crate::ocs::site::{AgentClass, Resolved};
 use crate::service::{Run, ServiceError, listen_for_hangups, listen_for_signals};
 use crate::status::Snapshot;
-use counts::Table;
+use counts::TableCounts;
 use feeds::{ARCHIVE, FEED, TRANSFERS};
 use serde_json::{Map, Value};
 use session_data::{session_data, suprsync_data, trouble_of};
@@ -33,18 +33,19 @@ const LAST_FILE: Duration = Duration::from_secs(6);
 /// How often `transfer_stats` goes out.
 const TRANSFERS_EVERY: Duration = Duration::from_secs(600);
 
-/// What the operations share.
-struct Desk {
+/// The archiver behind its operations: what they share.
+struct ArchiverAgent {
     run: Run,
     /// We stand in for a SupRsync agent, and speak its feeds too.
     suprsync: bool,
     /// The table's counts are no longer what they were.
     recount: Notify,
-    now: Mutex<Now>,
+    state: Mutex<RunState>,
 }
 
+/// What the process `run` has open, while it runs.
 #[derive(Default)]
-struct Now {
+struct RunState {
     control: Option<Control>,
     catalog: Option<Arc<AnyCatalog>>,
     paused: bool,
@@ -74,7 +75,7 @@ pub(crate) async fn serve(site: Resolved, run: Run) -> Result<AgentEnd, ServeErr
         crossbar_timeout: site.crossbar_timeout.filter(|limit| !limit.is_zero()),
         access_policy: site.access_policy,
     };
-    let desk = Arc::new(Desk { run, suprsync, recount: Notify::new(), now: Mutex::default() });
+    let archiver = Arc::new(ArchiverAgent { run, suprsync, recount: Notify::new(), state: Mutex::default() });
     let mut agent = Agent::new(config)?;
     agent.register_feed(FEED, true, Map::new())?;
     if suprsync {
@@ -82,19 +83,19 @@ pub(crate) async fn serve(site: Resolved, run: Run) -> Result<AgentEnd, ServeErr
         agent.register_feed(TRANSFERS, true, quiet)?;
         agent.register_feed(ARCHIVE, true, Map::new())?;
     }
-    for operation in operations::operations(&desk, &agent.handle()) {
+    for operation in operations::operations(&archiver, &agent.handle()) {
         agent.register(operation)?;
     }
     let handle = agent.handle();
     let leaving = handle.clone();
-    let looking = desk.clone();
+    let looking = archiver.clone();
     let look_again = move || {
-        if let Some(control) = &looking.now().control {
+        if let Some(control) = &looking.state().control {
             control.look_again();
         }
     };
     let close_links = move || {
-        if let Some(control) = &desk.now().control {
+        if let Some(control) = &archiver.state().control {
             control.stop().close_links();
         }
     };
@@ -108,19 +109,19 @@ pub(crate) async fn serve(site: Resolved, run: Run) -> Result<AgentEnd, ServeErr
     Ok(end)
 }
 
-impl Desk {
-    fn now(&self) -> MutexGuard<'_, Now> {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+impl ArchiverAgent {
+    fn state(&self) -> MutexGuard<'_, RunState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn work(self: Arc<Self>, session: Session, feed: AgentHandle) -> Outcome {
         let control = Control::new();
         {
-            let mut now = self.now();
-            if now.paused {
+            let mut state = self.state();
+            if state.paused {
                 control.pause();
             }
-            now.control = Some(control.clone());
+            state.control = Some(control.clone());
         }
         let stop = control.stop().clone();
         let asked = session.clone();
@@ -131,8 +132,8 @@ impl Desk {
         let ended = self.copy(&session, &feed, &control).await;
         listening.abort();
         {
-            let mut now = self.now();
-            (now.control, now.catalog) = (None, None);
+            let mut state = self.state();
+            (state.control, state.catalog) = (None, None);
         }
         match ended {
             Ok(Ended::Stopped | Ended::Drained) => Ok("Stopped archiving data.".to_owned()),
@@ -151,7 +152,7 @@ impl Desk {
         let opened = service.open(control.stop(), patient).await.map_err(|error| error.to_string())?;
         let Some(catalog) = opened.map(Arc::new) else { return Ok(Ended::Stopped) };
         session.set_degraded(false);
-        self.now().catalog = Some(catalog.clone());
+        self.state().catalog = Some(catalog.clone());
         session.add_message(&format!("Watching {}", catalog.describe()));
         let (looking, told) = (service.look_for_strangers(catalog.clone()), session.clone());
         tokio::spawn(async move {
@@ -181,7 +182,7 @@ impl Desk {
         let count = tokio::time::sleep(Duration::ZERO);
         let mut count = std::pin::pin!(count);
         let mut transfers = tokio::time::interval(TRANSFERS_EVERY);
-        let mut table = Table::default();
+        let mut table = TableCounts::default();
         let mut trouble = None;
         let mut before = Snapshot::default();
         loop {
@@ -189,7 +190,7 @@ impl Desk {
                 _ = tick.tick() => {}
                 () = count.as_mut() => {
                     let began = Instant::now();
-                    table = Table::look(catalog, table).await;
+                    table = TableCounts::look(catalog, table).await;
                     let pause = (began.elapsed() * COUNT_SHARE).clamp(TICK, COUNT_EVERY);
                     count.as_mut().reset(tokio::time::Instant::now() + pause);
                     if let Some(stats) = &table.archive {

@@ -7,14 +7,14 @@ const SIZED_MOST: usize = 1000;
 
 /// What the table said when it was last asked.
 #[derive(Default)]
-pub(super) struct Table {
+pub(super) struct TableCounts {
     pub(super) totals: Totals,
     pub(super) backlog_bytes: u64,
     pub(super) oldest: Option<f64>,
     pub(super) archive: Option<ArchiveStats>,
 }
 
-impl Table {
+impl TableCounts {
     /// Asks the table; what it does not answer stays as it was.
     pub(super) async fn look(catalog: &AnyCatalog, before: Self) -> Self {
         let totals = catalog.totals().await.unwrap_or(before.totals);

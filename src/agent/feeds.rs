@@ -1,6 +1,6 @@
 //! The feeds that are recorded: one of ours, and those of the SupRsync agent.
 
-use super::counts::Table;
+use super::counts::TableCounts;
 use crate::catalog::ArchiveStats;
 use crate::clock::unix_now;
 use crate::ocs::feeds::Block;
@@ -13,7 +13,7 @@ pub(super) const FEED: &str = "archiver";
 pub(super) const TRANSFERS: &str = "transfer_stats";
 pub(super) const ARCHIVE: &str = "archive_stats";
 
-pub(super) fn block(now: &Snapshot, before: &Snapshot, table: &Table) -> Block {
+pub(super) fn block(now: &Snapshot, before: &Snapshot, table: &TableCounts) -> Block {
     let seconds = (now.seconds - before.seconds).max(0.001);
     let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
     let per_session = now

@@ -1,6 +1,6 @@
 //! The operations of the agent: the process `run`, and tasks beside it.
 
-use super::Desk;
+use super::ArchiverAgent;
 use crate::archiver::control::Control;
 use crate::catalog::{AnyCatalog, Catalog, RecordId, Retry, Totals};
 use crate::clock::unix_now;
@@ -14,25 +14,25 @@ use std::sync::Arc;
 /// Rows that are shown of those given a new chance.
 const SHOWN_MOST: usize = 100;
 
-pub(super) fn operations(desk: &Arc<Desk>, handle: &AgentHandle) -> Vec<Operation> {
-    let (run, feed) = (desk.clone(), handle.clone());
+pub(super) fn operations(agent: &Arc<ArchiverAgent>, handle: &AgentHandle) -> Vec<Operation> {
+    let (run, feed) = (agent.clone(), handle.clone());
     let run = Operation::process("run", move |session, _| run.clone().work(session, feed.clone()))
         .docstring(RUN)
         .at_start(Params::new());
-    let retry = desk.clone();
+    let retry = agent.clone();
     let retry = Operation::task("retry", move |session, params| retry.clone().retry(session, params))
         .docstring(RETRY)
         .param(Param::optional("ids", Kind::List, Value::Null))
         .param(Param::optional("pattern", Kind::Text, Value::Null));
-    let pending = desk.clone();
+    let pending = agent.clone();
     let pending = Operation::task("pending", move |session, _| pending.clone().pending(session)).docstring(PENDING);
-    let pause = desk.clone();
+    let pause = agent.clone();
     let pause = Operation::task("pause", move |_, _| pause.clone().set_paused(true)).docstring(PAUSE);
-    let bwlimit = desk.clone();
+    let bwlimit = agent.clone();
     let bwlimit = Operation::task("bwlimit", move |session, params| bwlimit.clone().bwlimit(session, params))
         .docstring(BWLIMIT)
         .param(Param::optional("rate", Kind::Any, Value::Null));
-    let resume = desk.clone();
+    let resume = agent.clone();
     let resume = Operation::task("resume", move |_, _| resume.clone().set_paused(false)).docstring(RESUME);
     vec![run, retry, pending, pause, resume, bwlimit]
 }
@@ -98,7 +98,7 @@ resume()
 
 **Task** - Goes on after `pause`.";
 
-impl Desk {
+impl ArchiverAgent {
     async fn retry(self: Arc<Self>, session: Session, params: Params) -> Outcome {
         let which = match (params.get("ids").and_then(Value::as_array), params.get("pattern").and_then(Value::as_str)) {
             (Some(_), Some(_)) => return Err("Give ids or a pattern, not both".to_owned()),
@@ -130,9 +130,9 @@ impl Desk {
     }
 
     async fn set_paused(self: Arc<Self>, paused: bool) -> Outcome {
-        let mut now = self.now();
-        now.paused = paused;
-        if let Some(control) = &now.control {
+        let mut state = self.state();
+        state.paused = paused;
+        if let Some(control) = &state.control {
             if paused { control.pause() } else { control.resume() }
         }
         Ok(if paused { "Paused" } else { "Resumed" }.to_owned())
@@ -155,10 +155,11 @@ impl Desk {
     }
 
     fn at_work(&self) -> Result<(Arc<AnyCatalog>, Control), String> {
-        let now = self.now();
-        now.catalog
+        let state = self.state();
+        state
+            .catalog
             .clone()
-            .zip(now.control.clone())
+            .zip(state.control.clone())
             .ok_or("The process run has no table open; start it first".to_owned())
     }
 }

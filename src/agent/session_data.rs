@@ -1,6 +1,6 @@
 //! The session data of `run`: what clients see of it.
 
-use super::counts::Table;
+use super::counts::TableCounts;
 use super::feeds::counters;
 use crate::archiver::control::Control;
 use crate::clock::unix_now;
@@ -8,7 +8,7 @@ use crate::status::{LastCopy, Snapshot};
 use serde_json::{Map, Value, json};
 
 /// What every archive has, as the docstring of `run` tells it.
-pub(super) fn session_data(now: &Snapshot, table: &Table, control: &Control) -> Map<String, Value> {
+pub(super) fn session_data(now: &Snapshot, table: &TableCounts, control: &Control) -> Map<String, Value> {
     let [missing, unreadable, changed, refused, row] = now.failures;
     let archiver = json!({
         "copied": now.copied,
@@ -35,7 +35,7 @@ pub(super) fn session_data(now: &Snapshot, table: &Table, control: &Control) -> 
 }
 
 /// What a SupRsync agent has besides.
-pub(super) fn suprsync_data(now: &Snapshot, table: &Table) -> Map<String, Value> {
+pub(super) fn suprsync_data(now: &Snapshot, table: &TableCounts) -> Map<String, Value> {
     let LastCopy { start_time, stop_time, files } = &now.last_copy;
     let stats = table.archive.clone().unwrap_or_default();
     let counters: Map<_, _> = counters(now).into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect();
@@ -63,7 +63,7 @@ fn activity(now: &Snapshot) -> &'static str {
 }
 
 /// What is wrong now, if anything: what keeps all files waiting first.
-pub(super) fn trouble_of(now: &Snapshot, table: &Table) -> Option<String> {
+pub(super) fn trouble_of(now: &Snapshot, table: &TableCounts) -> Option<String> {
     let given_up = || match table.totals.given_up {
         0 => None,
         1 => Some("1 row is given up; its reason is in the log, and task retry has it tried again".to_owned()),
