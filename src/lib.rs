@@ -14,6 +14,7 @@ mod clock;
 pub mod daemon;
 mod exit;
 pub mod link;
+mod local;
 mod lock;
 pub mod manifest;
 pub mod ocs;

@@ -3,8 +3,8 @@
 use crate::archiver::stop::Stop;
 use crate::archiver::{Bootstrap, Direction, Settings, Sources, Upkeep};
 use crate::catalog::{self, AnyCatalog, CatalogError, Database};
+use crate::local::Local;
 use crate::manifest::Manifest;
-use crate::transfer::local::Local;
 use crate::transport::ssh::{Ssh, SshOptions};
 use crate::transport::{Connect, ConnectError};
 use backon::{BackoffBuilder, ExponentialBuilder};

@@ -3,8 +3,8 @@
 use super::report::{Report, Status};
 use crate::archiver::{Answer, Demands, Direction, FarEnd, ask, base, hello, sender_args, server_args};
 use crate::link::Closer;
+use crate::local::Local;
 use crate::service::Service;
-use crate::transfer::local::Local;
 use crate::transfer::{TransferError, greet};
 use crate::transport::ssh::Ssh;
 use crate::transport::ssh::sftp::Sftp;
