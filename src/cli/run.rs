@@ -76,7 +76,10 @@ async fn alone(run: &Run, screen: &Screen, json: bool) -> Result<u8> {
     let mut attempts = 0;
     let patient = |error: &CatalogError| {
         attempts += 1;
-        !matches!(error, CatalogError::Setup(_)) && !(run.settings.once && attempts >= OPENINGS)
+        match error {
+            CatalogError::Setup(_) => false,
+            _ => !run.settings.once || attempts < OPENINGS,
+        }
     };
     let catalog = match run.service.open(control.stop(), patient).await {
         Ok(Some(catalog)) => Arc::new(catalog),
