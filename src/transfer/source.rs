@@ -59,7 +59,7 @@ pub(crate) enum ScanError {
 
 /// Arguments that are listed again though they were named before, as stock lists and counts them all. Who names one again and
 /// again makes nothing grow beyond that.
-const REPEATS_MOST: usize = 1 << 15;
+const REPEATS_MOST: usize = 1 << 14;
 
 /// A walk through the arguments, one directory at a time; whoever walks decides which is next, and when.
 pub(crate) struct Walk<'h> {
