@@ -9,6 +9,7 @@ use super::auth::{self, Access, Proof, Secrets};
 use super::config::{Config, Environment, Module, Settings};
 use super::flags::Flags;
 use super::hooks::{self, After};
+use super::journal::Journal;
 use super::module::{Entrance, NoEntry, guard, step_down};
 use super::request;
 use super::talk::{Gone, Talk};
@@ -91,7 +92,7 @@ pub(super) fn serve(flags: &Flags, waiting: Option<OwnedFd>) -> u8 {
     }
     let mut journal = match &config {
         Ok(config) => journal_of(flags, &config.globals, &environment),
-        Err(_) => super::journal::Journal::syslog(3, "rsyncd"),
+        Err(_) => Journal::syslog(3, "rsyncd"),
     };
     let config = match config {
         Ok(config) => config,
@@ -127,7 +128,8 @@ pub(super) fn serve(flags: &Flags, waiting: Option<OwnedFd>) -> u8 {
     environment.set("RSYNC_HOST_NAME", peer.shown_name());
     environment.set("RSYNC_PID", std::process::id().to_string());
     journal.say(&format!("connect from {} ({})", peer.shown_name(), peer.shown_address()));
-    match attend(&mut talk, &config, &mut peer, environment, &mut journal, flags) {
+    let arrival = Arrival { talk: &mut talk, config: &config, peer: &mut peer, environment, journal: &mut journal, flags };
+    match arrival.attend() {
         Ok(Some(mut admitted)) => {
             drop(waiting);
             let after = admitted.after.take();
@@ -185,154 +187,196 @@ fn peer() -> (Peer, bool) {
     (address.map(Peer::at).unwrap_or_default(), false)
 }
 
-/// Talks with the client until its session can begin; nothing where it only wanted the list.
-fn attend<'a>(
-    talk: &mut Talk,
-    config: &'a Config,
-    peer: &mut Peer,
-    mut environment: Environment,
-    journal: &mut super::journal::Journal,
-    flags: &Flags,
-) -> Result<Option<Admitted<'a>>, Refusal> {
-    talk.say(&Greeting::line(VERSION_MOST))?;
-    let ServerEvent::Greeted(greeting) = talk.hear()? else { return Err(out_of_order()) };
-    if let Some(motd) = &config.globals.motd_file {
-        // A missing message is no reason to keep anybody out.
-        let mut text = motd_text(Path::new(&environment.expand(motd))).unwrap_or_else(|error| {
-            if error.kind() != io::ErrorKind::NotFound {
-                journal.warn(&format!("motd file {motd} is not shown: {error}"));
-            }
-            Vec::new()
-        });
-        text.push(b'\n');
-        talk.say(&text)?;
-    }
-    let mut early_input = Vec::new();
-    let name = loop {
-        match talk.hear()? {
-            ServerEvent::EarlyInput(bytes) => early_input = bytes,
-            ServerEvent::List => {
-                let (name, address) = (peer.shown_name(), peer.shown_address());
-                journal.say(&format!("module-list request from {name} ({address})"));
-                talk.say(&listing(config, &environment))?;
-                return Ok(None);
-            }
-            ServerEvent::Module(name) => break String::from_utf8_lossy(&name).into_owned(),
-            _ => return Err(out_of_order()),
+/// A client that has connected, on its way to its session.
+struct Arrival<'r, 'c> {
+    talk: &'r mut Talk,
+    config: &'c Config,
+    peer: &'r mut Peer,
+    environment: Environment,
+    journal: &'r mut Journal,
+    flags: &'r Flags,
+}
+
+impl<'c> Arrival<'_, 'c> {
+    /// Talks with the client until its session can begin; nothing where it only wanted the list.
+    fn attend(mut self) -> Result<Option<Admitted<'c>>, Refusal> {
+        let greeting = self.greet()?;
+        let Some((name, early_input)) = self.request()? else { return Ok(None) };
+        let module = self.module(&name)?;
+        let settings = &module.settings;
+        let slot = claim(settings.max_connections, self.expand(&settings.lock_file).as_deref())?;
+        self.environment.set("RSYNC_MODULE_NAME", name.as_str());
+        let (user, access) = self.log_in(module, &greeting)?;
+        let path = self.expand(&settings.path).unwrap_or_default();
+        self.environment.set("RSYNC_MODULE_PATH", path);
+        // From here on the log is the module's own.
+        *self.journal = journal_of(self.flags, settings, &self.environment);
+        let after = self.first_commands(settings, &early_input)?;
+        if settings.insecure_links {
+            trust_all_links();
         }
-    };
-    let who = |peer: &Peer| format!("{} ({})", peer.shown_name(), peer.shown_address());
-    let unknown = || format!("Unknown module '{name}'");
-    let Some(module) = config.module(&name) else {
-        return Err(Refusal::new(unknown(), format!("unknown module '{name}' tried from {}", who(peer))));
-    };
-    let settings = &module.settings;
-    if settings.reverse_lookup
-        && [&settings.hosts_allow, &settings.hosts_deny].into_iter().flatten().any(|list| names_matter(list))
-    {
-        peer.look_up();
-        environment.set("RSYNC_HOST_NAME", peer.shown_name());
+        let entrance = Entrance::find(settings, &self.environment)?;
+        let guard = guard(settings, &self.environment)?;
+        let (is_root, changes_root) = (entrance.is_root(), entrance.changes_root());
+        let (args, turned_down) = self.enter(settings, entrance)?;
+        Ok(Some(Admitted {
+            module,
+            environment: self.environment,
+            version: greeting.agreed(VERSION_MOST),
+            user,
+            access,
+            args,
+            turned_down,
+            is_root,
+            changes_root,
+            guard,
+            _slot: slot,
+            after,
+        }))
     }
-    let expand =
-        |environment: &Environment, text: &Option<String>| text.as_deref().map(|text| environment.expand(text));
-    let (allow, deny) = (expand(&environment, &settings.hosts_allow), expand(&environment, &settings.hosts_deny));
-    let hosts = Hosts { allow: allow.as_deref(), deny: deny.as_deref(), forward: settings.forward_lookup };
-    if !hosts.admit(peer) {
-        let client = if settings.list { format!("access denied to {name} from {}", who(peer)) } else { unknown() };
-        return Err(Refusal::new(client, format!("rsync denied on module {name} from {}", who(peer))));
+
+    fn who(&self) -> String {
+        format!("{} ({})", self.peer.shown_name(), self.peer.shown_address())
     }
-    journal.say(&format!("rsync allowed access on module {name} from {}", who(peer)));
-    let slot = claim(settings.max_connections, expand(&environment, &settings.lock_file).as_deref())?;
-    environment.set("RSYNC_MODULE_NAME", name.as_str());
-    environment.set("RSYNC_USER_NAME", "");
-    let mut access = Access::AsModule;
-    let mut user = None;
-    if let Some(list) = expand(&environment, &settings.auth_users) {
-        let secrets = expand(&environment, &settings.secrets_file);
-        let secrets = Secrets { file: secrets.as_deref().map(Path::new), strict: settings.strict_modes };
-        let floor = expand(&environment, &settings.auth_digest);
-        let (found, allowed) =
-            authenticate(talk, &greeting, &list, &secrets, floor.as_deref()).map_err(|log| match log {
-                Failed::Told(log) => Refusal::new(
-                    format!("auth failed on module {name}"),
-                    format!("auth failed on module {name} from {}{log}", who(peer)),
-                ),
-                Failed::Gone(gone) => gone.into(),
-            })?;
-        environment.set("RSYNC_USER_NAME", found.as_str());
-        (user, access) = (Some(found), allowed);
+
+    fn expand(&self, text: &Option<String>) -> Option<String> {
+        text.as_deref().map(|text| self.environment.expand(text))
     }
-    let path = expand(&environment, &settings.path).unwrap_or_default();
-    environment.set("RSYNC_MODULE_PATH", path);
-    // From here on the log is the module's own.
-    *journal = journal_of(flags, settings, &environment);
-    let failed = |what: &str| {
-        let what = what.to_owned();
-        move |why: String| {
-            let client = if what == "early" { "early exec failed".into() } else { why.clone() };
-            Refusal::new(client, format!("{what} exec {why}"))
+
+    /// Greetings, and the message of the day.
+    fn greet(&mut self) -> Result<Greeting, Refusal> {
+        self.talk.say(&Greeting::line(VERSION_MOST))?;
+        let ServerEvent::Greeted(greeting) = self.talk.hear()? else { return Err(out_of_order()) };
+        if let Some(motd) = &self.config.globals.motd_file {
+            // A missing message is no reason to keep anybody out.
+            let mut text = motd_text(Path::new(&self.environment.expand(motd))).unwrap_or_else(|error| {
+                if error.kind() != io::ErrorKind::NotFound {
+                    self.journal.warn(&format!("motd file {motd} is not shown: {error}"));
+                }
+                Vec::new()
+            });
+            text.push(b'\n');
+            self.talk.say(&text)?;
         }
-    };
-    let command = |text: &'a Option<String>| text.as_deref().filter(|_| hooks::enabled());
-    let after = command(&settings.post_xfer_exec).map(|post| After::start(post, &environment)).transpose();
-    let after = after.map_err(failed("post-xfer"))?;
-    if let Some(early) = command(&settings.early_exec) {
-        hooks::run(early, &environment, &[], &early_input).map_err(failed("early"))?;
+        Ok(greeting)
     }
-    if settings.insecure_links {
-        trust_all_links();
+
+    /// The module's name and the early input; nothing where the client wanted the list.
+    fn request(&mut self) -> Result<Option<(String, Vec<u8>)>, Refusal> {
+        let mut early_input = Vec::new();
+        loop {
+            match self.talk.hear()? {
+                ServerEvent::EarlyInput(bytes) => early_input = bytes,
+                ServerEvent::List => {
+                    self.journal.say(&format!("module-list request from {}", self.who()));
+                    self.talk.say(&listing(self.config, &self.environment))?;
+                    return Ok(None);
+                }
+                ServerEvent::Module(name) => return Ok(Some((String::from_utf8_lossy(&name).into_owned(), early_input))),
+                _ => return Err(out_of_order()),
+            }
+        }
     }
-    let entrance = Entrance::find(settings, &environment)?;
-    let guard = guard(settings, &environment)?;
-    let (is_root, changes_root) = (entrance.is_root(), entrance.changes_root());
-    let mut entrance = Some(entrance);
-    let pre = command(&settings.pre_xfer_exec);
-    let mut enter = |journal: &super::journal::Journal| match entrance.take() {
-        Some(entrance) => entrance.enter(&|text| journal.warn(text)).map_err(Refusal::from),
-        None => Ok(()),
-    };
-    // The client's arguments are read with its module's rights, unless a command with ours is to see them.
-    let converter = settings.name_converter.as_deref();
-    if pre.is_none() && converter.is_none() {
-        enter(journal)?;
-    }
-    let mut turned_down = None;
-    talk.say(b"@RSYNCD: OK\n")?;
-    talk.accept();
-    let ServerEvent::Args(args) = talk.hear()? else { return Err(out_of_order()) };
-    if pre.is_some() || converter.is_some() {
-        let paths: Vec<_> =
-            args.iter().skip_while(|arg| *arg != b".").skip(1).map(|path| path.escape_ascii().to_string()).collect();
-        environment.set("RSYNC_REQUEST", paths.join(" "));
-        let told: Vec<_> = std::iter::once(b"rsyncd".to_vec()).chain(args.iter().cloned()).collect();
-        let allowed = pre.map_or(Ok(()), |pre| hooks::run(pre, &environment, &told, b""));
-        turned_down = match (allowed, converter) {
-            (Err(why), _) => Some(format!("pre-xfer exec {}", why.trim_end())),
-            (Ok(()), Some(program)) => hooks::start(program, &environment, &told)
-                .and_then(|mut child| convert_by(&mut child).map_err(|error| error.to_string()))
-                .err()
-                .map(|why| format!("name converter {why}")),
-            (Ok(()), None) => None,
+
+    /// The module of that name, if hosts such as the client's may have it.
+    fn module(&mut self, name: &str) -> Result<&'c Module, Refusal> {
+        let unknown = || format!("Unknown module '{name}'");
+        let Some(module) = self.config.module(name) else {
+            return Err(Refusal::new(unknown(), format!("unknown module '{name}' tried from {}", self.who())));
         };
+        let settings = &module.settings;
+        let mut lists = [&settings.hosts_allow, &settings.hosts_deny].into_iter().flatten();
+        if settings.reverse_lookup && lists.any(|list| names_matter(list)) {
+            self.peer.look_up();
+            self.environment.set("RSYNC_HOST_NAME", self.peer.shown_name());
+        }
+        let (allow, deny) = (self.expand(&settings.hosts_allow), self.expand(&settings.hosts_deny));
+        let hosts = Hosts { allow: allow.as_deref(), deny: deny.as_deref(), forward: settings.forward_lookup };
+        let who = self.who();
+        if !hosts.admit(self.peer) {
+            let client = if settings.list { format!("access denied to {name} from {who}") } else { unknown() };
+            return Err(Refusal::new(client, format!("rsync denied on module {name} from {who}")));
+        }
+        self.journal.say(&format!("rsync allowed access on module {name} from {who}"));
+        Ok(module)
+    }
+
+    /// Who the client is, where the module asks for that, and what he may do.
+    fn log_in(&mut self, module: &Module, greeting: &Greeting) -> Result<(Option<String>, Access), Refusal> {
+        let settings = &module.settings;
+        self.environment.set("RSYNC_USER_NAME", "");
+        let Some(list) = self.expand(&settings.auth_users) else { return Ok((None, Access::AsModule)) };
+        let secrets = self.expand(&settings.secrets_file);
+        let secrets = Secrets { file: secrets.as_deref().map(Path::new), strict: settings.strict_modes };
+        let floor = self.expand(&settings.auth_digest);
+        let found = authenticate(self.talk, greeting, &list, &secrets, floor.as_deref());
+        let (user, access) = found.map_err(|failed| match failed {
+            Failed::Told(log) => {
+                let client = format!("auth failed on module {}", module.name);
+                let log = format!("{client} from {}{log}", self.who());
+                Refusal::new(client, log)
+            }
+            Failed::Gone(gone) => gone.into(),
+        })?;
+        self.environment.set("RSYNC_USER_NAME", user.as_str());
+        Ok((Some(user), access))
+    }
+
+    /// Starts the command that waits for the end, and runs the one that comes before all else.
+    fn first_commands(&self, settings: &Settings, early_input: &[u8]) -> Result<Option<After>, Refusal> {
+        let after = command(&settings.post_xfer_exec).map(|post| After::start(post, &self.environment)).transpose();
+        let after = after.map_err(|why| Refusal::new(why.clone(), format!("post-xfer exec {why}")))?;
+        if let Some(early) = command(&settings.early_exec) {
+            hooks::run(early, &self.environment, &[], early_input)
+                .map_err(|why| Refusal::new("early exec failed", format!("early exec {why}")))?;
+        }
+        Ok(after)
+    }
+
+    /// Enters the module and hears the client's arguments; with them why an operator's command wants no transfer. They are
+    /// read with the module's rights, unless a command with ours is to see them.
+    fn enter(&mut self, settings: &Settings, entrance: Entrance) -> Result<(Vec<Vec<u8>>, Option<String>), Refusal> {
+        let commands = (command(&settings.pre_xfer_exec), settings.name_converter.as_deref());
+        let journal = &*self.journal;
+        let enter = |entrance: Entrance| entrance.enter(&|text| journal.warn(text)).map_err(Refusal::from);
+        let outside = match commands {
+            (None, None) => enter(entrance).map(|()| None)?,
+            _ => Some(entrance),
+        };
+        self.talk.say(b"@RSYNCD: OK\n")?;
+        self.talk.accept();
+        let ServerEvent::Args(args) = self.talk.hear()? else { return Err(out_of_order()) };
+        let Some(entrance) = outside else { return Ok((args, None)) };
+        let turned_down = last_commands(commands, &mut self.environment, &args).err();
         // The client is in its session already, and hears of it there.
         turned_down.iter().for_each(|why| journal.warn(why));
-        enter(journal).map_err(|refusal| Refusal { client: None, ..refusal })?;
+        enter(entrance).map_err(|refusal| Refusal { client: None, ..refusal })?;
+        Ok((args, turned_down))
     }
-    let version = greeting.agreed(VERSION_MOST);
-    Ok(Some(Admitted {
-        module,
-        environment,
-        version,
-        user,
-        access,
-        args,
-        turned_down,
-        is_root,
-        changes_root,
-        guard,
-        _slot: slot,
-        after,
-    }))
+}
+
+/// An operator's command, unless none is to be run.
+fn command(text: &Option<String>) -> Option<&str> {
+    text.as_deref().filter(|_| hooks::enabled())
+}
+
+/// Runs the command that has a say in the transfer, and starts the converter of names.
+fn last_commands(
+    (pre, converter): (Option<&str>, Option<&str>),
+    environment: &mut Environment,
+    args: &[Vec<u8>],
+) -> Result<(), String> {
+    let paths = args.iter().skip_while(|arg| *arg != b".").skip(1);
+    let paths: Vec<_> = paths.map(|path| path.escape_ascii().to_string()).collect();
+    environment.set("RSYNC_REQUEST", paths.join(" "));
+    let told: Vec<_> = std::iter::once(b"rsyncd".to_vec()).chain(args.iter().cloned()).collect();
+    if let Some(pre) = pre {
+        hooks::run(pre, environment, &told, b"").map_err(|why| format!("pre-xfer exec {}", why.trim_end()))?;
+    }
+    let Some(program) = converter else { return Ok(()) };
+    hooks::start(program, environment, &told)
+        .and_then(|mut child| convert_by(&mut child).map_err(|error| error.to_string()))
+        .map_err(|why| format!("name converter {why}"))
 }
 
 fn motd_text(path: &Path) -> io::Result<Vec<u8>> {
