@@ -1,6 +1,7 @@
 //! The rsync daemon. Counterpart: rsync's `clientserver.c`.
 
 mod access;
+mod arrival;
 mod auth;
 mod config;
 mod connection;
