@@ -1,9 +1,11 @@
 //! The command line as typed.
 
-use super::bench::BenchArgs;
+pub(super) mod bench;
+
 use crate::archiver::{Compress, UPLOAD_DIR, Workers};
 use crate::ocs::site::SiteFlags;
 use crate::throttle::parse_rate;
+use bench::BenchArgs;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use protocol::args::parse_size;
 use protocol::chmod::Chmod;

@@ -160,7 +160,9 @@ impl<'c> Arrival<'_, 'c> {
                     self.talk.say(&listing(self.config, &self.environment))?;
                     return Ok(None);
                 }
-                ServerEvent::Module(name) => return Ok(Some((String::from_utf8_lossy(&name).into_owned(), early_input))),
+                ServerEvent::Module(name) => {
+                    return Ok(Some((String::from_utf8_lossy(&name).into_owned(), early_input)));
+                }
                 _ => return Err(out_of_order()),
             }
         }

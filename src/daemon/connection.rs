@@ -65,7 +65,8 @@ pub(super) fn serve(flags: &Flags, waiting: Option<OwnedFd>) -> u8 {
     environment.set("RSYNC_HOST_NAME", peer.shown_name());
     environment.set("RSYNC_PID", std::process::id().to_string());
     journal.say(&format!("connect from {} ({})", peer.shown_name(), peer.shown_address()));
-    let arrival = Arrival { talk: &mut talk, config: &config, peer: &mut peer, environment, journal: &mut journal, flags };
+    let arrival =
+        Arrival { talk: &mut talk, config: &config, peer: &mut peer, environment, journal: &mut journal, flags };
     match arrival.attend() {
         Ok(Some(mut admitted)) => {
             drop(waiting);
