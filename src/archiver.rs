@@ -3,12 +3,16 @@
 //! The poller finds waiting rows and fills the queue; workers, one thread and one session each, have them copied; the
 //! recorder writes back what became of them. The table is the only memory: everything here may be lost at any moment.
 
+mod arguments;
 mod batch;
+mod bootstrap;
 pub mod control;
 mod course;
 mod crew;
 mod deliver;
+mod far_end;
 mod flight;
+mod headway;
 pub mod layout;
 mod origins;
 mod poller;
@@ -22,31 +26,30 @@ mod sources;
 mod squeeze;
 pub mod stop;
 mod upkeep;
+mod verdict;
 mod worker;
 
 use crate::catalog::{Catalog, RecordId};
 use crate::manifest::Manifest;
 use crate::throttle::Rate;
 use crate::transport::{Connect, ConnectError};
-pub(crate) use batch::{Demands, base, hello, server_args};
+pub(crate) use arguments::{Demands, base, hello, sender_args, server_args};
+pub use bootstrap::{Bootstrap, UPLOAD_DIR, is_static};
 use control::Control;
 use crew::Crew;
 pub use crew::Workers;
+pub(crate) use far_end::{Answer, FarEnd, ask};
 use flight::Flight;
 pub use layout::RemotePath;
 use protocol::chmod::Chmod;
-pub(crate) use pull::sender_args;
 pub use resume::aside_of;
 pub(crate) use resume::is_aside;
-pub(crate) use road::{Answer, ask};
-pub use road::{Bootstrap, UPLOAD_DIR, is_static};
 pub use sources::Sources;
 pub use squeeze::Compress;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 pub use upkeep::{Announcing, Upkeep};
-pub(crate) use worker::FarEnd;
 
 /// Which way the files go. Rows, places and proofs are the same either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,140 +1,26 @@
 //! One session over one batch: the file list without a staging tree, and who answers for what.
 
+use super::Sources;
+use super::arguments::hello;
 use super::flight::Job;
-use super::origins::look;
-use super::{Sources, squeeze};
-use crate::link::{Ending, Link, Remote};
+use super::verdict::{
+    CHANGED, Fate, Flown, LAST_WORDS, Manner, dir_mode, explain, file_mode, push_words, source_metadata,
+};
+use crate::link::Link;
 use crate::status::Failure;
 use crate::transfer::send::{Digest, Sent};
-use crate::transfer::{Answer, Listing, SendPlan, Source, Summary, TransferError, Watch, greet, send};
-use protocol::args::{Options, ServerArgs};
+use crate::transfer::{Answer, Listing, SendPlan, Source, Watch, greet, send};
+use protocol::args::Options;
 use protocol::checksum::{Checksum, Sum};
 use protocol::chmod::Chmod;
 use protocol::flist::{DirClass, Extras, FileEntry, FileList, IdNames, Kind, Ndx};
-use protocol::handshake::{Hello, Offer, Side, VERSION_MOST};
 use protocol::item::ItemFlags;
 use protocol::mux::Message;
 use protocol::sender::Request;
 use std::collections::{BTreeSet, HashMap};
-use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::time::Duration;
-
-/// What changes of permissions leave alone that do not say whose; a container's umask has no say in it.
-const UMASK: u32 = 0o022;
-/// Bytes of the peer's words that are kept for the log.
-const WORDS_KEPT: usize = 64 * 1024;
-/// How long the far end's program may take to end once its session has broken.
-pub(super) const LAST_WORDS: Duration = Duration::from_secs(2);
-
-/// How long the far end's program may take to end after a session that broke.
-const ENDING_PATIENCE: Duration = Duration::from_secs(3);
-
-/// What became of one job in a session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Fate {
-    /// The far end confirmed the registered bytes under this variant of the name; with their digest, where it was asked
-    /// for and we have read them.
-    Proven(Sent, Option<Digest>),
-    /// Other bytes stand under the name.
-    Taken,
-    /// Trouble of the file.
-    Failed(Failure, String),
-    /// The far end asked for the file or not, and did not confirm it, although the session ended in order.
-    Refused,
-    /// It came whole upon what was there of it. Whether that is what stands under its name the next session sees.
-    Arrived(Option<Digest>),
-    /// Nothing is known: the session ended too early, or we were told to stop.
-    Open,
-}
-
-/// How a batch is flown.
-pub(super) struct Manner<'a> {
-    /// Changes to the permissions of copies.
-    pub(super) chmod: Option<&'a Chmod>,
-    /// Which files rows may name.
-    pub(super) sources: &'a Sources,
-    /// File data is compressed on its way.
-    pub(super) squeezed: bool,
-    /// The BLAKE3 of what is sent is wanted.
-    pub(super) digests: bool,
-    /// Whether to take up no further file.
-    pub(super) stopping: &'a dyn Fn() -> bool,
-    /// Hears of bytes of files as they are moved.
-    pub(super) progress: &'a dyn Fn(u64),
-    /// Hears of each file that the far end has confirmed, and whether it was in place.
-    pub(super) confirmed: &'a dyn Fn(&Sent, bool),
-}
-
-/// A session's result.
-pub(super) struct Flown {
-    pub(super) fates: Vec<Fate>,
-    /// What the far end said, on whichever channel.
-    pub(super) words: String,
-    /// `None` where none was needed.
-    pub(super) ended: Result<Option<Summary>, TransferError>,
-}
-
-/// What a session asks of the far end beyond the usual.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Demands {
-    /// Copies are to be on the disk before they count.
-    pub(crate) fsync: bool,
-    /// Permissions are changed on the way.
-    pub(crate) chmod: bool,
-    /// File data is compressed on its way.
-    pub(crate) squeezed: bool,
-    /// Where unfinished files are kept, beside their places.
-    pub(crate) partial: Option<String>,
-}
-
-/// The server arguments for a batch: attributes are those of the files, parents are made as needed and otherwise left
-/// alone, every judgement is by content, and every finished file is acknowledged.
-pub(crate) fn server_args(data_dir: &str, demands: Demands) -> Vec<OsString> {
-    let Demands { fsync, chmod, squeezed, partial } = demands;
-    let options = Options {
-        times: true,
-        perms: true,
-        checksum: true,
-        relative: true,
-        // With permissions to be given, directories are to have them too.
-        no_implied_dirs: !chmod,
-        omit_dir_times: true,
-        remove_source_files: true,
-        fsync,
-        compress: squeezed,
-        compress_level: squeezed.then_some(squeeze::LEVEL),
-        partial_dir: partial.map(String::into_bytes),
-        ..Options::default()
-    };
-    // The dot keeps a base that is not there from being made, where something is to be mounted or was mistyped.
-    let destination = format!("{}/.", base(data_dir));
-    let args = ServerArgs { options, paths: vec![destination.into_bytes()], ..ServerArgs::default() };
-    args.to_words().into_iter().map(OsString::from_vec).collect()
-}
-
-/// The base directory as the far end's programs are given it: never taken for an option.
-pub(crate) fn base(data_dir: &str) -> String {
-    let dash = if data_dir.starts_with('-') { "./" } else { "" };
-    format!("{dash}{}", data_dir.trim_end_matches('/'))
-}
-
-/// What we bring to a handshake with a server that has [`server_args`].
-pub(crate) fn hello(squeezed: bool) -> Hello {
-    Hello {
-        side: Side::Client,
-        version: VERSION_MOST,
-        choice: None,
-        offer: Offer::Only(Checksum::Md5),
-        compression: squeeze::wish(squeezed),
-        incremental: false,
-        acknowledges: false,
-    }
-}
 
 /// Sends a batch over a link on which a server with [`server_args`] runs.
 pub(super) fn fly(jobs: &[Job], link: Link, manner: &Manner) -> Flown {
@@ -184,16 +70,6 @@ pub(super) fn fly(jobs: &[Job], link: Link, manner: &Manner) -> Flown {
         }
     }
     Flown { fates, words, ended: ended.map(Some) }
-}
-
-/// A write that fails is often only the echo of a far end that gave up: what that said is worth more.
-pub(super) fn explain(error: TransferError, remote: &Remote) -> TransferError {
-    match (error, remote.wait(ENDING_PATIENCE)) {
-        (TransferError::Link(_), Some(ending @ (Ending::Exited(_) | Ending::Signalled(_)))) => {
-            TransferError::Remote { ending: Some(ending), text: remote.stderr() }
-        }
-        (error, _) => error,
-    }
 }
 
 /// How far a job has come in this session.
@@ -275,7 +151,7 @@ impl Watch for BatchWatch<'_> {
             return Answer::Decline;
         }
         self.current = Some(at);
-        self.jobs[at].way.found(&self.jobs[at], request.sums.head().basis_len(), entry.len);
+        self.jobs[at].resumes(request.sums.head().basis_len(), entry.len);
         Answer::Send
     }
 
@@ -340,15 +216,6 @@ impl Watch for BatchWatch<'_> {
     }
 }
 
-/// Keeps what the far end says, up to a limit.
-pub(super) fn push_words(words: &mut String, message: &Message) {
-    if let Message::Text(_, text) = message
-        && words.len() < WORDS_KEPT
-    {
-        words.push_str(&String::from_utf8_lossy(text));
-    }
-}
-
 struct BatchSource<'a> {
     jobs: &'a [Job],
     by_ndx: Vec<Option<usize>>,
@@ -372,14 +239,6 @@ impl Source for BatchSource<'_> {
     }
 }
 
-/// A file that is not what was registered. Its true sum is not told: the log has other readers than the file.
-pub(super) const CHANGED: &str = "it has changed since it was registered: its MD5 is another one now";
-
-/// Looks at a source file, see [`look`].
-pub(super) fn source_metadata(sources: &Sources, path: &Path) -> Result<Metadata, Fate> {
-    look(sources, path).map_err(|lack| Fate::Failed(lack.kind, lack.why))
-}
-
 fn file_entry(name: &[u8], meta: &Metadata, sum: Option<Sum>, chmod: Option<&Chmod>) -> FileEntry {
     FileEntry {
         len: meta.len(),
@@ -390,14 +249,7 @@ fn file_entry(name: &[u8], meta: &Metadata, sum: Option<Sum>, chmod: Option<&Chm
     }
 }
 
-/// The permissions of a copy. Set-id and sticky bits have no business in an archive, unless they were asked for.
-pub(super) fn file_mode(mode: u32, chmod: Option<&Chmod>) -> u32 {
-    let mode = mode & 0o777;
-    chmod.map_or(mode, |chmod| chmod.apply(mode, false, UMASK))
-}
-
 fn parent_entry(name: &[u8], chmod: Option<&Chmod>) -> FileEntry {
-    let mode = chmod.map_or(0o755, |chmod| chmod.apply(0o755, true, UMASK));
     let extra = Extras { dir_class: DirClass::Implied, ..Extras::default() }.into();
-    FileEntry { extra, ..FileEntry::new(name, 0o40000 | mode) }
+    FileEntry { extra, ..FileEntry::new(name, 0o40000 | dir_mode(chmod)) }
 }

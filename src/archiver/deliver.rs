@@ -2,9 +2,9 @@
 //! renamed only with the registered MD5, and never over another file. A larger one is written where unfinished files are
 //! kept, and both the writing and the reading back go on where a broken connection has left them.
 
-use super::batch::{CHANGED, Fate, Flown, Manner, file_mode, source_metadata};
 use super::flight::Job;
 use super::resume::{self, KEPT_LEAST};
+use super::verdict::{CHANGED, Fate, Flown, Manner, dir_mode, file_mode, source_metadata};
 use crate::catalog::RecordId;
 use crate::status::Failure;
 use crate::throttle::Rate;
@@ -21,8 +21,6 @@ use std::path::{Path, PathBuf};
 
 /// What is written to see whether anything can be. One name for all, so that one at most is ever left.
 const PROBE: &str = ".archiver-probe";
-/// Permissions of directories where nothing is said.
-const DIR_MODE: u32 = 0o755;
 
 /// How a batch is delivered.
 pub(super) struct Delivery<'a> {
@@ -124,7 +122,7 @@ impl Delivery<'_> {
             None => {}
             Some(found) if found.is_file => {
                 let begun = self.read_back.as_ref().filter(|back| back.id == job.id && back.path == place);
-                job.way.found(job, begun.map_or(0, |back| back.at), found.len);
+                job.resumes(begun.map_or(0, |back| back.at), found.len);
                 let (len, sum) = self.read_back(job, &place).map_err(|error| refuse(self, error))?;
                 let same = Some(sum) == md5;
                 return Ok(if same {
@@ -200,7 +198,7 @@ impl Delivery<'_> {
         };
         let there = temp.there.unwrap_or(0);
         let read = self.read_back.as_ref().filter(|back| back.id == job.id && back.path == temp.path && there > 0);
-        job.way.found(job, there + read.map_or(0, |back| back.at), meta.len());
+        job.resumes(there + read.map_or(0, |back| back.at), meta.len());
         if let Err(error) = source.pass(there) {
             return Ok(Err(error));
         }
@@ -325,7 +323,7 @@ pub(super) fn make_way(
         if dirs.contains(&dir) {
             continue;
         }
-        let mode = chmod.map_or(DIR_MODE, |chmod| chmod.apply(DIR_MODE, true, 0o022));
+        let mode = dir_mode(chmod);
         if sftp.make_dir(&dir, mode)? && chmod.is_some() {
             // The server's umask may have taken some away.
             sftp.set_if_it_may_be(&dir, mode, None)?;

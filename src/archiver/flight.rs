@@ -1,7 +1,7 @@
 //! What is on its way: rows, the places they go to, and how much of both may be.
 
+use super::headway::Way;
 use super::layout::RemotePath;
-use super::resume::Way;
 use crate::catalog::{Md5, RecordId};
 use crate::status::Progress;
 use std::collections::{BTreeSet, HashSet};
@@ -28,6 +28,14 @@ pub(super) struct Job {
 }
 
 impl Job {
+    /// A session goes on with its file behind so many bytes of `len`.
+    pub(super) fn resumes(&self, bytes: u64, len: u64) {
+        if self.way.found(bytes) {
+            let percent = (bytes.saturating_mul(100) / len.max(1)).min(100);
+            tracing::info!(id = self.id.0, "Resuming {} at {percent} %", self.source.display());
+        }
+    }
+
     /// It has had its turn: recorded, or held back with its place. Dropped without, its row comes back untried.
     pub(super) fn had_its_turn(&mut self) {
         self.ticket.over = true;

@@ -5,29 +5,19 @@
 //! larger one stays, and the next session goes on from there.
 
 use super::BATCH_BYTES;
-use super::batch::{CHANGED, Fate, Flown, Manner, explain, file_mode, hello, push_words};
+use super::arguments::hello;
 use super::flight::Job;
-use super::squeeze;
+use super::verdict::{CHANGED, Fate, Flown, LAST_WORDS, Manner, explain, file_mode, push_words};
 use crate::link::Link;
 use crate::status::Failure;
 use crate::transfer::dest::{Dest, DestError};
 use crate::transfer::digest::sum_of;
-use crate::transfer::fetch::options;
 use crate::transfer::{FetchWatch, Fetched, Wish, fetch, greet, send::Sent};
-use protocol::args::{Options, ServerArgs};
 use protocol::checksum::{Checksum, Sum};
 use protocol::mux::Message;
-use std::ffi::OsString;
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-
-/// The server arguments for fetching.
-pub(crate) fn sender_args(squeezed: bool) -> Vec<OsString> {
-    let options = Options { compress: squeezed, compress_level: squeezed.then_some(squeeze::LEVEL), ..options() };
-    let args = ServerArgs { sender: true, options, paths: vec![b"/".to_vec()], ..ServerArgs::default() };
-    args.to_words().into_iter().map(OsString::from_vec).collect()
-}
 
 /// Fetches a batch into `dest`. `open` starts a server with [`sender_args`]; it is not called when all is here already.
 pub(super) fn fly<E>(
@@ -79,7 +69,7 @@ pub(super) fn fly<E>(
         greet(link, hello(manner.squeezed)).and_then(|session| fetch(session, &wishes, dest, BATCH_BYTES, &mut watch));
     let ended = ended.map_err(|error| explain(error, &remote));
     if ended.is_err() {
-        remote.wait(super::batch::LAST_WORDS);
+        remote.wait(LAST_WORDS);
     }
     watch.words.push_str(&remote.stderr());
     watch.say_the_unsaid(ended.is_ok());
@@ -157,7 +147,7 @@ impl FetchWatch for Watch<'_> {
     fn resumes(&mut self, wish: usize, bytes: u64, len: u64) {
         self.current = self.wishers.get(wish).copied();
         if let Some(job) = self.current.and_then(|at| self.jobs.get(at)) {
-            job.way.found(job, bytes, len);
+            job.resumes(bytes, len);
         }
     }
 
@@ -224,14 +214,6 @@ mod tests {
         for path in ["a/b", "", "/", "/a/../b", "/..", "/a\0b"] {
             assert!(remote_name(Path::new(path)).is_err(), "{path:?}");
         }
-    }
-
-    #[test]
-    fn the_names_are_not_among_the_arguments() {
-        let words = sender_args(false);
-        assert_eq!(words[..2], ["--server", "--sender"]);
-        assert!(["--files-from=-", "--from0"].iter().all(|word| words.contains(&OsString::from(word))));
-        assert_eq!(words[words.len() - 2..], [".", "/"]);
     }
 
     #[test]

@@ -12,13 +12,11 @@ use super::worker::Worker;
 use crate::catalog::RecordId;
 use crate::transfer::dest::Dest;
 pub(super) use crate::transfer::fetch::KEPT_LEAST;
-use crate::transfer::send::Digest;
 use crate::transport::ssh::sftp::{Sftp, SftpError};
 use protocol::checksum::{Checksum, FileHasher};
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,8 +24,6 @@ use std::time::{Duration, Instant};
 const ASIDE: &str = ".archiver-partial";
 /// Characters that tell one archiver from another.
 const ID: usize = 8;
-/// What a session must have moved to have got on; less may all have been lost on the way.
-const STEP_LEAST: u64 = 64 * 1024;
 /// Rows whose unfinished files are remembered.
 const STRAYS_MOST: usize = 10_000;
 /// A row that has not come again for so long is gone.
@@ -50,69 +46,6 @@ pub(crate) fn is_aside(name: &str) -> bool {
     let (id, variant) = rest.split_once('.').map_or((rest, None), |(id, variant)| (id, Some(variant)));
     let number = |text: &str| (1..=4).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
     id.len() == ID && id.bytes().all(|byte| byte.is_ascii_hexdigit()) && variant.is_none_or(number)
-}
-
-/// How a file has come on, over all its sessions.
-#[derive(Debug, Default)]
-pub(super) struct Way {
-    /// Bytes that were there when the latest session came to it.
-    found: AtomicU64,
-    /// How far that session came.
-    at: AtomicU64,
-    /// What a session must find to have got on.
-    due: u64,
-    /// It has been told that it is resumed.
-    told: AtomicBool,
-    /// The digest of what was sent, where it has yet to be found whole under its name.
-    pub(super) arrived: Option<Digest>,
-}
-
-impl Way {
-    /// A session begins.
-    fn begin(&self) {
-        self.found.store(0, Relaxed);
-        self.at.store(0, Relaxed);
-    }
-
-    /// A session goes on behind so many bytes of `len`.
-    pub(super) fn found(&self, job: &Job, bytes: u64, len: u64) {
-        self.found.store(bytes, Relaxed);
-        if bytes > 0 && !self.told.swap(true, Relaxed) {
-            let percent = (bytes.saturating_mul(100) / len.max(1)).min(100);
-            tracing::info!(id = job.id.0, "Resuming {} at {percent} %", job.source.display());
-        }
-    }
-
-    /// A session has come so much further, what was there included.
-    pub(super) fn pass(&self, bytes: u64) {
-        self.at.fetch_add(bytes, Relaxed);
-    }
-
-    /// Whether something of the file may be at the far end.
-    fn has_begun(&self) -> bool {
-        self.at.load(Relaxed) > 0 || self.told.load(Relaxed)
-    }
-
-    /// Whether the session that broke got on: it moved something, and found more than the one before.
-    fn advance(&mut self) -> bool {
-        let found = self.found.load(Relaxed);
-        if self.at.load(Relaxed) < found + STEP_LEAST {
-            return false;
-        }
-        // The next must find more again, be it that this one began anew.
-        found >= std::mem::replace(&mut self.due, found + 1)
-    }
-}
-
-/// A session begins over these.
-pub(super) fn begin(jobs: &[Job]) {
-    jobs.iter().for_each(|job| job.way.begin());
-}
-
-/// Whether a broken session brought one of these forward.
-pub(super) fn advance(jobs: &mut [Job]) -> bool {
-    // Each of them is to hear of it.
-    jobs.iter_mut().map(|job| job.way.advance()).filter(|advanced| *advanced).count() > 0
 }
 
 /// Unfinished files that nobody may come back to.
@@ -308,25 +241,5 @@ mod tests {
         assert_eq!(place("a/f.1", 0).kept(".x"), Path::new("a/.x/f.1"));
         assert_eq!(place("a/f.1", 1).kept(".x"), Path::new("a/.x.1/f.1"));
         assert_eq!(place("f", 0).kept(".x"), Path::new(".x/f"));
-    }
-
-    #[test]
-    fn a_session_gets_on_if_what_it_moved_is_found_by_the_next() {
-        let mut way = Way::default();
-        let mut session = |found, at| {
-            way.begin();
-            way.found.store(found, Relaxed);
-            way.pass(at);
-            way.advance()
-        };
-        assert!(!session(0, 1000), "nothing to speak of");
-        assert!(session(0, 300_000), "it may be there");
-        assert!(!session(0, 300_000), "it was not");
-        assert!(session(200_000, 500_000));
-        assert!(!session(400_000, 400_000), "it found more and moved nothing");
-        assert!(session(400_000, 700_000));
-        assert!(!session(400_000, 700_000), "nothing stayed");
-        assert!(!session(0, 400_000), "it begins anew");
-        assert!(session(300_000, 600_000));
     }
 }

@@ -1,9 +1,12 @@
 //! A worker: one thread, one session, batch after batch.
 
-use super::batch::{Demands, Fate, Flown, Manner, fly, server_args};
+use super::arguments::{Demands, sender_args, server_args};
+use super::batch::fly;
 use super::crew::Crew;
 use super::deliver::{Delivery, ReadBack};
+use super::far_end::first_line;
 use super::flight::Job;
+use super::layout::{archived_path, too_long};
 use super::origins::{self, Look, Origin, Origins};
 use super::ranges::{Board, Laid, Split};
 use super::resume::{self, Strays};
@@ -11,6 +14,7 @@ use super::retry::{Backoff, ONCE_PATIENCE, blames_the_link, no_room, with_words,
 use super::road::{self, Road};
 use super::squeeze::Squeeze;
 use super::stop::Stop;
+use super::verdict::{Fate, Flown, Manner};
 use super::{Direction, Settings, Sources, pull, recorder::Result as JobResult};
 use crate::catalog::Outcome;
 use crate::manifest::Entry;
@@ -40,8 +44,6 @@ const BREAKS_MOST: u32 = 3;
 const BREAK_PAUSE: Duration = Duration::from_millis(200);
 /// Folders of one batch that the far end is asked for.
 const FOLDERS_ASKED: usize = 16;
-/// The first stock release with `--fsync`.
-const FSYNC_SINCE: (u32, u32, u32) = (3, 2, 4);
 /// How long the far end's answer about its version is believed.
 const VERSION_LASTS: Duration = Duration::from_secs(60);
 /// How long a detour is taken before the straight road is looked for again.
@@ -220,7 +222,7 @@ impl Worker {
             Ok(_) => rests.push_back(Rest { jobs: left, breaks: 0 }),
             // Whatever broke it, the next one goes on from there, and at once; but a link on which nothing moved for so long is in
             // trouble, however far it came before.
-            Err(error) if !matches!(error, TransferError::Stalled(_)) && resume::advance(&mut left) => {
+            Err(error) if !matches!(error, TransferError::Stalled(_)) && advance(&mut left) => {
                 tracing::debug!(host = self.connect.describe(), "{error}; going on");
                 if blames_the_link(&error) {
                     self.progress.link_trouble(&error.to_string());
@@ -323,7 +325,7 @@ impl Worker {
             progress: &progress,
             confirmed: &confirmed,
         };
-        resume::begin(jobs);
+        jobs.iter().for_each(|job| job.way.begin());
         let aside = resume::variant_of(&settings.aside, jobs.first().map_or(0, |job| job.variant));
         let mut began = Instant::now();
         let mut laid = Laid::default();
@@ -335,7 +337,7 @@ impl Worker {
                     .keeping(&aside);
                 let mut guard = None;
                 let open = || {
-                    let link = self.connect.open(&pull::sender_args(squeezed))?;
+                    let link = self.connect.open(&sender_args(squeezed))?;
                     guard = Some(self.stop.guard(link.closer.clone()));
                     Ok(settings.rate.on_reading(link))
                 };
@@ -437,7 +439,7 @@ impl Worker {
                 }
                 // A far end without `test` cannot be asked.
                 Ok(output) => {
-                    let said = road::first_line(&output);
+                    let said = first_line(&output);
                     tracing::debug!(host = side.describe(), "test {flag} {}: {said}", self.settings.data_dir);
                     return None;
                 }
@@ -596,6 +598,12 @@ impl Worker {
     }
 }
 
+/// Whether a broken session brought one of these forward.
+fn advance(jobs: &mut [Job]) -> bool {
+    // Each of them is to hear of it.
+    jobs.iter_mut().map(|job| job.way.advance()).filter(|advanced| *advanced).count() > 0
+}
+
 /// The digest of a file that must have the registered sum.
 fn digest_of(file: io::Result<File>, md5: &[u8]) -> Result<Digest, String> {
     let mut file = file.map_err(|error| format!("it cannot be read here: {error}"))?;
@@ -608,71 +616,5 @@ fn digest_of(file: io::Result<File>, md5: &[u8]) -> Result<Digest, String> {
     match registered.finish() {
         sum if sum.as_bytes() == md5 => Ok(Digest { len, blake3: blake3.finish() }),
         _ => Err("the file here has changed since".to_owned()),
-    }
-}
-
-/// What the table's path column says of a copy.
-pub(super) fn archived_path(settings: &Settings, relative: &str) -> String {
-    if settings.relative_paths {
-        relative.to_owned()
-    } else {
-        format!("{}/{relative}", settings.data_dir.trim_end_matches('/'))
-    }
-}
-
-/// What is wrong with a path that the table cannot hold.
-pub(super) fn too_long(path: &str, limit: usize) -> String {
-    format!(
-        "its archived path has {} characters, and the table's path column holds {limit}: {path:?}",
-        path.chars().count()
-    )
-}
-
-/// What runs at the far end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FarEnd {
-    /// This program.
-    Ours,
-    /// Stock rsync of this version.
-    Stock((u32, u32, u32)),
-}
-
-impl FarEnd {
-    /// Whether it knows `--fsync`.
-    pub(crate) fn syncs(self) -> bool {
-        match self {
-            Self::Ours => true,
-            Self::Stock(version) => version >= FSYNC_SINCE,
-        }
-    }
-}
-
-/// Reads the first line of `--version`.
-pub(super) fn far_end(output: &[u8]) -> Option<FarEnd> {
-    let text = String::from_utf8_lossy(output);
-    let mut words = text.lines().next()?.split_whitespace();
-    match (words.next()?, words.next()?, words.next()) {
-        ("pysmurf-archiver", _, _) => Some(FarEnd::Ours),
-        ("rsync", "version", Some(version)) => {
-            let digits = |part: &str| part.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok();
-            let mut parts = version.trim_start_matches('v').split('.').map(digits);
-            let mut part = || parts.next().flatten();
-            Some(FarEnd::Stock((part()?, part().unwrap_or(0), part().unwrap_or(0))))
-        }
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_are_read() {
-        assert_eq!(far_end(b"rsync  version 3.5.0  protocol version 32\nmore"), Some(FarEnd::Stock((3, 5, 0))));
-        assert_eq!(far_end(b"rsync  version v3.2.7pre1  protocol version 31"), Some(FarEnd::Stock((3, 2, 7))));
-        assert_eq!(far_end(b"pysmurf-archiver 0.1.0\n"), Some(FarEnd::Ours));
-        assert_eq!(far_end(b"openrsync: protocol version 29\n"), None);
-        assert_eq!(far_end(b""), None);
     }
 }
