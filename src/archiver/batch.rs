@@ -1,15 +1,16 @@
 //! One session over one batch: the file list without a staging tree, and who answers for what.
 
-use super::Sources;
-use super::arguments::hello;
+use super::arguments::{Demands, hello, server_args};
+use super::far_end::FarEnd;
 use super::flight::Job;
-use super::verdict::{
-    CHANGED, Fate, Flown, LAST_WORDS, Manner, dir_mode, explain, file_mode, push_words, source_metadata,
-};
+use super::terms::{Manner, dir_mode};
+use super::verdict::{CHANGED, Fate, Flown, LAST_WORDS, explain, push_words};
+use super::{Sources, ranges::Sharing};
 use crate::link::Link;
 use crate::status::Failure;
 use crate::transfer::send::{Digest, Sent};
 use crate::transfer::{Answer, Listing, SendPlan, Source, Watch, greet, send};
+use crate::transport::Connect;
 use protocol::args::Options;
 use protocol::checksum::{Checksum, Sum};
 use protocol::chmod::Chmod;
@@ -21,9 +22,36 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::time::Instant;
+
+/// Pushes a batch to the program that serves there. Of our own it is known that it goes on from what several have written.
+pub(super) fn carry(
+    jobs: &[Job],
+    connect: &mut dyn Connect,
+    far_end: Option<FarEnd>,
+    sharing: &Sharing,
+    manner: &Manner,
+) -> Result<Flown, String> {
+    let settings = &manner.settings;
+    let shared = if far_end == Some(FarEnd::Ours) { sharing.lay_down(jobs, connect, manner) } else { 0 };
+    if shared > 0 {
+        manner.counted_before();
+    }
+    let began = Instant::now();
+    let demands = Demands {
+        fsync: far_end.is_some_and(FarEnd::syncs),
+        chmod: settings.chmod.is_some(),
+        squeezed: manner.squeezed,
+        partial: Some(manner.aside(jobs)),
+    };
+    let link = connect.open(&server_args(&settings.data_dir, demands)).map_err(|error| manner.trouble(&error))?;
+    let _guard = manner.guard(link.closer.clone());
+    let flown = fly(jobs, settings.rate.on_writing(link), manner);
+    Ok(Flown { took: (shared == 0).then(|| began.elapsed()), ..flown })
+}
 
 /// Sends a batch over a link on which a server with [`server_args`] runs.
-pub(super) fn fly(jobs: &[Job], link: Link, manner: &Manner) -> Flown {
+fn fly(jobs: &[Job], link: Link, manner: &Manner) -> Flown {
     let mut watch = BatchWatch {
         jobs,
         by_ndx: Vec::new(),
@@ -35,19 +63,19 @@ pub(super) fn fly(jobs: &[Job], link: Link, manner: &Manner) -> Flown {
         words: String::new(),
         manner,
     };
-    let (entries, by_name) = watch.list(manner.chmod);
+    let (entries, by_name) = watch.list(manner.settings.chmod.as_ref());
     let list = FileList::new(entries);
     watch.by_ndx = vec![None; list.len()];
     for (ndx, entry) in list.iter().filter(|(_, entry)| entry.kind() == Some(Kind::File)) {
         watch.by_ndx[ndx.0 as usize] = by_name.get(&entry.name).copied();
     }
-    let source = BatchSource { jobs, by_ndx: watch.by_ndx.clone(), sources: manner.sources };
+    let source = BatchSource { jobs, by_ndx: watch.by_ndx.clone(), sources: &manner.settings.sources };
     let remote = link.remote.clone();
     let ended = greet(link, hello(manner.squeezed)).and_then(|session| {
         let options = Options { checksum: true, relative: true, ..Options::default() };
         let plan = SendPlan {
             shape: options.list_shape(Checksum::Md5.size()),
-            digests: manner.digests,
+            digests: manner.digests(),
             ..SendPlan::default()
         };
         let listing = Listing { list, names: IdNames::default(), io_error: 0 };
@@ -69,7 +97,7 @@ pub(super) fn fly(jobs: &[Job], link: Link, manner: &Manner) -> Flown {
             }
         }
     }
-    Flown { fates, words, ended: ended.map(Some) }
+    Flown { fates, words, ended: ended.map(Some), took: None }
 }
 
 /// How far a job has come in this session.
@@ -95,7 +123,7 @@ struct BatchWatch<'a> {
     /// How large the files were when they were listed.
     lens: Vec<u64>,
     words: String,
-    manner: &'a Manner<'a>,
+    manner: &'a Manner,
 }
 
 impl BatchWatch<'_> {
@@ -105,7 +133,7 @@ impl BatchWatch<'_> {
         let mut parents = BTreeSet::new();
         let mut by_name = HashMap::new();
         for (at, job) in self.jobs.iter().enumerate() {
-            let meta = match source_metadata(self.manner.sources, &job.source) {
+            let meta = match self.manner.source_metadata(&job.source) {
                 Ok(meta) => meta,
                 Err(why) => {
                     self.fates[at] = why;
@@ -121,7 +149,8 @@ impl BatchWatch<'_> {
                 parents.insert(name[..slash].to_vec());
             }
             self.lens[at] = meta.len();
-            entries.push(file_entry(&name, &meta, Sum::new(&job.md5), chmod));
+            let mode = self.manner.file_mode(meta.mode());
+            entries.push(file_entry(&name, &meta, mode, Sum::new(&job.md5)));
             by_name.insert(name, at);
         }
         entries.extend(parents.into_iter().map(|name| parent_entry(&name, chmod)));
@@ -146,7 +175,7 @@ impl Watch for BatchWatch<'_> {
             }
             return Answer::Decline;
         }
-        if (self.manner.stopping)() {
+        if self.manner.stopping() {
             self.stages[at] = Stage::Held;
             return Answer::Decline;
         }
@@ -159,7 +188,7 @@ impl Watch for BatchWatch<'_> {
         if let Some(at) = self.current {
             self.jobs[at].way.pass(bytes);
         }
-        (self.manner.progress)(bytes);
+        self.manner.move_on(bytes);
     }
 
     fn sent(&mut self, ndx: Ndx, _entry: &FileEntry, sent: &Sent, sum: &Sum) {
@@ -207,7 +236,10 @@ impl Watch for BatchWatch<'_> {
             _ => return,
         }
         if let Fate::Proven(sent, _) = &self.fates[at] {
-            (self.manner.confirmed)(sent, self.stages[at] == Stage::Listed);
+            match self.stages[at] {
+                Stage::Listed => self.manner.found(sent),
+                _ => self.manner.confirmed(sent),
+            }
         }
     }
 
@@ -239,13 +271,13 @@ impl Source for BatchSource<'_> {
     }
 }
 
-fn file_entry(name: &[u8], meta: &Metadata, sum: Option<Sum>, chmod: Option<&Chmod>) -> FileEntry {
+fn file_entry(name: &[u8], meta: &Metadata, mode: u32, sum: Option<Sum>) -> FileEntry {
     FileEntry {
         len: meta.len(),
         mtime: meta.mtime(),
         nsec: u32::try_from(meta.mtime_nsec()).unwrap_or(0),
         extra: Extras { sum, ..Extras::default() }.into(),
-        ..FileEntry::new(name, 0o100000 | file_mode(meta.mode(), chmod))
+        ..FileEntry::new(name, 0o100000 | mode)
     }
 }
 

@@ -3,11 +3,11 @@
 //! kept, and both the writing and the reading back go on where a broken connection has left them.
 
 use super::flight::Job;
-use super::resume::{self, KEPT_LEAST};
-use super::verdict::{CHANGED, Fate, Flown, Manner, dir_mode, file_mode, source_metadata};
+use super::terms::{Manner, dir_mode};
+use super::unfinished::{self, KEPT_LEAST};
+use super::verdict::{CHANGED, Fate, Flown};
 use crate::catalog::RecordId;
 use crate::status::Failure;
-use crate::throttle::Rate;
 use crate::transfer::TransferError;
 use crate::transfer::send::{Digest, Sent};
 use crate::transport::ssh::sftp::{Pieces, Sftp, SftpError};
@@ -22,22 +22,37 @@ use std::path::{Path, PathBuf};
 /// What is written to see whether anything can be. One name for all, so that one at most is ever left.
 const PROBE: &str = ".archiver-probe";
 
+/// What a broken connection has left there.
+#[derive(Default)]
+pub(super) struct Interrupted {
+    /// Files of no use, that nobody will come back to.
+    leftovers: Vec<PathBuf>,
+    /// The file that is half read.
+    read_back: Option<ReadBack>,
+}
+
+/// Writes a batch by SFTP; the error says why nothing can be written at all.
+pub(super) fn carry(
+    jobs: &[Job],
+    sftp: &mut Sftp,
+    interrupted: &mut Interrupted,
+    manner: &Manner,
+) -> Result<Flown, String> {
+    let _guard = manner.guard(sftp.closer());
+    let base = PathBuf::from(&manner.settings.data_dir);
+    Delivery { sftp, interrupted, base, manner }.fly(jobs)
+}
+
 /// How a batch is delivered.
-pub(super) struct Delivery<'a> {
-    pub(super) sftp: &'a mut Sftp,
-    /// What a broken connection has left there and nobody will come back to.
-    pub(super) leftovers: &'a mut Vec<PathBuf>,
-    /// The file that a broken connection has left half read.
-    pub(super) read_back: &'a mut Option<ReadBack>,
-    pub(super) base: PathBuf,
-    /// What directories for unfinished files are called.
-    pub(super) aside: &'a str,
-    pub(super) rate: &'a Rate,
-    pub(super) manner: &'a Manner<'a>,
+struct Delivery<'a> {
+    sftp: &'a mut Sftp,
+    interrupted: &'a mut Interrupted,
+    base: PathBuf,
+    manner: &'a Manner,
 }
 
 /// A file over there, read to some point.
-pub(super) struct ReadBack {
+struct ReadBack {
     id: RecordId,
     path: PathBuf,
     at: u64,
@@ -69,7 +84,7 @@ impl From<io::Error> for Trouble {
 
 impl Delivery<'_> {
     /// Delivers what can be; the error says why nothing can be at all.
-    pub(super) fn fly(mut self, jobs: &[Job]) -> Result<Flown, String> {
+    fn fly(mut self, jobs: &[Job]) -> Result<Flown, String> {
         let base = self.base.display().to_string();
         match self.sftp.is_dir(&self.base) {
             Ok(true) => {}
@@ -78,22 +93,26 @@ impl Delivery<'_> {
             }
             Err(error) => return Err(format!("Directory {base} cannot be looked at: {error}")),
         }
-        while let Some(leftover) = self.leftovers.last() {
+        while let Some(leftover) = self.interrupted.leftovers.last() {
             match self.sftp.remove(leftover) {
                 Err(SftpError::Lost(_) | SftpError::Stalled(_)) => break,
-                _ => self.leftovers.pop(),
+                _ => self.interrupted.leftovers.pop(),
             };
         }
-        let mut flown = Flown { fates: vec![Fate::Open; jobs.len()], words: String::new(), ended: Ok(None) };
+        let mut flown =
+            Flown { fates: vec![Fate::Open; jobs.len()], words: String::new(), ended: Ok(None), took: None };
         let mut dirs = HashSet::new();
         for (at, job) in jobs.iter().enumerate() {
-            if (self.manner.stopping)() {
+            if self.manner.stopping() {
                 break;
             }
             match self.deliver(job, &mut dirs, &mut flown.words) {
                 Ok(fate) | Err(Trouble::File(fate)) => {
                     if let Fate::Proven(sent, _) = &fate {
-                        (self.manner.confirmed)(sent, sent.literal_bytes == 0);
+                        match sent.literal_bytes {
+                            0 => self.manner.found(sent),
+                            _ => self.manner.confirmed(sent),
+                        }
                     }
                     flown.fates[at] = fate;
                 }
@@ -113,7 +132,7 @@ impl Delivery<'_> {
     }
 
     fn deliver(&mut self, job: &Job, dirs: &mut HashSet<PathBuf>, words: &mut String) -> Result<Fate, Trouble> {
-        let meta = source_metadata(self.manner.sources, &job.source).map_err(Trouble::File)?;
+        let meta = self.manner.source_metadata(&job.source).map_err(Trouble::File)?;
         let name = job.place.variant(job.variant);
         let place = self.base.join(&name);
         let md5 = Sum::new(&job.md5);
@@ -121,7 +140,7 @@ impl Delivery<'_> {
         match self.sftp.stat(&place).map_err(|error| refuse(self, error))? {
             None => {}
             Some(found) if found.is_file => {
-                let begun = self.read_back.as_ref().filter(|back| back.id == job.id && back.path == place);
+                let begun = self.interrupted.read_back.as_ref().filter(|back| back.id == job.id && back.path == place);
                 job.resumes(begun.map_or(0, |back| back.at), found.len);
                 let (len, sum) = self.read_back(job, &place).map_err(|error| refuse(self, error))?;
                 let same = Some(sum) == md5;
@@ -133,7 +152,8 @@ impl Delivery<'_> {
             }
             Some(_) => return Ok(Fate::Taken),
         }
-        make_way(self.sftp, &self.base, &name, self.manner.chmod, dirs).map_err(|error| refuse(self, error))?;
+        make_way(self.sftp, &self.base, &name, self.manner.settings.chmod.as_ref(), dirs)
+            .map_err(|error| refuse(self, error))?;
         let mut temp = self.temp(job, &place, meta.len()).map_err(|error| refuse(self, error))?;
         let mut outcome = self.write(job, &temp, &place, &meta);
         if matches!(outcome, Ok(Ok(Fate::Open))) {
@@ -151,7 +171,7 @@ impl Delivery<'_> {
                 let trouble = refuse(self, error);
                 match &trouble {
                     Trouble::File(_) => drop(self.discard(&temp)),
-                    Trouble::Line(_) if !temp.kept => self.leftovers.push(temp.path),
+                    Trouble::Line(_) if !temp.kept => self.interrupted.leftovers.push(temp.path),
                     Trouble::Line(_) => {}
                 }
                 return Err(trouble);
@@ -171,7 +191,7 @@ impl Delivery<'_> {
         if len < KEPT_LEAST {
             return Ok(fresh);
         }
-        let path = self.base.join(resume::kept(self.aside, job));
+        let path = self.base.join(unfinished::kept(&self.manner.settings.aside, job));
         let Some(dir) = path.parent() else { return Ok(fresh) };
         self.sftp.make_dir(dir, 0o700)?;
         match self.sftp.stat(&path)? {
@@ -186,30 +206,31 @@ impl Delivery<'_> {
     }
 
     fn discard(&mut self, temp: &Temp) -> Result<(), SftpError> {
-        if temp.kept { resume::remove(self.sftp, &temp.path) } else { self.sftp.remove(&temp.path) }
+        if temp.kept { unfinished::remove(self.sftp, &temp.path) } else { self.sftp.remove(&temp.path) }
     }
 
     /// Writes, proves and renames. The inner error is the source's. Open is a file that has turned out to keep the permissions
     /// that it was made with, which are for us alone, or not to go on from what an earlier session had left.
     fn write(&mut self, job: &Job, temp: &Temp, place: &Path, meta: &Metadata) -> Result<io::Result<Fate>, SftpError> {
-        let mut source = match self.manner.sources.open(&job.source) {
-            Ok(file) => Summed::new(file, self.manner.digests),
+        let mut source = match self.manner.settings.sources.open(&job.source) {
+            Ok(file) => Summed::new(file, self.manner.digests()),
             Err(error) => return Ok(Err(error)),
         };
         let there = temp.there.unwrap_or(0);
-        let read = self.read_back.as_ref().filter(|back| back.id == job.id && back.path == temp.path && there > 0);
+        let read =
+            self.interrupted.read_back.as_ref().filter(|back| back.id == job.id && back.path == temp.path && there > 0);
         job.resumes(there + read.map_or(0, |back| back.at), meta.len());
         if let Err(error) = source.pass(there) {
             return Ok(Err(error));
         }
-        let (progress, rate) = (self.manner.progress, self.rate);
-        let mode = file_mode(meta.mode(), self.manner.chmod);
+        let manner = self.manner;
+        let mode = manner.file_mode(meta.mode());
         let for_good = self.sftp.keeps_its_own();
         let mut next = |buffer: &mut [u8]| {
             let n = source.read(buffer)?;
             job.way.pass(n as u64);
-            progress(n as u64);
-            rate.pay(n);
+            manner.move_on(n as u64);
+            manner.settings.rate.pay(n);
             Ok(n)
         };
         job.way.pass(there);
@@ -221,7 +242,7 @@ impl Delivery<'_> {
             Ok(0) => there,
             Ok(written) => {
                 // What was read is not all there was.
-                *self.read_back = None;
+                self.interrupted.read_back = None;
                 there + written
             }
             Err(error) => return Ok(Err(error)),
@@ -253,7 +274,7 @@ impl Delivery<'_> {
 
     /// Reads a file back, from where a broken connection has left off.
     fn read_back(&mut self, job: &Job, path: &Path) -> Result<(u64, Sum), SftpError> {
-        let begun = self.read_back.take().filter(|back| back.id == job.id && back.path == path);
+        let begun = self.interrupted.read_back.take().filter(|back| back.id == job.id && back.path == path);
         let begun = begun.unwrap_or_else(|| ReadBack {
             id: job.id,
             path: path.to_owned(),
@@ -271,7 +292,7 @@ impl Delivery<'_> {
             Ok(_) => Ok((at, hasher.finish())),
             Err(error) => {
                 if error.is_of_the_line() {
-                    *self.read_back = Some(ReadBack { id, path, at, hasher });
+                    self.interrupted.read_back = Some(ReadBack { id, path, at, hasher });
                 }
                 Err(error)
             }
@@ -303,7 +324,7 @@ impl Delivery<'_> {
         match self.sftp.remove(&probe) {
             Ok(()) => made,
             Err(_) => {
-                self.leftovers.push(probe);
+                self.interrupted.leftovers.push(probe);
                 false
             }
         }

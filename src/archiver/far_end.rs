@@ -1,10 +1,15 @@
 //! What runs at the far end.
 
 use super::arguments::hello;
+use super::origins::{Origin, far_place};
 use crate::transfer::greet;
 use crate::transport::{COMMAND_END, COMMAND_START, CommandOutput, Connect, ConnectError};
+use std::collections::HashMap;
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
+/// Folders of one batch that the far end is asked for.
+const FOLDERS_ASKED: usize = 16;
 /// The first stock release with `--fsync`.
 const FSYNC_SINCE: (u32, u32, u32) = (3, 2, 4);
 
@@ -112,6 +117,75 @@ pub(super) fn first_line(output: &CommandOutput) -> String {
     let said = [&output.stderr[..], &output.stdout[..]].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     let line = said.iter().flat_map(|said| said.lines()).map(str::trim).find(|line| !line.is_empty());
     line.unwrap_or_default().chars().take(200).collect::<String>().escape_debug().to_string()
+}
+
+/// What keeps the archive's base directory on `side` from taking anything, if something does.
+pub(super) fn base_trouble(side: &mut dyn Connect, base: &str) -> Option<String> {
+    for (flag, why) in [("-d", "is not there"), ("-w", "cannot be written to")] {
+        match side.run(&["test".into(), flag.into(), base.into()]) {
+            Ok(output) if output.status == Some(0) => {}
+            // `test` itself says nothing; whoever does is one in its place, that runs no such commands.
+            Ok(output) if output.status == Some(1) && output.stdout.is_empty() && output.stderr.is_empty() => {
+                return Some(format!("Directory {base} at {} {why}", side.describe()));
+            }
+            // A far end without `test` cannot be asked.
+            Ok(output) => {
+                let said = first_line(&output);
+                tracing::debug!(host = side.describe(), "test {flag} {base}: {said}");
+                return None;
+            }
+            Err(error) => return Some(error.to_string()),
+        }
+    }
+    None
+}
+
+/// The folders of the far end that files of one batch come from, asked for once each.
+pub(super) struct FarFolders<'a> {
+    connect: &'a mut dyn Connect,
+    asked: HashMap<PathBuf, Option<Origin>>,
+}
+
+impl<'a> FarFolders<'a> {
+    pub(super) fn new(connect: &'a mut dyn Connect) -> Self {
+        Self { connect, asked: HashMap::new() }
+    }
+
+    /// The place whose trouble keeps a file from being had, if it is not the file's own; `why` is what is known of it.
+    pub(super) fn place(&mut self, source: &Path, why: &str) -> Option<Origin> {
+        let folder = source.parent()?.to_owned();
+        if far_place(why) {
+            return Some(Origin { folder, why: why.to_owned() });
+        }
+        if let Some(known) = self.asked.get(&folder) {
+            return known.clone();
+        }
+        if self.asked.len() >= FOLDERS_ASKED {
+            return None;
+        }
+        let trouble = self.trouble(&folder);
+        let place = trouble.map(|why| Origin { folder: folder.clone(), why });
+        self.asked.insert(folder, place.clone());
+        place
+    }
+
+    fn trouble(&mut self, folder: &Path) -> Option<String> {
+        // An account that is held to one command may answer anything else with failure.
+        let answers = self.asked.values().any(Option::is_some)
+            || self.connect.run(&["test".into(), "-d".into(), "/".into()]).is_ok_and(|output| output.status == Some(0));
+        for (flag, why) in [("-d", "is not there"), ("-x", "cannot be entered")] {
+            match self.connect.run(&["test".into(), flag.into(), folder.into()]) {
+                Ok(output) if answers && output.status == Some(1) => {
+                    return Some(format!("at {} {why}", self.connect.describe()));
+                }
+                // A far end without `test` cannot be asked.
+                Ok(_) => {}
+                // Then nothing is known, and nothing counted.
+                Err(error) => return Some(format!("at {} cannot be asked for: {error}", self.connect.describe())),
+            }
+        }
+        None
+    }
 }
 
 #[cfg(test)]

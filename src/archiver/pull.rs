@@ -5,33 +5,53 @@
 //! larger one stays, and the next session goes on from there.
 
 use super::BATCH_BYTES;
-use super::arguments::hello;
+use super::arguments::{hello, sender_args};
 use super::flight::Job;
-use super::verdict::{CHANGED, Fate, Flown, LAST_WORDS, Manner, explain, file_mode, push_words};
+use super::terms::Manner;
+use super::verdict::{CHANGED, Fate, Flown, LAST_WORDS, explain, push_words};
 use crate::link::Link;
 use crate::status::Failure;
 use crate::transfer::dest::{Dest, DestError};
 use crate::transfer::digest::sum_of;
 use crate::transfer::{FetchWatch, Fetched, Wish, fetch, greet, send::Sent};
+use crate::transport::{Connect, ConnectError};
 use protocol::checksum::{Checksum, Sum};
 use protocol::mux::Message;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Instant;
+
+/// Pulls a batch into the archive's base directory.
+pub(super) fn carry(jobs: &[Job], connect: &mut dyn Connect, manner: &Manner) -> Result<Flown, String> {
+    let began = Instant::now();
+    let data_dir = &manner.settings.data_dir;
+    let dest = Dest::open(data_dir.as_ref(), false)
+        .map_err(|error| format!("Directory {data_dir} on this machine cannot be entered: {error}"))?
+        .keeping(&manner.aside(jobs));
+    let mut guard = None;
+    let open = || {
+        let link = connect.open(&sender_args(manner.squeezed))?;
+        guard = Some(manner.guard(link.closer.clone()));
+        Ok(manner.settings.rate.on_reading(link))
+    };
+    let flown = fly(jobs, &dest, open, manner).map_err(|error| manner.trouble(&error))?;
+    Ok(Flown { took: Some(began.elapsed()), ..flown })
+}
 
 /// Fetches a batch into `dest`. `open` starts a server with [`sender_args`]; it is not called when all is here already.
-pub(super) fn fly<E>(
+fn fly(
     jobs: &[Job],
     dest: &Dest,
-    open: impl FnOnce() -> Result<Link, E>,
+    open: impl FnOnce() -> Result<Link, ConnectError>,
     manner: &Manner,
-) -> Result<Flown, E> {
+) -> Result<Flown, ConnectError> {
     let mut fates = vec![Fate::Open; jobs.len()];
     let mut words = String::new();
     let mut wishes = Vec::new();
     let mut wishers = Vec::new();
     for (at, job) in jobs.iter().enumerate() {
-        if (manner.stopping)() {
+        if manner.stopping() {
             break;
         }
         let place = job.place.variant(job.variant).into_bytes();
@@ -49,7 +69,7 @@ pub(super) fn fly<E>(
             }
             Ok(InPlace::Same(matched_bytes)) => {
                 let sent = Sent { matched_bytes, ..Sent::default() };
-                (manner.confirmed)(&sent, true);
+                manner.found(&sent);
                 fates[at] = Fate::Proven(sent, None);
             }
             Ok(InPlace::Other) => fates[at] = Fate::Taken,
@@ -60,7 +80,7 @@ pub(super) fn fly<E>(
         }
     }
     if wishes.is_empty() && !jobs.is_empty() {
-        return Ok(Flown { fates, words, ended: Ok(None) });
+        return Ok(Flown { fates, words, ended: Ok(None), took: None });
     }
     let link = open()?;
     let remote = link.remote.clone();
@@ -73,7 +93,7 @@ pub(super) fn fly<E>(
     }
     watch.words.push_str(&remote.stderr());
     watch.say_the_unsaid(ended.is_ok());
-    Ok(Flown { fates: watch.fates, words: watch.words, ended: ended.map(Some) })
+    Ok(Flown { fates: watch.fates, words: watch.words, ended: ended.map(Some), took: None })
 }
 
 /// A source's name as the far end is given it: its full path, which must be plain.
@@ -124,7 +144,7 @@ struct Watch<'a> {
     unsaid: Vec<usize>,
     /// The job whose bytes are coming in.
     current: Option<usize>,
-    manner: &'a Manner<'a>,
+    manner: &'a Manner,
 }
 
 impl Watch<'_> {
@@ -141,7 +161,7 @@ impl Watch<'_> {
 
 impl FetchWatch for Watch<'_> {
     fn stopping(&self) -> bool {
-        (self.manner.stopping)()
+        self.manner.stopping()
     }
 
     fn resumes(&mut self, wish: usize, bytes: u64, len: u64) {
@@ -155,18 +175,18 @@ impl FetchWatch for Watch<'_> {
         if let Some(job) = self.current.and_then(|at| self.jobs.get(at)) {
             job.way.pass(bytes);
         }
-        (self.manner.progress)(bytes);
+        self.manner.move_on(bytes);
     }
 
     fn mode(&self, mode: u32) -> u32 {
-        file_mode(mode, self.manner.chmod)
+        self.manner.file_mode(mode)
     }
 
     fn fetched(&mut self, wish: usize, fetched: Fetched) {
         let Some(&at) = self.wishers.get(wish) else { return };
         self.fates[at] = match fetched {
             Fetched::Kept(sent) => {
-                (self.manner.confirmed)(&sent, false);
+                self.manner.confirmed(&sent);
                 Fate::Proven(sent, None)
             }
             Fetched::Taken => Fate::Taken,

@@ -8,11 +8,11 @@
 
 use super::deliver::make_way;
 use super::flight::Job;
-use super::resume::kept;
-use super::road::Road;
-use super::worker::Worker;
-use super::{Direction, Sources};
+use super::terms::Manner;
+use super::unfinished::kept;
+use super::{Settings, Sources};
 use crate::transport::ssh::sftp::{Sftp, SftpError};
+use crate::transport::{Connect, ConnectError};
 use std::collections::HashSet;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// Bytes of one range.
 const RANGE: u64 = 8 << 20;
@@ -53,13 +53,20 @@ impl Pace {
 
 /// What the workers know together: the file that help is wanted for, if there is one, and whether help pays.
 pub(super) struct Board {
+    /// The queue, which goes before all help.
+    queue: mpsc::WeakSender<Vec<Job>>,
     split: watch::Sender<Option<Arc<Split>>>,
     pace: Mutex<Pace>,
 }
 
 impl Board {
-    pub(super) fn new() -> Self {
-        Self { split: watch::Sender::new(None), pace: Mutex::default() }
+    pub(super) fn new(queue: mpsc::WeakSender<Vec<Job>>) -> Self {
+        Self { queue, split: watch::Sender::new(None), pace: Mutex::default() }
+    }
+
+    /// Whether batches wait for a worker.
+    pub(super) fn work_waits(&self) -> bool {
+        self.queue.upgrade().is_some_and(|queue| queue.capacity() < queue.max_capacity())
     }
 
     fn pace(&self) -> MutexGuard<'_, Pace> {
@@ -67,7 +74,7 @@ impl Board {
     }
 
     /// One session moved so much of files in this time.
-    pub(super) fn learn(&self, bytes: u64, took: Duration) {
+    fn learn(&self, bytes: u64, took: Duration) {
         self.pace().alone = Some((bytes as f64 / took.as_secs_f64().max(1e-6), Instant::now()));
     }
 
@@ -82,7 +89,7 @@ impl Board {
     }
 
     /// Waits for a file that help is wanted for.
-    pub(super) async fn wanted(&self) -> Arc<Split> {
+    async fn wanted(&self) -> Arc<Split> {
         let mut board = self.split.subscribe();
         loop {
             if let Some(split) = board.borrow_and_update().as_ref().filter(|split| split.has_work()) {
@@ -223,20 +230,18 @@ impl Drop for Hand<'_> {
     }
 }
 
-/// What is laid down of a batch for an ordinary session to find.
-#[derive(Default)]
-pub(super) struct Laid {
-    files: usize,
-    sftp: Option<Sftp>,
+/// One worker's part in large files that several write.
+pub(super) struct Sharing {
+    board: Arc<Board>,
+    /// Until when nobody is helped, since that did not work.
+    no_help_before: Option<Instant>,
 }
 
-impl Laid {
-    pub(super) fn is_empty(&self) -> bool {
-        self.files == 0
+impl Sharing {
+    pub(super) fn new(board: Arc<Board>) -> Self {
+        Self { board, no_help_before: None }
     }
-}
 
-impl Worker {
     /// Waits for a file of another worker that help is wanted for.
     pub(super) async fn call_for_help(&self) -> Arc<Split> {
         if let Some(then) = self.no_help_before {
@@ -245,113 +250,100 @@ impl Worker {
         self.board.wanted().await
     }
 
-    /// Helps with the file of another worker.
-    pub(super) fn help(&mut self, split: &Split) {
+    /// Helps with the file of another worker; the error says why no connection for that is to be had.
+    pub(super) fn help(
+        &mut self,
+        split: &Split,
+        connect: &mut dyn Connect,
+        manner: &Manner,
+    ) -> Result<(), ConnectError> {
         // Not all at once: an sshd turns some away where many have yet to log in.
-        if self.stop.wait(ARRIVAL * u32::try_from(self.number).unwrap_or(0)) || !split.has_work() {
-            return;
+        if manner.control.stop().wait(ARRIVAL * u32::try_from(manner.number).unwrap_or(0)) || !split.has_work() {
+            return Ok(());
         }
-        let mut sftp = match self.connect.sftp() {
-            Ok(sftp) => sftp,
-            Err(error) => {
-                tracing::debug!(host = self.connect.describe(), "Cannot help with a large file: {error}");
-                self.crew.give_back(self.number);
-                self.no_help_before = Some(Instant::now() + LASTS);
-                return;
-            }
-        };
+        let mut sftp = connect.sftp().inspect_err(|_| self.no_help_before = Some(Instant::now() + LASTS))?;
         // Whoever joins is waited for, so nobody joins who has yet to connect.
-        let Some(hand) = split.join() else { return };
-        let _guard = self.stop.guard(sftp.closer());
-        match hand.write(&mut sftp, false, &mut self.mover()) {
+        let Some(hand) = split.join() else { return Ok(()) };
+        let _guard = manner.guard(sftp.closer());
+        match hand.write(&mut sftp, false, &mut |bytes| moved(manner, bytes)) {
             Ok(bytes) => tracing::debug!(bytes, "Helped with {}", split.source.display()),
             Err(why) => {
-                tracing::debug!(host = self.connect.describe(), "Help with a large file failed: {why}");
+                tracing::debug!(host = connect.describe(), "Help with a large file failed: {why}");
                 self.no_help_before = Some(Instant::now() + LASTS);
             }
         }
+        Ok(())
     }
 
-    /// Reports bytes, keeps to the rate, and says whether to go on.
-    fn mover(&self) -> impl FnMut(usize) -> bool + use<> {
-        let (progress, rate, stop, number) =
-            (self.progress.clone(), self.settings.rate.clone(), self.stop.clone(), self.number);
-        move |bytes| {
-            progress.read(number, bytes as u64);
-            rate.pay(bytes);
-            !stop.is_stopped()
+    /// One session alone moved so much of files in this time.
+    pub(super) fn learn(&self, bytes: u64, took: Duration, settings: &Settings) {
+        if settings.split_size > 0 && bytes >= settings.split_size / 2 {
+            self.board.learn(bytes, took);
         }
     }
 
-    /// Lays large files of a batch down with the help of others, where that promises to be faster.
-    pub(super) fn lay_down(&mut self, jobs: &[Job]) -> Laid {
-        let mut laid = Laid::default();
-        let least = self.settings.split_size;
-        let ours = matches!(self.road, Some((Road::Program { ours: true, .. }, _)));
-        let push = self.settings.direction == Direction::Push;
-        if least == 0 || !push || !ours || self.settings.workers.most() < 2 {
-            return laid;
+    /// Lays large files of a batch down with the help of others, where that promises to be faster; how many it was tried
+    /// with.
+    pub(super) fn lay_down(&self, jobs: &[Job], connect: &mut dyn Connect, manner: &Manner) -> usize {
+        let settings = &manner.settings;
+        let least = settings.split_size;
+        if least == 0 || settings.workers.most() < 2 {
+            return 0;
         }
-        let settings = self.settings.clone();
         let len = |job: &Job| {
             settings.sources.metadata(&job.source).map_or(0, |meta| if meta.is_file() { meta.len() } else { 0 })
         };
+        let mut files = 0;
+        let mut laying = Laying { board: &self.board, connect, manner, sftp: None };
         for job in jobs {
             let len = len(job);
-            if len < least || self.stop.is_stopped() {
+            if len < least || manner.stopping() {
                 continue;
             }
-            match self.lay(job, len, &mut laid.sftp) {
-                Ok(true) => laid.files += 1,
+            match laying.lay(job, len) {
+                Ok(true) => files += 1,
                 Ok(false) => {}
                 Err(why) => {
-                    tracing::debug!(host = self.connect.describe(), "Not written by several: {why}");
+                    tracing::debug!(host = laying.connect.describe(), "Not written by several: {why}");
                     self.board.of_no_use();
-                    laid.sftp = None;
+                    laying.sftp = None;
                     // Some of it may stand there all the same.
-                    laid.files += 1;
+                    files += 1;
                 }
             }
         }
-        // Its connection is of no more use.
-        laid.sftp = None;
-        laid
+        files
     }
+}
 
+/// Lays files of a batch down for an ordinary session to find, over one connection.
+struct Laying<'a> {
+    board: &'a Board,
+    connect: &'a mut dyn Connect,
+    manner: &'a Manner,
+    sftp: Option<Sftp>,
+}
+
+impl Laying<'_> {
     /// Lays one file down; false where that is of no use.
-    fn lay(&mut self, job: &Job, len: u64, sftp: &mut Option<Sftp>) -> Result<bool, String> {
-        let slow = self.board.pace().slow().filter(|_| self.settings.rate.get() == 0);
+    fn lay(&mut self, job: &Job, len: u64) -> Result<bool, String> {
+        let Self { board, manner, .. } = *self;
+        let settings = &manner.settings;
+        let slow = board.pace().slow().filter(|_| settings.rate.get() == 0);
         let Some(alone) = slow else { return Ok(false) };
-        // A lock that is held is held by one who waits for work.
-        if self.jobs.try_lock().is_ok_and(|jobs| !jobs.is_empty()) {
+        if board.work_waits() {
             return Ok(false);
         }
-        let sftp = match sftp {
+        let sftp = match &mut self.sftp {
             Some(sftp) => sftp,
             none => none.insert(self.connect.sftp().map_err(|error| error.to_string())?),
         };
-        let _guard = self.stop.guard(sftp.closer());
-        let wrong = |error: SftpError| error.to_string();
-        let name = job.place.variant(job.variant);
-        let base = PathBuf::from(&self.settings.data_dir);
-        let place = base.join(&name);
-        if !sftp.is_dir(&base).map_err(wrong)? || sftp.stat(&place).map_err(wrong)?.is_some() {
-            return Ok(false);
-        }
-        make_way(sftp, &base, &name, self.settings.chmod.as_ref(), &mut HashSet::new()).map_err(wrong)?;
-        let path = base.join(kept(&self.settings.aside, job));
-        if let Some(aside) = path.parent() {
-            sftp.make_dir(aside, 0o700).map_err(wrong)?;
-        }
-        // An earlier session has begun already.
-        if sftp.stat(&path).map_err(wrong)?.is_some() {
-            return Ok(false);
-        }
+        let _guard = manner.guard(sftp.closer());
+        let Some(path) = way_for(sftp, job, settings).map_err(|error| error.to_string())? else { return Ok(false) };
         let began = Instant::now();
-        let split = Split::new(&job.source, path.clone(), len);
-        let split = Arc::new(Split { sources: self.settings.sources.clone(), ..split });
+        let split = Split::new(&job.source, path, len);
+        let split = Arc::new(Split { sources: settings.sources.clone(), ..split });
         let hand = split.join().ok_or("nobody may join")?;
-        let (board, mut mover) = (self.board.clone(), self.mover());
         let mut up = false;
         let mut moved = |bytes| {
             // Only now is the file there for others.
@@ -359,10 +351,10 @@ impl Worker {
                 up = true;
                 board.put_up(&split);
             }
-            mover(bytes)
+            moved(manner, bytes)
         };
         let written = hand.write(sftp, true, &mut moved);
-        self.board.take_down(&split);
+        board.take_down(&split);
         let complete = split.complete();
         match written {
             Ok(_) if complete => {
@@ -370,13 +362,37 @@ impl Worker {
                 let mb = |rate: f64| (rate / 1e5).round() / 10.0;
                 tracing::debug!(rate_mb = mb(rate), alone_mb = mb(alone), "Several wrote {}", job.source.display());
                 if rate < alone * PAYS {
-                    self.board.of_no_use();
+                    board.of_no_use();
                 }
                 Ok(true)
             }
             written => Err(written.err().unwrap_or_else(|| "one who helped broke off".to_owned())),
         }
     }
+}
+
+/// Where the file of a job is written for a session to find it, once all folders are there; `None` where something stands
+/// at its place already, or an earlier session has begun.
+fn way_for(sftp: &mut Sftp, job: &Job, settings: &Settings) -> Result<Option<PathBuf>, SftpError> {
+    let name = job.place.variant(job.variant);
+    let base = PathBuf::from(&settings.data_dir);
+    let place = base.join(&name);
+    if !sftp.is_dir(&base)? || sftp.stat(&place)?.is_some() {
+        return Ok(None);
+    }
+    make_way(sftp, &base, &name, settings.chmod.as_ref(), &mut HashSet::new())?;
+    let path = base.join(kept(&settings.aside, job));
+    if let Some(aside) = path.parent() {
+        sftp.make_dir(aside, 0o700)?;
+    }
+    Ok(sftp.stat(&path)?.is_none().then_some(path))
+}
+
+/// Reports bytes, keeps to the rate, and says whether to go on.
+fn moved(manner: &Manner, bytes: usize) -> bool {
+    manner.control.progress().read(manner.number, bytes as u64);
+    manner.settings.rate.pay(bytes);
+    !manner.stopping()
 }
 
 #[cfg(test)]
@@ -403,7 +419,7 @@ mod tests {
 
     #[test]
     fn one_file_at_a_time_is_on_the_board() {
-        let board = Board::new();
+        let board = Board::new(mpsc::channel(1).0.downgrade());
         let split = || Arc::new(Split::new(Path::new("a"), "b".into(), RANGE));
         let (first, second) = (split(), split());
         assert!(!board.calls());
@@ -418,7 +434,7 @@ mod tests {
 
     #[test]
     fn only_slow_links_are_shared() {
-        let board = Board::new();
+        let board = Board::new(mpsc::channel(1).0.downgrade());
         assert_eq!(board.pace().slow(), None, "nothing is known");
         board.learn(200_000_000, Duration::from_secs(1));
         assert_eq!(board.pace().slow(), None);

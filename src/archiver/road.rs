@@ -1,39 +1,109 @@
-//! Which road files take to the far end: its own rsync, this program uploaded, or plain SFTP. Found once per connection.
+//! Which road files take: pulled from the far end, or pushed to its own rsync, to this program uploaded, or by plain SFTP.
+//! Found once per connection.
 
-use super::bootstrap::{Bootstrap, runs, upload};
+use super::arguments::{Demands, server_args};
+use super::bootstrap::{runs, upload};
 use super::far_end::{Answer, FarEnd, ask};
+use super::{Direction, Settings};
 use crate::status::Progress;
 use crate::transport::ssh::sftp::Sftp;
 use crate::transport::{Connect, ConnectError};
-use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-/// The road that was found.
+/// How long the far end's answer about its version is believed.
+const VERSION_LASTS: Duration = Duration::from_secs(60);
+/// How long a detour is taken before the straight road is looked for again.
+const DETOUR_LASTS: Duration = Duration::from_secs(600);
+
+/// A way to carry files.
 pub(super) enum Road {
-    /// A program serves there.
-    Program {
-        /// It knows `--fsync`.
-        syncs: bool,
-        /// It is this program.
-        ours: bool,
-    },
+    /// A program receives them at the far end: which, if that can be told.
+    Push(Option<FarEnd>),
+    /// A program sends them from the far end.
+    Pull,
     /// Nothing serves there; files are written one by one.
     Sftp(Box<Sftp>),
 }
 
-/// Finds the road. What serves there from now on is set in `connect`; `uploaded` is where an upload stands then.
-pub(super) fn find(
+/// The road of one connection, as far as it is known.
+#[derive(Default)]
+pub(super) struct Roads {
+    /// The road, and when it was found.
+    known: Option<(Road, Instant)>,
+    /// Where our own program stands at the far end, if it was uploaded.
+    uploaded: Option<PathBuf>,
+}
+
+impl Roads {
+    /// The road, looked for where none is known or the far end's program may have been replaced since.
+    pub(super) fn find(
+        &mut self,
+        connect: &mut dyn Connect,
+        settings: &Settings,
+        progress: &Progress,
+    ) -> Result<&mut Road, ConnectError> {
+        let lasts = |road: &Road| match road {
+            Road::Pull => Duration::MAX,
+            Road::Push(_) if self.uploaded.is_none() => VERSION_LASTS,
+            Road::Push(_) | Road::Sftp(_) => DETOUR_LASTS,
+        };
+        let known = match self.known.take_if(|(road, found)| found.elapsed() < lasts(road)) {
+            Some(known) => known,
+            None => {
+                self.forget();
+                self.uploaded = None;
+                let road = match settings.direction {
+                    Direction::Pull => Road::Pull,
+                    Direction::Push => find(connect, settings, &mut self.uploaded, progress)?,
+                };
+                (road, Instant::now())
+            }
+        };
+        Ok(&mut self.known.insert(known).0)
+    }
+
+    /// The connection is not what it was.
+    pub(super) fn forget(&mut self) {
+        self.known = None;
+    }
+
+    /// The connection by which files are written, where nothing else serves.
+    pub(super) fn sftp(&self) -> Option<&Sftp> {
+        match &self.known {
+            Some((Road::Sftp(sftp), _)) => Some(sftp),
+            _ => None,
+        }
+    }
+
+    /// Leaves the far end; our own program there goes where it is to.
+    pub(super) fn part(&self, connect: &mut dyn Connect, settings: &Settings) {
+        let remove = settings.bootstrap.as_ref().is_some_and(|bootstrap| bootstrap.remove);
+        if let (true, Some(path)) = (remove, &self.uploaded)
+            && let Err(error) = connect
+                .sftp()
+                .map_err(|error| error.to_string())
+                .and_then(|sftp| sftp.remove(path).map_err(|error| error.to_string()))
+        {
+            tracing::warn!("The uploaded program {} could not be removed: {error}", path.display());
+        }
+        connect.disconnect();
+    }
+}
+
+/// Finds the road where files are pushed. What serves there from now on is set in `connect`; `uploaded` is where an upload
+/// stands then.
+fn find(
     connect: &mut dyn Connect,
-    server_args: &[OsString],
-    bootstrap: Option<&Bootstrap>,
+    settings: &Settings,
     uploaded: &mut Option<PathBuf>,
     progress: &Progress,
 ) -> Result<Road, ConnectError> {
     connect.serve_with(None);
-    let (why, unclear) = match ask(connect, server_args)? {
+    let (why, unclear) = match ask(connect, &server_args(&settings.data_dir, Demands::default()))? {
         Answer::Serves(found, _) => {
             progress.set_road(None);
-            return Ok(Road::Program { syncs: found.is_some_and(FarEnd::syncs), ours: found == Some(FarEnd::Ours) });
+            return Ok(Road::Push(found));
         }
         Answer::Nothing(why) => (why, false),
         Answer::Unclear(why) => (why, true),
@@ -44,7 +114,7 @@ pub(super) fn find(
         // Its sessions say best what is wrong there.
         Err(_) if unclear => {
             progress.set_road(None);
-            return Ok(Road::Program { syncs: false, ours: false });
+            return Ok(Road::Push(None));
         }
         Err(error @ (ConnectError::Timeout { .. } | ConnectError::Unreachable { .. })) => return Err(error),
         Err(error) => {
@@ -55,7 +125,7 @@ pub(super) fn find(
         }
     };
     let mut remedy = "install rsync there, or let this program be uploaded with --bootstrap".to_owned();
-    if let Some(bootstrap) = bootstrap {
+    if let Some(bootstrap) = &settings.bootstrap {
         match upload(&mut sftp, bootstrap).and_then(|path| {
             connect.serve_with(Some(vec![path.clone().into()]));
             runs(connect, &path).map(|()| path)
@@ -64,7 +134,7 @@ pub(super) fn find(
                 tracing::info!(host, program = %path.display(), "{why}; our own was uploaded and serves there");
                 progress.set_road(Some(format!("uploaded program {}: {why}", path.display())));
                 *uploaded = Some(path);
-                return Ok(Road::Program { syncs: true, ours: true });
+                return Ok(Road::Push(Some(FarEnd::Ours)));
             }
             Err(trouble) => {
                 connect.serve_with(None);

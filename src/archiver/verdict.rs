@@ -1,21 +1,12 @@
-//! Under which terms a batch is carried, and what became of each of its jobs.
+//! What became of a batch, and of each of its jobs.
 
-use super::Sources;
-use super::origins::look;
 use crate::link::{Ending, Remote};
 use crate::status::Failure;
 use crate::transfer::send::{Digest, Sent};
 use crate::transfer::{Summary, TransferError};
-use protocol::chmod::Chmod;
 use protocol::mux::Message;
-use std::fs::Metadata;
-use std::path::Path;
 use std::time::Duration;
 
-/// What changes of permissions leave alone that do not say whose; a container's umask has no say in it.
-const UMASK: u32 = 0o022;
-/// Permissions of directories where nothing is said.
-const DIR_MODE: u32 = 0o755;
 /// Bytes of the peer's words that are kept for the log.
 const WORDS_KEPT: usize = 64 * 1024;
 /// How long the far end's program may take to end once its session has broken.
@@ -42,24 +33,6 @@ pub(super) enum Fate {
     Open,
 }
 
-/// How a batch is flown.
-pub(super) struct Manner<'a> {
-    /// Changes to the permissions of copies.
-    pub(super) chmod: Option<&'a Chmod>,
-    /// Which files rows may name.
-    pub(super) sources: &'a Sources,
-    /// File data is compressed on its way.
-    pub(super) squeezed: bool,
-    /// The BLAKE3 of what is sent is wanted.
-    pub(super) digests: bool,
-    /// Whether to take up no further file.
-    pub(super) stopping: &'a dyn Fn() -> bool,
-    /// Hears of bytes of files as they are moved.
-    pub(super) progress: &'a dyn Fn(u64),
-    /// Hears of each file that the far end has confirmed, and whether it was in place.
-    pub(super) confirmed: &'a dyn Fn(&Sent, bool),
-}
-
 /// A session's result.
 pub(super) struct Flown {
     pub(super) fates: Vec<Fate>,
@@ -67,6 +40,8 @@ pub(super) struct Flown {
     pub(super) words: String,
     /// `None` where none was needed.
     pub(super) ended: Result<Option<Summary>, TransferError>,
+    /// How long it took, where that with the bytes moved tells of the link.
+    pub(super) took: Option<Duration>,
 }
 
 /// A write that fails is often only the echo of a far end that gave up: what that said is worth more.
@@ -90,19 +65,3 @@ pub(super) fn push_words(words: &mut String, message: &Message) {
 
 /// A file that is not what was registered. Its true sum is not told: the log has other readers than the file.
 pub(super) const CHANGED: &str = "it has changed since it was registered: its MD5 is another one now";
-
-/// Looks at a source file, see [`look`].
-pub(super) fn source_metadata(sources: &Sources, path: &Path) -> Result<Metadata, Fate> {
-    look(sources, path).map_err(|lack| Fate::Failed(lack.kind, lack.why))
-}
-
-/// The permissions of a copy. Set-id and sticky bits have no business in an archive, unless they were asked for.
-pub(super) fn file_mode(mode: u32, chmod: Option<&Chmod>) -> u32 {
-    let mode = mode & 0o777;
-    chmod.map_or(mode, |chmod| chmod.apply(mode, false, UMASK))
-}
-
-/// The permissions of a directory on the way to a copy.
-pub(super) fn dir_mode(chmod: Option<&Chmod>) -> u32 {
-    chmod.map_or(DIR_MODE, |chmod| chmod.apply(DIR_MODE, true, UMASK))
-}

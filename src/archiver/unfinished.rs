@@ -4,14 +4,12 @@
 //! next session goes on from there. It is a basis and nothing more: what counts is the proof of the whole file. It goes when
 //! the file gets its name, when its row is given up, when its row does not come any more, and when the disk is full.
 
-use super::Direction;
 use super::flight::Job;
 use super::layout::RemotePath;
-use super::road::Road;
-use super::worker::Worker;
 use crate::catalog::RecordId;
 use crate::transfer::dest::Dest;
 pub(super) use crate::transfer::fetch::KEPT_LEAST;
+use crate::transport::Connect;
 use crate::transport::ssh::sftp::{Sftp, SftpError};
 use protocol::checksum::{Checksum, FileHasher};
 use std::collections::HashMap;
@@ -62,7 +60,7 @@ struct Known {
 
 /// Where a file is going.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
+pub(super) struct Place {
     name: String,
     variant: u32,
 }
@@ -115,7 +113,8 @@ impl Strays {
         due.extend(jobs.filter(|job| job.way.has_begun()).map(Place::of));
     }
 
-    fn due(&self) -> Vec<Place> {
+    /// What is to be removed now.
+    pub(super) fn due(&self) -> Vec<Place> {
         let mut known = self.lock();
         let Known { left, due } = &mut *known;
         let gone = left.extract_if(|_, (_, since)| since.elapsed() >= GONE_AFTER);
@@ -130,7 +129,7 @@ impl Place {
     }
 
     /// The unfinished file, beneath the archive's base.
-    fn kept(&self, aside: &str) -> PathBuf {
+    pub(super) fn kept(&self, aside: &str) -> PathBuf {
         let path = Path::new(&self.name);
         path.with_file_name(variant_of(aside, self.variant)).join(path.file_name().unwrap_or_default())
     }
@@ -160,65 +159,45 @@ pub(super) fn remove(sftp: &Sftp, path: &Path) -> Result<(), SftpError> {
     }
 }
 
-impl Worker {
-    /// Removes unfinished files that nobody will come back to. One that cannot be reached now stays; it is in nobody's way.
-    pub(super) fn sweep(&mut self) {
-        let places = self.strays.due();
-        if places.is_empty() {
-            return;
-        }
-        let aside = self.settings.aside.clone();
-        if self.settings.direction == Direction::Pull {
-            for place in &places {
-                if let Ok(dest) = Dest::open(self.settings.data_dir.as_ref(), false) {
-                    dest.keeping(&variant_of(&aside, place.variant)).drop_partial(place.name.as_bytes());
-                }
-            }
-            return;
-        }
-        let base = PathBuf::from(&self.settings.data_dir);
-        let paths: Vec<_> = places.iter().map(|place| base.join(place.kept(&aside))).collect();
-        match &self.road {
-            Some((Road::Sftp(sftp), _)) => {
-                let lost = paths.iter().any(|path| remove(sftp, path).is_err_and(|error| error.is_of_the_line()));
-                if lost {
-                    self.road = None;
-                }
-            }
-            _ => self.sweep_by_command(paths),
+/// Removes unfinished files of an archive on this machine.
+pub(super) fn clear_here(data_dir: &str, aside: &str, files: &[Place]) {
+    for file in files {
+        if let Ok(dest) = Dest::open(data_dir.as_ref(), false) {
+            dest.keeping(&variant_of(aside, file.variant)).drop_partial(file.name.as_bytes());
         }
     }
+}
 
-    fn sweep_by_command(&mut self, paths: Vec<PathBuf>) {
-        // Nothing behind a symlink that somebody else has put there.
-        let script = "s=0; for f; do d=${f%/*}; [ -L \"$d\" ] || { rm -f -- \"$f\"; rmdir -- \"$d\"; } 2>/dev/null; ! [ -f \"$f\" ] || s=1; done; exit $s";
-        let start = || -> Vec<OsString> { ["sh", "-c", script, "sh"].map(Into::into).into() };
-        let (mut words, mut bytes) = (start(), 0);
-        let mut commands = Vec::new();
-        for path in paths {
-            bytes += path.as_os_str().len();
-            words.push(path.into_os_string());
-            if bytes >= COMMAND_MOST {
-                commands.push(std::mem::replace(&mut words, start()));
-                bytes = 0;
-            }
+/// Removes unfinished files of an archive at the far end, by a command where the account may run such.
+pub(super) fn clear_there(connect: &mut dyn Connect, paths: Vec<PathBuf>) {
+    // Nothing behind a symlink that somebody else has put there.
+    let script = "s=0; for f; do d=${f%/*}; [ -L \"$d\" ] || { rm -f -- \"$f\"; rmdir -- \"$d\"; } 2>/dev/null; ! [ -f \"$f\" ] || s=1; done; exit $s";
+    let start = || -> Vec<OsString> { ["sh", "-c", script, "sh"].map(Into::into).into() };
+    let (mut words, mut bytes) = (start(), 0);
+    let mut commands = Vec::new();
+    for path in paths {
+        bytes += path.as_os_str().len();
+        words.push(path.into_os_string());
+        if bytes >= COMMAND_MOST {
+            commands.push(std::mem::replace(&mut words, start()));
+            bytes = 0;
         }
-        commands.push(words);
-        for words in commands.iter().filter(|words| words.len() > 4) {
-            // The connection may be the one that broke; the next is new.
-            let swept = self.connect.run(words).or_else(|_| self.connect.run(words));
-            if swept.is_ok_and(|output| output.status == Some(0)) {
-                continue;
-            }
-            // Not every account may run such commands.
-            let paths = words.iter().skip(4).map(Path::new);
-            let by_sftp =
-                || self.connect.sftp().map(|sftp| paths.map(|path| remove(&sftp, path)).filter(Result::is_err).count());
-            match by_sftp() {
-                Ok(0) => {}
-                Ok(left) => tracing::debug!(left, "Unfinished files stay at the far end"),
-                Err(error) => tracing::debug!("Unfinished files stay at the far end: {error}"),
-            }
+    }
+    commands.push(words);
+    for words in commands.iter().filter(|words| words.len() > 4) {
+        // The connection may be the one that broke; the next is new.
+        let cleared = connect.run(words).or_else(|_| connect.run(words));
+        if cleared.is_ok_and(|output| output.status == Some(0)) {
+            continue;
+        }
+        // Not every account may run such commands.
+        let paths = words.iter().skip(4).map(Path::new);
+        let by_sftp =
+            || connect.sftp().map(|sftp| paths.map(|path| remove(&sftp, path)).filter(Result::is_err).count());
+        match by_sftp() {
+            Ok(0) => {}
+            Ok(left) => tracing::debug!(left, "Unfinished files stay at the far end"),
+            Err(error) => tracing::debug!("Unfinished files stay at the far end: {error}"),
         }
     }
 }

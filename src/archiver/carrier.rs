@@ -1,0 +1,151 @@
+//! Carries batches to or from one far end, each in one session: what of the far end outlasts a session is known here.
+
+use super::control::Control;
+use super::deliver::Interrupted;
+use super::far_end::{self, FarFolders};
+use super::flight::Job;
+use super::ranges::{Board, Sharing, Split};
+use super::retry::with_words;
+use super::road::{Road, Roads};
+use super::squeeze::Squeeze;
+use super::terms::Manner;
+use super::unfinished::{self, Place};
+use super::verdict::Flown;
+use super::{Direction, Settings, batch, deliver, pull};
+use crate::transfer::local::Local;
+use crate::transport::{Connect, ConnectError};
+use std::path::Path;
+use std::sync::Arc;
+
+pub(super) struct Carrier {
+    /// The number of its sessions, of which there is one at a time.
+    number: usize,
+    connect: Box<dyn Connect>,
+    settings: Arc<Settings>,
+    control: Control,
+    roads: Roads,
+    /// Whether compression pays.
+    squeeze: Squeeze,
+    sharing: Sharing,
+    interrupted: Interrupted,
+}
+
+impl Carrier {
+    pub(super) fn new(
+        number: usize,
+        connect: Box<dyn Connect>,
+        settings: Arc<Settings>,
+        control: Control,
+        board: Arc<Board>,
+    ) -> Self {
+        let (roads, squeeze, interrupted) = Default::default();
+        Self { number, connect, settings, control, roads, squeeze, sharing: Sharing::new(board), interrupted }
+    }
+
+    /// The far end's name.
+    pub(super) fn describe(&self) -> String {
+        self.connect.describe()
+    }
+
+    fn manner(&self, squeezed: bool) -> Manner {
+        Manner::new(self.number, &self.settings, &self.control, squeezed)
+    }
+
+    /// Carries a batch, all of whose jobs are of one variant. The error says why there was no session, or could be none.
+    pub(super) fn carry(&mut self, jobs: &[Job]) -> Result<Flown, String> {
+        jobs.iter().for_each(|job| job.way.begin());
+        let squeezed = self.squeeze.next(self.settings.compress);
+        let manner = self.manner(squeezed);
+        let connect = self.connect.as_mut();
+        let road = self.roads.find(connect, &self.settings, self.control.progress());
+        let flown = match road.map_err(|error| manner.trouble(&error))? {
+            Road::Push(far_end) => batch::carry(jobs, connect, *far_end, &self.sharing, &manner),
+            Road::Pull => pull::carry(jobs, connect, &manner),
+            Road::Sftp(sftp) => deliver::carry(jobs, sftp, &mut self.interrupted, &manner),
+        }?;
+        if let (Some(took), Ok(_)) = (flown.took, &flown.ended) {
+            self.squeeze.learn(squeezed, manner.moved(), took);
+            self.sharing.learn(manner.moved(), took, &self.settings);
+        }
+        Ok(flown)
+    }
+
+    /// Waits for a file of another worker that help is wanted for.
+    pub(super) async fn call_for_help(&self) -> Arc<Split> {
+        self.sharing.call_for_help().await
+    }
+
+    /// Helps with the file of another worker; the error says why no connection for that is to be had.
+    pub(super) fn help(&mut self, split: &Split) -> Result<(), ConnectError> {
+        let manner = self.manner(false);
+        self.sharing.help(split, self.connect.as_mut(), &manner)
+    }
+
+    /// What keeps the archive's base directory from taking anything, if something does.
+    pub(super) fn base_trouble(&mut self) -> Option<String> {
+        let base = &self.settings.data_dir;
+        match self.settings.direction {
+            // Those who write by SFTP have looked already.
+            Direction::Push if self.roads.sftp().is_some() => None,
+            Direction::Push => far_end::base_trouble(self.connect.as_mut(), base),
+            Direction::Pull => far_end::base_trouble(&mut Local::default(), base),
+        }
+    }
+
+    /// What keeps the far end's program from a session without any file, if something does.
+    pub(super) fn program_trouble(&mut self) -> Option<String> {
+        match self.carry(&[]) {
+            Ok(Flown { ended: Ok(_), .. }) => None,
+            Ok(Flown { ended: Err(error), words, .. }) => Some(with_words(&error, &words)),
+            Err(why) => Some(why),
+        }
+    }
+
+    /// What of the two keeps all files from being carried.
+    pub(super) fn trouble(&mut self) -> Option<String> {
+        self.base_trouble().or_else(|| self.program_trouble())
+    }
+
+    /// The folders that pulled files come from.
+    pub(super) fn far_folders(&mut self) -> FarFolders<'_> {
+        FarFolders::new(self.connect.as_mut())
+    }
+
+    /// Removes unfinished files. One that cannot be reached now stays; it is in nobody's way.
+    pub(super) fn clear(&mut self, files: &[Place]) {
+        if files.is_empty() {
+            return;
+        }
+        let (data_dir, aside) = (&self.settings.data_dir, &self.settings.aside);
+        if self.settings.direction == Direction::Pull {
+            return unfinished::clear_here(data_dir, aside, files);
+        }
+        let paths: Vec<_> = files.iter().map(|file| Path::new(data_dir).join(file.kept(aside))).collect();
+        match self.roads.sftp() {
+            Some(sftp) => {
+                let lost =
+                    paths.iter().any(|path| unfinished::remove(sftp, path).is_err_and(|error| error.is_of_the_line()));
+                if lost {
+                    self.roads.forget();
+                }
+            }
+            None => unfinished::clear_there(self.connect.as_mut(), paths),
+        }
+    }
+
+    /// The connection is not what it was.
+    pub(super) fn forget_road(&mut self) {
+        self.roads.forget();
+    }
+
+    /// Ends the connection, for a while.
+    pub(super) fn disconnect(&mut self) {
+        self.connect.disconnect();
+        self.roads.forget();
+    }
+
+    /// Ends the connection for good.
+    pub(super) fn part(mut self) {
+        self.roads.part(self.connect.as_mut(), &self.settings);
+    }
+}
