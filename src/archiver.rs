@@ -186,7 +186,7 @@ pub async fn run<C: Catalog>(
         manifest: settings.manifest.clone(),
         progress: progress.clone(),
         stop: stop.clone(),
-        terms: recorder::Terms { max_attempts: settings.max_attempts, once: settings.once },
+        rules: recorder::AttemptRules { max_attempts: settings.max_attempts, once: settings.once },
     };
     let recorder = tokio::spawn(recorder.run());
     let poller = Poller {

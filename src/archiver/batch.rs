@@ -3,8 +3,8 @@
 use super::arguments::{Demands, hello, server_args};
 use super::far_end::FarEnd;
 use super::flight::Job;
-use super::terms::{Manner, dir_mode};
-use super::verdict::{CHANGED, Fate, Flown, LAST_WORDS, explain, push_words};
+use super::terms::{SessionTerms, dir_mode};
+use super::verdict::{CHANGED, Carried, LAST_WORDS, Verdict, explain, push_words};
 use super::{Sources, ranges::Sharing};
 use crate::link::Link;
 use crate::status::Failure;
@@ -30,74 +30,74 @@ pub(super) fn carry(
     connect: &mut dyn Connect,
     far_end: Option<FarEnd>,
     sharing: &Sharing,
-    manner: &Manner,
-) -> Result<Flown, String> {
-    let settings = &manner.settings;
-    let shared = if far_end == Some(FarEnd::Ours) { sharing.lay_down(jobs, connect, manner) } else { 0 };
+    terms: &SessionTerms,
+) -> Result<Carried, String> {
+    let settings = &terms.settings;
+    let shared = if far_end == Some(FarEnd::Ours) { sharing.lay_down(jobs, connect, terms) } else { 0 };
     if shared > 0 {
-        manner.counted_before();
+        terms.counted_before();
     }
     let began = Instant::now();
     let demands = Demands {
         fsync: far_end.is_some_and(FarEnd::syncs),
         chmod: settings.chmod.is_some(),
-        squeezed: manner.squeezed,
-        partial: Some(manner.aside(jobs)),
+        squeezed: terms.squeezed,
+        partial: Some(terms.aside(jobs)),
     };
-    let link = connect.open(&server_args(&settings.data_dir, demands)).map_err(|error| manner.trouble(&error))?;
-    let _guard = manner.guard(link.closer.clone());
-    let flown = fly(jobs, settings.rate.on_writing(link), manner);
-    Ok(Flown { took: (shared == 0).then(|| began.elapsed()), ..flown })
+    let link = connect.open(&server_args(&settings.data_dir, demands)).map_err(|error| terms.trouble(&error))?;
+    let _guard = terms.guard(link.closer.clone());
+    let carried = send_batch(jobs, settings.rate.on_writing(link), terms);
+    Ok(Carried { took: (shared == 0).then(|| began.elapsed()), ..carried })
 }
 
 /// Sends a batch over a link on which a server with [`server_args`] runs.
-fn fly(jobs: &[Job], link: Link, manner: &Manner) -> Flown {
-    let mut watch = BatchWatch {
+fn send_batch(jobs: &[Job], link: Link, terms: &SessionTerms) -> Carried {
+    let mut watch = PushWatch {
         jobs,
         by_ndx: Vec::new(),
-        fates: vec![Fate::Open; jobs.len()],
+        verdicts: vec![Verdict::Open; jobs.len()],
         stages: vec![Stage::Listed; jobs.len()],
         digests: vec![None; jobs.len()],
         current: None,
         lens: vec![0; jobs.len()],
         words: String::new(),
-        manner,
+        terms,
     };
-    let (entries, by_name) = watch.list(manner.settings.chmod.as_ref());
+    let (entries, by_name) = watch.list(terms.settings.chmod.as_ref());
     let list = FileList::new(entries);
     watch.by_ndx = vec![None; list.len()];
     for (ndx, entry) in list.iter().filter(|(_, entry)| entry.kind() == Some(Kind::File)) {
         watch.by_ndx[ndx.0 as usize] = by_name.get(&entry.name).copied();
     }
-    let source = BatchSource { jobs, by_ndx: watch.by_ndx.clone(), sources: &manner.settings.sources };
+    let source = PushSource { jobs, by_ndx: watch.by_ndx.clone(), sources: &terms.settings.sources };
     let remote = link.remote.clone();
-    let ended = greet(link, hello(manner.squeezed)).and_then(|session| {
+    let ended = greet(link, hello(terms.squeezed)).and_then(|session| {
         let options = Options { checksum: true, relative: true, ..Options::default() };
         let plan = SendPlan {
             shape: options.list_shape(Checksum::Md5.size()),
-            digests: manner.digests(),
+            digests: terms.digests(),
             ..SendPlan::default()
         };
         let listing = Listing { list, names: IdNames::default(), io_error: 0 };
         send(session, &plan, |_| Ok((listing, source)), &mut watch)
     });
     let ended = ended.map_err(|error| explain(error, &remote));
-    let BatchWatch { mut fates, stages, mut words, by_ndx, .. } = watch;
+    let PushWatch { mut verdicts, stages, mut words, by_ndx, .. } = watch;
     if ended.is_err() {
         // What it says last explains the rest.
         remote.wait(LAST_WORDS);
     }
     words.push_str(&remote.stderr());
     if ended.is_ok() {
-        for (at, fate) in fates.iter_mut().enumerate() {
+        for (at, verdict) in verdicts.iter_mut().enumerate() {
             // What was listed and is now left without a word was refused; what never got a place in the list was not.
             let listed = by_ndx.contains(&Some(at));
-            if *fate == Fate::Open && listed && stages[at] != Stage::Held {
-                *fate = Fate::Refused;
+            if *verdict == Verdict::Open && listed && stages[at] != Stage::Held {
+                *verdict = Verdict::Refused;
             }
         }
     }
-    Flown { fates, words, ended: ended.map(Some), took: None }
+    Carried { verdicts, words, ended: ended.map(Some), took: None }
 }
 
 /// How far a job has come in this session.
@@ -112,10 +112,10 @@ enum Stage {
     Held,
 }
 
-struct BatchWatch<'a> {
+struct PushWatch<'a> {
     jobs: &'a [Job],
     by_ndx: Vec<Option<usize>>,
-    fates: Vec<Fate>,
+    verdicts: Vec<Verdict>,
     stages: Vec<Stage>,
     digests: Vec<Option<Digest>>,
     /// The job whose bytes are on their way.
@@ -123,20 +123,20 @@ struct BatchWatch<'a> {
     /// How large the files were when they were listed.
     lens: Vec<u64>,
     words: String,
-    manner: &'a Manner,
+    terms: &'a SessionTerms,
 }
 
-impl BatchWatch<'_> {
+impl PushWatch<'_> {
     /// The entries of all jobs whose files can be had, and of their parents.
     fn list(&mut self, chmod: Option<&Chmod>) -> (Vec<FileEntry>, HashMap<Vec<u8>, usize>) {
         let mut entries = Vec::new();
         let mut parents = BTreeSet::new();
         let mut by_name = HashMap::new();
         for (at, job) in self.jobs.iter().enumerate() {
-            let meta = match self.manner.source_metadata(&job.source) {
+            let meta = match self.terms.source_metadata(&job.source) {
                 Ok(meta) => meta,
                 Err(why) => {
-                    self.fates[at] = why;
+                    self.verdicts[at] = why;
                     continue;
                 }
             };
@@ -149,7 +149,7 @@ impl BatchWatch<'_> {
                 parents.insert(name[..slash].to_vec());
             }
             self.lens[at] = meta.len();
-            let mode = self.manner.file_mode(meta.mode());
+            let mode = self.terms.file_mode(meta.mode());
             entries.push(file_entry(&name, &meta, mode, Sum::new(&job.md5)));
             by_name.insert(name, at);
         }
@@ -162,20 +162,20 @@ impl BatchWatch<'_> {
     }
 }
 
-impl Watch for BatchWatch<'_> {
+impl Watch for PushWatch<'_> {
     fn requested(&mut self, ndx: Ndx, entry: &FileEntry, request: &Request) -> Answer {
         let Some(at) = self.job_at(ndx) else { return Answer::Decline };
         // Asked for again: our bytes did not have the registered sum.
-        let changed = request.redo && matches!(self.fates[at], Fate::Failed(..));
+        let changed = request.redo && matches!(self.verdicts[at], Verdict::Failed(..));
         let taken = !request.redo && !request.header.flags.has(ItemFlags::NEW);
         if changed || taken {
             self.stages[at] = Stage::Declined;
             if taken {
-                self.fates[at] = Fate::Taken;
+                self.verdicts[at] = Verdict::Taken;
             }
             return Answer::Decline;
         }
-        if self.manner.stopping() {
+        if self.terms.stopping() {
             self.stages[at] = Stage::Held;
             return Answer::Decline;
         }
@@ -188,14 +188,14 @@ impl Watch for BatchWatch<'_> {
         if let Some(at) = self.current {
             self.jobs[at].way.pass(bytes);
         }
-        self.manner.move_on(bytes);
+        self.terms.count(bytes);
     }
 
     fn sent(&mut self, ndx: Ndx, _entry: &FileEntry, sent: &Sent, sum: &Sum) {
         let Some(at) = self.job_at(ndx) else { return };
         self.stages[at] = Stage::Sent(*sent);
         if sum.as_bytes() != self.jobs[at].md5 {
-            self.fates[at] = Fate::Failed(Failure::Changed, CHANGED.into());
+            self.verdicts[at] = Verdict::Failed(Failure::Changed, CHANGED.into());
         }
     }
 
@@ -208,12 +208,12 @@ impl Watch for BatchWatch<'_> {
     fn unreadable(&mut self, ndx: Ndx, error: &io::Error) {
         if let Some(at) = self.job_at(ndx) {
             self.stages[at] = Stage::Declined;
-            self.fates[at] = match error.kind() {
-                io::ErrorKind::UnexpectedEof => Fate::Failed(
+            self.verdicts[at] = match error.kind() {
+                io::ErrorKind::UnexpectedEof => Verdict::Failed(
                     Failure::Changed,
                     "it has changed since it was registered: it was cut off while it was read".into(),
                 ),
-                _ => Fate::Failed(Failure::Unreadable, format!("it cannot be read: {error}")),
+                _ => Verdict::Failed(Failure::Unreadable, format!("it cannot be read: {error}")),
             };
         }
     }
@@ -222,23 +222,23 @@ impl Watch for BatchWatch<'_> {
         let Some(at) = self.job_at(ndx) else { return };
         // The registered sum went out in the list and as the file's sum, so whatever the far end finished has it. What we
         // declined is no proof, whatever the far end says.
-        match (self.stages[at], &self.fates[at]) {
-            (Stage::Listed, Fate::Open) => {
+        match (self.stages[at], &self.verdicts[at]) {
+            (Stage::Listed, Verdict::Open) => {
                 let found = Sent { matched_bytes: self.lens[at], ..Sent::default() };
-                self.fates[at] = Fate::Proven(found, None);
+                self.verdicts[at] = Verdict::Proven(found, None);
             }
             // What others have written to in the meantime may be under the name now: a session that was believed dead, or
             // those who helped.
-            (Stage::Sent(sent), Fate::Open) if sent.matched_bytes > 0 => {
-                self.fates[at] = Fate::Arrived(self.digests[at]);
+            (Stage::Sent(sent), Verdict::Open) if sent.matched_bytes > 0 => {
+                self.verdicts[at] = Verdict::Arrived(self.digests[at]);
             }
-            (Stage::Sent(sent), Fate::Open) => self.fates[at] = Fate::Proven(sent, self.digests[at]),
+            (Stage::Sent(sent), Verdict::Open) => self.verdicts[at] = Verdict::Proven(sent, self.digests[at]),
             _ => return,
         }
-        if let Fate::Proven(sent, _) = &self.fates[at] {
+        if let Verdict::Proven(sent, _) = &self.verdicts[at] {
             match self.stages[at] {
-                Stage::Listed => self.manner.found(sent),
-                _ => self.manner.confirmed(sent),
+                Stage::Listed => self.terms.found(sent),
+                _ => self.terms.confirmed(sent),
             }
         }
     }
@@ -248,19 +248,19 @@ impl Watch for BatchWatch<'_> {
     }
 }
 
-struct BatchSource<'a> {
+struct PushSource<'a> {
     jobs: &'a [Job],
     by_ndx: Vec<Option<usize>>,
     sources: &'a Sources,
 }
 
-impl BatchSource<'_> {
+impl PushSource<'_> {
     fn job(&self, ndx: Ndx) -> Option<&Job> {
         self.jobs.get((*self.by_ndx.get(ndx.0 as usize)?)?)
     }
 }
 
-impl Source for BatchSource<'_> {
+impl Source for PushSource<'_> {
     fn open(&self, ndx: Ndx, _entry: &FileEntry) -> io::Result<File> {
         let job = self.job(ndx).ok_or(io::ErrorKind::NotFound)?;
         self.sources.open(&job.source)

@@ -8,9 +8,9 @@ use super::ranges::{Board, Sharing, Split};
 use super::retry::with_words;
 use super::road::{Road, Roads};
 use super::squeeze::Squeeze;
-use super::terms::Manner;
+use super::terms::SessionTerms;
 use super::unfinished::{self, Place};
-use super::verdict::Flown;
+use super::verdict::Carried;
 use super::{Direction, Settings, batch, deliver, pull};
 use crate::transfer::local::Local;
 use crate::transport::{Connect, ConnectError};
@@ -47,27 +47,27 @@ impl Carrier {
         self.connect.describe()
     }
 
-    fn manner(&self, squeezed: bool) -> Manner {
-        Manner::new(self.number, &self.settings, &self.control, squeezed)
+    fn terms(&self, squeezed: bool) -> SessionTerms {
+        SessionTerms::new(self.number, &self.settings, &self.control, squeezed)
     }
 
     /// Carries a batch, all of whose jobs are of one variant. The error says why there was no session, or could be none.
-    pub(super) fn carry(&mut self, jobs: &[Job]) -> Result<Flown, String> {
+    pub(super) fn carry(&mut self, jobs: &[Job]) -> Result<Carried, String> {
         jobs.iter().for_each(|job| job.way.begin());
         let squeezed = self.squeeze.next(self.settings.compress);
-        let manner = self.manner(squeezed);
+        let terms = self.terms(squeezed);
         let connect = self.connect.as_mut();
         let road = self.roads.find(connect, &self.settings, self.control.progress());
-        let flown = match road.map_err(|error| manner.trouble(&error))? {
-            Road::Push(far_end) => batch::carry(jobs, connect, *far_end, &self.sharing, &manner),
-            Road::Pull => pull::carry(jobs, connect, &manner),
-            Road::Sftp(sftp) => deliver::carry(jobs, sftp, &mut self.interrupted, &manner),
+        let carried = match road.map_err(|error| terms.trouble(&error))? {
+            Road::Push(far_end) => batch::carry(jobs, connect, *far_end, &self.sharing, &terms),
+            Road::Pull => pull::carry(jobs, connect, &terms),
+            Road::Sftp(sftp) => deliver::carry(jobs, sftp, &mut self.interrupted, &terms),
         }?;
-        if let (Some(took), Ok(_)) = (flown.took, &flown.ended) {
-            self.squeeze.learn(squeezed, manner.moved(), took);
-            self.sharing.learn(manner.moved(), took, &self.settings);
+        if let (Some(took), Ok(_)) = (carried.took, &carried.ended) {
+            self.squeeze.learn(squeezed, terms.moved(), took);
+            self.sharing.learn(terms.moved(), took, &self.settings);
         }
-        Ok(flown)
+        Ok(carried)
     }
 
     /// Waits for a file of another worker that help is wanted for.
@@ -77,8 +77,8 @@ impl Carrier {
 
     /// Helps with the file of another worker; the error says why no connection for that is to be had.
     pub(super) fn help(&mut self, split: &Split) -> Result<(), ConnectError> {
-        let manner = self.manner(false);
-        self.sharing.help(split, self.connect.as_mut(), &manner)
+        let terms = self.terms(false);
+        self.sharing.help(split, self.connect.as_mut(), &terms)
     }
 
     /// What keeps the archive's base directory from taking anything, if something does.
@@ -95,8 +95,8 @@ impl Carrier {
     /// What keeps the far end's program from a session without any file, if something does.
     pub(super) fn program_trouble(&mut self) -> Option<String> {
         match self.carry(&[]) {
-            Ok(Flown { ended: Ok(_), .. }) => None,
-            Ok(Flown { ended: Err(error), words, .. }) => Some(with_words(&error, &words)),
+            Ok(Carried { ended: Ok(_), .. }) => None,
+            Ok(Carried { ended: Err(error), words, .. }) => Some(with_words(&error, &words)),
             Err(why) => Some(why),
         }
     }

@@ -3,9 +3,9 @@
 //! kept, and both the writing and the reading back go on where a broken connection has left them.
 
 use super::flight::Job;
-use super::terms::{Manner, dir_mode};
+use super::terms::{SessionTerms, dir_mode};
 use super::unfinished::{self, KEPT_LEAST};
-use super::verdict::{CHANGED, Fate, Flown};
+use super::verdict::{CHANGED, Carried, Verdict};
 use crate::catalog::RecordId;
 use crate::status::Failure;
 use crate::transfer::TransferError;
@@ -36,11 +36,11 @@ pub(super) fn carry(
     jobs: &[Job],
     sftp: &mut Sftp,
     interrupted: &mut Interrupted,
-    manner: &Manner,
-) -> Result<Flown, String> {
-    let _guard = manner.guard(sftp.closer());
-    let base = PathBuf::from(&manner.settings.data_dir);
-    Delivery { sftp, interrupted, base, manner }.fly(jobs)
+    terms: &SessionTerms,
+) -> Result<Carried, String> {
+    let _guard = terms.guard(sftp.closer());
+    let base = PathBuf::from(&terms.settings.data_dir);
+    Delivery { sftp, interrupted, base, terms }.carry(jobs)
 }
 
 /// How a batch is delivered.
@@ -48,7 +48,7 @@ struct Delivery<'a> {
     sftp: &'a mut Sftp,
     interrupted: &'a mut Interrupted,
     base: PathBuf,
-    manner: &'a Manner,
+    terms: &'a SessionTerms,
 }
 
 /// A file over there, read to some point.
@@ -71,20 +71,20 @@ struct Temp {
 /// What ends the delivery of a batch.
 enum Trouble {
     /// One file's.
-    File(Fate),
+    File(Verdict),
     /// The line's.
     Line(TransferError),
 }
 
 impl From<io::Error> for Trouble {
     fn from(error: io::Error) -> Self {
-        Self::File(Fate::Failed(Failure::Unreadable, format!("it cannot be read: {error}")))
+        Self::File(Verdict::Failed(Failure::Unreadable, format!("it cannot be read: {error}")))
     }
 }
 
 impl Delivery<'_> {
     /// Delivers what can be; the error says why nothing can be at all.
-    fn fly(mut self, jobs: &[Job]) -> Result<Flown, String> {
+    fn carry(mut self, jobs: &[Job]) -> Result<Carried, String> {
         let base = self.base.display().to_string();
         match self.sftp.is_dir(&self.base) {
             Ok(true) => {}
@@ -99,40 +99,40 @@ impl Delivery<'_> {
                 _ => self.interrupted.leftovers.pop(),
             };
         }
-        let mut flown =
-            Flown { fates: vec![Fate::Open; jobs.len()], words: String::new(), ended: Ok(None), took: None };
+        let mut carried =
+            Carried { verdicts: vec![Verdict::Open; jobs.len()], words: String::new(), ended: Ok(None), took: None };
         let mut dirs = HashSet::new();
         for (at, job) in jobs.iter().enumerate() {
-            if self.manner.stopping() {
+            if self.terms.stopping() {
                 break;
             }
-            match self.deliver(job, &mut dirs, &mut flown.words) {
-                Ok(fate) | Err(Trouble::File(fate)) => {
-                    if let Fate::Proven(sent, _) = &fate {
+            match self.deliver(job, &mut dirs, &mut carried.words) {
+                Ok(verdict) | Err(Trouble::File(verdict)) => {
+                    if let Verdict::Proven(sent, _) = &verdict {
                         match sent.literal_bytes {
-                            0 => self.manner.found(sent),
-                            _ => self.manner.confirmed(sent),
+                            0 => self.terms.found(sent),
+                            _ => self.terms.confirmed(sent),
                         }
                     }
-                    flown.fates[at] = fate;
+                    carried.verdicts[at] = verdict;
                 }
                 Err(Trouble::Line(error)) => {
-                    flown.ended = Err(error);
-                    return Ok(flown);
+                    carried.ended = Err(error);
+                    return Ok(carried);
                 }
             }
         }
         for refusal in self.sftp.refused() {
             tracing::warn!(base, "The SFTP server does not do all that is wished: {refusal}");
         }
-        if flown.fates.contains(&Fate::Refused) && !self.takes_files() {
-            return Err(format!("Directory {base} cannot be written to: {}", flown.words.trim_end()));
+        if carried.verdicts.contains(&Verdict::Refused) && !self.takes_files() {
+            return Err(format!("Directory {base} cannot be written to: {}", carried.words.trim_end()));
         }
-        Ok(flown)
+        Ok(carried)
     }
 
-    fn deliver(&mut self, job: &Job, dirs: &mut HashSet<PathBuf>, words: &mut String) -> Result<Fate, Trouble> {
-        let meta = self.manner.source_metadata(&job.source).map_err(Trouble::File)?;
+    fn deliver(&mut self, job: &Job, dirs: &mut HashSet<PathBuf>, words: &mut String) -> Result<Verdict, Trouble> {
+        let meta = self.terms.source_metadata(&job.source).map_err(Trouble::File)?;
         let name = job.place.variant(job.variant);
         let place = self.base.join(&name);
         let md5 = Sum::new(&job.md5);
@@ -145,24 +145,24 @@ impl Delivery<'_> {
                 let (len, sum) = self.read_back(job, &place).map_err(|error| refuse(self, error))?;
                 let same = Some(sum) == md5;
                 return Ok(if same {
-                    Fate::Proven(Sent { matched_bytes: len, ..Sent::default() }, None)
+                    Verdict::Proven(Sent { matched_bytes: len, ..Sent::default() }, None)
                 } else {
-                    Fate::Taken
+                    Verdict::Taken
                 });
             }
-            Some(_) => return Ok(Fate::Taken),
+            Some(_) => return Ok(Verdict::Taken),
         }
-        make_way(self.sftp, &self.base, &name, self.manner.settings.chmod.as_ref(), dirs)
+        make_way(self.sftp, &self.base, &name, self.terms.settings.chmod.as_ref(), dirs)
             .map_err(|error| refuse(self, error))?;
         let mut temp = self.temp(job, &place, meta.len()).map_err(|error| refuse(self, error))?;
         let mut outcome = self.write(job, &temp, &place, &meta);
-        if matches!(outcome, Ok(Ok(Fate::Open))) {
+        if matches!(outcome, Ok(Ok(Verdict::Open))) {
             self.discard(&temp).map_err(|error| refuse(self, error))?;
             temp = self.temp(job, &place, meta.len()).map_err(|error| refuse(self, error))?;
             outcome = self.write(job, &temp, &place, &meta);
         }
-        let fate = match outcome {
-            Ok(Ok(fate)) => fate,
+        let verdict = match outcome {
+            Ok(Ok(verdict)) => verdict,
             Ok(Err(error)) => {
                 let _ = self.discard(&temp);
                 return Err(error.into());
@@ -177,12 +177,12 @@ impl Delivery<'_> {
                 return Err(trouble);
             }
         };
-        match fate {
-            Fate::Proven(..) if !temp.kept => {}
+        match verdict {
+            Verdict::Proven(..) if !temp.kept => {}
             // The directory is left.
             _ => self.discard(&temp).map_err(|error| refuse(self, error))?,
         }
-        Ok(fate)
+        Ok(verdict)
     }
 
     /// Where a file of `len` bytes is written.
@@ -191,7 +191,7 @@ impl Delivery<'_> {
         if len < KEPT_LEAST {
             return Ok(fresh);
         }
-        let path = self.base.join(unfinished::kept(&self.manner.settings.aside, job));
+        let path = self.base.join(unfinished::kept(&self.terms.settings.aside, job));
         let Some(dir) = path.parent() else { return Ok(fresh) };
         self.sftp.make_dir(dir, 0o700)?;
         match self.sftp.stat(&path)? {
@@ -211,9 +211,15 @@ impl Delivery<'_> {
 
     /// Writes, proves and renames. The inner error is the source's. Open is a file that has turned out to keep the permissions
     /// that it was made with, which are for us alone, or not to go on from what an earlier session had left.
-    fn write(&mut self, job: &Job, temp: &Temp, place: &Path, meta: &Metadata) -> Result<io::Result<Fate>, SftpError> {
-        let mut source = match self.manner.settings.sources.open(&job.source) {
-            Ok(file) => Summed::new(file, self.manner.digests()),
+    fn write(
+        &mut self,
+        job: &Job,
+        temp: &Temp,
+        place: &Path,
+        meta: &Metadata,
+    ) -> Result<io::Result<Verdict>, SftpError> {
+        let mut source = match self.terms.settings.sources.open(&job.source) {
+            Ok(file) => Summed::new(file, self.terms.digests()),
             Err(error) => return Ok(Err(error)),
         };
         let there = temp.there.unwrap_or(0);
@@ -223,14 +229,14 @@ impl Delivery<'_> {
         if let Err(error) = source.pass(there) {
             return Ok(Err(error));
         }
-        let manner = self.manner;
-        let mode = manner.file_mode(meta.mode());
+        let terms = self.terms;
+        let mode = terms.file_mode(meta.mode());
         let for_good = self.sftp.keeps_its_own();
         let mut next = |buffer: &mut [u8]| {
             let n = source.read(buffer)?;
             job.way.pass(n as u64);
-            manner.move_on(n as u64);
-            manner.settings.rate.pay(n);
+            terms.count(n as u64);
+            terms.settings.rate.pay(n);
             Ok(n)
         };
         job.way.pass(there);
@@ -249,26 +255,26 @@ impl Delivery<'_> {
         };
         let (sum, blake3) = source.finish();
         if Some(sum) != Sum::new(&job.md5) {
-            return Ok(Ok(Fate::Failed(Failure::Changed, CHANGED.into())));
+            return Ok(Ok(Verdict::Failed(Failure::Changed, CHANGED.into())));
         }
         if self.read_back(job, &temp.path)? != (len, sum) {
             // The beginning may be of an earlier state of the file, or of a disk that lost it: all anew, then.
             if there > 0 {
-                return Ok(Ok(Fate::Open));
+                return Ok(Ok(Verdict::Open));
             }
             let why = "what the storage node has written is not what was sent; is its disk in order?".to_owned();
-            return Ok(Ok(Fate::Failed(Failure::Refused, why)));
+            return Ok(Ok(Verdict::Failed(Failure::Refused, why)));
         }
         let mtime = u64::try_from(meta.mtime()).ok();
         if !self.sftp.set_if_it_may_be(&temp.path, mode, mtime)? && !for_good && mode != 0o600 {
-            return Ok(Ok(Fate::Open));
+            return Ok(Ok(Verdict::Open));
         }
         Ok(Ok(match self.sftp.rename(&temp.path, place)? {
             true => {
                 let digest = blake3.map(|blake3| Digest { len, blake3 });
-                Fate::Proven(Sent { literal_bytes: len - there, matched_bytes: there, ..Sent::default() }, digest)
+                Verdict::Proven(Sent { literal_bytes: len - there, matched_bytes: there, ..Sent::default() }, digest)
             }
-            false => Fate::Taken,
+            false => Verdict::Taken,
         }))
     }
 
@@ -312,7 +318,7 @@ impl Delivery<'_> {
             error => error,
         };
         words.push_str(&format!("{name}: {error}\n"));
-        Trouble::File(Fate::Refused)
+        Trouble::File(Verdict::Refused)
     }
 
     /// Whether the base directory takes files at all.

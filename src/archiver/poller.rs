@@ -10,7 +10,7 @@ use super::crew::Crew;
 use super::flight::{Flight, Job, Takeoff};
 use super::layout::{RemotePath, archived_path, place, too_long};
 use super::origins::{Lack, Look, Origins};
-use super::recorder::Terms;
+use super::recorder::AttemptRules;
 use super::retry::{Backoff, ONCE_PATIENCE, Pauses};
 use super::unfinished::Strays;
 use super::{Direction, Ended, Settings};
@@ -489,7 +489,7 @@ impl<C: Catalog> Poller<C> {
         self.catalog.record(&settled).await?;
         let progress = self.control.progress();
         let mut swept = true;
-        let terms = Terms { max_attempts: self.settings.max_attempts, once: self.settings.once };
+        let rules = AttemptRules { max_attempts: self.settings.max_attempts, once: self.settings.once };
         for (row, settled) in failed.iter().zip(&settled) {
             // Its next pause begins when it is seen with this failure.
             memory.pauses.forget(row.id.0);
@@ -498,7 +498,7 @@ impl<C: Catalog> Poller<C> {
                 turns.left.remove(&row.id);
             }
             progress.failure(row.kind);
-            if terms.tell(progress, settled, &row.source, &row.why)
+            if rules.tell(progress, settled, &row.source, &row.why)
                 && let Some(place) = &row.place
             {
                 self.strays.give_up_row(row.id, place);

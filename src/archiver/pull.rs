@@ -7,8 +7,8 @@
 use super::BATCH_BYTES;
 use super::arguments::{hello, sender_args};
 use super::flight::Job;
-use super::terms::Manner;
-use super::verdict::{CHANGED, Fate, Flown, LAST_WORDS, explain, push_words};
+use super::terms::SessionTerms;
+use super::verdict::{CHANGED, Carried, LAST_WORDS, Verdict, explain, push_words};
 use crate::link::Link;
 use crate::status::Failure;
 use crate::transfer::dest::{Dest, DestError};
@@ -23,42 +23,42 @@ use std::path::Path;
 use std::time::Instant;
 
 /// Pulls a batch into the archive's base directory.
-pub(super) fn carry(jobs: &[Job], connect: &mut dyn Connect, manner: &Manner) -> Result<Flown, String> {
+pub(super) fn carry(jobs: &[Job], connect: &mut dyn Connect, terms: &SessionTerms) -> Result<Carried, String> {
     let began = Instant::now();
-    let data_dir = &manner.settings.data_dir;
+    let data_dir = &terms.settings.data_dir;
     let dest = Dest::open(data_dir.as_ref(), false)
         .map_err(|error| format!("Directory {data_dir} on this machine cannot be entered: {error}"))?
-        .keeping(&manner.aside(jobs));
+        .keeping(&terms.aside(jobs));
     let mut guard = None;
     let open = || {
-        let link = connect.open(&sender_args(manner.squeezed))?;
-        guard = Some(manner.guard(link.closer.clone()));
-        Ok(manner.settings.rate.on_reading(link))
+        let link = connect.open(&sender_args(terms.squeezed))?;
+        guard = Some(terms.guard(link.closer.clone()));
+        Ok(terms.settings.rate.on_reading(link))
     };
-    let flown = fly(jobs, &dest, open, manner).map_err(|error| manner.trouble(&error))?;
-    Ok(Flown { took: Some(began.elapsed()), ..flown })
+    let carried = fetch_batch(jobs, &dest, open, terms).map_err(|error| terms.trouble(&error))?;
+    Ok(Carried { took: Some(began.elapsed()), ..carried })
 }
 
 /// Fetches a batch into `dest`. `open` starts a server with [`sender_args`]; it is not called when all is here already.
-fn fly(
+fn fetch_batch(
     jobs: &[Job],
     dest: &Dest,
     open: impl FnOnce() -> Result<Link, ConnectError>,
-    manner: &Manner,
-) -> Result<Flown, ConnectError> {
-    let mut fates = vec![Fate::Open; jobs.len()];
+    terms: &SessionTerms,
+) -> Result<Carried, ConnectError> {
+    let mut verdicts = vec![Verdict::Open; jobs.len()];
     let mut words = String::new();
     let mut wishes = Vec::new();
     let mut wishers = Vec::new();
     for (at, job) in jobs.iter().enumerate() {
-        if manner.stopping() {
+        if terms.stopping() {
             break;
         }
         let place = job.place.variant(job.variant).into_bytes();
         let name = match remote_name(&job.source) {
             Ok(name) => name,
             Err(why) => {
-                fates[at] = Fate::Failed(Failure::Row, why);
+                verdicts[at] = Verdict::Failed(Failure::Row, why);
                 continue;
             }
         };
@@ -69,31 +69,31 @@ fn fly(
             }
             Ok(InPlace::Same(matched_bytes)) => {
                 let sent = Sent { matched_bytes, ..Sent::default() };
-                manner.found(&sent);
-                fates[at] = Fate::Proven(sent, None);
+                terms.found(&sent);
+                verdicts[at] = Verdict::Proven(sent, None);
             }
-            Ok(InPlace::Other) => fates[at] = Fate::Taken,
+            Ok(InPlace::Other) => verdicts[at] = Verdict::Taken,
             Err(error) => {
                 words.push_str(&format!("{error}\n"));
-                fates[at] = Fate::Refused;
+                verdicts[at] = Verdict::Refused;
             }
         }
     }
     if wishes.is_empty() && !jobs.is_empty() {
-        return Ok(Flown { fates, words, ended: Ok(None), took: None });
+        return Ok(Carried { verdicts, words, ended: Ok(None), took: None });
     }
     let link = open()?;
     let remote = link.remote.clone();
-    let mut watch = Watch { jobs, wishers, fates, words, unsaid: Vec::new(), current: None, manner };
+    let mut watch = PullWatch { jobs, wishers, verdicts, words, unsaid: Vec::new(), current: None, terms };
     let ended =
-        greet(link, hello(manner.squeezed)).and_then(|session| fetch(session, &wishes, dest, BATCH_BYTES, &mut watch));
+        greet(link, hello(terms.squeezed)).and_then(|session| fetch(session, &wishes, dest, BATCH_BYTES, &mut watch));
     let ended = ended.map_err(|error| explain(error, &remote));
     if ended.is_err() {
         remote.wait(LAST_WORDS);
     }
     watch.words.push_str(&remote.stderr());
     watch.say_the_unsaid(ended.is_ok());
-    Ok(Flown { fates: watch.fates, words: watch.words, ended: ended.map(Some), took: None })
+    Ok(Carried { verdicts: watch.verdicts, words: watch.words, ended: ended.map(Some), took: None })
 }
 
 /// A source's name as the far end is given it: its full path, which must be plain.
@@ -134,34 +134,34 @@ fn in_place(dest: &Dest, place: &[u8], md5: &Option<Sum>) -> Result<InPlace, Des
     Ok(InPlace::Same(bytes))
 }
 
-struct Watch<'a> {
+struct PullWatch<'a> {
     jobs: &'a [Job],
     /// Whose each wish is.
     wishers: Vec<usize>,
-    fates: Vec<Fate>,
+    verdicts: Vec<Verdict>,
     words: String,
     /// Jobs whose file the far end did not give: why, it says in words that may come later.
     unsaid: Vec<usize>,
     /// The job whose bytes are coming in.
     current: Option<usize>,
-    manner: &'a Manner,
+    terms: &'a SessionTerms,
 }
 
-impl Watch<'_> {
+impl PullWatch<'_> {
     fn say_the_unsaid(&mut self, whole: bool) {
         for at in std::mem::take(&mut self.unsaid) {
             // A session that broke may have broken over its list.
             if whole {
                 let (kind, why) = not_given(&self.words, &self.jobs[at].source);
-                self.fates[at] = Fate::Failed(kind, why);
+                self.verdicts[at] = Verdict::Failed(kind, why);
             }
         }
     }
 }
 
-impl FetchWatch for Watch<'_> {
+impl FetchWatch for PullWatch<'_> {
     fn stopping(&self) -> bool {
-        self.manner.stopping()
+        self.terms.stopping()
     }
 
     fn resumes(&mut self, wish: usize, bytes: u64, len: u64) {
@@ -175,32 +175,32 @@ impl FetchWatch for Watch<'_> {
         if let Some(job) = self.current.and_then(|at| self.jobs.get(at)) {
             job.way.pass(bytes);
         }
-        self.manner.move_on(bytes);
+        self.terms.count(bytes);
     }
 
     fn mode(&self, mode: u32) -> u32 {
-        self.manner.file_mode(mode)
+        self.terms.file_mode(mode)
     }
 
     fn fetched(&mut self, wish: usize, fetched: Fetched) {
         let Some(&at) = self.wishers.get(wish) else { return };
-        self.fates[at] = match fetched {
+        self.verdicts[at] = match fetched {
             Fetched::Kept(sent) => {
-                self.manner.confirmed(&sent);
-                Fate::Proven(sent, None)
+                self.terms.confirmed(&sent);
+                Verdict::Proven(sent, None)
             }
-            Fetched::Taken => Fate::Taken,
-            Fetched::Changed(_) => Fate::Failed(Failure::Changed, CHANGED.into()),
-            Fetched::NotAFile => Fate::Failed(Failure::Missing, "it is not a regular file".into()),
-            Fetched::Misbuilt => Fate::Open,
-            Fetched::Garbled => Fate::Failed(Failure::Unreadable, "it did not come whole from the far end".into()),
+            Fetched::Taken => Verdict::Taken,
+            Fetched::Changed(_) => Verdict::Failed(Failure::Changed, CHANGED.into()),
+            Fetched::NotAFile => Verdict::Failed(Failure::Missing, "it is not a regular file".into()),
+            Fetched::Misbuilt => Verdict::Open,
+            Fetched::Garbled => Verdict::Failed(Failure::Unreadable, "it did not come whole from the far end".into()),
             Fetched::NotListed | Fetched::NotSent => {
                 self.unsaid.push(at);
                 return;
             }
             Fetched::NotStored(why) => {
                 self.words.push_str(&format!("{}: {why}\n", self.jobs[at].place.variant(self.jobs[at].variant)));
-                Fate::Refused
+                Verdict::Refused
             }
         };
     }

@@ -8,7 +8,7 @@
 
 use super::deliver::make_way;
 use super::flight::Job;
-use super::terms::Manner;
+use super::terms::SessionTerms;
 use super::unfinished::kept;
 use super::{Settings, Sources};
 use crate::transport::ssh::sftp::{Sftp, SftpError};
@@ -255,17 +255,17 @@ impl Sharing {
         &mut self,
         split: &Split,
         connect: &mut dyn Connect,
-        manner: &Manner,
+        terms: &SessionTerms,
     ) -> Result<(), ConnectError> {
         // Not all at once: an sshd turns some away where many have yet to log in.
-        if manner.control.stop().wait(ARRIVAL * u32::try_from(manner.number).unwrap_or(0)) || !split.has_work() {
+        if terms.control.stop().wait(ARRIVAL * u32::try_from(terms.number).unwrap_or(0)) || !split.has_work() {
             return Ok(());
         }
         let mut sftp = connect.sftp().inspect_err(|_| self.no_help_before = Some(Instant::now() + LASTS))?;
         // Whoever joins is waited for, so nobody joins who has yet to connect.
         let Some(hand) = split.join() else { return Ok(()) };
-        let _guard = manner.guard(sftp.closer());
-        match hand.write(&mut sftp, false, &mut |bytes| moved(manner, bytes)) {
+        let _guard = terms.guard(sftp.closer());
+        match hand.write(&mut sftp, false, &mut |bytes| moved(terms, bytes)) {
             Ok(bytes) => tracing::debug!(bytes, "Helped with {}", split.source.display()),
             Err(why) => {
                 tracing::debug!(host = connect.describe(), "Help with a large file failed: {why}");
@@ -284,8 +284,8 @@ impl Sharing {
 
     /// Lays large files of a batch down with the help of others, where that promises to be faster; how many it was tried
     /// with.
-    pub(super) fn lay_down(&self, jobs: &[Job], connect: &mut dyn Connect, manner: &Manner) -> usize {
-        let settings = &manner.settings;
+    pub(super) fn lay_down(&self, jobs: &[Job], connect: &mut dyn Connect, terms: &SessionTerms) -> usize {
+        let settings = &terms.settings;
         let least = settings.split_size;
         if least == 0 || settings.workers.most() < 2 {
             return 0;
@@ -294,10 +294,10 @@ impl Sharing {
             settings.sources.metadata(&job.source).map_or(0, |meta| if meta.is_file() { meta.len() } else { 0 })
         };
         let mut files = 0;
-        let mut laying = Laying { board: &self.board, connect, manner, sftp: None };
+        let mut laying = Laying { board: &self.board, connect, terms, sftp: None };
         for job in jobs {
             let len = len(job);
-            if len < least || manner.stopping() {
+            if len < least || terms.stopping() {
                 continue;
             }
             match laying.lay(job, len) {
@@ -320,15 +320,15 @@ impl Sharing {
 struct Laying<'a> {
     board: &'a Board,
     connect: &'a mut dyn Connect,
-    manner: &'a Manner,
+    terms: &'a SessionTerms,
     sftp: Option<Sftp>,
 }
 
 impl Laying<'_> {
     /// Lays one file down; false where that is of no use.
     fn lay(&mut self, job: &Job, len: u64) -> Result<bool, String> {
-        let Self { board, manner, .. } = *self;
-        let settings = &manner.settings;
+        let Self { board, terms, .. } = *self;
+        let settings = &terms.settings;
         let slow = board.pace().slow().filter(|_| settings.rate.get() == 0);
         let Some(alone) = slow else { return Ok(false) };
         if board.work_waits() {
@@ -338,7 +338,7 @@ impl Laying<'_> {
             Some(sftp) => sftp,
             none => none.insert(self.connect.sftp().map_err(|error| error.to_string())?),
         };
-        let _guard = manner.guard(sftp.closer());
+        let _guard = terms.guard(sftp.closer());
         let Some(path) = way_for(sftp, job, settings).map_err(|error| error.to_string())? else { return Ok(false) };
         let began = Instant::now();
         let split = Split::new(&job.source, path, len);
@@ -351,7 +351,7 @@ impl Laying<'_> {
                 up = true;
                 board.put_up(&split);
             }
-            moved(manner, bytes)
+            moved(terms, bytes)
         };
         let written = hand.write(sftp, true, &mut moved);
         board.take_down(&split);
@@ -389,10 +389,10 @@ fn way_for(sftp: &mut Sftp, job: &Job, settings: &Settings) -> Result<Option<Pat
 }
 
 /// Reports bytes, keeps to the rate, and says whether to go on.
-fn moved(manner: &Manner, bytes: usize) -> bool {
-    manner.control.progress().read(manner.number, bytes as u64);
-    manner.settings.rate.pay(bytes);
-    !manner.stopping()
+fn moved(terms: &SessionTerms, bytes: usize) -> bool {
+    terms.control.progress().read(terms.number, bytes as u64);
+    terms.settings.rate.pay(bytes);
+    !terms.stopping()
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ pub(super) struct Recorder<C> {
     pub(super) manifest: Option<Arc<Manifest>>,
     pub(super) progress: Arc<Progress>,
     pub(super) stop: Stop,
-    pub(super) terms: Terms,
+    pub(super) rules: AttemptRules,
 }
 
 impl<C: Catalog> Recorder<C> {
@@ -110,7 +110,7 @@ impl<C: Catalog> Recorder<C> {
                     tracing::info!(id = job.id.0, source, path, "Copied and proven");
                 }
                 Outcome::Failed { why } => {
-                    self.terms.tell(&self.progress, settled, &source, why);
+                    self.rules.tell(&self.progress, settled, &source, why);
                 }
             }
         }
@@ -119,12 +119,12 @@ impl<C: Catalog> Recorder<C> {
 
 /// When a failed attempt is a row's last.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Terms {
+pub(super) struct AttemptRules {
     pub(super) max_attempts: i64,
     pub(super) once: bool,
 }
 
-impl Terms {
+impl AttemptRules {
     /// Says that an attempt failed, which is recorded; whether the row was given up with it.
     pub(super) fn tell(self, progress: &Progress, row: &Settled, source: &str, why: &str) -> bool {
         let (id, attempt) = (row.id.0, row.attempts.saturating_add(1));

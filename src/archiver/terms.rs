@@ -5,7 +5,7 @@ use super::control::Control;
 use super::flight::Job;
 use super::origins::look;
 use super::unfinished::variant_of;
-use super::verdict::Fate;
+use super::verdict::Verdict;
 use crate::link::Closer;
 use crate::transfer::send::Sent;
 use crate::transport::ConnectError;
@@ -21,7 +21,7 @@ const UMASK: u32 = 0o022;
 const DIR_MODE: u32 = 0o755;
 
 /// The terms of one session, and what it tells whoever watches.
-pub(super) struct Manner {
+pub(super) struct SessionTerms {
     /// The session's number.
     pub(super) number: usize,
     pub(super) settings: Arc<Settings>,
@@ -34,7 +34,7 @@ pub(super) struct Manner {
     counted: Cell<bool>,
 }
 
-impl Manner {
+impl SessionTerms {
     pub(super) fn new(number: usize, settings: &Arc<Settings>, control: &Control, squeezed: bool) -> Self {
         let (settings, control) = (settings.clone(), control.clone());
         Self { number, settings, control, squeezed, moved: Cell::new(0), counted: Cell::new(false) }
@@ -51,7 +51,7 @@ impl Manner {
     }
 
     /// Bytes of files were moved.
-    pub(super) fn move_on(&self, bytes: u64) {
+    pub(super) fn count(&self, bytes: u64) {
         self.moved.set(self.moved.get() + bytes);
         if !self.counted.get() {
             self.control.progress().read(self.number, bytes);
@@ -97,8 +97,8 @@ impl Manner {
     }
 
     /// Looks at a source file.
-    pub(super) fn source_metadata(&self, path: &Path) -> Result<Metadata, Fate> {
-        look(&self.settings.sources, path).map_err(|lack| Fate::Failed(lack.kind, lack.why))
+    pub(super) fn source_metadata(&self, path: &Path) -> Result<Metadata, Verdict> {
+        look(&self.settings.sources, path).map_err(|lack| Verdict::Failed(lack.kind, lack.why))
     }
 
     /// The permissions of a copy. Set-id and sticky bits have no business in an archive, unless they were asked for.

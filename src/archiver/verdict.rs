@@ -17,7 +17,7 @@ const ENDING_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What became of one job in a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum Verdict {
     /// The far end confirmed the registered bytes under this variant of the name; with their digest, where it was asked
     /// for and we have read them.
     Proven(Sent, Option<Digest>),
@@ -34,8 +34,8 @@ pub(super) enum Fate {
 }
 
 /// A session's result.
-pub(super) struct Flown {
-    pub(super) fates: Vec<Fate>,
+pub(super) struct Carried {
+    pub(super) verdicts: Vec<Verdict>,
     /// What the far end said, on whichever channel.
     pub(super) words: String,
     /// `None` where none was needed.

@@ -11,7 +11,7 @@ use super::ranges::{Board, Split};
 use super::results::Results;
 use super::retry::{Backoff, ONCE_PATIENCE, blames_the_link, no_room, with_words, words_about};
 use super::unfinished::Strays;
-use super::verdict::Fate;
+use super::verdict::Verdict;
 use super::{Direction, Settings};
 use crate::status::Failure;
 use crate::transfer::{Summary, TransferError};
@@ -142,16 +142,16 @@ impl Worker {
         }
         self.common.strays.take_up(&jobs);
         let since = Instant::now();
-        let flown = match self.carrier.carry(&jobs) {
-            Ok(flown) => flown,
+        let carried = match self.carrier.carry(&jobs) {
+            Ok(carried) => carried,
             Err(why) => return self.wait_for_link(Rest { jobs, breaks }, &why),
         };
-        if let Err(TransferError::Stalled(_)) = &flown.ended {
+        if let Err(TransferError::Stalled(_)) = &carried.ended {
             self.common.control.progress().timed_out();
         }
         let listed = Listed::of(&jobs, &self.common.origins, since);
-        let full = no_room(&flown.words).map(str::to_owned);
-        let Unproven { mut left, failed, refused } = self.sort(jobs, flown.fates, full.is_some());
+        let full = no_room(&carried.words).map(str::to_owned);
+        let Unproven { mut left, failed, refused } = self.sort(jobs, carried.verdicts, full.is_some());
         self.blame(failed, &listed);
         if !refused.is_empty() {
             // A base that takes nothing at all is no file's fault.
@@ -159,33 +159,33 @@ impl Worker {
                 left.extend(refused);
                 return self.wait_for_link(Rest { jobs: left, breaks }, &why);
             }
-            self.refuse(refused, &flown.words);
+            self.refuse(refused, &carried.words);
         }
         if let (Some(why), false) = (&full, left.is_empty()) {
             self.common.strays.make_room(left.iter());
             return self.wait_for_link(Rest { jobs: left, breaks }, why);
         }
-        self.go_on(Rest { jobs: left, breaks }, listed.files, flown.ended, &flown.words);
+        self.go_on(Rest { jobs: left, breaks }, listed.files, carried.ended, &carried.words);
     }
 
     /// Sorts the jobs of a session by what became of them, and lets those go that are proven. At a far end that is full, no
     /// file is refused for a reason of its own.
-    fn sort(&mut self, jobs: Vec<Job>, fates: Vec<Fate>, full: bool) -> Unproven {
+    fn sort(&mut self, jobs: Vec<Job>, verdicts: Vec<Verdict>, full: bool) -> Unproven {
         let mut unproven = Unproven::default();
-        for (mut job, fate) in jobs.into_iter().zip(fates) {
-            match fate {
-                Fate::Proven(_, digest) => {
+        for (mut job, verdict) in jobs.into_iter().zip(verdicts) {
+            match verdict {
+                Verdict::Proven(_, digest) => {
                     self.backoff.reset();
                     self.common.results.proven(job, digest);
                 }
-                Fate::Arrived(digest) => {
+                Verdict::Arrived(digest) => {
                     job.way.arrived = digest;
                     unproven.left.push(job);
                 }
-                Fate::Failed(kind, why) => unproven.failed.push(Failed { job, kind, why }),
-                Fate::Taken => unproven.left.extend(self.next_variant(job)),
-                Fate::Refused if !full => unproven.refused.push(job),
-                Fate::Refused | Fate::Open => unproven.left.push(job),
+                Verdict::Failed(kind, why) => unproven.failed.push(Failed { job, kind, why }),
+                Verdict::Taken => unproven.left.extend(self.next_variant(job)),
+                Verdict::Refused if !full => unproven.refused.push(job),
+                Verdict::Refused | Verdict::Open => unproven.left.push(job),
             }
         }
         unproven
