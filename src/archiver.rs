@@ -8,9 +8,9 @@ mod batch;
 mod blame;
 mod bootstrap;
 mod carrier;
+mod compression;
 pub mod control;
 mod course;
-mod crew;
 mod deliver;
 mod far_end;
 mod flight;
@@ -19,13 +19,13 @@ pub mod layout;
 mod origins;
 mod poller;
 mod pull;
-mod ranges;
 mod recorder;
 mod results;
 mod retry;
 mod road;
+mod sessions;
+mod shared_file;
 mod sources;
-mod squeeze;
 pub mod stop;
 mod terms;
 mod unfinished;
@@ -39,20 +39,20 @@ use crate::throttle::Rate;
 use crate::transport::{Connect, ConnectError};
 pub(crate) use arguments::{Demands, base, hello, sender_args, server_args};
 pub use bootstrap::{Bootstrap, UPLOAD_DIR, is_static};
+pub use compression::Compress;
 use control::Control;
-use crew::Crew;
-pub use crew::Workers;
 pub(crate) use far_end::{Answer, FarEnd, ask};
 use flight::Flight;
 pub use layout::RemotePath;
 use origins::Origins;
 use poller::Poller;
 use protocol::chmod::Chmod;
-use ranges::Board;
 use recorder::Recorder;
 use results::Results;
+use sessions::SessionPermits;
+pub use sessions::Workers;
+use shared_file::SharedFiles;
 pub use sources::Sources;
-pub use squeeze::Compress;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -125,13 +125,13 @@ const LAST_RECORDS: Duration = Duration::from_secs(2);
 
 impl Settings {
     /// Files of one session: so many that each of those at work can have its own while the next ones are gathered.
-    fn batch_files(&self, seats: usize) -> usize {
-        (self.queue / (2 * seats.max(1))).clamp(1, BATCH_FILES)
+    fn batch_files(&self, sessions: usize) -> usize {
+        (self.queue / (2 * sessions.max(1))).clamp(1, BATCH_FILES)
     }
 
     /// Bytes of one session, by the same measure.
-    fn batch_bytes(&self, seats: usize) -> u64 {
-        (self.queue_bytes / (2 * seats.max(1) as u64)).clamp(1, BATCH_BYTES)
+    fn batch_bytes(&self, sessions: usize) -> u64 {
+        (self.queue_bytes / (2 * sessions.max(1) as u64)).clamp(1, BATCH_BYTES)
     }
 }
 
@@ -156,17 +156,17 @@ pub async fn run<C: Catalog>(
     let (progress, stop) = (control.progress().clone(), control.stop().clone());
     let settings = Arc::new(settings);
     let flight = Arc::new(Flight::new(settings.queue, settings.queue_bytes, progress.clone()));
-    let crew = Arc::new(Crew::new(settings.workers));
+    let permits = Arc::new(SessionPermits::new(settings.workers));
     let strays = Arc::new(Strays::default());
     let origins = Arc::new(Origins::new(progress.clone(), settings.sources.clone(), settings.once));
     let (jobs, job_source) = mpsc::channel(settings.workers.most());
-    let board = Arc::new(Board::new(jobs.downgrade()));
+    let shared_files = Arc::new(SharedFiles::new(jobs.downgrade()));
     let (results, result_source) = mpsc::channel(settings.queue.max(1));
     let workplace = Workplace {
         settings: settings.clone(),
         control: control.clone(),
-        crew: crew.clone(),
-        board: board.clone(),
+        permits: permits.clone(),
+        shared_files: shared_files.clone(),
         strays: strays.clone(),
         origins: origins.clone(),
         path_limit: catalog.path_limit(),
@@ -192,7 +192,7 @@ pub async fn run<C: Catalog>(
     let poller = Poller {
         catalog: catalog.clone(),
         settings: settings.clone(),
-        crew: crew.clone(),
+        permits: permits.clone(),
         flight,
         origins,
         strays,
@@ -203,9 +203,9 @@ pub async fn run<C: Catalog>(
     let mut poll = std::pin::pin!(poll);
     let ended = tokio::select! {
         ended = &mut poll => ended,
-        () = crew.look_after(progress, stop.clone(), || board.calls() || board.work_waits()) => poll.await,
+        () = permits.look_after(progress, stop.clone(), || shared_files.wants_help() || shared_files.work_waits()) => poll.await,
     };
-    crew.dissolve();
+    permits.open_all();
     if matches!(ended, Ended::OutOfReach(_)) {
         stop.stop();
     }

@@ -1,6 +1,6 @@
 //! How a session with the far end's rsync begins: the arguments that it is started with, and what we bring to the handshake.
 
-use super::squeeze;
+use super::compression;
 use crate::transfer::fetch;
 use protocol::args::{Options, ServerArgs};
 use protocol::checksum::Checksum;
@@ -16,7 +16,7 @@ pub(crate) struct Demands {
     /// Permissions are changed on the way.
     pub(crate) chmod: bool,
     /// File data is compressed on its way.
-    pub(crate) squeezed: bool,
+    pub(crate) compressed: bool,
     /// Where unfinished files are kept, beside their places.
     pub(crate) partial: Option<String>,
 }
@@ -24,7 +24,7 @@ pub(crate) struct Demands {
 /// The server arguments for a batch: attributes are those of the files, parents are made as needed and otherwise left
 /// alone, every judgement is by content, and every finished file is acknowledged.
 pub(crate) fn server_args(data_dir: &str, demands: Demands) -> Vec<OsString> {
-    let Demands { fsync, chmod, squeezed, partial } = demands;
+    let Demands { fsync, chmod, compressed, partial } = demands;
     let options = Options {
         times: true,
         perms: true,
@@ -35,8 +35,8 @@ pub(crate) fn server_args(data_dir: &str, demands: Demands) -> Vec<OsString> {
         omit_dir_times: true,
         remove_source_files: true,
         fsync,
-        compress: squeezed,
-        compress_level: squeezed.then_some(squeeze::LEVEL),
+        compress: compressed,
+        compress_level: compressed.then_some(compression::LEVEL),
         partial_dir: partial.map(String::into_bytes),
         ..Options::default()
     };
@@ -53,22 +53,22 @@ pub(crate) fn base(data_dir: &str) -> String {
 }
 
 /// What we bring to a handshake with a server that has [`server_args`].
-pub(crate) fn hello(squeezed: bool) -> Hello {
+pub(crate) fn hello(compressed: bool) -> Hello {
     Hello {
         side: Side::Client,
         version: VERSION_MOST,
         choice: None,
         offer: Offer::Only(Checksum::Md5),
-        compression: squeeze::wish(squeezed),
+        compression: compression::wish(compressed),
         incremental: false,
         acknowledges: false,
     }
 }
 
 /// The server arguments for fetching.
-pub(crate) fn sender_args(squeezed: bool) -> Vec<OsString> {
+pub(crate) fn sender_args(compressed: bool) -> Vec<OsString> {
     let options =
-        Options { compress: squeezed, compress_level: squeezed.then_some(squeeze::LEVEL), ..fetch::options() };
+        Options { compress: compressed, compress_level: compressed.then_some(compression::LEVEL), ..fetch::options() };
     let args = ServerArgs { sender: true, options, paths: vec![b"/".to_vec()], ..ServerArgs::default() };
     args.to_words().into_iter().map(OsString::from_vec).collect()
 }

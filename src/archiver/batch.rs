@@ -5,7 +5,7 @@ use super::far_end::FarEnd;
 use super::flight::Job;
 use super::terms::{SessionTerms, dir_mode};
 use super::verdict::{CHANGED, Carried, LAST_WORDS, Verdict, explain, push_words};
-use super::{Sources, ranges::Sharing};
+use super::{Sources, shared_file::Sharing};
 use crate::link::Link;
 use crate::status::Failure;
 use crate::transfer::send::{Digest, Sent};
@@ -33,7 +33,7 @@ pub(super) fn carry(
     terms: &SessionTerms,
 ) -> Result<Carried, String> {
     let settings = &terms.settings;
-    let shared = if far_end == Some(FarEnd::Ours) { sharing.lay_down(jobs, connect, terms) } else { 0 };
+    let shared = if far_end == Some(FarEnd::Ours) { sharing.stage(jobs, connect, terms) } else { 0 };
     if shared > 0 {
         terms.counted_before();
     }
@@ -41,7 +41,7 @@ pub(super) fn carry(
     let demands = Demands {
         fsync: far_end.is_some_and(FarEnd::syncs),
         chmod: settings.chmod.is_some(),
-        squeezed: terms.squeezed,
+        compressed: terms.compressed,
         partial: Some(terms.aside(jobs)),
     };
     let link = connect.open(&server_args(&settings.data_dir, demands)).map_err(|error| terms.trouble(&error))?;
@@ -71,7 +71,7 @@ fn send_batch(jobs: &[Job], link: Link, terms: &SessionTerms) -> Carried {
     }
     let source = PushSource { jobs, by_ndx: watch.by_ndx.clone(), sources: &terms.settings.sources };
     let remote = link.remote.clone();
-    let ended = greet(link, hello(terms.squeezed)).and_then(|session| {
+    let ended = greet(link, hello(terms.compressed)).and_then(|session| {
         let options = Options { checksum: true, relative: true, ..Options::default() };
         let plan = SendPlan {
             shape: options.list_shape(Checksum::Md5.size()),

@@ -1,13 +1,13 @@
 //! Carries batches to or from one far end, each in one session: what of the far end outlasts a session is known here.
 
+use super::compression::CompressionTuner;
 use super::control::Control;
 use super::deliver::Interrupted;
 use super::far_end::{self, FarFolders};
 use super::flight::Job;
-use super::ranges::{Board, Sharing, Split};
 use super::retry::with_words;
 use super::road::{Road, Roads};
-use super::squeeze::Squeeze;
+use super::shared_file::{SharedFile, SharedFiles, Sharing};
 use super::terms::SessionTerms;
 use super::unfinished::{self, Place};
 use super::verdict::Carried;
@@ -25,7 +25,7 @@ pub(super) struct Carrier {
     control: Control,
     roads: Roads,
     /// Whether compression pays.
-    squeeze: Squeeze,
+    compression: CompressionTuner,
     sharing: Sharing,
     interrupted: Interrupted,
 }
@@ -36,10 +36,19 @@ impl Carrier {
         connect: Box<dyn Connect>,
         settings: Arc<Settings>,
         control: Control,
-        board: Arc<Board>,
+        shared_files: Arc<SharedFiles>,
     ) -> Self {
-        let (roads, squeeze, interrupted) = Default::default();
-        Self { number, connect, settings, control, roads, squeeze, sharing: Sharing::new(board), interrupted }
+        let (roads, compression, interrupted) = Default::default();
+        Self {
+            number,
+            connect,
+            settings,
+            control,
+            roads,
+            compression,
+            sharing: Sharing::new(shared_files),
+            interrupted,
+        }
     }
 
     /// The far end's name.
@@ -47,15 +56,15 @@ impl Carrier {
         self.connect.describe()
     }
 
-    fn terms(&self, squeezed: bool) -> SessionTerms {
-        SessionTerms::new(self.number, &self.settings, &self.control, squeezed)
+    fn terms(&self, compressed: bool) -> SessionTerms {
+        SessionTerms::new(self.number, &self.settings, &self.control, compressed)
     }
 
     /// Carries a batch, all of whose jobs are of one variant. The error says why there was no session, or could be none.
     pub(super) fn carry(&mut self, jobs: &[Job]) -> Result<Carried, String> {
         jobs.iter().for_each(|job| job.way.begin());
-        let squeezed = self.squeeze.next(self.settings.compress);
-        let terms = self.terms(squeezed);
+        let compressed = self.compression.next(self.settings.compress);
+        let terms = self.terms(compressed);
         let connect = self.connect.as_mut();
         let road = self.roads.find(connect, &self.settings, self.control.progress());
         let carried = match road.map_err(|error| terms.trouble(&error))? {
@@ -64,21 +73,21 @@ impl Carrier {
             Road::Sftp(sftp) => deliver::carry(jobs, sftp, &mut self.interrupted, &terms),
         }?;
         if let (Some(took), Ok(_)) = (carried.took, &carried.ended) {
-            self.squeeze.learn(squeezed, terms.moved(), took);
+            self.compression.learn(compressed, terms.moved(), took);
             self.sharing.learn(terms.moved(), took, &self.settings);
         }
         Ok(carried)
     }
 
     /// Waits for a file of another worker that help is wanted for.
-    pub(super) async fn call_for_help(&self) -> Arc<Split> {
-        self.sharing.call_for_help().await
+    pub(super) async fn help_wanted(&self) -> Arc<SharedFile> {
+        self.sharing.help_wanted().await
     }
 
     /// Helps with the file of another worker; the error says why no connection for that is to be had.
-    pub(super) fn help(&mut self, split: &Split) -> Result<(), ConnectError> {
+    pub(super) fn help(&mut self, shared: &SharedFile) -> Result<(), ConnectError> {
         let terms = self.terms(false);
-        self.sharing.help(split, self.connect.as_mut(), &terms)
+        self.sharing.help(shared, self.connect.as_mut(), &terms)
     }
 
     /// What keeps the archive's base directory from taking anything, if something does.

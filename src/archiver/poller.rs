@@ -6,12 +6,12 @@
 
 use super::control::Control;
 use super::course::Course;
-use super::crew::Crew;
 use super::flight::{Flight, Job, Takeoff};
 use super::layout::{RemotePath, archived_path, place, too_long};
 use super::origins::{Lack, Look, Origins};
 use super::recorder::AttemptRules;
 use super::retry::{Backoff, ONCE_PATIENCE, Pauses};
+use super::sessions::SessionPermits;
 use super::unfinished::Strays;
 use super::{Direction, Ended, Settings};
 use crate::catalog::{Catalog, CatalogError, Looked, Outcome, Pending, Record, RecordId, Settled};
@@ -54,7 +54,7 @@ struct FailedRow {
 pub(super) struct Poller<C> {
     pub(super) catalog: Arc<C>,
     pub(super) settings: Arc<Settings>,
-    pub(super) crew: Arc<Crew>,
+    pub(super) permits: Arc<SessionPermits>,
     pub(super) flight: Arc<Flight>,
     pub(super) origins: Arc<Origins>,
     pub(super) strays: Arc<Strays>,
@@ -311,9 +311,9 @@ impl<C: Catalog> Poller<C> {
         let together = rows.iter().map(|row| row.bytes).sum();
         for row in rows {
             // Never sit on a batch while waiting for room: the rows that fill the queue may be these very ones.
-            let seats = self.crew.seats();
-            let bytes = fair_share(together, seats).min(self.settings.batch_bytes(seats));
-            let most = (self.settings.batch_files(seats), bytes);
+            let sessions = self.permits.sessions();
+            let bytes = fair_share(together, sessions).min(self.settings.batch_bytes(sessions));
+            let most = (self.settings.batch_files(sessions), bytes);
             if batch.is_full(most, row.bytes) || !self.flight.has_room(row.bytes) {
                 self.hand_over(batch).await;
             }
@@ -467,7 +467,7 @@ impl<C: Catalog> Poller<C> {
                 None => self.wait(row.id, memory, pass),
             }
         }
-        if self.crew.seats() > 1 {
+        if self.permits.sessions() > 1 {
             // They spread over the sessions while small ones fill what is left, and no session ends with a large one that
             // the others wait for. Rows of one size keep their order.
             there.sort_by_key(|row| std::cmp::Reverse(row.bytes / LARGE));
@@ -548,8 +548,8 @@ impl Batch {
 }
 
 /// Bytes of a batch with which several sessions have done so many bytes at about the same time.
-fn fair_share(together: u64, seats: usize) -> u64 {
-    if seats > 1 { (together / (2 * seats as u64)).max(LARGE) } else { u64::MAX }
+fn fair_share(together: u64, sessions: usize) -> u64 {
+    if sessions > 1 { (together / (2 * sessions as u64)).max(LARGE) } else { u64::MAX }
 }
 
 /// Looks at the rows' files, in their order, on a thread of its own. What has not been seen in time is left out; the

@@ -27,7 +27,7 @@ pub(super) struct SessionTerms {
     pub(super) settings: Arc<Settings>,
     pub(super) control: Control,
     /// File data is compressed on its way.
-    pub(super) squeezed: bool,
+    pub(super) compressed: bool,
     /// Bytes of files that the session has moved.
     moved: Cell<u64>,
     /// They were counted before, when several wrote them.
@@ -35,9 +35,9 @@ pub(super) struct SessionTerms {
 }
 
 impl SessionTerms {
-    pub(super) fn new(number: usize, settings: &Arc<Settings>, control: &Control, squeezed: bool) -> Self {
+    pub(super) fn new(number: usize, settings: &Arc<Settings>, control: &Control, compressed: bool) -> Self {
         let (settings, control) = (settings.clone(), control.clone());
-        Self { number, settings, control, squeezed, moved: Cell::new(0), counted: Cell::new(false) }
+        Self { number, settings, control, compressed, moved: Cell::new(0), counted: Cell::new(false) }
     }
 
     /// Whether to take up no further file.

@@ -3,13 +3,13 @@
 use super::blame::{Failed, Listed};
 use super::carrier::Carrier;
 use super::control::Control;
-use super::crew::Crew;
 use super::flight::Job;
 use super::layout::{archived_path, too_long};
 use super::origins::Origins;
-use super::ranges::{Board, Split};
 use super::results::Results;
 use super::retry::{Backoff, ONCE_PATIENCE, blames_the_link, no_room, with_words, words_about};
+use super::sessions::SessionPermits;
+use super::shared_file::{SharedFile, SharedFiles};
 use super::unfinished::Strays;
 use super::verdict::Verdict;
 use super::{Direction, Settings};
@@ -33,8 +33,8 @@ const BREAK_PAUSE: Duration = Duration::from_millis(200);
 pub(super) struct Workplace {
     pub(super) settings: Arc<Settings>,
     pub(super) control: Control,
-    pub(super) crew: Arc<Crew>,
-    pub(super) board: Arc<Board>,
+    pub(super) permits: Arc<SessionPermits>,
+    pub(super) shared_files: Arc<SharedFiles>,
     pub(super) strays: Arc<Strays>,
     pub(super) origins: Arc<Origins>,
     pub(super) path_limit: usize,
@@ -57,8 +57,8 @@ enum Next {
     /// A batch, or nothing ever again.
     Jobs(Option<Vec<Job>>),
     /// A large file of another worker.
-    Help(Arc<Split>),
-    /// It has lost its seat.
+    Help(Arc<SharedFile>),
+    /// It has lost its permit.
     Leave,
 }
 
@@ -81,7 +81,7 @@ struct Unproven {
 impl Worker {
     pub(super) fn new(number: usize, connect: Box<dyn Connect>, common: Workplace) -> Self {
         let carrier =
-            Carrier::new(number, connect, common.settings.clone(), common.control.clone(), common.board.clone());
+            Carrier::new(number, connect, common.settings.clone(), common.control.clone(), common.shared_files.clone());
         Self { number, common, carrier, backoff: Backoff::new(), rests: VecDeque::new() }
     }
 
@@ -91,10 +91,10 @@ impl Worker {
             let jobs = match self.next() {
                 Next::Jobs(Some(jobs)) => jobs,
                 Next::Jobs(None) => return self.carrier.part(),
-                Next::Help(split) => {
-                    if let Err(error) = self.carrier.help(&split) {
+                Next::Help(shared) => {
+                    if let Err(error) = self.carrier.help(&shared) {
                         tracing::debug!(host = self.carrier.describe(), "Cannot help with a large file: {error}");
-                        self.common.crew.give_back(self.number);
+                        self.common.permits.give_back(self.number);
                     }
                     continue;
                 }
@@ -113,13 +113,13 @@ impl Worker {
     }
 
     fn next(&self) -> Next {
-        let Workplace { crew, jobs, runtime, .. } = &self.common;
+        let Workplace { permits, jobs, runtime, .. } = &self.common;
         runtime.block_on(async {
-            crew.seated(self.number).await;
+            permits.granted(self.number).await;
             tokio::select! {
                 next = async { jobs.lock().await.recv().await } => Next::Jobs(next),
-                split = self.carrier.call_for_help() => Next::Help(split),
-                () = crew.dismissed(self.number) => Next::Leave,
+                shared = self.carrier.help_wanted() => Next::Help(shared),
+                () = permits.revoked(self.number) => Next::Leave,
             }
         })
     }
@@ -304,7 +304,7 @@ impl Worker {
     }
 
     fn wait_for_link(&mut self, rest: Rest, why: &str) {
-        if self.common.crew.give_back(self.number) {
+        if self.common.permits.give_back(self.number) {
             tracing::info!(host = self.carrier.describe(), "One session less: {why}");
             self.carrier.forget_road();
             return self.common.results.leave(rest.jobs);

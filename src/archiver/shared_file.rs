@@ -33,16 +33,16 @@ const ARRIVAL: Duration = Duration::from_millis(60);
 /// How long what was learned of the link is believed.
 const LASTS: Duration = Duration::from_secs(600);
 
-/// What is known of the link.
+/// What is known of one session alone.
 #[derive(Debug, Default)]
-struct Pace {
+struct LoneSession {
     /// Bytes per second of one session with a large file, and when that was.
     alone: Option<(f64, Instant)>,
-    /// Until when nothing is split, since it did not pay or work.
+    /// Until when no file is shared, since that did not pay or work.
     no_use_before: Option<Instant>,
 }
 
-impl Pace {
+impl LoneSession {
     /// What one session moves alone, if several may move more.
     fn slow(&self) -> Option<f64> {
         let (rate, when) = self.alone?;
@@ -52,16 +52,16 @@ impl Pace {
 }
 
 /// What the workers know together: the file that help is wanted for, if there is one, and whether help pays.
-pub(super) struct Board {
+pub(super) struct SharedFiles {
     /// The queue, which goes before all help.
     queue: mpsc::WeakSender<Vec<Job>>,
-    split: watch::Sender<Option<Arc<Split>>>,
-    pace: Mutex<Pace>,
+    offered: watch::Sender<Option<Arc<SharedFile>>>,
+    lone: Mutex<LoneSession>,
 }
 
-impl Board {
+impl SharedFiles {
     pub(super) fn new(queue: mpsc::WeakSender<Vec<Job>>) -> Self {
-        Self { queue, split: watch::Sender::new(None), pace: Mutex::default() }
+        Self { queue, offered: watch::Sender::new(None), lone: Mutex::default() }
     }
 
     /// Whether batches wait for a worker.
@@ -69,33 +69,33 @@ impl Board {
         self.queue.upgrade().is_some_and(|queue| queue.capacity() < queue.max_capacity())
     }
 
-    fn pace(&self) -> MutexGuard<'_, Pace> {
-        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lone(&self) -> MutexGuard<'_, LoneSession> {
+        self.lone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One session moved so much of files in this time.
     fn learn(&self, bytes: u64, took: Duration) {
-        self.pace().alone = Some((bytes as f64 / took.as_secs_f64().max(1e-6), Instant::now()));
+        self.lone().alone = Some((bytes as f64 / took.as_secs_f64().max(1e-6), Instant::now()));
     }
 
-    /// Splitting did not pay or work.
-    fn of_no_use(&self) {
-        self.pace().no_use_before = Some(Instant::now() + LASTS);
+    /// That several write one file did not pay or work.
+    fn found_useless(&self) {
+        self.lone().no_use_before = Some(Instant::now() + LASTS);
     }
 
     /// Whether help is wanted.
-    pub(super) fn calls(&self) -> bool {
-        self.split.borrow().as_ref().is_some_and(|split| split.has_work())
+    pub(super) fn wants_help(&self) -> bool {
+        self.offered.borrow().as_ref().is_some_and(|shared| shared.has_work())
     }
 
     /// Waits for a file that help is wanted for.
-    async fn wanted(&self) -> Arc<Split> {
-        let mut board = self.split.subscribe();
+    async fn wanted(&self) -> Arc<SharedFile> {
+        let mut files = self.offered.subscribe();
         loop {
-            if let Some(split) = board.borrow_and_update().as_ref().filter(|split| split.has_work()) {
-                return split.clone();
+            if let Some(shared) = files.borrow_and_update().as_ref().filter(|shared| shared.has_work()) {
+                return shared.clone();
             }
-            if board.changed().await.is_err() {
+            if files.changed().await.is_err() {
                 // The sender lives in us.
                 std::future::pending::<()>().await;
             }
@@ -103,21 +103,21 @@ impl Board {
     }
 
     /// Puts a file up, if no other is there.
-    fn put_up(&self, split: &Arc<Split>) -> bool {
-        self.split.send_if_modified(|board| {
-            let free = board.is_none();
+    fn offer(&self, shared: &Arc<SharedFile>) -> bool {
+        self.offered.send_if_modified(|files| {
+            let free = files.is_none();
             if free {
-                *board = Some(split.clone());
+                *files = Some(shared.clone());
             }
             free
         })
     }
 
-    fn take_down(&self, split: &Arc<Split>) {
-        self.split.send_if_modified(|board| {
-            let ours = board.as_ref().is_some_and(|other| Arc::ptr_eq(other, split));
+    fn withdraw(&self, shared: &Arc<SharedFile>) {
+        self.offered.send_if_modified(|files| {
+            let ours = files.as_ref().is_some_and(|other| Arc::ptr_eq(other, shared));
             if ours {
-                *board = None;
+                *files = None;
             }
             ours
         });
@@ -125,19 +125,19 @@ impl Board {
 }
 
 /// A file that several write.
-pub(super) struct Split {
+pub(super) struct SharedFile {
     source: PathBuf,
     sources: Sources,
     target: PathBuf,
     len: u64,
     /// Where the next range begins.
     next: AtomicU64,
-    crowd: Mutex<Crowd>,
+    writers: Mutex<Writers>,
     left: Condvar,
 }
 
 #[derive(Default)]
-struct Crowd {
+struct Writers {
     at_work: usize,
     /// Nobody may join any more.
     closed: bool,
@@ -146,59 +146,60 @@ struct Crowd {
 }
 
 /// One who writes; leaves when dropped, in disorder unless all went well.
-struct Hand<'a> {
-    split: &'a Split,
+struct RangeWriter<'a> {
+    shared: &'a SharedFile,
     clean: bool,
 }
 
-impl Split {
+impl SharedFile {
     fn new(source: &Path, target: PathBuf, len: u64) -> Self {
-        let (next, crowd, left) = Default::default();
-        Self { source: source.to_owned(), sources: Sources::default(), target, len, next, crowd, left }
+        let (next, writers, left) = Default::default();
+        Self { source: source.to_owned(), sources: Sources::default(), target, len, next, writers, left }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Crowd> {
-        self.crowd.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Writers> {
+        self.writers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn has_work(&self) -> bool {
-        let crowd = self.lock();
-        self.next.load(Ordering::Relaxed) < self.len && !crowd.closed && !crowd.failed
+        let writers = self.lock();
+        self.next.load(Ordering::Relaxed) < self.len && !writers.closed && !writers.failed
     }
 
-    fn join(&self) -> Option<Hand<'_>> {
-        let mut crowd = self.lock();
-        let welcome = !crowd.closed && !crowd.failed;
+    fn join(&self) -> Option<RangeWriter<'_>> {
+        let mut writers = self.lock();
+        let welcome = !writers.closed && !writers.failed;
         welcome.then(|| {
-            crowd.at_work += 1;
-            Hand { split: self, clean: true }
+            writers.at_work += 1;
+            RangeWriter { shared: self, clean: true }
         })
     }
 
     /// Waits until all have left; whether the file is complete. Each is held to the connection's own limits.
     fn complete(&self) -> bool {
-        let mut crowd = self.lock();
-        crowd.closed = true;
-        while crowd.at_work > 0 {
-            crowd = self.left.wait(crowd).unwrap_or_else(PoisonError::into_inner);
+        let mut writers = self.lock();
+        writers.closed = true;
+        while writers.at_work > 0 {
+            writers = self.left.wait(writers).unwrap_or_else(PoisonError::into_inner);
         }
-        !crowd.failed && self.next.load(Ordering::Relaxed) >= self.len
+        !writers.failed && self.next.load(Ordering::Relaxed) >= self.len
     }
 }
 
-impl Hand<'_> {
+impl RangeWriter<'_> {
     /// Writes ranges until none is left; `moved` hears of bytes, and says when to stop.
     fn write(mut self, sftp: &mut Sftp, new: bool, moved: &mut dyn FnMut(usize) -> bool) -> Result<u64, String> {
         self.clean = false;
-        let split = self.split;
-        let wrong = |error: SftpError| format!("{}: {error}", split.target.display());
-        let file = split.sources.open(&split.source).map_err(|error| format!("{}: {error}", split.source.display()))?;
-        let mut pieces = sftp.pieces(&split.target, new.then_some(0o600)).map_err(wrong)?;
+        let shared = self.shared;
+        let wrong = |error: SftpError| format!("{}: {error}", shared.target.display());
+        let file =
+            shared.sources.open(&shared.source).map_err(|error| format!("{}: {error}", shared.source.display()))?;
+        let mut pieces = sftp.pieces(&shared.target, new.then_some(0o600)).map_err(wrong)?;
         let mut total = 0;
         loop {
-            let begin = split.next.fetch_add(RANGE, Ordering::Relaxed);
-            let end = split.len.min(begin.saturating_add(RANGE));
-            if begin >= end || split.lock().failed {
+            let begin = shared.next.fetch_add(RANGE, Ordering::Relaxed);
+            let end = shared.len.min(begin.saturating_add(RANGE));
+            if begin >= end || shared.lock().failed {
                 break;
             }
             let mut at = begin;
@@ -212,7 +213,7 @@ impl Hand<'_> {
                 Ok(n)
             };
             let written = pieces.write_at(begin, &mut next).map_err(wrong)?;
-            total += written.map_err(|error| format!("{}: {error}", split.source.display()))?;
+            total += written.map_err(|error| format!("{}: {error}", shared.source.display()))?;
         }
         pieces.close().map_err(wrong)?;
         self.clean = true;
@@ -220,53 +221,53 @@ impl Hand<'_> {
     }
 }
 
-impl Drop for Hand<'_> {
+impl Drop for RangeWriter<'_> {
     fn drop(&mut self) {
-        let mut crowd = self.split.lock();
-        crowd.at_work -= 1;
-        crowd.failed |= !self.clean;
-        drop(crowd);
-        self.split.left.notify_all();
+        let mut writers = self.shared.lock();
+        writers.at_work -= 1;
+        writers.failed |= !self.clean;
+        drop(writers);
+        self.shared.left.notify_all();
     }
 }
 
 /// One worker's part in large files that several write.
 pub(super) struct Sharing {
-    board: Arc<Board>,
+    files: Arc<SharedFiles>,
     /// Until when nobody is helped, since that did not work.
     no_help_before: Option<Instant>,
 }
 
 impl Sharing {
-    pub(super) fn new(board: Arc<Board>) -> Self {
-        Self { board, no_help_before: None }
+    pub(super) fn new(files: Arc<SharedFiles>) -> Self {
+        Self { files, no_help_before: None }
     }
 
     /// Waits for a file of another worker that help is wanted for.
-    pub(super) async fn call_for_help(&self) -> Arc<Split> {
+    pub(super) async fn help_wanted(&self) -> Arc<SharedFile> {
         if let Some(then) = self.no_help_before {
             tokio::time::sleep_until(then.into()).await;
         }
-        self.board.wanted().await
+        self.files.wanted().await
     }
 
     /// Helps with the file of another worker; the error says why no connection for that is to be had.
     pub(super) fn help(
         &mut self,
-        split: &Split,
+        shared: &SharedFile,
         connect: &mut dyn Connect,
         terms: &SessionTerms,
     ) -> Result<(), ConnectError> {
         // Not all at once: an sshd turns some away where many have yet to log in.
-        if terms.control.stop().wait(ARRIVAL * u32::try_from(terms.number).unwrap_or(0)) || !split.has_work() {
+        if terms.control.stop().wait(ARRIVAL * u32::try_from(terms.number).unwrap_or(0)) || !shared.has_work() {
             return Ok(());
         }
         let mut sftp = connect.sftp().inspect_err(|_| self.no_help_before = Some(Instant::now() + LASTS))?;
         // Whoever joins is waited for, so nobody joins who has yet to connect.
-        let Some(hand) = split.join() else { return Ok(()) };
+        let Some(writer) = shared.join() else { return Ok(()) };
         let _guard = terms.guard(sftp.closer());
-        match hand.write(&mut sftp, false, &mut |bytes| moved(terms, bytes)) {
-            Ok(bytes) => tracing::debug!(bytes, "Helped with {}", split.source.display()),
+        match writer.write(&mut sftp, false, &mut |bytes| moved(terms, bytes)) {
+            Ok(bytes) => tracing::debug!(bytes, "Helped with {}", shared.source.display()),
             Err(why) => {
                 tracing::debug!(host = connect.describe(), "Help with a large file failed: {why}");
                 self.no_help_before = Some(Instant::now() + LASTS);
@@ -278,13 +279,13 @@ impl Sharing {
     /// One session alone moved so much of files in this time.
     pub(super) fn learn(&self, bytes: u64, took: Duration, settings: &Settings) {
         if settings.split_size > 0 && bytes >= settings.split_size / 2 {
-            self.board.learn(bytes, took);
+            self.files.learn(bytes, took);
         }
     }
 
-    /// Lays large files of a batch down with the help of others, where that promises to be faster; how many it was tried
-    /// with.
-    pub(super) fn lay_down(&self, jobs: &[Job], connect: &mut dyn Connect, terms: &SessionTerms) -> usize {
+    /// Writes large files of a batch beforehand with the help of others, where that promises to be faster; how many it was
+    /// tried with.
+    pub(super) fn stage(&self, jobs: &[Job], connect: &mut dyn Connect, terms: &SessionTerms) -> usize {
         let settings = &terms.settings;
         let least = settings.split_size;
         if least == 0 || settings.workers.most() < 2 {
@@ -294,19 +295,19 @@ impl Sharing {
             settings.sources.metadata(&job.source).map_or(0, |meta| if meta.is_file() { meta.len() } else { 0 })
         };
         let mut files = 0;
-        let mut laying = Laying { board: &self.board, connect, terms, sftp: None };
+        let mut staging = Staging { files: &self.files, connect, terms, sftp: None };
         for job in jobs {
             let len = len(job);
             if len < least || terms.stopping() {
                 continue;
             }
-            match laying.lay(job, len) {
+            match staging.stage_one(job, len) {
                 Ok(true) => files += 1,
                 Ok(false) => {}
                 Err(why) => {
-                    tracing::debug!(host = laying.connect.describe(), "Not written by several: {why}");
-                    self.board.of_no_use();
-                    laying.sftp = None;
+                    tracing::debug!(host = staging.connect.describe(), "Not written by several: {why}");
+                    self.files.found_useless();
+                    staging.sftp = None;
                     // Some of it may stand there all the same.
                     files += 1;
                 }
@@ -316,22 +317,22 @@ impl Sharing {
     }
 }
 
-/// Lays files of a batch down for an ordinary session to find, over one connection.
-struct Laying<'a> {
-    board: &'a Board,
+/// Writes files of a batch where an ordinary session will find them, over one connection.
+struct Staging<'a> {
+    files: &'a SharedFiles,
     connect: &'a mut dyn Connect,
     terms: &'a SessionTerms,
     sftp: Option<Sftp>,
 }
 
-impl Laying<'_> {
-    /// Lays one file down; false where that is of no use.
-    fn lay(&mut self, job: &Job, len: u64) -> Result<bool, String> {
-        let Self { board, terms, .. } = *self;
+impl Staging<'_> {
+    /// Writes one file; false where that is of no use.
+    fn stage_one(&mut self, job: &Job, len: u64) -> Result<bool, String> {
+        let Self { files, terms, .. } = *self;
         let settings = &terms.settings;
-        let slow = board.pace().slow().filter(|_| settings.rate.get() == 0);
+        let slow = files.lone().slow().filter(|_| settings.rate.get() == 0);
         let Some(alone) = slow else { return Ok(false) };
-        if board.work_waits() {
+        if files.work_waits() {
             return Ok(false);
         }
         let sftp = match &mut self.sftp {
@@ -341,28 +342,28 @@ impl Laying<'_> {
         let _guard = terms.guard(sftp.closer());
         let Some(path) = way_for(sftp, job, settings).map_err(|error| error.to_string())? else { return Ok(false) };
         let began = Instant::now();
-        let split = Split::new(&job.source, path, len);
-        let split = Arc::new(Split { sources: settings.sources.clone(), ..split });
-        let hand = split.join().ok_or("nobody may join")?;
+        let shared = SharedFile::new(&job.source, path, len);
+        let shared = Arc::new(SharedFile { sources: settings.sources.clone(), ..shared });
+        let writer = shared.join().ok_or("nobody may join")?;
         let mut up = false;
         let mut moved = |bytes| {
             // Only now is the file there for others.
             if !up {
                 up = true;
-                board.put_up(&split);
+                files.offer(&shared);
             }
             moved(terms, bytes)
         };
-        let written = hand.write(sftp, true, &mut moved);
-        board.take_down(&split);
-        let complete = split.complete();
+        let written = writer.write(sftp, true, &mut moved);
+        files.withdraw(&shared);
+        let complete = shared.complete();
         match written {
             Ok(_) if complete => {
                 let rate = len as f64 / began.elapsed().as_secs_f64().max(1e-6);
                 let mb = |rate: f64| (rate / 1e5).round() / 10.0;
                 tracing::debug!(rate_mb = mb(rate), alone_mb = mb(alone), "Several wrote {}", job.source.display());
                 if rate < alone * PAYS {
-                    board.of_no_use();
+                    files.found_useless();
                 }
                 Ok(true)
             }
@@ -401,46 +402,46 @@ mod tests {
 
     #[test]
     fn a_file_is_complete_only_if_all_left_in_order() {
-        let split = Split::new(Path::new("a"), "b".into(), 2 * RANGE);
-        let (first, second) = (split.join().unwrap(), split.join().unwrap());
-        split.next.store(2 * RANGE, Ordering::Relaxed);
+        let shared = SharedFile::new(Path::new("a"), "b".into(), 2 * RANGE);
+        let (first, second) = (shared.join().unwrap(), shared.join().unwrap());
+        shared.next.store(2 * RANGE, Ordering::Relaxed);
         drop((first, second));
-        assert!(split.complete());
-        assert!(split.join().is_none(), "it is closed");
-        let split = Split::new(Path::new("a"), "b".into(), RANGE);
-        let mut hand = split.join().unwrap();
-        hand.clean = false;
-        drop(hand);
-        split.next.store(RANGE, Ordering::Relaxed);
-        assert!(!split.complete() && !split.has_work());
+        assert!(shared.complete());
+        assert!(shared.join().is_none(), "it is closed");
+        let shared = SharedFile::new(Path::new("a"), "b".into(), RANGE);
+        let mut writer = shared.join().unwrap();
+        writer.clean = false;
+        drop(writer);
+        shared.next.store(RANGE, Ordering::Relaxed);
+        assert!(!shared.complete() && !shared.has_work());
         // A range that nobody took.
-        assert!(!Split::new(Path::new("a"), "b".into(), RANGE).complete());
+        assert!(!SharedFile::new(Path::new("a"), "b".into(), RANGE).complete());
     }
 
     #[test]
     fn one_file_at_a_time_is_on_the_board() {
-        let board = Board::new(mpsc::channel(1).0.downgrade());
-        let split = || Arc::new(Split::new(Path::new("a"), "b".into(), RANGE));
-        let (first, second) = (split(), split());
-        assert!(!board.calls());
-        assert!(board.put_up(&first) && !board.put_up(&second));
-        board.take_down(&second);
-        assert!(board.calls());
+        let files = SharedFiles::new(mpsc::channel(1).0.downgrade());
+        let shared = || Arc::new(SharedFile::new(Path::new("a"), "b".into(), RANGE));
+        let (first, second) = (shared(), shared());
+        assert!(!files.wants_help());
+        assert!(files.offer(&first) && !files.offer(&second));
+        files.withdraw(&second);
+        assert!(files.wants_help());
         first.next.store(RANGE, Ordering::Relaxed);
-        assert!(!board.calls(), "nothing is left to do");
-        board.take_down(&first);
-        assert!(board.put_up(&second));
+        assert!(!files.wants_help(), "nothing is left to do");
+        files.withdraw(&first);
+        assert!(files.offer(&second));
     }
 
     #[test]
     fn only_slow_links_are_shared() {
-        let board = Board::new(mpsc::channel(1).0.downgrade());
-        assert_eq!(board.pace().slow(), None, "nothing is known");
-        board.learn(200_000_000, Duration::from_secs(1));
-        assert_eq!(board.pace().slow(), None);
-        board.learn(20_000_000, Duration::from_secs(1));
-        assert_eq!(board.pace().slow(), Some(20e6));
-        board.of_no_use();
-        assert_eq!(board.pace().slow(), None);
+        let files = SharedFiles::new(mpsc::channel(1).0.downgrade());
+        assert_eq!(files.lone().slow(), None, "nothing is known");
+        files.learn(200_000_000, Duration::from_secs(1));
+        assert_eq!(files.lone().slow(), None);
+        files.learn(20_000_000, Duration::from_secs(1));
+        assert_eq!(files.lone().slow(), Some(20e6));
+        files.found_useless();
+        assert_eq!(files.lone().slow(), None);
     }
 }
