@@ -41,7 +41,7 @@ pub(crate) use arguments::{Demands, base, hello, sender_args, server_args};
 pub use bootstrap::{Bootstrap, UPLOAD_DIR, is_static};
 pub use compression::Compress;
 use control::Control;
-pub(crate) use far_end::{Answer, FarEnd, ask};
+pub(crate) use far_end::{FarProgram, ServerProbe, probe};
 use flight::Flight;
 pub use layout::RemotePath;
 use origins::Origins;

@@ -1,7 +1,7 @@
 //! One session over one batch: the file list without a staging tree, and who answers for what.
 
 use super::arguments::{Demands, hello, server_args};
-use super::far_end::FarEnd;
+use super::far_end::FarProgram;
 use super::flight::Job;
 use super::terms::{SessionTerms, dir_mode};
 use super::verdict::{CHANGED, Carried, LAST_WORDS, Verdict, explain, push_words};
@@ -28,18 +28,18 @@ use std::time::Instant;
 pub(super) fn carry(
     jobs: &[Job],
     connect: &mut dyn Connect,
-    far_end: Option<FarEnd>,
+    far_end: Option<FarProgram>,
     sharing: &Sharing,
     terms: &SessionTerms,
 ) -> Result<Carried, String> {
     let settings = &terms.settings;
-    let shared = if far_end == Some(FarEnd::Ours) { sharing.stage(jobs, connect, terms) } else { 0 };
+    let shared = if far_end == Some(FarProgram::Ours) { sharing.stage(jobs, connect, terms) } else { 0 };
     if shared > 0 {
         terms.counted_before();
     }
     let began = Instant::now();
     let demands = Demands {
-        fsync: far_end.is_some_and(FarEnd::syncs),
+        fsync: far_end.is_some_and(FarProgram::syncs),
         chmod: settings.chmod.is_some(),
         compressed: terms.compressed,
         partial: Some(terms.aside(jobs)),
@@ -186,7 +186,7 @@ impl Watch for PushWatch<'_> {
 
     fn progress(&mut self, bytes: u64) {
         if let Some(at) = self.current {
-            self.jobs[at].way.pass(bytes);
+            self.jobs[at].headway.pass(bytes);
         }
         self.terms.count(bytes);
     }

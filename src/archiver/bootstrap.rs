@@ -1,6 +1,6 @@
 //! This program, uploaded to a far end where no rsync serves.
 
-use super::far_end::{FarEnd, far_end, version};
+use super::far_end::{FarProgram, far_end, version};
 use crate::transfer::digest::sum_of;
 use crate::transport::Connect;
 use crate::transport::ssh::sftp::{Sftp, SftpError};
@@ -26,7 +26,7 @@ pub struct Bootstrap {
 /// Whether the uploaded program runs there.
 pub(super) fn runs(connect: &mut dyn Connect, path: &Path) -> Result<(), String> {
     let output = version(connect).map_err(|error| error.to_string())?;
-    if far_end(&output.stdout) == Some(FarEnd::Ours) {
+    if far_end(&output.stdout) == Some(FarProgram::Ours) {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().escape_debug().to_string();

@@ -9,7 +9,7 @@ use super::retry::with_words;
 use super::road::{Road, Roads};
 use super::shared_file::{SharedFile, SharedFiles, Sharing};
 use super::terms::SessionTerms;
-use super::unfinished::{self, Place};
+use super::unfinished::{self, Unfinished};
 use super::verdict::Carried;
 use super::{Direction, Settings, batch, deliver, pull};
 use crate::transfer::local::Local;
@@ -62,7 +62,7 @@ impl Carrier {
 
     /// Carries a batch, all of whose jobs are of one variant. The error says why there was no session, or could be none.
     pub(super) fn carry(&mut self, jobs: &[Job]) -> Result<Carried, String> {
-        jobs.iter().for_each(|job| job.way.begin());
+        jobs.iter().for_each(|job| job.headway.begin());
         let compressed = self.compression.next(self.settings.compress);
         let terms = self.terms(compressed);
         let connect = self.connect.as_mut();
@@ -121,7 +121,7 @@ impl Carrier {
     }
 
     /// Removes unfinished files. One that cannot be reached now stays; it is in nobody's way.
-    pub(super) fn clear(&mut self, files: &[Place]) {
+    pub(super) fn clear(&mut self, files: &[Unfinished]) {
         if files.is_empty() {
             return;
         }

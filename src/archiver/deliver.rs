@@ -234,12 +234,12 @@ impl Delivery<'_> {
         let for_good = self.sftp.keeps_its_own();
         let mut next = |buffer: &mut [u8]| {
             let n = source.read(buffer)?;
-            job.way.pass(n as u64);
+            job.headway.pass(n as u64);
             terms.count(n as u64);
             terms.settings.rate.pay(n);
             Ok(n)
         };
-        job.way.pass(there);
+        job.headway.pass(there);
         let written = match temp.there {
             None => self.sftp.create(&temp.path, if for_good { mode } else { 0o600 }, &mut next)?,
             Some(there) => self.sftp.go_on(&temp.path, there, &mut next)?,
@@ -288,11 +288,11 @@ impl Delivery<'_> {
             hasher: FileHasher::new(Checksum::Md5),
         });
         let ReadBack { id, path, mut at, mut hasher } = begun;
-        job.way.pass(at);
+        job.headway.pass(at);
         let read = self.sftp.read_from(&path, at, &mut |bytes| {
             hasher.update(bytes);
             at += bytes.len() as u64;
-            job.way.pass(bytes.len() as u64);
+            job.headway.pass(bytes.len() as u64);
         });
         match read {
             Ok(_) => Ok((at, hasher.finish())),

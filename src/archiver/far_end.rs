@@ -1,7 +1,7 @@
 //! What runs at the far end.
 
 use super::arguments::hello;
-use super::origins::{Origin, far_place};
+use super::origins::{FolderTrouble, far_place};
 use crate::transfer::greet;
 use crate::transport::{COMMAND_END, COMMAND_START, CommandOutput, Connect, ConnectError};
 use std::collections::HashMap;
@@ -15,14 +15,14 @@ const FSYNC_SINCE: (u32, u32, u32) = (3, 2, 4);
 
 /// What runs at the far end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FarEnd {
+pub(crate) enum FarProgram {
     /// This program.
     Ours,
     /// Stock rsync of this version.
     Stock((u32, u32, u32)),
 }
 
-impl FarEnd {
+impl FarProgram {
     /// Whether it knows `--fsync`.
     pub(crate) fn syncs(self) -> bool {
         match self {
@@ -33,25 +33,25 @@ impl FarEnd {
 }
 
 /// Reads the first line of `--version`.
-pub(super) fn far_end(output: &[u8]) -> Option<FarEnd> {
+pub(super) fn far_end(output: &[u8]) -> Option<FarProgram> {
     let text = String::from_utf8_lossy(output);
     let mut words = text.lines().next()?.split_whitespace();
     match (words.next()?, words.next()?, words.next()) {
-        ("pysmurf-archiver", _, _) => Some(FarEnd::Ours),
+        ("pysmurf-archiver", _, _) => Some(FarProgram::Ours),
         ("rsync", "version", Some(version)) => {
             let digits = |part: &str| part.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok();
             let mut parts = version.trim_start_matches('v').split('.').map(digits);
             let mut part = || parts.next().flatten();
-            Some(FarEnd::Stock((part()?, part().unwrap_or(0), part().unwrap_or(0))))
+            Some(FarProgram::Stock((part()?, part().unwrap_or(0), part().unwrap_or(0))))
         }
         _ => None,
     }
 }
 
 /// What a far end has answered to the question which rsync serves there.
-pub(crate) enum Answer {
+pub(crate) enum ServerProbe {
     /// One that serves: which, if that can be told, and the first line of what it said.
-    Serves(Option<FarEnd>, String),
+    Serves(Option<FarProgram>, String),
     /// None, and why.
     Nothing(String),
     /// Nothing that is known, and no session came of it.
@@ -59,17 +59,17 @@ pub(crate) enum Answer {
 }
 
 /// Asks which rsync serves there. `server_args` start a session, for those that tell no version.
-pub(crate) fn ask(connect: &mut dyn Connect, server_args: &[OsString]) -> Result<Answer, ConnectError> {
+pub(crate) fn probe(connect: &mut dyn Connect, server_args: &[OsString]) -> Result<ServerProbe, ConnectError> {
     // Once may be the link's trouble.
     let output = match version(connect).or_else(|error| if no_command(&error) { version(connect) } else { Err(error) })
     {
         Ok(output) => output,
-        Err(error) if no_command(&error) => return Ok(Answer::Nothing(error.to_string())),
+        Err(error) if no_command(&error) => return Ok(ServerProbe::Nothing(error.to_string())),
         Err(error) => return Err(error),
     };
     let said = first_line(&output);
     if let Some(found) = far_end(&output.stdout) {
-        return Ok(Answer::Serves(Some(found), said));
+        return Ok(ServerProbe::Serves(Some(found), said));
     }
     let place = connect.describe();
     let program = connect.program().join(" ".as_ref()).to_string_lossy().into_owned();
@@ -78,18 +78,18 @@ pub(crate) fn ask(connect: &mut dyn Connect, server_args: &[OsString]) -> Result
     let how = if said.is_empty() { status } else { format!("{status}: {said}") };
     // What sshd says of an account that is for files alone.
     if all.contains("sftp connections only") {
-        return Ok(Answer::Nothing(format!("The account runs no programs at {place} ({how})")));
+        return Ok(ServerProbe::Nothing(format!("The account runs no programs at {place} ({how})")));
     }
     if output.status == Some(127) || all.contains("command not found") {
-        return Ok(Answer::Nothing(format!("There is no such program at {place} ({how}): {program}")));
+        return Ok(ServerProbe::Nothing(format!("There is no such program at {place} ({how}): {program}")));
     }
     if output.status == Some(126) {
-        return Ok(Answer::Nothing(format!("Not allowed to run program {program} at {place} ({how})")));
+        return Ok(ServerProbe::Nothing(format!("Not allowed to run program {program} at {place} ({how})")));
     }
     let why = format!("{program} --version gives no version we know at {place} ({how})");
     Ok(match serves(connect, server_args) {
-        Ok(()) => Answer::Serves(None, why),
-        Err(trouble) => Answer::Unclear(format!("{why}, and starts no session: {trouble}")),
+        Ok(()) => ServerProbe::Serves(None, why),
+        Err(trouble) => ServerProbe::Unclear(format!("{why}, and starts no session: {trouble}")),
     })
 }
 
@@ -143,7 +143,7 @@ pub(super) fn base_trouble(side: &mut dyn Connect, base: &str) -> Option<String>
 /// The folders of the far end that files of one batch come from, asked for once each.
 pub(super) struct FarFolders<'a> {
     connect: &'a mut dyn Connect,
-    asked: HashMap<PathBuf, Option<Origin>>,
+    asked: HashMap<PathBuf, Option<FolderTrouble>>,
 }
 
 impl<'a> FarFolders<'a> {
@@ -152,10 +152,10 @@ impl<'a> FarFolders<'a> {
     }
 
     /// The place whose trouble keeps a file from being had, if it is not the file's own; `why` is what is known of it.
-    pub(super) fn place(&mut self, source: &Path, why: &str) -> Option<Origin> {
+    pub(super) fn place(&mut self, source: &Path, why: &str) -> Option<FolderTrouble> {
         let folder = source.parent()?.to_owned();
         if far_place(why) {
-            return Some(Origin { folder, why: why.to_owned() });
+            return Some(FolderTrouble { folder, why: why.to_owned() });
         }
         if let Some(known) = self.asked.get(&folder) {
             return known.clone();
@@ -164,7 +164,7 @@ impl<'a> FarFolders<'a> {
             return None;
         }
         let trouble = self.trouble(&folder);
-        let place = trouble.map(|why| Origin { folder: folder.clone(), why });
+        let place = trouble.map(|why| FolderTrouble { folder: folder.clone(), why });
         self.asked.insert(folder, place.clone());
         place
     }
@@ -194,9 +194,9 @@ mod tests {
 
     #[test]
     fn versions_are_read() {
-        assert_eq!(far_end(b"rsync  version 3.5.0  protocol version 32\nmore"), Some(FarEnd::Stock((3, 5, 0))));
-        assert_eq!(far_end(b"rsync  version v3.2.7pre1  protocol version 31"), Some(FarEnd::Stock((3, 2, 7))));
-        assert_eq!(far_end(b"pysmurf-archiver 0.1.0\n"), Some(FarEnd::Ours));
+        assert_eq!(far_end(b"rsync  version 3.5.0  protocol version 32\nmore"), Some(FarProgram::Stock((3, 5, 0))));
+        assert_eq!(far_end(b"rsync  version v3.2.7pre1  protocol version 31"), Some(FarProgram::Stock((3, 2, 7))));
+        assert_eq!(far_end(b"pysmurf-archiver 0.1.0\n"), Some(FarProgram::Ours));
         assert_eq!(far_end(b"openrsync: protocol version 29\n"), None);
         assert_eq!(far_end(b""), None);
     }

@@ -8,7 +8,7 @@ const STEP_LEAST: u64 = 64 * 1024;
 
 /// How a file has come on, over all its sessions.
 #[derive(Debug, Default)]
-pub(super) struct Way {
+pub(super) struct Headway {
     /// Bytes that were there when the latest session came to it.
     found: AtomicU64,
     /// How far that session came.
@@ -21,7 +21,7 @@ pub(super) struct Way {
     pub(super) arrived: Option<Digest>,
 }
 
-impl Way {
+impl Headway {
     /// A session begins.
     pub(super) fn begin(&self) {
         self.found.store(0, Relaxed);
@@ -61,12 +61,12 @@ mod tests {
 
     #[test]
     fn a_session_gets_on_if_what_it_moved_is_found_by_the_next() {
-        let mut way = Way::default();
+        let mut headway = Headway::default();
         let mut session = |found, at| {
-            way.begin();
-            way.found.store(found, Relaxed);
-            way.pass(at);
-            way.advance()
+            headway.begin();
+            headway.found.store(found, Relaxed);
+            headway.pass(at);
+            headway.advance()
         };
         assert!(!session(0, 1000), "nothing to speak of");
         assert!(session(0, 300_000), "it may be there");

@@ -173,7 +173,7 @@ impl FetchWatch for PullWatch<'_> {
 
     fn progress(&mut self, bytes: u64) {
         if let Some(job) = self.current.and_then(|at| self.jobs.get(at)) {
-            job.way.pass(bytes);
+            job.headway.pass(bytes);
         }
         self.terms.count(bytes);
     }

@@ -2,7 +2,7 @@
 
 use super::flight::Job;
 use super::layout::archived_path;
-use super::recorder;
+use super::recorder::JobResult;
 use super::unfinished::Strays;
 use super::{Direction, Settings, Sources};
 use crate::catalog::Outcome;
@@ -23,18 +23,18 @@ pub(super) struct Results {
     pub(super) settings: Arc<Settings>,
     pub(super) strays: Arc<Strays>,
     pub(super) progress: Arc<Progress>,
-    pub(super) recorder: mpsc::Sender<recorder::Result>,
+    pub(super) recorder: mpsc::Sender<JobResult>,
 }
 
 impl Results {
     /// The far end has confirmed the bytes; with their digest, where we have read them.
     pub(super) fn proven(&self, job: Job, digest: Option<Digest>) {
-        let digest = digest.or(job.way.arrived);
+        let digest = digest.or(job.headway.arrived);
         let name = job.place.variant(job.variant);
         let path = archived_path(&self.settings, &name);
         let entry = self.entry(&job, name, digest);
         let md5 = job.md5;
-        self.give(recorder::Result { job, outcome: Outcome::Copied { path, md5 }, entry });
+        self.give(JobResult { job, outcome: Outcome::Copied { path, md5 }, entry });
     }
 
     /// An attempt has failed, and is counted.
@@ -44,17 +44,17 @@ impl Results {
         let useless = matches!(kind, Failure::Changed | Failure::Refused | Failure::Row);
         match useless || job.attempts + 1 >= self.settings.max_attempts {
             true => self.strays.give_up(&job),
-            false => self.strays.leave(&job),
+            false => self.strays.release(&job),
         }
-        self.give(recorder::Result { job, outcome: Outcome::Failed { why }, entry: None });
+        self.give(JobResult { job, outcome: Outcome::Failed { why }, entry: None });
     }
 
     /// Lets jobs go without a result: their rows stay as they are.
-    pub(super) fn leave(&self, jobs: Vec<Job>) {
-        jobs.iter().for_each(|job| self.strays.leave(job));
+    pub(super) fn release(&self, jobs: Vec<Job>) {
+        jobs.iter().for_each(|job| self.strays.release(job));
     }
 
-    fn give(&self, result: recorder::Result) {
+    fn give(&self, result: JobResult) {
         // The recorder outlives the workers; without it nothing can be recorded and the row stays pending.
         let _ = self.recorder.blocking_send(result);
     }

@@ -3,7 +3,7 @@
 
 use super::arguments::{Demands, server_args};
 use super::bootstrap::{runs, upload};
-use super::far_end::{Answer, FarEnd, ask};
+use super::far_end::{FarProgram, ServerProbe, probe};
 use super::{Direction, Settings};
 use crate::status::Progress;
 use crate::transport::ssh::sftp::Sftp;
@@ -19,7 +19,7 @@ const DETOUR_LASTS: Duration = Duration::from_secs(600);
 /// A way to carry files.
 pub(super) enum Road {
     /// A program receives them at the far end: which, if that can be told.
-    Push(Option<FarEnd>),
+    Push(Option<FarProgram>),
     /// A program sends them from the far end.
     Pull,
     /// Nothing serves there; files are written one by one.
@@ -100,13 +100,13 @@ fn find(
     progress: &Progress,
 ) -> Result<Road, ConnectError> {
     connect.serve_with(None);
-    let (why, unclear) = match ask(connect, &server_args(&settings.data_dir, Demands::default()))? {
-        Answer::Serves(found, _) => {
+    let (why, unclear) = match probe(connect, &server_args(&settings.data_dir, Demands::default()))? {
+        ServerProbe::Serves(found, _) => {
             progress.set_road(None);
             return Ok(Road::Push(found));
         }
-        Answer::Nothing(why) => (why, false),
-        Answer::Unclear(why) => (why, true),
+        ServerProbe::Nothing(why) => (why, false),
+        ServerProbe::Unclear(why) => (why, true),
     };
     let host = connect.describe();
     let mut sftp = match connect.sftp() {
@@ -134,7 +134,7 @@ fn find(
                 tracing::info!(host, program = %path.display(), "{why}; our own was uploaded and serves there");
                 progress.set_road(Some(format!("uploaded program {}: {why}", path.display())));
                 *uploaded = Some(path);
-                return Ok(Road::Push(Some(FarEnd::Ours)));
+                return Ok(Road::Push(Some(FarProgram::Ours)));
             }
             Err(trouble) => {
                 connect.serve_with(None);

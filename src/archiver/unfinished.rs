@@ -46,21 +46,21 @@ pub(crate) fn is_aside(name: &str) -> bool {
     id.len() == ID && id.bytes().all(|byte| byte.is_ascii_hexdigit()) && variant.is_none_or(number)
 }
 
-/// Unfinished files that nobody may come back to.
+/// The unfinished files that nobody may come back to.
 #[derive(Debug, Default)]
 pub(super) struct Strays(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
     /// Of rows that were left, and when.
-    left: HashMap<RecordId, (Place, Instant)>,
+    left: HashMap<RecordId, (Unfinished, Instant)>,
     /// To be removed.
-    due: Vec<Place>,
+    due: Vec<Unfinished>,
 }
 
-/// Where a file is going.
+/// An unfinished file, by the name that it is to get.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Unfinished {
     name: String,
     variant: u32,
 }
@@ -79,10 +79,10 @@ impl Strays {
     }
 
     /// A row is left for a later pass, if it comes again.
-    pub(super) fn leave(&self, job: &Job) {
+    pub(super) fn release(&self, job: &Job) {
         let mut known = self.lock();
-        if job.way.has_begun() && known.left.len() < STRAYS_MOST {
-            known.left.insert(job.id, (Place::of(job), Instant::now()));
+        if job.headway.has_begun() && known.left.len() < STRAYS_MOST {
+            known.left.insert(job.id, (Unfinished::of(job), Instant::now()));
         }
     }
 
@@ -90,7 +90,7 @@ impl Strays {
     pub(super) fn give_up(&self, job: &Job) {
         let mut known = self.lock();
         if known.due.len() < STRAYS_MOST {
-            known.due.push(Place::of(job));
+            known.due.push(Unfinished::of(job));
         }
     }
 
@@ -99,7 +99,7 @@ impl Strays {
         let mut known = self.lock();
         // Where an earlier process left it, it was most likely the name itself.
         let of_this_run = known.left.remove(&id).map(|(place, _)| place);
-        let place = of_this_run.unwrap_or_else(|| Place { name: place.variant(0), variant: 0 });
+        let place = of_this_run.unwrap_or_else(|| Unfinished { name: place.variant(0), variant: 0 });
         if known.due.len() < STRAYS_MOST {
             known.due.push(place);
         }
@@ -110,11 +110,11 @@ impl Strays {
         let mut known = self.lock();
         let Known { left, due } = &mut *known;
         due.extend(left.drain().map(|(_, (place, _))| place));
-        due.extend(jobs.filter(|job| job.way.has_begun()).map(Place::of));
+        due.extend(jobs.filter(|job| job.headway.has_begun()).map(Unfinished::of));
     }
 
     /// What is to be removed now.
-    pub(super) fn due(&self) -> Vec<Place> {
+    pub(super) fn due(&self) -> Vec<Unfinished> {
         let mut known = self.lock();
         let Known { left, due } = &mut *known;
         let gone = left.extract_if(|_, (_, since)| since.elapsed() >= GONE_AFTER);
@@ -123,7 +123,7 @@ impl Strays {
     }
 }
 
-impl Place {
+impl Unfinished {
     fn of(job: &Job) -> Self {
         Self { name: job.place.variant(job.variant), variant: job.variant }
     }
@@ -146,7 +146,7 @@ pub(super) fn variant_of(aside: &str, variant: u32) -> String {
 
 /// Where the unfinished file of a job is kept, beneath the archive's base.
 pub(super) fn kept(aside: &str, job: &Job) -> PathBuf {
-    Place::of(job).kept(aside)
+    Unfinished::of(job).kept(aside)
 }
 
 /// Removes an unfinished file, and its directory if nothing else is in it.
@@ -160,7 +160,7 @@ pub(super) fn remove(sftp: &Sftp, path: &Path) -> Result<(), SftpError> {
 }
 
 /// Removes unfinished files of an archive on this machine.
-pub(super) fn clear_here(data_dir: &str, aside: &str, files: &[Place]) {
+pub(super) fn clear_here(data_dir: &str, aside: &str, files: &[Unfinished]) {
     for file in files {
         if let Ok(dest) = Dest::open(data_dir.as_ref(), false) {
             dest.keeping(&variant_of(aside, file.variant)).drop_partial(file.name.as_bytes());
@@ -216,7 +216,7 @@ mod tests {
         {
             assert!(!is_aside(wrong) && !is_aside(&format!("{one}{wrong}x")), "{wrong}");
         }
-        let place = |name: &str, variant| Place { name: name.into(), variant };
+        let place = |name: &str, variant| Unfinished { name: name.into(), variant };
         assert_eq!(place("a/f.1", 0).kept(".x"), Path::new("a/.x/f.1"));
         assert_eq!(place("a/f.1", 1).kept(".x"), Path::new("a/.x.1/f.1"));
         assert_eq!(place("f", 0).kept(".x"), Path::new(".x/f"));

@@ -131,7 +131,7 @@ impl Worker {
     /// One session over what is left; puts what is still left then back.
     fn work(&mut self, rest: Rest) {
         if self.stopping() || rest.jobs.is_empty() {
-            return self.common.results.leave(rest.jobs);
+            return self.common.results.release(rest.jobs);
         }
         let Rest { mut jobs, breaks } = rest;
         // Unfinished files of one session are kept in directories of one name.
@@ -179,7 +179,7 @@ impl Worker {
                     self.common.results.proven(job, digest);
                 }
                 Verdict::Arrived(digest) => {
-                    job.way.arrived = digest;
+                    job.headway.arrived = digest;
                     unproven.left.push(job);
                 }
                 Verdict::Failed(kind, why) => unproven.failed.push(Failed { job, kind, why }),
@@ -292,7 +292,7 @@ impl Worker {
             1 => {
                 // Its turn comes again with a later pass.
                 self.pause(error);
-                self.common.results.leave(rest.jobs);
+                self.common.results.release(rest.jobs);
             }
             _ => self.halve(rest.jobs, rest.breaks),
         }
@@ -307,10 +307,10 @@ impl Worker {
         if self.common.permits.give_back(self.number) {
             tracing::info!(host = self.carrier.describe(), "One session less: {why}");
             self.carrier.forget_road();
-            return self.common.results.leave(rest.jobs);
+            return self.common.results.release(rest.jobs);
         }
         if rest.jobs.is_empty() || self.stopping() || !self.pause(why) {
-            return self.common.results.leave(rest.jobs);
+            return self.common.results.release(rest.jobs);
         }
         self.rests.push_front(rest);
     }
@@ -337,5 +337,5 @@ impl Worker {
 /// Whether a broken session brought one of these forward.
 fn advance(jobs: &mut [Job]) -> bool {
     // Each of them is to hear of it.
-    jobs.iter_mut().map(|job| job.way.advance()).filter(|advanced| *advanced).count() > 0
+    jobs.iter_mut().map(|job| job.headway.advance()).filter(|advanced| *advanced).count() > 0
 }
