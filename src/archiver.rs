@@ -4,14 +4,12 @@
 //! recorder writes back what became of them. The table is the only memory: everything here may be lost at any moment.
 
 mod arguments;
-mod batch;
 mod blame;
 mod bootstrap;
 mod carrier;
 mod compression;
 pub mod control;
 mod course;
-mod deliver;
 mod far_end;
 mod flight;
 mod headway;
@@ -19,11 +17,13 @@ pub mod layout;
 mod origins;
 mod poller;
 mod pull;
+mod push;
 mod recorder;
 mod results;
 mod retry;
 mod road;
 mod sessions;
+mod sftp;
 mod shared_file;
 mod sources;
 pub mod stop;

@@ -2,16 +2,16 @@
 
 use super::compression::CompressionTuner;
 use super::control::Control;
-use super::deliver::Interrupted;
 use super::far_end::{self, FarFolders};
 use super::flight::Job;
 use super::retry::with_words;
 use super::road::{Road, Roads};
+use super::sftp::Interrupted;
 use super::shared_file::{SharedFile, SharedFiles, Sharing};
 use super::terms::SessionTerms;
 use super::unfinished::{self, Unfinished};
 use super::verdict::Carried;
-use super::{Direction, Settings, batch, deliver, pull};
+use super::{Direction, Settings, pull, push, sftp};
 use crate::transfer::local::Local;
 use crate::transport::{Connect, ConnectError};
 use std::path::Path;
@@ -68,9 +68,9 @@ impl Carrier {
         let connect = self.connect.as_mut();
         let road = self.roads.find(connect, &self.settings, self.control.progress());
         let carried = match road.map_err(|error| terms.trouble(&error))? {
-            Road::Push(far_end) => batch::carry(jobs, connect, *far_end, &self.sharing, &terms),
+            Road::Push(far_end) => push::carry(jobs, connect, *far_end, &self.sharing, &terms),
             Road::Pull => pull::carry(jobs, connect, &terms),
-            Road::Sftp(sftp) => deliver::carry(jobs, sftp, &mut self.interrupted, &terms),
+            Road::Sftp(session) => sftp::carry(jobs, session, &mut self.interrupted, &terms),
         }?;
         if let (Some(took), Ok(_)) = (carried.took, &carried.ended) {
             self.compression.learn(compressed, terms.moved(), took);

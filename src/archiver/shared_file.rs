@@ -6,8 +6,8 @@
 //! nobody writes any more. If some range is missing then, it sends that; so nothing is sent twice, and what is proven is
 //! what stays.
 
-use super::deliver::make_way;
 use super::flight::Job;
+use super::sftp::make_way;
 use super::terms::SessionTerms;
 use super::unfinished::kept;
 use super::{Settings, Sources};
