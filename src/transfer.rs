@@ -36,7 +36,7 @@ pub(crate) use beneath::{
 };
 pub(crate) use bound::bound;
 pub use fetch::{FetchWatch, Fetched, Wish, fetch};
-pub use greet::{Session, greet, greet_agreed, greet_with};
+pub use greet::{Conversation, greet, greet_agreed, greet_with};
 pub use receive::{Expected, Operands, ReceivePlan, Received, Witness, receive};
 pub use send::{Answer, Asked, Listing, Names, SendPlan, Source, Summary, Watch, send};
 

@@ -150,10 +150,9 @@ impl Place {
 
     /// `check` with a far end, named by this option.
     fn check_by(&self, option: &str, sshd: &Sshd, flags: &[&str]) -> Said {
-        let host = format!("{}@127.0.0.1", sshd.user());
-        let port = sshd.port.to_string();
+        let host = format!("{}@127.0.0.1:{}", sshd.user(), sshd.port);
         let (key, known) = (sshd.client_key().display().to_string(), sshd.known_hosts().display().to_string());
-        let mut all = vec![option, &host, "--ssh-port", &port, "--ssh-config", "/dev/null"];
+        let mut all = vec![option, &host, "--ssh-config", "/dev/null"];
         for (flag, value) in [("--ssh-key", &key), ("--known-hosts", &known)] {
             if !flags.contains(&flag) {
                 all.extend([flag, value]);

@@ -10,7 +10,7 @@ use protocol::handshake::{Hello, Offer, Side};
 use pysmurf_archiver::link::Ending;
 use pysmurf_archiver::transfer::send::Summary;
 use pysmurf_archiver::transfer::suffixes::Suffixes;
-use pysmurf_archiver::transfer::{Listing, ReceivePlan, SendPlan, Session, Source, Watch, greet, receive, send};
+use pysmurf_archiver::transfer::{Conversation, Listing, ReceivePlan, SendPlan, Source, Watch, greet, receive, send};
 use pysmurf_archiver::transport::Connect;
 use pysmurf_archiver::transport::child::Child;
 use std::collections::BTreeMap;
@@ -169,7 +169,7 @@ fn options(way: &str) -> Options {
 }
 
 /// A stock server, greeted by us.
-fn shake(options: &Options, version: u8, sender: bool, path: &Path) -> Session {
+fn shake(options: &Options, version: u8, sender: bool, path: &Path) -> Conversation {
     let paths = vec![[path.as_os_str().as_bytes(), b"/"].concat()];
     let args = ServerArgs { sender, options: options.clone(), paths, ..ServerArgs::default() };
     let words: Vec<_> = args.to_words().into_iter().map(OsString::from_vec).collect();
@@ -194,13 +194,13 @@ fn push(work: &Path, options: &Options, version: u8, skip_compress: Suffixes) ->
     // The list goes out whole.
     let options = &Options { recurse: false, ..options.clone() };
     let session = shake(options, version, false, &work.join("dst"));
-    let method = session.n.compression.method;
+    let method = session.agreed.compression.method;
     let entries = SOURCES.iter().map(|(name, (new, _))| {
         let mtime = 1_700_000_000;
         FileEntry { len: new.len() as u64, mtime, ..FileEntry::new(*name, 0o100_644) }
     });
     let listing = Listing { list: FileList::new(entries.collect()), ..Listing::default() };
-    let shape = options.list_shape(session.n.list_checksum.size());
+    let shape = options.list_shape(session.agreed.list_checksum.size());
     let plan = SendPlan { shape, skip_compress, ..SendPlan::default() };
     let folder = Folder(work.join("src"));
     let summary = send(session, &plan, |_| Ok((listing, folder)), &mut Deaf).unwrap();
@@ -242,7 +242,7 @@ fn we_pull_from_stock() {
         lay(work.path());
         let options = options(way);
         let session = shake(&options, version, true, &work.path().join("src"));
-        assert_eq!(session.n.compression.method, expected(way), "{way}");
+        assert_eq!(session.agreed.compression.method, expected(way), "{way}");
         let destination = work.path().join("dst");
         let plan = ReceivePlan { options, destination, ..ReceivePlan::default() };
         let received =

@@ -159,7 +159,7 @@ fn client(link: Link, push: bool, src: &Path, dst: &Path) -> Result<bool, Transf
     )?;
     let options = options();
     if push {
-        let shape = options.list_shape(session.n.list_checksum.size());
+        let shape = options.list_shape(session.agreed.list_checksum.size());
         let plan = SendPlan { shape, ..SendPlan::default() };
         let listing = Listing { list: list_of(src), ..Listing::default() };
         send(session, &plan, |_| Ok((listing, Folder(src.to_owned()))), &mut Silent)?;
@@ -440,7 +440,7 @@ fn a_killed_receiver_leaves_the_old_file() {
                 compression: Wish::OFF,
             };
             let session = greet(server.link, hello).unwrap();
-            let shape = options.list_shape(session.n.list_checksum.size());
+            let shape = options.list_shape(session.agreed.list_checksum.size());
             let plan = SendPlan { shape, ..SendPlan::default() };
             let mut watch = Halfway { left: LEN as u64 / 2, act: || child.lock().unwrap().kill().unwrap() };
             let listing = Listing { list, ..Listing::default() };

@@ -9,7 +9,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use support::daemon::Daemon;
 use support::stock::{Bench, OURS};
 use support::tree::{self, THEN, Tree};
@@ -351,11 +351,7 @@ fn transfers_are_logged_as_by_stock() {
         for (at, command) in commands.iter().enumerate() {
             let _ = fs::remove_dir_all(work.join("got"));
             let run = daemon.client(work, &command.replace("PORT", &daemon.port.to_string()));
-            let deadline = Instant::now() + Duration::from_secs(60);
-            // The client may be gone before the daemon's last word.
-            while daemon.said().matches(" total size ").count() <= at && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(5));
-            }
+            daemon.has_said(|log| log.matches(" total size ").count() > at);
             told.push((*command, run.code));
         }
         (told, logged(&daemon.said().replace(work.to_str().unwrap(), "WORK")))
@@ -504,9 +500,10 @@ fn a_program_converts_the_names_of_owners() {
     before(work.path());
     let modules = "[m]\npath = WORK/mod\nuid = 0\ngid = 0\nuse chroot = no\nread only = no\nname converter = exit 3 #";
     let daemon = Daemon::ours(work.path(), modules);
-    for command in ["-a URL/m/ got", "-a up/ URL/m/new/"] {
+    for (at, command) in ["-a URL/m/ got", "-a up/ URL/m/new/"].into_iter().enumerate() {
         let run = daemon.client(work.path(), command);
-        assert!(run.code != 0 && daemon.said().contains("name-converter"), "{command}: {} {}", run.code, daemon.said());
+        let told = daemon.has_said(|log| log.matches("name-converter").count() > at);
+        assert!(run.code != 0 && told, "{command}: {} {}", run.code, daemon.said());
         assert!(!work.path().join("got/a.txt").exists() && !work.path().join("mod/new/ok").exists(), "{command}");
     }
 }

@@ -149,6 +149,17 @@ impl Message {
     }
 }
 
+/// Longest acknowledgement of an `ERROR_EXIT`, bytes: its header and a code.
+pub const ACKNOWLEDGEMENT_MOST: usize = 8;
+
+/// Whether a stream of messages ends with an `ERROR_EXIT`, which is the last that a peer of protocol 31 or newer says.
+#[must_use]
+pub fn ends_in_error_exit(stream: &[u8]) -> bool {
+    let header = |length: u32| (((TAG_BASE + code::ERROR_EXIT) << 24) | length).to_le_bytes();
+    let with_code = stream.len().checked_sub(ACKNOWLEDGEMENT_MOST).map(|start| &stream[start..]);
+    stream.ends_with(&header(0)) || with_code.is_some_and(|end| end.starts_with(&header(4)))
+}
+
 /// Bytes that have arrived, taken apart into payload and messages.
 ///
 /// A message is handed over only when the payload before it has been used up, or cannot be used without the payload

@@ -226,7 +226,7 @@ pub(super) struct ServiceArgs {
     pub(super) data_dir: String,
 
     /// Storage node to push to by SSH; without it and --host files are copied on this machine
-    #[arg(long, value_name = "[USER@]HOST")]
+    #[arg(long, value_name = "[USER@]HOST[:PORT]")]
     pub(super) storage_host: Option<String>,
 
     /// Smurf-server to pull from by SSH: the table's paths are on it, and --data-dir on this machine
@@ -263,7 +263,7 @@ pub(super) struct SshArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) ssh_key: Vec<PathBuf>,
 
-    /// Port; by default the configuration file's, else 22
+    /// Port; by default the one behind the host, the configuration file's, or 22
     #[arg(long, value_name = "N")]
     pub(super) ssh_port: Option<u16>,
 

@@ -56,17 +56,15 @@ impl Service {
             bail!("Option --data-dir holds a NUL or a line end: {:?}", args.data_dir);
         }
         let (database, options) = table(&args.table)?;
-        let (direction, host, port) = match &args.host {
-            Some(host) => {
-                let (host, port) = with_port(host);
-                (Direction::Pull, Some(host), port)
-            }
-            None => (Direction::Push, args.storage_host.as_deref(), None),
+        let (direction, host) = match &args.host {
+            Some(host) => (Direction::Pull, Some(("--host", host))),
+            None => (Direction::Push, args.storage_host.as_ref().map(|host| ("--storage-host", host))),
         };
-        let mut ssh = host.map(|host| ssh_options(args, host)).transpose()?;
-        if let Some(ssh) = &mut ssh {
-            ssh.port = ssh.port.or(port);
-        }
+        let ssh = host.map(|(option, host)| {
+            let address = with_port(host).with_context(|| format!("Option {option}"))?;
+            ssh_options(args, address)
+        });
+        let ssh = ssh.transpose()?;
         Ok(Self {
             database,
             options,
@@ -108,13 +106,14 @@ fn bootstrap(args: &SshArgs) -> Result<Option<Bootstrap>> {
 }
 
 /// A port behind the host, as in `HOST:PORT`. An IPv6 address is left alone, unless it stands in brackets.
-fn with_port(host: &str) -> (&str, Option<u16>) {
+fn with_port(host: &str) -> Result<(&str, Option<u16>)> {
     match host.rsplit_once(':') {
-        Some((name, port)) if !name.contains(':') || name.ends_with(']') => match port.parse() {
-            Ok(port) => (name, Some(port)),
-            Err(_) => (host, None),
-        },
-        _ => (host, None),
+        Some((name, port)) if !name.contains(':') || name.ends_with(']') => {
+            let port = port.parse().ok().filter(|&port| port > 0);
+            let port = port.with_context(|| format!("{host:?} names no host: behind a colon belongs a port"))?;
+            Ok((name, Some(port)))
+        }
+        _ => Ok((host, None)),
     }
 }
 
@@ -197,7 +196,7 @@ pub(super) fn reason(note: &Note) -> String {
     }
 }
 
-fn ssh_options(args: &ServiceArgs, host: &str) -> Result<SshOptions> {
+fn ssh_options(args: &ServiceArgs, (host, port): (&str, Option<u16>)) -> Result<SshOptions> {
     let ssh = &args.ssh;
     let words = shlex::split(&ssh.rsync_path).filter(|words| !words.is_empty());
     let words = words.with_context(|| format!("Option --rsync-path cannot be {:?}: name a program", ssh.rsync_path))?;
@@ -211,7 +210,7 @@ fn ssh_options(args: &ServiceArgs, host: &str) -> Result<SshOptions> {
         readable(file, "--known-hosts")?;
     }
     let mut options = SshOptions::new(host);
-    options.port = ssh.ssh_port;
+    options.port = ssh.ssh_port.or(port);
     options.user = args.user.clone();
     options.keys = ssh.ssh_key.clone();
     options.known_hosts = ssh.known_hosts.clone();
@@ -520,4 +519,26 @@ fn summary_json(now: &Snapshot) -> String {
         ("database_troubles", now.database_troubles.into()),
         ("seconds", ((now.seconds * 1000.0).round() / 1000.0).into()),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_port;
+
+    #[test]
+    fn a_port_may_stand_behind_a_host() {
+        let known = [
+            ("storage", ("storage", None)),
+            ("ocs@storage:2222", ("ocs@storage", Some(2222))),
+            ("ocs@[fe80::1]:22", ("ocs@[fe80::1]", Some(22))),
+            ("fe80::1", ("fe80::1", None)),
+            ("ocs@[fe80::1]", ("ocs@[fe80::1]", None)),
+        ];
+        for (host, address) in known {
+            assert_eq!(with_port(host).unwrap(), address, "{host}");
+        }
+        for host in ["storage:/data", "storage:", "storage:0", "storage:65536", "[::1]:ssh"] {
+            assert!(with_port(host).is_err(), "{host}");
+        }
+    }
 }

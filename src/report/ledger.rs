@@ -103,8 +103,8 @@ impl<'a> Ledger<'a> {
     }
 
     /// The session begins.
-    pub(crate) fn begins(&self, n: &Negotiated) {
-        let _ = self.checksums.set([n.checksum, n.list_checksum]);
+    pub(crate) fn begins(&self, agreed: &Negotiated) {
+        let _ = self.checksums.set([agreed.checksum, agreed.list_checksum]);
         self.line(if self.sends { "building file list" } else { "receiving file list" });
     }
 

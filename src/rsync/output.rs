@@ -178,10 +178,10 @@ impl Output {
     }
 
     /// What the two ends have agreed on.
-    pub(super) fn agreed(&self, n: &Negotiated) {
+    pub(super) fn agreed(&self, agreed: &Negotiated) {
         let mut state = self.lock();
-        state.stats.version = n.version;
-        state.checksums = [n.checksum, n.list_checksum];
+        state.stats.version = agreed.version;
+        state.checksums = [agreed.checksum, agreed.list_checksum];
     }
 
     /// Changes the numbers.

@@ -22,8 +22,8 @@ use crate::transfer::scanned::{Scanned, Trouble, summer};
 use crate::transfer::source::{Arguments, Hooks, SumFile};
 use crate::transfer::suffixes::Suffixes;
 use crate::transfer::{
-    Asked, Expected, Names, Operands, ReceivePlan, SendPlan, Session, TransferError, greet_agreed, greet_with, receive,
-    send,
+    Asked, Conversation, Expected, Names, Operands, ReceivePlan, SendPlan, TransferError, greet_agreed, greet_with,
+    receive, send,
 };
 use crate::transport::child::Child;
 use crate::transport::ssh::{Remedies, Ssh, SshOptions};
@@ -167,7 +167,7 @@ impl Client<'_> {
         }
         let until = Until::watch(playback.closer, self.line.options.stop_at)
             .map_err(|error| Failure { text: format!("rsync: Cannot listen for signals: {error}"), code: exit::IPC })?;
-        self.output.agreed(&playback.session.n);
+        self.output.agreed(&playback.session.agreed);
         let result = self.pull(playback.session);
         match (result, until.ended()) {
             (Err(_), Some(code)) => Err(Failure { text: String::new(), code }),
@@ -239,12 +239,12 @@ impl Client<'_> {
             None => greet_with(link, hello, options),
         };
         let result = greeted.and_then(|mut session| {
-            options.check_version(session.n.version)?;
+            options.check_version(session.agreed.version)?;
             session.convert(options.charset);
             if let Some(rate) = options.bwlimit.and_then(NonZeroU64::new) {
                 session.limit(rate);
             }
-            self.output.agreed(&session.n);
+            self.output.agreed(&session.agreed);
             if let Some(file) = written {
                 session.record(options, file)?;
             }
@@ -455,11 +455,11 @@ impl Client<'_> {
         true
     }
 
-    fn push(&self, session: Session) -> Result<i32, TransferError> {
+    fn push(&self, session: Conversation) -> Result<i32, TransferError> {
         let options = &self.line.options;
         let trouble = Trouble::new(self.line.info.level("REMOVE") > 0);
         let plan = SendPlan {
-            shape: options.list_shape(session.n.list_checksum.size()),
+            shape: options.list_shape(session.agreed.list_checksum.size()),
             server: false,
             dry_run: options.dry_run,
             whole_file: options.whole_file,
@@ -468,20 +468,20 @@ impl Client<'_> {
             max_alloc: options.max_alloc.unwrap_or(0),
             client_rules: Default::default(),
             skip_compress: options.skip_compress.as_deref().map(Suffixes::new).unwrap_or_default(),
-            rules: options.receiver_hears_rules(session.n.version).then(|| self.wanted.rules.clone()),
+            rules: options.receiver_hears_rules(session.agreed.version).then(|| self.wanted.rules.clone()),
             names_from_peer: options.files_from.is_some() && self.wanted.here.is_none(),
             only_batch: options.only_write_batch && batch::written(self.line).is_some(),
             digests: false,
         };
-        let list_checksum = session.n.list_checksum;
+        let list_checksum = session.agreed.list_checksum;
         let paths: Vec<_> = self.plan.sources.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
-        let n = session.n;
+        let agreed = session.agreed;
         let (mut report, mut sum) = (trouble.reporter(), summer(list_checksum));
         let rules = filters::rule_set(&self.wanted.rules, RuleSide::Sender);
         let sum: Option<SumFile<'_>> = if options.checksum { Some(&mut sum) } else { None };
         let hooks = Hooks { report: &mut report, sum, keep: None, rules: rules.as_ref(), guard: None };
         let listing = |asked: Asked<'_>| {
-            let open = self.announce_list(["sending", "building"], n.version >= 30);
+            let open = self.announce_list(["sending", "building"], agreed.version >= 30);
             let started = Instant::now();
             let theirs = asked.names.map(|name| Ok(charset::from_peer(&name?, options)));
             let names: Option<Box<Names<'_>>> = match &self.wanted.here {
@@ -490,7 +490,7 @@ impl Client<'_> {
                 None => None,
             };
             let listed = Arguments::new(&paths, names)
-                .and_then(|arguments| Scanned::list(arguments, options, &n, hooks, &trouble));
+                .and_then(|arguments| Scanned::list(arguments, options, &agreed, hooks, &trouble));
             self.output.stats(|stats| stats.list_build = started.elapsed().as_millis() as u64);
             if open {
                 self.output.say("done\n");
@@ -518,7 +518,7 @@ impl Client<'_> {
         Expected::new(operands, &self.wanted.rules, &self.line.options)
     }
 
-    fn pull(&self, session: Session) -> Result<i32, TransferError> {
+    fn pull(&self, session: Conversation) -> Result<i32, TransferError> {
         let options = &self.line.options;
         let destination = self.plan.destination.as_deref().unwrap_or_default();
         // What goes into a batch file only changes nothing here.
@@ -543,7 +543,8 @@ impl Client<'_> {
         } else {
             ["receiving", "receiving"]
         };
-        let incremental = if from_batch { session.n.compat.has(Compat::INC_RECURSE) } else { session.n.version >= 30 };
+        let incremental =
+            if from_batch { session.agreed.compat.has(Compat::INC_RECURSE) } else { session.agreed.version >= 30 };
         if self.announce_list(verbs, incremental) {
             self.output.say("done\n");
         }

@@ -1,12 +1,12 @@
 //! Ending a session before its time, so that the peer hears why. Counterpart: `MSG_ERROR_EXIT` in rsync's `exit_cleanup`.
 
 use super::TransferError;
-use super::greet::{Ears, Mouth, Session};
+use super::greet::{Conversation, LinkReader, LinkWriter};
 use crate::exit;
 use crate::link::Closer;
 use protocol::PeerError;
 use protocol::handshake::Negotiated;
-use protocol::mux::{Message, Outbox, TextKind};
+use protocol::mux::{ACKNOWLEDGEMENT_MOST, Message, Outbox, TextKind, ends_in_error_exit};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -40,11 +40,11 @@ impl LastWords {
     }
 
     /// Writes them.
-    pub(super) fn put(self, n: &Negotiated, out: &mut Outbox) {
+    pub(super) fn put(self, agreed: &Negotiated, out: &mut Outbox) {
         if let Some(text) = self.text {
             out.message(&Message::Text(TextKind::Error, text.into()));
         }
-        if n.version >= 31 {
+        if agreed.version >= 31 {
             out.message(&Message::ErrorExit(Some(self.code)));
         }
     }
@@ -52,35 +52,35 @@ impl LastWords {
 
 /// Says them and waits for the peer to hang up: a link that is closed at once may break under what it still writes, and
 /// then it never reads our reason.
-pub(super) fn abort(n: &Negotiated, error: TransferError, server: bool, parts: Parts<'_>) -> TransferError {
-    let Parts { mut out, mut mouth, ears, closer } = parts;
+pub(super) fn abort(agreed: &Negotiated, error: TransferError, server: bool, parts: Parts<'_>) -> TransferError {
+    let Parts { mut out, mut writer, reader, closer } = parts;
     if !is_link(&error) {
         // A peer that has given up by itself only waits for the acknowledgement, which is in the outbox already.
         let gave_up = matches!(error, TransferError::Peer(PeerError::Exit(_)));
         if let Some(words) = LastWords::new(&error, server).filter(|_| !gave_up) {
-            words.put(n, &mut out);
+            words.put(agreed, &mut out);
         }
-        let said = mouth.say(&mut out).is_ok();
+        let said = writer.flush(&mut out).is_ok();
         if said {
-            hear_out(n, server, mouth, ears, closer);
+            hear_out(agreed, server, writer, reader, closer);
         }
     }
     error
 }
 
-impl Session {
+impl Conversation {
     /// Ends a session before it has begun, with these words for the client's user. `code` is the exit code of both ends.
     pub(crate) fn refuse(self, text: &str, code: i32) {
-        let Session { n, mut out, mut ears, mut mouth, closer, .. } = self;
-        LastWords { code, text: Some(format!("{text}\n")) }.put(&n, &mut out);
-        if mouth.say(&mut out).is_ok() {
-            hear_out(&n, true, mouth, &mut ears, &closer);
+        let Conversation { agreed, mut out, mut reader, mut writer, closer, .. } = self;
+        LastWords { code, text: Some(format!("{text}\n")) }.put(&agreed, &mut out);
+        if writer.flush(&mut out).is_ok() {
+            hear_out(&agreed, true, writer, &mut reader, &closer);
         }
     }
 
     /// Tells the client, ahead of everything else, after how many seconds of silence this end gives up.
     pub(crate) fn tell_timeout(&mut self, seconds: i32) {
-        if self.n.version >= 31 {
+        if self.agreed.version >= 31 {
             self.out.message(&Message::IoTimeout(seconds));
         }
     }
@@ -89,8 +89,8 @@ impl Session {
 /// What is left of a session that cannot go on.
 pub(super) struct Parts<'a> {
     pub(super) out: Outbox,
-    pub(super) mouth: Mouth,
-    pub(super) ears: &'a mut Ears,
+    pub(super) writer: LinkWriter,
+    pub(super) reader: &'a mut LinkReader,
     pub(super) closer: &'a Closer,
 }
 
@@ -99,17 +99,33 @@ pub(super) fn is_link(error: &TransferError) -> bool {
 }
 
 /// Hears a peer out that has been told why. A client that still writes takes the end of our stream for a connection that
-/// broke, and reads no word; a server waits for it.
-pub(super) fn hear_out(n: &Negotiated, server: bool, mouth: Mouth, ears: &mut Ears, closer: &Closer) {
-    let limit = if server && n.version < 31 { MOMENT } else { HANG_UP };
-    let open = server.then_some(mouth);
-    within(limit, closer, || while ears.hear().is_ok() {});
+/// broke, and reads no word; one that has acknowledged it, and a server, wait for that end.
+pub(super) fn hear_out(
+    agreed: &Negotiated,
+    server: bool,
+    writer: LinkWriter,
+    reader: &mut LinkReader,
+    closer: &Closer,
+) {
+    let limit = if server && agreed.version < 31 { MOMENT } else { HANG_UP };
+    let open = server.then_some(writer);
+    within(limit, closer, || {
+        let mut end = Vec::new();
+        while let Ok(bytes) = reader.read() {
+            end.extend_from_slice(&bytes[bytes.len().saturating_sub(ACKNOWLEDGEMENT_MOST)..]);
+            end.drain(..end.len().saturating_sub(ACKNOWLEDGEMENT_MOST));
+            if server && agreed.version >= 31 && ends_in_error_exit(&end) {
+                break;
+            }
+        }
+    });
     drop(open);
+    await_hang_up(reader, closer);
 }
 
 /// Reads until the peer has hung up; closes the link when it does not.
-pub(super) fn await_hang_up(ears: &mut Ears, closer: &Closer) {
-    within(HANG_UP, closer, || while ears.hear().is_ok() {});
+pub(super) fn await_hang_up(reader: &mut LinkReader, closer: &Closer) {
+    within(HANG_UP, closer, || while reader.read().is_ok() {});
 }
 
 /// Does what waits for the peer, and closes the link under it when it takes too long.

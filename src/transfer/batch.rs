@@ -2,7 +2,7 @@
 
 use super::TransferError;
 use super::beneath::{open_operand_file, reason};
-use super::greet::{Ears, Mouth, Session};
+use super::greet::{Conversation, LinkReader, LinkWriter};
 use crate::link::{Closer, Ending, Remote};
 use protocol::args::Options;
 use protocol::batch::{BatchHead, BatchMismatch};
@@ -92,7 +92,7 @@ impl Tap {
 /// What plays a batch file back.
 pub struct Playback {
     /// The session.
-    pub session: Session,
+    pub session: Conversation,
     /// What had to be changed of the options, for the user.
     pub changed: Vec<String>,
     /// Ends it from any thread.
@@ -129,7 +129,7 @@ pub fn play(path: &Path, options: &mut Options, newest: u8) -> Result<Playback, 
     let remote = Remote::new();
     // There is no far end whose own end could be waited for.
     remote.end(Ending::Exited(0));
-    let mut ears = Ears::new(Box::new(Stoppable { source, closed }), remote);
+    let mut source = LinkReader::new(Box::new(Stoppable { source, closed }), remote);
     let mut inbox = Inbox::bare();
     let head = loop {
         let mut reader = inbox.reader();
@@ -141,18 +141,18 @@ pub fn play(path: &Path, options: &mut Options, newest: u8) -> Result<Playback, 
             }
             Err(Decode::Bad(error)) => return Err(TransferError::from(error).into()),
             Err(Decode::Incomplete) => {
-                let heard = ears.hear()?.to_vec();
+                let heard = source.read()?.to_vec();
                 inbox.feed(&heard).map_err(TransferError::from)?;
             }
         }
     };
     let changed = head.apply(options)?;
-    let session = Session {
-        n: head.negotiated(options),
+    let session = Conversation {
+        agreed: head.negotiated(options),
         inbox,
         out: Outbox::new(),
-        ears,
-        mouth: Mouth::new(Box::new(io::sink())),
+        reader: source,
+        writer: LinkWriter::new(Box::new(io::sink())),
         closer: closer.clone(),
         batch: None,
         replay: true,
@@ -160,13 +160,13 @@ pub fn play(path: &Path, options: &mut Options, newest: u8) -> Result<Playback, 
     Ok(Playback { session, changed, closer })
 }
 
-impl Session {
+impl Conversation {
     /// Records the session from here on.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn record(&mut self, options: &Options, mut file: BatchFile) -> Result<(), TransferError> {
-        file.write(&BatchHead::new(options, &self.n).encode())?;
+        file.write(&BatchHead::new(options, &self.agreed).encode())?;
         self.batch = Some(file);
         Ok(())
     }

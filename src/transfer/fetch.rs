@@ -7,7 +7,7 @@
 use super::TransferError;
 use super::abort::{Parts, abort};
 use super::dest::{Dest, DestError, Output, Preserve};
-use super::greet::{Ears, Mouth, Session};
+use super::greet::{Conversation, LinkReader, LinkWriter};
 use super::send::{Sent, Summary};
 use protocol::PeerError;
 use protocol::args::Options;
@@ -112,37 +112,39 @@ pub trait FetchWatch {
 /// Fetches what is wished for from a server that has [`options`], its source being `/`.
 /// Files are asked for in order up to about `bytes_most`, and at least one.
 pub fn fetch(
-    session: Session,
+    session: Conversation,
     wishes: &[Wish],
     dest: &Dest,
     bytes_most: u64,
     watch: &mut dyn FetchWatch,
 ) -> Result<Summary, TransferError> {
-    let Session { n, inbox, mut out, mut ears, mut mouth, closer, .. } = session;
-    let line = Line { n: &n, out: &mut out, ears: &mut ears, mouth: &mut mouth };
+    let Conversation { agreed, inbox, mut out, mut reader, mut writer, closer, .. } = session;
+    let line = Line { agreed: &agreed, out: &mut out, reader: &mut reader, writer: &mut writer };
     let done = match converse(line, inbox, wishes, dest, bytes_most, watch) {
         Ok(done) => done,
-        Err(error) => return Err(abort(&n, error, false, Parts { out, mouth, ears: &mut ears, closer: &closer })),
+        Err(error) => {
+            return Err(abort(&agreed, error, false, Parts { out, writer, reader: &mut reader, closer: &closer }));
+        }
     };
-    let (written_bytes, read_bytes) = (mouth.said, ears.heard);
-    drop(mouth);
+    let (written_bytes, read_bytes) = (writer.written, reader.read);
+    drop(writer);
     let mut ending = None;
     if done.whole {
-        ears.hear_the_end()?;
-        ending = ears.remote.wait(super::ENDING_PATIENCE);
+        reader.read_to_end()?;
+        ending = reader.remote.wait(super::ENDING_PATIENCE);
     } else {
         closer.close();
     }
-    let stderr = ears.remote.stderr();
+    let stderr = reader.remote.stderr();
     Ok(Summary { files: done.files, sent: done.bytes, written_bytes, read_bytes, ending, stderr })
 }
 
 /// The session's parts, lent for as long as it goes well.
 struct Line<'a> {
-    n: &'a Negotiated,
+    agreed: &'a Negotiated,
     out: &'a mut Outbox,
-    ears: &'a mut Ears,
-    mouth: &'a mut Mouth,
+    reader: &'a mut LinkReader,
+    writer: &'a mut LinkWriter,
 }
 
 /// What a conversation came to.
@@ -162,25 +164,33 @@ fn converse(
     bytes_most: u64,
     watch: &mut dyn FetchWatch,
 ) -> Result<Done, TransferError> {
-    let Line { n, out, ears, mouth } = line;
-    if n.compat.has(Compat::INC_RECURSE) {
+    let Line { agreed, out, reader, writer } = line;
+    if agreed.compat.has(Compat::INC_RECURSE) {
         return Err(PeerError::NotOffered("incremental recursion").into());
     }
-    let wished = say_names(n, wishes, out, mouth)?;
+    let wished = say_names(agreed, wishes, out, writer)?;
     let shape = ListShape { sum_size: 0, ..options().list_shape(0) };
     let facts = ReceiverFacts { shape, limits: ListLimits::default(), server: false, dry_run: false };
-    let mut receiver = Receiver::new(n, facts, inbox);
-    let Arrived { list, .. } = hear_list(&mut receiver, ears, watch)?;
-    let mut work =
-        Fetch { n, wishes, dest, watch, ways: HashSet::new(), block: Vec::new(), current: None, done: Done::default() };
+    let mut receiver = Receiver::new(agreed, facts, inbox);
+    let Arrived { list, .. } = hear_list(&mut receiver, reader, watch)?;
+    let mut work = Fetch {
+        agreed,
+        wishes,
+        dest,
+        watch,
+        ways: HashSet::new(),
+        block: Vec::new(),
+        current: None,
+        done: Done::default(),
+    };
     let mut queue = work.sort_out(&list, wished, bytes_most);
     if list.is_empty() {
         // The far end leaves by itself.
         return Ok(Done { whole: true, ..work.done });
     }
     // Below 30 nobody tells of a file that cannot be sent; then all that is wanted is asked for at once.
-    let ahead = if n.version >= 30 { AHEAD } else { usize::MAX };
-    let mut speaker = Generator::new(n);
+    let ahead = if agreed.version >= 30 { AHEAD } else { usize::MAX };
+    let mut speaker = Generator::new(agreed);
     let mut asked: VecDeque<(Ndx, usize)> = VecDeque::new();
     let mut all_asked = false;
     while !receiver.is_over() {
@@ -203,14 +213,14 @@ fn converse(
                     header.flags = header.flags.and(ItemFlags::BASIS_TYPE);
                     header.basis = Some(PARTIAL);
                     speaker.request(ndx, &header, &head, out);
-                    say_sums(n, &mut speaker, (&basis, &head), out, mouth)?;
+                    say_sums(agreed, &mut speaker, (&basis, &head), out, writer)?;
                 }
             }
             asked.push_back((ndx, at));
         }
         let Some(event) = receiver.poll()? else {
-            mouth.say(out)?;
-            receiver.feed(ears.hear()?)?;
+            writer.flush(out)?;
+            receiver.feed(reader.read()?)?;
             continue;
         };
         match event {
@@ -248,7 +258,7 @@ fn converse(
                     work.watch.fetched(at, Fetched::NotSent);
                 }
                 // The ends of the redo phase, of delayed updates and of late deletions.
-                for _ in 0..n.phases() - 1 + u8::from(n.version >= 31) {
+                for _ in 0..agreed.phases() - 1 + u8::from(agreed.version >= 31) {
                     speaker.done(out);
                 }
             }
@@ -260,7 +270,7 @@ fn converse(
         }
     }
     speaker.done(out);
-    mouth.say(out)?;
+    writer.flush(out)?;
     Ok(Done { whole: true, ..work.done })
 }
 
@@ -272,10 +282,10 @@ fn take(asked: &mut VecDeque<(Ndx, usize)>, ndx: Ndx) -> Option<usize> {
 
 /// Says an empty filter list and the names, as many as may be said at once; gives whose names these were.
 fn say_names<'w>(
-    n: &Negotiated,
+    agreed: &Negotiated,
     wishes: &'w [Wish],
     out: &mut Outbox,
-    mouth: &mut Mouth,
+    writer: &mut LinkWriter,
 ) -> Result<HashMap<&'w [u8], usize>, TransferError> {
     out.put(&0i32.to_le_bytes());
     let mut names = Vec::new();
@@ -291,23 +301,27 @@ fn say_names<'w>(
         wished.insert(&wish.name[..], at);
     }
     names.push(0);
-    mouth.say_names(n, std::iter::once(Ok(names)), out)?;
+    writer.send_names(agreed, std::iter::once(Ok(names)), out)?;
     Ok(wished)
 }
 
-fn hear_list(receiver: &mut Receiver, ears: &mut Ears, watch: &mut dyn FetchWatch) -> Result<Arrived, TransferError> {
+fn hear_list(
+    receiver: &mut Receiver,
+    reader: &mut LinkReader,
+    watch: &mut dyn FetchWatch,
+) -> Result<Arrived, TransferError> {
     loop {
         match receiver.poll()? {
             Some(ReceiverEvent::List(arrived)) => return Ok(arrived),
             Some(ReceiverEvent::Message(message)) => watch.message(&message),
             Some(_) => return Err(PeerError::Malformed("a file before the list").into()),
-            None => receiver.feed(ears.hear()?)?,
+            None => receiver.feed(reader.read()?)?,
         }
     }
 }
 
 struct Fetch<'a> {
-    n: &'a Negotiated,
+    agreed: &'a Negotiated,
     wishes: &'a [Wish],
     dest: &'a Dest,
     watch: &'a mut dyn FetchWatch,
@@ -345,13 +359,13 @@ impl Current {
 
 /// Says the sums of all blocks of a basis. Where it cannot be read they are of zeros, which match nothing that matters.
 fn say_sums(
-    n: &Negotiated,
+    agreed: &Negotiated,
     speaker: &mut Generator,
     (basis, head): (&File, &SumHead),
     out: &mut Outbox,
-    mouth: &mut Mouth,
+    writer: &mut LinkWriter,
 ) -> Result<(), TransferError> {
-    let rule = BlockRule::from(n.block_seed());
+    let rule = BlockRule::from(agreed.block_seed());
     let together = (READ_SIZE / head.block_length.max(1)).max(1);
     let mut buffer = Vec::new();
     let mut block = 0;
@@ -367,7 +381,7 @@ fn say_sums(
             Ok::<(), Infallible>(())
         });
         let Ok(()) = summed;
-        mouth.say(out)?;
+        writer.flush(out)?;
         block = last;
     }
     Ok(())
@@ -401,12 +415,12 @@ impl Fetch<'_> {
     /// What an earlier session has left of a file, to be built upon.
     fn kept(&self, entry: &FileEntry, at: usize) -> Option<(File, SumHead)> {
         let place = &self.wishes[at].place;
-        if entry.len < KEPT_LEAST || !self.n.compat.has(Compat::INPLACE_PARTIAL_DIR) {
+        if entry.len < KEPT_LEAST || !self.agreed.compat.has(Compat::INPLACE_PARTIAL_DIR) {
             return None;
         }
         let found = self.dest.partial(place).ok()?.filter(|found| (1..=entry.len).contains(&found.len))?;
         let basis = self.dest.open_partial(place).ok()??;
-        let head = SumHead::for_basis(found.len, self.n.checksum.size(), false, None);
+        let head = SumHead::for_basis(found.len, self.agreed.checksum.size(), false, None);
         (head.count > 0).then_some((basis, head))
     }
 
@@ -414,9 +428,16 @@ impl Fetch<'_> {
         let Some(entry) = entry.cloned() else { return };
         self.watch.resumes(at, head.basis_len(), entry.len);
         let temp = self.create(at, &entry, &head).map_err(|error| error.to_string());
-        let md5 = (self.n.checksum != Checksum::Md5).then(|| FileHasher::new(Checksum::Md5));
-        self.current =
-            Some(Current { at, entry, temp, sum: FileHasher::new(self.n.checksum), md5, head, bytes: Sent::default() });
+        let md5 = (self.agreed.checksum != Checksum::Md5).then(|| FileHasher::new(Checksum::Md5));
+        self.current = Some(Current {
+            at,
+            entry,
+            temp,
+            sum: FileHasher::new(self.agreed.checksum),
+            md5,
+            head,
+            bytes: Sent::default(),
+        });
     }
 
     fn create(&mut self, at: usize, entry: &FileEntry, head: &SumHead) -> Result<Output, DestError> {
@@ -481,8 +502,8 @@ impl Fetch<'_> {
         let promised = self.wishes[at].md5;
         let fetched = match temp {
             Err(why) => Fetched::NotStored(why),
-            _ if self.n.checksum != Checksum::None && ours != *sum && head.count > 0 => Fetched::Misbuilt,
-            _ if self.n.checksum != Checksum::None && ours != *sum => Fetched::Garbled,
+            _ if self.agreed.checksum != Checksum::None && ours != *sum && head.count > 0 => Fetched::Misbuilt,
+            _ if self.agreed.checksum != Checksum::None && ours != *sum => Fetched::Garbled,
             _ if promised.is_some_and(|promised| promised != md5) => Fetched::Changed(md5),
             Ok(temp) => match self.keep(temp, &entry) {
                 Ok(true) => Fetched::Kept(bytes),

@@ -17,7 +17,7 @@ mod worth;
 use super::TransferError;
 use super::abort::LastWords;
 use super::dest::{Dest, LateDirs};
-use super::greet::Mouth;
+use super::greet::LinkWriter;
 use super::receive::{ReceivePlan, Target, Witness};
 use board::BoardState;
 pub(super) use board::{Attempt, Board, Missed, Note};
@@ -42,13 +42,13 @@ const OUT_MOST: usize = 64 * 1024;
 
 /// The generator's work. Lists come by the board.
 pub(super) struct Generate<'a> {
-    pub(super) n: &'a Negotiated,
+    pub(super) agreed: &'a Negotiated,
     pub(super) target: &'a Target,
     pub(super) plan: &'a ReceivePlan,
     pub(super) board: &'a Board,
     pub(super) witness: &'a dyn Witness,
     pub(super) out: Outbox,
-    pub(super) mouth: Mouth,
+    pub(super) writer: LinkWriter,
     /// What is safe from deletion.
     pub(super) rules: Option<&'a RuleSet>,
 }
@@ -68,12 +68,12 @@ pub(super) struct Generated {
 
 impl Generate<'_> {
     /// Runs to the end of the session; gives the way to the peer back, which may not have heard all yet.
-    pub(super) fn run(self) -> (Result<Generated, TransferError>, Mouth) {
-        let Self { n, target, plan, board, witness, out, mouth, rules } = self;
+    pub(super) fn run(self) -> (Result<Generated, TransferError>, LinkWriter) {
+        let Self { agreed, target, plan, board, witness, out, writer, rules } = self;
         let options = &plan.options;
-        let incremental = n.compat.has(Compat::INC_RECURSE);
+        let incremental = agreed.compat.has(Compat::INC_RECURSE);
         let mut work = Work {
-            n,
+            agreed,
             options,
             plan,
             board,
@@ -81,8 +81,8 @@ impl Generate<'_> {
             target,
             dest: target.again().map(Arc::new),
             out,
-            mouth,
-            speaker: Generator::new(n),
+            writer,
+            speaker: Generator::new(agreed),
             late: LateDirs::new(options.modify_window),
             incremental,
             fresh: VecDeque::new(),
@@ -95,7 +95,7 @@ impl Generate<'_> {
             fuzzy: Fuzzy::default(),
             blocked: HashSet::new(),
             buffer: Vec::new(),
-            deletion: Deletion::new(options, rules, target, n.version),
+            deletion: Deletion::new(options, rules, target, agreed.version),
             refused: HashSet::new(),
         };
         let result = work.all();
@@ -103,11 +103,11 @@ impl Generate<'_> {
         if let Err(error @ TransferError::Rules(_)) = &result
             && let Some(words) = LastWords::new(error, plan.server)
         {
-            words.put(n, &mut work.out);
-            let said = work.mouth.say(&mut work.out);
-            return (said.and(result), work.mouth);
+            words.put(agreed, &mut work.out);
+            let said = work.writer.flush(&mut work.out);
+            return (said.and(result), work.writer);
         }
-        (result, work.mouth)
+        (result, work.writer)
     }
 }
 
@@ -132,7 +132,7 @@ impl Work<'_> {
         if work.options.delay_updates {
             work.wait(|_, state| state.phase >= 2)?;
         }
-        if work.n.phases() > 2 {
+        if work.agreed.phases() > 2 {
             work.speaker.done(&mut work.out);
         }
         let when = work.deletion.when();
@@ -149,7 +149,7 @@ impl Work<'_> {
         let limited = work.deletion.tell_limit();
         work.pass_told();
         let deleted = work.deletion.counts();
-        if work.n.version >= 31 {
+        if work.agreed.version >= 31 {
             if when.is_some() || work.options.force {
                 work.speaker.delete_counts(&deleted, &mut work.out);
             }
@@ -163,14 +163,14 @@ impl Work<'_> {
         }
         work.pass_notes()?;
         work.speaker.done(&mut work.out);
-        work.mouth.say(&mut work.out)?;
+        work.writer.flush(&mut work.out)?;
         let failed = work.board.lock().complaints;
-        Ok(Generated { failed, deleted, limited, written_bytes: work.mouth.said })
+        Ok(Generated { failed, deleted, limited, written_bytes: work.writer.written })
     }
 }
 
 struct Work<'a> {
-    n: &'a Negotiated,
+    agreed: &'a Negotiated,
     options: &'a Options,
     plan: &'a ReceivePlan,
     board: &'a Board,
@@ -178,7 +178,7 @@ struct Work<'a> {
     target: &'a Target,
     dest: Option<Arc<Dest>>,
     out: Outbox,
-    mouth: Mouth,
+    writer: LinkWriter,
     speaker: Generator,
     late: LateDirs,
     incremental: bool,
@@ -214,7 +214,7 @@ impl Work<'_> {
             let ahead = board.lock().worth.too_far_ahead();
             let Some(ahead) = ahead else { return Ok(()) };
             self.pass_notes()?;
-            self.mouth.say(&mut self.out)?;
+            self.writer.flush(&mut self.out)?;
             if ahead != last {
                 (last, since) = (ahead, Instant::now());
             }
@@ -251,7 +251,7 @@ impl Work<'_> {
         for (_, entry) in list.iter() {
             self.delete_in(list, entry)?;
             if self.out.len() > OUT_MOST {
-                self.mouth.say(&mut self.out)?;
+                self.writer.flush(&mut self.out)?;
             }
         }
         Ok(())
@@ -314,8 +314,8 @@ impl Work<'_> {
             return Ok(());
         }
         if let Some(words) = last_words {
-            words.put(self.n, &mut self.out);
-            self.mouth.say(&mut self.out)?;
+            words.put(self.agreed, &mut self.out);
+            self.writer.flush(&mut self.out)?;
         }
         Err(TransferError::Echo)
     }
@@ -335,7 +335,7 @@ impl Work<'_> {
     fn wait(&mut self, until: impl Fn(&Self, &BoardState) -> bool) -> Result<(), TransferError> {
         loop {
             self.pass_notes()?;
-            self.mouth.say(&mut self.out)?;
+            self.writer.flush(&mut self.out)?;
             let board = self.board;
             let mut state = board.lock();
             while state.notes.is_empty() && !state.failed {

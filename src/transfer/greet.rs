@@ -17,13 +17,13 @@ use std::num::NonZeroU64;
 const READ_SIZE: usize = 128 * 1024;
 
 /// A link whose two ends have agreed.
-pub struct Session {
+pub struct Conversation {
     /// What they agreed on.
-    pub n: Negotiated,
+    pub agreed: Negotiated,
     pub(super) inbox: Inbox,
     pub(super) out: Outbox,
-    pub(super) ears: Ears,
-    pub(super) mouth: Mouth,
+    pub(super) reader: LinkReader,
+    pub(super) writer: LinkWriter,
     pub(super) closer: Closer,
     /// What keeps the session for later.
     pub(super) batch: Option<BatchFile>,
@@ -31,7 +31,7 @@ pub struct Session {
     pub(super) replay: bool,
 }
 
-impl Session {
+impl Conversation {
     /// Words and names in messages are in this set at our end (`--iconv`).
     pub fn convert(&mut self, charset: Option<Charset>) {
         self.inbox.convert(charset);
@@ -40,46 +40,46 @@ impl Session {
 
     /// Says at most so many bytes in a second from now on.
     pub fn limit(&mut self, bytes_per_second: NonZeroU64) {
-        let writer = std::mem::replace(&mut self.mouth.writer, Box::new(io::sink()));
-        self.mouth.writer = Rate::new(bytes_per_second.get()).slow(writer);
+        let link = std::mem::replace(&mut self.writer.link, Box::new(io::sink()));
+        self.writer.link = Rate::new(bytes_per_second.get()).slow(link);
     }
 }
 
 /// The reading half.
-pub(super) struct Ears {
-    reader: Box<dyn Read + Send>,
+pub(super) struct LinkReader {
+    link: Box<dyn Read + Send>,
     buffer: Box<[u8]>,
     pub(super) remote: Remote,
-    /// Bytes heard.
-    pub(super) heard: u64,
-    /// What keeps what is heard.
+    /// Bytes read.
+    pub(super) read: u64,
+    /// What keeps what is read.
     pub(super) tap: Option<Tap>,
 }
 
-impl Ears {
-    pub(super) fn new(reader: Box<dyn Read + Send>, remote: Remote) -> Self {
-        Self { reader, buffer: vec![0; READ_SIZE].into(), remote, heard: 0, tap: None }
+impl LinkReader {
+    pub(super) fn new(link: Box<dyn Read + Send>, remote: Remote) -> Self {
+        Self { link, buffer: vec![0; READ_SIZE].into(), remote, read: 0, tap: None }
     }
 
     /// Waits for bytes. The end of the stream is an error here: see [`TransferError::Remote`].
-    pub(super) fn hear(&mut self) -> Result<&[u8], TransferError> {
-        match self.hear_or_end()? {
+    pub(super) fn read(&mut self) -> Result<&[u8], TransferError> {
+        match self.read_or_end()? {
             0 => Err(TransferError::closed(&self.remote)),
             n => Ok(&self.buffer[..n]),
         }
     }
 
     /// Reads to the end of the stream; what comes after the last word of a session means nothing.
-    pub(super) fn hear_the_end(&mut self) -> Result<(), TransferError> {
-        while self.hear_or_end()? > 0 {}
+    pub(super) fn read_to_end(&mut self) -> Result<(), TransferError> {
+        while self.read_or_end()? > 0 {}
         Ok(())
     }
 
-    fn hear_or_end(&mut self) -> Result<usize, TransferError> {
+    fn read_or_end(&mut self) -> Result<usize, TransferError> {
         loop {
-            match self.reader.read(&mut self.buffer) {
+            match self.link.read(&mut self.buffer) {
                 Ok(n) => {
-                    self.heard += n as u64;
+                    self.read += n as u64;
                     if let Some(tap) = &mut self.tap {
                         tap.hear(&self.buffer[..n])?;
                     }
@@ -93,61 +93,61 @@ impl Ears {
 }
 
 /// The writing half.
-pub(super) struct Mouth {
-    writer: Box<dyn Sink>,
-    /// Bytes said.
-    pub(super) said: u64,
-    /// What keeps what is said and recorded.
+pub(super) struct LinkWriter {
+    link: Box<dyn Sink>,
+    /// Bytes written.
+    pub(super) written: u64,
+    /// What keeps what is written and recorded.
     pub(super) batch: Option<BatchFile>,
 }
 
-impl Mouth {
-    pub(super) fn new(writer: Box<dyn Sink>) -> Self {
-        Self { writer, said: 0, batch: None }
+impl LinkWriter {
+    pub(super) fn new(link: Box<dyn Sink>) -> Self {
+        Self { link, written: 0, batch: None }
     }
 
-    /// Says all that waits.
-    pub(super) fn say(&mut self, out: &mut Outbox) -> Result<(), TransferError> {
+    /// Writes all that waits.
+    pub(super) fn flush(&mut self, out: &mut Outbox) -> Result<(), TransferError> {
         if let Some(batch) = &mut self.batch {
             batch.write(&out.take_record())?;
         }
         if !out.is_empty() {
-            self.said += out.bytes().len() as u64;
-            out.hand_over(|bytes| self.writer.give(bytes)).map_err(TransferError::from_io)?;
+            self.written += out.bytes().len() as u64;
+            out.hand_over(|bytes| self.link.give(bytes)).map_err(TransferError::from_io)?;
         }
-        self.writer.flush().map_err(TransferError::from_io)
+        self.link.flush().map_err(TransferError::from_io)
     }
 
-    /// Says the names of `--files-from`, a piece at a time and after all that waits. Protocols before 31 want them outside
+    /// Sends the names of `--files-from`, a piece at a time and after all that waits. Protocols before 31 want them outside
     /// of all framing.
-    pub(super) fn say_names(
+    pub(super) fn send_names(
         &mut self,
-        n: &Negotiated,
+        agreed: &Negotiated,
         names: impl Iterator<Item = Result<Vec<u8>, TransferError>>,
         out: &mut Outbox,
     ) -> Result<(), TransferError> {
-        self.say(out)?;
+        self.flush(out)?;
         for piece in names {
             let piece = piece?;
-            if n.version >= 31 {
+            if agreed.version >= 31 {
                 out.put(&piece);
-                self.say(out)?;
+                self.flush(out)?;
                 continue;
             }
-            self.said += piece.len() as u64;
-            self.writer.write_all(&piece).and_then(|()| self.writer.flush()).map_err(TransferError::from_io)?;
+            self.written += piece.len() as u64;
+            self.link.write_all(&piece).and_then(|()| self.link.flush()).map_err(TransferError::from_io)?;
         }
         Ok(())
     }
 }
 
 /// Shakes hands. Errors name what the far end's program said, where it never came to speak the protocol.
-pub fn greet(link: Link, hello: Hello) -> Result<Session, TransferError> {
+pub fn greet(link: Link, hello: Hello) -> Result<Conversation, TransferError> {
     greet_with(link, hello, &Options::default())
 }
 
 /// The same for a client that wants these options, which not every version has.
-pub fn greet_with(link: Link, hello: Hello, options: &Options) -> Result<Session, TransferError> {
+pub fn greet_with(link: Link, hello: Hello, options: &Options) -> Result<Conversation, TransferError> {
     let mut out = Outbox::new();
     let serves = matches!(hello.side, Side::Server { .. });
     let handshake = Handshake::new(hello, &mut out);
@@ -155,7 +155,7 @@ pub fn greet_with(link: Link, hello: Hello, options: &Options) -> Result<Session
 }
 
 /// Shakes hands where a daemon's greeting has agreed on `hello.version` already.
-pub fn greet_agreed(link: Link, hello: Hello) -> Result<Session, TransferError> {
+pub fn greet_agreed(link: Link, hello: Hello) -> Result<Conversation, TransferError> {
     let mut out = Outbox::new();
     let serves = matches!(hello.side, Side::Server { .. });
     let handshake = Handshake::agreed(hello, &mut out);
@@ -168,27 +168,27 @@ fn shake(
     mut out: Outbox,
     options: &Options,
     serves: bool,
-) -> Result<Session, TransferError> {
+) -> Result<Conversation, TransferError> {
     let Link { reader, writer, closer, remote } = link;
-    let mut ears = Ears::new(reader, remote);
-    let mut mouth = Mouth::new(writer);
-    if let Some(n) = handshake.poll(&mut out)? {
-        mouth.say(&mut out)?;
-        return Ok(session(n, handshake, out, ears, mouth, closer));
+    let mut reader = LinkReader::new(reader, remote);
+    let mut writer = LinkWriter::new(writer);
+    if let Some(agreed) = handshake.poll(&mut out)? {
+        writer.flush(&mut out)?;
+        return Ok(session(agreed, handshake, out, reader, writer, closer));
     }
-    let n = loop {
-        let heard = match mouth.say(&mut out) {
-            Ok(()) => ears.hear()?,
+    let agreed = loop {
+        let heard = match writer.flush(&mut out) {
+            Ok(()) => reader.read()?,
             // A far end that is gone already is explained by what it said, not by our failure to speak to it; a client that
             // does not listen may still hold its own end open, and says nothing.
-            Err(TransferError::Link(_)) if !serves => within(HANG_UP, &closer, || ears.hear())?,
+            Err(TransferError::Link(_)) if !serves => within(HANG_UP, &closer, || reader.read())?,
             Err(error) => return Err(error),
         };
         handshake.feed(heard)?;
         match handshake.poll(&mut out) {
-            Ok(Some(n)) => {
-                mouth.say(&mut out)?;
-                break n;
+            Ok(Some(agreed)) => {
+                writer.flush(&mut out)?;
+                break agreed;
             }
             // An old peer that cannot do what is asked for says no more.
             Ok(None) => handshake.version().map_or(Ok(()), |version| options.check_version(version))?,
@@ -201,9 +201,16 @@ fn shake(
             Err(error) => return Err(error.into()),
         }
     };
-    Ok(session(n, handshake, out, ears, mouth, closer))
+    Ok(session(agreed, handshake, out, reader, writer, closer))
 }
 
-fn session(n: Negotiated, handshake: Handshake, out: Outbox, ears: Ears, mouth: Mouth, closer: Closer) -> Session {
-    Session { n, inbox: handshake.into_inbox(), out, ears, mouth, closer, batch: None, replay: false }
+fn session(
+    agreed: Negotiated,
+    handshake: Handshake,
+    out: Outbox,
+    reader: LinkReader,
+    writer: LinkWriter,
+    closer: Closer,
+) -> Conversation {
+    Conversation { agreed, inbox: handshake.into_inbox(), out, reader, writer, closer, batch: None, replay: false }
 }

@@ -17,7 +17,7 @@ use super::batch::Tap;
 use super::dest::{Preserve, in_place};
 use super::filters::{self, ClientRules};
 use super::generate::{Board, Generate, Note, Worth};
-use super::greet::{Ears, Session};
+use super::greet::{Conversation, LinkReader};
 use super::guard::Guard;
 use crate::link::Ending;
 use crate::transfer::send::Sent;
@@ -133,33 +133,33 @@ pub struct Received {
 }
 
 /// Receives what the peer sends into the plan's destination.
-pub fn receive(session: Session, plan: &ReceivePlan, witness: &dyn Witness) -> Result<Received, TransferError> {
+pub fn receive(session: Conversation, plan: &ReceivePlan, witness: &dyn Witness) -> Result<Received, TransferError> {
     receive_knowing(session, plan, witness, Worth::new)
 }
 
 /// The same, with what is known beforehand of bases, and whether they are judged at all.
 fn receive_knowing(
-    session: Session,
+    session: Conversation,
     plan: &ReceivePlan,
     witness: &dyn Witness,
     worth: impl FnOnce(bool) -> Worth,
 ) -> Result<Received, TransferError> {
-    let Session { n, inbox, mut out, mut ears, mut mouth, closer, batch, replay } = session;
+    let Conversation { agreed, inbox, mut out, mut reader, mut writer, closer, batch, replay } = session;
     let server = plan.server;
     let recorded = batch.is_some();
-    ears.tap = batch.map(|file| Tap::new(&inbox, file)).transpose()?;
+    reader.tap = batch.map(|file| Tap::new(&inbox, file)).transpose()?;
     if !server {
-        out.put(&filter::encode(&plan.rules, Side::Sender, n.version)?);
-        mouth.say(&mut out)?;
+        out.put(&filter::encode(&plan.rules, Side::Sender, agreed.version)?);
+        writer.flush(&mut out)?;
     }
     let facts = ReceiverFacts {
-        shape: plan.options.list_shape(n.list_checksum.size()),
+        shape: plan.options.list_shape(agreed.list_checksum.size()),
         limits: plan.limits,
         server,
         // Beside a batch file data is sent, though nothing becomes of it here.
         dry_run: plan.options.dry_run && !replay && (server || !plan.options.only_write_batch),
     };
-    let mut receiver = Receiver::new(&n, facts, inbox);
+    let mut receiver = Receiver::new(&agreed, facts, inbox);
     if plan.options.only_write_batch {
         receiver.data_is_held_back();
     }
@@ -174,37 +174,39 @@ fn receive_knowing(
         None => None,
         Some(Ok(names)) => Some(names),
         Some(Err(error)) => {
-            return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer }));
+            return Err(abort(&agreed, error, server, Parts { out, writer, reader: &mut reader, closer: &closer }));
         }
     };
     let rules = match server {
-        true => hear_rules(plan, n.version, &mut receiver, &mut ears, witness),
+        true => hear_rules(plan, agreed.version, &mut receiver, &mut reader, witness),
         false => Ok(filters::of_receiving_client(&plan.rules, &plan.options)),
     };
-    let prepared = rules.and_then(|rules| Ok((rules, Lists::new(&n, &plan.options)?)));
+    let prepared = rules.and_then(|rules| Ok((rules, Lists::new(&agreed, &plan.options)?)));
     let (rules, mut lists) = match prepared {
         Ok(prepared) => prepared,
-        Err(error) => return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer })),
+        Err(error) => {
+            return Err(abort(&agreed, error, server, Parts { out, writer, reader: &mut reader, closer: &closer }));
+        }
     };
     let heard = match forwarded {
-        None => hear_lists(&mut receiver, &mut ears, &mut lists, plan, &mut received, witness),
+        None => hear_lists(&mut receiver, &mut reader, &mut lists, plan, &mut received, witness),
         // Neither end may wait for the other to read before it goes on writing.
         Some(names) => std::thread::scope(|scope| {
-            let (n, out, mouth) = (&n, &mut out, &mut mouth);
-            let saying = scope.spawn(move || mouth.say_names(n, names, out));
-            let heard = hear_lists(&mut receiver, &mut ears, &mut lists, plan, &mut received, witness);
+            let (agreed, out, writer) = (&agreed, &mut out, &mut writer);
+            let saying = scope.spawn(move || writer.send_names(agreed, names, out));
+            let heard = hear_lists(&mut receiver, &mut reader, &mut lists, plan, &mut received, witness);
             let join = || saying.join().unwrap_or(Ok(()));
             let said = if heard.is_err() { within(LAST_WORDS, &closer, join) } else { join() };
             heard.and(said)
         }),
     };
     if let Err(error) = heard {
-        return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer }));
+        return Err(abort(&agreed, error, server, Parts { out, writer, reader: &mut reader, closer: &closer }));
     }
     if lists.is_empty() && !plan.server {
-        (received.written_bytes, received.read_bytes) = (mouth.said, ears.heard);
-        drop(mouth);
-        received.ending = ears.remote.wait(super::ENDING_PATIENCE);
+        (received.written_bytes, received.read_bytes) = (writer.written, reader.read);
+        drop(writer);
+        received.ending = reader.remote.wait(super::ENDING_PATIENCE);
         return Ok(received);
     }
     if plan.options.prune_empty_dirs {
@@ -218,13 +220,15 @@ fn receive_knowing(
             }
             target
         }
-        Err(error) => return Err(abort(&n, error, server, Parts { out, mouth, ears: &mut ears, closer: &closer })),
+        Err(error) => {
+            return Err(abort(&agreed, error, server, Parts { out, writer, reader: &mut reader, closer: &closer }));
+        }
     };
     let options = &plan.options;
     let settled = options.whole_file || options.no_whole_file || options.only_write_batch || in_place(options);
     // What is recorded is to be small, and a batch file or an old sender does not say what it leaves out.
-    let judges = !settled && !recorded && !replay && n.version >= 30;
-    let board = Board::new(n.compat.has(Compat::INC_RECURSE), worth(judges));
+    let judges = !settled && !recorded && !replay && agreed.version >= 30;
+    let board = Board::new(agreed.compat.has(Compat::INC_RECURSE), worth(judges));
     board.io_error.fetch_or(received.io_error, Ordering::AcqRel);
     for created in target.created.iter().filter(|_| plan.names > 0) {
         let text = [&created[..], b"\n"].concat();
@@ -232,14 +236,14 @@ fn receive_knowing(
     }
     lists.show(&board)?;
     let rules = rules.as_ref();
-    let generate = Generate { n: &n, target: &target, plan, board: &board, witness, out, mouth, rules };
-    let mut work = Rebuild::new(&n, plan, &target, &board, witness, &mut lists, &mut received);
+    let generate = Generate { agreed: &agreed, target: &target, plan, board: &board, witness, out, writer, rules };
+    let mut work = Rebuild::new(&agreed, plan, &target, &board, witness, &mut lists, &mut received);
     work.replay = replay;
-    let (heard, spoken, mouth) = std::thread::scope(|scope| {
+    let (heard, spoken, writer) = std::thread::scope(|scope| {
         let (closer, board) = (&closer, &board);
         let (heard_out, hearing) = mpsc::channel::<()>();
         let generator = scope.spawn(move || {
-            let (result, mouth) = generate.run();
+            let (result, writer) = generate.run();
             match &result {
                 // A peer that was told why hangs up itself.
                 Ok(_) | Err(TransferError::Rules(_) | TransferError::Echo) => {}
@@ -253,10 +257,10 @@ fn receive_knowing(
             }
             board.generator_left();
             // What the receiver has to say last, the peer hears as long as our stream is open.
-            let mouth = matches!(result, Err(TransferError::Echo)).then_some(mouth);
-            (result, mouth)
+            let writer = matches!(result, Err(TransferError::Echo)).then_some(writer);
+            (result, writer)
         });
-        let heard = work.run(&mut receiver, &mut ears);
+        let heard = work.run(&mut receiver, &mut reader);
         drop(heard_out);
         if let Err(error) = &heard {
             board.fail(error, server);
@@ -265,16 +269,16 @@ fn receive_knowing(
             }
         }
         match generator.join() {
-            Ok((spoken, mouth)) => (heard, spoken, mouth),
+            Ok((spoken, writer)) => (heard, spoken, writer),
             Err(_) => {
                 let text = "The generator thread panicked; please report this".into();
                 (heard, Err(TransferError::Refused(text)), None)
             }
         }
     });
-    match (&heard, mouth) {
-        (Err(error), Some(mouth)) if !is_link(error) => hear_out(&n, server, mouth, &mut ears, &closer),
-        (Err(_), _) => await_hang_up(&mut ears, &closer),
+    match (&heard, writer) {
+        (Err(error), Some(writer)) if !is_link(error) => hear_out(&agreed, server, writer, &mut reader, &closer),
+        (Err(_), _) => await_hang_up(&mut reader, &closer),
         (Ok(()), _) => {}
     }
     // Whoever failed first closed the link, and the other's complaint is only its echo.
@@ -289,12 +293,12 @@ fn receive_knowing(
             if generated.limited {
                 received.io_error |= IO_DELETE_LIMIT;
             }
-            (received.written_bytes, received.read_bytes) = (generated.written_bytes, ears.heard);
+            (received.written_bytes, received.read_bytes) = (generated.written_bytes, reader.read);
         }
     }
     if !plan.server {
-        ears.hear_the_end()?;
-        received.ending = ears.remote.wait(super::ENDING_PATIENCE);
+        reader.read_to_end()?;
+        received.ending = reader.remote.wait(super::ENDING_PATIENCE);
     }
     Ok(received)
 }
@@ -304,7 +308,7 @@ fn hear_rules(
     plan: &ReceivePlan,
     version: u8,
     receiver: &mut Receiver,
-    ears: &mut Ears,
+    reader: &mut LinkReader,
     witness: &dyn Witness,
 ) -> Result<Option<RuleSet>, TransferError> {
     let mut rules = ClientRules::new(&plan.rules, &plan.options, Side::Receiver, version);
@@ -316,7 +320,7 @@ fn hear_rules(
             Some(RuleEvent::Rule(rule)) => rules.hear(&rule)?,
             Some(RuleEvent::End) => return Ok(rules.finish()),
             Some(RuleEvent::Message(message)) => witness.message(&message),
-            None => receiver.feed(ears.hear()?)?,
+            None => receiver.feed(reader.read()?)?,
         }
     }
 }
@@ -325,7 +329,7 @@ fn hear_rules(
 /// at once.
 fn hear_lists(
     receiver: &mut Receiver,
-    ears: &mut Ears,
+    reader: &mut LinkReader,
     lists: &mut Lists,
     plan: &ReceivePlan,
     received: &mut Received,
@@ -342,7 +346,7 @@ fn hear_lists(
             Some(ReceiverEvent::Message(Message::IoError(bits))) => received.io_error |= bits,
             Some(ReceiverEvent::Message(message)) => witness.message(&message),
             Some(_) => return Err(PeerError::Malformed("a file before the list").into()),
-            None => receiver.feed(ears.hear()?)?,
+            None => receiver.feed(reader.read()?)?,
         }
     }
     Ok(())

@@ -98,12 +98,13 @@ impl<'a> Scanned<'a> {
     pub(crate) fn list(
         arguments: Arguments<'_>,
         options: &'a Options,
-        n: &Negotiated,
+        agreed: &Negotiated,
         hooks: Hooks<'a>,
         trouble: &'a Trouble,
     ) -> Result<(Listing, Self), TransferError> {
-        let incremental = n.compat.has(Compat::INC_RECURSE);
-        let mut lister = Lister::new(Walk::new(&scan_options(options), hooks), incremental, Sorting::of(n.version));
+        let incremental = agreed.compat.has(Compat::INC_RECURSE);
+        let mut lister =
+            Lister::new(Walk::new(&scan_options(options), hooks), incremental, Sorting::of(agreed.version));
         let list = if incremental { lister.first(arguments) } else { lister.whole(arguments) };
         let list = list.map_err(refused)?;
         let mut source = Self { lister, options, told: ids::Told::default(), chmod: chmod(options)?, trouble };

@@ -7,7 +7,7 @@ mod reply;
 use super::TransferError;
 use super::abort::{Parts, abort};
 use super::filters::ClientRules;
-use super::greet::Session;
+use super::greet::Conversation;
 use super::suffixes::Suffixes;
 use crate::link::Ending;
 use conversation::{Line, converse};
@@ -218,28 +218,33 @@ pub struct Summary {
 /// client's filter rules if we are the server, and the names to send if the peer has them; with incremental recursion it
 /// gives the first segment only, and the source the others.
 pub fn send<S: Source>(
-    session: Session,
+    session: Conversation,
     plan: &SendPlan,
     listing: impl FnOnce(Asked<'_>) -> Result<(Listing, S), TransferError>,
     watch: &mut dyn Watch,
 ) -> Result<Summary, TransferError> {
-    let Session { n, inbox, mut out, mut ears, mut mouth, closer, batch, .. } = session;
-    mouth.batch = batch;
-    let line = Line { n: &n, out: &mut out, ears: &mut ears, mouth: &mut mouth, closer: &closer };
+    let Conversation { agreed, inbox, mut out, mut reader, mut writer, closer, batch, .. } = session;
+    writer.batch = batch;
+    let line = Line { agreed: &agreed, out: &mut out, reader: &mut reader, writer: &mut writer, closer: &closer };
     let (files, sent) = match converse(line, inbox, plan, listing, watch) {
         Ok(done) => done,
         Err(error) => {
-            return Err(abort(&n, error, plan.server, Parts { out, mouth, ears: &mut ears, closer: &closer }));
+            return Err(abort(
+                &agreed,
+                error,
+                plan.server,
+                Parts { out, writer, reader: &mut reader, closer: &closer },
+            ));
         }
     };
-    let (written_bytes, read_bytes) = (mouth.said, ears.heard);
-    drop(mouth);
+    let (written_bytes, read_bytes) = (writer.written, reader.read);
+    drop(writer);
     let mut ending = None;
     // The client waits for a server to leave, not the other way round.
     if !plan.server {
-        ears.hear_the_end()?;
-        ending = ears.remote.wait(super::ENDING_PATIENCE);
+        reader.read_to_end()?;
+        ending = reader.remote.wait(super::ENDING_PATIENCE);
     }
-    let stderr = ears.remote.stderr();
+    let stderr = reader.remote.stderr();
     Ok(Summary { files, sent, written_bytes, read_bytes, ending, stderr })
 }

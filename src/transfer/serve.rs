@@ -78,17 +78,17 @@ pub(crate) fn hello(args: &ServerArgs, version: u8) -> Result<Hello, TransferErr
 /// ledger.
 pub(crate) fn serve_session(
     args: &ServerArgs,
-    mut session: super::Session,
+    mut session: super::Conversation,
     guard: Option<&Guard>,
     ledger: Option<&Ledger<'_>>,
 ) -> Result<Served, TransferError> {
-    args.options.check_version(session.n.version)?;
+    args.options.check_version(session.agreed.version)?;
     session.convert(args.options.charset);
     if let Some(rate) = args.options.bwlimit.and_then(NonZeroU64::new) {
         session.limit(rate);
     }
     if let Some(ledger) = ledger {
-        ledger.begins(&session.n);
+        ledger.begins(&session.agreed);
     }
     let (served, bytes) = match args.sender {
         true => serve_sender(args, session, guard, ledger)?,
@@ -133,7 +133,7 @@ impl Witness for Recorded<'_> {
 
 fn serve_receiver(
     args: &ServerArgs,
-    session: super::Session,
+    session: super::Conversation,
     guard: Option<&Guard>,
     ledger: Option<&Ledger<'_>>,
 ) -> Result<(Served, Bytes), TransferError> {
@@ -197,15 +197,15 @@ fn log_message(message: &Message) {
 
 fn serve_sender(
     args: &ServerArgs,
-    session: super::Session,
+    session: super::Conversation,
     guard: Option<&Guard>,
     ledger: Option<&Ledger<'_>>,
 ) -> Result<(Served, Bytes), TransferError> {
     // Folders in a list of names are meant with what is in them; that is not said of a server's options.
     let dirs = args.options.dirs || args.options.files_from.is_some();
     let options = &Options { dirs, ..args.options.clone() };
-    let sum_size = session.n.list_checksum.size();
-    let list_checksum = session.n.list_checksum;
+    let sum_size = session.agreed.list_checksum.size();
+    let list_checksum = session.agreed.list_checksum;
     let plan = SendPlan {
         shape: options.list_shape(sum_size),
         server: true,
@@ -216,13 +216,13 @@ fn serve_sender(
         max_alloc: options.max_alloc.unwrap_or(0),
         skip_compress: options.skip_compress.as_deref().map(Suffixes::new).unwrap_or_default(),
         rules: None,
-        client_rules: ClientRules::new(&args.rules, options, RuleSide::Sender, session.n.version),
+        client_rules: ClientRules::new(&args.rules, options, RuleSide::Sender, session.agreed.version),
         names_from_peer: options.files_from.as_deref() == Some(b"-"),
         only_batch: false,
         digests: false,
     };
     let paths: Vec<_> = args.paths.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
-    let n = session.n;
+    let agreed = session.agreed;
     let trouble = Trouble::new(options.verbose > 1);
     let rules: OnceCell<Option<RuleSet>> = OnceCell::new();
     let (mut report, mut sum) = (trouble.reporter(), summer(list_checksum));
@@ -236,7 +236,7 @@ fn serve_sender(
             Some(name) => Some(Box::new(filters::names_of_file(name, options.from0)?)),
         };
         let arguments = Arguments::new(&paths, names)?;
-        Scanned::list(arguments, options, &n, hooks, &trouble)
+        Scanned::list(arguments, options, &agreed, hooks, &trouble)
     };
     let mut watch = Report { trouble: &trouble, ledger, current: None };
     let summary = send(session, &plan, listing, &mut watch)?;
@@ -322,18 +322,18 @@ mod tests {
         };
         let mut handshake = Handshake::new(hello, &mut out);
         let mut byte = [0];
-        let n = loop {
+        let agreed = loop {
             near.writer.write_all(out.bytes()).unwrap();
             out.clear();
             near.reader.read_exact(&mut byte).unwrap();
             handshake.feed(&byte).unwrap();
-            if let Some(n) = handshake.poll(&mut out).unwrap() {
-                break n;
+            if let Some(agreed) = handshake.poll(&mut out).unwrap() {
+                break agreed;
             }
         };
         let mut entry = FileEntry { len: 5, ..FileEntry::new("wanted", 0o100644) };
         let mut list = Vec::new();
-        let mut encoder = ListEncoder::new(&n, args_shape());
+        let mut encoder = ListEncoder::new(&agreed, args_shape());
         encoder.entry(&entry, &mut list);
         entry.name = b"wanted too".to_vec();
         encoder.entry(&entry, &mut list);

@@ -59,7 +59,7 @@ pub(crate) enum ScanError {
 
 /// Arguments that are listed again though they were named before, as stock lists and counts them all. Who names one again and
 /// again makes nothing grow beyond that.
-const REPEATS_MOST: usize = 1 << 15;
+const REPEATS_MOST: usize = 1 << 14;
 
 /// A walk through the arguments, one directory at a time; whoever walks decides which is next, and when.
 pub(crate) struct Walk<'h> {
@@ -204,7 +204,7 @@ impl<'h> Walk<'h> {
     fn operand(&mut self, operand: &Operand, found: &mut Vec<Listed>) -> Result<(), ScanError> {
         let root = operand.root.as_os_str().as_bytes();
         let barred = self.hooks.guard.is_some_and(|guard| guard.bars(root, true));
-        let entered = if barred { Err(io::ErrorKind::NotFound.into()) } else { self.tree.enter(&operand.root) };
+        let entered = if barred { Err(Errno::NOENT.into()) } else { self.tree.enter(&operand.root) };
         let entered = entered.and_then(|root| match operand.listed {
             true => self.tree.admit(root).map(|()| root),
             false => Ok(root),

@@ -13,7 +13,7 @@ use pysmurf_archiver::link::{Ending, Link};
 use pysmurf_archiver::transfer::receive::Received;
 use pysmurf_archiver::transfer::send::{Sent, Summary};
 use pysmurf_archiver::transfer::{
-    Answer, Listing, ReceivePlan, SendPlan, Session, Source, TransferError, Watch, greet, receive, send,
+    Answer, Conversation, Listing, ReceivePlan, SendPlan, Source, TransferError, Watch, greet, receive, send,
 };
 use pysmurf_archiver::transport::Connect;
 use pysmurf_archiver::transport::child::Child;
@@ -53,7 +53,7 @@ fn start(connect: &mut dyn Connect, sender: bool, options: &Options, path: &Path
     connect.open(&words).unwrap()
 }
 
-fn shake(link: Link, version: u8, offer: Offer, options: &Options) -> Session {
+fn shake(link: Link, version: u8, offer: Offer, options: &Options) -> Conversation {
     greet(
         link,
         Hello {
@@ -180,7 +180,7 @@ impl Push<'_> {
     fn run(&self, connect: &mut dyn Connect, ear: &mut Ear) -> Result<(Negotiated, Summary), TransferError> {
         let link = start(connect, false, &self.options, self.to);
         let session = shake(link, self.version, self.offer, &self.options);
-        let n = session.n;
+        let n = session.agreed;
         let shape = self.options.list_shape(n.list_checksum.size());
         let plan = SendPlan { shape, ..SendPlan::default() };
         ear.list = self.files.list.clone();
@@ -349,7 +349,7 @@ fn pull(connect: &mut dyn Connect, from: &Path, to: &Path, version: u8, offer: O
         ..Options::default()
     };
     let session = shake(start(connect, true, &options, from), version, offer, &options);
-    let n = session.n;
+    let n = session.agreed;
     let plan = ReceivePlan { options, destination: to.to_owned(), ..ReceivePlan::default() };
     let received = receive(session, &plan, &|message: &protocol::mux::Message| panic!("{message:?}")).unwrap();
     (n, received)

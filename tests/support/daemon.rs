@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long a daemon may take to listen.
+/// How long a daemon may take to listen, or to say what is expected.
 pub const START: Duration = Duration::from_secs(60);
 
 /// A daemon on a port of its own; gone when dropped.
@@ -74,6 +74,18 @@ impl Daemon {
 
     pub fn said(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until its log is such; a client may be gone before the daemon's last word.
+    pub fn has_said(&self, enough: impl Fn(&str) -> bool) -> bool {
+        let deadline = Instant::now() + START;
+        while !enough(&self.said()) {
+            if Instant::now() > deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        true
     }
 
     /// A stock client with this command; `URL` stands for ours.

@@ -241,7 +241,7 @@ impl FarSide<'_> {
         };
         let remote = link.remote.clone();
         let alarm = Alarm::set(link.closer.clone());
-        let agreed = greet(link, hello(false)).map(|session| session.n);
+        let agreed = greet(link, hello(false)).map(|session| session.agreed);
         drop(alarm);
         // One session at a time: the next step needs the line, or a new one.
         if remote.wait(LEAVE_LIMIT).is_none() {

@@ -133,7 +133,7 @@ impl Work<'_> {
             return match there.basis(name) {
                 Ok(Some(mut file)) => {
                     entry.extra.sum.is_some()
-                        && sum_of(&mut file, self.n.list_checksum).ok().map(|(sum, _)| sum) == entry.extra.sum
+                        && sum_of(&mut file, self.agreed.list_checksum).ok().map(|(sum, _)| sum) == entry.extra.sum
                 }
                 _ => false,
             };
@@ -192,7 +192,7 @@ impl Work<'_> {
             return Ok(());
         }
         let append = self.options.append > 0 && !redo;
-        let usable = !self.options.whole_file && self.n.checksum != Checksum::None;
+        let usable = !self.options.whole_file && self.agreed.checksum != Checksum::None;
         let there = found.is_some() || choice.basis != Basis::Destination;
         let opens = there && (usable || append);
         let mut basis = if opens { choice.basis.open(dest, name).unwrap_or_default() } else { None };
@@ -201,11 +201,11 @@ impl Work<'_> {
             basis = None;
         }
         let head = match basis.as_mut().map(length) {
-            Some(Ok(len)) => SumHead::for_basis(len, self.n.checksum.size(), redo, self.options.block_length),
+            Some(Ok(len)) => SumHead::for_basis(len, self.agreed.checksum.size(), redo, self.options.block_length),
             _ => SumHead::NONE,
         };
         let may_stay =
-            choice.basis == Basis::Destination && head.count > 0 && !append && !redo && is_quick(self.n.checksum);
+            choice.basis == Basis::Destination && head.count > 0 && !append && !redo && is_quick(self.agreed.checksum);
         let stamp = basis.as_ref().filter(|_| may_stay && !in_place(self.options)).and_then(|basis| {
             dest.may_stay(basis, entry, self.options, &preserve(self.options)).filter(Stamp::is_settled)
         });

@@ -77,7 +77,7 @@ impl Work<'_> {
             self.pass_notes()?;
             self.end_lists()?;
             if self.out.len() > OUT_MOST {
-                self.mouth.say(&mut self.out)?;
+                self.writer.flush(&mut self.out)?;
             }
             self.stay_near()?;
         }
@@ -93,7 +93,7 @@ impl Work<'_> {
                 let line = listing::raw_line(entry, self.options.links);
                 self.out.message(&Message::Text(TextKind::Info, line));
                 if self.out.len() > OUT_MOST {
-                    self.mouth.say(&mut self.out)?;
+                    self.writer.flush(&mut self.out)?;
                 }
             }
         }

@@ -32,7 +32,7 @@ impl Work<'_> {
         head: &SumHead,
         whole: Option<WholePlace>,
     ) -> Result<(), TransferError> {
-        let whole = whole.map(|(stamp, whole)| (stamp, whole, FileHasher::new(self.n.checksum)));
+        let whole = whole.map(|(stamp, whole)| (stamp, whole, FileHasher::new(self.agreed.checksum)));
         let mut basis = Basis { file: basis, head: *head, block: 0, whole };
         let (mut span, mut took) = (0, Duration::ZERO);
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -48,14 +48,14 @@ impl Work<'_> {
             // Now and then what waits is said.
             span += buffer.len() as u64;
             if self.out.len() > OUT_MOST || span > SPAN_MOST {
-                self.mouth.say(&mut self.out)?;
+                self.writer.flush(&mut self.out)?;
                 span = 0;
             }
         }
         self.buffer = buffer;
         if is_large {
             // The sender waits for the last ones.
-            self.mouth.say(&mut self.out)?;
+            self.writer.flush(&mut self.out)?;
             let mut state = self.board.lock();
             state.summing = None;
             state.worth.summed(head.basis_len(), took);
@@ -65,7 +65,7 @@ impl Work<'_> {
 
     /// Sends the sums of some blocks.
     fn sums_of(&mut self, bytes: &[u8], head: &SumHead) {
-        let rule = BlockRule::from(self.n.block_seed());
+        let rule = BlockRule::from(self.agreed.block_seed());
         let (speaker, out) = (&mut self.speaker, &mut self.out);
         let summed = rule.strong_each(bytes, head.block_length as usize, |block, strong| {
             speaker.sum(head, weak(block), strong, out);

@@ -20,7 +20,7 @@ impl Work<'_> {
         let quiet = ItemFlags::BASIS_TYPE.and(ItemFlags::XNAME).and(ItemFlags::LOCAL_CHANGE);
         let named = header.xname.as_ref().is_some_and(|name| !name.is_empty());
         let changed = named || header.flags.0 & !quiet.0 != 0;
-        if self.n.has_items() && (self.tells_all() || changed) {
+        if self.agreed.has_items() && (self.tells_all() || changed) {
             let header = self.with_values(header, unknown);
             self.speaker.item(ndx, &header, &mut self.out);
         } else if changed {
@@ -50,7 +50,7 @@ impl Work<'_> {
     pub(super) fn with_values(&self, header: ItemHeader, unknown: Vec<u32>) -> ItemHeader {
         // Values go into a batch file, though nothing is changed here.
         let dry_run = self.options.dry_run && !self.options.only_write_batch;
-        let lists = XattrLists::of(self.n, self.options.xattrs > 0, dry_run, false);
+        let lists = XattrLists::of(self.agreed, self.options.xattrs > 0, dry_run, false);
         ItemHeader { xattrs: Some(XattrList::Wanted(unknown)), ..header }.with_list(lists)
     }
 
@@ -121,7 +121,7 @@ impl Work<'_> {
     pub(super) fn say(&mut self, message: &Message) {
         match message {
             Message::Text(..) | Message::Deleted(_) if !self.plan.server => self.witness.message(message),
-            Message::Deleted(name) if !self.n.has_items() => {
+            Message::Deleted(name) if !self.agreed.has_items() => {
                 self.witness.told(message);
                 self.tell_deleted(name);
             }

@@ -4,6 +4,7 @@
 
 use crate::transfer::TransferError;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use std::io::{self, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -68,13 +69,18 @@ impl Converter {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-            if poll(&mut [PollFd::new(&self.output, PollFlags::IN)], Some(&left))? == 0 {
-                return Err(io::ErrorKind::TimedOut.into());
+            match poll(&mut [PollFd::new(&self.output, PollFlags::IN)], Some(&left)) {
+                Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
             }
             let mut buffer = [0; ANSWER_MOST];
-            match self.output.read(&mut buffer)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                count => answer.extend_from_slice(&buffer[..count]),
+            match self.output.read(&mut buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => answer.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
             }
             if answer.last() == Some(&b'\n') {
                 answer.truncate(answer.iter().position(|&byte| byte == b'\n').unwrap_or_default());

@@ -84,7 +84,7 @@ pub(super) enum Ending {
 impl Incoming {
     /// Opens what is to be written and what it is built upon.
     pub(super) fn begin(
-        n: &Negotiated,
+        agreed: &Negotiated,
         options: &Options,
         dest: Option<&Dest>,
         name: &[u8],
@@ -102,13 +102,13 @@ impl Incoming {
             trouble: None,
             existing: None,
             same_file: false,
-            checksum: n.checksum,
-            hasher: FileHasher::new(n.checksum),
+            checksum: agreed.checksum,
+            hasher: FileHasher::new(agreed.checksum),
             sent: Sent::default(),
             asked,
         };
         if let Some(dest) = dest
-            && let Err(trouble) = incoming.open(n, options, dest, entry)
+            && let Err(trouble) = incoming.open(agreed, options, dest, entry)
         {
             incoming.trouble = Some(trouble);
             incoming.output = None;
@@ -116,13 +116,13 @@ impl Incoming {
         incoming
     }
 
-    fn open(&mut self, n: &Negotiated, options: &Options, dest: &Dest, entry: &FileEntry) -> Result<(), String> {
+    fn open(&mut self, agreed: &Negotiated, options: &Options, dest: &Dest, entry: &FileEntry) -> Result<(), String> {
         let said = |error: DestError| error.to_string();
         let name = self.name.clone();
         if (self.head.count > 0 || self.asked.basis != Basis::Destination) && !self.asked.append {
             self.basis = self.asked.basis.open(dest, &name).unwrap_or_default();
         }
-        let resumes = self.asked.basis == Basis::Partial && n.compat.has(Compat::INPLACE_PARTIAL_DIR);
+        let resumes = self.asked.basis == Basis::Partial && agreed.compat.has(Compat::INPLACE_PARTIAL_DIR);
         let replaces = self.asked.basis == Basis::Destination && !in_place(options) && !self.asked.append;
         if let (true, Some(basis)) = (replaces && !self.asked.partial, &self.basis) {
             let stamp = dest.may_stay(basis, entry, options, &super::preserve(options));
@@ -154,7 +154,7 @@ impl Incoming {
         if self.asked.append {
             // Only what was announced: the file may have grown since.
             let there = self.asked.head.basis_len();
-            if n.append_covers_all(options.append) {
+            if agreed.append_covers_all(options.append) {
                 hash_beginning(output.file(), there, &mut self.hasher).map_err(wrote)?;
             }
             output.pass(there).map_err(wrote)?;

@@ -37,8 +37,8 @@ pub(super) struct Lists {
 }
 
 impl Lists {
-    pub(super) fn new(n: &Negotiated, options: &Options) -> Result<Self, TransferError> {
-        let segments = Segments::new(n.compat.has(Compat::INC_RECURSE));
+    pub(super) fn new(agreed: &Negotiated, options: &Options) -> Result<Self, TransferError> {
+        let segments = Segments::new(agreed.compat.has(Compat::INC_RECURSE));
         let ids = IdMap::new(options)?;
         for trouble in &ids.unknown {
             crate::transfer::serve::complain(trouble);

@@ -11,7 +11,7 @@ use crate::transfer::batch;
 use crate::transfer::beneath::shown;
 use crate::transfer::dest::{Dest, Further};
 use crate::transfer::generate::{Attempt, Board, LARGE, Missed, Note};
-use crate::transfer::greet::Ears;
+use crate::transfer::greet::LinkReader;
 use crate::transfer::send::Sent;
 use protocol::PeerError;
 use protocol::args::Options;
@@ -28,7 +28,7 @@ use std::time::Instant;
 
 /// The receiver's work: files out of tokens.
 pub(super) struct Rebuild<'a> {
-    n: &'a Negotiated,
+    agreed: &'a Negotiated,
     lists: &'a mut Lists,
     target: &'a Target,
     plan: &'a ReceivePlan,
@@ -74,7 +74,7 @@ struct Arrival {
 impl<'a> Rebuild<'a> {
     /// Nothing has come yet.
     pub(super) fn new(
-        n: &'a Negotiated,
+        agreed: &'a Negotiated,
         plan: &'a ReceivePlan,
         target: &'a Target,
         board: &'a Board,
@@ -86,7 +86,7 @@ impl<'a> Rebuild<'a> {
         let options = &plan.options;
         let (replay, passing, current) = (false, None, None);
         Self {
-            n,
+            agreed,
             lists,
             target,
             plan,
@@ -106,9 +106,9 @@ impl<'a> Rebuild<'a> {
 
 impl Rebuild<'_> {
     /// Hears the sender to the end of the session.
-    pub(super) fn run(&mut self, receiver: &mut Receiver, ears: &mut Ears) -> Result<(), TransferError> {
+    pub(super) fn run(&mut self, receiver: &mut Receiver, reader: &mut LinkReader) -> Result<(), TransferError> {
         let dest = self.target.again().filter(|_| !self.options.only_write_batch);
-        let heard = self.hear(dest.as_ref(), receiver, ears);
+        let heard = self.hear(dest.as_ref(), receiver, reader);
         self.sync(dest.as_ref());
         if heard.is_err() {
             self.break_off(dest.as_ref());
@@ -116,7 +116,12 @@ impl Rebuild<'_> {
         heard
     }
 
-    fn hear(&mut self, dest: Option<&Dest>, receiver: &mut Receiver, ears: &mut Ears) -> Result<(), TransferError> {
+    fn hear(
+        &mut self,
+        dest: Option<&Dest>,
+        receiver: &mut Receiver,
+        reader: &mut LinkReader,
+    ) -> Result<(), TransferError> {
         while !receiver.is_over() {
             let Some(event) = receiver.poll()? else {
                 // Nothing that is here already waits for what is not.
@@ -124,7 +129,7 @@ impl Rebuild<'_> {
                 let inflow = self.current.as_mut().and_then(|current| {
                     Some((current.inflow.as_mut()?, !self.board.is_summing(current.arrival.ndx), Instant::now()))
                 });
-                let heard = ears.hear()?;
+                let heard = reader.read()?;
                 if let Some((inflow, counts, began)) = inflow {
                     inflow.read(began, Instant::now(), counts);
                 }
@@ -297,7 +302,7 @@ impl Rebuild<'_> {
         let name = self.target.name(&arrival.entry);
         let (spared, built) = (asked.spared, head.count > 0);
         let inflow = (arrival.entry.len >= LARGE && !self.replay).then(Inflow::new);
-        let incoming = Incoming::begin(self.n, self.options, dest, name, &arrival.entry, asked, head);
+        let incoming = Incoming::begin(self.agreed, self.options, dest, name, &arrival.entry, asked, head);
         if let Some(error) = incoming.trouble() {
             self.board.complain(&error);
         }
@@ -335,7 +340,7 @@ impl Rebuild<'_> {
     /// A batch has no more for what has been asked for so far.
     fn give_up_missing(&mut self, which: Missed) {
         if !self.replay {
-            if !self.n.tells_failures() {
+            if !self.agreed.tells_failures() {
                 self.settle_unsent(which);
             }
             return;

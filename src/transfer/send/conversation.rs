@@ -7,7 +7,7 @@ use crate::link::Closer;
 use crate::transfer::TransferError;
 use crate::transfer::abort::{HANG_UP, within};
 use crate::transfer::beneath::shown;
-use crate::transfer::greet::{Ears, Mouth};
+use crate::transfer::greet::{LinkReader, LinkWriter};
 use protocol::PeerError;
 use protocol::filter::{self, RuleSet, Side};
 use protocol::flist::{FileEntry, Ndx};
@@ -24,10 +24,10 @@ const READ_SIZE: usize = 256 * 1024;
 
 /// The session's parts, lent for as long as it goes well.
 pub(super) struct Line<'a> {
-    pub(super) n: &'a Negotiated,
+    pub(super) agreed: &'a Negotiated,
     pub(super) out: &'a mut Outbox,
-    pub(super) ears: &'a mut Ears,
-    pub(super) mouth: &'a mut Mouth,
+    pub(super) reader: &'a mut LinkReader,
+    pub(super) writer: &'a mut LinkWriter,
     pub(super) closer: &'a Closer,
 }
 
@@ -39,7 +39,7 @@ pub(super) fn converse<S: Source>(
     listing: impl FnOnce(Asked<'_>) -> Result<(Listing, S), TransferError>,
     watch: &mut dyn Watch,
 ) -> Result<(u64, Sent), TransferError> {
-    let Line { n, out, ears, mouth, closer } = line;
+    let Line { agreed, out, reader, writer, closer } = line;
     let facts = SenderFacts {
         server: plan.server,
         dry_run: plan.dry_run,
@@ -47,30 +47,35 @@ pub(super) fn converse<S: Source>(
         append: plan.append > 0,
         sums_most: if plan.whole_file { 0 } else { plan.sums_most() },
     };
-    let mut sender = Sender::new(n, facts, inbox);
+    let mut sender = Sender::new(agreed, facts, inbox);
     if plan.names_from_peer {
         sender.expect_names();
     }
     if plan.only_batch {
         sender.hold_data_back();
     }
-    let done = session(&mut sender, (n, out, ears, mouth), plan, listing, watch);
+    let done = session(&mut sender, (agreed, out, reader, writer), plan, listing, watch);
     match done {
         // Who hangs up on us has said why before, and that has arrived.
         Err(error @ TransferError::Link(_)) if !plan.server => {
-            Err(within(HANG_UP, closer, || last_words(&mut sender, ears, out, watch)).unwrap_or(error))
+            Err(within(HANG_UP, closer, || last_words(&mut sender, reader, out, watch)).unwrap_or(error))
         }
         done => done,
     }
 }
 
 /// Hears what there is still to be heard of a peer that takes nothing any more; with its exit code, where it gives one.
-fn last_words(sender: &mut Sender, ears: &mut Ears, out: &mut Outbox, watch: &mut dyn Watch) -> Option<TransferError> {
+fn last_words(
+    sender: &mut Sender,
+    reader: &mut LinkReader,
+    out: &mut Outbox,
+    watch: &mut dyn Watch,
+) -> Option<TransferError> {
     loop {
         match sender.poll(out) {
             Ok(Some(SenderEvent::Message(message))) => watch.message(&message),
             Ok(Some(_)) => out.clear(),
-            Ok(None) => sender.feed(ears.hear().ok()?).ok()?,
+            Ok(None) => sender.feed(reader.read().ok()?).ok()?,
             Err(error @ PeerError::Exit(_)) => return Some(error.into()),
             Err(_) => return None,
         }
@@ -80,21 +85,21 @@ fn last_words(sender: &mut Sender, ears: &mut Ears, out: &mut Outbox, watch: &mu
 /// The conversation as far as it goes well.
 fn session<S: Source>(
     sender: &mut Sender,
-    (n, out, ears, mouth): (&Negotiated, &mut Outbox, &mut Ears, &mut Mouth),
+    (agreed, out, reader, writer): (&Negotiated, &mut Outbox, &mut LinkReader, &mut LinkWriter),
     plan: &SendPlan,
     listing: impl FnOnce(Asked<'_>) -> Result<(Listing, S), TransferError>,
     watch: &mut dyn Watch,
 ) -> Result<(u64, Sent), TransferError> {
     if let Some(rules) = &plan.rules {
-        out.put(&filter::encode(rules, Side::Receiver, n.version)?);
+        out.put(&filter::encode(rules, Side::Receiver, agreed.version)?);
     }
     // What the receiving side deletes is its own affair.
-    if mouth.batch.is_some() {
+    if writer.batch.is_some() {
         out.record();
     }
-    let rules = if plan.server { filter_rules(plan, sender, ears, mouth, out, watch)? } else { None };
+    let rules = if plan.server { filter_rules(plan, sender, reader, writer, out, watch)? } else { None };
     let started = Instant::now();
-    let names = HeardNames { sender, ears, mouth, out, watch };
+    let names = HeardNames { sender, reader, writer, out, watch };
     let mut names = names.into_iter(plan.names_from_peer);
     let listed = listing(Asked { rules, names: &mut names });
     if listed.is_ok() {
@@ -107,21 +112,21 @@ fn session<S: Source>(
     let started = Instant::now();
     // An empty list ends a pull at once: the client has nothing to ask.
     let nothing = plan.server && listing.list.is_empty();
-    let mut lists = Lists::new(n, plan);
+    let mut lists = Lists::new(agreed, plan);
     watch.listed(&listing.list);
-    lists.first(listing, sender, out, mouth)?;
-    lists.look_ahead(&mut source, sender, out, mouth, watch)?;
-    mouth.say(out)?;
+    lists.first(listing, sender, out, writer)?;
+    lists.look_ahead(&mut source, sender, out, writer, watch)?;
+    writer.flush(out)?;
     let list_send_ms = started.elapsed().as_millis() as u64;
 
     let mut files = 0;
     let mut total = Sent::default();
     let mut buffer = vec![0; READ_SIZE];
     while !sender.is_over() && !nothing {
-        lists.look_ahead(&mut source, sender, out, mouth, watch)?;
+        lists.look_ahead(&mut source, sender, out, writer, watch)?;
         let Some(event) = sender.poll(out)? else {
-            mouth.say(out)?;
-            sender.feed(ears.hear()?)?;
+            writer.flush(out)?;
+            sender.feed(reader.read()?)?;
             continue;
         };
         match event {
@@ -161,8 +166,9 @@ fn session<S: Source>(
                 give_values(&source, request.ndx, entry, &mut request.header)?;
                 let promised = source.promised(request.ndx);
                 let content = Content { file, promised, store: plan.skip_compress.holds(&entry.name) };
-                let mut reply = Reply { n, plan, lists: &lists, source: &source, ears, watch, buffer: &mut buffer };
-                match reply.send(sender, &mut request, entry, content, (out, mouth))? {
+                let mut reply =
+                    Reply { agreed, plan, lists: &lists, source: &source, reader, watch, buffer: &mut buffer };
+                match reply.send(sender, &mut request, entry, content, (out, writer))? {
                     Ok(sent) => {
                         files += 1;
                         total.literal_bytes += sent.literal_bytes;
@@ -195,7 +201,7 @@ fn session<S: Source>(
             }
             SenderEvent::AllDone => {
                 let total_size = lists.total_size;
-                let (read, written) = (ears.heard, mouth.said);
+                let (read, written) = (reader.read, writer.written);
                 sender.farewell(&FinalStats { read, written, total_size, list_build_ms, list_send_ms }, out);
             }
             SenderEvent::PhaseDone | SenderEvent::Goodbye => {}
@@ -205,10 +211,10 @@ fn session<S: Source>(
         }
         pass_words(watch, out);
         if out.len() > OUT_MOST {
-            mouth.say(out)?;
+            writer.flush(out)?;
         }
     }
-    mouth.say(out)?;
+    writer.flush(out)?;
     Ok((files, total))
 }
 
@@ -256,8 +262,8 @@ fn give_values<S: Source>(
 fn filter_rules(
     plan: &SendPlan,
     sender: &mut Sender,
-    ears: &mut Ears,
-    mouth: &mut Mouth,
+    reader: &mut LinkReader,
+    writer: &mut LinkWriter,
     out: &mut Outbox,
     watch: &mut dyn Watch,
 ) -> Result<Option<RuleSet>, TransferError> {
@@ -269,8 +275,8 @@ fn filter_rules(
             Some(SenderEvent::Message(message)) => watch.message(&message),
             Some(_) => return Err(PeerError::Malformed("a request before the filter rules").into()),
             None => {
-                mouth.say(out)?;
-                sender.feed(ears.hear()?)?;
+                writer.flush(out)?;
+                sender.feed(reader.read()?)?;
             }
         }
     }
@@ -280,8 +286,8 @@ fn filter_rules(
 /// neither they nor the words pile up.
 struct HeardNames<'a> {
     sender: &'a mut Sender,
-    ears: &'a mut Ears,
-    mouth: &'a mut Mouth,
+    reader: &'a mut LinkReader,
+    writer: &'a mut LinkWriter,
     out: &'a mut Outbox,
     watch: &'a mut dyn Watch,
 }
@@ -299,7 +305,7 @@ impl HeardNames<'_> {
     fn next(&mut self) -> Result<Option<Vec<u8>>, TransferError> {
         pass_words(self.watch, self.out);
         if self.out.len() > OUT_MOST {
-            self.mouth.say(self.out)?;
+            self.writer.flush(self.out)?;
         }
         loop {
             match self.sender.poll_name()? {
@@ -307,8 +313,8 @@ impl HeardNames<'_> {
                 Some(NameEvent::End) => return Ok(None),
                 Some(NameEvent::Message(message)) => self.watch.message(&message),
                 None => {
-                    self.mouth.say(self.out)?;
-                    self.sender.feed(self.ears.hear()?)?;
+                    self.writer.flush(self.out)?;
+                    self.sender.feed(self.reader.read()?)?;
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use super::{Listing, OUT_MOST, SendPlan, Source, Watch};
 use crate::transfer::TransferError;
-use crate::transfer::greet::Mouth;
+use crate::transfer::greet::LinkWriter;
 use protocol::flist::{FileEntry, FileList, Kind, ListEncoder, Segments};
 use protocol::handshake::{Compat, Negotiated};
 use protocol::mux::{Message, Outbox};
@@ -24,9 +24,9 @@ pub(super) struct Lists {
 }
 
 impl Lists {
-    pub(super) fn new(n: &Negotiated, plan: &SendPlan) -> Self {
-        let incremental = n.compat.has(Compat::INC_RECURSE);
-        let encoder = ListEncoder::new(n, plan.shape);
+    pub(super) fn new(agreed: &Negotiated, plan: &SendPlan) -> Self {
+        let incremental = agreed.compat.has(Compat::INC_RECURSE);
+        let encoder = ListEncoder::new(agreed, plan.shape);
         Self { encoder, segments: Segments::new(incremental), complete: !incremental, incremental, total_size: 0 }
     }
 
@@ -36,10 +36,10 @@ impl Lists {
         listing: Listing,
         sender: &mut Sender,
         out: &mut Outbox,
-        mouth: &mut Mouth,
+        writer: &mut LinkWriter,
     ) -> Result<(), TransferError> {
         sender.list(&listing.list)?;
-        self.write(listing, out, mouth)
+        self.write(listing, out, writer)
     }
 
     /// Lists further directories while less than the look-ahead is known beyond the oldest segment: the generator goes on
@@ -49,7 +49,7 @@ impl Lists {
         source: &mut S,
         sender: &mut Sender,
         out: &mut Outbox,
-        mouth: &mut Mouth,
+        writer: &mut LinkWriter,
         watch: &mut dyn Watch,
     ) -> Result<(), TransferError> {
         while !self.complete && self.segments.ahead() < LOOK_AHEAD {
@@ -57,7 +57,7 @@ impl Lists {
                 Some((dir, listing)) => {
                     watch.listed(&listing.list);
                     sender.segment(dir, &listing.list, out)?;
-                    self.write(listing, out, mouth)?;
+                    self.write(listing, out, writer)?;
                 }
                 None => {
                     sender.end_list(out);
@@ -68,7 +68,7 @@ impl Lists {
         Ok(())
     }
 
-    fn write(&mut self, listing: Listing, out: &mut Outbox, mouth: &mut Mouth) -> Result<(), TransferError> {
+    fn write(&mut self, listing: Listing, out: &mut Outbox, writer: &mut LinkWriter) -> Result<(), TransferError> {
         let Listing { list, names, io_error } = listing;
         let mut bytes = Vec::new();
         let names_after = if self.incremental {
@@ -82,7 +82,7 @@ impl Lists {
             if bytes.len() > OUT_MOST {
                 out.put(&bytes);
                 bytes.clear();
-                mouth.say(out)?;
+                writer.flush(out)?;
             }
         }
         match names_after {

@@ -4,7 +4,7 @@ use super::conversation::hear_message;
 use super::lists::Lists;
 use super::{Digest, OUT_MOST, SendPlan, Sent, Source, Watch};
 use crate::transfer::TransferError;
-use crate::transfer::greet::{Ears, Mouth};
+use crate::transfer::greet::{LinkReader, LinkWriter};
 use protocol::checksum::{Checksum, FileHasher, Sum};
 use protocol::delta::{Lead, Search, Token};
 use protocol::flist::FileEntry;
@@ -23,11 +23,11 @@ const SPAN_MOST: u64 = 4 << 20;
 
 /// What it takes to answer a request.
 pub(super) struct Reply<'a, S> {
-    pub(super) n: &'a Negotiated,
+    pub(super) agreed: &'a Negotiated,
     pub(super) plan: &'a SendPlan,
     pub(super) lists: &'a Lists,
     pub(super) source: &'a S,
-    pub(super) ears: &'a mut Ears,
+    pub(super) reader: &'a mut LinkReader,
     pub(super) watch: &'a mut dyn Watch,
     pub(super) buffer: &'a mut [u8],
 }
@@ -50,27 +50,27 @@ impl<S: Source> Reply<'_, S> {
         request: &mut Request,
         entry: &FileEntry,
         content: Content,
-        (out, mouth): (&mut Outbox, &mut Mouth),
+        (out, writer): (&mut Outbox, &mut LinkWriter),
     ) -> Result<io::Result<Sent>, TransferError> {
-        let mut reading = Reading::new(content.file, entry, self.n.checksum, self.plan.digests);
+        let mut reading = Reading::new(content.file, entry, self.agreed.checksum, self.plan.digests);
         // What the receiving side has already: it may ask that the sum covers it.
         let mut there = if request.append { request.sums.head().basis_len() } else { 0 };
-        if there > 0 && !self.n.append_covers_all(self.plan.append) {
+        if there > 0 && !self.agreed.append_covers_all(self.plan.append) {
             reading.skip(there);
             there = 0;
         }
         let before = out.put_bytes();
         let reply = sender.begin(request, content.store, out);
-        let mut tokens = Tokens { reply, out, mouth, sent: Sent::default(), span: 0 };
+        let mut tokens = Tokens { reply, out, writer, sent: Sent::default(), span: 0 };
         let sums = &mut request.sums;
-        let mut lead = Lead::new(self.n.block_seed());
+        let mut lead = Lead::new(self.agreed.block_seed());
         self.take_in(sums, &mut tokens)?;
         let unsettled = self.lead(&mut lead, sums, &mut reading, &mut tokens)?;
         while sums.remaining() > 0 {
             self.wait(sums, &mut tokens)?;
         }
         let mut search = Search::behind(sums, &lead);
-        if overwrites_basis(self.n, self.plan, &request.header) {
+        if overwrites_basis(self.agreed, self.plan, &request.header) {
             search = search.in_place();
         }
         search.push(&self.buffer[unsettled], |token| tokens.emit(token))?;
@@ -97,7 +97,7 @@ impl<S: Source> Reply<'_, S> {
                 Ok(Ok(sent))
             }
             Some(error) => {
-                reply.end(&other_than(&sum, self.n.checksum), out)?;
+                reply.end(&other_than(&sum, self.agreed.checksum), out)?;
                 out.message(&Message::IoError(IO_GENERAL));
                 Ok(Err(error))
             }
@@ -137,7 +137,7 @@ impl<S: Source> Reply<'_, S> {
     /// Waits for sums. What the receiving side can do meanwhile, it is told before.
     fn wait(&mut self, sums: &mut SumTable, tokens: &mut Tokens<'_, '_>) -> Result<(), TransferError> {
         tokens.say()?;
-        tokens.reply.feed(self.ears.hear()?)?;
+        tokens.reply.feed(self.reader.read()?)?;
         self.take_in(sums, tokens)
     }
 
@@ -154,7 +154,7 @@ impl<S: Source> Reply<'_, S> {
 struct Tokens<'a, 's> {
     reply: FileReply<'s>,
     out: &'a mut Outbox,
-    mouth: &'a mut Mouth,
+    writer: &'a mut LinkWriter,
     sent: Sent,
     /// Bytes of the file whose tokens may still be in the outbox.
     span: u64,
@@ -180,7 +180,7 @@ impl Tokens<'_, '_> {
 
     fn say(&mut self) -> Result<(), TransferError> {
         self.span = 0;
-        self.mouth.say(self.out)
+        self.writer.flush(self.out)
     }
 }
 
@@ -275,10 +275,10 @@ fn other_than(sum: &Sum, checksum: Checksum) -> Sum {
 }
 
 /// Whether the receiving side writes over the very file whose blocks are sought.
-fn overwrites_basis(n: &Negotiated, plan: &SendPlan, header: &ItemHeader) -> bool {
+fn overwrites_basis(agreed: &Negotiated, plan: &SendPlan, header: &ItemHeader) -> bool {
     match header.basis {
         None | Some(0x80) => plan.in_place,
-        Some(0x81) => n.compat.has(Compat::INPLACE_PARTIAL_DIR),
+        Some(0x81) => agreed.compat.has(Compat::INPLACE_PARTIAL_DIR),
         Some(_) => false,
     }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use protocol::filter::{RuleSet, Scope, ScopeError};
 use protocol::flist::Kind;
+use rustix::io::Errno;
 
 use super::operand::Operand;
 use super::tree;
@@ -90,7 +91,7 @@ fn read(dir: &OwnedFd, leaf: &[u8], guard: Option<(&Guard, &[u8])>) -> Result<Op
 fn read_at(dir: &OwnedFd, leaf: &[u8]) -> io::Result<Vec<u8>> {
     let file = beneath::open_file_in(dir, leaf)?;
     if beneath::kind(rustix::fs::fstat(file.as_fd())?.st_mode) != Some(Kind::File) {
-        return Err(io::ErrorKind::NotFound.into());
+        return Err(io::Error::from(Errno::NOENT));
     }
     let mut bytes = Vec::new();
     if file.take(FILE_MOST).read_to_end(&mut bytes)? as u64 == FILE_MOST {

@@ -7,6 +7,7 @@ use std::io;
 
 use protocol::PeerError;
 use protocol::flist::{FileEntry, FileList, Ndx, Segments, Sorting, compare, sort};
+use rustix::io::Errno;
 
 use super::{Arguments, Folder, Listed, Location, ScanError, Walk};
 
@@ -127,7 +128,7 @@ impl<'h> Lister<'h> {
             Some(at) => places.entries.get(at as usize).copied(),
             None => places.parent,
         });
-        place.ok_or_else(|| io::ErrorKind::NotFound.into())
+        place.ok_or_else(|| io::Error::from(Errno::NOENT))
     }
 
     fn segment(&mut self, parent: Option<(FileEntry, Location)>, found: Vec<Listed>) -> Result<FileList, PeerError> {
