@@ -150,7 +150,7 @@ impl Progress {
         self.update(|now| now.passes += 1);
     }
 
-    pub(crate) fn takes_off(&self, bytes: u64) {
+    pub(crate) fn admitted(&self, bytes: u64) {
         self.update(|now| {
             now.in_flight += 1;
             now.taken += 1;
@@ -158,7 +158,7 @@ impl Progress {
         });
     }
 
-    pub(crate) fn lands(&self) {
+    pub(crate) fn settled(&self) {
         self.update(|now| now.in_flight -= 1);
     }
 
