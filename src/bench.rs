@@ -11,6 +11,7 @@ pub mod plot;
 mod progress;
 mod queue;
 mod report;
+pub mod runner;
 pub mod scene;
 pub mod ssh;
 mod sshd;

@@ -3,8 +3,8 @@
 use super::far_end::Reach;
 use super::link::{Relay, Terms};
 use super::queue::Queue;
+use super::runner::{Contender, Plan, Runner};
 use super::scene::write_noise;
-use super::transfer::{Contender, Plan, Runner};
 use super::{BenchError, Progress, Trial, find, median};
 use plotters::coord::combinators::IntoLogRange;
 use plotters::coord::ranged1d::{Ranged, ValueFormatter};

@@ -68,8 +68,9 @@ pub fn run(plan: &Plan, progress: &Progress) -> Result<Findings, BenchError> {
     let data = scratch.path().join("data");
     super::scene::write_noise(&data, plan.size, 3)?;
     let data = fs::read(&data).map_err(BenchError::local("read", &data))?;
+    let pushes = Pushes { rounds: plan.rounds, reach, ssh: ssh.as_deref(), data: &data, scratch: scratch.path() };
     for cipher in CIPHERS {
-        match by_cipher(plan, reach, ssh.as_deref(), cipher, &data, scratch.path(), progress) {
+        match pushes.by(cipher, progress) {
             Ok(row) => findings.rows.push(row),
             Err(BenchError::Interrupted) => return Err(BenchError::Interrupted),
             Err(error) => findings.skip(format!("ssh-{cipher}"), error),
@@ -83,38 +84,36 @@ pub fn run(plan: &Plan, progress: &Progress) -> Result<Findings, BenchError> {
     Ok(findings)
 }
 
-fn by_cipher(
-    plan: &Plan,
-    reach: &Reach,
-    ssh: Option<&Path>,
-    cipher: &'static str,
-    data: &[u8],
-    scratch: &Path,
-    progress: &Progress,
-) -> Result<Row, BenchError> {
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    let file = scratch.join("data");
-    for round in 0..plan.rounds.max(1) {
-        progress.say(format!("{cipher}, round {}", round + 1));
-        if let Some(ssh) = ssh {
-            let mut command = Command::new("sh");
-            let openssh = openssh(reach, ssh, Some(cipher), "cat >/dev/null");
-            command.args(["-c", "file=$1; shift; exec \"$@\" <\"$file\"", "sh"]).arg(&file);
-            command.arg(openssh.get_program()).args(openssh.get_args());
-            theirs.push(measure::run(&command, scratch)?.trial);
+/// Bytes that are pushed by each cipher.
+struct Pushes<'a> {
+    rounds: u32,
+    reach: &'a Reach,
+    /// OpenSSH's client, if it is here.
+    ssh: Option<&'a Path>,
+    data: &'a [u8],
+    /// Where they stand in the file `data`.
+    scratch: &'a Path,
+}
+
+impl Pushes<'_> {
+    fn by(&self, cipher: &'static str, progress: &Progress) -> Result<Row, BenchError> {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for round in 0..self.rounds.max(1) {
+            progress.say(format!("{cipher}, round {}", round + 1));
+            if let Some(ssh) = self.ssh {
+                let mut command = Command::new("sh");
+                let openssh = openssh(self.reach, ssh, Some(cipher), "cat >/dev/null");
+                command.args(["-c", "file=$1; shift; exec \"$@\" <\"$file\"", "sh"]).arg(self.scratch.join("data"));
+                command.arg(openssh.get_program()).args(openssh.get_args());
+                theirs.push(measure::run(&command, self.scratch)?.trial);
+            }
+            let mut options = self.reach.options();
+            options.ciphers = vec![cipher.to_owned()];
+            ours.push(timed(|| send(&mut Ssh::new(options)?, self.data))?);
         }
-        let mut options = reach.options();
-        options.ciphers = vec![cipher.to_owned()];
-        ours.push(timed(|| send(&mut Ssh::new(options)?, data))?);
+        let id = format!("ssh-{}", cipher.trim_end_matches("@openssh.com"));
+        Ok(Row::of_times(&id, None, (&ours, 1.0), (&theirs, 1.0), "s").as_rate(self.data.len() as u64))
     }
-    Ok(Row::of_times(
-        &format!("ssh-{}", cipher.trim_end_matches("@openssh.com")),
-        None,
-        (&ours, 1.0),
-        (&theirs, 1.0),
-        "s",
-    )
-    .as_rate(data.len() as u64))
 }
 
 /// Pushes bytes to a program that takes them all, and waits for its end.
