@@ -16,11 +16,6 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// What the cores are to reach with AVX-512, gigabytes per CPU second.
-const GOALS: [(&str, f64); 3] = [("core-sums", 14.0), ("core-identical", 14.0), ("core-miss", 1.0)];
-/// How many times faster than the others where nothing matches.
-const GOAL_FAST_RSYNC: f64 = 10.0;
-const GOAL_STOCK: f64 = 8.0;
 /// The search sees a source in pieces of this size, as the sender reads files, bytes.
 const READ: usize = 256 * 1024;
 /// Where nothing matches, the search leaps after so many bytes; within them every offset is looked at.
@@ -98,16 +93,12 @@ pub fn run(extent: Extent, folder: &Path, progress: &Progress) -> Result<Finding
         Vectors::limit(Vectors::Avx512);
         for (id, ours, theirs) in rates {
             let id = if number == 0 { id.to_owned() } else { format!("{id}-{}", level.name()) };
-            let goal = GOALS.iter().find(|(name, _)| *name == id).map(|&(_, goal)| goal);
-            let goal = goal.filter(|_| level == Vectors::Avx512);
             let unit = format!("GB per CPU second, {}", level.name());
             let row = Row::of_rate(&id, ours, theirs, &unit);
             if let (Some(theirs), "core-miss") = (theirs, &*id) {
-                findings.rows.push(
-                    Row::of_rate("core-miss-fast-rsync", ours, Some(theirs), unit).with_goal(Some(GOAL_FAST_RSYNC)),
-                );
+                findings.rows.push(Row::of_rate("core-miss-fast-rsync", ours, Some(theirs), unit));
             }
-            findings.rows.push(row.by_itself().with_goal(goal));
+            findings.rows.push(row.by_itself());
         }
     }
     drop((new, unrelated));
@@ -204,8 +195,7 @@ fn senders(rsync: &Path, extent: Extent, folder: &Path, progress: &Progress) -> 
     }
     let rate = |spent: &Vec<f64>| median(spent.iter().copied()).map(|cpu| extent.size as f64 / 1e9 / cpu.max(1e-6));
     let [theirs, ours] = [rate(&spent[0]), rate(&spent[1])];
-    let row = Row::of_rate("core-miss-stock", ours.unwrap_or_default(), theirs, "GB per CPU second of the sender");
-    Ok(row.with_goal(Some(GOAL_STOCK)))
+    Ok(Row::of_rate("core-miss-stock", ours.unwrap_or_default(), theirs, "GB per CPU second of the sender"))
 }
 
 #[cfg(test)]

@@ -121,7 +121,7 @@ fn transfers(args: TransferArgs) -> Result<u8> {
 
 fn report(common: &Common, findings: Result<Findings, BenchError>) -> Result<u8> {
     let findings = match findings {
-        Ok(findings) => Findings { quick: common.quick, ..findings },
+        Ok(findings) => findings,
         Err(error) => {
             say(&format!("pysmurf-archiver: {error}"));
             return Ok(SOME_FAILED);
