@@ -3,7 +3,7 @@
 //! Every libssh2 call is made in non-blocking mode and repeated under our own deadline, because libssh2's own limits
 //! start anew with each call and its blocking waits know no ceiling.
 
-use super::config::{self, Target};
+use super::config::{self, SshTarget};
 use super::settings::Value;
 use super::{auth, known_hosts};
 use crate::transport::ConnectError;
@@ -106,7 +106,7 @@ pub(in crate::transport) fn await_socket(
 }
 
 /// Connects and logs in. The host's key is checked before anything about us is said.
-pub(super) fn dial(target: &Target) -> Result<Dialled, ConnectError> {
+pub(super) fn dial(target: &SshTarget) -> Result<Dialled, ConnectError> {
     let deadline = Instant::now() + target.connect_timeout;
     let mut session = Session::new().map_err(|e| ConnectError::Setup(format!("Cannot start libssh2: {e}")))?;
     session.set_blocking(false);
@@ -180,12 +180,12 @@ fn prefer(
     Ok(())
 }
 
-fn timeout(target: &Target, stage: &'static str) -> ConnectError {
+fn timeout(target: &SshTarget, stage: &'static str) -> ConnectError {
     ConnectError::Timeout { host: target.place(), limit: target.connect_timeout, stage }
 }
 
 /// Tries every address of the host, each with a fair share of the time that is left.
-fn connect(target: &Target, deadline: Instant) -> Result<TcpStream, ConnectError> {
+fn connect(target: &SshTarget, deadline: Instant) -> Result<TcpStream, ConnectError> {
     let unreachable = |why: String| ConnectError::Unreachable { host: target.place(), why };
     let addresses: Vec<SocketAddr> = (target.hostname.as_str(), target.port)
         .to_socket_addrs()

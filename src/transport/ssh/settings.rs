@@ -3,7 +3,7 @@
 //! No parser of others will do: those there are know no `Match`, or only outside of included files, and judge settings that
 //! are of no interest here.
 
-use super::tokens::{Local, Tokens};
+use super::tokens::{LocalNames, PercentTokens};
 use crate::wild;
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -35,12 +35,12 @@ pub(super) struct Value {
 
 /// What the files say of one host.
 #[derive(Debug, Default)]
-pub(super) struct Settings {
+pub(super) struct SshSettings {
     /// By keyword in small letters.
     values: HashMap<String, Value>,
 }
 
-impl Settings {
+impl SshSettings {
     /// All of a setting.
     pub(super) fn value(&self, keyword: &str) -> Option<&Value> {
         self.values.get(keyword)
@@ -85,7 +85,7 @@ impl Settings {
 
 /// Whose file it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Owner {
+pub(super) enum SettingsOwner {
     /// The user's, which nobody else may change.
     User,
     /// The user's, named on a command line.
@@ -95,36 +95,36 @@ pub(super) enum Owner {
 }
 
 /// Reads files for one host.
-pub(super) struct Reader<'a> {
+pub(super) struct SettingsReader<'a> {
     /// The host as typed.
     pub(super) host: &'a str,
     /// The user as typed.
     pub(super) user: Option<&'a str>,
     /// The port as typed.
     pub(super) port: Option<u16>,
-    pub(super) local: &'a Local,
-    pub(super) settings: Settings,
+    pub(super) local: &'a LocalNames,
+    pub(super) settings: SshSettings,
     /// Read once more, since some section asks for that.
     pub(super) last_pass: bool,
     /// Whether one does.
     pub(super) asks_for_last_pass: bool,
 }
 
-impl Reader<'_> {
+impl SettingsReader<'_> {
     /// Reads one file; one that is not there is fine where nobody named it. The error names file and line.
-    pub(super) fn file(&mut self, path: &Path, owner: Owner) -> Result<(), String> {
+    pub(super) fn file(&mut self, path: &Path, owner: SettingsOwner) -> Result<(), String> {
         self.nested(path, owner, true, 0)
     }
 
-    fn nested(&mut self, path: &Path, owner: Owner, active: bool, depth: usize) -> Result<(), String> {
+    fn nested(&mut self, path: &Path, owner: SettingsOwner, active: bool, depth: usize) -> Result<(), String> {
         let wrong = |why: &dyn Display| format!("{}: {why}", path.display());
         let text = match fs::read(path) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(e) if e.kind() == ErrorKind::NotFound && (owner != Owner::Named || depth > 0) => return Ok(()),
-            Err(_) if depth > 0 && owner == Owner::Machine => return Ok(()),
+            Err(e) if e.kind() == ErrorKind::NotFound && (owner != SettingsOwner::Named || depth > 0) => return Ok(()),
+            Err(_) if depth > 0 && owner == SettingsOwner::Machine => return Ok(()),
             Err(e) => return Err(wrong(&e)),
         };
-        if owner == Owner::User {
+        if owner == SettingsOwner::User {
             let meta = fs::metadata(path).map_err(|e| wrong(&e))?;
             let ours = [0, rustix::process::getuid().as_raw()].contains(&meta.uid());
             if !ours || meta.mode() & 0o022 != 0 {
@@ -147,7 +147,7 @@ impl Reader<'_> {
         &mut self,
         line: &str,
         place: &str,
-        owner: Owner,
+        owner: SettingsOwner,
         outer: bool,
         here: &mut bool,
         depth: usize,
@@ -188,15 +188,15 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn include(&mut self, word: &str, owner: Owner, active: bool, depth: usize) -> Result<(), String> {
+    fn include(&mut self, word: &str, owner: SettingsOwner, active: bool, depth: usize) -> Result<(), String> {
         if depth >= DEPTH_MOST {
             return Err(format!("more than {DEPTH_MOST} files include one another"));
         }
         let word = self.tokens().expand_home(word);
         let path = match owner {
             _ if word.starts_with('/') => PathBuf::from(word),
-            Owner::Machine => Path::new("/etc/ssh").join(word),
-            Owner::User | Owner::Named => self.local.below_home(".ssh").unwrap_or_default().join(word),
+            SettingsOwner::Machine => Path::new("/etc/ssh").join(word),
+            SettingsOwner::User | SettingsOwner::Named => self.local.below_home(".ssh").unwrap_or_default().join(word),
         };
         for path in glob(&path) {
             self.nested(&path, owner, active, depth + 1)?;
@@ -266,8 +266,8 @@ impl Reader<'_> {
     }
 
     /// What is known so far.
-    fn tokens(&self) -> Tokens<'_> {
-        Tokens::so_far(self.host, self.user, self.port, &self.settings, self.local)
+    fn tokens(&self) -> PercentTokens<'_> {
+        PercentTokens::so_far(self.host, self.user, self.port, &self.settings, self.local)
     }
 }
 

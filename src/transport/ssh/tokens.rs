@@ -1,17 +1,17 @@
 //! What the words of a configuration stand for: `~`, `%` tokens, and `${VARIABLES}`.
 
-use super::settings::Settings;
+use super::settings::SshSettings;
 use protocol::checksum::{Checksum, FileHasher};
 use std::fs;
 use std::path::PathBuf;
 
 /// Where `~` is and who we are.
-pub(super) struct Local {
+pub(super) struct LocalNames {
     pub(super) home: Option<PathBuf>,
     pub(super) user: Option<String>,
 }
 
-impl Local {
+impl LocalNames {
     /// From `HOME` and `USER`, else from the password file.
     pub(super) fn from_env() -> Self {
         let uid = rustix::process::getuid().as_raw().to_string();
@@ -35,7 +35,7 @@ impl Local {
 }
 
 /// What the tokens stand for.
-pub(super) struct Tokens<'a> {
+pub(super) struct PercentTokens<'a> {
     /// The host as typed.
     pub(super) host: &'a str,
     pub(super) hostname: String,
@@ -44,17 +44,17 @@ pub(super) struct Tokens<'a> {
     /// The name of the host's key.
     pub(super) alias: &'a str,
     jump: &'a str,
-    local: &'a Local,
+    local: &'a LocalNames,
 }
 
-impl<'a> Tokens<'a> {
+impl<'a> PercentTokens<'a> {
     /// As far as the settings go; what was typed beats them.
     pub(super) fn so_far(
         host: &'a str,
         user: Option<&'a str>,
         port: Option<u16>,
-        settings: &'a Settings,
-        local: &'a Local,
+        settings: &'a SshSettings,
+        local: &'a LocalNames,
     ) -> Self {
         let hostname =
             settings.word("hostname").unwrap_or("%h").replace("%%", "\0").replace("%h", host).replace('\0', "%");
