@@ -17,8 +17,8 @@ pub mod ssh;
 mod sshd;
 pub mod transfer;
 
-pub use progress::Progress;
-pub use report::{Findings, Receiver, Row, Trial};
+pub use progress::BenchProgress;
+pub use report::{Findings, ReceivingEnd, Row, Trial};
 
 use crate::transport::ConnectError;
 use std::path::{Path, PathBuf};

@@ -5,14 +5,14 @@ use serde_json::{Value, json};
 
 /// Who writes the files at the far end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Receiver {
+pub enum ReceivingEnd {
     /// Stock rsync.
     Stock,
     /// This program.
     Ours,
 }
 
-impl Receiver {
+impl ReceivingEnd {
     fn name(self) -> &'static str {
         match self {
             Self::Stock => "stock",
@@ -66,7 +66,7 @@ pub struct Row {
     /// Which scenario.
     pub id: String,
     /// Who received; `None` where nothing was transferred.
-    pub receiver: Option<Receiver>,
+    pub receiver: Option<ReceivingEnd>,
     /// Our number.
     pub ours: f64,
     /// The other's number; `None` where there is no other here.
@@ -101,7 +101,7 @@ impl Row {
     /// A row of times, of which less is better; each of them is multiplied by its factor.
     pub fn of_times(
         id: &str,
-        receiver: Option<Receiver>,
+        receiver: Option<ReceivingEnd>,
         (ours, our_factor): (&[Trial], f64),
         (theirs, their_factor): (&[Trial], f64),
         unit: &str,
@@ -140,7 +140,7 @@ impl Row {
         let number = |value: Option<f64>| value.map_or(Value::Null, |value| json!(rounded(value)));
         let fields = [
             ("id", json!(self.id)),
-            ("receiver", json!(self.receiver.map(Receiver::name))),
+            ("receiver", json!(self.receiver.map(ReceivingEnd::name))),
             ("ours", number(Some(self.ours))),
             ("theirs", number(self.theirs)),
             ("unit", json!(self.unit)),
@@ -183,7 +183,7 @@ impl Findings {
         for row in &self.rows {
             lines.push(vec![
                 row.id.clone(),
-                row.receiver.map_or("", Receiver::name).to_owned(),
+                row.receiver.map_or("", ReceivingEnd::name).to_owned(),
                 shown(row.ours),
                 row.theirs.map_or_else(String::new, shown),
                 row.unit.clone(),
@@ -225,7 +225,7 @@ fn detail(row: &Row) -> Option<Vec<String>> {
     let or_unknown = |value: Option<String>| value.unwrap_or_else(|| "?".to_owned());
     Some(vec![
         row.id.clone(),
-        row.receiver.map_or("", Receiver::name).to_owned(),
+        row.receiver.map_or("", ReceivingEnd::name).to_owned(),
         both(&|medians| shown(medians.wall)),
         both(&|medians| shown(medians.cpu)),
         both(&|medians| or_unknown(medians.far_cpu.map(shown))),
@@ -280,7 +280,7 @@ mod tests {
     fn a_row_as_json_has_exactly_its_keys() {
         let ours = [trial(1.0, 0.1), trial(3.0, 0.3), trial(2.0, 0.2)];
         let theirs = [trial(8.0, 2.0)];
-        let row = Row::of_times("unrelated", Some(Receiver::Stock), (&ours, 1.0), (&theirs, 1.0), "s");
+        let row = Row::of_times("unrelated", Some(ReceivingEnd::Stock), (&ours, 1.0), (&theirs, 1.0), "s");
         assert_eq!(
             row.json(),
             "{\"id\":\"unrelated\",\"receiver\":\"stock\",\"ours\":2.0,\"theirs\":8.0,\"unit\":\"s\",\"ratio\":4.0,\
@@ -298,7 +298,7 @@ mod tests {
     fn times_count_for_one_of_many() {
         let row = Row::of_times(
             "trickle-agent",
-            Some(Receiver::Stock),
+            Some(ReceivingEnd::Stock),
             (&[trial(2.0, 1.0)], 1.0),
             (&[trial(3.0, 0.5)], 100.0),
             "ms",
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn nothing_is_compared_with_what_is_not_there() {
-        let inserted = Row::of_times("inserted", Some(Receiver::Stock), (&[trial(1.0, 1.0)], 1.0), (&[], 1.0), "s");
+        let inserted = Row::of_times("inserted", Some(ReceivingEnd::Stock), (&[trial(1.0, 1.0)], 1.0), (&[], 1.0), "s");
         assert_eq!((inserted.theirs, inserted.ratio), (None, None));
         let findings = Findings { rows: vec![inserted], ..Findings::default() };
         assert!(

@@ -1,21 +1,21 @@
 //! Those that are measured take turns, at the same far end and with the same files.
 
 use super::far_end::{FarEnd, rsync};
-use super::report::{Receiver, Trial};
-use super::{BenchError, Findings, Progress, find, measure};
+use super::report::{ReceivingEnd, Trial};
+use super::{BenchError, BenchProgress, Findings, find, measure};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What is to be measured.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct TransferPlan {
     /// The user's own host; `None` for a private sshd on this machine.
     pub host: Option<String>,
     /// Ids of [`SCENARIOS`](super::transfer::SCENARIOS).
     pub scenarios: Vec<&'static str>,
     /// Who receives.
-    pub receivers: Vec<Receiver>,
+    pub receivers: Vec<ReceivingEnd>,
     /// Length of a large file, bytes.
     pub size: u64,
     /// Rounds, of which the median counts.
@@ -28,7 +28,7 @@ pub struct Plan {
     pub our_path: Option<String>,
 }
 
-impl Plan {
+impl TransferPlan {
     pub(super) fn wants(&self, id: &str) -> bool {
         self.scenarios.contains(&id)
     }
@@ -36,13 +36,13 @@ impl Plan {
 
 /// What the scenarios share.
 pub(super) struct Runner<'p> {
-    pub(super) plan: Plan,
+    pub(super) plan: TransferPlan,
     pub(super) far: FarEnd,
     /// Stock rsync on this side; without it there is nobody to compare with.
     pub(super) rsync: Option<PathBuf>,
     pub(super) findings: Findings,
     pub(super) scratch: tempfile::TempDir,
-    progress: &'p Progress,
+    progress: &'p BenchProgress,
 }
 
 /// One of those that take turns.
@@ -63,7 +63,7 @@ impl Contender<'_> {
 }
 
 impl<'p> Runner<'p> {
-    pub(super) fn start(plan: Plan, progress: &'p Progress) -> Result<Self, BenchError> {
+    pub(super) fn start(plan: TransferPlan, progress: &'p BenchProgress) -> Result<Self, BenchError> {
         let scratch = tempfile::Builder::new().prefix("archiver-bench").tempdir_in(&plan.folder);
         let scratch = scratch.map_err(BenchError::local("make a folder in", &plan.folder))?;
         let far = match &plan.host {
@@ -138,7 +138,7 @@ impl<'p> Runner<'p> {
     }
 
     /// Our command, once for each receiver that is asked for and there.
-    pub(super) fn receivers(&mut self, scenario: &'static str) -> Vec<(Receiver, Option<String>)> {
+    pub(super) fn receivers(&mut self, scenario: &'static str) -> Vec<(ReceivingEnd, Option<String>)> {
         let mut found = Vec::new();
         for receiver in self.plan.receivers.clone() {
             match self.far.server(receiver) {

@@ -1,8 +1,8 @@
 //! The SSH link by itself: how long until one is let in, and how fast each cipher is, ours and OpenSSH's.
 
-use super::far_end::{FarEnd, Reach};
+use super::far_end::{FarEnd, SshReach};
 use super::report::Row;
-use super::{BenchError, Findings, Progress, Trial, find, measure};
+use super::{BenchError, BenchProgress, Findings, Trial, find, measure};
 use crate::link::Ending;
 use crate::transport::Connect;
 use crate::transport::ssh::Ssh;
@@ -23,7 +23,7 @@ const END_LIMIT: Duration = Duration::from_secs(60);
 
 /// What is to be measured.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct SshPlan {
     /// The user's own host; `None` for a private sshd on this machine.
     pub host: Option<String>,
     /// Bytes for each cipher.
@@ -38,7 +38,7 @@ pub struct Plan {
 ///
 /// # Errors
 /// When the host cannot be reached, or OpenSSH's client is here and cannot reach it.
-pub fn run(plan: &Plan, progress: &Progress) -> Result<Findings, BenchError> {
+pub fn run(plan: &SshPlan, progress: &BenchProgress) -> Result<Findings, BenchError> {
     let scratch = tempfile::Builder::new().prefix("archiver-bench").tempdir_in(&plan.folder);
     let scratch = scratch.map_err(BenchError::local("make a folder in", &plan.folder))?;
     let far = match &plan.host {
@@ -87,7 +87,7 @@ pub fn run(plan: &Plan, progress: &Progress) -> Result<Findings, BenchError> {
 /// Bytes that are pushed by each cipher.
 struct Pushes<'a> {
     rounds: u32,
-    reach: &'a Reach,
+    reach: &'a SshReach,
     /// OpenSSH's client, if it is here.
     ssh: Option<&'a Path>,
     data: &'a [u8],
@@ -96,7 +96,7 @@ struct Pushes<'a> {
 }
 
 impl Pushes<'_> {
-    fn by(&self, cipher: &'static str, progress: &Progress) -> Result<Row, BenchError> {
+    fn by(&self, cipher: &'static str, progress: &BenchProgress) -> Result<Row, BenchError> {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for round in 0..self.rounds.max(1) {
             progress.say(format!("{cipher}, round {}", round + 1));
@@ -133,7 +133,7 @@ fn send(ssh: &mut Ssh, data: &[u8]) -> Result<(), BenchError> {
     }
 }
 
-fn openssh(reach: &Reach, ssh: &Path, cipher: Option<&str>, line: &str) -> Command {
+fn openssh(reach: &SshReach, ssh: &Path, cipher: Option<&str>, line: &str) -> Command {
     let mut command = reach.command(ssh);
     command.args(reach.words());
     command.args(cipher.map(|cipher| format!("-oCiphers={cipher}")));

@@ -1,10 +1,10 @@
 //! Whole transfers over SSH: our program and stock's against each other, round by round.
 
-use super::far_end::Reach;
-use super::report::{Receiver, Row};
-use super::runner::{Contender, Plan, Runner, content};
-use super::scene::{Kind, noise, write_noise};
-use super::{BenchError, Findings, Progress, find, measure, queue};
+use super::far_end::SshReach;
+use super::report::{ReceivingEnd, Row};
+use super::runner::{Contender, Runner, TransferPlan, content};
+use super::scene::{OldCopy, noise, write_noise};
+use super::{BenchError, BenchProgress, Findings, find, measure, queue};
 pub use queue::WAN_BYTES;
 use std::fs;
 use std::path::Path;
@@ -49,14 +49,14 @@ struct Duel<'d> {
 ///
 /// # Errors
 /// When the far end cannot be had, a program fails, or a copy is not equal to its source.
-pub fn run(plan: Plan, progress: &Progress) -> Result<Findings, BenchError> {
+pub fn run(plan: TransferPlan, progress: &BenchProgress) -> Result<Findings, BenchError> {
     let mut runner = Runner::start(plan, progress)?;
     for (id, cipher) in [("new-default", None), ("new-gcm", Some(GCM))] {
         if runner.plan.wants(id) {
             runner.one_file(id, None, cipher)?;
         }
     }
-    for kind in Kind::ALL {
+    for kind in OldCopy::ALL {
         if runner.plan.wants(kind.id()) {
             runner.one_file(kind.id(), Some(kind), None)?;
         }
@@ -71,7 +71,7 @@ pub fn run(plan: Plan, progress: &Progress) -> Result<Findings, BenchError> {
 
 impl Runner<'_> {
     /// One large file, over an old copy or none.
-    fn one_file(&mut self, id: &'static str, old: Option<Kind>, cipher: Option<&str>) -> Result<(), BenchError> {
+    fn one_file(&mut self, id: &'static str, old: Option<OldCopy>, cipher: Option<&str>) -> Result<(), BenchError> {
         self.say(format!("{id}: making files"));
         let folder = self.fresh("src")?;
         let source = folder.join("data");
@@ -91,7 +91,7 @@ impl Runner<'_> {
     }
 
     /// Puts the old copy into our folder there.
-    fn upload_old(&mut self, kind: Kind) -> Result<(), BenchError> {
+    fn upload_old(&mut self, kind: OldCopy) -> Result<(), BenchError> {
         let len =
             usize::try_from(self.plan.size).map_err(|error| BenchError::Setup(format!("Option --size: {error}")))?;
         let old = self.local("old");
@@ -131,7 +131,7 @@ impl Runner<'_> {
         }
         let receivers = self.receivers(id);
         for (receiver, server) in &receivers {
-            let by = if *receiver == Receiver::Stock { "us" } else { "us, our own receiver" };
+            let by = if *receiver == ReceivingEnd::Stock { "us" } else { "us, our own receiver" };
             contenders.push(Contender::new(by, with(reach.ours(server.as_deref())?, options, operands)));
         }
         if id == "new-default"
@@ -160,7 +160,7 @@ fn with(mut command: Command, options: &[&str], operands: &[String]) -> Command 
     command
 }
 
-fn scp_command(reach: &Reach, scp: &Path, operands: &[String]) -> Command {
+fn scp_command(reach: &SshReach, scp: &Path, operands: &[String]) -> Command {
     let mut command = reach.command(scp);
     command.arg("-q").args(reach.words()).args(operands);
     command
@@ -173,6 +173,6 @@ mod tests {
     #[test]
     fn groups_name_scenarios_that_there_are() {
         assert!(GROUPS.iter().flat_map(|(_, ids)| ids.iter()).all(|id| SCENARIOS.contains(id)));
-        assert!(Kind::ALL.iter().all(|kind| SCENARIOS.contains(&kind.id())));
+        assert!(OldCopy::ALL.iter().all(|kind| SCENARIOS.contains(&kind.id())));
     }
 }

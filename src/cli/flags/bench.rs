@@ -54,11 +54,11 @@ Examples:
 #[command(after_help = BENCH_HELP)]
 pub(in crate::cli) struct BenchArgs {
     #[command(subcommand)]
-    pub(in crate::cli) what: What,
+    pub(in crate::cli) what: BenchCommand,
 }
 
 #[derive(Debug, Subcommand)]
-pub(in crate::cli) enum What {
+pub(in crate::cli) enum BenchCommand {
     /// The cores in memory: sums and search, beside fast_rsync and stock's sender
     Delta {
         #[command(flatten)]
