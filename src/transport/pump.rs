@@ -6,7 +6,8 @@
 //! and its death be noticed while nothing runs. A session on which anything went wrong is thrown away.
 
 use super::ConnectError;
-use super::ssh::dial::{Dialled, Stop, await_socket, drive, wants_out};
+use super::ssh::dial::Dialled;
+use super::ssh::drive::{Stop, await_socket, drive, wants_out};
 use crate::link::{Closer, Ending, Link, Remote};
 use crate::pipe::{DEFAULT_CAPACITY, Front, PipeReader, PipeWriter, pipe};
 use libssh2_sys as sys;

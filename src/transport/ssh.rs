@@ -6,6 +6,7 @@
 mod auth;
 mod config;
 pub(super) mod dial;
+pub(super) mod drive;
 mod known_hosts;
 mod settings;
 pub mod sftp;

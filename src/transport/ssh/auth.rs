@@ -1,7 +1,7 @@
 //! Proves who we are: by the agent and by key files, never by password.
 
 use super::config::{KeyFile, Named, SshTarget};
-use super::dial::{Stop, await_socket, drive};
+use super::drive::{Stop, await_socket, drive};
 use crate::transport::ConnectError;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as STANDARD;

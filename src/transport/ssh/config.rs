@@ -16,35 +16,6 @@ const DEFAULT_KEYS: [&str; 3] = [".ssh/id_ed25519", ".ssh/id_ecdsa", ".ssh/id_rs
 const DEFAULT_KNOWN_HOSTS: [&str; 2] = [".ssh/known_hosts", ".ssh/known_hosts2"];
 const SYSTEM_KNOWN_HOSTS: [&str; 2] = ["/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"];
 
-/// The settings that are obeyed, or are refused by name.
-pub(super) const USED: [&str; 25] = [
-    "hostname",
-    "port",
-    "user",
-    "identityfile",
-    "identitiesonly",
-    "identityagent",
-    "userknownhostsfile",
-    "globalknownhostsfile",
-    "hostkeyalias",
-    "revokedhostkeys",
-    "stricthostkeychecking",
-    "hostkeyalgorithms",
-    "kexalgorithms",
-    "ciphers",
-    "macs",
-    "tag",
-    "proxyjump",
-    "proxycommand",
-    "pubkeyauthentication",
-    "bindaddress",
-    "bindinterface",
-    "certificatefile",
-    "knownhostscommand",
-    "pubkeyacceptedalgorithms",
-    "requiredrsasize",
-];
-
 /// Those of them that can only be named: what they ask for is not done, and files go all the same.
 const WITHOUT_EFFECT: [&str; 6] = [
     "BindAddress",
@@ -150,7 +121,7 @@ pub(super) fn resolve(options: &SshOptions, local: &LocalNames) -> Result<SshTar
     if let Some(value) = settings.value("port").filter(|value| value.words[0].parse::<u16>().map_or(true, |n| n == 0)) {
         return Err(unusable(format!("{}: Port {} is none", value.place, value.words[0])));
     }
-    let tokens = PercentTokens::so_far(host, typed_user.as_deref(), options.port, &settings, local);
+    let tokens = PercentTokens::so_far(host, typed_user.as_deref(), options.port, local, |name| settings.word(name));
     check_name("host", &tokens.hostname)?;
     if tokens.user.is_empty() {
         let remedy = options.remedies.user();

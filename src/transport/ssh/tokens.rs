@@ -1,6 +1,5 @@
 //! What the words of a configuration stand for: `~`, `%` tokens, and `${VARIABLES}`.
 
-use super::settings::SshSettings;
 use protocol::checksum::{Checksum, FileHasher};
 use std::fs;
 use std::path::PathBuf;
@@ -53,18 +52,17 @@ impl<'a> PercentTokens<'a> {
         host: &'a str,
         user: Option<&'a str>,
         port: Option<u16>,
-        settings: &'a SshSettings,
         local: &'a LocalNames,
+        setting: impl Fn(&str) -> Option<&'a str>,
     ) -> Self {
-        let hostname =
-            settings.word("hostname").unwrap_or("%h").replace("%%", "\0").replace("%h", host).replace('\0', "%");
+        let hostname = setting("hostname").unwrap_or("%h").replace("%%", "\0").replace("%h", host).replace('\0', "%");
         Self {
             host,
             hostname,
-            user: user.or(settings.word("user")).or(local.user.as_deref()).unwrap_or_default(),
-            port: port.or_else(|| settings.word("port")?.parse().ok()).unwrap_or(22),
-            alias: settings.word("hostkeyalias").unwrap_or(host),
-            jump: settings.word("proxyjump").filter(|jump| !jump.eq_ignore_ascii_case("none")).unwrap_or_default(),
+            user: user.or(setting("user")).or(local.user.as_deref()).unwrap_or_default(),
+            port: port.or_else(|| setting("port")?.parse().ok()).unwrap_or(22),
+            alias: setting("hostkeyalias").unwrap_or(host),
+            jump: setting("proxyjump").filter(|jump| !jump.eq_ignore_ascii_case("none")).unwrap_or_default(),
             local,
         }
     }
