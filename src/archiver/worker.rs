@@ -1,6 +1,6 @@
 //! A worker: one thread that has batch after batch carried, and decides on what is left of each.
 
-use super::blame::{Failed, Listed};
+use super::blame::{FileFailure, SessionFiles};
 use super::carrier::Carrier;
 use super::control::Control;
 use super::flight::Job;
@@ -74,7 +74,7 @@ struct Rest {
 struct Unproven {
     /// It is carried again.
     left: Vec<Job>,
-    failed: Vec<Failed>,
+    failed: Vec<FileFailure>,
     refused: Vec<Job>,
 }
 
@@ -149,7 +149,7 @@ impl Worker {
         if let Err(TransferError::Stalled(_)) = &carried.ended {
             self.common.control.progress().timed_out();
         }
-        let listed = Listed::of(&jobs, &self.common.origins, since);
+        let listed = SessionFiles::of(&jobs, &self.common.origins, since);
         let full = no_room(&carried.words).map(str::to_owned);
         let Unproven { mut left, failed, refused } = self.sort(jobs, carried.verdicts, full.is_some());
         self.blame(failed, &listed);
@@ -182,7 +182,7 @@ impl Worker {
                     job.headway.arrived = digest;
                     unproven.left.push(job);
                 }
-                Verdict::Failed(kind, why) => unproven.failed.push(Failed { job, kind, why }),
+                Verdict::Failed(kind, why) => unproven.failed.push(FileFailure { job, kind, why }),
                 Verdict::Taken => unproven.left.extend(self.next_variant(job)),
                 Verdict::Refused if !full => unproven.refused.push(job),
                 Verdict::Refused | Verdict::Open => unproven.left.push(job),
@@ -220,10 +220,10 @@ impl Worker {
     }
 
     /// Counts failures of files of a session, but for those whose place is in trouble: they are held back with it.
-    fn blame(&mut self, failed: Vec<Failed>, listed: &Listed) {
+    fn blame(&mut self, failed: Vec<FileFailure>, listed: &SessionFiles) {
         let Workplace { origins, settings, results, .. } = &self.common;
         let held = listed.held(&failed, origins, self.carrier.far_folders(), settings.direction);
-        for (Failed { mut job, kind, why }, held) in failed.into_iter().zip(held) {
+        for (FileFailure { mut job, kind, why }, held) in failed.into_iter().zip(held) {
             match held {
                 true => job.had_its_turn(),
                 false => results.failed(job, kind, why),
