@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod archiver;
+mod backoff;
 pub mod bench;
 pub mod catalog;
 pub mod cli;

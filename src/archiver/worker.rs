@@ -7,12 +7,13 @@ use super::flight::Job;
 use super::layout::{archived_path, too_long};
 use super::origins::Origins;
 use super::results::Results;
-use super::retry::{Backoff, ONCE_PATIENCE, blames_the_link, no_room, with_words, words_about};
+use super::retry::{ONCE_PATIENCE, blames_the_link, no_room, with_words, words_about};
 use super::sessions::SessionPermits;
 use super::shared_file::{SharedFile, SharedFiles};
 use super::unfinished::Strays;
 use super::verdict::Verdict;
 use super::{Direction, Settings};
+use crate::backoff::Backoff;
 use crate::status::Failure;
 use crate::transfer::{Summary, TransferError};
 use crate::transport::Connect;
@@ -82,7 +83,7 @@ impl Worker {
     pub(super) fn new(number: usize, connect: Box<dyn Connect>, common: Workplace) -> Self {
         let carrier =
             Carrier::new(number, connect, common.settings.clone(), common.control.clone(), common.shared_files.clone());
-        Self { number, common, carrier, backoff: Backoff::new(), rests: VecDeque::new() }
+        Self { number, common, carrier, backoff: Backoff::default(), rests: VecDeque::new() }
     }
 
     /// Works until the queue is closed.
@@ -317,13 +318,13 @@ impl Worker {
 
     /// Waits because of the link; false when a run with `once` gives up instead.
     fn pause(&mut self, why: &str) -> bool {
-        let wait = self.backoff.next();
+        let wait = self.backoff.pause();
         self.carrier.forget_road();
         let (progress, stop) = (self.common.control.progress(), self.common.control.stop());
         progress.link_trouble(why);
         let host = self.carrier.describe();
-        if self.common.settings.once && self.backoff.failures >= ONCE_PATIENCE {
-            tracing::error!(host, "Giving up after {} attempts: {why}", self.backoff.failures);
+        if self.common.settings.once && self.backoff.failures() >= ONCE_PATIENCE {
+            tracing::error!(host, "Giving up after {} attempts: {why}", self.backoff.failures());
             progress.give_up(why);
             stop.stop();
             return false;
