@@ -171,6 +171,14 @@ pub enum Retry {
 }
 
 impl Retry {
+    /// What has come of it for so many rows, in words.
+    pub fn told(rows: u64) -> String {
+        match rows {
+            1 => "1 row will be tried again".to_owned(),
+            rows => format!("{rows} rows will be tried again"),
+        }
+    }
+
     /// A pattern as SQL's LIKE wants it, with `|` as its escape character.
     fn like(pattern: &str) -> String {
         let mut like = String::with_capacity(pattern.len());
