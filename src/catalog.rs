@@ -8,12 +8,14 @@ pub mod mysql;
 mod names;
 mod note;
 mod open;
+mod options;
 pub mod sqlite;
 
 pub use database::{Database, Secret, Server, Tls, TlsMode};
 pub use names::strangers;
 pub use note::{Keeping, NOTES, Note};
-pub use open::{AnyCatalog, Created, Options, init_db, inspect, open, reach};
+pub use open::{AnyCatalog, init_db, inspect, open, reach};
+pub use options::{Created, Options};
 
 /// Primary key of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

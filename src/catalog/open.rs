@@ -3,23 +3,9 @@
 use super::mysql::{self, MySqlCatalog};
 use super::sqlite::{self, SqliteCatalog};
 use super::{
-    ArchiveStats, Catalog, CatalogError, Database, Keeping, Layout, Looked, Note, RecordId, Retry, Selection, Settled,
-    Totals,
+    ArchiveStats, Catalog, CatalogError, Created, Database, Keeping, Layout, Looked, Note, Options, RecordId, Retry,
+    Settled, Totals,
 };
-
-/// What is wanted of a database.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// Which rows.
-    pub selection: Selection,
-    /// MySQL: the table; by default the newest of `pysmurf_files_v1`, `pysmurf_files_v0`, `pysmurf_files` that exists.
-    pub table: Option<String>,
-    /// MySQL: the naming rule; by default by action if the table has that column, else by type.
-    pub layout: Option<Layout>,
-    /// SQLite: make the file, its folder and its tables where they are absent. Else that is an error: a mistyped name must
-    /// not become a database that nobody fills.
-    pub create: bool,
-}
 
 /// A catalog of either kind.
 pub enum AnyCatalog {
@@ -70,15 +56,6 @@ fn refuse_mysql_options(database: &Database, options: &Options) -> Result<(), Ca
         }
     }
     Ok(())
-}
-
-/// A table that [`init_db`] was to create.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Created {
-    /// Its name.
-    pub table: String,
-    /// False when it was there already, and has been left as it was.
-    pub new: bool,
 }
 
 /// Creates what a catalog needs: `pysmurf_files_v1`, or the two tables of SupRsync, and the table of notes. Never alters a

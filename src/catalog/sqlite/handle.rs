@@ -7,8 +7,13 @@ use std::path::{Path, PathBuf};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::{BUSY_LIMIT, FILES, REQUIRED, columns, create, trouble, unavailable};
+use super::table::{FILES, REQUIRED, columns, create};
+use super::trouble::{trouble, unavailable};
 use crate::catalog::CatalogError;
+use std::time::Duration;
+
+/// How long a call waits for another program's lock; SupRsync's own patience.
+const BUSY_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a file is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
