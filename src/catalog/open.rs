@@ -1,7 +1,7 @@
 //! Opens whichever catalog the address names.
 
 use super::mysql::{self, MySqlCatalog};
-use super::sqlite::{self, SqliteCatalog};
+use super::sqlite::{self, OpenFor, SqliteCatalog};
 use super::{
     ArchiveStats, Catalog, CatalogError, Created, Database, Keeping, Layout, Looked, Note, Options, RecordId, Retry,
     Settled, Totals,
@@ -22,7 +22,8 @@ pub async fn open(database: &Database, options: Options) -> Result<AnyCatalog, C
         Database::Mysql(server) => Ok(AnyCatalog::Mysql(Box::new(MySqlCatalog::open(server, options).await?))),
         Database::Sqlite(path) => {
             refuse_mysql_options(database, &options)?;
-            SqliteCatalog::open(path, options.selection, options.create).await.map(AnyCatalog::Sqlite)
+            let purpose = if options.create { OpenFor::Create } else { OpenFor::Use };
+            SqliteCatalog::open(path, options.selection, purpose).await.map(AnyCatalog::Sqlite)
         }
     }
 }
@@ -34,7 +35,7 @@ pub async fn inspect(database: &Database, options: Options) -> Result<AnyCatalog
         Database::Mysql(_) => open(database, options).await,
         Database::Sqlite(path) => {
             refuse_mysql_options(database, &options)?;
-            SqliteCatalog::inspect(path, options.selection).await.map(AnyCatalog::Sqlite)
+            SqliteCatalog::open(path, options.selection, OpenFor::Look).await.map(AnyCatalog::Sqlite)
         }
     }
 }

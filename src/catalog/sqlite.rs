@@ -22,7 +22,8 @@ use rusqlite::{Connection, params};
 use tokio::sync::Semaphore;
 
 use self::claim::Claim;
-use self::handle::{Handle, Wish, connect, keep_log};
+pub(super) use self::handle::OpenFor;
+use self::handle::{Handle, connect, keep_log};
 use self::table::{PATH_LIMIT, create};
 use self::trouble::{in_time, on_own_thread, trouble};
 use self::walk::reach_of_a_look;
@@ -54,18 +55,8 @@ pub struct SqliteCatalog {
 }
 
 impl SqliteCatalog {
-    /// Opens the file. With `create` it is made, with its folder and its tables, where it is absent; else that is
-    /// [`CatalogError::Setup`], as is a table that lacks a column.
-    pub async fn open(path: &Path, selection: Selection, create: bool) -> Result<Self, CatalogError> {
-        Self::open_as(path, selection, if create { Wish::Create } else { Wish::Use }).await
-    }
-
-    /// Opens the file for looking only: nothing is created or changed, and what is absent is [`CatalogError::Setup`].
-    pub async fn inspect(path: &Path, selection: Selection) -> Result<Self, CatalogError> {
-        Self::open_as(path, selection, Wish::Look).await
-    }
-
-    async fn open_as(path: &Path, selection: Selection, wish: Wish) -> Result<Self, CatalogError> {
+    /// Opens the file. What is absent and not to be made is [`CatalogError::Setup`], as is a table that lacks a column.
+    pub(super) async fn open(path: &Path, selection: Selection, purpose: OpenFor) -> Result<Self, CatalogError> {
         let [archive] = <[String; 1]>::try_from(selection.targets).map_err(|names| {
             CatalogError::Setup(format!(
                 "A SQLite database serves exactly one archive, and {} are chosen; name one with --archive-name",
@@ -74,7 +65,7 @@ impl SqliteCatalog {
         })?;
         let database = Database::Sqlite(path.to_owned()).to_string();
         let file = path.to_owned();
-        let opening = on_own_thread(&database, move |database| Handle::open(&file, database, wish));
+        let opening = on_own_thread(&database, move |database| Handle::open(&file, database, purpose));
         let handle = in_time(&database, opening).await?;
         let (has_ignore, has_deletable) = (handle.has("ignore"), handle.has("deletable"));
         Ok(Self {
@@ -224,7 +215,7 @@ pub(super) async fn init_db(path: &Path) -> Result<Vec<Created>, CatalogError> {
     let file = path.to_owned();
     let database = Database::Sqlite(path.to_owned()).to_string();
     let creating = on_own_thread(&database, move |database| {
-        let mut connection = connect(&file, database, Wish::Create)?;
+        let mut connection = connect(&file, database, OpenFor::Create)?;
         let created = create(&mut connection).map_err(|error| trouble(database, error))?;
         keep_log(&connection, database)?;
         Ok(created)
@@ -237,7 +228,7 @@ pub(super) async fn reach(path: &Path) -> Result<String, CatalogError> {
     let file = path.to_owned();
     let database = Database::Sqlite(path.to_owned()).to_string();
     let looking = on_own_thread(&database, move |database| {
-        let connection = connect(&file, database, Wish::Look)?;
+        let connection = connect(&file, database, OpenFor::Look)?;
         let read = connection.query_row("SELECT COUNT(*) FROM sqlite_master", [], |row| row.get::<_, i64>(0));
         read.map_err(|error| trouble(database, error))?;
         Ok(format!("SQLite {}", rusqlite::version()))
