@@ -206,7 +206,12 @@ impl Catalog for SqliteCatalog {
                 Ok(())
             })
             .await;
-        self.claim.release();
+        let (claim, file, archive) = (self.claim.clone(), self.file.clone(), self.archive.clone());
+        let releasing = on_own_thread(&self.database, move |_| {
+            claim.release(&file, &archive);
+            Ok(())
+        });
+        let _ = in_time(&self.database, releasing).await;
     }
 }
 
