@@ -12,7 +12,7 @@ use super::terms::SessionTerms;
 use super::unfinished::{self, Unfinished};
 use super::verdict::Carried;
 use super::{Direction, Settings, pull, push, sftp};
-use crate::transfer::local::Local;
+use crate::local::Local;
 use crate::transport::{Connect, ConnectError};
 use std::path::Path;
 use std::sync::Arc;

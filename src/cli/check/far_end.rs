@@ -4,9 +4,9 @@ use super::report::{Report, Status};
 use crate::archiver::{
     Coding, Demands, Direction, FarProgram, ServerProbe, base, hello, probe, sender_args, server_args,
 };
-use crate::cli::run::Service;
 use crate::link::Closer;
-use crate::transfer::local::Local;
+use crate::local::Local;
+use crate::service::Service;
 use crate::transfer::{TransferError, greet};
 use crate::transport::ssh::Ssh;
 use crate::transport::ssh::sftp::Sftp;
