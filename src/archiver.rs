@@ -11,6 +11,7 @@ mod deliver;
 mod flight;
 pub mod layout;
 mod origins;
+mod patience;
 mod poller;
 mod pull;
 mod ranges;

@@ -145,6 +145,8 @@ fn stock_of_older_protocols() {
 struct Folder(PathBuf);
 
 impl Source for Folder {
+    type File = File;
+
     fn open(&self, _ndx: Ndx, entry: &FileEntry) -> io::Result<File> {
         File::open(self.0.join(std::ffi::OsStr::from_bytes(&entry.name)))
     }

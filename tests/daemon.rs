@@ -368,6 +368,8 @@ fn pull(site: &Site, call: &Call, path: &str, to: &Path) -> Result<(), DaemonErr
 struct One(PathBuf);
 
 impl Source for One {
+    type File = File;
+
     fn open(&self, _: Ndx, _: &FileEntry) -> io::Result<File> {
         File::open(&self.0)
     }

@@ -118,6 +118,8 @@ fn faulty_pair(fault: Option<Fault>) -> (Link, Link, [Arc<AtomicUsize>; 2]) {
 struct Folder(PathBuf);
 
 impl Source for Folder {
+    type File = File;
+
     fn open(&self, _ndx: Ndx, entry: &FileEntry) -> io::Result<File> {
         File::open(self.0.join(std::ffi::OsStr::from_bytes(&entry.name)))
     }

@@ -2,6 +2,7 @@
 
 use super::flight::Job;
 use super::origins::look;
+use super::patience::PatientFile;
 use super::{Sources, squeeze};
 use crate::link::{Ending, Link, Remote};
 use crate::status::Failure;
@@ -17,7 +18,7 @@ use protocol::mux::Message;
 use protocol::sender::Request;
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
@@ -362,7 +363,9 @@ impl BatchSource<'_> {
 }
 
 impl Source for BatchSource<'_> {
-    fn open(&self, ndx: Ndx, _entry: &FileEntry) -> io::Result<File> {
+    type File = PatientFile;
+
+    fn open(&self, ndx: Ndx, _entry: &FileEntry) -> io::Result<PatientFile> {
         let job = self.job(ndx).ok_or(io::ErrorKind::NotFound)?;
         self.sources.open(&job.source)
     }

@@ -14,8 +14,7 @@ use super::worker::Worker;
 use super::{Direction, Sources};
 use crate::transport::ssh::sftp::{Sftp, SftpError};
 use std::collections::HashSet;
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -185,7 +184,8 @@ impl Hand<'_> {
         self.clean = false;
         let split = self.split;
         let wrong = |error: SftpError| format!("{}: {error}", split.target.display());
-        let file = split.sources.open(&split.source).map_err(|error| format!("{}: {error}", split.source.display()))?;
+        let unread = |error: io::Error| format!("{}: {error}", split.source.display());
+        let mut file = split.sources.open(&split.source).map_err(unread)?;
         let mut pieces = sftp.pieces(&split.target, new.then_some(0o600)).map_err(wrong)?;
         let mut total = 0;
         loop {
@@ -194,18 +194,19 @@ impl Hand<'_> {
             if begin >= end || split.lock().failed {
                 break;
             }
-            let mut at = begin;
+            let mut left = end - begin;
+            file.seek(SeekFrom::Start(begin)).map_err(unread)?;
             let mut next = |buffer: &mut [u8]| {
-                let most = buffer.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
-                let n = file.read_at(&mut buffer[..most], at)?;
-                at += n as u64;
+                let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                let n = file.read(&mut buffer[..most])?;
+                left -= n as u64;
                 if most > 0 && (n == 0 || !moved(n)) {
                     return Err(io::Error::other("it became shorter, or the work is to end"));
                 }
                 Ok(n)
             };
             let written = pieces.write_at(begin, &mut next).map_err(wrong)?;
-            total += written.map_err(|error| format!("{}: {error}", split.source.display()))?;
+            total += written.map_err(unread)?;
         }
         pieces.close().map_err(wrong)?;
         self.clean = true;

@@ -5,6 +5,7 @@ use super::crew::Crew;
 use super::deliver::{Delivery, ReadBack};
 use super::flight::Job;
 use super::origins::{self, Look, Origin, Origins};
+use super::patience::PatientFile;
 use super::ranges::{Board, Laid, Split};
 use super::resume::{self, Strays};
 use super::retry::{Backoff, ONCE_PATIENCE, blames_the_link, no_room, with_words, words_about};
@@ -25,7 +26,6 @@ use protocol::checksum::{Checksum, FileHasher};
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -597,7 +597,7 @@ impl Worker {
 }
 
 /// The digest of a file that must have the registered sum.
-fn digest_of(file: io::Result<File>, md5: &[u8]) -> Result<Digest, String> {
+fn digest_of(file: io::Result<PatientFile>, md5: &[u8]) -> Result<Digest, String> {
     let mut file = file.map_err(|error| format!("it cannot be read here: {error}"))?;
     let (mut registered, mut blake3) = (FileHasher::new(Checksum::Md5), FileHasher::new(Checksum::Blake3));
     let len = each_piece(&mut file, |bytes| {

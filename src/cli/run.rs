@@ -72,7 +72,9 @@ impl Service {
             direction,
             ssh,
             bootstrap: bootstrap(&args.ssh)?,
-            sources: Sources::beneath(&args.source_root).map_err(anyhow::Error::msg)?,
+            sources: Sources::beneath(&args.source_root)
+                .map_err(anyhow::Error::msg)?
+                .answering_within(Duration::from_secs(args.source_timeout)),
         })
     }
 

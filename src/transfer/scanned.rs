@@ -135,6 +135,8 @@ pub(crate) fn summer(checksum: Checksum) -> impl FnMut(&mut File) -> io::Result<
 }
 
 impl Source for Scanned<'_> {
+    type File = File;
+
     fn next_segment(&mut self) -> Option<Result<(u32, Listing), TransferError>> {
         let next = self.lister.next()?;
         Some(next.map_err(refused).and_then(|(dir, list)| Ok((dir, self.listing(list)?))))

@@ -18,8 +18,8 @@ use protocol::generator::DeleteCounts;
 use protocol::item::ItemHeader;
 use protocol::mux::Message;
 use protocol::sender::Request;
-use std::fs::File;
-use std::io;
+use std::fs::{File, Metadata};
+use std::io::{self, Read, Seek};
 
 /// Bytes that may wait in the outbox before they are said.
 const OUT_MOST: usize = 256 * 1024;
@@ -92,8 +92,23 @@ pub struct Listing {
     pub io_error: i32,
 }
 
+/// A file as a source hands it over: read from where it stands.
+pub trait FileContent: Read + Seek {
+    /// What it is, and how long.
+    fn metadata(&self) -> io::Result<Metadata>;
+}
+
+impl FileContent for File {
+    fn metadata(&self) -> io::Result<Metadata> {
+        File::metadata(self)
+    }
+}
+
 /// Where the bytes come from.
 pub trait Source {
+    /// What it opens.
+    type File: FileContent;
+
     /// The list's next segment, and the number of the directory whose contents it is; `None` after the last one. Asked for
     /// as the receiving side gets on, and only with incremental recursion.
     fn next_segment(&mut self) -> Option<Result<(u32, Listing), TransferError>> {
@@ -104,7 +119,7 @@ pub trait Source {
     fn release(&mut self) {}
 
     /// Opens a regular file of the list.
-    fn open(&self, ndx: Ndx, entry: &FileEntry) -> io::Result<File>;
+    fn open(&self, ndx: Ndx, entry: &FileEntry) -> io::Result<Self::File>;
 
     /// The value of an entry's extended attribute; `None` where there is none.
     fn xattr(&self, _ndx: Ndx, _entry: &FileEntry, _name: &[u8]) -> io::Result<Option<Vec<u8>>> {

@@ -125,6 +125,8 @@ impl Files {
 }
 
 impl Source for &Files {
+    type File = File;
+
     fn open(&self, _ndx: Ndx, entry: &FileEntry) -> io::Result<File> {
         File::open(&self.paths[&entry.name])
     }

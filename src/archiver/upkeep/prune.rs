@@ -9,6 +9,7 @@ use crate::catalog::sqlite::Prunable;
 use crate::catalog::{CatalogError, RecordId};
 use crate::clock::unix_now;
 use crate::transfer::digest::sum_of;
+use crate::transfer::send::FileContent;
 use protocol::checksum::{Checksum, Sum};
 use std::collections::HashMap;
 use std::fs::Metadata;

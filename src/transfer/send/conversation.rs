@@ -2,7 +2,7 @@
 
 use super::lists::Lists;
 use super::reply::{Content, Reply};
-use super::{Answer, Asked, Listing, OUT_MOST, SendPlan, Sent, Source, Watch};
+use super::{Answer, Asked, FileContent, Listing, OUT_MOST, SendPlan, Sent, Source, Watch};
 use crate::link::Closer;
 use crate::transfer::TransferError;
 use crate::transfer::abort::{HANG_UP, within};

@@ -2,7 +2,7 @@
 
 use super::conversation::hear_message;
 use super::lists::Lists;
-use super::{Digest, OUT_MOST, SendPlan, Sent, Source, Watch};
+use super::{Digest, FileContent, OUT_MOST, SendPlan, Sent, Source, Watch};
 use crate::transfer::TransferError;
 use crate::transfer::greet::{LinkReader, LinkWriter};
 use protocol::checksum::{Checksum, FileHasher, Sum};
@@ -13,8 +13,8 @@ use protocol::item::ItemHeader;
 use protocol::mux::{IO_GENERAL, Message, Outbox};
 use protocol::sender::{FileReply, Request, Sender};
 use protocol::sums::SumTable;
-use std::fs::{File, Metadata};
-use std::io::{self, Read, Seek, SeekFrom, Take};
+use std::fs::Metadata;
+use std::io::{self, Read, SeekFrom, Take};
 use std::ops::Range;
 
 /// Bytes of a file whose tokens may wait in the outbox: of known blocks they are few, but the receiving side has work
@@ -33,8 +33,8 @@ pub(super) struct Reply<'a, S> {
 }
 
 /// What is sent.
-pub(super) struct Content {
-    pub(super) file: File,
+pub(super) struct Content<F> {
+    pub(super) file: F,
     /// The sum that goes out whatever the bytes are.
     pub(super) promised: Option<Sum>,
     /// The bytes would not shrink.
@@ -49,7 +49,7 @@ impl<S: Source> Reply<'_, S> {
         sender: &mut Sender,
         request: &mut Request,
         entry: &FileEntry,
-        content: Content,
+        content: Content<S::File>,
         (out, writer): (&mut Outbox, &mut LinkWriter),
     ) -> Result<io::Result<Sent>, TransferError> {
         let mut reading = Reading::new(content.file, entry, self.agreed.checksum, self.plan.digests);
@@ -110,7 +110,7 @@ impl<S: Source> Reply<'_, S> {
         &mut self,
         lead: &mut Lead,
         sums: &mut SumTable,
-        reading: &mut Reading,
+        reading: &mut Reading<S::File>,
         tokens: &mut Tokens<'_, '_>,
     ) -> Result<Range<usize>, TransferError> {
         let mut unsettled = 0..0;
@@ -185,8 +185,8 @@ impl Tokens<'_, '_> {
 }
 
 /// A file that is read from where it stands to its end, and summed.
-struct Reading {
-    file: Take<File>,
+struct Reading<F> {
+    file: Take<F>,
     /// How much of it there is to read.
     len: u64,
     is_file: bool,
@@ -199,8 +199,8 @@ struct Reading {
     trouble: Option<io::Error>,
 }
 
-impl Reading {
-    fn new(file: File, entry: &FileEntry, checksum: Checksum, digests: bool) -> Self {
+impl<F: FileContent> Reading<F> {
+    fn new(file: F, entry: &FileEntry, checksum: Checksum, digests: bool) -> Self {
         // What it holds now is sent and nothing that comes later, or a file that grows would have no end. Nor may a device.
         let held = file.metadata().ok().filter(Metadata::is_file).map(|meta| meta.len());
         let len = held.unwrap_or(entry.len);
