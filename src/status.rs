@@ -200,13 +200,13 @@ impl Progress {
         self.counts.passes.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn takes_off(&self, bytes: u64) {
+    pub(crate) fn admitted(&self, bytes: u64) {
         self.counts.in_flight.fetch_add(1, Relaxed);
         self.counts.taken.fetch_add(1, Relaxed);
         self.counts.taken_bytes.fetch_add(bytes, Relaxed);
     }
 
-    pub(crate) fn lands(&self) {
+    pub(crate) fn settled(&self) {
         self.counts.in_flight.fetch_sub(1, Relaxed);
     }
 
