@@ -18,7 +18,6 @@ pub mod greet;
 pub mod guard;
 pub(crate) mod ids;
 mod links;
-pub mod local;
 mod modes;
 pub(crate) mod offers;
 mod pinned;

@@ -1,8 +1,8 @@
 //! The places that files come from. Where a folder is away, or most of what is to be copied at once, nothing is counted
 //! against any file: it is said once, and looked at again.
 
-use super::retry::Backoff;
 use super::sources::{Roots, Sources};
+use crate::backoff::Backoff;
 use crate::status::{Failure, Progress};
 use rustix::io::Errno;
 use std::collections::{HashMap, HashSet};
@@ -218,7 +218,7 @@ impl Origins {
         if let Some(known) = away.get_mut(folder) {
             // One look at many files is one.
             if known.until <= now {
-                known.until = now + known.backoff.next();
+                known.until = now + known.backoff.pause();
             }
             known.is_mute = is_mute;
             return;
@@ -234,8 +234,8 @@ impl Origins {
             (true, false) => tracing::warn!("{words}; {tail} It is looked at again"),
             (false, _) => tracing::debug!("{words}; {tail}"),
         }
-        let mut backoff = Backoff::new();
-        let until = now + backoff.next();
+        let mut backoff = Backoff::default();
+        let until = now + backoff.pause();
         away.insert(folder.to_owned(), Away { why: words, told: told.to_owned(), backoff, until, is_mute });
     }
 

@@ -2,10 +2,12 @@
 
 use super::calls::{Answer, wait};
 use super::{AgentEnd, Shared};
+use crate::backoff::Backoff;
 use crate::ocs::lock;
 use crate::ocs::wamp::message::INVOCATION;
 use crate::ocs::wamp::{MAX_MESSAGE, Message, WampError, Wire};
 use serde_json::{Map, Value, json};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -13,6 +15,8 @@ use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
 
+/// The first pause between tries to join; each further one is longer by half.
+const FIRST_PAUSE: RangeInclusive<Duration> = Duration::from_millis(1500)..=Duration::from_millis(2500);
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 /// What operations get to end in, once the agent is ending.
 pub(super) const STOP_LIMIT: Duration = Duration::from_secs(3);
@@ -34,23 +38,9 @@ struct Registrations {
     management: u64,
 }
 
-/// Pauses between tries: 1.5 to 2.5 s, growing by half each time, never more than a minute.
-struct Backoff(f64);
-
-impl Backoff {
-    const FIRST: f64 = 1.5;
-    const MOST: f64 = 60.0;
-
-    fn pause(&mut self) -> Duration {
-        let pause = (self.0 + fastrand::f64()).min(Self::MOST);
-        self.0 = (self.0 * 1.5).min(Self::MOST);
-        Duration::from_secs_f64(pause)
-    }
-}
-
 /// Joins, serves and joins again until told to end.
 pub(super) async fn run(shared: &Arc<Shared>, mut events: Events) -> AgentEnd {
-    let mut backoff = Backoff(Backoff::FIRST);
+    let mut backoff = Backoff::new(FIRST_PAUSE, 1.5);
     let mut lost_at = Instant::now();
     let mut refused_at: Option<Instant> = None;
     let mut has_joined = false;
@@ -64,7 +54,8 @@ pub(super) async fn run(shared: &Arc<Shared>, mut events: Events) -> AgentEnd {
         match attempt {
             Ok((wire, registrations)) => {
                 tracing::info!("Joined the router at {} as {}", shared.config.wamp_server, shared.address);
-                (has_joined, refused_at, backoff) = (true, None, Backoff(Backoff::FIRST));
+                (has_joined, refused_at) = (true, None);
+                backoff.reset();
                 match serve(shared, wire, &registrations, &mut events).await {
                     Ok(()) => return wind_down(shared, AgentEnd::Asked).await,
                     Err(error) => tracing::warn!("Lost the router: {error}; operations go on"),
@@ -173,8 +164,15 @@ async fn serve(
         tokio::select! {
             message = wire.next() => match message? {
                 Message::Invocation { request, registration, args, kwargs } => {
-                    if let Some(answer) = invoke(shared, registrations, request, registration, &args, &kwargs, &mut waits) {
-                        answer_call(&mut wire, request, answer).await?;
+                    match invoke(shared, registrations, registration, &args, &kwargs) {
+                        Answer::Now(answer) => answer_call(&mut wire, request, answer).await?,
+                        Answer::Wait { .. } if waits.len() >= MAX_WAITS => {
+                            let why = format!("{MAX_WAITS} calls of wait are pending already; ask for the status instead");
+                            answer_call(&mut wire, request, Err(why)).await?;
+                        }
+                        Answer::Wait { session, limit } => {
+                            waits.spawn(async move { (request, wait(session, limit).await) });
+                        }
                     }
                 }
                 Message::Goodbye { reason } => {
@@ -224,31 +222,18 @@ impl Drop for Joined<'_> {
     }
 }
 
-/// Answers a call, or leaves the answer to one of the `waits`.
+/// Has one of our two procedures answer a call.
 fn invoke(
     shared: &Shared,
     registrations: &Registrations,
-    request: u64,
     registration: u64,
     args: &[Value],
     kwargs: &Map<String, Value>,
-    waits: &mut JoinSet<(u64, Value)>,
-) -> Option<Result<Value, String>> {
-    if registration == registrations.management {
-        return Some(shared.manage(args, kwargs));
-    }
-    if registration != registrations.operations {
-        return Some(Err(format!("No procedure has the registration {registration}")));
-    }
-    match shared.operate(args, kwargs) {
-        Answer::Now(answer) => Some(answer),
-        Answer::Wait { .. } if waits.len() >= MAX_WAITS => {
-            Some(Err(format!("{MAX_WAITS} calls of wait are pending already; ask for the status instead")))
-        }
-        Answer::Wait { session, limit } => {
-            waits.spawn(async move { (request, wait(session, limit).await) });
-            None
-        }
+) -> Answer {
+    match registration {
+        id if id == registrations.management => Answer::Now(shared.manage(args, kwargs)),
+        id if id == registrations.operations => shared.operate(args, kwargs),
+        id => Answer::Now(Err(format!("No procedure has the registration {id}"))),
     }
 }
 
@@ -334,22 +319,6 @@ impl Director {
                 "Ignored a message of the router: {}",
                 other.encode().chars().take(80).collect::<String>()
             ),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_by_half_to_a_minute() {
-        let mut backoff = Backoff(Backoff::FIRST);
-        let mut least = Backoff::FIRST;
-        for _ in 0..20 {
-            let pause = backoff.pause().as_secs_f64();
-            assert!(pause >= least.min(60.0) && pause <= (least + 1.0).min(60.0), "{pause} {least}");
-            least *= 1.5;
         }
     }
 }

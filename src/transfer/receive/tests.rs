@@ -1,7 +1,7 @@
 use super::*;
+use crate::local::Local;
 use crate::throttle::Rate;
 use crate::transfer::greet::greet;
-use crate::transfer::local::Local;
 use crate::transport::Connect;
 use protocol::args::ServerArgs;
 use protocol::handshake::{Hello, Offer, Side};
