@@ -7,6 +7,7 @@ pub mod batch;
 mod beneath;
 mod bound;
 pub(crate) mod charset;
+mod conversation;
 pub(crate) mod copy_as;
 pub mod dest;
 pub(crate) mod digest;
@@ -35,8 +36,9 @@ pub(crate) use beneath::{
     trust_all_links,
 };
 pub(crate) use bound::bound;
+pub use conversation::Conversation;
 pub use fetch::{FetchWatch, Fetched, Wish, fetch};
-pub use greet::{Conversation, greet, greet_agreed, greet_with};
+pub use greet::{greet, greet_agreed, greet_with};
 pub use receive::{Expected, Operands, ReceivePlan, Received, Witness, receive};
 pub use send::{Answer, Asked, Listing, Names, SendPlan, Source, Summary, Watch, send};
 

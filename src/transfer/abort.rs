@@ -1,7 +1,7 @@
 //! Ending a session before its time, so that the peer hears why. Counterpart: `MSG_ERROR_EXIT` in rsync's `exit_cleanup`.
 
 use super::TransferError;
-use super::greet::{Conversation, LinkReader, LinkWriter};
+use super::conversation::{Conversation, LinkReader, LinkWriter};
 use crate::exit;
 use crate::link::Closer;
 use protocol::PeerError;

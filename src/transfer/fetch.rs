@@ -6,8 +6,8 @@
 
 use super::TransferError;
 use super::abort::{Parts, abort};
+use super::conversation::{Conversation, LinkReader, LinkWriter};
 use super::dest::{Dest, DestError, Output, Preserve};
-use super::greet::{Conversation, LinkReader, LinkWriter};
 use super::send::{Sent, Summary};
 use protocol::PeerError;
 use protocol::args::Options;

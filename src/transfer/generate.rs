@@ -16,8 +16,8 @@ mod worth;
 
 use super::TransferError;
 use super::abort::LastWords;
+use super::conversation::LinkWriter;
 use super::dest::{Dest, LateDirs};
-use super::greet::LinkWriter;
 use super::receive::{ReceivePlan, Target, Witness};
 use board::BoardState;
 pub(super) use board::{Attempt, Board, Missed, Note};

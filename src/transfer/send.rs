@@ -6,8 +6,8 @@ mod reply;
 
 use super::TransferError;
 use super::abort::{Parts, abort};
+use super::conversation::Conversation;
 use super::filters::ClientRules;
-use super::greet::Conversation;
 use super::suffixes::Suffixes;
 use crate::link::Ending;
 use conversation::{Line, converse};

@@ -7,7 +7,7 @@ use crate::link::Closer;
 use crate::transfer::TransferError;
 use crate::transfer::abort::{HANG_UP, within};
 use crate::transfer::beneath::shown;
-use crate::transfer::greet::{LinkReader, LinkWriter};
+use crate::transfer::conversation::{LinkReader, LinkWriter};
 use protocol::PeerError;
 use protocol::filter::{self, RuleSet, Side};
 use protocol::flist::{FileEntry, Ndx};

@@ -2,7 +2,7 @@
 
 use super::{Listing, OUT_MOST, SendPlan, Source, Watch};
 use crate::transfer::TransferError;
-use crate::transfer::greet::LinkWriter;
+use crate::transfer::conversation::LinkWriter;
 use protocol::flist::{FileEntry, FileList, Kind, ListEncoder, Segments};
 use protocol::handshake::{Compat, Negotiated};
 use protocol::mux::{Message, Outbox};

@@ -4,7 +4,7 @@ use super::conversation::hear_message;
 use super::lists::Lists;
 use super::{Digest, OUT_MOST, SendPlan, Sent, Source, Watch};
 use crate::transfer::TransferError;
-use crate::transfer::greet::{LinkReader, LinkWriter};
+use crate::transfer::conversation::{LinkReader, LinkWriter};
 use protocol::checksum::{Checksum, FileHasher, Sum};
 use protocol::delta::{Lead, Search, Token};
 use protocol::flist::FileEntry;
