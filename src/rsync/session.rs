@@ -460,7 +460,6 @@ impl Client<'_> {
         let trouble = Trouble::new(self.line.info.level("REMOVE") > 0);
         let plan = SendPlan {
             shape: options.list_shape(session.agreed.list_checksum.size()),
-            server: false,
             dry_run: options.dry_run,
             whole_file: options.whole_file,
             in_place: crate::transfer::dest::in_place(options),
@@ -527,7 +526,6 @@ impl Client<'_> {
         let only_write_batch = options.only_write_batch || (dry_run && self.line.batch.read.is_some());
         let plan = ReceivePlan {
             options: Options { dry_run, only_write_batch, ..options.clone() },
-            server: false,
             destination: PathBuf::from(OsStr::from_bytes(destination)),
             limits: ListLimits::within(options.max_alloc.unwrap_or(0)),
             rules: self.wanted.rules.clone(),

@@ -1,8 +1,8 @@
 //! A session in being: what its ends agreed on, and both ways between them.
 
-use super::TransferError;
 use super::batch::{BatchFile, Tap};
-use crate::link::{Closer, Remote, Sink};
+use super::{ENDING_PATIENCE, TransferError};
+use crate::link::{Closer, Ending, Remote, Sink};
 use crate::throttle::Rate;
 use protocol::charset::Charset;
 use protocol::handshake::Negotiated;
@@ -17,8 +17,10 @@ const READ_SIZE: usize = 128 * 1024;
 pub struct Conversation {
     /// What they agreed on.
     pub agreed: Negotiated,
+    /// We are the server.
+    pub(super) server: bool,
+    /// What has come since, for the machine that takes the session up.
     pub(super) inbox: Inbox,
-    pub(super) out: Outbox,
     pub(super) reader: LinkReader,
     pub(super) writer: LinkWriter,
     pub(super) closer: Closer,
@@ -32,13 +34,24 @@ impl Conversation {
     /// Words and names in messages are in this set at our end (`--iconv`).
     pub fn convert(&mut self, charset: Option<Charset>) {
         self.inbox.convert(charset);
-        self.out.convert(charset);
+        self.writer.out.convert(charset);
     }
 
     /// Says at most so many bytes in a second from now on.
     pub fn limit(&mut self, bytes_per_second: NonZeroU64) {
         let link = std::mem::replace(&mut self.writer.link, Box::new(io::sink()));
         self.writer.link = Rate::new(bytes_per_second.get()).slow(link);
+    }
+
+    /// What has come since the handshake; from here on a machine holds it.
+    pub(super) fn take_inbox(&mut self) -> Inbox {
+        std::mem::take(&mut self.inbox)
+    }
+
+    /// Writes all that waits, and waits for bytes.
+    pub(super) fn exchange(&mut self) -> Result<&[u8], TransferError> {
+        self.writer.flush()?;
+        self.reader.read()
     }
 }
 
@@ -66,10 +79,11 @@ impl LinkReader {
         }
     }
 
-    /// Reads to the end of the stream; what comes after the last word of a session means nothing.
-    pub(super) fn read_to_end(&mut self) -> Result<(), TransferError> {
+    /// Reads to the end of the stream, since what comes after the last word of a session means nothing, and waits for the
+    /// far end's program; gives how that ended, or `None` where it does not.
+    pub(super) fn await_end(&mut self) -> Result<Option<Ending>, TransferError> {
         while self.read_or_end()? > 0 {}
-        Ok(())
+        Ok(self.remote.wait(ENDING_PATIENCE))
     }
 
     fn read_or_end(&mut self) -> Result<usize, TransferError> {
@@ -89,9 +103,11 @@ impl LinkReader {
     }
 }
 
-/// The writing half.
+/// The writing half, with what waits to be written.
 pub(super) struct LinkWriter {
     link: Box<dyn Sink>,
+    /// What waits.
+    pub(super) out: Outbox,
     /// Bytes written.
     pub(super) written: u64,
     /// What keeps what is written and recorded.
@@ -99,20 +115,25 @@ pub(super) struct LinkWriter {
 }
 
 impl LinkWriter {
-    pub(super) fn new(link: Box<dyn Sink>) -> Self {
-        Self { link, written: 0, batch: None }
+    pub(super) fn new(link: Box<dyn Sink>, out: Outbox) -> Self {
+        Self { link, out, written: 0, batch: None }
     }
 
     /// Writes all that waits.
-    pub(super) fn flush(&mut self, out: &mut Outbox) -> Result<(), TransferError> {
+    pub(super) fn flush(&mut self) -> Result<(), TransferError> {
         if let Some(batch) = &mut self.batch {
-            batch.write(&out.take_record())?;
+            batch.write(&self.out.take_record())?;
         }
-        if !out.is_empty() {
-            self.written += out.bytes().len() as u64;
-            out.hand_over(|bytes| self.link.give(bytes)).map_err(TransferError::from_io)?;
+        if !self.out.is_empty() {
+            self.written += self.out.bytes().len() as u64;
+            self.out.hand_over(|bytes| self.link.give(bytes)).map_err(TransferError::from_io)?;
         }
         self.link.flush().map_err(TransferError::from_io)
+    }
+
+    /// Writes what waits where that is more than so many bytes.
+    pub(super) fn flush_beyond(&mut self, most: usize) -> Result<(), TransferError> {
+        if self.out.len() > most { self.flush() } else { Ok(()) }
     }
 
     /// Sends the names of `--files-from`, a piece at a time and after all that waits. Protocols before 31 want them outside
@@ -121,14 +142,13 @@ impl LinkWriter {
         &mut self,
         agreed: &Negotiated,
         names: impl Iterator<Item = Result<Vec<u8>, TransferError>>,
-        out: &mut Outbox,
     ) -> Result<(), TransferError> {
-        self.flush(out)?;
+        self.flush()?;
         for piece in names {
             let piece = piece?;
             if agreed.version >= 31 {
-                out.put(&piece);
-                self.flush(out)?;
+                self.out.put(&piece);
+                self.flush()?;
                 continue;
             }
             self.written += piece.len() as u64;

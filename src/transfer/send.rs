@@ -1,16 +1,14 @@
 //! Sends a list of files. Counterpart: rsync's `send_files`.
 
-mod conversation;
 mod lists;
 mod reply;
+mod sending;
 
 use super::TransferError;
-use super::abort::{Parts, abort};
 use super::conversation::Conversation;
 use super::filters::ClientRules;
 use super::suffixes::Suffixes;
 use crate::link::Ending;
-use conversation::{Line, converse};
 use protocol::checksum::Sum;
 use protocol::filter::{Rule, RuleSet};
 use protocol::flist::{FileEntry, FileList, IdNames, ListShape, Ndx};
@@ -18,6 +16,7 @@ use protocol::generator::DeleteCounts;
 use protocol::item::ItemHeader;
 use protocol::mux::Message;
 use protocol::sender::Request;
+use sending::SenderSide;
 use std::fs::File;
 use std::io;
 
@@ -33,8 +32,6 @@ const SUM_SIZE: u64 = 24;
 pub struct SendPlan {
     /// What the entries of the list carry.
     pub shape: ListShape,
-    /// We are the server: the client's filter rules come first, statistics go last.
-    pub server: bool,
     /// How those rules are read.
     pub client_rules: ClientRules,
     /// Nothing is transferred.
@@ -218,33 +215,20 @@ pub struct Summary {
 /// client's filter rules if we are the server, and the names to send if the peer has them; with incremental recursion it
 /// gives the first segment only, and the source the others.
 pub fn send<S: Source>(
-    session: Conversation,
+    mut conversation: Conversation,
     plan: &SendPlan,
     listing: impl FnOnce(Asked<'_>) -> Result<(Listing, S), TransferError>,
     watch: &mut dyn Watch,
 ) -> Result<Summary, TransferError> {
-    let Conversation { agreed, inbox, mut out, mut reader, mut writer, closer, batch, .. } = session;
-    writer.batch = batch;
-    let line = Line { agreed: &agreed, out: &mut out, reader: &mut reader, writer: &mut writer, closer: &closer };
-    let (files, sent) = match converse(line, inbox, plan, listing, watch) {
+    conversation.writer.batch = conversation.batch.take();
+    let (files, sent) = match SenderSide::new(&mut conversation, plan, watch).converse(listing) {
         Ok(done) => done,
-        Err(error) => {
-            return Err(abort(
-                &agreed,
-                error,
-                plan.server,
-                Parts { out, writer, reader: &mut reader, closer: &closer },
-            ));
-        }
+        Err(error) => return Err(conversation.abort(error)),
     };
+    let Conversation { server, mut reader, writer, .. } = conversation;
     let (written_bytes, read_bytes) = (writer.written, reader.read);
     drop(writer);
-    let mut ending = None;
     // The client waits for a server to leave, not the other way round.
-    if !plan.server {
-        reader.read_to_end()?;
-        ending = reader.remote.wait(super::ENDING_PATIENCE);
-    }
-    let stderr = reader.remote.stderr();
-    Ok(Summary { files, sent, written_bytes, read_bytes, ending, stderr })
+    let ending = if server { None } else { reader.await_end()? };
+    Ok(Summary { files, sent, written_bytes, read_bytes, ending, stderr: reader.remote.stderr() })
 }

@@ -144,7 +144,6 @@ fn serve_receiver(
     let dry_run = options.dry_run || options.only_write_batch;
     let plan = ReceivePlan {
         options: Options { dry_run, ..options.clone() },
-        server: true,
         destination,
         limits: ListLimits::within(options.max_alloc.unwrap_or(0)),
         names,
@@ -208,7 +207,6 @@ fn serve_sender(
     let list_checksum = session.agreed.list_checksum;
     let plan = SendPlan {
         shape: options.list_shape(sum_size),
-        server: true,
         dry_run: options.dry_run,
         whole_file: options.whole_file,
         in_place: super::dest::in_place(options),

@@ -76,10 +76,10 @@ pub fn play(path: &Path, options: &mut Options, newest: u8) -> Result<Playback, 
     let changed = head.apply(options)?;
     let session = Conversation {
         agreed: head.negotiated(options),
+        server: false,
         inbox,
-        out: Outbox::new(),
         reader: source,
-        writer: LinkWriter::new(Box::new(io::sink())),
+        writer: LinkWriter::new(Box::new(io::sink()), Outbox::new()),
         closer: closer.clone(),
         batch: None,
         replay: true,

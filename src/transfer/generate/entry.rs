@@ -72,7 +72,7 @@ impl Work<'_> {
         };
         let skip = match kind {
             // A server's client knows what it sends, and tells a list of names by nothing.
-            Kind::Dir => !(self.plan.server || self.options.recurse || self.options.dirs || self.options.relative),
+            Kind::Dir => !(self.server || self.options.recurse || self.options.dirs || self.options.relative),
             Kind::Symlink => !self.options.links,
             Kind::Device | Kind::Special if self.options.drop_devices => true,
             Kind::Device => !self.options.devices || dest.is_some_and(|dest| !dest.makes_devices()),

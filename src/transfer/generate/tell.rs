@@ -22,7 +22,7 @@ impl Work<'_> {
         let changed = named || header.flags.0 & !quiet.0 != 0;
         if self.agreed.has_items() && (self.tells_all() || changed) {
             let header = self.with_values(header, unknown);
-            self.speaker.item(ndx, &header, &mut self.out);
+            self.speaker.item(ndx, &header, &mut self.writer.out);
         } else if changed {
             self.tell_user(ndx, &header);
         }
@@ -32,7 +32,7 @@ impl Work<'_> {
     pub(super) fn tell_user(&mut self, ndx: Ndx, header: &ItemHeader) {
         let Some(list) = self.lists.find(ndx).cloned() else { return };
         let Some(entry) = list.get(ndx) else { return };
-        if !self.plan.server {
+        if !self.server {
             return self.witness.item(ndx, entry, header);
         }
         if self.options.verbose > 0 {
@@ -102,7 +102,7 @@ impl Work<'_> {
     /// Says that an entry is here whole, under its name, so that its source may go.
     pub(super) fn acknowledge(&mut self, ndx: Ndx) {
         if self.options.remove_source_files && !self.options.dry_run {
-            self.out.message(&Message::Success(ndx));
+            self.writer.out.message(&Message::Success(ndx));
         }
     }
 
@@ -120,14 +120,14 @@ impl Work<'_> {
     /// Words for the user go over the wire only where the user is at the other end.
     pub(super) fn say(&mut self, message: &Message) {
         match message {
-            Message::Text(..) | Message::Deleted(_) if !self.plan.server => self.witness.message(message),
+            Message::Text(..) | Message::Deleted(_) if !self.server => self.witness.message(message),
             Message::Deleted(name) if !self.agreed.has_items() => {
                 self.witness.told(message);
                 self.tell_deleted(name);
             }
             message => {
                 self.witness.told(message);
-                self.out.message(message);
+                self.writer.out.message(message);
             }
         }
     }

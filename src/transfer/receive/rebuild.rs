@@ -4,7 +4,7 @@ use super::group::{self, Unsynced};
 use super::incoming::{Ending as FileEnding, Incoming, Trouble};
 use super::inflow::Inflow;
 use super::lists::Lists;
-use super::{ReceivePlan, Received, Target, Witness, preserve};
+use super::{ReceivePlan, Received, ReceivingSide, Target, Witness, preserve};
 use crate::transfer::TransferError;
 use crate::transfer::basis::Asked;
 use crate::transfer::batch;
@@ -36,7 +36,7 @@ pub(super) struct Rebuild<'a> {
     board: &'a Board,
     witness: &'a dyn Witness,
     /// The stream comes out of a batch file.
-    pub(super) replay: bool,
+    replay: bool,
     /// The file that is passed over, of a batch that does not meet what is here.
     passing: Option<SumHead>,
     current: Option<Current>,
@@ -72,34 +72,24 @@ struct Arrival {
 }
 
 impl<'a> Rebuild<'a> {
-    /// Nothing has come yet.
-    pub(super) fn new(
-        agreed: &'a Negotiated,
-        plan: &'a ReceivePlan,
-        target: &'a Target,
-        board: &'a Board,
-        witness: &'a dyn Witness,
-        lists: &'a mut Lists,
-        received: &'a mut Received,
-    ) -> Self {
-        let (delayed, unsynced, block) = Default::default();
-        let options = &plan.options;
-        let (replay, passing, current) = (false, None, None);
+    /// Nothing has come yet. `replay`: the stream comes out of a batch file.
+    pub(super) fn new(side: ReceivingSide<'a>, replay: bool, lists: &'a mut Lists, received: &'a mut Received) -> Self {
+        let ReceivingSide { agreed, plan, target, board, witness, .. } = side;
         Self {
             agreed,
             lists,
             target,
             plan,
-            options,
+            options: &plan.options,
             board,
             witness,
             replay,
-            passing,
-            current,
-            delayed,
-            unsynced,
+            passing: None,
+            current: None,
+            delayed: Vec::new(),
+            unsynced: Vec::new(),
             received,
-            block,
+            block: Vec::new(),
         }
     }
 }

@@ -68,7 +68,7 @@ fn pull(work: &Path, options: &Options, rate: Rate, knowing: impl FnOnce(bool) -
             said.lock().unwrap().push(String::from_utf8_lossy(text).into_owned());
         }
     };
-    let received = receive_knowing(session, &plan, &witness, knowing).unwrap();
+    let received = receive_judging(session, &plan, &witness, knowing).unwrap();
     assert_eq!((received.failed, received.io_error), (0, 0));
     (received.bytes, said.into_inner().unwrap())
 }

@@ -1,7 +1,7 @@
 //! One file on its way: read once, summed, and taken apart into tokens.
 
-use super::conversation::hear_message;
 use super::lists::Lists;
+use super::sending::hear_message;
 use super::{Digest, OUT_MOST, SendPlan, Sent, Source, Watch};
 use crate::transfer::TransferError;
 use crate::transfer::conversation::{LinkReader, LinkWriter};
@@ -10,7 +10,7 @@ use protocol::delta::{Lead, Search, Token};
 use protocol::flist::FileEntry;
 use protocol::handshake::{Compat, Negotiated};
 use protocol::item::ItemHeader;
-use protocol::mux::{IO_GENERAL, Message, Outbox};
+use protocol::mux::{IO_GENERAL, Message};
 use protocol::sender::{FileReply, Request, Sender};
 use protocol::sums::SumTable;
 use std::fs::{File, Metadata};
@@ -47,10 +47,10 @@ impl<S: Source> Reply<'_, S> {
     pub(super) fn send(
         &mut self,
         sender: &mut Sender,
+        writer: &mut LinkWriter,
         request: &mut Request,
         entry: &FileEntry,
         content: Content,
-        (out, writer): (&mut Outbox, &mut LinkWriter),
     ) -> Result<io::Result<Sent>, TransferError> {
         let mut reading = Reading::new(content.file, entry, self.agreed.checksum, self.plan.digests);
         // What the receiving side has already: it may ask that the sum covers it.
@@ -59,9 +59,9 @@ impl<S: Source> Reply<'_, S> {
             reading.skip(there);
             there = 0;
         }
-        let before = out.put_bytes();
-        let reply = sender.begin(request, content.store, out);
-        let mut tokens = Tokens { reply, out, writer, sent: Sent::default(), span: 0 };
+        let before = writer.out.put_bytes();
+        let reply = sender.begin(request, content.store, &mut writer.out);
+        let mut tokens = Tokens { reply, writer, sent: Sent::default(), span: 0 };
         let sums = &mut request.sums;
         let mut lead = Lead::new(self.agreed.block_seed());
         self.take_in(sums, &mut tokens)?;
@@ -83,7 +83,8 @@ impl<S: Source> Reply<'_, S> {
         }
         search.finish(|token| tokens.emit(token))?;
 
-        let Tokens { reply, out, mut sent, .. } = tokens;
+        let Tokens { reply, writer, mut sent, .. } = tokens;
+        let out = &mut writer.out;
         let Reading { hasher, blake3, bytes, trouble, .. } = reading;
         let sum = hasher.finish();
         match trouble {
@@ -136,14 +137,14 @@ impl<S: Source> Reply<'_, S> {
 
     /// Waits for sums. What the receiving side can do meanwhile, it is told before.
     fn wait(&mut self, sums: &mut SumTable, tokens: &mut Tokens<'_, '_>) -> Result<(), TransferError> {
-        tokens.say()?;
+        tokens.flush()?;
         tokens.reply.feed(self.reader.read()?)?;
         self.take_in(sums, tokens)
     }
 
     /// Takes the sums that are here, and hears what is said between them.
     fn take_in(&mut self, sums: &mut SumTable, tokens: &mut Tokens<'_, '_>) -> Result<(), TransferError> {
-        while let Some(message) = tokens.reply.poll_sums(sums, tokens.out)? {
+        while let Some(message) = tokens.reply.poll_sums(sums, &mut tokens.writer.out)? {
             hear_message(&message, self.lists, self.source, self.watch)?;
         }
         Ok(())
@@ -153,7 +154,6 @@ impl<S: Source> Reply<'_, S> {
 /// Tokens on their way out.
 struct Tokens<'a, 's> {
     reply: FileReply<'s>,
-    out: &'a mut Outbox,
     writer: &'a mut LinkWriter,
     sent: Sent,
     /// Bytes of the file whose tokens may still be in the outbox.
@@ -165,22 +165,22 @@ impl Tokens<'_, '_> {
         let len = match token {
             Token::Literal(bytes) => {
                 self.sent.literal_bytes += bytes.len() as u64;
-                self.reply.literal(bytes, self.out)?;
+                self.reply.literal(bytes, &mut self.writer.out)?;
                 bytes.len()
             }
             Token::Copy(block, bytes) => {
                 self.sent.matched_bytes += bytes.len() as u64;
-                self.reply.copy(block, bytes, self.out)?;
+                self.reply.copy(block, bytes, &mut self.writer.out)?;
                 bytes.len()
             }
         };
         self.span += len as u64;
-        if self.out.len() > OUT_MOST || self.span > SPAN_MOST { self.say() } else { Ok(()) }
+        if self.writer.out.len() > OUT_MOST || self.span > SPAN_MOST { self.flush() } else { Ok(()) }
     }
 
-    fn say(&mut self) -> Result<(), TransferError> {
+    fn flush(&mut self) -> Result<(), TransferError> {
         self.span = 0;
-        self.writer.flush(self.out)
+        self.writer.flush()
     }
 }
 
