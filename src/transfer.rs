@@ -47,6 +47,7 @@ pub(crate) use beneath::{reason, shown};
 use crate::link::{Ending, Remote};
 use protocol::PeerError;
 use protocol::token::PackError;
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
@@ -86,7 +87,7 @@ pub enum TransferError {
     },
     /// The source or destination that was named cannot be used at all.
     #[error("{0}")]
-    Selection(String),
+    Selection(Refusal),
     /// A batch file cannot be opened.
     #[error("{0}")]
     Batch(String),
@@ -98,7 +99,10 @@ pub enum TransferError {
     Rules(String),
     /// A list or argument that this side refuses.
     #[error("{0}")]
-    Refused(String),
+    Refused(Refusal),
+    /// A thread of ours panicked.
+    #[error("The {0} thread panicked; please report this")]
+    Bug(&'static str),
     /// What came first was not the rsync protocol.
     #[error("{0}")]
     Garbled(String),
@@ -107,7 +111,42 @@ pub enum TransferError {
     Echo,
 }
 
+/// Why this side does not do what it is asked for, in words for the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    text: String,
+    /// The name of who speaks stands before them.
+    signed: bool,
+}
+
+impl Refusal {
+    /// A line that stands for itself.
+    fn unsigned(text: String) -> Self {
+        Self { text, signed: false }
+    }
+}
+
+impl From<String> for Refusal {
+    fn from(text: String) -> Self {
+        Self { text, signed: true }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 impl TransferError {
+    /// Whether the name of who speaks stands before its words.
+    pub(crate) fn is_signed(&self) -> bool {
+        match self {
+            Self::Selection(refusal) | Self::Refused(refusal) => refusal.signed,
+            _ => true,
+        }
+    }
+
     fn from_io(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::TimedOut => Self::Stalled(error),

@@ -184,7 +184,7 @@ impl Client<'_> {
                 format!("rsync: connection unexpectedly closed ({heard} bytes received so far) [{who}]")
             }
             TransferError::Peer(PeerError::Exit(_)) => String::new(),
-            TransferError::Refused(text) if text.starts_with("ERROR: ") => text.clone(),
+            error if !error.is_signed() => error.to_string(),
             error => format!("rsync: [{who}] {error}"),
         };
         Failure { text, code: exit::of(error) }

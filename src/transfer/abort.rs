@@ -32,8 +32,7 @@ impl LastWords {
             TransferError::Peer(PeerError::Exit(code)) => Some(Self { code: *code, text: None }),
             error => {
                 let text = error.to_string();
-                // Words that stock begins otherwise.
-                let who = if text.starts_with("ERROR: ") { "" } else { "rsync: " };
+                let who = if error.is_signed() { "rsync: " } else { "" };
                 Some(Self { code: exit::of(error), text: server.then(|| format!("{who}{text}\n")) })
             }
         }

@@ -303,7 +303,7 @@ impl Receiving<'_> {
         std::thread::scope(|scope| {
             let sending = scope.spawn(|| writer.send_names(agreed, names));
             let heard = self.hear_first_list(reader, lists);
-            let join = || sending.join().unwrap_or(Ok(()));
+            let join = || sending.join().unwrap_or(Err(TransferError::Bug("file list")));
             let sent = if heard.is_err() { within(LAST_WORDS, closer, join) } else { join() };
             heard.and(sent)
         })
@@ -348,6 +348,7 @@ impl Receiving<'_> {
             // Whoever failed first closed the link, and the other's complaint is only its echo.
             return Err(match (error, generated) {
                 (heard, Err(TransferError::Echo)) => heard,
+                (_, Err(bug @ TransferError::Bug(_))) => bug,
                 (TransferError::Link(_) | TransferError::Remote { .. }, Err(generated)) => generated,
                 (heard, _) => heard,
             });

@@ -195,7 +195,7 @@ fn refused(error: ListError) -> TransferError {
         ListError::Scan(ScanError::Rules(error)) => TransferError::Rules(error.to_string()),
         ListError::Scan(ScanError::Names(error)) => *error,
         ListError::TooMany(error) => error.into(),
-        error => TransferError::Refused(error.to_string()),
+        error => TransferError::Refused(error.to_string().into()),
     }
 }
 

@@ -5,6 +5,7 @@ use crate::link::Closer;
 use crate::transfer::TransferError;
 use crate::transfer::conversation::LinkWriter;
 use crate::transfer::generate::{Board, Generate, Generated};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 
 /// What both know of each other.
@@ -30,7 +31,7 @@ impl Threads<'_> {
         std::thread::scope(|scope| {
             let (heard_out, hearing) = mpsc::channel::<()>();
             let generator = scope.spawn(move || self.generate(generate, &hearing));
-            let heard = hear();
+            let heard = guarded("receiver", hear).flatten();
             drop(heard_out);
             if let Err(error) = &heard {
                 self.board.fail(error, self.server);
@@ -38,10 +39,7 @@ impl Threads<'_> {
                     self.closer.close();
                 }
             }
-            let (generated, writer) = generator.join().unwrap_or_else(|_| {
-                let text = "The generator thread panicked; please report this".into();
-                (Err(TransferError::Refused(text)), None)
-            });
+            let (generated, writer) = generator.join().unwrap_or((Err(TransferError::Bug("generator")), None));
             Ended { heard, generated, writer }
         })
     }
@@ -51,7 +49,10 @@ impl Threads<'_> {
         generate: Generate<'_>,
         hearing: &mpsc::Receiver<()>,
     ) -> (Result<Generated, TransferError>, Option<LinkWriter>) {
-        let (result, writer) = generate.run();
+        let (result, writer) = match guarded("generator", || generate.run()) {
+            Ok((result, writer)) => (result, Some(writer)),
+            Err(bug) => (Err(bug), None),
+        };
         match &result {
             // A peer that was told why hangs up itself.
             Ok(_) | Err(TransferError::Rules(_) | TransferError::Echo) => {}
@@ -65,7 +66,12 @@ impl Threads<'_> {
         }
         self.board.generator_left();
         // What the receiver has to say last, the peer hears as long as our stream is open.
-        let writer = matches!(result, Err(TransferError::Echo)).then_some(writer);
+        let writer = writer.filter(|_| matches!(result, Err(TransferError::Echo)));
         (result, writer)
     }
+}
+
+/// Makes an error of a panic, so that neither thread waits for one that is gone, and the peer hears of it.
+fn guarded<T>(thread: &'static str, act: impl FnOnce() -> T) -> Result<T, TransferError> {
+    catch_unwind(AssertUnwindSafe(act)).map_err(|_| TransferError::Bug(thread))
 }
