@@ -3,6 +3,7 @@
 mod lists;
 mod reply;
 mod sending;
+mod side;
 
 use super::TransferError;
 use super::conversation::Conversation;
@@ -16,7 +17,7 @@ use protocol::generator::DeleteCounts;
 use protocol::item::ItemHeader;
 use protocol::mux::Message;
 use protocol::sender::Request;
-use sending::SenderSide;
+use side::SenderSide;
 use std::fs::File;
 use std::io;
 

@@ -1,6 +1,6 @@
 //! The file list on its way out, whole or segment by segment.
 
-use super::sending::SenderSide;
+use super::side::SenderSide;
 use super::{Listing, OUT_MOST, SendPlan, Source};
 use crate::transfer::TransferError;
 use crate::transfer::conversation::LinkWriter;

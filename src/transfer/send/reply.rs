@@ -1,10 +1,10 @@
 //! One file on its way: read once, summed, and taken apart into tokens.
 
 use super::lists::Lists;
-use super::sending::hear_message;
 use super::{Digest, OUT_MOST, SendPlan, Sent, Source, Watch};
 use crate::transfer::TransferError;
 use crate::transfer::conversation::{LinkReader, LinkWriter};
+use protocol::PeerError;
 use protocol::checksum::{Checksum, FileHasher, Sum};
 use protocol::delta::{Lead, Search, Token};
 use protocol::flist::FileEntry;
@@ -149,6 +149,24 @@ impl<S: Source> Reply<'_, S> {
         }
         Ok(())
     }
+}
+
+/// Hears a message.
+pub(super) fn hear_message<S: Source>(
+    message: &Message,
+    lists: &Lists,
+    source: &S,
+    watch: &mut dyn Watch,
+) -> Result<(), TransferError> {
+    let Message::Success(ndx) = *message else {
+        watch.message(message);
+        return Ok(());
+    };
+    let expected = "an index within the file list";
+    let unknown = PeerError::Range { what: "acknowledged index", value: ndx.0.into(), expected };
+    source.finished(ndx, lists.segments.get(ndx).ok_or(unknown)?);
+    watch.finished(ndx);
+    Ok(())
 }
 
 /// Tokens on their way out.

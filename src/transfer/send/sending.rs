@@ -1,8 +1,9 @@
 //! All that is said and heard while files are sent, from the first filter rule to the goodbye.
 
 use super::lists::Lists;
-use super::reply::{Content, Reply};
-use super::{Answer, Asked, Listing, OUT_MOST, SendPlan, Sent, Source, Watch};
+use super::reply::{Content, Reply, hear_message};
+use super::side::SenderSide;
+use super::{Answer, Asked, Listing, OUT_MOST, Sent, Source};
 use crate::transfer::TransferError;
 use crate::transfer::abort::{HANG_UP, within};
 use crate::transfer::beneath::shown;
@@ -12,7 +13,7 @@ use protocol::filter::{self, RuleSet, Side};
 use protocol::flist::{FileEntry, Ndx};
 use protocol::item::ItemHeader;
 use protocol::mux::{IO_GENERAL, IO_VANISHED, Message, TextKind};
-use protocol::sender::{FinalStats, NameEvent, Request, Sender, SenderEvent, SenderFacts};
+use protocol::sender::{FinalStats, Request, SenderEvent};
 use protocol::xattr::XattrList;
 use std::fs::File;
 use std::io;
@@ -20,36 +21,6 @@ use std::time::Instant;
 
 /// Bytes of a file read at once.
 const READ_SIZE: usize = 256 * 1024;
-
-/// A session of ours with a receiving side.
-pub(super) struct SenderSide<'a> {
-    pub(super) conversation: &'a mut Conversation,
-    pub(super) sender: Sender,
-    pub(super) plan: &'a SendPlan,
-    pub(super) watch: &'a mut dyn Watch,
-}
-
-impl<'a> SenderSide<'a> {
-    /// Nothing has been said.
-    pub(super) fn new(conversation: &'a mut Conversation, plan: &'a SendPlan, watch: &'a mut dyn Watch) -> Self {
-        let facts = SenderFacts {
-            server: conversation.server,
-            dry_run: plan.dry_run,
-            xattrs: plan.shape.xattrs,
-            append: plan.append > 0,
-            sums_most: if plan.whole_file { 0 } else { plan.sums_most() },
-        };
-        let inbox = conversation.take_inbox();
-        let mut sender = Sender::new(&conversation.agreed, facts, inbox);
-        if plan.names_from_peer {
-            sender.expect_names();
-        }
-        if plan.only_batch {
-            sender.hold_data_back();
-        }
-        Self { conversation, sender, plan, watch }
-    }
-}
 
 impl SenderSide<'_> {
     /// The whole conversation; returns how many files were sent, and their bytes.
@@ -115,65 +86,6 @@ impl SenderSide<'_> {
         drop(names);
         self.pass_words();
         listed
-    }
-
-    /// The client's filter rules, which come first at a server that sends.
-    fn filter_rules(&mut self) -> Result<Option<RuleSet>, TransferError> {
-        let mut rules = self.plan.client_rules.clone();
-        loop {
-            match self.sender.poll(&mut self.conversation.writer.out)? {
-                Some(SenderEvent::Filter(rule)) => rules.hear(&rule)?,
-                Some(SenderEvent::FiltersDone) => return Ok(rules.finish()),
-                Some(SenderEvent::Message(message)) => self.watch.message(&message),
-                Some(_) => return Err(PeerError::Malformed("a request before the filter rules").into()),
-                None => self.sender.feed(self.conversation.exchange()?)?,
-            }
-        }
-    }
-
-    /// The names the peer has for us. They are heard one at a time, and what there is to say of each is said meanwhile: so
-    /// neither they nor the words pile up.
-    fn names(&mut self) -> impl Iterator<Item = Result<Vec<u8>, TransferError>> {
-        let mut over = !self.plan.names_from_peer;
-        std::iter::from_fn(move || {
-            let name = if over { None } else { self.next_name().transpose() };
-            over |= !matches!(name, Some(Ok(_)));
-            name
-        })
-    }
-
-    fn next_name(&mut self) -> Result<Option<Vec<u8>>, TransferError> {
-        self.pass_words();
-        self.conversation.writer.flush_beyond(OUT_MOST)?;
-        loop {
-            match self.sender.poll_name()? {
-                Some(NameEvent::Name(name)) => return Ok(Some(name)),
-                Some(NameEvent::End) => return Ok(None),
-                Some(NameEvent::Message(message)) => self.watch.message(&message),
-                None => self.sender.feed(self.conversation.exchange()?)?,
-            }
-        }
-    }
-
-    /// Passes on what the peer's user should hear.
-    fn pass_words(&mut self) {
-        while let Some(message) = self.watch.words() {
-            self.conversation.writer.out.message(&message);
-        }
-    }
-
-    /// Hears what there is still to be heard of a peer that takes nothing any more; with its exit code, where it gives one.
-    fn last_words(&mut self) -> Option<TransferError> {
-        loop {
-            let out = &mut self.conversation.writer.out;
-            match self.sender.poll(out) {
-                Ok(Some(SenderEvent::Message(message))) => self.watch.message(&message),
-                Ok(Some(_)) => out.clear(),
-                Ok(None) => self.sender.feed(self.conversation.reader.read().ok()?).ok()?,
-                Err(error @ PeerError::Exit(_)) => return Some(error.into()),
-                Err(_) => return None,
-            }
-        }
     }
 }
 
@@ -300,24 +212,6 @@ impl<S: Source> Sending<'_, '_, S> {
 fn has_diminished(file: &File, entry: &FileEntry, request: &Request) -> bool {
     let there = if request.append { request.sums.head().basis_len() } else { 0 };
     request.append && file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() < entry.len.max(there))
-}
-
-/// Hears a message.
-pub(super) fn hear_message<S: Source>(
-    message: &Message,
-    lists: &Lists,
-    source: &S,
-    watch: &mut dyn Watch,
-) -> Result<(), TransferError> {
-    let Message::Success(ndx) = *message else {
-        watch.message(message);
-        return Ok(());
-    };
-    let expected = "an index within the file list";
-    let unknown = PeerError::Range { what: "acknowledged index", value: ndx.0.into(), expected };
-    source.finished(ndx, lists.segments.get(ndx).ok_or(unknown)?);
-    watch.finished(ndx);
-    Ok(())
 }
 
 /// Puts the values of extended attributes in the place of their numbers. Those that cannot be read are left out, which
