@@ -1,8 +1,8 @@
-//! The rsync daemon, and how its clients reach it. Counterpart: rsync's `clientserver.c`.
+//! The rsync daemon. Counterpart: rsync's `clientserver.c`.
 
 mod access;
+mod arrival;
 mod auth;
-pub mod client;
 mod config;
 mod connection;
 mod flags;

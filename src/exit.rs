@@ -1,7 +1,7 @@
 //! Exit codes: the one place that makes rsync's numbers of what happened, and what rsync calls them.
 
-use crate::daemon::client::DaemonError;
 use crate::link::Ending;
+use crate::rsync::daemon::DaemonError;
 use crate::transfer::TransferError;
 use crate::transport::ConnectError;
 use protocol::PeerError;
@@ -118,17 +118,19 @@ pub(crate) fn of_connect(error: &ConnectError) -> i32 {
     }
 }
 
-/// The exit code of a daemon that let us in to no module.
-pub(crate) fn of_daemon(error: &DaemonError) -> i32 {
-    match error {
-        DaemonError::Refused(_) => START,
-        DaemonError::Connect(ConnectError::Timeout { .. }) => 35,
-        DaemonError::Connect(ConnectError::Setup(_)) | DaemonError::Usage(_) => 1,
-        DaemonError::Connect(_) => SOCKET,
-        DaemonError::Peer(PeerError::Version(_) | PeerError::TooOld(_)) => 2,
-        DaemonError::Link(error) if error.kind() == io::ErrorKind::TimedOut => TIMEOUT,
-        // It hung up before there was a session.
-        DaemonError::Peer(_) | DaemonError::Link(_) => START,
+impl DaemonError {
+    /// The exit code that rsync gives for it.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Self::Refused(_) => START,
+            Self::Connect(ConnectError::Timeout { .. }) => 35,
+            Self::Connect(ConnectError::Setup(_)) | Self::Usage(_) => 1,
+            Self::Connect(_) => SOCKET,
+            Self::Peer(PeerError::Version(_) | PeerError::TooOld(_)) => 2,
+            Self::Link(error) if error.kind() == io::ErrorKind::TimedOut => TIMEOUT,
+            // It hung up before there was a session.
+            Self::Peer(_) | Self::Link(_) => START,
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! wire.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod agent;
 pub mod archiver;
 pub mod bench;
 pub mod catalog;
@@ -13,6 +14,7 @@ mod clock;
 pub mod daemon;
 mod exit;
 pub mod link;
+mod local;
 mod lock;
 pub mod manifest;
 pub mod ocs;
@@ -20,6 +22,7 @@ pub mod pipe;
 pub mod rdiff;
 mod report;
 pub mod rsync;
+mod service;
 pub mod status;
 pub mod throttle;
 pub mod transfer;

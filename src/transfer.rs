@@ -19,7 +19,6 @@ pub mod greet;
 pub mod guard;
 pub(crate) mod ids;
 mod links;
-pub mod local;
 mod modes;
 pub(crate) mod offers;
 mod pinned;

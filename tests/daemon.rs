@@ -12,7 +12,7 @@ mod words;
 use protocol::args::{Options, ServerArgs};
 use protocol::flist::{FileEntry, FileList, Ndx};
 use protocol::handshake::{Hello, Offer, Side};
-use pysmurf_archiver::daemon::client::{Call, Connected, DaemonError, Shell, Site, connect, list_modules};
+use pysmurf_archiver::rsync::daemon::{Call, Connected, DaemonError, Shell, Site, connect, list_modules};
 use pysmurf_archiver::transfer::{Listing, ReceivePlan, SendPlan, Source, Watch, greet_agreed, receive, send};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};

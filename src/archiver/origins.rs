@@ -25,7 +25,7 @@ const LINKS_MOST: usize = 8;
 
 /// A folder in trouble, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Origin {
+pub(super) struct FolderTrouble {
     pub(super) folder: PathBuf,
     pub(super) why: String,
 }
@@ -36,13 +36,13 @@ pub(super) struct Lack {
     pub(super) kind: Failure,
     pub(super) why: String,
     /// Where it is the trouble of the place.
-    pub(super) place: Option<Origin>,
+    pub(super) place: Option<FolderTrouble>,
 }
 
 /// A file that was looked at, and what it lacks.
 pub(super) struct Look<'a> {
     pub(super) source: &'a Path,
-    pub(super) lack: Option<Option<Origin>>,
+    pub(super) lack: Option<Option<FolderTrouble>>,
 }
 
 /// What is known of the places.
@@ -131,7 +131,7 @@ impl Origins {
                     && std::fs::metadata(folder).is_ok_and(|now| now.dev() != before)
                 {
                     let why = "has lost the file system that its files were on".to_owned();
-                    lack.place = Some(Origin { folder: folder.to_owned(), why });
+                    lack.place = Some(FolderTrouble { folder: folder.to_owned(), why });
                 }
                 Err(lack)
             }
@@ -147,7 +147,7 @@ impl Origins {
         }
         let most = looks.len() >= MANY && lacking * 2 > looks.len();
         let known = self.still_missing(looks);
-        let mut found: HashMap<PathBuf, (Origin, usize)> = HashMap::new();
+        let mut found: HashMap<PathBuf, (FolderTrouble, usize)> = HashMap::new();
         let mut held = vec![false; looks.len()];
         let mut nameless = Vec::new();
         for (look, held) in looks.iter().zip(&mut held) {
@@ -170,7 +170,7 @@ impl Origins {
                 }))
             });
         let mut away = self.lock();
-        for (Origin { folder, why }, files) in found.values() {
+        for (FolderTrouble { folder, why }, files) in found.values() {
             let told = folder.ancestors().skip(1).find(|above| above.is_dir()).unwrap_or(folder);
             let words = format!("Folder {} {why}", folder.display());
             self.enter(&mut away, folder, told, Trouble { words, files: *files, answered: None });
@@ -297,9 +297,9 @@ pub(super) fn look(sources: &Sources, path: &Path) -> Result<Metadata, Lack> {
 }
 
 /// The place whose trouble keeps a file from being looked at, if it is not the file's own.
-fn place_to_blame(path: &Path, error: &io::Error, links: usize) -> Option<Origin> {
+fn place_to_blame(path: &Path, error: &io::Error, links: usize) -> Option<FolderTrouble> {
     let folder = folder_of(path);
-    let blame = |folder: &Path, why: String| Some(Origin { folder: folder.to_owned(), why });
+    let blame = |folder: &Path, why: String| Some(FolderTrouble { folder: folder.to_owned(), why });
     if let Some(place) = folder_in_trouble(folder) {
         return Some(place);
     }
@@ -359,7 +359,7 @@ fn speaks_of_the_place(errno: Errno) -> bool {
 }
 
 /// What keeps this folder from being entered, if something does; the topmost that is in trouble.
-fn folder_in_trouble(folder: &Path) -> Option<Origin> {
+fn folder_in_trouble(folder: &Path) -> Option<FolderTrouble> {
     let mut trouble = None;
     for folder in folder.ancestors().filter(|folder| *folder != Path::new("")) {
         let why = match std::fs::metadata(folder) {
@@ -370,12 +370,12 @@ fn folder_in_trouble(folder: &Path) -> Option<Origin> {
             }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 let above = folder.parent().map_or(folder, deepest_seen);
-                trouble = Some(Origin { folder: above.to_owned(), why: format!("cannot be entered: {error}") });
+                trouble = Some(FolderTrouble { folder: above.to_owned(), why: format!("cannot be entered: {error}") });
                 continue;
             }
             Err(error) => format!("cannot be read: {error}"),
         };
-        trouble = Some(Origin { folder: folder.to_owned(), why });
+        trouble = Some(FolderTrouble { folder: folder.to_owned(), why });
     }
     trouble
 }
@@ -386,10 +386,10 @@ fn deepest_seen(folder: &Path) -> &Path {
 }
 
 /// The mount point on the way to this folder that is to be mounted at each boot, and is not.
-fn not_mounted(folder: &Path) -> Option<Origin> {
+fn not_mounted(folder: &Path) -> Option<FolderTrouble> {
     let text = |path| std::fs::read_to_string(path).unwrap_or_default();
     let point = unmounted(folder, &text("/etc/fstab"), &text("/proc/self/mountinfo"))?;
-    Some(Origin { folder: point, why: "has nothing mounted on it".into() })
+    Some(FolderTrouble { folder: point, why: "has nothing mounted on it".into() })
 }
 
 fn unmounted(folder: &Path, fstab: &str, mountinfo: &str) -> Option<PathBuf> {
@@ -432,7 +432,7 @@ mod tests {
         Origins::new(Arc::default(), Sources::default(), once)
     }
 
-    fn looks<'a>(paths: &'a [PathBuf], lack: &Option<Option<Origin>>) -> Vec<Look<'a>> {
+    fn looks<'a>(paths: &'a [PathBuf], lack: &Option<Option<FolderTrouble>>) -> Vec<Look<'a>> {
         paths.iter().map(|path| Look { source: path, lack: lack.clone() }).collect()
     }
 
@@ -466,7 +466,7 @@ mod tests {
     fn a_place_is_looked_at_again_and_let_go_when_its_files_are_there() {
         let origins = origins(false);
         let files = paths("/d/away", 2);
-        let place = Origin { folder: "/d/away".into(), why: "is not there".into() };
+        let place = FolderTrouble { folder: "/d/away".into(), why: "is not there".into() };
         assert_eq!(origins.judge(&looks(&files, &Some(Some(place.clone()))), Instant::now()), [true, true]);
         assert!(origins.hold(&files[0]).is_some());
         assert!(origins.hold(Path::new("/d/other")).is_none());
@@ -516,7 +516,7 @@ mod tests {
     fn a_run_with_an_end_looks_once() {
         let origins = origins(true);
         let files = paths("/d/away", 1);
-        let place = Origin { folder: "/d/away".into(), why: "is not there".into() };
+        let place = FolderTrouble { folder: "/d/away".into(), why: "is not there".into() };
         origins.judge(&looks(&files, &Some(Some(place))), Instant::now());
         origins.look_again();
         assert!(origins.hold(&files[0]).is_some());

@@ -104,7 +104,7 @@ fn wish(words: &[OsString], data_dir: &str) -> Option<Wish> {
     let all = (0..8).map(|bits| Demands {
         fsync: bits & 1 != 0,
         chmod: bits & 2 != 0,
-        squeezed: bits & 4 != 0,
+        compressed: bits & 4 != 0,
         partial: partial.clone(),
     });
     all.into_iter().find(|demands| server_args(data_dir, demands.clone()) == rest).map(Wish::Serve)
@@ -121,7 +121,7 @@ mod tests {
         };
         for bits in 0..16 {
             let partial = (bits & 8 != 0).then(|| ".archiver-partial-0123abcd.2".to_owned());
-            let demands = Demands { fsync: bits & 1 != 0, chmod: bits & 2 != 0, squeezed: bits & 4 != 0, partial };
+            let demands = Demands { fsync: bits & 1 != 0, chmod: bits & 2 != 0, compressed: bits & 4 != 0, partial };
             let mut words = vec![OsString::from("rsync")];
             words.extend(server_args("/data/a b/", demands));
             assert!(matches!(wish(&words, "/data/a b"), Some(Wish::Serve(_))), "{words:?}");

@@ -1,8 +1,11 @@
 //! The command line as typed.
 
-use super::bench::BenchArgs;
+pub(super) mod bench;
+
 use crate::archiver::{Compress, UPLOAD_DIR, Workers};
 use crate::ocs::site::SiteFlags;
+use crate::throttle::parse_rate;
+use bench::BenchArgs;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use protocol::args::parse_size;
 use protocol::chmod::Chmod;
@@ -339,7 +342,7 @@ pub(super) struct RunArgs {
     pub(super) queue_mib: u32,
 
     /// Limit for all sessions together, in KiB per second, or with a suffix as rsync has it; 0 for none
-    #[arg(long, value_name = "RATE", value_parser = rate, help_heading = "Work")]
+    #[arg(long, value_name = "RATE", value_parser = parse_rate, help_heading = "Work")]
     pub(super) bwlimit: Option<u64>,
 
     /// Compress what goes over the link
@@ -400,11 +403,6 @@ pub(super) enum LogFormat {
     Auto,
     Text,
     Json,
-}
-
-/// Bytes per second.
-pub(super) fn rate(text: &str) -> Result<u64, String> {
-    parse_size(text.as_bytes(), b'K').ok_or_else(|| "expected a rate such as 500 (KiB/s), 1.5m or 0".into())
 }
 
 fn split_size(text: &str) -> Result<u64, String> {

@@ -1,9 +1,9 @@
 //! What a client asks of its module, and the session that comes of it.
 
 use super::access::Peer;
+use super::arrival::Admitted;
 use super::auth::Access;
 use super::config::Settings;
-use super::connection::Admitted;
 use super::journal::Journal;
 use super::module::inside;
 use super::refuse::Refusals;

@@ -2,6 +2,7 @@
 
 use super::batch;
 use super::command_line::{CommandLine, Usage};
+use super::daemon::{self, Call, Connected, DaemonError, Shell, Site};
 use super::operands::{Host, Plan, Remote};
 use super::output::{Output, Pulled, Role};
 use super::pushed::Pushed;
@@ -9,14 +10,13 @@ use super::quoting::{self, Use};
 use super::served;
 use super::until::Until;
 use super::wanted::{Wanted, rules_of_script};
-use crate::daemon::client::{self, Call, Connected, DaemonError, Shell, Site};
 use crate::exit;
 use crate::link::{Ending, Link};
+use crate::local::Local;
 use crate::transfer::batch::{BatchFile, Playback, PlaybackError};
 use crate::transfer::charset;
 use crate::transfer::copy_as::copy_as;
 use crate::transfer::filters;
-use crate::transfer::local::Local;
 use crate::transfer::offers;
 use crate::transfer::scanned::{Scanned, Trouble, summer};
 use crate::transfer::source::{Arguments, Hooks, SumFile};
@@ -313,10 +313,10 @@ impl Client<'_> {
         let args = self.server_args(&charset::to_peer, &|word, _| word.to_vec());
         let failed = |error: DaemonError| Failure { text: format!("{error}"), code: error.exit_code() };
         if self.pull && self.plan.sources.iter().all(Vec::is_empty) {
-            client::list_modules(&site, &call, &mut say).map_err(failed)?;
+            daemon::list_modules(&site, &call, &mut say).map_err(failed)?;
             return Ok(None);
         }
-        client::connect(&site, &call, &args, &mut say).map(Some).map_err(failed)
+        daemon::connect(&site, &call, &args, &mut say).map(Some).map_err(failed)
     }
 
     fn shell_words(&self, shell: &[u8]) -> Result<Vec<Vec<u8>>, Failure> {

@@ -273,7 +273,7 @@ pub(super) fn of_receiving_client(told: &[Rule], options: &Options) -> Option<Ru
 
 /// What `-C` stands for at an end that is not told its rules one by one. They concern both sides, `--delete-excluded` or
 /// not.
-pub(super) fn of_cvs() -> Vec<Rule> {
+pub(crate) fn of_cvs() -> Vec<Rule> {
     let file = MergeFile {
         name: b".cvsignore".to_vec(),
         mode: Mode { cvs: true, word_split: true, bare: Some(Action::Exclude), ..Mode::default() },

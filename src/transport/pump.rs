@@ -24,9 +24,6 @@ use std::time::{Duration, Instant};
 /// How often an idle session is asked whether it still lives; also keeps the network's address tables warm.
 const PROBE_EVERY: Duration = Duration::from_secs(30);
 
-/// A session that has been idle for longer is asked before a command is trusted to it.
-const TRUSTED: Duration = Duration::from_secs(5);
-
 /// How long that answer may take.
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -56,6 +53,19 @@ const AHEAD_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Bytes read at once.
 const SCRATCH: usize = 256 * 1024;
+
+/// How long a session may take for what it does.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// To be made.
+    pub(super) dial: Duration,
+    /// To start a command.
+    pub(super) start: Duration,
+    /// To move a byte, while somebody waits for it.
+    pub(super) stall: Duration,
+    /// To be idle, and have a command trusted to it unasked.
+    pub(super) trusted_idle: Duration,
+}
 
 /// A handle on the thread. Dropping it ends the session once it is idle.
 pub(super) struct Pump {
@@ -94,14 +104,10 @@ enum Reply {
 
 impl Pump {
     /// Starts the thread, lets it make a session, and opens a channel on it.
-    ///
-    /// `dial_limit` bounds what `dial` may take (an agent or a resolver may hang it), `start_limit` the start of a command.
     pub(super) fn start(
         dial: impl FnOnce() -> Result<Dialled, ConnectError> + Send + 'static,
         host: String,
-        dial_limit: Duration,
-        start_limit: Duration,
-        stall_limit: Duration,
+        limits: Limits,
     ) -> Result<Self, ConnectError> {
         let setup = |what: &str, e: io::Error| ConnectError::Setup(format!("Cannot {what} for {host}: {e}"));
         let wake = Arc::new(Wake::new().map_err(|e| setup("make a wake-up descriptor", e))?);
@@ -110,7 +116,7 @@ impl Pump {
         let (report, reported) = sync_channel(1);
         let (wake_here, stop_here, place) = (wake.clone(), stop.clone(), host.clone());
         let body = move || {
-            let opened = dial().and_then(|line| match open_channel(&line, start_limit) {
+            let opened = dial().and_then(|line| match open_channel(&line, limits.start) {
                 Ok(spare) => Ok((line, spare)),
                 Err(stop) => {
                     Err(ConnectError::Lost { host: place, why: format!("it opens no channel: {}", text(&stop)) })
@@ -119,7 +125,7 @@ impl Pump {
             match opened {
                 Ok((line, (spare, round_trip))) => {
                     let (wake, stop) = (wake_here, stop_here);
-                    let session = Session { line, inbox, wake, stop, start_limit, stall_limit, round_trip };
+                    let session = Session { line, inbox, wake, stop, limits, round_trip };
                     if report.send(Ok(())).is_ok() {
                         session.run(spare);
                     }
@@ -128,10 +134,10 @@ impl Pump {
             }
         };
         thread::Builder::new().name("ssh-pump".to_owned()).spawn(body).map_err(|e| setup("start a thread", e))?;
-        match reported.recv_timeout(dial_limit + start_limit) {
-            Ok(outcome) => outcome.map(|()| Self { jobs: Some(jobs), wake, stop, start_limit }),
+        match reported.recv_timeout(limits.dial + limits.start) {
+            Ok(outcome) => outcome.map(|()| Self { jobs: Some(jobs), wake, stop, start_limit: limits.start }),
             Err(RecvTimeoutError::Timeout) => {
-                Err(ConnectError::Timeout { host, limit: dial_limit, stage: "connection" })
+                Err(ConnectError::Timeout { host, limit: limits.dial, stage: "connection" })
             }
             Err(RecvTimeoutError::Disconnected) => {
                 Err(ConnectError::Lost { host, why: "the connecting thread panicked".to_owned() })
@@ -192,8 +198,7 @@ struct Session {
     inbox: Receiver<Job>,
     wake: Arc<Wake>,
     stop: Arc<AtomicBool>,
-    start_limit: Duration,
-    stall_limit: Duration,
+    limits: Limits,
     /// The shortest that an answer has taken; the link's own time is no longer.
     round_trip: Duration,
 }
@@ -213,7 +218,7 @@ impl Session {
             if job.reply.send(Reply::Started).is_err() || !self.serve(spare, job) {
                 return;
             }
-            match open_channel(&self.line, self.start_limit) {
+            match open_channel(&self.line, self.limits.start) {
                 Ok((channel, answered)) => {
                     spare = channel;
                     self.round_trip = self.round_trip.min(answered);
@@ -256,7 +261,7 @@ impl Session {
     /// Asks for something harmless that every server must answer, if only by a refusal. libssh2's keepalives would tell
     /// nothing: it does not look at the answers, and keeps them.
     fn probe(&self, spare: &mut Channel) -> Result<(), Stop> {
-        let deadline = Instant::now() + PROBE_LIMIT.min(self.start_limit);
+        let deadline = Instant::now() + PROBE_LIMIT.min(self.limits.start);
         match drive(&self.line.session, &self.line.tcp, deadline, || spare.setenv("ARCHIVER_PROBE", "1")) {
             Err(Stop::Failed(e)) if e.code() == ErrorCode::Session(sys::LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED) => Ok(()),
             outcome => outcome,
@@ -264,10 +269,10 @@ impl Session {
     }
 
     fn exec(&self, spare: &mut Channel, command: &str, idle: Duration) -> Result<(), ExecError> {
-        if idle > TRUSTED {
+        if idle > self.limits.trusted_idle {
             self.probe(spare).map_err(|stop| ExecError::Dead { sent: false, why: text(&stop) })?;
         }
-        let deadline = Instant::now() + self.start_limit;
+        let deadline = Instant::now() + self.limits.start;
         let start = || match spare.exec(command) {
             // In the place of an answer a far end may close the channel; libssh2 would go on waiting for one.
             Err(e) if e.code() == ErrorCode::Session(sys::LIBSSH2_ERROR_EAGAIN) && spare.eof() => {
@@ -369,7 +374,7 @@ impl Transfer<'_> {
             if written.held && self.room() > 0 {
                 continue;
             }
-            let mut limit = self.session.stall_limit;
+            let mut limit = self.session.limits.stall;
             let waiting = [blocked_since, output.reader_waits_since()].into_iter().flatten().min();
             if let Some(since) = waiting {
                 let stalled = now.saturating_duration_since(since.max(moved_at));
@@ -485,7 +490,7 @@ impl Transfer<'_> {
     /// Closes the channel in the order that does not lose the exit status, which comes after the end of the outputs.
     fn finish(&mut self) -> io::Result<Ending> {
         let Dialled { session, tcp } = &self.session.line;
-        let deadline = Instant::now() + self.session.stall_limit.max(LINGER);
+        let deadline = Instant::now() + self.session.limits.stall.max(LINGER);
         let stopped = |stop: Stop| match stop {
             Stop::TimedOut => io::Error::new(ErrorKind::TimedOut, "The far end closed its output but did not end"),
             Stop::Failed(e) => lost(e.into()),

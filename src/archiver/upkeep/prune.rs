@@ -4,7 +4,7 @@
 use super::Table;
 use crate::archiver::Sources;
 use crate::archiver::control::Control;
-use crate::archiver::origins::{Lack, Origin, look};
+use crate::archiver::origins::{FolderTrouble, Lack, look};
 use crate::catalog::sqlite::Prunable;
 use crate::catalog::{CatalogError, RecordId};
 use crate::clock::unix_now;
@@ -190,7 +190,7 @@ fn remove(sources: &Sources, file: &Prunable, before: Option<Kept>) -> Pruned {
     match removed {
         Ok(pruned) => pruned,
         Err(error) if error.kind() == io::ErrorKind::NotFound => match look(sources, &file.path) {
-            Err(Lack { place: Some(Origin { folder, why }), .. }) => {
+            Err(Lack { place: Some(FolderTrouble { folder, why }), .. }) => {
                 let why = format!("folder {} {why}", folder.display());
                 Pruned::Kept(Kept { why, stand: None, changed: false, away: true })
             }

@@ -6,7 +6,8 @@ use crate::archiver::{Direction, Sources};
 use crate::catalog::{
     self, AnyCatalog, Catalog, CatalogError, Database, Keeping, Layout, NOTES, Pending, RecordId, Retry,
 };
-use crate::cli::run::{Service, reason};
+use crate::cli::table::reason;
+use crate::service::Service;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};

@@ -1,10 +1,10 @@
 //! The far end: its SSH, its rsync; and the archive's directory, there or here.
 
 use super::report::{Report, Status};
-use crate::archiver::{Answer, Demands, Direction, FarEnd, ask, base, hello, sender_args, server_args};
-use crate::cli::run::Service;
+use crate::archiver::{Demands, Direction, FarProgram, ServerProbe, base, hello, probe, sender_args, server_args};
 use crate::link::Closer;
-use crate::transfer::local::Local;
+use crate::local::Local;
+use crate::service::Service;
 use crate::transfer::{TransferError, greet};
 use crate::transport::ssh::Ssh;
 use crate::transport::ssh::sftp::Sftp;
@@ -161,7 +161,7 @@ impl FarSide<'_> {
     }
 
     /// Whether a copy counts only once it is on the disk.
-    fn fsync(&self, far: FarEnd, report: &mut Report) -> bool {
+    fn fsync(&self, far: FarProgram, report: &mut Report) -> bool {
         match self.direction {
             Direction::Pull => report.ok("fsync", "done here: a copy counts once it is on the disk"),
             Direction::Push if far.syncs() => report.ok("fsync", "known: a copy counts once it is on the disk"),
@@ -179,27 +179,27 @@ impl FarSide<'_> {
         let program = self.connect.program();
         let name = program.join(" ".as_ref()).to_string_lossy().into_owned();
         let args = self.session_args(false);
-        let what = match ask(self.connect, &args) {
+        let what = match probe(self.connect, &args) {
             Err(error) => {
                 report.fail("rsync", &error.to_string());
                 return None;
             }
-            Ok(Answer::Serves(Some(far), said)) => {
+            Ok(ServerProbe::Serves(Some(far), said)) => {
                 let which = match far {
-                    FarEnd::Ours => said,
-                    FarEnd::Stock((major, minor, patch)) => format!("rsync {major}.{minor}.{patch}"),
+                    FarProgram::Ours => said,
+                    FarProgram::Stock((major, minor, patch)) => format!("rsync {major}.{minor}.{patch}"),
                 };
                 report.ok("rsync", &format!("{which}, as {name}"));
                 return Some(self.fsync(far, report));
             }
-            Ok(Answer::Serves(None, why)) => return Some(unknown(&why, report)),
-            Ok(Answer::Unclear(why)) => {
+            Ok(ServerProbe::Serves(None, why)) => return Some(unknown(&why, report)),
+            Ok(ServerProbe::Unclear(why)) => {
                 if !self.detour() {
                     return Some(unknown(&why, report));
                 }
                 why
             }
-            Ok(Answer::Nothing(why)) => {
+            Ok(ServerProbe::Nothing(why)) => {
                 if !self.detour() {
                     report.fail("rsync", &format!("{why}; install rsync there, or name it with --rsync-path"));
                     return None;

@@ -173,8 +173,15 @@ async fn serve(
         tokio::select! {
             message = wire.next() => match message? {
                 Message::Invocation { request, registration, args, kwargs } => {
-                    if let Some(answer) = invoke(shared, registrations, request, registration, &args, &kwargs, &mut waits) {
-                        answer_call(&mut wire, request, answer).await?;
+                    match invoke(shared, registrations, registration, &args, &kwargs) {
+                        Answer::Now(answer) => answer_call(&mut wire, request, answer).await?,
+                        Answer::Wait { .. } if waits.len() >= MAX_WAITS => {
+                            let why = format!("{MAX_WAITS} calls of wait are pending already; ask for the status instead");
+                            answer_call(&mut wire, request, Err(why)).await?;
+                        }
+                        Answer::Wait { session, limit } => {
+                            waits.spawn(async move { (request, wait(session, limit).await) });
+                        }
                     }
                 }
                 Message::Goodbye { reason } => {
@@ -224,31 +231,18 @@ impl Drop for Joined<'_> {
     }
 }
 
-/// Answers a call, or leaves the answer to one of the `waits`.
+/// Has one of our two procedures answer a call.
 fn invoke(
     shared: &Shared,
     registrations: &Registrations,
-    request: u64,
     registration: u64,
     args: &[Value],
     kwargs: &Map<String, Value>,
-    waits: &mut JoinSet<(u64, Value)>,
-) -> Option<Result<Value, String>> {
-    if registration == registrations.management {
-        return Some(shared.manage(args, kwargs));
-    }
-    if registration != registrations.operations {
-        return Some(Err(format!("No procedure has the registration {registration}")));
-    }
-    match shared.operate(args, kwargs) {
-        Answer::Now(answer) => Some(answer),
-        Answer::Wait { .. } if waits.len() >= MAX_WAITS => {
-            Some(Err(format!("{MAX_WAITS} calls of wait are pending already; ask for the status instead")))
-        }
-        Answer::Wait { session, limit } => {
-            waits.spawn(async move { (request, wait(session, limit).await) });
-            None
-        }
+) -> Answer {
+    match registration {
+        id if id == registrations.management => Answer::Now(shared.manage(args, kwargs)),
+        id if id == registrations.operations => shared.operate(args, kwargs),
+        id => Answer::Now(Err(format!("No procedure has the registration {id}"))),
     }
 }
 

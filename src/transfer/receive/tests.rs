@@ -1,8 +1,8 @@
 use super::*;
 use crate::exit;
+use crate::local::Local;
 use crate::throttle::Rate;
 use crate::transfer::greet::greet;
-use crate::transfer::local::Local;
 use crate::transport::Connect;
 use protocol::args::ServerArgs;
 use protocol::handshake::{Hello, Offer, Side};

@@ -76,6 +76,7 @@ pub(super) struct Target {
     pub(super) connect_timeout: Duration,
     pub(super) auth_timeout: Duration,
     pub(super) stall_timeout: Duration,
+    pub(super) trusted_idle: Duration,
     pub(super) remedies: Remedies,
 }
 
@@ -205,6 +206,7 @@ pub(super) fn resolve(options: &SshOptions, local: &Local) -> Result<Target, Con
         connect_timeout: options.connect_timeout,
         auth_timeout: options.auth_timeout,
         stall_timeout: options.stall_timeout,
+        trusted_idle: options.trusted_idle,
         remedies: options.remedies,
         hostname,
     })

@@ -63,63 +63,63 @@ impl FromStr for Workers {
     }
 }
 
-/// The seats of the workers: those with a number below the count of seats work.
-pub(super) struct Crew {
+/// The permits of the workers: those with a number below their count work.
+pub(super) struct SessionPermits {
     workers: Workers,
-    seats: watch::Sender<usize>,
-    /// A worker gave its seat back.
+    count: watch::Sender<usize>,
+    /// A worker gave its permit back.
     troubled: AtomicBool,
 }
 
-impl Crew {
+impl SessionPermits {
     pub(super) fn new(workers: Workers) -> Self {
-        let seats = match workers {
+        let sessions = match workers {
             Workers::Fixed(number) => number.get(),
             Workers::Auto => 1,
         };
-        Self { workers, seats: watch::Sender::new(seats), troubled: AtomicBool::new(false) }
+        Self { workers, count: watch::Sender::new(sessions), troubled: AtomicBool::new(false) }
     }
 
     /// How many work now.
-    pub(super) fn seats(&self) -> usize {
-        *self.seats.borrow()
+    pub(super) fn sessions(&self) -> usize {
+        *self.count.borrow()
     }
 
-    /// Waits until this worker has a seat.
-    pub(super) async fn seated(&self, number: usize) {
+    /// Waits until this worker has its permit.
+    pub(super) async fn granted(&self, number: usize) {
         // The sender lives in us, so this ends only when it is so.
-        let _ = self.seats.subscribe().wait_for(|seats| number < *seats).await;
+        let _ = self.count.subscribe().wait_for(|sessions| number < *sessions).await;
     }
 
     /// Waits until this worker has none.
-    pub(super) async fn dismissed(&self, number: usize) {
-        let _ = self.seats.subscribe().wait_for(|seats| number >= *seats).await;
+    pub(super) async fn revoked(&self, number: usize) {
+        let _ = self.count.subscribe().wait_for(|sessions| number >= *sessions).await;
     }
 
-    /// A worker that cannot reach the far end gives its seat back, if others may go on without it.
+    /// A worker that cannot reach the far end gives its permit back, if others may go on without it.
     pub(super) fn give_back(&self, number: usize) -> bool {
         let spare = self.workers == Workers::Auto && number > 0;
         if spare {
             self.troubled.store(true, Ordering::Relaxed);
-            self.seats.send_if_modified(|seats| {
-                let fewer = (*seats).min(number);
-                std::mem::replace(seats, fewer) != fewer
+            self.count.send_if_modified(|sessions| {
+                let fewer = (*sessions).min(number);
+                std::mem::replace(sessions, fewer) != fewer
             });
         }
         spare
     }
 
     /// Everyone may come and leave: the work is over.
-    pub(super) fn dissolve(&self) {
-        self.seats.send_replace(usize::MAX);
+    pub(super) fn open_all(&self) {
+        self.count.send_replace(usize::MAX);
     }
 
-    /// Looks after the number of seats for as long as it runs; `waits` tells whether work waits for a worker.
+    /// Looks after the number of permits for as long as it runs; `waits` tells whether work waits for a worker.
     pub(super) async fn look_after(&self, progress: Arc<Progress>, stop: Stop, waits: impl Fn() -> bool) {
         if self.workers != Workers::Auto {
             return stop.stopped().await;
         }
-        let mut climb = Climb::new(AUTO_MOST);
+        let mut tuner = SessionTuner::new(AUTO_MOST);
         let mut tick = tokio::time::interval(WINDOW);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut moved = moved_so_far(&progress.snapshot());
@@ -134,11 +134,15 @@ impl Crew {
             let rate = (so_far - moved) as f64 / seconds;
             (moved, last) = (so_far, tokio::time::Instant::now());
             let troubled = self.troubled.swap(false, Ordering::Relaxed);
-            let before = self.seats();
-            let seats = climb.window(before, waits(), rate, troubled);
-            if seats != before {
-                tracing::info!(sessions = seats, rate_mb = (rate / 1e5).round() / 10.0, "Sessions: {before} until now");
-                self.seats.send_replace(seats);
+            let before = self.sessions();
+            let sessions = tuner.window(before, waits(), rate, troubled);
+            if sessions != before {
+                tracing::info!(
+                    sessions = sessions,
+                    rate_mb = (rate / 1e5).round() / 10.0,
+                    "Sessions: {before} until now"
+                );
+                self.count.send_replace(sessions);
             }
         }
     }
@@ -149,7 +153,7 @@ fn moved_so_far(now: &Snapshot) -> u64 {
 }
 
 /// Finds out how many sessions pay.
-struct Climb {
+struct SessionTuner {
     most: usize,
     /// Windows since the number last changed.
     since: u32,
@@ -163,38 +167,38 @@ struct Climb {
     idle: u32,
 }
 
-impl Climb {
+impl SessionTuner {
     fn new(most: usize) -> Self {
         Self { most, since: 0, rates: Vec::new(), before: None, hold: 0, next_hold: HOLD.0, idle: 0 }
     }
 
-    /// How many there shall be after a window in which there were `seats`.
-    fn window(&mut self, seats: usize, waits: bool, rate: f64, troubled: bool) -> usize {
+    /// How many there shall be after a window in which there were `sessions`.
+    fn window(&mut self, sessions: usize, waits: bool, rate: f64, troubled: bool) -> usize {
         self.hold = self.hold.saturating_sub(1);
         if troubled {
             // The far end wants no more of them, and asking often would make it angry.
             self.next_hold = HOLD.1;
-            return self.settle(seats);
+            return self.settle(sessions);
         }
         if !waits {
             self.idle += 1;
             self.measure_anew();
-            if seats > 1 && self.idle >= IDLE {
+            if sessions > 1 && self.idle >= IDLE {
                 self.next_hold = HOLD.0;
                 self.settle(1);
                 self.hold = 0;
                 return 1;
             }
-            return seats;
+            return sessions;
         }
         self.idle = 0;
         self.since += 1;
         if self.since == 1 {
-            return seats;
+            return sessions;
         }
         self.rates.push(rate);
         if self.rates.len() < WINDOWS as usize {
-            return seats;
+            return sessions;
         }
         let mean = self.rates.iter().sum::<f64>() / self.rates.len() as f64;
         if let Some((fewer, less)) = self.before {
@@ -203,21 +207,21 @@ impl Climb {
             }
             self.next_hold = HOLD.0;
         }
-        if seats < self.most && self.hold == 0 {
+        if sessions < self.most && self.hold == 0 {
             self.measure_anew();
-            self.before = Some((seats, mean));
-            return (seats * 2).min(self.most);
+            self.before = Some((sessions, mean));
+            return (sessions * 2).min(self.most);
         }
         self.measure_anew();
-        seats
+        sessions
     }
 
     /// Stays with this number for a while, each time longer.
-    fn settle(&mut self, seats: usize) -> usize {
+    fn settle(&mut self, sessions: usize) -> usize {
         self.measure_anew();
         self.hold = self.next_hold;
         self.next_hold = (self.next_hold * 2).min(HOLD.1);
-        seats
+        sessions
     }
 
     fn measure_anew(&mut self) {
@@ -232,11 +236,11 @@ mod tests {
     use super::*;
 
     /// Plays windows against a link on which so many sessions move so much; the number in each window.
-    fn play(climb: &mut Climb, mut seats: usize, windows: usize, link: impl Fn(usize) -> f64) -> Vec<usize> {
+    fn play(tuner: &mut SessionTuner, mut sessions: usize, windows: usize, link: impl Fn(usize) -> f64) -> Vec<usize> {
         let mut seen = Vec::new();
         for _ in 0..windows {
-            seats = climb.window(seats, true, link(seats), false);
-            seen.push(seats);
+            sessions = tuner.window(sessions, true, link(sessions), false);
+            seen.push(sessions);
         }
         seen
     }
@@ -244,58 +248,58 @@ mod tests {
     #[test]
     fn as_many_as_pay() {
         // Each moves 20, all together at most 125.
-        let seen = play(&mut Climb::new(16), 1, 25, |seats| (20.0 * seats as f64).min(125.0));
+        let seen = play(&mut SessionTuner::new(16), 1, 25, |sessions| (20.0 * sessions as f64).min(125.0));
         assert_eq!(seen[24], 8, "{seen:?}");
-        assert!(seen.iter().all(|&seats| seats <= 16));
-        let seen = play(&mut Climb::new(16), 1, 25, |seats| 20.0 * seats as f64);
+        assert!(seen.iter().all(|&sessions| sessions <= 16));
+        let seen = play(&mut SessionTuner::new(16), 1, 25, |sessions| 20.0 * sessions as f64);
         assert_eq!(seen[24], 16, "{seen:?}");
         assert!(seen.windows(2).all(|pair| pair[1] <= pair[0] * 2));
     }
 
     #[test]
     fn what_does_not_pay_is_given_back_and_tried_ever_more_rarely() {
-        let seen = play(&mut Climb::new(16), 1, 400, |_| 600.0);
+        let seen = play(&mut SessionTuner::new(16), 1, 400, |_| 600.0);
         let tried = seen.windows(2).filter(|pair| pair[0] == 1 && pair[1] == 2).count();
         assert!((3..=6).contains(&tried), "{tried}");
-        assert!(seen.iter().all(|&seats| seats <= 2));
+        assert!(seen.iter().all(|&sessions| sessions <= 2));
     }
 
     #[test]
     fn a_far_end_that_wants_no_more_is_left_alone() {
-        let mut climb = Climb::new(16);
-        assert_eq!(play(&mut climb, 1, 4, |seats| seats as f64)[3], 2);
-        assert_eq!(climb.window(1, true, 1.0, true), 1);
-        let seen = play(&mut climb, 1, HOLD.1 as usize - 10, |seats| seats as f64);
-        assert!(seen.iter().all(|&seats| seats == 1));
+        let mut tuner = SessionTuner::new(16);
+        assert_eq!(play(&mut tuner, 1, 4, |sessions| sessions as f64)[3], 2);
+        assert_eq!(tuner.window(1, true, 1.0, true), 1);
+        let seen = play(&mut tuner, 1, HOLD.1 as usize - 10, |sessions| sessions as f64);
+        assert!(seen.iter().all(|&sessions| sessions == 1));
     }
 
     #[test]
     fn without_work_one_is_enough() {
-        let mut climb = Climb::new(16);
-        assert_eq!(play(&mut climb, 1, 12, |seats| seats as f64)[11], 16);
-        let mut seats = 16;
+        let mut tuner = SessionTuner::new(16);
+        assert_eq!(play(&mut tuner, 1, 12, |sessions| sessions as f64)[11], 16);
+        let mut sessions = 16;
         for _ in 0..IDLE {
-            seats = climb.window(seats, false, 0.0, false);
+            sessions = tuner.window(sessions, false, 0.0, false);
         }
-        assert_eq!(seats, 1);
-        assert_eq!(play(&mut climb, 1, 12, |seats| seats as f64)[11], 16);
+        assert_eq!(sessions, 1);
+        assert_eq!(play(&mut tuner, 1, 12, |sessions| sessions as f64)[11], 16);
     }
 
     #[tokio::test]
-    async fn seats_go_by_number() {
-        let crew = Crew::new(Workers::Auto);
-        crew.seated(0).await;
-        crew.dismissed(1).await;
-        assert!(!crew.give_back(0));
-        crew.seats.send_replace(4);
-        crew.seated(3).await;
-        assert!(crew.give_back(2));
-        assert_eq!(crew.seats(), 2);
-        assert!(crew.give_back(3), "it has none any more");
-        assert_eq!(crew.seats(), 2);
-        crew.dissolve();
-        crew.seated(15).await;
-        assert!(!Crew::new("3".parse().unwrap()).give_back(2));
+    async fn permits_go_by_number() {
+        let permits = SessionPermits::new(Workers::Auto);
+        permits.granted(0).await;
+        permits.revoked(1).await;
+        assert!(!permits.give_back(0));
+        permits.count.send_replace(4);
+        permits.granted(3).await;
+        assert!(permits.give_back(2));
+        assert_eq!(permits.sessions(), 2);
+        assert!(permits.give_back(3), "it has none any more");
+        assert_eq!(permits.sessions(), 2);
+        permits.open_all();
+        permits.granted(15).await;
+        assert!(!SessionPermits::new("3".parse().unwrap()).give_back(2));
     }
 
     #[test]

@@ -111,13 +111,6 @@ pub enum DaemonError {
     Usage(String),
 }
 
-impl DaemonError {
-    /// The exit code that rsync gives for it.
-    pub fn exit_code(&self) -> i32 {
-        crate::exit::of_daemon(self)
-    }
-}
-
 /// Connects, logs in to the module that the first path of `args` begins with, and hands over the arguments. `say` gets the
 /// lines of the message of the day.
 pub fn connect(

@@ -30,20 +30,20 @@ pub enum Compress {
 }
 
 /// What the handshake of a session says of it.
-pub(super) fn wish(squeezed: bool) -> Wish {
-    if squeezed { Wish { choice: Choice::Negotiated, level: Some(LEVEL) } } else { Wish::OFF }
+pub(super) fn wish(compressed: bool) -> Wish {
+    if compressed { Wish { choice: Choice::Negotiated, level: Some(LEVEL) } } else { Wish::OFF }
 }
 
 /// Judges it for the sessions of one worker.
 #[derive(Debug, Default)]
-pub(super) struct Squeeze {
+pub(super) struct CompressionTuner {
     /// Bytes of files per second in plain and in compressed sessions.
     rates: [Option<f64>; 2],
     /// Telling sessions of one kind in a row.
     alike: u32,
 }
 
-impl Squeeze {
+impl CompressionTuner {
     /// Whether the next session is compressed.
     pub(super) fn next(&self, compress: Compress) -> bool {
         match (compress, self.rates) {
@@ -51,19 +51,19 @@ impl Squeeze {
             (Compress::Yes, _) => true,
             (Compress::Auto, [None, _]) => false,
             (Compress::Auto, [_, None]) => true,
-            (Compress::Auto, [Some(plain), Some(squeezed)]) => (squeezed > plain * PAYS) ^ (self.alike >= AGAIN),
+            (Compress::Auto, [Some(plain), Some(compressed)]) => (compressed > plain * PAYS) ^ (self.alike >= AGAIN),
         }
     }
 
     /// A session moved so much of files in this time.
-    pub(super) fn learn(&mut self, squeezed: bool, bytes: u64, took: Duration) {
+    pub(super) fn learn(&mut self, compressed: bool, bytes: u64, took: Duration) {
         if bytes < TELLING_BYTES {
             return;
         }
         let rate = bytes as f64 / took.as_secs_f64().max(1e-6);
         let other_kind = self.alike >= AGAIN;
         self.alike = if other_kind { 0 } else { self.alike + 1 };
-        let known = &mut self.rates[usize::from(squeezed)];
+        let known = &mut self.rates[usize::from(compressed)];
         // What was learned of the kind that was tried again is old.
         *known = Some(known.filter(|_| !other_kind).map_or(rate, |known| known + (rate - known) * WEIGHT));
     }
@@ -74,32 +74,32 @@ mod tests {
     use super::*;
 
     /// Plays sessions of so many bytes; how many of them were compressed.
-    fn play(squeeze: &mut Squeeze, sessions: u32, bytes: u64, seconds: impl Fn(bool) -> f64) -> u32 {
+    fn play(tuner: &mut CompressionTuner, sessions: u32, bytes: u64, seconds: impl Fn(bool) -> f64) -> u32 {
         (0..sessions)
             .map(|_| {
-                let squeezed = squeeze.next(Compress::Auto);
-                squeeze.learn(squeezed, bytes, Duration::from_secs_f64(seconds(squeezed)));
-                u32::from(squeezed)
+                let compressed = tuner.next(Compress::Auto);
+                tuner.learn(compressed, bytes, Duration::from_secs_f64(seconds(compressed)));
+                u32::from(compressed)
             })
             .sum()
     }
 
     #[test]
     fn what_is_faster_is_kept_and_the_other_tried_again() {
-        let mut squeeze = Squeeze::default();
-        let slow_link = |squeezed| if squeezed { 2.0 } else { 8.0 };
-        assert!((93..=97).contains(&play(&mut squeeze, 100, 100 << 20, slow_link)));
+        let mut tuner = CompressionTuner::default();
+        let slow_link = |compressed| if compressed { 2.0 } else { 8.0 };
+        assert!((93..=97).contains(&play(&mut tuner, 100, 100 << 20, slow_link)));
         // The link becomes fast.
-        let fast_link = |squeezed| if squeezed { 0.5 } else { 0.2 };
-        assert!(play(&mut squeeze, 200, 100 << 20, fast_link) <= 34 + 200 / AGAIN);
+        let fast_link = |compressed| if compressed { 0.5 } else { 0.2 };
+        assert!(play(&mut tuner, 200, 100 << 20, fast_link) <= 34 + 200 / AGAIN);
         // Dense files: nothing gained is nothing done.
-        assert!(play(&mut Squeeze::default(), 100, 100 << 20, |_| 1.0) <= 4);
+        assert!(play(&mut CompressionTuner::default(), 100, 100 << 20, |_| 1.0) <= 4);
     }
 
     #[test]
     fn small_sessions_tell_nothing() {
-        let mut squeeze = Squeeze::default();
-        assert_eq!(play(&mut squeeze, 50, 1000, |squeezed| if squeezed { 0.1 } else { 1.0 }), 0);
-        assert!(squeeze.next(Compress::Yes) && !squeeze.next(Compress::No));
+        let mut tuner = CompressionTuner::default();
+        assert_eq!(play(&mut tuner, 50, 1000, |compressed| if compressed { 0.1 } else { 1.0 }), 0);
+        assert!(tuner.next(Compress::Yes) && !tuner.next(Compress::No));
     }
 }

@@ -1,10 +1,10 @@
 //! A far end in this very process: local copies take the same road as remote ones, two ends joined in memory.
 
-use super::serve::serve;
-use super::{charset, filters};
 use crate::exit;
 use crate::link::{Ending, Link};
 use crate::pipe;
+use crate::transfer::serve::serve;
+use crate::transfer::{charset, filters};
 use crate::transport::child::Child;
 use crate::transport::{CommandOutput, Connect, ConnectError};
 use protocol::args::{ArgsError, ServerArgs};
@@ -16,7 +16,7 @@ type Parse = fn(&[&[u8]]) -> Result<ServerArgs, ArgsError>;
 
 /// Serves each link on a thread of its own.
 #[derive(Debug, Clone, Copy)]
-pub struct Local {
+pub(crate) struct Local {
     parse: Parse,
 }
 

@@ -2,12 +2,12 @@
 //! renamed only with the registered MD5, and never over another file. A larger one is written where unfinished files are
 //! kept, and both the writing and the reading back go on where a broken connection has left them.
 
-use super::batch::{CHANGED, Fate, Flown, Manner, file_mode, source_metadata};
 use super::flight::Job;
-use super::resume::{self, KEPT_LEAST};
+use super::terms::{SessionTerms, dir_mode};
+use super::unfinished::{self, KEPT_LEAST};
+use super::verdict::{CHANGED, Carried, Verdict};
 use crate::catalog::RecordId;
 use crate::status::Failure;
-use crate::throttle::Rate;
 use crate::transfer::TransferError;
 use crate::transfer::send::{Digest, Sent};
 use crate::transport::ssh::sftp::{Pieces, Sftp, SftpError};
@@ -21,25 +21,38 @@ use std::path::{Path, PathBuf};
 
 /// What is written to see whether anything can be. One name for all, so that one at most is ever left.
 const PROBE: &str = ".archiver-probe";
-/// Permissions of directories where nothing is said.
-const DIR_MODE: u32 = 0o755;
+
+/// What a broken connection has left there.
+#[derive(Default)]
+pub(super) struct Interrupted {
+    /// Files of no use, that nobody will come back to.
+    leftovers: Vec<PathBuf>,
+    /// The file that is half read.
+    read_back: Option<ReadBack>,
+}
+
+/// Writes a batch by SFTP; the error says why nothing can be written at all.
+pub(super) fn carry(
+    jobs: &[Job],
+    sftp: &mut Sftp,
+    interrupted: &mut Interrupted,
+    terms: &SessionTerms,
+) -> Result<Carried, String> {
+    let _guard = terms.guard(sftp.closer());
+    let base = PathBuf::from(&terms.settings.data_dir);
+    Delivery { sftp, interrupted, base, terms }.carry(jobs)
+}
 
 /// How a batch is delivered.
-pub(super) struct Delivery<'a> {
-    pub(super) sftp: &'a mut Sftp,
-    /// What a broken connection has left there and nobody will come back to.
-    pub(super) leftovers: &'a mut Vec<PathBuf>,
-    /// The file that a broken connection has left half read.
-    pub(super) read_back: &'a mut Option<ReadBack>,
-    pub(super) base: PathBuf,
-    /// What directories for unfinished files are called.
-    pub(super) aside: &'a str,
-    pub(super) rate: &'a Rate,
-    pub(super) manner: &'a Manner<'a>,
+struct Delivery<'a> {
+    sftp: &'a mut Sftp,
+    interrupted: &'a mut Interrupted,
+    base: PathBuf,
+    terms: &'a SessionTerms,
 }
 
 /// A file over there, read to some point.
-pub(super) struct ReadBack {
+struct ReadBack {
     id: RecordId,
     path: PathBuf,
     at: u64,
@@ -58,20 +71,20 @@ struct Temp {
 /// What ends the delivery of a batch.
 enum Trouble {
     /// One file's.
-    File(Fate),
+    File(Verdict),
     /// The line's.
     Line(TransferError),
 }
 
 impl From<io::Error> for Trouble {
     fn from(error: io::Error) -> Self {
-        Self::File(Fate::Failed(Failure::Unreadable, format!("it cannot be read: {error}")))
+        Self::File(Verdict::Failed(Failure::Unreadable, format!("it cannot be read: {error}")))
     }
 }
 
 impl Delivery<'_> {
     /// Delivers what can be; the error says why nothing can be at all.
-    pub(super) fn fly(mut self, jobs: &[Job]) -> Result<Flown, String> {
+    fn carry(mut self, jobs: &[Job]) -> Result<Carried, String> {
         let base = self.base.display().to_string();
         match self.sftp.is_dir(&self.base) {
             Ok(true) => {}
@@ -80,42 +93,46 @@ impl Delivery<'_> {
             }
             Err(error) => return Err(format!("Directory {base} cannot be looked at: {error}")),
         }
-        while let Some(leftover) = self.leftovers.last() {
+        while let Some(leftover) = self.interrupted.leftovers.last() {
             match self.sftp.remove(leftover) {
                 Err(SftpError::Lost(_) | SftpError::Stalled(_)) => break,
-                _ => self.leftovers.pop(),
+                _ => self.interrupted.leftovers.pop(),
             };
         }
-        let mut flown = Flown { fates: vec![Fate::Open; jobs.len()], words: String::new(), ended: Ok(None) };
+        let mut carried =
+            Carried { verdicts: vec![Verdict::Open; jobs.len()], words: String::new(), ended: Ok(None), took: None };
         let mut dirs = HashSet::new();
         for (at, job) in jobs.iter().enumerate() {
-            if (self.manner.stopping)() {
+            if self.terms.stopping() {
                 break;
             }
-            match self.deliver(job, &mut dirs, &mut flown.words) {
-                Ok(fate) | Err(Trouble::File(fate)) => {
-                    if let Fate::Proven(sent, _) = &fate {
-                        (self.manner.confirmed)(sent, sent.literal_bytes == 0);
+            match self.deliver(job, &mut dirs, &mut carried.words) {
+                Ok(verdict) | Err(Trouble::File(verdict)) => {
+                    if let Verdict::Proven(sent, _) = &verdict {
+                        match sent.literal_bytes {
+                            0 => self.terms.found(sent),
+                            _ => self.terms.confirmed(sent),
+                        }
                     }
-                    flown.fates[at] = fate;
+                    carried.verdicts[at] = verdict;
                 }
                 Err(Trouble::Line(error)) => {
-                    flown.ended = Err(error);
-                    return Ok(flown);
+                    carried.ended = Err(error);
+                    return Ok(carried);
                 }
             }
         }
         for refusal in self.sftp.refused() {
             tracing::warn!(base, "The SFTP server does not do all that is wished: {refusal}");
         }
-        if flown.fates.contains(&Fate::Refused) && !self.takes_files() {
-            return Err(format!("Directory {base} cannot be written to: {}", flown.words.trim_end()));
+        if carried.verdicts.contains(&Verdict::Refused) && !self.takes_files() {
+            return Err(format!("Directory {base} cannot be written to: {}", carried.words.trim_end()));
         }
-        Ok(flown)
+        Ok(carried)
     }
 
-    fn deliver(&mut self, job: &Job, dirs: &mut HashSet<PathBuf>, words: &mut String) -> Result<Fate, Trouble> {
-        let meta = source_metadata(self.manner.sources, &job.source).map_err(Trouble::File)?;
+    fn deliver(&mut self, job: &Job, dirs: &mut HashSet<PathBuf>, words: &mut String) -> Result<Verdict, Trouble> {
+        let meta = self.terms.source_metadata(&job.source).map_err(Trouble::File)?;
         let name = job.place.variant(job.variant);
         let place = self.base.join(&name);
         let md5 = Sum::new(&job.md5);
@@ -123,28 +140,29 @@ impl Delivery<'_> {
         match self.sftp.stat(&place).map_err(|error| refuse(self, error))? {
             None => {}
             Some(found) if found.is_file => {
-                let begun = self.read_back.as_ref().filter(|back| back.id == job.id && back.path == place);
-                job.way.found(job, begun.map_or(0, |back| back.at), found.len);
+                let begun = self.interrupted.read_back.as_ref().filter(|back| back.id == job.id && back.path == place);
+                job.resumes(begun.map_or(0, |back| back.at), found.len);
                 let (len, sum) = self.read_back(job, &place).map_err(|error| refuse(self, error))?;
                 let same = Some(sum) == md5;
                 return Ok(if same {
-                    Fate::Proven(Sent { matched_bytes: len, ..Sent::default() }, None)
+                    Verdict::Proven(Sent { matched_bytes: len, ..Sent::default() }, None)
                 } else {
-                    Fate::Taken
+                    Verdict::Taken
                 });
             }
-            Some(_) => return Ok(Fate::Taken),
+            Some(_) => return Ok(Verdict::Taken),
         }
-        make_way(self.sftp, &self.base, &name, self.manner.chmod, dirs).map_err(|error| refuse(self, error))?;
+        make_way(self.sftp, &self.base, &name, self.terms.settings.chmod.as_ref(), dirs)
+            .map_err(|error| refuse(self, error))?;
         let mut temp = self.temp(job, &place, meta.len()).map_err(|error| refuse(self, error))?;
         let mut outcome = self.write(job, &temp, &place, &meta);
-        if matches!(outcome, Ok(Ok(Fate::Open))) {
+        if matches!(outcome, Ok(Ok(Verdict::Open))) {
             self.discard(&temp).map_err(|error| refuse(self, error))?;
             temp = self.temp(job, &place, meta.len()).map_err(|error| refuse(self, error))?;
             outcome = self.write(job, &temp, &place, &meta);
         }
-        let fate = match outcome {
-            Ok(Ok(fate)) => fate,
+        let verdict = match outcome {
+            Ok(Ok(verdict)) => verdict,
             Ok(Err(error)) => {
                 let _ = self.discard(&temp);
                 return Err(error.into());
@@ -153,18 +171,18 @@ impl Delivery<'_> {
                 let trouble = refuse(self, error);
                 match &trouble {
                     Trouble::File(_) => drop(self.discard(&temp)),
-                    Trouble::Line(_) if !temp.kept => self.leftovers.push(temp.path),
+                    Trouble::Line(_) if !temp.kept => self.interrupted.leftovers.push(temp.path),
                     Trouble::Line(_) => {}
                 }
                 return Err(trouble);
             }
         };
-        match fate {
-            Fate::Proven(..) if !temp.kept => {}
+        match verdict {
+            Verdict::Proven(..) if !temp.kept => {}
             // The directory is left.
             _ => self.discard(&temp).map_err(|error| refuse(self, error))?,
         }
-        Ok(fate)
+        Ok(verdict)
     }
 
     /// Where a file of `len` bytes is written.
@@ -173,7 +191,7 @@ impl Delivery<'_> {
         if len < KEPT_LEAST {
             return Ok(fresh);
         }
-        let path = self.base.join(resume::kept(self.aside, job));
+        let path = self.base.join(unfinished::kept(&self.terms.settings.aside, job));
         let Some(dir) = path.parent() else { return Ok(fresh) };
         self.sftp.make_dir(dir, 0o700)?;
         match self.sftp.stat(&path)? {
@@ -188,33 +206,40 @@ impl Delivery<'_> {
     }
 
     fn discard(&mut self, temp: &Temp) -> Result<(), SftpError> {
-        if temp.kept { resume::remove(self.sftp, &temp.path) } else { self.sftp.remove(&temp.path) }
+        if temp.kept { unfinished::remove(self.sftp, &temp.path) } else { self.sftp.remove(&temp.path) }
     }
 
     /// Writes, proves and renames. The inner error is the source's. Open is a file that has turned out to keep the permissions
     /// that it was made with, which are for us alone, or not to go on from what an earlier session had left.
-    fn write(&mut self, job: &Job, temp: &Temp, place: &Path, meta: &Metadata) -> Result<io::Result<Fate>, SftpError> {
-        let mut source = match self.manner.sources.open(&job.source) {
-            Ok(file) => Summed::new(file, self.manner.digests),
+    fn write(
+        &mut self,
+        job: &Job,
+        temp: &Temp,
+        place: &Path,
+        meta: &Metadata,
+    ) -> Result<io::Result<Verdict>, SftpError> {
+        let mut source = match self.terms.settings.sources.open(&job.source) {
+            Ok(file) => Summed::new(file, self.terms.digests()),
             Err(error) => return Ok(Err(error)),
         };
         let there = temp.there.unwrap_or(0);
-        let read = self.read_back.as_ref().filter(|back| back.id == job.id && back.path == temp.path && there > 0);
-        job.way.found(job, there + read.map_or(0, |back| back.at), meta.len());
+        let read =
+            self.interrupted.read_back.as_ref().filter(|back| back.id == job.id && back.path == temp.path && there > 0);
+        job.resumes(there + read.map_or(0, |back| back.at), meta.len());
         if let Err(error) = source.pass(there) {
             return Ok(Err(error));
         }
-        let (progress, rate) = (self.manner.progress, self.rate);
-        let mode = file_mode(meta.mode(), self.manner.chmod);
+        let terms = self.terms;
+        let mode = terms.file_mode(meta.mode());
         let for_good = self.sftp.keeps_its_own();
         let mut next = |buffer: &mut [u8]| {
             let n = source.read(buffer)?;
-            job.way.pass(n as u64);
-            progress(n as u64);
-            rate.pay(n);
+            job.headway.pass(n as u64);
+            terms.count(n as u64);
+            terms.settings.rate.pay(n);
             Ok(n)
         };
-        job.way.pass(there);
+        job.headway.pass(there);
         let written = match temp.there {
             None => self.sftp.create(&temp.path, if for_good { mode } else { 0o600 }, &mut next)?,
             Some(there) => self.sftp.go_on(&temp.path, there, &mut next)?,
@@ -223,39 +248,39 @@ impl Delivery<'_> {
             Ok(0) => there,
             Ok(written) => {
                 // What was read is not all there was.
-                *self.read_back = None;
+                self.interrupted.read_back = None;
                 there + written
             }
             Err(error) => return Ok(Err(error)),
         };
         let (sum, blake3) = source.finish();
         if Some(sum) != Sum::new(&job.md5) {
-            return Ok(Ok(Fate::Failed(Failure::Changed, CHANGED.into())));
+            return Ok(Ok(Verdict::Failed(Failure::Changed, CHANGED.into())));
         }
         if self.read_back(job, &temp.path)? != (len, sum) {
             // The beginning may be of an earlier state of the file, or of a disk that lost it: all anew, then.
             if there > 0 {
-                return Ok(Ok(Fate::Open));
+                return Ok(Ok(Verdict::Open));
             }
             let why = "what the storage node has written is not what was sent; is its disk in order?".to_owned();
-            return Ok(Ok(Fate::Failed(Failure::Refused, why)));
+            return Ok(Ok(Verdict::Failed(Failure::Refused, why)));
         }
         let mtime = u64::try_from(meta.mtime()).ok();
         if !self.sftp.set_if_it_may_be(&temp.path, mode, mtime)? && !for_good && mode != 0o600 {
-            return Ok(Ok(Fate::Open));
+            return Ok(Ok(Verdict::Open));
         }
         Ok(Ok(match self.sftp.rename(&temp.path, place)? {
             true => {
                 let digest = blake3.map(|blake3| Digest { len, blake3 });
-                Fate::Proven(Sent { literal_bytes: len - there, matched_bytes: there, ..Sent::default() }, digest)
+                Verdict::Proven(Sent { literal_bytes: len - there, matched_bytes: there, ..Sent::default() }, digest)
             }
-            false => Fate::Taken,
+            false => Verdict::Taken,
         }))
     }
 
     /// Reads a file back, from where a broken connection has left off.
     fn read_back(&mut self, job: &Job, path: &Path) -> Result<(u64, Sum), SftpError> {
-        let begun = self.read_back.take().filter(|back| back.id == job.id && back.path == path);
+        let begun = self.interrupted.read_back.take().filter(|back| back.id == job.id && back.path == path);
         let begun = begun.unwrap_or_else(|| ReadBack {
             id: job.id,
             path: path.to_owned(),
@@ -263,17 +288,17 @@ impl Delivery<'_> {
             hasher: FileHasher::new(Checksum::Md5),
         });
         let ReadBack { id, path, mut at, mut hasher } = begun;
-        job.way.pass(at);
+        job.headway.pass(at);
         let read = self.sftp.read_from(&path, at, &mut |bytes| {
             hasher.update(bytes);
             at += bytes.len() as u64;
-            job.way.pass(bytes.len() as u64);
+            job.headway.pass(bytes.len() as u64);
         });
         match read {
             Ok(_) => Ok((at, hasher.finish())),
             Err(error) => {
                 if error.is_of_the_line() {
-                    *self.read_back = Some(ReadBack { id, path, at, hasher });
+                    self.interrupted.read_back = Some(ReadBack { id, path, at, hasher });
                 }
                 Err(error)
             }
@@ -293,7 +318,7 @@ impl Delivery<'_> {
             error => error,
         };
         words.push_str(&format!("{name}: {error}\n"));
-        Trouble::File(Fate::Refused)
+        Trouble::File(Verdict::Refused)
     }
 
     /// Whether the base directory takes files at all.
@@ -305,7 +330,7 @@ impl Delivery<'_> {
         match self.sftp.remove(&probe) {
             Ok(()) => made,
             Err(_) => {
-                self.leftovers.push(probe);
+                self.interrupted.leftovers.push(probe);
                 false
             }
         }
@@ -325,7 +350,7 @@ pub(super) fn make_way(
         if dirs.contains(&dir) {
             continue;
         }
-        let mode = chmod.map_or(DIR_MODE, |chmod| chmod.apply(DIR_MODE, true, 0o022));
+        let mode = dir_mode(chmod);
         if sftp.make_dir(&dir, mode)? && chmod.is_some() {
             // The server's umask may have taken some away.
             sftp.set_if_it_may_be(&dir, mode, None)?;
