@@ -39,8 +39,8 @@ pub use attrs::{Attrs, LateDirs, Preserve, same_mtime};
 pub use error::DestError;
 pub use further::{Further, FurtherChange, Values};
 pub use listing::Folder;
-pub use output::Output;
 pub(in crate::transfer) use output::sync_dir;
+pub use output::{Fsync, Output};
 pub use places::{Missing, in_place};
 pub use unchanged::{Stamp, Whole};
 
