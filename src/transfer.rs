@@ -36,10 +36,10 @@ pub(crate) use beneath::{
 };
 pub(crate) use bound::bound;
 pub use conversation::Conversation;
-pub use fetch::{FetchWatch, Fetched, Wish, fetch};
+pub use fetch::{FetchObserver, Fetched, Wish, fetch};
 pub use greet::{greet, greet_agreed, greet_with};
-pub use receive::{Expected, Operands, ReceivePlan, Received, Witness, receive};
-pub use send::{Answer, Asked, Listing, Names, SendPlan, Source, Summary, Watch, send};
+pub use receive::{Expected, Operands, ReceiveObserver, ReceivePlan, Received, receive};
+pub use send::{Answer, Asked, Listing, Names, SendObserver, SendPlan, Source, Summary, send};
 
 pub(crate) use beneath::{reason, shown};
 

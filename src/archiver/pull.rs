@@ -13,7 +13,7 @@ use crate::link::Link;
 use crate::status::Failure;
 use crate::transfer::dest::{Dest, DestError};
 use crate::transfer::digest::sum_of;
-use crate::transfer::{FetchWatch, Fetched, Wish, fetch, greet, send::Sent};
+use crate::transfer::{FetchObserver, Fetched, Wish, fetch, greet, send::Sent};
 use crate::transport::{Connect, ConnectError};
 use protocol::checksum::{Checksum, Sum};
 use protocol::mux::Message;
@@ -159,7 +159,7 @@ impl PullWatch<'_> {
     }
 }
 
-impl FetchWatch for PullWatch<'_> {
+impl FetchObserver for PullWatch<'_> {
     fn stopping(&self) -> bool {
         self.terms.stopping()
     }

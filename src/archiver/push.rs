@@ -9,7 +9,7 @@ use super::{Sources, shared_file::Sharing};
 use crate::link::Link;
 use crate::status::Failure;
 use crate::transfer::send::{Digest, Sent};
-use crate::transfer::{Answer, Listing, SendPlan, Source, Watch, greet, send};
+use crate::transfer::{Answer, Listing, SendObserver, SendPlan, Source, greet, send};
 use crate::transport::Connect;
 use protocol::args::Options;
 use protocol::checksum::{Checksum, Sum};
@@ -162,7 +162,7 @@ impl PushWatch<'_> {
     }
 }
 
-impl Watch for PushWatch<'_> {
+impl SendObserver for PushWatch<'_> {
     fn requested(&mut self, ndx: Ndx, entry: &FileEntry, request: &Request) -> Answer {
         let Some(at) = self.job_at(ndx) else { return Answer::Decline };
         // Asked for again: our bytes did not have the registered sum.

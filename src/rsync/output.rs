@@ -7,7 +7,7 @@ use super::stats::Stats;
 use crate::link::Closer;
 use crate::report::format::{self, Event};
 use crate::report::{LogFile, listing, log_file, names};
-use crate::transfer::Witness;
+use crate::transfer::ReceiveObserver;
 use crate::transfer::send::Sent;
 use crate::transfer::{reason, shown};
 use protocol::checksum::{Checksum, Sum};
@@ -511,7 +511,7 @@ pub(super) struct Pulled<'a> {
     pub(super) current: std::sync::atomic::AtomicU64,
 }
 
-impl Witness for Pulled<'_> {
+impl ReceiveObserver for Pulled<'_> {
     fn listed(&self, list: &FileList, bytes: u64) {
         self.output.list(list);
         self.output.stats(|stats| stats.list_bytes += bytes);

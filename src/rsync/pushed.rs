@@ -3,7 +3,7 @@
 use super::output::{Done, Output};
 use crate::transfer::scanned::Trouble;
 use crate::transfer::send::Sent;
-use crate::transfer::{Answer, Watch};
+use crate::transfer::{Answer, SendObserver};
 use protocol::checksum::Sum;
 use protocol::flist::{FileEntry, FileList, Ndx};
 use protocol::generator::DeleteCounts;
@@ -38,7 +38,7 @@ impl Pushed<'_> {
     }
 }
 
-impl Watch for Pushed<'_> {
+impl SendObserver for Pushed<'_> {
     fn listed(&mut self, list: &FileList) {
         self.drain();
         self.output.list(list);

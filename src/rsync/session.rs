@@ -546,8 +546,8 @@ impl Client<'_> {
         if self.announce_list(verbs, incremental) {
             self.output.say("done\n");
         }
-        let witness = Pulled { output: self.output, current: Default::default() };
-        let received = receive(session, &plan, &witness)?;
+        let observer = Pulled { output: self.output, current: Default::default() };
+        let received = receive(session, &plan, &observer)?;
         self.output.stats(|stats| stats.deleted = (&received.deleted).into());
         // A batch tells what its sender read and wrote.
         if !from_batch {

@@ -84,7 +84,7 @@ pub enum Fetched {
 }
 
 /// Hears how a fetch goes.
-pub trait FetchWatch {
+pub trait FetchObserver {
     /// Whether to stop after the file that is coming in.
     fn stopping(&self) -> bool {
         false
@@ -115,9 +115,9 @@ pub fn fetch(
     wishes: &[Wish],
     dest: &Dest,
     bytes_most: u64,
-    watch: &mut dyn FetchWatch,
+    observer: &mut dyn FetchObserver,
 ) -> Result<Summary, TransferError> {
-    let done = match converse(&mut conversation, wishes, (dest, bytes_most), watch) {
+    let done = match converse(&mut conversation, wishes, (dest, bytes_most), observer) {
         Ok(done) => done,
         Err(error) => return Err(conversation.abort(error)),
     };
@@ -147,7 +147,7 @@ fn converse(
     conversation: &mut Conversation,
     wishes: &[Wish],
     (dest, bytes_most): (&Dest, u64),
-    watch: &mut dyn FetchWatch,
+    observer: &mut dyn FetchObserver,
 ) -> Result<Done, TransferError> {
     if conversation.agreed.compat.has(Compat::INC_RECURSE) {
         return Err(PeerError::NotOffered("incremental recursion").into());
@@ -157,7 +157,7 @@ fn converse(
     let facts = ReceiverFacts { shape, limits: ListLimits::default(), server: false, dry_run: false };
     let inbox = conversation.take_inbox();
     let mut receiver = Receiver::new(&conversation.agreed, facts, inbox);
-    let Arrived { list, .. } = hear_list(&mut receiver, &mut conversation.reader, watch)?;
+    let Arrived { list, .. } = hear_list(&mut receiver, &mut conversation.reader, observer)?;
     let Conversation { agreed, reader, writer, .. } = conversation;
     let mut work = Fetch {
         agreed,
@@ -165,7 +165,7 @@ fn converse(
         speaker: Generator::new(agreed),
         wishes,
         dest,
-        watch,
+        observer,
         list: &list,
         queue: VecDeque::new(),
         asked: VecDeque::new(),
@@ -218,12 +218,12 @@ fn send_names<'w>(
 fn hear_list(
     receiver: &mut Receiver,
     reader: &mut LinkReader,
-    watch: &mut dyn FetchWatch,
+    observer: &mut dyn FetchObserver,
 ) -> Result<Arrived, TransferError> {
     loop {
         match receiver.poll()? {
             Some(ReceiverEvent::List(arrived)) => return Ok(arrived),
-            Some(ReceiverEvent::Message(message)) => watch.message(&message),
+            Some(ReceiverEvent::Message(message)) => observer.message(&message),
             Some(_) => return Err(PeerError::Malformed("a file before the list").into()),
             None => receiver.feed(reader.read()?)?,
         }
@@ -236,7 +236,7 @@ struct Fetch<'a> {
     speaker: Generator,
     wishes: &'a [Wish],
     dest: &'a Dest,
-    watch: &'a mut dyn FetchWatch,
+    observer: &'a mut dyn FetchObserver,
     list: &'a FileList,
     /// What is still to be asked for: entries, and the numbers of their wishes.
     queue: VecDeque<(Ndx, usize)>,
@@ -282,14 +282,14 @@ impl Fetch<'_> {
         for (ndx, entry) in self.list.iter() {
             let Some(at) = wished.remove(&entry.name[..]) else { continue };
             if !entry.is_file() {
-                self.watch.fetched(at, Fetched::NotAFile);
+                self.observer.fetched(at, Fetched::NotAFile);
             } else if self.queue.is_empty() || bytes.saturating_add(entry.len) <= bytes_most {
                 bytes = bytes.saturating_add(entry.len);
                 self.queue.push_back((ndx, at));
             }
         }
         for at in wished.into_values() {
-            self.watch.fetched(at, Fetched::NotListed);
+            self.observer.fetched(at, Fetched::NotListed);
         }
     }
 
@@ -313,7 +313,7 @@ impl Fetch<'_> {
                 }
                 ReceiverEvent::End(sum) => {
                     self.end(&sum);
-                    if self.watch.stopping() {
+                    if self.observer.stopping() {
                         self.queue.clear();
                         if !self.asked.is_empty() {
                             return Ok(());
@@ -322,10 +322,10 @@ impl Fetch<'_> {
                 }
                 ReceiverEvent::Message(Message::NoSend(ndx)) => {
                     if let Some(at) = take(&mut self.asked, ndx) {
-                        self.watch.fetched(at, Fetched::NotSent);
+                        self.observer.fetched(at, Fetched::NotSent);
                     }
                 }
-                ReceiverEvent::Message(message) => self.watch.message(&message),
+                ReceiverEvent::Message(message) => self.observer.message(&message),
                 ReceiverEvent::PhaseDone(1) => self.end_phase()?,
                 ReceiverEvent::PhaseDone(_) | ReceiverEvent::Stats(_) | ReceiverEvent::Goodbye => {}
                 ReceiverEvent::Item(..) | ReceiverEvent::ListEnd => {}
@@ -402,7 +402,7 @@ impl Fetch<'_> {
             return Err(PeerError::Malformed("the end of a phase that goes on"));
         }
         for (_, at) in self.asked.drain(..) {
-            self.watch.fetched(at, Fetched::NotSent);
+            self.observer.fetched(at, Fetched::NotSent);
         }
         // The ends of the redo phase, of delayed updates and of late deletions.
         for _ in 0..self.agreed.phases() - 1 + u8::from(self.agreed.version >= 31) {
@@ -426,7 +426,7 @@ impl Fetch<'_> {
     fn begin(&mut self, ndx: Ndx, head: SumHead) -> Result<(), PeerError> {
         let at = take(&mut self.asked, ndx).ok_or(PeerError::Malformed("data of a file that was not asked for"))?;
         let Some(entry) = self.list.get(ndx).cloned() else { return Ok(()) };
-        self.watch.resumes(at, head.basis_len(), entry.len);
+        self.observer.resumes(at, head.basis_len(), entry.len);
         let temp = self.create(at, &entry, &head).map_err(|error| error.to_string());
         let md5 = (self.agreed.checksum != Checksum::Md5).then(|| FileHasher::new(Checksum::Md5));
         self.current = Some(Current {
@@ -460,7 +460,7 @@ impl Fetch<'_> {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        self.watch.progress(bytes.len() as u64);
+        self.observer.progress(bytes.len() as u64);
         let Some(current) = &mut self.current else { return };
         current.hash(bytes);
         current.bytes.literal_bytes += bytes.len() as u64;
@@ -492,7 +492,7 @@ impl Fetch<'_> {
         }
         current.hash(&self.block);
         current.bytes.matched_bytes += self.block.len() as u64;
-        self.watch.progress(self.block.len() as u64);
+        self.observer.progress(self.block.len() as u64);
         Ok(())
     }
 
@@ -519,11 +519,11 @@ impl Fetch<'_> {
         } else if entry.len >= KEPT_LEAST {
             self.dest.drop_partial(&self.wishes[at].place);
         }
-        self.watch.fetched(at, fetched);
+        self.observer.fetched(at, fetched);
     }
 
     fn keep(&self, temp: Output, entry: &FileEntry) -> Result<bool, DestError> {
-        let entry = FileEntry { mode: entry.mode & !0o7777 | self.watch.mode(entry.mode), ..entry.clone() };
+        let entry = FileEntry { mode: entry.mode & !0o7777 | self.observer.mode(entry.mode), ..entry.clone() };
         let preserve = Preserve { mtime: true, perms: true, ..Preserve::default() };
         temp.commit_new(self.dest, &self.dest.wanted(&entry, &preserve, None))
     }

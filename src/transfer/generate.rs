@@ -18,7 +18,7 @@ use super::TransferError;
 use super::abort::LastWords;
 use super::conversation::LinkWriter;
 use super::dest::{Dest, LateDirs};
-use super::receive::{ReceivePlan, ReceivingSide, Target, Witness};
+use super::receive::{ReceiveObserver, ReceivePlan, ReceivingSide, Target};
 use board::BoardState;
 pub(super) use board::{Attempt, Board, Missed, Note};
 use delete::Deletion;
@@ -64,7 +64,7 @@ impl Generate<'_> {
     /// Runs to the end of the session; gives the way to the peer back, which may not have heard all yet.
     pub(super) fn run(self) -> (Result<Generated, TransferError>, LinkWriter) {
         let Self { side, writer, rules } = self;
-        let ReceivingSide { agreed, server, plan, target, board, witness } = side;
+        let ReceivingSide { agreed, server, plan, target, board, observer } = side;
         let options = &plan.options;
         let incremental = agreed.compat.has(Compat::INC_RECURSE);
         let mut work = Work {
@@ -73,7 +73,7 @@ impl Generate<'_> {
             options,
             plan,
             board,
-            witness,
+            observer,
             target,
             dest: target.again().map(Arc::new),
             writer,
@@ -171,7 +171,7 @@ struct Work<'a> {
     options: &'a Options,
     plan: &'a ReceivePlan,
     board: &'a Board,
-    witness: &'a dyn Witness,
+    observer: &'a dyn ReceiveObserver,
     target: &'a Target,
     dest: Option<Arc<Dest>>,
     writer: LinkWriter,

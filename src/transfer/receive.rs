@@ -72,7 +72,7 @@ pub struct ReceivePlan {
 }
 
 /// Hears how a receiving session goes; the generator and the receiver speak to it at the same time.
-pub trait Witness: Sync {
+pub trait ReceiveObserver: Sync {
     /// A list, or the next segment of it, is here; so many bytes it was on the wire.
     fn listed(&self, _list: &FileList, _bytes: u64) {}
 
@@ -104,7 +104,7 @@ pub trait Witness: Sync {
     fn stats(&self, _stats: &FinalStats) {}
 }
 
-impl<F: Fn(&Message) + Sync> Witness for F {
+impl<F: Fn(&Message) + Sync> ReceiveObserver for F {
     fn message(&self, message: &Message) {
         self(message);
     }
@@ -135,19 +135,19 @@ pub struct Received {
 pub fn receive(
     conversation: Conversation,
     plan: &ReceivePlan,
-    witness: &dyn Witness,
+    observer: &dyn ReceiveObserver,
 ) -> Result<Received, TransferError> {
-    receive_judging(conversation, plan, witness, Worth::new)
+    receive_judging(conversation, plan, observer, Worth::new)
 }
 
 /// The same, with what is known beforehand of bases, and whether they are judged at all.
 fn receive_judging(
     mut conversation: Conversation,
     plan: &ReceivePlan,
-    witness: &dyn Witness,
+    observer: &dyn ReceiveObserver,
     worth: impl FnOnce(bool) -> Worth,
 ) -> Result<Received, TransferError> {
-    let mut session = Receiving::begin(&mut conversation, plan, witness)?;
+    let mut session = Receiving::begin(&mut conversation, plan, observer)?;
     match session.prepare(&mut conversation) {
         Ok(Some(prepared)) => session.rebuild(conversation, prepared, worth),
         Ok(None) => {
@@ -167,7 +167,7 @@ type NamesToSend = Box<dyn Iterator<Item = Result<Vec<u8>, TransferError>> + Sen
 /// A session of ours with a sender.
 struct Receiving<'a> {
     plan: &'a ReceivePlan,
-    witness: &'a dyn Witness,
+    observer: &'a dyn ReceiveObserver,
     receiver: Receiver,
     received: Received,
     /// The peer's words are kept in a batch file.
@@ -186,7 +186,7 @@ impl<'a> Receiving<'a> {
     fn begin(
         conversation: &mut Conversation,
         plan: &'a ReceivePlan,
-        witness: &'a dyn Witness,
+        observer: &'a dyn ReceiveObserver,
     ) -> Result<Self, TransferError> {
         let Conversation { server, replay, .. } = *conversation;
         let batch = conversation.batch.take();
@@ -209,7 +209,7 @@ impl<'a> Receiving<'a> {
         if plan.options.only_write_batch {
             receiver.data_is_held_back();
         }
-        Ok(Self { plan, witness, receiver, received: Received::default(), recorded })
+        Ok(Self { plan, observer, receiver, received: Received::default(), recorded })
     }
 }
 
@@ -265,7 +265,7 @@ impl Receiving<'_> {
             match self.receiver.poll_rule()? {
                 Some(RuleEvent::Rule(rule)) => rules.hear(&rule)?,
                 Some(RuleEvent::End) => return Ok(rules.finish()),
-                Some(RuleEvent::Message(message)) => self.witness.message(&message),
+                Some(RuleEvent::Message(message)) => self.observer.message(&message),
                 None => self.receiver.feed(reader.read()?)?,
             }
         }
@@ -279,11 +279,11 @@ impl Receiving<'_> {
                 Some(ReceiverEvent::List(arrived)) => {
                     let bytes = arrived.bytes;
                     let list = lists.take(arrived, self.plan, &mut self.received)?;
-                    self.witness.listed(&list, bytes);
+                    self.observer.listed(&list, bytes);
                 }
                 Some(ReceiverEvent::ListEnd) => lists.complete = true,
                 Some(ReceiverEvent::Message(Message::IoError(bits))) => self.received.io_error |= bits,
-                Some(ReceiverEvent::Message(message)) => self.witness.message(&message),
+                Some(ReceiverEvent::Message(message)) => self.observer.message(&message),
                 Some(_) => return Err(PeerError::Malformed("a file before the list").into()),
                 None => self.receiver.feed(reader.read()?)?,
             }
@@ -316,7 +316,7 @@ impl Receiving<'_> {
         prepared: Prepared,
         worth: impl FnOnce(bool) -> Worth,
     ) -> Result<Received, TransferError> {
-        let Self { plan, witness, mut receiver, mut received, recorded } = self;
+        let Self { plan, observer, mut receiver, mut received, recorded } = self;
         let Prepared { mut lists, rules, target } = prepared;
         let options = &plan.options;
         let agreed = conversation.agreed;
@@ -331,7 +331,7 @@ impl Receiving<'_> {
         }
         lists.show(&board)?;
         let Conversation { server, replay, .. } = conversation;
-        let side = ReceivingSide { agreed: &agreed, server, plan, target: &target, board: &board, witness };
+        let side = ReceivingSide { agreed: &agreed, server, plan, target: &target, board: &board, observer };
         let generate = Generate { side, writer: conversation.writer, rules: rules.as_ref() };
         let mut work = Rebuild::new(side, replay, &mut lists, &mut received);
         let threads = Threads { board: &board, closer: &conversation.closer, server };
@@ -376,7 +376,7 @@ pub(super) struct ReceivingSide<'a> {
     pub(super) plan: &'a ReceivePlan,
     pub(super) target: &'a Target,
     pub(super) board: &'a Board,
-    pub(super) witness: &'a dyn Witness,
+    pub(super) observer: &'a dyn ReceiveObserver,
 }
 
 /// What `--chmod` asks for.

@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 
-/// What went wrong while sending; shared by the list's making, the source and the watch.
+/// What went wrong while sending; shared by the list's making, the source and the observer.
 #[derive(Debug, Default)]
 pub struct Trouble {
     /// As in [`Listing::io_error`].

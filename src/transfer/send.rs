@@ -55,7 +55,7 @@ pub struct SendPlan {
     pub names_from_peer: bool,
     /// File data goes into the batch file only (`--only-write-batch`).
     pub only_batch: bool,
-    /// The watch is told the BLAKE3 of each file sent.
+    /// The observer is told the BLAKE3 of each file sent.
     pub digests: bool,
 }
 
@@ -136,7 +136,7 @@ pub enum Answer {
 }
 
 /// Hears how the transfer goes, and has a say.
-pub trait Watch {
+pub trait SendObserver {
     /// A list, or the next segment of it, is made and about to be sent.
     fn listed(&mut self, _list: &FileList) {}
 
@@ -151,7 +151,7 @@ pub trait Watch {
     /// A file was sent. `sum` is what its bytes came to.
     fn sent(&mut self, _ndx: Ndx, _entry: &FileEntry, _sent: &Sent, _sum: &Sum) {}
 
-    /// What was read of the file that was [sent](Watch::sent) just now (only with [`SendPlan::digests`]).
+    /// What was read of the file that was [sent](SendObserver::sent) just now (only with [`SendPlan::digests`]).
     fn digest(&mut self, _ndx: Ndx, _digest: &Digest) {}
 
     /// A wanted file could not be opened or read to its end.
@@ -219,10 +219,10 @@ pub fn send<S: Source>(
     mut conversation: Conversation,
     plan: &SendPlan,
     listing: impl FnOnce(Asked<'_>) -> Result<(Listing, S), TransferError>,
-    watch: &mut dyn Watch,
+    observer: &mut dyn SendObserver,
 ) -> Result<Summary, TransferError> {
     conversation.writer.batch = conversation.batch.take();
-    let (files, sent) = match SenderSide::new(&mut conversation, plan, watch).converse(listing) {
+    let (files, sent) = match SenderSide::new(&mut conversation, plan, observer).converse(listing) {
         Ok(done) => done,
         Err(error) => return Err(conversation.abort(error)),
     };

@@ -7,8 +7,8 @@ use super::send::Sent;
 use super::source::{Arguments, Hooks, SumFile};
 use super::suffixes::Suffixes;
 use super::{
-    Answer, Asked, Names, ReceivePlan, SendPlan, TransferError, Watch, Witness, charset, filters, greet, offers,
-    receive, send,
+    Answer, Asked, Names, ReceiveObserver, ReceivePlan, SendObserver, SendPlan, TransferError, charset, filters, greet,
+    offers, receive, send,
 };
 use crate::exit;
 use crate::link::Link;
@@ -108,7 +108,7 @@ struct Recorded<'a> {
     ledger: Option<&'a Ledger<'a>>,
 }
 
-impl Witness for Recorded<'_> {
+impl ReceiveObserver for Recorded<'_> {
     fn listed(&self, list: &FileList, _bytes: u64) {
         self.ledger.inspect(|ledger| ledger.listed(list));
     }
@@ -236,8 +236,8 @@ fn serve_sender(
         let arguments = Arguments::new(&paths, names)?;
         Scanned::list(arguments, options, &agreed, hooks, &trouble)
     };
-    let mut watch = Report { trouble: &trouble, ledger, current: None };
-    let summary = send(session, &plan, listing, &mut watch)?;
+    let mut observer = Report { trouble: &trouble, ledger, current: None };
+    let summary = send(session, &plan, listing, &mut observer)?;
     Ok((Served { io_error: trouble.bits() }, (summary.written_bytes, summary.read_bytes)))
 }
 
@@ -248,7 +248,7 @@ struct Report<'a> {
     current: Option<(ItemHeader, u64)>,
 }
 
-impl Watch for Report<'_> {
+impl SendObserver for Report<'_> {
     fn listed(&mut self, list: &FileList) {
         self.ledger.inspect(|ledger| ledger.listed(list));
     }

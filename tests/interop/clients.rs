@@ -13,7 +13,7 @@ use pysmurf_archiver::link::{Ending, Link};
 use pysmurf_archiver::transfer::receive::Received;
 use pysmurf_archiver::transfer::send::{Sent, Summary};
 use pysmurf_archiver::transfer::{
-    Answer, Conversation, Listing, ReceivePlan, SendPlan, Source, TransferError, Watch, greet, receive, send,
+    Answer, Conversation, Listing, ReceivePlan, SendObserver, SendPlan, Source, TransferError, greet, receive, send,
 };
 use pysmurf_archiver::transport::Connect;
 use pysmurf_archiver::transport::child::Child;
@@ -152,7 +152,7 @@ impl Ear {
     }
 }
 
-impl Watch for Ear {
+impl SendObserver for Ear {
     fn requested(&mut self, ndx: Ndx, _entry: &FileEntry, request: &Request) -> Answer {
         self.requested.push((self.name(ndx), request.redo));
         let declined = self.declined.contains(&self.list.get(ndx).unwrap().name);

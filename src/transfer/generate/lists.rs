@@ -88,7 +88,7 @@ impl Work<'_> {
     pub(super) fn show(&mut self, list: &FileList) -> Result<(), TransferError> {
         let here = list.iter().map(|(_, entry)| entry).filter(|entry| !(self.incremental && entry.is_dir()));
         for entry in list.parent().into_iter().chain(here) {
-            self.witness.entry(entry);
+            self.observer.entry(entry);
             if self.server {
                 let line = listing::raw_line(entry, self.options.links);
                 self.writer.out.message(&Message::Text(TextKind::Info, line));

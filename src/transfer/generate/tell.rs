@@ -33,7 +33,7 @@ impl Work<'_> {
         let Some(list) = self.lists.find(ndx).cloned() else { return };
         let Some(entry) = list.get(ndx) else { return };
         if !self.server {
-            return self.witness.item(ndx, entry, header);
+            return self.observer.item(ndx, entry, header);
         }
         if self.options.verbose > 0 {
             let (mark, other): (&[u8], &[u8]) = match (entry.is_dir(), &entry.extra.target, &header.xname) {
@@ -120,13 +120,13 @@ impl Work<'_> {
     /// Words for the user go over the wire only where the user is at the other end.
     pub(super) fn say(&mut self, message: &Message) {
         match message {
-            Message::Text(..) | Message::Deleted(_) if !self.server => self.witness.message(message),
+            Message::Text(..) | Message::Deleted(_) if !self.server => self.observer.message(message),
             Message::Deleted(name) if !self.agreed.has_items() => {
-                self.witness.told(message);
+                self.observer.told(message);
                 self.tell_deleted(name);
             }
             message => {
-                self.witness.told(message);
+                self.observer.told(message);
                 self.writer.out.message(message);
             }
         }

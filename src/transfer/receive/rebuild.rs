@@ -4,7 +4,7 @@ use super::group::{self, Unsynced};
 use super::incoming::{Ending as FileEnding, Incoming, Trouble};
 use super::inflow::Inflow;
 use super::lists::Lists;
-use super::{ReceivePlan, Received, ReceivingSide, Target, Witness, preserve};
+use super::{ReceiveObserver, ReceivePlan, Received, ReceivingSide, Target, preserve};
 use crate::transfer::TransferError;
 use crate::transfer::basis::Asked;
 use crate::transfer::batch;
@@ -34,7 +34,7 @@ pub(super) struct Rebuild<'a> {
     plan: &'a ReceivePlan,
     options: &'a Options,
     board: &'a Board,
-    witness: &'a dyn Witness,
+    observer: &'a dyn ReceiveObserver,
     /// The stream comes out of a batch file.
     replay: bool,
     /// The file that is passed over, of a batch that does not meet what is here.
@@ -75,7 +75,7 @@ struct Arrival {
 impl<'a> Rebuild<'a> {
     /// Nothing has come yet. `replay`: the stream comes out of a batch file.
     pub(super) fn new(side: ReceivingSide<'a>, replay: bool, lists: &'a mut Lists, received: &'a mut Received) -> Self {
-        let ReceivingSide { agreed, plan, target, board, witness, .. } = side;
+        let ReceivingSide { agreed, plan, target, board, observer, .. } = side;
         Self {
             agreed,
             lists,
@@ -83,7 +83,7 @@ impl<'a> Rebuild<'a> {
             plan,
             options: &plan.options,
             board,
-            witness,
+            observer,
             replay,
             passing: None,
             current: None,
@@ -167,7 +167,7 @@ impl Rebuild<'_> {
                     self.board.release();
                 }
                 ReceiverEvent::Message(message) => self.hear_message(&message)?,
-                ReceiverEvent::Stats(stats) => self.witness.stats(&stats),
+                ReceiverEvent::Stats(stats) => self.observer.stats(&stats),
                 ReceiverEvent::Goodbye => {}
                 ReceiverEvent::List(arrived) => self.hear_list(arrived)?,
                 ReceiverEvent::ListEnd => {
@@ -187,7 +187,7 @@ impl Rebuild<'_> {
         let attempt = attempt.ok_or(PeerError::Malformed("data of a file that was not asked for"))?;
         let asked = self.board.proposals.take(*ndx).filter(|asked| asked.agrees(header));
         let asked = asked.ok_or(PeerError::Malformed("a file built upon another basis than was asked for"))?;
-        self.witness.begins(*ndx, entry, header);
+        self.observer.begins(*ndx, entry, header);
         self.keep_values(entry, header.xattrs.clone())?;
         self.begin(dest, arrival, asked, attempt);
         Ok(())
@@ -210,7 +210,7 @@ impl Rebuild<'_> {
             self.board.catch_up();
         }
         let entry = self.entry_of_any_kind(ndx)?;
-        self.witness.item(ndx, entry, &header);
+        self.observer.item(ndx, entry, &header);
         let has_values = header.flags.has(ItemFlags::XATTR);
         self.keep_values(entry, header.xattrs)?;
         if has_values {
@@ -241,7 +241,7 @@ impl Rebuild<'_> {
                     self.settle(ndx, link, false);
                 }
             }
-            _ => self.witness.message(message),
+            _ => self.observer.message(message),
         }
         Ok(())
     }
@@ -252,7 +252,7 @@ impl Rebuild<'_> {
         let list = self.lists.take(arrived, self.plan, self.received)?;
         self.lists.say(self.board);
         self.board.io_error.fetch_or(self.received.io_error, Ordering::AcqRel);
-        self.witness.listed(&list, bytes);
+        self.observer.listed(&list, bytes);
         self.board.list(&list)?;
         Ok(())
     }
@@ -334,7 +334,7 @@ impl Rebuild<'_> {
             self.settle(arrival.ndx, arrival.entry.extra.link, false);
             return;
         }
-        self.witness.begins(arrival.ndx, &arrival.entry, &arrival.header);
+        self.observer.begins(arrival.ndx, &arrival.entry, &arrival.header);
         // Values that are not wanted here do no harm.
         let _ = self.keep_values(&arrival.entry, arrival.header.xattrs.clone());
         self.begin(dest, arrival, asked, attempt);
@@ -342,7 +342,7 @@ impl Rebuild<'_> {
 
     fn pass_over(&mut self, arrival: &Arrival) {
         let text = batch::skipped(self.target.name(&arrival.entry));
-        self.witness.message(&Message::Text(TextKind::Info, text));
+        self.observer.message(&Message::Text(TextKind::Info, text));
         self.passing = Some(arrival.head);
     }
 
@@ -367,7 +367,7 @@ impl Rebuild<'_> {
                 let link = entry.extra.link;
                 if attempt == Attempt::First {
                     let text = batch::missing(self.target.name(entry));
-                    self.witness.message(&Message::Text(TextKind::ErrorXfer, text));
+                    self.observer.message(&Message::Text(TextKind::ErrorXfer, text));
                 }
                 self.settle(ndx, link, false);
             }
@@ -397,7 +397,7 @@ impl Rebuild<'_> {
                 Err(Trouble::Disk(error)) => return Err(error),
             }
         }
-        self.witness.progress(bytes.len() as u64);
+        self.observer.progress(bytes.len() as u64);
         Ok(())
     }
 
@@ -407,7 +407,7 @@ impl Rebuild<'_> {
         }
         let Some(current) = &mut self.current else { return Ok(()) };
         match current.incoming.copy(dest, block, &mut self.block) {
-            Ok(len) => self.witness.progress(len),
+            Ok(len) => self.observer.progress(len),
             Err(Trouble::File(trouble)) => self.board.complain(&trouble),
             Err(Trouble::Disk(error)) => return Err(error),
         }
@@ -437,7 +437,7 @@ impl Rebuild<'_> {
         let Current { arrival, again, incoming, .. } = current;
         let shown = shown(self.target.name(&arrival.entry));
         if self.options.only_write_batch {
-            self.witness.received(arrival.ndx, &arrival.entry, &arrival.header, &incoming.sent, sum);
+            self.observer.received(arrival.ndx, &arrival.entry, &arrival.header, &incoming.sent, sum);
             return Ok(Some(true));
         }
         let Some(dest) = dest else {
@@ -447,11 +447,11 @@ impl Rebuild<'_> {
         let sent = incoming.sent;
         match incoming.end(dest, &arrival.entry, &self.board.values, sum, &mut self.block) {
             FileEnding::Done => {
-                self.witness.received(arrival.ndx, &arrival.entry, &arrival.header, &sent, sum);
+                self.observer.received(arrival.ndx, &arrival.entry, &arrival.header, &sent, sum);
                 self.arrived(arrival.ndx, sent);
             }
             FileEnding::Delayed => {
-                self.witness.received(arrival.ndx, &arrival.entry, &arrival.header, &sent, sum);
+                self.observer.received(arrival.ndx, &arrival.entry, &arrival.header, &sent, sum);
                 self.delayed.push((arrival, sent));
             }
             FileEnding::Unsynced(file) => {
@@ -468,7 +468,7 @@ impl Rebuild<'_> {
                 return Ok(Some(false));
             }
             FileEnding::Wrong(what) => {
-                self.witness.spoilt(arrival.ndx, &arrival.entry, &arrival.header, &sent);
+                self.observer.spoilt(arrival.ndx, &arrival.entry, &arrival.header, &sent);
                 let hope = if self.replay { "may" } else { "will" };
                 let text = format!("WARNING: {shown} failed verification -- update {what} ({hope} try again).\n");
                 self.board.note(Note::Say(Message::Text(TextKind::Warning, text.into())));
@@ -499,7 +499,7 @@ impl Rebuild<'_> {
         for ((arrival, sent, sum), placed) in told.into_iter().zip(placed) {
             match &placed {
                 Ok(()) => {
-                    self.witness.received(arrival.ndx, &arrival.entry, &arrival.header, &sent, &sum);
+                    self.observer.received(arrival.ndx, &arrival.entry, &arrival.header, &sent, &sum);
                     self.arrived(arrival.ndx, sent);
                 }
                 Err(trouble) => {

@@ -69,12 +69,12 @@ fn pull(work: &Path, options: &Options, rate: Rate, knowing: impl FnOnce(bool) -
     let dst = work.join("dst");
     let plan = ReceivePlan { options: options.clone(), destination: dst, tells_ways: true, ..ReceivePlan::default() };
     let said = Mutex::new(Vec::new());
-    let witness = |message: &Message| {
+    let observer = |message: &Message| {
         if let Message::Text(_, text) = message {
             said.lock().unwrap().push(String::from_utf8_lossy(text).into_owned());
         }
     };
-    let received = receive_judging(session, &plan, &witness, knowing).unwrap();
+    let received = receive_judging(session, &plan, &observer, knowing).unwrap();
     assert_eq!((received.failed, received.io_error), (0, 0));
     (received.bytes, said.into_inner().unwrap())
 }
@@ -159,7 +159,7 @@ fn what_comes_whole_shows_the_link() {
 /// A thread of ours that panics.
 struct Panicking(&'static str);
 
-impl Witness for Panicking {
+impl ReceiveObserver for Panicking {
     fn begins(&self, _ndx: Ndx, _entry: &FileEntry, _header: &ItemHeader) {
         assert_ne!(self.0, "receiver", "as this test wants it");
     }

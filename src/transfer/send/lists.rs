@@ -44,12 +44,12 @@ impl Lists {
         source: &mut S,
         side: &mut SenderSide<'_>,
     ) -> Result<(), TransferError> {
-        let SenderSide { conversation, sender, watch, .. } = side;
+        let SenderSide { conversation, sender, observer, .. } = side;
         let writer = &mut conversation.writer;
         while !self.complete && self.segments.ahead() < LOOK_AHEAD {
             match source.next_segment().transpose()? {
                 Some((dir, listing)) => {
-                    watch.listed(&listing.list);
+                    observer.listed(&listing.list);
                     sender.segment(dir, &listing.list, &mut writer.out)?;
                     self.write(listing, writer)?;
                 }

@@ -1,7 +1,7 @@
 //! One file on its way: read once, summed, and taken apart into tokens.
 
 use super::lists::Lists;
-use super::{Digest, OUT_MOST, SendPlan, Sent, Source, Watch};
+use super::{Digest, OUT_MOST, SendObserver, SendPlan, Sent, Source};
 use crate::transfer::TransferError;
 use crate::transfer::conversation::{LinkReader, LinkWriter};
 use protocol::PeerError;
@@ -28,7 +28,7 @@ pub(super) struct Reply<'a, S> {
     pub(super) lists: &'a Lists,
     pub(super) source: &'a S,
     pub(super) reader: &'a mut LinkReader,
-    pub(super) watch: &'a mut dyn Watch,
+    pub(super) observer: &'a mut dyn SendObserver,
     pub(super) buffer: &'a mut [u8],
 }
 
@@ -79,7 +79,7 @@ impl<S: Source> Reply<'_, S> {
             let known = usize::try_from(there).unwrap_or(usize::MAX).min(n);
             there -= known as u64;
             search.push(&self.buffer[known..n], |token| tokens.emit(token))?;
-            self.watch.progress(n as u64);
+            self.observer.progress(n as u64);
         }
         search.finish(|token| tokens.emit(token))?;
 
@@ -91,9 +91,9 @@ impl<S: Source> Reply<'_, S> {
             None => {
                 reply.end(&content.promised.unwrap_or(sum), out)?;
                 sent.wire_bytes = out.put_bytes() - before;
-                self.watch.sent(request.ndx, entry, &sent, &sum);
+                self.observer.sent(request.ndx, entry, &sent, &sum);
                 if let Some(blake3) = blake3 {
-                    self.watch.digest(request.ndx, &Digest { len: bytes, blake3: blake3.finish() });
+                    self.observer.digest(request.ndx, &Digest { len: bytes, blake3: blake3.finish() });
                 }
                 Ok(Ok(sent))
             }
@@ -121,7 +121,7 @@ impl<S: Source> Reply<'_, S> {
                 self.buffer.copy_within(unsettled.clone(), 0);
                 unsettled = 0..unsettled.len();
                 let n = reading.fill(&mut self.buffer[unsettled.end..]);
-                self.watch.progress(n as u64);
+                self.observer.progress(n as u64);
                 unsettled.end += n;
                 if n == 0 {
                     break;
@@ -145,7 +145,7 @@ impl<S: Source> Reply<'_, S> {
     /// Takes the sums that are here, and hears what is said between them.
     fn take_in(&mut self, sums: &mut SumTable, tokens: &mut Tokens<'_, '_>) -> Result<(), TransferError> {
         while let Some(message) = tokens.reply.poll_sums(sums, &mut tokens.writer.out)? {
-            hear_message(&message, self.lists, self.source, self.watch)?;
+            hear_message(&message, self.lists, self.source, self.observer)?;
         }
         Ok(())
     }
@@ -156,16 +156,16 @@ pub(super) fn hear_message<S: Source>(
     message: &Message,
     lists: &Lists,
     source: &S,
-    watch: &mut dyn Watch,
+    observer: &mut dyn SendObserver,
 ) -> Result<(), TransferError> {
     let Message::Success(ndx) = *message else {
-        watch.message(message);
+        observer.message(message);
         return Ok(());
     };
     let expected = "an index within the file list";
     let unknown = PeerError::Range { what: "acknowledged index", value: ndx.0.into(), expected };
     source.finished(ndx, lists.segments.get(ndx).ok_or(unknown)?);
-    watch.finished(ndx);
+    observer.finished(ndx);
     Ok(())
 }
 

@@ -104,7 +104,7 @@ struct Sending<'s, 'a, S> {
 
 impl<S: Source> Sending<'_, '_, S> {
     fn send_list(&mut self, listing: Listing) -> Result<(), TransferError> {
-        self.side.watch.listed(&listing.list);
+        self.side.observer.listed(&listing.list);
         self.lists.first(listing, self.side)?;
         self.lists.look_ahead(&mut self.source, self.side)?;
         self.side.conversation.writer.flush()
@@ -126,19 +126,19 @@ impl<S: Source> Sending<'_, '_, S> {
     }
 
     fn answer(&mut self, event: SenderEvent) -> Result<(), TransferError> {
-        let SenderSide { conversation, sender, watch, .. } = &mut *self.side;
+        let SenderSide { conversation, sender, observer, .. } = &mut *self.side;
         let out = &mut conversation.writer.out;
         match event {
             SenderEvent::Request(request) => self.answer_request(request)?,
-            SenderEvent::Message(message) => hear_message(&message, &self.lists, &self.source, *watch)?,
-            SenderEvent::Item(ndx, header) => watch.item(ndx, self.lists.reported(ndx)?, &header),
+            SenderEvent::Message(message) => hear_message(&message, &self.lists, &self.source, *observer)?,
+            SenderEvent::Item(ndx, header) => observer.item(ndx, self.lists.reported(ndx)?, &header),
             SenderEvent::Values(ndx, mut header) => {
                 let entry = self.lists.reported(ndx)?;
                 give_values(&self.source, ndx, entry, &mut header)?;
                 sender.give(ndx, &header, out);
-                watch.item(ndx, entry, &header);
+                observer.item(ndx, entry, &header);
             }
-            SenderEvent::Deleted(counts) => watch.deleted(&counts),
+            SenderEvent::Deleted(counts) => observer.deleted(&counts),
             SenderEvent::SegmentDone => {
                 self.lists.segments.release();
                 self.source.release();
@@ -165,9 +165,9 @@ impl<S: Source> Sending<'_, '_, S> {
             value: request.ndx.0.into(),
             expected: "a regular file of the list",
         })?;
-        let SenderSide { conversation, sender, plan, watch } = &mut **side;
+        let SenderSide { conversation, sender, plan, observer } = &mut **side;
         let Conversation { agreed, reader, writer, .. } = &mut **conversation;
-        if watch.requested(request.ndx, entry, &request) == Answer::Decline {
+        if observer.requested(request.ndx, entry, &request) == Answer::Decline {
             sender.decline(&request, &mut writer.out);
             return Ok(());
         }
@@ -178,7 +178,7 @@ impl<S: Source> Sending<'_, '_, S> {
                 sender.decline(&request, &mut writer.out);
                 writer.out.message(&Message::IoError(bit));
                 source.unreadable(request.ndx, entry, &error);
-                watch.unreadable(request.ndx, &error);
+                observer.unreadable(request.ndx, &error);
                 return Ok(());
             }
         };
@@ -192,7 +192,7 @@ impl<S: Source> Sending<'_, '_, S> {
         give_values(source, request.ndx, entry, &mut request.header)?;
         let promised = source.promised(request.ndx);
         let content = Content { file, promised, store: plan.skip_compress.holds(&entry.name) };
-        let mut reply = Reply { agreed, plan, lists, source, reader, watch: *watch, buffer };
+        let mut reply = Reply { agreed, plan, lists, source, reader, observer: *observer, buffer };
         match reply.send(sender, writer, &mut request, entry, content)? {
             Ok(sent) => {
                 self.files += 1;
@@ -201,7 +201,7 @@ impl<S: Source> Sending<'_, '_, S> {
             }
             Err(error) => {
                 source.broken_off(request.ndx, entry, &error);
-                watch.unreadable(request.ndx, &error);
+                observer.unreadable(request.ndx, &error);
             }
         }
         Ok(())

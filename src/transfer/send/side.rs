@@ -1,6 +1,6 @@
 //! What a sender's side of a conversation hears and says before and beside the files.
 
-use super::{OUT_MOST, SendPlan, Watch};
+use super::{OUT_MOST, SendObserver, SendPlan};
 use crate::transfer::TransferError;
 use crate::transfer::conversation::Conversation;
 use protocol::PeerError;
@@ -12,12 +12,16 @@ pub(super) struct SenderSide<'a> {
     pub(super) conversation: &'a mut Conversation,
     pub(super) sender: Sender,
     pub(super) plan: &'a SendPlan,
-    pub(super) watch: &'a mut dyn Watch,
+    pub(super) observer: &'a mut dyn SendObserver,
 }
 
 impl<'a> SenderSide<'a> {
     /// Nothing has been said.
-    pub(super) fn new(conversation: &'a mut Conversation, plan: &'a SendPlan, watch: &'a mut dyn Watch) -> Self {
+    pub(super) fn new(
+        conversation: &'a mut Conversation,
+        plan: &'a SendPlan,
+        observer: &'a mut dyn SendObserver,
+    ) -> Self {
         let facts = SenderFacts {
             server: conversation.server,
             dry_run: plan.dry_run,
@@ -33,7 +37,7 @@ impl<'a> SenderSide<'a> {
         if plan.only_batch {
             sender.hold_data_back();
         }
-        Self { conversation, sender, plan, watch }
+        Self { conversation, sender, plan, observer }
     }
 }
 
@@ -45,7 +49,7 @@ impl SenderSide<'_> {
             match self.sender.poll(&mut self.conversation.writer.out)? {
                 Some(SenderEvent::Filter(rule)) => rules.hear(&rule)?,
                 Some(SenderEvent::FiltersDone) => return Ok(rules.finish()),
-                Some(SenderEvent::Message(message)) => self.watch.message(&message),
+                Some(SenderEvent::Message(message)) => self.observer.message(&message),
                 Some(_) => return Err(PeerError::Malformed("a request before the filter rules").into()),
                 None => self.sender.feed(self.conversation.exchange()?)?,
             }
@@ -70,7 +74,7 @@ impl SenderSide<'_> {
             match self.sender.poll_name()? {
                 Some(NameEvent::Name(name)) => return Ok(Some(name)),
                 Some(NameEvent::End) => return Ok(None),
-                Some(NameEvent::Message(message)) => self.watch.message(&message),
+                Some(NameEvent::Message(message)) => self.observer.message(&message),
                 None => self.sender.feed(self.conversation.exchange()?)?,
             }
         }
@@ -78,7 +82,7 @@ impl SenderSide<'_> {
 
     /// Passes on what the peer's user should hear.
     pub(super) fn pass_words(&mut self) {
-        while let Some(message) = self.watch.words() {
+        while let Some(message) = self.observer.words() {
             self.conversation.writer.out.message(&message);
         }
     }
@@ -88,7 +92,7 @@ impl SenderSide<'_> {
         loop {
             let out = &mut self.conversation.writer.out;
             match self.sender.poll(out) {
-                Ok(Some(SenderEvent::Message(message))) => self.watch.message(&message),
+                Ok(Some(SenderEvent::Message(message))) => self.observer.message(&message),
                 Ok(Some(_)) => out.clear(),
                 Ok(None) => self.sender.feed(self.conversation.reader.read().ok()?).ok()?,
                 Err(error @ PeerError::Exit(_)) => return Some(error.into()),
