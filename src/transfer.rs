@@ -18,6 +18,7 @@ mod generate;
 pub mod greet;
 pub mod guard;
 pub(crate) mod ids;
+mod item;
 mod links;
 mod modes;
 pub(crate) mod offers;
@@ -38,6 +39,7 @@ pub(crate) use bound::bound;
 pub use conversation::Conversation;
 pub use fetch::{FetchObserver, Fetched, Wish, fetch};
 pub use greet::{greet, greet_agreed, greet_with};
+pub use item::Item;
 pub use receive::{Expected, Operands, ReceiveObserver, ReceivePlan, Received, receive};
 pub use send::{Answer, Asked, Listing, Names, SendObserver, SendPlan, Source, Summary, send};
 

@@ -163,8 +163,8 @@ impl PushWatch<'_> {
 }
 
 impl SendObserver for PushWatch<'_> {
-    fn requested(&mut self, ndx: Ndx, entry: &FileEntry, request: &Request) -> Answer {
-        let Some(at) = self.job_at(ndx) else { return Answer::Decline };
+    fn requested(&mut self, entry: &FileEntry, request: &Request) -> Answer {
+        let Some(at) = self.job_at(request.ndx) else { return Answer::Decline };
         // Asked for again: our bytes did not have the registered sum.
         let changed = request.redo && matches!(self.verdicts[at], Verdict::Failed(..));
         let taken = !request.redo && !request.header.flags.has(ItemFlags::NEW);
@@ -191,8 +191,8 @@ impl SendObserver for PushWatch<'_> {
         self.terms.count(bytes);
     }
 
-    fn sent(&mut self, ndx: Ndx, _entry: &FileEntry, sent: &Sent, sum: &Sum) {
-        let Some(at) = self.job_at(ndx) else { return };
+    fn sent(&mut self, _entry: &FileEntry, request: &Request, sent: &Sent, sum: &Sum) {
+        let Some(at) = self.job_at(request.ndx) else { return };
         self.stages[at] = Stage::Sent(*sent);
         if sum.as_bytes() != self.jobs[at].md5 {
             self.verdicts[at] = Verdict::Failed(Failure::Changed, CHANGED.into());

@@ -496,7 +496,7 @@ impl Client<'_> {
             }
             listed
         };
-        let mut watch = Pushed { output: self.output, trouble: &trouble, list_only: options.list_only, current: None };
+        let mut watch = Pushed { output: self.output, trouble: &trouble, list_only: options.list_only, len: 0 };
         let summary = send(session, &plan, listing, &mut watch)?;
         watch.drain();
         self.output.stats(|stats| (stats.written, stats.read) = (summary.written_bytes, summary.read_bytes));

@@ -20,6 +20,7 @@ use super::dest::{Preserve, in_place};
 use super::filters::{self, ClientRules};
 use super::generate::{Board, Generate, Note, Worth};
 use super::guard::Guard;
+use super::item::Item;
 use crate::link::Ending;
 use crate::transfer::send::Sent;
 pub use expected::{Expected, Operands};
@@ -29,10 +30,9 @@ use protocol::args::Options;
 use protocol::checksum::Sum;
 use protocol::chmod::Chmod;
 use protocol::filter::{self, Rule, RuleSet, Side};
-use protocol::flist::{FileEntry, FileList, ListLimits, Ndx};
+use protocol::flist::{FileEntry, FileList, ListLimits};
 use protocol::generator::DeleteCounts;
 use protocol::handshake::{Compat, Negotiated};
-use protocol::item::ItemHeader;
 use protocol::mux::{IO_DELETE_LIMIT, Message, TextKind};
 use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts, RuleEvent};
 use protocol::sender::FinalStats;
@@ -80,19 +80,19 @@ pub trait ReceiveObserver: Sync {
     fn entry(&self, _entry: &FileEntry) {}
 
     /// An entry was changed here, or is to be in a dry run. Also told of unchanged ones where the options ask for it.
-    fn item(&self, _ndx: Ndx, _entry: &FileEntry, _header: &ItemHeader) {}
+    fn item(&self, _item: &Item<'_>) {}
 
     /// The data of a file begins.
-    fn begins(&self, _ndx: Ndx, _entry: &FileEntry, _header: &ItemHeader) {}
+    fn begins(&self, _item: &Item<'_>) {}
 
     /// So many bytes of the file were rebuilt.
     fn progress(&self, _bytes: u64) {}
 
     /// The file is whole and in its place.
-    fn received(&self, _ndx: Ndx, _entry: &FileEntry, _header: &ItemHeader, _sent: &Sent, _sum: &Sum) {}
+    fn received(&self, _item: &Item<'_>, _sent: &Sent, _sum: &Sum) {}
 
     /// The file has come, but is not what it should be; it is asked for once more.
-    fn spoilt(&self, _ndx: Ndx, _entry: &FileEntry, _header: &ItemHeader, _sent: &Sent) {}
+    fn spoilt(&self, _item: &Item<'_>, _sent: &Sent) {}
 
     /// Words for the user, of the peer or of this side.
     fn message(&self, _message: &Message) {}

@@ -145,7 +145,8 @@ impl Source for Scanned<'_> {
     }
 
     fn open(&self, ndx: Ndx, entry: &FileEntry) -> io::Result<File> {
-        self.lister.open(ndx, entry)
+        let opened = self.lister.open(ndx, entry);
+        opened.inspect_err(|error| self.trouble.unreadable(&self.lister.full_path(ndx, entry), error))
     }
 
     fn broken_off(&self, ndx: Ndx, entry: &FileEntry, error: &io::Error) {
@@ -153,10 +154,6 @@ impl Source for Scanned<'_> {
         self.trouble.add(IO_GENERAL);
         let text = format!("rsync: [sender] read errors mapping \"{path}\": {}", reason(error));
         self.trouble.say(TextKind::ErrorXfer, &text);
-    }
-
-    fn unreadable(&self, ndx: Ndx, entry: &FileEntry, error: &io::Error) {
-        self.trouble.unreadable(&self.lister.full_path(ndx, entry), error);
     }
 
     fn xattr(&self, ndx: Ndx, entry: &FileEntry, name: &[u8]) -> io::Result<Option<Vec<u8>>> {

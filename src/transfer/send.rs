@@ -8,13 +8,13 @@ mod side;
 use super::TransferError;
 use super::conversation::Conversation;
 use super::filters::ClientRules;
+use super::item::Item;
 use super::suffixes::Suffixes;
 use crate::link::Ending;
 use protocol::checksum::Sum;
 use protocol::filter::{Rule, RuleSet};
 use protocol::flist::{FileEntry, FileList, IdNames, ListShape, Ndx};
 use protocol::generator::DeleteCounts;
-use protocol::item::ItemHeader;
 use protocol::mux::Message;
 use protocol::sender::Request;
 use side::SenderSide;
@@ -109,9 +109,6 @@ pub trait Source {
         Ok(None)
     }
 
-    /// A wanted file could not be opened.
-    fn unreadable(&self, _ndx: Ndx, _entry: &FileEntry, _error: &io::Error) {}
-
     /// A wanted file could not be read to its end.
     fn broken_off(&self, _ndx: Ndx, _entry: &FileEntry, _error: &io::Error) {}
 
@@ -141,7 +138,7 @@ pub trait SendObserver {
     fn listed(&mut self, _list: &FileList) {}
 
     /// The receiving side wants a file.
-    fn requested(&mut self, _ndx: Ndx, _entry: &FileEntry, _request: &Request) -> Answer {
+    fn requested(&mut self, _entry: &FileEntry, _request: &Request) -> Answer {
         Answer::Send
     }
 
@@ -149,7 +146,7 @@ pub trait SendObserver {
     fn progress(&mut self, _bytes: u64) {}
 
     /// A file was sent. `sum` is what its bytes came to.
-    fn sent(&mut self, _ndx: Ndx, _entry: &FileEntry, _sent: &Sent, _sum: &Sum) {}
+    fn sent(&mut self, _entry: &FileEntry, _request: &Request, _sent: &Sent, _sum: &Sum) {}
 
     /// What was read of the file that was [sent](SendObserver::sent) just now (only with [`SendPlan::digests`]).
     fn digest(&mut self, _ndx: Ndx, _digest: &Digest) {}
@@ -161,7 +158,7 @@ pub trait SendObserver {
     fn finished(&mut self, _ndx: Ndx) {}
 
     /// The receiving side tells of a change it made itself.
-    fn item(&mut self, _ndx: Ndx, _entry: &FileEntry, _header: &ItemHeader) {}
+    fn item(&mut self, _item: &Item<'_>) {}
 
     /// The receiving side tells how much it deleted.
     fn deleted(&mut self, _counts: &DeleteCounts) {}

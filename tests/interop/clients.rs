@@ -153,14 +153,15 @@ impl Ear {
 }
 
 impl SendObserver for Ear {
-    fn requested(&mut self, ndx: Ndx, _entry: &FileEntry, request: &Request) -> Answer {
+    fn requested(&mut self, _entry: &FileEntry, request: &Request) -> Answer {
+        let ndx = request.ndx;
         self.requested.push((self.name(ndx), request.redo));
         let declined = self.declined.contains(&self.list.get(ndx).unwrap().name);
         if declined || (self.declined_again && request.redo) { Answer::Decline } else { Answer::Send }
     }
 
-    fn sent(&mut self, ndx: Ndx, _entry: &FileEntry, _sent: &Sent, sum: &Sum) {
-        self.sent.push((self.name(ndx), *sum));
+    fn sent(&mut self, _entry: &FileEntry, request: &Request, _sent: &Sent, sum: &Sum) {
+        self.sent.push((self.name(request.ndx), *sum));
     }
 
     fn finished(&mut self, ndx: Ndx) {

@@ -2,6 +2,7 @@
 
 use super::Work;
 use crate::transfer::dest::{Attrs, Dest, Found, Further};
+use crate::transfer::item::Item;
 use crate::transfer::receive::preserve;
 use protocol::args::ItemDetail;
 use protocol::flist::{DirClass, FileEntry, Ndx};
@@ -33,7 +34,7 @@ impl Work<'_> {
         let Some(list) = self.lists.find(ndx).cloned() else { return };
         let Some(entry) = list.get(ndx) else { return };
         if !self.server {
-            return self.observer.item(ndx, entry, header);
+            return self.observer.item(&Item { ndx, entry, header });
         }
         if self.options.verbose > 0 {
             let (mark, other): (&[u8], &[u8]) = match (entry.is_dir(), &entry.extra.target, &header.xname) {

@@ -12,6 +12,7 @@ use crate::transfer::beneath::shown;
 use crate::transfer::conversation::LinkReader;
 use crate::transfer::dest::{Dest, Further};
 use crate::transfer::generate::{Attempt, Board, LARGE, Missed, Note};
+use crate::transfer::item::Item;
 use crate::transfer::send::Sent;
 use protocol::PeerError;
 use protocol::args::Options;
@@ -70,6 +71,12 @@ struct Arrival {
     head: SumHead,
     /// What of the session's stream came before its head.
     heard_before: u64,
+}
+
+impl Arrival {
+    fn item(&self) -> Item<'_> {
+        Item { ndx: self.ndx, entry: &self.entry, header: &self.header }
+    }
 }
 
 impl<'a> Rebuild<'a> {
@@ -187,7 +194,7 @@ impl Rebuild<'_> {
         let attempt = attempt.ok_or(PeerError::Malformed("data of a file that was not asked for"))?;
         let asked = self.board.proposals.take(*ndx).filter(|asked| asked.agrees(header));
         let asked = asked.ok_or(PeerError::Malformed("a file built upon another basis than was asked for"))?;
-        self.observer.begins(*ndx, entry, header);
+        self.observer.begins(&arrival.item());
         self.keep_values(entry, header.xattrs.clone())?;
         self.begin(dest, arrival, asked, attempt);
         Ok(())
@@ -210,7 +217,7 @@ impl Rebuild<'_> {
             self.board.catch_up();
         }
         let entry = self.entry_of_any_kind(ndx)?;
-        self.observer.item(ndx, entry, &header);
+        self.observer.item(&Item { ndx, entry, header: &header });
         let has_values = header.flags.has(ItemFlags::XATTR);
         self.keep_values(entry, header.xattrs)?;
         if has_values {
@@ -334,7 +341,7 @@ impl Rebuild<'_> {
             self.settle(arrival.ndx, arrival.entry.extra.link, false);
             return;
         }
-        self.observer.begins(arrival.ndx, &arrival.entry, &arrival.header);
+        self.observer.begins(&arrival.item());
         // Values that are not wanted here do no harm.
         let _ = self.keep_values(&arrival.entry, arrival.header.xattrs.clone());
         self.begin(dest, arrival, asked, attempt);
@@ -437,7 +444,7 @@ impl Rebuild<'_> {
         let Current { arrival, again, incoming, .. } = current;
         let shown = shown(self.target.name(&arrival.entry));
         if self.options.only_write_batch {
-            self.observer.received(arrival.ndx, &arrival.entry, &arrival.header, &incoming.sent, sum);
+            self.observer.received(&arrival.item(), &incoming.sent, sum);
             return Ok(Some(true));
         }
         let Some(dest) = dest else {
@@ -447,11 +454,11 @@ impl Rebuild<'_> {
         let sent = incoming.sent;
         match incoming.end(dest, &arrival.entry, &self.board.values, sum, &mut self.block) {
             FileEnding::Done => {
-                self.observer.received(arrival.ndx, &arrival.entry, &arrival.header, &sent, sum);
+                self.observer.received(&arrival.item(), &sent, sum);
                 self.arrived(arrival.ndx, sent);
             }
             FileEnding::Delayed => {
-                self.observer.received(arrival.ndx, &arrival.entry, &arrival.header, &sent, sum);
+                self.observer.received(&arrival.item(), &sent, sum);
                 self.delayed.push((arrival, sent));
             }
             FileEnding::Unsynced(file) => {
@@ -468,7 +475,7 @@ impl Rebuild<'_> {
                 return Ok(Some(false));
             }
             FileEnding::Wrong(what) => {
-                self.observer.spoilt(arrival.ndx, &arrival.entry, &arrival.header, &sent);
+                self.observer.spoilt(&arrival.item(), &sent);
                 let hope = if self.replay { "may" } else { "will" };
                 let text = format!("WARNING: {shown} failed verification -- update {what} ({hope} try again).\n");
                 self.board.note(Note::Say(Message::Text(TextKind::Warning, text.into())));
@@ -499,7 +506,7 @@ impl Rebuild<'_> {
         for ((arrival, sent, sum), placed) in told.into_iter().zip(placed) {
             match &placed {
                 Ok(()) => {
-                    self.observer.received(arrival.ndx, &arrival.entry, &arrival.header, &sent, &sum);
+                    self.observer.received(&arrival.item(), &sent, &sum);
                     self.arrived(arrival.ndx, sent);
                 }
                 Err(trouble) => {

@@ -160,7 +160,7 @@ fn what_comes_whole_shows_the_link() {
 struct Panicking(&'static str);
 
 impl ReceiveObserver for Panicking {
-    fn begins(&self, _ndx: Ndx, _entry: &FileEntry, _header: &ItemHeader) {
+    fn begins(&self, _item: &Item<'_>) {
         assert_ne!(self.0, "receiver", "as this test wants it");
     }
 

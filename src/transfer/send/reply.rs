@@ -91,7 +91,7 @@ impl<S: Source> Reply<'_, S> {
             None => {
                 reply.end(&content.promised.unwrap_or(sum), out)?;
                 sent.wire_bytes = out.put_bytes() - before;
-                self.observer.sent(request.ndx, entry, &sent, &sum);
+                self.observer.sent(entry, request, &sent, &sum);
                 if let Some(blake3) = blake3 {
                     self.observer.digest(request.ndx, &Digest { len: bytes, blake3: blake3.finish() });
                 }

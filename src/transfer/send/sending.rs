@@ -8,6 +8,7 @@ use crate::transfer::TransferError;
 use crate::transfer::abort::{HANG_UP, within};
 use crate::transfer::beneath::shown;
 use crate::transfer::conversation::Conversation;
+use crate::transfer::item::Item;
 use protocol::PeerError;
 use protocol::filter::{self, RuleSet, Side};
 use protocol::flist::{FileEntry, Ndx};
@@ -131,12 +132,14 @@ impl<S: Source> Sending<'_, '_, S> {
         match event {
             SenderEvent::Request(request) => self.answer_request(request)?,
             SenderEvent::Message(message) => hear_message(&message, &self.lists, &self.source, *observer)?,
-            SenderEvent::Item(ndx, header) => observer.item(ndx, self.lists.reported(ndx)?, &header),
+            SenderEvent::Item(ndx, header) => {
+                observer.item(&Item { ndx, entry: self.lists.reported(ndx)?, header: &header })
+            }
             SenderEvent::Values(ndx, mut header) => {
                 let entry = self.lists.reported(ndx)?;
                 give_values(&self.source, ndx, entry, &mut header)?;
                 sender.give(ndx, &header, out);
-                observer.item(ndx, entry, &header);
+                observer.item(&Item { ndx, entry, header: &header });
             }
             SenderEvent::Deleted(counts) => observer.deleted(&counts),
             SenderEvent::SegmentDone => {
@@ -167,7 +170,7 @@ impl<S: Source> Sending<'_, '_, S> {
         })?;
         let SenderSide { conversation, sender, plan, observer } = &mut **side;
         let Conversation { agreed, reader, writer, .. } = &mut **conversation;
-        if observer.requested(request.ndx, entry, &request) == Answer::Decline {
+        if observer.requested(entry, &request) == Answer::Decline {
             sender.decline(&request, &mut writer.out);
             return Ok(());
         }
@@ -177,7 +180,6 @@ impl<S: Source> Sending<'_, '_, S> {
                 let bit = if error.kind() == io::ErrorKind::NotFound { IO_VANISHED } else { IO_GENERAL };
                 sender.decline(&request, &mut writer.out);
                 writer.out.message(&Message::IoError(bit));
-                source.unreadable(request.ndx, entry, &error);
                 observer.unreadable(request.ndx, &error);
                 return Ok(());
             }
