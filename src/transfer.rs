@@ -1,49 +1,34 @@
 //! One session's file work: greeting, listing, sending, receiving, over any link.
 
 mod abort;
-mod acl;
 mod basis;
 pub mod batch;
-mod beneath;
-mod bound;
 pub(crate) mod charset;
 mod conversation;
 pub(crate) mod copy_as;
 pub mod dest;
-pub(crate) mod digest;
-mod fake;
 pub mod fetch;
 pub mod filters;
 mod generate;
+pub(crate) mod glob;
 pub mod greet;
 pub mod guard;
 pub(crate) mod ids;
 mod item;
-mod links;
-mod modes;
 pub(crate) mod offers;
-mod pinned;
 pub mod receive;
 pub mod scanned;
 pub mod send;
 pub mod serve;
 pub mod source;
 pub mod suffixes;
-mod xattr;
 
-pub(crate) use beneath::{
-    confine, open_operand, open_operator_file, open_operator_lock, open_source, readable, shown as shown_bytes,
-    trust_all_links,
-};
-pub(crate) use bound::bound;
 pub use conversation::Conversation;
 pub use fetch::{FetchObserver, Fetched, Wish, fetch};
 pub use greet::{greet, greet_agreed, greet_with};
 pub use item::Item;
 pub use receive::{Expected, Operands, ReceiveObserver, ReceivePlan, Received, receive};
 pub use send::{Answer, Asked, Listing, Names, SendObserver, SendPlan, Source, Summary, send};
-
-pub(crate) use beneath::{reason, shown};
 
 use crate::link::{Ending, Remote};
 use protocol::PeerError;

@@ -19,8 +19,8 @@ use tokio::time::timeout;
 
 use self::handle::{Handle, Wish, connect, keep_log};
 use crate::clock::unix_now;
+use crate::disk::open_operator_lock;
 use crate::lock::{Lock, Taken};
-use crate::transfer::open_operator_lock;
 
 pub use upkeep::{Complete, NewFile, Prunable};
 

@@ -4,12 +4,13 @@
 use super::command_line::{CommandLine, Outbuf, StderrMode};
 use super::progress::{Progress, Tally};
 use super::stats::Stats;
+use crate::disk::names;
+use crate::disk::{reason, shown};
 use crate::link::Closer;
 use crate::report::format::{self, Event};
-use crate::report::{LogFile, listing, log_file, names};
+use crate::report::{LogFile, listing, log_file};
 use crate::transfer::send::Sent;
 use crate::transfer::{Item, ReceiveObserver};
-use crate::transfer::{reason, shown};
 use protocol::checksum::{Checksum, Sum};
 use protocol::flist::{FileEntry, FileList, Kind, Ndx};
 use protocol::handshake::Negotiated;

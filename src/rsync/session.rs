@@ -58,7 +58,7 @@ pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
         return Err(Usage { text, code: 2 });
     };
     if line.options.insecure_links {
-        crate::transfer::trust_all_links();
+        crate::disk::trust_all_links();
     }
     let local = plan.remote.is_none();
     // A copy without a destination is a listing, and lists come from a sender at the other end.
@@ -70,7 +70,7 @@ pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
     batch::constrain(&mut line)?;
     let wanted = Wanted::of(&mut line, plan, pull)?;
     // Files of rules and lists that stand on the command line have been read by now.
-    line.options.confine_root.as_deref().inspect(|root| crate::transfer::bound(root));
+    line.options.confine_root.as_deref().inspect(|root| crate::disk::bound(root));
     let written = batch::create(&line, plan, &for_script)?;
     let recorded = line.batch.read.is_some() || written.is_some();
     line.options.whole_file |= local && !recorded && !line.options.no_whole_file;

@@ -3,7 +3,7 @@
 mod play;
 
 use super::TransferError;
-use super::beneath::{open_operand_file, reason};
+use crate::disk::beneath::{open_operand_file, reason};
 pub use play::{Playback, PlaybackError, play};
 use protocol::mux::Inbox;
 use rustix::fs::{Mode, OFlags};

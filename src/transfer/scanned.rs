@@ -1,12 +1,12 @@
 //! The files that arguments name, as a source to send from; the same for a server and for a client.
 
-use super::beneath::{reason, shown};
 use super::dest::umask;
-use super::digest::sum_of;
 use super::receive::chmod;
 use super::serve::tells_mounts;
 use super::source::{Arguments, Hooks, ListError, Lister, ScanError, ScanOptions, Severity, Walk};
 use super::{Listing, Source, TransferError, ids};
+use crate::disk::beneath::{reason, shown};
+use crate::disk::digest::sum_of;
 use protocol::args::Options;
 use protocol::checksum::{Checksum, Sum};
 use protocol::chmod::Chmod;

@@ -27,8 +27,8 @@ use rustix::fs::{Access, AtFlags, Dir, Stat};
 use rustix::io::Errno;
 
 use super::TransferError;
-use super::beneath::{self, reason, shown};
-use super::pinned::Pinned;
+use crate::disk::beneath::{self, reason, shown};
+use crate::disk::pinned::Pinned;
 use attributes::Attributes;
 use entry::described;
 pub(super) use filter::enter as enter_scope;

@@ -8,7 +8,7 @@ use crate::archiver::origins::{FolderTrouble, Lack, look};
 use crate::catalog::sqlite::Prunable;
 use crate::catalog::{CatalogError, RecordId};
 use crate::clock::unix_now;
-use crate::transfer::digest::sum_of;
+use crate::disk::digest::sum_of;
 use protocol::checksum::{Checksum, Sum};
 use std::collections::HashMap;
 use std::fs::Metadata;

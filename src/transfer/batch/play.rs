@@ -1,9 +1,9 @@
 //! A batch file that takes the place of a far end.
 
 use super::{BatchFile, open_error};
+use crate::disk::beneath::open_operand_file;
 use crate::link::{Closer, Ending, Remote};
 use crate::transfer::TransferError;
-use crate::transfer::beneath::open_operand_file;
 use crate::transfer::conversation::{Conversation, LinkReader, LinkWriter};
 use protocol::args::Options;
 use protocol::batch::{BatchHead, BatchMismatch};

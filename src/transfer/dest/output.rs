@@ -16,9 +16,9 @@ use super::error::{DestError, During};
 use super::further::{Further, Values};
 use super::places::Make;
 use super::{Dest, Found};
-use crate::transfer::beneath;
-use crate::transfer::modes;
-use crate::transfer::pinned::Pinned;
+use crate::disk::beneath;
+use crate::disk::modes;
+use crate::disk::pinned::Pinned;
 
 /// Longest name of one component on Linux file systems.
 const COMPONENT_MAX: usize = 255;

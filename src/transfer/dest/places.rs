@@ -11,8 +11,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Dest;
-use crate::transfer::beneath::{Beneath, open_beside_missing, open_operand_from, shown};
-use crate::transfer::bound;
+use crate::disk::beneath::{Beneath, open_beside_missing, open_operand_from, shown};
+use crate::disk::bound;
 
 /// Suffix of backups without a directory of their own.
 const SUFFIX: &[u8] = b"~";

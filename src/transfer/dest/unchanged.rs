@@ -15,7 +15,7 @@ use super::error::{DestError, During};
 use super::further::{Further, Values};
 use super::output::Fsync;
 use super::{Dest, Found};
-use crate::transfer::fake::Fake;
+use crate::disk::fake::Fake;
 use protocol::flist::Kind;
 
 /// A change within one tick of the kernel's clock leaves the same change time as the one before; this is several.

@@ -3,10 +3,10 @@
 use super::Work;
 use super::alternatives::TakenOver;
 use super::tell::{header, report};
+use crate::disk::beneath::shown;
+use crate::disk::links::is_unsafe;
 use crate::transfer::TransferError;
-use crate::transfer::beneath::shown;
 use crate::transfer::dest::{Attrs, Dest, DestError, Found};
-use crate::transfer::links::is_unsafe;
 use crate::transfer::receive::preserve;
 use protocol::flist::{DirClass, FileEntry, Kind, Ndx};
 use protocol::item::{ItemFlags, ItemHeader};

@@ -3,10 +3,10 @@
 use super::Work;
 use super::tell::{report, reported};
 use super::worth::{Verdict, Way};
+use crate::disk::digest::sum_of;
 use crate::transfer::TransferError;
 use crate::transfer::basis::{Asked, Basis};
 use crate::transfer::dest::{Attrs, Dest, DestError, Found, Further, Stamp, in_place, same_mtime};
-use crate::transfer::digest::sum_of;
 use crate::transfer::receive::preserve;
 use protocol::checksum::Checksum;
 use protocol::flist::{FileEntry, Kind, Ndx};

@@ -1,8 +1,8 @@
 //! One file on its way in: written, verified, and given its name.
 
+use crate::disk::beneath::{reason, shown};
 use crate::transfer::TransferError;
 use crate::transfer::basis::{Asked, Basis};
-use crate::transfer::beneath::{reason, shown};
 use crate::transfer::dest::{Attrs, Dest, DestError, Found, Fsync, Further, Output, Stamp, Values, in_place};
 use crate::transfer::receive::group::Unsynced;
 use crate::transfer::send::Sent;

@@ -2,7 +2,7 @@
 
 use super::ReceivePlan;
 use super::lists::Lists;
-use crate::transfer::beneath::{self, reason, shown};
+use crate::disk::beneath::{self, reason, shown};
 use crate::transfer::dest::{Dest, Missing};
 use crate::transfer::guard::Guard;
 use crate::transfer::{Refusal, TransferError};

@@ -15,11 +15,11 @@ use rustix::io::Errno;
 
 use super::ScanOptions;
 use super::attributes::reach;
-use crate::transfer::beneath::{self, Beneath};
-use crate::transfer::bound;
-use crate::transfer::fake::Fake;
-use crate::transfer::pinned::Pinned;
-use crate::transfer::xattr::{self, Reach};
+use crate::disk::beneath::{self, Beneath};
+use crate::disk::bound;
+use crate::disk::fake::Fake;
+use crate::disk::pinned::Pinned;
+use crate::disk::xattr::{self, Reach};
 
 /// Roots held open at once; further ones are opened again when needed and must be the same directory still.
 const ROOTS_HELD: usize = 128;

@@ -22,7 +22,7 @@ pub(crate) fn bound(root: &[u8]) {
 }
 
 /// Refuses a folder that lies outside, with the error of a link that is not followed.
-pub(super) fn admit(dir: impl AsFd) -> io::Result<()> {
+pub(crate) fn admit(dir: impl AsFd) -> io::Result<()> {
     match BOUND.get() {
         None => Ok(()),
         Some(Some(root)) if lies_beneath(dir.as_fd(), *root)? => Ok(()),
@@ -31,7 +31,7 @@ pub(super) fn admit(dir: impl AsFd) -> io::Result<()> {
 }
 
 /// Whether an error is that of [`admit`].
-pub(super) fn is_refusal(error: &io::Error) -> bool {
+pub(crate) fn is_refusal(error: &io::Error) -> bool {
     BOUND.get().is_some() && Errno::from_io_error(error) == Some(Errno::LOOP)
 }
 
@@ -52,7 +52,7 @@ fn lies_beneath(dir: BorrowedFd<'_>, root: (u64, u64)) -> io::Result<bool> {
 }
 
 /// The error of [`admit`] in words, or the system's.
-pub(super) fn said(error: &io::Error) -> String {
+pub(crate) fn said(error: &io::Error) -> String {
     match is_refusal(error) {
         true => "It leads out of the folder of --confine-root".into(),
         false => reason(error),
