@@ -2,7 +2,7 @@
 
 pub(crate) mod acl;
 pub(crate) mod beneath;
-pub(crate) mod bound;
+pub(crate) mod confine;
 pub(crate) mod digest;
 pub(crate) mod fake;
 pub(crate) mod links;
@@ -12,8 +12,6 @@ pub(crate) mod pinned;
 pub(crate) mod wild;
 pub(crate) mod xattr;
 
-pub(crate) use beneath::{
-    confine, open_operand, open_operator_file, open_operator_lock, open_source, readable, reason, shown,
-    trust_all_links,
-};
-pub(crate) use bound::bound;
+pub(crate) use beneath::{open_operand, open_operator_file, open_operator_lock, open_source, readable};
+pub(crate) use confine::{bound, confine, trust_all_links};
+pub(crate) use names::{reason, shown};

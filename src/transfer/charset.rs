@@ -1,7 +1,7 @@
 //! What `--iconv` comes to at either end. Counterpart: rsync's `setup_iconv`.
 
 use super::TransferError;
-use crate::disk::beneath::shown;
+use crate::disk::shown;
 use protocol::args::Options;
 use protocol::charset::Charset;
 use std::ffi::OsString;

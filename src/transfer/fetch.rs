@@ -467,7 +467,7 @@ impl Fetch<'_> {
         if let Ok(temp) = &mut current.temp
             && let Err(error) = temp.write_all(bytes)
         {
-            current.temp = Err(format!("write failed: {}", crate::disk::beneath::reason(&error)));
+            current.temp = Err(format!("write failed: {}", crate::disk::reason(&error)));
         }
     }
 
@@ -487,7 +487,7 @@ impl Fetch<'_> {
                 Err(error) => Err(error),
             };
             if let Err(error) = done {
-                current.temp = Err(format!("read or write failed: {}", crate::disk::beneath::reason(&error)));
+                current.temp = Err(format!("read or write failed: {}", crate::disk::reason(&error)));
             }
         }
         current.hash(&self.block);

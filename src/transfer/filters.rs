@@ -2,7 +2,8 @@
 //! Counterpart: the parts of rsync's `exclude.c` that read files.
 
 use super::{TransferError, charset};
-use crate::disk::beneath::{open_operator_list, reason};
+use crate::disk::beneath::open_operator_list;
+use crate::disk::reason;
 use protocol::PeerError;
 use protocol::args::Options;
 use protocol::filter::{

@@ -27,8 +27,9 @@ use rustix::fs::{Access, AtFlags, Dir, Stat};
 use rustix::io::Errno;
 
 use super::TransferError;
-use crate::disk::beneath::{self, reason, shown};
+use crate::disk::beneath;
 use crate::disk::pinned::Pinned;
+use crate::disk::{reason, shown};
 use attributes::Attributes;
 use entry::described;
 pub(super) use filter::enter as enter_scope;

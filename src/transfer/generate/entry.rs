@@ -3,8 +3,8 @@
 use super::Work;
 use super::alternatives::TakenOver;
 use super::tell::{header, report};
-use crate::disk::beneath::shown;
 use crate::disk::links::is_unsafe;
+use crate::disk::shown;
 use crate::transfer::TransferError;
 use crate::transfer::dest::{Attrs, Dest, DestError, Found};
 use crate::transfer::receive::preserve;

@@ -1,7 +1,7 @@
 //! What a pull may bring: names that were asked for and that no rule of ours leaves out. A sender is not trusted with
 //! either. Counterpart: the checks that rsync's `--trust-sender` leaves out.
 
-use crate::disk::beneath::shown;
+use crate::disk::shown;
 use crate::transfer::{Refusal, TransferError};
 use protocol::args::Options;
 use protocol::filter::{Action, Pattern, Rule, RuleSet, Scope, Side};

@@ -1,6 +1,6 @@
 //! One file on its way in: written, verified, and given its name.
 
-use crate::disk::beneath::{reason, shown};
+use crate::disk::{reason, shown};
 use crate::transfer::TransferError;
 use crate::transfer::basis::{Asked, Basis};
 use crate::transfer::dest::{Attrs, Dest, DestError, Found, Fsync, Further, Output, Stamp, Values, in_place};

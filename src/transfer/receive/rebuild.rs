@@ -5,7 +5,7 @@ use super::incoming::{Ending as FileEnding, Incoming, Trouble};
 use super::inflow::Inflow;
 use super::lists::Lists;
 use super::{ReceiveObserver, ReceivePlan, Received, ReceivingSide, Target, preserve};
-use crate::disk::beneath::shown;
+use crate::disk::shown;
 use crate::transfer::TransferError;
 use crate::transfer::basis::Asked;
 use crate::transfer::batch;

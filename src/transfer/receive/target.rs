@@ -2,7 +2,8 @@
 
 use super::ReceivePlan;
 use super::lists::Lists;
-use crate::disk::beneath::{self, reason, shown};
+use crate::disk::beneath;
+use crate::disk::{reason, shown};
 use crate::transfer::dest::{Dest, Missing};
 use crate::transfer::guard::Guard;
 use crate::transfer::{Refusal, TransferError};

@@ -4,7 +4,7 @@ use super::lists::Lists;
 use super::reply::{Content, Reply, hear_message};
 use super::side::SenderSide;
 use super::{Answer, Asked, Listing, OUT_MOST, Sent, Source};
-use crate::disk::beneath::shown;
+use crate::disk::shown;
 use crate::transfer::TransferError;
 use crate::transfer::abort::{HANG_UP, within};
 use crate::transfer::conversation::Conversation;

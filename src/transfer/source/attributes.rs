@@ -13,10 +13,10 @@ use rustix::fs::Stat;
 
 use super::ScanOptions;
 use crate::disk::acl::{self, Which};
-use crate::disk::beneath::{reason, shown};
 use crate::disk::fake::{Claim, Fake, STAT};
 use crate::disk::pinned::Pinned;
 use crate::disk::xattr::{self, Reach};
+use crate::disk::{reason, shown};
 
 /// Reads what the options ask for beyond `stat`. Entries with the same lists share them.
 pub(super) struct Attributes {

@@ -12,8 +12,9 @@ use rustix::io::Errno;
 use super::tree::{self, Reading};
 use super::{Location, NAME_MAX, NO_SUCH_LETTER, Severity, Walk, attributes};
 use crate::clock::unix_seconds;
-use crate::disk::beneath::{self, mtime, shown};
+use crate::disk::beneath::{self, mtime};
 use crate::disk::pinned::Pinned;
+use crate::disk::shown;
 use crate::disk::{fake, links};
 
 impl Walk<'_> {
