@@ -39,6 +39,7 @@ use crate::throttle::Rate;
 use crate::transport::{Connect, ConnectError};
 pub(crate) use arguments::{Demands, base, hello, sender_args, server_args};
 pub use bootstrap::{Bootstrap, UPLOAD_DIR, is_static};
+pub(crate) use compression::Coding;
 pub use compression::Compress;
 use control::Control;
 pub(crate) use far_end::{FarProgram, ServerProbe, probe};

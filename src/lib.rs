@@ -7,6 +7,7 @@
 
 mod agent;
 pub mod archiver;
+mod backoff;
 pub mod bench;
 pub mod catalog;
 pub mod cli;

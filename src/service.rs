@@ -2,19 +2,15 @@
 
 use crate::archiver::stop::Stop;
 use crate::archiver::{Bootstrap, Direction, Settings, Sources, Upkeep};
+use crate::backoff::Backoff;
 use crate::catalog::{self, AnyCatalog, CatalogError, Database};
 use crate::local::Local;
 use crate::manifest::Manifest;
 use crate::transport::ssh::{Ssh, SshOptions};
 use crate::transport::{Connect, ConnectError};
-use backon::{BackoffBuilder, ExponentialBuilder};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// Waits between attempts to open the table: they double, and with their jitter none is longer than twice the last of these.
-const OPENING_WAITS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 /// Why nothing can be run.
 #[derive(Debug, thiserror::Error)]
@@ -56,9 +52,9 @@ impl Service {
         stop: &Stop,
         mut goes_on: impl FnMut(&CatalogError) -> bool,
     ) -> Result<Option<AnyCatalog>, CatalogError> {
-        let (least, most) = OPENING_WAITS;
-        let waits = ExponentialBuilder::new().with_min_delay(least).with_max_delay(most).without_max_times();
-        for wait in waits.with_jitter().build() {
+        let mut backoff = Backoff::default();
+        loop {
+            let wait = backoff.pause();
             let opened = tokio::select! {
                 opened = catalog::open(&self.database, self.options.clone()) => opened,
                 () = stop.stopped() => return Ok(None),
@@ -73,7 +69,6 @@ impl Service {
                 () = stop.stopped() => return Ok(None),
             }
         }
-        Ok(None)
     }
 
     /// Warns of names that no row has, and gives the words.

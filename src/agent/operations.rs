@@ -119,7 +119,7 @@ impl ArchiverAgent {
             .map(|note| json!({"id": note.id.0, "path": note.path, "why": note.reason.as_ref().map(|(_, why)| why)}))
             .collect();
         session.set_data(json!({"rows": rows, "reasons": reasons}));
-        Ok(format!("{rows} rows will be tried again"))
+        Ok(Retry::told(rows))
     }
 
     async fn pending(self: Arc<Self>, session: Session) -> Outcome {

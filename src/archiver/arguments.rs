@@ -1,6 +1,6 @@
 //! How a session with the far end's rsync begins: the arguments that it is started with, and what we bring to the handshake.
 
-use super::compression;
+use super::compression::{self, Coding};
 use crate::transfer::fetch;
 use protocol::args::{Options, ServerArgs};
 use protocol::checksum::Checksum;
@@ -53,20 +53,21 @@ pub(crate) fn base(data_dir: &str) -> String {
 }
 
 /// What we bring to a handshake with a server that has [`server_args`].
-pub(crate) fn hello(compressed: bool) -> Hello {
+pub(crate) fn hello(coding: Coding) -> Hello {
     Hello {
         side: Side::Client,
         version: VERSION_MOST,
         choice: None,
         offer: Offer::Only(Checksum::Md5),
-        compression: compression::wish(compressed),
+        compression: coding.wish(),
         incremental: false,
         acknowledges: false,
     }
 }
 
 /// The server arguments for fetching.
-pub(crate) fn sender_args(compressed: bool) -> Vec<OsString> {
+pub(crate) fn sender_args(coding: Coding) -> Vec<OsString> {
+    let compressed = coding == Coding::Compressed;
     let options =
         Options { compress: compressed, compress_level: compressed.then_some(compression::LEVEL), ..fetch::options() };
     let args = ServerArgs { sender: true, options, paths: vec![b"/".to_vec()], ..ServerArgs::default() };
@@ -79,7 +80,7 @@ mod tests {
 
     #[test]
     fn the_names_are_not_among_the_arguments() {
-        let words = sender_args(false);
+        let words = sender_args(Coding::Plain);
         assert_eq!(words[..2], ["--server", "--sender"]);
         assert!(["--files-from=-", "--from0"].iter().all(|word| words.contains(&OsString::from(word))));
         assert_eq!(words[words.len() - 2..], [".", "/"]);

@@ -9,14 +9,14 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 /// A job whose file has failed, and how.
-pub(super) struct Failed {
+pub(super) struct FileFailure {
     pub(super) job: Job,
     pub(super) kind: Failure,
     pub(super) why: String,
 }
 
 /// The files of one session.
-pub(super) struct Listed {
+pub(super) struct SessionFiles {
     pub(super) files: usize,
     /// Where they come from, if some place is in trouble; only then does it matter which files were there.
     sources: Vec<PathBuf>,
@@ -24,7 +24,7 @@ pub(super) struct Listed {
     since: Instant,
 }
 
-impl Listed {
+impl SessionFiles {
     /// The files of a session that began at `since`.
     pub(super) fn of(jobs: &[Job], origins: &Origins, since: Instant) -> Self {
         let sources = match origins.in_trouble() {
@@ -37,7 +37,7 @@ impl Listed {
     /// Says of each failure whether the file is held back, its place being in trouble.
     pub(super) fn held(
         &self,
-        failed: &[Failed],
+        failed: &[FileFailure],
         origins: &Origins,
         mut far_folders: FarFolders<'_>,
         direction: Direction,
@@ -45,7 +45,7 @@ impl Listed {
         if failed.is_empty() && self.sources.is_empty() {
             return Vec::new();
         }
-        let mut place = |Failed { job, kind, why }: &Failed| match (kind, direction) {
+        let mut place = |FileFailure { job, kind, why }: &FileFailure| match (kind, direction) {
             (Failure::Missing | Failure::Unreadable, Direction::Push) => {
                 Some(origins.look(&job.source).err().and_then(|lack| lack.place))
             }

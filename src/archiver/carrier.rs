@@ -1,6 +1,6 @@
 //! Carries batches to or from one far end, each in one session: what of the far end outlasts a session is known here.
 
-use super::compression::CompressionTuner;
+use super::compression::{Coding, CompressionTuner};
 use super::control::Control;
 use super::far_end::{self, FarFolders};
 use super::flight::Job;
@@ -56,15 +56,15 @@ impl Carrier {
         self.connect.describe()
     }
 
-    fn terms(&self, compressed: bool) -> SessionTerms {
-        SessionTerms::new(self.number, &self.settings, &self.control, compressed)
+    fn terms(&self, coding: Coding) -> SessionTerms {
+        SessionTerms::new(self.number, &self.settings, &self.control, coding)
     }
 
     /// Carries a batch, all of whose jobs are of one variant. The error says why there was no session, or could be none.
     pub(super) fn carry(&mut self, jobs: &[Job]) -> Result<Carried, String> {
         jobs.iter().for_each(|job| job.headway.begin());
-        let compressed = self.compression.next(self.settings.compress);
-        let terms = self.terms(compressed);
+        let coding = self.compression.next(self.settings.compress);
+        let terms = self.terms(coding);
         let connect = self.connect.as_mut();
         let road = self.roads.find(connect, &self.settings, self.control.progress());
         let carried = match road.map_err(|error| terms.trouble(&error))? {
@@ -73,7 +73,7 @@ impl Carrier {
             Road::Sftp(session) => sftp::carry(jobs, session, &mut self.interrupted, &terms),
         }?;
         if let (Some(took), Ok(_)) = (carried.took, &carried.ended) {
-            self.compression.learn(compressed, terms.moved(), took);
+            self.compression.learn(coding, terms.moved(), took);
             self.sharing.learn(terms.moved(), took, &self.settings);
         }
         Ok(carried)
@@ -86,7 +86,7 @@ impl Carrier {
 
     /// Helps with the file of another worker; the error says why no connection for that is to be had.
     pub(super) fn help(&mut self, shared: &SharedFile) -> Result<(), ConnectError> {
-        let terms = self.terms(false);
+        let terms = self.terms(Coding::Plain);
         self.sharing.help(shared, self.connect.as_mut(), &terms)
     }
 

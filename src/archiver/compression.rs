@@ -29,9 +29,21 @@ pub enum Compress {
     Auto,
 }
 
-/// What the handshake of a session says of it.
-pub(super) fn wish(compressed: bool) -> Wish {
-    if compressed { Wish { choice: Choice::Negotiated, level: Some(LEVEL) } } else { Wish::OFF }
+/// How one session sends the data of files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Coding {
+    Plain,
+    Compressed,
+}
+
+impl Coding {
+    /// What the handshake of the session says of it.
+    pub(super) fn wish(self) -> Wish {
+        match self {
+            Self::Plain => Wish::OFF,
+            Self::Compressed => Wish { choice: Choice::Negotiated, level: Some(LEVEL) },
+        }
+    }
 }
 
 /// Judges it for the sessions of one worker.
@@ -44,26 +56,27 @@ pub(super) struct CompressionTuner {
 }
 
 impl CompressionTuner {
-    /// Whether the next session is compressed.
-    pub(super) fn next(&self, compress: Compress) -> bool {
-        match (compress, self.rates) {
+    /// How the next session sends.
+    pub(super) fn next(&self, compress: Compress) -> Coding {
+        let compressed = match (compress, self.rates) {
             (Compress::No, _) => false,
             (Compress::Yes, _) => true,
             (Compress::Auto, [None, _]) => false,
             (Compress::Auto, [_, None]) => true,
             (Compress::Auto, [Some(plain), Some(compressed)]) => (compressed > plain * PAYS) ^ (self.alike >= AGAIN),
-        }
+        };
+        if compressed { Coding::Compressed } else { Coding::Plain }
     }
 
     /// A session moved so much of files in this time.
-    pub(super) fn learn(&mut self, compressed: bool, bytes: u64, took: Duration) {
+    pub(super) fn learn(&mut self, coding: Coding, bytes: u64, took: Duration) {
         if bytes < TELLING_BYTES {
             return;
         }
         let rate = bytes as f64 / took.as_secs_f64().max(1e-6);
         let other_kind = self.alike >= AGAIN;
         self.alike = if other_kind { 0 } else { self.alike + 1 };
-        let known = &mut self.rates[usize::from(compressed)];
+        let known = &mut self.rates[coding as usize];
         // What was learned of the kind that was tried again is old.
         *known = Some(known.filter(|_| !other_kind).map_or(rate, |known| known + (rate - known) * WEIGHT));
     }
@@ -77,8 +90,9 @@ mod tests {
     fn play(tuner: &mut CompressionTuner, sessions: u32, bytes: u64, seconds: impl Fn(bool) -> f64) -> u32 {
         (0..sessions)
             .map(|_| {
-                let compressed = tuner.next(Compress::Auto);
-                tuner.learn(compressed, bytes, Duration::from_secs_f64(seconds(compressed)));
+                let coding = tuner.next(Compress::Auto);
+                let compressed = coding == Coding::Compressed;
+                tuner.learn(coding, bytes, Duration::from_secs_f64(seconds(compressed)));
                 u32::from(compressed)
             })
             .sum()
@@ -100,6 +114,9 @@ mod tests {
     fn small_sessions_tell_nothing() {
         let mut tuner = CompressionTuner::default();
         assert_eq!(play(&mut tuner, 50, 1000, |compressed| if compressed { 0.1 } else { 1.0 }), 0);
-        assert!(tuner.next(Compress::Yes) && !tuner.next(Compress::No));
+        assert_eq!(
+            [Compress::Yes, Compress::No].map(|compress| tuner.next(compress)),
+            [Coding::Compressed, Coding::Plain]
+        );
     }
 }

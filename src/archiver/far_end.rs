@@ -1,6 +1,7 @@
 //! What runs at the far end.
 
 use super::arguments::hello;
+use super::compression::Coding;
 use super::origins::{FolderTrouble, far_place};
 use crate::transfer::greet;
 use crate::transport::{COMMAND_END, COMMAND_START, CommandOutput, Connect, ConnectError};
@@ -106,7 +107,7 @@ fn no_command(error: &ConnectError) -> bool {
 /// Whether a session begins.
 fn serves(connect: &mut dyn Connect, server_args: &[OsString]) -> Result<(), String> {
     let link = connect.open(server_args).map_err(|error| error.to_string())?;
-    let greeted = greet(link, hello(false)).map(drop).map_err(|error| error.to_string());
+    let greeted = greet(link, hello(Coding::Plain)).map(drop).map_err(|error| error.to_string());
     // What still runs there is left.
     connect.disconnect();
     greeted

@@ -2,7 +2,7 @@
 //! against any file: it is said once, and looked at again.
 
 use super::Sources;
-use super::retry::Backoff;
+use crate::backoff::Backoff;
 use crate::status::{Failure, Progress};
 use rustix::io::Errno;
 use std::collections::{HashMap, HashSet};
@@ -216,7 +216,7 @@ impl Origins {
         if let Some(known) = away.get_mut(folder) {
             // One look at many files is one.
             if known.until <= now {
-                known.until = now + known.backoff.next();
+                known.until = now + known.backoff.pause();
             }
             known.answered = answered;
             return;
@@ -232,8 +232,8 @@ impl Origins {
             (true, false) => tracing::warn!("{words}; {tail} It is looked at again"),
             (false, _) => tracing::debug!("{words}; {tail}"),
         }
-        let mut backoff = Backoff::new();
-        let until = now + backoff.next();
+        let mut backoff = Backoff::default();
+        let until = now + backoff.pause();
         away.insert(folder.to_owned(), Away { why: words, told: told.to_owned(), backoff, until, answered });
     }
 

@@ -10,10 +10,11 @@ use super::flight::{Admission, Flight, Job};
 use super::layout::{RemotePath, archived_path, place, too_long};
 use super::origins::{Lack, Look, Origins};
 use super::recorder::AttemptRules;
-use super::retry::{Backoff, ONCE_PATIENCE, Pauses};
+use super::retry::{ONCE_PATIENCE, Pauses};
 use super::sessions::SessionPermits;
 use super::unfinished::Strays;
 use super::{Direction, Ended, Settings};
+use crate::backoff::Backoff;
 use crate::catalog::{Catalog, CatalogError, Looked, Outcome, Pending, Record, RecordId, Settled};
 use crate::status::Failure;
 use std::collections::BTreeSet;
@@ -122,7 +123,7 @@ impl Turns {
 impl<C: Catalog> Poller<C> {
     /// Runs until stopped; with `once`, until each row has had its turn and nothing is in flight.
     pub(super) async fn run(self) -> Ended {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::default();
         let mut memory = self.memory();
         loop {
             if self.control.stop().is_stopped() {
@@ -157,8 +158,8 @@ impl<C: Catalog> Poller<C> {
                 Err(error) => {
                     memory.waiting = false;
                     self.control.progress().database_trouble(&error.to_string());
-                    let pause = backoff.next();
-                    if self.settings.once && backoff.failures >= ONCE_PATIENCE {
+                    let pause = backoff.pause();
+                    if self.settings.once && backoff.failures() >= ONCE_PATIENCE {
                         return Ended::OutOfReach(error.to_string());
                     }
                     tracing::warn!(wait_ms = pause.as_millis() as u64, "{error}; trying again");

@@ -31,7 +31,7 @@ pub(super) fn carry(jobs: &[Job], connect: &mut dyn Connect, terms: &SessionTerm
         .keeping(&terms.aside(jobs));
     let mut guard = None;
     let open = || {
-        let link = connect.open(&sender_args(terms.compressed))?;
+        let link = connect.open(&sender_args(terms.coding))?;
         guard = Some(terms.guard(link.closer.clone()));
         Ok(terms.settings.rate.on_reading(link))
     };
@@ -86,7 +86,7 @@ fn fetch_batch(
     let remote = link.remote.clone();
     let mut watch = PullWatch { jobs, wishers, verdicts, words, unsaid: Vec::new(), current: None, terms };
     let ended =
-        greet(link, hello(terms.compressed)).and_then(|session| fetch(session, &wishes, dest, BATCH_BYTES, &mut watch));
+        greet(link, hello(terms.coding)).and_then(|session| fetch(session, &wishes, dest, BATCH_BYTES, &mut watch));
     let ended = ended.map_err(|error| explain(error, &remote));
     if ended.is_err() {
         remote.wait(LAST_WORDS);

@@ -1,6 +1,7 @@
 //! One session over one batch: the file list without a staging tree, and who answers for what.
 
 use super::arguments::{Demands, hello, server_args};
+use super::compression::Coding;
 use super::far_end::FarProgram;
 use super::flight::Job;
 use super::terms::{SessionTerms, dir_mode};
@@ -41,7 +42,7 @@ pub(super) fn carry(
     let demands = Demands {
         fsync: far_end.is_some_and(FarProgram::syncs),
         chmod: settings.chmod.is_some(),
-        compressed: terms.compressed,
+        compressed: terms.coding == Coding::Compressed,
         partial: Some(terms.aside(jobs)),
     };
     let link = connect.open(&server_args(&settings.data_dir, demands)).map_err(|error| terms.trouble(&error))?;
@@ -71,7 +72,7 @@ fn send_batch(jobs: &[Job], link: Link, terms: &SessionTerms) -> Carried {
     }
     let source = PushSource { jobs, by_ndx: watch.by_ndx.clone(), sources: &terms.settings.sources };
     let remote = link.remote.clone();
-    let ended = greet(link, hello(terms.compressed)).and_then(|session| {
+    let ended = greet(link, hello(terms.coding)).and_then(|session| {
         let options = Options { checksum: true, relative: true, ..Options::default() };
         let plan = SendPlan {
             shape: options.list_shape(Checksum::Md5.size()),

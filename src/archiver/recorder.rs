@@ -1,8 +1,8 @@
 //! Writes outcomes back, many in one transaction.
 
 use super::flight::Job;
-use super::retry::Backoff;
 use super::stop::Stop;
+use crate::backoff::Backoff;
 use crate::catalog::{Catalog, Outcome, Settled};
 use crate::manifest::{Entry, Manifest};
 use crate::status::Progress;
@@ -68,7 +68,7 @@ impl<C: Catalog> Recorder<C> {
                 (job, settled)
             })
             .unzip();
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::default();
         loop {
             // In this order: a row that is recorded does not come again.
             let recorded = match self.list(&mut entries).await {
@@ -78,7 +78,7 @@ impl<C: Catalog> Recorder<C> {
             match recorded {
                 Ok(_) => break,
                 Err(error) => {
-                    let wait = backoff.next();
+                    let wait = backoff.pause();
                     self.progress.database_trouble(&error);
                     tracing::warn!(
                         wait_ms = wait.as_millis() as u64,

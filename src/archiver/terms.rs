@@ -1,6 +1,7 @@
 //! Under which terms one session carries its batch.
 
 use super::Settings;
+use super::compression::Coding;
 use super::control::Control;
 use super::flight::Job;
 use super::origins::look;
@@ -26,8 +27,8 @@ pub(super) struct SessionTerms {
     pub(super) number: usize,
     pub(super) settings: Arc<Settings>,
     pub(super) control: Control,
-    /// File data is compressed on its way.
-    pub(super) compressed: bool,
+    /// How the data of files is sent.
+    pub(super) coding: Coding,
     /// Bytes of files that the session has moved.
     moved: Cell<u64>,
     /// They were counted before, when several wrote them.
@@ -35,9 +36,9 @@ pub(super) struct SessionTerms {
 }
 
 impl SessionTerms {
-    pub(super) fn new(number: usize, settings: &Arc<Settings>, control: &Control, compressed: bool) -> Self {
+    pub(super) fn new(number: usize, settings: &Arc<Settings>, control: &Control, coding: Coding) -> Self {
         let (settings, control) = (settings.clone(), control.clone());
-        Self { number, settings, control, compressed, moved: Cell::new(0), counted: Cell::new(false) }
+        Self { number, settings, control, coding, moved: Cell::new(0), counted: Cell::new(false) }
     }
 
     /// Whether to take up no further file.

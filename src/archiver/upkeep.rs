@@ -6,7 +6,6 @@ mod prune;
 
 use super::Sources;
 use super::control::Control;
-use crate::catalog::sqlite::SqliteCatalog;
 use crate::catalog::{AnyCatalog, Catalog, CatalogError};
 use prune::Stays;
 use std::path::PathBuf;
@@ -101,6 +100,3 @@ impl Upkeep {
         Ok(round)
     }
 }
-
-/// The table for a thread that does blocking work.
-type Table = SqliteCatalog;

@@ -1,18 +1,19 @@
 //! A worker: one thread that has batch after batch carried, and decides on what is left of each.
 
-use super::blame::{Failed, Listed};
+use super::blame::{FileFailure, SessionFiles};
 use super::carrier::Carrier;
 use super::control::Control;
 use super::flight::Job;
 use super::layout::{archived_path, too_long};
 use super::origins::Origins;
 use super::results::Results;
-use super::retry::{Backoff, ONCE_PATIENCE, blames_the_link, no_room, with_words, words_about};
+use super::retry::{ONCE_PATIENCE, blames_the_link, no_room, with_words, words_about};
 use super::sessions::SessionPermits;
 use super::shared_file::{SharedFile, SharedFiles};
 use super::unfinished::Strays;
 use super::verdict::Verdict;
 use super::{Direction, Settings};
+use crate::backoff::Backoff;
 use crate::status::Failure;
 use crate::transfer::{Summary, TransferError};
 use crate::transport::Connect;
@@ -74,7 +75,7 @@ struct Rest {
 struct Unproven {
     /// It is carried again.
     left: Vec<Job>,
-    failed: Vec<Failed>,
+    failed: Vec<FileFailure>,
     refused: Vec<Job>,
 }
 
@@ -82,7 +83,7 @@ impl Worker {
     pub(super) fn new(number: usize, connect: Box<dyn Connect>, common: Workplace) -> Self {
         let carrier =
             Carrier::new(number, connect, common.settings.clone(), common.control.clone(), common.shared_files.clone());
-        Self { number, common, carrier, backoff: Backoff::new(), rests: VecDeque::new() }
+        Self { number, common, carrier, backoff: Backoff::default(), rests: VecDeque::new() }
     }
 
     /// Works until the queue is closed.
@@ -149,7 +150,7 @@ impl Worker {
         if let Err(TransferError::Stalled(_)) = &carried.ended {
             self.common.control.progress().timed_out();
         }
-        let listed = Listed::of(&jobs, &self.common.origins, since);
+        let listed = SessionFiles::of(&jobs, &self.common.origins, since);
         let full = no_room(&carried.words).map(str::to_owned);
         let Unproven { mut left, failed, refused } = self.sort(jobs, carried.verdicts, full.is_some());
         self.blame(failed, &listed);
@@ -182,7 +183,7 @@ impl Worker {
                     job.headway.arrived = digest;
                     unproven.left.push(job);
                 }
-                Verdict::Failed(kind, why) => unproven.failed.push(Failed { job, kind, why }),
+                Verdict::Failed(kind, why) => unproven.failed.push(FileFailure { job, kind, why }),
                 Verdict::Taken => unproven.left.extend(self.next_variant(job)),
                 Verdict::Refused if !full => unproven.refused.push(job),
                 Verdict::Refused | Verdict::Open => unproven.left.push(job),
@@ -220,10 +221,10 @@ impl Worker {
     }
 
     /// Counts failures of files of a session, but for those whose place is in trouble: they are held back with it.
-    fn blame(&mut self, failed: Vec<Failed>, listed: &Listed) {
+    fn blame(&mut self, failed: Vec<FileFailure>, listed: &SessionFiles) {
         let Workplace { origins, settings, results, .. } = &self.common;
         let held = listed.held(&failed, origins, self.carrier.far_folders(), settings.direction);
-        for (Failed { mut job, kind, why }, held) in failed.into_iter().zip(held) {
+        for (FileFailure { mut job, kind, why }, held) in failed.into_iter().zip(held) {
             match held {
                 true => job.had_its_turn(),
                 false => results.failed(job, kind, why),
@@ -317,13 +318,13 @@ impl Worker {
 
     /// Waits because of the link; false when a run with `once` gives up instead.
     fn pause(&mut self, why: &str) -> bool {
-        let wait = self.backoff.next();
+        let wait = self.backoff.pause();
         self.carrier.forget_road();
         let (progress, stop) = (self.common.control.progress(), self.common.control.stop());
         progress.link_trouble(why);
         let host = self.carrier.describe();
-        if self.common.settings.once && self.backoff.failures >= ONCE_PATIENCE {
-            tracing::error!(host, "Giving up after {} attempts: {why}", self.backoff.failures);
+        if self.common.settings.once && self.backoff.failures() >= ONCE_PATIENCE {
+            tracing::error!(host, "Giving up after {} attempts: {why}", self.backoff.failures());
             progress.give_up(why);
             stop.stop();
             return false;

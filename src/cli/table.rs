@@ -42,7 +42,7 @@ pub(super) fn retry(args: RetryArgs) -> Result<u8> {
     if changed > known.len() as u64 {
         print(&format!("… and {} more", changed - known.len() as u64));
     }
-    print(&format!("{changed} rows will be tried again"));
+    print(&Retry::told(changed));
     Ok(0)
 }
 

@@ -249,7 +249,7 @@ fn giving_up_is_told_with_its_reason_which_is_kept() {
     };
     let said = retry(&["--id", "1"]);
     assert!(said.contains(&format!("row 1, {}: it is missing", missing.path.display())), "{said}");
-    assert!(said.contains("1 rows will be tried again"), "{said}");
+    assert!(said.contains("1 row will be tried again"), "{said}");
     assert!(notes().starts_with("2\t3\t"), "{}", notes());
     // Proven, it has no note any more.
     table.execute("UPDATE pysmurf_files_v1 SET pub_id = 'crate1slot2', failed_copy_attempts = 1 WHERE id = 2");

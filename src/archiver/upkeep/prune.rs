@@ -1,11 +1,10 @@
 //! Deletes local files whose copies are proven. Only what still is what was proven: a file that has changed since, or has
 //! been replaced, stays, and the log says so once. What stays is looked at again after pauses that grow.
 
-use super::Table;
 use crate::archiver::Sources;
 use crate::archiver::control::Control;
 use crate::archiver::origins::{FolderTrouble, Lack, look};
-use crate::catalog::sqlite::Prunable;
+use crate::catalog::sqlite::{Prunable, SqliteCatalog};
 use crate::catalog::{CatalogError, RecordId};
 use crate::clock::unix_now;
 use crate::disk::digest::sum_of;
@@ -97,7 +96,7 @@ impl Stays {
 
 /// Deletes what may go; returns how long the table was gone through.
 pub(super) async fn prune(
-    table: &Table,
+    table: &SqliteCatalog,
     sources: &Sources,
     age: Duration,
     stays: &mut Stays,
@@ -131,7 +130,7 @@ pub(super) async fn prune(
 }
 
 async fn delete(
-    table: &Table,
+    table: &SqliteCatalog,
     sources: &Sources,
     files: Vec<Prunable>,
     stays: &mut Stays,

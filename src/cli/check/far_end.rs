@@ -1,7 +1,9 @@
 //! The far end: its SSH, its rsync; and the archive's directory, there or here.
 
 use super::report::{Report, Status};
-use crate::archiver::{Demands, Direction, FarProgram, ServerProbe, base, hello, probe, sender_args, server_args};
+use crate::archiver::{
+    Coding, Demands, Direction, FarProgram, ServerProbe, base, hello, probe, sender_args, server_args,
+};
 use crate::link::Closer;
 use crate::local::Local;
 use crate::service::Service;
@@ -229,7 +231,7 @@ impl FarSide<'_> {
     fn session_args(&self, fsync: bool) -> Vec<OsString> {
         match self.direction {
             Direction::Push => server_args(self.data_dir, Demands { fsync, ..Demands::default() }),
-            Direction::Pull => sender_args(false),
+            Direction::Pull => sender_args(Coding::Plain),
         }
     }
 
@@ -241,7 +243,7 @@ impl FarSide<'_> {
         };
         let remote = link.remote.clone();
         let alarm = Alarm::set(link.closer.clone());
-        let agreed = greet(link, hello(false)).map(|session| session.agreed);
+        let agreed = greet(link, hello(Coding::Plain)).map(|session| session.agreed);
         drop(alarm);
         // One session at a time: the next step needs the line, or a new one.
         if remote.wait(LEAVE_LIMIT).is_none() {

@@ -2,10 +2,12 @@
 
 use super::calls::{Answer, wait};
 use super::{AgentEnd, Shared};
+use crate::backoff::Backoff;
 use crate::ocs::lock;
 use crate::ocs::wamp::message::INVOCATION;
 use crate::ocs::wamp::{MAX_MESSAGE, Message, WampError, Wire};
 use serde_json::{Map, Value, json};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -13,6 +15,8 @@ use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
 
+/// The first pause between tries to join; each further one is longer by half.
+const FIRST_PAUSE: RangeInclusive<Duration> = Duration::from_millis(1500)..=Duration::from_millis(2500);
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 /// What operations get to end in, once the agent is ending.
 pub(super) const STOP_LIMIT: Duration = Duration::from_secs(3);
@@ -34,23 +38,9 @@ struct Registrations {
     management: u64,
 }
 
-/// Pauses between tries: 1.5 to 2.5 s, growing by half each time, never more than a minute.
-struct Backoff(f64);
-
-impl Backoff {
-    const FIRST: f64 = 1.5;
-    const MOST: f64 = 60.0;
-
-    fn pause(&mut self) -> Duration {
-        let pause = (self.0 + fastrand::f64()).min(Self::MOST);
-        self.0 = (self.0 * 1.5).min(Self::MOST);
-        Duration::from_secs_f64(pause)
-    }
-}
-
 /// Joins, serves and joins again until told to end.
 pub(super) async fn run(shared: &Arc<Shared>, mut events: Events) -> AgentEnd {
-    let mut backoff = Backoff(Backoff::FIRST);
+    let mut backoff = Backoff::new(FIRST_PAUSE, 1.5);
     let mut lost_at = Instant::now();
     let mut refused_at: Option<Instant> = None;
     let mut has_joined = false;
@@ -64,7 +54,8 @@ pub(super) async fn run(shared: &Arc<Shared>, mut events: Events) -> AgentEnd {
         match attempt {
             Ok((wire, registrations)) => {
                 tracing::info!("Joined the router at {} as {}", shared.config.wamp_server, shared.address);
-                (has_joined, refused_at, backoff) = (true, None, Backoff(Backoff::FIRST));
+                (has_joined, refused_at) = (true, None);
+                backoff.reset();
                 match serve(shared, wire, &registrations, &mut events).await {
                     Ok(()) => return wind_down(shared, AgentEnd::Asked).await,
                     Err(error) => tracing::warn!("Lost the router: {error}; operations go on"),
@@ -328,22 +319,6 @@ impl Director {
                 "Ignored a message of the router: {}",
                 other.encode().chars().take(80).collect::<String>()
             ),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_by_half_to_a_minute() {
-        let mut backoff = Backoff(Backoff::FIRST);
-        let mut least = Backoff::FIRST;
-        for _ in 0..20 {
-            let pause = backoff.pause().as_secs_f64();
-            assert!(pause >= least.min(60.0) && pause <= (least + 1.0).min(60.0), "{pause} {least}");
-            least *= 1.5;
         }
     }
 }
