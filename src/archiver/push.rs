@@ -11,7 +11,7 @@ use super::{Sources, shared_file::Sharing};
 use crate::link::Link;
 use crate::status::Failure;
 use crate::transfer::send::{Digest, Sent};
-use crate::transfer::{Answer, Listing, SendPlan, Source, Watch, greet, send};
+use crate::transfer::{Answer, Listing, SendObserver, SendPlan, Source, greet, send};
 use crate::transport::Connect;
 use protocol::args::Options;
 use protocol::checksum::{Checksum, Sum};
@@ -164,9 +164,9 @@ impl PushWatch<'_> {
     }
 }
 
-impl Watch for PushWatch<'_> {
-    fn requested(&mut self, ndx: Ndx, entry: &FileEntry, request: &Request) -> Answer {
-        let Some(at) = self.job_at(ndx) else { return Answer::Decline };
+impl SendObserver for PushWatch<'_> {
+    fn requested(&mut self, entry: &FileEntry, request: &Request) -> Answer {
+        let Some(at) = self.job_at(request.ndx) else { return Answer::Decline };
         // Asked for again: our bytes did not have the registered sum.
         let changed = request.redo && matches!(self.verdicts[at], Verdict::Failed(..));
         let taken = !request.redo && !request.header.flags.has(ItemFlags::NEW);
@@ -193,8 +193,8 @@ impl Watch for PushWatch<'_> {
         self.terms.count(bytes);
     }
 
-    fn sent(&mut self, ndx: Ndx, _entry: &FileEntry, sent: &Sent, sum: &Sum) {
-        let Some(at) = self.job_at(ndx) else { return };
+    fn sent(&mut self, _entry: &FileEntry, request: &Request, sent: &Sent, sum: &Sum) {
+        let Some(at) = self.job_at(request.ndx) else { return };
         self.stages[at] = Stage::Sent(*sent);
         if sum.as_bytes() != self.jobs[at].md5 {
             self.verdicts[at] = Verdict::Failed(Failure::Changed, CHANGED.into());

@@ -1,23 +1,23 @@
 //! Sends a list of files. Counterpart: rsync's `send_files`.
 
-mod conversation;
 mod lists;
 mod reply;
+mod sending;
+mod side;
 
 use super::TransferError;
-use super::abort::{Parts, abort};
+use super::conversation::Conversation;
 use super::filters::ClientRules;
-use super::greet::Conversation;
+use super::item::Item;
 use super::suffixes::Suffixes;
 use crate::link::Ending;
-use conversation::{Line, converse};
 use protocol::checksum::Sum;
 use protocol::filter::{Rule, RuleSet};
 use protocol::flist::{FileEntry, FileList, IdNames, ListShape, Ndx};
 use protocol::generator::DeleteCounts;
-use protocol::item::ItemHeader;
 use protocol::mux::Message;
 use protocol::sender::Request;
+use side::SenderSide;
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek};
 
@@ -33,8 +33,6 @@ const SUM_SIZE: u64 = 24;
 pub struct SendPlan {
     /// What the entries of the list carry.
     pub shape: ListShape,
-    /// We are the server: the client's filter rules come first, statistics go last.
-    pub server: bool,
     /// How those rules are read.
     pub client_rules: ClientRules,
     /// Nothing is transferred.
@@ -57,7 +55,7 @@ pub struct SendPlan {
     pub names_from_peer: bool,
     /// File data goes into the batch file only (`--only-write-batch`).
     pub only_batch: bool,
-    /// The watch is told the BLAKE3 of each file sent.
+    /// The observer is told the BLAKE3 of each file sent.
     pub digests: bool,
 }
 
@@ -126,9 +124,6 @@ pub trait Source {
         Ok(None)
     }
 
-    /// A wanted file could not be opened.
-    fn unreadable(&self, _ndx: Ndx, _entry: &FileEntry, _error: &io::Error) {}
-
     /// A wanted file could not be read to its end.
     fn broken_off(&self, _ndx: Ndx, _entry: &FileEntry, _error: &io::Error) {}
 
@@ -153,12 +148,12 @@ pub enum Answer {
 }
 
 /// Hears how the transfer goes, and has a say.
-pub trait Watch {
+pub trait SendObserver {
     /// A list, or the next segment of it, is made and about to be sent.
     fn listed(&mut self, _list: &FileList) {}
 
     /// The receiving side wants a file.
-    fn requested(&mut self, _ndx: Ndx, _entry: &FileEntry, _request: &Request) -> Answer {
+    fn requested(&mut self, _entry: &FileEntry, _request: &Request) -> Answer {
         Answer::Send
     }
 
@@ -166,9 +161,9 @@ pub trait Watch {
     fn progress(&mut self, _bytes: u64) {}
 
     /// A file was sent. `sum` is what its bytes came to.
-    fn sent(&mut self, _ndx: Ndx, _entry: &FileEntry, _sent: &Sent, _sum: &Sum) {}
+    fn sent(&mut self, _entry: &FileEntry, _request: &Request, _sent: &Sent, _sum: &Sum) {}
 
-    /// What was read of the file that was [sent](Watch::sent) just now (only with [`SendPlan::digests`]).
+    /// What was read of the file that was [sent](SendObserver::sent) just now (only with [`SendPlan::digests`]).
     fn digest(&mut self, _ndx: Ndx, _digest: &Digest) {}
 
     /// A wanted file could not be opened or read to its end.
@@ -178,7 +173,7 @@ pub trait Watch {
     fn finished(&mut self, _ndx: Ndx) {}
 
     /// The receiving side tells of a change it made itself.
-    fn item(&mut self, _ndx: Ndx, _entry: &FileEntry, _header: &ItemHeader) {}
+    fn item(&mut self, _item: &Item<'_>) {}
 
     /// The receiving side tells how much it deleted.
     fn deleted(&mut self, _counts: &DeleteCounts) {}
@@ -233,33 +228,20 @@ pub struct Summary {
 /// client's filter rules if we are the server, and the names to send if the peer has them; with incremental recursion it
 /// gives the first segment only, and the source the others.
 pub fn send<S: Source>(
-    session: Conversation,
+    mut conversation: Conversation,
     plan: &SendPlan,
     listing: impl FnOnce(Asked<'_>) -> Result<(Listing, S), TransferError>,
-    watch: &mut dyn Watch,
+    observer: &mut dyn SendObserver,
 ) -> Result<Summary, TransferError> {
-    let Conversation { agreed, inbox, mut out, mut reader, mut writer, closer, batch, .. } = session;
-    writer.batch = batch;
-    let line = Line { agreed: &agreed, out: &mut out, reader: &mut reader, writer: &mut writer, closer: &closer };
-    let (files, sent) = match converse(line, inbox, plan, listing, watch) {
+    conversation.writer.batch = conversation.batch.take();
+    let (files, sent) = match SenderSide::new(&mut conversation, plan, observer).converse(listing) {
         Ok(done) => done,
-        Err(error) => {
-            return Err(abort(
-                &agreed,
-                error,
-                plan.server,
-                Parts { out, writer, reader: &mut reader, closer: &closer },
-            ));
-        }
+        Err(error) => return Err(conversation.abort(error)),
     };
+    let Conversation { server, mut reader, writer, .. } = conversation;
     let (written_bytes, read_bytes) = (writer.written, reader.read);
     drop(writer);
-    let mut ending = None;
     // The client waits for a server to leave, not the other way round.
-    if !plan.server {
-        reader.read_to_end()?;
-        ending = reader.remote.wait(super::ENDING_PATIENCE);
-    }
-    let stderr = reader.remote.stderr();
-    Ok(Summary { files, sent, written_bytes, read_bytes, ending, stderr })
+    let ending = if server { None } else { reader.await_end()? };
+    Ok(Summary { files, sent, written_bytes, read_bytes, ending, stderr: reader.remote.stderr() })
 }

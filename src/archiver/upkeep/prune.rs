@@ -7,7 +7,7 @@ use crate::archiver::origins::{FolderTrouble, Lack, look};
 use crate::catalog::sqlite::{Prunable, SqliteCatalog};
 use crate::catalog::{CatalogError, RecordId};
 use crate::clock::unix_now;
-use crate::transfer::digest::sum_of;
+use crate::disk::digest::sum_of;
 use crate::transfer::send::FileContent;
 use protocol::checksum::{Checksum, Sum};
 use std::collections::HashMap;
