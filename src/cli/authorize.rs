@@ -4,7 +4,7 @@ use super::flags::{AuthorizeArgs, ConfinedArgs};
 use super::output::{print, say};
 use super::server;
 use crate::archiver::{Demands, is_aside, server_args};
-use crate::transfer::{confine, open_operand};
+use crate::disk::{confine, open_operand};
 use anyhow::{Context, Result, bail};
 use rustix::fs::Access;
 use std::ffi::OsString;

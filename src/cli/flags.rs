@@ -241,6 +241,10 @@ pub(super) struct ServiceArgs {
     #[arg(long, value_name = "DIR", num_args = 1..)]
     pub(super) source_root: Vec<PathBuf>,
 
+    /// Longest wait for a file system that files come from to answer; what is on it waits until it does, and the rest goes on
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..86_400))]
+    pub(super) source_timeout: u64,
+
     /// SSH user; else the one in --storage-host or --host, the configuration file's, or our own
     #[arg(long, value_name = "NAME")]
     pub(super) user: Option<String>,

@@ -41,7 +41,9 @@ pub(super) fn service(args: &ServiceArgs) -> Result<Service> {
         direction,
         ssh,
         bootstrap: bootstrap(&args.ssh)?,
-        sources: Sources::beneath(&args.source_root).map_err(anyhow::Error::msg)?,
+        sources: Sources::beneath(&args.source_root)
+            .map_err(anyhow::Error::msg)?
+            .answering_within(Duration::from_secs(args.source_timeout)),
     })
 }
 

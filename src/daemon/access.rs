@@ -1,6 +1,6 @@
 //! Who may connect: `hosts allow` and `hosts deny`. Counterpart: rsync's `access.c`.
 
-use crate::wild;
+use crate::disk::wild;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Who is at the other end.

@@ -1,7 +1,7 @@
 //! Users of a module: `auth users` and the secrets file. Counterpart: rsync's `authenticate.c`.
 
-use crate::transfer::open_operator_file;
-use crate::wild;
+use crate::disk::open_operator_file;
+use crate::disk::wild;
 use protocol::daemon::{Digest, matches};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;

@@ -11,7 +11,7 @@ mod tests;
 pub(super) use expand::DaemonVariables;
 pub(super) use parameters::Parameters;
 
-use crate::transfer::{open_operand, open_operator_file, readable, shown_bytes};
+use crate::disk::{open_operand, open_operator_file, readable, shown};
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -96,7 +96,7 @@ struct Parser<'a> {
 
 impl Parser<'_> {
     fn file(&mut self, path: &Path, depth: usize) -> Result<(), ConfigError> {
-        let shown = || shown_bytes(path.as_os_str().as_bytes());
+        let shown = || shown(path.as_os_str().as_bytes());
         let cannot = |source| ConfigError::File { file: shown(), source };
         if depth == DEPTH_MOST {
             return Err(cannot(std::io::Error::other("Too many files include each other")));
@@ -231,7 +231,7 @@ fn expected(what: &str) -> ConfigTrouble {
 
 /// The file itself, or the files of a folder that end so, in order.
 fn files(path: &Path, suffix: &str) -> Result<Vec<PathBuf>, ConfigError> {
-    let cannot = |source| ConfigError::File { file: shown_bytes(path.as_os_str().as_bytes()), source };
+    let cannot = |source| ConfigError::File { file: shown(path.as_os_str().as_bytes()), source };
     // What cannot be entered is taken for a file, and whoever opens it says what is wrong with it.
     let Ok(folder) = open_operand(path).and_then(|folder| readable(&folder)) else { return Ok(vec![path.to_owned()]) };
     let mut files = Vec::new();

@@ -1,7 +1,7 @@
 //! The daemon's log: a file, or the system's. Counterpart: rsync's `log.c`.
 
 use crate::clock;
-use crate::transfer::{open_operator_lock, shown_bytes};
+use crate::disk::{open_operator_lock, shown};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::net::UnixDatagram;
@@ -75,7 +75,7 @@ impl Journal {
             Ok(socket)
         });
         let sink = match connected {
-            Ok(socket) => JournalSink::Syslog { socket, facility, tag: shown_bytes(tag.as_bytes()) },
+            Ok(socket) => JournalSink::Syslog { socket, facility, tag: shown(tag.as_bytes()) },
             Err(_) => JournalSink::Nowhere,
         };
         Self { sink, pid: std::process::id() }
@@ -93,7 +93,7 @@ impl Journal {
 
     fn write(&self, level: Level, text: &str) {
         // Names come from clients: no line of theirs may look like one of ours.
-        let text = shown_bytes(text.trim_end().as_bytes());
+        let text = shown(text.trim_end().as_bytes());
         match &self.sink {
             JournalSink::File(file) => {
                 let line = format!("{} [{}] {text}\n", clock::stamp("%Y/%m/%d %H:%M:%S"), self.pid);

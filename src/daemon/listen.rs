@@ -343,7 +343,7 @@ struct PidFile {
 impl PidFile {
     fn write(path: &Path) -> Result<Self, ListenError> {
         let what = || format!("Cannot write the pid file {}", path.display());
-        let file = crate::transfer::open_operator_lock(path).map_err(system(what()))?;
+        let file = crate::disk::open_operator_lock(path).map_err(system(what()))?;
         let lock = Lock::take(file).map_err(|taken| match taken {
             Taken::ByAnother => {
                 system(format!("{}; another daemon holds it", what()))(io::ErrorKind::WouldBlock.into())

@@ -1,9 +1,9 @@
 //! Entering a module: its folder, its user, and no way back. Counterpart: the middle of rsync's `rsync_module`.
 
 use super::config::{DaemonVariables, Parameters};
+use crate::disk::{confine, open_operand};
 use crate::transfer::filters::{Rules, RulesError};
 use crate::transfer::guard::Guard;
-use crate::transfer::{confine, open_operand};
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 use protocol::args::Options;
 use protocol::filter::Action;

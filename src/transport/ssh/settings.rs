@@ -4,7 +4,7 @@
 //! are of no interest here.
 
 use super::tokens::{LocalNames, PercentTokens};
-use crate::wild;
+use crate::disk::wild;
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::fs;
