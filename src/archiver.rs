@@ -3,50 +3,68 @@
 //! The poller finds waiting rows and fills the queue; workers, one thread and one session each, have them copied; the
 //! recorder writes back what became of them. The table is the only memory: everything here may be lost at any moment.
 
-mod batch;
+mod arguments;
+mod blame;
+mod bootstrap;
+mod carrier;
+mod compression;
 pub mod control;
 mod course;
-mod crew;
-mod deliver;
+mod far_end;
 mod flight;
+mod headway;
 pub mod layout;
 mod origins;
+mod patience;
 mod poller;
 mod pull;
-mod ranges;
+mod push;
 mod recorder;
-mod resume;
+mod results;
 mod retry;
 mod road;
+mod sessions;
+mod sftp;
+mod shared_file;
 mod sources;
-mod squeeze;
 pub mod stop;
+mod terms;
+mod unfinished;
 mod upkeep;
+mod verdict;
 mod worker;
 
 use crate::catalog::{Catalog, RecordId};
 use crate::manifest::Manifest;
 use crate::throttle::Rate;
 use crate::transport::{Connect, ConnectError};
-pub(crate) use batch::{Demands, base, hello, server_args};
+pub(crate) use arguments::{Demands, base, hello, sender_args, server_args};
+pub use bootstrap::{Bootstrap, UPLOAD_DIR, is_static};
+pub(crate) use compression::Coding;
+pub use compression::Compress;
 use control::Control;
-use crew::Crew;
-pub use crew::Workers;
+pub(crate) use far_end::{FarProgram, ServerProbe, probe};
 use flight::Flight;
 pub use layout::RemotePath;
+use origins::Origins;
+use poller::Poller;
 use protocol::chmod::Chmod;
-pub(crate) use pull::sender_args;
-pub use resume::aside_of;
-pub(crate) use resume::is_aside;
-pub(crate) use road::{Answer, ask};
-pub use road::{Bootstrap, UPLOAD_DIR, is_static};
+use recorder::Recorder;
+use results::Results;
+use sessions::SessionPermits;
+pub use sessions::Workers;
+use shared_file::SharedFiles;
 pub use sources::Sources;
-pub use squeeze::Compress;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
+use stop::Stop;
 use tokio::sync::mpsc;
+use unfinished::Strays;
+pub use unfinished::aside_of;
+pub(crate) use unfinished::is_aside;
 pub use upkeep::{Announcing, Upkeep};
-pub(crate) use worker::FarEnd;
+use worker::{Worker, Workplace};
 
 /// Which way the files go. Rows, places and proofs are the same either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,13 +127,13 @@ const LAST_RECORDS: Duration = Duration::from_secs(2);
 
 impl Settings {
     /// Files of one session: so many that each of those at work can have its own while the next ones are gathered.
-    fn batch_files(&self, seats: usize) -> usize {
-        (self.queue / (2 * seats.max(1))).clamp(1, BATCH_FILES)
+    fn batch_files(&self, sessions: usize) -> usize {
+        (self.queue / (2 * sessions.max(1))).clamp(1, BATCH_FILES)
     }
 
     /// Bytes of one session, by the same measure.
-    fn batch_bytes(&self, seats: usize) -> u64 {
-        (self.queue_bytes / (2 * seats.max(1) as u64)).clamp(1, BATCH_BYTES)
+    fn batch_bytes(&self, sessions: usize) -> u64 {
+        (self.queue_bytes / (2 * sessions.max(1) as u64)).clamp(1, BATCH_BYTES)
     }
 }
 
@@ -139,58 +157,44 @@ pub async fn run<C: Catalog>(
 ) -> Result<Ended, ConnectError> {
     let (progress, stop) = (control.progress().clone(), control.stop().clone());
     let settings = Arc::new(settings);
-    let flight = Arc::new(Flight::new(settings.queue, settings.queue_bytes, control.progress().clone()));
-    let crew = Arc::new(Crew::new(settings.workers));
-    let board = Arc::new(ranges::Board::new());
-    let strays = Arc::new(resume::Strays::default());
-    let origins = Arc::new(origins::Origins::new(control.progress().clone(), settings.sources.clone(), settings.once));
+    let flight = Arc::new(Flight::new(settings.queue, settings.queue_bytes, progress.clone()));
+    let permits = Arc::new(SessionPermits::new(settings.workers));
+    let strays = Arc::new(Strays::default());
+    let origins = Arc::new(Origins::new(progress.clone(), settings.sources.clone(), settings.once));
     let (jobs, job_source) = mpsc::channel(settings.workers.most());
-    let job_source = Arc::new(tokio::sync::Mutex::new(job_source));
+    let shared_files = Arc::new(SharedFiles::new(jobs.downgrade()));
     let (results, result_source) = mpsc::channel(settings.queue.max(1));
-    let mut workers = Vec::new();
-    for number in 0..settings.workers.most() {
-        let worker = worker::Worker {
-            number,
-            connect: connect()?,
-            crew: crew.clone(),
-            board: board.clone(),
-            strays: strays.clone(),
-            origins: origins.clone(),
+    let workplace = Workplace {
+        settings: settings.clone(),
+        control: control.clone(),
+        permits: permits.clone(),
+        shared_files: shared_files.clone(),
+        strays: strays.clone(),
+        origins: origins.clone(),
+        path_limit: catalog.path_limit(),
+        jobs: Arc::new(tokio::sync::Mutex::new(job_source)),
+        results: Results {
             settings: settings.clone(),
-            path_limit: catalog.path_limit(),
-            jobs: job_source.clone(),
-            results: results.clone(),
+            strays: strays.clone(),
             progress: progress.clone(),
-            stop: stop.clone(),
-            runtime: tokio::runtime::Handle::current(),
-            road: None,
-            squeeze: squeeze::Squeeze::default(),
-            no_help_before: None,
-            uploaded: None,
-            leftovers: Vec::new(),
-            read_back: None,
-        };
-        let thread = std::thread::Builder::new().name(format!("worker {number}"));
-        let spawned = thread.spawn(move || worker.run());
-        workers.push(spawned.map_err(|error| ConnectError::Setup(format!("Cannot start a thread: {error}")))?);
-    }
-    // Only the workers hold these now: when they are gone, the others notice.
-    drop((results, job_source));
-    let recorder = recorder::Recorder {
+            recorder: results,
+        },
+        runtime: tokio::runtime::Handle::current(),
+    };
+    let workers = start(workplace, connect)?;
+    let recorder = Recorder {
         catalog: catalog.clone(),
         results: result_source,
         manifest: settings.manifest.clone(),
         progress: progress.clone(),
         stop: stop.clone(),
-        terms: recorder::Terms { max_attempts: settings.max_attempts, once: settings.once },
+        rules: recorder::AttemptRules { max_attempts: settings.max_attempts, once: settings.once },
     };
     let recorder = tokio::spawn(recorder.run());
-    let waiting = jobs.downgrade();
-    let waits = move || board.calls() || waiting.upgrade().is_some_and(|jobs| jobs.capacity() < jobs.max_capacity());
-    let poller = poller::Poller {
+    let poller = Poller {
         catalog: catalog.clone(),
         settings: settings.clone(),
-        crew: crew.clone(),
+        permits: permits.clone(),
         flight,
         origins,
         strays,
@@ -201,13 +205,35 @@ pub async fn run<C: Catalog>(
     let mut poll = std::pin::pin!(poll);
     let ended = tokio::select! {
         ended = &mut poll => ended,
-        () = crew.look_after(progress.clone(), stop.clone(), waits) => poll.await,
+        () = permits.look_after(progress, stop.clone(), || shared_files.wants_help() || shared_files.work_waits()) => poll.await,
     };
-    crew.dissolve();
+    permits.open_all();
     if matches!(ended, Ended::OutOfReach(_)) {
         stop.stop();
     }
     // The poller is gone and with it the queue's end: workers finish what they have and leave, then the recorder.
+    finish(workers, recorder, &stop, settings.grace).await;
+    let _ = tokio::time::timeout(LAST_RECORDS, catalog.close()).await;
+    Ok(ended)
+}
+
+/// Starts the workers, each on a thread. Only they hold the results' sender and the queue's end then: when they are gone, the
+/// others notice.
+fn start(
+    workplace: Workplace,
+    connect: impl Fn() -> Result<Box<dyn Connect>, ConnectError>,
+) -> Result<Vec<JoinHandle<()>>, ConnectError> {
+    let start = |number| {
+        let worker = Worker::new(number, connect()?, workplace.clone());
+        let thread = std::thread::Builder::new().name(format!("worker {number}"));
+        let spawned = thread.spawn(move || worker.run());
+        spawned.map_err(|error| ConnectError::Setup(format!("Cannot start a thread: {error}")))
+    };
+    (0..workplace.settings.workers.most()).map(start).collect()
+}
+
+/// Waits for the workers and the recorder; once we are to stop, for as long as `grace` allows.
+async fn finish(workers: Vec<JoinHandle<()>>, recorder: tokio::task::JoinHandle<()>, stop: &Stop, grace: Duration) {
     let finish = async {
         let join = move || workers.into_iter().filter_map(|worker| worker.join().err()).count();
         if tokio::task::spawn_blocking(join).await.unwrap_or(1) > 0 {
@@ -217,7 +243,7 @@ pub async fn run<C: Catalog>(
     };
     let too_late = async {
         stop.stopped().await;
-        tokio::time::sleep(settings.grace).await;
+        tokio::time::sleep(grace).await;
         stop.close_links();
         tokio::time::sleep(LAST_RECORDS).await;
     };
@@ -227,6 +253,4 @@ pub async fn run<C: Catalog>(
             tracing::warn!("Some results could not be recorded in time; their rows stay pending and will be confirmed next time");
         }
     }
-    let _ = tokio::time::timeout(LAST_RECORDS, catalog.close()).await;
-    Ok(ended)
 }

@@ -8,12 +8,14 @@ pub mod mysql;
 mod names;
 mod note;
 mod open;
+mod options;
 pub mod sqlite;
 
 pub use database::{Database, Secret, Server, Tls, TlsMode};
 pub use names::strangers;
 pub use note::{Keeping, NOTES, Note};
-pub use open::{AnyCatalog, Created, Options, init_db, inspect, open, reach};
+pub use open::{AnyCatalog, init_db, inspect, open, reach};
+pub use options::{Created, Options};
 
 /// Primary key of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -171,6 +173,14 @@ pub enum Retry {
 }
 
 impl Retry {
+    /// What has come of it for so many rows, in words.
+    pub fn told(rows: u64) -> String {
+        match rows {
+            1 => "1 row will be tried again".to_owned(),
+            rows => format!("{rows} rows will be tried again"),
+        }
+    }
+
     /// A pattern as SQL's LIKE wants it, with `|` as its escape character.
     fn like(pattern: &str) -> String {
         let mut like = String::with_capacity(pattern.len());

@@ -1,7 +1,7 @@
 //! Exit codes: the one place that makes rsync's numbers of what happened, and what rsync calls them.
 
-use crate::daemon::client::DaemonError;
 use crate::link::Ending;
+use crate::rsync::daemon::DaemonError;
 use crate::transfer::TransferError;
 use crate::transport::ConnectError;
 use protocol::PeerError;
@@ -18,6 +18,8 @@ pub(crate) const STREAM: i32 = 12;
 pub(crate) const DIAGNOSTICS: i32 = 13;
 /// A program of this machine cannot be run or talked to.
 pub(crate) const IPC: i32 = 14;
+/// A thread of ours, which stands for one of rsync's processes, crashed.
+const CRASHED: i32 = 15;
 /// Partial: some files or attributes were not transferred.
 pub(crate) const PARTIAL: i32 = 23;
 /// Files vanished at the source.
@@ -56,7 +58,7 @@ fn name(code: i32) -> &'static str {
         STREAM => "error in rsync protocol data stream",
         DIAGNOSTICS => "errors with program diagnostics",
         IPC => "error in IPC code",
-        15 => "sibling process crashed",
+        CRASHED => "sibling process crashed",
         KILLED => "sibling process terminated abnormally",
         USR1 => "received SIGUSR1",
         SIGNAL => "received SIGINT, SIGTERM, or SIGHUP",
@@ -98,6 +100,7 @@ pub(crate) fn of(error: &TransferError) -> i32 {
         TransferError::Selection(_) => 3,
         TransferError::Rules(_) => 1,
         TransferError::Refused(_) => 4,
+        TransferError::Bug(_) => CRASHED,
         TransferError::Stalled(_) => TIMEOUT,
         // How it was killed explains nothing that the break does not.
         TransferError::Remote { ending: Some(Ending::Exited(status)), .. } => STREAM.max(*status),
@@ -115,17 +118,19 @@ pub(crate) fn of_connect(error: &ConnectError) -> i32 {
     }
 }
 
-/// The exit code of a daemon that let us in to no module.
-pub(crate) fn of_daemon(error: &DaemonError) -> i32 {
-    match error {
-        DaemonError::Refused(_) => START,
-        DaemonError::Connect(ConnectError::Timeout { .. }) => 35,
-        DaemonError::Connect(ConnectError::Setup(_)) | DaemonError::Usage(_) => 1,
-        DaemonError::Connect(_) => SOCKET,
-        DaemonError::Peer(PeerError::Version(_) | PeerError::TooOld(_)) => 2,
-        DaemonError::Link(error) if error.kind() == io::ErrorKind::TimedOut => TIMEOUT,
-        // It hung up before there was a session.
-        DaemonError::Peer(_) | DaemonError::Link(_) => START,
+impl DaemonError {
+    /// The exit code that rsync gives for it.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Self::Refused(_) => START,
+            Self::Connect(ConnectError::Timeout { .. }) => 35,
+            Self::Connect(ConnectError::Setup(_)) | Self::Usage(_) => 1,
+            Self::Connect(_) => SOCKET,
+            Self::Peer(PeerError::Version(_) | PeerError::TooOld(_)) => 2,
+            Self::Link(error) if error.kind() == io::ErrorKind::TimedOut => TIMEOUT,
+            // It hung up before there was a session.
+            Self::Peer(_) | Self::Link(_) => START,
+        }
     }
 }
 

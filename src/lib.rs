@@ -5,14 +5,18 @@
 //! wire.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod agent;
 pub mod archiver;
+mod backoff;
 pub mod bench;
 pub mod catalog;
 pub mod cli;
 mod clock;
 pub mod daemon;
+mod disk;
 mod exit;
 pub mod link;
+mod local;
 mod lock;
 pub mod manifest;
 pub mod ocs;
@@ -20,8 +24,8 @@ pub mod pipe;
 pub mod rdiff;
 mod report;
 pub mod rsync;
+mod service;
 pub mod status;
 pub mod throttle;
 pub mod transfer;
 pub mod transport;
-mod wild;

@@ -4,6 +4,7 @@
 mod batch;
 mod checks;
 pub mod command_line;
+pub mod daemon;
 pub mod environment;
 mod help;
 pub mod operands;

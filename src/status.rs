@@ -2,8 +2,7 @@
 
 use crate::clock::unix_now;
 use crate::transfer::send::Sent;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 /// Whose trouble a failed attempt was.
@@ -39,48 +38,13 @@ pub struct LastCopy {
     pub files: Vec<(String, bool)>,
 }
 
-/// Counters of a running archiver. Shared by all its parts.
+/// How a running archiver stands. Shared by all its parts.
 pub struct Progress {
     started: Instant,
-    counts: Counts,
-    words: Mutex<Words>,
+    now: Mutex<Snapshot>,
 }
 
-#[derive(Default)]
-struct Counts {
-    copied: AtomicU64,
-    failed: AtomicU64,
-    read_bytes: AtomicU64,
-    literal_bytes: AtomicU64,
-    matched_bytes: AtomicU64,
-    link_troubles: AtomicU64,
-    timeouts: AtomicU64,
-    database_troubles: AtomicU64,
-    failures: [AtomicU64; FAILURES],
-    passes: AtomicU64,
-    in_flight: AtomicU64,
-    confirmed: AtomicU64,
-    found_bytes: AtomicU64,
-    taken: AtomicU64,
-    taken_bytes: AtomicU64,
-    given_up: AtomicU64,
-    read_since_trouble: AtomicU64,
-    deleting: AtomicBool,
-}
-
-#[derive(Default)]
-struct Words {
-    sessions: Vec<u64>,
-    last_copy: LastCopy,
-    last_proven: Option<(f64, String)>,
-    link: Option<String>,
-    database: Option<String>,
-    road: Option<String>,
-    source: Option<String>,
-    given_up: Option<String>,
-}
-
-/// The counters at one moment.
+/// What there is to know of a run at one moment.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Snapshot {
     /// Rows recorded as copied.
@@ -115,8 +79,8 @@ pub struct Snapshot {
     pub taken_bytes: u64,
     /// Rows given up in this run.
     pub given_up: u64,
-    /// File data has moved since the link was last in trouble.
-    pub flows: bool,
+    /// Bytes read since the link was last in trouble.
+    pub read_since_trouble: u64,
     /// Local files are being deleted.
     pub deleting: bool,
     /// Bytes read by each session.
@@ -135,167 +99,163 @@ pub struct Snapshot {
     pub source: Option<String>,
     /// The road files take where it is not the straight one, and why.
     pub road: Option<String>,
+    /// Why the whole run is given up, if it is.
+    pub hopeless: Option<String>,
+}
+
+impl Snapshot {
+    /// Whether file data has moved since the link was last in trouble.
+    pub fn flows(&self) -> bool {
+        self.read_since_trouble > 0
+    }
 }
 
 impl Default for Progress {
     fn default() -> Self {
-        Self { started: Instant::now(), counts: Counts::default(), words: Mutex::default() }
+        Self { started: Instant::now(), now: Mutex::default() }
     }
 }
 
 impl Progress {
-    /// The counters now.
+    /// How it stands now.
     pub fn snapshot(&self) -> Snapshot {
-        let counts = &self.counts;
-        let words = self.words();
-        Snapshot {
-            copied: counts.copied.load(Relaxed),
-            failed: counts.failed.load(Relaxed),
-            read_bytes: counts.read_bytes.load(Relaxed),
-            literal_bytes: counts.literal_bytes.load(Relaxed),
-            matched_bytes: counts.matched_bytes.load(Relaxed),
-            link_troubles: counts.link_troubles.load(Relaxed),
-            timeouts: counts.timeouts.load(Relaxed),
-            database_troubles: counts.database_troubles.load(Relaxed),
-            failures: std::array::from_fn(|kind| counts.failures[kind].load(Relaxed)),
-            passes: counts.passes.load(Relaxed),
-            in_flight: counts.in_flight.load(Relaxed),
-            confirmed: counts.confirmed.load(Relaxed),
-            found_bytes: counts.found_bytes.load(Relaxed),
-            taken: counts.taken.load(Relaxed),
-            taken_bytes: counts.taken_bytes.load(Relaxed),
-            given_up: counts.given_up.load(Relaxed),
-            flows: counts.read_since_trouble.load(Relaxed) > 0,
-            deleting: counts.deleting.load(Relaxed),
-            session_bytes: words.sessions.clone(),
-            last_copy: words.last_copy.clone(),
-            last_proven: words.last_proven.clone(),
-            seconds: self.started.elapsed().as_secs_f64(),
-            link: words.link.clone(),
-            database: words.database.clone(),
-            source: words.source.clone(),
-            road: words.road.clone(),
-        }
+        Snapshot { seconds: self.started.elapsed().as_secs_f64(), ..self.update(|now| now.clone()) }
+    }
+
+    /// Changes it, or looks at it, in one step.
+    fn update<T>(&self, change: impl FnOnce(&mut Snapshot) -> T) -> T {
+        change(&mut self.now.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Bytes were read for the session of this number.
     pub(crate) fn read(&self, session: usize, bytes: u64) {
-        self.counts.read_bytes.fetch_add(bytes, Relaxed);
-        let since = self.counts.read_since_trouble.fetch_add(bytes, Relaxed) + bytes;
-        let mut words = self.words();
-        if since > SWALLOWED_MOST {
-            words.link = None;
-        }
-        if words.sessions.len() <= session {
-            words.sessions.resize(session + 1, 0);
-        }
-        words.sessions[session] += bytes;
+        self.update(|now| {
+            now.read_bytes += bytes;
+            now.read_since_trouble += bytes;
+            if now.read_since_trouble > SWALLOWED_MOST {
+                now.link = None;
+            }
+            if now.session_bytes.len() <= session {
+                now.session_bytes.resize(session + 1, 0);
+            }
+            now.session_bytes[session] += bytes;
+        });
     }
 
     pub(crate) fn failure(&self, kind: Failure) {
-        self.counts.failures[kind as usize].fetch_add(1, Relaxed);
+        self.update(|now| now.failures[kind as usize] += 1);
     }
 
     pub(crate) fn pass(&self) {
-        self.counts.passes.fetch_add(1, Relaxed);
+        self.update(|now| now.passes += 1);
     }
 
-    pub(crate) fn takes_off(&self, bytes: u64) {
-        self.counts.in_flight.fetch_add(1, Relaxed);
-        self.counts.taken.fetch_add(1, Relaxed);
-        self.counts.taken_bytes.fetch_add(bytes, Relaxed);
+    pub(crate) fn admitted(&self, bytes: u64) {
+        self.update(|now| {
+            now.in_flight += 1;
+            now.taken += 1;
+            now.taken_bytes += bytes;
+        });
     }
 
-    pub(crate) fn lands(&self) {
-        self.counts.in_flight.fetch_sub(1, Relaxed);
+    pub(crate) fn settled(&self) {
+        self.update(|now| now.in_flight -= 1);
     }
 
-    pub(crate) fn deleting(&self, now: bool) {
-        self.counts.deleting.store(now, Relaxed);
+    pub(crate) fn deleting(&self, is: bool) {
+        self.update(|now| now.deleting = is);
     }
 
     /// A batch of outcomes begins to be recorded.
     pub(crate) fn recording(&self) {
-        let now = unix_now();
-        self.words().last_copy = LastCopy { start_time: now, stop_time: now, files: Vec::new() };
+        let time = unix_now();
+        self.update(|now| now.last_copy = LastCopy { start_time: time, stop_time: time, files: Vec::new() });
     }
 
     /// The far end has confirmed a file; `in_place` if it was there already and none of it was read.
     pub(crate) fn confirmed(&self, sent: &Sent, in_place: bool) {
-        self.counts.confirmed.fetch_add(1, Relaxed);
-        if in_place {
-            self.counts.found_bytes.fetch_add(sent.matched_bytes, Relaxed);
-        }
-        self.counts.literal_bytes.fetch_add(sent.literal_bytes, Relaxed);
-        self.counts.matched_bytes.fetch_add(sent.matched_bytes, Relaxed);
-        self.words().link = None;
+        self.update(|now| {
+            now.confirmed += 1;
+            if in_place {
+                now.found_bytes += sent.matched_bytes;
+            }
+            now.literal_bytes += sent.literal_bytes;
+            now.matched_bytes += sent.matched_bytes;
+            now.link = None;
+        });
     }
 
     /// An outcome was recorded; `path` is where a proven copy is.
     pub(crate) fn recorded(&self, source: &str, path: Option<&str>) {
-        let count = if path.is_some() { &self.counts.copied } else { &self.counts.failed };
-        count.fetch_add(1, Relaxed);
-        let mut words = self.words();
-        let now = unix_now();
-        words.last_copy.stop_time = now;
-        if words.last_copy.files.len() < COPIES_KEPT {
-            words.last_copy.files.push((source.to_owned(), path.is_some()));
-        }
-        if let Some(path) = path {
-            words.last_proven = Some((now, path.to_owned()));
-        }
+        let time = unix_now();
+        self.update(|now| {
+            now.last_copy.stop_time = time;
+            if now.last_copy.files.len() < COPIES_KEPT {
+                now.last_copy.files.push((source.to_owned(), path.is_some()));
+            }
+            match path {
+                Some(path) => {
+                    now.copied += 1;
+                    now.last_proven = Some((time, path.to_owned()));
+                }
+                None => now.failed += 1,
+            }
+        });
     }
 
     pub(crate) fn link_trouble(&self, why: &str) {
-        self.counts.link_troubles.fetch_add(1, Relaxed);
-        self.counts.read_since_trouble.store(0, Relaxed);
-        self.words().link = Some(why.to_owned());
+        self.update(|now| {
+            now.link_troubles += 1;
+            now.read_since_trouble = 0;
+            now.link = Some(why.to_owned());
+        });
     }
 
     /// Sets the road; whether it is another than before.
     pub(crate) fn set_road(&self, road: Option<String>) -> bool {
-        let mut words = self.words();
-        let is_new = words.road != road;
-        words.road = road;
-        is_new
+        self.update(|now| {
+            let is_new = now.road != road;
+            now.road = road;
+            is_new
+        })
     }
 
     pub(crate) fn timed_out(&self) {
-        self.counts.timeouts.fetch_add(1, Relaxed);
+        self.update(|now| now.timeouts += 1);
     }
 
     pub(crate) fn database_trouble(&self, why: &str) {
-        self.counts.database_troubles.fetch_add(1, Relaxed);
-        self.words().database = Some(why.to_owned());
+        self.update(|now| {
+            now.database_troubles += 1;
+            now.database = Some(why.to_owned());
+        });
     }
 
     pub(crate) fn database_troubles(&self) -> u64 {
-        self.counts.database_troubles.load(Relaxed)
+        self.update(|now| now.database_troubles)
     }
 
     pub(crate) fn database_fine(&self) {
-        self.words().database = None;
+        self.update(|now| now.database = None);
     }
 
     /// What is wrong with the place where files come from.
     pub(crate) fn set_source(&self, why: Option<String>) {
-        self.words().source = why;
+        self.update(|now| now.source = why);
     }
 
     /// A row was given up.
     pub(crate) fn gave_up(&self) {
-        self.counts.given_up.fetch_add(1, Relaxed);
+        self.update(|now| now.given_up += 1);
     }
 
     pub(crate) fn give_up(&self, why: &str) {
-        self.words().given_up.get_or_insert(why.to_owned());
+        self.update(|now| {
+            now.hopeless.get_or_insert_with(|| why.to_owned());
+        });
     }
 
     pub(crate) fn given_up(&self) -> Option<String> {
-        self.words().given_up.clone()
-    }
-
-    fn words(&self) -> MutexGuard<'_, Words> {
-        self.words.lock().unwrap_or_else(PoisonError::into_inner)
+        self.update(|now| now.hopeless.clone())
     }
 }

@@ -1,6 +1,7 @@
 //! A limit on how fast bytes go over a link: `--bwlimit`.
 
 use crate::link::{Link, Sink};
+use protocol::args::parse_size;
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +14,11 @@ const PIECE: Duration = Duration::from_millis(100);
 /// A rate that links share, and that may change at any time. Clones are the same rate.
 #[derive(Debug, Clone)]
 pub struct Rate(Arc<Bucket>);
+
+/// Bytes per second, from KiB per second or a text with a suffix, as rsync's `--bwlimit` has it.
+pub(crate) fn parse_rate(text: &str) -> Result<u64, String> {
+    parse_size(text.as_bytes(), b'K').ok_or_else(|| "expected a rate such as 500 (KiB/s), 1.5m or 0".into())
+}
 
 #[derive(Debug)]
 struct Bucket {

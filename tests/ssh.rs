@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
+use support::archiver::wait_until;
 use support::sshd::{Sshd, keygen, keygen_with};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -346,13 +347,13 @@ fn a_session_that_froze_while_idle_is_replaced() {
     let Some(sshd) = Sshd::start("") else { return };
     let mut options = sshd.options();
     options.connect_timeout = Duration::from_secs(10);
+    assert_eq!(options.trusted_idle, Duration::from_secs(5));
+    // It is asked each time before it is trusted.
+    options.trusted_idle = Duration::ZERO;
     let mut ssh = Ssh::new(options).unwrap();
     assert_eq!(sh(&mut ssh, "exit 1").unwrap().status, Some(1));
-    // Time itself is the matter here: a session idle for more than 5 s is asked before it is trusted.
-    thread::sleep(Duration::from_secs(6));
     assert_eq!(sh(&mut ssh, "exit 2").unwrap().status, Some(2));
     assert_eq!(sshd.log().matches("Accepted publickey").count(), 1);
-    thread::sleep(Duration::from_secs(6));
     sshd.stop_signal();
     assert_eq!(sh(&mut ssh, "exit 3").unwrap().status, Some(3));
     assert_eq!(sshd.log().matches("Accepted publickey").count(), 2);
@@ -360,11 +361,11 @@ fn a_session_that_froze_while_idle_is_replaced() {
 
 #[test]
 fn an_idle_connection_answers_the_server() {
-    let Some(sshd) = Sshd::start("ClientAliveInterval 2\nClientAliveCountMax 2") else { return };
+    let Some(sshd) = Sshd::start("LogLevel DEBUG1\nClientAliveInterval 1\nClientAliveCountMax 1") else { return };
     let mut ssh = Ssh::new(sshd.options()).unwrap();
     assert_eq!(sh(&mut ssh, "exit 1").unwrap().status, Some(1));
-    // Its thread must answer the server's questions, or the server leaves after 6 s.
-    thread::sleep(Duration::from_secs(8));
+    // Its thread must answer the server's questions, or the server leaves after the second.
+    wait_until("it has answered three times", || sshd.log().matches("for keepalive").count() >= 3);
     assert_eq!(sh(&mut ssh, "exit 2").unwrap().status, Some(2));
     assert_eq!(sshd.log().matches("Accepted publickey").count(), 1, "{}", sshd.log());
 }

@@ -50,12 +50,12 @@ impl Course {
     }
 
     /// A pass begins, and with it the next round where the last one is over. Rows get their ids before they are committed:
-    /// those within `margin` below the newest one may yet come. Those for which `aloft` holds need not be seen.
-    pub(super) fn begin_pass(&mut self, newest: RecordId, margin: i64, aloft: impl Fn(RecordId) -> bool) {
+    /// those within `margin` below the newest one may yet come. Those for which `in_flight` holds need not be seen.
+    pub(super) fn begin_pass(&mut self, newest: RecordId, margin: i64, in_flight: impl Fn(RecordId) -> bool) {
         if self.round_is_over() {
             self.sweep = self.next_sweep.take();
             self.due = std::mem::take(&mut self.again);
-            self.again = self.due.extract_if(.., |id| aloft(*id)).collect();
+            self.again = self.due.extract_if(.., |id| in_flight(*id)).collect();
         }
         let fresh = RecordId(newest.0.saturating_sub(margin)).max(self.above);
         if fresh.0 > self.fresh.0.saturating_add(margin) {

@@ -1,7 +1,7 @@
 //! What is on its way: rows, the places they go to, and how much of both may be.
 
+use super::headway::Headway;
 use super::layout::RemotePath;
-use super::resume::Way;
 use crate::catalog::{Md5, RecordId};
 use crate::status::Progress;
 use std::collections::{BTreeSet, HashSet};
@@ -23,11 +23,19 @@ pub(super) struct Job {
     /// Which variant is tried: 0 for the name itself, then `.1`, `.2` …
     pub(super) variant: u32,
     /// How its file has come on.
-    pub(super) way: Way,
+    pub(super) headway: Headway,
     ticket: Ticket,
 }
 
 impl Job {
+    /// A session goes on with its file behind so many bytes of `len`.
+    pub(super) fn resumes(&self, bytes: u64, len: u64) {
+        if self.headway.found(bytes) {
+            let percent = (bytes.saturating_mul(100) / len.max(1)).min(100);
+            tracing::info!(id = self.id.0, "Resuming {} at {percent} %", self.source.display());
+        }
+    }
+
     /// It has had its turn: recorded, or held back with its place. Dropped without, its row comes back untried.
     pub(super) fn had_its_turn(&mut self) {
         self.ticket.over = true;
@@ -36,16 +44,16 @@ impl Job {
 
 /// Rows and places in flight, with the permits that bound them.
 pub(super) struct Flight {
-    aloft: Mutex<Aloft>,
+    in_flight: Mutex<InFlight>,
     files: Arc<Semaphore>,
     pieces: Arc<Semaphore>,
     most_pieces: u32,
-    landed: Notify,
+    freed: Notify,
     progress: Arc<Progress>,
 }
 
 #[derive(Default)]
-struct Aloft {
+struct InFlight {
     rows: HashSet<RecordId>,
     places: HashSet<RemotePath>,
     /// Rows that came back untried since they were last asked for.
@@ -63,20 +71,20 @@ struct Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let mut aloft = self.flight.lock();
-        aloft.rows.remove(&self.id);
-        aloft.places.remove(&self.place);
+        let mut in_flight = self.flight.lock();
+        in_flight.rows.remove(&self.id);
+        in_flight.places.remove(&self.place);
         if !self.over {
-            aloft.untried.insert(self.id);
+            in_flight.untried.insert(self.id);
         }
-        drop(aloft);
-        self.flight.progress.lands();
-        self.flight.landed.notify_waiters();
+        drop(in_flight);
+        self.flight.progress.settled();
+        self.flight.freed.notify_waiters();
     }
 }
 
-/// A row that may take off.
-pub(super) struct Takeoff {
+/// A row that may be taken into flight.
+pub(super) struct Admission {
     pub(super) id: RecordId,
     pub(super) attempts: i64,
     pub(super) source: PathBuf,
@@ -89,11 +97,11 @@ impl Flight {
     pub(super) fn new(files: usize, bytes: u64, progress: Arc<Progress>) -> Self {
         let most_pieces = u32::try_from(bytes / PIECE).unwrap_or(u32::MAX).clamp(1, Semaphore::MAX_PERMITS as u32);
         Self {
-            aloft: Mutex::default(),
+            in_flight: Mutex::default(),
             files: Arc::new(Semaphore::new(files.clamp(1, Semaphore::MAX_PERMITS))),
             pieces: Arc::new(Semaphore::new(most_pieces as usize)),
             most_pieces,
-            landed: Notify::new(),
+            freed: Notify::new(),
             progress,
         }
     }
@@ -103,13 +111,13 @@ impl Flight {
         self.lock().rows.contains(&id)
     }
 
-    /// True when another row is on its way to this place: it must land first, since only then is it known whether the
+    /// True when another row is on its way to this place: that must be settled first, since only then is it known whether the
     /// place is taken.
     pub(super) fn has_place(&self, place: &RemotePath) -> bool {
         self.lock().places.contains(place)
     }
 
-    /// True when a row with a file of this size could take off at once.
+    /// True when a row with a file of this size could be admitted at once.
     pub(super) fn has_room(&self, bytes: u64) -> bool {
         self.files.available_permits() > 0 && self.pieces.available_permits() >= self.pieces_of(bytes) as usize
     }
@@ -123,21 +131,21 @@ impl Flight {
         self.lock().rows.is_empty()
     }
 
-    /// Waits for room and lets a row take off. `None` only if the semaphores were closed, which nobody does.
-    pub(super) async fn take_off(self: &Arc<Self>, row: Takeoff) -> Option<Job> {
+    /// Waits for room and takes a row into flight. `None` only if the semaphores were closed, which nobody does.
+    pub(super) async fn admit(self: &Arc<Self>, row: Admission) -> Option<Job> {
         let row_bytes = row.bytes;
         let pieces = self.pieces_of(row_bytes);
         let file = self.files.clone().acquire_owned().await.ok()?;
         let bytes = self.pieces.clone().acquire_many_owned(pieces).await.ok()?;
-        let Takeoff { id, attempts, source, md5, place, .. } = row;
+        let Admission { id, attempts, source, md5, place, .. } = row;
         {
-            let mut aloft = self.lock();
-            aloft.rows.insert(id);
-            aloft.places.insert(place.clone());
+            let mut in_flight = self.lock();
+            in_flight.rows.insert(id);
+            in_flight.places.insert(place.clone());
         }
-        self.progress.takes_off(row_bytes);
+        self.progress.admitted(row_bytes);
         let ticket = Ticket { flight: self.clone(), id, place: place.clone(), over: false, _permits: [file, bytes] };
-        Some(Job { id, attempts, source, md5, place, variant: 0, way: Way::default(), ticket })
+        Some(Job { id, attempts, source, md5, place, variant: 0, headway: Headway::default(), ticket })
     }
 
     /// The rows that came back untried since this was asked last.
@@ -145,12 +153,12 @@ impl Flight {
         std::mem::take(&mut self.lock().untried)
     }
 
-    /// Waits until something lands. Register before looking at what is aloft.
-    pub(super) fn landing(&self) -> tokio::sync::futures::Notified<'_> {
-        self.landed.notified()
+    /// Waits until a row is in flight no more. Register before looking at what is.
+    pub(super) fn freeing(&self) -> tokio::sync::futures::Notified<'_> {
+        self.freed.notified()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Aloft> {
-        self.aloft.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, InFlight> {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

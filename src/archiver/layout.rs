@@ -3,6 +3,7 @@
 //! The two layouts of the old archiver, always in UTC, and the paths that SupRsync's rows carry themselves. Values from a
 //! table are not trusted: a component that would leave its directory is refused.
 
+use super::Settings;
 use crate::catalog::{Naming, Record};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -77,6 +78,23 @@ pub fn place(record: &Record) -> Result<RemotePath, String> {
         }
     };
     RemotePath::new(path)
+}
+
+/// What the table's path column says of a copy.
+pub(super) fn archived_path(settings: &Settings, relative: &str) -> String {
+    if settings.relative_paths {
+        relative.to_owned()
+    } else {
+        format!("{}/{relative}", settings.data_dir.trim_end_matches('/'))
+    }
+}
+
+/// What is wrong with a path that the table cannot hold.
+pub(super) fn too_long(path: &str, limit: usize) -> String {
+    format!(
+        "its archived path has {} characters, and the table's path column holds {limit}: {path:?}",
+        path.chars().count()
+    )
 }
 
 fn needed<'a>(column: &str, value: Option<&'a str>) -> Result<&'a str, String> {

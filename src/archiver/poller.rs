@@ -6,20 +6,19 @@
 
 use super::control::Control;
 use super::course::Course;
-use super::crew::Crew;
-use super::flight::{Flight, Job, Takeoff};
-use super::layout::{RemotePath, place};
+use super::flight::{Admission, Flight, Job};
+use super::layout::{RemotePath, archived_path, place, too_long};
 use super::origins::{Lack, Look, Origins};
-use super::recorder::Terms;
-use super::resume::Strays;
-use super::retry::{Backoff, ONCE_PATIENCE, Pauses};
-use super::worker::{archived_path, too_long};
+use super::recorder::AttemptRules;
+use super::retry::{ONCE_PATIENCE, Pauses};
+use super::sessions::SessionPermits;
+use super::unfinished::Strays;
 use super::{Direction, Ended, Settings};
+use crate::backoff::Backoff;
 use crate::catalog::{Catalog, CatalogError, Looked, Outcome, Pending, Record, RecordId, Settled};
 use crate::status::Failure;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -35,13 +34,13 @@ const SLICE: Duration = Duration::from_millis(200);
 const REST_MOST: Duration = Duration::from_millis(100);
 /// Files from this size on are large.
 const LARGE: u64 = 16 << 20;
-/// How long looking at the files of a page may take; a hung file system must not stop the rest.
+/// How long looking at the files of a page may take beyond what one may; a slow file system must not stop the rest.
 const LOOK_LIMIT: Duration = Duration::from_secs(30);
 
 /// Rows that a run with `once` goes back to at most, before it goes on.
 const LEFT_MOST: usize = 10_000;
 
-/// A row whose attempt failed before it took off.
+/// A row whose attempt failed before it was in flight.
 struct FailedRow {
     id: RecordId,
     attempts: i64,
@@ -55,7 +54,7 @@ struct FailedRow {
 pub(super) struct Poller<C> {
     pub(super) catalog: Arc<C>,
     pub(super) settings: Arc<Settings>,
-    pub(super) crew: Arc<Crew>,
+    pub(super) permits: Arc<SessionPermits>,
     pub(super) flight: Arc<Flight>,
     pub(super) origins: Arc<Origins>,
     pub(super) strays: Arc<Strays>,
@@ -68,7 +67,7 @@ pub(super) struct Poller<C> {
 struct Pass {
     /// The lowest row whose time has not come, and when the first one's does.
     parked: Option<(RecordId, Instant)>,
-    /// Rows that took off.
+    /// Rows that were taken into flight.
     started: u64,
     /// Rows met of those that were left for another turn.
     met: BTreeSet<RecordId>,
@@ -96,7 +95,7 @@ struct Memory {
     bottom: (Instant, (u64, u64)),
     pauses: Pauses,
     parked: Option<(RecordId, Instant)>,
-    /// Whether some row of this round waits for another one's landing.
+    /// Whether some row of this round waits for another one to be settled.
     waiting: bool,
     /// With `once`: which rows have had their turn.
     turns: Option<Turns>,
@@ -123,7 +122,7 @@ impl Turns {
 impl<C: Catalog> Poller<C> {
     /// Runs until stopped; with `once`, until each row has had its turn and nothing is in flight.
     pub(super) async fn run(self) -> Ended {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::default();
         let mut memory = self.memory();
         loop {
             if self.control.stop().is_stopped() {
@@ -136,10 +135,10 @@ impl<C: Catalog> Poller<C> {
                 }
             }
             self.set_course(&mut memory);
-            let landing = self.flight.landing();
-            let mut landing = std::pin::pin!(landing);
-            // Registered before the pass looks at what is in flight: no landing is missed.
-            landing.as_mut().enable();
+            let freeing = self.flight.freeing();
+            let mut freeing = std::pin::pin!(freeing);
+            // Registered before the pass looks at what is in flight: none is missed.
+            freeing.as_mut().enable();
             let began = Instant::now();
             let pass = tokio::select! {
                 pass = self.pass(&mut memory) => pass,
@@ -158,27 +157,27 @@ impl<C: Catalog> Poller<C> {
                 Err(error) => {
                     memory.waiting = false;
                     self.control.progress().database_trouble(&error.to_string());
-                    let pause = backoff.next();
-                    if self.settings.once && backoff.failures >= ONCE_PATIENCE {
+                    let pause = backoff.pause();
+                    if self.settings.once && backoff.failures() >= ONCE_PATIENCE {
                         return Ended::OutOfReach(error.to_string());
                     }
                     tracing::warn!(wait_ms = pause.as_millis() as u64, "{error}; trying again");
                     pause
                 }
             };
-            let landed = async {
+            let row_settled = async {
                 loop {
-                    landing.as_mut().await;
-                    // Only a row that waits for a place, or a run that ends with its work, has a use for a landing.
+                    freeing.as_mut().await;
+                    // Only a row that waits for a place, or a run that ends with its work, has a use for it.
                     if memory.waiting || (self.settings.once && self.flight.is_empty()) {
                         return;
                     }
-                    landing.set(self.flight.landing());
+                    freeing.set(self.flight.freeing());
                 }
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = landed => {}
+                () = row_settled => {}
                 () = self.control.asked() => {
                     memory.course.begin_at_the_bottom();
                     memory.pauses = Pauses::default();
@@ -222,10 +221,10 @@ impl<C: Catalog> Poller<C> {
     fn conclude(&self, pass: &Pass, memory: &mut Memory, took: Duration) -> Option<Duration> {
         memory.parked = sooner(memory.parked, pass.parked);
         if let Some(turns) = &mut memory.turns {
-            // In this order: what lands now comes back before the flight is seen empty.
-            let landed = self.flight.is_empty();
+            // In this order: what is freed now comes back before the flight is seen empty.
+            let empty = self.flight.is_empty();
             turns.left.extend(self.flight.take_untried());
-            if landed && pass.started == 0 && turns.left.is_empty() {
+            if empty && pass.started == 0 && turns.left.is_empty() {
                 return None;
             }
         } else if !memory.course.round_is_over() {
@@ -293,7 +292,7 @@ impl<C: Catalog> Poller<C> {
         Ok(pass)
     }
 
-    /// Looks at a page of rows, and has those take off that can.
+    /// Looks at a page of rows, and takes those into flight that can be.
     async fn look(
         &self,
         after: RecordId,
@@ -312,9 +311,9 @@ impl<C: Catalog> Poller<C> {
         let together = rows.iter().map(|row| row.bytes).sum();
         for row in rows {
             // Never sit on a batch while waiting for room: the rows that fill the queue may be these very ones.
-            let seats = self.crew.seats();
-            let bytes = fair_share(together, seats).min(self.settings.batch_bytes(seats));
-            let most = (self.settings.batch_files(seats), bytes);
+            let sessions = self.permits.sessions();
+            let bytes = fair_share(together, sessions).min(self.settings.batch_bytes(sessions));
+            let most = (self.settings.batch_files(sessions), bytes);
             if batch.is_full(most, row.bytes) || !self.flight.has_room(row.bytes) {
                 self.hand_over(batch).await;
             }
@@ -329,7 +328,7 @@ impl<C: Catalog> Poller<C> {
             }
             memory.course.see_again(row.id);
             let bytes = row.bytes;
-            let Some(job) = self.flight.take_off(row).await else { break };
+            let Some(job) = self.flight.admit(row).await else { break };
             pass.started += 1;
             batch.push(job, bytes);
         }
@@ -358,7 +357,7 @@ impl<C: Catalog> Poller<C> {
     }
 
     /// Takes out the rows that are in flight, must wait, or cannot be used.
-    fn sort_out(&self, page: Vec<Pending>, memory: &mut Memory, pass: &mut Pass) -> (Vec<Takeoff>, Vec<FailedRow>) {
+    fn sort_out(&self, page: Vec<Pending>, memory: &mut Memory, pass: &mut Pass) -> (Vec<Admission>, Vec<FailedRow>) {
         let mut rows = Vec::new();
         let mut failed = Vec::new();
         for pending in page {
@@ -400,7 +399,7 @@ impl<C: Catalog> Poller<C> {
                     self.wait(id, memory, pass);
                 }
                 Ok((record, place)) => {
-                    rows.push(Takeoff { id, attempts, source: record.source, md5: record.md5, place, bytes: 0 });
+                    rows.push(Admission { id, attempts, source: record.source, md5: record.md5, place, bytes: 0 });
                 }
                 Err(why) => {
                     let source = source.unwrap_or_else(|| "(no path)".into());
@@ -427,11 +426,11 @@ impl<C: Catalog> Poller<C> {
     /// themselves have failed; whose place is in trouble waits with it.
     async fn look_at(
         &self,
-        rows: Vec<Takeoff>,
+        rows: Vec<Admission>,
         memory: &mut Memory,
         pass: &mut Pass,
         failed: &mut Vec<FailedRow>,
-    ) -> Vec<Takeoff> {
+    ) -> Vec<Admission> {
         if rows.is_empty() {
             return rows;
         }
@@ -452,11 +451,11 @@ impl<C: Catalog> Poller<C> {
         let mut rows = rows.into_iter();
         for ((row, found), held) in rows.by_ref().take(seen).zip(found).zip(held) {
             match found {
-                Ok(bytes) => there.push(Takeoff { bytes, ..row }),
+                Ok(bytes) => there.push(Admission { bytes, ..row }),
                 Err(_) if held => self.park(row.id, self.origins.hold(&row.source), memory, pass),
                 Err(Lack { kind, why, .. }) => {
                     let source = row.source.display().to_string();
-                    let Takeoff { id, attempts, place, .. } = row;
+                    let Admission { id, attempts, place, .. } = row;
                     failed.push(FailedRow { id, attempts, source, place: Some(place), kind, why });
                 }
             }
@@ -468,7 +467,7 @@ impl<C: Catalog> Poller<C> {
                 None => self.wait(row.id, memory, pass),
             }
         }
-        if self.crew.seats() > 1 {
+        if self.permits.sessions() > 1 {
             // They spread over the sessions while small ones fill what is left, and no session ends with a large one that
             // the others wait for. Rows of one size keep their order.
             there.sort_by_key(|row| std::cmp::Reverse(row.bytes / LARGE));
@@ -490,7 +489,7 @@ impl<C: Catalog> Poller<C> {
         self.catalog.record(&settled).await?;
         let progress = self.control.progress();
         let mut swept = true;
-        let terms = Terms { max_attempts: self.settings.max_attempts, once: self.settings.once };
+        let rules = AttemptRules { max_attempts: self.settings.max_attempts, once: self.settings.once };
         for (row, settled) in failed.iter().zip(&settled) {
             // Its next pause begins when it is seen with this failure.
             memory.pauses.forget(row.id.0);
@@ -499,7 +498,7 @@ impl<C: Catalog> Poller<C> {
                 turns.left.remove(&row.id);
             }
             progress.failure(row.kind);
-            if terms.tell(progress, settled, &row.source, &row.why)
+            if rules.tell(progress, settled, &row.source, &row.why)
                 && let Some(place) = &row.place
             {
                 self.strays.give_up_row(row.id, place);
@@ -549,17 +548,14 @@ impl Batch {
 }
 
 /// Bytes of a batch with which several sessions have done so many bytes at about the same time.
-fn fair_share(together: u64, seats: usize) -> u64 {
-    if seats > 1 { (together / (2 * seats as u64)).max(LARGE) } else { u64::MAX }
+fn fair_share(together: u64, sessions: usize) -> u64 {
+    if sessions > 1 { (together / (2 * sessions as u64)).max(LARGE) } else { u64::MAX }
 }
 
-/// Looks at the rows' files, in their order, on a thread of its own. What has not been seen in time is left out; the
-/// folder that does not answer is remembered.
-async fn look_at(rows: &[Takeoff], origins: &Arc<Origins>) -> Vec<Result<u64, Lack>> {
+/// Looks at the rows' files, in their order, on a thread of its own. What has not been seen in time is left out.
+async fn look_at(rows: &[Admission], origins: &Arc<Origins>) -> Vec<Result<u64, Lack>> {
     let paths: Vec<_> = rows.iter().map(|row| row.source.clone()).collect();
     let (seen, mut looks) = mpsc::channel(paths.len().max(1));
-    let answered = Arc::new(AtomicBool::new(false));
-    let over = answered.clone();
     let eyes = origins.clone();
     tokio::task::spawn_blocking(move || {
         for path in paths {
@@ -568,7 +564,6 @@ async fn look_at(rows: &[Takeoff], origins: &Arc<Origins>) -> Vec<Result<u64, La
                 break;
             }
         }
-        over.store(true, Ordering::Relaxed);
     });
     let mut found = Vec::with_capacity(rows.len());
     let all = async {
@@ -576,10 +571,7 @@ async fn look_at(rows: &[Takeoff], origins: &Arc<Origins>) -> Vec<Result<u64, La
             found.push(look);
         }
     };
-    let _ = tokio::time::timeout(LOOK_LIMIT, all).await;
-    if let Some(row) = rows.get(found.len()) {
-        origins.mute(row.source.parent().unwrap_or(&row.source), LOOK_LIMIT, answered);
-    }
+    let _ = tokio::time::timeout(origins.limit() + LOOK_LIMIT, all).await;
     found
 }
 

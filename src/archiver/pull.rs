@@ -5,50 +5,60 @@
 //! larger one stays, and the next session goes on from there.
 
 use super::BATCH_BYTES;
-use super::batch::{CHANGED, Fate, Flown, Manner, explain, file_mode, hello, push_words};
+use super::arguments::{hello, sender_args};
 use super::flight::Job;
-use super::squeeze;
+use super::terms::SessionTerms;
+use super::verdict::{CHANGED, Carried, LAST_WORDS, Verdict, explain, push_words};
+use crate::disk::digest::sum_of;
 use crate::link::Link;
 use crate::status::Failure;
 use crate::transfer::dest::{Dest, DestError};
-use crate::transfer::digest::sum_of;
-use crate::transfer::fetch::options;
-use crate::transfer::{FetchWatch, Fetched, Wish, fetch, greet, send::Sent};
-use protocol::args::{Options, ServerArgs};
+use crate::transfer::{FetchObserver, Fetched, Wish, fetch, greet, send::Sent};
+use crate::transport::{Connect, ConnectError};
 use protocol::checksum::{Checksum, Sum};
 use protocol::mux::Message;
-use std::ffi::OsString;
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Instant;
 
-/// The server arguments for fetching.
-pub(crate) fn sender_args(squeezed: bool) -> Vec<OsString> {
-    let options = Options { compress: squeezed, compress_level: squeezed.then_some(squeeze::LEVEL), ..options() };
-    let args = ServerArgs { sender: true, options, paths: vec![b"/".to_vec()], ..ServerArgs::default() };
-    args.to_words().into_iter().map(OsString::from_vec).collect()
+/// Pulls a batch into the archive's base directory.
+pub(super) fn carry(jobs: &[Job], connect: &mut dyn Connect, terms: &SessionTerms) -> Result<Carried, String> {
+    let began = Instant::now();
+    let data_dir = &terms.settings.data_dir;
+    let dest = Dest::open(data_dir.as_ref(), false)
+        .map_err(|error| format!("Directory {data_dir} on this machine cannot be entered: {error}"))?
+        .keeping(&terms.aside(jobs));
+    let mut guard = None;
+    let open = || {
+        let link = connect.open(&sender_args(terms.coding))?;
+        guard = Some(terms.guard(link.closer.clone()));
+        Ok(terms.settings.rate.on_reading(link))
+    };
+    let carried = fetch_batch(jobs, &dest, open, terms).map_err(|error| terms.trouble(&error))?;
+    Ok(Carried { took: Some(began.elapsed()), ..carried })
 }
 
 /// Fetches a batch into `dest`. `open` starts a server with [`sender_args`]; it is not called when all is here already.
-pub(super) fn fly<E>(
+fn fetch_batch(
     jobs: &[Job],
     dest: &Dest,
-    open: impl FnOnce() -> Result<Link, E>,
-    manner: &Manner,
-) -> Result<Flown, E> {
-    let mut fates = vec![Fate::Open; jobs.len()];
+    open: impl FnOnce() -> Result<Link, ConnectError>,
+    terms: &SessionTerms,
+) -> Result<Carried, ConnectError> {
+    let mut verdicts = vec![Verdict::Open; jobs.len()];
     let mut words = String::new();
     let mut wishes = Vec::new();
     let mut wishers = Vec::new();
     for (at, job) in jobs.iter().enumerate() {
-        if (manner.stopping)() {
+        if terms.stopping() {
             break;
         }
         let place = job.place.variant(job.variant).into_bytes();
         let name = match remote_name(&job.source) {
             Ok(name) => name,
             Err(why) => {
-                fates[at] = Fate::Failed(Failure::Row, why);
+                verdicts[at] = Verdict::Failed(Failure::Row, why);
                 continue;
             }
         };
@@ -59,31 +69,31 @@ pub(super) fn fly<E>(
             }
             Ok(InPlace::Same(matched_bytes)) => {
                 let sent = Sent { matched_bytes, ..Sent::default() };
-                (manner.confirmed)(&sent, true);
-                fates[at] = Fate::Proven(sent, None);
+                terms.found(&sent);
+                verdicts[at] = Verdict::Proven(sent, None);
             }
-            Ok(InPlace::Other) => fates[at] = Fate::Taken,
+            Ok(InPlace::Other) => verdicts[at] = Verdict::Taken,
             Err(error) => {
                 words.push_str(&format!("{error}\n"));
-                fates[at] = Fate::Refused;
+                verdicts[at] = Verdict::Refused;
             }
         }
     }
     if wishes.is_empty() && !jobs.is_empty() {
-        return Ok(Flown { fates, words, ended: Ok(None) });
+        return Ok(Carried { verdicts, words, ended: Ok(None), took: None });
     }
     let link = open()?;
     let remote = link.remote.clone();
-    let mut watch = Watch { jobs, wishers, fates, words, unsaid: Vec::new(), current: None, manner };
+    let mut watch = PullWatch { jobs, wishers, verdicts, words, unsaid: Vec::new(), current: None, terms };
     let ended =
-        greet(link, hello(manner.squeezed)).and_then(|session| fetch(session, &wishes, dest, BATCH_BYTES, &mut watch));
+        greet(link, hello(terms.coding)).and_then(|session| fetch(session, &wishes, dest, BATCH_BYTES, &mut watch));
     let ended = ended.map_err(|error| explain(error, &remote));
     if ended.is_err() {
-        remote.wait(super::batch::LAST_WORDS);
+        remote.wait(LAST_WORDS);
     }
     watch.words.push_str(&remote.stderr());
     watch.say_the_unsaid(ended.is_ok());
-    Ok(Flown { fates: watch.fates, words: watch.words, ended: ended.map(Some) })
+    Ok(Carried { verdicts: watch.verdicts, words: watch.words, ended: ended.map(Some), took: None })
 }
 
 /// A source's name as the far end is given it: its full path, which must be plain.
@@ -124,73 +134,73 @@ fn in_place(dest: &Dest, place: &[u8], md5: &Option<Sum>) -> Result<InPlace, Des
     Ok(InPlace::Same(bytes))
 }
 
-struct Watch<'a> {
+struct PullWatch<'a> {
     jobs: &'a [Job],
     /// Whose each wish is.
     wishers: Vec<usize>,
-    fates: Vec<Fate>,
+    verdicts: Vec<Verdict>,
     words: String,
     /// Jobs whose file the far end did not give: why, it says in words that may come later.
     unsaid: Vec<usize>,
     /// The job whose bytes are coming in.
     current: Option<usize>,
-    manner: &'a Manner<'a>,
+    terms: &'a SessionTerms,
 }
 
-impl Watch<'_> {
+impl PullWatch<'_> {
     fn say_the_unsaid(&mut self, whole: bool) {
         for at in std::mem::take(&mut self.unsaid) {
             // A session that broke may have broken over its list.
             if whole {
                 let (kind, why) = not_given(&self.words, &self.jobs[at].source);
-                self.fates[at] = Fate::Failed(kind, why);
+                self.verdicts[at] = Verdict::Failed(kind, why);
             }
         }
     }
 }
 
-impl FetchWatch for Watch<'_> {
+impl FetchObserver for PullWatch<'_> {
     fn stopping(&self) -> bool {
-        (self.manner.stopping)()
+        self.terms.stopping()
     }
 
     fn resumes(&mut self, wish: usize, bytes: u64, len: u64) {
         self.current = self.wishers.get(wish).copied();
         if let Some(job) = self.current.and_then(|at| self.jobs.get(at)) {
-            job.way.found(job, bytes, len);
+            job.resumes(bytes, len);
         }
     }
 
     fn progress(&mut self, bytes: u64) {
         if let Some(job) = self.current.and_then(|at| self.jobs.get(at)) {
-            job.way.pass(bytes);
+            job.headway.pass(bytes);
         }
-        (self.manner.progress)(bytes);
+        self.terms.count(bytes);
     }
 
     fn mode(&self, mode: u32) -> u32 {
-        file_mode(mode, self.manner.chmod)
+        self.terms.file_mode(mode)
     }
 
     fn fetched(&mut self, wish: usize, fetched: Fetched) {
         let Some(&at) = self.wishers.get(wish) else { return };
-        self.fates[at] = match fetched {
+        self.verdicts[at] = match fetched {
             Fetched::Kept(sent) => {
-                (self.manner.confirmed)(&sent, false);
-                Fate::Proven(sent, None)
+                self.terms.confirmed(&sent);
+                Verdict::Proven(sent, None)
             }
-            Fetched::Taken => Fate::Taken,
-            Fetched::Changed(_) => Fate::Failed(Failure::Changed, CHANGED.into()),
-            Fetched::NotAFile => Fate::Failed(Failure::Missing, "it is not a regular file".into()),
-            Fetched::Misbuilt => Fate::Open,
-            Fetched::Garbled => Fate::Failed(Failure::Unreadable, "it did not come whole from the far end".into()),
+            Fetched::Taken => Verdict::Taken,
+            Fetched::Changed(_) => Verdict::Failed(Failure::Changed, CHANGED.into()),
+            Fetched::NotAFile => Verdict::Failed(Failure::Missing, "it is not a regular file".into()),
+            Fetched::Misbuilt => Verdict::Open,
+            Fetched::Garbled => Verdict::Failed(Failure::Unreadable, "it did not come whole from the far end".into()),
             Fetched::NotListed | Fetched::NotSent => {
                 self.unsaid.push(at);
                 return;
             }
             Fetched::NotStored(why) => {
                 self.words.push_str(&format!("{}: {why}\n", self.jobs[at].place.variant(self.jobs[at].variant)));
-                Fate::Refused
+                Verdict::Refused
             }
         };
     }
@@ -202,7 +212,7 @@ impl FetchWatch for Watch<'_> {
 
 /// Why the far end did not give a file, by what it said.
 fn not_given(words: &str, source: &Path) -> (Failure, String) {
-    let path = crate::transfer::shown(source.as_os_str().as_bytes());
+    let path = crate::disk::shown(source.as_os_str().as_bytes());
     let about: Vec<_> = words.lines().filter(|line| line.contains(&path)).collect();
     let missing = about.iter().any(|line| line.contains("No such file") || line.contains("vanished"));
     match (missing, about.is_empty()) {
@@ -224,14 +234,6 @@ mod tests {
         for path in ["a/b", "", "/", "/a/../b", "/..", "/a\0b"] {
             assert!(remote_name(Path::new(path)).is_err(), "{path:?}");
         }
-    }
-
-    #[test]
-    fn the_names_are_not_among_the_arguments() {
-        let words = sender_args(false);
-        assert_eq!(words[..2], ["--server", "--sender"]);
-        assert!(["--files-from=-", "--from0"].iter().all(|word| words.contains(&OsString::from(word))));
-        assert_eq!(words[words.len() - 2..], [".", "/"]);
     }
 
     #[test]

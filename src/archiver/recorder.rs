@@ -1,8 +1,8 @@
 //! Writes outcomes back, many in one transaction.
 
 use super::flight::Job;
-use super::retry::Backoff;
 use super::stop::Stop;
+use crate::backoff::Backoff;
 use crate::catalog::{Catalog, Outcome, Settled};
 use crate::manifest::{Entry, Manifest};
 use crate::status::Progress;
@@ -16,7 +16,7 @@ const BATCH: usize = 128;
 const COMPANY: Duration = Duration::from_millis(50);
 
 /// A job and what became of it. The row stays taken until the outcome is recorded.
-pub(super) struct Result {
+pub(super) struct JobResult {
     pub(super) job: Job,
     pub(super) outcome: Outcome,
     /// What the manifest is to say of it.
@@ -25,11 +25,11 @@ pub(super) struct Result {
 
 pub(super) struct Recorder<C> {
     pub(super) catalog: Arc<C>,
-    pub(super) results: mpsc::Receiver<Result>,
+    pub(super) results: mpsc::Receiver<JobResult>,
     pub(super) manifest: Option<Arc<Manifest>>,
     pub(super) progress: Arc<Progress>,
     pub(super) stop: Stop,
-    pub(super) terms: Terms,
+    pub(super) rules: AttemptRules,
 }
 
 impl<C: Catalog> Recorder<C> {
@@ -48,7 +48,7 @@ impl<C: Catalog> Recorder<C> {
     }
 
     /// Puts copies into the manifest, and leaves none to be put there again.
-    async fn list(&self, entries: &mut Vec<Entry>) -> std::result::Result<(), String> {
+    async fn list(&self, entries: &mut Vec<Entry>) -> Result<(), String> {
         if let (Some(manifest), false) = (&self.manifest, entries.is_empty()) {
             let (manifest, lines) = (manifest.clone(), entries.clone());
             let append = tokio::task::spawn_blocking(move || manifest.append(&lines));
@@ -58,17 +58,17 @@ impl<C: Catalog> Recorder<C> {
         Ok(())
     }
 
-    async fn record(&self, results: Vec<Result>) {
+    async fn record(&self, results: Vec<JobResult>) {
         let mut entries = Vec::new();
         let (mut jobs, settled): (Vec<_>, Vec<_>) = results
             .into_iter()
-            .map(|Result { job, outcome, entry }| {
+            .map(|JobResult { job, outcome, entry }| {
                 entries.extend(entry);
                 let settled = Settled { id: job.id, attempts: job.attempts, outcome };
                 (job, settled)
             })
             .unzip();
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::default();
         loop {
             // In this order: a row that is recorded does not come again.
             let recorded = match self.list(&mut entries).await {
@@ -78,7 +78,7 @@ impl<C: Catalog> Recorder<C> {
             match recorded {
                 Ok(_) => break,
                 Err(error) => {
-                    let wait = backoff.next();
+                    let wait = backoff.pause();
                     self.progress.database_trouble(&error);
                     tracing::warn!(
                         wait_ms = wait.as_millis() as u64,
@@ -110,7 +110,7 @@ impl<C: Catalog> Recorder<C> {
                     tracing::info!(id = job.id.0, source, path, "Copied and proven");
                 }
                 Outcome::Failed { why } => {
-                    self.terms.tell(&self.progress, settled, &source, why);
+                    self.rules.tell(&self.progress, settled, &source, why);
                 }
             }
         }
@@ -119,12 +119,12 @@ impl<C: Catalog> Recorder<C> {
 
 /// When a failed attempt is a row's last.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Terms {
+pub(super) struct AttemptRules {
     pub(super) max_attempts: i64,
     pub(super) once: bool,
 }
 
-impl Terms {
+impl AttemptRules {
     /// Says that an attempt failed, which is recorded; whether the row was given up with it.
     pub(super) fn tell(self, progress: &Progress, row: &Settled, source: &str, why: &str) -> bool {
         let (id, attempt) = (row.id.0, row.attempts.saturating_add(1));

@@ -2,7 +2,6 @@
 
 use crate::link::Ending;
 use crate::transfer::TransferError;
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use protocol::PeerError;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -15,37 +14,6 @@ const PAUSES_MOST: usize = 10_000;
 const WORDS_MOST: usize = 3;
 /// The longest pause between two attempts at one file.
 const PAUSE_MOST: Duration = Duration::from_secs(3600);
-
-/// Growing waits with jitter, so that many archivers do not knock at once.
-pub(super) struct Backoff {
-    waits: ExponentialBackoff,
-    pub(super) failures: usize,
-}
-
-impl Backoff {
-    pub(super) fn new() -> Self {
-        Self { waits: builder().build(), failures: 0 }
-    }
-
-    /// After success.
-    pub(super) fn reset(&mut self) {
-        *self = Self::new();
-    }
-
-    /// After a failure: how long to wait.
-    pub(super) fn next(&mut self) -> Duration {
-        self.failures += 1;
-        self.waits.next().unwrap_or(Duration::from_secs(60))
-    }
-}
-
-fn builder() -> ExponentialBuilder {
-    ExponentialBuilder::new()
-        .with_min_delay(Duration::from_millis(500))
-        .with_max_delay(Duration::from_secs(60))
-        .without_max_times()
-        .with_jitter()
-}
 
 /// Words by which a far end says that it has no room, or none for us: no file's fault.
 const NO_ROOM: [&str; 4] =
@@ -96,6 +64,7 @@ pub(super) fn blames_the_link(error: &TransferError) -> bool {
             Some(Ending::Signalled(signal)) => matches!(signal.as_str(), "HUP" | "INT" | "TERM" | "KILL" | "PIPE"),
         },
         TransferError::Peer(_)
+        | TransferError::Bug(_)
         | TransferError::Pack(_)
         | TransferError::Selection(_)
         | TransferError::Usage(_)

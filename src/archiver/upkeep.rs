@@ -6,7 +6,6 @@ mod prune;
 
 use super::Sources;
 use super::control::Control;
-use crate::catalog::sqlite::SqliteCatalog;
 use crate::catalog::{AnyCatalog, Catalog, CatalogError};
 use prune::Stays;
 use std::path::PathBuf;
@@ -22,7 +21,7 @@ const SCAN_SHARE: u32 = 50;
 const EVERY_MOST: Duration = Duration::from_secs(3600);
 
 /// What is to be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Upkeep {
     /// Local files are deleted so long after they were proven.
     pub delete_after: Option<Duration>,
@@ -101,6 +100,3 @@ impl Upkeep {
         Ok(round)
     }
 }
-
-/// The table for a thread that does blocking work.
-type Table = SqliteCatalog;

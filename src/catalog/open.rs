@@ -1,25 +1,11 @@
 //! Opens whichever catalog the address names.
 
 use super::mysql::{self, MySqlCatalog};
-use super::sqlite::{self, SqliteCatalog};
+use super::sqlite::{self, OpenFor, SqliteCatalog};
 use super::{
-    ArchiveStats, Catalog, CatalogError, Database, Keeping, Layout, Looked, Note, RecordId, Retry, Selection, Settled,
-    Totals,
+    ArchiveStats, Catalog, CatalogError, Created, Database, Keeping, Layout, Looked, Note, Options, RecordId, Retry,
+    Settled, Totals,
 };
-
-/// What is wanted of a database.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// Which rows.
-    pub selection: Selection,
-    /// MySQL: the table; by default the newest of `pysmurf_files_v1`, `pysmurf_files_v0`, `pysmurf_files` that exists.
-    pub table: Option<String>,
-    /// MySQL: the naming rule; by default by action if the table has that column, else by type.
-    pub layout: Option<Layout>,
-    /// SQLite: make the file, its folder and its tables where they are absent. Else that is an error: a mistyped name must
-    /// not become a database that nobody fills.
-    pub create: bool,
-}
 
 /// A catalog of either kind.
 pub enum AnyCatalog {
@@ -36,7 +22,8 @@ pub async fn open(database: &Database, options: Options) -> Result<AnyCatalog, C
         Database::Mysql(server) => Ok(AnyCatalog::Mysql(Box::new(MySqlCatalog::open(server, options).await?))),
         Database::Sqlite(path) => {
             refuse_mysql_options(database, &options)?;
-            SqliteCatalog::open(path, options.selection, options.create).await.map(AnyCatalog::Sqlite)
+            let purpose = if options.create { OpenFor::Create } else { OpenFor::Use };
+            SqliteCatalog::open(path, options.selection, purpose).await.map(AnyCatalog::Sqlite)
         }
     }
 }
@@ -48,7 +35,7 @@ pub async fn inspect(database: &Database, options: Options) -> Result<AnyCatalog
         Database::Mysql(_) => open(database, options).await,
         Database::Sqlite(path) => {
             refuse_mysql_options(database, &options)?;
-            SqliteCatalog::inspect(path, options.selection).await.map(AnyCatalog::Sqlite)
+            SqliteCatalog::open(path, options.selection, OpenFor::Look).await.map(AnyCatalog::Sqlite)
         }
     }
 }
@@ -70,15 +57,6 @@ fn refuse_mysql_options(database: &Database, options: &Options) -> Result<(), Ca
         }
     }
     Ok(())
-}
-
-/// A table that [`init_db`] was to create.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Created {
-    /// Its name.
-    pub table: String,
-    /// False when it was there already, and has been left as it was.
-    pub new: bool,
 }
 
 /// Creates what a catalog needs: `pysmurf_files_v1`, or the two tables of SupRsync, and the table of notes. Never alters a

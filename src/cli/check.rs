@@ -6,17 +6,17 @@ mod report;
 
 use super::flags::RunArgs;
 use super::output::{Screen, start_log};
-use super::run::Service;
-use super::{SOME_FAILED, run};
+use super::{SOME_FAILED, plan};
+use crate::service::runtime;
 use anyhow::Result;
-use report::Report;
+use report::CheckReport;
 
 /// Checks all that a `run` with the same flags would need.
 pub(super) fn check(args: RunArgs) -> Result<u8> {
     start_log(&args.service.log, &Screen::default(), None);
-    let service = Service::plan(&args.service)?;
-    let mut report = Report::new(args.json, args.service.log.quiet);
-    let runtime = run::runtime()?;
+    let service = plan::service(&args.service)?;
+    let mut report = CheckReport::new(args.json, args.service.log.quiet);
+    let runtime = runtime()?;
     runtime.block_on(database::check(&service, &mut report));
     // A disk that hangs may hold a thread; nobody waits for it.
     runtime.shutdown_background();

@@ -1,8 +1,11 @@
 //! The command line as typed.
 
-use super::bench::BenchArgs;
+pub(super) mod bench;
+
 use crate::archiver::{Compress, UPLOAD_DIR, Workers};
 use crate::ocs::site::SiteFlags;
+use crate::throttle::parse_rate;
+use bench::BenchArgs;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use protocol::args::parse_size;
 use protocol::chmod::Chmod;
@@ -100,7 +103,7 @@ pub(super) enum Command {
     Retry(RetryArgs),
     /// Signatures and deltas of files, exchangeable with librsync's rdiff
     #[command(after_help = RDIFF_HELP)]
-    Rdiff(crate::rdiff::Words),
+    Rdiff(crate::rdiff::RdiffWords),
     /// Measure this machine, or the link to a host, beside stock rsync and OpenSSH
     Bench(BenchArgs),
     /// Print the line for the storage node's authorized_keys that lets a key archive, and do nothing else
@@ -238,6 +241,10 @@ pub(super) struct ServiceArgs {
     #[arg(long, value_name = "DIR", num_args = 1..)]
     pub(super) source_root: Vec<PathBuf>,
 
+    /// Longest wait for a file system that files come from to answer; what is on it waits until it does, and the rest goes on
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..86_400))]
+    pub(super) source_timeout: u64,
+
     /// SSH user; else the one in --storage-host or --host, the configuration file's, or our own
     #[arg(long, value_name = "NAME")]
     pub(super) user: Option<String>,
@@ -339,7 +346,7 @@ pub(super) struct RunArgs {
     pub(super) queue_mib: u32,
 
     /// Limit for all sessions together, in KiB per second, or with a suffix as rsync has it; 0 for none
-    #[arg(long, value_name = "RATE", value_parser = rate, help_heading = "Work")]
+    #[arg(long, value_name = "RATE", value_parser = parse_rate, help_heading = "Work")]
     pub(super) bwlimit: Option<u64>,
 
     /// Compress what goes over the link
@@ -400,11 +407,6 @@ pub(super) enum LogFormat {
     Auto,
     Text,
     Json,
-}
-
-/// Bytes per second.
-pub(super) fn rate(text: &str) -> Result<u64, String> {
-    parse_size(text.as_bytes(), b'K').ok_or_else(|| "expected a rate such as 500 (KiB/s), 1.5m or 0".into())
 }
 
 fn split_size(text: &str) -> Result<u64, String> {

@@ -188,7 +188,7 @@ fn line(now: &Snapshot, total: Option<u64>, (bytes_rate, files_rate): (f64, f64)
     if now.failed > 0 {
         line.push_str(&format!(", {} failed", now.failed));
     }
-    let link = now.link.as_ref().filter(|_| !now.flows);
+    let link = now.link.as_ref().filter(|_| !now.flows());
     if let Some(why) = now.database.as_ref().or(link).or(now.source.as_ref()) {
         line.push_str(&format!("; waiting: {}", harmless(why)));
     }
@@ -222,6 +222,20 @@ pub(super) fn summary(now: &Snapshot) -> String {
         line.push_str(&format!("; others wait: {why}"));
     }
     line
+}
+
+/// The same as one JSON object.
+pub(super) fn summary_json(now: &Snapshot) -> String {
+    json_object([
+        ("copied", now.copied.into()),
+        ("failed", now.failed.into()),
+        ("bytes", (now.literal_bytes + now.matched_bytes).into()),
+        ("literal_bytes", now.literal_bytes.into()),
+        ("matched_bytes", now.matched_bytes.into()),
+        ("reconnects", now.link_troubles.into()),
+        ("database_troubles", now.database_troubles.into()),
+        ("seconds", ((now.seconds * 1000.0).round() / 1000.0).into()),
+    ])
 }
 
 impl Write for Screen {
@@ -305,7 +319,7 @@ mod tests {
         assert_eq!(line(&unknown, Some(105), rates), "30 of 105 files, 40.0 MB, 10.0 MB/s, 0:10 left");
         let lost = Snapshot { link: Some("Link lost".into()), failed: 2, ..now.clone() };
         assert!(line(&lost, Some(100), rates).ends_with("0:06 left, 2 failed; waiting: Link lost"));
-        let flows = Snapshot { flows: true, ..lost };
+        let flows = Snapshot { read_since_trouble: 1, ..lost };
         assert!(!line(&flows, Some(100), rates).contains("waiting"));
         let later = Snapshot { seconds: 40.0, read_bytes: 50_000_000, confirmed: 66, ..now };
         assert_eq!(pace.learn(&later), (20e6 / 36.0, 1.0), "the last seconds count");

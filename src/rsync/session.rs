@@ -2,6 +2,7 @@
 
 use super::batch;
 use super::command_line::{CommandLine, Usage};
+use super::daemon::{self, Call, Connected, DaemonError, Shell, Site};
 use super::operands::{Host, Plan, Remote};
 use super::output::{Output, Pulled, Role};
 use super::pushed::Pushed;
@@ -9,14 +10,13 @@ use super::quoting::{self, Use};
 use super::served;
 use super::until::Until;
 use super::wanted::{Wanted, rules_of_script};
-use crate::daemon::client::{self, Call, Connected, DaemonError, Shell, Site};
 use crate::exit;
 use crate::link::{Ending, Link};
+use crate::local::Local;
 use crate::transfer::batch::{BatchFile, Playback, PlaybackError};
 use crate::transfer::charset;
 use crate::transfer::copy_as::copy_as;
 use crate::transfer::filters;
-use crate::transfer::local::Local;
 use crate::transfer::offers;
 use crate::transfer::scanned::{Scanned, Trouble, summer};
 use crate::transfer::source::{Arguments, Hooks, SumFile};
@@ -58,7 +58,7 @@ pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
         return Err(Usage { text, code: 2 });
     };
     if line.options.insecure_links {
-        crate::transfer::trust_all_links();
+        crate::disk::trust_all_links();
     }
     let local = plan.remote.is_none();
     // A copy without a destination is a listing, and lists come from a sender at the other end.
@@ -70,7 +70,7 @@ pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
     batch::constrain(&mut line)?;
     let wanted = Wanted::of(&mut line, plan, pull)?;
     // Files of rules and lists that stand on the command line have been read by now.
-    line.options.confine_root.as_deref().inspect(|root| crate::transfer::bound(root));
+    line.options.confine_root.as_deref().inspect(|root| crate::disk::bound(root));
     let written = batch::create(&line, plan, &for_script)?;
     let recorded = line.batch.read.is_some() || written.is_some();
     line.options.whole_file |= local && !recorded && !line.options.no_whole_file;
@@ -184,7 +184,7 @@ impl Client<'_> {
                 format!("rsync: connection unexpectedly closed ({heard} bytes received so far) [{who}]")
             }
             TransferError::Peer(PeerError::Exit(_)) => String::new(),
-            TransferError::Refused(text) if text.starts_with("ERROR: ") => text.clone(),
+            error if !error.is_signed() => error.to_string(),
             error => format!("rsync: [{who}] {error}"),
         };
         Failure { text, code: exit::of(error) }
@@ -315,10 +315,10 @@ impl Client<'_> {
         let args = self.server_args(&charset::to_peer, &|word, _| word.to_vec());
         let failed = |error: DaemonError| Failure { text: format!("{error}"), code: error.exit_code() };
         if self.pull && self.plan.sources.iter().all(Vec::is_empty) {
-            client::list_modules(&site, &call, &mut say).map_err(failed)?;
+            daemon::list_modules(&site, &call, &mut say).map_err(failed)?;
             return Ok(None);
         }
-        client::connect(&site, &call, &args, &mut say).map(Some).map_err(failed)
+        daemon::connect(&site, &call, &args, &mut say).map(Some).map_err(failed)
     }
 
     fn shell_words(&self, shell: &[u8]) -> Result<Vec<Vec<u8>>, Failure> {
@@ -465,7 +465,6 @@ impl Client<'_> {
         let trouble = Trouble::new(options.level(Info::Remove) > 0);
         let plan = SendPlan {
             shape: options.list_shape(session.agreed.list_checksum.size()),
-            server: false,
             dry_run: options.dry_run,
             whole_file: options.whole_file,
             in_place: crate::transfer::dest::in_place(options),
@@ -503,7 +502,7 @@ impl Client<'_> {
             }
             listed
         };
-        let mut watch = Pushed { output: self.output, trouble: &trouble, list_only: options.list_only, current: None };
+        let mut watch = Pushed { output: self.output, trouble: &trouble, list_only: options.list_only, len: 0 };
         let summary = send(session, &plan, listing, &mut watch)?;
         watch.drain();
         self.output.stats(|stats| (stats.written, stats.read) = (summary.written_bytes, summary.read_bytes));
@@ -533,7 +532,6 @@ impl Client<'_> {
         let only_write_batch = options.only_write_batch || (dry_run && self.line.batch.read.is_some());
         let plan = ReceivePlan {
             options: Options { dry_run, only_write_batch, ..options.clone() },
-            server: false,
             destination: PathBuf::from(OsStr::from_bytes(destination)),
             limits: ListLimits::within(options.max_alloc.unwrap_or(0)),
             rules: self.wanted.rules.clone(),
@@ -553,8 +551,8 @@ impl Client<'_> {
         if self.announce_list(verbs, incremental) {
             self.output.say("done\n");
         }
-        let witness = Pulled { output: self.output, current: Default::default() };
-        let received = receive(session, &plan, &witness)?;
+        let observer = Pulled { output: self.output, current: Default::default() };
+        let received = receive(session, &plan, &observer)?;
         self.output.stats(|stats| stats.deleted = (&received.deleted).into());
         // A batch tells what its sender read and wrote.
         if !from_batch {

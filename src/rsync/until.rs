@@ -3,62 +3,55 @@
 use super::exit;
 use crate::clock::unix_seconds;
 use crate::link::Closer;
-use rustix::process::Signal;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
+use signal_hook::low_level::pipe;
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// How long a session may take to tidy up.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long is slept at once before `--stop-at` is looked at again, as the clock may be set meanwhile.
+const STEP: Duration = Duration::from_secs(60);
 
 /// Watches over one link until dropped.
 pub(crate) struct Until {
     code: Arc<AtomicI32>,
-    // Dropping it ends the watch.
-    runtime: Option<tokio::runtime::Runtime>,
+    /// Dropping it ends the watch.
+    _watched: UnixStream,
 }
 
 impl Until {
     /// Closes the link at a signal, or at `stop_at` (seconds since 1970), so that what was begun is removed or kept as after
     /// a lost link. At a second signal, or when the session does not end within seconds, the program ends at once.
-    pub(crate) fn watch(closer: Closer, stop_at: Option<i64>) -> std::io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    pub(crate) fn watch(closer: Closer, stop_at: Option<i64>) -> io::Result<Self> {
+        let (watched, left) = UnixStream::pair()?;
+        let signals = Signals { end: heard(&[SIGINT, SIGTERM, SIGHUP])?, user: heard(&[SIGUSR1])?, left };
+        // A file that may not grow is an error of the write that meets the limit.
+        signal_hook::flag::register(SIGXFSZ, Arc::default())?;
         let code = Arc::new(AtomicI32::new(0));
-        let (mut interrupt, mut terminate, mut hangup, mut user, too_large) = {
-            let _inside = runtime.enter();
-            let of = |kind: SignalKind| signal(kind);
-            (
-                of(SignalKind::interrupt())?,
-                of(SignalKind::terminate())?,
-                of(SignalKind::hangup())?,
-                of(SignalKind::user_defined1())?,
-                of(SignalKind::from_raw(Signal::XFSZ.as_raw()))?,
-            )
-        };
-        let told = code.clone();
-        runtime.spawn(async move {
-            // A file that may not grow is an error of the write that meets the limit.
-            let _unheeded = too_large;
-            let mut limit = stop_at;
-            for first in [true, false] {
-                let why = tokio::select! {
-                    _ = interrupt.recv() => exit::SIGNAL,
-                    _ = terminate.recv() => exit::SIGNAL,
-                    _ = hangup.recv() => exit::SIGNAL,
-                    _ = user.recv() => exit::USR1,
-                    () = moment(limit), if first => exit::TIMEOUT,
-                    () = tokio::time::sleep(PATIENCE), if !first => told.load(Ordering::Acquire),
-                };
-                if !first {
-                    std::process::exit(why);
-                }
-                limit = None;
-                told.store(why, Ordering::Release);
-                closer.close();
+        let said = code.clone();
+        thread::Builder::new().name("signals".into()).spawn(move || {
+            let why = match signals.wait(|| stop_at.map(until)) {
+                WakeReason::Signal(code) => code,
+                WakeReason::Late => exit::TIMEOUT,
+                WakeReason::Left => return,
+            };
+            said.store(why, Ordering::Release);
+            closer.close();
+            let deadline = Instant::now() + PATIENCE;
+            match signals.wait(|| Some(deadline.saturating_duration_since(Instant::now()))) {
+                WakeReason::Signal(code) => std::process::exit(code),
+                WakeReason::Late => std::process::exit(why),
+                WakeReason::Left => {}
             }
-        });
-        Ok(Self { code, runtime: Some(runtime) })
+        })?;
+        Ok(Self { code, _watched: watched })
     }
 
     /// The exit code of what ended the session, if this did.
@@ -67,22 +60,63 @@ impl Until {
     }
 }
 
-impl Drop for Until {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+/// How long it is until then.
+fn until(stop_at: i64) -> Duration {
+    Duration::from_secs(stop_at.saturating_sub(unix_seconds()).try_into().unwrap_or(0))
+}
+
+/// Gets a byte for each of these signals.
+fn heard(signals: &[i32]) -> io::Result<UnixStream> {
+    let (heard, told) = UnixStream::pair()?;
+    signals.iter().try_for_each(|&signal| pipe::register(signal, told.try_clone()?).map(drop))?;
+    Ok(heard)
+}
+
+/// Where signals arrive.
+struct Signals {
+    end: UnixStream,
+    user: UnixStream,
+    /// The other end of what is dropped with the session.
+    left: UnixStream,
+}
+
+/// What a wait came to.
+enum WakeReason {
+    /// One that ends with this exit code.
+    Signal(i32),
+    /// The time is over.
+    Late,
+    /// The session has come to its end.
+    Left,
+}
+
+impl Signals {
+    /// Waits for a signal, for as long as there is time `left`; `None` is for ever.
+    fn wait(&self, left: impl Fn() -> Option<Duration>) -> WakeReason {
+        loop {
+            let step = match left() {
+                Some(Duration::ZERO) => return WakeReason::Late,
+                left => left.map(|left| left.min(STEP)),
+            };
+            let step = step.and_then(|step| Timespec::try_from(step).ok());
+            let mut fds = [&self.left, &self.end, &self.user].map(|fd| PollFd::new(fd, PollFlags::IN));
+            match poll(&mut fds, step.as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                // Without it the session still works; only what it leaves when told to end is not tidied.
+                Err(_) => return WakeReason::Left,
+            }
+            let [left, end, user] = fds.map(|fd| !fd.revents().is_empty());
+            match () {
+                () if left => return WakeReason::Left,
+                () if end && took(&self.end) => return WakeReason::Signal(exit::SIGNAL),
+                () if user && took(&self.user) => return WakeReason::Signal(exit::USR1),
+                () => {}
+            }
         }
     }
 }
 
-async fn moment(stop_at: Option<i64>) {
-    let Some(stop_at) = stop_at else { return std::future::pending().await };
-    loop {
-        let left = u64::try_from(stop_at.saturating_sub(unix_seconds())).unwrap_or(0);
-        if left == 0 {
-            return;
-        }
-        // In steps, as the clock may be set meanwhile.
-        tokio::time::sleep(Duration::from_secs(left.min(60))).await;
-    }
+/// Takes one signal out.
+fn took(mut heard: &UnixStream) -> bool {
+    heard.read(&mut [0]).is_ok_and(|count| count > 0)
 }

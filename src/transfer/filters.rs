@@ -1,8 +1,9 @@
 //! The filter rules of a session: gathered from options, files and the wire.
 //! Counterpart: the parts of rsync's `exclude.c` that read files.
 
-use super::beneath::{open_operator_list, reason};
 use super::{TransferError, charset};
+use crate::disk::beneath::open_operator_list;
+use crate::disk::reason;
 use protocol::PeerError;
 use protocol::args::Options;
 use protocol::filter::{
@@ -293,7 +294,7 @@ pub(super) fn of_receiving_client(told: &[Rule], options: &Options) -> Option<Ru
 
 /// What `-C` stands for at an end that is not told its rules one by one. They concern both sides, `--delete-excluded` or
 /// not.
-pub(super) fn of_cvs() -> Vec<Rule> {
+pub(crate) fn of_cvs() -> Vec<Rule> {
     let file = MergeFile {
         name: b".cvsignore".to_vec(),
         mode: Mode { cvs: true, word_split: true, bare: Some(Action::Exclude), ..Mode::default() },

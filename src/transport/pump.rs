@@ -6,7 +6,8 @@
 //! and its death be noticed while nothing runs. A session on which anything went wrong is thrown away.
 
 use super::ConnectError;
-use super::ssh::dial::{Dialled, Stop, await_socket, drive, wants_out};
+use super::ssh::dial::Dialled;
+use super::ssh::drive::{Stop, await_socket, drive, wants_out};
 use crate::link::{Closer, Ending, Link, Remote};
 use crate::pipe::{DEFAULT_CAPACITY, Front, PipeReader, PipeWriter, pipe};
 use libssh2_sys as sys;
@@ -23,9 +24,6 @@ use std::time::{Duration, Instant};
 
 /// How often an idle session is asked whether it still lives; also keeps the network's address tables warm.
 const PROBE_EVERY: Duration = Duration::from_secs(30);
-
-/// A session that has been idle for longer is asked before a command is trusted to it.
-const TRUSTED: Duration = Duration::from_secs(5);
 
 /// How long that answer may take.
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
@@ -57,10 +55,23 @@ const AHEAD_PATIENCE: Duration = Duration::from_millis(100);
 /// Bytes read at once.
 const SCRATCH: usize = 256 * 1024;
 
+/// How long a session may take for what it does.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// To be made.
+    pub(super) dial: Duration,
+    /// To start a command.
+    pub(super) start: Duration,
+    /// To move a byte, while somebody waits for it.
+    pub(super) stall: Duration,
+    /// To be idle, and have a command trusted to it unasked.
+    pub(super) trusted_idle: Duration,
+}
+
 /// A handle on the thread. Dropping it ends the session once it is idle.
 pub(super) struct Pump {
-    jobs: Option<SyncSender<Job>>,
-    wake: Arc<Wake>,
+    jobs: Option<SyncSender<LinkJob>>,
+    wake: Arc<WakeUp>,
     stop: Arc<AtomicBool>,
     start_limit: Duration,
 }
@@ -78,15 +89,15 @@ pub(super) enum ExecError {
     TimedOut,
 }
 
-struct Job {
+struct LinkJob {
     command: String,
-    reply: SyncSender<Reply>,
+    reply: SyncSender<LinkReply>,
     input: PipeReader,
     output: PipeWriter,
     remote: Remote,
 }
 
-enum Reply {
+enum LinkReply {
     Taken,
     Started,
     Failed(ExecError),
@@ -94,23 +105,19 @@ enum Reply {
 
 impl Pump {
     /// Starts the thread, lets it make a session, and opens a channel on it.
-    ///
-    /// `dial_limit` bounds what `dial` may take (an agent or a resolver may hang it), `start_limit` the start of a command.
     pub(super) fn start(
         dial: impl FnOnce() -> Result<Dialled, ConnectError> + Send + 'static,
         host: String,
-        dial_limit: Duration,
-        start_limit: Duration,
-        stall_limit: Duration,
+        limits: Limits,
     ) -> Result<Self, ConnectError> {
         let setup = |what: &str, e: io::Error| ConnectError::Setup(format!("Cannot {what} for {host}: {e}"));
-        let wake = Arc::new(Wake::new().map_err(|e| setup("make a wake-up descriptor", e))?);
+        let wake = Arc::new(WakeUp::new().map_err(|e| setup("make a wake-up descriptor", e))?);
         let stop = Arc::new(AtomicBool::new(false));
         let (jobs, inbox) = sync_channel(1);
         let (report, reported) = sync_channel(1);
         let (wake_here, stop_here, place) = (wake.clone(), stop.clone(), host.clone());
         let body = move || {
-            let opened = dial().and_then(|line| match open_channel(&line, start_limit) {
+            let opened = dial().and_then(|line| match open_channel(&line, limits.start) {
                 Ok(spare) => Ok((line, spare)),
                 Err(stop) => {
                     Err(ConnectError::Lost { host: place, why: format!("it opens no channel: {}", text(&stop)) })
@@ -119,7 +126,7 @@ impl Pump {
             match opened {
                 Ok((line, (spare, round_trip))) => {
                     let (wake, stop) = (wake_here, stop_here);
-                    let session = Session { line, inbox, wake, stop, start_limit, stall_limit, round_trip };
+                    let session = PumpedSession { line, inbox, wake, stop, limits, round_trip };
                     if report.send(Ok(())).is_ok() {
                         session.run(spare);
                     }
@@ -128,10 +135,10 @@ impl Pump {
             }
         };
         thread::Builder::new().name("ssh-pump".to_owned()).spawn(body).map_err(|e| setup("start a thread", e))?;
-        match reported.recv_timeout(dial_limit + start_limit) {
-            Ok(outcome) => outcome.map(|()| Self { jobs: Some(jobs), wake, stop, start_limit }),
+        match reported.recv_timeout(limits.dial + limits.start) {
+            Ok(outcome) => outcome.map(|()| Self { jobs: Some(jobs), wake, stop, start_limit: limits.start }),
             Err(RecvTimeoutError::Timeout) => {
-                Err(ConnectError::Timeout { host, limit: dial_limit, stage: "connection" })
+                Err(ConnectError::Timeout { host, limit: limits.dial, stage: "connection" })
             }
             Err(RecvTimeoutError::Disconnected) => {
                 Err(ConnectError::Lost { host, why: "the connecting thread panicked".to_owned() })
@@ -149,7 +156,7 @@ impl Pump {
         input.on_data(self.wake.callback());
         output.on_space(self.wake.callback());
         let (reply, replies) = sync_channel(2);
-        let job = Job { command: command.to_owned(), reply, input, output, remote: remote.clone() };
+        let job = LinkJob { command: command.to_owned(), reply, input, output, remote: remote.clone() };
         let Some(jobs) = &self.jobs else { return Err(dead(false)) };
         jobs.try_send(job).map_err(|e| match e {
             std::sync::mpsc::TrySendError::Full(_) => ExecError::Busy,
@@ -160,9 +167,9 @@ impl Pump {
         loop {
             let limit = if taken { PROBE_LIMIT + self.start_limit } else { self.start_limit };
             match replies.recv_timeout(limit) {
-                Ok(Reply::Taken) => taken = true,
-                Ok(Reply::Started) => break,
-                Ok(Reply::Failed(e)) => return Err(e),
+                Ok(LinkReply::Taken) => taken = true,
+                Ok(LinkReply::Started) => break,
+                Ok(LinkReply::Failed(e)) => return Err(e),
                 Err(RecvTimeoutError::Timeout) => {
                     return Err(if taken { ExecError::TimedOut } else { ExecError::Busy });
                 }
@@ -187,33 +194,32 @@ impl Drop for Pump {
 }
 
 /// What the thread owns.
-struct Session {
+struct PumpedSession {
     line: Dialled,
-    inbox: Receiver<Job>,
-    wake: Arc<Wake>,
+    inbox: Receiver<LinkJob>,
+    wake: Arc<WakeUp>,
     stop: Arc<AtomicBool>,
-    start_limit: Duration,
-    stall_limit: Duration,
+    limits: Limits,
     /// The shortest that an answer has taken; the link's own time is no longer.
     round_trip: Duration,
 }
 
-impl Session {
+impl PumpedSession {
     fn run(mut self, mut spare: Channel) {
         while let Some((job, idle)) = self.idle(&mut spare) {
-            if job.reply.send(Reply::Taken).is_err() {
+            if job.reply.send(LinkReply::Taken).is_err() {
                 continue; // Its caller has given up; nothing was started.
             }
             let asked = Instant::now();
             if let Err(e) = self.exec(&mut spare, &job.command, idle) {
-                let _ = job.reply.send(Reply::Failed(e));
+                let _ = job.reply.send(LinkReply::Failed(e));
                 return;
             }
             self.round_trip = self.round_trip.min(asked.elapsed());
-            if job.reply.send(Reply::Started).is_err() || !self.serve(spare, job) {
+            if job.reply.send(LinkReply::Started).is_err() || !self.serve(spare, job) {
                 return;
             }
-            match open_channel(&self.line, self.start_limit) {
+            match open_channel(&self.line, self.limits.start) {
                 Ok((channel, answered)) => {
                     spare = channel;
                     self.round_trip = self.round_trip.min(answered);
@@ -225,7 +231,7 @@ impl Session {
     }
 
     /// Waits for a job and tells how long that took; `None` when nobody will send one, or the session died.
-    fn idle(&self, spare: &mut Channel) -> Option<(Job, Duration)> {
+    fn idle(&self, spare: &mut Channel) -> Option<(LinkJob, Duration)> {
         let began = Instant::now();
         let mut probe_at = began + PROBE_EVERY;
         loop {
@@ -256,7 +262,7 @@ impl Session {
     /// Asks for something harmless that every server must answer, if only by a refusal. libssh2's keepalives would tell
     /// nothing: it does not look at the answers, and keeps them.
     fn probe(&self, spare: &mut Channel) -> Result<(), Stop> {
-        let deadline = Instant::now() + PROBE_LIMIT.min(self.start_limit);
+        let deadline = Instant::now() + PROBE_LIMIT.min(self.limits.start);
         match drive(&self.line.session, &self.line.tcp, deadline, || spare.setenv("ARCHIVER_PROBE", "1")) {
             Err(Stop::Failed(e)) if e.code() == ErrorCode::Session(sys::LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED) => Ok(()),
             outcome => outcome,
@@ -264,10 +270,10 @@ impl Session {
     }
 
     fn exec(&self, spare: &mut Channel, command: &str, idle: Duration) -> Result<(), ExecError> {
-        if idle > TRUSTED {
+        if idle > self.limits.trusted_idle {
             self.probe(spare).map_err(|stop| ExecError::Dead { sent: false, why: text(&stop) })?;
         }
-        let deadline = Instant::now() + self.start_limit;
+        let deadline = Instant::now() + self.limits.start;
         let start = || match spare.exec(command) {
             // In the place of an answer a far end may close the channel; libssh2 would go on waiting for one.
             Err(e) if e.code() == ErrorCode::Session(sys::LIBSSH2_ERROR_EAGAIN) && spare.eof() => {
@@ -287,8 +293,8 @@ impl Session {
     }
 
     /// Carries one link to its end. False: the session must not be used again.
-    fn serve(&self, channel: Channel, job: Job) -> bool {
-        let Job { mut input, mut output, remote, .. } = job;
+    fn serve(&self, channel: Channel, job: LinkJob) -> bool {
+        let LinkJob { mut input, mut output, remote, .. } = job;
         let to_far_end = input.closer();
         let ahead = Ahead::new(self.round_trip);
         let mut transfer =
@@ -322,7 +328,7 @@ impl Session {
 
 /// One link being carried.
 struct Transfer<'a> {
-    session: &'a Session,
+    session: &'a PumpedSession,
     channel: Channel,
     ahead: Ahead,
     stderr: Stream,
@@ -369,7 +375,7 @@ impl Transfer<'_> {
             if written.held && self.room() > 0 {
                 continue;
             }
-            let mut limit = self.session.stall_limit;
+            let mut limit = self.session.limits.stall;
             let waiting = [blocked_since, output.reader_waits_since()].into_iter().flatten().min();
             if let Some(since) = waiting {
                 let stalled = now.saturating_duration_since(since.max(moved_at));
@@ -391,8 +397,8 @@ impl Transfer<'_> {
         }
     }
 
-    fn write(&mut self, input: &mut PipeReader) -> io::Result<Moved> {
-        let mut moved = Moved::default();
+    fn write(&mut self, input: &mut PipeReader) -> io::Result<PumpMoved> {
+        let mut moved = PumpMoved::default();
         for _ in 0..BURST {
             let taken = match input.front()? {
                 Front::Empty => break,
@@ -436,8 +442,8 @@ impl Transfer<'_> {
         self.ahead.room(self.channel.write_window().remaining) as usize
     }
 
-    fn read(&mut self, output: &mut PipeWriter, scratch: &mut [u8]) -> io::Result<Moved> {
-        let mut moved = Moved::default();
+    fn read(&mut self, output: &mut PipeWriter, scratch: &mut [u8]) -> io::Result<PumpMoved> {
+        let mut moved = PumpMoved::default();
         let room = match output.room() {
             Ok(room) => room.min(scratch.len()),
             // Nobody wants it; it must still be taken, or the far end could not end.
@@ -468,8 +474,8 @@ impl Transfer<'_> {
     }
 
     /// Error output shares the window with the rest: left unread, it would stop everything.
-    fn read_stderr(&mut self, scratch: &mut [u8]) -> io::Result<Moved> {
-        let mut moved = Moved::default();
+    fn read_stderr(&mut self, scratch: &mut [u8]) -> io::Result<PumpMoved> {
+        let mut moved = PumpMoved::default();
         match self.stderr.read(scratch) {
             Ok(0) => {}
             Ok(n) => {
@@ -485,7 +491,7 @@ impl Transfer<'_> {
     /// Closes the channel in the order that does not lose the exit status, which comes after the end of the outputs.
     fn finish(&mut self) -> io::Result<Ending> {
         let Dialled { session, tcp } = &self.session.line;
-        let deadline = Instant::now() + self.session.stall_limit.max(LINGER);
+        let deadline = Instant::now() + self.session.limits.stall.max(LINGER);
         let stopped = |stop: Stop| match stop {
             Stop::TimedOut => io::Error::new(ErrorKind::TimedOut, "The far end closed its output but did not end"),
             Stop::Failed(e) => lost(e.into()),
@@ -540,7 +546,7 @@ impl Ahead {
 
 /// What one pass in one direction did.
 #[derive(Default)]
-struct Moved {
+struct PumpMoved {
     progress: bool,
     bytes: u64,
     /// Bytes are there that could not go on.
@@ -573,12 +579,12 @@ fn text(stop: &Stop) -> String {
 }
 
 /// Ends the thread's sleep. Many calls between two sleeps cost one system call.
-pub(super) struct Wake {
+pub(super) struct WakeUp {
     fd: OwnedFd,
     pending: AtomicBool,
 }
 
-impl Wake {
+impl WakeUp {
     pub(super) fn new() -> io::Result<Self> {
         let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Self { fd, pending: AtomicBool::new(false) })

@@ -6,21 +6,22 @@
 mod auth;
 mod config;
 pub(super) mod dial;
+pub(super) mod drive;
 mod known_hosts;
 mod settings;
 pub mod sftp;
 mod tokens;
 
-use super::pump::{ExecError, Pump};
+use super::pump::{ExecError, Limits, Pump};
 use super::{COMMAND_START, CommandOutput, Connect, ConnectError, collect, shell_command};
 use crate::link::Link;
-use config::Target;
+use config::SshTarget;
 use sftp::{LostInSync, Sftp, SftpError};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokens::Local;
+use tokens::LocalNames;
 
 /// How to reach a far end by SSH.
 #[derive(Debug, Clone)]
@@ -45,6 +46,8 @@ pub struct SshOptions {
     pub auth_timeout: Duration,
     /// A link on which no byte moves for so long, while somebody waits, fails with `TimedOut`.
     pub stall_timeout: Duration,
+    /// A session that has been idle for longer is asked whether it still lives before a command is trusted to it.
+    pub trusted_idle: Duration,
     /// The ciphers to offer, the best first; our own choice when empty.
     pub ciphers: Vec<String>,
     /// The words that start rsync over there.
@@ -111,6 +114,7 @@ impl SshOptions {
             connect_timeout: Duration::from_secs(15),
             auth_timeout: Duration::from_secs(20),
             stall_timeout: Duration::from_secs(60),
+            trusted_idle: Duration::from_secs(5),
             ciphers: Vec::new(),
             rsync_path: vec![OsString::from("rsync")],
             remedies: Remedies::Service,
@@ -120,7 +124,7 @@ impl SshOptions {
 
 /// A far end reached by SSH. Dropping it leaves a link that is still in use alone.
 pub struct Ssh {
-    target: Arc<Target>,
+    target: Arc<SshTarget>,
     rsync_path: Vec<OsString>,
     /// What serves in its place, if anything.
     uploaded: Option<Vec<OsString>>,
@@ -134,7 +138,7 @@ impl Ssh {
     /// # Errors
     /// [`ConnectError::Setup`] when the host's name or the configuration cannot be used.
     pub fn new(options: SshOptions) -> Result<Self, ConnectError> {
-        let target = Arc::new(config::resolve(&options, &Local::from_env())?);
+        let target = Arc::new(config::resolve(&options, &LocalNames::from_env())?);
         Ok(Self {
             target,
             rsync_path: options.rsync_path,
@@ -195,9 +199,14 @@ impl Ssh {
 
     fn connect(&self) -> Result<Pump, ConnectError> {
         let target = self.target.clone();
-        let limit = target.connect_timeout + target.auth_timeout;
-        let dial = move || dial::dial(&target);
-        Pump::start(dial, self.target.place(), limit, self.target.connect_timeout, self.target.stall_timeout)
+        let limits = Limits {
+            // An agent or a resolver may hang it.
+            dial: target.connect_timeout + target.auth_timeout,
+            start: target.connect_timeout,
+            stall: target.stall_timeout,
+            trusted_idle: target.trusted_idle,
+        };
+        Pump::start(move || dial::dial(&target), self.target.place(), limits)
     }
 
     fn timeout(&self, stage: &'static str) -> ConnectError {

@@ -444,3 +444,31 @@ async fn a_long_table_is_gone_through_to_its_end() {
     assert_eq!(catalog.retry(&catalog::Retry::All).await.unwrap(), 25);
     catalog.close().await;
 }
+
+#[tokio::test]
+async fn the_lock_is_gone_with_the_archiver_that_had_it() {
+    let table = Table::new();
+    table.insert(&[NewRow::new("/data/x")]);
+    let lock = table.file.with_extension("db.smurf.lock");
+    let (catalog, other) = (table.open().await, table.open().await);
+    catalog.claim().await.unwrap();
+    assert!(unavailable_message(other.claim().await).contains("another archiver"));
+    other.close().await;
+    assert!(lock.exists(), "the other one never had it");
+    catalog.close().await;
+    assert!(!lock.exists());
+    table.open().await.claim().await.unwrap();
+    assert!(lock.exists());
+}
+
+#[tokio::test]
+async fn a_lock_file_that_an_operator_has_linked_stays() {
+    let table = Table::new();
+    table.insert(&[NewRow::new("/data/x")]);
+    let (target, link) = (table.file.with_extension("target"), table.file.with_extension("db.smurf.lock"));
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    let catalog = table.open().await;
+    catalog.claim().await.unwrap();
+    catalog.close().await;
+    assert!(link.is_symlink() && target.exists());
+}

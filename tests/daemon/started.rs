@@ -3,7 +3,7 @@
 use crate::support::daemon::{Daemon, START};
 use crate::support::stock::{Bench, OURS};
 use crate::{MODULES, pull, support, work};
-use pysmurf_archiver::daemon::client::Call;
+use pysmurf_archiver::rsync::daemon::Call;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -253,7 +253,7 @@ fn silence_is_not_waited_for_longer_than_the_operator_says() {
 #[test]
 fn md4_is_no_proof_unless_asked() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let site = pysmurf_archiver::daemon::client::Site {
+    let site = pysmurf_archiver::rsync::daemon::Site {
         host: "127.0.0.1".into(),
         port: Some(listener.local_addr().unwrap().port()),
         user: Some("joe".into()),

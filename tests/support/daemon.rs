@@ -1,7 +1,7 @@
 //! A daemon, ours or stock's, on a port of its own.
 
 use super::stock::{OURS, Run, rsync};
-use pysmurf_archiver::daemon::client::Site;
+use pysmurf_archiver::rsync::daemon::Site;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};

@@ -1,11 +1,11 @@
 //! The finalization files of SupRsync: one for each complete timecode directory, copied into the archive like any other
 //! file, so that whoever packs the data knows that nothing more will come.
 
-use super::{Announcing, Table};
+use super::Announcing;
 use crate::catalog::CatalogError;
-use crate::catalog::sqlite::{Complete, NewFile};
+use crate::catalog::sqlite::{Complete, NewFile, SqliteCatalog};
 use crate::clock::unix_now;
-use crate::transfer::dest::{Attrs, Dest, umask};
+use crate::transfer::dest::{Attrs, Dest, Fsync, umask};
 use protocol::checksum::{Checksum, FileHasher};
 use std::fs::DirBuilder;
 use std::io::{self, Write};
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 impl Announcing {
     /// Announces what is complete; returns how many timecodes that were.
-    pub(super) async fn announce(&self, table: &Table) -> Result<u64, CatalogError> {
+    pub(super) async fn announce(&self, table: &SqliteCatalog) -> Result<u64, CatalogError> {
         let complete = table.complete_timecodes(unix_now()).await?;
         if complete.is_empty() {
             return Ok(0);
@@ -74,7 +74,7 @@ fn write(root: &Path, beneath: &Path, text: &str) -> io::Result<()> {
     let output = dest.create_temp(name)?;
     output.file().write_all(text.as_bytes())?;
     let attrs = Attrs { mode: Some(0o666 & !umask()), ..Attrs::default() };
-    output.commit(&dest, &attrs, None, true)?;
+    output.commit(&dest, &attrs, None, Fsync::Yes)?;
     dest.sync_way(name)?;
     Ok(())
 }

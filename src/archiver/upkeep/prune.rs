@@ -1,14 +1,14 @@
 //! Deletes local files whose copies are proven. Only what still is what was proven: a file that has changed since, or has
 //! been replaced, stays, and the log says so once. What stays is looked at again after pauses that grow.
 
-use super::Table;
 use crate::archiver::Sources;
 use crate::archiver::control::Control;
-use crate::archiver::origins::{Lack, Origin, look};
-use crate::catalog::sqlite::Prunable;
+use crate::archiver::origins::{FolderTrouble, Lack, look};
+use crate::catalog::sqlite::{Prunable, SqliteCatalog};
 use crate::catalog::{CatalogError, RecordId};
 use crate::clock::unix_now;
-use crate::transfer::digest::sum_of;
+use crate::disk::digest::sum_of;
+use crate::transfer::send::FileContent;
 use protocol::checksum::{Checksum, Sum};
 use std::collections::HashMap;
 use std::fs::Metadata;
@@ -97,7 +97,7 @@ impl Stays {
 
 /// Deletes what may go; returns how long the table was gone through.
 pub(super) async fn prune(
-    table: &Table,
+    table: &SqliteCatalog,
     sources: &Sources,
     age: Duration,
     stays: &mut Stays,
@@ -131,7 +131,7 @@ pub(super) async fn prune(
 }
 
 async fn delete(
-    table: &Table,
+    table: &SqliteCatalog,
     sources: &Sources,
     files: Vec<Prunable>,
     stays: &mut Stays,
@@ -190,7 +190,7 @@ fn remove(sources: &Sources, file: &Prunable, before: Option<Kept>) -> Pruned {
     match removed {
         Ok(pruned) => pruned,
         Err(error) if error.kind() == io::ErrorKind::NotFound => match look(sources, &file.path) {
-            Err(Lack { place: Some(Origin { folder, why }), .. }) => {
+            Err(Lack { place: Some(FolderTrouble { folder, why }), .. }) => {
                 let why = format!("folder {} {why}", folder.display());
                 Pruned::Kept(Kept { why, stand: None, changed: false, away: true })
             }

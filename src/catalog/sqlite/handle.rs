@@ -7,12 +7,17 @@ use std::path::{Path, PathBuf};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::{BUSY_LIMIT, FILES, REQUIRED, columns, create, trouble, unavailable};
+use super::table::{FILES, REQUIRED, columns, create};
+use super::trouble::{trouble, unavailable};
 use crate::catalog::CatalogError;
+use std::time::Duration;
+
+/// How long a call waits for another program's lock; SupRsync's own patience.
+const BUSY_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a file is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(in crate::catalog) enum OpenFor {
     /// To be used, and made with its folder and tables where it is absent.
     Create,
     /// To be used; that it is absent is an error.
@@ -24,7 +29,7 @@ pub(super) enum Wish {
 /// An open file, and what stood under its name when it was opened.
 pub(super) struct Handle {
     path: PathBuf,
-    wish: Wish,
+    purpose: OpenFor,
     /// `None` once closed, and while a file that was replaced cannot be opened.
     connection: Option<Connection>,
     closed: bool,
@@ -40,14 +45,14 @@ type Id = (u64, u64);
 
 impl Handle {
     /// Opens the file and looks for its table.
-    pub(super) fn open(path: &Path, database: &str, wish: Wish) -> Result<Self, CatalogError> {
+    pub(super) fn open(path: &Path, database: &str, purpose: OpenFor) -> Result<Self, CatalogError> {
         let path = absolute(path).map_err(|error| unavailable(database, error.to_string()))?;
-        let mut connection = connect(&path, database, wish)?;
-        if wish == Wish::Create {
+        let mut connection = connect(&path, database, purpose)?;
+        if purpose == OpenFor::Create {
             create(&mut connection).map_err(|error| trouble(database, error))?;
         }
         let columns = usable(&connection, database)?;
-        if wish != Wish::Look {
+        if purpose != OpenFor::Look {
             keep_log(&connection, database)?;
         }
         let file = id(&path)
@@ -55,7 +60,7 @@ impl Handle {
             .flatten()
             .ok_or_else(|| unavailable(database, "the file went away while it was opened".into()))?;
         let log = id(&log_of(&path)).ok().flatten();
-        Ok(Self { path, wish, connection: Some(connection), closed: false, columns, file, log, replaced: 0 })
+        Ok(Self { path, purpose, connection: Some(connection), closed: false, columns, file, log, replaced: 0 })
     }
 
     /// Whether the table has this column.
@@ -97,8 +102,8 @@ impl Handle {
             CatalogError::Setup(why) => unavailable(database, format!("the file was replaced. {why}")),
             error => error,
         };
-        let wish = if self.wish == Wish::Create { Wish::Use } else { self.wish };
-        let fresh = Self::open(&self.path, database, wish).map_err(again)?;
+        let purpose = if self.purpose == OpenFor::Create { OpenFor::Use } else { self.purpose };
+        let fresh = Self::open(&self.path, database, purpose).map_err(again)?;
         for name in ["ignore", "deletable"] {
             if fresh.has(name) != self.has(name) {
                 let why =
@@ -107,7 +112,7 @@ impl Handle {
             }
         }
         tracing::warn!("Database {database} was replaced while in use; the file that is there now is watched");
-        *self = Self { wish: self.wish, replaced: self.replaced + 1, ..fresh };
+        *self = Self { purpose: self.purpose, replaced: self.replaced + 1, ..fresh };
         Ok(())
     }
 
@@ -166,21 +171,21 @@ fn usable(connection: &Connection, database: &str) -> Result<Vec<String>, Catalo
     Ok(columns)
 }
 
-pub(super) fn connect(path: &Path, database: &str, wish: Wish) -> Result<Connection, CatalogError> {
+pub(super) fn connect(path: &Path, database: &str, purpose: OpenFor) -> Result<Connection, CatalogError> {
     let setup =
         |why: String| CatalogError::Setup(format!("Database {database}: {why}; check --db and the rights there"));
     let file = absolute(path).map_err(|error| setup(error.to_string()))?;
     // Without SQLITE_OPEN_URI: a file name is a file name, also when it begins with `file:`.
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    match (wish, file.parent()) {
-        (Wish::Create, folder) => {
+    match (purpose, file.parent()) {
+        (OpenFor::Create, folder) => {
             flags |= OpenFlags::SQLITE_OPEN_CREATE;
             if let Some(folder) = folder {
                 std::fs::create_dir_all(folder)
                     .map_err(|error| setup(format!("Folder {} cannot be made: {error}", folder.display())))?;
             }
         }
-        (Wish::Use | Wish::Look, folder) => {
+        (OpenFor::Use | OpenFor::Look, folder) => {
             match std::fs::metadata(&file) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                     return Err(CatalogError::Setup(format!(
@@ -206,7 +211,7 @@ pub(super) fn connect(path: &Path, database: &str, wish: Wish) -> Result<Connect
     if connection.is_readonly("main").unwrap_or(false) {
         return Err(setup("the file cannot be written".to_owned()));
     }
-    if wish == Wish::Look {
+    if purpose == OpenFor::Look {
         connection.pragma_update(None, "query_only", true).map_err(|error| trouble(database, error))?;
         return Ok(connection);
     }

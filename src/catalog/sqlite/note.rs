@@ -2,7 +2,7 @@
 
 use super::super::note::{NOTES, Note, short};
 use super::super::{RecordId, Settled};
-use super::{FILES, PATH_LIMIT};
+use super::table::{FILES, PATH_LIMIT};
 use rusqlite::{Connection, Error, Transaction, params};
 
 pub(super) const CREATE: &str = "CREATE TABLE IF NOT EXISTS archiver_note (

@@ -9,7 +9,7 @@ use rusqlite::{Error, Row};
 
 use super::super::database::hex_digit;
 use super::super::{Md5, Naming, Pending, Record, RecordId};
-use super::PATH_LIMIT;
+use super::table::PATH_LIMIT;
 
 /// A row of the columns id, failed_copy_attempts, local_path, remote_path, local_md5sum.
 pub(super) fn read(row: &Row<'_>) -> Result<Pending, Error> {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Error, TransactionBehavior, params};
 
-use super::{BOTTOM, FILES, PATH_LIMIT, SqliteCatalog, TIMECODES, row};
+use super::table::{FILES, PATH_LIMIT, TIMECODES};
+use super::walk::BOTTOM;
+use super::{SqliteCatalog, row};
 use crate::catalog::{CatalogError, Md5, Pending, RecordId};
 
 /// Rows older than this have their timecode, or never will: seconds.

@@ -15,8 +15,8 @@ use super::error::{DestError, During};
 use super::output::open_regular;
 use super::places::{Backup, Make, Place};
 use super::{Dest, Found};
-use crate::transfer::beneath::shown;
-use crate::transfer::links::is_unsafe;
+use crate::disk::links::is_unsafe;
+use crate::disk::shown;
 
 /// Whether the file stays until something else takes its name.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use super::Work;
 use super::entry::{same_node, told};
-use crate::transfer::beneath::shown;
+use crate::disk::shown;
 use crate::transfer::dest::Found;
 use protocol::args::Info;
 use protocol::flist::{FileEntry, Kind};

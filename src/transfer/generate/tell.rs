@@ -2,6 +2,7 @@
 
 use super::Work;
 use crate::transfer::dest::{Attrs, Dest, Found, Further};
+use crate::transfer::item::Item;
 use crate::transfer::receive::preserve;
 use protocol::args::{Info, ItemDetail};
 use protocol::flist::{DirClass, FileEntry, Ndx};
@@ -23,7 +24,7 @@ impl Work<'_> {
         let changed = named || header.flags.0 & !quiet.0 != 0;
         if self.agreed.has_items() && (self.tells_all() || changed) {
             let header = self.with_values(header, unknown);
-            self.speaker.item(ndx, &header, &mut self.out);
+            self.speaker.item(ndx, &header, &mut self.writer.out);
         } else if changed {
             self.tell_user(ndx, &header);
         }
@@ -38,8 +39,8 @@ impl Work<'_> {
         if self.target.made && entry.name == b"." && !itemizes {
             return;
         }
-        if !self.plan.server {
-            return self.witness.item(ndx, entry, header);
+        if !self.server {
+            return self.observer.item(&Item { ndx, entry, header });
         }
         if self.options.level(Info::Name) > 0 {
             let (mark, other): (&[u8], &[u8]) = match (entry.is_dir(), &entry.extra.target, &header.xname) {
@@ -108,7 +109,7 @@ impl Work<'_> {
     /// Says that an entry is here whole, under its name, so that its source may go.
     pub(super) fn acknowledge(&mut self, ndx: Ndx) {
         if self.options.remove_source_files && !self.options.dry_run {
-            self.out.message(&Message::Success(ndx));
+            self.writer.out.message(&Message::Success(ndx));
         }
     }
 
@@ -132,14 +133,14 @@ impl Work<'_> {
     /// Words for the user go over the wire only where the user is at the other end.
     pub(super) fn say(&mut self, message: &Message) {
         match message {
-            Message::Text(..) | Message::Deleted(_) if !self.plan.server => self.witness.message(message),
+            Message::Text(..) | Message::Deleted(_) if !self.server => self.observer.message(message),
             Message::Deleted(name) if !self.agreed.has_items() => {
-                self.witness.told(message);
+                self.observer.told(message);
                 self.tell_deleted(name);
             }
             message => {
-                self.witness.told(message);
-                self.out.message(message);
+                self.observer.told(message);
+                self.writer.out.message(message);
             }
         }
     }

@@ -1,0 +1,165 @@
+//! The operations of the agent: the process `run`, and tasks beside it.
+
+use super::ArchiverAgent;
+use crate::archiver::control::Control;
+use crate::catalog::{AnyCatalog, Catalog, RecordId, Retry, Totals};
+use crate::clock::unix_now;
+use crate::ocs::agent::AgentHandle;
+use crate::ocs::operation::{OpOutcome, Operation, Param, ParamKind, Params};
+use crate::ocs::session::OpSession;
+use crate::throttle::parse_rate;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Rows that are shown of those given a new chance.
+const SHOWN_MOST: usize = 100;
+
+pub(super) fn operations(agent: &Arc<ArchiverAgent>, handle: &AgentHandle) -> Vec<Operation> {
+    let (run, feed) = (agent.clone(), handle.clone());
+    let run = Operation::process("run", move |session, _| run.clone().work(session, feed.clone()))
+        .docstring(RUN)
+        .at_start(Params::new());
+    let retry = agent.clone();
+    let retry = Operation::task("retry", move |session, params| retry.clone().retry(session, params))
+        .docstring(RETRY)
+        .param(Param::optional("ids", ParamKind::List, Value::Null))
+        .param(Param::optional("pattern", ParamKind::Text, Value::Null));
+    let pending = agent.clone();
+    let pending = Operation::task("pending", move |session, _| pending.clone().pending(session)).docstring(PENDING);
+    let pause = agent.clone();
+    let pause = Operation::task("pause", move |_, _| pause.clone().set_paused(true)).docstring(PAUSE);
+    let bwlimit = agent.clone();
+    let bwlimit = Operation::task("bwlimit", move |session, params| bwlimit.clone().bwlimit(session, params))
+        .docstring(BWLIMIT)
+        .param(Param::optional("rate", ParamKind::Any, Value::Null));
+    let resume = agent.clone();
+    let resume = Operation::task("resume", move |_, _| resume.clone().set_paused(false)).docstring(RESUME);
+    vec![run, retry, pending, pause, resume, bwlimit]
+}
+
+const RUN: &str = "\
+run()
+
+**Process** - Watches the table of files, copies every waiting file to the archive, and records what the storage node has
+confirmed. Degraded while database, storage node or the files' own folders are out of reach, and while rows are given up;
+the messages say why.
+
+The session data, with what the SupRsync agent has for a SupRsync archive::
+
+    {\"archiver\": {\"copied\": 17, \"failed_attempts\": 0, \"read_bytes\": 3400000, \"literal_bytes\": 3400000,
+                  \"matched_bytes\": 0, \"pending\": 2, \"given_up\": 0, \"link_troubles\": 0, \"database_troubles\": 0,
+                  \"link\": null, \"database\": null, \"road\": null, \"source\": null, \"paused\": false,
+                  \"failures\": {\"missing\": 0, \"unreadable\": 0, \"changed\": 0, \"refused\": 0, \"row\": 0},
+                  \"session_bytes\": [3400000], \"last_proven\": {\"time\": 1795350041.9, \"path\": \"17953/a/b.npy\"}},
+     \"activity\": \"idle\",
+     \"last_copy\": {\"start_time\": 1795350042.0, \"files\": [[\"/data/b.npy\", true]], \"stop_time\": 1795350042.1},
+     \"counters\": {\"iterations\": 9, \"copies\": 10, \"errors_timeout\": 0, \"errors_nonzero\": 0, \"errors_sqlite\": 0},
+     \"archive_stats\": {\"finalized_until\": 1795350012.2, \"num_files\": 9, \"uncopied_files\": 1,
+                       \"last_file_added\": \"/data/c.npy\", \"last_file_copied\": \"/data/b.npy\"},
+     \"timestamp\": 1795350042.1}
+
+Counts are of this run, `pending` and `given_up` of the table; `link`, `database` and\n`source` (where the files come from) say what is wrong now, `road` how files go where the storage node has no rsync.";
+const RETRY: &str = "\
+retry(ids=None, pattern=None)
+
+**Task** - Gives rows that failed too often a new chance: those with the ids, or whose source path is like the pattern (`*`
+for anything, `?` for one character), or all.
+
+The session data::
+
+    {\"rows\": 1, \"reasons\": [{\"id\": 17, \"path\": \"/data/c.npy\", \"why\": \"it is missing\"}]}
+
+`reasons` says why they had failed, where that was kept, for the first hundred.";
+const PENDING: &str = "\
+pending()
+
+**Task** - Counts the rows of the table.
+
+The session data::
+
+    {\"pending\": 2, \"given_up\": 0, \"copied\": 17031, \"timestamp\": 1795350042.1}";
+const PAUSE: &str = "\
+pause()
+
+**Task** - Takes up no further rows until `resume`; what is under way is finished. Outlasts a restart of `run`, not of the
+agent.";
+const BWLIMIT: &str = "\
+bwlimit(rate=None)
+
+**Task** - Limits what all sessions move together from now on, files under way included: KiB per second, or a text with a
+suffix as rsync's --bwlimit has it; 0 for no limit. Without a rate it only tells. Outlasts a restart of `run`, not of the
+agent.
+
+The session data, in bytes per second, 0 for no limit::
+
+    {\"bwlimit\": 1048576}";
+const RESUME: &str = "\
+resume()
+
+**Task** - Goes on after `pause`.";
+
+impl ArchiverAgent {
+    async fn retry(self: Arc<Self>, session: OpSession, params: Params) -> OpOutcome {
+        let which = match (params.get("ids").and_then(Value::as_array), params.get("pattern").and_then(Value::as_str)) {
+            (Some(_), Some(_)) => return Err("Give ids or a pattern, not both".to_owned()),
+            (Some(ids), None) => {
+                let numbers: Option<Vec<_>> = ids.iter().map(|id| id.as_i64().map(RecordId)).collect();
+                Retry::Ids(numbers.ok_or("Param 'ids' must be a list of whole numbers")?)
+            }
+            (None, Some(pattern)) => Retry::Pattern(pattern.to_owned()),
+            (None, None) => Retry::All,
+        };
+        let (catalog, control) = self.at_work()?;
+        let known = catalog.given_up(&which, SHOWN_MOST).await.map_err(|error| error.to_string())?;
+        let rows = catalog.retry(&which).await.map_err(|error| error.to_string())?;
+        control.look_again();
+        self.recount.notify_one();
+        let reasons: Vec<_> = known
+            .iter()
+            .map(|note| json!({"id": note.id.0, "path": note.path, "why": note.reason.as_ref().map(|(_, why)| why)}))
+            .collect();
+        session.set_data(json!({"rows": rows, "reasons": reasons}));
+        Ok(Retry::told(rows))
+    }
+
+    async fn pending(self: Arc<Self>, session: OpSession) -> OpOutcome {
+        let (catalog, _) = self.at_work()?;
+        let Totals { pending, given_up, copied } = catalog.totals().await.map_err(|error| error.to_string())?;
+        session.set_data(json!({"pending": pending, "given_up": given_up, "copied": copied, "timestamp": unix_now()}));
+        Ok(format!("{pending} rows wait, {given_up} were given up"))
+    }
+
+    async fn set_paused(self: Arc<Self>, paused: bool) -> OpOutcome {
+        let mut state = self.state();
+        state.paused = paused;
+        if let Some(control) = &state.control {
+            if paused { control.pause() } else { control.resume() }
+        }
+        Ok(if paused { "Paused" } else { "Resumed" }.to_owned())
+    }
+
+    async fn bwlimit(self: Arc<Self>, session: OpSession, params: Params) -> OpOutcome {
+        // Every run has this one, so that the limit outlasts a run.
+        let rate = &self.run.settings.rate;
+        match params.get("rate").unwrap_or(&Value::Null) {
+            Value::Null => {}
+            Value::String(text) => rate.set(parse_rate(text)?),
+            other => rate.set(parse_rate(&other.to_string())?),
+        }
+        let now = rate.get();
+        session.set_data(json!({"bwlimit": now}));
+        Ok(match now {
+            0 => "No limit".to_owned(),
+            now => format!("At most {now} bytes per second"),
+        })
+    }
+
+    fn at_work(&self) -> Result<(Arc<AnyCatalog>, Control), String> {
+        let state = self.state();
+        state
+            .catalog
+            .clone()
+            .zip(state.control.clone())
+            .ok_or("The process run has no table open; start it first".to_owned())
+    }
+}

@@ -1,0 +1,88 @@
+//! How a session with the far end's rsync begins: the arguments that it is started with, and what we bring to the handshake.
+
+use super::compression::{self, Coding};
+use crate::transfer::fetch;
+use protocol::args::{Options, ServerArgs};
+use protocol::checksum::Checksum;
+use protocol::handshake::{Hello, Offer, Side, VERSION_MOST};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
+/// What a session asks of the far end beyond the usual.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Demands {
+    /// Copies are to be on the disk before they count.
+    pub(crate) fsync: bool,
+    /// Permissions are changed on the way.
+    pub(crate) chmod: bool,
+    /// File data is compressed on its way.
+    pub(crate) compressed: bool,
+    /// Where unfinished files are kept, beside their places.
+    pub(crate) partial: Option<String>,
+}
+
+/// The server arguments for a batch: attributes are those of the files, parents are made as needed and otherwise left
+/// alone, every judgement is by content, and every finished file is acknowledged.
+pub(crate) fn server_args(data_dir: &str, demands: Demands) -> Vec<OsString> {
+    let Demands { fsync, chmod, compressed, partial } = demands;
+    let options = Options {
+        times: true,
+        perms: true,
+        checksum: true,
+        relative: true,
+        // With permissions to be given, directories are to have them too.
+        no_implied_dirs: !chmod,
+        omit_dir_times: true,
+        remove_source_files: true,
+        fsync,
+        compress: compressed,
+        compress_level: compressed.then_some(compression::LEVEL),
+        partial_dir: partial.map(String::into_bytes),
+        ..Options::default()
+    };
+    // The dot keeps a base that is not there from being made, where something is to be mounted or was mistyped.
+    let destination = format!("{}/.", base(data_dir));
+    let args = ServerArgs { options, paths: vec![destination.into_bytes()], ..ServerArgs::default() };
+    args.to_words().into_iter().map(OsString::from_vec).collect()
+}
+
+/// The base directory as the far end's programs are given it: never taken for an option.
+pub(crate) fn base(data_dir: &str) -> String {
+    let dash = if data_dir.starts_with('-') { "./" } else { "" };
+    format!("{dash}{}", data_dir.trim_end_matches('/'))
+}
+
+/// What we bring to a handshake with a server that has [`server_args`].
+pub(crate) fn hello(coding: Coding) -> Hello {
+    Hello {
+        side: Side::Client,
+        version: VERSION_MOST,
+        choice: None,
+        offer: Offer::Only(Checksum::Md5),
+        compression: coding.wish(),
+        incremental: false,
+        acknowledges: false,
+    }
+}
+
+/// The server arguments for fetching.
+pub(crate) fn sender_args(coding: Coding) -> Vec<OsString> {
+    let compressed = coding == Coding::Compressed;
+    let options =
+        Options { compress: compressed, compress_level: compressed.then_some(compression::LEVEL), ..fetch::options() };
+    let args = ServerArgs { sender: true, options, paths: vec![b"/".to_vec()], ..ServerArgs::default() };
+    args.to_words().into_iter().map(OsString::from_vec).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_are_not_among_the_arguments() {
+        let words = sender_args(Coding::Plain);
+        assert_eq!(words[..2], ["--server", "--sender"]);
+        assert!(["--files-from=-", "--from0"].iter().all(|word| words.contains(&OsString::from(word))));
+        assert_eq!(words[words.len() - 2..], [".", "/"]);
+    }
+}

@@ -1,0 +1,160 @@
+//! Carries batches to or from one far end, each in one session: what of the far end outlasts a session is known here.
+
+use super::compression::{Coding, CompressionTuner};
+use super::control::Control;
+use super::far_end::{self, FarFolders};
+use super::flight::Job;
+use super::retry::with_words;
+use super::road::{Road, Roads};
+use super::sftp::Interrupted;
+use super::shared_file::{SharedFile, SharedFiles, Sharing};
+use super::terms::SessionTerms;
+use super::unfinished::{self, Unfinished};
+use super::verdict::Carried;
+use super::{Direction, Settings, pull, push, sftp};
+use crate::local::Local;
+use crate::transport::{Connect, ConnectError};
+use std::path::Path;
+use std::sync::Arc;
+
+pub(super) struct Carrier {
+    /// The number of its sessions, of which there is one at a time.
+    number: usize,
+    connect: Box<dyn Connect>,
+    settings: Arc<Settings>,
+    control: Control,
+    roads: Roads,
+    /// Whether compression pays.
+    compression: CompressionTuner,
+    sharing: Sharing,
+    interrupted: Interrupted,
+}
+
+impl Carrier {
+    pub(super) fn new(
+        number: usize,
+        connect: Box<dyn Connect>,
+        settings: Arc<Settings>,
+        control: Control,
+        shared_files: Arc<SharedFiles>,
+    ) -> Self {
+        let (roads, compression, interrupted) = Default::default();
+        Self {
+            number,
+            connect,
+            settings,
+            control,
+            roads,
+            compression,
+            sharing: Sharing::new(shared_files),
+            interrupted,
+        }
+    }
+
+    /// The far end's name.
+    pub(super) fn describe(&self) -> String {
+        self.connect.describe()
+    }
+
+    fn terms(&self, coding: Coding) -> SessionTerms {
+        SessionTerms::new(self.number, &self.settings, &self.control, coding)
+    }
+
+    /// Carries a batch, all of whose jobs are of one variant. The error says why there was no session, or could be none.
+    pub(super) fn carry(&mut self, jobs: &[Job]) -> Result<Carried, String> {
+        jobs.iter().for_each(|job| job.headway.begin());
+        let coding = self.compression.next(self.settings.compress);
+        let terms = self.terms(coding);
+        let connect = self.connect.as_mut();
+        let road = self.roads.find(connect, &self.settings, self.control.progress());
+        let carried = match road.map_err(|error| terms.trouble(&error))? {
+            Road::Push(far_end) => push::carry(jobs, connect, *far_end, &self.sharing, &terms),
+            Road::Pull => pull::carry(jobs, connect, &terms),
+            Road::Sftp(session) => sftp::carry(jobs, session, &mut self.interrupted, &terms),
+        }?;
+        if let (Some(took), Ok(_)) = (carried.took, &carried.ended) {
+            self.compression.learn(coding, terms.moved(), took);
+            self.sharing.learn(terms.moved(), took, &self.settings);
+        }
+        Ok(carried)
+    }
+
+    /// Waits for a file of another worker that help is wanted for.
+    pub(super) async fn help_wanted(&self) -> Arc<SharedFile> {
+        self.sharing.help_wanted().await
+    }
+
+    /// Helps with the file of another worker; the error says why no connection for that is to be had.
+    pub(super) fn help(&mut self, shared: &SharedFile) -> Result<(), ConnectError> {
+        let terms = self.terms(Coding::Plain);
+        self.sharing.help(shared, self.connect.as_mut(), &terms)
+    }
+
+    /// What keeps the archive's base directory from taking anything, if something does.
+    pub(super) fn base_trouble(&mut self) -> Option<String> {
+        let base = &self.settings.data_dir;
+        match self.settings.direction {
+            // Those who write by SFTP have looked already.
+            Direction::Push if self.roads.sftp().is_some() => None,
+            Direction::Push => far_end::base_trouble(self.connect.as_mut(), base),
+            Direction::Pull => far_end::base_trouble(&mut Local::default(), base),
+        }
+    }
+
+    /// What keeps the far end's program from a session without any file, if something does.
+    pub(super) fn program_trouble(&mut self) -> Option<String> {
+        match self.carry(&[]) {
+            Ok(Carried { ended: Ok(_), .. }) => None,
+            Ok(Carried { ended: Err(error), words, .. }) => Some(with_words(&error, &words)),
+            Err(why) => Some(why),
+        }
+    }
+
+    /// What of the two keeps all files from being carried.
+    pub(super) fn trouble(&mut self) -> Option<String> {
+        self.base_trouble().or_else(|| self.program_trouble())
+    }
+
+    /// The folders that pulled files come from.
+    pub(super) fn far_folders(&mut self) -> FarFolders<'_> {
+        FarFolders::new(self.connect.as_mut())
+    }
+
+    /// Removes unfinished files. One that cannot be reached now stays; it is in nobody's way.
+    pub(super) fn clear(&mut self, files: &[Unfinished]) {
+        if files.is_empty() {
+            return;
+        }
+        let (data_dir, aside) = (&self.settings.data_dir, &self.settings.aside);
+        if self.settings.direction == Direction::Pull {
+            return unfinished::clear_here(data_dir, aside, files);
+        }
+        let paths: Vec<_> = files.iter().map(|file| Path::new(data_dir).join(file.kept(aside))).collect();
+        match self.roads.sftp() {
+            Some(sftp) => {
+                let lost =
+                    paths.iter().any(|path| unfinished::remove(sftp, path).is_err_and(|error| error.is_of_the_line()));
+                if lost {
+                    self.roads.forget();
+                }
+            }
+            None => unfinished::clear_there(self.connect.as_mut(), paths),
+        }
+    }
+
+    /// The connection is not what it was.
+    pub(super) fn forget_road(&mut self) {
+        self.roads.forget();
+    }
+
+    /// Ends the connection, for a while.
+    pub(super) fn disconnect(&mut self) {
+        self.connect.disconnect();
+        self.roads.forget();
+    }
+
+    /// Ends the connection for good.
+    pub(super) fn part(mut self) {
+        self.roads.part(self.connect.as_mut(), &self.settings);
+    }
+}

@@ -1,0 +1,81 @@
+//! How a file comes on where it needs more than one session to arrive.
+
+use crate::transfer::send::Digest;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+/// What a session must have moved to have got on; less may all have been lost on the way.
+const STEP_LEAST: u64 = 64 * 1024;
+
+/// How a file has come on, over all its sessions.
+#[derive(Debug, Default)]
+pub(super) struct Headway {
+    /// Bytes that were there when the latest session came to it.
+    found: AtomicU64,
+    /// How far that session came.
+    at: AtomicU64,
+    /// What a session must find to have got on.
+    due: u64,
+    /// It has been told that it is resumed.
+    told: AtomicBool,
+    /// The digest of what was sent, where it has yet to be found whole under its name.
+    pub(super) arrived: Option<Digest>,
+}
+
+impl Headway {
+    /// A session begins.
+    pub(super) fn begin(&self) {
+        self.found.store(0, Relaxed);
+        self.at.store(0, Relaxed);
+    }
+
+    /// A session goes on behind so many bytes; true the first time that there are any.
+    pub(super) fn found(&self, bytes: u64) -> bool {
+        self.found.store(bytes, Relaxed);
+        bytes > 0 && !self.told.swap(true, Relaxed)
+    }
+
+    /// A session has come so much further, what was there included.
+    pub(super) fn pass(&self, bytes: u64) {
+        self.at.fetch_add(bytes, Relaxed);
+    }
+
+    /// Whether something of the file may be at the far end.
+    pub(super) fn has_begun(&self) -> bool {
+        self.at.load(Relaxed) > 0 || self.told.load(Relaxed)
+    }
+
+    /// Whether the session that broke got on: it moved something, and found more than the one before.
+    pub(super) fn advance(&mut self) -> bool {
+        let found = self.found.load(Relaxed);
+        if self.at.load(Relaxed) < found + STEP_LEAST {
+            return false;
+        }
+        // The next must find more again, be it that this one began anew.
+        found >= std::mem::replace(&mut self.due, found + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_gets_on_if_what_it_moved_is_found_by_the_next() {
+        let mut headway = Headway::default();
+        let mut session = |found, at| {
+            headway.begin();
+            headway.found.store(found, Relaxed);
+            headway.pass(at);
+            headway.advance()
+        };
+        assert!(!session(0, 1000), "nothing to speak of");
+        assert!(session(0, 300_000), "it may be there");
+        assert!(!session(0, 300_000), "it was not");
+        assert!(session(200_000, 500_000));
+        assert!(!session(400_000, 400_000), "it found more and moved nothing");
+        assert!(session(400_000, 700_000));
+        assert!(!session(400_000, 700_000), "nothing stayed");
+        assert!(!session(0, 400_000), "it begins anew");
+        assert!(session(300_000, 600_000));
+    }
+}

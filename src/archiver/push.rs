@@ -1,0 +1,291 @@
+//! One session over one batch: the file list without a staging tree, and who answers for what.
+
+use super::arguments::{Demands, hello, server_args};
+use super::compression::Coding;
+use super::far_end::FarProgram;
+use super::flight::Job;
+use super::patience::PatientFile;
+use super::terms::{SessionTerms, dir_mode};
+use super::verdict::{CHANGED, Carried, LAST_WORDS, Verdict, explain, push_words};
+use super::{Sources, shared_file::Sharing};
+use crate::link::Link;
+use crate::status::Failure;
+use crate::transfer::send::{Digest, Sent};
+use crate::transfer::{Answer, Listing, SendObserver, SendPlan, Source, greet, send};
+use crate::transport::Connect;
+use protocol::args::Options;
+use protocol::checksum::{Checksum, Sum};
+use protocol::chmod::Chmod;
+use protocol::flist::{DirClass, Extras, FileEntry, FileList, IdNames, Kind, Ndx};
+use protocol::item::ItemFlags;
+use protocol::mux::Message;
+use protocol::sender::Request;
+use std::collections::{BTreeSet, HashMap};
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::time::Instant;
+
+/// Pushes a batch to the program that serves there. Of our own it is known that it goes on from what several have written.
+pub(super) fn carry(
+    jobs: &[Job],
+    connect: &mut dyn Connect,
+    far_end: Option<FarProgram>,
+    sharing: &Sharing,
+    terms: &SessionTerms,
+) -> Result<Carried, String> {
+    let settings = &terms.settings;
+    let shared = if far_end == Some(FarProgram::Ours) { sharing.stage(jobs, connect, terms) } else { 0 };
+    if shared > 0 {
+        terms.counted_before();
+    }
+    let began = Instant::now();
+    let demands = Demands {
+        fsync: far_end.is_some_and(FarProgram::syncs),
+        chmod: settings.chmod.is_some(),
+        compressed: terms.coding == Coding::Compressed,
+        partial: Some(terms.aside(jobs)),
+    };
+    let link = connect.open(&server_args(&settings.data_dir, demands)).map_err(|error| terms.trouble(&error))?;
+    let _guard = terms.guard(link.closer.clone());
+    let carried = send_batch(jobs, settings.rate.on_writing(link), terms);
+    Ok(Carried { took: (shared == 0).then(|| began.elapsed()), ..carried })
+}
+
+/// Sends a batch over a link on which a server with [`server_args`] runs.
+fn send_batch(jobs: &[Job], link: Link, terms: &SessionTerms) -> Carried {
+    let mut watch = PushWatch {
+        jobs,
+        by_ndx: Vec::new(),
+        verdicts: vec![Verdict::Open; jobs.len()],
+        stages: vec![Stage::Listed; jobs.len()],
+        digests: vec![None; jobs.len()],
+        current: None,
+        lens: vec![0; jobs.len()],
+        words: String::new(),
+        terms,
+    };
+    let (entries, by_name) = watch.list(terms.settings.chmod.as_ref());
+    let list = FileList::new(entries);
+    watch.by_ndx = vec![None; list.len()];
+    for (ndx, entry) in list.iter().filter(|(_, entry)| entry.kind() == Some(Kind::File)) {
+        watch.by_ndx[ndx.0 as usize] = by_name.get(&entry.name).copied();
+    }
+    let source = PushSource { jobs, by_ndx: watch.by_ndx.clone(), sources: &terms.settings.sources };
+    let remote = link.remote.clone();
+    let ended = greet(link, hello(terms.coding)).and_then(|session| {
+        let options = Options { checksum: true, relative: true, ..Options::default() };
+        let plan = SendPlan {
+            shape: options.list_shape(Checksum::Md5.size()),
+            digests: terms.digests(),
+            ..SendPlan::default()
+        };
+        let listing = Listing { list, names: IdNames::default(), io_error: 0 };
+        send(session, &plan, |_| Ok((listing, source)), &mut watch)
+    });
+    let ended = ended.map_err(|error| explain(error, &remote));
+    let PushWatch { mut verdicts, stages, mut words, by_ndx, .. } = watch;
+    if ended.is_err() {
+        // What it says last explains the rest.
+        remote.wait(LAST_WORDS);
+    }
+    words.push_str(&remote.stderr());
+    if ended.is_ok() {
+        for (at, verdict) in verdicts.iter_mut().enumerate() {
+            // What was listed and is now left without a word was refused; what never got a place in the list was not.
+            let listed = by_ndx.contains(&Some(at));
+            if *verdict == Verdict::Open && listed && stages[at] != Stage::Held {
+                *verdict = Verdict::Refused;
+            }
+        }
+    }
+    Carried { verdicts, words, ended: ended.map(Some), took: None }
+}
+
+/// How far a job has come in this session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Listed,
+    /// Its bytes were sent.
+    Sent(Sent),
+    /// We said no: other bytes are there, or the file is not what was registered.
+    Declined,
+    /// We were told to stop before it was its turn.
+    Held,
+}
+
+struct PushWatch<'a> {
+    jobs: &'a [Job],
+    by_ndx: Vec<Option<usize>>,
+    verdicts: Vec<Verdict>,
+    stages: Vec<Stage>,
+    digests: Vec<Option<Digest>>,
+    /// The job whose bytes are on their way.
+    current: Option<usize>,
+    /// How large the files were when they were listed.
+    lens: Vec<u64>,
+    words: String,
+    terms: &'a SessionTerms,
+}
+
+impl PushWatch<'_> {
+    /// The entries of all jobs whose files can be had, and of their parents.
+    fn list(&mut self, chmod: Option<&Chmod>) -> (Vec<FileEntry>, HashMap<Vec<u8>, usize>) {
+        let mut entries = Vec::new();
+        let mut parents = BTreeSet::new();
+        let mut by_name = HashMap::new();
+        for (at, job) in self.jobs.iter().enumerate() {
+            let meta = match self.terms.source_metadata(&job.source) {
+                Ok(meta) => meta,
+                Err(why) => {
+                    self.verdicts[at] = why;
+                    continue;
+                }
+            };
+            let name = job.place.variant(job.variant).into_bytes();
+            // Two jobs of one name cannot share a list; the other one stays open for the next session.
+            if by_name.contains_key(&name) {
+                continue;
+            }
+            for (slash, _) in name.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
+                parents.insert(name[..slash].to_vec());
+            }
+            self.lens[at] = meta.len();
+            let mode = self.terms.file_mode(meta.mode());
+            entries.push(file_entry(&name, &meta, mode, Sum::new(&job.md5)));
+            by_name.insert(name, at);
+        }
+        entries.extend(parents.into_iter().map(|name| parent_entry(&name, chmod)));
+        (entries, by_name)
+    }
+
+    fn job_at(&self, ndx: Ndx) -> Option<usize> {
+        *self.by_ndx.get(ndx.0 as usize)?
+    }
+}
+
+impl SendObserver for PushWatch<'_> {
+    fn requested(&mut self, entry: &FileEntry, request: &Request) -> Answer {
+        let Some(at) = self.job_at(request.ndx) else { return Answer::Decline };
+        // Asked for again: our bytes did not have the registered sum.
+        let changed = request.redo && matches!(self.verdicts[at], Verdict::Failed(..));
+        let taken = !request.redo && !request.header.flags.has(ItemFlags::NEW);
+        if changed || taken {
+            self.stages[at] = Stage::Declined;
+            if taken {
+                self.verdicts[at] = Verdict::Taken;
+            }
+            return Answer::Decline;
+        }
+        if self.terms.stopping() {
+            self.stages[at] = Stage::Held;
+            return Answer::Decline;
+        }
+        self.current = Some(at);
+        self.jobs[at].resumes(request.sums.head().basis_len(), entry.len);
+        Answer::Send
+    }
+
+    fn progress(&mut self, bytes: u64) {
+        if let Some(at) = self.current {
+            self.jobs[at].headway.pass(bytes);
+        }
+        self.terms.count(bytes);
+    }
+
+    fn sent(&mut self, _entry: &FileEntry, request: &Request, sent: &Sent, sum: &Sum) {
+        let Some(at) = self.job_at(request.ndx) else { return };
+        self.stages[at] = Stage::Sent(*sent);
+        if sum.as_bytes() != self.jobs[at].md5 {
+            self.verdicts[at] = Verdict::Failed(Failure::Changed, CHANGED.into());
+        }
+    }
+
+    fn digest(&mut self, ndx: Ndx, digest: &Digest) {
+        if let Some(at) = self.job_at(ndx) {
+            self.digests[at] = Some(*digest);
+        }
+    }
+
+    fn unreadable(&mut self, ndx: Ndx, error: &io::Error) {
+        if let Some(at) = self.job_at(ndx) {
+            self.stages[at] = Stage::Declined;
+            self.verdicts[at] = match error.kind() {
+                io::ErrorKind::UnexpectedEof => Verdict::Failed(
+                    Failure::Changed,
+                    "it has changed since it was registered: it was cut off while it was read".into(),
+                ),
+                _ => Verdict::Failed(Failure::Unreadable, format!("it cannot be read: {error}")),
+            };
+        }
+    }
+
+    fn finished(&mut self, ndx: Ndx) {
+        let Some(at) = self.job_at(ndx) else { return };
+        // The registered sum went out in the list and as the file's sum, so whatever the far end finished has it. What we
+        // declined is no proof, whatever the far end says.
+        match (self.stages[at], &self.verdicts[at]) {
+            (Stage::Listed, Verdict::Open) => {
+                let found = Sent { matched_bytes: self.lens[at], ..Sent::default() };
+                self.verdicts[at] = Verdict::Proven(found, None);
+            }
+            // What others have written to in the meantime may be under the name now: a session that was believed dead, or
+            // those who helped.
+            (Stage::Sent(sent), Verdict::Open) if sent.matched_bytes > 0 => {
+                self.verdicts[at] = Verdict::Arrived(self.digests[at]);
+            }
+            (Stage::Sent(sent), Verdict::Open) => self.verdicts[at] = Verdict::Proven(sent, self.digests[at]),
+            _ => return,
+        }
+        if let Verdict::Proven(sent, _) = &self.verdicts[at] {
+            match self.stages[at] {
+                Stage::Listed => self.terms.found(sent),
+                _ => self.terms.confirmed(sent),
+            }
+        }
+    }
+
+    fn message(&mut self, message: &Message) {
+        push_words(&mut self.words, message);
+    }
+}
+
+struct PushSource<'a> {
+    jobs: &'a [Job],
+    by_ndx: Vec<Option<usize>>,
+    sources: &'a Sources,
+}
+
+impl PushSource<'_> {
+    fn job(&self, ndx: Ndx) -> Option<&Job> {
+        self.jobs.get((*self.by_ndx.get(ndx.0 as usize)?)?)
+    }
+}
+
+impl Source for PushSource<'_> {
+    type File = PatientFile;
+
+    fn open(&self, ndx: Ndx, _entry: &FileEntry) -> io::Result<PatientFile> {
+        let job = self.job(ndx).ok_or(io::ErrorKind::NotFound)?;
+        self.sources.open(&job.source)
+    }
+
+    fn promised(&self, ndx: Ndx) -> Option<Sum> {
+        self.job(ndx).and_then(|job| Sum::new(&job.md5))
+    }
+}
+
+fn file_entry(name: &[u8], meta: &Metadata, mode: u32, sum: Option<Sum>) -> FileEntry {
+    FileEntry {
+        len: meta.len(),
+        mtime: meta.mtime(),
+        nsec: u32::try_from(meta.mtime_nsec()).unwrap_or(0),
+        extra: Extras { sum, ..Extras::default() }.into(),
+        ..FileEntry::new(name, 0o100000 | mode)
+    }
+}
+
+fn parent_entry(name: &[u8], chmod: Option<&Chmod>) -> FileEntry {
+    let extra = Extras { dir_class: DirClass::Implied, ..Extras::default() }.into();
+    FileEntry { extra, ..FileEntry::new(name, 0o40000 | dir_mode(chmod)) }
+}

@@ -1,0 +1,86 @@
+//! Counts of the whole table.
+
+use super::SqliteCatalog;
+use super::table::{FILES, PATH_LIMIT};
+use super::walk::BOTTOM;
+use crate::catalog::{ArchiveStats, CatalogError, Totals};
+use crate::clock::unix_now;
+use rusqlite::{Connection, OptionalExtension, params};
+
+impl SqliteCatalog {
+    /// What SupRsync publishes about the archive.
+    pub async fn archive_stats(&self) -> Result<ArchiveStats, CatalogError> {
+        let unverified = format!("remote_md5sum IS NOT local_md5sum {}", self.not_ignored);
+        let within = format!("FROM {FILES} WHERE id > ?2 AND id <= ?3 AND archive_name = ?1");
+        let count = format!(
+            "SELECT COUNT(*), COUNT(CASE WHEN {unverified} THEN 1 END), MIN(CASE WHEN {unverified} THEN timestamp END) {within}"
+        );
+        let path = format!("CAST(substr(local_path, 1, {PATH_LIMIT}) AS TEXT)");
+        let added = format!("SELECT {path} {within} ORDER BY id DESC LIMIT 1");
+        let copied =
+            format!("SELECT copied, {path} {within} AND remote_md5sum = local_md5sum ORDER BY copied DESC LIMIT 1");
+        let archive = self.archive.clone();
+        let nothing = (ArchiveStats::default(), None::<f64>, None::<f64>);
+        let look = move |connection: &mut Connection,
+                         [after, last]: [i64; 2],
+                         (stats, oldest, latest): &mut (ArchiveStats, Option<f64>, Option<f64>)| {
+            let given = params![archive, after, last];
+            let (files, uncopied, first) = connection.prepare_cached(&count)?.query_row(given, |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Option<f64>>(2)?))
+            })?;
+            stats.num_files += files;
+            stats.uncopied_files += uncopied;
+            *oldest = oldest.take().into_iter().chain(first).reduce(f64::min);
+            let path = connection.prepare_cached(&added)?.query_row(given, |row| row.get(0)).optional()?;
+            stats.last_file_added = path.unwrap_or_else(|| std::mem::take(&mut stats.last_file_added));
+            let newest = connection
+                .prepare_cached(&copied)?
+                .query_row(given, |row| Ok((row.get::<_, Option<f64>>(0)?, row.get(1)?)))
+                .optional()?;
+            if let Some((at, path)) = newest.filter(|(at, _)| at >= latest) {
+                (*latest, stats.last_file_copied) = (at, path);
+            }
+            Ok(true)
+        };
+        let ((stats, oldest, _), _) = self.walk(BOTTOM, nothing, look).await?;
+        Ok(ArchiveStats { finalized_until: oldest.map_or_else(unix_now, |oldest| oldest - 1.0), ..stats })
+    }
+
+    /// How many rows are in which state.
+    pub(super) async fn count(&self) -> Result<Totals, CatalogError> {
+        let query = format!(
+            "SELECT COUNT(CASE WHEN {0} AND failed_copy_attempts < ?2 THEN 1 END), \
+             COUNT(CASE WHEN {0} AND failed_copy_attempts >= ?2 THEN 1 END), \
+             COUNT(CASE WHEN remote_md5sum = local_md5sum THEN 1 END) FROM {FILES} \
+             WHERE id > ?3 AND id <= ?4 AND archive_name = ?1",
+            self.waiting()
+        );
+        let (archive, max_attempts) = (self.archive.clone(), self.max_attempts);
+        let look = move |connection: &mut Connection, [after, last]: [i64; 2], totals: &mut Totals| {
+            connection.prepare_cached(&query)?.query_row(params![archive, max_attempts, after, last], |row| {
+                let count = |index| row.get::<_, i64>(index).map(i64::unsigned_abs);
+                totals.pending += count(0)?;
+                totals.given_up += count(1)?;
+                totals.copied += count(2)?;
+                Ok(true)
+            })
+        };
+        Ok(self.walk(BOTTOM, Totals::default(), look).await?.0)
+    }
+
+    /// The oldest timestamp of those that wait.
+    pub(super) async fn oldest_waiting(&self) -> Result<Option<f64>, CatalogError> {
+        let query = format!(
+            "SELECT MIN(timestamp) FROM {FILES} WHERE id > ?3 AND id <= ?4 AND {} AND failed_copy_attempts < ?2",
+            self.waiting()
+        );
+        let (archive, max_attempts) = (self.archive.clone(), self.max_attempts);
+        let look = move |connection: &mut Connection, [after, last]: [i64; 2], oldest: &mut Option<f64>| {
+            let given = params![archive, max_attempts, after, last];
+            let here: Option<f64> = connection.prepare_cached(&query)?.query_row(given, |row| row.get(0))?;
+            *oldest = oldest.take().into_iter().chain(here).reduce(f64::min);
+            Ok(true)
+        };
+        Ok(self.walk(BOTTOM, None, look).await?.0)
+    }
+}

@@ -1,0 +1,96 @@
+//! Calls one after another, each on a thread for blocking work, and walks through the table in short looks.
+
+use super::SqliteCatalog;
+use super::handle::Handle;
+use super::trouble::{in_time, on_own_thread, trouble};
+use crate::catalog::{CatalogError, RecordId};
+use rusqlite::{Connection, Error, params};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Rows of one look at the table by those who go through all of it: some milliseconds.
+const LOOK: i64 = 10_000;
+
+/// The longest rest between two looks.
+const LONGEST_REST: Duration = Duration::from_millis(100);
+
+/// Below every row.
+pub(super) const BOTTOM: RecordId = RecordId(i64::MIN);
+
+impl SqliteCatalog {
+    /// Runs `work` on a thread for blocking work, when its turn comes.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, CatalogError> {
+        let generation = Arc::clone(&self.generation);
+        self.run_with(move |handle, database| {
+            let used = handle
+                .current(database)
+                .and_then(|connection| work(connection).map_err(|error| trouble(database, error)));
+            generation.store(handle.replaced(), Ordering::Release);
+            used
+        })
+        .await
+    }
+
+    pub(super) async fn run_with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Handle, &str) -> Result<T, CatalogError> + Send + 'static,
+    ) -> Result<T, CatalogError> {
+        let handle = Arc::clone(&self.handle);
+        let turn = Arc::clone(&self.turn);
+        let calling = async {
+            let turn = turn.acquire_owned().await;
+            on_own_thread(&self.database, move |database| {
+                // Held by the thread, also when nobody waits for it any more.
+                let _turn = turn;
+                work(&mut handle.lock().unwrap_or_else(PoisonError::into_inner), database)
+            })
+            .await
+        };
+        in_time(&self.database, calling).await
+    }
+
+    /// Goes through the table in short looks, between which others have their turn: `look` is given the ids above the
+    /// first number and up to the second, and says whether to go on. Gives what was found, and up to where.
+    pub(super) async fn walk<T: Send + 'static>(
+        &self,
+        above: RecordId,
+        mut found: T,
+        look: impl Fn(&mut Connection, [i64; 2], &mut T) -> Result<bool, Error> + Send + Sync + 'static,
+    ) -> Result<(T, RecordId), CatalogError> {
+        let look = Arc::new(look);
+        let mut after = above.0;
+        loop {
+            let look = Arc::clone(&look);
+            let began = Instant::now();
+            let (looked, last, more) = self
+                .run(move |connection| {
+                    let Some((last, _)) = reach_of_a_look(connection, after)? else {
+                        return Ok((found, after, false));
+                    };
+                    let more = look(connection, [after, last], &mut found)?;
+                    Ok((found, last, more))
+                })
+                .await?;
+            (found, after) = (looked, last);
+            if !more {
+                return Ok((found, RecordId(after)));
+            }
+            // So that it never has the whole of a core.
+            tokio::time::sleep((began.elapsed() / 2).min(LONGEST_REST)).await;
+        }
+    }
+}
+
+/// Up to which id a short look at the rows above `after` goes, and whether there are none above that; `None` where there
+/// are no rows.
+pub(super) fn reach_of_a_look(connection: &Connection, after: i64) -> Result<Option<(i64, bool)>, Error> {
+    let last = "SELECT MAX(id), COUNT(*) FROM (SELECT id FROM supersync_v0 WHERE id > ?1 ORDER BY id LIMIT ?2)";
+    connection.prepare_cached(last)?.query_row(params![after, LOOK], |row| {
+        let (last, rows) = (row.get::<_, Option<i64>>(0)?, row.get::<_, i64>(1)?);
+        Ok(last.map(|last| (last, rows < LOOK)))
+    })
+}

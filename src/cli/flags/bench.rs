@@ -1,0 +1,176 @@
+//! What `bench` takes.
+
+use crate::bench::transfer::{GROUPS, SCENARIOS};
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Subcommand, ValueEnum};
+use protocol::args::parse_size;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+const BENCH_HELP: &str = "\
+Is this machine fast?     pysmurf-archiver bench delta
+And the link to a host?   pysmurf-archiver bench ssh storage
+                          pysmurf-archiver bench transfer storage --size 64M
+Both ends on this machine (needs sshd, rsync):
+                          pysmurf-archiver bench transfer
+What would a long link do?
+                          pysmurf-archiver bench link --listen 127.0.0.1:2222 \\
+                              --to storage:22 --rtt 100 --rate 125M
+
+Times on a busy machine mean little; ratios of one run mean more, as both sides
+take turns. Each number is the median of --rounds. Hosts are reached as `ssh`
+reaches them, by ~/.ssh/config.
+
+With --json: one array of {\"id\", \"receiver\", \"ours\", \"theirs\", \"unit\",
+\"ratio\", \"cpu_ratio\", \"peak_rss_bytes\"}. `ratio` is how many times better
+than the other we are, or our own number for the cores; `cpu_ratio` our CPU
+seconds on this side over the other's; what is not known is null.
+
+Exit codes: 0 measured, 1 something failed, 2 usage.";
+
+const TRANSFER_HELP: &str = "\
+Scenarios, by name or group:
+  new          new-default (ssh's own cipher), new-gcm (aes128-gcm): one new file
+  small        10,000 new files of 4 KiB
+  trickle      trickle-agent, trickle-suprsync: the archiver on files of 200 KiB,
+               proven and recorded, against one rsync per file, and against rsync
+               in batches with md5sum behind them
+  identical, changed, inserted, appended, unrelated
+               one file over an old copy that has another time, 1 % other bytes,
+               lacks 1 KiB, lacks the last eleventh, has nothing in common
+  wan          64 files of 25 MB at 100 ms and 1 Gbit/s (private sshd only)
+
+Without HOST a private sshd is started for the run, with an empty home. With
+HOST a folder is made below /tmp there, and removed at the end.
+
+Examples:
+  pysmurf-archiver bench transfer --quick
+  pysmurf-archiver bench transfer --scenario unrelated,small --receiver both
+  pysmurf-archiver bench transfer ocs@storage --size 64M --scenario new --json
+  pysmurf-archiver bench transfer --svg throughput.svg --scenario new";
+
+/// What `bench` takes.
+#[derive(Debug, Args)]
+#[command(after_help = BENCH_HELP)]
+pub(in crate::cli) struct BenchArgs {
+    #[command(subcommand)]
+    pub(in crate::cli) what: BenchCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum BenchCommand {
+    /// The cores in memory: sums and search, beside fast_rsync and stock's sender
+    Delta {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Connecting, logging in, and each cipher, beside OpenSSH's client
+    Ssh {
+        /// As `ssh` takes it; without one a private sshd on this machine
+        #[arg(value_name = "[USER@]HOST")]
+        host: Option<String>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Whole transfers, beside stock rsync and scp
+    #[command(after_help = TRANSFER_HELP)]
+    Transfer(TransferArgs),
+    /// Relay TCP as a long link would: a round-trip time, a bandwidth, losses; until it is interrupted
+    Link {
+        /// Where to listen
+        #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
+        listen: String,
+        /// What to relay to
+        #[arg(long, value_name = "HOST:PORT")]
+        to: String,
+        /// Round-trip time, milliseconds
+        #[arg(long, value_name = "MS", default_value_t = 100, value_parser = clap::value_parser!(u64).range(..=60_000))]
+        rtt: u64,
+        /// Bytes per second in each direction, such as 125M; 0 for no limit
+        #[arg(long, value_name = "RATE", default_value = "0", value_parser = size)]
+        rate: u64,
+        /// Packets lost, percent
+        #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
+        loss: f64,
+    },
+    /// Run a program and write what it used
+    #[command(hide = true)]
+    Measure {
+        #[arg(long)]
+        to: PathBuf,
+        #[arg(last = true, required = true)]
+        words: Vec<OsString>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Common {
+    /// Bytes to measure with, such as 64M; by default 512M for transfers, else 256M
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(in crate::cli) size: Option<u64>,
+
+    /// Rounds, of which the median counts; by default 5
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(in crate::cli) rounds: Option<u32>,
+
+    /// One round with little data: whether it works, not how fast it is
+    #[arg(long)]
+    pub(in crate::cli) quick: bool,
+
+    /// Where files go on this side; by default /dev/shm if there is room, else the temporary folder
+    #[arg(long, value_name = "DIR")]
+    pub(in crate::cli) dir: Option<PathBuf>,
+
+    /// Print the rows as one array of JSON
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct TransferArgs {
+    /// As `ssh` takes it; without one a private sshd on this machine
+    #[arg(value_name = "[USER@]HOST")]
+    pub(in crate::cli) host: Option<String>,
+
+    #[command(flatten)]
+    pub(in crate::cli) common: Common,
+
+    /// What to measure; names with commas between
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "all", value_parser = scenario_names(), hide_possible_values = true)]
+    pub(in crate::cli) scenario: Vec<String>,
+
+    /// Who receives at the far end
+    #[arg(long, value_enum, default_value_t = ReceiverArg::Both)]
+    pub(in crate::cli) receiver: ReceiverArg,
+
+    /// This program at HOST, to receive there
+    #[arg(long, value_name = "PROGRAM", requires = "host")]
+    pub(in crate::cli) our_path: Option<String>,
+
+    /// Also plot throughput against file size and round-trip time, to this file
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) svg: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(in crate::cli) enum ReceiverArg {
+    /// Stock rsync
+    Stock,
+    /// This program
+    Ours,
+    Both,
+}
+
+fn scenario_names() -> PossibleValuesParser {
+    let groups = GROUPS.iter().map(|(name, _)| *name);
+    PossibleValuesParser::new(groups.chain(SCENARIOS).collect::<Vec<_>>())
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    parse_size(text.as_bytes(), b'b').ok_or_else(|| "write a number of bytes, such as 64M".to_owned())
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let parsed = text.parse().ok().filter(|percent| (0.0..=100.0).contains(percent));
+    parsed.ok_or_else(|| "write a number from 0 to 100".to_owned())
+}

@@ -1,0 +1,242 @@
+//! What the flags mean, checked as far as it can be without a connection: the database, the service, the run.
+
+use super::flags::{DatabaseArgs, LayoutArg, RunArgs, ServiceArgs, SshArgs, TableArgs};
+use crate::archiver::{Announcing, Bootstrap, Direction, Settings, Sources, Upkeep, aside_of, is_static};
+use crate::catalog::{self, CatalogError, Database, Layout, RecordId, Selection};
+use crate::service::{Service, ServiceRun};
+use crate::throttle::Rate;
+use crate::transport::ssh::SshOptions;
+use anyhow::{Context, Result, bail};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The embedded database of a run that names none.
+const EMBEDDED: &str = "pysmurf-archiver.db";
+/// How long running files may take once we are told to stop; well within docker's ten seconds.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The service that flags and variables mean.
+pub(super) fn service(args: &ServiceArgs) -> Result<Service> {
+    if args.data_dir.trim_end_matches('/').is_empty() {
+        bail!("Option --data-dir cannot be {:?}; name the archive's base directory", args.data_dir);
+    }
+    if args.data_dir.contains('\0') || args.data_dir.contains('\n') {
+        bail!("Option --data-dir holds a NUL or a line end: {:?}", args.data_dir);
+    }
+    let (database, options) = table(&args.table)?;
+    let (direction, host) = match &args.host {
+        Some(host) => (Direction::Pull, Some(("--host", host))),
+        None => (Direction::Push, args.storage_host.as_ref().map(|host| ("--storage-host", host))),
+    };
+    let ssh = host.map(|(option, host)| {
+        let address = with_port(host).with_context(|| format!("Option {option}"))?;
+        ssh_options(args, address)
+    });
+    let ssh = ssh.transpose()?;
+    Ok(Service {
+        database,
+        options,
+        data_dir: args.data_dir.clone(),
+        direction,
+        ssh,
+        bootstrap: bootstrap(&args.ssh)?,
+        sources: Sources::beneath(&args.source_root)
+            .map_err(anyhow::Error::msg)?
+            .answering_within(Duration::from_secs(args.source_timeout)),
+    })
+}
+
+/// What is to be uploaded where no rsync serves.
+fn bootstrap(args: &SshArgs) -> Result<Option<Bootstrap>> {
+    let Some(named) = &args.bootstrap else { return Ok(None) };
+    let file = match named {
+        Some(file) => file.clone(),
+        None => std::env::current_exe().context("Option --bootstrap: cannot find this program's own file; name one")?,
+    };
+    let program = readable(&file, "--bootstrap")?.unwrap_or_default();
+    match (is_static(&program), named) {
+        (true, _) => {}
+        (false, None) => bail!(
+            "Option --bootstrap: this program needs the libraries of its machine, so it may not run elsewhere; make a static one with `make static`, and name it: --bootstrap FILE"
+        ),
+        (false, Some(_)) => {
+            tracing::warn!("{} is no static program; it runs only where its libraries are", file.display());
+        }
+    }
+    Ok(Some(Bootstrap { file, dir: args.bootstrap_dir.clone(), remove: args.bootstrap_remove }))
+}
+
+/// A port behind the host, as in `HOST:PORT`. An IPv6 address is left alone, unless it stands in brackets.
+fn with_port(host: &str) -> Result<(&str, Option<u16>)> {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !name.contains(':') || name.ends_with(']') => {
+            let port = port.parse().ok().filter(|&port| port > 0);
+            let port = port.with_context(|| format!("{host:?} names no host: behind a colon belongs a port"))?;
+            Ok((name, Some(port)))
+        }
+        _ => Ok((host, None)),
+    }
+}
+
+/// The database that flags and variables name, and which rows of it.
+pub(super) fn table(args: &TableArgs) -> Result<(Database, catalog::Options)> {
+    let database = database(&args.database)?;
+    let targets = match &database {
+        Database::Mysql(_) if args.archive_name.is_some() => {
+            bail!("Option --archive-name is for SupRsync's SQLite databases; use --target with {database}")
+        }
+        Database::Mysql(_) if args.target.is_empty() => {
+            bail!("Option --target is missing: name the instance ids of the monitors whose files are to be copied")
+        }
+        Database::Mysql(_) => args.target.clone(),
+        Database::Sqlite(_) => match (&args.archive_name, args.target.as_slice()) {
+            (Some(name), []) => vec![name.clone()],
+            (None, [one]) => vec![one.clone()],
+            (None, []) => bail!("Option --archive-name is missing: name the archive of {database} to be copied"),
+            _ => bail!("{database} holds archives: give --archive-name once, and no --target"),
+        },
+    };
+    if targets.iter().any(String::is_empty) {
+        let option = if matches!(database, Database::Mysql(_)) { "--target" } else { "--archive-name" };
+        bail!("Option {option} is given an empty name; name whose files are to be copied, as the rows have it");
+    }
+    let layout = args.layout.map(|layout| match layout {
+        LayoutArg::Action => Layout::Action,
+        LayoutArg::Type => Layout::Type,
+    });
+    let options = catalog::Options {
+        selection: Selection { targets, max_attempts: args.max_copy_attempts.into() },
+        table: args.table.clone(),
+        layout,
+        create: is_embedded(&args.database),
+    };
+    Ok((database, options))
+}
+
+/// The database that flags and variables name.
+pub(super) fn database(args: &DatabaseArgs) -> Result<Database> {
+    Ok(chosen(args)?.unwrap_or_else(|| Database::Sqlite(PathBuf::from(EMBEDDED))))
+}
+
+fn chosen(args: &DatabaseArgs) -> Result<Option<Database>, CatalogError> {
+    Database::choose(args.db.as_deref(), &|name| std::env::var(name).ok())
+}
+
+/// Whether nobody names a database, so that the embedded one is meant, which is made where it is absent.
+fn is_embedded(args: &DatabaseArgs) -> bool {
+    chosen(args).is_ok_and(|database| database.is_none())
+}
+
+fn ssh_options(args: &ServiceArgs, (host, port): (&str, Option<u16>)) -> Result<SshOptions> {
+    let ssh = &args.ssh;
+    let words = shlex::split(&ssh.rsync_path).filter(|words| !words.is_empty());
+    let words = words.with_context(|| format!("Option --rsync-path cannot be {:?}: name a program", ssh.rsync_path))?;
+    for key in &ssh.ssh_key {
+        let text = readable(key, "--ssh-key")?;
+        if text.is_some_and(|text| !String::from_utf8_lossy(&text).contains("PRIVATE KEY-----")) {
+            bail!("Option --ssh-key: {} holds no private key; name the file without .pub", key.display());
+        }
+    }
+    if let Some(file) = &ssh.known_hosts {
+        readable(file, "--known-hosts")?;
+    }
+    let mut options = SshOptions::new(host);
+    options.port = ssh.ssh_port.or(port);
+    options.user = args.user.clone();
+    options.keys = ssh.ssh_key.clone();
+    options.known_hosts = ssh.known_hosts.clone();
+    options.config = ssh.ssh_config.clone();
+    options.connect_timeout = Duration::from_secs(ssh.connect_timeout);
+    options.auth_timeout = Duration::from_secs(ssh.connect_timeout);
+    options.stall_timeout = Duration::from_secs(ssh.stall_timeout);
+    options.rsync_path = words.into_iter().map(OsString::from).collect();
+    Ok(options)
+}
+
+/// The content of a file that an option names; `None` of a pipe, which can be read only once.
+fn readable(path: &Path, option: &str) -> Result<Option<Vec<u8>>> {
+    let unusable = || format!("Option {option}: cannot read {}; name another file", path.display());
+    let meta = std::fs::metadata(path).with_context(unusable)?;
+    match meta.is_file() || meta.is_dir() {
+        true => std::fs::read(path).map(Some).with_context(unusable),
+        false => Ok(None),
+    }
+}
+
+/// The run that the flags mean; `instance` is an agent's name.
+pub(super) fn run(args: RunArgs, instance: Option<&str>) -> Result<ServiceRun> {
+    let service = service(&args.service)?;
+    let upkeep = upkeep(&args, &service, instance)?;
+    let settings = Settings {
+        sources: upkeep.sources.clone(),
+        manifest: None,
+        direction: service.direction,
+        data_dir: service.data_dir.clone(),
+        relative_paths: matches!(service.database, Database::Sqlite(_)),
+        poll: Duration::from_secs_f64(args.poll),
+        queue: args.queue as usize,
+        queue_bytes: u64::from(args.queue_mib) << 20,
+        workers: args.workers,
+        split_size: args.split_size,
+        once: args.once,
+        above: RecordId(0),
+        max_attempts: service.options.selection.max_attempts,
+        grace: GRACE,
+        bootstrap: service.bootstrap.clone(),
+        aside: aside_of(&format!("{} {:?}", service.database, service.options.selection.targets)),
+        chmod: args.chmod.filter(|chmod| !chmod.is_empty()),
+        compress: args.compress,
+        rate: Rate::new(args.bwlimit.unwrap_or(0)),
+    };
+    Ok(ServiceRun { service, settings, manifest: args.manifest, upkeep })
+}
+
+/// What is to be done beside the copying.
+fn upkeep(args: &RunArgs, service: &Service, instance: Option<&str>) -> Result<Upkeep> {
+    if let Database::Mysql(_) = service.database {
+        for (option, given) in [
+            ("--delete-local-after", args.delete_local_after.is_some()),
+            ("--suprsync-file-root", args.suprsync_file_root.is_some()),
+        ] {
+            if given {
+                bail!("Option {option} is for databases of SupRsync, and {} is none; leave it out", service.database);
+            }
+        }
+    }
+    let root = args.suprsync_file_root.as_ref().map(|root| {
+        std::path::absolute(root).with_context(|| format!("Option --suprsync-file-root: {}", root.display()))
+    });
+    let root = root.transpose()?;
+    // Files may be copied and deleted that the rows name, and those by which we announce.
+    let sources = service.sources.clone().and(root.as_deref());
+    let archive = || service.options.selection.targets.first().map(String::as_str).unwrap_or_default();
+    let who = instance.unwrap_or_else(archive).replace('/', "_");
+    Ok(Upkeep {
+        delete_after: args.delete_local_after.map(Duration::from_secs_f64),
+        announce: root.map(|root| Announcing { root, who }),
+        sources,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_port;
+
+    #[test]
+    fn a_port_may_stand_behind_a_host() {
+        let known = [
+            ("storage", ("storage", None)),
+            ("ocs@storage:2222", ("ocs@storage", Some(2222))),
+            ("ocs@[fe80::1]:22", ("ocs@[fe80::1]", Some(22))),
+            ("fe80::1", ("fe80::1", None)),
+            ("ocs@[fe80::1]", ("ocs@[fe80::1]", None)),
+        ];
+        for (host, address) in known {
+            assert_eq!(with_port(host).unwrap(), address, "{host}");
+        }
+        for host in ["storage:/data", "storage:", "storage:0", "storage:65536", "[::1]:ssh"] {
+            assert!(with_port(host).is_err(), "{host}");
+        }
+    }
+}

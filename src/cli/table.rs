@@ -1,0 +1,66 @@
+//! `init-db` and `retry`: what is done to the table alone.
+
+use super::flags::{DatabaseArgs, RetryArgs};
+use super::output::{print, printable, say};
+use super::plan;
+use crate::catalog::{self, Catalog, Note, RecordId, Retry};
+use crate::service::runtime;
+use anyhow::Result;
+
+/// Rows that are shown of those given a new chance.
+const SHOWN_MOST: usize = 100;
+
+/// Gives rows that were given up a new chance.
+pub(super) fn retry(args: RetryArgs) -> Result<u8> {
+    let (database, options) = plan::table(&args.table)?;
+    let which = match (args.all, args.path) {
+        (true, _) => Retry::All,
+        (false, Some(pattern)) => Retry::Pattern(pattern),
+        (false, None) => Retry::Ids(args.id.into_iter().map(RecordId).collect()),
+    };
+    let (known, changed) = runtime()?.block_on(async {
+        // A database that is not there has no rows to try again, and must not be made.
+        let options = catalog::Options { create: false, ..options };
+        let chosen = options.selection.targets.clone();
+        let catalog = catalog::open(&database, options).await?;
+        let known = catalog.given_up(&which, SHOWN_MOST).await;
+        let changed = match known {
+            Ok(_) => catalog.retry(&which).await,
+            Err(_) => Ok(0),
+        };
+        if matches!(changed, Ok(0))
+            && let Ok(Some(strangers)) = catalog::strangers(&catalog, &chosen).await
+        {
+            say(&format!("pysmurf-archiver: {strangers}"));
+        }
+        catalog.close().await;
+        anyhow::Ok((known?, changed?))
+    })?;
+    for note in &known {
+        print(&format!("row {}, {}: {}", note.id.0, printable(&note.path), printable(&reason(note))));
+    }
+    if changed > known.len() as u64 {
+        print(&format!("… and {} more", changed - known.len() as u64));
+    }
+    print(&Retry::told(changed));
+    Ok(0)
+}
+
+/// Why a row had failed, as far as that was kept.
+pub(super) fn reason(note: &Note) -> String {
+    match &note.reason {
+        Some((_, why)) => why.clone(),
+        None => "why it failed was not kept; see the log of run".to_owned(),
+    }
+}
+
+/// Creates tables where they are absent.
+pub(super) fn init_db(args: DatabaseArgs) -> Result<u8> {
+    let database = plan::database(&args)?;
+    let created = runtime()?.block_on(catalog::init_db(&database))?;
+    for table in created {
+        let what = if table.new { "created" } else { "was there already, left as it is" };
+        print(&format!("Table {} of {database}: {what}", table.table));
+    }
+    Ok(0)
+}

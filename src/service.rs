@@ -1,0 +1,152 @@
+//! What is to be run, opened and watched: the table, the way to the far end, and how the archiver works between them.
+
+use crate::archiver::stop::Stop;
+use crate::archiver::{Bootstrap, Direction, Settings, Sources, Upkeep};
+use crate::backoff::Backoff;
+use crate::catalog::{self, AnyCatalog, CatalogError, Database};
+use crate::local::Local;
+use crate::manifest::Manifest;
+use crate::transport::ssh::{Ssh, SshOptions};
+use crate::transport::{Connect, ConnectError};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Why nothing can be run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServiceError {
+    /// The list of proven files cannot be written.
+    #[error("{0}; correct --manifest")]
+    Manifest(String),
+    /// The system lets us not hear of a signal.
+    #[error("Cannot listen for {0}")]
+    Signal(&'static str, #[source] io::Error),
+    /// There is no runtime.
+    #[error("Cannot start the runtime")]
+    Runtime(#[source] io::Error),
+}
+
+/// A service as meant: everything checked that can be without a connection.
+pub(crate) struct Service {
+    pub(crate) database: Database,
+    pub(crate) options: catalog::Options,
+    pub(crate) data_dir: String,
+    pub(crate) direction: Direction,
+    pub(crate) ssh: Option<SshOptions>,
+    pub(crate) bootstrap: Option<Bootstrap>,
+    pub(crate) sources: Sources,
+}
+
+impl Service {
+    /// A new way to the far end.
+    pub(crate) fn connect(&self) -> Result<Box<dyn Connect>, ConnectError> {
+        Ok(match &self.ssh {
+            Some(options) => Box::new(Ssh::new(options.clone())?),
+            None => Box::new(Local::default()),
+        })
+    }
+
+    /// Opens the table, and after a failure again, for as long as `goes_on` says so of it. `None` once told to stop.
+    pub(crate) async fn open(
+        &self,
+        stop: &Stop,
+        mut goes_on: impl FnMut(&CatalogError) -> bool,
+    ) -> Result<Option<AnyCatalog>, CatalogError> {
+        let mut backoff = Backoff::default();
+        loop {
+            let wait = backoff.pause();
+            let opened = tokio::select! {
+                opened = catalog::open(&self.database, self.options.clone()) => opened,
+                () = stop.stopped() => return Ok(None),
+            };
+            match opened {
+                Ok(catalog) => return Ok(Some(catalog)),
+                Err(error) if !goes_on(&error) => return Err(error),
+                Err(error) => tracing::warn!(wait_s = wait.as_secs(), "{error}; trying again"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = stop.stopped() => return Ok(None),
+            }
+        }
+    }
+
+    /// Warns of names that no row has, and gives the words.
+    pub(crate) fn look_for_strangers(
+        &self,
+        catalog: Arc<AnyCatalog>,
+    ) -> impl Future<Output = Option<String>> + Send + 'static {
+        let chosen = self.options.selection.targets.clone();
+        async move {
+            // Whoever does the work says what is wrong with the table.
+            let strangers = catalog::strangers(&catalog, &chosen).await.ok().flatten();
+            if let Some(strangers) = &strangers {
+                tracing::warn!("{strangers}");
+            }
+            strangers
+        }
+    }
+}
+
+/// A run of a service.
+pub(crate) struct ServiceRun {
+    pub(crate) service: Service,
+    /// How the archiver works; its manifest is opened when it begins.
+    pub(crate) settings: Settings,
+    /// Where proven copies are listed.
+    pub(crate) manifest: Option<PathBuf>,
+    /// What is done beside the copying.
+    pub(crate) upkeep: Upkeep,
+}
+
+impl ServiceRun {
+    /// The settings with the manifest open.
+    pub(crate) fn begin(&self) -> Result<Settings, ServiceError> {
+        let manifest = self.manifest.as_deref().map(Manifest::open).transpose().map_err(ServiceError::Manifest)?;
+        Ok(Settings { manifest: manifest.map(Arc::new), ..self.settings.clone() })
+    }
+}
+
+/// A small runtime: it waits for timers, SQL and signals; the work is done by threads.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, ServiceError> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(2).enable_all().build().map_err(ServiceError::Runtime)
+}
+
+/// Each SIGHUP calls `look_again`, and ends nothing.
+pub(crate) fn listen_for_hangups(look_again: impl Fn() + Send + 'static) -> Result<(), ServiceError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hup = signal(SignalKind::hangup()).map_err(|error| ServiceError::Signal("SIGHUP", error))?;
+    tokio::spawn(async move {
+        while hup.recv().await.is_some() {
+            tracing::info!("SIGHUP: looking at the whole table; options are read only at the start");
+            look_again();
+        }
+    });
+    Ok(())
+}
+
+/// The first SIGTERM or SIGINT calls `stop`, each further one `at_once`.
+pub(crate) fn listen_for_signals(
+    stop: impl Fn() + Send + 'static,
+    at_once: impl Fn() + Send + 'static,
+) -> Result<(), ServiceError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut term = signal(SignalKind::terminate()).map_err(|error| ServiceError::Signal("SIGTERM", error))?;
+    let mut int = signal(SignalKind::interrupt()).map_err(|error| ServiceError::Signal("SIGINT", error))?;
+    tokio::spawn(async move {
+        for round in 0.. {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            if round == 0 {
+                tracing::info!("Stopping: running files are finished first; a second signal stops at once");
+                stop();
+            } else {
+                at_once();
+            }
+        }
+    });
+    Ok(())
+}
