@@ -16,7 +16,7 @@ use super::TransferError;
 use super::abort::{await_hang_up, is_link, within};
 use super::batch::Tap;
 use super::conversation::{Conversation, LinkReader};
-use super::dest::{Preserve, in_place};
+use super::dest::in_place;
 use super::filters::{self, ClientRules};
 use super::generate::{Board, Generate, Note, Worth};
 use super::guard::Guard;
@@ -28,7 +28,6 @@ use lists::Lists;
 use protocol::PeerError;
 use protocol::args::Options;
 use protocol::checksum::Sum;
-use protocol::chmod::Chmod;
 use protocol::filter::{self, Rule, RuleSet, Side};
 use protocol::flist::{FileEntry, FileList, ListLimits};
 use protocol::generator::DeleteCounts;
@@ -377,29 +376,6 @@ pub(super) struct ReceivingSide<'a> {
     pub(super) target: &'a Target,
     pub(super) board: &'a Board,
     pub(super) observer: &'a dyn ReceiveObserver,
-}
-
-/// What `--chmod` asks for.
-pub(super) fn chmod(options: &Options) -> Result<Option<Chmod>, TransferError> {
-    let Some(text) = &options.chmod else { return Ok(None) };
-    let bad =
-        || TransferError::Usage(format!("Invalid argument passed to --chmod ({})", String::from_utf8_lossy(text)));
-    Chmod::parse(text).map(Some).ok_or_else(bad)
-}
-
-/// Which attributes the options carry over.
-pub(super) fn preserve(options: &Options) -> Preserve {
-    Preserve {
-        mtime: options.times,
-        // Backups beside the files touch every directory.
-        dir_times: !(options.omit_dir_times || options.backup && options.backup_dir.is_none()),
-        symlink_times: !options.omit_link_times,
-        perms: options.perms,
-        executability: options.executability,
-        owner: options.owner,
-        group: options.group,
-        atime: options.atimes > 0,
-    }
 }
 
 #[cfg(test)]

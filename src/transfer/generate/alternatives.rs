@@ -4,8 +4,7 @@
 use super::Work;
 use super::entry::same_node;
 use super::tell::report;
-use crate::transfer::dest::{Attrs, Dest, DestError, Found, Further, FurtherChange};
-use crate::transfer::receive::preserve;
+use crate::transfer::dest::{Attrs, Dest, DestError, Found, Further, FurtherChange, Preserve};
 use protocol::args::{AltKind, ItemDetail};
 use protocol::flist::{FileEntry, Kind, Ndx};
 use protocol::item::{ItemFlags, ItemHeader};
@@ -102,7 +101,7 @@ impl Work<'_> {
         }
         taken.header.flags = taken.header.flags.with(ItemFlags::TIME, !same && self.has_new_time(entry));
         if !self.options.dry_run {
-            let attrs = dest.wanted(entry, &preserve(self.options), None);
+            let attrs = dest.wanted(entry, &Preserve::of(self.options), None);
             dest.copy_from(from, name, &attrs)?;
         }
         taken.unknown = self.further_of_base(dest, name, entry, base)?;
@@ -273,7 +272,7 @@ impl Work<'_> {
     pub(super) fn alternative_dir(&mut self, dest: &Dest, name: &[u8], entry: &FileEntry) -> Option<TakenOver> {
         self.options.alt_kind?;
         let base = self.best(dest, name, entry)?;
-        let preserve = preserve(self.options);
+        let preserve = Preserve::of(self.options);
         let (mut header, same) = differs_from(&base);
         let untold = preserve.mtime && !preserve.dir_times;
         header.flags = header.flags.and(ItemFlags::LOCAL_CHANGE).with(ItemFlags::TIME, untold);

@@ -6,8 +6,7 @@ use super::worth::{Verdict, Way};
 use crate::disk::digest::sum_of;
 use crate::transfer::TransferError;
 use crate::transfer::basis::{Asked, Basis};
-use crate::transfer::dest::{Attrs, Dest, DestError, Found, Further, Stamp, in_place, same_mtime};
-use crate::transfer::receive::preserve;
+use crate::transfer::dest::{Attrs, Dest, DestError, Found, Further, Preserve, Stamp, in_place, same_mtime};
 use protocol::checksum::Checksum;
 use protocol::flist::{FileEntry, Kind, Ndx};
 use protocol::item::{ItemFlags, ItemHeader};
@@ -70,7 +69,7 @@ impl Work<'_> {
         if let Some(found) = found.filter(|found| self.is_up_to_date(dest, name, entry, found)) {
             let change = self.change(dest, entry, &found);
             // Told by its bytes, a file gets its exact time too, though a fraction of a second is not worth a word.
-            let wanted = dest.wanted(entry, &preserve(self.options), Some(&found));
+            let wanted = dest.wanted(entry, &Preserve::of(self.options), Some(&found));
             let exact = wanted.differing_from(&found, -1);
             if !self.options.dry_run {
                 let attrs = if self.options.checksum { &exact } else { &change };
@@ -207,7 +206,7 @@ impl Work<'_> {
         let may_stay =
             choice.basis == Basis::Destination && head.count > 0 && !append && !redo && is_quick(self.agreed.checksum);
         let stamp = basis.as_ref().filter(|_| may_stay && !in_place(self.options)).and_then(|basis| {
-            dest.may_stay(basis, entry, self.options, &preserve(self.options)).filter(Stamp::is_settled)
+            dest.may_stay(basis, entry, self.options, &Preserve::of(self.options)).filter(Stamp::is_settled)
         });
         let whole = stamp.map(|stamp| (stamp, Arc::default()));
         let told = whole.as_ref().map(|(_, whole)| Arc::clone(whole));

@@ -4,13 +4,13 @@ use super::group::{self, Unsynced};
 use super::incoming::{Ending as FileEnding, Incoming, Trouble};
 use super::inflow::Inflow;
 use super::lists::Lists;
-use super::{ReceiveObserver, ReceivePlan, Received, ReceivingSide, Target, preserve};
+use super::{ReceiveObserver, ReceivePlan, Received, ReceivingSide, Target};
 use crate::disk::shown;
 use crate::transfer::TransferError;
 use crate::transfer::basis::Asked;
 use crate::transfer::batch;
 use crate::transfer::conversation::LinkReader;
-use crate::transfer::dest::{Dest, Further};
+use crate::transfer::dest::{Dest, Further, Preserve};
 use crate::transfer::generate::{Attempt, Board, LARGE, Missed, Note};
 use crate::transfer::item::Item;
 use crate::transfer::send::Sent;
@@ -287,7 +287,7 @@ impl Rebuild<'_> {
             let Some(found) = dest.stat(name)?.filter(|found| found.kind() == entry.kind() && !entry.is_dir()) else {
                 return Ok(());
             };
-            let wanted = dest.wanted(entry, &preserve(self.options), Some(&found));
+            let wanted = dest.wanted(entry, &Preserve::of(self.options), Some(&found));
             dest.set_attrs(name, kind, &wanted.differing_from(&found, -1))
         });
         if let Err(error) = done {
