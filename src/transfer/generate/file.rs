@@ -1,8 +1,8 @@
 //! What is done about a regular file: nothing, something here, or a request.
 
 use super::Work;
+use super::delta_choice::{AskFor, Judgement};
 use super::tell::{report, reported};
-use super::worth::{Verdict, Way};
 use crate::disk::digest::sum_of;
 use crate::transfer::TransferError;
 use crate::transfer::basis::{Asked, Basis};
@@ -195,8 +195,8 @@ impl Work<'_> {
         let there = found.is_some() || choice.basis != Basis::Destination;
         let opens = there && (usable || append);
         let mut basis = if opens { choice.basis.open(dest, name).unwrap_or_default() } else { None };
-        let spared = !redo && self.is_spared(name, entry, &choice, found);
-        if spared {
+        let asked_whole = !redo && self.is_asked_whole(name, entry, &choice, found);
+        if asked_whole {
             basis = None;
         }
         let head = match basis.as_mut().map(length) {
@@ -210,8 +210,8 @@ impl Work<'_> {
         });
         let whole = stamp.map(|stamp| (stamp, Arc::default()));
         let told = whole.as_ref().map(|(_, whole)| Arc::clone(whole));
-        let spared = spared.then_some(entry.len);
-        let asked = Asked { basis: choice.basis, head, append, partial: choice.partial, spared, whole: told };
+        let asked_whole = asked_whole.then_some(entry.len);
+        let asked = Asked { basis: choice.basis, head, append, partial: choice.partial, asked_whole, whole: told };
         self.board.proposals.put(ndx, asked);
         self.board.ask(ndx);
         self.speaker.request(ndx, &header, &head, &mut self.writer.out);
@@ -233,7 +233,7 @@ impl Work<'_> {
 
     /// Whether a file is asked for whole because its basis is not worth reading. What an earlier try may have left always
     /// is, and so is what had to be looked for.
-    fn is_spared(&mut self, name: &[u8], entry: &FileEntry, choice: &Choice, found: Option<&Found>) -> bool {
+    fn is_asked_whole(&mut self, name: &[u8], entry: &FileEntry, choice: &Choice, found: Option<&Found>) -> bool {
         let old = match choice.basis {
             Basis::Destination => found,
             Basis::Alternative(_) => choice.compared.as_ref(),
@@ -243,19 +243,19 @@ impl Work<'_> {
         if self.options.partial && old.len < entry.len {
             return false;
         }
-        let verdict = {
-            let worth = &mut self.board.lock().worth;
-            let verdict = worth.judge(old.len, entry.len);
-            if verdict.way == Way::Whole {
-                worth.asked_whole(entry.len);
+        let judgement = {
+            let choice = &mut self.board.lock().delta_choice;
+            let judgement = choice.judge(old.len, entry.len);
+            if judgement.way == AskFor::Whole {
+                choice.asked_whole(entry.len);
             }
-            verdict
+            judgement
         };
-        if verdict.way == Way::Delta {
+        if judgement.way == AskFor::Delta {
             return false;
         }
         if self.plan.tells_ways {
-            let Verdict { sums, news, whole, .. } = verdict;
+            let Judgement { sums, news, whole, .. } = judgement;
             let why = format!(
                 " is asked for whole: {whole:.3}s on the link, instead of {sums:.3}s for sums and {news:.3}s on the link"
             );
