@@ -23,6 +23,7 @@ use board::BoardState;
 pub(super) use board::{Attempt, Board, Missed, Note};
 use delete::Deletion;
 pub(super) use delta_choice::{DeltaChoice, LARGE};
+use file::Turn;
 use fuzzy::Fuzzy;
 use links::Links;
 use protocol::PeerError;
@@ -271,9 +272,8 @@ impl Work<'_> {
     fn again(&mut self, ndx: Ndx) -> Result<(), TransferError> {
         let Some(list) = self.lists.find(ndx).cloned() else { return Ok(()) };
         let (Some(entry), Some(dest)) = (list.get(ndx), self.dest.clone()) else { return Ok(()) };
-        let name = self.target.name(entry);
-        let found = dest.stat(name).unwrap_or_default();
-        self.request(&dest, name, ndx, entry, found.as_ref(), true)
+        let found = dest.stat(self.target.name(entry)).unwrap_or_default();
+        self.request(&dest, ndx, entry, found.as_ref(), Turn::Redo)
     }
 
     /// Does what the receiver noted so far.

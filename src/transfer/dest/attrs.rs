@@ -177,7 +177,7 @@ impl Dest {
         attrs: &Attrs,
     ) -> Result<(), DestError> {
         if self.fake == Fake::Yes {
-            return self.set_fake_at(dir, leaf, name, kind, attrs, None);
+            return self.set_fake_at((dir, leaf), name, kind, attrs, None);
         }
         if let Some((uid, gid)) = attrs.owners() {
             let done = rustix::fs::chownat(dir, leaf, uid, gid, AtFlags::SYMLINK_NOFOLLOW);

@@ -53,7 +53,7 @@ impl Work<'_> {
             return self.over_what_stands(dest, name, entry, found, kind);
         }
         let base = self.best(dest, name, entry).filter(|base| base.level > Match::Kind)?;
-        Some(self.take_over(dest, name, entry, None, base, kind))
+        Some(self.take_over(dest, entry, None, (base, kind)))
     }
 
     /// What stands here already gives way only to a perfect match, and to no mere copy of it.
@@ -72,18 +72,17 @@ impl Work<'_> {
         if (found.dev, found.ino) == (base.found.dev, base.found.ino) {
             return None;
         }
-        Some(self.take_over(dest, name, entry, Some(found), base, kind))
+        Some(self.take_over(dest, entry, Some(found), (base, kind)))
     }
 
     fn take_over(
         &mut self,
         dest: &Dest,
-        name: &[u8],
         entry: &FileEntry,
         found: Option<&Found>,
-        base: Base,
-        kind: AltKind,
+        (base, kind): (Base, AltKind),
     ) -> Result<TakenOver, DestError> {
+        let name = self.target.name(entry);
         let (header, same) = differs_from(&base);
         let mut taken = TakenOver { header, same, unknown: Vec::new() };
         let Some(from) = dest.alternative(base.number) else { return Ok(taken) };

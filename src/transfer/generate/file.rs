@@ -27,6 +27,14 @@ struct Choice {
     partial: bool,
 }
 
+/// Whether a file is asked for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    First,
+    /// What came was not what it should be.
+    Redo,
+}
+
 impl Work<'_> {
     pub(super) fn file(
         &mut self,
@@ -101,7 +109,7 @@ impl Work<'_> {
         if self.options.append > 0 && found.is_some_and(|found| found.len >= entry.len && !device) {
             return Ok(());
         }
-        self.request(dest, name, ndx, entry, found.as_ref(), false)
+        self.request(dest, ndx, entry, found.as_ref(), Turn::First)
     }
 
     /// Before attributes of a file change that an alternative has under this name, too: it becomes a file of its own.
@@ -158,12 +166,12 @@ impl Work<'_> {
     pub(super) fn request(
         &mut self,
         dest: &Dest,
-        name: &[u8],
         ndx: Ndx,
         entry: &FileEntry,
         found: Option<&Found>,
-        redo: bool,
+        turn: Turn,
     ) -> Result<(), TransferError> {
+        let (name, redo) = (self.target.name(entry), turn == Turn::Redo);
         let choice = self.choose(dest, name, entry, found);
         let mut header = ItemHeader { flags: ItemFlags::TRANSFER, ..ItemHeader::default() };
         header.flags = match found.or(choice.compared.as_ref()) {
