@@ -103,7 +103,7 @@ pub(super) enum Command {
     Retry(RetryArgs),
     /// Signatures and deltas of files, exchangeable with librsync's rdiff
     #[command(after_help = RDIFF_HELP)]
-    Rdiff(crate::rdiff::Words),
+    Rdiff(crate::rdiff::RdiffWords),
     /// Measure this machine, or the link to a host, beside stock rsync and OpenSSH
     Bench(BenchArgs),
     /// Print the line for the storage node's authorized_keys that lets a key archive, and do nothing else
