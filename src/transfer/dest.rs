@@ -41,6 +41,7 @@ pub use further::{Further, FurtherChange, Values};
 pub use listing::Folder;
 pub use output::Output;
 pub(in crate::transfer) use output::sync_dir;
+pub(crate) use output::temp_name;
 pub use places::{Missing, in_place};
 pub use unchanged::{Stamp, Whole};
 
