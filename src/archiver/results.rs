@@ -4,7 +4,7 @@ use super::flight::Job;
 use super::layout::archived_path;
 use super::recorder::JobResult;
 use super::unfinished::Strays;
-use super::{Direction, Settings, Sources};
+use super::{ArchiverSettings, Direction, Sources};
 use crate::catalog::Outcome;
 use crate::manifest::Entry;
 use crate::status::{Failure, Progress};
@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 /// Leads to the recorder.
 #[derive(Clone)]
 pub(super) struct Results {
-    pub(super) settings: Arc<Settings>,
+    pub(super) settings: Arc<ArchiverSettings>,
     pub(super) strays: Arc<Strays>,
     pub(super) progress: Arc<Progress>,
     pub(super) recorder: mpsc::Sender<JobResult>,

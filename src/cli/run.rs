@@ -4,7 +4,7 @@ use super::flags::RunArgs;
 use super::output::{Screen, print, say, start_log, summary, summary_json};
 use super::{SOME_FAILED, plan};
 use crate::archiver::control::Control;
-use crate::archiver::{self, Ended, Settings};
+use crate::archiver::{self, ArchiverSettings, Ended};
 use crate::catalog::{self, AnyCatalog, Catalog, CatalogError};
 use crate::ocs::site::{self, Resolved};
 use crate::service::{Run, listen_for_hangups, listen_for_signals, runtime};
@@ -121,7 +121,7 @@ async fn alone(run: &Run, screen: &Screen, json: bool) -> Result<u8> {
 }
 
 /// Copies until told to stop, or with `--once` all that waits.
-async fn copy(run: &Run, settings: Settings, catalog: Arc<AnyCatalog>, control: Control) -> Result<Ended> {
+async fn copy(run: &Run, settings: ArchiverSettings, catalog: Arc<AnyCatalog>, control: Control) -> Result<Ended> {
     let (service, upkeep, once) = (&run.service, &run.upkeep, settings.once);
     let work = archiver::run(settings.clone(), catalog.clone(), || service.connect(), control.clone());
     let ended = tokio::select! {
@@ -131,7 +131,7 @@ async fn copy(run: &Run, settings: Settings, catalog: Arc<AnyCatalog>, control: 
     if once && ended == Ended::Drained && !upkeep.is_idle() {
         // What has become complete by this run is announced by this run. The others have had their turn.
         let catalog = Arc::new(catalog::open(&service.database, service.options.clone()).await?);
-        let settings = Settings { above: catalog.newest().await?, ..settings };
+        let settings = ArchiverSettings { above: catalog.newest().await?, ..settings };
         if upkeep.once(&catalog, &control).await? > 0 {
             return Ok(archiver::run(settings, catalog, || service.connect(), control).await?);
         }
