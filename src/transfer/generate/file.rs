@@ -2,7 +2,7 @@
 
 use super::Work;
 use super::tell::{report, reported};
-use super::worth::{Verdict, Way};
+use super::worth::{DeltaChoice, Way};
 use crate::transfer::TransferError;
 use crate::transfer::basis::{Asked, Basis};
 use crate::transfer::dest::{Attrs, Dest, DestError, Found, Further, Stamp, in_place, same_mtime};
@@ -244,19 +244,19 @@ impl Work<'_> {
         if self.options.partial && old.len < entry.len {
             return false;
         }
-        let verdict = {
+        let delta = {
             let worth = &mut self.board.lock().worth;
-            let verdict = worth.judge(old.len, entry.len);
-            if verdict.way == Way::Whole {
+            let delta = worth.judge(old.len, entry.len);
+            if delta.way == Way::Whole {
                 worth.asked_whole(entry.len);
             }
-            verdict
+            delta
         };
-        if verdict.way == Way::Delta {
+        if delta.way == Way::Delta {
             return false;
         }
         if self.plan.tells_ways {
-            let Verdict { sums, news, whole, .. } = verdict;
+            let DeltaChoice { sums, news, whole, .. } = delta;
             let why = format!(
                 " is asked for whole: {whole:.3}s on the link, instead of {sums:.3}s for sums and {news:.3}s on the link"
             );

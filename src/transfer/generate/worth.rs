@@ -38,7 +38,7 @@ pub(super) enum Way {
 
 /// A way, and what was expected of both, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(super) struct Verdict {
+pub(super) struct DeltaChoice {
     pub(super) way: Way,
     /// To read and sum the basis.
     pub(super) sums: f64,
@@ -99,13 +99,13 @@ impl Worth {
     }
 
     /// How to ask for a file of `len` bytes that has a basis.
-    pub(super) fn judge(&mut self, basis_len: u64, len: u64) -> Verdict {
+    pub(super) fn judge(&mut self, basis_len: u64, len: u64) -> DeltaChoice {
         let seen = self.sums.bytes >= SUMMED_LEAST
             && (self.link.bytes >= BROUGHT_LEAST.0 || self.link.seconds >= BROUGHT_LEAST.1);
         let (true, Some(sums), Some(link), Some(news)) =
             (self.open && seen && basis_len >= LARGE, self.sums.value, self.link.value, self.news.value)
         else {
-            return Verdict::default();
+            return DeltaChoice::default();
         };
         let (sums, whole) = (sums * basis_len as f64, link * len as f64);
         let news = whole * news;
@@ -126,7 +126,7 @@ impl Worth {
             (Way::Whole, false) | (Way::Delta, true) => Way::Whole,
             (Way::Delta, false) | (Way::Whole, true) => Way::Delta,
         };
-        Verdict { way, sums, news, whole }
+        DeltaChoice { way, sums, news, whole }
     }
 
     /// A basis was read and summed in this time, which is that of nothing else.
