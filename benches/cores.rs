@@ -4,7 +4,7 @@
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fast_rsync::{Signature, SignatureOptions, diff};
 use pysmurf_archiver::bench::delta::{make_sums, search, sums};
-use pysmurf_archiver::bench::scene::{Kind, noise};
+use pysmurf_archiver::bench::scene::{OldCopy, noise};
 use std::hint::black_box;
 
 /// Stays below what the search leaps after, so that every offset is looked at.
@@ -22,7 +22,7 @@ fn cores(criterion: &mut Criterion) {
 
     let mut group = criterion.benchmark_group("search");
     group.throughput(Throughput::Bytes(SIZE as u64)).sample_size(10);
-    for kind in Kind::ALL {
+    for kind in OldCopy::ALL {
         let old = kind.old_copy(&new);
         let table = sums(&old);
         group.bench_function(BenchmarkId::new("ours", kind.id()), |bencher| {

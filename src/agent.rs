@@ -10,10 +10,10 @@ use crate::archiver::{self, Ended};
 use crate::catalog::{AnyCatalog, Catalog, CatalogError};
 use crate::ocs::agent::{Agent, AgentConfig, AgentEnd, AgentError, AgentHandle};
 use crate::ocs::feeds::Block;
-use crate::ocs::operation::Outcome;
-use crate::ocs::session::Session;
+use crate::ocs::operation::OpOutcome;
+use crate::ocs::session::OpSession;
 use crate::ocs::site::{AgentClass, Resolved};
-use crate::service::{Run, ServiceError, listen_for_hangups, listen_for_signals};
+use crate::service::{ServiceError, ServiceRun, listen_for_hangups, listen_for_signals};
 use crate::status::Snapshot;
 use counts::TableCounts;
 use feeds::{ARCHIVE, FEED, TRANSFERS};
@@ -35,7 +35,7 @@ const TRANSFERS_EVERY: Duration = Duration::from_secs(600);
 
 /// The archiver behind its operations: what they share.
 struct ArchiverAgent {
-    run: Run,
+    run: ServiceRun,
     /// We stand in for a SupRsync agent, and speak its feeds too.
     suprsync: bool,
     /// The table's counts are no longer what they were.
@@ -63,7 +63,7 @@ pub(crate) enum ServeError {
 }
 
 /// Serves as an agent until told to end.
-pub(crate) async fn serve(site: Resolved, run: Run) -> Result<AgentEnd, ServeError> {
+pub(crate) async fn serve(site: Resolved, run: ServiceRun) -> Result<AgentEnd, ServeError> {
     let suprsync = site.agent_class == AgentClass::SupRsync;
     let config = AgentConfig {
         address_root: site.address_root,
@@ -114,7 +114,7 @@ impl ArchiverAgent {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn work(self: Arc<Self>, session: Session, feed: AgentHandle) -> Outcome {
+    async fn work(self: Arc<Self>, session: OpSession, feed: AgentHandle) -> OpOutcome {
         let control = Control::new();
         {
             let mut state = self.state();
@@ -141,8 +141,8 @@ impl ArchiverAgent {
         }
     }
 
-    async fn copy(&self, session: &Session, feed: &AgentHandle, control: &Control) -> Result<Ended, String> {
-        let Run { service, upkeep, .. } = &self.run;
+    async fn copy(&self, session: &OpSession, feed: &AgentHandle, control: &Control) -> Result<Ended, String> {
+        let ServiceRun { service, upkeep, .. } = &self.run;
         // However long it takes: also a table or right that is missing may come with time.
         let patient = |error: &CatalogError| {
             session.set_degraded(true);
@@ -173,7 +173,7 @@ impl ArchiverAgent {
     /// Tells the observatory how it goes, again and again.
     async fn tell(
         &self,
-        session: &Session,
+        session: &OpSession,
         feed: &AgentHandle,
         control: &Control,
         catalog: &AnyCatalog,

@@ -15,6 +15,7 @@ mod flight;
 mod headway;
 pub mod layout;
 mod origins;
+mod patience;
 mod poller;
 mod pull;
 mod push;

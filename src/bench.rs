@@ -11,13 +11,14 @@ pub mod plot;
 mod progress;
 mod queue;
 mod report;
+pub mod runner;
 pub mod scene;
 pub mod ssh;
 mod sshd;
 pub mod transfer;
 
-pub use progress::Progress;
-pub use report::{Findings, Receiver, Row, Trial};
+pub use progress::BenchProgress;
+pub use report::{Findings, ReceivingEnd, Row, Trial};
 
 use crate::transport::ConnectError;
 use std::path::{Path, PathBuf};

@@ -19,8 +19,8 @@ mod talk;
 pub use config::ConfigError;
 
 use crate::transfer::serve::complain;
-use config::{Config, Environment, Settings};
-use flags::Flags;
+use config::{Config, DaemonVariables, Parameters};
+use flags::DaemonFlags;
 use journal::Journal;
 use protocol::daemon::Digest;
 use std::ffi::OsString;
@@ -34,7 +34,7 @@ use std::process::ExitCode;
 pub fn main(args: &[OsString]) -> ExitCode {
     crate::clock::remember_zone();
     let name = std::iter::once(OsString::from("rsync"));
-    let flags = match Flags::of(name.chain(args.iter().cloned())) {
+    let flags = match DaemonFlags::of(name.chain(args.iter().cloned())) {
         Ok(flags) => flags,
         Err(error) => {
             let _ = error.print();
@@ -82,7 +82,7 @@ fn quiet_socket() {
 }
 
 /// The log that the settings ask for. One that cannot be opened is no reason to serve nobody: the system's takes over.
-fn journal_of(flags: &Flags, settings: &Settings, environment: &Environment) -> Journal {
+fn journal_of(flags: &DaemonFlags, settings: &Parameters, environment: &DaemonVariables) -> Journal {
     let named = settings.log_file.as_deref().map(|path| environment.expand(path));
     let path = flags.log_file.as_deref().or(named.as_deref().map(Path::new));
     let facility = settings.syslog_facility.as_deref().and_then(journal::facility);

@@ -18,6 +18,8 @@ pub(crate) const STREAM: i32 = 12;
 pub(crate) const DIAGNOSTICS: i32 = 13;
 /// A program of this machine cannot be run or talked to.
 pub(crate) const IPC: i32 = 14;
+/// A thread of ours, which stands for one of rsync's processes, crashed.
+const CRASHED: i32 = 15;
 /// Partial: some files or attributes were not transferred.
 pub(crate) const PARTIAL: i32 = 23;
 /// Files vanished at the source.
@@ -56,7 +58,7 @@ fn name(code: i32) -> &'static str {
         STREAM => "error in rsync protocol data stream",
         DIAGNOSTICS => "errors with program diagnostics",
         IPC => "error in IPC code",
-        15 => "sibling process crashed",
+        CRASHED => "sibling process crashed",
         KILLED => "sibling process terminated abnormally",
         USR1 => "received SIGUSR1",
         SIGNAL => "received SIGINT, SIGTERM, or SIGHUP",
@@ -98,6 +100,7 @@ pub(crate) fn of(error: &TransferError) -> i32 {
         TransferError::Selection(_) => 3,
         TransferError::Rules(_) => 1,
         TransferError::Refused(_) => 4,
+        TransferError::Bug(_) => CRASHED,
         TransferError::Stalled(_) => TIMEOUT,
         // How it was killed explains nothing that the break does not.
         TransferError::Remote { ending: Some(Ending::Exited(status)), .. } => STREAM.max(*status),

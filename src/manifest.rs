@@ -2,8 +2,8 @@
 //!
 //! `b3sum` takes no line but its own, so sizes stand in a second file, `FILE.sizes`, as `SUM  SIZE  NAME`. Both only grow.
 
+use crate::disk::open_operator_lock;
 use crate::lock::Lock;
-use crate::transfer::open_operator_lock;
 use crate::transfer::send::Digest;
 use std::collections::HashSet;
 use std::ffi::OsString;

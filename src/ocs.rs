@@ -16,9 +16,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 /// Something that happens once. Waiting for it takes no turn from anybody.
-struct Flag(watch::Sender<bool>);
+struct Latch(watch::Sender<bool>);
 
-impl Flag {
+impl Latch {
     fn new() -> Self {
         Self(watch::Sender::new(false))
     }

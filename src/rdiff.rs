@@ -9,7 +9,7 @@ mod delta;
 mod patch;
 mod signature;
 
-pub use command::{Words, main};
+pub use command::{RdiffWords, main};
 pub use delta::{DeltaStats, write_delta};
 pub use patch::apply;
 pub use signature::{Cut, Signature, write_signature};

@@ -4,7 +4,6 @@ pub(crate) mod format;
 pub(crate) mod ledger;
 pub(crate) mod listing;
 pub(crate) mod log_file;
-pub(crate) mod names;
 pub(crate) mod numbers;
 
 pub(crate) use ledger::Ledger;

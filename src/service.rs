@@ -89,7 +89,7 @@ impl Service {
 }
 
 /// A run of a service.
-pub(crate) struct Run {
+pub(crate) struct ServiceRun {
     pub(crate) service: Service,
     /// How the archiver works; its manifest is opened when it begins.
     pub(crate) settings: ArchiverSettings,
@@ -99,7 +99,7 @@ pub(crate) struct Run {
     pub(crate) upkeep: Upkeep,
 }
 
-impl Run {
+impl ServiceRun {
     /// The settings with the manifest open.
     pub(crate) fn begin(&self) -> Result<ArchiverSettings, ServiceError> {
         let manifest = self.manifest.as_deref().map(Manifest::open).transpose().map_err(ServiceError::Manifest)?;

@@ -1,49 +1,39 @@
 //! One session's file work: greeting, listing, sending, receiving, over any link.
 
 mod abort;
-mod acl;
 mod basis;
 pub mod batch;
-mod beneath;
-mod bound;
 pub(crate) mod charset;
+mod conversation;
 pub(crate) mod copy_as;
 pub mod dest;
-pub(crate) mod digest;
-mod fake;
 pub mod fetch;
 pub mod filters;
 mod generate;
+pub(crate) mod glob;
 pub mod greet;
 pub mod guard;
 pub(crate) mod ids;
-mod links;
-mod modes;
+mod item;
 pub(crate) mod offers;
-mod pinned;
 pub mod receive;
 pub mod scanned;
 pub mod send;
 pub mod serve;
 pub mod source;
 pub mod suffixes;
-mod xattr;
 
-pub(crate) use beneath::{
-    confine, open_operand, open_operator_file, open_operator_lock, open_source, readable, shown as shown_bytes,
-    trust_all_links,
-};
-pub(crate) use bound::bound;
-pub use fetch::{FetchWatch, Fetched, Wish, fetch};
-pub use greet::{Conversation, greet, greet_agreed, greet_with};
-pub use receive::{Expected, Operands, ReceivePlan, Received, Witness, receive};
-pub use send::{Answer, Asked, Listing, Names, SendPlan, Source, Summary, Watch, send};
-
-pub(crate) use beneath::{reason, shown};
+pub use conversation::Conversation;
+pub use fetch::{FetchObserver, Fetched, Wish, fetch};
+pub use greet::{greet, greet_agreed, greet_with};
+pub use item::Item;
+pub use receive::{Expected, Operands, ReceiveObserver, ReceivePlan, Received, receive};
+pub use send::{Answer, Asked, Listing, Names, SendObserver, SendPlan, Source, Summary, send};
 
 use crate::link::{Ending, Remote};
 use protocol::PeerError;
 use protocol::token::PackError;
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
@@ -83,7 +73,7 @@ pub enum TransferError {
     },
     /// The source or destination that was named cannot be used at all.
     #[error("{0}")]
-    Selection(String),
+    Selection(Refusal),
     /// A batch file cannot be opened.
     #[error("{0}")]
     Batch(String),
@@ -95,7 +85,10 @@ pub enum TransferError {
     Rules(String),
     /// A list or argument that this side refuses.
     #[error("{0}")]
-    Refused(String),
+    Refused(Refusal),
+    /// A thread of ours panicked.
+    #[error("The {0} thread panicked; please report this")]
+    Bug(&'static str),
     /// What came first was not the rsync protocol.
     #[error("{0}")]
     Garbled(String),
@@ -104,7 +97,42 @@ pub enum TransferError {
     Echo,
 }
 
+/// Why this side does not do what it is asked for, in words for the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    text: String,
+    /// The name of who speaks stands before them.
+    signed: bool,
+}
+
+impl Refusal {
+    /// A line that stands for itself.
+    fn unsigned(text: String) -> Self {
+        Self { text, signed: false }
+    }
+}
+
+impl From<String> for Refusal {
+    fn from(text: String) -> Self {
+        Self { text, signed: true }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 impl TransferError {
+    /// Whether the name of who speaks stands before its words.
+    pub(crate) fn is_signed(&self) -> bool {
+        match self {
+            Self::Selection(refusal) | Self::Refused(refusal) => refusal.signed,
+            _ => true,
+        }
+    }
+
     fn from_io(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::TimedOut => Self::Stalled(error),

@@ -3,7 +3,7 @@
 
 mod support;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -13,8 +13,7 @@ use support::require;
 use support::stock::OURS;
 use tempfile::TempDir;
 
-const KEYS: [&str; 10] =
-    ["id", "receiver", "ours", "theirs", "unit", "ratio", "cpu_ratio", "peak_rss_bytes", "goal", "met"];
+const KEYS: [&str; 8] = ["id", "receiver", "ours", "theirs", "unit", "ratio", "cpu_ratio", "peak_rss_bytes"];
 
 /// Runs `bench` with these words, and `--dir` of a folder that must be empty behind it.
 fn bench(words: &[&str]) -> Output {
@@ -39,8 +38,6 @@ fn rows(words: &[&str]) -> Vec<Value> {
         assert!(row["id"].is_string() && row["unit"].is_string(), "{row}");
         assert!(row["ours"].as_f64().unwrap() > 0.0, "{row}");
         assert!(row["receiver"].is_null() || ["stock", "ours"].contains(&row["receiver"].as_str().unwrap()), "{row}");
-        // All of these are quick, and judge no goal.
-        assert!(row["met"].is_null() && (row["goal"].is_null() || row["goal"].is_f64()), "{row}");
         assert!(row["peak_rss_bytes"].is_null() || row["peak_rss_bytes"].as_u64().unwrap() > 1 << 20, "{row}");
     }
     rows
@@ -48,6 +45,43 @@ fn rows(words: &[&str]) -> Vec<Value> {
 
 fn pairs(rows: &[Value]) -> Vec<(&str, &str)> {
     rows.iter().map(|row| (row["id"].as_str().unwrap(), row["receiver"].as_str().unwrap_or(""))).collect()
+}
+
+/// Whether `scripts/goals` is content with these rows, and the first word on each.
+fn judged(rows: &[Value]) -> (bool, Vec<String>) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/goals");
+    let mut script = Command::new("python3").arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    script.stdin.take().unwrap().write_all(json!(rows).to_string().as_bytes()).unwrap();
+    let output = script.wait_with_output().unwrap();
+    let lines = String::from_utf8(output.stdout).unwrap();
+    (output.status.success(), lines.lines().map(|line| line.split_whitespace().next().unwrap().to_owned()).collect())
+}
+
+#[test]
+fn a_goal_is_met_within_cpu_and_memory_only() {
+    if !require("python3") {
+        return;
+    }
+    let row = |id: &str, receiver: Option<&str>, unit: &str| {
+        let row = json!({"id": id, "receiver": receiver, "unit": unit, "ours": 1.0, "theirs": 1.0});
+        move |ratio: f64, cpu_ratio: Option<f64>, peak: Option<u64>| {
+            let mut row = row.clone();
+            row["ratio"] = ratio.into();
+            row["cpu_ratio"] = cpu_ratio.into();
+            row["peak_rss_bytes"] = peak.into();
+            row
+        }
+    };
+    let unrelated = row("unrelated", Some("stock"), "s");
+    let unrelated = |ratio, cpu, mib: u64| unrelated(ratio, Some(cpu), Some(mib << 20));
+    assert_eq!(judged(&[unrelated(4.0, 0.2, 10)]), (true, vec!["yes".to_owned()]));
+    let missed = [unrelated(3.9, 0.2, 10), unrelated(8.0, 0.25, 10), unrelated(8.0, 0.05, 65)];
+    assert_eq!(judged(&missed), (false, vec!["NO".to_owned(); 3]));
+    // Some have no goal, or have it of the widest vectors only.
+    let cores = |unit| row("core-sums", None, unit)(10.0, None, None);
+    let inserted = row("inserted", Some("stock"), "s")(0.1, Some(9.0), None);
+    assert_eq!(judged(&[inserted, cores("GB per CPU second, avx2")]), (true, vec![]));
+    assert_eq!(judged(&[cores("GB per CPU second, avx512")]), (false, vec!["NO".to_owned()]));
 }
 
 #[test]

@@ -10,7 +10,9 @@ use protocol::handshake::{Hello, Offer, Side};
 use pysmurf_archiver::link::Ending;
 use pysmurf_archiver::transfer::send::Summary;
 use pysmurf_archiver::transfer::suffixes::Suffixes;
-use pysmurf_archiver::transfer::{Conversation, Listing, ReceivePlan, SendPlan, Source, Watch, greet, receive, send};
+use pysmurf_archiver::transfer::{
+    Conversation, Listing, ReceivePlan, SendObserver, SendPlan, Source, greet, receive, send,
+};
 use pysmurf_archiver::transport::Connect;
 use pysmurf_archiver::transport::child::Child;
 use std::collections::BTreeMap;
@@ -145,6 +147,8 @@ fn stock_of_older_protocols() {
 struct Folder(PathBuf);
 
 impl Source for Folder {
+    type File = File;
+
     fn open(&self, _ndx: Ndx, entry: &FileEntry) -> io::Result<File> {
         File::open(self.0.join(std::ffi::OsStr::from_bytes(&entry.name)))
     }
@@ -152,7 +156,7 @@ impl Source for Folder {
 
 struct Deaf;
 
-impl Watch for Deaf {}
+impl SendObserver for Deaf {}
 
 fn options(way: &str) -> Options {
     let level = way.split_once("level=").and_then(|(_, level)| level.parse().ok());

@@ -13,7 +13,7 @@ use protocol::args::{Options, ServerArgs};
 use protocol::flist::{FileEntry, FileList, Ndx};
 use protocol::handshake::{Hello, Offer, Side};
 use pysmurf_archiver::rsync::daemon::{Call, Connected, DaemonError, Shell, Site, connect, list_modules};
-use pysmurf_archiver::transfer::{Listing, ReceivePlan, SendPlan, Source, Watch, greet_agreed, receive, send};
+use pysmurf_archiver::transfer::{Listing, ReceivePlan, SendObserver, SendPlan, Source, greet_agreed, receive, send};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -368,6 +368,8 @@ fn pull(site: &Site, call: &Call, path: &str, to: &Path) -> Result<(), DaemonErr
 struct One(PathBuf);
 
 impl Source for One {
+    type File = File;
+
     fn open(&self, _: Ndx, _: &FileEntry) -> io::Result<File> {
         File::open(&self.0)
     }
@@ -375,7 +377,7 @@ impl Source for One {
 
 struct Nobody;
 
-impl Watch for Nobody {}
+impl SendObserver for Nobody {}
 
 fn push(site: &Site, call: &Call, from: &Path, path: &str) -> Result<(), DaemonError> {
     let mut args = server_args(false, path);

@@ -10,7 +10,9 @@ use protocol::handshake::{Hello, Offer, Side};
 use pysmurf_archiver::link::{Closer, Ending, Link, Remote};
 use pysmurf_archiver::pipe::{PipeReader, PipeWriter, pipe};
 use pysmurf_archiver::transfer::serve::{Served, serve};
-use pysmurf_archiver::transfer::{Listing, ReceivePlan, SendPlan, Source, TransferError, Watch, greet, receive, send};
+use pysmurf_archiver::transfer::{
+    Listing, ReceivePlan, SendObserver, SendPlan, Source, TransferError, greet, receive, send,
+};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -118,6 +120,8 @@ fn faulty_pair(fault: Option<Fault>) -> (Link, Link, [Arc<AtomicUsize>; 2]) {
 struct Folder(PathBuf);
 
 impl Source for Folder {
+    type File = File;
+
     fn open(&self, _ndx: Ndx, entry: &FileEntry) -> io::Result<File> {
         File::open(self.0.join(std::ffi::OsStr::from_bytes(&entry.name)))
     }
@@ -125,7 +129,7 @@ impl Source for Folder {
 
 struct Silent;
 
-impl Watch for Silent {}
+impl SendObserver for Silent {}
 
 fn list_of(folder: &Path) -> FileList {
     let entries = Tree::of(folder, i64::MAX).0.into_iter().map(|(name, node)| {
@@ -402,7 +406,7 @@ struct Halfway<F: FnMut()> {
     act: F,
 }
 
-impl<F: FnMut()> Watch for Halfway<F> {
+impl<F: FnMut()> SendObserver for Halfway<F> {
     fn progress(&mut self, bytes: u64) {
         let before = self.left;
         self.left = self.left.saturating_sub(bytes);

@@ -10,8 +10,8 @@ mod hostile;
 
 use agent::{Running, config, until};
 use pysmurf_archiver::ocs::agent::AgentEnd;
-use pysmurf_archiver::ocs::session::Status;
-use pysmurf_archiver::ocs::wamp::{Message, Wire};
+use pysmurf_archiver::ocs::session::OpStatus;
+use pysmurf_archiver::ocs::wamp::{WampMessage, Wire};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -276,7 +276,7 @@ fn a_router_that_dies_three_times_stops_nothing() {
         router.kill();
         agent.joined(false);
         let run = agent.handle.session("run").unwrap();
-        assert!(run.status() == Status::Running && agent.lives());
+        assert!(run.status() == OpStatus::Running && agent.lives());
         router.restart();
         agent.joined(true);
     }
@@ -345,7 +345,7 @@ fn shutdown_leaves_the_router_and_frees_the_name() {
 #[test]
 fn without_a_router_operations_run_all_the_same() {
     let mut agent = Running::start(config("alone", "ws://127.0.0.1:9/ws"));
-    until("run", || agent.handle.session("run").is_some_and(|run| run.status() == Status::Running));
+    until("run", || agent.handle.session("run").is_some_and(|run| run.status() == OpStatus::Running));
     assert!(!agent.handle.is_joined());
     agent.handle.shutdown();
     assert_eq!(agent.end(), AgentEnd::Asked);
@@ -371,7 +371,7 @@ fn a_frozen_router_is_noticed() {
     router.freeze();
     // Ten seconds to the next ping at most, and five for its answer; the connection itself stays.
     agent.joined(false);
-    assert_eq!(agent.handle.session("run").unwrap().status(), Status::Running);
+    assert_eq!(agent.handle.session("run").unwrap().status(), OpStatus::Running);
 }
 
 #[test]
@@ -461,7 +461,7 @@ fn pending_waits_are_bounded_and_hinder_nobody() {
     let Some(router) = router() else { return };
     let mut agent = Running::join(config("crowded", &router.url()));
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let call = |request: u64, action: &str| Message::Call {
+    let call = |request: u64, action: &str| WampMessage::Call {
         request,
         procedure: "observatory.crowded.ops".to_owned(),
         args: vec![action.into(), "run".into()],
@@ -478,8 +478,8 @@ fn pending_waits_are_bounded_and_hinder_nobody() {
         let mut refused = 0;
         loop {
             match wire.next().await.unwrap() {
-                Message::Error { .. } => refused += 1,
-                Message::Result { request: of, .. } if of == request => break,
+                WampMessage::Error { .. } => refused += 1,
+                WampMessage::Result { request: of, .. } if of == request => break,
                 other => panic!("{other:?}"),
             }
         }
@@ -487,7 +487,7 @@ fn pending_waits_are_bounded_and_hinder_nobody() {
         // Those that wait hear of the end before the agent leaves.
         agent.handle.shutdown();
         for _ in 0..256 {
-            assert!(matches!(wire.next().await.unwrap(), Message::Result { .. }));
+            assert!(matches!(wire.next().await.unwrap(), WampMessage::Result { .. }));
         }
         wire.leave().await;
     });

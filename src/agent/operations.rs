@@ -5,8 +5,8 @@ use crate::archiver::control::Control;
 use crate::catalog::{AnyCatalog, Catalog, RecordId, Retry, Totals};
 use crate::clock::unix_now;
 use crate::ocs::agent::AgentHandle;
-use crate::ocs::operation::{Kind, Operation, Outcome, Param, Params};
-use crate::ocs::session::Session;
+use crate::ocs::operation::{OpOutcome, Operation, Param, ParamKind, Params};
+use crate::ocs::session::OpSession;
 use crate::throttle::parse_rate;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -22,8 +22,8 @@ pub(super) fn operations(agent: &Arc<ArchiverAgent>, handle: &AgentHandle) -> Ve
     let retry = agent.clone();
     let retry = Operation::task("retry", move |session, params| retry.clone().retry(session, params))
         .docstring(RETRY)
-        .param(Param::optional("ids", Kind::List, Value::Null))
-        .param(Param::optional("pattern", Kind::Text, Value::Null));
+        .param(Param::optional("ids", ParamKind::List, Value::Null))
+        .param(Param::optional("pattern", ParamKind::Text, Value::Null));
     let pending = agent.clone();
     let pending = Operation::task("pending", move |session, _| pending.clone().pending(session)).docstring(PENDING);
     let pause = agent.clone();
@@ -31,7 +31,7 @@ pub(super) fn operations(agent: &Arc<ArchiverAgent>, handle: &AgentHandle) -> Ve
     let bwlimit = agent.clone();
     let bwlimit = Operation::task("bwlimit", move |session, params| bwlimit.clone().bwlimit(session, params))
         .docstring(BWLIMIT)
-        .param(Param::optional("rate", Kind::Any, Value::Null));
+        .param(Param::optional("rate", ParamKind::Any, Value::Null));
     let resume = agent.clone();
     let resume = Operation::task("resume", move |_, _| resume.clone().set_paused(false)).docstring(RESUME);
     vec![run, retry, pending, pause, resume, bwlimit]
@@ -99,7 +99,7 @@ resume()
 **Task** - Goes on after `pause`.";
 
 impl ArchiverAgent {
-    async fn retry(self: Arc<Self>, session: Session, params: Params) -> Outcome {
+    async fn retry(self: Arc<Self>, session: OpSession, params: Params) -> OpOutcome {
         let which = match (params.get("ids").and_then(Value::as_array), params.get("pattern").and_then(Value::as_str)) {
             (Some(_), Some(_)) => return Err("Give ids or a pattern, not both".to_owned()),
             (Some(ids), None) => {
@@ -122,14 +122,14 @@ impl ArchiverAgent {
         Ok(Retry::told(rows))
     }
 
-    async fn pending(self: Arc<Self>, session: Session) -> Outcome {
+    async fn pending(self: Arc<Self>, session: OpSession) -> OpOutcome {
         let (catalog, _) = self.at_work()?;
         let Totals { pending, given_up, copied } = catalog.totals().await.map_err(|error| error.to_string())?;
         session.set_data(json!({"pending": pending, "given_up": given_up, "copied": copied, "timestamp": unix_now()}));
         Ok(format!("{pending} rows wait, {given_up} were given up"))
     }
 
-    async fn set_paused(self: Arc<Self>, paused: bool) -> Outcome {
+    async fn set_paused(self: Arc<Self>, paused: bool) -> OpOutcome {
         let mut state = self.state();
         state.paused = paused;
         if let Some(control) = &state.control {
@@ -138,7 +138,7 @@ impl ArchiverAgent {
         Ok(if paused { "Paused" } else { "Resumed" }.to_owned())
     }
 
-    async fn bwlimit(self: Arc<Self>, session: Session, params: Params) -> Outcome {
+    async fn bwlimit(self: Arc<Self>, session: OpSession, params: Params) -> OpOutcome {
         // Every run has this one, so that the limit outlasts a run.
         let rate = &self.run.settings.rate;
         match params.get("rate").unwrap_or(&Value::Null) {

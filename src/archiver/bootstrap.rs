@@ -1,8 +1,8 @@
 //! This program, uploaded to a far end where no rsync serves.
 
 use super::far_end::{FarProgram, far_end, version};
+use crate::disk::digest::sum_of;
 use crate::transfer::dest::temp_name;
-use crate::transfer::digest::sum_of;
 use crate::transport::Connect;
 use crate::transport::ssh::sftp::{Sftp, SftpError};
 use protocol::checksum::{Checksum, FileHasher, Sum};

@@ -1,7 +1,7 @@
 //! The places that files come from. Where a folder is away, or most of what is to be copied at once, nothing is counted
 //! against any file: it is said once, and looked at again.
 
-use super::Sources;
+use super::sources::{Roots, Sources};
 use crate::backoff::Backoff;
 use crate::status::{Failure, Progress};
 use rustix::io::Errno;
@@ -10,7 +10,6 @@ use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,6 +19,8 @@ const FOLDERS_MOST: usize = 1000;
 const MANY: usize = 10;
 /// A folder for which no row has come for so long is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(600);
+/// How soon a place that does not answer may be asked about again.
+const MUTE_LEAST: Duration = Duration::from_millis(100);
 /// Symlinks that are followed to see which folder they need.
 const LINKS_MOST: usize = 8;
 
@@ -61,22 +62,14 @@ struct Away {
     told: PathBuf,
     backoff: Backoff,
     until: Instant,
-    /// Set once a look that did not come back in time has come back.
-    answered: Option<Arc<AtomicBool>>,
+    /// It has not answered; there is no use in a further look before it does.
+    is_mute: bool,
 }
 
 /// What is entered of a folder.
 struct Trouble {
     words: String,
     files: usize,
-    answered: Option<Arc<AtomicBool>>,
-}
-
-impl Away {
-    fn holds(&self, once: bool) -> bool {
-        let mute = self.answered.as_ref().is_some_and(|answered| !answered.load(Ordering::Relaxed));
-        once || mute || self.until > Instant::now()
-    }
 }
 
 impl Origins {
@@ -94,9 +87,19 @@ impl Origins {
         if away.is_empty() {
             return None;
         }
-        let held =
-            source.ancestors().skip(1).filter_map(|folder| away.get(folder)).find(|away| away.holds(self.once))?;
-        Some(held.until)
+        let above = source.ancestors().skip(1).filter_map(|folder| away.get_key_value(folder));
+        let (_, held) = above.into_iter().find(|(folder, away)| self.once || self.holds(folder, away))?;
+        Some(held.until.max(Instant::now() + MUTE_LEAST))
+    }
+
+    /// Whether a folder in trouble is not to be looked at yet.
+    fn holds(&self, folder: &Path, away: &Away) -> bool {
+        away.until > Instant::now() || (away.is_mute && self.sources.mute_place(folder).is_some())
+    }
+
+    /// How long one look may take.
+    pub(super) fn limit(&self) -> Duration {
+        self.sources.limit()
     }
 
     /// Whether some place is in trouble.
@@ -115,6 +118,10 @@ impl Origins {
     pub(super) fn look(&self, path: &Path) -> Result<Metadata, Lack> {
         let looked = look(&self.sources, path);
         let folder = folder_of(path);
+        let device = |folder: &Path| {
+            let looked = self.sources.within(folder, |_, folder| Ok(std::fs::metadata(folder)?.dev()));
+            looked.ok()
+        };
         let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
         match looked {
             Ok(meta) => {
@@ -128,7 +135,7 @@ impl Origins {
                 let before = devices.get(folder).copied();
                 drop(devices);
                 if let (Failure::Missing, None, Some(before)) = (lack.kind, &lack.place, before)
-                    && std::fs::metadata(folder).is_ok_and(|now| now.dev() != before)
+                    && device(folder).is_some_and(|now| now != before)
                 {
                     let why = "has lost the file system that its files were on".to_owned();
                     lack.place = Some(FolderTrouble { folder: folder.to_owned(), why });
@@ -171,14 +178,16 @@ impl Origins {
             });
         let mut away = self.lock();
         for (FolderTrouble { folder, why }, files) in found.values() {
-            let told = folder.ancestors().skip(1).find(|above| above.is_dir()).unwrap_or(folder);
+            let above = |folder: &Path| folder.ancestors().skip(1).find(|above| above.is_dir()).map(Path::to_owned);
+            let told = self.sources.within(folder, move |_, folder| Ok(above(folder)));
+            let told = told.ok().flatten().unwrap_or_else(|| folder.clone());
             let words = format!("Folder {} {why}", folder.display());
-            self.enter(&mut away, folder, told, Trouble { words, files: *files, answered: None });
+            self.enter(&mut away, folder, &told, Trouble { words, files: *files });
         }
         for folder in nameless {
             let told = common.unwrap_or(folder);
             let words = format!("Folder {}: {lacking} of {} files looked for are missing", told.display(), looks.len());
-            self.enter(&mut away, folder, told, Trouble { words, files: lacking, answered: None });
+            self.enter(&mut away, folder, told, Trouble { words, files: lacking });
         }
         self.leave(&mut away, looks, &held, since);
         self.progress.set_source(first(&away));
@@ -202,23 +211,16 @@ impl Origins {
         counts.into_keys().collect()
     }
 
-    /// A look at a file of this folder has not come back; `answered` will tell that it has.
-    pub(super) fn mute(&self, folder: &Path, limit: Duration, answered: Arc<AtomicBool>) {
-        let mut away = self.lock();
-        let words = format!("Folder {} has not answered within {} s", folder.display(), limit.as_secs());
-        self.enter(&mut away, folder, folder, Trouble { words, files: 1, answered: Some(answered) });
-        self.progress.set_source(first(&away));
-    }
-
     fn enter(&self, away: &mut HashMap<PathBuf, Away>, folder: &Path, told: &Path, trouble: Trouble) {
         let now = Instant::now();
-        let Trouble { words, files, answered } = trouble;
+        let Trouble { words, files } = trouble;
+        let is_mute = self.sources.mute_place(folder).is_some();
         if let Some(known) = away.get_mut(folder) {
             // One look at many files is one.
             if known.until <= now {
                 known.until = now + known.backoff.pause();
             }
-            known.answered = answered;
+            known.is_mute = is_mute;
             return;
         }
         if away.len() >= FOLDERS_MOST {
@@ -234,7 +236,7 @@ impl Origins {
         }
         let mut backoff = Backoff::default();
         let until = now + backoff.pause();
-        away.insert(folder.to_owned(), Away { why: words, told: told.to_owned(), backoff, until, answered });
+        away.insert(folder.to_owned(), Away { why: words, told: told.to_owned(), backoff, until, is_mute });
     }
 
     /// Lets go of places whose time had come before these looks, and whose files were not held back this time. What was seen
@@ -245,7 +247,7 @@ impl Origins {
         }
         for (look, _) in looks.iter().zip(held).filter(|(_, held)| !**held) {
             for folder in look.source.ancestors().skip(1) {
-                if away.get(folder).is_some_and(|away| !away.holds(false) && away.until <= since)
+                if away.get(folder).is_some_and(|away| !self.holds(folder, away) && away.until <= since)
                     && let Some(over) = away.remove(folder)
                 {
                     let others = away.values().any(|away| away.told == over.told);
@@ -263,7 +265,7 @@ impl Origins {
         if away.is_empty() || self.once {
             return;
         }
-        away.retain(|_, away| away.holds(false) || away.until + FORGOTTEN + poll * 2 > Instant::now());
+        away.retain(|folder, away| self.holds(folder, away) || away.until + FORGOTTEN + poll * 2 > Instant::now());
         self.progress.set_source(first(&away));
     }
 }
@@ -283,7 +285,20 @@ fn folder_of(path: &Path) -> &Path {
 /// Looks at a source file. Symlinks are followed: the path is what an operator's program registered, and what stands
 /// behind it must have the registered sum.
 pub(super) fn look(sources: &Sources, path: &Path) -> Result<Metadata, Lack> {
-    match sources.metadata(path) {
+    let looked = sources.within(path, |roots, path| Ok(look_now(roots, path)));
+    looked.unwrap_or_else(|error| {
+        let folder = sources.mute_place(path).unwrap_or_else(|| folder_of(path).to_owned());
+        let why = match error.kind() {
+            io::ErrorKind::TimedOut => format!("has not answered within {} s", sources.limit().as_secs()),
+            _ => format!("cannot be looked at: {error}"),
+        };
+        let lack = format!("it cannot be looked at: its folder {why}");
+        Err(Lack { kind: Failure::Unreadable, why: lack, place: Some(FolderTrouble { folder, why }) })
+    })
+}
+
+fn look_now(roots: &Roots, path: &Path) -> Result<Metadata, Lack> {
+    match roots.metadata(path) {
         Ok(meta) if meta.is_file() => Ok(meta),
         Ok(_) => Err(Lack { kind: Failure::Missing, why: "it is not a regular file".into(), place: None }),
         Err(error) => {
@@ -524,13 +539,24 @@ mod tests {
 
     #[test]
     fn a_folder_that_does_not_answer_is_held_until_it_has() {
-        let origins = origins(false);
-        let answered = Arc::new(AtomicBool::new(false));
-        origins.mute(Path::new("/d/hung"), Duration::from_secs(30), answered.clone());
+        let sources = Sources::default().answering_within(Duration::from_millis(20));
+        let origins = Origins::new(Arc::default(), sources.clone(), false);
+        let files = paths("/d/hung", 3);
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let hung = sources.within(&files[0], move |_, _| Ok(ended.recv().is_ok()));
+        assert_eq!(hung.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let lack = look(&sources, &files[1]).unwrap_err();
+        assert_eq!(lack.place.as_ref().map(|place| place.folder.as_path()), Some(Path::new("/d/hung")));
+        let looks = looks(&files[1..2], &Some(lack.place));
+        assert_eq!(origins.judge(&looks, Instant::now()), [true]);
         origins.look_again();
-        assert!(origins.hold(Path::new("/d/hung/f")).is_some());
-        answered.store(true, Ordering::Relaxed);
-        assert!(origins.hold(Path::new("/d/hung/f")).is_none());
+        assert!(origins.hold(&files[2]).is_some());
+        assert!(origins.progress.snapshot().source.unwrap().contains("has not answered"));
+        drop(end);
+        while sources.mute_place(&files[2]).is_some() {
+            std::thread::yield_now();
+        }
+        assert!(origins.hold(&files[2]).is_none());
     }
 
     #[test]

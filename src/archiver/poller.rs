@@ -19,7 +19,6 @@ use crate::catalog::{Catalog, CatalogError, Looked, Outcome, Pending, Record, Re
 use crate::status::Failure;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -35,7 +34,7 @@ const SLICE: Duration = Duration::from_millis(200);
 const REST_MOST: Duration = Duration::from_millis(100);
 /// Files from this size on are large.
 const LARGE: u64 = 16 << 20;
-/// How long looking at the files of a page may take; a hung file system must not stop the rest.
+/// How long looking at the files of a page may take beyond what one may; a slow file system must not stop the rest.
 const LOOK_LIMIT: Duration = Duration::from_secs(30);
 
 /// Rows that a run with `once` goes back to at most, before it goes on.
@@ -553,13 +552,10 @@ fn fair_share(together: u64, sessions: usize) -> u64 {
     if sessions > 1 { (together / (2 * sessions as u64)).max(LARGE) } else { u64::MAX }
 }
 
-/// Looks at the rows' files, in their order, on a thread of its own. What has not been seen in time is left out; the
-/// folder that does not answer is remembered.
+/// Looks at the rows' files, in their order, on a thread of its own. What has not been seen in time is left out.
 async fn look_at(rows: &[Admission], origins: &Arc<Origins>) -> Vec<Result<u64, Lack>> {
     let paths: Vec<_> = rows.iter().map(|row| row.source.clone()).collect();
     let (seen, mut looks) = mpsc::channel(paths.len().max(1));
-    let answered = Arc::new(AtomicBool::new(false));
-    let over = answered.clone();
     let eyes = origins.clone();
     tokio::task::spawn_blocking(move || {
         for path in paths {
@@ -568,7 +564,6 @@ async fn look_at(rows: &[Admission], origins: &Arc<Origins>) -> Vec<Result<u64, 
                 break;
             }
         }
-        over.store(true, Ordering::Relaxed);
     });
     let mut found = Vec::with_capacity(rows.len());
     let all = async {
@@ -576,10 +571,7 @@ async fn look_at(rows: &[Admission], origins: &Arc<Origins>) -> Vec<Result<u64, 
             found.push(look);
         }
     };
-    let _ = tokio::time::timeout(LOOK_LIMIT, all).await;
-    if let Some(row) = rows.get(found.len()) {
-        origins.mute(row.source.parent().unwrap_or(&row.source), LOOK_LIMIT, answered);
-    }
+    let _ = tokio::time::timeout(origins.limit() + LOOK_LIMIT, all).await;
     found
 }
 

@@ -9,11 +9,11 @@ use super::arguments::{hello, sender_args};
 use super::flight::Job;
 use super::terms::SessionTerms;
 use super::verdict::{CHANGED, Carried, LAST_WORDS, Verdict, explain, push_words};
+use crate::disk::digest::sum_of;
 use crate::link::Link;
 use crate::status::Failure;
 use crate::transfer::dest::{Dest, DestError};
-use crate::transfer::digest::sum_of;
-use crate::transfer::{FetchWatch, Fetched, Wish, fetch, greet, send::Sent};
+use crate::transfer::{FetchObserver, Fetched, Wish, fetch, greet, send::Sent};
 use crate::transport::{Connect, ConnectError};
 use protocol::checksum::{Checksum, Sum};
 use protocol::mux::Message;
@@ -159,7 +159,7 @@ impl PullWatch<'_> {
     }
 }
 
-impl FetchWatch for PullWatch<'_> {
+impl FetchObserver for PullWatch<'_> {
     fn stopping(&self) -> bool {
         self.terms.stopping()
     }
@@ -212,7 +212,7 @@ impl FetchWatch for PullWatch<'_> {
 
 /// Why the far end did not give a file, by what it said.
 fn not_given(words: &str, source: &Path) -> (Failure, String) {
-    let path = crate::transfer::shown(source.as_os_str().as_bytes());
+    let path = crate::disk::shown(source.as_os_str().as_bytes());
     let about: Vec<_> = words.lines().filter(|line| line.contains(&path)).collect();
     let missing = about.iter().any(|line| line.contains("No such file") || line.contains("vanished"));
     match (missing, about.is_empty()) {

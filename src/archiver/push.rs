@@ -4,13 +4,14 @@ use super::arguments::{Demands, hello, server_args};
 use super::compression::Coding;
 use super::far_end::FarProgram;
 use super::flight::Job;
+use super::patience::PatientFile;
 use super::terms::{SessionTerms, dir_mode};
 use super::verdict::{CHANGED, Carried, LAST_WORDS, Verdict, explain, push_words};
 use super::{Sources, shared_file::Sharing};
 use crate::link::Link;
 use crate::status::Failure;
 use crate::transfer::send::{Digest, Sent};
-use crate::transfer::{Answer, Listing, SendPlan, Source, Watch, greet, send};
+use crate::transfer::{Answer, Listing, SendObserver, SendPlan, Source, greet, send};
 use crate::transport::Connect;
 use protocol::args::Options;
 use protocol::checksum::{Checksum, Sum};
@@ -20,7 +21,7 @@ use protocol::item::ItemFlags;
 use protocol::mux::Message;
 use protocol::sender::Request;
 use std::collections::{BTreeSet, HashMap};
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::time::Instant;
@@ -163,9 +164,9 @@ impl PushWatch<'_> {
     }
 }
 
-impl Watch for PushWatch<'_> {
-    fn requested(&mut self, ndx: Ndx, entry: &FileEntry, request: &Request) -> Answer {
-        let Some(at) = self.job_at(ndx) else { return Answer::Decline };
+impl SendObserver for PushWatch<'_> {
+    fn requested(&mut self, entry: &FileEntry, request: &Request) -> Answer {
+        let Some(at) = self.job_at(request.ndx) else { return Answer::Decline };
         // Asked for again: our bytes did not have the registered sum.
         let changed = request.redo && matches!(self.verdicts[at], Verdict::Failed(..));
         let taken = !request.redo && !request.header.flags.has(ItemFlags::NEW);
@@ -192,8 +193,8 @@ impl Watch for PushWatch<'_> {
         self.terms.count(bytes);
     }
 
-    fn sent(&mut self, ndx: Ndx, _entry: &FileEntry, sent: &Sent, sum: &Sum) {
-        let Some(at) = self.job_at(ndx) else { return };
+    fn sent(&mut self, _entry: &FileEntry, request: &Request, sent: &Sent, sum: &Sum) {
+        let Some(at) = self.job_at(request.ndx) else { return };
         self.stages[at] = Stage::Sent(*sent);
         if sum.as_bytes() != self.jobs[at].md5 {
             self.verdicts[at] = Verdict::Failed(Failure::Changed, CHANGED.into());
@@ -262,7 +263,9 @@ impl PushSource<'_> {
 }
 
 impl Source for PushSource<'_> {
-    fn open(&self, ndx: Ndx, _entry: &FileEntry) -> io::Result<File> {
+    type File = PatientFile;
+
+    fn open(&self, ndx: Ndx, _entry: &FileEntry) -> io::Result<PatientFile> {
         let job = self.job(ndx).ok_or(io::ErrorKind::NotFound)?;
         self.sources.open(&job.source)
     }

@@ -2,16 +2,16 @@
 
 use super::flight::Job;
 use super::layout::archived_path;
+use super::patience::PatientFile;
 use super::recorder::JobResult;
 use super::unfinished::Strays;
 use super::{ArchiverSettings, Direction, Sources};
 use crate::catalog::Outcome;
+use crate::disk::digest::each_piece;
 use crate::manifest::Entry;
 use crate::status::{Failure, Progress};
-use crate::transfer::digest::each_piece;
 use crate::transfer::send::Digest;
 use protocol::checksum::{Checksum, FileHasher};
-use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -74,7 +74,7 @@ impl Results {
 }
 
 /// The digest of a file that must have the registered sum.
-fn digest_of(file: io::Result<File>, md5: &[u8]) -> Result<Digest, String> {
+fn digest_of(file: io::Result<PatientFile>, md5: &[u8]) -> Result<Digest, String> {
     let mut file = file.map_err(|error| format!("it cannot be read here: {error}"))?;
     let (mut registered, mut blake3) = (FileHasher::new(Checksum::Md5), FileHasher::new(Checksum::Blake3));
     let len = each_piece(&mut file, |bytes| {

@@ -64,6 +64,7 @@ pub(super) fn blames_the_link(error: &TransferError) -> bool {
             Some(Ending::Signalled(signal)) => matches!(signal.as_str(), "HUP" | "INT" | "TERM" | "KILL" | "PIPE"),
         },
         TransferError::Peer(_)
+        | TransferError::Bug(_)
         | TransferError::Pack(_)
         | TransferError::Selection(_)
         | TransferError::Usage(_)

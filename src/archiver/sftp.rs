@@ -3,6 +3,7 @@
 //! kept, and both the writing and the reading back go on where a broken connection has left them.
 
 use super::flight::Job;
+use super::patience::PatientFile;
 use super::terms::{SessionTerms, dir_mode};
 use super::unfinished::{self, KEPT_LEAST};
 use super::verdict::{CHANGED, Carried, Verdict};
@@ -16,7 +17,7 @@ use protocol::checksum::{Checksum, FileHasher, Sum};
 use protocol::chmod::Chmod;
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
@@ -365,13 +366,13 @@ pub(super) fn make_way(
 
 /// A source that is summed as it is read.
 struct Summed {
-    file: File,
+    file: PatientFile,
     md5: FileHasher,
     blake3: Option<FileHasher>,
 }
 
 impl Summed {
-    fn new(file: File, digests: bool) -> Self {
+    fn new(file: PatientFile, digests: bool) -> Self {
         let blake3 = digests.then(|| FileHasher::new(Checksum::Blake3));
         Self { file, md5: FileHasher::new(Checksum::Md5), blake3 }
     }

@@ -14,8 +14,7 @@ use super::{ArchiverSettings, Sources};
 use crate::transport::ssh::sftp::{Sftp, SftpError};
 use crate::transport::{Connect, ConnectError};
 use std::collections::HashSet;
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -192,8 +191,8 @@ impl RangeWriter<'_> {
         self.clean = false;
         let shared = self.shared;
         let wrong = |error: SftpError| format!("{}: {error}", shared.target.display());
-        let file =
-            shared.sources.open(&shared.source).map_err(|error| format!("{}: {error}", shared.source.display()))?;
+        let unread = |error: io::Error| format!("{}: {error}", shared.source.display());
+        let mut file = shared.sources.open(&shared.source).map_err(unread)?;
         let mut pieces = sftp.pieces(&shared.target, new.then_some(0o600)).map_err(wrong)?;
         let mut total = 0;
         loop {
@@ -202,18 +201,19 @@ impl RangeWriter<'_> {
             if begin >= end || shared.lock().failed {
                 break;
             }
-            let mut at = begin;
+            file.seek(SeekFrom::Start(begin)).map_err(unread)?;
+            let mut left = end - begin;
             let mut next = |buffer: &mut [u8]| {
-                let most = buffer.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
-                let n = file.read_at(&mut buffer[..most], at)?;
-                at += n as u64;
+                let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                let n = file.read(&mut buffer[..most])?;
+                left -= n as u64;
                 if most > 0 && (n == 0 || !moved(n)) {
                     return Err(io::Error::other("it became shorter, or the work is to end"));
                 }
                 Ok(n)
             };
             let written = pieces.write_at(begin, &mut next).map_err(wrong)?;
-            total += written.map_err(|error| format!("{}: {error}", shared.source.display()))?;
+            total += written.map_err(unread)?;
         }
         pieces.close().map_err(wrong)?;
         self.clean = true;

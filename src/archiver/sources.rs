@@ -1,8 +1,9 @@
 //! Which files rows may name.
 //!
 //! Whoever can write to the table names files that we read, copy and delete with our rights. With `--source-root` only
-//! those beneath the folders that it names count, wherever links lead.
+//! those beneath the folders that it names count, wherever links lead. Their file systems are not waited for without end.
 
+use super::patience::{Patience, PatientFile};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::ffi::OsStr;
@@ -10,11 +11,23 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-/// The folders; without any, every file counts.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// How long a file system may take to answer, unless it is said.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The files that count, and how long their file systems are waited for.
+#[derive(Debug, Clone)]
 pub struct Sources {
-    roots: Vec<PathBuf>,
+    roots: Arc<Roots>,
+    patience: Patience,
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self { roots: Arc::default(), patience: Patience::new(TIMEOUT) }
+    }
 }
 
 impl Sources {
@@ -29,31 +42,86 @@ impl Sources {
                 return Err(format!("Option --source-root cannot be {root:?}; name a folder from / on, without .."));
             }
         }
-        Ok(Self { roots: roots.to_vec() })
+        Ok(Self { roots: Arc::new(Roots(roots.to_vec())), ..Self::default() })
     }
 
     /// Where not all files count, those beneath this folder do as well.
     #[must_use]
-    pub fn and(mut self, root: Option<&Path>) -> Self {
-        if !self.roots.is_empty() {
-            self.roots.extend(root.map(Path::to_owned));
+    pub fn and(self, root: Option<&Path>) -> Self {
+        match self.roots.0.is_empty() {
+            true => self,
+            false => {
+                let roots = self.roots.0.iter().cloned().chain(root.map(Path::to_owned)).collect();
+                Self { roots: Arc::new(Roots(roots)), ..self }
+            }
         }
-        self
+    }
+
+    /// A file system may take so long to answer.
+    #[must_use]
+    pub fn answering_within(self, limit: Duration) -> Self {
+        Self { patience: Patience::new(limit), ..self }
+    }
+
+    /// How long a file system may take to answer.
+    pub(super) fn limit(&self) -> Duration {
+        self.patience.limit()
+    }
+
+    /// The place of this path that has not answered.
+    pub(super) fn mute_place(&self, path: &Path) -> Option<PathBuf> {
+        self.patience.mute_place(path)
     }
 
     /// Refuses a path that does not lie beneath any of the folders, by its name alone.
     pub fn admit(&self, path: &Path) -> Result<(), String> {
-        if self.roots.is_empty() || self.within(path).next().is_some() {
+        self.roots.admit(path)
+    }
+
+    /// What a call comes to that has to do with this path, if it comes back in time.
+    pub(super) fn within<T: Send + 'static>(
+        &self,
+        path: &Path,
+        call: impl FnOnce(&Roots, &Path) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let (roots, name) = (self.roots.clone(), path.to_owned());
+        self.patience.within(path, move || call(&roots, &name))
+    }
+
+    /// Opens a regular file to be read; a fifo is not waited for.
+    pub(crate) fn open(&self, path: &Path) -> io::Result<PatientFile> {
+        let (roots, name) = (self.roots.clone(), path.to_owned());
+        PatientFile::open(&self.patience, path, move || roots.open(&name))
+    }
+
+    /// Looks at what a row names; the links before it are followed.
+    pub fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        self.within(path, Roots::metadata)
+    }
+
+    /// Removes the name.
+    pub fn remove(&self, path: &Path) -> io::Result<()> {
+        self.within(path, Roots::remove)
+    }
+}
+
+/// The folders; without any, every file counts.
+#[derive(Debug, Default)]
+pub(super) struct Roots(Vec<PathBuf>);
+
+impl Roots {
+    fn admit(&self, path: &Path) -> Result<(), String> {
+        if self.0.is_empty() || self.within(path).next().is_some() {
             return Ok(());
         }
-        let roots = self.roots.iter().map(|root| root.display().to_string()).collect::<Vec<_>>().join(", ");
+        let roots = self.0.iter().map(|root| root.display().to_string()).collect::<Vec<_>>().join(", ");
         Err(format!("{} is not beneath --source-root {roots}", path.display()))
     }
 
     /// The folders that a path lies beneath, each with the rest of it.
     fn within<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = (&'a Path, &'a Path)> {
         let plain = path.components().all(|part| part != Component::ParentDir);
-        self.roots
+        self.0
             .iter()
             .filter_map(move |root| Some((root.as_path(), path.strip_prefix(root).ok()?)))
             .filter(move |(_, rest)| plain && !rest.as_os_str().is_empty())
@@ -62,7 +130,7 @@ impl Sources {
     /// Opens what a row names. Links are followed, but not out of the folder.
     fn open_as(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
         let flags = flags | OFlags::CLOEXEC;
-        if self.roots.is_empty() {
+        if self.0.is_empty() {
             return Ok(rustix::fs::open(path, flags, Mode::empty())?);
         }
         let mut found = self.admit(path).map_err(|why| io::Error::new(io::ErrorKind::PermissionDenied, why)).err();
@@ -77,7 +145,7 @@ impl Sources {
     }
 
     /// Opens a regular file to be read; a fifo is not waited for.
-    pub fn open(&self, path: &Path) -> io::Result<File> {
+    fn open(&self, path: &Path) -> io::Result<File> {
         let file = File::from(self.open_as(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?);
         match file.metadata()?.is_file() {
             true => Ok(file),
@@ -86,17 +154,17 @@ impl Sources {
     }
 
     /// Looks at what a row names; the links before it are followed.
-    pub fn metadata(&self, path: &Path) -> io::Result<Metadata> {
-        match self.roots.is_empty() {
+    pub(super) fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        match self.0.is_empty() {
             true => std::fs::metadata(path),
             false => File::from(self.open_as(path, OFlags::PATH)?).metadata(),
         }
     }
 
     /// Removes the name.
-    pub fn remove(&self, path: &Path) -> io::Result<()> {
+    fn remove(&self, path: &Path) -> io::Result<()> {
         match (path.parent(), path.file_name()) {
-            (Some(parent), Some(name)) if self.roots.iter().any(|root| root == parent) => {
+            (Some(parent), Some(name)) if self.0.iter().any(|root| root == parent) => {
                 self.admit(path).map_err(io::Error::other)?;
                 unlink(
                     &rustix::fs::open(parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?,

@@ -21,7 +21,7 @@ const SCAN_SHARE: u32 = 50;
 const EVERY_MOST: Duration = Duration::from_secs(3600);
 
 /// What is to be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Upkeep {
     /// Local files are deleted so long after they were proven.
     pub delete_after: Option<Duration>,

@@ -1,8 +1,8 @@
 //! The cores in memory: block sums, and the search over what matches everywhere and over what matches nowhere.
 
 use super::measure::{self, clean};
-use super::scene::{Kind, noise};
-use super::{BenchError, Findings, Progress, Row, find, median};
+use super::scene::{OldCopy, noise};
+use super::{BenchError, BenchProgress, Findings, Row, find, median};
 use fast_rsync::{Signature, SignatureOptions, diff};
 use protocol::checksum::{BlockSeed, Checksum, weak};
 use protocol::delta::{Search, Token};
@@ -16,11 +16,6 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// What the cores are to reach with AVX-512, gigabytes per CPU second.
-const GOALS: [(&str, f64); 3] = [("core-sums", 14.0), ("core-identical", 14.0), ("core-miss", 1.0)];
-/// How many times faster than the others where nothing matches.
-const GOAL_FAST_RSYNC: f64 = 10.0;
-const GOAL_STOCK: f64 = 8.0;
 /// The search sees a source in pieces of this size, as the sender reads files, bytes.
 const READ: usize = 256 * 1024;
 /// Where nothing matches, the search leaps after so many bytes; within them every offset is looked at.
@@ -85,10 +80,10 @@ pub fn search(source: &[u8], sums: &Sums) -> u64 {
 ///
 /// # Errors
 /// When stock rsync is here and cannot be measured.
-pub fn run(extent: Extent, folder: &Path, progress: &Progress) -> Result<Findings, BenchError> {
+pub fn run(extent: Extent, folder: &Path, progress: &BenchProgress) -> Result<Findings, BenchError> {
     let mut findings = Findings::default();
     let new = noise(extent.size, 1);
-    let unrelated = Kind::Unrelated.old_copy(&new);
+    let unrelated = OldCopy::Unrelated.old_copy(&new);
     let mut levels = vec![Vectors::here()];
     levels.extend([Vectors::Avx2, Vectors::Plain].into_iter().filter(|&level| level < Vectors::here()));
     for (number, level) in levels.into_iter().enumerate() {
@@ -98,16 +93,12 @@ pub fn run(extent: Extent, folder: &Path, progress: &Progress) -> Result<Finding
         Vectors::limit(Vectors::Avx512);
         for (id, ours, theirs) in rates {
             let id = if number == 0 { id.to_owned() } else { format!("{id}-{}", level.name()) };
-            let goal = GOALS.iter().find(|(name, _)| *name == id).map(|&(_, goal)| goal);
-            let goal = goal.filter(|_| level == Vectors::Avx512);
             let unit = format!("GB per CPU second, {}", level.name());
             let row = Row::of_rate(&id, ours, theirs, &unit);
             if let (Some(theirs), "core-miss") = (theirs, &*id) {
-                findings.rows.push(
-                    Row::of_rate("core-miss-fast-rsync", ours, Some(theirs), unit).with_goal(Some(GOAL_FAST_RSYNC)),
-                );
+                findings.rows.push(Row::of_rate("core-miss-fast-rsync", ours, Some(theirs), unit));
             }
-            findings.rows.push(row.by_itself().with_goal(goal));
+            findings.rows.push(row.by_itself());
         }
     }
     drop((new, unrelated));
@@ -124,10 +115,10 @@ pub fn run(extent: Extent, folder: &Path, progress: &Progress) -> Result<Finding
     Ok(findings)
 }
 
-type Rate = (&'static str, f64, Option<f64>);
+type CoreRate = (&'static str, f64, Option<f64>);
 
 /// Our rates and, with `peer`, those of fast_rsync.
-fn cores(new: &[u8], unrelated: &[u8], extent: Extent, peer: bool) -> Vec<Rate> {
+fn cores(new: &[u8], unrelated: &[u8], extent: Extent, peer: bool) -> Vec<CoreRate> {
     let (same, other) = (sums(new), sums(unrelated));
     let block_length = same.table.head().block_length as usize;
     let options = SignatureOptions { block_size: block_length as u32, crypto_hash_size: 16 };
@@ -170,14 +161,14 @@ fn cpu<T>(work: impl FnOnce() -> T) -> f64 {
 
 /// Stock's sender and ours as processes, each sending the same unrelated file to stock's receiver through a pipe; what
 /// they spend beside the search (reading, the file's sum, writing) counts for both.
-fn senders(rsync: &Path, extent: Extent, folder: &Path, progress: &Progress) -> Result<Row, BenchError> {
+fn senders(rsync: &Path, extent: Extent, folder: &Path, progress: &BenchProgress) -> Result<Row, BenchError> {
     let work = tempfile::Builder::new().prefix("archiver-bench").tempdir_in(folder);
     let work = work.map_err(BenchError::local("make a folder in", folder))?;
     let at = |name: &str| work.path().join(name);
     let write = |name: &str, bytes: &[u8]| fs::write(at(name), bytes).map_err(BenchError::local("write", &at(name)));
     let new = noise(extent.size, 1);
     write("new", &new)?;
-    write("old", &Kind::Unrelated.old_copy(&new))?;
+    write("old", &OldCopy::Unrelated.old_copy(&new))?;
     drop(new);
     let ourselves = std::env::current_exe().map_err(BenchError::local("find", Path::new("this program's file")))?;
     let ourselves = ourselves.to_string_lossy();
@@ -204,8 +195,7 @@ fn senders(rsync: &Path, extent: Extent, folder: &Path, progress: &Progress) -> 
     }
     let rate = |spent: &Vec<f64>| median(spent.iter().copied()).map(|cpu| extent.size as f64 / 1e9 / cpu.max(1e-6));
     let [theirs, ours] = [rate(&spent[0]), rate(&spent[1])];
-    let row = Row::of_rate("core-miss-stock", ours.unwrap_or_default(), theirs, "GB per CPU second of the sender");
-    Ok(row.with_goal(Some(GOAL_STOCK)))
+    Ok(Row::of_rate("core-miss-stock", ours.unwrap_or_default(), theirs, "GB per CPU second of the sender"))
 }
 
 #[cfg(test)]
@@ -217,7 +207,7 @@ mod tests {
         let new = noise(1 << 20, 1);
         let same = sums(&new);
         assert_eq!(search(&new, &same), 0);
-        let other = sums(&Kind::Unrelated.old_copy(&new));
+        let other = sums(&OldCopy::Unrelated.old_copy(&new));
         assert_eq!(search(&new, &other), 1 << 20);
         assert!(cpu(|| make_sums(&new, 4096)) > 0.0);
     }

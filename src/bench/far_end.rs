@@ -1,7 +1,7 @@
 //! Where files are sent to: a private sshd on this machine, or the user's own host.
 
 use super::measure::clean;
-use super::report::Receiver;
+use super::report::ReceivingEnd;
 use super::sshd::Sshd;
 use super::{BenchError, find};
 use crate::transport::Connect;
@@ -16,13 +16,13 @@ const ALIAS: &str = "bench";
 
 /// A host as ssh and our own SSH know it.
 #[derive(Debug, Clone)]
-pub(super) struct Reach {
+pub(super) struct SshReach {
     host: String,
     /// Where the private server's `.ssh/config` is.
     home: Option<PathBuf>,
 }
 
-impl Reach {
+impl SshReach {
     /// A command whose own SSH goes there.
     pub(super) fn command(&self, program: &Path) -> Command {
         let mut command = clean(program);
@@ -83,7 +83,7 @@ pub(super) fn ourselves() -> Result<PathBuf, BenchError> {
 
 /// A far end with a folder of ours on it, which goes when this is dropped.
 pub(super) struct FarEnd {
-    pub(super) reach: Reach,
+    pub(super) reach: SshReach,
     ssh: Ssh,
     folder: String,
     sshd: Option<Sshd>,
@@ -112,7 +112,7 @@ impl FarEnd {
 
     /// The user's own host; `server` is our program there, if it is there.
     pub(super) fn at(host: &str, server: Option<&str>) -> Result<Self, BenchError> {
-        let reach = Reach { host: host.to_owned(), home: None };
+        let reach = SshReach { host: host.to_owned(), home: None };
         let ssh = Ssh::new(reach.options())?;
         let server = server.map(|program| format!("{program} rsync"));
         let mut far = Self { reach, ssh, folder: String::new(), sshd: None, server };
@@ -134,7 +134,7 @@ impl FarEnd {
     }
 
     /// A path in our folder there, for a command line on this side.
-    pub(super) fn target(&self, reach: &Reach, name: &str) -> String {
+    pub(super) fn target(&self, reach: &SshReach, name: &str) -> String {
         format!("{}:{}", reach.host, self.path(name))
     }
 
@@ -144,11 +144,11 @@ impl FarEnd {
     }
 
     /// What serves as this receiver, `None` for stock's rsync.
-    pub(super) fn server(&self, receiver: Receiver) -> Result<Option<&str>, BenchError> {
+    pub(super) fn server(&self, receiver: ReceivingEnd) -> Result<Option<&str>, BenchError> {
         match (receiver, &self.server) {
-            (Receiver::Stock, _) => Ok(None),
-            (Receiver::Ours, Some(server)) => Ok(Some(server)),
-            (Receiver::Ours, None) => Err(BenchError::Setup(format!(
+            (ReceivingEnd::Stock, _) => Ok(None),
+            (ReceivingEnd::Ours, Some(server)) => Ok(Some(server)),
+            (ReceivingEnd::Ours, None) => Err(BenchError::Setup(format!(
                 "Where this program is at {} is not known; say it with --our-path, or leave it out with --receiver stock",
                 self.reach.host
             ))),
@@ -168,7 +168,7 @@ impl FarEnd {
     }
 
     /// The private server by another port, with a configuration in `home`.
-    pub(super) fn via(&self, home: &Path, port: u16) -> Result<Reach, BenchError> {
+    pub(super) fn via(&self, home: &Path, port: u16) -> Result<SshReach, BenchError> {
         match &self.sshd {
             Some(sshd) => configure(home, sshd, port),
             None => Err(BenchError::Setup("Only a private server is reached through the link simulator".to_owned())),
@@ -187,7 +187,7 @@ impl Drop for FarEnd {
 }
 
 /// Writes `.ssh/config` for the private server at this port.
-fn configure(home: &Path, sshd: &Sshd, port: u16) -> Result<Reach, BenchError> {
+fn configure(home: &Path, sshd: &Sshd, port: u16) -> Result<SshReach, BenchError> {
     let folder = home.join(".ssh");
     fs::create_dir_all(&folder).map_err(BenchError::local("make", &folder))?;
     let key = fs::read_to_string(sshd.path("host.pub")).map_err(BenchError::local("read", &sshd.path("host.pub")))?;
@@ -203,7 +203,7 @@ fn configure(home: &Path, sshd: &Sshd, port: u16) -> Result<Reach, BenchError> {
     );
     let config = folder.join("config");
     fs::write(&config, text).map_err(BenchError::local("write", &config))?;
-    Ok(Reach { host: ALIAS.to_owned(), home: Some(home.to_owned()) })
+    Ok(SshReach { host: ALIAS.to_owned(), home: Some(home.to_owned()) })
 }
 
 /// Who we are, to the server on this machine.

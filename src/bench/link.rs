@@ -47,10 +47,10 @@ impl Terms {
 /// A running relay; its connections end when it is dropped.
 pub struct Relay {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<RelayShared>,
 }
 
-struct Shared {
+struct RelayShared {
     to: SocketAddr,
     terms: Terms,
     /// When each direction's wire has sent all that was given to it.
@@ -72,7 +72,7 @@ impl Relay {
         let listener = TcpListener::bind(listen)?;
         let address = listener.local_addr()?;
         let now = Instant::now();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(RelayShared {
             to,
             terms,
             wires: [Mutex::new(now), Mutex::new(now)],
@@ -119,7 +119,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+fn accept(listener: &TcpListener, shared: &Arc<RelayShared>) {
     for (number, near) in listener.incoming().enumerate() {
         if shared.stopped.load(Relaxed) {
             return;
@@ -145,7 +145,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     }
 }
 
-fn relay(near: TcpStream, number: u64, shared: &Shared) -> io::Result<()> {
+fn relay(near: TcpStream, number: u64, shared: &RelayShared) -> io::Result<()> {
     let far = TcpStream::connect_timeout(&shared.to, CONNECT_LIMIT)?;
     for socket in [&near, &far] {
         socket.set_nodelay(true)?;
@@ -199,7 +199,7 @@ impl Lane {
 }
 
 /// Takes bytes from a side as long as the link holds more.
-fn take(mut from: &TcpStream, lane: &Lane, direction: usize, shared: &Shared) {
+fn take(mut from: &TcpStream, lane: &Lane, direction: usize, shared: &RelayShared) {
     let most = shared.terms.held_most();
     let delay = shared.terms.round_trip / 2;
     let mut buffer = vec![0; PIECE];
@@ -241,7 +241,7 @@ fn sent_at(wire: &Mutex<Instant>, count: usize, rate: u64) -> Instant {
 }
 
 /// Gives a side what is due.
-fn give(mut to: &TcpStream, lane: &Lane, shared: &Shared) {
+fn give(mut to: &TcpStream, lane: &Lane, shared: &RelayShared) {
     let dead = |lane: &Lane| {
         lane.change(|state| {
             state.dead = true;

@@ -1,11 +1,11 @@
 //! Plots of throughput, against file size and against round-trip time.
 
-use super::far_end::Reach;
+use super::far_end::SshReach;
 use super::link::{Relay, Terms};
 use super::queue::Queue;
+use super::runner::{Contender, Runner, TransferPlan};
 use super::scene::write_noise;
-use super::transfer::{Contender, Plan, Runner};
-use super::{BenchError, Progress, Trial, find, median};
+use super::{BenchError, BenchProgress, Trial, find, median};
 use plotters::coord::combinators::IntoLogRange;
 use plotters::coord::ranged1d::{Ranged, ValueFormatter};
 use plotters::prelude::*;
@@ -47,7 +47,7 @@ pub struct Chart {
 ///
 /// # Errors
 /// As [`super::transfer::run`].
-pub fn measure(plan: Plan, progress: &Progress) -> Result<Vec<Chart>, BenchError> {
+pub fn measure(plan: TransferPlan, progress: &BenchProgress) -> Result<Vec<Chart>, BenchError> {
     let mut runner = Runner::start(plan, progress)?;
     let mut charts = vec![by_size(&mut runner)?];
     if runner.far.port().is_some() {
@@ -113,7 +113,7 @@ fn by_round_trip(runner: &mut Runner<'_>) -> Result<Chart, BenchError> {
             command.arg("-rt").args(&operands);
             contenders.push(Contender::new("stock rsync", command));
         }
-        let archiver = |reach: &Reach, sessions: &'static str, name| -> Result<Contender<'_>, BenchError> {
+        let archiver = |reach: &SshReach, sessions: &'static str, name| -> Result<Contender<'_>, BenchError> {
             let command = queue.archiver(reach, None, &runner.far.path("dst"), sessions)?;
             Ok(Contender { prepare: Some(&fill), prove: Some(&prove), ..Contender::new(name, command) })
         };

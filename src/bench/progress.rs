@@ -5,9 +5,9 @@ use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 /// A line on standard error if that is a terminal, else nothing.
-pub struct Progress(ProgressBar);
+pub struct BenchProgress(ProgressBar);
 
-impl Progress {
+impl BenchProgress {
     /// Nothing is said yet.
     pub fn new() -> Self {
         if !io::stderr().is_terminal() {
@@ -28,13 +28,13 @@ impl Progress {
     }
 }
 
-impl Default for Progress {
+impl Default for BenchProgress {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Drop for Progress {
+impl Drop for BenchProgress {
     fn drop(&mut self) {
         self.0.finish_and_clear();
     }

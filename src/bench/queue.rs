@@ -1,11 +1,11 @@
 //! The archiver itself on a queue of files: many middling ones as they trickle in, and large ones over a long link.
 
 use super::BenchError;
-use super::far_end::{Reach, ourselves};
+use super::far_end::{SshReach, ourselves};
 use super::link::{Relay, Terms};
 use super::report::Row;
+use super::runner::{Contender, Runner, content};
 use super::scene::write_noise;
-use super::transfer::{Contender, Runner, content};
 use crate::catalog::{self, Database};
 use protocol::checksum::{Checksum, FileHasher};
 use rusqlite::{Connection, params};
@@ -99,7 +99,7 @@ impl Queue {
     /// The archiver, until nothing is left in the queue.
     pub(super) fn archiver(
         &self,
-        reach: &Reach,
+        reach: &SshReach,
         server: Option<&str>,
         to: &str,
         sessions: &str,
@@ -210,7 +210,7 @@ fn suprsync_script(
     script(runner, "suprsync.sh", &text)
 }
 
-fn shell(reach: &Reach) -> String {
+fn shell(reach: &SshReach) -> String {
     format!("ssh {}", reach.words().join(" "))
 }
 

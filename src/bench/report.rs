@@ -3,19 +3,16 @@
 use super::median;
 use serde_json::{Value, json};
 
-/// The most memory our end may take, bytes.
-const MEMORY_MOST: u64 = 64 << 20;
-
 /// Who writes the files at the far end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Receiver {
+pub enum ReceivingEnd {
     /// Stock rsync.
     Stock,
     /// This program.
     Ours,
 }
 
-impl Receiver {
+impl ReceivingEnd {
     fn name(self) -> &'static str {
         match self {
             Self::Stock => "stock",
@@ -69,23 +66,19 @@ pub struct Row {
     /// Which scenario.
     pub id: String,
     /// Who received; `None` where nothing was transferred.
-    pub receiver: Option<Receiver>,
+    pub receiver: Option<ReceivingEnd>,
     /// Our number.
     pub ours: f64,
     /// The other's number; `None` where there is no other here.
     pub theirs: Option<f64>,
     /// What both are counted in.
     pub unit: String,
-    /// How many times better we are, or our number where the goal is one.
+    /// How many times better we are, or our own number.
     pub ratio: Option<f64>,
     /// CPU seconds of our end over those of the other's same end.
     pub cpu_ratio: Option<f64>,
     /// The most memory of our end, bytes.
     pub peak: Option<u64>,
-    /// What `ratio` should be at least.
-    pub goal: Option<f64>,
-    /// What `cpu_ratio` may be at most.
-    cpu_goal: Option<f64>,
     details: Option<(Medians, Option<Medians>)>,
 }
 
@@ -101,8 +94,6 @@ impl Row {
             ratio: theirs.map(|theirs| ours / theirs),
             cpu_ratio: None,
             peak: None,
-            goal: None,
-            cpu_goal: None,
             details: None,
         }
     }
@@ -110,7 +101,7 @@ impl Row {
     /// A row of times, of which less is better; each of them is multiplied by its factor.
     pub fn of_times(
         id: &str,
-        receiver: Option<Receiver>,
+        receiver: Option<ReceivingEnd>,
         (ours, our_factor): (&[Trial], f64),
         (theirs, their_factor): (&[Trial], f64),
         unit: &str,
@@ -119,7 +110,6 @@ impl Row {
         let our_time = mine.wall * our_factor;
         let their_time = other.map(|other| other.wall * their_factor);
         let their_cpu = other.map(|other| other.cpu * their_factor).filter(|&cpu| cpu > 0.0);
-        let (goal, cpu_goal) = goals(id, receiver);
         Self {
             id: id.to_owned(),
             receiver,
@@ -129,16 +119,8 @@ impl Row {
             ratio: their_time.map(|time| time / our_time),
             cpu_ratio: their_cpu.map(|cpu| mine.cpu * our_factor / cpu),
             peak: Some(mine.peak).filter(|&peak| peak > 0),
-            goal,
-            cpu_goal,
             details: Some((mine, other)),
         }
-    }
-
-    /// With this to be reached.
-    #[must_use]
-    pub fn with_goal(self, goal: Option<f64>) -> Self {
-        Self { goal, ..self }
     }
 
     /// Times of moving so many bytes as a rate.
@@ -154,56 +136,21 @@ impl Row {
         Self { ratio: Some(self.ours), ..self }
     }
 
-    /// Whether the goal is reached, with CPU and memory within their limits; `None` without one.
-    pub fn met(&self) -> Option<bool> {
-        let reached = self.ratio? >= self.goal?;
-        let cpu = self.cpu_goal.is_none_or(|most| self.cpu_ratio.is_some_and(|cpu| cpu <= most));
-        Some(reached && cpu && self.peak.is_none_or(|peak| peak <= MEMORY_MOST))
-    }
-
-    fn json(&self, judged: bool) -> String {
+    fn json(&self) -> String {
         let number = |value: Option<f64>| value.map_or(Value::Null, |value| json!(rounded(value)));
         let fields = [
             ("id", json!(self.id)),
-            ("receiver", json!(self.receiver.map(Receiver::name))),
+            ("receiver", json!(self.receiver.map(ReceivingEnd::name))),
             ("ours", number(Some(self.ours))),
             ("theirs", number(self.theirs)),
             ("unit", json!(self.unit)),
             ("ratio", number(self.ratio)),
             ("cpu_ratio", number(self.cpu_ratio)),
             ("peak_rss_bytes", json!(self.peak)),
-            ("goal", number(self.goal)),
-            ("met", json!(self.met().filter(|_| judged))),
         ];
         let fields = fields.map(|(name, value)| format!("{}:{value}", json!(name)));
         format!("{{{}}}", fields.join(","))
     }
-}
-
-/// What is to be reached against stock, in time and in CPU of our end.
-fn goals(id: &str, receiver: Option<Receiver>) -> (Option<f64>, Option<f64>) {
-    use Receiver::{Ours, Stock};
-    let time = match (id, receiver) {
-        ("new-default", Some(Stock)) => 1.5,
-        ("new-gcm", Some(Stock)) => 1.1,
-        ("unrelated", Some(Stock)) => 4.0,
-        ("appended", Some(Stock)) => 1.7,
-        ("changed" | "identical", Some(Stock)) => 1.2,
-        ("changed", Some(Ours)) => 2.5,
-        ("identical", Some(Ours)) => 5.0,
-        ("small", Some(Stock)) => 1.1,
-        ("small", Some(Ours)) => 1.6,
-        ("trickle-agent", Some(Stock)) => 100.0,
-        ("trickle-suprsync", Some(Stock)) => 8.0,
-        ("wan", Some(Stock)) => 5.0,
-        _ => return (None, None),
-    };
-    let cpu = match id {
-        "new-default" | "new-gcm" => Some(0.5),
-        "unrelated" => Some(0.2),
-        _ => None,
-    };
-    (Some(time), cpu)
 }
 
 /// All that a command found.
@@ -215,8 +162,6 @@ pub struct Findings {
     pub skipped: Vec<(String, String)>,
     /// What else is worth saying.
     pub notes: Vec<String>,
-    /// Whether so little was measured that no goal is judged by it.
-    pub quick: bool,
 }
 
 impl Findings {
@@ -227,30 +172,22 @@ impl Findings {
 
     /// One array of rows.
     pub fn json(&self) -> String {
-        let rows: Vec<String> = self.rows.iter().map(|row| row.json(!self.quick)).collect();
+        let rows: Vec<String> = self.rows.iter().map(Row::json).collect();
         format!("[{}]", rows.join(",\n "))
     }
 
     /// A table for people.
     pub fn table(&self) -> String {
-        let head = ["scenario", "receiver", "ours", "theirs", "unit", "ratio", "goal", "met", "CPU ratio", "memory"];
+        let head = ["scenario", "receiver", "ours", "theirs", "unit", "ratio", "CPU ratio", "memory"];
         let mut lines = vec![head.map(str::to_owned).to_vec()];
         for row in &self.rows {
             lines.push(vec![
                 row.id.clone(),
-                row.receiver.map_or("", Receiver::name).to_owned(),
+                row.receiver.map_or("", ReceivingEnd::name).to_owned(),
                 shown(row.ours),
                 row.theirs.map_or_else(String::new, shown),
                 row.unit.clone(),
                 row.ratio.map_or_else(String::new, shown),
-                row.goal.map_or_else(String::new, |goal| format!(">= {}", shown(goal))),
-                match row.met() {
-                    None => "",
-                    Some(_) if self.quick => "-",
-                    Some(true) => "yes",
-                    Some(false) => "NO",
-                }
-                .to_owned(),
                 row.cpu_ratio.map_or_else(String::new, shown),
                 row.peak.map_or_else(String::new, mib),
             ]);
@@ -272,9 +209,6 @@ impl Findings {
             text.push('\n');
             text.push_str(&aligned(&lines));
         }
-        if self.quick && self.rows.iter().any(|row| row.goal.is_some()) {
-            text.push_str("\nThe goals are for full runs: --quick measures too little to tell whether they are met.");
-        }
         for note in &self.notes {
             text.push_str(&format!("\n{note}"));
         }
@@ -291,7 +225,7 @@ fn detail(row: &Row) -> Option<Vec<String>> {
     let or_unknown = |value: Option<String>| value.unwrap_or_else(|| "?".to_owned());
     Some(vec![
         row.id.clone(),
-        row.receiver.map_or("", Receiver::name).to_owned(),
+        row.receiver.map_or("", ReceivingEnd::name).to_owned(),
         both(&|medians| shown(medians.wall)),
         both(&|medians| shown(medians.cpu)),
         both(&|medians| or_unknown(medians.far_cpu.map(shown))),
@@ -346,38 +280,25 @@ mod tests {
     fn a_row_as_json_has_exactly_its_keys() {
         let ours = [trial(1.0, 0.1), trial(3.0, 0.3), trial(2.0, 0.2)];
         let theirs = [trial(8.0, 2.0)];
-        let row = Row::of_times("unrelated", Some(Receiver::Stock), (&ours, 1.0), (&theirs, 1.0), "s");
+        let row = Row::of_times("unrelated", Some(ReceivingEnd::Stock), (&ours, 1.0), (&theirs, 1.0), "s");
         assert_eq!(
-            row.json(true),
+            row.json(),
             "{\"id\":\"unrelated\",\"receiver\":\"stock\",\"ours\":2.0,\"theirs\":8.0,\"unit\":\"s\",\"ratio\":4.0,\
-             \"cpu_ratio\":0.1,\"peak_rss_bytes\":10485760,\"goal\":4.0,\"met\":true}"
+             \"cpu_ratio\":0.1,\"peak_rss_bytes\":10485760}"
         );
-        let row = Row::of_rate("core-sums", 10.0, None, "GB").by_itself().with_goal(Some(14.0));
+        let row = Row::of_rate("core-sums", 10.0, None, "GB").by_itself();
         assert_eq!(
-            row.json(true),
+            row.json(),
             "{\"id\":\"core-sums\",\"receiver\":null,\"ours\":10.0,\"theirs\":null,\"unit\":\"GB\",\"ratio\":10.0,\
-             \"cpu_ratio\":null,\"peak_rss_bytes\":null,\"goal\":14.0,\"met\":false}"
+             \"cpu_ratio\":null,\"peak_rss_bytes\":null}"
         );
-    }
-
-    #[test]
-    fn a_goal_is_met_within_cpu_and_memory_only() {
-        let row = |ours: Trial| {
-            Row::of_times("unrelated", Some(Receiver::Stock), (&[ours], 1.0), (&[trial(8.0, 2.0)], 1.0), "s")
-        };
-        assert_eq!(row(trial(2.0, 0.4)).met(), Some(true));
-        assert_eq!(row(trial(2.1, 0.4)).met(), Some(false));
-        assert_eq!(row(trial(1.0, 0.5)).met(), Some(false));
-        assert_eq!(row(Trial { peak: 65 << 20, ..trial(1.0, 0.1) }).met(), Some(false));
-        let inserted = Row::of_times("inserted", Some(Receiver::Stock), (&[trial(1.0, 1.0)], 1.0), (&[], 1.0), "s");
-        assert_eq!((inserted.met(), inserted.ratio), (None, None));
     }
 
     #[test]
     fn times_count_for_one_of_many() {
         let row = Row::of_times(
             "trickle-agent",
-            Some(Receiver::Stock),
+            Some(ReceivingEnd::Stock),
             (&[trial(2.0, 1.0)], 1.0),
             (&[trial(3.0, 0.5)], 100.0),
             "ms",
@@ -386,31 +307,14 @@ mod tests {
     }
 
     #[test]
-    fn the_table_says_what_was_missed() {
-        let findings = Findings {
-            rows: vec![Row::of_rate("core-miss", 0.5, Some(0.1), "GB per CPU second").by_itself().with_goal(Some(1.0))],
-            ..Findings::default()
-        };
-        let table = findings.table();
-        let line = table.lines().nth(1).unwrap();
-        assert!(line.contains("core-miss") && line.contains("NO"), "{table}");
-        assert!(!table.contains("full runs") && findings.json().contains("\"met\":false"), "{table}");
-    }
-
-    #[test]
-    fn little_data_judges_no_goal() {
-        let missed = Row::of_rate("core-miss", 0.5, Some(0.1), "GB per CPU second").by_itself().with_goal(Some(1.0));
-        let met = Row::of_rate("core-sums", 20.0, None, "GB").by_itself().with_goal(Some(14.0));
-        let findings = Findings { rows: vec![missed, met], quick: true, ..Findings::default() };
-        let table = findings.table();
-        for line in table.lines().skip(1).take(2) {
-            let words: Vec<_> = line.split_whitespace().collect();
-            assert_eq!(words.last(), Some(&"-"), "{table}");
-        }
-        assert!(table.contains("The goals are for full runs"), "{table}");
-        let json: Value = serde_json::from_str(&findings.json()).unwrap();
-        for row in json.as_array().unwrap() {
-            assert!(row["met"].is_null() && row["goal"].is_f64(), "{row}");
-        }
+    fn nothing_is_compared_with_what_is_not_there() {
+        let inserted = Row::of_times("inserted", Some(ReceivingEnd::Stock), (&[trial(1.0, 1.0)], 1.0), (&[], 1.0), "s");
+        assert_eq!((inserted.theirs, inserted.ratio), (None, None));
+        let findings = Findings { rows: vec![inserted], ..Findings::default() };
+        assert!(
+            findings.table().lines().nth(1).unwrap().starts_with("inserted  stock     1.00"),
+            "{}",
+            findings.table()
+        );
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// How an old copy differs from the new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum OldCopy {
     /// Not at all; only its time is another.
     Identical,
     /// In one percent of its bytes, in runs of 16 KiB all over it.
@@ -20,7 +20,7 @@ pub enum Kind {
     Unrelated,
 }
 
-impl Kind {
+impl OldCopy {
     /// The scenario's id.
     pub fn id(self) -> &'static str {
         match self {
@@ -110,17 +110,17 @@ mod tests {
     fn old_copies_differ_as_they_say() {
         let new = noise(8 << 20, 1);
         let differing = |old: &[u8]| old.iter().zip(&new).filter(|(a, b)| a != b).count();
-        assert_eq!(Kind::Identical.old_copy(&new), new);
-        let changed = Kind::Changed.old_copy(&new);
+        assert_eq!(OldCopy::Identical.old_copy(&new), new);
+        let changed = OldCopy::Changed.old_copy(&new);
         let share = differing(&changed) as f64 / new.len() as f64;
         assert!(changed.len() == new.len() && (0.005..=0.012).contains(&share), "{share}");
-        let inserted = Kind::Inserted.old_copy(&new);
+        let inserted = OldCopy::Inserted.old_copy(&new);
         assert_eq!(inserted.len(), new.len() - 1024);
         assert_eq!((&inserted[..2 << 20], &inserted[2 << 20..]), (&new[..2 << 20], &new[(2 << 20) + 1024..]));
-        let appended = Kind::Appended.old_copy(&new);
+        let appended = OldCopy::Appended.old_copy(&new);
         assert_eq!(appended, new[..appended.len()]);
-        assert!(differing(&Kind::Unrelated.old_copy(&new)) > new.len() / 100 * 99);
-        for kind in Kind::ALL {
+        assert!(differing(&OldCopy::Unrelated.old_copy(&new)) > new.len() / 100 * 99);
+        for kind in OldCopy::ALL {
             let _ = kind.old_copy(&[]);
             let _ = kind.old_copy(&[1]);
         }

@@ -1,8 +1,8 @@
 //! The SSH link by itself: how long until one is let in, and how fast each cipher is, ours and OpenSSH's.
 
-use super::far_end::{FarEnd, Reach};
+use super::far_end::{FarEnd, SshReach};
 use super::report::Row;
-use super::{BenchError, Findings, Progress, Trial, find, measure};
+use super::{BenchError, BenchProgress, Findings, Trial, find, measure};
 use crate::link::Ending;
 use crate::transport::Connect;
 use crate::transport::ssh::Ssh;
@@ -23,7 +23,7 @@ const END_LIMIT: Duration = Duration::from_secs(60);
 
 /// What is to be measured.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct SshPlan {
     /// The user's own host; `None` for a private sshd on this machine.
     pub host: Option<String>,
     /// Bytes for each cipher.
@@ -38,7 +38,7 @@ pub struct Plan {
 ///
 /// # Errors
 /// When the host cannot be reached, or OpenSSH's client is here and cannot reach it.
-pub fn run(plan: &Plan, progress: &Progress) -> Result<Findings, BenchError> {
+pub fn run(plan: &SshPlan, progress: &BenchProgress) -> Result<Findings, BenchError> {
     let scratch = tempfile::Builder::new().prefix("archiver-bench").tempdir_in(&plan.folder);
     let scratch = scratch.map_err(BenchError::local("make a folder in", &plan.folder))?;
     let far = match &plan.host {
@@ -68,8 +68,9 @@ pub fn run(plan: &Plan, progress: &Progress) -> Result<Findings, BenchError> {
     let data = scratch.path().join("data");
     super::scene::write_noise(&data, plan.size, 3)?;
     let data = fs::read(&data).map_err(BenchError::local("read", &data))?;
+    let pushes = Pushes { rounds: plan.rounds, reach, ssh: ssh.as_deref(), data: &data, scratch: scratch.path() };
     for cipher in CIPHERS {
-        match by_cipher(plan, reach, ssh.as_deref(), cipher, &data, scratch.path(), progress) {
+        match pushes.by(cipher, progress) {
             Ok(row) => findings.rows.push(row),
             Err(BenchError::Interrupted) => return Err(BenchError::Interrupted),
             Err(error) => findings.skip(format!("ssh-{cipher}"), error),
@@ -83,38 +84,36 @@ pub fn run(plan: &Plan, progress: &Progress) -> Result<Findings, BenchError> {
     Ok(findings)
 }
 
-fn by_cipher(
-    plan: &Plan,
-    reach: &Reach,
-    ssh: Option<&Path>,
-    cipher: &'static str,
-    data: &[u8],
-    scratch: &Path,
-    progress: &Progress,
-) -> Result<Row, BenchError> {
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    let file = scratch.join("data");
-    for round in 0..plan.rounds.max(1) {
-        progress.say(format!("{cipher}, round {}", round + 1));
-        if let Some(ssh) = ssh {
-            let mut command = Command::new("sh");
-            let openssh = openssh(reach, ssh, Some(cipher), "cat >/dev/null");
-            command.args(["-c", "file=$1; shift; exec \"$@\" <\"$file\"", "sh"]).arg(&file);
-            command.arg(openssh.get_program()).args(openssh.get_args());
-            theirs.push(measure::run(&command, scratch)?.trial);
+/// Bytes that are pushed by each cipher.
+struct Pushes<'a> {
+    rounds: u32,
+    reach: &'a SshReach,
+    /// OpenSSH's client, if it is here.
+    ssh: Option<&'a Path>,
+    data: &'a [u8],
+    /// Where they stand in the file `data`.
+    scratch: &'a Path,
+}
+
+impl Pushes<'_> {
+    fn by(&self, cipher: &'static str, progress: &BenchProgress) -> Result<Row, BenchError> {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for round in 0..self.rounds.max(1) {
+            progress.say(format!("{cipher}, round {}", round + 1));
+            if let Some(ssh) = self.ssh {
+                let mut command = Command::new("sh");
+                let openssh = openssh(self.reach, ssh, Some(cipher), "cat >/dev/null");
+                command.args(["-c", "file=$1; shift; exec \"$@\" <\"$file\"", "sh"]).arg(self.scratch.join("data"));
+                command.arg(openssh.get_program()).args(openssh.get_args());
+                theirs.push(measure::run(&command, self.scratch)?.trial);
+            }
+            let mut options = self.reach.options();
+            options.ciphers = vec![cipher.to_owned()];
+            ours.push(timed(|| send(&mut Ssh::new(options)?, self.data))?);
         }
-        let mut options = reach.options();
-        options.ciphers = vec![cipher.to_owned()];
-        ours.push(timed(|| send(&mut Ssh::new(options)?, data))?);
+        let id = format!("ssh-{}", cipher.trim_end_matches("@openssh.com"));
+        Ok(Row::of_times(&id, None, (&ours, 1.0), (&theirs, 1.0), "s").as_rate(self.data.len() as u64))
     }
-    Ok(Row::of_times(
-        &format!("ssh-{}", cipher.trim_end_matches("@openssh.com")),
-        None,
-        (&ours, 1.0),
-        (&theirs, 1.0),
-        "s",
-    )
-    .as_rate(data.len() as u64))
 }
 
 /// Pushes bytes to a program that takes them all, and waits for its end.
@@ -134,7 +133,7 @@ fn send(ssh: &mut Ssh, data: &[u8]) -> Result<(), BenchError> {
     }
 }
 
-fn openssh(reach: &Reach, ssh: &Path, cipher: Option<&str>, line: &str) -> Command {
+fn openssh(reach: &SshReach, ssh: &Path, cipher: Option<&str>, line: &str) -> Command {
     let mut command = reach.command(ssh);
     command.args(reach.words());
     command.args(cipher.map(|cipher| format!("-oCiphers={cipher}")));

@@ -4,7 +4,7 @@ use super::flags::{AuthorizeArgs, ConfinedArgs};
 use super::output::{print, say};
 use super::server;
 use crate::archiver::{Demands, is_aside, server_args};
-use crate::transfer::{confine, open_operand};
+use crate::disk::{confine, open_operand};
 use anyhow::{Context, Result, bail};
 use rustix::fs::Access;
 use std::ffi::OsString;
@@ -49,15 +49,15 @@ pub(super) fn confined(args: &ConfinedArgs) -> ExitCode {
     let asked = std::env::var("SSH_ORIGINAL_COMMAND").unwrap_or_default();
     let words: Vec<OsString> = shlex::split(&asked).unwrap_or_default().into_iter().map(OsString::from).collect();
     match wish(&words, &args.data_dir) {
-        Some(Wish::Version) => {
+        Some(ConfinedRequest::Version) => {
             print(concat!("pysmurf-archiver ", env!("CARGO_PKG_VERSION")));
             ExitCode::SUCCESS
         }
-        Some(Wish::Test(access)) => {
+        Some(ConfinedRequest::Test(access)) => {
             let is_so = Path::new(&args.data_dir).is_dir() && rustix::fs::access(&args.data_dir, access).is_ok();
             ExitCode::from(u8::from(!is_so))
         }
-        Some(Wish::Serve(demands)) => match open_operand(&PathBuf::from(&args.data_dir)).and_then(confine) {
+        Some(ConfinedRequest::Serve(demands)) => match open_operand(&PathBuf::from(&args.data_dir)).and_then(confine) {
             Ok(()) => server::main(&server_args(".", demands)),
             Err(error) => {
                 say(&format!("pysmurf-archiver: {} cannot be entered: {error}", args.data_dir));
@@ -73,27 +73,27 @@ pub(super) fn confined(args: &ConfinedArgs) -> ExitCode {
 
 /// What a client may wish.
 #[derive(Debug, PartialEq)]
-enum Wish {
+enum ConfinedRequest {
     Version,
     Test(Access),
     Serve(Demands),
 }
 
 /// The client's words as one of these, for this directory and no other.
-fn wish(words: &[OsString], data_dir: &str) -> Option<Wish> {
+fn wish(words: &[OsString], data_dir: &str) -> Option<ConfinedRequest> {
     let (program, rest) = words.split_first()?;
     if let ("test", [flag, dir]) = (program.to_str()?, rest) {
         let same = dir.to_str()?.trim_end_matches('/') == data_dir.trim_end_matches('/');
         return match flag.to_str()? {
-            "-d" if same => Some(Wish::Test(Access::EXISTS)),
-            "-w" if same => Some(Wish::Test(Access::WRITE_OK)),
+            "-d" if same => Some(ConfinedRequest::Test(Access::EXISTS)),
+            "-w" if same => Some(ConfinedRequest::Test(Access::WRITE_OK)),
             _ => None,
         };
     }
     if let [flag] = rest
         && flag == "--version"
     {
-        return Some(Wish::Version);
+        return Some(ConfinedRequest::Version);
     }
     // Whatever the program was called over there, it is this one that serves, and only in ways that `run` asks for.
     let partial = rest.iter().find_map(|word| {
@@ -107,7 +107,7 @@ fn wish(words: &[OsString], data_dir: &str) -> Option<Wish> {
         compressed: bits & 4 != 0,
         partial: partial.clone(),
     });
-    all.into_iter().find(|demands| server_args(data_dir, demands.clone()) == rest).map(Wish::Serve)
+    all.into_iter().find(|demands| server_args(data_dir, demands.clone()) == rest).map(ConfinedRequest::Serve)
 }
 
 #[cfg(test)]
@@ -124,13 +124,13 @@ mod tests {
             let demands = Demands { fsync: bits & 1 != 0, chmod: bits & 2 != 0, compressed: bits & 4 != 0, partial };
             let mut words = vec![OsString::from("rsync")];
             words.extend(server_args("/data/a b/", demands));
-            assert!(matches!(wish(&words, "/data/a b"), Some(Wish::Serve(_))), "{words:?}");
+            assert!(matches!(wish(&words, "/data/a b"), Some(ConfinedRequest::Serve(_))), "{words:?}");
             assert_eq!(wish(&words, "/data/a"), None, "{words:?}");
             words.insert(2, "--sender".into());
             assert_eq!(wish(&words, "/data/a b"), None, "{words:?}");
         }
-        assert_eq!(asked("rsync --version"), Some(Wish::Version));
-        assert_eq!(asked("test -w '/data/a b'"), Some(Wish::Test(Access::WRITE_OK)));
+        assert_eq!(asked("rsync --version"), Some(ConfinedRequest::Version));
+        assert_eq!(asked("test -w '/data/a b'"), Some(ConfinedRequest::Test(Access::WRITE_OK)));
         for refused in [
             "",
             "sh",

@@ -1,12 +1,13 @@
 //! `bench`: what is measured, and how it is said.
 
 use super::SOME_FAILED;
-use super::flags::bench::{BenchArgs, Common, ReceiverArg, TransferArgs, What};
+use super::flags::bench::{BenchArgs, BenchCommand, Common, ReceiverArg, TransferArgs};
 use super::output::{print, say};
 use crate::bench::delta::{self, Extent};
 use crate::bench::link::{Relay, Terms};
-use crate::bench::transfer::{GROUPS, Plan, SCENARIOS};
-use crate::bench::{BenchError, Findings, Progress, Receiver, measure, plot, ssh, transfer};
+use crate::bench::runner::TransferPlan;
+use crate::bench::transfer::{GROUPS, SCENARIOS};
+use crate::bench::{BenchError, BenchProgress, Findings, ReceivingEnd, measure, plot, ssh, transfer};
 use crate::service::{listen_for_signals, runtime};
 use anyhow::{Context, Result, bail};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -55,23 +56,23 @@ fn interruptible() -> Result<Runtime> {
 /// Runs what was asked for.
 pub(super) fn bench(args: BenchArgs) -> Result<u8> {
     match args.what {
-        What::Delta { common } => {
+        BenchCommand::Delta { common } => {
             let _signals = interruptible()?;
             let size = common.size(8 << 20, 256 << 20);
             let extent = Extent { size: usize::try_from(size).context("Option --size")?, rounds: common.rounds() };
-            report(&common, delta::run(extent, &common.folder(size)?, &Progress::new()))
+            report(&common, delta::run(extent, &common.folder(size)?, &BenchProgress::new()))
         }
-        What::Ssh { host, ref common } => {
+        BenchCommand::Ssh { host, ref common } => {
             let _signals = interruptible()?;
             let size = common.size(4 << 20, 256 << 20);
-            let plan = ssh::Plan { host, size, rounds: common.rounds(), folder: common.folder(size)? };
-            report(common, ssh::run(&plan, &Progress::new()))
+            let plan = ssh::SshPlan { host, size, rounds: common.rounds(), folder: common.folder(size)? };
+            report(common, ssh::run(&plan, &BenchProgress::new()))
         }
-        What::Transfer(args) => transfers(args),
-        What::Link { listen, to, rtt, rate, loss } => {
+        BenchCommand::Transfer(args) => transfers(args),
+        BenchCommand::Link { listen, to, rtt, rate, loss } => {
             link(&listen, &to, Terms { round_trip: Duration::from_millis(rtt), rate, loss: loss / 100.0 })
         }
-        What::Measure { to, words } => Ok(measure::measure(&to, &words)?),
+        BenchCommand::Measure { to, words } => Ok(measure::measure(&to, &words)?),
     }
 }
 
@@ -88,13 +89,13 @@ fn transfers(args: TransferArgs) -> Result<u8> {
     };
     let scenarios: Vec<_> = SCENARIOS.into_iter().filter(wanted).collect();
     let largest = if scenarios.contains(&"wan") && !common.quick { size.max(transfer::WAN_BYTES) } else { size };
-    let plan = Plan {
+    let plan = TransferPlan {
         host: args.host,
         scenarios,
         receivers: match args.receiver {
-            ReceiverArg::Stock => vec![Receiver::Stock],
-            ReceiverArg::Ours => vec![Receiver::Ours],
-            ReceiverArg::Both => vec![Receiver::Stock, Receiver::Ours],
+            ReceiverArg::Stock => vec![ReceivingEnd::Stock],
+            ReceiverArg::Ours => vec![ReceivingEnd::Ours],
+            ReceiverArg::Both => vec![ReceivingEnd::Stock, ReceivingEnd::Ours],
         },
         size,
         rounds: common.rounds(),
@@ -102,7 +103,7 @@ fn transfers(args: TransferArgs) -> Result<u8> {
         folder: common.folder(largest)?,
         our_path: args.our_path,
     };
-    let progress = Progress::new();
+    let progress = BenchProgress::new();
     let mut findings = transfer::run(plan.clone(), &progress);
     if let (Ok(findings), Some(svg)) = (&mut findings, &args.svg) {
         match plot::measure(plan, &progress).and_then(|charts| plot::write(svg, &charts)) {
@@ -120,7 +121,7 @@ fn transfers(args: TransferArgs) -> Result<u8> {
 
 fn report(common: &Common, findings: Result<Findings, BenchError>) -> Result<u8> {
     let findings = match findings {
-        Ok(findings) => Findings { quick: common.quick, ..findings },
+        Ok(findings) => findings,
         Err(error) => {
             say(&format!("pysmurf-archiver: {error}"));
             return Ok(SOME_FAILED);

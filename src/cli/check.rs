@@ -9,13 +9,13 @@ use super::output::{Screen, start_log};
 use super::{SOME_FAILED, plan};
 use crate::service::runtime;
 use anyhow::Result;
-use report::Report;
+use report::CheckReport;
 
 /// Checks all that a `run` with the same flags would need.
 pub(super) fn check(args: RunArgs) -> Result<u8> {
     start_log(&args.service.log, &Screen::default(), None);
     let service = plan::service(&args.service)?;
-    let mut report = Report::new(args.json, args.service.log.quiet);
+    let mut report = CheckReport::new(args.json, args.service.log.quiet);
     let runtime = runtime()?;
     runtime.block_on(database::check(&service, &mut report));
     // A disk that hangs may hold a thread; nobody waits for it.

@@ -103,7 +103,7 @@ pub(super) enum Command {
     Retry(RetryArgs),
     /// Signatures and deltas of files, exchangeable with librsync's rdiff
     #[command(after_help = RDIFF_HELP)]
-    Rdiff(crate::rdiff::Words),
+    Rdiff(crate::rdiff::RdiffWords),
     /// Measure this machine, or the link to a host, beside stock rsync and OpenSSH
     Bench(BenchArgs),
     /// Print the line for the storage node's authorized_keys that lets a key archive, and do nothing else
@@ -240,6 +240,10 @@ pub(super) struct ServiceArgs {
     /// those is read, copied or deleted. Without it whoever writes to the table can have any file that we can read
     #[arg(long, value_name = "DIR", num_args = 1..)]
     pub(super) source_root: Vec<PathBuf>,
+
+    /// Longest wait for a file system that files come from to answer; what is on it waits until it does, and the rest goes on
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..86_400))]
+    pub(super) source_timeout: u64,
 
     /// SSH user; else the one in --storage-host or --host, the configuration file's, or our own
     #[arg(long, value_name = "NAME")]

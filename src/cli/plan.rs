@@ -3,7 +3,7 @@
 use super::flags::{DatabaseArgs, LayoutArg, RunArgs, ServiceArgs, SshArgs, TableArgs};
 use crate::archiver::{Announcing, ArchiverSettings, Bootstrap, Direction, Sources, Upkeep, aside_of, is_static};
 use crate::catalog::{self, CatalogError, Database, Layout, RecordId, Selection};
-use crate::service::{Run, Service};
+use crate::service::{Service, ServiceRun};
 use crate::throttle::Rate;
 use crate::transport::ssh::SshOptions;
 use anyhow::{Context, Result, bail};
@@ -41,7 +41,9 @@ pub(super) fn service(args: &ServiceArgs) -> Result<Service> {
         direction,
         ssh,
         bootstrap: bootstrap(&args.ssh)?,
-        sources: Sources::beneath(&args.source_root).map_err(anyhow::Error::msg)?,
+        sources: Sources::beneath(&args.source_root)
+            .map_err(anyhow::Error::msg)?
+            .answering_within(Duration::from_secs(args.source_timeout)),
     })
 }
 
@@ -163,7 +165,7 @@ fn readable(path: &Path, option: &str) -> Result<Option<Vec<u8>>> {
 }
 
 /// The run that the flags mean; `instance` is an agent's name.
-pub(super) fn run(args: RunArgs, instance: Option<&str>) -> Result<Run> {
+pub(super) fn run(args: RunArgs, instance: Option<&str>) -> Result<ServiceRun> {
     let service = service(&args.service)?;
     let upkeep = upkeep(&args, &service, instance)?;
     let settings = ArchiverSettings {
@@ -187,7 +189,7 @@ pub(super) fn run(args: RunArgs, instance: Option<&str>) -> Result<Run> {
         compress: args.compress,
         rate: Rate::new(args.bwlimit.unwrap_or(0)),
     };
-    Ok(Run { service, settings, manifest: args.manifest, upkeep })
+    Ok(ServiceRun { service, settings, manifest: args.manifest, upkeep })
 }
 
 /// What is to be done beside the copying.

@@ -6,9 +6,9 @@ use super::{SOME_FAILED, plan};
 use crate::archiver::control::Control;
 use crate::archiver::{self, ArchiverSettings, Ended};
 use crate::catalog::{self, AnyCatalog, Catalog, CatalogError};
+use crate::disk::open_operator_lock;
 use crate::ocs::site::{self, Resolved};
-use crate::service::{Run, listen_for_hangups, listen_for_signals, runtime};
-use crate::transfer::open_operator_lock;
+use crate::service::{ServiceRun, listen_for_hangups, listen_for_signals, runtime};
 use anyhow::{Context, Result, bail};
 use protocol::chmod::Chmod;
 use std::fs::File;
@@ -55,7 +55,7 @@ fn log_file(agent: &Resolved) -> Result<Option<File>> {
     file.map(Some).with_context(|| format!("Option --log-dir: cannot write {}", path.display()))
 }
 
-async fn as_agent(agent: Resolved, run: Run) -> Result<u8> {
+async fn as_agent(agent: Resolved, run: ServiceRun) -> Result<u8> {
     for note in &agent.notes {
         tracing::info!("{note}");
     }
@@ -67,7 +67,7 @@ async fn as_agent(agent: Resolved, run: Run) -> Result<u8> {
     Ok(0)
 }
 
-async fn alone(run: &Run, screen: &Screen, json: bool) -> Result<u8> {
+async fn alone(run: &ServiceRun, screen: &Screen, json: bool) -> Result<u8> {
     let control = Control::new();
     let (first, second) = (control.stop().clone(), control.stop().clone());
     let again = control.clone();
@@ -121,7 +121,12 @@ async fn alone(run: &Run, screen: &Screen, json: bool) -> Result<u8> {
 }
 
 /// Copies until told to stop, or with `--once` all that waits.
-async fn copy(run: &Run, settings: ArchiverSettings, catalog: Arc<AnyCatalog>, control: Control) -> Result<Ended> {
+async fn copy(
+    run: &ServiceRun,
+    settings: ArchiverSettings,
+    catalog: Arc<AnyCatalog>,
+    control: Control,
+) -> Result<Ended> {
     let (service, upkeep, once) = (&run.service, &run.upkeep, settings.once);
     let work = archiver::run(settings.clone(), catalog.clone(), || service.connect(), control.clone());
     let ended = tokio::select! {

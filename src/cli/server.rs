@@ -2,12 +2,13 @@
 
 mod secluded;
 
+use crate::disk::{bound, trust_all_links};
 use crate::exit;
 use crate::rsync::served;
 use crate::rsync::until::Until;
 use crate::transfer::copy_as::copy_as;
 use crate::transfer::serve::{complain, serve};
-use crate::transfer::{TransferError, bound, charset, trust_all_links};
+use crate::transfer::{TransferError, charset};
 use crate::transport::stdio::{input, stdio};
 use protocol::PeerError;
 use protocol::args::{Options, ServerArgs};

@@ -1,6 +1,6 @@
 //! Who may connect: `hosts allow` and `hosts deny`. Counterpart: rsync's `access.c`.
 
-use crate::wild;
+use crate::disk::wild;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Who is at the other end.
@@ -68,10 +68,10 @@ impl Hosts<'_> {
             return Some(true);
         }
         let address = peer.address;
-        match Pattern::parse(pattern)? {
-            Pattern::Network(network, bits) => Some(within(address?, network, bits)),
-            Pattern::Wild => Some(wild::matches_caseless(pattern, peer.name.as_deref()?)),
-            Pattern::Name => {
+        match HostPattern::parse(pattern)? {
+            HostPattern::Network(network, bits) => Some(within(address?, network, bits)),
+            HostPattern::Wild => Some(wild::matches_caseless(pattern, peer.name.as_deref()?)),
+            HostPattern::Name => {
                 if peer.name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(pattern)) {
                     return Some(true);
                 }
@@ -86,12 +86,12 @@ impl Hosts<'_> {
 
 /// The patterns of a list that mean nothing; for the check at the start.
 pub(super) fn malformed(list: &str) -> Option<&str> {
-    patterns(list).find(|pattern| *pattern != "*" && Pattern::parse(pattern).is_none())
+    patterns(list).find(|pattern| *pattern != "*" && HostPattern::parse(pattern).is_none())
 }
 
 /// Whether a list asks for the names of peers.
 pub(super) fn names_matter(list: &str) -> bool {
-    patterns(list).any(|pattern| matches!(Pattern::parse(pattern), Some(Pattern::Wild | Pattern::Name)))
+    patterns(list).any(|pattern| matches!(HostPattern::parse(pattern), Some(HostPattern::Wild | HostPattern::Name)))
 }
 
 fn patterns(list: &str) -> impl Iterator<Item = &str> {
@@ -99,13 +99,13 @@ fn patterns(list: &str) -> impl Iterator<Item = &str> {
 }
 
 #[derive(Debug, PartialEq)]
-enum Pattern {
+enum HostPattern {
     Network(IpAddr, u8),
     Wild,
     Name,
 }
 
-impl Pattern {
+impl HostPattern {
     fn parse(pattern: &str) -> Option<Self> {
         let (network, mask) = pattern.split_once('/').map_or((pattern, None), |(net, mask)| (net, Some(mask)));
         // A zone says by which link; the kernel has delivered it by then.

@@ -2,17 +2,17 @@
 //! `rsync_module`.
 
 use super::access::{Hosts, Peer, names_matter};
-use super::auth::{self, Access, Proof, Secrets};
-use super::config::{Config, Environment, Module, Settings};
-use super::flags::Flags;
+use super::auth::{self, Proof, Secrets, UserAccess};
+use super::config::{Config, DaemonVariables, Module, Parameters};
+use super::flags::DaemonFlags;
 use super::hooks::{self, After};
 use super::journal::Journal;
 use super::module::{Entrance, NoEntry, guard};
 use super::talk::{Gone, Talk};
 use super::{journal_of, slots};
+use crate::disk::{open_operator_file, trust_all_links};
 use crate::transfer::guard::Guard;
 use crate::transfer::ids::converter::convert_by;
-use crate::transfer::{open_operator_file, trust_all_links};
 use protocol::PeerError;
 use protocol::daemon::{Digest, Greeting, ServerEvent};
 use protocol::handshake::VERSION_MOST;
@@ -58,10 +58,10 @@ impl From<NoEntry> for Refusal {
 /// A module, and all that a session in it needs.
 pub(super) struct Admitted<'a> {
     pub(super) module: &'a Module,
-    pub(super) environment: Environment,
+    pub(super) environment: DaemonVariables,
     pub(super) version: u8,
     pub(super) user: Option<String>,
-    pub(super) access: Access,
+    pub(super) access: UserAccess,
     pub(super) args: Vec<Vec<u8>>,
     /// Why the operator's command wants no transfer.
     pub(super) turned_down: Option<String>,
@@ -76,16 +76,16 @@ pub(super) struct Admitted<'a> {
 }
 
 /// A client that has connected, on its way to its session.
-pub(super) struct Arrival<'r, 'c> {
+pub(super) struct Applicant<'r, 'c> {
     pub(super) talk: &'r mut Talk,
     pub(super) config: &'c Config,
     pub(super) peer: &'r mut Peer,
-    pub(super) environment: Environment,
+    pub(super) environment: DaemonVariables,
     pub(super) journal: &'r mut Journal,
-    pub(super) flags: &'r Flags,
+    pub(super) flags: &'r DaemonFlags,
 }
 
-impl<'c> Arrival<'_, 'c> {
+impl<'c> Applicant<'_, 'c> {
     /// Talks with the client until its session can begin; nothing where it only wanted the list.
     pub(super) fn attend(mut self) -> Result<Option<Admitted<'c>>, Refusal> {
         let greeting = self.greet()?;
@@ -192,28 +192,28 @@ impl<'c> Arrival<'_, 'c> {
     }
 
     /// Who the client is, where the module asks for that, and what he may do.
-    fn log_in(&mut self, module: &Module, greeting: &Greeting) -> Result<(Option<String>, Access), Refusal> {
+    fn log_in(&mut self, module: &Module, greeting: &Greeting) -> Result<(Option<String>, UserAccess), Refusal> {
         let settings = &module.settings;
         self.environment.set("RSYNC_USER_NAME", "");
-        let Some(list) = self.expand(&settings.auth_users) else { return Ok((None, Access::AsModule)) };
+        let Some(list) = self.expand(&settings.auth_users) else { return Ok((None, UserAccess::AsModule)) };
         let secrets = self.expand(&settings.secrets_file);
         let secrets = Secrets { file: secrets.as_deref().map(Path::new), strict: settings.strict_modes };
         let floor = self.expand(&settings.auth_digest);
         let found = authenticate(self.talk, greeting, &list, &secrets, floor.as_deref());
         let (user, access) = found.map_err(|failed| match failed {
-            Failed::Told(log) => {
+            LoginFailure::Told(log) => {
                 let client = format!("auth failed on module {}", module.name);
                 let log = format!("{client} from {}{log}", self.who());
                 Refusal::new(client, log)
             }
-            Failed::Gone(gone) => gone.into(),
+            LoginFailure::Gone(gone) => gone.into(),
         })?;
         self.environment.set("RSYNC_USER_NAME", user.as_str());
         Ok((Some(user), access))
     }
 
     /// Starts the command that waits for the end, and runs the one that comes before all else.
-    fn first_commands(&self, settings: &Settings, early_input: &[u8]) -> Result<Option<After>, Refusal> {
+    fn first_commands(&self, settings: &Parameters, early_input: &[u8]) -> Result<Option<After>, Refusal> {
         let after = command(&settings.post_xfer_exec).map(|post| After::start(post, &self.environment)).transpose();
         let after = after.map_err(|why| Refusal::new(why.clone(), format!("post-xfer exec {why}")))?;
         if let Some(early) = command(&settings.early_exec) {
@@ -225,7 +225,7 @@ impl<'c> Arrival<'_, 'c> {
 
     /// Enters the module and hears the client's arguments; with them why an operator's command wants no transfer. They are
     /// read with the module's rights, unless a command with ours is to see them.
-    fn enter(&mut self, settings: &Settings, entrance: Entrance) -> Result<(Vec<Vec<u8>>, Option<String>), Refusal> {
+    fn enter(&mut self, settings: &Parameters, entrance: Entrance) -> Result<(Vec<Vec<u8>>, Option<String>), Refusal> {
         let commands = (command(&settings.pre_xfer_exec), settings.name_converter.as_deref());
         let journal = &*self.journal;
         let enter = |entrance: Entrance| entrance.enter(&|text| journal.warn(text)).map_err(Refusal::from);
@@ -253,7 +253,7 @@ fn command(text: &Option<String>) -> Option<&str> {
 /// Runs the command that has a say in the transfer, and starts the converter of names.
 fn last_commands(
     (pre, converter): (Option<&str>, Option<&str>),
-    environment: &mut Environment,
+    environment: &mut DaemonVariables,
     args: &[Vec<u8>],
 ) -> Result<(), String> {
     let paths = args.iter().skip_while(|arg| *arg != b".").skip(1);
@@ -279,7 +279,7 @@ fn out_of_order() -> Refusal {
     Refusal { client: None, log: Some("the client spoke out of order".into()) }
 }
 
-fn listing(config: &Config, environment: &Environment) -> Vec<u8> {
+fn listing(config: &Config, environment: &DaemonVariables) -> Vec<u8> {
     let mut text = String::new();
     for module in config.modules.iter().filter(|module| module.settings.list) {
         let comment = module.settings.comment.as_deref().map(|text| environment.expand(text)).unwrap_or_default();
@@ -305,12 +305,12 @@ fn claim(most: i64, lock_file: Option<&str>) -> Result<Option<File>, Refusal> {
     }
 }
 
-enum Failed {
+enum LoginFailure {
     Told(String),
     Gone(Gone),
 }
 
-impl From<Gone> for Failed {
+impl From<Gone> for LoginFailure {
     fn from(gone: Gone) -> Self {
         Self::Gone(gone)
     }
@@ -323,8 +323,8 @@ fn authenticate(
     list: &str,
     secrets: &Secrets<'_>,
     floor: Option<&str>,
-) -> Result<(String, Access), Failed> {
-    let told = |why: &str| Failed::Told(format!(": {why}"));
+) -> Result<(String, UserAccess), LoginFailure> {
+    let told = |why: &str| LoginFailure::Told(format!(": {why}"));
     let rules = auth::rules(list).map_err(|why| told(&why))?;
     let digest = greeting.digest(VERSION_MOST).ok_or_else(|| told("no common digest"))?;
     // MD4 is no proof of anything any more; who wants it still says so.
@@ -347,6 +347,6 @@ fn authenticate(
     let proof = Proof { user: &user, answer: &answer, challenge: challenge.as_bytes(), digest };
     match auth::authorise(&rules, secrets, &proof) {
         Ok(access) => Ok((user, access)),
-        Err(why) => Err(Failed::Told(format!(" for {user}: {why}"))),
+        Err(why) => Err(LoginFailure::Told(format!(" for {user}: {why}"))),
     }
 }

@@ -1,7 +1,7 @@
 //! Users of a module: `auth users` and the secrets file. Counterpart: rsync's `authenticate.c`.
 
-use crate::transfer::open_operator_file;
-use crate::wild;
+use crate::disk::open_operator_file;
+use crate::disk::wild;
 use protocol::daemon::{Digest, matches};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -12,7 +12,7 @@ const SECRETS_MOST: u64 = 4 << 20;
 
 /// What a rule makes of the module's `read only`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Access {
+pub(super) enum UserAccess {
     AsModule,
     ReadOnly,
     ReadWrite,
@@ -21,30 +21,30 @@ pub(super) enum Access {
 
 /// One word of `auth users`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Rule {
+pub(super) struct UserRule {
     name: String,
     /// The name is a group's.
     group: bool,
-    access: Access,
+    access: UserAccess,
 }
 
 /// The rules of a list; a word that means nothing is the error.
-pub(super) fn rules(list: &str) -> Result<Vec<Rule>, String> {
+pub(super) fn rules(list: &str) -> Result<Vec<UserRule>, String> {
     let commas_only = list.trim_start().starts_with(',');
     let splits = |letter: char| letter == ',' || (!commas_only && letter.is_whitespace());
     list.split(splits).map(str::trim).filter(|word| !word.is_empty()).map(rule).collect()
 }
 
-fn rule(word: &str) -> Result<Rule, String> {
+fn rule(word: &str) -> Result<UserRule, String> {
     let (name, access) = match word.rsplit_once(':') {
-        None => (word, Access::AsModule),
-        Some((name, "deny")) => (name, Access::Deny),
-        Some((name, "ro")) => (name, Access::ReadOnly),
-        Some((name, "rw")) => (name, Access::ReadWrite),
+        None => (word, UserAccess::AsModule),
+        Some((name, "deny")) => (name, UserAccess::Deny),
+        Some((name, "ro")) => (name, UserAccess::ReadOnly),
+        Some((name, "rw")) => (name, UserAccess::ReadWrite),
         Some(_) => return Err(format!("auth users: {word:?} ends in neither :deny, :ro nor :rw")),
     };
     let group = name.strip_prefix('@');
-    Ok(Rule { name: group.unwrap_or(name).to_owned(), group: group.is_some(), access })
+    Ok(UserRule { name: group.unwrap_or(name).to_owned(), group: group.is_some(), access })
 }
 
 /// A client's proof, and what it was asked for.
@@ -63,7 +63,7 @@ pub(super) struct Secrets<'a> {
 }
 
 /// Finds the first rule for the user and checks the proof; the error is for the log, never for the client.
-pub(super) fn authorise(rules: &[Rule], secrets: &Secrets<'_>, proof: &Proof<'_>) -> Result<Access, String> {
+pub(super) fn authorise(rules: &[UserRule], secrets: &Secrets<'_>, proof: &Proof<'_>) -> Result<UserAccess, String> {
     let mut groups = None;
     for rule in rules {
         let mut group = None;
@@ -76,7 +76,7 @@ pub(super) fn authorise(rules: &[Rule], secrets: &Secrets<'_>, proof: &Proof<'_>
         } else if !wild::matches(rule.name.as_bytes(), proof.user.as_bytes()) {
             continue;
         }
-        if rule.access == Access::Deny {
+        if rule.access == UserAccess::Deny {
             return Err("denied by rule".into());
         }
         return prove(secrets, proof, group.as_deref()).map(|()| rule.access);
@@ -130,7 +130,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
-    fn ask(list: &str, secrets: &str, mode: u32, user: &str, password: &str) -> Result<Access, String> {
+    fn ask(list: &str, secrets: &str, mode: u32, user: &str, password: &str) -> Result<UserAccess, String> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("secrets");
         fs::write(&file, secrets).unwrap();
@@ -146,19 +146,19 @@ mod tests {
     fn the_first_rule_that_matches_decides() {
         let secrets = "# joe:no\njoe:pw:with:colons\nsam:s\n@root:shared\nempty:\nroot:own\n";
         for (list, user, password, expected) in [
-            ("joe sam", "joe", "pw:with:colons", Ok(Access::AsModule)),
-            ("joe:ro,sam", "joe", "pw:with:colons", Ok(Access::ReadOnly)),
-            ("s*:rw", "sam", "s", Ok(Access::ReadWrite)),
+            ("joe sam", "joe", "pw:with:colons", Ok(UserAccess::AsModule)),
+            ("joe:ro,sam", "joe", "pw:with:colons", Ok(UserAccess::ReadOnly)),
+            ("s*:rw", "sam", "s", Ok(UserAccess::ReadWrite)),
             ("joe:deny joe", "joe", "pw:with:colons", Err("denied by rule")),
             ("joe", "joe", "pw", Err("password mismatch")),
             ("joe", "sam", "s", Err("no matching rule")),
             ("ann", "ann", "s", Err("secret not found")),
             ("empty", "empty", "", Err("secret not found")),
-            ("@root", "root", "shared", Ok(Access::AsModule)),
-            ("@root:ro", "root", "own", Ok(Access::ReadOnly)),
+            ("@root", "root", "shared", Ok(UserAccess::AsModule)),
+            ("@root:ro", "root", "own", Ok(UserAccess::ReadOnly)),
             ("root", "root", "shared", Err("password mismatch")),
             ("@root", "nosuchuser", "shared", Err("no matching rule")),
-            (", joe sam, sam", "sam", "s", Ok(Access::AsModule)),
+            (", joe sam, sam", "sam", "s", Ok(UserAccess::AsModule)),
             (", joe sam", "joe", "pw:with:colons", Err("no matching rule")),
         ] {
             let found = ask(list, secrets, 0o600, user, password);

@@ -8,10 +8,10 @@ mod parameters;
 #[cfg(test)]
 mod tests;
 
-pub(super) use expand::Environment;
-pub(super) use parameters::Settings;
+pub(super) use expand::DaemonVariables;
+pub(super) use parameters::Parameters;
 
-use crate::transfer::{open_operand, open_operator_file, readable, shown_bytes};
+use crate::disk::{open_operand, open_operator_file, readable, shown};
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -59,21 +59,21 @@ pub enum ConfigError {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Module {
     pub(super) name: String,
-    pub(super) settings: Settings,
+    pub(super) settings: Parameters,
 }
 
 /// All that the file says.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Config {
     /// What holds for the daemon, and for modules that say nothing else.
-    pub(super) globals: Settings,
+    pub(super) globals: Parameters,
     /// In the order of the file.
     pub(super) modules: Vec<Module>,
 }
 
 impl Config {
     /// Reads a file, and what it includes. `overrides` are `--dparam`s, which stand at the end of the global settings.
-    pub(super) fn read(path: &Path, overrides: &[String], environment: &Environment) -> Result<Self, ConfigError> {
+    pub(super) fn read(path: &Path, overrides: &[String], environment: &DaemonVariables) -> Result<Self, ConfigError> {
         let mut parser = Parser { config: Self::default(), section: None, overrides, overridden: false, environment };
         parser.file(path, 0)?;
         parser.finish()?;
@@ -91,12 +91,12 @@ struct Parser<'a> {
     section: Option<usize>,
     overrides: &'a [String],
     overridden: bool,
-    environment: &'a Environment,
+    environment: &'a DaemonVariables,
 }
 
 impl Parser<'_> {
     fn file(&mut self, path: &Path, depth: usize) -> Result<(), ConfigError> {
-        let shown = || shown_bytes(path.as_os_str().as_bytes());
+        let shown = || shown(path.as_os_str().as_bytes());
         let cannot = |source| ConfigError::File { file: shown(), source };
         if depth == DEPTH_MOST {
             return Err(cannot(std::io::Error::other("Too many files include each other")));
@@ -121,14 +121,14 @@ impl Parser<'_> {
             let refused =
                 |expected: String| ConfigError::Line { file: shown(), line: number + 1, text: line.clone(), expected };
             self.line(&line, path, depth).map_err(|trouble| match trouble {
-                Trouble::Expected(expected) => refused(expected),
-                Trouble::Inner(error) => error,
+                ConfigTrouble::Expected(expected) => refused(expected),
+                ConfigTrouble::Inner(error) => error,
             })?;
         }
         Ok(())
     }
 
-    fn line(&mut self, line: &str, path: &Path, depth: usize) -> Result<(), Trouble> {
+    fn line(&mut self, line: &str, path: &Path, depth: usize) -> Result<(), ConfigTrouble> {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             return Ok(());
@@ -146,14 +146,14 @@ impl Parser<'_> {
             Some(module) => &mut self.config.modules[module].settings,
             None => &mut self.config.globals,
         };
-        settings.set(name, value, self.environment).map_err(Trouble::Expected)?;
+        settings.set(name, value, self.environment).map_err(ConfigTrouble::Expected)?;
         if self.section.is_some() && parameters::is_global(name) {
             return Err(expected("this parameter above all modules, for it holds for the whole daemon"));
         }
         Ok(())
     }
 
-    fn section(&mut self, name: &str) -> Result<(), Trouble> {
+    fn section(&mut self, name: &str) -> Result<(), ConfigTrouble> {
         let words: Vec<_> = name.split_whitespace().collect();
         let name = words.join(" ");
         if name.is_empty() || name.contains(['/', ']']) || name.contains(char::is_control) {
@@ -172,7 +172,7 @@ impl Parser<'_> {
     }
 
     /// Puts the overrides where the first module begins.
-    fn override_globals(&mut self) -> Result<(), Trouble> {
+    fn override_globals(&mut self) -> Result<(), ConfigTrouble> {
         if std::mem::replace(&mut self.overridden, true) {
             return Ok(());
         }
@@ -180,7 +180,7 @@ impl Parser<'_> {
             let (name, value) = text.split_once('=').unwrap_or((text, ""));
             let bad = |expected| {
                 let (file, line, text) = ("--dparam".to_owned(), 1, text.clone());
-                Trouble::Inner(ConfigError::Line { file, line, text, expected })
+                ConfigTrouble::Inner(ConfigError::Line { file, line, text, expected })
             };
             self.config.globals.set(name, value.trim(), self.environment).map_err(bad)?;
         }
@@ -189,13 +189,13 @@ impl Parser<'_> {
 
     fn finish(&mut self) -> Result<(), ConfigError> {
         self.override_globals().map_err(|trouble| match trouble {
-            Trouble::Inner(error) => error,
-            Trouble::Expected(what) => ConfigError::Module { module: "global".into(), what },
+            ConfigTrouble::Inner(error) => error,
+            ConfigTrouble::Expected(what) => ConfigError::Module { module: "global".into(), what },
         })
     }
 
     /// `&include` keeps what it sets to itself, `&merge` stands for its text.
-    fn directive(&mut self, directive: &str, path: &Path, depth: usize) -> Result<(), Trouble> {
+    fn directive(&mut self, directive: &str, path: &Path, depth: usize) -> Result<(), ConfigTrouble> {
         let (word, target) = directive.split_once(char::is_whitespace).unwrap_or((directive, ""));
         let (include, suffix) = match word {
             "include" => (true, "conf"),
@@ -207,31 +207,31 @@ impl Parser<'_> {
             return Err(expected("a file or folder behind it"));
         }
         let folder = path.parent().unwrap_or(Path::new("."));
-        for file in files(&folder.join(target), suffix).map_err(Trouble::Inner)? {
+        for file in files(&folder.join(target), suffix).map_err(ConfigTrouble::Inner)? {
             if include {
                 let before = (self.config.globals.clone(), self.section.take(), self.overridden);
-                self.file(&file, depth + 1).map_err(Trouble::Inner)?;
+                self.file(&file, depth + 1).map_err(ConfigTrouble::Inner)?;
                 (self.config.globals, self.section, self.overridden) = before;
             } else {
-                self.file(&file, depth + 1).map_err(Trouble::Inner)?;
+                self.file(&file, depth + 1).map_err(ConfigTrouble::Inner)?;
             }
         }
         Ok(())
     }
 }
 
-enum Trouble {
+enum ConfigTrouble {
     Expected(String),
     Inner(ConfigError),
 }
 
-fn expected(what: &str) -> Trouble {
-    Trouble::Expected(what.to_owned())
+fn expected(what: &str) -> ConfigTrouble {
+    ConfigTrouble::Expected(what.to_owned())
 }
 
 /// The file itself, or the files of a folder that end so, in order.
 fn files(path: &Path, suffix: &str) -> Result<Vec<PathBuf>, ConfigError> {
-    let cannot = |source| ConfigError::File { file: shown_bytes(path.as_os_str().as_bytes()), source };
+    let cannot = |source| ConfigError::File { file: shown(path.as_os_str().as_bytes()), source };
     // What cannot be entered is taken for a file, and whoever opens it says what is wrong with it.
     let Ok(folder) = open_operand(path).and_then(|folder| readable(&folder)) else { return Ok(vec![path.to_owned()]) };
     let mut files = Vec::new();

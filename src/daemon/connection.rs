@@ -5,9 +5,9 @@
 //! as another user and under another root without the next client's being in doubt.
 
 use super::access::{Hosts, Peer, names_matter};
-use super::arrival::{Arrival, Refusal};
-use super::config::{Environment, Settings};
-use super::flags::Flags;
+use super::arrival::{Applicant, Refusal};
+use super::config::{DaemonVariables, Parameters};
+use super::flags::DaemonFlags;
 use super::journal::Journal;
 use super::module::step_down;
 use super::talk::Talk;
@@ -19,9 +19,9 @@ use std::net::{IpAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Serves the client; returns the exit code. `waiting` is closed once its session begins.
-pub(super) fn serve(flags: &Flags, waiting: Option<OwnedFd>) -> u8 {
+pub(super) fn serve(flags: &DaemonFlags, waiting: Option<OwnedFd>) -> u8 {
     let (mut peer, by_socket) = peer();
-    let mut environment = Environment::of_process();
+    let mut environment = DaemonVariables::of_process();
     let mut talk = Talk::start();
     let config = flags.config(&environment);
     if let Ok(config) = &config {
@@ -66,7 +66,7 @@ pub(super) fn serve(flags: &Flags, waiting: Option<OwnedFd>) -> u8 {
     environment.set("RSYNC_PID", std::process::id().to_string());
     journal.say(&format!("connect from {} ({})", peer.shown_name(), peer.shown_address()));
     let arrival =
-        Arrival { talk: &mut talk, config: &config, peer: &mut peer, environment, journal: &mut journal, flags };
+        Applicant { talk: &mut talk, config: &config, peer: &mut peer, environment, journal: &mut journal, flags };
     match arrival.attend() {
         Ok(Some(mut admitted)) => {
             drop(waiting);
@@ -99,8 +99,8 @@ pub(super) fn serve(flags: &Flags, waiting: Option<OwnedFd>) -> u8 {
 fn behind_proxy(
     proxy: &Peer,
     talk: &mut Talk,
-    settings: &Settings,
-    environment: &Environment,
+    settings: &Parameters,
+    environment: &DaemonVariables,
 ) -> Result<Option<IpAddr>, String> {
     let list = settings.proxy_protocol_hosts.as_deref().map(|list| environment.expand(list)).unwrap_or_default();
     let mut proxy = proxy.clone();

@@ -1,6 +1,6 @@
 //! The daemon's own command line.
 
-use super::config::{Config, ConfigError, Environment};
+use super::config::{Config, ConfigError, DaemonVariables};
 use clap::Parser;
 use protocol::args::ServerArgs;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use std::path::PathBuf;
     disable_version_flag = true,
     args_override_self = true
 )]
-pub(super) struct Flags {
+pub(super) struct DaemonFlags {
     /// Run as an rsync daemon
     #[arg(long, required = true)]
     daemon: bool,
@@ -73,7 +73,7 @@ fn rate(text: &str) -> Result<u64, String> {
     options.map(|args| args.options.bwlimit.unwrap_or(0)).map_err(|_| "expected a rate such as 500, 1.5m or 0".into())
 }
 
-impl Flags {
+impl DaemonFlags {
     /// Reads the command line, `rsync` first. What it names is where it was started, wherever the daemon goes.
     pub(super) fn of(words: impl Iterator<Item = std::ffi::OsString>) -> Result<Self, clap::Error> {
         let mut flags = Self::try_parse_from(words)?;
@@ -92,7 +92,7 @@ impl Flags {
     }
 
     /// Reads the configuration, with what the command line overrides.
-    pub(super) fn config(&self, environment: &Environment) -> Result<Config, ConfigError> {
+    pub(super) fn config(&self, environment: &DaemonVariables) -> Result<Config, ConfigError> {
         let mut config = Config::read(&self.config_file(), &self.dparam, environment)?;
         if let Some(format) = &self.log_file_format {
             let modules = config.modules.iter_mut().map(|module| &mut module.settings);

@@ -1,6 +1,6 @@
 //! Commands of the operator around a transfer. Counterpart: rsync's `pre_exec` and its wait for the transfer's end.
 
-use super::config::Environment;
+use super::config::DaemonVariables;
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStringExt;
@@ -28,7 +28,7 @@ pub(super) fn enabled() -> bool {
 }
 
 /// The command with its `%RSYNC_…%` replaced, where each value is safe in any shell, however often it is read.
-fn command_line(command: &str, environment: &Environment) -> Result<String, String> {
+fn command_line(command: &str, environment: &DaemonVariables) -> Result<String, String> {
     let risky =
         |value: &str| value.chars().any(|letter| letter.is_control() || " \t'\"`$\\;&|<>()*?[]#!~{}".contains(letter));
     let check = |name: &str, value: String| match name.starts_with("RSYNC_") && risky(&value) {
@@ -39,7 +39,7 @@ fn command_line(command: &str, environment: &Environment) -> Result<String, Stri
 }
 
 /// The shell that is to read a command, which may ask what the client's arguments are.
-fn prepared(command: &str, environment: &Environment, args: &[Vec<u8>]) -> Result<Command, String> {
+fn prepared(command: &str, environment: &DaemonVariables, args: &[Vec<u8>]) -> Result<Command, String> {
     let line = command_line(command, environment)?;
     let mut prepared = Command::new(shell());
     prepared.envs(environment.added());
@@ -51,12 +51,12 @@ fn prepared(command: &str, environment: &Environment, args: &[Vec<u8>]) -> Resul
 }
 
 /// Starts a program that goes on beside the session, with pipes of ours for its input and output.
-pub(super) fn start(command: &str, environment: &Environment, args: &[Vec<u8>]) -> Result<Child, String> {
+pub(super) fn start(command: &str, environment: &DaemonVariables, args: &[Vec<u8>]) -> Result<Child, String> {
     prepared(command, environment, args)?.spawn().map_err(|error| format!("cannot run {command:?}: {error}"))
 }
 
 /// Runs a command to its end, with `input` on its standard input. A failure comes with what it printed.
-pub(super) fn run(command: &str, environment: &Environment, args: &[Vec<u8>], input: &[u8]) -> Result<(), String> {
+pub(super) fn run(command: &str, environment: &DaemonVariables, args: &[Vec<u8>], input: &[u8]) -> Result<(), String> {
     let mut child = start(command, environment, args)?;
     if let Some(mut stdin) = child.stdin.take() {
         // A command that does not read its input may do without.
@@ -80,7 +80,7 @@ pub(super) struct After(Child);
 
 impl After {
     /// Starts the wait, while this process may still do what its operator may.
-    pub(super) fn start(command: &str, environment: &Environment) -> Result<Self, String> {
+    pub(super) fn start(command: &str, environment: &DaemonVariables) -> Result<Self, String> {
         let line = command_line(command, environment)?;
         let child = Command::new("/bin/sh")
             .envs(environment.added())
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn commands_are_told_and_can_refuse() {
-        let mut environment = Environment::default();
+        let mut environment = DaemonVariables::default();
         environment.set("RSYNC_MODULE_NAME", "mod");
         environment.set("RSYNC_USER_NAME", "x;y");
         let args = [b"rsyncd".to_vec(), b"--server".to_vec()];
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn the_end_is_heard_of_however_it_comes() {
         let folder = tempfile::tempdir().unwrap();
-        let environment = Environment::default();
+        let environment = DaemonVariables::default();
         for (code, expected) in [(Some(23), "23 5888\n"), (None, "-1 -1\n")] {
             let out = folder.path().join("out");
             let command = format!("echo $RSYNC_EXIT_STATUS $RSYNC_RAW_STATUS > {}", out.display());

@@ -1,7 +1,7 @@
 //! The daemon's log: a file, or the system's. Counterpart: rsync's `log.c`.
 
 use crate::clock;
-use crate::transfer::{open_operator_lock, shown_bytes};
+use crate::disk::{open_operator_lock, shown};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::net::UnixDatagram;
@@ -50,12 +50,12 @@ pub(super) fn facility(name: &str) -> Option<u8> {
 /// Takes lines until it is dropped. What cannot be written is lost: a client is not to wait for a full disk.
 #[derive(Debug)]
 pub(super) struct Journal {
-    sink: Sink,
+    sink: JournalSink,
     pid: u32,
 }
 
 #[derive(Debug)]
-enum Sink {
+enum JournalSink {
     File(File),
     Syslog { socket: UnixDatagram, facility: u8, tag: String },
     Nowhere,
@@ -64,7 +64,7 @@ enum Sink {
 impl Journal {
     /// Appends to a file.
     pub(super) fn file(path: &Path) -> io::Result<Self> {
-        Ok(Self { sink: Sink::File(open_operator_lock(path)?), pid: std::process::id() })
+        Ok(Self { sink: JournalSink::File(open_operator_lock(path)?), pid: std::process::id() })
     }
 
     /// Speaks to the system's log; where there is none, to nobody.
@@ -75,8 +75,8 @@ impl Journal {
             Ok(socket)
         });
         let sink = match connected {
-            Ok(socket) => Sink::Syslog { socket, facility, tag: shown_bytes(tag.as_bytes()) },
-            Err(_) => Sink::Nowhere,
+            Ok(socket) => JournalSink::Syslog { socket, facility, tag: shown(tag.as_bytes()) },
+            Err(_) => JournalSink::Nowhere,
         };
         Self { sink, pid: std::process::id() }
     }
@@ -93,19 +93,19 @@ impl Journal {
 
     fn write(&self, level: Level, text: &str) {
         // Names come from clients: no line of theirs may look like one of ours.
-        let text = shown_bytes(text.trim_end().as_bytes());
+        let text = shown(text.trim_end().as_bytes());
         match &self.sink {
-            Sink::File(file) => {
+            JournalSink::File(file) => {
                 let line = format!("{} [{}] {text}\n", clock::stamp("%Y/%m/%d %H:%M:%S"), self.pid);
                 let mut file = file;
                 let _ = file.write_all(line.as_bytes());
             }
-            Sink::Syslog { socket, facility, tag } => {
+            JournalSink::Syslog { socket, facility, tag } => {
                 let priority = u16::from(*facility) * 8 + level as u16;
                 let now = clock::stamp("%b %e %H:%M:%S");
                 let _ = socket.send(format!("<{priority}>{now} {tag}[{}]: {text}", self.pid).as_bytes());
             }
-            Sink::Nowhere => {}
+            JournalSink::Nowhere => {}
         }
     }
 }

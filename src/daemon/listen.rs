@@ -1,7 +1,7 @@
 //! The listener: takes connections, and starts a process for each.
 
-use super::config::{Config, ConfigError, Environment};
-use super::flags::Flags;
+use super::config::{Config, ConfigError, DaemonVariables};
+use super::flags::DaemonFlags;
 use super::journal::Journal;
 use super::journal_of;
 use crate::lock::{Lock, Taken};
@@ -84,11 +84,11 @@ fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> ListenError {
 }
 
 /// Listens until a signal ends it; in the background unless the command line says otherwise.
-pub(super) fn listen(flags: &Flags) -> Result<(), ListenError> {
+pub(super) fn listen(flags: &DaemonFlags) -> Result<(), ListenError> {
     if !flags.no_detach && !flags.detached {
         return detach();
     }
-    let environment = Environment::of_process();
+    let environment = DaemonVariables::of_process();
     let config = flags.config(&environment)?;
     let options = flags.sockopts.clone().or_else(|| config.globals.socket_options.clone());
     let options = SocketOptions::parse(options.as_deref().unwrap_or_default()).map_err(ListenError::Usage)?;
@@ -151,7 +151,11 @@ fn nowhere() -> io::Result<()> {
     Ok(rustix::stdio::dup2_stderr(&null)?)
 }
 
-fn bind(flags: &Flags, config: &Config, options: &SocketOptions) -> Result<Vec<std::net::TcpListener>, ListenError> {
+fn bind(
+    flags: &DaemonFlags,
+    config: &Config,
+    options: &SocketOptions,
+) -> Result<Vec<std::net::TcpListener>, ListenError> {
     let configured = u16::try_from(config.globals.port).ok().filter(|&port| port > 0);
     let port = flags.port.or(configured).unwrap_or(PORT);
     let named = flags.address.clone().or_else(|| config.globals.address.clone());
@@ -180,11 +184,11 @@ fn bind(flags: &Flags, config: &Config, options: &SocketOptions) -> Result<Vec<s
 }
 
 async fn serve(
-    flags: &Flags,
+    flags: &DaemonFlags,
     listeners: Vec<std::net::TcpListener>,
     options: SocketOptions,
     mut journal: Journal,
-    environment: Environment,
+    environment: DaemonVariables,
 ) -> Result<(), ListenError> {
     let signals = "Cannot listen for signals";
     let mut end = signal(SignalKind::terminate()).map_err(system(signals))?;
@@ -248,7 +252,7 @@ async fn accept(listener: TcpListener) -> (TcpListener, io::Result<TcpStream>) {
 }
 
 /// Waits for the end of a connection, and gives its place among those that wait back as soon as its session begins.
-async fn wait(mut child: Child, place: Place) {
+async fn wait(mut child: Child, place: ConnectionPlace) {
     if let Some(mut told) = child.stdout.take() {
         // Its end is all that is ever told.
         let _ = told.read(&mut [0]).await;
@@ -268,7 +272,7 @@ impl Waiting {
     }
 
     /// A place for one more; `None` where the address has all that it may have.
-    fn place(&self, from: Option<IpAddr>) -> Option<Place> {
+    fn place(&self, from: Option<IpAddr>) -> Option<ConnectionPlace> {
         let from = from.map(neighbourhood);
         let mut counts = self.counts();
         let count = counts.entry(from).or_default();
@@ -276,17 +280,17 @@ impl Waiting {
             return None;
         }
         *count += 1;
-        Some(Place { from, all: self.clone() })
+        Some(ConnectionPlace { from, all: self.clone() })
     }
 }
 
 /// One such place.
-struct Place {
+struct ConnectionPlace {
     from: Option<IpAddr>,
     all: Waiting,
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPlace {
     fn drop(&mut self) {
         let mut counts = self.all.counts();
         if let Some(count) = counts.get_mut(&self.from) {
@@ -306,7 +310,7 @@ fn neighbourhood(address: IpAddr) -> IpAddr {
     }
 }
 
-fn start(flags: &Flags, stream: TcpStream, options: &SocketOptions) -> io::Result<Child> {
+fn start(flags: &DaemonFlags, stream: TcpStream, options: &SocketOptions) -> io::Result<Child> {
     let stream = stream.into_std()?;
     stream.set_nonblocking(false)?;
     options.apply(&stream)?;
@@ -339,7 +343,7 @@ struct PidFile {
 impl PidFile {
     fn write(path: &Path) -> Result<Self, ListenError> {
         let what = || format!("Cannot write the pid file {}", path.display());
-        let file = crate::transfer::open_operator_lock(path).map_err(system(what()))?;
+        let file = crate::disk::open_operator_lock(path).map_err(system(what()))?;
         let lock = Lock::take(file).map_err(|taken| match taken {
             Taken::ByAnother => {
                 system(format!("{}; another daemon holds it", what()))(io::ErrorKind::WouldBlock.into())

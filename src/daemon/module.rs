@@ -1,9 +1,9 @@
 //! Entering a module: its folder, its user, and no way back. Counterpart: the middle of rsync's `rsync_module`.
 
-use super::config::{Environment, Settings};
+use super::config::{DaemonVariables, Parameters};
+use crate::disk::{confine, open_operand};
 use crate::transfer::filters::{Rules, RulesError};
 use crate::transfer::guard::Guard;
-use crate::transfer::{confine, open_operand};
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 use protocol::args::Options;
 use protocol::filter::Action;
@@ -40,7 +40,7 @@ pub(super) struct NoEntry {
 
 impl Entrance {
     /// Looks up whom the module runs as, and opens its folder.
-    pub(super) fn find(settings: &Settings, environment: &Environment) -> Result<Self, NoEntry> {
+    pub(super) fn find(settings: &Parameters, environment: &DaemonVariables) -> Result<Self, NoEntry> {
         let expand = |text: &Option<String>| text.as_deref().map(|text| environment.expand(text));
         let path = expand(&settings.path).unwrap_or_default();
         let identity = match rustix::process::geteuid().is_root() {
@@ -103,7 +103,7 @@ impl Entrance {
 
 /// Leaves what a connection does not need of the daemon's rights, before a word is heard of its client (`daemon chroot`,
 /// `daemon uid` and `daemon gid`).
-pub(super) fn step_down(settings: &Settings, environment: &Environment) -> Result<(), NoEntry> {
+pub(super) fn step_down(settings: &Parameters, environment: &DaemonVariables) -> Result<(), NoEntry> {
     let expand = |text: &Option<String>| text.as_deref().map(|text| environment.expand(text));
     let (uid, gid) = (expand(&settings.daemon_uid), expand(&settings.daemon_gid));
     let no = |client: &'static str| {
@@ -133,7 +133,7 @@ pub(super) fn step_down(settings: &Settings, environment: &Environment) -> Resul
 }
 
 /// What the module keeps from its clients; files of rules are read as they lie outside.
-pub(super) fn guard(settings: &Settings, environment: &Environment) -> Result<Option<Guard>, NoEntry> {
+pub(super) fn guard(settings: &Parameters, environment: &DaemonVariables) -> Result<Option<Guard>, NoEntry> {
     let expand = |text: &Option<String>| text.as_deref().map(|text| environment.expand(text).into_bytes());
     let gather = || {
         let mut rules = Rules::new(&Options::default());

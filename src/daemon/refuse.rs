@@ -1,6 +1,6 @@
 //! `refuse options`: which of a client's options a module does not take. Counterpart: rsync's `set_refuse_options`.
 
-use crate::wild;
+use crate::disk::wild;
 
 /// Letters and the long names of the same options.
 const LETTERS: [(u8, &str); 37] = [

@@ -2,21 +2,21 @@
 
 use super::access::Peer;
 use super::arrival::Admitted;
-use super::auth::Access;
-use super::config::Settings;
+use super::auth::UserAccess;
+use super::config::Parameters;
 use super::journal::Journal;
 use super::module::inside;
 use super::refuse::Refusals;
 use super::talk::Talk;
+use crate::disk::wild;
 use crate::exit;
 use crate::report::Ledger;
 use crate::report::ledger::Site;
 use crate::rsync::served;
+use crate::transfer::glob::Globs;
 use crate::transfer::guard::Guard;
 use crate::transfer::serve::{Served, hello, serve_session};
 use crate::transfer::{TransferError, charset, greet_agreed};
-use crate::wild;
-use crate::wild::glob::Globs;
 use protocol::args::{ArgsError, Options, ServerArgs};
 use protocol::daemon::ArgList;
 use std::time::Duration;
@@ -134,9 +134,9 @@ fn ask(admitted: &Admitted<'_>) -> Result<ServerArgs, Refused> {
     // The module is the boundary already, and this is the client's word.
     args.options.confine_root = None;
     let read_only = match admitted.access {
-        Access::ReadOnly => true,
-        Access::ReadWrite => false,
-        Access::AsModule | Access::Deny => settings.read_only,
+        UserAccess::ReadOnly => true,
+        UserAccess::ReadWrite => false,
+        UserAccess::AsModule | UserAccess::Deny => settings.read_only,
     };
     if !args.sender && read_only {
         return Err(Refused { text: "ERROR: module is read only".into(), code: 1, args: Box::new(args) });
@@ -194,7 +194,7 @@ fn folders(options: &Options) -> impl Iterator<Item = &Vec<u8>> {
 }
 
 /// Makes the module's parameters the session's options.
-fn apply(settings: &Settings, admitted: &Admitted<'_>, options: &mut Options) {
+fn apply(settings: &Parameters, admitted: &Admitted<'_>, options: &mut Options) {
     let expand = |text: &Option<String>| text.as_deref().map(|text| admitted.environment.expand(text).into_bytes());
     options.verbose = options.verbose.min(u8::try_from(settings.max_verbosity).unwrap_or(u8::MAX));
     options.secluded_args = ArgList::is_secluded(&admitted.args);

@@ -1,6 +1,6 @@
 //! `max connections`: one lock in a shared file for each connection. Counterpart: rsync's `claim_connection`.
 
-use crate::transfer::open_operator_lock;
+use crate::disk::open_operator_lock;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;

@@ -158,8 +158,8 @@ impl Talk {
         let count = Count::default();
         let mut link = stdio(stall_limit);
         let rest = Cursor::new(self.server.into_rest());
-        link.reader = Box::new(Counted(rest.chain(link.reader), count.clone()));
-        link.writer = Box::new(Counted(link.writer, count.clone()));
+        link.reader = Box::new(CountedStream(rest.chain(link.reader), count.clone()));
+        link.writer = Box::new(CountedStream(link.writer, count.clone()));
         (link, count)
     }
 }
@@ -180,9 +180,9 @@ impl Count {
     }
 }
 
-struct Counted<T>(T, Count);
+struct CountedStream<T>(T, Count);
 
-impl<T: Read> Read for Counted<T> {
+impl<T: Read> Read for CountedStream<T> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.0.read(buffer)?;
         self.1.0.1.fetch_add(n as u64, Ordering::Relaxed);
@@ -190,7 +190,7 @@ impl<T: Read> Read for Counted<T> {
     }
 }
 
-impl<T: Write> Write for Counted<T> {
+impl<T: Write> Write for CountedStream<T> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = self.0.write(bytes)?;
         self.1.0.0.fetch_add(n as u64, Ordering::Relaxed);
@@ -202,7 +202,7 @@ impl<T: Write> Write for Counted<T> {
     }
 }
 
-impl<T: Sink> Sink for Counted<T> {
+impl<T: Sink> Sink for CountedStream<T> {
     fn give(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
         let len = bytes.len();
         self.0.give(bytes)?;

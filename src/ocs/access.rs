@@ -29,21 +29,21 @@ pub enum AccessError {
 }
 
 /// The rules in force for one agent.
-pub struct Access {
+pub struct AgentAccess {
     policy: &'static str,
     director: Option<String>,
     instance_id: String,
     agent_class: String,
-    rules: Vec<Rule>,
+    rules: Vec<AccessRule>,
     update_timestamp: f64,
     update_count: u64,
     step: Value,
 }
 
-struct Rule {
+struct AccessRule {
     password: Password,
     level: u8,
-    scope: Scope,
+    scope: RuleScope,
     lockout: String,
     lockout_levels: Vec<u8>,
 }
@@ -56,19 +56,19 @@ enum Password {
 }
 
 #[derive(Default)]
-struct Scope {
+struct RuleScope {
     all: bool,
     agent_class: Option<String>,
     instance_id: Option<String>,
 }
 
-impl Access {
+impl AgentAccess {
     /// The rules of a policy text for this agent; no text is `none`.
     pub fn new(policy: Option<&str>, instance_id: &str, agent_class: &str) -> Result<Self, AccessError> {
-        let rule = |level, password| Rule {
+        let rule = |level, password| AccessRule {
             password,
             level,
-            scope: Scope { all: true, ..Scope::default() },
+            scope: RuleScope { all: true, ..RuleScope::default() },
             lockout: String::new(),
             lockout_levels: Vec::new(),
         };
@@ -168,7 +168,7 @@ impl Access {
             return Ok(false);
         }
         let rules = message.get("rules").and_then(Value::as_array).ok_or(AccessError::Rules("a list of rules"))?;
-        let rules = rules.iter().map(Rule::read).collect::<Result<Vec<_>, _>>()?;
+        let rules = rules.iter().map(AccessRule::read).collect::<Result<Vec<_>, _>>()?;
         self.step = message.get("step").filter(|step| step.is_number()).ok_or(AccessError::Rules("a step"))?.clone();
         self.rules = rules;
         self.update_count += 1;
@@ -198,7 +198,7 @@ fn name(level: u8) -> &'static str {
     }
 }
 
-impl Rule {
+impl AccessRule {
     fn read(rule: &Value) -> Result<Self, AccessError> {
         let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
         let level =
@@ -211,12 +211,12 @@ impl Rule {
             _ => Password::Blocked,
         };
         let scope = match rule.get("scope_spec") {
-            Some(Value::Object(scope)) => Scope {
+            Some(Value::Object(scope)) => RuleScope {
                 all: scope.get("default").and_then(Value::as_bool).unwrap_or(false),
                 agent_class: text(scope.get("agent_class")),
                 instance_id: text(scope.get("instance_id")),
             },
-            _ => Scope { all: true, ..Scope::default() },
+            _ => RuleScope { all: true, ..RuleScope::default() },
         };
         let levels = rule.get("lockout_levels").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let word = |key| text(rule.get(key)).unwrap_or_else(|| "None".to_owned());
@@ -255,7 +255,7 @@ impl Password {
     }
 }
 
-impl Scope {
+impl RuleScope {
     fn matches(&self, agent_class: &str, instance_id: &str) -> bool {
         let fits = |pattern: &Option<String>, word| pattern.as_ref().is_none_or(|pattern| matches_list(pattern, word));
         self.all

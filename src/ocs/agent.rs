@@ -3,12 +3,12 @@
 mod calls;
 mod router;
 
-use super::access::{Access, AccessError};
-use super::feeds::{Feed, FeedError, Owner, Payload};
+use super::access::{AccessError, AgentAccess};
+use super::feeds::{Feed, FeedError, FeedOwner, Payload};
 use super::operation::{OpType, Operation, Params};
-use super::session::{Session, Status};
+use super::session::{OpSession, OpStatus};
 use super::wamp::{self, MAX_MESSAGE, WampError};
-use super::{Flag, lock};
+use super::{Latch, lock};
 use crate::clock::unix_now;
 use serde_json::{Map, Value};
 use std::any::Any;
@@ -59,7 +59,7 @@ pub enum AgentError {
     Address(#[from] WampError),
     /// The access policy.
     #[error(transparent)]
-    Access(#[from] AccessError),
+    AgentAccess(#[from] AccessError),
     /// A feed.
     #[error(transparent)]
     Feed(#[from] FeedError),
@@ -121,26 +121,26 @@ impl std::fmt::Display for AgentEnd {
 
 /// An agent to be. Register operations and feeds, then run it.
 pub struct Agent {
-    shared: Arc<Shared>,
+    shared: Arc<AgentCore>,
     events: mpsc::Receiver<(String, Value)>,
 }
 
 /// A hold on an agent, from any thread. Clones are the same hold.
 #[derive(Clone)]
-pub struct AgentHandle(Arc<Shared>);
+pub struct AgentHandle(Arc<AgentCore>);
 
-struct Shared {
+struct AgentCore {
     config: AgentConfig,
     address: String,
     session_id: String,
-    access: Mutex<Access>,
+    access: Mutex<AgentAccess>,
     operations: Mutex<BTreeMap<String, Arc<Operation>>>,
     sessions: Mutex<Sessions>,
     feeds: Mutex<Vec<Feed>>,
     events: mpsc::Sender<(String, Value)>,
     joined: AtomicBool,
     told_unreachable: AtomicBool,
-    shutdown: Flag,
+    shutdown: Latch,
     stop_by: OnceLock<Instant>,
     runtime: Handle,
 }
@@ -148,7 +148,7 @@ struct Shared {
 #[derive(Default)]
 struct Sessions {
     next: u64,
-    last: HashMap<String, Session>,
+    last: HashMap<String, OpSession>,
 }
 
 /// Who starts an operation.
@@ -158,13 +158,13 @@ enum Caller<'a> {
 }
 
 /// The answer to an operation call: code, message, and the session, with how it looked at that moment.
-struct Reply(i8, String, Option<(Session, Value)>);
+struct StartReply(i8, String, Option<(OpSession, Value)>);
 
 /// Bytes of messages in an answer; with the data they stay below what a WAMP message may hold.
 const MESSAGE_BUDGET: usize = 512 << 10;
 
-impl Reply {
-    fn with(code: i8, text: String, session: Session) -> Self {
+impl StartReply {
+    fn with(code: i8, text: String, session: OpSession) -> Self {
         let encoded = session.encoded(MESSAGE_BUDGET);
         Self(code, text, Some((session, encoded)))
     }
@@ -184,9 +184,9 @@ impl Agent {
             return Err(name("Address root", root, ""));
         }
         wamp::request(&config.wamp_server)?;
-        let access = Access::new(config.access_policy.as_deref(), &config.instance_id, &config.agent_class)?;
+        let access = AgentAccess::new(config.access_policy.as_deref(), &config.instance_id, &config.agent_class)?;
         let (sender, events) = mpsc::channel(MAX_EVENTS);
-        let shared = Shared {
+        let shared = AgentCore {
             address: format!("{}.{}", config.address_root, config.instance_id),
             config,
             // As Python prints a float.
@@ -199,7 +199,7 @@ impl Agent {
             joined: AtomicBool::new(false),
             // Until we have been there once, those who look for the router tell.
             told_unreachable: AtomicBool::new(true),
-            shutdown: Flag::new(),
+            shutdown: Latch::new(),
             stop_by: OnceLock::new(),
             runtime: Handle::try_current().map_err(|_| AgentError::NoRuntime)?,
         };
@@ -242,7 +242,7 @@ impl Agent {
         let operations: Vec<_> = lock(&shared.operations).values().cloned().collect();
         for operation in operations {
             if let Some(params) = &operation.at_start {
-                let Reply(_, text, _) = shared.start(&operation.name, &params.clone().into(), &Caller::Ourselves);
+                let StartReply(_, text, _) = shared.start(&operation.name, &params.clone().into(), &Caller::Ourselves);
                 tracing::info!("{text}");
             }
         }
@@ -264,21 +264,21 @@ impl AgentHandle {
     }
 
     /// Starts an operation as the agent itself does, or says why not.
-    pub fn start_op(&self, name: &str, params: Params) -> Result<Session, String> {
+    pub fn start_op(&self, name: &str, params: Params) -> Result<OpSession, String> {
         match self.0.start(name, &params.into(), &Caller::Ourselves) {
-            Reply(0, _, Some((session, _))) => Ok(session),
-            Reply(_, text, _) => Err(text),
+            StartReply(0, _, Some((session, _))) => Ok(session),
+            StartReply(_, text, _) => Err(text),
         }
     }
 
     /// Asks a running operation to end; whether it was running.
     pub fn stop_op(&self, name: &str) -> bool {
-        let session = self.session(name).filter(|session| session.status() < Status::Stopping);
+        let session = self.session(name).filter(|session| session.status() < OpStatus::Stopping);
         session.inspect(ask_to_end).is_some()
     }
 
     /// The running or last run of an operation.
-    pub fn session(&self, name: &str) -> Option<Session> {
+    pub fn session(&self, name: &str) -> Option<OpSession> {
         self.0.session(name)
     }
 
@@ -288,15 +288,15 @@ impl AgentHandle {
     }
 }
 
-fn ask_to_end(session: &Session) {
+fn ask_to_end(session: &OpSession) {
     // In this order: once asked, it may have ended before the next line.
-    session.set_status(Status::Stopping);
+    session.set_status(OpStatus::Stopping);
     session.request_stop();
 }
 
-impl Shared {
+impl AgentCore {
     fn add_feed(&self, name: &str, record: bool, agg_params: Map<String, Value>) -> Result<(), FeedError> {
-        let owner = Owner { address: &self.address, class: &self.config.agent_class, session_id: &self.session_id };
+        let owner = FeedOwner { address: &self.address, class: &self.config.agent_class, session_id: &self.session_id };
         let feed = Feed::new(&owner, name, record, agg_params)?;
         let mut feeds = lock(&self.feeds);
         if feeds.iter().any(|known| known.name == name) {
@@ -310,7 +310,7 @@ impl Shared {
         lock(&self.operations).get(name).cloned()
     }
 
-    fn session(&self, name: &str) -> Option<Session> {
+    fn session(&self, name: &str) -> Option<OpSession> {
         lock(&self.sessions).last.get(name).cloned()
     }
 
@@ -337,19 +337,19 @@ impl Shared {
     /// What a heartbeat carries: the state of every operation.
     fn op_codes(&self) -> Value {
         let sessions = lock(&self.sessions);
-        let code = |name: &String| sessions.last.get(name).map_or(super::session::OP_CODE_NONE, Session::op_code);
+        let code = |name: &String| sessions.last.get(name).map_or(super::session::OP_CODE_NONE, OpSession::op_code);
         let codes: Map<_, _> = lock(&self.operations).keys().map(|name| (name.clone(), code(name).into())).collect();
         codes.into()
     }
 
-    fn start(&self, name: &str, params: &Value, caller: &Caller<'_>) -> Reply {
+    fn start(&self, name: &str, params: &Value, caller: &Caller<'_>) -> StartReply {
         let Some(operation) = self.operation(name) else {
-            return Reply(-1, format!("No task or process called \"{name}\""), None);
+            return StartReply(-1, format!("No task or process called \"{name}\""), None);
         };
         // Held to the end, so that two starts cannot both find it idle.
         let mut sessions = lock(&self.sessions);
-        if let Some(session) = sessions.last.get(name).filter(|session| session.status() != Status::Done) {
-            return Reply::with(-1, format!("Operation \"{name}\" already in progress."), session.clone());
+        if let Some(session) = sessions.last.get(name).filter(|session| session.status() != OpStatus::Done) {
+            return StartReply::with(-1, format!("Operation \"{name}\" already in progress."), session.clone());
         }
         let level = {
             let access = lock(&self.access);
@@ -360,29 +360,29 @@ impl Shared {
         };
         let level = match level {
             Ok(level) => level,
-            Err(text) => return Reply(-1, text, None),
+            Err(text) => return StartReply(-1, text, None),
         };
         let params = match operation.check(params) {
             Ok(params) => params,
-            Err(text) => return Reply(-1, text, None),
+            Err(text) => return StartReply(-1, text, None),
         };
         if self.shutdown.is_raised() {
-            return Reply(-1, format!("Operation \"{name}\" is not started because the agent is ending."), None);
+            return StartReply(-1, format!("Operation \"{name}\" is not started because the agent is ending."), None);
         }
-        let session = Session::new(sessions.next, name, level);
+        let session = OpSession::new(sessions.next, name, level);
         sessions.next += 1;
         sessions.last.insert(name.to_owned(), session.clone());
         let text = format!("Started {} \"{name}\".", operation.op_type.name());
         // Made before the launch, so that it shows the run still starting.
-        let reply = Reply::with(0, text, session.clone());
+        let reply = StartReply::with(0, text, session.clone());
         self.launch(operation, session, params);
         reply
     }
 
-    fn launch(&self, operation: Arc<Operation>, session: Session, params: Params) {
+    fn launch(&self, operation: Arc<Operation>, session: OpSession, params: Params) {
         let runtime = self.runtime.clone();
         self.runtime.spawn(async move {
-            session.set_status(Status::Running);
+            session.set_status(OpStatus::Running);
             // On a task of its own, so that a panic of its code ends the run and nothing else.
             let own = session.clone();
             let run = runtime.spawn(async move { (operation.code)(own, params).await });
@@ -394,8 +394,8 @@ impl Shared {
         });
     }
 
-    fn running(&self) -> Vec<Session> {
-        lock(&self.sessions).last.values().filter(|session| session.status() != Status::Done).cloned().collect()
+    fn running(&self) -> Vec<OpSession> {
+        lock(&self.sessions).last.values().filter(|session| session.status() != OpStatus::Done).cloned().collect()
     }
 
     /// Asks everything that runs to end; the moment until which to wait for it, the same however often it is asked.

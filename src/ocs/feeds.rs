@@ -52,7 +52,7 @@ pub enum FeedError {
 
 /// The values of one field, of one type for ever.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Values {
+pub enum FieldValues {
     /// Always written with a decimal point, so that recorders keep the type.
     Float(Vec<f64>),
     /// Whole numbers.
@@ -68,7 +68,7 @@ pub enum Values {
 pub struct Block {
     name: String,
     timestamps: Vec<f64>,
-    fields: Vec<(String, Values)>,
+    fields: Vec<(String, FieldValues)>,
 }
 
 impl Block {
@@ -84,7 +84,7 @@ impl Block {
 
     /// Adds a field with as many values as there are times.
     #[must_use]
-    pub fn field(mut self, name: &str, values: Values) -> Self {
+    pub fn field(mut self, name: &str, values: FieldValues) -> Self {
         self.fields.push((name.to_owned(), values));
         self
     }
@@ -92,19 +92,19 @@ impl Block {
     /// Adds a field of one number.
     #[must_use]
     pub fn float(self, name: &str, value: f64) -> Self {
-        self.field(name, Values::Float(vec![value]))
+        self.field(name, FieldValues::Float(vec![value]))
     }
 
     /// Adds a field of one whole number.
     #[must_use]
     pub fn int(self, name: &str, value: i64) -> Self {
-        self.field(name, Values::Int(vec![value]))
+        self.field(name, FieldValues::Int(vec![value]))
     }
 
     /// Adds a field of one text.
     #[must_use]
     pub fn text(self, name: &str, value: &str) -> Self {
-        self.field(name, Values::Text(vec![value.to_owned()]))
+        self.field(name, FieldValues::Text(vec![value.to_owned()]))
     }
 
     fn check(&self) -> Result<(), FeedError> {
@@ -115,7 +115,7 @@ impl Block {
             if values.len() != self.timestamps.len() {
                 return Err(FeedError::Length(self.name.clone()));
             }
-            if matches!(values, Values::Float(numbers) if numbers.iter().any(|number| !number.is_finite())) {
+            if matches!(values, FieldValues::Float(numbers) if numbers.iter().any(|number| !number.is_finite())) {
                 return Err(FeedError::NotFinite(self.name.clone()));
             }
         }
@@ -141,7 +141,7 @@ impl Block {
     }
 }
 
-impl Values {
+impl FieldValues {
     fn len(&self) -> usize {
         match self {
             Self::Float(values) => values.len(),
@@ -207,7 +207,7 @@ pub(super) struct Feed {
 }
 
 /// Whom a feed belongs to.
-pub(super) struct Owner<'a> {
+pub(super) struct FeedOwner<'a> {
     pub(super) address: &'a str,
     pub(super) class: &'a str,
     pub(super) session_id: &'a str,
@@ -215,7 +215,7 @@ pub(super) struct Owner<'a> {
 
 impl Feed {
     pub(super) fn new(
-        owner: &Owner<'_>,
+        owner: &FeedOwner<'_>,
         name: &str,
         record: bool,
         agg_params: Map<String, Value>,
@@ -282,7 +282,7 @@ mod tests {
     use super::*;
 
     fn feed(record: bool) -> Feed {
-        let owner = Owner { address: "observatory.a", class: "A", session_id: "1795350017.0" };
+        let owner = FeedOwner { address: "observatory.a", class: "A", session_id: "1795350017.0" };
         Feed::new(&owner, "stats", record, Map::new()).unwrap()
     }
 
@@ -323,7 +323,7 @@ mod tests {
             Block::sample("b", 1.0).float("x", f64::NAN),
             Block::sample("b", f64::INFINITY).float("x", 1.0),
             Block::sample("b", 1.0),
-            Block::samples("b", vec![]).field("x", Values::Bool(vec![])),
+            Block::samples("b", vec![]).field("x", FieldValues::Bool(vec![])),
             Block::samples("b", vec![1.0, 2.0]).int("x", 1),
             Block::sample("b", 1.0).int("1x", 1),
             Block::sample("b", 1.0).int("a-b", 1),
@@ -340,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_feed_name_is_one_component() {
-        let owner = Owner { address: "observatory.a", class: "A", session_id: "1" };
+        let owner = FeedOwner { address: "observatory.a", class: "A", session_id: "1" };
         for bad in ["", "a.b", "A", "a-b", "ä"] {
             assert!(Feed::new(&owner, bad, true, Map::new()).is_err(), "{bad}");
         }

@@ -1,19 +1,19 @@
 //! What an agent can do: processes, which run until stopped, and tasks, which end by themselves.
 
-use super::session::Session;
+use super::session::OpSession;
 use serde_json::{Map, Value, json};
 use std::pin::Pin;
 
 /// Parameters of a start, checked and completed.
 pub type Params = Map<String, Value>;
 /// How a run ended: success or failure, each with the words for its last message.
-pub type Outcome = Result<String, String>;
+pub type OpOutcome = Result<String, String>;
 
-type Code = dyn Fn(Session, Params) -> Pin<Box<dyn Future<Output = Outcome> + Send>> + Send + Sync;
+type Code = dyn Fn(OpSession, Params) -> Pin<Box<dyn Future<Output = OpOutcome> + Send>> + Send + Sync;
 
 /// The type of a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ParamKind {
     /// A number; whole ones are taken and made floating.
     Float,
     /// A whole number.
@@ -32,19 +32,19 @@ pub enum Kind {
 #[derive(Debug, Clone)]
 pub struct Param {
     name: String,
-    kind: Kind,
+    kind: ParamKind,
     default: Option<Value>,
     choices: Option<Vec<Value>>,
 }
 
 impl Param {
     /// One that a start must give.
-    pub fn required(name: &str, kind: Kind) -> Self {
+    pub fn required(name: &str, kind: ParamKind) -> Self {
         Self { name: name.to_owned(), kind, default: None, choices: None }
     }
 
     /// One that has this value (perhaps null) when a start does not give it.
-    pub fn optional(name: &str, kind: Kind, default: impl Into<Value>) -> Self {
+    pub fn optional(name: &str, kind: ParamKind, default: impl Into<Value>) -> Self {
         Self { default: Some(default.into()), ..Self::required(name, kind) }
     }
 
@@ -68,15 +68,15 @@ impl Param {
         // In Python a bool is an int, and an int is taken for a float.
         let whole = |value: &Value| value.as_bool().map(i64::from).or_else(|| value.as_i64());
         let (fitting, class) = match self.kind {
-            Kind::Float => {
+            ParamKind::Float => {
                 let number = value.as_f64().or_else(|| whole(&value).map(|number| number as f64));
                 (number.map(Value::from), "float")
             }
-            Kind::Int => (whole(&value).map(Value::from).or_else(|| value.as_u64().map(Value::from)), "int"),
-            Kind::Text => (value.is_string().then(|| value.clone()), "str"),
-            Kind::Bool => (value.is_boolean().then(|| value.clone()), "bool"),
-            Kind::List => (value.is_array().then(|| value.clone()), "list"),
-            Kind::Any => (Some(value.clone()), "object"),
+            ParamKind::Int => (whole(&value).map(Value::from).or_else(|| value.as_u64().map(Value::from)), "int"),
+            ParamKind::Text => (value.is_string().then(|| value.clone()), "str"),
+            ParamKind::Bool => (value.is_boolean().then(|| value.clone()), "bool"),
+            ParamKind::List => (value.is_array().then(|| value.clone()), "list"),
+            ParamKind::Any => (Some(value.clone()), "object"),
         };
         let Some(value) = fitting else {
             return Err(format!("Param '{name}'={} is not of required type (<class '{class}'>)", python_str(&value)));
@@ -98,7 +98,7 @@ pub enum OpType {
     Process,
     /// It ends by itself; some can be aborted.
     Task {
-        /// Whether it heeds [`Session::stop_requested`].
+        /// Whether it heeds [`OpSession::stop_requested`].
         abortable: bool,
     },
 }
@@ -125,11 +125,11 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// A process: `code` runs as an asynchronous task until [`Session::stop_requested`].
+    /// A process: `code` runs as an asynchronous task until [`OpSession::stop_requested`].
     pub fn process<F, R>(name: &str, code: F) -> Self
     where
-        F: Fn(Session, Params) -> R + Send + Sync + 'static,
-        R: Future<Output = Outcome> + Send + 'static,
+        F: Fn(OpSession, Params) -> R + Send + Sync + 'static,
+        R: Future<Output = OpOutcome> + Send + 'static,
     {
         Self {
             name: name.to_owned(),
@@ -146,13 +146,13 @@ impl Operation {
     /// A task: `code` runs as an asynchronous task and ends by itself.
     pub fn task<F, R>(name: &str, code: F) -> Self
     where
-        F: Fn(Session, Params) -> R + Send + Sync + 'static,
-        R: Future<Output = Outcome> + Send + 'static,
+        F: Fn(OpSession, Params) -> R + Send + Sync + 'static,
+        R: Future<Output = OpOutcome> + Send + 'static,
     {
         Self { op_type: OpType::Task { abortable: false }, ..Self::process(name, code) }
     }
 
-    /// A task that ends early at [`Session::stop_requested`].
+    /// A task that ends early at [`OpSession::stop_requested`].
     #[must_use]
     pub fn abortable(mut self) -> Self {
         if let OpType::Task { abortable } = &mut self.op_type {
@@ -269,9 +269,9 @@ mod tests {
 
     fn delay() -> Operation {
         Operation::task("delay", |_, _| async { Ok(String::new()) })
-            .param(Param::required("delay", Kind::Float))
-            .param(Param::optional("mode", Kind::Text, "slow").choices(vec!["slow".into(), "fast".into()]))
-            .param(Param::optional("count", Kind::Int, Value::Null))
+            .param(Param::required("delay", ParamKind::Float))
+            .param(Param::optional("mode", ParamKind::Text, "slow").choices(vec!["slow".into(), "fast".into()]))
+            .param(Param::optional("count", ParamKind::Int, Value::Null))
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! One run of an operation, as its code and its callers see it.
 
-use super::{Flag, lock};
+use super::{Latch, lock};
 use crate::clock::unix_now;
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
@@ -20,7 +20,7 @@ const MAX_DATA: usize = 256 << 10;
 
 /// How far a run is. It only moves forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Status {
+pub enum OpStatus {
     /// Asked for, its code does not run yet.
     Starting,
     /// Its code runs.
@@ -31,7 +31,7 @@ pub enum Status {
     Done,
 }
 
-impl Status {
+impl OpStatus {
     fn name(self) -> &'static str {
         match self {
             Self::Starting => "starting",
@@ -47,20 +47,20 @@ pub const OP_CODE_NONE: u8 = 1;
 
 /// A run of an operation. Clones are the same run.
 #[derive(Clone)]
-pub struct Session(Arc<Inner>);
+pub struct OpSession(Arc<Inner>);
 
 struct Inner {
     id: u64,
     op_name: String,
     cred_level: u8,
     start_time: f64,
-    state: Mutex<State>,
-    stop: Flag,
-    done: Flag,
+    state: Mutex<SessionState>,
+    stop: Latch,
+    done: Latch,
 }
 
-struct State {
-    status: Status,
+struct SessionState {
+    status: OpStatus,
     degraded: bool,
     success: Option<bool>,
     end_time: Option<f64>,
@@ -69,12 +69,12 @@ struct State {
     purged: f64,
 }
 
-impl Session {
+impl OpSession {
     /// A run that is starting.
     pub(super) fn new(id: u64, op_name: &str, cred_level: u8) -> Self {
         let start_time = unix_now();
-        let state = State {
-            status: Status::Starting,
+        let state = SessionState {
+            status: OpStatus::Starting,
             degraded: false,
             success: None,
             end_time: None,
@@ -88,11 +88,11 @@ impl Session {
             cred_level,
             start_time,
             state: Mutex::new(state),
-            stop: Flag::new(),
-            done: Flag::new(),
+            stop: Latch::new(),
+            done: Latch::new(),
         };
         let session = Self(Arc::new(inner));
-        session.note(&mut lock(&session.0.state), start_time, status_text(Status::Starting));
+        session.note(&mut lock(&session.0.state), start_time, status_text(OpStatus::Starting));
         session
     }
 
@@ -107,14 +107,14 @@ impl Session {
     }
 
     /// How far it is.
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> OpStatus {
         lock(&self.0.state).status
     }
 
-    /// Moves forward; a step back is ignored. The framework sets all of them itself, [`Status::Done`] it alone.
-    pub fn set_status(&self, status: Status) {
+    /// Moves forward; a step back is ignored. The framework sets all of them itself, [`OpStatus::Done`] it alone.
+    pub fn set_status(&self, status: OpStatus) {
         let mut state = lock(&self.0.state);
-        if status > state.status && status != Status::Done {
+        if status > state.status && status != OpStatus::Done {
             state.status = status;
             self.note(&mut state, unix_now(), status_text(status));
         }
@@ -180,8 +180,8 @@ impl Session {
         self.note(&mut state, now, text);
         state.success = Some(success);
         state.end_time = Some(now);
-        state.status = Status::Done;
-        self.note(&mut state, now, status_text(Status::Done));
+        state.status = OpStatus::Done;
+        self.note(&mut state, now, status_text(OpStatus::Done));
         drop(state);
         self.0.done.raise();
     }
@@ -222,17 +222,17 @@ impl Session {
         })
     }
 
-    fn note(&self, state: &mut State, time: f64, text: String) {
+    fn note(&self, state: &mut SessionState, time: f64, text: String) {
         tracing::info!("{}:{} {}", self.0.op_name, self.0.id, &text[..text.floor_char_boundary(MAX_TEXT)]);
         state.keep(time, text);
     }
 }
 
-fn status_text(status: Status) -> String {
+fn status_text(status: OpStatus) -> String {
     format!("Status is now \"{}\".", status.name())
 }
 
-impl State {
+impl SessionState {
     fn keep(&mut self, time: f64, mut text: String) {
         text.truncate(text.floor_char_boundary(MAX_TEXT));
         self.messages.push_back((time, text));
@@ -241,12 +241,12 @@ impl State {
 
     fn op_code(&self) -> u8 {
         match (self.status, self.success) {
-            (Status::Starting, _) => 2,
-            (Status::Running, _) if self.degraded => 8,
-            (Status::Running, _) => 3,
-            (Status::Stopping, _) => 4,
-            (Status::Done, Some(true)) => 5,
-            (Status::Done, _) => 6,
+            (OpStatus::Starting, _) => 2,
+            (OpStatus::Running, _) if self.degraded => 8,
+            (OpStatus::Running, _) => 3,
+            (OpStatus::Stopping, _) => 4,
+            (OpStatus::Done, Some(true)) => 5,
+            (OpStatus::Done, _) => 6,
         }
     }
 
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_run_has_exactly_the_eleven_fields() {
-        let session = Session::new(3, "run", 1);
+        let session = OpSession::new(3, "run", 1);
         let encoded = session.encoded(1 << 20);
         let mut keys: Vec<_> = encoded.as_object().unwrap().keys().map(String::as_str).collect();
         keys.sort_unstable();
@@ -298,16 +298,16 @@ mod tests {
 
     #[test]
     fn status_moves_forward_only_and_op_codes_follow() {
-        let session = Session::new(0, "run", 1);
-        session.set_status(Status::Running);
+        let session = OpSession::new(0, "run", 1);
+        session.set_status(OpStatus::Running);
         assert_eq!(session.op_code(), 3);
         session.set_degraded(true);
         assert_eq!(session.op_code(), 8);
-        session.set_status(Status::Stopping);
+        session.set_status(OpStatus::Stopping);
         assert_eq!(session.op_code(), 4);
-        session.set_status(Status::Running);
-        session.set_status(Status::Done);
-        assert_eq!(session.status(), Status::Stopping);
+        session.set_status(OpStatus::Running);
+        session.set_status(OpStatus::Done);
+        assert_eq!(session.status(), OpStatus::Stopping);
         session.finish(true, "Stopped".to_owned());
         assert_eq!((session.op_code(), session.success()), (5, Some(true)));
         let encoded = session.encoded(1 << 20);
@@ -322,7 +322,7 @@ mod tests {
 
     #[test]
     fn messages_are_bounded_in_number_length_and_bytes_shown() {
-        let session = Session::new(0, "run", 1);
+        let session = OpSession::new(0, "run", 1);
         for i in 0..MAX_MESSAGES + 10 {
             session.add_message(&i.to_string());
         }
@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn old_messages_go_but_for_the_last_five() {
-        let session = Session::new(0, "run", 1);
+        let session = OpSession::new(0, "run", 1);
         for i in 0..20 {
             session.add_message(&i.to_string());
         }
@@ -352,7 +352,7 @@ mod tests {
 
     #[test]
     fn data_is_an_object_of_bounded_size() {
-        let session = Session::new(0, "run", 1);
+        let session = OpSession::new(0, "run", 1);
         session.set_data(json!({"rate": f64::NAN, "timestamp": 1.0}));
         session.set_data(json!([1]));
         session.set_data(json!({"x": "y".repeat(MAX_DATA)}));

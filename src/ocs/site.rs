@@ -14,10 +14,10 @@ mod tests;
 mod words;
 mod yaml;
 
-pub use error::{Place, SiteError};
+pub use error::{SiteError, SitePlace};
 pub use flags::SiteFlags;
 
-use entry::{Entry, Section};
+use entry::{Section, SiteEntry};
 use plain::{Plain, cut};
 use std::ffi::OsString;
 use std::fmt;
@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 use words::Group;
-use yaml::Content;
+use yaml::YamlContent;
 
 /// The way out of most trouble with finding our entry.
 const SITE_HELP: &str = "name ours with --instance-id, or run alone with --site none";
@@ -98,7 +98,7 @@ pub struct Resolved {
     /// Words for our own parser, without the program's name, the verb and the options of [`SiteFlags`].
     pub arguments: Vec<OsString>,
     /// Our entry in the site file, for messages.
-    pub origin: Place,
+    pub origin: SitePlace,
     /// What was found and has no effect, a line each, for the log.
     pub notes: Vec<String>,
 }
@@ -216,17 +216,17 @@ fn site_file(
 }
 
 /// A value and who said so.
-struct Said {
+struct AgentWords {
     text: String,
     origin: Origin,
 }
 
 enum Origin {
     Typed(&'static str),
-    File(Place),
+    File(SitePlace),
 }
 
-impl Said {
+impl AgentWords {
     fn wrong(&self, expected: &str) -> SiteError {
         let found = cut(&self.text);
         match &self.origin {
@@ -249,19 +249,19 @@ fn said(
     option: &'static str,
     arguments: &[Group],
     keys: &[(&Section, &str)],
-) -> Result<Option<Said>, SiteError> {
+) -> Result<Option<AgentWords>, SiteError> {
     if let Some(text) = typed {
-        return Ok(Some(Said { text: text.into(), origin: Origin::Typed(option) }));
+        return Ok(Some(AgentWords { text: text.into(), origin: Origin::Typed(option) }));
     }
     let group = arguments.iter().rev().find(|group| same_option(&group.name, option));
     if let Some(group) = group {
         let text = group.text()?.to_owned();
         let origin = group.place.clone().map_or(Origin::Typed(option), Origin::File);
-        return Ok(Some(Said { text, origin }));
+        return Ok(Some(AgentWords { text, origin }));
     }
     for (section, key) in keys {
         if let Some((text, place)) = section.text(key)? {
-            return Ok(Some(Said { text: text.into(), origin: Origin::File(place) }));
+            return Ok(Some(AgentWords { text: text.into(), origin: Origin::File(place) }));
         }
     }
     Ok(None)
@@ -271,7 +271,7 @@ fn same_option(name: &str, option: &str) -> bool {
     name == option || (name == "--realm" && option == "--site-realm")
 }
 
-fn settle(flags: &SiteFlags, rest: Vec<OsString>, entry: &Entry) -> Result<Resolved, SiteError> {
+fn settle(flags: &SiteFlags, rest: Vec<OsString>, entry: &SiteEntry) -> Result<Resolved, SiteError> {
     let mut notes = Vec::new();
     let (agent, own): (Vec<Group>, Vec<Group>) =
         words::last_ones(entry.arguments()?).into_iter().partition(|group| flags::is_site_option(&group.name));
@@ -291,12 +291,12 @@ fn settle(flags: &SiteFlags, rest: Vec<OsString>, entry: &Entry) -> Result<Resol
         ("log_dir", "it is written log-dir"),
     ] {
         if let Some(node) = entry.host.get(key) {
-            let place = Place::new(&entry.file, node.mark);
+            let place = SitePlace::new(&entry.file, node.mark);
             notes.push(format!("Site file {place}: The key {key} of a host has no effect; {why}"));
         }
     }
     let (hub, host) = (&entry.hub, &entry.host);
-    let needed = |value: Option<Said>, key: &str, example: &str| {
+    let needed = |value: Option<AgentWords>, key: &str, example: &str| {
         value.ok_or_else(|| {
             SiteError::content(
                 &hub.place,
@@ -369,7 +369,7 @@ fn timeout(flags: &SiteFlags, arguments: &[Group], host: &Section) -> Result<Opt
     }
     let Some(node) = host.get("crossbar_timeout") else { return Ok(None) };
     let seconds = match &node.content {
-        Content::Scalar(plain) => match plain.as_ref() {
+        YamlContent::Scalar(plain) => match plain.as_ref() {
             Plain::Int(digits) => digits.parse::<f64>().ok(),
             Plain::Float(seconds) => Some(*seconds),
             _ => None,

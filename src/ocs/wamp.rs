@@ -2,7 +2,7 @@
 
 pub mod message;
 
-pub use message::Message;
+pub use message::WampMessage;
 
 use futures_util::{SinkExt, StreamExt};
 use message::Malformed;
@@ -77,7 +77,7 @@ pub enum WampError {
 pub struct Wire {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     requests: u64,
-    early: VecDeque<Message>,
+    early: VecDeque<WampMessage>,
     ping_at: Instant,
     pong_by: Option<Instant>,
 }
@@ -105,10 +105,10 @@ impl Wire {
         .await??;
         let ping_at = Instant::now() + PING_EVERY;
         let mut wire = Self { socket, requests: 0, early: VecDeque::new(), ping_at, pong_by: None };
-        wire.send(&Message::Hello { realm: realm.to_owned() }).await?;
+        wire.send(&WampMessage::Hello { realm: realm.to_owned() }).await?;
         match in_time(ANSWER_LIMIT, "WELCOME", wire.receive()).await?? {
-            Message::Welcome { .. } => Ok(wire),
-            Message::Abort { reason, text } => {
+            WampMessage::Welcome { .. } => Ok(wire),
+            WampMessage::Abort { reason, text } => {
                 Err(WampError::Refused { what: format!("to let us join realm {realm}"), uri: reason, text })
             }
             other => Err(WampError::Closed(format!("instead of WELCOME it sent {}", shorten(&other)))),
@@ -124,10 +124,10 @@ impl Wire {
     /// Registers a procedure; the number that its invocations carry.
     pub async fn register(&mut self, procedure: &str) -> Result<u64, WampError> {
         let request = self.next_request();
-        self.send(&Message::Register { request, procedure: procedure.to_owned() }).await?;
+        self.send(&WampMessage::Register { request, procedure: procedure.to_owned() }).await?;
         match in_time(ANSWER_LIMIT, "answer to REGISTER", self.answer(request)).await?? {
-            Message::Registered { registration, .. } => Ok(registration),
-            Message::Error { uri, args, .. } => {
+            WampMessage::Registered { registration, .. } => Ok(registration),
+            WampMessage::Error { uri, args, .. } => {
                 let text = args.first().and_then(|text| text.as_str()).unwrap_or_default().to_owned();
                 Err(WampError::Refused { what: format!("to register {procedure}"), uri, text })
             }
@@ -136,11 +136,13 @@ impl Wire {
     }
 
     /// Waits for the answer to a request; whatever else comes is kept for later.
-    async fn answer(&mut self, request: u64) -> Result<Message, WampError> {
+    async fn answer(&mut self, request: u64) -> Result<WampMessage, WampError> {
         loop {
             match self.receive().await? {
                 message if message.answers(request) => return Ok(message),
-                Message::Goodbye { reason } | Message::Abort { reason, .. } => return Err(WampError::Closed(reason)),
+                WampMessage::Goodbye { reason } | WampMessage::Abort { reason, .. } => {
+                    return Err(WampError::Closed(reason));
+                }
                 other if self.early.len() < MAX_EARLY => self.early.push_back(other),
                 _ => return Err(WampError::Flood),
             }
@@ -148,14 +150,14 @@ impl Wire {
     }
 
     /// The next message. May be dropped at any time without losing one. Pings and answers pings meanwhile.
-    pub async fn next(&mut self) -> Result<Message, WampError> {
+    pub async fn next(&mut self) -> Result<WampMessage, WampError> {
         match self.early.pop_front() {
             Some(message) => Ok(message),
             None => self.receive().await,
         }
     }
 
-    async fn receive(&mut self) -> Result<Message, WampError> {
+    async fn receive(&mut self) -> Result<WampMessage, WampError> {
         loop {
             let wake = self.pong_by.unwrap_or(self.ping_at);
             // What has arrived comes first: after a long pause of ours, the answer to a ping may be among it.
@@ -163,7 +165,7 @@ impl Wire {
                 biased;
                 frame = self.socket.next() => match frame {
                     None => return Err(WampError::Closed("the connection ended".to_owned())),
-                    Some(Ok(Frame::Text(text))) => if let Some(message) = Message::decode(&text)? {
+                    Some(Ok(Frame::Text(text))) => if let Some(message) = WampMessage::decode(&text)? {
                         return Ok(message);
                     },
                     Some(Ok(Frame::Pong(_))) => self.pong_by = None,
@@ -192,7 +194,7 @@ impl Wire {
     }
 
     /// Sends a message. It must not be larger than [`MAX_MESSAGE`] when encoded.
-    pub async fn send(&mut self, message: &Message) -> Result<(), WampError> {
+    pub async fn send(&mut self, message: &WampMessage) -> Result<(), WampError> {
         self.put(Frame::text(message.encode())).await
     }
 
@@ -207,10 +209,10 @@ impl Wire {
 
     /// Leaves properly: GOODBYE, its answer, close 1000. Takes some three seconds at most, whatever the router does.
     pub async fn leave(mut self) {
-        let goodbye = Message::Goodbye { reason: "wamp.close.normal".to_owned() };
+        let goodbye = WampMessage::Goodbye { reason: "wamp.close.normal".to_owned() };
         let farewell = async {
             self.send(&goodbye).await?;
-            while !matches!(self.next().await?, Message::Goodbye { .. }) {}
+            while !matches!(self.next().await?, WampMessage::Goodbye { .. }) {}
             Ok::<_, WampError>(())
         };
         if !matches!(timeout(CLOSE_LIMIT, farewell).await, Ok(Ok(()))) {
@@ -227,7 +229,7 @@ async fn in_time<T>(limit: Duration, what: &'static str, work: impl Future<Outpu
 }
 
 /// The beginning of a message, for an error about it.
-fn shorten(message: &Message) -> String {
+fn shorten(message: &WampMessage) -> String {
     message.encode().chars().take(80).collect()
 }
 

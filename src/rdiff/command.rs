@@ -15,7 +15,7 @@ const CORRUPT: u8 = 2;
 
 /// What stands after `rdiff`.
 #[derive(Debug, Clone, Args)]
-pub struct Words {
+pub struct RdiffWords {
     #[command(subcommand)]
     verb: Verb,
 
@@ -108,7 +108,7 @@ fn buffer_size(text: &str) -> Result<usize, String> {
 }
 
 /// Does what the words say; the result is the exit code, and the error has been told.
-pub fn main(words: &Words) -> u8 {
+pub fn main(words: &RdiffWords) -> u8 {
     match run(words) {
         Ok(()) => 0,
         Err(failure) => {
@@ -118,20 +118,21 @@ pub fn main(words: &Words) -> u8 {
     }
 }
 
-struct Failure {
+struct RdiffFailure {
     text: String,
     code: u8,
 }
 
-fn run(words: &Words) -> Result<(), Failure> {
+fn run(words: &RdiffWords) -> Result<(), RdiffFailure> {
     let told = match &words.verb {
         Verb::Signature { basis, signature } => {
             let mut input = words.input(basis)?;
             let (weak, strong) = (words.rollsum.into(), words.hash.into());
-            let cut = Cut::new(weak, strong, words.block_size, words.sum_size, input.len).map_err(|why| Failure {
-                text: format!("{} cannot be cut so: {why}; correct -b or -S", basis.display()),
-                code: CORRUPT,
-            })?;
+            let cut =
+                Cut::new(weak, strong, words.block_size, words.sum_size, input.len).map_err(|why| RdiffFailure {
+                    text: format!("{} cannot be cut so: {why}; correct -b or -S", basis.display()),
+                    code: CORRUPT,
+                })?;
             let mut output = words.output(signature, &[&input])?;
             let count = write_signature(&mut input.reader, &cut, &mut output);
             let count = output.ended(count, &[(Input::Basis, basis)])?;
@@ -185,19 +186,19 @@ fn is_stdio(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-fn unopened(path: &Path, error: &io::Error) -> Failure {
-    Failure { text: format!("Cannot open {}: {error}", path.display()), code: FAILED }
+fn unopened(path: &Path, error: &io::Error) -> RdiffFailure {
+    RdiffFailure { text: format!("Cannot open {}: {error}", path.display()), code: FAILED }
 }
 
 /// An error with the name of the file it is about.
-fn failure(error: RdiffError, names: &[(Input, &PathBuf)]) -> Failure {
+fn failure(error: RdiffError, names: &[(Input, &PathBuf)]) -> RdiffFailure {
     let about = match &error {
         RdiffError::Read(input, _) | RdiffError::Corrupt(input, _) => Some(*input),
         RdiffError::Write(_) => None,
     };
     let name = names.iter().find(|(input, _)| Some(*input) == about).map(|(_, name)| format!("{}: ", name.display()));
     let code = if matches!(error, RdiffError::Corrupt(..)) { CORRUPT } else { FAILED };
-    Failure { text: format!("{}{error}", name.unwrap_or_default()), code }
+    RdiffFailure { text: format!("{}{error}", name.unwrap_or_default()), code }
 }
 
 /// Device and number of an open file.
@@ -211,8 +212,8 @@ struct Opened {
     place: Option<(u64, u64)>,
 }
 
-impl Words {
-    fn input(&self, path: &Path) -> Result<Opened, Failure> {
+impl RdiffWords {
+    fn input(&self, path: &Path) -> Result<Opened, RdiffFailure> {
         let size = self.input_size.unwrap_or(super::PIECE);
         if is_stdio(path) {
             return Ok(Opened {
@@ -228,10 +229,10 @@ impl Words {
     }
 
     /// Opens a result, which must be none of the inputs.
-    fn output(&self, path: &Path, inputs: &[&Opened]) -> Result<Output, Failure> {
+    fn output(&self, path: &Path, inputs: &[&Opened]) -> Result<RdiffOutput, RdiffFailure> {
         let size = self.output_size.unwrap_or(super::PIECE);
         if is_stdio(path) {
-            return Ok(Output {
+            return Ok(RdiffOutput {
                 writer: BufWriter::with_capacity(size, Box::new(io::stdout())),
                 path: path.into(),
                 made: false,
@@ -244,7 +245,7 @@ impl Words {
                 if place(&file).is_some_and(|place| inputs.iter().any(|input| input.place == Some(place))) {
                     let text =
                         format!("{} is also an input, which writing would destroy; name another", path.display());
-                    return Err(Failure { text, code: FAILED });
+                    return Err(RdiffFailure { text, code: FAILED });
                 }
                 if place(&file).is_some() {
                     file.set_len(0).map_err(|error| unopened(path, &error))?;
@@ -253,21 +254,21 @@ impl Words {
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let text = format!("{} exists; overwrite it with -f, or name another", path.display());
-                return Err(Failure { text, code: FAILED });
+                return Err(RdiffFailure { text, code: FAILED });
             }
             other => (other.map_err(|error| unopened(path, &error))?, true),
         };
-        Ok(Output { writer: BufWriter::with_capacity(size, Box::new(file)), path: path.into(), made })
+        Ok(RdiffOutput { writer: BufWriter::with_capacity(size, Box::new(file)), path: path.into(), made })
     }
 }
 
-struct Output {
+struct RdiffOutput {
     writer: BufWriter<Box<dyn Write>>,
     path: PathBuf,
     made: bool,
 }
 
-impl Write for Output {
+impl Write for RdiffOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.writer.write(bytes)
     }
@@ -277,18 +278,19 @@ impl Write for Output {
     }
 }
 
-impl Output {
+impl RdiffOutput {
     /// Takes the work's result. Where it failed, no half of a file stays that was not there before.
-    fn ended<T>(mut self, result: Result<T, RdiffError>, names: &[(Input, &PathBuf)]) -> Result<T, Failure> {
+    fn ended<T>(mut self, result: Result<T, RdiffError>, names: &[(Input, &PathBuf)]) -> Result<T, RdiffFailure> {
         let result = result.and_then(|value| self.flush().map(|()| value).map_err(RdiffError::Write));
         result.map_err(|error| {
             if self.made {
                 let _ = std::fs::remove_file(&self.path);
             }
             match error {
-                RdiffError::Write(error) => {
-                    Failure { text: format!("{}: Cannot write the result: {error}", self.path.display()), code: FAILED }
-                }
+                RdiffError::Write(error) => RdiffFailure {
+                    text: format!("{}: Cannot write the result: {error}", self.path.display()),
+                    code: FAILED,
+                },
                 error => failure(error, names),
             }
         })

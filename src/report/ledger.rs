@@ -2,8 +2,8 @@
 
 use super::format::{self, Event};
 use super::log_file::{self, LogFile};
-use super::names;
-use crate::transfer::reason;
+use crate::disk::names;
+use crate::disk::reason;
 use protocol::args::{Options, ServerArgs};
 use protocol::checksum::{Checksum, Sum};
 use protocol::flist::{FileEntry, FileList, Kind};
@@ -87,7 +87,7 @@ impl<'a> Ledger<'a> {
     pub(crate) fn of_server(args: &ServerArgs) -> Result<Option<Ledger<'static>>, String> {
         let Options { log_file: Some(path), log_file_format, .. } = &args.options else { return Ok(None) };
         let file = LogFile::open(Path::new(OsStr::from_bytes(path))).map_err(|error| {
-            let path = crate::transfer::shown(path);
+            let path = crate::disk::shown(path);
             format!(
                 "rsync: [server] failed to open log-file {path}: {}\nIgnoring \"log file\" setting.",
                 reason(&error)

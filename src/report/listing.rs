@@ -1,8 +1,9 @@
 //! The lines of `--list-only`.
 
 use super::format::permissions;
-use super::{names, numbers};
+use super::numbers;
 use crate::clock;
+use crate::disk::names;
 use protocol::flist::FileEntry;
 
 /// One entry. `human` is the level of `-h`; `links`: where symlinks point is shown.

@@ -1,7 +1,7 @@
 //! A log file of one session (`--log-file`).
 
 use crate::clock;
-use crate::transfer::open_operator_lock;
+use crate::disk::open_operator_lock;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;

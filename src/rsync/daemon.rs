@@ -175,7 +175,7 @@ impl Exchange {
         loop {
             match self.hear() {
                 Ok(ClientEvent::Refused(line)) => {
-                    return Some(DaemonError::Refused(crate::transfer::shown_bytes(&line)));
+                    return Some(DaemonError::Refused(crate::disk::shown(&line)));
                 }
                 Ok(ClientEvent::Exit) | Err(_) => return None,
                 Ok(_) => {}
@@ -243,7 +243,7 @@ impl Exchange {
                 ClientEvent::Accepted if module.is_some() => return Ok(greeting.agreed(call.version)),
                 ClientEvent::Exit if module.is_none() => return Ok(greeting.agreed(call.version)),
                 ClientEvent::Refused(line) => {
-                    return Err(DaemonError::Refused(crate::transfer::shown_bytes(&line)));
+                    return Err(DaemonError::Refused(crate::disk::shown(&line)));
                 }
                 ClientEvent::Greeted(_) | ClientEvent::Accepted | ClientEvent::Exit => {
                     return Err(PeerError::Malformed("an answer to another question").into());

@@ -4,12 +4,13 @@
 use super::command_line::{CommandLine, Outbuf, StderrMode};
 use super::progress::{Progress, Tally};
 use super::stats::Stats;
+use crate::disk::names;
+use crate::disk::{reason, shown};
 use crate::link::Closer;
 use crate::report::format::{self, Event};
-use crate::report::{LogFile, listing, log_file, names};
-use crate::transfer::Witness;
+use crate::report::{LogFile, listing, log_file};
 use crate::transfer::send::Sent;
-use crate::transfer::{reason, shown};
+use crate::transfer::{Item, ReceiveObserver};
 use protocol::checksum::{Checksum, Sum};
 use protocol::flist::{FileEntry, FileList, Kind, Ndx};
 use protocol::handshake::Negotiated;
@@ -234,7 +235,8 @@ impl Output {
     }
 
     /// An entry that was changed without data, or would be transferred were this no dry run.
-    pub(super) fn changed(&self, ndx: Ndx, entry: &FileEntry, header: &ItemHeader) {
+    pub(super) fn changed(&self, item: &Item<'_>) {
+        let &Item { ndx, entry, header } = item;
         let mut state = self.lock();
         state.at = state.rank(ndx);
         if header.flags.has(ItemFlags::NEW) {
@@ -511,7 +513,7 @@ pub(super) struct Pulled<'a> {
     pub(super) current: std::sync::atomic::AtomicU64,
 }
 
-impl Witness for Pulled<'_> {
+impl ReceiveObserver for Pulled<'_> {
     fn listed(&self, list: &FileList, bytes: u64) {
         self.output.list(list);
         self.output.stats(|stats| stats.list_bytes += bytes);
@@ -521,11 +523,12 @@ impl Witness for Pulled<'_> {
         self.output.entry(entry);
     }
 
-    fn item(&self, ndx: Ndx, entry: &FileEntry, header: &ItemHeader) {
-        self.output.changed(ndx, entry, header);
+    fn item(&self, item: &Item<'_>) {
+        self.output.changed(item);
     }
 
-    fn begins(&self, ndx: Ndx, entry: &FileEntry, header: &ItemHeader) {
+    fn begins(&self, item: &Item<'_>) {
+        let &Item { ndx, entry, header } = item;
         self.current.store(entry.len, std::sync::atomic::Ordering::Relaxed);
         self.output.begin(ndx);
         if header.flags.has(ItemFlags::NEW) {
@@ -539,11 +542,13 @@ impl Witness for Pulled<'_> {
         self.output.advance(bytes, self.current.load(std::sync::atomic::Ordering::Relaxed));
     }
 
-    fn received(&self, ndx: Ndx, entry: &FileEntry, header: &ItemHeader, sent: &Sent, sum: &Sum) {
+    fn received(&self, item: &Item<'_>, sent: &Sent, sum: &Sum) {
+        let &Item { ndx, entry, header } = item;
         self.output.transferred(ndx, &Done { entry, header, sent: *sent, sums: 0, sum: Some(*sum) });
     }
 
-    fn spoilt(&self, ndx: Ndx, entry: &FileEntry, header: &ItemHeader, sent: &Sent) {
+    fn spoilt(&self, item: &Item<'_>, sent: &Sent) {
+        let &Item { ndx, entry, header } = item;
         self.output.transferred(ndx, &Done { entry, header, sent: *sent, sums: 0, sum: None });
     }
 

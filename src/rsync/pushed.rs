@@ -3,11 +3,11 @@
 use super::output::{Done, Output};
 use crate::transfer::scanned::Trouble;
 use crate::transfer::send::Sent;
-use crate::transfer::{Answer, Watch};
+use crate::transfer::{Answer, Item, SendObserver};
 use protocol::checksum::Sum;
 use protocol::flist::{FileEntry, FileList, Ndx};
 use protocol::generator::DeleteCounts;
-use protocol::item::{ItemFlags, ItemHeader};
+use protocol::item::ItemFlags;
 use protocol::mux::Message;
 use protocol::sender::Request;
 use std::io;
@@ -18,15 +18,8 @@ pub(super) struct Pushed<'a> {
     pub(super) trouble: &'a Trouble,
     /// Nothing is given, whatever the far end asks for.
     pub(super) list_only: bool,
-    /// The request that is being answered.
-    pub(super) current: Option<Current>,
-}
-
-pub(super) struct Current {
-    header: ItemHeader,
-    /// Bytes of its block sums.
-    sums: u64,
-    len: u64,
+    /// Length of the file that is being sent.
+    pub(super) len: u64,
 }
 
 impl Pushed<'_> {
@@ -38,37 +31,33 @@ impl Pushed<'_> {
     }
 }
 
-impl Watch for Pushed<'_> {
+impl SendObserver for Pushed<'_> {
     fn listed(&mut self, list: &FileList) {
         self.drain();
         self.output.list(list);
     }
 
-    fn requested(&mut self, ndx: Ndx, entry: &FileEntry, request: &Request) -> Answer {
+    fn requested(&mut self, entry: &FileEntry, request: &Request) -> Answer {
         if self.list_only {
             return Answer::Decline;
         }
         let header = &request.header;
-        self.output.begin(ndx);
+        self.output.begin(request.ndx);
         if header.flags.has(ItemFlags::NEW) && !request.redo {
             self.output.stats(|stats| stats.created(entry));
         }
         self.output.announce(&Done { entry, header, sent: Sent::default(), sums: 0, sum: None });
-        let sums = request.sums.head().wire_len();
-        self.current = Some(Current { header: header.clone(), sums, len: entry.len });
+        self.len = entry.len;
         Answer::Send
     }
 
     fn progress(&mut self, bytes: u64) {
-        if let Some(current) = &self.current {
-            self.output.advance(bytes, current.len);
-        }
+        self.output.advance(bytes, self.len);
     }
 
-    fn sent(&mut self, ndx: Ndx, entry: &FileEntry, sent: &Sent, sum: &Sum) {
-        if let Some(Current { header, sums, .. }) = self.current.take() {
-            self.output.transferred(ndx, &Done { entry, header: &header, sent: *sent, sums, sum: Some(*sum) });
-        }
+    fn sent(&mut self, entry: &FileEntry, request: &Request, sent: &Sent, sum: &Sum) {
+        let (header, sums) = (&request.header, request.sums.head().wire_len());
+        self.output.transferred(request.ndx, &Done { entry, header, sent: *sent, sums, sum: Some(*sum) });
     }
 
     fn unreadable(&mut self, _ndx: Ndx, _error: &io::Error) {
@@ -79,8 +68,8 @@ impl Watch for Pushed<'_> {
         self.drain();
     }
 
-    fn item(&mut self, ndx: Ndx, entry: &FileEntry, header: &ItemHeader) {
-        self.output.changed(ndx, entry, header);
+    fn item(&mut self, item: &Item<'_>) {
+        self.output.changed(item);
     }
 
     fn deleted(&mut self, counts: &DeleteCounts) {

@@ -58,7 +58,7 @@ pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
         return Err(Usage { text, code: 2 });
     };
     if line.options.insecure_links {
-        crate::transfer::trust_all_links();
+        crate::disk::trust_all_links();
     }
     let local = plan.remote.is_none();
     // A copy without a destination is a listing, and lists come from a sender at the other end.
@@ -70,7 +70,7 @@ pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
     batch::constrain(&mut line)?;
     let wanted = Wanted::of(&mut line, plan, pull)?;
     // Files of rules and lists that stand on the command line have been read by now.
-    line.options.confine_root.as_deref().inspect(|root| crate::transfer::bound(root));
+    line.options.confine_root.as_deref().inspect(|root| crate::disk::bound(root));
     let written = batch::create(&line, plan, &for_script)?;
     let recorded = line.batch.read.is_some() || written.is_some();
     line.options.whole_file |= local && !recorded && !line.options.no_whole_file;
@@ -184,7 +184,7 @@ impl Client<'_> {
                 format!("rsync: connection unexpectedly closed ({heard} bytes received so far) [{who}]")
             }
             TransferError::Peer(PeerError::Exit(_)) => String::new(),
-            TransferError::Refused(text) if text.starts_with("ERROR: ") => text.clone(),
+            error if !error.is_signed() => error.to_string(),
             error => format!("rsync: [{who}] {error}"),
         };
         Failure { text, code: exit::of(error) }
@@ -460,7 +460,6 @@ impl Client<'_> {
         let trouble = Trouble::new(self.line.info.level("REMOVE") > 0);
         let plan = SendPlan {
             shape: options.list_shape(session.agreed.list_checksum.size()),
-            server: false,
             dry_run: options.dry_run,
             whole_file: options.whole_file,
             in_place: crate::transfer::dest::in_place(options),
@@ -497,7 +496,7 @@ impl Client<'_> {
             }
             listed
         };
-        let mut watch = Pushed { output: self.output, trouble: &trouble, list_only: options.list_only, current: None };
+        let mut watch = Pushed { output: self.output, trouble: &trouble, list_only: options.list_only, len: 0 };
         let summary = send(session, &plan, listing, &mut watch)?;
         watch.drain();
         self.output.stats(|stats| (stats.written, stats.read) = (summary.written_bytes, summary.read_bytes));
@@ -527,7 +526,6 @@ impl Client<'_> {
         let only_write_batch = options.only_write_batch || (dry_run && self.line.batch.read.is_some());
         let plan = ReceivePlan {
             options: Options { dry_run, only_write_batch, ..options.clone() },
-            server: false,
             destination: PathBuf::from(OsStr::from_bytes(destination)),
             limits: ListLimits::within(options.max_alloc.unwrap_or(0)),
             rules: self.wanted.rules.clone(),
@@ -548,8 +546,8 @@ impl Client<'_> {
         if self.announce_list(verbs, incremental) {
             self.output.say("done\n");
         }
-        let witness = Pulled { output: self.output, current: Default::default() };
-        let received = receive(session, &plan, &witness)?;
+        let observer = Pulled { output: self.output, current: Default::default() };
+        let received = receive(session, &plan, &observer)?;
         self.output.stats(|stats| stats.deleted = (&received.deleted).into());
         // A batch tells what its sender read and wrote.
         if !from_batch {

@@ -38,17 +38,17 @@ impl Until {
         let said = code.clone();
         thread::Builder::new().name("signals".into()).spawn(move || {
             let why = match signals.wait(|| stop_at.map(until)) {
-                Wake::Signal(code) => code,
-                Wake::Late => exit::TIMEOUT,
-                Wake::Left => return,
+                WakeReason::Signal(code) => code,
+                WakeReason::Late => exit::TIMEOUT,
+                WakeReason::Left => return,
             };
             said.store(why, Ordering::Release);
             closer.close();
             let deadline = Instant::now() + PATIENCE;
             match signals.wait(|| Some(deadline.saturating_duration_since(Instant::now()))) {
-                Wake::Signal(code) => std::process::exit(code),
-                Wake::Late => std::process::exit(why),
-                Wake::Left => {}
+                WakeReason::Signal(code) => std::process::exit(code),
+                WakeReason::Late => std::process::exit(why),
+                WakeReason::Left => {}
             }
         })?;
         Ok(Self { code, _watched: watched })
@@ -81,7 +81,7 @@ struct Signals {
 }
 
 /// What a wait came to.
-enum Wake {
+enum WakeReason {
     /// One that ends with this exit code.
     Signal(i32),
     /// The time is over.
@@ -92,10 +92,10 @@ enum Wake {
 
 impl Signals {
     /// Waits for a signal, for as long as there is time `left`; `None` is for ever.
-    fn wait(&self, left: impl Fn() -> Option<Duration>) -> Wake {
+    fn wait(&self, left: impl Fn() -> Option<Duration>) -> WakeReason {
         loop {
             let step = match left() {
-                Some(Duration::ZERO) => return Wake::Late,
+                Some(Duration::ZERO) => return WakeReason::Late,
                 left => left.map(|left| left.min(STEP)),
             };
             let step = step.and_then(|step| Timespec::try_from(step).ok());
@@ -103,13 +103,13 @@ impl Signals {
             match poll(&mut fds, step.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
                 // Without it the session still works; only what it leaves when told to end is not tidied.
-                Err(_) => return Wake::Left,
+                Err(_) => return WakeReason::Left,
             }
             let [left, end, user] = fds.map(|fd| !fd.revents().is_empty());
             match () {
-                () if left => return Wake::Left,
-                () if end && took(&self.end) => return Wake::Signal(exit::SIGNAL),
-                () if user && took(&self.user) => return Wake::Signal(exit::USR1),
+                () if left => return WakeReason::Left,
+                () if end && took(&self.end) => return WakeReason::Signal(exit::SIGNAL),
+                () if user && took(&self.user) => return WakeReason::Signal(exit::USR1),
                 () => {}
             }
         }

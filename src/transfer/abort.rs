@@ -1,7 +1,7 @@
 //! Ending a session before its time, so that the peer hears why. Counterpart: `MSG_ERROR_EXIT` in rsync's `exit_cleanup`.
 
 use super::TransferError;
-use super::greet::{Conversation, LinkReader, LinkWriter};
+use super::conversation::{Conversation, LinkReader};
 use crate::exit;
 use crate::link::Closer;
 use protocol::PeerError;
@@ -32,8 +32,7 @@ impl LastWords {
             TransferError::Peer(PeerError::Exit(code)) => Some(Self { code: *code, text: None }),
             error => {
                 let text = error.to_string();
-                // Words that stock begins otherwise.
-                let who = if text.starts_with("ERROR: ") { "" } else { "rsync: " };
+                let who = if error.is_signed() { "rsync: " } else { "" };
                 Some(Self { code: exit::of(error), text: server.then(|| format!("{who}{text}\n")) })
             }
         }
@@ -50,77 +49,62 @@ impl LastWords {
     }
 }
 
-/// Says them and waits for the peer to hang up: a link that is closed at once may break under what it still writes, and
-/// then it never reads our reason.
-pub(super) fn abort(agreed: &Negotiated, error: TransferError, server: bool, parts: Parts<'_>) -> TransferError {
-    let Parts { mut out, mut writer, reader, closer } = parts;
-    if !is_link(&error) {
+impl Conversation {
+    /// Tells the peer why and waits for it to hang up: a link that is closed at once may break under what it still writes,
+    /// and then it never reads our reason.
+    pub(super) fn abort(mut self, error: TransferError) -> TransferError {
+        if is_link(&error) {
+            return error;
+        }
         // A peer that has given up by itself only waits for the acknowledgement, which is in the outbox already.
         let gave_up = matches!(error, TransferError::Peer(PeerError::Exit(_)));
-        if let Some(words) = LastWords::new(&error, server).filter(|_| !gave_up) {
-            words.put(agreed, &mut out);
+        if let Some(words) = LastWords::new(&error, self.server).filter(|_| !gave_up) {
+            words.put(&self.agreed, &mut self.writer.out);
         }
-        let said = writer.flush(&mut out).is_ok();
-        if said {
-            hear_out(agreed, server, writer, reader, closer);
+        if self.writer.flush().is_ok() {
+            self.hear_out();
         }
+        error
     }
-    error
-}
 
-impl Conversation {
     /// Ends a session before it has begun, with these words for the client's user. `code` is the exit code of both ends.
-    pub(crate) fn refuse(self, text: &str, code: i32) {
-        let Conversation { agreed, mut out, mut reader, mut writer, closer, .. } = self;
-        LastWords { code, text: Some(format!("{text}\n")) }.put(&agreed, &mut out);
-        if writer.flush(&mut out).is_ok() {
-            hear_out(&agreed, true, writer, &mut reader, &closer);
+    pub(crate) fn refuse(mut self, text: &str, code: i32) {
+        LastWords { code, text: Some(format!("{text}\n")) }.put(&self.agreed, &mut self.writer.out);
+        if self.writer.flush().is_ok() {
+            self.hear_out();
         }
     }
 
     /// Tells the client, ahead of everything else, after how many seconds of silence this end gives up.
     pub(crate) fn tell_timeout(&mut self, seconds: i32) {
         if self.agreed.version >= 31 {
-            self.out.message(&Message::IoTimeout(seconds));
+            self.writer.out.message(&Message::IoTimeout(seconds));
         }
     }
-}
 
-/// What is left of a session that cannot go on.
-pub(super) struct Parts<'a> {
-    pub(super) out: Outbox,
-    pub(super) writer: LinkWriter,
-    pub(super) reader: &'a mut LinkReader,
-    pub(super) closer: &'a Closer,
+    /// Hears a peer out that has been told why. A client that still writes takes the end of our stream for a connection
+    /// that broke, and reads no word; one that has acknowledged it, and a server, wait for that end.
+    pub(super) fn hear_out(self) {
+        let Self { agreed, server, writer, mut reader, closer, .. } = self;
+        let limit = if server && agreed.version < 31 { MOMENT } else { HANG_UP };
+        let open = server.then_some(writer);
+        within(limit, &closer, || {
+            let mut end = Vec::new();
+            while let Ok(bytes) = reader.read() {
+                end.extend_from_slice(&bytes[bytes.len().saturating_sub(ACKNOWLEDGEMENT_MOST)..]);
+                end.drain(..end.len().saturating_sub(ACKNOWLEDGEMENT_MOST));
+                if server && agreed.version >= 31 && ends_in_error_exit(&end) {
+                    break;
+                }
+            }
+        });
+        drop(open);
+        await_hang_up(&mut reader, &closer);
+    }
 }
 
 pub(super) fn is_link(error: &TransferError) -> bool {
     matches!(error, TransferError::Link(_) | TransferError::Stalled(_) | TransferError::Remote { .. })
-}
-
-/// Hears a peer out that has been told why. A client that still writes takes the end of our stream for a connection that
-/// broke, and reads no word; one that has acknowledged it, and a server, wait for that end.
-pub(super) fn hear_out(
-    agreed: &Negotiated,
-    server: bool,
-    writer: LinkWriter,
-    reader: &mut LinkReader,
-    closer: &Closer,
-) {
-    let limit = if server && agreed.version < 31 { MOMENT } else { HANG_UP };
-    let open = server.then_some(writer);
-    within(limit, closer, || {
-        let mut end = Vec::new();
-        while let Ok(bytes) = reader.read() {
-            end.extend_from_slice(&bytes[bytes.len().saturating_sub(ACKNOWLEDGEMENT_MOST)..]);
-            end.drain(..end.len().saturating_sub(ACKNOWLEDGEMENT_MOST));
-            if server && agreed.version >= 31 && ends_in_error_exit(&end) {
-                break;
-            }
-        }
-    });
-    drop(open);
-    await_hang_up(reader, closer);
 }
 
 /// Reads until the peer has hung up; closes the link when it does not.

@@ -1,7 +1,7 @@
 //! What `--iconv` comes to at either end. Counterpart: rsync's `setup_iconv`.
 
 use super::TransferError;
-use super::beneath::shown;
+use crate::disk::shown;
 use protocol::args::Options;
 use protocol::charset::Charset;
 use std::ffi::OsString;
@@ -36,7 +36,7 @@ fn lookup(name: &[u8]) -> Result<Charset, TransferError> {
         b"" | b"." => Charset::from_name(&of_locale(|name| std::env::var_os(name))),
         name => Charset::from_name(name),
     };
-    set.ok_or_else(|| TransferError::Refused(format!("iconv_open(\"UTF-8\", \"{}\") failed", shown(name))))
+    set.ok_or_else(|| TransferError::Refused(format!("iconv_open(\"UTF-8\", \"{}\") failed", shown(name)).into()))
 }
 
 /// The set that the environment's locale names; a locale without one is taken to have the letters all sets share.

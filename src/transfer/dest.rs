@@ -29,9 +29,9 @@ use protocol::flist::{FileEntry, Kind};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::beneath::{self, Beneath};
-use super::fake::Fake;
-use super::xattr::Reach;
+use crate::disk::beneath::{self, Beneath};
+use crate::disk::fake::Fake;
+use crate::disk::xattr::Reach;
 use error::During;
 use places::Places;
 
@@ -39,9 +39,9 @@ pub use attrs::{Attrs, LateDirs, Preserve, same_mtime};
 pub use error::DestError;
 pub use further::{Further, FurtherChange, Values};
 pub use listing::Folder;
-pub use output::Output;
 pub(in crate::transfer) use output::sync_dir;
 pub(crate) use output::temp_name;
+pub use output::{Fsync, Output};
 pub use places::{Missing, in_place};
 pub use unchanged::{Stamp, Whole};
 
@@ -229,7 +229,7 @@ impl Dest {
         let read = || -> io::Result<Vec<u8>> {
             let (dir, leaf) = self.beneath.parent(name)?;
             if self.fake == Fake::Yes {
-                return super::fake::target(&*dir, leaf);
+                return crate::disk::fake::target(&*dir, leaf);
             }
             Ok(rustix::fs::readlinkat(&*dir, leaf, Vec::new())?.into_bytes())
         };

@@ -5,9 +5,8 @@
 //! one thread: requests are few and small.
 
 use super::TransferError;
-use super::abort::{Parts, abort};
+use super::conversation::{Conversation, LinkReader, LinkWriter};
 use super::dest::{Dest, DestError, Output, Preserve};
-use super::greet::{Conversation, LinkReader, LinkWriter};
 use super::send::{Sent, Summary};
 use protocol::PeerError;
 use protocol::args::Options;
@@ -16,7 +15,7 @@ use protocol::flist::{Arrived, FileEntry, FileList, ListLimits, ListShape, Ndx};
 use protocol::generator::Generator;
 use protocol::handshake::{Compat, Negotiated};
 use protocol::item::{ItemFlags, ItemHeader};
-use protocol::mux::{Inbox, Message, Outbox};
+use protocol::mux::Message;
 use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts};
 use protocol::sums::{BlockIndex, SumHead};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -85,7 +84,7 @@ pub enum Fetched {
 }
 
 /// Hears how a fetch goes.
-pub trait FetchWatch {
+pub trait FetchObserver {
     /// Whether to stop after the file that is coming in.
     fn stopping(&self) -> bool {
         false
@@ -112,39 +111,27 @@ pub trait FetchWatch {
 /// Fetches what is wished for from a server that has [`options`], its source being `/`.
 /// Files are asked for in order up to about `bytes_most`, and at least one.
 pub fn fetch(
-    session: Conversation,
+    mut conversation: Conversation,
     wishes: &[Wish],
     dest: &Dest,
     bytes_most: u64,
-    watch: &mut dyn FetchWatch,
+    observer: &mut dyn FetchObserver,
 ) -> Result<Summary, TransferError> {
-    let Conversation { agreed, inbox, mut out, mut reader, mut writer, closer, .. } = session;
-    let line = Line { agreed: &agreed, out: &mut out, reader: &mut reader, writer: &mut writer };
-    let done = match converse(line, inbox, wishes, dest, bytes_most, watch) {
+    let done = match converse(&mut conversation, wishes, (dest, bytes_most), observer) {
         Ok(done) => done,
-        Err(error) => {
-            return Err(abort(&agreed, error, false, Parts { out, writer, reader: &mut reader, closer: &closer }));
-        }
+        Err(error) => return Err(conversation.abort(error)),
     };
+    let Conversation { mut reader, writer, closer, .. } = conversation;
     let (written_bytes, read_bytes) = (writer.written, reader.read);
     drop(writer);
     let mut ending = None;
     if done.whole {
-        reader.read_to_end()?;
-        ending = reader.remote.wait(super::ENDING_PATIENCE);
+        ending = reader.await_end()?;
     } else {
         closer.close();
     }
     let stderr = reader.remote.stderr();
     Ok(Summary { files: done.files, sent: done.bytes, written_bytes, read_bytes, ending, stderr })
-}
-
-/// The session's parts, lent for as long as it goes well.
-struct Line<'a> {
-    agreed: &'a Negotiated,
-    out: &'a mut Outbox,
-    reader: &'a mut LinkReader,
-    writer: &'a mut LinkWriter,
 }
 
 /// What a conversation came to.
@@ -157,121 +144,45 @@ struct Done {
 }
 
 fn converse(
-    line: Line<'_>,
-    inbox: Inbox,
+    conversation: &mut Conversation,
     wishes: &[Wish],
-    dest: &Dest,
-    bytes_most: u64,
-    watch: &mut dyn FetchWatch,
+    (dest, bytes_most): (&Dest, u64),
+    observer: &mut dyn FetchObserver,
 ) -> Result<Done, TransferError> {
-    let Line { agreed, out, reader, writer } = line;
-    if agreed.compat.has(Compat::INC_RECURSE) {
+    if conversation.agreed.compat.has(Compat::INC_RECURSE) {
         return Err(PeerError::NotOffered("incremental recursion").into());
     }
-    let wished = say_names(agreed, wishes, out, writer)?;
+    let wished = send_names(conversation, wishes)?;
     let shape = ListShape { sum_size: 0, ..options().list_shape(0) };
     let facts = ReceiverFacts { shape, limits: ListLimits::default(), server: false, dry_run: false };
-    let mut receiver = Receiver::new(agreed, facts, inbox);
-    let Arrived { list, .. } = hear_list(&mut receiver, reader, watch)?;
+    let inbox = conversation.take_inbox();
+    let mut receiver = Receiver::new(&conversation.agreed, facts, inbox);
+    let Arrived { list, .. } = hear_list(&mut receiver, &mut conversation.reader, observer)?;
+    let Conversation { agreed, reader, writer, .. } = conversation;
     let mut work = Fetch {
         agreed,
+        writer,
+        speaker: Generator::new(agreed),
         wishes,
         dest,
-        watch,
+        observer,
+        list: &list,
+        queue: VecDeque::new(),
+        asked: VecDeque::new(),
+        all_asked: false,
         ways: HashSet::new(),
         block: Vec::new(),
         current: None,
         done: Done::default(),
     };
-    let mut queue = work.sort_out(&list, wished, bytes_most);
+    work.sort_out(wished, bytes_most);
     if list.is_empty() {
         // The far end leaves by itself.
-        return Ok(Done { whole: true, ..work.done });
+        work.done.whole = true;
+    } else {
+        work.fetch_all(&mut receiver, reader)?;
     }
-    // Below 30 nobody tells of a file that cannot be sent; then all that is wanted is asked for at once.
-    let ahead = if agreed.version >= 30 { AHEAD } else { usize::MAX };
-    let mut speaker = Generator::new(agreed);
-    let mut asked: VecDeque<(Ndx, usize)> = VecDeque::new();
-    let mut all_asked = false;
-    while !receiver.is_over() {
-        while !all_asked && asked.len() < ahead {
-            let Some((ndx, at)) = queue.pop_front() else {
-                speaker.done(out);
-                all_asked = true;
-                break;
-            };
-            let kept = list.get(ndx).and_then(|entry| work.kept(entry, at));
-            // Who says many sums hears nothing meanwhile, so there must be nothing to be heard.
-            if kept.is_some() && !asked.is_empty() {
-                queue.push_front((ndx, at));
-                break;
-            }
-            let mut header = ItemHeader { flags: ItemFlags::TRANSFER.and(ItemFlags::NEW), ..ItemHeader::default() };
-            match kept {
-                None => speaker.request(ndx, &header, &SumHead::NONE, out),
-                Some((basis, head)) => {
-                    header.flags = header.flags.and(ItemFlags::BASIS_TYPE);
-                    header.basis = Some(PARTIAL);
-                    speaker.request(ndx, &header, &head, out);
-                    say_sums(agreed, &mut speaker, (&basis, &head), out, writer)?;
-                }
-            }
-            asked.push_back((ndx, at));
-        }
-        let Some(event) = receiver.poll()? else {
-            writer.flush(out)?;
-            receiver.feed(reader.read()?)?;
-            continue;
-        };
-        match event {
-            ReceiverEvent::File(ndx, _, head) => {
-                let at = take(&mut asked, ndx).ok_or(PeerError::Malformed("data of a file that was not asked for"))?;
-                work.begin(list.get(ndx), at, head);
-            }
-            ReceiverEvent::Literal(bytes) => work.write(bytes),
-            ReceiverEvent::Copy(block) => {
-                work.copy(block)?;
-                if receiver.wants_matched() {
-                    receiver.matched(&work.block)?;
-                }
-            }
-            ReceiverEvent::End(sum) => {
-                work.end(&sum);
-                if work.watch.stopping() {
-                    queue.clear();
-                    if !asked.is_empty() {
-                        return Ok(work.done);
-                    }
-                }
-            }
-            ReceiverEvent::Message(Message::NoSend(ndx)) => {
-                if let Some(at) = take(&mut asked, ndx) {
-                    work.watch.fetched(at, Fetched::NotSent);
-                }
-            }
-            ReceiverEvent::Message(message) => work.watch.message(&message),
-            ReceiverEvent::PhaseDone(1) => {
-                if !all_asked {
-                    return Err(PeerError::Malformed("the end of a phase that goes on").into());
-                }
-                for (_, at) in asked.drain(..) {
-                    work.watch.fetched(at, Fetched::NotSent);
-                }
-                // The ends of the redo phase, of delayed updates and of late deletions.
-                for _ in 0..agreed.phases() - 1 + u8::from(agreed.version >= 31) {
-                    speaker.done(out);
-                }
-            }
-            ReceiverEvent::PhaseDone(_) | ReceiverEvent::Stats(_) | ReceiverEvent::Goodbye => {}
-            ReceiverEvent::Item(..) | ReceiverEvent::ListEnd => {}
-            ReceiverEvent::List(_) | ReceiverEvent::SegmentDone => {
-                return Err(PeerError::Malformed("a second file list").into());
-            }
-        }
-    }
-    speaker.done(out);
-    writer.flush(out)?;
-    Ok(Done { whole: true, ..work.done })
+    Ok(work.done)
 }
 
 /// Takes what was asked for out of what waits for its answer.
@@ -280,14 +191,13 @@ fn take(asked: &mut VecDeque<(Ndx, usize)>, ndx: Ndx) -> Option<usize> {
     asked.remove(at).map(|(_, at)| at)
 }
 
-/// Says an empty filter list and the names, as many as may be said at once; gives whose names these were.
-fn say_names<'w>(
-    agreed: &Negotiated,
+/// Sends an empty filter list and the names, as many as may be sent at once; gives whose names these were.
+fn send_names<'w>(
+    conversation: &mut Conversation,
     wishes: &'w [Wish],
-    out: &mut Outbox,
-    writer: &mut LinkWriter,
 ) -> Result<HashMap<&'w [u8], usize>, TransferError> {
-    out.put(&0i32.to_le_bytes());
+    let Conversation { agreed, writer, .. } = conversation;
+    writer.out.put(&0i32.to_le_bytes());
     let mut names = Vec::new();
     let mut wished = HashMap::new();
     for (at, wish) in wishes.iter().enumerate() {
@@ -301,19 +211,19 @@ fn say_names<'w>(
         wished.insert(&wish.name[..], at);
     }
     names.push(0);
-    writer.send_names(agreed, std::iter::once(Ok(names)), out)?;
+    writer.send_names(agreed, std::iter::once(Ok(names)))?;
     Ok(wished)
 }
 
 fn hear_list(
     receiver: &mut Receiver,
     reader: &mut LinkReader,
-    watch: &mut dyn FetchWatch,
+    observer: &mut dyn FetchObserver,
 ) -> Result<Arrived, TransferError> {
     loop {
         match receiver.poll()? {
             Some(ReceiverEvent::List(arrived)) => return Ok(arrived),
-            Some(ReceiverEvent::Message(message)) => watch.message(&message),
+            Some(ReceiverEvent::Message(message)) => observer.message(&message),
             Some(_) => return Err(PeerError::Malformed("a file before the list").into()),
             None => receiver.feed(reader.read()?)?,
         }
@@ -322,9 +232,17 @@ fn hear_list(
 
 struct Fetch<'a> {
     agreed: &'a Negotiated,
+    writer: &'a mut LinkWriter,
+    speaker: Generator,
     wishes: &'a [Wish],
     dest: &'a Dest,
-    watch: &'a mut dyn FetchWatch,
+    observer: &'a mut dyn FetchObserver,
+    list: &'a FileList,
+    /// What is still to be asked for: entries, and the numbers of their wishes.
+    queue: VecDeque<(Ndx, usize)>,
+    /// What was asked for and has not come.
+    asked: VecDeque<(Ndx, usize)>,
+    all_asked: bool,
     /// Directories known to be on the disk.
     ways: HashSet<Vec<u8>>,
     /// The block of a basis that was used last.
@@ -357,59 +275,140 @@ impl Current {
     }
 }
 
-/// Says the sums of all blocks of a basis. Where it cannot be read they are of zeros, which match nothing that matters.
-fn say_sums(
-    agreed: &Negotiated,
-    speaker: &mut Generator,
-    (basis, head): (&File, &SumHead),
-    out: &mut Outbox,
-    writer: &mut LinkWriter,
-) -> Result<(), TransferError> {
-    let rule = BlockRule::from(agreed.block_seed());
-    let together = (READ_SIZE / head.block_length.max(1)).max(1);
-    let mut buffer = Vec::new();
-    let mut block = 0;
-    while block < head.count {
-        let last = head.count.min(block.saturating_add(together));
-        let len: u64 = (block..last).map(|block| u64::from(head.block_len(BlockIndex(block)))).sum();
-        buffer.resize(len as usize, 0);
-        if basis.read_exact_at(&mut buffer, head.offset(BlockIndex(block))).is_err() {
-            buffer.fill(0);
-        }
-        let summed = rule.strong_each(&buffer, head.block_length as usize, |bytes, strong| {
-            speaker.sum(head, weak(bytes), strong, out);
-            Ok::<(), Infallible>(())
-        });
-        let Ok(()) = summed;
-        writer.flush(out)?;
-        block = last;
-    }
-    Ok(())
-}
-
 impl Fetch<'_> {
     /// Which entries to ask for. What else the far end lists is none of ours.
-    fn sort_out(
-        &mut self,
-        list: &FileList,
-        mut wished: HashMap<&[u8], usize>,
-        bytes_most: u64,
-    ) -> VecDeque<(Ndx, usize)> {
-        let mut queue = VecDeque::new();
+    fn sort_out(&mut self, mut wished: HashMap<&[u8], usize>, bytes_most: u64) {
         let mut bytes = 0u64;
-        for (ndx, entry) in list.iter() {
+        for (ndx, entry) in self.list.iter() {
             let Some(at) = wished.remove(&entry.name[..]) else { continue };
             if !entry.is_file() {
-                self.watch.fetched(at, Fetched::NotAFile);
-            } else if queue.is_empty() || bytes.saturating_add(entry.len) <= bytes_most {
+                self.observer.fetched(at, Fetched::NotAFile);
+            } else if self.queue.is_empty() || bytes.saturating_add(entry.len) <= bytes_most {
                 bytes = bytes.saturating_add(entry.len);
-                queue.push_back((ndx, at));
+                self.queue.push_back((ndx, at));
             }
         }
         for at in wished.into_values() {
-            self.watch.fetched(at, Fetched::NotListed);
+            self.observer.fetched(at, Fetched::NotListed);
         }
-        queue
+    }
+
+    /// Asks and hears to the end of the session, or until we are told to stop.
+    fn fetch_all(&mut self, receiver: &mut Receiver, reader: &mut LinkReader) -> Result<(), TransferError> {
+        while !receiver.is_over() {
+            self.ask_ahead()?;
+            let Some(event) = receiver.poll()? else {
+                self.writer.flush()?;
+                receiver.feed(reader.read()?)?;
+                continue;
+            };
+            match event {
+                ReceiverEvent::File(ndx, _, head) => self.begin(ndx, head)?,
+                ReceiverEvent::Literal(bytes) => self.write(bytes),
+                ReceiverEvent::Copy(block) => {
+                    self.copy(block)?;
+                    if receiver.wants_matched() {
+                        receiver.matched(&self.block)?;
+                    }
+                }
+                ReceiverEvent::End(sum) => {
+                    self.end(&sum);
+                    if self.observer.stopping() {
+                        self.queue.clear();
+                        if !self.asked.is_empty() {
+                            return Ok(());
+                        }
+                    }
+                }
+                ReceiverEvent::Message(Message::NoSend(ndx)) => {
+                    if let Some(at) = take(&mut self.asked, ndx) {
+                        self.observer.fetched(at, Fetched::NotSent);
+                    }
+                }
+                ReceiverEvent::Message(message) => self.observer.message(&message),
+                ReceiverEvent::PhaseDone(1) => self.end_phase()?,
+                ReceiverEvent::PhaseDone(_) | ReceiverEvent::Stats(_) | ReceiverEvent::Goodbye => {}
+                ReceiverEvent::Item(..) | ReceiverEvent::ListEnd => {}
+                ReceiverEvent::List(_) | ReceiverEvent::SegmentDone => {
+                    return Err(PeerError::Malformed("a second file list").into());
+                }
+            }
+        }
+        self.speaker.done(&mut self.writer.out);
+        self.writer.flush()?;
+        self.done.whole = true;
+        Ok(())
+    }
+
+    /// Asks for as many files as may wait for their answers.
+    fn ask_ahead(&mut self) -> Result<(), TransferError> {
+        // Below 30 nobody tells of a file that cannot be sent; then all that is wanted is asked for at once.
+        let ahead = if self.agreed.version >= 30 { AHEAD } else { usize::MAX };
+        while !self.all_asked && self.asked.len() < ahead {
+            let Some((ndx, at)) = self.queue.pop_front() else {
+                self.speaker.done(&mut self.writer.out);
+                self.all_asked = true;
+                return Ok(());
+            };
+            let kept = self.list.get(ndx).and_then(|entry| self.kept(entry, at));
+            // Who sends many sums hears nothing meanwhile, so there must be nothing to be heard.
+            if kept.is_some() && !self.asked.is_empty() {
+                self.queue.push_front((ndx, at));
+                return Ok(());
+            }
+            let mut header = ItemHeader { flags: ItemFlags::TRANSFER.and(ItemFlags::NEW), ..ItemHeader::default() };
+            match kept {
+                None => self.speaker.request(ndx, &header, &SumHead::NONE, &mut self.writer.out),
+                Some((basis, head)) => {
+                    header.flags = header.flags.and(ItemFlags::BASIS_TYPE);
+                    header.basis = Some(PARTIAL);
+                    self.speaker.request(ndx, &header, &head, &mut self.writer.out);
+                    self.send_sums(&basis, &head)?;
+                }
+            }
+            self.asked.push_back((ndx, at));
+        }
+        Ok(())
+    }
+
+    /// Sends the sums of all blocks of a basis. Where it cannot be read they are of zeros, which match nothing that matters.
+    fn send_sums(&mut self, basis: &File, head: &SumHead) -> Result<(), TransferError> {
+        let rule = BlockRule::from(self.agreed.block_seed());
+        let together = (READ_SIZE / head.block_length.max(1)).max(1);
+        let mut buffer = Vec::new();
+        let mut block = 0;
+        while block < head.count {
+            let last = head.count.min(block.saturating_add(together));
+            let len: u64 = (block..last).map(|block| u64::from(head.block_len(BlockIndex(block)))).sum();
+            buffer.resize(len as usize, 0);
+            if basis.read_exact_at(&mut buffer, head.offset(BlockIndex(block))).is_err() {
+                buffer.fill(0);
+            }
+            let (speaker, out) = (&mut self.speaker, &mut self.writer.out);
+            let summed = rule.strong_each(&buffer, head.block_length as usize, |bytes, strong| {
+                speaker.sum(head, weak(bytes), strong, out);
+                Ok::<(), Infallible>(())
+            });
+            let Ok(()) = summed;
+            self.writer.flush()?;
+            block = last;
+        }
+        Ok(())
+    }
+
+    /// All that was asked for has come, but for what could not be sent.
+    fn end_phase(&mut self) -> Result<(), PeerError> {
+        if !self.all_asked {
+            return Err(PeerError::Malformed("the end of a phase that goes on"));
+        }
+        for (_, at) in self.asked.drain(..) {
+            self.observer.fetched(at, Fetched::NotSent);
+        }
+        // The ends of the redo phase, of delayed updates and of late deletions.
+        for _ in 0..self.agreed.phases() - 1 + u8::from(self.agreed.version >= 31) {
+            self.speaker.done(&mut self.writer.out);
+        }
+        Ok(())
     }
 
     /// What an earlier session has left of a file, to be built upon.
@@ -424,9 +423,10 @@ impl Fetch<'_> {
         (head.count > 0).then_some((basis, head))
     }
 
-    fn begin(&mut self, entry: Option<&FileEntry>, at: usize, head: SumHead) {
-        let Some(entry) = entry.cloned() else { return };
-        self.watch.resumes(at, head.basis_len(), entry.len);
+    fn begin(&mut self, ndx: Ndx, head: SumHead) -> Result<(), PeerError> {
+        let at = take(&mut self.asked, ndx).ok_or(PeerError::Malformed("data of a file that was not asked for"))?;
+        let Some(entry) = self.list.get(ndx).cloned() else { return Ok(()) };
+        self.observer.resumes(at, head.basis_len(), entry.len);
         let temp = self.create(at, &entry, &head).map_err(|error| error.to_string());
         let md5 = (self.agreed.checksum != Checksum::Md5).then(|| FileHasher::new(Checksum::Md5));
         self.current = Some(Current {
@@ -438,6 +438,7 @@ impl Fetch<'_> {
             head,
             bytes: Sent::default(),
         });
+        Ok(())
     }
 
     fn create(&mut self, at: usize, entry: &FileEntry, head: &SumHead) -> Result<Output, DestError> {
@@ -459,14 +460,14 @@ impl Fetch<'_> {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        self.watch.progress(bytes.len() as u64);
+        self.observer.progress(bytes.len() as u64);
         let Some(current) = &mut self.current else { return };
         current.hash(bytes);
         current.bytes.literal_bytes += bytes.len() as u64;
         if let Ok(temp) = &mut current.temp
             && let Err(error) = temp.write_all(bytes)
         {
-            current.temp = Err(format!("write failed: {}", super::beneath::reason(&error)));
+            current.temp = Err(format!("write failed: {}", crate::disk::reason(&error)));
         }
     }
 
@@ -486,12 +487,12 @@ impl Fetch<'_> {
                 Err(error) => Err(error),
             };
             if let Err(error) = done {
-                current.temp = Err(format!("read or write failed: {}", super::beneath::reason(&error)));
+                current.temp = Err(format!("read or write failed: {}", crate::disk::reason(&error)));
             }
         }
         current.hash(&self.block);
         current.bytes.matched_bytes += self.block.len() as u64;
-        self.watch.progress(self.block.len() as u64);
+        self.observer.progress(self.block.len() as u64);
         Ok(())
     }
 
@@ -518,11 +519,11 @@ impl Fetch<'_> {
         } else if entry.len >= KEPT_LEAST {
             self.dest.drop_partial(&self.wishes[at].place);
         }
-        self.watch.fetched(at, fetched);
+        self.observer.fetched(at, fetched);
     }
 
     fn keep(&self, temp: Output, entry: &FileEntry) -> Result<bool, DestError> {
-        let entry = FileEntry { mode: entry.mode & !0o7777 | self.watch.mode(entry.mode), ..entry.clone() };
+        let entry = FileEntry { mode: entry.mode & !0o7777 | self.observer.mode(entry.mode), ..entry.clone() };
         let preserve = Preserve { mtime: true, perms: true, ..Preserve::default() };
         temp.commit_new(self.dest, &self.dest.wanted(&entry, &preserve, None))
     }

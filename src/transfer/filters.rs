@@ -1,8 +1,9 @@
 //! The filter rules of a session: gathered from options, files and the wire.
 //! Counterpart: the parts of rsync's `exclude.c` that read files.
 
-use super::beneath::{open_operator_list, reason};
 use super::{TransferError, charset};
+use crate::disk::beneath::open_operator_list;
+use crate::disk::reason;
 use protocol::PeerError;
 use protocol::args::Options;
 use protocol::filter::{

@@ -16,9 +16,9 @@ mod worth;
 
 use super::TransferError;
 use super::abort::LastWords;
+use super::conversation::LinkWriter;
 use super::dest::{Dest, LateDirs};
-use super::greet::LinkWriter;
-use super::receive::{ReceivePlan, Target, Witness};
+use super::receive::{ReceiveObserver, ReceivePlan, ReceivingSide, Target};
 use board::BoardState;
 pub(super) use board::{Attempt, Board, Missed, Note};
 use delete::Deletion;
@@ -30,7 +30,6 @@ use protocol::filter::RuleSet;
 use protocol::flist::{DirClass, FileEntry, FileList, Ndx, Segments};
 use protocol::generator::{DeleteCounts, Generator};
 use protocol::handshake::{Compat, Negotiated};
-use protocol::mux::Outbox;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -42,12 +41,7 @@ const OUT_MOST: usize = 64 * 1024;
 
 /// The generator's work. Lists come by the board.
 pub(super) struct Generate<'a> {
-    pub(super) agreed: &'a Negotiated,
-    pub(super) target: &'a Target,
-    pub(super) plan: &'a ReceivePlan,
-    pub(super) board: &'a Board,
-    pub(super) witness: &'a dyn Witness,
-    pub(super) out: Outbox,
+    pub(super) side: ReceivingSide<'a>,
     pub(super) writer: LinkWriter,
     /// What is safe from deletion.
     pub(super) rules: Option<&'a RuleSet>,
@@ -69,18 +63,19 @@ pub(super) struct Generated {
 impl Generate<'_> {
     /// Runs to the end of the session; gives the way to the peer back, which may not have heard all yet.
     pub(super) fn run(self) -> (Result<Generated, TransferError>, LinkWriter) {
-        let Self { agreed, target, plan, board, witness, out, writer, rules } = self;
+        let Self { side, writer, rules } = self;
+        let ReceivingSide { agreed, server, plan, target, board, observer } = side;
         let options = &plan.options;
         let incremental = agreed.compat.has(Compat::INC_RECURSE);
         let mut work = Work {
             agreed,
+            server,
             options,
             plan,
             board,
-            witness,
+            observer,
             target,
             dest: target.again().map(Arc::new),
-            out,
             writer,
             speaker: Generator::new(agreed),
             late: LateDirs::new(options.modify_window),
@@ -101,10 +96,10 @@ impl Generate<'_> {
         let result = work.all();
         // A link that broke has nobody at its end; the rest the peer hears of.
         if let Err(error @ TransferError::Rules(_)) = &result
-            && let Some(words) = LastWords::new(error, plan.server)
+            && let Some(words) = LastWords::new(error, server)
         {
-            words.put(agreed, &mut work.out);
-            let said = work.writer.flush(&mut work.out);
+            words.put(agreed, &mut work.writer.out);
+            let said = work.writer.flush();
             return (said.and(result), work.writer);
         }
         (result, work.writer)
@@ -128,12 +123,12 @@ impl Work<'_> {
         }
         work.wait(|work, state| work.lists.iter().all(|list| state.is_idle(list)))?;
         // The ends of the redo phase and of delayed updates.
-        work.speaker.done(&mut work.out);
+        work.speaker.done(&mut work.writer.out);
         if work.options.delay_updates {
             work.wait(|_, state| state.phase >= 2)?;
         }
         if work.agreed.phases() > 2 {
-            work.speaker.done(&mut work.out);
+            work.speaker.done(&mut work.writer.out);
         }
         let when = work.deletion.when();
         if matches!(when, Some(DeleteWhen::After | DeleteWhen::Delay)) {
@@ -151,9 +146,9 @@ impl Work<'_> {
         let deleted = work.deletion.counts();
         if work.agreed.version >= 31 {
             if when.is_some() || work.options.force {
-                work.speaker.delete_counts(&deleted, &mut work.out);
+                work.speaker.delete_counts(&deleted, &mut work.writer.out);
             }
-            work.speaker.done(&mut work.out);
+            work.speaker.done(&mut work.writer.out);
         }
         work.wait(|_, state| state.over)?;
         if let Some(dest) = &work.dest {
@@ -162,8 +157,8 @@ impl Work<'_> {
             }
         }
         work.pass_notes()?;
-        work.speaker.done(&mut work.out);
-        work.writer.flush(&mut work.out)?;
+        work.speaker.done(&mut work.writer.out);
+        work.writer.flush()?;
         let failed = work.board.lock().complaints;
         Ok(Generated { failed, deleted, limited, written_bytes: work.writer.written })
     }
@@ -171,13 +166,14 @@ impl Work<'_> {
 
 struct Work<'a> {
     agreed: &'a Negotiated,
+    /// We are the server.
+    server: bool,
     options: &'a Options,
     plan: &'a ReceivePlan,
     board: &'a Board,
-    witness: &'a dyn Witness,
+    observer: &'a dyn ReceiveObserver,
     target: &'a Target,
     dest: Option<Arc<Dest>>,
-    out: Outbox,
     writer: LinkWriter,
     speaker: Generator,
     late: LateDirs,
@@ -214,7 +210,7 @@ impl Work<'_> {
             let ahead = board.lock().worth.too_far_ahead();
             let Some(ahead) = ahead else { return Ok(()) };
             self.pass_notes()?;
-            self.writer.flush(&mut self.out)?;
+            self.writer.flush()?;
             if ahead != last {
                 (last, since) = (ahead, Instant::now());
             }
@@ -250,8 +246,8 @@ impl Work<'_> {
     fn delete_all(&mut self, list: &FileList) -> Result<(), TransferError> {
         for (_, entry) in list.iter() {
             self.delete_in(list, entry)?;
-            if self.out.len() > OUT_MOST {
-                self.writer.flush(&mut self.out)?;
+            if self.writer.out.len() > OUT_MOST {
+                self.writer.flush()?;
             }
         }
         Ok(())
@@ -314,15 +310,15 @@ impl Work<'_> {
             return Ok(());
         }
         if let Some(words) = last_words {
-            words.put(self.agreed, &mut self.out);
-            self.writer.flush(&mut self.out)?;
+            words.put(self.agreed, &mut self.writer.out);
+            self.writer.flush()?;
         }
         Err(TransferError::Echo)
     }
 
     fn keep_alive(&mut self) {
         let entries = self.lists.iter().map(|list| list.len()).sum();
-        self.speaker.keep_alive(entries, &mut self.out);
+        self.speaker.keep_alive(entries, &mut self.writer.out);
     }
 
     /// How long a peer with a time limit may hear nothing of us: half of it, as stock does.
@@ -335,7 +331,7 @@ impl Work<'_> {
     fn wait(&mut self, until: impl Fn(&Self, &BoardState) -> bool) -> Result<(), TransferError> {
         loop {
             self.pass_notes()?;
-            self.writer.flush(&mut self.out)?;
+            self.writer.flush()?;
             let board = self.board;
             let mut state = board.lock();
             while state.notes.is_empty() && !state.failed {

@@ -27,7 +27,7 @@ pub(crate) fn compression(wish: Wish, server: bool) -> Wish {
 /// Refuses at a server what the client names and the environment does not list.
 pub(crate) fn check(options: &Options) -> Result<(), TransferError> {
     let refused = |option: &str, name: &str| {
-        Err(TransferError::Refused(format!("Your --{option} value ({name}) was refused by the server.")))
+        Err(TransferError::Refused(format!("Your --{option} value ({name}) was refused by the server.").into()))
     };
     if let (Offer::These(list), Some((of_transfer, of_list))) = (checksums(true), options.checksum_choice)
         && let Some(lacking) = [of_transfer, of_list].into_iter().find(|checksum| !list.contains(&Some(*checksum)))

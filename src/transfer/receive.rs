@@ -10,15 +10,17 @@ mod inflow;
 mod lists;
 mod rebuild;
 mod target;
+mod threads;
 
 use super::TransferError;
-use super::abort::{Parts, abort, await_hang_up, hear_out, is_link, within};
+use super::abort::{await_hang_up, is_link, within};
 use super::batch::Tap;
+use super::conversation::{Conversation, LinkReader};
 use super::dest::{Preserve, in_place};
 use super::filters::{self, ClientRules};
 use super::generate::{Board, Generate, Note, Worth};
-use super::greet::{Conversation, LinkReader};
 use super::guard::Guard;
+use super::item::Item;
 use crate::link::Ending;
 use crate::transfer::send::Sent;
 pub use expected::{Expected, Operands};
@@ -28,20 +30,19 @@ use protocol::args::Options;
 use protocol::checksum::Sum;
 use protocol::chmod::Chmod;
 use protocol::filter::{self, Rule, RuleSet, Side};
-use protocol::flist::{FileEntry, FileList, ListLimits, Ndx};
+use protocol::flist::{FileEntry, FileList, ListLimits};
 use protocol::generator::DeleteCounts;
-use protocol::handshake::Compat;
-use protocol::item::ItemHeader;
+use protocol::handshake::{Compat, Negotiated};
 use protocol::mux::{IO_DELETE_LIMIT, Message, TextKind};
 use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts, RuleEvent};
 use protocol::sender::FinalStats;
 use rebuild::Rebuild;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc;
 use std::time::Duration;
 pub(super) use target::Target;
 use target::{enter, root};
+use threads::{Ended, Threads};
 
 /// How long the generator may take to pass our last words on before the link is closed under it.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -51,8 +52,6 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 pub struct ReceivePlan {
     /// What the options ask for.
     pub options: Options,
-    /// We are the server.
-    pub server: bool,
     /// Where to, as rsync's destination argument: an existing directory is entered; with several files, or a slash at the end, a missing
     /// one is made; otherwise it names the single file.
     pub destination: PathBuf,
@@ -73,7 +72,7 @@ pub struct ReceivePlan {
 }
 
 /// Hears how a receiving session goes; the generator and the receiver speak to it at the same time.
-pub trait Witness: Sync {
+pub trait ReceiveObserver: Sync {
     /// A list, or the next segment of it, is here; so many bytes it was on the wire.
     fn listed(&self, _list: &FileList, _bytes: u64) {}
 
@@ -81,19 +80,19 @@ pub trait Witness: Sync {
     fn entry(&self, _entry: &FileEntry) {}
 
     /// An entry was changed here, or is to be in a dry run. Also told of unchanged ones where the options ask for it.
-    fn item(&self, _ndx: Ndx, _entry: &FileEntry, _header: &ItemHeader) {}
+    fn item(&self, _item: &Item<'_>) {}
 
     /// The data of a file begins.
-    fn begins(&self, _ndx: Ndx, _entry: &FileEntry, _header: &ItemHeader) {}
+    fn begins(&self, _item: &Item<'_>) {}
 
     /// So many bytes of the file were rebuilt.
     fn progress(&self, _bytes: u64) {}
 
     /// The file is whole and in its place.
-    fn received(&self, _ndx: Ndx, _entry: &FileEntry, _header: &ItemHeader, _sent: &Sent, _sum: &Sum) {}
+    fn received(&self, _item: &Item<'_>, _sent: &Sent, _sum: &Sum) {}
 
     /// The file has come, but is not what it should be; it is asked for once more.
-    fn spoilt(&self, _ndx: Ndx, _entry: &FileEntry, _header: &ItemHeader, _sent: &Sent) {}
+    fn spoilt(&self, _item: &Item<'_>, _sent: &Sent) {}
 
     /// Words for the user, of the peer or of this side.
     fn message(&self, _message: &Message) {}
@@ -105,7 +104,7 @@ pub trait Witness: Sync {
     fn stats(&self, _stats: &FinalStats) {}
 }
 
-impl<F: Fn(&Message) + Sync> Witness for F {
+impl<F: Fn(&Message) + Sync> ReceiveObserver for F {
     fn message(&self, message: &Message) {
         self(message);
     }
@@ -133,223 +132,251 @@ pub struct Received {
 }
 
 /// Receives what the peer sends into the plan's destination.
-pub fn receive(session: Conversation, plan: &ReceivePlan, witness: &dyn Witness) -> Result<Received, TransferError> {
-    receive_knowing(session, plan, witness, Worth::new)
+pub fn receive(
+    conversation: Conversation,
+    plan: &ReceivePlan,
+    observer: &dyn ReceiveObserver,
+) -> Result<Received, TransferError> {
+    receive_judging(conversation, plan, observer, Worth::new)
 }
 
 /// The same, with what is known beforehand of bases, and whether they are judged at all.
-fn receive_knowing(
-    session: Conversation,
+fn receive_judging(
+    mut conversation: Conversation,
     plan: &ReceivePlan,
-    witness: &dyn Witness,
+    observer: &dyn ReceiveObserver,
     worth: impl FnOnce(bool) -> Worth,
 ) -> Result<Received, TransferError> {
-    let Conversation { agreed, inbox, mut out, mut reader, mut writer, closer, batch, replay } = session;
-    let server = plan.server;
-    let recorded = batch.is_some();
-    reader.tap = batch.map(|file| Tap::new(&inbox, file)).transpose()?;
-    if !server {
-        out.put(&filter::encode(&plan.rules, Side::Sender, agreed.version)?);
-        writer.flush(&mut out)?;
+    let mut session = Receiving::begin(&mut conversation, plan, observer)?;
+    match session.prepare(&mut conversation) {
+        Ok(Some(prepared)) => session.rebuild(conversation, prepared, worth),
+        Ok(None) => {
+            let Conversation { reader, writer, .. } = conversation;
+            let (written_bytes, read_bytes) = (writer.written, reader.read);
+            drop(writer);
+            let ending = reader.remote.wait(super::ENDING_PATIENCE);
+            Ok(Received { written_bytes, read_bytes, ending, ..session.received })
+        }
+        Err(error) => Err(conversation.abort(error)),
     }
-    let facts = ReceiverFacts {
-        shape: plan.options.list_shape(agreed.list_checksum.size()),
-        limits: plan.limits,
-        server,
-        // Beside a batch file data is sent, though nothing becomes of it here.
-        dry_run: plan.options.dry_run && !replay && (server || !plan.options.only_write_batch),
-    };
-    let mut receiver = Receiver::new(&agreed, facts, inbox);
-    if plan.options.only_write_batch {
-        receiver.data_is_held_back();
+}
+
+/// Names for the peer, as far as they are asked for.
+type NamesToSend = Box<dyn Iterator<Item = Result<Vec<u8>, TransferError>> + Send>;
+
+/// A session of ours with a sender.
+struct Receiving<'a> {
+    plan: &'a ReceivePlan,
+    observer: &'a dyn ReceiveObserver,
+    receiver: Receiver,
+    received: Received,
+    /// The peer's words are kept in a batch file.
+    recorded: bool,
+}
+
+/// What is known once the first list is here.
+struct Prepared {
+    lists: Lists,
+    rules: Option<RuleSet>,
+    target: Target,
+}
+
+impl<'a> Receiving<'a> {
+    /// Sends a client's rules.
+    fn begin(
+        conversation: &mut Conversation,
+        plan: &'a ReceivePlan,
+        observer: &'a dyn ReceiveObserver,
+    ) -> Result<Self, TransferError> {
+        let Conversation { server, replay, .. } = *conversation;
+        let batch = conversation.batch.take();
+        let recorded = batch.is_some();
+        conversation.reader.tap = batch.map(|file| Tap::new(&conversation.inbox, file)).transpose()?;
+        if !server {
+            let rules = filter::encode(&plan.rules, Side::Sender, conversation.agreed.version)?;
+            conversation.writer.out.put(&rules);
+            conversation.writer.flush()?;
+        }
+        let facts = ReceiverFacts {
+            shape: plan.options.list_shape(conversation.agreed.list_checksum.size()),
+            limits: plan.limits,
+            server,
+            // Beside a batch file data is sent, though nothing becomes of it here.
+            dry_run: plan.options.dry_run && !replay && (server || !plan.options.only_write_batch),
+        };
+        let inbox = conversation.take_inbox();
+        let mut receiver = Receiver::new(&conversation.agreed, facts, inbox);
+        if plan.options.only_write_batch {
+            receiver.data_is_held_back();
+        }
+        Ok(Self { plan, observer, receiver, received: Received::default(), recorded })
     }
-    let mut received = Received::default();
-    let forwarded = plan.options.files_from.as_deref().filter(|name| server == (*name != b"-"));
-    let forwarded = match forwarded.map(|name| -> Result<Box<dyn Iterator<Item = _> + Send>, TransferError> {
-        Ok(match (server, &plan.asked) {
+}
+
+impl Receiving<'_> {
+    /// Hears the first list and finds where it goes; `None` where nothing comes. Of what goes wrong here the peer is to be
+    /// told.
+    fn prepare(&mut self, conversation: &mut Conversation) -> Result<Option<Prepared>, TransferError> {
+        let options = &self.plan.options;
+        let server = conversation.server;
+        let names = self.names_to_send(server)?;
+        let rules = match server {
+            true => self.hear_rules(conversation.agreed.version, &mut conversation.reader)?,
+            false => filters::of_receiving_client(&self.plan.rules, options),
+        };
+        let mut lists = Lists::new(&conversation.agreed, options)?;
+        match names {
+            None => self.hear_first_list(&mut conversation.reader, &mut lists)?,
+            Some(names) => self.hear_first_list_of(names, conversation, &mut lists)?,
+        }
+        if lists.is_empty() && !server {
+            return Ok(None);
+        }
+        if options.prune_empty_dirs {
+            lists.prune(rules.as_ref(), &root(&self.plan.destination));
+        }
+        let (target, warnings) = enter(self.plan, &lists)?.filtering(rules.as_ref()).with_places(self.plan)?;
+        for warning in warnings {
+            let text = format!("{warning}\n").into();
+            conversation.writer.out.message(&Message::Text(TextKind::Warning, text));
+        }
+        Ok(Some(Prepared { lists, rules, target }))
+    }
+
+    /// The names of `--files-from` that the peer has to hear of us, if any.
+    fn names_to_send(&self, server: bool) -> Result<Option<NamesToSend>, TransferError> {
+        let Some(name) = self.plan.options.files_from.as_deref().filter(|name| server == (*name != b"-")) else {
+            return Ok(None);
+        };
+        Ok(Some(match (server, &self.plan.asked) {
             (false, Some(names)) => Box::new(std::iter::once(Ok(names.clone()))),
-            _ => Box::new(filters::names_to_say(name, &plan.options)?),
-        })
-    }) {
-        None => None,
-        Some(Ok(names)) => Some(names),
-        Some(Err(error)) => {
-            return Err(abort(&agreed, error, server, Parts { out, writer, reader: &mut reader, closer: &closer }));
+            _ => Box::new(filters::names_to_say(name, &self.plan.options)?),
+        }))
+    }
+
+    /// The client's filter rules, which come first where the server needs them.
+    fn hear_rules(&mut self, version: u8, reader: &mut LinkReader) -> Result<Option<RuleSet>, TransferError> {
+        let ReceivePlan { rules, options, .. } = self.plan;
+        let mut rules = ClientRules::new(rules, options, Side::Receiver, version);
+        if !options.receiver_hears_rules(version) {
+            return Ok(rules.finish());
         }
-    };
-    let rules = match server {
-        true => hear_rules(plan, agreed.version, &mut receiver, &mut reader, witness),
-        false => Ok(filters::of_receiving_client(&plan.rules, &plan.options)),
-    };
-    let prepared = rules.and_then(|rules| Ok((rules, Lists::new(&agreed, &plan.options)?)));
-    let (rules, mut lists) = match prepared {
-        Ok(prepared) => prepared,
-        Err(error) => {
-            return Err(abort(&agreed, error, server, Parts { out, writer, reader: &mut reader, closer: &closer }));
-        }
-    };
-    let heard = match forwarded {
-        None => hear_lists(&mut receiver, &mut reader, &mut lists, plan, &mut received, witness),
-        // Neither end may wait for the other to read before it goes on writing.
-        Some(names) => std::thread::scope(|scope| {
-            let (agreed, out, writer) = (&agreed, &mut out, &mut writer);
-            let saying = scope.spawn(move || writer.send_names(agreed, names, out));
-            let heard = hear_lists(&mut receiver, &mut reader, &mut lists, plan, &mut received, witness);
-            let join = || saying.join().unwrap_or(Ok(()));
-            let said = if heard.is_err() { within(LAST_WORDS, &closer, join) } else { join() };
-            heard.and(said)
-        }),
-    };
-    if let Err(error) = heard {
-        return Err(abort(&agreed, error, server, Parts { out, writer, reader: &mut reader, closer: &closer }));
-    }
-    if lists.is_empty() && !plan.server {
-        (received.written_bytes, received.read_bytes) = (writer.written, reader.read);
-        drop(writer);
-        received.ending = reader.remote.wait(super::ENDING_PATIENCE);
-        return Ok(received);
-    }
-    if plan.options.prune_empty_dirs {
-        lists.prune(rules.as_ref(), &root(&plan.destination));
-    }
-    let target = enter(plan, &lists).map(|target| target.filtering(rules.as_ref()));
-    let target = match target.and_then(|target| target.with_places(plan)) {
-        Ok((target, warnings)) => {
-            for warning in warnings {
-                out.message(&Message::Text(TextKind::Warning, format!("{warning}\n").into()));
+        loop {
+            match self.receiver.poll_rule()? {
+                Some(RuleEvent::Rule(rule)) => rules.hear(&rule)?,
+                Some(RuleEvent::End) => return Ok(rules.finish()),
+                Some(RuleEvent::Message(message)) => self.observer.message(&message),
+                None => self.receiver.feed(reader.read()?)?,
             }
-            target
         }
-        Err(error) => {
-            return Err(abort(&agreed, error, server, Parts { out, writer, reader: &mut reader, closer: &closer }));
-        }
-    };
-    let options = &plan.options;
-    let settled = options.whole_file || options.no_whole_file || options.only_write_batch || in_place(options);
-    // What is recorded is to be small, and a batch file or an old sender does not say what it leaves out.
-    let judges = !settled && !recorded && !replay && agreed.version >= 30;
-    let board = Board::new(agreed.compat.has(Compat::INC_RECURSE), worth(judges));
-    board.io_error.fetch_or(received.io_error, Ordering::AcqRel);
-    for created in target.created.iter().filter(|_| plan.names > 0) {
-        let text = [&created[..], b"\n"].concat();
-        board.note(Note::Say(Message::Text(TextKind::Info, text)));
     }
-    lists.show(&board)?;
-    let rules = rules.as_ref();
-    let generate = Generate { agreed: &agreed, target: &target, plan, board: &board, witness, out, writer, rules };
-    let mut work = Rebuild::new(&agreed, plan, &target, &board, witness, &mut lists, &mut received);
-    work.replay = replay;
-    let (heard, spoken, writer) = std::thread::scope(|scope| {
-        let (closer, board) = (&closer, &board);
-        let (heard_out, hearing) = mpsc::channel::<()>();
-        let generator = scope.spawn(move || {
-            let (result, writer) = generate.run();
-            match &result {
-                // A peer that was told why hangs up itself.
-                Ok(_) | Err(TransferError::Rules(_) | TransferError::Echo) => {}
-                // One that takes nothing any more has said why, and is to be heard out.
-                Err(TransferError::Link(_)) if !server => {
-                    if hearing.recv_timeout(LAST_WORDS) == Err(mpsc::RecvTimeoutError::Timeout) {
-                        closer.close();
-                    }
+
+    /// Hears the first list. One with a single entry is not yet known to be all there is: the next segment, or the end,
+    /// follows at once.
+    fn hear_first_list(&mut self, reader: &mut LinkReader, lists: &mut Lists) -> Result<(), TransferError> {
+        while !lists.complete && !lists.known_to_be_many() {
+            match self.receiver.poll()? {
+                Some(ReceiverEvent::List(arrived)) => {
+                    let bytes = arrived.bytes;
+                    let list = lists.take(arrived, self.plan, &mut self.received)?;
+                    self.observer.listed(&list, bytes);
                 }
-                Err(_) => closer.close(),
-            }
-            board.generator_left();
-            // What the receiver has to say last, the peer hears as long as our stream is open.
-            let writer = matches!(result, Err(TransferError::Echo)).then_some(writer);
-            (result, writer)
-        });
-        let heard = work.run(&mut receiver, &mut reader);
-        drop(heard_out);
-        if let Err(error) = &heard {
-            board.fail(error, server);
-            if !board.wait_for_generator(LAST_WORDS) {
-                closer.close();
+                Some(ReceiverEvent::ListEnd) => lists.complete = true,
+                Some(ReceiverEvent::Message(Message::IoError(bits))) => self.received.io_error |= bits,
+                Some(ReceiverEvent::Message(message)) => self.observer.message(&message),
+                Some(_) => return Err(PeerError::Malformed("a file before the list").into()),
+                None => self.receiver.feed(reader.read()?)?,
             }
         }
-        match generator.join() {
-            Ok((spoken, writer)) => (heard, spoken, writer),
-            Err(_) => {
-                let text = "The generator thread panicked; please report this".into();
-                (heard, Err(TransferError::Refused(text)), None)
-            }
+        Ok(())
+    }
+
+    /// Hears the list of these names while they are sent: neither end may wait for the other to read before it goes on
+    /// writing.
+    fn hear_first_list_of(
+        &mut self,
+        names: NamesToSend,
+        conversation: &mut Conversation,
+        lists: &mut Lists,
+    ) -> Result<(), TransferError> {
+        let Conversation { agreed, reader, writer, closer, .. } = conversation;
+        std::thread::scope(|scope| {
+            let sending = scope.spawn(|| writer.send_names(agreed, names));
+            let heard = self.hear_first_list(reader, lists);
+            let join = || sending.join().unwrap_or(Err(TransferError::Bug("file list")));
+            let sent = if heard.is_err() { within(LAST_WORDS, closer, join) } else { join() };
+            heard.and(sent)
+        })
+    }
+
+    /// Has the generator ask for what is missing, and makes files of what comes.
+    fn rebuild(
+        self,
+        mut conversation: Conversation,
+        prepared: Prepared,
+        worth: impl FnOnce(bool) -> Worth,
+    ) -> Result<Received, TransferError> {
+        let Self { plan, observer, mut receiver, mut received, recorded } = self;
+        let Prepared { mut lists, rules, target } = prepared;
+        let options = &plan.options;
+        let agreed = conversation.agreed;
+        let settled = options.whole_file || options.no_whole_file || options.only_write_batch || in_place(options);
+        // What is recorded is to be small, and a batch file or an old sender does not say what it leaves out.
+        let judges = !settled && !recorded && !conversation.replay && agreed.version >= 30;
+        let board = Board::new(agreed.compat.has(Compat::INC_RECURSE), worth(judges));
+        board.io_error.fetch_or(received.io_error, Ordering::AcqRel);
+        for created in target.created.iter().filter(|_| plan.names > 0) {
+            let text = [&created[..], b"\n"].concat();
+            board.note(Note::Say(Message::Text(TextKind::Info, text)));
         }
-    });
-    match (&heard, writer) {
-        (Err(error), Some(writer)) if !is_link(error) => hear_out(&agreed, server, writer, &mut reader, &closer),
-        (Err(_), _) => await_hang_up(&mut reader, &closer),
-        (Ok(()), _) => {}
-    }
-    // Whoever failed first closed the link, and the other's complaint is only its echo.
-    match (heard, spoken) {
-        (Err(heard), Err(TransferError::Echo)) => return Err(heard),
-        (Err(TransferError::Link(_) | TransferError::Remote { .. }), Err(spoken)) => return Err(spoken),
-        (Err(heard), _) => return Err(heard),
-        (Ok(()), spoken) => {
-            let generated = spoken?;
-            received.failed += generated.failed;
-            received.deleted = generated.deleted;
-            if generated.limited {
-                received.io_error |= IO_DELETE_LIMIT;
+        lists.show(&board)?;
+        let Conversation { server, replay, .. } = conversation;
+        let side = ReceivingSide { agreed: &agreed, server, plan, target: &target, board: &board, observer };
+        let generate = Generate { side, writer: conversation.writer, rules: rules.as_ref() };
+        let mut work = Rebuild::new(side, replay, &mut lists, &mut received);
+        let threads = Threads { board: &board, closer: &conversation.closer, server };
+        let Ended { heard, generated, writer } =
+            threads.run(generate, || work.run(&mut receiver, &mut conversation.reader));
+        if let Err(error) = heard {
+            match writer {
+                Some(writer) if !is_link(&error) => {
+                    conversation.writer = writer;
+                    conversation.hear_out();
+                }
+                _ => await_hang_up(&mut conversation.reader, &conversation.closer),
             }
-            (received.written_bytes, received.read_bytes) = (generated.written_bytes, reader.read);
+            // Whoever failed first closed the link, and the other's complaint is only its echo.
+            return Err(match (error, generated) {
+                (heard, Err(TransferError::Echo)) => heard,
+                (_, Err(bug @ TransferError::Bug(_))) => bug,
+                (TransferError::Link(_) | TransferError::Remote { .. }, Err(generated)) => generated,
+                (heard, _) => heard,
+            });
         }
+        let generated = generated?;
+        received.failed += generated.failed;
+        received.deleted = generated.deleted;
+        if generated.limited {
+            received.io_error |= IO_DELETE_LIMIT;
+        }
+        (received.written_bytes, received.read_bytes) = (generated.written_bytes, conversation.reader.read);
+        if !server {
+            received.ending = conversation.reader.await_end()?;
+        }
+        Ok(received)
     }
-    if !plan.server {
-        reader.read_to_end()?;
-        received.ending = reader.remote.wait(super::ENDING_PATIENCE);
-    }
-    Ok(received)
 }
 
-/// The client's filter rules, which come first where the server needs them.
-fn hear_rules(
-    plan: &ReceivePlan,
-    version: u8,
-    receiver: &mut Receiver,
-    reader: &mut LinkReader,
-    witness: &dyn Witness,
-) -> Result<Option<RuleSet>, TransferError> {
-    let mut rules = ClientRules::new(&plan.rules, &plan.options, Side::Receiver, version);
-    if !plan.options.receiver_hears_rules(version) {
-        return Ok(rules.finish());
-    }
-    loop {
-        match receiver.poll_rule()? {
-            Some(RuleEvent::Rule(rule)) => rules.hear(&rule)?,
-            Some(RuleEvent::End) => return Ok(rules.finish()),
-            Some(RuleEvent::Message(message)) => witness.message(&message),
-            None => receiver.feed(reader.read()?)?,
-        }
-    }
-}
-
-/// Hears the first list. One with a single entry is not yet known to be all there is: the next segment, or the end, follows
-/// at once.
-fn hear_lists(
-    receiver: &mut Receiver,
-    reader: &mut LinkReader,
-    lists: &mut Lists,
-    plan: &ReceivePlan,
-    received: &mut Received,
-    witness: &dyn Witness,
-) -> Result<(), TransferError> {
-    while !lists.complete && !lists.known_to_be_many() {
-        match receiver.poll()? {
-            Some(ReceiverEvent::List(arrived)) => {
-                let bytes = arrived.bytes;
-                let list = lists.take(arrived, plan, received)?;
-                witness.listed(&list, bytes);
-            }
-            Some(ReceiverEvent::ListEnd) => lists.complete = true,
-            Some(ReceiverEvent::Message(Message::IoError(bits))) => received.io_error |= bits,
-            Some(ReceiverEvent::Message(message)) => witness.message(&message),
-            Some(_) => return Err(PeerError::Malformed("a file before the list").into()),
-            None => receiver.feed(reader.read()?)?,
-        }
-    }
-    Ok(())
+/// What generator and receiver both work with.
+#[derive(Clone, Copy)]
+pub(super) struct ReceivingSide<'a> {
+    pub(super) agreed: &'a Negotiated,
+    /// We are the server.
+    pub(super) server: bool,
+    pub(super) plan: &'a ReceivePlan,
+    pub(super) target: &'a Target,
+    pub(super) board: &'a Board,
+    pub(super) observer: &'a dyn ReceiveObserver,
 }
 
 /// What `--chmod` asks for.

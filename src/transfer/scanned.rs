@@ -1,12 +1,12 @@
 //! The files that arguments name, as a source to send from; the same for a server and for a client.
 
-use super::beneath::{reason, shown};
 use super::dest::umask;
-use super::digest::sum_of;
 use super::receive::chmod;
 use super::serve::tells_mounts;
 use super::source::{Arguments, Hooks, ListError, Lister, ScanError, ScanOptions, Severity, Walk};
 use super::{Listing, Source, TransferError, ids};
+use crate::disk::digest::sum_of;
+use crate::disk::{reason, shown};
 use protocol::args::Options;
 use protocol::checksum::{Checksum, Sum};
 use protocol::chmod::Chmod;
@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 
-/// What went wrong while sending; shared by the list's making, the source and the watch.
+/// What went wrong while sending; shared by the list's making, the source and the observer.
 #[derive(Debug, Default)]
 pub struct Trouble {
     /// As in [`Listing::io_error`].
@@ -135,6 +135,8 @@ pub(crate) fn summer(checksum: Checksum) -> impl FnMut(&mut File) -> io::Result<
 }
 
 impl Source for Scanned<'_> {
+    type File = File;
+
     fn next_segment(&mut self) -> Option<Result<(u32, Listing), TransferError>> {
         let next = self.lister.next()?;
         Some(next.map_err(refused).and_then(|(dir, list)| Ok((dir, self.listing(list)?))))
@@ -145,7 +147,8 @@ impl Source for Scanned<'_> {
     }
 
     fn open(&self, ndx: Ndx, entry: &FileEntry) -> io::Result<File> {
-        self.lister.open(ndx, entry)
+        let opened = self.lister.open(ndx, entry);
+        opened.inspect_err(|error| self.trouble.unreadable(&self.lister.full_path(ndx, entry), error))
     }
 
     fn broken_off(&self, ndx: Ndx, entry: &FileEntry, error: &io::Error) {
@@ -153,10 +156,6 @@ impl Source for Scanned<'_> {
         self.trouble.add(IO_GENERAL);
         let text = format!("rsync: [sender] read errors mapping \"{path}\": {}", reason(error));
         self.trouble.say(TextKind::ErrorXfer, &text);
-    }
-
-    fn unreadable(&self, ndx: Ndx, entry: &FileEntry, error: &io::Error) {
-        self.trouble.unreadable(&self.lister.full_path(ndx, entry), error);
     }
 
     fn xattr(&self, ndx: Ndx, entry: &FileEntry, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
@@ -195,7 +194,7 @@ fn refused(error: ListError) -> TransferError {
         ListError::Scan(ScanError::Rules(error)) => TransferError::Rules(error.to_string()),
         ListError::Scan(ScanError::Names(error)) => *error,
         ListError::TooMany(error) => error.into(),
-        error => TransferError::Refused(error.to_string()),
+        error => TransferError::Refused(error.to_string().into()),
     }
 }
 

@@ -1,25 +1,25 @@
 //! Sends a list of files. Counterpart: rsync's `send_files`.
 
-mod conversation;
 mod lists;
 mod reply;
+mod sending;
+mod side;
 
 use super::TransferError;
-use super::abort::{Parts, abort};
+use super::conversation::Conversation;
 use super::filters::ClientRules;
-use super::greet::Conversation;
+use super::item::Item;
 use super::suffixes::Suffixes;
 use crate::link::Ending;
-use conversation::{Line, converse};
 use protocol::checksum::Sum;
 use protocol::filter::{Rule, RuleSet};
 use protocol::flist::{FileEntry, FileList, IdNames, ListShape, Ndx};
 use protocol::generator::DeleteCounts;
-use protocol::item::ItemHeader;
 use protocol::mux::Message;
 use protocol::sender::Request;
-use std::fs::File;
-use std::io;
+use side::SenderSide;
+use std::fs::{File, Metadata};
+use std::io::{self, Read, Seek};
 
 /// Bytes that may wait in the outbox before they are said.
 const OUT_MOST: usize = 256 * 1024;
@@ -33,8 +33,6 @@ const SUM_SIZE: u64 = 24;
 pub struct SendPlan {
     /// What the entries of the list carry.
     pub shape: ListShape,
-    /// We are the server: the client's filter rules come first, statistics go last.
-    pub server: bool,
     /// How those rules are read.
     pub client_rules: ClientRules,
     /// Nothing is transferred.
@@ -57,7 +55,7 @@ pub struct SendPlan {
     pub names_from_peer: bool,
     /// File data goes into the batch file only (`--only-write-batch`).
     pub only_batch: bool,
-    /// The watch is told the BLAKE3 of each file sent.
+    /// The observer is told the BLAKE3 of each file sent.
     pub digests: bool,
 }
 
@@ -92,8 +90,23 @@ pub struct Listing {
     pub io_error: i32,
 }
 
+/// A file as a source hands it over: read from where it stands.
+pub trait FileContent: Read + Seek {
+    /// What it is, and how long.
+    fn metadata(&self) -> io::Result<Metadata>;
+}
+
+impl FileContent for File {
+    fn metadata(&self) -> io::Result<Metadata> {
+        File::metadata(self)
+    }
+}
+
 /// Where the bytes come from.
 pub trait Source {
+    /// What it opens.
+    type File: FileContent;
+
     /// The list's next segment, and the number of the directory whose contents it is; `None` after the last one. Asked for
     /// as the receiving side gets on, and only with incremental recursion.
     fn next_segment(&mut self) -> Option<Result<(u32, Listing), TransferError>> {
@@ -104,15 +117,12 @@ pub trait Source {
     fn release(&mut self) {}
 
     /// Opens a regular file of the list.
-    fn open(&self, ndx: Ndx, entry: &FileEntry) -> io::Result<File>;
+    fn open(&self, ndx: Ndx, entry: &FileEntry) -> io::Result<Self::File>;
 
     /// The value of an entry's extended attribute; `None` where there is none.
     fn xattr(&self, _ndx: Ndx, _entry: &FileEntry, _name: &[u8]) -> io::Result<Option<Vec<u8>>> {
         Ok(None)
     }
-
-    /// A wanted file could not be opened.
-    fn unreadable(&self, _ndx: Ndx, _entry: &FileEntry, _error: &io::Error) {}
 
     /// A wanted file could not be read to its end.
     fn broken_off(&self, _ndx: Ndx, _entry: &FileEntry, _error: &io::Error) {}
@@ -138,12 +148,12 @@ pub enum Answer {
 }
 
 /// Hears how the transfer goes, and has a say.
-pub trait Watch {
+pub trait SendObserver {
     /// A list, or the next segment of it, is made and about to be sent.
     fn listed(&mut self, _list: &FileList) {}
 
     /// The receiving side wants a file.
-    fn requested(&mut self, _ndx: Ndx, _entry: &FileEntry, _request: &Request) -> Answer {
+    fn requested(&mut self, _entry: &FileEntry, _request: &Request) -> Answer {
         Answer::Send
     }
 
@@ -151,9 +161,9 @@ pub trait Watch {
     fn progress(&mut self, _bytes: u64) {}
 
     /// A file was sent. `sum` is what its bytes came to.
-    fn sent(&mut self, _ndx: Ndx, _entry: &FileEntry, _sent: &Sent, _sum: &Sum) {}
+    fn sent(&mut self, _entry: &FileEntry, _request: &Request, _sent: &Sent, _sum: &Sum) {}
 
-    /// What was read of the file that was [sent](Watch::sent) just now (only with [`SendPlan::digests`]).
+    /// What was read of the file that was [sent](SendObserver::sent) just now (only with [`SendPlan::digests`]).
     fn digest(&mut self, _ndx: Ndx, _digest: &Digest) {}
 
     /// A wanted file could not be opened or read to its end.
@@ -163,7 +173,7 @@ pub trait Watch {
     fn finished(&mut self, _ndx: Ndx) {}
 
     /// The receiving side tells of a change it made itself.
-    fn item(&mut self, _ndx: Ndx, _entry: &FileEntry, _header: &ItemHeader) {}
+    fn item(&mut self, _item: &Item<'_>) {}
 
     /// The receiving side tells how much it deleted.
     fn deleted(&mut self, _counts: &DeleteCounts) {}
@@ -218,33 +228,20 @@ pub struct Summary {
 /// client's filter rules if we are the server, and the names to send if the peer has them; with incremental recursion it
 /// gives the first segment only, and the source the others.
 pub fn send<S: Source>(
-    session: Conversation,
+    mut conversation: Conversation,
     plan: &SendPlan,
     listing: impl FnOnce(Asked<'_>) -> Result<(Listing, S), TransferError>,
-    watch: &mut dyn Watch,
+    observer: &mut dyn SendObserver,
 ) -> Result<Summary, TransferError> {
-    let Conversation { agreed, inbox, mut out, mut reader, mut writer, closer, batch, .. } = session;
-    writer.batch = batch;
-    let line = Line { agreed: &agreed, out: &mut out, reader: &mut reader, writer: &mut writer, closer: &closer };
-    let (files, sent) = match converse(line, inbox, plan, listing, watch) {
+    conversation.writer.batch = conversation.batch.take();
+    let (files, sent) = match SenderSide::new(&mut conversation, plan, observer).converse(listing) {
         Ok(done) => done,
-        Err(error) => {
-            return Err(abort(
-                &agreed,
-                error,
-                plan.server,
-                Parts { out, writer, reader: &mut reader, closer: &closer },
-            ));
-        }
+        Err(error) => return Err(conversation.abort(error)),
     };
+    let Conversation { server, mut reader, writer, .. } = conversation;
     let (written_bytes, read_bytes) = (writer.written, reader.read);
     drop(writer);
-    let mut ending = None;
     // The client waits for a server to leave, not the other way round.
-    if !plan.server {
-        reader.read_to_end()?;
-        ending = reader.remote.wait(super::ENDING_PATIENCE);
-    }
-    let stderr = reader.remote.stderr();
-    Ok(Summary { files, sent, written_bytes, read_bytes, ending, stderr })
+    let ending = if server { None } else { reader.await_end()? };
+    Ok(Summary { files, sent, written_bytes, read_bytes, ending, stderr: reader.remote.stderr() })
 }

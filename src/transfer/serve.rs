@@ -7,8 +7,8 @@ use super::send::Sent;
 use super::source::{Arguments, Hooks, SumFile};
 use super::suffixes::Suffixes;
 use super::{
-    Answer, Asked, Names, ReceivePlan, SendPlan, TransferError, Watch, Witness, charset, filters, greet, offers,
-    receive, send,
+    Asked, Item, Names, ReceiveObserver, ReceivePlan, SendObserver, SendPlan, TransferError, charset, filters, greet,
+    offers, receive, send,
 };
 use crate::exit;
 use crate::link::Link;
@@ -17,9 +17,8 @@ use crate::report::ledger::Transferred;
 use protocol::args::{ItemDetail, Options, ServerArgs};
 use protocol::checksum::Sum;
 use protocol::filter::{RuleSet, Side as RuleSide};
-use protocol::flist::{FileEntry, FileList, ListLimits, Ndx};
+use protocol::flist::{FileEntry, FileList, ListLimits};
 use protocol::handshake::{Hello, Side, VERSION_MOST};
-use protocol::item::ItemHeader;
 use protocol::mux::{IO_GENERAL, Message, TextKind};
 use protocol::sender::Request;
 use std::cell::OnceCell;
@@ -108,17 +107,17 @@ struct Recorded<'a> {
     ledger: Option<&'a Ledger<'a>>,
 }
 
-impl Witness for Recorded<'_> {
+impl ReceiveObserver for Recorded<'_> {
     fn listed(&self, list: &FileList, _bytes: u64) {
         self.ledger.inspect(|ledger| ledger.listed(list));
     }
 
-    fn item(&self, _ndx: Ndx, entry: &FileEntry, header: &ItemHeader) {
-        self.ledger.inspect(|ledger| ledger.changed(entry, header));
+    fn item(&self, item: &Item<'_>) {
+        self.ledger.inspect(|ledger| ledger.changed(item.entry, item.header));
     }
 
-    fn received(&self, _ndx: Ndx, entry: &FileEntry, header: &ItemHeader, sent: &Sent, sum: &Sum) {
-        let bytes = sent.wire_bytes;
+    fn received(&self, item: &Item<'_>, sent: &Sent, sum: &Sum) {
+        let (&Item { entry, header, .. }, bytes) = (item, sent.wire_bytes);
         self.ledger.inspect(|ledger| ledger.transferred(&Transferred { entry, header, bytes, sums: 0, sum }));
     }
 
@@ -144,7 +143,6 @@ fn serve_receiver(
     let dry_run = options.dry_run || options.only_write_batch;
     let plan = ReceivePlan {
         options: Options { dry_run, ..options.clone() },
-        server: true,
         destination,
         limits: ListLimits::within(options.max_alloc.unwrap_or(0)),
         names,
@@ -208,7 +206,6 @@ fn serve_sender(
     let list_checksum = session.agreed.list_checksum;
     let plan = SendPlan {
         shape: options.list_shape(sum_size),
-        server: true,
         dry_run: options.dry_run,
         whole_file: options.whole_file,
         in_place: super::dest::in_place(options),
@@ -238,36 +235,28 @@ fn serve_sender(
         let arguments = Arguments::new(&paths, names)?;
         Scanned::list(arguments, options, &agreed, hooks, &trouble)
     };
-    let mut watch = Report { trouble: &trouble, ledger, current: None };
-    let summary = send(session, &plan, listing, &mut watch)?;
+    let mut observer = Report { trouble: &trouble, ledger };
+    let summary = send(session, &plan, listing, &mut observer)?;
     Ok((Served { io_error: trouble.bits() }, (summary.written_bytes, summary.read_bytes)))
 }
 
 struct Report<'a> {
     trouble: &'a Trouble,
     ledger: Option<&'a Ledger<'a>>,
-    /// What was asked for last, and the bytes of its block sums.
-    current: Option<(ItemHeader, u64)>,
 }
 
-impl Watch for Report<'_> {
+impl SendObserver for Report<'_> {
     fn listed(&mut self, list: &FileList) {
         self.ledger.inspect(|ledger| ledger.listed(list));
     }
 
-    fn requested(&mut self, _ndx: Ndx, _entry: &FileEntry, request: &Request) -> Answer {
-        self.current = self.ledger.map(|_| (request.header.clone(), request.sums.head().wire_len()));
-        Answer::Send
+    fn sent(&mut self, entry: &FileEntry, request: &Request, sent: &Sent, sum: &Sum) {
+        let (header, bytes, sums) = (&request.header, sent.wire_bytes, request.sums.head().wire_len());
+        self.ledger.inspect(|ledger| ledger.transferred(&Transferred { entry, header, bytes, sums, sum }));
     }
 
-    fn sent(&mut self, _ndx: Ndx, entry: &FileEntry, sent: &Sent, sum: &Sum) {
-        if let (Some(ledger), Some((header, sums))) = (self.ledger, self.current.take()) {
-            ledger.transferred(&Transferred { entry, header: &header, bytes: sent.wire_bytes, sums, sum });
-        }
-    }
-
-    fn item(&mut self, _ndx: Ndx, entry: &FileEntry, header: &ItemHeader) {
-        self.ledger.inspect(|ledger| ledger.changed(entry, header));
+    fn item(&mut self, item: &Item<'_>) {
+        self.ledger.inspect(|ledger| ledger.changed(item.entry, item.header));
     }
 
     fn words(&mut self) -> Option<Message> {

@@ -27,8 +27,9 @@ use rustix::fs::{Access, AtFlags, Dir, Stat};
 use rustix::io::Errno;
 
 use super::TransferError;
-use super::beneath::{self, reason, shown};
-use super::pinned::Pinned;
+use crate::disk::beneath;
+use crate::disk::pinned::Pinned;
+use crate::disk::{reason, shown};
 use attributes::Attributes;
 use entry::described;
 pub(super) use filter::enter as enter_scope;

@@ -83,7 +83,7 @@ impl Child {
         }
     }
 
-    fn join(&self, child: &mut std::process::Child) -> io::Result<(Link, Watch)> {
+    fn join(&self, child: &mut std::process::Child) -> io::Result<(Link, ChildWatch)> {
         let missing = || io::Error::other("a pipe is missing");
         let stdin = child.stdin.take().ok_or_else(missing)?;
         let stdout = child.stdout.take().ok_or_else(missing)?;
@@ -101,7 +101,7 @@ impl Child {
             closer: Closer::new(move || closing.close()),
             remote: remote.clone(),
         };
-        Ok((link, Watch { line, pidfd, stderr, remote }))
+        Ok((link, ChildWatch { line, pidfd, stderr, remote }))
     }
 }
 
@@ -245,14 +245,14 @@ impl Write for ChildWriter {
 impl Sink for ChildWriter {}
 
 /// Collects the program's error output and its end, and sees to it that it ends.
-struct Watch {
+struct ChildWatch {
     line: Arc<Line>,
     pidfd: OwnedFd,
     stderr: Option<ChildStderr>,
     remote: Remote,
 }
 
-impl Watch {
+impl ChildWatch {
     fn run(mut self, mut child: std::process::Child) {
         if self.await_end().is_err() {
             let _ = child.kill();

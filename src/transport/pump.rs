@@ -6,7 +6,8 @@
 //! and its death be noticed while nothing runs. A session on which anything went wrong is thrown away.
 
 use super::ConnectError;
-use super::ssh::dial::{Dialled, Stop, await_socket, drive, wants_out};
+use super::ssh::dial::Dialled;
+use super::ssh::drive::{Stop, await_socket, drive, wants_out};
 use crate::link::{Closer, Ending, Link, Remote};
 use crate::pipe::{DEFAULT_CAPACITY, Front, PipeReader, PipeWriter, pipe};
 use libssh2_sys as sys;
@@ -69,8 +70,8 @@ pub(super) struct Limits {
 
 /// A handle on the thread. Dropping it ends the session once it is idle.
 pub(super) struct Pump {
-    jobs: Option<SyncSender<Job>>,
-    wake: Arc<Wake>,
+    jobs: Option<SyncSender<LinkJob>>,
+    wake: Arc<WakeUp>,
     stop: Arc<AtomicBool>,
     start_limit: Duration,
 }
@@ -88,15 +89,15 @@ pub(super) enum ExecError {
     TimedOut,
 }
 
-struct Job {
+struct LinkJob {
     command: String,
-    reply: SyncSender<Reply>,
+    reply: SyncSender<LinkReply>,
     input: PipeReader,
     output: PipeWriter,
     remote: Remote,
 }
 
-enum Reply {
+enum LinkReply {
     Taken,
     Started,
     Failed(ExecError),
@@ -110,7 +111,7 @@ impl Pump {
         limits: Limits,
     ) -> Result<Self, ConnectError> {
         let setup = |what: &str, e: io::Error| ConnectError::Setup(format!("Cannot {what} for {host}: {e}"));
-        let wake = Arc::new(Wake::new().map_err(|e| setup("make a wake-up descriptor", e))?);
+        let wake = Arc::new(WakeUp::new().map_err(|e| setup("make a wake-up descriptor", e))?);
         let stop = Arc::new(AtomicBool::new(false));
         let (jobs, inbox) = sync_channel(1);
         let (report, reported) = sync_channel(1);
@@ -125,7 +126,7 @@ impl Pump {
             match opened {
                 Ok((line, (spare, round_trip))) => {
                     let (wake, stop) = (wake_here, stop_here);
-                    let session = Session { line, inbox, wake, stop, limits, round_trip };
+                    let session = PumpedSession { line, inbox, wake, stop, limits, round_trip };
                     if report.send(Ok(())).is_ok() {
                         session.run(spare);
                     }
@@ -155,7 +156,7 @@ impl Pump {
         input.on_data(self.wake.callback());
         output.on_space(self.wake.callback());
         let (reply, replies) = sync_channel(2);
-        let job = Job { command: command.to_owned(), reply, input, output, remote: remote.clone() };
+        let job = LinkJob { command: command.to_owned(), reply, input, output, remote: remote.clone() };
         let Some(jobs) = &self.jobs else { return Err(dead(false)) };
         jobs.try_send(job).map_err(|e| match e {
             std::sync::mpsc::TrySendError::Full(_) => ExecError::Busy,
@@ -166,9 +167,9 @@ impl Pump {
         loop {
             let limit = if taken { PROBE_LIMIT + self.start_limit } else { self.start_limit };
             match replies.recv_timeout(limit) {
-                Ok(Reply::Taken) => taken = true,
-                Ok(Reply::Started) => break,
-                Ok(Reply::Failed(e)) => return Err(e),
+                Ok(LinkReply::Taken) => taken = true,
+                Ok(LinkReply::Started) => break,
+                Ok(LinkReply::Failed(e)) => return Err(e),
                 Err(RecvTimeoutError::Timeout) => {
                     return Err(if taken { ExecError::TimedOut } else { ExecError::Busy });
                 }
@@ -193,29 +194,29 @@ impl Drop for Pump {
 }
 
 /// What the thread owns.
-struct Session {
+struct PumpedSession {
     line: Dialled,
-    inbox: Receiver<Job>,
-    wake: Arc<Wake>,
+    inbox: Receiver<LinkJob>,
+    wake: Arc<WakeUp>,
     stop: Arc<AtomicBool>,
     limits: Limits,
     /// The shortest that an answer has taken; the link's own time is no longer.
     round_trip: Duration,
 }
 
-impl Session {
+impl PumpedSession {
     fn run(mut self, mut spare: Channel) {
         while let Some((job, idle)) = self.idle(&mut spare) {
-            if job.reply.send(Reply::Taken).is_err() {
+            if job.reply.send(LinkReply::Taken).is_err() {
                 continue; // Its caller has given up; nothing was started.
             }
             let asked = Instant::now();
             if let Err(e) = self.exec(&mut spare, &job.command, idle) {
-                let _ = job.reply.send(Reply::Failed(e));
+                let _ = job.reply.send(LinkReply::Failed(e));
                 return;
             }
             self.round_trip = self.round_trip.min(asked.elapsed());
-            if job.reply.send(Reply::Started).is_err() || !self.serve(spare, job) {
+            if job.reply.send(LinkReply::Started).is_err() || !self.serve(spare, job) {
                 return;
             }
             match open_channel(&self.line, self.limits.start) {
@@ -230,7 +231,7 @@ impl Session {
     }
 
     /// Waits for a job and tells how long that took; `None` when nobody will send one, or the session died.
-    fn idle(&self, spare: &mut Channel) -> Option<(Job, Duration)> {
+    fn idle(&self, spare: &mut Channel) -> Option<(LinkJob, Duration)> {
         let began = Instant::now();
         let mut probe_at = began + PROBE_EVERY;
         loop {
@@ -292,8 +293,8 @@ impl Session {
     }
 
     /// Carries one link to its end. False: the session must not be used again.
-    fn serve(&self, channel: Channel, job: Job) -> bool {
-        let Job { mut input, mut output, remote, .. } = job;
+    fn serve(&self, channel: Channel, job: LinkJob) -> bool {
+        let LinkJob { mut input, mut output, remote, .. } = job;
         let to_far_end = input.closer();
         let ahead = Ahead::new(self.round_trip);
         let mut transfer =
@@ -327,7 +328,7 @@ impl Session {
 
 /// One link being carried.
 struct Transfer<'a> {
-    session: &'a Session,
+    session: &'a PumpedSession,
     channel: Channel,
     ahead: Ahead,
     stderr: Stream,
@@ -396,8 +397,8 @@ impl Transfer<'_> {
         }
     }
 
-    fn write(&mut self, input: &mut PipeReader) -> io::Result<Moved> {
-        let mut moved = Moved::default();
+    fn write(&mut self, input: &mut PipeReader) -> io::Result<PumpMoved> {
+        let mut moved = PumpMoved::default();
         for _ in 0..BURST {
             let taken = match input.front()? {
                 Front::Empty => break,
@@ -441,8 +442,8 @@ impl Transfer<'_> {
         self.ahead.room(self.channel.write_window().remaining) as usize
     }
 
-    fn read(&mut self, output: &mut PipeWriter, scratch: &mut [u8]) -> io::Result<Moved> {
-        let mut moved = Moved::default();
+    fn read(&mut self, output: &mut PipeWriter, scratch: &mut [u8]) -> io::Result<PumpMoved> {
+        let mut moved = PumpMoved::default();
         let room = match output.room() {
             Ok(room) => room.min(scratch.len()),
             // Nobody wants it; it must still be taken, or the far end could not end.
@@ -473,8 +474,8 @@ impl Transfer<'_> {
     }
 
     /// Error output shares the window with the rest: left unread, it would stop everything.
-    fn read_stderr(&mut self, scratch: &mut [u8]) -> io::Result<Moved> {
-        let mut moved = Moved::default();
+    fn read_stderr(&mut self, scratch: &mut [u8]) -> io::Result<PumpMoved> {
+        let mut moved = PumpMoved::default();
         match self.stderr.read(scratch) {
             Ok(0) => {}
             Ok(n) => {
@@ -545,7 +546,7 @@ impl Ahead {
 
 /// What one pass in one direction did.
 #[derive(Default)]
-struct Moved {
+struct PumpMoved {
     progress: bool,
     bytes: u64,
     /// Bytes are there that could not go on.
@@ -578,12 +579,12 @@ fn text(stop: &Stop) -> String {
 }
 
 /// Ends the thread's sleep. Many calls between two sleeps cost one system call.
-pub(super) struct Wake {
+pub(super) struct WakeUp {
     fd: OwnedFd,
     pending: AtomicBool,
 }
 
-impl Wake {
+impl WakeUp {
     pub(super) fn new() -> io::Result<Self> {
         let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Self { fd, pending: AtomicBool::new(false) })

@@ -6,6 +6,7 @@
 mod auth;
 mod config;
 pub(super) mod dial;
+pub(super) mod drive;
 mod known_hosts;
 mod settings;
 pub mod sftp;
@@ -14,13 +15,13 @@ mod tokens;
 use super::pump::{ExecError, Limits, Pump};
 use super::{COMMAND_START, CommandOutput, Connect, ConnectError, collect, shell_command};
 use crate::link::Link;
-use config::Target;
+use config::SshTarget;
 use sftp::{LostInSync, Sftp, SftpError};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokens::Local;
+use tokens::LocalNames;
 
 /// How to reach a far end by SSH.
 #[derive(Debug, Clone)]
@@ -123,7 +124,7 @@ impl SshOptions {
 
 /// A far end reached by SSH. Dropping it leaves a link that is still in use alone.
 pub struct Ssh {
-    target: Arc<Target>,
+    target: Arc<SshTarget>,
     rsync_path: Vec<OsString>,
     /// What serves in its place, if anything.
     uploaded: Option<Vec<OsString>>,
@@ -137,7 +138,7 @@ impl Ssh {
     /// # Errors
     /// [`ConnectError::Setup`] when the host's name or the configuration cannot be used.
     pub fn new(options: SshOptions) -> Result<Self, ConnectError> {
-        let target = Arc::new(config::resolve(&options, &Local::from_env())?);
+        let target = Arc::new(config::resolve(&options, &LocalNames::from_env())?);
         Ok(Self {
             target,
             rsync_path: options.rsync_path,

@@ -9,7 +9,44 @@ use rustix::fs::{CWD, RenameFlags};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
+
+/// A folder whose file system is at the other end of a connection of its own.
+struct FromAfar {
+    sshd: Sshd,
+    point: PathBuf,
+}
+
+impl FromAfar {
+    /// Mounts one folder of the sources at another; `None` where none can be mounted.
+    fn at(place: &Place, folder: &str, point: &str) -> Option<Self> {
+        if !require("sshfs") || !require("ssh") {
+            return None;
+        }
+        let sshd = Sshd::start("")?;
+        let point = place.sources().join(point);
+        fs::create_dir_all(&point).unwrap();
+        let from = format!("{}@127.0.0.1:{}", sshd.user(), place.sources().join(folder).display());
+        let mut sshfs = Command::new("sshfs");
+        sshfs.arg(from).arg(&point).arg("-F/dev/null").arg(format!("-oport={}", sshd.port));
+        sshfs.arg(format!("-oIdentityFile={}", sshd.client_key().display()));
+        sshfs.arg(format!("-oUserKnownHostsFile={}", sshd.known_hosts().display()));
+        let mounted = sshfs.stdin(Stdio::null()).output().unwrap();
+        if !mounted.status.success() {
+            let why = String::from_utf8_lossy(&mounted.stderr).into_owned();
+            eprintln!("SKIPPED: may not mount a file system; run as root with /dev/fuse: {why}");
+            return None;
+        }
+        Some(Self { sshd, point })
+    }
+}
+
+impl Drop for FromAfar {
+    fn drop(&mut self) {
+        self.sshd.continue_signal();
+        let _ = Command::new("umount").arg("-l").arg(&self.point).status();
+    }
+}
 
 /// Rows of files below a folder of the sources.
 fn rows_in(place: &Place, folder: &str, numbers: std::ops::Range<u64>) -> Vec<Row> {
@@ -273,4 +310,45 @@ fn reasons_are_only_in_the_log_where_no_table_can_be_made() {
     let over = Run::to_end(command).expect(1);
     assert_eq!((attempts(&table), table.copied()), (vec![1, 0], 1), "{}", over.log);
     assert_eq!(lines(&over.log, "Why rows fail is said only in this log"), 1, "{}", over.log);
+}
+
+/// What hangs in the kernel cannot be called back. It is left to itself, and everything else goes on.
+#[test]
+fn a_file_system_that_stops_answering_holds_up_its_own_files_alone() {
+    let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
+    for way in ["local", "push"] {
+        let place = Place::make();
+        let table = Table::new(server, &format!("hung_{way}"), Age::V1);
+        // What is there has been read, and the rest of the large file has not, when nothing answers any more.
+        let real = |name: &str, len: u64, seed: u64| place.source(format!("real/{name}"), len, seed);
+        let hung: Vec<_> =
+            (0..12).map(|n| real(&format!("f{n:02}"), if n == 0 { 40 << 20 } else { 100 + n }, n)).collect();
+        let Some(mounted) = FromAfar::at(&place, "real", "mnt") else { return };
+        let hung: Vec<_> = hung
+            .into_iter()
+            .map(|(path, md5)| Row::new((mounted.point.join(path.file_name().unwrap()), md5)))
+            .collect();
+        table.insert(&hung[..1]);
+        let mut command = if way == "local" { place.run() } else { place.run_to(&sshd) };
+        command.args(["--db", &table.url, "--target", TARGET, "--poll", "0.1", "--source-timeout", "1"]);
+        command.args(["--bwlimit", "8m"]);
+        let run = Run::start(command);
+        wait_until("the large file on its way", || place.tree().files().any(|(_, stand)| stand.len > 1 << 20));
+        mounted.sshd.stop_signal();
+        table.insert(&hung[1..]);
+        let others = rows_in(&place, "elsewhere", 100..120);
+        table.insert(&others);
+        wait_until(&format!("the others, {way}"), || table.copied() == others.len());
+        wait_until(&format!("the trouble is told, {way}"), || lines(&run.log(), "has not answered within 1 s") > 0);
+        assert!(attempts(&table).iter().all(|attempts| *attempts == 0), "{}", run.log());
+        mounted.sshd.continue_signal();
+        wait_until(&format!("all, {way}: {}", run.log()), || table.copied() == hung.len() + others.len());
+        let log = run.log();
+        run.terminate().0.expect(0);
+        let all: Vec<_> = hung.into_iter().chain(others).collect();
+        expect_all_proven(&place, &table, &all);
+        assert!(attempts(&table).iter().all(|attempts| *attempts == 0), "{log}");
+        let told = |words| lines(&log, words);
+        assert_eq!((told("has not answered within 1 s"), told("taken up again")), (1, 1), "{way}: {log}");
+    }
 }

@@ -13,7 +13,7 @@ use pysmurf_archiver::link::{Ending, Link};
 use pysmurf_archiver::transfer::receive::Received;
 use pysmurf_archiver::transfer::send::{Sent, Summary};
 use pysmurf_archiver::transfer::{
-    Answer, Conversation, Listing, ReceivePlan, SendPlan, Source, TransferError, Watch, greet, receive, send,
+    Answer, Conversation, Listing, ReceivePlan, SendObserver, SendPlan, Source, TransferError, greet, receive, send,
 };
 use pysmurf_archiver::transport::Connect;
 use pysmurf_archiver::transport::child::Child;
@@ -125,6 +125,8 @@ impl Files {
 }
 
 impl Source for &Files {
+    type File = File;
+
     fn open(&self, _ndx: Ndx, entry: &FileEntry) -> io::Result<File> {
         File::open(&self.paths[&entry.name])
     }
@@ -152,15 +154,16 @@ impl Ear {
     }
 }
 
-impl Watch for Ear {
-    fn requested(&mut self, ndx: Ndx, _entry: &FileEntry, request: &Request) -> Answer {
+impl SendObserver for Ear {
+    fn requested(&mut self, _entry: &FileEntry, request: &Request) -> Answer {
+        let ndx = request.ndx;
         self.requested.push((self.name(ndx), request.redo));
         let declined = self.declined.contains(&self.list.get(ndx).unwrap().name);
         if declined || (self.declined_again && request.redo) { Answer::Decline } else { Answer::Send }
     }
 
-    fn sent(&mut self, ndx: Ndx, _entry: &FileEntry, _sent: &Sent, sum: &Sum) {
-        self.sent.push((self.name(ndx), *sum));
+    fn sent(&mut self, _entry: &FileEntry, request: &Request, _sent: &Sent, sum: &Sum) {
+        self.sent.push((self.name(request.ndx), *sum));
     }
 
     fn finished(&mut self, ndx: Ndx) {

@@ -2,7 +2,7 @@
 
 use pysmurf_archiver::ocs::agent::{Agent, AgentConfig, AgentEnd, AgentHandle};
 use pysmurf_archiver::ocs::feeds::Block;
-use pysmurf_archiver::ocs::operation::{Kind, Operation, Param, Params};
+use pysmurf_archiver::ocs::operation::{Operation, Param, ParamKind, Params};
 use serde_json::{Map, json};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::runtime::Runtime;
@@ -115,8 +115,8 @@ fn operations(handle: &AgentHandle) -> Vec<Operation> {
     let delay = delay
         .abortable()
         .docstring("delay(delay, mode='slow')\n\n**Task** - Sleeps.")
-        .param(Param::required("delay", Kind::Float))
-        .param(Param::optional("mode", Kind::Text, "slow"));
+        .param(Param::required("delay", ParamKind::Float))
+        .param(Param::optional("mode", ParamKind::Text, "slow"));
     vec![
         run.docstring("run()\n\n**Process** - Runs.").at_start(Params::new()),
         delay,

@@ -3,7 +3,7 @@
 use super::agent::{Running, config};
 use futures_util::{SinkExt, StreamExt};
 use pysmurf_archiver::ocs::agent::AgentEnd;
-use pysmurf_archiver::ocs::session::Status;
+use pysmurf_archiver::ocs::session::OpStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -43,7 +43,7 @@ fn no_router_can_end_the_agent() {
     super::until("every script", || tries.load(SeqCst) >= 2 * SCRIPTS.len());
     for agent in &mut agents {
         assert!(agent.lives() && !agent.handle.is_joined());
-        assert_eq!(agent.handle.session("run").unwrap().status(), Status::Running);
+        assert_eq!(agent.handle.session("run").unwrap().status(), OpStatus::Running);
         agent.handle.shutdown();
     }
     for agent in &mut agents {

@@ -27,7 +27,7 @@ impl Sorting {
 
     fn compare_names(self, a: (&[u8], bool), b: (&[u8], bool)) -> Ordering {
         match self {
-            Self::Folders => compare_names(a.0, a.1, b.0, b.1),
+            Self::Folders => compare_names(a, b),
             Self::Bytes => a.0.cmp(b.0),
         }
     }
@@ -85,7 +85,8 @@ pub(super) fn find<'a, T>(
     same.map(FileEntry::is_dir).position(|is_dir| is_dir == dir).map(|at| low + at)
 }
 
-fn compare_names(a: &[u8], a_dir: bool, b: &[u8], b_dir: bool) -> Ordering {
+/// Compares two names, each with whether it is a directory's.
+fn compare_names((a, a_dir): (&[u8], bool), (b, b_dir): (&[u8], bool)) -> Ordering {
     // Components that both share are the same kind of thing in both. Neighbours in a list share nearly all.
     let shared = a.iter().zip(b).take_while(|(a, b)| a == b).count();
     let start = a[..shared].iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
@@ -171,8 +172,8 @@ mod tests {
         ) {
             let (a, b) = (shared.clone() + &a, shared + &b);
             let (a, b) = (a.as_bytes(), b.as_bytes());
-            prop_assert_eq!(compare_names(a, a_dir, b, b_dir), plainly(a, a_dir, b, b_dir));
-            prop_assert_eq!(compare_names(a, a_dir, a, b_dir), plainly(a, a_dir, a, b_dir));
+            prop_assert_eq!(compare_names((a, a_dir), (b, b_dir)), plainly(a, a_dir, b, b_dir));
+            prop_assert_eq!(compare_names((a, a_dir), (a, b_dir)), plainly(a, a_dir, a, b_dir));
         }
     }
 }

@@ -5,7 +5,7 @@ use super::Announcing;
 use crate::catalog::CatalogError;
 use crate::catalog::sqlite::{Complete, NewFile, SqliteCatalog};
 use crate::clock::unix_now;
-use crate::transfer::dest::{Attrs, Dest, umask};
+use crate::transfer::dest::{Attrs, Dest, Fsync, umask};
 use protocol::checksum::{Checksum, FileHasher};
 use std::fs::DirBuilder;
 use std::io::{self, Write};
@@ -74,7 +74,7 @@ fn write(root: &Path, beneath: &Path, text: &str) -> io::Result<()> {
     let output = dest.create_temp(name)?;
     output.file().write_all(text.as_bytes())?;
     let attrs = Attrs { mode: Some(0o666 & !umask()), ..Attrs::default() };
-    output.commit(&dest, &attrs, None, true)?;
+    output.commit(&dest, &attrs, None, Fsync::Yes)?;
     dest.sync_way(name)?;
     Ok(())
 }

@@ -2,8 +2,8 @@
 
 use super::trouble::unavailable;
 use crate::catalog::CatalogError;
+use crate::disk::open_operator_lock;
 use crate::lock::{Lock, Taken};
-use crate::transfer::open_operator_lock;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;

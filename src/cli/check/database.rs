@@ -1,6 +1,6 @@
 //! The database, its table, the rows that wait, and their files.
 
-use super::report::{Report, Status};
+use super::report::{CheckReport, CheckStatus};
 use crate::archiver::layout::place;
 use crate::archiver::{Direction, Sources};
 use crate::catalog::{
@@ -18,7 +18,7 @@ const LOOKED_AT: usize = 20;
 const LOOK_LIMIT: Duration = Duration::from_secs(15);
 
 /// Says how database, table, rows and source stand.
-pub(super) async fn check(service: &Service, report: &mut Report) {
+pub(super) async fn check(service: &Service, report: &mut CheckReport) {
     let database = &service.database;
     match catalog::reach(database).await {
         Ok(product) => report.ok("database", &format!("{}, {product}", address(database))),
@@ -79,7 +79,7 @@ fn table(catalog: &AnyCatalog) -> String {
     }
 }
 
-async fn rows(service: &Service, catalog: &AnyCatalog, report: &mut Report) {
+async fn rows(service: &Service, catalog: &AnyCatalog, report: &mut CheckReport) {
     let selection = &service.options.selection;
     let totals = match catalog.totals().await {
         Ok(totals) => totals,
@@ -87,7 +87,7 @@ async fn rows(service: &Service, catalog: &AnyCatalog, report: &mut Report) {
     };
     let counts = format!("{} pending, {} given up, {} copied", totals.pending, totals.given_up, totals.copied);
     match catalog::strangers(catalog, &selection.targets).await {
-        Ok(Some(strangers)) => return report.say("rows", Status::Warn, &format!("{counts}: {strangers}")),
+        Ok(Some(strangers)) => return report.say("rows", CheckStatus::Warn, &format!("{counts}: {strangers}")),
         Ok(None) => {}
         Err(error) => return report.fail("rows", &error.to_string()),
     }
@@ -98,7 +98,7 @@ async fn rows(service: &Service, catalog: &AnyCatalog, report: &mut Report) {
     if totals.pending + totals.given_up + totals.copied == 0 {
         let names = selection.targets.join(", ");
         let why = format!("{counts}: no row at all, also for {names}; check {option} if files were registered already");
-        return report.say("rows", Status::Warn, &why);
+        return report.say("rows", CheckStatus::Warn, &why);
     }
     if totals.given_up > 0 {
         let most = selection.max_attempts;
@@ -113,7 +113,7 @@ async fn rows(service: &Service, catalog: &AnyCatalog, report: &mut Report) {
             "{counts}; given up after {most} failed attempts{first}. Once that is mended, `pysmurf-archiver retry --all` \
              with the same --db and {option} says why and has them tried again; so has a larger --max-copy-attempts"
         );
-        return report.say("rows", Status::Warn, &why);
+        return report.say("rows", CheckStatus::Warn, &why);
     }
     report.ok("rows", &counts);
 }
@@ -132,7 +132,7 @@ async fn notes(catalog: &AnyCatalog) -> String {
 }
 
 /// The files of the rows that have waited longest.
-async fn sources(service: &Service, catalog: &AnyCatalog, report: &mut Report) {
+async fn sources(service: &Service, catalog: &AnyCatalog, report: &mut CheckReport) {
     let pending = match catalog.pending(RecordId(0), LOOKED_AT).await {
         Ok(pending) => pending,
         Err(error) => return report.fail("source", &error.to_string()),
@@ -165,7 +165,7 @@ async fn sources(service: &Service, catalog: &AnyCatalog, report: &mut Report) {
         ),
         Some(first) => {
             let why = format!("{} of {which} cannot be copied, first {first}; what is wrong with a file itself counts failed attempts", bad.len());
-            report.say("source", Status::Warn, &why);
+            report.say("source", CheckStatus::Warn, &why);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The far end: its SSH, its rsync; and the archive's directory, there or here.
 
-use super::report::{Report, Status};
+use super::report::{CheckReport, CheckStatus};
 use crate::archiver::{
     Coding, Demands, Direction, FarProgram, ServerProbe, base, hello, probe, sender_args, server_args,
 };
@@ -41,11 +41,11 @@ const OF_THE_PROGRAM: [&str; 3] = ["rsync", "fsync", "protocol"];
 const OF_THE_ARCHIVE: [&str; 3] = ["directory", "writable", "free space"];
 
 /// Says how everything at the far end stands.
-pub(super) fn check(service: &Service, report: &mut Report) {
+pub(super) fn check(service: &Service, report: &mut CheckReport) {
     let mut connect: Box<dyn Connect> = match &service.ssh {
         None => {
             let why = "not needed: without --storage-host or --host files are copied on this machine";
-            report.say("connection", Status::Skip, why);
+            report.say("connection", CheckStatus::Skip, why);
             Box::new(Local::default())
         }
         Some(options) => {
@@ -88,14 +88,14 @@ pub(super) fn check(service: &Service, report: &mut Report) {
 }
 
 /// The archive of one who pulls.
-fn here(service: &Service, report: &mut Report) {
+fn here(service: &Service, report: &mut CheckReport) {
     let connect = &mut Local::default();
     FarSide { connect, data_dir: &service.data_dir, direction: service.direction, bootstrap: None, sftp: None }
         .archive(report);
 }
 
 /// Sorts out how far we came.
-fn no_login(error: &ConnectError, report: &mut Report) {
+fn no_login(error: &ConnectError, report: &mut CheckReport) {
     let why = error.to_string();
     match error {
         ConnectError::HostKey { host, .. } => {
@@ -135,7 +135,7 @@ struct FarSide<'a> {
 
 impl FarSide<'_> {
     /// The archive's directory, and the room in it.
-    fn archive(&mut self, report: &mut Report) {
+    fn archive(&mut self, report: &mut CheckReport) {
         if let Some(sftp) = self.sftp.take() {
             self.directory_by_sftp(&sftp, report);
         } else if self.directory(report) {
@@ -144,7 +144,7 @@ impl FarSide<'_> {
     }
 
     /// What SFTP tells of the base directory.
-    fn directory_by_sftp(&self, sftp: &Sftp, report: &mut Report) {
+    fn directory_by_sftp(&self, sftp: &Sftp, report: &mut CheckReport) {
         let place = format!("{} at {}", self.data_dir, self.connect.describe());
         let dir = Path::new(self.data_dir);
         match sftp.is_dir(dir) {
@@ -163,21 +163,21 @@ impl FarSide<'_> {
     }
 
     /// Whether a copy counts only once it is on the disk.
-    fn fsync(&self, far: FarProgram, report: &mut Report) -> bool {
+    fn fsync(&self, far: FarProgram, report: &mut CheckReport) -> bool {
         match self.direction {
             Direction::Pull => report.ok("fsync", "done here: a copy counts once it is on the disk"),
             Direction::Push if far.syncs() => report.ok("fsync", "known: a copy counts once it is on the disk"),
             Direction::Push => {
                 let why = "not known before rsync 3.2.4: the last copies may be lost if the storage node loses power; \
                            install a newer rsync there, or name one with --rsync-path";
-                report.say("fsync", Status::Warn, why);
+                report.say("fsync", CheckStatus::Warn, why);
             }
         }
         far.syncs()
     }
 
     /// Which program serves there; gives whether it knows `--fsync`, `None` when there is no program at all.
-    fn rsync(&mut self, report: &mut Report) -> Option<bool> {
+    fn rsync(&mut self, report: &mut CheckReport) -> Option<bool> {
         let program = self.connect.program();
         let name = program.join(" ".as_ref()).to_string_lossy().into_owned();
         let args = self.session_args(false);
@@ -216,7 +216,7 @@ impl FarSide<'_> {
             ),
             None => ("files go by SFTP, which is slower".to_owned(), "give --bootstrap, or install rsync there"),
         };
-        report.say("rsync", Status::Warn, &format!("{what}; {road}; {remedy}"));
+        report.say("rsync", CheckStatus::Warn, &format!("{what}; {road}; {remedy}"));
         None
     }
 
@@ -236,7 +236,7 @@ impl FarSide<'_> {
     }
 
     /// Opens the very session that `run` would open, agrees on a protocol, and leaves before a file is named.
-    fn protocol(&mut self, fsync: bool, report: &mut Report) {
+    fn protocol(&mut self, fsync: bool, report: &mut CheckReport) {
         let link = match self.connect.open(&self.session_args(fsync)) {
             Ok(link) => link,
             Err(error) => return report.fail("protocol", &error.to_string()),
@@ -265,7 +265,7 @@ impl FarSide<'_> {
     }
 
     /// Looks at the base directory; true when it is there.
-    fn directory(&mut self, report: &mut Report) -> bool {
+    fn directory(&mut self, report: &mut CheckReport) -> bool {
         let place = self.connect.describe();
         let dir = self.data_dir;
         let output = match self.shell(LOOK) {
@@ -287,7 +287,7 @@ impl FarSide<'_> {
                     "{dir} at {place} is relative: where it leads depends on where a login begins, or this program is \
                      started; give --data-dir an absolute path"
                 );
-                report.say("directory", Status::Warn, &why);
+                report.say("directory", CheckStatus::Warn, &why);
             }
             let owner = answers.iter().find_map(|answer| answer.strip_prefix("owner ")).unwrap_or_default();
             match says("writable") {
@@ -317,14 +317,14 @@ impl FarSide<'_> {
         false
     }
 
-    fn free_space(&mut self, report: &mut Report) {
+    fn free_space(&mut self, report: &mut CheckReport) {
         let output = match self.shell(r#"df -Pk "$1""#) {
             Ok(output) => output,
-            Err(error) => return report.say("free space", Status::Warn, &error.to_string()),
+            Err(error) => return report.say("free space", CheckStatus::Warn, &error.to_string()),
         };
         let Some(space) = space(&String::from_utf8_lossy(&output.stdout)) else {
             let why = format!("df -Pk {} gives no figures{}", self.data_dir, words(&output));
-            return report.say("free space", Status::Warn, &why);
+            return report.say("free space", CheckStatus::Warn, &why);
         };
         say_space(&space, report);
     }
@@ -336,23 +336,23 @@ impl FarSide<'_> {
 }
 
 /// Says how much room there is.
-fn say_space(Space { total, free }: &Space, report: &mut Report) {
+fn say_space(Space { total, free }: &Space, report: &mut CheckReport) {
     let figures = format!("{} of {}", gib(*free), gib(*total));
     let percent = u128::from(*free) * 100 / u128::from((*total).max(1));
     match (*free, percent) {
         (0, _) => report.fail("free space", &format!("none is left of {}; make room there", gib(*total))),
         (free, percent) if percent < u128::from(SCARCE.0) || free < SCARCE.1 => {
             let why = format!("only {figures} ({percent} %); make room there");
-            report.say("free space", Status::Warn, &why);
+            report.say("free space", CheckStatus::Warn, &why);
         }
         _ => report.ok("free space", &format!("{figures} ({percent} %)")),
     }
 }
 
 /// An rsync that tells no version we know; it is not asked to sync.
-fn unknown(why: &str, report: &mut Report) -> bool {
-    report.say("rsync", Status::Warn, why);
-    report.say("fsync", Status::Warn, "not used, as the version is not known");
+fn unknown(why: &str, report: &mut CheckReport) -> bool {
+    report.say("rsync", CheckStatus::Warn, why);
+    report.say("fsync", CheckStatus::Warn, "not used, as the version is not known");
     false
 }
 

@@ -8,7 +8,7 @@ const ITEM_WIDTH: usize = 14;
 
 /// How an item stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Status {
+pub(super) enum CheckStatus {
     /// In order.
     Ok,
     /// Not as it should be, but files are copied.
@@ -19,7 +19,7 @@ pub(super) enum Status {
     Skip,
 }
 
-impl Status {
+impl CheckStatus {
     /// The word, and its colour on a terminal.
     fn word(self) -> (&'static str, &'static str) {
         match self {
@@ -32,7 +32,7 @@ impl Status {
 }
 
 /// Says each line as soon as it is known; for machines, all at the end.
-pub(super) struct Report {
+pub(super) struct CheckReport {
     json: bool,
     quiet: bool,
     colour: bool,
@@ -40,7 +40,7 @@ pub(super) struct Report {
     failed: bool,
 }
 
-impl Report {
+impl CheckReport {
     /// With `json`, an array at the end instead of lines; with `quiet`, only lines of what is not in order.
     pub(super) fn new(json: bool, quiet: bool) -> Self {
         let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
@@ -48,8 +48,8 @@ impl Report {
     }
 
     /// How `item` stands.
-    pub(super) fn say(&mut self, item: &str, status: Status, detail: &str) {
-        self.failed |= status == Status::Fail;
+    pub(super) fn say(&mut self, item: &str, status: CheckStatus, detail: &str) {
+        self.failed |= status == CheckStatus::Fail;
         if self.json {
             let status = status.word().0.to_ascii_lowercase();
             self.objects.push(json_object([
@@ -57,23 +57,23 @@ impl Report {
                 ("status", status.into()),
                 ("detail", detail.into()),
             ]));
-        } else if !self.quiet || matches!(status, Status::Warn | Status::Fail) {
+        } else if !self.quiet || matches!(status, CheckStatus::Warn | CheckStatus::Fail) {
             print_coloured(&line(item, status, detail, self.colour));
         }
     }
 
     pub(super) fn ok(&mut self, item: &str, detail: &str) {
-        self.say(item, Status::Ok, detail);
+        self.say(item, CheckStatus::Ok, detail);
     }
 
     pub(super) fn fail(&mut self, item: &str, detail: &str) {
-        self.say(item, Status::Fail, detail);
+        self.say(item, CheckStatus::Fail, detail);
     }
 
     /// These items depend on something else, and `why` says on what.
     pub(super) fn not_checked(&mut self, items: &[&str], why: &str) {
         for item in items {
-            self.say(item, Status::Skip, &format!("not checked: {why}"));
+            self.say(item, CheckStatus::Skip, &format!("not checked: {why}"));
         }
     }
 
@@ -86,7 +86,7 @@ impl Report {
     }
 }
 
-fn line(item: &str, status: Status, detail: &str, colour: bool) -> String {
+fn line(item: &str, status: CheckStatus, detail: &str, colour: bool) -> String {
     let (word, code) = status.word();
     let (before, after) = if colour { (format!("\x1b[{code}m"), "\x1b[0m") } else { (String::new(), "") };
     format!("{before}{word:<4}{after}  {item:<ITEM_WIDTH$}  {}", printable(detail))
@@ -98,8 +98,8 @@ mod tests {
 
     #[test]
     fn lines_are_aligned_and_harmless() {
-        assert_eq!(line("table", Status::Ok, "a\nb\x1b[2J\n", false), "ok    table           a / b\\u{1b}[2J");
-        assert_eq!(line("authentication", Status::Fail, "x", false), "FAIL  authentication  x");
-        assert!(line("table", Status::Warn, "x", true).starts_with("\x1b[33mwarn\x1b[0m  table"));
+        assert_eq!(line("table", CheckStatus::Ok, "a\nb\x1b[2J\n", false), "ok    table           a / b\\u{1b}[2J");
+        assert_eq!(line("authentication", CheckStatus::Fail, "x", false), "FAIL  authentication  x");
+        assert!(line("table", CheckStatus::Warn, "x", true).starts_with("\x1b[33mwarn\x1b[0m  table"));
     }
 }

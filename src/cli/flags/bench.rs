@@ -22,10 +22,9 @@ take turns. Each number is the median of --rounds. Hosts are reached as `ssh`
 reaches them, by ~/.ssh/config.
 
 With --json: one array of {\"id\", \"receiver\", \"ours\", \"theirs\", \"unit\",
-\"ratio\", \"cpu_ratio\", \"peak_rss_bytes\", \"goal\", \"met\"}. `ratio` is how many
-times better than the other we are, or our own number for the cores; `cpu_ratio`
-our CPU seconds on this side over the other's; what is not known is null, and
-with --quick also \"met\".
+\"ratio\", \"cpu_ratio\", \"peak_rss_bytes\"}. `ratio` is how many times better
+than the other we are, or our own number for the cores; `cpu_ratio` our CPU
+seconds on this side over the other's; what is not known is null.
 
 Exit codes: 0 measured, 1 something failed, 2 usage.";
 
@@ -55,11 +54,11 @@ Examples:
 #[command(after_help = BENCH_HELP)]
 pub(in crate::cli) struct BenchArgs {
     #[command(subcommand)]
-    pub(in crate::cli) what: What,
+    pub(in crate::cli) what: BenchCommand,
 }
 
 #[derive(Debug, Subcommand)]
-pub(in crate::cli) enum What {
+pub(in crate::cli) enum BenchCommand {
     /// The cores in memory: sums and search, beside fast_rsync and stock's sender
     Delta {
         #[command(flatten)]

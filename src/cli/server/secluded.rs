@@ -1,6 +1,6 @@
 //! `-s`: arguments that come over the connection, past the shell. Counterpart: rsync's `read_args`.
 
-use crate::wild::glob::Globs;
+use crate::transfer::glob::Globs;
 use protocol::charset::Charset;
 use std::ffi::OsString;
 use std::io::{self, Read};

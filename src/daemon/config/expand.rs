@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 /// The variables that values may refer to: those of the process, and what a connection sets.
 #[derive(Debug, Clone, Default)]
-pub(in crate::daemon) struct Environment {
+pub(in crate::daemon) struct DaemonVariables {
     set: BTreeMap<String, String>,
     /// Whether the process's own variables count.
     own: bool,
 }
 
-impl Environment {
+impl DaemonVariables {
     /// Those of this process.
     pub(in crate::daemon) fn of_process() -> Self {
         Self { set: BTreeMap::new(), own: true }

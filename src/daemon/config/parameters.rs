@@ -1,6 +1,6 @@
 //! The parameters by name, and what each may be.
 
-use super::expand::Environment;
+use super::expand::DaemonVariables;
 
 macro_rules! settings {
     (texts { $($(#[$text_doc:meta])* $text:ident: $text_name:literal),* $(,)? }
@@ -9,23 +9,23 @@ macro_rules! settings {
      numbers { $($(#[$number_doc:meta])* $number:ident: $number_name:literal = $default:literal, $least:literal .. $most:literal),* $(,)? }) => {
         /// The parameters of the daemon or of a module. Texts still hold their `%VAR%`s.
         #[derive(Debug, Clone, PartialEq)]
-        pub(in crate::daemon) struct Settings {
+        pub(in crate::daemon) struct Parameters {
             $($(#[$text_doc])* pub(in crate::daemon) $text: Option<String>,)*
             $($(#[$flag_doc])* pub(in crate::daemon) $flag: bool,)*
             $($(#[$choice_doc])* pub(in crate::daemon) $choice: Option<bool>,)*
             $($(#[$number_doc])* pub(in crate::daemon) $number: i64,)*
         }
 
-        impl Default for Settings {
+        impl Default for Parameters {
             fn default() -> Self {
                 Self { $($text: None,)* $($flag: $flag_default,)* $($choice: None,)* $($number: $default,)* }
             }
         }
 
-        impl Settings {
+        impl Parameters {
             /// Sets a parameter from its text; an error says what was expected.
             pub(in crate::daemon) fn set(
-                &mut self, name: &str, value: &str, environment: &Environment,
+                &mut self, name: &str, value: &str, environment: &DaemonVariables,
             ) -> Result<(), String> {
                 let squeezed = squeeze(name);
                 let typed = || environment.expand(value);

@@ -9,7 +9,7 @@ fn read(files: &[(&str, &str)], overrides: &[&str]) -> (TempDir, Result<Config, 
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
-    let mut environment = Environment::default();
+    let mut environment = DaemonVariables::default();
     environment.set("PORT", "1873");
     environment.set("NAME", "somebody");
     let overrides: Vec<_> = overrides.iter().map(|text| (*text).to_owned()).collect();
@@ -82,7 +82,7 @@ fn includes_keep_to_themselves_and_merges_do_not() {
 
 #[test]
 fn references_are_replaced_late_and_unknown_ones_never() {
-    let mut environment = Environment::default();
+    let mut environment = DaemonVariables::default();
     environment.set("NAME", "somebody");
     for (text, expected) in [
         ("/home/%NAME%/x", "/home/somebody/x"),

@@ -1,8 +1,8 @@
 use super::*;
 use proptest::prelude::*;
 
-fn access(policy: &str) -> Access {
-    Access::new(Some(policy), "archiver-1", "PysmurfArchiverAgent").unwrap()
+fn access(policy: &str) -> AgentAccess {
+    AgentAccess::new(Some(policy), "archiver-1", "PysmurfArchiverAgent").unwrap()
 }
 
 fn rule(hash: &str, value: &str, level: u8, scope: Value) -> Value {
@@ -17,7 +17,7 @@ fn everywhere() -> Value {
 #[test]
 fn without_a_policy_everybody_is_basic() {
     for policy in [None, Some(""), Some("none")] {
-        let access = Access::new(policy, "a", "A").unwrap();
+        let access = AgentAccess::new(policy, "a", "A").unwrap();
         assert_eq!(access.check("whatever", 1, true), Ok(1));
         assert!(access.check("whatever", 2, true).is_err());
         assert_eq!(access.own_level(), 1);
@@ -38,7 +38,7 @@ fn an_override_knows_two_passwords() {
 #[test]
 fn policies_that_are_none_are_refused_without_showing_them() {
     for policy in ["override", "override:onlyone", "nonesuch:secret", "secret"] {
-        let error = Access::new(Some(policy), "a", "A").err().unwrap().to_string();
+        let error = AgentAccess::new(Some(policy), "a", "A").err().unwrap().to_string();
         assert!(!error.contains("secret") && !error.contains("onlyone"), "{error}");
     }
 }
@@ -106,7 +106,7 @@ fn hashes_block_unless_known() {
 
 #[test]
 fn scopes_are_lists_of_globs() {
-    let scope = |class: Option<&str>, id: Option<&str>| Scope {
+    let scope = |class: Option<&str>, id: Option<&str>| RuleScope {
         all: false,
         agent_class: class.map(str::to_owned),
         instance_id: id.map(str::to_owned),

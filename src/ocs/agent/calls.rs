@@ -1,19 +1,19 @@
 //! The two procedures of an agent: what it can do, and doing it.
 
-use super::{Caller, MESSAGE_BUDGET, OpType, Reply, Shared, ask_to_end};
+use super::{AgentCore, Caller, MESSAGE_BUDGET, OpType, StartReply, ask_to_end};
 use crate::ocs::lock;
 use crate::ocs::operation::python_str;
-use crate::ocs::session::{Session, Status};
+use crate::ocs::session::{OpSession, OpStatus};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
 /// What a call gives: a result, words for an error, or a result that takes its time.
-pub(super) enum Answer {
+pub(super) enum CallAnswer {
     Now(Result<Value, String>),
-    Wait { session: Session, limit: Option<f64> },
+    Wait { session: OpSession, limit: Option<f64> },
 }
 
-impl Shared {
+impl AgentCore {
     /// The management procedure.
     pub(super) fn manage(&self, args: &[Value], kwargs: &Map<String, Value>) -> Result<Value, String> {
         let known: Map<_, _> =
@@ -38,14 +38,14 @@ impl Shared {
     }
 
     /// The operations procedure.
-    pub(super) fn operate(&self, args: &[Value], kwargs: &Map<String, Value>) -> Answer {
+    pub(super) fn operate(&self, args: &[Value], kwargs: &Map<String, Value>) -> CallAnswer {
         match self.try_operate(args, kwargs) {
             Ok(answer) => answer,
-            Err(text) => Answer::Now(Err(text)),
+            Err(text) => CallAnswer::Now(Err(text)),
         }
     }
 
-    fn try_operate(&self, args: &[Value], kwargs: &Map<String, Value>) -> Result<Answer, String> {
+    fn try_operate(&self, args: &[Value], kwargs: &Map<String, Value>) -> Result<CallAnswer, String> {
         const NAMES: [&str; 5] = ["action", "op_name", "params", "timeout", "password"];
         let bound = bind("OCSAgent._ops_handler()", &NAMES, 2, args, kwargs)?;
         let [action, name, params, timeout, password] = &bound[..] else {
@@ -68,53 +68,53 @@ impl Shared {
                     other => Some(other.as_f64().ok_or("OCSAgent._ops_handler() takes seconds as timeout")?),
                 };
                 if self.operation(&name).is_none() {
-                    Reply(-1, format!("Unknown operation \"{name}\"."), None)
+                    StartReply(-1, format!("Unknown operation \"{name}\"."), None)
                 } else if let Some(session) = self.session(&name) {
-                    return Ok(Answer::Wait { session, limit });
+                    return Ok(CallAnswer::Wait { session, limit });
                 } else {
-                    Reply(0, "Idle.".to_owned(), None)
+                    StartReply(0, "Idle.".to_owned(), None)
                 }
             }
-            _ => Reply(-1, format!("No implementation for \"{name}\""), None),
+            _ => StartReply(-1, format!("No implementation for \"{name}\""), None),
         };
-        Ok(Answer::Now(Ok(reply.encoded())))
+        Ok(CallAnswer::Now(Ok(reply.encoded())))
     }
 
-    fn stop(&self, action: &str, name: &str, password: &str) -> Reply {
+    fn stop(&self, action: &str, name: &str, password: &str) -> StartReply {
         let Some(operation) = self.operation(name) else {
-            return Reply(-1, format!("No operation called \"{name}\"."), None);
+            return StartReply(-1, format!("No operation called \"{name}\"."), None);
         };
         let op_type = operation.op_type.name();
         if (action == "stop") != (operation.op_type == OpType::Process) {
             // The braces are Python's; its agents say so too.
-            return Reply(-1, format!("Cannot \"{action}\" \"{name}\" because it is a \"{{op_type}}\"."), None);
+            return StartReply(-1, format!("Cannot \"{action}\" \"{name}\" because it is a \"{{op_type}}\"."), None);
         }
         if let Err(text) = lock(&self.access).check(password, operation.min_privs, false) {
-            return Reply(-1, text, None);
+            return StartReply(-1, text, None);
         }
         let Some(session) = self.session(name) else {
-            return Reply(-1, "No session active.".to_owned(), None);
+            return StartReply(-1, "No session active.".to_owned(), None);
         };
         match session.status() {
-            Status::Done => return Reply(-1, "The operation is already done".to_owned(), None),
-            Status::Stopping => return Reply(-1, "The operation is already stopping".to_owned(), None),
-            Status::Starting | Status::Running => {}
+            OpStatus::Done => return StartReply(-1, "The operation is already done".to_owned(), None),
+            OpStatus::Stopping => return StartReply(-1, "The operation is already stopping".to_owned(), None),
+            OpStatus::Starting | OpStatus::Running => {}
         }
         if operation.op_type == (OpType::Task { abortable: false }) {
-            return Reply::with(-1, format!("Task \"{name}\" cannot be aborted."), session);
+            return StartReply::with(-1, format!("Task \"{name}\" cannot be aborted."), session);
         }
         ask_to_end(&session);
         // The quotation mark that opens nowhere is Python's.
-        Reply::with(0, format!("Requested {action} on {op_type} {name}\"."), session)
+        StartReply::with(0, format!("Requested {action} on {op_type} {name}\"."), session)
     }
 
-    fn status(&self, name: &str) -> Reply {
+    fn status(&self, name: &str) -> StartReply {
         if self.operation(name).is_none() {
-            return Reply(-1, format!("No task or process called \"{name}\""), None);
+            return StartReply(-1, format!("No task or process called \"{name}\""), None);
         }
         match self.session(name) {
-            Some(session) => Reply::with(0, "Session active.".to_owned(), session),
-            None => Reply(0, "No session active.".to_owned(), None),
+            Some(session) => StartReply::with(0, "Session active.".to_owned(), session),
+            None => StartReply(0, "No session active.".to_owned(), None),
         }
     }
 
@@ -136,7 +136,7 @@ impl Shared {
     }
 }
 
-impl Reply {
+impl StartReply {
     fn encoded(self) -> Value {
         let Self(code, text, session) = self;
         json!([code, text, session.map_or_else(|| json!({}), |(_, encoded)| encoded)])
@@ -144,10 +144,10 @@ impl Reply {
 }
 
 /// Waits for the end of a run, for `limit` seconds at most.
-pub(super) async fn wait(session: Session, limit: Option<f64>) -> Value {
+pub(super) async fn wait(session: OpSession, limit: Option<f64>) -> Value {
     let name = session.op_name().to_owned();
     let ended = match limit {
-        _ if session.status() == Status::Done => true,
+        _ if session.status() == OpStatus::Done => true,
         None => {
             session.done().await;
             true
@@ -164,9 +164,9 @@ pub(super) async fn wait(session: Session, limit: Option<f64>) -> Value {
     };
     let reply = if ended {
         let word = if session.success() == Some(true) { "SUCCEEDED" } else { "FAILED" };
-        Reply::with(0, format!("Operation \"{name}\" is currently not running ({word})."), session)
+        StartReply::with(0, format!("Operation \"{name}\" is currently not running ({word})."), session)
     } else {
-        Reply::with(1, format!("Operation \"{name}\" still running; wait timed out."), session)
+        StartReply::with(1, format!("Operation \"{name}\" still running; wait timed out."), session)
     };
     reply.encoded()
 }

@@ -1,11 +1,11 @@
 //! The agent's life on a router that comes and goes.
 
-use super::calls::{Answer, wait};
-use super::{AgentEnd, Shared};
+use super::calls::{CallAnswer, wait};
+use super::{AgentCore, AgentEnd};
 use crate::backoff::Backoff;
 use crate::ocs::lock;
 use crate::ocs::wamp::message::INVOCATION;
-use crate::ocs::wamp::{MAX_MESSAGE, Message, WampError, Wire};
+use crate::ocs::wamp::{MAX_MESSAGE, WampError, WampMessage, Wire};
 use serde_json::{Map, Value, json};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ struct Registrations {
 }
 
 /// Joins, serves and joins again until told to end.
-pub(super) async fn run(shared: &Arc<Shared>, mut events: Events) -> AgentEnd {
+pub(super) async fn run(shared: &Arc<AgentCore>, mut events: Events) -> AgentEnd {
     let mut backoff = Backoff::new(FIRST_PAUSE, 1.5);
     let mut lost_at = Instant::now();
     let mut refused_at: Option<Instant> = None;
@@ -103,20 +103,20 @@ pub(super) async fn run(shared: &Arc<Shared>, mut events: Events) -> AgentEnd {
 }
 
 /// Waits until there was no router for as long as allowed.
-async fn give_up(shared: &Shared, lost_at: Instant) {
+async fn give_up(shared: &AgentCore, lost_at: Instant) {
     match shared.config.crossbar_timeout.and_then(|limit| lost_at.checked_add(limit)) {
         Some(moment) => sleep_until(moment).await,
         None => std::future::pending().await,
     }
 }
 
-async fn no_router(shared: &Shared) -> AgentEnd {
+async fn no_router(shared: &AgentCore) -> AgentEnd {
     let seconds = shared.config.crossbar_timeout.unwrap_or_default().as_secs_f64();
     wind_down(shared, AgentEnd::NoRouter { seconds }).await
 }
 
 /// Ends whatever still runs.
-async fn wind_down(shared: &Shared, end: AgentEnd) -> AgentEnd {
+async fn wind_down(shared: &AgentCore, end: AgentEnd) -> AgentEnd {
     shared.shutdown.raise();
     if timeout_at(shared.stop_all(), shared.all_done()).await.is_err() {
         for session in shared.running() {
@@ -126,7 +126,7 @@ async fn wind_down(shared: &Shared, end: AgentEnd) -> AgentEnd {
     end
 }
 
-async fn join(shared: &Shared) -> Result<(Wire, Registrations), WampError> {
+async fn join(shared: &AgentCore) -> Result<(Wire, Registrations), WampError> {
     let mut wire = Wire::join(&shared.config.wamp_server, &shared.config.realm).await?;
     let registered = async {
         let operations = wire.register(&format!("{}.ops", shared.address)).await?;
@@ -144,7 +144,7 @@ async fn join(shared: &Shared) -> Result<(Wire, Registrations), WampError> {
 
 /// Serves one session with the router until it is lost (an error) or left.
 async fn serve(
-    shared: &Arc<Shared>,
+    shared: &Arc<AgentCore>,
     mut wire: Wire,
     registrations: &Registrations,
     events: &mut Events,
@@ -163,23 +163,23 @@ async fn serve(
     loop {
         tokio::select! {
             message = wire.next() => match message? {
-                Message::Invocation { request, registration, args, kwargs } => {
+                WampMessage::Invocation { request, registration, args, kwargs } => {
                     match invoke(shared, registrations, registration, &args, &kwargs) {
-                        Answer::Now(answer) => answer_call(&mut wire, request, answer).await?,
-                        Answer::Wait { .. } if waits.len() >= MAX_WAITS => {
+                        CallAnswer::Now(answer) => answer_call(&mut wire, request, answer).await?,
+                        CallAnswer::Wait { .. } if waits.len() >= MAX_WAITS => {
                             let why = format!("{MAX_WAITS} calls of wait are pending already; ask for the status instead");
                             answer_call(&mut wire, request, Err(why)).await?;
                         }
-                        Answer::Wait { session, limit } => {
+                        CallAnswer::Wait { session, limit } => {
                             waits.spawn(async move { (request, wait(session, limit).await) });
                         }
                     }
                 }
-                Message::Goodbye { reason } => {
-                    wire.send(&Message::Goodbye { reason: "wamp.close.goodbye_and_out".to_owned() }).await?;
+                WampMessage::Goodbye { reason } => {
+                    wire.send(&WampMessage::Goodbye { reason: "wamp.close.goodbye_and_out".to_owned() }).await?;
                     return Err(WampError::Closed(reason));
                 }
-                Message::Abort { reason, text } => return Err(WampError::Closed(format!("{reason} {text}"))),
+                WampMessage::Abort { reason, text } => return Err(WampError::Closed(format!("{reason} {text}"))),
                 other => director.hear(shared, &other),
             },
             _ = ticks.tick() => heartbeat(shared, &mut wire).await?,
@@ -207,10 +207,10 @@ async fn serve(
 }
 
 /// Says that we are on the router for as long as it lives.
-struct Joined<'a>(&'a Shared);
+struct Joined<'a>(&'a AgentCore);
 
 impl<'a> Joined<'a> {
-    fn new(shared: &'a Shared) -> Self {
+    fn new(shared: &'a AgentCore) -> Self {
         shared.joined.store(true, Relaxed);
         Self(shared)
     }
@@ -224,26 +224,26 @@ impl Drop for Joined<'_> {
 
 /// Has one of our two procedures answer a call.
 fn invoke(
-    shared: &Shared,
+    shared: &AgentCore,
     registrations: &Registrations,
     registration: u64,
     args: &[Value],
     kwargs: &Map<String, Value>,
-) -> Answer {
+) -> CallAnswer {
     match registration {
-        id if id == registrations.management => Answer::Now(shared.manage(args, kwargs)),
+        id if id == registrations.management => CallAnswer::Now(shared.manage(args, kwargs)),
         id if id == registrations.operations => shared.operate(args, kwargs),
-        id => Answer::Now(Err(format!("No procedure has the registration {id}"))),
+        id => CallAnswer::Now(Err(format!("No procedure has the registration {id}"))),
     }
 }
 
 async fn answer_call(wire: &mut Wire, request: u64, answer: Result<Value, String>) -> Result<(), WampError> {
     let failure = |text: String| {
         let uri = FAILED.to_owned();
-        Message::Error { request_type: INVOCATION, request, uri, args: vec![text.into()] }.encode()
+        WampMessage::Error { request_type: INVOCATION, request, uri, args: vec![text.into()] }.encode()
     };
     let mut text = match answer {
-        Ok(value) => Message::Yield { request, args: vec![value] }.encode(),
+        Ok(value) => WampMessage::Yield { request, args: vec![value] }.encode(),
         Err(text) => failure(text),
     };
     if text.len() > MAX_MESSAGE {
@@ -254,10 +254,10 @@ async fn answer_call(wire: &mut Wire, request: u64, answer: Result<Value, String
 
 async fn publish(wire: &mut Wire, topic: String, event: Value) -> Result<(), WampError> {
     let request = wire.next_request();
-    wire.send(&Message::Publish { request, topic, args: vec![event] }).await
+    wire.send(&WampMessage::Publish { request, topic, args: vec![event] }).await
 }
 
-async fn heartbeat(shared: &Shared, wire: &mut Wire) -> Result<(), WampError> {
+async fn heartbeat(shared: &AgentCore, wire: &mut Wire) -> Result<(), WampError> {
     let event = {
         let codes = shared.op_codes();
         let feeds = lock(&shared.feeds);
@@ -281,33 +281,33 @@ struct Director {
 }
 
 impl Director {
-    async fn greet(shared: &Shared, wire: &mut Wire) -> Result<Self, WampError> {
+    async fn greet(shared: &AgentCore, wire: &mut Wire) -> Result<Self, WampError> {
         let Some(id) = lock(&shared.access).director().map(str::to_owned) else { return Ok(Self::default()) };
         let director = format!("{}.{id}", shared.config.address_root);
         let subscribe = wire.next_request();
-        wire.send(&Message::Subscribe { request: subscribe, topic: format!("{director}.feeds.controls") }).await?;
+        wire.send(&WampMessage::Subscribe { request: subscribe, topic: format!("{director}.feeds.controls") }).await?;
         let poll = wire.next_request();
         let mut kwargs = Map::new();
         kwargs.insert("instance_id".to_owned(), shared.config.instance_id.clone().into());
         kwargs.insert("agent_class".to_owned(), shared.config.agent_class.clone().into());
         let procedure = format!("{director}.agent_poll");
-        wire.send(&Message::Call { request: poll, procedure, args: Vec::new(), kwargs }).await?;
+        wire.send(&WampMessage::Call { request: poll, procedure, args: Vec::new(), kwargs }).await?;
         Ok(Self { subscribe: Some(subscribe), poll: Some(poll), subscription: None })
     }
 
     /// Takes what concerns the director; anything else is nobody's business.
-    fn hear(&mut self, shared: &Shared, message: &Message) {
+    fn hear(&mut self, shared: &AgentCore, message: &WampMessage) {
         match message {
-            Message::Subscribed { request, subscription } if Some(*request) == self.subscribe => {
+            WampMessage::Subscribed { request, subscription } if Some(*request) == self.subscribe => {
                 self.subscription = Some(*subscription);
             }
-            Message::Error { request, uri, .. } if Some(*request) == self.subscribe => {
+            WampMessage::Error { request, uri, .. } if Some(*request) == self.subscribe => {
                 tracing::error!("The router refused the access director's controls: {uri}");
             }
-            Message::Error { request, uri, .. } if Some(*request) == self.poll => {
+            WampMessage::Error { request, uri, .. } if Some(*request) == self.poll => {
                 tracing::warn!("Failed to request access rules from the access director: {uri}");
             }
-            Message::Event { subscription, args } if Some(*subscription) == self.subscription => {
+            WampMessage::Event { subscription, args } if Some(*subscription) == self.subscription => {
                 let rules = args.first().and_then(|pair| pair.get(0)).unwrap_or(&Value::Null);
                 match lock(&shared.access).update(rules) {
                     Ok(true) => tracing::info!("Access rules updated"),

@@ -1,9 +1,9 @@
 //! Our place in a site file: the hub, the host's entry and ours in it.
 
-use super::error::{Mark, Place, SiteError};
+use super::error::{Mark, SiteError, SitePlace};
 use super::plain::cut;
 use super::words::{self, Group};
-use super::yaml::{self, Content, Map, Node};
+use super::yaml::{self, Map, Node, YamlContent};
 use super::{AgentClass, SITE_HELP};
 use std::ffi::OsString;
 use std::io::Read;
@@ -16,7 +16,7 @@ const NAMES_MOST: usize = 20;
 const ARGUMENTS_MOST: usize = 10_000;
 
 /// The parts of a site file that concern us.
-pub(super) struct Entry {
+pub(super) struct SiteEntry {
     pub(super) file: PathBuf,
     pub(super) hub: Section,
     pub(super) host: Section,
@@ -28,15 +28,15 @@ pub(super) struct Entry {
 /// A mapping with its place.
 #[derive(Clone)]
 pub(super) struct Section {
-    pub(super) place: Place,
+    pub(super) place: SitePlace,
     map: Rc<Map>,
 }
 
 impl Section {
     fn of(file: &Path, node: &Node, what: &str) -> Result<Self, SiteError> {
-        let place = Place::new(file, node.mark);
+        let place = SitePlace::new(file, node.mark);
         match &node.content {
-            Content::Map(map) => Ok(Self { place, map: map.clone() }),
+            YamlContent::Map(map) => Ok(Self { place, map: map.clone() }),
             _ => Err(SiteError::content(
                 &place,
                 format!("Found {} for {what}; expected a mapping of keys and values", node.describe()),
@@ -56,7 +56,7 @@ impl Section {
     }
 
     pub(super) fn wrong(&self, mark: Mark, what: String) -> SiteError {
-        SiteError::Content { place: Place::new(&self.place.file, mark), what }
+        SiteError::YamlContent { place: SitePlace::new(&self.place.file, mark), what }
     }
 
     /// A value that is there, and not null.
@@ -65,10 +65,10 @@ impl Section {
     }
 
     /// A value that is there and must be text.
-    pub(super) fn text(&self, key: &str) -> Result<Option<(&str, Place)>, SiteError> {
+    pub(super) fn text(&self, key: &str) -> Result<Option<(&str, SitePlace)>, SiteError> {
         let Some(node) = self.get(key) else { return Ok(None) };
         match node.text() {
-            Some(text) => Ok(Some((text, Place::new(&self.place.file, node.mark)))),
+            Some(text) => Ok(Some((text, SitePlace::new(&self.place.file, node.mark)))),
             None => Err(self.wrong(node.mark, format!("Found {} for {key}; expected text", node.describe()))),
         }
     }
@@ -80,7 +80,7 @@ pub(super) fn find(
     derived: String,
     hosts_tried: &[&str],
     instance_id: Option<&str>,
-) -> Result<Entry, SiteError> {
+) -> Result<SiteEntry, SiteError> {
     let text = read(path, derived)?;
     let root = yaml::parse(path, &text)?;
     let root = Section::of(path, &root, "the whole file")?.once()?;
@@ -94,13 +94,13 @@ pub(super) fn find(
     let list = host.map.get("agent-instances").ok_or_else(|| {
         SiteError::content(&host.place, format!("The key agent-instances of host {host_name} is missing"))
     })?;
-    let Content::List(entries) = &list.content else {
+    let YamlContent::List(entries) = &list.content else {
         let what = format!("Found {} for agent-instances; expected a list of mappings", list.describe());
         return Err(host.wrong(list.mark, what));
     };
     let entries = entries.iter().map(|entry| Section::of(path, entry, "an agent instance"));
     let entries = entries.collect::<Result<Vec<_>, _>>()?;
-    let instance = choose(&entries, instance_id, &host_name, Place::new(path, list.mark))?.clone().once()?;
+    let instance = choose(&entries, instance_id, &host_name, SitePlace::new(path, list.mark))?.clone().once()?;
     let id = instance.text("instance-id")?;
     let (id, id_place) = id.ok_or_else(|| SiteError::content(&instance.place, "The key instance-id is missing"))?;
     if let Some(why) = not_a_component(id) {
@@ -120,7 +120,7 @@ pub(super) fn find(
         }
     };
     let instance_id = id.to_owned();
-    Ok(Entry { file: path.to_path_buf(), hub, host, instance, class, instance_id })
+    Ok(SiteEntry { file: path.to_path_buf(), hub, host, instance, class, instance_id })
 }
 
 fn read(path: &Path, derived: String) -> Result<String, SiteError> {
@@ -132,7 +132,7 @@ fn read(path: &Path, derived: String) -> Result<String, SiteError> {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
         let column = String::from_utf8_lossy(good).lines().next_back().map_or(0, |line| line.chars().count()) + 1;
-        let place = Place::new(path, Mark { line, column });
+        let place = SitePlace::new(path, Mark { line, column });
         SiteError::content(&place, "Found bytes that are no UTF-8; save the file as UTF-8")
     })
 }
@@ -149,7 +149,7 @@ fn find_host<'a>(hosts: &'a Section, tried: &[&str]) -> Result<(String, &'a Node
     Err(SiteError::content(&hosts.place, what))
 }
 
-fn choose<'a>(entries: &'a [Section], id: Option<&str>, host: &str, list: Place) -> Result<&'a Section, SiteError> {
+fn choose<'a>(entries: &'a [Section], id: Option<&str>, host: &str, list: SitePlace) -> Result<&'a Section, SiteError> {
     let is_text = |entry: &Section, key: &str, wanted: &str| entry.get(key).and_then(Node::text) == Some(wanted);
     let name = |entry: &Section| {
         let part = |key| entry.get(key).and_then(Node::text).map_or_else(|| "?".to_owned(), cut);
@@ -219,11 +219,11 @@ pub(super) fn not_a_component(text: &str) -> Option<&'static str> {
     }
 }
 
-impl Entry {
+impl SiteEntry {
     /// The words of `arguments` in groups.
     pub(super) fn arguments(&self) -> Result<Vec<Group>, SiteError> {
         let Some(node) = self.instance.map.get("arguments") else { return Ok(Vec::new()) };
-        let Content::List(list) = &node.content else {
+        let YamlContent::List(list) = &node.content else {
             let what = format!("Found {} for arguments; expected a list, such as [--poll, 5]", node.describe());
             return Err(self.instance.wrong(node.mark, what));
         };
@@ -243,7 +243,7 @@ impl Entry {
     fn flatten(
         &self,
         list: &[Node],
-        words: &mut Vec<(OsString, Option<Place>)>,
+        words: &mut Vec<(OsString, Option<SitePlace>)>,
         visits: &mut usize,
     ) -> Result<(), SiteError> {
         for node in list {
@@ -253,8 +253,8 @@ impl Entry {
                 return Err(wrong(format!("Found more than {ARGUMENTS_MOST} arguments")));
             }
             match &node.content {
-                Content::List(list) => self.flatten(list, words, visits)?,
-                Content::Scalar(plain) => {
+                YamlContent::List(list) => self.flatten(list, words, visits)?,
+                YamlContent::Scalar(plain) => {
                     let text = plain.python().ok_or_else(|| {
                         wrong(format!(
                             "Found {} as an argument; put it in quotes to have it as it stands",
@@ -267,9 +267,9 @@ impl Entry {
                     if text.contains('\0') {
                         return Err(wrong("Found a NUL in an argument".into()));
                     }
-                    words.push((text.into(), Some(Place::new(&self.file, node.mark))));
+                    words.push((text.into(), Some(SitePlace::new(&self.file, node.mark))));
                 }
-                Content::Map(_) | Content::Tagged(_) => {
+                YamlContent::Map(_) | YamlContent::Tagged(_) => {
                     return Err(wrong(format!(
                         "Found {} as an argument; expected text, a number or a list",
                         node.describe()

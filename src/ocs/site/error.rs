@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// A place in a site file; prints as `FILE:LINE:COLUMN`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct SitePlace {
     /// The site file, as it was named.
     pub file: PathBuf,
     /// Counted from 1.
@@ -15,13 +15,13 @@ pub struct Place {
     pub column: usize,
 }
 
-impl Place {
+impl SitePlace {
     pub(super) fn new(file: &Path, mark: Mark) -> Self {
         Self { file: file.to_path_buf(), line: mark.line, column: mark.column }
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for SitePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.file.display(), self.line, self.column)
     }
@@ -52,9 +52,9 @@ pub enum SiteError {
     },
     /// The site file says something that cannot be used.
     #[error("Site file {place}: {what}")]
-    Content {
+    YamlContent {
         /// Where.
-        place: Place,
+        place: SitePlace,
         /// What was found, what was expected.
         what: String,
     },
@@ -73,7 +73,7 @@ fn unreadable(path: &Path, derived: &str, source: &io::Error) -> String {
 }
 
 impl SiteError {
-    pub(super) fn content(place: &Place, what: impl Into<String>) -> Self {
-        Self::Content { place: place.clone(), what: what.into() }
+    pub(super) fn content(place: &SitePlace, what: impl Into<String>) -> Self {
+        Self::YamlContent { place: place.clone(), what: what.into() }
     }
 }

@@ -603,7 +603,7 @@ proptest! {
         let line = if named { "--instance-id pysmurf-archiver --site-host ocs-docker" } else { "" };
         if let Err(error) = case.resolve(line) {
             let message = error.to_string();
-            prop_assert!(matches!(error, SiteError::Content { .. }), "{message}");
+            prop_assert!(matches!(error, SiteError::YamlContent { .. }), "{message}");
             prop_assert!(message.starts_with(&format!("Site file {}:", case.path)), "{message}");
         }
     }

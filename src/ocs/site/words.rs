@@ -3,7 +3,7 @@
 //! Where Python keeps groups apart by their spelling and leaves it to `argparse` that the last one counts, we compare the
 //! options themselves, so that `--x=v` and `--x v` replace each other too and every flag reaches our parser once.
 
-use super::error::{Place, SiteError};
+use super::error::{SiteError, SitePlace};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
@@ -20,7 +20,7 @@ pub(super) struct Group {
     pub(super) attached: Option<OsString>,
     pub(super) values: Vec<OsString>,
     /// Where a site file says so; `None` on the command line.
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<SitePlace>,
 }
 
 impl Group {
@@ -72,7 +72,7 @@ pub(super) fn opens_group(word: &OsStr) -> bool {
 }
 
 /// Sorts words into groups. The first group has no name and holds what stands before any option.
-pub(super) fn group(words: impl IntoIterator<Item = (OsString, Option<Place>)>) -> Vec<Group> {
+pub(super) fn group(words: impl IntoIterator<Item = (OsString, Option<SitePlace>)>) -> Vec<Group> {
     let mut groups = vec![Group { name: String::new(), attached: None, values: Vec::new(), place: None }];
     for (word, place) in words {
         let name = word.as_bytes().split(|byte| *byte == b'=').next().unwrap_or_default();

@@ -3,7 +3,7 @@
 //! Aliases share what they refer to, so that a bomb of them costs nothing until somebody walks it; merge keys (`<<`) are
 //! carried out. Bounds: size of the file, nodes, entries made by merging, depth.
 
-use super::error::{Mark, Place, SiteError};
+use super::error::{Mark, SiteError, SitePlace};
 use super::plain::{Plain, cut};
 use granit_parser::{Event, Marker, Options, Parser, ScalarStyle};
 use std::collections::{HashMap, HashSet};
@@ -20,11 +20,11 @@ const DEPTH_MOST: usize = 100;
 pub(super) struct Node {
     pub(super) mark: Mark,
     depth: usize,
-    pub(super) content: Content,
+    pub(super) content: YamlContent,
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum Content {
+pub(super) enum YamlContent {
     Scalar(Rc<Plain>),
     /// A scalar with a tag that only its owner understands.
     Tagged(Rc<str>),
@@ -43,7 +43,7 @@ pub(super) struct Map {
 impl Node {
     pub(super) fn text(&self) -> Option<&str> {
         match &self.content {
-            Content::Scalar(plain) => match plain.as_ref() {
+            YamlContent::Scalar(plain) => match plain.as_ref() {
                 Plain::Text(text) => Some(text),
                 _ => None,
             },
@@ -52,16 +52,16 @@ impl Node {
     }
 
     pub(super) fn is_null(&self) -> bool {
-        matches!(&self.content, Content::Scalar(plain) if **plain == Plain::Null)
+        matches!(&self.content, YamlContent::Scalar(plain) if **plain == Plain::Null)
     }
 
     /// What the node is, for messages.
     pub(super) fn describe(&self) -> String {
         match &self.content {
-            Content::Scalar(plain) => plain.describe(),
-            Content::Tagged(tag) => format!("a value with the tag {}", cut(tag)),
-            Content::List(_) => "a list".into(),
-            Content::Map(_) => "a mapping".into(),
+            YamlContent::Scalar(plain) => plain.describe(),
+            YamlContent::Tagged(tag) => format!("a value with the tag {}", cut(tag)),
+            YamlContent::List(_) => "a list".into(),
+            YamlContent::Map(_) => "a mapping".into(),
         }
     }
 }
@@ -107,7 +107,7 @@ struct Open {
 
 /// Reads the one document of `text`.
 pub(super) fn parse(file: &Path, text: &str) -> Result<Node, SiteError> {
-    let wrong = |mark: Mark, what: String| SiteError::Content { place: Place::new(file, mark), what };
+    let wrong = |mark: Mark, what: String| SiteError::YamlContent { place: SitePlace::new(file, mark), what };
     let start = Mark { line: 1, column: 1 };
     if text.len() > SIZE_MOST {
         let what = format!("Found {} bytes; expected a site file of at most {SIZE_MOST}", text.len());
@@ -161,13 +161,13 @@ impl Builder {
             Event::Scalar(text, style, anchor, tag) => {
                 let tag = tag.as_deref();
                 let content = match (tag.and_then(|tag| tag.core_suffix()), style) {
-                    (Some("str"), _) => Content::Scalar(Rc::new(Plain::Text(text.into_owned()))),
+                    (Some("str"), _) => YamlContent::Scalar(Rc::new(Plain::Text(text.into_owned()))),
                     (None, _) if tag.is_some_and(|tag| tag.original() != "!") => {
-                        Content::Tagged(tag.map(|tag| tag.original()).unwrap_or_default().into())
+                        YamlContent::Tagged(tag.map(|tag| tag.original()).unwrap_or_default().into())
                     }
-                    (None, _) if tag.is_some() => Content::Scalar(Rc::new(Plain::Text(text.into_owned()))),
-                    (Some(_), _) | (None, ScalarStyle::Plain) => Content::Scalar(Rc::new(Plain::resolve(&text))),
-                    (None, _) => Content::Scalar(Rc::new(Plain::Text(text.into_owned()))),
+                    (None, _) if tag.is_some() => YamlContent::Scalar(Rc::new(Plain::Text(text.into_owned()))),
+                    (Some(_), _) | (None, ScalarStyle::Plain) => YamlContent::Scalar(Rc::new(Plain::resolve(&text))),
+                    (None, _) => YamlContent::Scalar(Rc::new(Plain::Text(text.into_owned()))),
                 };
                 self.add(Node { mark, depth: 0, content }, anchor)
             }
@@ -180,8 +180,8 @@ impl Builder {
                     return Err((open.mark, format!("Found more than {DEPTH_MOST} levels, one in the other")));
                 }
                 let content = match open.is_map {
-                    true => Content::Map(Rc::new(self.map(open.items)?)),
-                    false => Content::List(Rc::new(open.items)),
+                    true => YamlContent::Map(Rc::new(self.map(open.items)?)),
+                    false => YamlContent::List(Rc::new(open.items)),
                 };
                 self.add(Node { mark: open.mark, depth, content }, open.anchor)
             }
@@ -240,12 +240,12 @@ impl Builder {
         let mut known: HashSet<String> = map.keys().map(str::to_owned).collect();
         for merge in &merges {
             let sources = match &merge.content {
-                Content::List(list) => list.as_slice(),
+                YamlContent::List(list) => list.as_slice(),
                 _ => std::slice::from_ref(merge),
             };
             self.count(merge.mark, sources.len())?;
             for source in sources {
-                let Content::Map(other) = &source.content else {
+                let YamlContent::Map(other) = &source.content else {
                     let what = format!("Found {} to merge with <<; expected a mapping", source.describe());
                     return Err((merge.mark, what));
                 };
@@ -272,10 +272,10 @@ mod tests {
     #[test]
     fn places_are_those_of_the_file() {
         let node = parse(Path::new("f"), "# a site\nhub:\n  wamp_server: ws://x\n  list: [a, 'b', yes]\n").unwrap();
-        let Content::Map(map) = &node.content else { panic!("{node:?}") };
-        let Content::Map(hub) = &map.get("hub").unwrap().content else { panic!("no map") };
+        let YamlContent::Map(map) = &node.content else { panic!("{node:?}") };
+        let YamlContent::Map(hub) = &map.get("hub").unwrap().content else { panic!("no map") };
         assert_eq!(hub.get("wamp_server").unwrap().mark, Mark { line: 3, column: 16 });
-        let Content::List(list) = &hub.get("list").unwrap().content else { panic!("no list") };
+        let YamlContent::List(list) = &hub.get("list").unwrap().content else { panic!("no list") };
         assert_eq!(list[1].mark, Mark { line: 4, column: 13 });
         assert_eq!(list.iter().map(Node::text).collect::<Vec<_>>(), [Some("a"), Some("b"), None]);
     }
@@ -283,8 +283,8 @@ mod tests {
     #[test]
     fn merge_keys_give_way_to_own_ones() {
         let node = parse(Path::new("f"), "base: &b {x: one, y: two}\nmine: {<<: *b, y: own}\n").unwrap();
-        let Content::Map(map) = &node.content else { panic!("{node:?}") };
-        let Content::Map(mine) = &map.get("mine").unwrap().content else { panic!("no map") };
+        let YamlContent::Map(map) = &node.content else { panic!("{node:?}") };
+        let YamlContent::Map(mine) = &map.get("mine").unwrap().content else { panic!("no map") };
         assert_eq!(mine.get("x").and_then(Node::text), Some("one"));
         assert_eq!(mine.get("y").and_then(Node::text), Some("own"));
         assert!(mine.twice().is_none());

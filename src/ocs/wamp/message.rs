@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 /// A WAMP message; options and details that no agent needs are left out.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Message {
+pub enum WampMessage {
     /// We want to join.
     Hello {
         /// The realm to join.
@@ -139,7 +139,7 @@ pub enum Malformed {
 /// The code of INVOCATION, which errors about invocations carry.
 pub const INVOCATION: u64 = 68;
 
-impl Message {
+impl WampMessage {
     /// The message as JSON text.
     pub fn encode(&self) -> String {
         let none = Map::new();
@@ -176,7 +176,7 @@ impl Message {
         let Value::Array(items) = serde_json::from_str(text)? else {
             return Err(Malformed::Form { code: 0, what: "a list" });
         };
-        let mut parts = Parts { code: 0, items: items.into_iter() };
+        let mut parts = MessageParts { code: 0, items: items.into_iter() };
         parts.code = parts.id("a message code")?;
         Ok(Some(match parts.code {
             1 => Self::Hello { realm: parts.uri("a realm")? },
@@ -249,12 +249,12 @@ fn with_args(mut message: Value, args: &[Value], kwargs: &Map<String, Value>) ->
 }
 
 /// What is left of a message being read.
-struct Parts {
+struct MessageParts {
     code: u64,
     items: std::vec::IntoIter<Value>,
 }
 
-impl Parts {
+impl MessageParts {
     fn lacks(&self, what: &'static str) -> Malformed {
         Malformed::Form { code: self.code, what }
     }

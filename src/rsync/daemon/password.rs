@@ -1,7 +1,7 @@
 //! Who we are to a daemon, and how we prove it.
 
 use super::{Call, DaemonError, Site};
-use crate::transfer::open_operator_file;
+use crate::disk::open_operator_file;
 use protocol::daemon::EARLY_INPUT_MOST;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::MetadataExt;

@@ -126,7 +126,7 @@ fn through(proxy: &str, dial: &Dial, host: &str, port: u16) -> Result<TcpStream,
     let mut words = status.split(' ');
     let http = words.next().is_some_and(|word| word.starts_with("HTTP/"));
     if !http || !words.next().is_some_and(|code| code.len() == 3 && code.starts_with('2')) {
-        let status = crate::transfer::shown_bytes(status.as_bytes());
+        let status = crate::disk::shown(status.as_bytes());
         return Err(lost(format!("the proxy does not connect to {host}:{port}: {status}")).into());
     }
     stream.set_read_timeout(None)?;

@@ -10,11 +10,11 @@ use rustix::io::Errno;
 
 use super::error::{DestError, During};
 use super::{Dest, Found};
-use crate::transfer::acl::{self, Which};
-use crate::transfer::beneath;
-use crate::transfer::fake::Fake;
-use crate::transfer::modes;
-use crate::transfer::pinned::Pinned;
+use crate::disk::acl::{self, Which};
+use crate::disk::beneath;
+use crate::disk::fake::Fake;
+use crate::disk::modes;
+use crate::disk::pinned::Pinned;
 
 /// Which attributes the options ask to carry over.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

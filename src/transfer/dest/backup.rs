@@ -14,7 +14,7 @@ use super::error::{DestError, During};
 use super::output::open_regular;
 use super::places::Make;
 use super::{Dest, Found};
-use crate::transfer::links::is_unsafe;
+use crate::disk::links::is_unsafe;
 
 /// Whether the file stays until something else takes its name.
 #[derive(Clone, Copy, PartialEq, Eq)]

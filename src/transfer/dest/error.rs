@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::transfer::beneath::{reason, shown};
+use crate::disk::{reason, shown};
 
 /// One action on one name that failed; trouble with a file, not with the session.
 #[derive(Debug)]

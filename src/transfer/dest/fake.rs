@@ -10,9 +10,9 @@ use rustix::io::Errno;
 use super::attrs::{Attrs, chmod};
 use super::error::{DestError, During};
 use super::{Dest, Found};
-use crate::transfer::beneath;
-use crate::transfer::fake::{Claim, Fake, STAT};
-use crate::transfer::pinned::Pinned;
+use crate::disk::beneath;
+use crate::disk::fake::{Claim, Fake, STAT};
+use crate::disk::pinned::Pinned;
 
 impl Dest {
     /// How a kind of thing is kept here: what only root can make becomes a plain file that says what it is.

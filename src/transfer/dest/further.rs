@@ -13,9 +13,9 @@ use protocol::xattr::{XattrSet, XattrValue};
 use super::Dest;
 use super::attrs::Attrs;
 use super::error::{DestError, During};
-use crate::transfer::acl::{self, Which};
-use crate::transfer::pinned::Pinned;
-use crate::transfer::xattr;
+use crate::disk::acl::{self, Which};
+use crate::disk::pinned::Pinned;
+use crate::disk::xattr;
 
 /// Bytes of fetched values that are held in all.
 const VALUES_MOST: usize = 1 << 30;

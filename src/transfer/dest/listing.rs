@@ -2,9 +2,9 @@
 
 use super::error::During;
 use super::{Dest, DestError, Found, absent_as_none};
-use crate::transfer::beneath;
-use crate::transfer::modes;
-use crate::transfer::pinned::Pinned;
+use crate::disk::beneath;
+use crate::disk::modes;
+use crate::disk::pinned::Pinned;
 use protocol::flist::Kind;
 use rustix::fs::{AtFlags, Dir, Stat};
 use rustix::io::Errno;

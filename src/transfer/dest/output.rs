@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use protocol::args::Options;
 use protocol::flist::Kind;
 use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -15,9 +16,9 @@ use super::error::{DestError, During};
 use super::further::{Further, Values};
 use super::places::Make;
 use super::{Dest, Found};
-use crate::transfer::beneath;
-use crate::transfer::modes;
-use crate::transfer::pinned::Pinned;
+use crate::disk::beneath;
+use crate::disk::modes;
+use crate::disk::pinned::Pinned;
 
 /// Longest name of one component on Linux file systems.
 const COMPONENT_MAX: usize = 255;
@@ -48,6 +49,22 @@ pub struct Output {
     zeros: u64,
     /// The permissions of a file that its owner could not write to before.
     locked: Option<u32>,
+}
+
+/// Whether a file is to be on the disk before it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fsync {
+    /// The system writes it when it likes.
+    No,
+    /// It is waited for.
+    Yes,
+}
+
+impl Fsync {
+    /// As the options ask for it (`--fsync`).
+    pub fn asked(options: &Options) -> Self {
+        if options.fsync { Self::Yes } else { Self::No }
+    }
 }
 
 /// Where a file is while it is being written.
@@ -333,7 +350,7 @@ impl Output {
         dest: &Dest,
         attrs: &Attrs,
         further: Option<(&Further<'_>, &Values)>,
-        sync: bool,
+        fsync: Fsync,
     ) -> Result<Result<(), DestError>, DestError> {
         self.complete().during("write", &self.name)?;
         self.lock();
@@ -341,7 +358,7 @@ impl Output {
             Some((further, values)) => dest.set_open_further(&self.file, &self.name, attrs, further, values),
             None => dest.set_open(&self.file, &self.name, attrs),
         };
-        if sync {
+        if fsync == Fsync::Yes {
             self.sync()?;
         }
         Ok(dressed)
@@ -354,12 +371,12 @@ impl Output {
         dest: &Dest,
         attrs: &Attrs,
         further: Option<(&Further<'_>, &Values)>,
-        sync: bool,
+        fsync: Fsync,
     ) -> Result<(), DestError> {
-        let dressed = self.settle(dest, attrs, further, sync)?;
+        let dressed = self.settle(dest, attrs, further, fsync)?;
         let name = self.name.clone();
         let dir = self.place(dest, attrs)?;
-        if sync {
+        if fsync == Fsync::Yes {
             sync_dir(&dir).during("fsync directory of", &name)?;
         }
         dressed
@@ -388,7 +405,7 @@ impl Output {
     /// As [`Output::commit`], synced, but never over anything: `false` when something stands at the final name. For a file
     /// under a temporary name beside its final one, or where broken-off files are kept.
     pub fn commit_new(mut self, dest: &Dest, attrs: &Attrs) -> Result<bool, DestError> {
-        self.settle(dest, attrs, None, true)??;
+        self.settle(dest, attrs, None, Fsync::Yes)??;
         let home = match self.standing {
             Standing::Kept => dest.beneath.parent(&self.name).during("rename", &self.name)?.0,
             _ => Arc::clone(&self.dir),

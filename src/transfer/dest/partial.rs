@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::attrs::Attrs;
 use super::error::{DestError, During};
 use super::further::{Further, Values};
-use super::output::{Moved, Output, leaf_of};
+use super::output::{Fsync, Moved, Output, leaf_of};
 use super::places::{Make, Partial, Places};
 use super::{Dest, Found};
 
@@ -118,12 +118,12 @@ impl Output {
         if let Partial::Named = dest.places.partial {
             let nsec = attrs.mtime.map_or(0, |(_, nsec)| nsec);
             let attrs = Attrs { mtime: Some((0, nsec)), ..*attrs };
-            self.settle(dest, &attrs, None, false)??;
+            self.settle(dest, &attrs, None, Fsync::No)??;
             self.move_to(dest, &name, &attrs, Moved::Home)?;
             return Ok(true);
         }
         let attrs = Attrs { mtime: None, ..*attrs };
-        self.settle(dest, &attrs, None, false)??;
+        self.settle(dest, &attrs, None, Fsync::No)??;
         self.put_aside(dest, &name, &attrs)?;
         Ok(true)
     }
@@ -141,9 +141,9 @@ impl Output {
         dest: &Dest,
         attrs: &Attrs,
         further: Option<(&Further<'_>, &Values)>,
-        sync: bool,
+        fsync: Fsync,
     ) -> Result<(), DestError> {
-        let dressed = self.settle(dest, attrs, further, sync)?;
+        let dressed = self.settle(dest, attrs, further, fsync)?;
         let name = self.name().to_vec();
         self.put_aside(dest, &name, attrs)?;
         dressed

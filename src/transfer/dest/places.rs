@@ -11,8 +11,9 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Dest;
-use crate::transfer::beneath::{Beneath, open_beside_missing, open_operand_from, shown};
-use crate::transfer::bound;
+use crate::disk::beneath::{Beneath, open_beside_missing, open_operand_from};
+use crate::disk::confine;
+use crate::disk::shown;
 
 /// Suffix of backups without a directory of their own.
 const SUFFIX: &[u8] = b"~";
@@ -88,7 +89,7 @@ impl Place {
         let root = match (base.beneath.dir(b"."), &self.beside) {
             (Err(_), Some(folder)) => {
                 let opened = open_beside_missing(folder, &self.path)?.ok_or(Errno::NOENT)?;
-                bound::admit(&opened)?;
+                confine::admit(&opened)?;
                 return Ok(self.opened.get_or_init(|| base.at(opened)));
             }
             (root, _) => root?,
@@ -99,7 +100,7 @@ impl Place {
             }
             opened => opened?,
         };
-        bound::admit(&opened)?;
+        confine::admit(&opened)?;
         Ok(self.opened.get_or_init(|| base.at(opened)))
     }
 }
@@ -116,7 +117,7 @@ fn made(root: &Arc<OwnedFd>, path: &[u8], make: Make) -> io::Result<OwnedFd> {
         }
         opened => opened?,
     };
-    bound::admit(&above)?;
+    confine::admit(&above)?;
     let mode = if make == Make::Last { Mode::RWXU } else { Mode::RWXU | Mode::RWXG | Mode::RWXO };
     match rustix::fs::mkdirat(&above, leaf, mode) {
         Ok(()) | Err(Errno::EXIST) => {}
@@ -144,8 +145,8 @@ impl Dest {
         if let Some(temp) = &temp
             && let Err(error) = temp.dest(&self, Make::Nothing)
         {
-            missing.push(Missing::Fatal(match bound::is_refusal(&error) {
-                true => format!("The temp-dir cannot be used: {}: {}", shown(&temp.path), bound::said(&error)),
+            missing.push(Missing::Fatal(match confine::is_refusal(&error) {
+                true => format!("The temp-dir cannot be used: {}: {}", shown(&temp.path), confine::said(&error)),
                 false => format!("The temp-dir does not exist: {}", shown(&temp.path)),
             }));
         }
@@ -165,9 +166,9 @@ impl Dest {
                 Some(AltKind::Link) | None => "link",
             };
             let at = if place.path.starts_with(b"/") { place.path.clone() } else { [path, &place.path].join(&b'/') };
-            missing.push(match bound::is_refusal(&error) {
+            missing.push(match confine::is_refusal(&error) {
                 true => {
-                    Missing::Fatal(format!("--{name}-dest cannot be used: {}: {}", shown(&at), bound::said(&error)))
+                    Missing::Fatal(format!("--{name}-dest cannot be used: {}: {}", shown(&at), confine::said(&error)))
                 }
                 false => Missing::Warning(format!("--{name}-dest arg does not exist: {}", shown(&at))),
             });

@@ -40,7 +40,7 @@ fn put(dest: &Dest, name: &[u8], bytes: &[u8], preserve: &Preserve, mode: u32) -
     let existing = dest.stat(name)?;
     let mut temp = dest.create_temp(name)?;
     temp.write_all(bytes).unwrap();
-    temp.commit(dest, &dest.wanted(&entry(name, mode), preserve, existing.as_ref()), None, true)
+    temp.commit(dest, &dest.wanted(&entry(name, mode), preserve, existing.as_ref()), None, Fsync::Yes)
 }
 
 fn names(folder: &Path) -> Vec<Vec<u8>> {
@@ -58,7 +58,7 @@ fn a_committed_file_has_its_bytes_and_exact_attributes() {
     let path = folder.path().join("d");
     assert_eq!(names(&path).len(), 1);
     assert_eq!(temp.file().metadata().unwrap().mode() & 0o7777, 0o600);
-    temp.commit(&dest, &dest.wanted(&wanted, &ALL, None), None, true).unwrap();
+    temp.commit(&dest, &dest.wanted(&wanted, &ALL, None), None, Fsync::Yes).unwrap();
     assert_eq!(names(&path), [b"f"]);
     let meta = fs::metadata(path.join("f")).unwrap();
     assert_eq!((meta.mtime(), meta.mtime_nsec()), (1_234_567_890, 123_456_789));
@@ -152,7 +152,7 @@ fn permissions_can_be_given_back_to_what_cannot_be_read() {
     let (_folder, dest) = dest();
     let mut temp = dest.create_temp(b"f").unwrap();
     temp.write_all(b"x").unwrap();
-    temp.commit(&dest, &Attrs { mode: Some(0), ..Attrs::default() }, None, false).unwrap();
+    temp.commit(&dest, &Attrs { mode: Some(0), ..Attrs::default() }, None, Fsync::No).unwrap();
     dest.make_dir(b"a", 0o755).unwrap();
     for (name, kind) in [(&b"f"[..], Kind::File), (b"a", Kind::Dir)] {
         for mode in [0, 0o751] {
@@ -493,7 +493,7 @@ fn what_was_kept_apart_is_gone_on_with_and_tidied_away() {
     let mut output = dest.resume_partial(b"f").unwrap().unwrap();
     output.pass(5).unwrap();
     output.write_all(b", second").unwrap();
-    output.commit(&dest, &attrs, None, false).unwrap();
+    output.commit(&dest, &attrs, None, Fsync::No).unwrap();
     dest.forget_partial(b"f", true);
     assert_eq!(names(&path), [b"f"]);
     assert_eq!(fs::read(path.join("f")).unwrap(), b"first, second");
@@ -522,7 +522,7 @@ fn zeros_become_holes_also_over_what_was_there() {
     output.write_all(&[0; 60_000]).unwrap();
     output.write_all(b"end").unwrap();
     output.write_all(&[0; 9_000]).unwrap();
-    output.commit(&dest, &Attrs::default(), None, false).unwrap();
+    output.commit(&dest, &Attrs::default(), None, Fsync::No).unwrap();
     let expected = [&b"begin"[..], &[0; 60_000], b"end", &[0; 9_000]].concat();
     assert!(fs::read(&path).unwrap() == expected);
 }

@@ -13,8 +13,9 @@ use rustix::io::Errno;
 use super::attrs::{Attrs, Preserve};
 use super::error::{DestError, During};
 use super::further::{Further, Values};
+use super::output::Fsync;
 use super::{Dest, Found};
-use crate::transfer::fake::Fake;
+use crate::disk::fake::Fake;
 use protocol::flist::Kind;
 
 /// A change within one tick of the kernel's clock leaves the same change time as the one before; this is several.
@@ -112,12 +113,11 @@ impl Dest {
     /// it is no longer the file that was looked at.
     pub fn leave(
         &self,
-        file: &File,
         name: &[u8],
-        stamp: &Stamp,
+        (file, stamp): (&File, &Stamp),
         attrs: &Attrs,
         further: Option<(&Further<'_>, &Values)>,
-        sync: bool,
+        fsync: Fsync,
     ) -> Result<bool, DestError> {
         let inode = |found: &Found| (found.dev, found.ino);
         let stands = self.stat(name)?.is_some_and(|found| inode(&found) == inode(&stamp.found));
@@ -129,7 +129,7 @@ impl Dest {
             Some((further, values)) => self.set_open_further(file, name, &missing, further, values)?,
             None => self.set_open(file, name, &missing)?,
         }
-        if sync {
+        if fsync == Fsync::Yes {
             file.sync_all().during("fsync", name)?;
             let (dir, _) = self.beneath.parent(name).during("fsync directory of", name)?;
             super::output::sync_dir(&dir).during("fsync directory of", name)?;

@@ -3,8 +3,8 @@
 //! Works on one directory at a time, given which names of it are in the file list; so it does not matter whether the
 //! list came at once or directory by directory.
 
+use crate::disk::shown;
 use crate::transfer::TransferError;
-use crate::transfer::beneath::shown;
 use crate::transfer::dest::{Dest, DestError, Folder, Found};
 use crate::transfer::guard::Guard;
 use crate::transfer::receive::Target;

@@ -3,10 +3,10 @@
 use super::Work;
 use super::alternatives::TakenOver;
 use super::tell::{header, report};
+use crate::disk::links::is_unsafe;
+use crate::disk::shown;
 use crate::transfer::TransferError;
-use crate::transfer::beneath::shown;
 use crate::transfer::dest::{Attrs, Dest, DestError, Found};
-use crate::transfer::links::is_unsafe;
 use crate::transfer::receive::preserve;
 use protocol::flist::{DirClass, FileEntry, Kind, Ndx};
 use protocol::item::{ItemFlags, ItemHeader};
@@ -72,7 +72,7 @@ impl Work<'_> {
         };
         let skip = match kind {
             // A server's client knows what it sends, and tells a list of names by nothing.
-            Kind::Dir => !(self.plan.server || self.options.recurse || self.options.dirs || self.options.relative),
+            Kind::Dir => !(self.server || self.options.recurse || self.options.dirs || self.options.relative),
             Kind::Symlink => !self.options.links,
             Kind::Device | Kind::Special if self.options.drop_devices => true,
             Kind::Device => !self.options.devices || dest.is_some_and(|dest| !dest.makes_devices()),

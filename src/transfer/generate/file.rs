@@ -3,10 +3,10 @@
 use super::Work;
 use super::tell::{report, reported};
 use super::worth::{DeltaChoice, Way};
+use crate::disk::digest::sum_of;
 use crate::transfer::TransferError;
 use crate::transfer::basis::{Asked, Basis};
 use crate::transfer::dest::{Attrs, Dest, DestError, Found, Further, Stamp, in_place, same_mtime};
-use crate::transfer::digest::sum_of;
 use crate::transfer::receive::preserve;
 use protocol::checksum::Checksum;
 use protocol::flist::{FileEntry, Kind, Ndx};
@@ -215,7 +215,7 @@ impl Work<'_> {
         let asked = Asked { basis: choice.basis, head, append, partial: choice.partial, spared, whole: told };
         self.board.proposals.put(ndx, asked);
         self.board.ask(ndx);
-        self.speaker.request(ndx, &header, &head, &mut self.out);
+        self.speaker.request(ndx, &header, &head, &mut self.writer.out);
         if let (Some(mut basis), 1.., false) = (basis, head.count, append) {
             self.sums(ndx, &mut basis, &head, whole)?;
         }
@@ -270,9 +270,9 @@ impl Work<'_> {
         if self.options.only_write_batch {
             self.board.proposals.put(ndx, Asked::default());
             self.board.ask(ndx);
-            self.speaker.request(ndx, header, &SumHead::NONE, &mut self.out);
+            self.speaker.request(ndx, header, &SumHead::NONE, &mut self.writer.out);
         } else {
-            self.speaker.item(ndx, header, &mut self.out);
+            self.speaker.item(ndx, header, &mut self.writer.out);
         }
     }
 

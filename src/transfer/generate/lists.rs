@@ -76,8 +76,8 @@ impl Work<'_> {
             }
             self.pass_notes()?;
             self.end_lists()?;
-            if self.out.len() > OUT_MOST {
-                self.writer.flush(&mut self.out)?;
+            if self.writer.out.len() > OUT_MOST {
+                self.writer.flush()?;
             }
             self.stay_near()?;
         }
@@ -88,12 +88,12 @@ impl Work<'_> {
     pub(super) fn show(&mut self, list: &FileList) -> Result<(), TransferError> {
         let here = list.iter().map(|(_, entry)| entry).filter(|entry| !(self.incremental && entry.is_dir()));
         for entry in list.parent().into_iter().chain(here) {
-            self.witness.entry(entry);
-            if self.plan.server {
+            self.observer.entry(entry);
+            if self.server {
                 let line = listing::raw_line(entry, self.options.links);
-                self.out.message(&Message::Text(TextKind::Info, line));
-                if self.out.len() > OUT_MOST {
-                    self.writer.flush(&mut self.out)?;
+                self.writer.out.message(&Message::Text(TextKind::Info, line));
+                if self.writer.out.len() > OUT_MOST {
+                    self.writer.flush()?;
                 }
             }
         }
@@ -120,7 +120,7 @@ impl Work<'_> {
             if self.lists.len() > 1 {
                 self.lists.release();
             }
-            self.speaker.done(&mut self.out);
+            self.speaker.done(&mut self.writer.out);
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Transfer rules: which entries are left as they are here, whatever the sender has.
 
 use super::Work;
-use crate::transfer::beneath::shown;
+use crate::disk::shown;
 use crate::transfer::dest::Found;
 use protocol::flist::{FileEntry, Kind};
 

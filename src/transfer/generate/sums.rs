@@ -47,15 +47,15 @@ impl Work<'_> {
             took += began.elapsed();
             // Now and then what waits is said.
             span += buffer.len() as u64;
-            if self.out.len() > OUT_MOST || span > SPAN_MOST {
-                self.writer.flush(&mut self.out)?;
+            if self.writer.out.len() > OUT_MOST || span > SPAN_MOST {
+                self.writer.flush()?;
                 span = 0;
             }
         }
         self.buffer = buffer;
         if is_large {
             // The sender waits for the last ones.
-            self.writer.flush(&mut self.out)?;
+            self.writer.flush()?;
             let mut state = self.board.lock();
             state.summing = None;
             state.worth.summed(head.basis_len(), took);
@@ -66,7 +66,7 @@ impl Work<'_> {
     /// Sends the sums of some blocks.
     fn sums_of(&mut self, bytes: &[u8], head: &SumHead) {
         let rule = BlockRule::from(self.agreed.block_seed());
-        let (speaker, out) = (&mut self.speaker, &mut self.out);
+        let (speaker, out) = (&mut self.speaker, &mut self.writer.out);
         let summed = rule.strong_each(bytes, head.block_length as usize, |block, strong| {
             speaker.sum(head, weak(block), strong, out);
             Ok::<(), Infallible>(())

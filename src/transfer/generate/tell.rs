@@ -2,6 +2,7 @@
 
 use super::Work;
 use crate::transfer::dest::{Attrs, Dest, Found, Further};
+use crate::transfer::item::Item;
 use crate::transfer::receive::preserve;
 use protocol::args::ItemDetail;
 use protocol::flist::{DirClass, FileEntry, Ndx};
@@ -22,7 +23,7 @@ impl Work<'_> {
         let changed = named || header.flags.0 & !quiet.0 != 0;
         if self.agreed.has_items() && (self.tells_all() || changed) {
             let header = self.with_values(header, unknown);
-            self.speaker.item(ndx, &header, &mut self.out);
+            self.speaker.item(ndx, &header, &mut self.writer.out);
         } else if changed {
             self.tell_user(ndx, &header);
         }
@@ -32,8 +33,8 @@ impl Work<'_> {
     pub(super) fn tell_user(&mut self, ndx: Ndx, header: &ItemHeader) {
         let Some(list) = self.lists.find(ndx).cloned() else { return };
         let Some(entry) = list.get(ndx) else { return };
-        if !self.plan.server {
-            return self.witness.item(ndx, entry, header);
+        if !self.server {
+            return self.observer.item(&Item { ndx, entry, header });
         }
         if self.options.verbose > 0 {
             let (mark, other): (&[u8], &[u8]) = match (entry.is_dir(), &entry.extra.target, &header.xname) {
@@ -102,7 +103,7 @@ impl Work<'_> {
     /// Says that an entry is here whole, under its name, so that its source may go.
     pub(super) fn acknowledge(&mut self, ndx: Ndx) {
         if self.options.remove_source_files && !self.options.dry_run {
-            self.out.message(&Message::Success(ndx));
+            self.writer.out.message(&Message::Success(ndx));
         }
     }
 
@@ -120,14 +121,14 @@ impl Work<'_> {
     /// Words for the user go over the wire only where the user is at the other end.
     pub(super) fn say(&mut self, message: &Message) {
         match message {
-            Message::Text(..) | Message::Deleted(_) if !self.plan.server => self.witness.message(message),
+            Message::Text(..) | Message::Deleted(_) if !self.server => self.observer.message(message),
             Message::Deleted(name) if !self.agreed.has_items() => {
-                self.witness.told(message);
+                self.observer.told(message);
                 self.tell_deleted(name);
             }
             message => {
-                self.witness.told(message);
-                self.out.message(message);
+                self.observer.told(message);
+                self.writer.out.message(message);
             }
         }
     }

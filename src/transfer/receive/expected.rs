@@ -1,8 +1,8 @@
 //! What a pull may bring: names that were asked for and that no rule of ours leaves out. A sender is not trusted with
 //! either. Counterpart: the checks that rsync's `--trust-sender` leaves out.
 
-use crate::transfer::TransferError;
-use crate::transfer::beneath::shown;
+use crate::disk::shown;
+use crate::transfer::{Refusal, TransferError};
 use protocol::args::Options;
 use protocol::filter::{Action, Pattern, Rule, RuleSet, Scope, Side};
 use protocol::flist::{DirClass, FileEntry, FileList};
@@ -47,7 +47,7 @@ impl Expected {
             let name = entry.name.strip_prefix(b"/").unwrap_or(&entry.name);
             let refused = |why: &str| {
                 let text = format!("ERROR: rejecting {why} file-list name: {}", shown(&entry.name));
-                Err(TransferError::Refused(text))
+                Err(TransferError::Refused(Refusal::unsigned(text)))
             };
             if let Some((rules, top)) = &self.hidden
                 && name != b"."

@@ -1,7 +1,7 @@
 //! Files that are whole and are synced together: a file system writes out many at once for hardly more than one costs.
 //! None gets its name, and so none is told of, before it is on the disk.
 
-use crate::transfer::beneath::{reason, shown};
+use crate::disk::{reason, shown};
 use crate::transfer::dest::{Attrs, Dest, DestError, Output, sync_dir};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

@@ -1,13 +1,13 @@
 //! One file on its way in: written, verified, and given its name.
 
+use crate::disk::{reason, shown};
 use crate::transfer::TransferError;
 use crate::transfer::basis::{Asked, Basis};
-use crate::transfer::beneath::{reason, shown};
-use crate::transfer::dest::{Attrs, Dest, DestError, Found, Further, Output, Stamp, Values, in_place};
+use crate::transfer::dest::{Attrs, Dest, DestError, Found, Fsync, Further, Output, Stamp, Values, in_place};
 use crate::transfer::receive::group::Unsynced;
 use crate::transfer::send::Sent;
 use protocol::args::Options;
-use protocol::checksum::{Checksum, FileHasher, Sum};
+use protocol::checksum::{FileHasher, Sum};
 use protocol::flist::FileEntry;
 use protocol::handshake::{Compat, Negotiated};
 use protocol::sums::{BlockIndex, SumHead};
@@ -21,7 +21,9 @@ const READ_SIZE: usize = 256 * 1024;
 const SHARED_LEAST: u64 = 128 * 1024;
 
 /// The file that is coming in.
-pub(super) struct Incoming {
+pub(super) struct Incoming<'a> {
+    agreed: &'a Negotiated,
+    options: &'a Options,
     name: Vec<u8>,
     asked: Asked,
     head: SumHead,
@@ -32,12 +34,10 @@ pub(super) struct Incoming {
     stays: Option<Staying>,
     /// Bytes of the basis that come next, neither hashed nor written yet.
     run: Run,
-    trouble: Option<String>,
     /// What stood at the name when the file began to be written there.
     existing: Option<Found>,
     /// The basis is the very file that is written.
     same_file: bool,
-    checksum: Checksum,
     hasher: FileHasher,
     pub(super) sent: Sent,
 }
@@ -81,42 +81,39 @@ pub(super) enum Ending {
     Full(TransferError),
 }
 
-impl Incoming {
-    /// Opens what is to be written and what it is built upon.
-    pub(super) fn begin(
-        agreed: &Negotiated,
-        options: &Options,
-        dest: Option<&Dest>,
-        name: &[u8],
-        entry: &FileEntry,
-        asked: Asked,
-        head: SumHead,
-    ) -> Self {
-        let mut incoming = Self {
+impl<'a> Incoming<'a> {
+    /// A file that is built as the sender's head says, which answers what was asked; neither is open yet.
+    pub(super) fn new(agreed: &'a Negotiated, options: &'a Options, name: &[u8], asked: Asked, head: SumHead) -> Self {
+        Self {
+            agreed,
+            options,
             name: name.to_vec(),
             head,
             basis: None,
             output: None,
             stays: None,
             run: Run::default(),
-            trouble: None,
             existing: None,
             same_file: false,
-            checksum: agreed.checksum,
             hasher: FileHasher::new(agreed.checksum),
             sent: Sent::default(),
             asked,
-        };
-        if let Some(dest) = dest
-            && let Err(trouble) = incoming.open(agreed, options, dest, entry)
-        {
-            incoming.trouble = Some(trouble);
-            incoming.output = None;
         }
-        incoming
+    }
+}
+
+impl Incoming<'_> {
+    /// Opens what is to be written and what it is built upon; where that fails, what comes is heard and thrown away.
+    pub(super) fn open(&mut self, dest: &Dest, entry: &FileEntry) -> Result<(), String> {
+        let opened = self.open_both(dest, entry);
+        if opened.is_err() {
+            self.output = None;
+        }
+        opened
     }
 
-    fn open(&mut self, agreed: &Negotiated, options: &Options, dest: &Dest, entry: &FileEntry) -> Result<(), String> {
+    fn open_both(&mut self, dest: &Dest, entry: &FileEntry) -> Result<(), String> {
+        let Self { agreed, options, .. } = *self;
         let said = |error: DestError| error.to_string();
         let name = self.name.clone();
         if (self.head.count > 0 || self.asked.basis != Basis::Destination) && !self.asked.append {
@@ -161,11 +158,6 @@ impl Incoming {
         }
         self.output = Some(output);
         Ok(())
-    }
-
-    /// Why the file cannot be written at all.
-    pub(super) fn trouble(&self) -> Option<String> {
-        self.trouble.clone()
     }
 
     /// Bytes that came over the wire.
@@ -270,7 +262,8 @@ impl Incoming {
         Trouble::Disk(TransferError::Local { what, source: io::Error::new(error.kind(), reason(error)) })
     }
 
-    fn attrs(&self, dest: &Dest, options: &Options, entry: &FileEntry) -> Result<Attrs, DestError> {
+    fn attrs(&self, dest: &Dest, entry: &FileEntry) -> Result<Attrs, DestError> {
+        let options = self.options;
         // What stands there decides only where permissions are not carried over.
         let existing = match (in_place(options), options.perms) {
             (true, _) => self.existing,
@@ -287,22 +280,22 @@ impl Incoming {
     pub(super) fn end(
         mut self,
         dest: &Dest,
-        options: &Options,
         entry: &FileEntry,
         values: &Values,
         sum: &Sum,
         buffer: &mut Vec<u8>,
     ) -> Ending {
+        let options = self.options;
         if self.output.is_none() && self.stays.is_none() {
             return Ending::Failed(None);
         }
-        let attrs = match self.attrs(dest, options, entry) {
+        let attrs = match self.attrs(dest, entry) {
             Ok(attrs) => attrs,
             Err(error) => return Ending::Failed(Some(error.to_string())),
         };
         let further = Further::of(entry, options);
         let further = further.as_ref().map(|further| (further, values));
-        match self.stay(dest, &attrs, further, options.fsync, sum, buffer) {
+        match self.stay(dest, &attrs, further, sum, buffer) {
             Ok(true) => return Ending::Done,
             Ok(false) => {}
             Err(error) => return Ending::Failed(Some(error.to_string())),
@@ -317,11 +310,11 @@ impl Incoming {
             }
         }
         let Some(mut output) = self.output.take() else { return Ending::Failed(None) };
-        let hasher = std::mem::replace(&mut self.hasher, FileHasher::new(self.checksum));
+        let hasher = std::mem::replace(&mut self.hasher, FileHasher::new(self.agreed.checksum));
         if hasher.finish() != *sum {
             // What is written in place has all but its time, which would have it taken for whole.
             if in_place(options)
-                && let Err(error) = output.settle(dest, &Attrs { mtime: None, ..attrs }, further, false)
+                && let Err(error) = output.settle(dest, &Attrs { mtime: None, ..attrs }, further, Fsync::No)
             {
                 return Ending::Failed(Some(error.to_string()));
             }
@@ -335,18 +328,18 @@ impl Incoming {
         }
         // Other names of the file are made as soon as it is whole.
         if options.delay_updates && !in_place(options) && entry.extra.link.is_none() {
-            return match output.delay(dest, &attrs, further, options.fsync) {
+            return match output.delay(dest, &attrs, further, Fsync::asked(options)) {
                 Ok(()) => Ending::Delayed,
                 Err(error) => Ending::Failed(Some(error.to_string())),
             };
         }
         if options.fsync {
-            return match output.settle(dest, &attrs, further, false) {
+            return match output.settle(dest, &attrs, further, Fsync::No) {
                 Ok(dressed) => Ending::Unsynced(Unsynced { output, attrs, dressed, partial: self.asked.partial }),
                 Err(error) => Ending::Failed(Some(error.to_string())),
             };
         }
-        match output.commit(dest, &attrs, further, false) {
+        match output.commit(dest, &attrs, further, Fsync::No) {
             Ok(()) => {
                 dest.forget_partial(&self.name, self.asked.partial);
                 Ending::Done
@@ -361,7 +354,6 @@ impl Incoming {
         dest: &Dest,
         attrs: &Attrs,
         further: Option<(&Further<'_>, &Values)>,
-        sync: bool,
         sum: &Sum,
         buffer: &mut Vec<u8>,
     ) -> Result<bool, DestError> {
@@ -375,29 +367,29 @@ impl Incoming {
             _ => {
                 // Only what is written can fail.
                 let _ = self.catch_up(buffer);
-                std::mem::replace(&mut self.hasher, FileHasher::new(self.checksum)).finish() == *sum
+                std::mem::replace(&mut self.hasher, FileHasher::new(self.agreed.checksum)).finish() == *sum
             }
         };
         if let (true, Some(basis)) = (verified, &self.basis)
-            && dest.leave(basis, &self.name, &stamp, attrs, further, sync)?
+            && dest.leave(&self.name, (basis, &stamp), attrs, further, Fsync::asked(self.options))?
         {
             return Ok(true);
         }
         // It goes the usual way, from the beginning.
-        self.hasher = FileHasher::new(self.checksum);
+        self.hasher = FileHasher::new(self.agreed.checksum);
         (self.run, self.stays) = (Run { offset: 0, len: stamp.bytes() }, Some(Staying { stamp, hashed: 0 }));
         Ok(false)
     }
 
     /// The session ended before the file did: what there is of it is kept, if the options ask for it.
-    pub(super) fn break_off(mut self, dest: &Dest, options: &Options, entry: &FileEntry) -> Result<(), DestError> {
+    pub(super) fn break_off(mut self, dest: &Dest, entry: &FileEntry) -> Result<(), DestError> {
         if self.sent.literal_bytes == 0 {
             return Ok(());
         }
         // Of what broke off the last blocks may be missing.
         let _ = self.catch_up(&mut Vec::new());
         let Some(output) = self.output.take() else { return Ok(()) };
-        let attrs = self.attrs(dest, options, entry)?;
+        let attrs = self.attrs(dest, entry)?;
         output.keep(dest, &attrs).map(drop)
     }
 }

@@ -1,11 +1,12 @@
 //! The file list at the receiving side, as it comes and as long as it is needed.
 
 use super::{ReceivePlan, Received, chmod};
+use crate::disk::links;
+use crate::transfer::TransferError;
 use crate::transfer::dest::umask;
 use crate::transfer::generate::{Board, Note};
 use crate::transfer::ids::IdMap;
 use crate::transfer::source::NO_SUCH_LETTER;
-use crate::transfer::{TransferError, links};
 use protocol::args::Options;
 use protocol::chmod::Chmod;
 use protocol::filter::RuleSet;

@@ -4,19 +4,20 @@ use super::group::{self, Unsynced};
 use super::incoming::{Ending as FileEnding, Incoming, Trouble};
 use super::inflow::Inflow;
 use super::lists::Lists;
-use super::{ReceivePlan, Received, Target, Witness, preserve};
+use super::{ReceiveObserver, ReceivePlan, Received, ReceivingSide, Target, preserve};
+use crate::disk::shown;
 use crate::transfer::TransferError;
 use crate::transfer::basis::Asked;
 use crate::transfer::batch;
-use crate::transfer::beneath::shown;
+use crate::transfer::conversation::LinkReader;
 use crate::transfer::dest::{Dest, Further};
 use crate::transfer::generate::{Attempt, Board, LARGE, Missed, Note};
-use crate::transfer::greet::LinkReader;
+use crate::transfer::item::Item;
 use crate::transfer::send::Sent;
 use protocol::PeerError;
 use protocol::args::Options;
 use protocol::checksum::Sum;
-use protocol::flist::{FileEntry, LinkId, Ndx};
+use protocol::flist::{Arrived, FileEntry, LinkId, Ndx};
 use protocol::handshake::Negotiated;
 use protocol::item::{ItemFlags, ItemHeader};
 use protocol::mux::{Message, TextKind};
@@ -34,12 +35,12 @@ pub(super) struct Rebuild<'a> {
     plan: &'a ReceivePlan,
     options: &'a Options,
     board: &'a Board,
-    witness: &'a dyn Witness,
+    observer: &'a dyn ReceiveObserver,
     /// The stream comes out of a batch file.
-    pub(super) replay: bool,
+    replay: bool,
     /// The file that is passed over, of a batch that does not meet what is here.
     passing: Option<SumHead>,
-    current: Option<Current>,
+    current: Option<Current<'a>>,
     /// Files that wait for the end of the transfer.
     delayed: Vec<(Arrival, Sent)>,
     /// Files that are to be on the disk before they count (`--fsync`).
@@ -49,19 +50,17 @@ pub(super) struct Rebuild<'a> {
 }
 
 /// The file that is coming in.
-struct Current {
+struct Current<'a> {
     arrival: Arrival,
     /// It was asked for the second time.
     again: bool,
-    incoming: Incoming,
+    incoming: Incoming<'a>,
     /// How fast a large one comes.
     inflow: Option<Inflow>,
     /// It is over a basis.
     built: bool,
     /// Its length, where its basis was not worth reading.
     spared: Option<u64>,
-    /// What of the session's stream came before its head.
-    heard_before: u64,
 }
 
 /// A file that comes in, with what was said of it.
@@ -69,37 +68,36 @@ struct Arrival {
     ndx: Ndx,
     header: ItemHeader,
     entry: FileEntry,
+    head: SumHead,
+    /// What of the session's stream came before its head.
+    heard_before: u64,
+}
+
+impl Arrival {
+    fn item(&self) -> Item<'_> {
+        Item { ndx: self.ndx, entry: &self.entry, header: &self.header }
+    }
 }
 
 impl<'a> Rebuild<'a> {
-    /// Nothing has come yet.
-    pub(super) fn new(
-        agreed: &'a Negotiated,
-        plan: &'a ReceivePlan,
-        target: &'a Target,
-        board: &'a Board,
-        witness: &'a dyn Witness,
-        lists: &'a mut Lists,
-        received: &'a mut Received,
-    ) -> Self {
-        let (delayed, unsynced, block) = Default::default();
-        let options = &plan.options;
-        let (replay, passing, current) = (false, None, None);
+    /// Nothing has come yet. `replay`: the stream comes out of a batch file.
+    pub(super) fn new(side: ReceivingSide<'a>, replay: bool, lists: &'a mut Lists, received: &'a mut Received) -> Self {
+        let ReceivingSide { agreed, plan, target, board, observer, .. } = side;
         Self {
             agreed,
             lists,
             target,
             plan,
-            options,
+            options: &plan.options,
             board,
-            witness,
+            observer,
             replay,
-            passing,
-            current,
-            delayed,
-            unsynced,
+            passing: None,
+            current: None,
+            delayed: Vec::new(),
+            unsynced: Vec::new(),
             received,
-            block,
+            block: Vec::new(),
         }
     }
 }
@@ -141,59 +139,28 @@ impl Rebuild<'_> {
             }
             match event {
                 ReceiverEvent::File(ndx, header, head) => {
-                    let entry = self.entry(ndx)?.clone();
                     let heard_before = receiver.consumed().saturating_sub(SumHead::SIZE);
-                    if self.replay {
-                        self.play(dest, Arrival { ndx, header, entry }, head, heard_before);
-                        continue;
+                    let arrival = Arrival { ndx, header, entry: self.entry(ndx)?.clone(), head, heard_before };
+                    match self.replay {
+                        true => self.play(dest, arrival),
+                        false => self.take_up(dest, arrival)?,
                     }
-                    let attempt = self.board.take(ndx).filter(|_| !header.flags.has(ItemFlags::LOCAL_CHANGE));
-                    let unasked = PeerError::Malformed("data of a file that was not asked for");
-                    let again = attempt.ok_or(unasked)? == Attempt::Second;
-                    let asked = self.board.proposals.take(ndx).filter(|asked| asked.agrees(&header));
-                    let asked =
-                        asked.ok_or(PeerError::Malformed("a file built upon another basis than was asked for"))?;
-                    self.witness.begins(ndx, &entry, &header);
-                    self.keep_values(&entry, header.xattrs.clone())?;
-                    self.begin(dest, Arrival { ndx, header, entry }, asked, head, (again, heard_before));
                 }
                 ReceiverEvent::Literal(bytes) => self.write(dest, bytes)?,
                 ReceiverEvent::Copy(block) => {
                     self.copy(dest, block)?;
                     if receiver.wants_matched() {
-                        if let Some(head) = &self.passing {
-                            self.block.clear();
-                            self.block.resize(head.block_len(block) as usize, 0);
-                        } else if let Some(current) = &self.current {
-                            current.incoming.block(block, &mut self.block);
-                        }
-                        receiver.matched(&self.block)?;
+                        receiver.matched(self.matched(block))?;
                     }
                 }
                 ReceiverEvent::End(sum) => {
                     if let Some(current) = &mut self.current {
-                        current.incoming.sent.wire_bytes = receiver.consumed().saturating_sub(current.heard_before);
+                        let heard = receiver.consumed().saturating_sub(current.arrival.heard_before);
+                        current.incoming.sent.wire_bytes = heard;
                     }
                     self.end(dest, &sum)?;
                 }
-                ReceiverEvent::Item(ndx, header) => {
-                    if self.replay {
-                        self.board.catch_up();
-                    }
-                    let entry = self.entry_of_any_kind(ndx)?;
-                    self.witness.item(ndx, entry, &header);
-                    let has_values = header.flags.has(ItemFlags::XATTR);
-                    self.keep_values(entry, header.xattrs)?;
-                    if has_values {
-                        self.complete(dest, entry);
-                    }
-                    // The data of this one went into the client's batch file.
-                    let link = entry.extra.link;
-                    if self.options.only_write_batch && self.board.take(ndx).is_some() {
-                        self.board.proposals.take(ndx);
-                        self.settle(ndx, link, true);
-                    }
-                }
+                ReceiverEvent::Item(ndx, header) => self.hear_item(dest, ndx, header)?,
                 ReceiverEvent::PhaseDone(phase) => {
                     self.give_up_missing(Missed::All);
                     if phase == 2 {
@@ -206,31 +173,10 @@ impl Rebuild<'_> {
                     self.lists.segments.release();
                     self.board.release();
                 }
-                ReceiverEvent::Message(Message::IoError(bits)) => {
-                    self.received.io_error |= bits;
-                    self.board.io_error.fetch_or(bits, Ordering::AcqRel);
-                }
-                ReceiverEvent::Message(Message::NoSend(ndx)) => {
-                    let link = self.entry_of_any_kind(ndx)?.extra.link;
-                    let asked = self.board.proposals.take(ndx);
-                    if let Some(len) = asked.and_then(|asked| asked.spared) {
-                        self.board.whole_came(len);
-                    }
-                    if self.board.take(ndx).is_some() {
-                        self.settle(ndx, link, false);
-                    }
-                }
-                ReceiverEvent::Message(message) => self.witness.message(&message),
-                ReceiverEvent::Stats(stats) => self.witness.stats(&stats),
+                ReceiverEvent::Message(message) => self.hear_message(&message)?,
+                ReceiverEvent::Stats(stats) => self.observer.stats(&stats),
                 ReceiverEvent::Goodbye => {}
-                ReceiverEvent::List(arrived) => {
-                    let bytes = arrived.bytes;
-                    let list = self.lists.take(arrived, self.plan, self.received)?;
-                    self.lists.say(self.board);
-                    self.board.io_error.fetch_or(self.received.io_error, Ordering::AcqRel);
-                    self.witness.listed(&list, bytes);
-                    self.board.list(&list)?;
-                }
+                ReceiverEvent::List(arrived) => self.hear_list(arrived)?,
                 ReceiverEvent::ListEnd => {
                     self.lists.complete = true;
                     self.board.note(Note::ListEnd);
@@ -238,6 +184,83 @@ impl Rebuild<'_> {
             }
         }
         self.board.over();
+        Ok(())
+    }
+
+    /// A file that was asked for begins to come in.
+    fn take_up(&mut self, dest: Option<&Dest>, arrival: Arrival) -> Result<(), PeerError> {
+        let Arrival { ndx, header, entry, .. } = &arrival;
+        let attempt = self.board.take(*ndx).filter(|_| !header.flags.has(ItemFlags::LOCAL_CHANGE));
+        let attempt = attempt.ok_or(PeerError::Malformed("data of a file that was not asked for"))?;
+        let asked = self.board.proposals.take(*ndx).filter(|asked| asked.agrees(header));
+        let asked = asked.ok_or(PeerError::Malformed("a file built upon another basis than was asked for"))?;
+        self.observer.begins(&arrival.item());
+        self.keep_values(entry, header.xattrs.clone())?;
+        self.begin(dest, arrival, asked, attempt);
+        Ok(())
+    }
+
+    /// The bytes of a block that is part of the file, or of one that is passed over.
+    fn matched(&mut self, block: BlockIndex) -> &[u8] {
+        if let Some(head) = &self.passing {
+            self.block.clear();
+            self.block.resize(head.block_len(block) as usize, 0);
+        } else if let Some(current) = &self.current {
+            current.incoming.block(block, &mut self.block);
+        }
+        &self.block
+    }
+
+    /// The sender tells of an entry without data.
+    fn hear_item(&mut self, dest: Option<&Dest>, ndx: Ndx, header: ItemHeader) -> Result<(), PeerError> {
+        if self.replay {
+            self.board.catch_up();
+        }
+        let entry = self.entry_of_any_kind(ndx)?;
+        self.observer.item(&Item { ndx, entry, header: &header });
+        let has_values = header.flags.has(ItemFlags::XATTR);
+        self.keep_values(entry, header.xattrs)?;
+        if has_values {
+            self.complete(dest, entry);
+        }
+        // The data of this one went into the client's batch file.
+        let link = entry.extra.link;
+        if self.options.only_write_batch && self.board.take(ndx).is_some() {
+            self.board.proposals.take(ndx);
+            self.settle(ndx, link, true);
+        }
+        Ok(())
+    }
+
+    fn hear_message(&mut self, message: &Message) -> Result<(), PeerError> {
+        match *message {
+            Message::IoError(bits) => {
+                self.received.io_error |= bits;
+                self.board.io_error.fetch_or(bits, Ordering::AcqRel);
+            }
+            Message::NoSend(ndx) => {
+                let link = self.entry_of_any_kind(ndx)?.extra.link;
+                let asked = self.board.proposals.take(ndx);
+                if let Some(len) = asked.and_then(|asked| asked.spared) {
+                    self.board.whole_came(len);
+                }
+                if self.board.take(ndx).is_some() {
+                    self.settle(ndx, link, false);
+                }
+            }
+            _ => self.observer.message(message),
+        }
+        Ok(())
+    }
+
+    /// The next segment of the list.
+    fn hear_list(&mut self, arrived: Arrived) -> Result<(), TransferError> {
+        let bytes = arrived.bytes;
+        let list = self.lists.take(arrived, self.plan, self.received)?;
+        self.lists.say(self.board);
+        self.board.io_error.fetch_or(self.received.io_error, Ordering::AcqRel);
+        self.observer.listed(&list, bytes);
+        self.board.list(&list)?;
         Ok(())
     }
 
@@ -291,50 +314,43 @@ impl Rebuild<'_> {
         }
     }
 
-    fn begin(
-        &mut self,
-        dest: Option<&Dest>,
-        arrival: Arrival,
-        asked: Asked,
-        head: SumHead,
-        (again, heard_before): (bool, u64),
-    ) {
+    fn begin(&mut self, dest: Option<&Dest>, arrival: Arrival, asked: Asked, attempt: Attempt) {
         let name = self.target.name(&arrival.entry);
-        let (spared, built) = (asked.spared, head.count > 0);
+        let (spared, built) = (asked.spared, arrival.head.count > 0);
         let inflow = (arrival.entry.len >= LARGE && !self.replay).then(Inflow::new);
-        let incoming = Incoming::begin(self.agreed, self.options, dest, name, &arrival.entry, asked, head);
-        if let Some(error) = incoming.trouble() {
-            self.board.complain(&error);
+        let mut incoming = Incoming::new(self.agreed, self.options, name, asked, arrival.head);
+        if let Some(Err(trouble)) = dest.map(|dest| incoming.open(dest, &arrival.entry)) {
+            self.board.complain(&trouble);
         }
-        self.current = Some(Current { arrival, again, incoming, inflow, built, spared, heard_before });
+        let again = attempt == Attempt::Second;
+        self.current = Some(Current { arrival, again, incoming, inflow, built, spared });
     }
 
     /// A file of a batch: taken if it is wanted here, and passed over if not.
-    fn play(&mut self, dest: Option<&Dest>, arrival: Arrival, head: SumHead, heard_before: u64) {
+    fn play(&mut self, dest: Option<&Dest>, arrival: Arrival) {
         self.board.catch_up();
         let Some(attempt) = self.board.take(arrival.ndx) else {
-            self.pass_over(&arrival, head);
+            self.pass_over(&arrival);
             return;
         };
         let asked = self.board.proposals.take(arrival.ndx).unwrap_or_default();
-        let again = attempt == Attempt::Second;
         // What follows upon another beginning is of no use.
-        if asked.append && asked.head.basis_len() != head.basis_len() {
-            self.pass_over(&arrival, head);
+        if asked.append && asked.head.basis_len() != arrival.head.basis_len() {
+            self.pass_over(&arrival);
             self.received.failed += 1;
             self.settle(arrival.ndx, arrival.entry.extra.link, false);
             return;
         }
-        self.witness.begins(arrival.ndx, &arrival.entry, &arrival.header);
+        self.observer.begins(&arrival.item());
         // Values that are not wanted here do no harm.
         let _ = self.keep_values(&arrival.entry, arrival.header.xattrs.clone());
-        self.begin(dest, arrival, asked, head, (again, heard_before));
+        self.begin(dest, arrival, asked, attempt);
     }
 
-    fn pass_over(&mut self, arrival: &Arrival, head: SumHead) {
+    fn pass_over(&mut self, arrival: &Arrival) {
         let text = batch::skipped(self.target.name(&arrival.entry));
-        self.witness.message(&Message::Text(TextKind::Info, text));
-        self.passing = Some(head);
+        self.observer.message(&Message::Text(TextKind::Info, text));
+        self.passing = Some(arrival.head);
     }
 
     /// A batch has no more for what has been asked for so far.
@@ -358,7 +374,7 @@ impl Rebuild<'_> {
                 let link = entry.extra.link;
                 if attempt == Attempt::First {
                     let text = batch::missing(self.target.name(entry));
-                    self.witness.message(&Message::Text(TextKind::ErrorXfer, text));
+                    self.observer.message(&Message::Text(TextKind::ErrorXfer, text));
                 }
                 self.settle(ndx, link, false);
             }
@@ -388,7 +404,7 @@ impl Rebuild<'_> {
                 Err(Trouble::Disk(error)) => return Err(error),
             }
         }
-        self.witness.progress(bytes.len() as u64);
+        self.observer.progress(bytes.len() as u64);
         Ok(())
     }
 
@@ -398,7 +414,7 @@ impl Rebuild<'_> {
         }
         let Some(current) = &mut self.current else { return Ok(()) };
         match current.incoming.copy(dest, block, &mut self.block) {
-            Ok(len) => self.witness.progress(len),
+            Ok(len) => self.observer.progress(len),
             Err(Trouble::File(trouble)) => self.board.complain(&trouble),
             Err(Trouble::Disk(error)) => return Err(error),
         }
@@ -424,11 +440,11 @@ impl Rebuild<'_> {
     }
 
     /// Puts a file in its place; `None` when it is asked for once more, or will be in its place only later.
-    fn finish(&mut self, dest: Option<&Dest>, current: Current, sum: &Sum) -> Result<Option<bool>, TransferError> {
+    fn finish(&mut self, dest: Option<&Dest>, current: Current<'_>, sum: &Sum) -> Result<Option<bool>, TransferError> {
         let Current { arrival, again, incoming, .. } = current;
         let shown = shown(self.target.name(&arrival.entry));
         if self.options.only_write_batch {
-            self.witness.received(arrival.ndx, &arrival.entry, &arrival.header, &incoming.sent, sum);
+            self.observer.received(&arrival.item(), &incoming.sent, sum);
             return Ok(Some(true));
         }
         let Some(dest) = dest else {
@@ -436,13 +452,13 @@ impl Rebuild<'_> {
             return Ok(Some(false));
         };
         let sent = incoming.sent;
-        match incoming.end(dest, self.options, &arrival.entry, &self.board.values, sum, &mut self.block) {
+        match incoming.end(dest, &arrival.entry, &self.board.values, sum, &mut self.block) {
             FileEnding::Done => {
-                self.witness.received(arrival.ndx, &arrival.entry, &arrival.header, &sent, sum);
+                self.observer.received(&arrival.item(), &sent, sum);
                 self.arrived(arrival.ndx, sent);
             }
             FileEnding::Delayed => {
-                self.witness.received(arrival.ndx, &arrival.entry, &arrival.header, &sent, sum);
+                self.observer.received(&arrival.item(), &sent, sum);
                 self.delayed.push((arrival, sent));
             }
             FileEnding::Unsynced(file) => {
@@ -459,7 +475,7 @@ impl Rebuild<'_> {
                 return Ok(Some(false));
             }
             FileEnding::Wrong(what) => {
-                self.witness.spoilt(arrival.ndx, &arrival.entry, &arrival.header, &sent);
+                self.observer.spoilt(&arrival.item(), &sent);
                 let hope = if self.replay { "may" } else { "will" };
                 let text = format!("WARNING: {shown} failed verification -- update {what} ({hope} try again).\n");
                 self.board.note(Note::Say(Message::Text(TextKind::Warning, text.into())));
@@ -490,7 +506,7 @@ impl Rebuild<'_> {
         for ((arrival, sent, sum), placed) in told.into_iter().zip(placed) {
             match &placed {
                 Ok(()) => {
-                    self.witness.received(arrival.ndx, &arrival.entry, &arrival.header, &sent, &sum);
+                    self.observer.received(&arrival.item(), &sent, &sum);
                     self.arrived(arrival.ndx, sent);
                 }
                 Err(trouble) => {
@@ -529,7 +545,7 @@ impl Rebuild<'_> {
     /// The session broke off: what there is of a file is kept, if the options ask for it.
     fn break_off(&mut self, dest: Option<&Dest>) {
         if let (Some(Current { arrival, incoming, .. }), Some(dest)) = (self.current.take(), dest)
-            && let Err(error) = incoming.break_off(dest, self.options, &arrival.entry)
+            && let Err(error) = incoming.break_off(dest, &arrival.entry)
         {
             tracing::warn!("{error}");
         }

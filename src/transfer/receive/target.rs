@@ -2,10 +2,11 @@
 
 use super::ReceivePlan;
 use super::lists::Lists;
-use crate::transfer::TransferError;
-use crate::transfer::beneath::{self, reason, shown};
+use crate::disk::beneath;
+use crate::disk::{reason, shown};
 use crate::transfer::dest::{Dest, Missing};
 use crate::transfer::guard::Guard;
+use crate::transfer::{Refusal, TransferError};
 use protocol::args::Options;
 use protocol::filter::RuleSet;
 use protocol::flist::FileEntry;
@@ -93,21 +94,21 @@ pub(super) fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, Transfe
     let barred = |guard: &Guard| guard.hides(bytes, bytes.ends_with(b"/") || path.is_dir());
     if plan.guard.as_ref().is_some_and(barred) {
         let text = format!("ERROR: daemon has excluded destination \"{}\"", shown(bytes));
-        return Err(TransferError::Selection(text));
+        return Err(TransferError::Selection(Refusal::unsigned(text)));
     }
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => {
             // Without the right to search it, nothing in it could be looked at.
-            fs::metadata(path.join(".")).map_err(|error| TransferError::Selection(unentered(path, &error)))?;
+            fs::metadata(path.join(".")).map_err(|error| TransferError::Selection(unentered(path, &error).into()))?;
             return Ok(Target::new(Some(entered(path, options)?), root(path)));
         }
         Ok(_) if lists.single().is_some_and(FileEntry::is_dir) => {
             let text = format!("ERROR: cannot overwrite non-directory \"{}\" with a directory", shown(bytes));
-            return Err(TransferError::Selection(text));
+            return Err(TransferError::Selection(Refusal::unsigned(text)));
         }
         Err(error) if error.kind() != io::ErrorKind::NotFound && !options.mkpath => {
-            let text = format!("ERROR: cannot stat destination \"{}\": {error}", shown(bytes));
-            return Err(TransferError::Selection(text));
+            let text = format!("ERROR: cannot stat destination \"{}\": {}", shown(bytes), reason(&error));
+            return Err(TransferError::Selection(text.into()));
         }
         _ => {}
     }
@@ -120,7 +121,8 @@ pub(super) fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, Transfe
     if let Err(error) = fs::metadata(parent.join("."))
         && created.is_empty()
     {
-        return Err(TransferError::Selection(format!("{}; make it first, or use --mkpath", unentered(parent, &error))));
+        let text = format!("{}; make it first, or use --mkpath", unentered(parent, &error));
+        return Err(TransferError::Selection(text.into()));
     }
     // Nothing comes, so nothing is made for it.
     if lists.is_empty() {
@@ -137,7 +139,7 @@ pub(super) fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, Transfe
 fn folder(path: &Path, options: &Options) -> Result<Target, TransferError> {
     if path.exists() {
         let text = format!("\"{}\" must be a directory to receive more than one file", path.display());
-        return Err(TransferError::Selection(text));
+        return Err(TransferError::Selection(text.into()));
     }
     let bare = bare(path);
     let mut created = make_way(bare, path, options)?;
@@ -200,7 +202,8 @@ pub(super) fn root(path: &Path) -> Vec<u8> {
 }
 
 fn entered(path: &Path, options: &Options) -> Result<Dest, TransferError> {
-    Dest::open(path, false)
-        .map(|dest| dest.with(options))
-        .map_err(|error| TransferError::Selection(format!("Cannot enter \"{}\": {}", path.display(), reason(&error))))
+    Dest::open(path, false).map(|dest| dest.with(options)).map_err(|error| {
+        let text = format!("Cannot enter \"{}\": {}", path.display(), reason(&error));
+        TransferError::Selection(text.into())
+    })
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::exit;
 use crate::local::Local;
 use crate::throttle::Rate;
 use crate::transfer::greet::greet;
@@ -43,10 +44,9 @@ fn slow_link(open: bool) -> Worth {
     worth
 }
 
-/// Pulls files with old copies from a sender in this process; the bytes, and the words said.
-fn pull(work: &Path, options: &Options, rate: Rate, knowing: impl FnOnce(bool) -> Worth) -> (Sent, Vec<String>) {
-    let (src, dst) = (work.join("src"), work.join("dst"));
-    let path = [src.as_os_str().as_bytes(), b"/"].concat();
+/// A conversation with a sender in this process.
+fn converse(work: &Path, options: &Options, rate: Rate) -> Conversation {
+    let path = [work.join("src").as_os_str().as_bytes(), b"/"].concat();
     let args = ServerArgs { sender: true, options: options.clone(), paths: vec![path], ..ServerArgs::default() };
     let words: Vec<_> = args.to_words().into_iter().map(OsString::from_vec).collect();
     let link = rate.on_reading(Local::default().open(&words).unwrap());
@@ -60,15 +60,21 @@ fn pull(work: &Path, options: &Options, rate: Rate, knowing: impl FnOnce(bool) -
         incremental: false,
         acknowledges: false,
     };
-    let session = greet(link, hello).unwrap();
+    greet(link, hello).unwrap()
+}
+
+/// Pulls files with old copies; the bytes, and the words said.
+fn pull(work: &Path, options: &Options, rate: Rate, knowing: impl FnOnce(bool) -> Worth) -> (Sent, Vec<String>) {
+    let session = converse(work, options, rate);
+    let dst = work.join("dst");
     let plan = ReceivePlan { options: options.clone(), destination: dst, tells_ways: true, ..ReceivePlan::default() };
     let said = Mutex::new(Vec::new());
-    let witness = |message: &Message| {
+    let observer = |message: &Message| {
         if let Message::Text(_, text) = message {
             said.lock().unwrap().push(String::from_utf8_lossy(text).into_owned());
         }
     };
-    let received = receive_knowing(session, &plan, &witness, knowing).unwrap();
+    let received = receive_judging(session, &plan, &observer, knowing).unwrap();
     assert_eq!((received.failed, received.io_error), (0, 0));
     (received.bytes, said.into_inner().unwrap())
 }
@@ -148,4 +154,33 @@ fn what_comes_whole_shows_the_link() {
     let whole = said.iter().filter(|words| words.contains(" is asked for whole: ")).count();
     assert_eq!(whole, (64 << 20) / (LEN + NEW) + 1, "{said:?}");
     assert!(sent.matched_bytes > ((18 - whole) * LEN) as u64 * 9 / 10, "{sent:?}");
+}
+
+/// A thread of ours that panics.
+struct Panicking(&'static str);
+
+impl ReceiveObserver for Panicking {
+    fn begins(&self, _item: &Item<'_>) {
+        assert_ne!(self.0, "receiver", "as this test wants it");
+    }
+
+    fn message(&self, message: &Message) {
+        let generates = matches!(message, Message::Text(_, text) if text.starts_with(b"delta-transmission"));
+        assert!(!generates || self.0 != "generator", "as this test wants it");
+    }
+}
+
+/// Nobody waits for a thread that is gone, and it is told as what it is.
+#[test]
+fn a_panic_ends_the_session_as_a_bug() {
+    for thread in ["generator", "receiver"] {
+        let work = tempfile::tempdir().unwrap();
+        files(work.path(), 2, "f");
+        let options = Options { verbose: 2, ..plain() };
+        let session = converse(work.path(), &options, Rate::new(0));
+        let plan = ReceivePlan { options, destination: work.path().join("dst"), ..ReceivePlan::default() };
+        let error = receive(session, &plan, &Panicking(thread)).unwrap_err();
+        assert!(matches!(error, TransferError::Bug(name) if name == thread), "{error}");
+        assert_eq!(exit::of(&error), 15);
+    }
 }

@@ -1,12 +1,13 @@
 //! The file list on its way out, whole or segment by segment.
 
-use super::{Listing, OUT_MOST, SendPlan, Source, Watch};
+use super::side::SenderSide;
+use super::{Listing, OUT_MOST, SendPlan, Source};
 use crate::transfer::TransferError;
-use crate::transfer::greet::LinkWriter;
-use protocol::flist::{FileEntry, FileList, Kind, ListEncoder, Segments};
+use crate::transfer::conversation::LinkWriter;
+use protocol::PeerError;
+use protocol::flist::{FileEntry, FileList, Kind, ListEncoder, Ndx, Segments};
 use protocol::handshake::{Compat, Negotiated};
-use protocol::mux::{Message, Outbox};
-use protocol::sender::Sender;
+use protocol::mux::Message;
 use std::sync::Arc;
 
 /// Entries listed beyond the segment at work: enough for the generator not to wait, few enough to hold. Stock's sender
@@ -31,15 +32,9 @@ impl Lists {
     }
 
     /// Sends the first list, which is the whole one without incremental recursion.
-    pub(super) fn first(
-        &mut self,
-        listing: Listing,
-        sender: &mut Sender,
-        out: &mut Outbox,
-        writer: &mut LinkWriter,
-    ) -> Result<(), TransferError> {
-        sender.list(&listing.list)?;
-        self.write(listing, out, writer)
+    pub(super) fn first(&mut self, listing: Listing, side: &mut SenderSide<'_>) -> Result<(), TransferError> {
+        side.sender.list(&listing.list)?;
+        self.write(listing, &mut side.conversation.writer)
     }
 
     /// Lists further directories while less than the look-ahead is known beyond the oldest segment: the generator goes on
@@ -47,20 +42,19 @@ impl Lists {
     pub(super) fn look_ahead<S: Source>(
         &mut self,
         source: &mut S,
-        sender: &mut Sender,
-        out: &mut Outbox,
-        writer: &mut LinkWriter,
-        watch: &mut dyn Watch,
+        side: &mut SenderSide<'_>,
     ) -> Result<(), TransferError> {
+        let SenderSide { conversation, sender, observer, .. } = side;
+        let writer = &mut conversation.writer;
         while !self.complete && self.segments.ahead() < LOOK_AHEAD {
             match source.next_segment().transpose()? {
                 Some((dir, listing)) => {
-                    watch.listed(&listing.list);
-                    sender.segment(dir, &listing.list, out)?;
-                    self.write(listing, out, writer)?;
+                    observer.listed(&listing.list);
+                    sender.segment(dir, &listing.list, &mut writer.out)?;
+                    self.write(listing, writer)?;
                 }
                 None => {
-                    sender.end_list(out);
+                    sender.end_list(&mut writer.out);
                     self.complete = true;
                 }
             }
@@ -68,7 +62,13 @@ impl Lists {
         Ok(())
     }
 
-    fn write(&mut self, listing: Listing, out: &mut Outbox, writer: &mut LinkWriter) -> Result<(), TransferError> {
+    /// What the receiving side tells something of.
+    pub(super) fn reported(&self, ndx: Ndx) -> Result<&FileEntry, PeerError> {
+        let expected = "a living entry of the list";
+        self.segments.get(ndx).ok_or(PeerError::Range { what: "reported index", value: ndx.0.into(), expected })
+    }
+
+    fn write(&mut self, listing: Listing, writer: &mut LinkWriter) -> Result<(), TransferError> {
         let Listing { list, names, io_error } = listing;
         let mut bytes = Vec::new();
         let names_after = if self.incremental {
@@ -80,18 +80,18 @@ impl Lists {
         for entry in list.to_send() {
             self.encoder.entry(entry, &mut bytes);
             if bytes.len() > OUT_MOST {
-                out.put(&bytes);
+                writer.out.put(&bytes);
                 bytes.clear();
-                writer.flush(out)?;
+                writer.flush()?;
             }
         }
         match names_after {
             Some(names) => self.encoder.end(io_error, &names, &mut bytes),
             None => self.encoder.end_segment(io_error, &mut bytes),
         }
-        out.put(&bytes);
+        writer.out.put(&bytes);
         if !self.encoder.reports_errors() && io_error != 0 {
-            out.message(&Message::IoError(io_error));
+            writer.out.message(&Message::IoError(io_error));
         }
         // Stock reckons in what came twice, too.
         self.total_size += list.entries().iter().map(|entry| if has_size(entry) { entry.len } else { 0 }).sum::<u64>();

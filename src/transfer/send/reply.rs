@@ -1,20 +1,20 @@
 //! One file on its way: read once, summed, and taken apart into tokens.
 
-use super::conversation::hear_message;
 use super::lists::Lists;
-use super::{Digest, OUT_MOST, SendPlan, Sent, Source, Watch};
+use super::{Digest, FileContent, OUT_MOST, SendObserver, SendPlan, Sent, Source};
 use crate::transfer::TransferError;
-use crate::transfer::greet::{LinkReader, LinkWriter};
+use crate::transfer::conversation::{LinkReader, LinkWriter};
+use protocol::PeerError;
 use protocol::checksum::{Checksum, FileHasher, Sum};
 use protocol::delta::{Lead, Search, Token};
 use protocol::flist::FileEntry;
 use protocol::handshake::{Compat, Negotiated};
 use protocol::item::ItemHeader;
-use protocol::mux::{IO_GENERAL, Message, Outbox};
+use protocol::mux::{IO_GENERAL, Message};
 use protocol::sender::{FileReply, Request, Sender};
 use protocol::sums::SumTable;
-use std::fs::{File, Metadata};
-use std::io::{self, Read, Seek, SeekFrom, Take};
+use std::fs::Metadata;
+use std::io::{self, Read, SeekFrom, Take};
 use std::ops::Range;
 
 /// Bytes of a file whose tokens may wait in the outbox: of known blocks they are few, but the receiving side has work
@@ -28,13 +28,13 @@ pub(super) struct Reply<'a, S> {
     pub(super) lists: &'a Lists,
     pub(super) source: &'a S,
     pub(super) reader: &'a mut LinkReader,
-    pub(super) watch: &'a mut dyn Watch,
+    pub(super) observer: &'a mut dyn SendObserver,
     pub(super) buffer: &'a mut [u8],
 }
 
 /// What is sent.
-pub(super) struct Content {
-    pub(super) file: File,
+pub(super) struct Content<F> {
+    pub(super) file: F,
     /// The sum that goes out whatever the bytes are.
     pub(super) promised: Option<Sum>,
     /// The bytes would not shrink.
@@ -47,10 +47,10 @@ impl<S: Source> Reply<'_, S> {
     pub(super) fn send(
         &mut self,
         sender: &mut Sender,
+        writer: &mut LinkWriter,
         request: &mut Request,
         entry: &FileEntry,
-        content: Content,
-        (out, writer): (&mut Outbox, &mut LinkWriter),
+        content: Content<S::File>,
     ) -> Result<io::Result<Sent>, TransferError> {
         let mut reading = Reading::new(content.file, entry, self.agreed.checksum, self.plan.digests);
         // What the receiving side has already: it may ask that the sum covers it.
@@ -59,9 +59,9 @@ impl<S: Source> Reply<'_, S> {
             reading.skip(there);
             there = 0;
         }
-        let before = out.put_bytes();
-        let reply = sender.begin(request, content.store, out);
-        let mut tokens = Tokens { reply, out, writer, sent: Sent::default(), span: 0 };
+        let before = writer.out.put_bytes();
+        let reply = sender.begin(request, content.store, &mut writer.out);
+        let mut tokens = Tokens { reply, writer, sent: Sent::default(), span: 0 };
         let sums = &mut request.sums;
         let mut lead = Lead::new(self.agreed.block_seed());
         self.take_in(sums, &mut tokens)?;
@@ -79,20 +79,21 @@ impl<S: Source> Reply<'_, S> {
             let known = usize::try_from(there).unwrap_or(usize::MAX).min(n);
             there -= known as u64;
             search.push(&self.buffer[known..n], |token| tokens.emit(token))?;
-            self.watch.progress(n as u64);
+            self.observer.progress(n as u64);
         }
         search.finish(|token| tokens.emit(token))?;
 
-        let Tokens { reply, out, mut sent, .. } = tokens;
+        let Tokens { reply, writer, mut sent, .. } = tokens;
+        let out = &mut writer.out;
         let Reading { hasher, blake3, bytes, trouble, .. } = reading;
         let sum = hasher.finish();
         match trouble {
             None => {
                 reply.end(&content.promised.unwrap_or(sum), out)?;
                 sent.wire_bytes = out.put_bytes() - before;
-                self.watch.sent(request.ndx, entry, &sent, &sum);
+                self.observer.sent(entry, request, &sent, &sum);
                 if let Some(blake3) = blake3 {
-                    self.watch.digest(request.ndx, &Digest { len: bytes, blake3: blake3.finish() });
+                    self.observer.digest(request.ndx, &Digest { len: bytes, blake3: blake3.finish() });
                 }
                 Ok(Ok(sent))
             }
@@ -110,7 +111,7 @@ impl<S: Source> Reply<'_, S> {
         &mut self,
         lead: &mut Lead,
         sums: &mut SumTable,
-        reading: &mut Reading,
+        reading: &mut Reading<S::File>,
         tokens: &mut Tokens<'_, '_>,
     ) -> Result<Range<usize>, TransferError> {
         let mut unsettled = 0..0;
@@ -120,7 +121,7 @@ impl<S: Source> Reply<'_, S> {
                 self.buffer.copy_within(unsettled.clone(), 0);
                 unsettled = 0..unsettled.len();
                 let n = reading.fill(&mut self.buffer[unsettled.end..]);
-                self.watch.progress(n as u64);
+                self.observer.progress(n as u64);
                 unsettled.end += n;
                 if n == 0 {
                     break;
@@ -136,24 +137,41 @@ impl<S: Source> Reply<'_, S> {
 
     /// Waits for sums. What the receiving side can do meanwhile, it is told before.
     fn wait(&mut self, sums: &mut SumTable, tokens: &mut Tokens<'_, '_>) -> Result<(), TransferError> {
-        tokens.say()?;
+        tokens.flush()?;
         tokens.reply.feed(self.reader.read()?)?;
         self.take_in(sums, tokens)
     }
 
     /// Takes the sums that are here, and hears what is said between them.
     fn take_in(&mut self, sums: &mut SumTable, tokens: &mut Tokens<'_, '_>) -> Result<(), TransferError> {
-        while let Some(message) = tokens.reply.poll_sums(sums, tokens.out)? {
-            hear_message(&message, self.lists, self.source, self.watch)?;
+        while let Some(message) = tokens.reply.poll_sums(sums, &mut tokens.writer.out)? {
+            hear_message(&message, self.lists, self.source, self.observer)?;
         }
         Ok(())
     }
 }
 
+/// Hears a message.
+pub(super) fn hear_message<S: Source>(
+    message: &Message,
+    lists: &Lists,
+    source: &S,
+    observer: &mut dyn SendObserver,
+) -> Result<(), TransferError> {
+    let Message::Success(ndx) = *message else {
+        observer.message(message);
+        return Ok(());
+    };
+    let expected = "an index within the file list";
+    let unknown = PeerError::Range { what: "acknowledged index", value: ndx.0.into(), expected };
+    source.finished(ndx, lists.segments.get(ndx).ok_or(unknown)?);
+    observer.finished(ndx);
+    Ok(())
+}
+
 /// Tokens on their way out.
 struct Tokens<'a, 's> {
     reply: FileReply<'s>,
-    out: &'a mut Outbox,
     writer: &'a mut LinkWriter,
     sent: Sent,
     /// Bytes of the file whose tokens may still be in the outbox.
@@ -165,28 +183,28 @@ impl Tokens<'_, '_> {
         let len = match token {
             Token::Literal(bytes) => {
                 self.sent.literal_bytes += bytes.len() as u64;
-                self.reply.literal(bytes, self.out)?;
+                self.reply.literal(bytes, &mut self.writer.out)?;
                 bytes.len()
             }
             Token::Copy(block, bytes) => {
                 self.sent.matched_bytes += bytes.len() as u64;
-                self.reply.copy(block, bytes, self.out)?;
+                self.reply.copy(block, bytes, &mut self.writer.out)?;
                 bytes.len()
             }
         };
         self.span += len as u64;
-        if self.out.len() > OUT_MOST || self.span > SPAN_MOST { self.say() } else { Ok(()) }
+        if self.writer.out.len() > OUT_MOST || self.span > SPAN_MOST { self.flush() } else { Ok(()) }
     }
 
-    fn say(&mut self) -> Result<(), TransferError> {
+    fn flush(&mut self) -> Result<(), TransferError> {
         self.span = 0;
-        self.writer.flush(self.out)
+        self.writer.flush()
     }
 }
 
 /// A file that is read from where it stands to its end, and summed.
-struct Reading {
-    file: Take<File>,
+struct Reading<F> {
+    file: Take<F>,
     /// How much of it there is to read.
     len: u64,
     is_file: bool,
@@ -199,8 +217,8 @@ struct Reading {
     trouble: Option<io::Error>,
 }
 
-impl Reading {
-    fn new(file: File, entry: &FileEntry, checksum: Checksum, digests: bool) -> Self {
+impl<F: FileContent> Reading<F> {
+    fn new(file: F, entry: &FileEntry, checksum: Checksum, digests: bool) -> Self {
         // What it holds now is sent and nothing that comes later, or a file that grows would have no end. Nor may a device.
         let held = file.metadata().ok().filter(Metadata::is_file).map(|meta| meta.len());
         let len = held.unwrap_or(entry.len);

@@ -12,11 +12,11 @@ use protocol::xattr::XattrSet;
 use rustix::fs::Stat;
 
 use super::ScanOptions;
-use crate::transfer::acl::{self, Which};
-use crate::transfer::beneath::{reason, shown};
-use crate::transfer::fake::{Claim, Fake, STAT};
-use crate::transfer::pinned::Pinned;
-use crate::transfer::xattr::{self, Reach};
+use crate::disk::acl::{self, Which};
+use crate::disk::fake::{Claim, Fake, STAT};
+use crate::disk::pinned::Pinned;
+use crate::disk::xattr::{self, Reach};
+use crate::disk::{reason, shown};
 
 /// Reads what the options ask for beyond `stat`. Entries with the same lists share them.
 pub(super) struct Attributes {
@@ -107,7 +107,7 @@ pub(super) fn reach(options: &ScanOptions) -> Reach {
 
 /// Lets a file's claim stand for what a look at it found (`--fake-super`).
 pub(super) fn disguise(dir: &OwnedFd, leaf: &[u8], stat: &mut Stat) -> io::Result<()> {
-    let Some(kind @ (Kind::File | Kind::Dir)) = crate::transfer::beneath::kind(stat.st_mode) else { return Ok(()) };
+    let Some(kind @ (Kind::File | Kind::Dir)) = crate::disk::beneath::kind(stat.st_mode) else { return Ok(()) };
     let pinned = Pinned::open(dir, leaf, kind)?;
     if let Some(claim) = pinned.xattr(STAT)?.as_deref().and_then(Claim::parse) {
         (stat.st_mode, stat.st_uid, stat.st_gid) = (claim.mode, claim.uid, claim.gid);

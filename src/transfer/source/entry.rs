@@ -12,9 +12,10 @@ use rustix::io::Errno;
 use super::tree::{self, Reading};
 use super::{Location, NAME_MAX, NO_SUCH_LETTER, Severity, Walk, attributes};
 use crate::clock::unix_seconds;
-use crate::transfer::beneath::{self, mtime, shown};
-use crate::transfer::pinned::Pinned;
-use crate::transfer::{fake, links};
+use crate::disk::beneath::{self, mtime};
+use crate::disk::pinned::Pinned;
+use crate::disk::shown;
+use crate::disk::{fake, links};
 
 impl Walk<'_> {
     /// The entry for a name, if the options and filters want it.

@@ -12,7 +12,8 @@ use rustix::io::Errno;
 
 use super::operand::Operand;
 use super::tree;
-use crate::transfer::beneath::{self, reason, shown};
+use crate::disk::beneath;
+use crate::disk::{reason, shown};
 use crate::transfer::guard::Guard;
 
 /// Bytes of a per-directory file: a bound on memory.

@@ -15,11 +15,11 @@ use rustix::io::Errno;
 
 use super::ScanOptions;
 use super::attributes::reach;
-use crate::transfer::beneath::{self, Beneath};
-use crate::transfer::bound;
-use crate::transfer::fake::Fake;
-use crate::transfer::pinned::Pinned;
-use crate::transfer::xattr::{self, Reach};
+use crate::disk::beneath::{self, Beneath};
+use crate::disk::confine;
+use crate::disk::fake::Fake;
+use crate::disk::pinned::Pinned;
+use crate::disk::xattr::{self, Reach};
 
 /// Roots held open at once; further ones are opened again when needed and must be the same directory still.
 const ROOTS_HELD: usize = 128;
@@ -144,7 +144,7 @@ impl SourceTree {
 
     /// Refuses a root that lies out of the bound of paths that options name.
     pub(super) fn admit(&self, root: u32) -> io::Result<()> {
-        self.at(root, |beneath| bound::admit(beneath.dir(b".")?))
+        self.at(root, |beneath| confine::admit(beneath.dir(b".")?))
     }
 
     /// The held directory of a listed name and its last component.
@@ -225,7 +225,7 @@ pub(super) fn open_file(dir: &OwnedFd, leaf: &[u8], how: Reading) -> io::Result<
 
 /// The full path of a name beneath an operator's folder, for messages. A daemon's client sees names within its module.
 pub(super) fn joined(folder: &Path, inside: &[u8]) -> Vec<u8> {
-    if beneath::is_confined() {
+    if confine::is_confined() {
         let folder = if folder == Path::new(".") { Path::new("") } else { folder };
         return match inside {
             b"." => folder.as_os_str().as_bytes().to_vec(),

@@ -1,7 +1,7 @@
 //! Proves who we are: by the agent and by key files, never by password.
 
-use super::config::{KeyFile, Named, Target};
-use super::dial::{Stop, await_socket, drive};
+use super::config::{KeyFile, Named, SshTarget};
+use super::drive::{Stop, await_socket, drive};
 use crate::transport::ConnectError;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as STANDARD;
@@ -33,8 +33,8 @@ const UNUSABLE: [i32; 5] = [
 ];
 
 /// Logs in, within the target's limit.
-pub(super) fn authenticate(session: &Session, tcp: &TcpStream, target: &Target) -> Result<(), ConnectError> {
-    let mut attempt = Attempt {
+pub(super) fn authenticate(session: &Session, tcp: &TcpStream, target: &SshTarget) -> Result<(), ConnectError> {
+    let mut attempt = LoginAttempt {
         session,
         tcp,
         target,
@@ -51,16 +51,16 @@ pub(super) fn authenticate(session: &Session, tcp: &TcpStream, target: &Target) 
     if attempt.login()? { Ok(()) } else { Err(attempt.failed("")) }
 }
 
-struct Attempt<'a> {
+struct LoginAttempt<'a> {
     session: &'a Session,
     tcp: &'a TcpStream,
-    target: &'a Target,
+    target: &'a SshTarget,
     deadline: Instant,
     allowed: String,
     tried: Vec<String>,
 }
 
-impl Attempt<'_> {
+impl LoginAttempt<'_> {
     /// The agent, if one is to be asked and answers, and the keys it holds.
     fn agent(&mut self) -> Option<(Agent, Vec<PublicKey>)> {
         let wanted = &self.target.agent;

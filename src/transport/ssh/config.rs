@@ -1,7 +1,7 @@
 //! What to connect to: the options, completed by the files of ssh_config(5) and by defaults.
 
-use super::settings::{Owner, Reader, Settings, Value, is_like};
-use super::tokens::{Local, Tokens};
+use super::settings::{SettingsOwner, SettingsReader, SshSettings, Value, is_like};
+use super::tokens::{LocalNames, PercentTokens};
 use super::{Remedies, SshOptions};
 use crate::transport::ConnectError;
 use std::collections::BTreeSet;
@@ -16,35 +16,6 @@ const DEFAULT_KEYS: [&str; 3] = [".ssh/id_ed25519", ".ssh/id_ecdsa", ".ssh/id_rs
 const DEFAULT_KNOWN_HOSTS: [&str; 2] = [".ssh/known_hosts", ".ssh/known_hosts2"];
 const SYSTEM_KNOWN_HOSTS: [&str; 2] = ["/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"];
 
-/// The settings that are obeyed, or are refused by name.
-pub(super) const USED: [&str; 25] = [
-    "hostname",
-    "port",
-    "user",
-    "identityfile",
-    "identitiesonly",
-    "identityagent",
-    "userknownhostsfile",
-    "globalknownhostsfile",
-    "hostkeyalias",
-    "revokedhostkeys",
-    "stricthostkeychecking",
-    "hostkeyalgorithms",
-    "kexalgorithms",
-    "ciphers",
-    "macs",
-    "tag",
-    "proxyjump",
-    "proxycommand",
-    "pubkeyauthentication",
-    "bindaddress",
-    "bindinterface",
-    "certificatefile",
-    "knownhostscommand",
-    "pubkeyacceptedalgorithms",
-    "requiredrsasize",
-];
-
 /// Those of them that can only be named: what they ask for is not done, and files go all the same.
 const WITHOUT_EFFECT: [&str; 6] = [
     "BindAddress",
@@ -57,7 +28,7 @@ const WITHOUT_EFFECT: [&str; 6] = [
 
 /// One far end, everything decided.
 #[derive(Debug, Clone)]
-pub(super) struct Target {
+pub(super) struct SshTarget {
     pub(super) hostname: String,
     pub(super) port: u16,
     pub(super) user: String,
@@ -126,7 +97,7 @@ pub(super) struct KnownHostsFile {
     pub(super) named: bool,
 }
 
-impl Target {
+impl SshTarget {
     /// Host and port, for messages.
     pub(super) fn place(&self) -> String {
         format!("{}:{}", self.hostname, self.port)
@@ -134,7 +105,7 @@ impl Target {
 }
 
 /// Completes the options: they beat the configuration files, and those beat the defaults.
-pub(super) fn resolve(options: &SshOptions, local: &Local) -> Result<Target, ConnectError> {
+pub(super) fn resolve(options: &SshOptions, local: &LocalNames) -> Result<SshTarget, ConnectError> {
     let (typed_user, typed_host) = match options.host.rsplit_once('@') {
         Some((user, host)) => (Some(user.to_owned()), host),
         None => (None, options.host.as_str()),
@@ -150,7 +121,7 @@ pub(super) fn resolve(options: &SshOptions, local: &Local) -> Result<Target, Con
     if let Some(value) = settings.value("port").filter(|value| value.words[0].parse::<u16>().map_or(true, |n| n == 0)) {
         return Err(unusable(format!("{}: Port {} is none", value.place, value.words[0])));
     }
-    let tokens = Tokens::so_far(host, typed_user.as_deref(), options.port, &settings, local);
+    let tokens = PercentTokens::so_far(host, typed_user.as_deref(), options.port, local, |name| settings.word(name));
     check_name("host", &tokens.hostname)?;
     if tokens.user.is_empty() {
         let remedy = options.remedies.user();
@@ -187,7 +158,7 @@ pub(super) fn resolve(options: &SshOptions, local: &Local) -> Result<Target, Con
         None => format!("[{}]:{}", hostname.to_lowercase(), tokens.port),
     };
     let value = |keyword| settings.value(keyword).cloned();
-    Ok(Target {
+    Ok(SshTarget {
         port: tokens.port,
         user: tokens.user.to_owned(),
         key_name,
@@ -214,7 +185,7 @@ pub(super) fn resolve(options: &SshOptions, local: &Local) -> Result<Target, Con
 
 /// What `StrictHostKeyChecking` says of a new key. A key that has changed is refused whatever it says: `no` asks `ssh` to go
 /// on without passwords then, and there is no login here but by keys.
-fn accepts_new_keys(settings: &Settings) -> Result<bool, String> {
+fn accepts_new_keys(settings: &SshSettings) -> Result<bool, String> {
     let Some(word) = settings.word("stricthostkeychecking") else { return Ok(false) };
     match word.to_ascii_lowercase().as_str() {
         "accept-new" | "no" | "off" | "false" => Ok(true),
@@ -224,7 +195,7 @@ fn accepts_new_keys(settings: &Settings) -> Result<bool, String> {
     }
 }
 
-fn agent(options: &SshOptions, settings: &Settings, tokens: &Tokens<'_>) -> Result<Agent, String> {
+fn agent(options: &SshOptions, settings: &SshSettings, tokens: &PercentTokens<'_>) -> Result<Agent, String> {
     let mut agent = Agent { none: !options.agent, socket: None, named_keys_only: settings.is_yes("identitiesonly") };
     match settings.word("identityagent") {
         None | Some("SSH_AUTH_SOCK") => {}
@@ -249,20 +220,20 @@ fn check_name(what: &str, name: &str) -> Result<(), ConnectError> {
 }
 
 /// The settings for this host: of the one file that is named, else of the user's and the machine's.
-fn read(options: &SshOptions, host: &str, user: Option<&str>, local: &Local) -> Result<Settings, String> {
+fn read(options: &SshOptions, host: &str, user: Option<&str>, local: &LocalNames) -> Result<SshSettings, String> {
     let files = match (&options.config, local.below_home(".ssh/config")) {
-        (Some(named), _) => vec![(named.clone(), Owner::Named)],
+        (Some(named), _) => vec![(named.clone(), SettingsOwner::Named)],
         (None, own) => {
-            let machine = (PathBuf::from("/etc/ssh/ssh_config"), Owner::Machine);
-            own.map(|path| (path, Owner::User)).into_iter().chain([machine]).collect()
+            let machine = (PathBuf::from("/etc/ssh/ssh_config"), SettingsOwner::Machine);
+            own.map(|path| (path, SettingsOwner::User)).into_iter().chain([machine]).collect()
         }
     };
-    let mut reader = Reader {
+    let mut reader = SettingsReader {
         host,
         user,
         port: options.port,
         local,
-        settings: Settings::default(),
+        settings: SshSettings::default(),
         last_pass: false,
         asks_for_last_pass: false,
     };
@@ -283,7 +254,7 @@ fn unusable(why: &str, remedies: Remedies) -> ConnectError {
 }
 
 /// To go straight to a host that is reached through another would only time out, far from the cause; and so with others.
-fn refuse(host: &str, settings: &Settings, remedies: Remedies) -> Result<(), ConnectError> {
+fn refuse(host: &str, settings: &SshSettings, remedies: Remedies) -> Result<(), ConnectError> {
     for (keyword, name) in [("proxyjump", "ProxyJump"), ("proxycommand", "ProxyCommand")] {
         let Some(value) = settings.value(keyword) else { continue };
         if value.words.first().is_some_and(|word| !word.eq_ignore_ascii_case("none")) {
@@ -306,7 +277,7 @@ fn refuse(host: &str, settings: &Settings, remedies: Remedies) -> Result<(), Con
 }
 
 /// Says once, by name, what is asked for and not done.
-fn say_what_has_no_effect(settings: &Settings) {
+fn say_what_has_no_effect(settings: &SshSettings) {
     static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     for name in WITHOUT_EFFECT {
         let Some(value) = settings.value(&name.to_ascii_lowercase()) else { continue };
@@ -349,14 +320,15 @@ mod tests {
     use std::path::Path;
     use std::process::Command;
 
-    fn resolved(config: &str, change: impl FnOnce(&mut SshOptions)) -> Result<Target, ConnectError> {
+    fn resolved(config: &str, change: impl FnOnce(&mut SshOptions)) -> Result<SshTarget, ConnectError> {
         let home = tempfile::tempdir().unwrap();
         fs::create_dir(home.path().join(".ssh")).unwrap();
         fs::write(home.path().join(".ssh/config"), config).unwrap();
         fs::write(home.path().join(".ssh/more"), "Host inc\n Port 99\n").unwrap();
         let mut options = SshOptions::new("store");
         change(&mut options);
-        let mut target = resolve(&options, &Local { home: Some(home.path().to_owned()), user: Some("me".to_owned()) })?;
+        let mut target =
+            resolve(&options, &LocalNames { home: Some(home.path().to_owned()), user: Some("me".to_owned()) })?;
         let strip = |path: &mut PathBuf| {
             if let Ok(rest) = path.strip_prefix(home.path()) {
                 *path = Path::new("HOME").join(rest);
@@ -367,7 +339,7 @@ mod tests {
         Ok(target)
     }
 
-    fn paths(target: &Target) -> Vec<String> {
+    fn paths(target: &SshTarget) -> Vec<String> {
         target.keys.iter().map(|key| key.path.display().to_string()).collect()
     }
 
@@ -465,7 +437,7 @@ mod tests {
     fn by_us(config: &Path, host: &str) -> Option<Vec<String>> {
         let mut options = SshOptions::new(host);
         options.config = Some(config.to_owned());
-        let target = resolve(&options, &Local::from_env()).ok()?;
+        let target = resolve(&options, &LocalNames::from_env()).ok()?;
         let mut said = vec![target.hostname.to_lowercase(), target.port.to_string(), target.user.clone()];
         if !target.key_name.starts_with('[') && target.key_name != target.hostname.to_lowercase() {
             said.push(target.key_name.clone());
@@ -580,7 +552,7 @@ mod tests {
         fs::create_dir(&ssh).unwrap();
         fs::write(ssh.join("config"), "Include more\n").unwrap();
         fs::write(ssh.join("more"), "Port 5\n").unwrap();
-        let local = Local { home: Some(home.path().to_owned()), user: Some("me".to_owned()) };
+        let local = LocalNames { home: Some(home.path().to_owned()), user: Some("me".to_owned()) };
         for (name, mode, fits) in
             [("config", 0o620, false), ("config", 0o644, true), ("more", 0o602, false), ("more", 0o600, true)]
         {

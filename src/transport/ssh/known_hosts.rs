@@ -3,7 +3,7 @@
 //! Matching is ours because libssh2 takes markers for host names and knows no patterns; only hashed names are asked of
 //! libssh2, which has the HMAC.
 
-use super::config::{KnownHostsFile, Target};
+use super::config::{KnownHostsFile, SshTarget};
 use crate::transport::ConnectError;
 use ssh2::{CheckResult, KnownHostFileKind, Session};
 use std::fs;
@@ -15,13 +15,13 @@ use std::sync::Mutex;
 /// The lines that speak of one host.
 #[derive(Debug)]
 pub(super) struct KnownKeys {
-    entries: Vec<Entry>,
+    entries: Vec<KnownHostEntry>,
     files: Vec<PathBuf>,
     name: String,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct KnownHostEntry {
     file: PathBuf,
     line: usize,
     revoked: bool,
@@ -32,7 +32,7 @@ struct Entry {
 }
 
 /// Reads the lines about this host. `session` only lends its hash function.
-pub(super) fn read(target: &Target, session: &Session) -> Result<KnownKeys, ConnectError> {
+pub(super) fn read(target: &SshTarget, session: &Session) -> Result<KnownKeys, ConnectError> {
     let bare = target.hostname.to_lowercase();
     let mut entries = Vec::new();
     for KnownHostsFile { path, named } in &target.known_hosts {
@@ -51,7 +51,7 @@ pub(super) fn read(target: &Target, session: &Session) -> Result<KnownKeys, Conn
             let Some((revoked, names, key_type, key)) = parse(line) else { continue };
             let exact = matches(names, &target.key_name, session);
             if exact || matches(names, &bare, session) {
-                entries.push(Entry {
+                entries.push(KnownHostEntry {
                     file: path.clone(),
                     line: index + 1,
                     revoked,
@@ -70,7 +70,7 @@ pub(super) fn read(target: &Target, session: &Session) -> Result<KnownKeys, Conn
 }
 
 /// The keys of a file of those that no host may have. While it cannot be read, `ssh` refuses every host.
-fn revoked(path: &Path) -> Result<Vec<Entry>, ConnectError> {
+fn revoked(path: &Path) -> Result<Vec<KnownHostEntry>, ConnectError> {
     let unusable = |why: &str| {
         ConnectError::Setup(format!(
             "Cannot use the file of RevokedHostKeys {}: {why}; every host is refused until then, as by ssh",
@@ -84,7 +84,7 @@ fn revoked(path: &Path) -> Result<Vec<Entry>, ConnectError> {
     let text = String::from_utf8_lossy(&bytes);
     let keys = text.lines().enumerate().filter_map(|(index, line)| {
         let mut words = line.split_ascii_whitespace().skip_while(|word| !is_key_type(word));
-        Some(Entry {
+        Some(KnownHostEntry {
             file: path.to_owned(),
             line: index + 1,
             revoked: true,
@@ -184,10 +184,10 @@ impl KnownKeys {
     }
 
     /// Is this key, in the form it had on the wire, a known one? `Err` says why not and what to do.
-    pub(super) fn check(&self, blob: &[u8], fingerprint: &str, target: &Target) -> Result<(), String> {
+    pub(super) fn check(&self, blob: &[u8], fingerprint: &str, target: &SshTarget) -> Result<(), String> {
         let key = base64(blob);
         let key_type = key_type(blob);
-        let same = |entry: &&Entry| entry.key == key;
+        let same = |entry: &&KnownHostEntry| entry.key == key;
         if let Some(entry) = self.entries.iter().filter(|entry| entry.revoked).find(same) {
             return Err(format!(
                 "its {key_type} key {fingerprint} is marked as revoked in {}:{}; do not connect before its administrator \
@@ -199,7 +199,7 @@ impl KnownKeys {
         if self.entries.iter().filter(|entry| !entry.revoked).any(|entry| entry.key == key) {
             return Ok(());
         }
-        let known: Vec<&Entry> = self.entries.iter().filter(|entry| !entry.revoked && entry.exact).collect();
+        let known: Vec<&KnownHostEntry> = self.entries.iter().filter(|entry| !entry.revoked && entry.exact).collect();
         if let Some(entry) = known.iter().find(|entry| entry.key_type == key_type) {
             return Err(format!(
                 "ITS KEY HAS CHANGED. Someone may be listening in, or the host was reinstalled. It shows the {key_type} key \
@@ -231,7 +231,7 @@ impl KnownKeys {
 
     /// Adds a line to the user's file of known hosts. As with `ssh`, a file that cannot be written costs only that the key
     /// is new next time as well.
-    fn add(&self, line: &str, fingerprint: &str, target: &Target) {
+    fn add(&self, line: &str, fingerprint: &str, target: &SshTarget) {
         static ADDING: Mutex<()> = Mutex::new(());
         let Some(file) = self.files.first() else { return };
         let _alone = ADDING.lock();
@@ -295,9 +295,9 @@ mod tests {
     use super::*;
     use crate::transport::ssh::SshOptions;
     use crate::transport::ssh::config::resolve;
-    use crate::transport::ssh::tokens::Local;
+    use crate::transport::ssh::tokens::LocalNames;
 
-    fn target(host: &str, port: u16, text: &str) -> (Target, tempfile::TempDir) {
+    fn target(host: &str, port: u16, text: &str) -> (SshTarget, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("known_hosts");
         fs::write(&file, text).unwrap();
@@ -305,7 +305,7 @@ mod tests {
         options.port = Some(port);
         options.known_hosts = Some(file);
         options.config = Some(PathBuf::from("/dev/null"));
-        (resolve(&options, &Local { home: None, user: Some("me".to_owned()) }).unwrap(), dir)
+        (resolve(&options, &LocalNames { home: None, user: Some("me".to_owned()) }).unwrap(), dir)
     }
 
     fn judge(host: &str, port: u16, text: &str, blob: &[u8]) -> Result<(), String> {

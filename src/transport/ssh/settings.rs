@@ -3,8 +3,8 @@
 //! No parser of others will do: those there are know no `Match`, or only outside of included files, and judge settings that
 //! are of no interest here.
 
-use super::tokens::{Local, Tokens};
-use crate::wild;
+use super::tokens::{LocalNames, PercentTokens};
+use crate::disk::wild;
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::fs;
@@ -16,6 +16,35 @@ use std::process::{Command, Stdio};
 
 /// Files within files; `ssh` draws the same line.
 const DEPTH_MOST: usize = 16;
+
+/// The settings that are obeyed, or are refused by name.
+const USED: [&str; 25] = [
+    "hostname",
+    "port",
+    "user",
+    "identityfile",
+    "identitiesonly",
+    "identityagent",
+    "userknownhostsfile",
+    "globalknownhostsfile",
+    "hostkeyalias",
+    "revokedhostkeys",
+    "stricthostkeychecking",
+    "hostkeyalgorithms",
+    "kexalgorithms",
+    "ciphers",
+    "macs",
+    "tag",
+    "proxyjump",
+    "proxycommand",
+    "pubkeyauthentication",
+    "bindaddress",
+    "bindinterface",
+    "certificatefile",
+    "knownhostscommand",
+    "pubkeyacceptedalgorithms",
+    "requiredrsasize",
+];
 
 /// The settings whose values are a command line, which is left as it stands.
 const RAW: [&str; 4] = ["proxycommand", "localcommand", "remotecommand", "knownhostscommand"];
@@ -35,12 +64,12 @@ pub(super) struct Value {
 
 /// What the files say of one host.
 #[derive(Debug, Default)]
-pub(super) struct Settings {
+pub(super) struct SshSettings {
     /// By keyword in small letters.
     values: HashMap<String, Value>,
 }
 
-impl Settings {
+impl SshSettings {
     /// All of a setting.
     pub(super) fn value(&self, keyword: &str) -> Option<&Value> {
         self.values.get(keyword)
@@ -85,7 +114,7 @@ impl Settings {
 
 /// Whose file it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Owner {
+pub(super) enum SettingsOwner {
     /// The user's, which nobody else may change.
     User,
     /// The user's, named on a command line.
@@ -94,37 +123,48 @@ pub(super) enum Owner {
     Machine,
 }
 
+/// Where in the nest of files a line stands.
+#[derive(Clone, Copy)]
+struct Nesting {
+    owner: SettingsOwner,
+    /// The file itself applies to the host.
+    applies: bool,
+    /// How many files have included one another.
+    depth: usize,
+}
+
 /// Reads files for one host.
-pub(super) struct Reader<'a> {
+pub(super) struct SettingsReader<'a> {
     /// The host as typed.
     pub(super) host: &'a str,
     /// The user as typed.
     pub(super) user: Option<&'a str>,
     /// The port as typed.
     pub(super) port: Option<u16>,
-    pub(super) local: &'a Local,
-    pub(super) settings: Settings,
+    pub(super) local: &'a LocalNames,
+    pub(super) settings: SshSettings,
     /// Read once more, since some section asks for that.
     pub(super) last_pass: bool,
     /// Whether one does.
     pub(super) asks_for_last_pass: bool,
 }
 
-impl Reader<'_> {
+impl SettingsReader<'_> {
     /// Reads one file; one that is not there is fine where nobody named it. The error names file and line.
-    pub(super) fn file(&mut self, path: &Path, owner: Owner) -> Result<(), String> {
-        self.nested(path, owner, true, 0)
+    pub(super) fn file(&mut self, path: &Path, owner: SettingsOwner) -> Result<(), String> {
+        self.nested(path, Nesting { owner, applies: true, depth: 0 })
     }
 
-    fn nested(&mut self, path: &Path, owner: Owner, active: bool, depth: usize) -> Result<(), String> {
+    fn nested(&mut self, path: &Path, at: Nesting) -> Result<(), String> {
+        let Nesting { owner, depth, applies } = at;
         let wrong = |why: &dyn Display| format!("{}: {why}", path.display());
         let text = match fs::read(path) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(e) if e.kind() == ErrorKind::NotFound && (owner != Owner::Named || depth > 0) => return Ok(()),
-            Err(_) if depth > 0 && owner == Owner::Machine => return Ok(()),
+            Err(e) if e.kind() == ErrorKind::NotFound && (owner != SettingsOwner::Named || depth > 0) => return Ok(()),
+            Err(_) if depth > 0 && owner == SettingsOwner::Machine => return Ok(()),
             Err(e) => return Err(wrong(&e)),
         };
-        if owner == Owner::User {
+        if owner == SettingsOwner::User {
             let meta = fs::metadata(path).map_err(|e| wrong(&e))?;
             let ours = [0, rustix::process::getuid().as_raw()].contains(&meta.uid());
             if !ours || meta.mode() & 0o022 != 0 {
@@ -134,24 +174,16 @@ impl Reader<'_> {
                 )));
             }
         }
-        let mut here = active;
+        let mut here = applies;
         for (number, line) in text.lines().enumerate() {
             let place = format!("{}:{}", path.display(), number + 1);
-            self.line(line, &place, owner, active, &mut here, depth).map_err(|why| format!("{place}: {why}"))?;
+            self.line(line, &place, at, &mut here).map_err(|why| format!("{place}: {why}"))?;
         }
         Ok(())
     }
 
-    /// `outer`: the file itself applies to the host. `here`: what stands at this line does.
-    fn line(
-        &mut self,
-        line: &str,
-        place: &str,
-        owner: Owner,
-        outer: bool,
-        here: &mut bool,
-        depth: usize,
-    ) -> Result<(), String> {
+    /// `here`: what stands at this line applies to the host.
+    fn line(&mut self, line: &str, place: &str, at: Nesting, here: &mut bool) -> Result<(), String> {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             return Ok(());
@@ -160,20 +192,20 @@ impl Reader<'_> {
         let (keyword, rest) = (line[..end].trim_matches('"').to_ascii_lowercase(), line[end..].trim_start());
         let rest = rest.strip_prefix('=').unwrap_or(rest).trim();
         match keyword.as_str() {
-            "host" => *here = outer && self.is_host(&words(rest)?),
+            "host" => *here = at.applies && self.is_host(&words(rest)?),
             "match" => {
                 let words = words(rest)?;
-                *here = self.is_match(&words, outer)?;
+                *here = self.is_match(&words, at.applies)?;
             }
             "include" => {
                 for word in words(rest)? {
-                    self.include(&word, owner, *here, depth)?;
+                    self.include(&word, Nesting { applies: *here, ..at })?;
                 }
             }
             _ if !*here => {}
             raw if RAW.contains(&raw) => self.settings.add(keyword, vec![rest.to_owned()], place.to_owned()),
             // Nothing is asked of settings that are not used, and theirs may be no words.
-            used if super::config::USED.contains(&used) => {
+            used if USED.contains(&used) => {
                 let words = words(rest)?;
                 if words.is_empty() || words[0].is_empty() {
                     return Err(format!("{} has no value", &line[..end]));
@@ -188,18 +220,18 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn include(&mut self, word: &str, owner: Owner, active: bool, depth: usize) -> Result<(), String> {
-        if depth >= DEPTH_MOST {
+    fn include(&mut self, word: &str, at: Nesting) -> Result<(), String> {
+        if at.depth >= DEPTH_MOST {
             return Err(format!("more than {DEPTH_MOST} files include one another"));
         }
         let word = self.tokens().expand_home(word);
-        let path = match owner {
+        let path = match at.owner {
             _ if word.starts_with('/') => PathBuf::from(word),
-            Owner::Machine => Path::new("/etc/ssh").join(word),
-            Owner::User | Owner::Named => self.local.below_home(".ssh").unwrap_or_default().join(word),
+            SettingsOwner::Machine => Path::new("/etc/ssh").join(word),
+            SettingsOwner::User | SettingsOwner::Named => self.local.below_home(".ssh").unwrap_or_default().join(word),
         };
         for path in glob(&path) {
-            self.nested(&path, owner, active, depth + 1)?;
+            self.nested(&path, Nesting { depth: at.depth + 1, ..at })?;
         }
         Ok(())
     }
@@ -266,8 +298,8 @@ impl Reader<'_> {
     }
 
     /// What is known so far.
-    fn tokens(&self) -> Tokens<'_> {
-        Tokens::so_far(self.host, self.user, self.port, &self.settings, self.local)
+    fn tokens(&self) -> PercentTokens<'_> {
+        PercentTokens::so_far(self.host, self.user, self.port, self.local, |name| self.settings.word(name))
     }
 }
 

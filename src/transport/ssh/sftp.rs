@@ -1,6 +1,7 @@
 //! Files at the far end by SFTP: the road where no program serves there. A connection of its own, used from one thread.
 
-use super::dial::{Dialled, Stop, drive};
+use super::dial::Dialled;
+use super::drive::{Stop, drive};
 use crate::link::Closer;
 use libssh2_sys as sys;
 use ssh2::{ErrorCode, File, FileStat, OpenFlags, OpenType};

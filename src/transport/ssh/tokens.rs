@@ -1,17 +1,16 @@
 //! What the words of a configuration stand for: `~`, `%` tokens, and `${VARIABLES}`.
 
-use super::settings::Settings;
 use protocol::checksum::{Checksum, FileHasher};
 use std::fs;
 use std::path::PathBuf;
 
 /// Where `~` is and who we are.
-pub(super) struct Local {
+pub(super) struct LocalNames {
     pub(super) home: Option<PathBuf>,
     pub(super) user: Option<String>,
 }
 
-impl Local {
+impl LocalNames {
     /// From `HOME` and `USER`, else from the password file.
     pub(super) fn from_env() -> Self {
         let uid = rustix::process::getuid().as_raw().to_string();
@@ -35,7 +34,7 @@ impl Local {
 }
 
 /// What the tokens stand for.
-pub(super) struct Tokens<'a> {
+pub(super) struct PercentTokens<'a> {
     /// The host as typed.
     pub(super) host: &'a str,
     pub(super) hostname: String,
@@ -44,27 +43,26 @@ pub(super) struct Tokens<'a> {
     /// The name of the host's key.
     pub(super) alias: &'a str,
     jump: &'a str,
-    local: &'a Local,
+    local: &'a LocalNames,
 }
 
-impl<'a> Tokens<'a> {
+impl<'a> PercentTokens<'a> {
     /// As far as the settings go; what was typed beats them.
     pub(super) fn so_far(
         host: &'a str,
         user: Option<&'a str>,
         port: Option<u16>,
-        settings: &'a Settings,
-        local: &'a Local,
+        local: &'a LocalNames,
+        setting: impl Fn(&str) -> Option<&'a str>,
     ) -> Self {
-        let hostname =
-            settings.word("hostname").unwrap_or("%h").replace("%%", "\0").replace("%h", host).replace('\0', "%");
+        let hostname = setting("hostname").unwrap_or("%h").replace("%%", "\0").replace("%h", host).replace('\0', "%");
         Self {
             host,
             hostname,
-            user: user.or(settings.word("user")).or(local.user.as_deref()).unwrap_or_default(),
-            port: port.or_else(|| settings.word("port")?.parse().ok()).unwrap_or(22),
-            alias: settings.word("hostkeyalias").unwrap_or(host),
-            jump: settings.word("proxyjump").filter(|jump| !jump.eq_ignore_ascii_case("none")).unwrap_or_default(),
+            user: user.or(setting("user")).or(local.user.as_deref()).unwrap_or_default(),
+            port: port.or_else(|| setting("port")?.parse().ok()).unwrap_or(22),
+            alias: setting("hostkeyalias").unwrap_or(host),
+            jump: setting("proxyjump").filter(|jump| !jump.eq_ignore_ascii_case("none")).unwrap_or_default(),
             local,
         }
     }

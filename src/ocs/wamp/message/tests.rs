@@ -25,59 +25,59 @@ fn kwargs() -> impl Strategy<Value = Map<String, Value>> {
     prop::collection::btree_map("[a-z]{1,5}", value(), 0..3).prop_map(|map| map.into_iter().collect())
 }
 
-fn message() -> impl Strategy<Value = Message> {
+fn message() -> impl Strategy<Value = WampMessage> {
     let id = || 0..1u64 << 53;
     let uri = || "[a-z.]{1,20}";
     prop_oneof![
-        uri().prop_map(|realm| Message::Hello { realm }),
-        id().prop_map(|session| Message::Welcome { session }),
-        (uri(), ".*").prop_map(|(reason, text)| Message::Abort { reason, text }),
-        uri().prop_map(|reason| Message::Goodbye { reason }),
-        (id(), id(), uri(), args()).prop_map(|(request_type, request, uri, args)| Message::Error {
+        uri().prop_map(|realm| WampMessage::Hello { realm }),
+        id().prop_map(|session| WampMessage::Welcome { session }),
+        (uri(), ".*").prop_map(|(reason, text)| WampMessage::Abort { reason, text }),
+        uri().prop_map(|reason| WampMessage::Goodbye { reason }),
+        (id(), id(), uri(), args()).prop_map(|(request_type, request, uri, args)| WampMessage::Error {
             request_type,
             request,
             uri,
             args
         }),
-        (id(), uri(), args()).prop_map(|(request, topic, args)| Message::Publish { request, topic, args }),
-        (id(), uri()).prop_map(|(request, topic)| Message::Subscribe { request, topic }),
-        (id(), id()).prop_map(|(request, subscription)| Message::Subscribed { request, subscription }),
-        (id(), args()).prop_map(|(subscription, args)| Message::Event { subscription, args }),
-        (id(), uri(), args(), kwargs()).prop_map(|(request, procedure, args, kwargs)| Message::Call {
+        (id(), uri(), args()).prop_map(|(request, topic, args)| WampMessage::Publish { request, topic, args }),
+        (id(), uri()).prop_map(|(request, topic)| WampMessage::Subscribe { request, topic }),
+        (id(), id()).prop_map(|(request, subscription)| WampMessage::Subscribed { request, subscription }),
+        (id(), args()).prop_map(|(subscription, args)| WampMessage::Event { subscription, args }),
+        (id(), uri(), args(), kwargs()).prop_map(|(request, procedure, args, kwargs)| WampMessage::Call {
             request,
             procedure,
             args,
             kwargs
         }),
-        (id(), args()).prop_map(|(request, args)| Message::Result { request, args }),
-        (id(), uri()).prop_map(|(request, procedure)| Message::Register { request, procedure }),
-        (id(), id()).prop_map(|(request, registration)| Message::Registered { request, registration }),
-        (id(), id(), args(), kwargs()).prop_map(|(request, registration, args, kwargs)| Message::Invocation {
+        (id(), args()).prop_map(|(request, args)| WampMessage::Result { request, args }),
+        (id(), uri()).prop_map(|(request, procedure)| WampMessage::Register { request, procedure }),
+        (id(), id()).prop_map(|(request, registration)| WampMessage::Registered { request, registration }),
+        (id(), id(), args(), kwargs()).prop_map(|(request, registration, args, kwargs)| WampMessage::Invocation {
             request,
             registration,
             args,
             kwargs
         }),
-        (id(), args()).prop_map(|(request, args)| Message::Yield { request, args }),
+        (id(), args()).prop_map(|(request, args)| WampMessage::Yield { request, args }),
     ]
 }
 
 proptest! {
     #[test]
     fn what_is_encoded_is_decoded(message in message()) {
-        prop_assert_eq!(Message::decode(&message.encode()).unwrap(), Some(message));
+        prop_assert_eq!(WampMessage::decode(&message.encode()).unwrap(), Some(message));
     }
 
     #[test]
     fn any_text_is_read_or_refused(text in ".*") {
-        let _ = Message::decode(&text);
+        let _ = WampMessage::decode(&text);
     }
 
     #[test]
     fn any_list_is_read_or_refused(code in 0..80u64, rest in prop::collection::vec(value(), 0..7)) {
         let mut items = vec![Value::from(code)];
         items.extend(rest);
-        let _ = Message::decode(&Value::from(items).to_string());
+        let _ = WampMessage::decode(&Value::from(items).to_string());
     }
 
     #[test]
@@ -85,41 +85,41 @@ proptest! {
         let mut text = message.encode().into_bytes();
         let at = at % text.len();
         text[at] = byte;
-        let _ = Message::decode(&String::from_utf8_lossy(&text));
-        let _ = Message::decode(&String::from_utf8_lossy(&text[..at]));
+        let _ = WampMessage::decode(&String::from_utf8_lossy(&text));
+        let _ = WampMessage::decode(&String::from_utf8_lossy(&text[..at]));
     }
 }
 
 #[test]
 fn captured_messages_are_read() {
     let taken = r#"[8,64,1,{},"wamp.error.procedure_already_exists",["register for already registered procedure"]]"#;
-    assert!(Message::decode(taken).unwrap().unwrap().answers(1));
+    assert!(WampMessage::decode(taken).unwrap().unwrap().answers(1));
     let invocation = r#"[68,30,7677026012119096,{},["stop","acq"]]"#;
-    let expected = Message::Invocation {
+    let expected = WampMessage::Invocation {
         request: 30,
         registration: 7_677_026_012_119_096,
         args: vec!["stop".into(), "acq".into()],
         kwargs: Map::new(),
     };
-    assert_eq!(Message::decode(invocation).unwrap(), Some(expected));
-    assert_eq!(Message::decode("[17,3,44]").unwrap(), None, "PUBLISHED is nobody's business");
+    assert_eq!(WampMessage::decode(invocation).unwrap(), Some(expected));
+    assert_eq!(WampMessage::decode("[17,3,44]").unwrap(), None, "PUBLISHED is nobody's business");
 }
 
 #[test]
 fn malformed_messages_name_what_they_lack() {
     assert_eq!(
-        Message::decode("[68,30]").unwrap_err().to_string(),
+        WampMessage::decode("[68,30]").unwrap_err().to_string(),
         "WAMP message 68 lacks a registration at its place"
     );
-    assert_eq!(Message::decode("{}").unwrap_err().to_string(), "WAMP message 0 lacks a list at its place");
-    assert!(Message::decode(&"[".repeat(100_000)).unwrap_err().to_string().starts_with("Not JSON: "));
-    assert!(Message::decode("[68,30,-1,{}]").is_err());
+    assert_eq!(WampMessage::decode("{}").unwrap_err().to_string(), "WAMP message 0 lacks a list at its place");
+    assert!(WampMessage::decode(&"[".repeat(100_000)).unwrap_err().to_string().starts_with("Not JSON: "));
+    assert!(WampMessage::decode("[68,30,-1,{}]").is_err());
 }
 
 #[test]
 fn empty_arguments_are_left_out() {
-    let publish = Message::Publish { request: 3, topic: "a.b".to_owned(), args: vec![json!([{}, 1.0])] };
+    let publish = WampMessage::Publish { request: 3, topic: "a.b".to_owned(), args: vec![json!([{}, 1.0])] };
     assert_eq!(publish.encode(), r#"[16,3,{},"a.b",[[{},1.0]]]"#);
-    let call = Message::Call { request: 1, procedure: "p".to_owned(), args: vec![], kwargs: Map::new() };
+    let call = WampMessage::Call { request: 1, procedure: "p".to_owned(), args: vec![], kwargs: Map::new() };
     assert_eq!(call.encode(), r#"[48,1,{},"p"]"#);
 }

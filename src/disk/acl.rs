@@ -17,17 +17,17 @@ const NO_ID: u32 = u32::MAX;
 
 /// Tags of the entries.
 mod tag {
-    pub(super) const USER_OBJ: u16 = 0x01;
-    pub(super) const USER: u16 = 0x02;
-    pub(super) const GROUP_OBJ: u16 = 0x04;
-    pub(super) const GROUP: u16 = 0x08;
-    pub(super) const MASK: u16 = 0x10;
-    pub(super) const OTHER: u16 = 0x20;
+    pub(crate) const USER_OBJ: u16 = 0x01;
+    pub(crate) const USER: u16 = 0x02;
+    pub(crate) const GROUP_OBJ: u16 = 0x04;
+    pub(crate) const GROUP: u16 = 0x08;
+    pub(crate) const MASK: u16 = 0x10;
+    pub(crate) const OTHER: u16 = 0x20;
 }
 
 /// Which of the two ACLs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Which {
+pub(crate) enum Which {
     Access,
     Default,
 }
@@ -44,7 +44,7 @@ impl Which {
 }
 
 /// Reads an ACL; the access ACL without what follows from `mode`. One that is not there says nothing.
-pub(super) fn read(pinned: &Pinned, which: Which, mode: u32, fake: Fake) -> io::Result<Acl> {
+pub(crate) fn read(pinned: &Pinned, which: Which, mode: u32, fake: Fake) -> io::Result<Acl> {
     let Some(bytes) = pinned.xattr(which.name(fake))? else { return Ok(Acl::default()) };
     let bad = || io::Error::new(io::ErrorKind::InvalidData, "The ACL is not one that rsync knows");
     match (fake, which) {
@@ -59,7 +59,7 @@ pub(super) fn read(pinned: &Pinned, which: Which, mode: u32, fake: Fake) -> io::
 }
 
 /// Sets an ACL or, where it says nothing, takes it away.
-pub(super) fn write(pinned: &Pinned, which: Which, acl: &Acl, mode: u32, fake: Fake) -> io::Result<()> {
+pub(crate) fn write(pinned: &Pinned, which: Which, acl: &Acl, mode: u32, fake: Fake) -> io::Result<()> {
     let name = which.name(fake);
     let says_nothing = match which {
         Which::Access => acl.mask.is_none() && acl.names.is_empty(),

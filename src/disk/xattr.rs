@@ -13,16 +13,16 @@ const PREFIX: &[u8] = b"user.rsync.";
 
 /// Which extended attributes take part.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Reach {
+pub(crate) struct Reach {
     /// All namespaces but the system's; without it only the user's.
-    pub(super) root: bool,
+    pub(crate) root: bool,
     /// Also those that `--fake-super` keeps for itself (`-XX`).
-    pub(super) internal: bool,
-    pub(super) fake: Fake,
+    pub(crate) internal: bool,
+    pub(crate) fake: Fake,
     /// It is a source, of which root reads all whatever files claim.
-    pub(super) source: bool,
+    pub(crate) source: bool,
     /// Those that the filter leaves alone take no part.
-    pub(super) rules: Arc<AttributeRules>,
+    pub(crate) rules: Arc<AttributeRules>,
 }
 
 impl Reach {
@@ -62,13 +62,13 @@ impl Reach {
 
 /// Reading one attribute that failed, in stock's words.
 #[derive(Debug)]
-pub(super) struct Unreadable {
-    pub(super) name: Vec<u8>,
-    pub(super) error: io::Error,
+pub(crate) struct Unreadable {
+    pub(crate) name: Vec<u8>,
+    pub(crate) error: io::Error,
 }
 
 /// The extended attributes that take part, as the list carries them.
-pub(super) fn read(pinned: &Pinned, reach: &Reach) -> Result<XattrSet, Unreadable> {
+pub(crate) fn read(pinned: &Pinned, reach: &Reach) -> Result<XattrSet, Unreadable> {
     let unreadable = |name: &[u8]| {
         let name = name.to_vec();
         move |error| Unreadable { name, error }
@@ -85,7 +85,7 @@ pub(super) fn read(pinned: &Pinned, reach: &Reach) -> Result<XattrSet, Unreadabl
 }
 
 /// The value of an attribute by its name in the transfer.
-pub(super) fn value(pinned: &Pinned, reach: &Reach, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn value(pinned: &Pinned, reach: &Reach, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
     let Some(stored) = reach.stored(name) else { return Ok(None) };
     match pinned.xattr(&stored)? {
         None if reach.root && reach.source => pinned.xattr(name),
@@ -95,21 +95,21 @@ pub(super) fn value(pinned: &Pinned, reach: &Reach, name: &[u8]) -> io::Result<O
 
 /// What makes the attributes of one thing those of another.
 #[derive(Debug, Default)]
-pub(super) struct Difference {
+pub(crate) struct Difference {
     /// Numbers of attributes that are missing or have another value.
-    pub(super) differing: Vec<u32>,
+    pub(crate) differing: Vec<u32>,
     /// Names, on the disk, of attributes that are too many.
-    pub(super) surplus: Vec<Vec<u8>>,
+    pub(crate) surplus: Vec<Vec<u8>>,
 }
 
 impl Difference {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.differing.is_empty() && self.surplus.is_empty()
     }
 }
 
 /// How the attributes there differ from `wanted`. Those that cannot be kept here do not count.
-pub(super) fn difference(pinned: &Pinned, reach: &Reach, wanted: &XattrSet) -> io::Result<Difference> {
+pub(crate) fn difference(pinned: &Pinned, reach: &Reach, wanted: &XattrSet) -> io::Result<Difference> {
     let mut difference = Difference::default();
     let mut surplus: Vec<_> = pinned.xattr_names()?.into_iter().filter(|name| reach.shown(name).is_some()).collect();
     for (number, xattr) in (1..).zip(&wanted.0) {
@@ -125,7 +125,7 @@ pub(super) fn difference(pinned: &Pinned, reach: &Reach, wanted: &XattrSet) -> i
 }
 
 /// Sets one attribute by its name in the transfer.
-pub(super) fn set(pinned: &Pinned, reach: &Reach, name: &[u8], value: &[u8]) -> io::Result<()> {
+pub(crate) fn set(pinned: &Pinned, reach: &Reach, name: &[u8], value: &[u8]) -> io::Result<()> {
     match reach.stored(name) {
         Some(stored) => pinned.set_xattr(&stored, value),
         None => Ok(()),

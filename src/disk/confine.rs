@@ -1,17 +1,68 @@
-//! How far paths that options name may lead (`--confine-root`). The folders that are copied are no such paths: who starts us
-//! has looked at them. What options name is asked where it came out, whoever made the links on the way.
+//! How far the paths that this process is given may lead. A process serves one session, so each of these is said once: a
+//! root that no path leaves (a module, `authorize`), a folder that the paths of options stay within (`--confine-root`), and
+//! whether symlinks of others are followed.
 
-use super::beneath::reason;
+use super::names::reason;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Device and number of the folder; `None` where it is not there, and so nothing lies within.
+/// Where the paths that are named end, if anywhere short of `/`.
+static JAIL: OnceLock<Jail> = OnceLock::new();
+
+/// Symlinks are followed whoever owns them.
+static TRUSTS_ALL: AtomicBool = AtomicBool::new(false);
+
+pub(crate) struct Jail {
+    pub(crate) root: OwnedFd,
+    id: (u64, u64),
+}
+
+impl Jail {
+    pub(crate) fn is_root(&self, dir: &OwnedFd) -> bool {
+        // What cannot be looked at is not left upwards either.
+        rustix::fs::fstat(dir).map_or(true, |stat| (stat.st_dev, stat.st_ino) == self.id)
+    }
+}
+
+/// Confines this process: no path that is named from now on leads out of `root`, which becomes the working directory. To
+/// absolute paths it is `/`, `..` in it leads nowhere, absolute symlinks are refused. A `chroot` for those who may not.
+pub(crate) fn confine(root: OwnedFd) -> io::Result<()> {
+    let stat = rustix::fs::fstat(&root)?;
+    rustix::process::fchdir(&root)?;
+    let jail = Jail { root, id: (stat.st_dev, stat.st_ino) };
+    JAIL.set(jail).map_err(|_| io::Error::other("The process is confined already"))
+}
+
+/// From now on symlinks in the paths that an operator names are followed whoever owns them (`--insecure-links`).
+pub(crate) fn trust_all_links() {
+    TRUSTS_ALL.store(true, Ordering::Release);
+}
+
+/// Whether [`trust_all_links`] was called.
+pub(crate) fn trusts_all_links() -> bool {
+    TRUSTS_ALL.load(Ordering::Acquire)
+}
+
+/// Where all paths end, if [`confine`] was called.
+pub(crate) fn jail() -> Option<&'static Jail> {
+    JAIL.get()
+}
+
+/// Whether [`confine`] was called.
+pub(crate) fn is_confined() -> bool {
+    JAIL.get().is_some()
+}
+
+/// The folder of `--confine-root`. The folders that are copied are no such paths: who starts us has looked at them. What
+/// options name is asked where it came out, whoever made the links on the way. Device and number; `None` where it is not
+/// there, and so nothing lies within.
 static BOUND: OnceLock<Option<(u64, u64)>> = OnceLock::new();
 
 /// From now on paths that options name lead nowhere but beneath `root`, which must be absolute.
@@ -22,7 +73,7 @@ pub(crate) fn bound(root: &[u8]) {
 }
 
 /// Refuses a folder that lies outside, with the error of a link that is not followed.
-pub(super) fn admit(dir: impl AsFd) -> io::Result<()> {
+pub(crate) fn admit(dir: impl AsFd) -> io::Result<()> {
     match BOUND.get() {
         None => Ok(()),
         Some(Some(root)) if lies_beneath(dir.as_fd(), *root)? => Ok(()),
@@ -31,7 +82,7 @@ pub(super) fn admit(dir: impl AsFd) -> io::Result<()> {
 }
 
 /// Whether an error is that of [`admit`].
-pub(super) fn is_refusal(error: &io::Error) -> bool {
+pub(crate) fn is_refusal(error: &io::Error) -> bool {
     BOUND.get().is_some() && Errno::from_io_error(error) == Some(Errno::LOOP)
 }
 
@@ -52,7 +103,7 @@ fn lies_beneath(dir: BorrowedFd<'_>, root: (u64, u64)) -> io::Result<bool> {
 }
 
 /// The error of [`admit`] in words, or the system's.
-pub(super) fn said(error: &io::Error) -> String {
+pub(crate) fn said(error: &io::Error) -> String {
     match is_refusal(error) {
         true => "It leads out of the folder of --confine-root".into(),
         false => reason(error),

@@ -5,7 +5,7 @@ const MUNGED: &[u8] = b"/rsyncd-munged/";
 
 /// Whether a link called `name` may lead out of the tree: it is absolute, empty, climbs above the top, or goes up again
 /// after it has gone down, where another link may have led it elsewhere.
-pub(super) fn is_unsafe(target: &[u8], name: &[u8]) -> bool {
+pub(crate) fn is_unsafe(target: &[u8], name: &[u8]) -> bool {
     if target.is_empty() || target.starts_with(b"/") {
         return true;
     }
@@ -24,18 +24,18 @@ pub(super) fn is_unsafe(target: &[u8], name: &[u8]) -> bool {
 }
 
 /// The target as it is kept.
-pub(super) fn munged(target: &[u8]) -> Vec<u8> {
+pub(crate) fn munged(target: &[u8]) -> Vec<u8> {
     [MUNGED, target].concat()
 }
 
 /// The target as it was before it was kept so.
-pub(super) fn unmunged(target: Vec<u8>) -> Vec<u8> {
+pub(crate) fn unmunged(target: Vec<u8>) -> Vec<u8> {
     target.strip_prefix(MUNGED).map(<[u8]>::to_vec).unwrap_or(target)
 }
 
 /// The target as it is kept where no link called `name` may lead above the top: without the slash it begins with, and
 /// without what climbs higher than it has come down. rsync: sanitize_path
-pub(super) fn sanitized(target: &[u8], name: &[u8]) -> Vec<u8> {
+pub(crate) fn sanitized(target: &[u8], name: &[u8]) -> Vec<u8> {
     let plain = |component: &&[u8]| !matches!(*component, b"" | b".");
     let depth = name.split(|&byte| byte == b'/').filter(plain).count().saturating_sub(1);
     let relative = &target[target.iter().take_while(|&&byte| byte == b'/').count()..];

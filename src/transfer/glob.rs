@@ -1,9 +1,9 @@
 //! Wildcards in what a client asks for, where no shell expands them: a daemon's paths, and those that come by the
 //! connection (`-s`). Counterpart: rsync's `glob_expand`.
 
-use super::{is_wild, matches, unescaped};
-use crate::transfer::guard::Guard;
-use crate::transfer::{open_source, readable};
+use super::guard::Guard;
+use crate::disk::wild::{is_wild, matches, unescaped};
+use crate::disk::{open_source, readable};
 use protocol::PeerError;
 use rustix::fs::Dir;
 use std::ffi::OsStr;

@@ -8,11 +8,11 @@ use std::io::{self, Read};
 use std::os::fd::AsFd;
 
 /// Owner, mode and device number of a file.
-pub(super) const STAT: &[u8] = b"user.rsync.%stat";
+pub(crate) const STAT: &[u8] = b"user.rsync.%stat";
 /// Its ACL.
-pub(super) const ACCESS_ACL: &[u8] = b"user.rsync.%aacl";
+pub(crate) const ACCESS_ACL: &[u8] = b"user.rsync.%aacl";
 /// The ACL of what is made in it.
-pub(super) const DEFAULT_ACL: &[u8] = b"user.rsync.%dacl";
+pub(crate) const DEFAULT_ACL: &[u8] = b"user.rsync.%dacl";
 
 /// A part of an ACL that is not there.
 const NO_PERMS: u32 = 0x80;
@@ -24,7 +24,7 @@ const TARGET_MOST: u64 = 4096;
 
 /// Whether what only root could set is kept in extended attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Fake {
+pub(crate) enum Fake {
     #[default]
     No,
     Yes,
@@ -32,17 +32,17 @@ pub(super) enum Fake {
 
 /// What a file claims to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Claim {
+pub(crate) struct Claim {
     /// POSIX `st_mode`, type bits included.
-    pub(super) mode: u32,
-    pub(super) rdev: (u32, u32),
-    pub(super) uid: u32,
-    pub(super) gid: u32,
+    pub(crate) mode: u32,
+    pub(crate) rdev: (u32, u32),
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
 }
 
 impl Claim {
     /// Reads `100644 0,0 1000:1000`.
-    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?.trim_end_matches('\0');
         let mut words = text.split(' ');
         let mode = u32::from_str_radix(words.next()?, 8).ok()?;
@@ -57,14 +57,14 @@ impl Claim {
         (words.next().is_none() && super::beneath::kind(mode).is_some()).then_some(claim)
     }
 
-    pub(super) fn to_bytes(self) -> Vec<u8> {
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
         let Self { mode, rdev: (major, minor), uid, gid } = self;
         format!("{mode:o} {major},{minor} {uid}:{gid}").into_bytes()
     }
 }
 
 /// Reads an ACL: four objects, then an id and its access for each name.
-pub(super) fn acl(bytes: &[u8]) -> Option<Acl> {
+pub(crate) fn acl(bytes: &[u8]) -> Option<Acl> {
     if bytes.len() < 16 || !bytes.len().is_multiple_of(8) {
         return None;
     }
@@ -78,7 +78,7 @@ pub(super) fn acl(bytes: &[u8]) -> Option<Acl> {
     Some(acl)
 }
 
-pub(super) fn acl_bytes(acl: &Acl) -> Vec<u8> {
+pub(crate) fn acl_bytes(acl: &Acl) -> Vec<u8> {
     let object = |perms: Option<u8>| perms.map_or(NO_PERMS, u32::from);
     let objects = [acl.user_obj, acl.group_obj, acl.mask, acl.other].map(object);
     let access = |name: &AclName| [name.id, u32::from(name.perms) | if name.group { 0 } else { IS_USER }];
@@ -86,7 +86,7 @@ pub(super) fn acl_bytes(acl: &Acl) -> Vec<u8> {
 }
 
 /// The target of a link that is kept as a plain file.
-pub(super) fn target(dir: impl AsFd, leaf: &[u8]) -> io::Result<Vec<u8>> {
+pub(crate) fn target(dir: impl AsFd, leaf: &[u8]) -> io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::openat(dir, leaf, flags, Mode::empty())?);
     let mut target = Vec::new();

@@ -15,7 +15,7 @@ use super::{beneath, modes};
 const READ_MOST: usize = 16 << 20;
 
 /// What one name led to, whatever the name leads to later.
-pub(super) struct Pinned {
+pub(crate) struct Pinned {
     fd: OwnedFd,
     /// Where the descriptor serves for lookups only: the way to the same inode.
     path: Option<String>,
@@ -23,13 +23,13 @@ pub(super) struct Pinned {
 
 impl Pinned {
     /// Holds `leaf` itself, not what a symlink points to; it must be a `kind`.
-    pub(super) fn open(dir: &OwnedFd, leaf: &[u8], kind: Kind) -> io::Result<Self> {
+    pub(crate) fn open(dir: &OwnedFd, leaf: &[u8], kind: Kind) -> io::Result<Self> {
         let open = |flags| Ok(rustix::fs::openat(dir, leaf, flags | OFlags::NOFOLLOW, Mode::empty())?);
         Self::open_with(kind, open)
     }
 
     /// Holds `leaf`, or what it points to where it is a symlink.
-    pub(super) fn open_following(dir: &OwnedFd, leaf: &[u8], kind: Kind) -> io::Result<Self> {
+    pub(crate) fn open_following(dir: &OwnedFd, leaf: &[u8], kind: Kind) -> io::Result<Self> {
         Self::open_with(kind, |flags| beneath::open_following(dir, leaf, flags))
     }
 
@@ -46,13 +46,13 @@ impl Pinned {
     }
 
     /// Holds what a descriptor for lookups stands for.
-    pub(super) fn lookup(fd: OwnedFd) -> Self {
+    pub(crate) fn lookup(fd: OwnedFd) -> Self {
         let path = Some(format!("/proc/self/fd/{}", fd.as_raw_fd()));
         Self { fd, path }
     }
 
     /// Holds an open file.
-    pub(super) fn of(file: impl AsFd) -> io::Result<Self> {
+    pub(crate) fn of(file: impl AsFd) -> io::Result<Self> {
         Ok(Self { fd: file.as_fd().try_clone_to_owned()?, path: None })
     }
 
@@ -63,12 +63,12 @@ impl Pinned {
         Err(replaced())
     }
 
-    pub(super) fn stat(&self) -> io::Result<Stat> {
+    pub(crate) fn stat(&self) -> io::Result<Stat> {
         Ok(rustix::fs::fstat(&self.fd)?)
     }
 
     /// The value of an extended attribute; `None` where there is none, or none of its kind can be.
-    pub(super) fn xattr(&self, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    pub(crate) fn xattr(&self, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
         let read = |buffer: &mut Vec<u8>| match &self.path {
             None => rustix::fs::fgetxattr(&self.fd, name, spare_capacity(buffer)),
             Some(path) => rustix::fs::getxattr(path, name, spare_capacity(buffer)),
@@ -81,7 +81,7 @@ impl Pinned {
     }
 
     /// The names of all extended attributes, in no order.
-    pub(super) fn xattr_names(&self) -> io::Result<Vec<Vec<u8>>> {
+    pub(crate) fn xattr_names(&self) -> io::Result<Vec<Vec<u8>>> {
         let read = |buffer: &mut Vec<u8>| match &self.path {
             None => rustix::fs::flistxattr(&self.fd, spare_capacity(buffer)),
             Some(path) => rustix::fs::listxattr(path, spare_capacity(buffer)),
@@ -96,7 +96,7 @@ impl Pinned {
         }
     }
 
-    pub(super) fn set_xattr(&self, name: &[u8], value: &[u8]) -> io::Result<()> {
+    pub(crate) fn set_xattr(&self, name: &[u8], value: &[u8]) -> io::Result<()> {
         let done = match &self.path {
             None => rustix::fs::fsetxattr(&self.fd, name, value, XattrFlags::empty()),
             Some(path) => rustix::fs::setxattr(path, name, value, XattrFlags::empty()),
@@ -105,7 +105,7 @@ impl Pinned {
     }
 
     /// Removes an extended attribute; one that is not there is fine.
-    pub(super) fn remove_xattr(&self, name: &[u8]) -> io::Result<()> {
+    pub(crate) fn remove_xattr(&self, name: &[u8]) -> io::Result<()> {
         let done = match &self.path {
             None => rustix::fs::fremovexattr(&self.fd, name),
             Some(path) => rustix::fs::removexattr(path, name),
@@ -117,7 +117,7 @@ impl Pinned {
     }
 
     /// Sets permissions, of a symlink's own never.
-    pub(super) fn set_mode(&self, mode: u32) -> io::Result<()> {
+    pub(crate) fn set_mode(&self, mode: u32) -> io::Result<()> {
         match &self.path {
             None => modes::fchmod(&self.fd, mode),
             Some(path) => modes::chmod(path, mode),

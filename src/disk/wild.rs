@@ -1,7 +1,5 @@
 //! Shell wildcards: `*`, `?`, `[…]` and a backslash before what is meant as it stands. Counterpart: rsync's `wildmatch`.
 
-pub(crate) mod glob;
-
 /// Whether the pattern matches the whole text.
 pub(crate) fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);

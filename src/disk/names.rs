@@ -1,4 +1,6 @@
-//! Names on a terminal: what cannot be printed is escaped.
+//! Names and errors as the user reads them: what cannot be printed is escaped.
+
+use std::io;
 
 /// A name as rsync prints it: control bytes but the tab and DEL, and bytes that are not UTF-8 (unless `eight_bit`), as `\#ooo`.
 pub(crate) fn put(name: &[u8], eight_bit: bool, out: &mut Vec<u8>) {
@@ -38,6 +40,22 @@ fn escaped(name: &[u8], eight_bit: bool, backslashes: bool, out: &mut Vec<u8>) {
         for &byte in chunk.invalid() {
             if eight_bit { out.push(byte) } else { escape(out, byte) }
         }
+    }
+}
+
+/// A name for a message, as rsync prints names.
+pub(crate) fn shown(name: &[u8]) -> String {
+    let mut text = Vec::with_capacity(name.len());
+    put(name, false, &mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// An error as rsync prints it: `Permission denied (13)`.
+pub(crate) fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    match (error.raw_os_error(), text.rfind(" (os error")) {
+        (Some(code), Some(end)) => format!("{} ({code})", &text[..end]),
+        _ => text,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Names resolved beneath one held directory, and how names and errors are shown.
+//! Names resolved beneath one held directory.
 //! Every component is opened on its own, without following a symlink, so that nobody who can write in the tree can lead
 //! us out of it. Counterpart: the secure path walk of rsync 3.5.
 
@@ -9,11 +9,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::bound;
-use crate::report::names;
+use super::confine;
 use protocol::flist::Kind;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -164,43 +162,6 @@ fn check(name: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Where the paths that are named end, if anywhere short of `/`.
-static JAIL: OnceLock<Jail> = OnceLock::new();
-
-/// Symlinks are followed whoever owns them.
-static TRUSTS_ALL: AtomicBool = AtomicBool::new(false);
-
-struct Jail {
-    root: OwnedFd,
-    id: (u64, u64),
-}
-
-impl Jail {
-    fn is_root(&self, dir: &OwnedFd) -> bool {
-        // What cannot be looked at is not left upwards either.
-        rustix::fs::fstat(dir).map_or(true, |stat| (stat.st_dev, stat.st_ino) == self.id)
-    }
-}
-
-/// Confines this process: no path that is named from now on leads out of `root`, which becomes the working directory. To
-/// absolute paths it is `/`, `..` in it leads nowhere, absolute symlinks are refused. A `chroot` for those who may not.
-pub(crate) fn confine(root: OwnedFd) -> io::Result<()> {
-    let stat = rustix::fs::fstat(&root)?;
-    rustix::process::fchdir(&root)?;
-    let jail = Jail { root, id: (stat.st_dev, stat.st_ino) };
-    JAIL.set(jail).map_err(|_| io::Error::other("The process is confined already"))
-}
-
-/// From now on symlinks in the paths that an operator names are followed whoever owns them (`--insecure-links`).
-pub(crate) fn trust_all_links() {
-    TRUSTS_ALL.store(true, Ordering::Release);
-}
-
-/// Whether [`confine`] was called.
-pub(crate) fn is_confined() -> bool {
-    JAIL.get().is_some()
-}
-
 /// Makes the directory an operator named; its parent must exist.
 pub(crate) fn make_operand(path: &Path) -> io::Result<()> {
     let (parent, leaf) = parent_of(path);
@@ -275,14 +236,16 @@ pub(crate) fn open_operator_file(path: &Path) -> io::Result<File> {
 
 /// The same, to read a list that somebody may still be writing, such as a fifo.
 pub(crate) fn open_operator_list(path: &Path) -> io::Result<File> {
-    Ok(open_file_from(CWD, path, OFlags::RDONLY | OFlags::NOCTTY, Mode::empty(), |dir| bound::admit(dir))?.into())
+    Ok(open_file_from(CWD, path, OFlags::RDONLY | OFlags::NOCTTY, Mode::empty(), |dir| confine::admit(dir))?.into())
 }
 
 /// The same, to read a file by its name in a held directory; a fifo is not waited for.
 pub(crate) fn open_file_in(dir: &OwnedFd, name: &[u8]) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    Ok(open_file_from(dir.as_fd(), Path::new(OsStr::from_bytes(name)), flags, Mode::empty(), |dir| bound::admit(dir))?
-        .into())
+    Ok(open_file_from(dir.as_fd(), Path::new(OsStr::from_bytes(name)), flags, Mode::empty(), |dir| {
+        confine::admit(dir)
+    })?
+    .into())
 }
 
 /// The same, to append to a log or to lock; it is made where it is missing, for its owner alone to write.
@@ -310,11 +273,11 @@ fn open_file_from(
                 let link = rustix::fs::openat(&dir, leaf, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, mode)?;
                 trusted_link(&rustix::fs::fstat(&link)?)?;
                 let target = rustix::fs::readlinkat(&link, "", Vec::new())?.into_bytes();
-                if target.starts_with(b"/") && JAIL.get().is_some() {
+                if target.starts_with(b"/") && confine::jail().is_some() {
                     return Err(Errno::LOOP.into());
                 }
                 // An open pipe of this process (`/dev/fd/63`) has no path, only this link.
-                if target.starts_with(b"pipe:[") && JAIL.get().is_none() {
+                if target.starts_with(b"pipe:[") && confine::jail().is_none() {
                     return Ok(rustix::fs::openat(&dir, leaf, flags | OFlags::CLOEXEC, mode)?);
                 }
                 path = parent.join(OsStr::from_bytes(&target));
@@ -333,7 +296,7 @@ fn parent_of(path: &Path) -> (&Path, &OsStr) {
 
 /// A symlink is followed only where nobody can have planted it.
 fn trusted_link(stat: &Stat) -> io::Result<()> {
-    if TRUSTS_ALL.load(Ordering::Acquire) || stat.st_uid == 0 || stat.st_uid == rustix::process::geteuid().as_raw() {
+    if confine::trusts_all_links() || stat.st_uid == 0 || stat.st_uid == rustix::process::geteuid().as_raw() {
         return Ok(());
     }
     let text = "A symlink on the way belongs to another user; name its target instead";
@@ -348,7 +311,7 @@ pub(crate) fn open_operand(path: &Path) -> io::Result<OwnedFd> {
 /// Opens the directory an operator named to send from: any symlink on the way is followed. In a confined process it is
 /// no operator's name, and treated as [`open_operand`] treats it.
 pub(crate) fn open_source(path: &Path) -> io::Result<OwnedFd> {
-    match JAIL.get() {
+    match confine::jail() {
         None => Ok(rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?),
         Some(_) => open_operand(path),
     }
@@ -365,7 +328,7 @@ pub(crate) fn open_operand_from(base: BorrowedFd<'_>, bytes: &[u8]) -> io::Resul
 /// What a name in a held directory leads to. Symlinks are followed, wherever they lead; in a confined process as those of
 /// an operator's path.
 pub(crate) fn stat_following(dir: &OwnedFd, leaf: &[u8]) -> io::Result<Stat> {
-    match JAIL.get() {
+    match confine::jail() {
         None => Ok(rustix::fs::statat(dir, leaf, AtFlags::empty())?),
         Some(_) => Ok(rustix::fs::fstat(resolve(dir.as_fd(), leaf)?.0)?),
     }
@@ -373,7 +336,7 @@ pub(crate) fn stat_following(dir: &OwnedFd, leaf: &[u8]) -> io::Result<Stat> {
 
 /// What a path leads to, found as [`open_source`] finds it.
 pub(crate) fn stat_operand(path: &[u8]) -> io::Result<Stat> {
-    match JAIL.get() {
+    match confine::jail() {
         None => Ok(rustix::fs::stat(path)?),
         Some(_) => Ok(rustix::fs::fstat(resolve(CWD, path)?.0)?),
     }
@@ -381,7 +344,7 @@ pub(crate) fn stat_operand(path: &[u8]) -> io::Result<Stat> {
 
 /// Opens what a name in a held directory leads to, as [`stat_following`] finds it.
 pub(crate) fn open_following(dir: &OwnedFd, leaf: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
-    match JAIL.get() {
+    match confine::jail() {
         None => Ok(rustix::fs::openat(dir, leaf, flags, Mode::empty())?),
         Some(_) if flags.contains(OFlags::DIRECTORY) => open_operand_from(dir.as_fd(), leaf),
         Some(_) => open_file_from(dir.as_fd(), Path::new(OsStr::from_bytes(leaf)), flags, Mode::empty(), |_| Ok(())),
@@ -432,7 +395,7 @@ fn words(path: &[u8]) -> Vec<Vec<u8>> {
 /// A descriptor of what a path leads to, for lookups only, and its kind.
 fn resolve(base: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<(OwnedFd, FileType)> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let jail = JAIL.get();
+    let jail = confine::jail();
     let start = |path: &[u8]| match (path.starts_with(b"/"), jail) {
         (true, Some(jail)) => rustix::fs::openat(&jail.root, ".", flags | OFlags::DIRECTORY, Mode::empty()),
         (true, None) => rustix::fs::openat(CWD, "/", flags | OFlags::DIRECTORY, Mode::empty()),
@@ -499,20 +462,4 @@ pub(crate) fn kind(mode: u32) -> Option<Kind> {
 /// Seconds and nanoseconds of the modification time.
 pub(crate) fn mtime(stat: &Stat) -> (i64, u32) {
     (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0))
-}
-
-/// A name for a message, as rsync prints names.
-pub(crate) fn shown(name: &[u8]) -> String {
-    let mut text = Vec::with_capacity(name.len());
-    names::put(name, false, &mut text);
-    String::from_utf8_lossy(&text).into_owned()
-}
-
-/// An error as rsync prints it: `Permission denied (13)`.
-pub(crate) fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    match (error.raw_os_error(), text.rfind(" (os error")) {
-        (Some(code), Some(end)) => format!("{} ({code})", &text[..end]),
-        _ => text,
-    }
 }

@@ -1,0 +1,344 @@
+//! Calls to file systems that may be away. Nothing ends a call that does not come back: so each is made by another thread,
+//! and waited for no longer than so.
+
+use crate::transfer::send::FileContent;
+use rustix::io::Errno;
+use std::fs::{File, Metadata};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::Duration;
+
+/// Threads that are kept for the next call.
+const IDLE_MOST: usize = 64;
+/// Bytes read by one call.
+const PIECE: usize = 256 * 1024;
+
+type Call = Box<dyn FnOnce() + Send>;
+
+/// Makes calls, and waits for each so long and no longer. All clones share what is known of the file systems.
+#[derive(Debug, Clone)]
+pub(super) struct Patience {
+    limit: Duration,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    idle: Mutex<Vec<mpsc::Sender<Call>>>,
+    /// Places where a call has not come back in time, and whether it has by now.
+    mute: Mutex<Vec<(PathBuf, Arc<AtomicBool>)>>,
+}
+
+impl Shared {
+    fn mute(&self) -> MutexGuard<'_, Vec<(PathBuf, Arc<AtomicBool>)>> {
+        let mut mute = self.mute.lock().unwrap_or_else(PoisonError::into_inner);
+        mute.retain(|(_, answered)| !answered.load(Relaxed));
+        mute
+    }
+}
+
+impl Patience {
+    pub(super) fn new(limit: Duration) -> Self {
+        Self { limit, shared: Arc::default() }
+    }
+
+    pub(super) fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// The place of this path that does not answer.
+    pub(super) fn mute_place(&self, path: &Path) -> Option<PathBuf> {
+        self.shared.mute().iter().find(|(place, _)| path.starts_with(place)).map(|(place, _)| place.clone())
+    }
+
+    /// What a call comes to that has to do with this path.
+    ///
+    /// # Errors
+    /// Those of the call; `TIMEDOUT` when it does not come back in time, and at once as long as an earlier one has not.
+    pub(super) fn within<T: Send + 'static>(
+        &self,
+        path: &Path,
+        call: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        self.begin(path, call)?.wait(path)
+    }
+
+    fn begin<T: Send + 'static>(
+        &self,
+        path: &Path,
+        call: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<Pending<T>> {
+        if self.mute_place(path).is_some() {
+            return Err(Errno::TIMEDOUT.into());
+        }
+        let (give, result) = mpsc::channel();
+        let answered = Arc::new(AtomicBool::new(false));
+        let over = answered.clone();
+        let call: Call = Box::new(move || {
+            let came = call();
+            over.store(true, Relaxed);
+            // Nobody may be waiting any more.
+            let _ = give.send(came);
+        });
+        let thread = self.hand_over(call)?;
+        Ok(Pending { result, thread, answered, patience: self.clone() })
+    }
+
+    /// Has an idle thread make a call, else a new one.
+    fn hand_over(&self, call: Call) -> io::Result<mpsc::Sender<Call>> {
+        let idle = self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let Some(thread) = idle else { return begin_thread(call) };
+        match thread.send(call) {
+            Ok(()) => Ok(thread),
+            Err(mpsc::SendError(call)) => begin_thread(call),
+        }
+    }
+}
+
+/// A thread that makes this call, and then those that it is sent.
+fn begin_thread(first: Call) -> io::Result<mpsc::Sender<Call>> {
+    let (thread, calls) = mpsc::channel::<Call>();
+    std::thread::Builder::new().name("source".into()).spawn(move || {
+        first();
+        calls.iter().for_each(|call| call());
+    })?;
+    Ok(thread)
+}
+
+/// A call that is being made.
+#[derive(Debug)]
+struct Pending<T> {
+    result: mpsc::Receiver<io::Result<T>>,
+    thread: mpsc::Sender<Call>,
+    answered: Arc<AtomicBool>,
+    patience: Patience,
+}
+
+impl<T> Pending<T> {
+    fn wait(self, path: &Path) -> io::Result<T> {
+        let shared = &self.patience.shared;
+        match self.result.recv_timeout(self.patience.limit) {
+            Ok(came) => {
+                let mut idle = shared.idle.lock().unwrap_or_else(PoisonError::into_inner);
+                if idle.len() < IDLE_MOST {
+                    idle.push(self.thread);
+                }
+                came
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                shared.mute().push((place_of(path), self.answered));
+                Err(Errno::TIMEDOUT.into())
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(io::Error::other("the call panicked; please report this")),
+        }
+    }
+}
+
+/// What does not answer when a call for this path does not: the file system that it is on by its name, else its folder.
+fn place_of(path: &Path) -> PathBuf {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    mount_point(path, &mounts).unwrap_or_else(|| path.parent().unwrap_or(path).to_owned())
+}
+
+/// The mount point above a path, but for the root.
+fn mount_point(path: &Path, mountinfo: &str) -> Option<PathBuf> {
+    let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(unescaped);
+    points
+        .filter(|point| point != Path::new("/") && path.starts_with(point))
+        .max_by_key(|point| point.as_os_str().len())
+}
+
+/// A field of a table of mounts, in which blanks and backslashes are octal.
+fn unescaped(field: &str) -> PathBuf {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(field.to_owned(), |field, (escape, character)| field.replace(escape, character))
+        .into()
+}
+
+/// A file whose file system is not waited for longer than so. The next piece is read while the last one is used.
+#[derive(Debug)]
+pub(crate) struct PatientFile {
+    file: Arc<File>,
+    meta: Metadata,
+    path: PathBuf,
+    patience: Patience,
+    piece: Vec<u8>,
+    /// Where it begins in the file, and how much of it has been used.
+    begin: u64,
+    used: usize,
+    /// Nothing was behind it.
+    is_over: bool,
+    ahead: Option<Pending<Vec<u8>>>,
+}
+
+impl PatientFile {
+    /// Opens a file, whose first piece is read along.
+    pub(super) fn open(
+        patience: &Patience,
+        path: &Path,
+        open: impl FnOnce() -> io::Result<File> + Send + 'static,
+    ) -> io::Result<Self> {
+        let (file, meta, piece) = patience.within(path, move || {
+            let file = open()?;
+            let meta = file.metadata()?;
+            let piece = piece_of(&file, 0)?;
+            Ok((file, meta, piece))
+        })?;
+        let (file, path, patience) = (Arc::new(file), path.to_owned(), patience.clone());
+        let mut opened =
+            Self { file, meta, path, patience, piece: Vec::new(), begin: 0, used: 0, is_over: false, ahead: None };
+        opened.put(piece)?;
+        Ok(opened)
+    }
+
+    /// Uses the next piece, and has the one behind it read.
+    fn put(&mut self, piece: Vec<u8>) -> io::Result<()> {
+        self.begin += self.piece.len() as u64;
+        (self.piece, self.used) = (piece, 0);
+        self.is_over = self.piece.len() < PIECE;
+        self.ahead = if self.is_over { None } else { Some(self.ask_for(self.begin + PIECE as u64)?) };
+        Ok(())
+    }
+
+    fn ask_for(&self, at: u64) -> io::Result<Pending<Vec<u8>>> {
+        let file = self.file.clone();
+        self.patience.begin(&self.path, move || piece_of(&file, at))
+    }
+}
+
+/// As many bytes as there are from here on, up to a piece.
+fn piece_of(file: &File, at: u64) -> io::Result<Vec<u8>> {
+    let mut piece = vec![0; PIECE];
+    let mut filled = 0;
+    while filled < PIECE {
+        match file.read_at(&mut piece[filled..], at + filled as u64) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    piece.truncate(filled);
+    Ok(piece)
+}
+
+impl Read for PatientFile {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.used == self.piece.len() && !self.is_over && !buffer.is_empty() {
+            let pending = match self.ahead.take() {
+                Some(pending) => pending,
+                None => self.ask_for(self.begin + self.piece.len() as u64)?,
+            };
+            let piece = pending.wait(&self.path)?;
+            self.put(piece)?;
+        }
+        let n = (&self.piece[self.used..]).read(buffer)?;
+        self.used += n;
+        Ok(n)
+    }
+}
+
+impl FileContent for PatientFile {
+    fn metadata(&self) -> io::Result<Metadata> {
+        Ok(self.meta.clone())
+    }
+}
+
+impl Seek for PatientFile {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let here = self.begin + self.used as u64;
+        let to = match to {
+            SeekFrom::Start(to) => Some(to),
+            SeekFrom::Current(by) => here.checked_add_signed(by),
+            SeekFrom::End(by) => self.meta.len().checked_add_signed(by),
+        };
+        let to = to.ok_or(io::ErrorKind::InvalidInput)?;
+        if to != here {
+            (self.piece, self.used, self.begin) = (Vec::new(), 0, to);
+            (self.is_over, self.ahead) = (false, None);
+        }
+        Ok(to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_does_not_come_back_is_left_and_its_place_not_asked_until_it_does() {
+        let patience = Patience::new(Duration::from_millis(20));
+        let (path, other) = (Path::new("/away/folder/file"), Path::new("/elsewhere/file"));
+        let (end, ended) = mpsc::channel::<()>();
+        let hung = patience.within(path, move || {
+            let _ = ended.recv();
+            Ok(())
+        });
+        assert_eq!(hung.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(patience.mute_place(Path::new("/away/folder/next")), Some("/away/folder".into()));
+        // Not even begun: there would be no end of threads.
+        let next = patience.within(path, || -> io::Result<()> { unreachable!() });
+        assert_eq!(next.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let patient = Patience { limit: Duration::from_secs(60), ..patience.clone() };
+        assert_eq!(patient.within(other, || Ok(7)).unwrap(), 7);
+        drop(end);
+        let mut turns = 0;
+        while patience.mute_place(path).is_some() {
+            turns += 1;
+            assert!(turns < 1_000_000_000, "it never answered");
+            std::thread::yield_now();
+        }
+        assert_eq!(patient.within(path, || Ok(8)).unwrap(), 8);
+    }
+
+    #[test]
+    fn threads_are_used_again() {
+        let patience = Patience::new(Duration::from_secs(60));
+        let ids: Vec<_> =
+            (0..5).map(|_| patience.within(Path::new("/d/f"), || Ok(std::thread::current().id())).unwrap()).collect();
+        assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+        let panicked = patience.within(Path::new("/d/f"), || -> io::Result<()> { panic!("on purpose") });
+        assert!(panicked.unwrap_err().to_string().contains("panicked"));
+        assert_eq!(patience.within(Path::new("/d/f"), || Ok(1)).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_file_comes_whole_from_wherever_it_is_read() {
+        let patience = Patience::new(Duration::from_secs(60));
+        let folder = tempfile::tempdir().unwrap();
+        for len in [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE, 3 * PIECE + 17] {
+            let path = folder.path().join(len.to_string());
+            let content: Vec<u8> = (0..len).map(|at| (at * 31 % 251) as u8).collect();
+            std::fs::write(&path, &content).unwrap();
+            let name = path.clone();
+            let mut file = PatientFile::open(&patience, &path, move || File::open(name)).unwrap();
+            assert_eq!(file.metadata().unwrap().len(), len as u64);
+            let mut read = Vec::new();
+            file.read_to_end(&mut read).unwrap();
+            assert!(read == content, "{len}");
+            for at in [0, len / 2, len, len + 5] {
+                file.seek(SeekFrom::Start(at as u64)).unwrap();
+                let mut few = [0; 3];
+                let n = file.read(&mut few).unwrap();
+                assert_eq!(few[..n], content[at.min(len)..(at + n).min(len)], "{len} at {at}");
+                assert_eq!(file.stream_position().unwrap(), (at + n) as u64);
+                let mut rest = Vec::new();
+                file.read_to_end(&mut rest).unwrap();
+                assert!(rest == content[(at + n).min(len)..], "{len} behind {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_file_system_of_a_path_is_known_by_its_name() {
+        let mounts = "1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 8:2 / /data rw - nfs a rw\n3 1 8:3 / /data/my\\040disk rw - nfs b rw\n";
+        let of = |path: &str| mount_point(Path::new(path), mounts);
+        assert_eq!(of("/data/x/y"), Some("/data".into()));
+        assert_eq!(of("/data/my disk/y"), Some("/data/my disk".into()));
+        assert_eq!((of("/database/y"), of("/etc/y")), (None, None));
+    }
+}

@@ -1,0 +1,159 @@
+//! A session in being: what its ends agreed on, and both ways between them.
+
+use super::batch::{BatchFile, Tap};
+use super::{ENDING_PATIENCE, TransferError};
+use crate::link::{Closer, Ending, Remote, Sink};
+use crate::throttle::Rate;
+use protocol::charset::Charset;
+use protocol::handshake::Negotiated;
+use protocol::mux::{Inbox, Outbox};
+use std::io::{self, Read, Write};
+use std::num::NonZeroU64;
+
+/// Bytes asked for by one read.
+const READ_SIZE: usize = 128 * 1024;
+
+/// A link whose two ends have agreed.
+pub struct Conversation {
+    /// What they agreed on.
+    pub agreed: Negotiated,
+    /// We are the server.
+    pub(super) server: bool,
+    /// What has come since, for the machine that takes the session up.
+    pub(super) inbox: Inbox,
+    pub(super) reader: LinkReader,
+    pub(super) writer: LinkWriter,
+    pub(super) closer: Closer,
+    /// What keeps the session for later.
+    pub(super) batch: Option<BatchFile>,
+    /// The other end is a batch file: it never listens, and knows nothing of what stands here.
+    pub(super) replay: bool,
+}
+
+impl Conversation {
+    /// Words and names in messages are in this set at our end (`--iconv`).
+    pub fn convert(&mut self, charset: Option<Charset>) {
+        self.inbox.convert(charset);
+        self.writer.out.convert(charset);
+    }
+
+    /// Says at most so many bytes in a second from now on.
+    pub fn limit(&mut self, bytes_per_second: NonZeroU64) {
+        let link = std::mem::replace(&mut self.writer.link, Box::new(io::sink()));
+        self.writer.link = Rate::new(bytes_per_second.get()).slow(link);
+    }
+
+    /// What has come since the handshake; from here on a machine holds it.
+    pub(super) fn take_inbox(&mut self) -> Inbox {
+        std::mem::take(&mut self.inbox)
+    }
+
+    /// Writes all that waits, and waits for bytes.
+    pub(super) fn exchange(&mut self) -> Result<&[u8], TransferError> {
+        self.writer.flush()?;
+        self.reader.read()
+    }
+}
+
+/// The reading half.
+pub(super) struct LinkReader {
+    link: Box<dyn Read + Send>,
+    buffer: Box<[u8]>,
+    pub(super) remote: Remote,
+    /// Bytes read.
+    pub(super) read: u64,
+    /// What keeps what is read.
+    pub(super) tap: Option<Tap>,
+}
+
+impl LinkReader {
+    pub(super) fn new(link: Box<dyn Read + Send>, remote: Remote) -> Self {
+        Self { link, buffer: vec![0; READ_SIZE].into(), remote, read: 0, tap: None }
+    }
+
+    /// Waits for bytes. The end of the stream is an error here: see [`TransferError::Remote`].
+    pub(super) fn read(&mut self) -> Result<&[u8], TransferError> {
+        match self.read_or_end()? {
+            0 => Err(TransferError::closed(&self.remote)),
+            n => Ok(&self.buffer[..n]),
+        }
+    }
+
+    /// Reads to the end of the stream, since what comes after the last word of a session means nothing, and waits for the
+    /// far end's program; gives how that ended, or `None` where it does not.
+    pub(super) fn await_end(&mut self) -> Result<Option<Ending>, TransferError> {
+        while self.read_or_end()? > 0 {}
+        Ok(self.remote.wait(ENDING_PATIENCE))
+    }
+
+    fn read_or_end(&mut self) -> Result<usize, TransferError> {
+        loop {
+            match self.link.read(&mut self.buffer) {
+                Ok(n) => {
+                    self.read += n as u64;
+                    if let Some(tap) = &mut self.tap {
+                        tap.hear(&self.buffer[..n])?;
+                    }
+                    return Ok(n);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(TransferError::from_io(error)),
+            }
+        }
+    }
+}
+
+/// The writing half, with what waits to be written.
+pub(super) struct LinkWriter {
+    link: Box<dyn Sink>,
+    /// What waits.
+    pub(super) out: Outbox,
+    /// Bytes written.
+    pub(super) written: u64,
+    /// What keeps what is written and recorded.
+    pub(super) batch: Option<BatchFile>,
+}
+
+impl LinkWriter {
+    pub(super) fn new(link: Box<dyn Sink>, out: Outbox) -> Self {
+        Self { link, out, written: 0, batch: None }
+    }
+
+    /// Writes all that waits.
+    pub(super) fn flush(&mut self) -> Result<(), TransferError> {
+        if let Some(batch) = &mut self.batch {
+            batch.write(&self.out.take_record())?;
+        }
+        if !self.out.is_empty() {
+            self.written += self.out.bytes().len() as u64;
+            self.out.hand_over(|bytes| self.link.give(bytes)).map_err(TransferError::from_io)?;
+        }
+        self.link.flush().map_err(TransferError::from_io)
+    }
+
+    /// Writes what waits where that is more than so many bytes.
+    pub(super) fn flush_beyond(&mut self, most: usize) -> Result<(), TransferError> {
+        if self.out.len() > most { self.flush() } else { Ok(()) }
+    }
+
+    /// Sends the names of `--files-from`, a piece at a time and after all that waits. Protocols before 31 want them outside
+    /// of all framing.
+    pub(super) fn send_names(
+        &mut self,
+        agreed: &Negotiated,
+        names: impl Iterator<Item = Result<Vec<u8>, TransferError>>,
+    ) -> Result<(), TransferError> {
+        self.flush()?;
+        for piece in names {
+            let piece = piece?;
+            if agreed.version >= 31 {
+                self.out.put(&piece);
+                self.flush()?;
+                continue;
+            }
+            self.written += piece.len() as u64;
+            self.link.write_all(&piece).and_then(|()| self.link.flush()).map_err(TransferError::from_io)?;
+        }
+        Ok(())
+    }
+}
