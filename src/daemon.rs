@@ -18,7 +18,7 @@ mod talk;
 
 pub use config::ConfigError;
 
-use crate::transfer::serve::complain;
+use crate::report::complain;
 use config::{Config, DaemonVariables, Parameters};
 use flags::DaemonFlags;
 use journal::Journal;

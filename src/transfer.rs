@@ -4,6 +4,7 @@ mod abort;
 mod basis;
 pub mod batch;
 pub(crate) mod charset;
+mod chmod;
 mod conversation;
 pub(crate) mod copy_as;
 pub mod dest;

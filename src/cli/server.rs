@@ -4,10 +4,11 @@ mod secluded;
 
 use crate::disk::{bound, trust_all_links};
 use crate::exit;
+use crate::report::complain;
 use crate::rsync::served;
 use crate::rsync::until::Until;
 use crate::transfer::copy_as::copy_as;
-use crate::transfer::serve::{complain, serve};
+use crate::transfer::serve::serve;
 use crate::transfer::{TransferError, charset};
 use crate::transport::stdio::{input, stdio};
 use protocol::PeerError;

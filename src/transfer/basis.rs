@@ -86,7 +86,7 @@ pub(super) struct Asked {
     /// An earlier try was found in its place.
     pub(super) partial: bool,
     /// The file's length, where its basis was not worth reading.
-    pub(super) spared: Option<u64>,
+    pub(super) asked_whole: Option<u64>,
     /// What the basis comes to as a whole, once its sums are out: a file that stays need not be read again.
     pub(super) whole: Option<Arc<OnceLock<Whole>>>,
 }

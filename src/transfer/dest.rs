@@ -331,7 +331,7 @@ impl Dest {
         let kind = beneath::kind(mode).unwrap_or(Kind::Special);
         let done = match self.fake {
             Fake::No => self.set_at(&dir, &temp, name, kind, attrs),
-            Fake::Yes => self.set_fake_at(&dir, &temp, name, kind, attrs, Some((mode, rdev))),
+            Fake::Yes => self.set_fake_at((&dir, &temp), name, kind, attrs, Some((mode, rdev))),
         };
         // What lacks an attribute is better than nothing; the caller hears of it all the same.
         let renamed = self.back_up_replaced(name).and_then(|()| output::rename(&dir, &temp, name));

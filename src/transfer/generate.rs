@@ -3,6 +3,7 @@
 mod alternatives;
 mod board;
 mod delete;
+mod delta_choice;
 mod entry;
 mod file;
 mod fuzzy;
@@ -12,7 +13,6 @@ mod names;
 mod rules;
 mod sums;
 mod tell;
-mod worth;
 
 use super::TransferError;
 use super::abort::LastWords;
@@ -22,6 +22,8 @@ use super::receive::{ReceiveObserver, ReceivePlan, ReceivingSide, Target};
 use board::BoardState;
 pub(super) use board::{Attempt, Board, Missed, Note};
 use delete::Deletion;
+pub(super) use delta_choice::{DeltaChoice, LARGE};
+use file::Turn;
 use fuzzy::Fuzzy;
 use links::Links;
 use protocol::PeerError;
@@ -34,7 +36,6 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-pub(super) use worth::{LARGE, Worth};
 
 /// Bytes that may wait in the outbox before they are said.
 const OUT_MOST: usize = 64 * 1024;
@@ -207,7 +208,7 @@ impl Work<'_> {
         let (mut last, mut since) = (0, Instant::now());
         loop {
             let board = self.board;
-            let ahead = board.lock().worth.too_far_ahead();
+            let ahead = board.lock().delta_choice.too_far_ahead();
             let Some(ahead) = ahead else { return Ok(()) };
             self.pass_notes()?;
             self.writer.flush()?;
@@ -215,10 +216,10 @@ impl Work<'_> {
                 (last, since) = (ahead, Instant::now());
             }
             let mut state = board.lock();
-            let left = state.worth.patience().saturating_sub(since.elapsed());
+            let left = state.delta_choice.patience().saturating_sub(since.elapsed());
             if left.is_zero() || state.over {
-                state.worth.give_up_waiting();
-            } else if state.notes.is_empty() && !state.failed && state.worth.too_far_ahead() == Some(last) {
+                state.delta_choice.give_up_waiting();
+            } else if state.notes.is_empty() && !state.failed && state.delta_choice.too_far_ahead() == Some(last) {
                 let limit = self.keep_alive_every().map_or(left, |every| every.min(left));
                 let (state, timed_out) = board.wait(state, Some(limit));
                 drop(state);
@@ -271,9 +272,8 @@ impl Work<'_> {
     fn again(&mut self, ndx: Ndx) -> Result<(), TransferError> {
         let Some(list) = self.lists.find(ndx).cloned() else { return Ok(()) };
         let (Some(entry), Some(dest)) = (list.get(ndx), self.dest.clone()) else { return Ok(()) };
-        let name = self.target.name(entry);
-        let found = dest.stat(name).unwrap_or_default();
-        self.request(&dest, name, ndx, entry, found.as_ref(), true)
+        let found = dest.stat(self.target.name(entry)).unwrap_or_default();
+        self.request(&dest, ndx, entry, found.as_ref(), Turn::Redo)
     }
 
     /// Does what the receiver noted so far.

@@ -6,7 +6,7 @@
 mod expected;
 mod group;
 mod incoming;
-mod inflow;
+mod link_pace;
 mod lists;
 mod rebuild;
 mod target;
@@ -16,9 +16,9 @@ use super::TransferError;
 use super::abort::{await_hang_up, is_link, within};
 use super::batch::Tap;
 use super::conversation::{Conversation, LinkReader};
-use super::dest::{Preserve, in_place};
+use super::dest::in_place;
 use super::filters::{self, ClientRules};
-use super::generate::{Board, Generate, Note, Worth};
+use super::generate::{Board, DeltaChoice, Generate, Note};
 use super::guard::Guard;
 use super::item::Item;
 use crate::link::Ending;
@@ -28,7 +28,6 @@ use lists::Lists;
 use protocol::PeerError;
 use protocol::args::Options;
 use protocol::checksum::Sum;
-use protocol::chmod::Chmod;
 use protocol::filter::{self, Rule, RuleSet, Side};
 use protocol::flist::{FileEntry, FileList, ListLimits};
 use protocol::generator::DeleteCounts;
@@ -137,7 +136,7 @@ pub fn receive(
     plan: &ReceivePlan,
     observer: &dyn ReceiveObserver,
 ) -> Result<Received, TransferError> {
-    receive_judging(conversation, plan, observer, Worth::new)
+    receive_judging(conversation, plan, observer, DeltaChoice::new)
 }
 
 /// The same, with what is known beforehand of bases, and whether they are judged at all.
@@ -145,11 +144,11 @@ fn receive_judging(
     mut conversation: Conversation,
     plan: &ReceivePlan,
     observer: &dyn ReceiveObserver,
-    worth: impl FnOnce(bool) -> Worth,
+    choice: impl FnOnce(bool) -> DeltaChoice,
 ) -> Result<Received, TransferError> {
     let mut session = Receiving::begin(&mut conversation, plan, observer)?;
     match session.prepare(&mut conversation) {
-        Ok(Some(prepared)) => session.rebuild(conversation, prepared, worth),
+        Ok(Some(prepared)) => session.rebuild(conversation, prepared, choice),
         Ok(None) => {
             let Conversation { reader, writer, .. } = conversation;
             let (written_bytes, read_bytes) = (writer.written, reader.read);
@@ -314,7 +313,7 @@ impl Receiving<'_> {
         self,
         mut conversation: Conversation,
         prepared: Prepared,
-        worth: impl FnOnce(bool) -> Worth,
+        choice: impl FnOnce(bool) -> DeltaChoice,
     ) -> Result<Received, TransferError> {
         let Self { plan, observer, mut receiver, mut received, recorded } = self;
         let Prepared { mut lists, rules, target } = prepared;
@@ -323,7 +322,7 @@ impl Receiving<'_> {
         let settled = options.whole_file || options.no_whole_file || options.only_write_batch || in_place(options);
         // What is recorded is to be small, and a batch file or an old sender does not say what it leaves out.
         let judges = !settled && !recorded && !conversation.replay && agreed.version >= 30;
-        let board = Board::new(agreed.compat.has(Compat::INC_RECURSE), worth(judges));
+        let board = Board::new(agreed.compat.has(Compat::INC_RECURSE), choice(judges));
         board.io_error.fetch_or(received.io_error, Ordering::AcqRel);
         for created in target.created.iter().filter(|_| plan.names > 0) {
             let text = [&created[..], b"\n"].concat();
@@ -377,29 +376,6 @@ pub(super) struct ReceivingSide<'a> {
     pub(super) target: &'a Target,
     pub(super) board: &'a Board,
     pub(super) observer: &'a dyn ReceiveObserver,
-}
-
-/// What `--chmod` asks for.
-pub(super) fn chmod(options: &Options) -> Result<Option<Chmod>, TransferError> {
-    let Some(text) = &options.chmod else { return Ok(None) };
-    let bad =
-        || TransferError::Usage(format!("Invalid argument passed to --chmod ({})", String::from_utf8_lossy(text)));
-    Chmod::parse(text).map(Some).ok_or_else(bad)
-}
-
-/// Which attributes the options carry over.
-pub(super) fn preserve(options: &Options) -> Preserve {
-    Preserve {
-        mtime: options.times,
-        // Backups beside the files touch every directory.
-        dir_times: !(options.omit_dir_times || options.backup && options.backup_dir.is_none()),
-        symlink_times: !options.omit_link_times,
-        perms: options.perms,
-        executability: options.executability,
-        owner: options.owner,
-        group: options.group,
-        atime: options.atimes > 0,
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The files that arguments name, as a source to send from; the same for a server and for a client.
 
+use super::chmod;
 use super::dest::umask;
-use super::receive::chmod;
 use super::serve::tells_mounts;
 use super::source::{Arguments, Hooks, ListError, Lister, ScanError, ScanOptions, Severity, Walk};
 use super::{Listing, Source, TransferError, ids};
@@ -107,7 +107,7 @@ impl<'a> Scanned<'a> {
             Lister::new(Walk::new(&scan_options(options), hooks), incremental, Sorting::of(agreed.version));
         let list = if incremental { lister.first(arguments) } else { lister.whole(arguments) };
         let list = list.map_err(refused)?;
-        let mut source = Self { lister, options, told: ids::Told::default(), chmod: chmod(options)?, trouble };
+        let mut source = Self { lister, options, told: ids::Told::default(), chmod: chmod::asked(options)?, trouble };
         Ok((source.listing(list)?, source))
     }
 

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::exit;
 use crate::link::Link;
-use crate::report::Ledger;
 use crate::report::ledger::Transferred;
+use crate::report::{self, Ledger};
 use protocol::args::{ItemDetail, Options, ServerArgs};
 use protocol::checksum::Sum;
 use protocol::filter::{RuleSet, Side as RuleSide};
@@ -23,7 +23,7 @@ use protocol::mux::{IO_GENERAL, Message, TextKind};
 use protocol::sender::Request;
 use std::cell::OnceCell;
 use std::ffi::OsStr;
-use std::io::{self, Write};
+use std::io;
 use std::num::NonZeroU64;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -45,7 +45,7 @@ impl Served {
 /// Serves one session as the arguments say.
 pub fn serve(args: &ServerArgs, link: Link) -> Result<Served, TransferError> {
     let ledger = Ledger::of_server(args).unwrap_or_else(|why| {
-        complain(&why);
+        report::complain(&why);
         None
     });
     let served =
@@ -271,11 +271,6 @@ impl SendObserver for Report<'_> {
         }
         log_message(message);
     }
-}
-
-/// Says something on standard error, which an `ssh` carries beside the protocol. Nobody may be listening any more.
-pub(crate) fn complain(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
 }
 
 #[cfg(test)]

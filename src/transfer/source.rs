@@ -31,7 +31,7 @@ use crate::disk::beneath;
 use crate::disk::pinned::Pinned;
 use crate::disk::{reason, shown};
 use attributes::Attributes;
-use entry::described;
+use entry::{Inspected, described};
 pub(super) use filter::enter as enter_scope;
 pub(crate) use lister::{ListError, Lister};
 use operand::Operand;
@@ -267,7 +267,7 @@ impl<'h> Walk<'h> {
         if let Some((rules, scope)) = self.hooks.rules.zip(holding.as_ref()) {
             self.attributes.follow(rules.attributes_in(scope));
         }
-        let entry = self.entry(&dir, &leaf, operand.name.clone(), at, &stat, class);
+        let entry = self.entry(&Inspected { dir: &dir, leaf: &leaf, at, stat: &stat }, operand.name.clone(), class);
         found.extend(entry.map(|entry| Listed { entry, at, folder }));
         Ok(())
     }
@@ -443,7 +443,7 @@ impl<'h> Walk<'h> {
         if self.hooks.guard.is_some_and(|guard| guard.readable_only) && kind != Some(Kind::Symlink) && !readable() {
             return None;
         }
-        let entry = self.entry(dir, leaf, name, at, &stat, class)?;
+        let entry = self.entry(&Inspected { dir, leaf, at, stat: &stat }, name, class)?;
         if !descends {
             return Some(Listed { entry, at, folder: None });
         }

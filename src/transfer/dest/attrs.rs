@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use protocol::args::Options;
 use protocol::flist::{FileEntry, Kind};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid};
 use rustix::io::Errno;
@@ -35,6 +36,23 @@ pub struct Preserve {
     pub group: bool,
     /// Access times (`-U`), of all but directories.
     pub atime: bool,
+}
+
+impl Preserve {
+    /// What the options carry over.
+    pub(in crate::transfer) fn of(options: &Options) -> Self {
+        Self {
+            mtime: options.times,
+            // Backups beside the files touch every directory.
+            dir_times: !(options.omit_dir_times || options.backup && options.backup_dir.is_none()),
+            symlink_times: !options.omit_link_times,
+            perms: options.perms,
+            executability: options.executability,
+            owner: options.owner,
+            group: options.group,
+            atime: options.atimes > 0,
+        }
+    }
 }
 
 /// Attributes to set; `None` leaves one alone.
@@ -159,7 +177,7 @@ impl Dest {
         attrs: &Attrs,
     ) -> Result<(), DestError> {
         if self.fake == Fake::Yes {
-            return self.set_fake_at(dir, leaf, name, kind, attrs, None);
+            return self.set_fake_at((dir, leaf), name, kind, attrs, None);
         }
         if let Some((uid, gid)) = attrs.owners() {
             let done = rustix::fs::chownat(dir, leaf, uid, gid, AtFlags::SYMLINK_NOFOLLOW);

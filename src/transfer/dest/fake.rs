@@ -83,8 +83,7 @@ impl Dest {
     /// [`Dest::set_claim`] and the times of what stands at `leaf`.
     pub(super) fn set_fake_at(
         &self,
-        dir: &OwnedFd,
-        leaf: &[u8],
+        (dir, leaf): (&OwnedFd, &[u8]),
         name: &[u8],
         kind: Kind,
         attrs: &Attrs,

@@ -4,8 +4,7 @@
 use super::Work;
 use super::entry::same_node;
 use super::tell::report;
-use crate::transfer::dest::{Attrs, Dest, DestError, Found, Further, FurtherChange};
-use crate::transfer::receive::preserve;
+use crate::transfer::dest::{Attrs, Dest, DestError, Found, Further, FurtherChange, Preserve};
 use protocol::args::{AltKind, ItemDetail};
 use protocol::flist::{FileEntry, Kind, Ndx};
 use protocol::item::{ItemFlags, ItemHeader};
@@ -54,7 +53,7 @@ impl Work<'_> {
             return self.over_what_stands(dest, name, entry, found, kind);
         }
         let base = self.best(dest, name, entry).filter(|base| base.level > Match::Kind)?;
-        Some(self.take_over(dest, name, entry, None, base, kind))
+        Some(self.take_over(dest, entry, None, (base, kind)))
     }
 
     /// What stands here already gives way only to a perfect match, and to no mere copy of it.
@@ -73,18 +72,17 @@ impl Work<'_> {
         if (found.dev, found.ino) == (base.found.dev, base.found.ino) {
             return None;
         }
-        Some(self.take_over(dest, name, entry, Some(found), base, kind))
+        Some(self.take_over(dest, entry, Some(found), (base, kind)))
     }
 
     fn take_over(
         &mut self,
         dest: &Dest,
-        name: &[u8],
         entry: &FileEntry,
         found: Option<&Found>,
-        base: Base,
-        kind: AltKind,
+        (base, kind): (Base, AltKind),
     ) -> Result<TakenOver, DestError> {
+        let name = self.target.name(entry);
         let (header, same) = differs_from(&base);
         let mut taken = TakenOver { header, same, unknown: Vec::new() };
         let Some(from) = dest.alternative(base.number) else { return Ok(taken) };
@@ -102,7 +100,7 @@ impl Work<'_> {
         }
         taken.header.flags = taken.header.flags.with(ItemFlags::TIME, !same && self.has_new_time(entry));
         if !self.options.dry_run {
-            let attrs = dest.wanted(entry, &preserve(self.options), None);
+            let attrs = dest.wanted(entry, &Preserve::of(self.options), None);
             dest.copy_from(from, name, &attrs)?;
         }
         taken.unknown = self.further_of_base(dest, name, entry, base)?;
@@ -273,7 +271,7 @@ impl Work<'_> {
     pub(super) fn alternative_dir(&mut self, dest: &Dest, name: &[u8], entry: &FileEntry) -> Option<TakenOver> {
         self.options.alt_kind?;
         let base = self.best(dest, name, entry)?;
-        let preserve = preserve(self.options);
+        let preserve = Preserve::of(self.options);
         let (mut header, same) = differs_from(&base);
         let untold = preserve.mtime && !preserve.dir_times;
         header.flags = header.flags.and(ItemFlags::LOCAL_CHANGE).with(ItemFlags::TIME, untold);

@@ -1,6 +1,6 @@
 //! What generator and receiver tell each other.
 
-use super::worth::Worth;
+use super::delta_choice::DeltaChoice;
 use crate::transfer::TransferError;
 use crate::transfer::abort::LastWords;
 use crate::transfer::basis::Proposals;
@@ -55,7 +55,7 @@ pub(super) struct BoardState {
     pub(super) complaints: u64,
     orders: Segments<Orders>,
     /// What bases have cost and saved.
-    pub(super) worth: Worth,
+    pub(super) delta_choice: DeltaChoice,
     /// The file whose sums are on their way to the sender.
     pub(super) summing: Option<Ndx>,
 }
@@ -89,7 +89,7 @@ pub(in crate::transfer) enum Missed {
 }
 
 impl Board {
-    pub(in crate::transfer) fn new(incremental: bool, worth: Worth) -> Self {
+    pub(in crate::transfer) fn new(incremental: bool, delta_choice: DeltaChoice) -> Self {
         let state = BoardState {
             notes: VecDeque::new(),
             phase: 0,
@@ -100,7 +100,7 @@ impl Board {
             rests: false,
             complaints: 0,
             orders: Segments::new(incremental),
-            worth,
+            delta_choice,
             summing: None,
         };
         Self {
@@ -272,16 +272,16 @@ impl Board {
 
     /// A large file has come: so many of its bytes in this time of the link, and what it was built of if it has a basis.
     pub(in crate::transfer) fn learn(&self, brought: (u64, Duration), built: Option<Sent>) {
-        let worth = &mut self.lock().worth;
-        worth.brought(brought.0, brought.1, built.is_some());
+        let choice = &mut self.lock().delta_choice;
+        choice.brought(brought.0, brought.1, built.is_some());
         if let Some(sent) = built {
-            worth.built(sent.literal_bytes, sent.matched_bytes);
+            choice.built(sent.literal_bytes, sent.matched_bytes);
         }
     }
 
     /// A file of so many bytes that was asked for whole though it has a basis has come, or will not.
     pub(in crate::transfer) fn whole_came(&self, len: u64) {
-        self.lock().worth.whole_came(len);
+        self.lock().delta_choice.whole_came(len);
         self.bell.notify_all();
     }
 

@@ -6,8 +6,7 @@ use super::tell::{header, report};
 use crate::disk::links::is_unsafe;
 use crate::disk::shown;
 use crate::transfer::TransferError;
-use crate::transfer::dest::{Attrs, Dest, DestError, Found};
-use crate::transfer::receive::preserve;
+use crate::transfer::dest::{Attrs, Dest, DestError, Found, Preserve};
 use protocol::flist::{DirClass, FileEntry, Kind, Ndx};
 use protocol::item::{ItemFlags, ItemHeader};
 use protocol::mux::{Message, TextKind};
@@ -170,7 +169,7 @@ impl Work<'_> {
                 Some(found) => found,
                 None => dest.make_dir(name, entry.mode)?,
             };
-            let wanted = dest.wanted(entry, &preserve(self.options), existing.as_ref());
+            let wanted = dest.wanted(entry, &Preserve::of(self.options), existing.as_ref());
             if let Err(error) = self.late.enter(dest, name, &wanted, &made) {
                 self.board.complain(&error.to_string());
             }
@@ -192,7 +191,7 @@ impl Work<'_> {
         found: Option<Found>,
     ) -> Result<Option<Made>, DestError> {
         let same_kind = found.filter(|found| found.kind() == Some(kind));
-        let wanted = dest.wanted(entry, &preserve(self.options), found.as_ref());
+        let wanted = dest.wanted(entry, &Preserve::of(self.options), found.as_ref());
         let mut flags = ItemFlags::NEW.and(ItemFlags::LOCAL_CHANGE);
         let mut taken = None;
         if let Some(found) = &same_kind {

@@ -1,13 +1,12 @@
 //! What is done about a regular file: nothing, something here, or a request.
 
 use super::Work;
+use super::delta_choice::{AskFor, Judgement};
 use super::tell::{report, reported};
-use super::worth::{DeltaChoice, Way};
 use crate::disk::digest::sum_of;
 use crate::transfer::TransferError;
 use crate::transfer::basis::{Asked, Basis};
-use crate::transfer::dest::{Attrs, Dest, DestError, Found, Further, Stamp, in_place, same_mtime};
-use crate::transfer::receive::preserve;
+use crate::transfer::dest::{Attrs, Dest, DestError, Found, Further, Preserve, Stamp, in_place, same_mtime};
 use protocol::checksum::Checksum;
 use protocol::flist::{FileEntry, Kind, Ndx};
 use protocol::item::{ItemFlags, ItemHeader};
@@ -26,6 +25,14 @@ struct Choice {
     compared: Option<Found>,
     /// An earlier try was found in its place.
     partial: bool,
+}
+
+/// Whether a file is asked for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    First,
+    /// What came was not what it should be.
+    Redo,
 }
 
 impl Work<'_> {
@@ -70,7 +77,7 @@ impl Work<'_> {
         if let Some(found) = found.filter(|found| self.is_up_to_date(dest, name, entry, found)) {
             let change = self.change(dest, entry, &found);
             // Told by its bytes, a file gets its exact time too, though a fraction of a second is not worth a word.
-            let wanted = dest.wanted(entry, &preserve(self.options), Some(&found));
+            let wanted = dest.wanted(entry, &Preserve::of(self.options), Some(&found));
             let exact = wanted.differing_from(&found, -1);
             if !self.options.dry_run {
                 let attrs = if self.options.checksum { &exact } else { &change };
@@ -102,7 +109,7 @@ impl Work<'_> {
         if self.options.append > 0 && found.is_some_and(|found| found.len >= entry.len && !device) {
             return Ok(());
         }
-        self.request(dest, name, ndx, entry, found.as_ref(), false)
+        self.request(dest, ndx, entry, found.as_ref(), Turn::First)
     }
 
     /// Before attributes of a file change that an alternative has under this name, too: it becomes a file of its own.
@@ -159,12 +166,12 @@ impl Work<'_> {
     pub(super) fn request(
         &mut self,
         dest: &Dest,
-        name: &[u8],
         ndx: Ndx,
         entry: &FileEntry,
         found: Option<&Found>,
-        redo: bool,
+        turn: Turn,
     ) -> Result<(), TransferError> {
+        let (name, redo) = (self.target.name(entry), turn == Turn::Redo);
         let choice = self.choose(dest, name, entry, found);
         let mut header = ItemHeader { flags: ItemFlags::TRANSFER, ..ItemHeader::default() };
         header.flags = match found.or(choice.compared.as_ref()) {
@@ -196,8 +203,8 @@ impl Work<'_> {
         let there = found.is_some() || choice.basis != Basis::Destination;
         let opens = there && (usable || append);
         let mut basis = if opens { choice.basis.open(dest, name).unwrap_or_default() } else { None };
-        let spared = !redo && self.is_spared(name, entry, &choice, found);
-        if spared {
+        let asked_whole = !redo && self.is_asked_whole(name, entry, &choice, found);
+        if asked_whole {
             basis = None;
         }
         let head = match basis.as_mut().map(length) {
@@ -207,12 +214,12 @@ impl Work<'_> {
         let may_stay =
             choice.basis == Basis::Destination && head.count > 0 && !append && !redo && is_quick(self.agreed.checksum);
         let stamp = basis.as_ref().filter(|_| may_stay && !in_place(self.options)).and_then(|basis| {
-            dest.may_stay(basis, entry, self.options, &preserve(self.options)).filter(Stamp::is_settled)
+            dest.may_stay(basis, entry, self.options, &Preserve::of(self.options)).filter(Stamp::is_settled)
         });
         let whole = stamp.map(|stamp| (stamp, Arc::default()));
         let told = whole.as_ref().map(|(_, whole)| Arc::clone(whole));
-        let spared = spared.then_some(entry.len);
-        let asked = Asked { basis: choice.basis, head, append, partial: choice.partial, spared, whole: told };
+        let asked_whole = asked_whole.then_some(entry.len);
+        let asked = Asked { basis: choice.basis, head, append, partial: choice.partial, asked_whole, whole: told };
         self.board.proposals.put(ndx, asked);
         self.board.ask(ndx);
         self.speaker.request(ndx, &header, &head, &mut self.writer.out);
@@ -234,7 +241,7 @@ impl Work<'_> {
 
     /// Whether a file is asked for whole because its basis is not worth reading. What an earlier try may have left always
     /// is, and so is what had to be looked for.
-    fn is_spared(&mut self, name: &[u8], entry: &FileEntry, choice: &Choice, found: Option<&Found>) -> bool {
+    fn is_asked_whole(&mut self, name: &[u8], entry: &FileEntry, choice: &Choice, found: Option<&Found>) -> bool {
         let old = match choice.basis {
             Basis::Destination => found,
             Basis::Alternative(_) => choice.compared.as_ref(),
@@ -244,19 +251,19 @@ impl Work<'_> {
         if self.options.partial && old.len < entry.len {
             return false;
         }
-        let delta = {
-            let worth = &mut self.board.lock().worth;
-            let delta = worth.judge(old.len, entry.len);
-            if delta.way == Way::Whole {
-                worth.asked_whole(entry.len);
+        let judgement = {
+            let choice = &mut self.board.lock().delta_choice;
+            let judgement = choice.judge(old.len, entry.len);
+            if judgement.way == AskFor::Whole {
+                choice.asked_whole(entry.len);
             }
-            delta
+            judgement
         };
-        if delta.way == Way::Delta {
+        if judgement.way == AskFor::Delta {
             return false;
         }
         if self.plan.tells_ways {
-            let DeltaChoice { sums, news, whole, .. } = delta;
+            let Judgement { sums, news, whole, .. } = judgement;
             let why = format!(
                 " is asked for whole: {whole:.3}s on the link, instead of {sums:.3}s for sums and {news:.3}s on the link"
             );

@@ -58,7 +58,7 @@ impl Work<'_> {
             self.writer.flush()?;
             let mut state = self.board.lock();
             state.summing = None;
-            state.worth.summed(head.basis_len(), took);
+            state.delta_choice.summed(head.basis_len(), took);
         }
         Ok(())
     }

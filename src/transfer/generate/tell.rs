@@ -1,9 +1,8 @@
 //! What the other side, and the user, hear of an entry.
 
 use super::Work;
-use crate::transfer::dest::{Attrs, Dest, Found, Further};
+use crate::transfer::dest::{Attrs, Dest, Found, Further, Preserve};
 use crate::transfer::item::Item;
-use crate::transfer::receive::preserve;
 use protocol::args::ItemDetail;
 use protocol::flist::{DirClass, FileEntry, Ndx};
 use protocol::item::{ItemFlags, ItemHeader, XattrLists};
@@ -109,7 +108,7 @@ impl Work<'_> {
 
     /// What of an existing entry's attributes is not yet as the options want it.
     pub(super) fn change(&self, dest: &Dest, entry: &FileEntry, found: &Found) -> Attrs {
-        let wanted = dest.wanted(entry, &preserve(self.options), Some(found));
+        let wanted = dest.wanted(entry, &Preserve::of(self.options), Some(found));
         wanted.differing_from(found, self.options.modify_window)
     }
 

@@ -3,7 +3,7 @@
 use crate::disk::{reason, shown};
 use crate::transfer::TransferError;
 use crate::transfer::basis::{Asked, Basis};
-use crate::transfer::dest::{Attrs, Dest, DestError, Found, Fsync, Further, Output, Stamp, Values, in_place};
+use crate::transfer::dest::{Attrs, Dest, DestError, Found, Fsync, Further, Output, Preserve, Stamp, Values, in_place};
 use crate::transfer::receive::group::Unsynced;
 use crate::transfer::send::Sent;
 use protocol::args::Options;
@@ -122,7 +122,7 @@ impl Incoming<'_> {
         let resumes = self.asked.basis == Basis::Partial && agreed.compat.has(Compat::INPLACE_PARTIAL_DIR);
         let replaces = self.asked.basis == Basis::Destination && !in_place(options) && !self.asked.append;
         if let (true, Some(basis)) = (replaces && !self.asked.partial, &self.basis) {
-            let stamp = dest.may_stay(basis, entry, options, &super::preserve(options));
+            let stamp = dest.may_stay(basis, entry, options, &Preserve::of(options));
             self.stays = stamp.map(|stamp| Staying { stamp, hashed: 0 });
             if self.stays.is_some() {
                 return Ok(());
@@ -273,7 +273,7 @@ impl Incoming<'_> {
         // Without -p a new file has the permissions of the one it is built upon.
         let basis = || self.basis.as_ref().and_then(|file| Some(Found::from(rustix::fs::fstat(file).ok()?)));
         let existing = existing.filter(|found| found.kind() == entry.kind()).or_else(basis);
-        Ok(dest.wanted(entry, &super::preserve(options), existing.as_ref()))
+        Ok(dest.wanted(entry, &Preserve::of(options), existing.as_ref()))
     }
 
     /// Verifies the file and gives it its name and attributes.

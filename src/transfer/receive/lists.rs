@@ -1,8 +1,9 @@
 //! The file list at the receiving side, as it comes and as long as it is needed.
 
-use super::{ReceivePlan, Received, chmod};
+use super::{ReceivePlan, Received};
 use crate::disk::links;
 use crate::transfer::TransferError;
+use crate::transfer::chmod;
 use crate::transfer::dest::umask;
 use crate::transfer::generate::{Board, Note};
 use crate::transfer::ids::IdMap;
@@ -42,9 +43,9 @@ impl Lists {
         let segments = Segments::new(agreed.compat.has(Compat::INC_RECURSE));
         let ids = IdMap::new(options)?;
         for trouble in &ids.unknown {
-            crate::transfer::serve::complain(trouble);
+            crate::report::complain(trouble);
         }
-        Ok(Self { segments, ids, chmod: chmod(options)?, complete: false, words: Vec::new(), who: "Receiver" })
+        Ok(Self { segments, ids, chmod: chmod::asked(options)?, complete: false, words: Vec::new(), who: "Receiver" })
     }
 
     /// Takes a list that has arrived.

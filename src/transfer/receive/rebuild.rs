@@ -2,15 +2,15 @@
 
 use super::group::{self, Unsynced};
 use super::incoming::{Ending as FileEnding, Incoming, Trouble};
-use super::inflow::Inflow;
+use super::link_pace::LinkPace;
 use super::lists::Lists;
-use super::{ReceiveObserver, ReceivePlan, Received, ReceivingSide, Target, preserve};
+use super::{ReceiveObserver, ReceivePlan, Received, ReceivingSide, Target};
 use crate::disk::shown;
 use crate::transfer::TransferError;
 use crate::transfer::basis::Asked;
 use crate::transfer::batch;
 use crate::transfer::conversation::LinkReader;
-use crate::transfer::dest::{Dest, Further};
+use crate::transfer::dest::{Dest, Further, Preserve};
 use crate::transfer::generate::{Attempt, Board, LARGE, Missed, Note};
 use crate::transfer::item::Item;
 use crate::transfer::send::Sent;
@@ -56,11 +56,11 @@ struct Current<'a> {
     again: bool,
     incoming: Incoming<'a>,
     /// How fast a large one comes.
-    inflow: Option<Inflow>,
+    pace: Option<LinkPace>,
     /// It is over a basis.
     built: bool,
     /// Its length, where its basis was not worth reading.
-    spared: Option<u64>,
+    asked_whole: Option<u64>,
 }
 
 /// A file that comes in, with what was said of it.
@@ -124,12 +124,12 @@ impl Rebuild<'_> {
             let Some(event) = receiver.poll()? else {
                 // Nothing that is here already waits for what is not.
                 self.sync(dest);
-                let inflow = self.current.as_mut().and_then(|current| {
-                    Some((current.inflow.as_mut()?, !self.board.is_summing(current.arrival.ndx), Instant::now()))
+                let pace = self.current.as_mut().and_then(|current| {
+                    Some((current.pace.as_mut()?, !self.board.is_summing(current.arrival.ndx), Instant::now()))
                 });
                 let heard = reader.read()?;
-                if let Some((inflow, counts, began)) = inflow {
-                    inflow.read(began, Instant::now(), counts);
+                if let Some((pace, counts, began)) = pace {
+                    pace.read(began, Instant::now(), counts);
                 }
                 receiver.feed(heard)?;
                 continue;
@@ -241,7 +241,7 @@ impl Rebuild<'_> {
             Message::NoSend(ndx) => {
                 let link = self.entry_of_any_kind(ndx)?.extra.link;
                 let asked = self.board.proposals.take(ndx);
-                if let Some(len) = asked.and_then(|asked| asked.spared) {
+                if let Some(len) = asked.and_then(|asked| asked.asked_whole) {
                     self.board.whole_came(len);
                 }
                 if self.board.take(ndx).is_some() {
@@ -287,7 +287,7 @@ impl Rebuild<'_> {
             let Some(found) = dest.stat(name)?.filter(|found| found.kind() == entry.kind() && !entry.is_dir()) else {
                 return Ok(());
             };
-            let wanted = dest.wanted(entry, &preserve(self.options), Some(&found));
+            let wanted = dest.wanted(entry, &Preserve::of(self.options), Some(&found));
             dest.set_attrs(name, kind, &wanted.differing_from(&found, -1))
         });
         if let Err(error) = done {
@@ -316,14 +316,14 @@ impl Rebuild<'_> {
 
     fn begin(&mut self, dest: Option<&Dest>, arrival: Arrival, asked: Asked, attempt: Attempt) {
         let name = self.target.name(&arrival.entry);
-        let (spared, built) = (asked.spared, arrival.head.count > 0);
-        let inflow = (arrival.entry.len >= LARGE && !self.replay).then(Inflow::new);
+        let (asked_whole, built) = (asked.asked_whole, arrival.head.count > 0);
+        let pace = (arrival.entry.len >= LARGE && !self.replay).then(LinkPace::new);
         let mut incoming = Incoming::new(self.agreed, self.options, name, asked, arrival.head);
         if let Some(Err(trouble)) = dest.map(|dest| incoming.open(dest, &arrival.entry)) {
             self.board.complain(&trouble);
         }
         let again = attempt == Attempt::Second;
-        self.current = Some(Current { arrival, again, incoming, inflow, built, spared });
+        self.current = Some(Current { arrival, again, incoming, pace, built, asked_whole });
     }
 
     /// A file of a batch: taken if it is wanted here, and passed over if not.
@@ -395,8 +395,8 @@ impl Rebuild<'_> {
             return Ok(());
         }
         if let Some(current) = &mut self.current {
-            if let Some(inflow) = &mut current.inflow {
-                inflow.bring(bytes.len() as u64);
+            if let Some(pace) = &mut current.pace {
+                pace.bring(bytes.len() as u64);
             }
             match current.incoming.literal(dest, bytes, &mut self.block) {
                 Ok(()) => {}
@@ -426,10 +426,10 @@ impl Rebuild<'_> {
             return Ok(());
         }
         let Some(mut current) = self.current.take() else { return Ok(()) };
-        if let Some(inflow) = current.inflow.take() {
-            self.board.learn(inflow.end(Instant::now()), current.built.then_some(current.incoming.sent));
+        if let Some(pace) = current.pace.take() {
+            self.board.learn(pace.end(Instant::now()), current.built.then_some(current.incoming.sent));
         }
-        if let Some(len) = current.spared {
+        if let Some(len) = current.asked_whole {
             self.board.whole_came(len);
         }
         let (ndx, link) = (current.arrival.ndx, current.arrival.entry.extra.link);

@@ -27,21 +27,21 @@ fn bytes() -> &'static [u8] {
 }
 
 /// A disk of 16 MiB/s.
-fn slow_disk(open: bool) -> Worth {
-    let mut worth = Worth::new(open);
-    worth.summed(64 << 20, Duration::from_secs(4));
-    worth.brought(64 << 20, Duration::from_millis(64), false);
-    worth.built(32 << 20, 32 << 20);
-    worth
+fn slow_disk(open: bool) -> DeltaChoice {
+    let mut choice = DeltaChoice::new(open);
+    choice.summed(64 << 20, Duration::from_secs(4));
+    choice.brought(64 << 20, Duration::from_millis(64), false);
+    choice.built(32 << 20, 32 << 20);
+    choice
 }
 
 /// A link of 1 MiB/s.
-fn slow_link(open: bool) -> Worth {
-    let mut worth = Worth::new(open);
-    worth.summed(64 << 20, Duration::from_millis(64));
-    worth.brought(64 << 20, Duration::from_secs(64), false);
-    worth.built(32 << 20, 32 << 20);
-    worth
+fn slow_link(open: bool) -> DeltaChoice {
+    let mut choice = DeltaChoice::new(open);
+    choice.summed(64 << 20, Duration::from_millis(64));
+    choice.brought(64 << 20, Duration::from_secs(64), false);
+    choice.built(32 << 20, 32 << 20);
+    choice
 }
 
 /// A conversation with a sender in this process.
@@ -64,7 +64,7 @@ fn converse(work: &Path, options: &Options, rate: Rate) -> Conversation {
 }
 
 /// Pulls files with old copies; the bytes, and the words said.
-fn pull(work: &Path, options: &Options, rate: Rate, knowing: impl FnOnce(bool) -> Worth) -> (Sent, Vec<String>) {
+fn pull(work: &Path, options: &Options, rate: Rate, knowing: impl FnOnce(bool) -> DeltaChoice) -> (Sent, Vec<String>) {
     let session = converse(work, options, rate);
     let dst = work.join("dst");
     let plan = ReceivePlan { options: options.clone(), destination: dst, tells_ways: true, ..ReceivePlan::default() };
@@ -105,10 +105,10 @@ fn plain() -> Options {
 fn a_basis_is_left_unread_where_that_is_known_to_cost_more() {
     let all = (LEN + NEW) as u64;
     for (options, knowing, whole) in [
-        (plain(), slow_disk as fn(bool) -> Worth, true),
+        (plain(), slow_disk as fn(bool) -> DeltaChoice, true),
         (Options { backup: true, ..plain() }, slow_disk, true),
         (plain(), slow_link, false),
-        (plain(), Worth::new, false),
+        (plain(), DeltaChoice::new, false),
         (Options { no_whole_file: true, ..plain() }, slow_disk, false),
         (Options { inplace: true, ..plain() }, slow_disk, false),
         (Options { append: 1, ..plain() }, slow_disk, false),
@@ -143,11 +143,11 @@ fn what_comes_whole_shows_the_link() {
     let work = tempfile::tempdir().unwrap();
     files(work.path(), 18, "f");
     let fast = |open| {
-        let mut worth = Worth::new(open);
-        worth.summed(64 << 20, Duration::from_millis(32));
-        worth.brought(64 << 20, Duration::from_millis(6), false);
-        worth.built(32 << 20, 32 << 20);
-        worth
+        let mut choice = DeltaChoice::new(open);
+        choice.summed(64 << 20, Duration::from_millis(32));
+        choice.brought(64 << 20, Duration::from_millis(6), false);
+        choice.built(32 << 20, 32 << 20);
+        choice
     };
     let (sent, said) = pull(work.path(), &plain(), Rate::new(64 << 20), fast);
     are_whole(work.path(), 18);

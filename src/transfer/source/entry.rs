@@ -17,40 +17,21 @@ use crate::disk::pinned::Pinned;
 use crate::disk::shown;
 use crate::disk::{fake, links};
 
+/// What stands at a name.
+pub(super) struct Inspected<'a> {
+    /// The directory, and the name in it.
+    pub(super) dir: &'a OwnedFd,
+    pub(super) leaf: &'a [u8],
+    pub(super) at: Location,
+    pub(super) stat: &'a Stat,
+}
+
 impl Walk<'_> {
     /// The entry for a name, if the options and filters want it.
-    pub(super) fn entry(
-        &mut self,
-        dir: &OwnedFd,
-        leaf: &[u8],
-        name: Vec<u8>,
-        at: Location,
-        stat: &Stat,
-        class: DirClass,
-    ) -> Option<FileEntry> {
+    pub(super) fn entry(&mut self, inspected: &Inspected<'_>, name: Vec<u8>, class: DirClass) -> Option<FileEntry> {
+        let &Inspected { dir, leaf, at, stat } = inspected;
         let kind = beneath::kind(stat.st_mode);
-        if let Some(keep) = self.hooks.keep.as_mut().filter(|_| name != b".")
-            && !keep(&name, kind == Some(Kind::Dir))
-        {
-            return None;
-        }
-        let wanted = match kind {
-            Some(Kind::File | Kind::Dir) => true,
-            Some(Kind::Symlink) => self.options.links,
-            Some(Kind::Device) => self.options.devices,
-            Some(Kind::Special) => self.options.specials,
-            None => false,
-        };
-        if !self.converts(&name) {
-            (self.hooks.report)(
-                Severity::Unconverted,
-                format!("cannot convert filename: {}{NO_SUCH_LETTER}", shown(&name)),
-            );
-            self.io_error |= IO_GENERAL;
-            return None;
-        }
-        if !wanted {
-            (self.hooks.report)(Severity::Info, format!("skipping non-regular file \"{}\"", shown(&name)));
+        if !self.wants(&name, kind) {
             return None;
         }
         let mut entry = described(name, stat, class);
@@ -61,23 +42,11 @@ impl Walk<'_> {
             entry.extra.link = Some(LinkId { dev: stat.st_dev, ino: stat.st_ino });
         }
         match kind {
-            Some(Kind::Symlink) => match self.target(dir, leaf) {
-                Ok(target) if !self.converts(&target) => {
-                    let path = self.tree.full_path(&entry.name, at);
-                    let text = format!("cannot convert symlink data for: \"{}\"{NO_SUCH_LETTER}", shown(&path));
-                    (self.hooks.report)(Severity::Unconverted, text);
-                    self.io_error |= IO_GENERAL;
-                    return None;
-                }
-                Ok(target) => {
-                    entry.len = target.len() as u64;
-                    entry.extra.target = Some(target);
-                }
-                Err(error) => {
-                    self.failed("readlink", &self.tree.full_path(&entry.name, at), &error);
-                    return None;
-                }
-            },
+            Some(Kind::Symlink) => {
+                let target = self.target_to_tell(inspected, &entry.name)?;
+                entry.len = target.len() as u64;
+                entry.extra.target = Some(target);
+            }
             Some(Kind::File) => {
                 if let Some(sum) = &mut self.hooks.sum {
                     let opened = match stands_for_device(stat) && stat.st_size == 0 {
@@ -105,6 +74,51 @@ impl Walk<'_> {
             }
         }
         Some(entry)
+    }
+
+    /// Whether the caller and the options want what stands at a name, and the peer can be told of it.
+    fn wants(&mut self, name: &[u8], kind: Option<Kind>) -> bool {
+        if let Some(keep) = self.hooks.keep.as_mut().filter(|_| name != b".")
+            && !keep(name, kind == Some(Kind::Dir))
+        {
+            return false;
+        }
+        let wanted = match kind {
+            Some(Kind::File | Kind::Dir) => true,
+            Some(Kind::Symlink) => self.options.links,
+            Some(Kind::Device) => self.options.devices,
+            Some(Kind::Special) => self.options.specials,
+            None => false,
+        };
+        if !self.converts(name) {
+            let text = format!("cannot convert filename: {}{NO_SUCH_LETTER}", shown(name));
+            (self.hooks.report)(Severity::Unconverted, text);
+            self.io_error |= IO_GENERAL;
+            return false;
+        }
+        if !wanted {
+            (self.hooks.report)(Severity::Info, format!("skipping non-regular file \"{}\"", shown(name)));
+        }
+        wanted
+    }
+
+    /// Where a symlink leads; `None`, with words, where that cannot be read or told.
+    fn target_to_tell(&mut self, inspected: &Inspected<'_>, name: &[u8]) -> Option<Vec<u8>> {
+        let path = || self.tree.full_path(name, inspected.at);
+        match self.target(inspected.dir, inspected.leaf) {
+            Ok(target) if self.converts(&target) => Some(target),
+            Ok(_) => {
+                let text = format!("cannot convert symlink data for: \"{}\"{NO_SUCH_LETTER}", shown(&path()));
+                (self.hooks.report)(Severity::Unconverted, text);
+                self.io_error |= IO_GENERAL;
+                None
+            }
+            Err(error) => {
+                let path = path();
+                self.failed("readlink", &path, &error);
+                None
+            }
+        }
     }
 
     /// Whether a name can be told to the peer.

@@ -28,7 +28,7 @@ const AHEAD: (u32, u64) = (2, 64 << 20);
 
 /// How a file is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Way {
+pub(super) enum AskFor {
     /// With the sums of its basis.
     #[default]
     Delta,
@@ -38,8 +38,8 @@ pub(super) enum Way {
 
 /// A way, and what was expected of both, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(super) struct DeltaChoice {
-    pub(super) way: Way,
+pub(super) struct Judgement {
+    pub(super) way: AskFor,
     /// To read and sum the basis.
     pub(super) sums: f64,
     /// To bring what the basis lacks.
@@ -50,7 +50,7 @@ pub(super) struct DeltaChoice {
 
 /// What bases have cost and saved so far.
 #[derive(Debug)]
-pub(in crate::transfer) struct Worth {
+pub(in crate::transfer) struct DeltaChoice {
     /// Whether there is anything to judge: neither way was asked for by the user.
     open: bool,
     /// Seconds per byte of a basis.
@@ -60,7 +60,7 @@ pub(in crate::transfer) struct Worth {
     /// The share of a file that its basis lacks.
     news: Mean,
     /// The better way at last.
-    way: Way,
+    way: AskFor,
     /// Files since the other way was tried.
     alike: u32,
     /// Seconds that tries may cost.
@@ -91,7 +91,7 @@ impl Mean {
     }
 }
 
-impl Worth {
+impl DeltaChoice {
     /// Nothing is known yet; unless `open` all is asked for as a delta.
     pub(in crate::transfer) fn new(open: bool) -> Self {
         let (sums, link, news, way, alike, spare, ahead) = Default::default();
@@ -99,19 +99,19 @@ impl Worth {
     }
 
     /// How to ask for a file of `len` bytes that has a basis.
-    pub(super) fn judge(&mut self, basis_len: u64, len: u64) -> DeltaChoice {
+    pub(super) fn judge(&mut self, basis_len: u64, len: u64) -> Judgement {
         let seen = self.sums.bytes >= SUMMED_LEAST
             && (self.link.bytes >= BROUGHT_LEAST.0 || self.link.seconds >= BROUGHT_LEAST.1);
         let (true, Some(sums), Some(link), Some(news)) =
             (self.open && seen && basis_len >= LARGE, self.sums.value, self.link.value, self.news.value)
         else {
-            return DeltaChoice::default();
+            return Judgement::default();
         };
         let (sums, whole) = (sums * basis_len as f64, link * len as f64);
         let news = whole * news;
         let (better, cost, more) = match sums + news > whole * PAYS {
-            true => (Way::Whole, whole, sums + news - whole),
-            false => (Way::Delta, sums + news, whole - sums - news),
+            true => (AskFor::Whole, whole, sums + news - whole),
+            false => (AskFor::Delta, sums + news, whole - sums - news),
         };
         if better != self.way {
             (self.way, self.alike, self.spare) = (better, 0, 0.0);
@@ -123,16 +123,16 @@ impl Worth {
             (self.alike, self.spare) = (0, 0.0);
         }
         let way = match (better, tries) {
-            (Way::Whole, false) | (Way::Delta, true) => Way::Whole,
-            (Way::Delta, false) | (Way::Whole, true) => Way::Delta,
+            (AskFor::Whole, false) | (AskFor::Delta, true) => AskFor::Whole,
+            (AskFor::Delta, false) | (AskFor::Whole, true) => AskFor::Delta,
         };
-        DeltaChoice { way, sums, news, whole }
+        Judgement { way, sums, news, whole }
     }
 
     /// A basis was read and summed in this time, which is that of nothing else.
     pub(in crate::transfer) fn summed(&mut self, bytes: u64, took: Duration) {
         if bytes >= LARGE {
-            self.sums.learn_pace(bytes, took.as_secs_f64(), self.way == Way::Whole);
+            self.sums.learn_pace(bytes, took.as_secs_f64(), self.way == AskFor::Whole);
         }
     }
 
@@ -146,7 +146,7 @@ impl Worth {
             self.link.bytes += bytes;
             self.link.seconds += seconds;
         } else {
-            self.link.learn_pace(bytes, seconds, self.way == Way::Delta && !over_basis);
+            self.link.learn_pace(bytes, seconds, self.way == AskFor::Delta && !over_basis);
         }
     }
 
@@ -154,7 +154,7 @@ impl Worth {
     pub(in crate::transfer) fn built(&mut self, literal_bytes: u64, matched_bytes: u64) {
         let bytes = literal_bytes + matched_bytes;
         if bytes >= LARGE {
-            self.news.learn(bytes, literal_bytes as f64 / bytes as f64, self.way == Way::Whole);
+            self.news.learn(bytes, literal_bytes as f64 / bytes as f64, self.way == AskFor::Whole);
         }
     }
 
@@ -204,22 +204,22 @@ mod tests {
     }
 
     /// Plays files that have a basis of their own length; how many were asked for whole, and the seconds it took.
-    fn play(worth: &mut Worth, files: u32, len: u64, world: World) -> (u32, f64) {
+    fn play(choice: &mut DeltaChoice, files: u32, len: u64, world: World) -> (u32, f64) {
         let (mut whole, mut took) = (0, 0.0);
         for _ in 0..files {
-            let over_basis = worth.judge(len, len).way == Way::Delta;
+            let over_basis = choice.judge(len, len).way == AskFor::Delta;
             let literal = if over_basis { (len as f64 * world.news) as u64 } else { len };
             let brought = seconds(literal as f64, world.link);
             if over_basis {
                 let summed = seconds(len as f64, world.sums);
-                worth.summed(len, summed);
-                worth.brought(literal, brought, true);
-                worth.built(literal, len - literal);
+                choice.summed(len, summed);
+                choice.brought(literal, brought, true);
+                choice.built(literal, len - literal);
                 took += summed.as_secs_f64();
             } else {
-                worth.asked_whole(len);
-                worth.brought(literal, brought, false);
-                worth.whole_came(len);
+                choice.asked_whole(len);
+                choice.brought(literal, brought, false);
+                choice.whole_came(len);
                 whole += 1;
             }
             took += brought.as_secs_f64();
@@ -232,10 +232,10 @@ mod tests {
 
     #[test]
     fn a_basis_is_left_where_the_disk_is_slower_than_the_link() {
-        let mut worth = Worth::new(true);
+        let mut choice = DeltaChoice::new(true);
         // 64 MiB of sums are four files, 64 MiB on the link eight.
-        assert_eq!(play(&mut worth, 8, 16 * MIB, SLOW_DISK).0, 0);
-        let (whole, took) = play(&mut worth, 800, 16 * MIB, SLOW_DISK);
+        assert_eq!(play(&mut choice, 8, 16 * MIB, SLOW_DISK).0, 0);
+        let (whole, took) = play(&mut choice, 800, 16 * MIB, SLOW_DISK);
         assert!(whole >= 780, "{whole}");
         // What the tries cost is a bounded part of it all.
         let least = 800.0 * 16.0 * MIB as f64 / SLOW_DISK.link;
@@ -244,54 +244,54 @@ mod tests {
 
     #[test]
     fn a_basis_is_read_where_the_link_is_slower() {
-        let mut worth = Worth::new(true);
-        let (whole, took) = play(&mut worth, 800, 16 * MIB, SLOW_LINK);
+        let mut choice = DeltaChoice::new(true);
+        let (whole, took) = play(&mut choice, 800, 16 * MIB, SLOW_LINK);
         let least = 800.0 * 16.0 * MIB as f64 * (1.0 / SLOW_LINK.sums + SLOW_LINK.news / SLOW_LINK.link);
         assert!((1..=800 / AGAIN).contains(&whole), "{whole}");
         assert!(took < least * (1.0 + TRIES), "{took} {least}");
         // Equal cost is no reason to send more.
         let even = World { sums: 100e6, link: 100e6, news: 0.1 };
-        assert!(play(&mut Worth::new(true), 800, 16 * MIB, even).0 <= 800 / AGAIN);
+        assert!(play(&mut DeltaChoice::new(true), 800, 16 * MIB, even).0 <= 800 / AGAIN);
     }
 
     #[test]
     fn a_change_is_noticed() {
-        let mut worth = Worth::new(true);
-        play(&mut worth, 100, 16 * MIB, SLOW_DISK);
+        let mut choice = DeltaChoice::new(true);
+        play(&mut choice, 100, 16 * MIB, SLOW_DISK);
         // The link becomes slow, which files that come whole show at once.
-        let (whole, _) = play(&mut worth, 100, 16 * MIB, World { link: 10e6, ..SLOW_DISK });
+        let (whole, _) = play(&mut choice, 100, 16 * MIB, World { link: 10e6, ..SLOW_DISK });
         assert!(whole <= 10 + 100 / AGAIN, "{whole}");
         // It becomes fast again.
-        play(&mut worth, 100, 16 * MIB, SLOW_DISK);
-        let (whole, _) = play(&mut worth, 100, 16 * MIB, SLOW_DISK);
+        play(&mut choice, 100, 16 * MIB, SLOW_DISK);
+        let (whole, _) = play(&mut choice, 100, 16 * MIB, SLOW_DISK);
         assert!(whole >= 80, "{whole}");
         // The disk becomes fast, which only tries can show.
-        play(&mut worth, 400, 16 * MIB, World { sums: 5000e6, news: 0.01, ..SLOW_DISK });
-        let (whole, _) = play(&mut worth, 100, 16 * MIB, World { sums: 5000e6, news: 0.01, ..SLOW_DISK });
+        play(&mut choice, 400, 16 * MIB, World { sums: 5000e6, news: 0.01, ..SLOW_DISK });
+        let (whole, _) = play(&mut choice, 100, 16 * MIB, World { sums: 5000e6, news: 0.01, ..SLOW_DISK });
         assert!(whole <= 100 / AGAIN + 1, "{whole}");
     }
 
     /// Where few bytes are new their pace is that of the sender's search, and only a file that comes whole shows better.
     #[test]
     fn what_comes_over_a_basis_shows_the_least_that_the_link_can() {
-        let mut worth = Worth::new(true);
-        play(&mut worth, 8, 16 * MIB, SLOW_DISK);
-        worth.brought(MIB, Duration::from_secs(1), true);
-        assert_eq!(worth.judge(16 * MIB, 16 * MIB).way, Way::Whole);
-        worth.brought(64 * MIB, Duration::from_secs(64), false);
-        assert_eq!(worth.judge(16 * MIB, 16 * MIB).way, Way::Delta);
+        let mut choice = DeltaChoice::new(true);
+        play(&mut choice, 8, 16 * MIB, SLOW_DISK);
+        choice.brought(MIB, Duration::from_secs(1), true);
+        assert_eq!(choice.judge(16 * MIB, 16 * MIB).way, AskFor::Whole);
+        choice.brought(64 * MIB, Duration::from_secs(64), false);
+        assert_eq!(choice.judge(16 * MIB, 16 * MIB).way, AskFor::Delta);
         // The first sign of a link is taken as it is, and tried when that costs little.
-        let mut worth = Worth::new(true);
+        let mut choice = DeltaChoice::new(true);
         let mut whole = 0;
         for _ in 0..1000 {
-            let way = worth.judge(16 * MIB, 16 * MIB).way;
-            if way == Way::Whole {
-                worth.brought(16 * MIB, seconds(16.0 * MIB as f64, 1000e6), false);
+            let way = choice.judge(16 * MIB, 16 * MIB).way;
+            if way == AskFor::Whole {
+                choice.brought(16 * MIB, seconds(16.0 * MIB as f64, 1000e6), false);
                 whole += 1;
             } else {
-                worth.summed(16 * MIB, seconds(16.0 * MIB as f64, 50e6));
-                worth.brought(MIB / 4, Duration::from_millis(20), true);
-                worth.built(MIB / 4, 16 * MIB - MIB / 4);
+                choice.summed(16 * MIB, seconds(16.0 * MIB as f64, 50e6));
+                choice.brought(MIB / 4, Duration::from_millis(20), true);
+                choice.built(MIB / 4, 16 * MIB - MIB / 4);
             }
         }
         assert!(whole >= 800, "{whole}");
@@ -299,28 +299,28 @@ mod tests {
 
     #[test]
     fn little_is_judged_by_nothing() {
-        let mut worth = Worth::new(true);
-        assert_eq!(play(&mut worth, 1000, LARGE - 1, SLOW_DISK).0, 0);
-        assert_eq!(play(&mut worth, 7, 8 * MIB, SLOW_DISK).0, 0, "less than 64 MiB of sums");
+        let mut choice = DeltaChoice::new(true);
+        assert_eq!(play(&mut choice, 1000, LARGE - 1, SLOW_DISK).0, 0);
+        assert_eq!(play(&mut choice, 7, 8 * MIB, SLOW_DISK).0, 0, "less than 64 MiB of sums");
         let matched = World { news: 0.0, ..SLOW_DISK };
-        assert_eq!(play(&mut Worth::new(true), 1000, 16 * MIB, matched).0, 0, "nothing is known of the link");
-        assert_eq!(play(&mut Worth::new(false), 1000, 16 * MIB, SLOW_DISK).0, 0, "it was said how");
+        assert_eq!(play(&mut DeltaChoice::new(true), 1000, 16 * MIB, matched).0, 0, "nothing is known of the link");
+        assert_eq!(play(&mut DeltaChoice::new(false), 1000, 16 * MIB, SLOW_DISK).0, 0, "it was said how");
     }
 
     #[test]
     fn not_too_many_are_asked_for_ahead_of_what_they_show() {
-        let mut worth = Worth::new(true);
-        worth.brought(100 * MIB, Duration::from_secs(1), false);
-        worth.asked_whole(1000 * MIB);
-        assert_eq!(worth.too_far_ahead(), None, "one more keeps the link busy");
-        worth.asked_whole(20 * MIB);
-        assert_eq!(worth.too_far_ahead(), Some(2));
-        assert!((worth.patience().as_secs_f64() - 21.4).abs() < 0.1, "{:?}", worth.patience());
-        worth.whole_came(1000 * MIB);
-        assert_eq!(worth.too_far_ahead(), None);
-        worth.asked_whole(1000 * MIB);
-        worth.give_up_waiting();
-        assert_eq!((worth.too_far_ahead(), worth.patience()), (None, Duration::from_secs(1)));
-        worth.whole_came(1000 * MIB);
+        let mut choice = DeltaChoice::new(true);
+        choice.brought(100 * MIB, Duration::from_secs(1), false);
+        choice.asked_whole(1000 * MIB);
+        assert_eq!(choice.too_far_ahead(), None, "one more keeps the link busy");
+        choice.asked_whole(20 * MIB);
+        assert_eq!(choice.too_far_ahead(), Some(2));
+        assert!((choice.patience().as_secs_f64() - 21.4).abs() < 0.1, "{:?}", choice.patience());
+        choice.whole_came(1000 * MIB);
+        assert_eq!(choice.too_far_ahead(), None);
+        choice.asked_whole(1000 * MIB);
+        choice.give_up_waiting();
+        assert_eq!((choice.too_far_ahead(), choice.patience()), (None, Duration::from_secs(1)));
+        choice.whole_came(1000 * MIB);
     }
 }

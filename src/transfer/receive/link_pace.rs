@@ -7,7 +7,7 @@ const BUSY: u32 = 8;
 
 /// Bytes of one file that came over the link, and the time they took. Instants are given, never asked for.
 #[derive(Debug)]
-pub(super) struct Inflow {
+pub(super) struct LinkPace {
     /// Bytes of the reads that count.
     bytes: u64,
     waited: Duration,
@@ -17,7 +17,7 @@ pub(super) struct Inflow {
     read: Option<(Instant, Instant)>,
 }
 
-impl Inflow {
+impl LinkPace {
     /// Nothing has come that counts.
     pub(super) fn new() -> Self {
         Self { bytes: 0, waited: Duration::ZERO, passed: Duration::ZERO, read: None }
@@ -59,17 +59,17 @@ mod tests {
     /// Plays reads of so many milliseconds, each with the work after it, 1000 bytes each.
     fn play(reads: &[(u64, u64, bool)]) -> (u64, u128) {
         let mut now = Instant::now();
-        let mut inflow = Inflow::new();
+        let mut pace = LinkPace::new();
         // What came along with the file's beginning waited for nothing.
-        inflow.bring(500);
+        pace.bring(500);
         for (wait, work, counts) in reads {
             let began = now;
             now += Duration::from_millis(*wait);
-            inflow.read(began, now, *counts);
-            inflow.bring(1000);
+            pace.read(began, now, *counts);
+            pace.bring(1000);
             now += Duration::from_millis(*work);
         }
-        let (bytes, took) = inflow.end(now);
+        let (bytes, took) = pace.end(now);
         (bytes, took.as_millis())
     }
 
