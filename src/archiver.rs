@@ -77,7 +77,7 @@ pub enum Direction {
 
 /// How the archiver works.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct ArchiverSettings {
     /// Which way the files go.
     pub direction: Direction,
     /// Base directory of the archive, as written into the table.
@@ -125,7 +125,7 @@ const BATCH_BYTES: u64 = 256 << 20;
 /// How long the last results may take to be recorded once the links are closed.
 const LAST_RECORDS: Duration = Duration::from_secs(2);
 
-impl Settings {
+impl ArchiverSettings {
     /// Files of one session: so many that each of those at work can have its own while the next ones are gathered.
     fn batch_files(&self, sessions: usize) -> usize {
         (self.queue / (2 * sessions.max(1))).clamp(1, BATCH_FILES)
@@ -150,7 +150,7 @@ pub enum Ended {
 
 /// Runs until stopped, or with `once` until the table is drained. `connect` makes each worker's way to the far end.
 pub async fn run<C: Catalog>(
-    settings: Settings,
+    settings: ArchiverSettings,
     catalog: Arc<C>,
     connect: impl Fn() -> Result<Box<dyn Connect>, ConnectError>,
     control: Control,

@@ -1,7 +1,7 @@
 //! What is to be run, opened and watched: the table, the way to the far end, and how the archiver works between them.
 
 use crate::archiver::stop::Stop;
-use crate::archiver::{Bootstrap, Direction, Settings, Sources, Upkeep};
+use crate::archiver::{ArchiverSettings, Bootstrap, Direction, Sources, Upkeep};
 use crate::backoff::Backoff;
 use crate::catalog::{self, AnyCatalog, CatalogError, Database};
 use crate::local::Local;
@@ -92,7 +92,7 @@ impl Service {
 pub(crate) struct ServiceRun {
     pub(crate) service: Service,
     /// How the archiver works; its manifest is opened when it begins.
-    pub(crate) settings: Settings,
+    pub(crate) settings: ArchiverSettings,
     /// Where proven copies are listed.
     pub(crate) manifest: Option<PathBuf>,
     /// What is done beside the copying.
@@ -101,9 +101,9 @@ pub(crate) struct ServiceRun {
 
 impl ServiceRun {
     /// The settings with the manifest open.
-    pub(crate) fn begin(&self) -> Result<Settings, ServiceError> {
+    pub(crate) fn begin(&self) -> Result<ArchiverSettings, ServiceError> {
         let manifest = self.manifest.as_deref().map(Manifest::open).transpose().map_err(ServiceError::Manifest)?;
-        Ok(Settings { manifest: manifest.map(Arc::new), ..self.settings.clone() })
+        Ok(ArchiverSettings { manifest: manifest.map(Arc::new), ..self.settings.clone() })
     }
 }
 

@@ -2,11 +2,14 @@
 
 use super::far_end::{FarProgram, far_end, version};
 use crate::disk::digest::sum_of;
+use crate::transfer::dest::temp_name;
 use crate::transport::Connect;
 use crate::transport::ssh::sftp::{Sftp, SftpError};
 use protocol::checksum::{Checksum, FileHasher, Sum};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 /// Where an upload goes unless another place is named; relative to where a login begins.
@@ -57,8 +60,8 @@ pub(super) fn upload(sftp: &mut Sftp, bootstrap: &Bootstrap) -> Result<PathBuf, 
         return Ok(path);
     }
     sftp.remove(&path).map_err(there)?;
-    let random: String = std::iter::repeat_with(fastrand::alphanumeric).take(6).collect();
-    let temp = dir.join(format!(".{sum}.{random}"));
+    let temp_name = temp_name(sum.to_string().as_bytes(), || fastrand::alphanumeric() as u8);
+    let temp = dir.join(OsString::from_vec(temp_name));
     let mut file = File::open(&bootstrap.file).map_err(local)?;
     let written = sftp.create(&temp, 0o600, &mut |buffer| file.read(buffer));
     let whole = written.map_err(there).and_then(|written| {

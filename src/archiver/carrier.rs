@@ -11,7 +11,7 @@ use super::shared_file::{SharedFile, SharedFiles, Sharing};
 use super::terms::SessionTerms;
 use super::unfinished::{self, Unfinished};
 use super::verdict::Carried;
-use super::{Direction, Settings, pull, push, sftp};
+use super::{ArchiverSettings, Direction, pull, push, sftp};
 use crate::local::Local;
 use crate::transport::{Connect, ConnectError};
 use std::path::Path;
@@ -21,7 +21,7 @@ pub(super) struct Carrier {
     /// The number of its sessions, of which there is one at a time.
     number: usize,
     connect: Box<dyn Connect>,
-    settings: Arc<Settings>,
+    settings: Arc<ArchiverSettings>,
     control: Control,
     roads: Roads,
     /// Whether compression pays.
@@ -34,7 +34,7 @@ impl Carrier {
     pub(super) fn new(
         number: usize,
         connect: Box<dyn Connect>,
-        settings: Arc<Settings>,
+        settings: Arc<ArchiverSettings>,
         control: Control,
         shared_files: Arc<SharedFiles>,
     ) -> Self {

@@ -3,7 +3,7 @@
 //! The two layouts of the old archiver, always in UTC, and the paths that SupRsync's rows carry themselves. Values from a
 //! table are not trusted: a component that would leave its directory is refused.
 
-use super::Settings;
+use super::ArchiverSettings;
 use crate::catalog::{Naming, Record};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -81,7 +81,7 @@ pub fn place(record: &Record) -> Result<RemotePath, String> {
 }
 
 /// What the table's path column says of a copy.
-pub(super) fn archived_path(settings: &Settings, relative: &str) -> String {
+pub(super) fn archived_path(settings: &ArchiverSettings, relative: &str) -> String {
     if settings.relative_paths {
         relative.to_owned()
     } else {

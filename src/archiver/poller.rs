@@ -13,7 +13,7 @@ use super::recorder::AttemptRules;
 use super::retry::{ONCE_PATIENCE, Pauses};
 use super::sessions::SessionPermits;
 use super::unfinished::Strays;
-use super::{Direction, Ended, Settings};
+use super::{ArchiverSettings, Direction, Ended};
 use crate::backoff::Backoff;
 use crate::catalog::{Catalog, CatalogError, Looked, Outcome, Pending, Record, RecordId, Settled};
 use crate::status::Failure;
@@ -53,7 +53,7 @@ struct FailedRow {
 
 pub(super) struct Poller<C> {
     pub(super) catalog: Arc<C>,
-    pub(super) settings: Arc<Settings>,
+    pub(super) settings: Arc<ArchiverSettings>,
     pub(super) permits: Arc<SessionPermits>,
     pub(super) flight: Arc<Flight>,
     pub(super) origins: Arc<Origins>,

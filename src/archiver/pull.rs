@@ -1,4 +1,4 @@
-//! A batch fetched from where its files are, into a directory of this machine.
+//! A batch pulled from where its files are, into a directory of this machine.
 //!
 //! What stands in the archive already is judged here, by its bytes, before anything is asked for; what comes is hashed as
 //! it comes, and gets its name only with the registered MD5, never over another file. What a broken session has brought of a

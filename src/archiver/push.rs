@@ -1,4 +1,4 @@
-//! One session over one batch: the file list without a staging tree, and who answers for what.
+//! A batch pushed to a program at the far end: the file list without a staging tree, and who answers for what.
 
 use super::arguments::{Demands, hello, server_args};
 use super::compression::Coding;

@@ -5,7 +5,7 @@ use super::layout::archived_path;
 use super::patience::PatientFile;
 use super::recorder::JobResult;
 use super::unfinished::Strays;
-use super::{Direction, Settings, Sources};
+use super::{ArchiverSettings, Direction, Sources};
 use crate::catalog::Outcome;
 use crate::disk::digest::each_piece;
 use crate::manifest::Entry;
@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 /// Leads to the recorder.
 #[derive(Clone)]
 pub(super) struct Results {
-    pub(super) settings: Arc<Settings>,
+    pub(super) settings: Arc<ArchiverSettings>,
     pub(super) strays: Arc<Strays>,
     pub(super) progress: Arc<Progress>,
     pub(super) recorder: mpsc::Sender<JobResult>,

@@ -4,7 +4,7 @@
 use super::arguments::{Demands, server_args};
 use super::bootstrap::{runs, upload};
 use super::far_end::{FarProgram, ServerProbe, probe};
-use super::{Direction, Settings};
+use super::{ArchiverSettings, Direction};
 use crate::status::Progress;
 use crate::transport::ssh::sftp::Sftp;
 use crate::transport::{Connect, ConnectError};
@@ -40,7 +40,7 @@ impl Roads {
     pub(super) fn find(
         &mut self,
         connect: &mut dyn Connect,
-        settings: &Settings,
+        settings: &ArchiverSettings,
         progress: &Progress,
     ) -> Result<&mut Road, ConnectError> {
         let lasts = |road: &Road| match road {
@@ -77,7 +77,7 @@ impl Roads {
     }
 
     /// Leaves the far end; our own program there goes where it is to.
-    pub(super) fn part(&self, connect: &mut dyn Connect, settings: &Settings) {
+    pub(super) fn part(&self, connect: &mut dyn Connect, settings: &ArchiverSettings) {
         let remove = settings.bootstrap.as_ref().is_some_and(|bootstrap| bootstrap.remove);
         if let (true, Some(path)) = (remove, &self.uploaded)
             && let Err(error) = connect
@@ -95,7 +95,7 @@ impl Roads {
 /// stands then.
 fn find(
     connect: &mut dyn Connect,
-    settings: &Settings,
+    settings: &ArchiverSettings,
     uploaded: &mut Option<PathBuf>,
     progress: &Progress,
 ) -> Result<Road, ConnectError> {

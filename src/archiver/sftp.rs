@@ -10,13 +10,16 @@ use super::verdict::{CHANGED, Carried, Verdict};
 use crate::catalog::RecordId;
 use crate::status::Failure;
 use crate::transfer::TransferError;
+use crate::transfer::dest::temp_name;
 use crate::transfer::send::{Digest, Sent};
 use crate::transport::ssh::sftp::{Pieces, Sftp, SftpError};
 use protocol::checksum::{Checksum, FileHasher, Sum};
 use protocol::chmod::Chmod;
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs::Metadata;
 use std::io::{self, Read};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -408,14 +411,8 @@ impl Summed {
 
 /// A name beside `place` as rsync gives unfinished files.
 fn temporary(place: &Path) -> PathBuf {
-    let random: String = std::iter::repeat_with(fastrand::alphanumeric).take(6).collect();
-    let name = place.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let bare = name.strip_prefix('.').unwrap_or(&name);
-    let mut end = bare.len().min(255 - 8);
-    while !bare.is_char_boundary(end) {
-        end -= 1;
-    }
-    place.with_file_name(format!(".{}.{random}", &bare[..end]))
+    let leaf = place.file_name().unwrap_or_default().as_bytes();
+    place.with_file_name(OsString::from_vec(temp_name(leaf, || fastrand::alphanumeric() as u8)))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::flight::Job;
 use super::sftp::make_way;
 use super::terms::SessionTerms;
 use super::unfinished::kept;
-use super::{Settings, Sources};
+use super::{ArchiverSettings, Sources};
 use crate::transport::ssh::sftp::{Sftp, SftpError};
 use crate::transport::{Connect, ConnectError};
 use std::collections::HashSet;
@@ -277,7 +277,7 @@ impl Sharing {
     }
 
     /// One session alone moved so much of files in this time.
-    pub(super) fn learn(&self, bytes: u64, took: Duration, settings: &Settings) {
+    pub(super) fn learn(&self, bytes: u64, took: Duration, settings: &ArchiverSettings) {
         if settings.split_size > 0 && bytes >= settings.split_size / 2 {
             self.files.learn(bytes, took);
         }
@@ -374,7 +374,7 @@ impl Staging<'_> {
 
 /// Where the file of a job is written for a session to find it, once all folders are there; `None` where something stands
 /// at its place already, or an earlier session has begun.
-fn way_for(sftp: &mut Sftp, job: &Job, settings: &Settings) -> Result<Option<PathBuf>, SftpError> {
+fn way_for(sftp: &mut Sftp, job: &Job, settings: &ArchiverSettings) -> Result<Option<PathBuf>, SftpError> {
     let name = job.place.variant(job.variant);
     let base = PathBuf::from(&settings.data_dir);
     let place = base.join(&name);

@@ -1,6 +1,6 @@
 //! Under which terms one session carries its batch.
 
-use super::Settings;
+use super::ArchiverSettings;
 use super::compression::Coding;
 use super::control::Control;
 use super::flight::Job;
@@ -25,7 +25,7 @@ const DIR_MODE: u32 = 0o755;
 pub(super) struct SessionTerms {
     /// The session's number.
     pub(super) number: usize,
-    pub(super) settings: Arc<Settings>,
+    pub(super) settings: Arc<ArchiverSettings>,
     pub(super) control: Control,
     /// How the data of files is sent.
     pub(super) coding: Coding,
@@ -36,7 +36,7 @@ pub(super) struct SessionTerms {
 }
 
 impl SessionTerms {
-    pub(super) fn new(number: usize, settings: &Arc<Settings>, control: &Control, coding: Coding) -> Self {
+    pub(super) fn new(number: usize, settings: &Arc<ArchiverSettings>, control: &Control, coding: Coding) -> Self {
         let (settings, control) = (settings.clone(), control.clone());
         Self { number, settings, control, coding, moved: Cell::new(0), counted: Cell::new(false) }
     }

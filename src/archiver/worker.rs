@@ -12,7 +12,7 @@ use super::sessions::SessionPermits;
 use super::shared_file::{SharedFile, SharedFiles};
 use super::unfinished::Strays;
 use super::verdict::Verdict;
-use super::{Direction, Settings};
+use super::{ArchiverSettings, Direction};
 use crate::backoff::Backoff;
 use crate::status::Failure;
 use crate::transfer::{Summary, TransferError};
@@ -32,7 +32,7 @@ const BREAK_PAUSE: Duration = Duration::from_millis(200);
 /// What all workers have in common.
 #[derive(Clone)]
 pub(super) struct Workplace {
-    pub(super) settings: Arc<Settings>,
+    pub(super) settings: Arc<ArchiverSettings>,
     pub(super) control: Control,
     pub(super) permits: Arc<SessionPermits>,
     pub(super) shared_files: Arc<SharedFiles>,

@@ -1,7 +1,7 @@
 //! What the flags mean, checked as far as it can be without a connection: the database, the service, the run.
 
 use super::flags::{DatabaseArgs, LayoutArg, RunArgs, ServiceArgs, SshArgs, TableArgs};
-use crate::archiver::{Announcing, Bootstrap, Direction, Settings, Sources, Upkeep, aside_of, is_static};
+use crate::archiver::{Announcing, ArchiverSettings, Bootstrap, Direction, Sources, Upkeep, aside_of, is_static};
 use crate::catalog::{self, CatalogError, Database, Layout, RecordId, Selection};
 use crate::service::{Service, ServiceRun};
 use crate::throttle::Rate;
@@ -168,7 +168,7 @@ fn readable(path: &Path, option: &str) -> Result<Option<Vec<u8>>> {
 pub(super) fn run(args: RunArgs, instance: Option<&str>) -> Result<ServiceRun> {
     let service = service(&args.service)?;
     let upkeep = upkeep(&args, &service, instance)?;
-    let settings = Settings {
+    let settings = ArchiverSettings {
         sources: upkeep.sources.clone(),
         manifest: None,
         direction: service.direction,

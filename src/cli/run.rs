@@ -4,7 +4,7 @@ use super::flags::RunArgs;
 use super::output::{Screen, print, say, start_log, summary, summary_json};
 use super::{SOME_FAILED, plan};
 use crate::archiver::control::Control;
-use crate::archiver::{self, Ended, Settings};
+use crate::archiver::{self, ArchiverSettings, Ended};
 use crate::catalog::{self, AnyCatalog, Catalog, CatalogError};
 use crate::disk::open_operator_lock;
 use crate::ocs::site::{self, Resolved};
@@ -121,7 +121,12 @@ async fn alone(run: &ServiceRun, screen: &Screen, json: bool) -> Result<u8> {
 }
 
 /// Copies until told to stop, or with `--once` all that waits.
-async fn copy(run: &ServiceRun, settings: Settings, catalog: Arc<AnyCatalog>, control: Control) -> Result<Ended> {
+async fn copy(
+    run: &ServiceRun,
+    settings: ArchiverSettings,
+    catalog: Arc<AnyCatalog>,
+    control: Control,
+) -> Result<Ended> {
     let (service, upkeep, once) = (&run.service, &run.upkeep, settings.once);
     let work = archiver::run(settings.clone(), catalog.clone(), || service.connect(), control.clone());
     let ended = tokio::select! {
@@ -131,7 +136,7 @@ async fn copy(run: &ServiceRun, settings: Settings, catalog: Arc<AnyCatalog>, co
     if once && ended == Ended::Drained && !upkeep.is_idle() {
         // What has become complete by this run is announced by this run. The others have had their turn.
         let catalog = Arc::new(catalog::open(&service.database, service.options.clone()).await?);
-        let settings = Settings { above: catalog.newest().await?, ..settings };
+        let settings = ArchiverSettings { above: catalog.newest().await?, ..settings };
         if upkeep.once(&catalog, &control).await? > 0 {
             return Ok(archiver::run(settings, catalog, || service.connect(), control).await?);
         }

@@ -40,6 +40,7 @@ pub use error::DestError;
 pub use further::{Further, FurtherChange, Values};
 pub use listing::Folder;
 pub(in crate::transfer) use output::sync_dir;
+pub(crate) use output::temp_name;
 pub use output::{Fsync, Output};
 pub use places::{Missing, in_place};
 pub use unchanged::{Stamp, Whole};

@@ -2,12 +2,8 @@
 
 use super::super::note::{NOTES, Note, short};
 use super::super::{RecordId, Settled};
-use super::table::{FILES, PATH_LIMIT};
+use super::table::{CREATE_NOTES, FILES, PATH_LIMIT};
 use rusqlite::{Connection, Error, Transaction, params};
-
-pub(super) const CREATE: &str = "CREATE TABLE IF NOT EXISTS archiver_note (
-    table_name VARCHAR NOT NULL, id INTEGER NOT NULL, attempts INTEGER NOT NULL, noted_at FLOAT NOT NULL, why VARCHAR NOT NULL,
-    PRIMARY KEY (table_name, id)) WITHOUT ROWID";
 
 /// What is to be noted, and of which rows no longer anything.
 #[derive(Default)]
@@ -42,7 +38,7 @@ impl Notes<'_> {
         if self.failed.is_empty() && !exist(connection)? {
             return Ok(());
         }
-        connection.execute_batch(CREATE)?;
+        connection.execute_batch(CREATE_NOTES)?;
         let mut put = connection.prepare_cached(
             "INSERT OR REPLACE INTO archiver_note (table_name, id, attempts, noted_at, why) VALUES (?, ?, ?, ?, ?)",
         )?;

@@ -1,7 +1,6 @@
 //! The tables as SupRsync makes them.
 
 use super::super::{Created, NOTES};
-use super::note;
 use rusqlite::{Connection, Error, TransactionBehavior};
 
 /// Longest path we read or write: what the kernel takes. The columns themselves have no limit.
@@ -18,6 +17,11 @@ const CREATE_TIMECODES: &str = "CREATE TABLE timecode_dirs_v0 (
     id INTEGER NOT NULL, timecode INTEGER NOT NULL, archive_name VARCHAR NOT NULL, completed BOOLEAN, synced BOOLEAN, finalized BOOLEAN, finalize_file_id INTEGER,
     PRIMARY KEY (id), FOREIGN KEY(finalize_file_id) REFERENCES supersync_v0 (id))";
 
+/// Ours.
+pub(super) const CREATE_NOTES: &str = "CREATE TABLE IF NOT EXISTS archiver_note (
+    table_name VARCHAR NOT NULL, id INTEGER NOT NULL, attempts INTEGER NOT NULL, noted_at FLOAT NOT NULL, why VARCHAR NOT NULL,
+    PRIMARY KEY (table_name, id)) WITHOUT ROWID";
+
 /// Columns that every age of the table has, and without which we cannot work.
 pub(super) const REQUIRED: [&str; 9] = [
     "id",
@@ -32,7 +36,7 @@ pub(super) const REQUIRED: [&str; 9] = [
 ];
 
 pub(super) fn create(connection: &mut Connection) -> Result<Vec<Created>, Error> {
-    let tables = [(FILES, CREATE_FILES), (TIMECODES, CREATE_TIMECODES), (NOTES, note::CREATE)];
+    let tables = [(FILES, CREATE_FILES), (TIMECODES, CREATE_TIMECODES), (NOTES, CREATE_NOTES)];
     let exists = |connection: &Connection, name: &str| {
         connection
             .query_row(

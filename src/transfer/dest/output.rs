@@ -536,7 +536,7 @@ pub(in crate::transfer) fn sync_dir(dir: &OwnedFd) -> io::Result<()> {
 
 /// `.LEAF.XXXXXX`: a leading dot is not doubled, and the name is shortened to fit without cutting a character.
 /// rsync: get_tmpname
-pub(super) fn temp_name(leaf: &[u8], mut random: impl FnMut() -> u8) -> Vec<u8> {
+pub(crate) fn temp_name(leaf: &[u8], mut random: impl FnMut() -> u8) -> Vec<u8> {
     let bare = leaf.strip_prefix(b".").unwrap_or(leaf);
     let room = COMPONENT_MAX - 1 - 1 - RANDOM;
     let mut end = bare.len().min(room);
