@@ -1,6 +1,6 @@
 //! How much is said about what: the flags of `--info` and `--debug`, and what `-v` sets of them.
 
-use super::command_line::Usage;
+use super::usage::Usage;
 
 /// One flag with its help and highest level.
 pub(super) struct Flag {
