@@ -9,6 +9,7 @@ pub mod environment;
 mod help;
 pub mod operands;
 mod output;
+mod parse;
 mod progress;
 mod pushed;
 mod quoting;
@@ -17,18 +18,20 @@ mod session;
 mod stats;
 mod table;
 pub(crate) mod until;
+pub mod usage;
 mod values;
 mod version;
 mod wanted;
 
 use crate::exit;
-use command_line::{Ask, CommandLine, Usage};
+use command_line::{Ask, CommandLine};
 use environment::Environment;
 use protocol::args::{Debug, Info};
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
+use usage::Usage;
 
 /// Runs one command; `words` are those behind the program's name.
 pub fn main(words: &[OsString]) -> ExitCode {

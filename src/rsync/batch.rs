@@ -1,8 +1,9 @@
 //! Batch files of the command: which are written or read, and the script that goes with one.
 
-use super::command_line::{CommandLine, Usage};
+use super::command_line::CommandLine;
 use super::operands::Plan;
 use super::table;
+use super::usage::Usage;
 use crate::transfer::TransferError;
 use crate::transfer::batch::BatchFile;
 use protocol::checksum::Checksum;

@@ -1,8 +1,9 @@
 //! What follows from options taken together, and what cannot stand together.
 
-use super::command_line::{Ask, CommandLine, StderrMode, Usage};
+use super::command_line::{Ask, CommandLine, StderrMode};
 use super::environment::Environment;
 use super::operands;
+use super::usage::Usage;
 use super::values::max_alloc;
 use protocol::args::{Info, ItemDetail};
 
@@ -20,11 +21,6 @@ pub(super) fn finish(line: &mut CommandLine, environment: &Environment) -> Resul
         return Err(Usage::syntax(""));
     }
     Ok(())
-}
-
-/// An option that exists and is not served.
-pub(super) fn refuse(name: &str) -> Usage {
-    Usage::syntax(format!("rsync: {name} is not supported by pysmurf-archiver; leave it out or use stock rsync"))
 }
 
 fn quoting(line: &mut CommandLine, environment: &Environment) -> Result<(), Usage> {

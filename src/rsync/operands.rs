@@ -1,7 +1,6 @@
 //! Sources and a destination: which of them are here, and how the others are reached.
 
-use super::checks::refuse;
-use super::command_line::Usage;
+use super::usage::{Usage, refuse};
 
 /// Where an operand is.
 #[derive(Debug, Clone, PartialEq, Eq)]

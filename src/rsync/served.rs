@@ -1,7 +1,8 @@
 //! The arguments of a server: those that clients send by themselves, and any other option of the command line, which `-M`
 //! and wrappers hand on.
 
-use super::command_line::{CommandLine, FilterKind, Usage};
+use super::command_line::CommandLine;
+use super::usage::Usage;
 use super::wanted;
 use protocol::args::{ArgsError, ItemDetail, Options, ServerArgs};
 use std::os::unix::ffi::OsStrExt;
@@ -63,9 +64,6 @@ fn refused(usage: Usage) -> ArgsError {
         None => ArgsError::Refused(usage.text.strip_prefix("rsync: ").unwrap_or(&usage.text).to_owned()),
     }
 }
-
-/// Filter rules as they were given.
-pub(super) type Filters = [(FilterKind, Vec<u8>)];
 
 #[cfg(test)]
 mod tests {

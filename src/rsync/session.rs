@@ -1,7 +1,7 @@
 //! One session of a client: connects, sends or receives, and says what came of it. Counterpart: rsync's `client_run`.
 
 use super::batch;
-use super::command_line::{CommandLine, Usage};
+use super::command_line::CommandLine;
 use super::daemon::{self, Call, Connected, DaemonError, Shell, Site};
 use super::operands::{Host, Plan, Remote};
 use super::output::{Output, Pulled, Role};
@@ -9,6 +9,7 @@ use super::pushed::Pushed;
 use super::quoting::{self, Use};
 use super::served;
 use super::until::Until;
+use super::usage::Usage;
 use super::wanted::{Wanted, rules_of_script};
 use crate::exit;
 use crate::link::{Ending, Link};

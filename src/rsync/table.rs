@@ -1,6 +1,7 @@
 //! Every option of the command line, once: parsing, help, manual page and completions all come from here.
 
-use super::command_line::{Ask, CommandLine, FilterKind, Outbuf, StderrMode, Usage, Whose};
+use super::command_line::{Ask, CommandLine, FilterKind, Outbuf, StderrMode, Whose};
+use super::usage::Usage;
 use super::values::{checksum_choice, hour, integer, max_alloc, minutes, size, unsigned};
 use protocol::args::{AltKind, DeleteWhen};
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! Values of options, read as stock rsync reads them and refused in its words.
 
-use super::command_line::Usage;
+use super::usage::Usage;
 use crate::clock;
 use crate::report::numbers;
 use protocol::args::parse_size;

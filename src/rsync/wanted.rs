@@ -1,8 +1,8 @@
 //! What the rules and lists of names on a command line come to, their files read.
 
-use super::command_line::{CommandLine, FilterKind, Usage};
+use super::command_line::{CommandLine, FilterKind, Filters};
 use super::operands::Plan;
-use super::served::Filters;
+use super::usage::Usage;
 use crate::transfer::TransferError;
 use crate::transfer::filters::{self, Forwarded, Rules, RulesError};
 use protocol::args::Options;

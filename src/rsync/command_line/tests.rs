@@ -1,4 +1,5 @@
 use super::*;
+use crate::rsync::Environment;
 use crate::rsync::help;
 use crate::rsync::table;
 use protocol::args::{AltKind, Info, ItemDetail};
