@@ -16,23 +16,23 @@ const IDLE_MOST: usize = 64;
 /// Bytes read by one call.
 const PIECE: usize = 256 * 1024;
 
-type Call = Box<dyn FnOnce() + Send>;
+type SourceCall = Box<dyn FnOnce() + Send>;
 
 /// Makes calls, and waits for each so long and no longer. All clones share what is known of the file systems.
 #[derive(Debug, Clone)]
 pub(super) struct Patience {
     limit: Duration,
-    shared: Arc<Shared>,
+    shared: Arc<FileSystems>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    idle: Mutex<Vec<mpsc::Sender<Call>>>,
+struct FileSystems {
+    idle: Mutex<Vec<mpsc::Sender<SourceCall>>>,
     /// Places where a call has not come back in time, and whether it has by now.
     mute: Mutex<Vec<(PathBuf, Arc<AtomicBool>)>>,
 }
 
-impl Shared {
+impl FileSystems {
     fn mute(&self) -> MutexGuard<'_, Vec<(PathBuf, Arc<AtomicBool>)>> {
         let mut mute = self.mute.lock().unwrap_or_else(PoisonError::into_inner);
         mute.retain(|(_, answered)| !answered.load(Relaxed));
@@ -70,25 +70,25 @@ impl Patience {
         &self,
         path: &Path,
         call: impl FnOnce() -> io::Result<T> + Send + 'static,
-    ) -> io::Result<Pending<T>> {
+    ) -> io::Result<BegunCall<T>> {
         if self.mute_place(path).is_some() {
             return Err(Errno::TIMEDOUT.into());
         }
         let (give, result) = mpsc::channel();
         let answered = Arc::new(AtomicBool::new(false));
         let over = answered.clone();
-        let call: Call = Box::new(move || {
+        let call: SourceCall = Box::new(move || {
             let came = call();
             over.store(true, Relaxed);
             // Nobody may be waiting any more.
             let _ = give.send(came);
         });
         let thread = self.hand_over(call)?;
-        Ok(Pending { result, thread, answered, patience: self.clone() })
+        Ok(BegunCall { result, thread, answered, patience: self.clone() })
     }
 
     /// Has an idle thread make a call, else a new one.
-    fn hand_over(&self, call: Call) -> io::Result<mpsc::Sender<Call>> {
+    fn hand_over(&self, call: SourceCall) -> io::Result<mpsc::Sender<SourceCall>> {
         let idle = self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let Some(thread) = idle else { return begin_thread(call) };
         match thread.send(call) {
@@ -99,8 +99,8 @@ impl Patience {
 }
 
 /// A thread that makes this call, and then those that it is sent.
-fn begin_thread(first: Call) -> io::Result<mpsc::Sender<Call>> {
-    let (thread, calls) = mpsc::channel::<Call>();
+fn begin_thread(first: SourceCall) -> io::Result<mpsc::Sender<SourceCall>> {
+    let (thread, calls) = mpsc::channel::<SourceCall>();
     std::thread::Builder::new().name("source".into()).spawn(move || {
         first();
         calls.iter().for_each(|call| call());
@@ -110,14 +110,14 @@ fn begin_thread(first: Call) -> io::Result<mpsc::Sender<Call>> {
 
 /// A call that is being made.
 #[derive(Debug)]
-struct Pending<T> {
+struct BegunCall<T> {
     result: mpsc::Receiver<io::Result<T>>,
-    thread: mpsc::Sender<Call>,
+    thread: mpsc::Sender<SourceCall>,
     answered: Arc<AtomicBool>,
     patience: Patience,
 }
 
-impl<T> Pending<T> {
+impl<T> BegunCall<T> {
     fn wait(self, path: &Path) -> io::Result<T> {
         let shared = &self.patience.shared;
         match self.result.recv_timeout(self.patience.limit) {
@@ -172,7 +172,7 @@ pub(crate) struct PatientFile {
     used: usize,
     /// Nothing was behind it.
     is_over: bool,
-    ahead: Option<Pending<Vec<u8>>>,
+    ahead: Option<BegunCall<Vec<u8>>>,
 }
 
 impl PatientFile {
@@ -204,7 +204,7 @@ impl PatientFile {
         Ok(())
     }
 
-    fn ask_for(&self, at: u64) -> io::Result<Pending<Vec<u8>>> {
+    fn ask_for(&self, at: u64) -> io::Result<BegunCall<Vec<u8>>> {
         let file = self.file.clone();
         self.patience.begin(&self.path, move || piece_of(&file, at))
     }
