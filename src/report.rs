@@ -5,6 +5,7 @@ pub(crate) mod ledger;
 pub(crate) mod listing;
 pub(crate) mod log_file;
 pub(crate) mod numbers;
+pub(crate) mod peer;
 
 pub(crate) use ledger::Ledger;
 pub(crate) use log_file::LogFile;

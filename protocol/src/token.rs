@@ -2,6 +2,7 @@
 //!
 //! Five codings share one writer and one reader: plain tokens, and four sorts of compressed ones.
 
+mod chunk;
 mod lz4;
 mod read;
 mod write;

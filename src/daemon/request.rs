@@ -11,7 +11,7 @@ use super::talk::Talk;
 use crate::disk::wild;
 use crate::exit;
 use crate::report::Ledger;
-use crate::report::ledger::Site;
+use crate::report::peer::LoggedPeer;
 use crate::rsync::served;
 use crate::transfer::glob::Globs;
 use crate::transfer::guard::Guard;
@@ -94,7 +94,7 @@ fn ledger<'j>(admitted: &Admitted<'_>, peer: &Peer, args: &ServerArgs, journal: 
     let settings = &admitted.module.settings;
     let expand = |text: &Option<String>| text.as_deref().map(|text| admitted.environment.expand(text));
     let path = expand(&settings.path).unwrap_or_default();
-    let site = Site {
+    let site = LoggedPeer {
         address: peer.shown_address(),
         host: peer.shown_name().to_owned(),
         module: admitted.module.name.clone(),

@@ -1,7 +1,7 @@
 //! Lines about entries: `-i`, `--out-format` and `--log-file-format`. Counterpart: rsync's `log_formatted`.
 
-use super::ledger::Site;
 use super::numbers;
+use super::peer::LoggedPeer;
 use crate::clock;
 use protocol::checksum::{Checksum, Sum};
 use protocol::flist::{FileEntry, Kind};
@@ -32,7 +32,7 @@ pub(crate) struct Event<'a> {
     /// Path of its source on this machine.
     pub(crate) path: Option<&'a [u8]>,
     /// The other end of a daemon's session.
-    pub(crate) site: Option<&'a Site>,
+    pub(crate) site: Option<&'a LoggedPeer>,
     /// Modification times are kept.
     pub(crate) times: bool,
     /// Level of `-h`.

@@ -2,6 +2,7 @@
 
 use super::format::{self, Event};
 use super::log_file::{self, LogFile};
+use super::peer::LoggedPeer;
 use crate::disk::names;
 use crate::disk::reason;
 use protocol::args::{Options, ServerArgs};
@@ -19,21 +20,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Takes a finished line.
 type Sink<'a> = Box<dyn Fn(&[u8]) + Sync + 'a>;
 
-/// The other end of a daemon's session, and what it asked for.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Site {
-    /// `%a`: its address.
-    pub(crate) address: String,
-    /// `%h`: its name.
-    pub(crate) host: String,
-    /// `%m`: the module.
-    pub(crate) module: String,
-    /// `%u`: who it proved to be.
-    pub(crate) user: String,
-    /// `%P`: the module's path.
-    pub(crate) path: String,
-}
-
 /// The log of one session that is served.
 pub(crate) struct Ledger<'a> {
     /// For each entry; `None` when nothing is said of them.
@@ -44,7 +30,7 @@ pub(crate) struct Ledger<'a> {
     times: bool,
     /// Paths as the client named them, for `%f`.
     paths: Vec<Vec<u8>>,
-    site: Option<Site>,
+    site: Option<LoggedPeer>,
     sink: Sink<'a>,
     total_size: AtomicU64,
     /// Those of the session, once it has begun.
@@ -67,7 +53,7 @@ pub(crate) struct Transferred<'a> {
 
 impl<'a> Ledger<'a> {
     /// Nothing written yet. Without a `format` single files are not mentioned.
-    pub(crate) fn new(args: &ServerArgs, format: Option<Vec<u8>>, site: Option<Site>, sink: Sink<'a>) -> Self {
+    pub(crate) fn new(args: &ServerArgs, format: Option<Vec<u8>>, site: Option<LoggedPeer>, sink: Sink<'a>) -> Self {
         // Nothing happens to any file in a dry run.
         let format = format.filter(|format| !format.is_empty() && !args.options.dry_run && !args.options.list_only);
         Self {
@@ -209,7 +195,7 @@ mod tests {
     fn lines(words: &str, format: &str, act: impl Fn(&Ledger<'_>)) -> Vec<String> {
         let said = Mutex::new(Vec::new());
         let args = ServerArgs::parse(&words.split(' ').collect::<Vec<_>>()).unwrap();
-        let site = Site { address: "::1".into(), module: "m".into(), path: "/p".into(), ..Site::default() };
+        let site = LoggedPeer { address: "::1".into(), module: "m".into(), path: "/p".into(), ..LoggedPeer::default() };
         let sink = |line: &[u8]| said.lock().unwrap().push(String::from_utf8(line.to_vec()).unwrap());
         act(&Ledger::new(&args, Some(format.into()), Some(site), Box::new(sink)));
         said.into_inner().unwrap()

@@ -242,6 +242,23 @@ impl Dest {
         }
     }
 
+    /// Whether a symlink, device or special file is what the entry says, its attributes aside.
+    pub(in crate::transfer) fn is_same_node(
+        &self,
+        name: &[u8],
+        entry: &FileEntry,
+        kind: Kind,
+        found: &Found,
+    ) -> Result<bool, DestError> {
+        let same_type = found.mode & 0o170000 == entry.mode & 0o170000;
+        Ok(match (kind, &entry.extra.target) {
+            (Kind::Symlink, Some(target)) => self.read_link(name)?.as_deref() == Some(target),
+            (Kind::Device, _) => Some(found.rdev) == entry.extra.rdev && same_type,
+            (Kind::Special, _) => same_type,
+            _ => false,
+        })
+    }
+
     /// Makes a directory, open to its owner until its contents are done, and returns what it became; one that exists
     /// is fine.
     pub fn make_dir(&self, name: &[u8], mode: u32) -> Result<Found, DestError> {

@@ -1,6 +1,6 @@
 //! LZ4: every chunk is a block of its own.
 
-use super::write::put_chunk;
+use super::chunk::put_chunk;
 use super::{CHUNK_MOST, PackError};
 use crate::PeerError;
 use crate::mux::Outbox;

@@ -1,6 +1,6 @@
 //! Writes the tokens of one file after the other.
 
-use super::{CHUNK, CHUNK_MOST, COPY, COPY_RUN, END, LITERAL_MOST, LOW, NEAR, NEAR_RUN, PackError, TokenHead};
+use super::{COPY, COPY_RUN, END, LITERAL_MOST, LOW, NEAR, NEAR_RUN, PackError, TokenHead};
 use super::{lz4, zlib, zstd};
 use crate::compress::Method;
 use crate::handshake::Negotiated;
@@ -141,14 +141,5 @@ impl TokenWriter {
             out.put(&(more as u16).to_le_bytes());
         }
         self.base = last;
-    }
-}
-
-/// Writes compressed data that fits into one chunk.
-pub(super) fn put_chunk(bytes: &[u8], out: &mut Outbox) {
-    debug_assert!(bytes.len() <= CHUNK_MOST);
-    if !bytes.is_empty() {
-        out.put(&[CHUNK | (bytes.len() >> 8) as u8, bytes.len() as u8]);
-        out.put(bytes);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A literal between blocks ends with a sync flush whose last four bytes stay away, since they are always the same.
 
-use super::write::put_chunk;
+use super::chunk::put_chunk;
 use super::{CHUNK_MOST, PackError};
 use crate::PeerError;
 use crate::mux::Outbox;

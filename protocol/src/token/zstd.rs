@@ -1,6 +1,6 @@
 //! Zstandard: one stream for the session, flushed and never ended.
 
-use super::write::put_chunk;
+use super::chunk::put_chunk;
 use super::{CHUNK_MOST, PackError};
 use crate::PeerError;
 use crate::mux::Outbox;

@@ -2,7 +2,6 @@
 //! there: what is linked from it has all attributes already. Counterpart: rsync's `try_dests_reg` and `try_dests_non`.
 
 use super::Work;
-use super::entry::same_node;
 use super::tell::report;
 use crate::transfer::dest::{Attrs, Dest, DestError, Found, Further, FurtherChange, Preserve};
 use protocol::args::{AltKind, ItemDetail};
@@ -230,7 +229,7 @@ impl Work<'_> {
         match entry.kind() {
             Some(Kind::File) => self.is_up_to_date(there, name, entry, found),
             Some(Kind::Dir) => true,
-            Some(kind) => same_node(there, name, entry, kind, found).unwrap_or(false),
+            Some(kind) => there.is_same_node(name, entry, kind, found).unwrap_or(false),
             None => false,
         }
     }

@@ -190,7 +190,7 @@ impl Work<'_> {
         if let Some(found) = &same_kind {
             let change = self.change(dest, entry, found);
             flags = report(&told(&change, kind));
-            let same = same_node(dest, name, entry, kind, found)?;
+            let same = dest.is_same_node(name, entry, kind, found)?;
             // What an alternative has too is not changed, but made anew.
             let shared = same && !change.is_empty() && self.is_of_alternative(dest, name, found);
             if same && !shared {
@@ -230,23 +230,6 @@ impl Work<'_> {
     pub(super) fn has_new_time(&self, entry: &FileEntry) -> bool {
         !self.options.times || (entry.kind() == Some(Kind::Symlink) && self.options.omit_link_times)
     }
-}
-
-/// Whether a symlink, device or special file is what the entry says, its attributes aside.
-pub(super) fn same_node(
-    there: &Dest,
-    name: &[u8],
-    entry: &FileEntry,
-    kind: Kind,
-    found: &Found,
-) -> Result<bool, DestError> {
-    let same_type = found.mode & 0o170000 == entry.mode & 0o170000;
-    Ok(match (kind, &entry.extra.target) {
-        (Kind::Symlink, Some(target)) => there.read_link(name)?.as_deref() == Some(target),
-        (Kind::Device, _) => Some(found.rdev) == entry.extra.rdev && same_type,
-        (Kind::Special, _) => same_type,
-        _ => false,
-    })
 }
 
 /// Access times of symlinks are set, but nothing is told of them.

@@ -1,7 +1,7 @@
 //! Transfer rules: which entries are left as they are here, whatever the sender has.
 
 use super::Work;
-use super::entry::{same_node, told};
+use super::entry::told;
 use crate::disk::shown;
 use crate::transfer::dest::Found;
 use protocol::args::Info;
@@ -75,7 +75,7 @@ impl Work<'_> {
         let same = match kind {
             Kind::File => self.is_up_to_date(&dest, name, entry, found),
             Kind::Dir => true,
-            _ => same_node(&dest, name, entry, kind, found).unwrap_or(false),
+            _ => dest.is_same_node(name, entry, kind, found).unwrap_or(false),
         };
         match same {
             false if self.options.checksum => "sum change",
