@@ -552,6 +552,11 @@ impl Options {
             bytes("--groupmap", &self.groupmap);
         }
         self.own_words(to_sender, words);
+        self.bare_words(to_sender, words);
+    }
+
+    /// Adds the words whose values are in them, and those that stand for a value.
+    fn bare_words(&self, to_sender: bool, words: &mut Vec<Vec<u8>>) {
         let mut word = |word: &str| words.push(word.as_bytes().to_vec());
         if let Some(length) = self.block_length {
             word(&format!("-B{length}"));

@@ -247,6 +247,7 @@ impl Receiver {
         })
     }
 
+    // One function, long as it is: what may come next is read off its arms, one for each state.
     fn step(&mut self) -> Result<Option<ReceiverEvent<'static>>, Decode> {
         let mut reader = self.inbox.reader();
         let event = match &mut self.state {

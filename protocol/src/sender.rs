@@ -262,6 +262,7 @@ impl Sender {
         matches!(self.state, State::Over)
     }
 
+    // One function, long as it is: what may come next is read off its arms, one for each state.
     fn step(&mut self, out: &mut Outbox) -> Result<Option<SenderEvent>, Decode> {
         let mut reader = self.inbox.reader();
         let event = match &mut self.state {

@@ -269,6 +269,7 @@ impl ListDecoder {
         Ok(Some(flags))
     }
 
+    // One function, long as it is: an entry's fields in their order on the wire, beside `entry` of the encoder.
     fn entry(&mut self, flags: u32, reader: &mut Reader<'_>) -> Decoded<(FileEntry, Previous)> {
         let (shape, version, ints) = (self.shape, self.n.version, self.n.ints());
         let mut previous = std::mem::take(&mut self.spare);

@@ -76,6 +76,7 @@ impl ListEncoder {
 
     /// Writes one entry. Entries must be written in the order of their indexes if any has several names, or if names are
     /// converted; whoever lists them leaves out names and targets that cannot be.
+    // One function, long as it is: an entry's fields in their order on the wire, beside `entry` of the decoder.
     pub fn entry(&mut self, entry: &FileEntry, out: &mut Vec<u8>) {
         let (shape, previous) = (self.shape, &mut self.previous);
         let kind = entry.kind();

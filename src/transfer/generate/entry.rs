@@ -70,32 +70,7 @@ impl Work<'_> {
             }
             return Ok(false);
         };
-        let skip = match kind {
-            // A server's client knows what it sends, and tells a list of names by nothing.
-            Kind::Dir => !(self.server || self.options.recurse || self.options.dirs || self.options.relative),
-            Kind::Symlink => !self.options.links,
-            Kind::Device | Kind::Special if self.options.drop_devices => true,
-            Kind::Device => !self.options.devices || dest.is_some_and(|dest| !dest.makes_devices()),
-            Kind::Special => !self.options.specials,
-            Kind::File => false,
-        };
-        if self.is_left_alone(name, entry, kind, found.as_ref()) {
-            return Ok(false);
-        }
-        if skip {
-            match kind {
-                Kind::Dir => self.tell(&[b"skipping directory \"", &entry.name, b"\""]),
-                _ if self.options.level(Info::Nonreg) == 0 => {}
-                _ => self.tell(&[b"skipping non-regular file \"", &entry.name, b"\""]),
-            }
-            return Ok(false);
-        }
-        if let (true, Some(target)) = (self.options.safe_links, &entry.extra.target)
-            && is_unsafe(target, &entry.name)
-        {
-            if self.options.level(Info::Name) > 0 {
-                self.tell(&[b"ignoring unsafe symlink \"", name, b"\" -> \"", target, b"\""]);
-            }
+        if self.is_left_alone(name, entry, kind, found.as_ref()) || self.skips(name, entry, kind) {
             return Ok(false);
         }
         let in_the_way = found.is_some_and(|found| found.kind() == Some(Kind::Dir)) && kind != Kind::Dir;
@@ -139,6 +114,36 @@ impl Work<'_> {
             self.acknowledge(ndx);
         }
         Ok(true)
+    }
+
+    /// Whether an entry of this kind is none that the options ask for, which is told.
+    fn skips(&mut self, name: &[u8], entry: &FileEntry, kind: Kind) -> bool {
+        let skip = match kind {
+            // A server's client knows what it sends, and tells a list of names by nothing.
+            Kind::Dir => !(self.server || self.options.recurse || self.options.dirs || self.options.relative),
+            Kind::Symlink => !self.options.links,
+            Kind::Device | Kind::Special if self.options.drop_devices => true,
+            Kind::Device => !self.options.devices || self.dest.as_deref().is_some_and(|dest| !dest.makes_devices()),
+            Kind::Special => !self.options.specials,
+            Kind::File => false,
+        };
+        if skip {
+            match kind {
+                Kind::Dir => self.tell(&[b"skipping directory \"", &entry.name, b"\""]),
+                _ if self.options.level(Info::Nonreg) == 0 => {}
+                _ => self.tell(&[b"skipping non-regular file \"", &entry.name, b"\""]),
+            }
+            return true;
+        }
+        match &entry.extra.target {
+            Some(target) if self.options.safe_links && is_unsafe(target, &entry.name) => {
+                if self.options.level(Info::Name) > 0 {
+                    self.tell(&[b"ignoring unsafe symlink \"", name, b"\" -> \"", target, b"\""]);
+                }
+                true
+            }
+            _ => false,
+        }
     }
 
     fn dir(&mut self, dest: &Dest, name: &[u8], entry: &FileEntry, found: Option<Found>) -> Result<Made, DestError> {
