@@ -31,7 +31,7 @@ pub struct Entry {
 /// The two files, open and locked.
 #[derive(Debug)]
 pub struct Manifest {
-    ledgers: Mutex<[Ledger; 2]>,
+    ledgers: Mutex<[ManifestLedger; 2]>,
 }
 
 impl Manifest {
@@ -39,7 +39,8 @@ impl Manifest {
     pub fn open(path: &Path) -> Result<Manifest, String> {
         let mut sizes = OsString::from(path);
         sizes.push(".sizes");
-        let open = |path: &Path| Ledger::open(path).map_err(|why| format!("Cannot use {}: {why}", path.display()));
+        let open =
+            |path: &Path| ManifestLedger::open(path).map_err(|why| format!("Cannot use {}: {why}", path.display()));
         Ok(Manifest { ledgers: Mutex::new([open(path)?, open(sizes.as_ref())?]) })
     }
 
@@ -47,7 +48,8 @@ impl Manifest {
     pub fn append(&self, entries: &[Entry]) -> Result<(), String> {
         let mut ledgers = self.ledgers.lock().unwrap_or_else(PoisonError::into_inner);
         let [sums, sizes] = &mut *ledgers;
-        let wrong = |ledger: &Ledger, error: io::Error| format!("Cannot write {}: {error}", ledger.path.display());
+        let wrong =
+            |ledger: &ManifestLedger, error: io::Error| format!("Cannot write {}: {error}", ledger.path.display());
         sizes.append(entries.iter().map(|entry| entry.line(true))).map_err(|error| wrong(sizes, error))?;
         sums.append(entries.iter().map(|entry| entry.line(false))).map_err(|error| wrong(sums, error))
     }
@@ -73,15 +75,15 @@ fn is_begun(line: &[u8]) -> bool {
 
 /// A file of lines that only grows.
 #[derive(Debug)]
-struct Ledger {
+struct ManifestLedger {
     path: PathBuf,
     file: Lock,
     len: u64,
     known: [HashSet<Vec<u8>>; 2],
 }
 
-impl Ledger {
-    fn open(path: &Path) -> Result<Ledger, String> {
+impl ManifestLedger {
+    fn open(path: &Path) -> Result<ManifestLedger, String> {
         let say = |error: io::Error| error.to_string();
         let file = open_operator_lock(path).map_err(say)?;
         if !file.metadata().map_err(say)?.is_file() {
@@ -112,7 +114,7 @@ impl Ledger {
         let known = tail[..kept].split(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect();
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(say)?;
-        Ok(Ledger { path: path.into(), file: lock, len, known: [known, HashSet::new()] })
+        Ok(ManifestLedger { path: path.into(), file: lock, len, known: [known, HashSet::new()] })
     }
 
     fn append(&mut self, lines: impl Iterator<Item = String>) -> io::Result<()> {

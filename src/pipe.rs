@@ -28,8 +28,8 @@ pub type Wakeup = Box<dyn Fn() + Send + Sync>;
 /// A pipe that holds at most `capacity` bytes (at least one).
 pub fn pipe(capacity: usize) -> (PipeReader, PipeWriter) {
     let capacity = capacity.max(1);
-    let shared = Arc::new(Shared {
-        state: Mutex::new(State { capacity, ..State::default() }),
+    let shared = Arc::new(PipeEnds {
+        state: Mutex::new(PipeState { capacity, ..PipeState::default() }),
         data: Condvar::new(),
         space: Condvar::new(),
         on_data: OnceLock::new(),
@@ -56,7 +56,7 @@ pub fn pair() -> (Link, Link) {
 
 /// The half that gives bytes. Dropping it makes writes fail with `BrokenPipe`.
 pub struct PipeReader {
-    shared: Arc<Shared>,
+    shared: Arc<PipeEnds>,
     head: Vec<u8>,
     at: usize,
     stall_limit: Option<Duration>,
@@ -64,13 +64,13 @@ pub struct PipeReader {
 
 /// The half that takes bytes. Dropping it is the end of the stream; dropping it in a panic is a failure.
 pub struct PipeWriter {
-    shared: Arc<Shared>,
+    shared: Arc<PipeEnds>,
     stall_limit: Option<Duration>,
 }
 
 /// Ends a pipe with an error, from any thread.
 #[derive(Clone)]
-pub struct PipeCloser(Arc<Shared>);
+pub struct PipeCloser(Arc<PipeEnds>);
 
 /// What stands at the head of a pipe.
 #[derive(Debug, PartialEq, Eq)]
@@ -83,8 +83,8 @@ pub enum Front<'a> {
     End,
 }
 
-struct Shared {
-    state: Mutex<State>,
+struct PipeEnds {
+    state: Mutex<PipeState>,
     data: Condvar,
     space: Condvar,
     on_data: OnceLock<Wakeup>,
@@ -92,7 +92,7 @@ struct Shared {
 }
 
 #[derive(Default)]
-struct State {
+struct PipeState {
     queue: VecDeque<Vec<u8>>,
     spares: Vec<Vec<u8>>,
     capacity: usize,
@@ -108,7 +108,7 @@ struct State {
     writer_wants: usize,
 }
 
-impl State {
+impl PipeState {
     fn check(&self) -> io::Result<()> {
         match &self.failure {
             Some((kind, why)) => Err(io::Error::new(*kind, why.clone())),
@@ -155,12 +155,12 @@ impl State {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl PipeEnds {
+    fn lock(&self) -> MutexGuard<'_, PipeState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// As [`Shared::data_came`], but wakes a reader only if one waited: to wake nobody is a system call, too.
+    /// As [`PipeEnds::data_came`], but wakes a reader only if one waited: to wake nobody is a system call, too.
     fn more_data(&self, awaited: Option<Instant>) {
         if awaited.is_some() {
             self.data.notify_one();
@@ -188,10 +188,10 @@ impl Shared {
 /// Waits on `condvar`, at most to `deadline`.
 fn wait<'a>(
     condvar: &Condvar,
-    state: MutexGuard<'a, State>,
+    state: MutexGuard<'a, PipeState>,
     deadline: Option<Instant>,
     limit: Option<Duration>,
-) -> io::Result<MutexGuard<'a, State>> {
+) -> io::Result<MutexGuard<'a, PipeState>> {
     let Some(deadline) = deadline else {
         return Ok(condvar.wait(state).unwrap_or_else(PoisonError::into_inner));
     };

@@ -8,10 +8,10 @@ use encoding_rs::{DecoderResult, EncoderResult, Encoding};
 
 /// What the bytes of names mean at one end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Charset(Kind);
+pub struct Charset(CharsetKind);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum CharsetKind {
     Utf8,
     Ascii,
     /// ISO 8859-1 or 8859-9, by the letters that differ from Unicode's first 256.
@@ -65,10 +65,10 @@ impl Charset {
         let bare: String = lower.chars().filter(|letter| !matches!(letter, '-' | '_' | '.')).collect();
         let known = NAMES.iter().find(|(alias, _)| *alias == bare).map(|(_, known)| *known);
         Some(Self(match known.unwrap_or(&bare) {
-            "utf8" => Kind::Utf8,
-            "ascii" => Kind::Ascii,
-            "latin1" => Kind::Latin(&[]),
-            "latin5" => Kind::Latin(&TURKISH),
+            "utf8" => CharsetKind::Utf8,
+            "ascii" => CharsetKind::Ascii,
+            "latin1" => CharsetKind::Latin(&[]),
+            "latin5" => CharsetKind::Latin(&TURKISH),
             name => {
                 // `cp1251` is `windows-1251`; of all others the web knows some spelling.
                 let dashed =
@@ -86,7 +86,7 @@ impl Charset {
                 if odd.contains(&found.name()) || claims {
                     return None;
                 }
-                Kind::Other(found)
+                CharsetKind::Other(found)
             }
         }))
     }
@@ -94,16 +94,16 @@ impl Charset {
     /// A name of this end in UTF-8; `None` where its bytes mean nothing here.
     pub fn to_utf8(self, name: &[u8]) -> Option<Vec<u8>> {
         match self.0 {
-            Kind::Utf8 => std::str::from_utf8(name).is_ok().then(|| name.to_vec()),
+            CharsetKind::Utf8 => std::str::from_utf8(name).is_ok().then(|| name.to_vec()),
             _ if name.is_ascii() => Some(name.to_vec()),
-            Kind::Ascii => None,
-            Kind::Latin(table) => {
+            CharsetKind::Ascii => None,
+            CharsetKind::Latin(table) => {
                 let letter = |&byte: &u8| {
                     table.iter().find(|(known, _)| *known == byte).map_or(char::from(byte), |(_, letter)| *letter)
                 };
                 Some(name.iter().map(letter).collect::<String>().into_bytes())
             }
-            Kind::Other(encoding) => {
+            CharsetKind::Other(encoding) => {
                 let mut decoder = encoding.new_decoder_without_bom_handling();
                 let mut text = String::with_capacity(decoder.max_utf8_buffer_length_without_replacement(name.len())?);
                 let (result, _) = decoder.decode_to_string_without_replacement(name, &mut text, true);
@@ -116,10 +116,10 @@ impl Charset {
     pub fn from_utf8(self, name: &[u8]) -> Option<Vec<u8>> {
         let text = std::str::from_utf8(name).ok()?;
         match self.0 {
-            Kind::Utf8 => Some(name.to_vec()),
+            CharsetKind::Utf8 => Some(name.to_vec()),
             _ if name.is_ascii() => Some(name.to_vec()),
-            Kind::Ascii => None,
-            Kind::Latin(table) => {
+            CharsetKind::Ascii => None,
+            CharsetKind::Latin(table) => {
                 let byte = |letter: char| {
                     let known = table.iter().find(|(_, known)| *known == letter).map(|(byte, _)| *byte);
                     let plain =
@@ -128,7 +128,7 @@ impl Charset {
                 };
                 text.chars().map(byte).collect()
             }
-            Kind::Other(encoding) => {
+            CharsetKind::Other(encoding) => {
                 let mut encoder = encoding.new_encoder();
                 let room = encoder.max_buffer_length_from_utf8_without_replacement(text.len())?;
                 let mut bytes = Vec::with_capacity(room);

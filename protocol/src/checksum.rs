@@ -159,9 +159,9 @@ impl fmt::Debug for Sum {
 }
 
 /// The sum of a whole file, as it is sent after the tokens and in the file list.
-pub struct FileHasher(State);
+pub struct FileHasher(HasherState);
 
-enum State {
+enum HasherState {
     Xxh128(Box<XxHash3_128>),
     Xxh3(Box<XxHash3_64>),
     Xxh64(XxHash64),
@@ -176,29 +176,29 @@ impl FileHasher {
     /// Begins a file.
     pub fn new(checksum: Checksum) -> FileHasher {
         FileHasher(match checksum {
-            Checksum::Xxh128 => State::Xxh128(Box::new(XxHash3_128::new())),
-            Checksum::Xxh3 => State::Xxh3(Box::new(XxHash3_64::new())),
-            Checksum::Xxh64 => State::Xxh64(XxHash64::with_seed(0)),
-            Checksum::Md5 => State::Md5(Md5::new()),
-            Checksum::Md4 => State::Md4(md4::Md4::new()),
-            Checksum::SeededMd4(seed) => State::Md4(md4::Md4::new().chain_update(seed.to_le_bytes())),
-            Checksum::Sha1 => State::Sha1(sha1::Sha1::new()),
-            Checksum::None => State::None,
-            Checksum::Blake3 => State::Blake3(Box::default()),
+            Checksum::Xxh128 => HasherState::Xxh128(Box::new(XxHash3_128::new())),
+            Checksum::Xxh3 => HasherState::Xxh3(Box::new(XxHash3_64::new())),
+            Checksum::Xxh64 => HasherState::Xxh64(XxHash64::with_seed(0)),
+            Checksum::Md5 => HasherState::Md5(Md5::new()),
+            Checksum::Md4 => HasherState::Md4(md4::Md4::new()),
+            Checksum::SeededMd4(seed) => HasherState::Md4(md4::Md4::new().chain_update(seed.to_le_bytes())),
+            Checksum::Sha1 => HasherState::Sha1(sha1::Sha1::new()),
+            Checksum::None => HasherState::None,
+            Checksum::Blake3 => HasherState::Blake3(Box::default()),
         })
     }
 
     /// Adds the file's next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.0 {
-            State::Xxh128(state) => state.write(bytes),
-            State::Xxh3(state) => state.write(bytes),
-            State::Xxh64(state) => state.write(bytes),
-            State::Md5(state) => state.update(bytes),
-            State::Md4(state) => state.update(bytes),
-            State::Sha1(state) => state.update(bytes),
-            State::None => {}
-            State::Blake3(state) => {
+            HasherState::Xxh128(state) => state.write(bytes),
+            HasherState::Xxh3(state) => state.write(bytes),
+            HasherState::Xxh64(state) => state.write(bytes),
+            HasherState::Md5(state) => state.update(bytes),
+            HasherState::Md4(state) => state.update(bytes),
+            HasherState::Sha1(state) => state.update(bytes),
+            HasherState::None => {}
+            HasherState::Blake3(state) => {
                 state.update(bytes);
             }
         }
@@ -208,14 +208,14 @@ impl FileHasher {
     pub fn finish(self) -> Sum {
         match self.0 {
             // The wire wants the low half first: the 128 bits little-endian.
-            State::Xxh128(state) => Sum::of(state.finish_128().to_le_bytes()),
-            State::Xxh3(state) => Sum::of(state.finish().to_le_bytes()),
-            State::Xxh64(state) => Sum::of(state.finish().to_le_bytes()),
-            State::Md5(state) => Sum::of(state.finalize().into()),
-            State::Md4(state) => Sum::of(state.finalize().into()),
-            State::Sha1(state) => Sum::of(state.finalize().into()),
-            State::None => Sum::zero(1),
-            State::Blake3(state) => Sum::of(*state.finalize().as_bytes()),
+            HasherState::Xxh128(state) => Sum::of(state.finish_128().to_le_bytes()),
+            HasherState::Xxh3(state) => Sum::of(state.finish().to_le_bytes()),
+            HasherState::Xxh64(state) => Sum::of(state.finish().to_le_bytes()),
+            HasherState::Md5(state) => Sum::of(state.finalize().into()),
+            HasherState::Md4(state) => Sum::of(state.finalize().into()),
+            HasherState::Sha1(state) => Sum::of(state.finalize().into()),
+            HasherState::None => Sum::zero(1),
+            HasherState::Blake3(state) => Sum::of(*state.finalize().as_bytes()),
         }
     }
 }

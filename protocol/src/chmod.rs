@@ -14,11 +14,11 @@ pub struct Chmod(Vec<Change>);
 struct Change {
     dirs: bool,
     files: bool,
-    action: Action,
+    action: ChmodAction,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Action {
+enum ChmodAction {
     /// Octal: these bits and no others.
     Exactly(u32),
     Change {
@@ -86,13 +86,13 @@ impl Change {
     }
 }
 
-fn octal(item: &[u8]) -> Option<Action> {
+fn octal(item: &[u8]) -> Option<ChmodAction> {
     let digit = |bits: u32, byte: &u8| (b'0'..=b'7').contains(byte).then(|| bits << 3 | u32::from(byte - b'0'));
     let bits = item.iter().try_fold(0, |bits, byte| digit(bits, byte).filter(|&bits| bits <= 0o7777))?;
-    Some(Action::Exactly(bits))
+    Some(ChmodAction::Exactly(bits))
 }
 
-fn symbolic(item: &[u8]) -> Option<Action> {
+fn symbolic(item: &[u8]) -> Option<ChmodAction> {
     let at = item.iter().position(|byte| b"+-=".contains(byte))?;
     let (mut whom, mut set_ids) = (0, 0);
     for class in &item[..at] {
@@ -131,10 +131,10 @@ fn symbolic(item: &[u8]) -> Option<Action> {
             What::Bits { rwx, top, if_executable }
         }
     };
-    Some(Action::Change { operator, whom: (at > 0).then_some(whom), what })
+    Some(ChmodAction::Change { operator, whom: (at > 0).then_some(whom), what })
 }
 
-impl Action {
+impl ChmodAction {
     fn apply(self, mode: u32, executable: bool, umask: u32) -> u32 {
         let (operator, named, what) = match self {
             Self::Exactly(bits) => return bits,

@@ -221,7 +221,7 @@ pub(crate) fn peer_version(version: i64) -> Result<u8, PeerError> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum HandshakeState {
     Version,
     Compat,
     Strings,
@@ -232,7 +232,7 @@ enum State {
 #[derive(Debug)]
 pub struct Handshake {
     hello: Hello,
-    state: State,
+    state: HandshakeState,
     inbox: Inbox,
     agreed: Negotiated,
 }
@@ -241,17 +241,17 @@ impl Handshake {
     /// Starts, writing our version.
     pub fn new(hello: Hello, out: &mut Outbox) -> Self {
         out.put(&i32::from(hello.version).to_le_bytes());
-        Self::at(State::Version, hello)
+        Self::at(HandshakeState::Version, hello)
     }
 
     /// Starts where `hello.version` is agreed on already, by a daemon's greeting: neither side writes a version.
     pub fn agreed(hello: Hello, out: &mut Outbox) -> Self {
-        let mut handshake = Self::at(State::Version, hello);
+        let mut handshake = Self::at(HandshakeState::Version, hello);
         handshake.state = handshake.met(out);
         handshake
     }
 
-    fn at(state: State, hello: Hello) -> Self {
+    fn at(state: HandshakeState, hello: Hello) -> Self {
         let (checksum, list_checksum) = hello.choice.unwrap_or((Checksum::Md5, Checksum::Md5));
         let compression = hello.compression.outright();
         let version = hello.version;
@@ -260,16 +260,16 @@ impl Handshake {
     }
 
     /// The versions have met: a server says all the rest of its own.
-    fn met(&mut self, out: &mut Outbox) -> State {
+    fn met(&mut self, out: &mut Outbox) -> HandshakeState {
         match &self.hello.side {
             _ if self.agreed.version < 30 => {
                 if let Side::Server { seed, .. } = self.hello.side {
                     self.agreed.seed = seed;
                     out.put(&seed.to_le_bytes());
                 }
-                State::Seed
+                HandshakeState::Seed
             }
-            Side::Client => State::Compat,
+            Side::Client => HandshakeState::Compat,
             Side::Server { letters, seed } => {
                 let seed = *seed;
                 self.agreed.compat = Compat::answer(letters, self.hello.incremental);
@@ -279,7 +279,7 @@ impl Handshake {
                 out.put(&bytes);
                 self.offer(out);
                 out.put(&seed.to_le_bytes());
-                State::Strings
+                HandshakeState::Strings
             }
         }
     }
@@ -338,12 +338,12 @@ impl Handshake {
 
     /// The version, once both have said theirs.
     pub fn version(&self) -> Option<u8> {
-        (self.state != State::Version).then_some(self.agreed.version)
+        (self.state != HandshakeState::Version).then_some(self.agreed.version)
     }
 
     /// True once the peer has said anything.
     pub fn heard(&self) -> bool {
-        self.state != State::Version || !self.inbox.is_empty()
+        self.state != HandshakeState::Version || !self.inbox.is_empty()
     }
 
     /// The bytes that have arrived and could not be used, for a message about a talkative remote shell.
@@ -354,14 +354,14 @@ impl Handshake {
     fn step(&mut self, out: &mut Outbox) -> Result<bool, Decode> {
         let mut reader = self.inbox.reader();
         let next = match self.state {
-            State::Version => {
+            HandshakeState::Version => {
                 self.agreed.version = self.hello.version.min(peer_version(reader.int()?.into())?);
                 let used = reader.position();
                 self.inbox.consume(used);
                 self.state = self.met(out);
                 return Ok(false);
             }
-            State::Compat => {
+            HandshakeState::Compat => {
                 let compat = Compat(reader.varint()? as u32);
                 if compat.has(Compat::INC_RECURSE) && !self.hello.incremental {
                     return Err(PeerError::NotOffered("incremental recursion").into());
@@ -370,9 +370,9 @@ impl Handshake {
                 if !self.hears_first() {
                     self.offer(out);
                 }
-                State::Strings
+                HandshakeState::Strings
             }
-            State::Strings => {
+            HandshakeState::Strings => {
                 let mut said = Vec::new();
                 if self.negotiates_checksum() {
                     let chosen = self.choose(names(&mut reader)?)?;
@@ -396,9 +396,9 @@ impl Handshake {
                 if self.hears_first() {
                     out.put(&said);
                 }
-                State::Seed
+                HandshakeState::Seed
             }
-            State::Seed => {
+            HandshakeState::Seed => {
                 if let Side::Client = self.hello.side {
                     self.agreed.seed = reader.int()?;
                 }

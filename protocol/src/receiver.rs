@@ -58,7 +58,7 @@ pub enum ReceiverEvent<'a> {
 }
 
 #[derive(Debug)]
-enum State {
+enum ReceiverState {
     /// The first list, or the segment of this directory.
     List(Option<u32>),
     Items,
@@ -90,8 +90,8 @@ pub enum RuleEvent {
 }
 
 /// Below 31 the sender does not answer the generator's last but one DONE.
-fn last_word(version: u8) -> State {
-    if version >= 31 { State::LastDone } else { State::Goodbye }
+fn last_word(version: u8) -> ReceiverState {
+    if version >= 31 { ReceiverState::LastDone } else { ReceiverState::Goodbye }
 }
 
 /// Directories that were listed, by number in the order both sides give them.
@@ -112,7 +112,7 @@ pub struct Receiver {
     n: Negotiated,
     facts: ReceiverFacts,
     inbox: Inbox,
-    state: State,
+    state: ReceiverState,
     ndx_in: NdxState,
     tokens: TokenReader,
     list: ListDecoder,
@@ -134,7 +134,7 @@ impl Receiver {
             n: *n,
             facts,
             inbox,
-            state: State::List(None),
+            state: ReceiverState::List(None),
             ndx_in: NdxState::new(n.ints()),
             tokens: TokenReader::new(n),
             list: ListDecoder::new(n, facts.shape, facts.limits),
@@ -168,7 +168,7 @@ impl Receiver {
         self.inbox.start_mux()?;
         loop {
             let next = match self.state {
-                State::Tokens => self.token(),
+                ReceiverState::Tokens => self.token(),
                 _ => self.step().map(|event| event.map_or(Next::Nothing, Next::Event)),
             };
             match next {
@@ -203,7 +203,7 @@ impl Receiver {
 
     /// True when the session has ended as it should.
     pub fn is_over(&self) -> bool {
-        matches!(self.state, State::Over)
+        matches!(self.state, ReceiverState::Over)
     }
 
     /// The next of the client's filter rules, which come before the list at a server that needs them; `None` means:
@@ -241,7 +241,7 @@ impl Receiver {
             TokenEvent::Unpacked => Next::Unpacked,
             TokenEvent::Copy(block) => Next::Event(ReceiverEvent::Copy(block)),
             TokenEvent::End => {
-                self.state = State::FileSum;
+                self.state = ReceiverState::FileSum;
                 Next::Nothing
             }
         })
@@ -251,18 +251,18 @@ impl Receiver {
     fn step(&mut self) -> Result<Option<ReceiverEvent<'static>>, Decode> {
         let mut reader = self.inbox.reader();
         let event = match &mut self.state {
-            State::List(dir) => {
+            ReceiverState::List(dir) => {
                 let dir = *dir;
                 let complete = self.list.step(&mut reader)?;
                 let used = reader.position();
                 self.inbox.consume(used);
                 return Ok(if complete { Some(ReceiverEvent::List(self.listed(dir)?)) } else { None });
             }
-            State::Items if !self.complete && !self.n.compat.has(Compat::INC_RECURSE) => {
+            ReceiverState::Items if !self.complete && !self.n.compat.has(Compat::INC_RECURSE) => {
                 self.complete = true;
                 return Ok(Some(ReceiverEvent::ListEnd));
             }
-            State::Items => {
+            ReceiverState::Items => {
                 let mut ndx_in = self.ndx_in.clone();
                 match ndx_in.decode(&mut reader)? {
                     NdxValue::Index(ndx) => {
@@ -282,7 +282,7 @@ impl Receiver {
                         if header.flags.has(ItemFlags::TRANSFER) && !self.facts.dry_run {
                             let head = SumHead::decode(&reader.array()?, self.n.checksum.size())?;
                             self.tokens.begin(head);
-                            self.state = State::Tokens;
+                            self.state = ReceiverState::Tokens;
                             self.ndx_in = ndx_in;
                             Some(ReceiverEvent::File(Ndx(ndx), header, head))
                         } else {
@@ -303,7 +303,7 @@ impl Receiver {
                         self.phase += 1;
                         if self.phase == self.n.phases() {
                             self.state = match (self.facts.server, self.n.version) {
-                                (false, _) => State::Stats,
+                                (false, _) => ReceiverState::Stats,
                                 (true, version) => last_word(version),
                             };
                         }
@@ -317,7 +317,7 @@ impl Receiver {
                             );
                         }
                         self.ndx_in = ndx_in;
-                        self.state = State::List(Some(dir));
+                        self.state = ReceiverState::List(Some(dir));
                         None
                     }
                     NdxValue::FlistEnd if !self.complete => {
@@ -333,21 +333,21 @@ impl Receiver {
                     }
                 }
             }
-            State::FileSum => {
+            ReceiverState::FileSum => {
                 let bytes = reader.take(self.n.checksum.size())?;
-                self.state = State::Items;
+                self.state = ReceiverState::Items;
                 Some(ReceiverEvent::End(Sum::new(bytes).ok_or(PeerError::Malformed("a whole-file sum"))?))
             }
-            State::Stats => {
+            ReceiverState::Stats => {
                 let stats = FinalStats::decode(&self.n, &mut reader)?;
                 self.state = last_word(self.n.version);
                 Some(ReceiverEvent::Stats(stats))
             }
-            State::LastDone => {
+            ReceiverState::LastDone => {
                 let mut ndx_in = self.ndx_in.clone();
                 match ndx_in.decode(&mut reader)? {
                     NdxValue::Done => {
-                        self.state = State::Over;
+                        self.state = ReceiverState::Over;
                         Some(ReceiverEvent::Goodbye)
                     }
                     NdxValue::DeleteStats => {
@@ -358,11 +358,11 @@ impl Receiver {
                     _ => return Err(PeerError::Malformed("a file after the last phase").into()),
                 }
             }
-            State::Goodbye => {
-                self.state = State::Over;
+            ReceiverState::Goodbye => {
+                self.state = ReceiverState::Over;
                 Some(ReceiverEvent::Goodbye)
             }
-            State::Tokens | State::Over => return Err(Decode::Incomplete),
+            ReceiverState::Tokens | ReceiverState::Over => return Err(Decode::Incomplete),
         };
         let used = reader.position();
         self.inbox.consume(used);
@@ -408,7 +408,7 @@ impl Receiver {
         }
         arrived.list = arrived.list.of_dir(parent);
         self.segments.add(&arrived.list, arrived.held)?;
-        self.state = State::Items;
+        self.state = ReceiverState::Items;
         Ok(arrived)
     }
 }

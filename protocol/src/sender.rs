@@ -129,7 +129,7 @@ impl FinalStats {
 }
 
 #[derive(Debug)]
-enum State {
+enum SenderState {
     Filters,
     Items,
     /// Sums come, so many of so many bytes in their strong part.
@@ -149,7 +149,7 @@ pub struct Sender {
     n: Negotiated,
     facts: SenderFacts,
     inbox: Inbox,
-    state: State,
+    state: SenderState,
     ndx_in: NdxState,
     ndx_out: NdxState,
     tokens: TokenWriter,
@@ -171,7 +171,7 @@ impl Sender {
             n: *n,
             facts,
             inbox,
-            state: if facts.server { State::Filters } else { State::Items },
+            state: if facts.server { SenderState::Filters } else { SenderState::Items },
             ndx_in: NdxState::new(n.ints()),
             ndx_out: NdxState::new(n.ints()),
             tokens: TokenWriter::new(n),
@@ -259,21 +259,21 @@ impl Sender {
 
     /// True when the session has ended as it should.
     pub fn is_over(&self) -> bool {
-        matches!(self.state, State::Over)
+        matches!(self.state, SenderState::Over)
     }
 
     // One function, long as it is: what may come next is read off its arms, one for each state.
     fn step(&mut self, out: &mut Outbox) -> Result<Option<SenderEvent>, Decode> {
         let mut reader = self.inbox.reader();
         let event = match &mut self.state {
-            State::Filters => match filter::decode(&mut reader)? {
+            SenderState::Filters => match filter::decode(&mut reader)? {
                 Some(rule) => Some(SenderEvent::Filter(rule)),
                 None => {
-                    self.state = State::Items;
+                    self.state = SenderState::Items;
                     Some(SenderEvent::FiltersDone)
                 }
             },
-            State::Items => {
+            SenderState::Items => {
                 let mut ndx_in = self.ndx_in.clone();
                 match ndx_in.decode(&mut reader)? {
                     NdxValue::Index(ndx) => {
@@ -301,7 +301,7 @@ impl Sender {
                                 false => SumTable::new(head, size, self.facts.sums_most),
                             };
                             if !append && head.count > 0 {
-                                self.state = State::Sums { left: head.count, strong_length: head.strong_length };
+                                self.state = SenderState::Sums { left: head.count, strong_length: head.strong_length };
                             }
                             Some(SenderEvent::Request(Request { ndx: Ndx(ndx), header, sums, append, redo }))
                         } else {
@@ -328,7 +328,7 @@ impl Sender {
                     NdxValue::Done => {
                         self.phase += 1;
                         if self.phase == self.n.phases() {
-                            self.state = State::Farewell;
+                            self.state = SenderState::Farewell;
                             Some(SenderEvent::AllDone)
                         } else {
                             put_ndx(&mut self.ndx_out, NdxValue::Done, out);
@@ -345,13 +345,13 @@ impl Sender {
                     }
                 }
             }
-            State::Sums { .. } => {
+            SenderState::Sums { .. } => {
                 // Nobody wants them.
                 self.take_sums(|_, _| {})?;
                 return Ok(None);
             }
-            State::Farewell | State::Over => return Err(Decode::Incomplete),
-            State::Answer | State::LastDone => {
+            SenderState::Farewell | SenderState::Over => return Err(Decode::Incomplete),
+            SenderState::Answer | SenderState::LastDone => {
                 let mut ndx_in = self.ndx_in.clone();
                 match ndx_in.decode(&mut reader)? {
                     NdxValue::Done => {}
@@ -364,12 +364,12 @@ impl Sender {
                     }
                     _ => return Err(PeerError::Malformed("a request after the last phase").into()),
                 }
-                if matches!(self.state, State::Answer) && self.n.version >= 31 {
+                if matches!(self.state, SenderState::Answer) && self.n.version >= 31 {
                     put_ndx(&mut self.ndx_out, NdxValue::Done, out);
-                    self.state = State::LastDone;
+                    self.state = SenderState::LastDone;
                     None
                 } else {
-                    self.state = State::Over;
+                    self.state = SenderState::Over;
                     Some(SenderEvent::Goodbye)
                 }
             }
@@ -383,7 +383,7 @@ impl Sender {
     /// the reply, or not at all. Returns a message that came between them. When the table still has
     /// [some to come](SumTable::remaining), feed me.
     pub fn poll_sums(&mut self, sums: &mut SumTable, out: &mut Outbox) -> Result<Option<Message>, PeerError> {
-        while matches!(self.state, State::Sums { .. }) {
+        while matches!(self.state, SenderState::Sums { .. }) {
             match self.take_sums(|weak, strong| sums.push(weak, strong)) {
                 Ok(()) => {}
                 Err(Decode::Bad(error)) => return Err(error),
@@ -396,7 +396,7 @@ impl Sender {
 
     /// Reads the sums that are here, until there are no more to come.
     fn take_sums(&mut self, mut each: impl FnMut(u32, &[u8])) -> Result<(), Decode> {
-        let State::Sums { left, strong_length } = &mut self.state else { return Ok(()) };
+        let SenderState::Sums { left, strong_length } = &mut self.state else { return Ok(()) };
         let mut reader = self.inbox.reader();
         let size = 4 + *strong_length as usize;
         while *left > 0 {
@@ -412,7 +412,7 @@ impl Sender {
         if !is_complete {
             return Err(Decode::Incomplete);
         }
-        self.state = State::Items;
+        self.state = SenderState::Items;
         Ok(())
     }
 
@@ -456,7 +456,7 @@ impl Sender {
         out.divert(!self.facts.server);
         out.put(&bytes);
         out.divert(false);
-        self.state = State::Answer;
+        self.state = SenderState::Answer;
     }
 }
 

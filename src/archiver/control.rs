@@ -7,9 +7,9 @@ use tokio::sync::{Notify, watch};
 
 /// Steers one run. Clones share one state.
 #[derive(Clone)]
-pub struct Control(Arc<Shared>);
+pub struct Control(Arc<ControlShared>);
 
-struct Shared {
+struct ControlShared {
     stop: Stop,
     progress: Arc<Progress>,
     paused: watch::Sender<bool>,
@@ -18,7 +18,7 @@ struct Shared {
 
 impl Default for Control {
     fn default() -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(ControlShared {
             stop: Stop::new(),
             progress: Arc::default(),
             paused: watch::Sender::new(false),

@@ -67,7 +67,7 @@ struct Away {
 }
 
 /// What is entered of a folder.
-struct Trouble {
+struct TroubleFound {
     words: String,
     files: usize,
 }
@@ -182,12 +182,12 @@ impl Origins {
             let told = self.sources.within(folder, move |_, folder| Ok(above(folder)));
             let told = told.ok().flatten().unwrap_or_else(|| folder.clone());
             let words = format!("Folder {} {why}", folder.display());
-            self.enter(&mut away, folder, &told, Trouble { words, files: *files });
+            self.enter(&mut away, folder, &told, TroubleFound { words, files: *files });
         }
         for folder in nameless {
             let told = common.unwrap_or(folder);
             let words = format!("Folder {}: {lacking} of {} files looked for are missing", told.display(), looks.len());
-            self.enter(&mut away, folder, told, Trouble { words, files: lacking });
+            self.enter(&mut away, folder, told, TroubleFound { words, files: lacking });
         }
         self.leave(&mut away, looks, &held, since);
         self.progress.set_source(first(&away));
@@ -211,9 +211,9 @@ impl Origins {
         counts.into_keys().collect()
     }
 
-    fn enter(&self, away: &mut HashMap<PathBuf, Away>, folder: &Path, told: &Path, trouble: Trouble) {
+    fn enter(&self, away: &mut HashMap<PathBuf, Away>, folder: &Path, told: &Path, trouble: TroubleFound) {
         let now = Instant::now();
-        let Trouble { words, files } = trouble;
+        let TroubleFound { words, files } = trouble;
         let is_mute = self.sources.mute_place(folder).is_some();
         if let Some(known) = away.get_mut(folder) {
             // One look at many files is one.

@@ -260,7 +260,7 @@ impl<C: Catalog> Poller<C> {
             None => memory.course.begin_pass(newest, margin, |id| self.flight.has_row(id)),
         }
         let mut pass = Pass::default();
-        let mut batch = Batch::default();
+        let mut batch = GrowingBatch::default();
         while let Some(after) = memory.course.older() {
             let looked = self.look(after, memory, &mut pass, &mut batch).await?;
             memory.course.saw(&looked);
@@ -298,7 +298,7 @@ impl<C: Catalog> Poller<C> {
         after: RecordId,
         memory: &mut Memory,
         pass: &mut Pass,
-        batch: &mut Batch,
+        batch: &mut GrowingBatch,
     ) -> Result<Looked, CatalogError> {
         let mut looked = self.catalog.look(after, PAGE).await?;
         let (rows, mut failed) = self.sort_out(std::mem::take(&mut looked.rows), memory, pass);
@@ -512,7 +512,7 @@ impl<C: Catalog> Poller<C> {
         Ok(())
     }
 
-    async fn hand_over(&self, batch: &mut Batch) {
+    async fn hand_over(&self, batch: &mut GrowingBatch) {
         let jobs = std::mem::take(batch).jobs;
         if !jobs.is_empty() && self.jobs.send(jobs).await.is_err() {
             self.control.progress().give_up("All worker threads have ended, which is a bug; please report it");
@@ -530,12 +530,12 @@ fn margin(step: i64) -> i64 {
 
 /// Jobs on their way into one session.
 #[derive(Default)]
-struct Batch {
+struct GrowingBatch {
     jobs: Vec<Job>,
     bytes: u64,
 }
 
-impl Batch {
+impl GrowingBatch {
     /// Whether it has as many files, or bytes with the next one, as there may be.
     fn is_full(&self, most: (usize, u64), next: u64) -> bool {
         self.jobs.len() >= most.0 || (!self.jobs.is_empty() && self.bytes + next > most.1)

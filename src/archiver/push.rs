@@ -58,7 +58,7 @@ fn send_batch(jobs: &[Job], link: Link, terms: &SessionTerms) -> Carried {
         jobs,
         by_ndx: Vec::new(),
         verdicts: vec![Verdict::Open; jobs.len()],
-        stages: vec![Stage::Listed; jobs.len()],
+        stages: vec![JobStage::Listed; jobs.len()],
         digests: vec![None; jobs.len()],
         current: None,
         lens: vec![0; jobs.len()],
@@ -94,7 +94,7 @@ fn send_batch(jobs: &[Job], link: Link, terms: &SessionTerms) -> Carried {
         for (at, verdict) in verdicts.iter_mut().enumerate() {
             // What was listed and is now left without a word was refused; what never got a place in the list was not.
             let listed = by_ndx.contains(&Some(at));
-            if *verdict == Verdict::Open && listed && stages[at] != Stage::Held {
+            if *verdict == Verdict::Open && listed && stages[at] != JobStage::Held {
                 *verdict = Verdict::Refused;
             }
         }
@@ -104,7 +104,7 @@ fn send_batch(jobs: &[Job], link: Link, terms: &SessionTerms) -> Carried {
 
 /// How far a job has come in this session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum JobStage {
     Listed,
     /// Its bytes were sent.
     Sent(Sent),
@@ -118,7 +118,7 @@ struct PushWatch<'a> {
     jobs: &'a [Job],
     by_ndx: Vec<Option<usize>>,
     verdicts: Vec<Verdict>,
-    stages: Vec<Stage>,
+    stages: Vec<JobStage>,
     digests: Vec<Option<Digest>>,
     /// The job whose bytes are on their way.
     current: Option<usize>,
@@ -171,14 +171,14 @@ impl SendObserver for PushWatch<'_> {
         let changed = request.redo && matches!(self.verdicts[at], Verdict::Failed(..));
         let taken = !request.redo && !request.header.flags.has(ItemFlags::NEW);
         if changed || taken {
-            self.stages[at] = Stage::Declined;
+            self.stages[at] = JobStage::Declined;
             if taken {
                 self.verdicts[at] = Verdict::Taken;
             }
             return Answer::Decline;
         }
         if self.terms.stopping() {
-            self.stages[at] = Stage::Held;
+            self.stages[at] = JobStage::Held;
             return Answer::Decline;
         }
         self.current = Some(at);
@@ -195,7 +195,7 @@ impl SendObserver for PushWatch<'_> {
 
     fn sent(&mut self, _entry: &FileEntry, request: &Request, sent: &Sent, sum: &Sum) {
         let Some(at) = self.job_at(request.ndx) else { return };
-        self.stages[at] = Stage::Sent(*sent);
+        self.stages[at] = JobStage::Sent(*sent);
         if sum.as_bytes() != self.jobs[at].md5 {
             self.verdicts[at] = Verdict::Failed(Failure::Changed, CHANGED.into());
         }
@@ -209,7 +209,7 @@ impl SendObserver for PushWatch<'_> {
 
     fn unreadable(&mut self, ndx: Ndx, error: &io::Error) {
         if let Some(at) = self.job_at(ndx) {
-            self.stages[at] = Stage::Declined;
+            self.stages[at] = JobStage::Declined;
             self.verdicts[at] = match error.kind() {
                 io::ErrorKind::UnexpectedEof => Verdict::Failed(
                     Failure::Changed,
@@ -225,21 +225,21 @@ impl SendObserver for PushWatch<'_> {
         // The registered sum went out in the list and as the file's sum, so whatever the far end finished has it. What we
         // declined is no proof, whatever the far end says.
         match (self.stages[at], &self.verdicts[at]) {
-            (Stage::Listed, Verdict::Open) => {
+            (JobStage::Listed, Verdict::Open) => {
                 let found = Sent { matched_bytes: self.lens[at], ..Sent::default() };
                 self.verdicts[at] = Verdict::Proven(found, None);
             }
             // What others have written to in the meantime may be under the name now: a session that was believed dead, or
             // those who helped.
-            (Stage::Sent(sent), Verdict::Open) if sent.matched_bytes > 0 => {
+            (JobStage::Sent(sent), Verdict::Open) if sent.matched_bytes > 0 => {
                 self.verdicts[at] = Verdict::Arrived(self.digests[at]);
             }
-            (Stage::Sent(sent), Verdict::Open) => self.verdicts[at] = Verdict::Proven(sent, self.digests[at]),
+            (JobStage::Sent(sent), Verdict::Open) => self.verdicts[at] = Verdict::Proven(sent, self.digests[at]),
             _ => return,
         }
         if let Verdict::Proven(sent, _) = &self.verdicts[at] {
             match self.stages[at] {
-                Stage::Listed => self.terms.found(sent),
+                JobStage::Listed => self.terms.found(sent),
                 _ => self.terms.confirmed(sent),
             }
         }

@@ -73,14 +73,14 @@ struct Temp {
 }
 
 /// What ends the delivery of a batch.
-enum Trouble {
+enum SftpTrouble {
     /// One file's.
     File(Verdict),
     /// The line's.
     Line(TransferError),
 }
 
-impl From<io::Error> for Trouble {
+impl From<io::Error> for SftpTrouble {
     fn from(error: io::Error) -> Self {
         Self::File(Verdict::Failed(Failure::Unreadable, format!("it cannot be read: {error}")))
     }
@@ -111,7 +111,7 @@ impl Delivery<'_> {
                 break;
             }
             match self.deliver(job, &mut dirs, &mut carried.words) {
-                Ok(verdict) | Err(Trouble::File(verdict)) => {
+                Ok(verdict) | Err(SftpTrouble::File(verdict)) => {
                     if let Verdict::Proven(sent, _) = &verdict {
                         match sent.literal_bytes {
                             0 => self.terms.found(sent),
@@ -120,7 +120,7 @@ impl Delivery<'_> {
                     }
                     carried.verdicts[at] = verdict;
                 }
-                Err(Trouble::Line(error)) => {
+                Err(SftpTrouble::Line(error)) => {
                     carried.ended = Err(error);
                     return Ok(carried);
                 }
@@ -135,8 +135,8 @@ impl Delivery<'_> {
         Ok(carried)
     }
 
-    fn deliver(&mut self, job: &Job, dirs: &mut HashSet<PathBuf>, words: &mut String) -> Result<Verdict, Trouble> {
-        let meta = self.terms.source_metadata(&job.source).map_err(Trouble::File)?;
+    fn deliver(&mut self, job: &Job, dirs: &mut HashSet<PathBuf>, words: &mut String) -> Result<Verdict, SftpTrouble> {
+        let meta = self.terms.source_metadata(&job.source).map_err(SftpTrouble::File)?;
         let name = job.place.variant(job.variant);
         let place = self.base.join(&name);
         let md5 = Sum::new(&job.md5);
@@ -174,9 +174,9 @@ impl Delivery<'_> {
             Err(error) => {
                 let trouble = refuse(self, error);
                 match &trouble {
-                    Trouble::File(_) => drop(self.discard(&temp)),
-                    Trouble::Line(_) if !temp.kept => self.interrupted.leftovers.push(temp.path),
-                    Trouble::Line(_) => {}
+                    SftpTrouble::File(_) => drop(self.discard(&temp)),
+                    SftpTrouble::Line(_) if !temp.kept => self.interrupted.leftovers.push(temp.path),
+                    SftpTrouble::Line(_) => {}
                 }
                 return Err(trouble);
             }
@@ -310,19 +310,19 @@ impl Delivery<'_> {
     }
 
     /// Whose trouble it is.
-    fn refuse(&self, error: SftpError, name: &str, len: u64, words: &mut String) -> Trouble {
+    fn refuse(&self, error: SftpError, name: &str, len: u64, words: &mut String) -> SftpTrouble {
         let error = match error {
-            SftpError::Lost(why) => return Trouble::Line(TransferError::Link(io::Error::other(why))),
+            SftpError::Lost(why) => return SftpTrouble::Line(TransferError::Link(io::Error::other(why))),
             SftpError::Stalled(limit) => {
                 let why = format!("No answer by SFTP within {limit:?}");
-                return Trouble::Line(TransferError::Stalled(io::Error::new(io::ErrorKind::TimedOut, why)));
+                return SftpTrouble::Line(TransferError::Stalled(io::Error::new(io::ErrorKind::TimedOut, why)));
             }
             // A server that gives no reason may have no room.
             SftpError::Failed(_) if self.sftp.room(&self.base).is_some_and(|room| room <= len) => SftpError::Full,
             error => error,
         };
         words.push_str(&format!("{name}: {error}\n"));
-        Trouble::File(Verdict::Refused)
+        SftpTrouble::File(Verdict::Refused)
     }
 
     /// Whether the base directory takes files at all.

@@ -7,16 +7,16 @@ use tokio::sync::watch;
 
 /// Says when to stop. Clones share one state.
 #[derive(Clone)]
-pub struct Stop(Arc<Shared>);
+pub struct Stop(Arc<StopShared>);
 
-struct Shared {
-    state: Mutex<State>,
+struct StopShared {
+    state: Mutex<StopState>,
     bell: Condvar,
     told: watch::Sender<bool>,
 }
 
 #[derive(Default)]
-struct State {
+struct StopState {
     stopped: bool,
     closed: bool,
     links: Vec<(u64, Closer)>,
@@ -25,7 +25,7 @@ struct State {
 
 impl Default for Stop {
     fn default() -> Self {
-        Self(Arc::new(Shared { state: Mutex::default(), bell: Condvar::new(), told: watch::Sender::new(false) }))
+        Self(Arc::new(StopShared { state: Mutex::default(), bell: Condvar::new(), told: watch::Sender::new(false) }))
     }
 }
 
@@ -94,7 +94,7 @@ impl Stop {
         LinkGuard { stop: self.clone(), number }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, StopState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

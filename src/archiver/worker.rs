@@ -54,7 +54,7 @@ pub(super) struct Worker {
 }
 
 /// What a worker does next.
-enum Next {
+enum NextStep {
     /// A batch, or nothing ever again.
     Jobs(Option<Vec<Job>>),
     /// A large file of another worker.
@@ -90,16 +90,16 @@ impl Worker {
     pub(super) fn run(mut self) {
         loop {
             let jobs = match self.next() {
-                Next::Jobs(Some(jobs)) => jobs,
-                Next::Jobs(None) => return self.carrier.part(),
-                Next::Help(shared) => {
+                NextStep::Jobs(Some(jobs)) => jobs,
+                NextStep::Jobs(None) => return self.carrier.part(),
+                NextStep::Help(shared) => {
                     if let Err(error) = self.carrier.help(&shared) {
                         tracing::debug!(host = self.carrier.describe(), "Cannot help with a large file: {error}");
                         self.common.permits.give_back(self.number);
                     }
                     continue;
                 }
-                Next::Leave => {
+                NextStep::Leave => {
                     self.carrier.disconnect();
                     continue;
                 }
@@ -113,14 +113,14 @@ impl Worker {
         }
     }
 
-    fn next(&self) -> Next {
+    fn next(&self) -> NextStep {
         let Workplace { permits, jobs, runtime, .. } = &self.common;
         runtime.block_on(async {
             permits.granted(self.number).await;
             tokio::select! {
-                next = async { jobs.lock().await.recv().await } => Next::Jobs(next),
-                shared = self.carrier.help_wanted() => Next::Help(shared),
-                () = permits.revoked(self.number) => Next::Leave,
+                next = async { jobs.lock().await.recv().await } => NextStep::Jobs(next),
+                shared = self.carrier.help_wanted() => NextStep::Help(shared),
+                () = permits.revoked(self.number) => NextStep::Leave,
             }
         })
     }

@@ -218,10 +218,10 @@ fn site_file(
 /// A value and who said so.
 struct AgentWords {
     text: String,
-    origin: Origin,
+    origin: SettingOrigin,
 }
 
-enum Origin {
+enum SettingOrigin {
     Typed(&'static str),
     File(SitePlace),
 }
@@ -230,7 +230,7 @@ impl AgentWords {
     fn wrong(&self, expected: &str) -> SiteError {
         let found = cut(&self.text);
         match &self.origin {
-            Origin::Typed(option) => {
+            SettingOrigin::Typed(option) => {
                 let variable = match *option {
                     "--site-hub" => " (or SITE_HUB)",
                     "--crossbar-timeout" => " (or CROSSBAR_TIMEOUT)",
@@ -238,7 +238,7 @@ impl AgentWords {
                 };
                 SiteError::Usage(format!("Option {option}{variable}: found {found:?}; expected {expected}"))
             }
-            Origin::File(place) => SiteError::content(place, format!("Found {found:?}; expected {expected}")),
+            SettingOrigin::File(place) => SiteError::content(place, format!("Found {found:?}; expected {expected}")),
         }
     }
 }
@@ -251,17 +251,17 @@ fn said(
     keys: &[(&Section, &str)],
 ) -> Result<Option<AgentWords>, SiteError> {
     if let Some(text) = typed {
-        return Ok(Some(AgentWords { text: text.into(), origin: Origin::Typed(option) }));
+        return Ok(Some(AgentWords { text: text.into(), origin: SettingOrigin::Typed(option) }));
     }
     let group = arguments.iter().rev().find(|group| same_option(&group.name, option));
     if let Some(group) = group {
         let text = group.text()?.to_owned();
-        let origin = group.place.clone().map_or(Origin::Typed(option), Origin::File);
+        let origin = group.place.clone().map_or(SettingOrigin::Typed(option), SettingOrigin::File);
         return Ok(Some(AgentWords { text, origin }));
     }
     for (section, key) in keys {
         if let Some((text, place)) = section.text(key)? {
-            return Ok(Some(AgentWords { text: text.into(), origin: Origin::File(place) }));
+            return Ok(Some(AgentWords { text: text.into(), origin: SettingOrigin::File(place) }));
         }
     }
     Ok(None)

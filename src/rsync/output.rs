@@ -34,9 +34,9 @@ pub(super) struct Role {
 }
 
 /// The output of one session.
-pub(super) struct Output(Mutex<State>);
+pub(super) struct Output(Mutex<OutputState>);
 
-struct State {
+struct OutputState {
     role: Role,
     /// For each entry; `None` when nothing is said of them.
     format: Option<Vec<u8>>,
@@ -98,7 +98,7 @@ impl Output {
             (None, 0, 0) => None,
         };
         let itemizes = format.as_ref().is_some_and(|format| format::holds(format, b'i'));
-        let output = Self(Mutex::new(State {
+        let output = Self(Mutex::new(OutputState {
             role,
             itemizes,
             all: itemizes && (line.itemize > 1 || name_level > 1),
@@ -134,7 +134,7 @@ impl Output {
         output
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, OutputState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -273,7 +273,7 @@ pub(super) struct Done<'a> {
     pub(super) sum: Option<Sum>,
 }
 
-impl State {
+impl OutputState {
     /// Whether a name stands before its progress: a format that tells of what was sent comes after it.
     fn names_first(&self) -> bool {
         !self.format.as_ref().is_some_and(|format| b"bcC".iter().any(|letter| format::holds(format, *letter)))

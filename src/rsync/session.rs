@@ -81,14 +81,14 @@ pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
         None => None,
         Some(name) => Some(play(&mut line, &name, version, &output)?),
     };
-    let client = Client { line: &line, plan, pull, version, output: &output, wanted };
+    let client = ClientSession { line: &line, plan, pull, version, output: &output, wanted };
     let outcome = match playback {
         Some(playback) => client.play(playback),
         None => client.session(written),
     };
     let code = match outcome {
         Ok(code) => code,
-        Err(Failure { text, code }) => {
+        Err(SessionFailure { text, code }) => {
             if !text.is_empty() {
                 output.complain(&text);
             }
@@ -140,18 +140,18 @@ impl Read for Counted {
 }
 
 /// A session that came to nothing.
-struct Failure {
+struct SessionFailure {
     text: String,
     code: i32,
 }
 
-impl From<ConnectError> for Failure {
+impl From<ConnectError> for SessionFailure {
     fn from(error: ConnectError) -> Self {
         Self { text: format!("rsync: {error}"), code: exit::of_connect(&error) }
     }
 }
 
-struct Client<'a> {
+struct ClientSession<'a> {
     line: &'a CommandLine,
     plan: &'a Plan,
     pull: bool,
@@ -160,25 +160,27 @@ struct Client<'a> {
     wanted: Wanted,
 }
 
-impl Client<'_> {
+impl ClientSession<'_> {
     /// Plays a batch file.
-    fn play(&self, playback: Playback) -> Result<i32, Failure> {
+    fn play(&self, playback: Playback) -> Result<i32, SessionFailure> {
         if let Some(user) = &self.line.options.copy_as {
-            copy_as(user).map_err(|error| Failure { text: error.to_string(), code: 1 })?;
+            copy_as(user).map_err(|error| SessionFailure { text: error.to_string(), code: 1 })?;
         }
-        let until = Until::watch(playback.closer, self.line.options.stop_at)
-            .map_err(|error| Failure { text: format!("rsync: Cannot listen for signals: {error}"), code: exit::IPC })?;
+        let until = Until::watch(playback.closer, self.line.options.stop_at).map_err(|error| SessionFailure {
+            text: format!("rsync: Cannot listen for signals: {error}"),
+            code: exit::IPC,
+        })?;
         self.output.agreed(&playback.session.agreed);
         let result = self.pull(playback.session);
         match (result, until.ended()) {
-            (Err(_), Some(code)) => Err(Failure { text: String::new(), code }),
+            (Err(_), Some(code)) => Err(SessionFailure { text: String::new(), code }),
             (Err(error), None) => Err(self.failure(&error, 0)),
             (Ok(code), _) => Ok(code),
         }
     }
 
     /// What is said of a session that broke, of which so many bytes were heard.
-    fn failure(&self, error: &TransferError, heard: u64) -> Failure {
+    fn failure(&self, error: &TransferError, heard: u64) -> SessionFailure {
         let who = if self.pull { "Receiver" } else { "sender" };
         let text = match error {
             TransferError::Remote { .. } => {
@@ -188,10 +190,10 @@ impl Client<'_> {
             error if !error.is_signed() => error.to_string(),
             error => format!("rsync: [{who}] {error}"),
         };
-        Failure { text, code: exit::of(error) }
+        SessionFailure { text, code: exit::of(error) }
     }
 
-    fn session(&self, written: Option<BatchFile>) -> Result<i32, Failure> {
+    fn session(&self, written: Option<BatchFile>) -> Result<i32, SessionFailure> {
         let daemon = self.plan.remote.as_ref().filter(|remote| remote.daemon);
         let (mut link, version) = match daemon {
             Some(Remote { host, .. }) => match self.by_daemon(host)? {
@@ -201,7 +203,7 @@ impl Client<'_> {
             None => (self.connect()?, None),
         };
         if let Some(user) = &self.line.options.copy_as {
-            copy_as(user).map_err(|error| Failure { text: error.to_string(), code: 1 })?;
+            copy_as(user).map_err(|error| SessionFailure { text: error.to_string(), code: 1 })?;
         }
         let heard = Arc::new(AtomicU64::new(0));
         link.reader = Box::new(Counted { reader: link.reader, heard: heard.clone() });
@@ -215,14 +217,16 @@ impl Client<'_> {
                 block.push(0);
             }
             block.push(0);
-            link.writer.write_all(&block).map_err(|error| Failure {
+            link.writer.write_all(&block).map_err(|error| SessionFailure {
                 text: format!("rsync: Cannot send the arguments: {error}"),
                 code: exit::STREAM,
             })?;
         }
         let remote = link.remote.clone();
-        let until = Until::watch(link.closer.clone(), self.line.options.stop_at)
-            .map_err(|error| Failure { text: format!("rsync: Cannot listen for signals: {error}"), code: exit::IPC })?;
+        let until = Until::watch(link.closer.clone(), self.line.options.stop_at).map_err(|error| SessionFailure {
+            text: format!("rsync: Cannot listen for signals: {error}"),
+            code: exit::IPC,
+        })?;
         self.output.ends_with(link.closer.clone());
         let options = &self.line.options;
         let hello = Hello {
@@ -255,7 +259,7 @@ impl Client<'_> {
             (Err(_), Some(code)) => {
                 remote.wait(LEAVING);
                 let text = if code == exit::TIMEOUT { "rsync: stopped at the time that was set" } else { "" };
-                return Err(Failure { text: text.into(), code });
+                return Err(SessionFailure { text: text.into(), code });
             }
             (result, _) => result,
         };
@@ -265,14 +269,14 @@ impl Client<'_> {
             self.output.complain(words.trim_end());
         }
         match result {
-            _ if self.output.is_unread() => Err(Failure { text: String::new(), code: exit::DIAGNOSTICS }),
+            _ if self.output.is_unread() => Err(SessionFailure { text: String::new(), code: exit::DIAGNOSTICS }),
             Ok(code) => Ok(code),
             Err(error) => Err(self.failure(&error, heard.load(Ordering::Relaxed))),
         }
     }
 
     /// Reaches a module of a daemon; `None` where its modules were listed.
-    fn by_daemon(&self, host: &Host) -> Result<Option<Connected>, Failure> {
+    fn by_daemon(&self, host: &Host) -> Result<Option<Connected>, SessionFailure> {
         let line = self.line;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let site = Site { host: text(&host.name), port: host.port, user: host.user.as_deref().map(text) };
@@ -314,7 +318,7 @@ impl Client<'_> {
         };
         let mut say = |words: &[u8]| self.output.hear(&Message::Text(TextKind::Info, [words, b"\n"].concat()));
         let args = self.server_args(&charset::to_peer, &|word, _| word.to_vec());
-        let failed = |error: DaemonError| Failure { text: format!("{error}"), code: error.exit_code() };
+        let failed = |error: DaemonError| SessionFailure { text: format!("{error}"), code: error.exit_code() };
         if self.pull && self.plan.sources.iter().all(Vec::is_empty) {
             daemon::list_modules(&site, &call, &mut say).map_err(failed)?;
             return Ok(None);
@@ -322,8 +326,8 @@ impl Client<'_> {
         daemon::connect(&site, &call, &args, &mut say).map(Some).map_err(failed)
     }
 
-    fn shell_words(&self, shell: &[u8]) -> Result<Vec<Vec<u8>>, Failure> {
-        quoting::split(shell).map_err(|quote| Failure {
+    fn shell_words(&self, shell: &[u8]) -> Result<Vec<Vec<u8>>, SessionFailure> {
+        quoting::split(shell).map_err(|quote| SessionFailure {
             text: format!("Missing trailing-{} in remote-shell command.", char::from(quote)),
             code: 1,
         })
@@ -384,7 +388,7 @@ impl Client<'_> {
         words
     }
 
-    fn connect(&self) -> Result<Link, Failure> {
+    fn connect(&self) -> Result<Link, SessionFailure> {
         let words = self.words();
         let limit = self.line.options.timeout.filter(|&seconds| seconds > 0);
         let limit = limit.map_or(PATIENCE, |seconds| Duration::from_secs(seconds.into()));
@@ -392,7 +396,7 @@ impl Client<'_> {
             let words: Vec<OsString> = words.into_iter().map(OsString::from_vec).collect();
             let far = Local::reading(served::operators, &self.wanted.rules).open(&words);
             // Whoever else takes these words for a server ends before it has spoken.
-            return far.map_err(|error| Failure { text: format!("rsync: {error}"), code: exit::STREAM });
+            return far.map_err(|error| SessionFailure { text: format!("rsync: {error}"), code: exit::STREAM });
         };
         let cut = if self.line.options.secluded_args { secluded_from(&words) } else { words.len() };
         let visible = &words[..cut];
@@ -409,10 +413,10 @@ impl Client<'_> {
         self.tell_command(&command);
         let command = command.into_iter().map(OsString::from_vec).collect();
         let link = Child::local(command).stall_limit(Some(limit)).shares_stderr().open(&[]);
-        link.map_err(|error| Failure { text: format!("rsync: {error}"), code: exit::IPC })
+        link.map_err(|error| SessionFailure { text: format!("rsync: {error}"), code: exit::IPC })
     }
 
-    fn by_ssh(&self, host: &Host, program: &[u8], words: &[Vec<u8>], limit: Duration) -> Result<Link, Failure> {
+    fn by_ssh(&self, host: &Host, program: &[u8], words: &[Vec<u8>], limit: Duration) -> Result<Link, SessionFailure> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let mut options = SshOptions::new(text(&host.name));
         options.user = host.user.as_deref().map(text);

@@ -136,7 +136,7 @@ pub fn fetch(
 
 /// What a conversation came to.
 #[derive(Default)]
-struct Done {
+struct FetchDone {
     files: u64,
     bytes: Sent,
     /// It went to its end, and was not left when we were told to stop.
@@ -148,7 +148,7 @@ fn converse(
     wishes: &[Wish],
     (dest, bytes_most): (&Dest, u64),
     observer: &mut dyn FetchObserver,
-) -> Result<Done, TransferError> {
+) -> Result<FetchDone, TransferError> {
     if conversation.agreed.compat.has(Compat::INC_RECURSE) {
         return Err(PeerError::NotOffered("incremental recursion").into());
     }
@@ -173,7 +173,7 @@ fn converse(
         ways: HashSet::new(),
         block: Vec::new(),
         current: None,
-        done: Done::default(),
+        done: FetchDone::default(),
     };
     work.sort_out(wished, bytes_most);
     if list.is_empty() {
@@ -247,12 +247,12 @@ struct Fetch<'a> {
     ways: HashSet<Vec<u8>>,
     /// The block of a basis that was used last.
     block: Vec<u8>,
-    current: Option<Current>,
-    done: Done,
+    current: Option<CurrentFile>,
+    done: FetchDone,
 }
 
 /// The file that is coming in.
-struct Current {
+struct CurrentFile {
     at: usize,
     entry: FileEntry,
     /// Why it cannot be stored, once that is known: the rest is heard and thrown away.
@@ -266,7 +266,7 @@ struct Current {
     bytes: Sent,
 }
 
-impl Current {
+impl CurrentFile {
     fn hash(&mut self, bytes: &[u8]) {
         self.sum.update(bytes);
         if let Some(md5) = &mut self.md5 {
@@ -429,7 +429,7 @@ impl Fetch<'_> {
         self.observer.resumes(at, head.basis_len(), entry.len);
         let temp = self.create(at, &entry, &head).map_err(|error| error.to_string());
         let md5 = (self.agreed.checksum != Checksum::Md5).then(|| FileHasher::new(Checksum::Md5));
-        self.current = Some(Current {
+        self.current = Some(CurrentFile {
             at,
             entry,
             temp,
@@ -497,7 +497,7 @@ impl Fetch<'_> {
     }
 
     fn end(&mut self, sum: &Sum) {
-        let Some(Current { at, entry, temp, sum: hasher, md5, bytes, head }) = self.current.take() else { return };
+        let Some(CurrentFile { at, entry, temp, sum: hasher, md5, bytes, head }) = self.current.take() else { return };
         let ours = hasher.finish();
         let md5 = md5.map_or(ours, FileHasher::finish);
         let promised = self.wishes[at].md5;

@@ -19,7 +19,7 @@ pub fn greet_with(link: Link, hello: Hello, options: &Options) -> Result<Convers
     let server = matches!(hello.side, Side::Server { .. });
     let mut out = Outbox::new();
     let handshake = Handshake::new(hello, &mut out);
-    Greeting::new(link, out, server).shake(handshake, options)
+    SessionGreeting::new(link, out, server).shake(handshake, options)
 }
 
 /// Shakes hands where a daemon's greeting has agreed on `hello.version` already.
@@ -27,18 +27,18 @@ pub fn greet_agreed(link: Link, hello: Hello) -> Result<Conversation, TransferEr
     let server = matches!(hello.side, Side::Server { .. });
     let mut out = Outbox::new();
     let handshake = Handshake::agreed(hello, &mut out);
-    Greeting::new(link, out, server).shake(handshake, &Options::default())
+    SessionGreeting::new(link, out, server).shake(handshake, &Options::default())
 }
 
 /// A link whose ends have not agreed yet.
-struct Greeting {
+struct SessionGreeting {
     reader: LinkReader,
     writer: LinkWriter,
     closer: Closer,
     server: bool,
 }
 
-impl Greeting {
+impl SessionGreeting {
     fn new(link: Link, out: Outbox, server: bool) -> Self {
         let Link { reader, writer, closer, remote } = link;
         Self { reader: LinkReader::new(reader, remote), writer: LinkWriter::new(writer, out), closer, server }

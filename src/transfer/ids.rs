@@ -20,7 +20,7 @@ pub(super) struct IdMap {
 }
 
 struct Ids {
-    rules: Vec<Rule>,
+    rules: Vec<IdRule>,
     names: HashMap<u32, Vec<u8>>,
     /// Names are looked up here.
     by_name: bool,
@@ -32,7 +32,7 @@ struct Ids {
 }
 
 /// One `FROM:TO`.
-struct Rule {
+struct IdRule {
     from: From,
     to: u32,
 }
@@ -114,7 +114,7 @@ impl Ids {
         // Its name is the same everywhere, and not always sent.
         let root = || if id == 0 && self.has_names { (self.local_name)(0) } else { None };
         let name = sent.clone().or_else(root).unwrap_or_default();
-        let matches = |rule: &&Rule| match &rule.from {
+        let matches = |rule: &&IdRule| match &rule.from {
             From::Range(low, high) => (*low..=*high).contains(&id),
             From::Name(pattern) => wild(pattern, &name),
         };
@@ -130,7 +130,7 @@ fn rules(
     option: &str,
     local: fn(&[u8]) -> Option<u32>,
     unknown: &mut Vec<String>,
-) -> Result<Vec<Rule>, TransferError> {
+) -> Result<Vec<IdRule>, TransferError> {
     let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let mut rules = Vec::new();
     for item in map.split(|&byte| byte == b',') {
@@ -155,7 +155,7 @@ fn rules(
             return Err(TransferError::Usage(format!("Invalid ID number: {}", shown(to))));
         }
         match number(to).or_else(|| local(to)) {
-            Some(to) => rules.push(Rule { from, to }),
+            Some(to) => rules.push(IdRule { from, to }),
             None => unknown.push(format!("Unknown {option} name on receiver: {}", shown(to))),
         }
     }

@@ -23,7 +23,7 @@ pub fn stdio(stall_limit: Duration) -> Link {
     // Without it a close takes effect only when the stall limit does.
     let closed = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok().map(Arc::new);
     let closing = closed.clone();
-    let line = Line { stall_limit, closed };
+    let line = StdioLine { stall_limit, closed };
     Link {
         reader: Box::new(Stdin(line.clone())),
         writer: Box::new(Stdout(line)),
@@ -38,17 +38,17 @@ pub fn stdio(stall_limit: Duration) -> Link {
 
 /// Our standard input alone, for what comes before the protocol.
 pub fn input(stall_limit: Duration) -> impl Read {
-    Stdin(Line { stall_limit, closed: None })
+    Stdin(StdioLine { stall_limit, closed: None })
 }
 
 #[derive(Clone)]
-struct Line {
+struct StdioLine {
     stall_limit: Duration,
     /// Readable for ever once the link is closed.
     closed: Option<Arc<OwnedFd>>,
 }
 
-struct Stdin(Line);
+struct Stdin(StdioLine);
 
 impl Read for Stdin {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -57,7 +57,7 @@ impl Read for Stdin {
     }
 }
 
-struct Stdout(Line);
+struct Stdout(StdioLine);
 
 impl Drop for Stdout {
     /// The client is to see the end of the stream now, not when the process ends.
@@ -83,7 +83,7 @@ impl Write for Stdout {
 
 impl Sink for Stdout {}
 
-impl Line {
+impl StdioLine {
     /// Tries, and waits for the descriptor as often as it is not ready after all.
     fn when_ready(
         &self,

@@ -31,7 +31,7 @@ pub enum ServerEvent {
 }
 
 #[derive(Debug)]
-enum State {
+enum ServerState {
     Greeting,
     Request {
         early: bool,
@@ -50,14 +50,14 @@ enum State {
 #[derive(Debug)]
 pub struct Server {
     lines: Lines,
-    state: State,
+    state: ServerState,
     /// What stands behind each argument.
     end: u8,
 }
 
 impl Default for Server {
     fn default() -> Self {
-        Self { lines: Lines::default(), state: State::Greeting, end: 0 }
+        Self { lines: Lines::default(), state: ServerState::Greeting, end: 0 }
     }
 }
 
@@ -74,72 +74,72 @@ impl Server {
 
     /// A challenge was sent.
     pub fn challenge(&mut self) {
-        self.state = State::Response;
+        self.state = ServerState::Response;
     }
 
     /// The client was accepted.
     pub fn accept(&mut self) {
-        self.state = State::Args(ArgList::new(self.end));
+        self.state = ServerState::Args(ArgList::new(self.end));
     }
 
     /// The next thing that was said, as far as the bytes go.
     pub fn poll(&mut self) -> Result<Option<ServerEvent>, PeerError> {
         loop {
             match &mut self.state {
-                State::Greeting => {
+                ServerState::Greeting => {
                     let Some(line) = self.lines.line()? else { return Ok(None) };
-                    self.state = State::Request { early: true };
+                    self.state = ServerState::Request { early: true };
                     let greeting = Greeting::parse(&line)?;
                     self.end = ArgList::end_of(greeting.agreed(VERSION_MOST));
                     return Ok(Some(ServerEvent::Greeted(greeting)));
                 }
-                State::Request { early } => {
+                ServerState::Request { early } => {
                     let early = *early;
                     let Some(line) = self.lines.line()? else { return Ok(None) };
                     if let Some(len) = line.strip_prefix(b"#early_input=").filter(|_| early) {
-                        self.state = State::EarlyInput(early_input_len(len)?);
+                        self.state = ServerState::EarlyInput(early_input_len(len)?);
                         continue;
                     }
-                    self.state = State::Ours;
+                    self.state = ServerState::Ours;
                     return match &line[..] {
                         b"" | b"#list" => Ok(Some(ServerEvent::List)),
                         [b'#', ..] => Err(PeerError::Malformed("an unknown command before the session")),
                         _ => Ok(Some(ServerEvent::Module(line))),
                     };
                 }
-                State::EarlyInput(len) => {
+                ServerState::EarlyInput(len) => {
                     let Some(bytes) = self.lines.exact(*len) else { return Ok(None) };
-                    self.state = State::Request { early: false };
+                    self.state = ServerState::Request { early: false };
                     return Ok(Some(ServerEvent::EarlyInput(bytes)));
                 }
-                State::Response => {
+                ServerState::Response => {
                     let Some(line) = self.lines.line()? else { return Ok(None) };
-                    self.state = State::Ours;
+                    self.state = ServerState::Ours;
                     let space = line.iter().position(|&byte| byte == b' ');
                     let space = space.ok_or(PeerError::Malformed("an answer without a user"))?;
                     let (user, answer) = (line[..space].to_vec(), line[space + 1..].to_vec());
                     return Ok(Some(ServerEvent::Response { user, answer }));
                 }
-                State::Args(list) => {
+                ServerState::Args(list) => {
                     let Some(mut args) = complete(list, &mut self.lines)? else { return Ok(None) };
                     if ArgList::is_secluded(&args) {
                         // Before protocol 30 stock tells here what is to follow, too, behind a word that is no option.
                         args.truncate(args.iter().take_while(|arg| arg.starts_with(b"-")).count());
-                        self.state = State::Secluded(args, ArgList::new(0));
+                        self.state = ServerState::Secluded(args, ArgList::new(0));
                         continue;
                     }
-                    self.state = State::Over;
+                    self.state = ServerState::Over;
                     return Ok(Some(ServerEvent::Args(args)));
                 }
-                State::Secluded(visible, list) => {
+                ServerState::Secluded(visible, list) => {
                     let Some(hidden) = complete(list, &mut self.lines)? else { return Ok(None) };
                     let mut args = std::mem::take(visible);
                     // The first word is the program's name.
                     args.extend(hidden.into_iter().skip(1));
-                    self.state = State::Over;
+                    self.state = ServerState::Over;
                     return Ok(Some(ServerEvent::Args(args)));
                 }
-                State::Ours | State::Over => return Ok(None),
+                ServerState::Ours | ServerState::Over => return Ok(None),
             }
         }
     }

@@ -18,7 +18,7 @@ pub struct Pattern {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Token<'t> {
+enum PatternToken<'t> {
     Byte(u8),
     /// `?`
     Any,
@@ -98,12 +98,12 @@ impl Pattern {
         let Some(tokens) = tokens(body) else { return false };
         run(&tokens, name, self.whole && !self.anchored)
             // A slash before the first component lets `**/x` match `x` at the top.
-            || (!self.anchored && tokens.first() == Some(&Token::Deep) && run(&tokens, &[b"/", name].concat(), false))
+            || (!self.anchored && tokens.first() == Some(&PatternToken::Deep) && run(&tokens, &[b"/", name].concat(), false))
     }
 }
 
 /// Runs all the ways a name may match side by side; with `anywhere` from each component on.
-fn run(tokens: &[Token<'_>], name: &[u8], anywhere: bool) -> bool {
+fn run(tokens: &[PatternToken<'_>], name: &[u8], anywhere: bool) -> bool {
     let mut here = vec![false; tokens.len() + 1];
     let mut next = here.clone();
     here[0] = true;
@@ -115,11 +115,11 @@ fn run(tokens: &[Token<'_>], name: &[u8], anywhere: bool) -> bool {
         next.fill(false);
         for (at, token) in tokens.iter().enumerate().filter(|&(at, _)| here[at]) {
             let (stays, goes) = match token {
-                Token::Byte(wanted) => (false, *wanted == byte),
-                Token::Any => (false, byte != b'/'),
-                Token::Class(text) => (false, byte != b'/' && class(text, byte).is_some_and(|(holds, _)| holds)),
-                Token::Star => (byte != b'/', false),
-                Token::Deep => (true, false),
+                PatternToken::Byte(wanted) => (false, *wanted == byte),
+                PatternToken::Any => (false, byte != b'/'),
+                PatternToken::Class(text) => (false, byte != b'/' && class(text, byte).is_some_and(|(holds, _)| holds)),
+                PatternToken::Star => (byte != b'/', false),
+                PatternToken::Deep => (true, false),
             };
             next[at] |= stays;
             next[at + 1] |= goes;
@@ -131,9 +131,9 @@ fn run(tokens: &[Token<'_>], name: &[u8], anywhere: bool) -> bool {
 }
 
 /// Stars may match nothing.
-fn skip_stars(tokens: &[Token<'_>], states: &mut [bool]) {
+fn skip_stars(tokens: &[PatternToken<'_>], states: &mut [bool]) {
     for (at, token) in tokens.iter().enumerate() {
-        if states[at] && matches!(token, Token::Star | Token::Deep) {
+        if states[at] && matches!(token, PatternToken::Star | PatternToken::Deep) {
             states[at + 1] = true;
         }
     }
@@ -141,28 +141,28 @@ fn skip_stars(tokens: &[Token<'_>], states: &mut [bool]) {
 
 /// The parts of a pattern. One with a bracket that has no end, or with a last backslash that escapes nothing, has none and
 /// matches nothing.
-fn tokens(mut text: &[u8]) -> Option<Vec<Token<'_>>> {
+fn tokens(mut text: &[u8]) -> Option<Vec<PatternToken<'_>>> {
     let mut tokens = Vec::with_capacity(text.len());
     while let Some((&byte, rest)) = text.split_first() {
         text = rest;
         tokens.push(match byte {
-            b'?' => Token::Any,
+            b'?' => PatternToken::Any,
             b'*' => {
                 let more = text.iter().take_while(|&&byte| byte == b'*').count();
                 text = &text[more..];
-                if more > 0 { Token::Deep } else { Token::Star }
+                if more > 0 { PatternToken::Deep } else { PatternToken::Star }
             }
             b'[' => {
                 let begin = text;
                 (_, text) = class(begin, 0)?;
-                Token::Class(begin)
+                PatternToken::Class(begin)
             }
             b'\\' => {
                 let (&escaped, rest) = text.split_first()?;
                 text = rest;
-                Token::Byte(escaped)
+                PatternToken::Byte(escaped)
             }
-            byte => Token::Byte(byte),
+            byte => PatternToken::Byte(byte),
         });
     }
     Some(tokens)

@@ -188,7 +188,7 @@ impl RuleSet {
         while let Some(list) = lists.get(at) {
             let file = Arc::clone(&list.file);
             let inherited = if file.no_inherit { Arc::default() } else { Arc::clone(&list.rules) };
-            let mut found = Found { own: Vec::new(), cleared: false };
+            let mut found = FoundRule { own: Vec::new(), cleared: false };
             if looked_for(&file)
                 && let Some(bytes) = read(file.leaf()).map_err(ScopeError::Read)?
             {
@@ -234,7 +234,7 @@ impl RuleSet {
         if self.rules.is_empty() {
             return None;
         }
-        let asked = Asked { scope, name, is_dir, deleting, absolute: scope.absolute(name) };
+        let asked = NameInQuestion { scope, name, is_dir, deleting, absolute: scope.absolute(name) };
         let (rule, list) = self.rules.iter().find_map(|rule| asked.rule(rule, None, 0))?;
         Some(Verdict { side: self.side, rule, list })
     }
@@ -271,12 +271,12 @@ fn parent(path: &[u8]) -> &[u8] {
 }
 
 /// What a directory's file says, the files it names included.
-struct Found {
+struct FoundRule {
     own: Vec<Rule>,
     cleared: bool,
 }
 
-impl Found {
+impl FoundRule {
     /// `Err(None)`: too deep.
     ///
     /// `from` is what the file is called.
@@ -353,7 +353,7 @@ impl Verdict<'_> {
 }
 
 /// A name on which rules are asked.
-struct Asked<'r, 'n> {
+struct NameInQuestion<'r, 'n> {
     scope: &'r Scope,
     name: &'n [u8],
     is_dir: bool,
@@ -364,7 +364,7 @@ struct Asked<'r, 'n> {
 /// A rule that matches, and the kind of file that brought it.
 type Matched<'r> = (&'r Match, Option<&'r MergeFile>);
 
-impl<'r> Asked<'r, '_> {
+impl<'r> NameInQuestion<'r, '_> {
     /// `base` is the directory of the file in which the rule stands, if it stands in one.
     fn rule(&self, rule: &'r Rule, base: Option<&[u8]>, depth: usize) -> Option<Matched<'r>> {
         match rule {

@@ -15,12 +15,12 @@ const LENGTH_IN_TOKEN: usize = 15;
 
 /// The writing side.
 #[derive(Debug)]
-pub(super) struct Packer {
+pub(super) struct Lz4Packer {
     store: bool,
     block: Vec<u8>,
 }
 
-impl Packer {
+impl Lz4Packer {
     pub(super) fn new() -> Self {
         Self { store: false, block: Vec::new() }
     }

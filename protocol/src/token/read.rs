@@ -28,7 +28,7 @@ pub enum TokenEvent {
 /// Memory is a buffer of 32 KiB besides the method's own window: 32 KiB for deflate, at most 128 MiB for zstd.
 #[derive(Debug)]
 pub struct TokenReader {
-    unpacker: Option<Unpacker>,
+    unpacker: Option<TokenUnpacker>,
     /// What the tokens of this file may name.
     head: SumHead,
     /// Bytes to come of the open literal or chunk.
@@ -48,10 +48,10 @@ pub struct TokenReader {
 
 /// The decompressor of a session.
 #[derive(Debug)]
-enum Unpacker {
-    Zlib(zlib::Unpacker),
+enum TokenUnpacker {
+    Zlib(zlib::ZlibUnpacker),
     Lz4,
-    Zstd(zstd::Unpacker),
+    Zstd(zstd::ZstdUnpacker),
 }
 
 impl TokenReader {
@@ -59,10 +59,10 @@ impl TokenReader {
     pub fn new(n: &Negotiated) -> Self {
         let unpacker = match n.compression.method {
             Method::None => None,
-            Method::Zlib => Some(Unpacker::Zlib(zlib::Unpacker::new(zlib::History::with_blocks(n.version)))),
-            Method::Zlibx => Some(Unpacker::Zlib(zlib::Unpacker::new(zlib::History::literals_only()))),
-            Method::Lz4 => Some(Unpacker::Lz4),
-            Method::Zstd => Some(Unpacker::Zstd(zstd::Unpacker::default())),
+            Method::Zlib => Some(TokenUnpacker::Zlib(zlib::ZlibUnpacker::new(zlib::History::with_blocks(n.version)))),
+            Method::Zlibx => Some(TokenUnpacker::Zlib(zlib::ZlibUnpacker::new(zlib::History::literals_only()))),
+            Method::Lz4 => Some(TokenUnpacker::Lz4),
+            Method::Zstd => Some(TokenUnpacker::Zstd(zstd::ZstdUnpacker::default())),
         };
         let buffer = if unpacker.is_some() { vec![0; LITERAL_MOST].into() } else { Box::default() };
         Self {
@@ -82,7 +82,7 @@ impl TokenReader {
     /// Begins a file whose tokens answer this head.
     pub fn begin(&mut self, head: SumHead) {
         (self.head, self.left, self.more, self.flush_left, self.run, self.base) = (head, 0, false, 0, 0, 0);
-        if let Some(Unpacker::Zlib(unpacker)) = &mut self.unpacker {
+        if let Some(TokenUnpacker::Zlib(unpacker)) = &mut self.unpacker {
             unpacker.begin();
         }
     }
@@ -94,13 +94,13 @@ impl TokenReader {
 
     /// Whether the coding needs the bytes of blocks.
     pub fn wants_matched(&self) -> bool {
-        matches!(self.unpacker, Some(Unpacker::Zlib(_)))
+        matches!(self.unpacker, Some(TokenUnpacker::Zlib(_)))
     }
 
     /// The bytes of the block that the last step named. One coding needs them, the others pass over them.
     pub fn matched(&mut self, block: &[u8]) -> Result<(), PeerError> {
         match &mut self.unpacker {
-            Some(Unpacker::Zlib(unpacker)) => unpacker.matched(block),
+            Some(TokenUnpacker::Zlib(unpacker)) => unpacker.matched(block),
             _ => Ok(()),
         }
     }
@@ -145,7 +145,7 @@ impl TokenReader {
             *reader = after;
             return Ok(TokenEvent::Nothing);
         }
-        if self.flush_left > 0 && matches!(self.unpacker, Some(Unpacker::Zlib(_))) {
+        if self.flush_left > 0 && matches!(self.unpacker, Some(TokenUnpacker::Zlib(_))) {
             return self.end_flush();
         }
         let event = match (first & !LOW, first) {
@@ -192,11 +192,11 @@ impl TokenReader {
             return Err(Decode::Incomplete);
         }
         let (used, came) = match &mut self.unpacker {
-            Some(Unpacker::Zlib(unpacker)) => unpacker.unpack(input, &mut self.buffer)?,
-            Some(Unpacker::Zstd(unpacker)) => unpacker.unpack(input, &mut self.buffer)?,
+            Some(TokenUnpacker::Zlib(unpacker)) => unpacker.unpack(input, &mut self.buffer)?,
+            Some(TokenUnpacker::Zstd(unpacker)) => unpacker.unpack(input, &mut self.buffer)?,
             // A block of this kind is expanded whole.
-            Some(Unpacker::Lz4) if now < self.left => return Err(Decode::Incomplete),
-            Some(Unpacker::Lz4) => (now, lz4::unpack(input, &mut self.buffer)?),
+            Some(TokenUnpacker::Lz4) if now < self.left => return Err(Decode::Incomplete),
+            Some(TokenUnpacker::Lz4) => (now, lz4::unpack(input, &mut self.buffer)?),
             None => (0, 0),
         };
         if used == 0 && came == 0 && !input.is_empty() && !self.more {
@@ -209,7 +209,7 @@ impl TokenReader {
 
     /// Gives the inflater the end of a flush, which does not travel.
     fn end_flush(&mut self) -> Decoded<TokenEvent> {
-        let Some(Unpacker::Zlib(unpacker)) = &mut self.unpacker else { return Ok(TokenEvent::Nothing) };
+        let Some(TokenUnpacker::Zlib(unpacker)) = &mut self.unpacker else { return Ok(TokenEvent::Nothing) };
         let input = &zlib::FLUSH_END[zlib::FLUSH_END.len() - self.flush_left..];
         let (used, came) = unpacker.unpack(input, &mut self.buffer)?;
         if used == 0 && came == 0 {
@@ -222,7 +222,7 @@ impl TokenReader {
     fn came(&mut self, came: usize) -> Decoded<TokenEvent> {
         self.filled = came;
         // A full buffer says that there may be more; LZ4 blocks are done with one.
-        self.more = came == self.buffer.len() && !matches!(self.unpacker, Some(Unpacker::Lz4));
+        self.more = came == self.buffer.len() && !matches!(self.unpacker, Some(TokenUnpacker::Lz4));
         Ok(if came > 0 { TokenEvent::Unpacked } else { TokenEvent::Nothing })
     }
 }

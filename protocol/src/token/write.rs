@@ -13,28 +13,28 @@ const RUN_MOST: u32 = 1 << 16;
 /// Turns literals and blocks into bytes, in the coding that the session agreed on.
 #[derive(Debug)]
 pub struct TokenWriter {
-    packer: Option<Packer>,
+    packer: Option<TokenPacker>,
     /// Literal bytes went into the packer and may still be there.
     open: bool,
     /// Blocks found and not yet written.
-    run: Option<Run>,
+    run: Option<BlockRun>,
     /// The block that the next distance counts from.
     base: u32,
 }
 
 /// Blocks in a row.
 #[derive(Debug, Clone, Copy)]
-struct Run {
+struct BlockRun {
     first: u32,
     last: u32,
 }
 
 /// The compressor of a session.
 #[derive(Debug)]
-enum Packer {
-    Zlib(zlib::Packer),
-    Lz4(lz4::Packer),
-    Zstd(zstd::Packer),
+enum TokenPacker {
+    Zlib(zlib::ZlibPacker),
+    Lz4(lz4::Lz4Packer),
+    Zstd(zstd::ZstdPacker),
 }
 
 impl TokenWriter {
@@ -43,10 +43,12 @@ impl TokenWriter {
         let level = n.compression.level;
         let packer = match n.compression.method {
             Method::None => None,
-            Method::Zlib => Some(Packer::Zlib(zlib::Packer::new(level, zlib::History::with_blocks(n.version)))),
-            Method::Zlibx => Some(Packer::Zlib(zlib::Packer::new(level, zlib::History::literals_only()))),
-            Method::Lz4 => Some(Packer::Lz4(lz4::Packer::new())),
-            Method::Zstd => Some(Packer::Zstd(zstd::Packer::new(level))),
+            Method::Zlib => {
+                Some(TokenPacker::Zlib(zlib::ZlibPacker::new(level, zlib::History::with_blocks(n.version))))
+            }
+            Method::Zlibx => Some(TokenPacker::Zlib(zlib::ZlibPacker::new(level, zlib::History::literals_only()))),
+            Method::Lz4 => Some(TokenPacker::Lz4(lz4::Lz4Packer::new())),
+            Method::Zstd => Some(TokenPacker::Zstd(zstd::ZstdPacker::new(level))),
         };
         Self { packer, open: false, run: None, base: 0 }
     }
@@ -55,10 +57,10 @@ impl TokenWriter {
     pub fn begin(&mut self, store: bool) {
         (self.open, self.run, self.base) = (false, None, 0);
         match &mut self.packer {
-            Some(Packer::Zlib(packer)) => packer.begin(store),
-            Some(Packer::Lz4(packer)) => packer.begin(store),
+            Some(TokenPacker::Zlib(packer)) => packer.begin(store),
+            Some(TokenPacker::Lz4(packer)) => packer.begin(store),
             // One stream for the session, at one level.
-            Some(Packer::Zstd(_)) | None => {}
+            Some(TokenPacker::Zstd(_)) | None => {}
         }
     }
 
@@ -77,9 +79,9 @@ impl TokenWriter {
         };
         self.open = true;
         match packer {
-            Packer::Zlib(packer) => packer.pack(bytes, out),
-            Packer::Lz4(packer) => packer.pack(bytes, out),
-            Packer::Zstd(packer) => packer.pack(bytes, out),
+            TokenPacker::Zlib(packer) => packer.pack(bytes, out),
+            TokenPacker::Lz4(packer) => packer.pack(bytes, out),
+            TokenPacker::Zstd(packer) => packer.pack(bytes, out),
         }
     }
 
@@ -94,11 +96,11 @@ impl TokenWriter {
             Some(run) if block.0 == run.last + 1 && run.last - run.first < RUN_MOST - 1 => run.last = block.0,
             _ => {
                 self.write_run(out);
-                self.run = Some(Run { first: block.0, last: block.0 });
+                self.run = Some(BlockRun { first: block.0, last: block.0 });
             }
         }
         match &mut self.packer {
-            Some(Packer::Zlib(packer)) => packer.matched(bytes),
+            Some(TokenPacker::Zlib(packer)) => packer.matched(bytes),
             _ => Ok(()),
         }
     }
@@ -121,14 +123,14 @@ impl TokenWriter {
             return Ok(());
         }
         match &mut self.packer {
-            Some(Packer::Zlib(packer)) => packer.flush(out),
-            Some(Packer::Zstd(packer)) => packer.flush(out),
-            Some(Packer::Lz4(_)) | None => Ok(()),
+            Some(TokenPacker::Zlib(packer)) => packer.flush(out),
+            Some(TokenPacker::Zstd(packer)) => packer.flush(out),
+            Some(TokenPacker::Lz4(_)) | None => Ok(()),
         }
     }
 
     fn write_run(&mut self, out: &mut Outbox) {
-        let Some(Run { first, last }) = self.run.take() else { return };
+        let Some(BlockRun { first, last }) = self.run.take() else { return };
         let more = last - first;
         match first.checked_sub(self.base).and_then(|distance| u8::try_from(distance).ok()) {
             Some(distance @ 0..=LOW) => out.put(&[if more > 0 { NEAR_RUN } else { NEAR } | distance]),

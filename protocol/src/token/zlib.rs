@@ -44,7 +44,7 @@ impl History {
 
 /// The writing side.
 #[derive(Debug)]
-pub(super) struct Packer {
+pub(super) struct ZlibPacker {
     stream: Compress,
     level: Compression,
     history: History,
@@ -53,7 +53,7 @@ pub(super) struct Packer {
     filled: usize,
 }
 
-impl Packer {
+impl ZlibPacker {
     pub(super) fn new(level: i32, history: History) -> Self {
         let level = Compression::new(level.clamp(0, 9) as u32);
         let chunk = vec![0; CHUNK_MOST + FLUSH_END.len()].into();
@@ -128,12 +128,12 @@ fn failed(reason: &str) -> PackError {
 
 /// The reading side.
 #[derive(Debug)]
-pub(super) struct Unpacker {
+pub(super) struct ZlibUnpacker {
     stream: Decompress,
     history: History,
 }
 
-impl Unpacker {
+impl ZlibUnpacker {
     pub(super) fn new(history: History) -> Self {
         Self { stream: Decompress::new(false), history }
     }

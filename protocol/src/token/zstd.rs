@@ -11,14 +11,14 @@ use zstd::stream::raw::{DParameter, Decoder, Encoder, InBuffer, Operation, OutBu
 const WINDOW_MOST: u32 = 27;
 
 /// The writing side.
-pub(super) struct Packer {
+pub(super) struct ZstdPacker {
     level: i32,
     encoder: Option<Encoder<'static>>,
     chunk: Box<[u8]>,
     filled: usize,
 }
 
-impl Packer {
+impl ZstdPacker {
     pub(super) fn new(level: i32) -> Self {
         Self { level, encoder: None, chunk: vec![0; CHUNK_MOST].into(), filled: 0 }
     }
@@ -66,7 +66,7 @@ fn failed(error: std::io::Error) -> PackError {
     PackError { method: "zstd", reason: error.to_string() }
 }
 
-impl fmt::Debug for Packer {
+impl fmt::Debug for ZstdPacker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Packer").field("level", &self.level).field("filled", &self.filled).finish_non_exhaustive()
     }
@@ -74,11 +74,11 @@ impl fmt::Debug for Packer {
 
 /// The reading side.
 #[derive(Default)]
-pub(super) struct Unpacker {
+pub(super) struct ZstdUnpacker {
     decoder: Option<Decoder<'static>>,
 }
 
-impl Unpacker {
+impl ZstdUnpacker {
     /// How many bytes were used and how many came out.
     pub(super) fn unpack(&mut self, input: &[u8], output: &mut [u8]) -> Result<(usize, usize), PeerError> {
         let decoder = match &mut self.decoder {
@@ -101,7 +101,7 @@ fn bad(_: std::io::Error) -> PeerError {
     PeerError::Malformed("zstd data that cannot be expanded")
 }
 
-impl fmt::Debug for Unpacker {
+impl fmt::Debug for ZstdUnpacker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Unpacker").finish_non_exhaustive()
     }

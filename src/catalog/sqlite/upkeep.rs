@@ -77,7 +77,7 @@ impl SqliteCatalog {
              ORDER BY id LIMIT ?5"
         );
         let archive = self.archive.clone();
-        let look = move |connection: &mut Connection, [after, last]: [i64; 2], found: &mut Due| {
+        let look = move |connection: &mut Connection, [after, last]: [i64; 2], found: &mut DueRow| {
             let mut statement = connection.prepare_cached(&query)?;
             let room = most.saturating_sub(found.files.len());
             let rows = statement.query_map(params![archive, after, last, until, room as i64], row::read)?;
@@ -94,7 +94,7 @@ impl SqliteCatalog {
             found.full = read >= room;
             Ok(!found.full)
         };
-        let (found, _) = self.walk(after, Due::default(), look).await?;
+        let (found, _) = self.walk(after, DueRow::default(), look).await?;
         Ok((found.files, found.last.filter(|_| found.full)))
     }
 
@@ -160,7 +160,7 @@ impl SqliteCatalog {
             let mut statement = connection.prepare_cached(&count)?;
             let mut rows = statement.query(params![archive, after, last, now - TIMECODES_SINCE])?;
             while let Some(row) = rows.next()? {
-                let tally: &mut Tally = tallies.entry(row.get(0)?).or_default();
+                let tally: &mut UpkeepTally = tallies.entry(row.get(0)?).or_default();
                 tally.files += row.get::<_, i64>(1)?;
                 tally.recent += row.get::<_, i64>(2)?;
                 tally.waiting += row.get::<_, i64>(3)?;
@@ -262,7 +262,7 @@ impl SqliteCatalog {
 
 /// Files that are due, while they are gathered.
 #[derive(Default)]
-struct Due {
+struct DueRow {
     files: Vec<Prunable>,
     last: Option<RecordId>,
     full: bool,
@@ -270,7 +270,7 @@ struct Due {
 
 /// How the files of a timecode stand.
 #[derive(Default)]
-struct Tally {
+struct UpkeepTally {
     files: i64,
     /// Registered lately.
     recent: i64,
@@ -279,7 +279,7 @@ struct Tally {
 }
 
 /// By timecode: five digits, so there are not many.
-type Tallies = BTreeMap<i64, Tally>;
+type Tallies = BTreeMap<i64, UpkeepTally>;
 
 /// Writes down which timecodes there are, and which are completed and synced; gives those that nobody was told of.
 fn settle(connection: &Connection, archive: &str, now: f64, tallies: &Tallies) -> Result<Vec<Complete>, Error> {

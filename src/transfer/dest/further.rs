@@ -70,11 +70,11 @@ impl<'e> Further<'e> {
 /// Values of extended attributes that the list left out, each asked for once however many entries share it.
 #[derive(Default)]
 pub struct Values {
-    sets: Mutex<HashMap<usize, Fetched>>,
+    sets: Mutex<HashMap<usize, FetchedAttributes>>,
 }
 
 #[derive(Default)]
-struct Fetched {
+struct FetchedAttributes {
     /// Keeps the set where it is, for it goes by its place.
     _set: Arc<XattrSet>,
     asked: HashSet<u32>,
@@ -111,13 +111,13 @@ impl Values {
         self.lock().get(&place(set))?.values.get(&number).cloned()
     }
 
-    fn with<T>(&self, set: &Arc<XattrSet>, act: impl FnOnce(&mut Fetched) -> T) -> T {
+    fn with<T>(&self, set: &Arc<XattrSet>, act: impl FnOnce(&mut FetchedAttributes) -> T) -> T {
         let mut sets = self.lock();
-        let new = || Fetched { _set: Arc::clone(set), ..Fetched::default() };
+        let new = || FetchedAttributes { _set: Arc::clone(set), ..FetchedAttributes::default() };
         act(sets.entry(place(set)).or_insert_with(new))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<usize, Fetched>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<usize, FetchedAttributes>> {
         // Whole after every step, so a panic elsewhere leaves nothing half done.
         self.sets.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -39,7 +39,7 @@ pub struct Output {
     dir: Arc<OwnedFd>,
     leaf: Vec<u8>,
     name: Vec<u8>,
-    standing: Standing,
+    standing: OldFile,
     device: bool,
     at: u64,
     /// Bytes that were there before, or are reserved.
@@ -69,7 +69,7 @@ impl Fsync {
 
 /// Where a file is while it is being written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum OldFile {
     /// Under a temporary name in its final directory.
     Beside,
     /// Under a temporary name elsewhere.
@@ -88,7 +88,7 @@ impl Dest {
         let (dir, leaf, fd) = match &self.places.temp {
             None => {
                 let (dir, leaf, fd) = self.with_temp_name("mkstemp", name, make)?;
-                return Ok(Output::new(fd.into(), dir, leaf, name, Standing::Beside));
+                return Ok(Output::new(fd.into(), dir, leaf, name, OldFile::Beside));
             }
             Some(place) => {
                 let temp = place.dest(self, Make::Nothing).during("mkstemp", name)?;
@@ -98,7 +98,7 @@ impl Dest {
                 (dir, leaf.strip_prefix(b".").unwrap_or(&leaf).to_vec(), fd)
             }
         };
-        Ok(Output::new(fd.into(), dir, leaf, name, Standing::Apart))
+        Ok(Output::new(fd.into(), dir, leaf, name, OldFile::Apart))
     }
 
     /// Opens the file at `name` to be written where it stands; one that is missing is made, for its owner alone.
@@ -124,7 +124,7 @@ impl Dest {
         if found.kind() != Some(Kind::File) && !device {
             return Err(Errno::INVAL).during("open", name);
         }
-        let mut output = Output::new(fd.into(), Arc::clone(&dir), leaf.to_vec(), name, Standing::InPlace);
+        let mut output = Output::new(fd.into(), Arc::clone(&dir), leaf.to_vec(), name, OldFile::InPlace);
         output.reach = found.len;
         output.device = device;
         output.locked = locked.map(|(_, mode)| mode);
@@ -173,7 +173,7 @@ pub(super) enum Moved {
 }
 
 impl Output {
-    fn new(file: File, dir: Arc<OwnedFd>, leaf: Vec<u8>, name: &[u8], standing: Standing) -> Self {
+    fn new(file: File, dir: Arc<OwnedFd>, leaf: Vec<u8>, name: &[u8], standing: OldFile) -> Self {
         let name = name.to_vec();
         let (device, at, reach, sparse, zeros, locked) = Default::default();
         Self { file, dir, leaf, name, standing, device, at, reach, sparse, zeros, locked }
@@ -196,7 +196,7 @@ impl Output {
 
     /// Whether the file is where broken-off files are kept.
     pub(super) fn is_kept(&self) -> bool {
-        self.standing == Standing::Kept
+        self.standing == OldFile::Kept
     }
 
     /// Leaves runs of zeros out from now on.
@@ -264,7 +264,7 @@ impl Output {
     /// The same, of a file that is written where a broken-off try at `name` was kept.
     pub(super) fn kept_for(mut self, name: &[u8]) -> Self {
         self.name = name.to_vec();
-        self.standing = Standing::Kept;
+        self.standing = OldFile::Kept;
         self
     }
 
@@ -340,7 +340,7 @@ impl Output {
 
     /// Whether the file is written under its final name, and so stays whatever happens.
     pub(super) fn is_in_place(&self) -> bool {
-        self.standing == Standing::InPlace
+        self.standing == OldFile::InPlace
     }
 
     /// Gives the file its length and attributes, and syncs it when asked.
@@ -392,9 +392,9 @@ impl Output {
         if !self.is_in_place() {
             dest.back_up_replaced(&self.name)?;
             let name = std::mem::take(&mut self.name);
-            if self.standing == Standing::Beside {
+            if self.standing == OldFile::Beside {
                 rename(&self.dir, &self.leaf, &name)?;
-                self.standing = Standing::InPlace;
+                self.standing = OldFile::InPlace;
             } else {
                 self.move_to(dest, &name, attrs, Moved::Home)?;
             }
@@ -407,7 +407,7 @@ impl Output {
     pub fn commit_new(mut self, dest: &Dest, attrs: &Attrs) -> Result<bool, DestError> {
         self.settle(dest, attrs, None, Fsync::Yes)??;
         let home = match self.standing {
-            Standing::Kept => dest.beneath.parent(&self.name).during("rename", &self.name)?.0,
+            OldFile::Kept => dest.beneath.parent(&self.name).during("rename", &self.name)?.0,
             _ => Arc::clone(&self.dir),
         };
         let leaf = leaf_of(&self.name);
@@ -426,7 +426,7 @@ impl Output {
             Err(error) => return Err(error).during("rename", &self.name),
         }
         let was_kept = self.is_kept();
-        self.standing = Standing::InPlace;
+        self.standing = OldFile::InPlace;
         sync_dir(&home).during("fsync directory of", &self.name)?;
         if was_kept {
             dest.drop_partial(&self.name);
@@ -444,7 +444,7 @@ impl Output {
             }
             done => done.during("rename", name)?,
         }
-        self.standing = if moved == Moved::Home { Standing::InPlace } else { Standing::Kept };
+        self.standing = if moved == Moved::Home { OldFile::InPlace } else { OldFile::Kept };
         self.dir = Arc::clone(&dir);
         self.leaf = leaf.to_vec();
         Ok(())
@@ -477,11 +477,11 @@ impl Dest {
         let (dir, leaf, fd) = self.with_temp_name("mkstemp", name, |dir, temp| {
             rustix::fs::openat(dir, temp, flags, Mode::RUSR | Mode::WUSR)
         })?;
-        let mut output = Output::new(fd.into(), dir, leaf, name, Standing::Beside);
+        let mut output = Output::new(fd.into(), dir, leaf, name, OldFile::Beside);
         io::copy(&mut source, &mut output.file).during("copy", name)?;
         dress(&output.file)?;
         rename(&output.dir, &output.leaf, name)?;
-        output.standing = Standing::InPlace;
+        output.standing = OldFile::InPlace;
         Ok(())
     }
 }
@@ -499,7 +499,7 @@ impl Write for Output {
 impl Drop for Output {
     fn drop(&mut self) {
         self.lock();
-        if matches!(self.standing, Standing::Beside | Standing::Apart) {
+        if matches!(self.standing, OldFile::Beside | OldFile::Apart) {
             discard(&self.dir, &self.leaf);
         }
     }

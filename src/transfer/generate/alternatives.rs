@@ -10,7 +10,7 @@ use protocol::item::{ItemFlags, ItemHeader};
 
 /// How much of an entry an alternative has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Match {
+enum AlternativeMatch {
     /// Something of its kind.
     Kind,
     /// Its content.
@@ -23,7 +23,7 @@ enum Match {
 struct Base {
     number: u8,
     found: Found,
-    level: Match,
+    level: AlternativeMatch,
     change: Attrs,
     further: FurtherChange,
 }
@@ -51,7 +51,7 @@ impl Work<'_> {
         if let Some(found) = found {
             return self.over_what_stands(dest, name, entry, found, kind);
         }
-        let base = self.best(dest, name, entry).filter(|base| base.level > Match::Kind)?;
+        let base = self.best(dest, name, entry).filter(|base| base.level > AlternativeMatch::Kind)?;
         Some(self.take_over(dest, entry, None, (base, kind)))
     }
 
@@ -67,7 +67,7 @@ impl Work<'_> {
         if kind == AltKind::Copy {
             return None;
         }
-        let base = self.best(dest, name, entry).filter(|base| base.level == Match::All)?;
+        let base = self.best(dest, name, entry).filter(|base| base.level == AlternativeMatch::All)?;
         if (found.dev, found.ino) == (base.found.dev, base.found.ino) {
             return None;
         }
@@ -187,11 +187,11 @@ impl Work<'_> {
         if kind == AltKind::Link {
             // In a dry run the lead is still where it would be linked from.
             let base = if self.options.dry_run { self.best(dest, existing, entry) } else { None };
-            let base = base.filter(|base| base.level == Match::All).map(|base| base.found);
+            let base = base.filter(|base| base.level == AlternativeMatch::All).map(|base| base.found);
             let lead = lead.copied().or(base);
             return lead.filter(|lead| self.is_of_alternative(dest, name, lead)).map(|_| (ItemFlags::default(), true));
         }
-        let base = self.best(dest, name, entry).filter(|base| base.level > Match::Kind)?;
+        let base = self.best(dest, name, entry).filter(|base| base.level > AlternativeMatch::Kind)?;
         Some((differs_from(&base).0.flags, false))
     }
 
@@ -211,14 +211,14 @@ impl Work<'_> {
             });
             let same = change.is_empty() && !further.acl && !further.xattrs;
             let level = match self.has_content(there, name, entry, &found) {
-                false => Match::Kind,
-                true if same => Match::All,
-                true => Match::Content,
+                false => AlternativeMatch::Kind,
+                true if same => AlternativeMatch::All,
+                true => AlternativeMatch::Content,
             };
             if best.as_ref().is_none_or(|before| level > before.level) {
                 best = Some(Base { number, found, level, change, further });
             }
-            if level == Match::All {
+            if level == AlternativeMatch::All {
                 break;
             }
         }
@@ -283,5 +283,5 @@ fn differs_from(base: &Base) -> (ItemHeader, bool) {
     let further =
         ItemFlags::default().with(ItemFlags::ACL, base.further.acl).with(ItemFlags::XATTR, base.further.xattrs);
     let flags = report(&base.change).and(further);
-    (ItemHeader { flags, ..ItemHeader::default() }, base.level == Match::All)
+    (ItemHeader { flags, ..ItemHeader::default() }, base.level == AlternativeMatch::All)
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 /// What a request is built upon and compared with.
 #[derive(Default)]
-struct Choice {
+struct BasisChoice {
     basis: Basis,
     /// What is told of ACLs and extended attributes where the basis is an alternative's.
     further: Option<ItemFlags>,
@@ -244,7 +244,7 @@ impl Work<'_> {
 
     /// Whether a file is asked for whole because its basis is not worth reading. What an earlier try may have left always
     /// is, and so is what had to be looked for.
-    fn is_asked_whole(&mut self, name: &[u8], entry: &FileEntry, choice: &Choice, found: Option<&Found>) -> bool {
+    fn is_asked_whole(&mut self, name: &[u8], entry: &FileEntry, choice: &BasisChoice, found: Option<&Found>) -> bool {
         let old = match choice.basis {
             Basis::Destination => found,
             Basis::Alternative(_) => choice.compared.as_ref(),
@@ -288,17 +288,17 @@ impl Work<'_> {
     }
 
     /// Chooses what a request builds upon.
-    fn choose(&mut self, dest: &Dest, name: &[u8], entry: &FileEntry, found: Option<&Found>) -> Choice {
+    fn choose(&mut self, dest: &Dest, name: &[u8], entry: &FileEntry, found: Option<&Found>) -> BasisChoice {
         if in_place(self.options) && found.is_some_and(|found| found.kind() == Some(Kind::File)) {
             let basis = if dest.backs_up() && self.options.append == 0 { Basis::Backup } else { Basis::Destination };
-            return Choice { basis, ..Choice::default() };
+            return BasisChoice { basis, ..BasisChoice::default() };
         }
         // What is appended to is the file itself, or nothing.
         if self.options.append > 0 {
-            return Choice::default();
+            return BasisChoice::default();
         }
         let partial = dest.partial(name).is_ok_and(|kept| kept.is_some());
-        let mut choice = Choice { partial, ..Choice::default() };
+        let mut choice = BasisChoice { partial, ..BasisChoice::default() };
         if found.is_none()
             && let Some((number, there, flags)) = self.alternative_basis(dest, name, entry)
         {

@@ -7,20 +7,20 @@ use std::collections::{HashMap, VecDeque};
 /// How far each file with several names has come.
 #[derive(Debug, Default)]
 pub(super) struct Links {
-    files: HashMap<LinkId, Names>,
+    files: HashMap<LinkId, LinkNames>,
 }
 
 #[derive(Debug, Default)]
-struct Names {
+struct LinkNames {
     /// Names in the lists that have come which have not been looked at.
     ahead: usize,
-    lead: Lead,
+    lead: LinkLead,
     /// Names to be linked when one is here.
     waiting: VecDeque<Ndx>,
 }
 
 #[derive(Debug, Default)]
-enum Lead {
+enum LinkLead {
     #[default]
     None,
     /// One name was asked for.
@@ -54,16 +54,16 @@ impl Links {
         let names = self.files.entry(id).or_default();
         names.ahead = names.ahead.saturating_sub(1);
         match &names.lead {
-            Lead::Here(name) => Meeting::Link(name.to_vec()),
-            Lead::Coming => {
+            LinkLead::Here(name) => Meeting::Link(name.to_vec()),
+            LinkLead::Coming => {
                 names.waiting.push_back(ndx);
                 Meeting::Wait
             }
-            Lead::None if !exists && names.ahead > 0 => {
+            LinkLead::None if !exists && names.ahead > 0 => {
                 names.waiting.push_front(ndx);
                 Meeting::Wait
             }
-            Lead::None => Meeting::Lead,
+            LinkLead::None => Meeting::Lead,
         }
     }
 
@@ -71,7 +71,7 @@ impl Links {
     pub(super) fn pass(&mut self, id: LinkId) -> VecDeque<Ndx> {
         let names = self.files.entry(id).or_default();
         names.ahead = names.ahead.saturating_sub(1);
-        if names.ahead == 0 && matches!(names.lead, Lead::None) {
+        if names.ahead == 0 && matches!(names.lead, LinkLead::None) {
             std::mem::take(&mut names.waiting)
         } else {
             VecDeque::new()
@@ -80,13 +80,13 @@ impl Links {
 
     /// A name of the file was asked for.
     pub(super) fn coming(&mut self, id: LinkId) {
-        self.files.entry(id).or_default().lead = Lead::Coming;
+        self.files.entry(id).or_default().lead = LinkLead::Coming;
     }
 
     /// The file is here under this name; returns those that waited for it.
     pub(super) fn here(&mut self, id: LinkId, name: &[u8]) -> VecDeque<Ndx> {
         let names = self.files.entry(id).or_default();
-        names.lead = Lead::Here(name.into());
+        names.lead = LinkLead::Here(name.into());
         std::mem::take(&mut names.waiting)
     }
 
@@ -94,7 +94,7 @@ impl Links {
     /// come.
     pub(super) fn gone(&mut self, id: LinkId) -> VecDeque<Ndx> {
         let names = self.files.entry(id).or_default();
-        names.lead = Lead::None;
+        names.lead = LinkLead::None;
         if names.ahead > 0 { VecDeque::new() } else { std::mem::take(&mut names.waiting) }
     }
 }

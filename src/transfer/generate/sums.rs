@@ -33,7 +33,7 @@ impl Work<'_> {
         whole: Option<WholePlace>,
     ) -> Result<(), TransferError> {
         let whole = whole.map(|(stamp, whole)| (stamp, whole, FileHasher::new(self.agreed.checksum)));
-        let mut basis = Basis { file: basis, head: *head, block: 0, whole };
+        let mut basis = OpenBasis { file: basis, head: *head, block: 0, whole };
         let (mut span, mut took) = (0, Duration::ZERO);
         let mut buffer = std::mem::take(&mut self.buffer);
         let is_large = head.basis_len() >= LARGE;
@@ -76,7 +76,7 @@ impl Work<'_> {
 }
 
 /// A basis that is read some blocks at a time.
-struct Basis<'f> {
+struct OpenBasis<'f> {
     file: &'f mut File,
     head: SumHead,
     /// The next one to be read.
@@ -84,7 +84,7 @@ struct Basis<'f> {
     whole: Option<(Stamp, Arc<OnceLock<Whole>>, FileHasher)>,
 }
 
-impl Basis<'_> {
+impl OpenBasis<'_> {
     /// Reads the next blocks; false when there are no more.
     fn read(&mut self, buffer: &mut Vec<u8>) -> bool {
         if self.block >= self.head.count {

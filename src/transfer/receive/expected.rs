@@ -11,7 +11,7 @@ use std::collections::HashSet;
 /// The names a sender may list. The default takes any.
 #[derive(Debug, Clone, Default)]
 pub struct Expected {
-    asked: Option<Asked>,
+    asked: Option<RequestedNames>,
     hidden: Option<(RuleSet, Scope)>,
 }
 
@@ -34,7 +34,7 @@ impl Expected {
         if options.trust_sender {
             return Self::default();
         }
-        Self { asked: Asked::new(operands, options), hidden: hidden(rules) }
+        Self { asked: RequestedNames::new(operands, options), hidden: hidden(rules) }
     }
 
     /// Refuses what is not expected. Folders that are only on the way to what was asked for are marked as such, whatever
@@ -55,13 +55,13 @@ impl Expected {
             {
                 return refused("excluded");
             }
-            if self.asked.as_ref().is_some_and(|asked| asked.place(entry) == Place::Nowhere) {
+            if self.asked.as_ref().is_some_and(|asked| asked.place(entry) == RequestedPlace::Nowhere) {
                 return refused("unrequested");
             }
         }
         if let Some(asked) = &self.asked {
             list.each(|entry| {
-                if entry.is_dir() && asked.place(entry) == Place::OnTheWay {
+                if entry.is_dir() && asked.place(entry) == RequestedPlace::OnTheWay {
                     entry.extra.dir_class = DirClass::Implied;
                 }
             });
@@ -72,7 +72,7 @@ impl Expected {
 
 /// Where a name stands to those that were asked for.
 #[derive(Debug, PartialEq, Eq)]
-enum Place {
+enum RequestedPlace {
     /// Among them or beneath them.
     Within,
     /// A folder above one of them.
@@ -82,28 +82,28 @@ enum Place {
 
 /// How far beneath what was asked for names may lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reach {
+enum SearchDepth {
     Itself,
     Children,
     All,
 }
 
 #[derive(Debug, Clone)]
-struct Asked {
+struct RequestedNames {
     names: HashSet<Vec<u8>>,
     parents: HashSet<Vec<u8>>,
     wild: Vec<Pattern>,
     wild_parents: Vec<Pattern>,
-    reach: Reach,
+    reach: SearchDepth,
 }
 
-impl Asked {
+impl RequestedNames {
     /// `None` where the names cannot be known, or may be any.
     fn new(operands: Operands<'_>, options: &Options) -> Option<Self> {
         let reach = match (options.recurse, options.dirs) {
-            (true, _) => Reach::All,
-            (false, true) => Reach::Children,
-            (false, false) => Reach::Itself,
+            (true, _) => SearchDepth::All,
+            (false, true) => SearchDepth::Children,
+            (false, false) => SearchDepth::Itself,
         };
         let empty = HashSet::new;
         let mut asked = Self { names: empty(), parents: empty(), wild: vec![], wild_parents: vec![], reach };
@@ -126,7 +126,7 @@ impl Asked {
             }
             Operands::Listed(names) => names.iter().for_each(|name| asked.name(name, options.relative)),
         }
-        let any = reach == Reach::All && asked.names.contains(&b"."[..]);
+        let any = reach == SearchDepth::All && asked.names.contains(&b"."[..]);
         (!any).then_some(asked)
     }
 
@@ -141,9 +141,9 @@ impl Asked {
         self.parents.extend(parents.first().filter(|first| first[..] == b"."[..]).cloned());
         self.wild.push(Pattern::new(&[b"/", &name[..]].concat()));
         match self.reach {
-            Reach::Itself => {}
-            Reach::Children => self.wild.push(Pattern::new(&[b"/", &name[..], b"/*"].concat())),
-            Reach::All => self.wild.push(Pattern::new(&[b"/", &name[..], b"/**"].concat())),
+            SearchDepth::Itself => {}
+            SearchDepth::Children => self.wild.push(Pattern::new(&[b"/", &name[..], b"/*"].concat())),
+            SearchDepth::All => self.wild.push(Pattern::new(&[b"/", &name[..], b"/**"].concat())),
         }
         self.wild_parents.extend(parents.iter().map(|parent| Pattern::new(&[b"/", &parent[..], b"/"].concat())));
     }
@@ -154,16 +154,16 @@ impl Asked {
         self.parents.extend(parents);
     }
 
-    fn place(&self, entry: &FileEntry) -> Place {
+    fn place(&self, entry: &FileEntry) -> RequestedPlace {
         let name = entry.name.strip_prefix(b"/").unwrap_or(&entry.name);
         let name = if name.is_empty() { b"." } else { name };
         let mut above = above(name);
         let within = self.names.contains(name)
             || match self.reach {
                 // A list of names brings what is in the folder it is of, `--no-dirs` or not.
-                Reach::Itself => above.next() == Some(b".") && self.names.contains(&b"."[..]),
-                Reach::Children => above.next().is_some_and(|parent| self.names.contains(parent)),
-                Reach::All => above.any(|parent| self.names.contains(parent)),
+                SearchDepth::Itself => above.next() == Some(b".") && self.names.contains(&b"."[..]),
+                SearchDepth::Children => above.next().is_some_and(|parent| self.names.contains(parent)),
+                SearchDepth::All => above.any(|parent| self.names.contains(parent)),
             }
             || self.wild.iter().any(|pattern| pattern.matches(name, entry.is_dir()));
         let on_the_way = || {
@@ -171,9 +171,9 @@ impl Asked {
                 && (self.parents.contains(name) || self.wild_parents.iter().any(|pattern| pattern.matches(name, true)))
         };
         match within {
-            true => Place::Within,
-            false if on_the_way() => Place::OnTheWay,
-            false => Place::Nowhere,
+            true => RequestedPlace::Within,
+            false if on_the_way() => RequestedPlace::OnTheWay,
+            false => RequestedPlace::Nowhere,
         }
     }
 }
@@ -286,11 +286,11 @@ mod tests {
             ("dR", "a/.", "a a/ a/b a/b/ a/x"),
         ] {
             let paths = [operand.as_bytes().to_vec()];
-            let asked = Asked::new(Operands::Arguments(&paths), &options(letters));
+            let asked = RequestedNames::new(Operands::Arguments(&paths), &options(letters));
             let comes = |name: &&str| {
                 let (name, mode) = name.strip_suffix('/').map_or((*name, 0o100_644), |name| (name, 0o40755));
                 let entry = FileEntry::new(name, mode);
-                asked.as_ref().is_none_or(|asked| asked.place(&entry) != Place::Nowhere)
+                asked.as_ref().is_none_or(|asked| asked.place(&entry) != RequestedPlace::Nowhere)
             };
             let taken: Vec<_> = all.split_whitespace().filter(comes).collect();
             assert_eq!(taken.join(" "), wanted, "-{letters} {operand}");
@@ -300,26 +300,26 @@ mod tests {
     #[test]
     fn names_of_a_list_hold_no_wildcards_and_a_module_is_no_folder() {
         let place = |operands: Operands<'_>, letters: &str, name: &str| {
-            Asked::new(operands, &options(letters)).map(|asked| asked.place(&FileEntry::new(name, 0o40755)))
+            RequestedNames::new(operands, &options(letters)).map(|asked| asked.place(&FileEntry::new(name, 0o40755)))
         };
         let names = ["e*/f".into(), "/q/./r".into(), "./x/y".into()];
         for (name, wanted) in [
-            ("e*", Place::OnTheWay),
-            ("e*/f", Place::Within),
-            ("ee/f", Place::Nowhere),
-            ("q", Place::Nowhere),
-            ("r", Place::Within),
-            (".", Place::OnTheWay),
-            ("/x", Place::OnTheWay),
-            ("x/z", Place::Nowhere),
+            ("e*", RequestedPlace::OnTheWay),
+            ("e*/f", RequestedPlace::Within),
+            ("ee/f", RequestedPlace::Nowhere),
+            ("q", RequestedPlace::Nowhere),
+            ("r", RequestedPlace::Within),
+            (".", RequestedPlace::OnTheWay),
+            ("/x", RequestedPlace::OnTheWay),
+            ("x/z", RequestedPlace::Nowhere),
         ] {
             assert_eq!(place(Operands::Listed(&names), "rR", name), Some(wanted), "{name}");
         }
-        assert_eq!(place(Operands::InModules(&["m/a".into()]), "rR", "a/b"), Some(Place::Within));
-        assert_eq!(place(Operands::InModules(&["m/a".into()]), "rR", "m"), Some(Place::Nowhere));
+        assert_eq!(place(Operands::InModules(&["m/a".into()]), "rR", "a/b"), Some(RequestedPlace::Within));
+        assert_eq!(place(Operands::InModules(&["m/a".into()]), "rR", "m"), Some(RequestedPlace::Nowhere));
         assert_eq!(place(Operands::InModules(&["m".into()]), "r", "z"), None);
         assert_eq!(place(Operands::Unknown, "r", "z"), None);
-        assert_eq!(place(Operands::Arguments(&[r"a\b*".into()]), "r", r"a\bx"), Some(Place::Within));
-        assert_eq!(place(Operands::Arguments(&[r"a\b*".into()]), "rs", "abx"), Some(Place::Within));
+        assert_eq!(place(Operands::Arguments(&[r"a\b*".into()]), "r", r"a\bx"), Some(RequestedPlace::Within));
+        assert_eq!(place(Operands::Arguments(&[r"a\b*".into()]), "rs", "abx"), Some(RequestedPlace::Within));
     }
 }

@@ -33,7 +33,7 @@ pub(super) struct Incoming<'a> {
     /// Nothing has come but the basis from its beginning, and nothing is written.
     stays: Option<Staying>,
     /// Bytes of the basis that come next, neither hashed nor written yet.
-    run: Run,
+    run: MatchedRun,
     /// What stood at the name when the file began to be written there.
     existing: Option<Found>,
     /// The basis is the very file that is written.
@@ -52,7 +52,7 @@ struct Staying {
 
 /// Bytes of the basis, one block behind the other.
 #[derive(Clone, Copy, Default)]
-struct Run {
+struct MatchedRun {
     offset: u64,
     len: u64,
 }
@@ -92,7 +92,7 @@ impl<'a> Incoming<'a> {
             basis: None,
             output: None,
             stays: None,
-            run: Run::default(),
+            run: MatchedRun::default(),
             existing: None,
             same_file: false,
             hasher: FileHasher::new(agreed.checksum),
@@ -186,7 +186,7 @@ impl Incoming<'_> {
                 self.differs(dest)?;
             }
             self.catch_up(buffer)?;
-            self.run = Run { offset, len };
+            self.run = MatchedRun { offset, len };
         }
         // What the generator has summed already may not have to be read at all.
         let waits = self.stays.is_some() && self.asked.whole.is_some();
@@ -228,7 +228,7 @@ impl Incoming<'_> {
 
     /// Hashes and writes what is due of the basis.
     fn catch_up(&mut self, buffer: &mut Vec<u8>) -> Result<(), Trouble> {
-        let Run { mut offset, mut len } = std::mem::take(&mut self.run);
+        let MatchedRun { mut offset, mut len } = std::mem::take(&mut self.run);
         while len > 0 && (self.output.is_some() || self.stays.is_some()) {
             let now = len.min(READ_SIZE as u64);
             buffer.resize(now as usize, 0);
@@ -377,7 +377,7 @@ impl Incoming<'_> {
         }
         // It goes the usual way, from the beginning.
         self.hasher = FileHasher::new(self.agreed.checksum);
-        (self.run, self.stays) = (Run { offset: 0, len: stamp.bytes() }, Some(Staying { stamp, hashed: 0 }));
+        (self.run, self.stays) = (MatchedRun { offset: 0, len: stamp.bytes() }, Some(Staying { stamp, hashed: 0 }));
         Ok(false)
     }
 

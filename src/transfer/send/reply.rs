@@ -52,7 +52,7 @@ impl<S: Source> Reply<'_, S> {
         entry: &FileEntry,
         content: Content<S::File>,
     ) -> Result<io::Result<Sent>, TransferError> {
-        let mut reading = Reading::new(content.file, entry, self.agreed.checksum, self.plan.digests);
+        let mut reading = FileReading::new(content.file, entry, self.agreed.checksum, self.plan.digests);
         // What the receiving side has already: it may ask that the sum covers it.
         let mut there = if request.append { request.sums.head().basis_len() } else { 0 };
         if there > 0 && !self.agreed.append_covers_all(self.plan.append) {
@@ -86,7 +86,7 @@ impl<S: Source> Reply<'_, S> {
 
         let Tokens { reply, writer, mut sent, .. } = tokens;
         let out = &mut writer.out;
-        let Reading { hasher, blake3, bytes, trouble, .. } = reading;
+        let FileReading { hasher, blake3, bytes, trouble, .. } = reading;
         let sum = hasher.finish();
         match trouble {
             None => {
@@ -112,7 +112,7 @@ impl<S: Source> Reply<'_, S> {
         &mut self,
         lead: &mut Lead,
         sums: &mut SumTable,
-        reading: &mut Reading<S::File>,
+        reading: &mut FileReading<S::File>,
         tokens: &mut Tokens<'_, '_>,
     ) -> Result<Range<usize>, TransferError> {
         let mut unsettled = 0..0;
@@ -205,7 +205,7 @@ impl Tokens<'_, '_> {
 }
 
 /// A file that is read from where it stands to its end, and summed.
-struct Reading<F> {
+struct FileReading<F> {
     file: Take<F>,
     /// How much of it there is to read.
     len: u64,
@@ -219,7 +219,7 @@ struct Reading<F> {
     trouble: Option<io::Error>,
 }
 
-impl<F: FileContent> Reading<F> {
+impl<F: FileContent> FileReading<F> {
     fn new(file: F, entry: &FileEntry, checksum: Checksum, digests: bool) -> Self {
         // What it holds now is sent and nothing that comes later, or a file that grows would have no end. Nor may a device.
         let held = file.metadata().ok().filter(Metadata::is_file).map(|meta| meta.len());

@@ -15,17 +15,17 @@ use super::{Arguments, Folder, Listed, Location, ScanError, Walk};
 pub(crate) struct Lister<'h> {
     walk: Walk<'h>,
     /// Directories whose segments are due; the last is next, so that the walk goes depth first.
-    due: Vec<Due>,
+    due: Vec<DueFolder>,
     /// What `--relative` arguments name below the first level, by directory.
     below: HashMap<Vec<u8>, Vec<Listed>>,
     /// Number of the next directory.
     dirs: u32,
     sorting: Sorting,
-    places: Segments<Places>,
+    places: Segments<ListedPlaces>,
 }
 
 /// Where the entries of a living segment are.
-struct Places {
+struct ListedPlaces {
     start: Ndx,
     /// Of the directory it lists, whose index stands before the first.
     parent: Option<Location>,
@@ -33,7 +33,7 @@ struct Places {
 }
 
 /// A directory whose segment is due.
-struct Due {
+struct DueFolder {
     number: u32,
     entry: FileEntry,
     at: Location,
@@ -52,7 +52,7 @@ impl<'h> Lister<'h> {
         let (mut entries, mut places) = self.walk.everything(arguments)?;
         sort(self.sorting, &mut entries, &mut places);
         let list = FileList::sorted(self.sorting, self.places.next_start(), entries);
-        self.places.add(&list, Places { start: list.start(), parent: None, entries: places })?;
+        self.places.add(&list, ListedPlaces { start: list.start(), parent: None, entries: places })?;
         Ok(list)
     }
 
@@ -83,8 +83,8 @@ impl<'h> Lister<'h> {
         Some(self.contents(due))
     }
 
-    fn contents(&mut self, due: Due) -> Result<(u32, FileList), ListError> {
-        let Due { number, entry, at, folders } = due;
+    fn contents(&mut self, due: DueFolder) -> Result<(u32, FileList), ListError> {
+        let DueFolder { number, entry, at, folders } = due;
         let mut found = Vec::new();
         for folder in &folders {
             found.extend(self.walk.folder(folder)?);
@@ -133,7 +133,7 @@ impl<'h> Lister<'h> {
 
     fn segment(&mut self, parent: Option<(FileEntry, Location)>, found: Vec<Listed>) -> Result<FileList, PeerError> {
         let (list, places, folders) = self.sorted(found);
-        let mut due: Vec<Due> = Vec::new();
+        let mut due: Vec<DueFolder> = Vec::new();
         for (at, folder) in folders {
             let entry = &list.entries()[at];
             let number = self.dirs;
@@ -147,7 +147,7 @@ impl<'h> Lister<'h> {
                 Some(first) => first.folders.extend(folder.map(|folder| *folder)),
                 None => {
                     let folders = folder.map(|folder| *folder).into_iter().collect();
-                    due.push(Due { number, entry: entry.clone(), at: places[at], folders });
+                    due.push(DueFolder { number, entry: entry.clone(), at: places[at], folders });
                 }
             }
         }
@@ -159,7 +159,7 @@ impl<'h> Lister<'h> {
         let parent = parent.or_else(|| if self.places.is_empty() { root() } else { None });
         let (parent, place) = parent.unzip();
         let list = list.of_dir(parent);
-        self.places.add(&list, Places { start: list.start(), parent: place, entries: places })?;
+        self.places.add(&list, ListedPlaces { start: list.start(), parent: place, entries: places })?;
         Ok(list)
     }
 
