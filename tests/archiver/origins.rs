@@ -23,7 +23,7 @@ impl FromAfar {
         if !require("sshfs") || !require("ssh") {
             return None;
         }
-        let sshd = Sshd::start("")?;
+        let sshd = Sshd::start("Subsystem sftp internal-sftp")?;
         let point = place.sources().join(point);
         fs::create_dir_all(&point).unwrap();
         let from = format!("{}@127.0.0.1:{}", sshd.user(), place.sources().join(folder).display());
@@ -34,6 +34,7 @@ impl FromAfar {
         let mounted = sshfs.stdin(Stdio::null()).output().unwrap();
         if !mounted.status.success() {
             let why = String::from_utf8_lossy(&mounted.stderr).into_owned();
+            assert!(why.contains("fuse"), "{why}{}", sshd.log());
             eprintln!("SKIPPED: may not mount a file system; run as root with /dev/fuse: {why}");
             return None;
         }
@@ -349,6 +350,6 @@ fn a_file_system_that_stops_answering_holds_up_its_own_files_alone() {
         expect_all_proven(&place, &table, &all);
         assert!(attempts(&table).iter().all(|attempts| *attempts == 0), "{log}");
         let told = |words| lines(&log, words);
-        assert_eq!((told("has not answered within 1 s"), told("taken up again")), (1, 1), "{way}: {log}");
+        assert_eq!((told("has not answered within 1 s;"), told("taken up again")), (1, 1), "{way}: {log}");
     }
 }
