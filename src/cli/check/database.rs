@@ -9,13 +9,9 @@ use crate::catalog::{
 use crate::cli::table::reason;
 use crate::service::Service;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
 
 /// Waiting rows whose files are looked at.
 const LOOKED_AT: usize = 20;
-/// How long looking at them may take; a network file system may hang.
-const LOOK_LIMIT: Duration = Duration::from_secs(15);
 
 /// Says how database, table, rows and source stand.
 pub(super) async fn check(service: &Service, report: &mut CheckReport) {
@@ -151,7 +147,12 @@ async fn sources(service: &Service, catalog: &AnyCatalog, report: &mut CheckRepo
             },
         }
     }
-    bad.extend(look_at(files, service.sources.clone()));
+    let sources = service.sources.clone();
+    let looked = tokio::task::spawn_blocking(move || {
+        let bad = |file: &PathBuf| Some(format!("{}: {}", file.display(), trouble(file, &sources)?));
+        files.iter().filter_map(bad).collect::<Vec<_>>()
+    });
+    bad.extend(looked.await.unwrap_or_else(|error| vec![error.to_string()]));
     let which = match looked_at {
         0 => return report.not_checked(&["source"], "no row is pending"),
         1 => "the only pending row".to_owned(),
@@ -170,25 +171,7 @@ async fn sources(service: &Service, catalog: &AnyCatalog, report: &mut CheckRepo
     }
 }
 
-/// What is wrong with these files, on a thread of its own, which is left behind when a file system hangs.
-fn look_at(files: Vec<PathBuf>, sources: Sources) -> Vec<String> {
-    let (found, looked) = mpsc::channel();
-    let waiting = files.clone();
-    let thread = std::thread::Builder::new().name("source".into());
-    let spawned = thread.spawn(move || files.iter().all(|file| found.send(trouble(file, &sources)).is_ok()));
-    let deadline = Instant::now() + LOOK_LIMIT;
-    let mut bad = Vec::new();
-    for file in &waiting {
-        let late = || Some(format!("no answer within {} s; look at the disk", LOOK_LIMIT.as_secs()));
-        let trouble = match spawned {
-            Ok(_) => looked.recv_timeout(deadline.saturating_duration_since(Instant::now())).unwrap_or_else(|_| late()),
-            Err(ref error) => Some(error.to_string()),
-        };
-        bad.extend(trouble.map(|why| format!("{}: {why}", file.display())));
-    }
-    bad
-}
-
+/// What keeps a file from being read, if something does.
 fn trouble(path: &Path, sources: &Sources) -> Option<String> {
     let not_regular = || Some("it is not a regular file".to_owned());
     match sources.metadata(path) {
