@@ -47,7 +47,8 @@ impl SessionFiles {
         }
         let mut place = |FileFailure { job, kind, why }: &FileFailure| match (kind, direction) {
             (Failure::Missing | Failure::Unreadable, Direction::Push) => {
-                Some(origins.look(&job.source).err().and_then(|lack| lack.place))
+                let place = origins.look(&job.source).err().and_then(|lack| lack.place);
+                Some(place.or_else(|| origins.lapsed_since(&job.source, self.since)))
             }
             (Failure::Missing | Failure::Unreadable, Direction::Pull) => Some(far_folders.place(&job.source, why)),
             _ => None,

@@ -19,8 +19,6 @@ const FOLDERS_MOST: usize = 1000;
 const MANY: usize = 10;
 /// A folder for which no row has come for so long is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(600);
-/// How soon a place that does not answer may be asked about again.
-const MUTE_LEAST: Duration = Duration::from_millis(100);
 /// Symlinks that are followed to see which folder they need.
 const LINKS_MOST: usize = 8;
 
@@ -62,8 +60,12 @@ struct Away {
     told: PathBuf,
     backoff: Backoff,
     until: Instant,
-    /// It has not answered; there is no use in a further look before it does.
-    is_mute: bool,
+}
+
+impl Away {
+    fn holds(&self, once: bool) -> bool {
+        once || self.until > Instant::now()
+    }
 }
 
 /// What is entered of a folder.
@@ -87,14 +89,9 @@ impl Origins {
         if away.is_empty() {
             return None;
         }
-        let above = source.ancestors().skip(1).filter_map(|folder| away.get_key_value(folder));
-        let (_, held) = above.into_iter().find(|(folder, away)| self.once || self.holds(folder, away))?;
-        Some(held.until.max(Instant::now() + MUTE_LEAST))
-    }
-
-    /// Whether a folder in trouble is not to be looked at yet.
-    fn holds(&self, folder: &Path, away: &Away) -> bool {
-        away.until > Instant::now() || (away.is_mute && self.sources.mute_place(folder).is_some())
+        let held =
+            source.ancestors().skip(1).filter_map(|folder| away.get(folder)).find(|away| away.holds(self.once))?;
+        Some(held.until)
     }
 
     /// How long one look may take.
@@ -118,10 +115,7 @@ impl Origins {
     pub(super) fn look(&self, path: &Path) -> Result<Metadata, Lack> {
         let looked = look(&self.sources, path);
         let folder = folder_of(path);
-        let device = |folder: &Path| {
-            let looked = self.sources.within(folder, |_, folder| Ok(std::fs::metadata(folder)?.dev()));
-            looked.ok()
-        };
+        let device = || self.sources.within(path, |_, path| Ok(std::fs::metadata(folder_of(path))?.dev())).ok();
         let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
         match looked {
             Ok(meta) => {
@@ -135,7 +129,7 @@ impl Origins {
                 let before = devices.get(folder).copied();
                 drop(devices);
                 if let (Failure::Missing, None, Some(before)) = (lack.kind, &lack.place, before)
-                    && device(folder).is_some_and(|now| now != before)
+                    && device().is_some_and(|now| now != before)
                 {
                     let why = "has lost the file system that its files were on".to_owned();
                     lack.place = Some(FolderTrouble { folder: folder.to_owned(), why });
@@ -154,14 +148,15 @@ impl Origins {
         }
         let most = looks.len() >= MANY && lacking * 2 > looks.len();
         let known = self.still_missing(looks);
-        let mut found: HashMap<PathBuf, (FolderTrouble, usize)> = HashMap::new();
+        let mut found: HashMap<PathBuf, (FolderTrouble, usize, PathBuf)> = HashMap::new();
         let mut held = vec![false; looks.len()];
         let mut nameless = Vec::new();
         for (look, held) in looks.iter().zip(&mut held) {
             match &look.lack {
                 Some(Some(place)) => {
                     *held = true;
-                    found.entry(place.folder.clone()).or_insert_with(|| (place.clone(), 0)).1 += 1;
+                    let told = || self.existing_above(look.source, &place.folder);
+                    found.entry(place.folder.clone()).or_insert_with(|| (place.clone(), 0, told())).1 += 1;
                 }
                 Some(None) if most || known.contains(folder_of(look.source)) => {
                     *held = true;
@@ -177,12 +172,9 @@ impl Origins {
                 }))
             });
         let mut away = self.lock();
-        for (FolderTrouble { folder, why }, files) in found.values() {
-            let above = |folder: &Path| folder.ancestors().skip(1).find(|above| above.is_dir()).map(Path::to_owned);
-            let told = self.sources.within(folder, move |_, folder| Ok(above(folder)));
-            let told = told.ok().flatten().unwrap_or_else(|| folder.clone());
+        for (FolderTrouble { folder, why }, files, told) in found.values() {
             let words = format!("Folder {} {why}", folder.display());
-            self.enter(&mut away, folder, &told, TroubleFound { words, files: *files });
+            self.enter(&mut away, folder, told, TroubleFound { words, files: *files });
         }
         for folder in nameless {
             let told = common.unwrap_or(folder);
@@ -192,6 +184,19 @@ impl Origins {
         self.leave(&mut away, looks, &held, since);
         self.progress.set_source(first(&away));
         held
+    }
+
+    /// The folder above this one of a file's that is there, so that its trouble is told once for all that are not; itself
+    /// where none answers.
+    fn existing_above(&self, source: &Path, folder: &Path) -> PathBuf {
+        let name = folder.to_owned();
+        let above = move || name.ancestors().skip(1).find(|above| above.is_dir()).map(Path::to_owned);
+        self.sources.within(source, move |_, _| Ok(above())).ok().flatten().unwrap_or_else(|| folder.to_owned())
+    }
+
+    /// The place of a file that did not answer at some time since then, though it may by now.
+    pub(super) fn lapsed_since(&self, source: &Path, since: Instant) -> Option<FolderTrouble> {
+        self.sources.lapsed_since(source, since).map(|folder| unanswered(&self.sources, folder))
     }
 
     /// The folders in trouble of whose files most are missing still. Those that are there were copied at the first look, so
@@ -214,13 +219,11 @@ impl Origins {
     fn enter(&self, away: &mut HashMap<PathBuf, Away>, folder: &Path, told: &Path, trouble: TroubleFound) {
         let now = Instant::now();
         let TroubleFound { words, files } = trouble;
-        let is_mute = self.sources.mute_place(folder).is_some();
         if let Some(known) = away.get_mut(folder) {
             // One look at many files is one.
             if known.until <= now {
                 known.until = now + known.backoff.pause();
             }
-            known.is_mute = is_mute;
             return;
         }
         if away.len() >= FOLDERS_MOST {
@@ -236,7 +239,7 @@ impl Origins {
         }
         let mut backoff = Backoff::default();
         let until = now + backoff.pause();
-        away.insert(folder.to_owned(), Away { why: words, told: told.to_owned(), backoff, until, is_mute });
+        away.insert(folder.to_owned(), Away { why: words, told: told.to_owned(), backoff, until });
     }
 
     /// Lets go of places whose time had come before these looks, and whose files were not held back this time. What was seen
@@ -247,7 +250,7 @@ impl Origins {
         }
         for (look, _) in looks.iter().zip(held).filter(|(_, held)| !**held) {
             for folder in look.source.ancestors().skip(1) {
-                if away.get(folder).is_some_and(|away| !self.holds(folder, away) && away.until <= since)
+                if away.get(folder).is_some_and(|away| !away.holds(false) && away.until <= since)
                     && let Some(over) = away.remove(folder)
                 {
                     let others = away.values().any(|away| away.told == over.told);
@@ -265,7 +268,7 @@ impl Origins {
         if away.is_empty() || self.once {
             return;
         }
-        away.retain(|folder, away| self.holds(folder, away) || away.until + FORGOTTEN + poll * 2 > Instant::now());
+        away.retain(|_, away| away.holds(false) || away.until + FORGOTTEN + poll * 2 > Instant::now());
         self.progress.set_source(first(&away));
     }
 }
@@ -288,13 +291,16 @@ pub(super) fn look(sources: &Sources, path: &Path) -> Result<Metadata, Lack> {
     let looked = sources.within(path, |roots, path| Ok(look_now(roots, path)));
     looked.unwrap_or_else(|error| {
         let folder = sources.mute_place(path).unwrap_or_else(|| folder_of(path).to_owned());
-        let why = match error.kind() {
-            io::ErrorKind::TimedOut => format!("has not answered within {} s", sources.limit().as_secs()),
-            _ => format!("cannot be looked at: {error}"),
+        let place = match error.kind() {
+            io::ErrorKind::TimedOut => unanswered(sources, folder),
+            _ => FolderTrouble { folder, why: format!("cannot be looked at: {error}") },
         };
-        let lack = format!("it cannot be looked at: its folder {why}");
-        Err(Lack { kind: Failure::Unreadable, why: lack, place: Some(FolderTrouble { folder, why }) })
+        Err(Lack { kind: Failure::Unreadable, why: format!("it cannot be looked at: {error}"), place: Some(place) })
     })
+}
+
+fn unanswered(sources: &Sources, folder: PathBuf) -> FolderTrouble {
+    FolderTrouble { folder, why: format!("has not answered within {} s", sources.limit().as_secs()) }
 }
 
 fn look_now(roots: &Roots, path: &Path) -> Result<Metadata, Lack> {
@@ -543,20 +549,27 @@ mod tests {
         let origins = Origins::new(Arc::default(), sources.clone(), false);
         let files = paths("/d/hung", 3);
         let (end, ended) = std::sync::mpsc::channel::<()>();
+        let began = Instant::now();
         let hung = sources.within(&files[0], move |_, _| Ok(ended.recv().is_ok()));
         assert_eq!(hung.unwrap_err().kind(), io::ErrorKind::TimedOut);
         let lack = look(&sources, &files[1]).unwrap_err();
         assert_eq!(lack.place.as_ref().map(|place| place.folder.as_path()), Some(Path::new("/d/hung")));
         let looks = looks(&files[1..2], &Some(lack.place));
         assert_eq!(origins.judge(&looks, Instant::now()), [true]);
-        origins.look_again();
         assert!(origins.hold(&files[2]).is_some());
         assert!(origins.progress.snapshot().source.unwrap().contains("has not answered"));
+        // A further look takes no call, and ends as the first.
+        origins.look_again();
+        let lack = look(&sources, &files[2]).unwrap_err();
+        assert_eq!(origins.judge(&[Look { source: &files[2], lack: Some(lack.place) }], Instant::now()), [true]);
+        assert!(origins.hold(&files[2]).is_some());
         drop(end);
         while sources.mute_place(&files[2]).is_some() {
             std::thread::yield_now();
         }
-        assert!(origins.hold(&files[2]).is_none());
+        assert_eq!(look(&sources, &files[2]).unwrap_err().kind, Failure::Missing);
+        let lapsed = origins.lapsed_since(&files[2], began).unwrap();
+        assert_eq!(lapsed.folder, Path::new("/d/hung"));
     }
 
     #[test]

@@ -2,17 +2,18 @@
 //! and waited for no longer than so.
 
 use crate::transfer::send::FileContent;
-use rustix::io::Errno;
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Threads that are kept for the next call.
 const IDLE_MOST: usize = 64;
+/// How long it is remembered that a place did not answer, once it does.
+const REMEMBERED: Duration = Duration::from_secs(3600);
 /// Bytes read by one call.
 const PIECE: usize = 256 * 1024;
 
@@ -28,15 +29,23 @@ pub(super) struct Patience {
 #[derive(Debug, Default)]
 struct FileSystems {
     idle: Mutex<Vec<mpsc::Sender<SourceCall>>>,
-    /// Places where a call has not come back in time, and whether it has by now.
-    mute: Mutex<Vec<(PathBuf, Arc<AtomicBool>)>>,
+    lapses: Mutex<Vec<Lapse>>,
+}
+
+/// A call that has not come back in time.
+#[derive(Debug)]
+struct Lapse {
+    place: PathBuf,
+    at: Instant,
+    /// It has come back by now.
+    answered: Arc<AtomicBool>,
 }
 
 impl FileSystems {
-    fn mute(&self) -> MutexGuard<'_, Vec<(PathBuf, Arc<AtomicBool>)>> {
-        let mut mute = self.mute.lock().unwrap_or_else(PoisonError::into_inner);
-        mute.retain(|(_, answered)| !answered.load(Relaxed));
-        mute
+    fn lapses(&self) -> MutexGuard<'_, Vec<Lapse>> {
+        let mut lapses = self.lapses.lock().unwrap_or_else(PoisonError::into_inner);
+        lapses.retain(|lapse| !lapse.answered.load(Relaxed) || lapse.at.elapsed() < REMEMBERED);
+        lapses
     }
 }
 
@@ -51,13 +60,27 @@ impl Patience {
 
     /// The place of this path that does not answer.
     pub(super) fn mute_place(&self, path: &Path) -> Option<PathBuf> {
-        self.shared.mute().iter().find(|(place, _)| path.starts_with(place)).map(|(place, _)| place.clone())
+        let lapses = self.shared.lapses();
+        let mut mute = lapses.iter().filter(|lapse| !lapse.answered.load(Relaxed));
+        mute.find(|lapse| path.starts_with(&lapse.place)).map(|lapse| lapse.place.clone())
+    }
+
+    /// The place of this path that did not answer at some time since then.
+    pub(super) fn lapsed_since(&self, path: &Path, since: Instant) -> Option<PathBuf> {
+        let lapses = self.shared.lapses();
+        let mut lapsed = lapses.iter().filter(|lapse| lapse.at >= since);
+        lapsed.find(|lapse| path.starts_with(&lapse.place)).map(|lapse| lapse.place.clone())
+    }
+
+    fn late(&self) -> io::Error {
+        let why = format!("its file system has not answered within {} s", self.limit.as_secs());
+        io::Error::new(io::ErrorKind::TimedOut, why)
     }
 
     /// What a call comes to that has to do with this path.
     ///
     /// # Errors
-    /// Those of the call; `TIMEDOUT` when it does not come back in time, and at once as long as an earlier one has not.
+    /// Those of the call; `TimedOut` when it does not come back in time, and at once as long as an earlier one has not.
     pub(super) fn within<T: Send + 'static>(
         &self,
         path: &Path,
@@ -71,9 +94,17 @@ impl Patience {
         path: &Path,
         call: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<BegunCall<T>> {
-        if self.mute_place(path).is_some() {
-            return Err(Errno::TIMEDOUT.into());
+        match self.mute_place(path) {
+            Some(_) => Err(self.late()),
+            None => self.begin_anyway(call),
         }
+    }
+
+    /// Begins a call that has to be made in the end, such as closing a file: nobody who waits may be held up by it.
+    fn begin_anyway<T: Send + 'static>(
+        &self,
+        call: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<BegunCall<T>> {
         let (give, result) = mpsc::channel();
         let answered = Arc::new(AtomicBool::new(false));
         let over = answered.clone();
@@ -129,8 +160,9 @@ impl<T> BegunCall<T> {
                 came
             }
             Err(mpsc::RecvTimeoutError::Timeout) => {
-                shared.mute().push((place_of(path), self.answered));
-                Err(Errno::TIMEDOUT.into())
+                let lapse = Lapse { place: place_of(path), at: Instant::now(), answered: self.answered };
+                shared.lapses().push(lapse);
+                Err(self.patience.late())
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => Err(io::Error::other("the call panicked; please report this")),
         }
@@ -162,7 +194,8 @@ fn unescaped(field: &str) -> PathBuf {
 /// A file whose file system is not waited for longer than so. The next piece is read while the last one is used.
 #[derive(Debug)]
 pub(crate) struct PatientFile {
-    file: Arc<File>,
+    /// Always there, until it is closed.
+    file: Option<Arc<File>>,
     meta: Metadata,
     path: PathBuf,
     patience: Patience,
@@ -188,7 +221,7 @@ impl PatientFile {
             let piece = piece_of(&file, 0)?;
             Ok((file, meta, piece))
         })?;
-        let (file, path, patience) = (Arc::new(file), path.to_owned(), patience.clone());
+        let (file, path, patience) = (Some(Arc::new(file)), path.to_owned(), patience.clone());
         let mut opened =
             Self { file, meta, path, patience, piece: Vec::new(), begin: 0, used: 0, is_over: false, ahead: None };
         opened.put(piece)?;
@@ -205,7 +238,7 @@ impl PatientFile {
     }
 
     fn ask_for(&self, at: u64) -> io::Result<BegunCall<Vec<u8>>> {
-        let file = self.file.clone();
+        let file = self.file.clone().ok_or(io::ErrorKind::NotConnected)?;
         self.patience.begin(&self.path, move || piece_of(&file, at))
     }
 }
@@ -224,6 +257,22 @@ fn piece_of(file: &File, at: u64) -> io::Result<Vec<u8>> {
     }
     piece.truncate(filled);
     Ok(piece)
+}
+
+/// To close a file takes its file system as well.
+impl Drop for PatientFile {
+    fn drop(&mut self) {
+        let file = self.file.take();
+        let is_mute = self.patience.mute_place(&self.path).is_some();
+        let closing = self.patience.begin_anyway(move || {
+            drop(file);
+            Ok(())
+        });
+        // Where it does not answer, the thread is left to it.
+        if let (Ok(closing), false) = (closing, is_mute) {
+            let _ = closing.wait(&self.path);
+        }
+    }
 }
 
 impl Read for PatientFile {
@@ -274,12 +323,14 @@ mod tests {
         let patience = Patience::new(Duration::from_millis(20));
         let (path, other) = (Path::new("/away/folder/file"), Path::new("/elsewhere/file"));
         let (end, ended) = mpsc::channel::<()>();
+        let began = Instant::now();
         let hung = patience.within(path, move || {
             let _ = ended.recv();
             Ok(())
         });
         assert_eq!(hung.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert_eq!(patience.mute_place(Path::new("/away/folder/next")), Some("/away/folder".into()));
+        assert_eq!(patience.lapsed_since(other, began), None);
         // Not even begun: there would be no end of threads.
         let next = patience.within(path, || -> io::Result<()> { unreachable!() });
         assert_eq!(next.unwrap_err().kind(), io::ErrorKind::TimedOut);
@@ -293,6 +344,9 @@ mod tests {
             std::thread::yield_now();
         }
         assert_eq!(patient.within(path, || Ok(8)).unwrap(), 8);
+        // What has failed meanwhile is not to blame, though its place answers by now.
+        assert_eq!(patience.lapsed_since(path, began), Some("/away/folder".into()));
+        assert_eq!(patience.lapsed_since(path, Instant::now()), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a file system may take to answer, unless it is said.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -68,9 +68,14 @@ impl Sources {
         self.patience.limit()
     }
 
-    /// The place of this path that has not answered.
+    /// The place of this path that does not answer.
     pub(super) fn mute_place(&self, path: &Path) -> Option<PathBuf> {
         self.patience.mute_place(path)
+    }
+
+    /// The place of this path that did not answer at some time since then.
+    pub(super) fn lapsed_since(&self, path: &Path, since: Instant) -> Option<PathBuf> {
+        self.patience.lapsed_since(path, since)
     }
 
     /// Refuses a path that does not lie beneath any of the folders, by its name alone.

@@ -3,11 +3,12 @@
 
 use crate::archiver::Sources;
 use crate::archiver::control::Control;
-use crate::archiver::origins::{FolderTrouble, Lack, look};
+use crate::archiver::origins::{Lack, look};
 use crate::catalog::sqlite::{Prunable, SqliteCatalog};
 use crate::catalog::{CatalogError, RecordId};
 use crate::clock::unix_now;
 use crate::disk::digest::sum_of;
+use crate::status::Failure;
 use crate::transfer::send::FileContent;
 use protocol::checksum::{Checksum, Sum};
 use std::collections::HashMap;
@@ -41,8 +42,17 @@ struct Kept {
     stand: Option<Stand>,
     /// Its bytes are not the proven ones.
     changed: bool,
-    /// It is not there, nor is its folder, or the file system that it was on.
-    away: bool,
+    folder: FolderStand,
+}
+
+/// What is known of the folder of a file that stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FolderStand {
+    There,
+    /// Its file system does not answer: nothing is known of its files, however long that lasts.
+    Silent,
+    /// It is not there, or the file system that it was on is not.
+    Away,
 }
 
 /// What tells whether a file is still the same without reading it: whoever writes to it changes its times.
@@ -77,14 +87,15 @@ impl Stays {
 
     /// Whether a place has been away for so long that its files count as gone.
     fn is_gone(&self, id: RecordId, kept: &Kept) -> bool {
-        kept.away && self.stays.get(&id).is_some_and(|stay| stay.kept.away && stay.pause == PAUSES[1])
+        let is_away = |kept: &Kept| kept.folder == FolderStand::Away;
+        is_away(kept) && self.stays.get(&id).is_some_and(|stay| is_away(&stay.kept) && stay.pause == PAUSES[1])
     }
 
     /// A file stays again; true where that is news.
     fn keep(&mut self, id: RecordId, kept: Kept) -> bool {
         let before = self.stays.get(&id);
         let mut news = before.is_none_or(|stay| stay.kept.why != kept.why);
-        if news && kept.away {
+        if news && kept.folder != FolderStand::There {
             news = self.away.replace(kept.why.clone()).is_none_or(|told| told != kept.why);
         }
         let pause = before.map_or(PAUSES[0], |stay| (stay.pause * 2).min(PAUSES[1]));
@@ -181,7 +192,8 @@ async fn delete(
 }
 
 fn remove(sources: &Sources, file: &Prunable, before: Option<Kept>) -> Pruned {
-    let kept = |why: String, stand, changed| Pruned::Kept(Kept { why, stand, changed, away: false });
+    let folder = FolderStand::There;
+    let kept = |why: String, stand, changed| Pruned::Kept(Kept { why, stand, changed, folder });
     let mut stand = None;
     let removed = proven(sources, file, before, &mut stand).and_then(|verdict| match verdict {
         Ok(()) => sources.remove(&file.path).map(|()| Pruned::Removed),
@@ -189,13 +201,17 @@ fn remove(sources: &Sources, file: &Prunable, before: Option<Kept>) -> Pruned {
     });
     match removed {
         Ok(pruned) => pruned,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => match look(sources, &file.path) {
-            Err(Lack { place: Some(FolderTrouble { folder, why }), .. }) => {
-                let why = format!("folder {} {why}", folder.display());
-                Pruned::Kept(Kept { why, stand: None, changed: false, away: true })
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::TimedOut) => {
+            match look(sources, &file.path) {
+                Err(Lack { kind, place: Some(place), .. }) => {
+                    let why = format!("folder {} {}", place.folder.display(), place.why);
+                    let folder = if kind == Failure::Missing { FolderStand::Away } else { FolderStand::Silent };
+                    Pruned::Kept(Kept { why, stand: None, changed: false, folder })
+                }
+                _ if error.kind() == io::ErrorKind::NotFound => Pruned::Gone,
+                _ => kept(error.to_string(), stand, false),
             }
-            _ => Pruned::Gone,
-        },
+        }
         Err(error) => kept(error.to_string(), stand, false),
     }
 }
@@ -248,6 +264,29 @@ mod tests {
             assert!(stays.is_gone(RecordId(id), &kept));
         }
         assert_eq!(told, 1, "once for all files of the folder");
+    }
+
+    /// What hangs is not gone, however long it hangs; and it is said once for all that is on it.
+    #[test]
+    fn files_of_a_file_system_that_does_not_answer_never_count_as_gone() {
+        let sources = Sources::default().answering_within(Duration::from_millis(20));
+        let file = |id| Prunable { id: RecordId(id), path: "/no/such/folder/f".into(), md5: [1; 16] };
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let hung = sources.within(&file(1).path, move |_, _| Ok(ended.recv().is_ok()));
+        assert_eq!(hung.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let mut stays = Stays::default();
+        let mut told = 0;
+        for id in [1, 2] {
+            let Pruned::Kept(kept) = remove(&sources, &file(id), None) else { panic!("counts as gone") };
+            assert!(kept.why.contains("/no/such/folder has not answered"), "{kept:?}");
+            told += usize::from(stays.keep(RecordId(id), kept.clone()));
+            while stays.stays[&RecordId(id)].pause < PAUSES[1] {
+                stays.keep(RecordId(id), kept.clone());
+            }
+            assert!(!stays.is_gone(RecordId(id), &kept));
+        }
+        assert_eq!(told, 1);
+        drop(end);
     }
 
     #[test]
