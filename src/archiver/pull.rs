@@ -13,7 +13,7 @@ use crate::disk::digest::sum_of;
 use crate::link::Link;
 use crate::status::Failure;
 use crate::transfer::dest::{Dest, DestError};
-use crate::transfer::{FetchObserver, Fetched, Wish, fetch, greet, send::Sent};
+use crate::transfer::{FetchObserver, Fetched, Sent, Wish, fetch, greet};
 use crate::transport::{Connect, ConnectError};
 use protocol::checksum::{Checksum, Sum};
 use protocol::mux::Message;

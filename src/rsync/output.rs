@@ -9,7 +9,7 @@ use crate::disk::{reason, shown};
 use crate::link::Closer;
 use crate::report::format::{self, Event};
 use crate::report::{LogFile, listing, log_file};
-use crate::transfer::send::Sent;
+use crate::transfer::Sent;
 use crate::transfer::{Item, ReceiveObserver};
 use protocol::args::Info;
 use protocol::checksum::{Checksum, Sum};

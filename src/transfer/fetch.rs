@@ -7,7 +7,8 @@
 use super::TransferError;
 use super::conversation::{Conversation, LinkReader, LinkWriter};
 use super::dest::{Dest, DestError, Output, Preserve};
-use super::send::{Sent, Summary};
+use super::send::Summary;
+use super::sent::Sent;
 use protocol::PeerError;
 use protocol::args::Options;
 use protocol::checksum::{BlockRule, Checksum, FileHasher, Sum, weak};

@@ -18,7 +18,9 @@ use super::TransferError;
 use super::abort::LastWords;
 use super::conversation::LinkWriter;
 use super::dest::{Dest, LateDirs};
-use super::receive::{ReceiveObserver, ReceivingSide, Target};
+use super::observer::ReceiveObserver;
+use super::plan::ReceivePlan;
+use super::target::Target;
 use board::BoardState;
 pub(super) use board::{Attempt, Board, Missed, Note};
 use delete::Deletion;
@@ -39,6 +41,18 @@ use std::time::{Duration, Instant};
 
 /// Bytes that may wait in the outbox before they are said.
 const OUT_MOST: usize = 64 * 1024;
+
+/// What generator and receiver both work with.
+#[derive(Clone, Copy)]
+pub(super) struct ReceivingSide<'a> {
+    pub(super) agreed: &'a Negotiated,
+    /// We are the server.
+    pub(super) server: bool,
+    pub(super) plan: &'a ReceivePlan,
+    pub(super) target: &'a Target,
+    pub(super) board: &'a Board,
+    pub(super) observer: &'a dyn ReceiveObserver,
+}
 
 /// The generator's work. Lists come by the board.
 pub(super) struct Generate<'a> {

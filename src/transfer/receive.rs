@@ -9,7 +9,6 @@ mod incoming;
 mod link_pace;
 mod lists;
 mod rebuild;
-mod target;
 mod threads;
 
 use super::TransferError;
@@ -18,94 +17,27 @@ use super::batch::Tap;
 use super::conversation::{Conversation, LinkReader};
 use super::dest::in_place;
 use super::filters::{self, ClientRules};
-use super::generate::{Board, DeltaChoice, Generate, Note};
-use super::guard::Guard;
-use super::item::Item;
+use super::generate::{Board, DeltaChoice, Generate, Note, ReceivingSide};
+use super::observer::ReceiveObserver;
+use super::plan::ReceivePlan;
+use super::sent::Sent;
+use super::target::{Target, enter, root};
 use crate::link::Ending;
-use crate::transfer::send::Sent;
 pub use expected::{Expected, Operands};
 use lists::Lists;
 use protocol::PeerError;
-use protocol::args::Options;
-use protocol::checksum::Sum;
-use protocol::filter::{self, Rule, RuleSet, Side};
-use protocol::flist::{FileEntry, FileList, ListLimits};
+use protocol::filter::{self, RuleSet, Side};
 use protocol::generator::DeleteCounts;
-use protocol::handshake::{Compat, Negotiated};
+use protocol::handshake::Compat;
 use protocol::mux::{IO_DELETE_LIMIT, Message, TextKind};
 use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts, RuleEvent};
-use protocol::sender::FinalStats;
 use rebuild::Rebuild;
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-pub(super) use target::Target;
-use target::{enter, root};
 use threads::{Ended, Threads};
 
 /// How long the generator may take to pass our last words on before the link is closed under it.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-
-/// How to receive.
-#[derive(Debug, Clone, Default)]
-pub struct ReceivePlan {
-    /// What the options ask for.
-    pub options: Options,
-    /// Where to, as rsync's destination argument: an existing directory is entered; with several files, or a slash at the end, a missing
-    /// one is made; otherwise it names the single file.
-    pub destination: PathBuf,
-    /// How much file list is accepted.
-    pub limits: ListLimits,
-    /// The filter rules as the user gave them; of a server those for it alone, it hears the others from its client.
-    pub rules: Vec<Rule>,
-    /// Those that a server will hear, where its client is in the same process.
-    pub known: Vec<Rule>,
-    /// The names to ask for, where `--files-from=-` tells the server that the client has them.
-    pub asked: Option<Vec<u8>>,
-    /// What the sender may list.
-    pub expected: Expected,
-    /// What a daemon's module keeps to itself.
-    pub guard: Option<Guard>,
-}
-
-/// Hears how a receiving session goes; the generator and the receiver speak to it at the same time.
-pub trait ReceiveObserver: Sync {
-    /// A list, or the next segment of it, is here; so many bytes it was on the wire.
-    fn listed(&self, _list: &FileList, _bytes: u64) {}
-
-    /// An entry of a list that is only to be shown.
-    fn entry(&self, _entry: &FileEntry) {}
-
-    /// An entry was changed here, or is to be in a dry run. Also told of unchanged ones where the options ask for it.
-    fn item(&self, _item: &Item<'_>) {}
-
-    /// The data of a file begins.
-    fn begins(&self, _item: &Item<'_>) {}
-
-    /// So many bytes of the file were rebuilt.
-    fn progress(&self, _bytes: u64) {}
-
-    /// The file is whole and in its place.
-    fn received(&self, _item: &Item<'_>, _sent: &Sent, _sum: &Sum) {}
-
-    /// The file has come, but is not what it should be; it is asked for once more.
-    fn spoilt(&self, _item: &Item<'_>, _sent: &Sent) {}
-
-    /// Words for the user, of the peer or of this side.
-    fn message(&self, _message: &Message) {}
-
-    /// Words that this side, a server, tells its client.
-    fn told(&self, _message: &Message) {}
-
-    /// The totals of a server that sends.
-    fn stats(&self, _stats: &FinalStats) {}
-}
-
-impl<F: Fn(&Message) + Sync> ReceiveObserver for F {
-    fn message(&self, message: &Message) {
-        self(message);
-    }
-}
 
 /// What a receiving session came to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -232,7 +164,7 @@ impl Receiving<'_> {
         if options.prune_empty_dirs {
             lists.prune(rules.as_ref(), &root(&self.plan.destination));
         }
-        let (target, warnings) = enter(self.plan, &lists)?.filtering(rules.as_ref()).with_places(self.plan)?;
+        let (target, warnings) = enter(self.plan, lists.coming())?.filtering(rules.as_ref()).with_places(self.plan)?;
         for warning in warnings {
             let text = format!("{warning}\n").into();
             conversation.writer.out.message(&Message::Text(TextKind::Warning, text));
@@ -362,18 +294,6 @@ impl Receiving<'_> {
         }
         Ok(received)
     }
-}
-
-/// What generator and receiver both work with.
-#[derive(Clone, Copy)]
-pub(super) struct ReceivingSide<'a> {
-    pub(super) agreed: &'a Negotiated,
-    /// We are the server.
-    pub(super) server: bool,
-    pub(super) plan: &'a ReceivePlan,
-    pub(super) target: &'a Target,
-    pub(super) board: &'a Board,
-    pub(super) observer: &'a dyn ReceiveObserver,
 }
 
 #[cfg(test)]

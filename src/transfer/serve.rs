@@ -3,12 +3,11 @@
 use super::filters::ClientRules;
 use super::guard::Guard;
 use super::scanned::{Scanned, Trouble, summer};
-use super::send::Sent;
 use super::source::{Arguments, Hooks, SumFile};
 use super::suffixes::Suffixes;
 use super::{
-    Asked, Item, Names, ReceiveObserver, ReceivePlan, SendObserver, SendPlan, TransferError, charset, filters, greet,
-    offers, receive, send,
+    Asked, Item, Names, ReceiveObserver, ReceivePlan, SendObserver, SendPlan, Sent, TransferError, charset, filters,
+    greet, offers, receive, send,
 };
 use crate::exit;
 use crate::link::Link;

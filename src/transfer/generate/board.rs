@@ -1,11 +1,11 @@
 //! What generator and receiver tell each other.
 
 use super::delta_choice::DeltaChoice;
+use crate::transfer::Sent;
 use crate::transfer::TransferError;
 use crate::transfer::abort::LastWords;
 use crate::transfer::basis::Proposals;
 use crate::transfer::dest::Values;
-use crate::transfer::send::Sent;
 use protocol::PeerError;
 use protocol::flist::{FileList, Ndx, Segments};
 use protocol::mux::{Message, TextKind};

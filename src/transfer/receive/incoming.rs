@@ -1,11 +1,11 @@
 //! One file on its way in: written, verified, and given its name.
 
 use crate::disk::{reason, shown};
+use crate::transfer::Sent;
 use crate::transfer::TransferError;
 use crate::transfer::basis::{Asked, Basis};
 use crate::transfer::dest::{Attrs, Dest, DestError, Found, Fsync, Further, Output, Preserve, Stamp, Values, in_place};
 use crate::transfer::receive::group::Unsynced;
-use crate::transfer::send::Sent;
 use protocol::args::Options;
 use protocol::checksum::{FileHasher, Sum};
 use protocol::flist::FileEntry;

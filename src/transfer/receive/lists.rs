@@ -1,13 +1,15 @@
 //! The file list at the receiving side, as it comes and as long as it is needed.
 
-use super::{ReceivePlan, Received};
+use super::Received;
 use crate::disk::links;
 use crate::transfer::TransferError;
 use crate::transfer::chmod;
 use crate::transfer::dest::umask;
 use crate::transfer::generate::{Board, Note};
 use crate::transfer::ids::IdMap;
+use crate::transfer::plan::ReceivePlan;
 use crate::transfer::source::NO_SUCH_LETTER;
+use crate::transfer::target::Coming;
 use protocol::args::Options;
 use protocol::chmod::Chmod;
 use protocol::filter::RuleSet;
@@ -137,9 +139,13 @@ impl Lists {
         self.segments.len() > 1 || self.len() > 1
     }
 
-    /// The only entry, where there is but one, be it pruned; not the top folder itself.
-    pub(super) fn single(&self) -> Option<&FileEntry> {
-        let single = self.segments.iter().flat_map(|list| list.entries()).next()?;
-        (self.len() == 1 && single.name != b".").then_some(single)
+    /// What is to come; an only entry is one, be it pruned.
+    pub(super) fn coming(&self) -> Coming<'_> {
+        let first = self.segments.iter().flat_map(|list| list.entries()).next();
+        match first {
+            None => Coming::Nothing,
+            Some(single) if self.len() == 1 && single.name != b"." => Coming::Single(single),
+            _ => Coming::Many,
+        }
     }
 }

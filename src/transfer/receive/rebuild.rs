@@ -1,19 +1,21 @@
 //! Files out of tokens: what the receiving thread does with all it hears. Counterpart: rsync's `recv_files`.
 
+use super::Received;
 use super::group::{self, Unsynced};
 use super::incoming::{Ending as FileEnding, Incoming, Trouble};
 use super::link_pace::LinkPace;
 use super::lists::Lists;
-use super::{ReceiveObserver, ReceivePlan, Received, ReceivingSide, Target};
 use crate::disk::shown;
 use crate::transfer::TransferError;
 use crate::transfer::basis::Asked;
 use crate::transfer::batch;
 use crate::transfer::conversation::LinkReader;
 use crate::transfer::dest::{Dest, Further, Preserve};
-use crate::transfer::generate::{Attempt, Board, LARGE, Missed, Note};
-use crate::transfer::item::Item;
-use crate::transfer::send::Sent;
+use crate::transfer::generate::{Attempt, Board, LARGE, Missed, Note, ReceivingSide};
+use crate::transfer::observer::{Item, ReceiveObserver};
+use crate::transfer::plan::ReceivePlan;
+use crate::transfer::sent::Sent;
+use crate::transfer::target::Target;
 use protocol::PeerError;
 use protocol::args::Options;
 use protocol::checksum::Sum;

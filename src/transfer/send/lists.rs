@@ -1,9 +1,10 @@
 //! The file list on its way out, whole or segment by segment.
 
 use super::side::SenderSide;
-use super::{Listing, OUT_MOST, SendPlan, Source};
+use super::{Listing, OUT_MOST, Source};
 use crate::transfer::TransferError;
 use crate::transfer::conversation::LinkWriter;
+use crate::transfer::plan::SendPlan;
 use protocol::PeerError;
 use protocol::flist::{FileEntry, FileList, Kind, ListEncoder, Ndx, Segments};
 use protocol::handshake::{Compat, Negotiated};

@@ -1,9 +1,13 @@
 //! One file on its way: read once, summed, and taken apart into tokens.
 
 use super::lists::Lists;
-use super::{Digest, FileContent, OUT_MOST, SendObserver, SendPlan, Sent, Source};
+use super::{FileContent, OUT_MOST, Source};
+use crate::disk::digest::Digest;
 use crate::transfer::TransferError;
 use crate::transfer::conversation::{LinkReader, LinkWriter};
+use crate::transfer::observer::SendObserver;
+use crate::transfer::plan::SendPlan;
+use crate::transfer::sent::Sent;
 use protocol::PeerError;
 use protocol::checksum::{Checksum, FileHasher, Sum};
 use protocol::delta::{Lead, Search, Token};

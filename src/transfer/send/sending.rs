@@ -3,12 +3,13 @@
 use super::lists::Lists;
 use super::reply::{Content, Reply, hear_message};
 use super::side::SenderSide;
-use super::{Answer, Asked, FileContent, Listing, OUT_MOST, Sent, Source};
+use super::{Asked, FileContent, Listing, OUT_MOST, Source};
 use crate::disk::shown;
 use crate::transfer::TransferError;
 use crate::transfer::abort::{HANG_UP, within};
 use crate::transfer::conversation::Conversation;
-use crate::transfer::item::Item;
+use crate::transfer::observer::{Answer, Item};
+use crate::transfer::sent::Sent;
 use protocol::PeerError;
 use protocol::filter::{self, RuleSet, Side};
 use protocol::flist::{FileEntry, Ndx};
