@@ -19,9 +19,7 @@ use crate::transfer::charset;
 use crate::transfer::copy_as::copy_as;
 use crate::transfer::filters;
 use crate::transfer::offers;
-use crate::transfer::scanned::{Scanned, Trouble, summer};
-use crate::transfer::source::{Arguments, Hooks, SumFile};
-use crate::transfer::suffixes::Suffixes;
+use crate::transfer::scanned::{Scanned, Selection, Trouble};
 use crate::transfer::{
     Asked, Conversation, Expected, Names, Operands, ReceivePlan, SendPlan, TransferError, greet_agreed, greet_with,
     receive, send,
@@ -33,14 +31,11 @@ use crate::transport::{Connect, ConnectError};
 use protocol::PeerError;
 use protocol::args::{Debug, Info, Options, ServerArgs};
 use protocol::filter::Side as RuleSide;
-use protocol::flist::ListLimits;
 use protocol::handshake::{Compat, Hello, Offer, Side, VERSION_LEAST, VERSION_MOST};
 use protocol::mux::{IO_GENERAL, Message, TextKind};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::{self, Read};
-use std::num::NonZeroU64;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -244,11 +239,7 @@ impl ClientSession<'_> {
             None => greet_with(link, hello, options),
         };
         let result = greeted.and_then(|mut session| {
-            options.check_version(session.agreed.version)?;
-            session.convert(options.charset);
-            if let Some(rate) = options.bwlimit.and_then(NonZeroU64::new) {
-                session.limit(rate);
-            }
+            session.follow(options)?;
             self.output.agreed(&session.agreed);
             if let Some(file) = written {
                 session.record(options, file)?;
@@ -468,39 +459,23 @@ impl ClientSession<'_> {
     fn push(&self, session: Conversation) -> Result<i32, TransferError> {
         let options = &self.line.options;
         let trouble = Trouble::new(options.level(Info::Remove) > 0);
+        let agreed = session.agreed;
         let plan = SendPlan {
-            shape: options.list_shape(session.agreed.list_checksum.size()),
-            dry_run: options.dry_run,
-            whole_file: options.whole_file,
-            in_place: crate::transfer::dest::in_place(options),
-            append: options.append,
-            max_alloc: options.max_alloc.unwrap_or(0),
-            client_rules: Default::default(),
-            skip_compress: options.skip_compress.as_deref().map(Suffixes::new).unwrap_or_default(),
-            rules: options.receiver_hears_rules(session.agreed.version).then(|| self.wanted.rules.clone()),
+            rules: options.receiver_hears_rules(agreed.version).then(|| self.wanted.rules.clone()),
             names_from_peer: options.files_from.is_some() && self.wanted.here.is_none(),
             only_batch: options.only_write_batch && batch::written(self.line).is_some(),
-            tells_matches: options.level(Debug::Deltasum) > 0,
-            digests: false,
+            ..SendPlan::of(options, &agreed)
         };
-        let list_checksum = session.agreed.list_checksum;
-        let paths: Vec<_> = self.plan.sources.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
-        let agreed = session.agreed;
-        let (mut report, mut sum) = (trouble.reporter(), summer(list_checksum));
         let rules = filters::rule_set(&self.wanted.rules, RuleSide::Sender);
-        let sum: Option<SumFile<'_>> = if options.checksum { Some(&mut sum) } else { None };
-        let hooks = Hooks { report: &mut report, sum, keep: None, rules: rules.as_ref(), guard: None };
         let listing = |asked: Asked<'_>| {
             let open = self.announce_list(["sending", "building"], agreed.version >= 30);
             let started = Instant::now();
-            let theirs = asked.names.map(|name| Ok(charset::from_peer(&name?, options)));
-            let names: Option<Box<Names<'_>>> = match &self.wanted.here {
-                Some(names) => Some(Box::new(names.iter().cloned().map(Ok))),
-                None if plan.names_from_peer => Some(Box::new(theirs)),
-                None => None,
+            let names = match &self.wanted.here {
+                Some(names) => Some(Box::new(names.iter().cloned().map(Ok)) as Box<Names<'_>>),
+                None => plan.names_from_peer.then(|| asked.names_here(options)),
             };
-            let listed = Arguments::new(&paths, names)
-                .and_then(|arguments| Scanned::list(arguments, options, &agreed, hooks, &trouble));
+            let selection = Selection { paths: &self.plan.sources, names, rules: rules.as_ref(), guard: None };
+            let listed = Scanned::list(selection, options, &agreed, &trouble);
             self.output.stats(|stats| stats.list_build = started.elapsed().as_millis() as u64);
             if open {
                 self.output.say("done\n");
@@ -529,23 +504,16 @@ impl ClientSession<'_> {
     }
 
     fn pull(&self, session: Conversation) -> Result<i32, TransferError> {
-        let options = &self.line.options;
         let destination = self.plan.destination.as_deref().unwrap_or_default();
-        // What goes into a batch file only changes nothing here.
-        let dry_run = options.dry_run || options.only_write_batch;
-        // And a batch that is tried dry brings its data along.
-        let only_write_batch = options.only_write_batch || (dry_run && self.line.batch.read.is_some());
-        let plan = ReceivePlan {
-            options: Options { dry_run, only_write_batch, ..options.clone() },
-            destination: PathBuf::from(OsStr::from_bytes(destination)),
-            limits: ListLimits::within(options.max_alloc.unwrap_or(0)),
+        let from_batch = self.line.batch.read.is_some();
+        let mut plan = ReceivePlan {
             rules: self.wanted.rules.clone(),
-            known: Vec::new(),
             asked: self.wanted.asked.as_ref().map(|asked| asked.bytes.clone()),
             expected: self.expected(),
-            guard: None,
+            ..ReceivePlan::of(&self.line.options, destination)
         };
-        let from_batch = self.line.batch.read.is_some();
+        // A batch that is tried dry brings its data along.
+        plan.options.only_write_batch |= plan.options.dry_run && from_batch;
         let verbs = if self.plan.remote.is_none() && !from_batch {
             ["sending", "building"]
         } else {
@@ -563,8 +531,7 @@ impl ClientSession<'_> {
         if !from_batch {
             self.output.stats(|stats| (stats.written, stats.read) = (received.written_bytes, received.read_bytes));
         }
-        let failed = if received.failed > 0 { IO_GENERAL } else { 0 };
-        self.end(received.io_error | failed, received.ending.as_ref())
+        self.end(received.trouble(), received.ending.as_ref())
     }
 
     /// The last lines and the exit code.

@@ -1,12 +1,16 @@
 //! How to send, and how to receive.
 
+use super::dest::in_place;
 use super::filters::ClientRules;
 use super::guard::Guard;
 use super::receive::Expected;
 use super::suffixes::Suffixes;
-use protocol::args::Options;
+use protocol::args::{Debug, Options};
 use protocol::filter::Rule;
 use protocol::flist::{ListLimits, ListShape};
+use protocol::handshake::Negotiated;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 /// Block sums kept of one file: 24 MiB of memory, enough for a basis of 128 GiB. Beyond, a file is sent whole.
@@ -48,6 +52,21 @@ pub struct SendPlan {
 }
 
 impl SendPlan {
+    /// What the options ask of a sender, whichever end it is.
+    pub(crate) fn of(options: &Options, agreed: &Negotiated) -> Self {
+        Self {
+            shape: options.list_shape(agreed.list_checksum.size()),
+            dry_run: options.dry_run,
+            whole_file: options.whole_file,
+            in_place: in_place(options),
+            append: options.append,
+            max_alloc: options.max_alloc.unwrap_or(0),
+            skip_compress: options.skip_compress.as_deref().map(Suffixes::new).unwrap_or_default(),
+            tells_matches: options.level(Debug::Deltasum) > 0,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn sums_most(&self) -> u32 {
         match self.max_alloc {
             0 => SUMS_MOST,
@@ -76,4 +95,18 @@ pub struct ReceivePlan {
     pub expected: Expected,
     /// What a daemon's module keeps to itself.
     pub guard: Option<Guard>,
+}
+
+impl ReceivePlan {
+    /// What the options ask of a receiving side, whichever end it is.
+    pub(crate) fn of(options: &Options, destination: &[u8]) -> Self {
+        // What goes into a batch file only changes nothing here; a server asks for what its client would send.
+        let dry_run = options.dry_run || options.only_write_batch;
+        Self {
+            options: Options { dry_run, ..options.clone() },
+            destination: PathBuf::from(OsStr::from_bytes(destination)),
+            limits: ListLimits::within(options.max_alloc.unwrap_or(0)),
+            ..Self::default()
+        }
+    }
 }

@@ -29,7 +29,7 @@ use protocol::PeerError;
 use protocol::filter::{self, RuleSet, Side};
 use protocol::generator::DeleteCounts;
 use protocol::handshake::Compat;
-use protocol::mux::{IO_DELETE_LIMIT, Message, TextKind};
+use protocol::mux::{IO_DELETE_LIMIT, IO_GENERAL, Message, TextKind};
 use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts, RuleEvent};
 use rebuild::Rebuild;
 use std::sync::atomic::Ordering;
@@ -58,6 +58,13 @@ pub struct Received {
     pub read_bytes: u64,
     /// How the far end's program ended (client only).
     pub ending: Option<Ending>,
+}
+
+impl Received {
+    /// The bits of trouble of both sides.
+    pub(crate) fn trouble(&self) -> i32 {
+        self.io_error | if self.failed > 0 { IO_GENERAL } else { 0 }
+    }
 }
 
 /// Receives what the peer sends into the plan's destination.

@@ -6,11 +6,13 @@ mod sending;
 mod side;
 
 use super::TransferError;
+use super::charset;
 use super::conversation::Conversation;
 use super::observer::SendObserver;
 use super::plan::SendPlan;
 use super::sent::Sent;
 use crate::link::Ending;
+use protocol::args::Options;
 use protocol::checksum::Sum;
 use protocol::filter::RuleSet;
 use protocol::flist::{FileEntry, FileList, IdNames, Ndx};
@@ -27,6 +29,16 @@ pub struct Asked<'a> {
     pub rules: Option<RuleSet>,
     /// The names of what to send, where the peer has them.
     pub names: &'a mut Names<'a>,
+}
+
+impl Asked<'_> {
+    /// The peer's names as this side looks them up.
+    pub(crate) fn names_here<'b>(self, options: &'b Options) -> Box<Names<'b>>
+    where
+        Self: 'b,
+    {
+        Box::new(self.names.map(|name| Ok(charset::from_peer(&name?, options))))
+    }
 }
 
 /// Names of what to send, heard or read as far as they are asked for: all of them may be more than memory holds.
