@@ -22,7 +22,7 @@ use super::observer::ReceiveObserver;
 use super::plan::ReceivePlan;
 use super::target::Target;
 use board::BoardState;
-pub(super) use board::{Attempt, Board, Missed, Note};
+pub(super) use board::{Attempt, Board, Clock, Missed, Note};
 use delete::Deletion;
 pub(super) use delta_choice::{DeltaChoice, LARGE};
 use file::Turn;
@@ -37,7 +37,7 @@ use protocol::handshake::{Compat, Negotiated};
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Bytes that may wait in the outbox before they are said.
 const OUT_MOST: usize = 64 * 1024;
@@ -217,21 +217,21 @@ impl Work<'_> {
     /// Waits while much is on its way whole: what it shows is to be known before more is asked for. The link is busy
     /// meanwhile.
     fn stay_near(&mut self) -> Result<(), TransferError> {
-        let (mut last, mut since) = (0, Instant::now());
+        let mut waiting = None;
         loop {
             let board = self.board;
             let ahead = board.lock().delta_choice.too_far_ahead();
             let Some(ahead) = ahead else { return Ok(()) };
             self.pass_notes()?;
             self.writer.flush()?;
-            if ahead != last {
-                (last, since) = (ahead, Instant::now());
-            }
+            let now = board.now();
+            let since = waiting.filter(|(last, _)| *last == ahead).map_or(now, |(_, since)| since);
+            waiting = Some((ahead, since));
             let mut state = board.lock();
-            let left = state.delta_choice.patience().saturating_sub(since.elapsed());
+            let left = state.delta_choice.patience().saturating_sub(now.saturating_duration_since(since));
             if left.is_zero() || state.over {
                 state.delta_choice.give_up_waiting();
-            } else if state.notes.is_empty() && !state.failed && state.delta_choice.too_far_ahead() == Some(last) {
+            } else if state.notes.is_empty() && !state.failed && state.delta_choice.too_far_ahead() == Some(ahead) {
                 let limit = self.keep_alive_every().map_or(left, |every| every.min(left));
                 let (state, timed_out) = board.wait(state, Some(limit));
                 drop(state);

@@ -17,7 +17,7 @@ use super::batch::Tap;
 use super::conversation::{Conversation, LinkReader};
 use super::dest::in_place;
 use super::filters::{self, ClientRules};
-use super::generate::{Board, DeltaChoice, Generate, Note, ReceivingSide};
+use super::generate::{Board, Clock, DeltaChoice, Generate, Note, ReceivingSide};
 use super::observer::ReceiveObserver;
 use super::plan::ReceivePlan;
 use super::sent::Sent;
@@ -32,8 +32,9 @@ use protocol::handshake::Compat;
 use protocol::mux::{IO_DELETE_LIMIT, IO_GENERAL, Message, TextKind};
 use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts, RuleEvent};
 use rebuild::Rebuild;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use threads::{Ended, Threads};
 
 /// How long the generator may take to pass our last words on before the link is closed under it.
@@ -73,19 +74,20 @@ pub fn receive(
     plan: &ReceivePlan,
     observer: &dyn ReceiveObserver,
 ) -> Result<Received, TransferError> {
-    receive_judging(conversation, plan, observer, DeltaChoice::new)
+    receive_judging(conversation, plan, observer, DeltaChoice::new, Arc::new(Instant::now))
 }
 
-/// The same, with what is known beforehand of bases, and whether they are judged at all.
+/// The same, with what is known beforehand of bases and whether they are judged at all, and the clock for what they cost.
 fn receive_judging(
     mut conversation: Conversation,
     plan: &ReceivePlan,
     observer: &dyn ReceiveObserver,
     choice: impl FnOnce(bool) -> DeltaChoice,
+    clock: Clock,
 ) -> Result<Received, TransferError> {
     let mut session = Receiving::begin(&mut conversation, plan, observer)?;
     match session.prepare(&mut conversation) {
-        Ok(Some(prepared)) => session.rebuild(conversation, prepared, choice),
+        Ok(Some(prepared)) => session.rebuild(conversation, prepared, choice, clock),
         Ok(None) => {
             let Conversation { reader, writer, .. } = conversation;
             let (written_bytes, read_bytes) = (writer.written, reader.read);
@@ -251,6 +253,7 @@ impl Receiving<'_> {
         mut conversation: Conversation,
         prepared: Prepared,
         choice: impl FnOnce(bool) -> DeltaChoice,
+        clock: Clock,
     ) -> Result<Received, TransferError> {
         let Self { plan, observer, mut receiver, mut received, recorded } = self;
         let Prepared { mut lists, rules, target } = prepared;
@@ -259,7 +262,7 @@ impl Receiving<'_> {
         let settled = options.whole_file || options.no_whole_file || options.only_write_batch || in_place(options);
         // What is recorded is to be small, and a batch file or an old sender does not say what it leaves out.
         let judges = !settled && !recorded && !conversation.replay && agreed.version >= 30;
-        let board = Board::new(agreed.compat.has(Compat::INC_RECURSE), choice(judges));
+        let board = Board::new(agreed.compat.has(Compat::INC_RECURSE), choice(judges), clock);
         board.io_error.fetch_or(received.io_error, Ordering::AcqRel);
         for created in target.created.iter().filter(|_| options.tells_names()) {
             let text = [&created[..], b"\n"].concat();

@@ -29,10 +29,15 @@ pub(in crate::transfer) enum Note {
     Linkable(Ndx, bool),
 }
 
+/// Says what time it is.
+pub(in crate::transfer) type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
+
 /// What generator and receiver tell each other. Nobody waits to write on it.
 pub(in crate::transfer) struct Board {
     state: Mutex<BoardState>,
     bell: Condvar,
+    /// The time by which both learn what bases cost.
+    clock: Clock,
     /// What was asked for, and how.
     pub(in crate::transfer) proposals: Proposals,
     /// The sending side's I/O error bits so far, for deletions.
@@ -89,7 +94,7 @@ pub(in crate::transfer) enum Missed {
 }
 
 impl Board {
-    pub(in crate::transfer) fn new(incremental: bool, delta_choice: DeltaChoice) -> Self {
+    pub(in crate::transfer) fn new(incremental: bool, delta_choice: DeltaChoice, clock: Clock) -> Self {
         let state = BoardState {
             notes: VecDeque::new(),
             phase: 0,
@@ -106,10 +111,15 @@ impl Board {
         Self {
             state: Mutex::new(state),
             bell: Condvar::new(),
+            clock,
             proposals: Proposals::default(),
             io_error: AtomicI32::new(0),
             values: Values::default(),
         }
+    }
+
+    pub(in crate::transfer) fn now(&self) -> Instant {
+        (self.clock)()
     }
 
     pub(in crate::transfer) fn note(&self, note: Note) {

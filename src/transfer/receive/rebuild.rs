@@ -27,7 +27,6 @@ use protocol::receiver::{Receiver, ReceiverEvent};
 use protocol::sums::{BlockIndex, SumHead};
 use protocol::xattr::XattrList;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 /// The receiver's work: files out of tokens.
 pub(super) struct Rebuild<'a> {
@@ -127,11 +126,11 @@ impl Rebuild<'_> {
                 // Nothing that is here already waits for what is not.
                 self.sync(dest);
                 let pace = self.current.as_mut().and_then(|current| {
-                    Some((current.pace.as_mut()?, !self.board.is_summing(current.arrival.ndx), Instant::now()))
+                    Some((current.pace.as_mut()?, !self.board.is_summing(current.arrival.ndx), self.board.now()))
                 });
                 let heard = reader.read()?;
                 if let Some((pace, counts, began)) = pace {
-                    pace.read(began, Instant::now(), counts);
+                    pace.read(began, self.board.now(), counts);
                 }
                 receiver.feed(heard)?;
                 continue;
@@ -429,7 +428,7 @@ impl Rebuild<'_> {
         }
         let Some(mut current) = self.current.take() else { return Ok(()) };
         if let Some(pace) = current.pace.take() {
-            self.board.learn(pace.end(Instant::now()), current.built.then_some(current.incoming.sent));
+            self.board.learn(pace.end(self.board.now()), current.built.then_some(current.incoming.sent));
         }
         if let Some(len) = current.asked_whole {
             self.board.whole_came(len);
