@@ -17,7 +17,9 @@ mod slots;
 mod talk;
 
 pub use config::ConfigError;
+pub(crate) use listen::ListenError;
 
+use crate::exit;
 use crate::report::complain;
 use config::{Config, DaemonVariables, Parameters};
 use flags::DaemonFlags;
@@ -60,7 +62,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("rsync --daemon: {error}"));
-            ExitCode::from(error.exit_code())
+            ExitCode::from(exit::status(error.exit_code()))
         }
     }
 }

@@ -12,11 +12,11 @@ use super::until::Until;
 use super::usage::Usage;
 use super::wanted::{Wanted, rules_of_script};
 use crate::exit;
-use crate::link::{Ending, Link};
+use crate::link::{Closer, Ending, Link};
 use crate::local::Local;
 use crate::transfer::batch::{BatchFile, Playback, PlaybackError};
 use crate::transfer::charset;
-use crate::transfer::copy_as::copy_as;
+use crate::transfer::copy_as::{CopyAsError, copy_as};
 use crate::transfer::filters;
 use crate::transfer::offers;
 use crate::transfer::scanned::{Scanned, Selection, Trouble};
@@ -31,7 +31,7 @@ use crate::transport::{Connect, ConnectError};
 use protocol::PeerError;
 use protocol::args::{Debug, Info, Options, ServerArgs};
 use protocol::filter::Side as RuleSide;
-use protocol::handshake::{Compat, Hello, Offer, Side, VERSION_LEAST, VERSION_MOST};
+use protocol::handshake::{Compat, Offer, Side, VERSION_LEAST, VERSION_MOST};
 use protocol::mux::{IO_GENERAL, Message, TextKind};
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -51,7 +51,7 @@ pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
     let Some(version) = u8::try_from(version).ok().filter(|version| (VERSION_LEAST..=VERSION_MOST).contains(version))
     else {
         let text = format!("--protocol must be at least {VERSION_LEAST} and no more than {VERSION_MOST}.");
-        return Err(Usage { text, code: 2 });
+        return Err(Usage { text, code: exit::PROTOCOL });
     };
     if line.options.insecure_links {
         crate::disk::trust_all_links();
@@ -61,7 +61,7 @@ pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
     let pull = plan.pull || plan.destination.is_none() || (local && line.options.list_only);
     let who = if pull { "Receiver" } else { "sender" };
     let mut line = line.clone();
-    charset::of_client(&mut line.options).map_err(|error| Usage { text: error.to_string(), code: 4 })?;
+    charset::of_client(&mut line.options).map_err(|error| Usage { text: error.to_string(), code: exit::of(&error) })?;
     let for_script = rules_of_script(&line)?;
     batch::constrain(&mut line)?;
     let wanted = Wanted::of(&mut line, plan, pull)?;
@@ -100,19 +100,17 @@ pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
 /// Opens the batch file that takes the place of a far end, and makes the options follow it.
 fn play(line: &mut CommandLine, name: &[u8], version: u8, output: &Output) -> Result<Playback, Usage> {
     let playback = crate::transfer::batch::play(&batch::path(name), &mut line.options, version);
-    let playback = playback.map_err(|error| match error {
-        PlaybackError::Options(error) => Usage { text: error.to_string(), code: 1 },
-        PlaybackError::File(error @ TransferError::Peer(PeerError::BatchTooNew { .. })) => {
-            Usage { text: error.to_string(), code: 2 }
-        }
-        PlaybackError::File(TransferError::Remote { .. }) => Usage {
-            text: "rsync: connection unexpectedly closed (0 bytes received so far) [Receiver]".into(),
-            code: 12,
-        },
-        PlaybackError::File(error) => {
-            let code = exit::status(exit::of(&error));
-            Usage { text: format!("rsync: [Receiver] {error}"), code }
-        }
+    let playback = playback.map_err(|error| {
+        let text = match &error {
+            PlaybackError::Options(_) | PlaybackError::File(TransferError::Peer(PeerError::BatchTooNew { .. })) => {
+                error.to_string()
+            }
+            PlaybackError::File(TransferError::Remote { .. }) => {
+                "rsync: connection unexpectedly closed (0 bytes received so far) [Receiver]".into()
+            }
+            PlaybackError::File(error) => format!("rsync: [Receiver] {error}"),
+        };
+        Usage { text, code: exit::of_playback(&error) }
     })?;
     if line.options.level(Info::Misc) > 0 {
         playback.changed.iter().for_each(|text| output.say(&format!("{text}\n")));
@@ -146,6 +144,12 @@ impl From<ConnectError> for SessionFailure {
     }
 }
 
+impl From<CopyAsError> for SessionFailure {
+    fn from(error: CopyAsError) -> Self {
+        Self { text: error.to_string(), code: exit::SYNTAX }
+    }
+}
+
 struct ClientSession<'a> {
     line: &'a CommandLine,
     plan: &'a Plan,
@@ -158,13 +162,8 @@ struct ClientSession<'a> {
 impl ClientSession<'_> {
     /// Plays a batch file.
     fn play(&self, playback: Playback) -> Result<i32, SessionFailure> {
-        if let Some(user) = &self.line.options.copy_as {
-            copy_as(user).map_err(|error| SessionFailure { text: error.to_string(), code: 1 })?;
-        }
-        let until = Until::watch(playback.closer, self.line.options.stop_at).map_err(|error| SessionFailure {
-            text: format!("rsync: Cannot listen for signals: {error}"),
-            code: exit::IPC,
-        })?;
+        self.line.options.copy_as.as_deref().map(copy_as).transpose()?;
+        let until = self.watch(playback.closer)?;
         self.output.agreed(&playback.session.agreed);
         let result = self.pull(playback.session);
         match (result, until.ended()) {
@@ -189,81 +188,98 @@ impl ClientSession<'_> {
     }
 
     fn session(&self, written: Option<BatchFile>) -> Result<i32, SessionFailure> {
-        let daemon = self.plan.remote.as_ref().filter(|remote| remote.daemon);
-        let (mut link, version) = match daemon {
-            Some(Remote { host, .. }) => match self.by_daemon(host)? {
-                Some(connected) => (connected.link, Some(connected.version)),
-                None => return Ok(0),
-            },
-            None => (self.connect()?, None),
-        };
-        if let Some(user) = &self.line.options.copy_as {
-            copy_as(user).map_err(|error| SessionFailure { text: error.to_string(), code: 1 })?;
-        }
+        let Some((mut link, version)) = self.reach()? else { return Ok(0) };
+        self.line.options.copy_as.as_deref().map(copy_as).transpose()?;
         let heard = Arc::new(AtomicU64::new(0));
         link.reader = Box::new(Counted { reader: link.reader, heard: heard.clone() });
-        if self.line.options.secluded_args && self.plan.remote.is_some() && daemon.is_none() {
-            let words = self.words();
-            let cut = secluded_from(&words);
-            let mut block = b"rsync\0".to_vec();
-            for word in &words[cut..] {
-                let word = charset::to_peer(word, &self.line.options);
-                block.extend_from_slice(if word.is_empty() { b"." } else { &word });
-                block.push(0);
-            }
-            block.push(0);
-            link.writer.write_all(&block).map_err(|error| SessionFailure {
-                text: format!("rsync: Cannot send the arguments: {error}"),
-                code: exit::STREAM,
-            })?;
+        if self.starts_server() && self.line.options.secluded_args {
+            self.send_arguments(&mut link)?;
         }
         let remote = link.remote.clone();
-        let until = Until::watch(link.closer.clone(), self.line.options.stop_at).map_err(|error| SessionFailure {
-            text: format!("rsync: Cannot listen for signals: {error}"),
-            code: exit::IPC,
-        })?;
+        let until = self.watch(link.closer.clone())?;
         self.output.ends_with(link.closer.clone());
-        let options = &self.line.options;
-        let hello = Hello {
-            side: Side::Client,
-            version: version.unwrap_or(self.version),
-            choice: options.checksum_choice,
-            // A batch file names no algorithm.
-            offer: if written.is_some() { Offer::Unnamed } else { offers::checksums(false) },
-            incremental: options.incremental(self.pull),
-            acknowledges: self.pull && options.remove_source_files,
-            compression: offers::compression(options.compression(), false),
-        };
-        let greeted = match version {
-            Some(_) => greet_agreed(link, hello),
-            None => greet_with(link, hello, options),
-        };
-        let result = greeted.and_then(|mut session| {
-            session.follow(options)?;
-            self.output.agreed(&session.agreed);
-            if let Some(file) = written {
-                session.record(options, file)?;
-            }
-            if self.pull { self.pull(session) } else { self.push(session) }
-        });
-        let result = match (result, until.ended()) {
-            (Err(_), Some(code)) => {
-                remote.wait(LEAVING);
-                let text = if code == exit::TIMEOUT { "rsync: stopped at the time that was set" } else { "" };
-                return Err(SessionFailure { text: text.into(), code });
-            }
-            (result, _) => result,
-        };
+        let result = self.greet(link, version, written.as_ref()).and_then(|session| self.transfer(session, written));
+        if let (Err(_), Some(code)) = (&result, until.ended()) {
+            remote.wait(LEAVING);
+            let text = if code == exit::TIMEOUT { "rsync: stopped at the time that was set" } else { "" };
+            return Err(SessionFailure { text: text.into(), code });
+        }
         // By the SSH within, the far end's words come apart from the session.
         let words = remote.stderr();
-        if !words.is_empty() && self.plan.remote.is_some() && daemon.is_none() {
+        if !words.is_empty() && self.starts_server() {
             self.output.complain(words.trim_end());
         }
-        match result {
-            _ if self.output.is_unread() => Err(SessionFailure { text: String::new(), code: exit::DIAGNOSTICS }),
-            Ok(code) => Ok(code),
-            Err(error) => Err(self.failure(&error, heard.load(Ordering::Relaxed))),
+        if self.output.is_unread() {
+            return Err(SessionFailure { text: String::new(), code: exit::DIAGNOSTICS });
         }
+        result.map_err(|error| self.failure(&error, heard.load(Ordering::Relaxed)))
+    }
+
+    /// Whether the far end is a server that we start by a remote shell.
+    fn starts_server(&self) -> bool {
+        self.plan.remote.as_ref().is_some_and(|remote| !remote.daemon)
+    }
+
+    /// A link to the far end, with the version that a daemon has agreed on; `None` where its modules were listed.
+    fn reach(&self) -> Result<Option<(Link, Option<u8>)>, SessionFailure> {
+        match &self.plan.remote {
+            Some(Remote { host, daemon: true }) => {
+                Ok(self.by_daemon(host)?.map(|connected| (connected.link, Some(connected.version))))
+            }
+            _ => self.connect().map(|link| Some((link, None))),
+        }
+    }
+
+    /// Sends the arguments that the far end's shell is not to see (`-s`).
+    fn send_arguments(&self, link: &mut Link) -> Result<(), SessionFailure> {
+        let words = self.words();
+        let mut block = b"rsync\0".to_vec();
+        for word in &words[secluded_from(&words)..] {
+            let word = charset::to_peer(word, &self.line.options);
+            block.extend_from_slice(if word.is_empty() { b"." } else { &word });
+            block.push(0);
+        }
+        block.push(0);
+        link.writer.write_all(&block).map_err(|error| SessionFailure {
+            text: format!("rsync: Cannot send the arguments: {error}"),
+            code: exit::STREAM,
+        })
+    }
+
+    /// Closes the link at a signal, or at `--stop-at`.
+    fn watch(&self, closer: Closer) -> Result<Until, SessionFailure> {
+        Until::watch(closer, self.line.options.stop_at).map_err(|error| SessionFailure {
+            text: format!("rsync: Cannot listen for signals: {error}"),
+            code: exit::IPC,
+        })
+    }
+
+    /// Shakes hands; `agreed` is the version that a daemon has agreed on.
+    fn greet(
+        &self,
+        link: Link,
+        agreed: Option<u8>,
+        written: Option<&BatchFile>,
+    ) -> Result<Conversation, TransferError> {
+        let options = &self.line.options;
+        let mut hello = offers::hello(Side::Client, agreed.unwrap_or(self.version), options, self.pull);
+        if written.is_some() {
+            // A batch file names no algorithm.
+            hello.offer = Offer::Unnamed;
+        }
+        match agreed {
+            Some(_) => greet_agreed(link, hello),
+            None => greet_with(link, hello, options),
+        }
+    }
+
+    fn transfer(&self, mut session: Conversation, written: Option<BatchFile>) -> Result<i32, TransferError> {
+        session.follow(&self.line.options)?;
+        self.output.agreed(&session.agreed);
+        if let Some(file) = written {
+            session.record(&self.line.options, file)?;
+        }
+        if self.pull { self.pull(session) } else { self.push(session) }
     }
 
     /// Reaches a module of a daemon; `None` where its modules were listed.
@@ -320,7 +336,7 @@ impl ClientSession<'_> {
     fn shell_words(&self, shell: &[u8]) -> Result<Vec<Vec<u8>>, SessionFailure> {
         quoting::split(shell).map_err(|quote| SessionFailure {
             text: format!("Missing trailing-{} in remote-shell command.", char::from(quote)),
-            code: 1,
+            code: exit::SYNTAX,
         })
     }
 

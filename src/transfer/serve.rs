@@ -55,15 +55,7 @@ pub(crate) fn hello(args: &ServerArgs, version: u8) -> Result<Hello, TransferErr
     offers::check(options)?;
     let seed = options.checksum_seed.filter(|&seed| seed != 0).map_or_else(random_seed, Ok)?;
     let side = Side::Server { letters: args.capabilities.clone(), seed };
-    Ok(Hello {
-        side,
-        version,
-        choice: options.checksum_choice,
-        offer: offers::checksums(true),
-        compression: offers::compression(options.compression(), true),
-        incremental: options.incremental(!args.sender),
-        acknowledges: args.sender && options.remove_source_files,
-    })
+    Ok(offers::hello(side, version, options, args.sender))
 }
 
 /// Serves a session that has been greeted, in a module that keeps something to itself if there is a guard, and keeps the
