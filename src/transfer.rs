@@ -28,7 +28,7 @@ pub mod suffixes;
 mod target;
 
 pub use conversation::Conversation;
-pub use fetch::{FetchObserver, Fetched, Wish, fetch};
+pub use fetch::{FetchObserver, Fetched, WantedFile, fetch};
 pub use greet::{greet, greet_agreed, greet_with};
 pub use observer::{Answer, Item, ReceiveObserver, SendObserver};
 pub use plan::{ReceivePlan, SendPlan};

@@ -13,7 +13,7 @@ use crate::disk::digest::sum_of;
 use crate::link::Link;
 use crate::status::Failure;
 use crate::transfer::dest::{Dest, DestError};
-use crate::transfer::{FetchObserver, Fetched, Sent, Wish, fetch, greet};
+use crate::transfer::{FetchObserver, Fetched, Sent, WantedFile, fetch, greet};
 use crate::transport::{Connect, ConnectError};
 use protocol::checksum::{Checksum, Sum};
 use protocol::mux::Message;
@@ -64,7 +64,7 @@ fn fetch_batch(
         };
         match in_place(dest, &place, &Sum::new(&job.md5)) {
             Ok(InPlace::Nothing) => {
-                wishes.push(Wish { name, place, md5: Sum::new(&job.md5) });
+                wishes.push(WantedFile { name, place, md5: Sum::new(&job.md5) });
                 wishers.push(at);
             }
             Ok(InPlace::Same(matched_bytes)) => {

@@ -3,7 +3,7 @@
 use super::batch;
 use super::command_line::CommandLine;
 use super::daemon::{self, Call, Connected, DaemonError, Shell, Site};
-use super::operands::{Host, Plan, Remote};
+use super::operands::{Host, Plan, RemoteHost};
 use super::output::{Output, Pulled, Role};
 use super::pushed::Pushed;
 use super::quoting::{self, Use};
@@ -19,7 +19,7 @@ use crate::transfer::charset;
 use crate::transfer::copy_as::{CopyAsError, copy_as};
 use crate::transfer::filters;
 use crate::transfer::offers;
-use crate::transfer::scanned::{Scanned, Selection, Trouble};
+use crate::transfer::scanned::{Scanned, SendSelection, Trouble};
 use crate::transfer::{
     Asked, Conversation, Expected, Names, Operands, ReceivePlan, SendPlan, TransferError, greet_agreed, greet_with,
     receive, send,
@@ -30,7 +30,7 @@ use crate::transport::tcp::Family;
 use crate::transport::{Connect, ConnectError};
 use protocol::PeerError;
 use protocol::args::{Debug, Info, Options, ServerArgs};
-use protocol::filter::Side as RuleSide;
+use protocol::filter::RuleSide;
 use protocol::handshake::{Compat, Offer, Side, VERSION_LEAST, VERSION_MOST};
 use protocol::mux::{IO_GENERAL, Message, TextKind};
 use std::ffi::OsString;
@@ -223,7 +223,7 @@ impl ClientSession<'_> {
     /// A link to the far end, with the version that a daemon has agreed on; `None` where its modules were listed.
     fn reach(&self) -> Result<Option<(Link, Option<u8>)>, SessionFailure> {
         match &self.plan.remote {
-            Some(Remote { host, daemon: true }) => {
+            Some(RemoteHost { host, daemon: true }) => {
                 Ok(self.by_daemon(host)?.map(|connected| (connected.link, Some(connected.version))))
             }
             _ => self.connect().map(|link| Some((link, None))),
@@ -399,7 +399,7 @@ impl ClientSession<'_> {
         let words = self.words();
         let limit = self.line.options.timeout.filter(|&seconds| seconds > 0);
         let limit = limit.map_or(PATIENCE, |seconds| Duration::from_secs(seconds.into()));
-        let Some(Remote { host, .. }) = &self.plan.remote else {
+        let Some(RemoteHost { host, .. }) = &self.plan.remote else {
             let words: Vec<OsString> = words.into_iter().map(OsString::from_vec).collect();
             let far = Local::reading(served::operators, &self.wanted.rules).open(&words);
             // Whoever else takes these words for a server ends before it has spoken.
@@ -490,7 +490,7 @@ impl ClientSession<'_> {
                 Some(names) => Some(Box::new(names.iter().cloned().map(Ok)) as Box<Names<'_>>),
                 None => plan.names_from_peer.then(|| asked.names_here(options)),
             };
-            let selection = Selection { paths: &self.plan.sources, names, rules: rules.as_ref(), guard: None };
+            let selection = SendSelection { paths: &self.plan.sources, names, rules: rules.as_ref(), guard: None };
             let listed = Scanned::list(selection, options, &agreed, &trouble);
             self.output.stats(|stats| stats.list_build = started.elapsed().as_millis() as u64);
             if open {

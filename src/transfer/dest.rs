@@ -38,10 +38,10 @@ use places::Places;
 pub use attrs::{Attrs, LateDirs, Preserve, same_mtime};
 pub use error::DestError;
 pub use further::{Further, FurtherChange, Values};
-pub use listing::Folder;
+pub use listing::OpenFolder;
 pub(in crate::transfer) use output::sync_dir;
 pub(crate) use output::temp_name;
-pub use output::{Fsync, Output};
+pub use output::{Fsync, OutputFile};
 pub use places::{Missing, in_place};
 pub use unchanged::{Stamp, Whole};
 

@@ -22,7 +22,7 @@ use super::observer::ReceiveObserver;
 use super::plan::ReceivePlan;
 use super::target::Target;
 use board::BoardState;
-pub(super) use board::{Attempt, Board, Clock, Missed, Note};
+pub(super) use board::{Attempt, Board, BoardNote, Clock, Missed};
 use delete::Deletion;
 pub(super) use delta_choice::{DeltaChoice, LARGE};
 use file::Turn;
@@ -296,18 +296,18 @@ impl Work<'_> {
         };
         for note in notes {
             match note {
-                Note::Say(message) => self.say(&message),
-                Note::Redo(ndx) if self.incremental => self.again(ndx)?,
-                Note::Redo(ndx) => self.redo.push(ndx),
-                Note::List(list) => {
+                BoardNote::Say(message) => self.say(&message),
+                BoardNote::Redo(ndx) if self.incremental => self.again(ndx)?,
+                BoardNote::Redo(ndx) => self.redo.push(ndx),
+                BoardNote::List(list) => {
                     if self.options.hard_links {
                         self.links.expect(&list);
                     }
                     self.lists.add(&list, Arc::clone(&list))?;
                     self.fresh.push_back(list);
                 }
-                Note::ListEnd => self.complete = true,
-                Note::Linkable(ndx, here) => {
+                BoardNote::ListEnd => self.complete = true,
+                BoardNote::Linkable(ndx, here) => {
                     if let Some(list) = self.lists.find(ndx).cloned()
                         && let Some(entry) = list.get(ndx)
                         && let Some(id) = entry.extra.link

@@ -17,16 +17,16 @@ use super::batch::Tap;
 use super::conversation::{Conversation, LinkReader};
 use super::dest::in_place;
 use super::filters::{self, ClientRules};
-use super::generate::{Board, Clock, DeltaChoice, Generate, Note, ReceivingSide};
+use super::generate::{Board, BoardNote, Clock, DeltaChoice, Generate, ReceivingSide};
 use super::observer::ReceiveObserver;
 use super::plan::ReceivePlan;
 use super::sent::Sent;
 use super::target::{Target, enter, root};
 use crate::link::Ending;
 pub use expected::{Expected, Operands};
-use lists::Lists;
+use lists::ReceivedLists;
 use protocol::PeerError;
-use protocol::filter::{self, RuleSet, Side};
+use protocol::filter::{self, RuleSet, RuleSide};
 use protocol::generator::DeleteCounts;
 use protocol::handshake::Compat;
 use protocol::mux::{IO_DELETE_LIMIT, IO_GENERAL, Message, TextKind};
@@ -35,7 +35,7 @@ use rebuild::Rebuild;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use threads::{Ended, Threads};
+use threads::{Threads, ThreadsEnded};
 
 /// How long the generator may take to pass our last words on before the link is closed under it.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -114,7 +114,7 @@ struct Receiving<'a> {
 
 /// What is known once the first list is here.
 struct Prepared {
-    lists: Lists,
+    lists: ReceivedLists,
     rules: Option<RuleSet>,
     target: Target,
 }
@@ -131,7 +131,7 @@ impl<'a> Receiving<'a> {
         let recorded = batch.is_some();
         conversation.reader.tap = batch.map(|file| Tap::new(&conversation.inbox, file)).transpose()?;
         if !server {
-            let rules = filter::encode(&plan.rules, Side::Sender, conversation.agreed.version)?;
+            let rules = filter::encode(&plan.rules, RuleSide::Sender, conversation.agreed.version)?;
             conversation.writer.out.put(&rules);
             conversation.writer.flush()?;
         }
@@ -162,7 +162,7 @@ impl Receiving<'_> {
             true => self.hear_rules(conversation.agreed.version, &mut conversation.reader)?,
             false => filters::of_receiving_client(&self.plan.rules, options),
         };
-        let mut lists = Lists::new(&conversation.agreed, options)?;
+        let mut lists = ReceivedLists::new(&conversation.agreed, options)?;
         match names {
             None => self.hear_first_list(&mut conversation.reader, &mut lists)?,
             Some(names) => self.hear_first_list_of(names, conversation, &mut lists)?,
@@ -195,7 +195,7 @@ impl Receiving<'_> {
     /// The client's filter rules, which come first where the server needs them.
     fn hear_rules(&mut self, version: u8, reader: &mut LinkReader) -> Result<Option<RuleSet>, TransferError> {
         let ReceivePlan { rules, known, options, .. } = self.plan;
-        let mut rules = ClientRules::new(rules, options, Side::Receiver, version).known(known);
+        let mut rules = ClientRules::new(rules, options, RuleSide::Receiver, version).known(known);
         if !options.receiver_hears_rules(version) {
             return Ok(rules.finish());
         }
@@ -211,7 +211,7 @@ impl Receiving<'_> {
 
     /// Hears the first list. One with a single entry is not yet known to be all there is: the next segment, or the end,
     /// follows at once.
-    fn hear_first_list(&mut self, reader: &mut LinkReader, lists: &mut Lists) -> Result<(), TransferError> {
+    fn hear_first_list(&mut self, reader: &mut LinkReader, lists: &mut ReceivedLists) -> Result<(), TransferError> {
         while !lists.complete && !lists.known_to_be_many() {
             match self.receiver.poll()? {
                 Some(ReceiverEvent::List(arrived)) => {
@@ -235,7 +235,7 @@ impl Receiving<'_> {
         &mut self,
         names: NamesToSend,
         conversation: &mut Conversation,
-        lists: &mut Lists,
+        lists: &mut ReceivedLists,
     ) -> Result<(), TransferError> {
         let Conversation { agreed, reader, writer, closer, .. } = conversation;
         std::thread::scope(|scope| {
@@ -266,7 +266,7 @@ impl Receiving<'_> {
         board.io_error.fetch_or(received.io_error, Ordering::AcqRel);
         for created in target.created.iter().filter(|_| options.tells_names()) {
             let text = [&created[..], b"\n"].concat();
-            board.note(Note::Say(Message::Text(TextKind::Info, text)));
+            board.note(BoardNote::Say(Message::Text(TextKind::Info, text)));
         }
         lists.show(&board)?;
         let Conversation { server, replay, .. } = conversation;
@@ -274,7 +274,7 @@ impl Receiving<'_> {
         let generate = Generate { side, writer: conversation.writer, rules: rules.as_ref() };
         let mut work = Rebuild::new(side, replay, &mut lists, &mut received);
         let threads = Threads { board: &board, closer: &conversation.closer, server };
-        let Ended { heard, generated, writer } =
+        let ThreadsEnded { heard, generated, writer } =
             threads.run(generate, || work.run(&mut receiver, &mut conversation.reader));
         if let Err(error) = heard {
             match writer {

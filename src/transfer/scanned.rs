@@ -87,7 +87,7 @@ impl Trouble {
 }
 
 /// What is to be listed, and what of it is left out.
-pub(crate) struct Selection<'n, 'a> {
+pub(crate) struct SendSelection<'n, 'a> {
     /// The paths of the command, or the one folder in which `names` are.
     pub(crate) paths: &'n [Vec<u8>],
     /// Names of a list (`--files-from`).
@@ -110,12 +110,12 @@ pub(crate) struct Scanned<'a> {
 impl<'a> Scanned<'a> {
     /// Lists what is selected: all of it, or the first segment.
     pub(crate) fn list(
-        selection: Selection<'_, 'a>,
+        selection: SendSelection<'_, 'a>,
         options: &'a Options,
         agreed: &Negotiated,
         trouble: &'a Trouble,
     ) -> Result<(Listing, Self), TransferError> {
-        let Selection { paths, names, rules, guard } = selection;
+        let SendSelection { paths, names, rules, guard } = selection;
         let paths: Vec<_> = paths.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
         let arguments = Arguments::new(&paths, names)?;
         let sum = options.checksum.then(|| summer(agreed.list_checksum));

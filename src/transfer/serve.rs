@@ -2,7 +2,7 @@
 
 use super::filters::ClientRules;
 use super::guard::Guard;
-use super::scanned::{Scanned, Selection, Trouble};
+use super::scanned::{Scanned, SendSelection, Trouble};
 use super::{
     Asked, Item, Names, ReceiveObserver, ReceivePlan, SendObserver, SendPlan, Sent, TransferError, filters, greet,
     offers, receive, send,
@@ -13,7 +13,7 @@ use crate::report::ledger::Transferred;
 use crate::report::{self, Ledger};
 use protocol::args::{Info, Options, ServerArgs};
 use protocol::checksum::Sum;
-use protocol::filter::{RuleSet, Side as RuleSide};
+use protocol::filter::{RuleSet, RuleSide};
 use protocol::flist::{FileEntry, FileList};
 use protocol::handshake::{Hello, Side, VERSION_MOST};
 use protocol::mux::{IO_GENERAL, Message, TextKind};
@@ -168,7 +168,7 @@ fn serve_sender(
             Some(b"-") => Some(asked.names_here(options)),
             Some(name) => Some(Box::new(filters::names_of_file(name, options.from0)?) as Box<Names<'_>>),
         };
-        Scanned::list(Selection { paths: &args.paths, names, rules, guard }, options, &agreed, &trouble)
+        Scanned::list(SendSelection { paths: &args.paths, names, rules, guard }, options, &agreed, &trouble)
     };
     let mut observer = Report { trouble: &trouble, ledger };
     let summary = send(session, &plan, listing, &mut observer)?;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 /// What the receiver wants the generator to do.
 #[derive(Debug)]
-pub(in crate::transfer) enum Note {
+pub(in crate::transfer) enum BoardNote {
     /// Pass this on.
     Say(Message),
     /// Ask for this file again.
@@ -47,7 +47,7 @@ pub(in crate::transfer) struct Board {
 }
 
 pub(super) struct BoardState {
-    pub(super) notes: VecDeque<Note>,
+    pub(super) notes: VecDeque<BoardNote>,
     pub(super) phase: u8,
     pub(super) over: bool,
     /// The receiver gave up.
@@ -122,7 +122,7 @@ impl Board {
         (self.clock)()
     }
 
-    pub(in crate::transfer) fn note(&self, note: Note) {
+    pub(in crate::transfer) fn note(&self, note: BoardNote) {
         self.lock().notes.push_back(note);
         self.bell.notify_all();
     }
@@ -132,7 +132,7 @@ impl Board {
         let orders = Orders { start: list.start(), attempts: vec![Attempt::None; list.len()], open: 0 };
         let mut state = self.lock();
         state.orders.add(list, orders)?;
-        state.notes.push_back(Note::List(Arc::clone(list)));
+        state.notes.push_back(BoardNote::List(Arc::clone(list)));
         drop(state);
         self.bell.notify_all();
         Ok(())
@@ -147,7 +147,7 @@ impl Board {
     pub(in crate::transfer) fn complain(&self, text: &str) {
         tracing::warn!("{text}");
         self.lock().complaints += 1;
-        self.note(Note::Say(Message::Text(TextKind::ErrorXfer, format!("rsync: [receiver] {text}\n").into())));
+        self.note(BoardNote::Say(Message::Text(TextKind::ErrorXfer, format!("rsync: [receiver] {text}\n").into())));
     }
 
     pub(in crate::transfer) fn phase(&self, phase: u8) {

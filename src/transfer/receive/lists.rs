@@ -5,7 +5,7 @@ use crate::disk::links;
 use crate::transfer::TransferError;
 use crate::transfer::chmod;
 use crate::transfer::dest::umask;
-use crate::transfer::generate::{Board, Note};
+use crate::transfer::generate::{Board, BoardNote};
 use crate::transfer::ids::IdMap;
 use crate::transfer::plan::ReceivePlan;
 use crate::transfer::source::NO_SUCH_LETTER;
@@ -29,7 +29,7 @@ fn spelt(name: &[u8]) -> String {
 }
 
 /// The lists that are in use.
-pub(super) struct Lists {
+pub(super) struct ReceivedLists {
     pub(super) segments: Segments<Arc<FileList>>,
     ids: IdMap,
     chmod: Option<Chmod>,
@@ -40,7 +40,7 @@ pub(super) struct Lists {
     who: &'static str,
 }
 
-impl Lists {
+impl ReceivedLists {
     pub(super) fn new(agreed: &Negotiated, options: &Options) -> Result<Self, TransferError> {
         let segments = Segments::new(agreed.compat.has(Compat::INC_RECURSE));
         let ids = IdMap::new(options)?;
@@ -111,7 +111,7 @@ impl Lists {
 
     /// Passes on what is to be said.
     pub(super) fn say(&mut self, board: &Board) {
-        self.words.drain(..).for_each(|message| board.note(Note::Say(message)));
+        self.words.drain(..).for_each(|message| board.note(BoardNote::Say(message)));
     }
 
     /// Shows the generator what has come so far.
@@ -122,7 +122,7 @@ impl Lists {
             board.list(list)?;
         }
         if self.complete {
-            board.note(Note::ListEnd);
+            board.note(BoardNote::ListEnd);
         }
         Ok(())
     }

@@ -2,16 +2,16 @@
 
 use super::Received;
 use super::group::{self, Unsynced};
-use super::incoming::{Ending as FileEnding, Incoming, Trouble};
+use super::incoming::{FileEnding, Incoming, WriteFailure};
 use super::link_pace::LinkPace;
-use super::lists::Lists;
+use super::lists::ReceivedLists;
 use crate::disk::shown;
 use crate::transfer::TransferError;
-use crate::transfer::basis::Asked;
+use crate::transfer::basis::Proposal;
 use crate::transfer::batch;
 use crate::transfer::conversation::LinkReader;
 use crate::transfer::dest::{Dest, Further, Preserve};
-use crate::transfer::generate::{Attempt, Board, LARGE, Missed, Note, ReceivingSide};
+use crate::transfer::generate::{Attempt, Board, BoardNote, LARGE, Missed, ReceivingSide};
 use crate::transfer::observer::{Item, ReceiveObserver};
 use crate::transfer::plan::ReceivePlan;
 use crate::transfer::sent::Sent;
@@ -31,7 +31,7 @@ use std::sync::atomic::Ordering;
 /// The receiver's work: files out of tokens.
 pub(super) struct Rebuild<'a> {
     agreed: &'a Negotiated,
-    lists: &'a mut Lists,
+    lists: &'a mut ReceivedLists,
     target: &'a Target,
     plan: &'a ReceivePlan,
     options: &'a Options,
@@ -82,7 +82,12 @@ impl Arrival {
 
 impl<'a> Rebuild<'a> {
     /// Nothing has come yet. `replay`: the stream comes out of a batch file.
-    pub(super) fn new(side: ReceivingSide<'a>, replay: bool, lists: &'a mut Lists, received: &'a mut Received) -> Self {
+    pub(super) fn new(
+        side: ReceivingSide<'a>,
+        replay: bool,
+        lists: &'a mut ReceivedLists,
+        received: &'a mut Received,
+    ) -> Self {
         let ReceivingSide { agreed, plan, target, board, observer, .. } = side;
         Self {
             agreed,
@@ -180,7 +185,7 @@ impl Rebuild<'_> {
                 ReceiverEvent::List(arrived) => self.hear_list(arrived)?,
                 ReceiverEvent::ListEnd => {
                     self.lists.complete = true;
-                    self.board.note(Note::ListEnd);
+                    self.board.note(BoardNote::ListEnd);
                 }
             }
         }
@@ -310,12 +315,12 @@ impl Rebuild<'_> {
     /// Whoever waits for a file is served, be it here whole or not.
     fn settle(&self, ndx: Ndx, link: Option<LinkId>, whole: bool) {
         match link.filter(|_| self.options.hard_links) {
-            Some(_) => self.board.note(Note::Linkable(ndx, whole)),
+            Some(_) => self.board.note(BoardNote::Linkable(ndx, whole)),
             None => self.board.close(ndx),
         }
     }
 
-    fn begin(&mut self, dest: Option<&Dest>, arrival: Arrival, asked: Asked, attempt: Attempt) {
+    fn begin(&mut self, dest: Option<&Dest>, arrival: Arrival, asked: Proposal, attempt: Attempt) {
         let name = self.target.name(&arrival.entry);
         let (asked_whole, built) = (asked.asked_whole, arrival.head.count > 0);
         let pace = (arrival.entry.len >= LARGE && !self.replay).then(LinkPace::new);
@@ -401,8 +406,8 @@ impl Rebuild<'_> {
             }
             match current.incoming.literal(dest, bytes, &mut self.block) {
                 Ok(()) => {}
-                Err(Trouble::File(trouble)) => self.board.complain(&trouble),
-                Err(Trouble::Disk(error)) => return Err(error),
+                Err(WriteFailure::File(trouble)) => self.board.complain(&trouble),
+                Err(WriteFailure::Disk(error)) => return Err(error),
             }
         }
         self.observer.progress(bytes.len() as u64);
@@ -416,8 +421,8 @@ impl Rebuild<'_> {
         let Some(current) = &mut self.current else { return Ok(()) };
         match current.incoming.copy(dest, block, &mut self.block) {
             Ok(len) => self.observer.progress(len),
-            Err(Trouble::File(trouble)) => self.board.complain(&trouble),
-            Err(Trouble::Disk(error)) => return Err(error),
+            Err(WriteFailure::File(trouble)) => self.board.complain(&trouble),
+            Err(WriteFailure::Disk(error)) => return Err(error),
         }
         Ok(())
     }
@@ -481,8 +486,8 @@ impl Rebuild<'_> {
                 self.observer.spoilt(&arrival.item(), &sent);
                 let hope = if self.replay { "may" } else { "will" };
                 let text = format!("WARNING: {shown} failed verification -- update {what} ({hope} try again).\n");
-                self.board.note(Note::Say(Message::Text(TextKind::Warning, text.into())));
-                self.board.note(Note::Redo(arrival.ndx));
+                self.board.note(BoardNote::Say(Message::Text(TextKind::Warning, text.into())));
+                self.board.note(BoardNote::Redo(arrival.ndx));
                 return Ok(None);
             }
             FileEnding::Failed(trouble) => {
@@ -525,7 +530,7 @@ impl Rebuild<'_> {
     /// Lets the user hear of backups.
     fn pass_words(&self, dest: &Dest) {
         for words in dest.take_words() {
-            self.board.note(Note::Say(Message::Text(TextKind::Info, format!("{words}\n").into())));
+            self.board.note(BoardNote::Say(Message::Text(TextKind::Info, format!("{words}\n").into())));
         }
     }
 
@@ -535,7 +540,7 @@ impl Rebuild<'_> {
         self.received.bytes.literal_bytes += sent.literal_bytes;
         self.received.bytes.matched_bytes += sent.matched_bytes;
         if self.options.remove_source_files {
-            self.board.note(Note::Say(Message::Success(ndx)));
+            self.board.note(BoardNote::Say(Message::Success(ndx)));
         }
     }
 

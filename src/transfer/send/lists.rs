@@ -16,7 +16,7 @@ use std::sync::Arc;
 const LOOK_AHEAD: usize = 4000;
 
 /// What of the file list is out and not yet finished.
-pub(super) struct Lists {
+pub(super) struct SentLists {
     encoder: ListEncoder,
     pub(super) segments: Segments<Arc<FileList>>,
     /// Nothing more to list.
@@ -25,7 +25,7 @@ pub(super) struct Lists {
     pub(super) total_size: u64,
 }
 
-impl Lists {
+impl SentLists {
     pub(super) fn new(agreed: &Negotiated, plan: &SendPlan) -> Self {
         let incremental = agreed.compat.has(Compat::INC_RECURSE);
         let encoder = ListEncoder::new(agreed, plan.shape);
