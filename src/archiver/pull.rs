@@ -26,7 +26,7 @@ use std::time::Instant;
 pub(super) fn carry(jobs: &[Job], connect: &mut dyn Connect, terms: &SessionTerms) -> Result<Carried, String> {
     let began = Instant::now();
     let data_dir = &terms.settings.data_dir;
-    let dest = Dest::open(data_dir.as_ref(), false)
+    let dest = Dest::open(data_dir.as_ref())
         .map_err(|error| format!("Directory {data_dir} on this machine cannot be entered: {error}"))?
         .keeping(&terms.aside(jobs));
     let mut guard = None;

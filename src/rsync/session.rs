@@ -474,7 +474,7 @@ impl ClientSession<'_> {
 
     fn push(&self, session: Conversation) -> Result<i32, TransferError> {
         let options = &self.line.options;
-        let trouble = Trouble::new(options.level(Info::Remove) > 0);
+        let trouble = Trouble::new(options);
         let agreed = session.agreed;
         let plan = SendPlan {
             rules: options.receiver_hears_rules(agreed.version).then(|| self.wanted.rules.clone()),

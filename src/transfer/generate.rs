@@ -22,7 +22,7 @@ use super::observer::ReceiveObserver;
 use super::plan::ReceivePlan;
 use super::target::Target;
 use board::BoardState;
-pub(super) use board::{Attempt, Board, BoardNote, Clock, Missed};
+pub(super) use board::{Attempt, Board, BoardNote, Clock, FileFate, Missed};
 use delete::Deletion;
 pub(super) use delta_choice::{DeltaChoice, LARGE};
 use file::Turn;
@@ -307,12 +307,13 @@ impl Work<'_> {
                     self.fresh.push_back(list);
                 }
                 BoardNote::ListEnd => self.complete = true,
-                BoardNote::Linkable(ndx, here) => {
+                BoardNote::Linkable(ndx, fate) => {
                     if let Some(list) = self.lists.find(ndx).cloned()
                         && let Some(entry) = list.get(ndx)
                         && let Some(id) = entry.extra.link
                     {
-                        self.linkable(id, here.then(|| self.target.name(entry)))?;
+                        let here = (fate == FileFate::Here).then(|| self.target.name(entry));
+                        self.linkable(id, here)?;
                     }
                     self.board.close(ndx);
                 }

@@ -36,7 +36,7 @@ impl Guard {
     /// Whether the name itself, counted from the module's root, is kept from clients.
     pub(crate) fn hides(&self, name: &[u8], is_dir: bool) -> bool {
         let name = self.path(name);
-        !name.is_empty() && self.rules.excludes(&self.top, &name, is_dir, false)
+        !name.is_empty() && self.rules.excludes(&self.top, &name, is_dir)
     }
 
     /// The same, or any folder on the way to it.

@@ -34,9 +34,9 @@ pub struct Trouble {
 }
 
 impl Trouble {
-    /// None yet. `says_removed`: each file that is removed at the source is named.
-    pub fn new(says_removed: bool) -> Self {
-        Self { says_removed, ..Self::default() }
+    /// None yet; of what else there is to say the options tell.
+    pub(crate) fn new(options: &Options) -> Self {
+        Self { says_removed: options.level(Info::Remove) > 0, ..Self::default() }
     }
 
     /// Bits as in [`Listing::io_error`].

@@ -11,7 +11,7 @@ use crate::exit;
 use crate::link::Link;
 use crate::report::ledger::Transferred;
 use crate::report::{self, Ledger};
-use protocol::args::{Info, Options, ServerArgs};
+use protocol::args::{Options, ServerArgs};
 use protocol::checksum::Sum;
 use protocol::filter::{RuleSet, RuleSide};
 use protocol::flist::{FileEntry, FileList};
@@ -159,7 +159,7 @@ fn serve_sender(
         names_from_peer: options.files_from.as_deref() == Some(b"-"),
         ..SendPlan::of(options, &agreed)
     };
-    let trouble = Trouble::new(options.level(Info::Remove) > 0);
+    let trouble = Trouble::new(options);
     let rules: OnceCell<Option<RuleSet>> = OnceCell::new();
     let listing = |mut asked: Asked<'_>| {
         let rules = rules.get_or_init(|| asked.rules.take()).as_ref();

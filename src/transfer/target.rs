@@ -170,7 +170,7 @@ fn folder(path: &Path, options: &Options) -> Result<Target, TransferError> {
     if made {
         created.push(said);
     }
-    let dest = Dest::open(path, true).map_err(|error| cannot_make(path, error))?.with(options);
+    let dest = Dest::open_or_make(path).map_err(|error| cannot_make(path, error))?.with(options);
     Ok(Target { made, created, ..Target::new(Some(dest), root(path)) })
 }
 
@@ -212,7 +212,7 @@ pub(super) fn root(path: &Path) -> Vec<u8> {
 }
 
 fn entered(path: &Path, options: &Options) -> Result<Dest, TransferError> {
-    Dest::open(path, false).map(|dest| dest.with(options)).map_err(|error| {
+    Dest::open(path).map(|dest| dest.with(options)).map_err(|error| {
         let text = format!("Cannot enter \"{}\": {}", path.display(), reason(&error));
         TransferError::Selection(text.into())
     })

@@ -245,9 +245,9 @@ impl RuleSet {
         Some(RuleVerdict { side: self.side, rule, list })
     }
 
-    /// Whether a name is hidden, or protected.
-    pub fn excludes(&self, scope: &Scope, name: &[u8], is_dir: bool, deleting: bool) -> bool {
-        self.verdict(scope, name, is_dir, deleting).is_some_and(|verdict| verdict.excludes())
+    /// Whether a name is hidden, or protected, in a directory that stays.
+    pub fn excludes(&self, scope: &Scope, name: &[u8], is_dir: bool) -> bool {
+        self.verdict(scope, name, is_dir, false).is_some_and(|verdict| verdict.excludes())
     }
 }
 

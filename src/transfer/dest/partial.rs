@@ -98,13 +98,6 @@ impl Dest {
             }
         }
     }
-
-    /// A file that had a place of its own while it was received is under its name now: the place can go.
-    pub fn forget_partial(&self, name: &[u8], seen: bool) {
-        if seen {
-            self.drop_partial(name);
-        }
-    }
 }
 
 impl OutputFile {

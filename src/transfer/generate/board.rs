@@ -25,8 +25,17 @@ pub(in crate::transfer) enum BoardNote {
     List(Arc<FileList>),
     /// There are no further segments.
     ListEnd,
-    /// A file with several names is here under one of them, or will not come.
-    Linkable(Ndx, bool),
+    /// What became of a file with several names.
+    Linkable(Ndx, FileFate),
+}
+
+/// What became of a file that others may wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::transfer) enum FileFate {
+    /// It is under its name.
+    Here,
+    /// It will not come, or could not be put there.
+    Missing,
 }
 
 /// Says what time it is.

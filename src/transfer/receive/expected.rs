@@ -51,7 +51,7 @@ impl Expected {
             };
             if let Some((rules, top)) = &self.hidden
                 && name != b"."
-                && rules.excludes(top, name, entry.is_dir(), false)
+                && rules.excludes(top, name, entry.is_dir())
             {
                 return refused("excluded");
             }

@@ -34,7 +34,9 @@ pub(super) fn place(dest: &Dest, names: &[Vec<u8>], files: Vec<Unsynced>) -> Vec
                 dirs.push(dir);
                 dirs.len() - 1
             });
-            dest.forget_partial(name, partial);
+            if partial {
+                dest.drop_partial(name);
+            }
             (at, dressed)
         }));
     }

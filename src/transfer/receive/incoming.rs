@@ -354,7 +354,9 @@ impl Incoming<'_> {
         }
         match output.commit(dest, &attrs, further, Fsync::No) {
             Ok(()) => {
-                dest.forget_partial(&self.name, self.asked.partial);
+                if self.asked.partial {
+                    dest.drop_partial(&self.name);
+                }
                 FileEnding::Done
             }
             Err(error) => FileEnding::Failed(Some(error.to_string())),

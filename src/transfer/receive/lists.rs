@@ -102,8 +102,7 @@ impl ReceivedLists {
     /// Drops directories that hold nothing (`--prune-empty-dirs`), of a list that has come whole.
     pub(super) fn prune(&mut self, rules: Option<&RuleSet>, root: &[u8]) {
         let top = rules.map(|rules| (rules, rules.top(root)));
-        let safe =
-            |entry: &FileEntry| top.as_ref().is_some_and(|(rules, top)| rules.excludes(top, &entry.name, true, false));
+        let safe = |entry: &FileEntry| top.as_ref().is_some_and(|(rules, top)| rules.excludes(top, &entry.name, true));
         for list in self.segments.iter_mut() {
             Arc::make_mut(list).prune(safe);
         }

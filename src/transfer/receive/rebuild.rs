@@ -11,7 +11,7 @@ use crate::transfer::basis::Proposal;
 use crate::transfer::batch;
 use crate::transfer::conversation::LinkReader;
 use crate::transfer::dest::{Dest, Further, Preserve};
-use crate::transfer::generate::{Attempt, Board, BoardNote, LARGE, Missed, ReceivingSide};
+use crate::transfer::generate::{Attempt, Board, BoardNote, FileFate, LARGE, Missed, ReceivingSide};
 use crate::transfer::observer::{Item, ReceiveObserver};
 use crate::transfer::plan::ReceivePlan;
 use crate::transfer::sent::Sent;
@@ -233,7 +233,7 @@ impl Rebuild<'_> {
         let link = entry.extra.link;
         if self.options.only_write_batch && self.board.take(ndx).is_some() {
             self.board.proposals.take(ndx);
-            self.settle(ndx, link, true);
+            self.settle(ndx, link, FileFate::Here);
         }
         Ok(())
     }
@@ -251,7 +251,7 @@ impl Rebuild<'_> {
                     self.board.whole_came(len);
                 }
                 if self.board.take(ndx).is_some() {
-                    self.settle(ndx, link, false);
+                    self.settle(ndx, link, FileFate::Missing);
                 }
             }
             _ => self.observer.message(message),
@@ -312,10 +312,10 @@ impl Rebuild<'_> {
         entry.ok_or(PeerError::Range { what: "file index", value: ndx.0.into(), expected })
     }
 
-    /// Whoever waits for a file is served, be it here whole or not.
-    fn settle(&self, ndx: Ndx, link: Option<LinkId>, whole: bool) {
+    /// Whoever waits for a file is served, be it here or not.
+    fn settle(&self, ndx: Ndx, link: Option<LinkId>, fate: FileFate) {
         match link.filter(|_| self.options.hard_links) {
-            Some(_) => self.board.note(BoardNote::Linkable(ndx, whole)),
+            Some(_) => self.board.note(BoardNote::Linkable(ndx, fate)),
             None => self.board.close(ndx),
         }
     }
@@ -344,7 +344,7 @@ impl Rebuild<'_> {
         if asked.append && asked.head.basis_len() != arrival.head.basis_len() {
             self.pass_over(&arrival);
             self.received.failed += 1;
-            self.settle(arrival.ndx, arrival.entry.extra.link, false);
+            self.settle(arrival.ndx, arrival.entry.extra.link, FileFate::Missing);
             return;
         }
         self.observer.begins(&arrival.item());
@@ -382,7 +382,7 @@ impl Rebuild<'_> {
                     let text = batch::missing(self.target.name(entry));
                     self.observer.message(&Message::Text(TextKind::ErrorXfer, text));
                 }
-                self.settle(ndx, link, false);
+                self.settle(ndx, link, FileFate::Missing);
             }
         }
     }
@@ -392,7 +392,7 @@ impl Rebuild<'_> {
         for (ndx, _) in self.board.give_up(which) {
             self.board.proposals.take(ndx);
             let Ok(entry) = self.entry_of_any_kind(ndx) else { continue };
-            self.settle(ndx, entry.extra.link, false);
+            self.settle(ndx, entry.extra.link, FileFate::Missing);
         }
     }
 
@@ -439,23 +439,28 @@ impl Rebuild<'_> {
             self.board.whole_came(len);
         }
         let (ndx, link) = (current.arrival.ndx, current.arrival.entry.extra.link);
-        if let Some(whole) = self.finish(dest, current, sum)? {
-            self.settle(ndx, link, whole);
+        if let Some(fate) = self.finish(dest, current, sum)? {
+            self.settle(ndx, link, fate);
         }
         Ok(())
     }
 
     /// Puts a file in its place; `None` when it is asked for once more, or will be in its place only later.
-    fn finish(&mut self, dest: Option<&Dest>, current: Current<'_>, sum: &Sum) -> Result<Option<bool>, TransferError> {
+    fn finish(
+        &mut self,
+        dest: Option<&Dest>,
+        current: Current<'_>,
+        sum: &Sum,
+    ) -> Result<Option<FileFate>, TransferError> {
         let Current { arrival, again, incoming, .. } = current;
         let shown = shown(self.target.name(&arrival.entry));
         if self.options.only_write_batch {
             self.observer.received(&arrival.item(), &incoming.sent, sum);
-            return Ok(Some(true));
+            return Ok(Some(FileFate::Here));
         }
         let Some(dest) = dest else {
             self.received.failed += 1;
-            return Ok(Some(false));
+            return Ok(Some(FileFate::Missing));
         };
         let sent = incoming.sent;
         let ending = incoming.end(dest, &arrival.entry, &self.board.values, sum, &mut self.block);
@@ -480,7 +485,7 @@ impl Rebuild<'_> {
             FileEnding::Wrong(what) if again => {
                 self.received.failed += 1;
                 self.board.complain(&format!("ERROR: {shown} failed verification -- update {what}."));
-                return Ok(Some(false));
+                return Ok(Some(FileFate::Missing));
             }
             FileEnding::Wrong(what) => {
                 self.observer.spoilt(&arrival.item(), &sent);
@@ -495,10 +500,10 @@ impl Rebuild<'_> {
                 if let Some(trouble) = trouble {
                     self.board.complain(&trouble);
                 }
-                return Ok(Some(false));
+                return Ok(Some(FileFate::Missing));
             }
         }
-        Ok(Some(true))
+        Ok(Some(FileFate::Here))
     }
 
     /// Has files on the disk, and under their names, that are whole.
@@ -513,17 +518,19 @@ impl Rebuild<'_> {
         let placed = group::place(dest, &names, files);
         self.pass_words(dest);
         for ((arrival, sent, sum), placed) in told.into_iter().zip(placed) {
-            match &placed {
+            let fate = match &placed {
                 Ok(()) => {
                     self.observer.received(&arrival.item(), &sent, &sum);
                     self.arrived(arrival.ndx, sent);
+                    FileFate::Here
                 }
                 Err(trouble) => {
                     self.received.failed += 1;
                     self.board.complain(trouble);
+                    FileFate::Missing
                 }
-            }
-            self.settle(arrival.ndx, arrival.entry.extra.link, placed.is_ok());
+            };
+            self.settle(arrival.ndx, arrival.entry.extra.link, fate);
         }
     }
 

@@ -449,7 +449,7 @@ fn deep_trees_and_many_roots_cost_no_descriptors() {
     let folder = tempfile::tempdir().unwrap();
     let deep = ["d"; 600].join("/");
     // Made beneath a held directory, for the whole path is longer than one call takes in some places.
-    let dest = crate::transfer::dest::Dest::open(folder.path(), false).unwrap();
+    let dest = crate::transfer::dest::Dest::open(folder.path()).unwrap();
     dest.make_dirs(format!("{deep}/f").as_bytes()).unwrap();
     let listed = list(&folder, &["d"], &RECURSE);
     assert_eq!((listed.names.len(), listed.scan.io_error), (600, 0));
