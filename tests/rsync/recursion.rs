@@ -1,16 +1,14 @@
 //! Lists in segments and files with several names: our ends against stock rsync's.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod support;
-
+use crate::support;
+use crate::support::stock::{Bench, OURS, Run, difference};
+use crate::support::tree::{self, THEN, Tree};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use support::stock::{Bench, OURS, Run, difference};
-use support::tree::{self, THEN, Tree};
 
 /// Which names below a folder are one file, by the first of them.
 fn names_of_one(root: &Path) -> Vec<Vec<Vec<u8>>> {

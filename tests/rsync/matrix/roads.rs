@@ -1,10 +1,10 @@
 //! How a client reaches a server: a pipe, a real sshd, a daemon's socket.
 
 use super::rows::Row;
-use super::support::sshd::Sshd;
-use super::support::stock::{Bench, OURS, Run};
-use super::support::tree;
 use super::{End, Way};
+use crate::support::sshd::Sshd;
+use crate::support::stock::{Bench, OURS, Run};
+use crate::support::tree;
 use std::ffi::OsString;
 use std::fs;
 use std::io::Read;

@@ -1,6 +1,6 @@
 //! Bases that are never written to, kept symlinks, backups, dry runs, what is deleted: as stock leaves and says it.
 
-use crate::stories::{Outcome, Road, Story, all_agree, make, play};
+use super::stories::{Outcome, Road, Story, all_agree, make, play};
 use crate::support;
 use crate::support::stock::{Bench, OURS};
 use crate::support::tree;

@@ -67,7 +67,7 @@ fn play(bench: &Bench, program: &[&str], case: &Case) -> (Run, String, Tree) {
     words.push(format!("--rsync-path={}", script.display()));
     words.extend(operands.split(' ').map(str::to_owned));
     words.push("dst/".into());
-    let run = crate::run(program, work, &words);
+    let run = super::run(program, work, &words);
     let errors: Vec<_> = run.stderr.lines().filter(|line| line.starts_with("ERROR: ")).collect();
     let errors = errors.join("\n");
     (run, errors, Tree::of(&work.join("dst"), THEN.0 + 9))
@@ -125,7 +125,7 @@ fn a_sender_does_not_widen_what_is_deleted() {
             "dst/",
         ]
         .map(str::to_owned);
-        let run = crate::run(program, work, &words);
+        let run = super::run(program, work, &words);
         assert_eq!((run.code, &*run.stderr), (0, ""), "{program:?}");
         assert!(work.join("dst/a/precious").exists() && !work.join("dst/a/b/old").exists(), "{program:?}");
         assert!(work.join("dst/a/b/c").exists(), "{program:?}");

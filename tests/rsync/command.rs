@@ -1,5 +1,4 @@
 //! Our `rsync` command against stock's: the same command line gives the same words, exit code and trees.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "command/batches.rs"]
 mod batches;
@@ -25,17 +24,17 @@ mod places;
 mod rights;
 #[path = "command/scripts.rs"]
 mod scripts;
-mod support;
 #[path = "command/verbosity.rs"]
 mod verbosity;
 
+use crate::support;
+use crate::support::sshd::Sshd;
+use crate::support::stock::{Bench, OURS, Run};
+use crate::support::tree::{self, THEN, Tree};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use support::sshd::Sshd;
-use support::stock::{Bench, OURS, Run};
-use support::tree::{self, THEN, Tree};
 
 /// Within one machine.
 const LOCAL: &[&str] = &[

@@ -1,9 +1,9 @@
 //! ACLs, extended attributes, owners, modes, times, links and nodes against stock rsync: the same command must leave the
 //! same trees, exit code and words whether stock or we are at the far end.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod support;
-
+use crate::support;
+use crate::support::stock::{Bench, OURS, Run, difference};
+use crate::support::tree::{self, THEN, Tree, put};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, UTIME_OMIT, XattrFlags};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -12,8 +12,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use support::stock::{Bench, OURS, Run, difference};
-use support::tree::{self, THEN, Tree, put};
 
 /// Tags of the parts of an ACL.
 const OWNER: u16 = 1;

@@ -1,15 +1,13 @@
 //! Filter rules, deletion and lists of names: our ends against stock rsync's. The same command must leave the same trees,
 //! exit code and words.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod support;
-
+use crate::support;
+use crate::support::stock::{Bench, OURS, Run, difference, rsync};
+use crate::support::tree::{self, THEN, Tree};
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use support::stock::{Bench, OURS, Run, difference, rsync};
-use support::tree::{self, THEN, Tree};
 
 /// A tree with something for every kind of rule.
 fn source(src: &Path) {

@@ -1,15 +1,13 @@
 //! The engine where only size, two ends of ours, or the file system bring it out: what is sent and written of large files.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod support;
-
+use crate::support;
+use crate::support::stock::{Bench, OURS, Run};
+use crate::support::tree::{THEN, noise, put, set_mtime};
 use protocol::checksum::{Checksum, FileHasher};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
-use support::stock::{Bench, OURS, Run};
-use support::tree::{THEN, noise, put, set_mtime};
 
 /// Runs one of ours, or stock, as the client of this program.
 fn copy(bench: &Bench, client: &[&str], server: &str, options: &str, source: &Path, dest: &Path) -> Run {

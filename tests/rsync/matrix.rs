@@ -3,22 +3,21 @@
 //!
 //! Every row runs on every road and in both directions; the pairings take turns, and with `ARCHIVER_SLOW=1` all of them run
 //! every row. Further tests put the versions of other Debian releases at the far end and at the near.
-#![allow(unreachable_pub, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod support;
+#![allow(unreachable_pub, missing_docs)]
 
 #[path = "matrix/roads.rs"]
 mod roads;
 #[path = "matrix/rows.rs"]
 mod rows;
 
+use crate::support;
+use crate::support::stock::{OURS, Run, difference};
+use crate::support::tree::{self, Tree};
 use roads::{Road, Roads};
 use rows::{ROWS, Row};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use support::stock::{OURS, Run, difference};
-use support::tree::{self, Tree};
 
 /// One end's program.
 #[derive(Debug, Clone, PartialEq, Eq)]

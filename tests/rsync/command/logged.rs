@@ -26,12 +26,12 @@ fn a_server_keeps_the_log_it_is_told_to() {
         let ends = ["rsync", OURS].map(|server| {
             let work = bench.fresh("work");
             let work = work.path();
-            crate::prepare(work);
+            super::prepare(work);
             let shell = bench.script("there", &format!("shift\ncd {}\nexec sh -c \"$*\"\n", work.display()));
             let mut words: Vec<_> = line.split(' ').map(|word| word.replace("WORK", work.to_str().unwrap())).collect();
             words.extend(["-e".into(), shell.to_str().unwrap().into(), format!("--rsync-path={server}")]);
             let program = if line.contains("host:") || server == "rsync" { &["rsync"][..] } else { &[OURS, "rsync"] };
-            let run = crate::run(program, work, &words);
+            let run = super::run(program, work, &words);
             let log = String::from_utf8_lossy(&fs::read(work.join("log")).unwrap_or_default()).into_owned();
             let text = |line: &str| {
                 let (_, text) = line.split_once("] ").unwrap_or_else(|| panic!("{line}"));

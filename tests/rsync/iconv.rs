@@ -1,15 +1,13 @@
 //! `--iconv`: the same command with stock rsync and with us at either end must leave the same names, exit code and words.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod support;
-
+use crate::support;
+use crate::support::stock::{Bench, OURS};
+use crate::support::tree::{self, THEN, Tree};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use support::stock::{Bench, OURS};
-use support::tree::{self, THEN, Tree};
 
 /// What a client's run came to.
 struct Ran {

@@ -39,7 +39,7 @@ fn play(bench: &Bench, program: &[&str], server: &str, line: &str) -> (Run, Tree
     let mut words: Vec<_> = line.split(' ').map(|word| here(word).replace('_', " ")).collect();
     words.extend(["-e".into(), shell.to_str().unwrap().to_owned()]);
     words.push(format!("--rsync-path={}", here(server)));
-    let run = crate::run(program, work, &words);
+    let run = super::run(program, work, &words);
     fs::remove_file(work.join("log")).ok();
     (run, Tree::of(&work.join("in"), THEN.0 + 9), Tree::of(&work.join("out"), THEN.0 + 9))
 }

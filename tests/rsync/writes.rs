@@ -1,12 +1,12 @@
 //! How files are written and what they are built upon: our ends against stock rsync's, option by option.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "writes/destination.rs"]
 mod destination;
 #[path = "writes/stories.rs"]
 mod stories;
-mod support;
-
+use crate::support;
+use crate::support::stock::{Bench, OURS, Run, difference, rsync};
+use crate::support::tree::{self, THEN, Tree, noise};
 use protocol::args::{Options, ServerArgs};
 use protocol::handshake::{Hello, Offer, Side};
 use pysmurf_archiver::transfer::receive::Received;
@@ -18,8 +18,6 @@ use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
-use support::stock::{Bench, OURS, Run, difference, rsync};
-use support::tree::{self, THEN, Tree, noise};
 
 /// Option sets that both directions know.
 const BOTH: &[&str] = &[

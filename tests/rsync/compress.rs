@@ -1,8 +1,8 @@
 //! Compressed file data between our ends and stock rsync's, in both directions.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod support;
-
+use crate::support;
+use crate::support::stock::{Bench, OURS};
+use crate::support::tree::noise;
 use protocol::args::{Options, ServerArgs};
 use protocol::compress::Method;
 use protocol::flist::{FileEntry, FileList, Ndx};
@@ -22,8 +22,6 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
-use support::stock::{Bench, OURS};
-use support::tree::noise;
 
 /// Ways to ask for compression, with the letters and words that a client says for them.
 const WAYS: [&str; 10] = [

@@ -1,14 +1,12 @@
 //! Batch files: ours and stock's are one another's.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod support;
-
+use crate::support;
+use crate::support::stock::{Bench, OURS, Run};
+use crate::support::tree::{self, THEN, Tree};
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use support::stock::{Bench, OURS, Run};
-use support::tree::{self, THEN, Tree};
 
 /// One of the two programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

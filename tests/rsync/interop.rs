@@ -1,19 +1,17 @@
 //! Our ends against stock rsync's: the same command must leave the same trees, exit code and words.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod support;
 
 #[path = "interop/clients.rs"]
 mod clients;
 
+use crate::support;
+use crate::support::sshd::Sshd;
+use crate::support::stock::{Bench, OURS, Run, difference, rsync};
+use crate::support::tree::{self, THEN, Tree};
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use support::sshd::Sshd;
-use support::stock::{Bench, OURS, Run, difference, rsync};
-use support::tree::{self, THEN, Tree};
 
 /// Options whose bytes on the wire depend on the version, for a copy of `src/` over an older `dst/`.
 const CORE: &[&str] = &[

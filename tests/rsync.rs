@@ -1,0 +1,26 @@
+//! Our `rsync`, as client and as server, beside stock's: the same command must leave the same trees, exit code and words.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "rsync/attributes.rs"]
+mod attributes;
+#[path = "rsync/batch.rs"]
+mod batch;
+#[path = "rsync/command.rs"]
+mod command;
+#[path = "rsync/compress.rs"]
+mod compress;
+#[path = "rsync/engine.rs"]
+mod engine;
+#[path = "rsync/filters.rs"]
+mod filters;
+#[path = "rsync/iconv.rs"]
+mod iconv;
+#[path = "rsync/interop.rs"]
+mod interop;
+#[path = "rsync/matrix.rs"]
+mod matrix;
+#[path = "rsync/recursion.rs"]
+mod recursion;
+mod support;
+#[path = "rsync/writes.rs"]
+mod writes;
