@@ -3,6 +3,8 @@
 
 #[path = "daemon/held.rs"]
 mod held;
+#[path = "daemon/modules.rs"]
+mod modules;
 #[path = "daemon/started.rs"]
 mod started;
 mod support;

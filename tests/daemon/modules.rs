@@ -1,18 +1,16 @@
 //! What a daemon's module makes of a session: each parameter, with our daemon and with stock's, must show the client the
 //! same and leave the same.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod support;
-
+use crate::support;
+use crate::support::daemon::Daemon;
+use crate::support::stock::{Bench, OURS};
+use crate::support::tree::{self, THEN, Tree};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::time::Duration;
-use support::daemon::Daemon;
-use support::stock::{Bench, OURS};
-use support::tree::{self, THEN, Tree};
 
 /// A module's folder, something to push, and files of rules.
 fn prepare(work: &Path) {
