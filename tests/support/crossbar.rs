@@ -66,10 +66,10 @@ impl Crossbar {
         command
     }
 
-    /// One of the snippets in `tests/ocs`.
+    /// One of the snippets in `tests/agent`.
     pub fn snippet(&self, name: &str) -> Command {
         let mut command = self.python();
-        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ocs").join(name));
+        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agent").join(name));
         command
     }
 
@@ -162,7 +162,7 @@ fn make_venv() -> Result<PathBuf, String> {
     lock.lock().unwrap();
     let ready = venv.join("ready");
     if !ready.exists() {
-        let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ocs/requirements.txt");
+        let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agent/requirements.txt");
         // Past the harness, which would keep it to itself until the end.
         let _ = writeln!(std::io::stderr(), "Installing crossbar and ocs from PyPI, for a few minutes at most");
         let made = Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv).output().unwrap();

@@ -1,13 +1,11 @@
 //! The OCS agent framework on a real crossbar router, against the genuine `ocs` of PyPI.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod support;
-
-#[path = "ocs/agent.rs"]
+#[path = "framework/agent.rs"]
 mod agent;
-#[path = "ocs/hostile.rs"]
+#[path = "framework/hostile.rs"]
 mod hostile;
 
+use crate::support::crossbar::{Crossbar, certificate};
 use agent::{Running, config, until};
 use pysmurf_archiver::ocs::agent::AgentEnd;
 use pysmurf_archiver::ocs::session::OpStatus;
@@ -17,7 +15,6 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
-use support::crossbar::{Crossbar, certificate};
 
 /// The router of the tests that leave it alone; the shell around it ends it with this process.
 fn router() -> Option<&'static Crossbar> {
@@ -433,7 +430,7 @@ fn an_agent_joins_over_tls() {
     // A process of its own, because trust comes from the environment.
     let child = |trusted: &str, seconds: &str| {
         let mut child = Command::new(std::env::current_exe().unwrap());
-        child.args(["--exact", "tls_child", "--nocapture"]).env(TLS_URL, &url).env(TLS_SECONDS, seconds);
+        child.args(["--exact", "framework::tls_child", "--nocapture"]).env(TLS_URL, &url).env(TLS_SECONDS, seconds);
         child.env("SSL_CERT_FILE", trusted);
         child.env_remove("SSL_CERT_DIR").stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
     };
