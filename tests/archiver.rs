@@ -10,6 +10,10 @@ mod tables;
 mod authorized;
 #[path = "archiver/bootstrap.rs"]
 mod bootstrap;
+#[path = "archiver/catalog.rs"]
+mod catalog;
+#[path = "archiver/check.rs"]
+mod check;
 #[path = "archiver/killed.rs"]
 mod killed;
 #[path = "archiver/load.rs"]

@@ -1,17 +1,15 @@
 //! `check` as its users see it: the real program against a private MariaDB and a private sshd.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod support;
-
+use crate::support;
+use crate::support::mariadb::MariaDb;
+use crate::support::sshd::{Sshd, keygen};
+use crate::support::{find, require};
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
-use support::mariadb::MariaDb;
-use support::sshd::{Sshd, keygen};
-use support::{find, require};
 use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pysmurf-archiver");

@@ -1,7 +1,4 @@
 //! The catalog on real databases: one suite for both kinds, and what is special to each.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod support;
 
 #[path = "catalog/conformance.rs"]
 mod conformance;

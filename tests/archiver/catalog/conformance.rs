@@ -12,7 +12,7 @@ macro_rules! on_both {
         mod on_mysql {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $check() {
-                if let Some(fixture) = crate::mysql::Table::new(concat!("both_", stringify!($check))) {
+                if let Some(fixture) = super::super::mysql::Table::new(concat!("both_", stringify!($check))) {
                     super::$check(&fixture).await;
                 }
             })*
@@ -20,7 +20,7 @@ macro_rules! on_both {
         mod on_sqlite {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $check() {
-                super::$check(&crate::sqlite::Table::new()).await;
+                super::$check(&super::super::sqlite::Table::new()).await;
             })*
         }
     };
