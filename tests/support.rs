@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 // The paths are said because cargo also takes this file for a test of its own, with no test in it.
 #[path = "support/archiver.rs"]
 pub mod archiver;
+#[path = "support/both.rs"]
+pub mod both;
 #[path = "support/crossbar.rs"]
 pub mod crossbar;
 #[path = "support/cutter.rs"]

@@ -2,9 +2,10 @@
 //! same and leave the same.
 
 use crate::support;
+use crate::support::both::{Outcome, STOCK};
 use crate::support::daemon::Daemon;
 use crate::support::stock::{Bench, OURS};
-use crate::support::tree::{self, THEN, Tree};
+use crate::support::tree::{self, THEN};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -49,7 +50,7 @@ fn same(modules: &str, before: &dyn Fn(&Path), commands: &[&str]) {
     }
     let bench = Bench::start();
     for command in commands {
-        let ends = ["rsync", OURS].map(|program| {
+        let [stock, ours] = [STOCK, OURS].map(|program| {
             let work = bench.fresh("work");
             prepare(work.path());
             before(work.path());
@@ -65,15 +66,10 @@ fn same(modules: &str, before: &dyn Fn(&Path), commands: &[&str]) {
                 line.as_bytes().get(11) == Some(&b' ') || line.contains("delet") || line.starts_with(['-', 'd', 'l'])
             });
             shown.sort();
-            let trees = ["mod", "got"].map(|name| Tree::of(&work.path().join(name), 0));
-            (run, errors, shown, trees, daemon.said())
+            (Outcome::new(run, [errors, shown].concat(), work.path(), &["mod", "got"], 0), daemon.said())
         });
-        let [stock, ours] = &ends;
-        let context = format!("{command}\n{}\n{}\n{}\n{}", stock.0.stderr, stock.4, ours.0.stderr, ours.4);
-        assert_eq!((stock.0.code, &stock.1, &stock.2), (ours.0.code, &ours.1, &ours.2), "{context}");
-        for (left, right) in stock.3.iter().zip(&ours.3) {
-            assert_eq!(left.difference(right), "", "stock | ours: {context}");
-        }
+        let text = stock.0.difference(&ours.0);
+        assert!(text.is_empty(), "{command}\n{text}  stock logged {}\n  ours logged {}", stock.1, ours.1);
     }
 }
 

@@ -2,13 +2,12 @@
 
 use crate::support;
 use crate::support::daemon::Daemon;
-use crate::support::stock::{Bench, OURS, Run};
+use crate::support::stock::{Bench, OURS, Run, client, ended};
 use crate::support::tree::{self, THEN};
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 /// Small buffers of sockets, so that whoever is not heard must soon wait.
 const MODULES: &str = "use chroot = no\nuid = root\ngid = root\nsocket options = SO_RCVBUF=4096\n\
@@ -44,11 +43,7 @@ const TOLD: &[(&str, &str)] = &[
 ];
 
 fn ours(work: &Path, words: &[String]) -> Run {
-    let mut command = Command::new("timeout");
-    command.args(["-k", "5", "120", OURS, "rsync"]).args(words).current_dir(work).stdin(Stdio::null());
-    let output = command.env("RSYNC_PASSWORD", "wrong").env_remove("RSYNC_RSH").output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    Run { code: output.status.code().unwrap_or(-1), stdout: output.stdout, stderr }
+    ended(client(OURS).args(words).current_dir(work).env("RSYNC_PASSWORD", "wrong"))
 }
 
 /// Many names, which make a list longer than a pipe holds, and a file that is longer still.

@@ -2,15 +2,15 @@
 //! same trees, exit code and words whether stock or we are at the far end.
 
 use crate::support;
-use crate::support::stock::{Bench, OURS, Run, difference};
+use crate::support::both::{Both, STOCK, all_agree};
+use crate::support::stock::{Bench, OURS, Run};
 use crate::support::tree::{self, THEN, Tree, put};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, UTIME_OMIT, XattrFlags};
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 /// Tags of the parts of an ACL.
@@ -158,85 +158,45 @@ fn set_atime(path: &Path, seconds: i64) {
     rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
 }
 
-/// Extended attributes by name, of everything beneath a folder.
-type Xattrs = BTreeMap<PathBuf, BTreeMap<String, Vec<u8>>>;
-
-fn xattrs(root: &Path) -> Xattrs {
-    let mut found = Xattrs::new();
-    let mut waiting = vec![PathBuf::from(".")];
-    while let Some(name) = waiting.pop() {
-        let path = root.join(&name);
-        let Ok(meta) = fs::symlink_metadata(&path) else { continue };
-        if meta.is_dir() {
-            waiting.extend(fs::read_dir(&path).unwrap().map(|entry| name.join(entry.unwrap().file_name())));
-        }
+/// Extended attributes of everything beneath a folder.
+fn xattrs(root: &Path) -> Vec<String> {
+    let mut lines = Vec::new();
+    for name in Tree::of(root, 0).0.into_keys() {
+        let path = root.join(OsStr::from_bytes(&name));
         let mut names = vec![0; 10_000];
         let len = rustix::fs::llistxattr(&path, &mut names[..]).unwrap();
-        let names = names[..len].split(|&byte| byte == 0).filter(|name| !name.is_empty());
-        let value = |name: &[u8]| {
+        for attribute in names[..len].split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
             let mut value = vec![0; 70_000];
-            let len = rustix::fs::lgetxattr(&path, OsStr::from_bytes(name), &mut value[..]).unwrap();
-            value.truncate(len);
-            (String::from_utf8_lossy(name).into_owned(), value)
-        };
-        found.insert(name, names.map(value).collect());
+            let len = rustix::fs::lgetxattr(&path, OsStr::from_bytes(attribute), &mut value[..]).unwrap();
+            let (name, attribute) = (name.escape_ascii(), attribute.escape_ascii());
+            lines.push(format!("{name}: {attribute} = {}", value[..len].escape_ascii()));
+        }
     }
-    found
+    lines.sort();
+    lines
 }
 
 /// Access times that were set long ago, of everything but directories.
-fn atimes(root: &Path) -> BTreeMap<PathBuf, i64> {
+fn atimes(root: &Path) -> Vec<String> {
     let entries = fs::read_dir(root).into_iter().flatten().map(|entry| entry.unwrap());
     let old = entries.filter_map(|entry| {
         let meta = entry.metadata().unwrap();
         let counts = !meta.is_dir() && meta.atime() < THEN.0 + 100_000;
-        counts.then(|| (PathBuf::from(entry.file_name()), meta.atime()))
+        counts.then(|| format!("{}: accessed at {}", entry.file_name().display(), meta.atime()))
     });
-    old.collect()
+    let mut lines: Vec<_> = old.collect();
+    lines.sort();
+    lines
 }
 
-/// Runs `command` with stock and with us at the far end, each on copies of their own; says what differs. `before` stands
-/// before the server's program.
-fn play(bench: &Bench, prepare: &(dyn Fn(&Path) + Sync), before: &str, command: &[String]) -> (String, Run) {
-    let since = tree::now() - 1;
-    let mut ends = Vec::new();
-    let mut further = Vec::new();
-    for (name, server) in [("stock", "rsync"), ("ours", OURS)] {
-        let work = bench.fresh(name);
-        let work = work.path();
-        prepare(work);
-        let run = bench.rsync(&format!("{before}{server}"), work, command);
-        let dst = work.join("dst");
-        ends.push((run, Tree::of(&work.join("src"), since), Tree::of(&dst, since)));
-        let words = |run: &Run| {
-            let lines = run.stderr.lines().map(|line| line.replace(work.to_str().unwrap(), "WORK").replace("/./", "/"));
-            let mut lines: Vec<_> =
-                lines.filter(|line| !line.contains(" at main.c(") && !line.contains("rsync error:")).collect();
-            lines.sort();
-            lines
-        };
-        further.push((xattrs(&dst), atimes(&dst), words(&ends.last().unwrap().0)));
-    }
-    let mut text = difference(&ends[0], &ends[1]);
-    let (stock, ours) = (&further[0], &further[1]);
-    for (name, left) in &stock.0 {
-        let right = ours.0.get(name);
-        if right.is_some_and(|right| right != left) {
-            let other = |one: &BTreeMap<String, Vec<u8>>, other: &BTreeMap<String, Vec<u8>>| -> String {
-                let only = one.iter().filter(|(name, value)| other.get(*name) != Some(value));
-                only.map(|(name, value)| format!(" {name}={:.300}", value.escape_ascii().to_string())).collect()
-            };
-            let right = right.cloned().unwrap_or_default();
-            text += &format!("  {}:{}\n   | {}\n", name.display(), other(left, &right), other(&right, left));
-        }
-    }
-    if stock.1 != ours.1 {
-        text += &format!("  access times {:?}\n   | {:?}\n", stock.1, ours.1);
-    }
-    if stock.2 != ours.2 {
-        text += &format!("  stock complains {:#?}\n  ours complains {:#?}\n", stock.2, ours.2);
-    }
-    (text, ends.swap_remove(1).0)
+/// What must be the same besides trees: lines about items and totals, complaints, attributes and access times.
+fn look(run: &Run, work: &Path) -> Vec<String> {
+    let complaints = run.stderr.lines().map(|line| line.replace(work.to_str().unwrap(), "WORK").replace("/./", "/"));
+    let mut complaints: Vec<_> =
+        complaints.filter(|line| !line.contains(" at main.c(") && !line.contains("rsync error:")).collect();
+    complaints.sort();
+    let dst = work.join("dst");
+    [run.lines(), complaints, xattrs(&dst), atimes(&dst)].concat()
 }
 
 fn ready() -> bool {
@@ -253,34 +213,22 @@ fn table(options: &[&str], versions: &[u8], pushes: &[bool], prepare: &(dyn Fn(&
         return;
     }
     let bench = Bench::start();
+    let both = Both { look: &look, ..Both::new(&bench, prepare) };
     let mut cases = Vec::new();
     for options in options {
         for version in versions {
             cases.extend(pushes.iter().map(|&push| (*options, *version, push)));
         }
     }
-    let run = |&(options, version, push): &(&str, u8, bool)| {
+    all_agree(&cases, |&(options, version, push)| {
         // The newest version lists in segments, the others in one piece.
         let lists = if version == 32 { "--i-r" } else { "--no-i-r" };
-        let mut command = vec![format!("--protocol={version}"), "-i".into(), lists.into()];
-        command.extend(options.split(' ').map(str::to_owned));
-        command.extend(if push { ["src/", "host:dst/"] } else { ["host:src/", "dst/"] }.map(String::from));
-        let (text, _) = play(&bench, prepare, "", &command);
-        let way = if push { "push" } else { "pull" };
-        if text.is_empty() { text } else { format!("{way} {version} {options}\n{text}") }
-    };
-    // A session mostly waits, so that several at once cost little.
-    let failures = std::thread::scope(|scope| {
-        let shares: Vec<_> = cases
-            .chunks(cases.len().div_ceil(4).max(1))
-            .map(|cases| scope.spawn(|| cases.iter().map(&run).collect::<String>()))
-            .collect();
-        shares.into_iter().map(|share| share.join().unwrap()).collect::<String>()
+        let operands = if push { "src/ host:dst/" } else { "host:src/ dst/" };
+        both.difference((STOCK, OURS), &format!("--protocol={version} -i {lists} {options} {operands}"))
     });
-    assert!(failures.is_empty(), "{failures}");
 }
 
-fn both(work: &Path) {
+fn old(work: &Path) {
     build(&work.join("src"));
     build_old(&work.join("dst"));
 }
@@ -292,7 +240,7 @@ fn empty(work: &Path) {
 
 #[test]
 fn attributes_over_older_ones() {
-    table(&["-aAX", "-aXXU"], &[30, 31, 32], &[true, false], &both);
+    table(&["-aAX", "-aXXU"], &[30, 31, 32], &[true, false], &old);
     let options = [
         "-aA",
         "-aX",
@@ -306,7 +254,7 @@ fn attributes_over_older_ones() {
         "-rtU",
         "-aAXI",
     ];
-    table(&options, &[32], &[true, false], &both);
+    table(&options, &[32], &[true, false], &old);
 }
 
 #[test]
@@ -322,7 +270,7 @@ fn fake_super_at_the_far_end() {
         &["-aA -M--fake-super", "-aX -M--fake-super", "-aU -M--fake-super", "-aXni -M--fake-super"],
         &[30, 32],
         &[true],
-        &both,
+        &old,
     );
     let short = |work: &Path| {
         empty(work);
@@ -358,15 +306,8 @@ fn powerless(prepare: &(dyn Fn(&Path) + Sync), commands: &[&str]) {
     let bench = Bench::start();
     fs::set_permissions(bench.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let before = "setpriv --reuid=65534 --regid=65534 --groups=65534,1001 ";
-    let mut failures = String::new();
-    for command in commands {
-        let words: Vec<_> = command.split(' ').map(str::to_owned).collect();
-        let (text, _) = play(&bench, prepare, before, &words);
-        if !text.is_empty() {
-            failures += &format!("{command}\n{text}");
-        }
-    }
-    assert!(failures.is_empty(), "{failures}");
+    let both = Both { before, look: &look, ..Both::new(&bench, prepare) };
+    all_agree(commands, |command| both.difference((STOCK, OURS), command));
 }
 
 #[test]

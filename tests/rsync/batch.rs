@@ -1,36 +1,17 @@
 //! Batch files: ours and stock's are one another's.
 
 use crate::support;
-use crate::support::stock::{Bench, OURS, Run};
+use crate::support::both::STOCK;
+use crate::support::stock::{Bench, OURS, Run, client, ended};
 use crate::support::tree::{self, THEN, Tree};
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-/// One of the two programs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Which {
-    Stock,
-    Ours,
-}
-use Which::{Ours, Stock};
-
-fn run_in(work: &Path, which: Which, words: &[String], stdin: Stdio) -> Run {
-    let program: &[&str] = if which == Stock { &["rsync"] } else { &[OURS, "rsync"] };
-    let mut command = Command::new("timeout");
-    command.args(["-k", "5", "120"]).args(program).args(words).current_dir(work).stdin(stdin);
-    let output = command.env_remove("RSYNC_RSH").output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    let code = output.status.code().unwrap_or(-1);
-    assert!(code != 124 && code != 137, "{which:?} {words:?} does not end: {stderr}");
-    assert!(!stderr.contains("panicked"), "{which:?} {words:?}: {stderr}");
-    Run { code, stdout: output.stdout, stderr }
-}
-
-fn run(work: &Path, which: Which, line: &str) -> Run {
+fn run(work: &Path, which: &str, line: &str) -> Run {
     let words: Vec<_> = line.split(' ').map(|word| word.replace("WORK", work.to_str().unwrap())).collect();
-    run_in(work, which, &words, Stdio::null())
+    ended(client(which).args(words).current_dir(work))
 }
 
 /// A tree as it was, `old`, and as it is, `src`.
@@ -87,16 +68,12 @@ fn exchanged(options: &str) {
     let work = bench.fresh("batch");
     let work = work.path();
     prepare(work);
-    let remote = |server: Which| {
-        let server = if server == Stock { "rsync".to_owned() } else { format!("{OURS} rsync") };
-        bench.script("server", &format!("exec {server} \"$@\"\n"));
-        format!("-e {} --rsync-path={}", bench.shell().display(), bench.path().join("server").display())
-    };
+    let remote = |server: &str| format!("-e {} --rsync-path={server}", bench.shell().display());
     let mut roads = vec![];
-    for writer in [Stock, Ours] {
-        roads.push((writer, Ours, "", "src/ copy/"));
-        for server in [Stock, Ours] {
-            if (writer, server) != (Stock, Stock) {
+    for writer in [STOCK, OURS] {
+        roads.push((writer, OURS, "", "src/ copy/"));
+        for server in [STOCK, OURS] {
+            if (writer, server) != (STOCK, STOCK) {
                 roads.push((writer, server, "by", "src/ host:WORK/copy/"));
                 roads.push((writer, server, "by", "host:WORK/src/ copy/"));
             }
@@ -116,7 +93,7 @@ fn exchanged(options: &str) {
             assert!(lines.is_empty() || !deletes && lines.contains("gone"), "{what}:\n{lines}");
             let mode = |name: &str| fs::metadata(work.join(name)).unwrap().permissions().mode() & 0o777;
             assert_eq!((mode("batch"), mode("batch.sh")), (0o600, 0o700));
-            for reader in [Stock, Ours] {
+            for reader in [STOCK, OURS] {
                 old(work, "there");
                 let line = format!("{options} -i --read-batch=batch there/");
                 let read = run(work, reader, &line);
@@ -160,10 +137,10 @@ fn a_script_plays_its_batch() {
     let work = bench.fresh("batch");
     let work = work.path();
     prepare(work);
-    for (writer, name) in [(Stock, "it's"), (Ours, "it's too")] {
+    for (writer, name) in [(STOCK, "it's"), (OURS, "it's too")] {
         old(work, "copy");
         let words = ["-aH", "--delete", "--exclude=gone", &format!("--write-batch={name}"), "src/", "copy/"];
-        let written = run_in(work, writer, &words.map(str::to_owned), Stdio::null());
+        let written = ended(client(writer).args(words).current_dir(work));
         assert_eq!((written.code, written.stderr.as_str()), (0, ""));
         for there in ["copy", "elsewhere"] {
             old(work, there);
@@ -188,10 +165,10 @@ fn other_trees_than_the_batch_was_made_for() {
     let work = work.path();
     prepare(work);
     old(work, "copy");
-    assert_eq!(run(work, Stock, "-aH --no-i-r --write-batch=list src/ copy/").code, 0);
+    assert_eq!(run(work, STOCK, "-aH --no-i-r --write-batch=list src/ copy/").code, 0);
     old(work, "copy");
-    assert_eq!(run(work, Stock, "-aH --write-batch=segments src/ copy/").code, 0);
-    let play = |which: Which, line: &str, change: &dyn Fn(&Path)| {
+    assert_eq!(run(work, STOCK, "-aH --write-batch=segments src/ copy/").code, 0);
+    let play = |which: &str, line: &str, change: &dyn Fn(&Path)| {
         old(work, "there");
         change(&work.join("there"));
         let run = run(work, which, line);
@@ -212,7 +189,7 @@ fn other_trees_than_the_batch_was_made_for() {
         ("-avvH --read-batch=segments there/", &|_: &Path| ()),
         ("-aH --existing --read-batch=segments there/", &|_: &Path| ()),
     ] {
-        let (stock, ours) = (play(Stock, line, change), play(Ours, line, change));
+        let (stock, ours) = (play(STOCK, line, change), play(OURS, line, change));
         assert_eq!(stock.0, ours.0, "{line}");
         let lines = stock.1.difference(&ours.1);
         assert!(lines.is_empty(), "{line}\n{lines}");
@@ -223,7 +200,7 @@ fn other_trees_than_the_batch_was_made_for() {
         fs::remove_file(there.join("one")).unwrap();
     };
     for batch in ["list", "segments"] {
-        let ((code, _, said), there) = play(Ours, &format!("-aH --read-batch={batch} there/"), &changed);
+        let ((code, _, said), there) = play(OURS, &format!("-aH --read-batch={batch} there/"), &changed);
         assert_eq!(code, 23, "{said}");
         assert!(said.contains("WARNING: d/big failed verification -- update discarded (may try again)."), "{said}");
         let lines = tree_of(&work.join("src")).difference(&there);
@@ -231,9 +208,9 @@ fn other_trees_than_the_batch_was_made_for() {
         assert!(!lines.lines().any(|line| wrong(&line)), "{lines}");
     }
     old(work, "copy");
-    assert_eq!(run(work, Ours, "-aH --write-batch=nothing old/ copy/").code, 0);
+    assert_eq!(run(work, OURS, "-aH --write-batch=nothing old/ copy/").code, 0);
     let untouched = |there: &Path| tree::put(there, "d/gone", b"another", 0o644, THEN);
-    let ((code, _, said), _) = play(Ours, "-aH --read-batch=nothing there/", &untouched);
+    let ((code, _, said), _) = play(OURS, "-aH --read-batch=nothing there/", &untouched);
     assert_eq!((code, said.lines().next().unwrap()), (23, "(No batched update for \"d/gone\")"));
 }
 
@@ -244,7 +221,7 @@ fn batches_that_cannot_be_used_are_refused_as_stock_refuses_them() {
     let work = work.path();
     prepare(work);
     old(work, "copy");
-    assert_eq!(run(work, Stock, "-a --write-batch=b src/ copy/").code, 0);
+    assert_eq!(run(work, STOCK, "-a --write-batch=b src/ copy/").code, 0);
     let bytes = fs::read(work.join("b")).unwrap();
     fs::write(work.join("short"), &bytes[..13]).unwrap();
     fs::write(work.join("new"), [&bytes[..4], &[33], &bytes[5..]].concat()).unwrap();
@@ -264,7 +241,7 @@ fn batches_that_cannot_be_used_are_refused_as_stock_refuses_them() {
         "-a --write-batch=nonex/b src/ copy/",
         "-an --write-batch=unwritten src/ copy/",
     ] {
-        let [stock, ours] = [Stock, Ours].map(|which| {
+        let [stock, ours] = [STOCK, OURS].map(|which| {
             let (code, out, err) = words_of(&run(work, which, line));
             (code, out, err.lines().filter(|line| !line.starts_with("rsync error")).collect::<Vec<_>>().join("\n"))
         });
@@ -273,12 +250,12 @@ fn batches_that_cannot_be_used_are_refused_as_stock_refuses_them() {
     assert!(!work.join("unwritten").exists());
     old(work, "there");
     let stdin = File::open(work.join("b")).unwrap();
-    let words = ["-a", "--read-batch=-", "there/"].map(str::to_owned);
-    assert_eq!(run_in(work, Ours, &words, stdin.into()).code, 0);
+    let read = ended(client(OURS).args(["-a", "--read-batch=-", "there/"]).current_dir(work).stdin(stdin));
+    assert_eq!(read.code, 0, "{}", read.stderr);
     let lines = tree_of(&work.join("src")).difference(&tree_of(&work.join("there")));
     assert!(lines.lines().all(|line| line.contains("d/gone") || line.contains("e/")), "{lines}");
     for option in ["--checksum-choice=xxh128", "--compress-choice=zstd"] {
-        let refused = run(work, Ours, &format!("-az {option} --write-batch=c src/ copy/"));
+        let refused = run(work, OURS, &format!("-az {option} --write-batch=c src/ copy/"));
         assert!(refused.code == 4 && refused.stderr.contains(option), "{}", refused.stderr);
     }
 }
@@ -294,7 +271,7 @@ fn spoiled_batches_end_in_an_error_or_a_copy() {
     let outside = tree_of(&work.join("old"));
     for options in ["-aH", "-azH --no-i-r"] {
         old(work, "copy");
-        assert_eq!(run(work, Ours, &format!("{options} --write-batch=b src/ copy/")).code, 0);
+        assert_eq!(run(work, OURS, &format!("{options} --write-batch=b src/ copy/")).code, 0);
         let bytes = fs::read(work.join("b")).unwrap();
         let step = bytes.len() / 25;
         for (number, at) in (0..bytes.len()).step_by(step.max(1)).enumerate() {
@@ -306,7 +283,7 @@ fn spoiled_batches_end_in_an_error_or_a_copy() {
             };
             fs::write(work.join("spoiled"), spoiled).unwrap();
             old(work, "there");
-            let run = run(work, Ours, &format!("{options} --read-batch=spoiled there/"));
+            let run = run(work, OURS, &format!("{options} --read-batch=spoiled there/"));
             assert!((0..=30).contains(&run.code), "{at}: {} {}", run.code, run.stderr);
         }
     }

@@ -28,8 +28,9 @@ mod scripts;
 mod verbosity;
 
 use crate::support;
+use crate::support::both::{Both, STOCK, all_agree, words};
 use crate::support::sshd::Sshd;
-use crate::support::stock::{Bench, OURS, Run};
+use crate::support::stock::{Bench, OURS, Run, client, ended};
 use crate::support::tree::{self, THEN, Tree};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -165,68 +166,33 @@ fn prepare(work: &Path) {
     tree::set_mtime(&work.join("old/d"), THEN.0 + 99, 0);
 }
 
-fn run(program: &[&str], work: &Path, words: &[String]) -> Run {
-    let mut command = Command::new("timeout");
-    command.args(["-k", "5", "120"]).args(program).args(words).current_dir(work).stdin(Stdio::null());
-    command.env("TZ", "UTC").env_remove("RSYNC_RSH");
-    let output = command.output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    let code = output.status.code().unwrap_or(-1);
-    assert!(code != 124 && code != 137, "{program:?} {words:?} does not end: {stderr}");
-    Run { code, stdout: output.stdout, stderr }
+fn run(program: &str, work: &Path, words: &[String]) -> Run {
+    ended(client(program).args(words).current_dir(work))
 }
 
-/// Plays a line with stock and with us; what differs.
-fn difference(bench: &Bench, line: &str) -> String {
-    let since = tree::now() - 1;
-    let mut ends = Vec::new();
-    for program in [&["rsync"][..], &[OURS, "rsync"]] {
-        let work = bench.fresh("work");
-        let work = work.path();
-        prepare(work);
-        let mut words: Vec<_> = line.split(' ').map(|word| word.replace("WORK", work.to_str().unwrap())).collect();
-        words.splice(0..0, ["-e".to_owned(), bench.shell().to_str().unwrap().to_owned()]);
-        let run = run(program, work, &words);
-        ends.push((
-            run.code,
-            comparable(&run.stdout, work),
-            comparable(run.stderr.as_bytes(), work),
-            Tree::of(work, since),
-        ));
-    }
-    let (stock, ours) = (&ends[0], &ends[1]);
-    let mut text = String::new();
-    if (stock.0, &stock.1, &stock.2) != (ours.0, &ours.1, &ours.2) {
-        text += &format!("stock {}\n{}\n{}\nours {}\n{}\n{}\n", stock.0, stock.1, stock.2, ours.0, ours.1, ours.2);
-    }
-    text += &stock.3.difference(&ours.3);
-    if text.is_empty() { text } else { format!("== {line}\n{text}") }
+/// All that was said and can agree.
+fn said(run: &Run, work: &Path) -> Vec<String> {
+    vec![comparable(&run.stdout, work), comparable(run.stderr.as_bytes(), work)]
 }
 
-fn all_agree(lines: &'static [&'static str]) {
+/// Each line reads alike with stock's client and with ours, and leaves the same.
+fn all_read_alike(lines: &[&str]) {
     if !support::require("rsync") {
         return;
     }
     let bench = Bench::start();
-    let failures: String = std::thread::scope(|scope| {
-        let share = |lines: &'static [&'static str]| {
-            let bench = &bench;
-            scope.spawn(move || lines.iter().map(|line| difference(bench, line)).collect::<String>())
-        };
-        let running: Vec<_> = lines.chunks(12).map(share).collect();
-        running.into_iter().map(|share| share.join().unwrap()).collect()
-    });
-    assert!(failures.is_empty(), "{failures}");
+    let both = Both { folders: &["."], look: &said, ..Both::new(&bench, &prepare) };
+    all_agree(lines, |line| both.difference((OURS, STOCK), line));
 }
 
 #[test]
 fn local_copies_read_like_stock() {
-    all_agree(LOCAL);
+    all_read_alike(LOCAL);
 }
 
 #[test]
 fn copies_by_a_remote_shell_read_like_stock() {
-    all_agree(REMOTE);
+    all_read_alike(REMOTE);
 }
 
 /// Stock tells of a far shell that finds no rsync by its own code or by the shell's, whichever it hears of first.
@@ -238,7 +204,7 @@ fn a_far_end_without_rsync_is_told_by_its_code() {
     prepare(work);
     let words =
         ["-av", "-e", bench.shell().to_str().unwrap(), "--rsync-path=nosuchrsync", "host:x", "y"].map(str::to_owned);
-    let run = run(&[OURS, "rsync"], work, &words);
+    let run = run(OURS, work, &words);
     assert_eq!(run.code, 127, "{}", run.stderr);
     assert!(run.stderr.contains("nosuchrsync: not found\n"), "{}", run.stderr);
     assert!(run.stderr.contains("rsync error: remote command not found (code 127)"), "{}", run.stderr);
@@ -266,7 +232,7 @@ fn a_link_named_rsync_is_both_ends() {
             format!("{there}{}/src/", work.display()),
             format!("{here}{}/to {flags}{pull}/", work.display()),
         ];
-        let run = run(&[link.to_str().unwrap()], work, &words);
+        let run = run(link.to_str().unwrap(), work, &words);
         assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{words:?}");
         let copy = Tree::of(&work.join(format!("to {flags}{pull}")), i64::MAX);
         let lines = Tree::of(&work.join("src"), i64::MAX).difference(&copy);
@@ -360,7 +326,7 @@ fn progress_is_drawn_over_itself() {
     prepare(work);
     let words = |words: &[&str]| {
         let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
-        String::from_utf8(run(&[OURS, "rsync"], work, &words).stdout).unwrap()
+        String::from_utf8(run(OURS, work, &words).stdout).unwrap()
     };
     let out = words(&["-P", "src/big", "src/one", "dst/"]);
     let last: Vec<_> = out.lines().filter_map(|line| line.rsplit('\r').next()).collect();
@@ -384,7 +350,7 @@ fn what_is_not_served_is_refused_by_name() {
     let (_, told) = help.split_once("refused by name with exit code 1: ").unwrap();
     for (option, name) in [("--protocol=26", "--protocol"), ("--crtimes", "-N")] {
         let words = ["-a", option, "src/", "new-dst/"].map(str::to_owned);
-        let run = run(&[OURS, "rsync"], work, &words);
+        let run = run(OURS, work, &words);
         assert!(matches!(run.code, 1 | 2) && run.stderr.contains(name), "{option}: {} {}", run.code, run.stderr);
         assert!(!work.join("new-dst").exists());
         assert!(
@@ -393,22 +359,6 @@ fn what_is_not_served_is_refused_by_name() {
         );
     }
     assert_eq!(told.matches("--").count(), 1, "{told}");
-}
-
-/// Runs both programs in a fresh folder, and gives what they said and left.
-fn both(bench: &Bench, line: &str, set_up: &dyn Fn(&Path)) -> Vec<(i32, String, String, Tree)> {
-    let mut ends = Vec::new();
-    for program in [&["rsync"][..], &[OURS, "rsync"]] {
-        let work = bench.fresh("work");
-        let work = work.path();
-        prepare(work);
-        set_up(work);
-        let words: Vec<_> = line.split(' ').map(|word| word.replace("WORK", work.to_str().unwrap())).collect();
-        let run = run(program, work, &words);
-        let text = |bytes: &[u8]| comparable(bytes, work);
-        ends.push((run.code, text(&run.stdout), text(run.stderr.as_bytes()), Tree::of(work, tree::now() - 100)));
-    }
-    ends
 }
 
 /// Another user reads and writes, with the rights of that user.
@@ -420,9 +370,12 @@ fn another_user_copies() {
     let bench = Bench::start();
     fs::set_permissions(bench.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let open = |work: &Path| {
+        prepare(work);
         fs::create_dir(work.join("dst")).unwrap();
         fs::set_permissions(work.join("dst"), fs::Permissions::from_mode(0o777)).unwrap();
     };
+    let first = |run: &Run, work: &Path| said(run, work)[1].lines().take(1).map(str::to_owned).collect();
+    let both = Both { folders: &["."], look: &first, ..Both::new(&bench, &open) };
     for line in [
         "-rlpt -O --copy-as=nobody --exclude=big src/d src/one dst/",
         "-rlpt -O --copy-as=nobody:0 --exclude=big src/d dst/",
@@ -432,12 +385,8 @@ fn another_user_copies() {
         "-a --insecure-links --confine-root=/tmp src/one dst/",
         "-a --confine-root=rel src/one dst/",
     ] {
-        let ends = both(&bench, line, &open);
-        let (stock, ours) = (&ends[0], &ends[1]);
-        assert_eq!(stock.0, ours.0, "{line}: {} | {}", stock.2, ours.2);
-        assert_eq!(stock.3.difference(&ours.3), "", "{line}");
-        let first = |end: &(i32, String, String, Tree)| end.2.lines().next().unwrap_or_default().to_owned();
-        assert_eq!(first(stock), first(ours), "{line}");
+        let text = both.difference((OURS, STOCK), line);
+        assert!(text.is_empty(), "{text}");
     }
 }
 
@@ -449,17 +398,20 @@ fn links_of_strangers_are_followed_on_demand() {
     }
     let bench = Bench::start();
     let plant = |work: &Path| {
+        prepare(work);
         fs::create_dir(work.join("there")).unwrap();
         symlink("there", work.join("way")).unwrap();
         std::os::unix::fs::lchown(work.join("way"), Some(65534), Some(65534)).unwrap();
     };
+    let both = Both::new(&bench, &plant);
     for (line, followed) in [
         ("-a src/one way/to/", false),
         ("-a --insecure-links src/one way/to/", true),
         ("-a --insecure-links --no-insecure-links src/one way/to/", false),
     ] {
-        for end in both(&bench, line, &plant) {
-            assert_eq!(end.0 == 0, followed, "{line}: {}", end.2);
+        for near in [STOCK, OURS] {
+            let run = both.run((near, STOCK), &words(line)).run;
+            assert_eq!(run.code == 0, followed, "{line}: {}", run.stderr);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The engine where only size, two ends of ours, or the file system bring it out: what is sent and written of large files.
 
 use crate::support;
-use crate::support::stock::{Bench, OURS, Run};
+use crate::support::both::{Ends, PAIRINGS, STOCK};
+use crate::support::stock::{Bench, OURS, Run, client, ended};
 use crate::support::tree::{THEN, noise, put, set_mtime};
 use protocol::checksum::{Checksum, FileHasher};
 use std::fs;
@@ -9,20 +10,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
-/// Runs one of ours, or stock, as the client of this program.
-fn copy(bench: &Bench, client: &[&str], server: &str, options: &str, source: &Path, dest: &Path) -> Run {
-    run(bench, client, server, options, &format!("{}/", source.display()), &format!("host:{}/", dest.display()))
+/// Pushes a folder with these programs, and gives the numbers of that.
+fn copy(bench: &Bench, ends: Ends, options: &str, source: &Path, dest: &Path) -> Run {
+    run(bench, ends, options, &format!("{}/", source.display()), &format!("host:{}/", dest.display()))
 }
 
-fn run(bench: &Bench, client: &[&str], server: &str, options: &str, from: &str, to: &str) -> Run {
-    let mut command = Command::new("timeout");
-    command.args(["-k", "5", "120"]).args(client).args(options.split_whitespace());
-    command.args(["--stats", "-e", bench.shell().to_str().unwrap(), "--rsync-path", server]);
-    command.args([from, to]);
-    let output = command.output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    let run = Run { code: output.status.code().unwrap_or(-1), stdout: output.stdout, stderr };
-    assert_eq!(run.code, 0, "{client:?} to {server} with {options}: {}", run.stderr);
+fn run(bench: &Bench, (near, far): Ends, options: &str, from: &str, to: &str) -> Run {
+    let mut command = client(near);
+    command.args(options.split_whitespace()).arg("--stats").arg("-e").arg(bench.shell());
+    let run = ended(command.args(["--rsync-path", far, from, to]));
+    assert_eq!(run.code, 0, "{near} to {far} with {options}: {}", run.stderr);
     run
 }
 
@@ -62,15 +59,13 @@ fn large_files_cost_what_stock_makes_of_them() {
             let source = work.path().join("src");
             put(&source, "file", &new, 0o644, THEN);
             let mut stats = Vec::new();
-            let pairs: [(&[&str], &str); 4] =
-                [(&["rsync"], "rsync"), (&[OURS, "rsync"], "rsync"), (&["rsync"], OURS), (&[OURS, "rsync"], OURS)];
-            for (at, (client, server)) in pairs.into_iter().enumerate() {
+            for (at, ends) in PAIRINGS.into_iter().chain([(STOCK, STOCK)]).enumerate() {
                 let dest = work.path().join(format!("dst{at}"));
                 put(&dest, "file", old, 0o644, (THEN.0 - 5, 0));
                 let (source, there) = (format!("{}/", source.display()), format!("{}/", dest.display()));
                 let run = match pull {
-                    false => run(&bench, client, server, options, &source, &format!("host:{there}")),
-                    true => run(&bench, client, server, options, &format!("host:{source}"), &there),
+                    false => run(&bench, ends, options, &source, &format!("host:{there}")),
+                    true => run(&bench, ends, options, &format!("host:{source}"), &there),
                 };
                 assert!(fs::read(dest.join("file")).unwrap() == new, "{name} with {options}, pair {at}");
                 assert_eq!(fs::metadata(dest.join("file")).unwrap().mtime(), THEN.0);
@@ -93,7 +88,7 @@ fn two_of_ours_can_agree_on_blake3() {
     old[150_000] ^= 1;
     put(&dest, "file", &old, 0o644, (THEN.0 - 5, 0));
     let options = "-rt --no-W --checksum-choice=blake3 --out-format=%C";
-    let run = copy(&bench, &[OURS, "rsync"], OURS, options, &source, &dest);
+    let run = copy(&bench, (OURS, OURS), options, &source, &dest);
     assert!(fs::read(dest.join("file")).unwrap() == new);
     let literal = run.stat("Literal data");
     assert!((1..2000).contains(&literal), "{literal} literal bytes");
@@ -105,7 +100,7 @@ fn two_of_ours_can_agree_on_blake3() {
     // By their bytes, with another time: nothing to send.
     set_mtime(&dest.join("file"), THEN.0 + 9, 0);
     let options = "-rtc --checksum-choice=blake3";
-    assert_eq!(copy(&bench, &[OURS, "rsync"], OURS, options, &source, &dest).stat("Literal data"), 0);
+    assert_eq!(copy(&bench, (OURS, OURS), options, &source, &dest).stat("Literal data"), 0);
     if support::require("rsync") {
         let args = ["-rt", "--checksum-choice=blake3", "src/", "host:dst/"];
         assert_ne!(bench.rsync("rsync", work.path(), &args).code, 0, "stock knows no BLAKE3");
@@ -165,7 +160,7 @@ fn a_changed_file_shares_the_blocks_of_the_old_one() {
     let before = fs::File::open(&name).unwrap();
     let inode = fs::metadata(&name).unwrap().ino();
     let used = mounted.used();
-    let run = copy(&bench, &[OURS, "rsync"], OURS, "-rt --no-W", &source, &dest);
+    let run = copy(&bench, (OURS, OURS), "-rt --no-W", &source, &dest);
     assert!(run.stat("Literal data") < 100_000);
     assert!(fs::read(&name).unwrap() == new);
     assert_ne!(fs::metadata(&name).unwrap().ino(), inode);

@@ -2,9 +2,9 @@
 //! exit code and words.
 
 use crate::support;
-use crate::support::stock::{Bench, OURS, Run, difference, rsync};
-use crate::support::tree::{self, THEN, Tree};
-use std::ffi::OsString;
+use crate::support::both::{Both, STOCK, all_agree, words};
+use crate::support::stock::{Bench, OURS, Run};
+use crate::support::tree::{self, THEN};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -103,37 +103,17 @@ fn times(root: &Path) {
     tree::set_mtime(root, THEN.0 - 3, 3);
 }
 
-/// One command, once with stock and once with us at the far end; gives what differs, and our run.
-fn play(bench: &Bench, prepare: &dyn Fn(&Path), command: &[String]) -> (String, Run) {
-    let since = tree::now() - 1;
-    let mut ends = Vec::new();
-    for (name, server) in [("stock", "rsync"), ("ours", OURS)] {
-        let work = bench.fresh(name);
-        let work = work.path();
-        prepare(work);
-        let shell = bench.shell();
-        let mut words: Vec<OsString> = vec!["-e".into(), shell.into(), format!("--rsync-path={server}").into()];
-        words.extend(command.iter().map(OsString::from));
-        let run = rsync(work, &words);
-        assert_eq!(fs::read(work.join("outside/safe")).ok(), fs::read(bench.path().join("outside/safe")).ok());
-        ends.push((run, Tree::of(&work.join("src"), since), Tree::of(&work.join("dst"), since)));
-    }
-    let mut text = difference(&ends[0], &ends[1]);
-    let said = |run: &Run| -> Vec<String> {
-        let out = String::from_utf8_lossy(&run.stdout).into_owned();
-        let heard = ["*deleting", "cannot delete", "could not make", "IO error", "Deletions stopped"];
-        let lines = out.lines().chain(run.stderr.lines()).map(str::to_owned);
-        lines.filter(|line| heard.iter().any(|start| line.starts_with(start))).collect()
-    };
-    let (left, right) = (said(&ends[0].0), said(&ends[1].0));
-    if left != right {
-        text += &format!("  stock told {left:#?}\n  ours told {right:#?}\n");
-    }
-    (text, ends.swap_remove(1).0)
+/// Lines of a run about items, totals, and what is or cannot be deleted.
+fn told(run: &Run) -> Vec<String> {
+    let out = String::from_utf8_lossy(&run.stdout);
+    let heard = ["*deleting", "cannot delete", "could not make", "IO error", "Deletions stopped"];
+    let deletions =
+        out.lines().chain(run.stderr.lines()).filter(|line| heard.iter().any(|start| line.starts_with(start)));
+    run.lines().into_iter().chain(deletions.map(str::to_owned)).collect()
 }
 
 /// Plays each case on copies of the two trees; nothing may differ.
-fn table(cases: &'static [&'static [&'static str]], ends: &[[&str; 2]]) {
+fn table(cases: &[&[&str]], ends: &[[&str; 2]]) {
     if !support::require("rsync") {
         return;
     }
@@ -158,28 +138,15 @@ fn table(cases: &'static [&'static [&'static str]], ends: &[[&str; 2]]) {
         fs::write(work.join("there"), "# comment\n/a/b/f\na//f\n../core\nd/\nmissing\nx/./foo/f\n").unwrap();
         fs::write(work.join("names"), "*.o\n; comment\n+ foobar\nfoo*\n").unwrap();
     };
-    let run = |case: &&'static [&'static str]| -> String {
-        let mut texts = String::new();
-        for [from, to] in ends {
-            let mut command: Vec<String> = ["-i", "--stats"].map(String::from).to_vec();
-            command.extend(case.iter().map(|word| (*word).to_owned()));
-            command.extend([(*from).to_owned(), (*to).to_owned()]);
-            let (text, _) = play(&bench, &prepare, &command);
-            if !text.is_empty() {
-                texts += &format!("{case:?} {from} {to}\n{text}");
-            }
-        }
-        texts
+    let look = |run: &Run, work: &Path| {
+        assert_eq!(fs::read(work.join("outside/safe")).unwrap(), b"safe");
+        told(run)
     };
-    // A session mostly waits, so that several at once cost little.
-    let failures = std::thread::scope(|scope| {
-        let run = &run;
-        let share =
-            |cases: &'static [&'static [&'static str]]| scope.spawn(move || cases.iter().map(run).collect::<String>());
-        let running: Vec<_> = cases.chunks(cases.len().div_ceil(4)).map(share).collect();
-        running.into_iter().map(|share| share.join().unwrap()).collect::<String>()
+    let both = Both { look: &look, ..Both::new(&bench, &prepare) };
+    let cases: Vec<_> = cases.iter().flat_map(|case| ends.iter().map(move |ends| (*case, ends))).collect();
+    all_agree(&cases, |(case, ends)| {
+        both.compare((STOCK, OURS), &[&["-i", "--stats"][..], case, &ends[..]].concat()).0
     });
-    assert!(failures.is_empty(), "{failures}");
 }
 
 const PULL: [&str; 2] = ["host:src/", "dst/"];
@@ -369,35 +336,22 @@ fn our_client_gives_and_takes_plain_names() {
         return;
     }
     let bench = Bench::start();
-    let names = "f\0a/b/f\0x/foo/\0missing\0";
-    let shell = bench.shell();
-    let run = |client: &[&str], server: &str, options: &[&str], ends: &[&str]| {
-        let work = bench.fresh("work");
-        source(&work.path().join("src"));
-        times(&work.path().join("src"));
-        fs::write(work.path().join("list"), names).unwrap();
-        fs::write(work.path().join("long"), "f\0x/foo/bar/f\0".repeat(8000) + "missing\0").unwrap();
-        let output = std::process::Command::new(client[0])
-            .args(&client[1..])
-            .args(["-a0", "--protocol=30", "-e"])
-            .arg(&shell)
-            .args([&format!("--rsync-path={server}")])
-            .args(options)
-            .args(ends)
-            .current_dir(work.path())
-            .output()
-            .unwrap();
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        (output.status.code(), stderr.contains("missing"), Tree::of(&work.path().join("dst"), 0))
+    let prepare = |work: &Path| {
+        source(&work.join("src"));
+        times(&work.join("src"));
+        fs::write(work.join("list"), "f\0a/b/f\0x/foo/\0missing\0").unwrap();
+        fs::write(work.join("long"), "f\0x/foo/bar/f\0".repeat(8000) + "missing\0").unwrap();
     };
-    for options in [&["--files-from=list"][..], &["--files-from=host:list", "-s"], &["--files-from=host:long", "-r"]] {
-        for ends in TO_BOTH {
-            let stock = run(&["rsync"], "rsync", options, &ends);
-            assert_eq!((stock.0, stock.1), (Some(23), true), "{options:?} {ends:?}");
-            for server in ["rsync", OURS] {
-                let ours = run(&[OURS, "rsync"], server, options, &ends);
-                assert_eq!((ours.0, ours.1), (stock.0, stock.1), "{options:?} {ends:?} {server}");
-                assert_eq!(stock.2.difference(&ours.2), "", "{options:?} {ends:?} {server}");
+    let look = |run: &Run, _: &Path| vec![run.stderr.contains("missing").to_string()];
+    let both = Both { folders: &["dst"], look: &look, since: 0, ..Both::new(&bench, &prepare) };
+    for options in ["--files-from=list", "--files-from=host:list -s", "--files-from=host:long -r"] {
+        for [from, to] in TO_BOTH {
+            let line = format!("-a0 --protocol=30 {options} {from} {to}");
+            let stock = both.run((STOCK, STOCK), &words(&line));
+            assert_eq!((stock.run.code, &stock.lines[..]), (23, &["true".to_owned()][..]), "{line}");
+            for server in [STOCK, OURS] {
+                let text = stock.difference(&both.run((OURS, server), &words(&line)));
+                assert!(text.is_empty(), "{line} {server}\n{text}");
             }
         }
     }

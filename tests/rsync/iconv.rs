@@ -1,22 +1,15 @@
 //! `--iconv`: the same command with stock rsync and with us at either end must leave the same names, exit code and words.
 
 use crate::support;
-use crate::support::stock::{Bench, OURS};
-use crate::support::tree::{self, THEN, Tree};
-use std::ffi::{OsStr, OsString};
+use crate::support::both::{Both, Outcome, PAIRINGS, STOCK, all_agree, words};
+use crate::support::stock::{Bench, OURS, Run};
+use crate::support::tree::{self, THEN};
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
-use std::process::{Command, Stdio};
-
-/// What a client's run came to.
-struct Ran {
-    code: Option<i32>,
-    /// What it said of names, in no order that matters.
-    said: Vec<String>,
-    src: Tree,
-    dst: Tree,
-}
+use std::process::Command;
+use std::sync::OnceLock;
 
 fn name(bytes: &[u8]) -> &OsStr {
     OsStr::from_bytes(bytes)
@@ -49,27 +42,10 @@ fn russian(root: &Path) {
     std::os::unix::fs::symlink("юг", root.join("ссылка")).unwrap();
 }
 
-fn run(bench: &Bench, prepare: &dyn Fn(&Path), client: &[&str], server: &str, words: &[OsString]) -> Ran {
-    let work = bench.fresh("work");
-    prepare(work.path());
-    for dir in ["src", "dst"] {
-        fs::create_dir_all(work.path().join(dir)).unwrap();
-        tree::set_mtime(&work.path().join(dir), THEN.0 - 9, 0);
-    }
-    let output = Command::new("timeout")
-        .args(["120", client[0]])
-        .args(&client[1..])
-        .arg("-e")
-        .arg(bench.shell())
-        .arg(format!("--rsync-path={server}"))
-        .args(words)
-        .env("LC_ALL", "C.UTF-8")
-        .current_dir(work.path())
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let out = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&out).replace(work.path().to_str().unwrap(), "WORK").replace("\\#134#", "\\#");
+/// What was said of names, in no order that matters.
+fn said(run: &Run, work: &Path) -> Vec<String> {
+    let out = [&run.stdout[..], run.stderr.as_bytes()].concat();
+    let text = String::from_utf8_lossy(&out).replace(work.to_str().unwrap(), "WORK").replace("\\#134#", "\\#");
     let kept = ["cannot convert", "*deleting", "IO error", "iconv_open", "link_stat", "created directory"];
     let mut said: Vec<_> = text
         .lines()
@@ -78,36 +54,34 @@ fn run(bench: &Bench, prepare: &dyn Fn(&Path), client: &[&str], server: &str, wo
         .map(|line| if line.contains("link_stat") { "link_stat".into() } else { line.to_owned() })
         .collect();
     said.sort();
-    Ran {
-        code: output.status.code(),
-        said,
-        src: Tree::of(&work.path().join("src"), 0),
-        dst: Tree::of(&work.path().join("dst"), 0),
-    }
+    said
 }
 
-/// Plays each command with stock at both ends, and with us at one or both.
-fn table(prepare: &(dyn Fn(&Path) + Sync), commands: &[&str]) -> Vec<Ran> {
+/// Runs `play` with what runs commands on folders that `prepare` has filled.
+fn with<T>(prepare: &(dyn Fn(&Path) + Sync), play: impl FnOnce(&Both) -> T) -> T {
     let bench = Bench::start();
-    let play = |command: &&str| {
-        let words: Vec<OsString> = command.split(' ').map(OsString::from).collect();
-        let stock = run(&bench, prepare, &["rsync"], "rsync", &words);
-        for (client, server) in [(&["rsync"][..], OURS), (&[OURS, "rsync"], "rsync"), (&[OURS, "rsync"], OURS)] {
-            let ours = run(&bench, prepare, client, server, &words);
-            let pair = format!("{command}, {} to {server}", client[0]);
-            assert_eq!((ours.code, &ours.said), (stock.code, &stock.said), "{pair}");
-            assert_eq!(stock.src.difference(&ours.src), "", "{pair}: source after stock | after ours");
-            assert_eq!(stock.dst.difference(&ours.dst), "", "{pair}: destination after stock | after ours");
+    let prepare = |work: &Path| {
+        prepare(work);
+        for dir in ["src", "dst"] {
+            fs::create_dir_all(work.join(dir)).unwrap();
+            tree::set_mtime(&work.join(dir), THEN.0 - 9, 0);
         }
-        stock
     };
-    std::thread::scope(|scope| {
-        let play = &play;
-        let shares: Vec<_> = commands
-            .chunks(commands.len().div_ceil(4))
-            .map(|share| scope.spawn(move || share.iter().map(play).collect::<Vec<_>>()))
-            .collect();
-        shares.into_iter().flat_map(|share| share.join().unwrap()).collect()
+    play(&Both { look: &said, since: 0, env: &[("LC_ALL", "C.UTF-8")], ..Both::new(&bench, &prepare) })
+}
+
+/// Plays each command with stock at both ends, and with us at one or both; gives what came of it with stock.
+fn table(prepare: &(dyn Fn(&Path) + Sync), commands: &[&str]) -> Vec<Outcome> {
+    with(prepare, |both| {
+        let stocks: Vec<_> = commands.iter().map(|command| (*command, OnceLock::new())).collect();
+        all_agree(&stocks, |(command, place)| {
+            let stock = both.run((STOCK, STOCK), &words(command));
+            let differences = PAIRINGS.map(|ends| stock.difference(&both.run(ends, &words(command))));
+            place.set(stock).unwrap();
+            let told = PAIRINGS.iter().zip(differences).filter(|(_, text)| !text.is_empty());
+            told.map(|(ends, text)| format!("{command}, {ends:?}\n{text}")).collect()
+        });
+        stocks.into_iter().map(|(_, stock)| stock.into_inner().unwrap()).collect()
     })
 }
 
@@ -139,9 +113,9 @@ fn names_arrive_in_the_other_set() {
             "-ai --iconv=bogus,utf8 src/ host:dst/",
         ],
     );
-    let names: Vec<_> = runs.iter().map(|run| run.code).collect();
-    assert_eq!(names[..11], [Some(0); 11]);
-    assert_eq!(names[11..], [Some(12), Some(4)]);
+    let names: Vec<_> = runs.iter().map(|stock| stock.run.code).collect();
+    assert_eq!(names[..11], [0; 11]);
+    assert_eq!(names[11..], [12, 4]);
 }
 
 #[test]
@@ -188,7 +162,7 @@ fn what_cannot_be_told_is_left_out() {
             "-ai --iconv=utf-8,utf-8 --no-i-r --delete src/ host:dst/",
         ],
     );
-    assert!(runs.iter().all(|run| run.code == Some(23) && run.said.iter().any(|line| line.contains("cannot convert"))));
+    assert!(runs.iter().all(|it| it.run.code == 23 && it.lines.iter().any(|line| line.contains("cannot convert"))));
 }
 
 /// Stock's receiver tells of its own names in words that depend on its terminal, and with segments it gives up.
@@ -205,26 +179,25 @@ fn what_the_receiver_cannot_tell_is_left_out() {
         put(&src, "€d/deep/in".as_bytes());
         std::os::unix::fs::symlink("€", src.join("to-euro")).unwrap();
     };
-    let bench = Bench::start();
-    let words = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
-    let push = words("-ai --no-i-r --iconv=utf-8,latin1 src/ host:dst/");
-    let stock = run(&bench, &prepare, &["rsync"], "rsync", &push);
-    assert_eq!(stock.code, Some(23));
-    for (client, server, options) in [
-        (&["rsync"][..], OURS, "-ai --no-i-r --iconv=utf-8,latin1 src/ host:dst/"),
-        (&["rsync"], OURS, "-ai --iconv=utf-8,latin1 src/ host:dst/"),
-        (&[OURS, "rsync"], OURS, "-ai --iconv=utf-8,latin1 src/ host:dst/"),
-        (&[OURS, "rsync"], "rsync", "-ai --iconv=latin1,utf-8 host:src/ dst/"),
-        (&[OURS, "rsync"], "rsync", "-ai --no-i-r --iconv=latin1,utf-8 host:src/ dst/"),
-        (&[OURS, "rsync"], OURS, "-ai --iconv=utf-8,latin1 src/ dst/"),
-    ] {
-        let ours = run(&bench, &prepare, client, server, &words(options));
-        assert_eq!(ours.code, Some(23), "{options} {:?}", ours.said);
-        assert_eq!(stock.dst.difference(&ours.dst), "", "{options} with {server}");
-        let told = |what: &str| ours.said.iter().filter(|line| line.contains(what)).count();
-        assert!(told("eceiver] cannot convert filename: ") >= 3, "{options} {:?}", ours.said);
-        assert_eq!(told("Receiver] cannot convert symlink data for: "), 1, "{options} {:?}", ours.said);
-    }
+    with(&prepare, |both| {
+        let stock = both.run((STOCK, STOCK), &words("-ai --no-i-r --iconv=utf-8,latin1 src/ host:dst/"));
+        assert_eq!(stock.run.code, 23);
+        for (ends, line) in [
+            ((STOCK, OURS), "-ai --no-i-r --iconv=utf-8,latin1 src/ host:dst/"),
+            ((STOCK, OURS), "-ai --iconv=utf-8,latin1 src/ host:dst/"),
+            ((OURS, OURS), "-ai --iconv=utf-8,latin1 src/ host:dst/"),
+            ((OURS, STOCK), "-ai --iconv=latin1,utf-8 host:src/ dst/"),
+            ((OURS, STOCK), "-ai --no-i-r --iconv=latin1,utf-8 host:src/ dst/"),
+            ((OURS, OURS), "-ai --iconv=utf-8,latin1 src/ dst/"),
+        ] {
+            let ours = both.run(ends, &words(line));
+            assert_eq!(ours.run.code, 23, "{line} {:?}", ours.lines);
+            assert_eq!(stock.trees[1].1.difference(&ours.trees[1].1), "", "{line} with {ends:?}");
+            let told = |what: &str| ours.lines.iter().filter(|line| line.contains(what)).count();
+            assert!(told("eceiver] cannot convert filename: ") >= 3, "{line} {:?}", ours.lines);
+            assert_eq!(told("Receiver] cannot convert symlink data for: "), 1, "{line} {:?}", ours.lines);
+        }
+    });
 }
 
 #[test]
@@ -250,7 +223,7 @@ fn lists_of_names_are_converted_with_secluded_arguments() {
             "-ai --iconv=latin1,utf-8 --files-from=:latin src host:dst/",
         ],
     );
-    assert!(runs.iter().all(|run| run.code == Some(23)));
+    assert!(runs.iter().all(|stock| stock.run.code == 23));
 }
 
 #[test]

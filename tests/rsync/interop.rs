@@ -4,10 +4,10 @@
 mod clients;
 
 use crate::support;
+use crate::support::both::{Both, STOCK, all_agree, words};
 use crate::support::sshd::Sshd;
-use crate::support::stock::{Bench, OURS, Run, difference, rsync};
+use crate::support::stock::{Bench, OURS};
 use crate::support::tree::{self, THEN, Tree};
-use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -86,51 +86,6 @@ const OLD: &[&str] = &[
     "-am",
 ];
 
-fn words(options: &str) -> Vec<String> {
-    options.split(' ').map(str::to_owned).collect()
-}
-
-/// A command to run twice, once with stock and once with us at the far end.
-struct Scene<'a> {
-    bench: &'a Bench,
-    /// Fills the folder to work in.
-    prepare: &'a (dyn Fn(&Path) + Sync),
-    /// The remote shell; see [`Bench::script`].
-    shell: &'a Path,
-    /// What stands before the server's program, such as `setpriv …`.
-    before: &'a str,
-}
-
-impl Scene<'_> {
-    /// Runs the command both times, each on its own copy of everything; gives what differs and our run. `WORK` in a word
-    /// stands for the folder.
-    fn play<A: AsRef<str>>(&self, command: &[A]) -> (String, Run) {
-        let since = tree::now() - 1;
-        let mut ends = Vec::new();
-        for (name, server) in [("stock", "rsync"), ("ours", OURS)] {
-            let work = self.bench.fresh(name);
-            let work = work.path();
-            (self.prepare)(work);
-            let shell = self.shell.to_str().unwrap();
-            let mut words: Vec<OsString> =
-                vec!["-e".into(), shell.into(), format!("--rsync-path={}{server}", self.before).into()];
-            let folder = work.to_str().unwrap();
-            words.extend(command.iter().map(|word| word.as_ref().replace("WORK", folder).into()));
-            let run = rsync(work, &words);
-            ends.push((run, Tree::of(&work.join("src"), since), Tree::of(&work.join("dst"), since)));
-        }
-        let text = difference(&ends[0], &ends[1]);
-        (text, ends.swap_remove(1).0)
-    }
-
-    /// The same, for words without spaces; nothing may differ.
-    fn same(&self, command: &str) -> Run {
-        let (text, run) = self.play(&words(command));
-        assert!(text.is_empty(), "{command}\n{text}");
-        run
-    }
-}
-
 fn matrix(version: u8, push: bool) {
     if !support::require("rsync") {
         return;
@@ -142,29 +97,21 @@ fn matrix(version: u8, push: bool) {
         tree::copy(&bench.path().join("src"), &work.join("src"));
         tree::copy(&bench.path().join("dst"), &work.join("dst"));
     };
-    let scene = Scene { bench: &bench, prepare: &prepare, shell: &bench.shell(), before: "" };
+    let both = Both::new(&bench, &prepare);
+    // The versions before 30 have all rows where there is time.
+    let few = version < 30 && std::env::var_os("ARCHIVER_SLOW").is_none();
+    let core = if few { &CORE[..2] } else { CORE };
     let more: &[_] = match version {
         32 => MORE,
-        ..30 if std::env::var_os("ARCHIVER_SLOW").is_none() => &OLD[..2],
+        ..30 if few => &OLD[..2],
         ..30 => OLD,
         _ => &[],
     };
-    let play = |options: &&str| {
-        let mut command = vec![format!("--protocol={version}"), "-i".into(), "--stats".into(), "--no-i-r".into()];
-        command.extend(words(options));
-        command.extend(if push { ["src/", "host:dst/"] } else { ["host:src/", "dst/"] }.map(String::from));
-        let (text, _) = scene.play(&command);
-        if text.is_empty() { text } else { format!("{options}\n{text}") }
-    };
-    // A session mostly waits, so that several at once cost little.
-    let failures = std::thread::scope(|scope| {
-        let share = |cases: &'static [&'static str]| scope.spawn(|| cases.iter().map(&play).collect::<String>());
-        // The versions before 30 have all rows where there is time.
-        let core = if version < 30 && std::env::var_os("ARCHIVER_SLOW").is_none() { &CORE[..2] } else { CORE };
-        let running: Vec<_> = core.chunks(8).chain(more.chunks(8)).map(share).collect();
-        running.into_iter().map(|share| share.join().unwrap()).collect::<String>()
+    let operands = if push { "src/ host:dst/" } else { "host:src/ dst/" };
+    all_agree(&[core, more].concat(), |options| {
+        let line = format!("--protocol={version} -i --stats --no-i-r {options} {operands}");
+        both.difference((STOCK, OURS), &line)
     });
-    assert!(failures.is_empty(), "{} {version}:\n{failures}", if push { "push" } else { "pull" });
 }
 
 #[test]
@@ -249,12 +196,12 @@ fn arguments_of_all_shapes() {
         return;
     }
     let bench = Bench::start();
-    let scene = Scene { bench: &bench, prepare: &few, shell: &bench.shell(), before: "" };
+    let both = Both::new(&bench, &few);
     let mut failures = String::new();
     let mut play = |command: &str, code: i32| {
-        let (text, run) = scene.play(&words(command));
-        if !text.is_empty() || run.code != code {
-            failures += &format!("{command}: {}\n{text}\n{}", run.code, run.stderr);
+        let (text, ours) = both.compare((STOCK, OURS), &words(command));
+        if !text.is_empty() || ours.run.code != code {
+            failures += &format!("{command}: {}\n{text}\n{}", ours.run.code, ours.run.stderr);
         }
     };
     for (from, to) in [("", "host:"), ("host:", "")] {
@@ -320,16 +267,16 @@ fn other_users_files_are_trouble_of_one_file() {
         std::os::unix::fs::chown(work.join("dst/there"), Some(65534), Some(65534)).unwrap();
     };
     let before = "setpriv --reuid=65534 --regid=65534 --clear-groups ";
-    let scene = Scene { bench: &bench, prepare: &prepare, shell: &bench.shell(), before };
-    let pull = scene.same("-ai host:src/ dst/");
+    let both = Both { before, ..Both::new(&bench, &prepare) };
+    let pull = both.same("-ai host:src/ dst/");
     assert_eq!(pull.code, 23, "{}", pull.stderr);
     assert!(pull.stderr.contains("secret") && pull.stderr.contains("Permission denied"), "{}", pull.stderr);
-    let push = scene.same("-ai src/ host:dst/");
+    let push = both.same("-ai src/ host:dst/");
     assert_eq!(push.code, 23, "{}", push.stderr);
     assert!(push.stderr.contains("closed/in"), "{}", push.stderr);
-    scene.same("-rlti src/ host:dst/");
-    scene.same("-rltgi src/ host:dst/there/");
-    scene.same("-ai --remove-source-files host:src/ dst/");
+    both.same("-rlti src/ host:dst/");
+    both.same("-rltgi src/ host:dst/there/");
+    both.same("-ai --remove-source-files host:src/ dst/");
 }
 
 /// A remote shell that gives the server's (or, turned round, the client's) bytes to a Perl filter. The filter is code
@@ -377,9 +324,9 @@ fn a_flipped_byte_is_sent_again() {
             [("once", "if (!$done) { $done = s/FLIPME/FLIPPE/ }", 0), ("always", "s/FLIPME/FLIPPE/g", 23)]
         {
             let shell = filtering_shell(&bench, name, from_server, filter);
-            let scene = Scene { bench: &bench, prepare: &prepare, shell: &shell, before: "" };
+            let both = Both { shell: shell.clone(), ..Both::new(&bench, &prepare) };
             for version in [27, 29, 30, 32] {
-                let run = scene.same(&format!("-ai --no-W --stats --protocol={version} {arguments}"));
+                let run = both.same(&format!("-ai --no-W --stats --protocol={version} {arguments}"));
                 assert_eq!(run.code, code, "{name} {arguments}: {}", run.stderr);
                 // Below 30 a server's warnings reach the client as plain words.
                 let said = String::from_utf8_lossy(&run.stdout).into_owned() + &run.stderr;
@@ -401,8 +348,8 @@ fn a_file_that_vanishes_is_no_failure_of_the_rest() {
     };
     // Gone as soon as the list that names it has been made.
     let shell = filtering_shell(&bench, "vanishing", true, "unlink \"src/victim\" if /victim/");
-    let scene = Scene { bench: &bench, prepare: &prepare, shell: &shell, before: "" };
-    let run = scene.same("-ai host:src/ dst/");
+    let both = Both { shell: shell.clone(), ..Both::new(&bench, &prepare) };
+    let run = both.same("-ai host:src/ dst/");
     assert_eq!(run.code, 24, "{}", run.stderr);
     assert!(run.stderr.contains("victim"), "{}", run.stderr);
 }
@@ -423,9 +370,9 @@ fn what_is_known_is_not_sent() {
         bytes.extend_from_slice(b"appended");
         tree::put(&work.join("src"), "large", &bytes, 0o644, THEN);
     };
-    let scene = Scene { bench: &bench, prepare: &prepare, shell: &bench.shell(), before: "" };
+    let both = Both::new(&bench, &prepare);
     for arguments in ["src/large host:dst/", "host:src/large dst/"] {
-        let run = scene.same(&format!("-ai --stats {arguments}"));
+        let run = both.same(&format!("-ai --stats {arguments}"));
         let (literal, matched) = (run.stat("Literal data"), run.stat("Matched data"));
         println!("{arguments}: {literal} bytes literal, {matched} matched");
         assert!(literal < LEN as u64 / 100 && matched > LEN as u64 * 98 / 100, "{literal} {matched}");
@@ -478,10 +425,10 @@ fn over_a_real_ssh() {
         tree::build(&work.join("src"));
         tree::build_old(&work.join("dst"));
     };
-    let scene = Scene { bench: &bench, prepare: &prepare, shell: &shell, before: "" };
+    let both = Both { shell: shell.clone(), ..Both::new(&bench, &prepare) };
     let host = format!("{}@127.0.0.1", sshd.user());
     for options in ["-ai", "-aci --checksum-choice=md5", "-ani --stats"] {
-        scene.same(&format!("{options} src/ {host}:WORK/dst/"));
-        scene.same(&format!("{options} {host}:WORK/src/ dst/"));
+        both.same(&format!("{options} src/ {host}:WORK/dst/"));
+        both.same(&format!("{options} {host}:WORK/src/ dst/"));
     }
 }

@@ -1,7 +1,8 @@
 //! Lists in segments and files with several names: our ends against stock rsync's.
 
 use crate::support;
-use crate::support::stock::{Bench, OURS, Run, difference};
+use crate::support::both::{Both, STOCK, all_agree};
+use crate::support::stock::{Bench, OURS, Run};
 use crate::support::tree::{self, THEN, Tree};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -11,17 +12,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Which names below a folder are one file, by the first of them.
-fn names_of_one(root: &Path) -> Vec<Vec<Vec<u8>>> {
-    let mut files: BTreeMap<u64, Vec<Vec<u8>>> = BTreeMap::new();
+fn names_of_one(root: &Path) -> Vec<String> {
+    let mut files: BTreeMap<u64, Vec<String>> = BTreeMap::new();
     for name in Tree::of(root, i64::MAX).0.into_keys() {
-        let meta =
-            fs::symlink_metadata(root.join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(&name)));
-        let meta = meta.unwrap();
+        let meta = fs::symlink_metadata(root.join(OsStr::from_bytes(&name))).unwrap();
         if !meta.is_dir() {
-            files.entry(meta.ino()).or_default().push(name);
+            files.entry(meta.ino()).or_default().push(name.escape_ascii().to_string());
         }
     }
-    let mut groups: Vec<_> = files.into_values().filter(|names| names.len() > 1).collect();
+    let groups = files.into_values().filter(|names| names.len() > 1);
+    let mut groups: Vec<_> = groups.map(|names| format!("one file: {}", names.join(" = "))).collect();
     groups.sort();
     groups
 }
@@ -72,39 +72,8 @@ fn build_old(root: &Path) {
     settle(root, THEN.0 - 50);
 }
 
-/// Runs the command with stock's and with our far end on equal folders: exit code, trees, and, unless names of one file
-/// make it a matter of time which is sent, the words must be the same.
-fn compare(bench: &Bench, options: &str, push: bool, sources: &[&str]) -> String {
-    let since = tree::now() - 1;
-    let mut ends = Vec::new();
-    let mut groups = Vec::new();
-    for (name, server) in [("stock", "rsync"), ("ours", OURS)] {
-        let work = bench.fresh(name);
-        let (src, dst) = (work.path().join("src"), work.path().join("dst"));
-        tree::copy(&bench.path().join("src"), &src);
-        tree::copy(&bench.path().join("dst"), &dst);
-        let mut words: Vec<String> = options.split(' ').map(String::from).collect();
-        if push {
-            words.extend(sources.iter().map(|source| (*source).to_string()));
-            words.push("host:dst/".into());
-        } else {
-            words.extend(sources.iter().map(|source| format!("host:{source}")));
-            words.push("dst/".into());
-        }
-        let mut run = bench.rsync(server, work.path(), &words);
-        if options.contains('H') {
-            run.stdout.clear();
-        }
-        groups.push(names_of_one(&dst));
-        ends.push((run, Tree::of(&src, since), Tree::of(&dst, since)));
-    }
-    let mut text = difference(&ends[0], &ends[1]);
-    if groups[0] != groups[1] {
-        text += &format!("  names of one file: stock {:?}\n  ours {:?}\n", groups[0], groups[1]);
-    }
-    if text.is_empty() { text } else { format!("{options} {sources:?} push {push}\n{text}") }
-}
-
+/// Runs each command with stock's and with our far end on equal folders: exit code, trees, names of one file, and, unless
+/// such names make it a matter of time which is sent, the words must be the same.
 fn matrix(version: u8) {
     if !support::require("rsync") {
         return;
@@ -121,17 +90,20 @@ fn matrix(version: u8) {
             [&["src"], &["src/a/", "src/a-b/"], &["src/links", "src/wide/", "src/top"], &["src/top"]];
         cases.extend(sources.iter().flat_map(|sources| [("-ai", *sources), ("-aRi", *sources)]));
     }
-    let play = |(options, sources): &(&str, &[&str])| {
-        let options = format!("--protocol={version} {options}");
-        [true, false].map(|push| compare(&bench, &options, push, sources)).concat()
-    };
-    // A session mostly waits, so that several at once cost little.
-    let failures = std::thread::scope(|scope| {
-        let running: Vec<_> =
-            cases.chunks(6).map(|cases| scope.spawn(|| cases.iter().map(&play).collect::<String>())).collect();
-        running.into_iter().map(|share| share.join().unwrap()).collect::<String>()
+    let prepare =
+        |work: &Path| ["src", "dst"].iter().for_each(|name| tree::copy(&bench.path().join(name), &work.join(name)));
+    let links = |_: &Run, work: &Path| names_of_one(&work.join("dst"));
+    let links_and_words = |run: &Run, work: &Path| [run.lines(), names_of_one(&work.join("dst"))].concat();
+    let cases: Vec<_> = cases.into_iter().flat_map(|case| [(case, true), (case, false)]).collect();
+    all_agree(&cases, |&((options, sources), push)| {
+        let host = if push { "" } else { "host:" };
+        let from: String = sources.iter().map(|source| format!("{host}{source} ")).collect();
+        let to = if push { "host:dst/" } else { "dst/" };
+        let look: &(dyn Fn(&Run, &Path) -> Vec<String> + Sync) =
+            if options.contains('H') { &links } else { &links_and_words };
+        let both = Both { look, ..Both::new(&bench, &prepare) };
+        both.difference((STOCK, OURS), &format!("--protocol={version} {options} {from}{to}"))
     });
-    assert!(failures.is_empty(), "{failures}");
 }
 
 #[test]
@@ -192,34 +164,31 @@ fn links_of_one_directory_are_told_as_stock_tells_them() {
         return;
     }
     let bench = Bench::start();
-    let prepare = |work: &Path, there: &[&str]| {
-        let (src, dst) = (work.join("src"), work.join("dst"));
-        tree::put(&src, "a", b"one file", 0o644, THEN);
-        fs::hard_link(src.join("a"), src.join("b")).unwrap();
-        fs::hard_link(src.join("a"), src.join("c")).unwrap();
-        fs::create_dir(&dst).unwrap();
-        for name in there {
-            tree::put(&dst, name, b"one file", 0o644, THEN);
-        }
-        settle(&src, THEN.0);
-        settle(&dst, THEN.0 - 1);
-    };
     for there in [&[][..], &["a"], &["b"], &["c"], &["a", "b"], &["a", "b", "c"]] {
+        let prepare = |work: &Path| {
+            let (src, dst) = (work.join("src"), work.join("dst"));
+            tree::put(&src, "a", b"one file", 0o644, THEN);
+            fs::hard_link(src.join("a"), src.join("b")).unwrap();
+            fs::hard_link(src.join("a"), src.join("c")).unwrap();
+            fs::create_dir(&dst).unwrap();
+            for name in there {
+                tree::put(&dst, name, b"one file", 0o644, THEN);
+            }
+            settle(&src, THEN.0);
+            settle(&dst, THEN.0 - 1);
+        };
+        let look = |run: &Run, work: &Path| {
+            let mut said: Vec<_> =
+                run.stdout.split(|&byte| byte == b'\n').map(|line| line.escape_ascii().to_string()).collect();
+            said.retain(|line| line.as_bytes().get(11) == Some(&b' '));
+            said.sort();
+            let left = Tree::of(&work.join("src"), i64::MAX).files().len();
+            [said, names_of_one(&work.join("dst")), vec![format!("{left} files stay")]].concat()
+        };
+        let both = Both { folders: &[], look: &look, ..Both::new(&bench, &prepare) };
         for options in ["-aHii", "-aHni", "-aHi --remove-source-files"] {
-            for push in [true, false] {
-                let told = ["rsync", OURS].map(|server| {
-                    let work = bench.fresh("links");
-                    prepare(work.path(), there);
-                    let paths = if push { ["src/", "host:dst/"] } else { ["host:src/", "dst/"] };
-                    let words: Vec<_> = options.split(' ').chain(paths).collect();
-                    let run = bench.rsync(server, work.path(), &words);
-                    let mut said: Vec<_> = run.stdout.split(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect();
-                    said.retain(|line| line.get(11) == Some(&b' '));
-                    said.sort();
-                    let left = Tree::of(&work.path().join("src"), i64::MAX).files().len();
-                    (run.code, said, names_of_one(&work.path().join("dst")), left)
-                });
-                assert_eq!(told[1], told[0], "{options} push {push}, there {there:?}");
+            for operands in ["src/ host:dst/", "host:src/ dst/"] {
+                both.same(&format!("{options} {operands}"));
             }
         }
     }

@@ -5,7 +5,8 @@ mod destination;
 #[path = "writes/stories.rs"]
 mod stories;
 use crate::support;
-use crate::support::stock::{Bench, OURS, Run, difference, rsync};
+use crate::support::both::{Both, STOCK, all_agree, words};
+use crate::support::stock::{Bench, OURS, Run, client, ended};
 use crate::support::tree::{self, THEN, Tree, noise};
 use protocol::args::{Options, ServerArgs};
 use protocol::handshake::{Hello, Offer, Side};
@@ -266,72 +267,29 @@ fn groups(root: &Path) -> Vec<String> {
     lines
 }
 
-/// What a run left: its words, the tree, the links and holes.
-type Left = (Run, Tree, Vec<String>);
-
-fn play(bench: &Bench, template: &Path, server: &str, command: &str) -> Left {
-    let since = tree::now() - 1;
-    let folder = bench.fresh("run");
-    let work = folder.path().join("w");
-    tree::copy(template, &work);
-    let mut words: Vec<OsString> = vec!["-e".into(), bench.shell().into(), format!("--rsync-path={server}").into()];
-    words.extend(command.split(' ').map(|word| word.replace("WORK", work.to_str().unwrap()).into()));
-    let run = rsync(&work, &words);
-    let stdout = String::from_utf8_lossy(&run.stdout).replace(work.to_str().unwrap(), "WORK").into_bytes();
-    let stderr = run.stderr.replace(work.to_str().unwrap(), "WORK");
-    (Run { stdout, stderr, ..run }, Tree::of(&work, since), groups(&work))
-}
-
-/// Lines about deletions and what cannot be done, besides those of [`Run::lines`].
-fn more_lines(run: &Run) -> Vec<String> {
+/// Lines about items, totals, deletions and what cannot be done; links and holes.
+fn look(run: &Run, work: &Path) -> Vec<String> {
     let text = String::from_utf8_lossy(&run.stdout);
     let stderr = run.stderr.lines().filter(|line| line.contains("could not make way") || line.contains("-dest arg"));
-    let mut lines: Vec<_> = text
-        .lines()
-        .filter(|line| line.starts_with("*deleting") || line.starts_with("cannot delete"))
-        .chain(stderr)
-        .map(str::to_owned)
-        .collect();
+    let told = text.lines().filter(|line| line.starts_with("*deleting") || line.starts_with("cannot delete"));
+    let lines = run.lines().into_iter().chain(told.chain(stderr).map(str::to_owned));
+    let mut lines: Vec<_> = lines.map(|line| line.replace(work.to_str().unwrap(), "WORK")).collect();
     lines.sort();
-    lines
+    [lines, groups(work)].concat()
 }
 
-fn compare(bench: &Bench, template: &Path, command: &str) -> String {
-    let stock = play(bench, template, "rsync", command);
-    let ours = play(bench, template, OURS, command);
-    let nothing = Tree::default();
-    let mut text = difference(&(stock.0.clone(), nothing.clone(), stock.1), &(ours.0.clone(), nothing, ours.1));
-    for (what, left, right) in
-        [("links and holes", &stock.2, &ours.2), ("further words", &more_lines(&stock.0), &more_lines(&ours.0))]
-    {
-        for line in left.iter().filter(|line| !right.contains(line)) {
-            text += &format!("  {what}, only stock: {line}\n");
-        }
-        for line in right.iter().filter(|line| !left.contains(line)) {
-            text += &format!("  {what}, only ours: {line}\n");
-        }
-    }
-    if text.is_empty() { text } else { format!("{command}\n{text}") }
-}
-
-fn table(options: &'static [&'static str], paths: &'static str) {
+fn table(options: &[&str], paths: &str) {
     if !support::require("rsync") {
         return;
     }
     let bench = Bench::start();
     let template = bench.path().join("template");
     prepare(&template);
+    let copied = |work: &Path| tree::copy(&template.join("."), work);
+    let both = Both { folders: &["."], look: &look, ..Both::new(&bench, &copied) };
     let only = std::env::var("WRITES_ONLY").unwrap_or_default();
-    let one = |options: &&str| match options.contains(&only) {
-        true => compare(&bench, &template, &format!("-i --stats --no-i-r {options} {paths}")),
-        false => String::new(),
-    };
-    let failures = std::thread::scope(|scope| {
-        let share = |cases: &'static [&'static str]| scope.spawn(|| cases.iter().map(&one).collect::<String>());
-        let running: Vec<_> = options.chunks(options.len().div_ceil(3)).map(share).collect();
-        running.into_iter().map(|share| share.join().unwrap()).collect::<String>()
-    });
-    assert!(failures.is_empty(), "{failures}");
+    let options: Vec<_> = options.iter().filter(|options| options.contains(&only)).collect();
+    all_agree(&options, |options| both.difference((STOCK, OURS), &format!("-i --stats --no-i-r {options} {paths}")));
 }
 
 #[test]
@@ -373,11 +331,10 @@ impl<'a> Broken<'a> {
     }
 
     fn run(&self, shell: &Path, command: &str) -> Run {
-        let mut words: Vec<OsString> =
-            vec!["-e".into(), shell.into(), format!("--rsync-path={}", self.server).into(), "--no-i-r".into()];
         let folder = self.work.path().to_str().unwrap();
-        words.extend(command.split(' ').map(|word| word.replace("WORK", folder).into()));
-        rsync(self.work.path(), &words)
+        let mut stock = client(STOCK);
+        stock.arg("-e").arg(shell).args(["--rsync-path", self.server, "--no-i-r"]).current_dir(folder);
+        ended(stock.args(words(command).iter().map(|word| word.replace("WORK", folder))))
     }
 
     /// What is at the destination: names, modes, whether the time is recent; and lengths.

@@ -1,9 +1,9 @@
 //! `--confine-root`: paths that options name lead nowhere but beneath a folder, at the end it is said to.
 
 use crate::support;
-use crate::support::stock::{Bench, OURS, Run};
-use crate::support::tree::{self, THEN, Tree};
-use std::fs;
+use crate::support::both::{Both, STOCK};
+use crate::support::stock::{Bench, OURS};
+use crate::support::tree::{self, THEN};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -29,21 +29,6 @@ fn prepare(work: &Path) {
     }
 }
 
-/// Runs a line; `server` is the program at the other end with its own words.
-fn play(bench: &Bench, program: &[&str], server: &str, line: &str) -> (Run, Tree, Tree) {
-    let work = bench.fresh("work");
-    let work = work.path();
-    prepare(work);
-    let here = |text: &str| text.replace("WORK", work.to_str().unwrap());
-    let shell = bench.script("here", &format!("shift\ncd {}\nexec sh -c \"$*\"\n", work.display()));
-    let mut words: Vec<_> = line.split(' ').map(|word| here(word).replace('_', " ")).collect();
-    words.extend(["-e".into(), shell.to_str().unwrap().to_owned()]);
-    words.push(format!("--rsync-path={}", here(server)));
-    let run = super::run(program, work, &words);
-    fs::remove_file(work.join("log")).ok();
-    (run, Tree::of(&work.join("in"), THEN.0 + 9), Tree::of(&work.join("out"), THEN.0 + 9))
-}
-
 /// What stock refuses, we refuse; what it takes, we take. Whether a refusal ends the session may differ: what lies outside
 /// is never used.
 #[test]
@@ -52,7 +37,13 @@ fn named_paths_stay_within_a_folder() {
         return;
     }
     let bench = Bench::start();
-    let far = |program: &str| format!("{program} --confine-root=WORK/in");
+    let both =
+        Both { folders: &["out", "in"], look: &|_, _| Vec::new(), since: THEN.0 + 9, ..Both::new(&bench, &prepare) };
+    let play = |near: &str, far: &str, line: &str| {
+        let words: Vec<_> = line.split(' ').map(|word| word.replace('_', " ")).collect();
+        both.run((near, far), &words)
+    };
+    let [stocks, ours] = [STOCK, OURS].map(|program| format!("{program} --confine-root=WORK/in"));
     for (line, same_end) in [
         ("-r --filter=:_.far host:in/src/ in/new/", true),
         ("-r --filter=:_.near host:in/src/ in/new/", true),
@@ -75,14 +66,12 @@ fn named_paths_stay_within_a_folder() {
         ("-r in/src/ host:in/way/new/", true),
         ("-r -M--insecure-links in/src/ host:in/dst/", false),
     ] {
-        let stock = play(&bench, &["rsync"], &far("rsync"), line);
-        let ours = play(&bench, &["rsync"], &far(OURS), line);
-        let told = format!("{line}\n{} {}\n{} {}", stock.0.code, stock.0.stderr, ours.0.code, ours.0.stderr);
-        assert_eq!(stock.0.code == 0, ours.0.code == 0, "{told}");
-        assert_eq!(stock.2.difference(&ours.2), "", "{told}");
+        let (stock, ours) = (play(STOCK, &stocks, line), play(STOCK, &ours, line));
+        let told = format!("{line}\n{} {}\n{} {}", stock.run.code, stock.run.stderr, ours.run.code, ours.run.stderr);
+        assert_eq!(stock.run.code == 0, ours.run.code == 0, "{told}");
+        assert_eq!(stock.trees[0].1.difference(&ours.trees[0].1), "", "{told}");
         if same_end {
-            assert_eq!(stock.0.code, ours.0.code, "{told}");
-            assert_eq!(stock.1.difference(&ours.1), "", "{told}");
+            assert_eq!(stock.difference(&ours), "", "{line}");
         }
     }
     // At a client, what stands on its own command line is the operator's word.
@@ -95,10 +84,6 @@ fn named_paths_stay_within_a_folder() {
         "-r --confine-root=WORK/nowhere --filter=:_.own in/src/ in/new/",
         "-r --confine-root=WORK/in in/src/ host:in/new/",
     ] {
-        let stock = play(&bench, &["rsync"], "rsync", line);
-        let ours = play(&bench, &[OURS, "rsync"], "rsync", line);
-        let told = format!("{line}\n{} {}\n{} {}", stock.0.code, stock.0.stderr, ours.0.code, ours.0.stderr);
-        assert_eq!(stock.0.code, ours.0.code, "{told}");
-        assert_eq!(stock.1.difference(&ours.1), "", "{told}");
+        assert_eq!(play(STOCK, STOCK, line).difference(&play(OURS, STOCK, line)), "", "{line}");
     }
 }

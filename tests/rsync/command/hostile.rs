@@ -1,8 +1,10 @@
 //! A sender that lists what it likes: what a client takes of it, beside stock's.
 
 use crate::support;
+use crate::support::both::{Both, Outcome, STOCK, all_agree};
 use crate::support::stock::{Bench, OURS, Run};
-use crate::support::tree::{self, THEN, Tree};
+use crate::support::tree::{self, THEN};
+use std::path::Path;
 
 /// Options and operands of the client; options of the sender besides, its operands, and the names in its folder.
 type Case = (&'static str, &'static str, &'static str, &'static str);
@@ -44,33 +46,17 @@ const TAKEN: &[Case] = &[
     ("-r --exclude=secret/", "host:", "--include=*", "secret"),
 ];
 
-fn play(bench: &Bench, program: &[&str], case: &Case) -> (Run, String, Tree) {
-    let (options, operands, extra, sent) = *case;
-    let work = bench.fresh("work");
-    let work = work.path();
-    for name in NAMES {
-        tree::put(&work.join("theirs"), name, b"x", 0o644, THEN);
-    }
-    tree::put(work, "list", b"a/b\nd/\nq/./r\n", 0o644, THEN);
-    tree::put(work, "one", b"a/b\n", 0o644, THEN);
-    tree::put(work, "rules", b"- secret\n", 0o644, THEN);
-    tree::put(work, "dst/a/ours", b"precious", 0o644, THEN);
-    // Whatever is asked for, it sends what it was told here.
-    let script = format!(
-        "words=\nfor word; do [ \"$word\" = . ] && break; words=\"$words $word\"; done\ncd {}/theirs\nset -f\n\
-         exec rsync $words {extra} . {sent}\n",
-        work.display()
-    );
-    let script = bench.script(&format!("{}-far", work.file_name().unwrap().display()), &script);
-    let mut words: Vec<_> = options.split(' ').map(|word| word.replace('_', " ")).collect();
-    words.extend(["-e".into(), bench.shell().to_str().unwrap().to_owned()]);
-    words.push(format!("--rsync-path={}", script.display()));
-    words.extend(operands.split(' ').map(str::to_owned));
-    words.push("dst/".into());
-    let run = super::run(program, work, &words);
-    let errors: Vec<_> = run.stderr.lines().filter(|line| line.starts_with("ERROR: ")).collect();
-    let errors = errors.join("\n");
-    (run, errors, Tree::of(&work.join("dst"), THEN.0 + 9))
+/// A sender that sends, whatever is asked for, what its second word names, with the options of its first.
+const FAR: &str = "extra=$1 sent=$2; shift 2\nwords=\n\
+    for word; do [ \"$word\" = . ] && break; words=\"$words $word\"; done\ncd theirs\nset -f\n\
+    exec rsync $words $extra . $sent\n";
+
+/// Runs a case with this client.
+fn play(both: &Both, program: &str, far: &Path, (options, operands, extra, sent): Case) -> Outcome {
+    let options = options.split(' ').map(|word| word.replace('_', " "));
+    let operands = operands.split(' ').chain(["dst/"]).map(str::to_owned);
+    let far = format!("{} '{extra}' '{sent}'", far.display());
+    both.run((program, &far), &options.chain(operands).collect::<Vec<_>>())
 }
 
 #[test]
@@ -79,22 +65,26 @@ fn a_pull_takes_only_what_was_asked_for_and_not_left_out() {
         return;
     }
     let bench = Bench::start();
-    std::thread::scope(|scope| {
-        for (cases, refused) in [(REFUSED, true), (TAKEN, false)] {
-            for cases in cases.chunks(8) {
-                let bench = &bench;
-                scope.spawn(move || {
-                    for case in cases {
-                        let stock = play(bench, &["rsync"], case);
-                        let ours = play(bench, &[OURS, "rsync"], case);
-                        assert_eq!(stock.1.is_empty(), !refused, "{case:?} {}", stock.0.stderr);
-                        let told = format!("{case:?}\n{}\n{}", stock.0.stderr, ours.0.stderr);
-                        assert_eq!((stock.0.code, &stock.1), (ours.0.code, &ours.1), "{told}");
-                        assert_eq!(stock.2.difference(&ours.2), "", "{told}");
-                    }
-                });
-            }
+    let prepare = |work: &Path| {
+        for name in NAMES {
+            tree::put(&work.join("theirs"), name, b"x", 0o644, THEN);
         }
+        tree::put(work, "list", b"a/b\nd/\nq/./r\n", 0o644, THEN);
+        tree::put(work, "one", b"a/b\n", 0o644, THEN);
+        tree::put(work, "rules", b"- secret\n", 0o644, THEN);
+        tree::put(work, "dst/a/ours", b"precious", 0o644, THEN);
+    };
+    let look = |run: &Run, _: &Path| {
+        run.stderr.lines().filter(|line| line.starts_with("ERROR: ")).map(str::to_owned).collect()
+    };
+    let both = Both { folders: &["dst"], look: &look, since: THEN.0 + 9, ..Both::new(&bench, &prepare) };
+    let far = bench.script("far", FAR);
+    let cases = REFUSED.iter().map(|case| (*case, true)).chain(TAKEN.iter().map(|case| (*case, false)));
+    all_agree(&cases.collect::<Vec<_>>(), |(case, refused)| {
+        let stock = play(&both, STOCK, &far, *case);
+        assert_eq!(stock.lines.is_empty(), !refused, "{case:?} {}", stock.run.stderr);
+        let text = stock.difference(&play(&both, OURS, &far, *case));
+        if text.is_empty() { text } else { format!("{case:?}\n{text}") }
     });
 }
 
@@ -105,7 +95,7 @@ fn a_sender_does_not_widen_what_is_deleted() {
         return;
     }
     let bench = Bench::start();
-    for program in [&["rsync"][..], &[OURS, "rsync"]] {
+    for program in [STOCK, OURS] {
         let work = bench.fresh("work");
         let work = work.path();
         tree::put(work, "theirs/a/b/c", b"x", 0o644, THEN);

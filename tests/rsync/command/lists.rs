@@ -1,7 +1,8 @@
 //! `RSYNC_CHECKSUM_LIST` and `RSYNC_COMPRESS_LIST`: what both ends then agree on, beside stock's.
 
 use crate::support;
-use crate::support::stock::{Bench, OURS};
+use crate::support::both::{Ends, STOCK};
+use crate::support::stock::{Bench, OURS, client, ended};
 use crate::support::tree::{self, THEN};
 use std::process::{Command, Stdio};
 
@@ -21,7 +22,7 @@ const CHECKSUMS: &[(&str, &str, &str, &str)] = &[
     ("", "sha1", "--checksum-choice=md5", ""),
 ];
 
-fn play(bench: &Bench, client: &[&str], server: &str, lists: [&str; 4], option: &str) -> (i32, String, String) {
+fn play(bench: &Bench, (near, far): Ends, lists: [&str; 4], option: &str) -> (i32, String, String) {
     let work = bench.fresh("work");
     let work = work.path();
     tree::put(work, "src/f", b"abc", 0o644, THEN);
@@ -32,14 +33,11 @@ fn play(bench: &Bench, client: &[&str], server: &str, lists: [&str; 4], option: 
         lists[3]
     );
     let shell = bench.script("there", &there);
-    let mut command = Command::new("timeout");
-    command.args(["-k", "5", "120"]).args(client).args(["-rtc", "--out-format=%C", "--debug=NSTR"]);
-    command.args((!option.is_empty()).then_some(option)).arg("-e").arg(shell);
-    command.args([&format!("--rsync-path={server}"), "src/", "host:dst/"]).current_dir(work).stdin(Stdio::null());
-    command.env("RSYNC_CHECKSUM_LIST", lists[0]).env("RSYNC_COMPRESS_LIST", lists[2]);
-    let output = command.output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+    let mut command = client(near);
+    command.args(["-rtc", "--out-format=%C", "--debug=NSTR"]).args((!option.is_empty()).then_some(option));
+    command.arg("-e").arg(shell).args(["--rsync-path", far, "src/", "host:dst/"]).current_dir(work);
+    let run = ended(command.env("RSYNC_CHECKSUM_LIST", lists[0]).env("RSYNC_COMPRESS_LIST", lists[2]));
+    (run.code, String::from_utf8_lossy(&run.stdout).into_owned(), run.stderr)
 }
 
 #[test]
@@ -48,12 +46,11 @@ fn lists_in_the_environment_are_followed() {
         return;
     }
     let bench = Bench::start();
-    let ours: &[&str] = &[OURS, "rsync"];
-    let pairs = [(&["rsync"][..], "rsync"), (ours, "rsync"), (&["rsync"][..], OURS), (ours, OURS)];
+    let pairs = [(STOCK, STOCK), (OURS, STOCK), (STOCK, OURS), (OURS, OURS)];
     for (client, server, option, sum) in CHECKSUMS {
-        let codes = pairs.map(|(program, far)| {
-            let (code, out, err) = play(&bench, program, far, [client, server, "", ""], option);
-            let told = format!("{program:?} {far}: {client:?} {server:?} {option} {code}\n{out}{err}");
+        let codes = pairs.map(|ends| {
+            let (code, out, err) = play(&bench, ends, [client, server, "", ""], option);
+            let told = format!("{ends:?}: {client:?} {server:?} {option} {code}\n{out}{err}");
             assert_eq!(code == 0, !sum.is_empty(), "{told}");
             assert!(out.lines().any(|line| line == *sum) || sum.is_empty(), "{told}");
             code
@@ -61,9 +58,9 @@ fn lists_in_the_environment_are_followed() {
         assert!(codes.iter().all(|code| *code == codes[0] || codes[0] != 0), "{client} {server} {codes:?}");
     }
     // Two ends of stock would each take another of several; with ours at either end they agree.
-    for (program, far) in [(ours, "rsync"), (ours, OURS)] {
-        let (code, out, err) = play(&bench, program, far, ["sha1 md5 xxh64", "", "", ""], "");
-        assert!(code == 0 && out.contains("a9993e364706816aba3e25717850c26c9cd0d89d"), "{far} {out}{err}");
+    for ends in [(OURS, STOCK), (OURS, OURS)] {
+        let (code, out, err) = play(&bench, ends, ["sha1 md5 xxh64", "", "", ""], "");
+        assert!(code == 0 && out.contains("a9993e364706816aba3e25717850c26c9cd0d89d"), "{ends:?} {out}{err}");
     }
     for (client, server, option, agrees) in [
         ("lz4", "", "-z", true),
@@ -74,9 +71,9 @@ fn lists_in_the_environment_are_followed() {
         ("lz4", "", "--zc=zstd", true),
         ("", "lz4", "--zc=zstd", false),
     ] {
-        for (program, far) in pairs {
-            let (code, out, err) = play(&bench, program, far, ["", "", client, server], option);
-            assert_eq!(code == 0, agrees, "{program:?} {far}: {client:?} {server:?} {option} {code}\n{out}{err}");
+        for ends in pairs {
+            let (code, out, err) = play(&bench, ends, ["", "", client, server], option);
+            assert_eq!(code == 0, agrees, "{ends:?}: {client:?} {server:?} {option} {code}\n{out}{err}");
         }
     }
 }

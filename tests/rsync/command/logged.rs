@@ -1,8 +1,10 @@
 //! A server's own log (`-M--log-file`), beside stock's.
 
 use crate::support;
-use crate::support::stock::{Bench, OURS};
+use crate::support::both::{Both, STOCK, words};
+use crate::support::stock::{Bench, OURS, Run};
 use std::fs;
+use std::path::Path;
 
 #[test]
 fn a_server_keeps_the_log_it_is_told_to() {
@@ -23,30 +25,25 @@ fn a_server_keeps_the_log_it_is_told_to() {
         ("-a -M--log-file=WORK/log host:src/ dst/", false),
         ("-a -M--log-file=WORK/log src/ dst/", false),
     ] {
-        let ends = ["rsync", OURS].map(|server| {
-            let work = bench.fresh("work");
-            let work = work.path();
-            super::prepare(work);
-            let shell = bench.script("there", &format!("shift\ncd {}\nexec sh -c \"$*\"\n", work.display()));
-            let mut words: Vec<_> = line.split(' ').map(|word| word.replace("WORK", work.to_str().unwrap())).collect();
-            words.extend(["-e".into(), shell.to_str().unwrap().into(), format!("--rsync-path={server}")]);
-            let program = if line.contains("host:") || server == "rsync" { &["rsync"][..] } else { &[OURS, "rsync"] };
-            let run = super::run(program, work, &words);
+        let look = |_: &Run, work: &Path| {
             let log = String::from_utf8_lossy(&fs::read(work.join("log")).unwrap_or_default()).into_owned();
             let text = |line: &str| {
                 let (_, text) = line.split_once("] ").unwrap_or_else(|| panic!("{line}"));
                 if text.starts_with("sent ") { "sent".into() } else { text.to_owned() }
             };
-            (run.code, log.lines().map(text).collect::<Vec<String>>(), run.stderr)
-        });
-        let [stock, ours] = ends;
-        assert_eq!(stock.0, ours.0, "{line} {} {}", stock.2, ours.2);
+            log.lines().map(text).collect::<Vec<String>>()
+        };
+        let both = Both { folders: &[], look: &look, ..Both::new(&bench, &super::prepare) };
+        let client = if line.contains("host:") { STOCK } else { OURS };
+        let (stock, ours) = (both.run((STOCK, STOCK), &words(line)), both.run((client, OURS), &words(line)));
+        let (said, our) = (&stock.run.stderr, &ours.run.stderr);
+        assert_eq!(stock.run.code, ours.run.code, "{line} {said} {our}");
         let about_log = |text: &str| text.contains("failed to open log-file nowhere/log");
-        assert_eq!(about_log(&stock.2), about_log(&ours.2), "{line} {} {}", stock.2, ours.2);
+        assert_eq!(about_log(said), about_log(our), "{line} {said} {our}");
         if same {
-            assert_eq!(stock.1, ours.1, "{line}");
+            assert_eq!(stock.lines, ours.lines, "{line}");
         } else {
-            assert!(ours.1.len() >= 2 && ours.1.last().unwrap() == "sent", "{line} {:?}", ours.1);
+            assert!(ours.lines.len() >= 2 && ours.lines.last().unwrap() == "sent", "{line} {:?}", ours.lines);
         }
     }
 }

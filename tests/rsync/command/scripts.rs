@@ -4,10 +4,9 @@
 use super::comparable;
 use crate::support;
 use crate::support::daemon::Daemon;
-use crate::support::stock::{Bench, OURS};
+use crate::support::stock::{Bench, OURS, ended, limited};
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 /// A remote shell that stays here and reads its command as a shell over there would.
 const SHELL: &str = "while :; do case $1 in -l) shift 2;; -*) shift;; *) shift; break;; esac; done\neval \"$@\"";
@@ -72,15 +71,11 @@ fn output(bench: &Bench, [client, server, shell]: [&Path; 3], config: &str, scri
     let work = bench.fresh("work");
     let work = work.path();
     let daemon = (!config.is_empty()).then(|| Daemon::start(server.to_str().unwrap(), work, config));
-    let mut command = Command::new("timeout");
-    command.args(["-k", "5", "120", "bash", "-c", script]).current_dir(work).stdin(Stdio::null());
-    command.env("W", work).env("R", client).env("S", server).env("RSH", shell);
+    let mut command = limited(&["bash", "-c", script]);
+    command.env("W", work).env("R", client).env("S", server).env("RSH", shell).env("LC_ALL", "C.UTF-8");
     command.env("URL", daemon.as_ref().map_or(String::new(), |daemon| daemon.url("")));
-    command.envs([("TZ", "UTC"), ("LC_ALL", "C.UTF-8")]).env_remove("RSYNC_RSH").env_remove("RSYNC_PROTECT_ARGS");
-    let output = command.output().unwrap();
-    let code = output.status.code().unwrap_or(-1);
-    let (said, errors) = (comparable(&output.stdout, work), comparable(&output.stderr, work));
-    assert!(code != 124 && code != 137, "{client:?} {server:?}: the script does not end: {said}\n{errors}");
+    let run = ended(command.env_remove("RSYNC_PROTECT_ARGS").current_dir(work));
+    let (said, errors) = (comparable(&run.stdout, work), comparable(run.stderr.as_bytes(), work));
     let errors = errors.replace(shell.to_str().unwrap(), "RSH").replace(client.to_str().unwrap(), "PROG");
-    format!("{said}\n-- errors, code {code}\n{errors}").replace(server.to_str().unwrap(), "PROG")
+    format!("{said}\n-- errors, code {}\n{errors}", run.code).replace(server.to_str().unwrap(), "PROG")
 }

@@ -3,7 +3,7 @@
 use super::rows::Row;
 use super::{End, Way};
 use crate::support::sshd::Sshd;
-use crate::support::stock::{Bench, OURS, Run};
+use crate::support::stock::{Bench, OURS, Run, client, ended};
 use crate::support::tree;
 use std::ffi::OsString;
 use std::fs;
@@ -15,8 +15,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// No run may take longer, seconds.
-const LIMIT: &str = "120";
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +98,7 @@ impl Roads {
         }
     }
 
-    pub fn run(&self, road: Road, row: &Row, way: Way, client: &End, server: &End, work: &Path) -> Run {
+    pub fn run(&self, road: Road, row: &Row, way: Way, near: &End, server: &End, work: &Path) -> Run {
         let folder = work.to_str().unwrap();
         let mut words: Vec<OsString> = vec!["-i".into(), "--stats".into()];
         words.extend(row.options.split(' ').map(|word| word.replace("WORK", folder).replace('_', " ").into()));
@@ -111,7 +109,7 @@ impl Roads {
                 format!("host:{folder}/")
             }
             Road::Sshd => {
-                if matches!(client, End::Stock(_)) {
+                if matches!(near, End::Stock(_)) {
                     words.push("-e".into());
                     words.push(format!("ssh -F {}", self.bench.path().join("ssh_config").display()).into());
                 }
@@ -128,24 +126,21 @@ impl Roads {
             Way::Push => [row.source.into(), format!("{far}dst/").into()],
             Way::Pull => [OsString::from(format!("{far}{}", row.source)), "dst/".into()],
         });
-        let mut command = Command::new("timeout");
-        command.args(["-k", "5", LIMIT]).arg(self.program(client)).args(&words).current_dir(work);
-        command.stdin(Stdio::null()).env("HOME", self.bench.path().join("home")).env("LC_ALL", "C.UTF-8");
-        let output = command.output().unwrap();
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        let code = output.status.code().unwrap_or(-1);
-        assert!(code != 124 && code != 137, "{} {words:?} does not end: {stderr}", client.name());
+        let mut command = client(self.program(near).to_str().unwrap());
+        command.args(&words).env("HOME", self.bench.path().join("home")).env("LC_ALL", "C.UTF-8");
+        let mut run = ended(command.current_dir(work));
         // With full names every run has names of its own.
         let own = folder.trim_start_matches('/').as_bytes();
         let mut stdout = Vec::new();
-        let mut rest = &output.stdout[..];
+        let mut rest = &run.stdout[..];
         while let Some(at) = rest.windows(own.len()).position(|window| window == own) {
             stdout.extend_from_slice(&rest[..at]);
             stdout.extend_from_slice(b"WORK");
             rest = &rest[at + own.len()..];
         }
         stdout.extend_from_slice(rest);
-        Run { code, stdout, stderr }
+        run.stdout = stdout;
+        run
     }
 
     /// Starts a daemon that serves the whole bench.

@@ -2,7 +2,8 @@
 //! commands run on every road and in every pairing, and must leave and say what stock leaves and says.
 
 use crate::support;
-use crate::support::stock::{Bench, OURS};
+use crate::support::both::{self, Ends, Outcome, STOCK};
+use crate::support::stock::{Bench, OURS, client_behind, ended};
 use crate::support::tree::{self, Tree};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -10,9 +11,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::process::Command;
 
 /// Seconds in 2020, and in each year before and after.
 const YEAR_2020: i64 = 1_577_836_800;
@@ -107,16 +106,6 @@ fn further(root: &Path) -> Vec<String> {
     lines
 }
 
-/// What a run left and said.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Outcome {
-    pub(crate) code: i32,
-    pub(crate) words: Vec<String>,
-    pub(crate) tree: Tree,
-    pub(crate) further: Vec<String>,
-    complaints: String,
-}
-
 /// Lines that depend on the program, the road or the moment.
 fn is_kept(line: &&str) -> bool {
     let passing = [
@@ -140,60 +129,36 @@ pub(crate) enum Road {
     Pull,
 }
 
-/// Plays one command of a story. Each end is `rsync`, or our program.
-pub(crate) fn play(bench: &Bench, story: &Story, command: &str, road: Road, client: &str, server: &str) -> Outcome {
+/// Plays one command of a story.
+pub(crate) fn play(bench: &Bench, story: &Story, command: &str, road: Road, (near, far): Ends) -> Outcome {
     let since = tree::now() - 1;
     let folder = bench.fresh("story");
-    let work = folder.path().join("w");
-    fs::create_dir(&work).unwrap();
-    make(&work, story.setup);
+    let work = folder.path();
+    make(work, story.setup);
     let place = work.to_str().unwrap();
     let mut words: Vec<String> = command.split(' ').map(|word| word.replace("WORK", place)).collect();
     let (to, from) = (words.pop().unwrap(), words.pop().unwrap());
     if road != Road::Local {
-        words.extend(["-e".into(), bench.shell().to_str().unwrap().into(), format!("--rsync-path={server}")]);
+        words.extend(["-e".into(), bench.shell().to_str().unwrap().into(), format!("--rsync-path={far}")]);
     }
     match road {
         Road::Local => words.extend([from, to]),
         Road::Push => words.extend([from, format!("host:{place}/{to}")]),
         Road::Pull => words.extend([format!("host:{place}/{from}"), to]),
     }
-    let mut program = vec!["timeout", "-k", "5", "120"];
+    let mut before: &[&str] = &[];
     if story.powerless {
-        program.extend(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]);
-        for name in Tree::of(&work, 0).0.into_keys() {
+        before = &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+        for name in Tree::of(work, 0).0.into_keys() {
             lchown(work.join(OsStr::from_bytes(&name)), Some(65534), Some(65534)).unwrap();
         }
     }
-    program.extend(if client == OURS { &[OURS, "rsync"][..] } else { &["rsync"] });
-    let mut run = Command::new(program[0]);
-    run.args(&program[1..]).args(&words).current_dir(&work).stdin(Stdio::null());
-    let output = run.env("TZ", "UTC").env_remove("RSYNC_RSH").output().unwrap();
-    let code = output.status.code().unwrap_or(-1);
-    let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(code != 124 && code != 137, "{command} does not end: {complaints}");
-    let text = String::from_utf8_lossy(&output.stdout).replace(place, "WORK");
-    let mut words: Vec<_> = text.lines().filter(is_kept).map(str::to_owned).collect();
-    words.sort();
-    Outcome { code, words, tree: Tree::of(&work, since), further: further(&work), complaints }
-}
-
-/// What differs; empty when nothing does.
-fn difference(stock: &Outcome, ours: &Outcome) -> String {
-    let mut text = String::new();
-    if stock.code != ours.code {
-        text += &format!("  exit code {} | {}\n", stock.code, ours.code);
-    }
-    for (what, left, right) in [("says", &stock.words, &ours.words), ("leaves", &stock.further, &ours.further)] {
-        for line in left.iter().filter(|line| !right.contains(line)) {
-            text += &format!("  only stock {what} {line}\n");
-        }
-        for line in right.iter().filter(|line| !left.contains(line)) {
-            text += &format!("  only ours {what} {line}\n");
-        }
-    }
-    text += &stock.tree.difference(&ours.tree);
-    if text.is_empty() { text } else { format!("{text}  {:?}\n  {:?}\n", stock.complaints, ours.complaints) }
+    let run = ended(client_behind(before, near).args(&words).current_dir(work));
+    let text = String::from_utf8_lossy(&run.stdout).replace(place, "WORK");
+    let mut said: Vec<_> = text.lines().filter(is_kept).map(str::to_owned).collect();
+    said.sort();
+    let lines = [said, further(work)].concat();
+    Outcome::new(run, lines, work, &["."], since)
 }
 
 /// Plays every command on every road; the pairings take turns, and with `ARCHIVER_SLOW=1` all of them play every one.
@@ -209,7 +174,7 @@ pub(crate) fn all_agree(stories: &[Story]) {
     fs::set_permissions(bench.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let all = std::env::var_os("ARCHIVER_SLOW").is_some();
     let only = std::env::var("STORIES_ONLY").unwrap_or_default();
-    let pairings = [(OURS, OURS), ("rsync", OURS), (OURS, "rsync")];
+    let pairings = [(OURS, OURS), (STOCK, OURS), (OURS, STOCK)];
     let mut cases = Vec::new();
     for (turn, (story, command)) in
         stories.iter().flat_map(|story| story.runs.iter().map(move |run| (story, *run))).enumerate()
@@ -226,24 +191,9 @@ pub(crate) fn all_agree(stories: &[Story]) {
             }
         }
     }
-    let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                while let Some((story, command, road, (client, server))) =
-                    cases.get(next.fetch_add(1, Ordering::Relaxed))
-                {
-                    let stock = play(&bench, story, command, *road, "rsync", "rsync");
-                    let ours = play(&bench, story, command, *road, client, server);
-                    let text = difference(&stock, &ours);
-                    if !text.is_empty() {
-                        let ends = if client == server { "ours" } else { client };
-                        failures.lock().unwrap().push(format!("{}, {road:?}, {ends}: {command}\n{text}", story.name));
-                    }
-                }
-            });
-        }
+    both::all_agree(&cases, |(story, command, road, ends)| {
+        let stock = play(&bench, story, command, *road, (STOCK, STOCK));
+        let text = stock.difference(&play(&bench, story, command, *road, *ends));
+        if text.is_empty() { text } else { format!("{}, {road:?}, {ends:?}: {command}\n{text}", story.name) }
     });
-    let failures = failures.into_inner().unwrap();
-    assert!(failures.is_empty(), "{}{} of {} differ", failures.concat(), failures.len(), cases.len());
 }
