@@ -9,8 +9,12 @@ mod batch;
 mod command;
 #[path = "rsync/compress.rs"]
 mod compress;
+#[path = "rsync/daemon.rs"]
+mod daemon;
 #[path = "rsync/engine.rs"]
 mod engine;
+#[path = "rsync/faults.rs"]
+mod faults;
 #[path = "rsync/filters.rs"]
 mod filters;
 #[path = "rsync/iconv.rs"]

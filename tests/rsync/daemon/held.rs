@@ -1,7 +1,8 @@
 //! What a peer can make us hold: servers under attack, with the most memory that each has taken.
 
+use super::hello;
+use crate::support;
 use crate::support::stock::{Bench, OURS};
-use crate::{hello, support};
 use protocol::daemon::ArgList;
 use protocol::flist::{FileEntry, IdNames, ListEncoder, ListShape};
 use protocol::handshake::{Handshake, Negotiated};

@@ -1,8 +1,8 @@
 //! Damage of every kind at every place: no end may hang or panic, and no wrong bytes may stand under a final name.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod support;
-
+use crate::support;
+use crate::support::stock::{Bench, OURS, Run};
+use crate::support::tree::{self, THEN, Tree};
 use protocol::args::{Options, ServerArgs};
 use protocol::compress::Wish;
 use protocol::flist::{DirClass, Extras, FileEntry, FileList, Ndx};
@@ -23,8 +23,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
-use support::stock::{Bench, OURS, Run};
-use support::tree::{self, THEN, Tree};
 
 /// No session of a few hundred bytes may take longer, however busy the machine is.
 const WATCHDOG: Duration = Duration::from_secs(120);

@@ -1,5 +1,4 @@
 //! The rsync daemon and its clients, ours and stock's, over real sockets of the loopback.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "daemon/held.rs"]
 mod held;
@@ -7,10 +6,13 @@ mod held;
 mod modules;
 #[path = "daemon/started.rs"]
 mod started;
-mod support;
 #[path = "daemon/words.rs"]
 mod words;
 
+use crate::support;
+use crate::support::daemon::{Daemon, START};
+use crate::support::stock::{Bench, OURS, Run, rsync};
+use crate::support::tree::{self, THEN, Tree};
 use protocol::args::{Options, ServerArgs};
 use protocol::flist::{FileEntry, FileList, Ndx};
 use protocol::handshake::{Hello, Offer, Side};
@@ -23,9 +25,6 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use support::daemon::{Daemon, START};
-use support::stock::{Bench, OURS, Run, rsync};
-use support::tree::{self, THEN, Tree};
 
 /// A tree in `src`, an empty `dst`, a secrets file.
 fn work(bench: &Bench) -> tempfile::TempDir {

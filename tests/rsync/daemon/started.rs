@@ -1,8 +1,9 @@
 //! How a daemon is started, who reaches it, and what it opens.
 
+use super::{MODULES, pull, work};
+use crate::support;
 use crate::support::daemon::{Daemon, START};
 use crate::support::stock::{Bench, OURS};
-use crate::{MODULES, pull, support, work};
 use pysmurf_archiver::rsync::daemon::Call;
 use std::fs;
 use std::io::{Read, Write};
@@ -123,7 +124,7 @@ fn a_program_stands_for_the_connection() {
         let to = format!("got{number}");
         let pulled = run(&["-a", "rsync://localhost/mod/", &to]);
         assert_eq!(pulled.status.code(), Some(0), "{client} {daemon}: {pulled:?}");
-        assert_eq!(crate::same_trees(work, "src", &to), "");
+        assert_eq!(super::same_trees(work, "src", &to), "");
     }
 }
 
@@ -227,7 +228,7 @@ fn the_daemon_itself_may_have_fewer_rights() {
         match said {
             "" => {
                 assert_eq!((run.code, &*run.stderr), (0, ""), "{text}: {}", daemon.said());
-                assert_eq!(crate::same_trees(work, "src", &to), "", "{text}");
+                assert_eq!(super::same_trees(work, "src", &to), "", "{text}");
             }
             said => assert!(run.code == code && run.stderr.contains(said), "{text}: {} {}", run.stderr, daemon.said()),
         }
