@@ -5,4 +5,10 @@
 mod archiver;
 #[path = "agent/framework.rs"]
 mod framework;
-mod support;
+#[allow(unreachable_pub)]
+#[path = "support"]
+mod support {
+    pub mod crossbar;
+    pub mod processes;
+    pub mod tools;
+}

@@ -1,7 +1,20 @@
 //! The whole archiver: the real binary between real databases, a real sshd and stock rsync.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod support;
+#[allow(unreachable_pub)]
+#[path = "support"]
+mod support {
+    pub mod archiver;
+    pub mod cutter;
+    pub mod mariadb;
+    pub mod noise;
+    pub mod outages;
+    pub mod processes;
+    pub mod script;
+    pub mod sshd;
+    pub mod tools;
+    pub mod wait;
+}
 
 #[path = "archiver/tables.rs"]
 mod tables;

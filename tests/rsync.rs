@@ -25,6 +25,18 @@ mod interop;
 mod matrix;
 #[path = "rsync/recursion.rs"]
 mod recursion;
-mod support;
+#[allow(unreachable_pub)]
+#[path = "support"]
+mod support {
+    pub mod both;
+    pub mod daemon;
+    pub mod noise;
+    pub mod processes;
+    pub mod script;
+    pub mod sshd;
+    pub mod stock;
+    pub mod tools;
+    pub mod tree;
+}
 #[path = "rsync/writes.rs"]
 mod writes;

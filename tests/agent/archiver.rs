@@ -1,7 +1,7 @@
 //! The archiver as an agent: the real binary on a real crossbar router, steered by the genuine `ocs` client of PyPI.
 
 use crate::support::crossbar::Crossbar;
-use crate::support::sshd::signal;
+use crate::support::processes::signal;
 use protocol::checksum::{Checksum, FileHasher};
 use rusqlite::Connection;
 use serde_json::{Value, json};

@@ -3,7 +3,7 @@
 use crate::support;
 use crate::support::mariadb::MariaDb;
 use crate::support::sshd::{Sshd, keygen};
-use crate::support::{find, require};
+use crate::support::tools::{find, require};
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -318,7 +318,7 @@ fn no_rsync_and_an_old_one() {
             "[ \"$1\" = --version ] && echo 'rsync  version 3.1.3  protocol version 31' || exec {} \"$@\"",
             rsync.display()
         );
-        support::script(&place.at("old"), &script);
+        support::script::script(&place.at("old"), &script);
         let old = place.check_at(&sshd, &["--rsync-path", place.at("old").to_str().unwrap()]);
         old.ends(0, &[]);
         old.is("rsync", "ok", &["rsync 3.1.3"]);

@@ -204,7 +204,7 @@ fn ready() -> bool {
     if !root {
         eprintln!("SKIPPED: only root can make the trees; run as root");
     }
-    root && support::require("rsync")
+    root && support::tools::require("rsync")
 }
 
 /// Runs each option set, `SRC` and `DST` in it standing for the two ends (pushed or pulled).
@@ -300,7 +300,7 @@ fn fake_super_at_the_far_end() {
 
 /// Runs each command with the far end as a user without powers.
 fn powerless(prepare: &(dyn Fn(&Path) + Sync), commands: &[&str]) {
-    if !ready() || !support::require("setpriv") {
+    if !ready() || !support::tools::require("setpriv") {
         return;
     }
     let bench = Bench::start();
@@ -392,7 +392,7 @@ fn links_of_all_kinds() {
 
 #[test]
 fn keep_dirlinks_follows_only_links_of_root_and_ours() {
-    if !ready() || !support::require("setpriv") {
+    if !ready() || !support::tools::require("setpriv") {
         return;
     }
     let bench = Bench::start();
@@ -466,7 +466,7 @@ impl Drop for Loop {
 /// What a device holds is sent as a file's content; one that has no length, and perhaps no end, is an empty file.
 #[test]
 fn devices_are_copied_as_files() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();

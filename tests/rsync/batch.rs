@@ -35,7 +35,7 @@ fn prepare(work: &Path) {
 }
 
 fn start() -> Option<Bench> {
-    support::require("rsync").then(Bench::start)
+    support::tools::require("rsync").then(Bench::start)
 }
 
 /// A copy of the old tree under this name.

@@ -177,7 +177,7 @@ fn said(run: &Run, work: &Path) -> Vec<String> {
 
 /// Each line reads alike with stock's client and with ours, and leaves the same.
 fn all_read_alike(lines: &[&str]) {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -244,7 +244,7 @@ fn a_link_named_rsync_is_both_ends() {
 #[test]
 fn the_ssh_within_reads_the_users_configuration() {
     let Some(sshd) = Sshd::start("") else { return };
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -364,7 +364,7 @@ fn what_is_not_served_is_refused_by_name() {
 /// Another user reads and writes, with the rights of that user.
 #[test]
 fn another_user_copies() {
-    if !support::require("rsync") || !rustix::process::geteuid().is_root() {
+    if !support::tools::require("rsync") || !rustix::process::geteuid().is_root() {
         return;
     }
     let bench = Bench::start();
@@ -393,7 +393,7 @@ fn another_user_copies() {
 /// A symlink of a stranger on the way to a named place is followed only where that was asked for.
 #[test]
 fn links_of_strangers_are_followed_on_demand() {
-    if !support::require("rsync") || !rustix::process::geteuid().is_root() {
+    if !support::tools::require("rsync") || !rustix::process::geteuid().is_root() {
         return;
     }
     let bench = Bench::start();
@@ -419,7 +419,7 @@ fn links_of_strangers_are_followed_on_demand() {
 /// A signal ends a client with code 20; no temporary file and no process stays, and what came is kept if that was asked.
 #[test]
 fn signals_end_a_client_tidily() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -440,7 +440,7 @@ fn signalled(bench: &Bench, signal: &str, partial: bool, operands: [&str; 2]) {
     tree::put(&work.join("src"), "big", &tree::noise(8_000_000, 2), 0o644, THEN);
     fs::create_dir(work.join("dst")).unwrap();
     let shell = work.join("shell");
-    support::script(&shell, &format!("shift\ncd {0}\necho $$ >{0}/pid\nexec $*", work.display()));
+    support::script::script(&shell, &format!("shift\ncd {0}\necho $$ >{0}/pid\nexec $*", work.display()));
     let mut command = Command::new(OURS);
     command.args(["rsync", "-t", "-W", "--bwlimit=400", "-e"]).arg(&shell).args(partial.then_some("--partial"));
     let mut client = command.args(operands).current_dir(work).stderr(Stdio::piped()).spawn().unwrap();

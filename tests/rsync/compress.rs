@@ -96,7 +96,7 @@ fn bound(way: &str) -> u64 {
 }
 
 fn stock_client(version: u8, push: bool, ways: &[&str]) {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -220,7 +220,7 @@ fn expected(way: &str) -> Method {
 
 #[test]
 fn we_push_to_stock() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     for (way, version) in WAYS.map(|way| (way, 32)).into_iter().chain([("-z", 30), (WAYS[9], 30), (WAYS[9], 31)]) {
@@ -236,7 +236,7 @@ fn we_push_to_stock() {
 
 #[test]
 fn we_pull_from_stock() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     for (way, version) in WAYS.map(|way| (way, 32)).into_iter().chain([("-z", 30), (WAYS[9], 30), (WAYS[9], 31)]) {
@@ -259,7 +259,7 @@ fn we_pull_from_stock() {
 /// One file of the usual list is stored; with another list it is compressed.
 #[test]
 fn files_that_would_not_shrink_are_stored() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     for way in ["--compress-choice=zlib", "--compress-choice=zlibx", "--compress-choice=lz4"] {
@@ -291,7 +291,7 @@ fn files_that_would_not_shrink_are_stored() {
 /// Ends without a method in common say so and leave.
 #[test]
 fn no_common_method() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();

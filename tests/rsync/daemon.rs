@@ -52,7 +52,7 @@ fn same_trees(work: &Path, left: &str, right: &str) -> String {
 
 #[test]
 fn stock_clients_pull_and_push() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -78,7 +78,7 @@ fn stock_clients_pull_and_push() {
 
 #[test]
 fn what_stock_says_is_what_we_say() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -122,7 +122,7 @@ fn what_stock_says_is_what_we_say() {
 
 #[test]
 fn users_prove_themselves() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -173,7 +173,7 @@ fn users_prove_themselves() {
 
 #[test]
 fn a_module_is_entered_as_its_user_and_not_left() {
-    if !support::require("rsync") || !tree::is_root() {
+    if !support::tools::require("rsync") || !tree::is_root() {
         return;
     }
     let bench = Bench::start();
@@ -231,7 +231,7 @@ fn a_module_is_entered_as_its_user_and_not_left() {
 
 #[test]
 fn connections_are_counted() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -264,7 +264,7 @@ fn connections_are_counted() {
 /// What a hostile client says, and whether it is answered with an error; none may hang or hurt the daemon.
 #[test]
 fn hostile_greetings_are_cut_off() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -311,7 +311,7 @@ fn hostile_greetings_are_cut_off() {
 
 #[test]
 fn a_remote_shell_starts_a_daemon() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -398,7 +398,7 @@ fn push(site: &Site, call: &Call, from: &Path, path: &str) -> Result<(), DaemonE
 
 #[test]
 fn our_client_reaches_stock_and_ours() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -498,7 +498,7 @@ fn a_daemon_that_cannot_serve_does_not_start() {
 
 #[test]
 fn a_signal_ends_it_and_the_pid_file() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -516,7 +516,7 @@ fn a_signal_ends_it_and_the_pid_file() {
 
 #[test]
 fn commands_of_the_operator_surround_a_transfer() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();

@@ -43,7 +43,7 @@ fn large() -> (Vec<u8>, Vec<(&'static str, Vec<u8>)>) {
 /// The sender begins while sums still come: the numbers are stock's all the same, and nobody waits for anybody forever.
 #[test]
 fn large_files_cost_what_stock_makes_of_them() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -101,7 +101,7 @@ fn two_of_ours_can_agree_on_blake3() {
     set_mtime(&dest.join("file"), THEN.0 + 9, 0);
     let options = "-rtc --checksum-choice=blake3";
     assert_eq!(copy(&bench, (OURS, OURS), options, &source, &dest).stat("Literal data"), 0);
-    if support::require("rsync") {
+    if support::tools::require("rsync") {
         let args = ["-rt", "--checksum-choice=blake3", "src/", "host:dst/"];
         assert_ne!(bench.rsync("rsync", work.path(), &args).code, 0, "stock knows no BLAKE3");
     }
@@ -112,7 +112,7 @@ struct Mounted(std::path::PathBuf);
 
 impl Mounted {
     fn xfs(folder: &Path) -> Option<Self> {
-        if !support::require("mkfs.xfs") {
+        if !support::tools::require("mkfs.xfs") {
             return None;
         }
         let (image, place) = (folder.join("image"), folder.join("mounted"));

@@ -348,7 +348,7 @@ impl Drop for Tiny {
 
 #[test]
 fn a_full_disk_is_told_by_name() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();

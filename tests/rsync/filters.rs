@@ -114,7 +114,7 @@ fn told(run: &Run) -> Vec<String> {
 
 /// Plays each case on copies of the two trees; nothing may differ.
 fn table(cases: &[&[&str]], ends: &[[&str; 2]]) {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -244,7 +244,7 @@ fn rules_protect_the_same() {
 /// Whoever cannot read a rule does not know what to leave out or alone.
 #[test]
 fn rules_that_mean_nothing_end_the_session() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -332,7 +332,7 @@ fn missing_arguments_are_deleted_alike() {
 /// Below 31 names stand outside of all framing; here ours is the client, with each kind of far end.
 #[test]
 fn our_client_gives_and_takes_plain_names() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -360,7 +360,7 @@ fn our_client_gives_and_takes_plain_names() {
 /// A file of rules in a directory that nobody can follow is a file as any other; its path may lead anywhere.
 #[test]
 fn files_of_rules_in_directories_are_found_or_passed_over() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -373,7 +373,7 @@ fn files_of_rules_in_directories_are_found_or_passed_over() {
         let output = command.output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
-    let stock = support::find("rsync").unwrap();
+    let stock = support::tools::find("rsync").unwrap();
     let script = r#"mkdir -p a/s/t; for f in f g s/f s/g s/t/g; do echo 1 >a/$f; done; echo '- f' >rules; echo '- g' >a/s/r
         t() { rm -rf b; $R "$@" a/ b/ >/dev/null 2>&1; echo "$? [${*//$W/W}] $(find b | sort | tr '\n' ' ')"; }
         for n in ../rules /rules $W/rules ./r s/r s/../r s/t/../r ../nothing /nothing/at/all ../../rules t/r; do

@@ -87,7 +87,7 @@ fn table(prepare: &(dyn Fn(&Path) + Sync), commands: &[&str]) -> Vec<Outcome> {
 
 #[test]
 fn names_arrive_in_the_other_set() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let prepare = |work: &Path| {
@@ -120,7 +120,7 @@ fn names_arrive_in_the_other_set() {
 
 #[test]
 fn the_order_is_that_of_the_wire() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let prepare = |work: &Path| russian(&work.join("src"));
@@ -140,7 +140,7 @@ fn the_order_is_that_of_the_wire() {
 
 #[test]
 fn what_cannot_be_told_is_left_out() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let prepare = |work: &Path| {
@@ -168,7 +168,7 @@ fn what_cannot_be_told_is_left_out() {
 /// Stock's receiver tells of its own names in words that depend on its terminal, and with segments it gives up.
 #[test]
 fn what_the_receiver_cannot_tell_is_left_out() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let prepare = |work: &Path| {
@@ -202,7 +202,7 @@ fn what_the_receiver_cannot_tell_is_left_out() {
 
 #[test]
 fn lists_of_names_are_converted_with_secluded_arguments() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let prepare = |work: &Path| {

@@ -87,7 +87,7 @@ const OLD: &[&str] = &[
 ];
 
 fn matrix(version: u8, push: bool) {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -192,7 +192,7 @@ fn few(work: &Path) {
 
 #[test]
 fn arguments_of_all_shapes() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -251,7 +251,7 @@ fn arguments_of_all_shapes() {
 
 #[test]
 fn other_users_files_are_trouble_of_one_file() {
-    if !support::require("rsync") || !support::require("setpriv") || !tree::is_root() {
+    if !support::tools::require("rsync") || !support::tools::require("setpriv") || !tree::is_root() {
         return;
     }
     let bench = Bench::start();
@@ -299,7 +299,7 @@ fn filtering_shell(bench: &Bench, name: &str, from_server: bool, filter: &str) -
 
 #[test]
 fn a_flipped_byte_is_sent_again() {
-    if !support::require("rsync") || !support::require("perl") {
+    if !support::tools::require("rsync") || !support::tools::require("perl") {
         return;
     }
     let bench = Bench::start();
@@ -338,7 +338,7 @@ fn a_flipped_byte_is_sent_again() {
 
 #[test]
 fn a_file_that_vanishes_is_no_failure_of_the_rest() {
-    if !support::require("rsync") || !support::require("perl") {
+    if !support::tools::require("rsync") || !support::tools::require("perl") {
         return;
     }
     let bench = Bench::start();
@@ -356,7 +356,7 @@ fn a_file_that_vanishes_is_no_failure_of_the_rest() {
 
 #[test]
 fn what_is_known_is_not_sent() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -381,7 +381,7 @@ fn what_is_known_is_not_sent() {
 
 #[test]
 fn options_we_lack_are_refused_by_name() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -409,7 +409,7 @@ fn options_we_lack_are_refused_by_name() {
 
 #[test]
 fn over_a_real_ssh() {
-    if !support::require("rsync") || !support::require("ssh") {
+    if !support::tools::require("rsync") || !support::tools::require("ssh") {
         return;
     }
     let Some(sshd) = Sshd::start("") else { return };

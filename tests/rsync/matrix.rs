@@ -29,7 +29,7 @@ pub enum End {
 
 impl End {
     fn installed() -> Self {
-        Self::Stock(support::find("rsync").unwrap_or_else(|| "rsync".into()))
+        Self::Stock(support::tools::find("rsync").unwrap_or_else(|| "rsync".into()))
     }
 
     fn name(&self) -> String {
@@ -79,7 +79,7 @@ fn pairings() -> [(End, End); 3] {
 }
 
 fn whole(road: Road) {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let Some(roads) = Roads::open(road) else { return };
@@ -122,7 +122,7 @@ fn by_daemon() {
 
 /// Rows at the versions before 30, in every pairing where `all`; else the pairings take turns.
 fn before_30(road: Road, all: bool) {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let Some(roads) = Roads::open(road) else { return };
@@ -176,7 +176,7 @@ fn with_other_releases() {
 /// around them, four bytes at a time, as it happens to fall.
 #[test]
 fn the_length_of_a_list() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let Some(roads) = Roads::open(Road::Pipe) else { return };

@@ -75,7 +75,7 @@ fn build_old(root: &Path) {
 /// Runs each command with stock's and with our far end on equal folders: exit code, trees, names of one file, and, unless
 /// such names make it a matter of time which is sent, the words must be the same.
 fn matrix(version: u8) {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -127,7 +127,7 @@ fn offers(run: &Run) -> bool {
 
 #[test]
 fn many_small_files_in_many_directories() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -160,7 +160,7 @@ fn many_small_files_in_many_directories() {
 /// Which name of a file is sent and what is said of the others, where all are in one directory.
 #[test]
 fn links_of_one_directory_are_told_as_stock_tells_them() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -203,7 +203,7 @@ fn peak(text: &str) -> u64 {
 /// Lists are let go of as they are finished: twenty times the tree is not twenty times the memory.
 #[test]
 fn a_large_tree_costs_little_memory() {
-    if !support::require("rsync") || !support::require("python3") {
+    if !support::tools::require("rsync") || !support::tools::require("python3") {
         return;
     }
     let slow = std::env::var_os("ARCHIVER_SLOW").is_some();

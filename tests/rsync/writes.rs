@@ -279,7 +279,7 @@ fn look(run: &Run, work: &Path) -> Vec<String> {
 }
 
 fn table(options: &[&str], paths: &str) {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -403,7 +403,7 @@ fn assert_resumed(run: &Run, len: usize, what: &str) {
 
 #[test]
 fn a_push_that_broke_off_sends_only_the_rest() {
-    if !support::require("rsync") || !support::require("perl") {
+    if !support::tools::require("rsync") || !support::tools::require("perl") {
         return;
     }
     let bench = Bench::start();
@@ -447,7 +447,7 @@ fn a_push_that_broke_off_sends_only_the_rest() {
 
 #[test]
 fn a_pull_that_broke_off_is_resumed_from_our_sender() {
-    if !support::require("rsync") || !support::require("perl") {
+    if !support::tools::require("rsync") || !support::tools::require("perl") {
         return;
     }
     let bench = Bench::start();
@@ -466,7 +466,7 @@ fn a_pull_that_broke_off_is_resumed_from_our_sender() {
 
 #[test]
 fn without_an_option_nothing_is_left_of_a_broken_push() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -484,7 +484,7 @@ fn without_an_option_nothing_is_left_of_a_broken_push() {
 /// A server that is told to go removes what it began, or keeps it as the options ask.
 #[test]
 fn a_signal_leaves_no_temporary_file() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -538,7 +538,7 @@ fn pull(program: &Path, from: &Path, to: &Path, options: &Options) -> Result<Rec
 
 #[test]
 fn what_broke_off_between_our_own_ends_is_resumed() {
-    if !support::require("perl") {
+    if !support::tools::require("perl") {
         return;
     }
     let bench = Bench::start();
@@ -565,7 +565,7 @@ fn what_broke_off_between_our_own_ends_is_resumed() {
 /// A sender that names another basis than it was asked to build upon is refused, and nothing is written.
 #[test]
 fn a_basis_never_asked_for_is_refused() {
-    if !support::require("perl") {
+    if !support::tools::require("perl") {
         return;
     }
     let bench = Bench::start();

@@ -1,6 +1,7 @@
 //! A private real crossbar router and the genuine `ocs` of PyPI, in a virtual environment of their own.
 
-use super::sshd::{descendants, is_running, signal};
+use super::processes::{descendants, is_running, signal};
+use super::tools::require;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -31,7 +32,7 @@ impl Crossbar {
 
     /// Starts one that speaks TLS, with a certificate of its own in `cert.pem`.
     pub fn start_tls() -> Option<Self> {
-        if !super::require("openssl") {
+        if !require("openssl") {
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
@@ -136,7 +137,7 @@ fn venv() -> Option<PathBuf> {
         assert!(given.join("bin/crossbar").is_file(), "OCS_TEST_VENV={} has no bin/crossbar", given.display());
         return Some(given);
     }
-    if !super::require("python3") {
+    if !require("python3") {
         return None;
     }
     // What failed once in this process would only fail again, minutes later.

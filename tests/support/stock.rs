@@ -84,7 +84,7 @@ impl Bench {
     /// Writes a shell script and returns its path.
     pub fn script(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path().join(name);
-        super::script(&path, text);
+        super::script::script(&path, text);
         path
     }
 

@@ -1,5 +1,6 @@
 //! Folders full of files: made, looked at, compared.
 
+pub use super::noise::noise;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, UTIME_OMIT};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -91,12 +92,6 @@ impl Tree {
 /// Seconds since 1970.
 pub fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().try_into().unwrap()
-}
-
-/// Bytes without a pattern; the same for the same seed.
-pub fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut random = fastrand::Rng::with_seed(seed);
-    std::iter::repeat_with(|| random.u8(..)).take(len).collect()
 }
 
 /// Sets the modification time of anything, itself and not what a symlink points to.

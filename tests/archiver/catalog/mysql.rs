@@ -520,7 +520,7 @@ fn certificates(folder: &Path) {
 
 #[tokio::test]
 async fn a_secured_connection() {
-    if !crate::support::require("openssl") {
+    if !crate::support::tools::require("openssl") {
         return;
     }
     let folder = tempfile::TempDir::new().unwrap();

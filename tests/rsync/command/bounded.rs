@@ -33,7 +33,7 @@ fn prepare(work: &Path) {
 /// is never used.
 #[test]
 fn named_paths_stay_within_a_folder() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();

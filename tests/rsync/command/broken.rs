@@ -134,7 +134,7 @@ fn what_cannot_be_started_is_told_by_its_number() {
 /// What a daemon says first, and then hangs up.
 #[test]
 fn a_daemon_that_hangs_up_early_never_started_a_session() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();

@@ -61,7 +61,7 @@ fn play(both: &Both, program: &str, far: &Path, (options, operands, extra, sent)
 
 #[test]
 fn a_pull_takes_only_what_was_asked_for_and_not_left_out() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -91,7 +91,7 @@ fn a_pull_takes_only_what_was_asked_for_and_not_left_out() {
 /// A folder on the way to what was asked for is not brought into line, whatever the sender says of it.
 #[test]
 fn a_sender_does_not_widen_what_is_deleted() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();

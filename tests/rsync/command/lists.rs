@@ -42,7 +42,7 @@ fn play(bench: &Bench, (near, far): Ends, lists: [&str; 4], option: &str) -> (i3
 
 #[test]
 fn lists_in_the_environment_are_followed() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -81,7 +81,7 @@ fn lists_in_the_environment_are_followed() {
 /// Nobody reads our output: a transfer goes on, unless its lines were to be read one by one.
 #[test]
 fn an_output_that_nobody_reads_ends_a_transfer_as_stocks() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();

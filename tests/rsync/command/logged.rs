@@ -8,7 +8,7 @@ use std::path::Path;
 
 #[test]
 fn a_server_keeps_the_log_it_is_told_to() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();

@@ -6,7 +6,7 @@ use crate::support;
 /// What stands between a program and the system by way of libc, as fakeroot does, is heard of all that is done and asked.
 #[test]
 fn what_fakeroot_stands_for_is_copied() {
-    if !support::require("fakeroot") {
+    if !support::tools::require("fakeroot") {
         return;
     }
     reads_like_stock(
@@ -58,7 +58,7 @@ fn numbers_are_bounded_as_by_stock() {
 /// Where another file system begins, twice `-x` leaves its folder out; nothing on another one is deleted.
 #[test]
 fn mount_points_are_passed_over() {
-    if !support::require("unshare") || !support::tree::is_root() {
+    if !support::tools::require("unshare") || !support::tree::is_root() {
         return;
     }
     reads_like_stock(

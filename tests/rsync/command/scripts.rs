@@ -25,13 +25,13 @@ pub(super) fn reads_like_stock_with_daemon(config: &str, script: &str) {
 }
 
 fn play(config: &str, script: &str) {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
     let ours = bench.path().join("rsync");
     symlink(OURS, &ours).unwrap();
-    let stock = support::find("rsync").unwrap();
+    let stock = support::tools::find("rsync").unwrap();
     let shell = bench.script("there", SHELL);
     let bench = &bench;
     let said = std::thread::scope(|scope| {

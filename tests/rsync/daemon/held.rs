@@ -225,7 +225,7 @@ fn names_of_a_client_are_listed_as_they_come() {
 
 #[test]
 fn a_long_list_of_names_still_works() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();

@@ -45,7 +45,7 @@ fn prepare(work: &Path) {
 
 /// Plays the commands against modules of this text, once with each daemon.
 fn same(modules: &str, before: &dyn Fn(&Path), commands: &[&str]) {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -158,7 +158,7 @@ fn a_folder_that_is_kept_keeps_what_is_below() {
             "-ri --delete --filter=:_.rules none/ URL/m/",
         ],
     );
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -304,7 +304,7 @@ fn logged(text: &str) -> Vec<String> {
 /// What a daemon's log says of each file, with our daemon as with stock's.
 #[test]
 fn transfers_are_logged_as_by_stock() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -373,7 +373,7 @@ fn small_parameters_have_stocks_effect() {
 /// With `open noatime` nobody sees that a file was read.
 #[test]
 fn a_module_may_leave_access_times_alone() {
-    if !support::require("rsync") || !tree::is_root() {
+    if !support::tools::require("rsync") || !tree::is_root() {
         return;
     }
     let bench = Bench::start();
@@ -398,7 +398,7 @@ fn a_module_may_leave_access_times_alone() {
 #[test]
 fn a_proxy_says_who_its_client_is() {
     use std::io::{Read, Write};
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -458,7 +458,7 @@ fn a_program_converts_the_names_of_owners() {
              'uid 12') echo alice;; 'gid 13') echo sales;; 'usr alice') echo 112;; 'grp sales') echo 113;;\n\
              'usr daemon') echo 77;; 'grp nonsense') echo 5x;; *) echo;;\n\
              esac\ndone";
-        support::script(&work.join("convert"), script);
+        support::script::script(&work.join("convert"), script);
         for (name, uid, gid) in
             [("mod/a.txt", 12, 13), ("mod/sub/keep.o", 4000, 4001), ("up/ok", 1, 1), ("up/x.o", 12, 13)]
         {

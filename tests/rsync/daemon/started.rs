@@ -98,7 +98,7 @@ fn a_daemon_names_the_option_that_it_does_not_know() {
 /// As under inetd: the program finds a connected socket, and somebody of this machine at its other end.
 #[test]
 fn a_program_stands_for_the_connection() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();
@@ -191,7 +191,7 @@ fn files_of_the_configuration_are_nobody_elses() {
 /// What the daemon itself gives up before it hears a client, and what it follows because it was told to.
 #[test]
 fn the_daemon_itself_may_have_fewer_rights() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     if !rustix::process::geteuid().is_root() {

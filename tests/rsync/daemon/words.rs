@@ -75,7 +75,7 @@ fn hold(daemon: &Daemon, module: &str) -> std::net::TcpStream {
 
 #[test]
 fn what_a_daemon_says_before_it_closes_is_shown() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();

@@ -268,7 +268,7 @@ fn pushes_arrive_and_are_acknowledged(connect: &mut dyn Connect, blake3: bool) {
 
 #[test]
 fn our_sender_serves_stock_receivers() {
-    if support::require("rsync") {
+    if support::tools::require("rsync") {
         pushes_arrive_and_are_acknowledged(&mut local("rsync"), false);
     }
 }
@@ -280,7 +280,7 @@ fn our_sender_serves_our_receiver() {
 
 #[test]
 fn our_sender_serves_stock_receivers_over_ssh() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let Some(sshd) = Sshd::start("") else { return };
@@ -291,7 +291,7 @@ fn our_sender_serves_stock_receivers_over_ssh() {
 #[test]
 fn a_broken_promise_is_refused_by_the_receiver() {
     for program in ["rsync", OURS] {
-        if program == "rsync" && !support::require("rsync") {
+        if program == "rsync" && !support::tools::require("rsync") {
             continue;
         }
         for version in 30..=32 {
@@ -321,7 +321,7 @@ fn a_broken_promise_is_refused_by_the_receiver() {
 #[test]
 fn a_declined_file_is_left_as_it_is() {
     for program in ["rsync", OURS] {
-        if program == "rsync" && !support::require("rsync") {
+        if program == "rsync" && !support::tools::require("rsync") {
             continue;
         }
         for version in 30..=32 {
@@ -361,7 +361,7 @@ fn pull(connect: &mut dyn Connect, from: &Path, to: &Path, version: u8, offer: O
 #[test]
 fn our_receiver_gets_whole_trees() {
     for program in ["rsync", OURS] {
-        if program == "rsync" && !support::require("rsync") {
+        if program == "rsync" && !support::tools::require("rsync") {
             continue;
         }
         for version in 30..=32 {

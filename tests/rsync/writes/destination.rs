@@ -445,7 +445,7 @@ fn rules_for_attributes_hold_for_every_entry() {
 
 /// Plays a local copy by our own program.
 fn ours(story: &Story, command: &str) -> Option<Outcome> {
-    if !tree::is_root() || !support::require("setpriv") {
+    if !tree::is_root() || !support::tools::require("setpriv") {
         return None;
     }
     let bench = Bench::start();
@@ -533,7 +533,7 @@ fn what_is_closed_or_no_file_is_written_in_place_and_kept_too() {
 
 #[test]
 fn zeros_that_stand_in_a_file_become_holes() {
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let bench = Bench::start();

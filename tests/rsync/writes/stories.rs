@@ -167,7 +167,7 @@ pub(crate) fn all_agree(stories: &[Story]) {
         eprintln!("SKIPPED: only root can make the trees; run as root");
         return;
     }
-    if !support::require("rsync") || !support::require("setpriv") {
+    if !support::tools::require("rsync") || !support::tools::require("setpriv") {
         return;
     }
     let bench = Bench::start();
