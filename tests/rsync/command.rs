@@ -23,7 +23,7 @@ mod places;
 #[path = "command/rights.rs"]
 mod rights;
 #[path = "command/scripts.rs"]
-mod scripts;
+pub(super) mod scripts;
 #[path = "command/verbosity.rs"]
 mod verbosity;
 

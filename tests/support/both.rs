@@ -32,6 +32,12 @@ impl Outcome {
         Self { run, lines, trees }
     }
 
+    /// What stands in the folder of this name.
+    pub fn tree(&self, name: &str) -> &Tree {
+        let (_, tree) = self.trees.iter().find(|(folder, _)| folder == name).unwrap();
+        tree
+    }
+
     /// What differs between stock's and ours; empty when nothing does.
     pub fn difference(&self, ours: &Self) -> String {
         let mut text = String::new();

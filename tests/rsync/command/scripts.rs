@@ -15,7 +15,7 @@ const SHELL: &str = "while :; do case $1 in -l) shift 2;; -*) shift;; *) shift; 
 const PAIRS: [(bool, bool); 4] = [(false, false), (true, true), (true, false), (false, true)];
 
 /// Asserts that the script prints with each of our ends what it prints with stock at both.
-pub(super) fn reads_like_stock(script: &str) {
+pub(crate) fn reads_like_stock(script: &str) {
     play("", script);
 }
 

@@ -465,7 +465,7 @@ fn a_name_that_is_linked_with_a_base_parts_from_it_before_it_changes() {
                 let command = format!("{options} --{kind}-dest=WORK/old a/ new/");
                 let Some(left) = ours(&story("linked", setup, &[]), &command) else { return };
                 assert_eq!(left.run.code, 0, "{command}");
-                let node = |name: &str| left.trees[0].1.0[format!("./{name}").as_bytes()].clone();
+                let node = |name: &str| left.tree(".").0[format!("./{name}").as_bytes()].clone();
                 assert_eq!((node("old/f").content, node("old/f").mode), (b"11".to_vec(), 0o100_644), "{command}");
                 assert_eq!((node("old/f").owner, node("old/l").owner), ((0, 0), (0, 0)), "{command}");
                 assert!(left.lines.contains(&"./old/f: user.k = 1".into()), "{command}: {:?}", left.lines);
@@ -490,8 +490,8 @@ fn appending_to_nothing_takes_no_beginning_from_a_base() {
                 return;
             };
             assert_eq!(
-                (left.run.code, &left.trees[0].1.0[&b"./b/t"[..]].content),
-                (0, &left.trees[0].1.0[&b"./a/t"[..]].content),
+                (left.run.code, &left.tree(".").0[&b"./b/t"[..]].content),
+                (0, &left.tree(".").0[&b"./a/t"[..]].content),
                 "{options}"
             );
         }
@@ -505,7 +505,7 @@ fn a_folder_that_is_closed_even_to_its_owner_goes_with_all_it_holds() {
     for when in ["--delete", "--delete-before", "--delete-after", "--delete-delay"] {
         let Some(left) = ours(&powerless("closed", setup, &[]), &format!("-a {when} a/ b/")) else { return };
         let names: Vec<_> =
-            left.trees[0].1.0.keys().filter(|name| name.starts_with(b"./b/")).map(|name| name.to_vec()).collect();
+            left.tree(".").0.keys().filter(|name| name.starts_with(b"./b/")).map(|name| name.to_vec()).collect();
         assert_eq!((left.run.code, names), (0, vec![b"./b/full".to_vec(), b"./b/k".to_vec()]), "{when}");
     }
 }
@@ -517,7 +517,7 @@ fn what_is_closed_or_no_file_is_written_in_place_and_kept_too() {
         [("-a --inplace", 0o100_644), ("-rtb --inplace --no-W", 0o100_000), ("-rt --append", 0o100_000)]
     {
         let Some(left) = ours(&closed, &format!("{options} a/ b/")) else { return };
-        let node = &left.trees[0].1.0[&b"./b/f"[..]];
+        let node = &left.tree(".").0[&b"./b/f"[..]];
         // A backup cannot be made of what cannot be read.
         let kept = if options.contains('b') { (23, &b"old"[..]) } else { (0, &b"newer"[..]) };
         let kept = if options.contains("append") { (0, &b"newer"[..]) } else { kept };
@@ -526,8 +526,8 @@ fn what_is_closed_or_no_file_is_written_in_place_and_kept_too() {
     let device = story("a device", "put a/d content\n dir b\n node b/d 1 3", &[]);
     for (options, backup) in [("-ab --write-devices", "./b/d~"), ("-a --write-devices --backup-dir=bak", "./b/bak/d")] {
         let Some(left) = ours(&device, &format!("{options} a/ b/")) else { return };
-        assert_eq!((left.run.code, left.trees[0].1.0[backup.as_bytes()].mode), (0, 0o100_644), "{options}");
-        assert_eq!(left.trees[0].1.0[&b"./b/d"[..]].mode, 0o020_644, "{options}");
+        assert_eq!((left.run.code, left.tree(".").0[backup.as_bytes()].mode), (0, 0o100_644), "{options}");
+        assert_eq!(left.tree(".").0[&b"./b/d"[..]].mode, 0o020_644, "{options}");
     }
 }
 
@@ -559,7 +559,7 @@ fn an_implied_folder_that_leads_out_is_refused() {
     for target in ["WORK/out", "../out", "in/../../out"] {
         let setup: &'static str = format!("put a/p/f 1\n dir out\n dir b/in\n link b/p {target}").leak();
         let Some(left) = ours(&story("out", setup, &[]), "-aR --no-implied-dirs a/./p/f b/") else { return };
-        assert_eq!((left.run.code, left.trees[0].1.0.contains_key(&b"./out/f"[..])), (23, false), "{target}");
+        assert_eq!((left.run.code, left.tree(".").0.contains_key(&b"./out/f"[..])), (23, false), "{target}");
     }
     let folder = tempfile::tempdir().unwrap();
     make(folder.path(), "put a/p/f 1\n dir b/in/deep\n link b/p in/deep/../deep");
