@@ -466,10 +466,7 @@ impl Drop for Loop {
 /// What a device holds is sent as a file's content; one that has no length, and perhaps no end, is an empty file.
 #[test]
 fn devices_are_copied_as_files() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let work = bench.fresh("devices");
     let work = work.path();
     let content = tree::noise(300 * 512, 3);

@@ -1,6 +1,5 @@
 //! Batch files: ours and stock's are one another's.
 
-use crate::support;
 use crate::support::both::STOCK;
 use crate::support::stock::{Bench, OURS, Run, client, ended};
 use crate::support::tree::{self, THEN, Tree};
@@ -34,10 +33,6 @@ fn prepare(work: &Path) {
     }
 }
 
-fn start() -> Option<Bench> {
-    support::tools::require("rsync").then(Bench::start)
-}
-
 /// A copy of the old tree under this name.
 fn old(work: &Path, name: &str) {
     let _ = fs::remove_dir_all(work.join(name));
@@ -64,7 +59,7 @@ fn without_rate<'t>((line, _): (&'t str, &str)) -> &'t str {
 
 /// Writes with one, by each road, and reads with both.
 fn exchanged(options: &str) {
-    let Some(bench) = start() else { return };
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let work = bench.fresh("batch");
     let work = work.path();
     prepare(work);
@@ -133,7 +128,7 @@ fn batches_written_in_place_and_of_older_versions_are_exchanged() {
 
 #[test]
 fn a_script_plays_its_batch() {
-    let Some(bench) = start() else { return };
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let work = bench.fresh("batch");
     let work = work.path();
     prepare(work);
@@ -160,7 +155,7 @@ fn a_script_plays_its_batch() {
 /// segments are concerned, so these are of one list.
 #[test]
 fn other_trees_than_the_batch_was_made_for() {
-    let Some(bench) = start() else { return };
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let work = bench.fresh("batch");
     let work = work.path();
     prepare(work);
@@ -216,7 +211,7 @@ fn other_trees_than_the_batch_was_made_for() {
 
 #[test]
 fn batches_that_cannot_be_used_are_refused_as_stock_refuses_them() {
-    let Some(bench) = start() else { return };
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let work = bench.fresh("batch");
     let work = work.path();
     prepare(work);
@@ -263,7 +258,7 @@ fn batches_that_cannot_be_used_are_refused_as_stock_refuses_them() {
 /// A batch file comes from anywhere: whatever is in it, reading ends, and nothing leaves the destination.
 #[test]
 fn spoiled_batches_end_in_an_error_or_a_copy() {
-    let Some(bench) = start() else { return };
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let work = bench.fresh("batch");
     let work = work.path();
     prepare(work);

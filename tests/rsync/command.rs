@@ -177,10 +177,7 @@ fn said(run: &Run, work: &Path) -> Vec<String> {
 
 /// Each line reads alike with stock's client and with ours, and leaves the same.
 fn all_read_alike(lines: &[&str]) {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let both = Both { folders: &["."], look: &said, ..Both::new(&bench, &prepare) };
     all_agree(lines, |line| both.difference((OURS, STOCK), line));
 }
@@ -244,10 +241,7 @@ fn a_link_named_rsync_is_both_ends() {
 #[test]
 fn the_ssh_within_reads_the_users_configuration() {
     let Some(sshd) = Sshd::start("") else { return };
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let work = bench.fresh("work");
     let work = work.path();
     prepare(work);
@@ -419,10 +413,7 @@ fn links_of_strangers_are_followed_on_demand() {
 /// A signal ends a client with code 20; no temporary file and no process stays, and what came is kept if that was asked.
 #[test]
 fn signals_end_a_client_tidily() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     std::thread::scope(|scope| {
         for (signal, partial) in [("INT", false), ("TERM", true), ("HUP", false), ("INT", true)] {
             for operands in [["src/big", "dst/"], ["src/big", "host:dst/"], ["host:src/big", "dst/"]] {

@@ -96,10 +96,7 @@ fn bound(way: &str) -> u64 {
 }
 
 fn stock_client(version: u8, push: bool, ways: &[&str]) {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     for way in ways {
         let what = format!("{way} at {version}, {}", if push { "push" } else { "pull" });
         let work = bench.fresh("work");
@@ -291,10 +288,7 @@ fn files_that_would_not_shrink_are_stored() {
 /// Ends without a method in common say so and leave.
 #[test]
 fn no_common_method() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let work = bench.fresh("work");
     lay(work.path());
     let shell = bench.script("limited", "shift\nRSYNC_COMPRESS_LIST=none exec sh -c \"$*\"\n");

@@ -52,10 +52,7 @@ fn same_trees(work: &Path, left: &str, right: &str) -> String {
 
 #[test]
 fn stock_clients_pull_and_push() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let work = work(&bench);
     let work = work.path();
     let daemon = Daemon::ours(work, MODULES);
@@ -78,10 +75,7 @@ fn stock_clients_pull_and_push() {
 
 #[test]
 fn what_stock_says_is_what_we_say() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let work = work(&bench);
     let work = work.path();
     fs::write(work.join("motd"), "be welcome\n").unwrap();
@@ -122,10 +116,7 @@ fn what_stock_says_is_what_we_say() {
 
 #[test]
 fn users_prove_themselves() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let work = work(&bench);
     let work = work.path();
     let daemon = Daemon::ours(work, MODULES);
@@ -231,10 +222,7 @@ fn a_module_is_entered_as_its_user_and_not_left() {
 
 #[test]
 fn connections_are_counted() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let work = work(&bench);
     let work = work.path();
     let daemon = Daemon::ours(
@@ -264,10 +252,7 @@ fn connections_are_counted() {
 /// What a hostile client says, and whether it is answered with an error; none may hang or hurt the daemon.
 #[test]
 fn hostile_greetings_are_cut_off() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let work = work(&bench);
     let work = work.path();
     let daemon = Daemon::ours(work, MODULES);
@@ -311,10 +296,7 @@ fn hostile_greetings_are_cut_off() {
 
 #[test]
 fn a_remote_shell_starts_a_daemon() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let work = work(&bench);
     let work = work.path();
     let config = work.join("rsyncd.conf");
@@ -398,10 +380,7 @@ fn push(site: &Site, call: &Call, from: &Path, path: &str) -> Result<(), DaemonE
 
 #[test]
 fn our_client_reaches_stock_and_ours() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let work = work(&bench);
     let work = work.path();
     fs::write(work.join("motd"), "be welcome\n").unwrap();
@@ -498,10 +477,7 @@ fn a_daemon_that_cannot_serve_does_not_start() {
 
 #[test]
 fn a_signal_ends_it_and_the_pid_file() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let work = work(&bench);
     let mut daemon = Daemon::ours(work.path(), "pid file = WORK/pid\n[mod]\npath = WORK/src\n");
     // Whoever is served knows that all stands.
@@ -516,10 +492,7 @@ fn a_signal_ends_it_and_the_pid_file() {
 
 #[test]
 fn commands_of_the_operator_surround_a_transfer() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let work = work(&bench);
     let work = work.path();
     let daemon = Daemon::ours(

@@ -43,10 +43,7 @@ fn large() -> (Vec<u8>, Vec<(&'static str, Vec<u8>)>) {
 /// The sender begins while sums still come: the numbers are stock's all the same, and nobody waits for anybody forever.
 #[test]
 fn large_files_cost_what_stock_makes_of_them() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let (new, olds) = large();
     for (options, pull) in [
         ("-rt --no-W -B700", false),

@@ -1,6 +1,5 @@
 //! Damage of every kind at every place: no end may hang or panic, and no wrong bytes may stand under a final name.
 
-use crate::support;
 use crate::support::stock::{Bench, OURS, Run};
 use crate::support::tree::{self, THEN, Tree};
 use protocol::args::{Options, ServerArgs};
@@ -348,10 +347,7 @@ impl Drop for Tiny {
 
 #[test]
 fn a_full_disk_is_told_by_name() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let mut runs: Vec<(Run, Contents)> = Vec::new();
     for (name, server) in [("stock", "rsync"), ("ours", OURS)] {
         let work = bench.fresh(name);

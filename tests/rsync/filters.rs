@@ -115,10 +115,7 @@ fn told(run: &Run) -> Vec<String> {
 
 /// Plays each case on copies of the two trees; nothing may differ.
 fn table(cases: &[&[&str]], ends: &[[&str; 2]]) {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     source(&bench.path().join("src"));
     destination(&bench.path().join("dst"));
     times(&bench.path().join("src"));
@@ -245,10 +242,7 @@ fn rules_protect_the_same() {
 /// Whoever cannot read a rule does not know what to leave out or alone.
 #[test]
 fn rules_that_mean_nothing_end_the_session() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     source(&bench.path().join("src"));
     fs::create_dir(bench.path().join("dst")).unwrap();
     destination(&bench.path().join("dst"));
@@ -333,10 +327,7 @@ fn missing_arguments_are_deleted_alike() {
 /// Below 31 names stand outside of all framing; here ours is the client, with each kind of far end.
 #[test]
 fn our_client_gives_and_takes_plain_names() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let prepare = |work: &Path| {
         source(&work.join("src"));
         times(&work.join("src"));

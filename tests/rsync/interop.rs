@@ -87,10 +87,7 @@ const OLD: &[&str] = &[
 ];
 
 fn matrix(version: u8, push: bool) {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     tree::build(&bench.path().join("src"));
     tree::build_old(&bench.path().join("dst"));
     let prepare = |work: &Path| {
@@ -192,10 +189,7 @@ fn few(work: &Path) {
 
 #[test]
 fn arguments_of_all_shapes() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let both = Both::new(&bench, &few);
     let mut failures = String::new();
     let mut play = |command: &str, code: i32| {
@@ -299,10 +293,7 @@ fn filtering_shell(bench: &Bench, name: &str, from_server: bool, filter: &str) -
 
 #[test]
 fn a_flipped_byte_is_sent_again() {
-    if !support::tools::require("rsync") || !support::tools::require("perl") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync", "perl"]) else { return };
     let prepare = |work: &Path| {
         few(work);
         for (folder, mtime) in [("src", THEN), ("dst", (THEN.0 - 50, 0))] {
@@ -338,10 +329,7 @@ fn a_flipped_byte_is_sent_again() {
 
 #[test]
 fn a_file_that_vanishes_is_no_failure_of_the_rest() {
-    if !support::tools::require("rsync") || !support::tools::require("perl") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync", "perl"]) else { return };
     let prepare = |work: &Path| {
         few(work);
         tree::put(&work.join("src"), "victim", b"not for long", 0o644, THEN);
@@ -356,10 +344,7 @@ fn a_file_that_vanishes_is_no_failure_of_the_rest() {
 
 #[test]
 fn what_is_known_is_not_sent() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     const LEN: usize = 6_000_000;
     let prepare = |work: &Path| {
         few(work);
@@ -381,10 +366,7 @@ fn what_is_known_is_not_sent() {
 
 #[test]
 fn options_we_lack_are_refused_by_name() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let folder = bench.fresh("ours");
     let work = folder.path();
     few(work);

@@ -75,10 +75,7 @@ fn build_old(root: &Path) {
 /// Runs each command with stock's and with our far end on equal folders: exit code, trees, names of one file, and, unless
 /// such names make it a matter of time which is sent, the words must be the same.
 fn matrix(version: u8) {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     build(&bench.path().join("src"));
     build_old(&bench.path().join("dst"));
     let whole: &[&str] = &["src/"];
@@ -127,10 +124,7 @@ fn offers(run: &Run) -> bool {
 
 #[test]
 fn many_small_files_in_many_directories() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let work = bench.path();
     let src = work.join("src");
     for file in 0..5000 {
@@ -160,10 +154,7 @@ fn many_small_files_in_many_directories() {
 /// Which name of a file is sent and what is said of the others, where all are in one directory.
 #[test]
 fn links_of_one_directory_are_told_as_stock_tells_them() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     for there in [&[][..], &["a"], &["b"], &["c"], &["a", "b"], &["a", "b", "c"]] {
         let prepare = |work: &Path| {
             let (src, dst) = (work.join("src"), work.join("dst"));

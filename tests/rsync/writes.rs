@@ -4,7 +4,6 @@
 mod destination;
 #[path = "writes/stories.rs"]
 mod stories;
-use crate::support;
 use crate::support::both::{Both, STOCK, all_agree, words};
 use crate::support::stock::{Bench, OURS, Run, client, ended};
 use crate::support::tree::{self, THEN, Tree, noise};
@@ -279,10 +278,7 @@ fn look(run: &Run, work: &Path) -> Vec<String> {
 }
 
 fn table(options: &[&str], paths: &str) {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let template = bench.path().join("template");
     prepare(&template);
     let copied = |work: &Path| tree::copy(&template.join("."), work);
@@ -403,10 +399,7 @@ fn assert_resumed(run: &Run, len: usize, what: &str) {
 
 #[test]
 fn a_push_that_broke_off_sends_only_the_rest() {
-    if !support::tools::require("rsync") || !support::tools::require("perl") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync", "perl"]) else { return };
     for options in [
         "--partial",
         "--partial --sparse",
@@ -447,10 +440,7 @@ fn a_push_that_broke_off_sends_only_the_rest() {
 
 #[test]
 fn a_pull_that_broke_off_is_resumed_from_our_sender() {
-    if !support::tools::require("rsync") || !support::tools::require("perl") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync", "perl"]) else { return };
     for options in ["--partial", "--inplace", "--append", "--append-verify"] {
         let len = if options == "--partial" { large() } else { 5_000_000 };
         let cut = cutting_shell(&bench, false, len * 6 / 10);
@@ -466,10 +456,7 @@ fn a_pull_that_broke_off_is_resumed_from_our_sender() {
 
 #[test]
 fn without_an_option_nothing_is_left_of_a_broken_push() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let cut = cutting_shell(&bench, true, 3_000_000);
     let mut lefts = Vec::new();
     for server in ["rsync", OURS] {
@@ -484,10 +471,7 @@ fn without_an_option_nothing_is_left_of_a_broken_push() {
 /// A server that is told to go removes what it began, or keeps it as the options ask.
 #[test]
 fn a_signal_leaves_no_temporary_file() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     for (signal, options) in
         [("TERM", ""), ("INT", ""), ("HUP", ""), ("TERM", "--partial "), ("HUP", "--partial-dir=.p ")]
     {
@@ -538,10 +522,7 @@ fn pull(program: &Path, from: &Path, to: &Path, options: &Options) -> Result<Rec
 
 #[test]
 fn what_broke_off_between_our_own_ends_is_resumed() {
-    if !support::tools::require("perl") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["perl"]) else { return };
     let len = large();
     let cut = bench.script("cut", &format!("{OURS} \"$@\" | {}\n", passing(len * 6 / 10)));
     let plain = Options { recurse: true, times: true, perms: true, no_inc_recursive: true, ..Options::default() };
@@ -565,10 +546,7 @@ fn what_broke_off_between_our_own_ends_is_resumed() {
 /// A sender that names another basis than it was asked to build upon is refused, and nothing is written.
 #[test]
 fn a_basis_never_asked_for_is_refused() {
-    if !support::tools::require("perl") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["perl"]) else { return };
     let work = bench.fresh("hostile");
     let bytes = noise(5_000, 3);
     tree::put(&work.path().join("src"), "file", &bytes, 0o644, THEN);

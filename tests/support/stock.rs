@@ -1,5 +1,6 @@
 //! Stock rsync as the client, with any program as its far end.
 
+use super::tools::require;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -63,6 +64,11 @@ impl Bench {
         let bench = Self { dir: tempfile::tempdir().unwrap() };
         bench.script("rsh", "shift\nexec sh -c \"$*\"\n");
         bench
+    }
+
+    /// The same where these tools are installed.
+    pub fn with(tools: &[&str]) -> Option<Self> {
+        tools.iter().all(|tool| require(tool)).then(Self::start)
     }
 
     pub fn path(&self) -> &Path {

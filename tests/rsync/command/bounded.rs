@@ -1,6 +1,5 @@
 //! `--confine-root`: paths that options name lead nowhere but beneath a folder, at the end it is said to.
 
-use crate::support;
 use crate::support::both::{Both, STOCK};
 use crate::support::stock::{Bench, OURS};
 use crate::support::tree::{self, THEN};
@@ -33,10 +32,7 @@ fn prepare(work: &Path) {
 /// is never used.
 #[test]
 fn named_paths_stay_within_a_folder() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let both =
         Both { folders: &["out", "in"], look: &|_, _| Vec::new(), since: THEN.0 + 9, ..Both::new(&bench, &prepare) };
     let play = |near: &str, far: &str, line: &str| {

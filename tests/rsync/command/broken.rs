@@ -2,7 +2,7 @@
 
 use super::scripts::{reads_like_stock, reads_like_stock_with_daemon};
 use crate::support::stock::{Bench, OURS};
-use crate::support::{self, tree};
+use crate::support::tree;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::Command;
@@ -134,10 +134,7 @@ fn what_cannot_be_started_is_told_by_its_number() {
 /// What a daemon says first, and then hangs up.
 #[test]
 fn a_daemon_that_hangs_up_early_never_started_a_session() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let work = bench.fresh("work");
     let work = work.path();
     tree::put(&work.join("a"), "f", b"1", 0o644, tree::THEN);

@@ -1,6 +1,5 @@
 //! A sender that lists what it likes: what a client takes of it, beside stock's.
 
-use crate::support;
 use crate::support::both::{Both, Outcome, STOCK, all_agree};
 use crate::support::stock::{Bench, OURS, Run};
 use crate::support::tree::{self, THEN};
@@ -61,10 +60,7 @@ fn play(both: &Both, program: &str, far: &Path, (options, operands, extra, sent)
 
 #[test]
 fn a_pull_takes_only_what_was_asked_for_and_not_left_out() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let prepare = |work: &Path| {
         for name in NAMES {
             tree::put(&work.join("theirs"), name, b"x", 0o644, THEN);
@@ -91,10 +87,7 @@ fn a_pull_takes_only_what_was_asked_for_and_not_left_out() {
 /// A folder on the way to what was asked for is not brought into line, whatever the sender says of it.
 #[test]
 fn a_sender_does_not_widen_what_is_deleted() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     for program in [STOCK, OURS] {
         let work = bench.fresh("work");
         let work = work.path();

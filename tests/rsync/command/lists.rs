@@ -1,6 +1,5 @@
 //! `RSYNC_CHECKSUM_LIST` and `RSYNC_COMPRESS_LIST`: what both ends then agree on, beside stock's.
 
-use crate::support;
 use crate::support::both::{Ends, STOCK};
 use crate::support::stock::{Bench, OURS, client, ended};
 use crate::support::tree::{self, THEN};
@@ -42,10 +41,7 @@ fn play(bench: &Bench, (near, far): Ends, lists: [&str; 4], option: &str) -> (i3
 
 #[test]
 fn lists_in_the_environment_are_followed() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let pairs = [(STOCK, STOCK), (OURS, STOCK), (STOCK, OURS), (OURS, OURS)];
     for (client, server, option, sum) in CHECKSUMS {
         let codes = pairs.map(|ends| {
@@ -81,10 +77,7 @@ fn lists_in_the_environment_are_followed() {
 /// Nobody reads our output: a transfer goes on, unless its lines were to be read one by one.
 #[test]
 fn an_output_that_nobody_reads_ends_a_transfer_as_stocks() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     for (options, code) in [(&["-av"][..], 0), (&["-av", "--outbuf=L"], 13), (&["-av", "--outbuf=N"], 13)] {
         for ends in [["src/", "dst/"], ["src/", "host:dst/"], ["host:src/", "dst/"]] {
             for program in [&["rsync"][..], &[OURS, "rsync"]] {

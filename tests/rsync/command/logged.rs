@@ -1,6 +1,5 @@
 //! A server's own log (`-M--log-file`), beside stock's.
 
-use crate::support;
 use crate::support::both::{Both, STOCK, words};
 use crate::support::stock::{Bench, OURS, Run};
 use std::fs;
@@ -8,10 +7,7 @@ use std::path::Path;
 
 #[test]
 fn a_server_keeps_the_log_it_is_told_to() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     for (line, same) in [
         ("-a -M--log-file=WORK/log src/ host:dst/", true),
         ("-ai --delete -M--log-file=WORK/log src/ host:old/", true),

@@ -25,10 +25,7 @@ pub(super) fn reads_like_stock_with_daemon(config: &str, script: &str) {
 }
 
 fn play(config: &str, script: &str) {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let ours = bench.path().join("rsync");
     symlink(OURS, &ours).unwrap();
     let stock = support::tools::find("rsync").unwrap();

@@ -1,7 +1,6 @@
 //! What a peer can make us hold: servers under attack, with the most memory that each has taken.
 
 use super::hello;
-use crate::support;
 use crate::support::stock::{Bench, OURS};
 use protocol::daemon::ArgList;
 use protocol::flist::{FileEntry, IdNames, ListEncoder, ListShape};
@@ -225,10 +224,7 @@ fn names_of_a_client_are_listed_as_they_come() {
 
 #[test]
 fn a_long_list_of_names_still_works() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let work = work(&bench);
     let work = work.path();
     let folder = "a-folder-with-a-name-that-is-long-enough".repeat(5);

@@ -45,10 +45,7 @@ fn prepare(work: &Path) {
 
 /// Plays the commands against modules of this text, once with each daemon.
 fn same(modules: &str, before: &dyn Fn(&Path), commands: &[&str]) {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     for command in commands {
         let [stock, ours] = [STOCK, OURS].map(|program| {
             let work = bench.fresh("work");
@@ -158,10 +155,7 @@ fn a_folder_that_is_kept_keeps_what_is_below() {
             "-ri --delete --filter=:_.rules none/ URL/m/",
         ],
     );
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let work = bench.fresh("kept");
     prepare(work.path());
     fs::write(work.path().join("mod/secret/list"), "a.txt\n").unwrap();
@@ -304,10 +298,7 @@ fn logged(text: &str) -> Vec<String> {
 /// What a daemon's log says of each file, with our daemon as with stock's.
 #[test]
 fn transfers_are_logged_as_by_stock() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let modules = "use chroot = no\nuid = 0\ngid = 0\nread only = no\nreverse lookup = no\ntransfer logging = yes\n\
                    [d]\npath = WORK/mod\n\
                    [i]\npath = WORK/mod\nlog format = %i %n%L\n\
@@ -398,10 +389,7 @@ fn a_module_may_leave_access_times_alone() {
 #[test]
 fn a_proxy_says_who_its_client_is() {
     use std::io::{Read, Write};
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x0a\x01\x02\x03\x7f\0\0\x01\x03\xe8\x03\x69";
     let local = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
     for (hosts, header, answer) in [

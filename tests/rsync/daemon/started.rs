@@ -98,10 +98,7 @@ fn a_daemon_names_the_option_that_it_does_not_know() {
 /// As under inetd: the program finds a connected socket, and somebody of this machine at its other end.
 #[test]
 fn a_program_stands_for_the_connection() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let work = work(&bench);
     let work = work.path();
     let text = format!(

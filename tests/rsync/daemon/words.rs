@@ -1,6 +1,5 @@
 //! What a far end says before it closes is read and shown, however much the client still has to say itself.
 
-use crate::support;
 use crate::support::daemon::Daemon;
 use crate::support::stock::{Bench, OURS, Run, client, ended};
 use crate::support::tree::{self, THEN};
@@ -75,10 +74,7 @@ fn hold(daemon: &Daemon, module: &str) -> std::net::TcpStream {
 
 #[test]
 fn what_a_daemon_says_before_it_closes_is_shown() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let work = bench.fresh("words");
     let work = work.path();
     prepare(work);

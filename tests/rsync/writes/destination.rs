@@ -533,10 +533,7 @@ fn what_is_closed_or_no_file_is_written_in_place_and_kept_too() {
 
 #[test]
 fn zeros_that_stand_in_a_file_become_holes() {
-    if !support::tools::require("rsync") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
     let work = bench.fresh("holes");
     let block = |seed| tree::noise(4096, seed);
     let bytes: Vec<u8> = (0..16).flat_map(|nth| [block(nth), vec![0; 122_880], block(nth + 50)].concat()).collect();

@@ -1,7 +1,6 @@
 //! What a copy does to a destination that holds something already, told as stories: a few words make the folders, then
 //! commands run on every road and in every pairing, and must leave and say what stock leaves and says.
 
-use crate::support;
 use crate::support::both::{self, Ends, Outcome, STOCK};
 use crate::support::stock::{Bench, OURS, client_behind, ended};
 use crate::support::tree::{self, Tree};
@@ -167,10 +166,7 @@ pub(crate) fn all_agree(stories: &[Story]) {
         eprintln!("SKIPPED: only root can make the trees; run as root");
         return;
     }
-    if !support::tools::require("rsync") || !support::tools::require("setpriv") {
-        return;
-    }
-    let bench = Bench::start();
+    let Some(bench) = Bench::with(&["rsync", "setpriv"]) else { return };
     fs::set_permissions(bench.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let all = std::env::var_os("ARCHIVER_SLOW").is_some();
     let only = std::env::var("STORIES_ONLY").unwrap_or_default();
