@@ -256,7 +256,7 @@ fn try_all(push: bool, faults: &[Fault]) {
 type Contents = Vec<(Vec<u8>, Vec<u8>)>;
 
 fn contents(folder: &Path) -> Contents {
-    let regular = |(_, node): &(Vec<u8>, tree::Node)| node.mode & 0o170_000 == 0o100_000;
+    let regular = |(_, node): &(Vec<u8>, tree::Node)| node.is_file();
     Tree::of(folder, 0).0.into_iter().filter(regular).map(|(name, node)| (name, node.content)).collect()
 }
 

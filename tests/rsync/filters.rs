@@ -10,6 +10,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+/// The time of all folders.
+const FOLDERS: (i64, i64) = (THEN.0 - 3, 3);
+
 /// A tree with something for every kind of rule.
 fn source(src: &Path) {
     for name in [
@@ -94,16 +97,6 @@ fn destination(dst: &Path) {
     tree::put(dst.parent().unwrap(), "outside/safe", b"safe", 0o644, THEN);
 }
 
-fn times(root: &Path) {
-    for entry in fs::read_dir(root).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() && !path.is_symlink() {
-            times(&path);
-        }
-    }
-    tree::set_mtime(root, THEN.0 - 3, 3);
-}
-
 /// Lines of a run about items, totals, and what is or cannot be deleted.
 fn told(run: &Run) -> Vec<String> {
     let out = String::from_utf8_lossy(&run.stdout);
@@ -118,8 +111,8 @@ fn table(cases: &[&[&str]], ends: &[[&str; 2]]) {
     let Some(bench) = Bench::with(&["rsync"]) else { return };
     source(&bench.path().join("src"));
     destination(&bench.path().join("dst"));
-    times(&bench.path().join("src"));
-    times(&bench.path().join("dst"));
+    tree::settle(&bench.path().join("src"), FOLDERS);
+    tree::settle(&bench.path().join("dst"), FOLDERS);
     let prepare = |work: &Path| {
         for name in ["src", "dst", "outside"] {
             tree::copy(&bench.path().join(name), &work.join(name));
@@ -330,7 +323,7 @@ fn our_client_gives_and_takes_plain_names() {
     let Some(bench) = Bench::with(&["rsync"]) else { return };
     let prepare = |work: &Path| {
         source(&work.join("src"));
-        times(&work.join("src"));
+        tree::settle(&work.join("src"), FOLDERS);
         fs::write(work.join("list"), "f\0a/b/f\0x/foo/\0missing\0").unwrap();
         fs::write(work.join("long"), "f\0x/foo/bar/f\0".repeat(8000) + "missing\0").unwrap();
     };

@@ -26,15 +26,6 @@ fn names_of_one(root: &Path) -> Vec<String> {
     groups
 }
 
-/// Gives all directories the same time.
-fn settle(root: &Path, seconds: i64) {
-    for (name, node) in Tree::of(root, i64::MAX).0 {
-        if node.mode & 0o170_000 == 0o040_000 {
-            tree::set_mtime(&root.join(OsStr::from_bytes(&name)), seconds, 0);
-        }
-    }
-}
-
 /// A tree of many shapes: wide, deep, hollow, with files of several names within and across directories.
 fn build(root: &Path) {
     tree::put(root, "top", b"top\n", 0o644, THEN);
@@ -56,7 +47,7 @@ fn build(root: &Path) {
     fs::hard_link(root.join("links/sym"), root.join("a/sym")).unwrap();
     tree::put(root, "links/pair", b"pair", 0o644, THEN);
     fs::hard_link(root.join("links/pair"), root.join("links/pear")).unwrap();
-    settle(root, THEN.0 + 50);
+    tree::settle(root, (THEN.0 + 50, 0));
 }
 
 /// Some of the same tree, some of it different.
@@ -69,7 +60,7 @@ fn build_old(root: &Path) {
     tree::put(root, "links/two", &tree::noise(3000, 5), 0o644, (THEN.0, 0));
     tree::put(root, "wide/d7/linked", b"was another file", 0o600, (THEN.0 - 9, 0));
     tree::put(root, "stays/here", b"not in the source", 0o644, THEN);
-    settle(root, THEN.0 - 50);
+    tree::settle(root, (THEN.0 - 50, 0));
 }
 
 /// Runs each command with stock's and with our far end on equal folders: exit code, trees, names of one file, and, unless
@@ -165,8 +156,8 @@ fn links_of_one_directory_are_told_as_stock_tells_them() {
             for name in there {
                 tree::put(&dst, name, b"one file", 0o644, THEN);
             }
-            settle(&src, THEN.0);
-            settle(&dst, THEN.0 - 1);
+            tree::settle(&src, (THEN.0, 0));
+            tree::settle(&dst, (THEN.0 - 1, 0));
         };
         let look = |run: &Run, work: &Path| {
             let mut said: Vec<_> =

@@ -242,14 +242,7 @@ fn prepare(work: &Path) {
     for path in [alt.join("ln"), alt.join("ln2"), dst.join("ln3"), dst.join("was-link")] {
         tree::set_mtime(&path, THEN.0, 0);
     }
-    let mut folders = vec![work.to_owned(), work.join("tmp"), work.join("kept"), alt2];
-    for root in [&src, &dst, &alt] {
-        let names = Tree::of(root, 0).0;
-        let is_dir = |name: &&Vec<u8>| names[*name].mode & 0o170_000 == 0o040_000;
-        let path = |name: &Vec<u8>| root.join(std::str::from_utf8(name).unwrap());
-        folders.extend(names.keys().rev().filter(is_dir).map(path));
-    }
-    folders.iter().for_each(|folder| tree::set_mtime(folder, THEN.0 + 9, 0));
+    tree::settle(work, (THEN.0 + 9, 0));
 }
 
 /// Which names lead to one file, and which files have holes.
@@ -257,7 +250,7 @@ fn groups(root: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     for (name, node) in Tree::of(root, i64::MAX).0 {
         let text = String::from_utf8(name).unwrap();
-        if node.mode & 0o170_000 == 0o100_000 {
+        if node.is_file() {
             let meta = fs::metadata(root.join(&text)).unwrap();
             let sparse = meta.blocks() * 512 + 65_536 < meta.len();
             lines.push(format!("{text}: {} links{}", meta.nlink(), if sparse { ", holes" } else { "" }));
@@ -338,8 +331,7 @@ impl<'a> Broken<'a> {
         let nodes = Tree::of(self.work.path(), tree::now() - 100).0;
         let there = nodes.iter().filter(|(name, _)| !name.starts_with(b"./src"));
         let show = |(name, node): (&Vec<u8>, &tree::Node)| {
-            let dir = node.mode & 0o170_000 == 0o040_000;
-            let time = if dir { None } else { node.mtime };
+            let time = if node.is_dir() { None } else { node.mtime };
             format!("{} {:o} {time:?}", name.escape_ascii(), node.mode)
         };
         let lengths = there.clone().filter(|(_, node)| !node.content.is_empty()).map(|(_, node)| node.content.len());

@@ -23,6 +23,16 @@ pub struct Node {
     pub content: Vec<u8>,
 }
 
+impl Node {
+    pub fn is_file(&self) -> bool {
+        self.mode & 0o170_000 == 0o100_000
+    }
+
+    pub fn is_dir(&self) -> bool {
+        self.mode & 0o170_000 == 0o040_000
+    }
+}
+
 /// Everything beneath a folder, by relative name; the folder itself is `.`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tree(pub BTreeMap<Vec<u8>, Node>);
@@ -85,7 +95,7 @@ impl Tree {
 
     /// The names of regular files.
     pub fn files(&self) -> Vec<&[u8]> {
-        self.0.iter().filter(|(_, node)| node.mode & 0o170_000 == 0o100_000).map(|(name, _)| &name[..]).collect()
+        self.0.iter().filter(|(_, node)| node.is_file()).map(|(name, _)| &name[..]).collect()
     }
 }
 
@@ -101,6 +111,13 @@ pub fn set_mtime(path: &Path, seconds: i64, nanoseconds: i64) {
         last_modification: Timespec { tv_sec: seconds, tv_nsec: nanoseconds },
     };
     rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+}
+
+/// Gives a folder and all folders beneath it this time.
+pub fn settle(root: &Path, mtime: (i64, i64)) {
+    for (name, _) in Tree::of(root, 0).0.iter().filter(|(_, node)| node.is_dir()) {
+        set_mtime(&root.join(OsStr::from_bytes(name)), mtime.0, mtime.1);
+    }
 }
 
 /// Writes a file with a time and permissions of its own.

@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 /// Seconds in 2020, and in each year before and after.
@@ -73,16 +73,7 @@ pub(crate) fn make(work: &Path, setup: &str) {
             other => panic!("{other}"),
         }
     }
-    for folder in folders(work) {
-        tree::set_mtime(&folder, YEAR_2020 - YEAR, 0);
-    }
-}
-
-/// A folder and all beneath it, the deepest first.
-fn folders(root: &Path) -> Vec<PathBuf> {
-    let names = Tree::of(root, 0).0;
-    let is_dir = |name: &&Vec<u8>| names[*name].mode & 0o170_000 == 0o040_000;
-    names.keys().rev().filter(is_dir).map(|name| root.join(OsStr::from_bytes(name))).collect()
+    tree::settle(work, (YEAR_2020 - YEAR, 0));
 }
 
 /// Extended attributes, and which names are of one file.
