@@ -229,7 +229,7 @@ fn a_program_that_may_not_run_elsewhere_is_refused() {
     assert!(over.expect(2).log.contains("make static"));
 }
 
-#[path = "../../examples/demo/sftp.rs"]
+#[path = "../../demo/src/sftp.rs"]
 mod sftp;
 
 /// What a server does when it is asked to run a command.

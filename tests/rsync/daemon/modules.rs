@@ -285,21 +285,49 @@ fn logged(text: &str) -> Vec<String> {
         ];
         // Stock says behind a path in which module it lies.
         let line = line.replace(" (in d)", "");
+        let line = line.split_once(" at ").filter(|_| line.starts_with("rsync error")).map_or(&*line, |(what, _)| what);
         let total = line.split_once("total size").filter(|_| line.starts_with("sent ")).map(|(_, total)| total);
         match total {
             Some(total) => Some(format!("sent total size{total}")),
-            None => Some(line.clone())
+            None => Some(line.to_owned())
                 .filter(|line| !heads.iter().any(|head| line.starts_with(head)) && !line.contains("safe_read")),
         }
     };
     text.lines().filter_map(kept).collect()
 }
 
+/// Plays the commands against a daemon with these modules: the exit codes, and what the log says of each.
+fn log_of(bench: &Bench, program: &str, modules: &str, commands: &[&str]) -> Vec<(i32, Vec<String>)> {
+    let work = bench.fresh("work");
+    let work = work.path();
+    prepare(work);
+    symlink("a.txt", work.join("up/link")).unwrap();
+    tree::set_mtime(&work.join("up"), THEN.0 - 7, 0);
+    for (name, text) in [("secrets", "joe:x\n"), ("password", "x\n")] {
+        fs::write(work.join(name), text).unwrap();
+        fs::set_permissions(work.join(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let daemon = Daemon::start(program, work, &format!("use chroot = no\nuid = 0\ngid = 0\n{modules}"));
+    let mut told = Vec::new();
+    let mut heard = 0;
+    for (at, command) in commands.iter().enumerate() {
+        let _ = fs::remove_dir_all(work.join("got"));
+        let run = daemon.client(work, &command.replace("PORT", &daemon.port.to_string()));
+        daemon.has_said(|log| log.matches(" total size ").count() > at);
+        // Its last word about one that is turned down.
+        assert!(run.code != 1 || daemon.has_said(|log| log[heard..].contains("] rsync error: syntax")), "{command}");
+        let log = daemon.said();
+        told.push((run.code, logged(&log[heard..].replace(work.to_str().unwrap(), "WORK"))));
+        heard = log.len();
+    }
+    told
+}
+
 /// What a daemon's log says of each file, with our daemon as with stock's.
 #[test]
 fn transfers_are_logged_as_by_stock() {
     let Some(bench) = Bench::with(&["rsync"]) else { return };
-    let modules = "use chroot = no\nuid = 0\ngid = 0\nread only = no\nreverse lookup = no\ntransfer logging = yes\n\
+    let modules = "read only = no\nreverse lookup = no\ntransfer logging = yes\n\
                    [d]\npath = WORK/mod\n\
                    [i]\npath = WORK/mod\nlog format = %i %n%L\n\
                    [all]\npath = WORK/mod\nlog format = %o|%h|%a|%m|%u|%f|%'l|%n|%c|%M|%B|%20n|%-20n|%P|%z\n\
@@ -309,7 +337,7 @@ fn transfers_are_logged_as_by_stock() {
     let commands = [
         "-rt URL/d/ got",
         "-rt URL/d/sub got",
-        "-rt up/ URL/d/",
+        "-rt --no-links up/ URL/d/",
         "-rt --delete up/ URL/d/sub/",
         "-rtn up/ URL/d/",
         "-rt URL/i/ got",
@@ -323,26 +351,50 @@ fn transfers_are_logged_as_by_stock() {
         "-r URL/d/nosuch got",
         "URL/d/",
     ];
-    let ends = ["rsync", OURS].map(|program| {
-        let work = bench.fresh("work");
-        let work = work.path();
-        prepare(work);
-        for (name, text) in [("secrets", "joe:x\n"), ("password", "x\n")] {
-            fs::write(work.join(name), text).unwrap();
-            fs::set_permissions(work.join(name), fs::Permissions::from_mode(0o600)).unwrap();
-        }
-        let daemon = Daemon::start(program, work, modules);
-        let mut told = Vec::new();
-        for (at, command) in commands.iter().enumerate() {
-            let _ = fs::remove_dir_all(work.join("got"));
-            let run = daemon.client(work, &command.replace("PORT", &daemon.port.to_string()));
-            daemon.has_said(|log| log.matches(" total size ").count() > at);
-            told.push((*command, run.code));
-        }
-        (told, logged(&daemon.said().replace(work.to_str().unwrap(), "WORK")))
-    });
-    let [stock, ours] = ends;
-    assert_eq!(stock, ours);
+    let [stock, ours] = [STOCK, OURS].map(|program| log_of(&bench, program, modules, &commands));
+    for ((command, stock), ours) in commands.iter().zip(stock).zip(ours) {
+        assert_eq!(stock, ours, "stock | ours: {command}");
+    }
+}
+
+/// What the client hears in words stands in the log, too, and changes without data as their names.
+#[test]
+fn what_a_client_is_told_is_logged_as_by_stock() {
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
+    let modules = "read only = no\nreverse lookup = no\nmax verbosity = 2\ntransfer logging = yes\n\
+                   [o]\npath = WORK/mod\nlog format = %o %n\n\
+                   [i]\npath = WORK/mod\nlog format = %n|%i|%3i|%-14i\n\
+                   [ids]\npath = WORK/mod\nlog format = %U:%G %B %C\n\
+                   [off]\npath = WORK/mod\ntransfer logging = no\n\
+                   [kept]\npath = WORK/mod\nread only = yes\n";
+    let commands = [
+        "-rtv up/ URL/o/",
+        "-rtvv --delete --max-size=5 up/ URL/o/",
+        "-rlvn --delete up/ URL/o/",
+        "-rlv up/ URL/o/fresh",
+        "-rltv up/ URL/o/new",
+        "-rltiv --backup up/ URL/o/new",
+        "-rltv --protocol=28 --delete up/ URL/o/old",
+        "-rltv --protocol=28 --delete up/ URL/o/old",
+        "-rltv --delete up/ URL/i/",
+        "-rltv --protocol=28 up/ URL/i/old2",
+        "-rltvn --delete none/ URL/i/",
+        "-rlto --delete up/ URL/ids/",
+        "-rltg --delete none/ URL/ids/",
+        "-rlt up/ URL/ids/",
+        "-rlt URL/ids/ got",
+        "-rltv --delete up/ URL/off/x",
+        "-rltvv --exclude=sub URL/o/ got",
+        "-rt --remove-source-files URL/kept/ got",
+        "-rtn --remove-source-files URL/kept/ got",
+    ];
+    let [stock, ours] = [STOCK, OURS].map(|program| log_of(&bench, program, modules, &commands));
+    for ((command, mut stock), mut ours) in commands.iter().zip(stock).zip(ours) {
+        // Two that work side by side write it.
+        stock.1.sort();
+        ours.1.sort();
+        assert_eq!(stock, ours, "stock | ours: {command}");
+    }
 }
 
 /// Parameters of small effect: what the client sees, and what is left, is as with stock's daemon.

@@ -175,10 +175,10 @@ fn demonstrate(folder: &Path, megabytes: u64, road: Option<Road>, running: &Runn
     Ok(judgement.claims.iter().all(|(_, holds)| *holds))
 }
 
-/// The archiver, which cargo puts one folder above its examples.
+/// The archiver, which cargo puts into the same folder.
 fn binary() -> Result<PathBuf> {
     let own = std::env::current_exe().context("Cannot tell where this program is")?;
-    let binary = own.parent().and_then(Path::parent).map(|folder| folder.join("pysmurf-archiver"));
+    let binary = own.parent().map(|folder| folder.join("pysmurf-archiver"));
     match binary {
         Some(binary) if binary.is_file() => Ok(binary),
         _ => bail!("No pysmurf-archiver beside {}; start it by make demo", own.display()),
