@@ -135,7 +135,10 @@ fn spelt() -> BTreeSet<String> {
         Some(format!("-{}", option.letter as char)).filter(|_| option.is_close_behind(option.letter))
     };
     let long = |name: &str| Some(format!("--{name}")).filter(|_| !name.is_empty());
-    let spelt = |option: &ServerOption| [close(option), long(option.name), long(option.old_name)];
+    let spelt = |option: &ServerOption| {
+        let long = option.also.iter().copied().chain([option.name]).map(long);
+        long.chain([close(option)]).collect::<Vec<_>>()
+    };
     table::ALL.iter().flat_map(spelt).flatten().collect()
 }
 

@@ -7,8 +7,8 @@ use super::{AltKind, ArgsError, For, Options};
 pub struct ServerOption {
     /// Its long name, without dashes; empty for a letter alone.
     pub name: &'static str,
-    /// An older name of it; empty for none.
-    pub old_name: &'static str,
+    /// Older names of it.
+    pub also: &'static [&'static str],
     /// Its letter; 0 for none.
     pub letter: u8,
     /// How a server is told.
@@ -68,7 +68,7 @@ impl ServerOption {
     /// Whether a server knows it by this long name.
     pub(super) fn is_named(&self, name: &[u8]) -> bool {
         let is_long = !matches!(self.form, Form::Letter | Form::Close);
-        is_long && (self.name.as_bytes() == name || self.old_name.as_bytes() == name)
+        is_long && std::iter::once(&self.name).chain(self.also).any(|known| known.as_bytes() == name)
     }
 
     /// Whether its value may stand close behind this letter.

@@ -9,7 +9,7 @@ use crate::checksum::Checksum;
 use crate::compress::Method;
 
 const fn row(form: Form, letter: u8, name: &'static str, told: For, field: Field) -> ServerOption {
-    ServerOption { name, old_name: "", letter, form, told, field }
+    ServerOption { name, also: &[], letter, form, told, field }
 }
 
 const fn letter(letter: u8, name: &'static str, told: For, field: Field) -> ServerOption {
@@ -139,7 +139,7 @@ table! {
     LIST_ONLY = long("list-only", Both, flag!(list_only));
     SIZE_ONLY = long("size-only", Receiver, flag!(size_only));
     STATS = long("stats", Receiver, flag!(stats));
-    EXISTING = ServerOption { old_name: "ignore-non-existing", ..long("existing", Receiver, flag!(existing)) };
+    EXISTING = ServerOption { also: &["ignore-non-existing"], ..long("existing", Receiver, flag!(existing)) };
     IGNORE_EXISTING = long("ignore-existing", Receiver, flag!(ignore_existing));
     DELETE_EXCLUDED = long("delete-excluded", Receiver, flag!(delete_excluded));
     FORCE = long("force", Receiver, flag!(force));
@@ -161,7 +161,7 @@ table! {
     INPLACE = long("inplace", Both, flag!(inplace));
     NO_IMPLIED_DIRS = long("no-implied-dirs", Both, flag!(no_implied_dirs));
     REMOVE_SOURCE_FILES = ServerOption {
-        old_name: "remove-sent-files",
+        also: &["remove-sent-files"],
         ..long("remove-source-files", Both, flag!(remove_source_files))
     };
     OPEN_NOATIME = long("open-noatime", Both, flag!(open_noatime));
