@@ -1,7 +1,7 @@
 //! `refuse options`: which of a client's options a module does not take. Counterpart: rsync's `set_refuse_options`.
 
 use crate::disk::wild;
-use crate::rsync::table::{self, Refusal};
+use crate::rsync::table::{self, Refusable};
 
 /// What is refused where another option is.
 const SAME: [(&str, &str); 3] = [("del", "delete-during"), ("old-compress", "compress"), ("new-compress", "compress")];
@@ -83,18 +83,18 @@ impl Refusals<'_> {
     /// Whether the list names this very option.
     fn names(&self, name: &str) -> bool {
         let found = table::by_name(name.as_bytes()).filter(|found| !found.taken_back);
-        let is = |refusal: Refusal| found.is_some_and(|found| found.option.refusals.contains(&refusal));
-        if is(Refusal::Always) || (name == "iconv" && !self.charset) {
+        let is = |refusal: Refusable| found.is_some_and(|found| found.option.refusals.contains(&refusal));
+        if is(Refusable::Always) || (name == "iconv" && !self.charset) {
             return true;
         }
-        let mut refused = is(Refusal::Unasked);
+        let mut refused = is(Refusable::Unasked);
         for word in self.list.split_whitespace() {
             let (word, wanted) = word.strip_prefix('!').map_or((word, true), |word| (word, false));
             let word = word.trim_start_matches('-');
             let hit = match word {
                 "a" | "archive" => ARCHIVE.contains(&name),
                 word if wild::is_wild(word.as_bytes()) => {
-                    let vital = is(Refusal::Vital) || VITAL.contains(&name);
+                    let vital = is(Refusable::Vital) || VITAL.contains(&name);
                     !vital && wild::matches(word.as_bytes(), name.as_bytes())
                 }
                 word => {

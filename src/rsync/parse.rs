@@ -4,7 +4,7 @@
 use super::checks;
 use super::command_line::{Ask, CommandLine};
 use super::environment::Environment;
-use super::table::{self, Apply, Found};
+use super::table::{self, Apply, Meant};
 use super::usage::Usage;
 
 impl CommandLine {
@@ -88,7 +88,7 @@ impl CommandLine {
 
     fn take<'w>(
         &mut self,
-        option: Found,
+        option: Meant,
         word: &[u8],
         value: Option<&[u8]>,
         more: &mut impl Iterator<Item = &'w [u8]>,

@@ -35,7 +35,7 @@ pub(super) enum Apply {
 
 /// What `refuse options` of a daemon does with an option beside what its list says.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum Refusable {
     /// No wildcard refuses it, for nothing would work without.
     Vital,
     /// It is refused unless the list says otherwise.
@@ -64,7 +64,7 @@ pub(crate) struct Opt {
     /// `--no-` and its letter take it back, too.
     back_by_letter: bool,
     /// What a daemon does with it.
-    pub(crate) refusals: &'static [Refusal],
+    pub(crate) refusals: &'static [Refusable],
 }
 
 /// An option that a server may be told. It does here what it does there, unless something else is said.
@@ -122,7 +122,7 @@ impl Opt {
         Self { back_by_letter: false, ..self.back() }
     }
 
-    const fn refused(self, refusals: &'static [Refusal]) -> Self {
+    const fn refused(self, refusals: &'static [Refusable]) -> Self {
         Self { refusals, ..self }
     }
 
@@ -160,14 +160,14 @@ pub(super) struct Spelt {
 
 /// An option that was found by what was typed.
 #[derive(Clone, Copy)]
-pub(crate) struct Found {
+pub(crate) struct Meant {
     /// The option.
     pub(crate) option: &'static Opt,
     /// It is taken back.
     pub(crate) taken_back: bool,
 }
 
-impl Found {
+impl Meant {
     /// What is done.
     pub(super) fn apply(&self) -> Apply {
         if self.taken_back { self.option.back.unwrap_or(self.option.apply) } else { self.option.apply }
@@ -187,20 +187,20 @@ impl Found {
 }
 
 /// The option of this name.
-pub(crate) fn by_name(name: &[u8]) -> Option<Found> {
+pub(crate) fn by_name(name: &[u8]) -> Option<Meant> {
     let given = OPTIONS.iter().find(|option| option.names().any(|known| known.as_bytes() == name));
-    given.map(|option| Found { option, taken_back: false }).or_else(|| {
+    given.map(|option| Meant { option, taken_back: false }).or_else(|| {
         let name = std::str::from_utf8(name).ok()?;
         let is_back =
             |option: &&Opt| option.spelt_back().is_some_and(|back| back.names.iter().any(|known| known == name));
-        OPTIONS.iter().find(is_back).map(|option| Found { option, taken_back: true })
+        OPTIONS.iter().find(is_back).map(|option| Meant { option, taken_back: true })
     })
 }
 
 /// The option of this letter.
-pub(crate) fn by_letter(letter: u8) -> Option<Found> {
+pub(crate) fn by_letter(letter: u8) -> Option<Meant> {
     let option = OPTIONS.iter().find(|option| option.letter == letter && letter != 0)?;
-    Some(Found { option, taken_back: false })
+    Some(Meant { option, taken_back: false })
 }
 
 /// The long option that somebody may have meant with this word.

@@ -200,7 +200,7 @@ table! {
     COMPRESS_LEVEL = long(
         "compress-level",
         Both,
-        value!(compress_level, |value| signed(value), |level| level.to_string()),
+        value!(compress_level, signed, |level| level.to_string()),
     );
     LOG_FORMAT = long("log-format", Receiver, Field::Value(
         |options, value| {
@@ -317,8 +317,14 @@ table! {
     INSECURE_LINKS = long("insecure-links", Nobody, flag!(insecure_links));
     COPY_AS = long("copy-as", Nobody, text!(copy_as));
     // A client may know of more than we do. What a server is told of `--info` depends on the server.
-    INFO = long(Info::OPTION, Nobody, Field::Value(|options, value| Ok(drop(options.info.set(value))), |_| None));
-    DEBUG = long(Debug::OPTION, Nobody, Field::Value(|options, value| Ok(drop(options.debug.set(value))), |_| None));
+    INFO = long(Info::OPTION, Nobody, Field::Value(
+        |options, value| options.info.set(value).map(drop).or(Ok(())),
+        |_| None,
+    ));
+    DEBUG = long(Debug::OPTION, Nobody, Field::Value(
+        |options, value| options.debug.set(value).map(drop).or(Ok(())),
+        |_| None,
+    ));
     // These change what is said or how, never what is done: safe to pass over.
     STDERR = long("stderr", Nobody, Field::Value(|_, _| Ok(()), |_| None));
     MSGS2STDERR = heard("msgs2stderr", |_| {});

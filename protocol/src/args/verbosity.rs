@@ -1,7 +1,6 @@
 //! How much is said of what: the flags of `--info` and `--debug`, and what `-v` sets of them.
 
 use super::For::{self, Both, Nobody, Receiver, Sender};
-use super::{ItemDetail, Options};
 use std::marker::PhantomData;
 
 /// A kind of flags: those of one option.
@@ -14,8 +13,8 @@ pub trait Flag: Copy + 'static {
     /// Its number.
     fn number(self) -> usize;
 
-    /// Where the options keep the levels of this kind.
-    fn levels(options: &Options) -> &Levels<Self>;
+    /// Of the levels of both kinds those of this one.
+    fn levels<'l>(both: (&'l Levels<Info>, &'l Levels<Debug>)) -> &'l Levels<Self>;
 }
 
 /// What is known of a flag.
@@ -38,7 +37,7 @@ impl Row {
 }
 
 macro_rules! flags {
-    ($(#[$doc:meta])* $kind:ident, $option:literal, $field:ident {
+    ($(#[$doc:meta])* $kind:ident, $option:literal, $place:tt {
         $($(#[$about:meta])* $flag:ident = $name:literal, [$($verbose:literal),*], $told:expr, $help:literal;)*
     }) => {
         $(#[$doc])*
@@ -54,8 +53,8 @@ macro_rules! flags {
                 self as usize
             }
 
-            fn levels(options: &Options) -> &Levels<Self> {
-                &options.$field
+            fn levels<'l>(both: (&'l Levels<Info>, &'l Levels<Debug>)) -> &'l Levels<Self> {
+                both.$place
             }
         }
     };
@@ -63,7 +62,7 @@ macro_rules! flags {
 
 flags! {
     /// What `--info` knows.
-    Info, "info", info {
+    Info, "info", 0 {
         /// Files that were backed up.
         Backup = "BACKUP", [2], Receiver, "files that were backed up";
         /// Copies within the receiving side.
@@ -95,7 +94,7 @@ flags! {
 
 flags! {
     /// What `--debug` knows. No server is told: its own `-v` count.
-    Debug, "debug", debug {
+    Debug, "debug", 1 {
         /// ACLs.
         Acl = "ACL", [3], Nobody, "";
         /// Steps of a backup.
@@ -210,7 +209,8 @@ impl<F: Flag> Levels<F> {
         }
     }
 
-    fn level(&self, at: usize, verbose: u8) -> u8 {
+    /// The level of the flag of this number beside so many `-v`; 0 for silence.
+    pub(super) fn level(&self, at: usize, verbose: u8) -> u8 {
         self.given[at].unwrap_or_else(|| F::ROWS[at].base(verbose).max(self.least[at]))
     }
 
@@ -247,20 +247,9 @@ impl<F: Flag> Levels<F> {
     }
 }
 
-impl Options {
-    /// The level of a flag; 0 for silence.
-    pub fn level<F: Flag>(&self, flag: F) -> u8 {
-        F::levels(self).level(flag.number(), self.verbose)
-    }
-
-    /// Whether names are told, by themselves or with what changes.
-    pub fn tells_names(&self) -> bool {
-        self.level(Info::Name) > 0 || matches!(self.detail, ItemDetail::Changed | ItemDetail::All)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::Options;
     use super::*;
 
     fn info(value: &str) -> Levels<Info> {

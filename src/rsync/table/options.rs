@@ -1,7 +1,7 @@
 //! The options, in the order in which the manual lists them. What a server may be told is spelt in `protocol::args::table`, and
 //! named here by its row.
 
-use super::Refusal::{Always, Unasked, Vital};
+use super::Refusable::{Always, Unasked, Vital};
 use super::{Apply, Opt, own, told};
 use crate::rsync::command_line::{Ask, CommandLine, FilterKind, Outbuf, StderrMode, Whose};
 use crate::rsync::usage::Usage;
