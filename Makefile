@@ -18,14 +18,14 @@ static: ## The program for machines of its kind without any library: target/<kin
 
 demo: ## Copies a whole tree through SSH on this machine and proves it
 	scripts/install-missing
-	cargo build $(QUIET) --locked --bins --example demo
-	cargo run --locked --quiet --example demo -- $(DEMO_FLAGS)
+	cargo build $(QUIET) --locked --bins --package pysmurf-archiver --package demo
+	cargo run --locked --quiet --package demo -- $(DEMO_FLAGS)
 
 demo-without-rsync: ## The same with a storage node that has no rsync: our own uploaded, then by SFTP alone
 	scripts/install-missing
-	cargo build $(QUIET) --locked --bins --example demo
-	cargo run --locked --quiet --example demo -- --size 60 --no-rsync bootstrap $(DEMO_FLAGS)
-	cargo run --locked --quiet --example demo -- --size 60 --no-rsync sftp $(DEMO_FLAGS)
+	cargo build $(QUIET) --locked --bins --package pysmurf-archiver --package demo
+	cargo run --locked --quiet --package demo -- --size 60 --no-rsync bootstrap $(DEMO_FLAGS)
+	cargo run --locked --quiet --package demo -- --size 60 --no-rsync sftp $(DEMO_FLAGS)
 
 man: ## Manual page and completions of the rsync command: target/man
 	cargo build --locked --bins
@@ -39,7 +39,7 @@ test: ## All tests; installs the servers they need where it may
 	scripts/test
 
 wrappers: ## Test suites of programs that call rsync, with ours in the place of stock; as root
-	cargo build $(QUIET) --locked --bins --example demo
+	cargo build $(QUIET) --locked --bins --package pysmurf-archiver --package demo
 	scripts/wrappers
 
 big-table: ## How long a new file waits beside two million rows, five thousand of them due for deletion

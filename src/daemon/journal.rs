@@ -93,7 +93,7 @@ impl Journal {
 
     fn write(&self, level: Level, text: &str) {
         // Names come from clients: no line of theirs may look like one of ours.
-        let text = shown(text.trim_end().as_bytes());
+        let text = shown(text.trim_end_matches('\n').as_bytes());
         match &self.sink {
             JournalSink::File(file) => {
                 let line = format!("{} [{}] {text}\n", clock::stamp("%Y/%m/%d %H:%M:%S"), self.pid);

@@ -1,7 +1,7 @@
 //! Entering a module: its folder, its user, and no way back. Counterpart: the middle of rsync's `rsync_module`.
 
 use super::config::{DaemonVariables, Parameters};
-use crate::disk::{confine, open_operand};
+use crate::disk::{confine, open_operand, reason};
 use crate::transfer::filters::{Rules, RulesError};
 use crate::transfer::guard::Guard;
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
@@ -52,8 +52,10 @@ impl Entrance {
         let (outer, inner) = split.map_or((path.as_str(), None), |(outer, inner)| (outer, Some(inner)));
         let chroot = if inner.is_some() { Some(settings.use_chroot.unwrap_or(true)) } else { settings.use_chroot };
         let outer = if outer.is_empty() { Path::new("/") } else { Path::new(outer) };
-        let dir = open_operand(outer)
-            .map_err(|error| NoEntry { client: "chdir failed", log: format!("rsync: chdir {path} failed: {error}") })?;
+        let dir = open_operand(outer).map_err(|error| NoEntry {
+            client: "chdir failed",
+            log: format!("rsync: chdir {path} failed: {}", reason(&error)),
+        })?;
         let inner = inner.map(|inner| Path::new("/").join(inner));
         Ok(Self { path: PathBuf::from(&path), dir, inner, chroot, identity })
     }

@@ -86,6 +86,9 @@ pub(super) fn serve(admitted: Admitted<'_>, peer: &Peer, journal: &Journal, talk
     if matches!(&served, Ok(None) | Err(_)) && !matches!(served, Err(TransferError::Link(_))) {
         ledger.ends(count.sent(), count.received());
     }
+    if refusal.is_some() {
+        journal.warn(&exit::line(code, if args.sender { "sender" } else { "Receiver" }));
+    }
     exit::status(code)
 }
 
@@ -140,6 +143,10 @@ fn ask(admitted: &Admitted<'_>) -> Result<ServerArgs, Refused> {
     };
     if !args.sender && read_only {
         return Err(Refused { text: "ERROR: module is read only".into(), code: 1, args: Box::new(args) });
+    }
+    if args.sender && read_only && args.options.remove_source_files {
+        let text = "ERROR: --remove-source-files cannot be used with a read-only module".into();
+        return Err(Refused { text, code: 1, args: Box::new(args) });
     }
     if args.sender && settings.write_only {
         return Err(Refused { text: "ERROR: module is write only".into(), code: 1, args: Box::new(args) });

@@ -3,6 +3,7 @@
 use super::numbers;
 use super::peer::LoggedPeer;
 use crate::clock;
+use protocol::args::Options;
 use protocol::checksum::{Checksum, Sum};
 use protocol::flist::{FileEntry, Kind};
 use protocol::item::{ItemFlags, ItemHeader};
@@ -33,10 +34,28 @@ pub(crate) struct Event<'a> {
     pub(crate) path: Option<&'a [u8]>,
     /// The other end of a daemon's session.
     pub(crate) site: Option<&'a LoggedPeer>,
-    /// Modification times are kept.
-    pub(crate) times: bool,
+    /// What of an entry's attributes is kept.
+    pub(crate) kept: KeptAttributes,
     /// Level of `-h`.
     pub(crate) human: u8,
+}
+
+/// What of the attributes is kept at the destination: the rest is no change, and an owner that does not come is not told.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeptAttributes {
+    /// Modification times.
+    pub(crate) times: bool,
+    /// Owners.
+    pub(crate) owner: bool,
+    /// Groups.
+    pub(crate) group: bool,
+}
+
+impl KeptAttributes {
+    /// As the options of a session want it.
+    pub(crate) fn of(options: &Options) -> Self {
+        Self { times: options.times, owner: options.owner, group: options.group }
+    }
 }
 
 /// The eleven characters of `%i`.
@@ -74,7 +93,7 @@ pub(crate) fn itemized(event: &Event<'_>) -> String {
     let time = match () {
         () if symlink && has(ItemFlags::SIZE) => 'T',
         () if !has(ItemFlags::TIME) => '.',
-        () if !event.times || symlink && has(ItemFlags::SIZE) => 'T',
+        () if !event.kept.times || symlink && has(ItemFlags::SIZE) => 'T',
         () => 't',
     };
     let accessed = has(ItemFlags(0x0001));
@@ -113,6 +132,22 @@ pub(crate) fn says_more(flags: ItemFlags) -> bool {
     flags.0 & !NO_CHANGE != 0
 }
 
+/// Whether an item is told to a user who asks for names alone.
+pub(crate) fn is_told(header: &ItemHeader) -> bool {
+    says_more(header.flags) || header.xname.as_ref().is_some_and(|name| !name.is_empty())
+}
+
+/// The words for an entry that is told by its name alone.
+pub(crate) fn named(name: &[u8], entry: &FileEntry, header: &ItemHeader) -> Vec<u8> {
+    let (mark, other): (&[u8], &[u8]) = match (entry.is_dir(), &entry.extra.target, &header.xname) {
+        (true, ..) => (b"/", b""),
+        (_, Some(target), _) => (b" -> ", target),
+        (_, _, Some(name)) if !name.is_empty() => (b" => ", name),
+        _ => (b"", b""),
+    };
+    [name, mark, other].concat()
+}
+
 /// Whether a format asks for the itemized changes, so that it needs every changed entry.
 pub(crate) fn holds(format: &[u8], letter: u8) -> bool {
     let mut bytes = format.iter();
@@ -125,6 +160,14 @@ pub(crate) fn holds(format: &[u8], letter: u8) -> bool {
         }
     }
     false
+}
+
+/// The line about a name that was deleted: a format that does not ask what was done has no word for it.
+pub(crate) fn deleted(format: &[u8], event: &Event<'_>) -> Vec<u8> {
+    match holds(format, b'i') || holds(format, b'o') {
+        true => expand(format, event),
+        false => [b"deleting ", event.name].concat(),
+    }
 }
 
 /// Expands a format. Letters that mean nothing stay as they stand.
@@ -179,6 +222,7 @@ fn field(letter: u8, quotes: usize, event: &Event<'_>) -> Option<Vec<u8>> {
     };
     let entry = event.entry;
     let id = |id: Option<u32>| id.unwrap_or(0).to_string().into_bytes();
+    let KeptAttributes { owner, group, .. } = event.kept;
     Some(match letter {
         b'%' => b"%".to_vec(),
         b'b' => number(event.sent),
@@ -190,8 +234,9 @@ fn field(letter: u8, quotes: usize, event: &Event<'_>) -> Option<Vec<u8>> {
             let path = path.strip_suffix(b"/").filter(|_| entry.is_none()).unwrap_or(path);
             path.strip_prefix(b"/").filter(|_| event.path.is_some()).unwrap_or(path).to_vec()
         }
+        b'G' if !group => b"DEFAULT".to_vec(),
         b'G' => id(entry.map(|entry| entry.gid)),
-        b'U' => id(entry.map(|entry| entry.uid)),
+        b'U' => id(entry.filter(|_| owner).map(|entry| entry.uid)),
         b'i' => itemized(event).into_bytes(),
         b'l' => number(entry.map_or(0, |entry| entry.len)),
         b'L' => link(event),
@@ -328,7 +373,7 @@ mod tests {
             checksums: [Checksum::Md5; 2],
             path: None,
             site: None,
-            times: true,
+            kept: KeptAttributes { times: true, owner: true, group: true },
             human: 1,
         }
     }

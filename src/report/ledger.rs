@@ -1,16 +1,16 @@
 //! What a server does, line by line, for its own log: `--log-file` of a server, `transfer logging` of a daemon.
 
-use super::format::{self, Event};
+use super::format::{self, Event, KeptAttributes};
 use super::log_file::{self, LogFile};
 use super::peer::LoggedPeer;
 use crate::disk::names;
 use crate::disk::reason;
-use protocol::args::{Options, ServerArgs};
+use protocol::args::{Info, Options, ServerArgs};
 use protocol::checksum::{Checksum, Sum};
 use protocol::flist::{FileEntry, FileList, Kind};
 use protocol::handshake::Negotiated;
-use protocol::item::ItemHeader;
-use protocol::mux::{Message, TextKind};
+use protocol::item::{ItemFlags, ItemHeader};
+use protocol::mux::Message;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -26,8 +26,12 @@ pub(crate) struct Ledger<'a> {
     format: Option<Vec<u8>>,
     /// The format asks what changed, so every change is worth a line.
     itemizes: bool,
+    /// Changes without data are told by their names alone.
+    names: bool,
+    /// New folders as well: stock speaks when it sets their times, or in a dry run.
+    new_folders: bool,
     sends: bool,
-    times: bool,
+    kept: KeptAttributes,
     /// Paths as the client named them, for `%f`.
     paths: Vec<Vec<u8>>,
     site: Option<LoggedPeer>,
@@ -54,13 +58,17 @@ pub(crate) struct Transferred<'a> {
 impl<'a> Ledger<'a> {
     /// Nothing written yet. Without a `format` single files are not mentioned.
     pub(crate) fn new(args: &ServerArgs, format: Option<Vec<u8>>, site: Option<LoggedPeer>, sink: Sink<'a>) -> Self {
+        let options = &args.options;
+        let itemizes = format.as_ref().is_some_and(|format| format::holds(format, b'i'));
         // Nothing happens to any file in a dry run.
-        let format = format.filter(|format| !format.is_empty() && !args.options.dry_run && !args.options.list_only);
+        let format = format.filter(|format| !format.is_empty() && !options.dry_run && !options.list_only);
         Self {
-            itemizes: format.as_ref().is_some_and(|format| format::holds(format, b'i')),
+            itemizes: itemizes && format.is_some(),
+            new_folders: options.dry_run || options.times && !options.omit_dir_times,
+            names: !itemizes && !args.sender && options.level(Info::Name) > 0,
             format,
             sends: args.sender,
-            times: args.options.times,
+            kept: KeptAttributes::of(options),
             paths: args.paths.clone(),
             site,
             sink,
@@ -105,7 +113,14 @@ impl<'a> Ledger<'a> {
     pub(crate) fn changed(&self, entry: &FileEntry, header: &ItemHeader) {
         if self.itemizes && format::is_change(header) {
             self.write(Some(entry), &entry.name, header, (0, 0), None);
+        } else if self.names && self.is_named(entry, header) {
+            self.put(&format::named(&entry.name, entry, header));
         }
+    }
+
+    fn is_named(&self, entry: &FileEntry, header: &ItemHeader) -> bool {
+        let new_folder = entry.is_dir() && header.flags.has(ItemFlags::NEW);
+        format::is_told(header) && !header.flags.has(ItemFlags::TRANSFER) && (self.new_folders || !new_folder)
     }
 
     /// Data of a file went over.
@@ -125,7 +140,7 @@ impl<'a> Ledger<'a> {
                 };
                 self.write(None, &name, &ItemHeader::default(), (0, 0), None);
             }
-            Message::Text(TextKind::Error | TextKind::ErrorXfer | TextKind::Warning, text) => {
+            Message::Text(_, text) => {
                 let text = text.strip_suffix(b"\n").unwrap_or(text);
                 text.split(|&byte| byte == b'\n').for_each(|line| self.put(line));
             }
@@ -161,10 +176,10 @@ impl<'a> Ledger<'a> {
             checksums: self.checksums.get().copied().unwrap_or([Checksum::Md5; 2]),
             path: path.as_deref(),
             site: self.site.as_ref(),
-            times: self.times,
+            kept: self.kept,
             human: 0,
         };
-        self.put(&format::expand(format, &event));
+        self.put(&if entry.is_some() { format::expand(format, &event) } else { format::deleted(format, &event) });
     }
 
     fn put(&self, text: &[u8]) {
@@ -189,7 +204,7 @@ impl<'a> Ledger<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::item::ItemFlags;
+    use protocol::mux::TextKind;
     use std::sync::Mutex;
 
     fn lines(words: &str, format: &str, act: impl Fn(&Ledger<'_>)) -> Vec<String> {
@@ -213,18 +228,22 @@ mod tests {
             ledger.changed(&dir, &ItemHeader::default());
             ledger.transferred(&Transferred { entry: &file, header: &sent, bytes: 9, sums: 16, sum: &sum });
             ledger.told(&Message::Deleted(b"old\0".to_vec()));
-            ledger.told(&Message::Text(TextKind::Info, b"not this\n".to_vec()));
+            ledger.told(&Message::Text(TextKind::Info, b"so\n".to_vec()));
             ledger.told(&Message::Text(TextKind::ErrorXfer, b"this\nand \x1bthat\n".to_vec()));
         };
         assert_eq!(
             lines("--server -te. . sub/", "%i|%n", act),
-            ["cd+++++++++|d/", ">f+++++++++|d/f", "*deleting  |old/", "this", r"and \#033that"]
+            ["cd+++++++++|d/", ">f+++++++++|d/f", "*deleting  |old/", "so", "this", r"and \#033that"]
         );
         assert_eq!(
             lines("--server -te. . sub/", "%o %n %m[%-4a]%u %P/%f %l %b %h", act),
-            ["recv d/f m[::1 ] /p/sub/d/f 9 9 ", "del. old/ m[::1 ] /p/sub/old 0 0 ", "this", r"and \#033that"]
+            ["recv d/f m[::1 ] /p/sub/d/f 9 9 ", "del. old/ m[::1 ] /p/sub/old 0 0 ", "so", "this", r"and \#033that"]
         );
         assert_eq!(lines("--server --sender -te. . x/d", "%o %f %c", act)[0], "send x/d/f 16");
-        assert_eq!(lines("--server -tne. . sub/", "%o", act).len(), 2);
+        assert_eq!(lines("--server -tne. . sub/", "%o", act).len(), 3);
+        assert_eq!(
+            lines("--server -vte. . sub/", "%l", act),
+            ["d/", "9", "deleting old/", "so", "this", r"and \#033that"]
+        );
     }
 }

@@ -7,7 +7,7 @@ use super::stats::Stats;
 use crate::disk::names;
 use crate::disk::{reason, shown};
 use crate::link::Closer;
-use crate::report::format::{self, Event};
+use crate::report::format::{self, Event, KeptAttributes};
 use crate::report::{LogFile, listing, log_file};
 use crate::transfer::send::Sent;
 use crate::transfer::{Item, ReceiveObserver};
@@ -48,7 +48,7 @@ struct OutputState {
     delete_level: u8,
     progress_level: u8,
     links: bool,
-    times: bool,
+    kept: KeptAttributes,
     quiet: bool,
     human: u8,
     eight_bit: bool,
@@ -107,7 +107,7 @@ impl Output {
             delete_level: line.options.level(Info::Del),
             progress_level: line.options.level(Info::Progress),
             links: line.options.links,
-            times: line.options.times,
+            kept: KeptAttributes::of(&line.options),
             quiet: line.quiet > 0,
             human: line.human,
             eight_bit: line.eight_bit,
@@ -366,7 +366,7 @@ impl OutputState {
             checksums: self.checksums,
             path,
             site: None,
-            times: self.times && !timeless,
+            kept: KeptAttributes { times: self.kept.times && !timeless, ..self.kept },
             human: self.human,
         }
     }
@@ -435,17 +435,15 @@ impl OutputState {
             checksums: self.checksums,
             path: None,
             site: None,
-            times: self.times,
+            kept: self.kept,
             human: self.human,
         };
-        // A format that does not ask what was done has no word for it.
-        let tells = |format: &&Vec<u8>| format::holds(format, b'i') || format::holds(format, b'o');
-        let text = match self.format.as_ref().filter(tells) {
-            Some(format) => Some(format::expand(format, &event)),
-            None if self.format.is_some() || self.delete_level > 0 => Some([b"deleting ", name.as_slice()].concat()),
+        let text = match &self.format {
+            Some(format) => Some(format::deleted(format, &event)),
+            None if self.delete_level > 0 => Some(format::deleted(b"", &event)),
             None => None,
         };
-        let logged = self.log.as_ref().map(|log| format::expand(&log.format, &event));
+        let logged = self.log.as_ref().map(|log| format::deleted(&log.format, &event));
         if let Some(text) = text {
             let mut line = Vec::new();
             names::put(&text, self.eight_bit, &mut line);

@@ -183,6 +183,9 @@ pub trait SendObserver {
     /// The peer said something.
     fn message(&mut self, _message: &Message) {}
 
+    /// The peer's user is told something of the session as a whole.
+    fn told(&mut self, _message: &Message) {}
+
     /// Something the peer's user should hear; asked for until there is nothing more.
     fn words(&mut self) -> Option<Message> {
         None

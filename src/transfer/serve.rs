@@ -240,8 +240,12 @@ impl SendObserver for Report<'_> {
 
     fn words(&mut self) -> Option<Message> {
         let word = self.trouble.word()?;
-        self.ledger.inspect(|ledger| ledger.told(&word));
+        self.told(&word);
         Some(word)
+    }
+
+    fn told(&mut self, message: &Message) {
+        self.ledger.inspect(|ledger| ledger.told(message));
     }
 
     fn message(&mut self, message: &Message) {

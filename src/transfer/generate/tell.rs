@@ -1,6 +1,7 @@
 //! What the other side, and the user, hear of an entry.
 
 use super::Work;
+use crate::report::format;
 use crate::transfer::dest::{Attrs, Dest, Found, Further, Preserve};
 use crate::transfer::item::Item;
 use protocol::args::{Info, ItemDetail};
@@ -18,9 +19,7 @@ impl Work<'_> {
     /// The same, with a name or basis to tell; `unknown` are the values of extended attributes that are wanted.
     pub(super) fn tell_item(&mut self, ndx: Ndx, header: ItemHeader, unknown: Vec<u32>) {
         self.pass_words();
-        let quiet = ItemFlags::BASIS_TYPE.and(ItemFlags::XNAME).and(ItemFlags::LOCAL_CHANGE);
-        let named = header.xname.as_ref().is_some_and(|name| !name.is_empty());
-        let changed = named || header.flags.0 & !quiet.0 != 0;
+        let changed = format::is_told(&header);
         if self.agreed.has_items() && (self.tells_all() || changed) {
             let header = self.with_values(header, unknown);
             self.speaker.item(ndx, &header, &mut self.writer.out);
@@ -35,20 +34,12 @@ impl Work<'_> {
         let Some(entry) = list.get(ndx) else { return };
         // Of the folder that was made for all of it, the user has heard.
         let itemizes = matches!(self.options.detail, ItemDetail::Changed | ItemDetail::All);
-        if self.target.made && entry.name == b"." && !itemizes {
-            return;
+        let heard = self.target.made && entry.name == b"." && !itemizes;
+        if self.server || !heard {
+            self.observer.item(&Item { ndx, entry, header });
         }
-        if !self.server {
-            return self.observer.item(&Item { ndx, entry, header });
-        }
-        if self.options.level(Info::Name) > 0 {
-            let (mark, other): (&[u8], &[u8]) = match (entry.is_dir(), &entry.extra.target, &header.xname) {
-                (true, ..) => (b"/", b""),
-                (_, Some(target), _) => (b" -> ", target),
-                (_, _, Some(name)) if !name.is_empty() => (b" => ", name),
-                _ => (b"", b""),
-            };
-            self.tell(&[self.target.name(entry), mark, other]);
+        if self.server && !heard && self.options.level(Info::Name) > 0 {
+            self.send_words(format::named(self.target.name(entry), entry, header));
         }
     }
 
@@ -150,12 +141,19 @@ impl Work<'_> {
             Some(dir) => (dir, b"/"),
             None => (name, b""),
         };
-        match self.options.detail {
-            ItemDetail::None if self.options.level(Info::Del).max(self.options.level(Info::Name)) == 0 => {}
-            ItemDetail::None | ItemDetail::Names => self.tell(&[b"deleting ", name, mark]),
-            ItemDetail::Changed => self.tell(&[b"*deleting  "]),
-            ItemDetail::All => self.tell(&[b"*deleting  %I"]),
-        }
+        let words = match self.options.detail {
+            ItemDetail::None if self.options.level(Info::Del).max(self.options.level(Info::Name)) == 0 => return,
+            ItemDetail::None | ItemDetail::Names => [b"deleting ", name, mark].concat(),
+            ItemDetail::Changed => b"*deleting  ".to_vec(),
+            ItemDetail::All => b"*deleting  %I".to_vec(),
+        };
+        self.send_words(words);
+    }
+
+    /// Tells the client what our own log has heard in its way.
+    fn send_words(&mut self, mut words: Vec<u8>) {
+        words.push(b'\n');
+        self.writer.out.message(&Message::Text(TextKind::Info, words));
     }
 
     pub(super) fn tell_up_to_date(&mut self, name: &[u8]) {

@@ -149,7 +149,10 @@ impl<S: Source> Sending<'_, '_, S> {
                 if plan.tells_matches {
                     let words = matches(&self.total);
                     match conversation.server {
-                        true => conversation.writer.out.message(&words),
+                        true => {
+                            observer.told(&words);
+                            conversation.writer.out.message(&words);
+                        }
                         false => observer.message(&words),
                     }
                 }

@@ -44,7 +44,6 @@ impl Walk<'_> {
         match kind {
             Some(Kind::Symlink) => {
                 let target = self.target_to_tell(inspected, &entry.name)?;
-                entry.len = target.len() as u64;
                 entry.extra.target = Some(target);
             }
             Some(Kind::File) => {
