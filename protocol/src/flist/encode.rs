@@ -46,13 +46,16 @@ struct FirstName {
     major: Option<u32>,
 }
 
-/// What stands before an entry's attributes, or is told with them.
-struct EntryHead {
+/// What is told of an entry as the entries before it have it, beside what it says itself.
+struct EntryParts {
+    /// What is as before.
     flags: u32,
+    /// The number of a device.
     rdev: Option<(u32, u32)>,
-    /// Of owner and group, where they go with it.
-    names: [Option<Vec<u8>>; 2],
-    /// Which file it is a name of, before 30.
+    /// The name of an owner, of a group that no entry has had yet.
+    user: Option<Vec<u8>>,
+    group: Option<Vec<u8>>,
+    /// The file it is a name of, before 30.
     link: Option<LinkId>,
 }
 
@@ -153,8 +156,7 @@ impl ListEncoder {
             put_varint(out, first.ndx as i32);
         }
         if abbreviated.is_none() {
-            let names = [new_user, new_group];
-            self.attributes(entry, &EntryHead { flags, rdev, names, link: old_link }, out);
+            self.attributes(entry, EntryParts { flags, rdev, user: new_user, group: new_group, link: old_link }, out);
         }
         self.shared(entry, out);
         let previous = &mut self.previous;
@@ -183,8 +185,8 @@ impl ListEncoder {
     }
 
     /// Everything behind the name but what entries share.
-    fn attributes(&self, entry: &FileEntry, head: &EntryHead, out: &mut Vec<u8>) {
-        let EntryHead { flags, rdev, names: [ref user, ref group], link } = *head;
+    fn attributes(&self, entry: &FileEntry, told: EntryParts, out: &mut Vec<u8>) {
+        let EntryParts { flags, rdev, user, group, link } = told;
         let kind = entry.kind();
         let (version, ints) = (self.n.version, self.n.ints());
         ints.put_long(out, entry.len as i64, 3);
@@ -205,11 +207,11 @@ impl ListEncoder {
         }
         if flags & flag::SAME_UID == 0 {
             ints.put_int(out, entry.uid as i32);
-            put_name(user.as_ref(), out);
+            put_name(user, out);
         }
         if flags & flag::SAME_GID == 0 {
             ints.put_int(out, entry.gid as i32);
-            put_name(group.as_ref(), out);
+            put_name(group, out);
         }
         if let Some(rdev) = rdev {
             put_rdev(version, flags, rdev, out);
@@ -333,10 +335,10 @@ fn old_link(version: u8, own: u32, link: Option<LinkId>, kind: Option<Kind>, har
     }
 }
 
-fn put_name(name: Option<&Vec<u8>>, out: &mut Vec<u8>) {
+fn put_name(name: Option<Vec<u8>>, out: &mut Vec<u8>) {
     if let Some(name) = name {
         // Never longer than the length byte says: see `know`.
         out.push(name.len() as u8);
-        out.extend_from_slice(name);
+        out.extend_from_slice(&name);
     }
 }

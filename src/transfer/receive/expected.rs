@@ -4,7 +4,7 @@
 use crate::disk::shown;
 use crate::transfer::{Refusal, TransferError};
 use protocol::args::Options;
-use protocol::filter::{Action, Pattern, Rule, RuleSet, RuleSide, Scope};
+use protocol::filter::{Action, ParentDir, Pattern, Rule, RuleSet, RuleSide, Scope};
 use protocol::flist::{DirClass, FileEntry, FileList};
 use std::collections::HashSet;
 
@@ -51,7 +51,7 @@ impl Expected {
             };
             if let Some((rules, top)) = &self.hidden
                 && name != b"."
-                && rules.excludes(top, name, entry.is_dir())
+                && rules.excludes(top, name, entry.is_dir(), ParentDir::Kept)
             {
                 return refused("excluded");
             }
