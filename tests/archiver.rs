@@ -1,7 +1,20 @@
 //! The whole archiver: the real binary between real databases, a real sshd and stock rsync.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod support;
+#[allow(unreachable_pub)]
+#[path = "support"]
+mod support {
+    pub mod archiver;
+    pub mod cutter;
+    pub mod mariadb;
+    pub mod noise;
+    pub mod outages;
+    pub mod processes;
+    pub mod script;
+    pub mod sshd;
+    pub mod tools;
+    pub mod wait;
+}
 
 #[path = "archiver/tables.rs"]
 mod tables;
@@ -10,6 +23,10 @@ mod tables;
 mod authorized;
 #[path = "archiver/bootstrap.rs"]
 mod bootstrap;
+#[path = "archiver/catalog.rs"]
+mod catalog;
+#[path = "archiver/check.rs"]
+mod check;
 #[path = "archiver/killed.rs"]
 mod killed;
 #[path = "archiver/load.rs"]

@@ -1,7 +1,11 @@
 //! The `bench` command on little data: that it measures, and says it in the agreed form. How fast anything is, no test says.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod support;
+#[allow(unreachable_pub)]
+#[path = "support"]
+mod support {
+    pub mod tools;
+}
 
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -9,9 +13,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
-use support::require;
-use support::stock::OURS;
+use support::tools::require;
 use tempfile::TempDir;
+
+const OURS: &str = env!("CARGO_BIN_EXE_pysmurf-archiver");
 
 const KEYS: [&str; 8] = ["id", "receiver", "ours", "theirs", "unit", "ratio", "cpu_ratio", "peak_rss_bytes"];
 
@@ -187,7 +192,7 @@ fn what_is_not_there_is_said_and_left_out() {
     // A machine with sshd, and without rsync, ssh and scp: a PATH of its own.
     let folder = TempDir::new().unwrap();
     for tool in ["sh", "sshd", "ssh-keygen", "mktemp", "true"] {
-        if let Some(found) = support::find(tool) {
+        if let Some(found) = support::tools::find(tool) {
             std::os::unix::fs::symlink(found, folder.path().join(tool)).unwrap();
         }
     }

@@ -1,14 +1,19 @@
 //! `pysmurf-archiver rdiff` and librsync's own, on each other's files.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod support;
+#[allow(unreachable_pub)]
+#[path = "support"]
+mod support {
+    pub mod noise;
+    pub mod tools;
+}
 
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use support::require;
-use support::tree::noise;
+use support::noise::noise;
+use support::tools::require;
 
 const OURS: &str = env!("CARGO_BIN_EXE_pysmurf-archiver");
 

@@ -1,7 +1,15 @@
 //! The SSH transport against a real sshd.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod support;
+#[allow(unreachable_pub)]
+#[path = "support"]
+mod support {
+    pub mod outages;
+    pub mod processes;
+    pub mod sshd;
+    pub mod tools;
+    pub mod wait;
+}
 
 #[path = "ssh/malformed.rs"]
 mod malformed;
@@ -19,8 +27,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
-use support::archiver::wait_until;
 use support::sshd::{Sshd, keygen, keygen_with};
+use support::wait::wait_until;
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -166,7 +174,7 @@ fn aes_gcm_is_preferred_and_other_ciphers_work() {
 #[test]
 fn rsync_answers() {
     let Some(sshd) = Sshd::start("") else { return };
-    if !support::require("rsync") {
+    if !support::tools::require("rsync") {
         return;
     }
     let mut ssh = Ssh::new(sshd.options()).unwrap();
@@ -249,13 +257,13 @@ fn a_killed_session_is_replaced_at_the_next_call() {
     let mut ssh = with_program(sshd.options(), "exec cat");
     assert_eq!(sh(&mut ssh, "exit 0").unwrap().status, Some(0));
     // While idle.
-    sshd.kill_sessions();
+    sshd.signal("KILL");
     let mut link = ssh.open(&[]).unwrap();
     link.writer.write_all(b"hello").unwrap();
     let mut back = [0; 5];
     link.reader.read_exact(&mut back).unwrap();
     // In the middle of a link.
-    sshd.kill_sessions();
+    sshd.signal("KILL");
     let error = link.reader.read(&mut back).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
     assert!(matches!(link.remote.wait(SOON), Some(Ending::Lost(_))));
@@ -281,7 +289,7 @@ fn a_frozen_far_end_is_a_timeout() {
         let mut link = ssh.open(&[]).unwrap();
         link.writer.write_all(b"x").unwrap();
         link.reader.read_exact(&mut [0]).unwrap();
-        sshd.stop_signal();
+        sshd.signal("STOP");
         let began = Instant::now();
         let error = match writing {
             false => link.reader.read(&mut [0]).unwrap_err(),
@@ -293,7 +301,7 @@ fn a_frozen_far_end_is_a_timeout() {
         drop(link);
         // The frozen session is thrown away, not waited for.
         assert_eq!(sh(&mut ssh, "exit 2").unwrap().status, Some(2));
-        sshd.kill_sessions();
+        sshd.signal("KILL");
     }
 }
 
@@ -354,7 +362,7 @@ fn a_session_that_froze_while_idle_is_replaced() {
     assert_eq!(sh(&mut ssh, "exit 1").unwrap().status, Some(1));
     assert_eq!(sh(&mut ssh, "exit 2").unwrap().status, Some(2));
     assert_eq!(sshd.log().matches("Accepted publickey").count(), 1);
-    sshd.stop_signal();
+    sshd.signal("STOP");
     assert_eq!(sh(&mut ssh, "exit 3").unwrap().status, Some(3));
     assert_eq!(sshd.log().matches("Accepted publickey").count(), 2);
 }
@@ -468,7 +476,7 @@ fn logins_that_fail_say_why() {
 #[test]
 fn the_agent_is_asked() {
     if std::env::var_os("SSH_AGENT_TEST").is_none() {
-        if !support::require("ssh-agent") || !support::require("ssh-add") {
+        if !support::tools::require("ssh-agent") || !support::tools::require("ssh-add") {
             return;
         }
         let status = Command::new("ssh-agent")

@@ -1,9 +1,10 @@
 //! Storage nodes without rsync: our own program is uploaded, or files are written by SFTP; rows end as ever.
 
-use crate::support::archiver::{FarEnd, PROGRAM, Place, Run, md5_of, wait_until};
+use crate::support::archiver::{FarEnd, PROGRAM, Place, Run, kill_connections, md5_of};
 use crate::support::mariadb::MariaDb;
-use crate::support::require;
 use crate::support::sshd::Sshd;
+use crate::support::tools::require;
+use crate::support::wait::wait_until;
 use crate::tables::{Age, FOLDER, Row, TARGET, Table, expect_all_proven, small_files};
 use protocol::checksum::{Checksum, FileHasher};
 use std::fs;
@@ -200,7 +201,7 @@ fn troubles_by_sftp_count_against_no_file() {
     };
     let run = start();
     wait_until("some rows", || table.copied() > 10);
-    sshd.kill_connections();
+    kill_connections(&sshd);
     wait_until("a large file on its way", || place.tree().temporary().iter().any(|(_, stand)| stand.len > 1 << 20));
     run.kill();
     fs::rename(place.archive(), place.path("elsewhere")).unwrap();

@@ -1,9 +1,10 @@
 //! Killed at any moment and started again.
 
-use crate::support::archiver::{FarEnd, PATIENCE, PROGRAM, Place, Run, Tree, is_temporary, md5_of, wait_until};
+use crate::support::archiver::{FarEnd, PROGRAM, Place, Run, Tree, is_temporary, md5_of};
 use crate::support::mariadb::MariaDb;
-use crate::support::require;
 use crate::support::sshd::Sshd;
+use crate::support::tools::require;
+use crate::support::wait::{PATIENCE, wait_until};
 use crate::tables::{Age, FOLDER, Row, TARGET, Table, expect_all_proven, small_files};
 use std::collections::HashMap;
 use std::ffi::OsStr;

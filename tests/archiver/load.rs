@@ -1,9 +1,10 @@
 //! Large files and long tables: memory and database work stay bounded.
 
-use crate::support::archiver::{Place, Run, md5_of, wait_until, wait_within};
+use crate::support::archiver::{Place, Run, md5_of};
 use crate::support::mariadb::MariaDb;
-use crate::support::require;
 use crate::support::sshd::Sshd;
+use crate::support::tools::require;
+use crate::support::wait::{wait_until, wait_within};
 use crate::tables::{Age, FOLDER, Row, TARGET, Table};
 use std::fs::{self, File};
 use std::time::Duration;

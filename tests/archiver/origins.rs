@@ -1,9 +1,10 @@
 //! What is wrong with the place that files come from is no file's fault; what is wrong with a file is told to the end.
 
-use crate::support::archiver::{Place, Run, as_ordinary_user, is_root, wait_until};
+use crate::support::archiver::{Place, Run, as_ordinary_user, is_root};
 use crate::support::mariadb::MariaDb;
-use crate::support::require;
 use crate::support::sshd::Sshd;
+use crate::support::tools::require;
+use crate::support::wait::wait_until;
 use crate::tables::{Age, Row, TARGET, Table, expect_all_proven};
 use rustix::fs::{CWD, RenameFlags};
 use std::fs::{self, Permissions};
@@ -44,7 +45,7 @@ impl FromAfar {
 
 impl Drop for FromAfar {
     fn drop(&mut self) {
-        self.sshd.continue_signal();
+        self.sshd.signal("CONT");
         let _ = Command::new("umount").arg("-l").arg(&self.point).status();
     }
 }
@@ -335,14 +336,14 @@ fn a_file_system_that_stops_answering_holds_up_its_own_files_alone() {
         command.args(["--bwlimit", "8m"]);
         let run = Run::start(command);
         wait_until("the large file on its way", || place.tree().files().any(|(_, stand)| stand.len > 1 << 20));
-        mounted.sshd.stop_signal();
+        mounted.sshd.signal("STOP");
         table.insert(&hung[1..]);
         let others = rows_in(&place, "elsewhere", 100..120);
         table.insert(&others);
         wait_until(&format!("the others, {way}"), || table.copied() == others.len());
         wait_until(&format!("the trouble is told, {way}"), || lines(&run.log(), "has not answered within 1 s") > 0);
         assert!(attempts(&table).iter().all(|attempts| *attempts == 0), "{}", run.log());
-        mounted.sshd.continue_signal();
+        mounted.sshd.signal("CONT");
         wait_until(&format!("all, {way}: {}", run.log()), || table.copied() == hung.len() + others.len());
         let log = run.log();
         run.terminate().0.expect(0);

@@ -1,9 +1,11 @@
 //! Whatever breaks between the ends counts against no file.
 
-use crate::support::archiver::{FarEnd, PATIENCE, PROGRAM, Place, Run, Tree, md5_of, noise, wait_until};
+use crate::support::archiver::{FarEnd, PROGRAM, Place, Run, Tree, kill_connections, md5_of};
 use crate::support::mariadb::MariaDb;
-use crate::support::require;
+use crate::support::noise::noise;
 use crate::support::sshd::{Sshd, keygen};
+use crate::support::tools::require;
+use crate::support::wait::{PATIENCE, wait_until};
 use crate::tables::{Age, FOLDER, Row, TARGET, Table, expect_all_proven, small_files};
 use std::cell::RefCell;
 use std::fs;
@@ -43,10 +45,10 @@ fn come_and_go(name: &str, far_end: fn(&Place, &Sshd) -> Command) {
         wait_until(&format!("{steps} files, before {what}: {}", run.log()), || copied() >= steps);
     };
     after("connections die", 30);
-    sshd.kill_connections();
+    kill_connections(&sshd);
     after("they die in a large file", 80);
     wait_until("a large file on its way", || place.tree().temporary().iter().any(|(_, stand)| stand.len > 1 << 20));
-    sshd.kill_connections();
+    kill_connections(&sshd);
     after("sshd dies", 40);
     sshd.kill();
     wait_until("it is noticed that sshd is gone", || lines("Cannot reach") > 0);
@@ -60,7 +62,7 @@ fn come_and_go(name: &str, far_end: fn(&Place, &Sshd) -> Command) {
     });
     server.wait_until_up();
     after("both die", 40);
-    sshd.kill_sessions();
+    sshd.signal("KILL");
     server.crash(0.5);
     // This server forgets the last second when it crashes, as many are set up to do: what was recorded must be recorded
     // again.
@@ -96,7 +98,7 @@ fn a_far_end_that_freezes_is_left() {
     let run = Run::start(command);
     wait_until("a file on its way", || place.tree().temporary().iter().any(|(_, stand)| stand.len > 1 << 20));
     let frozen = sshd.sessions();
-    sshd.stop_signal();
+    sshd.signal("STOP");
     run.wait(PATIENCE).expect(0);
     let _ = Command::new("kill").arg("-KILL").args(frozen.iter().map(u32::to_string)).status();
     forget_temporary(&place);

@@ -1,9 +1,10 @@
 //! What cannot be used is refused with one clear message, and a file that breaks the far end holds up no other.
 
-use crate::support::archiver::{FarEnd, Place, Run, wait_until};
+use crate::support::archiver::{FarEnd, Place, Run};
 use crate::support::mariadb::MariaDb;
-use crate::support::require;
 use crate::support::sshd::Sshd;
+use crate::support::tools::require;
+use crate::support::wait::wait_until;
 use crate::tables::{Age, FOLDER, Row, TARGET, Table, small_files};
 use std::fs;
 use std::path::PathBuf;

@@ -1,10 +1,12 @@
 //! Links that break before a file is through: what came stays, and the next session goes on from there.
 
-use crate::support::archiver::{FarEnd, PATIENCE, PROGRAM, Place, Run, md5_of, noise, wait_until};
+use crate::support::archiver::{FarEnd, PROGRAM, Place, Run, md5_of};
 use crate::support::cutter::Cutter;
 use crate::support::mariadb::MariaDb;
-use crate::support::require;
+use crate::support::noise::noise;
 use crate::support::sshd::Sshd;
+use crate::support::tools::require;
+use crate::support::wait::{PATIENCE, wait_until};
 use crate::tables::{Age, FOLDER, Row, TARGET, Table, expect_all_proven};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -2,8 +2,8 @@
 
 use crate::support::archiver::{FarEnd, PROGRAM, Place, Run, as_ordinary_user, is_root, md5_of};
 use crate::support::mariadb::MariaDb;
-use crate::support::require;
 use crate::support::sshd::Sshd;
+use crate::support::tools::require;
 use crate::tables::{Age, Row, STARTED, Stands, TARGET, TIME, Table};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;

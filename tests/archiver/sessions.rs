@@ -1,9 +1,10 @@
 //! As many sessions as pay.
 
-use crate::support::archiver::{FarEnd, PROGRAM, Place, Run, md5_of, wait_until};
+use crate::support::archiver::{FarEnd, PROGRAM, Place, Run, md5_of};
 use crate::support::mariadb::MariaDb;
-use crate::support::require;
 use crate::support::sshd::Sshd;
+use crate::support::tools::require;
+use crate::support::wait::wait_until;
 use crate::tables::{Age, Row, TARGET, Table, expect_all_proven};
 use pysmurf_archiver::bench::link::{Relay, Terms};
 use std::fs;
@@ -161,7 +162,7 @@ fn a_broken_split_is_sent_as_ever() {
     wait_until("the link is known", || table.copied() == 1);
     table.insert(&rows[1..2]);
     wait_until("several write", || link.writes());
-    link.sshd.kill_sessions();
+    link.sshd.signal("KILL");
     wait_until("the file all the same", || table.copied() == 2);
     assert!(!link.aside(), "{:?}", link.place.tree());
     drop(run);

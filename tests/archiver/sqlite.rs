@@ -1,8 +1,9 @@
 //! SupRsync's database, over SSH and locally.
 
-use crate::support::archiver::{FarEnd, PROGRAM, Place, Run, hex, md5_of, wait_until};
-use crate::support::require;
+use crate::support::archiver::{FarEnd, PROGRAM, Place, Run, hex, md5_of};
 use crate::support::sshd::Sshd;
+use crate::support::tools::require;
+use crate::support::wait::wait_until;
 use rusqlite::{Connection, params};
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -83,7 +83,7 @@ impl<'a> Table<'a> {
     pub(crate) fn new(server: &'a MariaDb, name: &str, age: Age) -> Self {
         let url = server.database(name);
         let table = Self { server, name: name.to_owned(), url, age };
-        let v1 = include_str!("../catalog/v1.sql");
+        let v1 = include_str!("catalog/v1.sql");
         let statement = match age {
             Age::V1 => v1.to_owned(),
             Age::V0 => v1

@@ -2,8 +2,8 @@
 
 use crate::support::archiver::{FarEnd, PROGRAM, Place, Run};
 use crate::support::mariadb::MariaDb;
-use crate::support::require;
 use crate::support::sshd::Sshd;
+use crate::support::tools::require;
 use crate::tables::{Age, Row, TARGET, Table, small_files};
 use serde_json::Value;
 use std::process::Command;

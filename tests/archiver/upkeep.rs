@@ -1,8 +1,8 @@
 //! What a SupRsync does beside copying: deleting what is proven, announcing what is complete, permissions and rates.
 
 use crate::support::archiver::{Place, Run, hex};
-use crate::support::require;
 use crate::support::sshd::Sshd;
+use crate::support::tools::require;
 use rusqlite::{Connection, params};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,9 +1,10 @@
 //! The archiver as a service: beside producers, beside another archiver, and told to stop.
 
-use crate::support::archiver::{PATIENCE, Place, Run, wait_until};
+use crate::support::archiver::{Place, Run};
 use crate::support::mariadb::MariaDb;
-use crate::support::require;
 use crate::support::sshd::Sshd;
+use crate::support::tools::require;
+use crate::support::wait::{PATIENCE, wait_until};
 use crate::tables::{Age, Row, TARGET, Table, expect_all_proven, small_files};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -69,11 +70,11 @@ fn told_to_stop_in_a_large_file(name: &str, frozen: bool) {
     });
     wait_until("a large file on its way", || place.tree().temporary().iter().any(|(_, stand)| stand.len > 1 << 20));
     if frozen {
-        sshd.stop_signal();
+        sshd.signal("STOP");
     }
     let (over, took) = run.terminate();
     if frozen {
-        sshd.continue_signal();
+        sshd.signal("CONT");
     }
     let over = over.expect(0);
     eprintln!("{name}: stopped after {took:?}, {} of {} rows copied", table.copied(), rows.len());

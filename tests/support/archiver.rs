@@ -16,30 +16,17 @@ use std::sync::{
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
+use super::noise::noise;
+use super::processes::signal;
+use super::script::script;
 use super::sshd::Sshd;
+use super::wait::PATIENCE;
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_pysmurf-archiver");
 
 /// How the directories begin in which unfinished files are kept.
 pub const KEPT: &[u8] = b".archiver-partial-";
-
-/// Long enough for anything here on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(120);
-
-/// Waits until `done`.
-pub fn wait_until(what: &str, done: impl FnMut() -> bool) {
-    wait_within(PATIENCE, what, done);
-}
-
-/// As [`wait_until`], with another limit.
-pub fn wait_within(limit: Duration, what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + limit;
-    while !done() {
-        assert!(Instant::now() < deadline, "Waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
 
 /// Whether the tests run as root, and so must give up rights to see a file refused.
 pub fn is_root() -> bool {
@@ -159,7 +146,7 @@ impl Place {
     /// Writes a program for the far end.
     pub fn script(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
-        super::script(&path, text);
+        script(&path, text);
         path
     }
 
@@ -219,20 +206,6 @@ pub fn as_ordinary_user(command: Command) -> Command {
         wrapped.current_dir(folder);
     }
     wrapped
-}
-
-/// Bytes that do not repeat within a block.
-pub fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(len + 8);
-    while bytes.len() < len {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(len);
-    bytes
 }
 
 /// The MD5 of a file.
@@ -320,6 +293,13 @@ pub fn is_temporary(path: &[u8]) -> bool {
         && tail.iter().all(u8::is_ascii_alphanumeric)
 }
 
+/// Kills the connections to an sshd only; what runs in them finds its input at an end.
+pub fn kill_connections(sshd: &Sshd) {
+    let comm = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let connections: Vec<_> = sshd.sessions().into_iter().filter(|pid| comm(pid).starts_with("sshd")).collect();
+    signal("KILL", &connections);
+}
+
 /// A running archiver; killed when dropped.
 pub struct Run {
     child: Child,
@@ -385,10 +365,6 @@ impl Run {
 
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned()
-    }
-
-    pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
     }
 
     /// Sends a signal: `TERM`, `KILL` …

@@ -1,6 +1,7 @@
 //! A private real crossbar router and the genuine `ocs` of PyPI, in a virtual environment of their own.
 
-use super::sshd::{descendants, is_running, signal};
+use super::processes::{descendants, is_running, signal};
+use super::tools::require;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -31,7 +32,7 @@ impl Crossbar {
 
     /// Starts one that speaks TLS, with a certificate of its own in `cert.pem`.
     pub fn start_tls() -> Option<Self> {
-        if !super::require("openssl") {
+        if !require("openssl") {
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
@@ -66,10 +67,10 @@ impl Crossbar {
         command
     }
 
-    /// One of the snippets in `tests/ocs`.
+    /// One of the snippets in `tests/agent`.
     pub fn snippet(&self, name: &str) -> Command {
         let mut command = self.python();
-        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ocs").join(name));
+        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agent").join(name));
         command
     }
 
@@ -136,7 +137,7 @@ fn venv() -> Option<PathBuf> {
         assert!(given.join("bin/crossbar").is_file(), "OCS_TEST_VENV={} has no bin/crossbar", given.display());
         return Some(given);
     }
-    if !super::require("python3") {
+    if !require("python3") {
         return None;
     }
     // What failed once in this process would only fail again, minutes later.
@@ -162,7 +163,7 @@ fn make_venv() -> Result<PathBuf, String> {
     lock.lock().unwrap();
     let ready = venv.join("ready");
     if !ready.exists() {
-        let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ocs/requirements.txt");
+        let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agent/requirements.txt");
         // Past the harness, which would keep it to itself until the end.
         let _ = writeln!(std::io::stderr(), "Installing crossbar and ocs from PyPI, for a few minutes at most");
         let made = Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv).output().unwrap();

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{find, require};
+use super::tools::{find, require};
 
 /// Runs the server until the end of its standard input, kills it, and removes its folder: the pipe closes however the
 /// test process ends, also by SIGKILL. (A signal at the parent's death would come with the death of the *thread* that

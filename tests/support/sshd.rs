@@ -1,5 +1,7 @@
 //! A private real sshd: own keys, own port, own folder, gone when dropped.
 
+use super::processes::{descendants, is_running, signal};
+use super::tools::require;
 use pysmurf_archiver::transport::ssh::SshOptions;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -14,16 +16,16 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// A running sshd on 127.0.0.1 that lets the current user in with one key.
 pub struct Sshd {
-    dir: TempDir,
+    pub(super) dir: TempDir,
     pub port: u16,
     /// Its process, and the shell that ends it should this process die.
-    running: Mutex<Option<(Child, u32)>>,
+    pub(super) running: Mutex<Option<(Child, u32)>>,
 }
 
 impl Sshd {
     /// Starts one with these extra configuration lines; `None` when sshd is not installed.
     pub fn start(extra_config: &str) -> Option<Self> {
-        if !super::require("sshd") || !super::require("ssh-keygen") {
+        if !require("sshd") || !require("ssh-keygen") {
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
@@ -100,11 +102,6 @@ impl Sshd {
         options
     }
 
-    /// What the server has logged so far.
-    pub fn log(&self) -> String {
-        fs::read_to_string(self.path("log")).unwrap_or_default()
-    }
-
     /// Kills the server and all its connections, as a crash of the host would.
     pub fn kill(&self) {
         if let Some((mut shell, pid)) = self.running.lock().unwrap().take() {
@@ -121,39 +118,6 @@ impl Sshd {
             let _ = shell.kill();
             let _ = shell.wait();
         }
-    }
-
-    /// Kills all connections; new ones are accepted.
-    pub fn kill_sessions(&self) {
-        signal("KILL", &self.sessions());
-    }
-
-    /// Kills the connections only; what runs in them finds its input at an end.
-    pub fn kill_connections(&self) {
-        let comm = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        let connections: Vec<_> = self.sessions().into_iter().filter(|pid| comm(pid).starts_with("sshd")).collect();
-        signal("KILL", &connections);
-    }
-
-    /// Starts the server again on the same port.
-    pub fn restart(&self) {
-        self.kill();
-        *self.running.lock().unwrap() = Some(launch(self.dir.path(), self.port).expect("sshd starts again"));
-    }
-
-    /// Freezes all connections (`SIGSTOP`): their sockets stay open and nobody answers.
-    pub fn stop_signal(&self) {
-        signal("STOP", &self.sessions());
-    }
-
-    /// Thaws them.
-    pub fn continue_signal(&self) {
-        signal("CONT", &self.sessions());
-    }
-
-    /// The processes of the connections and what runs in them.
-    pub fn sessions(&self) -> Vec<u32> {
-        self.running.lock().unwrap().as_ref().map(|(_, pid)| descendants(*pid)).unwrap_or_default()
     }
 }
 
@@ -185,7 +149,7 @@ pub fn keygen_with(path: &Path, key_type: &str, passphrase: &str) {
 }
 
 /// Starts sshd and waits until it answers; `None` when it ended instead.
-fn launch(dir: &Path, port: u16) -> Option<(Child, u32)> {
+pub(super) fn launch(dir: &Path, port: u16) -> Option<(Child, u32)> {
     // The shell outlives nobody: it ends sshd when our end of its input closes, however this process ends.
     let script =
         "/usr/sbin/sshd -D -f \"$1\" -E \"$2\" </dev/null >/dev/null 2>&1 & echo $!; read _; kill $! 2>/dev/null";
@@ -213,40 +177,9 @@ fn launch(dir: &Path, port: u16) -> Option<(Child, u32)> {
     None
 }
 
-pub(super) fn is_running(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
-}
-
 fn greets(port: u16) -> bool {
     let Ok(mut tcp) = TcpStream::connect(("127.0.0.1", port)) else { return false };
     tcp.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     let mut banner = [0; 4];
     tcp.read_exact(&mut banner).is_ok() && &banner == b"SSH-"
-}
-
-pub(super) fn descendants(root: u32) -> Vec<u32> {
-    let mut parents = Vec::new();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
-        let mut fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace()).into_iter().flatten();
-        if let Some(parent) = fields.nth(1).and_then(|parent| parent.parse::<u32>().ok()) {
-            parents.push((pid, parent));
-        }
-    }
-    let mut found = vec![root];
-    let mut next = 0;
-    while next < found.len() {
-        let parent = found[next];
-        found.extend(parents.iter().filter(|(_, p)| *p == parent).map(|(pid, _)| *pid));
-        next += 1;
-    }
-    found.split_off(1)
-}
-
-pub fn signal(name: &str, pids: &[u32]) {
-    if !pids.is_empty() {
-        let pids = pids.iter().map(u32::to_string);
-        let _ = Command::new("kill").arg(format!("-{name}")).args(pids).stderr(Stdio::null()).status();
-    }
 }

@@ -1,7 +1,7 @@
 //! Stock rsync as the client, with any program as its far end.
 
-use super::tree::Tree;
-use std::ffi::{OsStr, OsString};
+use super::tools::require;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -66,6 +66,11 @@ impl Bench {
         bench
     }
 
+    /// The same where these tools are installed.
+    pub fn with(tools: &[&str]) -> Option<Self> {
+        tools.iter().all(|tool| require(tool)).then(Self::start)
+    }
+
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
@@ -85,52 +90,48 @@ impl Bench {
     /// Writes a shell script and returns its path.
     pub fn script(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path().join(name);
-        super::script(&path, text);
+        super::script::script(&path, text);
         path
     }
 
-    /// Runs stock rsync in `cwd` with `server` as the far end's program. A run that does not end is a failure.
+    /// Runs stock rsync in `cwd` with `server` as the far end's program.
     pub fn rsync<A: AsRef<OsStr>>(&self, server: &str, cwd: &Path, args: &[A]) -> Run {
-        let mut words: Vec<OsString> =
-            vec!["-e".into(), self.path().join("rsh").into(), "--rsync-path".into(), server.into()];
-        words.extend(args.iter().map(|arg| arg.as_ref().to_owned()));
-        rsync(cwd, &words)
+        let mut command = client("rsync");
+        command.arg("-e").arg(self.shell()).args(["--rsync-path", server]);
+        ended(command.args(args).current_dir(cwd))
     }
 }
 
 /// Runs stock rsync with these words only.
 pub fn rsync<A: AsRef<OsStr>>(cwd: &Path, args: &[A]) -> Run {
+    ended(client("rsync").args(args).current_dir(cwd))
+}
+
+/// This program as a client: stock's, ours, or one under another name.
+pub fn client(program: &str) -> Command {
+    client_behind(&[], program)
+}
+
+/// The same behind such words as `setpriv …`.
+pub fn client_behind(before: &[&str], program: &str) -> Command {
+    let words = if program == OURS { &[OURS, "rsync"][..] } else { &[program] };
+    limited(&[before, words].concat())
+}
+
+/// A program with its first words that may not run for ever.
+pub fn limited(words: &[&str]) -> Command {
     let mut command = Command::new("timeout");
-    command.args(["-k", "5", LIMIT, "rsync"]).args(args).current_dir(cwd).stdin(Stdio::null());
+    command.args(["-k", "5", LIMIT]).args(words).stdin(Stdio::null());
+    command.env("TZ", "UTC").env_remove("RSYNC_RSH");
+    command
+}
+
+/// Runs a [`limited`] program. One that does not end is a failure, as is one that panics.
+pub fn ended(command: &mut Command) -> Run {
     let output = command.output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     let code = output.status.code().unwrap_or(-1);
-    let shown: Vec<_> = args.iter().map(|arg| arg.as_ref().to_string_lossy()).collect();
-    assert!(code != 124 && code != 137, "rsync {shown:?} does not end: {stderr}");
+    assert!(code != 124 && code != 137, "{command:?} does not end: {stderr}");
+    assert!(!stderr.contains("panicked"), "{command:?}: {stderr}");
     Run { code, stdout: output.stdout, stderr }
-}
-
-/// What differs between two runs of the same command; empty when nothing does.
-pub fn difference(stock: &(Run, Tree, Tree), ours: &(Run, Tree, Tree)) -> String {
-    let mut text = String::new();
-    if stock.0.code != ours.0.code {
-        text += &format!("  exit code {} | {}\n", stock.0.code, ours.0.code);
-    }
-    let (left, right) = (stock.0.lines(), ours.0.lines());
-    for line in left.iter().filter(|line| !right.contains(line)) {
-        text += &format!("  only stock says {line}\n");
-    }
-    for line in right.iter().filter(|line| !left.contains(line)) {
-        text += &format!("  only ours says {line}\n");
-    }
-    for (what, left, right) in [("source", &stock.1, &ours.1), ("destination", &stock.2, &ours.2)] {
-        let lines = left.difference(right);
-        if !lines.is_empty() {
-            text += &format!("  {what} after stock | after ours:\n{lines}");
-        }
-    }
-    if !text.is_empty() {
-        text += &format!("  stock said {:?}\n  ours said {:?}\n", stock.0.stderr, ours.0.stderr);
-    }
-    text
 }

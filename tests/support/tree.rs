@@ -1,5 +1,6 @@
 //! Folders full of files: made, looked at, compared.
 
+pub use super::noise::noise;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, UTIME_OMIT};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -20,6 +21,16 @@ pub struct Node {
     pub rdev: u64,
     /// A file's bytes or a symlink's target.
     pub content: Vec<u8>,
+}
+
+impl Node {
+    pub fn is_file(&self) -> bool {
+        self.mode & 0o170_000 == 0o100_000
+    }
+
+    pub fn is_dir(&self) -> bool {
+        self.mode & 0o170_000 == 0o040_000
+    }
 }
 
 /// Everything beneath a folder, by relative name; the folder itself is `.`.
@@ -84,19 +95,13 @@ impl Tree {
 
     /// The names of regular files.
     pub fn files(&self) -> Vec<&[u8]> {
-        self.0.iter().filter(|(_, node)| node.mode & 0o170_000 == 0o100_000).map(|(name, _)| &name[..]).collect()
+        self.0.iter().filter(|(_, node)| node.is_file()).map(|(name, _)| &name[..]).collect()
     }
 }
 
 /// Seconds since 1970.
 pub fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().try_into().unwrap()
-}
-
-/// Bytes without a pattern; the same for the same seed.
-pub fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut random = fastrand::Rng::with_seed(seed);
-    std::iter::repeat_with(|| random.u8(..)).take(len).collect()
 }
 
 /// Sets the modification time of anything, itself and not what a symlink points to.
@@ -106,6 +111,13 @@ pub fn set_mtime(path: &Path, seconds: i64, nanoseconds: i64) {
         last_modification: Timespec { tv_sec: seconds, tv_nsec: nanoseconds },
     };
     rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+}
+
+/// Gives a folder and all folders beneath it this time.
+pub fn settle(root: &Path, mtime: (i64, i64)) {
+    for (name, _) in Tree::of(root, 0).0.iter().filter(|(_, node)| node.is_dir()) {
+        set_mtime(&root.join(OsStr::from_bytes(name)), mtime.0, mtime.1);
+    }
 }
 
 /// Writes a file with a time and permissions of its own.

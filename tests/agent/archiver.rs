@@ -1,0 +1,279 @@
+//! The archiver as an agent: the real binary on a real crossbar router, steered by the genuine `ocs` client of PyPI.
+
+use crate::support::crossbar::Crossbar;
+use crate::support::processes::signal;
+use protocol::checksum::{Checksum, FileHasher};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A SupRsync site of one agent that copies on this machine.
+struct Site {
+    folder: TempDir,
+}
+
+impl Site {
+    fn new(router: &Crossbar, instance: &str) -> Self {
+        Self::with(router, instance, "")
+    }
+
+    /// With more arguments of the agent, as YAML that begins with a comma.
+    fn with(router: &Crossbar, instance: &str, more: &str) -> Self {
+        let site = Self { folder: tempfile::tempdir().unwrap() };
+        fs::create_dir(site.at("source")).unwrap();
+        fs::create_dir(site.at("archive")).unwrap();
+        let at = |name: &str| site.at(name).display().to_string();
+        let yaml = format!(
+            "hub:\n  wamp_server: {url}\n  wamp_http: {http}\n  wamp_realm: test_realm\n  address_root: observatory\n\
+             hosts:\n  localhost:\n    log-dir: {log}\n    agent-instances:\n    - agent-class: SupRsync\n      \
+             instance-id: {instance}\n      arguments: [--archive-name, smurf, [--remote-basedir, {base}], --db-path, {db}, [--sleep-time, 1]{more}]\n",
+            url = router.url(),
+            http = router.url().replace("ws://", "http://").replace("/ws", "/call"),
+            log = site.folder.path().display(),
+            base = at("archive"),
+            db = at("files.db"),
+        );
+        fs::write(site.at("default.yaml"), yaml).unwrap();
+        let init = site.command().args(["init-db", "--db", &format!("sqlite:{}", at("files.db"))]).output().unwrap();
+        assert!(init.status.success());
+        site
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pysmurf-archiver"));
+        command.env("OCS_CONFIG_DIR", self.folder.path()).env_remove("RUST_LOG").env_remove("LOGLEVEL");
+        command
+    }
+
+    /// Starts the agent as a container does: by variables alone.
+    fn agent(&self, instance: &str, log: &str) -> Agent {
+        let mut command = self.command();
+        command.env("INSTANCE_ID", instance).stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(File::create(self.at(log)).unwrap());
+        Agent(command.spawn().unwrap())
+    }
+
+    fn table(&self) -> Connection {
+        let table = Connection::open(self.at("files.db")).unwrap();
+        table.busy_timeout(PATIENCE).unwrap();
+        table
+    }
+
+    /// Writes a file and registers it.
+    fn add(&self, name: &str, attempts: u32) {
+        let path = self.at("source").join(name);
+        fs::write(&path, name).unwrap();
+        let mut hasher = FileHasher::new(Checksum::Md5);
+        hasher.update(name.as_bytes());
+        let row = (path.to_str().unwrap(), hasher.finish().to_string(), format!("17950/{name}"), attempts);
+        let insert = "INSERT INTO supersync_v0 (local_path, local_md5sum, archive_name, remote_path, timestamp, \
+                      failed_copy_attempts, deletable, \"ignore\") VALUES (?1, ?2, 'smurf', ?3, 1795350000.5, ?4, 1, 0)";
+        self.table().execute(insert, row).unwrap();
+    }
+
+    fn copied(&self) -> i64 {
+        let count = "SELECT COUNT(*) FROM supersync_v0 WHERE remote_md5sum = local_md5sum";
+        self.table().query_row(count, [], |row| row.get(0)).unwrap()
+    }
+}
+
+struct Agent(Child);
+
+impl Agent {
+    fn terminate(mut self) -> ExitStatus {
+        signal("TERM", &[self.0.id()]);
+        let mut status = None;
+        until("the agent has ended", || {
+            status = self.0.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn until(what: &str, mut reached: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !reached() {
+        assert!(Instant::now() < deadline, "Waited in vain until {what}");
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+}
+
+/// Runs the genuine client through these steps; the answers, or `None` when there is no agent.
+fn steer(router: &Crossbar, instance: &str, steps: &Value) -> Option<Vec<Value>> {
+    let output = router.snippet("client.py").args([instance, "", &steps.to_string()]).output().unwrap();
+    let answers: Value = serde_json::from_slice(&output.stdout).ok()?;
+    Some(answers["results"].as_array().unwrap().clone())
+}
+
+#[test]
+fn an_archive_is_served_and_steered() {
+    let Some(router) = Crossbar::start() else { return };
+    let site = Site::new(&router, "smurf-sync");
+    for name in ["a.npy", "b b.npy", "c.txt"] {
+        site.add(name, 0);
+    }
+    site.add("given-up.txt", 5);
+    let agent = site.agent("smurf-sync", "log");
+    until("the files are copied", || site.copied() == 3);
+
+    // The session tells of it at the next tick, in the words of the SupRsync agent and in ours.
+    let mut data = Value::Null;
+    until("the session tells of three copies", || {
+        let status = steer(&router, "smurf-sync", &json!([["run", "status", {}]]));
+        data = status.map_or(Value::Null, |answers| answers[0][2]["data"].clone());
+        data["archiver"]["copied"] == 3 && data["archive_stats"]["num_files"] == 4 && data["activity"] == "idle"
+    });
+    let counters: Vec<_> = data["counters"].as_object().unwrap().keys().collect();
+    assert_eq!(counters, ["copies", "errors_nonzero", "errors_sqlite", "errors_timeout", "iterations"]);
+    assert_eq!(data["counters"]["copies"], 3);
+    assert!(data["last_copy"]["files"].as_array().unwrap().iter().all(|file| file[1] == true));
+    assert!(data["archive_stats"]["finalized_until"].is_f64());
+    assert_eq!(data["archiver"]["last_proven"]["path"].as_str().map(|path| path.starts_with("17950/")), Some(true));
+    assert_eq!(data["archiver"]["failures"]["missing"], 0);
+
+    // A row that is given up is trouble, until somebody does something about it.
+    let status = || {
+        steer(&router, "smurf-sync", &json!([["run", "status", {}]]))
+            .map_or(Value::Null, |answers| answers[0][2].clone())
+    };
+    until("the session is degraded", || status()["degraded"] == true);
+    assert!(status()["messages"].to_string().contains("1 row is given up"), "{}", status());
+
+    // Tasks.
+    let steps = json!([
+        ["pending", "start", {}], ["pending", "wait", {"timeout": 60}],
+        ["retry", "start", {"pattern": "*/given-*"}], ["retry", "wait", {"timeout": 60}],
+        ["retry", "start", {"ids": [1], "pattern": "*"}], ["retry", "wait", {"timeout": 60}],
+        ["bwlimit", "start", {"rate": "1.5m"}], ["bwlimit", "wait", {"timeout": 60}],
+        ["bwlimit", "start", {"rate": -1}], ["bwlimit", "wait", {"timeout": 60}],
+        ["bwlimit", "start", {"rate": 0}], ["bwlimit", "wait", {"timeout": 60}],
+        ["pause", "start", {}], ["pause", "wait", {"timeout": 60}],
+    ]);
+    let answers = steer(&router, "smurf-sync", &steps).unwrap();
+    assert_eq!(answers[1][2]["data"]["given_up"], 1, "{answers:?}");
+    assert_eq!(answers[3][2]["data"]["rows"], 1, "{answers:?}");
+    assert!(answers[3][2]["data"]["reasons"][0]["path"].as_str().unwrap().ends_with("/given-up.txt"), "{answers:?}");
+    assert_eq!(answers[5][2]["success"], false, "{answers:?}");
+    assert_eq!(answers[7][2]["data"]["bwlimit"], 3 << 19, "{answers:?}");
+    assert_eq!(answers[9][2]["success"], false, "{answers:?}");
+    assert_eq!(answers[11][2]["data"]["bwlimit"], 0, "{answers:?}");
+    assert_eq!(answers[13][2]["success"], true, "{answers:?}");
+    let answers = steer(&router, "smurf-sync", &json!([["resume", "start", {}], ["resume", "wait", {"timeout": 60}]]));
+    assert_eq!(answers.unwrap()[1][0], 0);
+    until("the row given up is copied", || site.copied() == 4);
+    until("the session is degraded no more", || status()["degraded"] == false);
+
+    // The process stops and starts.
+    let steps = json!([["run", "stop", {}], ["run", "wait", {"timeout": 60}], ["run", "start", {}]]);
+    let answers = steer(&router, "smurf-sync", &steps).unwrap();
+    assert_eq!((&answers[1][0], &answers[1][2]["success"]), (&json!(0), &json!(true)), "{answers:?}");
+    assert_eq!(answers[2][2]["status"], "starting", "{answers:?}");
+    let session = answers[2][2]["session_id"].clone();
+
+    // A router that is gone stops nothing, and the agent comes back.
+    router.kill();
+    site.add("without-router.txt", 0);
+    until("a file is copied without a router", || site.copied() == 5);
+    router.restart();
+    until("the agent is back", || {
+        let status = steer(&router, "smurf-sync", &json!([["run", "status", {}]]));
+        status.is_some_and(|answers| answers[0][2]["session_id"] == session && answers[0][2]["status"] == "running")
+    });
+
+    // A second one of the same name goes away, with a reason.
+    let mut second = site.agent("smurf-sync", "second.log");
+    until("the second instance has ended", || second.0.try_wait().unwrap().is_some());
+    assert!(!second.0.wait().unwrap().success());
+    let log = fs::read_to_string(site.at("second.log")).unwrap();
+    assert!(log.contains("runs already"), "{log}");
+
+    assert!(agent.terminate().success());
+    let log = fs::read_to_string(site.at("observatory.smurf-sync.log")).unwrap();
+    assert!(log.contains("Copied and proven"), "{log}");
+}
+
+#[test]
+fn archiving_begins_without_a_router() {
+    let Some(router) = Crossbar::start() else { return };
+    let site = Site::new(&router, "early");
+    router.kill();
+    site.add("early.txt", 0);
+    let agent = site.agent("early", "log");
+    until("the file is copied", || site.copied() == 1);
+    router.restart();
+    until("the agent is there", || steer(&router, "early", &json!([["run", "status", {}]])).is_some());
+    assert!(agent.terminate().success());
+}
+
+/// The lines of a log with these words.
+fn lines<'a>(log: &'a str, words: &str) -> Vec<&'a str> {
+    log.lines().filter(|line| line.contains(words)).collect()
+}
+
+/// Each try warns with the time until the next one; the session, which tells of it too, adds no line of its own.
+fn expect_told_by_who_met_it(log: &str, words: &str) {
+    let told = lines(log, words);
+    let by_who_met_it = |line: &&str| line.contains("WARN") && line.contains("wait_ms");
+    assert!(!told.is_empty() && told.iter().all(by_who_met_it), "{told:#?}");
+}
+
+#[test]
+fn trouble_is_told_once_and_as_a_warning_and_a_healthy_start_has_none() {
+    let Some(router) = Crossbar::start() else { return };
+    let site = Site::new(&router, "told");
+    site.add("a.txt", 0);
+    let agent = site.agent("told", "log");
+    let log = || fs::read_to_string(site.at("log")).unwrap();
+    let status =
+        || steer(&router, "told", &json!([["run", "status", {}]])).map_or(Value::Null, |answers| answers[0][2].clone());
+    until("the file is copied, and told", || status()["data"]["archiver"]["copied"] == 1);
+    for word in ["WARN", "ERROR", "Could not publish"] {
+        assert_eq!(lines(&log(), word), [""; 0], "{}", log());
+    }
+    // A service has its options from its start; what it can do is to look again.
+    signal("HUP", &[agent.0.id()]);
+    until("it has heard", || log().contains("SIGHUP"));
+    // The database goes away and comes back.
+    fs::rename(site.at("files.db"), site.at("away.db")).unwrap();
+    until("the session is degraded", || status()["degraded"] == true);
+    assert!(status()["messages"].to_string().contains("not there any more"), "{}", status());
+    fs::rename(site.at("away.db"), site.at("files.db")).unwrap();
+    until("the session is degraded no more", || status()["degraded"] == false);
+    expect_told_by_who_met_it(&log(), "not there any more");
+    assert!(agent.terminate().success());
+}
+
+#[test]
+fn a_storage_node_out_of_reach_is_told_once() {
+    let Some(router) = Crossbar::start() else { return };
+    // Nobody listens there.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let site = Site::with(&router, "link", &format!(", [--ssh-host, 127.0.0.1], [--ssh-port, {port}]"));
+    site.add("a.txt", 0);
+    let agent = site.agent("link", "log");
+    let log = || fs::read_to_string(site.at("log")).unwrap();
+    until("it was tried three times", || lines(&log(), "refused").len() >= 3);
+    expect_told_by_who_met_it(&log(), "refused");
+    let status =
+        || steer(&router, "link", &json!([["run", "status", {}]])).map_or(Value::Null, |answers| answers[0][2].clone());
+    until("the session tells of it", || status()["messages"].to_string().contains("refused"));
+    assert!(agent.terminate().success());
+}
