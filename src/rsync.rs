@@ -16,7 +16,7 @@ mod quoting;
 pub(crate) mod served;
 mod session;
 mod stats;
-mod table;
+pub(crate) mod table;
 pub(crate) mod until;
 pub mod usage;
 mod values;

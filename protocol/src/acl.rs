@@ -78,7 +78,7 @@ impl Acl {
     }
 
     /// With other ids, in the order in which the system keeps them.
-    pub fn with_ids(&self, user: impl Fn(u32) -> u32, group: impl Fn(u32) -> u32) -> Self {
+    pub(crate) fn with_ids(&self, user: impl Fn(u32) -> u32, group: impl Fn(u32) -> u32) -> Self {
         let mut acl = self.clone();
         for name in &mut acl.names {
             name.id = if name.group { group(name.id) } else { user(name.id) };

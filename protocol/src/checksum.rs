@@ -106,20 +106,6 @@ impl Sum {
         &self.bytes[..usize::from(self.len)]
     }
 
-    /// Reads hexadecimal digits of either case, two a byte; `None` for anything else or a wrong length.
-    pub fn from_hex(text: &str) -> Option<Sum> {
-        let digits = text.as_bytes();
-        if !digits.len().is_multiple_of(2) || digits.len() > 64 {
-            return None;
-        }
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            let nibble = |digit: u8| char::from(digit).to_digit(16);
-            *byte = (nibble(pair[0])? << 4 | nibble(pair[1])?) as u8;
-        }
-        Sum::new(&bytes[..digits.len() / 2])
-    }
-
     /// A digest of known size, 1 to 32 bytes.
     fn of<const N: usize>(digest: [u8; N]) -> Sum {
         const { assert!(N >= 1 && N <= 32) };

@@ -12,10 +12,9 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-pub use args::{ARG_BYTES_MOST, ARGS_MOST, ArgList};
+pub use args::ArgList;
 pub use client::{Client, ClientEvent};
 pub use digest::{Digest, matches};
-pub use lines::LINE_MOST;
 pub use server::{EARLY_INPUT_MOST, Server, ServerEvent};
 
 use crate::PeerError;

@@ -13,10 +13,10 @@ mod tests;
 
 pub use parse::{FilterError, Given, Mode, parse_file, parse_rule};
 pub use pattern::Pattern;
-pub use set::{AttributeRules, ReadFile, RuleSet, Scope, ScopeError, Verdict};
+pub use set::{AttributeRules, ParentDir, ReadFile, RuleSet, Scope, ScopeError, Verdict};
 
 /// A rule on the wire, and so anywhere, must be shorter than this.
-pub const RULE_MOST: usize = 5120;
+pub(crate) const RULE_MOST: usize = 5120;
 
 /// What a rule says of the names it matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub struct Modifiers {
 
 impl Modifiers {
     /// Whether a rule with these holds on a side; without a word on sides it holds on both.
-    pub fn hold_on(&self, side: Side) -> bool {
+    pub(crate) fn hold_on(&self, side: Side) -> bool {
         let asked = if side == Side::Sender { self.sender } else { self.receiver };
         asked || !(self.sender || self.receiver)
     }
@@ -140,7 +140,7 @@ impl MergeFile {
 
 impl Rule {
     /// Whether the rule holds on a side.
-    pub fn holds_on(&self, side: Side) -> bool {
+    pub(crate) fn holds_on(&self, side: Side) -> bool {
         match self {
             Self::Match(rule) | Self::Cvs(rule) => rule.modifiers.hold_on(side),
             // What its file says may concern either side, unless it is of bare patterns.

@@ -98,7 +98,7 @@ impl FileList {
 
     /// A segment whose entries keep the place in which they came; they are gone through as they sort all the same. Those
     /// without a name are dead.
-    pub fn as_it_came(sorting: Sorting, start: u32, entries: Vec<FileEntry>) -> Self {
+    pub(crate) fn as_it_came(sorting: Sorting, start: u32, entries: Vec<FileEntry>) -> Self {
         let order = order::order_of(sorting, &entries);
         Self::with_order(sorting, start, entries, Some(order))
     }
@@ -272,7 +272,7 @@ impl FileList {
     }
 
     /// Refuses a segment that holds anything else than what lies directly in its directory, for the same reason.
-    pub fn check_children(&self, dir: &[u8]) -> Result<(), PeerError> {
+    pub(crate) fn check_children(&self, dir: &[u8]) -> Result<(), PeerError> {
         for entry in self.entries.iter().filter(|entry| !entry.name.is_empty()) {
             let parent = match entry.name.iter().rposition(|&byte| byte == b'/') {
                 Some(slash) => &entry.name[..slash],

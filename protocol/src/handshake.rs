@@ -123,7 +123,7 @@ impl Negotiated {
     }
 
     /// The longest block of a basis that a peer may ask about, bytes.
-    pub fn block_length_most(&self) -> u32 {
+    pub(crate) fn block_length_most(&self) -> u32 {
         if self.version >= 30 { MAX_BLOCK_LENGTH } else { 1 << 29 }
     }
 

@@ -4,7 +4,7 @@ use crate::PeerError;
 use crate::handshake::{Compat, Negotiated};
 use crate::listed::listed;
 use crate::wire::{Decoded, Reader, put_vstring};
-use crate::xattr::XattrList;
+use crate::xattr::{XattrList, XattrListKind};
 
 /// What an item header says, one bit each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -74,24 +74,24 @@ pub enum XattrLists {
     Refused,
     /// No: it is a dry run.
     Absent,
-    /// What the generator wants, or else what the sender gives.
+    /// Yes.
     Present {
-        /// The sender gives.
-        given: bool,
+        /// Which ones.
+        kind: XattrListKind,
         /// None behind the headers of hard links.
         skip_links: bool,
     },
 }
 
 impl XattrLists {
-    /// As the session has it; `given` in the sender's stream.
-    pub fn of(n: &Negotiated, xattrs: bool, dry_run: bool, given: bool) -> Self {
+    /// As the session has it.
+    pub fn of(n: &Negotiated, xattrs: bool, dry_run: bool, kind: XattrListKind) -> Self {
         match (xattrs, dry_run) {
             (false, _) => Self::Refused,
             (true, true) => Self::Absent,
             (true, false) => {
                 let skip_links = n.version >= 31 && !n.compat.has(Compat::AVOID_XATTR_OPTIM);
-                Self::Present { given, skip_links }
+                Self::Present { kind, skip_links }
             }
         }
     }
@@ -115,7 +115,7 @@ pub struct ItemHeader {
 
 impl ItemHeader {
     /// What stands for a header before protocol 29.
-    pub fn untold() -> Self {
+    pub(crate) fn untold() -> Self {
         Self { flags: ItemFlags::TRANSFER.and(ItemFlags::UNTOLD), ..Self::default() }
     }
 
@@ -148,8 +148,8 @@ impl ItemHeader {
             XattrLists::Refused if flags.has(ItemFlags::XATTR) => {
                 return Err(PeerError::NotOffered("extended attributes").into());
             }
-            XattrLists::Present { given, skip_links } if lists_follow(flags, skip_links) => {
-                Some(XattrList::decode(reader, given)?)
+            XattrLists::Present { kind, skip_links } if lists_follow(flags, skip_links) => {
+                Some(XattrList::decode(reader, kind)?)
             }
             _ => None,
         };
@@ -171,9 +171,12 @@ impl ItemHeader {
     /// Makes room for the list that is to follow, if one is.
     pub fn with_list(mut self, lists: XattrLists) -> Self {
         match lists {
-            XattrLists::Present { given, skip_links } if lists_follow(self.flags, skip_links) => {
+            XattrLists::Present { kind, skip_links } if lists_follow(self.flags, skip_links) => {
                 if self.xattrs.is_none() {
-                    self.xattrs = Some(if given { XattrList::Given(vec![]) } else { XattrList::Wanted(vec![]) });
+                    self.xattrs = Some(match kind {
+                        XattrListKind::Wanted => XattrList::Wanted(vec![]),
+                        XattrListKind::Given => XattrList::Given(vec![]),
+                    });
                 }
             }
             _ => self.xattrs = None,

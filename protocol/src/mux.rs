@@ -13,7 +13,7 @@ const FRAME_MOST: usize = 32 * 1024;
 /// Text messages of this length or more are fatal to stock readers, and to us.
 const TEXT_MOST: usize = 5120;
 /// Bits of an I/O error report that have a meaning.
-pub const IO_ERROR_BITS: i32 = IO_GENERAL | IO_VANISHED | IO_DELETE_LIMIT;
+pub(crate) const IO_ERROR_BITS: i32 = IO_GENERAL | IO_VANISHED | IO_DELETE_LIMIT;
 /// Bit of an I/O error: something could not be read or written.
 pub const IO_GENERAL: i32 = 1;
 /// Bit of an I/O error: something vanished before it could be read.
@@ -228,7 +228,7 @@ impl Inbox {
     }
 
     /// Takes the next of the frames that are held, or what there is of it; false when nothing is.
-    pub fn next_frame(&mut self) -> Result<bool, PeerError> {
+    pub(crate) fn next_frame(&mut self) -> Result<bool, PeerError> {
         let Some(mut held) = self.held.take_if(|held| !held.is_empty()) else { return Ok(false) };
         let parsed = self.parse(&held, true)?;
         held.drain(..parsed);
@@ -237,7 +237,7 @@ impl Inbox {
     }
 
     /// Nothing from here on is framed. Refused in the midst of a frame.
-    pub fn stop_mux(&mut self) -> Result<(), PeerError> {
+    pub(crate) fn stop_mux(&mut self) -> Result<(), PeerError> {
         let held = self.held.take().unwrap_or_default();
         if std::mem::take(&mut self.muxed) && !self.is_empty() {
             return Err(PeerError::Malformed("more in a frame than what comes before the names of --files-from"));
@@ -411,7 +411,7 @@ impl Outbox {
     }
 
     /// Whether what is written is framed, so that there can be messages.
-    pub fn is_muxed(&self) -> bool {
+    pub(crate) fn is_muxed(&self) -> bool {
         self.muxed
     }
 
@@ -421,7 +421,7 @@ impl Outbox {
     }
 
     /// Whether payload goes to the record only, and not to the peer.
-    pub fn divert(&mut self, only_record: bool) {
+    pub(crate) fn divert(&mut self, only_record: bool) {
         self.diverted = only_record;
     }
 

@@ -1,6 +1,6 @@
 //! `PROTOCOL.md` held against the code: what its tables say is all there is, and all of it is so.
 
-use crate::args::{ArgsError, ServerArgs};
+use crate::args::{ArgsError, ServerArgs, ServerOption, table};
 use crate::batch;
 use crate::checksum::Checksum;
 use crate::flist::flag;
@@ -129,13 +129,17 @@ fn letters_are_those_of_the_page() {
     same("letters", page, code);
 }
 
-/// What stands in quotes in the file that parses options and looks like one: all that can be known is spelt there.
+/// Whatever an option of the table may be spelt like, but for letters without a value.
 fn spelt() -> BTreeSet<String> {
-    let source = include_str!("args.rs");
-    let quoted = source.split('"').skip(1).filter(|text| text.starts_with("--") && text.len() > 2);
-    let bare = quoted.filter(|text| text[2..].chars().all(|c| c.is_ascii_alphanumeric() || c == '-'));
-    let roles = ["--server", "--sender"];
-    bare.filter(|word| !roles.contains(word)).map(str::to_owned).chain(["-B", "-@"].map(str::to_owned)).collect()
+    let close = |option: &ServerOption| {
+        Some(format!("-{}", option.letter as char)).filter(|_| option.is_close_behind(option.letter))
+    };
+    let long = |name: &str| Some(format!("--{name}")).filter(|_| !name.is_empty());
+    let spelt = |option: &ServerOption| {
+        let long = option.also.iter().copied().chain([option.name]).map(long);
+        long.chain([close(option)]).collect::<Vec<_>>()
+    };
+    table::ALL.iter().flat_map(spelt).flatten().collect()
 }
 
 /// How an option takes its value, in the page's words, and the lists of words that give it one.

@@ -13,6 +13,7 @@ use crate::sender::{FinalStats, is_keep_alive};
 use crate::sums::{BlockIndex, SumHead};
 use crate::token::{TokenEvent, TokenReader};
 use crate::wire::Decode;
+use crate::xattr::XattrListKind;
 use std::collections::{HashMap, HashSet};
 
 /// The few facts a receiver needs to know of its session.
@@ -267,7 +268,7 @@ impl Receiver {
                 match ndx_in.decode(&mut reader)? {
                     NdxValue::Index(ndx) => {
                         let (xattrs, dry_run) = (self.facts.shape.xattrs, self.facts.dry_run);
-                        let lists = XattrLists::of(&self.n, xattrs, dry_run && !self.held_back, true);
+                        let lists = XattrLists::of(&self.n, xattrs, dry_run && !self.held_back, XattrListKind::Given);
                         let header = ItemHeader::decode_of(&self.n, &mut reader, lists)?;
                         if is_keep_alive(&self.n, ndx, &header, self.segments.next_start()) {
                             self.ndx_in = ndx_in;

@@ -15,7 +15,7 @@ use crate::ndx::{NdxState, NdxValue};
 use crate::sums::{BlockIndex, SumHead, SumTable};
 use crate::token::{PackError, TokenWriter};
 use crate::wire::{Decode, Decoded, Reader};
-use crate::xattr::XattrList;
+use crate::xattr::{XattrList, XattrListKind};
 use std::collections::HashSet;
 
 /// The few facts a sender needs to know of its session.
@@ -278,7 +278,7 @@ impl Sender {
                 match ndx_in.decode(&mut reader)? {
                     NdxValue::Index(ndx) => {
                         let (xattrs, dry_run) = (self.facts.xattrs, self.facts.dry_run);
-                        let lists = XattrLists::of(&self.n, xattrs, dry_run, false);
+                        let lists = XattrLists::of(&self.n, xattrs, dry_run, XattrListKind::Wanted);
                         let header = ItemHeader::decode_of(&self.n, &mut reader, lists)?;
                         if is_keep_alive(&self.n, ndx, &header, self.segments.next_start()) {
                             self.ndx_in = ndx_in;

@@ -80,7 +80,7 @@ impl SumHead {
     }
 
     /// The same where blocks may be as long as `block_most`: before protocol 30.
-    pub fn decode_up_to(bytes: &[u8; 16], digest_size: usize, block_most: u32) -> Result<SumHead, PeerError> {
+    pub(crate) fn decode_up_to(bytes: &[u8; 16], digest_size: usize, block_most: u32) -> Result<SumHead, PeerError> {
         let field = |at: usize| i32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let within = |what, at: usize, least: u32, most: u32, expected| {
             let value = field(at);
@@ -178,7 +178,7 @@ impl SumTable {
     }
 
     /// A table without any sums, of a basis that is only said to be there.
-    pub fn without_sums(head: SumHead) -> SumTable {
+    pub(crate) fn without_sums(head: SumHead) -> SumTable {
         SumTable { arrived: head.count, ..SumTable::new(head, 0, 0) }
     }
 

@@ -17,7 +17,7 @@ use crate::sums::{BlockIndex, SumHead};
 use crate::wire::{Decode, Decoded, Reader};
 
 /// Stock senders write at most this many literal bytes behind one token.
-pub const LITERAL_MOST: usize = 32 * 1024;
+pub(crate) const LITERAL_MOST: usize = 32 * 1024;
 
 /// The most that a chunk of compressed data holds, bytes: its length has 14 bits.
 const CHUNK_MOST: usize = 0x3fff;

@@ -61,12 +61,12 @@ impl<'a> Reader<'a> {
     }
 
     /// One byte.
-    pub fn byte(&mut self) -> Decoded<u8> {
+    pub(crate) fn byte(&mut self) -> Decoded<u8> {
         Ok(self.array::<1>()?[0])
     }
 
     /// A little-endian 16-bit number.
-    pub fn short(&mut self) -> Decoded<u16> {
+    pub(crate) fn short(&mut self) -> Decoded<u16> {
         Ok(u16::from_le_bytes(self.array()?))
     }
 
@@ -99,7 +99,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A 64-bit number in `min` to 9 bytes (rsync: `read_varlong`).
-    pub fn varlong(&mut self, min: usize) -> Decoded<i64> {
+    pub(crate) fn varlong(&mut self, min: usize) -> Decoded<i64> {
         let first = self.byte()?;
         let extra = extra_bytes(first);
         let rest = min - 1 + extra;
@@ -159,7 +159,7 @@ pub fn put_varint(out: &mut Vec<u8>, value: i32) {
 }
 
 /// Appends a varlong of at least `min` bytes (rsync: `write_varlong`).
-pub fn put_varlong(out: &mut Vec<u8>, value: i64, min: usize) {
+pub(crate) fn put_varlong(out: &mut Vec<u8>, value: i64, min: usize) {
     let bytes = value.to_le_bytes();
     let mut n = 8;
     while n > min && bytes[n - 1] == 0 {
@@ -177,7 +177,7 @@ pub fn put_varlong(out: &mut Vec<u8>, value: i64, min: usize) {
 }
 
 /// Appends a string with its length before it; cut at 32,767 bytes, which no caller reaches.
-pub fn put_vstring(out: &mut Vec<u8>, string: &[u8]) {
+pub(crate) fn put_vstring(out: &mut Vec<u8>, string: &[u8]) {
     let string = &string[..string.len().min(0x7fff)];
     match u8::try_from(string.len()) {
         Ok(len) if len < 0x80 => out.push(len),
@@ -228,7 +228,7 @@ impl Ints {
     }
 
     /// Writes a 32-bit number.
-    pub fn put_int(self, out: &mut Vec<u8>, value: i32) {
+    pub(crate) fn put_int(self, out: &mut Vec<u8>, value: i32) {
         match self {
             Self::Fixed => out.extend_from_slice(&value.to_le_bytes()),
             Self::Packed => put_varint(out, value),
@@ -236,7 +236,7 @@ impl Ints {
     }
 
     /// Writes a 64-bit number, in at least `min` bytes where it is packed.
-    pub fn put_long(self, out: &mut Vec<u8>, value: i64, min: usize) {
+    pub(crate) fn put_long(self, out: &mut Vec<u8>, value: i64, min: usize) {
         match (self, i32::try_from(value)) {
             (Self::Packed, _) => put_varlong(out, value, min),
             (Self::Fixed, Ok(small @ 0..)) => out.extend_from_slice(&small.to_le_bytes()),

@@ -6,7 +6,7 @@ use crate::wire::{Decoded, Reader, put_varint};
 use md5::{Digest, Md5};
 
 /// Longest value that the file list itself carries.
-pub const INLINE_MOST: usize = 32;
+pub(crate) const INLINE_MOST: usize = 32;
 /// Attributes of one entry.
 const COUNT_MOST: u32 = 65_536;
 /// Bytes of a name, the NUL at its end included.
@@ -116,25 +116,38 @@ pub enum XattrList {
     Given(Vec<(u32, Vec<u8>)>),
 }
 
+/// Which of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum XattrListKind {
+    /// What the generator wants.
+    Wanted,
+    /// What the sender gives.
+    Given,
+}
+
 impl XattrList {
-    /// Reads what the generator wants, or else what the sender gives.
-    pub(crate) fn decode(reader: &mut Reader<'_>, given: bool) -> Decoded<Self> {
+    /// Reads one.
+    pub(crate) fn decode(reader: &mut Reader<'_>, kind: XattrListKind) -> Decoded<Self> {
         let (mut wanted, mut values) = (Vec::new(), Vec::new());
         let mut number = 0u32;
         loop {
             let step = reader.size("number of an extended attribute", COUNT_MOST)?;
             if step == 0 {
-                return Ok(if given { Self::Given(values) } else { Self::Wanted(wanted) });
+                return Ok(match kind {
+                    XattrListKind::Wanted => Self::Wanted(wanted),
+                    XattrListKind::Given => Self::Given(values),
+                });
             }
             number += step;
             if number > COUNT_MOST {
                 return Err(PeerError::Malformed("an extended attribute beyond the last").into());
             }
-            if given {
-                let len = reader.size("length of an extended attribute", VALUE_MOST)?;
-                values.push((number, reader.take(len as usize)?.to_vec()));
-            } else {
-                wanted.push(number);
+            match kind {
+                XattrListKind::Wanted => wanted.push(number),
+                XattrListKind::Given => {
+                    let len = reader.size("length of an extended attribute", VALUE_MOST)?;
+                    values.push((number, reader.take(len as usize)?.to_vec()));
+                }
             }
         }
     }
@@ -198,22 +211,24 @@ mod tests {
             }
             let wanted: Vec<u32> = (1..).take(set.0.len()).filter(|at| at % 2 == 0).collect();
             let given = wanted.iter().map(|&at| (at, values.values().nth(at as usize - 1).unwrap().clone())).collect();
-            for (list, is_given) in [(XattrList::Wanted(wanted), false), (XattrList::Given(given), true)] {
+            for (list, kind) in [(XattrList::Wanted(wanted), XattrListKind::Wanted), (XattrList::Given(given), XattrListKind::Given)] {
                 let mut out = Vec::new();
                 list.encode(&mut out);
-                prop_assert_eq!(XattrList::decode(&mut Reader::new(&out), is_given), Ok(list));
+                prop_assert_eq!(XattrList::decode(&mut Reader::new(&out), kind), Ok(list));
                 for cut in 0..out.len() {
-                    prop_assert_eq!(XattrList::decode(&mut Reader::new(&out[..cut]), is_given), Err(Decode::Incomplete));
+                    prop_assert_eq!(XattrList::decode(&mut Reader::new(&out[..cut]), kind), Err(Decode::Incomplete));
                 }
             }
         }
 
         #[test]
-        fn garbage_is_a_set_or_an_error(bytes in vec(any::<u8>(), 0..64), given: bool) {
+        fn garbage_is_a_set_or_an_error(bytes in vec(any::<u8>(), 0..64)) {
             if let Ok(set) = XattrSet::decode(&mut Reader::new(&bytes)) {
                 prop_assert!(set.bytes() <= bytes.len());
             }
-            let _ = XattrList::decode(&mut Reader::new(&bytes), given);
+            for kind in [XattrListKind::Wanted, XattrListKind::Given] {
+                let _ = XattrList::decode(&mut Reader::new(&bytes), kind);
+            }
         }
     }
 }

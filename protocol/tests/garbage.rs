@@ -28,6 +28,7 @@ use protocol::sender::{FinalStats, Sender, SenderEvent, SenderFacts};
 use protocol::sums::{BlockIndex, SumHead};
 use protocol::token::TokenHead;
 use protocol::wire::{Decode, Reader};
+use protocol::xattr::XattrListKind;
 use session::Session;
 use std::sync::LazyLock;
 
@@ -211,7 +212,8 @@ proptest! {
         let lists = match head[0] % 4 {
             0 => XattrLists::Refused,
             1 => XattrLists::Absent,
-            given => XattrLists::Present { given: given == 2, skip_links: head[1] % 2 == 0 },
+            2 => XattrLists::Present { kind: XattrListKind::Given, skip_links: head[1] % 2 == 0 },
+            _ => XattrLists::Present { kind: XattrListKind::Wanted, skip_links: head[1] % 2 == 0 },
         };
         match ItemHeader::decode(&mut reader, lists) {
             Ok(header) => {

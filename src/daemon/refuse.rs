@@ -1,63 +1,10 @@
 //! `refuse options`: which of a client's options a module does not take. Counterpart: rsync's `set_refuse_options`.
 
 use crate::disk::wild;
+use crate::rsync::table::{self, Refusable};
 
-/// Letters and the long names of the same options.
-const LETTERS: [(u8, &str); 37] = [
-    (b'v', "verbose"),
-    (b'q', "quiet"),
-    (b'b', "backup"),
-    (b'u', "update"),
-    (b'n', "dry-run"),
-    (b'l', "links"),
-    (b'd', "dirs"),
-    (b'K', "keep-dirlinks"),
-    (b'm', "prune-empty-dirs"),
-    (b'O', "omit-dir-times"),
-    (b'J', "omit-link-times"),
-    (b'y', "fuzzy"),
-    (b'L', "copy-links"),
-    (b'k', "copy-dirlinks"),
-    (b'W', "whole-file"),
-    (b'H', "hard-links"),
-    (b'o', "owner"),
-    (b'g', "group"),
-    (b'D', "D"),
-    (b't', "times"),
-    (b'U', "atimes"),
-    (b'N', "crtimes"),
-    (b'p', "perms"),
-    (b'E', "executability"),
-    (b'A', "acls"),
-    (b'X', "xattrs"),
-    (b'r', "recursive"),
-    (b'c', "checksum"),
-    (b'C', "cvs-exclude"),
-    (b'I', "ignore-times"),
-    (b'R', "relative"),
-    (b'x', "one-file-system"),
-    (b'S', "sparse"),
-    (b'z', "compress"),
-    (b's', "secluded-args"),
-    (b'B', "block-size"),
-    (b'@', "modify-window"),
-];
-/// Other names of an option.
-const ALIASES: [(&str, &str); 13] = [
-    ("del", "delete-during"),
-    ("remove-sent-files", "remove-source-files"),
-    ("ignore-non-existing", "existing"),
-    ("old-compress", "compress"),
-    ("new-compress", "compress"),
-    ("zc", "compress-choice"),
-    ("zl", "compress-level"),
-    ("zt", "compress-threads"),
-    ("cc", "checksum-choice"),
-    ("log-format", "out-format"),
-    ("protect-args", "secluded-args"),
-    ("time-limit", "stop-after"),
-    ("i-d", "implied-dirs"),
-];
+/// What is refused where another option is.
+const SAME: [(&str, &str); 3] = [("del", "delete-during"), ("old-compress", "compress"), ("new-compress", "compress")];
 /// An option means the other as well.
 const IMPLIES: [(&str, &str); 9] = [
     ("append", "inplace"),
@@ -70,27 +17,13 @@ const IMPLIES: [(&str, &str); 9] = [
     ("D", "specials"),
     ("backup-dir", "backup"),
 ];
-/// What no wildcard refuses, for nothing would work without.
-const VITAL: [&str; 11] = [
-    "server",
-    "sender",
-    "rsh",
-    "out-format",
-    "dry-run",
-    "secluded-args",
-    "from0",
-    "iconv",
-    "no-iconv",
-    "checksum-seed",
-    "write-devices",
-];
-/// What is refused unless the list says otherwise.
-const BY_DEFAULT: [&str; 2] = ["copy-devices", "write-devices"];
-/// What is refused whatever the list says: it would have the daemon write where the client likes.
-const ALWAYS: [&str; 4] = ["log-file", "log-file-format", "insecure-links", "copy-as"];
+/// What no wildcard refuses beside the options that say so.
+const VITAL: [&str; 3] = ["server", "sender", "no-iconv"];
 /// What `a` stands for.
 const ARCHIVE: [&str; 10] =
     ["archive", "recursive", "links", "perms", "times", "group", "owner", "D", "devices", "specials"];
+/// What `P` stands for.
+const PARTIAL_PROGRESS: [&str; 2] = ["partial", "progress"];
 
 /// The rules of a module.
 #[derive(Debug, Clone, Default)]
@@ -108,24 +41,28 @@ impl Refusals<'_> {
             match arg {
                 [b'-', b'-', long @ ..] => {
                     let name = long.split(|&byte| byte == b'=').next().unwrap_or_default();
-                    let name = String::from_utf8_lossy(name);
-                    let text = format!("--{name}");
-                    if self.refuses(&name, sender) {
-                        return Some(refused(&text, letter_of(&name)));
-                    }
-                }
-                [b'-', letter @ (b'B' | b'@'), ..] => {
-                    let name = name_of(*letter);
-                    if self.refuses(name, sender) {
-                        return Some(refused(&format!("--{name}"), Some(*letter)));
+                    let found = table::by_name(name);
+                    let name = String::from_utf8_lossy(name).into_owned();
+                    if self.refuses(&found.map_or_else(|| name.clone(), |found| found.name()), sender) {
+                        return Some(refused(&name));
                     }
                 }
                 [b'-', letters @ ..] => {
                     // What follows `e` are capabilities.
                     for &letter in letters.iter().take_while(|&&letter| letter != b'e') {
-                        let name = name_of(letter);
-                        if self.refuses(name, sender) {
-                            return Some(refused(&format!("--{name}"), Some(letter)));
+                        let found = table::by_letter(letter);
+                        let name = found.map(|found| found.name()).unwrap_or_default();
+                        // Of several options in one the first is named.
+                        let parts = match letter {
+                            b'a' => &ARCHIVE[..],
+                            b'P' => &PARTIAL_PROGRESS,
+                            _ => &[&*name],
+                        };
+                        if let Some(part) = parts.iter().find(|part| self.refuses(part, sender)) {
+                            return Some(refused(part));
+                        }
+                        if found.is_some_and(|found| found.takes_value()) {
+                            break;
                         }
                     }
                 }
@@ -136,7 +73,7 @@ impl Refusals<'_> {
     }
 
     fn refuses(&self, name: &str, sender: bool) -> bool {
-        let name = ALIASES.into_iter().find(|(alias, _)| *alias == name).map_or(name, |(_, name)| name);
+        let name = SAME.into_iter().find(|(alias, _)| *alias == name).map_or(name, |(_, name)| name);
         let delete = (name.starts_with("delete") && name != "delete") || (name == "remove-source-files" && sender);
         self.names(name)
             || (delete && self.names("delete"))
@@ -145,22 +82,26 @@ impl Refusals<'_> {
 
     /// Whether the list names this very option.
     fn names(&self, name: &str) -> bool {
-        if ALWAYS.contains(&name) || (name == "iconv" && !self.charset) {
+        let found = table::by_name(name.as_bytes()).filter(|found| !found.taken_back);
+        let is = |refusal: Refusable| found.is_some_and(|found| found.option.refusals.contains(&refusal));
+        if is(Refusable::Always) || (name == "iconv" && !self.charset) {
             return true;
         }
-        let mut refused = BY_DEFAULT.contains(&name);
+        let mut refused = is(Refusable::Unasked);
         for word in self.list.split_whitespace() {
             let (word, wanted) = word.strip_prefix('!').map_or((word, true), |word| (word, false));
             let word = word.trim_start_matches('-');
             let hit = match word {
                 "a" | "archive" => ARCHIVE.contains(&name),
                 word if wild::is_wild(word.as_bytes()) => {
-                    !VITAL.contains(&name) && wild::matches(word.as_bytes(), name.as_bytes())
+                    let vital = is(Refusable::Vital) || VITAL.contains(&name);
+                    !vital && wild::matches(word.as_bytes(), name.as_bytes())
                 }
                 word => {
-                    let letter = word.len() == 1 && letter_of(name) == word.bytes().next();
-                    let alias = ALIASES.into_iter().find(|(alias, _)| *alias == word).map(|(_, name)| name);
-                    letter || alias.unwrap_or(word) == name
+                    let letter = word.bytes().next().filter(|_| word.len() == 1).and_then(table::by_letter);
+                    let meant = letter.or_else(|| table::by_name(word.as_bytes())).map(|found| found.name());
+                    let meant = meant.as_deref().unwrap_or(word);
+                    SAME.into_iter().find(|(alias, _)| *alias == meant).map_or(meant, |(_, meant)| meant) == name
                 }
             };
             if hit {
@@ -171,17 +112,12 @@ impl Refusals<'_> {
     }
 }
 
-fn refused(option: &str, letter: Option<u8>) -> String {
-    let letter = letter.map(|letter| format!(" (-{})", letter.escape_ascii())).unwrap_or_default();
-    format!("The server is configured to refuse {option}{letter}")
-}
-
-fn name_of(letter: u8) -> &'static str {
-    LETTERS.into_iter().find(|(known, _)| *known == letter).map_or("", |(_, name)| name)
-}
-
-fn letter_of(name: &str) -> Option<u8> {
-    LETTERS.into_iter().find(|(_, known)| *known == name).map(|(letter, _)| letter)
+/// What is said of an option by the name it was given by; another name than its first has no letter.
+fn refused(name: &str) -> String {
+    let found = table::by_name(name.as_bytes()).filter(|found| !found.taken_back && found.option.name == name);
+    let letter = found.map(|found| found.option.letter).or(name.bytes().next().filter(|_| name.len() == 1));
+    let letter = letter.filter(|letter| *letter != 0).map(|letter| format!(" (-{})", letter.escape_ascii()));
+    format!("The server is configured to refuse --{name}{}", letter.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -223,6 +159,18 @@ mod tests {
             ("block-size", "--server -le. -B700 . mod/", Some("--block-size (-B)")),
             ("partial", "--server -le. --partial-dir x . mod/", Some("--partial-dir")),
             ("n", "--server -nle. . mod/", Some("--dry-run (-n)")),
+            // What a user gives by `-M`.
+            ("temp-dir", "--server -le. -T/x . mod/", Some("--temp-dir (-T)")),
+            ("times", "--server -le. -Ttmp . mod/", None),
+            ("*", "--server -le. -fx . mod/", Some("--links (-l)")),
+            ("* !l", "--server -le. -fx . mod/", Some("--filter (-f)")),
+            ("itemize-changes", "--server -le. -i . mod/", Some("--itemize-changes (-i)")),
+            ("from0", "--server -le. -0 . mod/", Some("--from0 (-0)")),
+            ("archive", "--server -le. -a . mod/", Some("--links (-l)")),
+            ("archive !l", "--server -le. -a . mod/", Some("--archive (-a)")),
+            ("times", "--server -le. -a . mod/", Some("--times (-t)")),
+            ("secluded-args", "--server -le. --protect-args . mod/", Some("--protect-args")),
+            ("partial progress", "--server -le. -P . mod/", Some("--partial")),
         ] {
             assert_eq!(check(list, args).as_deref(), expected, "{list} | {args}");
         }

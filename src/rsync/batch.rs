@@ -82,7 +82,7 @@ fn script(program: &[OsString], line: &CommandLine, plan: &Plan, rules: &[Rule])
     }
     for (word, value) in &line.given {
         let name = word.strip_prefix(b"--").map(|name| name.split(|&byte| byte == b'=').next().unwrap_or_default());
-        let option = name.and_then(table::by_name).map_or("", |option| option.names[0]);
+        let option = name.and_then(table::by_name).map_or("", |found| found.option.name);
         match (option, name) {
             ("files-from" | "filter" | "include" | "exclude" | "include-from" | "exclude-from", Some(_)) => continue,
             (_, None) if word.starts_with(b"-f") => continue,

@@ -5,7 +5,7 @@ use super::environment::Environment;
 use super::operands;
 use super::usage::Usage;
 use super::values::max_alloc;
-use protocol::args::{Info, ItemDetail};
+use protocol::args::{Info, ItemDetail, table};
 
 /// Completes a command line whose words have all been read.
 pub(super) fn finish(line: &mut CommandLine, environment: &Environment) -> Result<(), Usage> {
@@ -169,8 +169,8 @@ fn said(line: &mut CommandLine) {
         () => ItemDetail::None,
     };
     line.peer_words = match line.stderr {
-        StderrMode::All => vec![b"--msgs2stderr".to_vec()],
-        StderrMode::Client => vec![b"--no-msgs2stderr".to_vec()],
+        StderrMode::All => vec![table::MSGS2STDERR.word().into_bytes()],
+        StderrMode::Client => vec![table::NO_MSGS2STDERR.word().into_bytes()],
         StderrMode::Errors => vec![],
     };
 }

@@ -1,6 +1,6 @@
 //! Help, manual page and completions, all out of the table of options.
 
-use super::table::{self, OPTIONS, Opt};
+use super::table::{self, Spelt};
 use super::version;
 use protocol::args::Flag;
 use std::fmt::Write;
@@ -27,8 +27,8 @@ pub(super) fn text() -> String {
     text += "\nCopies files within a machine or between two, sending only what differs.\n\n";
     text += USAGE;
     text += "\nOptions\n";
-    for option in OPTIONS {
-        let mut names = forms(option).join(", ");
+    for option in table::listed() {
+        let mut names = forms(&option).join(", ");
         if names.len() > 23 {
             names.push('\n');
             names.push_str(&" ".repeat(24));
@@ -67,9 +67,9 @@ pub(super) fn levels<F: Flag>() -> String {
 }
 
 /// The option as it is typed, in each of its forms.
-fn forms(option: &Opt) -> Vec<String> {
+fn forms(option: &Spelt) -> Vec<String> {
     let mut forms = Vec::new();
-    for (at, name) in option.names.iter().filter(|name| !name.is_empty()).enumerate() {
+    for (at, name) in option.names.iter().enumerate() {
         match (at, option.value) {
             (0, value) if !value.is_empty() => forms.push(format!("--{name}={value}")),
             _ => forms.push(format!("--{name}")),
@@ -110,12 +110,12 @@ fn man() -> String {
              protocol, versions 27 to 32.\nWithout \\fB\\-e\\fR it reaches other machines by the SSH that is built in, with the host \
              keys, keys, agent and configuration of ssh(1).\nOptions that it does not serve are refused by name: ";
     let _ = writeln!(text, "{}.\n.SH OPTIONS", roff(LACKING));
-    for option in OPTIONS {
-        let forms: Vec<_> = forms(option).iter().map(|form| format!("\\fB{}\\fR", roff(form))).collect();
+    for option in table::listed() {
+        let forms: Vec<_> = forms(&option).iter().map(|form| format!("\\fB{}\\fR", roff(form))).collect();
         let _ = writeln!(text, ".TP\n{}\n{}", forms.join(", "), roff(option.help));
     }
     text += ".TP\n\\fB\\-\\-no\\-OPTION\\fR\nTakes OPTION back. These are known:\n";
-    let negations: Vec<_> = table::all().skip(OPTIONS.len()).flat_map(forms).map(|form| roff(&form)).collect();
+    let negations: Vec<_> = table::unlisted().flat_map(|option| forms(&option)).map(|form| roff(&form)).collect();
     let _ = writeln!(text, "{}", negations.join(", "));
     text += ".SH ENVIRONMENT\n";
     for (name, help) in [
@@ -141,7 +141,7 @@ fn man() -> String {
 fn words() -> Vec<String> {
     let mut words = Vec::new();
     for option in table::all() {
-        for name in option.names.iter().filter(|name| !name.is_empty()) {
+        for name in &option.names {
             let equals = if option.value.is_empty() { "" } else { "=" };
             words.push(format!("--{name}{equals}"));
         }
@@ -167,7 +167,7 @@ fn zsh() -> String {
     for option in table::all() {
         let help = if option.help.is_empty() { "take it back" } else { option.help };
         let value = if option.value.is_empty() { String::new() } else { format!(":{}:_files", escape(option.value)) };
-        for name in option.names.iter().filter(|name| !name.is_empty()) {
+        for name in &option.names {
             let equals = if option.value.is_empty() { "" } else { "=" };
             let _ = writeln!(text, "  '*--{name}{equals}[{}]{value}' \\", escape(help));
         }
@@ -182,7 +182,9 @@ fn zsh() -> String {
 fn fish() -> String {
     let mut text = String::new();
     for option in table::all() {
-        for (at, name) in option.names.iter().filter(|name| !name.is_empty() || option.letter != 0).enumerate() {
+        let letter_alone = String::new();
+        let names = if option.names.is_empty() { std::slice::from_ref(&letter_alone) } else { &option.names };
+        for (at, name) in names.iter().enumerate() {
             let mut line = String::from("complete -c rsync");
             if !name.is_empty() {
                 let _ = write!(line, " -l {name}");

@@ -4,7 +4,7 @@
 use super::checks;
 use super::command_line::{Ask, CommandLine};
 use super::environment::Environment;
-use super::table::{self, Apply, Opt};
+use super::table::{self, Apply, Meant};
 use super::usage::Usage;
 
 impl CommandLine {
@@ -68,7 +68,7 @@ impl CommandLine {
     ) -> Result<(), Usage> {
         while let [letter, rest @ ..] = letters {
             let option = table::by_letter(*letter).ok_or_else(|| unknown(word))?;
-            if option.value.is_empty() {
+            if !option.takes_value() {
                 if rest.first() == Some(&b'=') {
                     return Err(takes_none(word));
                 }
@@ -88,23 +88,27 @@ impl CommandLine {
 
     fn take<'w>(
         &mut self,
-        option: &Opt,
+        option: Meant,
         word: &[u8],
         value: Option<&[u8]>,
         more: &mut impl Iterator<Item = &'w [u8]>,
     ) -> Result<(), Usage> {
         self.word = String::from_utf8_lossy(word).into_owned();
-        let value = match (option.value.is_empty(), value) {
-            (true, Some(_)) => return Err(takes_none(word)),
-            (true, None) => &b""[..],
-            (false, Some(value)) => value,
-            (false, None) => more
+        let value = match (option.takes_value(), value) {
+            (false, Some(_)) => return Err(takes_none(word)),
+            (false, None) => &b""[..],
+            (true, Some(value)) => value,
+            (true, None) => more
                 .next()
                 .ok_or_else(|| Usage::syntax(format!("rsync: {}: missing argument", String::from_utf8_lossy(word))))?,
         };
-        match &option.apply {
-            Apply::Set(flag) => *flag(self) = true,
-            Apply::Clear(flag) => *flag(self) = false,
+        match option.apply() {
+            Apply::Told(option) => {
+                option.set(&mut self.options, value).map_err(|error| Usage::syntax(format!("rsync: {error}")))?;
+            }
+            Apply::Untold(option) => option.unset(&mut self.options),
+            Apply::Set(flag, on) => *flag(self) = on,
+            Apply::Choose(choice, on) => *choice(self) = Some(on),
             Apply::Count(count) => {
                 let count = count(self);
                 *count = count.saturating_add(1);

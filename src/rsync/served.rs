@@ -75,8 +75,8 @@ mod tests {
 
     #[test]
     fn a_server_takes_every_option_of_the_command_line() {
-        for option in super::super::table::all().filter(|option| option.letter != b'e' && !option.names[0].is_empty()) {
-            let value = match (option.value, option.names[0]) {
+        for option in super::super::table::all().filter(|option| option.letter != b'e' && !option.names.is_empty()) {
+            let value = match (option.value, &*option.names[0]) {
                 ("", _) => "",
                 (_, "chmod") => "=a+r",
                 (_, "filter") => "=-_x",
@@ -92,7 +92,7 @@ mod tests {
                 (_, "remote-option") => "=-v",
                 _ => "=1",
             };
-            let name = option.names[0];
+            let name = &*option.names[0];
             // What stands in for a transfer, and what we do not have.
             if matches!(name, "help" | "version" | "crtimes") {
                 continue;

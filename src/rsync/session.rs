@@ -31,7 +31,7 @@ use crate::transport::ssh::{Remedies, Ssh, SshOptions};
 use crate::transport::tcp::Family;
 use crate::transport::{Connect, ConnectError};
 use protocol::PeerError;
-use protocol::args::{Debug, Info, Options, ServerArgs};
+use protocol::args::{Debug, Info, Options, ServerArgs, table};
 use protocol::filter::Side as RuleSide;
 use protocol::flist::ListLimits;
 use protocol::handshake::{Compat, Hello, Offer, Side, VERSION_LEAST, VERSION_MOST};
@@ -351,8 +351,8 @@ impl ClientSession<'_> {
         // A local copy is two ends of one command: what keeps to its own end by a remote shell holds for both, unless what
         // is said of the other alone says otherwise.
         if self.plan.remote.is_none() {
-            let both = [(options.fake_super, "--fake-super"), (options.super_user == Some(false), "--no-super")];
-            let both = both.into_iter().filter(|(holds, _)| *holds).map(|(_, word)| word.to_owned());
+            let both = [(options.fake_super, table::FAKE_SUPER), (options.super_user == Some(false), table::NO_SUPER)];
+            let both = both.into_iter().filter(|(holds, _)| *holds).map(|(_, option)| option.word());
             let info = std::mem::take(&mut options.info).in_full(options.verbose).whole_word();
             let debug = options.debug.in_full(options.verbose).whole_word();
             let both = both.chain(info).chain(debug).map(String::into_bytes);

@@ -2,7 +2,7 @@
 //!
 //! The rules are the operator's: no client hears them, and they hold beside its own whichever way the files go.
 
-use protocol::filter::{Match, Pattern, Rule, RuleSet, Scope, Side};
+use protocol::filter::{Match, ParentDir, Pattern, Rule, RuleSet, Scope, Side};
 
 /// The rules of a module, for names as they lie within it.
 #[derive(Debug, Clone)]
@@ -36,7 +36,7 @@ impl Guard {
     /// Whether the name itself, counted from the module's root, is kept from clients.
     pub(crate) fn hides(&self, name: &[u8], is_dir: bool) -> bool {
         let name = self.path(name);
-        !name.is_empty() && self.rules.excludes(&self.top, &name, is_dir, false)
+        !name.is_empty() && self.rules.excludes(&self.top, &name, is_dir, ParentDir::Kept)
     }
 
     /// The same, or any folder on the way to it.

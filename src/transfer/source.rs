@@ -20,7 +20,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
 
-use protocol::filter::{Scope, ScopeError};
+use protocol::filter::{ParentDir, Scope, ScopeError};
 use protocol::flist::{DirClass, FileEntry, Kind, compare};
 use protocol::mux::{IO_GENERAL, IO_VANISHED};
 use rustix::fs::{Access, AtFlags, Dir, Stat};
@@ -308,7 +308,8 @@ impl<'h> Walk<'h> {
     }
 
     fn hidden(&mut self, scope: Option<&Scope>, name: &[u8], is_dir: bool) -> bool {
-        let verdict = self.hooks.rules.zip(scope).and_then(|(rules, scope)| rules.verdict(scope, name, is_dir, false));
+        let verdict =
+            self.hooks.rules.zip(scope).and_then(|(rules, scope)| rules.verdict(scope, name, is_dir, ParentDir::Kept));
         let Some(verdict) = verdict else { return false };
         if self.options.tells_rules {
             (self.hooks.report)(Severity::Info, verdict.said(&shown(name), is_dir));

@@ -1,6 +1,6 @@
 //! What a transfer is asked to do: every option that both ends may have to know.
 
-use super::{Debug, Info, Levels};
+use super::{Debug, Flag, Info, Levels};
 use crate::PeerError;
 use crate::charset::Charset;
 use crate::checksum::Checksum;
@@ -292,6 +292,16 @@ options! {
 }
 
 impl Options {
+    /// The level of a flag; 0 for silence.
+    pub fn level<F: Flag>(&self, flag: F) -> u8 {
+        F::levels((&self.info, &self.debug)).level(flag.number(), self.verbose)
+    }
+
+    /// Whether names are told, by themselves or with what changes.
+    pub fn tells_names(&self) -> bool {
+        self.level(Info::Name) > 0 || matches!(self.detail, ItemDetail::Changed | ItemDetail::All)
+    }
+
     /// What the entries of the file list carry with these options.
     pub fn list_shape(&self, sum_size: usize) -> ListShape {
         ListShape {

@@ -1,5 +1,7 @@
+use super::server_option::Field;
 use super::*;
-use crate::compress::{Choice, Wish};
+use crate::checksum::Checksum;
+use crate::compress::{Choice, Method, Wish};
 
 fn parse(line: &str) -> Result<ServerArgs, ArgsError> {
     ServerArgs::parse(&line.split(' ').collect::<Vec<_>>())
@@ -63,14 +65,14 @@ fn no_bundle_is_written_where_there_is_no_letter() {
 fn what_we_write_we_understand() {
     for sender in [false, true] {
         let mut options = Options::default();
-        let unheard = if sender { LETTERS_TO_RECEIVER } else { LETTERS_TO_SENDER };
-        for &byte in LETTERS.iter().filter(|byte| !unheard.contains(byte)) {
-            if let Some(flag) = letter(&mut options, byte) {
-                *flag = true;
-            } else {
-                *count(&mut options, byte).unwrap() = 2;
+        for option in table::ALL.iter().filter(|option| option.told.hears(sender)) {
+            match option.field {
+                Field::Flag(flag) => *flag(&mut options) = true,
+                Field::Count(count) => *count(&mut options) = 2,
+                Field::Text(_) | Field::Dir(_) | Field::Word(..) | Field::Value(..) => {}
             }
         }
+        (options.devices, options.compress) = (true, true);
         let mut args = ServerArgs {
             sender,
             options,
@@ -78,11 +80,6 @@ fn what_we_write_we_understand() {
             paths: vec![b"-a b".to_vec()],
             ..ServerArgs::default()
         };
-        for (name, whom, flag) in WORDS {
-            if args.hears(whom) && !HOME.contains(&name) {
-                *flag(&mut args.options) = true;
-            }
-        }
         let options = &mut args.options;
         options.specials = true;
         options.checksum_choice = Some((Checksum::Md5, Checksum::Sha1));

@@ -1,6 +1,6 @@
 //! How much is said of what: the flags of `--info` and `--debug`, and what `-v` sets of them.
 
-use super::{For, ItemDetail, Options};
+use super::For::{self, Both, Nobody, Receiver, Sender};
 use std::marker::PhantomData;
 
 /// A kind of flags: those of one option.
@@ -13,8 +13,8 @@ pub trait Flag: Copy + 'static {
     /// Its number.
     fn number(self) -> usize;
 
-    /// Where the options keep the levels of this kind.
-    fn levels(options: &Options) -> &Levels<Self>;
+    /// Of the levels of both kinds those of this one.
+    fn levels<'l>(both: (&'l Levels<Info>, &'l Levels<Debug>)) -> &'l Levels<Self>;
 }
 
 /// What is known of a flag.
@@ -25,8 +25,8 @@ pub struct Row {
     pub help: &'static str,
     /// From how many `-v` on it is at level 1, 2, ….
     pub verbose: &'static [u8],
-    /// The server that is told of it, if any.
-    whom: Option<For>,
+    /// The servers that are told of it.
+    told: For,
 }
 
 impl Row {
@@ -37,8 +37,8 @@ impl Row {
 }
 
 macro_rules! flags {
-    ($(#[$doc:meta])* $kind:ident, $option:literal, $field:ident {
-        $($(#[$about:meta])* $flag:ident = $name:literal, [$($verbose:literal),*], $whom:expr, $help:literal;)*
+    ($(#[$doc:meta])* $kind:ident, $option:literal, $place:tt {
+        $($(#[$about:meta])* $flag:ident = $name:literal, [$($verbose:literal),*], $told:expr, $help:literal;)*
     }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,106 +47,102 @@ macro_rules! flags {
         impl Flag for $kind {
             const OPTION: &'static str = $option;
             const ROWS: &'static [Row] =
-                &[$(Row { name: $name, help: $help, verbose: &[$($verbose),*], whom: $whom }),*];
+                &[$(Row { name: $name, help: $help, verbose: &[$($verbose),*], told: $told }),*];
 
             fn number(self) -> usize {
                 self as usize
             }
 
-            fn levels(options: &Options) -> &Levels<Self> {
-                &options.$field
+            fn levels<'l>(both: (&'l Levels<Info>, &'l Levels<Debug>)) -> &'l Levels<Self> {
+                both.$place
             }
         }
     };
 }
 
-const BOTH: Option<For> = Some(For::Both);
-const RECEIVER: Option<For> = Some(For::Receiver);
-const SENDER: Option<For> = Some(For::Sender);
-
 flags! {
     /// What `--info` knows.
-    Info, "info", info {
+    Info, "info", 0 {
         /// Files that were backed up.
-        Backup = "BACKUP", [2], RECEIVER, "files that were backed up";
+        Backup = "BACKUP", [2], Receiver, "files that were backed up";
         /// Copies within the receiving side.
-        Copy = "COPY", [1], RECEIVER, "";
+        Copy = "COPY", [1], Receiver, "";
         /// Deletions.
-        Del = "DEL", [1], RECEIVER, "deletions on the receiving side";
+        Del = "DEL", [1], Receiver, "deletions on the receiving side";
         /// The coming and going of the list.
-        Flist = "FLIST", [1], None, "sending and receiving of the file list";
+        Flist = "FLIST", [1], Nobody, "sending and receiving of the file list";
         /// This and that.
-        Misc = "MISC", [1, 2], BOTH, "what a batch file changes of the options";
+        Misc = "MISC", [1, 2], Both, "what a batch file changes of the options";
         /// Mount points.
-        Mount = "MOUNT", [2], BOTH, "mount points found or skipped";
+        Mount = "MOUNT", [2], Both, "mount points found or skipped";
         /// Names.
-        Name = "NAME", [1, 2], BOTH, "names that 1) were updated, 2) are up to date";
+        Name = "NAME", [1, 2], Both, "names that 1) were updated, 2) are up to date";
         /// What is no regular file and left out.
-        Nonreg = "NONREG", [0], RECEIVER, "skipped non-regular files (on by itself; 0 silences)";
+        Nonreg = "NONREG", [0], Receiver, "skipped non-regular files (on by itself; 0 silences)";
         /// Progress.
-        Progress = "PROGRESS", [], None, "progress of 1) each file, 2) the whole transfer";
+        Progress = "PROGRESS", [], Nobody, "progress of 1) each file, 2) the whole transfer";
         /// Sources that are removed.
-        Remove = "REMOVE", [2], SENDER, "files removed on the sending side";
+        Remove = "REMOVE", [2], Sender, "files removed on the sending side";
         /// What an option leaves alone.
-        Skip = "SKIP", [2], RECEIVER, "files left alone because of an option, 2) and what differs";
+        Skip = "SKIP", [2], Receiver, "files left alone because of an option, 2) and what differs";
         /// What the transfer came to.
-        Stats = "STATS", [1], BOTH, "statistics at the end (levels 1-2)";
+        Stats = "STATS", [1], Both, "statistics at the end (levels 1-2)";
         /// Symlinks that lead out.
-        Symsafe = "SYMSAFE", [1], BOTH, "unsafe symlinks that are followed";
+        Symsafe = "SYMSAFE", [1], Both, "unsafe symlinks that are followed";
     }
 }
 
 flags! {
     /// What `--debug` knows. No server is told: its own `-v` count.
-    Debug, "debug", debug {
+    Debug, "debug", 1 {
         /// ACLs.
-        Acl = "ACL", [3], None, "";
+        Acl = "ACL", [3], Nobody, "";
         /// Steps of a backup.
-        Backup = "BACKUP", [3], None, "";
+        Backup = "BACKUP", [3], Nobody, "";
         /// Binding of sockets.
-        Bind = "BIND", [2], None, "";
+        Bind = "BIND", [2], Nobody, "";
         /// Changes of directory.
-        Chdir = "CHDIR", [5], None, "";
+        Chdir = "CHDIR", [5], Nobody, "";
         /// Connections.
-        Connect = "CONNECT", [2, 3], None, "the connection to a daemon";
+        Connect = "CONNECT", [2, 3], Nobody, "the connection to a daemon";
         /// Commands.
-        Cmd = "CMD", [2, 4], None, "the command that reaches the other end";
+        Cmd = "CMD", [2, 4], Nobody, "the command that reaches the other end";
         /// Steps of a deletion.
-        Del = "DEL", [2, 3, 4], None, "";
+        Del = "DEL", [2, 3, 4], Nobody, "";
         /// Checksums of the delta transfer.
-        Deltasum = "DELTASUM", [2, 3, 4, 5], None, "what the search for known blocks came to";
+        Deltasum = "DELTASUM", [2, 3, 4, 5], Nobody, "what the search for known blocks came to";
         /// Duplicate names.
-        Dup = "DUP", [2], None, "";
+        Dup = "DUP", [2], Nobody, "";
         /// Ends of processes.
-        Exit = "EXIT", [3, 4], None, "";
+        Exit = "EXIT", [3, 4], Nobody, "";
         /// Filter rules.
-        Filter = "FILTER", [2, 3], None, "names that a filter rule hides, shows, protects or risks";
+        Filter = "FILTER", [2, 3], Nobody, "names that a filter rule hides, shows, protects or risks";
         /// The file list.
-        Flist = "FLIST", [2, 3, 4, 5], None, "whether files are sent as differences";
+        Flist = "FLIST", [2, 3, 4, 5], Nobody, "whether files are sent as differences";
         /// The choice of a fuzzy basis.
-        Fuzzy = "FUZZY", [3, 5], None, "";
+        Fuzzy = "FUZZY", [3, 5], Nobody, "";
         /// The generator.
-        Genr = "GENR", [3], None, "";
+        Genr = "GENR", [3], Nobody, "";
         /// Hash tables.
-        Hash = "HASH", [5], None, "";
+        Hash = "HASH", [5], Nobody, "";
         /// Hard links.
-        Hlink = "HLINK", [5], None, "";
+        Hlink = "HLINK", [5], Nobody, "";
         /// Character sets.
-        Iconv = "ICONV", [2, 4], None, "";
+        Iconv = "ICONV", [2, 4], Nobody, "";
         /// Input and output.
-        Io = "IO", [], None, "";
+        Io = "IO", [], Nobody, "";
         /// Negotiated names.
-        Nstr = "NSTR", [], None, "";
+        Nstr = "NSTR", [], Nobody, "";
         /// Owners and groups.
-        Own = "OWN", [3, 4], None, "";
+        Own = "OWN", [3, 4], Nobody, "";
         /// The protocol.
-        Proto = "PROTO", [4], None, "";
+        Proto = "PROTO", [4], Nobody, "";
         /// The receiver.
-        Recv = "RECV", [3], None, "";
+        Recv = "RECV", [3], Nobody, "";
         /// The sender.
-        Send = "SEND", [3], None, "";
+        Send = "SEND", [3], Nobody, "";
         /// Modification times.
-        Time = "TIME", [3, 4], None, "";
+        Time = "TIME", [3, 4], Nobody, "";
     }
 }
 
@@ -213,7 +209,8 @@ impl<F: Flag> Levels<F> {
         }
     }
 
-    fn level(&self, at: usize, verbose: u8) -> u8 {
+    /// The level of the flag of this number beside so many `-v`; 0 for silence.
+    pub(super) fn level(&self, at: usize, verbose: u8) -> u8 {
         self.given[at].unwrap_or_else(|| F::ROWS[at].base(verbose).max(self.least[at]))
     }
 
@@ -230,8 +227,7 @@ impl<F: Flag> Levels<F> {
 
     /// The option as a server elsewhere is told of it; nothing where none of what was given concerns it.
     pub(super) fn word_for(&self, sender: bool) -> Option<String> {
-        let not_its = if sender { For::Receiver } else { For::Sender };
-        self.word(|row| row.whom.is_some_and(|whom| whom != not_its))
+        self.word(|row| row.told.hears(sender))
     }
 
     fn word(&self, hears: impl Fn(&Row) -> bool) -> Option<String> {
@@ -251,20 +247,9 @@ impl<F: Flag> Levels<F> {
     }
 }
 
-impl Options {
-    /// The level of a flag; 0 for silence.
-    pub fn level<F: Flag>(&self, flag: F) -> u8 {
-        F::levels(self).level(flag.number(), self.verbose)
-    }
-
-    /// Whether names are told, by themselves or with what changes.
-    pub fn tells_names(&self) -> bool {
-        self.level(Info::Name) > 0 || matches!(self.detail, ItemDetail::Changed | ItemDetail::All)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::Options;
     use super::*;
 
     fn info(value: &str) -> Levels<Info> {

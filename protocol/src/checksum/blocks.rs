@@ -158,7 +158,7 @@ impl BlockRule {
     }
 
     /// Equal strong sums say nothing about blocks.
-    pub fn proves_nothing(&self) -> bool {
+    pub(crate) fn proves_nothing(&self) -> bool {
         matches!(self, Self::Session(seed) if seed.checksum == Checksum::None)
     }
 }

@@ -45,13 +45,6 @@ impl Rolling {
         Rolling { kind, sum, power, len }
     }
 
-    /// Moves the window one byte on: `out` leaves it in front, `in_` enters it behind.
-    #[inline(always)]
-    pub fn roll(&mut self, out: u8, in_: u8) {
-        let mut sum = [0];
-        self.roll_over(&[out], &[in_], &mut sum);
-    }
-
     /// Moves the window over `leaving.len()` bytes one by one and notes its value after each in `sums`, which is at least
     /// as long. As many bytes enter as leave.
     pub(crate) fn roll_over(&mut self, leaving: &[u8], entering: &[u8], sums: &mut [u32]) {
@@ -65,7 +58,7 @@ impl Rolling {
     }
 
     /// Takes the first byte, `out`, off the window, as at the end of a file. The window must not be empty.
-    pub fn shrink(&mut self, out: u8) {
+    pub(crate) fn shrink(&mut self, out: u8) {
         let (s1, s2) = halves(self.sum);
         let without =
             |byte: u16| joined((s1.wrapping_sub(byte), s2.wrapping_sub((self.len as u16).wrapping_mul(byte))));

@@ -95,17 +95,13 @@ fn names_and_sizes() {
 }
 
 #[test]
-fn sums_keep_their_length_and_read_back() {
+fn sums_keep_their_length() {
     assert_eq!(Sum::new(&[]), None);
     assert_eq!(Sum::new(&[0; 33]), None);
     let sum = Sum::new(&[0xab, 0, 0x0f]).unwrap();
     assert_eq!(sum.as_bytes(), [0xab, 0, 0x0f]);
     assert_eq!(sum.to_string(), "ab000f");
     assert_eq!(format!("{sum:?}"), "Sum(ab000f)");
-    assert_eq!(Sum::from_hex("AB000f"), Some(sum));
-    for bad in ["", "a", "abc", "zz", "+1", "ä", &"0".repeat(66)] {
-        assert_eq!(Sum::from_hex(bad), None, "{bad:?}");
-    }
     assert_ne!(Sum::zero(1), Sum::zero(2));
     assert_eq!(Sum::zero(16).as_bytes(), [0; 16]);
     assert_eq!(Sum::zero(0).as_bytes().len(), 1);
@@ -155,7 +151,7 @@ proptest! {
             prop_assert_eq!(rolling.value(), weak(fresh));
             prop_assert_eq!(rolling.len(), fresh.len());
             match data.get(at + window) {
-                Some(&next) => rolling.roll(data[at], next),
+                Some(&next) => rolling.roll_over(&[data[at]], &[next], &mut [0]),
                 None => rolling.shrink(data[at]),
             }
         }

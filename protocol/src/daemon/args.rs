@@ -3,9 +3,9 @@
 use crate::PeerError;
 
 /// Most arguments of one list, as stock takes.
-pub const ARGS_MOST: usize = 16_000;
+pub(crate) const ARGS_MOST: usize = 16_000;
 /// Most bytes of one list.
-pub const ARG_BYTES_MOST: usize = 1 << 20;
+pub(crate) const ARG_BYTES_MOST: usize = 1 << 20;
 
 /// A list of arguments that ends with an empty one.
 #[derive(Debug)]
@@ -48,12 +48,7 @@ impl ArgList {
         Ok((bytes.len(), false))
     }
 
-    /// The arguments so far.
-    pub fn into_args(self) -> Vec<Vec<u8>> {
-        self.args
-    }
-
-    /// The same, taken out.
+    /// The arguments so far, taken out.
     pub(super) fn take_args(&mut self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.args)
     }

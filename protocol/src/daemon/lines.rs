@@ -3,7 +3,7 @@
 use crate::PeerError;
 
 /// Longest line of either side, without its end.
-pub const LINE_MOST: usize = 8192;
+pub(crate) const LINE_MOST: usize = 8192;
 
 /// Bytes that have arrived and not been used.
 #[derive(Debug, Default)]

@@ -1,3 +1,5 @@
+use super::args::{ARG_BYTES_MOST, ARGS_MOST};
+use super::lines::LINE_MOST;
 use super::*;
 use proptest::prelude::*;
 

@@ -228,20 +228,25 @@ impl RuleSet {
         Ok(Scope { root: Arc::clone(&above.root), lists: Arc::new(lists) })
     }
 
-    /// What the rules say of a name of the transfer; nothing when no rule matches. In a directory that is being deleted
-    /// perishable rules do not count.
-    pub fn verdict<'r>(&'r self, scope: &'r Scope, name: &[u8], is_dir: bool, deleting: bool) -> Option<Verdict<'r>> {
+    /// What the rules say of a name of the transfer; nothing when no rule matches.
+    pub fn verdict<'r>(
+        &'r self,
+        scope: &'r Scope,
+        name: &[u8],
+        is_dir: bool,
+        parent: ParentDir,
+    ) -> Option<Verdict<'r>> {
         if self.rules.is_empty() {
             return None;
         }
-        let asked = NameInQuestion { scope, name, is_dir, deleting, absolute: scope.absolute(name) };
+        let asked = NameInQuestion { scope, name, is_dir, parent, absolute: scope.absolute(name) };
         let (rule, list) = self.rules.iter().find_map(|rule| asked.rule(rule, None, 0))?;
         Some(Verdict { side: self.side, rule, list })
     }
 
     /// Whether a name is hidden, or protected.
-    pub fn excludes(&self, scope: &Scope, name: &[u8], is_dir: bool, deleting: bool) -> bool {
-        self.verdict(scope, name, is_dir, deleting).is_some_and(|verdict| verdict.excludes())
+    pub fn excludes(&self, scope: &Scope, name: &[u8], is_dir: bool, parent: ParentDir) -> bool {
+        self.verdict(scope, name, is_dir, parent).is_some_and(|verdict| verdict.excludes())
     }
 }
 
@@ -315,6 +320,15 @@ impl FoundRule {
     }
 }
 
+/// What becomes of the directory that a name in question stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ParentDir {
+    /// It stays.
+    Kept,
+    /// It is being deleted: perishable rules do not count.
+    Deleted,
+}
+
 /// What a rule says of a name.
 #[derive(Debug, Clone, Copy)]
 pub struct Verdict<'r> {
@@ -357,7 +371,7 @@ struct NameInQuestion<'r, 'n> {
     scope: &'r Scope,
     name: &'n [u8],
     is_dir: bool,
-    deleting: bool,
+    parent: ParentDir,
     absolute: Vec<u8>,
 }
 
@@ -383,7 +397,7 @@ impl<'r> NameInQuestion<'r, '_> {
     }
 
     fn matches(&self, rule: &Match, base: Option<&[u8]>) -> bool {
-        if rule.modifiers.xattr || (self.deleting && rule.modifiers.perishable) {
+        if rule.modifiers.xattr || (self.parent == ParentDir::Deleted && rule.modifiers.perishable) {
             return false;
         }
         let path = match base {

@@ -241,7 +241,7 @@ fn directories_bring_rules_and_hand_them_down() {
     let set = RuleSet::new(Side::Sender, &rules(&["+ keep", ": .r", "- *.o"], &Mode::default()));
     let top = entered(&set, &set.top(b"/root"), ".", "- /one\n- x\n- keep\n+ good.o\n");
     let sub = entered(&set, &top, "sub", "+ x\n- /one\n");
-    let excludes = |scope: &Scope, name: &str| set.excludes(scope, name.as_bytes(), false, false);
+    let excludes = |scope: &Scope, name: &str| set.excludes(scope, name.as_bytes(), false, ParentDir::Kept);
     assert!(excludes(&top, "one") && excludes(&top, "x") && excludes(&top, "a.o"));
     assert!(!excludes(&top, "keep") && !excludes(&top, "good.o"));
     // Anchored where its file is; newer rules first; the rest inherited.
@@ -252,14 +252,16 @@ fn directories_bring_rules_and_hand_them_down() {
     let alone = RuleSet::new(Side::Sender, &rules(&[":n- .r"], &Mode::default()));
     let top = entered(&alone, &alone.top(b"/root"), ".", "x\n");
     let sub = alone.enter(&top, b"sub", &mut |_| Ok(None)).unwrap();
-    assert!(alone.excludes(&top, b"x", false, false) && !alone.excludes(&sub, b"sub/x", false, false));
+    assert!(
+        alone.excludes(&top, b"x", false, ParentDir::Kept) && !alone.excludes(&sub, b"sub/x", false, ParentDir::Kept)
+    );
 }
 
 #[test]
 fn files_that_name_each_other_come_to_an_end() {
     let set = RuleSet::new(Side::Sender, &rules(&[": .r"], &Mode::default()));
     let itself = entered(&set, &set.top(b"/"), ".", ": .r\n- x\n");
-    assert!(set.excludes(&itself, b"x", false, false));
+    assert!(set.excludes(&itself, b"x", false, ParentDir::Kept));
     let endless = set.enter(&set.top(b"/"), b".", &mut |_| Ok(Some(b". .r\n".to_vec())));
     assert!(matches!(endless, Err(ScopeError::TooMany(_))));
     let mut count = 0;
@@ -274,10 +276,10 @@ fn files_that_name_each_other_come_to_an_end() {
 fn perishable_rules_go_with_their_directory() {
     let set = RuleSet::new(Side::Receiver, &rules(&["-p a", "- b", "-s c", "-! /*"], &Mode::default()));
     let top = set.top(b"/");
-    assert!(set.excludes(&top, b"a", false, false) && !set.excludes(&top, b"a", false, true));
-    assert!(set.excludes(&top, b"b", false, true) && !set.excludes(&top, b"c", false, false));
-    assert!(set.excludes(&top, b"d/e", false, false));
+    assert!(set.excludes(&top, b"a", false, ParentDir::Kept) && !set.excludes(&top, b"a", false, ParentDir::Deleted));
+    assert!(set.excludes(&top, b"b", false, ParentDir::Deleted) && !set.excludes(&top, b"c", false, ParentDir::Kept));
+    assert!(set.excludes(&top, b"d/e", false, ParentDir::Kept));
     let absolute = RuleSet::new(Side::Sender, &rules(&["-/ /etc/x"], &Mode::default()));
-    assert!(absolute.excludes(&absolute.top(b"/etc/"), b"x", false, false));
-    assert!(!absolute.excludes(&absolute.top(b"/var"), b"etc/x", false, false));
+    assert!(absolute.excludes(&absolute.top(b"/etc/"), b"x", false, ParentDir::Kept));
+    assert!(!absolute.excludes(&absolute.top(b"/var"), b"etc/x", false, ParentDir::Kept));
 }

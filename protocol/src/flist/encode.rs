@@ -46,6 +46,19 @@ struct FirstName {
     major: Option<u32>,
 }
 
+/// What is told of an entry as the entries before it have it, beside what it says itself.
+struct EntryParts {
+    /// What is as before.
+    flags: u32,
+    /// The number of a device.
+    rdev: Option<(u32, u32)>,
+    /// The name of an owner, of a group that no entry has had yet.
+    user: Option<Vec<u8>>,
+    group: Option<Vec<u8>>,
+    /// The file it is a name of, before 30.
+    link: Option<LinkId>,
+}
+
 impl ListEncoder {
     /// A list for this session.
     pub fn new(n: &Negotiated, shape: ListShape) -> Self {
@@ -143,7 +156,7 @@ impl ListEncoder {
             put_varint(out, first.ndx as i32);
         }
         if abbreviated.is_none() {
-            self.attributes(entry, flags, rdev, [new_user, new_group], old_link, out);
+            self.attributes(entry, EntryParts { flags, rdev, user: new_user, group: new_group, link: old_link }, out);
         }
         self.shared(entry, out);
         let previous = &mut self.previous;
@@ -172,15 +185,8 @@ impl ListEncoder {
     }
 
     /// Everything behind the name but what entries share.
-    fn attributes(
-        &self,
-        entry: &FileEntry,
-        flags: u32,
-        rdev: Option<(u32, u32)>,
-        [user, group]: [Option<Vec<u8>>; 2],
-        link: Option<LinkId>,
-        out: &mut Vec<u8>,
-    ) {
+    fn attributes(&self, entry: &FileEntry, told: EntryParts, out: &mut Vec<u8>) {
+        let EntryParts { flags, rdev, user, group, link } = told;
         let kind = entry.kind();
         let (version, ints) = (self.n.version, self.n.ints());
         ints.put_long(out, entry.len as i64, 3);

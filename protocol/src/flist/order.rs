@@ -21,7 +21,7 @@ impl Sorting {
     }
 
     /// Compares two entries.
-    pub fn compare(self, a: &FileEntry, b: &FileEntry) -> Ordering {
+    pub(crate) fn compare(self, a: &FileEntry, b: &FileEntry) -> Ordering {
         self.compare_names((&a.name, a.is_dir()), (&b.name, b.is_dir()))
     }
 

@@ -12,6 +12,7 @@ use protocol::sender::FinalStats;
 use protocol::sums::{BlockIndex, SumHead};
 use protocol::token::{TokenEvent, TokenReader, TokenWriter};
 use protocol::wire::{Reader, put_varint};
+use protocol::xattr::XattrListKind;
 use std::collections::BTreeSet;
 
 /// A piece of a file as it travelled.
@@ -157,7 +158,8 @@ impl Streams {
                 }
                 NdxValue::DeleteStats => self.sent.push(Sent::DeleteStats(delete_stats(reader, writing))),
                 NdxValue::Index(ndx) => {
-                    let header = ItemHeader::decode_of(&session.n, reader, self.lists(session, true)).unwrap();
+                    let header =
+                        ItemHeader::decode_of(&session.n, reader, self.lists(session, XattrListKind::Given)).unwrap();
                     header.encode_of(&session.n, &mut writing.out);
                     let name = &self.entry(ndx).name;
                     let sent = if header.flags.has(ItemFlags::TRANSFER) && !session.words.has('n') {
@@ -280,8 +282,8 @@ impl Streams {
         panic!("index {ndx} is in no segment");
     }
 
-    fn lists(&self, session: &Session, given: bool) -> XattrLists {
-        XattrLists::of(&session.n, self.shape.xattrs, session.words.has('n'), given)
+    fn lists(&self, session: &Session, kind: XattrListKind) -> XattrLists {
+        XattrLists::of(&session.n, self.shape.xattrs, session.words.has('n'), kind)
     }
 
     fn generator(&mut self, session: &Session, bytes: &[u8]) {
@@ -295,7 +297,9 @@ impl Streams {
                 NdxValue::Done => Asked::Done,
                 NdxValue::DeleteStats => Asked::DeleteStats(delete_stats(&mut reader, &mut writing)),
                 NdxValue::Index(ndx) => {
-                    let header = ItemHeader::decode_of(&session.n, &mut reader, self.lists(session, false)).unwrap();
+                    let header =
+                        ItemHeader::decode_of(&session.n, &mut reader, self.lists(session, XattrListKind::Wanted))
+                            .unwrap();
                     header.encode_of(&session.n, &mut writing.out);
                     let entry = self.entry(ndx);
                     if header.flags.has(ItemFlags::TRANSFER) {

@@ -10,7 +10,7 @@ use crate::transfer::guard::Guard;
 use crate::transfer::receive::Target;
 use crate::transfer::source::enter_scope;
 use protocol::args::{Debug, DeleteWhen, Info, Options};
-use protocol::filter::{RuleSet, Scope};
+use protocol::filter::{ParentDir, RuleSet, Scope};
 use protocol::flist::{Kind, Sorting};
 use protocol::generator::DeleteCounts;
 use protocol::mux::{IO_GENERAL, Message, TextKind};
@@ -129,8 +129,11 @@ impl<'a> Deletion<'a> {
             let full = joined(name, leaf);
             let is_dir = found.kind() == Some(Kind::Dir);
             // Who wants to hear of rules hears of what the list has, too.
-            let is_told_safe = self.tells_rules() && self.is_safe(scope, &full, is_dir, false);
-            if is_told_safe || holds(&full) || (!self.tells_rules() && self.is_safe(scope, &full, is_dir, false)) {
+            let is_told_safe = self.tells_rules() && self.is_safe(scope, &full, is_dir, ParentDir::Kept);
+            if is_told_safe
+                || holds(&full)
+                || (!self.tells_rules() && self.is_safe(scope, &full, is_dir, ParentDir::Kept))
+            {
                 continue;
             }
             if self.options.one_file_system > 0 && is_dir && found.dev != folder.dev {
@@ -335,7 +338,7 @@ impl<'a> Deletion<'a> {
         for (leaf, found) in entries {
             let full = joined(name, &leaf);
             let is_dir = found.kind() == Some(Kind::Dir);
-            if self.is_safe(scope.as_ref(), &full, is_dir, true) {
+            if self.is_safe(scope.as_ref(), &full, is_dir, ParentDir::Deleted) {
                 empty = false;
             } else if self.options.one_file_system > 0 && is_dir && found.dev != dev {
                 if self.options.verbose > 1 {
@@ -357,11 +360,11 @@ impl<'a> Deletion<'a> {
         self.options.level(Debug::Filter) > 0
     }
 
-    fn is_safe(&mut self, scope: Option<&Scope>, name: &[u8], is_dir: bool, deleting: bool) -> bool {
+    fn is_safe(&mut self, scope: Option<&Scope>, name: &[u8], is_dir: bool, parent: ParentDir) -> bool {
         if self.guard.is_some_and(|guard| guard.hides(name, is_dir)) {
             return true;
         }
-        let verdict = self.rules.zip(scope).and_then(|(rules, scope)| rules.verdict(scope, name, is_dir, deleting));
+        let verdict = self.rules.zip(scope).and_then(|(rules, scope)| rules.verdict(scope, name, is_dir, parent));
         let Some(verdict) = verdict else { return false };
         if self.tells_rules() {
             self.say(TextKind::Info, verdict.said(&shown(name), is_dir));

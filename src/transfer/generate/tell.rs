@@ -8,7 +8,7 @@ use protocol::args::{Info, ItemDetail};
 use protocol::flist::{DirClass, FileEntry, Ndx};
 use protocol::item::{ItemFlags, ItemHeader, XattrLists};
 use protocol::mux::{Message, TextKind};
-use protocol::xattr::XattrList;
+use protocol::xattr::{XattrList, XattrListKind};
 
 impl Work<'_> {
     /// Tells of a change made here; where nothing changed, only if the client wants to hear of that too.
@@ -47,7 +47,7 @@ impl Work<'_> {
     pub(super) fn with_values(&self, header: ItemHeader, unknown: Vec<u32>) -> ItemHeader {
         // Values go into a batch file, though nothing is changed here.
         let dry_run = self.options.dry_run && !self.options.only_write_batch;
-        let lists = XattrLists::of(self.agreed, self.options.xattrs > 0, dry_run, false);
+        let lists = XattrLists::of(self.agreed, self.options.xattrs > 0, dry_run, XattrListKind::Wanted);
         ItemHeader { xattrs: Some(XattrList::Wanted(unknown)), ..header }.with_list(lists)
     }
 

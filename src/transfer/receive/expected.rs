@@ -4,7 +4,7 @@
 use crate::disk::shown;
 use crate::transfer::{Refusal, TransferError};
 use protocol::args::Options;
-use protocol::filter::{Action, Pattern, Rule, RuleSet, Scope, Side};
+use protocol::filter::{Action, ParentDir, Pattern, Rule, RuleSet, Scope, Side};
 use protocol::flist::{DirClass, FileEntry, FileList};
 use std::collections::HashSet;
 
@@ -51,7 +51,7 @@ impl Expected {
             };
             if let Some((rules, top)) = &self.hidden
                 && name != b"."
-                && rules.excludes(top, name, entry.is_dir(), false)
+                && rules.excludes(top, name, entry.is_dir(), ParentDir::Kept)
             {
                 return refused("excluded");
             }

@@ -10,7 +10,7 @@ use crate::transfer::ids::IdMap;
 use crate::transfer::source::NO_SUCH_LETTER;
 use protocol::args::Options;
 use protocol::chmod::Chmod;
-use protocol::filter::RuleSet;
+use protocol::filter::{ParentDir, RuleSet};
 use protocol::flist::{Arrived, FileEntry, FileList, Segments};
 use protocol::handshake::{Compat, Negotiated};
 use protocol::mux::{IO_GENERAL, Message, TextKind};
@@ -100,8 +100,9 @@ impl Lists {
     /// Drops directories that hold nothing (`--prune-empty-dirs`), of a list that has come whole.
     pub(super) fn prune(&mut self, rules: Option<&RuleSet>, root: &[u8]) {
         let top = rules.map(|rules| (rules, rules.top(root)));
-        let safe =
-            |entry: &FileEntry| top.as_ref().is_some_and(|(rules, top)| rules.excludes(top, &entry.name, true, false));
+        let safe = |entry: &FileEntry| {
+            top.as_ref().is_some_and(|(rules, top)| rules.excludes(top, &entry.name, true, ParentDir::Kept))
+        };
         for list in self.segments.iter_mut() {
             Arc::make_mut(list).prune(safe);
         }
