@@ -123,7 +123,7 @@ fn is_appended(name: &str, program: &str, willing: bool) {
     assert!(scene.aside().is_empty(), "{:?}", scene.aside());
     let lines: Vec<_> = asked.lines().collect();
     let appends = |line: &&str| line.contains("--append");
-    let (first, last) = (lines.iter().position(|line| appends(line)), lines.iter().rposition(|line| appends(line)));
+    let (first, last) = (lines.iter().position(appends), lines.iter().rposition(appends));
     let (Some(first), Some(last)) = (first, last) else { panic!("{asked}") };
     // An ordinary session comes before so much is there, and when all is.
     let ordinary = lines[first..=last].iter().any(|line| line.contains("--partial-dir"));
