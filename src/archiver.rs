@@ -11,6 +11,7 @@ mod carrier;
 mod compression;
 pub mod control;
 mod course;
+mod entries;
 mod far_end;
 mod flight;
 mod headway;

@@ -6,9 +6,9 @@
 //! proves nothing either. The ordinary session that follows once the file has its length does, as always.
 
 use super::arguments::{append_args, hello};
+use super::entries::{file_entry, parent_entry};
 use super::flight::Job;
 use super::patience::PatientFile;
-use super::push::{file_entry, parent_entry};
 use super::terms::SessionTerms;
 use super::unfinished::kept;
 use super::verdict::{LAST_WORDS, explain};
@@ -44,7 +44,7 @@ pub(super) fn append(
     let list = FileList::new(entries);
     let job_of = |ndx: Ndx| list.get(ndx).and_then(|entry| jobs.iter().find(|(name, _)| *name == entry.name));
     let by_ndx: Vec<_> = list.iter().map(|(ndx, _)| job_of(ndx).map(|(_, job)| *job)).collect();
-    let source = Rest { by_ndx: &by_ndx, terms };
+    let source = RestSource { by_ndx: &by_ndx, terms };
     let mut watch = AppendWatch { by_ndx: &by_ndx, current: None, terms, moved: 0 };
     let ended = greet(link, hello(terms.coding)).and_then(|session| {
         let options = Options { relative: true, append: 1, ..Options::default() };
@@ -66,10 +66,10 @@ pub(super) fn append(
 }
 
 /// The names of files that lack something, and their jobs.
-type Named<'a> = Vec<(Vec<u8>, &'a Job)>;
+type JobsByName<'a> = Vec<(Vec<u8>, &'a Job)>;
 
 /// The entries of what is to be appended to, and of their parents; nothing where no file lacks anything.
-fn list<'a>(begun: &[&'a Job], terms: &SessionTerms) -> Option<(Vec<FileEntry>, Named<'a>)> {
+fn list<'a>(begun: &[&'a Job], terms: &SessionTerms) -> Option<(Vec<FileEntry>, JobsByName<'a>)> {
     let (mut entries, mut jobs, mut parents) = (Vec::new(), Vec::new(), BTreeSet::new());
     for job in begun {
         // Whatever is wrong with a source, the ordinary session tells.
@@ -89,12 +89,12 @@ fn list<'a>(begun: &[&'a Job], terms: &SessionTerms) -> Option<(Vec<FileEntry>, 
 }
 
 /// The sources of files that are appended to.
-struct Rest<'a> {
+struct RestSource<'a> {
     by_ndx: &'a [Option<&'a Job>],
     terms: &'a SessionTerms,
 }
 
-impl Source for Rest<'_> {
+impl Source for RestSource<'_> {
     type File = PatientFile;
 
     fn open(&self, ndx: Ndx, _entry: &FileEntry) -> io::Result<PatientFile> {

@@ -3,10 +3,11 @@
 use super::append::append;
 use super::arguments::{Demands, hello, server_args};
 use super::compression::Coding;
+use super::entries::{file_entry, parent_entry};
 use super::far_end::FarProgram;
 use super::flight::Job;
 use super::patience::PatientFile;
-use super::terms::{SessionTerms, dir_mode};
+use super::terms::SessionTerms;
 use super::verdict::{CHANGED, Carried, LAST_WORDS, Verdict, explain, push_words};
 use super::{Sources, shared_file::Sharing};
 use crate::disk::digest::Digest;
@@ -18,12 +19,11 @@ use crate::transport::Connect;
 use protocol::args::Options;
 use protocol::checksum::{Checksum, Sum};
 use protocol::chmod::Chmod;
-use protocol::flist::{DirClass, Extras, FileEntry, FileList, IdNames, Kind, Ndx};
+use protocol::flist::{FileEntry, FileList, IdNames, Kind, Ndx};
 use protocol::item::ItemFlags;
 use protocol::mux::Message;
 use protocol::sender::Request;
 use std::collections::{BTreeSet, HashMap};
-use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::time::Instant;
@@ -284,21 +284,4 @@ impl Source for PushSource<'_> {
     fn promised(&self, ndx: Ndx) -> Option<Sum> {
         self.job(ndx).and_then(|job| Sum::new(&job.md5))
     }
-}
-
-/// The entry of a file with these attributes.
-pub(super) fn file_entry(name: &[u8], meta: &Metadata, mode: u32, sum: Option<Sum>) -> FileEntry {
-    FileEntry {
-        len: meta.len(),
-        mtime: meta.mtime(),
-        nsec: u32::try_from(meta.mtime_nsec()).unwrap_or(0),
-        extra: Extras { sum, ..Extras::default() }.into(),
-        ..FileEntry::new(name, 0o100000 | mode)
-    }
-}
-
-/// The entry of a directory on the way to a file, of which only the name counts.
-pub(super) fn parent_entry(name: &[u8], chmod: Option<&Chmod>) -> FileEntry {
-    let extra = Extras { dir_class: DirClass::Implied, ..Extras::default() }.into();
-    FileEntry { extra, ..FileEntry::new(name, 0o40000 | dir_mode(chmod)) }
 }
