@@ -31,6 +31,7 @@ pub use item::Item;
 pub use receive::{Expected, Operands, ReceiveObserver, ReceivePlan, Received, receive};
 pub use send::{Answer, Asked, Listing, Names, SendObserver, SendPlan, Source, Summary, send};
 
+use crate::disk::reason;
 use crate::link::{Ending, Remote};
 use protocol::PeerError;
 use protocol::token::PackError;
@@ -65,7 +66,7 @@ pub enum TransferError {
         text: String,
     },
     /// Something on this side cannot be used.
-    #[error("{what}: {source}")]
+    #[error("{what}: {}", reason(source))]
     Local {
         /// What, with its path.
         what: String,
