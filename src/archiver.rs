@@ -3,6 +3,7 @@
 //! The poller finds waiting rows and fills the queue; workers, one thread and one session each, have them copied; the
 //! recorder writes back what became of them. The table is the only memory: everything here may be lost at any moment.
 
+mod append;
 mod arguments;
 mod blame;
 mod bootstrap;

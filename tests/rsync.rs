@@ -30,6 +30,7 @@ mod recursion;
 mod support {
     pub mod both;
     pub mod daemon;
+    pub mod engine;
     pub mod noise;
     pub mod processes;
     pub mod script;

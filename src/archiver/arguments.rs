@@ -46,6 +46,23 @@ pub(crate) fn server_args(data_dir: &str, demands: Demands) -> Vec<OsString> {
     args.to_words().into_iter().map(OsString::from_vec).collect()
 }
 
+/// The server arguments for appending to unfinished files: nothing is made or judged, and nothing gets another name.
+pub(super) fn append_args(data_dir: &str, coding: Coding) -> Vec<OsString> {
+    let compressed = coding == Coding::Compressed;
+    let options = Options {
+        append: 1,
+        relative: true,
+        no_implied_dirs: true,
+        omit_dir_times: true,
+        compress: compressed,
+        compress_level: compressed.then_some(compression::LEVEL),
+        ..Options::default()
+    };
+    let destination = format!("{}/.", base(data_dir));
+    let args = ServerArgs { options, paths: vec![destination.into_bytes()], ..ServerArgs::default() };
+    args.to_words().into_iter().map(OsString::from_vec).collect()
+}
+
 /// The base directory as the far end's programs are given it: never taken for an option.
 pub(crate) fn base(data_dir: &str) -> String {
     let dash = if data_dir.starts_with('-') { "./" } else { "" };

@@ -1,6 +1,6 @@
 //! How a file comes on where it needs more than one session to arrive.
 
-use crate::transfer::send::Digest;
+use crate::disk::digest::Digest;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// What a session must have moved to have got on; less may all have been lost on the way.
@@ -13,6 +13,8 @@ pub(super) struct Headway {
     found: AtomicU64,
     /// How far that session came.
     at: AtomicU64,
+    /// How far the one before came that came to it.
+    left_at: AtomicU64,
     /// What a session must find to have got on.
     due: u64,
     /// It has been told that it is resumed.
@@ -25,7 +27,15 @@ impl Headway {
     /// A session begins.
     pub(super) fn begin(&self) {
         self.found.store(0, Relaxed);
-        self.at.store(0, Relaxed);
+        match self.at.swap(0, Relaxed) {
+            0 => {}
+            at => self.left_at.store(at, Relaxed),
+        }
+    }
+
+    /// About how much of the file the last session that came to it has left at the far end, bytes.
+    pub(super) fn left_at(&self) -> u64 {
+        self.left_at.load(Relaxed)
     }
 
     /// A session goes on behind so many bytes; true the first time that there are any.

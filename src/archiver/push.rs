@@ -1,5 +1,6 @@
 //! A batch pushed to a program at the far end: the file list without a staging tree, and who answers for what.
 
+use super::append::append;
 use super::arguments::{Demands, hello, server_args};
 use super::compression::Coding;
 use super::far_end::FarProgram;
@@ -8,9 +9,10 @@ use super::patience::PatientFile;
 use super::terms::{SessionTerms, dir_mode};
 use super::verdict::{CHANGED, Carried, LAST_WORDS, Verdict, explain, push_words};
 use super::{Sources, shared_file::Sharing};
+use crate::disk::digest::Digest;
 use crate::link::Link;
 use crate::status::Failure;
-use crate::transfer::send::{Digest, Sent};
+use crate::transfer::Sent;
 use crate::transfer::{Answer, Listing, SendObserver, SendPlan, Source, greet, send};
 use crate::transport::Connect;
 use protocol::args::Options;
@@ -36,7 +38,16 @@ pub(super) fn carry(
 ) -> Result<Carried, String> {
     let settings = &terms.settings;
     let shared = if far_end == Some(FarProgram::Ours) { sharing.stage(jobs, connect, terms) } else { 0 };
-    if shared > 0 {
+    // A program that nobody knows may be one that only lets certain options pass.
+    let appended = if shared == 0 && far_end.is_some() { append(jobs, connect, terms) } else { Ok(0) };
+    let prepared = match appended {
+        Ok(bytes) => shared > 0 || bytes > 0,
+        Err((error, words)) => {
+            let verdicts = vec![Verdict::Open; jobs.len()];
+            return Ok(Carried { verdicts, words, ended: Err(error), took: None });
+        }
+    };
+    if prepared {
         terms.counted_before();
     }
     let began = Instant::now();
@@ -49,7 +60,7 @@ pub(super) fn carry(
     let link = connect.open(&server_args(&settings.data_dir, demands)).map_err(|error| terms.trouble(&error))?;
     let _guard = terms.guard(link.closer.clone());
     let carried = send_batch(jobs, settings.rate.on_writing(link), terms);
-    Ok(Carried { took: (shared == 0).then(|| began.elapsed()), ..carried })
+    Ok(Carried { took: (!prepared).then(|| began.elapsed()), ..carried })
 }
 
 /// Sends a batch over a link on which a server with [`server_args`] runs.
@@ -275,7 +286,8 @@ impl Source for PushSource<'_> {
     }
 }
 
-fn file_entry(name: &[u8], meta: &Metadata, mode: u32, sum: Option<Sum>) -> FileEntry {
+/// The entry of a file with these attributes.
+pub(super) fn file_entry(name: &[u8], meta: &Metadata, mode: u32, sum: Option<Sum>) -> FileEntry {
     FileEntry {
         len: meta.len(),
         mtime: meta.mtime(),
@@ -285,7 +297,8 @@ fn file_entry(name: &[u8], meta: &Metadata, mode: u32, sum: Option<Sum>) -> File
     }
 }
 
-fn parent_entry(name: &[u8], chmod: Option<&Chmod>) -> FileEntry {
+/// The entry of a directory on the way to a file, of which only the name counts.
+pub(super) fn parent_entry(name: &[u8], chmod: Option<&Chmod>) -> FileEntry {
     let extra = Extras { dir_class: DirClass::Implied, ..Extras::default() }.into();
     FileEntry { extra, ..FileEntry::new(name, 0o40000 | dir_mode(chmod)) }
 }

@@ -9,6 +9,7 @@ use crate::support::tools::require;
 use crate::support::wait::{PATIENCE, wait_until};
 use crate::tables::{Age, FOLDER, Row, TARGET, Table, expect_all_proven};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Bytes of the file, and of one connection.
@@ -93,6 +94,52 @@ fn arrives(name: &str, road: Road, program: &str, more: &[&str]) {
 #[test]
 fn a_push_to_stock_goes_on_where_the_link_broke() {
     arrives("resume_push_stock", Road::Push, "rsync", &[]);
+}
+
+/// Far behind its beginning a file is not read again for each session: what is missing is appended. A far end that does not
+/// want that is not made to.
+fn is_appended(name: &str, program: &str, willing: bool) {
+    const LEN: usize = 150 << 20;
+    const CUT: u64 = 40 << 20;
+    let (Some(server), Some(scene), true) = (MariaDb::shared(), Scene::start(Road::Push, CUT), require("rsync")) else {
+        return;
+    };
+    let (asked, wrapper) = (scene.place.path("asked"), scene.place.path("far-rsync"));
+    let refusal = if willing { "" } else { "case \"$*\" in *--append*) exit 1;; esac\n" };
+    let script = format!("#!/bin/sh\necho \"$*\" >> {}\n{refusal}exec {program} \"$@\"\n", asked.display());
+    fs::write(&wrapper, script).unwrap();
+    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
+    let table = Table::new(server, name, Age::V1);
+    let source = scene.place.sources().join("large");
+    fs::write(&source, noise(LEN, 6)).unwrap();
+    let md5 = md5_of(&source);
+    let rows = [Row::new((source, md5))];
+    table.insert(&rows);
+    let over = scene.run(Road::Push, wrapper.to_str().unwrap(), &table, &[]).wait(PATIENCE).expect(0);
+    let (up, cuts) = (scene.cutter.up(), scene.cutter.cuts());
+    let asked = fs::read_to_string(&asked).unwrap();
+    eprintln!("{name}: {up} bytes up, {cuts} cuts, {:.1} s\n{asked}", over.seconds);
+    expect_all_proven(&scene.place, &table, &rows);
+    assert!(scene.aside().is_empty(), "{:?}", scene.aside());
+    let lines: Vec<_> = asked.lines().collect();
+    let appends = |line: &&str| line.contains("--append");
+    let (first, last) = (lines.iter().position(appends), lines.iter().rposition(appends));
+    let (Some(first), Some(last)) = (first, last) else { panic!("{asked}") };
+    // An ordinary session comes before so much is there, and when all is.
+    let ordinary = lines[first..=last].iter().any(|line| line.contains("--partial-dir"));
+    assert!(last > first && ordinary != willing, "{asked}");
+    assert!(up < (LEN + LEN / 8) as u64, "{up}");
+}
+
+#[test]
+fn a_large_push_to_stock_appends_to_what_is_there() {
+    is_appended("resume_append_stock", "rsync", true);
+    is_appended("resume_append_refused", "rsync", false);
+}
+
+#[test]
+fn a_large_push_to_this_program_appends_to_what_is_there() {
+    is_appended("resume_append_ours", PROGRAM, true);
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //! same trees, exit code and words whether stock or we are at the far end.
 
 use crate::support;
-use crate::support::both::{Both, STOCK, all_agree};
-use crate::support::stock::{Bench, OURS, Run};
+use crate::support::both::{Both, STOCK, all_agree, words};
+use crate::support::stock::{Bench, OURS, Run, client, ended};
 use crate::support::tree::{self, THEN, Tree, put};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, UTIME_OMIT, XattrFlags};
 use std::ffi::OsStr;
@@ -489,23 +489,23 @@ fn devices_are_copied_as_files() {
     tree::put(work, "src/file", b"a file\n", 0o644, THEN);
     for options in ["-rlpgoD", "-rc --no-D", "-rHAX --stats", "-r --list-only", "-rz --no-i-r"] {
         let mut said = Vec::new();
-        for (program, dst) in [("rsync".to_owned(), "stock"), (format!("{OURS} rsync"), "ours")] {
+        for (program, dst) in [(STOCK, "stock"), (OURS, "ours")] {
             fs::create_dir_all(work.join(dst)).unwrap();
             // A device has the time at which it is listed: in the second of its last copy it would be found unchanged.
             for copy in fs::read_dir(work.join(dst)).unwrap() {
                 tree::set_mtime(&copy.unwrap().path(), THEN.0 + 5, 0);
             }
-            let line = format!("{program} -i --copy-devices {options} src/ {dst}/");
-            let output = Command::new("sh").args(["-c", &line]).current_dir(work).output().unwrap();
-            let text = String::from_utf8(output.stdout).unwrap();
+            let line = format!("-i --copy-devices {options} src/ {dst}/");
+            let run = ended(client(program).args(words(&line)).current_dir(work));
+            let text = String::from_utf8(run.stdout).unwrap();
             let kept =
                 |line: &&str| !line.contains("bytes") && !line.contains("File list") || line.contains("file size");
             // A list shows when it was made.
             // What is skipped is said by the other end, now sooner, now later.
-            let mut words: Vec<_> =
+            let mut lines: Vec<_> =
                 text.lines().filter(kept).map(|line| line.get(..25).unwrap_or(line).to_owned()).collect();
-            words.sort();
-            said.push((output.status.code(), words, String::from_utf8(output.stderr).unwrap()));
+            lines.sort();
+            said.push((run.code, lines, run.stderr));
         }
         assert_eq!(said[0], said[1], "{options}");
         if options.contains("list-only") {
@@ -514,15 +514,12 @@ fn devices_are_copied_as_files() {
         let read = |dst: &str, name: &str| fs::read(work.join(dst).join(name)).unwrap();
         assert!(read("ours", "zero").is_empty() && read("stock", "zero").is_empty());
         assert!(disk.is_none() || read("ours", "block") == content, "{options}");
-        let roads = [(format!("{OURS} rsync"), "rsync".to_owned()), ("rsync".to_owned(), format!("{OURS} rsync"))];
-        for (near, far) in roads {
-            for (from, to) in [("src/", "host:far/"), ("host:src/", "far/")] {
+        for (near, far) in [(OURS, STOCK), (STOCK, OURS)] {
+            for operands in ["src/ host:far/", "host:src/ far/"] {
                 let _ = fs::remove_dir_all(work.join("far"));
-                let shell = bench.script("rsh-here", &format!("shift\ncd {}\nexec sh -c \"$*\"\n", work.display()));
-                let line =
-                    format!("{near} {options} --copy-devices -e {} --rsync-path='{far}' {from} {to}", shell.display());
-                let output = Command::new("sh").args(["-c", &line]).current_dir(work).output().unwrap();
-                assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+                let line = format!("{options} --copy-devices --rsync-path={far} {operands}");
+                let run = ended(client(near).arg("-e").arg(bench.shell()).args(words(&line)).current_dir(work));
+                assert_eq!(run.code, 0, "{near} {line}: {}", run.stderr);
                 assert!(
                     read("far", "zero").is_empty() && (disk.is_none() || read("far", "block") == content),
                     "{line}"

@@ -358,7 +358,7 @@ fn what_is_not_served_is_refused_by_name() {
 /// Another user reads and writes, with the rights of that user.
 #[test]
 fn another_user_copies() {
-    if !support::tools::require("rsync") || !rustix::process::geteuid().is_root() {
+    if !support::tools::require("rsync") || !tree::is_root() {
         return;
     }
     let bench = Bench::start();
@@ -387,7 +387,7 @@ fn another_user_copies() {
 /// A symlink of a stranger on the way to a named place is followed only where that was asked for.
 #[test]
 fn links_of_strangers_are_followed_on_demand() {
-    if !support::tools::require("rsync") || !rustix::process::geteuid().is_root() {
+    if !support::tools::require("rsync") || !tree::is_root() {
         return;
     }
     let bench = Bench::start();

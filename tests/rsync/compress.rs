@@ -1,26 +1,22 @@
 //! Compressed file data between our ends and stock rsync's, in both directions.
 
 use crate::support;
+use crate::support::engine::{self, Folder, Silent};
 use crate::support::stock::{Bench, OURS};
 use crate::support::tree::noise;
 use protocol::args::{Options, ServerArgs};
 use protocol::compress::Method;
-use protocol::flist::{FileEntry, FileList, Ndx};
-use protocol::handshake::{Hello, Offer, Side};
+use protocol::flist::{FileEntry, FileList};
+use protocol::handshake::{Hello, Offer};
 use pysmurf_archiver::link::Ending;
 use pysmurf_archiver::transfer::send::Summary;
 use pysmurf_archiver::transfer::suffixes::Suffixes;
-use pysmurf_archiver::transfer::{
-    Conversation, Listing, ReceivePlan, SendObserver, SendPlan, Source, greet, receive, send,
-};
-use pysmurf_archiver::transport::Connect;
+use pysmurf_archiver::transfer::{Conversation, Listing, ReceivePlan, SendPlan, greet, receive, send};
 use pysmurf_archiver::transport::child::Child;
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::LazyLock;
 
 /// Ways to ask for compression, with the letters and words that a client says for them.
@@ -138,21 +134,6 @@ fn stock_of_older_protocols() {
     }
 }
 
-/// The files of a folder.
-struct Folder(PathBuf);
-
-impl Source for Folder {
-    type File = File;
-
-    fn open(&self, _ndx: Ndx, entry: &FileEntry) -> io::Result<File> {
-        File::open(self.0.join(std::ffi::OsStr::from_bytes(&entry.name)))
-    }
-}
-
-struct Deaf;
-
-impl SendObserver for Deaf {}
-
 fn options(way: &str) -> Options {
     let level = way.split_once("level=").and_then(|(_, level)| level.parse().ok());
     let choice = way.split_once("choice=").map(|(_, rest)| rest.split(' ').next().unwrap().into());
@@ -171,22 +152,12 @@ fn options(way: &str) -> Options {
 fn shake(options: &Options, version: u8, sender: bool, path: &Path) -> Conversation {
     let paths = vec![[path.as_os_str().as_bytes(), b"/"].concat()];
     let args = ServerArgs { sender, options: options.clone(), paths, ..ServerArgs::default() };
-    let words: Vec<_> = args.to_words().into_iter().map(OsString::from_vec).collect();
-    let link = Child::local(vec!["rsync".into()]).open(&words).unwrap();
-    let (incremental, compression) = (options.incremental(sender), options.compression());
-    greet(
-        link,
-        Hello {
-            side: Side::Client,
-            version,
-            choice: None,
-            offer: Offer::Stock,
-            incremental,
-            acknowledges: false,
-            compression,
-        },
-    )
-    .unwrap()
+    let link = engine::open(&mut Child::local(vec!["rsync".into()]), &args);
+    greet(link, hello(options, version, options.incremental(sender))).unwrap()
+}
+
+fn hello(options: &Options, version: u8, incremental: bool) -> Hello {
+    Hello { incremental, compression: options.compression(), ..engine::hello(version, Offer::Stock) }
 }
 
 fn push(work: &Path, options: &Options, version: u8, skip_compress: Suffixes) -> (Method, Summary) {
@@ -202,7 +173,7 @@ fn push(work: &Path, options: &Options, version: u8, skip_compress: Suffixes) ->
     let shape = options.list_shape(session.agreed.list_checksum.size());
     let plan = SendPlan { shape, skip_compress, ..SendPlan::default() };
     let folder = Folder(work.join("src"));
-    let summary = send(session, &plan, |_| Ok((listing, folder)), &mut Deaf).unwrap();
+    let summary = send(session, &plan, |_| Ok((listing, folder)), &mut Silent).unwrap();
     assert_eq!(summary.ending, Some(Ending::Exited(0)), "{}", summary.stderr);
     (method, summary)
 }
@@ -294,18 +265,7 @@ fn no_common_method() {
     let shell = bench.script("limited", "shift\nRSYNC_COMPRESS_LIST=none exec sh -c \"$*\"\n");
     let options = options("-z");
     let args = ServerArgs { options: options.clone(), paths: vec![b"dst".to_vec()], ..ServerArgs::default() };
-    let words: Vec<_> = args.to_words().into_iter().map(OsString::from_vec).collect();
-    let link = Child::local(vec![shell.into(), "host".into(), "rsync".into()]).open(&words).unwrap();
-    let (incremental, compression) = (options.incremental(false), options.compression());
-    let hello = Hello {
-        side: Side::Client,
-        version: 32,
-        choice: None,
-        offer: Offer::Stock,
-        incremental,
-        acknowledges: false,
-        compression,
-    };
-    let error = greet(link, hello).err().unwrap().to_string();
+    let link = engine::open(&mut Child::local(vec![shell.into(), "host".into(), "rsync".into()]), &args);
+    let error = greet(link, hello(&options, 32, options.incremental(false))).err().unwrap().to_string();
     assert!(error.contains("No common compression: we offer \"zstd lz4 zlibx zlib\""), "{error}");
 }

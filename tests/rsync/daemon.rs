@@ -11,13 +11,14 @@ mod words;
 
 use crate::support;
 use crate::support::daemon::{Daemon, START};
+use crate::support::engine::{self, Silent};
 use crate::support::stock::{Bench, OURS, Run, rsync};
 use crate::support::tree::{self, THEN, Tree};
 use protocol::args::{Options, ServerArgs};
 use protocol::flist::{FileEntry, FileList, Ndx};
-use protocol::handshake::{Hello, Offer, Side};
+use protocol::handshake::{Hello, Offer};
 use pysmurf_archiver::rsync::daemon::{Call, Connected, DaemonError, Shell, Site, connect, list_modules};
-use pysmurf_archiver::transfer::{Listing, ReceivePlan, SendObserver, SendPlan, Source, greet_agreed, receive, send};
+use pysmurf_archiver::transfer::{Listing, ReceivePlan, SendPlan, Source, greet_agreed, receive, send};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -325,16 +326,7 @@ fn server_args(sender: bool, path: &str) -> ServerArgs {
 }
 
 fn hello(version: u8, incremental: bool) -> Hello {
-    let compression = protocol::compress::Wish::OFF;
-    Hello {
-        side: Side::Client,
-        version,
-        choice: None,
-        offer: Offer::Stock,
-        incremental,
-        acknowledges: false,
-        compression,
-    }
+    Hello { incremental, ..engine::hello(version, Offer::Stock) }
 }
 
 fn pull(site: &Site, call: &Call, path: &str, to: &Path) -> Result<(), DaemonError> {
@@ -358,10 +350,6 @@ impl Source for One {
     }
 }
 
-struct Nobody;
-
-impl SendObserver for Nobody {}
-
 fn push(site: &Site, call: &Call, from: &Path, path: &str) -> Result<(), DaemonError> {
     let mut args = server_args(false, path);
     args.options.no_inc_recursive = true;
@@ -373,7 +361,7 @@ fn push(site: &Site, call: &Call, from: &Path, path: &str) -> Result<(), DaemonE
     let listing = |_: pysmurf_archiver::transfer::Asked<'_>| {
         Ok((Listing { list: FileList::new(vec![entry]), ..Listing::default() }, One(from.into())))
     };
-    let summary = send(session, &plan, listing, &mut Nobody).unwrap();
+    let summary = send(session, &plan, listing, &mut Silent).unwrap();
     assert_eq!(summary.files, 1);
     Ok(())
 }

@@ -1,17 +1,15 @@
 //! Damage of every kind at every place: no end may hang or panic, and no wrong bytes may stand under a final name.
 
+use crate::support::engine::{Folder, Silent, hello};
 use crate::support::stock::{Bench, OURS, Run};
 use crate::support::tree::{self, THEN, Tree};
 use protocol::args::{Options, ServerArgs};
-use protocol::compress::Wish;
-use protocol::flist::{DirClass, Extras, FileEntry, FileList, Ndx};
-use protocol::handshake::{Hello, Offer, Side};
+use protocol::flist::{DirClass, Extras, FileEntry, FileList};
+use protocol::handshake::Offer;
 use pysmurf_archiver::link::{Closer, Ending, Link, Remote};
 use pysmurf_archiver::pipe::{PipeReader, PipeWriter, pipe};
 use pysmurf_archiver::transfer::serve::{Served, serve};
-use pysmurf_archiver::transfer::{
-    Listing, ReceivePlan, SendObserver, SendPlan, Source, TransferError, greet, receive, send,
-};
+use pysmurf_archiver::transfer::{Listing, ReceivePlan, SendObserver, SendPlan, TransferError, greet, receive, send};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -113,21 +111,6 @@ fn faulty_pair(fault: Option<Fault>) -> (Link, Link, [Arc<AtomicUsize>; 2]) {
     (link(client_reader, client_writer, false), link(server_reader, server_writer, true), passed)
 }
 
-/// Files to send, in a folder.
-struct Folder(PathBuf);
-
-impl Source for Folder {
-    type File = File;
-
-    fn open(&self, _ndx: Ndx, entry: &FileEntry) -> io::Result<File> {
-        File::open(self.0.join(std::ffi::OsStr::from_bytes(&entry.name)))
-    }
-}
-
-struct Silent;
-
-impl SendObserver for Silent {}
-
 fn list_of(folder: &Path) -> FileList {
     let entries = Tree::of(folder, i64::MAX).0.into_iter().map(|(name, node)| {
         let name = name.strip_prefix(b"./").unwrap_or(&name).to_vec();
@@ -146,18 +129,7 @@ fn options() -> Options {
 
 /// The client's part: sends or receives a folder.
 fn client(link: Link, push: bool, src: &Path, dst: &Path) -> Result<bool, TransferError> {
-    let session = greet(
-        link,
-        Hello {
-            side: Side::Client,
-            version: 32,
-            choice: None,
-            offer: Offer::Blake3,
-            incremental: false,
-            acknowledges: false,
-            compression: Wish::OFF,
-        },
-    )?;
+    let session = greet(link, hello(32, Offer::Blake3))?;
     let options = options();
     if push {
         let shape = options.list_shape(session.agreed.list_checksum.size());
@@ -428,16 +400,7 @@ fn a_killed_receiver_leaves_the_old_file() {
         let (tell, told) = mpsc::channel();
         let list = list_of(&src);
         thread::spawn(move || {
-            let hello = Hello {
-                side: Side::Client,
-                version: 32,
-                choice: None,
-                offer: Offer::Stock,
-                incremental: false,
-                acknowledges: false,
-                compression: Wish::OFF,
-            };
-            let session = greet(server.link, hello).unwrap();
+            let session = greet(server.link, hello(32, Offer::Stock)).unwrap();
             let shape = options.list_shape(session.agreed.list_checksum.size());
             let plan = SendPlan { shape, ..SendPlan::default() };
             let mut watch = Halfway { left: LEN as u64 / 2, act: || child.lock().unwrap().kill().unwrap() };

@@ -5,17 +5,16 @@ mod destination;
 #[path = "writes/stories.rs"]
 mod stories;
 use crate::support::both::{Both, STOCK, all_agree, words};
+use crate::support::engine;
 use crate::support::stock::{Bench, OURS, Run, client, ended};
 use crate::support::tree::{self, THEN, Tree, noise};
 use protocol::args::{Options, ServerArgs};
-use protocol::handshake::{Hello, Offer, Side};
+use protocol::handshake::{Hello, Offer};
 use pysmurf_archiver::transfer::receive::Received;
 use pysmurf_archiver::transfer::{ReceivePlan, TransferError, greet, receive};
-use pysmurf_archiver::transport::Connect;
 use pysmurf_archiver::transport::child::Child;
-use std::ffi::OsString;
 use std::fs;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
@@ -496,18 +495,8 @@ fn a_signal_leaves_no_temporary_file() {
 fn pull(program: &Path, from: &Path, to: &Path, options: &Options) -> Result<Received, TransferError> {
     let path = [from.as_os_str().as_bytes(), b"/"].concat();
     let args = ServerArgs { sender: true, options: options.clone(), paths: vec![path], ..ServerArgs::default() };
-    let words: Vec<_> = args.to_words().into_iter().map(OsString::from_vec).collect();
-    let link = Child::local(vec![program.into()]).open(&words).unwrap();
-    let hello = Hello {
-        side: Side::Client,
-        version: 32,
-        choice: None,
-        offer: Offer::Blake3,
-        compression: options.compression(),
-        incremental: false,
-        acknowledges: false,
-    };
-    let session = greet(link, hello)?;
+    let link = engine::open(&mut Child::local(vec![program.into()]), &args);
+    let session = greet(link, Hello { compression: options.compression(), ..engine::hello(32, Offer::Blake3) })?;
     let plan = ReceivePlan { options: options.clone(), destination: to.to_owned(), ..ReceivePlan::default() };
     receive(session, &plan, &|_: &protocol::mux::Message| {})
 }

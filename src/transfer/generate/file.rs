@@ -5,7 +5,7 @@ use super::delta_choice::{AskFor, Judgement};
 use super::tell::{report, reported};
 use crate::disk::digest::sum_of;
 use crate::transfer::TransferError;
-use crate::transfer::basis::{Asked, Basis};
+use crate::transfer::basis::{Basis, Proposal};
 use crate::transfer::dest::{Attrs, Dest, DestError, Found, Further, Preserve, Stamp, in_place, same_mtime};
 use protocol::args::Debug;
 use protocol::checksum::Checksum;
@@ -224,7 +224,7 @@ impl Work<'_> {
         let whole = stamp.map(|stamp| (stamp, Arc::default()));
         let told = whole.as_ref().map(|(_, whole)| Arc::clone(whole));
         let asked_whole = asked_whole.then_some(entry.len);
-        let asked = Asked { basis: choice.basis, head, append, partial: choice.partial, asked_whole, whole: told };
+        let asked = Proposal { basis: choice.basis, head, append, partial: choice.partial, asked_whole, whole: told };
         self.board.proposals.put(ndx, asked);
         self.pass_words();
         self.board.ask(ndx);
@@ -282,7 +282,7 @@ impl Work<'_> {
     fn only_tell(&mut self, ndx: Ndx, header: &ItemHeader) {
         self.pass_words();
         if self.options.only_write_batch {
-            self.board.proposals.put(ndx, Asked::default());
+            self.board.proposals.put(ndx, Proposal::default());
             self.board.ask(ndx);
             self.speaker.request(ndx, header, &SumHead::NONE, &mut self.writer.out);
         } else {

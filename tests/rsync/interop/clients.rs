@@ -1,28 +1,29 @@
 //! Our engine as the client, of stock rsync's server and of our own.
 
 use crate::support;
+use crate::support::engine;
 use crate::support::sshd::Sshd;
 use crate::support::stock::OURS;
 use crate::support::tree::{self, THEN, Tree};
 use protocol::args::{Options, ServerArgs};
 use protocol::checksum::{Checksum, FileHasher, Sum};
 use protocol::flist::{DirClass, Extras, FileEntry, FileList, Ndx};
-use protocol::handshake::{Hello, Negotiated, Offer, Side};
+use protocol::handshake::{Hello, Negotiated, Offer};
 use protocol::sender::Request;
 use pysmurf_archiver::link::{Ending, Link};
 use pysmurf_archiver::transfer::receive::Received;
-use pysmurf_archiver::transfer::send::{Sent, Summary};
+use pysmurf_archiver::transfer::send::Summary;
 use pysmurf_archiver::transfer::{
-    Answer, Conversation, Listing, ReceivePlan, SendObserver, SendPlan, Source, TransferError, greet, receive, send,
+    Answer, Conversation, Listing, ReceivePlan, SendObserver, SendPlan, Sent, Source, TransferError, greet, receive,
+    send,
 };
 use pysmurf_archiver::transport::Connect;
 use pysmurf_archiver::transport::child::Child;
 use pysmurf_archiver::transport::ssh::Ssh;
 use std::collections::{BTreeSet, HashMap};
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -49,24 +50,13 @@ fn start(connect: &mut dyn Connect, sender: bool, options: &Options, path: &Path
         paths: vec![path.as_os_str().as_bytes().to_vec()],
         ..ServerArgs::default()
     };
-    let words: Vec<_> = args.to_words().into_iter().map(OsString::from_vec).collect();
-    connect.open(&words).unwrap()
+    engine::open(connect, &args)
 }
 
 fn shake(link: Link, version: u8, offer: Offer, options: &Options) -> Conversation {
-    greet(
-        link,
-        Hello {
-            side: Side::Client,
-            version,
-            choice: options.checksum_choice,
-            offer,
-            compression: options.compression(),
-            incremental: options.incremental(false),
-            acknowledges: false,
-        },
-    )
-    .unwrap()
+    let (choice, compression, incremental) =
+        (options.checksum_choice, options.compression(), options.incremental(false));
+    greet(link, Hello { choice, compression, incremental, ..engine::hello(version, offer) }).unwrap()
 }
 
 /// Regular files to send, by the names they get.
