@@ -55,8 +55,9 @@ miri: ## The one unsafe file under Miri, which sees undefined behaviour; takes t
 avx512: ## The protocol's tests in an emulated processor with AVX-512, for machines that have none
 	scripts/emulated-avx512
 
-lint: ## Format, lints, documentation
+lint: ## Format, lints, documentation, what the house is like
 	cargo fmt --all --check
+	scripts/structure --check
 	cargo clippy $(QUIET) --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(QUIET) --locked --workspace --no-deps
 

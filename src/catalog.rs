@@ -11,7 +11,7 @@ mod open;
 mod options;
 pub mod sqlite;
 
-pub use database::{Database, Secret, Server, Tls, TlsMode};
+pub use database::{Database, DatabaseServer, Secret, Tls, TlsMode};
 pub use names::strangers;
 pub use note::{Keeping, NOTES, Note};
 pub use open::{AnyCatalog, init_db, inspect, open, reach};

@@ -17,12 +17,14 @@ mod slots;
 mod talk;
 
 pub use config::ConfigError;
+pub(crate) use listen::ListenError;
 
+use crate::exit;
 use crate::report::complain;
 use config::{Config, DaemonVariables, Parameters};
 use flags::DaemonFlags;
 use journal::Journal;
-use protocol::daemon::Digest;
+use protocol::daemon::AuthDigest;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd;
@@ -60,7 +62,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("rsync --daemon: {error}"));
-            ExitCode::from(error.exit_code())
+            ExitCode::from(exit::status(error.exit_code()))
         }
     }
 }
@@ -124,7 +126,7 @@ fn check(config: &mut Config) -> Result<(), ConfigError> {
         if settings.auth_users.is_some() && settings.secrets_file.is_none() {
             return no("auth users needs a secrets file; add secrets file = /path".into());
         }
-        if let Some(digest) = settings.auth_digest.as_deref().filter(|name| Digest::from_name(name).is_none()) {
+        if let Some(digest) = settings.auth_digest.as_deref().filter(|name| AuthDigest::from_name(name).is_none()) {
             return no(format!("auth digest = {digest}: expected sha512, sha256, sha1, md5 or md4"));
         }
         if let Some(name) = settings.syslog_facility.as_deref().filter(|name| journal::facility(name).is_none()) {

@@ -1,17 +1,29 @@
 //! Exit codes: the one place that makes rsync's numbers of what happened, and what rsync calls them.
 
+use crate::daemon::ListenError;
 use crate::link::Ending;
 use crate::rsync::daemon::DaemonError;
 use crate::transfer::TransferError;
+use crate::transfer::batch::PlaybackError;
 use crate::transport::ConnectError;
 use protocol::PeerError;
 use protocol::mux::{IO_DELETE_LIMIT, IO_GENERAL, IO_VANISHED};
 use std::io;
 
+/// A command line, or a module's rules, that cannot be followed.
+pub(crate) const SYNTAX: i32 = 1;
+/// The ends, or an end and what it was given, do not go together.
+pub(crate) const PROTOCOL: i32 = 2;
+/// What was named cannot be taken.
+pub(crate) const SELECTION: i32 = 3;
+/// What is not done here.
+pub(crate) const UNSUPPORTED: i32 = 4;
 /// There is no session with the far end's program.
 const START: i32 = 5;
 /// There is no way to the far end.
 const SOCKET: i32 = 10;
+/// A file that is no part of a transfer cannot be read or written.
+pub(crate) const FILE: i32 = 11;
 /// The stream between the two ends broke.
 pub(crate) const STREAM: i32 = 12;
 /// What was to be said could not be.
@@ -20,6 +32,8 @@ pub(crate) const DIAGNOSTICS: i32 = 13;
 pub(crate) const IPC: i32 = 14;
 /// A thread of ours, which stands for one of rsync's processes, crashed.
 const CRASHED: i32 = 15;
+/// More would have to be held than memory is meant for.
+pub(crate) const MEMORY: i32 = 22;
 /// Partial: some files or attributes were not transferred.
 pub(crate) const PARTIAL: i32 = 23;
 /// Files vanished at the source.
@@ -34,6 +48,8 @@ pub(crate) const USR1: i32 = 19;
 pub(crate) const SIGNAL: i32 = 20;
 /// Too long without a byte, or longer than allowed.
 pub(crate) const TIMEOUT: i32 = 30;
+/// A daemon did not answer in time.
+const CONNECT_TIMEOUT: i32 = 35;
 
 /// The last line of a run that did not end well.
 pub(crate) fn line(code: i32, who: &str) -> String {
@@ -48,13 +64,13 @@ pub(crate) fn line(code: i32, who: &str) -> String {
 fn name(code: i32) -> &'static str {
     match code {
         DELETE_LIMIT => "the --max-delete limit stopped deletions",
-        1 => "syntax or usage error",
-        2 => "protocol incompatibility",
-        3 => "errors selecting input/output files, dirs",
-        4 => "requested action not supported",
+        SYNTAX => "syntax or usage error",
+        PROTOCOL => "protocol incompatibility",
+        SELECTION => "errors selecting input/output files, dirs",
+        UNSUPPORTED => "requested action not supported",
         START => "error starting client-server protocol",
         SOCKET => "error in socket IO",
-        11 => "error in file IO",
+        FILE => "error in file IO",
         STREAM => "error in rsync protocol data stream",
         DIAGNOSTICS => "errors with program diagnostics",
         IPC => "error in IPC code",
@@ -63,10 +79,10 @@ fn name(code: i32) -> &'static str {
         USR1 => "received SIGUSR1",
         SIGNAL => "received SIGINT, SIGTERM, or SIGHUP",
         21 => "waitpid() failed",
-        22 => "error allocating core memory buffers",
+        MEMORY => "error allocating core memory buffers",
         PARTIAL => "some files/attrs were not transferred (see previous errors)",
         TIMEOUT => "timeout in data send/receive",
-        35 => "timeout waiting for daemon connection",
+        CONNECT_TIMEOUT => "timeout waiting for daemon connection",
         124 => "remote shell failed",
         125 => "remote shell killed",
         126 => "remote command could not be run",
@@ -90,16 +106,17 @@ pub(crate) fn of(error: &TransferError) -> i32 {
     match error {
         TransferError::Peer(PeerError::Exit(code)) => *code,
         TransferError::Peer(
-            PeerError::NoCommonChecksum { .. } | PeerError::NoCommonCompression { .. } | PeerError::NotOffered(_),
-        ) => 4,
-        TransferError::Peer(PeerError::UnsafeName { .. }) => 4,
+            PeerError::NoCommonChecksum { .. }
+            | PeerError::NoCommonCompression { .. }
+            | PeerError::NotOffered(_)
+            | PeerError::UnsafeName { .. },
+        ) => UNSUPPORTED,
         TransferError::Peer(PeerError::Frame { .. } | PeerError::Closed) => STREAM,
-        TransferError::Peer(_) | TransferError::Garbled(_) => 2,
-        TransferError::Local { .. } | TransferError::Batch(_) => 11,
-        TransferError::Usage(_) => 1,
-        TransferError::Selection(_) => 3,
-        TransferError::Rules(_) => 1,
-        TransferError::Refused(_) => 4,
+        TransferError::Peer(_) | TransferError::Garbled(_) => PROTOCOL,
+        TransferError::Local { .. } | TransferError::Batch(_) => FILE,
+        TransferError::Usage(_) | TransferError::Rules(_) => SYNTAX,
+        TransferError::Selection(_) => SELECTION,
+        TransferError::Refused(_) => UNSUPPORTED,
         TransferError::Bug(_) => CRASHED,
         TransferError::Stalled(_) => TIMEOUT,
         // How it was killed explains nothing that the break does not.
@@ -108,10 +125,18 @@ pub(crate) fn of(error: &TransferError) -> i32 {
     }
 }
 
+/// The exit code of a batch file that cannot be played back.
+pub(crate) fn of_playback(error: &PlaybackError) -> i32 {
+    match error {
+        PlaybackError::File(error) => of(error),
+        PlaybackError::Options(_) => SYNTAX,
+    }
+}
+
 /// The exit code of a far end that was never reached by our own SSH.
 pub(crate) fn of_connect(error: &ConnectError) -> i32 {
     match error {
-        ConnectError::Setup(_) => 1,
+        ConnectError::Setup(_) => SYNTAX,
         ConnectError::Timeout { .. } => TIMEOUT,
         ConnectError::Unreachable { .. } | ConnectError::NoCommand { .. } | ConnectError::Lost { .. } => SOCKET,
         ConnectError::HostKey { .. } | ConnectError::Auth { .. } => START,
@@ -123,13 +148,24 @@ impl DaemonError {
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::Refused(_) => START,
-            Self::Connect(ConnectError::Timeout { .. }) => 35,
-            Self::Connect(ConnectError::Setup(_)) | Self::Usage(_) => 1,
+            Self::Connect(ConnectError::Timeout { .. }) => CONNECT_TIMEOUT,
+            Self::Connect(ConnectError::Setup(_)) | Self::Usage(_) => SYNTAX,
             Self::Connect(_) => SOCKET,
-            Self::Peer(PeerError::Version(_) | PeerError::TooOld(_)) => 2,
+            Self::Peer(PeerError::Version(_) | PeerError::TooOld(_)) => PROTOCOL,
             Self::Link(error) if error.kind() == io::ErrorKind::TimedOut => TIMEOUT,
             // It hung up before there was a session.
             Self::Peer(_) | Self::Link(_) => START,
+        }
+    }
+}
+
+impl ListenError {
+    /// The exit code that rsync gives for it.
+    pub(crate) fn exit_code(&self) -> i32 {
+        match self {
+            Self::Config(_) | Self::Usage(_) => SYNTAX,
+            Self::Bind { .. } => SOCKET,
+            Self::System { .. } | Self::Background(_) => FILE,
         }
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! `b3sum` takes no line but its own, so sizes stand in a second file, `FILE.sizes`, as `SUM  SIZE  NAME`. Both only grow.
 
+use crate::disk::digest::Digest;
 use crate::disk::open_operator_lock;
 use crate::lock::Lock;
-use crate::transfer::send::Digest;
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;

@@ -47,8 +47,8 @@ pub fn main(words: &[OsString]) -> ExitCode {
         } else {
             say_error(&usage.text);
         }
-        say_error(&exit::line(usage.code.into(), "client"));
-        usage.code.into()
+        say_error(&exit::line(usage.code, "client"));
+        usage.code
     });
     ExitCode::from(exit::status(code))
 }

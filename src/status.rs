@@ -1,7 +1,7 @@
 //! How a run stands: one truth for progress bars, summaries and whoever else asks.
 
 use crate::clock::unix_now;
-use crate::transfer::send::Sent;
+use crate::transfer::Sent;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 

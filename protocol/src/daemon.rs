@@ -14,7 +14,7 @@ mod tests;
 
 pub use args::ArgList;
 pub use client::{Client, ClientEvent};
-pub use digest::{Digest, matches};
+pub use digest::{AuthDigest, matches};
 pub use server::{EARLY_INPUT_MOST, Server, ServerEvent};
 
 use crate::PeerError;
@@ -31,13 +31,13 @@ pub struct Greeting {
     /// The protocol version it announces.
     pub version: u8,
     /// The digests it has for challenges, in its order; `None` where it lists none, as before rsync 3.2.7.
-    pub digests: Option<Vec<Digest>>,
+    pub digests: Option<Vec<AuthDigest>>,
 }
 
 impl Greeting {
     /// Our own line for a version.
     pub fn line(version: u8) -> Vec<u8> {
-        let names: Vec<_> = Digest::ALL.into_iter().map(Digest::name).collect();
+        let names: Vec<_> = AuthDigest::ALL.into_iter().map(AuthDigest::name).collect();
         [MARK, format!("{version}.0 {}\n", names.join(" ")).as_bytes()].concat()
     }
 
@@ -53,7 +53,7 @@ impl Greeting {
         // A pre-release of a version that both name is met one below.
         let version = peer_version(if sub > 0 { main - 1 } else { main })?;
         let names: Vec<_> = words.collect();
-        let digests = (!names.is_empty()).then(|| names.into_iter().filter_map(Digest::from_name).collect());
+        let digests = (!names.is_empty()).then(|| names.into_iter().filter_map(AuthDigest::from_name).collect());
         if digests.is_none() && main >= i64::from(DIGESTS_REQUIRED) {
             return Err(PeerError::Malformed("the greeting lacks the list of digests"));
         }
@@ -66,12 +66,12 @@ impl Greeting {
     }
 
     /// The digest of a challenge with this peer, where we announce `ours`; `None` where the lists have nothing in common.
-    pub fn digest(&self, ours: u8) -> Option<Digest> {
+    pub fn digest(&self, ours: u8) -> Option<AuthDigest> {
         match &self.digests {
             // Both ends list in the same order, so the first of ours that is theirs is the first of theirs that is ours.
-            Some(theirs) => Digest::ALL.into_iter().find(|digest| theirs.contains(digest)),
-            None if self.agreed(ours) < 30 => Some(Digest::OldMd4),
-            None => Some(Digest::Md5),
+            Some(theirs) => AuthDigest::ALL.into_iter().find(|digest| theirs.contains(digest)),
+            None if self.agreed(ours) < 30 => Some(AuthDigest::OldMd4),
+            None => Some(AuthDigest::Md5),
         }
     }
 }

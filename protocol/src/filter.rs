@@ -13,7 +13,7 @@ mod tests;
 
 pub use parse::{FilterError, Given, Mode, parse_file, parse_rule};
 pub use pattern::Pattern;
-pub use set::{AttributeRules, ParentDir, ReadFile, RuleSet, Scope, ScopeError, Verdict};
+pub use set::{AttributeRules, ParentDir, ReadFile, RuleSet, RuleVerdict, Scope, ScopeError};
 
 /// A rule on the wire, and so anywhere, must be shorter than this.
 pub(crate) const RULE_MOST: usize = 5120;
@@ -29,7 +29,7 @@ pub enum Action {
 
 /// One end of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
+pub enum RuleSide {
     /// The sending side: rules hide names.
     Sender,
     /// The receiving side: rules protect names from deletion.
@@ -55,8 +55,8 @@ pub struct Modifiers {
 
 impl Modifiers {
     /// Whether a rule with these holds on a side; without a word on sides it holds on both.
-    pub(crate) fn hold_on(&self, side: Side) -> bool {
-        let asked = if side == Side::Sender { self.sender } else { self.receiver };
+    pub(crate) fn hold_on(&self, side: RuleSide) -> bool {
+        let asked = if side == RuleSide::Sender { self.sender } else { self.receiver };
         asked || !(self.sender || self.receiver)
     }
 }
@@ -140,7 +140,7 @@ impl MergeFile {
 
 impl Rule {
     /// Whether the rule holds on a side.
-    pub(crate) fn holds_on(&self, side: Side) -> bool {
+    pub(crate) fn holds_on(&self, side: RuleSide) -> bool {
         match self {
             Self::Match(rule) | Self::Cvs(rule) => rule.modifiers.hold_on(side),
             // What its file says may concern either side, unless it is of bare patterns.
@@ -164,9 +164,9 @@ impl Rule {
     /// The rule as the wire had it before protocol 30, when nothing was perishable, and before 29, when there were but
     /// patterns to include and to exclude. A server that sends loses nothing where a rule is not perishable: it deletes
     /// nothing.
-    fn text_before_30(&self, server: Side, version: u8) -> Result<Vec<u8>, PeerError> {
+    fn text_before_30(&self, server: RuleSide, version: u8) -> Result<Vec<u8>, PeerError> {
         let lasting =
-            |modifiers: Modifiers| match modifiers.perishable && server == Side::Receiver && !modifiers.implied {
+            |modifiers: Modifiers| match modifiers.perishable && server == RuleSide::Receiver && !modifiers.implied {
                 true => Err(PeerError::RulesTooModern),
                 false => Ok(Modifiers { perishable: false, ..modifiers }),
             };
@@ -241,7 +241,7 @@ impl Rule {
 
 /// The filter list as a client writes it to a server of this version: the rules that hold on the server's side, and the
 /// end. Refused where a rule means something that the version cannot say.
-pub fn encode(rules: &[Rule], server: Side, version: u8) -> Result<Vec<u8>, PeerError> {
+pub fn encode(rules: &[Rule], server: RuleSide, version: u8) -> Result<Vec<u8>, PeerError> {
     let mut bytes = Vec::new();
     for rule in rules.iter().filter(|rule| rule.holds_on(server)) {
         let texts = match rule {

@@ -18,7 +18,7 @@ impl<T> Default for Heard<T> {
 
 /// A value that an item carried or pointed at.
 #[derive(Debug, Clone)]
-pub(crate) struct Item<T> {
+pub(crate) struct SharedValue<T> {
     pub(crate) value: Arc<T>,
     /// It came whole, and has its number once [`Heard::keep`] is told.
     new: bool,
@@ -31,19 +31,19 @@ impl<T> Heard<T> {
         reader: &mut Reader<'_>,
         what: &'static str,
         literal: impl FnOnce(&mut Reader<'_>) -> Decoded<T>,
-    ) -> Decoded<Item<T>> {
+    ) -> Decoded<SharedValue<T>> {
         let number = reader.varint()?;
         if number == 0 {
-            return Ok(Item { value: Arc::new(literal(reader)?), new: true });
+            return Ok(SharedValue { value: Arc::new(literal(reader)?), new: true });
         }
         let known = usize::try_from(number).ok().and_then(|number| self.0.get(number - 1)).cloned();
         let expected = "the number of one that came before";
         let value = known.ok_or(PeerError::Range { what, value: number.into(), expected })?;
-        Ok(Item { value, new: false })
+        Ok(SharedValue { value, new: false })
     }
 
     /// Numbers the value of an item that was read whole; true when it is a new one.
-    pub(crate) fn keep(&mut self, item: Item<T>) -> (Arc<T>, bool) {
+    pub(crate) fn keep(&mut self, item: SharedValue<T>) -> (Arc<T>, bool) {
         if item.new {
             self.0.push(Arc::clone(&item.value));
         }

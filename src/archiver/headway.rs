@@ -1,6 +1,6 @@
 //! How a file comes on where it needs more than one session to arrive.
 
-use crate::transfer::send::Digest;
+use crate::disk::digest::Digest;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// What a session must have moved to have got on; less may all have been lost on the way.

@@ -13,7 +13,7 @@ use crate::disk::digest::sum_of;
 use crate::link::Link;
 use crate::status::Failure;
 use crate::transfer::dest::{Dest, DestError};
-use crate::transfer::{FetchObserver, Fetched, Wish, fetch, greet, send::Sent};
+use crate::transfer::{FetchObserver, Fetched, Sent, WantedFile, fetch, greet};
 use crate::transport::{Connect, ConnectError};
 use protocol::checksum::{Checksum, Sum};
 use protocol::mux::Message;
@@ -26,7 +26,7 @@ use std::time::Instant;
 pub(super) fn carry(jobs: &[Job], connect: &mut dyn Connect, terms: &SessionTerms) -> Result<Carried, String> {
     let began = Instant::now();
     let data_dir = &terms.settings.data_dir;
-    let dest = Dest::open(data_dir.as_ref(), false)
+    let dest = Dest::open(data_dir.as_ref())
         .map_err(|error| format!("Directory {data_dir} on this machine cannot be entered: {error}"))?
         .keeping(&terms.aside(jobs));
     let mut guard = None;
@@ -64,7 +64,7 @@ fn fetch_batch(
         };
         match in_place(dest, &place, &Sum::new(&job.md5)) {
             Ok(InPlace::Nothing) => {
-                wishes.push(Wish { name, place, md5: Sum::new(&job.md5) });
+                wishes.push(WantedFile { name, place, md5: Sum::new(&job.md5) });
                 wishers.push(at);
             }
             Ok(InPlace::Same(matched_bytes)) => {

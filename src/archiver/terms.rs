@@ -8,7 +8,7 @@ use super::origins::look;
 use super::unfinished::variant_of;
 use super::verdict::Verdict;
 use crate::link::Closer;
-use crate::transfer::send::Sent;
+use crate::transfer::Sent;
 use crate::transport::ConnectError;
 use protocol::chmod::Chmod;
 use std::cell::Cell;

@@ -162,7 +162,7 @@ pub(super) fn remove(sftp: &Sftp, path: &Path) -> Result<(), SftpError> {
 /// Removes unfinished files of an archive on this machine.
 pub(super) fn clear_here(data_dir: &str, aside: &str, files: &[Unfinished]) {
     for file in files {
-        if let Ok(dest) = Dest::open(data_dir.as_ref(), false) {
+        if let Ok(dest) = Dest::open(data_dir.as_ref()) {
             dest.keeping(&variant_of(aside, file.variant)).drop_partial(file.name.as_bytes());
         }
     }

@@ -1,8 +1,9 @@
 //! What became of a batch, and of each of its jobs.
 
+use crate::disk::digest::Digest;
 use crate::link::{Ending, Remote};
 use crate::status::Failure;
-use crate::transfer::send::{Digest, Sent};
+use crate::transfer::Sent;
 use crate::transfer::{Summary, TransferError};
 use protocol::mux::Message;
 use std::time::Duration;

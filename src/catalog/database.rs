@@ -16,14 +16,14 @@ pub use tls::{Tls, TlsMode};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Database {
     /// MySQL or MariaDB.
-    Mysql(Server),
+    Mysql(DatabaseServer),
     /// A file of SQLite.
     Sqlite(PathBuf),
 }
 
 /// A MySQL or MariaDB server, and the database on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Server {
+pub struct DatabaseServer {
     /// Name or address, IPv6 without brackets.
     pub host: String,
     /// TCP port.
@@ -38,7 +38,7 @@ pub struct Server {
     pub tls: Tls,
 }
 
-impl Server {
+impl DatabaseServer {
     /// How the connection is to be secured: what is said, or what is safe.
     ///
     /// A server may ask for the password itself, and not only for a proof that we know it (`caching_sha2_password`). So it
@@ -157,7 +157,7 @@ impl Database {
             user
         };
         let password = if password.is_empty() { read_password(variables)? } else { Some(Secret(password)) };
-        Ok(Self::Mysql(Server { host, port, user, password, name, tls }))
+        Ok(Self::Mysql(DatabaseServer { host, port, user, password, name, tls }))
     }
 
     fn from_variables(variables: Variables<'_>) -> Result<Self, CatalogError> {
@@ -172,7 +172,7 @@ impl Database {
                 "Variable MYSQL_USER is not set; set it to the database account, or use --db".to_owned(),
             )
         })?;
-        Ok(Self::Mysql(Server {
+        Ok(Self::Mysql(DatabaseServer {
             host: variables("MYSQL_HOST").unwrap_or_else(|| "localhost".to_owned()),
             port,
             user,

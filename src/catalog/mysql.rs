@@ -17,8 +17,8 @@ use self::claim::Claim;
 use self::connections::Connections;
 use self::table::{CREATE, DEFAULT_TABLES, Table, quote};
 use super::{
-    Catalog, CatalogError, Created, Database, Keeping, Layout, Looked, NOTES, Note, Options, Outcome, RecordId, Retry,
-    Selection, Server, Settled, TlsMode, Totals,
+    Catalog, CatalogError, Created, Database, DatabaseServer, Keeping, Layout, Looked, NOTES, Note, Options, Outcome,
+    RecordId, Retry, Selection, Settled, TlsMode, Totals,
 };
 
 /// How often a transaction is tried that lost against another one. With [`connections`]' 3 s of waiting for
@@ -46,7 +46,7 @@ pub struct MySqlCatalog {
 
 impl MySqlCatalog {
     /// Connects and looks for the table. [`CatalogError::Setup`] when there is none, or it cannot serve.
-    pub async fn open(server: &Server, options: Options) -> Result<Self, CatalogError> {
+    pub async fn open(server: &DatabaseServer, options: Options) -> Result<Self, CatalogError> {
         let Options { selection, table, layout, create: _ } = options;
         if selection.targets.is_empty() {
             return Err(CatalogError::Setup(
@@ -397,7 +397,7 @@ impl Catalog for MySqlCatalog {
 }
 
 /// Logs in and asks which server that is.
-pub(super) async fn reach(server: &Server) -> Result<String, CatalogError> {
+pub(super) async fn reach(server: &DatabaseServer) -> Result<String, CatalogError> {
     let connections = Connections::new(server);
     let conn = connections.connect().await.map_err(|error| connections.refusal(error))?;
     let (version, cipher): (Option<mysql_async::Row>, Option<mysql_async::Row>) = connections
@@ -439,7 +439,7 @@ fn of_a_cluster(database: &Database, nodes: i64) -> String {
 }
 
 /// Creates `pysmurf_files_v1` unless a table of files is there.
-pub(super) async fn init_db(server: &Server) -> Result<Vec<Created>, CatalogError> {
+pub(super) async fn init_db(server: &DatabaseServer) -> Result<Vec<Created>, CatalogError> {
     let connections = Connections::new(server);
     let conn = connections.connect().await.map_err(|error| connections.refusal(error))?;
     let created = connections

@@ -14,7 +14,7 @@ use crate::disk::{open_operator_file, trust_all_links};
 use crate::transfer::guard::Guard;
 use crate::transfer::ids::converter::convert_by;
 use protocol::PeerError;
-use protocol::daemon::{Digest, Greeting, ServerEvent};
+use protocol::daemon::{AuthDigest, Greeting, ServerEvent};
 use protocol::handshake::VERSION_MOST;
 use std::fs::File;
 use std::io::{self, Read};
@@ -25,18 +25,18 @@ const MOTD_MOST: u64 = 1 << 20;
 
 /// Why a client is not served: what it hears, if anything, and what the log says.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct Rejection {
     pub(super) client: Option<String>,
     pub(super) log: Option<String>,
 }
 
-impl Refusal {
+impl Rejection {
     fn new(client: impl Into<String>, log: impl Into<String>) -> Self {
         Self { client: Some(client.into()), log: Some(log.into()) }
     }
 }
 
-impl From<Gone> for Refusal {
+impl From<Gone> for Rejection {
     fn from(gone: Gone) -> Self {
         let client = match &gone {
             Gone::Peer(PeerError::Version(version) | PeerError::TooOld(version)) => {
@@ -49,7 +49,7 @@ impl From<Gone> for Refusal {
     }
 }
 
-impl From<NoEntry> for Refusal {
+impl From<NoEntry> for Rejection {
     fn from(no: NoEntry) -> Self {
         Self::new(no.client, no.log)
     }
@@ -87,7 +87,7 @@ pub(super) struct Applicant<'r, 'c> {
 
 impl<'c> Applicant<'_, 'c> {
     /// Talks with the client until its session can begin; nothing where it only wanted the list.
-    pub(super) fn attend(mut self) -> Result<Option<Admitted<'c>>, Refusal> {
+    pub(super) fn attend(mut self) -> Result<Option<Admitted<'c>>, Rejection> {
         let greeting = self.greet()?;
         let Some((name, early_input)) = self.request()? else { return Ok(None) };
         let module = self.module(&name)?;
@@ -132,7 +132,7 @@ impl<'c> Applicant<'_, 'c> {
     }
 
     /// Greetings, and the message of the day.
-    fn greet(&mut self) -> Result<Greeting, Refusal> {
+    fn greet(&mut self) -> Result<Greeting, Rejection> {
         self.talk.say(&Greeting::line(VERSION_MOST))?;
         let ServerEvent::Greeted(greeting) = self.talk.hear()? else { return Err(out_of_order()) };
         if let Some(motd) = &self.config.globals.motd_file {
@@ -150,7 +150,7 @@ impl<'c> Applicant<'_, 'c> {
     }
 
     /// The module's name and the early input; nothing where the client wanted the list.
-    fn request(&mut self) -> Result<Option<(String, Vec<u8>)>, Refusal> {
+    fn request(&mut self) -> Result<Option<(String, Vec<u8>)>, Rejection> {
         let mut early_input = Vec::new();
         loop {
             match self.talk.hear()? {
@@ -169,10 +169,10 @@ impl<'c> Applicant<'_, 'c> {
     }
 
     /// The module of that name, if hosts such as the client's may have it.
-    fn module(&mut self, name: &str) -> Result<&'c Module, Refusal> {
+    fn module(&mut self, name: &str) -> Result<&'c Module, Rejection> {
         let unknown = || format!("Unknown module '{name}'");
         let Some(module) = self.config.module(name) else {
-            return Err(Refusal::new(unknown(), format!("unknown module '{name}' tried from {}", self.who())));
+            return Err(Rejection::new(unknown(), format!("unknown module '{name}' tried from {}", self.who())));
         };
         let settings = &module.settings;
         let mut lists = [&settings.hosts_allow, &settings.hosts_deny].into_iter().flatten();
@@ -185,14 +185,14 @@ impl<'c> Applicant<'_, 'c> {
         let who = self.who();
         if !hosts.admit(self.peer) {
             let client = if settings.list { format!("access denied to {name} from {who}") } else { unknown() };
-            return Err(Refusal::new(client, format!("rsync denied on module {name} from {who}")));
+            return Err(Rejection::new(client, format!("rsync denied on module {name} from {who}")));
         }
         self.journal.say(&format!("rsync allowed access on module {name} from {who}"));
         Ok(module)
     }
 
     /// Who the client is, where the module asks for that, and what he may do.
-    fn log_in(&mut self, module: &Module, greeting: &Greeting) -> Result<(Option<String>, UserAccess), Refusal> {
+    fn log_in(&mut self, module: &Module, greeting: &Greeting) -> Result<(Option<String>, UserAccess), Rejection> {
         let settings = &module.settings;
         self.environment.set("RSYNC_USER_NAME", "");
         let Some(list) = self.expand(&settings.auth_users) else { return Ok((None, UserAccess::AsModule)) };
@@ -204,7 +204,7 @@ impl<'c> Applicant<'_, 'c> {
             LoginFailure::Told(log) => {
                 let client = format!("auth failed on module {}", module.name);
                 let log = format!("{client} from {}{log}", self.who());
-                Refusal::new(client, log)
+                Rejection::new(client, log)
             }
             LoginFailure::Gone(gone) => gone.into(),
         })?;
@@ -213,22 +213,26 @@ impl<'c> Applicant<'_, 'c> {
     }
 
     /// Starts the command that waits for the end, and runs the one that comes before all else.
-    fn first_commands(&self, settings: &Parameters, early_input: &[u8]) -> Result<Option<After>, Refusal> {
+    fn first_commands(&self, settings: &Parameters, early_input: &[u8]) -> Result<Option<After>, Rejection> {
         let after = command(&settings.post_xfer_exec).map(|post| After::start(post, &self.environment)).transpose();
-        let after = after.map_err(|why| Refusal::new(why.clone(), format!("post-xfer exec {why}")))?;
+        let after = after.map_err(|why| Rejection::new(why.clone(), format!("post-xfer exec {why}")))?;
         if let Some(early) = command(&settings.early_exec) {
             hooks::run(early, &self.environment, &[], early_input)
-                .map_err(|why| Refusal::new("early exec failed", format!("early exec {why}")))?;
+                .map_err(|why| Rejection::new("early exec failed", format!("early exec {why}")))?;
         }
         Ok(after)
     }
 
     /// Enters the module and hears the client's arguments; with them why an operator's command wants no transfer. They are
     /// read with the module's rights, unless a command with ours is to see them.
-    fn enter(&mut self, settings: &Parameters, entrance: Entrance) -> Result<(Vec<Vec<u8>>, Option<String>), Refusal> {
+    fn enter(
+        &mut self,
+        settings: &Parameters,
+        entrance: Entrance,
+    ) -> Result<(Vec<Vec<u8>>, Option<String>), Rejection> {
         let commands = (command(&settings.pre_xfer_exec), settings.name_converter.as_deref());
         let journal = &*self.journal;
-        let enter = |entrance: Entrance| entrance.enter(&|text| journal.warn(text)).map_err(Refusal::from);
+        let enter = |entrance: Entrance| entrance.enter(&|text| journal.warn(text)).map_err(Rejection::from);
         let outside = match commands {
             (None, None) => enter(entrance).map(|()| None)?,
             _ => Some(entrance),
@@ -240,7 +244,7 @@ impl<'c> Applicant<'_, 'c> {
         let turned_down = last_commands(commands, &mut self.environment, &args).err();
         // The client is in its session already, and hears of it there.
         turned_down.iter().for_each(|why| journal.warn(why));
-        enter(entrance).map_err(|refusal| Refusal { client: None, ..refusal })?;
+        enter(entrance).map_err(|refusal| Rejection { client: None, ..refusal })?;
         Ok((args, turned_down))
     }
 }
@@ -275,8 +279,8 @@ fn motd_text(path: &Path) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-fn out_of_order() -> Refusal {
-    Refusal { client: None, log: Some("the client spoke out of order".into()) }
+fn out_of_order() -> Rejection {
+    Rejection { client: None, log: Some("the client spoke out of order".into()) }
 }
 
 fn listing(config: &Config, environment: &DaemonVariables) -> Vec<u8> {
@@ -289,10 +293,10 @@ fn listing(config: &Config, environment: &DaemonVariables) -> Vec<u8> {
     text.into_bytes()
 }
 
-fn claim(most: i64, lock_file: Option<&str>) -> Result<Option<File>, Refusal> {
+fn claim(most: i64, lock_file: Option<&str>) -> Result<Option<File>, Rejection> {
     let full = || {
         let text = format!("max connections ({most}) reached");
-        Refusal::new(format!("{text} -- try again later"), text)
+        Rejection::new(format!("{text} -- try again later"), text)
     };
     if most <= 0 {
         return if most < 0 { Err(full()) } else { Ok(None) };
@@ -301,7 +305,7 @@ fn claim(most: i64, lock_file: Option<&str>) -> Result<Option<File>, Refusal> {
     match slots::claim(path, most) {
         Ok(Some(slot)) => Ok(Some(slot)),
         Ok(None) => Err(full()),
-        Err(error) => Err(Refusal::new("failed to open lock file", format!("lock file {}: {error}", path.display()))),
+        Err(error) => Err(Rejection::new("failed to open lock file", format!("lock file {}: {error}", path.display()))),
     }
 }
 
@@ -328,14 +332,14 @@ fn authenticate(
     let rules = auth::rules(list).map_err(|why| told(&why))?;
     let digest = greeting.digest(VERSION_MOST).ok_or_else(|| told("no common digest"))?;
     // MD4 is no proof of anything any more; who wants it still says so.
-    let floor = Digest::from_name(floor.unwrap_or(Digest::WEAKEST.name()));
+    let floor = AuthDigest::from_name(floor.unwrap_or(AuthDigest::WEAKEST.name()));
     let floor = floor.ok_or_else(|| told("auth digest names no digest"))?;
     if digest > floor && digest.name() != floor.name() {
         return Err(told(&format!("the client's best digest is {}, weaker than auth digest allows", digest.name())));
     }
     let mut random = [0; 48];
     getrandom::fill(&mut random).map_err(|_| told("the system gives no random numbers"))?;
-    let challenge = Digest::challenge(&random);
+    let challenge = AuthDigest::challenge(&random);
     talk.challenge();
     talk.say(format!("@RSYNCD: AUTHREQD {challenge}\n").as_bytes())?;
     let ServerEvent::Response { user, answer } = talk.hear()? else { return Err(told("no answer")) };

@@ -2,7 +2,7 @@
 
 use crate::disk::open_operator_file;
 use crate::disk::wild;
-use protocol::daemon::{Digest, matches};
+use protocol::daemon::{AuthDigest, matches};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -52,7 +52,7 @@ pub(super) struct Proof<'a> {
     pub(super) user: &'a str,
     pub(super) answer: &'a [u8],
     pub(super) challenge: &'a [u8],
-    pub(super) digest: Digest,
+    pub(super) digest: AuthDigest,
 }
 
 /// Where the secrets are.
@@ -136,8 +136,8 @@ mod tests {
         fs::write(&file, secrets).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
         let challenge = b"challenge";
-        let answer = Digest::Sha256.answer(password.as_bytes(), challenge);
-        let proof = Proof { user, answer: answer.as_bytes(), challenge, digest: Digest::Sha256 };
+        let answer = AuthDigest::Sha256.answer(password.as_bytes(), challenge);
+        let proof = Proof { user, answer: answer.as_bytes(), challenge, digest: AuthDigest::Sha256 };
         let answer = authorise(&rules(list)?, &Secrets { file: Some(&file), strict: true }, &proof);
         answer.map_err(|error| error.replace(folder.path().to_str().unwrap(), "DIR"))
     }

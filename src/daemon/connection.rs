@@ -5,7 +5,7 @@
 //! as another user and under another root without the next client's being in doubt.
 
 use super::access::{Hosts, Peer, names_matter};
-use super::arrival::{Applicant, Refusal};
+use super::arrival::{Applicant, Rejection};
 use super::config::{DaemonVariables, Parameters};
 use super::flags::DaemonFlags;
 use super::journal::Journal;
@@ -81,7 +81,7 @@ pub(super) fn serve(flags: &DaemonFlags, waiting: Option<OwnedFd>) -> u8 {
             talk.linger();
             0
         }
-        Err(Refusal { client, log }) => {
+        Err(Rejection { client, log }) => {
             if let Some(log) = log {
                 journal.warn(&log);
             }

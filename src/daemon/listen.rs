@@ -37,7 +37,7 @@ const SHORTAGE: Duration = Duration::from_millis(200);
 
 /// Why a daemon does not run.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ListenError {
+pub(crate) enum ListenError {
     /// Its configuration.
     #[error("{0}")]
     Config(#[from] ConfigError),
@@ -65,17 +65,6 @@ pub(super) enum ListenError {
     /// The daemon in the background says why it does not run.
     #[error("{0}")]
     Background(String),
-}
-
-impl ListenError {
-    /// As stock ends.
-    pub(super) fn exit_code(&self) -> u8 {
-        match self {
-            Self::Config(_) | Self::Usage(_) => 1,
-            Self::Bind { .. } => 10,
-            Self::System { .. } | Self::Background(_) => 11,
-        }
-    }
 }
 
 fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> ListenError {

@@ -127,12 +127,14 @@ fn ask(admitted: &Admitted<'_>) -> Result<ServerArgs, Refused> {
     let refused =
         |text: String, code: i32| Refused { text, code, args: Box::new(as_far_as_understood(&words, sender)) };
     if let Some(text) = refusals.check(&words, sender) {
-        return Err(refused(format!("rsync: {text}"), 4));
+        return Err(refused(format!("rsync: {text}"), exit::UNSUPPORTED));
     }
     let borrowed: Vec<_> = words.iter().map(Vec::as_slice).collect();
     let mut args = served::args(&borrowed, served::Trust::Stranger).map_err(|error| match error {
-        ArgsError::Unsupported(option) => refused(format!("rsync: on remote machine: {option}: unknown option"), 4),
-        error => refused(format!("rsync: {error}"), 1),
+        ArgsError::Unsupported(option) => {
+            refused(format!("rsync: on remote machine: {option}: unknown option"), exit::UNSUPPORTED)
+        }
+        error => refused(format!("rsync: {error}"), exit::SYNTAX),
     })?;
     // The module is the boundary already, and this is the client's word.
     args.options.confine_root = None;
@@ -142,20 +144,20 @@ fn ask(admitted: &Admitted<'_>) -> Result<ServerArgs, Refused> {
         UserAccess::AsModule | UserAccess::Deny => settings.read_only,
     };
     if !args.sender && read_only {
-        return Err(Refused { text: "ERROR: module is read only".into(), code: 1, args: Box::new(args) });
+        return Err(Refused { text: "ERROR: module is read only".into(), code: exit::SYNTAX, args: Box::new(args) });
     }
     if args.sender && read_only && args.options.remove_source_files {
         let text = "ERROR: --remove-source-files cannot be used with a read-only module".into();
-        return Err(Refused { text, code: 1, args: Box::new(args) });
+        return Err(Refused { text, code: exit::SYNTAX, args: Box::new(args) });
     }
     if args.sender && settings.write_only {
-        return Err(Refused { text: "ERROR: module is write only".into(), code: 1, args: Box::new(args) });
+        return Err(Refused { text: "ERROR: module is write only".into(), code: exit::SYNTAX, args: Box::new(args) });
     }
     // The operator's own folder for temporary files is no client's word.
     let named: Vec<_> = folders(&args.options).cloned().collect();
     apply(settings, admitted, &mut args.options);
     if let Err(error) = charset::of_server(&mut args.options) {
-        return Err(Refused { text: error.to_string(), code: 4, args: Box::new(args) });
+        return Err(Refused { text: error.to_string(), code: exit::of(&error), args: Box::new(args) });
     }
     if let Some(set) = args.options.charset.filter(|_| args.options.secluded_args) {
         args.paths = args.paths.iter().map(|path| set.text_from_utf8(path)).collect();
@@ -167,7 +169,9 @@ fn ask(admitted: &Admitted<'_>) -> Result<ServerArgs, Refused> {
         match args.sender {
             true => match globs.expand(&path, admitted.guard.as_ref()) {
                 Ok(found) => paths.extend(found),
-                Err(error) => return Err(Refused { text: error.to_string(), code: 22, args: Box::new(args) }),
+                Err(error) => {
+                    return Err(Refused { text: error.to_string(), code: exit::MEMORY, args: Box::new(args) });
+                }
             },
             false => paths.push(path),
         }
@@ -180,7 +184,7 @@ fn ask(admitted: &Admitted<'_>) -> Result<ServerArgs, Refused> {
             || list.is_some_and(|list| guard.hides(&inside(b"", list, false), false)))
     {
         let text = "Your options have been rejected by the server.".into();
-        return Err(Refused { text, code: 4, args: Box::new(args) });
+        return Err(Refused { text, code: exit::UNSUPPORTED, args: Box::new(args) });
     }
     Ok(args)
 }

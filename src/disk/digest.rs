@@ -6,6 +6,15 @@ use std::io::{self, ErrorKind, Read};
 /// Bytes asked for by one read.
 const PIECE: usize = 256 * 1024;
 
+/// A file's length and BLAKE3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Digest {
+    /// Length, bytes.
+    pub len: u64,
+    /// BLAKE3 of all bytes.
+    pub blake3: Sum,
+}
+
 /// Hands over the bytes piece by piece; returns how many they were.
 pub(crate) fn each_piece(file: &mut impl Read, mut take: impl FnMut(&[u8])) -> io::Result<u64> {
     let mut buffer = vec![0; PIECE];

@@ -32,7 +32,7 @@ pub(crate) enum Fake {
 
 /// What a file claims to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Claim {
+pub(crate) struct FakeClaim {
     /// POSIX `st_mode`, type bits included.
     pub(crate) mode: u32,
     pub(crate) rdev: (u32, u32),
@@ -40,7 +40,7 @@ pub(crate) struct Claim {
     pub(crate) gid: u32,
 }
 
-impl Claim {
+impl FakeClaim {
     /// Reads `100644 0,0 1000:1000`.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?.trim_end_matches('\0');
@@ -101,13 +101,13 @@ mod tests {
     /// What stock keeps (recorded).
     #[test]
     fn as_stock_keeps_it() {
-        let claim = Claim { mode: 0o020644, rdev: (1, 3), uid: 5, gid: 6 };
-        assert_eq!(Claim::parse(b"20644 1,3 5:6"), Some(claim));
+        let claim = FakeClaim { mode: 0o020644, rdev: (1, 3), uid: 5, gid: 6 };
+        assert_eq!(FakeClaim::parse(b"20644 1,3 5:6"), Some(claim));
         assert_eq!(claim.to_bytes(), b"20644 1,3 5:6");
         for bad in
             [&b""[..], b"20644", b"20644 1,3", b"20644 1,3 5:6 7", b"644 0,0 0:0", b"99 0,0 0:0", b"100644 a,0 0:0"]
         {
-            assert_eq!(Claim::parse(bad), None, "{}", bad.escape_ascii());
+            assert_eq!(FakeClaim::parse(bad), None, "{}", bad.escape_ascii());
         }
         let names = vec![AclName { group: false, id: 1, perms: 7 }, AclName { group: true, id: 2, perms: 5 }];
         let kept = Acl { group_obj: Some(4), mask: Some(7), names, ..Acl::default() };

@@ -18,7 +18,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Takes a finished line.
-type Sink<'a> = Box<dyn Fn(&[u8]) + Sync + 'a>;
+type LineSink<'a> = Box<dyn Fn(&[u8]) + Sync + 'a>;
 
 /// The log of one session that is served.
 pub(crate) struct Ledger<'a> {
@@ -35,7 +35,7 @@ pub(crate) struct Ledger<'a> {
     /// Paths as the client named them, for `%f`.
     paths: Vec<Vec<u8>>,
     site: Option<LoggedPeer>,
-    sink: Sink<'a>,
+    sink: LineSink<'a>,
     total_size: AtomicU64,
     /// Those of the session, once it has begun.
     checksums: OnceLock<[Checksum; 2]>,
@@ -57,7 +57,12 @@ pub(crate) struct Transferred<'a> {
 
 impl<'a> Ledger<'a> {
     /// Nothing written yet. Without a `format` single files are not mentioned.
-    pub(crate) fn new(args: &ServerArgs, format: Option<Vec<u8>>, site: Option<LoggedPeer>, sink: Sink<'a>) -> Self {
+    pub(crate) fn new(
+        args: &ServerArgs,
+        format: Option<Vec<u8>>,
+        site: Option<LoggedPeer>,
+        sink: LineSink<'a>,
+    ) -> Self {
         let options = &args.options;
         let itemizes = format.as_ref().is_some_and(|format| format::holds(format, b'i'));
         // Nothing happens to any file in a dry run.

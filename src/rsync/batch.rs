@@ -4,6 +4,7 @@ use super::command_line::CommandLine;
 use super::operands::Plan;
 use super::table;
 use super::usage::Usage;
+use crate::exit;
 use crate::transfer::TransferError;
 use crate::transfer::batch::BatchFile;
 use protocol::checksum::Checksum;
@@ -40,7 +41,10 @@ pub(super) fn constrain(line: &mut CommandLine) -> Result<(), Usage> {
     }
     let options = &mut line.options;
     let refused = |name: &str, value: &str| {
-        Err(Usage { text: format!("A batch file cannot tell of --{name}={value}; leave it out"), code: 4 })
+        Err(Usage {
+            text: format!("A batch file cannot tell of --{name}={value}; leave it out"),
+            code: exit::UNSUPPORTED,
+        })
     };
     if let Some((transfer, list)) = options.checksum_choice
         && (transfer, list) != (Checksum::Md5, Checksum::Md5)
@@ -61,11 +65,11 @@ pub(super) fn constrain(line: &mut CommandLine) -> Result<(), Usage> {
 /// Makes the batch file and the script beside it.
 pub(super) fn create(line: &CommandLine, plan: &Plan, rules: &[Rule]) -> Result<Option<BatchFile>, Usage> {
     let Some(name) = written(line) else { return Ok(None) };
-    let failed = |code: u8| move |error: TransferError| Usage { text: format!("rsync: [Receiver] {error}"), code };
+    let failed = |code: i32| move |error: TransferError| Usage { text: format!("rsync: [Receiver] {error}"), code };
     let program: Vec<_> = std::env::args_os().take(2).collect();
     let beside = path(&[name, b".sh"].concat());
-    BatchFile::script(&beside, &script(&program, line, plan, rules)).map_err(failed(3))?;
-    BatchFile::create(&path(name)).map(Some).map_err(failed(11))
+    BatchFile::script(&beside, &script(&program, line, plan, rules)).map_err(failed(exit::SELECTION))?;
+    BatchFile::create(&path(name)).map(Some).map_err(failed(exit::FILE))
 }
 
 /// The commands that play a batch file back: the same options but for those of the list of files.

@@ -9,7 +9,7 @@ use crate::transport::ConnectError;
 use crate::transport::tcp::Family;
 use protocol::PeerError;
 use protocol::args::ServerArgs;
-use protocol::daemon::{ArgList, Client, ClientEvent, Digest, Greeting};
+use protocol::daemon::{ArgList, AuthDigest, Client, ClientEvent, Greeting};
 use std::ffi::OsString;
 use std::io::{self, Cursor, Read};
 use std::path::PathBuf;
@@ -243,7 +243,7 @@ impl Exchange {
                     let digest = greeting.digest(call.version);
                     let digest = digest.ok_or(PeerError::NotOffered("a digest that we know for its challenge"))?;
                     // Who names an old protocol asks for what belongs to it.
-                    if digest > Digest::WEAKEST && call.version > LAST_WITH_MD4 {
+                    if digest > AuthDigest::WEAKEST && call.version > LAST_WITH_MD4 {
                         return Err(DaemonError::Refused(format!(
                             "The daemon takes no better proof of the password than {}, from which others could find it \
                              out; if that is to be, say --protocol={LAST_WITH_MD4}",

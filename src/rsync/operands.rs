@@ -4,7 +4,7 @@ use super::usage::{Usage, refuse};
 
 /// Where an operand is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum OperandPlace {
     /// On this machine.
     Here(Vec<u8>),
     /// Behind a remote shell: `[user@]host:path`.
@@ -28,7 +28,7 @@ pub struct Host {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// How the other end is reached; `None` for a copy within this machine.
-    pub remote: Option<Remote>,
+    pub remote: Option<RemoteHost>,
     /// The sources are there and come here.
     pub pull: bool,
     /// Paths of the sources.
@@ -39,7 +39,7 @@ pub struct Plan {
 
 /// Another machine and the way to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remote {
+pub struct RemoteHost {
     /// The machine.
     pub host: Host,
     /// By a daemon, not by a shell.
@@ -49,36 +49,36 @@ pub struct Remote {
 /// The daemon an operand names, if it does.
 pub(super) fn daemon(operand: &[u8]) -> Option<Host> {
     match place(operand) {
-        Ok(Place::Daemon(host, _)) => Some(host),
+        Ok(OperandPlace::Daemon(host, _)) => Some(host),
         _ => None,
     }
 }
 
 /// Where an operand is: a colon before the first slash makes it remote.
-pub fn place(operand: &[u8]) -> Result<Place, Usage> {
+pub fn place(operand: &[u8]) -> Result<OperandPlace, Usage> {
     const SCHEME: &[u8] = b"rsync://";
     if operand.len() >= SCHEME.len() && operand[..SCHEME.len()].eq_ignore_ascii_case(SCHEME) {
         let rest = &operand[SCHEME.len()..];
         let slash = rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len());
         let path = rest.get(slash + 1..).unwrap_or_default().to_vec();
-        return Ok(Place::Daemon(authority(&rest[..slash])?, path));
+        return Ok(OperandPlace::Daemon(authority(&rest[..slash])?, path));
     }
     let slash = operand.iter().position(|&byte| byte == b'/').unwrap_or(operand.len());
     let front = &operand[..slash];
     let start = match front.iter().position(|&byte| byte == b'[') {
         Some(open) if open == 0 || front[open - 1] == b'@' => match front.windows(2).position(|pair| pair == b"]:") {
             Some(close) => close + 1,
-            None => return Ok(Place::Here(operand.to_vec())),
+            None => return Ok(OperandPlace::Here(operand.to_vec())),
         },
         _ => 0,
     };
     let Some(colon) = front[start..].iter().position(|&byte| byte == b':').map(|at| at + start) else {
-        return Ok(Place::Here(operand.to_vec()));
+        return Ok(OperandPlace::Here(operand.to_vec()));
     };
     let host = host(&operand[..colon])?;
     match &operand[colon + 1..] {
-        [b':', path @ ..] => Ok(Place::Daemon(host, path.to_vec())),
-        path => Ok(Place::Shell(host, path.to_vec())),
+        [b':', path @ ..] => Ok(OperandPlace::Daemon(host, path.to_vec())),
+        path => Ok(OperandPlace::Shell(host, path.to_vec())),
     }
 }
 
@@ -117,7 +117,7 @@ fn refuse_empty(sources: &[Vec<u8>], destination: Option<&Vec<u8>>, old_args: bo
         return Err(Usage::syntax("Empty destination arg specified (use \".\" or see --old-args)."));
     }
     // Behind a remote source it is told apart as what is not remote.
-    let own = |source: &Vec<u8>| matches!(place(source), Ok(Place::Here(_)));
+    let own = |source: &Vec<u8>| matches!(place(source), Ok(OperandPlace::Here(_)));
     if sources.first().is_none_or(own) && sources.iter().any(Vec::is_empty) {
         return Err(Usage::syntax("Empty source arg specified."));
     }
@@ -129,7 +129,7 @@ pub(super) fn playback(operands: &[Vec<u8>], old_args: bool) -> Result<Plan, Usa
     let Some(last) = operands.last() else { return Err(Usage::syntax("")) };
     refuse_empty(&[], Some(last), old_args)?;
     match place(last)? {
-        Place::Here(path) => Ok(Plan { remote: None, pull: true, sources: Vec::new(), destination: Some(path) }),
+        OperandPlace::Here(path) => Ok(Plan { remote: None, pull: true, sources: Vec::new(), destination: Some(path) }),
         _ => Err(Usage::syntax("remote destination is not allowed with --read-batch")),
     }
 }
@@ -148,20 +148,23 @@ pub fn plan(operands: &[Vec<u8>], old_args: bool) -> Result<Plan, Usage> {
     let machines = || Usage::syntax("All source args must come from the same machine.");
     let Some(first) = sources.first() else { return Err(refuse("a transfer without a source")) };
     let (remote, pull) = match (first, destination) {
-        (Place::Here(_), Some(Place::Shell(host, _))) => (Some((host, false)), false),
-        (Place::Here(_), Some(Place::Daemon(host, _))) => (Some((host, true)), false),
-        (Place::Here(_), _) => (None, false),
-        (Place::Shell(..) | Place::Daemon(..), Some(Place::Shell(..) | Place::Daemon(..))) => {
+        (OperandPlace::Here(_), Some(OperandPlace::Shell(host, _))) => (Some((host, false)), false),
+        (OperandPlace::Here(_), Some(OperandPlace::Daemon(host, _))) => (Some((host, true)), false),
+        (OperandPlace::Here(_), _) => (None, false),
+        (
+            OperandPlace::Shell(..) | OperandPlace::Daemon(..),
+            Some(OperandPlace::Shell(..) | OperandPlace::Daemon(..)),
+        ) => {
             return Err(Usage::syntax("The source and destination cannot both be remote."));
         }
-        (Place::Shell(host, _), _) => (Some((host, false)), true),
-        (Place::Daemon(host, _), _) => (Some((host, true)), true),
+        (OperandPlace::Shell(host, _), _) => (Some((host, false)), true),
+        (OperandPlace::Daemon(host, _), _) => (Some((host, true)), true),
     };
     let mut paths = Vec::with_capacity(sources.len());
     for (source, word) in sources.iter().zip(operands) {
         match (source, &remote) {
-            (Place::Here(path), _) if !pull => paths.push(path.clone()),
-            (Place::Here(_), _) => {
+            (OperandPlace::Here(path), _) if !pull => paths.push(path.clone()),
+            (OperandPlace::Here(_), _) => {
                 let word = String::from_utf8_lossy(word);
                 return Err(Usage::syntax(format!(
                     "Unexpected local arg: {word}\nIf arg is a remote file/dir, prefix it with a colon (:)."
@@ -172,7 +175,8 @@ pub fn plan(operands: &[Vec<u8>], old_args: bool) -> Result<Plan, Usage> {
                 return Err(Usage::syntax(format!("Unexpected remote arg: {word}")));
             }
             // Further sources of the same machine may leave its name out.
-            (Place::Shell(host, path), Some((first, false))) | (Place::Daemon(host, path), Some((first, true))) => {
+            (OperandPlace::Shell(host, path), Some((first, false)))
+            | (OperandPlace::Daemon(host, path), Some((first, true))) => {
                 if !host.name.is_empty() && (host.name != first.name || host.user != first.user) {
                     return Err(machines());
                 }
@@ -182,9 +186,9 @@ pub fn plan(operands: &[Vec<u8>], old_args: bool) -> Result<Plan, Usage> {
         }
     }
     let destination = destination.map(|place| match place {
-        Place::Here(path) | Place::Shell(_, path) | Place::Daemon(_, path) => path.clone(),
+        OperandPlace::Here(path) | OperandPlace::Shell(_, path) | OperandPlace::Daemon(_, path) => path.clone(),
     });
-    let remote = remote.map(|(host, daemon)| Remote { host: host.clone(), daemon });
+    let remote = remote.map(|(host, daemon)| RemoteHost { host: host.clone(), daemon });
     Ok(Plan { remote, pull, sources: paths, destination })
 }
 
@@ -198,9 +202,9 @@ mod tests {
             format!("{}|{}|{}", host.user.map_or("-".into(), text), text(host.name), host.port.unwrap_or(0))
         };
         match place(operand.as_bytes()) {
-            Ok(Place::Here(_)) => "here".into(),
-            Ok(Place::Shell(at, path)) => format!("shell {} {}", host(at), String::from_utf8(path).unwrap()),
-            Ok(Place::Daemon(at, path)) => format!("daemon {} {}", host(at), String::from_utf8(path).unwrap()),
+            Ok(OperandPlace::Here(_)) => "here".into(),
+            Ok(OperandPlace::Shell(at, path)) => format!("shell {} {}", host(at), String::from_utf8(path).unwrap()),
+            Ok(OperandPlace::Daemon(at, path)) => format!("daemon {} {}", host(at), String::from_utf8(path).unwrap()),
             Err(usage) => usage.text,
         }
     }

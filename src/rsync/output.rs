@@ -2,14 +2,14 @@
 //! Owns standard output and error of a session; both threads of a receiving one speak to it.
 
 use super::command_line::{CommandLine, Outbuf, StderrMode};
-use super::progress::{Progress, Tally};
+use super::progress::{ProgressLine, Tally};
 use super::stats::Stats;
 use crate::disk::names;
 use crate::disk::{reason, shown};
 use crate::link::Closer;
 use crate::report::format::{self, Event, KeptAttributes};
 use crate::report::{LogFile, listing, log_file};
-use crate::transfer::send::Sent;
+use crate::transfer::Sent;
 use crate::transfer::{Item, ReceiveObserver};
 use protocol::args::Info;
 use protocol::checksum::{Checksum, Sum};
@@ -56,7 +56,7 @@ struct OutputState {
     outbuf: Option<Outbuf>,
     stdout: BufWriter<io::Stdout>,
     log: Option<Log>,
-    progress: Progress,
+    progress: ProgressLine,
     /// A line of progress stands on the terminal without its end.
     line_open: bool,
     /// How many entries stand before the one that is dealt with.
@@ -115,7 +115,7 @@ impl Output {
             outbuf: line.outbuf,
             stdout: BufWriter::with_capacity(64 * 1024, io::stdout()),
             log,
-            progress: Progress::new(line.human),
+            progress: ProgressLine::new(line.human),
             line_open: false,
             at: 0,
             entries: 0,

@@ -19,14 +19,14 @@ pub(super) struct Tally {
 
 /// One line of progress: of a file, or of everything.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(super) struct ProgressLine {
     human: u8,
     started: Instant,
     shown: Option<Instant>,
     done: u64,
 }
 
-impl Progress {
+impl ProgressLine {
     /// Nothing done yet. `human` is the level of `-h`.
     pub(super) fn new(human: u8) -> Self {
         Self { human, started: Instant::now(), shown: None, done: 0 }
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn the_line_has_the_shape_that_scripts_parse() {
-        let mut progress = Progress::new(1);
+        let mut progress = ProgressLine::new(1);
         progress.done = 32_768;
         let tally = Tally { transferred: 1, left: 6, entries: 8 };
         assert_eq!(
@@ -101,12 +101,12 @@ mod tests {
             progress.line(300_000, Duration::from_millis(1), Some(tally)),
             "\r        300,000 100%  286.10MB/s    0:00:00 (xfr#1, to-chk=6/8)"
         );
-        assert!(Progress::new(2).line(0, Duration::ZERO, None).contains("100%    0.00kB/s"));
+        assert!(ProgressLine::new(2).line(0, Duration::ZERO, None).contains("100%    0.00kB/s"));
     }
 
     #[test]
     fn the_line_is_shown_once_in_a_while() {
-        let mut progress = Progress::new(0);
+        let mut progress = ProgressLine::new(0);
         assert!(progress.advance(10, 100).is_some_and(|line| line.starts_with("\r             10  10%")));
         assert_eq!(progress.advance(10, 100), None);
         let tally = Tally { transferred: 1, left: 0, entries: 1 };

@@ -1,8 +1,8 @@
 //! What a session in which files go away tells of itself.
 
 use super::output::{Done, Output};
+use crate::transfer::Sent;
 use crate::transfer::scanned::Trouble;
-use crate::transfer::send::Sent;
 use crate::transfer::{Answer, Item, SendObserver};
 use protocol::checksum::Sum;
 use protocol::flist::{FileEntry, FileList, Ndx};

@@ -3,7 +3,7 @@
 use super::batch;
 use super::command_line::CommandLine;
 use super::daemon::{self, Call, Connected, DaemonError, Shell, Site};
-use super::operands::{Host, Plan, Remote};
+use super::operands::{Host, Plan, RemoteHost};
 use super::output::{Output, Pulled, Role};
 use super::pushed::Pushed;
 use super::quoting::{self, Use};
@@ -12,16 +12,14 @@ use super::until::Until;
 use super::usage::Usage;
 use super::wanted::{Wanted, rules_of_script};
 use crate::exit;
-use crate::link::{Ending, Link};
+use crate::link::{Closer, Ending, Link};
 use crate::local::Local;
 use crate::transfer::batch::{BatchFile, Playback, PlaybackError};
 use crate::transfer::charset;
-use crate::transfer::copy_as::copy_as;
+use crate::transfer::copy_as::{CopyAsError, copy_as};
 use crate::transfer::filters;
 use crate::transfer::offers;
-use crate::transfer::scanned::{Scanned, Trouble, summer};
-use crate::transfer::source::{Arguments, Hooks, SumFile};
-use crate::transfer::suffixes::Suffixes;
+use crate::transfer::scanned::{Scanned, SendSelection, Trouble};
 use crate::transfer::{
     Asked, Conversation, Expected, Names, Operands, ReceivePlan, SendPlan, TransferError, greet_agreed, greet_with,
     receive, send,
@@ -32,15 +30,12 @@ use crate::transport::tcp::Family;
 use crate::transport::{Connect, ConnectError};
 use protocol::PeerError;
 use protocol::args::{Debug, Info, Options, ServerArgs, table};
-use protocol::filter::Side as RuleSide;
-use protocol::flist::ListLimits;
-use protocol::handshake::{Compat, Hello, Offer, Side, VERSION_LEAST, VERSION_MOST};
+use protocol::filter::RuleSide;
+use protocol::handshake::{Compat, Offer, Side, VERSION_LEAST, VERSION_MOST};
 use protocol::mux::{IO_GENERAL, Message, TextKind};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::{self, Read};
-use std::num::NonZeroU64;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -56,7 +51,7 @@ pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
     let Some(version) = u8::try_from(version).ok().filter(|version| (VERSION_LEAST..=VERSION_MOST).contains(version))
     else {
         let text = format!("--protocol must be at least {VERSION_LEAST} and no more than {VERSION_MOST}.");
-        return Err(Usage { text, code: 2 });
+        return Err(Usage { text, code: exit::PROTOCOL });
     };
     if line.options.insecure_links {
         crate::disk::trust_all_links();
@@ -66,7 +61,7 @@ pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
     let pull = plan.pull || plan.destination.is_none() || (local && line.options.list_only);
     let who = if pull { "Receiver" } else { "sender" };
     let mut line = line.clone();
-    charset::of_client(&mut line.options).map_err(|error| Usage { text: error.to_string(), code: 4 })?;
+    charset::of_client(&mut line.options).map_err(|error| Usage { text: error.to_string(), code: exit::of(&error) })?;
     let for_script = rules_of_script(&line)?;
     batch::constrain(&mut line)?;
     let wanted = Wanted::of(&mut line, plan, pull)?;
@@ -105,19 +100,17 @@ pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
 /// Opens the batch file that takes the place of a far end, and makes the options follow it.
 fn play(line: &mut CommandLine, name: &[u8], version: u8, output: &Output) -> Result<Playback, Usage> {
     let playback = crate::transfer::batch::play(&batch::path(name), &mut line.options, version);
-    let playback = playback.map_err(|error| match error {
-        PlaybackError::Options(error) => Usage { text: error.to_string(), code: 1 },
-        PlaybackError::File(error @ TransferError::Peer(PeerError::BatchTooNew { .. })) => {
-            Usage { text: error.to_string(), code: 2 }
-        }
-        PlaybackError::File(TransferError::Remote { .. }) => Usage {
-            text: "rsync: connection unexpectedly closed (0 bytes received so far) [Receiver]".into(),
-            code: 12,
-        },
-        PlaybackError::File(error) => {
-            let code = exit::status(exit::of(&error));
-            Usage { text: format!("rsync: [Receiver] {error}"), code }
-        }
+    let playback = playback.map_err(|error| {
+        let text = match &error {
+            PlaybackError::Options(_) | PlaybackError::File(TransferError::Peer(PeerError::BatchTooNew { .. })) => {
+                error.to_string()
+            }
+            PlaybackError::File(TransferError::Remote { .. }) => {
+                "rsync: connection unexpectedly closed (0 bytes received so far) [Receiver]".into()
+            }
+            PlaybackError::File(error) => format!("rsync: [Receiver] {error}"),
+        };
+        Usage { text, code: exit::of_playback(&error) }
     })?;
     if line.options.level(Info::Misc) > 0 {
         playback.changed.iter().for_each(|text| output.say(&format!("{text}\n")));
@@ -151,6 +144,12 @@ impl From<ConnectError> for SessionFailure {
     }
 }
 
+impl From<CopyAsError> for SessionFailure {
+    fn from(error: CopyAsError) -> Self {
+        Self { text: error.to_string(), code: exit::SYNTAX }
+    }
+}
+
 struct ClientSession<'a> {
     line: &'a CommandLine,
     plan: &'a Plan,
@@ -163,13 +162,8 @@ struct ClientSession<'a> {
 impl ClientSession<'_> {
     /// Plays a batch file.
     fn play(&self, playback: Playback) -> Result<i32, SessionFailure> {
-        if let Some(user) = &self.line.options.copy_as {
-            copy_as(user).map_err(|error| SessionFailure { text: error.to_string(), code: 1 })?;
-        }
-        let until = Until::watch(playback.closer, self.line.options.stop_at).map_err(|error| SessionFailure {
-            text: format!("rsync: Cannot listen for signals: {error}"),
-            code: exit::IPC,
-        })?;
+        self.line.options.copy_as.as_deref().map(copy_as).transpose()?;
+        let until = self.watch(playback.closer)?;
         self.output.agreed(&playback.session.agreed);
         let result = self.pull(playback.session);
         match (result, until.ended()) {
@@ -194,85 +188,98 @@ impl ClientSession<'_> {
     }
 
     fn session(&self, written: Option<BatchFile>) -> Result<i32, SessionFailure> {
-        let daemon = self.plan.remote.as_ref().filter(|remote| remote.daemon);
-        let (mut link, version) = match daemon {
-            Some(Remote { host, .. }) => match self.by_daemon(host)? {
-                Some(connected) => (connected.link, Some(connected.version)),
-                None => return Ok(0),
-            },
-            None => (self.connect()?, None),
-        };
-        if let Some(user) = &self.line.options.copy_as {
-            copy_as(user).map_err(|error| SessionFailure { text: error.to_string(), code: 1 })?;
-        }
+        let Some((mut link, version)) = self.reach()? else { return Ok(0) };
+        self.line.options.copy_as.as_deref().map(copy_as).transpose()?;
         let heard = Arc::new(AtomicU64::new(0));
         link.reader = Box::new(Counted { reader: link.reader, heard: heard.clone() });
-        if self.line.options.secluded_args && self.plan.remote.is_some() && daemon.is_none() {
-            let words = self.words();
-            let cut = secluded_from(&words);
-            let mut block = b"rsync\0".to_vec();
-            for word in &words[cut..] {
-                let word = charset::to_peer(word, &self.line.options);
-                block.extend_from_slice(if word.is_empty() { b"." } else { &word });
-                block.push(0);
-            }
-            block.push(0);
-            link.writer.write_all(&block).map_err(|error| SessionFailure {
-                text: format!("rsync: Cannot send the arguments: {error}"),
-                code: exit::STREAM,
-            })?;
+        if self.starts_server() && self.line.options.secluded_args {
+            self.send_arguments(&mut link)?;
         }
         let remote = link.remote.clone();
-        let until = Until::watch(link.closer.clone(), self.line.options.stop_at).map_err(|error| SessionFailure {
-            text: format!("rsync: Cannot listen for signals: {error}"),
-            code: exit::IPC,
-        })?;
+        let until = self.watch(link.closer.clone())?;
         self.output.ends_with(link.closer.clone());
-        let options = &self.line.options;
-        let hello = Hello {
-            side: Side::Client,
-            version: version.unwrap_or(self.version),
-            choice: options.checksum_choice,
-            // A batch file names no algorithm.
-            offer: if written.is_some() { Offer::Unnamed } else { offers::checksums(false) },
-            incremental: options.incremental(self.pull),
-            acknowledges: self.pull && options.remove_source_files,
-            compression: offers::compression(options.compression(), false),
-        };
-        let greeted = match version {
-            Some(_) => greet_agreed(link, hello),
-            None => greet_with(link, hello, options),
-        };
-        let result = greeted.and_then(|mut session| {
-            options.check_version(session.agreed.version)?;
-            session.convert(options.charset);
-            if let Some(rate) = options.bwlimit.and_then(NonZeroU64::new) {
-                session.limit(rate);
-            }
-            self.output.agreed(&session.agreed);
-            if let Some(file) = written {
-                session.record(options, file)?;
-            }
-            if self.pull { self.pull(session) } else { self.push(session) }
-        });
-        let result = match (result, until.ended()) {
-            (Err(_), Some(code)) => {
-                remote.wait(LEAVING);
-                let text = if code == exit::TIMEOUT { "rsync: stopped at the time that was set" } else { "" };
-                return Err(SessionFailure { text: text.into(), code });
-            }
-            (result, _) => result,
-        };
+        let result = self.greet(link, version, written.as_ref()).and_then(|session| self.transfer(session, written));
+        if let (Err(_), Some(code)) = (&result, until.ended()) {
+            remote.wait(LEAVING);
+            let text = if code == exit::TIMEOUT { "rsync: stopped at the time that was set" } else { "" };
+            return Err(SessionFailure { text: text.into(), code });
+        }
         // By the SSH within, the far end's words come apart from the session.
         let words = remote.stderr();
-        if !words.is_empty() && self.plan.remote.is_some() && daemon.is_none() {
+        if !words.is_empty() && self.starts_server() {
             self.output.complain(words.trim_end());
         }
-        match result {
-            _ if self.output.is_unread() => Err(SessionFailure { text: String::new(), code: exit::DIAGNOSTICS }),
-            Ok(code) => Ok(code),
-            Err(error) => Err(self.failure(&error, heard.load(Ordering::Relaxed))),
+        if self.output.is_unread() {
+            return Err(SessionFailure { text: String::new(), code: exit::DIAGNOSTICS });
         }
+        result.map_err(|error| self.failure(&error, heard.load(Ordering::Relaxed)))
+    }
+
+    /// Whether the far end is a server that we start by a remote shell.
+    fn starts_server(&self) -> bool {
+        self.plan.remote.as_ref().is_some_and(|remote| !remote.daemon)
+    }
+
+    /// A link to the far end, with the version that a daemon has agreed on; `None` where its modules were listed.
+    fn reach(&self) -> Result<Option<(Link, Option<u8>)>, SessionFailure> {
+        match &self.plan.remote {
+            Some(RemoteHost { host, daemon: true }) => {
+                Ok(self.by_daemon(host)?.map(|connected| (connected.link, Some(connected.version))))
+            }
+            _ => self.connect().map(|link| Some((link, None))),
+        }
+    }
+
+    /// Sends the arguments that the far end's shell is not to see (`-s`).
+    fn send_arguments(&self, link: &mut Link) -> Result<(), SessionFailure> {
+        let words = self.words();
+        let mut block = b"rsync\0".to_vec();
+        for word in &words[secluded_from(&words)..] {
+            let word = charset::to_peer(word, &self.line.options);
+            block.extend_from_slice(if word.is_empty() { b"." } else { &word });
+            block.push(0);
+        }
+        block.push(0);
+        link.writer.write_all(&block).map_err(|error| SessionFailure {
+            text: format!("rsync: Cannot send the arguments: {error}"),
+            code: exit::STREAM,
+        })
+    }
+
+    /// Closes the link at a signal, or at `--stop-at`.
+    fn watch(&self, closer: Closer) -> Result<Until, SessionFailure> {
+        Until::watch(closer, self.line.options.stop_at).map_err(|error| SessionFailure {
+            text: format!("rsync: Cannot listen for signals: {error}"),
+            code: exit::IPC,
+        })
+    }
+
+    /// Shakes hands; `agreed` is the version that a daemon has agreed on.
+    fn greet(
+        &self,
+        link: Link,
+        agreed: Option<u8>,
+        written: Option<&BatchFile>,
+    ) -> Result<Conversation, TransferError> {
+        let options = &self.line.options;
+        let mut hello = offers::hello(Side::Client, agreed.unwrap_or(self.version), options, self.pull);
+        if written.is_some() {
+            // A batch file names no algorithm.
+            hello.offer = Offer::Unnamed;
+        }
+        match agreed {
+            Some(_) => greet_agreed(link, hello),
+            None => greet_with(link, hello, options),
+        }
+    }
+
+    fn transfer(&self, mut session: Conversation, written: Option<BatchFile>) -> Result<i32, TransferError> {
+        session.follow(&self.line.options)?;
+        self.output.agreed(&session.agreed);
+        if let Some(file) = written {
+            session.record(&self.line.options, file)?;
+        }
+        if self.pull { self.pull(session) } else { self.push(session) }
     }
 
     /// Reaches a module of a daemon; `None` where its modules were listed.
@@ -329,7 +336,7 @@ impl ClientSession<'_> {
     fn shell_words(&self, shell: &[u8]) -> Result<Vec<Vec<u8>>, SessionFailure> {
         quoting::split(shell).map_err(|quote| SessionFailure {
             text: format!("Missing trailing-{} in remote-shell command.", char::from(quote)),
-            code: 1,
+            code: exit::SYNTAX,
         })
     }
 
@@ -392,7 +399,7 @@ impl ClientSession<'_> {
         let words = self.words();
         let limit = self.line.options.timeout.filter(|&seconds| seconds > 0);
         let limit = limit.map_or(PATIENCE, |seconds| Duration::from_secs(seconds.into()));
-        let Some(Remote { host, .. }) = &self.plan.remote else {
+        let Some(RemoteHost { host, .. }) = &self.plan.remote else {
             let words: Vec<OsString> = words.into_iter().map(OsString::from_vec).collect();
             let far = Local::reading(served::operators, &self.wanted.rules).open(&words);
             // Whoever else takes these words for a server ends before it has spoken.
@@ -467,40 +474,24 @@ impl ClientSession<'_> {
 
     fn push(&self, session: Conversation) -> Result<i32, TransferError> {
         let options = &self.line.options;
-        let trouble = Trouble::new(options.level(Info::Remove) > 0);
+        let trouble = Trouble::new(options);
+        let agreed = session.agreed;
         let plan = SendPlan {
-            shape: options.list_shape(session.agreed.list_checksum.size()),
-            dry_run: options.dry_run,
-            whole_file: options.whole_file,
-            in_place: crate::transfer::dest::in_place(options),
-            append: options.append,
-            max_alloc: options.max_alloc.unwrap_or(0),
-            client_rules: Default::default(),
-            skip_compress: options.skip_compress.as_deref().map(Suffixes::new).unwrap_or_default(),
-            rules: options.receiver_hears_rules(session.agreed.version).then(|| self.wanted.rules.clone()),
+            rules: options.receiver_hears_rules(agreed.version).then(|| self.wanted.rules.clone()),
             names_from_peer: options.files_from.is_some() && self.wanted.here.is_none(),
             only_batch: options.only_write_batch && batch::written(self.line).is_some(),
-            tells_matches: options.level(Debug::Deltasum) > 0,
-            digests: false,
+            ..SendPlan::of(options, &agreed)
         };
-        let list_checksum = session.agreed.list_checksum;
-        let paths: Vec<_> = self.plan.sources.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
-        let agreed = session.agreed;
-        let (mut report, mut sum) = (trouble.reporter(), summer(list_checksum));
         let rules = filters::rule_set(&self.wanted.rules, RuleSide::Sender);
-        let sum: Option<SumFile<'_>> = if options.checksum { Some(&mut sum) } else { None };
-        let hooks = Hooks { report: &mut report, sum, keep: None, rules: rules.as_ref(), guard: None };
         let listing = |asked: Asked<'_>| {
             let open = self.announce_list(["sending", "building"], agreed.version >= 30);
             let started = Instant::now();
-            let theirs = asked.names.map(|name| Ok(charset::from_peer(&name?, options)));
-            let names: Option<Box<Names<'_>>> = match &self.wanted.here {
-                Some(names) => Some(Box::new(names.iter().cloned().map(Ok))),
-                None if plan.names_from_peer => Some(Box::new(theirs)),
-                None => None,
+            let names = match &self.wanted.here {
+                Some(names) => Some(Box::new(names.iter().cloned().map(Ok)) as Box<Names<'_>>),
+                None => plan.names_from_peer.then(|| asked.names_here(options)),
             };
-            let listed = Arguments::new(&paths, names)
-                .and_then(|arguments| Scanned::list(arguments, options, &agreed, hooks, &trouble));
+            let selection = SendSelection { paths: &self.plan.sources, names, rules: rules.as_ref(), guard: None };
+            let listed = Scanned::list(selection, options, &agreed, &trouble);
             self.output.stats(|stats| stats.list_build = started.elapsed().as_millis() as u64);
             if open {
                 self.output.say("done\n");
@@ -529,23 +520,16 @@ impl ClientSession<'_> {
     }
 
     fn pull(&self, session: Conversation) -> Result<i32, TransferError> {
-        let options = &self.line.options;
         let destination = self.plan.destination.as_deref().unwrap_or_default();
-        // What goes into a batch file only changes nothing here.
-        let dry_run = options.dry_run || options.only_write_batch;
-        // And a batch that is tried dry brings its data along.
-        let only_write_batch = options.only_write_batch || (dry_run && self.line.batch.read.is_some());
-        let plan = ReceivePlan {
-            options: Options { dry_run, only_write_batch, ..options.clone() },
-            destination: PathBuf::from(OsStr::from_bytes(destination)),
-            limits: ListLimits::within(options.max_alloc.unwrap_or(0)),
+        let from_batch = self.line.batch.read.is_some();
+        let mut plan = ReceivePlan {
             rules: self.wanted.rules.clone(),
-            known: Vec::new(),
             asked: self.wanted.asked.as_ref().map(|asked| asked.bytes.clone()),
             expected: self.expected(),
-            guard: None,
+            ..ReceivePlan::of(&self.line.options, destination)
         };
-        let from_batch = self.line.batch.read.is_some();
+        // A batch that is tried dry brings its data along.
+        plan.options.only_write_batch |= plan.options.dry_run && from_batch;
         let verbs = if self.plan.remote.is_none() && !from_batch {
             ["sending", "building"]
         } else {
@@ -563,8 +547,7 @@ impl ClientSession<'_> {
         if !from_batch {
             self.output.stats(|stats| (stats.written, stats.read) = (received.written_bytes, received.read_bytes));
         }
-        let failed = if received.failed > 0 { IO_GENERAL } else { 0 };
-        self.end(received.io_error | failed, received.ending.as_ref())
+        self.end(received.trouble(), received.ending.as_ref())
     }
 
     /// The last lines and the exit code.

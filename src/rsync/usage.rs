@@ -1,18 +1,20 @@
 //! How a command line is turned down.
 
+use crate::exit;
+
 /// Why a command line is not carried out: rsync's words and its exit code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Usage {
     /// What stands before the last line; each without its line end.
     pub text: String,
     /// The exit code.
-    pub code: u8,
+    pub code: i32,
 }
 
 impl Usage {
     /// A slip in the command line.
     pub(super) fn syntax(text: impl Into<String>) -> Self {
-        Self { text: text.into(), code: 1 }
+        Self { text: text.into(), code: exit::SYNTAX }
     }
 }
 

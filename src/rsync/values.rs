@@ -2,6 +2,7 @@
 
 use super::usage::Usage;
 use crate::clock;
+use crate::exit;
 use crate::report::numbers;
 use protocol::args::parse_size;
 use protocol::checksum::Checksum;
@@ -66,7 +67,7 @@ pub(super) fn checksum_choice(value: &[u8]) -> Result<Option<(Checksum, Checksum
         b"auto" => Ok(None),
         name => Checksum::from_name(name).map(Some).ok_or_else(|| Usage {
             text: format!("unknown checksum name: {}", String::from_utf8_lossy(name)),
-            code: 4,
+            code: exit::UNSUPPORTED,
         }),
     };
     let (transfer, list) = match value.iter().position(|&byte| byte == b',') {

@@ -3,6 +3,7 @@
 use super::command_line::{CommandLine, FilterKind, Filters};
 use super::operands::Plan;
 use super::usage::Usage;
+use crate::exit;
 use crate::transfer::TransferError;
 use crate::transfer::filters::{self, Forwarded, Rules, RulesError};
 use protocol::args::Options;
@@ -65,13 +66,12 @@ impl Wanted {
         if let Some(cut) = cut {
             let same = plan.remote.as_ref().is_some_and(|remote| cut == 0 || remote.host.name == given[..cut]);
             if !same {
-                let text = "--files-from hostname is not the same as the transfer hostname".into();
-                return Err(Usage { text, code: 1 });
+                return Err(Usage::syntax("--files-from hostname is not the same as the transfer hostname"));
             }
             line.options.files_from = Some(given[given.len().min(cut + 1)..].to_vec());
             return Ok(wanted);
         }
-        let unreadable = |error: TransferError| Usage { text: format!("rsync: {error}"), code: 11 };
+        let unreadable = |error: TransferError| Usage { text: format!("rsync: {error}"), code: exit::FILE };
         if pull {
             wanted.asked = Some(filters::names_to_forward(&given, &line.options).map_err(unreadable)?);
             line.options.files_from = Some(b"-".to_vec());
@@ -85,6 +85,6 @@ impl Wanted {
 }
 
 fn bad_rules(error: RulesError) -> Usage {
-    let code = if matches!(error, RulesError::File { .. }) { 11 } else { 1 };
+    let code = if matches!(error, RulesError::File { .. }) { exit::FILE } else { exit::SYNTAX };
     Usage { text: format!("rsync: {error}"), code }
 }

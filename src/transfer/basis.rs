@@ -76,7 +76,7 @@ fn beside(name: &[u8], leaf: &[u8]) -> Vec<u8> {
 
 /// What was asked for; the answer must agree.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Asked {
+pub(super) struct Proposal {
     /// What was said of the basis.
     pub(super) basis: Basis,
     /// The cut of the basis that was announced.
@@ -91,7 +91,7 @@ pub(super) struct Asked {
     pub(super) whole: Option<Arc<OnceLock<Whole>>>,
 }
 
-impl Asked {
+impl Proposal {
     /// Whether an answer builds upon the file that was named. Anything else would let the peer choose what is read here.
     pub(super) fn agrees(&self, answer: &ItemHeader) -> bool {
         // Before protocol 29 nothing is said of it, here or there.
@@ -107,18 +107,18 @@ impl Asked {
 
 /// What was asked for and has not come yet. The generator adds, the receiver takes.
 #[derive(Debug, Default)]
-pub(super) struct Proposals(Mutex<HashMap<Ndx, Asked>>);
+pub(super) struct Proposals(Mutex<HashMap<Ndx, Proposal>>);
 
 impl Proposals {
-    pub(super) fn put(&self, ndx: Ndx, asked: Asked) {
+    pub(super) fn put(&self, ndx: Ndx, asked: Proposal) {
         self.lock().insert(ndx, asked);
     }
 
-    pub(super) fn take(&self, ndx: Ndx) -> Option<Asked> {
+    pub(super) fn take(&self, ndx: Ndx) -> Option<Proposal> {
         self.lock().remove(&ndx)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Ndx, Asked>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Ndx, Proposal>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -142,11 +142,11 @@ mod tests {
             for answered in &bases {
                 let mut header = ItemHeader::default();
                 answered.put(&mut header);
-                let order = Asked { basis: asked.clone(), ..Asked::default() };
+                let order = Proposal { basis: asked.clone(), ..Proposal::default() };
                 assert_eq!(order.agrees(&header), asked == answered, "{asked:?} {answered:?}");
             }
         }
-        let order = Asked { basis: Basis::Fuzzy(b"near".to_vec()), ..Asked::default() };
+        let order = Proposal { basis: Basis::Fuzzy(b"near".to_vec()), ..Proposal::default() };
         for name in [&b"../../etc/passwd"[..], b"", b"near/"] {
             let header = ItemHeader { basis: Some(0x83), xname: Some(name.to_vec()), ..ItemHeader::default() };
             assert!(!order.agrees(&header));

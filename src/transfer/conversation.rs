@@ -4,11 +4,10 @@ use super::batch::{BatchFile, Tap};
 use super::{ENDING_PATIENCE, TransferError};
 use crate::link::{Closer, Ending, Remote, Sink};
 use crate::throttle::Rate;
-use protocol::charset::Charset;
+use protocol::args::Options;
 use protocol::handshake::Negotiated;
 use protocol::mux::{Inbox, Outbox};
 use std::io::{self, Read, Write};
-use std::num::NonZeroU64;
 
 /// Bytes asked for by one read.
 const READ_SIZE: usize = 128 * 1024;
@@ -31,16 +30,16 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// Words and names in messages are in this set at our end (`--iconv`).
-    pub fn convert(&mut self, charset: Option<Charset>) {
-        self.inbox.convert(charset);
-        self.writer.out.convert(charset);
-    }
-
-    /// Says at most so many bytes in a second from now on.
-    pub fn limit(&mut self, bytes_per_second: NonZeroU64) {
-        let link = std::mem::replace(&mut self.writer.link, Box::new(io::sink()));
-        self.writer.link = Rate::new(bytes_per_second.get()).slow(link);
+    /// Takes what the options say of the session itself, at either end.
+    pub(crate) fn follow(&mut self, options: &Options) -> Result<(), TransferError> {
+        options.check_version(self.agreed.version)?;
+        self.inbox.convert(options.charset);
+        self.writer.out.convert(options.charset);
+        if let Some(rate) = options.bwlimit.filter(|&rate| rate > 0) {
+            let link = std::mem::replace(&mut self.writer.link, Box::new(io::sink()));
+            self.writer.link = Rate::new(rate).slow(link);
+        }
+        Ok(())
     }
 
     /// What has come since the handshake; from here on a machine holds it.

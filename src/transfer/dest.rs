@@ -38,10 +38,10 @@ use places::Places;
 pub use attrs::{Attrs, LateDirs, Preserve, same_mtime};
 pub use error::DestError;
 pub use further::{Further, FurtherChange, Values};
-pub use listing::Folder;
+pub use listing::OpenFolder;
 pub(in crate::transfer) use output::sync_dir;
 pub(crate) use output::temp_name;
-pub use output::{Fsync, Output};
+pub use output::{Fsync, OutputFile};
 pub use places::{Missing, in_place};
 pub use unchanged::{Stamp, Whole};
 
@@ -113,15 +113,19 @@ impl From<Stat> for Found {
 }
 
 impl Dest {
-    /// Opens the destination; symlinks in `path` are followed only when root or we own them. A missing last component is
-    /// made when asked.
-    pub fn open(path: &Path, create_if_missing: bool) -> io::Result<Dest> {
-        match beneath::open_operand(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && create_if_missing => {
+    /// Opens the destination; symlinks in `path` are followed only when root or we own them.
+    pub fn open(path: &Path) -> io::Result<Dest> {
+        beneath::open_operand(path).map(Dest::from_dir)
+    }
+
+    /// The same, where a missing last component is made.
+    pub fn open_or_make(path: &Path) -> io::Result<Dest> {
+        match Self::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 beneath::make_operand(path)?;
-                beneath::open_operand(path).map(Dest::from_dir)
+                Self::open(path)
             }
-            opened => opened.map(Dest::from_dir),
+            opened => opened,
         }
     }
 

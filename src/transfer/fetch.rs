@@ -6,8 +6,9 @@
 
 use super::TransferError;
 use super::conversation::{Conversation, LinkReader, LinkWriter};
-use super::dest::{Dest, DestError, Output, Preserve};
-use super::send::{Sent, Summary};
+use super::dest::{Dest, DestError, OutputFile, Preserve};
+use super::send::Summary;
+use super::sent::Sent;
 use protocol::PeerError;
 use protocol::args::Options;
 use protocol::checksum::{BlockRule, Checksum, FileHasher, Sum, weak};
@@ -17,7 +18,7 @@ use protocol::handshake::{Compat, Negotiated};
 use protocol::item::{ItemFlags, ItemHeader};
 use protocol::mux::Message;
 use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts};
-use protocol::sums::{BlockIndex, SumHead};
+use protocol::sums::{BlockIndex, StrongSums, SumHead};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
 use std::fs::File;
@@ -51,7 +52,7 @@ pub fn options() -> Options {
 
 /// A file that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wish {
+pub struct WantedFile {
     /// Its full path over there, less the slash it begins with; without empty, `.` and `..` components.
     pub name: Vec<u8>,
     /// Where it goes, beneath the destination.
@@ -112,7 +113,7 @@ pub trait FetchObserver {
 /// Files are asked for in order up to about `bytes_most`, and at least one.
 pub fn fetch(
     mut conversation: Conversation,
-    wishes: &[Wish],
+    wishes: &[WantedFile],
     dest: &Dest,
     bytes_most: u64,
     observer: &mut dyn FetchObserver,
@@ -145,7 +146,7 @@ struct FetchDone {
 
 fn converse(
     conversation: &mut Conversation,
-    wishes: &[Wish],
+    wishes: &[WantedFile],
     (dest, bytes_most): (&Dest, u64),
     observer: &mut dyn FetchObserver,
 ) -> Result<FetchDone, TransferError> {
@@ -194,7 +195,7 @@ fn take(asked: &mut VecDeque<(Ndx, usize)>, ndx: Ndx) -> Option<usize> {
 /// Sends an empty filter list and the names, as many as may be sent at once; gives whose names these were.
 fn send_names<'w>(
     conversation: &mut Conversation,
-    wishes: &'w [Wish],
+    wishes: &'w [WantedFile],
 ) -> Result<HashMap<&'w [u8], usize>, TransferError> {
     let Conversation { agreed, writer, .. } = conversation;
     writer.out.put(&0i32.to_le_bytes());
@@ -234,7 +235,7 @@ struct Fetch<'a> {
     agreed: &'a Negotiated,
     writer: &'a mut LinkWriter,
     speaker: Generator,
-    wishes: &'a [Wish],
+    wishes: &'a [WantedFile],
     dest: &'a Dest,
     observer: &'a mut dyn FetchObserver,
     list: &'a FileList,
@@ -256,7 +257,7 @@ struct CurrentFile {
     at: usize,
     entry: FileEntry,
     /// Why it cannot be stored, once that is known: the rest is heard and thrown away.
-    temp: Result<Output, String>,
+    temp: Result<OutputFile, String>,
     /// The transfer's own sum.
     sum: FileHasher,
     /// The registered one, where that is another.
@@ -419,7 +420,7 @@ impl Fetch<'_> {
         }
         let found = self.dest.partial(place).ok()?.filter(|found| (1..=entry.len).contains(&found.len))?;
         let basis = self.dest.open_partial(place).ok()??;
-        let head = SumHead::for_basis(found.len, self.agreed.checksum.size(), false, None);
+        let head = SumHead::for_basis(found.len, self.agreed.checksum.size(), StrongSums::Short, None);
         (head.count > 0).then_some((basis, head))
     }
 
@@ -441,7 +442,7 @@ impl Fetch<'_> {
         Ok(())
     }
 
-    fn create(&mut self, at: usize, entry: &FileEntry, head: &SumHead) -> Result<Output, DestError> {
+    fn create(&mut self, at: usize, entry: &FileEntry, head: &SumHead) -> Result<OutputFile, DestError> {
         let place = &self.wishes[at].place;
         let way = place.iter().rposition(|&byte| byte == b'/').map_or(&b""[..], |slash| &place[..slash]);
         if !self.ways.contains(way) {
@@ -522,7 +523,7 @@ impl Fetch<'_> {
         self.observer.fetched(at, fetched);
     }
 
-    fn keep(&self, temp: Output, entry: &FileEntry) -> Result<bool, DestError> {
+    fn keep(&self, temp: OutputFile, entry: &FileEntry) -> Result<bool, DestError> {
         let entry = FileEntry { mode: entry.mode & !0o7777 | self.observer.mode(entry.mode), ..entry.clone() };
         let preserve = Preserve { mtime: true, perms: true, ..Preserve::default() };
         temp.commit_new(self.dest, &self.dest.wanted(&entry, &preserve, None))

@@ -7,7 +7,7 @@ use crate::disk::reason;
 use protocol::PeerError;
 use protocol::args::Options;
 use protocol::filter::{
-    Action, FilterError, Given, Match, MergeFile, Mode, Modifiers, Origin, Pattern, Rule, RuleSet, Side, cvs_rules,
+    Action, FilterError, Given, Match, MergeFile, Mode, Modifiers, Origin, Pattern, Rule, RuleSet, RuleSide, cvs_rules,
     parse_file, parse_rule,
 };
 use protocol::flist::ListLimits;
@@ -191,7 +191,7 @@ impl Rules {
 #[derive(Debug, Clone)]
 pub struct ClientRules {
     mode: Mode,
-    side: Side,
+    side: RuleSide,
     /// `-C` stands for rules of its own.
     cvs: bool,
     /// Rules that the server has of its own command line; they come first.
@@ -208,17 +208,20 @@ pub struct ClientRules {
 
 impl Default for ClientRules {
     fn default() -> Self {
-        Self::new(&[], &Options::default(), Side::Sender, VERSION_MOST)
+        Self::new(&[], &Options::default(), RuleSide::Sender, VERSION_MOST)
     }
 }
 
 impl ClientRules {
     /// None yet.
-    pub(crate) fn new(own: &[Rule], options: &Options, side: Side, version: u8) -> Self {
+    pub(crate) fn new(own: &[Rule], options: &Options, side: RuleSide, version: u8) -> Self {
         let mode = if version < 29 { Mode::old_style(Action::Exclude) } else { Mode::default() };
-        let mode =
-            Mode { from0: options.from0, delete_excluded: options.delete_excluded && side == Side::Receiver, ..mode };
-        let cvs = side == Side::Sender && options.cvs_exclude;
+        let mode = Mode {
+            from0: options.from0,
+            delete_excluded: options.delete_excluded && side == RuleSide::Receiver,
+            ..mode
+        };
+        let cvs = side == RuleSide::Sender && options.cvs_exclude;
         let most = ListLimits::within(options.max_alloc.unwrap_or(0)).beside;
         let (rules, origins) = Default::default();
         Self { mode, side, cvs, own: own.to_vec(), rules, origins, merges: 0, left: most, most }
@@ -289,7 +292,7 @@ impl ClientRules {
 pub(super) fn of_receiving_client(told: &[Rule], options: &Options) -> Option<RuleSet> {
     let cvs = if options.cvs_exclude { of_cvs() } else { Vec::new() };
     let rules = told.iter().cloned().chain(cvs).collect();
-    Some(RuleSet::of(Side::Receiver, rules)).filter(|set| !set.is_empty())
+    Some(RuleSet::of(RuleSide::Receiver, rules)).filter(|set| !set.is_empty())
 }
 
 /// What `-C` stands for at an end that is not told its rules one by one. They concern both sides, `--delete-excluded` or
@@ -421,7 +424,7 @@ fn unreadable(error: &RulesError) -> TransferError {
 }
 
 /// What the rules come to on one side; nothing when none of them concerns it.
-pub fn rule_set(rules: &[Rule], side: Side) -> Option<RuleSet> {
+pub fn rule_set(rules: &[Rule], side: RuleSide) -> Option<RuleSet> {
     Some(RuleSet::new(side, rules)).filter(|set| !set.is_empty())
 }
 

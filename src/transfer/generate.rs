@@ -18,9 +18,11 @@ use super::TransferError;
 use super::abort::LastWords;
 use super::conversation::LinkWriter;
 use super::dest::{Dest, LateDirs};
-use super::receive::{ReceiveObserver, ReceivingSide, Target};
+use super::observer::ReceiveObserver;
+use super::plan::ReceivePlan;
+use super::target::Target;
 use board::BoardState;
-pub(super) use board::{Attempt, Board, Missed, Note};
+pub(super) use board::{Attempt, Board, BoardNote, Clock, FileFate, Missed};
 use delete::Deletion;
 pub(super) use delta_choice::{DeltaChoice, LARGE};
 use file::Turn;
@@ -35,10 +37,22 @@ use protocol::handshake::{Compat, Negotiated};
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Bytes that may wait in the outbox before they are said.
 const OUT_MOST: usize = 64 * 1024;
+
+/// What generator and receiver both work with.
+#[derive(Clone, Copy)]
+pub(super) struct ReceivingSide<'a> {
+    pub(super) agreed: &'a Negotiated,
+    /// We are the server.
+    pub(super) server: bool,
+    pub(super) plan: &'a ReceivePlan,
+    pub(super) target: &'a Target,
+    pub(super) board: &'a Board,
+    pub(super) observer: &'a dyn ReceiveObserver,
+}
 
 /// The generator's work. Lists come by the board.
 pub(super) struct Generate<'a> {
@@ -203,21 +217,21 @@ impl Work<'_> {
     /// Waits while much is on its way whole: what it shows is to be known before more is asked for. The link is busy
     /// meanwhile.
     fn stay_near(&mut self) -> Result<(), TransferError> {
-        let (mut last, mut since) = (0, Instant::now());
+        let mut waiting = None;
         loop {
             let board = self.board;
             let ahead = board.lock().delta_choice.too_far_ahead();
             let Some(ahead) = ahead else { return Ok(()) };
             self.pass_notes()?;
             self.writer.flush()?;
-            if ahead != last {
-                (last, since) = (ahead, Instant::now());
-            }
+            let now = board.now();
+            let since = waiting.filter(|(last, _)| *last == ahead).map_or(now, |(_, since)| since);
+            waiting = Some((ahead, since));
             let mut state = board.lock();
-            let left = state.delta_choice.patience().saturating_sub(since.elapsed());
+            let left = state.delta_choice.patience().saturating_sub(now.saturating_duration_since(since));
             if left.is_zero() || state.over {
                 state.delta_choice.give_up_waiting();
-            } else if state.notes.is_empty() && !state.failed && state.delta_choice.too_far_ahead() == Some(last) {
+            } else if state.notes.is_empty() && !state.failed && state.delta_choice.too_far_ahead() == Some(ahead) {
                 let limit = self.keep_alive_every().map_or(left, |every| every.min(left));
                 let (state, timed_out) = board.wait(state, Some(limit));
                 drop(state);
@@ -282,23 +296,24 @@ impl Work<'_> {
         };
         for note in notes {
             match note {
-                Note::Say(message) => self.say(&message),
-                Note::Redo(ndx) if self.incremental => self.again(ndx)?,
-                Note::Redo(ndx) => self.redo.push(ndx),
-                Note::List(list) => {
+                BoardNote::Say(message) => self.say(&message),
+                BoardNote::Redo(ndx) if self.incremental => self.again(ndx)?,
+                BoardNote::Redo(ndx) => self.redo.push(ndx),
+                BoardNote::List(list) => {
                     if self.options.hard_links {
                         self.links.expect(&list);
                     }
                     self.lists.add(&list, Arc::clone(&list))?;
                     self.fresh.push_back(list);
                 }
-                Note::ListEnd => self.complete = true,
-                Note::Linkable(ndx, here) => {
+                BoardNote::ListEnd => self.complete = true,
+                BoardNote::Linkable(ndx, fate) => {
                     if let Some(list) = self.lists.find(ndx).cloned()
                         && let Some(entry) = list.get(ndx)
                         && let Some(id) = entry.extra.link
                     {
-                        self.linkable(id, here.then(|| self.target.name(entry)))?;
+                        let here = (fate == FileFate::Here).then(|| self.target.name(entry));
+                        self.linkable(id, here)?;
                     }
                     self.board.close(ndx);
                 }

@@ -2,7 +2,7 @@
 //!
 //! The rules are the operator's: no client hears them, and they hold beside its own whichever way the files go.
 
-use protocol::filter::{Match, ParentDir, Pattern, Rule, RuleSet, Scope, Side};
+use protocol::filter::{Match, ParentDir, Pattern, Rule, RuleSet, RuleSide, Scope};
 
 /// The rules of a module, for names as they lie within it.
 #[derive(Debug, Clone)]
@@ -18,7 +18,7 @@ pub struct Guard {
 impl Guard {
     /// Nothing, where there is nothing to keep.
     pub(crate) fn new(rules: &[Rule], readable_only: bool) -> Option<Self> {
-        let rules = RuleSet::of(Side::Sender, rules.iter().map(with_contents).collect());
+        let rules = RuleSet::of(RuleSide::Sender, rules.iter().map(with_contents).collect());
         let top = rules.top(b"/");
         (!rules.is_empty() || readable_only).then_some(Self { rules, top, folder: Vec::new(), readable_only })
     }

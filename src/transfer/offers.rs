@@ -1,15 +1,30 @@
-//! What of checksums and compression the environment lets us offer: `RSYNC_CHECKSUM_LIST` and `RSYNC_COMPRESS_LIST`.
+//! What an end brings to the handshake. Of checksums and compression the environment says what may be offered:
+//! `RSYNC_CHECKSUM_LIST` and `RSYNC_COMPRESS_LIST`.
 
 use super::TransferError;
 use protocol::args::Options;
 use protocol::checksum::Checksum;
 use protocol::compress::{Choice, Method, Wish};
-use protocol::handshake::Offer;
+use protocol::handshake::{Hello, Offer, Side};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
+/// What an end with these options brings to the handshake. `pull`: the files go to the client.
+pub(crate) fn hello(side: Side, version: u8, options: &Options, pull: bool) -> Hello {
+    let server = matches!(side, Side::Server { .. });
+    Hello {
+        side,
+        version,
+        choice: options.checksum_choice,
+        offer: checksums(server),
+        compression: compression(options.compression(), server),
+        incremental: options.incremental(pull != server),
+        acknowledges: pull && options.remove_source_files,
+    }
+}
+
 /// The checksums to offer.
-pub(crate) fn checksums(server: bool) -> Offer {
+fn checksums(server: bool) -> Offer {
     match listed("RSYNC_CHECKSUM_LIST", server, Checksum::from_name) {
         Some(list) => Offer::These(list),
         None => Offer::Stock,
@@ -17,7 +32,7 @@ pub(crate) fn checksums(server: bool) -> Offer {
 }
 
 /// The same wish, held to the methods that the environment lists.
-pub(crate) fn compression(wish: Wish, server: bool) -> Wish {
+fn compression(wish: Wish, server: bool) -> Wish {
     match (wish.choice, listed("RSYNC_COMPRESS_LIST", server, Method::from_name)) {
         (Choice::Negotiated, Some(list)) => Wish { choice: Choice::Among(list), ..wish },
         _ => wish,

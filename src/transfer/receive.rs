@@ -9,7 +9,6 @@ mod incoming;
 mod link_pace;
 mod lists;
 mod rebuild;
-mod target;
 mod threads;
 
 use super::TransferError;
@@ -18,94 +17,28 @@ use super::batch::Tap;
 use super::conversation::{Conversation, LinkReader};
 use super::dest::in_place;
 use super::filters::{self, ClientRules};
-use super::generate::{Board, DeltaChoice, Generate, Note};
-use super::guard::Guard;
-use super::item::Item;
+use super::generate::{Board, BoardNote, Clock, DeltaChoice, Generate, ReceivingSide};
+use super::observer::ReceiveObserver;
+use super::plan::ReceivePlan;
+use super::sent::Sent;
+use super::target::{Target, enter, root};
 use crate::link::Ending;
-use crate::transfer::send::Sent;
 pub use expected::{Expected, Operands};
-use lists::Lists;
+use lists::ReceivedLists;
 use protocol::PeerError;
-use protocol::args::Options;
-use protocol::checksum::Sum;
-use protocol::filter::{self, Rule, RuleSet, Side};
-use protocol::flist::{FileEntry, FileList, ListLimits};
+use protocol::filter::{self, RuleSet, RuleSide};
 use protocol::generator::DeleteCounts;
-use protocol::handshake::{Compat, Negotiated};
-use protocol::mux::{IO_DELETE_LIMIT, Message, TextKind};
+use protocol::handshake::Compat;
+use protocol::mux::{IO_DELETE_LIMIT, IO_GENERAL, Message, TextKind};
 use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts, RuleEvent};
-use protocol::sender::FinalStats;
 use rebuild::Rebuild;
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
-pub(super) use target::Target;
-use target::{enter, root};
-use threads::{Ended, Threads};
+use std::time::{Duration, Instant};
+use threads::{Threads, ThreadsEnded};
 
 /// How long the generator may take to pass our last words on before the link is closed under it.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-
-/// How to receive.
-#[derive(Debug, Clone, Default)]
-pub struct ReceivePlan {
-    /// What the options ask for.
-    pub options: Options,
-    /// Where to, as rsync's destination argument: an existing directory is entered; with several files, or a slash at the end, a missing
-    /// one is made; otherwise it names the single file.
-    pub destination: PathBuf,
-    /// How much file list is accepted.
-    pub limits: ListLimits,
-    /// The filter rules as the user gave them; of a server those for it alone, it hears the others from its client.
-    pub rules: Vec<Rule>,
-    /// Those that a server will hear, where its client is in the same process.
-    pub known: Vec<Rule>,
-    /// The names to ask for, where `--files-from=-` tells the server that the client has them.
-    pub asked: Option<Vec<u8>>,
-    /// What the sender may list.
-    pub expected: Expected,
-    /// What a daemon's module keeps to itself.
-    pub guard: Option<Guard>,
-}
-
-/// Hears how a receiving session goes; the generator and the receiver speak to it at the same time.
-pub trait ReceiveObserver: Sync {
-    /// A list, or the next segment of it, is here; so many bytes it was on the wire.
-    fn listed(&self, _list: &FileList, _bytes: u64) {}
-
-    /// An entry of a list that is only to be shown.
-    fn entry(&self, _entry: &FileEntry) {}
-
-    /// An entry was changed here, or is to be in a dry run. Also told of unchanged ones where the options ask for it.
-    fn item(&self, _item: &Item<'_>) {}
-
-    /// The data of a file begins.
-    fn begins(&self, _item: &Item<'_>) {}
-
-    /// So many bytes of the file were rebuilt.
-    fn progress(&self, _bytes: u64) {}
-
-    /// The file is whole and in its place.
-    fn received(&self, _item: &Item<'_>, _sent: &Sent, _sum: &Sum) {}
-
-    /// The file has come, but is not what it should be; it is asked for once more.
-    fn spoilt(&self, _item: &Item<'_>, _sent: &Sent) {}
-
-    /// Words for the user, of the peer or of this side.
-    fn message(&self, _message: &Message) {}
-
-    /// Words that this side, a server, tells its client.
-    fn told(&self, _message: &Message) {}
-
-    /// The totals of a server that sends.
-    fn stats(&self, _stats: &FinalStats) {}
-}
-
-impl<F: Fn(&Message) + Sync> ReceiveObserver for F {
-    fn message(&self, message: &Message) {
-        self(message);
-    }
-}
 
 /// What a receiving session came to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -128,25 +61,33 @@ pub struct Received {
     pub ending: Option<Ending>,
 }
 
+impl Received {
+    /// The bits of trouble of both sides.
+    pub(crate) fn trouble(&self) -> i32 {
+        self.io_error | if self.failed > 0 { IO_GENERAL } else { 0 }
+    }
+}
+
 /// Receives what the peer sends into the plan's destination.
 pub fn receive(
     conversation: Conversation,
     plan: &ReceivePlan,
     observer: &dyn ReceiveObserver,
 ) -> Result<Received, TransferError> {
-    receive_judging(conversation, plan, observer, DeltaChoice::new)
+    receive_judging(conversation, plan, observer, DeltaChoice::new, Arc::new(Instant::now))
 }
 
-/// The same, with what is known beforehand of bases, and whether they are judged at all.
+/// The same, with what is known beforehand of bases and whether they are judged at all, and the clock for what they cost.
 fn receive_judging(
     mut conversation: Conversation,
     plan: &ReceivePlan,
     observer: &dyn ReceiveObserver,
     choice: impl FnOnce(bool) -> DeltaChoice,
+    clock: Clock,
 ) -> Result<Received, TransferError> {
     let mut session = Receiving::begin(&mut conversation, plan, observer)?;
     match session.prepare(&mut conversation) {
-        Ok(Some(prepared)) => session.rebuild(conversation, prepared, choice),
+        Ok(Some(prepared)) => session.rebuild(conversation, prepared, choice, clock),
         Ok(None) => {
             let Conversation { reader, writer, .. } = conversation;
             let (written_bytes, read_bytes) = (writer.written, reader.read);
@@ -173,7 +114,7 @@ struct Receiving<'a> {
 
 /// What is known once the first list is here.
 struct Prepared {
-    lists: Lists,
+    lists: ReceivedLists,
     rules: Option<RuleSet>,
     target: Target,
 }
@@ -190,7 +131,7 @@ impl<'a> Receiving<'a> {
         let recorded = batch.is_some();
         conversation.reader.tap = batch.map(|file| Tap::new(&conversation.inbox, file)).transpose()?;
         if !server {
-            let rules = filter::encode(&plan.rules, Side::Sender, conversation.agreed.version)?;
+            let rules = filter::encode(&plan.rules, RuleSide::Sender, conversation.agreed.version)?;
             conversation.writer.out.put(&rules);
             conversation.writer.flush()?;
         }
@@ -221,7 +162,7 @@ impl Receiving<'_> {
             true => self.hear_rules(conversation.agreed.version, &mut conversation.reader)?,
             false => filters::of_receiving_client(&self.plan.rules, options),
         };
-        let mut lists = Lists::new(&conversation.agreed, options)?;
+        let mut lists = ReceivedLists::new(&conversation.agreed, options)?;
         match names {
             None => self.hear_first_list(&mut conversation.reader, &mut lists)?,
             Some(names) => self.hear_first_list_of(names, conversation, &mut lists)?,
@@ -232,7 +173,7 @@ impl Receiving<'_> {
         if options.prune_empty_dirs {
             lists.prune(rules.as_ref(), &root(&self.plan.destination));
         }
-        let (target, warnings) = enter(self.plan, &lists)?.filtering(rules.as_ref()).with_places(self.plan)?;
+        let (target, warnings) = enter(self.plan, lists.coming())?.filtering(rules.as_ref()).with_places(self.plan)?;
         for warning in warnings {
             let text = format!("{warning}\n").into();
             conversation.writer.out.message(&Message::Text(TextKind::Warning, text));
@@ -254,7 +195,7 @@ impl Receiving<'_> {
     /// The client's filter rules, which come first where the server needs them.
     fn hear_rules(&mut self, version: u8, reader: &mut LinkReader) -> Result<Option<RuleSet>, TransferError> {
         let ReceivePlan { rules, known, options, .. } = self.plan;
-        let mut rules = ClientRules::new(rules, options, Side::Receiver, version).known(known);
+        let mut rules = ClientRules::new(rules, options, RuleSide::Receiver, version).known(known);
         if !options.receiver_hears_rules(version) {
             return Ok(rules.finish());
         }
@@ -270,7 +211,7 @@ impl Receiving<'_> {
 
     /// Hears the first list. One with a single entry is not yet known to be all there is: the next segment, or the end,
     /// follows at once.
-    fn hear_first_list(&mut self, reader: &mut LinkReader, lists: &mut Lists) -> Result<(), TransferError> {
+    fn hear_first_list(&mut self, reader: &mut LinkReader, lists: &mut ReceivedLists) -> Result<(), TransferError> {
         while !lists.complete && !lists.known_to_be_many() {
             match self.receiver.poll()? {
                 Some(ReceiverEvent::List(arrived)) => {
@@ -294,7 +235,7 @@ impl Receiving<'_> {
         &mut self,
         names: NamesToSend,
         conversation: &mut Conversation,
-        lists: &mut Lists,
+        lists: &mut ReceivedLists,
     ) -> Result<(), TransferError> {
         let Conversation { agreed, reader, writer, closer, .. } = conversation;
         std::thread::scope(|scope| {
@@ -312,6 +253,7 @@ impl Receiving<'_> {
         mut conversation: Conversation,
         prepared: Prepared,
         choice: impl FnOnce(bool) -> DeltaChoice,
+        clock: Clock,
     ) -> Result<Received, TransferError> {
         let Self { plan, observer, mut receiver, mut received, recorded } = self;
         let Prepared { mut lists, rules, target } = prepared;
@@ -320,11 +262,11 @@ impl Receiving<'_> {
         let settled = options.whole_file || options.no_whole_file || options.only_write_batch || in_place(options);
         // What is recorded is to be small, and a batch file or an old sender does not say what it leaves out.
         let judges = !settled && !recorded && !conversation.replay && agreed.version >= 30;
-        let board = Board::new(agreed.compat.has(Compat::INC_RECURSE), choice(judges));
+        let board = Board::new(agreed.compat.has(Compat::INC_RECURSE), choice(judges), clock);
         board.io_error.fetch_or(received.io_error, Ordering::AcqRel);
         for created in target.created.iter().filter(|_| options.tells_names()) {
             let text = [&created[..], b"\n"].concat();
-            board.note(Note::Say(Message::Text(TextKind::Info, text)));
+            board.note(BoardNote::Say(Message::Text(TextKind::Info, text)));
         }
         lists.show(&board)?;
         let Conversation { server, replay, .. } = conversation;
@@ -332,7 +274,7 @@ impl Receiving<'_> {
         let generate = Generate { side, writer: conversation.writer, rules: rules.as_ref() };
         let mut work = Rebuild::new(side, replay, &mut lists, &mut received);
         let threads = Threads { board: &board, closer: &conversation.closer, server };
-        let Ended { heard, generated, writer } =
+        let ThreadsEnded { heard, generated, writer } =
             threads.run(generate, || work.run(&mut receiver, &mut conversation.reader));
         if let Err(error) = heard {
             match writer {
@@ -362,18 +304,6 @@ impl Receiving<'_> {
         }
         Ok(received)
     }
-}
-
-/// What generator and receiver both work with.
-#[derive(Clone, Copy)]
-pub(super) struct ReceivingSide<'a> {
-    pub(super) agreed: &'a Negotiated,
-    /// We are the server.
-    pub(super) server: bool,
-    pub(super) plan: &'a ReceivePlan,
-    pub(super) target: &'a Target,
-    pub(super) board: &'a Board,
-    pub(super) observer: &'a dyn ReceiveObserver,
 }
 
 #[cfg(test)]

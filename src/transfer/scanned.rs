@@ -2,20 +2,25 @@
 
 use super::chmod;
 use super::dest::umask;
-use super::source::{Arguments, Hooks, ListError, Lister, ScanError, ScanOptions, Severity, Walk};
-use super::{Listing, Source, TransferError, ids};
+use super::guard::Guard;
+use super::source::{Arguments, Hooks, ListError, Lister, ScanError, ScanOptions, Severity, SumFile, Walk};
+use super::{Listing, Names, Source, TransferError, ids};
 use crate::disk::digest::sum_of;
 use crate::disk::{reason, shown};
 use protocol::args::{Debug, Info, Options};
-use protocol::checksum::{Checksum, Sum};
+use protocol::checksum::Checksum;
 use protocol::chmod::Chmod;
+use protocol::filter::RuleSet;
 use protocol::flist::{FileEntry, FileList, Ndx, Sorting};
 use protocol::handshake::{Compat, Negotiated};
 use protocol::mux::{IO_GENERAL, IO_VANISHED, Message, TextKind};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 /// What went wrong while sending; shared by the list's making, the source and the observer.
 #[derive(Debug, Default)]
@@ -29,9 +34,9 @@ pub struct Trouble {
 }
 
 impl Trouble {
-    /// None yet. `says_removed`: each file that is removed at the source is named.
-    pub fn new(says_removed: bool) -> Self {
-        Self { says_removed, ..Self::default() }
+    /// None yet; of what else there is to say the options tell.
+    pub(crate) fn new(options: &Options) -> Self {
+        Self { says_removed: options.level(Info::Remove) > 0, ..Self::default() }
     }
 
     /// Bits as in [`Listing::io_error`].
@@ -63,24 +68,34 @@ impl Trouble {
     }
 
     /// Hears what a walk reports.
-    pub(crate) fn reporter(&self) -> impl FnMut(Severity, String) {
-        |severity, text| {
-            let (kind, who) = match severity {
-                Severity::Info => (TextKind::Info, ""),
-                Severity::Warning => (TextKind::Warning, ""),
-                Severity::Error => (TextKind::ErrorXfer, "rsync: [sender] "),
-                Severity::Unconverted => (TextKind::ErrorXfer, "[sender] "),
-            };
-            if kind == TextKind::ErrorXfer {
-                self.add(IO_GENERAL);
-            }
-            self.say(kind, &format!("{who}{text}"));
+    fn report(&self, severity: Severity, text: &str) {
+        let (kind, who) = match severity {
+            Severity::Info => (TextKind::Info, ""),
+            Severity::Warning => (TextKind::Warning, ""),
+            Severity::Error => (TextKind::ErrorXfer, "rsync: [sender] "),
+            Severity::Unconverted => (TextKind::ErrorXfer, "[sender] "),
+        };
+        if kind == TextKind::ErrorXfer {
+            self.add(IO_GENERAL);
         }
+        self.say(kind, &format!("{who}{text}"));
     }
 
     fn say(&self, kind: TextKind, text: &str) {
         self.words.borrow_mut().push_back(Message::Text(kind, format!("{text}\n").into()));
     }
+}
+
+/// What is to be listed, and what of it is left out.
+pub(crate) struct SendSelection<'n, 'a> {
+    /// The paths of the command, or the one folder in which `names` are.
+    pub(crate) paths: &'n [Vec<u8>],
+    /// Names of a list (`--files-from`).
+    pub(crate) names: Option<Box<Names<'n>>>,
+    /// The sending side's filter rules.
+    pub(crate) rules: Option<&'a RuleSet>,
+    /// What a daemon's module keeps to itself.
+    pub(crate) guard: Option<&'a Guard>,
 }
 
 /// Files found by a walk.
@@ -93,17 +108,21 @@ pub(crate) struct Scanned<'a> {
 }
 
 impl<'a> Scanned<'a> {
-    /// Lists what the paths name: all of it, or the first segment.
+    /// Lists what is selected: all of it, or the first segment.
     pub(crate) fn list(
-        arguments: Arguments<'_>,
+        selection: SendSelection<'_, 'a>,
         options: &'a Options,
         agreed: &Negotiated,
-        hooks: Hooks<'a>,
         trouble: &'a Trouble,
     ) -> Result<(Listing, Self), TransferError> {
+        let SendSelection { paths, names, rules, guard } = selection;
+        let paths: Vec<_> = paths.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
+        let arguments = Arguments::new(&paths, names)?;
+        let sum = options.checksum.then(|| summer(agreed.list_checksum));
+        let report = Box::new(|severity, text: String| trouble.report(severity, &text));
+        let walk = Walk::new(&scan_options(options), Hooks { report, sum, keep: None, rules, guard });
         let incremental = agreed.compat.has(Compat::INC_RECURSE);
-        let mut lister =
-            Lister::new(Walk::new(&scan_options(options), hooks), incremental, Sorting::of(agreed.version));
+        let mut lister = Lister::new(walk, incremental, Sorting::of(agreed.version));
         let list = if incremental { lister.first(arguments) } else { lister.whole(arguments) };
         let list = list.map_err(refused)?;
         let mut source = Self { lister, options, told: ids::Told::default(), chmod: chmod::asked(options)?, trouble };
@@ -129,8 +148,8 @@ impl<'a> Scanned<'a> {
 }
 
 /// Sums a file for a list (`-c`).
-pub(crate) fn summer(checksum: Checksum) -> impl FnMut(&mut File) -> io::Result<Option<Sum>> {
-    move |file| sum_of(file, checksum).map(|(sum, _)| Some(sum))
+fn summer<'h>(checksum: Checksum) -> SumFile<'h> {
+    Box::new(move |file| sum_of(file, checksum).map(|(sum, _)| Some(sum)))
 }
 
 impl Source for Scanned<'_> {

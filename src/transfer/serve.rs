@@ -2,31 +2,24 @@
 
 use super::filters::ClientRules;
 use super::guard::Guard;
-use super::scanned::{Scanned, Trouble, summer};
-use super::send::Sent;
-use super::source::{Arguments, Hooks, SumFile};
-use super::suffixes::Suffixes;
+use super::scanned::{Scanned, SendSelection, Trouble};
 use super::{
-    Asked, Item, Names, ReceiveObserver, ReceivePlan, SendObserver, SendPlan, TransferError, charset, filters, greet,
+    Asked, Item, Names, ReceiveObserver, ReceivePlan, SendObserver, SendPlan, Sent, TransferError, filters, greet,
     offers, receive, send,
 };
 use crate::exit;
 use crate::link::Link;
 use crate::report::ledger::Transferred;
 use crate::report::{self, Ledger};
-use protocol::args::{Debug, Info, Options, ServerArgs};
+use protocol::args::{Options, ServerArgs};
 use protocol::checksum::Sum;
-use protocol::filter::{RuleSet, Side as RuleSide};
-use protocol::flist::{FileEntry, FileList, ListLimits};
+use protocol::filter::{RuleSet, RuleSide};
+use protocol::flist::{FileEntry, FileList};
 use protocol::handshake::{Hello, Side, VERSION_MOST};
 use protocol::mux::{IO_GENERAL, Message, TextKind};
 use protocol::sender::Request;
 use std::cell::OnceCell;
-use std::ffi::OsStr;
 use std::io;
-use std::num::NonZeroU64;
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 
 /// What a served session came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,15 +55,7 @@ pub(crate) fn hello(args: &ServerArgs, version: u8) -> Result<Hello, TransferErr
     offers::check(options)?;
     let seed = options.checksum_seed.filter(|&seed| seed != 0).map_or_else(random_seed, Ok)?;
     let side = Side::Server { letters: args.capabilities.clone(), seed };
-    Ok(Hello {
-        side,
-        version,
-        choice: options.checksum_choice,
-        offer: offers::checksums(true),
-        compression: offers::compression(options.compression(), true),
-        incremental: options.incremental(!args.sender),
-        acknowledges: args.sender && options.remove_source_files,
-    })
+    Ok(offers::hello(side, version, options, args.sender))
 }
 
 /// Serves a session that has been greeted, in a module that keeps something to itself if there is a guard, and keeps the
@@ -81,11 +66,7 @@ pub(crate) fn serve_session(
     guard: Option<&Guard>,
     ledger: Option<&Ledger<'_>>,
 ) -> Result<Served, TransferError> {
-    args.options.check_version(session.agreed.version)?;
-    session.convert(args.options.charset);
-    if let Some(rate) = args.options.bwlimit.and_then(NonZeroU64::new) {
-        session.limit(rate);
-    }
+    session.follow(&args.options)?;
     if let Some(ledger) = ledger {
         ledger.begins(&session.agreed);
     }
@@ -136,22 +117,15 @@ fn serve_receiver(
     guard: Option<&Guard>,
     ledger: Option<&Ledger<'_>>,
 ) -> Result<(Served, Bytes), TransferError> {
-    let options = &args.options;
-    let destination = args.paths.first().map(|path| PathBuf::from(OsStr::from_bytes(path))).unwrap_or_default();
-    // A client that only writes a batch sends no data, but asks for what it would send.
-    let dry_run = options.dry_run || options.only_write_batch;
+    let destination = args.paths.first().map(Vec::as_slice).unwrap_or_default();
     let plan = ReceivePlan {
-        options: Options { dry_run, ..options.clone() },
-        destination,
-        limits: ListLimits::within(options.max_alloc.unwrap_or(0)),
         guard: guard.cloned(),
         rules: args.rules.clone(),
         known: args.known.clone(),
-        ..ReceivePlan::default()
+        ..ReceivePlan::of(&args.options, destination)
     };
     let received = receive(session, &plan, &Recorded { ledger })?;
-    let failed = if received.failed > 0 { IO_GENERAL } else { 0 };
-    Ok((Served { io_error: received.io_error | failed }, (received.written_bytes, received.read_bytes)))
+    Ok((Served { io_error: received.trouble() }, (received.written_bytes, received.read_bytes)))
 }
 
 /// A seed that the client cannot guess, so that nobody can prepare blocks that look alike.
@@ -179,40 +153,22 @@ fn serve_sender(
     // Folders in a list of names are meant with what is in them; that is not said of a server's options.
     let dirs = args.options.dirs || args.options.files_from.is_some();
     let options = &Options { dirs, ..args.options.clone() };
-    let sum_size = session.agreed.list_checksum.size();
-    let list_checksum = session.agreed.list_checksum;
-    let plan = SendPlan {
-        shape: options.list_shape(sum_size),
-        dry_run: options.dry_run,
-        whole_file: options.whole_file,
-        in_place: super::dest::in_place(options),
-        append: options.append,
-        max_alloc: options.max_alloc.unwrap_or(0),
-        skip_compress: options.skip_compress.as_deref().map(Suffixes::new).unwrap_or_default(),
-        rules: None,
-        client_rules: ClientRules::new(&args.rules, options, RuleSide::Sender, session.agreed.version)
-            .known(&args.known),
-        names_from_peer: options.files_from.as_deref() == Some(b"-"),
-        only_batch: false,
-        tells_matches: options.level(Debug::Deltasum) > 0,
-        digests: false,
-    };
-    let paths: Vec<_> = args.paths.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
     let agreed = session.agreed;
-    let trouble = Trouble::new(options.level(Info::Remove) > 0);
+    let plan = SendPlan {
+        client_rules: ClientRules::new(&args.rules, options, RuleSide::Sender, agreed.version).known(&args.known),
+        names_from_peer: options.files_from.as_deref() == Some(b"-"),
+        ..SendPlan::of(options, &agreed)
+    };
+    let trouble = Trouble::new(options);
     let rules: OnceCell<Option<RuleSet>> = OnceCell::new();
-    let (mut report, mut sum) = (trouble.reporter(), summer(list_checksum));
-    let sum: Option<SumFile<'_>> = if options.checksum { Some(&mut sum) } else { None };
-    let mut hooks = Hooks { report: &mut report, sum, keep: None, rules: None, guard };
-    let listing = |asked: Asked<'_>| {
-        hooks.rules = rules.get_or_init(|| asked.rules).as_ref();
-        let names: Option<Box<Names<'_>>> = match options.files_from.as_deref() {
+    let listing = |mut asked: Asked<'_>| {
+        let rules = rules.get_or_init(|| asked.rules.take()).as_ref();
+        let names = match options.files_from.as_deref() {
             None => None,
-            Some(b"-") => Some(Box::new(asked.names.map(|name| Ok(charset::from_peer(&name?, options))))),
-            Some(name) => Some(Box::new(filters::names_of_file(name, options.from0)?)),
+            Some(b"-") => Some(asked.names_here(options)),
+            Some(name) => Some(Box::new(filters::names_of_file(name, options.from0)?) as Box<Names<'_>>),
         };
-        let arguments = Arguments::new(&paths, names)?;
-        Scanned::list(arguments, options, &agreed, hooks, &trouble)
+        Scanned::list(SendSelection { paths: &args.paths, names, rules, guard }, options, &agreed, &trouble)
     };
     let mut observer = Report { trouble: &trouble, ledger };
     let summary = send(session, &plan, listing, &mut observer)?;

@@ -30,7 +30,7 @@ use super::TransferError;
 use crate::disk::beneath;
 use crate::disk::pinned::Pinned;
 use crate::disk::{reason, shown};
-use attributes::Attributes;
+use attributes::AttributeReader;
 use entry::{Inspected, described};
 pub(super) use filter::enter as enter_scope;
 pub(crate) use lister::{ListError, Lister};
@@ -72,7 +72,7 @@ pub(crate) struct Walk<'h> {
     /// Arguments that were found, and how many were named again.
     asked: HashSet<Vec<u8>>,
     repeats: usize,
-    attributes: Attributes,
+    attributes: AttributeReader,
 }
 
 /// Something found.
@@ -117,7 +117,7 @@ impl<'h> Walk<'h> {
     /// A walk that has found nothing yet.
     pub(crate) fn new(options: &ScanOptions, hooks: Hooks<'h>) -> Self {
         let tree = SourceTree::new(options);
-        let attributes = Attributes::new(options, hooks.rules);
+        let attributes = AttributeReader::new(options, hooks.rules);
         Walk {
             options: *options,
             hooks,

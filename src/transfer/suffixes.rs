@@ -8,16 +8,16 @@ tlz/ts/txz/tzo/vob/war/webm/webp/xz/z/zip/zst";
 
 /// Suffixes, each with the dot before it left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Suffixes(Vec<Vec<Place>>);
+pub struct Suffixes(Vec<Vec<SuffixPlace>>);
 
 /// What may stand at one place of a suffix.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
+enum SuffixPlace {
     Byte(u8),
     OneOf(Vec<u8>),
 }
 
-impl Place {
+impl SuffixPlace {
     /// Capital letters are as good as small ones.
     fn takes(&self, byte: u8) -> bool {
         match self {
@@ -50,17 +50,17 @@ impl Suffixes {
     }
 }
 
-fn places(mut suffix: &[u8]) -> Vec<Place> {
+fn places(mut suffix: &[u8]) -> Vec<SuffixPlace> {
     let mut places = Vec::new();
     while let Some((&first, rest)) = suffix.split_first() {
         let close = rest.iter().position(|&byte| byte == b']').filter(|_| first == b'[');
         match close {
             Some(close) => {
-                places.push(Place::OneOf(rest[..close].to_vec()));
+                places.push(SuffixPlace::OneOf(rest[..close].to_vec()));
                 suffix = &rest[close + 1..];
             }
             None => {
-                places.push(Place::Byte(first));
+                places.push(SuffixPlace::Byte(first));
                 suffix = rest;
             }
         }

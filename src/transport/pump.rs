@@ -7,7 +7,7 @@
 
 use super::ConnectError;
 use super::ssh::dial::Dialled;
-use super::ssh::drive::{Stop, await_socket, drive, wants_out};
+use super::ssh::drive::{CallFailure, await_socket, drive, wants_out};
 use crate::link::{Closer, Ending, Link, Remote};
 use crate::pipe::{DEFAULT_CAPACITY, Front, PipeReader, PipeWriter, pipe};
 use libssh2_sys as sys;
@@ -261,10 +261,14 @@ impl PumpedSession {
 
     /// Asks for something harmless that every server must answer, if only by a refusal. libssh2's keepalives would tell
     /// nothing: it does not look at the answers, and keeps them.
-    fn probe(&self, spare: &mut Channel) -> Result<(), Stop> {
+    fn probe(&self, spare: &mut Channel) -> Result<(), CallFailure> {
         let deadline = Instant::now() + PROBE_LIMIT.min(self.limits.start);
         match drive(&self.line.session, &self.line.tcp, deadline, || spare.setenv("ARCHIVER_PROBE", "1")) {
-            Err(Stop::Failed(e)) if e.code() == ErrorCode::Session(sys::LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED) => Ok(()),
+            Err(CallFailure::Failed(e))
+                if e.code() == ErrorCode::Session(sys::LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED) =>
+            {
+                Ok(())
+            }
             outcome => outcome,
         }
     }
@@ -282,8 +286,8 @@ impl PumpedSession {
             outcome => outcome,
         };
         drive(&self.line.session, &self.line.tcp, deadline, start).map_err(|stop| match &stop {
-            Stop::TimedOut => ExecError::TimedOut,
-            Stop::Failed(e) => match e.code() {
+            CallFailure::TimedOut => ExecError::TimedOut,
+            CallFailure::Failed(e) => match e.code() {
                 ErrorCode::Session(sys::LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED | sys::LIBSSH2_ERROR_CHANNEL_CLOSED) => {
                     ExecError::Refused(text(&stop))
                 }
@@ -492,9 +496,11 @@ impl Transfer<'_> {
     fn finish(&mut self) -> io::Result<Ending> {
         let Dialled { session, tcp } = &self.session.line;
         let deadline = Instant::now() + self.session.limits.stall.max(LINGER);
-        let stopped = |stop: Stop| match stop {
-            Stop::TimedOut => io::Error::new(ErrorKind::TimedOut, "The far end closed its output but did not end"),
-            Stop::Failed(e) => lost(e.into()),
+        let stopped = |stop: CallFailure| match stop {
+            CallFailure::TimedOut => {
+                io::Error::new(ErrorKind::TimedOut, "The far end closed its output but did not end")
+            }
+            CallFailure::Failed(e) => lost(e.into()),
         };
         let channel = &mut self.channel;
         if !self.eof_sent {
@@ -561,7 +567,7 @@ struct PumpMoved {
 }
 
 /// A channel, and how long it took.
-fn open_channel(line: &Dialled, limit: Duration) -> Result<(Channel, Duration), Stop> {
+fn open_channel(line: &Dialled, limit: Duration) -> Result<(Channel, Duration), CallFailure> {
     let began = Instant::now();
     let open = || line.session.channel_open("session", WINDOW, PACKET, None);
     drive(&line.session, &line.tcp, began + limit, open).map(|channel| (channel, began.elapsed()))
@@ -571,10 +577,10 @@ fn lost(e: io::Error) -> io::Error {
     io::Error::new(ErrorKind::ConnectionReset, format!("The SSH connection broke: {e}"))
 }
 
-fn text(stop: &Stop) -> String {
+fn text(stop: &CallFailure) -> String {
     match stop {
-        Stop::TimedOut => "no answer".to_owned(),
-        Stop::Failed(e) => e.message().to_owned(),
+        CallFailure::TimedOut => "no answer".to_owned(),
+        CallFailure::Failed(e) => e.message().to_owned(),
     }
 }
 

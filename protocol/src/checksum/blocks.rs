@@ -142,15 +142,15 @@ impl BlockRule {
     }
 
     /// What several blocks at once are summed by, with what stands before and behind each, where that is possible.
-    fn lanes(&self) -> Option<(lanes::Kind, Vec<u8>, Vec<u8>)> {
+    fn lanes(&self) -> Option<(lanes::LaneKind, Vec<u8>, Vec<u8>)> {
         let (kind, seed, seed_first) = match self {
             Self::Session(BlockSeed { checksum: Checksum::Md5, seed, seed_first }) => {
-                (lanes::Kind::Md5, *seed, *seed_first)
+                (lanes::LaneKind::Md5, *seed, *seed_first)
             }
             Self::Session(BlockSeed { checksum: Checksum::Md4 | Checksum::SeededMd4(_), seed, .. }) => {
-                (lanes::Kind::Md4, *seed, false)
+                (lanes::LaneKind::Md4, *seed, false)
             }
-            Self::Signature(_, SignatureSum::Md4) => (lanes::Kind::Md4, 0, false),
+            Self::Signature(_, SignatureSum::Md4) => (lanes::LaneKind::Md4, 0, false),
             _ => return None,
         };
         let seed = if seed == 0 { Vec::new() } else { seed.to_le_bytes().to_vec() };

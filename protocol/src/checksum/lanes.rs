@@ -8,7 +8,7 @@ const LEAST: usize = 4;
 
 /// Which sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum LaneKind {
     Md5,
     Md4,
 }
@@ -19,13 +19,13 @@ pub(super) fn pays(messages: usize) -> bool {
 }
 
 /// The sums of `head`, a block and `tail`, for each block. All blocks have one length; `head` and `tail` are at most 4 bytes.
-pub(super) fn sums(kind: Kind, head: &[u8], blocks: &[&[u8]; LANES], tail: &[u8]) -> [[u8; 16]; LANES] {
+pub(super) fn sums(kind: LaneKind, head: &[u8], blocks: &[&[u8]; LANES], tail: &[u8]) -> [[u8; 16]; LANES] {
     let len = blocks[0].len();
     let total = head.len() + len + tail.len();
     let mut state = [[0x6745_2301; LANES], [0xefcd_ab89; LANES], [0x98ba_dcfe; LANES], [0x1032_5476; LANES]];
     let mut mix = |lanes: &[&[u8]; LANES]| match kind {
-        Kind::Md5 => simd::md5_lanes(&mut state, lanes),
-        Kind::Md4 => simd::md4_lanes(&mut state, lanes),
+        LaneKind::Md5 => simd::md5_lanes(&mut state, lanes),
+        LaneKind::Md4 => simd::md4_lanes(&mut state, lanes),
     };
     let mut buffers = [[0u8; 128]; LANES];
     let mut from = 0;

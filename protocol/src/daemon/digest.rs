@@ -6,7 +6,7 @@ use subtle::ConstantTimeEq;
 
 /// A digest for challenges, the strongest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Digest {
+pub enum AuthDigest {
     /// SHA-512.
     Sha512,
     /// SHA-256.
@@ -21,7 +21,7 @@ pub enum Digest {
     OldMd4,
 }
 
-impl Digest {
+impl AuthDigest {
     /// All that have a name of their own, in the order in which they are preferred and listed.
     pub const ALL: [Self; 5] = [Self::Sha512, Self::Sha256, Self::Sha1, Self::Md5, Self::Md4];
 

@@ -35,7 +35,7 @@ fn client_events(bytes: &[u8], chunk: usize) -> Result<(Vec<ClientEvent>, Vec<u8
 const GREETING: &[u8] = b"@RSYNCD: 31.0 sha512 sha256 sha1 md5 md4\n";
 
 fn greeting() -> Greeting {
-    Greeting { version: 31, digests: Some(Digest::ALL.to_vec()) }
+    Greeting { version: 31, digests: Some(AuthDigest::ALL.to_vec()) }
 }
 
 #[test]
@@ -120,17 +120,17 @@ fn answers_are_those_of_stock() {
     // Recorded between two stock rsyncs of 3.2.7.
     let challenge = b"uFH+zDehTSgcjJMqBylokFsuGym8nXHUbz67OLCZObSLjhU4PUt71ucL5P8Fo9dfqnTuOVqFB1mVRIUnvmidPQ";
     let recorded = "rzl10KZz2yV1n3H227zb7cx5vW+BJlZNvPIqOi8g+HvoV21LU2kZymFH4SZ4P2UztsF39FwEeew8Qd9JTMi78w";
-    assert_eq!(Digest::Sha512.answer(b"s3cret", challenge), recorded);
-    let answer = |digest: Digest| digest.answer(b"pw", b"challenge");
-    for (digest, len) in Digest::ALL.into_iter().zip([86, 43, 27, 22, 22]) {
+    assert_eq!(AuthDigest::Sha512.answer(b"s3cret", challenge), recorded);
+    let answer = |digest: AuthDigest| digest.answer(b"pw", b"challenge");
+    for (digest, len) in AuthDigest::ALL.into_iter().zip([86, 43, 27, 22, 22]) {
         assert_eq!(answer(digest).len(), len, "{digest:?}");
-        assert_eq!(Digest::from_name(digest.name()), Some(digest));
+        assert_eq!(AuthDigest::from_name(digest.name()), Some(digest));
         assert!(matches(answer(digest).as_bytes(), answer(digest).as_bytes()));
         assert!(!matches(answer(digest).as_bytes(), &answer(digest).as_bytes()[1..]));
     }
-    assert_eq!(Digest::Md5.answer(b"", b""), "1B2M2Y8AsgTpgAmY7PhCfg");
+    assert_eq!(AuthDigest::Md5.answer(b"", b""), "1B2M2Y8AsgTpgAmY7PhCfg");
     // Stock's daemon of 3.5.0 takes this from a client that greets with `@RSYNCD: 29`.
-    assert_eq!(Digest::OldMd4.answer(b"s3cret", b"abc"), Digest::Md4.answer(b"\0\0\0\0s3cret", b"abc"));
+    assert_eq!(AuthDigest::OldMd4.answer(b"s3cret", b"abc"), AuthDigest::Md4.answer(b"\0\0\0\0s3cret", b"abc"));
 }
 
 #[test]
@@ -163,13 +163,13 @@ fn greetings_good_and_bad() {
     ] {
         assert!(version(line).is_err(), "{line}");
     }
-    assert_eq!(Greeting::parse(b"@RSYNCD: 31.0").unwrap().digest(32), Some(Digest::Md5));
-    assert_eq!(Greeting::parse(b"@RSYNCD: 31.0 md4 sha1").unwrap().digest(32), Some(Digest::Sha1));
+    assert_eq!(Greeting::parse(b"@RSYNCD: 31.0").unwrap().digest(32), Some(AuthDigest::Md5));
+    assert_eq!(Greeting::parse(b"@RSYNCD: 31.0 md4 sha1").unwrap().digest(32), Some(AuthDigest::Sha1));
     assert_eq!(Greeting::parse(b"@RSYNCD: 31.0 foo").unwrap().digest(32), None);
     // Nothing is listed where the lower version knows no list, whoever of the two has it.
-    assert_eq!(Greeting::parse(b"@RSYNCD: 29").unwrap().digest(32), Some(Digest::OldMd4));
-    assert_eq!(Greeting::parse(b"@RSYNCD: 31.0").unwrap().digest(28), Some(Digest::OldMd4));
-    assert_eq!(Greeting::parse(b"@RSYNCD: 29.0 sha1 md4").unwrap().digest(32), Some(Digest::Sha1));
+    assert_eq!(Greeting::parse(b"@RSYNCD: 29").unwrap().digest(32), Some(AuthDigest::OldMd4));
+    assert_eq!(Greeting::parse(b"@RSYNCD: 31.0").unwrap().digest(28), Some(AuthDigest::OldMd4));
+    assert_eq!(Greeting::parse(b"@RSYNCD: 29.0 sha1 md4").unwrap().digest(32), Some(AuthDigest::Sha1));
     assert_eq!(Greeting::parse(b"@RSYNCD: 33.0 md5").unwrap().agreed(31), 31);
     assert_eq!(Greeting::parse(&Greeting::line(31)[..GREETING.len() - 1]), Ok(greeting()));
     assert_eq!(Greeting::line(31), GREETING);

@@ -15,7 +15,7 @@ const EARLIER_MOST: usize = 64;
 /// equal: no list of candidates to walk, and so none to cut off. A bit filter before it settles most offsets with one
 /// load.
 pub(super) struct Index {
-    entries: Vec<Entry>,
+    entries: Vec<IndexEntry>,
     starts: Vec<u32>, // where in `entries` each value of a key's upper bits begins; one more marks the end
     starts_shift: u32,
     filter: Vec<u64>, // a bit for each value of a key's upper bits that occurs
@@ -23,7 +23,7 @@ pub(super) struct Index {
 }
 
 #[derive(Clone, Copy)]
-pub(super) struct Entry {
+pub(super) struct IndexEntry {
     key: u32,
     block: u32,
 }
@@ -35,10 +35,10 @@ fn key_of(weak: u32) -> u32 {
 
 impl Index {
     pub(super) fn new(table: &SumTable) -> Index {
-        let mut entries: Vec<Entry> =
-            (0..table.whole()).map(|block| Entry { key: key_of(table.weak(BlockIndex(block))), block }).collect();
+        let mut entries: Vec<IndexEntry> =
+            (0..table.whole()).map(|block| IndexEntry { key: key_of(table.weak(BlockIndex(block))), block }).collect();
         entries.sort_unstable_by(|a, b| {
-            let strong = |entry: &Entry| table.strong(BlockIndex(entry.block));
+            let strong = |entry: &IndexEntry| table.strong(BlockIndex(entry.block));
             a.key.cmp(&b.key).then_with(|| strong(a).cmp(strong(b))).then(a.block.cmp(&b.block))
         });
         // About one entry for each start, and 128 to 256 filter bits for each entry while the filter may grow.
@@ -66,7 +66,7 @@ impl Index {
     }
 
     /// The entries of one weak sum.
-    pub(super) fn alike(&self, weak: u32) -> &[Entry] {
+    pub(super) fn alike(&self, weak: u32) -> &[IndexEntry] {
         let key = key_of(weak);
         let slot = (key >> self.starts_shift) as usize;
         let near = &self.entries[self.starts[slot] as usize..self.starts[slot + 1] as usize];
@@ -78,14 +78,14 @@ impl Index {
     /// that still `stands`.
     pub(super) fn find(
         &self,
-        alike: &[Entry],
+        alike: &[IndexEntry],
         table: &SumTable,
         strong: &[u8],
         first: u32,
         stands: impl Fn(BlockIndex) -> bool,
     ) -> Option<BlockIndex> {
-        let equal = |entry: &&Entry| table.strong(BlockIndex(entry.block)) == strong;
-        let before = |entry: &Entry| (table.strong(BlockIndex(entry.block)), entry.block) < (strong, first);
+        let equal = |entry: &&IndexEntry| table.strong(BlockIndex(entry.block)) == strong;
+        let before = |entry: &IndexEntry| (table.strong(BlockIndex(entry.block)), entry.block) < (strong, first);
         let place = alike.partition_point(before);
         if let Some(entry) = alike.get(place).filter(equal) {
             return Some(BlockIndex(entry.block));

@@ -2,7 +2,7 @@
 //! `push_local_filters` and `pop_local_filters`.
 
 use super::parse::parse_file;
-use super::{Action, FilterError, Given, Match, MergeFile, Origin, Rule, Side, cvs_rules};
+use super::{Action, FilterError, Given, Match, MergeFile, Origin, Rule, RuleSide, cvs_rules};
 use std::sync::Arc;
 
 /// Merge files within merge files are followed this deep.
@@ -15,7 +15,7 @@ const RULES_MOST: usize = 100_000;
 /// The rules of one side of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleSet {
-    side: Side,
+    side: RuleSide,
     rules: Vec<Rule>,
     attributes: Arc<AttributeRules>,
     /// The same, and the files of directories that may bring more, in their order.
@@ -76,12 +76,12 @@ pub type ReadFile<'r> = &'r mut dyn FnMut(&[u8]) -> Result<Option<Vec<u8>>, Stri
 
 impl RuleSet {
     /// Rules as they hold on one side. What stands for `-C` must have been replaced.
-    pub fn new(side: Side, rules: &[Rule]) -> Self {
+    pub fn new(side: RuleSide, rules: &[Rule]) -> Self {
         Self::of(side, rules.iter().filter(|rule| rule.holds_on(side)).cloned().collect())
     }
 
     /// The same out of a list that nobody needs any more.
-    pub fn of(side: Side, mut rules: Vec<Rule>) -> Self {
+    pub fn of(side: RuleSide, mut rules: Vec<Rule>) -> Self {
         let mut attributes = Vec::new();
         // A file that directories bring may hold some for attributes, too.
         let for_attributes = |rule: &&Rule| match rule {
@@ -235,13 +235,13 @@ impl RuleSet {
         name: &[u8],
         is_dir: bool,
         parent: ParentDir,
-    ) -> Option<Verdict<'r>> {
+    ) -> Option<RuleVerdict<'r>> {
         if self.rules.is_empty() {
             return None;
         }
         let asked = NameInQuestion { scope, name, is_dir, parent, absolute: scope.absolute(name) };
         let (rule, list) = self.rules.iter().find_map(|rule| asked.rule(rule, None, 0))?;
-        Some(Verdict { side: self.side, rule, list })
+        Some(RuleVerdict { side: self.side, rule, list })
     }
 
     /// Whether a name is hidden, or protected.
@@ -331,14 +331,14 @@ pub enum ParentDir {
 
 /// What a rule says of a name.
 #[derive(Debug, Clone, Copy)]
-pub struct Verdict<'r> {
-    side: Side,
+pub struct RuleVerdict<'r> {
+    side: RuleSide,
     rule: &'r Match,
     /// The kind of file that brought it, where directories did.
     list: Option<&'r MergeFile>,
 }
 
-impl Verdict<'_> {
+impl RuleVerdict<'_> {
     /// Whether the name is hidden, or protected.
     pub fn excludes(&self) -> bool {
         self.rule.action == Action::Exclude
@@ -347,10 +347,10 @@ impl Verdict<'_> {
     /// What is told of it: `shown` is the name as messages have it. rsync: report_filter_result
     pub fn said(&self, shown: &str, is_dir: bool) -> String {
         let (who, verb) = match (self.side, self.excludes()) {
-            (Side::Sender, true) => ("sender", "hiding"),
-            (Side::Sender, false) => ("sender", "showing"),
-            (Side::Receiver, true) => ("generator", "protecting"),
-            (Side::Receiver, false) => ("generator", "risking"),
+            (RuleSide::Sender, true) => ("sender", "hiding"),
+            (RuleSide::Sender, false) => ("sender", "showing"),
+            (RuleSide::Receiver, true) => ("generator", "protecting"),
+            (RuleSide::Receiver, false) => ("generator", "risking"),
         };
         let what = if is_dir { "directory" } else { "file" };
         let pattern = match self.rule.origin {

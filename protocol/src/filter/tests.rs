@@ -89,7 +89,7 @@ fn rules_before_30_are_stock_rsyncs() {
         let bytes = encode(&[rule(text)], server, version).ok()?;
         Some(String::from_utf8(bytes[4..bytes.len() - 4].to_vec()).unwrap())
     };
-    let (push, pull) = (Side::Receiver, Side::Sender);
+    let (push, pull) = (RuleSide::Receiver, RuleSide::Sender);
     for (text, server, at_29, at_28) in [
         ("- x", push, Some("- x"), Some("x")),
         ("+ x", push, Some("+ x"), Some("+ x")),
@@ -157,7 +157,7 @@ fn rules(texts: &[&str], mode: &Mode) -> Vec<Rule> {
     given.filter_map(|given| if let Given::Rule(rule) = given { Some(rule) } else { None }).collect()
 }
 
-fn wire(texts: &[&str], side: Side, delete_excluded: bool) -> String {
+fn wire(texts: &[&str], side: RuleSide, delete_excluded: bool) -> String {
     let rules = rules(texts, &Mode { delete_excluded, ..Mode::default() });
     let bytes = encode(&rules, side, 32).unwrap();
     let mut bytes = &bytes[..];
@@ -193,12 +193,12 @@ fn the_wire_is_as_stock_writes_it() {
         ("-C", "-C ", "-C ", "-Cs ", ""),
         ("dir-merge /.rf", ": /.rf", ": /.rf", ": /.rf", ": /.rf"),
     ] {
-        assert_eq!(wire(&[text], Side::Sender, false), to_sender, "{text}");
-        assert_eq!(wire(&[text], Side::Receiver, false), to_receiver, "{text}");
-        assert_eq!(wire(&[text], Side::Sender, true), excluded_to_sender, "{text}");
-        assert_eq!(wire(&[text], Side::Receiver, true), excluded_to_receiver, "{text}");
+        assert_eq!(wire(&[text], RuleSide::Sender, false), to_sender, "{text}");
+        assert_eq!(wire(&[text], RuleSide::Receiver, false), to_receiver, "{text}");
+        assert_eq!(wire(&[text], RuleSide::Sender, true), excluded_to_sender, "{text}");
+        assert_eq!(wire(&[text], RuleSide::Receiver, true), excluded_to_receiver, "{text}");
     }
-    assert_eq!(wire(&[":e .r"], Side::Sender, false), "- .r | : .r");
+    assert_eq!(wire(&[":e .r"], RuleSide::Sender, false), "- .r | : .r");
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn entered(set: &RuleSet, above: &Scope, dir: &str, text: &str) -> Scope {
 
 #[test]
 fn directories_bring_rules_and_hand_them_down() {
-    let set = RuleSet::new(Side::Sender, &rules(&["+ keep", ": .r", "- *.o"], &Mode::default()));
+    let set = RuleSet::new(RuleSide::Sender, &rules(&["+ keep", ": .r", "- *.o"], &Mode::default()));
     let top = entered(&set, &set.top(b"/root"), ".", "- /one\n- x\n- keep\n+ good.o\n");
     let sub = entered(&set, &top, "sub", "+ x\n- /one\n");
     let excludes = |scope: &Scope, name: &str| set.excludes(scope, name.as_bytes(), false, ParentDir::Kept);
@@ -249,7 +249,7 @@ fn directories_bring_rules_and_hand_them_down() {
     assert!(!excludes(&sub, "sub/deeper/one"));
     let cleared = entered(&set, &top, "other", "!\n");
     assert!(!excludes(&cleared, "other/x") && excludes(&cleared, "other/good.o"));
-    let alone = RuleSet::new(Side::Sender, &rules(&[":n- .r"], &Mode::default()));
+    let alone = RuleSet::new(RuleSide::Sender, &rules(&[":n- .r"], &Mode::default()));
     let top = entered(&alone, &alone.top(b"/root"), ".", "x\n");
     let sub = alone.enter(&top, b"sub", &mut |_| Ok(None)).unwrap();
     assert!(
@@ -259,7 +259,7 @@ fn directories_bring_rules_and_hand_them_down() {
 
 #[test]
 fn files_that_name_each_other_come_to_an_end() {
-    let set = RuleSet::new(Side::Sender, &rules(&[": .r"], &Mode::default()));
+    let set = RuleSet::new(RuleSide::Sender, &rules(&[": .r"], &Mode::default()));
     let itself = entered(&set, &set.top(b"/"), ".", ": .r\n- x\n");
     assert!(set.excludes(&itself, b"x", false, ParentDir::Kept));
     let endless = set.enter(&set.top(b"/"), b".", &mut |_| Ok(Some(b". .r\n".to_vec())));
@@ -274,12 +274,12 @@ fn files_that_name_each_other_come_to_an_end() {
 
 #[test]
 fn perishable_rules_go_with_their_directory() {
-    let set = RuleSet::new(Side::Receiver, &rules(&["-p a", "- b", "-s c", "-! /*"], &Mode::default()));
+    let set = RuleSet::new(RuleSide::Receiver, &rules(&["-p a", "- b", "-s c", "-! /*"], &Mode::default()));
     let top = set.top(b"/");
     assert!(set.excludes(&top, b"a", false, ParentDir::Kept) && !set.excludes(&top, b"a", false, ParentDir::Deleted));
     assert!(set.excludes(&top, b"b", false, ParentDir::Deleted) && !set.excludes(&top, b"c", false, ParentDir::Kept));
     assert!(set.excludes(&top, b"d/e", false, ParentDir::Kept));
-    let absolute = RuleSet::new(Side::Sender, &rules(&["-/ /etc/x"], &Mode::default()));
+    let absolute = RuleSet::new(RuleSide::Sender, &rules(&["-/ /etc/x"], &Mode::default()));
     assert!(absolute.excludes(&absolute.top(b"/etc/"), b"x", false, ParentDir::Kept));
     assert!(!absolute.excludes(&absolute.top(b"/var"), b"etc/x", false, ParentDir::Kept));
 }

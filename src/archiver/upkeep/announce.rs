@@ -68,7 +68,7 @@ fn five_digits(now: f64) -> String {
 /// replaced, since nobody was told of it.
 fn write(root: &Path, beneath: &Path, text: &str) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o777).create(root)?;
-    let dest = Dest::open(root, false)?;
+    let dest = Dest::open(root)?;
     let name = beneath.as_os_str().as_bytes();
     dest.make_dirs(name)?;
     let output = dest.create_temp(name)?;

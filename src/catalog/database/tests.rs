@@ -8,7 +8,7 @@ fn choose(option: Option<&str>, set: &[(&str, &str)]) -> Result<Option<Database>
     Database::choose(option, &|name| set.iter().find(|(set, _)| *set == name).map(|(_, value)| (*value).to_owned()))
 }
 
-fn server(option: Option<&str>, set: &[(&str, &str)]) -> Server {
+fn server(option: Option<&str>, set: &[(&str, &str)]) -> DatabaseServer {
     match choose(option, set) {
         Ok(Some(Database::Mysql(server))) => server,
         other => panic!("{other:?}"),

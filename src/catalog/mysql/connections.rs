@@ -13,7 +13,7 @@ use mysql_async::{Conn, DriverError, Error, IoError, Opts, OptsBuilder, ServerEr
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-use super::super::{CatalogError, Database, Server, Tls, TlsMode};
+use super::super::{CatalogError, Database, DatabaseServer, Tls, TlsMode};
 
 /// Limit for connecting and logging in: a name service's usual 5 s and as much again; the driver has none of its own.
 pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -39,19 +39,19 @@ pub(super) struct Connections {
     plain: Option<Opts>,
     /// That it does not offer it.
     is_plain: AtomicBool,
-    server: Server,
+    server: DatabaseServer,
     idle: Mutex<Vec<Conn>>,
     places: Semaphore,
 }
 
 /// A connection in use, and its place among the few.
-pub(super) struct Taken<'a> {
+pub(super) struct TakenConnection<'a> {
     conn: Conn,
     _place: SemaphorePermit<'a>,
 }
 
 impl Connections {
-    pub(super) fn new(server: &Server) -> Self {
+    pub(super) fn new(server: &DatabaseServer) -> Self {
         let mode = server.tls_mode();
         let opts = OptsBuilder::default()
             .ip_or_hostname(server.host.as_str())
@@ -75,16 +75,16 @@ impl Connections {
     }
 
     /// An idle connection that still answers, or a new one.
-    pub(super) async fn connect(&self) -> Result<Taken<'_>, Error> {
+    pub(super) async fn connect(&self) -> Result<TakenConnection<'_>, Error> {
         let connecting = async {
             let place = self.places.acquire().await.map_err(|closed| Error::Other(closed.into()))?;
             while let Some(mut conn) = self.pop() {
                 // The server may have closed it meanwhile.
                 if conn.ping().await.is_ok() {
-                    return Ok(Taken { conn, _place: place });
+                    return Ok(TakenConnection { conn, _place: place });
                 }
             }
-            Ok(Taken { conn: self.log_in().await?, _place: place })
+            Ok(TakenConnection { conn: self.log_in().await?, _place: place })
         };
         timeout(CONNECT_LIMIT, connecting).await.unwrap_or_else(|_| Err(late("connection", CONNECT_LIMIT)))
     }
@@ -110,7 +110,7 @@ impl Connections {
     /// Runs `work`. The connection is kept only after success: nothing else says in which state it is.
     pub(super) async fn run<T>(
         &self,
-        mut taken: Taken<'_>,
+        mut taken: TakenConnection<'_>,
         work: impl AsyncFnOnce(&mut Conn) -> Result<T, Error>,
     ) -> Result<T, CatalogError> {
         match timeout(QUERY_LIMIT, work(&mut taken.conn)).await {

@@ -7,7 +7,7 @@ use rusqlite::{Connection, Error, Transaction, params};
 
 /// What is to be noted, and of which rows no longer anything.
 #[derive(Default)]
-pub(super) struct Notes<'a> {
+pub(super) struct DueNotes<'a> {
     pub(super) failed: Vec<(&'a Settled, &'a str)>,
     pub(super) proven: Vec<RecordId>,
 }
@@ -17,7 +17,7 @@ pub(super) fn exist(connection: &Connection) -> Result<bool, Error> {
     connection.query_row(query, [NOTES], |row| row.get::<_, i64>(0)).map(|count| count > 0)
 }
 
-impl Notes<'_> {
+impl DueNotes<'_> {
     /// Writes them with whatever else the transaction does. They are not worth its failing.
     pub(super) fn write(&self, transaction: &mut Transaction<'_>, now: f64) -> Result<(), Error> {
         if self.failed.is_empty() && self.proven.is_empty() {

@@ -11,7 +11,7 @@ pub(super) fn write(connection: &mut Connection, settled: &[Settled]) -> Result<
     // Immediate: the lock is waited for here, and not refused at the first write.
     let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut changed = 0;
-    let mut notes = note::Notes::default();
+    let mut notes = note::DueNotes::default();
     {
         let mut copied = transaction.prepare_cached(&format!(
             "UPDATE {FILES} SET remote_md5sum = local_md5sum, copied = ?2, remote_path = ?3 \

@@ -11,7 +11,7 @@ use super::attrs::{Attrs, chmod};
 use super::error::{DestError, During};
 use super::{Dest, Found};
 use crate::disk::beneath;
-use crate::disk::fake::{Claim, Fake, STAT};
+use crate::disk::fake::{Fake, FakeClaim, STAT};
 use crate::disk::pinned::Pinned;
 
 impl Dest {
@@ -27,7 +27,7 @@ impl Dest {
     pub(super) fn claimed(&self, pinned: &Pinned) -> io::Result<Found> {
         let mut found = Found::from(pinned.stat()?);
         if self.fake == Fake::Yes
-            && let Some(claim) = pinned.xattr(STAT)?.as_deref().and_then(Claim::parse)
+            && let Some(claim) = pinned.xattr(STAT)?.as_deref().and_then(FakeClaim::parse)
         {
             found.claim(&claim);
         }
@@ -64,7 +64,7 @@ impl Dest {
             let is = Found::from(pinned.stat()?);
             let claimed = self.claimed(pinned)?;
             let (mode, rdev) = new.unwrap_or((claimed.mode, claimed.rdev));
-            let claim = Claim {
+            let claim = FakeClaim {
                 mode: mode & 0o170_000 | attrs.mode.unwrap_or(mode & 0o7777),
                 rdev,
                 uid: attrs.uid.unwrap_or(claimed.uid),
@@ -74,7 +74,7 @@ impl Dest {
             let real = claim.mode & 0o777 | own;
             // The link's own permissions mean nothing, and the attribute needs a file its owner may write.
             pinned.set_mode(real)?;
-            let as_is = Claim { mode: is.mode & 0o170_000 | real, rdev: (0, 0), uid: is.uid, gid: is.gid };
+            let as_is = FakeClaim { mode: is.mode & 0o170_000 | real, rdev: (0, 0), uid: is.uid, gid: is.gid };
             if claim == as_is { pinned.remove_xattr(STAT) } else { pinned.set_xattr(STAT, &claim.to_bytes()) }
         };
         set().during("write of stat xattr", name)
@@ -139,7 +139,7 @@ impl Dest {
 }
 
 impl Found {
-    fn claim(&mut self, claim: &Claim) {
+    fn claim(&mut self, claim: &FakeClaim) {
         (self.mode, self.rdev, self.uid, self.gid) = (claim.mode, claim.rdev, claim.uid, claim.gid);
     }
 }

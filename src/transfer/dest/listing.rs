@@ -12,7 +12,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 /// A directory that is held open for as long as its contents are looked at.
-pub struct Folder {
+pub struct OpenFolder {
     /// Open for lookups and reading.
     pub dir: OwnedFd,
     /// Its own device.
@@ -21,8 +21,8 @@ pub struct Folder {
     pub entries: Vec<(Vec<u8>, Found)>,
 }
 
-impl Folder {
-    /// Lets its owner change what it holds; returns the permissions it had, for [`Folder::lock`], where they were fewer.
+impl OpenFolder {
+    /// Lets its owner change what it holds; returns the permissions it had, for [`OpenFolder::lock`], where they were fewer.
     pub fn unlock(&self) -> Option<u32> {
         let stat = rustix::fs::fstat(&self.dir).ok()?;
         let mode = lacking(&stat, 0o300)?;
@@ -60,8 +60,8 @@ impl Dest {
     }
 
     /// Lists a directory; `None` where no directory stands, or a symlink to one.
-    pub fn list(&self, name: &[u8]) -> Result<Option<Folder>, DestError> {
-        let list = || -> io::Result<Folder> {
+    pub fn list(&self, name: &[u8]) -> Result<Option<OpenFolder>, DestError> {
+        let list = || -> io::Result<OpenFolder> {
             let dir = beneath::readable(&*self.beneath.dir(name)?)?;
             let dev = rustix::fs::fstat(&dir)?.st_dev;
             let mut entries = Vec::new();
@@ -77,7 +77,7 @@ impl Dest {
                     Err(error) => return Err(error.into()),
                 }
             }
-            Ok(Folder { dir, dev, entries })
+            Ok(OpenFolder { dir, dev, entries })
         };
         absent_as_none(list()).during("opendir", name)
     }

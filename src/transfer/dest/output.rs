@@ -31,10 +31,10 @@ const COPY_SIZE: u64 = 256 * 1024;
 /// Zeros that are worth a hole: a block of most file systems.
 const HOLE: u64 = 4096;
 
-/// A file that gets its bytes. One under a temporary name is removed when dropped without [`Output::commit`] or
-/// [`Output::keep`].
+/// A file that gets its bytes. One under a temporary name is removed when dropped without [`OutputFile::commit`] or
+/// [`OutputFile::keep`].
 #[derive(Debug)]
-pub struct Output {
+pub struct OutputFile {
     file: File,
     dir: Arc<OwnedFd>,
     leaf: Vec<u8>,
@@ -82,13 +82,13 @@ enum OldFile {
 
 impl Dest {
     /// Creates `.NAME.XXXXXX` beside `name` (or `NAME.XXXXXX` in the directory for temporary files), for its owner alone.
-    pub fn create_temp(&self, name: &[u8]) -> Result<Output, DestError> {
+    pub fn create_temp(&self, name: &[u8]) -> Result<OutputFile, DestError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let make = |dir: &OwnedFd, temp: &[u8]| rustix::fs::openat(dir, temp, flags, Mode::RUSR | Mode::WUSR);
         let (dir, leaf, fd) = match &self.places.temp {
             None => {
                 let (dir, leaf, fd) = self.with_temp_name("mkstemp", name, make)?;
-                return Ok(Output::new(fd.into(), dir, leaf, name, OldFile::Beside));
+                return Ok(OutputFile::new(fd.into(), dir, leaf, name, OldFile::Beside));
             }
             Some(place) => {
                 let temp = place.dest(self, Make::Nothing).during("mkstemp", name)?;
@@ -98,11 +98,11 @@ impl Dest {
                 (dir, leaf.strip_prefix(b".").unwrap_or(&leaf).to_vec(), fd)
             }
         };
-        Ok(Output::new(fd.into(), dir, leaf, name, OldFile::Apart))
+        Ok(OutputFile::new(fd.into(), dir, leaf, name, OldFile::Apart))
     }
 
     /// Opens the file at `name` to be written where it stands; one that is missing is made, for its owner alone.
-    pub fn open_in_place(&self, name: &[u8]) -> Result<Output, DestError> {
+    pub fn open_in_place(&self, name: &[u8]) -> Result<OutputFile, DestError> {
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let (dir, leaf) = self.beneath.parent(name).during("open", name)?;
@@ -124,7 +124,7 @@ impl Dest {
         if found.kind() != Some(Kind::File) && !device {
             return Err(Errno::INVAL).during("open", name);
         }
-        let mut output = Output::new(fd.into(), Arc::clone(&dir), leaf.to_vec(), name, OldFile::InPlace);
+        let mut output = OutputFile::new(fd.into(), Arc::clone(&dir), leaf.to_vec(), name, OldFile::InPlace);
         output.reach = found.len;
         output.device = device;
         output.locked = locked.map(|(_, mode)| mode);
@@ -172,7 +172,7 @@ pub(super) enum Moved {
     Aside,
 }
 
-impl Output {
+impl OutputFile {
     fn new(file: File, dir: Arc<OwnedFd>, leaf: Vec<u8>, name: &[u8], standing: OldFile) -> Self {
         let name = name.to_vec();
         let (device, at, reach, sparse, zeros, locked) = Default::default();
@@ -387,7 +387,7 @@ impl Output {
         if self.device { Ok(()) } else { self.file.sync_all().during("fsync", &self.name) }
     }
 
-    /// Renames a settled file over the final name, as [`Output::commit`] does, and returns the directory it is in then.
+    /// Renames a settled file over the final name, as [`OutputFile::commit`] does, and returns the directory it is in then.
     pub(in crate::transfer) fn place(mut self, dest: &Dest, attrs: &Attrs) -> Result<Arc<OwnedFd>, DestError> {
         if !self.is_in_place() {
             dest.back_up_replaced(&self.name)?;
@@ -402,7 +402,7 @@ impl Output {
         Ok(Arc::clone(&self.dir))
     }
 
-    /// As [`Output::commit`], synced, but never over anything: `false` when something stands at the final name. For a file
+    /// As [`OutputFile::commit`], synced, but never over anything: `false` when something stands at the final name. For a file
     /// under a temporary name beside its final one, or where broken-off files are kept.
     pub fn commit_new(mut self, dest: &Dest, attrs: &Attrs) -> Result<bool, DestError> {
         self.settle(dest, attrs, None, Fsync::Yes)??;
@@ -477,7 +477,7 @@ impl Dest {
         let (dir, leaf, fd) = self.with_temp_name("mkstemp", name, |dir, temp| {
             rustix::fs::openat(dir, temp, flags, Mode::RUSR | Mode::WUSR)
         })?;
-        let mut output = Output::new(fd.into(), dir, leaf, name, OldFile::Beside);
+        let mut output = OutputFile::new(fd.into(), dir, leaf, name, OldFile::Beside);
         io::copy(&mut source, &mut output.file).during("copy", name)?;
         dress(&output.file)?;
         rename(&output.dir, &output.leaf, name)?;
@@ -486,7 +486,7 @@ impl Dest {
     }
 }
 
-impl Write for Output {
+impl Write for OutputFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.put(bytes).map(|()| bytes.len())
     }
@@ -496,7 +496,7 @@ impl Write for Output {
     }
 }
 
-impl Drop for Output {
+impl Drop for OutputFile {
     fn drop(&mut self) {
         self.lock();
         if matches!(self.standing, OldFile::Beside | OldFile::Apart) {

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::attrs::Attrs;
 use super::error::{DestError, During};
 use super::further::{Further, Values};
-use super::output::{Fsync, Moved, Output, leaf_of};
+use super::output::{Fsync, Moved, OutputFile, leaf_of};
 use super::places::{Make, Partial, Places};
 use super::{Dest, Found};
 
@@ -24,7 +24,7 @@ impl Dest {
 
     /// Opens the place where what broke off of `name` is kept, to begin or to go on there; without such places, a temporary
     /// file.
-    pub fn open_kept(&self, name: &[u8]) -> Result<Output, DestError> {
+    pub fn open_kept(&self, name: &[u8]) -> Result<OutputFile, DestError> {
         match self.aside(name, Make::Last).during("mkdir", name)? {
             Some((dest, kept)) => Ok(dest.open_in_place(&kept)?.kept_for(name)),
             None => self.create_temp(name),
@@ -72,7 +72,7 @@ impl Dest {
     }
 
     /// Goes on with an earlier try at `name` where it is kept.
-    pub fn resume_partial(&self, name: &[u8]) -> Result<Option<Output>, DestError> {
+    pub fn resume_partial(&self, name: &[u8]) -> Result<Option<OutputFile>, DestError> {
         match self.aside(name, Make::Nothing).during("open", name)? {
             Some((dest, kept)) => Ok(Some(dest.open_in_place(&kept)?.kept_for(name))),
             None => Ok(None),
@@ -98,16 +98,9 @@ impl Dest {
             }
         }
     }
-
-    /// A file that had a place of its own while it was received is under its name now: the place can go.
-    pub fn forget_partial(&self, name: &[u8], seen: bool) {
-        if seen {
-            self.drop_partial(name);
-        }
-    }
 }
 
-impl Output {
+impl OutputFile {
     /// Keeps a file that broke off as the options ask; `false` when it is not kept. Without a place of its own it takes
     /// the final name, with a time so old that the next run does not take it for whole.
     pub fn keep(mut self, dest: &Dest, attrs: &Attrs) -> Result<bool, DestError> {
@@ -151,7 +144,7 @@ impl Output {
 }
 
 impl Dest {
-    /// Gives a file that was put aside by [`Output::delay`] its name.
+    /// Gives a file that was put aside by [`OutputFile::delay`] its name.
     pub fn place_delayed(&self, name: &[u8]) -> Result<(), DestError> {
         let Some((kept, at)) = self.aside(name, Make::Nothing).during("rename", name)? else {
             return Err(Errno::NOENT).during("rename", name);

@@ -31,7 +31,7 @@ fn entry(name: &[u8], mode: u32) -> FileEntry {
 fn dest() -> (TempDir, Dest) {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("d")).unwrap();
-    let mut dest = Dest::open(&folder.path().join("d"), false).unwrap();
+    let mut dest = Dest::open(&folder.path().join("d")).unwrap();
     dest.umask = 0o022;
     (folder, dest)
 }
@@ -395,12 +395,12 @@ fn names_are_bytes() {
 fn a_missing_destination_is_made_when_asked() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("new/");
-    assert!(Dest::open(&path, false).is_err());
-    Dest::open(&path, true).unwrap().make_dir(b"a", 0o755).unwrap();
+    assert!(Dest::open(&path).is_err());
+    Dest::open_or_make(&path).unwrap().make_dir(b"a", 0o755).unwrap();
     assert!(path.join("a").is_dir());
-    assert!(Dest::open(&folder.path().join("x/y"), true).is_err());
+    assert!(Dest::open_or_make(&folder.path().join("x/y")).is_err());
     fs::write(folder.path().join("file"), b"").unwrap();
-    assert!(Dest::open(&folder.path().join("file"), true).is_err());
+    assert!(Dest::open_or_make(&folder.path().join("file")).is_err());
 }
 
 #[test]
@@ -409,13 +409,13 @@ fn an_operand_follows_only_our_own_symlinks() {
     fs::create_dir_all(folder.path().join("real/sub")).unwrap();
     symlink("real", folder.path().join("ours")).unwrap();
     symlink("loop", folder.path().join("loop")).unwrap();
-    let dest = Dest::open(&folder.path().join("ours/../ours/sub"), false).unwrap();
+    let dest = Dest::open(&folder.path().join("ours/../ours/sub")).unwrap();
     dest.make_dir(b"here", 0o755).unwrap();
     assert!(folder.path().join("real/sub/here").is_dir());
-    assert!(Dest::open(&folder.path().join("loop"), false).is_err());
+    assert!(Dest::open(&folder.path().join("loop")).is_err());
     if dest.am_root {
         std::os::unix::fs::lchown(folder.path().join("ours"), Some(4321), None).unwrap();
-        let refused = Dest::open(&folder.path().join("ours/sub"), false).err().unwrap();
+        let refused = Dest::open(&folder.path().join("ours/sub")).err().unwrap();
         assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
     }
 }
@@ -494,7 +494,7 @@ fn what_was_kept_apart_is_gone_on_with_and_tidied_away() {
     output.pass(5).unwrap();
     output.write_all(b", second").unwrap();
     output.commit(&dest, &attrs, None, Fsync::No).unwrap();
-    dest.forget_partial(b"f", true);
+    dest.drop_partial(b"f");
     assert_eq!(names(&path), [b"f"]);
     assert_eq!(fs::read(path.join("f")).unwrap(), b"first, second");
 }

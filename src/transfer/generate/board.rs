@@ -1,11 +1,11 @@
 //! What generator and receiver tell each other.
 
 use super::delta_choice::DeltaChoice;
+use crate::transfer::Sent;
 use crate::transfer::TransferError;
 use crate::transfer::abort::LastWords;
 use crate::transfer::basis::Proposals;
 use crate::transfer::dest::Values;
-use crate::transfer::send::Sent;
 use protocol::PeerError;
 use protocol::flist::{FileList, Ndx, Segments};
 use protocol::mux::{Message, TextKind};
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 /// What the receiver wants the generator to do.
 #[derive(Debug)]
-pub(in crate::transfer) enum Note {
+pub(in crate::transfer) enum BoardNote {
     /// Pass this on.
     Say(Message),
     /// Ask for this file again.
@@ -25,14 +25,28 @@ pub(in crate::transfer) enum Note {
     List(Arc<FileList>),
     /// There are no further segments.
     ListEnd,
-    /// A file with several names is here under one of them, or will not come.
-    Linkable(Ndx, bool),
+    /// What became of a file with several names.
+    Linkable(Ndx, FileFate),
 }
+
+/// What became of a file that others may wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::transfer) enum FileFate {
+    /// It is under its name.
+    Here,
+    /// It will not come, or could not be put there.
+    Missing,
+}
+
+/// Says what time it is.
+pub(in crate::transfer) type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
 
 /// What generator and receiver tell each other. Nobody waits to write on it.
 pub(in crate::transfer) struct Board {
     state: Mutex<BoardState>,
     bell: Condvar,
+    /// The time by which both learn what bases cost.
+    clock: Clock,
     /// What was asked for, and how.
     pub(in crate::transfer) proposals: Proposals,
     /// The sending side's I/O error bits so far, for deletions.
@@ -42,7 +56,7 @@ pub(in crate::transfer) struct Board {
 }
 
 pub(super) struct BoardState {
-    pub(super) notes: VecDeque<Note>,
+    pub(super) notes: VecDeque<BoardNote>,
     pub(super) phase: u8,
     pub(super) over: bool,
     /// The receiver gave up.
@@ -89,7 +103,7 @@ pub(in crate::transfer) enum Missed {
 }
 
 impl Board {
-    pub(in crate::transfer) fn new(incremental: bool, delta_choice: DeltaChoice) -> Self {
+    pub(in crate::transfer) fn new(incremental: bool, delta_choice: DeltaChoice, clock: Clock) -> Self {
         let state = BoardState {
             notes: VecDeque::new(),
             phase: 0,
@@ -106,13 +120,18 @@ impl Board {
         Self {
             state: Mutex::new(state),
             bell: Condvar::new(),
+            clock,
             proposals: Proposals::default(),
             io_error: AtomicI32::new(0),
             values: Values::default(),
         }
     }
 
-    pub(in crate::transfer) fn note(&self, note: Note) {
+    pub(in crate::transfer) fn now(&self) -> Instant {
+        (self.clock)()
+    }
+
+    pub(in crate::transfer) fn note(&self, note: BoardNote) {
         self.lock().notes.push_back(note);
         self.bell.notify_all();
     }
@@ -122,7 +141,7 @@ impl Board {
         let orders = Orders { start: list.start(), attempts: vec![Attempt::None; list.len()], open: 0 };
         let mut state = self.lock();
         state.orders.add(list, orders)?;
-        state.notes.push_back(Note::List(Arc::clone(list)));
+        state.notes.push_back(BoardNote::List(Arc::clone(list)));
         drop(state);
         self.bell.notify_all();
         Ok(())
@@ -137,7 +156,7 @@ impl Board {
     pub(in crate::transfer) fn complain(&self, text: &str) {
         tracing::warn!("{text}");
         self.lock().complaints += 1;
-        self.note(Note::Say(Message::Text(TextKind::ErrorXfer, format!("rsync: [receiver] {text}\n").into())));
+        self.note(BoardNote::Say(Message::Text(TextKind::ErrorXfer, format!("rsync: [receiver] {text}\n").into())));
     }
 
     pub(in crate::transfer) fn phase(&self, phase: u8) {

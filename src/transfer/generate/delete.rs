@@ -5,10 +5,10 @@
 
 use crate::disk::shown;
 use crate::transfer::TransferError;
-use crate::transfer::dest::{Dest, DestError, Folder, Found};
+use crate::transfer::dest::{Dest, DestError, Found, OpenFolder};
 use crate::transfer::guard::Guard;
-use crate::transfer::receive::Target;
 use crate::transfer::source::enter_scope;
+use crate::transfer::target::Target;
 use protocol::args::{Debug, DeleteWhen, Info, Options};
 use protocol::filter::{ParentDir, RuleSet, Scope};
 use protocol::flist::{Kind, Sorting};
@@ -121,7 +121,7 @@ impl<'a> Deletion<'a> {
         &mut self,
         dest: &Dest,
         name: &[u8],
-        folder: &Folder,
+        folder: &OpenFolder,
         scope: Option<&Scope>,
         holds: &dyn Fn(&[u8]) -> bool,
     ) -> Result<(), TransferError> {
@@ -207,7 +207,7 @@ impl<'a> Deletion<'a> {
         match dest.stat(name) {
             Ok(Some(found)) => {
                 let recursive = self.options.force || self.when().is_some();
-                let empty = |folder: Option<Folder>| folder.is_none_or(|folder| folder.entries.is_empty());
+                let empty = |folder: Option<OpenFolder>| folder.is_none_or(|folder| folder.entries.is_empty());
                 if found.kind() == Some(Kind::Dir) && !recursive && !dest.list(name).map(empty).unwrap_or(true) {
                     self.say(TextKind::Info, format!("cannot delete non-empty directory: {}", shown(name)));
                     return Ok(());
@@ -322,7 +322,7 @@ impl<'a> Deletion<'a> {
         &mut self,
         dest: &Dest,
         name: &[u8],
-        mut folder: Folder,
+        mut folder: OpenFolder,
         above: Option<&Scope>,
         depth: u32,
     ) -> Result<bool, TransferError> {
@@ -373,7 +373,7 @@ impl<'a> Deletion<'a> {
     }
 
     /// The rules that hold in a directory: those of all directories on the way count.
-    fn scope(&mut self, dest: &Dest, name: &[u8], folder: &Folder) -> Result<Option<Scope>, TransferError> {
+    fn scope(&mut self, dest: &Dest, name: &[u8], folder: &OpenFolder) -> Result<Option<Scope>, TransferError> {
         let (Some(rules), Some(top)) = (self.rules, self.top.clone()) else { return Ok(None) };
         if !rules.has_dir_merges() {
             return Ok(Some(top));
@@ -420,7 +420,7 @@ fn entered(
     rules: &RuleSet,
     above: &Scope,
     name: &[u8],
-    folder: &Folder,
+    folder: &OpenFolder,
     guard: Option<&Guard>,
 ) -> Result<Scope, TransferError> {
     enter_scope(rules, above, name, &folder.dir, guard.map(|guard| (guard, name)))
@@ -432,7 +432,7 @@ fn joined(dir: &[u8], leaf: &[u8]) -> Vec<u8> {
 }
 
 /// The order in which stock deletes: the reverse of the file list's.
-fn last_first(folder: &mut Folder, sorting: Sorting) {
+fn last_first(folder: &mut OpenFolder, sorting: Sorting) {
     folder.entries.sort_by_cached_key(|(leaf, found)| {
         let is_dir = found.kind() == Some(Kind::Dir) && sorting == Sorting::Folders;
         let mut key = leaf.clone();

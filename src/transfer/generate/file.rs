@@ -5,13 +5,13 @@ use super::delta_choice::{AskFor, Judgement};
 use super::tell::{report, reported};
 use crate::disk::digest::sum_of;
 use crate::transfer::TransferError;
-use crate::transfer::basis::{Asked, Basis};
+use crate::transfer::basis::{Basis, Proposal};
 use crate::transfer::dest::{Attrs, Dest, DestError, Found, Further, Preserve, Stamp, in_place, same_mtime};
 use protocol::args::Debug;
 use protocol::checksum::Checksum;
 use protocol::flist::{FileEntry, Kind, Ndx};
 use protocol::item::{ItemFlags, ItemHeader};
-use protocol::sums::SumHead;
+use protocol::sums::{StrongSums, SumHead};
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::sync::Arc;
@@ -210,7 +210,10 @@ impl Work<'_> {
             basis = None;
         }
         let head = match basis.as_mut().map(length) {
-            Some(Ok(len)) => SumHead::for_basis(len, self.agreed.checksum.size(), redo, self.options.block_length),
+            Some(Ok(len)) => {
+                let strong = if redo { StrongSums::Whole } else { StrongSums::Short };
+                SumHead::for_basis(len, self.agreed.checksum.size(), strong, self.options.block_length)
+            }
             _ => SumHead::NONE,
         };
         let may_stay =
@@ -221,7 +224,7 @@ impl Work<'_> {
         let whole = stamp.map(|stamp| (stamp, Arc::default()));
         let told = whole.as_ref().map(|(_, whole)| Arc::clone(whole));
         let asked_whole = asked_whole.then_some(entry.len);
-        let asked = Asked { basis: choice.basis, head, append, partial: choice.partial, asked_whole, whole: told };
+        let asked = Proposal { basis: choice.basis, head, append, partial: choice.partial, asked_whole, whole: told };
         self.board.proposals.put(ndx, asked);
         self.pass_words();
         self.board.ask(ndx);
@@ -279,7 +282,7 @@ impl Work<'_> {
     fn only_tell(&mut self, ndx: Ndx, header: &ItemHeader) {
         self.pass_words();
         if self.options.only_write_batch {
-            self.board.proposals.put(ndx, Asked::default());
+            self.board.proposals.put(ndx, Proposal::default());
             self.board.ask(ndx);
             self.speaker.request(ndx, header, &SumHead::NONE, &mut self.writer.out);
         } else {

@@ -10,7 +10,7 @@ use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Bytes read at once.
 const READ_SIZE: u32 = 256 * 1024;
@@ -39,12 +39,12 @@ impl Work<'_> {
         let is_large = head.basis_len() >= LARGE;
         self.board.lock().summing = is_large.then_some(ndx);
         loop {
-            let began = Instant::now();
+            let began = self.board.now();
             if !basis.read(&mut buffer) {
                 break;
             }
             self.sums_of(&buffer, head);
-            took += began.elapsed();
+            took += self.board.now().saturating_duration_since(began);
             // Now and then what waits is said.
             span += buffer.len() as u64;
             if self.writer.out.len() > OUT_MOST || span > SPAN_MOST {

@@ -3,7 +3,7 @@
 use super::Work;
 use crate::report::format;
 use crate::transfer::dest::{Attrs, Dest, Found, Further, Preserve};
-use crate::transfer::item::Item;
+use crate::transfer::observer::Item;
 use protocol::args::{Info, ItemDetail};
 use protocol::flist::{DirClass, FileEntry, Ndx};
 use protocol::item::{ItemFlags, ItemHeader, XattrLists};

@@ -4,7 +4,7 @@
 use crate::disk::shown;
 use crate::transfer::{Refusal, TransferError};
 use protocol::args::Options;
-use protocol::filter::{Action, ParentDir, Pattern, Rule, RuleSet, Scope, Side};
+use protocol::filter::{Action, ParentDir, Pattern, Rule, RuleSet, RuleSide, Scope};
 use protocol::flist::{DirClass, FileEntry, FileList};
 use std::collections::HashSet;
 
@@ -234,7 +234,7 @@ fn hidden(rules: &[Rule]) -> Option<(RuleSet, Scope)> {
         _ => true,
     };
     let rules: Vec<Rule> = rules.iter().filter(is_judged).cloned().collect();
-    let rules = RuleSet::new(Side::Sender, &rules);
+    let rules = RuleSet::new(RuleSide::Sender, &rules);
     let top = rules.top(b"/");
     (!rules.is_empty()).then_some((rules, top))
 }

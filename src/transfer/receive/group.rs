@@ -2,7 +2,7 @@
 //! None gets its name, and so none is told of, before it is on the disk.
 
 use crate::disk::{reason, shown};
-use crate::transfer::dest::{Attrs, Dest, DestError, Output, sync_dir};
+use crate::transfer::dest::{Attrs, Dest, DestError, OutputFile, sync_dir};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ const AT_ONCE: usize = 8;
 
 /// A file that has its bytes and attributes, under a temporary name.
 pub(super) struct Unsynced {
-    pub(super) output: Output,
+    pub(super) output: OutputFile,
     pub(super) attrs: Attrs,
     /// What lacks an attribute is better than nothing, but the user hears of it.
     pub(super) dressed: Result<(), DestError>,
@@ -34,7 +34,9 @@ pub(super) fn place(dest: &Dest, names: &[Vec<u8>], files: Vec<Unsynced>) -> Vec
                 dirs.push(dir);
                 dirs.len() - 1
             });
-            dest.forget_partial(name, partial);
+            if partial {
+                dest.drop_partial(name);
+            }
             (at, dressed)
         }));
     }

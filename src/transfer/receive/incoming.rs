@@ -1,11 +1,13 @@
 //! One file on its way in: written, verified, and given its name.
 
 use crate::disk::{reason, shown};
+use crate::transfer::Sent;
 use crate::transfer::TransferError;
-use crate::transfer::basis::{Asked, Basis};
-use crate::transfer::dest::{Attrs, Dest, DestError, Found, Fsync, Further, Output, Preserve, Stamp, Values, in_place};
+use crate::transfer::basis::{Basis, Proposal};
+use crate::transfer::dest::{
+    Attrs, Dest, DestError, Found, Fsync, Further, OutputFile, Preserve, Stamp, Values, in_place,
+};
 use crate::transfer::receive::group::Unsynced;
-use crate::transfer::send::Sent;
 use protocol::args::Options;
 use protocol::checksum::{FileHasher, Sum};
 use protocol::flist::FileEntry;
@@ -25,11 +27,11 @@ pub(super) struct Incoming<'a> {
     agreed: &'a Negotiated,
     options: &'a Options,
     name: Vec<u8>,
-    asked: Asked,
+    asked: Proposal,
     head: SumHead,
     basis: Option<File>,
     /// `None` where it could not be opened: what comes is heard and thrown away. Also while the file may stay.
-    output: Option<Output>,
+    output: Option<OutputFile>,
     /// Nothing has come but the basis from its beginning, and nothing is written.
     stays: Option<Staying>,
     /// Bytes of the basis that come next, neither hashed nor written yet.
@@ -58,7 +60,7 @@ struct MatchedRun {
 }
 
 /// Why a file cannot be written.
-pub(super) enum Trouble {
+pub(super) enum WriteFailure {
     /// For a reason of its own.
     File(String),
     /// What takes the bytes takes no more of them, and would take none of the next file either.
@@ -66,7 +68,7 @@ pub(super) enum Trouble {
 }
 
 /// What became of a file that has come to its end.
-pub(super) enum Ending {
+pub(super) enum FileEnding {
     /// It is under its name.
     Done,
     /// It is whole and waits for its name.
@@ -83,7 +85,13 @@ pub(super) enum Ending {
 
 impl<'a> Incoming<'a> {
     /// A file that is built as the sender's head says, which answers what was asked; neither is open yet.
-    pub(super) fn new(agreed: &'a Negotiated, options: &'a Options, name: &[u8], asked: Asked, head: SumHead) -> Self {
+    pub(super) fn new(
+        agreed: &'a Negotiated,
+        options: &'a Options,
+        name: &[u8],
+        asked: Proposal,
+        head: SumHead,
+    ) -> Self {
         Self {
             agreed,
             options,
@@ -161,7 +169,12 @@ impl Incoming<'_> {
     }
 
     /// Bytes that came over the wire.
-    pub(super) fn literal(&mut self, dest: Option<&Dest>, bytes: &[u8], buffer: &mut Vec<u8>) -> Result<(), Trouble> {
+    pub(super) fn literal(
+        &mut self,
+        dest: Option<&Dest>,
+        bytes: &[u8],
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), WriteFailure> {
         self.differs(dest)?;
         self.catch_up(buffer)?;
         self.put(bytes, false)?;
@@ -175,7 +188,7 @@ impl Incoming<'_> {
         dest: Option<&Dest>,
         block: BlockIndex,
         buffer: &mut Vec<u8>,
-    ) -> Result<u64, Trouble> {
+    ) -> Result<u64, WriteFailure> {
         let len = u64::from(self.head.block_len(block));
         let offset = self.head.offset(block);
         self.sent.matched_bytes += len;
@@ -212,9 +225,9 @@ impl Incoming<'_> {
     }
 
     /// The file does not stay what it was: it is written anew from here on.
-    fn differs(&mut self, dest: Option<&Dest>) -> Result<(), Trouble> {
+    fn differs(&mut self, dest: Option<&Dest>) -> Result<(), WriteFailure> {
         let (Some(staying), Some(dest)) = (self.stays.take(), dest) else { return Ok(()) };
-        let mut output = dest.create_temp(&self.name).map_err(|error| Trouble::File(error.to_string()))?;
+        let mut output = dest.create_temp(&self.name).map_err(|error| WriteFailure::File(error.to_string()))?;
         let Some(basis) = &self.basis else { return Ok(()) };
         self.same_file = staying.stamp.bytes() >= SHARED_LEAST && output.share(basis, staying.stamp.bytes());
         let done = match self.same_file {
@@ -227,7 +240,7 @@ impl Incoming<'_> {
     }
 
     /// Hashes and writes what is due of the basis.
-    fn catch_up(&mut self, buffer: &mut Vec<u8>) -> Result<(), Trouble> {
+    fn catch_up(&mut self, buffer: &mut Vec<u8>) -> Result<(), WriteFailure> {
         let MatchedRun { mut offset, mut len } = std::mem::take(&mut self.run);
         while len > 0 && (self.output.is_some() || self.stays.is_some()) {
             let now = len.min(READ_SIZE as u64);
@@ -239,7 +252,7 @@ impl Incoming<'_> {
                     stays.hashed += now;
                 }
                 None => {
-                    let at = self.output.as_ref().map(Output::position);
+                    let at = self.output.as_ref().map(OutputFile::position);
                     self.put(buffer, read && self.same_file && at == Some(offset))?;
                 }
             }
@@ -249,7 +262,7 @@ impl Incoming<'_> {
     }
 
     /// Writes bytes, or passes over them where they stand already.
-    fn put(&mut self, bytes: &[u8], stays: bool) -> Result<(), Trouble> {
+    fn put(&mut self, bytes: &[u8], stays: bool) -> Result<(), WriteFailure> {
         let Some(output) = &mut self.output else { return Ok(()) };
         let done = if stays { output.pass_over(bytes) } else { output.write_all(bytes) };
         done.map_err(|error| self.write_failed(&error))?;
@@ -257,9 +270,9 @@ impl Incoming<'_> {
         Ok(())
     }
 
-    fn write_failed(&self, error: &io::Error) -> Trouble {
+    fn write_failed(&self, error: &io::Error) -> WriteFailure {
         let what = format!("write failed on \"{}\"", shown(&self.name));
-        Trouble::Disk(TransferError::Local { what, source: io::Error::new(error.kind(), reason(error)) })
+        WriteFailure::Disk(TransferError::Local { what, source: io::Error::new(error.kind(), reason(error)) })
     }
 
     fn attrs(&self, dest: &Dest, entry: &FileEntry) -> Result<Attrs, DestError> {
@@ -284,67 +297,69 @@ impl Incoming<'_> {
         values: &Values,
         sum: &Sum,
         buffer: &mut Vec<u8>,
-    ) -> Ending {
+    ) -> FileEnding {
         let options = self.options;
         if self.output.is_none() && self.stays.is_none() {
-            return Ending::Failed(None);
+            return FileEnding::Failed(None);
         }
         let attrs = match self.attrs(dest, entry) {
             Ok(attrs) => attrs,
-            Err(error) => return Ending::Failed(Some(error.to_string())),
+            Err(error) => return FileEnding::Failed(Some(error.to_string())),
         };
         let further = Further::of(entry, options);
         let further = further.as_ref().map(|further| (further, values));
         match self.stay(dest, &attrs, further, sum, buffer) {
-            Ok(true) => return Ending::Done,
+            Ok(true) => return FileEnding::Done,
             Ok(false) => {}
-            Err(error) => return Ending::Failed(Some(error.to_string())),
+            Err(error) => return FileEnding::Failed(Some(error.to_string())),
         }
         match self.differs(Some(dest)).and_then(|()| self.catch_up(buffer)) {
             Ok(()) => {}
-            Err(Trouble::File(trouble)) => return Ending::Failed(Some(trouble)),
-            Err(Trouble::Disk(error)) => {
+            Err(WriteFailure::File(trouble)) => return FileEnding::Failed(Some(trouble)),
+            Err(WriteFailure::Disk(error)) => {
                 // As after a lost link: what there is of it is kept if the options ask for it.
                 let _ = self.output.take().map(|output| output.keep(dest, &attrs));
-                return Ending::Full(error);
+                return FileEnding::Full(error);
             }
         }
-        let Some(mut output) = self.output.take() else { return Ending::Failed(None) };
+        let Some(mut output) = self.output.take() else { return FileEnding::Failed(None) };
         let hasher = std::mem::replace(&mut self.hasher, FileHasher::new(self.agreed.checksum));
         if hasher.finish() != *sum {
             // What is written in place has all but its time, which would have it taken for whole.
             if in_place(options)
                 && let Err(error) = output.settle(dest, &Attrs { mtime: None, ..attrs }, further, Fsync::No)
             {
-                return Ending::Failed(Some(error.to_string()));
+                return FileEnding::Failed(Some(error.to_string()));
             }
             let aside = options.partial_dir.is_some() || options.delay_updates;
             return match output.keep(dest, &attrs) {
-                Ok(true) if in_place(options) || !aside => Ending::Wrong("retained"),
-                Ok(true) => Ending::Wrong("put into partial-dir"),
-                Ok(false) => Ending::Wrong("discarded"),
-                Err(error) => Ending::Failed(Some(error.to_string())),
+                Ok(true) if in_place(options) || !aside => FileEnding::Wrong("retained"),
+                Ok(true) => FileEnding::Wrong("put into partial-dir"),
+                Ok(false) => FileEnding::Wrong("discarded"),
+                Err(error) => FileEnding::Failed(Some(error.to_string())),
             };
         }
         // Other names of the file are made as soon as it is whole.
         if options.delay_updates && !in_place(options) && entry.extra.link.is_none() {
             return match output.delay(dest, &attrs, further, Fsync::asked(options)) {
-                Ok(()) => Ending::Delayed,
-                Err(error) => Ending::Failed(Some(error.to_string())),
+                Ok(()) => FileEnding::Delayed,
+                Err(error) => FileEnding::Failed(Some(error.to_string())),
             };
         }
         if options.fsync {
             return match output.settle(dest, &attrs, further, Fsync::No) {
-                Ok(dressed) => Ending::Unsynced(Unsynced { output, attrs, dressed, partial: self.asked.partial }),
-                Err(error) => Ending::Failed(Some(error.to_string())),
+                Ok(dressed) => FileEnding::Unsynced(Unsynced { output, attrs, dressed, partial: self.asked.partial }),
+                Err(error) => FileEnding::Failed(Some(error.to_string())),
             };
         }
         match output.commit(dest, &attrs, further, Fsync::No) {
             Ok(()) => {
-                dest.forget_partial(&self.name, self.asked.partial);
-                Ending::Done
+                if self.asked.partial {
+                    dest.drop_partial(&self.name);
+                }
+                FileEnding::Done
             }
-            Err(error) => Ending::Failed(Some(error.to_string())),
+            Err(error) => FileEnding::Failed(Some(error.to_string())),
         }
     }
 

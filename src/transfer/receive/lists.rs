@@ -1,13 +1,15 @@
 //! The file list at the receiving side, as it comes and as long as it is needed.
 
-use super::{ReceivePlan, Received};
+use super::Received;
 use crate::disk::links;
 use crate::transfer::TransferError;
 use crate::transfer::chmod;
 use crate::transfer::dest::umask;
-use crate::transfer::generate::{Board, Note};
+use crate::transfer::generate::{Board, BoardNote};
 use crate::transfer::ids::IdMap;
+use crate::transfer::plan::ReceivePlan;
 use crate::transfer::source::NO_SUCH_LETTER;
+use crate::transfer::target::Coming;
 use protocol::args::Options;
 use protocol::chmod::Chmod;
 use protocol::filter::{ParentDir, RuleSet};
@@ -27,7 +29,7 @@ fn spelt(name: &[u8]) -> String {
 }
 
 /// The lists that are in use.
-pub(super) struct Lists {
+pub(super) struct ReceivedLists {
     pub(super) segments: Segments<Arc<FileList>>,
     ids: IdMap,
     chmod: Option<Chmod>,
@@ -38,7 +40,7 @@ pub(super) struct Lists {
     who: &'static str,
 }
 
-impl Lists {
+impl ReceivedLists {
     pub(super) fn new(agreed: &Negotiated, options: &Options) -> Result<Self, TransferError> {
         let segments = Segments::new(agreed.compat.has(Compat::INC_RECURSE));
         let ids = IdMap::new(options)?;
@@ -110,7 +112,7 @@ impl Lists {
 
     /// Passes on what is to be said.
     pub(super) fn say(&mut self, board: &Board) {
-        self.words.drain(..).for_each(|message| board.note(Note::Say(message)));
+        self.words.drain(..).for_each(|message| board.note(BoardNote::Say(message)));
     }
 
     /// Shows the generator what has come so far.
@@ -121,7 +123,7 @@ impl Lists {
             board.list(list)?;
         }
         if self.complete {
-            board.note(Note::ListEnd);
+            board.note(BoardNote::ListEnd);
         }
         Ok(())
     }
@@ -138,9 +140,13 @@ impl Lists {
         self.segments.len() > 1 || self.len() > 1
     }
 
-    /// The only entry, where there is but one, be it pruned; not the top folder itself.
-    pub(super) fn single(&self) -> Option<&FileEntry> {
-        let single = self.segments.iter().flat_map(|list| list.entries()).next()?;
-        (self.len() == 1 && single.name != b".").then_some(single)
+    /// What is to come; an only entry is one, be it pruned.
+    pub(super) fn coming(&self) -> Coming<'_> {
+        let first = self.segments.iter().flat_map(|list| list.entries()).next();
+        match first {
+            None => Coming::Nothing,
+            Some(single) if self.len() == 1 && single.name != b"." => Coming::Single(single),
+            _ => Coming::Many,
+        }
     }
 }

@@ -1,19 +1,21 @@
 //! Files out of tokens: what the receiving thread does with all it hears. Counterpart: rsync's `recv_files`.
 
+use super::Received;
 use super::group::{self, Unsynced};
-use super::incoming::{Ending as FileEnding, Incoming, Trouble};
+use super::incoming::{FileEnding, Incoming, WriteFailure};
 use super::link_pace::LinkPace;
-use super::lists::Lists;
-use super::{ReceiveObserver, ReceivePlan, Received, ReceivingSide, Target};
+use super::lists::ReceivedLists;
 use crate::disk::shown;
 use crate::transfer::TransferError;
-use crate::transfer::basis::Asked;
+use crate::transfer::basis::Proposal;
 use crate::transfer::batch;
 use crate::transfer::conversation::LinkReader;
 use crate::transfer::dest::{Dest, Further, Preserve};
-use crate::transfer::generate::{Attempt, Board, LARGE, Missed, Note};
-use crate::transfer::item::Item;
-use crate::transfer::send::Sent;
+use crate::transfer::generate::{Attempt, Board, BoardNote, FileFate, LARGE, Missed, ReceivingSide};
+use crate::transfer::observer::{Item, ReceiveObserver};
+use crate::transfer::plan::ReceivePlan;
+use crate::transfer::sent::Sent;
+use crate::transfer::target::Target;
 use protocol::PeerError;
 use protocol::args::Options;
 use protocol::checksum::Sum;
@@ -25,12 +27,11 @@ use protocol::receiver::{Receiver, ReceiverEvent};
 use protocol::sums::{BlockIndex, SumHead};
 use protocol::xattr::XattrList;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 /// The receiver's work: files out of tokens.
 pub(super) struct Rebuild<'a> {
     agreed: &'a Negotiated,
-    lists: &'a mut Lists,
+    lists: &'a mut ReceivedLists,
     target: &'a Target,
     plan: &'a ReceivePlan,
     options: &'a Options,
@@ -81,7 +82,12 @@ impl Arrival {
 
 impl<'a> Rebuild<'a> {
     /// Nothing has come yet. `replay`: the stream comes out of a batch file.
-    pub(super) fn new(side: ReceivingSide<'a>, replay: bool, lists: &'a mut Lists, received: &'a mut Received) -> Self {
+    pub(super) fn new(
+        side: ReceivingSide<'a>,
+        replay: bool,
+        lists: &'a mut ReceivedLists,
+        received: &'a mut Received,
+    ) -> Self {
         let ReceivingSide { agreed, plan, target, board, observer, .. } = side;
         Self {
             agreed,
@@ -125,11 +131,11 @@ impl Rebuild<'_> {
                 // Nothing that is here already waits for what is not.
                 self.sync(dest);
                 let pace = self.current.as_mut().and_then(|current| {
-                    Some((current.pace.as_mut()?, !self.board.is_summing(current.arrival.ndx), Instant::now()))
+                    Some((current.pace.as_mut()?, !self.board.is_summing(current.arrival.ndx), self.board.now()))
                 });
                 let heard = reader.read()?;
                 if let Some((pace, counts, began)) = pace {
-                    pace.read(began, Instant::now(), counts);
+                    pace.read(began, self.board.now(), counts);
                 }
                 receiver.feed(heard)?;
                 continue;
@@ -179,7 +185,7 @@ impl Rebuild<'_> {
                 ReceiverEvent::List(arrived) => self.hear_list(arrived)?,
                 ReceiverEvent::ListEnd => {
                     self.lists.complete = true;
-                    self.board.note(Note::ListEnd);
+                    self.board.note(BoardNote::ListEnd);
                 }
             }
         }
@@ -227,7 +233,7 @@ impl Rebuild<'_> {
         let link = entry.extra.link;
         if self.options.only_write_batch && self.board.take(ndx).is_some() {
             self.board.proposals.take(ndx);
-            self.settle(ndx, link, true);
+            self.settle(ndx, link, FileFate::Here);
         }
         Ok(())
     }
@@ -245,7 +251,7 @@ impl Rebuild<'_> {
                     self.board.whole_came(len);
                 }
                 if self.board.take(ndx).is_some() {
-                    self.settle(ndx, link, false);
+                    self.settle(ndx, link, FileFate::Missing);
                 }
             }
             _ => self.observer.message(message),
@@ -306,15 +312,15 @@ impl Rebuild<'_> {
         entry.ok_or(PeerError::Range { what: "file index", value: ndx.0.into(), expected })
     }
 
-    /// Whoever waits for a file is served, be it here whole or not.
-    fn settle(&self, ndx: Ndx, link: Option<LinkId>, whole: bool) {
+    /// Whoever waits for a file is served, be it here or not.
+    fn settle(&self, ndx: Ndx, link: Option<LinkId>, fate: FileFate) {
         match link.filter(|_| self.options.hard_links) {
-            Some(_) => self.board.note(Note::Linkable(ndx, whole)),
+            Some(_) => self.board.note(BoardNote::Linkable(ndx, fate)),
             None => self.board.close(ndx),
         }
     }
 
-    fn begin(&mut self, dest: Option<&Dest>, arrival: Arrival, asked: Asked, attempt: Attempt) {
+    fn begin(&mut self, dest: Option<&Dest>, arrival: Arrival, asked: Proposal, attempt: Attempt) {
         let name = self.target.name(&arrival.entry);
         let (asked_whole, built) = (asked.asked_whole, arrival.head.count > 0);
         let pace = (arrival.entry.len >= LARGE && !self.replay).then(LinkPace::new);
@@ -338,7 +344,7 @@ impl Rebuild<'_> {
         if asked.append && asked.head.basis_len() != arrival.head.basis_len() {
             self.pass_over(&arrival);
             self.received.failed += 1;
-            self.settle(arrival.ndx, arrival.entry.extra.link, false);
+            self.settle(arrival.ndx, arrival.entry.extra.link, FileFate::Missing);
             return;
         }
         self.observer.begins(&arrival.item());
@@ -376,7 +382,7 @@ impl Rebuild<'_> {
                     let text = batch::missing(self.target.name(entry));
                     self.observer.message(&Message::Text(TextKind::ErrorXfer, text));
                 }
-                self.settle(ndx, link, false);
+                self.settle(ndx, link, FileFate::Missing);
             }
         }
     }
@@ -386,7 +392,7 @@ impl Rebuild<'_> {
         for (ndx, _) in self.board.give_up(which) {
             self.board.proposals.take(ndx);
             let Ok(entry) = self.entry_of_any_kind(ndx) else { continue };
-            self.settle(ndx, entry.extra.link, false);
+            self.settle(ndx, entry.extra.link, FileFate::Missing);
         }
     }
 
@@ -400,8 +406,8 @@ impl Rebuild<'_> {
             }
             match current.incoming.literal(dest, bytes, &mut self.block) {
                 Ok(()) => {}
-                Err(Trouble::File(trouble)) => self.board.complain(&trouble),
-                Err(Trouble::Disk(error)) => return Err(error),
+                Err(WriteFailure::File(trouble)) => self.board.complain(&trouble),
+                Err(WriteFailure::Disk(error)) => return Err(error),
             }
         }
         self.observer.progress(bytes.len() as u64);
@@ -415,8 +421,8 @@ impl Rebuild<'_> {
         let Some(current) = &mut self.current else { return Ok(()) };
         match current.incoming.copy(dest, block, &mut self.block) {
             Ok(len) => self.observer.progress(len),
-            Err(Trouble::File(trouble)) => self.board.complain(&trouble),
-            Err(Trouble::Disk(error)) => return Err(error),
+            Err(WriteFailure::File(trouble)) => self.board.complain(&trouble),
+            Err(WriteFailure::Disk(error)) => return Err(error),
         }
         Ok(())
     }
@@ -427,29 +433,34 @@ impl Rebuild<'_> {
         }
         let Some(mut current) = self.current.take() else { return Ok(()) };
         if let Some(pace) = current.pace.take() {
-            self.board.learn(pace.end(Instant::now()), current.built.then_some(current.incoming.sent));
+            self.board.learn(pace.end(self.board.now()), current.built.then_some(current.incoming.sent));
         }
         if let Some(len) = current.asked_whole {
             self.board.whole_came(len);
         }
         let (ndx, link) = (current.arrival.ndx, current.arrival.entry.extra.link);
-        if let Some(whole) = self.finish(dest, current, sum)? {
-            self.settle(ndx, link, whole);
+        if let Some(fate) = self.finish(dest, current, sum)? {
+            self.settle(ndx, link, fate);
         }
         Ok(())
     }
 
     /// Puts a file in its place; `None` when it is asked for once more, or will be in its place only later.
-    fn finish(&mut self, dest: Option<&Dest>, current: Current<'_>, sum: &Sum) -> Result<Option<bool>, TransferError> {
+    fn finish(
+        &mut self,
+        dest: Option<&Dest>,
+        current: Current<'_>,
+        sum: &Sum,
+    ) -> Result<Option<FileFate>, TransferError> {
         let Current { arrival, again, incoming, .. } = current;
         let shown = shown(self.target.name(&arrival.entry));
         if self.options.only_write_batch {
             self.observer.received(&arrival.item(), &incoming.sent, sum);
-            return Ok(Some(true));
+            return Ok(Some(FileFate::Here));
         }
         let Some(dest) = dest else {
             self.received.failed += 1;
-            return Ok(Some(false));
+            return Ok(Some(FileFate::Missing));
         };
         let sent = incoming.sent;
         let ending = incoming.end(dest, &arrival.entry, &self.board.values, sum, &mut self.block);
@@ -474,14 +485,14 @@ impl Rebuild<'_> {
             FileEnding::Wrong(what) if again => {
                 self.received.failed += 1;
                 self.board.complain(&format!("ERROR: {shown} failed verification -- update {what}."));
-                return Ok(Some(false));
+                return Ok(Some(FileFate::Missing));
             }
             FileEnding::Wrong(what) => {
                 self.observer.spoilt(&arrival.item(), &sent);
                 let hope = if self.replay { "may" } else { "will" };
                 let text = format!("WARNING: {shown} failed verification -- update {what} ({hope} try again).\n");
-                self.board.note(Note::Say(Message::Text(TextKind::Warning, text.into())));
-                self.board.note(Note::Redo(arrival.ndx));
+                self.board.note(BoardNote::Say(Message::Text(TextKind::Warning, text.into())));
+                self.board.note(BoardNote::Redo(arrival.ndx));
                 return Ok(None);
             }
             FileEnding::Failed(trouble) => {
@@ -489,10 +500,10 @@ impl Rebuild<'_> {
                 if let Some(trouble) = trouble {
                     self.board.complain(&trouble);
                 }
-                return Ok(Some(false));
+                return Ok(Some(FileFate::Missing));
             }
         }
-        Ok(Some(true))
+        Ok(Some(FileFate::Here))
     }
 
     /// Has files on the disk, and under their names, that are whole.
@@ -507,24 +518,26 @@ impl Rebuild<'_> {
         let placed = group::place(dest, &names, files);
         self.pass_words(dest);
         for ((arrival, sent, sum), placed) in told.into_iter().zip(placed) {
-            match &placed {
+            let fate = match &placed {
                 Ok(()) => {
                     self.observer.received(&arrival.item(), &sent, &sum);
                     self.arrived(arrival.ndx, sent);
+                    FileFate::Here
                 }
                 Err(trouble) => {
                     self.received.failed += 1;
                     self.board.complain(trouble);
+                    FileFate::Missing
                 }
-            }
-            self.settle(arrival.ndx, arrival.entry.extra.link, placed.is_ok());
+            };
+            self.settle(arrival.ndx, arrival.entry.extra.link, fate);
         }
     }
 
     /// Lets the user hear of backups.
     fn pass_words(&self, dest: &Dest) {
         for words in dest.take_words() {
-            self.board.note(Note::Say(Message::Text(TextKind::Info, format!("{words}\n").into())));
+            self.board.note(BoardNote::Say(Message::Text(TextKind::Info, format!("{words}\n").into())));
         }
     }
 
@@ -534,7 +547,7 @@ impl Rebuild<'_> {
         self.received.bytes.literal_bytes += sent.literal_bytes;
         self.received.bytes.matched_bytes += sent.matched_bytes;
         if self.options.remove_source_files {
-            self.board.note(Note::Say(Message::Success(ndx)));
+            self.board.note(BoardNote::Say(Message::Success(ndx)));
         }
     }
 

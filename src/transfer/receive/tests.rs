@@ -1,16 +1,19 @@
 use super::*;
 use crate::exit;
+use crate::link::Link;
 use crate::local::Local;
-use crate::throttle::Rate;
+use crate::transfer::Item;
 use crate::transfer::greet::greet;
 use crate::transport::Connect;
-use protocol::args::ServerArgs;
+use protocol::args::{Options, ServerArgs};
 use protocol::handshake::{Hello, Offer, Side};
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Condvar, Mutex, OnceLock};
 use std::time::SystemTime;
 
 const LEN: usize = 4 << 20;
@@ -44,12 +47,70 @@ fn slow_link(open: bool) -> DeltaChoice {
     choice
 }
 
+thread_local! {
+    /// How long this thread has waited for the link, if it has read from it.
+    static WAITED: Cell<Option<Duration>> = const { Cell::new(None) };
+}
+
+/// A link in a time of its own, whatever else the machine does: each byte takes its time on the clock of the thread that
+/// reads, and nothing else takes any.
+struct Pace {
+    began: Instant,
+    bytes_per_second: f64,
+    /// The generator has looked at the clock.
+    looked: Mutex<bool>,
+    bell: Condvar,
+}
+
+/// Bytes that come before the generator is waited for: a list, and less than a file.
+const AT_ONCE: usize = 1 << 20;
+
+impl Pace {
+    fn new(bytes_per_second: f64) -> Arc<Self> {
+        Arc::new(Self { began: Instant::now(), bytes_per_second, looked: Mutex::default(), bell: Condvar::new() })
+    }
+
+    fn now(&self) -> Instant {
+        WAITED.get().map_or_else(
+            || {
+                *self.looked.lock().unwrap() = true;
+                self.bell.notify_all();
+                self.began
+            },
+            |waited| self.began + waited,
+        )
+    }
+}
+
+struct Paced {
+    link: Box<dyn Read + Send>,
+    pace: Arc<Pace>,
+    /// No byte beyond the first comes before the generator has looked at the clock.
+    gated: bool,
+    read: usize,
+}
+
+impl Read for Paced {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.link.read(buffer)?;
+        self.read += count;
+        if self.gated && self.read > AT_ONCE {
+            let looked = self.pace.looked.lock().unwrap();
+            // So long only where nobody looks, which the test then shows.
+            let _ = self.pace.bell.wait_timeout_while(looked, Duration::from_secs(60), |looked| !*looked).unwrap();
+        }
+        let took = Duration::from_secs_f64(count as f64 / self.pace.bytes_per_second);
+        WAITED.set(Some(WAITED.get().unwrap_or_default() + took));
+        Ok(count)
+    }
+}
+
 /// A conversation with a sender in this process.
-fn converse(work: &Path, options: &Options, rate: Rate) -> Conversation {
+fn converse(work: &Path, options: &Options, pace: impl FnOnce(Link) -> Link) -> Conversation {
     let path = [work.join("src").as_os_str().as_bytes(), b"/"].concat();
     let args = ServerArgs { sender: true, options: options.clone(), paths: vec![path], ..ServerArgs::default() };
     let words: Vec<_> = args.to_words().into_iter().map(OsString::from_vec).collect();
-    let link = rate.on_reading(Local::default().open(&words).unwrap());
+    let link = pace(Local::default().open(&words).unwrap());
     let compression = options.compression();
     let hello = Hello {
         side: Side::Client,
@@ -63,9 +124,23 @@ fn converse(work: &Path, options: &Options, rate: Rate) -> Conversation {
     greet(link, hello).unwrap()
 }
 
-/// Pulls files with old copies; the bytes, and the words said.
-fn pull(work: &Path, options: &Options, rate: Rate, knowing: impl FnOnce(bool) -> DeltaChoice) -> (Sent, Vec<String>) {
-    let session = converse(work, options, rate);
+/// Pulls files with old copies by a link that takes no time; the bytes, and the words said.
+fn pull(work: &Path, options: &Options, knowing: impl FnOnce(bool) -> DeltaChoice) -> (Sent, Vec<String>) {
+    pull_paced(work, options, &Pace::new(f64::INFINITY), false, knowing)
+}
+
+/// The same at this pace. `gated`: what was asked for comes only once the generator looks at the clock.
+fn pull_paced(
+    work: &Path,
+    options: &Options,
+    pace: &Arc<Pace>,
+    gated: bool,
+    knowing: impl FnOnce(bool) -> DeltaChoice,
+) -> (Sent, Vec<String>) {
+    let session = converse(work, options, |link| {
+        let paced = Paced { link: link.reader, pace: Arc::clone(pace), gated, read: 0 };
+        Link { reader: Box::new(paced), ..link }
+    });
     let dst = work.join("dst");
     let plan = ReceivePlan { options: options.clone(), destination: dst, ..ReceivePlan::default() };
     let said = Mutex::new(Vec::new());
@@ -74,7 +149,8 @@ fn pull(work: &Path, options: &Options, rate: Rate, knowing: impl FnOnce(bool) -
             said.lock().unwrap().push(String::from_utf8_lossy(text).into_owned());
         }
     };
-    let received = receive_judging(session, &plan, &observer, knowing).unwrap();
+    let pace = Arc::clone(pace);
+    let received = receive_judging(session, &plan, &observer, knowing, Arc::new(move || pace.now())).unwrap();
     assert_eq!((received.failed, received.io_error), (0, 0));
     (received.bytes, said.into_inner().unwrap())
 }
@@ -118,7 +194,7 @@ fn a_basis_is_left_unread_where_that_is_known_to_cost_more() {
     ] {
         let work = tempfile::tempdir().unwrap();
         files(work.path(), 2, "f");
-        let (sent, said) = pull(work.path(), &options, Rate::new(0), knowing);
+        let (sent, said) = pull(work.path(), &options, knowing);
         are_whole(work.path(), 2);
         assert_eq!(sent.literal_bytes == 2 * all, whole, "{options:?} {sent:?}");
         let words = said.iter().filter(|words| words.contains(" is asked for whole: ")).count();
@@ -133,7 +209,7 @@ fn a_resume_is_no_matter_of_time() {
     for (options, old) in [(aside, ".p/f"), (fuzzy, "g")] {
         let work = tempfile::tempdir().unwrap();
         files(work.path(), 1, old);
-        let (sent, _) = pull(work.path(), &options, Rate::new(0), slow_disk);
+        let (sent, _) = pull(work.path(), &options, slow_disk);
         are_whole(work.path(), 1);
         assert!(sent.matched_bytes > LEN as u64 / 2, "{options:?} {sent:?}");
     }
@@ -151,7 +227,8 @@ fn what_comes_whole_shows_the_link() {
         choice.built(32 << 20, 32 << 20);
         choice
     };
-    let (sent, said) = pull(work.path(), &plain(), Rate::new(64 << 20), fast);
+    // The generator looks at the clock when it waits for what it has asked for.
+    let (sent, said) = pull_paced(work.path(), &plain(), &Pace::new((64 << 20) as f64), true, fast);
     are_whole(work.path(), 18);
     let whole = said.iter().filter(|words| words.contains(" is asked for whole: ")).count();
     assert_eq!(whole, (64 << 20) / (LEN + NEW) + 1, "{said:?}");
@@ -179,7 +256,7 @@ fn a_panic_ends_the_session_as_a_bug() {
         let work = tempfile::tempdir().unwrap();
         files(work.path(), 2, "f");
         let options = Options { verbose: 2, ..plain() };
-        let session = converse(work.path(), &options, Rate::new(0));
+        let session = converse(work.path(), &options, |link| link);
         let plan = ReceivePlan { options, destination: work.path().join("dst"), ..ReceivePlan::default() };
         let error = receive(session, &plan, &Panicking(thread)).unwrap_err();
         assert!(matches!(error, TransferError::Bug(name) if name == thread), "{error}");

@@ -18,7 +18,7 @@ pub(super) struct Threads<'a> {
 }
 
 /// What became of both.
-pub(super) struct Ended {
+pub(super) struct ThreadsEnded {
     pub(super) heard: Result<(), TransferError>,
     pub(super) generated: Result<Generated, TransferError>,
     /// The way to a peer that has been told why: it hears us as long as this is open.
@@ -27,7 +27,7 @@ pub(super) struct Ended {
 
 impl Threads<'_> {
     /// Runs both to their ends; `hear` is the receiver.
-    pub(super) fn run(self, generate: Generate<'_>, hear: impl FnOnce() -> Result<(), TransferError>) -> Ended {
+    pub(super) fn run(self, generate: Generate<'_>, hear: impl FnOnce() -> Result<(), TransferError>) -> ThreadsEnded {
         std::thread::scope(|scope| {
             let (heard_out, hearing) = mpsc::channel::<()>();
             let generator = scope.spawn(move || self.generate(generate, &hearing));
@@ -40,7 +40,7 @@ impl Threads<'_> {
                 }
             }
             let (generated, writer) = generator.join().unwrap_or((Err(TransferError::Bug("generator")), None));
-            Ended { heard, generated, writer }
+            ThreadsEnded { heard, generated, writer }
         })
     }
 

@@ -1,9 +1,10 @@
 //! The file list on its way out, whole or segment by segment.
 
 use super::side::SenderSide;
-use super::{Listing, OUT_MOST, SendPlan, Source};
+use super::{Listing, OUT_MOST, Source};
 use crate::transfer::TransferError;
 use crate::transfer::conversation::LinkWriter;
+use crate::transfer::plan::SendPlan;
 use protocol::PeerError;
 use protocol::flist::{FileEntry, FileList, Kind, ListEncoder, Ndx, Segments};
 use protocol::handshake::{Compat, Negotiated};
@@ -15,7 +16,7 @@ use std::sync::Arc;
 const LOOK_AHEAD: usize = 4000;
 
 /// What of the file list is out and not yet finished.
-pub(super) struct Lists {
+pub(super) struct SentLists {
     encoder: ListEncoder,
     pub(super) segments: Segments<Arc<FileList>>,
     /// Nothing more to list.
@@ -24,7 +25,7 @@ pub(super) struct Lists {
     pub(super) total_size: u64,
 }
 
-impl Lists {
+impl SentLists {
     pub(super) fn new(agreed: &Negotiated, plan: &SendPlan) -> Self {
         let incremental = agreed.compat.has(Compat::INC_RECURSE);
         let encoder = ListEncoder::new(agreed, plan.shape);

@@ -1,9 +1,13 @@
 //! One file on its way: read once, summed, and taken apart into tokens.
 
-use super::lists::Lists;
-use super::{Digest, FileContent, OUT_MOST, SendObserver, SendPlan, Sent, Source};
+use super::lists::SentLists;
+use super::{FileContent, OUT_MOST, Source};
+use crate::disk::digest::Digest;
 use crate::transfer::TransferError;
 use crate::transfer::conversation::{LinkReader, LinkWriter};
+use crate::transfer::observer::SendObserver;
+use crate::transfer::plan::SendPlan;
+use crate::transfer::sent::Sent;
 use protocol::PeerError;
 use protocol::checksum::{Checksum, FileHasher, Sum};
 use protocol::delta::{Lead, Search, Token};
@@ -25,7 +29,7 @@ const SPAN_MOST: u64 = 4 << 20;
 pub(super) struct Reply<'a, S> {
     pub(super) agreed: &'a Negotiated,
     pub(super) plan: &'a SendPlan,
-    pub(super) lists: &'a Lists,
+    pub(super) lists: &'a SentLists,
     pub(super) source: &'a S,
     pub(super) reader: &'a mut LinkReader,
     pub(super) observer: &'a mut dyn SendObserver,
@@ -155,7 +159,7 @@ impl<S: Source> Reply<'_, S> {
 /// Hears a message.
 pub(super) fn hear_message<S: Source>(
     message: &Message,
-    lists: &Lists,
+    lists: &SentLists,
     source: &S,
     observer: &mut dyn SendObserver,
 ) -> Result<(), TransferError> {

@@ -1,16 +1,17 @@
 //! All that is said and heard while files are sent, from the first filter rule to the goodbye.
 
-use super::lists::Lists;
+use super::lists::SentLists;
 use super::reply::{Content, Reply, hear_message};
 use super::side::SenderSide;
-use super::{Answer, Asked, FileContent, Listing, OUT_MOST, Sent, Source};
+use super::{Asked, FileContent, Listing, OUT_MOST, Source};
 use crate::disk::shown;
 use crate::transfer::TransferError;
 use crate::transfer::abort::{HANG_UP, within};
 use crate::transfer::conversation::Conversation;
-use crate::transfer::item::Item;
+use crate::transfer::observer::{Answer, Item};
+use crate::transfer::sent::Sent;
 use protocol::PeerError;
-use protocol::filter::{self, RuleSet, Side};
+use protocol::filter::{self, RuleSet, RuleSide};
 use protocol::flist::{FileEntry, Ndx};
 use protocol::item::ItemHeader;
 use protocol::mux::{IO_GENERAL, IO_VANISHED, Message, TextKind};
@@ -45,7 +46,7 @@ impl SenderSide<'_> {
     ) -> Result<(u64, Sent), TransferError> {
         if let Some(rules) = &self.plan.rules {
             let Conversation { agreed, writer, .. } = &mut *self.conversation;
-            writer.out.put(&filter::encode(rules, Side::Receiver, agreed.version)?);
+            writer.out.put(&filter::encode(rules, RuleSide::Receiver, agreed.version)?);
         }
         // What the receiving side deletes is its own affair.
         if self.conversation.writer.batch.is_some() {
@@ -58,7 +59,7 @@ impl SenderSide<'_> {
         let started = Instant::now();
         // An empty list ends a pull at once: the client has nothing to ask.
         let nothing = self.conversation.server && listing.list.is_empty();
-        let lists = Lists::new(&self.conversation.agreed, self.plan);
+        let lists = SentLists::new(&self.conversation.agreed, self.plan);
         let buffer = vec![0; READ_SIZE];
         let stats = FinalStats { list_build_ms, ..FinalStats::default() };
         let mut sending = Sending { side: self, lists, source, buffer, stats, files: 0, total: Sent::default() };
@@ -92,7 +93,7 @@ impl SenderSide<'_> {
 /// Files on their way, once they are listed.
 struct Sending<'s, 'a, S> {
     side: &'s mut SenderSide<'a>,
-    lists: Lists,
+    lists: SentLists,
     source: S,
     buffer: Vec<u8>,
     /// What the farewell tells.

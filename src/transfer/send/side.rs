@@ -1,8 +1,10 @@
 //! What a sender's side of a conversation hears and says before and beside the files.
 
-use super::{OUT_MOST, SendObserver, SendPlan};
+use super::OUT_MOST;
 use crate::transfer::TransferError;
 use crate::transfer::conversation::Conversation;
+use crate::transfer::observer::SendObserver;
+use crate::transfer::plan::SendPlan;
 use protocol::PeerError;
 use protocol::filter::RuleSet;
 use protocol::sender::{NameEvent, Sender, SenderEvent, SenderFacts};

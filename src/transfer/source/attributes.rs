@@ -13,13 +13,13 @@ use rustix::fs::Stat;
 
 use super::ScanOptions;
 use crate::disk::acl::{self, Which};
-use crate::disk::fake::{Claim, Fake, STAT};
+use crate::disk::fake::{Fake, FakeClaim, STAT};
 use crate::disk::pinned::Pinned;
 use crate::disk::xattr::{self, Reach};
 use crate::disk::{reason, shown};
 
 /// Reads what the options ask for beyond `stat`. Entries with the same lists share them.
-pub(super) struct Attributes {
+pub(super) struct AttributeReader {
     acls: bool,
     xattrs: bool,
     reach: Reach,
@@ -27,7 +27,7 @@ pub(super) struct Attributes {
     seen_sets: HashSet<Arc<XattrSet>>,
 }
 
-impl Attributes {
+impl AttributeReader {
     pub(super) fn new(options: &ScanOptions, rules: Option<&RuleSet>) -> Self {
         let rules = rules.map(RuleSet::attributes).unwrap_or_default();
         Self {
@@ -109,7 +109,7 @@ pub(super) fn reach(options: &ScanOptions) -> Reach {
 pub(super) fn disguise(dir: &OwnedFd, leaf: &[u8], stat: &mut Stat) -> io::Result<()> {
     let Some(kind @ (Kind::File | Kind::Dir)) = crate::disk::beneath::kind(stat.st_mode) else { return Ok(()) };
     let pinned = Pinned::open(dir, leaf, kind)?;
-    if let Some(claim) = pinned.xattr(STAT)?.as_deref().and_then(Claim::parse) {
+    if let Some(claim) = pinned.xattr(STAT)?.as_deref().and_then(FakeClaim::parse) {
         (stat.st_mode, stat.st_uid, stat.st_gid) = (claim.mode, claim.uid, claim.gid);
         stat.st_rdev = rustix::fs::makedev(claim.rdev.0, claim.rdev.1);
     }

@@ -80,14 +80,14 @@ pub enum Severity {
 }
 
 /// Sums one file.
-pub type SumFile<'h> = &'h mut dyn FnMut(&mut File) -> io::Result<Option<Sum>>;
+pub type SumFile<'h> = Box<dyn FnMut(&mut File) -> io::Result<Option<Sum>> + 'h>;
 /// Whether to list a name, given whether it is a directory.
-pub type Keep<'h> = &'h mut dyn FnMut(&[u8], bool) -> bool;
+pub type Keep<'h> = Box<dyn FnMut(&[u8], bool) -> bool + 'h>;
 
 /// What the caller adds to a scan.
 pub struct Hooks<'h> {
     /// Receives messages, without a line end.
-    pub report: &'h mut dyn FnMut(Severity, String),
+    pub report: Box<dyn FnMut(Severity, String) + 'h>,
     /// Sums each regular file (`-c`); an entry whose file cannot be read has none and goes out as zeros.
     pub sum: Option<SumFile<'h>>,
     /// The caller's say on each name.
@@ -96,6 +96,12 @@ pub struct Hooks<'h> {
     pub rules: Option<&'h RuleSet>,
     /// What a daemon's module keeps to itself.
     pub guard: Option<&'h Guard>,
+}
+
+impl Default for Hooks<'_> {
+    fn default() -> Self {
+        Self { report: Box::new(|_, _| ()), sum: None, keep: None, rules: None, guard: None }
+    }
 }
 
 /// What is to be listed.

@@ -84,10 +84,8 @@ fn list(folder: &TempDir, arguments: &[&str], options: &ScanOptions) -> Listed {
     let root = folder.path().to_str().unwrap();
     let arguments: Vec<PathBuf> = arguments.iter().map(|argument| format!("{root}/{argument}").into()).collect();
     let mut messages = Vec::new();
-    let mut report = |_: Severity, text: String| messages.push(text.replace(root, "ROOT"));
-    let scan =
-        scan(&arguments, options, Hooks { report: &mut report, sum: None, keep: None, rules: None, guard: None })
-            .unwrap();
+    let report = |_: Severity, text: String| messages.push(text.replace(root, "ROOT"));
+    let scan = scan(&arguments, options, Hooks { report: Box::new(report), ..Hooks::default() }).unwrap();
     let mut names: Vec<String> = scan.entries.iter().map(|(entry, _)| named(entry)).collect();
     names.sort();
     messages.sort();
@@ -168,12 +166,7 @@ fn what_the_options_leave_out_is_named() {
         ]
     );
     assert_eq!(listed.scan.io_error, 0);
-    let null = scan(
-        &["/dev/null".into()],
-        &RECURSE,
-        Hooks { report: &mut |_, _| (), sum: None, keep: None, rules: None, guard: None },
-    )
-    .unwrap();
+    let null = scan(&["/dev/null".into()], &RECURSE, Hooks::default()).unwrap();
     assert_eq!(null.entries[0].0.extra.rdev, Some((1, 3)));
 }
 
@@ -279,11 +272,7 @@ fn arguments_split_as_rsync_splits_them() {
     for refused in ["a/../b", "..", "a/./..", "/../x"] {
         assert_eq!(operand::split(Path::new(refused), true), None, "{refused:?}");
     }
-    let refused = scan(
-        &["a/../b".into()],
-        &ScanOptions { relative: true, ..RECURSE },
-        Hooks { report: &mut |_, _| (), sum: None, keep: None, rules: None, guard: None },
-    );
+    let refused = scan(&["a/../b".into()], &ScanOptions { relative: true, ..RECURSE }, Hooks::default());
     assert_eq!(refused.err().unwrap().to_string(), r#"found ".." dir in relative path: a/../b"#);
 }
 
@@ -351,14 +340,14 @@ fn without_capabilities<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 /// Lists `a` while something happens to the tree at the moment `a/b` is listed.
 fn meanwhile(folder: &TempDir, change: impl Fn()) -> (Vec<String>, Vec<String>, i32) {
     let messages = RefCell::new(Vec::new());
-    let mut report = |_: Severity, text: String| messages.borrow_mut().push(text);
-    let mut keep = |name: &[u8], _: bool| {
+    let report = |_: Severity, text: String| messages.borrow_mut().push(text);
+    let keep = |name: &[u8], _: bool| {
         if name == b"a/b" {
             change();
         }
         true
     };
-    let hooks = Hooks { report: &mut report, sum: None, keep: Some(&mut keep), rules: None, guard: None };
+    let hooks = Hooks { report: Box::new(report), keep: Some(Box::new(keep)), ..Hooks::default() };
     let scan = scan(&[folder.path().join("a")], &RECURSE, hooks).unwrap();
     let mut names: Vec<String> = scan.entries.iter().map(|(entry, _)| named(entry)).collect();
     names.sort();
@@ -432,12 +421,7 @@ fn names_are_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let name = b"new\nline \xff\xfe";
     fs::write(folder.path().join(OsStr::from_bytes(name)), b"odd").unwrap();
-    let found = scan(
-        &[folder.path().join("")],
-        &RECURSE,
-        Hooks { report: &mut |_, _| (), sum: None, keep: None, rules: None, guard: None },
-    )
-    .unwrap();
+    let found = scan(&[folder.path().join("")], &RECURSE, Hooks::default()).unwrap();
     let (entry, at) = &found.entries[1];
     assert_eq!(entry.name, name);
     assert_eq!(found.tree.open(&entry.name, *at).unwrap().metadata().unwrap().len(), 3);
@@ -447,12 +431,12 @@ fn names_are_bytes() {
 fn filters_and_sums_take_part() {
     let folder = tree();
     let summed = RefCell::new(0);
-    let mut sum = |file: &mut File| {
+    let sum = |file: &mut File| {
         *summed.borrow_mut() += file.metadata()?.len();
         Ok(None)
     };
-    let mut keep = |name: &[u8], is_dir: bool| !(is_dir && name == b"a/b");
-    let hooks = Hooks { report: &mut |_, _| (), sum: Some(&mut sum), keep: Some(&mut keep), rules: None, guard: None };
+    let keep = |name: &[u8], is_dir: bool| !(is_dir && name == b"a/b");
+    let hooks = Hooks { sum: Some(Box::new(sum)), keep: Some(Box::new(keep)), ..Hooks::default() };
     let found = scan(&[folder.path().join("a"), folder.path().join("real")], &RECURSE, hooks).unwrap();
     let mut names: Vec<String> = found.entries.iter().map(|(entry, _)| named(entry)).collect();
     names.sort();
@@ -465,7 +449,7 @@ fn deep_trees_and_many_roots_cost_no_descriptors() {
     let folder = tempfile::tempdir().unwrap();
     let deep = ["d"; 600].join("/");
     // Made beneath a held directory, for the whole path is longer than one call takes in some places.
-    let dest = crate::transfer::dest::Dest::open(folder.path(), false).unwrap();
+    let dest = crate::transfer::dest::Dest::open(folder.path()).unwrap();
     dest.make_dirs(format!("{deep}/f").as_bytes()).unwrap();
     let listed = list(&folder, &["d"], &RECURSE);
     assert_eq!((listed.names.len(), listed.scan.io_error), (600, 0));

@@ -1,7 +1,7 @@
 //! Proves who we are: by the agent and by key files, never by password.
 
 use super::config::{KeyFile, Named, SshTarget};
-use super::drive::{Stop, await_socket, drive};
+use super::drive::{CallFailure, await_socket, drive};
 use crate::transport::ConnectError;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as STANDARD;
@@ -158,14 +158,14 @@ impl LoginAttempt<'_> {
     fn attempt(&mut self, what: String, call: impl FnMut() -> Result<(), ssh2::Error>) -> Result<bool, ConnectError> {
         match drive(self.session, self.tcp, self.deadline, call) {
             Ok(()) => Ok(true),
-            Err(Stop::Failed(e)) => {
-                let ErrorCode::Session(code) = e.code() else { return Err(self.broken(Stop::Failed(e))) };
+            Err(CallFailure::Failed(e)) => {
+                let ErrorCode::Session(code) = e.code() else { return Err(self.broken(CallFailure::Failed(e))) };
                 let local = UNUSABLE.contains(&code);
                 if !local
                     && (!REFUSED.contains(&code)
                         || (code == sys::LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED && self.has_ended()))
                 {
-                    return Err(self.broken(Stop::Failed(e)));
+                    return Err(self.broken(CallFailure::Failed(e)));
                 }
                 let why = if local { format!("not usable: {}", e.message()) } else { "refused".to_owned() };
                 self.tried.push(format!("{what} ({why})"));
@@ -188,19 +188,19 @@ impl LoginAttempt<'_> {
         }
     }
 
-    fn broken(&self, stop: Stop) -> ConnectError {
+    fn broken(&self, stop: CallFailure) -> ConnectError {
         match stop {
-            Stop::TimedOut => ConnectError::Timeout {
+            CallFailure::TimedOut => ConnectError::Timeout {
                 host: self.target.place(),
                 limit: self.target.auth_timeout,
                 stage: "authentication",
             },
-            Stop::Failed(e) if self.tried.len() >= MANY => self.failed(&format!(
+            CallFailure::Failed(e) if self.tried.len() >= MANY => self.failed(&format!(
                 "the server ended the attempt ({}), having been shown so many keys; name the right one, and have others left \
                  out by IdentitiesOnly yes in ~/.ssh/config; ",
                 e.message()
             )),
-            Stop::Failed(e) => self.failed(&format!("the server ended the attempt ({}); ", e.message())),
+            CallFailure::Failed(e) => self.failed(&format!("the server ended the attempt ({}); ", e.message())),
         }
     }
 

@@ -40,7 +40,7 @@ pub(super) struct SshTarget {
     pub(super) accepts_new_keys: bool,
     /// Files of keys that no host may have.
     pub(super) revoked: Option<PathBuf>,
-    pub(super) agent: Agent,
+    pub(super) agent: SshAgent,
     /// Those to offer; our own choice when empty.
     pub(super) ciphers: Vec<String>,
     pub(super) algorithms: Algorithms,
@@ -53,7 +53,7 @@ pub(super) struct SshTarget {
 
 /// Which agent is asked for what.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Agent {
+pub(super) struct SshAgent {
     /// None is.
     pub(super) none: bool,
     /// Another than that of `SSH_AUTH_SOCK`.
@@ -195,8 +195,8 @@ fn accepts_new_keys(settings: &SshSettings) -> Result<bool, String> {
     }
 }
 
-fn agent(options: &SshOptions, settings: &SshSettings, tokens: &PercentTokens<'_>) -> Result<Agent, String> {
-    let mut agent = Agent { none: !options.agent, socket: None, named_keys_only: settings.is_yes("identitiesonly") };
+fn agent(options: &SshOptions, settings: &SshSettings, tokens: &PercentTokens<'_>) -> Result<SshAgent, String> {
+    let mut agent = SshAgent { none: !options.agent, socket: None, named_keys_only: settings.is_yes("identitiesonly") };
     match settings.word("identityagent") {
         None | Some("SSH_AUTH_SOCK") => {}
         Some(word) => {

@@ -1,7 +1,7 @@
 //! Makes a session: TCP, handshake, host key, login.
 
 use super::config::{self, SshTarget};
-use super::drive::{Stop, drive};
+use super::drive::{CallFailure, drive};
 use super::settings::Value;
 use super::{auth, known_hosts};
 use crate::transport::ConnectError;
@@ -70,8 +70,8 @@ pub(super) fn dial(target: &SshTarget) -> Result<Dialled, ConnectError> {
     let line = Dialled { session, tcp };
     let Dialled { session, tcp } = &line;
     drive(session, tcp, deadline, || shaking.handshake()).map_err(|stop| match stop {
-        Stop::TimedOut => timeout(target, "SSH handshake"),
-        Stop::Failed(e) => ConnectError::Lost {
+        CallFailure::TimedOut => timeout(target, "SSH handshake"),
+        CallFailure::Failed(e) => ConnectError::Lost {
             host: target.place(),
             why: format!(
                 "the SSH handshake failed: {}; is an SSH server (not older than OpenSSH 6) there?",

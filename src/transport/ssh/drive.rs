@@ -17,7 +17,7 @@ const CEILING: Duration = Duration::from_secs(1);
 
 /// Why a libssh2 call came to nothing.
 #[derive(Debug)]
-pub(in crate::transport) enum Stop {
+pub(in crate::transport) enum CallFailure {
     /// Its deadline passed.
     TimedOut,
     /// libssh2's error.
@@ -30,21 +30,21 @@ pub(in crate::transport) fn drive<T>(
     tcp: &TcpStream,
     deadline: Instant,
     mut call: impl FnMut() -> Result<T, ssh2::Error>,
-) -> Result<T, Stop> {
+) -> Result<T, CallFailure> {
     loop {
         match call() {
             Ok(value) => return Ok(value),
             Err(e) if e.code() == ErrorCode::Session(sys::LIBSSH2_ERROR_EAGAIN) => {}
-            Err(e) => return Err(Stop::Failed(e)),
+            Err(e) => return Err(CallFailure::Failed(e)),
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(Stop::TimedOut);
+            return Err(CallFailure::TimedOut);
         }
         // Until it runs a command sshd holds a small packet back while the one before is not acknowledged, and the kernel
         // would wait 40 ms for something to send along with that.
         let _ = sockopt::set_tcp_quickack(tcp, true);
-        await_socket(tcp, None, wants_out(session), left).map_err(|_| Stop::TimedOut)?;
+        await_socket(tcp, None, wants_out(session), left).map_err(|_| CallFailure::TimedOut)?;
     }
 }
 

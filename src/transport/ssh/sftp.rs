@@ -1,7 +1,7 @@
 //! Files at the far end by SFTP: the road where no program serves there. A connection of its own, used from one thread.
 
 use super::dial::Dialled;
-use super::drive::{Stop, drive};
+use super::drive::{CallFailure, drive};
 use crate::link::Closer;
 use libssh2_sys as sys;
 use ssh2::{ErrorCode, File, FileStat, OpenFlags, OpenType};
@@ -53,7 +53,7 @@ impl SftpError {
 
 /// What stands at a name, itself and not what a symlink points to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Found {
+pub struct SftpStat {
     /// A regular file.
     pub is_file: bool,
     /// A directory.
@@ -98,8 +98,8 @@ impl Sftp {
     ) -> Result<Self, SftpError> {
         let deadline = Instant::now() + limit;
         let sftp = drive(&line.session, &line.tcp, deadline, || line.session.sftp()).map_err(|stop| match stop {
-            Stop::TimedOut => SftpError::Stalled(limit),
-            Stop::Failed(error) => SftpError::Failed(error.message().to_owned()),
+            CallFailure::TimedOut => SftpError::Stalled(limit),
+            CallFailure::Failed(error) => SftpError::Failed(error.message().to_owned()),
         })?;
         Ok(Self {
             sftp,
@@ -127,9 +127,9 @@ impl Sftp {
     }
 
     /// What stands at `path`; `None` where nothing does.
-    pub fn stat(&self, path: &Path) -> Result<Option<Found>, SftpError> {
+    pub fn stat(&self, path: &Path) -> Result<Option<SftpStat>, SftpError> {
         match self.drive(|| self.sftp.lstat(path)) {
-            Ok(stat) => Ok(Some(Found {
+            Ok(stat) => Ok(Some(SftpStat {
                 is_file: stat.is_file(),
                 is_dir: stat.is_dir(),
                 len: stat.size.unwrap_or(0),
@@ -420,8 +420,8 @@ impl Sftp {
     fn drive<T>(&self, call: impl FnMut() -> Result<T, ssh2::Error>) -> Result<T, SftpError> {
         let deadline = Instant::now() + self.stall_limit;
         drive(&self.line.session, &self.line.tcp, deadline, call).map_err(|stop| match stop {
-            Stop::TimedOut => SftpError::Stalled(self.stall_limit),
-            Stop::Failed(error) => self.reason(&error),
+            CallFailure::TimedOut => SftpError::Stalled(self.stall_limit),
+            CallFailure::Failed(error) => self.reason(&error),
         })
     }
 

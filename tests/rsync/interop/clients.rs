@@ -12,9 +12,10 @@ use protocol::handshake::{Hello, Negotiated, Offer};
 use protocol::sender::Request;
 use pysmurf_archiver::link::{Ending, Link};
 use pysmurf_archiver::transfer::receive::Received;
-use pysmurf_archiver::transfer::send::{Sent, Summary};
+use pysmurf_archiver::transfer::send::Summary;
 use pysmurf_archiver::transfer::{
-    Answer, Conversation, Listing, ReceivePlan, SendObserver, SendPlan, Source, TransferError, greet, receive, send,
+    Answer, Conversation, Listing, ReceivePlan, SendObserver, SendPlan, Sent, Source, TransferError, greet, receive,
+    send,
 };
 use pysmurf_archiver::transport::Connect;
 use pysmurf_archiver::transport::child::Child;

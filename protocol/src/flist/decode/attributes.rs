@@ -5,7 +5,7 @@ use crate::PeerError;
 use crate::acl::{Acl, NamedId};
 use crate::flist::ids::IDS_MOST;
 use crate::flist::{FileEntry, Kind, ListLimits};
-use crate::shared::Item;
+use crate::shared::SharedValue;
 use crate::wire::{Decode, Decoded, Reader};
 use crate::xattr::XattrSet;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use std::sync::Arc;
 /// What stands at the end of an entry, often by number.
 #[derive(Default)]
 pub(super) struct Attributes {
-    access_acl: Option<Item<Acl>>,
-    default_acl: Option<Item<Acl>>,
-    xattrs: Option<Item<XattrSet>>,
+    access_acl: Option<SharedValue<Acl>>,
+    default_acl: Option<SharedValue<Acl>>,
+    xattrs: Option<SharedValue<XattrSet>>,
     named: Vec<NamedId>,
 }
 

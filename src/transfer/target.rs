@@ -1,12 +1,11 @@
 //! Where a session's files go, as its destination argument says it.
 
-use super::ReceivePlan;
-use super::lists::Lists;
+use super::dest::{Dest, Missing};
+use super::guard::Guard;
+use super::plan::ReceivePlan;
+use super::{Refusal, TransferError};
 use crate::disk::beneath;
 use crate::disk::{reason, shown};
-use crate::transfer::dest::{Dest, Missing};
-use crate::transfer::guard::Guard;
-use crate::transfer::{Refusal, TransferError};
 use protocol::args::Options;
 use protocol::filter::RuleSet;
 use protocol::flist::FileEntry;
@@ -17,19 +16,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Where received files go.
-pub(in crate::transfer) struct Target {
+pub(super) struct Target {
     /// `None` in a dry run whose destination does not exist.
-    pub(in crate::transfer) dest: Option<Dest>,
+    pub(super) dest: Option<Dest>,
     /// The destination was not there before this session.
-    pub(in crate::transfer) made: bool,
+    pub(super) made: bool,
     /// Absolute path of the folder, for filter rules and messages.
-    pub(in crate::transfer) root: Vec<u8>,
+    pub(super) root: Vec<u8>,
     /// What was made for the session, or would be in a dry run, in words.
     pub(super) created: Vec<Vec<u8>>,
     /// The name for the only entry of a list, where the destination is not the folder that it comes into.
     single: Option<Vec<u8>>,
     /// What a daemon's module keeps to itself, by names at this end.
-    pub(in crate::transfer) guard: Option<Guard>,
+    pub(super) guard: Option<Guard>,
 }
 
 impl Target {
@@ -38,7 +37,7 @@ impl Target {
     }
 
     /// The name of an entry at this end.
-    pub(in crate::transfer) fn name<'a>(&'a self, entry: &'a FileEntry) -> &'a [u8] {
+    pub(super) fn name<'a>(&'a self, entry: &'a FileEntry) -> &'a [u8] {
         self.single.as_deref().unwrap_or(&entry.name)
     }
 
@@ -74,14 +73,25 @@ impl Target {
         Ok((self, warnings))
     }
 
-    pub(in crate::transfer) fn again(&self) -> Option<Dest> {
+    pub(super) fn again(&self) -> Option<Dest> {
         self.dest.as_ref().map(Dest::handle)
     }
 }
 
+/// What is to come into a destination.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Coming<'a> {
+    /// Nothing.
+    Nothing,
+    /// This entry alone.
+    Single(&'a FileEntry),
+    /// More than one, or a folder's own contents.
+    Many,
+}
+
 /// Enters the destination as rsync does: an existing directory is entered; with several things to come, or a slash at the
 /// end, a missing one is made; otherwise the argument names the only thing that comes. rsync: get_local_name
-pub(super) fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, TransferError> {
+pub(super) fn enter(plan: &ReceivePlan, coming: Coming<'_>) -> Result<Target, TransferError> {
     let path = match plan.destination.as_os_str().is_empty() {
         true => Path::new("."),
         false => plan.destination.as_path(),
@@ -102,7 +112,7 @@ pub(super) fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, Transfe
             fs::metadata(path.join(".")).map_err(|error| TransferError::Selection(unentered(path, &error).into()))?;
             return Ok(Target::new(Some(entered(path, options)?), root(path)));
         }
-        Ok(_) if lists.single().is_some_and(FileEntry::is_dir) => {
+        Ok(_) if matches!(coming, Coming::Single(entry) if entry.is_dir()) => {
             let text = format!("ERROR: cannot overwrite non-directory \"{}\" with a directory", shown(bytes));
             return Err(TransferError::Selection(Refusal::unsigned(text)));
         }
@@ -112,7 +122,7 @@ pub(super) fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, Transfe
         }
         _ => {}
     }
-    if bytes.ends_with(b"/") || !(lists.is_empty() || lists.single().is_some()) {
+    if bytes.ends_with(b"/") || matches!(coming, Coming::Many) {
         return folder(path, options);
     }
     let cut = bytes.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
@@ -125,7 +135,7 @@ pub(super) fn enter(plan: &ReceivePlan, lists: &Lists) -> Result<Target, Transfe
         return Err(TransferError::Selection(text.into()));
     }
     // Nothing comes, so nothing is made for it.
-    if lists.is_empty() {
+    if matches!(coming, Coming::Nothing) {
         return Ok(Target { created, ..Target::new(None, root(path)) });
     }
     let dest = match options.dry_run && !created.is_empty() {
@@ -160,7 +170,7 @@ fn folder(path: &Path, options: &Options) -> Result<Target, TransferError> {
     if made {
         created.push(said);
     }
-    let dest = Dest::open(path, true).map_err(|error| cannot_make(path, error))?.with(options);
+    let dest = Dest::open_or_make(path).map_err(|error| cannot_make(path, error))?.with(options);
     Ok(Target { made, created, ..Target::new(Some(dest), root(path)) })
 }
 
@@ -202,7 +212,7 @@ pub(super) fn root(path: &Path) -> Vec<u8> {
 }
 
 fn entered(path: &Path, options: &Options) -> Result<Dest, TransferError> {
-    Dest::open(path, false).map(|dest| dest.with(options)).map_err(|error| {
+    Dest::open(path).map(|dest| dest.with(options)).map_err(|error| {
         let text = format!("Cannot enter \"{}\": {}", path.display(), reason(&error));
         TransferError::Selection(text.into())
     })
