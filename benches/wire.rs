@@ -7,7 +7,7 @@ use protocol::compress::{Compression, Method};
 use protocol::flist::{FileEntry, IdNames, ListDecoder, ListEncoder, ListLimits, ListShape};
 use protocol::handshake::{Compat, Negotiated};
 use protocol::mux::{Inbox, Outbox};
-use protocol::sums::{BlockIndex, SumHead};
+use protocol::sums::{BlockIndex, StrongSums, SumHead};
 use protocol::token::{TokenEvent, TokenReader, TokenWriter};
 use protocol::wire::Reader;
 use pysmurf_archiver::bench::scene::noise;
@@ -104,7 +104,7 @@ fn file_list(criterion: &mut Criterion) {
 
 fn tokens(criterion: &mut Criterion) {
     let data = noise(BYTES, 2);
-    let head = SumHead::for_basis(BYTES as u64, 16, false, Some(4096));
+    let head = SumHead::for_basis(BYTES as u64, 16, StrongSums::Short, Some(4096));
     let mut group = criterion.benchmark_group("tokens");
     group.throughput(Throughput::Bytes(BYTES as u64)).sample_size(20);
     for method in [Method::None, Method::Zstd, Method::Lz4, Method::Zlibx] {

@@ -36,6 +36,7 @@ pub use receive::{Expected, Operands, Received, receive};
 pub use send::{Asked, Listing, Names, Source, Summary, send};
 pub use sent::Sent;
 
+use crate::disk::reason;
 use crate::link::{Ending, Remote};
 use protocol::PeerError;
 use protocol::token::PackError;
@@ -70,7 +71,7 @@ pub enum TransferError {
         text: String,
     },
     /// Something on this side cannot be used.
-    #[error("{what}: {source}")]
+    #[error("{what}: {}", reason(source))]
     Local {
         /// What, with its path.
         what: String,

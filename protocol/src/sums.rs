@@ -28,6 +28,15 @@ pub struct SumHead {
     pub remainder: u32,
 }
 
+/// How much of each strong sum goes over the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StrongSums {
+    /// As little as a basis of its size needs.
+    Short,
+    /// All of it, as at the second attempt at a file.
+    Whole,
+}
+
 impl SumHead {
     /// Bytes of it on the wire.
     pub const SIZE: u64 = 16;
@@ -42,9 +51,9 @@ impl SumHead {
 
     /// The cut stock chooses for a basis of `len` bytes (rsync: `sum_sizes_sqroot`).
     ///
-    /// `full` asks for the longest strong sums, as the second attempt at a file does. `block_length` is the user's
-    /// choice in bytes, held to what the protocol allows. A basis of too many blocks gives [`SumHead::NONE`].
-    pub fn for_basis(len: u64, digest_size: usize, full: bool, block_length: Option<u32>) -> SumHead {
+    /// `digest_size` is in bytes. `block_length` is the user's choice in bytes, held to what the protocol allows. A basis of
+    /// too many blocks gives [`SumHead::NONE`].
+    pub fn for_basis(len: u64, digest_size: usize, strong: StrongSums, block_length: Option<u32>) -> SumHead {
         if len == 0 {
             return SumHead::NONE;
         }
@@ -53,7 +62,10 @@ impl SumHead {
             None => natural_block_length(len),
         };
         let longest = digest_size.min(MAX_STRONG_LENGTH) as u32;
-        let strong_length = if full { longest } else { short_strong_length(len, block_length).min(longest) };
+        let strong_length = match strong {
+            StrongSums::Short => short_strong_length(len, block_length).min(longest),
+            StrongSums::Whole => longest,
+        };
         let remainder = (len % u64::from(block_length)) as u32;
         match i32::try_from(len.div_ceil(u64::from(block_length))) {
             Ok(count) => SumHead { count: count as u32, block_length, strong_length, remainder },

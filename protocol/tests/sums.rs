@@ -10,7 +10,7 @@ use protocol::handshake::{Compat, Negotiated};
 use protocol::item::{ItemFlags, ItemHeader};
 use protocol::mux::{Inbox, Message, Outbox, TextKind};
 use protocol::sender::{Request, Sender, SenderEvent, SenderFacts};
-use protocol::sums::SumHead;
+use protocol::sums::{StrongSums, SumHead};
 use protocol::token::PackError;
 
 const SEED: BlockSeed = BlockSeed { checksum: Checksum::Xxh128, seed: 3, seed_first: true };
@@ -58,7 +58,7 @@ fn request(sender: &mut Sender, out: &mut Outbox) -> Request {
 #[test]
 fn a_reply_begins_while_sums_and_words_still_come() {
     let basis: Vec<u8> = (0..2300u32).map(|n| (n.wrapping_mul(n) >> 5) as u8).collect();
-    let head = SumHead::for_basis(basis.len() as u64, SEED.checksum.size(), false, Some(100));
+    let head = SumHead::for_basis(basis.len() as u64, SEED.checksum.size(), StrongSums::Short, Some(100));
     let (mut generator, mut said) = (Generator::new(&negotiated()), Outbox::new());
     said.start_mux(31);
     ask(&mut generator, 1, &basis, &head, &mut said);
@@ -126,7 +126,7 @@ fn a_reply_begins_while_sums_and_words_still_come() {
 #[test]
 fn a_request_declined_early_has_its_sums_passed_over() {
     let basis = [7; 1000];
-    let head = SumHead::for_basis(1000, SEED.checksum.size(), true, Some(100));
+    let head = SumHead::for_basis(1000, SEED.checksum.size(), StrongSums::Whole, Some(100));
     let (mut generator, mut said) = (Generator::new(&negotiated()), Outbox::new());
     said.start_mux(31);
     ask(&mut generator, 0, &basis, &head, &mut said);
@@ -154,7 +154,7 @@ fn a_request_declined_early_has_its_sums_passed_over() {
 
 #[test]
 fn a_peer_that_leaves_among_its_sums_is_heard() {
-    let head = SumHead::for_basis(1000, SEED.checksum.size(), true, Some(100));
+    let head = SumHead::for_basis(1000, SEED.checksum.size(), StrongSums::Whole, Some(100));
     let (mut generator, mut said) = (Generator::new(&negotiated()), Outbox::new());
     said.start_mux(31);
     ask(&mut generator, 0, &[7; 300], &head, &mut said);

@@ -7,7 +7,7 @@ use fast_rsync::{Signature, SignatureOptions, diff};
 use protocol::checksum::{BlockSeed, Checksum, weak};
 use protocol::delta::{Search, Token};
 use protocol::simd::Vectors;
-use protocol::sums::{SumHead, SumTable};
+use protocol::sums::{StrongSums, SumHead, SumTable};
 use rustix::time::{ClockId, clock_gettime};
 use std::convert::Infallible;
 use std::fs;
@@ -43,7 +43,7 @@ pub const SEED: BlockSeed = BlockSeed { checksum: Checksum::Xxh128, seed: 0x2a_2
 
 /// The sums of an old copy's blocks, cut as stock cuts it.
 pub fn sums(old: &[u8]) -> Sums {
-    let head = SumHead::for_basis(old.len() as u64, SEED.checksum.size(), false, None);
+    let head = SumHead::for_basis(old.len() as u64, SEED.checksum.size(), StrongSums::Short, None);
     let mut table = SumTable::new(head, SEED.checksum.size(), u32::MAX);
     for block in old.chunks(head.block_length.max(1) as usize) {
         table.push(weak(block), &SEED.sum(block).as_bytes()[..head.strong_length as usize]);
@@ -109,7 +109,7 @@ pub fn run(extent: Extent, folder: &Path, progress: &BenchProgress) -> Result<Fi
     findings.notes.push(format!(
         "Blocks of {} bytes with xxh3-128; theirs is fast_rsync, and for core-miss-stock stock's sender process beside ours. \
          After {} MiB without a match our search leaps; core-miss-first looks at those first ones only.",
-        SumHead::for_basis(extent.size as u64, 16, false, None).block_length,
+        SumHead::for_basis(extent.size as u64, 16, StrongSums::Short, None).block_length,
         BEFORE_LEAPS >> 20
     ));
     Ok(findings)

@@ -207,9 +207,12 @@ impl Default for CommandLine {
 }
 
 impl CommandLine {
-    /// Remembers when to delete; that two of these were given is found in the end.
+    /// Remembers when to delete; that two of these were given is found in the end. Those that find what to delete on the way
+    /// go together, and the last one counts.
     pub(super) fn delete_when(&mut self, when: DeleteWhen) {
-        if self.options.delete != Some(when) {
+        let on_the_way = |when| matches!(when, DeleteWhen::During | DeleteWhen::Delay);
+        let before = self.options.delete;
+        if before != Some(when) && !(before.is_some_and(on_the_way) && on_the_way(when)) {
             self.deletes += 1;
         }
         self.options.delete = Some(when);

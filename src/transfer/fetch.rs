@@ -18,7 +18,7 @@ use protocol::handshake::{Compat, Negotiated};
 use protocol::item::{ItemFlags, ItemHeader};
 use protocol::mux::Message;
 use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts};
-use protocol::sums::{BlockIndex, SumHead};
+use protocol::sums::{BlockIndex, StrongSums, SumHead};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
 use std::fs::File;
@@ -420,7 +420,7 @@ impl Fetch<'_> {
         }
         let found = self.dest.partial(place).ok()?.filter(|found| (1..=entry.len).contains(&found.len))?;
         let basis = self.dest.open_partial(place).ok()??;
-        let head = SumHead::for_basis(found.len, self.agreed.checksum.size(), false, None);
+        let head = SumHead::for_basis(found.len, self.agreed.checksum.size(), StrongSums::Short, None);
         (head.count > 0).then_some((basis, head))
     }
 

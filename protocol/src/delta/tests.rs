@@ -5,7 +5,7 @@ use proptest::test_runner::RngSeed;
 
 use super::*;
 use crate::checksum::{BlockSeed, Checksum};
-use crate::sums::SumHead;
+use crate::sums::{StrongSums, SumHead};
 
 const SEED: BlockSeed = BlockSeed { checksum: Checksum::Xxh128, seed: 77, seed_first: true };
 
@@ -17,7 +17,7 @@ enum Piece {
 use Piece::{Copy, Literal};
 
 fn table_of(basis: &[u8], block_length: u32) -> SumTable {
-    let head = SumHead::for_basis(basis.len() as u64, 16, true, Some(block_length));
+    let head = SumHead::for_basis(basis.len() as u64, 16, StrongSums::Whole, Some(block_length));
     let mut table = SumTable::new(head, 16, u32::MAX);
     for block in basis.chunks(block_length as usize) {
         table.push(Rolling::new(block).value(), &SEED.sum(block).as_bytes()[..head.strong_length as usize]);
@@ -134,7 +134,7 @@ fn a_change_costs_its_own_blocks_only() {
 #[test]
 fn an_empty_table_lends_the_input_in_pieces() {
     let source = noise(100_000, 4);
-    let not_kept = SumTable::new(SumHead::for_basis(1_000_000, 16, false, None), 16, 10);
+    let not_kept = SumTable::new(SumHead::for_basis(1_000_000, 16, StrongSums::Short, None), 16, 10);
     for table in [SumTable::new(SumHead::NONE, 16, 10), not_kept] {
         let mut search = Search::new(&table, SEED);
         let mut lent = Vec::new();
@@ -154,7 +154,7 @@ fn an_empty_table_lends_the_input_in_pieces() {
 fn without_a_checksum_nothing_matches() {
     // One zero byte is every block's strong sum, so the weak sum alone would decide.
     let basis = noise(5000, 5);
-    let mut table = SumTable::new(SumHead::for_basis(5000, 1, false, Some(700)), 1, 10);
+    let mut table = SumTable::new(SumHead::for_basis(5000, 1, StrongSums::Short, Some(700)), 1, 10);
     basis.chunks(700).for_each(|block| table.push(Rolling::new(block).value(), &[0]));
     let seed = BlockSeed::new(Checksum::None, 0, true);
     assert_eq!(run(Search::new(&table, seed), [&basis[..]]), [Literal(basis.clone())]);
@@ -257,7 +257,7 @@ fn weak_sums_that_fit_everywhere_and_prove_nothing_are_given_up() {
 #[test]
 fn an_equal_weak_sum_needs_an_equal_strong_sum() {
     let basis = noise(2100, 13);
-    let head = SumHead::for_basis(2100, 16, false, Some(700));
+    let head = SumHead::for_basis(2100, 16, StrongSums::Short, Some(700));
     let mut table = SumTable::new(head, 16, 10);
     for (i, block) in basis.chunks(700).enumerate() {
         let mut strong = SEED.sum(block).as_bytes()[..2].to_vec();
@@ -266,7 +266,7 @@ fn an_equal_weak_sum_needs_an_equal_strong_sum() {
     }
     assert_eq!(tokens(&basis, &table), [Copy(0), Literal(basis[700..1400].to_vec()), Copy(2)]);
 
-    let mut short = SumTable::new(SumHead::for_basis(100, 16, false, Some(700)), 16, 10);
+    let mut short = SumTable::new(SumHead::for_basis(100, 16, StrongSums::Short, Some(700)), 16, 10);
     short.push(Rolling::new(&basis[..100]).value(), b"no");
     assert_eq!(tokens(&basis[..100], &short), [Literal(basis[..100].to_vec())]);
 }
@@ -275,7 +275,7 @@ fn an_equal_weak_sum_needs_an_equal_strong_sum() {
 fn a_short_block_never_stands_for_a_whole_one() {
     // A peer that announces a last block of 100 bytes with the sums of 700.
     let source = noise(700, 20);
-    let mut table = SumTable::new(SumHead::for_basis(800, 16, true, Some(700)), 16, 10);
+    let mut table = SumTable::new(SumHead::for_basis(800, 16, StrongSums::Whole, Some(700)), 16, 10);
     table.push(1, &[0; 16]);
     table.push(Rolling::new(&source).value(), SEED.sum(&source).as_bytes());
     assert_eq!(tokens(&source, &table), [Literal(source)]);
@@ -284,7 +284,7 @@ fn a_short_block_never_stands_for_a_whole_one() {
 #[test]
 fn a_table_still_arriving_is_used_as_far_as_it_came() {
     let basis = noise(1500, 14);
-    let head = SumHead::for_basis(1500, 16, true, Some(700));
+    let head = SumHead::for_basis(1500, 16, StrongSums::Whole, Some(700));
     let mut table = SumTable::new(head, 16, 10);
     table.push(Rolling::new(&basis[..700]).value(), SEED.sum(&basis[..700]).as_bytes());
     assert_eq!(joined(&tokens(&basis, &table)), [Copy(0), Literal(basis[700..].to_vec())]);
@@ -519,7 +519,8 @@ proptest! {
         let mut source = basis.clone();
         edits.iter().for_each(|edit| edit.make(&mut source));
         let seed = BlockSeed { checksum, ..SEED };
-        let head = SumHead::for_basis(basis.len() as u64, checksum.size(), !short, Some(block_length));
+        let strong = if short { StrongSums::Short } else { StrongSums::Whole };
+        let head = SumHead::for_basis(basis.len() as u64, checksum.size(), strong, Some(block_length));
         let mut whole = SumTable::new(head, checksum.size(), u32::MAX);
         let sums: Vec<_> = basis
             .chunks(block_length as usize)

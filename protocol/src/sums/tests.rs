@@ -26,36 +26,36 @@ fn stock_cuts_of_a_basis() {
     ];
     for (len, block_length, strong_length, remainder, count) in table {
         let expected = head(count, block_length, strong_length, remainder);
-        assert_eq!(SumHead::for_basis(len, 16, false, None), expected, "{len}");
+        assert_eq!(SumHead::for_basis(len, 16, StrongSums::Short, None), expected, "{len}");
         assert_eq!(expected.basis_len(), len);
-        assert_eq!(SumHead::for_basis(len, 16, true, None), SumHead { strong_length: 16, ..expected });
+        assert_eq!(SumHead::for_basis(len, 16, StrongSums::Whole, None), SumHead { strong_length: 16, ..expected });
     }
 }
 
 #[test]
 fn strong_length_never_exceeds_the_digest() {
     for (digest_size, full) in [(1, 1), (8, 8), (16, 16), (20, 16), (32, 16)] {
-        assert_eq!(SumHead::for_basis(5000, digest_size, true, None).strong_length, full);
-        assert!(SumHead::for_basis(1 << 50, digest_size, false, None).strong_length <= full);
+        assert_eq!(SumHead::for_basis(5000, digest_size, StrongSums::Whole, None).strong_length, full);
+        assert!(SumHead::for_basis(1 << 50, digest_size, StrongSums::Short, None).strong_length <= full);
     }
 }
 
 #[test]
 fn an_empty_or_unspeakably_long_basis_has_no_blocks() {
-    assert_eq!(SumHead::for_basis(0, 16, false, None), SumHead::NONE);
+    assert_eq!(SumHead::for_basis(0, 16, StrongSums::Short, None), SumHead::NONE);
     assert_eq!(SumHead::NONE, SumHead::default());
     assert_eq!(SumHead::NONE.encode(), [0; 16]);
     assert_eq!(SumHead::NONE.basis_len(), 0);
-    assert_eq!(SumHead::for_basis(u64::MAX, 16, false, None), SumHead::NONE);
-    assert_eq!(SumHead::for_basis(i32::MAX as u64, 16, false, Some(1)).count, i32::MAX as u32);
-    assert_eq!(SumHead::for_basis(i32::MAX as u64 + 1, 16, false, Some(1)), SumHead::NONE);
+    assert_eq!(SumHead::for_basis(u64::MAX, 16, StrongSums::Short, None), SumHead::NONE);
+    assert_eq!(SumHead::for_basis(i32::MAX as u64, 16, StrongSums::Short, Some(1)).count, i32::MAX as u32);
+    assert_eq!(SumHead::for_basis(i32::MAX as u64 + 1, 16, StrongSums::Short, Some(1)), SumHead::NONE);
 }
 
 #[test]
 fn the_user_may_choose_the_block_length() {
-    assert_eq!(SumHead::for_basis(10_000, 16, false, Some(4096)), head(3, 4096, 2, 1808));
-    assert_eq!(SumHead::for_basis(10, 16, false, Some(0)).block_length, 1);
-    assert_eq!(SumHead::for_basis(10, 16, false, Some(u32::MAX)).block_length, 131_072);
+    assert_eq!(SumHead::for_basis(10_000, 16, StrongSums::Short, Some(4096)), head(3, 4096, 2, 1808));
+    assert_eq!(SumHead::for_basis(10, 16, StrongSums::Short, Some(0)).block_length, 1);
+    assert_eq!(SumHead::for_basis(10, 16, StrongSums::Short, Some(u32::MAX)).block_length, 131_072);
 }
 
 #[test]
@@ -142,7 +142,8 @@ proptest! {
         bits in 0u32..64, low in any::<u64>(), digest in 1usize..33, full: bool, chosen in prop::option::of(any::<u32>()),
     ) {
         let len = (1u64 << bits) | (low & ((1u64 << bits) - 1));
-        let h = SumHead::for_basis(len, digest, full, chosen);
+        let strong = if full { StrongSums::Whole } else { StrongSums::Short };
+        let h = SumHead::for_basis(len, digest, strong, chosen);
         prop_assert_eq!(SumHead::decode(&h.encode(), digest), Ok(h));
         if h != SumHead::NONE {
             prop_assert_eq!(h.basis_len(), len);

@@ -11,7 +11,7 @@ use protocol::item::{ItemFlags, ItemHeader};
 use protocol::mux::{Inbox, Message, Outbox};
 use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts};
 use protocol::sender::{FinalStats, Request, Sender, SenderEvent, SenderFacts};
-use protocol::sums::{BlockIndex, SumHead};
+use protocol::sums::{BlockIndex, StrongSums, SumHead};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A session to be held.
@@ -384,7 +384,10 @@ impl<'p> Receiving<'p> {
         let basis = self.basis(ndx);
         let head = match n.checksum {
             Checksum::None => SumHead::NONE,
-            checksum => SumHead::for_basis(basis.len() as u64, checksum.size(), full, None),
+            checksum => {
+                let strong = if full { StrongSums::Whole } else { StrongSums::Short };
+                SumHead::for_basis(basis.len() as u64, checksum.size(), strong, None)
+            }
         };
         let header =
             ItemHeader { flags: ItemFlags::TRANSFER.with(ItemFlags::NEW, head.count == 0), ..ItemHeader::default() };

@@ -7,7 +7,7 @@ use protocol::checksum::{Checksum, FileHasher, Sum, weak};
 use protocol::flist::{FileEntry, Ndx};
 use protocol::item::ItemHeader;
 use protocol::mux::Message;
-use protocol::sums::{BlockIndex, SumHead};
+use protocol::sums::{BlockIndex, StrongSums, SumHead};
 use protocol::xattr::XattrList;
 use std::collections::BTreeSet;
 
@@ -107,7 +107,8 @@ fn check_requests(case: &Case, session: &Session, streams: &Streams, verified: &
             continue;
         }
         let basis = basis(case, header, &streams.entry(ndx.0).name).expect("sums, and no basis known");
-        let mut expected = SumHead::for_basis(basis.len() as u64, size, redo, session.words.block_length());
+        let strong = if redo { StrongSums::Whole } else { StrongSums::Short };
+        let mut expected = SumHead::for_basis(basis.len() as u64, size, strong, session.words.block_length());
         if redo && receiver.as_str() < "3.5" {
             // Releases up to 3.4.3 announce more than a short digest has.
             expected.strong_length = 16;

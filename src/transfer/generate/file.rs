@@ -11,7 +11,7 @@ use protocol::args::Debug;
 use protocol::checksum::Checksum;
 use protocol::flist::{FileEntry, Kind, Ndx};
 use protocol::item::{ItemFlags, ItemHeader};
-use protocol::sums::SumHead;
+use protocol::sums::{StrongSums, SumHead};
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::sync::Arc;
@@ -210,7 +210,10 @@ impl Work<'_> {
             basis = None;
         }
         let head = match basis.as_mut().map(length) {
-            Some(Ok(len)) => SumHead::for_basis(len, self.agreed.checksum.size(), redo, self.options.block_length),
+            Some(Ok(len)) => {
+                let strong = if redo { StrongSums::Whole } else { StrongSums::Short };
+                SumHead::for_basis(len, self.agreed.checksum.size(), strong, self.options.block_length)
+            }
             _ => SumHead::NONE,
         };
         let may_stay =

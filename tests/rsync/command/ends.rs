@@ -225,6 +225,25 @@ fn the_other_end_takes_every_option() {
     );
 }
 
+/// Of the moments to delete at, two that find it on the way go together, and the last one counts.
+#[test]
+fn deletions_have_one_moment() {
+    reads_like_stock(
+        r#"mkdir a; echo 1 >a/f
+        t() { rm -rf b; mkdir -p b/x; echo o >b/y; $R -r "$@" 2>said; echo "$? [$*] $(ls b | tr '\n' ' ') $(grep WHEN said)"; }
+        for o in "--delete-delay --del" "--del --delete-delay" "--delete-during --delete-delay" "--delete --delete-delay" \
+            "--delete-before --del" "--del --delete-after" "--delete-delay --delete-before" "--delete-after --delete-delay" \
+            "--del --del" "--delete-before --delete-before" "--delete-excluded --delete-delay --del" \
+            "--del --delete-delay --delete-before" "--delete-delay --no-delete-delay --del"; do
+            t $o a/ b/
+            t $o -e $RSH --rsync-path=$S a/ lh:$W/b/
+            t $o -e $RSH --rsync-path=$S lh:$W/a/ b/
+        done
+        touch a/g; mkdir -p b/z; $R -riv --del --delete-delay a/ b/ | grep -v "^sent\|^total"
+        touch a/h; mkdir -p b/z; $R -riv --delete-delay --del a/ b/ | grep -v "^sent\|^total""#,
+    );
+}
+
 #[test]
 fn a_local_copy_is_two_ends() {
     reads_like_stock(
