@@ -9,13 +9,13 @@ mod blame;
 mod bootstrap;
 mod carrier;
 mod compression;
-pub mod control;
+pub(crate) mod control;
 mod course;
 mod entries;
 mod far_end;
 mod flight;
 mod headway;
-pub mod layout;
+pub(crate) mod layout;
 mod origins;
 mod patience;
 mod poller;
@@ -29,7 +29,7 @@ mod sessions;
 mod sftp;
 mod shared_file;
 mod sources;
-pub mod stop;
+pub(crate) mod stop;
 mod terms;
 mod unfinished;
 mod upkeep;
@@ -41,36 +41,35 @@ use crate::manifest::Manifest;
 use crate::throttle::Rate;
 use crate::transport::{Connect, ConnectError};
 pub(crate) use arguments::{Demands, base, hello, sender_args, server_args};
-pub use bootstrap::{Bootstrap, UPLOAD_DIR, is_static};
+pub(crate) use bootstrap::{Bootstrap, UPLOAD_DIR, is_static};
 pub(crate) use compression::Coding;
-pub use compression::Compress;
+pub(crate) use compression::Compress;
 use control::Control;
 pub(crate) use far_end::{FarProgram, ServerProbe, probe};
 use flight::Flight;
-pub use layout::RemotePath;
 use origins::Origins;
 use poller::Poller;
 use protocol::chmod::Chmod;
 use recorder::Recorder;
 use results::Results;
 use sessions::SessionPermits;
-pub use sessions::Workers;
+pub(crate) use sessions::Workers;
 use shared_file::SharedFiles;
-pub use sources::Sources;
+pub(crate) use sources::Sources;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use stop::Stop;
 use tokio::sync::mpsc;
 use unfinished::Strays;
-pub use unfinished::aside_of;
+pub(crate) use unfinished::aside_of;
 pub(crate) use unfinished::is_aside;
-pub use upkeep::{Announcing, Upkeep};
+pub(crate) use upkeep::{Announcing, Upkeep};
 use worker::{Worker, Workplace};
 
 /// Which way the files go. Rows, places and proofs are the same either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
+pub(crate) enum Direction {
     /// The files are here, the archive is at the far end.
     Push,
     /// The files are at the far end, the archive is here.
@@ -79,7 +78,7 @@ pub enum Direction {
 
 /// How the archiver works.
 #[derive(Debug, Clone)]
-pub struct ArchiverSettings {
+pub(crate) struct ArchiverSettings {
     /// Which way the files go.
     pub direction: Direction,
     /// Base directory of the archive, as written into the table.
@@ -141,7 +140,7 @@ impl ArchiverSettings {
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// Nothing is left to do (only with `once`).
     Drained,
     /// It was told to stop.
@@ -151,7 +150,7 @@ pub enum Ended {
 }
 
 /// Runs until stopped, or with `once` until the table is drained. `connect` makes each worker's way to the far end.
-pub async fn run<C: Catalog>(
+pub(crate) async fn run<C: Catalog>(
     settings: ArchiverSettings,
     catalog: Arc<C>,
     connect: impl Fn() -> Result<Box<dyn Connect>, ConnectError>,

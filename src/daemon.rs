@@ -16,7 +16,7 @@ mod request;
 mod slots;
 mod talk;
 
-pub use config::ConfigError;
+pub(crate) use config::ConfigError;
 pub(crate) use listen::ListenError;
 
 use crate::exit;
@@ -33,7 +33,7 @@ use std::process::ExitCode;
 
 /// Runs `rsync --daemon` with these arguments, the program's name left out: listens, or serves the client that inetd or a
 /// remote shell has put at standard input.
-pub fn main(args: &[OsString]) -> ExitCode {
+pub(crate) fn main(args: &[OsString]) -> ExitCode {
     crate::clock::remember_zone();
     let name = std::iter::once(OsString::from("rsync"));
     let flags = match DaemonFlags::of(name.chain(args.iter().cloned())) {

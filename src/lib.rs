@@ -6,27 +6,27 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod agent;
-pub mod archiver;
+mod archiver;
 mod backoff;
 pub mod bench;
 pub mod catalog;
 pub mod cli;
 mod clock;
-pub mod daemon;
+mod daemon;
 mod disk;
 mod exit;
 pub mod link;
 mod local;
 mod lock;
-pub mod manifest;
+mod manifest;
 pub mod ocs;
 pub mod pipe;
-pub mod rdiff;
+mod rdiff;
 mod report;
 pub mod rsync;
 mod service;
-pub mod status;
-pub mod throttle;
+mod status;
+mod throttle;
 pub mod transfer;
 pub mod transport;
 

@@ -21,7 +21,7 @@ const LINES_KEPT: usize = 50_000;
 
 /// A proven file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Its name, relative to where `b3sum --check` is to be run.
     pub name: String,
     /// What it holds.
@@ -30,13 +30,13 @@ pub struct Entry {
 
 /// The two files, open and locked.
 #[derive(Debug)]
-pub struct Manifest {
+pub(crate) struct Manifest {
     ledgers: Mutex<[ManifestLedger; 2]>,
 }
 
 impl Manifest {
     /// Opens the files, or makes them. The error says which one cannot be used, and why.
-    pub fn open(path: &Path) -> Result<Manifest, String> {
+    pub(crate) fn open(path: &Path) -> Result<Manifest, String> {
         let mut sizes = OsString::from(path);
         sizes.push(".sizes");
         let open =
@@ -45,7 +45,7 @@ impl Manifest {
     }
 
     /// Adds files, and returns once they are on the disk. A line that stands near the end already is not repeated.
-    pub fn append(&self, entries: &[Entry]) -> Result<(), String> {
+    pub(crate) fn append(&self, entries: &[Entry]) -> Result<(), String> {
         let mut ledgers = self.ledgers.lock().unwrap_or_else(PoisonError::into_inner);
         let [sums, sizes] = &mut *ledgers;
         let wrong =

@@ -9,10 +9,10 @@ mod delta;
 mod patch;
 mod signature;
 
-pub use command::{RdiffWords, main};
-pub use delta::{DeltaStats, write_delta};
-pub use patch::apply;
-pub use signature::{Cut, Signature, write_signature};
+pub(crate) use command::{RdiffWords, main};
+pub(crate) use delta::{DeltaStats, write_delta};
+pub(crate) use patch::apply;
+pub(crate) use signature::{Cut, Signature, write_signature};
 
 use std::io::{self, Read};
 
@@ -21,7 +21,7 @@ const PIECE: usize = 256 * 1024;
 
 /// Why a file could not be made.
 #[derive(Debug, thiserror::Error)]
-pub enum RdiffError {
+pub(crate) enum RdiffError {
     /// One of the inputs could not be read.
     #[error("Cannot read the {0}: {1}")]
     Read(Input, io::Error),
@@ -35,7 +35,7 @@ pub enum RdiffError {
 
 /// An input, by its part in the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Input {
+pub(crate) enum Input {
     /// The old file.
     Basis,
     /// The sums of the old file's blocks.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 /// Whose trouble a failed attempt was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// The file is not there, or is no file.
     Missing,
     /// The file cannot be read.
@@ -29,7 +29,7 @@ const COPIES_KEPT: usize = 100;
 
 /// The copies recorded last.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct LastCopy {
+pub(crate) struct LastCopy {
     /// When the first of them was recorded, unix time in seconds.
     pub start_time: f64,
     /// When the last one was.
@@ -39,14 +39,14 @@ pub struct LastCopy {
 }
 
 /// How a running archiver stands. Shared by all its parts.
-pub struct Progress {
+pub(crate) struct Progress {
     started: Instant,
     now: Mutex<Snapshot>,
 }
 
 /// What there is to know of a run at one moment.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// Rows recorded as copied.
     pub copied: u64,
     /// Failed attempts recorded.
@@ -105,7 +105,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Whether file data has moved since the link was last in trouble.
-    pub fn flows(&self) -> bool {
+    pub(crate) fn flows(&self) -> bool {
         self.read_since_trouble > 0
     }
 }
@@ -118,7 +118,7 @@ impl Default for Progress {
 
 impl Progress {
     /// How it stands now.
-    pub fn snapshot(&self) -> Snapshot {
+    pub(crate) fn snapshot(&self) -> Snapshot {
         Snapshot { seconds: self.started.elapsed().as_secs_f64(), ..self.update(|now| now.clone()) }
     }
 

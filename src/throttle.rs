@@ -13,7 +13,7 @@ const PIECE: Duration = Duration::from_millis(100);
 
 /// A rate that links share, and that may change at any time. Clones are the same rate.
 #[derive(Debug, Clone)]
-pub struct Rate(Arc<Bucket>);
+pub(crate) struct Rate(Arc<Bucket>);
 
 /// Bytes per second, from KiB per second or a text with a suffix, as rsync's `--bwlimit` has it.
 pub(crate) fn parse_rate(text: &str) -> Result<u64, String> {
@@ -30,22 +30,22 @@ struct Bucket {
 
 impl Rate {
     /// So many bytes per second; 0 for no limit.
-    pub fn new(rate: u64) -> Self {
+    pub(crate) fn new(rate: u64) -> Self {
         Self(Arc::new(Bucket { rate: AtomicU64::new(rate), paid: Mutex::new(Instant::now()) }))
     }
 
     /// From now on so many bytes per second; 0 for no limit.
-    pub fn set(&self, rate: u64) {
+    pub(crate) fn set(&self, rate: u64) {
         self.0.rate.store(rate, Ordering::Relaxed);
     }
 
     /// Bytes per second; 0 for no limit.
-    pub fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.rate.load(Ordering::Relaxed)
     }
 
     /// The link with what it writes held to the rate.
-    pub fn on_writing(&self, link: Link) -> Link {
+    pub(crate) fn on_writing(&self, link: Link) -> Link {
         Link { writer: self.slow(link.writer), ..link }
     }
 
@@ -55,7 +55,7 @@ impl Rate {
     }
 
     /// The link with what it reads held to the rate; the far end feels it once the buffers between are full.
-    pub fn on_reading(&self, link: Link) -> Link {
+    pub(crate) fn on_reading(&self, link: Link) -> Link {
         Link { reader: Box::new(Slow { inner: link.reader, rate: self.clone() }), ..link }
     }
 

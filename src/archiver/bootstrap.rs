@@ -13,11 +13,11 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 /// Where an upload goes unless another place is named; relative to where a login begins.
-pub const UPLOAD_DIR: &str = ".cache/pysmurf-archiver";
+pub(crate) const UPLOAD_DIR: &str = ".cache/pysmurf-archiver";
 
 /// A program to be uploaded where none serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bootstrap {
+pub(crate) struct Bootstrap {
     /// The program: one that needs nothing of the machine it runs on.
     pub file: PathBuf,
     /// The directory over there; a relative one begins where a login does.
@@ -98,7 +98,7 @@ fn stands(sftp: &mut Sftp, path: &Path, sum: &Sum, len: u64) -> Result<bool, Sft
 }
 
 /// Whether a program needs no loader and no libraries of its machine; an ELF file without an interpreter.
-pub fn is_static(program: &[u8]) -> bool {
+pub(crate) fn is_static(program: &[u8]) -> bool {
     const INTERPRETER: u32 = 3;
     let word = |at: usize, len: usize| -> Option<u64> {
         let bytes = program.get(at..at.checked_add(len)?)?;

@@ -19,7 +19,7 @@ const WEIGHT: f64 = 0.4;
 
 /// Compression of sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Compress {
+pub(crate) enum Compress {
     /// Never
     #[default]
     No,

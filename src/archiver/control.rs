@@ -7,7 +7,7 @@ use tokio::sync::{Notify, watch};
 
 /// Steers one run. Clones share one state.
 #[derive(Clone)]
-pub struct Control(Arc<ControlShared>);
+pub(crate) struct Control(Arc<ControlShared>);
 
 struct ControlShared {
     stop: Stop,
@@ -29,37 +29,37 @@ impl Default for Control {
 
 impl Control {
     /// For a run that has not begun.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// Ends the run.
-    pub fn stop(&self) -> &Stop {
+    pub(crate) fn stop(&self) -> &Stop {
         &self.0.stop
     }
 
     /// How it goes.
-    pub fn progress(&self) -> &Arc<Progress> {
+    pub(crate) fn progress(&self) -> &Arc<Progress> {
         &self.0.progress
     }
 
     /// Takes up no further rows until resumed; what is under way is finished.
-    pub fn pause(&self) {
+    pub(crate) fn pause(&self) {
         self.0.paused.send_replace(true);
     }
 
     /// Goes on after a pause.
-    pub fn resume(&self) {
+    pub(crate) fn resume(&self) {
         self.0.paused.send_replace(false);
     }
 
     /// Whether it pauses.
-    pub fn is_paused(&self) -> bool {
+    pub(crate) fn is_paused(&self) -> bool {
         *self.0.paused.borrow()
     }
 
     /// Has the whole table looked at soon, for rows that were given a new chance.
-    pub fn look_again(&self) {
+    pub(crate) fn look_again(&self) {
         self.0.again.notify_one();
     }
 

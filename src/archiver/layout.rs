@@ -15,11 +15,11 @@ const PATH_MOST: usize = 4000;
 
 /// A path beneath the archive's base: no empty, `.` or `..` component, no slash at either end.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RemotePath(String);
+pub(crate) struct RemotePath(String);
 
 impl RemotePath {
     /// Checks a path.
-    pub fn new(path: String) -> Result<Self, String> {
+    pub(crate) fn new(path: String) -> Result<Self, String> {
         if path.len() > PATH_MOST {
             return Err(format!(
                 "its path in the archive would be {} bytes long, and {PATH_MOST} are allowed",
@@ -33,12 +33,12 @@ impl RemotePath {
     }
 
     /// The path as text.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
     /// The numbered variant that is tried when the name is taken: `.1`, `.2` … behind the full name; 0 is the name itself.
-    pub fn variant(&self, number: u32) -> String {
+    pub(crate) fn variant(&self, number: u32) -> String {
         match number {
             0 => self.0.clone(),
             number => format!("{}.{number}", self.0),
@@ -53,7 +53,7 @@ impl fmt::Display for RemotePath {
 }
 
 /// Where a record's file belongs; an error says what is wrong with the row, naming the column.
-pub fn place(record: &Record) -> Result<RemotePath, String> {
+pub(crate) fn place(record: &Record) -> Result<RemotePath, String> {
     let path = match &record.naming {
         Naming::Given(path) => path.clone(),
         Naming::Type { timestamp, file_type } => {

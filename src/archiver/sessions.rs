@@ -30,7 +30,7 @@ const FILE_COST: u64 = 64 * 1024;
 
 /// Sessions that work at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Workers {
+pub(crate) enum Workers {
     /// So many.
     Fixed(NonZeroUsize),
     /// As many as pay.

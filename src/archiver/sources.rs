@@ -19,7 +19,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The files that count, and how long their file systems are waited for.
 #[derive(Debug, Clone)]
-pub struct Sources {
+pub(crate) struct Sources {
     roots: Arc<Roots>,
     patience: Patience,
 }
@@ -36,7 +36,7 @@ impl Sources {
     ///
     /// # Errors
     /// A folder that is not named from `/` on.
-    pub fn beneath(roots: &[PathBuf]) -> Result<Self, String> {
+    pub(crate) fn beneath(roots: &[PathBuf]) -> Result<Self, String> {
         for root in roots {
             if !root.is_absolute() || root.components().any(|part| part == Component::ParentDir) {
                 return Err(format!("Option --source-root cannot be {root:?}; name a folder from / on, without .."));
@@ -47,7 +47,7 @@ impl Sources {
 
     /// Where not all files count, those beneath this folder do as well.
     #[must_use]
-    pub fn and(self, root: Option<&Path>) -> Self {
+    pub(crate) fn and(self, root: Option<&Path>) -> Self {
         match self.roots.0.is_empty() {
             true => self,
             false => {
@@ -59,7 +59,7 @@ impl Sources {
 
     /// A file system may take so long to answer.
     #[must_use]
-    pub fn answering_within(self, limit: Duration) -> Self {
+    pub(crate) fn answering_within(self, limit: Duration) -> Self {
         Self { patience: Patience::new(limit), ..self }
     }
 
@@ -79,7 +79,7 @@ impl Sources {
     }
 
     /// Refuses a path that does not lie beneath any of the folders, by its name alone.
-    pub fn admit(&self, path: &Path) -> Result<(), String> {
+    pub(crate) fn admit(&self, path: &Path) -> Result<(), String> {
         self.roots.admit(path)
     }
 
@@ -100,12 +100,12 @@ impl Sources {
     }
 
     /// Looks at what a row names; the links before it are followed.
-    pub fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+    pub(crate) fn metadata(&self, path: &Path) -> io::Result<Metadata> {
         self.within(path, Roots::metadata)
     }
 
     /// Removes the name.
-    pub fn remove(&self, path: &Path) -> io::Result<()> {
+    pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
         self.within(path, Roots::remove)
     }
 }

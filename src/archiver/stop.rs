@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 /// Says when to stop. Clones share one state.
 #[derive(Clone)]
-pub struct Stop(Arc<StopShared>);
+pub(crate) struct Stop(Arc<StopShared>);
 
 struct StopShared {
     state: Mutex<StopState>,
@@ -31,31 +31,31 @@ impl Default for Stop {
 
 impl Stop {
     /// Not yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// Begins the end: no new work.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.lock().stopped = true;
         self.0.bell.notify_all();
         self.0.told.send_replace(true);
     }
 
     /// Whether the end has begun.
-    pub fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.lock().stopped
     }
 
     /// Waits for the beginning of the end.
-    pub async fn stopped(&self) {
+    pub(crate) async fn stopped(&self) {
         let mut told = self.0.told.subscribe();
         // The sender lives in us, so this ends only when told.
         let _ = told.wait_for(|told| *told).await;
     }
 
     /// Waits on a thread; true when the end began meanwhile.
-    pub fn wait(&self, limit: Duration) -> bool {
+    pub(crate) fn wait(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         let mut state = self.lock();
         while !state.stopped {
@@ -69,7 +69,7 @@ impl Stop {
     }
 
     /// Ends running work too: closes every registered link, and those to come.
-    pub fn close_links(&self) {
+    pub(crate) fn close_links(&self) {
         let links = {
             let mut state = self.lock();
             state.closed = true;

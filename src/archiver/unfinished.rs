@@ -31,7 +31,7 @@ const COMMAND_MOST: usize = 64 * 1024;
 
 /// The name of the directories for unfinished files of one archiver, which `identity` tells from others: what two of them
 /// write to one place must not meet.
-pub fn aside_of(identity: &str) -> String {
+pub(crate) fn aside_of(identity: &str) -> String {
     let mut hasher = FileHasher::new(Checksum::Blake3);
     hasher.update(identity.as_bytes());
     let sum = hasher.finish().to_string();

@@ -22,7 +22,7 @@ const EVERY_MOST: Duration = Duration::from_secs(3600);
 
 /// What is to be done.
 #[derive(Debug, Clone)]
-pub struct Upkeep {
+pub(crate) struct Upkeep {
     /// Local files are deleted so long after they were proven.
     pub delete_after: Option<Duration>,
     /// Complete timecode directories are announced by files below this directory.
@@ -42,7 +42,7 @@ struct Round {
 
 /// How timecode directories are announced.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Announcing {
+pub(crate) struct Announcing {
     /// Where the announcing files are written.
     pub root: PathBuf,
     /// Who announces: the agent's instance id.
@@ -51,12 +51,12 @@ pub struct Announcing {
 
 impl Upkeep {
     /// Whether there is nothing to do.
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.delete_after.is_none() && self.announce.is_none()
     }
 
     /// Does it now and then for as long as the run lasts; never ends by itself.
-    pub async fn run(&self, catalog: Arc<AnyCatalog>, control: Control) {
+    pub(crate) async fn run(&self, catalog: Arc<AnyCatalog>, control: Control) {
         let every = EVERY.min(self.delete_after.unwrap_or(EVERY)).max(Duration::from_secs(1));
         let mut stays = Stays::default();
         // What waits to be copied is looked for first.
@@ -77,7 +77,7 @@ impl Upkeep {
     ///
     /// # Errors
     /// Those of the table; what was done before stays done.
-    pub async fn once(&self, catalog: &AnyCatalog, control: &Control) -> Result<u64, CatalogError> {
+    pub(crate) async fn once(&self, catalog: &AnyCatalog, control: &Control) -> Result<u64, CatalogError> {
         Ok(self.round(catalog, &mut Stays::default(), control).await?.announced)
     }
 

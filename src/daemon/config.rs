@@ -24,7 +24,7 @@ const DEPTH_MOST: usize = 16;
 
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub(crate) enum ConfigError {
     /// A line that means nothing.
     #[error("{file}:{line}: {text:?} is not understood; expected {expected}")]
     Line {

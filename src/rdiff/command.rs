@@ -15,7 +15,7 @@ const CORRUPT: u8 = 2;
 
 /// What stands after `rdiff`.
 #[derive(Debug, Clone, Args)]
-pub struct RdiffWords {
+pub(crate) struct RdiffWords {
     #[command(subcommand)]
     verb: Verb,
 
@@ -108,7 +108,7 @@ fn buffer_size(text: &str) -> Result<usize, String> {
 }
 
 /// Does what the words say; the result is the exit code, and the error has been told.
-pub fn main(words: &RdiffWords) -> u8 {
+pub(crate) fn main(words: &RdiffWords) -> u8 {
     match run(words) {
         Ok(()) => 0,
         Err(failure) => {

@@ -17,7 +17,7 @@ pub(super) const COPY_LAST: u8 = 0x54;
 
 /// What a delta is made of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct DeltaStats {
+pub(crate) struct DeltaStats {
     /// Literal commands.
     pub literals: u64,
     /// Bytes in them.
@@ -31,7 +31,7 @@ pub struct DeltaStats {
 }
 
 /// Writes what makes the file `new` of the basis that has this signature. Needs a few blocks of memory besides the signature.
-pub fn write_delta(signature: &Signature, new: &mut impl Read, out: &mut impl Write) -> Result<DeltaStats, RdiffError> {
+pub(crate) fn write_delta(signature: &Signature, new: &mut impl Read, out: &mut impl Write) -> Result<DeltaStats, RdiffError> {
     let mut writer = Writer { out, pending: None, stats: DeltaStats::default() };
     writer.command(&MAGIC).map_err(RdiffError::Write)?;
     let head = signature.table.head();

@@ -5,7 +5,7 @@ use super::{DeltaStats, Input, PIECE, RdiffError, fill};
 use std::io::{Read, Seek, SeekFrom, Write};
 
 /// Writes the new file that `delta` makes of `basis`. Needs one buffer of memory, however long the commands say they are.
-pub fn apply<B: Read + Seek>(
+pub(crate) fn apply<B: Read + Seek>(
     basis: &mut B,
     delta: &mut impl Read,
     out: &mut impl Write,

@@ -18,7 +18,7 @@ const STRONG_ENOUGH: u32 = 12;
 
 /// Which sums a signature has, and of how long blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cut {
+pub(crate) struct Cut {
     weak: Weak,
     strong: SignatureSum,
     block_length: u32,
@@ -30,7 +30,7 @@ impl Cut {
     ///
     /// `block_length` 0 chooses one near the root of `len`. `strong_length` 0 takes the whole sum, and -1 as little as is
     /// safe. The error names the limits.
-    pub fn new(
+    pub(crate) fn new(
         weak: Weak,
         strong: SignatureSum,
         block_length: u32,
@@ -62,7 +62,7 @@ impl Cut {
     }
 
     /// Length of a block, bytes.
-    pub fn block_length(&self) -> u32 {
+    pub(crate) fn block_length(&self) -> u32 {
         self.block_length
     }
 
@@ -106,7 +106,7 @@ fn least_strong(len: u64, block_length: u32) -> u32 {
 }
 
 /// Writes the signature of a basis; returns the number of its blocks.
-pub fn write_signature(basis: &mut impl Read, cut: &Cut, out: &mut impl Write) -> Result<u64, RdiffError> {
+pub(crate) fn write_signature(basis: &mut impl Read, cut: &Cut, out: &mut impl Write) -> Result<u64, RdiffError> {
     let block_length = cut.block_length as usize;
     out.write_all(&cut.header()).map_err(RdiffError::Write)?;
     // Sixteen blocks are summed at once where that is fastest, and short.
@@ -130,7 +130,7 @@ pub fn write_signature(basis: &mut impl Read, cut: &Cut, out: &mut impl Write) -
 
 /// A signature in memory: what a search needs.
 #[derive(Debug)]
-pub struct Signature {
+pub(crate) struct Signature {
     /// Sums of all blocks.
     pub(super) table: SumTable,
     /// How those were made.
@@ -139,7 +139,7 @@ pub struct Signature {
 
 impl Signature {
     /// Reads a signature to its end. Memory grows with what really comes, some 60 bytes a block.
-    pub fn read(input: &mut impl Read) -> Result<Signature, RdiffError> {
+    pub(crate) fn read(input: &mut impl Read) -> Result<Signature, RdiffError> {
         let failed = |error| RdiffError::Read(Input::Signature, error);
         let corrupt = |why: String| RdiffError::Corrupt(Input::Signature, why);
         let mut header = [0; 12];
@@ -163,12 +163,12 @@ impl Signature {
     }
 
     /// Number of blocks.
-    pub fn blocks(&self) -> u32 {
+    pub(crate) fn blocks(&self) -> u32 {
         self.table.kept()
     }
 
     /// Length of a block, bytes.
-    pub fn block_length(&self) -> u32 {
+    pub(crate) fn block_length(&self) -> u32 {
         self.table.head().block_length
     }
 }
