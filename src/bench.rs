@@ -6,14 +6,14 @@
 pub mod delta;
 mod far_end;
 pub mod link;
-pub mod measure;
-pub mod plot;
+pub(crate) mod measure;
+pub(crate) mod plot;
 mod progress;
 mod queue;
 mod report;
-pub mod runner;
+pub(crate) mod runner;
 pub mod scene;
-pub mod ssh;
+pub(crate) mod ssh;
 mod sshd;
 pub mod transfer;
 

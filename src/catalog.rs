@@ -4,12 +4,12 @@ use std::future::Future;
 use std::path::PathBuf;
 
 mod database;
-pub mod mysql;
+pub(crate) mod mysql;
 mod names;
 mod note;
 mod open;
 mod options;
-pub mod sqlite;
+pub(crate) mod sqlite;
 
 pub use database::{Database, DatabaseServer, Secret, Tls, TlsMode};
 pub use names::strangers;

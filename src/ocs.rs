@@ -4,7 +4,7 @@
 //! connection to the router that comes and goes without any operation noticing. [`wamp`] is the wire below it, [`site`]
 //! finds out which agent we are.
 
-pub mod access;
+pub(crate) mod access;
 pub mod agent;
 pub mod feeds;
 pub mod operation;

@@ -3,11 +3,11 @@
 
 mod batch;
 mod checks;
-pub mod command_line;
+pub(crate) mod command_line;
 pub mod daemon;
-pub mod environment;
+pub(crate) mod environment;
 mod help;
-pub mod operands;
+pub(crate) mod operands;
 mod output;
 mod parse;
 mod progress;
@@ -18,7 +18,7 @@ mod session;
 mod stats;
 pub(crate) mod table;
 pub(crate) mod until;
-pub mod usage;
+pub(crate) mod usage;
 mod values;
 mod version;
 mod wanted;

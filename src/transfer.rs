@@ -2,28 +2,28 @@
 
 mod abort;
 mod basis;
-pub mod batch;
+pub(crate) mod batch;
 pub(crate) mod charset;
 mod chmod;
 mod conversation;
 pub(crate) mod copy_as;
-pub mod dest;
-pub mod fetch;
-pub mod filters;
+pub(crate) mod dest;
+pub(crate) mod fetch;
+pub(crate) mod filters;
 mod generate;
 pub(crate) mod glob;
-pub mod greet;
+pub(crate) mod greet;
 pub mod guard;
 pub(crate) mod ids;
 mod observer;
 pub(crate) mod offers;
 mod plan;
 pub mod receive;
-pub mod scanned;
+pub(crate) mod scanned;
 pub mod send;
 mod sent;
 pub mod serve;
-pub mod source;
+pub(crate) mod source;
 pub mod suffixes;
 mod target;
 

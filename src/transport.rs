@@ -3,8 +3,8 @@
 pub mod child;
 mod pump;
 pub mod ssh;
-pub mod stdio;
-pub mod tcp;
+pub(crate) mod stdio;
+pub(crate) mod tcp;
 
 use crate::link::{Ending, Link};
 use ssh::sftp::Sftp;

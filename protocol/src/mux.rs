@@ -222,7 +222,7 @@ impl Inbox {
         self.charset = charset;
     }
 
-    /// Frames are to be taken one at a time, by [`Inbox::next_frame`]: the framing will end where only their content tells.
+    /// Frames are to be taken one at a time, by `Inbox::next_frame`: the framing will end where only their content tells.
     pub fn hold(&mut self) {
         self.held.get_or_insert_default();
     }

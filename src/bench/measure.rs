@@ -24,7 +24,7 @@ const SHOWN: usize = 600;
 
 /// A program that ended well.
 #[derive(Debug)]
-pub struct Ran {
+pub(crate) struct Ran {
     /// What it took; of this side only.
     pub trial: Trial,
     /// Its standard output.
@@ -35,7 +35,7 @@ pub struct Ran {
 ///
 /// # Errors
 /// When it cannot be started, fails, or does not end within half an hour.
-pub fn run(command: &Command, folder: &Path) -> Result<Ran, BenchError> {
+pub(crate) fn run(command: &Command, folder: &Path) -> Result<Ran, BenchError> {
     let scratch = tempfile::tempdir_in(folder).map_err(BenchError::local("make a folder in", folder))?;
     let at = |name: &str| scratch.path().join(name);
     let create = |name: &str| File::create(at(name)).map_err(BenchError::local("write in", folder));
@@ -95,7 +95,7 @@ fn end(child: &mut Child) {
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Ends the running measurement as soon as may be, its folders removed.
-pub fn interrupt() {
+pub(crate) fn interrupt() {
     INTERRUPTED.store(true, Relaxed);
 }
 
@@ -131,7 +131,7 @@ fn parse(used: &str) -> Option<Trial> {
 ///
 /// # Errors
 /// When the program cannot be started, or the file not be written.
-pub fn measure(to: &Path, words: &[OsString]) -> Result<u8, BenchError> {
+pub(crate) fn measure(to: &Path, words: &[OsString]) -> Result<u8, BenchError> {
     let (program, arguments) =
         words.split_first().ok_or_else(|| BenchError::Setup("Name a program behind --".to_owned()))?;
     let began = Instant::now();

@@ -23,7 +23,7 @@ const COLOURS: [RGBColor; 4] =
 
 /// Points of one program.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Curve {
+pub(crate) struct Curve {
     /// Whose.
     pub name: String,
     /// What was varied, and megabytes per second.
@@ -32,7 +32,7 @@ pub struct Curve {
 
 /// Curves over one axis.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Chart {
+pub(crate) struct Chart {
     /// What is shown.
     pub title: String,
     /// What was varied.
@@ -47,7 +47,7 @@ pub struct Chart {
 ///
 /// # Errors
 /// As [`super::transfer::run`].
-pub fn measure(plan: TransferPlan, progress: &BenchProgress) -> Result<Vec<Chart>, BenchError> {
+pub(crate) fn measure(plan: TransferPlan, progress: &BenchProgress) -> Result<Vec<Chart>, BenchError> {
     let mut runner = Runner::start(plan, progress)?;
     let mut charts = vec![by_size(&mut runner)?];
     if runner.far.port().is_some() {
@@ -141,7 +141,7 @@ fn add(curves: &mut Vec<Curve>, contenders: &[Contender<'_>], trials: &[Vec<Tria
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write(path: &Path, charts: &[Chart]) -> Result<(), BenchError> {
+pub(crate) fn write(path: &Path, charts: &[Chart]) -> Result<(), BenchError> {
     let svg = draw(charts).map_err(|error| BenchError::Setup(format!("Cannot draw {}: {error}", path.display())))?;
     fs::write(path, svg).map_err(BenchError::local("write", path))
 }

@@ -23,7 +23,7 @@ const END_LIMIT: Duration = Duration::from_secs(60);
 
 /// What is to be measured.
 #[derive(Debug, Clone)]
-pub struct SshPlan {
+pub(crate) struct SshPlan {
     /// The user's own host; `None` for a private sshd on this machine.
     pub host: Option<String>,
     /// Bytes for each cipher.
@@ -38,7 +38,7 @@ pub struct SshPlan {
 ///
 /// # Errors
 /// When the host cannot be reached, or OpenSSH's client is here and cannot reach it.
-pub fn run(plan: &SshPlan, progress: &BenchProgress) -> Result<Findings, BenchError> {
+pub(crate) fn run(plan: &SshPlan, progress: &BenchProgress) -> Result<Findings, BenchError> {
     let scratch = tempfile::Builder::new().prefix("archiver-bench").tempdir_in(&plan.folder);
     let scratch = scratch.map_err(BenchError::local("make a folder in", &plan.folder))?;
     let far = match &plan.host {

@@ -29,7 +29,7 @@ use self::trouble::{in_time, on_own_thread, trouble};
 use self::walk::reach_of_a_look;
 
 pub(super) use table::FILES;
-pub use upkeep::{Complete, NewFile, Prunable};
+pub(crate) use upkeep::{Complete, NewFile, Prunable};
 
 use super::{
     Catalog, CatalogError, Created, Database, Keeping, Looked, Note, RecordId, Retry, Selection, Settled, Totals,

@@ -29,7 +29,7 @@ pub enum AccessError {
 }
 
 /// The rules in force for one agent.
-pub struct AgentAccess {
+pub(crate) struct AgentAccess {
     policy: &'static str,
     director: Option<String>,
     instance_id: String,
@@ -64,7 +64,7 @@ struct RuleScope {
 
 impl AgentAccess {
     /// The rules of a policy text for this agent; no text is `none`.
-    pub fn new(policy: Option<&str>, instance_id: &str, agent_class: &str) -> Result<Self, AccessError> {
+    pub(crate) fn new(policy: Option<&str>, instance_id: &str, agent_class: &str) -> Result<Self, AccessError> {
         let rule = |level, password| AccessRule {
             password,
             level,
@@ -101,12 +101,12 @@ impl AgentAccess {
     }
 
     /// The instance id of the director, if the policy has one.
-    pub fn director(&self) -> Option<&str> {
+    pub(crate) fn director(&self) -> Option<&str> {
         self.director.as_deref()
     }
 
     /// The level of what the agent starts by itself.
-    pub fn own_level(&self) -> u8 {
+    pub(crate) fn own_level(&self) -> u8 {
         if self.policy == "none" { 1 } else { SUPERUSER }
     }
 
@@ -139,7 +139,7 @@ impl AgentAccess {
     }
 
     /// The level of a caller, or what to say to one whose level is below `required`.
-    pub fn check(&self, password: &str, required: u8, with_lockouts: bool) -> Result<u8, String> {
+    pub(crate) fn check(&self, password: &str, required: u8, with_lockouts: bool) -> Result<u8, String> {
         let (level, lockouts) = self.level(password);
         if level >= required {
             return Ok(level);
@@ -157,7 +157,7 @@ impl AgentAccess {
     }
 
     /// Takes a message of the director in; whether it was for this agent. What is not understood changes nothing.
-    pub fn update(&mut self, message: &Value) -> Result<bool, AccessError> {
+    pub(crate) fn update(&mut self, message: &Value) -> Result<bool, AccessError> {
         let version = message.get("ac_version").cloned().unwrap_or_default();
         if version != VERSION {
             return Err(AccessError::Version { director: version });
@@ -177,7 +177,7 @@ impl AgentAccess {
     }
 
     /// What `get_api` shows of it.
-    pub fn encoded(&self) -> Value {
+    pub(crate) fn encoded(&self) -> Value {
         json!({
             "version": VERSION,
             "policy": self.policy,

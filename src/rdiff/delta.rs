@@ -31,7 +31,11 @@ pub(crate) struct DeltaStats {
 }
 
 /// Writes what makes the file `new` of the basis that has this signature. Needs a few blocks of memory besides the signature.
-pub(crate) fn write_delta(signature: &Signature, new: &mut impl Read, out: &mut impl Write) -> Result<DeltaStats, RdiffError> {
+pub(crate) fn write_delta(
+    signature: &Signature,
+    new: &mut impl Read,
+    out: &mut impl Write,
+) -> Result<DeltaStats, RdiffError> {
     let mut writer = Writer { out, pending: None, stats: DeltaStats::default() };
     writer.command(&MAGIC).map_err(RdiffError::Write)?;
     let head = signature.table.head();

@@ -9,7 +9,7 @@ mod tests;
 
 /// Which option a filter rule came with; its text means something else with each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FilterKind {
+pub(crate) enum FilterKind {
     /// `--filter`: a rule.
     Rule,
     /// `--exclude`: a pattern.
@@ -24,7 +24,7 @@ pub enum FilterKind {
 
 /// What is asked for instead of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ask {
+pub(crate) enum Ask {
     /// `--help`.
     Help,
     /// `--version`; again for JSON.
@@ -39,7 +39,7 @@ pub enum Ask {
 
 /// Which file names a batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Batch {
+pub(crate) struct Batch {
     /// `--write-batch`.
     pub write: Option<Vec<u8>>,
     /// `--only-write-batch`.
@@ -50,7 +50,7 @@ pub struct Batch {
 
 /// How standard output is buffered: `--outbuf`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outbuf {
+pub(crate) enum Outbuf {
     /// Every line at once.
     Line,
     /// Every write at once.
@@ -61,7 +61,7 @@ pub enum Outbuf {
 
 /// Where messages go: `--stderr`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum StderrMode {
+pub(crate) enum StderrMode {
     /// Errors to standard error; all else to standard output.
     #[default]
     Errors,
@@ -76,7 +76,7 @@ pub(super) type Filters = [(FilterKind, Vec<u8>)];
 
 /// A whole command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CommandLine {
+pub(crate) struct CommandLine {
     /// What both ends may have to know.
     pub options: Options,
     /// What stands beside the options: sources and a destination.

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 
 /// What the environment says; empty for a test that wants none of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Environment {
+pub(crate) struct Environment {
     /// `RSYNC_RSH`.
     pub rsh: Option<Vec<u8>>,
     /// `RSYNC_PROTECT_ARGS`.
@@ -24,7 +24,7 @@ pub struct Environment {
 
 impl Environment {
     /// The variables of this process.
-    pub fn of_process() -> Self {
+    pub(crate) fn of_process() -> Self {
         let text = |name: &str| std::env::var_os(name).map(OsString::into_vec).filter(|value| !value.is_empty());
         let flag = |name: &str| std::env::var_os(name).map(|value| value != "0" && !value.is_empty());
         Self {

@@ -4,7 +4,7 @@ use super::usage::{Usage, refuse};
 
 /// Where an operand is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OperandPlace {
+pub(crate) enum OperandPlace {
     /// On this machine.
     Here(Vec<u8>),
     /// Behind a remote shell: `[user@]host:path`.
@@ -15,7 +15,7 @@ pub enum OperandPlace {
 
 /// Another machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Host {
+pub(crate) struct Host {
     /// Who to be there.
     pub user: Option<Vec<u8>>,
     /// Its name, without the brackets of an IPv6 address.
@@ -26,7 +26,7 @@ pub struct Host {
 
 /// What is to be copied where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// How the other end is reached; `None` for a copy within this machine.
     pub remote: Option<RemoteHost>,
     /// The sources are there and come here.
@@ -39,7 +39,7 @@ pub struct Plan {
 
 /// Another machine and the way to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RemoteHost {
+pub(crate) struct RemoteHost {
     /// The machine.
     pub host: Host,
     /// By a daemon, not by a shell.
@@ -55,7 +55,7 @@ pub(super) fn daemon(operand: &[u8]) -> Option<Host> {
 }
 
 /// Where an operand is: a colon before the first slash makes it remote.
-pub fn place(operand: &[u8]) -> Result<OperandPlace, Usage> {
+pub(crate) fn place(operand: &[u8]) -> Result<OperandPlace, Usage> {
     const SCHEME: &[u8] = b"rsync://";
     if operand.len() >= SCHEME.len() && operand[..SCHEME.len()].eq_ignore_ascii_case(SCHEME) {
         let rest = &operand[SCHEME.len()..];
@@ -135,7 +135,7 @@ pub(super) fn playback(operands: &[Vec<u8>], old_args: bool) -> Result<Plan, Usa
 }
 
 /// Sorts the operands of a command line.
-pub fn plan(operands: &[Vec<u8>], old_args: bool) -> Result<Plan, Usage> {
+pub(crate) fn plan(operands: &[Vec<u8>], old_args: bool) -> Result<Plan, Usage> {
     match operands {
         [sources @ .., last] if !sources.is_empty() => refuse_empty(sources, Some(last), old_args)?,
         sources => refuse_empty(sources, None, old_args)?,

@@ -12,7 +12,7 @@ impl CommandLine {
     ///
     /// # Errors
     /// What stock rsync refuses, in its words.
-    pub fn parse<A: AsRef<[u8]>>(words: &[A], environment: &Environment) -> Result<Self, Usage> {
+    pub(crate) fn parse<A: AsRef<[u8]>>(words: &[A], environment: &Environment) -> Result<Self, Usage> {
         let mut line = Self::default();
         let all = words;
         let mut words = words.iter().map(AsRef::as_ref);

@@ -4,7 +4,7 @@ use crate::exit;
 
 /// Why a command line is not carried out: rsync's words and its exit code.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// What stands before the last line; each without its line end.
     pub text: String,
     /// The exit code.

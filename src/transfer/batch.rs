@@ -5,7 +5,7 @@ mod play;
 use super::TransferError;
 use crate::disk::beneath::open_operand_file;
 use crate::disk::reason;
-pub use play::{Playback, PlaybackError, play};
+pub(crate) use play::{Playback, PlaybackError, play};
 use protocol::mux::Inbox;
 use rustix::fs::{Mode, OFlags};
 use std::fs::File;

@@ -35,15 +35,15 @@ use crate::disk::xattr::Reach;
 use error::During;
 use places::Places;
 
-pub use attrs::{Attrs, LateDirs, Preserve, same_mtime};
-pub use error::DestError;
-pub use further::{Further, FurtherChange, Values};
-pub use listing::OpenFolder;
+pub(crate) use attrs::{Attrs, LateDirs, Preserve, same_mtime};
+pub(crate) use error::DestError;
+pub(crate) use further::{Further, FurtherChange, Values};
+pub(crate) use listing::OpenFolder;
 pub(in crate::transfer) use output::sync_dir;
 pub(crate) use output::temp_name;
-pub use output::{Fsync, OutputFile};
-pub use places::{Missing, in_place};
-pub use unchanged::{Stamp, Whole};
+pub(crate) use output::{Fsync, OutputFile};
+pub(crate) use places::{Missing, in_place};
+pub(crate) use unchanged::{Stamp, Whole};
 
 /// The destination directory; names are relative to it and no symlink beneath it is followed.
 pub struct Dest {

@@ -38,7 +38,7 @@ const PARTIAL: u8 = 0x81;
 
 /// The options of a far end that serves a fetch: what stands behind a symlink is sent, and of the way to a file nothing.
 /// The names follow on the wire, where no shell and no parser of options sees them.
-pub fn options() -> Options {
+pub(crate) fn options() -> Options {
     Options {
         copy_links: true,
         dirs: true,
@@ -109,7 +109,7 @@ pub trait FetchObserver {
     fn message(&mut self, _message: &Message) {}
 }
 
-/// Fetches what is wished for from a server that has [`options`], its source being `/`.
+/// Fetches what is wished for from a server that has `options`, its source being `/`.
 /// Files are asked for in order up to about `bytes_most`, and at least one.
 pub fn fetch(
     mut conversation: Conversation,

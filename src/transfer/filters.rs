@@ -35,7 +35,7 @@ const UNREADABLE: &str = "Cannot read the list of names";
 
 /// A rule list that cannot be gathered.
 #[derive(Debug, thiserror::Error)]
-pub enum RulesError {
+pub(crate) enum RulesError {
     /// A rule that means nothing.
     #[error("{0}")]
     Rule(#[from] FilterError),
@@ -56,7 +56,7 @@ pub enum RulesError {
 
 /// Rules in the order in which they were given on a command line.
 #[derive(Debug, Clone, Default)]
-pub struct Rules {
+pub(crate) struct Rules {
     rules: Vec<Rule>,
     from0: bool,
     delete_excluded: bool,
@@ -65,18 +65,18 @@ pub struct Rules {
 
 impl Rules {
     /// No rules yet. `from0` and `delete_excluded` tell how those to come are read.
-    pub fn new(options: &Options) -> Self {
+    pub(crate) fn new(options: &Options) -> Self {
         let Options { from0, delete_excluded, .. } = *options;
         Self { rules: Vec::new(), from0, delete_excluded, no_files: false }
     }
 
     /// The same for rules of somebody who may have no file read.
-    pub fn without_files(options: &Options) -> Self {
+    pub(crate) fn without_files(options: &Options) -> Self {
         Self { no_files: true, ..Self::new(options) }
     }
 
     /// The rules so far.
-    pub fn given(self) -> Vec<Rule> {
+    pub(crate) fn given(self) -> Vec<Rule> {
         self.rules
     }
 
@@ -93,19 +93,19 @@ impl Rules {
     }
 
     /// `--filter`
-    pub fn filter(&mut self, text: &[u8]) -> Result<(), RulesError> {
+    pub(crate) fn filter(&mut self, text: &[u8]) -> Result<(), RulesError> {
         let given = parse_rule(text, &self.mode(Mode::default()))?;
         self.take(given, None, 0)
     }
 
     /// `--exclude` or `--include`
-    pub fn pattern(&mut self, action: Action, text: &[u8]) -> Result<(), RulesError> {
+    pub(crate) fn pattern(&mut self, action: Action, text: &[u8]) -> Result<(), RulesError> {
         let given = parse_rule(text, &self.mode(Mode::old_style(action)))?;
         self.take(given, None, 0)
     }
 
     /// `--exclude-from` or `--include-from`; `-` is standard input.
-    pub fn file(&mut self, action: Action, name: &[u8]) -> Result<(), RulesError> {
+    pub(crate) fn file(&mut self, action: Action, name: &[u8]) -> Result<(), RulesError> {
         let what = if action == Action::Exclude { "exclude file" } else { "include file" };
         let shown = name.escape_ascii().to_string();
         let given = parse_file(&self.read(what, name, &shown)?, &self.mode(Mode::old_style(action)), Some(&shown))?;
@@ -113,24 +113,15 @@ impl Rules {
     }
 
     /// Several rules in one line, as a daemon's configuration has them: patterns of one kind, or whole rules.
-    pub fn words(&mut self, action: Option<Action>, text: &[u8]) -> Result<(), RulesError> {
+    pub(crate) fn words(&mut self, action: Option<Action>, text: &[u8]) -> Result<(), RulesError> {
         let mode = action.map(Mode::old_style).unwrap_or_default();
         let given = parse_file(text, &self.mode(Mode { word_split: true, ..mode }), None)?;
         self.take(given, None, 0)
     }
 
-    /// `-F`, for the `count`th time.
-    pub fn dir_filter(&mut self, count: u8) -> Result<(), RulesError> {
-        match count {
-            1 => self.filter(b": /.rsync-filter"),
-            2 => self.filter(b"- .rsync-filter"),
-            _ => Ok(()),
-        }
-    }
-
     /// The rules that other options imply, after all that were given; then the list is complete. `-C` is left out where
     /// the server, as the sender, adds it itself.
-    pub fn finish(mut self, options: &Options, cvs: bool) -> Result<Vec<Rule>, RulesError> {
+    pub(crate) fn finish(mut self, options: &Options, cvs: bool) -> Result<Vec<Rule>, RulesError> {
         if cvs && options.cvs_exclude {
             self.implied(b":C")?;
             self.filter(b"-C")?;
@@ -315,7 +306,7 @@ pub(crate) fn of_cvs() -> Vec<Rule> {
 }
 
 /// The names in a file of `--files-from`, for who looks them up here, one after another; comments are left out.
-pub fn names_of_file(
+pub(crate) fn names_of_file(
     name: &[u8],
     from0: bool,
 ) -> Result<impl Iterator<Item = Result<Vec<u8>, TransferError>> + use<>, TransferError> {
@@ -395,7 +386,7 @@ pub(super) fn names_to_say(
 
 /// A file of `--files-from` for a peer that looks the names up.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Forwarded {
+pub(crate) struct Forwarded {
     /// The file as it goes over.
     pub bytes: Vec<u8>,
     /// The names in it. What would be a comment here is a name over there.
@@ -403,7 +394,7 @@ pub struct Forwarded {
 }
 
 /// Reads it.
-pub fn names_to_forward(name: &[u8], options: &Options) -> Result<Forwarded, TransferError> {
+pub(crate) fn names_to_forward(name: &[u8], options: &Options) -> Result<Forwarded, TransferError> {
     let bytes = list_of_names(name)?;
     let names: Vec<_> = names::of_file(&bytes, options.from0).map(<[u8]>::to_vec).collect();
     let sent: Vec<_> = names.iter().map(|name| charset::to_peer(name, options)).collect();
@@ -424,7 +415,7 @@ fn unreadable(error: &RulesError) -> TransferError {
 }
 
 /// What the rules come to on one side; nothing when none of them concerns it.
-pub fn rule_set(rules: &[Rule], side: RuleSide) -> Option<RuleSet> {
+pub(crate) fn rule_set(rules: &[Rule], side: RuleSide) -> Option<RuleSet> {
     Some(RuleSet::new(side, rules)).filter(|set| !set.is_empty())
 }
 

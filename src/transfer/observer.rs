@@ -46,7 +46,8 @@ pub trait SendObserver {
     /// A file was sent. `sum` is what its bytes came to.
     fn sent(&mut self, _entry: &FileEntry, _request: &Request, _sent: &Sent, _sum: &Sum) {}
 
-    /// What was read of the file that was [sent](SendObserver::sent) just now (only with [`SendPlan::digests`]).
+    /// What was read of the file that was [sent](SendObserver::sent) just now (only with
+    /// [`SendPlan::digests`](super::SendPlan::digests)).
     fn digest(&mut self, _ndx: Ndx, _digest: &Digest) {}
 
     /// A wanted file could not be opened or read to its end.

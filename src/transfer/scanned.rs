@@ -24,7 +24,7 @@ use std::path::PathBuf;
 
 /// What went wrong while sending; shared by the list's making, the source and the observer.
 #[derive(Debug, Default)]
-pub struct Trouble {
+pub(crate) struct Trouble {
     /// As in [`Listing::io_error`].
     bits: Cell<i32>,
     /// Words for the client's user.
@@ -40,17 +40,17 @@ impl Trouble {
     }
 
     /// Bits as in [`Listing::io_error`].
-    pub fn bits(&self) -> i32 {
+    pub(crate) fn bits(&self) -> i32 {
         self.bits.get()
     }
 
     /// Adds such bits.
-    pub fn add(&self, bits: i32) {
+    pub(crate) fn add(&self, bits: i32) {
         self.bits.set(self.bits.get() | bits);
     }
 
     /// The next word for the client's user.
-    pub fn word(&self) -> Option<Message> {
+    pub(crate) fn word(&self) -> Option<Message> {
         self.words.borrow_mut().pop_front()
     }
 

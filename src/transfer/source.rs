@@ -36,8 +36,8 @@ pub(super) use filter::enter as enter_scope;
 pub(crate) use lister::{ListError, Lister};
 use operand::Operand;
 pub(crate) use options::Arguments;
-pub use options::{Hooks, Keep, ScanOptions, Severity, SumFile};
-pub use tree::{Location, SourceTree};
+pub(crate) use options::{Hooks, ScanOptions, Severity, SumFile};
+pub(crate) use tree::{Location, SourceTree};
 
 /// Behind a name that cannot be converted, in the system's words, as stock rsync gives them.
 pub(super) const NO_SUCH_LETTER: &str = " (Invalid or incomplete multibyte or wide character)";

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The link to whoever started us. `stall_limit` bounds every wait for the other side.
-pub fn stdio(stall_limit: Duration) -> Link {
+pub(crate) fn stdio(stall_limit: Duration) -> Link {
     let remote = Remote::new();
     // The client is no child of ours: nothing will ever be known of its end.
     remote.end(Ending::Lost("the client closed the connection".into()));
@@ -37,7 +37,7 @@ pub fn stdio(stall_limit: Duration) -> Link {
 }
 
 /// Our standard input alone, for what comes before the protocol.
-pub fn input(stall_limit: Duration) -> impl Read {
+pub(crate) fn input(stall_limit: Duration) -> impl Read {
     Stdin(StdioLine { stall_limit, closed: None })
 }
 

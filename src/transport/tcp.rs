@@ -36,7 +36,7 @@ impl Family {
 
 /// Options of a socket, as `--sockopts` names them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SocketOptions(Vec<(SocketOption, i64)>);
+pub(crate) struct SocketOptions(Vec<(SocketOption, i64)>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SocketOption {
@@ -51,7 +51,7 @@ enum SocketOption {
 
 impl SocketOptions {
     /// Reads a list of `NAME` and `NAME=VALUE`, split at commas and spaces. An unknown name is the error.
-    pub fn parse(list: &str) -> Result<Self, String> {
+    pub(crate) fn parse(list: &str) -> Result<Self, String> {
         let words = list.split(|letter: char| letter == ',' || letter.is_whitespace()).filter(|word| !word.is_empty());
         let option = |word: &str| {
             let (name, value) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
@@ -81,7 +81,7 @@ impl SocketOptions {
     }
 
     /// Sets them.
-    pub fn apply(&self, socket: impl AsFd) -> io::Result<()> {
+    pub(crate) fn apply(&self, socket: impl AsFd) -> io::Result<()> {
         for &(option, value) in &self.0 {
             let size = usize::try_from(value).unwrap_or(usize::MAX);
             match option {
@@ -105,7 +105,7 @@ fn socket(place: &SocketAddr) -> io::Result<OwnedFd> {
 }
 
 /// Listens at one address.
-pub fn listen(place: SocketAddr, backlog: i32, options: &SocketOptions) -> io::Result<TcpListener> {
+pub(crate) fn listen(place: SocketAddr, backlog: i32, options: &SocketOptions) -> io::Result<TcpListener> {
     let socket = socket(&place)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     if place.is_ipv6() {
@@ -120,7 +120,7 @@ pub fn listen(place: SocketAddr, backlog: i32, options: &SocketOptions) -> io::R
 
 /// How to connect.
 #[derive(Debug, Clone, Default)]
-pub struct Dial {
+pub(crate) struct Dial {
     /// Which addresses of the host are tried.
     pub family: Family,
     /// Our own address (`--address`).
@@ -133,7 +133,7 @@ pub struct Dial {
 
 impl Dial {
     /// Connects to the first of the host's addresses that answers.
-    pub fn connect(&self, host: &str, port: u16) -> Result<TcpStream, ConnectError> {
+    pub(crate) fn connect(&self, host: &str, port: u16) -> Result<TcpStream, ConnectError> {
         let shown = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
         let unreachable = |error: io::Error| ConnectError::Unreachable { host: shown.clone(), why: error.to_string() };
         let deadline = self.limit.map(|limit| Instant::now() + limit);
@@ -176,7 +176,7 @@ impl Dial {
 }
 
 /// The link of a connection. A link on which no byte moves for `stall_limit`, while somebody waits, fails with `TimedOut`.
-pub fn link(stream: TcpStream, stall_limit: Option<Duration>) -> io::Result<Link> {
+pub(crate) fn link(stream: TcpStream, stall_limit: Option<Duration>) -> io::Result<Link> {
     stream.set_nonblocking(true)?;
     let line = Arc::new(Line::new(2, stall_limit)?);
     let remote = Remote::new();

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What plays a batch file back.
-pub struct Playback {
+pub(crate) struct Playback {
     /// The session.
     pub session: Conversation,
     /// What had to be changed of the options, for the user.
@@ -28,7 +28,7 @@ pub struct Playback {
 
 /// Why a batch file cannot be played back.
 #[derive(Debug, thiserror::Error)]
-pub enum PlaybackError {
+pub(crate) enum PlaybackError {
     /// It cannot be read, or is none.
     #[error("{0}")]
     File(#[from] TransferError),
@@ -41,7 +41,7 @@ pub enum PlaybackError {
 ///
 /// # Errors
 /// When it cannot be opened, is none, or is of a version beyond `newest`.
-pub fn play(path: &Path, options: &mut Options, newest: u8) -> Result<Playback, PlaybackError> {
+pub(crate) fn play(path: &Path, options: &mut Options, newest: u8) -> Result<Playback, PlaybackError> {
     let source: Box<dyn Read + Send> = match path == Path::new("-") {
         true => Box::new(io::stdin()),
         false => {

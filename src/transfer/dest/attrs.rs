@@ -71,7 +71,7 @@ pub struct Attrs {
 }
 
 /// Whether two modification times count as one (`--modify-window` in seconds; a negative one compares nanoseconds too).
-pub fn same_mtime(window: i32, one: (i64, u32), other: (i64, u32)) -> bool {
+pub(crate) fn same_mtime(window: i32, one: (i64, u32), other: (i64, u32)) -> bool {
     match window {
         ..0 => one == other,
         _ => one.0.abs_diff(other.0) <= u64::from(window.unsigned_abs()),
@@ -303,19 +303,25 @@ fn still(kind: Kind, fd: &OwnedFd) -> io::Result<()> {
 
 /// Directories whose last attributes wait until their contents are done.
 #[derive(Debug, Default)]
-pub struct LateDirs {
+pub(crate) struct LateDirs {
     waiting: Vec<(Box<[u8]>, Attrs)>,
     window: i32,
 }
 
 impl LateDirs {
     /// None yet; `window` as in [`same_mtime`].
-    pub fn new(window: i32) -> LateDirs {
+    pub(crate) fn new(window: i32) -> LateDirs {
         LateDirs { waiting: Vec::new(), window }
     }
 
     /// Sets what can be set now, keeps the directory open to its owner, and remembers the rest.
-    pub fn enter(&mut self, dest: &Dest, name: &[u8], wanted: &Attrs, existing: &Found) -> Result<(), DestError> {
+    pub(crate) fn enter(
+        &mut self,
+        dest: &Dest,
+        name: &[u8],
+        wanted: &Attrs,
+        existing: &Found,
+    ) -> Result<(), DestError> {
         let last_mode = wanted.mode.unwrap_or(existing.mode & 0o7777);
         let first_mode = if dest.am_root || dest.fake == Fake::Yes { last_mode } else { last_mode | 0o700 };
         let now = Attrs { mode: Some(first_mode), mtime: None, ..*wanted };
@@ -328,7 +334,7 @@ impl LateDirs {
     }
 
     /// Sets what was left, the deepest directories first; returns what failed.
-    pub fn finish(mut self, dest: &Dest) -> Vec<DestError> {
+    pub(crate) fn finish(mut self, dest: &Dest) -> Vec<DestError> {
         let depth = |name: &[u8]| if name == b"." { 0 } else { 1 + name.iter().filter(|&&byte| byte == b'/').count() };
         self.waiting.sort_by_cached_key(|(name, _)| std::cmp::Reverse(depth(name)));
         let set = |(name, attrs): (Box<[u8]>, Attrs)| match dest.stat_dir(&name)? {

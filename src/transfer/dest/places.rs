@@ -239,6 +239,6 @@ impl Partial {
 }
 
 /// Whether files are written where they stand.
-pub fn in_place(options: &Options) -> bool {
+pub(crate) fn in_place(options: &Options) -> bool {
     options.inplace || options.write_devices || options.append > 0
 }

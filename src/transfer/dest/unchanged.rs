@@ -33,7 +33,7 @@ pub struct Stamp {
 
 /// The sum of all of a file's bytes, and which file that was.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Whole {
+pub(crate) struct Whole {
     /// What its bytes came to.
     pub sum: Sum,
     /// The file, before and after they were read.

@@ -13,7 +13,7 @@ use crate::transfer::{Names, TransferError};
 
 /// The options that decide what is listed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ScanOptions {
+pub(crate) struct ScanOptions {
     /// Descend into directories (`-r`).
     pub recurse: bool,
     /// Without [`ScanOptions::recurse`]: list directories without descending (`-d`).
@@ -68,7 +68,7 @@ pub struct ScanOptions {
 
 /// How a message is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Severity {
+pub(crate) enum Severity {
     /// Worth knowing.
     Info,
     /// The result lacks something, as the list's I/O errors say.
@@ -80,12 +80,12 @@ pub enum Severity {
 }
 
 /// Sums one file.
-pub type SumFile<'h> = Box<dyn FnMut(&mut File) -> io::Result<Option<Sum>> + 'h>;
+pub(crate) type SumFile<'h> = Box<dyn FnMut(&mut File) -> io::Result<Option<Sum>> + 'h>;
 /// Whether to list a name, given whether it is a directory.
-pub type Keep<'h> = Box<dyn FnMut(&[u8], bool) -> bool + 'h>;
+pub(crate) type Keep<'h> = Box<dyn FnMut(&[u8], bool) -> bool + 'h>;
 
 /// What the caller adds to a scan.
-pub struct Hooks<'h> {
+pub(crate) struct Hooks<'h> {
     /// Receives messages, without a line end.
     pub report: Box<dyn FnMut(Severity, String) + 'h>,
     /// Sums each regular file (`-c`); an entry whose file cannot be read has none and goes out as zeros.

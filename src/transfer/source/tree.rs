@@ -26,14 +26,14 @@ const ROOTS_HELD: usize = 128;
 
 /// Where an entry lies: the root it was found under, and how much of its name stands for that root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Location {
+pub(crate) struct Location {
     pub(super) root: u32,
     pub(super) skip: u32,
 }
 
 /// Everything that was listed, ready to be opened.
 #[derive(Default)]
-pub struct SourceTree {
+pub(crate) struct SourceTree {
     roots: Vec<Root>,
     by_path: HashMap<PathBuf, u32>,
     /// Paths of the parents that `--relative` added.
@@ -85,13 +85,13 @@ impl SourceTree {
 
     /// Opens an entry's regular file for reading; `name` is the entry's name in the list. Nothing else is opened and no
     /// symlink is followed unless the options ask for it. Never waits for a fifo's other end.
-    pub fn open(&self, name: &[u8], at: Location) -> io::Result<File> {
+    pub(crate) fn open(&self, name: &[u8], at: Location) -> io::Result<File> {
         let (dir, leaf) = self.parent(name, at)?;
         open_file(&dir, &leaf, self.reading)
     }
 
     /// The value of an extended attribute of an entry, by the name it has in the list.
-    pub fn xattr(&self, entry: &FileEntry, at: Location, xattr: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    pub(crate) fn xattr(&self, entry: &FileEntry, at: Location, xattr: &[u8]) -> io::Result<Option<Vec<u8>>> {
         let Some(kind) = entry.kind() else { return Ok(None) };
         let pinned = match entry.extra.dir_class {
             DirClass::Implied => {
@@ -116,7 +116,7 @@ impl SourceTree {
     }
 
     /// Removes a sent file (`--remove-source-files`) if it is still what `entry` says; `false` when it has changed.
-    pub fn remove(&self, entry: &FileEntry, at: Location) -> io::Result<bool> {
+    pub(crate) fn remove(&self, entry: &FileEntry, at: Location) -> io::Result<bool> {
         let (dir, leaf) = self.parent(&entry.name, at)?;
         let stat = rustix::fs::statat(&*dir, leaf.as_slice(), AtFlags::SYMLINK_NOFOLLOW)?;
         let same = beneath::kind(stat.st_mode) == entry.kind()
