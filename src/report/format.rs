@@ -137,6 +137,12 @@ pub(crate) fn is_told(header: &ItemHeader) -> bool {
     says_more(header.flags) || header.xname.as_ref().is_some_and(|name| !name.is_empty())
 }
 
+/// Whether all that happens to something is that it gets other attributes; of a folder that is told as any change.
+pub(crate) fn is_attributes(entry: &FileEntry, header: &ItemHeader) -> bool {
+    let moved = ItemFlags::TRANSFER.and(ItemFlags::LOCAL_CHANGE).and(ItemFlags::NEW);
+    !entry.is_dir() && says_more(header.flags) && header.flags.0 & moved.0 == 0
+}
+
 /// The words for an entry that is told by its name alone.
 pub(crate) fn named(name: &[u8], entry: &FileEntry, header: &ItemHeader) -> Vec<u8> {
     let (mark, other): (&[u8], &[u8]) = match (entry.is_dir(), &entry.extra.target, &header.xname) {

@@ -125,7 +125,8 @@ impl<'a> Ledger<'a> {
 
     fn is_named(&self, entry: &FileEntry, header: &ItemHeader) -> bool {
         let new_folder = entry.is_dir() && header.flags.has(ItemFlags::NEW);
-        format::is_told(header) && !header.flags.has(ItemFlags::TRANSFER) && (self.new_folders || !new_folder)
+        let told = format::is_told(header) && !format::is_attributes(entry, header);
+        told && !header.flags.has(ItemFlags::TRANSFER) && (self.new_folders || !new_folder)
     }
 
     /// Data of a file went over.

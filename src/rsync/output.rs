@@ -375,8 +375,8 @@ impl OutputState {
     fn line(&mut self, done: &Done<'_>, shown: bool) {
         let flags = done.header.flags;
         let changed = format::is_change(done.header);
-        let says_more = format::says_more(flags) || flags.has(ItemFlags::XNAME);
-        let moved = flags.has(ItemFlags::TRANSFER) || (flags.has(ItemFlags::LOCAL_CHANGE) && says_more);
+        let moved =
+            flags.has(ItemFlags::TRANSFER) || (flags.has(ItemFlags::LOCAL_CHANGE) && format::is_told(done.header));
         let path = self.source(&done.entry.name);
         let event = self.event(done, path.as_deref());
         let told = match self.itemizes {
@@ -384,7 +384,7 @@ impl OutputState {
             false => moved || (changed && done.entry.is_dir()),
         };
         // A server that receives says this itself.
-        let attributes = changed && self.name_level > 1 && !self.itemizes && (self.role.local || !self.role.sends);
+        let attributes = changed && self.name_level > 1 && !self.itemizes && !self.role.sends;
         let text = match &self.format {
             Some(format) if shown => match () {
                 () if told || self.all => Some(format::expand(format, &event)),

@@ -104,8 +104,16 @@ fn matrix(version: u8, push: bool) {
         ..30 => OLD,
         _ => &[],
     };
+    let trouble_of_stock = |options: &&str| match version {
+        // Between its own two ends it breaks off, since it reads times that it does not send.
+        27 => *options == "-aU",
+        // In a dry run it takes the rest of a folder for missing when one that is missing was listed in between.
+        _ => false,
+    } || (version < 29 && push && (options.starts_with("-an") || *options == "-acn"));
     let operands = if push { "src/ host:dst/" } else { "host:src/ dst/" };
-    all_agree(&[core, more].concat(), |options| {
+    let mut rows = [core, more].concat();
+    rows.retain(|options| !trouble_of_stock(options));
+    all_agree(&rows, |options| {
         let line = format!("--protocol={version} -i --stats --no-i-r {options} {operands}");
         both.difference((STOCK, OURS), &line)
     });

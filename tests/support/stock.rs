@@ -12,7 +12,7 @@ use tempfile::TempDir;
 pub const OURS: &str = env!("CARGO_BIN_EXE_pysmurf-archiver");
 
 /// No run may take longer, seconds.
-const LIMIT: &str = "120";
+const LIMIT: &str = "600";
 
 /// What a client's run came to.
 #[derive(Debug, Clone)]

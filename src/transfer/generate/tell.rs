@@ -21,10 +21,24 @@ impl Work<'_> {
         self.pass_words();
         let changed = format::is_told(&header);
         if self.agreed.has_items() && (self.tells_all() || changed) {
+            self.tell_attributes(ndx, &header);
             let header = self.with_values(header, unknown);
             self.speaker.item(ndx, &header, &mut self.writer.out);
         } else if changed {
             self.tell_user(ndx, &header);
+        }
+    }
+
+    /// Tells the client's user the name of what only gets other attributes: the sender, who hears of it, does not say it.
+    fn tell_attributes(&mut self, ndx: Ndx, header: &ItemHeader) {
+        let asked =
+            self.options.level(Info::Name) > 1 && matches!(self.options.detail, ItemDetail::None | ItemDetail::Names);
+        if !self.server || !asked {
+            return;
+        }
+        let Some(list) = self.lists.find(ndx).cloned() else { return };
+        if let Some(entry) = list.get(ndx).filter(|entry| format::is_attributes(entry, header)) {
+            self.send_words(self.target.name(entry).to_vec());
         }
     }
 
@@ -38,7 +52,9 @@ impl Work<'_> {
         if self.server || !heard {
             self.observer.item(&Item { ndx, entry, header });
         }
-        if self.server && !heard && self.options.level(Info::Name) > 0 {
+        if format::is_attributes(entry, &header) {
+            self.tell_attributes(ndx, &header);
+        } else if self.server && !heard && self.options.level(Info::Name) > 0 {
             self.send_words(format::named(self.target.name(entry), entry, header));
         }
     }
@@ -158,7 +174,12 @@ impl Work<'_> {
 
     pub(super) fn tell_up_to_date(&mut self, name: &[u8]) {
         if self.options.level(Info::Name) > 1 && matches!(self.options.detail, ItemDetail::None | ItemDetail::Names) {
-            self.tell(&[name, b" is uptodate"]);
+            let words = [name, b" is uptodate"].concat();
+            // That is no news for a log.
+            match self.server {
+                true => self.send_words(words),
+                false => self.tell(&[&words]),
+            }
         }
     }
 }

@@ -239,8 +239,10 @@ fn deletions_have_one_moment() {
             t $o -e $RSH --rsync-path=$S a/ lh:$W/b/
             t $o -e $RSH --rsync-path=$S lh:$W/a/ b/
         done
-        touch a/g; mkdir -p b/z; $R -riv --del --delete-delay a/ b/ | grep -v "^sent\|^total"
-        touch a/h; mkdir -p b/z; $R -riv --delete-delay --del a/ b/ | grep -v "^sent\|^total""#,
+        touch -d 2020-01-01 a/*
+        for o in "--del --delete-delay" "--delete-delay --del"; do
+            rm -rf b; mkdir -p b/z; $R -rtOiv $o a/ b/ | grep -v "^sent\|^total"
+        done"#,
     );
 }
 

@@ -155,3 +155,20 @@ fn progress_goes_with_words() {
         done; done"#,
     );
 }
+
+/// What only gets other attributes is named at the second level, by whoever receives.
+#[test]
+fn names_of_what_gets_other_attributes_are_told() {
+    reads_like_stock(
+        r#"make() {
+            rm -rf a b; mkdir -p a/d; for f in x y d/z; do echo 1 >a/$f; done; ln a/x a/w; ln -s to a/l; mkfifo a/p
+            touch -hd 2020-01-01 a/* a/d/z a; cp -a a b; chmod 600 b/x b/d/z b/p; chmod 700 b/d; touch -hd 2011-01-01 b/l b/y
+        }
+        t() { make; $R "$@" 2>&1 | grep -v '^sent\|^total\|^opening\|^sending inc' | sort; echo "$? [$*]"; }
+        for o in -va -vva -nvva -vvaH -nvvaH "-vva --out-format=%n" -ivva -vvrlp "-va --protocol=28" "-vva --protocol=28"; do
+            t $o a/ b/
+            t $o -e $RSH --rsync-path=$S a/ lh:$W/b/
+            t $o -e $RSH --rsync-path=$S lh:$W/a/ b/
+        done"#,
+    );
+}
