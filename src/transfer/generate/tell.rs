@@ -52,8 +52,8 @@ impl Work<'_> {
         if self.server || !heard {
             self.observer.item(&Item { ndx, entry, header });
         }
-        if format::is_attributes(entry, &header) {
-            self.tell_attributes(ndx, &header);
+        if format::is_attributes(entry, header) {
+            self.tell_attributes(ndx, header);
         } else if self.server && !heard && self.options.level(Info::Name) > 0 {
             self.send_words(format::named(self.target.name(entry), entry, header));
         }
