@@ -143,6 +143,19 @@ pub(crate) fn is_attributes(entry: &FileEntry, header: &ItemHeader) -> bool {
     !entry.is_dir() && says_more(header.flags) && header.flags.0 & moved.0 == 0
 }
 
+/// Whether a receiving side's log has the name of a change without data. Of new folders stock speaks when it sets their
+/// times, or in a dry run ([`logs_new_folders`]).
+pub(crate) fn is_logged_by_name(entry: &FileEntry, header: &ItemHeader, new_folders: bool) -> bool {
+    let new_folder = entry.is_dir() && header.flags.has(ItemFlags::NEW);
+    let told = is_told(header) && !is_attributes(entry, header);
+    told && !header.flags.has(ItemFlags::TRANSFER) && (new_folders || !new_folder)
+}
+
+/// Whether a receiving side's log has the names of new folders, by its options.
+pub(crate) fn logs_new_folders(options: &Options) -> bool {
+    options.dry_run || options.times && !options.omit_dir_times
+}
+
 /// The words for an entry that is told by its name alone.
 pub(crate) fn named(name: &[u8], entry: &FileEntry, header: &ItemHeader) -> Vec<u8> {
     let (mark, other): (&[u8], &[u8]) = match (entry.is_dir(), &entry.extra.target, &header.xname) {

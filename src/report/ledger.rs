@@ -9,7 +9,7 @@ use protocol::args::{Info, Options, ServerArgs};
 use protocol::checksum::{Checksum, Sum};
 use protocol::flist::{FileEntry, FileList, Kind};
 use protocol::handshake::Negotiated;
-use protocol::item::{ItemFlags, ItemHeader};
+use protocol::item::ItemHeader;
 use protocol::mux::Message;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -28,7 +28,7 @@ pub(crate) struct Ledger<'a> {
     itemizes: bool,
     /// Changes without data are told by their names alone.
     names: bool,
-    /// New folders as well: stock speaks when it sets their times, or in a dry run.
+    /// New folders as well.
     new_folders: bool,
     sends: bool,
     kept: KeptAttributes,
@@ -69,7 +69,7 @@ impl<'a> Ledger<'a> {
         let format = format.filter(|format| !format.is_empty() && !options.dry_run && !options.list_only);
         Self {
             itemizes: itemizes && format.is_some(),
-            new_folders: options.dry_run || options.times && !options.omit_dir_times,
+            new_folders: format::logs_new_folders(options),
             names: !itemizes && !args.sender && options.level(Info::Name) > 0,
             format,
             sends: args.sender,
@@ -118,15 +118,9 @@ impl<'a> Ledger<'a> {
     pub(crate) fn changed(&self, entry: &FileEntry, header: &ItemHeader) {
         if self.itemizes && format::is_change(header) {
             self.write(Some(entry), &entry.name, header, (0, 0), None);
-        } else if self.names && self.is_named(entry, header) {
+        } else if self.names && format::is_logged_by_name(entry, header, self.new_folders) {
             self.put(&format::named(&entry.name, entry, header));
         }
-    }
-
-    fn is_named(&self, entry: &FileEntry, header: &ItemHeader) -> bool {
-        let new_folder = entry.is_dir() && header.flags.has(ItemFlags::NEW);
-        let told = format::is_told(header) && !format::is_attributes(entry, header);
-        told && !header.flags.has(ItemFlags::TRANSFER) && (self.new_folders || !new_folder)
     }
 
     /// Data of a file went over.
@@ -210,6 +204,7 @@ impl<'a> Ledger<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use protocol::item::ItemFlags;
     use protocol::mux::TextKind;
     use std::sync::Mutex;
 

@@ -11,7 +11,7 @@ use crate::report::format::{self, Event, KeptAttributes};
 use crate::report::{LogFile, listing, log_file};
 use crate::transfer::Sent;
 use crate::transfer::{Item, ReceiveObserver};
-use protocol::args::Info;
+use protocol::args::{Info, Options};
 use protocol::checksum::{Checksum, Sum};
 use protocol::flist::{FileEntry, FileList, Kind, Ndx};
 use protocol::handshake::Negotiated;
@@ -75,9 +75,47 @@ struct OutputState {
     unread: bool,
 }
 
+/// How a receiving client hears of changes.
+#[derive(Clone, Copy)]
+struct Hearing {
+    /// Names are asked for.
+    names: bool,
+    /// The version has items.
+    items: bool,
+    /// What changed is shown.
+    itemizes: bool,
+}
+
 struct Log {
     file: LogFile,
     format: Vec<u8>,
+    /// The format asks what changed.
+    itemizes: bool,
+    /// Nothing happens to any file.
+    dry_run: bool,
+    /// The names of new folders stand in it, where names do.
+    new_folders: bool,
+}
+
+impl Log {
+    /// The lines of an entry. Where we receive, the generator adds the names of what it changed itself, if they are asked for,
+    /// in a log that does not say what changed; before protocol 29 these are all there is.
+    fn lines(&self, done: &Done<'_>, told: bool, hearing: Option<Hearing>, event: &Event<'_>) -> Vec<Vec<u8>> {
+        let transfers = done.header.flags.has(ItemFlags::TRANSFER);
+        let by_name = hearing.is_some_and(|hearing| hearing.names && !(self.itemizes && hearing.items))
+            && format::is_logged_by_name(done.entry, done.header, self.new_folders);
+        let name = by_name.then(|| format::named(&done.entry.name, done.entry, done.header));
+        let has_line = match transfers {
+            true => !self.dry_run,
+            false => hearing.is_none_or(|hearing| hearing.items || self.itemizes && hearing.itemizes),
+        };
+        name.into_iter().chain((told && has_line).then(|| format::expand(&self.format, event))).collect()
+    }
+
+    fn new(file: LogFile, format: Vec<u8>, options: &Options) -> Self {
+        let (itemizes, new_folders) = (format::holds(&format, b'i'), format::logs_new_folders(options));
+        Self { file, format, itemizes, dry_run: options.dry_run, new_folders }
+    }
 }
 
 impl Output {
@@ -87,7 +125,7 @@ impl Output {
         let format = || line.log_file_format.clone().unwrap_or_else(|| log_file::FORMAT.to_vec());
         let opened = path.map(|path| LogFile::open(path).map_err(|error| (path, error)));
         let (log, refused) = match opened.transpose() {
-            Ok(file) => (file.map(|file| Log { file, format: format() }), None),
+            Ok(file) => (file.map(|file| Log::new(file, format(), &line.options)), None),
             Err(refused) => (None, Some(refused)),
         };
         let name_level = line.options.level(Info::Name);
@@ -151,6 +189,15 @@ impl Output {
         for line in text.lines().filter(|line| !line.is_empty()) {
             state.log_line(line.as_bytes());
         }
+    }
+
+    /// A line that is not for the log file, of any bytes.
+    fn show(&self, words: &[u8]) {
+        let mut state = self.lock();
+        let mut line = Vec::with_capacity(words.len() + 1);
+        names::put(words, state.eight_bit, &mut line);
+        line.push(b'\n');
+        state.put(&line);
     }
 
     /// To the log file only.
@@ -393,17 +440,17 @@ impl OutputState {
             },
             _ => None,
         };
-        let logged = match &self.log {
-            Some(log) if told => Some(format::expand(&log.format, &event)),
-            _ => None,
-        };
+        let (names, items) = (self.name_level > 0, self.stats.version >= 29);
+        let hearing = Hearing { names, items, itemizes: self.itemizes };
+        let hearing = Some(hearing).filter(|_| !self.role.sends);
+        let logged = self.log.as_ref().map(|log| log.lines(done, told, hearing, &event)).unwrap_or_default();
         if let Some(text) = text {
             let mut line = Vec::with_capacity(text.len() + 1);
             names::put(&text, self.eight_bit, &mut line);
             line.push(b'\n');
             self.put(&line);
         }
-        if let Some(text) = logged {
+        for text in logged {
             let mut line = Vec::with_capacity(text.len());
             names::put(&text, self.eight_bit, &mut line);
             self.log_line(&line);
@@ -443,7 +490,7 @@ impl OutputState {
             None if self.delete_level > 0 => Some(format::deleted(b"", &event)),
             None => None,
         };
-        let logged = self.log.as_ref().map(|log| format::deleted(&log.format, &event));
+        let logged = self.log.as_ref().filter(|log| !log.dry_run).map(|log| format::deleted(&log.format, &event));
         if let Some(text) = text {
             let mut line = Vec::new();
             names::put(&text, self.eight_bit, &mut line);
@@ -554,6 +601,10 @@ impl ReceiveObserver for Pulled<'_> {
 
     fn message(&self, message: &Message) {
         self.output.hear(message);
+    }
+
+    fn aside(&self, words: &[u8]) {
+        self.output.show(words);
     }
 
     fn stats(&self, totals: &FinalStats) {

@@ -494,7 +494,7 @@ impl ClientSession<'_> {
             let listed = Scanned::list(selection, options, &agreed, &trouble);
             self.output.stats(|stats| stats.list_build = started.elapsed().as_millis() as u64);
             if open {
-                self.output.say("done\n");
+                self.output.say_and_log("done\n");
             }
             listed
         };
@@ -538,7 +538,7 @@ impl ClientSession<'_> {
         let incremental =
             if from_batch { session.agreed.compat.has(Compat::INC_RECURSE) } else { session.agreed.version >= 30 };
         if self.announce_list(verbs, incremental) {
-            self.output.say("done\n");
+            self.output.say_and_log("done\n");
         }
         let observer = Pulled { output: self.output, current: Default::default() };
         let received = receive(session, &plan, &observer)?;

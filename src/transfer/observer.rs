@@ -100,6 +100,9 @@ pub trait ReceiveObserver: Sync {
     /// Words for the user, of the peer or of this side.
     fn message(&self, _message: &Message) {}
 
+    /// Words for the user of this side that are no news for a log, without the end of their line.
+    fn aside(&self, _words: &[u8]) {}
+
     /// Words that this side, a server, tells its client.
     fn told(&self, _message: &Message) {}
 

@@ -175,10 +175,9 @@ impl Work<'_> {
     pub(super) fn tell_up_to_date(&mut self, name: &[u8]) {
         if self.options.level(Info::Name) > 1 && matches!(self.options.detail, ItemDetail::None | ItemDetail::Names) {
             let words = [name, b" is uptodate"].concat();
-            // That is no news for a log.
             match self.server {
                 true => self.send_words(words),
-                false => self.tell(&[&words]),
+                false => self.observer.aside(&words),
             }
         }
     }

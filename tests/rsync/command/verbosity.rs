@@ -172,3 +172,26 @@ fn names_of_what_gets_other_attributes_are_told() {
         done"#,
     );
 }
+
+/// A client's own log, whatever the client shows.
+#[test]
+fn what_a_client_logs_is_what_happens() {
+    reads_like_stock(
+        r#"make() {
+            rm -rf a b log; mkdir -p a/d a/e b/d b/old; for n in f g s d/n; do echo $n >a/$n; done; ln a/f a/h; ln -s f a/l; mkfifo a/p
+            cp -a a/s b/s; echo 9 >b/g; echo x >b/old/x; chmod 600 b/s; touch -hd 2020-01-01 a/* a/d/n b/s b/g a/d a/e a
+        }
+        t() {
+            make; $R "$@" >/dev/null 2>&1; echo "$? [$*]"
+            cut -d] -f2- log | grep -v 'sent .*received\|^ opening\|total: match\|^ total size' | sort
+        }
+        for f in '%i %n%L' '%o %n' '%n %l %U:%G'; do
+            for o in -a "-av --delete" "-avv --delete" "-rlt --delete" "-aHi --delete" "-an --delete" -avn "-rv --backup" \
+                "-av --protocol=28" "-ai --protocol=28" "-rlt --protocol=28" "-av --delete --protocol=29" "-a --existing -vv"; do
+                t $o --log-file=log --log-file-format="$f" a/ b/
+                t $o --log-file=log --log-file-format="$f" -e $RSH --rsync-path=$S a/ lh:$W/b/
+                t $o --log-file=log --log-file-format="$f" -e $RSH --rsync-path=$S lh:$W/a/ b/
+            done
+        done"#,
+    );
+}
