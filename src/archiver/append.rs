@@ -9,6 +9,7 @@ use super::arguments::{append_args, hello};
 use super::entries::{file_entry, parent_entry};
 use super::flight::Job;
 use super::patience::PatientFile;
+use super::retry::blames_the_link;
 use super::terms::SessionTerms;
 use super::unfinished::kept;
 use super::verdict::{LAST_WORDS, explain};
@@ -53,13 +54,14 @@ pub(super) fn append(
         send(session, &plan, |_| Ok((listing, source)), &mut watch)
     });
     match ended.map_err(|error| explain(error, &remote)) {
-        Err(error) if watch.moved > 0 => {
+        Err(error) if blames_the_link(&error) && watch.moved > 0 => {
             remote.wait(LAST_WORDS);
             Err((error, remote.stderr()))
         }
+        // A disk that is full, a file that may not be written: the ordinary session hears of it as of any other trouble.
         Err(error) => {
-            tracing::debug!("Nothing was appended: {error}");
-            Ok(0)
+            tracing::debug!("Not all was appended: {error}");
+            Ok(watch.moved)
         }
         Ok(_) => Ok(watch.moved),
     }
@@ -116,7 +118,7 @@ impl SendObserver for AppendWatch<'_> {
         let there = request.sums.head().basis_len();
         // What is gone, or does not come to the sum that it should, is for the ordinary session to mend.
         let wanted = there >= PART_LEAST && !request.redo && !self.terms.stopping();
-        let Some(job) = job.filter(|_| wanted) else { return Answer::Decline };
+        let Some(job) = job.filter(|job| wanted && job.headway.may_append(there)) else { return Answer::Decline };
         job.resumes(there, entry.len);
         job.headway.pass(there);
         self.current = Some(job);

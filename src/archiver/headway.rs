@@ -15,6 +15,8 @@ pub(super) struct Headway {
     at: AtomicU64,
     /// How far the one before came that came to it.
     left_at: AtomicU64,
+    /// What the latest session found that appended; all there can be once one has left nothing.
+    appended_to: AtomicU64,
     /// What a session must find to have got on.
     due: u64,
     /// It has been told that it is resumed.
@@ -44,6 +46,13 @@ impl Headway {
         bytes > 0 && !self.told.swap(true, Relaxed)
     }
 
+    /// Whether to append to so many bytes. Where that left nothing the time before, the far end cannot write to the file.
+    pub(super) fn may_append(&self, there: u64) -> bool {
+        let grew = there > self.appended_to.load(Relaxed);
+        self.appended_to.store(if grew { there } else { u64::MAX }, Relaxed);
+        grew
+    }
+
     /// A session has come so much further, what was there included.
     pub(super) fn pass(&self, bytes: u64) {
         self.at.fetch_add(bytes, Relaxed);
@@ -68,6 +77,13 @@ impl Headway {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_stays_as_it_is_is_not_appended_to_again() {
+        let headway = Headway::default();
+        assert!([100, 160, 220].into_iter().all(|there| headway.may_append(there)));
+        assert!([220, 280, u64::MAX].into_iter().all(|there| !headway.may_append(there)));
+    }
 
     #[test]
     fn a_session_gets_on_if_what_it_moved_is_found_by_the_next() {
