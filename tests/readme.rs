@@ -241,7 +241,6 @@ fn suprsync_is_replaced_by_image_and_name() {
     assert_eq!(resolved.agent_class, AgentClass::SupRsync);
     assert_eq!(resolved.agent_address(), "observatory.timestream-sync");
     assert_eq!(resolved.wamp_server, "ws://10.10.10.2:8001/ws");
-    assert_eq!(resolved.wamp_http.as_deref(), Some("http://10.10.10.2:8001/call"));
     assert_eq!(
         words(&resolved).join(" "),
         "--archive-name timestreams --data-dir=/path/to/base/dir/timestreams --db=sqlite:/data/so/dbs/suprsync.db \

@@ -18,17 +18,14 @@ pub use error::{SiteError, SitePlace};
 pub use flags::SiteFlags;
 
 use entry::{Section, SiteEntry};
-use plain::{Plain, cut};
+use error::cut;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 use words::Group;
-use yaml::YamlContent;
 
-/// The way out of most trouble with finding our entry.
-const SITE_HELP: &str = "name ours with --instance-id, or run alone with --site none";
 /// The most a time limit may be, in seconds; beyond, clocks overflow.
 const TIMEOUT_MOST: f64 = 1e9;
 
@@ -82,8 +79,6 @@ pub struct Resolved {
     pub address_root: String,
     /// URL of the router, `ws://` or `wss://`.
     pub wamp_server: String,
-    /// URL of its HTTP bridge, if any.
-    pub wamp_http: Option<String>,
     /// The realm.
     pub realm: String,
     /// As written; `None` where nothing is said.
@@ -97,9 +92,7 @@ pub struct Resolved {
     pub crossbar_timeout: Option<Duration>,
     /// Words for our own parser, without the program's name, the verb and the options of [`SiteFlags`].
     pub arguments: Vec<OsString>,
-    /// Our entry in the site file, for messages.
-    pub origin: SitePlace,
-    /// What was found and has no effect, a line each, for the log.
+    /// Options of SupRsync that were found and have no effect, a line each, for the log.
     pub notes: Vec<String>,
 }
 
@@ -124,29 +117,26 @@ pub fn resolve(
     variable: &dyn Fn(&str) -> Option<String>,
     host_name: &str,
 ) -> Result<Option<Resolved>, SiteError> {
-    if args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "-h" || arg == "--help") {
+    let (words, behind) = args.split_at(args.iter().position(|word| word == "--").unwrap_or(args.len()));
+    if words.iter().any(|word| word == "-h" || word == "--help") {
         return Ok(None);
     }
-    let (mut flags, rest) = SiteFlags::take(args)?;
-    flags.fill(variable);
+    let (typed, rest) = flags::part(words::group(words.iter().map(|word| (word.clone(), None))))?;
+    let flags = flags::or_set(typed, variable);
     let config_dir = variable("OCS_CONFIG_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
     let Some((path, derived)) = site_file(&flags, args.is_empty(), config_dir.as_deref())? else {
         return Ok(None);
     };
-    if let Some(id) = &flags.instance_id
-        && let Some(why) = entry::not_a_component(id)
-    {
-        return Err(SiteError::Usage(format!(
-            "Option --instance-id (or INSTANCE_ID): {:?} is no name: {why}",
-            cut(id)
-        )));
-    }
-    let mut hosts = vec![flags.site_host.as_deref().unwrap_or(host_name)];
+    let instance_id = find(&flags, "--instance-id").map(entry::component).transpose()?;
+    let host = find(&flags, "--site-host").map(Group::text).transpose()?;
+    let mut hosts = vec![host.unwrap_or(host_name)];
     if hosts != ["localhost"] {
         hosts.push("localhost");
     }
-    let entry = entry::find(&path, derived, &hosts, flags.instance_id.as_deref())?;
-    settle(&flags, rest, &entry).map(Some)
+    let entry = entry::find(&path, derived, &hosts, instance_id)?;
+    let mut resolved = settle(flags, rest, &entry)?;
+    resolved.arguments.extend_from_slice(behind);
+    Ok(Some(resolved))
 }
 
 /// The default site file, where a directory for it is set and it is not there.
@@ -166,42 +156,41 @@ pub fn system_host_name() -> String {
 /// Another word than txaio knows.
 pub fn log_level(variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<LevelFilter>, SiteError> {
     let Some(level) = variable("LOGLEVEL").filter(|level| !level.is_empty()) else { return Ok(None) };
-    Ok(Some(match level.to_ascii_lowercase().as_str() {
-        "none" => LevelFilter::OFF,
-        "critical" | "error" => LevelFilter::ERROR,
-        "warn" | "warning" => LevelFilter::WARN,
-        "info" => LevelFilter::INFO,
-        "debug" => LevelFilter::DEBUG,
-        "trace" => LevelFilter::TRACE,
-        _ => {
-            let what = "expected none, critical, error, warn, info, debug or trace";
-            return Err(SiteError::Usage(format!("Variable LOGLEVEL: found {:?}; {what}", cut(&level))));
-        }
-    }))
+    let known = match level.to_ascii_lowercase().as_str() {
+        "none" => "off".parse(),
+        "critical" => "error".parse(),
+        "warning" => "warn".parse(),
+        other => other.parse(),
+    };
+    known.map(Some).map_err(|_| {
+        let expected = "expected none, critical, error, warn, info, debug or trace";
+        SiteError::Usage(format!("Variable LOGLEVEL: found {:?}; {expected}", cut(&level)))
+    })
 }
 
 /// The site file and what led to it; `None` to run alone.
 fn site_file(
-    flags: &SiteFlags,
+    flags: &[Group],
     nothing_typed: bool,
     config_dir: Option<&Path>,
 ) -> Result<Option<(PathBuf, String)>, SiteError> {
-    let site = match (&flags.site_file, &flags.site) {
+    let named = find(flags, "--site").map(Group::text).transpose()?;
+    let site = match (find(flags, "--site-file"), named) {
         (Some(_), Some(_)) => {
             return Err(SiteError::Usage("Options --site and --site-file exclude each other; give one".into()));
         }
-        (Some(file), None) => return Ok(Some((file.clone(), "named by --site-file".into()))),
-        (None, Some(site)) if site == "none" => return Ok(None),
-        (None, site) => site.as_deref().unwrap_or("default"),
+        (Some(file), None) => return Ok(Some((file.value()?.into(), "named by --site-file".into()))),
+        (None, Some("none")) => return Ok(None),
+        (None, site) => site.unwrap_or("default"),
     };
     let in_dir = config_dir.map(|dir| {
-        let how = match flags.site {
+        let how = match named {
             Some(_) => format!("--site {site} in OCS_CONFIG_DIR={}", dir.display()),
             None => format!("the default in OCS_CONFIG_DIR={}", dir.display()),
         };
         (dir.join(format!("{site}.yaml")), how)
     });
-    if flags.ask_for_agent() {
+    if flags::ask_for_agent(flags) {
         return match in_dir {
             Some(found) => Ok(Some(found)),
             None => Err(SiteError::Usage(
@@ -215,185 +204,84 @@ fn site_file(
     Ok(in_dir.filter(|(path, _)| nothing_typed || path.exists()))
 }
 
-/// A value and who said so.
-struct AgentWords {
-    text: String,
-    origin: SettingOrigin,
+/// An option among groups of which each is another.
+fn find<'a>(groups: &'a [Group], option: &str) -> Option<&'a Group> {
+    groups.iter().find(|group| group.name == option)
 }
 
-enum SettingOrigin {
-    Typed(&'static str),
-    File(SitePlace),
-}
-
-impl AgentWords {
-    fn wrong(&self, expected: &str) -> SiteError {
-        let found = cut(&self.text);
-        match &self.origin {
-            SettingOrigin::Typed(option) => {
-                let variable = match *option {
-                    "--site-hub" => " (or SITE_HUB)",
-                    "--crossbar-timeout" => " (or CROSSBAR_TIMEOUT)",
-                    _ => "",
-                };
-                SiteError::Usage(format!("Option {option}{variable}: found {found:?}; expected {expected}"))
-            }
-            SettingOrigin::File(place) => SiteError::content(place, format!("Found {found:?}; expected {expected}")),
-        }
+/// What is said by an option, else by the first of these keys that is there.
+fn said(flags: &[Group], option: &str, keys: &[(&Section, &str)]) -> Result<Option<Group>, SiteError> {
+    match find(flags, option) {
+        Some(group) => Ok(Some(group.clone())),
+        None => keys.iter().find_map(|(section, key)| section.said(key).transpose()).transpose(),
     }
 }
 
-/// The first of: the command line, the arguments of the instance, the sections of the file with their keys.
-fn said(
-    typed: Option<&str>,
-    option: &'static str,
-    arguments: &[Group],
-    keys: &[(&Section, &str)],
-) -> Result<Option<AgentWords>, SiteError> {
-    if let Some(text) = typed {
-        return Ok(Some(AgentWords { text: text.into(), origin: SettingOrigin::Typed(option) }));
-    }
-    let group = arguments.iter().rev().find(|group| same_option(&group.name, option));
-    if let Some(group) = group {
-        let text = group.text()?.to_owned();
-        let origin = group.place.clone().map_or(SettingOrigin::Typed(option), SettingOrigin::File);
-        return Ok(Some(AgentWords { text, origin }));
-    }
-    for (section, key) in keys {
-        if let Some((text, place)) = section.text(key)? {
-            return Ok(Some(AgentWords { text: text.into(), origin: SettingOrigin::File(place) }));
-        }
-    }
-    Ok(None)
-}
-
-fn same_option(name: &str, option: &str) -> bool {
-    name == option || (name == "--realm" && option == "--site-realm")
-}
-
-fn settle(flags: &SiteFlags, rest: Vec<OsString>, entry: &SiteEntry) -> Result<Resolved, SiteError> {
-    let mut notes = Vec::new();
-    let (agent, own): (Vec<Group>, Vec<Group>) =
-        words::last_ones(entry.arguments()?).into_iter().partition(|group| flags::is_site_option(&group.name));
-    for group in &agent {
-        if let ("--site" | "--site-file" | "--site-host" | "--instance-id", Some(place)) =
-            (group.name.as_str(), &group.place)
-            && !(group.name == "--instance-id" && group.text()? == entry.instance_id)
-        {
-            notes
-                .push(format!("Site file {place}: Option {} has no effect here, only on the command line", group.name));
-        }
-    }
-    for (key, why) in [
-        ("address_root", "it belongs to the hub"),
-        ("access_policy", "it belongs to the hub"),
-        ("crossbar-timeout", "it is written crossbar_timeout"),
-        ("log_dir", "it is written log-dir"),
-    ] {
-        if let Some(node) = entry.host.get(key) {
-            let place = SitePlace::new(&entry.file, node.mark);
-            notes.push(format!("Site file {place}: The key {key} of a host has no effect; {why}"));
-        }
-    }
+fn settle(flags: Vec<Group>, rest: Vec<Group>, entry: &SiteEntry) -> Result<Resolved, SiteError> {
+    let (in_file, own) = flags::part(entry.arguments()?)?;
+    let flags = words::merge(flags, in_file);
     let (hub, host) = (&entry.hub, &entry.host);
-    let needed = |value: Option<AgentWords>, key: &str, example: &str| {
-        value.ok_or_else(|| {
-            SiteError::content(
-                &hub.place,
-                format!("The key {key} of hub is missing; expected, for example, {key}: {example}"),
-            )
-        })
+    let needed = |said: Option<Group>, key: &str, example: &str| {
+        let missing = || format!("The key {key} of hub is missing; expected, for example, {key}: {example}");
+        said.ok_or_else(|| SiteError::content(&hub.place, missing()))
     };
+    let text = |said: Option<Group>| said.map(|group| group.text().map(str::to_owned)).transpose();
+    let directory = |said: Option<Group>| said.map(|group| group.value().map(PathBuf::from)).transpose();
 
-    let typed = flags.site_hub.as_deref();
-    let server = said(typed, "--site-hub", &agent, &[(host, "wamp_server"), (hub, "wamp_server")])?;
+    let server = said(&flags, "--site-hub", &[(host, "wamp_server"), (hub, "wamp_server")])?;
     let server = needed(server, "wamp_server", "ws://127.0.0.1:8001/ws")?;
-    if !["ws://", "wss://"].iter().any(|scheme| server.text.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty())) {
-        return Err(server.wrong("the router's URL, ws://HOST:PORT/PATH or wss://…"));
+    let url = server.text()?;
+    if !["ws://", "wss://"].iter().any(|scheme| url.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty())) {
+        return Err(server.found(url, "the router's URL, ws://HOST:PORT/PATH or wss://…"));
     }
-    let typed = flags.site_http.as_deref();
-    let http = said(typed, "--site-http", &agent, &[(host, "wamp_http"), (hub, "wamp_http")])?;
-    let typed = flags.site_realm.as_deref();
-    let realm = said(typed, "--site-realm", &agent, &[(host, "wamp_realm"), (hub, "wamp_realm")])?;
+    let realm = said(&flags, "--site-realm", &[(host, "wamp_realm"), (hub, "wamp_realm")])?;
     let realm = needed(realm, "wamp_realm", "test_realm")?;
-    if realm.text.is_empty() || realm.text.contains(char::is_whitespace) {
-        return Err(realm.wrong("the name of a realm, without blanks"));
+    let realm_name = realm.text()?;
+    if realm_name.is_empty() || realm_name.contains(char::is_whitespace) {
+        return Err(realm.found(realm_name, "the name of a realm, without blanks"));
     }
-    let root = said(flags.address_root.as_deref(), "--address-root", &agent, &[(hub, "address_root")])?;
-    let root = needed(root, "address_root", "observatory")?;
-    if root.text.split('.').any(|part| entry::not_a_component(part).is_some()) {
-        return Err(root.wrong("the first part of all addresses, such as observatory, without blanks and empty parts"));
+    let root = needed(said(&flags, "--address-root", &[(hub, "address_root")])?, "address_root", "observatory")?;
+    let address_root = root.text()?;
+    if address_root.split('.').any(|part| entry::not_a_component(part).is_some()) {
+        let expected = "the first part of all addresses, such as observatory, without blanks and empty parts";
+        return Err(root.found(address_root, expected));
     }
-    let policy = said(flags.access_policy.as_deref(), "--access-policy", &agent, &[(hub, "access_policy")])?;
-    let working_dir = directory(flags.working_dir.as_deref(), "--working-dir", &agent, &[])?;
-    let log_dir = directory(flags.log_dir.as_deref(), "--log-dir", &agent, &[(host, "log-dir")])?;
-    let log_dir = log_dir.map(|dir| working_dir.as_ref().map_or(dir.clone(), |base| base.join(&dir)));
+    let working_dir = directory(said(&flags, "--working-dir", &[])?)?;
+    let log_dir = directory(said(&flags, "--log-dir", &[(host, "log-dir")])?)?;
+    let mut notes = Vec::new();
 
     Ok(Resolved {
         agent_class: entry.class,
         instance_id: entry.instance_id.clone(),
-        address_root: root.text,
-        wamp_server: server.text,
-        wamp_http: http.map(|http| http.text),
-        realm: realm.text,
-        access_policy: policy.map(|policy| policy.text),
-        log_dir,
+        address_root: address_root.to_owned(),
+        wamp_server: url.to_owned(),
+        realm: realm_name.to_owned(),
+        access_policy: text(said(&flags, "--access-policy", &[(hub, "access_policy")])?)?,
+        log_dir: log_dir.map(|dir| working_dir.as_ref().map_or(dir.clone(), |base| base.join(&dir))),
         working_dir,
-        crossbar_timeout: timeout(flags, &agent, host)?,
+        crossbar_timeout: timeout(said(&flags, "--crossbar-timeout", &[(host, "crossbar_timeout")])?)?,
         arguments: arguments(rest, own, entry.class, &mut notes)?,
-        origin: entry.instance.place.clone(),
         notes,
     })
 }
 
-/// A directory; on the command line it need not be UTF-8.
-fn directory(
-    typed: Option<&Path>,
-    option: &'static str,
-    arguments: &[Group],
-    keys: &[(&Section, &str)],
-) -> Result<Option<PathBuf>, SiteError> {
-    match typed {
-        Some(path) => Ok(Some(path.to_path_buf())),
-        None => Ok(said(None, option, arguments, keys)?.map(|said| said.text.into())),
+fn timeout(said: Option<Group>) -> Result<Option<Duration>, SiteError> {
+    let Some(said) = said else { return Ok(None) };
+    let seconds = said.text()?.trim().parse::<f64>().ok();
+    match seconds.filter(|seconds| (0.0..=TIMEOUT_MOST).contains(seconds)) {
+        Some(seconds) => Ok(Some(Duration::from_secs_f64(seconds))),
+        None => Err(said.found(said.text()?, "seconds, 0 for never")),
     }
-}
-
-fn timeout(flags: &SiteFlags, arguments: &[Group], host: &Section) -> Result<Option<Duration>, SiteError> {
-    const EXPECTED: &str = "whole seconds, 0 for never";
-    if let Some(said) = said(flags.crossbar_timeout.as_deref(), "--crossbar-timeout", arguments, &[])? {
-        let digits = said.text.trim();
-        let seconds = digits.strip_prefix('+').unwrap_or(digits).parse::<u64>().ok();
-        let seconds = seconds.filter(|seconds| *seconds as f64 <= TIMEOUT_MOST);
-        return seconds.map(|seconds| Some(Duration::from_secs(seconds))).ok_or_else(|| said.wrong(EXPECTED));
-    }
-    let Some(node) = host.get("crossbar_timeout") else { return Ok(None) };
-    let seconds = match &node.content {
-        YamlContent::Scalar(plain) => match plain.as_ref() {
-            Plain::Int(digits) => digits.parse::<f64>().ok(),
-            Plain::Float(seconds) => Some(*seconds),
-            _ => None,
-        },
-        _ => None,
-    };
-    let seconds = seconds.filter(|seconds| (0.0..=TIMEOUT_MOST).contains(seconds));
-    let wrong = || {
-        host.wrong(node.mark, format!("Found {} for crossbar_timeout; expected seconds, 0 for never", node.describe()))
-    };
-    seconds.map(|seconds| Some(Duration::from_secs_f64(seconds))).ok_or_else(wrong)
 }
 
 /// Both command lines in one, in our own options.
 fn arguments(
-    mut typed: Vec<OsString>,
+    mut typed: Vec<Group>,
     file: Vec<Group>,
     class: AgentClass,
     notes: &mut Vec<String>,
 ) -> Result<Vec<OsString>, SiteError> {
-    let end = typed.iter().position(|word| word == "--").unwrap_or(typed.len());
-    let tail = typed.split_off(end);
-    let mut typed = words::group(typed.into_iter().map(|word| (word, None)));
-    let mut file = file;
+    let mut file = words::last_ones(file);
     if class == AgentClass::SupRsync {
         // Before they are compared: --ssh-host in the file gives way to --storage-host on the command line.
         let mut translate = |groups: Vec<Group>| {
@@ -405,5 +293,5 @@ fn arguments(
         typed = translate(typed)?;
         file = translate(file)?;
     }
-    Ok(words::merge(typed, file).into_iter().flat_map(Group::into_words).chain(tail).collect())
+    Ok(words::merge(typed, file).into_iter().flat_map(Group::into_words).collect())
 }

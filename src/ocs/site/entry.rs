@@ -1,23 +1,23 @@
 //! Our place in a site file: the hub, the host's entry and ours in it.
 
-use super::error::{Mark, SiteError, SitePlace};
-use super::plain::cut;
+use super::error::{Mark, SiteError, SitePlace, cut};
 use super::words::{self, Group};
 use super::yaml::{self, Map, Node, YamlContent};
-use super::{AgentClass, SITE_HELP};
+use super::{AgentClass, plain};
 use std::ffi::OsString;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 /// Names listed in a message at most.
 const NAMES_MOST: usize = 20;
+/// The classes of agents that we are.
+const CLASSES: &str = "PysmurfArchiverAgent or SupRsync";
 /// Values and lists visited in one `arguments`; lists of lists by aliases may be many from few letters.
 const ARGUMENTS_MOST: usize = 10_000;
 
 /// The parts of a site file that concern us.
 pub(super) struct SiteEntry {
-    pub(super) file: PathBuf,
     pub(super) hub: Section,
     pub(super) host: Section,
     pub(super) instance: Section,
@@ -64,13 +64,19 @@ impl Section {
         self.map.get(key).filter(|node| !node.is_null())
     }
 
-    /// A value that is there and must be text.
-    pub(super) fn text(&self, key: &str) -> Result<Option<(&str, SitePlace)>, SiteError> {
+    /// A key and its text, where it is there and not null.
+    pub(super) fn said(&self, key: &str) -> Result<Option<Group>, SiteError> {
         let Some(node) = self.get(key) else { return Ok(None) };
+        let place = Some(SitePlace::new(&self.place.file, node.mark));
         match node.text() {
-            Some(text) => Ok(Some((text, SitePlace::new(&self.place.file, node.mark)))),
+            Some(text) => Ok(Some(Group { name: key.into(), attached: Some(text.into()), values: Vec::new(), place })),
             None => Err(self.wrong(node.mark, format!("Found {} for {key}; expected text", node.describe()))),
         }
+    }
+
+    /// A key that must be there.
+    pub(super) fn needed(&self, key: &str) -> Result<Group, SiteError> {
+        self.said(key)?.ok_or_else(|| SiteError::content(&self.place, format!("The key {key} is missing")))
     }
 }
 
@@ -101,26 +107,12 @@ pub(super) fn find(
     let entries = entries.iter().map(|entry| Section::of(path, entry, "an agent instance"));
     let entries = entries.collect::<Result<Vec<_>, _>>()?;
     let instance = choose(&entries, instance_id, &host_name, SitePlace::new(path, list.mark))?.clone().once()?;
-    let id = instance.text("instance-id")?;
-    let (id, id_place) = id.ok_or_else(|| SiteError::content(&instance.place, "The key instance-id is missing"))?;
-    if let Some(why) = not_a_component(id) {
-        return Err(SiteError::content(
-            &id_place,
-            format!("Found the instance-id {:?}; expected a name, and {why}", cut(id)),
-        ));
-    }
-    let known = format!("expected {} or {}", AgentClass::PysmurfArchiverAgent, AgentClass::SupRsync);
-    let class = match instance.text("agent-class")? {
-        Some((name, place)) => AgentClass::named(name).ok_or_else(|| {
-            SiteError::content(&place, format!("Found the agent-class {:?} of {id}; {known}", cut(name)))
-        })?,
-        None => {
-            let what = format!("The key agent-class of {id} is missing; {known}");
-            return Err(SiteError::content(&instance.place, what));
-        }
-    };
-    let instance_id = id.to_owned();
-    Ok(SiteEntry { file: path.to_path_buf(), hub, host, instance, class, instance_id })
+    let id = instance.needed("instance-id")?;
+    let instance_id = component(&id)?.to_owned();
+    let class = instance.needed("agent-class")?;
+    let name = class.text()?;
+    let class = AgentClass::named(name).ok_or_else(|| class.found(name, CLASSES))?;
+    Ok(SiteEntry { hub, host, instance, class, instance_id })
 }
 
 fn read(path: &Path, derived: String) -> Result<String, SiteError> {
@@ -149,49 +141,45 @@ fn find_host<'a>(hosts: &'a Section, tried: &[&str]) -> Result<(String, &'a Node
     Err(SiteError::content(&hosts.place, what))
 }
 
+/// The entry with our id, or without one the only entry of our classes.
 fn choose<'a>(entries: &'a [Section], id: Option<&str>, host: &str, list: SitePlace) -> Result<&'a Section, SiteError> {
-    let is_text = |entry: &Section, key: &str, wanted: &str| entry.get(key).and_then(Node::text) == Some(wanted);
-    let name = |entry: &Section| {
-        let part = |key| entry.get(key).and_then(Node::text).map_or_else(|| "?".to_owned(), cut);
-        format!("{} ({}, line {})", part("instance-id"), part("agent-class"), entry.place.line)
+    let text = |entry: &'a Section, key| entry.get(key).and_then(Node::text);
+    let is_ours = |entry: &&'a Section| match id {
+        Some(id) => text(entry, "instance-id") == Some(id),
+        None => text(entry, "agent-class").and_then(AgentClass::named).is_some(),
     };
-    let ours = |entry: &&Section| match id {
-        Some(id) => is_text(entry, "instance-id", id),
-        None => AgentClass::ALL.iter().any(|class| is_text(entry, "agent-class", class.name())),
+    let names = |entries: &[&'a Section]| {
+        listed(entries.iter().map(|entry| {
+            let part = |key| text(entry, key).map_or_else(|| "?".to_owned(), cut);
+            format!("{} ({}, line {})", part("instance-id"), part("agent-class"), entry.place.line)
+        }))
     };
-    let found: Vec<&Section> = entries.iter().filter(ours).collect();
+    let found: Vec<&Section> = entries.iter().filter(is_ours).collect();
     match (found.as_slice(), id) {
         ([one], _) => Ok(one),
-        ([], Some(id)) => {
-            let there = listed(entries.iter().map(name));
-            Err(SiteError::content(
-                &list,
-                format!("Found no instance-id {:?} for host {host}; those there are: {there}", cut(id)),
-            ))
+        ([], _) => {
+            let (wanted, help) = match id {
+                Some(id) => (format!("instance-id {:?}", cut(id)), ""),
+                None => {
+                    (format!("agent-class {CLASSES}"), "; name ours with --instance-id, or run alone with --site none")
+                }
+            };
+            let there = names(&entries.iter().collect::<Vec<_>>());
+            let what = format!("Found no {wanted} for host {host}; those there are: {there}{help}");
+            Err(SiteError::content(&list, what))
         }
-        ([], None) => {
-            let [one, other] = AgentClass::ALL;
-            let there = listed(entries.iter().map(name));
-            Err(SiteError::content(
-                &list,
-                format!("Found no agent-class {one} or {other} for host {host}; those there are: {there}; {SITE_HELP}"),
-            ))
+        ([_, second, ..], Some(id)) => {
+            let what =
+                format!("Found the instance-id {:?} a second time; expected it once: {}", cut(id), names(&found));
+            Err(SiteError::content(&second.place, what))
         }
-        ([_, second, ..], Some(id)) => Err(SiteError::content(
-            &second.place,
-            format!(
-                "Found the instance-id {:?} a second time; expected it once: {}",
-                cut(id),
-                listed(found.iter().map(|entry| name(entry)))
-            ),
-        )),
-        ([_, second, ..], None) => Err(SiteError::content(
-            &second.place,
-            format!(
+        ([_, second, ..], None) => {
+            let what = format!(
                 "Found a second instance of our agent-class; choose with --instance-id among {}",
-                listed(found.iter().map(|entry| name(entry)))
-            ),
-        )),
+                names(&found)
+            );
+            Err(SiteError::content(&second.place, what))
+        }
     }
 }
 
@@ -203,6 +191,15 @@ fn listed(names: impl Iterator<Item = String>) -> String {
     match names.is_empty() {
         true => "none".into(),
         false => names.join(", "),
+    }
+}
+
+/// The instance id that an option or a key names: one part of a WAMP address.
+pub(super) fn component(said: &Group) -> Result<&str, SiteError> {
+    let text = said.text()?;
+    match not_a_component(text) {
+        None => Ok(text),
+        Some(why) => Err(said.found(text, &format!("a name, and {why}"))),
     }
 }
 
@@ -252,30 +249,27 @@ impl SiteEntry {
             if *visits > ARGUMENTS_MOST {
                 return Err(wrong(format!("Found more than {ARGUMENTS_MOST} arguments")));
             }
-            match &node.content {
-                YamlContent::List(list) => self.flatten(list, words, visits)?,
-                YamlContent::Scalar(plain) => {
-                    let text = plain.python().ok_or_else(|| {
-                        wrong(format!(
-                            "Found {} as an argument; put it in quotes to have it as it stands",
-                            plain.describe()
-                        ))
-                    })?;
-                    if text.bytes().all(|byte| byte == b'-') {
-                        return Err(wrong(format!("Found {text:?} as an argument; expected an option or a value")));
-                    }
-                    if text.contains('\0') {
-                        return Err(wrong("Found a NUL in an argument".into()));
-                    }
-                    words.push((text.into(), Some(SitePlace::new(&self.file, node.mark))));
+            let text = match &node.content {
+                YamlContent::List(list) => {
+                    self.flatten(list, words, visits)?;
+                    continue;
                 }
-                YamlContent::Map(_) | YamlContent::Tagged(_) => {
-                    return Err(wrong(format!(
-                        "Found {} as an argument; expected text, a number or a list",
-                        node.describe()
-                    )));
+                YamlContent::Scalar { text, is_plain: false } => text.to_string(),
+                YamlContent::Scalar { text, is_plain: true } => plain::python(text).ok_or_else(|| {
+                    let what = "as an argument; put it in quotes to have it as it stands";
+                    wrong(format!("Found the unusual value {} {what}", cut(text)))
+                })?,
+                YamlContent::Map(_) => {
+                    return Err(wrong("Found a mapping as an argument; expected text, a number or a list".into()));
                 }
+            };
+            if text.bytes().all(|byte| byte == b'-') {
+                return Err(wrong(format!("Found {text:?} as an argument; expected an option or a value")));
             }
+            if text.contains('\0') {
+                return Err(wrong("Found a NUL in an argument".into()));
+            }
+            words.push((text.into(), Some(SitePlace::new(&self.instance.place.file, node.mark))));
         }
         Ok(())
     }

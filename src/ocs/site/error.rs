@@ -77,3 +77,12 @@ impl SiteError {
         Self::YamlContent { place: place.clone(), what: what.into() }
     }
 }
+
+/// The beginning of a text, short enough for a message.
+pub(super) fn cut(text: &str) -> String {
+    const MOST: usize = 60;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.into(),
+    }
+}

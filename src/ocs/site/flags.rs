@@ -2,9 +2,8 @@
 //! latter are missing is only known once the site file is read.
 
 use super::error::SiteError;
-use clap::Args;
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
+use super::words::{self, Group};
+use clap::{Args, Command};
 use std::path::PathBuf;
 
 /// Where the agent stands in its observatory, as typed.
@@ -64,189 +63,83 @@ pub struct SiteFlags {
     pub access_policy: Option<String>,
 }
 
-/// The options by name, without their dashes.
-const NAMES: [&str; 14] = [
-    "instance-id",
-    "site",
-    "site-file",
-    "site-host",
-    "site-hub",
-    "site-http",
-    "site-realm",
-    "realm",
-    "address-root",
-    "registry-address",
-    "log-dir",
-    "working-dir",
-    "crossbar-timeout",
-    "access-policy",
-];
-
-/// The option that a word spells, and the value that hangs on it with `=`.
-fn spelled(word: &OsStr) -> Option<(&'static str, Option<&OsStr>)> {
-    let bytes = word.as_bytes().strip_prefix(b"--")?;
-    let mut parts = bytes.splitn(2, |byte| *byte == b'=');
-    let name = parts.next()?;
-    let name = NAMES.into_iter().find(|known| known.as_bytes() == name)?;
-    Some((name, parts.next().map(OsStr::from_bytes)))
+/// Parts these options, each with one value, from all others.
+///
+/// # Errors
+/// One of these without its value.
+pub(super) fn part(groups: Vec<Group>) -> Result<(Vec<Group>, Vec<Group>), SiteError> {
+    let command = SiteFlags::augment_args(Command::new("site"));
+    let known = |name: &str| command.get_arguments().any(|flag| flag.get_long() == Some(name));
+    let (mut ours, others) = (groups.into_iter())
+        .map(|group| if group.name == "--realm" { Group { name: "--site-realm".into(), ..group } } else { group })
+        .partition::<Vec<_>, _>(|group| group.name.strip_prefix("--").is_some_and(known));
+    for group in &ours {
+        group.value()?;
+    }
+    ours = words::last_ones(ours);
+    Ok((ours, others))
 }
 
-/// Whether a word without its value, such as `--site-hub`, is one of these options.
-pub(super) fn is_site_option(name: &str) -> bool {
-    name.strip_prefix("--").is_some_and(|name| NAMES.contains(&name))
+/// These options as typed, else as the variables have them. Empty variables count as not set.
+pub(super) fn or_set(typed: Vec<Group>, variable: &dyn Fn(&str) -> Option<String>) -> Vec<Group> {
+    let set = words::VARIABLES.iter().filter_map(|(option, name)| {
+        let value = variable(name).filter(|value| !value.is_empty())?;
+        Some(Group { name: (*option).into(), attached: Some(value.into()), values: Vec::new(), place: None })
+    });
+    words::merge(typed, set.collect())
 }
 
-impl SiteFlags {
-    /// Takes the options out of a command line; the rest stays in its order. What stands behind `--` is not looked at.
-    ///
-    /// # Errors
-    /// An option without its value, or a name that is no UTF-8.
-    pub fn take(args: &[OsString]) -> Result<(Self, Vec<OsString>), SiteError> {
-        let mut flags = Self::default();
-        let mut rest = Vec::new();
-        let mut words = args.iter();
-        while let Some(word) = words.next() {
-            if word == "--" {
-                rest.push(word.clone());
-                rest.extend(words.by_ref().cloned());
-                break;
-            }
-            let Some((name, attached)) = spelled(word) else {
-                rest.push(word.clone());
-                continue;
-            };
-            let value = match attached {
-                Some(value) => value.to_os_string(),
-                None => match words.clone().next().filter(|next| !super::words::opens_group(next)) {
-                    Some(next) => {
-                        words.next();
-                        next.clone()
-                    }
-                    None => return Err(SiteError::Usage(format!("Option --{name} needs a value"))),
-                },
-            };
-            flags.set(name, value)?;
-        }
-        Ok((flags, rest))
-    }
-
-    fn set(&mut self, name: &str, value: OsString) -> Result<(), SiteError> {
-        match name {
-            "site-file" => self.site_file = Some(value.into()),
-            "log-dir" => self.log_dir = Some(value.into()),
-            "working-dir" => self.working_dir = Some(value.into()),
-            _ => {
-                let value = value.into_string().map_err(|value| {
-                    SiteError::Usage(format!("Option --{name}: {value:?} is no UTF-8; give it another value"))
-                })?;
-                let field = match name {
-                    "instance-id" => &mut self.instance_id,
-                    "site" => &mut self.site,
-                    "site-host" => &mut self.site_host,
-                    "site-hub" => &mut self.site_hub,
-                    "site-http" => &mut self.site_http,
-                    "site-realm" | "realm" => &mut self.site_realm,
-                    "address-root" => &mut self.address_root,
-                    "crossbar-timeout" => &mut self.crossbar_timeout,
-                    "access-policy" => &mut self.access_policy,
-                    _ => &mut self.registry_address,
-                };
-                *field = Some(value);
-            }
-        }
-        Ok(())
-    }
-
-    /// Fills what is lacking from the variables that `ocs-agent-cli` reads. Empty ones count as not set.
-    pub fn fill(&mut self, variable: &dyn Fn(&str) -> Option<String>) {
-        let fill = |field: &mut Option<String>, name: &str| {
-            if field.is_none() {
-                *field = variable(name).filter(|value| !value.is_empty());
-            }
-        };
-        fill(&mut self.instance_id, "INSTANCE_ID");
-        fill(&mut self.site_host, "SITE_HOST");
-        fill(&mut self.site_hub, "SITE_HUB");
-        fill(&mut self.site_http, "SITE_HTTP");
-        fill(&mut self.crossbar_timeout, "CROSSBAR_TIMEOUT");
-    }
-
-    /// Whether these ask for an agent: a name or a place in an observatory is given. Where to log, or how long to wait,
-    /// says nothing about that.
-    pub(super) fn ask_for_agent(&self) -> bool {
-        let texts = [
-            &self.instance_id,
-            &self.site,
-            &self.site_host,
-            &self.site_hub,
-            &self.site_http,
-            &self.site_realm,
-            &self.address_root,
-            &self.access_policy,
-        ];
-        self.site_file.is_some() || texts.iter().any(|text| text.is_some())
-    }
+/// Whether these ask for an agent: a name or a place in an observatory is given. Where to log, or how long to wait, says
+/// nothing about that.
+pub(super) fn ask_for_agent(groups: &[Group]) -> bool {
+    let silent = ["--registry-address", "--log-dir", "--working-dir", "--crossbar-timeout"];
+    groups.iter().any(|group| !silent.contains(&group.name.as_str()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsString;
 
-    fn take(line: &str) -> Result<(SiteFlags, Vec<OsString>), SiteError> {
-        SiteFlags::take(&line.split_whitespace().map(OsString::from).collect::<Vec<_>>())
+    /// Ours, one word each, and the others.
+    fn parted(line: &str) -> Result<(Vec<Group>, String), SiteError> {
+        let (ours, others) = part(words::group(line.split_whitespace().map(|word| (word.into(), None))))?;
+        Ok((ours, words_of(others).join(" ".as_ref()).into_string().unwrap()))
+    }
+
+    fn words_of(groups: Vec<Group>) -> Vec<OsString> {
+        groups.into_iter().flat_map(Group::into_words).collect()
     }
 
     #[test]
     fn both_spellings_are_taken_and_the_rest_is_left() {
         let line = "--once --site-hub=ws://x/ws --target m1 m2 --realm r1 --instance-id a --crossbar-timeout -5 -v --site-realm r2";
-        let (flags, rest) = take(line).unwrap();
-        assert_eq!(rest, ["--once", "--target", "m1", "m2", "-v"]);
-        assert_eq!(flags.site_hub.as_deref(), Some("ws://x/ws"));
-        assert_eq!((flags.site_realm.as_deref(), flags.crossbar_timeout.as_deref()), (Some("r2"), Some("-5")));
-        assert_eq!(flags.instance_id.as_deref(), Some("a"));
+        let (ours, others) = parted(line).unwrap();
+        assert_eq!(others, "--once --target m1 m2 -v");
+        let expected = ["--site-hub=ws://x/ws", "--instance-id", "a", "--crossbar-timeout", "-5", "--site-realm", "r2"];
+        assert_eq!(words_of(ours), expected);
     }
 
     #[test]
-    fn what_stands_behind_two_dashes_is_left_alone() {
-        let (flags, rest) = take("--once -- --site x").unwrap();
-        assert_eq!(rest, ["--once", "--", "--site", "x"]);
-        assert_eq!(flags, SiteFlags::default());
-    }
-
-    #[test]
-    fn a_missing_value_is_named() {
-        for line in ["--site-file", "--site-file --once"] {
-            assert_eq!(take(line).unwrap_err().to_string(), "Option --site-file needs a value");
+    fn each_takes_one_value() {
+        for (line, found) in
+            [("--site-file", 0), ("--site-file --once", 0), ("--site-file a b", 2), ("--site-file=a b", 2)]
+        {
+            let expected = format!("Option --site-file: found {found} values; expected one");
+            assert_eq!(parted(line).unwrap_err().to_string(), expected);
         }
-    }
-
-    #[test]
-    fn every_name_has_its_field_and_its_flag() {
-        use clap::CommandFactory;
-        #[derive(clap::Parser)]
-        struct All {
-            #[command(flatten)]
-            flags: SiteFlags,
-        }
-        for name in NAMES {
-            let (flags, rest) = take(&format!("--{name}=7")).unwrap();
-            assert!(rest.is_empty() && flags != SiteFlags::default(), "{name}");
-            let by_clap = <All as clap::Parser>::try_parse_from(["a".to_owned(), format!("--{name}=7")]).unwrap().flags;
-            assert_eq!(by_clap, flags, "{name}");
-        }
-        let long = All::command().get_arguments().filter(|arg| arg.get_long().is_some()).count();
-        // --realm is an alias.
-        assert_eq!(long + 1, NAMES.len());
     }
 
     #[test]
     fn variables_fill_what_the_command_line_lacks() {
-        let (mut flags, _) = take("--site-hub=ws://typed/ws").unwrap();
-        flags.fill(&|name| Some(if name == "SITE_HTTP" { String::new() } else { format!("of {name}") }));
-        assert_eq!(flags.site_hub.as_deref(), Some("ws://typed/ws"));
-        assert_eq!(flags.site_http, None);
-        assert_eq!(flags.instance_id.as_deref(), Some("of INSTANCE_ID"));
-        assert_eq!(flags.site_host.as_deref(), Some("of SITE_HOST"));
-        assert_eq!(flags.crossbar_timeout.as_deref(), Some("of CROSSBAR_TIMEOUT"));
+        let (typed, _) = parted("--site-hub=ws://typed/ws").unwrap();
+        let all = or_set(typed, &|name| Some(if name == "SITE_HTTP" { String::new() } else { format!("of {name}") }));
+        let expected = [
+            "--site-hub=ws://typed/ws",
+            "--instance-id=of INSTANCE_ID",
+            "--site-host=of SITE_HOST",
+            "--crossbar-timeout=of CROSSBAR_TIMEOUT",
+        ];
+        assert_eq!(words_of(all), expected);
     }
 }

@@ -1,205 +1,82 @@
-//! Plain scalars as PyYAML understands them (YAML 1.1), and their text as Python's `str` prints it.
+//! What PyYAML makes of a plain scalar (YAML 1.1), in the words of Python's `str`.
 //!
-//! The site file is shared with Python agents: `yes` is `True` here too, `010` is 8 and `12:30` is 750.
+//! The site file is shared with Python agents: as an argument `yes` is `True` here too, `010` is 8 and `12:30` is 750.
 
-/// What a plain scalar means.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Plain {
-    Null,
-    Bool(bool),
-    /// In decimal, as Python prints it.
-    Int(String),
-    Float(f64),
-    Text(String),
-    /// Python makes something of it that we do not: a time with a day, a number beyond bounds.
-    Odd(String),
+use regex::RegexSet;
+use std::sync::LazyLock;
+
+/// The expressions by which PyYAML knows a whole number, a number with a point, and a day with a time.
+static FORMS: LazyLock<RegexSet> = LazyLock::new(|| {
+    let forms = [
+        r"^[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|0[0-7_]+|0|[1-9][0-9_]*(:[0-5]?[0-9])*)$",
+        r"^([-+]?[0-9][0-9_]*(\.[0-9_]*([eE][-+][0-9]+)?|(:[0-5]?[0-9])+\.[0-9_]*)|\.[0-9][0-9_]*([eE][-+][0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$",
+        r"^[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}(\.[0-9]*)?([ \t]*(Z|[-+][0-9]{1,2}(:[0-9]{2})?))?$",
+    ];
+    // They are well formed, as the tests show.
+    RegexSet::new(forms).unwrap_or_default()
+});
+
+/// Whether a plain scalar stands for nothing.
+pub(super) fn is_null(text: &str) -> bool {
+    matches!(text, "" | "~" | "null" | "Null" | "NULL")
 }
 
-impl Plain {
-    /// Resolves a plain (unquoted) scalar.
-    pub(super) fn resolve(text: &str) -> Self {
-        match text {
-            "" | "~" | "null" | "Null" | "NULL" => return Self::Null,
-            "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => return Self::Bool(true),
-            "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => return Self::Bool(false),
-            _ => {}
-        }
-        match text.as_bytes()[0] {
-            b'0'..=b'9' | b'+' | b'-' | b'.' => {}
-            _ => return Self::Text(text.into()),
-        }
-        if let Some(number) = int(text) {
-            return number.map_or_else(|| Self::Odd(text.into()), Self::Int);
-        }
-        match float(text) {
-            Some(number) => Self::Float(number),
-            None if is_day_and_time(text) => Self::Odd(text.into()),
-            None => Self::Text(text.into()),
-        }
-    }
-
-    /// `str(value)` in Python; `None` where that cannot be told.
-    pub(super) fn python(&self) -> Option<String> {
-        Some(match self {
-            Self::Null => "None".into(),
-            Self::Bool(true) => "True".into(),
-            Self::Bool(false) => "False".into(),
-            Self::Int(text) | Self::Text(text) => text.clone(),
-            Self::Float(number) => repr(*number),
-            Self::Odd(_) => return None,
-        })
-    }
-
-    /// The kind and the value, for messages.
-    pub(super) fn describe(&self) -> String {
-        match self {
-            Self::Null => "nothing".into(),
-            Self::Bool(_) => format!("the truth value {}", self.python().unwrap_or_default()),
-            Self::Int(text) => format!("the number {text}"),
-            Self::Float(number) => format!("the number {}", repr(*number)),
-            Self::Text(text) => format!("the text {:?}", cut(text)),
-            Self::Odd(text) => format!("the unusual value {}", cut(text)),
-        }
-    }
-}
-
-/// The beginning of a text, short enough for a message.
-pub(super) fn cut(text: &str) -> String {
-    const MOST: usize = 60;
-    match text.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.into(),
-    }
-}
-
-fn signed(text: &str) -> (bool, &str) {
-    match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
-    }
-}
-
-fn all(text: &str, fits: impl Fn(u8) -> bool) -> bool {
-    text.bytes().all(|byte| fits(byte) || byte == b'_')
-}
-
-/// `Some(None)`: an integer by its form, but without a value here.
-fn int(text: &str) -> Option<Option<String>> {
-    let (negative, body) = signed(text);
-    let magnitude = if let Some(digits) = body.strip_prefix("0b").filter(|rest| !rest.is_empty()) {
-        all(digits, |byte| matches!(byte, b'0' | b'1')).then(|| radix(digits, 2))?
-    } else if let Some(digits) = body.strip_prefix("0x").filter(|rest| !rest.is_empty()) {
-        all(digits, |byte| byte.is_ascii_hexdigit()).then(|| radix(digits, 16))?
-    } else if body == "0" {
-        Some("0".into())
-    } else if let Some(digits) = body.strip_prefix('0') {
-        (!digits.is_empty() && all(digits, |byte| matches!(byte, b'0'..=b'7'))).then(|| radix(body, 8))?
-    } else if body.starts_with(|first| matches!(first, '1'..='9')) {
-        let mut parts = body.split(':');
-        let first = parts.next().filter(|first| all(first, |byte| byte.is_ascii_digit()))?.replace('_', "");
-        if body.contains(':') { sixties(&first, parts)?.map(|value| value.to_string()) } else { Some(first) }
-    } else {
-        return None;
-    };
-    Some(magnitude.map(|digits| if negative && digits != "0" { format!("-{digits}") } else { digits }))
-}
-
-fn radix(digits: &str, base: u32) -> Option<String> {
-    Some(u128::from_str_radix(&digits.replace('_', ""), base).ok()?.to_string())
-}
-
-/// `None`: not of the form `H:MM:SS`. `Some(None)`: too large.
-fn sixties<'a>(first: &str, rest: impl Iterator<Item = &'a str>) -> Option<Option<u128>> {
-    let mut value = first.parse::<u128>().ok();
-    for part in rest {
-        let digit = sixtieth(part)?;
-        value = value.and_then(|value| value.checked_mul(60)?.checked_add(digit));
-    }
-    Some(value)
-}
-
-/// `[0-5]?[0-9]`
-fn sixtieth(part: &str) -> Option<u128> {
-    let fits = match part.as_bytes() {
-        [digit] => digit.is_ascii_digit(),
-        [ten, digit] => matches!(ten, b'0'..=b'5') && digit.is_ascii_digit(),
-        _ => false,
-    };
-    fits.then(|| part.parse().ok())?
-}
-
-fn float(text: &str) -> Option<f64> {
+/// `str(value)` in Python of a plain scalar; `None` where it has a form of its own there: a time with a day, a number
+/// beyond bounds.
+pub(super) fn python(text: &str) -> Option<String> {
     match text {
-        ".nan" | ".NaN" | ".NAN" => return Some(f64::NAN),
+        _ if is_null(text) => return Some("None".into()),
+        "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => return Some("True".into()),
+        "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => return Some("False".into()),
         _ => {}
     }
-    let (negative, body) = signed(text);
-    let sign = if negative { -1.0 } else { 1.0 };
-    if matches!(body, ".inf" | ".Inf" | ".INF") {
-        return Some(sign * f64::INFINITY);
+    let form = FORMS.matches(text).into_iter().next();
+    let number = text.replace('_', "").to_lowercase();
+    let (sign, number) = match number.strip_prefix('-') {
+        Some(rest) => ("-", rest),
+        None => ("", number.strip_prefix('+').unwrap_or(&number)),
+    };
+    match form {
+        Some(0) => whole(number).map(|value| format!("{}{value}", if value == 0 { "" } else { sign })),
+        Some(1) => Some(format!("{sign}{}", repr(fraction(number)?))),
+        Some(_) => None,
+        None => Some(text.into()),
     }
-    let (whole, rest) = body.split_once('.')?;
-    if whole.contains(':') {
-        let mut parts = whole.split(':');
-        let first = parts.next().filter(|first| digits(first) && all(rest, |byte| byte.is_ascii_digit()))?;
-        // As PyYAML does: from the last part on.
-        let mut value: f64 = format!("0.{}", rest.replace('_', "")).parse().ok()?;
-        let mut parts: Vec<&str> = parts.collect();
-        let mut unit = 1.0;
-        while let Some(part) = parts.pop() {
-            value += sixtieth(part)? as f64 * unit;
-            unit *= 60.0;
+}
+
+fn whole(number: &str) -> Option<u128> {
+    for (prefix, radix) in [("0b", 2), ("0x", 16), ("0", 8)] {
+        match number.strip_prefix(prefix) {
+            Some(digits) if number != "0" => return u128::from_str_radix(digits, radix).ok(),
+            _ => {}
         }
-        return Some(sign * (value + first.replace('_', "").parse::<f64>().ok()? * unit));
     }
-    let (fraction, exponent) = match rest.find(['e', 'E']) {
-        Some(at) => (&rest[..at], Some(&rest[at + 1..])),
-        None => (rest, None),
-    };
-    let whole_fits = match whole {
-        // Only numbers without a sign may begin with the point.
-        "" => body.len() == text.len() && digits(fraction),
-        _ => digits(whole) && all(fraction, |byte| byte.is_ascii_digit()),
-    };
-    let exponent_fits = exponent.is_none_or(|exponent| {
-        let number = exponent.strip_prefix(['-', '+']);
-        number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+    number.split(':').try_fold(0u128, |value, part| value.checked_mul(60)?.checked_add(part.parse().ok()?))
+}
+
+fn fraction(number: &str) -> Option<f64> {
+    if let ".inf" | ".nan" = number {
+        return number[1..].parse().ok();
+    }
+    // As PyYAML does: from the last part on.
+    let sum = number.rsplit(':').try_fold((0.0, 1.0), |(sum, unit), part| {
+        let part: f64 = part.parse().ok()?;
+        Some((sum + part * unit, unit * 60.0))
     });
-    if !whole_fits || !exponent_fits {
-        return None;
-    }
-    body.replace('_', "").parse::<f64>().ok().map(|value| sign * value)
-}
-
-/// `[0-9][0-9_]*`
-fn digits(text: &str) -> bool {
-    text.starts_with(|first: char| first.is_ascii_digit()) && all(text, |byte| byte.is_ascii_digit())
-}
-
-/// A day with a time: Python prints it in another form than it was written. A day alone stays as it is.
-fn is_day_and_time(text: &str) -> bool {
-    let Some((day, time)) = text.split_once(['T', 't', ' ', '\t']) else { return false };
-    let numbers = |text: &str, by: char| text.split(by).all(|part| !part.is_empty() && digits(part));
-    let clock = time.trim_start().split(['.', 'Z', '+', '-', ' ', '\t']).next().unwrap_or_default();
-    day.len() >= 8 && day.matches('-').count() == 2 && numbers(day, '-') && clock.contains(':') && numbers(clock, ':')
+    sum.map(|(sum, _)| sum)
 }
 
 /// `repr(float)` of Python: the shortest digits that read back the same, exponents below -4 and from 16 on.
-pub(super) fn repr(number: f64) -> String {
-    if number.is_nan() {
-        return "nan".into();
-    }
-    if number.is_infinite() {
-        return if number > 0.0 { "inf".into() } else { "-inf".into() };
-    }
+fn repr(number: f64) -> String {
     let scientific = format!("{number:e}");
-    let Some((mantissa, exponent)) = scientific.split_once('e') else { return scientific };
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, ""));
     match exponent.parse::<i32>() {
         Ok(exponent) if !(-4..16).contains(&exponent) => {
             let sign = if exponent < 0 { '-' } else { '+' };
             format!("{mantissa}e{sign}{:02}", exponent.abs())
         }
-        _ => format!("{number:?}"),
+        Ok(_) => format!("{number:?}"),
+        Err(_) => scientific.to_lowercase(),
     }
 }
 
@@ -268,14 +145,14 @@ mod tests {
     #[test]
     fn plain_scalars_print_as_in_python() {
         for (yaml, text) in PYTHON {
-            assert_eq!(Plain::resolve(yaml).python().as_deref(), Some(*text), "{yaml}");
+            assert_eq!(python(yaml).as_deref(), Some(*text), "{yaml}");
         }
     }
 
     #[test]
-    fn what_python_would_print_otherwise_is_odd() {
+    fn what_has_a_form_of_its_own_in_python_has_no_text() {
         for yaml in ["2020-01-01T10:00:00Z", "2020-1-1 1:00:00", "0b_", "0xffffffffffffffffffffffffffffffffff"] {
-            assert!(matches!(Plain::resolve(yaml), Plain::Odd(_)), "{yaml}");
+            assert_eq!(python(yaml), None, "{yaml}");
         }
     }
 
@@ -283,7 +160,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 2000, rng_seed: proptest::test_runner::RngSeed::Fixed(9), ..ProptestConfig::default() })]
         #[test]
         fn any_text_resolves(text in "[-+.0-9:_eExbTZ ]{0,12}|.{0,12}") {
-            let _ = Plain::resolve(&text).python();
+            let _ = python(&text);
         }
 
         #[test]

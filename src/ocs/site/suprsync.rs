@@ -19,7 +19,7 @@
 
 use super::error::SiteError;
 use super::words::Group;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 
 /// Below this, one large file that the storage node reads for comparison would count as a stall; in seconds.
 const STALL_LEAST: f64 = 60.0;
@@ -29,62 +29,49 @@ const STALL_MOST: f64 = 86_399.0;
 /// What an option says instead; `None` if nothing. What is left without effect is noted.
 ///
 /// # Errors
-/// An option that asks for something we do not do, or has no usable value.
+/// A value that cannot be translated.
 pub(super) fn translate(group: Group, notes: &mut Vec<String>) -> Result<Option<Group>, SiteError> {
-    let without_effect = |notes: &mut Vec<String>, why: &str| {
-        let origin = group.place.as_ref().map(|place| format!("Site file {place}: ")).unwrap_or_default();
-        notes.push(format!("{origin}Option {} of SupRsync has no effect: {why}", group.name));
-        Ok(None)
-    };
-    match group.name.as_str() {
-        "--remote-basedir" => renamed(&group, "--data-dir", None).map(Some),
-        "--ssh-host" => renamed(&group, "--storage-host", None).map(Some),
-        "--sleep-time" => renamed(&group, "--poll", None).map(Some),
+    let (name, value) = match group.name.as_str() {
+        "--remote-basedir" => ("--data-dir", group.value()?.into()),
+        "--ssh-host" => ("--storage-host", group.value()?.into()),
+        "--sleep-time" => ("--poll", group.value()?.into()),
+        "--delete-after" => ("--delete-local-after", group.value()?.into()),
         "--db-path" => {
             let mut url = OsString::from("sqlite:");
             url.push(group.value()?);
-            renamed(&group, "--db", Some(url)).map(Some)
+            ("--db", url)
         }
-        "--copy-timeout" => {
-            let seconds = number(&group)?;
-            let stall = seconds.clamp(STALL_LEAST, STALL_MOST).ceil();
-            renamed(&group, "--stall-timeout", Some(format!("{stall}").into())).map(Some)
+        "--copy-timeout" => ("--stall-timeout", stall(&group)?),
+        name => {
+            let Some(why) = without_effect(name) else { return Ok(Some(group)) };
+            let origin = group.place.as_ref().map(|place| format!("Site file {place}: ")).unwrap_or_default();
+            notes.push(format!("{origin}Option {name} of SupRsync has no effect: {why}"));
+            return Ok(None);
         }
-        "--cmd-timeout" => number(&group).and_then(|_| without_effect(notes, "no command is run at the storage node")),
-        "--files-per-batch" => {
-            number(&group)?;
-            without_effect(notes, "files are sent and recorded one by one; see --queue")
-        }
-        "--compression" => switch(&group).and_then(|()| without_effect(notes, "files are sent as they are")),
-        "--db-echo" | "--stop-on-exception" => {
-            switch(&group).and_then(|()| without_effect(notes, "there is nothing like it here"))
-        }
-        "--db-pool-size" | "--db-pool-max-overflow" | "--timeout-wait" => {
-            without_effect(notes, "there is nothing like it here")
-        }
-        "--delete-after" => renamed(&group, "--delete-local-after", None).map(Some),
-        _ => Ok(Some(group)),
-    }
-}
-
-fn renamed(group: &Group, name: &str, value: Option<OsString>) -> Result<Group, SiteError> {
-    let value = value.map_or_else(|| group.value().map(OsStr::to_os_string), Ok)?;
+    };
     // One word, so that a value beginning with a dash stays a value.
-    Ok(Group { name: name.into(), attached: Some(value), values: Vec::new(), place: group.place.clone() })
+    Ok(Some(Group { name: name.into(), attached: Some(value), values: Vec::new(), place: group.place }))
 }
 
-fn number(group: &Group) -> Result<f64, SiteError> {
+fn without_effect(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "--cmd-timeout" => "no command is run at the storage node",
+        "--files-per-batch" => "files are sent and recorded one by one; see --queue",
+        "--compression" => "files are sent as they are",
+        "--db-echo" | "--db-pool-size" | "--db-pool-max-overflow" | "--stop-on-exception" | "--timeout-wait" => {
+            "there is nothing like it here"
+        }
+        _ => return None,
+    })
+}
+
+fn stall(group: &Group) -> Result<OsString, SiteError> {
     let text = group.text()?;
     match text.trim().parse::<f64>() {
-        Ok(number) if number.is_finite() && number >= 0.0 => Ok(number),
-        _ => Err(group.wrong(&format!("found {text:?}; expected a number"))),
-    }
-}
-
-fn switch(group: &Group) -> Result<(), SiteError> {
-    match (&group.attached, group.values.first()) {
-        (None, None) => Ok(()),
-        (Some(value), _) | (None, Some(value)) => Err(group.wrong(&format!("found {value:?}; expected no value"))),
+        Ok(seconds) if seconds.is_finite() && seconds >= 0.0 => {
+            Ok(seconds.clamp(STALL_LEAST, STALL_MOST).ceil().to_string().into())
+        }
+        _ => Err(group.found(text, "a number")),
     }
 }
 
@@ -99,7 +86,7 @@ mod tests {
         for group in words::group(line.split(' ').map(|word| (word.into(), None))) {
             words.extend(translate(group, &mut notes)?.into_iter().flat_map(Group::into_words));
         }
-        Ok((words.join(OsStr::new(" ")).into_string().unwrap(), notes))
+        Ok((words.join(std::ffi::OsStr::new(" ")).into_string().unwrap(), notes))
     }
 
     #[test]
@@ -151,8 +138,7 @@ mod tests {
             ("--db-path", "Option --db-path: found 0 values; expected one"),
             ("--ssh-host a b", "Option --ssh-host: found 2 values; expected one"),
             ("--copy-timeout soon", "Option --copy-timeout: found \"soon\"; expected a number"),
-            ("--cmd-timeout inf", "Option --cmd-timeout: found \"inf\"; expected a number"),
-            ("--compression yes", "Option --compression: found \"yes\"; expected no value"),
+            ("--copy-timeout inf", "Option --copy-timeout: found \"inf\"; expected a number"),
         ] {
             assert_eq!(translated(line).unwrap_err().to_string(), expected);
         }

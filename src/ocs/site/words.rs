@@ -3,7 +3,7 @@
 //! Where Python keeps groups apart by their spelling and leaves it to `argparse` that the last one counts, we compare the
 //! options themselves, so that `--x=v` and `--x v` replace each other too and every flag reaches our parser once.
 
-use super::error::{SiteError, SitePlace};
+use super::error::{SiteError, SitePlace, cut};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
@@ -11,7 +11,16 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 /// keeps all; of `--x v` it keeps the last.
 const REPEATED: [&str; 1] = ["--ssh-key"];
 
-/// An option with its values.
+/// Options, and the variables of `ocs-agent-cli` that count where they are not given.
+pub(super) const VARIABLES: [(&str, &str); 5] = [
+    ("--instance-id", "INSTANCE_ID"),
+    ("--site-host", "SITE_HOST"),
+    ("--site-hub", "SITE_HUB"),
+    ("--site-http", "SITE_HTTP"),
+    ("--crossbar-timeout", "CROSSBAR_TIMEOUT"),
+];
+
+/// An option with its values, or a key of the site file with its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Group {
     /// With its dashes; empty for what stands before any option.
@@ -40,10 +49,20 @@ impl Group {
 
     /// An error at this group.
     pub(super) fn wrong(&self, what: &str) -> SiteError {
+        let name = &self.name;
         match &self.place {
-            Some(place) => SiteError::content(place, format!("Option {}: {what}", self.name)),
-            None => SiteError::Usage(format!("Option {}: {what}", self.name)),
+            Some(place) if name.starts_with('-') => SiteError::content(place, format!("Option {name}: {what}")),
+            Some(place) => SiteError::content(place, format!("Key {name}: {what}")),
+            None => match VARIABLES.iter().find(|(option, _)| option == name) {
+                Some((_, variable)) => SiteError::Usage(format!("Option {name} (or {variable}): {what}")),
+                None => SiteError::Usage(format!("Option {name}: {what}")),
+            },
         }
+    }
+
+    /// An error about its text.
+    pub(super) fn found(&self, text: &str, expected: &str) -> SiteError {
+        self.wrong(&format!("found {:?}; expected {expected}", cut(text)))
     }
 
     /// The one value of an option that takes one.
@@ -94,24 +113,25 @@ pub(super) fn group(words: impl IntoIterator<Item = (OsString, Option<SitePlace>
     groups
 }
 
-/// Of the groups of a site file, those that count: of each option the last one.
+/// Of the groups of one command line, those that count: of each option the last one.
 pub(super) fn last_ones(groups: Vec<Group>) -> Vec<Group> {
-    let counts = |at: usize, group: &Group| {
+    let mut kept: Vec<Group> = Vec::new();
+    for group in groups.into_iter().rev() {
         let repeated = REPEATED.contains(&group.name.as_str());
-        !groups[at + 1..].iter().any(|later| match repeated {
-            true => later.name == group.name && later.attached == group.attached,
-            false => later.name == group.name,
-        })
-    };
-    let kept: Vec<bool> = groups.iter().enumerate().map(|(at, group)| counts(at, group)).collect();
-    groups.into_iter().zip(kept).filter_map(|(group, kept)| kept.then_some(group)).collect()
+        let replaces = |later: &Group| later.name == group.name && (!repeated || later.attached == group.attached);
+        if !kept.iter().any(replaces) {
+            kept.push(group);
+        }
+    }
+    kept.reverse();
+    kept
 }
 
 /// The command line, then what the site file adds to it: options that are in both come from the command line.
-pub(super) fn merge(typed: Vec<Group>, file: Vec<Group>) -> Vec<Group> {
-    let file: Vec<Group> =
-        file.into_iter().filter(|group| typed.iter().all(|other| other.name != group.name)).collect();
-    typed.into_iter().chain(file).collect()
+pub(super) fn merge(mut typed: Vec<Group>, mut file: Vec<Group>) -> Vec<Group> {
+    file.retain(|group| typed.iter().all(|other| other.name != group.name));
+    typed.append(&mut file);
+    typed
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 //! Aliases share what they refer to, so that a bomb of them costs nothing until somebody walks it; merge keys (`<<`) are
 //! carried out. Bounds: size of the file, nodes, entries made by merging, depth.
 
-use super::error::{Mark, SiteError, SitePlace};
-use super::plain::{Plain, cut};
+use super::error::{Mark, SiteError, SitePlace, cut};
+use super::plain;
 use granit_parser::{Event, Marker, Options, Parser, ScalarStyle};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -25,9 +25,11 @@ pub(super) struct Node {
 
 #[derive(Debug, Clone)]
 pub(super) enum YamlContent {
-    Scalar(Rc<Plain>),
-    /// A scalar with a tag that only its owner understands.
-    Tagged(Rc<str>),
+    /// Its text as it stands. A plain one, without quotes, may mean something else to Python.
+    Scalar {
+        text: Rc<str>,
+        is_plain: bool,
+    },
     List(Rc<Vec<Node>>),
     Map(Rc<Map>),
 }
@@ -43,23 +45,20 @@ pub(super) struct Map {
 impl Node {
     pub(super) fn text(&self) -> Option<&str> {
         match &self.content {
-            YamlContent::Scalar(plain) => match plain.as_ref() {
-                Plain::Text(text) => Some(text),
-                _ => None,
-            },
+            YamlContent::Scalar { text, .. } => Some(text),
             _ => None,
         }
     }
 
     pub(super) fn is_null(&self) -> bool {
-        matches!(&self.content, YamlContent::Scalar(plain) if **plain == Plain::Null)
+        matches!(&self.content, YamlContent::Scalar { text, is_plain: true } if plain::is_null(text))
     }
 
     /// What the node is, for messages.
     pub(super) fn describe(&self) -> String {
         match &self.content {
-            YamlContent::Scalar(plain) => plain.describe(),
-            YamlContent::Tagged(tag) => format!("a value with the tag {}", cut(tag)),
+            _ if self.is_null() => "nothing".into(),
+            YamlContent::Scalar { text, .. } => format!("the text {:?}", cut(text)),
             YamlContent::List(_) => "a list".into(),
             YamlContent::Map(_) => "a mapping".into(),
         }
@@ -159,17 +158,16 @@ impl Builder {
     fn take(&mut self, event: Event<'_>, mark: Mark) -> Result<(), Wrong> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
-                let tag = tag.as_deref();
-                let content = match (tag.and_then(|tag| tag.core_suffix()), style) {
-                    (Some("str"), _) => YamlContent::Scalar(Rc::new(Plain::Text(text.into_owned()))),
-                    (None, _) if tag.is_some_and(|tag| tag.original() != "!") => {
-                        YamlContent::Tagged(tag.map(|tag| tag.original()).unwrap_or_default().into())
-                    }
-                    (None, _) if tag.is_some() => YamlContent::Scalar(Rc::new(Plain::Text(text.into_owned()))),
-                    (Some(_), _) | (None, ScalarStyle::Plain) => YamlContent::Scalar(Rc::new(Plain::resolve(&text))),
-                    (None, _) => YamlContent::Scalar(Rc::new(Plain::Text(text.into_owned()))),
+                let is_plain = match tag.as_deref() {
+                    None => style == ScalarStyle::Plain,
+                    Some(tag) if tag.original() == "!" => false,
+                    Some(tag) => match tag.core_suffix() {
+                        Some(kind) => kind != "str",
+                        // Python's agents cannot read such a file either.
+                        None => return Err((mark, format!("Found the tag {}; expected none", cut(&tag.original())))),
+                    },
                 };
-                self.add(Node { mark, depth: 0, content }, anchor)
+                self.add(Node { mark, depth: 0, content: YamlContent::Scalar { text: text.into(), is_plain } }, anchor)
             }
             Event::SequenceStart(_, anchor, _) => self.begin(mark, anchor, false),
             Event::MappingStart(_, anchor, _) => self.begin(mark, anchor, true),
@@ -277,7 +275,7 @@ mod tests {
         assert_eq!(hub.get("wamp_server").unwrap().mark, Mark { line: 3, column: 16 });
         let YamlContent::List(list) = &hub.get("list").unwrap().content else { panic!("no list") };
         assert_eq!(list[1].mark, Mark { line: 4, column: 13 });
-        assert_eq!(list.iter().map(Node::text).collect::<Vec<_>>(), [Some("a"), Some("b"), None]);
+        assert_eq!(list.iter().map(Node::text).collect::<Vec<_>>(), [Some("a"), Some("b"), Some("yes")]);
     }
 
     #[test]
