@@ -9,7 +9,7 @@ use crate::archiver::control::Control;
 use crate::archiver::{self, Ended};
 use crate::catalog::{AnyCatalog, Catalog, CatalogError};
 use crate::ocs::agent::{Agent, AgentConfig, AgentEnd, AgentError, AgentHandle};
-use crate::ocs::feeds::Block;
+use crate::ocs::feeds::{Block, FeedKind};
 use crate::ocs::operation::OpOutcome;
 use crate::ocs::session::OpSession;
 use crate::ocs::site::{AgentClass, Resolved};
@@ -77,11 +77,11 @@ pub(crate) async fn serve(site: Resolved, run: ServiceRun) -> Result<AgentEnd, S
     };
     let archiver = Arc::new(ArchiverAgent { run, suprsync, recount: Notify::new(), state: Mutex::default() });
     let mut agent = Agent::new(config)?;
-    agent.register_feed(FEED, true, Map::new())?;
+    agent.register_feed(FEED, FeedKind::Recorded, Map::new())?;
     if suprsync {
         let quiet = Map::from_iter([("exclude_aggregator".to_owned(), Value::Bool(true))]);
-        agent.register_feed(TRANSFERS, true, quiet)?;
-        agent.register_feed(ARCHIVE, true, Map::new())?;
+        agent.register_feed(TRANSFERS, FeedKind::Recorded, quiet)?;
+        agent.register_feed(ARCHIVE, FeedKind::Recorded, Map::new())?;
     }
     for operation in operations::operations(&archiver, &agent.handle()) {
         agent.register(operation)?;

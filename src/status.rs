@@ -162,8 +162,8 @@ impl Progress {
         self.update(|now| now.in_flight -= 1);
     }
 
-    pub(crate) fn deleting(&self, is: bool) {
-        self.update(|now| now.deleting = is);
+    pub(crate) fn set_deleting(&self, deleting: bool) {
+        self.update(|now| now.deleting = deleting);
     }
 
     /// A batch of outcomes begins to be recorded.
@@ -172,13 +172,16 @@ impl Progress {
         self.update(|now| now.last_copy = LastCopy { start_time: time, stop_time: time, files: Vec::new() });
     }
 
-    /// The far end has confirmed a file; `in_place` if it was there already and none of it was read.
-    pub(crate) fn confirmed(&self, sent: &Sent, in_place: bool) {
+    /// The far end has confirmed a file that was there already: none of it was read.
+    pub(crate) fn found(&self, sent: &Sent) {
+        self.update(|now| now.found_bytes += sent.matched_bytes);
+        self.confirmed(sent);
+    }
+
+    /// The far end has confirmed a file.
+    pub(crate) fn confirmed(&self, sent: &Sent) {
         self.update(|now| {
             now.confirmed += 1;
-            if in_place {
-                now.found_bytes += sent.matched_bytes;
-            }
             now.literal_bytes += sent.literal_bytes;
             now.matched_bytes += sent.matched_bytes;
             now.link = None;

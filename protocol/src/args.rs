@@ -216,9 +216,8 @@ impl ServerArgs {
         }
         bundle.extend_from_slice(b"e.");
         // The client receives from a server that sends.
-        if options.incremental(self.sender) {
-            bundle.push(b'i');
-        }
+        let incremental = if self.sender { options.takes_segments() } else { options.sends_segments() };
+        bundle.extend_from_slice(if incremental { b"i" } else { b"" });
         bundle.extend_from_slice(CAPABILITIES.as_bytes());
         bundle
     }

@@ -110,7 +110,7 @@ impl BatchHead {
         options.xattrs = if has(11) { options.xattrs.max(1) } else { 0 };
         options.append = if has(14) { 2 } else { u8::from(has(13)) };
         options.inplace = has(12) && options.append == 0;
-        if self.compat.has(Compat::INC_RECURSE) && !options.incremental(true) {
+        if self.compat.has(Compat::INC_RECURSE) && !options.takes_segments() {
             return Err(BatchMismatch("Incompatible options specified for inc-recursive batch file."));
         }
         Ok(told)

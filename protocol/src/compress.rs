@@ -102,7 +102,7 @@ impl Wish {
     }
 
     /// The first method of the common order that the peer names, too; `None` if there is none. With a list of its user's a
-    /// server follows the peer, and anybody else the list.
+    /// `server` follows the peer, and a client the list.
     pub(crate) fn agree(self, theirs: &[u8], server: bool) -> Option<Compression> {
         let names = theirs.split(|&byte| byte == b' ');
         let method = match self.choice {
@@ -122,7 +122,7 @@ impl Wish {
     }
 
     /// The list that we write. Without one of the user's both ends prefer what stands first, and so agree as long as
-    /// nobody reorders it.
+    /// nobody reorders it. A `server` names that nothing is compressed, too.
     pub(crate) fn list(self, server: bool) -> String {
         let names: Vec<_> = match self.choice {
             Choice::Among(ours) => ours.into_iter().flatten().map(Method::name).collect(),

@@ -106,8 +106,8 @@ impl<'t> Search<'t> {
     pub fn in_place(self) -> Self {
         let mut stands = Standing::new(self.blocks);
         let (settled, gaps) = &self.settled;
-        stands.set(0..*settled, true);
-        gaps.iter().for_each(|gap| stands.set(gap.clone(), false));
+        stands.add(0..*settled);
+        gaps.iter().for_each(|gap| stands.remove(gap.clone()));
         Search { in_place: true, stands, ..self }
     }
 
@@ -318,7 +318,7 @@ impl<'t> Search<'t> {
     /// Blocks went out, the first of them at this output offset.
     fn note_standing(&mut self, blocks: Range<u32>, offset: u64) {
         if self.in_place && self.table.head().offset(BlockIndex(blocks.start)) == offset {
-            self.stands.set(blocks, true);
+            self.stands.add(blocks);
         }
     }
 

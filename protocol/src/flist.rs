@@ -209,10 +209,10 @@ impl FileList {
     }
 
     /// The index of a living entry.
-    pub fn find(&self, name: &[u8], dir: bool) -> Option<Ndx> {
+    pub fn find(&self, name: &[u8], is_dir: bool) -> Option<Ndx> {
         let nth = match &self.order {
-            None => order::find(self.sorting, &self.entries, |entry| entry, name, dir),
-            Some(order) => order::find(self.sorting, order, |&at| &self.entries[at as usize], name, dir),
+            None => order::find(self.sorting, &self.entries, |entry| entry, name, is_dir),
+            Some(order) => order::find(self.sorting, order, |&at| &self.entries[at as usize], name, is_dir),
         };
         nth.map(|nth| self.place(nth)).filter(|&at| !self.dead[at]).map(|at| Ndx(self.start + at as u32))
     }

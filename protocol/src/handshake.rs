@@ -54,7 +54,7 @@ impl Compat {
         self.0 & other.0 == other.0
     }
 
-    /// What a server answers to a client's capability letters.
+    /// What a server answers to a client's capability letters; `incremental` where its own options allow it.
     pub(crate) fn answer(letters: &[u8], incremental: bool) -> Self {
         let mut flags = Self::SYMLINK_TIMES.0;
         if incremental && letters.contains(&b'i') {

@@ -84,7 +84,7 @@ pub enum XattrLists {
 }
 
 impl XattrLists {
-    /// As the session has it.
+    /// As the session has it: none without `xattrs`, and no lists in a `dry_run`.
     pub fn of(n: &Negotiated, xattrs: bool, dry_run: bool, kind: XattrListKind) -> Self {
         match (xattrs, dry_run) {
             (false, _) => Self::Refused,

@@ -421,8 +421,8 @@ impl Outbox {
     }
 
     /// Whether payload goes to the record only, and not to the peer.
-    pub(crate) fn divert(&mut self, only_record: bool) {
-        self.diverted = only_record;
+    pub(crate) fn set_only_recorded(&mut self, diverted: bool) {
+        self.diverted = diverted;
     }
 
     /// The payload recorded since this was last asked for.

@@ -435,7 +435,7 @@ impl Sender {
     /// Begins the answer to a request. `store` spares the effort to compress a file whose bytes would not shrink.
     pub fn begin(&mut self, request: &Request, store: bool, out: &mut Outbox) -> FileReply<'_> {
         echo(&self.n, &mut self.ndx_out, request.ndx, &request.header, out);
-        out.divert(self.holds_back);
+        out.set_only_recorded(self.holds_back);
         out.put(&request.sums.head().encode());
         self.tokens.begin(store);
         FileReply { sender: self }
@@ -453,9 +453,9 @@ impl Sender {
         let mut bytes = Vec::new();
         stats.encode(&self.n, &mut bytes);
         // A client has nobody to tell but the reader of its batch file.
-        out.divert(!self.facts.server);
+        out.set_only_recorded(!self.facts.server);
         out.put(&bytes);
-        out.divert(false);
+        out.set_only_recorded(false);
         self.state = SenderState::Answer;
     }
 }
@@ -491,7 +491,7 @@ impl FileReply<'_> {
     pub fn end(self, sum: &Sum, out: &mut Outbox) -> Result<(), PackError> {
         self.sender.tokens.end(out)?;
         out.put(sum.as_bytes());
-        out.divert(false);
+        out.set_only_recorded(false);
         Ok(())
     }
 }

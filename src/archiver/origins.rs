@@ -75,6 +75,7 @@ struct TroubleFound {
 }
 
 impl Origins {
+    /// With `once` nobody comes back to a folder that is away.
     pub(super) fn new(progress: Arc<Progress>, sources: Sources, once: bool) -> Self {
         Self { away: Mutex::default(), devices: Mutex::default(), progress, sources, once }
     }

@@ -71,12 +71,12 @@ impl SessionTerms {
 
     /// A file was found in place.
     pub(super) fn found(&self, sent: &Sent) {
-        self.control.progress().confirmed(sent, true);
+        self.control.progress().found(sent);
     }
 
     /// A file has come, and is confirmed.
     pub(super) fn confirmed(&self, sent: &Sent) {
-        self.control.progress().confirmed(sent, false);
+        self.control.progress().confirmed(sent);
     }
 
     /// Why there is no session; silence is counted.

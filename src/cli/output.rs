@@ -85,7 +85,7 @@ pub(super) struct Screen {
 }
 
 impl Screen {
-    /// With a bar when standard error is a terminal and a bar is wanted.
+    /// With a bar when standard error is a terminal and a `bar` is wanted.
     pub(super) fn new(bar: bool) -> Self {
         let bar = bar && io::stderr().is_terminal();
         let style = || ProgressStyle::with_template("{spinner} {wide_msg} [{elapsed_precise}]").ok();

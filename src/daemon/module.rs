@@ -154,7 +154,7 @@ pub(super) fn guard(settings: &Parameters, environment: &DaemonVariables) -> Res
         if let Some(text) = expand(&settings.exclude) {
             rules.words(Some(Action::Exclude), &text)?;
         }
-        rules.finish(&Options::default(), false)
+        rules.finish(&Options::default())
     };
     let failed =
         |error: RulesError| NoEntry { client: "the module's rules cannot be read", log: format!("rsync: {error}") };

@@ -7,7 +7,7 @@ pub(crate) fn put(name: &[u8], eight_bit: bool, out: &mut Vec<u8>) {
     escaped(name, eight_bit, true, out);
 }
 
-/// The words of a message, whose line ends stay and whose names may have been escaped where they come from.
+/// The same, `eight_bit` too, of a message, whose line ends stay and whose names may have been escaped where they come from.
 pub(crate) fn put_text(text: &[u8], eight_bit: bool, out: &mut Vec<u8>) {
     for line in text.split_inclusive(|&byte| byte == b'\n') {
         match line.strip_suffix(b"\n") {

@@ -139,21 +139,26 @@ impl AgentAccess {
     }
 
     /// The level of a caller, or what to say to one whose level is below `required`.
-    pub(crate) fn check(&self, password: &str, required: u8, with_lockouts: bool) -> Result<u8, String> {
-        let (level, lockouts) = self.level(password);
-        if level >= required {
-            return Ok(level);
+    pub(crate) fn check(&self, password: &str, required: u8) -> Result<u8, String> {
+        match self.level(password).0 {
+            level if level >= required => Ok(level),
+            level => Err(format!(
+                "The action requires credential level {} but the client has only level {}",
+                name(required),
+                name(level)
+            )),
         }
-        let mut text = format!(
-            "The action requires credential level {} but the client has only level {}",
-            name(required),
-            name(level)
-        );
-        if with_lockouts && !lockouts.is_empty() {
-            let list: Vec<_> = lockouts.iter().map(|lockout| format!("'{lockout}'")).collect();
-            text.push_str(&format!(" Privileges diminished; lockouts active: [{}]", list.join(", ")));
-        }
-        Err(text)
+    }
+
+    /// The same for a start: there, and there alone, Python's agents name the lockouts.
+    pub(crate) fn check_start(&self, password: &str, required: u8) -> Result<u8, String> {
+        self.check(password, required).map_err(|text| {
+            let lockouts: Vec<_> = self.level(password).1.iter().map(|lockout| format!("'{lockout}'")).collect();
+            match lockouts.is_empty() {
+                true => text,
+                false => format!("{text} Privileges diminished; lockouts active: [{}]", lockouts.join(", ")),
+            }
+        })
     }
 
     /// Takes a message of the director in; whether it was for this agent. What is not understood changes nothing.

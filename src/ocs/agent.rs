@@ -4,7 +4,7 @@ mod calls;
 mod router;
 
 use super::access::{AccessError, AgentAccess};
-use super::feeds::{Feed, FeedError, FeedOwner, Payload};
+use super::feeds::{Feed, FeedError, FeedKind, FeedOwner, Payload};
 use super::operation::{OpType, Operation, Params};
 use super::session::{OpSession, OpStatus};
 use super::wamp::{self, MAX_MESSAGE, WampError};
@@ -216,15 +216,14 @@ impl Agent {
         Ok(())
     }
 
-    /// Adds a feed. `record` feeds take blocks; `agg_params` tells the recorders how to treat them.
+    /// Adds a feed; `agg_params` tells the recorders how to treat it.
     pub fn register_feed(
         &mut self,
         name: &str,
-        record: bool,
+        kind: FeedKind,
         agg_params: Map<String, Value>,
     ) -> Result<(), AgentError> {
-        self.shared.add_feed(name, record, agg_params)?;
-        Ok(())
+        Ok(self.shared.add_feed(name, kind, agg_params)?)
     }
 
     /// A hold on it, for operations and signal handlers.
@@ -235,7 +234,7 @@ impl Agent {
     /// Starts the operations that are to start, and serves on the router, whenever there is one, until told to end.
     pub async fn run(self) -> AgentEnd {
         let Self { shared, events } = self;
-        if let Err(error) = shared.add_feed("heartbeat", false, Map::new()) {
+        if let Err(error) = shared.add_feed("heartbeat", FeedKind::Free, Map::new()) {
             tracing::error!("{error}");
         }
         tracing::info!("Agent {} of class {} begins", shared.address, shared.config.agent_class);
@@ -295,9 +294,9 @@ fn ask_to_end(session: &OpSession) {
 }
 
 impl AgentCore {
-    fn add_feed(&self, name: &str, record: bool, agg_params: Map<String, Value>) -> Result<(), FeedError> {
+    fn add_feed(&self, name: &str, kind: FeedKind, agg_params: Map<String, Value>) -> Result<(), FeedError> {
         let owner = FeedOwner { address: &self.address, class: &self.config.agent_class, session_id: &self.session_id };
-        let feed = Feed::new(&owner, name, record, agg_params)?;
+        let feed = Feed::new(&owner, name, kind, agg_params)?;
         let mut feeds = lock(&self.feeds);
         if feeds.iter().any(|known| known.name == name) {
             return Err(FeedError::Twice(name.to_owned()));
@@ -355,7 +354,7 @@ impl AgentCore {
             let access = lock(&self.access);
             match caller {
                 Caller::Ourselves => Ok(access.own_level()),
-                Caller::Client { password } => access.check(password, operation.min_privs, true),
+                Caller::Client { password } => access.check_start(password, operation.min_privs),
             }
         };
         let level = match level {
@@ -386,11 +385,7 @@ impl AgentCore {
             // On a task of its own, so that a panic of its code ends the run and nothing else.
             let own = session.clone();
             let run = runtime.spawn(async move { (operation.code)(own, params).await });
-            match run.await {
-                Ok(Ok(text)) => session.finish(true, text),
-                Ok(Err(text)) => session.finish(false, text),
-                Err(error) => session.finish(false, format!("CRASH: {}", words_of(error))),
-            }
+            session.finish(run.await.unwrap_or_else(|error| Err(format!("CRASH: {}", words_of(error)))));
         });
     }
 

@@ -197,11 +197,20 @@ impl From<Value> for Payload {
     }
 }
 
+/// What a feed takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FeedKind {
+    /// Blocks, which recorders keep.
+    Recorded,
+    /// Anything.
+    Free,
+}
+
 /// A registered feed.
 pub(super) struct Feed {
     pub(super) name: String,
     pub(super) address: String,
-    record: bool,
+    kind: FeedKind,
     encoded: Value,
     shapes: HashMap<String, Vec<(String, &'static str)>>,
 }
@@ -217,7 +226,7 @@ impl Feed {
     pub(super) fn new(
         owner: &FeedOwner<'_>,
         name: &str,
-        record: bool,
+        kind: FeedKind,
         agg_params: Map<String, Value>,
     ) -> Result<Self, FeedError> {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
@@ -230,11 +239,11 @@ impl Feed {
             "agg_params": agg_params,
             "feed_name": name,
             "address": address,
-            "record": record,
+            "record": kind == FeedKind::Recorded,
             "session_id": owner.session_id,
             "agent_class": owner.class,
         });
-        Ok(Self { name: name.to_owned(), address, record, encoded, shapes: HashMap::new() })
+        Ok(Self { name: name.to_owned(), address, kind, encoded, shapes: HashMap::new() })
     }
 
     /// As `get_api` shows it.
@@ -244,11 +253,11 @@ impl Feed {
 
     /// The one argument of the event.
     pub(super) fn event(&mut self, payload: Payload) -> Result<Value, FeedError> {
-        let payload = match (payload, self.record) {
-            (Payload::Free(value), false) => value,
-            (Payload::Blocks(blocks), true) => self.blocks(&blocks)?,
-            (Payload::Free(_), true) => return Err(FeedError::NotBlocks(self.name.clone())),
-            (Payload::Blocks(_), false) => return Err(FeedError::Blocks(self.name.clone())),
+        let payload = match (payload, self.kind) {
+            (Payload::Free(value), FeedKind::Free) => value,
+            (Payload::Blocks(blocks), FeedKind::Recorded) => self.blocks(&blocks)?,
+            (Payload::Free(_), FeedKind::Recorded) => return Err(FeedError::NotBlocks(self.name.clone())),
+            (Payload::Blocks(_), FeedKind::Free) => return Err(FeedError::Blocks(self.name.clone())),
         };
         Ok(json!([payload, self.encoded]))
     }
@@ -281,14 +290,14 @@ fn is_field_name(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn feed(record: bool) -> Feed {
+    fn feed(kind: FeedKind) -> Feed {
         let owner = FeedOwner { address: "observatory.a", class: "A", session_id: "1795350017.0" };
-        Feed::new(&owner, "stats", record, Map::new()).unwrap()
+        Feed::new(&owner, "stats", kind, Map::new()).unwrap()
     }
 
     #[test]
     fn an_event_is_a_pair_of_blocks_and_feed() {
-        let mut feed = feed(true);
+        let mut feed = feed(FeedKind::Recorded);
         let block = Block::sample("smurf", 5.0).float("until", 7.0).int("num", 7).text("last", "a");
         let event = feed.event(block.into()).unwrap().to_string();
         let expected = concat!(
@@ -302,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_block_keeps_its_fields_and_types() {
-        let mut feed = feed(true);
+        let mut feed = feed(FeedKind::Recorded);
         feed.event(Block::sample("b", 1.0).float("x", 1.0).int("y", 1).into()).unwrap();
         feed.event(Block::sample("b", 2.0).int("y", 1).float("x", 1.0).into()).unwrap();
         feed.event(Block::sample("c", 2.0).int("x", 1).into()).unwrap();
@@ -318,7 +327,7 @@ mod tests {
 
     #[test]
     fn what_recorders_refuse_is_refused() {
-        let mut feed = feed(true);
+        let mut feed = feed(FeedKind::Recorded);
         for bad in [
             Block::sample("b", 1.0).float("x", f64::NAN),
             Block::sample("b", f64::INFINITY).float("x", 1.0),
@@ -335,14 +344,14 @@ mod tests {
         }
         assert!(feed.event(Block::sample("b", 1.0).int("__x1", 1).into()).is_ok());
         assert!(feed.event(json!({}).into()).is_err());
-        assert!(super::tests::feed(false).event(Block::sample("b", 1.0).int("x", 1).into()).is_err());
+        assert!(super::tests::feed(FeedKind::Free).event(Block::sample("b", 1.0).int("x", 1).into()).is_err());
     }
 
     #[test]
     fn a_feed_name_is_one_component() {
         let owner = FeedOwner { address: "observatory.a", class: "A", session_id: "1" };
         for bad in ["", "a.b", "A", "a-b", "ä"] {
-            assert!(Feed::new(&owner, bad, true, Map::new()).is_err(), "{bad}");
+            assert!(Feed::new(&owner, bad, FeedKind::Recorded, Map::new()).is_err(), "{bad}");
         }
     }
 }

@@ -120,7 +120,6 @@ pub struct Operation {
     pub(super) at_start: Option<Params>,
     pub(super) code: Box<Code>,
     docstring: Option<String>,
-    blocking: bool,
     params: Option<Vec<Param>>,
 }
 
@@ -138,7 +137,6 @@ impl Operation {
             at_start: None,
             code: Box::new(move |session, params| Box::pin(code(session, params))),
             docstring: None,
-            blocking: true,
             params: None,
         }
     }
@@ -172,13 +170,6 @@ impl Operation {
     #[must_use]
     pub fn min_privs(mut self, level: u8) -> Self {
         self.min_privs = level.clamp(1, 3);
-        self
-    }
-
-    /// Whether clients are told that it has a thread of its own; they are, unless said.
-    #[must_use]
-    pub fn blocking(mut self, blocking: bool) -> Self {
-        self.blocking = blocking;
         self
     }
 
@@ -221,7 +212,8 @@ impl Operation {
     /// What `get_api` shows of it.
     pub(super) fn encoded(&self) -> Value {
         let mut info = json!({
-            "blocking": self.blocking,
+            // As of Python's operations that have a thread of their own.
+            "blocking": true,
             "docstring": self.docstring,
             "op_type": self.op_type.name(),
             "min_privs": self.min_privs,

@@ -173,11 +173,12 @@ impl OpSession {
         self.0.stop.raise();
     }
 
-    /// Records its end.
-    pub(super) fn finish(&self, success: bool, text: String) {
+    /// Records its end: success or failure, with the words of its last message but one.
+    pub(super) fn finish(&self, outcome: Result<String, String>) {
+        let success = outcome.is_ok();
         let mut state = lock(&self.0.state);
         let now = unix_now();
-        self.note(&mut state, now, text);
+        self.note(&mut state, now, outcome.unwrap_or_else(|text| text));
         state.success = Some(success);
         state.end_time = Some(now);
         state.status = OpStatus::Done;
@@ -308,7 +309,7 @@ mod tests {
         session.set_status(OpStatus::Running);
         session.set_status(OpStatus::Done);
         assert_eq!(session.status(), OpStatus::Stopping);
-        session.finish(true, "Stopped".to_owned());
+        session.finish(Ok("Stopped".to_owned()));
         assert_eq!((session.op_code(), session.success()), (5, Some(true)));
         let encoded = session.encoded(1 << 20);
         let texts: Vec<_> = encoded["messages"].as_array().unwrap().iter().map(|pair| pair[1].clone()).collect();

@@ -144,7 +144,7 @@ pub(crate) fn is_attributes(entry: &FileEntry, header: &ItemHeader) -> bool {
 }
 
 /// Whether a receiving side's log has the name of a change without data. Of new folders stock speaks when it sets their
-/// times, or in a dry run ([`logs_new_folders`]).
+/// times, or in a dry run (`new_folders`, see [`logs_new_folders`]).
 pub(crate) fn is_logged_by_name(entry: &FileEntry, header: &ItemHeader, new_folders: bool) -> bool {
     let new_folder = entry.is_dir() && header.flags.has(ItemFlags::NEW);
     let told = is_told(header) && !is_attributes(entry, header);

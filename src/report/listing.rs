@@ -6,12 +6,12 @@ use crate::clock;
 use crate::disk::names;
 use protocol::flist::FileEntry;
 
-/// One entry. `human` is the level of `-h`; `links`: where symlinks point is shown.
+/// One entry. `human` is the level of `-h`; `eight_bit` as for [`names::put`]; `links`: where symlinks point is shown.
 pub(crate) fn line(entry: &FileEntry, human: u8, eight_bit: bool, links: bool) -> Vec<u8> {
     made_of(entry, human, links, |name, line| names::put(name, eight_bit, line))
 }
 
-/// The same with names as they are, for a client that will look after what its terminal cannot show.
+/// The same, `links` too, with names as they are, for a client that will look after what its terminal cannot show.
 pub(crate) fn raw_line(entry: &FileEntry, links: bool) -> Vec<u8> {
     made_of(entry, 1, links, |name, line| line.extend_from_slice(name))
 }

@@ -124,7 +124,8 @@ fn refuse_empty(sources: &[Vec<u8>], destination: Option<&Vec<u8>>, old_args: bo
     Ok(())
 }
 
-/// The operands of a command line whose files come out of a batch file: the last one is the destination.
+/// The operands of a command line whose files come out of a batch file: the last one is the destination. With `old_args` an
+/// empty word is a folder, as it was of old.
 pub(super) fn playback(operands: &[Vec<u8>], old_args: bool) -> Result<Plan, Usage> {
     let Some(last) = operands.last() else { return Err(Usage::syntax("")) };
     refuse_empty(&[], Some(last), old_args)?;
@@ -134,7 +135,7 @@ pub(super) fn playback(operands: &[Vec<u8>], old_args: bool) -> Result<Plan, Usa
     }
 }
 
-/// Sorts the operands of a command line.
+/// Sorts the operands of a command line; `old_args` as for [`playback`].
 pub(crate) fn plan(operands: &[Vec<u8>], old_args: bool) -> Result<Plan, Usage> {
     match operands {
         [sources @ .., last] if !sources.is_empty() => refuse_empty(sources, Some(last), old_args)?,

@@ -463,7 +463,7 @@ impl ClientSession<'_> {
             return false;
         }
         // A receiver that must know the whole list first, at either end, has it come in one piece.
-        let at_once = incremental && options.incremental(true);
+        let at_once = incremental && options.takes_segments();
         if at_once {
             self.output.say(&format!("{} incremental file list\n", verb[0]));
             return false;

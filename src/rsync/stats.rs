@@ -141,7 +141,7 @@ impl Stats {
         text
     }
 
-    /// The two lines of a summary, without an empty line before them.
+    /// The two lines of a summary, without an empty line before them; a `dry_run` is marked as one.
     pub(super) fn summary(&self, level: u8, dry_run: bool) -> String {
         let moved = self.written + self.read;
         let seconds = self.started.elapsed().as_secs() as f64 + 0.5;

@@ -14,7 +14,7 @@ pub(super) fn rules_of_script(line: &CommandLine) -> Result<Vec<Rule>, Usage> {
     if line.batch.write.is_none() && line.batch.only_write.is_none() {
         return Ok(Vec::new());
     }
-    let rules = user_rules(line)?.finish(&Options { cvs_exclude: false, ..line.options.clone() }, false);
+    let rules = user_rules(line)?.finish(&Options { cvs_exclude: false, ..line.options.clone() });
     let rules = rules.map_err(bad_rules)?;
     // The script has a line for each; what stood behind a line end could as well be commands of a shell.
     if rules.iter().any(|rule| rule.text().contains(&b'\n')) {
@@ -57,9 +57,11 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// Reads the files of rules and names, and leaves of `--files-from` what a server may be told.
+    /// Reads the files of rules and names, and leaves of `--files-from` what a server may be told. In a `pull` the server,
+    /// as the sender, adds the rules of `-C` itself.
     pub(super) fn of(line: &mut CommandLine, plan: &Plan, pull: bool) -> Result<Self, Usage> {
-        let rules = user_rules(line)?.finish(&line.options, !pull).map_err(bad_rules)?;
+        let cvs_exclude = line.options.cvs_exclude && !pull;
+        let rules = user_rules(line)?.finish(&Options { cvs_exclude, ..line.options.clone() }).map_err(bad_rules)?;
         let mut wanted = Self { rules, here: None, asked: None };
         let Some(given) = line.options.files_from.clone() else { return Ok(wanted) };
         let cut = given.iter().position(|byte| b":/".contains(byte)).filter(|&at| given[at] == b':');

@@ -20,12 +20,12 @@ const MOMENT: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub(super) struct LastWords {
     code: i32,
-    /// For the client's user, where we are its server; a client's user hears of it anyway.
+    /// For the client's user, where we are its server.
     text: Option<String>,
 }
 
 impl LastWords {
-    /// `None` where there is nobody left to tell.
+    /// `None` where there is nobody left to tell. Only a `server` has words: a client's user hears of it anyway.
     pub(super) fn new(error: &TransferError, server: bool) -> Option<Self> {
         match error {
             error if is_link(error) => None,

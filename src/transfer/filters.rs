@@ -119,10 +119,9 @@ impl Rules {
         self.take(given, None, 0)
     }
 
-    /// The rules that other options imply, after all that were given; then the list is complete. `-C` is left out where
-    /// the server, as the sender, adds it itself.
-    pub(crate) fn finish(mut self, options: &Options, cvs: bool) -> Result<Vec<Rule>, RulesError> {
-        if cvs && options.cvs_exclude {
+    /// The rules that other options imply, after all that were given; then the list is complete.
+    pub(crate) fn finish(mut self, options: &Options) -> Result<Vec<Rule>, RulesError> {
+        if options.cvs_exclude {
             self.implied(b":C")?;
             self.filter(b"-C")?;
         }
@@ -305,7 +304,8 @@ pub(crate) fn of_cvs() -> Vec<Rule> {
     std::iter::once(Rule::DirMerge(file)).chain(fixed).collect()
 }
 
-/// The names in a file of `--files-from`, for who looks them up here, one after another; comments are left out.
+/// The names in a file of `--files-from`, for who looks them up here, one after another; comments are left out. With
+/// `from0` they end in zero bytes.
 pub(crate) fn names_of_file(
     name: &[u8],
     from0: bool,

@@ -16,7 +16,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Nothing, where there is nothing to keep.
+    /// Nothing, where there is nothing to keep: no rule, and what cannot be read may be seen (not `readable_only`).
     pub(crate) fn new(rules: &[Rule], readable_only: bool) -> Option<Self> {
         let rules = RuleSet::of(RuleSide::Sender, rules.iter().map(with_contents).collect());
         let top = rules.top(b"/");
@@ -69,7 +69,7 @@ mod tests {
         let mut rules = Rules::new(&Options::default());
         rules.words(None, b"- /secret + /sub/keep.o").unwrap();
         rules.words(Some(Action::Exclude), b"*.o + x.tmp *.tmp only-dir/").unwrap();
-        let rules = rules.finish(&Options::default(), false).unwrap();
+        let rules = rules.finish(&Options::default()).unwrap();
         let guard = Guard::new(&rules, false).unwrap();
         assert!(guard.hides(b"secret", true) && guard.hides(b"./secret/", true) && !guard.hides(b"secret/s", false));
         assert!(guard.bars(b"secret/s", false) && guard.bars(b"secret/deep/", true) && !guard.bars(b"a/secret", false));

@@ -251,7 +251,8 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// The names that go with the ids of a list, those in ACLs too, and have not been told.
+    /// The names that go with the ids of a list, those in ACLs too, and have not been told: of users if the `owner` is kept,
+    /// of groups if the `group` is.
     pub(super) fn names(&mut self, list: &FileList, owner: bool, group: bool) -> Result<IdNames, TransferError> {
         let mut names = IdNames::default();
         let mut name_user = |uid: u32| {

@@ -18,7 +18,7 @@ pub(crate) fn hello(side: Side, version: u8, options: &Options, pull: bool) -> H
         choice: options.checksum_choice,
         offer: checksums(server),
         compression: compression(options.compression(), server),
-        incremental: options.incremental(pull != server),
+        incremental: if pull != server { options.takes_segments() } else { options.sends_segments() },
         acknowledges: pull && options.remove_source_files,
     }
 }

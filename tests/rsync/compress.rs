@@ -153,7 +153,8 @@ fn shake(options: &Options, version: u8, sender: bool, path: &Path) -> Conversat
     let paths = vec![[path.as_os_str().as_bytes(), b"/"].concat()];
     let args = ServerArgs { sender, options: options.clone(), paths, ..ServerArgs::default() };
     let link = engine::open(&mut Child::local(vec!["rsync".into()]), &args);
-    greet(link, hello(options, version, options.incremental(sender))).unwrap()
+    greet(link, hello(options, version, if sender { options.takes_segments() } else { options.sends_segments() }))
+        .unwrap()
 }
 
 fn hello(options: &Options, version: u8, incremental: bool) -> Hello {
@@ -266,6 +267,6 @@ fn no_common_method() {
     let options = options("-z");
     let args = ServerArgs { options: options.clone(), paths: vec![b"dst".to_vec()], ..ServerArgs::default() };
     let link = engine::open(&mut Child::local(vec![shell.into(), "host".into(), "rsync".into()]), &args);
-    let error = greet(link, hello(&options, 32, options.incremental(false))).err().unwrap().to_string();
+    let error = greet(link, hello(&options, 32, options.sends_segments())).err().unwrap().to_string();
     assert!(error.contains("No common compression: we offer \"zstd lz4 zlibx zlib\""), "{error}");
 }

@@ -332,7 +332,7 @@ fn hello(version: u8, incremental: bool) -> Hello {
 fn pull(site: &Site, call: &Call, path: &str, to: &Path) -> Result<(), DaemonError> {
     let args = server_args(true, path);
     let Connected { link, version } = connect(site, call, &args, &mut |_| {})?;
-    let session = greet_agreed(link, hello(version, args.options.incremental(true))).unwrap();
+    let session = greet_agreed(link, hello(version, args.options.takes_segments())).unwrap();
     let destination = to.to_path_buf();
     let plan = ReceivePlan { options: args.options, destination, ..ReceivePlan::default() };
     let received = receive(session, &plan, &|_: &protocol::mux::Message| {}).unwrap();

@@ -336,14 +336,19 @@ impl Options {
         Wish { choice, level: self.compress_level }
     }
 
-    /// Whether the file list may come in segments; `receiving` is our side of the two. A receiving side that must know the
-    /// whole list first, or whose way of finishing files stock peers do not combine with it, does without.
-    pub fn incremental(&self, receiving: bool) -> bool {
+    /// Whether we, as the sender, may give the file list in segments.
+    pub fn sends_segments(&self) -> bool {
+        // What is missing has no directory whose segment could name it.
+        self.recurse && !self.no_inc_recursive && !self.delete_missing_args
+    }
+
+    /// Whether we, as the receiver, may be given the file list in segments. Who must know the whole list first, or whose way of
+    /// finishing files stock peers do not combine with it, does without.
+    pub fn takes_segments(&self) -> bool {
         let whole = matches!(self.delete, Some(DeleteWhen::Before | DeleteWhen::After))
             || self.delay_updates
             || self.prune_empty_dirs;
-        // What is missing has no directory whose segment could name it.
-        self.recurse && !self.no_inc_recursive && !(if receiving { whole } else { self.delete_missing_args })
+        self.recurse && !self.no_inc_recursive && !whole
     }
 
     /// Whether a client that sends tells its filter rules to the server.

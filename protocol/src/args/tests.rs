@@ -99,7 +99,8 @@ fn what_we_write_we_understand() {
         }
         for choice in [None, Some(&b"zlib"[..]), Some(b"zlibx"), Some(b"zstd")] {
             args.options.compress_choice = choice.map(<[u8]>::to_vec);
-            args.capabilities = [if args.options.incremental(sender) { "i" } else { "" }, CAPABILITIES].concat().into();
+            let incremental = if sender { args.options.takes_segments() } else { args.options.sends_segments() };
+            args.capabilities = [if incremental { "i" } else { "" }, CAPABILITIES].concat().into();
             assert_eq!(ServerArgs::parse_any(&args.to_words(), &mut unknown), Ok(args.clone()));
         }
     }

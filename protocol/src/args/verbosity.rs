@@ -225,7 +225,7 @@ impl<F: Flag> Levels<F> {
         self.word(|_| true)
     }
 
-    /// The option as a server elsewhere is told of it; nothing where none of what was given concerns it.
+    /// The option as a server elsewhere, the `sender` or not, is told of it; nothing where none of what was given concerns it.
     pub(super) fn word_for(&self, sender: bool) -> Option<String> {
         self.word(|row| row.told.hears(sender))
     }

@@ -19,7 +19,7 @@ pub struct BlockSeed {
 }
 
 impl BlockSeed {
-    /// Sums of `checksum` under the session's seed.
+    /// Sums of `checksum` under the session's seed, `seed_first` as the session agreed on.
     pub fn new(checksum: Checksum, seed: i32, seed_first: bool) -> BlockSeed {
         BlockSeed { checksum, seed, seed_first }
     }

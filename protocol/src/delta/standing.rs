@@ -13,11 +13,18 @@ impl Standing {
         Self(vec![0; blocks as usize / 64 + 1])
     }
 
-    pub(super) fn set(&mut self, blocks: Range<u32>, stand: bool) {
+    pub(super) fn add(&mut self, blocks: Range<u32>) {
+        self.each(blocks, |word, bit| *word |= bit);
+    }
+
+    pub(super) fn remove(&mut self, blocks: Range<u32>) {
+        self.each(blocks, |word, bit| *word &= !bit);
+    }
+
+    fn each(&mut self, blocks: Range<u32>, change: impl Fn(&mut u64, u64)) {
         for block in blocks {
             if let Some(word) = self.0.get_mut(block as usize / 64) {
-                let bit = 1 << (block % 64);
-                *word = if stand { *word | bit } else { *word & !bit };
+                change(word, 1 << (block % 64));
             }
         }
     }

@@ -14,7 +14,8 @@ pub struct IdNames {
 /// Ids at the peer beyond this number are noise or an attack.
 pub(super) const IDS_MOST: usize = 1 << 20;
 
-/// One step of an id list: another id with its name, or the end (with the name of id 0 where the version carries it).
+/// One step of an id list: another id with its name, or the end: with the name of id 0 where the session carries it
+/// (`id0_names`).
 pub(super) fn decode_id(reader: &mut Reader<'_>, ints: Ints, id0_names: bool) -> Decoded<(u32, Option<Vec<u8>>)> {
     let id = ints.int(reader)? as u32;
     if id == 0 && !id0_names {
@@ -24,7 +25,7 @@ pub(super) fn decode_id(reader: &mut Reader<'_>, ints: Ints, id0_names: bool) ->
     Ok((id, Some(reader.take(len.into())?.to_vec())))
 }
 
-/// Writes one id list with its end. Names longer than 255 bytes stay out.
+/// Writes one id list with its end, `id0_names` as for [`decode_id`]. Names longer than 255 bytes stay out.
 pub(super) fn encode_ids(ids: &[(u32, Vec<u8>)], ints: Ints, id0_names: bool, out: &mut Vec<u8>) {
     let mut put = |id: u32, name: &[u8]| {
         if let Ok(len) = u8::try_from(name.len()) {

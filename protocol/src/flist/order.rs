@@ -72,9 +72,9 @@ pub(super) fn find<'a, T>(
     sorted: &'a [T],
     entry: impl Fn(&'a T) -> &'a FileEntry,
     name: &[u8],
-    dir: bool,
+    is_dir: bool,
 ) -> Option<usize> {
-    let before = |one: &'a T| sorting.compare_names((&entry(one).name, entry(one).is_dir()), (name, dir)).is_lt();
+    let before = |one: &'a T| sorting.compare_names((&entry(one).name, entry(one).is_dir()), (name, is_dir)).is_lt();
     let (mut low, mut high) = (0, sorted.len());
     while low < high {
         let middle = low + (high - low) / 2;
@@ -82,7 +82,7 @@ pub(super) fn find<'a, T>(
     }
     // By bytes alone a name may stand there as a directory and as something else.
     let same = sorted[low..].iter().map(&entry).take_while(|entry| entry.name == name);
-    same.map(FileEntry::is_dir).position(|is_dir| is_dir == dir).map(|at| low + at)
+    same.map(FileEntry::is_dir).position(|one| one == is_dir).map(|at| low + at)
 }
 
 /// Compares two names, each with whether it is a directory's.

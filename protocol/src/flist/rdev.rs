@@ -3,7 +3,7 @@
 use super::{Previous, flag};
 use crate::wire::{Decoded, Ints, Reader};
 
-/// What the flags of an entry say of its device number, given the numbers before.
+/// What the flags of an entry say of its device number, given the numbers before; `special` of a fifo or socket.
 pub(super) fn rdev_flags(version: u8, special: bool, (major, minor): (u32, u32), previous: &Previous) -> u32 {
     let when = |bit: u32, when: bool| if when { bit } else { 0 };
     match version {

@@ -23,7 +23,7 @@ struct Span {
 }
 
 impl<T> Segments<T> {
-    /// None yet.
+    /// None yet; more than one if `incremental`.
     pub fn new(incremental: bool) -> Self {
         Self { live: VecDeque::new(), incremental, next: incremental.into() }
     }

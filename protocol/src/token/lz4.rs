@@ -25,6 +25,7 @@ impl Lz4Packer {
         Self { store: false, block: Vec::new() }
     }
 
+    /// Begins a file; `store` as for [`super::TokenWriter::begin`].
     pub(super) fn begin(&mut self, store: bool) {
         self.store = store;
     }

@@ -60,6 +60,7 @@ impl ZlibPacker {
         Self { stream: Compress::new(level, false), level, history, chunk, filled: 0 }
     }
 
+    /// Begins a file; `store` as for [`super::TokenWriter::begin`].
     pub(super) fn begin(&mut self, store: bool) {
         let level = if store { Compression::none() } else { self.level };
         self.filled = 0;

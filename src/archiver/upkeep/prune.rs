@@ -156,13 +156,13 @@ async fn delete(
         })
         .collect();
     let (stop, sources) = (control.stop().clone(), sources.clone());
-    control.progress().deleting(true);
+    control.progress().set_deleting(true);
     let deleting = tokio::task::spawn_blocking(move || {
         let files = files.into_iter().take_while(|_| !stop.is_stopped());
         files.map(|(file, before)| (remove(&sources, &file, before), file)).collect::<Vec<_>>()
     });
     let done = deleting.await.unwrap_or_default();
-    control.progress().deleting(false);
+    control.progress().set_deleting(false);
     let mut removed = Vec::new();
     for (pruned, file) in done {
         let path = file.path.display().to_string();

@@ -18,8 +18,8 @@ fn everywhere() -> Value {
 fn without_a_policy_everybody_is_basic() {
     for policy in [None, Some(""), Some("none")] {
         let access = AgentAccess::new(policy, "a", "A").unwrap();
-        assert_eq!(access.check("whatever", 1, true), Ok(1));
-        assert!(access.check("whatever", 2, true).is_err());
+        assert_eq!(access.check_start("whatever", 1), Ok(1));
+        assert!(access.check_start("whatever", 2).is_err());
         assert_eq!(access.own_level(), 1);
     }
 }
@@ -27,11 +27,11 @@ fn without_a_policy_everybody_is_basic() {
 #[test]
 fn an_override_knows_two_passwords() {
     let access = access("override:two,three");
-    assert_eq!(access.check("", 1, true), Ok(1));
-    assert_eq!(access.check("two", 1, true), Ok(2));
-    assert_eq!(access.check("three", 3, true), Ok(3));
+    assert_eq!(access.check_start("", 1), Ok(1));
+    assert_eq!(access.check_start("two", 1), Ok(2));
+    assert_eq!(access.check_start("three", 3), Ok(3));
     let words = "The action requires credential level 2-ADVANCED but the client has only level 1-BASIC";
-    assert_eq!(access.check("wrong", 2, true), Err(words.to_owned()));
+    assert_eq!(access.check_start("wrong", 2), Err(words.to_owned()));
     assert_eq!(access.own_level(), 4);
 }
 
@@ -48,13 +48,13 @@ fn a_director_rules_once_it_has_spoken() {
     let mut access = access("director:");
     assert_eq!(access.director(), Some("access-director"));
     let words = "The action requires credential level 1-BASIC but the client has only level 0-BLOCKED";
-    assert_eq!(access.check("", 1, true), Err(words.to_owned()));
+    assert_eq!(access.check_start("", 1), Err(words.to_owned()));
     let rules = json!([rule("none", "", 1, everywhere()), rule("md5", "0cc175b9c0f1b6a8", 2, everywhere())]);
     let message = json!({"reset": true, "ac_version": 1, "step": 2, "rules": rules});
     assert!(access.update(&message).unwrap());
-    assert_eq!(access.check("", 1, true), Ok(1));
-    assert_eq!(access.check("a", 2, true), Ok(2));
-    assert!(access.check("b", 2, true).is_err());
+    assert_eq!(access.check_start("", 1), Ok(1));
+    assert_eq!(access.check_start("a", 2), Ok(2));
+    assert!(access.check_start("b", 2).is_err());
     assert_eq!(access.encoded()["update_count"], 1);
     assert_eq!(access.encoded()["step"], 2);
 }
@@ -68,9 +68,9 @@ fn messages_for_others_and_of_other_versions_change_nothing() {
     assert!(access.update(&json!({"reset": true, "ac_version": 1, "step": 1, "rules": [{}]})).is_err());
     assert!(access.update(&json!([1, 2])).is_err());
     assert_eq!(access.encoded()["update_count"], 0);
-    assert!(access.check("", 1, true).is_err());
+    assert!(access.check_start("", 1).is_err());
     assert!(access.update(&json!({"target": "archiver-1", "ac_version": 1, "step": 7, "rules": rules})).unwrap());
-    assert_eq!(access.check("", 3, true), Ok(3));
+    assert_eq!(access.check_start("", 3), Ok(3));
 }
 
 #[test]
@@ -82,11 +82,11 @@ fn lockouts_lower_everybody_else() {
     grant["lockout_levels"] = json!([1, 2]);
     let rules = json!([rule("none", "", 1, everywhere()), rule("none", "two", 2, everywhere()), grant]);
     access.update(&json!({"reset": true, "ac_version": 1, "step": 1, "rules": rules})).unwrap();
-    assert_eq!(access.check("mine", 3, true), Ok(3));
+    assert_eq!(access.check_start("mine", 3), Ok(3));
     let words = "The action requires credential level 1-BASIC but the client has only level 0-BLOCKED";
     let lockouts = " Privileges diminished; lockouts active: ['test-grant[me]']";
-    assert_eq!(access.check("two", 1, true), Err(format!("{words}{lockouts}")));
-    assert_eq!(access.check("two", 1, false), Err(words.to_owned()));
+    assert_eq!(access.check_start("two", 1), Err(format!("{words}{lockouts}")));
+    assert_eq!(access.check("two", 1), Err(words.to_owned()));
 }
 
 #[test]

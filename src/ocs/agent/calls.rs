@@ -89,7 +89,7 @@ impl AgentCore {
             // The braces are Python's; its agents say so too.
             return StartReply(-1, format!("Cannot \"{action}\" \"{name}\" because it is a \"{{op_type}}\"."), None);
         }
-        if let Err(text) = lock(&self.access).check(password, operation.min_privs, false) {
+        if let Err(text) = lock(&self.access).check(password, operation.min_privs) {
             return StartReply(-1, text, None);
         }
         let Some(session) = self.session(name) else {

@@ -33,8 +33,8 @@ async fn what_cannot_be_is_refused_at_once() {
     let idle = || Operation::task("idle", |_, _| async { Ok(String::new()) });
     agent.register(idle()).unwrap();
     assert!(matches!(agent.register(idle()), Err(AgentError::Twice(_))));
-    agent.register_feed("f", true, Map::new()).unwrap();
-    assert!(agent.register_feed("f", true, Map::new()).is_err());
+    agent.register_feed("f", FeedKind::Recorded, Map::new()).unwrap();
+    assert!(agent.register_feed("f", FeedKind::Recorded, Map::new()).is_err());
 }
 
 #[test]
@@ -59,7 +59,7 @@ async fn an_operation_that_does_not_end_does_not_hold_the_agent() {
 #[tokio::test]
 async fn without_a_router_events_are_dropped_and_bad_ones_refused() {
     let mut agent = Agent::new(config()).unwrap();
-    agent.register_feed("free", false, Map::new()).unwrap();
+    agent.register_feed("free", FeedKind::Free, Map::new()).unwrap();
     let handle = agent.handle();
     assert!(!handle.publish("free", Value::from(1)).unwrap());
     assert!(matches!(handle.publish("other", Value::from(1)), Err(FeedError::Unknown(_))));

@@ -4,6 +4,7 @@ use rustix::fs::AtFlags;
 
 use super::attrs::Attrs;
 use super::error::{DestError, During};
+use super::further::FurtherKept;
 use super::output;
 use super::{Dest, Found};
 
@@ -22,7 +23,7 @@ impl Dest {
         let is = Found::from(rustix::fs::fstat(&source).during("stat", name)?);
         self.copy_to(&source, name, |copy| {
             self.set_raw(copy, name, &Attrs::of(&is))?;
-            self.copy_further(&source, copy, name, true, true)?;
+            self.copy_further(&source, copy, name, FurtherKept { xattrs: true, acls: true })?;
             // The time once more, and permissions that an ACL brought along.
             self.set_raw(copy, name, &Attrs::of(&is))
         })

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::attrs::Attrs;
 use super::error::{DestError, During};
+use super::further::FurtherKept;
 use super::output::open_regular;
 use super::places::{Backup, Make, Place};
 use super::{Dest, Found};
@@ -141,7 +142,8 @@ impl Dest {
         let (dir, leaf) = self.beneath.parent(name).during("backup", name)?;
         let source = open_regular(&dir, leaf).during("backup", name)?;
         to.copy_to(&source, &at, |copy| {
-            to.copy_further(&source, copy, &at, options.xattrs > 0, options.acls)?;
+            let kept = FurtherKept { xattrs: options.xattrs > 0, acls: options.acls };
+            to.copy_further(&source, copy, &at, kept)?;
             to.set_open(copy, &at, &Attrs::of(&found))
         })?;
         self.tell_backup(name);

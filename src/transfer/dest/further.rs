@@ -30,6 +30,13 @@ pub struct Further<'e> {
     xattrs: Option<&'e Arc<XattrSet>>,
 }
 
+/// Which of them a copy keeps.
+#[derive(Clone, Copy)]
+pub(super) struct FurtherKept {
+    pub(super) xattrs: bool,
+    pub(super) acls: bool,
+}
+
 /// What of them is not here yet.
 #[derive(Debug, Default)]
 pub struct FurtherChange {
@@ -198,22 +205,21 @@ impl Dest {
         self.set_open(&file, name, &Attrs { mtime: attrs.mtime, atime: attrs.atime, ..Attrs::default() })
     }
 
-    /// Gives an open file the extended attributes, and the ACL, that another has.
+    /// Gives an open file what another has of this.
     pub(super) fn copy_further(
         &self,
         from: impl AsFd,
         to: impl AsFd,
         name: &[u8],
-        xattrs: bool,
-        acls: bool,
+        kept: FurtherKept,
     ) -> Result<(), DestError> {
         let copy = || -> io::Result<()> {
             let (from, to) = (Pinned::of(from)?, Pinned::of(to)?);
             for attribute in from.xattr_names()? {
                 let taken = match &attribute[..] {
-                    b"system.posix_acl_access" => acls,
+                    b"system.posix_acl_access" => kept.acls,
                     b"security.selinux" => false,
-                    other => xattrs && !other.starts_with(b"system."),
+                    other => kept.xattrs && !other.starts_with(b"system."),
                 };
                 if let (true, Some(value)) = (taken, from.xattr(&attribute)?) {
                     match to.set_xattr(&attribute, &value) {

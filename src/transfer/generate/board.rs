@@ -103,6 +103,7 @@ pub(in crate::transfer) enum Missed {
 }
 
 impl Board {
+    /// With an `incremental` list, segments are still to come.
     pub(in crate::transfer) fn new(incremental: bool, delta_choice: DeltaChoice, clock: Clock) -> Self {
         let state = BoardState {
             notes: VecDeque::new(),
@@ -169,6 +170,7 @@ impl Board {
         self.bell.notify_all();
     }
 
+    /// `server` as for [`LastWords::new`].
     pub(in crate::transfer) fn fail(&self, error: &TransferError, server: bool) {
         let mut state = self.lock();
         state.failed = true;

@@ -136,8 +136,8 @@ impl DeltaChoice {
         }
     }
 
-    /// The link brought so many bytes of a large file. Over a basis that is what it did at least: the sender had to
-    /// search, too.
+    /// The link brought so many bytes of a large file. If they came `over_basis`, that is what it did at least: the
+    /// sender had to search, too.
     pub(in crate::transfer) fn brought(&mut self, bytes: u64, took: Duration, over_basis: bool) {
         let seconds = took.as_secs_f64();
         if bytes == 0 {

@@ -48,7 +48,7 @@ impl Links {
         }
     }
 
-    /// What to do with a name, given whether something stands there: a file that is here under any of its known names
+    /// What to do with a name, given whether something `exists` there: a file that is here under any of its known names
     /// need not be sent.
     pub(super) fn meet(&mut self, id: LinkId, ndx: Ndx, exists: bool) -> Meeting {
         let names = self.files.entry(id).or_default();

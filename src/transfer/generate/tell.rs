@@ -68,7 +68,7 @@ impl Work<'_> {
     }
 
     /// Sets ACLs and extended attributes of what stands here, as far as their values are known. Returns what is to be
-    /// told of them with `flags`, and the numbers of the values that are wanting.
+    /// told of them with `flags`, and the numbers of the values that are wanting. What has not `existed` is new with all it has.
     pub(super) fn further(
         &mut self,
         dest: Option<&Dest>,

@@ -23,7 +23,7 @@ impl LinkPace {
         Self { bytes: 0, waited: Duration::ZERO, passed: Duration::ZERO, read: None }
     }
 
-    /// A read from the link; it counts unless the sender had to wait for us when it began.
+    /// A read from the link; it `counts` unless the sender had to wait for us when it began.
     pub(super) fn read(&mut self, began: Instant, ended: Instant, counts: bool) {
         self.settle(began);
         self.read = counts.then_some((began, ended));

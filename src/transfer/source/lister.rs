@@ -42,7 +42,7 @@ struct DueFolder {
 }
 
 impl<'h> Lister<'h> {
-    /// Has listed nothing yet.
+    /// Has listed nothing yet. An `incremental` list is made in segments.
     pub(crate) fn new(walk: Walk<'h>, incremental: bool, sorting: Sorting) -> Self {
         Lister { walk, due: Vec::new(), below: HashMap::new(), dirs: 0, sorting, places: Segments::new(incremental) }
     }

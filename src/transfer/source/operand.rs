@@ -43,14 +43,14 @@ impl Operand {
     }
 }
 
-/// Splits an argument; `None` when `..` stands in the part whose names would be sent.
+/// Splits an argument; `None` when `..` stands in the part whose names would be sent. With `relative` that is all behind `/./`.
 pub(super) fn split(argument: &Path, relative: bool) -> Option<Operand> {
     let bytes = argument.as_os_str().as_bytes();
     let bytes = if bytes.is_empty() { b"." } else { bytes };
     if relative { split_relative(bytes) } else { Some(split_plain(bytes)) }
 }
 
-/// The same for a name listed in a file, beneath the folder that the operator named.
+/// The same, `relative` or not, for a name listed in a file, beneath the folder that the operator named.
 pub(super) fn listed(folder: &Path, name: &[u8], relative: bool) -> Option<Operand> {
     let name = protocol::names::clean(name, relative);
     let folder = folder.as_os_str().as_bytes();

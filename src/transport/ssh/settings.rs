@@ -311,7 +311,7 @@ pub(super) fn is_like(pattern: &str, name: &str) -> bool {
 }
 
 /// Whether a name is in a list of patterns between commas.
-pub(super) fn in_list(list: &str, name: &str, small: bool) -> bool {
+fn in_list(list: &str, name: &str, small: bool) -> bool {
     let list = if small { list.to_lowercase() } else { list.to_owned() };
     let mut found = false;
     for pattern in list.split(',') {

@@ -1,7 +1,7 @@
 //! The agent under test: the framework with a process, tasks and a recorded feed.
 
 use pysmurf_archiver::ocs::agent::{Agent, AgentConfig, AgentEnd, AgentHandle};
-use pysmurf_archiver::ocs::feeds::Block;
+use pysmurf_archiver::ocs::feeds::{Block, FeedKind};
 use pysmurf_archiver::ocs::operation::{Operation, Param, ParamKind, Params};
 use serde_json::{Map, json};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -36,7 +36,7 @@ impl Running {
         let mut agent = Agent::new(config).unwrap();
         let mut agg_params = Map::new();
         agg_params.insert("frame_length".to_owned(), json!(60));
-        agent.register_feed("stats", true, agg_params).unwrap();
+        agent.register_feed("stats", FeedKind::Recorded, agg_params).unwrap();
         for operation in operations(&agent.handle()) {
             agent.register(operation).unwrap();
         }

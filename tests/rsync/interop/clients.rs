@@ -54,8 +54,7 @@ fn start(connect: &mut dyn Connect, sender: bool, options: &Options, path: &Path
 }
 
 fn shake(link: Link, version: u8, offer: Offer, options: &Options) -> Conversation {
-    let (choice, compression, incremental) =
-        (options.checksum_choice, options.compression(), options.incremental(false));
+    let (choice, compression, incremental) = (options.checksum_choice, options.compression(), options.sends_segments());
     greet(link, Hello { choice, compression, incremental, ..engine::hello(version, offer) }).unwrap()
 }
 
