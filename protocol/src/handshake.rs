@@ -154,6 +154,21 @@ pub struct Hello {
     pub acknowledges: bool,
 }
 
+impl Hello {
+    /// What stock brings without any option.
+    pub fn new(side: Side, version: u8) -> Self {
+        Self {
+            side,
+            version,
+            choice: None,
+            offer: Offer::Stock,
+            compression: Wish::OFF,
+            incremental: false,
+            acknowledges: false,
+        }
+    }
+}
+
 /// Which end of the connection.
 #[derive(Debug, Clone)]
 pub enum Side {
@@ -490,15 +505,7 @@ mod tests {
     ) -> (Negotiated, Negotiated) {
         let mut to_server = Outbox::new();
         let mut to_client = Outbox::new();
-        let hello = |side, offer, version| Hello {
-            side,
-            version,
-            choice,
-            offer,
-            incremental: true,
-            acknowledges: false,
-            compression: Wish::OFF,
-        };
+        let hello = |side, offer, version| Hello { choice, offer, incremental: true, ..Hello::new(side, version) };
         let mut client = Handshake::new(hello(Side::Client, client, 32), &mut to_server);
         let side = Side::Server { letters: letters.to_vec(), seed: -5 };
         let mut server = Handshake::new(hello(side, server, 31), &mut to_client);
@@ -547,15 +554,7 @@ mod tests {
     #[test]
     fn versions_agreed_before_are_not_said_again() {
         let (mut to_server, mut to_client) = (Outbox::new(), Outbox::new());
-        let hello = |side| Hello {
-            side,
-            version: 31,
-            choice: None,
-            offer: Offer::Stock,
-            incremental: false,
-            acknowledges: false,
-            compression: Wish::OFF,
-        };
+        let hello = |side| Hello::new(side, 31);
         let mut client = Handshake::agreed(hello(Side::Client), &mut to_server);
         let side = Side::Server { letters: b"LsfxCIvu".to_vec(), seed: -5 };
         let mut server = Handshake::agreed(hello(side), &mut to_client);
@@ -571,15 +570,7 @@ mod tests {
     fn a_server_follows_its_client() {
         let mut out = Outbox::new();
         let side = Side::Server { letters: b"v".to_vec(), seed: 1 };
-        let hello = Hello {
-            side,
-            version: 32,
-            choice: None,
-            offer: Offer::Stock,
-            incremental: false,
-            acknowledges: false,
-            compression: Wish::OFF,
-        };
+        let hello = Hello::new(side, 32);
         let mut server = Handshake::new(hello, &mut out);
         server.feed(b"\x20\0\0\0\x10sha512 md5 xxh64").unwrap();
         assert_eq!(server.poll(&mut out).unwrap().unwrap().checksum, Checksum::Md5);
@@ -613,15 +604,8 @@ mod tests {
             let (a, b) = meet(client, b"v", server, None);
             assert_eq!((a, a.checksum), (b, wanted));
         }
-        let hello = |offer, choice| Hello {
-            side: Side::Client,
-            version: 32,
-            choice: None,
-            offer,
-            incremental: false,
-            acknowledges: false,
-            compression: Wish { choice, level: None },
-        };
+        let hello =
+            |offer, choice| Hello { offer, compression: Wish { choice, level: None }, ..Hello::new(Side::Client, 32) };
         let mut methods = [None; 5];
         (methods[0], methods[1]) = (Some(Method::Lz4), Some(Method::Zlib));
         let mut out = Outbox::new();
@@ -645,15 +629,7 @@ mod tests {
             [(26i32.to_le_bytes(), true), (20i32.to_le_bytes(), true), (*b"Welc", false), (41i32.to_le_bytes(), false)]
         {
             let mut out = Outbox::new();
-            let hello = Hello {
-                side: Side::Client,
-                version: 32,
-                choice: None,
-                offer: Offer::Stock,
-                incremental: false,
-                acknowledges: false,
-                compression: Wish::OFF,
-            };
+            let hello = Hello::new(Side::Client, 32);
             let mut client = Handshake::new(hello, &mut out);
             client.feed(&bytes).unwrap();
             match client.poll(&mut out) {
@@ -666,15 +642,7 @@ mod tests {
     #[test]
     fn a_peer_of_33_is_met_at_32() {
         let mut out = Outbox::new();
-        let hello = Hello {
-            side: Side::Client,
-            version: 32,
-            choice: None,
-            offer: Offer::Stock,
-            incremental: false,
-            acknowledges: false,
-            compression: Wish::OFF,
-        };
+        let hello = Hello::new(Side::Client, 32);
         let mut client = Handshake::new(hello, &mut out);
         client.feed(&[33, 0, 0, 0, 0x02, 7, 0, 0, 0]).unwrap();
         let agreed = client.poll(&mut out).unwrap().unwrap();

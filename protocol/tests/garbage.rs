@@ -277,7 +277,7 @@ proptest! {
         let mut out = Outbox::new();
         let choice_of_compression = if packed { Choice::Negotiated } else { Choice::Off };
         let compression = Wish { choice: choice_of_compression, level: None };
-        let hello = Hello { side, version: 32, choice, offer: Offer::Blake3, incremental: false, acknowledges: false, compression };
+        let hello = Hello { choice, offer: Offer::Blake3, compression, ..Hello::new(side, 32) };
         let mut handshake = Handshake::new(hello, &mut out);
         for piece in bytes.chunks(chunk) {
             if handshake.feed(piece).is_err() {

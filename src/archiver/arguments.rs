@@ -71,15 +71,8 @@ pub(crate) fn base(data_dir: &str) -> String {
 
 /// What we bring to a handshake with a server that has [`server_args`].
 pub(crate) fn hello(coding: Coding) -> Hello {
-    Hello {
-        side: Side::Client,
-        version: VERSION_MOST,
-        choice: None,
-        offer: Offer::Only(Checksum::Md5),
-        compression: coding.wish(),
-        incremental: false,
-        acknowledges: false,
-    }
+    let offer = Offer::Only(Checksum::Md5);
+    Hello { offer, compression: coding.wish(), ..Hello::new(Side::Client, VERSION_MOST) }
 }
 
 /// The server arguments for fetching.

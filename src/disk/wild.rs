@@ -92,10 +92,12 @@ mod tests {
             ("[a-c]x", "bx", true),
             ("[!a-c]x", "bx", false),
             ("[^a-c]x", "dx", true),
-            ("[]]", "]", true),
+            ("[]]x", "]x", true),
             ("[a", "[a", false),
             (r"\*", "*", true),
             (r"\*", "x", false),
+            (r"a\*", "a*", true),
+            ("a*b*c", "a123c456b", false),
             ("delete-*", "delete", false),
         ] {
             assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} {text}");

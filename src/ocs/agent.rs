@@ -72,21 +72,29 @@ pub enum AgentError {
 }
 
 /// Why an agent has ended.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum AgentEnd {
     /// By [`AgentHandle::shutdown`].
+    #[error("Agent was asked to end")]
     Asked,
     /// There was no router for as long as allowed. Agents end with status 0 then.
+    #[error("No router for {seconds} s, the limit set by --crossbar-timeout")]
     NoRouter {
         /// How long, in seconds.
         seconds: f64,
     },
     /// Another agent has the name.
+    #[error(
+        "Agent address {address} is taken on the router: this agent runs already; end the other one or give another --instance-id"
+    )]
     NameTaken {
         /// The address both want.
         address: String,
     },
     /// The router does not let us use the address.
+    #[error(
+        "The router does not let an agent use the address {address}; make the realm and address_root of the site file agree with the router's configuration"
+    )]
     NotAuthorized {
         /// The address.
         address: String,
@@ -97,25 +105,6 @@ impl AgentEnd {
     /// Whether it is a failure.
     pub fn is_error(&self) -> bool {
         matches!(self, Self::NameTaken { .. } | Self::NotAuthorized { .. })
-    }
-}
-
-impl std::fmt::Display for AgentEnd {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Asked => write!(f, "Agent was asked to end"),
-            Self::NoRouter { seconds } => write!(f, "No router for {seconds} s, the limit set by --crossbar-timeout"),
-            Self::NameTaken { address } => write!(
-                f,
-                "Agent address {address} is taken on the router: this agent runs already; end the other one or give \
-                 another --instance-id"
-            ),
-            Self::NotAuthorized { address } => write!(
-                f,
-                "The router does not let an agent use the address {address}; make the realm and address_root of the \
-                 site file agree with the router's configuration"
-            ),
-        }
     }
 }
 

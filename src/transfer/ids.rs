@@ -4,6 +4,7 @@
 pub(crate) mod converter;
 
 use super::TransferError;
+use crate::disk::wild;
 use protocol::args::Options;
 use protocol::flist::{FileList, IdNames};
 use std::cell::RefCell;
@@ -116,7 +117,7 @@ impl Ids {
         let name = sent.clone().or_else(root).unwrap_or_default();
         let matches = |rule: &&IdRule| match &rule.from {
             From::Range(low, high) => (*low..=*high).contains(&id),
-            From::Name(pattern) => wild(pattern, &name),
+            From::Name(pattern) => wild::matches(pattern, &name),
         };
         if let Some(rule) = self.rules.iter().find(matches) {
             return rule.to;
@@ -160,53 +161,6 @@ fn rules(
         }
     }
     Ok(rules)
-}
-
-/// Whether a name matches a pattern of `*`, `?` and `[…]`.
-fn wild(pattern: &[u8], name: &[u8]) -> bool {
-    // Where to take up again when the rest does not match: behind the last star, one byte further.
-    let (mut at, mut from, mut star) = (0, 0, None);
-    while from < name.len() {
-        match pattern.get(at..).and_then(|rest| one(rest, name[from])) {
-            _ if pattern.get(at) == Some(&b'*') => {
-                star = Some((at, from));
-                at += 1;
-            }
-            Some(used) => (at, from) = (at + used, from + 1),
-            None => match &mut star {
-                Some((back, begun)) => {
-                    *begun += 1;
-                    (at, from) = (*back + 1, *begun);
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[at..].iter().all(|&byte| byte == b'*')
-}
-
-/// How much of a pattern matches this byte; `None` where it does not.
-fn one(pattern: &[u8], byte: u8) -> Option<usize> {
-    match pattern {
-        [b'?', ..] => Some(1),
-        [b'[', rest @ ..] => {
-            let negated = matches!(rest.first(), Some(b'!' | b'^'));
-            let set = &rest[usize::from(negated)..];
-            // A bracket that comes first stands for itself.
-            let end = 1 + set.iter().skip(1).position(|&byte| byte == b']')?;
-            let (mut at, mut within) = (0, false);
-            while at < end {
-                let range = at + 2 < end && set[at + 1] == b'-';
-                let last = if range { set[at + 2] } else { set[at] };
-                within |= (set[at]..=last).contains(&byte);
-                at += if range { 3 } else { 1 };
-            }
-            (within != negated).then_some(1 + usize::from(negated) + end + 1)
-        }
-        [b'\\', escaped, ..] => (*escaped == byte).then_some(2),
-        [plain, ..] => (*plain == byte).then_some(1),
-        [] => None,
-    }
 }
 
 fn user_here(name: &[u8]) -> Option<u32> {
@@ -321,25 +275,6 @@ mod tests {
             ("1-x:3", false, Err("Invalid number in --usermap: 1-x")),
         ] {
             assert_eq!(mapped(map, numeric), expected.map(Vec::from).map_err(str::to_owned), "{map} {numeric}");
-        }
-    }
-
-    #[test]
-    fn patterns() {
-        for (pattern, name, matches) in [
-            ("*", "", true),
-            ("", "", true),
-            ("", "x", false),
-            ("a*b*c", "a123b456c", true),
-            ("a*b*c", "a123c456b", false),
-            ("?x", "ax", true),
-            ("[a-c]x", "bx", true),
-            ("[!a-c]x", "bx", false),
-            ("[]]x", "]x", true),
-            ("[a", "[a", false),
-            ("a\\*", "a*", true),
-        ] {
-            assert_eq!(wild(pattern.as_bytes(), name.as_bytes()), matches, "{pattern} {name}");
         }
     }
 }

@@ -216,10 +216,9 @@ impl SendObserver for Report<'_> {
 mod tests {
     use super::*;
     use crate::pipe;
-    use protocol::compress::Wish;
     use protocol::flist::FileEntry;
     use protocol::flist::{IdNames, ListEncoder};
-    use protocol::handshake::{Handshake, Offer};
+    use protocol::handshake::Handshake;
     use protocol::mux::Outbox;
     use std::io::Read;
 
@@ -234,15 +233,7 @@ mod tests {
         far.remote.end(crate::link::Ending::Lost("the client left".into()));
         let server = std::thread::spawn(move || serve(&args, far));
         let mut out = Outbox::new();
-        let hello = Hello {
-            side: Side::Client,
-            version: 31,
-            choice: None,
-            offer: Offer::Stock,
-            incremental: false,
-            acknowledges: false,
-            compression: Wish::OFF,
-        };
+        let hello = Hello::new(Side::Client, 31);
         let mut handshake = Handshake::new(hello, &mut out);
         let mut byte = [0];
         let agreed = loop {

@@ -1,7 +1,6 @@
 //! Our engine as a client within the test's own process.
 
 use protocol::args::ServerArgs;
-use protocol::compress::Wish;
 use protocol::flist::{FileEntry, Ndx};
 use protocol::handshake::{Hello, Offer, Side};
 use pysmurf_archiver::link::Link;
@@ -15,15 +14,7 @@ use std::path::PathBuf;
 
 /// What a client says that wants nothing special.
 pub fn hello(version: u8, offer: Offer) -> Hello {
-    Hello {
-        side: Side::Client,
-        version,
-        choice: None,
-        offer,
-        incremental: false,
-        acknowledges: false,
-        compression: Wish::OFF,
-    }
+    Hello { offer, ..Hello::new(Side::Client, version) }
 }
 
 /// Starts a server with these arguments.

@@ -8,7 +8,7 @@ use protocol::PeerError;
 use protocol::delta::{Search, Token};
 use protocol::flist::{ListEncoder, ListLimits, Ndx};
 use protocol::generator::Generator;
-use protocol::handshake::{Compat, Handshake, Hello, Negotiated, Offer, Side};
+use protocol::handshake::{Compat, Handshake, Hello, Negotiated, Side};
 use protocol::item::ItemHeader;
 use protocol::mux::{Inbox, Message, Outbox};
 use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts};
@@ -41,13 +41,11 @@ pub(crate) fn hello(session: &Session, client: bool) -> Hello {
         (Side::Server { letters, seed: session.n.seed }, session.server_version)
     };
     Hello {
-        side,
-        version,
         choice,
-        offer: Offer::Stock,
         incremental: session.incremental(),
         acknowledges: session.acknowledges(),
         compression: session.words.compression(),
+        ..Hello::new(side, version)
     }
 }
 

@@ -6,7 +6,7 @@ use protocol::compress::Wish;
 use protocol::delta::{Search, Token};
 use protocol::flist::{FileEntry, FileList, IdNames, ListEncoder, ListLimits, ListShape, Ndx, Sorting};
 use protocol::generator::Generator;
-use protocol::handshake::{Handshake, Hello, Negotiated, Offer, Side};
+use protocol::handshake::{Handshake, Hello, Negotiated, Side};
 use protocol::item::{ItemFlags, ItemHeader};
 use protocol::mux::{Inbox, Message, Outbox};
 use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts};
@@ -47,15 +47,8 @@ impl Plan {
             // The older of the two decides.
             (Side::Server { letters: self.letters.to_vec(), seed: self.seed }, 32)
         };
-        Hello {
-            side,
-            version,
-            choice: Some((self.checksum, self.checksum)),
-            offer: Offer::Stock,
-            incremental: true,
-            acknowledges: false,
-            compression: self.compression,
-        }
+        let choice = Some((self.checksum, self.checksum));
+        Hello { choice, incremental: true, compression: self.compression, ..Hello::new(side, version) }
     }
 
     fn entries(&self) -> Vec<FileEntry> {

@@ -6,7 +6,7 @@ use crate::transfer::Item;
 use crate::transfer::greet::greet;
 use crate::transport::Connect;
 use protocol::args::{Options, ServerArgs};
-use protocol::handshake::{Hello, Offer, Side};
+use protocol::handshake::{Hello, Side};
 use std::cell::Cell;
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -111,17 +111,7 @@ fn converse(work: &Path, options: &Options, pace: impl FnOnce(Link) -> Link) -> 
     let args = ServerArgs { sender: true, options: options.clone(), paths: vec![path], ..ServerArgs::default() };
     let words: Vec<_> = args.to_words().into_iter().map(OsString::from_vec).collect();
     let link = pace(Local::default().open(&words).unwrap());
-    let compression = options.compression();
-    let hello = Hello {
-        side: Side::Client,
-        version: 32,
-        choice: None,
-        offer: Offer::Stock,
-        compression,
-        incremental: false,
-        acknowledges: false,
-    };
-    greet(link, hello).unwrap()
+    greet(link, Hello { compression: options.compression(), ..Hello::new(Side::Client, 32) }).unwrap()
 }
 
 /// Pulls files with old copies by a link that takes no time; the bytes, and the words said.
