@@ -12,7 +12,6 @@ pub(crate) struct Backoff {
     first: RangeInclusive<Duration>,
     /// Each further one is longer by this factor, but for the random part.
     growth: f64,
-    /// What the next is at least.
     least: Duration,
     failures: usize,
 }

@@ -35,12 +35,10 @@ impl Lock {
         Self(file)
     }
 
-    /// The file.
     pub(crate) fn file(&self) -> &File {
         &self.0
     }
 
-    /// The file, to be written.
     pub(crate) fn file_mut(&mut self) -> &mut File {
         &mut self.0
     }

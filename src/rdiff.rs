@@ -40,7 +40,6 @@ pub(crate) enum Input {
     Basis,
     /// The sums of the old file's blocks.
     Signature,
-    /// The new file.
     New,
     /// What makes the new file of the old one.
     Delta,

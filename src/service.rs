@@ -21,7 +21,6 @@ pub(crate) enum ServiceError {
     /// The system lets us not hear of a signal.
     #[error("Cannot listen for {0}")]
     Signal(&'static str, #[source] io::Error),
-    /// There is no runtime.
     #[error("Cannot start the runtime")]
     Runtime(#[source] io::Error),
 }
@@ -88,7 +87,6 @@ impl Service {
     }
 }
 
-/// A run of a service.
 pub(crate) struct ServiceRun {
     pub(crate) service: Service,
     /// How the archiver works; its manifest is opened when it begins.

@@ -75,7 +75,6 @@ pub(crate) struct Snapshot {
     pub found_bytes: u64,
     /// Rows taken up, and the bytes of their files as far as they are known beforehand.
     pub taken: u64,
-    /// See `taken`.
     pub taken_bytes: u64,
     /// Rows given up in this run.
     pub given_up: u64,

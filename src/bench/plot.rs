@@ -39,7 +39,6 @@ pub(crate) struct Chart {
     pub axis: String,
     /// By powers of ten.
     pub logarithmic: bool,
-    /// The curves.
     pub curves: Vec<Curve>,
 }
 

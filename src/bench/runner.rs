@@ -7,14 +7,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What is to be measured.
 #[derive(Debug, Clone)]
 pub struct TransferPlan {
     /// The user's own host; `None` for a private sshd on this machine.
     pub host: Option<String>,
     /// Ids of [`SCENARIOS`](super::transfer::SCENARIOS).
     pub scenarios: Vec<&'static str>,
-    /// Who receives.
     pub receivers: Vec<ReceivingEnd>,
     /// Length of a large file, bytes.
     pub size: u64,

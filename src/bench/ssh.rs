@@ -21,7 +21,6 @@ const CIPHERS: [&str; 4] =
 /// How long the far end may take to end after the last byte.
 const END_LIMIT: Duration = Duration::from_secs(60);
 
-/// What is to be measured.
 #[derive(Debug, Clone)]
 pub(crate) struct SshPlan {
     /// The user's own host; `None` for a private sshd on this machine.

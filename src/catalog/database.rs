@@ -262,7 +262,6 @@ fn decode(text: &str) -> Result<String, CatalogError> {
     String::from_utf8(bytes).map_err(|_| wrong_option("is no UTF-8 text once percent-decoded"))
 }
 
-/// The value of a hex digit.
 pub(super) fn hex_digit(byte: Option<u8>) -> Option<u8> {
     char::from(byte?).to_digit(16).map(|digit| digit as u8)
 }

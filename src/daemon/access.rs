@@ -27,12 +27,10 @@ impl Peer {
         self.name = name.filter(|name| addresses(name).is_some_and(|found| found.contains(&address)));
     }
 
-    /// Its name for messages.
     pub(super) fn shown_name(&self) -> &str {
         self.name.as_deref().unwrap_or("UNDETERMINED")
     }
 
-    /// Its address for messages.
     pub(super) fn shown_address(&self) -> String {
         self.address.map_or_else(|| "unknown".to_owned(), |address| address.to_string())
     }

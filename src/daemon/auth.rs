@@ -55,7 +55,6 @@ pub(super) struct Proof<'a> {
     pub(super) digest: AuthDigest,
 }
 
-/// Where the secrets are.
 pub(super) struct Secrets<'a> {
     pub(super) file: Option<&'a Path>,
     /// `strict modes`.

@@ -28,7 +28,6 @@ pub(crate) enum ConfigError {
     /// A line that means nothing.
     #[error("{file}:{line}: {text:?} is not understood; expected {expected}")]
     Line {
-        /// The file.
         file: String,
         /// The line, counted from 1.
         line: usize,

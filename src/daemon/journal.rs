@@ -32,7 +32,6 @@ const FACILITIES: [(&str, u8); 20] = [
     ("local5", 21),
     ("local6", 22),
 ];
-/// The last of them.
 const LOCAL7: (&str, u8) = ("local7", 23);
 
 /// How bad a line is; what the system's log sorts by.
@@ -42,7 +41,6 @@ pub(super) enum Level {
     Info = 6,
 }
 
-/// The number of a facility.
 pub(super) fn facility(name: &str) -> Option<u8> {
     FACILITIES.into_iter().chain([LOCAL7]).find(|(known, _)| *known == name).map(|(_, number)| number)
 }

@@ -38,15 +38,12 @@ const SHORTAGE: Duration = Duration::from_millis(200);
 /// Why a daemon does not run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ListenError {
-    /// Its configuration.
     #[error("{0}")]
     Config(#[from] ConfigError),
     /// Its port.
     #[error("Cannot listen on {address} port {port}: {source}")]
     Bind {
-        /// Where.
         address: String,
-        /// Which port.
         port: u16,
         /// The system's words.
         source: io::Error,
@@ -54,7 +51,6 @@ pub(crate) enum ListenError {
     /// Something of the system's.
     #[error("{what}: {source}")]
     System {
-        /// What.
         what: String,
         /// The system's words.
         source: io::Error,
@@ -273,7 +269,6 @@ impl Waiting {
     }
 }
 
-/// One such place.
 struct ConnectionPlace {
     from: Option<IpAddr>,
     all: Waiting,

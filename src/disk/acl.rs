@@ -15,7 +15,6 @@ const VERSION: u32 = 2;
 const ENTRY: usize = 8;
 const NO_ID: u32 = u32::MAX;
 
-/// Tags of the entries.
 mod tag {
     pub(crate) const USER_OBJ: u16 = 0x01;
     pub(crate) const USER: u16 = 0x02;

@@ -9,7 +9,6 @@ use std::os::fd::AsFd;
 
 /// Owner, mode and device number of a file.
 pub(crate) const STAT: &[u8] = b"user.rsync.%stat";
-/// Its ACL.
 pub(crate) const ACCESS_ACL: &[u8] = b"user.rsync.%aacl";
 /// The ACL of what is made in it.
 pub(crate) const DEFAULT_ACL: &[u8] = b"user.rsync.%dacl";
@@ -30,7 +29,6 @@ pub(crate) enum Fake {
     Yes,
 }
 
-/// What a file claims to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FakeClaim {
     /// POSIX `st_mode`, type bits included.

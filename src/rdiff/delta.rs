@@ -12,19 +12,15 @@ pub(super) const SHORT_MOST: u8 = 0x40;
 pub(super) const LITERAL: u8 = 0x41;
 /// Copies whose offset follows in 1, 2, 4 or 8 bytes (times four), and whose length in as many.
 pub(super) const COPY: u8 = 0x45;
-/// The last of them.
 pub(super) const COPY_LAST: u8 = 0x54;
 
 /// What a delta is made of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct DeltaStats {
-    /// Literal commands.
     pub literals: u64,
-    /// Bytes in them.
     pub literal_bytes: u64,
     /// Copy commands.
     pub copies: u64,
-    /// Bytes that they copy.
     pub copy_bytes: u64,
     /// Bytes of the commands themselves.
     pub command_bytes: u64,

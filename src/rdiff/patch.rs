@@ -94,7 +94,6 @@ impl<B: Read + Seek, D: Read, W: Write> Patch<'_, B, D, W> {
         Ok(())
     }
 
-    /// A number of 1, 2, 4 or 8 bytes.
     fn number(&mut self, class: u8) -> Result<u64, RdiffError> {
         let mut bytes = [0; 8];
         let len = 1usize << class;

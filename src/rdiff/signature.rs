@@ -131,7 +131,6 @@ pub(crate) fn write_signature(basis: &mut impl Read, cut: &Cut, out: &mut impl W
 /// A signature in memory: what a search needs.
 #[derive(Debug)]
 pub(crate) struct Signature {
-    /// Sums of all blocks.
     pub(super) table: SumTable,
     /// How those were made.
     pub(super) rule: BlockRule,
@@ -162,7 +161,6 @@ impl Signature {
         }
     }
 
-    /// Number of blocks.
     pub(crate) fn blocks(&self) -> u32 {
         self.table.kept()
     }

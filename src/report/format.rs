@@ -16,9 +16,7 @@ pub(crate) struct Event<'a> {
     pub(crate) entry: Option<&'a FileEntry>,
     /// Its name, with the slash of a directory that was deleted.
     pub(crate) name: &'a [u8],
-    /// What differed.
     pub(crate) header: &'a ItemHeader,
-    /// We send.
     pub(crate) sends: bool,
     /// Within this machine.
     pub(crate) local: bool,
@@ -43,11 +41,8 @@ pub(crate) struct Event<'a> {
 /// What of the attributes is kept at the destination: the rest is no change, and an owner that does not come is not told.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct KeptAttributes {
-    /// Modification times.
     pub(crate) times: bool,
-    /// Owners.
     pub(crate) owner: bool,
-    /// Groups.
     pub(crate) group: bool,
 }
 

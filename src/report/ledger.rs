@@ -43,15 +43,12 @@ pub(crate) struct Ledger<'a> {
 
 /// A file whose data went over.
 pub(crate) struct Transferred<'a> {
-    /// The file.
     pub(crate) entry: &'a FileEntry,
-    /// What differed.
     pub(crate) header: &'a ItemHeader,
     /// Bytes of its data on the wire.
     pub(crate) bytes: u64,
     /// Bytes of its block sums on the wire, where we send.
     pub(crate) sums: u64,
-    /// What it came to.
     pub(crate) sum: &'a Sum,
 }
 
@@ -101,7 +98,6 @@ impl<'a> Ledger<'a> {
         (self.sink)(text.as_bytes());
     }
 
-    /// The session begins.
     pub(crate) fn begins(&self, agreed: &Negotiated) {
         let _ = self.checksums.set([agreed.checksum, agreed.list_checksum]);
         self.line(if self.sends { "building file list" } else { "receiving file list" });

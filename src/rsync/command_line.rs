@@ -10,11 +10,8 @@ mod tests;
 /// Which option a filter rule came with; its text means something else with each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FilterKind {
-    /// `--filter`: a rule.
     Rule,
-    /// `--exclude`: a pattern.
     Exclude,
-    /// `--include`: a pattern.
     Include,
     /// `--exclude-from`: a file of patterns.
     ExcludeFrom,
@@ -25,26 +22,20 @@ pub(crate) enum FilterKind {
 /// What is asked for instead of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ask {
-    /// `--help`.
     Help,
     /// `--version`; again for JSON.
     Version,
     /// The same as JSON.
     VersionJson,
-    /// `--info=help`.
     InfoHelp,
-    /// `--debug=help`.
     DebugHelp,
 }
 
 /// Which file names a batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Batch {
-    /// `--write-batch`.
     pub write: Option<Vec<u8>>,
-    /// `--only-write-batch`.
     pub only_write: Option<Vec<u8>>,
-    /// `--read-batch`.
     pub read: Option<Vec<u8>>,
 }
 
@@ -74,7 +65,6 @@ pub(crate) enum StderrMode {
 /// Filter rules as they were given.
 pub(super) type Filters = [(FilterKind, Vec<u8>)];
 
-/// A whole command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CommandLine {
     /// What both ends may have to know.
@@ -89,7 +79,6 @@ pub(crate) struct CommandLine {
     pub rsh: Option<Vec<u8>>,
     /// `-e` was said here, not in the environment: only then is a daemon started by it.
     pub rsh_given: bool,
-    /// `--rsync-path`.
     pub rsync_path: Option<Vec<u8>>,
     /// `--old-args`; `None` when neither it nor its negation was given.
     pub old_args: Option<bool>,
@@ -99,45 +88,29 @@ pub(crate) struct CommandLine {
     pub itemize: u8,
     /// `-q`, repeated.
     pub quiet: u8,
-    /// `--out-format`.
     pub out_format: Option<Vec<u8>>,
-    /// `--log-file`.
     pub log_file: Option<PathBuf>,
-    /// `--log-file-format`.
     pub log_file_format: Option<Vec<u8>>,
     /// `-h`: 0 plain digits, 1 grouped, 2 units of 1000, 3 units of 1024.
     pub human: u8,
-    /// `-8`.
     pub eight_bit: bool,
     /// `--outbuf`, where it was said.
     pub outbuf: Option<Outbuf>,
-    /// `--stderr`.
     pub stderr: StderrMode,
-    /// `--progress`.
     pub progress: bool,
-    /// `--protocol`.
     pub protocol: Option<u32>,
-    /// `--password-file`.
     pub password_file: Option<PathBuf>,
-    /// `--early-input`.
     pub early_input: Option<PathBuf>,
     /// `--contimeout` in seconds.
     pub contimeout: Option<u32>,
-    /// `--port`.
     pub port: Option<u16>,
-    /// `--address`.
     pub address: Option<Vec<u8>>,
-    /// `--sockopts`.
     pub sockopts: Option<Vec<u8>>,
-    /// `-4` or `-6`.
     pub family: Option<u8>,
-    /// `--no-motd`.
     pub no_motd: bool,
     /// The words of options as they were given, each with the word that is its value.
     pub(super) given: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-    /// Batch files.
     pub batch: Batch,
-    /// `--old-dirs`.
     pub old_dirs: bool,
     /// `-R` or its negation.
     pub(super) relative: Option<bool>,

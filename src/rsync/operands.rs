@@ -2,7 +2,6 @@
 
 use super::usage::{Usage, refuse};
 
-/// Where an operand is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OperandPlace {
     /// On this machine.
@@ -31,7 +30,6 @@ pub(crate) struct Plan {
     pub remote: Option<RemoteHost>,
     /// The sources are there and come here.
     pub pull: bool,
-    /// Paths of the sources.
     pub sources: Vec<Vec<u8>>,
     /// Path of the destination; `None` where things are only listed.
     pub destination: Option<Vec<u8>>,

@@ -25,7 +25,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// What this session is, as far as its output goes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Role {
-    /// We send.
     pub(super) sends: bool,
     /// Within this machine.
     pub(super) local: bool,
@@ -78,7 +77,6 @@ struct OutputState {
 /// How a receiving client hears of changes.
 #[derive(Clone, Copy)]
 struct Hearing {
-    /// Names are asked for.
     names: bool,
     /// The version has items.
     items: bool,
@@ -535,7 +533,6 @@ impl OutputState {
 }
 
 impl Output {
-    /// The list is known.
     pub(super) fn list(&self, list: &FileList) {
         self.lock().listed(list);
     }

@@ -12,11 +12,9 @@ const WILD: &[u8] = b"*?[]";
 pub(super) enum Use {
     /// A source that comes here.
     Source,
-    /// A destination.
     Destination,
 }
 
-/// One path operand.
 pub(super) fn path(path: &[u8], how: Use, options: &Options) -> Vec<u8> {
     if path.is_empty() {
         return b".".to_vec();
@@ -43,7 +41,6 @@ pub(super) fn path(path: &[u8], how: Use, options: &Options) -> Vec<u8> {
     word
 }
 
-/// An option and its value.
 pub(super) fn option(word: &[u8], options: &Options) -> Vec<u8> {
     if options.old_args || options.secluded_args {
         return word.to_vec();

@@ -72,7 +72,6 @@ fn heard(signals: &[i32]) -> io::Result<UnixStream> {
     Ok(heard)
 }
 
-/// Where signals arrive.
 struct Signals {
     end: UnixStream,
     user: UnixStream,

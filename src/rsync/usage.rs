@@ -7,7 +7,6 @@ use crate::exit;
 pub(crate) struct Usage {
     /// What stands before the last line; each without its line end.
     pub text: String,
-    /// The exit code.
     pub code: i32,
 }
 

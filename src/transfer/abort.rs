@@ -38,7 +38,6 @@ impl LastWords {
         }
     }
 
-    /// Writes them.
     pub(super) fn put(self, agreed: &Negotiated, out: &mut Outbox) {
         if let Some(text) = self.text {
             out.message(&Message::Text(TextKind::Error, text.into()));

@@ -68,7 +68,6 @@ impl Basis {
     }
 }
 
-/// The name of a neighbour.
 fn beside(name: &[u8], leaf: &[u8]) -> Vec<u8> {
     let above = name.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
     [&name[..above], leaf].concat()

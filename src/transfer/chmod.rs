@@ -4,7 +4,6 @@ use super::TransferError;
 use protocol::args::Options;
 use protocol::chmod::Chmod;
 
-/// What `--chmod` asks for.
 pub(super) fn asked(options: &Options) -> Result<Option<Chmod>, TransferError> {
     let Some(text) = &options.chmod else { return Ok(None) };
     let bad =

@@ -16,7 +16,6 @@ const READ_SIZE: usize = 128 * 1024;
 pub struct Conversation {
     /// What they agreed on.
     pub agreed: Negotiated,
-    /// We are the server.
     pub(super) server: bool,
     /// What has come since, for the machine that takes the session up.
     pub(super) inbox: Inbox,
@@ -54,12 +53,10 @@ impl Conversation {
     }
 }
 
-/// The reading half.
 pub(super) struct LinkReader {
     link: Box<dyn Read + Send>,
     buffer: Box<[u8]>,
     pub(super) remote: Remote,
-    /// Bytes read.
     pub(super) read: u64,
     /// What keeps what is read.
     pub(super) tap: Option<Tap>,
@@ -107,7 +104,6 @@ pub(super) struct LinkWriter {
     link: Box<dyn Sink>,
     /// What waits.
     pub(super) out: Outbox,
-    /// Bytes written.
     pub(super) written: u64,
     /// What keeps what is written and recorded.
     pub(super) batch: Option<BatchFile>,

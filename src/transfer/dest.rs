@@ -75,9 +75,7 @@ pub struct Found {
     pub nsec: u32,
     /// Access time, whole seconds since 1970.
     pub atime: i64,
-    /// Owner.
     pub uid: u32,
-    /// Group.
     pub gid: u32,
     /// Device the file is on.
     pub dev: u64,
@@ -88,7 +86,6 @@ pub struct Found {
 }
 
 impl Found {
-    /// What it is.
     pub fn kind(&self) -> Option<Kind> {
         beneath::kind(self.mode)
     }

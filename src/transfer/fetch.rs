@@ -252,7 +252,6 @@ struct Fetch<'a> {
     done: FetchDone,
 }
 
-/// The file that is coming in.
 struct CurrentFile {
     at: usize,
     entry: FileEntry,

@@ -44,7 +44,6 @@ pub(crate) enum RulesError {
     File {
         /// The file's part, in rsync's words.
         what: &'static str,
-        /// Its name.
         name: String,
         /// The system's words.
         why: String,
@@ -92,7 +91,6 @@ impl Rules {
         Mode { from0: self.from0, delete_excluded: self.delete_excluded, ..mode }
     }
 
-    /// `--filter`
     pub(crate) fn filter(&mut self, text: &[u8]) -> Result<(), RulesError> {
         let given = parse_rule(text, &self.mode(Mode::default()))?;
         self.take(given, None, 0)
@@ -227,7 +225,6 @@ impl ClientRules {
         self
     }
 
-    /// Takes one in.
     pub(super) fn hear(&mut self, text: &[u8]) -> Result<(), TransferError> {
         let refused = |error: FilterError| TransferError::Rules(error.to_string());
         for given in parse_rule(text, &self.mode).map_err(refused)? {
@@ -393,7 +390,6 @@ pub(crate) struct Forwarded {
     pub names: Vec<Vec<u8>>,
 }
 
-/// Reads it.
 pub(crate) fn names_to_forward(name: &[u8], options: &Options) -> Result<Forwarded, TransferError> {
     let bytes = list_of_names(name)?;
     let names: Vec<_> = names::of_file(&bytes, options.from0).map(<[u8]>::to_vec).collect();

@@ -46,7 +46,6 @@ const OUT_MOST: usize = 64 * 1024;
 #[derive(Clone, Copy)]
 pub(super) struct ReceivingSide<'a> {
     pub(super) agreed: &'a Negotiated,
-    /// We are the server.
     pub(super) server: bool,
     pub(super) plan: &'a ReceivePlan,
     pub(super) target: &'a Target,
@@ -67,7 +66,6 @@ pub(super) struct Generate<'a> {
 pub(super) struct Generated {
     /// Entries that failed on this side.
     pub(super) failed: u64,
-    /// What was deleted.
     pub(super) deleted: DeleteCounts,
     /// `--max-delete` kept some of it.
     pub(super) limited: bool,
@@ -180,7 +178,6 @@ impl Work<'_> {
 
 struct Work<'a> {
     agreed: &'a Negotiated,
-    /// We are the server.
     server: bool,
     options: &'a Options,
     board: &'a Board,

@@ -23,7 +23,6 @@ pub(crate) fn hello(side: Side, version: u8, options: &Options, pull: bool) -> H
     }
 }
 
-/// The checksums to offer.
 fn checksums(server: bool) -> Offer {
     match listed("RSYNC_CHECKSUM_LIST", server, Checksum::from_name) {
         Some(list) => Offer::These(list),

@@ -81,9 +81,7 @@ impl Target {
 /// What is to come into a destination.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Coming<'a> {
-    /// Nothing.
     Nothing,
-    /// This entry alone.
     Single(&'a FileEntry),
     /// More than one, or a folder's own contents.
     Many,

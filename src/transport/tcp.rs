@@ -80,7 +80,6 @@ impl SocketOptions {
         words.map(option).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Sets them.
     pub(crate) fn apply(&self, socket: impl AsFd) -> io::Result<()> {
         for &(option, value) in &self.0 {
             let size = usize::try_from(value).unwrap_or(usize::MAX);
@@ -118,14 +117,12 @@ pub(crate) fn listen(place: SocketAddr, backlog: i32, options: &SocketOptions) -
     Ok(socket.into())
 }
 
-/// How to connect.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Dial {
     /// Which addresses of the host are tried.
     pub family: Family,
     /// Our own address (`--address`).
     pub address: Option<String>,
-    /// Options of the socket.
     pub options: SocketOptions,
     /// How long all attempts together may take.
     pub limit: Option<Duration>,

@@ -38,11 +38,11 @@ impl Row {
 
 macro_rules! flags {
     ($(#[$doc:meta])* $kind:ident, $option:literal, $place:tt {
-        $($(#[$about:meta])* $flag:ident = $name:literal, [$($verbose:literal),*], $told:expr, $help:literal;)*
+        $($flag:ident = $name:literal, [$($verbose:literal),*], $told:expr, $help:literal;)*
     }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $kind { $($(#[$about])* $flag),* }
+        pub enum $kind { $(#[doc = concat!("`", $name, "`: ", $help)] $flag),* }
 
         impl Flag for $kind {
             const OPTION: &'static str = $option;
@@ -63,31 +63,18 @@ macro_rules! flags {
 flags! {
     /// What `--info` knows.
     Info, "info", 0 {
-        /// Files that were backed up.
         Backup = "BACKUP", [2], Receiver, "files that were backed up";
-        /// Copies within the receiving side.
         Copy = "COPY", [1], Receiver, "";
-        /// Deletions.
         Del = "DEL", [1], Receiver, "deletions on the receiving side";
-        /// The coming and going of the list.
         Flist = "FLIST", [1], Nobody, "sending and receiving of the file list";
-        /// This and that.
         Misc = "MISC", [1, 2], Both, "what a batch file changes of the options";
-        /// Mount points.
         Mount = "MOUNT", [2], Both, "mount points found or skipped";
-        /// Names.
         Name = "NAME", [1, 2], Both, "names that 1) were updated, 2) are up to date";
-        /// What is no regular file and left out.
         Nonreg = "NONREG", [0], Receiver, "skipped non-regular files (on by itself; 0 silences)";
-        /// Progress.
         Progress = "PROGRESS", [], Nobody, "progress of 1) each file, 2) the whole transfer";
-        /// Sources that are removed.
         Remove = "REMOVE", [2], Sender, "files removed on the sending side";
-        /// What an option leaves alone.
         Skip = "SKIP", [2], Receiver, "files left alone because of an option, 2) and what differs";
-        /// What the transfer came to.
         Stats = "STATS", [1], Both, "statistics at the end (levels 1-2)";
-        /// Symlinks that lead out.
         Symsafe = "SYMSAFE", [1], Both, "unsafe symlinks that are followed";
     }
 }
@@ -95,53 +82,29 @@ flags! {
 flags! {
     /// What `--debug` knows. No server is told: its own `-v` count.
     Debug, "debug", 1 {
-        /// ACLs.
         Acl = "ACL", [3], Nobody, "";
-        /// Steps of a backup.
         Backup = "BACKUP", [3], Nobody, "";
-        /// Binding of sockets.
         Bind = "BIND", [2], Nobody, "";
-        /// Changes of directory.
         Chdir = "CHDIR", [5], Nobody, "";
-        /// Connections.
         Connect = "CONNECT", [2, 3], Nobody, "the connection to a daemon";
-        /// Commands.
         Cmd = "CMD", [2, 4], Nobody, "the command that reaches the other end";
-        /// Steps of a deletion.
         Del = "DEL", [2, 3, 4], Nobody, "";
-        /// Checksums of the delta transfer.
         Deltasum = "DELTASUM", [2, 3, 4, 5], Nobody, "what the search for known blocks came to";
-        /// Duplicate names.
         Dup = "DUP", [2], Nobody, "";
-        /// Ends of processes.
         Exit = "EXIT", [3, 4], Nobody, "";
-        /// Filter rules.
         Filter = "FILTER", [2, 3], Nobody, "names that a filter rule hides, shows, protects or risks";
-        /// The file list.
         Flist = "FLIST", [2, 3, 4, 5], Nobody, "whether files are sent as differences";
-        /// The choice of a fuzzy basis.
         Fuzzy = "FUZZY", [3, 5], Nobody, "";
-        /// The generator.
         Genr = "GENR", [3], Nobody, "";
-        /// Hash tables.
         Hash = "HASH", [5], Nobody, "";
-        /// Hard links.
         Hlink = "HLINK", [5], Nobody, "";
-        /// Character sets.
         Iconv = "ICONV", [2, 4], Nobody, "";
-        /// Input and output.
         Io = "IO", [], Nobody, "";
-        /// Negotiated names.
         Nstr = "NSTR", [], Nobody, "";
-        /// Owners and groups.
         Own = "OWN", [3, 4], Nobody, "";
-        /// The protocol.
         Proto = "PROTO", [4], Nobody, "";
-        /// The receiver.
         Recv = "RECV", [3], Nobody, "";
-        /// The sender.
         Send = "SEND", [3], Nobody, "";
-        /// Modification times.
         Time = "TIME", [3, 4], Nobody, "";
     }
 }

@@ -27,9 +27,7 @@ const TOLD_AT_ONCE: usize = 100;
 /// A local file that has been proven at its destination long enough ago.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prunable {
-    /// Its row.
     pub id: RecordId,
-    /// Where it is.
     pub path: PathBuf,
     /// What was proven.
     pub md5: Md5,
@@ -41,7 +39,6 @@ pub struct Complete {
     id: i64,
     /// The directory's five digits.
     pub timecode: i64,
-    /// Files in it.
     pub files: i64,
     /// Directories right below it that hold files further below.
     pub subdirs: Vec<String>,

@@ -11,7 +11,6 @@ pub(in crate::daemon) struct DaemonVariables {
 }
 
 impl DaemonVariables {
-    /// Those of this process.
     pub(in crate::daemon) fn of_process() -> Self {
         Self { set: BTreeMap::new(), own: true }
     }

@@ -11,7 +11,6 @@ use std::rc::Rc;
 
 /// Names listed in a message at most.
 const NAMES_MOST: usize = 20;
-/// The classes of agents that we are.
 const CLASSES: &str = "PysmurfArchiverAgent or SupRsync";
 /// Values and lists visited in one `arguments`; lists of lists by aliases may be many from few letters.
 const ARGUMENTS_MOST: usize = 10_000;

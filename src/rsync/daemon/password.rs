@@ -10,7 +10,6 @@ use std::path::Path;
 /// Longest password, in bytes.
 const PASSWORD_MOST: u64 = 8192;
 
-/// The user of the site, or the one we are here.
 pub(super) fn user(site: &Site) -> Result<String, DaemonError> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let user = site.user.clone().or_else(|| variable("USER")).or_else(|| variable("LOGNAME"));

@@ -18,7 +18,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What plays a batch file back.
 pub(crate) struct Playback {
-    /// The session.
     pub session: Conversation,
     /// What had to be changed of the options, for the user.
     pub changed: Vec<String>,

@@ -60,9 +60,7 @@ impl Preserve {
 pub struct Attrs {
     /// Permission bits, set-id and sticky bits included.
     pub mode: Option<u32>,
-    /// Owner.
     pub uid: Option<u32>,
-    /// Group.
     pub gid: Option<u32>,
     /// Modification time: seconds since 1970 and nanoseconds.
     pub mtime: Option<(i64, u32)>,
@@ -79,7 +77,6 @@ pub(crate) fn same_mtime(window: i32, one: (i64, u32), other: (i64, u32)) -> boo
 }
 
 impl Attrs {
-    /// All that `found` has.
     pub fn of(found: &Found) -> Attrs {
         Attrs {
             mode: Some(found.mode & 0o7777),

@@ -37,10 +37,8 @@ pub(super) struct FurtherKept {
     pub(super) acls: bool,
 }
 
-/// What of them is not here yet.
 #[derive(Debug, Default)]
 pub struct FurtherChange {
-    /// An ACL differs.
     pub acl: bool,
     /// Extended attributes differ.
     pub xattrs: bool,

@@ -179,7 +179,6 @@ impl OutputFile {
         Self { file, dir, leaf, name, standing, device, at, reach, sparse, zeros, locked }
     }
 
-    /// The open file.
     pub fn file(&self) -> &File {
         &self.file
     }
@@ -189,7 +188,6 @@ impl OutputFile {
         self.at
     }
 
-    /// The final name.
     pub(super) fn name(&self) -> &[u8] {
         &self.name
     }

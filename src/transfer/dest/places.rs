@@ -72,7 +72,6 @@ pub(super) enum Make {
     Nothing,
     /// The last component, for us alone.
     Last,
-    /// All of it.
     All,
 }
 

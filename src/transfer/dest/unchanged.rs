@@ -41,7 +41,6 @@ pub(crate) struct Whole {
 }
 
 impl Stamp {
-    /// Of an open file.
     pub fn of(file: &File) -> io::Result<Stamp> {
         let stat = rustix::fs::fstat(file)?;
         let changed = (stat.st_ctime, stat.st_ctime_nsec);

@@ -13,7 +13,6 @@ use protocol::item::{ItemFlags, ItemHeader};
 enum AlternativeMatch {
     /// Something of its kind.
     Kind,
-    /// Its content.
     Content,
     /// Its content and all attributes that are kept.
     All,

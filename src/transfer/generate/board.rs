@@ -98,7 +98,6 @@ pub(in crate::transfer) enum Attempt {
 pub(in crate::transfer) enum Missed {
     /// Those of the oldest segment.
     Segment,
-    /// All.
     All,
 }
 
@@ -234,7 +233,6 @@ impl Board {
         true
     }
 
-    /// A file is asked for.
     pub(super) fn ask(&self, ndx: Ndx) {
         let mut state = self.lock();
         let Some(orders) = state.orders.find_mut(ndx) else { return };

@@ -26,7 +26,6 @@ const RARE: f64 = 0.5;
 /// Files that may be on their way whole while the next one is judged; and bytes, for what they show comes too late else.
 const AHEAD: (u32, u64) = (2, 64 << 20);
 
-/// How a file is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum AskFor {
     /// With the sums of its basis.

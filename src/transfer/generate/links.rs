@@ -41,7 +41,6 @@ pub(super) enum Meeting {
 }
 
 impl Links {
-    /// A list has come.
     pub(super) fn expect(&mut self, list: &FileList) {
         for link in list.iter().filter_map(|(_, entry)| entry.extra.link) {
             self.files.entry(link).or_default().ahead += 1;

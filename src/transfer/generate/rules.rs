@@ -8,7 +8,6 @@ use protocol::args::Info;
 use protocol::flist::{FileEntry, Kind};
 
 impl Work<'_> {
-    /// Whether an entry is left alone.
     pub(super) fn is_left_alone(&mut self, name: &[u8], entry: &FileEntry, kind: Kind, found: Option<&Found>) -> bool {
         let above = |(at, &byte): (usize, &u8)| (byte == b'/').then(|| &name[..at]);
         if !self.blocked.is_empty() && name.iter().enumerate().filter_map(above).any(|dir| self.blocked.contains(dir)) {

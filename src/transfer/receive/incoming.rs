@@ -22,7 +22,6 @@ const READ_SIZE: usize = 256 * 1024;
 /// A basis that is worth the question whether the file system can share its bytes.
 const SHARED_LEAST: u64 = 128 * 1024;
 
-/// The file that is coming in.
 pub(super) struct Incoming<'a> {
     agreed: &'a Negotiated,
     options: &'a Options,

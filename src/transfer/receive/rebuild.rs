@@ -50,7 +50,6 @@ pub(super) struct Rebuild<'a> {
     block: Vec<u8>,
 }
 
-/// The file that is coming in.
 struct Current<'a> {
     arrival: Arrival,
     /// It was asked for the second time.

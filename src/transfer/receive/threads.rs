@@ -13,7 +13,6 @@ use std::sync::mpsc;
 pub(super) struct Threads<'a> {
     pub(super) board: &'a Board,
     pub(super) closer: &'a Closer,
-    /// We are the server.
     pub(super) server: bool,
 }
 

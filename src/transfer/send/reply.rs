@@ -36,7 +36,6 @@ pub(super) struct Reply<'a, S> {
     pub(super) buffer: &'a mut [u8],
 }
 
-/// What is sent.
 pub(super) struct Content<F> {
     pub(super) file: F,
     /// The sum that goes out whatever the bytes are.
@@ -156,7 +155,6 @@ impl<S: Source> Reply<'_, S> {
     }
 }
 
-/// Hears a message.
 pub(super) fn hear_message<S: Source>(
     message: &Message,
     lists: &SentLists,
@@ -215,7 +213,6 @@ struct FileReading<F> {
     len: u64,
     is_file: bool,
     position: u64,
-    /// Bytes read.
     bytes: u64,
     hasher: FileHasher,
     blake3: Option<FileHasher>,
@@ -288,7 +285,6 @@ fn cut_off() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "No data available (61)")
 }
 
-/// A sum that is not this one.
 fn other_than(sum: &Sum, checksum: Checksum) -> Sum {
     let zero = Sum::zero(checksum.size());
     let mut wrong = zero.as_bytes().to_vec();

@@ -47,7 +47,6 @@ impl<'h> Lister<'h> {
         Lister { walk, due: Vec::new(), below: HashMap::new(), dirs: 0, sorting, places: Segments::new(incremental) }
     }
 
-    /// The whole list.
     pub(crate) fn whole(&mut self, arguments: Arguments<'_>) -> Result<FileList, ListError> {
         let (mut entries, mut places) = self.walk.everything(arguments)?;
         sort(self.sorting, &mut entries, &mut places);

@@ -42,7 +42,6 @@ pub(crate) struct ScanOptions {
     pub atimes: bool,
     /// Tell which names are one file (`-H`).
     pub hard_links: bool,
-    /// List devices.
     pub devices: bool,
     /// List devices as files that hold what the devices do (`--copy-devices`).
     pub copy_devices: bool,
@@ -79,7 +78,6 @@ pub(crate) enum Severity {
     Unconverted,
 }
 
-/// Sums one file.
 pub(crate) type SumFile<'h> = Box<dyn FnMut(&mut File) -> io::Result<Option<Sum>> + 'h>;
 /// Whether to list a name, given whether it is a directory.
 pub(crate) type Keep<'h> = Box<dyn FnMut(&[u8], bool) -> bool + 'h>;
@@ -106,7 +104,6 @@ impl Default for Hooks<'_> {
 
 /// What is to be listed.
 pub(crate) enum Arguments<'a> {
-    /// These paths.
     Paths(&'a [PathBuf]),
     /// These names beneath a folder (`--files-from`).
     Names(&'a Path, Box<Names<'a>>),

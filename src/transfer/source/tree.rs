@@ -48,7 +48,6 @@ pub(crate) struct SourceTree {
 /// How files are opened to be read.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Reading {
-    /// Symlinks are followed.
     pub(super) follow: bool,
     /// Access times are left alone.
     pub(super) noatime: bool,

@@ -54,11 +54,9 @@ pub(super) struct SshTarget {
 /// Which agent is asked for what.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct SshAgent {
-    /// None is.
     pub(super) none: bool,
     /// Another than that of `SSH_AUTH_SOCK`.
     pub(super) socket: Option<PathBuf>,
-    /// Only for the keys that are named.
     pub(super) named_keys_only: bool,
 }
 
@@ -71,7 +69,6 @@ pub(super) struct Algorithms {
     pub(super) host_keys: Option<Value>,
 }
 
-/// A private key file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct KeyFile {
     pub(super) path: PathBuf,
@@ -85,11 +82,9 @@ pub(super) enum Named {
     Here,
     /// The configuration.
     There,
-    /// Nobody.
     Default,
 }
 
-/// A known hosts file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct KnownHostsFile {
     pub(super) path: PathBuf,
