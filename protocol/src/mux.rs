@@ -3,7 +3,7 @@
 use crate::PeerError;
 use crate::charset::Charset;
 use crate::flist::Ndx;
-use crate::wire::Reader;
+use crate::wire::{Decode, Decoded, Reader};
 use std::collections::VecDeque;
 
 /// Tag of a payload frame; a message's tag is this plus its code.
@@ -158,6 +158,17 @@ pub fn ends_in_error_exit(stream: &[u8]) -> bool {
     let header = |length: u32| (((TAG_BASE + code::ERROR_EXIT) << 24) | length).to_le_bytes();
     let with_code = stream.len().checked_sub(ACKNOWLEDGEMENT_MOST).map(|start| &stream[start..]);
     stream.ends_with(&header(0)) || with_code.is_some_and(|end| end.starts_with(&header(4)))
+}
+
+/// What comes of the words before the file list: filter rules, or names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WordEvent {
+    /// One of them.
+    Word(Vec<u8>),
+    /// There are no more.
+    End,
+    /// A message.
+    Message(Message),
 }
 
 /// Bytes that have arrived, taken apart into payload and messages.
@@ -356,6 +367,31 @@ impl Inbox {
     /// The next message, when the payload before it did not suffice.
     pub fn message(&mut self) -> Option<Message> {
         self.messages.pop_front().map(|(_, message)| message)
+    }
+
+    /// The same, where the peer's word that it ends is an error.
+    pub(crate) fn message_or_exit(&mut self) -> Result<Option<Message>, PeerError> {
+        match self.message() {
+            Some(Message::ErrorExit(Some(code))) => Err(PeerError::Exit(code)),
+            message => Ok(message),
+        }
+    }
+
+    /// The next of the words that come before the file list, as `decode` reads them; `None` means: feed me.
+    pub(crate) fn poll_word(
+        &mut self,
+        decode: impl FnOnce(&mut Reader<'_>) -> Decoded<Option<Vec<u8>>>,
+    ) -> Result<Option<WordEvent>, PeerError> {
+        let mut reader = self.reader();
+        match decode(&mut reader) {
+            Ok(word) => {
+                let used = reader.position();
+                self.consume(used);
+                Ok(Some(word.map_or(WordEvent::End, WordEvent::Word)))
+            }
+            Err(Decode::Bad(error)) => Err(error),
+            Err(Decode::Incomplete) => Ok(self.message_or_exit()?.map(WordEvent::Message)),
+        }
     }
 
     /// True when nothing at all is waiting.

@@ -7,7 +7,7 @@ use crate::flist::{Arrived, FileEntry, ListDecoder, ListLimits, ListShape, Ndx, 
 use crate::generator::DeleteCounts;
 use crate::handshake::{Compat, Negotiated};
 use crate::item::{ItemFlags, ItemHeader, XattrLists};
-use crate::mux::{Inbox, Message};
+use crate::mux::{Inbox, Message, WordEvent};
 use crate::ndx::{NdxState, NdxValue};
 use crate::sender::{FinalStats, is_keep_alive};
 use crate::sums::{BlockIndex, SumHead};
@@ -77,17 +77,6 @@ enum Next {
     Event(ReceiverEvent<'static>),
     Plain(usize),
     Unpacked,
-}
-
-/// What comes before the list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RuleEvent {
-    /// A filter rule.
-    Rule(Vec<u8>),
-    /// There are no more.
-    End,
-    /// A message.
-    Message(Message),
 }
 
 /// Below 31 the sender does not answer the generator's last but one DONE.
@@ -182,10 +171,7 @@ impl Receiver {
                 Ok(Next::Unpacked) => return Ok(Some(ReceiverEvent::Literal(self.tokens.unpacked()))),
                 Err(Decode::Bad(error)) => return Err(error),
                 Err(Decode::Incomplete) => {
-                    return match self.inbox.message() {
-                        Some(Message::ErrorExit(Some(code))) => Err(PeerError::Exit(code)),
-                        message => Ok(message.map(ReceiverEvent::Message)),
-                    };
+                    return Ok(self.inbox.message_or_exit()?.map(ReceiverEvent::Message));
                 }
             }
         }
@@ -209,21 +195,9 @@ impl Receiver {
 
     /// The next of the client's filter rules, which come before the list at a server that needs them; `None` means:
     /// feed me.
-    pub fn poll_rule(&mut self) -> Result<Option<RuleEvent>, PeerError> {
+    pub fn poll_rule(&mut self) -> Result<Option<WordEvent>, PeerError> {
         self.inbox.start_mux()?;
-        let mut reader = self.inbox.reader();
-        match filter::decode(&mut reader) {
-            Ok(rule) => {
-                let used = reader.position();
-                self.inbox.consume(used);
-                Ok(Some(rule.map_or(RuleEvent::End, RuleEvent::Rule)))
-            }
-            Err(Decode::Bad(error)) => Err(error),
-            Err(Decode::Incomplete) => match self.inbox.message() {
-                Some(Message::ErrorExit(Some(code))) => Err(PeerError::Exit(code)),
-                message => Ok(message.map(RuleEvent::Message)),
-            },
-        }
+        self.inbox.poll_word(filter::decode)
     }
 
     fn return_lent(&mut self) {

@@ -9,7 +9,7 @@ use crate::flist::{FileList, Ndx, Segments};
 use crate::generator::DeleteCounts;
 use crate::handshake::{Compat, Negotiated};
 use crate::item::{ItemFlags, ItemHeader, XattrLists};
-use crate::mux::{Inbox, Message, Outbox};
+use crate::mux::{Inbox, Message, Outbox, WordEvent};
 use crate::names;
 use crate::ndx::{NdxState, NdxValue};
 use crate::sums::{BlockIndex, SumHead, SumTable};
@@ -59,17 +59,6 @@ pub enum SenderEvent {
     Message(Message),
     /// The session is over.
     Goodbye,
-}
-
-/// What comes where names are due.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NameEvent {
-    /// A name.
-    Name(Vec<u8>),
-    /// There are no more.
-    End,
-    /// A message.
-    Message(Message),
 }
 
 /// A wanted file and what the receiving side has of it.
@@ -236,25 +225,13 @@ impl Sender {
 
     /// The next of the names that the peer has for us (`--files-from`), which come behind the filter rules and before
     /// everything else; `None` means: feed me.
-    pub fn poll_name(&mut self) -> Result<Option<NameEvent>, PeerError> {
+    pub fn poll_name(&mut self) -> Result<Option<WordEvent>, PeerError> {
         if self.plain_names {
             self.inbox.stop_mux()?;
         } else {
             self.inbox.start_mux()?;
         }
-        let mut reader = self.inbox.reader();
-        match names::decode(&mut reader) {
-            Ok(name) => {
-                let used = reader.position();
-                self.inbox.consume(used);
-                Ok(Some(name.map_or(NameEvent::End, NameEvent::Name)))
-            }
-            Err(Decode::Bad(error)) => Err(error),
-            Err(Decode::Incomplete) => match self.inbox.message() {
-                Some(Message::ErrorExit(Some(code))) => Err(PeerError::Exit(code)),
-                message => Ok(message.map(NameEvent::Message)),
-            },
-        }
+        self.inbox.poll_word(names::decode)
     }
 
     /// True when the session has ended as it should.
@@ -418,13 +395,7 @@ impl Sender {
 
     /// A message, where the payload before it does not suffice.
     fn message(&mut self, out: &mut Outbox) -> Result<Option<Message>, PeerError> {
-        match self.inbox.message() {
-            Some(Message::ErrorExit(Some(code))) => {
-                out.message(&Message::ErrorExit(None));
-                Err(PeerError::Exit(code))
-            }
-            message => Ok(message),
-        }
+        self.inbox.message_or_exit().inspect_err(|_| out.message(&Message::ErrorExit(None)))
     }
 
     /// Answers an item whose values were wanted; they stand in its header now.

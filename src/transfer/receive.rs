@@ -29,8 +29,8 @@ use protocol::PeerError;
 use protocol::filter::{self, RuleSet, RuleSide};
 use protocol::generator::DeleteCounts;
 use protocol::handshake::Compat;
-use protocol::mux::{IO_DELETE_LIMIT, IO_GENERAL, Message, TextKind};
-use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts, RuleEvent};
+use protocol::mux::{IO_DELETE_LIMIT, IO_GENERAL, Message, TextKind, WordEvent};
+use protocol::receiver::{Receiver, ReceiverEvent, ReceiverFacts};
 use rebuild::Rebuild;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -201,9 +201,9 @@ impl Receiving<'_> {
         }
         loop {
             match self.receiver.poll_rule()? {
-                Some(RuleEvent::Rule(rule)) => rules.hear(&rule)?,
-                Some(RuleEvent::End) => return Ok(rules.finish()),
-                Some(RuleEvent::Message(message)) => self.observer.message(&message),
+                Some(WordEvent::Word(rule)) => rules.hear(&rule)?,
+                Some(WordEvent::End) => return Ok(rules.finish()),
+                Some(WordEvent::Message(message)) => self.observer.message(&message),
                 None => self.receiver.feed(reader.read()?)?,
             }
         }

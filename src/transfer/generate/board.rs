@@ -10,6 +10,7 @@ use protocol::PeerError;
 use protocol::flist::{FileList, Ndx, Segments};
 use protocol::mux::{Message, TextKind};
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::sync::atomic::AtomicI32;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -157,6 +158,11 @@ impl Board {
         tracing::warn!("{text}");
         self.lock().complaints += 1;
         self.note(BoardNote::Say(Message::Text(TextKind::ErrorXfer, format!("rsync: [receiver] {text}\n").into())));
+    }
+
+    /// What was done of a file; of trouble with it the peer hears.
+    pub(in crate::transfer) fn or_complain<T>(&self, done: Result<T, impl Display>) -> Option<T> {
+        done.inspect_err(|error| self.complain(&error.to_string())).ok()
     }
 
     pub(in crate::transfer) fn phase(&self, phase: u8) {

@@ -53,13 +53,7 @@ impl Work<'_> {
         let held = self.dest.clone();
         let dest = held.as_deref();
         let look = |dest: &Dest| if entry.is_dir() { dest.stat_dir(name) } else { dest.stat(name) };
-        let found = match dest.map_or(Ok(None), look) {
-            Ok(found) => found,
-            Err(error) => {
-                self.board.complain(&error.to_string());
-                return Ok(false);
-            }
-        };
+        let Some(found) = self.board.or_complain(dest.map_or(Ok(None), look)) else { return Ok(false) };
         // A destination made for this session is as new as if it had not been there.
         let found = found.filter(|_| !(self.target.made && name == b"."));
         let Some(kind) = entry.kind() else {
@@ -91,8 +85,8 @@ impl Work<'_> {
             (Kind::Dir, Some(dest)) => self.dir(dest, name, entry, found).map(Some),
             (_, Some(dest)) => self.link_or_node(dest, name, entry, kind, found),
         };
-        match made {
-            Ok(Some(Made::Here(mut header))) => {
+        match self.board.or_complain(made).flatten() {
+            Some(Made::Here(mut header)) => {
                 let existed = found.is_some_and(|found| found.kind() == Some(kind));
                 let flags = Some(header.flags).filter(|&flags| flags != ItemFlags::default());
                 let (flags, unknown) = self.further(dest, name, entry, existed, flags);
@@ -102,13 +96,9 @@ impl Work<'_> {
                     self.tell_up_to_date(name);
                 }
             }
-            Ok(Some(Made::Taken(taken))) => self.tell_taken(ndx, name, entry.is_dir(), taken),
-            Ok(Some(Made::OnTheWay)) => self.tell_item(ndx, ItemHeader::default(), Vec::new()),
-            Ok(None) => return Ok(false),
-            Err(error) => {
-                self.board.complain(&error.to_string());
-                return Ok(false);
-            }
+            Some(Made::Taken(taken)) => self.tell_taken(ndx, name, entry.is_dir(), taken),
+            Some(Made::OnTheWay) => self.tell_item(ndx, ItemHeader::default(), Vec::new()),
+            None => return Ok(false),
         }
         if kind != Kind::Dir {
             self.acknowledge(ndx);
@@ -168,9 +158,7 @@ impl Work<'_> {
                 None => dest.make_dir(name, entry.mode)?,
             };
             let wanted = dest.wanted(entry, &Preserve::of(self.options), existing.as_ref());
-            if let Err(error) = self.late.enter(dest, name, &wanted, &made) {
-                self.board.complain(&error.to_string());
-            }
+            self.board.or_complain(self.late.enter(dest, name, &wanted, &made));
         }
         match (taken, existing) {
             (Some(taken), _) => self.finish_taken(dest, name, entry, taken).map(Made::Taken),

@@ -61,18 +61,14 @@ impl Work<'_> {
             (false, true) if in_the_way => dest.back_up(name).map(drop),
             _ => Ok(()),
         };
-        if let Err(error) = cleared {
-            self.board.complain(&error.to_string());
+        if self.board.or_complain(cleared).is_none() {
             return Ok(());
         }
         let found = found.filter(|_| usable);
         if let Some(done) = self.alternatives(dest, name, entry, found.as_ref()) {
-            match done {
-                Ok(taken) => {
-                    self.tell_taken(ndx, name, false, taken);
-                    self.acknowledge(ndx);
-                }
-                Err(error) => self.board.complain(&error.to_string()),
+            if let Some(taken) = self.board.or_complain(done) {
+                self.tell_taken(ndx, name, false, taken);
+                self.acknowledge(ndx);
             }
             return Ok(());
         }
@@ -83,12 +79,9 @@ impl Work<'_> {
             let exact = wanted.differing_from(&found, -1);
             if !self.options.dry_run {
                 let attrs = if self.options.checksum { &exact } else { &change };
-                if let Err(error) = self.part_from_alternatives(dest, name, entry, &found, attrs) {
-                    self.board.complain(&error.to_string());
-                    return Ok(());
-                }
-                if let Err(error) = dest.set_attrs(name, Kind::File, attrs) {
-                    self.board.complain(&error.to_string());
+                let parted = self.part_from_alternatives(dest, name, entry, &found, attrs);
+                let set = parted.and_then(|()| dest.set_attrs(name, Kind::File, attrs));
+                if self.board.or_complain(set).is_none() {
                     return Ok(());
                 }
                 if dest.partial(name).is_ok_and(|kept| kept.is_some()) {
@@ -195,9 +188,8 @@ impl Work<'_> {
         }
         if let Some(found) =
             found.filter(|_| in_place(self.options) && !redo && !self.options.dry_run && !self.options.only_write_batch)
-            && let Err(error) = self.before_in_place(dest, name, found)
+            && self.board.or_complain(self.before_in_place(dest, name, found)).is_none()
         {
-            self.board.complain(&error.to_string());
             return Ok(());
         }
         let append = self.options.append > 0 && !redo;

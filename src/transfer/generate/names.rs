@@ -86,8 +86,8 @@ impl Work<'_> {
             } else if !self.options.dry_run {
                 let in_the_way = found.is_some_and(|found| found.kind() == Some(Kind::Dir));
                 let cleared = if in_the_way { dest.remove_dir(name).map(drop) } else { Ok(()) };
-                if let Err(error) = cleared.and_then(|()| dest.make_link(existing, name)) {
-                    return self.board.complain(&error.to_string());
+                if self.board.or_complain(cleared.and_then(|()| dest.make_link(existing, name))).is_none() {
+                    return;
                 }
             }
             let alike = found.filter(|found| found.kind() == entry.kind());

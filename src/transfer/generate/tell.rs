@@ -92,18 +92,15 @@ impl Work<'_> {
                 Ok(change)
             }),
         };
-        match done {
-            Ok(change) => {
+        match self.board.or_complain(done) {
+            Some(change) => {
                 let told = ItemFlags::default()
                     .with(ItemFlags::ACL, change.acl && existed)
                     .with(ItemFlags::XATTR, change.xattrs);
                 let flags = flags.map(|flags| flags.and(told)).or((told != ItemFlags::default()).then_some(told));
                 (flags, values.ask(&further, change.unknown))
             }
-            Err(error) => {
-                self.board.complain(&error.to_string());
-                (flags, Vec::new())
-            }
+            None => (flags, Vec::new()),
         }
     }
 

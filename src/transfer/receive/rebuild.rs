@@ -295,9 +295,7 @@ impl Rebuild<'_> {
             let wanted = dest.wanted(entry, &Preserve::of(self.options), Some(&found));
             dest.set_attrs(name, kind, &wanted.differing_from(&found, -1))
         });
-        if let Err(error) = done {
-            self.board.complain(&error.to_string());
-        }
+        self.board.or_complain(done);
     }
 
     fn entry_of_any_kind(&self, ndx: Ndx) -> Result<&FileEntry, PeerError> {

@@ -7,7 +7,8 @@ use crate::transfer::observer::SendObserver;
 use crate::transfer::plan::SendPlan;
 use protocol::PeerError;
 use protocol::filter::RuleSet;
-use protocol::sender::{NameEvent, Sender, SenderEvent, SenderFacts};
+use protocol::mux::WordEvent;
+use protocol::sender::{Sender, SenderEvent, SenderFacts};
 
 /// A session of ours with a receiving side.
 pub(super) struct SenderSide<'a> {
@@ -74,9 +75,9 @@ impl SenderSide<'_> {
         self.conversation.writer.flush_beyond(OUT_MOST)?;
         loop {
             match self.sender.poll_name()? {
-                Some(NameEvent::Name(name)) => return Ok(Some(name)),
-                Some(NameEvent::End) => return Ok(None),
-                Some(NameEvent::Message(message)) => self.observer.message(&message),
+                Some(WordEvent::Word(name)) => return Ok(Some(name)),
+                Some(WordEvent::End) => return Ok(None),
+                Some(WordEvent::Message(message)) => self.observer.message(&message),
                 None => self.sender.feed(self.conversation.exchange()?)?,
             }
         }
