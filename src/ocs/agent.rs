@@ -259,12 +259,6 @@ impl AgentHandle {
         }
     }
 
-    /// Asks a running operation to end; whether it was running.
-    pub fn stop_op(&self, name: &str) -> bool {
-        let session = self.session(name).filter(|session| session.status() < OpStatus::Stopping);
-        session.inspect(ask_to_end).is_some()
-    }
-
     /// The running or last run of an operation.
     pub fn session(&self, name: &str) -> Option<OpSession> {
         self.0.session(name)

@@ -59,8 +59,6 @@ pub enum FieldValues {
     Int(Vec<i64>),
     /// Texts.
     Text(Vec<String>),
-    /// Yes or no.
-    Bool(Vec<bool>),
 }
 
 /// Samples of several fields taken at the same times.
@@ -147,7 +145,6 @@ impl FieldValues {
             Self::Float(values) => values.len(),
             Self::Int(values) => values.len(),
             Self::Text(values) => values.len(),
-            Self::Bool(values) => values.len(),
         }
     }
 
@@ -156,7 +153,6 @@ impl FieldValues {
             Self::Float(_) => "float",
             Self::Int(_) => "int",
             Self::Text(_) => "text",
-            Self::Bool(_) => "bool",
         }
     }
 
@@ -165,7 +161,6 @@ impl FieldValues {
             Self::Float(values) => json!(values),
             Self::Int(values) => json!(values),
             Self::Text(values) => json!(values),
-            Self::Bool(values) => json!(values),
         }
     }
 }
@@ -332,7 +327,7 @@ mod tests {
             Block::sample("b", 1.0).float("x", f64::NAN),
             Block::sample("b", f64::INFINITY).float("x", 1.0),
             Block::sample("b", 1.0),
-            Block::samples("b", vec![]).field("x", FieldValues::Bool(vec![])),
+            Block::samples("b", vec![]).field("x", FieldValues::Int(vec![])),
             Block::samples("b", vec![1.0, 2.0]).int("x", 1),
             Block::sample("b", 1.0).int("1x", 1),
             Block::sample("b", 1.0).int("a-b", 1),
