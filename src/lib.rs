@@ -52,8 +52,8 @@ mod tests {
         }
     }
 
-    /// Files do not import one another in circles, a name means one thing, functions stay short; exceptions have their reasons
-    /// in `scripts/structure`.
+    /// Files do not import one another in circles, a name means one thing, functions stay short, bools have names; exceptions
+    /// have their reasons in `scripts/structure`.
     #[test]
     fn the_house_keeps_its_own_rules() {
         let Some(said) = faults(Path::new(env!("CARGO_MANIFEST_DIR"))) else { return };
@@ -69,11 +69,13 @@ mod tests {
         fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/structure"), work.path().join("scripts/structure"))
             .unwrap();
         let long = format!("fn long() {{\n{}}}\n", "    step();\n".repeat(80));
+        let bare = "pub fn bare(on: bool) {}\n/// With `on` or without.\npub fn named(on: bool) {}\n";
+        let gives = "fn gives() { crate::one::named(true) }\n";
         let wide = "fn wide(a: u8, b: u8, c: u8, d: u8, e: u8, f: u8) {}\n";
         for (file, text) in [
             ("src/lib.rs", "mod one;\nmod two;\n"),
-            ("src/one.rs", &format!("use crate::two::Second;\npub struct First;\nstruct Twice;\n{long}")),
-            ("src/two.rs", &format!("use crate::one::First;\npub struct Second;\nenum Twice {{}}\n{wide}")),
+            ("src/one.rs", &format!("use crate::two::Second;\npub struct First;\nstruct Twice;\n{long}{bare}")),
+            ("src/two.rs", &format!("use crate::one::First;\npub struct Second;\nenum Twice {{}}\n{wide}{gives}")),
         ] {
             fs::write(work.path().join(file), text).unwrap();
         }
@@ -83,6 +85,8 @@ mod tests {
             "type name with several meanings: Twice",
             "more than 80 lines: one long",
             "more than 5 parameters: two wide",
+            "bare bool across files: one bare: its comment does not say what `on` is for",
+            "bare bool across files: one named: `on` is a bare true in two",
             // The exceptions of the real house are none in this one.
             "excepted and not found any more, take it out of scripts/structure: Claim",
         ] {
