@@ -61,5 +61,5 @@ lint: ## Format, lints, documentation, what the house is like
 	cargo clippy $(QUIET) --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(QUIET) --locked --workspace --no-deps
 
-structure: ## Import circles, names with several meanings, long functions: what the house is like
+structure: ## Import circles, names with several meanings, long functions, bare bools: what the house is like
 	@scripts/structure
