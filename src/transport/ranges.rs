@@ -45,7 +45,7 @@ pub(crate) struct Ranges {
 
 #[derive(Default)]
 struct RangesState {
-    stage: Stage,
+    stage: Admittance,
     /// Where the next range begins that nobody had.
     next: u64,
     /// Ranges of those who broke off.
@@ -58,7 +58,7 @@ struct RangesState {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Stage {
+enum Admittance {
     /// The file is not there yet.
     #[default]
     Expected,
@@ -111,7 +111,8 @@ impl Ranges {
     }
 
     fn has_work(&self, state: &RangesState) -> bool {
-        matches!(state.stage, Stage::Expected | Stage::Open) && (state.next < self.len || !state.returned.is_empty())
+        matches!(state.stage, Admittance::Expected | Admittance::Open)
+            && (state.next < self.len || !state.returned.is_empty())
     }
 
     /// Somebody comes to help, if one more is to. Who fails on the way leaves the place empty: another would most likely fail,
@@ -126,7 +127,7 @@ impl Ranges {
     /// The first one is at work: the file is there.
     pub(crate) fn begin(&self) -> RangeWriter<'_> {
         self.change(|state| {
-            state.stage = Stage::Open;
+            state.stage = Admittance::Open;
             state.at_work += 1;
         });
         RangeWriter { ranges: self, range: None, patient: true }
@@ -135,7 +136,7 @@ impl Ranges {
     /// Waits until the file is there; `None` where no help is needed any more. Whoever joins is waited for.
     pub(crate) fn join(&self) -> Option<RangeWriter<'_>> {
         let mut state = self.lock();
-        while state.stage == Stage::Expected {
+        while state.stage == Admittance::Expected {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         self.has_work(&state).then(|| {
@@ -146,14 +147,14 @@ impl Ranges {
 
     /// Nobody is to join or go on.
     pub(crate) fn end(&self) {
-        self.change(|state| state.stage = Stage::Over);
+        self.change(|state| state.stage = Admittance::Over);
     }
 
     /// Waits until all have left. Each is held to its connection's own limits.
     pub(crate) fn finish(&self) -> Written {
         let mut state = self.lock();
-        if state.stage != Stage::Over {
-            state.stage = Stage::Closed;
+        if state.stage != Admittance::Over {
+            state.stage = Admittance::Closed;
         }
         self.changed.notify_all();
         while state.at_work > 0 {
@@ -171,7 +172,7 @@ impl Ranges {
     fn take(&self, patient: bool) -> Option<Range<u64>> {
         let mut state = self.lock();
         loop {
-            if state.stage == Stage::Over {
+            if state.stage == Admittance::Over {
                 return None;
             }
             if let Some(range) = state.returned.pop() {
