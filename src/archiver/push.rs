@@ -11,7 +11,7 @@ use super::patience::PatientFile;
 use super::shared_file::{Sharing, Staged};
 use super::terms::SessionTerms;
 use super::verdict::{CHANGED, Carried, LAST_WORDS, Verdict, explain, push_words};
-use crate::disk::digest::Digest;
+use crate::disk::digest::{Digest, sum_of};
 use crate::link::Link;
 use crate::status::Failure;
 use crate::transfer::Sent;
@@ -25,7 +25,7 @@ use protocol::item::ItemFlags;
 use protocol::mux::Message;
 use protocol::sender::Request;
 use std::collections::{BTreeSet, HashMap};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::time::Instant;
 
@@ -178,19 +178,43 @@ impl PushWatch<'_> {
     fn job_at(&self, ndx: Ndx) -> Option<usize> {
         *self.by_ndx.get(ndx.0 as usize)?
     }
+
+    /// Whether the file here is another than the one that was registered; of one that cannot be read now, nothing is known.
+    fn has_changed(&self, at: usize) -> bool {
+        let Self { terms, jobs, .. } = self;
+        let source = terms.settings.sources.open(&jobs[at].source);
+        let sum = source.and_then(|file| sum_of(&mut UntilStopped { file, terms }, Checksum::Md5));
+        sum.is_ok_and(|(sum, _)| sum.as_bytes() != jobs[at].md5)
+    }
+}
+
+/// A source that is read for as long as we are not to stop.
+struct UntilStopped<'a> {
+    file: PatientFile,
+    terms: &'a SessionTerms,
+}
+
+impl Read for UntilStopped<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.terms.stopping() {
+            true => Err(io::Error::other("the work is to end")),
+            false => self.file.read(buffer),
+        }
+    }
 }
 
 impl SendObserver for PushWatch<'_> {
     fn requested(&mut self, entry: &FileEntry, request: &Request) -> Answer {
         let Some(at) = self.job_at(request.ndx) else { return Answer::Decline };
-        // Asked for again: our bytes did not have the registered sum.
-        let changed = request.redo && matches!(self.verdicts[at], Verdict::Failed(..));
-        let taken = !request.redo && !request.header.flags.has(ItemFlags::NEW);
-        if changed || taken {
+        if !request.redo && !request.header.flags.has(ItemFlags::NEW) {
             self.stages[at] = JobStage::Declined;
-            if taken {
-                self.verdicts[at] = Verdict::Taken;
-            }
+            self.verdicts[at] = Verdict::Taken;
+            return Answer::Decline;
+        }
+        // Asked for again: what came of it did not have the registered sum.
+        if request.redo && !self.terms.stopping() && self.has_changed(at) {
+            self.stages[at] = JobStage::Declined;
+            self.verdicts[at] = Verdict::Failed(Failure::Changed, CHANGED.into());
             return Answer::Decline;
         }
         if self.terms.stopping() {
@@ -213,11 +237,9 @@ impl SendObserver for PushWatch<'_> {
         self.terms.count(bytes);
     }
 
-    fn sent(&mut self, _entry: &FileEntry, request: &Request, sent: &Sent, sum: &Sum) {
-        let Some(at) = self.job_at(request.ndx) else { return };
-        self.stages[at] = JobStage::Sent(*sent);
-        if sum.as_bytes() != self.jobs[at].md5 {
-            self.verdicts[at] = Verdict::Failed(Failure::Changed, CHANGED.into());
+    fn sent(&mut self, _entry: &FileEntry, request: &Request, sent: &Sent, _sum: &Sum) {
+        if let Some(at) = self.job_at(request.ndx) {
+            self.stages[at] = JobStage::Sent(*sent);
         }
     }
 
