@@ -59,6 +59,8 @@ enum NextStep {
     Jobs(Option<Vec<Job>>),
     /// A large file of another worker.
     Help(Arc<SharedFile>),
+    /// It has long had no such file.
+    LeaveSharing,
     /// It has lost its permit.
     Leave,
 }
@@ -99,6 +101,10 @@ impl Worker {
                     }
                     continue;
                 }
+                NextStep::LeaveSharing => {
+                    self.carrier.leave_sharing();
+                    continue;
+                }
                 NextStep::Leave => {
                     self.carrier.disconnect();
                     continue;
@@ -115,12 +121,19 @@ impl Worker {
 
     fn next(&self) -> NextStep {
         let Workplace { permits, jobs, runtime, .. } = &self.common;
-        runtime.block_on(async {
+        let work = async {
             permits.granted(self.number).await;
             tokio::select! {
                 next = async { jobs.lock().await.recv().await } => NextStep::Jobs(next),
-                shared = self.carrier.help_wanted() => NextStep::Help(shared),
                 () = permits.revoked(self.number) => NextStep::Leave,
+            }
+        };
+        runtime.block_on(async {
+            tokio::select! {
+                next = work => next,
+                // That takes no permit: a file knows how many it is worth.
+                shared = self.carrier.help_wanted() => NextStep::Help(shared),
+                () = self.carrier.sharing_lapsed() => NextStep::LeaveSharing,
             }
         })
     }
