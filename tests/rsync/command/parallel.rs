@@ -38,7 +38,7 @@ fn prepare(work: &Path) {
     for at in 0..12 {
         let name = format!("a/f{at}");
         tree::put(&src, &name, &tree::noise(270_000 + 1000 * at as usize, at), 0o640, then(at as i64));
-        tree::put(&src, &format!("a/b/c/g{at}"), &tree::noise(100 * at as usize, at + 50), 0o755, THEN);
+        tree::put(&src, format!("a/b/c/g{at}"), &tree::noise(100 * at as usize, at + 50), 0o755, THEN);
     }
     tree::put(&src, "z/big", &tree::noise(2_000_000, 99), 0o600, THEN);
     tree::put(&src, "z/closed/in", &tree::noise(70_000, 98), 0o444, THEN);
