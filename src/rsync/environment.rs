@@ -13,6 +13,8 @@ pub(crate) struct Environment {
     pub max_alloc: Option<Vec<u8>>,
     pub iconv: Option<Vec<u8>>,
     pub password: Option<Vec<u8>>,
+    /// `RSYNC_PARALLEL`.
+    pub parallel: Option<Vec<u8>>,
 }
 
 impl Environment {
@@ -27,6 +29,7 @@ impl Environment {
             max_alloc: text("RSYNC_MAX_ALLOC"),
             iconv: text("RSYNC_ICONV"),
             password: text("RSYNC_PASSWORD"),
+            parallel: text("RSYNC_PARALLEL"),
         }
     }
 }
