@@ -45,7 +45,7 @@ pub(super) fn worth(round_trip: Duration) -> usize {
     (windows.ceil() as usize).clamp(1, AUTO_MOST)
 }
 
-/// Why one connection has to do; `None` where others may help.
+/// Why one connection has to do, as in a `pull`; `None` where others may help.
 pub(super) fn why_alone(line: &CommandLine, plan: &Plan, pull: bool, version: u8) -> Option<&'static str> {
     let options = &line.options;
     let batch = &line.batch;

@@ -110,9 +110,9 @@ impl LinkReader {
     }
 
     fn read_or_end(&mut self) -> Result<usize, TransferError> {
-        self.awaited.iter().for_each(|awaited| awaited.set(true));
+        self.awaited.iter().for_each(|awaited| awaited.set_awaited(true));
         let read = self.read_bytes();
-        self.awaited.iter().for_each(|awaited| awaited.set(false));
+        self.awaited.iter().for_each(|awaited| awaited.set_awaited(false));
         read
     }
 

@@ -89,7 +89,7 @@ impl NewsReader {
 }
 
 impl Awaited {
-    pub(super) fn set(&self, awaited: bool) {
+    pub(super) fn set_awaited(&self, awaited: bool) {
         self.0.store(awaited, Ordering::Relaxed);
     }
 }
