@@ -181,8 +181,9 @@ impl RangedPush {
         let written = self.ranges.begin().write(&mut source, sftp.in_pieces(opened), &mut |_| true);
         written.map_err(|error| error.to_string())?;
         match self.ranges.finish() {
-            Written::Whole | Written::Mended => Ok(file.entry.len),
-            Written::Partly => Err("those who wrote ranges broke off".to_owned()),
+            Written::Whole => Ok(file.entry.len),
+            // Whoever broke off may still be writing to it.
+            Written::Mended | Written::Partly => Err("those who wrote ranges broke off".to_owned()),
         }
     }
 
