@@ -93,7 +93,7 @@ pub(crate) struct ArchiverSettings {
     pub queue_bytes: u64,
     /// Sessions, each with a thread.
     pub workers: Workers,
-    /// Files of so many bytes and more are written by several sessions where one alone is slow; 0 for none.
+    /// Files of so many bytes and more are written by several sessions where round trips hold one alone back; 0 for none.
     pub split_size: u64,
     /// Try each row that waits once, then end.
     pub once: bool,
@@ -163,7 +163,7 @@ pub(crate) async fn run<C: Catalog>(
     let strays = Arc::new(Strays::default());
     let origins = Arc::new(Origins::new(progress.clone(), settings.sources.clone(), settings.once));
     let (jobs, job_source) = mpsc::channel(settings.workers.most());
-    let shared_files = Arc::new(SharedFiles::new(jobs.downgrade()));
+    let shared_files = Arc::new(SharedFiles::new(jobs.downgrade(), permits.clone()));
     let (results, result_source) = mpsc::channel(settings.queue.max(1));
     let workplace = Workplace {
         settings: settings.clone(),
@@ -207,7 +207,7 @@ pub(crate) async fn run<C: Catalog>(
     let mut poll = std::pin::pin!(poll);
     let ended = tokio::select! {
         ended = &mut poll => ended,
-        () = permits.look_after(progress, stop.clone(), || shared_files.wants_help() || shared_files.work_waits()) => poll.await,
+        () = permits.look_after(progress, stop.clone(), || shared_files.work_waits()) => poll.await,
     };
     permits.open_all();
     if matches!(ended, Ended::OutOfReach(_)) {

@@ -2,6 +2,7 @@
 
 pub mod child;
 mod pump;
+pub(crate) mod ranges;
 pub mod ssh;
 pub(crate) mod stdio;
 pub(crate) mod tcp;
@@ -32,6 +33,12 @@ pub trait Connect: Send {
     /// A connection of its own to the far end's files.
     fn sftp(&mut self) -> Result<Sftp, ConnectError> {
         Err(ConnectError::Setup(format!("There is no SFTP to {}", self.describe())))
+    }
+
+    /// No shorter than the round trip to the far end, as the connection that is open has measured it; `None` where there is
+    /// none, or nothing to measure.
+    fn round_trip(&self) -> Option<Duration> {
+        None
     }
 
     /// The far end, for messages: `user@host:port`, or `this machine`.

@@ -67,7 +67,9 @@ impl Carrier {
         let terms = self.terms(coding);
         let connect = self.connect.as_mut();
         let road = self.roads.find(connect, &self.settings, self.control.progress());
-        let carried = match road.map_err(|error| terms.trouble(&error))? {
+        let road = road.map_err(|error| terms.trouble(&error))?;
+        self.sharing.know_link(connect.round_trip());
+        let carried = match road {
             Road::Push(far_end) => push::carry(jobs, connect, *far_end, &self.sharing, &terms),
             Road::Pull => pull::carry(jobs, connect, &terms),
             Road::Sftp(session) => sftp::carry(jobs, session, &mut self.interrupted, &terms),

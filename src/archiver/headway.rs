@@ -21,6 +21,8 @@ pub(super) struct Headway {
     due: u64,
     /// It has been told that it is resumed.
     told: AtomicBool,
+    /// Several sessions have begun to write it.
+    staged: AtomicBool,
     /// The digest of what was sent, where it has yet to be found whole under its name.
     pub(super) arrived: Option<Digest>,
 }
@@ -60,7 +62,12 @@ impl Headway {
 
     /// Whether something of the file may be at the far end.
     pub(super) fn has_begun(&self) -> bool {
-        self.at.load(Relaxed) > 0 || self.told.load(Relaxed)
+        self.at.load(Relaxed) > 0 || self.left_at() > 0 || self.told.load(Relaxed) || self.staged.load(Relaxed)
+    }
+
+    /// Several sessions begin to write it.
+    pub(super) fn is_staged(&self) {
+        self.staged.store(true, Relaxed);
     }
 
     /// Whether the session that broke got on: it moved something, and found more than the one before.

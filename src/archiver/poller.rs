@@ -331,7 +331,7 @@ impl<C: Catalog> Poller<C> {
         let together = rows.iter().map(|row| row.bytes).sum();
         for row in rows {
             // Never sit on a batch while waiting for room: the rows that fill the queue may be these very ones.
-            let sessions = self.permits.sessions();
+            let sessions = self.permits.likely();
             let bytes = fair_share(together, sessions).min(self.settings.batch_bytes(sessions));
             let most = (self.settings.batch_files(sessions), bytes);
             if batch.is_full(most, row.bytes) || !self.flight.has_room(row.bytes) {
@@ -487,7 +487,7 @@ impl<C: Catalog> Poller<C> {
                 None => self.wait(row.id, memory, pass),
             }
         }
-        if self.permits.sessions() > 1 {
+        if self.permits.likely() > 1 {
             // They spread over the sessions while small ones fill what is left, and no session ends with a large one that
             // the others wait for. Rows of one size keep their order.
             there.sort_by_key(|row| std::cmp::Reverse(row.bytes / LARGE));

@@ -1,5 +1,6 @@
 //! A batch pushed to a program at the far end: the file list without a staging tree, and who answers for what.
 
+use super::Sources;
 use super::append::append;
 use super::arguments::{Demands, hello, server_args};
 use super::compression::Coding;
@@ -7,10 +8,10 @@ use super::entries::{file_entry, parent_entry};
 use super::far_end::FarProgram;
 use super::flight::Job;
 use super::patience::PatientFile;
+use super::shared_file::{Sharing, Staged};
 use super::terms::SessionTerms;
 use super::verdict::{CHANGED, Carried, LAST_WORDS, Verdict, explain, push_words};
-use super::{Sources, shared_file::Sharing};
-use crate::disk::digest::Digest;
+use crate::disk::digest::{Digest, sum_of};
 use crate::link::Link;
 use crate::status::Failure;
 use crate::transfer::Sent;
@@ -24,11 +25,11 @@ use protocol::item::ItemFlags;
 use protocol::mux::Message;
 use protocol::sender::Request;
 use std::collections::{BTreeSet, HashMap};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::time::Instant;
 
-/// Pushes a batch to the program that serves there. Of our own it is known that it goes on from what several have written.
+/// Pushes a batch to the program that serves there.
 pub(super) fn carry(
     jobs: &[Job],
     connect: &mut dyn Connect,
@@ -37,11 +38,13 @@ pub(super) fn carry(
     terms: &SessionTerms,
 ) -> Result<Carried, String> {
     let settings = &terms.settings;
-    let shared = if far_end == Some(FarProgram::Ours) { sharing.stage(jobs, connect, terms) } else { 0 };
     // A program that nobody knows may be one that only lets certain options pass.
-    let appended = if shared == 0 && far_end.is_some() { append(jobs, connect, terms) } else { Ok(0) };
+    let known = far_end.is_some();
+    let staged = if known { sharing.stage(jobs, connect, terms) } else { vec![Staged::Not; jobs.len()] };
+    let shared = staged.iter().any(|staged| *staged != Staged::Not);
+    let appended = if known && !shared { append(jobs, connect, terms) } else { Ok(0) };
     let prepared = match appended {
-        Ok(bytes) => shared > 0 || bytes > 0,
+        Ok(bytes) => shared || bytes > 0,
         Err((error, words)) => {
             let verdicts = vec![Verdict::Open; jobs.len()];
             return Ok(Carried { verdicts, words, ended: Err(error), took: None });
@@ -59,14 +62,15 @@ pub(super) fn carry(
     };
     let link = connect.open(&server_args(&settings.data_dir, demands)).map_err(|error| terms.trouble(&error))?;
     let _guard = terms.guard(link.closer.clone());
-    let carried = send_batch(jobs, settings.rate.on_writing(link), terms);
+    let carried = send_batch((jobs, &staged), settings.rate.on_writing(link), terms);
     Ok(Carried { took: (!prepared).then(|| began.elapsed()), ..carried })
 }
 
-/// Sends a batch over a link on which a server with [`server_args`] runs.
-fn send_batch(jobs: &[Job], link: Link, terms: &SessionTerms) -> Carried {
+/// Sends a batch, and of each job what was done before, over a link on which a server with [`server_args`] runs.
+fn send_batch((jobs, staged): (&[Job], &[Staged]), link: Link, terms: &SessionTerms) -> Carried {
     let mut watch = PushWatch {
         jobs,
+        staged,
         by_ndx: Vec::new(),
         verdicts: vec![Verdict::Open; jobs.len()],
         stages: vec![JobStage::Listed; jobs.len()],
@@ -127,6 +131,7 @@ enum JobStage {
 
 struct PushWatch<'a> {
     jobs: &'a [Job],
+    staged: &'a [Staged],
     by_ndx: Vec<Option<usize>>,
     verdicts: Vec<Verdict>,
     stages: Vec<JobStage>,
@@ -173,19 +178,43 @@ impl PushWatch<'_> {
     fn job_at(&self, ndx: Ndx) -> Option<usize> {
         *self.by_ndx.get(ndx.0 as usize)?
     }
+
+    /// Whether the file here is another than the one that was registered; of one that cannot be read now, nothing is known.
+    fn has_changed(&self, at: usize) -> bool {
+        let Self { terms, jobs, .. } = self;
+        let source = terms.settings.sources.open(&jobs[at].source);
+        let sum = source.and_then(|file| sum_of(&mut UntilStopped { file, terms }, Checksum::Md5));
+        sum.is_ok_and(|(sum, _)| sum.as_bytes() != jobs[at].md5)
+    }
+}
+
+/// A source that is read for as long as we are not to stop.
+struct UntilStopped<'a> {
+    file: PatientFile,
+    terms: &'a SessionTerms,
+}
+
+impl Read for UntilStopped<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.terms.stopping() {
+            true => Err(io::Error::other("the work is to end")),
+            false => self.file.read(buffer),
+        }
+    }
 }
 
 impl SendObserver for PushWatch<'_> {
     fn requested(&mut self, entry: &FileEntry, request: &Request) -> Answer {
         let Some(at) = self.job_at(request.ndx) else { return Answer::Decline };
-        // Asked for again: our bytes did not have the registered sum.
-        let changed = request.redo && matches!(self.verdicts[at], Verdict::Failed(..));
-        let taken = !request.redo && !request.header.flags.has(ItemFlags::NEW);
-        if changed || taken {
+        if !request.redo && !request.header.flags.has(ItemFlags::NEW) {
             self.stages[at] = JobStage::Declined;
-            if taken {
-                self.verdicts[at] = Verdict::Taken;
-            }
+            self.verdicts[at] = Verdict::Taken;
+            return Answer::Decline;
+        }
+        // Asked for again: what came of it did not have the registered sum.
+        if request.redo && !self.terms.stopping() && self.has_changed(at) {
+            self.stages[at] = JobStage::Declined;
+            self.verdicts[at] = Verdict::Failed(Failure::Changed, CHANGED.into());
             return Answer::Decline;
         }
         if self.terms.stopping() {
@@ -193,7 +222,11 @@ impl SendObserver for PushWatch<'_> {
             return Answer::Decline;
         }
         self.current = Some(at);
-        self.jobs[at].resumes(request.sums.head().basis_len(), entry.len);
+        let (job, there) = (&self.jobs[at], request.sums.head().basis_len());
+        match self.staged[at] {
+            Staged::Not => job.resumes(there, entry.len),
+            _ => drop(job.headway.found(there)),
+        }
         Answer::Send
     }
 
@@ -204,11 +237,9 @@ impl SendObserver for PushWatch<'_> {
         self.terms.count(bytes);
     }
 
-    fn sent(&mut self, _entry: &FileEntry, request: &Request, sent: &Sent, sum: &Sum) {
-        let Some(at) = self.job_at(request.ndx) else { return };
-        self.stages[at] = JobStage::Sent(*sent);
-        if sum.as_bytes() != self.jobs[at].md5 {
-            self.verdicts[at] = Verdict::Failed(Failure::Changed, CHANGED.into());
+    fn sent(&mut self, _entry: &FileEntry, request: &Request, sent: &Sent, _sum: &Sum) {
+        if let Some(at) = self.job_at(request.ndx) {
+            self.stages[at] = JobStage::Sent(*sent);
         }
     }
 
@@ -241,8 +272,8 @@ impl SendObserver for PushWatch<'_> {
                 self.verdicts[at] = Verdict::Proven(found, None);
             }
             // What others have written to in the meantime may be under the name now: a session that was believed dead, or
-            // those who helped.
-            (JobStage::Sent(sent), Verdict::Open) if sent.matched_bytes > 0 => {
+            // those who broke off when several wrote it.
+            (JobStage::Sent(sent), Verdict::Open) if sent.matched_bytes > 0 && self.staged[at] != Staged::Whole => {
                 self.verdicts[at] = Verdict::Arrived(self.digests[at]);
             }
             (JobStage::Sent(sent), Verdict::Open) => self.verdicts[at] = Verdict::Proven(sent, self.digests[at]),

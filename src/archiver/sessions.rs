@@ -1,20 +1,23 @@
 //! How many sessions work at once: a fixed number, or as many as pay.
 //!
 //! A session carries at most one window of its channel per round trip and keeps one core of the far end busy, so on long or
-//! wide links several move more than one. How many cannot be known beforehand: one begins, their number is doubled while
-//! that moves more, and what does not pay is given back.
+//! wide links several move more than one. One begins. How long a round trip takes is known once it has logged in, and with
+//! that how many it takes to fill a fast line; whether there are more to be had only trying tells: their number is doubled
+//! while that moves more, and what does not pay is given back.
 
 use super::stop::Stop;
 use crate::status::{Progress, Snapshot};
 use std::num::{NonZeroUsize, ParseIntError};
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
 
 /// Sessions of [`Workers::Auto`] at most: an sshd with its defaults still answers others who log in meanwhile.
 const AUTO_MOST: usize = 16;
+/// Sessions of [`Workers::Auto`] that first batches are made for, before it is known how many work.
+const AUTO_LIKELY: usize = 8;
 /// How often what was moved is looked at.
 const WINDOW: Duration = Duration::from_secs(1);
 /// Windows that count for a judgement, after one in which new sessions begin.
@@ -69,6 +72,8 @@ pub(super) struct SessionPermits {
     count: watch::Sender<usize>,
     /// A worker gave its permit back.
     troubled: AtomicBool,
+    /// How many are of use from the beginning.
+    link: OnceLock<usize>,
 }
 
 impl SessionPermits {
@@ -77,7 +82,22 @@ impl SessionPermits {
             Workers::Fixed(number) => number.get(),
             Workers::Auto => 1,
         };
-        Self { workers, count: watch::Sender::new(sessions), troubled: AtomicBool::new(false) }
+        Self { workers, count: watch::Sender::new(sessions), troubled: AtomicBool::new(false), link: OnceLock::new() }
+    }
+
+    /// The link is known, and so many sessions are of use on it from the beginning.
+    pub(super) fn begin_with(&self, sessions: usize) {
+        if self.workers == Workers::Auto && self.link.set(sessions).is_ok() {
+            self.count.send_if_modified(|count| std::mem::replace(count, sessions.max(*count)) < sessions);
+        }
+    }
+
+    /// How many batches are made for: those that work, or are likely to.
+    pub(super) fn likely(&self) -> usize {
+        match self.workers {
+            Workers::Auto if self.link.get().is_none() => AUTO_LIKELY,
+            _ => self.sessions(),
+        }
     }
 
     /// How many work now.
@@ -291,7 +311,10 @@ mod tests {
         permits.granted(0).await;
         permits.revoked(1).await;
         assert!(!permits.give_back(0));
-        permits.count.send_replace(4);
+        assert_eq!(permits.likely(), AUTO_LIKELY);
+        permits.begin_with(4);
+        permits.begin_with(8);
+        assert_eq!((permits.sessions(), permits.likely()), (4, 4), "the link is known but once");
         permits.granted(3).await;
         assert!(permits.give_back(2));
         assert_eq!(permits.sessions(), 2);

@@ -1,34 +1,27 @@
 //! One large file over several sessions.
 //!
-//! A session carries at most one window of its channel per round trip, so over a long link a file alone uses a part of it.
-//! Then idle sessions help: each writes ranges of the file by SFTP where our receiver looks for an earlier try
-//! (`--partial-dir`), and an ordinary session finds it there, proves it, and gives it its name. The session comes only when
-//! nobody writes any more. If some range is missing then, it sends that; so nothing is sent twice, and what is proven is
-//! what stays.
+//! Over a long link a session alone uses a part of it. Then idle workers help: each writes ranges of the file by SFTP where the
+//! receiver looks for an earlier try (`--partial-dir`), whichever receiver that is, and an ordinary session finds it there,
+//! proves it, and gives it its name. The session comes only when nobody writes any more. If some range is missing then, it
+//! sends that; so nothing is sent twice, and what is proven is what stays.
 
 use super::flight::Job;
+use super::sessions::SessionPermits;
 use super::sftp::make_way;
 use super::terms::SessionTerms;
 use super::unfinished::kept;
 use super::{ArchiverSettings, Sources};
-use crate::transport::ssh::sftp::{Sftp, SftpError};
+use crate::transport::ranges::{RangeError, Ranges, Written, ceiling, connections_worth};
+use crate::transport::ssh::sftp::{Pieces, Sftp, SftpError};
 use crate::transport::{Connect, ConnectError};
 use std::collections::HashSet;
-use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
-/// Bytes of one range.
-const RANGE: u64 = 8 << 20;
-/// A session that moves more per second is held back by something else than round trips.
-const FAST: f64 = 60e6;
 /// What several must move more than one, as a factor.
 const PAYS: f64 = 1.2;
-/// Between the arrivals of two who help.
-const ARRIVAL: Duration = Duration::from_millis(60);
 /// How long what was learned of the link is believed.
 const LASTS: Duration = Duration::from_secs(600);
 
@@ -42,11 +35,11 @@ struct LoneSession {
 }
 
 impl LoneSession {
-    /// What one session moves alone, if several may move more.
-    fn slow(&self) -> Option<f64> {
-        let (rate, when) = self.alone?;
+    /// What one session moves alone over a link with this round trip, if several may move more.
+    fn alone(&self, round_trip: Duration) -> Option<f64> {
+        let measured = self.alone.filter(|(_, when)| when.elapsed() < LASTS).map_or(f64::MAX, |(rate, _)| rate);
         let of_use = self.no_use_before.is_none_or(|then| Instant::now() >= then);
-        (of_use && rate < FAST && when.elapsed() < LASTS).then_some(rate)
+        of_use.then(|| measured.min(ceiling(round_trip)))
     }
 }
 
@@ -54,13 +47,14 @@ impl LoneSession {
 pub(super) struct SharedFiles {
     /// The queue, which goes before all help.
     queue: mpsc::WeakSender<Vec<Job>>,
+    permits: Arc<SessionPermits>,
     offered: watch::Sender<Option<Arc<SharedFile>>>,
     lone: Mutex<LoneSession>,
 }
 
 impl SharedFiles {
-    pub(super) fn new(queue: mpsc::WeakSender<Vec<Job>>) -> Self {
-        Self { queue, offered: watch::Sender::new(None), lone: Mutex::default() }
+    pub(super) fn new(queue: mpsc::WeakSender<Vec<Job>>, permits: Arc<SessionPermits>) -> Self {
+        Self { queue, permits, offered: watch::Sender::new(None), lone: Mutex::default() }
     }
 
     /// Whether batches wait for a worker.
@@ -82,16 +76,11 @@ impl SharedFiles {
         self.lone().no_use_before = Some(Instant::now() + LASTS);
     }
 
-    /// Whether help is wanted.
-    pub(super) fn wants_help(&self) -> bool {
-        self.offered.borrow().as_ref().is_some_and(|shared| shared.has_work())
-    }
-
-    /// Waits for a file that help is wanted for.
+    /// Waits for a file that help is wanted for; whoever gets it is to come.
     async fn wanted(&self) -> Arc<SharedFile> {
         let mut files = self.offered.subscribe();
         loop {
-            if let Some(shared) = files.borrow_and_update().as_ref().filter(|shared| shared.has_work()) {
+            if let Some(shared) = files.borrow_and_update().as_ref().filter(|shared| shared.ranges.take_seat()) {
                 return shared.clone();
             }
             if files.changed().await.is_err() {
@@ -127,108 +116,20 @@ impl SharedFiles {
 pub(super) struct SharedFile {
     source: PathBuf,
     sources: Sources,
+    /// Where it is written for a session to find it.
     target: PathBuf,
-    len: u64,
-    /// Where the next range begins.
-    next: AtomicU64,
-    writers: Mutex<Writers>,
-    left: Condvar,
+    ranges: Ranges,
 }
 
-#[derive(Default)]
-struct Writers {
-    at_work: usize,
-    /// Nobody may join any more.
-    closed: bool,
-    /// Some range may be missing.
-    failed: bool,
-}
-
-/// One who writes; leaves when dropped, in disorder unless all went well.
-struct RangeWriter<'a> {
-    shared: &'a SharedFile,
-    clean: bool,
-}
-
-impl SharedFile {
-    fn new(source: &Path, target: PathBuf, len: u64) -> Self {
-        let (next, writers, left) = Default::default();
-        Self { source: source.to_owned(), sources: Sources::default(), target, len, next, writers, left }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Writers> {
-        self.writers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn has_work(&self) -> bool {
-        let writers = self.lock();
-        self.next.load(Ordering::Relaxed) < self.len && !writers.closed && !writers.failed
-    }
-
-    fn join(&self) -> Option<RangeWriter<'_>> {
-        let mut writers = self.lock();
-        let welcome = !writers.closed && !writers.failed;
-        welcome.then(|| {
-            writers.at_work += 1;
-            RangeWriter { shared: self, clean: true }
-        })
-    }
-
-    /// Waits until all have left; whether the file is complete. Each is held to the connection's own limits.
-    fn complete(&self) -> bool {
-        let mut writers = self.lock();
-        writers.closed = true;
-        while writers.at_work > 0 {
-            writers = self.left.wait(writers).unwrap_or_else(PoisonError::into_inner);
-        }
-        !writers.failed && self.next.load(Ordering::Relaxed) >= self.len
-    }
-}
-
-impl RangeWriter<'_> {
-    /// Writes ranges until none is left; `moved` hears of bytes, and says when to stop.
-    fn write(mut self, sftp: &mut Sftp, new: bool, moved: &mut dyn FnMut(usize) -> bool) -> Result<u64, String> {
-        self.clean = false;
-        let shared = self.shared;
-        let wrong = |error: SftpError| format!("{}: {error}", shared.target.display());
-        let unread = |error: io::Error| format!("{}: {error}", shared.source.display());
-        let mut file = shared.sources.open(&shared.source).map_err(unread)?;
-        let mut pieces = sftp.pieces(&shared.target, new.then_some(0o600)).map_err(wrong)?;
-        let mut total = 0;
-        loop {
-            let begin = shared.next.fetch_add(RANGE, Ordering::Relaxed);
-            let end = shared.len.min(begin.saturating_add(RANGE));
-            if begin >= end || shared.lock().failed {
-                break;
-            }
-            file.seek(SeekFrom::Start(begin)).map_err(unread)?;
-            let mut left = end - begin;
-            let mut next = |buffer: &mut [u8]| {
-                let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-                let n = file.read(&mut buffer[..most])?;
-                left -= n as u64;
-                if most > 0 && (n == 0 || !moved(n)) {
-                    return Err(io::Error::other("it became shorter, or the work is to end"));
-                }
-                Ok(n)
-            };
-            let written = pieces.write_at(begin, &mut next).map_err(wrong)?;
-            total += written.map_err(unread)?;
-        }
-        pieces.close().map_err(wrong)?;
-        self.clean = true;
-        Ok(total)
-    }
-}
-
-impl Drop for RangeWriter<'_> {
-    fn drop(&mut self) {
-        let mut writers = self.shared.lock();
-        writers.at_work -= 1;
-        writers.failed |= !self.clean;
-        drop(writers);
-        self.shared.left.notify_all();
-    }
+/// What several have done about a file before its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Staged {
+    /// Nothing: the session is the first.
+    Not,
+    /// It stands there whole, in a file that nobody else had to do with or writes to any more.
+    Whole,
+    /// Some of it may stand there, and somebody who broke off may still be writing to it.
+    Partly,
 }
 
 /// One worker's part in large files that several write.
@@ -258,15 +159,16 @@ impl Sharing {
         connect: &mut dyn Connect,
         terms: &SessionTerms,
     ) -> Result<(), ConnectError> {
-        // Not all at once: an sshd turns some away where many have yet to log in.
-        if terms.control.stop().wait(ARRIVAL * u32::try_from(terms.number).unwrap_or(0)) || !shared.has_work() {
-            return Ok(());
-        }
         let mut sftp = connect.sftp().inspect_err(|_| self.no_help_before = Some(Instant::now() + LASTS))?;
-        // Whoever joins is waited for, so nobody joins who has yet to connect.
-        let Some(writer) = shared.join() else { return Ok(()) };
         let _guard = terms.guard(sftp.closer());
-        match writer.write(&mut sftp, false, &mut |bytes| moved(terms, bytes)) {
+        // Whoever joins is waited for, so nobody joins who has yet to connect.
+        let Some(writer) = shared.ranges.join() else { return Ok(()) };
+        let write = || {
+            let pieces = sftp.pieces(&shared.target, None).map_err(RangeError::Far)?;
+            let mut source = shared.sources.open(&shared.source).map_err(RangeError::Here)?;
+            writer.write(&mut source, pieces, &mut |bytes| moved(terms, bytes))
+        };
+        match write() {
             Ok(bytes) => tracing::debug!(bytes, "Helped with {}", shared.source.display()),
             Err(why) => {
                 tracing::debug!(host = connect.describe(), "Help with a large file failed: {why}");
@@ -276,6 +178,13 @@ impl Sharing {
         Ok(())
     }
 
+    /// The round trip of the link is known: so many sessions may work as it takes to fill a fast one.
+    pub(super) fn know_link(&self, round_trip: Option<Duration>) {
+        if let Some(round_trip) = round_trip {
+            self.files.permits.begin_with(connections_worth(u64::MAX, round_trip));
+        }
+    }
+
     /// One session alone moved so much of files in this time.
     pub(super) fn learn(&self, bytes: u64, took: Duration, settings: &ArchiverSettings) {
         if settings.split_size > 0 && bytes >= settings.split_size / 2 {
@@ -283,37 +192,27 @@ impl Sharing {
         }
     }
 
-    /// Writes large files of a batch beforehand with the help of others, where that promises to be faster; how many it was
-    /// tried with.
-    pub(super) fn stage(&self, jobs: &[Job], connect: &mut dyn Connect, terms: &SessionTerms) -> usize {
+    /// Writes large files of a batch beforehand with the help of others, where that promises to be faster; what has become
+    /// of each.
+    pub(super) fn stage(&self, jobs: &[Job], connect: &mut dyn Connect, terms: &SessionTerms) -> Vec<Staged> {
         let settings = &terms.settings;
         let least = settings.split_size;
-        if least == 0 || settings.workers.most() < 2 {
-            return 0;
-        }
         let len = |job: &Job| {
             settings.sources.metadata(&job.source).map_or(0, |meta| if meta.is_file() { meta.len() } else { 0 })
         };
-        let mut files = 0;
+        let mut staged = vec![Staged::Not; jobs.len()];
+        if least == 0 || settings.workers.most() < 2 || settings.rate.get() != 0 {
+            return staged;
+        }
         let mut staging = Staging { files: &self.files, connect, terms, sftp: None };
-        for job in jobs {
+        for (job, staged) in jobs.iter().zip(&mut staged) {
             let len = len(job);
             if len < least || terms.stopping() {
                 continue;
             }
-            match staging.stage_one(job, len) {
-                Ok(true) => files += 1,
-                Ok(false) => {}
-                Err(why) => {
-                    tracing::debug!(host = staging.connect.describe(), "Not written by several: {why}");
-                    self.files.found_useless();
-                    staging.sftp = None;
-                    // Some of it may stand there all the same.
-                    files += 1;
-                }
-            }
+            *staged = staging.stage_one(job, len);
         }
-        files
+        staged
     }
 }
 
@@ -326,67 +225,99 @@ struct Staging<'a> {
 }
 
 impl Staging<'_> {
-    /// Writes one file; false where that is of no use.
-    fn stage_one(&mut self, job: &Job, len: u64) -> Result<bool, String> {
+    /// Writes one file, if that is of use.
+    fn stage_one(&mut self, job: &Job, len: u64) -> Staged {
         let Self { files, terms, .. } = *self;
         let settings = &terms.settings;
-        let slow = files.lone().slow().filter(|_| settings.rate.get() == 0);
-        let Some(alone) = slow else { return Ok(false) };
-        if files.work_waits() {
-            return Ok(false);
+        let Some(round_trip) = self.connect.round_trip() else { return Staged::Not };
+        let connections = connections_worth(len, round_trip).min(settings.workers.most());
+        let Some(alone) = files.lone().alone(round_trip).filter(|_| connections > 1) else { return Staged::Not };
+        let shared = Arc::new(SharedFile {
+            source: job.source.clone(),
+            sources: settings.sources.clone(),
+            target: Path::new(&settings.data_dir).join(kept(&settings.aside, job)),
+            ranges: Ranges::new(len, connections),
+        });
+        // The others log in while we do.
+        if files.work_waits() || !files.offer(&shared) {
+            return Staged::Not;
         }
+        let (new, began) = (!job.headway.has_begun(), Instant::now());
+        let written = self.write(job, &shared);
+        files.withdraw(&shared);
+        if !matches!(written, Ok(Some(_))) {
+            shared.ranges.end();
+        }
+        match (written, shared.ranges.finish()) {
+            (Ok(None), _) => Staged::Not,
+            (Ok(Some(ready)), done @ (Written::Whole | Written::Mended)) => {
+                let rate = len as f64 / ready.elapsed().as_secs_f64().max(1e-6);
+                let (mb, ms) = (|rate: f64| (rate / 1e5).round() / 10.0, began.elapsed().as_millis() as u64);
+                let (rate_mb, alone_mb) = (mb(rate), mb(alone));
+                tracing::debug!(rate_mb, alone_mb, ms, "Several wrote {}", job.source.display());
+                if rate < alone * PAYS {
+                    files.found_useless();
+                }
+                if done == Written::Whole && new { Staged::Whole } else { Staged::Partly }
+            }
+            (written, _) => {
+                let why = written.err().unwrap_or_else(|| "those who helped broke off".to_owned());
+                tracing::debug!(host = self.connect.describe(), "Not written by several: {why}");
+                files.found_useless();
+                self.sftp = None;
+                Staged::Partly
+            }
+        }
+    }
+
+    /// Writes the file together with those who come; when it could be begun, or `None` where it is not to be.
+    fn write(&mut self, job: &Job, shared: &SharedFile) -> Result<Option<Instant>, String> {
+        let terms = self.terms;
         let sftp = match &mut self.sftp {
             Some(sftp) => sftp,
             none => none.insert(self.connect.sftp().map_err(|error| error.to_string())?),
         };
         let _guard = terms.guard(sftp.closer());
-        let Some(path) = way_for(sftp, job, settings).map_err(|error| error.to_string())? else { return Ok(false) };
+        let here = |error| format!("{}: {error}", shared.source.display());
+        let there = |error| format!("{}: {error}", shared.target.display());
+        let mut source = shared.sources.open(&shared.source).map_err(here)?;
+        let Some(pieces) = make(sftp, job, &shared.target, &terms.settings).map_err(there)? else { return Ok(None) };
+        job.headway.is_staged();
         let began = Instant::now();
-        let shared = SharedFile::new(&job.source, path, len);
-        let shared = Arc::new(SharedFile { sources: settings.sources.clone(), ..shared });
-        let writer = shared.join().ok_or("nobody may join")?;
-        let mut up = false;
-        let mut moved = |bytes| {
-            // Only now is the file there for others.
-            if !up {
-                up = true;
-                files.offer(&shared);
-            }
-            moved(terms, bytes)
-        };
-        let written = writer.write(sftp, true, &mut moved);
-        files.withdraw(&shared);
-        let complete = shared.complete();
-        match written {
-            Ok(_) if complete => {
-                let rate = len as f64 / began.elapsed().as_secs_f64().max(1e-6);
-                let mb = |rate: f64| (rate / 1e5).round() / 10.0;
-                tracing::debug!(rate_mb = mb(rate), alone_mb = mb(alone), "Several wrote {}", job.source.display());
-                if rate < alone * PAYS {
-                    files.found_useless();
-                }
-                Ok(true)
-            }
-            written => Err(written.err().unwrap_or_else(|| "one who helped broke off".to_owned())),
-        }
+        let written = shared.ranges.begin().write(&mut source, pieces, &mut |bytes| moved(terms, bytes));
+        written.map(|_| Some(began)).map_err(|error| format!("{}: {error}", shared.source.display()))
     }
 }
 
-/// Where the file of a job is written for a session to find it, once all folders are there; `None` where something stands
+/// Makes the file where a session of this job will find it, in as few round trips as it takes; `None` where something stands
 /// at its place already, or an earlier session has begun.
-fn way_for(sftp: &mut Sftp, job: &Job, settings: &ArchiverSettings) -> Result<Option<PathBuf>, SftpError> {
+fn make<'a>(
+    sftp: &'a mut Sftp,
+    job: &Job,
+    path: &Path,
+    settings: &ArchiverSettings,
+) -> Result<Option<Pieces<'a>>, SftpError> {
+    const MODE: Option<u32> = Some(0o600);
     let name = job.place.variant(job.variant);
     let base = PathBuf::from(&settings.data_dir);
-    let place = base.join(&name);
-    if !sftp.is_dir(&base)? || sftp.stat(&place)?.is_some() {
+    if sftp.stat(&base.join(&name))?.is_some() {
         return Ok(None);
     }
-    make_way(sftp, &base, &name, settings.chmod.as_ref(), &mut HashSet::new())?;
-    let path = base.join(kept(&settings.aside, job));
-    if let Some(aside) = path.parent() {
-        sftp.make_dir(aside, 0o700)?;
+    let aside = path.parent().unwrap_or(&base);
+    let file = match sftp.open_to_write(path, MODE) {
+        Err(SftpError::Absent) if sftp.new_dir(aside, 0o700).is_ok() => sftp.open_to_write(path, MODE),
+        Err(SftpError::Absent) if !sftp.is_dir(&base)? => return Ok(None),
+        Err(SftpError::Absent) => {
+            make_way(sftp, &base, &name, settings.chmod.as_ref(), &mut HashSet::new())?;
+            sftp.make_dir(aside, 0o700)?;
+            sftp.open_to_write(path, MODE)
+        }
+        made => made,
+    };
+    match file {
+        Err(error) if !error.is_of_the_line() && sftp.stat(path)?.is_some() => Ok(None),
+        file => Ok(Some(sftp.in_pieces(file?))),
     }
-    Ok(sftp.stat(&path)?.is_none().then_some(path))
 }
 
 /// Reports bytes, keeps to the rate, and says whether to go on.
@@ -398,50 +329,37 @@ fn moved(terms: &SessionTerms, bytes: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sessions::Workers;
     use super::*;
 
-    #[test]
-    fn a_file_is_complete_only_if_all_left_in_order() {
-        let shared = SharedFile::new(Path::new("a"), "b".into(), 2 * RANGE);
-        let (first, second) = (shared.join().unwrap(), shared.join().unwrap());
-        shared.next.store(2 * RANGE, Ordering::Relaxed);
-        drop((first, second));
-        assert!(shared.complete());
-        assert!(shared.join().is_none(), "it is closed");
-        let shared = SharedFile::new(Path::new("a"), "b".into(), RANGE);
-        let mut writer = shared.join().unwrap();
-        writer.clean = false;
-        drop(writer);
-        shared.next.store(RANGE, Ordering::Relaxed);
-        assert!(!shared.complete() && !shared.has_work());
-        // A range that nobody took.
-        assert!(!SharedFile::new(Path::new("a"), "b".into(), RANGE).complete());
+    fn files() -> SharedFiles {
+        SharedFiles::new(mpsc::channel(1).0.downgrade(), Arc::new(SessionPermits::new(Workers::Auto)))
     }
 
     #[test]
     fn one_file_at_a_time_is_on_the_board() {
-        let files = SharedFiles::new(mpsc::channel(1).0.downgrade());
-        let shared = || Arc::new(SharedFile::new(Path::new("a"), "b".into(), RANGE));
+        let files = files();
+        let shared = || {
+            let (source, sources, target) = ("a".into(), Sources::default(), "b".into());
+            Arc::new(SharedFile { source, sources, target, ranges: Ranges::new(100 << 20, 2) })
+        };
         let (first, second) = (shared(), shared());
-        assert!(!files.wants_help());
         assert!(files.offer(&first) && !files.offer(&second));
         files.withdraw(&second);
-        assert!(files.wants_help());
-        first.next.store(RANGE, Ordering::Relaxed);
-        assert!(!files.wants_help(), "nothing is left to do");
+        assert!(files.offered.borrow().is_some());
         files.withdraw(&first);
         assert!(files.offer(&second));
     }
 
     #[test]
-    fn only_slow_links_are_shared() {
-        let files = SharedFiles::new(mpsc::channel(1).0.downgrade());
-        assert_eq!(files.lone().slow(), None, "nothing is known");
+    fn what_one_session_moves_is_known_by_its_round_trip_and_by_what_it_moved() {
+        let (files, round_trip) = (files(), Duration::from_millis(100));
+        assert_eq!(files.lone().alone(round_trip), Some(ceiling(round_trip)));
         files.learn(200_000_000, Duration::from_secs(1));
-        assert_eq!(files.lone().slow(), None);
-        files.learn(20_000_000, Duration::from_secs(1));
-        assert_eq!(files.lone().slow(), Some(20e6));
+        assert_eq!(files.lone().alone(round_trip), Some(ceiling(round_trip)));
+        files.learn(2_000_000, Duration::from_secs(1));
+        assert_eq!(files.lone().alone(round_trip), Some(2e6));
         files.found_useless();
-        assert_eq!(files.lone().slow(), None);
+        assert_eq!(files.lone().alone(round_trip), None);
     }
 }

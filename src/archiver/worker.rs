@@ -115,12 +115,18 @@ impl Worker {
 
     fn next(&self) -> NextStep {
         let Workplace { permits, jobs, runtime, .. } = &self.common;
-        runtime.block_on(async {
+        let work = async {
             permits.granted(self.number).await;
             tokio::select! {
                 next = async { jobs.lock().await.recv().await } => NextStep::Jobs(next),
-                shared = self.carrier.help_wanted() => NextStep::Help(shared),
                 () = permits.revoked(self.number) => NextStep::Leave,
+            }
+        };
+        runtime.block_on(async {
+            tokio::select! {
+                next = work => next,
+                // That takes no permit: a file knows how many it is worth.
+                shared = self.carrier.help_wanted() => NextStep::Help(shared),
             }
         })
     }

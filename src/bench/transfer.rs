@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Every scenario, by its id.
-pub const SCENARIOS: [&str; 11] = [
+pub const SCENARIOS: [&str; 13] = [
     "new-default",
     "new-gcm",
     "small",
@@ -23,6 +23,8 @@ pub const SCENARIOS: [&str; 11] = [
     "appended",
     "unrelated",
     "wan",
+    "wan-one",
+    "wan-lossy",
 ];
 /// Names for several of them.
 pub const GROUPS: [(&str, &[&str]); 3] =

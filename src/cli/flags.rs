@@ -370,11 +370,11 @@ pub(super) struct RunArgs {
     pub(super) suprsync_file_root: Option<PathBuf>,
 
     /// SSH sessions, one thread each; auto for as many as make it faster, up to 16
-    #[arg(long, value_name = "N", default_value = "1", help_heading = "Work")]
+    #[arg(long, value_name = "N", default_value = "auto", help_heading = "Work")]
     pub(super) workers: Workers,
 
-    /// With several workers: files of this size and more are written by all that are idle, where this program serves at the
-    /// far end and one session alone is slow; 0 for never
+    /// With several workers: over a long link, files of this size and more are written by as many as it takes to fill the
+    /// line; 0 for never
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = split_size, help_heading = "Work")]
     pub(super) split_size: u64,
 

@@ -43,7 +43,7 @@ pub trait SendObserver {
     /// Bytes of the current file were read.
     fn progress(&mut self, _bytes: u64) {}
 
-    /// A file was sent. `sum` is what its bytes came to.
+    /// A file was sent, with this sum: the one that was promised, or else what its bytes came to.
     fn sent(&mut self, _entry: &FileEntry, _request: &Request, _sent: &Sent, _sum: &Sum) {}
 
     /// What was read of the file that was [sent](SendObserver::sent) just now (only with

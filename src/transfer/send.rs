@@ -92,8 +92,8 @@ pub trait Source {
     /// A wanted file could not be read to its end.
     fn broken_off(&self, _ndx: Ndx, _entry: &FileEntry, _error: &io::Error) {}
 
-    /// The sum that was promised for the file, if any. It goes out as the file's sum whatever the bytes are: so the
-    /// receiving side itself refuses a file that has changed since.
+    /// The sum that was promised for the file, if any. It goes out as the file's sum whatever the bytes are, which
+    /// are not summed here: the receiving side itself refuses a file that has changed since.
     fn promised(&self, _ndx: Ndx) -> Option<Sum> {
         None
     }

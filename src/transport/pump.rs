@@ -17,7 +17,7 @@ use ssh2::{Channel, ErrorCode, Stream};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -74,6 +74,25 @@ pub(super) struct Pump {
     wake: Arc<WakeUp>,
     stop: Arc<AtomicBool>,
     start_limit: Duration,
+    round_trip: RoundTrip,
+}
+
+/// The shortest that an answer has taken; the link's own time is no longer.
+#[derive(Clone)]
+struct RoundTrip(Arc<AtomicU64>);
+
+impl RoundTrip {
+    fn new() -> Self {
+        Self(Arc::new(AtomicU64::new(u64::MAX)))
+    }
+
+    fn answered_in(&self, took: Duration) {
+        self.0.fetch_min(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn shortest(&self) -> Duration {
+        Duration::from_micros(self.0.load(Ordering::Relaxed))
+    }
 }
 
 /// Why a command was not started.
@@ -116,6 +135,8 @@ impl Pump {
         let (jobs, inbox) = sync_channel(1);
         let (report, reported) = sync_channel(1);
         let (wake_here, stop_here, place) = (wake.clone(), stop.clone(), host.clone());
+        let round_trip = RoundTrip::new();
+        let measured = round_trip.clone();
         let body = move || {
             let opened = dial().and_then(|line| match open_channel(&line, limits.start) {
                 Ok(spare) => Ok((line, spare)),
@@ -124,8 +145,9 @@ impl Pump {
                 }
             });
             match opened {
-                Ok((line, (spare, round_trip))) => {
-                    let (wake, stop) = (wake_here, stop_here);
+                Ok((line, (spare, answered))) => {
+                    let (wake, stop, round_trip) = (wake_here, stop_here, measured);
+                    round_trip.answered_in(answered);
                     let session = PumpedSession { line, inbox, wake, stop, limits, round_trip };
                     if report.send(Ok(())).is_ok() {
                         session.run(spare);
@@ -136,7 +158,9 @@ impl Pump {
         };
         thread::Builder::new().name("ssh-pump".to_owned()).spawn(body).map_err(|e| setup("start a thread", e))?;
         match reported.recv_timeout(limits.dial + limits.start) {
-            Ok(outcome) => outcome.map(|()| Self { jobs: Some(jobs), wake, stop, start_limit: limits.start }),
+            Ok(outcome) => {
+                outcome.map(|()| Self { jobs: Some(jobs), wake, stop, start_limit: limits.start, round_trip })
+            }
             Err(RecvTimeoutError::Timeout) => {
                 Err(ConnectError::Timeout { host, limit: limits.dial, stage: "connection" })
             }
@@ -180,6 +204,11 @@ impl Pump {
         Ok(Link { reader: Box::new(reader), writer: Box::new(writer), closer, remote })
     }
 
+    /// No shorter than the link's round trip.
+    pub(super) fn round_trip(&self) -> Duration {
+        self.round_trip.shortest()
+    }
+
     /// Ends the session now; a link on it fails.
     pub(super) fn stop(self) {
         self.stop.store(true, Ordering::Release);
@@ -200,12 +229,11 @@ struct PumpedSession {
     wake: Arc<WakeUp>,
     stop: Arc<AtomicBool>,
     limits: Limits,
-    /// The shortest that an answer has taken; the link's own time is no longer.
-    round_trip: Duration,
+    round_trip: RoundTrip,
 }
 
 impl PumpedSession {
-    fn run(mut self, mut spare: Channel) {
+    fn run(self, mut spare: Channel) {
         while let Some((job, idle)) = self.idle(&mut spare) {
             if job.reply.send(LinkReply::Taken).is_err() {
                 continue; // Its caller has given up; nothing was started.
@@ -215,14 +243,14 @@ impl PumpedSession {
                 let _ = job.reply.send(LinkReply::Failed(e));
                 return;
             }
-            self.round_trip = self.round_trip.min(asked.elapsed());
+            self.round_trip.answered_in(asked.elapsed());
             if job.reply.send(LinkReply::Started).is_err() || !self.serve(spare, job) {
                 return;
             }
             match open_channel(&self.line, self.limits.start) {
                 Ok((channel, answered)) => {
                     spare = channel;
-                    self.round_trip = self.round_trip.min(answered);
+                    self.round_trip.answered_in(answered);
                 }
                 Err(_) => return,
             }
@@ -300,7 +328,7 @@ impl PumpedSession {
     fn serve(&self, channel: Channel, job: LinkJob) -> bool {
         let LinkJob { mut input, mut output, remote, .. } = job;
         let to_far_end = input.closer();
-        let ahead = Ahead::new(self.round_trip);
+        let ahead = Ahead::new(self.round_trip.shortest());
         let mut transfer =
             Transfer { session: self, stderr: channel.stderr(), channel, ahead, remote: &remote, eof_sent: false };
         // Neither half of a pipe may go before it is known how: its end would be taken for a good one.

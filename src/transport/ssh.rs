@@ -253,6 +253,10 @@ impl Connect for Ssh {
         })
     }
 
+    fn round_trip(&self) -> Option<Duration> {
+        self.pump.as_ref().map(Pump::round_trip)
+    }
+
     fn describe(&self) -> String {
         format!("{}@{}", self.target.user, self.target.place())
     }

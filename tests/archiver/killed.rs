@@ -56,8 +56,8 @@ fn killed_and_started_again(name: &str, place: &Place, sshd: Option<&Sshd>, far_
     table.insert(&rows);
     let start = || {
         let mut command = far_end();
-        // In small portions, so that there is something recorded to lose.
-        command.args(["--once", "--db", &table.url, "--target", TARGET, "--queue", "64"]);
+        // In small portions, one after the other, so that there is something recorded to lose.
+        command.args(["--once", "--db", &table.url, "--target", TARGET, "--queue", "64", "--workers", "1"]);
         Run::start(command)
     };
     let began = |_: &Run| sshd.is_none_or(|sshd| !sshd.sessions().is_empty());

@@ -2,6 +2,7 @@
 
 use crate::support::archiver::{FarEnd, PROGRAM, Place, Run, md5_of};
 use crate::support::mariadb::MariaDb;
+use crate::support::processes::{descendants, signal};
 use crate::support::sshd::Sshd;
 use crate::support::tools::require;
 use crate::support::wait::wait_until;
@@ -66,7 +67,19 @@ fn sessions_may_be_compressed() {
         let far = if pulls { place.from(&sshd) } else { place.behind(&sshd) };
         let mut command = FarEnd { rsync_path: script, ..far }.command();
         // Few at a time: one session tells which kind the next one is.
-        command.args(["--once", "--db", &table.url, "--target", TARGET, "--compress", compress, "--queue", "16"]);
+        command.args([
+            "--once",
+            "--db",
+            &table.url,
+            "--target",
+            TARGET,
+            "--compress",
+            compress,
+            "--queue",
+            "16",
+            "--workers",
+            "1",
+        ]);
         Run::to_end(command).expect(0);
         let heard = std::fs::read_to_string(heard).unwrap();
         assert_eq!(heard.contains("--compress-level=1"), expected, "{name}: {heard}");
@@ -79,31 +92,35 @@ fn sessions_may_be_compressed() {
     }
 }
 
-/// Three workers behind a long link, with our program at its end.
+/// Several workers behind a long link.
 struct LongLink {
-    // Both live as long as the test.
-    _relay: Relay,
+    relay: Relay,
     sshd: Sshd,
     place: Place,
     port: u16,
+    /// What serves at the far end.
+    program: &'static str,
 }
 
+/// The SFTP server of sshd itself.
+const SFTP: &str = "Subsystem sftp internal-sftp";
+
 impl LongLink {
-    fn start() -> Option<Self> {
-        let sshd = Sshd::start("Subsystem sftp internal-sftp")?;
+    fn start(program: &'static str, config: &str) -> Option<Self> {
+        let sshd = Sshd::start(config).filter(|_| require("rsync"))?;
         let terms = Terms { round_trip: Duration::from_millis(80), rate: 0, loss: 0.0 };
         let any = ([127, 0, 0, 1], 0).into();
         let relay = Relay::start(any, ([127, 0, 0, 1], sshd.port).into(), terms).unwrap();
         let port = relay.address().port();
-        Some(Self { _relay: relay, sshd, place: Place::make(), port })
+        Some(Self { relay, sshd, place: Place::make(), port, program })
     }
 
     fn command(&self, table: &Table<'_>) -> Command {
-        let far = FarEnd { rsync_path: PROGRAM.into(), port: self.port, ..self.place.behind(&self.sshd) };
+        let far = FarEnd { rsync_path: self.program.into(), port: self.port, ..self.place.behind(&self.sshd) };
         let key = self.sshd.known_hosts_line("ed25519").replace(&self.sshd.port.to_string(), &self.port.to_string());
         fs::write(&far.known_hosts, key).unwrap();
         let mut command = far.command();
-        command.args(["--db", &table.url, "--target", TARGET, "--poll", "0.1", "-vv", "--workers", "3"]);
+        command.args(["--db", &table.url, "--target", TARGET, "--poll", "0.1", "-vv"]);
         command.args(["--split-size", "4m"]);
         command
     }
@@ -124,15 +141,28 @@ impl LongLink {
             .files()
             .any(|(name, stand)| String::from_utf8_lossy(name).contains(".archiver-partial-") && stand.len > 10 << 20)
     }
+
+    /// The server's processes, one for each connection that is logged in: those for SFTP, or the others; the oldest first.
+    fn connections(&self, sftp: bool) -> Vec<u32> {
+        let title = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut found = self.sshd.sessions();
+        found.retain(|pid| {
+            let serves = descendants(*pid).iter().any(|pid| title(pid).contains("internal-sftp"));
+            title(pid).contains("@notty") && serves == sftp
+        });
+        found.sort_unstable();
+        found
+    }
 }
 
-/// Over a long link the second large file is written by all who are idle, and proven as ever; what is there is the file and
-/// nothing else.
-#[test]
-fn a_large_file_goes_over_several_sessions() {
-    let (Some(server), Some(link), true) = (MariaDb::shared(), LongLink::start(), require("b3sum")) else { return };
-    let table = Table::new(server, "split", Age::V1);
-    let rows: Vec<_> = [5, 40, 33].map(|mib| link.row(mib)).into();
+/// Over a long link a large file is written by several from the first one on, and proven as ever; what is there is the file and
+/// nothing else, and nothing was sent twice.
+fn goes_over_several_sessions(name: &str, program: &'static str) {
+    let (Some(server), Some(link), true) = (MariaDb::shared(), LongLink::start(program, SFTP), require("b3sum")) else {
+        return;
+    };
+    let table = Table::new(server, name, Age::V1);
+    let rows: Vec<_> = [40, 3, 33].map(|mib| link.row(mib)).into();
     let manifest = link.place.path("manifest");
     let mut command = link.command(&table);
     command.arg("--manifest").arg(&manifest);
@@ -140,42 +170,122 @@ fn a_large_file_goes_over_several_sessions() {
     for (at, row) in rows.iter().enumerate() {
         table.insert(std::slice::from_ref(row));
         wait_until("the file is recorded", || table.copied() == at + 1);
+        if at == 0 {
+            let carried = link.relay.carried();
+            assert!(carried < 42 << 20, "{carried} bytes for a file of 40 MiB");
+        }
     }
     let log = run.log();
     run.terminate().0.expect(0);
     expect_all_proven(&link.place, &table, &rows);
     assert!(!link.aside() && link.place.tree().names().len() == rows.len(), "{:?}", link.place.tree());
-    assert_eq!(log.matches("Several wrote").count(), 2, "{log}");
-    assert!(log.contains("Helped with"), "{log}");
+    assert!(log.contains("Several wrote") && log.contains("Helped with"), "{log}");
+    assert!(!log.contains("Resuming"), "{log}");
     let listed = Command::new("b3sum").arg("--check").arg(&manifest).current_dir(link.place.archive()).output();
     assert!(listed.unwrap().status.success());
 }
 
-/// Whoever breaks off while several write, the connections or we ourselves: the file arrives, once, and as it is.
 #[test]
-fn a_broken_split_is_sent_as_ever() {
-    let (Some(server), Some(link)) = (MariaDb::shared(), LongLink::start()) else { return };
-    let table = Table::new(server, "split_broken", Age::V1);
-    let rows = [5, 60, 6, 61].map(|mib| link.row(mib));
+fn a_large_file_goes_to_stock_over_several_sessions() {
+    goes_over_several_sessions("split_stock", "rsync");
+}
+
+#[test]
+fn a_large_file_goes_to_this_program_over_several_sessions() {
+    goes_over_several_sessions("split_ours", PROGRAM);
+}
+
+/// A single large file, and then the run is over: it went over several sessions, too, unless one alone is wished for.
+#[test]
+fn a_run_of_one_file_uses_the_link() {
+    let (Some(server), Some(link)) = (MariaDb::shared(), LongLink::start("rsync", SFTP)) else { return };
+    for (name, workers, several) in [("split_once", "auto", true), ("split_alone", "1", false)] {
+        let table = Table::new(server, name, Age::V1);
+        let rows = [link.row(if several { 36 } else { 12 })];
+        table.insert(&rows);
+        let mut command = link.command(&table);
+        command.args(["--once", "--workers", workers]);
+        let over = Run::to_end(command).expect(0);
+        assert_eq!(over.log.contains("Several wrote"), several, "{}", over.log);
+        assert_eq!(table.copied(), 1);
+    }
+    assert!(!link.aside());
+}
+
+/// Whoever breaks off while several write, the connections or we ourselves: the file arrives, once, and as it is.
+fn a_broken_split_is_mended(name: &str, program: &'static str) {
+    let (Some(server), Some(link)) = (MariaDb::shared(), LongLink::start(program, SFTP)) else { return };
+    let table = Table::new(server, name, Age::V1);
+    let rows = [60, 61].map(|mib| link.row(mib));
     let run = Run::start(link.command(&table));
     table.insert(&rows[..1]);
-    wait_until("the link is known", || table.copied() == 1);
-    table.insert(&rows[1..2]);
     wait_until("several write", || link.writes());
     link.sshd.signal("KILL");
-    wait_until("the file all the same", || table.copied() == 2);
+    wait_until("the file all the same", || table.copied() == 1);
     assert!(!link.aside(), "{:?}", link.place.tree());
     drop(run);
-    // Another run has to learn what the link is like.
+    // Another run knows nothing of that.
     let run = Run::start(link.command(&table));
-    table.insert(&rows[2..3]);
-    wait_until("the link is known again", || table.copied() == 3);
-    table.insert(&rows[3..]);
+    table.insert(&rows[1..]);
     wait_until("several write again", || link.writes());
     run.kill();
-    assert!(table.copied() == 3);
+    assert!(table.copied() == 1);
     let run = Run::start(link.command(&table));
-    wait_until("the file after a crash", || table.copied() == 4);
+    wait_until("the file after a crash", || table.copied() == 2);
     run.terminate().0.expect(0);
     expect_all_proven(&link.place, &table, &rows);
+    assert!(!link.aside(), "{:?}", link.place.tree());
+}
+
+#[test]
+fn a_broken_split_to_stock_is_mended() {
+    a_broken_split_is_mended("split_broken_stock", "rsync");
+}
+
+#[test]
+fn a_broken_split_to_this_program_is_mended() {
+    a_broken_split_is_mended("split_broken_ours", PROGRAM);
+}
+
+/// One connection of several breaks: what it had to write others write, and who waits for the ordinary session connects anew.
+#[test]
+fn one_lost_connection_of_several_costs_little() {
+    let Some(server) = MariaDb::shared() else { return };
+    for (name, which) in [("split_first", 0), ("split_last", usize::MAX), ("split_main", 0), ("split_server", 1)] {
+        let Some(link) = LongLink::start("rsync", SFTP) else { return };
+        let table = Table::new(server, name, Age::V1);
+        let rows = [link.row(60)];
+        let mut command = link.command(&table);
+        command.args(["--stall-timeout", "5"]);
+        let run = Run::start(command);
+        table.insert(&rows);
+        wait_until("several write", || link.writes());
+        let found = link.connections(name != "split_main");
+        assert!(!found.is_empty(), "{name}");
+        let one = found[which.min(found.len() - 1)];
+        // The connection, or only the SFTP server behind it, which nobody tells us.
+        let connection = (name != "split_server").then_some(one);
+        signal("KILL", &descendants(one).into_iter().chain(connection).collect::<Vec<_>>());
+        wait_until("the file all the same", || table.copied() == 1);
+        let log = run.log();
+        run.terminate().0.expect(0);
+        expect_all_proven(&link.place, &table, &rows);
+        assert!(!link.aside(), "{name}: {:?}", link.place.tree());
+        let carried = link.relay.carried();
+        assert!(carried < 90 << 20, "{name}: {carried} bytes\n{log}");
+    }
+}
+
+/// Where there is no SFTP, one session sends it.
+#[test]
+fn a_large_file_goes_without_sftp() {
+    let (Some(server), Some(link)) = (MariaDb::shared(), LongLink::start("rsync", "")) else { return };
+    let table = Table::new(server, "split_refused", Age::V1);
+    let rows = [20, 21].map(|mib| link.row(mib));
+    table.insert(&rows);
+    let mut command = link.command(&table);
+    command.arg("--once");
+    let over = Run::to_end(command).expect(0);
+    expect_all_proven(&link.place, &table, &rows);
+    assert!(over.log.contains("Not written by several") && !over.log.contains("Several wrote"), "{}", over.log);
 }

@@ -39,6 +39,8 @@ Scenarios, by name or group:
                one file over an old copy that has another time, 1 % other bytes,
                lacks 1 KiB, lacks the last eleventh, has nothing in common
   wan          64 files of 25 MB at 100 ms and 1 Gbit/s (private sshd only)
+  wan-one      one file of --size there
+  wan-lossy    the same with 0.1 % of packets lost
 
 Without HOST a private sshd is started for the run, with an empty home. With
 HOST a folder is made below /tmp there, and removed at the end.

@@ -56,7 +56,9 @@ impl<S: Source> Reply<'_, S> {
         entry: &FileEntry,
         content: Content<S::File>,
     ) -> Result<io::Result<Sent>, TransferError> {
-        let mut reading = FileReading::new(content.file, entry, self.agreed.checksum, self.plan.digests);
+        let promised = content.promised;
+        let hasher = promised.is_none().then(|| FileHasher::new(self.agreed.checksum));
+        let mut reading = FileReading::new(content.file, entry, hasher, self.plan.digests);
         // What the receiving side has already: it may ask that the sum covers it.
         let mut there = if request.append { request.sums.head().basis_len() } else { 0 };
         if there > 0 && !self.agreed.append_covers_all(self.plan.append) {
@@ -91,10 +93,11 @@ impl<S: Source> Reply<'_, S> {
         let Tokens { reply, writer, mut sent, .. } = tokens;
         let out = &mut writer.out;
         let FileReading { hasher, blake3, bytes, trouble, .. } = reading;
-        let sum = hasher.finish();
+        let sum = promised.or_else(|| hasher.map(FileHasher::finish));
+        let sum = sum.unwrap_or_else(|| Sum::zero(self.agreed.checksum.size()));
         match trouble {
             None => {
-                reply.end(&content.promised.unwrap_or(sum), out)?;
+                reply.end(&sum, out)?;
                 sent.wire_bytes = out.put_bytes() - before;
                 self.observer.sent(entry, request, &sent, &sum);
                 if let Some(blake3) = blake3 {
@@ -217,14 +220,15 @@ struct FileReading<F> {
     position: u64,
     /// Bytes read.
     bytes: u64,
-    hasher: FileHasher,
+    /// Nothing where a sum was promised: whether these bytes have it, the receiving side finds.
+    hasher: Option<FileHasher>,
     blake3: Option<FileHasher>,
     is_over: bool,
     trouble: Option<io::Error>,
 }
 
 impl<F: FileContent> FileReading<F> {
-    fn new(file: F, entry: &FileEntry, checksum: Checksum, digests: bool) -> Self {
+    fn new(file: F, entry: &FileEntry, hasher: Option<FileHasher>, digests: bool) -> Self {
         // What it holds now is sent and nothing that comes later, or a file that grows would have no end. Nor may a device.
         let held = file.metadata().ok().filter(Metadata::is_file).map(|meta| meta.len());
         let len = held.unwrap_or(entry.len);
@@ -234,7 +238,7 @@ impl<F: FileContent> FileReading<F> {
             is_file: held.is_some(),
             position: 0,
             bytes: 0,
-            hasher: FileHasher::new(checksum),
+            hasher,
             blake3: digests.then(|| FileHasher::new(Checksum::Blake3)),
             is_over: false,
             trouble: None,
@@ -269,7 +273,9 @@ impl<F: FileContent> FileReading<F> {
             }
         }
         self.bytes += filled as u64;
-        self.hasher.update(&buffer[..filled]);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&buffer[..filled]);
+        }
         if let Some(blake3) = &mut self.blake3 {
             blake3.update(&buffer[..filled]);
         }

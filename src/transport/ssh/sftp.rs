@@ -7,13 +7,23 @@ use libssh2_sys as sys;
 use ssh2::{ErrorCode, File, FileStat, OpenFlags, OpenType};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::net::Shutdown;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// Bytes handed over at once; libssh2 has that much under way, and a copy of it.
-const PIECE: usize = 1 << 20;
+/// Bytes handed over at once; libssh2 has that much under way, and a copy of it. Over a long link as many as a stock sshd
+/// takes of one channel in a round trip, and what its answers take.
+const AHEAD: RangeInclusive<usize> = 1 << 20..=(2 << 20) + (256 << 10);
+/// Bytes that a connection may carry in a microsecond: sshd takes no more of one.
+const AHEAD_PER_MICROSECOND: u64 = 600;
+/// Bytes that are confirmed before what stands behind them is moved to the front.
+const SLACK: usize = 1 << 20;
+/// How long the goodbye to a file may take that something went wrong with, milliseconds.
+const FAREWELL_MS: u32 = 500;
+/// Round trips that the start of a session takes: a channel, the subsystem, the version.
+const STARTS: u32 = 3;
 
 /// Why something could not be done over there.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +96,8 @@ pub struct Sftp {
     keeps_its_own: bool,
     /// What it has refused to do and nobody has asked about yet.
     refused: Vec<String>,
+    /// Bytes that are under way at most.
+    ahead: usize,
     buffer: Vec<u8>,
 }
 
@@ -96,20 +108,27 @@ impl Sftp {
         stall_limit: Duration,
         lost_in_sync: LostInSync,
     ) -> Result<Self, SftpError> {
-        let deadline = Instant::now() + limit;
+        let began = Instant::now();
+        let deadline = began + limit;
         let sftp = drive(&line.session, &line.tcp, deadline, || line.session.sftp()).map_err(|stop| match stop {
             CallFailure::TimedOut => SftpError::Stalled(limit),
             CallFailure::Failed(error) => SftpError::Failed(error.message().to_owned()),
         })?;
+        // A file that is dropped while it is open is closed in blocking mode, and an answer may never come.
+        line.session.set_timeout(FAREWELL_MS);
+        let round_trip = u64::try_from((began.elapsed() / STARTS).as_micros()).unwrap_or(u64::MAX);
+        let ahead = usize::try_from(round_trip.saturating_mul(AHEAD_PER_MICROSECOND)).unwrap_or(usize::MAX);
+        let ahead = ahead.clamp(*AHEAD.start(), *AHEAD.end());
         Ok(Self {
             sftp,
             line,
             stall_limit,
+            ahead,
             syncs: None,
             lost_in_sync,
             keeps_its_own: false,
             refused: Vec::new(),
-            buffer: vec![0; PIECE],
+            buffer: vec![0; ahead + SLACK],
         })
     }
 
@@ -163,6 +182,11 @@ impl Sftp {
             },
             Err(error) => Err(error),
         }
+    }
+
+    /// Makes a directory where none stands.
+    pub fn new_dir(&self, path: &Path, perms: u32) -> Result<(), SftpError> {
+        self.drive(|| self.sftp.mkdir(path, perms.cast_signed()))
     }
 
     /// Gives a file or directory permissions, and a modification time in seconds where one is given.
@@ -269,7 +293,7 @@ impl Sftp {
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut total = 0;
         let read = loop {
-            match self.drive_io(|| file.read(&mut buffer)) {
+            match self.drive_io(|| file.read(&mut buffer[..*AHEAD.start()])) {
                 Ok(0) => break Ok(total),
                 Ok(n) => {
                     total += n as u64;
@@ -365,10 +389,20 @@ impl Sftp {
     /// A file to be written in ranges: a new one with these permissions, or one that is there already and stays as it is
     /// elsewhere.
     pub fn pieces(&mut self, path: &Path, new: Option<u32>) -> Result<Pieces<'_>, SftpError> {
+        let file = self.open_to_write(path, new)?;
+        Ok(self.in_pieces(file))
+    }
+
+    /// Opens a file to be written: a new one with these permissions, or one that is there.
+    pub fn open_to_write(&self, path: &Path, new: Option<u32>) -> Result<OpenedFile, SftpError> {
         let made = if new.is_some() { OpenFlags::CREATE | OpenFlags::EXCLUSIVE } else { OpenFlags::empty() };
         let perms = new.unwrap_or(0).cast_signed();
-        let file = self.drive(|| self.sftp.open_mode(path, OpenFlags::WRITE | made, perms, OpenType::File))?;
-        Ok(Pieces { sftp: self, file })
+        self.drive(|| self.sftp.open_mode(path, OpenFlags::WRITE | made, perms, OpenType::File)).map(OpenedFile)
+    }
+
+    /// The file is to be written in ranges.
+    pub fn in_pieces(&mut self, file: OpenedFile) -> Pieces<'_> {
+        Pieces { sftp: self, file: file.0 }
     }
 
     /// Writes what `next` gives from where the file stands; the inner error is one of `next`.
@@ -389,24 +423,28 @@ impl Sftp {
         file: &mut File,
         next: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
     ) -> Result<io::Result<u64>, SftpError> {
-        let (mut waiting, mut total, mut ended) = (0, 0, false);
+        // What is under way and not yet confirmed stands from `start` to `end`.
+        let (mut start, mut end, mut total, mut ended) = (0, 0, 0, false);
         loop {
-            while !ended && waiting < buffer.len() {
-                match next(&mut buffer[waiting..]) {
+            if start >= SLACK {
+                buffer.copy_within(start..end, 0);
+                (start, end) = (0, end - start);
+            }
+            while !ended && end - start < self.ahead {
+                match next(&mut buffer[end..start + self.ahead]) {
                     Ok(0) => ended = true,
-                    Ok(n) => waiting += n,
+                    Ok(n) => end += n,
                     Err(error) => return Ok(Err(error)),
                 }
             }
-            if waiting == 0 {
+            if start == end {
                 return Ok(Ok(total));
             }
-            // What is under way and not yet confirmed must be shown again; what stands behind it follows at once.
-            match self.drive_io(|| file.write(&buffer[..waiting]))? {
+            // It must be shown again; what stands behind it follows at once.
+            match self.drive_io(|| file.write(&buffer[start..end]))? {
                 0 => return Err(SftpError::Failed("it takes no more bytes".to_owned())),
                 n => {
-                    buffer.copy_within(n..waiting, 0);
-                    waiting -= n;
+                    start += n;
                     total += n as u64;
                 }
             }
@@ -468,6 +506,9 @@ impl Sftp {
         }
     }
 }
+
+/// A file that is open to be written.
+pub struct OpenedFile(File);
 
 /// A file that is written in ranges, in any order.
 pub struct Pieces<'a> {

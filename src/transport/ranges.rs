@@ -1,0 +1,338 @@
+//! One large file over several connections, each with ranges of it.
+//!
+//! A stock sshd takes no more of one connection than a window of its channel per round trip, so over a long link a
+//! connection alone uses a part of it. How many a file is worth follows from the round trip, before its first byte.
+
+use super::ssh::sftp::{Pieces, SftpError};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Bytes of a channel that a stock sshd lets be under way.
+const WINDOW: u64 = 2 << 20;
+/// Bytes per second of the fastest line that is reckoned with, a gigabit's and some. A connection that may move as many is not
+/// held back by round trips.
+const LINE: f64 = 150e6;
+/// Bytes that each further connection is to have its part of at least: while it logs in, the first one moves ten windows.
+const WORTH: u64 = 8 << 20;
+/// Connections at most. Of those that have yet to log in an sshd with its defaults turns some away from the tenth on.
+const CONNECTIONS_MOST: usize = 8;
+/// Bytes of one range.
+const RANGE: std::ops::RangeInclusive<u64> = 4 << 20..=64 << 20;
+
+/// Bytes per second that a connection moves at most over a link with this round trip.
+pub(crate) fn ceiling(round_trip: Duration) -> f64 {
+    WINDOW as f64 / round_trip.as_secs_f64().max(1e-6)
+}
+
+/// How many connections so many bytes are worth over a link with this round trip, if one of them may be read or written by
+/// several.
+pub(crate) fn connections_worth(bytes: u64, round_trip: Duration) -> usize {
+    let for_line = (LINE / ceiling(round_trip)).ceil() as usize;
+    let for_bytes = usize::try_from(bytes / WORTH).unwrap_or(usize::MAX);
+    for_line.min(for_bytes).clamp(1, CONNECTIONS_MOST)
+}
+
+/// The ranges of a file that several write, from when it is known that they are to until all have left.
+pub(crate) struct Ranges {
+    len: u64,
+    /// How many are to write.
+    connections: usize,
+    state: Mutex<RangesState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct RangesState {
+    stage: Admittance,
+    /// Where the next range begins that nobody had.
+    next: u64,
+    /// Ranges of those who broke off.
+    returned: Vec<Range<u64>>,
+    /// Who may come.
+    seats: usize,
+    at_work: usize,
+    /// Somebody broke off.
+    hurt: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Admittance {
+    /// The file is not there yet.
+    #[default]
+    Expected,
+    Open,
+    /// Nobody may join any more.
+    Closed,
+    /// Nobody is to go on, either.
+    Over,
+}
+
+/// What has become of a file once all have left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// It is whole, and all have closed it in order: nobody writes to it any more.
+    Whole,
+    /// It is whole; what somebody wrote who broke off may still be on its way.
+    Mended,
+    /// Something is missing.
+    Partly,
+}
+
+/// Why somebody broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RangeError {
+    /// The far end's file, or the way there.
+    #[error("{0}")]
+    Far(SftpError),
+    /// The file here; nobody can go on.
+    #[error("{0}")]
+    Here(io::Error),
+    /// Told to stop.
+    #[error("the work is to end")]
+    Ended,
+}
+
+impl Ranges {
+    /// Of a file of so many bytes, for so many connections.
+    pub(crate) fn new(len: u64, connections: usize) -> Self {
+        let state = RangesState { seats: connections.saturating_sub(1), ..RangesState::default() };
+        Self { len, connections: connections.max(1), state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, RangesState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut RangesState)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+    }
+
+    fn has_work(&self, state: &RangesState) -> bool {
+        matches!(state.stage, Admittance::Expected | Admittance::Open)
+            && (state.next < self.len || !state.returned.is_empty())
+    }
+
+    /// Somebody comes to help, if one more is to. Who fails on the way leaves the place empty: another would most likely fail,
+    /// too.
+    pub(crate) fn take_seat(&self) -> bool {
+        let mut state = self.lock();
+        let welcome = state.seats > 0 && self.has_work(&state);
+        state.seats -= usize::from(welcome);
+        welcome
+    }
+
+    /// The first one is at work: the file is there.
+    pub(crate) fn begin(&self) -> RangeWriter<'_> {
+        self.change(|state| {
+            state.stage = Admittance::Open;
+            state.at_work += 1;
+        });
+        RangeWriter { ranges: self, range: None, patient: true }
+    }
+
+    /// Waits until the file is there; `None` where no help is needed any more. Whoever joins is waited for.
+    pub(crate) fn join(&self) -> Option<RangeWriter<'_>> {
+        let mut state = self.lock();
+        while state.stage == Admittance::Expected {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.has_work(&state).then(|| {
+            state.at_work += 1;
+            RangeWriter { ranges: self, range: None, patient: false }
+        })
+    }
+
+    /// Nobody is to join or go on.
+    pub(crate) fn end(&self) {
+        self.change(|state| state.stage = Admittance::Over);
+    }
+
+    /// Waits until all have left. Each is held to its connection's own limits.
+    pub(crate) fn finish(&self) -> Written {
+        let mut state = self.lock();
+        if state.stage != Admittance::Over {
+            state.stage = Admittance::Closed;
+        }
+        self.changed.notify_all();
+        while state.at_work > 0 {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        match state.next >= self.len && state.returned.is_empty() {
+            true if state.hurt => Written::Mended,
+            true => Written::Whole,
+            false => Written::Partly,
+        }
+    }
+
+    /// The next range. Large ones at first, since a connection rests for a round trip between two, and small ones in the end,
+    /// for all to end together. The patient one waits for what others may give back.
+    fn take(&self, patient: bool) -> Option<Range<u64>> {
+        let mut state = self.lock();
+        loop {
+            if state.stage == Admittance::Over {
+                return None;
+            }
+            if let Some(range) = state.returned.pop() {
+                return Some(range);
+            }
+            if state.next < self.len {
+                let left = self.len - state.next;
+                let share = left / (2 * self.connections as u64);
+                let begin = state.next;
+                state.next += share.clamp(*RANGE.start(), *RANGE.end()).min(left);
+                return Some(begin..state.next);
+            }
+            if !patient || state.at_work <= 1 {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// One who writes. What it has not finished when it leaves, others take up.
+pub(crate) struct RangeWriter<'a> {
+    ranges: &'a Ranges,
+    range: Option<Range<u64>>,
+    patient: bool,
+}
+
+impl RangeWriter<'_> {
+    /// Writes ranges of `source` until none is left, and closes the file. `moved` hears of bytes, and says whether to go on.
+    /// Returns how many were written.
+    pub(crate) fn write(
+        mut self,
+        source: &mut (impl Read + Seek),
+        pieces: Pieces<'_>,
+        moved: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<u64, RangeError> {
+        let written = self.write_all(source, pieces, moved);
+        match &written {
+            Ok(_) => self.range = None,
+            Err(RangeError::Far(_)) => self.ranges.change(|state| state.hurt = true),
+            Err(RangeError::Here(_) | RangeError::Ended) => self.ranges.end(),
+        }
+        written
+    }
+
+    fn write_all(
+        &mut self,
+        source: &mut (impl Read + Seek),
+        mut pieces: Pieces<'_>,
+        moved: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<u64, RangeError> {
+        let mut total = 0;
+        while let Some(range) = self.ranges.take(self.patient) {
+            self.range = Some(range.clone());
+            source.seek(SeekFrom::Start(range.start)).map_err(RangeError::Here)?;
+            let mut left = range.end - range.start;
+            let mut ended = false;
+            let mut next = |buffer: &mut [u8]| {
+                let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                let n = source.read(&mut buffer[..most])?;
+                left -= n as u64;
+                if most > 0 && n == 0 {
+                    return Err(io::Error::other("it became shorter while it was read"));
+                }
+                ended = n > 0 && !moved(n);
+                if ended { Err(io::ErrorKind::Interrupted.into()) } else { Ok(n) }
+            };
+            let written = pieces.write_at(range.start, &mut next).map_err(RangeError::Far)?;
+            total += written.map_err(|error| if ended { RangeError::Ended } else { RangeError::Here(error) })?;
+            self.range = None;
+        }
+        pieces.close().map_err(RangeError::Far)?;
+        Ok(total)
+    }
+}
+
+impl Drop for RangeWriter<'_> {
+    fn drop(&mut self) {
+        let range = self.range.take();
+        self.ranges.change(|state| {
+            state.at_work -= 1;
+            state.hurt |= range.is_some();
+            state.returned.extend(range);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn take_all(ranges: &Ranges) -> Vec<Range<u64>> {
+        std::iter::from_fn(|| ranges.take(false)).collect()
+    }
+
+    #[test]
+    fn a_long_link_is_worth_several_connections_and_a_short_one_is_not() {
+        let worth = |mib: u64, millis| connections_worth(mib * MIB, Duration::from_millis(millis));
+        assert_eq!([worth(512, 0), worth(512, 1), worth(512, 10), worth(512, 30)], [1, 1, 1, 3]);
+        assert_eq!(
+            [worth(512, 100), worth(1 << 20, 300), worth(64, 100), worth(20, 100), worth(1, 100)],
+            [8, 8, 8, 2, 1]
+        );
+    }
+
+    #[test]
+    fn every_byte_is_in_one_range() {
+        for (len, connections) in [(0, 1), (1, 8), (512 * MIB + 7, 8), (5 * MIB, 2)] {
+            let ranges = Ranges::new(len, connections);
+            let mut at = 0;
+            for range in take_all(&ranges) {
+                assert_eq!(range.start, at);
+                assert!(range.end - range.start <= *RANGE.end());
+                at = range.end;
+            }
+            assert_eq!(at, len);
+        }
+    }
+
+    #[test]
+    fn a_file_is_whole_only_if_all_left_in_order() {
+        let ranges = Ranges::new(MIB, 3);
+        let (first, second) = (ranges.begin(), ranges.join().unwrap());
+        take_all(&ranges);
+        drop((first, second));
+        assert_eq!(ranges.finish(), Written::Whole);
+        assert!(ranges.join().is_none(), "it is closed");
+        // A range that nobody took.
+        assert_eq!(Ranges::new(MIB, 1).finish(), Written::Partly);
+    }
+
+    #[test]
+    fn what_one_leaves_another_takes_up() {
+        let ranges = Ranges::new(40 * MIB, 2);
+        let (first, mut second) = (ranges.begin(), ranges.join().unwrap());
+        second.range = ranges.take(false);
+        let left = second.range.clone().unwrap();
+        take_all(&ranges);
+        drop(second);
+        assert_eq!(ranges.take(true), Some(left.clone()));
+        assert_eq!(ranges.take(true), None);
+        drop(first);
+        assert_eq!(ranges.finish(), Written::Mended);
+        let ranges = Ranges::new(40 * MIB, 2);
+        let mut alone = ranges.begin();
+        alone.range = ranges.take(true);
+        take_all(&ranges);
+        drop(alone);
+        assert_eq!(ranges.finish(), Written::Partly);
+    }
+
+    #[test]
+    fn no_more_come_than_are_wanted_and_none_once_it_is_over() {
+        let ranges = Ranges::new(40 * MIB, 3);
+        assert!(ranges.take_seat() && ranges.take_seat() && !ranges.take_seat());
+        let ranges = Ranges::new(40 * MIB, 3);
+        ranges.end();
+        assert!(!ranges.take_seat() && ranges.join().is_none());
+        assert_eq!(ranges.finish(), Written::Partly);
+    }
+}
