@@ -29,7 +29,7 @@ const RACED: u8 = u8::MAX;
 
 /// What is done with vectors: which are best for one need not be for the other.
 #[derive(Debug, Clone, Copy)]
-enum Work {
+enum LoopKind {
     /// Sums of blocks, and the search for them.
     Search,
     /// Sums of several messages at once.
@@ -44,7 +44,7 @@ impl Vectors {
 
     /// Those that sums of blocks, and the search for them, are made with.
     pub fn for_search() -> Self {
-        Self::chosen(Work::Search)
+        Self::chosen(LoopKind::Search)
     }
 
     /// From now on these and no others are used in this process where the machine has them, or the widest it has; with
@@ -62,13 +62,13 @@ impl Vectors {
         }
     }
 
-    /// What to do this work with.
-    fn chosen(work: Work) -> Self {
+    /// Those that loops of this kind are fastest with.
+    fn chosen(kind: LoopKind) -> Self {
         static BEST: [OnceLock<Vectors>; 2] = [const { OnceLock::new() }; 2];
         match Self::limited() {
             Some(_) => Self::here(),
-            None => *BEST[work as usize].get_or_init(|| match Self::found() {
-                Self::Avx512 => work.winner(),
+            None => *BEST[kind as usize].get_or_init(|| match Self::found() {
+                Self::Avx512 => kind.winner(),
                 found => found,
             }),
         }
@@ -96,7 +96,7 @@ impl Vectors {
     }
 }
 
-impl Work {
+impl LoopKind {
     /// AVX-512 or AVX2: whichever is faster here. On some processors the wider ones are slower where the bytes are in a
     /// cache already. Takes some 100 µs.
     fn winner(self) -> Vectors {
@@ -125,13 +125,13 @@ impl Work {
 
 /// Compiles a loop for each kind of vectors, with a function that chooses and one that is told.
 macro_rules! compiled_for_each {
-    ($(#[$doc:meta])* $work:ident: $name:ident, $with:ident = $plain:path, ($($arg:ident: $kind:ty),*) -> $result:ty) => {
-        compiled_for_each! { $(#[$doc])* $work: $name, $with = $plain, $plain, $plain, ($($arg: $kind),*) -> $result }
+    ($(#[$doc:meta])* $kind_of_loop:ident: $name:ident, $with:ident = $plain:path, ($($arg:ident: $kind:ty),*) -> $result:ty) => {
+        compiled_for_each! { $(#[$doc])* $kind_of_loop: $name, $with = $plain, $plain, $plain, ($($arg: $kind),*) -> $result }
     };
-    ($(#[$doc:meta])* $work:ident: $name:ident, $with:ident = $wide:path, $widest:path, $plain:path, ($($arg:ident: $kind:ty),*) -> $result:ty) => {
+    ($(#[$doc:meta])* $kind_of_loop:ident: $name:ident, $with:ident = $wide:path, $widest:path, $plain:path, ($($arg:ident: $kind:ty),*) -> $result:ty) => {
         $(#[$doc])*
         pub(crate) fn $name($($arg: $kind),*) -> $result {
-            $with(Vectors::chosen(Work::$work), $($arg),*)
+            $with(Vectors::chosen(LoopKind::$kind_of_loop), $($arg),*)
         }
 
         /// The same with these vectors, or with fewer where the machine lacks them.
