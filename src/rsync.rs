@@ -6,7 +6,9 @@ mod checks;
 pub(crate) mod command_line;
 pub mod daemon;
 pub(crate) mod environment;
+mod failure;
 mod help;
+mod helpers;
 pub(crate) mod operands;
 mod output;
 mod parse;
@@ -22,6 +24,7 @@ pub(crate) mod usage;
 mod values;
 mod version;
 mod wanted;
+mod way;
 
 use crate::exit;
 use command_line::{Ask, CommandLine};

@@ -162,6 +162,10 @@ pub struct Sender {
     plain_names: bool,
     /// File data goes into the batch file, and not to the peer.
     holds_back: bool,
+    /// Requests whose answers come later.
+    put_off: usize,
+    /// The end of a phase has come, and waits for them.
+    phase_waits: bool,
 }
 
 impl Sender {
@@ -180,7 +184,25 @@ impl Sender {
             phase: 0,
             plain_names: false,
             holds_back: false,
+            put_off: 0,
+            phase_waits: false,
         }
+    }
+
+    /// The answer to a request comes later, behind those to others: until then no phase ends.
+    pub fn put_off(&mut self) {
+        self.put_off += 1;
+    }
+
+    /// A request that was put off is answered now.
+    pub fn take_up(&mut self) {
+        self.put_off = self.put_off.saturating_sub(1);
+        self.phase_waits &= self.put_off > 0;
+    }
+
+    /// Whether all of a phase has been asked for, and its end waits for what was put off.
+    pub fn phase_waits(&self) -> bool {
+        self.phase_waits
     }
 
     /// The peer has names for us: see [`Sender::poll_name`]. To be said before any bytes are fed. Below 31 they stand
@@ -321,6 +343,10 @@ impl Sender {
                         self.segments.release();
                         put_ndx(&mut self.ndx_out, NdxValue::Done, out);
                         Some(SenderEvent::SegmentDone)
+                    }
+                    NdxValue::Done if self.put_off > 0 => {
+                        self.phase_waits = true;
+                        return Err(Decode::Incomplete);
                     }
                     NdxValue::Done if !self.complete => {
                         return Err(PeerError::Malformed("the end of a phase before the end of the list").into());

@@ -70,7 +70,7 @@ impl Carrier {
         let road = road.map_err(|error| terms.trouble(&error))?;
         self.sharing.know_link(connect.round_trip());
         let carried = match road {
-            Road::Push(far_end) => push::carry(jobs, connect, *far_end, &self.sharing, &terms),
+            Road::Push(far_end) => push::carry(jobs, connect, *far_end, &mut self.sharing, &terms),
             Road::Pull => pull::carry(jobs, connect, &terms),
             Road::Sftp(session) => sftp::carry(jobs, session, &mut self.interrupted, &terms),
         }?;
@@ -84,6 +84,16 @@ impl Carrier {
     /// Waits for a file of another worker that help is wanted for.
     pub(super) async fn help_wanted(&self) -> Arc<SharedFile> {
         self.sharing.help_wanted().await
+    }
+
+    /// Waits until a connection that served such files is to be left.
+    pub(super) async fn sharing_lapsed(&self) {
+        self.sharing.lapsed().await;
+    }
+
+    /// Leaves it.
+    pub(super) fn leave_sharing(&mut self) {
+        self.sharing.leave();
     }
 
     /// Helps with the file of another worker; the error says why no connection for that is to be had.
@@ -151,6 +161,7 @@ impl Carrier {
 
     /// Ends the connection, for a while.
     pub(super) fn disconnect(&mut self) {
+        self.sharing.leave();
         self.connect.disconnect();
         self.roads.forget();
     }

@@ -34,7 +34,7 @@ pub(super) fn carry(
     jobs: &[Job],
     connect: &mut dyn Connect,
     far_end: Option<FarProgram>,
-    sharing: &Sharing,
+    sharing: &mut Sharing,
     terms: &SessionTerms,
 ) -> Result<Carried, String> {
     let settings = &terms.settings;

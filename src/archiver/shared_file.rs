@@ -24,6 +24,8 @@ use tokio::sync::{mpsc, watch};
 const PAYS: f64 = 1.2;
 /// How long what was learned of the link is believed.
 const LASTS: Duration = Duration::from_secs(600);
+/// How long a connection is kept for the next file.
+const KEPT_FOR: Duration = Duration::from_secs(20);
 
 /// What is known of one session alone.
 #[derive(Debug, Default)]
@@ -137,11 +139,38 @@ pub(super) struct Sharing {
     files: Arc<SharedFiles>,
     /// Until when nobody is helped, since that did not work.
     no_help_before: Option<Instant>,
+    /// The connection of the last file, and since when it rests: to log in takes ten round trips.
+    kept: Option<(Sftp, Instant)>,
 }
 
 impl Sharing {
     pub(super) fn new(files: Arc<SharedFiles>) -> Self {
-        Self { files, no_help_before: None }
+        Self { files, no_help_before: None, kept: None }
+    }
+
+    /// A connection: the one that is kept, if it still answers, or a new one.
+    fn sftp(&mut self, connect: &mut dyn Connect) -> Result<Sftp, ConnectError> {
+        match self.kept.take() {
+            Some((sftp, _)) if sftp.home().is_ok() => Ok(sftp),
+            _ => connect.sftp(),
+        }
+    }
+
+    fn keep(&mut self, sftp: Sftp) {
+        self.kept = Some((sftp, Instant::now()));
+    }
+
+    /// Waits until the connection that is kept has rested for long enough to be left.
+    pub(super) async fn lapsed(&self) {
+        match &self.kept {
+            Some((_, since)) => tokio::time::sleep_until((*since + KEPT_FOR).into()).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Leaves the connection that is kept.
+    pub(super) fn leave(&mut self) {
+        self.kept = None;
     }
 
     /// Waits for a file of another worker that help is wanted for.
@@ -159,20 +188,31 @@ impl Sharing {
         connect: &mut dyn Connect,
         terms: &SessionTerms,
     ) -> Result<(), ConnectError> {
-        let mut sftp = connect.sftp().inspect_err(|_| self.no_help_before = Some(Instant::now() + LASTS))?;
-        let _guard = terms.guard(sftp.closer());
+        let mut sftp = self.sftp(connect).inspect_err(|_| self.no_help_before = Some(Instant::now() + LASTS))?;
+        let guard = terms.guard(sftp.closer());
         // Whoever joins is waited for, so nobody joins who has yet to connect.
-        let Some(writer) = shared.ranges.join() else { return Ok(()) };
+        let Some(writer) = shared.ranges.join() else {
+            drop(guard);
+            self.keep(sftp);
+            return Ok(());
+        };
         let write = || {
             let pieces = sftp.pieces(&shared.target, None).map_err(RangeError::Far)?;
             let mut source = shared.sources.open(&shared.source).map_err(RangeError::Here)?;
             writer.write(&mut source, pieces, &mut |bytes| moved(terms, bytes))
         };
         match write() {
-            Ok(bytes) => tracing::debug!(bytes, "Helped with {}", shared.source.display()),
+            Ok(bytes) => {
+                tracing::debug!(bytes, "Helped with {}", shared.source.display());
+                drop(guard);
+                self.keep(sftp);
+            }
             Err(why) => {
                 tracing::debug!(host = connect.describe(), "Help with a large file failed: {why}");
-                self.no_help_before = Some(Instant::now() + LASTS);
+                // A line that broke tells nothing of the next one.
+                if !why.is_of_the_line() {
+                    self.no_help_before = Some(Instant::now() + LASTS);
+                }
             }
         }
         Ok(())
@@ -194,7 +234,7 @@ impl Sharing {
 
     /// Writes large files of a batch beforehand with the help of others, where that promises to be faster; what has become
     /// of each.
-    pub(super) fn stage(&self, jobs: &[Job], connect: &mut dyn Connect, terms: &SessionTerms) -> Vec<Staged> {
+    pub(super) fn stage(&mut self, jobs: &[Job], connect: &mut dyn Connect, terms: &SessionTerms) -> Vec<Staged> {
         let settings = &terms.settings;
         let least = settings.split_size;
         let len = |job: &Job| {
@@ -204,7 +244,8 @@ impl Sharing {
         if least == 0 || settings.workers.most() < 2 || settings.rate.get() != 0 {
             return staged;
         }
-        let mut staging = Staging { files: &self.files, connect, terms, sftp: None };
+        let files = self.files.clone();
+        let mut staging = Staging { files: &files, connect, terms, sharing: self };
         for (job, staged) in jobs.iter().zip(&mut staged) {
             let len = len(job);
             if len < least || terms.stopping() {
@@ -221,7 +262,7 @@ struct Staging<'a> {
     files: &'a SharedFiles,
     connect: &'a mut dyn Connect,
     terms: &'a SessionTerms,
-    sftp: Option<Sftp>,
+    sharing: &'a mut Sharing,
 }
 
 impl Staging<'_> {
@@ -261,31 +302,57 @@ impl Staging<'_> {
                 if done == Written::Whole && new { Staged::Whole } else { Staged::Partly }
             }
             (written, _) => {
-                let why = written.err().unwrap_or_else(|| "those who helped broke off".to_owned());
-                tracing::debug!(host = self.connect.describe(), "Not written by several: {why}");
-                files.found_useless();
-                self.sftp = None;
+                let host = self.connect.describe();
+                match written.err() {
+                    None => tracing::debug!(host, "Not written by several: those who helped broke off"),
+                    Some(StagingError::Broken(why)) => tracing::debug!(host, "Not written by several: {why}"),
+                    Some(StagingError::Refused(why)) => {
+                        tracing::debug!(host, "Not written by several: {why}");
+                        files.found_useless();
+                    }
+                }
                 Staged::Partly
             }
         }
     }
 
     /// Writes the file together with those who come; when it could be begun, or `None` where it is not to be.
-    fn write(&mut self, job: &Job, shared: &SharedFile) -> Result<Option<Instant>, String> {
+    fn write(&mut self, job: &Job, shared: &SharedFile) -> Result<Option<Instant>, StagingError> {
         let terms = self.terms;
-        let sftp = match &mut self.sftp {
-            Some(sftp) => sftp,
-            none => none.insert(self.connect.sftp().map_err(|error| error.to_string())?),
-        };
-        let _guard = terms.guard(sftp.closer());
-        let here = |error| format!("{}: {error}", shared.source.display());
-        let there = |error| format!("{}: {error}", shared.target.display());
+        let sftp = self.sharing.sftp(self.connect).map_err(|error| StagingError::Refused(error.to_string()));
+        let mut sftp = sftp?;
+        let guard = terms.guard(sftp.closer());
+        let here = |error| StagingError::of(RangeError::Here(error), &shared.source);
+        let there = |error| StagingError::of(RangeError::Far(error), &shared.target);
         let mut source = shared.sources.open(&shared.source).map_err(here)?;
-        let Some(pieces) = make(sftp, job, &shared.target, &terms.settings).map_err(there)? else { return Ok(None) };
-        job.headway.is_staged();
-        let began = Instant::now();
-        let written = shared.ranges.begin().write(&mut source, pieces, &mut |bytes| moved(terms, bytes));
-        written.map(|_| Some(began)).map_err(|error| format!("{}: {error}", shared.source.display()))
+        let mut began = None;
+        if let Some(pieces) = make(&mut sftp, job, &shared.target, &terms.settings).map_err(there)? {
+            job.headway.is_staged();
+            began = Some(Instant::now());
+            let written = shared.ranges.begin().write(&mut source, pieces, &mut |bytes| moved(terms, bytes));
+            written.map_err(|error| StagingError::of(error, &shared.source))?;
+        }
+        drop(guard);
+        self.sharing.keep(sftp);
+        Ok(began)
+    }
+}
+
+/// Why a file was not written by several.
+enum StagingError {
+    /// It broke off, and may go well with the next file.
+    Broken(String),
+    /// The far end does not want it so.
+    Refused(String),
+}
+
+impl StagingError {
+    fn of(error: RangeError, path: &Path) -> Self {
+        let why = format!("{}: {error}", path.display());
+        match error {
+            RangeError::Far(error) if !error.is_of_the_line() => Self::Refused(why),
+            _ => Self::Broken(why),
+        }
     }
 }
 

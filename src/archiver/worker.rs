@@ -59,6 +59,8 @@ enum NextStep {
     Jobs(Option<Vec<Job>>),
     /// A large file of another worker.
     Help(Arc<SharedFile>),
+    /// It has long had no such file.
+    LeaveSharing,
     /// It has lost its permit.
     Leave,
 }
@@ -99,6 +101,10 @@ impl Worker {
                     }
                     continue;
                 }
+                NextStep::LeaveSharing => {
+                    self.carrier.leave_sharing();
+                    continue;
+                }
                 NextStep::Leave => {
                     self.carrier.disconnect();
                     continue;
@@ -127,6 +133,7 @@ impl Worker {
                 next = work => next,
                 // That takes no permit: a file knows how many it is worth.
                 shared = self.carrier.help_wanted() => NextStep::Help(shared),
+                () = self.carrier.sharing_lapsed() => NextStep::LeaveSharing,
             }
         })
     }

@@ -4,7 +4,7 @@ use super::command_line::{Ask, CommandLine, StderrMode};
 use super::environment::Environment;
 use super::operands;
 use super::usage::Usage;
-use super::values::max_alloc;
+use super::values::{max_alloc, parallel};
 use protocol::args::{Info, ItemDetail, table};
 
 /// Completes a command line whose words have all been read.
@@ -12,6 +12,9 @@ pub(super) fn finish(line: &mut CommandLine, environment: &Environment) -> Resul
     quoting(line, environment)?;
     if let (None, Some(value)) = (line.options.max_alloc, &environment.max_alloc) {
         line.options.max_alloc = Some(max_alloc(value)?);
+    }
+    if let (None, Some(value)) = (line.parallel, &environment.parallel) {
+        line.parallel = Some(parallel("RSYNC_PARALLEL", value)?);
     }
     implications(line, environment);
     conflicts(line)?;

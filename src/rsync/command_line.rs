@@ -71,6 +71,20 @@ pub(crate) enum StderrMode {
     Client,
 }
 
+/// Over how many connections files go: `--parallel`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parallel {
+    /// As many as the link is worth.
+    Auto,
+    /// So many, the one that decides among them.
+    Connections(u8),
+}
+
+impl Parallel {
+    /// How many there are at most.
+    pub(crate) const MOST: u8 = 16;
+}
+
 /// Filter rules as they were given.
 pub(super) type Filters = [(FilterKind, Vec<u8>)];
 
@@ -133,6 +147,8 @@ pub(crate) struct CommandLine {
     pub family: Option<u8>,
     /// `--no-motd`.
     pub no_motd: bool,
+    /// `--parallel`.
+    pub parallel: Option<Parallel>,
     /// The words of options as they were given, each with the word that is its value.
     pub(super) given: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     /// Batch files.
@@ -190,6 +206,7 @@ impl Default for CommandLine {
             sockopts: None,
             family: None,
             no_motd: false,
+            parallel: None,
             given: Vec::new(),
             batch: Batch::default(),
             old_dirs: false,

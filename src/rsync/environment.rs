@@ -20,6 +20,8 @@ pub(crate) struct Environment {
     pub iconv: Option<Vec<u8>>,
     /// `RSYNC_PASSWORD`.
     pub password: Option<Vec<u8>>,
+    /// `RSYNC_PARALLEL`.
+    pub parallel: Option<Vec<u8>>,
 }
 
 impl Environment {
@@ -35,6 +37,7 @@ impl Environment {
             max_alloc: text("RSYNC_MAX_ALLOC"),
             iconv: text("RSYNC_ICONV"),
             password: text("RSYNC_PASSWORD"),
+            parallel: text("RSYNC_PARALLEL"),
         }
     }
 }

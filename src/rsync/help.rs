@@ -125,6 +125,7 @@ fn man() -> String {
         ("RSYNC_PARTIAL_DIR", "where --partial keeps its files"),
         ("RSYNC_ICONV", "the same as --iconv"),
         ("RSYNC_MAX_ALLOC", "the same as --max-alloc"),
+        ("RSYNC_PARALLEL", "the same as --parallel"),
         ("RSYNC_PASSWORD", "the password for a daemon"),
         ("RSYNC_PROXY", "host:port of a web proxy on the way to a daemon"),
         ("CVSIGNORE", "further patterns for -C"),

@@ -1,22 +1,22 @@
 //! One session of a client: connects, sends or receives, and says what came of it. Counterpart: rsync's `client_run`.
 
 use super::batch;
-use super::command_line::CommandLine;
+use super::command_line::{CommandLine, Parallel};
 use super::daemon::{self, Call, Connected, DaemonError, Shell, Site};
+use super::failure::SessionFailure;
+use super::helpers::{self, Helpers};
 use super::operands::{Host, Plan, RemoteHost};
 use super::output::{Output, Pulled, Role};
 use super::pushed::Pushed;
-use super::quoting::{self, Use};
-use super::served;
 use super::until::Until;
 use super::usage::Usage;
 use super::wanted::{Wanted, rules_of_script};
+use super::way::{Traveller, Way};
 use crate::exit;
 use crate::link::{Closer, Ending, Link};
-use crate::local::Local;
 use crate::transfer::batch::{BatchFile, Playback, PlaybackError};
 use crate::transfer::charset;
-use crate::transfer::copy_as::{CopyAsError, copy_as};
+use crate::transfer::copy_as::copy_as;
 use crate::transfer::filters;
 use crate::transfer::offers;
 use crate::transfer::scanned::{Scanned, SendSelection, Trouble};
@@ -24,14 +24,11 @@ use crate::transfer::{
     Asked, Conversation, Expected, Names, Operands, ReceivePlan, SendPlan, TransferError, greet_agreed, greet_with,
     receive, send,
 };
-use crate::transport::child::Child;
-use crate::transport::ssh::{Remedies, Ssh, SshOptions};
 use crate::transport::tcp::Family;
-use crate::transport::{Connect, ConnectError};
 use protocol::PeerError;
-use protocol::args::{Debug, Info, Options, ServerArgs, table};
+use protocol::args::{Debug, Info};
 use protocol::filter::RuleSide;
-use protocol::handshake::{Compat, Offer, Side, VERSION_LEAST, VERSION_MOST};
+use protocol::handshake::{Compat, Negotiated, Offer, Side, VERSION_LEAST, VERSION_MOST};
 use protocol::mux::{IO_GENERAL, Message, TextKind};
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -40,10 +37,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long a silent far end is waited for without `--timeout`; stock rsync waits for ever.
-const PATIENCE: Duration = Duration::from_secs(3600);
 /// How long a server within this process may take to leave once its link is closed: it puts its files in order.
 const LEAVING: Duration = Duration::from_secs(5);
+/// Round trips that the handshake takes at least.
+const ANSWERS: u32 = 2;
 
 /// Runs a transfer; gives its exit code.
 pub(super) fn run(line: &CommandLine, plan: &Plan) -> Result<i32, Usage> {
@@ -132,24 +129,6 @@ impl Read for Counted {
     }
 }
 
-/// A session that came to nothing.
-struct SessionFailure {
-    text: String,
-    code: i32,
-}
-
-impl From<ConnectError> for SessionFailure {
-    fn from(error: ConnectError) -> Self {
-        Self { text: format!("rsync: {error}"), code: exit::of_connect(&error) }
-    }
-}
-
-impl From<CopyAsError> for SessionFailure {
-    fn from(error: CopyAsError) -> Self {
-        Self { text: error.to_string(), code: exit::SYNTAX }
-    }
-}
-
 struct ClientSession<'a> {
     line: &'a CommandLine,
     plan: &'a Plan,
@@ -192,13 +171,15 @@ impl ClientSession<'_> {
         self.line.options.copy_as.as_deref().map(copy_as).transpose()?;
         let heard = Arc::new(AtomicU64::new(0));
         link.reader = Box::new(Counted { reader: link.reader, heard: heard.clone() });
-        if self.starts_server() && self.line.options.secluded_args {
-            self.send_arguments(&mut link)?;
+        if self.way().starts_server() && self.line.options.secluded_args {
+            self.way().send_arguments(&mut link)?;
         }
         let remote = link.remote.clone();
         let until = self.watch(link.closer.clone())?;
         self.output.ends_with(link.closer.clone());
-        let result = self.greet(link, version, written.as_ref()).and_then(|session| self.transfer(session, written));
+        let began = Instant::now();
+        let greeted = self.greet(link, version, written.as_ref());
+        let result = greeted.and_then(|session| self.transfer(session, written, began.elapsed()));
         if let (Err(_), Some(code)) = (&result, until.ended()) {
             remote.wait(LEAVING);
             let text = if code == exit::TIMEOUT { "rsync: stopped at the time that was set" } else { "" };
@@ -206,7 +187,7 @@ impl ClientSession<'_> {
         }
         // By the SSH within, the far end's words come apart from the session.
         let words = remote.stderr();
-        if !words.is_empty() && self.starts_server() {
+        if !words.is_empty() && self.way().starts_server() {
             self.output.complain(words.trim_end());
         }
         if self.output.is_unread() {
@@ -215,9 +196,11 @@ impl ClientSession<'_> {
         result.map_err(|error| self.failure(&error, heard.load(Ordering::Relaxed)))
     }
 
-    /// Whether the far end is a server that we start by a remote shell.
-    fn starts_server(&self) -> bool {
-        self.plan.remote.as_ref().is_some_and(|remote| !remote.daemon)
+    fn way(&self) -> Way<'_> {
+        let Self { line, plan, pull, version, wanted, .. } = self;
+        let names_here = wanted.here.is_some();
+        let (pull, version, rules, traveller) = (*pull, *version, &wanted.rules[..], Traveller::Client);
+        Way { line, plan, pull, version, names_here, rules, traveller }
     }
 
     /// A link to the far end, with the version that a daemon has agreed on; `None` where its modules were listed.
@@ -226,24 +209,8 @@ impl ClientSession<'_> {
             Some(RemoteHost { host, daemon: true }) => {
                 Ok(self.by_daemon(host)?.map(|connected| (connected.link, Some(connected.version))))
             }
-            _ => self.connect().map(|link| Some((link, None))),
+            _ => self.way().connect(&mut None, &|words| self.tell_command(words)).map(|link| Some((link, None))),
         }
-    }
-
-    /// Sends the arguments that the far end's shell is not to see (`-s`).
-    fn send_arguments(&self, link: &mut Link) -> Result<(), SessionFailure> {
-        let words = self.words();
-        let mut block = b"rsync\0".to_vec();
-        for word in &words[secluded_from(&words)..] {
-            let word = charset::to_peer(word, &self.line.options);
-            block.extend_from_slice(if word.is_empty() { b"." } else { &word });
-            block.push(0);
-        }
-        block.push(0);
-        link.writer.write_all(&block).map_err(|error| SessionFailure {
-            text: format!("rsync: Cannot send the arguments: {error}"),
-            code: exit::STREAM,
-        })
     }
 
     /// Closes the link at a signal, or at `--stop-at`.
@@ -273,13 +240,40 @@ impl ClientSession<'_> {
         }
     }
 
-    fn transfer(&self, mut session: Conversation, written: Option<BatchFile>) -> Result<i32, TransferError> {
+    /// Has others log in that help, if that is asked for and can be. The far end has answered in this time.
+    fn call_helpers(&self, agreed: &Negotiated, answered: Duration) -> Option<Helpers> {
+        let asked = match self.line.parallel? {
+            Parallel::Auto => helpers::worth(answered / ANSWERS),
+            Parallel::Connections(count) => usize::from(count),
+        };
+        let others = asked.checked_sub(1).filter(|&others| others > 0)?;
+        if let Some(why) = helpers::why_alone(self.line, self.plan, self.pull, agreed.version) {
+            if self.line.options.verbose > 0 {
+                self.output.say(&format!("one connection only: {why}\n"));
+            }
+            return None;
+        }
+        Some(Helpers::call(self.line, self.plan, self.version, others))
+    }
+
+    fn transfer(
+        &self,
+        mut session: Conversation,
+        written: Option<BatchFile>,
+        answered: Duration,
+    ) -> Result<i32, TransferError> {
         session.follow(&self.line.options)?;
         self.output.agreed(&session.agreed);
         if let Some(file) = written {
             session.record(&self.line.options, file)?;
         }
-        if self.pull { self.pull(session) } else { self.push(session) }
+        // Only now: many that log in at once might keep this very session out.
+        let helpers = self.call_helpers(&session.agreed, answered);
+        let done = if self.pull { self.pull(session) } else { self.push(session, helpers.as_ref()) };
+        if done.is_ok() {
+            helpers.into_iter().for_each(Helpers::dismiss);
+        }
+        done
     }
 
     /// Reaches a module of a daemon; `None` where its modules were listed.
@@ -293,7 +287,7 @@ impl ClientSession<'_> {
         let shell = match line.rsh.as_ref().filter(|_| line.rsh_given) {
             None => None,
             Some(shell) => {
-                let mut words = self.shell_words(shell)?;
+                let mut words = self.way().shell_words(shell)?;
                 let says_user = words.iter().any(|word| word == b"-l");
                 if let Some(user) = host.user.as_ref().filter(|_| !says_user) {
                     words.extend([b"-l".to_vec(), user.clone()]);
@@ -324,126 +318,13 @@ impl ClientSession<'_> {
             tells_words: line.options.level(Debug::Cmd) > 0,
         };
         let mut say = |words: &[u8]| self.output.hear(&Message::Text(TextKind::Info, [words, b"\n"].concat()));
-        let args = self.server_args(&charset::to_peer, &|word, _| word.to_vec());
+        let args = self.way().server_args(&charset::to_peer, &|word, _| word.to_vec());
         let failed = |error: DaemonError| SessionFailure { text: format!("{error}"), code: error.exit_code() };
         if self.pull && self.plan.sources.iter().all(Vec::is_empty) {
             daemon::list_modules(&site, &call, &mut say).map_err(failed)?;
             return Ok(None);
         }
         daemon::connect(&site, &call, &args, &mut say).map(Some).map_err(failed)
-    }
-
-    fn shell_words(&self, shell: &[u8]) -> Result<Vec<Vec<u8>>, SessionFailure> {
-        quoting::split(shell).map_err(|quote| SessionFailure {
-            text: format!("Missing trailing-{} in remote-shell command.", char::from(quote)),
-            code: exit::SYNTAX,
-        })
-    }
-
-    /// What the server is told; `path` and `word` quote for whoever reads it first.
-    fn server_args(
-        &self,
-        path: &dyn Fn(&[u8], &Options) -> Vec<u8>,
-        word: &dyn Fn(&[u8], &Options) -> Vec<u8>,
-    ) -> ServerArgs {
-        let mut options = self.line.options.clone();
-        // Who receives lists what it would receive.
-        options.list_only &= !self.pull;
-        if self.wanted.here.is_some() {
-            options.files_from = None;
-        }
-        let mut words = self.line.peer_words.clone();
-        words.append(&mut options.remote_options);
-        options.remote_options = words.iter().map(|given| word(given, &options)).collect();
-        // A local copy is two ends of one command: what keeps to its own end by a remote shell holds for both, unless what
-        // is said of the other alone says otherwise.
-        if self.plan.remote.is_none() {
-            let both = [(options.fake_super, table::FAKE_SUPER), (options.super_user == Some(false), table::NO_SUPER)];
-            let both = both.into_iter().filter(|(holds, _)| *holds).map(|(_, option)| option.word());
-            let info = std::mem::take(&mut options.info).in_full(options.verbose).whole_word();
-            let debug = options.debug.in_full(options.verbose).whole_word();
-            let both = both.chain(info).chain(debug).map(String::into_bytes);
-            options.remote_options.splice(..0, both);
-        }
-        let there = if self.pull { &self.plan.sources[..] } else { self.plan.destination.as_slice() };
-        let paths = there.iter().map(|given| path(given, &options)).collect();
-        ServerArgs { sender: self.pull, paths, options, old: self.version < 30, ..ServerArgs::default() }
-    }
-
-    /// What the server is told, `--server` first.
-    fn words(&self) -> Vec<Vec<u8>> {
-        let how = if self.pull { Use::Source } else { Use::Destination };
-        let local = self.plan.remote.is_none();
-        let path = |path: &[u8], options: &Options| match (local, path.is_empty()) {
-            (true, false) => path.to_vec(),
-            _ => quoting::path(path, how, options),
-        };
-        if local {
-            return self.server_args(&path, &|word, _| word.to_vec()).to_words();
-        }
-        let args = self.server_args(&path, &quoting::option);
-        let mut words = args.to_words();
-        let given = self.line.options.remote_options.len() + self.line.peer_words.len();
-        let end = words.len() - args.paths.len() - 1;
-        for word in &mut words[1..end - given] {
-            *word = quoting::option(word, &args.options);
-        }
-        if args.options.secluded_args {
-            let bundle = if self.pull { 2 } else { 1 };
-            words[bundle].insert(1, b's');
-        }
-        words
-    }
-
-    fn connect(&self) -> Result<Link, SessionFailure> {
-        let words = self.words();
-        let limit = self.line.options.timeout.filter(|&seconds| seconds > 0);
-        let limit = limit.map_or(PATIENCE, |seconds| Duration::from_secs(seconds.into()));
-        let Some(RemoteHost { host, .. }) = &self.plan.remote else {
-            let words: Vec<OsString> = words.into_iter().map(OsString::from_vec).collect();
-            let far = Local::reading(served::operators, &self.wanted.rules).open(&words);
-            // Whoever else takes these words for a server ends before it has spoken.
-            return far.map_err(|error| SessionFailure { text: format!("rsync: {error}"), code: exit::STREAM });
-        };
-        let cut = if self.line.options.secluded_args { secluded_from(&words) } else { words.len() };
-        let visible = &words[..cut];
-        let program = self.line.rsync_path.clone().unwrap_or_else(|| b"rsync".to_vec());
-        let Some(shell) = &self.line.rsh else {
-            return self.by_ssh(host, &program, visible, limit);
-        };
-        let mut command = self.shell_words(shell)?;
-        if let Some(user) = &host.user {
-            command.extend([b"-l".to_vec(), user.clone()]);
-        }
-        command.extend([host.name.clone(), program]);
-        command.extend(visible.iter().cloned());
-        self.tell_command(&command);
-        let command = command.into_iter().map(OsString::from_vec).collect();
-        let link = Child::local(command).stall_limit(Some(limit)).shares_stderr().open(&[]);
-        link.map_err(|error| SessionFailure { text: format!("rsync: {error}"), code: exit::IPC })
-    }
-
-    fn by_ssh(&self, host: &Host, program: &[u8], words: &[Vec<u8>], limit: Duration) -> Result<Link, SessionFailure> {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let mut options = SshOptions::new(text(&host.name));
-        options.user = host.user.as_deref().map(text);
-        options.stall_timeout = limit;
-        options.remedies = Remedies::Command;
-        let mut line = text(program);
-        for word in words {
-            line.push(' ');
-            for chunk in word.utf8_chunks() {
-                line.push_str(chunk.valid());
-                // The bindings of libssh2 take only UTF-8; the shell over there makes the other bytes.
-                for byte in chunk.invalid() {
-                    line.push_str(&format!("\"$(printf '\\{byte:03o}')\""));
-                }
-            }
-        }
-        let mut told = vec![b"ssh".to_vec(), host.name.clone(), program.to_vec()];
-        told.extend(words.iter().cloned());
-        self.tell_command(&told);
-        Ok(Ssh::new(options)?.open_line(&line)?)
     }
 
     fn tell_command(&self, words: &[Vec<u8>]) {
@@ -472,7 +353,7 @@ impl ClientSession<'_> {
         true
     }
 
-    fn push(&self, session: Conversation) -> Result<i32, TransferError> {
+    fn push(&self, session: Conversation, helpers: Option<&Helpers>) -> Result<i32, TransferError> {
         let options = &self.line.options;
         let trouble = Trouble::new(options);
         let agreed = session.agreed;
@@ -480,6 +361,7 @@ impl ClientSession<'_> {
             rules: options.receiver_hears_rules(agreed.version).then(|| self.wanted.rules.clone()),
             names_from_peer: options.files_from.is_some() && self.wanted.here.is_none(),
             only_batch: options.only_write_batch && batch::written(self.line).is_some(),
+            help: helpers.map(Helpers::help),
             ..SendPlan::of(options, &agreed)
         };
         let rules = filters::rule_set(&self.wanted.rules, RuleSide::Sender);
@@ -501,7 +383,10 @@ impl ClientSession<'_> {
         let mut watch = Pushed { output: self.output, trouble: &trouble, list_only: options.list_only, len: 0 };
         let summary = send(session, &plan, listing, &mut watch)?;
         watch.drain();
-        self.output.stats(|stats| (stats.written, stats.read) = (summary.written_bytes, summary.read_bytes));
+        let (written, read) = helpers.map_or((0, 0), |helpers| helpers.help().moved());
+        self.output.stats(|stats| {
+            (stats.written, stats.read) = (summary.written_bytes + written, summary.read_bytes + read);
+        });
         self.end(trouble.bits(), summary.ending.as_ref())
     }
 
@@ -571,11 +456,4 @@ impl ClientSession<'_> {
         let own = exit::of_trouble(bits | partial);
         Ok(own.max(ending.map_or(0, exit::of_ending)))
     }
-}
-
-/// How many words a server sees when the others travel by the connection.
-fn secluded_from(words: &[Vec<u8>]) -> usize {
-    let sender = words.get(1).is_some_and(|word| word == b"--sender");
-    let bundle = if sender { 3 } else { 2 };
-    bundle + words[bundle.min(words.len())..].iter().take_while(|word| word.starts_with(b"--iconv=")).count()
 }

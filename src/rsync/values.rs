@@ -1,5 +1,6 @@
 //! Values of options, read as stock rsync reads them and refused in its words.
 
+use super::command_line::Parallel;
 use super::usage::Usage;
 use crate::clock;
 use crate::exit;
@@ -81,6 +82,20 @@ pub(super) fn checksum_choice(value: &[u8]) -> Result<Option<(Checksum, Checksum
         (Some(transfer), Some(list)) => Ok(Some((transfer, list))),
         (None, None) => Ok(None),
         _ => Err(Usage::syntax("rsync: --checksum-choice takes auto only for both checksums")),
+    }
+}
+
+/// `--parallel`, or what else names it.
+pub(super) fn parallel(word: &str, value: &[u8]) -> Result<Parallel, Usage> {
+    let text = String::from_utf8_lossy(value);
+    let number = text.parse().ok().filter(|number| (1..=Parallel::MOST).contains(number));
+    match (&*text, number) {
+        ("auto", _) => Ok(Parallel::Auto),
+        (_, Some(number)) => Ok(Parallel::Connections(number)),
+        _ => {
+            let most = Parallel::MOST;
+            Err(Usage::syntax(format!("rsync: {word}={text} is invalid: it takes a number from 1 to {most}, or auto")))
+        }
     }
 }
 

@@ -1,13 +1,15 @@
 //! A session in being: what its ends agreed on, and both ways between them.
 
 use super::batch::{BatchFile, Tap};
+use super::news::{Awaited, NewsReader, Waker};
 use super::{ENDING_PATIENCE, TransferError};
 use crate::link::{Closer, Ending, Remote, Sink};
 use crate::throttle::Rate;
 use protocol::args::Options;
 use protocol::handshake::Negotiated;
 use protocol::mux::{Inbox, Outbox};
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
+use std::time::Duration;
 
 /// Bytes asked for by one read.
 const READ_SIZE: usize = 128 * 1024;
@@ -63,11 +65,36 @@ pub(super) struct LinkReader {
     pub(super) read: u64,
     /// What keeps what is read.
     pub(super) tap: Option<Tap>,
+    /// What tells for whom a silence counts, where news come from within.
+    awaited: Option<Awaited>,
 }
 
 impl LinkReader {
     pub(super) fn new(link: Box<dyn Read + Send>, remote: Remote) -> Self {
-        Self { link, buffer: vec![0; READ_SIZE].into(), remote, read: 0, tap: None }
+        Self { link, buffer: vec![0; READ_SIZE].into(), remote, read: 0, tap: None, awaited: None }
+    }
+
+    /// Has waits end at news from within as well, and after so long; see [`LinkReader::read_or_news`].
+    pub(super) fn hear_news(&mut self, every: Duration) -> Result<Waker, TransferError> {
+        let link = std::mem::replace(&mut self.link, Box::new(io::empty()));
+        let started = NewsReader::new(link, every).map_err(TransferError::Link);
+        let (reader, waker) = started?;
+        self.awaited = Some(reader.awaited());
+        self.link = Box::new(reader);
+        Ok(waker)
+    }
+
+    /// Waits for bytes or for news, which are no bytes at all.
+    pub(super) fn read_or_news(&mut self) -> Result<Option<&[u8]>, TransferError> {
+        match self.link.read(&mut self.buffer) {
+            Ok(0) => Err(TransferError::closed(&self.remote)),
+            Ok(n) => {
+                self.read += n as u64;
+                Ok(Some(&self.buffer[..n]))
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(None),
+            Err(error) => Err(TransferError::from_io(error)),
+        }
     }
 
     /// Waits for bytes. The end of the stream is an error here: see [`TransferError::Remote`].
@@ -86,6 +113,13 @@ impl LinkReader {
     }
 
     fn read_or_end(&mut self) -> Result<usize, TransferError> {
+        self.awaited.iter().for_each(|awaited| awaited.set(true));
+        let read = self.read_bytes();
+        self.awaited.iter().for_each(|awaited| awaited.set(false));
+        read
+    }
+
+    fn read_bytes(&mut self) -> Result<usize, TransferError> {
         loop {
             match self.link.read(&mut self.buffer) {
                 Ok(n) => {
@@ -95,7 +129,7 @@ impl LinkReader {
                     }
                     return Ok(n);
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
                 Err(error) => return Err(TransferError::from_io(error)),
             }
         }

@@ -3,6 +3,7 @@
 use super::dest::in_place;
 use super::filters::ClientRules;
 use super::guard::Guard;
+use super::help::{Help, OfferedFile};
 use super::receive::Expected;
 use super::suffixes::Suffixes;
 use protocol::args::{Debug, Options};
@@ -12,6 +13,8 @@ use protocol::handshake::Negotiated;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Block sums kept of one file: 24 MiB of memory, enough for a basis of 128 GiB. Beyond, a file is sent whole.
 const SUMS_MOST: u32 = 1 << 20;
@@ -49,6 +52,10 @@ pub struct SendPlan {
     pub tells_matches: bool,
     /// The observer is told the BLAKE3 of each file sent.
     pub digests: bool,
+    /// Others who may send files in the place of this session.
+    pub help: Option<Arc<Help<OfferedFile>>>,
+    /// The ends' time limit in seconds (`--timeout`).
+    pub timeout: Option<u32>,
 }
 
 impl SendPlan {
@@ -63,8 +70,15 @@ impl SendPlan {
             max_alloc: options.max_alloc.unwrap_or(0),
             skip_compress: options.skip_compress.as_deref().map(Suffixes::new).unwrap_or_default(),
             tells_matches: options.level(Debug::Deltasum) > 0,
+            timeout: options.timeout.filter(|&seconds| seconds > 0),
             ..Self::default()
         }
+    }
+
+    /// How long the peer may hear nothing while others are at work.
+    pub(super) fn silence_most(&self) -> Duration {
+        const LONG: Duration = Duration::from_secs(30);
+        self.timeout.map_or(LONG, |seconds| (Duration::from_secs(seconds.into()) / 3).min(LONG))
     }
 
     pub(super) fn sums_most(&self) -> u32 {

@@ -3,6 +3,7 @@
 use super::chmod;
 use super::dest::umask;
 use super::guard::Guard;
+use super::help::OpenApart;
 use super::source::{Arguments, Hooks, ListError, Lister, ScanError, ScanOptions, Severity, SumFile, Walk};
 use super::{Listing, Names, Source, TransferError, ids};
 use crate::disk::digest::sum_of;
@@ -11,11 +12,11 @@ use protocol::args::{Debug, Info, Options};
 use protocol::checksum::Checksum;
 use protocol::chmod::Chmod;
 use protocol::filter::RuleSet;
-use protocol::flist::{FileEntry, FileList, Ndx, Sorting};
+use protocol::flist::{DirClass, Extras, FileEntry, FileList, Ndx, Sorting};
 use protocol::handshake::{Compat, Negotiated};
 use protocol::mux::{IO_GENERAL, IO_VANISHED, Message, TextKind};
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -147,6 +148,24 @@ impl<'a> Scanned<'a> {
     }
 }
 
+/// The list of files that another list has. The directories they are in are only the way to them.
+pub(crate) fn list_again(mut entries: Vec<FileEntry>, options: &Options) -> Result<Listing, TransferError> {
+    let mut parents = BTreeSet::new();
+    for FileEntry { name, .. } in &entries {
+        parents.extend((0..name.len()).filter(|&at| name[at] == b'/').map(|at| name[..at].to_vec()));
+    }
+    entries.extend(parents.into_iter().map(|name| {
+        let extra = Extras { dir_class: DirClass::Implied, ..Extras::default() }.into();
+        FileEntry { extra, ..FileEntry::new(name, 0o40755) }
+    }));
+    let list = FileList::new(entries);
+    let names = match options.numeric_ids || options.nameless_ids {
+        true => Default::default(),
+        false => ids::Told::default().names(&list, options.owner, options.group)?,
+    };
+    Ok(Listing { list, names, io_error: 0 })
+}
+
 /// Sums a file for a list (`-c`).
 fn summer<'h>(checksum: Checksum) -> SumFile<'h> {
     Box::new(move |file| sum_of(file, checksum).map(|(sum, _)| Some(sum)))
@@ -167,6 +186,10 @@ impl Source for Scanned<'_> {
     fn open(&self, ndx: Ndx, entry: &FileEntry) -> io::Result<File> {
         let opened = self.lister.open(ndx, entry);
         opened.inspect_err(|error| self.trouble.unreadable(&self.lister.full_path(ndx, entry), error))
+    }
+
+    fn apart(&self, ndx: Ndx, entry: &FileEntry) -> Option<OpenApart> {
+        self.lister.apart(ndx, entry)
     }
 
     fn broken_off(&self, ndx: Ndx, entry: &FileEntry, error: &io::Error) {

@@ -1,6 +1,8 @@
 //! Sends a list of files. Counterpart: rsync's `send_files`.
 
+mod ahead;
 mod lists;
+mod outstanding;
 mod reply;
 mod sending;
 mod side;
@@ -8,6 +10,7 @@ mod side;
 use super::TransferError;
 use super::charset;
 use super::conversation::Conversation;
+use super::help::OpenApart;
 use super::observer::SendObserver;
 use super::plan::SendPlan;
 use super::sent::Sent;
@@ -84,6 +87,11 @@ pub trait Source {
     /// Opens a regular file of the list.
     fn open(&self, ndx: Ndx, entry: &FileEntry) -> io::Result<Self::File>;
 
+    /// What opens the same file in another thread; `None` where nothing does, and nobody else can send it.
+    fn apart(&self, _ndx: Ndx, _entry: &FileEntry) -> Option<OpenApart> {
+        None
+    }
+
     /// The value of an entry's extended attribute; `None` where there is none.
     fn xattr(&self, _ndx: Ndx, _entry: &FileEntry, _name: &[u8]) -> io::Result<Option<Vec<u8>>> {
         Ok(None)
@@ -130,6 +138,10 @@ pub fn send<S: Source>(
     observer: &mut dyn SendObserver,
 ) -> Result<Summary, TransferError> {
     conversation.writer.batch = conversation.batch.take();
+    if let Some(help) = &plan.help {
+        let waker = conversation.reader.hear_news(plan.silence_most())?;
+        help.tell(Box::new(move || waker.wake()));
+    }
     let (files, sent) = match SenderSide::new(&mut conversation, plan, observer).converse(listing) {
         Ok(done) => done,
         Err(error) => return Err(conversation.abort(error)),

@@ -94,6 +94,13 @@ pub(crate) enum RangeError {
     Ended,
 }
 
+impl RangeError {
+    /// The connection broke, which says nothing of the next one.
+    pub(crate) fn is_of_the_line(&self) -> bool {
+        matches!(self, Self::Far(error) if error.is_of_the_line())
+    }
+}
+
 impl Ranges {
     /// Of a file of so many bytes, for so many connections.
     pub(crate) fn new(len: u64, connections: usize) -> Self {

@@ -203,6 +203,8 @@ fn archive_twice(place: &Place, table: &Table<'_>, cases: &[Case], command: impl
     let failing = cases.iter().filter(|case| matches!(case.fate, Fate::Fails)).count();
     let said = over.log.lines().filter(|line| line.contains("ERROR") && line.contains("Not copied")).count();
     assert_eq!(said, failing, "{}", over.log);
+    let changed = |line: &&str| line.contains("wrong-sum.npy") && line.contains("its MD5 is another one now");
+    assert_eq!(over.log.lines().filter(changed).count(), 1, "{}", over.log);
     let tree = place.tree().without_directories();
     let again = Run::to_end(as_ordinary_user(command()));
     eprintln!("{}: a second run ends with {:?} after {:.1} s", table.name, again.status.code(), again.seconds);

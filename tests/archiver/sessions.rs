@@ -216,22 +216,27 @@ fn a_run_of_one_file_uses_the_link() {
 fn a_broken_split_is_mended(name: &str, program: &'static str) {
     let (Some(server), Some(link)) = (MariaDb::shared(), LongLink::start(program, SFTP)) else { return };
     let table = Table::new(server, name, Age::V1);
-    let rows = [60, 61].map(|mib| link.row(mib));
+    let rows = [60, 40, 61].map(|mib| link.row(mib));
     let run = Run::start(link.command(&table));
     table.insert(&rows[..1]);
     wait_until("several write", || link.writes());
     link.sshd.signal("KILL");
     wait_until("the file all the same", || table.copied() == 1);
     assert!(!link.aside(), "{:?}", link.place.tree());
+    let told = run.log().len();
+    // A line that broke tells nothing of the next one.
+    table.insert(&rows[1..2]);
+    wait_until("the next file", || table.copied() == 2);
+    let log = run.log();
+    assert!(log[told..].contains("Several wrote") && log[told..].contains("Helped with"), "{log}");
     drop(run);
-    // Another run knows nothing of that.
     let run = Run::start(link.command(&table));
-    table.insert(&rows[1..]);
+    table.insert(&rows[2..]);
     wait_until("several write again", || link.writes());
     run.kill();
-    assert!(table.copied() == 1);
+    assert!(table.copied() == 2);
     let run = Run::start(link.command(&table));
-    wait_until("the file after a crash", || table.copied() == 2);
+    wait_until("the file after a crash", || table.copied() == 3);
     run.terminate().0.expect(0);
     expect_all_proven(&link.place, &table, &rows);
     assert!(!link.aside(), "{:?}", link.place.tree());

@@ -18,6 +18,8 @@ mod lists;
 mod logged;
 #[path = "command/named.rs"]
 mod named;
+#[path = "command/parallel.rs"]
+mod parallel;
 #[path = "command/places.rs"]
 mod places;
 #[path = "command/rights.rs"]

@@ -5,7 +5,7 @@ use super::Refusable::{Always, Unasked, Vital};
 use super::{Apply, Opt, own, told};
 use crate::rsync::command_line::{Ask, CommandLine, FilterKind, Outbuf, StderrMode, Whose};
 use crate::rsync::usage::Usage;
-use crate::rsync::values::{checksum_choice, hour, integer, max_alloc, minutes, size, unsigned};
+use crate::rsync::values::{checksum_choice, hour, integer, max_alloc, minutes, parallel, size, unsigned};
 use protocol::args::{AltKind, DeleteWhen, table as wire};
 
 macro_rules! set {
@@ -334,6 +334,8 @@ pub(super) const OPTIONS: &[Opt] = &[
     own("stop-at", "y-m-dTh:m", "stop at this moment")
         .takes(|line, value| put(&mut line.options.stop_at, Some(hour(value)?))),
     told(wire::FSYNC, "", "sync every file to the disk"),
+    own("parallel", "N|auto", "have up to N connections bring files; our own, see the manual")
+        .takes(|line, value| put(&mut line.parallel, Some(parallel("--parallel", value)?))),
     own("write-batch", "FILE", "keep a copy of the transfer in FILE").by(text!(batch.write)),
     told(wire::ONLY_WRITE_BATCH, "FILE", "the same, and change nothing").by(text!(batch.only_write)),
     own("read-batch", "FILE", "repeat the transfer in FILE").by(text!(batch.read)),

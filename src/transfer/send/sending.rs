@@ -1,6 +1,7 @@
 //! All that is said and heard while files are sent, from the first filter rule to the goodbye.
 
 use super::lists::SentLists;
+use super::outstanding::{Due, Outstanding, QuietObserver};
 use super::reply::{Content, Reply, hear_message};
 use super::side::SenderSide;
 use super::{Asked, FileContent, Listing, OUT_MOST, Source};
@@ -8,7 +9,8 @@ use crate::disk::shown;
 use crate::transfer::TransferError;
 use crate::transfer::abort::{HANG_UP, within};
 use crate::transfer::conversation::Conversation;
-use crate::transfer::observer::{Answer, Item};
+use crate::transfer::help::Brought;
+use crate::transfer::observer::{Answer, Item, SendObserver};
 use crate::transfer::sent::Sent;
 use protocol::PeerError;
 use protocol::filter::{self, RuleSet, RuleSide};
@@ -62,7 +64,9 @@ impl SenderSide<'_> {
         let lists = SentLists::new(&self.conversation.agreed, self.plan);
         let buffer = vec![0; READ_SIZE];
         let stats = FinalStats { list_build_ms, ..FinalStats::default() };
-        let mut sending = Sending { side: self, lists, source, buffer, stats, files: 0, total: Sent::default() };
+        let outstanding = Outstanding::new(self.plan.help.clone());
+        let mut sending =
+            Sending { side: self, lists, source, buffer, stats, files: 0, total: Sent::default(), outstanding };
         sending.send_list(listing)?;
         sending.stats.list_send_ms = started.elapsed().as_millis() as u64;
         if !nothing {
@@ -91,16 +95,18 @@ impl SenderSide<'_> {
 }
 
 /// Files on their way, once they are listed.
-struct Sending<'s, 'a, S> {
-    side: &'s mut SenderSide<'a>,
-    lists: SentLists,
-    source: S,
+pub(super) struct Sending<'s, 'a, S> {
+    pub(super) side: &'s mut SenderSide<'a>,
+    pub(super) lists: SentLists,
+    pub(super) source: S,
     buffer: Vec<u8>,
     /// What the farewell tells.
     stats: FinalStats,
     /// Files sent, and their bytes.
     files: u64,
     total: Sent,
+    /// What was heard behind a file that others may bring.
+    pub(super) outstanding: Outstanding,
 }
 
 impl<S: Source> Sending<'_, '_, S> {
@@ -115,22 +121,26 @@ impl<S: Source> Sending<'_, '_, S> {
         while !self.side.sender.is_over() {
             self.lists.look_ahead(&mut self.source, self.side)?;
             let SenderSide { conversation, sender, .. } = &mut *self.side;
-            let Some(event) = sender.poll(&mut conversation.writer.out)? else {
-                sender.feed(conversation.exchange()?)?;
-                continue;
-            };
-            self.answer(event)?;
+            let event = if self.outstanding.is_full() { None } else { sender.poll(&mut conversation.writer.out)? };
+            match event {
+                Some(event) => self.hear(event)?,
+                None if self.outstanding.is_empty() => sender.feed(conversation.exchange()?)?,
+                None => self.go_on()?,
+            }
+            self.tell_brought()?;
             self.side.pass_words();
             self.side.conversation.writer.flush_beyond(OUT_MOST)?;
         }
         Ok(())
     }
 
-    fn answer(&mut self, event: SenderEvent) -> Result<(), TransferError> {
+    pub(super) fn answer(&mut self, event: SenderEvent) -> Result<(), TransferError> {
         let SenderSide { conversation, sender, plan, observer } = &mut *self.side;
         let out = &mut conversation.writer.out;
         match event {
-            SenderEvent::Request(request) => self.answer_request(request)?,
+            SenderEvent::Request(request) => {
+                self.answer_request(request)?;
+            }
             SenderEvent::Message(message) => hear_message(&message, &self.lists, &self.source, *observer)?,
             SenderEvent::Item(ndx, header) => {
                 observer.item(&Item { ndx, entry: self.lists.reported(ndx)?, header: &header })
@@ -171,19 +181,33 @@ impl<S: Source> Sending<'_, '_, S> {
     }
 
     /// Sends a wanted file, or tells why not.
-    fn answer_request(&mut self, mut request: Request) -> Result<(), TransferError> {
-        let Self { side, lists, source, buffer, .. } = self;
-        let entry = lists.segments.get(request.ndx).filter(|entry| entry.is_file()).ok_or(PeerError::Range {
-            what: "requested index",
-            value: request.ndx.0.into(),
-            expected: "a regular file of the list",
-        })?;
-        let SenderSide { conversation, sender, plan, observer } = &mut **side;
-        let Conversation { agreed, reader, writer, .. } = &mut **conversation;
+    fn answer_request(&mut self, request: Request) -> Result<(), TransferError> {
+        let entry = wanted(&self.lists, request.ndx)?;
+        let SenderSide { conversation, sender, observer, .. } = &mut *self.side;
         if observer.requested(entry, &request) == Answer::Decline {
-            sender.decline(&request, &mut writer.out);
+            sender.decline(&request, &mut conversation.writer.out);
             return Ok(());
         }
+        self.send_file(request, None).map(drop)
+    }
+
+    /// Sends a wanted file ahead of its turn: what there is to tell of it is told later.
+    pub(super) fn send_ahead(&mut self, request: Request) -> Result<Due, TransferError> {
+        let mut sent = None;
+        let request = self.send_file(request, Some(&mut sent))?;
+        Ok(Due::Sent(request, sent))
+    }
+
+    /// Sends a file, or tells why not; gives the request back. `ahead`: where to put what it came to, instead of telling it.
+    fn send_file(
+        &mut self,
+        mut request: Request,
+        ahead: Option<&mut Option<Brought>>,
+    ) -> Result<Request, TransferError> {
+        let Self { side, lists, source, buffer, .. } = self;
+        let entry = wanted(lists, request.ndx)?;
+        let SenderSide { conversation, sender, plan, observer } = &mut **side;
+        let Conversation { agreed, reader, writer, .. } = &mut **conversation;
         let file = match source.open(request.ndx, entry) {
             Ok(file) => file,
             Err(error) => {
@@ -191,7 +215,7 @@ impl<S: Source> Sending<'_, '_, S> {
                 sender.decline(&request, &mut writer.out);
                 writer.out.message(&Message::IoError(bit));
                 observer.unreadable(request.ndx, &error);
-                return Ok(());
+                return Ok(request);
             }
         };
         if has_diminished(&file, entry, &request) {
@@ -199,27 +223,42 @@ impl<S: Source> Sending<'_, '_, S> {
             let text = format!("skipped diminished file: {}\n", shown(&entry.name));
             writer.out.message(&Message::Text(TextKind::Warning, text.into()));
             writer.out.message(&Message::IoError(IO_GENERAL));
-            return Ok(());
+            return Ok(request);
         }
         give_values(source, request.ndx, entry, &mut request.header)?;
         let promised = source.promised(request.ndx);
         let content = Content { file, promised, store: plan.skip_compress.holds(&entry.name) };
-        let mut reply = Reply { agreed, plan, lists, source, reader, observer: *observer, buffer };
+        let mut recorder = ahead.map(|sent| QuietObserver::new(*observer, sent));
+        let told: &mut dyn SendObserver = match &mut recorder {
+            Some(recorder) => recorder,
+            None => *observer,
+        };
+        let mut reply = Reply { agreed, plan, lists, source, reader, observer: told, buffer };
         match reply.send(sender, writer, &mut request, entry, content)? {
-            Ok(sent) => {
-                self.files += 1;
-                self.total.literal_bytes += sent.literal_bytes;
-                self.total.matched_bytes += sent.matched_bytes;
-                self.total.matches += sent.matches;
-                self.total.false_alarms += sent.false_alarms;
-            }
+            Ok(sent) => self.count(&sent),
             Err(error) => {
                 source.broken_off(request.ndx, entry, &error);
                 observer.unreadable(request.ndx, &error);
             }
         }
-        Ok(())
+        Ok(request)
     }
+
+    /// A file has gone over.
+    pub(super) fn count(&mut self, sent: &Sent) {
+        self.files += 1;
+        self.total.literal_bytes += sent.literal_bytes;
+        self.total.matched_bytes += sent.matched_bytes;
+        self.total.matches += sent.matches;
+        self.total.false_alarms += sent.false_alarms;
+    }
+}
+
+/// A regular file that the peer asks for.
+pub(super) fn wanted(lists: &SentLists, ndx: Ndx) -> Result<&FileEntry, PeerError> {
+    let expected = "a regular file of the list";
+    let entry = lists.segments.get(ndx).filter(|entry| entry.is_file());
+    entry.ok_or(PeerError::Range { what: "requested index", value: ndx.0.into(), expected })
 }
 
 /// What the search for known blocks came to. rsync: match_report

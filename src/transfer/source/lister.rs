@@ -10,6 +10,7 @@ use protocol::flist::{FileEntry, FileList, Ndx, Segments, Sorting, compare, sort
 use rustix::io::Errno;
 
 use super::{Arguments, Folder, Listed, Location, ScanError, Walk};
+use crate::transfer::help::OpenApart;
 
 /// Lists what a walk finds and remembers where it was found, as long as it may be asked for.
 pub(crate) struct Lister<'h> {
@@ -106,6 +107,11 @@ impl<'h> Lister<'h> {
     /// Opens a listed regular file.
     pub(crate) fn open(&self, ndx: Ndx, entry: &FileEntry) -> io::Result<File> {
         self.walk.tree.open(&entry.name, self.place(ndx)?)
+    }
+
+    /// What opens it in another thread; see [`super::SourceTree::apart`].
+    pub(crate) fn apart(&self, ndx: Ndx, entry: &FileEntry) -> Option<OpenApart> {
+        self.walk.tree.apart(&entry.name, self.place(ndx).ok()?)
     }
 
     /// Removes a sent file; see [`super::SourceTree::remove`].

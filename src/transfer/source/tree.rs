@@ -20,6 +20,7 @@ use crate::disk::confine;
 use crate::disk::fake::Fake;
 use crate::disk::pinned::Pinned;
 use crate::disk::xattr::{self, Reach};
+use crate::transfer::help::OpenApart;
 
 /// Roots held open at once; further ones are opened again when needed and must be the same directory still.
 const ROOTS_HELD: usize = 128;
@@ -71,6 +72,8 @@ struct Root {
     dev: u64,
     ino: u64,
     held: Option<Beneath>,
+    /// The same for other threads.
+    apart: Option<Arc<Beneath>>,
 }
 
 impl SourceTree {
@@ -88,6 +91,18 @@ impl SourceTree {
     pub(crate) fn open(&self, name: &[u8], at: Location) -> io::Result<File> {
         let (dir, leaf) = self.parent(name, at)?;
         open_file(&dir, &leaf, self.reading)
+    }
+
+    /// What opens the same file in another thread; `None` where its root is not held open.
+    pub(crate) fn apart(&self, name: &[u8], at: Location) -> Option<OpenApart> {
+        let root = Arc::clone(self.roots.get(at.root as usize)?.apart.as_ref()?);
+        let (inside, reading) = (beneath_root(name, at).to_vec(), self.reading);
+        Some(Box::new(move || {
+            // With a way of its own, which leaves no directories open.
+            let way = root.again();
+            let (dir, leaf) = way.parent(&inside)?;
+            open_file(&dir, leaf, reading)
+        }))
     }
 
     /// The value of an extended attribute of an entry, by the name it has in the list.
@@ -137,7 +152,8 @@ impl SourceTree {
         let (fd, stat) = open_root(path)?;
         let number = u32::try_from(self.roots.len()).map_err(io::Error::other)?;
         let held = (self.roots.len() < ROOTS_HELD).then(|| self.beneath(fd));
-        self.roots.push(Root { path: path.to_owned(), dev: stat.st_dev, ino: stat.st_ino, held });
+        let apart = held.as_ref().map(|held| Arc::new(held.again()));
+        self.roots.push(Root { path: path.to_owned(), dev: stat.st_dev, ino: stat.st_ino, held, apart });
         self.by_path.insert(path.to_owned(), number);
         Ok(number)
     }
