@@ -8,7 +8,7 @@
 use std::hint::black_box;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
-#[allow(clippy::disallowed_types, reason = "the one look at a clock: how fast a processor is, nothing else tells")]
+#[allow(clippy::disallowed_types, reason = "see `LoopKind::winner`")]
 use std::time::Instant;
 
 /// Which vectors this machine has.
@@ -99,6 +99,10 @@ impl Vectors {
 impl LoopKind {
     /// AVX-512 or AVX2: whichever is faster here. On some processors the wider ones are slower where the bytes are in a
     /// cache already. Takes some 100 µs.
+    #[allow(
+        clippy::disallowed_types,
+        reason = "the core's one look at a clock: nothing else tells how fast a processor is"
+    )]
     fn winner(self) -> Vectors {
         const BYTES: usize = 32 * 1024;
         const ROUNDS: usize = 8;
