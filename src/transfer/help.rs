@@ -77,13 +77,35 @@ struct HelpState<T> {
     closed: bool,
     /// Bytes that helpers wrote and read.
     moved: (u64, u64),
+    /// What is put up is all there is, and helpers go before the one session.
+    lone: bool,
 }
 
 impl<T> Help<T> {
     /// Nothing is put up. So many may come to help.
     pub(crate) fn new(helpers: usize) -> Self {
-        let state = HelpState { files: VecDeque::new(), first: 0, helpers, numbered: 0, closed: false, moved: (0, 0) };
+        let state = HelpState {
+            files: VecDeque::new(),
+            first: 0,
+            helpers,
+            numbered: 0,
+            closed: false,
+            moved: (0, 0),
+            lone: false,
+        };
         Self { state: Mutex::new(state), bell: Condvar::new(), changed: Condvar::new(), news: Mutex::new(None) }
+    }
+
+    /// For the one file that there is, which one helper brings if it can.
+    pub(crate) fn of_a_lone_file() -> Self {
+        let help = Self::new(1);
+        help.lock().lone = true;
+        help
+    }
+
+    /// Whether there is but one file.
+    pub(crate) fn is_for_a_lone_file(&self) -> bool {
+        self.lock().lone
     }
 
     /// Has this called at each news of what was put up.

@@ -102,8 +102,8 @@ struct LongLink {
     program: &'static str,
 }
 
-/// The SFTP server of sshd itself.
-const SFTP: &str = "Subsystem sftp internal-sftp";
+/// An sshd with its defaults: the tenth who has yet to log in may be turned away.
+const SFTP: &str = "MaxStartups 10:30:100\nSubsystem sftp internal-sftp";
 
 impl LongLink {
     fn start(program: &'static str, config: &str) -> Option<Self> {
@@ -293,4 +293,23 @@ fn a_large_file_goes_without_sftp() {
     let over = Run::to_end(command).expect(0);
     expect_all_proven(&link.place, &table, &rows);
     assert!(over.log.contains("Not written by several") && !over.log.contains("Several wrote"), "{}", over.log);
+}
+
+/// An sshd that lets nobody log in while another does: those who are turned away are done without.
+#[test]
+fn whoever_is_turned_away_is_done_without() {
+    let config = "MaxStartups 1:100:1\nSubsystem sftp internal-sftp";
+    let (Some(server), Some(link)) = (MariaDb::shared(), LongLink::start("rsync", config)) else { return };
+    let table = Table::new(server, "split_turned_away", Age::V1);
+    let rows = [60, 3].map(|mib| link.row(mib));
+    let run = Run::start(link.command(&table));
+    for (at, row) in rows.iter().enumerate() {
+        table.insert(std::slice::from_ref(row));
+        wait_until("the file is recorded", || table.copied() == at + 1);
+    }
+    let log = run.log();
+    run.terminate().0.expect(0);
+    expect_all_proven(&link.place, &table, &rows);
+    let turned_away = log.contains("Cannot help with a large file") || log.contains("Not written by several");
+    assert!(turned_away && !link.aside(), "{log}");
 }

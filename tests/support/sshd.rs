@@ -42,10 +42,12 @@ impl Sshd {
             // Free a moment ago; should somebody take it meanwhile, the next one is tried.
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let show = |name: &str| at(name).display().to_string();
+            // The last one counts of this.
+            let startups = if extra_config.contains("MaxStartups") { "" } else { "MaxStartups 100\n" };
             let config = format!(
                 "{extra_config}\nPort {port}\nListenAddress 127.0.0.1\nHostKey {}\nHostKey {}\nAuthorizedKeysFile {}\n\
                  PidFile {}\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
-                 PermitRootLogin yes\nMaxStartups 100\nSetEnv HOME={}\nLogLevel VERBOSE\n",
+                 PermitRootLogin yes\n{startups}SetEnv HOME={}\nLogLevel VERBOSE\n",
                 show("host_ed25519"),
                 show("host_rsa"),
                 show("authorized_keys"),

@@ -56,7 +56,7 @@ impl<S: Source> Sending<'_, '_, S> {
         let entry = wanted(&self.lists, request.ndx)?;
         let plain = entry.kind() == Some(Kind::File) && entry.extra.link.is_none() && request.header.xattrs.is_none();
         // A file alone may get another name over there.
-        let among_others = self.lists.segments.iter().any(|list| list.len() > 1);
+        let among_others = help.is_for_a_lone_file() || self.lists.segments.iter().any(|list| list.len() > 1);
         if !plain || !among_others || request.redo || request.append || request.sums.head().count > 0 {
             return Ok(None);
         }
@@ -68,8 +68,10 @@ impl<S: Source> Sending<'_, '_, S> {
     pub(super) fn go_on(&mut self) -> Result<(), TransferError> {
         let Some(help) = self.outstanding.help.clone() else { return Ok(()) };
         let all_known = self.side.sender.phase_waits() || self.outstanding.is_full();
-        let all = all_known || !help.is_there() || help.waiting(PLENTY) >= PLENTY;
-        let Some(ticket) = help.take_back(|file| all || file.entry.len <= SMALL) else { return self.wait(&help) };
+        let enough = all_known || help.waiting(PLENTY) >= PLENTY;
+        let (alone, lone) = (!help.is_there(), help.is_for_a_lone_file());
+        let may = |file: &OfferedFile| alone || (!lone && (enough || file.entry.len <= SMALL));
+        let Some(ticket) = help.take_back(may) else { return self.wait(&help) };
         help.settle(ticket);
         let offered = |step: &Due| matches!(step, Due::Offered(_, other) if *other == ticket);
         let Some(at) = self.outstanding.due.iter().position(offered) else { return Ok(()) };

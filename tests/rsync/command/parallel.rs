@@ -229,16 +229,7 @@ fn an_sshd_may_let_in_as_many_as_it_likes() {
             let work = bench.fresh("work");
             let work = work.path();
             prepare(work);
-            let home = work.join("home");
-            fs::create_dir_all(home.join(".ssh")).unwrap();
-            let host = format!(
-                "Host storage\n HostName 127.0.0.1\n Port {}\n User {}\n IdentityFile {}\n UserKnownHostsFile {}\n",
-                sshd.port,
-                sshd.user(),
-                sshd.client_key().display(),
-                sshd.known_hosts().display(),
-            );
-            fs::write(home.join(".ssh/config"), host).unwrap();
+            let home = home_of(work, &sshd);
             let mut command = Command::new(OURS);
             command.args(["rsync", "-aH", "--delete", "--parallel=4", "--rsync-path", far, "src/"]);
             command.arg(format!("storage:{}/dst/", work.display())).current_dir(work);
@@ -247,6 +238,53 @@ fn an_sshd_may_let_in_as_many_as_it_likes() {
             assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
             let of = |name: &str| Tree::of(&work.join(name), since);
             assert_eq!(of("src").difference(&of("dst")), "", "{config}");
+        }
+    }
+}
+
+/// A home whose configuration leads to this sshd.
+fn home_of(work: &Path, sshd: &Sshd) -> std::path::PathBuf {
+    let home = work.join("home");
+    fs::create_dir_all(home.join(".ssh")).unwrap();
+    let host = format!(
+        "Host storage\n HostName 127.0.0.1\n Port {}\n User {}\n IdentityFile {}\n UserKnownHostsFile {}\n",
+        sshd.port,
+        sshd.user(),
+        sshd.client_key().display(),
+        sshd.known_hosts().display(),
+    );
+    fs::write(home.join(".ssh/config"), host).unwrap();
+    home
+}
+
+/// Where SFTP is to be had, several write it and a session proves it; where it is not, the one session sends it.
+#[test]
+fn one_large_file_is_written_in_ranges() {
+    let Some(bench) = Bench::with(&["rsync"]) else { return };
+    for (config, by_ranges) in [("Subsystem sftp internal-sftp", true), ("", false)] {
+        let Some(sshd) = Sshd::start(config) else { return };
+        for (far, place) in [(STOCK, "dst/"), (OURS, "dst/"), (STOCK, "dst/named")] {
+            let work = bench.fresh("work");
+            let work = work.path();
+            tree::put(work, "large", &tree::noise(40 << 20, 5), 0o640, THEN);
+            fs::create_dir(work.join("dst")).unwrap();
+            let mut command = Command::new(OURS);
+            command.args(["rsync", "-ai", "--stats", "--parallel=4", "--rsync-path", far, "large"]);
+            command.arg(format!("storage:{}/{place}", work.display())).current_dir(work);
+            command.env("HOME", home_of(work, &sshd)).env_remove("SSH_AUTH_SOCK").env_remove("RSYNC_RSH");
+            let output = command.stdin(Stdio::null()).output().unwrap();
+            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            let run = Run { code: output.status.code().unwrap_or(-1), stdout: output.stdout, stderr };
+            assert_eq!((run.code, &*run.stderr), (0, ""));
+            assert_eq!(String::from_utf8_lossy(&run.stdout).lines().next(), Some("<f+++++++++ large"));
+            assert_eq!([run.stat("Literal data"), run.stat("Matched data")], [40 << 20, 0]);
+            // Sums came of what was found.
+            assert_eq!(run.stat("Total bytes received") > 1000, by_ranges, "{config} {far}: {run:?}");
+            let there = Tree::of(&work.join("dst"), i64::MAX).0;
+            let left = tree::noise(40 << 20, 5);
+            assert_eq!(there.len(), 2, "nothing else is left: {:?}", there.keys());
+            let file = there.values().find(|node| node.is_file()).unwrap();
+            assert!(file.content == left && file.mode == 0o100_640 && file.mtime == Some(THEN));
         }
     }
 }
