@@ -1,4 +1,4 @@
-.PHONY: help build static demo demo-without-rsync man test wrappers big-table miri avx512 lint structure
+.PHONY: help build static demo demo-without-rsync man test wrappers big-table latency miri avx512 lint structure
 
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 # In CI only what is wrong.
@@ -46,6 +46,11 @@ big-table: ## How long a new file waits beside two million rows, five thousand o
 	scripts/release
 	scripts/big-table --db sqlite
 	scripts/big-table --db mariadb
+
+latency: ## How long a row takes from its INSERT to the proof of its copy
+	scripts/release
+	scripts/latency --db sqlite
+	scripts/latency --db mariadb
 
 # Miri asks the compiler and not the machine for vectors; of AVX-512 it knows too little.
 miri: ## The one unsafe file under Miri, which sees undefined behaviour; takes the nightly compiler

@@ -185,6 +185,7 @@ pub(crate) async fn run<C: Catalog>(
     let workers = start(workplace, connect)?;
     let recorder = Recorder {
         catalog: catalog.clone(),
+        flight: flight.clone(),
         results: result_source,
         manifest: settings.manifest.clone(),
         progress: progress.clone(),

@@ -19,7 +19,7 @@ const MAX_LITERAL: usize = 32 * 1024;
 /// Weak sums made in one go before any is looked up: they stay in the first cache.
 const ROLLED: usize = 2048;
 /// Source bytes without any match, after which the search goes on in leaps: what matches nowhere shall cost little.
-const LEAP_AFTER: u64 = 8 << 20;
+const LEAP_AFTER: u64 = 1 << 20;
 /// Further bytes without a match, after each of which a leap is a block longer.
 const LEAP_GROWS: u64 = 2 << 20;
 /// The longest leap, in blocks. A run of two blocks more than a leap is never missed.

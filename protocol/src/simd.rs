@@ -5,7 +5,11 @@
 //! a processor, after that processor was found to be there.
 #![allow(unsafe_code)]
 
+use std::hint::black_box;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+#[allow(clippy::disallowed_types, reason = "see `LoopKind::winner`")]
+use std::time::Instant;
 
 /// Which vectors this machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,23 +22,56 @@ pub enum Vectors {
     Avx512,
 }
 
-/// The widest that may be used, see [`Vectors::limit`].
-static WIDEST: AtomicU8 = AtomicU8::new(Vectors::Avx512 as u8);
+/// The widest that may be used as [`Vectors::limit`] has it; [`RACED`] where a race decides.
+static WIDEST: AtomicU8 = AtomicU8::new(RACED);
+
+const RACED: u8 = u8::MAX;
+
+/// What is done with vectors: which are best for one need not be for the other.
+#[derive(Debug, Clone, Copy)]
+enum LoopKind {
+    /// Sums of blocks, and the search for them.
+    Search,
+    /// Sums of several messages at once.
+    Messages,
+}
 
 impl Vectors {
-    /// The best this machine has, within the limit.
+    /// The widest this machine has, within the limit.
     pub fn here() -> Self {
-        let widest = match WIDEST.load(Relaxed) {
-            0 => Self::Plain,
-            1 => Self::Avx2,
-            _ => Self::Avx512,
-        };
-        Self::found().min(widest)
+        Self::found().min(Self::limited().unwrap_or(Self::Avx512))
     }
 
-    /// From now on no wider ones are used in this process, so that each kind can be measured on one machine.
-    pub fn limit(self) {
-        WIDEST.store(self as u8, Relaxed);
+    /// Those that sums of blocks, and the search for them, are made with.
+    pub fn for_search() -> Self {
+        Self::chosen(LoopKind::Search)
+    }
+
+    /// From now on these and no others are used in this process where the machine has them, or the widest it has; with
+    /// `None` those that are fastest here. So each kind can be measured on one machine.
+    pub fn limit(vectors: Option<Self>) {
+        WIDEST.store(vectors.map_or(RACED, |vectors| vectors as u8), Relaxed);
+    }
+
+    fn limited() -> Option<Self> {
+        match WIDEST.load(Relaxed) {
+            0 => Some(Self::Plain),
+            1 => Some(Self::Avx2),
+            2 => Some(Self::Avx512),
+            _ => None,
+        }
+    }
+
+    /// Those that loops of this kind are fastest with.
+    fn chosen(kind: LoopKind) -> Self {
+        static BEST: [OnceLock<Vectors>; 2] = [const { OnceLock::new() }; 2];
+        match Self::limited() {
+            Some(_) => Self::here(),
+            None => *BEST[kind as usize].get_or_init(|| match Self::found() {
+                Self::Avx512 => kind.winner(),
+                found => found,
+            }),
+        }
     }
 
     /// Its name in words of lower case.
@@ -59,15 +96,46 @@ impl Vectors {
     }
 }
 
+impl LoopKind {
+    /// AVX-512 or AVX2: whichever is faster here. On some processors the wider ones are slower where the bytes are in a
+    /// cache already. Takes some 100 µs.
+    #[allow(
+        clippy::disallowed_types,
+        reason = "the core's one look at a clock: nothing else tells how fast a processor is"
+    )]
+    fn winner(self) -> Vectors {
+        const BYTES: usize = 32 * 1024;
+        const ROUNDS: usize = 8;
+        let bytes = [0x5a_u8; BYTES];
+        let time = |vectors| {
+            let began = Instant::now();
+            match self {
+                Self::Search => {
+                    black_box(weak_halves_with(vectors, black_box(&bytes)));
+                }
+                Self::Messages => {
+                    let lanes: [&[u8]; LANES] = std::array::from_fn(|lane| &bytes[lane * (BYTES / LANES)..][..512]);
+                    md5_lanes_with(vectors, black_box(&mut [[1; LANES]; 4]), black_box(&lanes));
+                }
+            }
+            began.elapsed()
+        };
+        // The shortest of each counts: whatever else goes on only makes it longer.
+        let best = |vectors| (0..ROUNDS).map(|_| time(vectors)).min();
+        let [wide, widest] = [Vectors::Avx2, Vectors::Avx512].map(best);
+        if widest < wide { Vectors::Avx512 } else { Vectors::Avx2 }
+    }
+}
+
 /// Compiles a loop for each kind of vectors, with a function that chooses and one that is told.
 macro_rules! compiled_for_each {
-    ($(#[$doc:meta])* $name:ident, $with:ident = $plain:path, ($($arg:ident: $kind:ty),*) -> $result:ty) => {
-        compiled_for_each! { $(#[$doc])* $name, $with = $plain, $plain, $plain, ($($arg: $kind),*) -> $result }
+    ($(#[$doc:meta])* $kind_of_loop:ident: $name:ident, $with:ident = $plain:path, ($($arg:ident: $kind:ty),*) -> $result:ty) => {
+        compiled_for_each! { $(#[$doc])* $kind_of_loop: $name, $with = $plain, $plain, $plain, ($($arg: $kind),*) -> $result }
     };
-    ($(#[$doc:meta])* $name:ident, $with:ident = $wide:path, $widest:path, $plain:path, ($($arg:ident: $kind:ty),*) -> $result:ty) => {
+    ($(#[$doc:meta])* $kind_of_loop:ident: $name:ident, $with:ident = $wide:path, $widest:path, $plain:path, ($($arg:ident: $kind:ty),*) -> $result:ty) => {
         $(#[$doc])*
         pub(crate) fn $name($($arg: $kind),*) -> $result {
-            $with(Vectors::here(), $($arg),*)
+            $with(Vectors::chosen(LoopKind::$kind_of_loop), $($arg),*)
         }
 
         /// The same with these vectors, or with fewer where the machine lacks them.
@@ -82,8 +150,8 @@ macro_rules! compiled_for_each {
                 fn avx512($($arg: $kind),*) -> $result {
                     $widest($($arg),*)
                 }
-                match vectors.min(Vectors::here()) {
-                    // SAFETY: `here` found the features that the function is compiled for, or more.
+                match vectors.min(Vectors::found()) {
+                    // SAFETY: `found` saw the features that the function is compiled for, or more.
                     Vectors::Avx512 => return unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
                     Vectors::Avx2 => return unsafe { avx2($($arg),*) },
@@ -98,33 +166,33 @@ macro_rules! compiled_for_each {
 
 compiled_for_each! {
     /// Both halves of a block's weak sum as rsync has it.
-    weak_halves, weak_halves_with = plain_weak_halves::<false>, (block: &[u8]) -> (u16, u16)
+    Search: weak_halves, weak_halves_with = plain_weak_halves::<false>, (block: &[u8]) -> (u16, u16)
 }
 
 compiled_for_each! {
     /// Both halves of a block's weak sum as librsync's rollsum has it.
-    raised_halves, raised_halves_with = plain_weak_halves::<true>, (block: &[u8]) -> (u16, u16)
+    Search: raised_halves, raised_halves_with = plain_weak_halves::<true>, (block: &[u8]) -> (u16, u16)
 }
 
 compiled_for_each! {
     /// Rolls a weak sum of `(s1, s2, length)` over bytes and notes each value; returns the last halves.
-    roll_over, roll_over_with = avx2_roll_over::<false>, avx2_roll_over::<false>, plain_roll_over::<false>, (state: (u16, u16, u16), leaving: &[u8], entering: &[u8], sums: &mut [u32]) -> (u16, u16)
+    Search: roll_over, roll_over_with = avx2_roll_over::<false>, avx2_roll_over::<false>, plain_roll_over::<false>, (state: (u16, u16, u16), leaving: &[u8], entering: &[u8], sums: &mut [u32]) -> (u16, u16)
 }
 
 compiled_for_each! {
     /// The same for librsync's rollsum.
-    raised_roll_over, raised_roll_over_with = avx2_roll_over::<true>, avx2_roll_over::<true>, plain_roll_over::<true>, (state: (u16, u16, u16), leaving: &[u8], entering: &[u8], sums: &mut [u32]) -> (u16, u16)
+    Search: raised_roll_over, raised_roll_over_with = avx2_roll_over::<true>, avx2_roll_over::<true>, plain_roll_over::<true>, (state: (u16, u16, u16), leaving: &[u8], entering: &[u8], sums: &mut [u32]) -> (u16, u16)
 }
 
 compiled_for_each! {
     /// The bytes as digits to the base of [`MULTIPLIER`], the first the highest, modulo 2^32.
-    polynomial, polynomial_with = plain_polynomial, (block: &[u8]) -> u32
+    Search: polynomial, polynomial_with = plain_polynomial, (block: &[u8]) -> u32
 }
 
 compiled_for_each! {
     /// The first of these weak sums whose bit is set in a filter: bit number `sum * SPREAD >> shift`. The filter's length is
     /// a power of two.
-    first_hit, first_hit_with = plain_first_hit, (filter: &[u64], shift: u32, sums: &[u32]) -> Option<usize>
+    Search: first_hit, first_hit_with = plain_first_hit, (filter: &[u64], shift: u32, sums: &[u32]) -> Option<usize>
 }
 
 /// A byte as a weak sum sees it: signed in rsync's, unsigned and raised by 31 in librsync's.
@@ -275,12 +343,12 @@ type Words = [u32; LANES];
 
 compiled_for_each! {
     /// Takes as many bytes of each message, a multiple of 64, into the MD5 states of all of them.
-    md5_lanes, md5_lanes_with = plain_md5_lanes, (state: &mut [Words; 4], lanes: &[&[u8]; LANES]) -> ()
+    Messages: md5_lanes, md5_lanes_with = plain_md5_lanes, (state: &mut [Words; 4], lanes: &[&[u8]; LANES]) -> ()
 }
 
 compiled_for_each! {
     /// The same for MD4.
-    md4_lanes, md4_lanes_with = plain_md4_lanes, (state: &mut [Words; 4], lanes: &[&[u8]; LANES]) -> ()
+    Messages: md4_lanes, md4_lanes_with = plain_md4_lanes, (state: &mut [Words; 4], lanes: &[&[u8]; LANES]) -> ()
 }
 
 /// Runs `mix` over each 64 bytes, turned so that words of one place lie together.

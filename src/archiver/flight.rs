@@ -126,9 +126,14 @@ impl Flight {
         u32::try_from(bytes / PIECE + 1).unwrap_or(u32::MAX).min(self.most_pieces)
     }
 
+    /// How many rows are on their way.
+    pub(super) fn rows(&self) -> usize {
+        self.lock().rows.len()
+    }
+
     /// True when nothing is on its way.
     pub(super) fn is_empty(&self) -> bool {
-        self.lock().rows.is_empty()
+        self.rows() == 0
     }
 
     /// Waits for room and takes a row into flight. `None` only if the semaphores were closed, which nobody does.

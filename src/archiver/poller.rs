@@ -34,6 +34,8 @@ const SLICE: Duration = Duration::from_millis(200);
 const REST_MOST: Duration = Duration::from_millis(100);
 /// Files from this size on are large.
 const LARGE: u64 = 16 << 20;
+/// How often the table is asked for rows newer than the last pass saw, while it rests.
+const ASK_EVERY: Duration = Duration::from_millis(20);
 /// How long looking at the files of a page may take beyond what one may; a slow file system must not stop the rest.
 const LOOK_LIMIT: Duration = Duration::from_secs(30);
 
@@ -95,6 +97,8 @@ struct Memory {
     bottom: (Instant, (u64, u64)),
     pauses: Pauses,
     parked: Option<(RecordId, Instant)>,
+    /// The newest row there was when the last pass began.
+    newest: RecordId,
     /// Whether some row of this round waits for another one to be settled.
     waiting: bool,
     /// With `once`: which rows have had their turn.
@@ -178,6 +182,7 @@ impl<C: Catalog> Poller<C> {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = row_settled => {}
+                () = self.news(memory.newest) => {}
                 () = self.control.asked() => {
                     memory.course.begin_at_the_bottom();
                     memory.pauses = Pauses::default();
@@ -195,6 +200,7 @@ impl<C: Catalog> Poller<C> {
             bottom: (Instant::now(), (0, 0)),
             pauses: Pauses::default(),
             parked: None,
+            newest: above,
             waiting: false,
             turns: self.settings.once.then(|| Turns { seen: above, left: BTreeSet::new() }),
         }
@@ -237,6 +243,19 @@ impl<C: Catalog> Poller<C> {
         Some(if soon { Duration::from_millis(200).min(self.settings.poll) } else { self.settings.poll })
     }
 
+    /// Comes back when there is a row newer than the last pass saw. While batches wait for a session nobody asks: then rows
+    /// gather, and the next session has more of them.
+    async fn news(&self, newest: RecordId) {
+        loop {
+            tokio::time::sleep(ASK_EVERY).await;
+            let queue_is_empty = self.jobs.capacity() == self.jobs.max_capacity();
+            // What is wrong with the table, the next pass tells.
+            if queue_is_empty && self.catalog.newest().await.is_ok_and(|now| now > newest) {
+                return;
+            }
+        }
+    }
+
     fn ended(&self) -> Ended {
         match self.control.progress().given_up() {
             Some(why) => Ended::OutOfReach(why),
@@ -250,6 +269,7 @@ impl<C: Catalog> Poller<C> {
         self.catalog.claim().await?;
         self.control.progress().pass();
         let newest = self.catalog.newest().await?;
+        memory.newest = newest;
         let margin = margin(self.catalog.id_step());
         let began = Instant::now();
         if memory.course.round_is_over() || memory.turns.is_some() {

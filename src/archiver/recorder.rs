@@ -1,6 +1,6 @@
 //! Writes outcomes back, many in one transaction.
 
-use super::flight::Job;
+use super::flight::{Flight, Job};
 use super::stop::Stop;
 use crate::backoff::Backoff;
 use crate::catalog::{Catalog, Outcome, Settled};
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 /// Outcomes of one transaction at most.
 const BATCH: usize = 128;
-/// How long a lone outcome waits for company.
+/// How long an outcome waits for those of other rows in flight.
 const COMPANY: Duration = Duration::from_millis(50);
 
 /// A job and what became of it. The row stays taken until the outcome is recorded.
@@ -25,6 +25,7 @@ pub(super) struct JobResult {
 
 pub(super) struct Recorder<C> {
     pub(super) catalog: Arc<C>,
+    pub(super) flight: Arc<Flight>,
     pub(super) results: mpsc::Receiver<JobResult>,
     pub(super) manifest: Option<Arc<Manifest>>,
     pub(super) progress: Arc<Progress>,
@@ -37,7 +38,7 @@ impl<C: Catalog> Recorder<C> {
     pub(super) async fn run(mut self) {
         let mut results = Vec::new();
         while self.results.recv_many(&mut results, BATCH).await > 0 {
-            if results.len() < BATCH {
+            if results.len() < BATCH.min(self.flight.rows()) {
                 // One commit for what comes at nearly the same time; the pause bounds what a crash makes us confirm again.
                 let more =
                     async { while results.len() < BATCH && self.results.recv_many(&mut results, BATCH).await > 0 {} };

@@ -18,8 +18,8 @@ use std::path::Path;
 
 /// The search sees a source in pieces of this size, as the sender reads files, bytes.
 const READ: usize = 256 * 1024;
-/// Where nothing matches, the search leaps after so many bytes; within them every offset is looked at.
-const BEFORE_LEAPS: usize = 8 << 20;
+/// The beginning of a file that matches nowhere, all that there is of a small one; later on the search leaps ever further.
+const FIRST: usize = 8 << 20;
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
@@ -84,16 +84,20 @@ pub fn run(extent: Extent, folder: &Path, progress: &BenchProgress) -> Result<Fi
     let mut findings = Findings::default();
     let new = noise(extent.size, 1);
     let unrelated = OldCopy::Unrelated.old_copy(&new);
-    let mut levels = vec![Vectors::here()];
-    levels.extend([Vectors::Avx2, Vectors::Plain].into_iter().filter(|&level| level < Vectors::here()));
-    for (number, level) in levels.into_iter().enumerate() {
-        progress.say(format!("The cores with {}", level.name()));
-        level.limit();
-        let rates = cores(&new, &unrelated, extent, number == 0);
-        Vectors::limit(Vectors::Avx512);
+    let memory = median((0..extent.rounds.max(1)).map(|_| cpu(|| read_over(&new))));
+    let memory = memory.map_or(0.0, |seconds| new.len() as f64 / 1e9 / seconds.max(1e-9));
+    findings.rows.push(Row::of_rate("core-memory", memory, None, "GB per CPU second").by_itself());
+    let kinds = [Vectors::Avx512, Vectors::Avx2, Vectors::Plain].into_iter().filter(|&kind| kind <= Vectors::here());
+    // First with those that are used, then with each kind.
+    for kind in std::iter::once(None).chain(kinds.map(Some)) {
+        Vectors::limit(kind);
+        let name = Vectors::for_search().name();
+        progress.say(format!("The cores with {name}"));
+        let rates = cores(&new, &unrelated, extent, kind.is_none());
+        Vectors::limit(None);
         for (id, ours, theirs) in rates {
-            let id = if number == 0 { id.to_owned() } else { format!("{id}-{}", level.name()) };
-            let unit = format!("GB per CPU second, {}", level.name());
+            let id = if kind.is_none() { id.to_owned() } else { format!("{id}-{name}") };
+            let unit = format!("GB per CPU second, {name}, {:.0} % of memory's", 100.0 * ours / memory);
             let row = Row::of_rate(&id, ours, theirs, &unit);
             if let (Some(theirs), "core-miss") = (theirs, &*id) {
                 findings.rows.push(Row::of_rate("core-miss-fast-rsync", ours, Some(theirs), unit));
@@ -108,9 +112,10 @@ pub fn run(extent: Extent, folder: &Path, progress: &BenchProgress) -> Result<Fi
     }
     findings.notes.push(format!(
         "Blocks of {} bytes with xxh3-128; theirs is fast_rsync, and for core-miss-stock stock's sender process beside ours. \
-         After {} MiB without a match our search leaps; core-miss-first looks at those first ones only.",
+         core-memory reads the same bytes once, and the share is of that. core-miss-first is the first {} MiB of a file \
+         that matches nowhere.",
         SumHead::for_basis(extent.size as u64, 16, StrongSums::Short, None).block_length,
-        BEFORE_LEAPS >> 20
+        FIRST >> 20
     ));
     Ok(findings)
 }
@@ -123,7 +128,7 @@ fn cores(new: &[u8], unrelated: &[u8], extent: Extent, peer: bool) -> Vec<CoreRa
     let block_length = same.table.head().block_length as usize;
     let options = SignatureOptions { block_size: block_length as u32, crypto_hash_size: 16 };
     let signatures = peer.then(|| [new, unrelated].map(|old| Signature::calculate(old, options)));
-    let first = &new[..new.len().min(BEFORE_LEAPS)];
+    let first = &new[..new.len().min(FIRST)];
     let mut spent: [Vec<f64>; 7] = Default::default();
     for _ in 0..extent.rounds.max(1) {
         spent[0].push(cpu(|| make_sums(new, block_length)));
@@ -146,6 +151,12 @@ fn cores(new: &[u8], unrelated: &[u8], extent: Extent, peer: bool) -> Vec<CoreRa
         ("core-miss", ours(2, new.len()), rate(6, new.len())),
         ("core-miss-first", ours(3, first.len()), None),
     ]
+}
+
+/// Reads each byte once and does next to nothing with it.
+fn read_over(bytes: &[u8]) -> u64 {
+    let (words, _) = bytes.as_chunks::<8>();
+    words.iter().fold(0, |all, word| all ^ u64::from_le_bytes(*word))
 }
 
 /// CPU seconds of this process that the work takes.

@@ -123,8 +123,8 @@ impl Catalog for SqliteCatalog {
 
     async fn newest(&self) -> Result<RecordId, CatalogError> {
         self.run(|connection| {
-            let newest: Option<i64> =
-                connection.query_row(&format!("SELECT MAX(id) FROM {FILES}"), [], |row| row.get(0))?;
+            let mut statement = connection.prepare_cached(&format!("SELECT MAX(id) FROM {FILES}"))?;
+            let newest: Option<i64> = statement.query_row([], |row| row.get(0))?;
             Ok(RecordId(newest.unwrap_or(0)))
         })
         .await

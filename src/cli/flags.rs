@@ -333,7 +333,7 @@ pub(super) struct RunArgs {
     #[arg(long, help_heading = "Work")]
     pub(super) once: bool,
 
-    /// Pause between polls of the table
+    /// Pause between looks at the table; new rows are asked for all the time
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0, value_parser = seconds, help_heading = "Work")]
     pub(super) poll: f64,
 
