@@ -93,10 +93,12 @@ impl Helpers {
         self.help.clone()
     }
 
-    /// Lets them go, as there is nothing more to bring; sessions may end in order.
-    pub(super) fn dismiss(self) {
+    /// Lets them go, as there is nothing more to bring; sessions may end in order. Gives the bytes that they have written
+    /// and read.
+    pub(super) fn dismiss(self) -> (u64, u64) {
         self.help.close();
         self.crew.dismiss(GOODBYE);
+        self.help.moved()
     }
 }
 

@@ -269,11 +269,7 @@ impl ClientSession<'_> {
         }
         // Only now: many that log in at once might keep this very session out.
         let helpers = self.call_helpers(&session.agreed, answered);
-        let done = if self.pull { self.pull(session) } else { self.push(session, helpers.as_ref()) };
-        if done.is_ok() {
-            helpers.into_iter().for_each(Helpers::dismiss);
-        }
-        done
+        if self.pull { self.pull(session) } else { self.push(session, helpers) }
     }
 
     /// Reaches a module of a daemon; `None` where its modules were listed.
@@ -353,7 +349,7 @@ impl ClientSession<'_> {
         true
     }
 
-    fn push(&self, session: Conversation, helpers: Option<&Helpers>) -> Result<i32, TransferError> {
+    fn push(&self, session: Conversation, helpers: Option<Helpers>) -> Result<i32, TransferError> {
         let options = &self.line.options;
         let trouble = Trouble::new(options);
         let agreed = session.agreed;
@@ -361,7 +357,7 @@ impl ClientSession<'_> {
             rules: options.receiver_hears_rules(agreed.version).then(|| self.wanted.rules.clone()),
             names_from_peer: options.files_from.is_some() && self.wanted.here.is_none(),
             only_batch: options.only_write_batch && batch::written(self.line).is_some(),
-            help: helpers.map(Helpers::help),
+            help: helpers.as_ref().map(Helpers::help),
             ..SendPlan::of(options, &agreed)
         };
         let rules = filters::rule_set(&self.wanted.rules, RuleSide::Sender);
@@ -383,7 +379,8 @@ impl ClientSession<'_> {
         let mut watch = Pushed { output: self.output, trouble: &trouble, list_only: options.list_only, len: 0 };
         let summary = send(session, &plan, listing, &mut watch)?;
         watch.drain();
-        let (written, read) = helpers.map_or((0, 0), |helpers| helpers.help().moved());
+        // What a session moved is known once it has ended.
+        let (written, read) = helpers.map_or((0, 0), Helpers::dismiss);
         self.output.stats(|stats| {
             (stats.written, stats.read) = (summary.written_bytes + written, summary.read_bytes + read);
         });
