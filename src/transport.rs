@@ -20,6 +20,18 @@ pub trait Connect: Send {
     /// and gives the link to it.
     fn open(&mut self, server_args: &[OsString]) -> Result<Link, ConnectError>;
 
+    /// Starts the server program again as it was started last, ahead of need: the next [`Connect::open`] with the same
+    /// arguments takes it over and saves that start. Whatever else is asked ends it. Does nothing where that saves nothing.
+    fn open_ahead(&mut self) {}
+
+    /// Since when a program started ahead waits.
+    fn ahead_since(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Ends a program that was started ahead and not taken over.
+    fn leave_ahead(&mut self) {}
+
     /// Runs a short command at the far end, nothing on its standard input, and collects its output (at most 64 KiB of
     /// each stream). `argv[0]` is the program; no word is seen by a shell unquoted.
     fn run(&mut self, argv: &[OsString]) -> Result<CommandOutput, ConnectError>;

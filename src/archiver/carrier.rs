@@ -16,6 +16,10 @@ use crate::local::Local;
 use crate::transport::{Connect, ConnectError};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a far end's program waits for a session: no longer than an idle connection goes unwatched.
+const AHEAD_FOR: Duration = Duration::from_secs(30);
 
 pub(super) struct Carrier {
     /// The number of its sessions, of which there is one at a time.
@@ -28,6 +32,8 @@ pub(super) struct Carrier {
     compression: CompressionTuner,
     sharing: Sharing,
     interrupted: Interrupted,
+    /// The last session went well, so that the next may be prepared.
+    went_well: bool,
 }
 
 impl Carrier {
@@ -48,6 +54,7 @@ impl Carrier {
             compression,
             sharing: Sharing::new(shared_files),
             interrupted,
+            went_well: false,
         }
     }
 
@@ -62,6 +69,7 @@ impl Carrier {
 
     /// Carries a batch, all of whose jobs are of one variant. The error says why there was no session, or could be none.
     pub(super) fn carry(&mut self, jobs: &[Job]) -> Result<Carried, String> {
+        self.went_well = false;
         jobs.iter().for_each(|job| job.headway.begin());
         let coding = self.compression.next(self.settings.compress);
         let terms = self.terms(coding);
@@ -78,7 +86,29 @@ impl Carrier {
             self.compression.learn(coding, terms.moved(), took);
             self.sharing.learn(terms.moved(), took, &self.settings);
         }
+        self.went_well = carried.ended.is_ok();
         Ok(carried)
+    }
+
+    /// A batch is done: has the far end's program started for the next one, so that its rows need not wait for that.
+    pub(super) fn prepare(&mut self) {
+        let ends = self.settings.once || self.control.stop().is_stopped();
+        if std::mem::take(&mut self.went_well) && !ends && self.roads.pushes() {
+            self.connect.open_ahead();
+        }
+    }
+
+    /// Waits until a program that was started ahead has waited for long enough.
+    pub(super) async fn ahead_lapsed(&self) {
+        match self.connect.ahead_since() {
+            Some(since) => tokio::time::sleep_until((since + AHEAD_FOR).into()).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Ends it.
+    pub(super) fn leave_ahead(&mut self) {
+        self.connect.leave_ahead();
     }
 
     /// Waits for a file of another worker that help is wanted for.

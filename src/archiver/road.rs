@@ -76,6 +76,11 @@ impl Roads {
         }
     }
 
+    /// Whether files are pushed to a program that serves there.
+    pub(super) fn pushes(&self) -> bool {
+        matches!(&self.known, Some((Road::Push(Some(_)), _)))
+    }
+
     /// Leaves the far end; our own program there goes where it is to.
     pub(super) fn part(&self, connect: &mut dyn Connect, settings: &ArchiverSettings) {
         let remove = settings.bootstrap.as_ref().is_some_and(|bootstrap| bootstrap.remove);

@@ -61,6 +61,8 @@ enum NextStep {
     Help(Arc<SharedFile>),
     /// It has long had no such file.
     LeaveSharing,
+    /// The program that was started ahead has waited for long.
+    LeaveAhead,
     /// It has lost its permit.
     Leave,
 }
@@ -105,6 +107,10 @@ impl Worker {
                     self.carrier.leave_sharing();
                     continue;
                 }
+                NextStep::LeaveAhead => {
+                    self.carrier.leave_ahead();
+                    continue;
+                }
                 NextStep::Leave => {
                     self.carrier.disconnect();
                     continue;
@@ -116,6 +122,7 @@ impl Worker {
                 // Unfinished files that nobody will come back to.
                 self.carrier.clear(&self.common.strays.due());
             }
+            self.carrier.prepare();
         }
     }
 
@@ -134,6 +141,7 @@ impl Worker {
                 // That takes no permit: a file knows how many it is worth.
                 shared = self.carrier.help_wanted() => NextStep::Help(shared),
                 () = self.carrier.sharing_lapsed() => NextStep::LeaveSharing,
+                () = self.carrier.ahead_lapsed() => NextStep::LeaveAhead,
             }
         })
     }

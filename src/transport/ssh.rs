@@ -20,7 +20,7 @@ use sftp::{LostInSync, Sftp, SftpError};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokens::LocalNames;
 
 /// How to reach a far end by SSH.
@@ -128,8 +128,18 @@ pub struct Ssh {
     rsync_path: Vec<OsString>,
     /// What serves in its place, if anything.
     uploaded: Option<Vec<OsString>>,
+    /// The command by which the server program was started last.
+    served_last: Option<String>,
+    /// The same command, started ahead of need.
+    ahead: Option<WaitingServer>,
     pump: Option<Pump>,
     lost_in_sync: LostInSync,
+}
+
+/// A server program that waits for its session.
+struct WaitingServer {
+    link: Link,
+    since: Instant,
 }
 
 impl Ssh {
@@ -143,6 +153,8 @@ impl Ssh {
             target,
             rsync_path: options.rsync_path,
             uploaded: None,
+            served_last: None,
+            ahead: None,
             pump: None,
             lost_in_sync: LostInSync::default(),
         })
@@ -173,6 +185,7 @@ impl Ssh {
     }
 
     fn start_line(&mut self, command: &str, once: bool) -> Result<Link, ConnectError> {
+        self.ahead = None;
         loop {
             let (pump, fresh) = match self.pump.take() {
                 Some(pump) => (pump, false),
@@ -217,8 +230,32 @@ impl Ssh {
 impl Connect for Ssh {
     /// One link at a time: while another lives, this waits for its end, at most the connect timeout.
     fn open(&mut self, server_args: &[OsString]) -> Result<Link, ConnectError> {
-        let words = [&self.program()[..], server_args].concat();
-        self.start(&words, false)
+        let command = shell_command(&[&self.program()[..], server_args].concat())?;
+        if let Some(ahead) = self.ahead.take()
+            && self.served_last.as_ref() == Some(&command)
+            && ahead.link.remote.wait(Duration::ZERO).is_none()
+        {
+            return Ok(ahead.link);
+        }
+        let link = self.start_line(&command, false)?;
+        self.served_last = Some(command);
+        Ok(link)
+    }
+
+    fn open_ahead(&mut self) {
+        let Some(command) = self.served_last.clone().filter(|_| self.pump.is_some() && self.ahead.is_none()) else {
+            return;
+        };
+        // Whatever is wrong, the session that needs it will hear.
+        self.ahead = self.start_line(&command, false).ok().map(|link| WaitingServer { link, since: Instant::now() });
+    }
+
+    fn ahead_since(&self) -> Option<Instant> {
+        self.ahead.as_ref().map(|ahead| ahead.since)
+    }
+
+    fn leave_ahead(&mut self) {
+        self.ahead = None;
     }
 
     fn run(&mut self, argv: &[OsString]) -> Result<CommandOutput, ConnectError> {
@@ -262,6 +299,7 @@ impl Connect for Ssh {
     }
 
     fn disconnect(&mut self) {
+        self.ahead = None;
         if let Some(pump) = self.pump.take() {
             pump.stop();
         }
