@@ -36,6 +36,8 @@ const REST_MOST: Duration = Duration::from_millis(100);
 const LARGE: u64 = 16 << 20;
 /// How often the table is asked for rows newer than the last pass saw, while it rests.
 const ASK_EVERY: Duration = Duration::from_millis(20);
+/// Where passes take long, that many times as long is rested before one is made for new rows alone.
+const REST_SHARE: u32 = 10;
 /// How long looking at the files of a page may take beyond what one may; a slow file system must not stop the rest.
 const LOOK_LIMIT: Duration = Duration::from_secs(30);
 
@@ -149,11 +151,12 @@ impl<C: Catalog> Poller<C> {
                 () = self.control.paused() => continue,
                 () = self.control.stop().stopped() => return self.ended(),
             };
+            let (took, went_well) = (began.elapsed(), pass.is_ok());
             let pause = match pass {
                 Ok(pass) => {
                     backoff.reset();
                     self.control.progress().database_fine();
-                    match self.conclude(&pass, &mut memory, began.elapsed()) {
+                    match self.conclude(&pass, &mut memory, took) {
                         Some(pause) => pause,
                         None => return Ended::Drained,
                     }
@@ -182,7 +185,8 @@ impl<C: Catalog> Poller<C> {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = row_settled => {}
-                () = self.news(memory.newest) => {}
+                // A table that is in trouble, or that others work on, is left alone until the pause is over.
+                () = self.news(memory.newest, took), if went_well => {}
                 () = self.control.asked() => {
                     memory.course.begin_at_the_bottom();
                     memory.pauses = Pauses::default();
@@ -243,11 +247,12 @@ impl<C: Catalog> Poller<C> {
         Some(if soon { Duration::from_millis(200).min(self.settings.poll) } else { self.settings.poll })
     }
 
-    /// Comes back when there is a row newer than the last pass saw. While batches wait for a session nobody asks: then rows
+    /// Comes back when there is a row newer than the last pass saw, which took so long. While batches wait for a session nobody asks: then rows
     /// gather, and the next session has more of them.
-    async fn news(&self, newest: RecordId) {
+    async fn news(&self, newest: RecordId, took: Duration) {
+        let every = ASK_EVERY.max(took * REST_SHARE);
         loop {
-            tokio::time::sleep(ASK_EVERY).await;
+            tokio::time::sleep(every).await;
             let queue_is_empty = self.jobs.capacity() == self.jobs.max_capacity();
             // What is wrong with the table, the next pass tells.
             if queue_is_empty && self.catalog.newest().await.is_ok_and(|now| now > newest) {

@@ -181,6 +181,52 @@ fn stops_in_a_pause(command: Command) {
 }
 
 #[test]
+fn a_new_row_waits_for_no_poll() {
+    let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
+    let place = Place::make();
+    let table = Table::new(server, "news", Age::V1);
+    let mut command = service(&place, &sshd, &table);
+    command.args(["--poll", "3600"]);
+    let run = Run::start(command);
+    wait_until("it watches", || run.log().contains("Watching"));
+    let mut rows = Vec::new();
+    // The first may come before the first pass; the others find a far end's program that was started ahead.
+    for n in 0..4 {
+        let row = small_files(&place, n..n + 1);
+        table.insert(&row);
+        rows.extend(row);
+        wait_until("the row", || table.copied() == rows.len());
+    }
+    run.terminate().0.expect(0);
+    wait_until("the far end's processes are gone", || sshd.sessions().is_empty());
+    expect_all_proven(&place, &table, &rows);
+}
+
+/// New rows are no reason to ask again and again.
+#[test]
+fn a_table_that_another_works_on_is_left_alone_for_as_long_as_is_said() {
+    let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
+    let place = Place::make();
+    let table = Table::new(server, "held", Age::V1);
+    let rows = small_files(&place, 0..3);
+    table.insert(&rows);
+    let first = Run::start(service(&place, &sshd, &table));
+    wait_until("all rows", || table.copied() == rows.len());
+    let began = Instant::now();
+    let second = Run::start(service(&place, &sshd, &table));
+    let waits = || -> Vec<u64> {
+        let log = second.log();
+        let told = log.lines().filter(|line| line.contains("another archiver"));
+        told.filter_map(|line| line.split_once("wait_ms=")?.1.split_whitespace().next()?.parse().ok()).collect()
+    };
+    wait_until("it was held off three times", || waits().len() > 2);
+    let told = Duration::from_millis(waits()[..2].iter().sum());
+    assert!(began.elapsed() >= told, "{:?} is less than {told:?}: {}", began.elapsed(), second.log());
+    second.terminate().0.expect(0);
+    first.terminate().0.expect(0);
+}
+
+#[test]
 fn two_archivers_on_one_table_do_no_harm() {
     let (Some(server), Some(sshd), true) = (MariaDb::shared(), Sshd::start(""), require("rsync")) else { return };
     let place = Place::make();
