@@ -350,6 +350,44 @@ fn a_second_link_waits_for_the_first_and_a_dropped_connection_spares_it() {
     assert_eq!(first.remote.wait(SOON), Some(Ending::Exited(0)));
 }
 
+/// Which process serves, each line of a file says.
+#[test]
+fn a_program_started_ahead_is_taken_over_by_who_asks_for_the_same() {
+    let Some(sshd) = Sshd::start("") else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    let list = scratch.path().join("started");
+    let mut ssh = with_program(sshd.options(), &format!("echo $0 >>{}; cat", list.display()));
+    let started =
+        || fs::read_to_string(&list).unwrap_or_default().split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let serve = |ssh: &mut Ssh, arg: &str| {
+        let mut link = ssh.open(&words(&[arg])).unwrap();
+        link.writer.write_all(b"and back").unwrap();
+        drop(link.writer);
+        let mut back = Vec::new();
+        link.reader.read_to_end(&mut back).unwrap();
+        assert_eq!(back, b"and back");
+    };
+    ssh.open_ahead();
+    assert!(ssh.ahead_since().is_none(), "nothing has served yet");
+    serve(&mut ssh, "a");
+    ssh.open_ahead();
+    wait_until("it is started ahead", || started() == ["a", "a"]);
+    assert!(ssh.ahead_since().is_some());
+    serve(&mut ssh, "a");
+    assert_eq!((started().len(), ssh.ahead_since()), (2, None), "it was taken over");
+    // Whoever asks for something else has it ended.
+    ssh.open_ahead();
+    wait_until("it is started ahead", || started().len() == 3);
+    serve(&mut ssh, "b");
+    assert_eq!(started(), ["a", "a", "a", "b"]);
+    // What has ended meanwhile serves nobody.
+    ssh.open_ahead();
+    wait_until("it is started ahead", || started().len() == 5);
+    ssh.leave_ahead();
+    serve(&mut ssh, "b");
+    assert_eq!((started().len(), ssh.ahead_since()), (6, None));
+}
+
 #[test]
 fn a_session_that_froze_while_idle_is_replaced() {
     let Some(sshd) = Sshd::start("") else { return };
