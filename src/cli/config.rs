@@ -2,7 +2,7 @@
 
 use super::flags::config::ConfigVerb;
 use super::flags::{Command as Verb, Flags};
-use super::layers::{self, Layered, Origin};
+use super::layers::{self, Layered, SettingOrigin};
 use super::output::{harmless, print};
 use super::plan;
 use anyhow::{Context, Result};
@@ -62,7 +62,7 @@ fn in_force(one: &Layered, with_defaults: bool) -> Vec<String> {
 
 /// What is to be said of a file with a secret that everybody may read.
 fn readable_by_all(setting: &layers::Setting) -> Option<String> {
-    let Origin::File { path, .. } = &setting.origin else { return None };
+    let SettingOrigin::File { path, .. } = &setting.origin else { return None };
     let mode = std::fs::metadata(path).ok()?.permissions().mode();
     (mode & 0o004 != 0).then(|| {
         let path = path.display();

@@ -31,17 +31,17 @@ const EXCLUDING: [(&str, &str); 2] = [("target", "archive-name"), ("site", "site
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Setting {
     pub(super) values: Vec<OsString>,
-    pub(super) origin: Origin,
+    pub(super) origin: SettingOrigin,
 }
 
 /// Where a setting stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(super) enum SettingOrigin {
     File { path: PathBuf, line: usize },
     Variable(String),
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for SettingOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { path, line } => write!(f, "{}, line {line}", path.display()),
@@ -75,9 +75,9 @@ pub(super) enum LayerError {
     File(#[from] FileError),
     /// A value that its option does not take.
     #[error("{origin}: {option} = {value:?}: {why}")]
-    Value { origin: Origin, option: String, value: String, why: String },
+    Value { origin: SettingOrigin, option: String, value: String, why: String },
     #[error("{0}: {1} and {2} ({3}) exclude each other; give one")]
-    Excluding(Origin, String, String, Origin),
+    Excluding(SettingOrigin, String, String, SettingOrigin),
     #[error("Option --only: {file} has no target {name:?}; it has {known}")]
     NoTarget { file: PathBuf, name: String, known: String },
     #[error("{file} has several targets, and this is done for one; choose it with --only NAME: {known}")]
@@ -89,7 +89,7 @@ pub(super) enum LayerError {
 }
 
 /// What file and variables say, and what was typed.
-struct Sources {
+struct Layers {
     /// The verb's command, as the parser has it.
     leaf: Command,
     /// Long names of the options that were typed.
@@ -129,7 +129,7 @@ pub(super) fn is_configured() -> bool {
 
 /// Parses a command line, its program's name first: once for each target of the configuration file that it concerns.
 pub(super) fn parse(args: &[OsString]) -> Result<Vec<Layered>, LayerError> {
-    let Some(sources) = Sources::find(args)? else {
+    let Some(sources) = Layers::find(args)? else {
         let (verb, matches) = strict(Flags::command(), args)?;
         return Ok(vec![Layered { target: None, verb, matches, settings: Settings::new(), own_limit: false }]);
     };
@@ -154,7 +154,7 @@ pub(super) fn parse(args: &[OsString]) -> Result<Vec<Layered>, LayerError> {
 
 /// The options of an agent's place in its observatory that file and variables say, as words before those of `args`.
 pub(super) fn site_words(args: &[OsString]) -> Result<Vec<OsString>, LayerError> {
-    let Some(sources) = Sources::find(args)? else { return Ok(Vec::new()) };
+    let Some(sources) = Layers::find(args)? else { return Ok(Vec::new()) };
     let mut targets = sources.targets()?;
     let levels = match (targets.len(), &sources.file) {
         (1, _) => targets.remove(0).1,
@@ -167,7 +167,7 @@ pub(super) fn site_words(args: &[OsString]) -> Result<Vec<OsString>, LayerError>
         let is_site = site.get_arguments().any(|arg| arg.get_long() == Some(name));
         // The framework's own variables beat the file as ours do.
         let own = name.to_ascii_uppercase().replace('-', "_");
-        is_site && (matches!(setting.origin, Origin::Variable(_)) || variable(&own).is_none())
+        is_site && (matches!(setting.origin, SettingOrigin::Variable(_)) || variable(&own).is_none())
     });
     let words = ours.filter_map(|(name, setting)| {
         let mut word = OsString::from(format!("--{name}="));
@@ -203,7 +203,7 @@ fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-impl Sources {
+impl Layers {
     /// `None` where the verb has nothing to do with a configuration, or help is asked for.
     fn find(args: &[OsString]) -> Result<Option<Self>, LayerError> {
         let mut command = Flags::command().ignore_errors(true);
@@ -324,7 +324,7 @@ fn of_variable(arg: &Arg) -> Option<(String, Setting)> {
         (ArgAction::Append, Some(text)) => text.split(',').map(|value| value.trim().into()).collect(),
         _ => vec![value],
     };
-    Some((option.to_owned(), Setting { values, origin: Origin::Variable(name) }))
+    Some((option.to_owned(), Setting { values, origin: SettingOrigin::Variable(name) }))
 }
 
 /// The command with these settings as its defaults, in each verb that a configuration concerns.

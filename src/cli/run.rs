@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use protocol::chmod::Chmod;
 use std::fs::File;
 use std::time::Duration;
-use target::Target;
+use target::RunTarget;
 
 /// Watches tables and copies, alone or as an agent. `again` reads command line, variables and file once more.
 pub(super) fn run(
@@ -39,7 +39,7 @@ pub(super) fn run(
     let wanted = if agent.is_some() { site::log_level(&|name| std::env::var(name).ok())? } else { None };
     start_log(&first.service.log, &screen, wanted);
     let instance = agent.as_ref().map(|agent| agent.instance_id.as_str());
-    let mut planned = targets.into_iter().map(|one| Target::plan(one, instance)).collect::<Result<Vec<_>>>()?;
+    let mut planned = targets.into_iter().map(|one| RunTarget::plan(one, instance)).collect::<Result<Vec<_>>>()?;
     let runtime = runtime()?;
     let result = match (agent, planned.pop()) {
         (Some(agent), Some(target)) => runtime.block_on(as_agent(agent, target.run)),

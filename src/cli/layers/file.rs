@@ -1,7 +1,7 @@
 //! The configuration file: TOML, whose keys are the long names of `run`'s options. What stands above the tables `[[target]]`
 //! holds for all of them, what stands in one for this one.
 
-use super::{Origin, Setting, Settings, is_setting};
+use super::{Setting, SettingOrigin, Settings, is_setting};
 use crate::cli::flags::SELF;
 use clap::{Arg, ArgAction, Command};
 use std::collections::BTreeSet;
@@ -55,7 +55,7 @@ pub(in crate::cli) enum FileError {
 }
 
 /// A file at work on.
-struct Reading<'a> {
+struct ConfigReading<'a> {
     path: &'a Path,
     text: &'a str,
     options: &'a Command,
@@ -70,7 +70,7 @@ impl ConfigFile {
             return Err(unreadable(format!("longer than {FILE_MOST} bytes")));
         }
         let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
-        Reading { path, text: &text, options }.read()
+        ConfigReading { path, text: &text, options }.read()
     }
 
     /// The names of the targets, for messages.
@@ -82,7 +82,7 @@ impl ConfigFile {
     }
 }
 
-impl Reading<'_> {
+impl ConfigReading<'_> {
     fn wrong<T>(&self, at: usize, why: impl Into<String>) -> Result<T, FileError> {
         let line = self.line(at);
         Err(FileError::Content { path: self.path.to_owned(), line, why: why.into() })
@@ -168,7 +168,7 @@ impl Reading<'_> {
             Err(expected) => return self.wrong(at, format!("{key} is {}; expected {expected}", value.type_str())),
         };
         if let Some(values) = values {
-            let origin = Origin::File { path: self.path.to_owned(), line: self.line(at) };
+            let origin = SettingOrigin::File { path: self.path.to_owned(), line: self.line(at) };
             settings.insert(key.to_owned(), Setting { values, origin });
         }
         Ok(())
@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<ConfigFile, String> {
-        let reading = Reading { path: Path::new("c.toml"), text, options: &options() };
+        let reading = ConfigReading { path: Path::new("c.toml"), text, options: &options() };
         reading.read().map_err(|error| error.to_string())
     }
 

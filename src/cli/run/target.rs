@@ -15,7 +15,7 @@ use std::sync::Arc;
 const OPENINGS: u32 = 5;
 
 /// A target as meant.
-pub(super) struct Target {
+pub(super) struct RunTarget {
     /// Its name, where a file has one.
     pub(super) name: Option<String>,
     /// What was said, to see what has changed when it is said again.
@@ -24,7 +24,7 @@ pub(super) struct Target {
     pub(super) run: ServiceRun,
 }
 
-impl Target {
+impl RunTarget {
     /// Checked as far as that can be without a connection; `instance` is an agent's name.
     pub(super) fn plan(named: NamedRun, instance: Option<&str>) -> Result<Self> {
         let NamedRun { target: name, args, own_limit } = named;

@@ -1,7 +1,7 @@
 //! All targets of one process: begun, told to stop, and begun anew where a configuration that was read again says other
 //! things of them.
 
-use super::target::Target;
+use super::target::RunTarget;
 use crate::archiver::control::Control;
 use crate::cli::USAGE;
 use crate::cli::layers::NamedRun;
@@ -63,15 +63,15 @@ struct AtWork {
     screen: Screen,
     /// One limit for all that have none of their own.
     rate: Rate,
-    begun: HashMap<String, (Arc<Target>, Control)>,
+    begun: HashMap<String, (Arc<RunTarget>, Control)>,
     /// What is to begin once those of the same name have ended.
-    next: HashMap<String, Target>,
+    next: HashMap<String, RunTarget>,
     ends: JoinSet<(String, Result<u8>)>,
 }
 
 /// Runs them all until they end or the process is told to; the worst exit code. Each SIGHUP reads `again` what is to be run.
 pub(super) async fn run(
-    targets: Vec<Target>,
+    targets: Vec<RunTarget>,
     screen: &Screen,
     again: &dyn Fn() -> Result<Vec<NamedRun>>,
 ) -> Result<u8> {
@@ -124,7 +124,7 @@ fn key(name: Option<&String>) -> String {
 }
 
 impl AtWork {
-    fn begin(&mut self, mut target: Target) {
+    fn begin(&mut self, mut target: RunTarget) {
         let (name, control) = (key(target.name.as_ref()), Control::new());
         if !target.own_limit {
             target.run.settings.rate = self.rate.clone();
@@ -154,7 +154,7 @@ impl AtWork {
 
     /// Has everything looked at anew, and what is no longer as it was begun anew.
     fn read_again(&mut self, again: &dyn Fn() -> Result<Vec<NamedRun>>) {
-        let plan = |one| Target::plan(one, None);
+        let plan = |one| RunTarget::plan(one, None);
         let targets = again().and_then(|targets| targets.into_iter().map(plan).collect::<Result<Vec<_>>>());
         let targets = match targets {
             Ok(targets) => targets,
@@ -205,7 +205,7 @@ fn named(name: &str) -> String {
 }
 
 /// Whether nothing differs but the rate, which may change while files are under way.
-fn is_same(before: &Target, now: &Target) -> bool {
+fn is_same(before: &RunTarget, now: &RunTarget) -> bool {
     let mut args = now.args.clone();
     args.bwlimit = before.args.bwlimit;
     args == before.args && now.own_limit == before.own_limit
