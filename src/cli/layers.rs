@@ -127,6 +127,13 @@ pub(super) fn is_configured() -> bool {
     variable(&variable_of("config")).is_some() || Path::new(DEFAULT_FILE).exists()
 }
 
+/// A target that is meant, and what is said for it, the strongest first.
+struct ChosenTarget<'a> {
+    /// `None` where no file has it.
+    name: Option<String>,
+    levels: Vec<&'a Settings>,
+}
+
 /// Parses a command line, its program's name first: once for each target of the configuration file that it concerns.
 pub(super) fn parse(args: &[OsString]) -> Result<Vec<Layered>, LayerError> {
     let Some(sources) = Layers::find(args)? else {
@@ -137,7 +144,7 @@ pub(super) fn parse(args: &[OsString]) -> Result<Vec<Layered>, LayerError> {
     if let (Some(file), true) = (&sources.file, targets.len() > 1 && !takes_many(sources.leaf.get_name())) {
         return Err(LayerError::SeveralTargets { file: file.path.clone(), known: file.names() });
     }
-    let each = targets.into_iter().map(|(target, levels)| {
+    let each = targets.into_iter().map(|ChosenTarget { name: target, levels }| {
         let own = levels.first().filter(|_| target.is_some());
         let own_limit = own.is_some_and(|own| own.contains_key(LIMIT)) && !sources.typed.contains(LIMIT);
         let settings = sources.combine(levels)?;
@@ -157,7 +164,7 @@ pub(super) fn site_words(args: &[OsString]) -> Result<Vec<OsString>, LayerError>
     let Some(sources) = Layers::find(args)? else { return Ok(Vec::new()) };
     let mut targets = sources.targets()?;
     let levels = match (targets.len(), &sources.file) {
-        (1, _) => targets.remove(0).1,
+        (1, _) => targets.remove(0).levels,
         (_, Some(file)) => vec![&file.common],
         (_, None) => Vec::new(),
     };
@@ -237,11 +244,10 @@ impl Layers {
         }))
     }
 
-    /// What is said for each target that is meant, by name, the strongest first.
-    fn targets(&self) -> Result<Vec<(Option<String>, Vec<&Settings>)>, LayerError> {
+    fn targets(&self) -> Result<Vec<ChosenTarget<'_>>, LayerError> {
         let Some(file) = &self.file else {
             return match self.only.is_empty() {
-                true => Ok(vec![(None, Vec::new())]),
+                true => Ok(vec![ChosenTarget { name: None, levels: Vec::new() }]),
                 false => Err(LayerError::NoFile),
             };
         };
@@ -255,10 +261,12 @@ impl Layers {
             (true, false) => file.targets.iter().filter(|target| target.rows() == self.named).collect(),
         };
         if chosen.is_empty() {
-            return Ok(vec![(None, vec![&file.common])]);
+            return Ok(vec![ChosenTarget { name: None, levels: vec![&file.common] }]);
         }
-        let levels = chosen.into_iter().map(|target| (Some(target.name.clone()), vec![&target.own, &file.common]));
-        Ok(levels.collect())
+        let chosen = chosen
+            .into_iter()
+            .map(|target| ChosenTarget { name: Some(target.name.clone()), levels: vec![&target.own, &file.common] });
+        Ok(chosen.collect())
     }
 
     /// One setting for each option that was not typed. What excludes a stronger one gives way to it.

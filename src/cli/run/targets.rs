@@ -99,11 +99,12 @@ pub(super) async fn run(
         tokio::select! {
             ended = at_work.ends.join_next() => match ended {
                 None => return Ok(worst),
-                Some(Err(error)) => match error.try_into_panic() {
-                    Ok(panic) => std::panic::resume_unwind(panic),
+                Some(Err(error)) => {
                     // Nobody ends a task but by ending the process.
-                    Err(_) => {}
-                },
+                    if let Ok(panic) = error.try_into_panic() {
+                        std::panic::resume_unwind(panic);
+                    }
+                }
                 Some(Ok((_, Err(error)))) if alone && at_work.next.is_empty() => return Err(error),
                 Some(Ok((name, Err(error)))) => {
                     at_work.failed(&name, &error);
