@@ -13,8 +13,8 @@ use crate::ocs::feeds::{Block, FeedKind};
 use crate::ocs::operation::OpOutcome;
 use crate::ocs::session::OpSession;
 use crate::ocs::site::{AgentClass, Resolved};
-use crate::service::{ServiceError, ServiceRun, listen_for_hangups, listen_for_signals};
-use crate::status::Snapshot;
+use crate::service::{ServiceError, ServiceRun, listen_for_hangups, listen_for_signals, systemd};
+use crate::status::{Progress, Snapshot};
 use counts::TableCounts;
 use feeds::{ARCHIVE, FEED, TRANSFERS};
 use serde_json::{Map, Value};
@@ -89,6 +89,7 @@ pub(crate) async fn serve(site: Resolved, run: ServiceRun) -> Result<AgentEnd, S
     let handle = agent.handle();
     let leaving = handle.clone();
     let looking = archiver.clone();
+    let watched = archiver.clone();
     let look_again = move || {
         tracing::info!("SIGHUP: looking at the whole table; an agent reads its options only at the start");
         if let Some(control) = &looking.state().control {
@@ -102,7 +103,10 @@ pub(crate) async fn serve(site: Resolved, run: ServiceRun) -> Result<AgentEnd, S
     };
     listen_for_signals(move || leaving.shutdown(), close_links)?;
     listen_for_hangups(look_again)?;
+    systemd::ready();
+    let attending = tokio::spawn(systemd::attend(move || watched.progress()));
     let end = agent.run().await;
+    attending.abort();
     // The agent leaves the router soon; the file under way may take a little longer.
     if let Some(session) = handle.session("run") {
         let _ = tokio::time::timeout(LAST_FILE, session.done()).await;
@@ -113,6 +117,11 @@ pub(crate) async fn serve(site: Resolved, run: ServiceRun) -> Result<AgentEnd, S
 impl ArchiverAgent {
     fn state(&self) -> MutexGuard<'_, RunState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the run goes that is at work, if one is.
+    fn progress(&self) -> Vec<Arc<Progress>> {
+        self.state().control.iter().map(|control| control.progress().clone()).collect()
     }
 
     async fn work(self: Arc<Self>, session: OpSession, feed: AgentHandle) -> OpOutcome {

@@ -29,6 +29,8 @@ mod catalog;
 mod check;
 #[path = "archiver/configuration.rs"]
 mod configuration;
+#[path = "archiver/installed.rs"]
+mod installed;
 #[path = "archiver/killed.rs"]
 mod killed;
 #[path = "archiver/load.rs"]
