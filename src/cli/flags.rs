@@ -129,14 +129,14 @@ pub(super) enum Command {
 #[derive(Debug, clap::Args)]
 pub(super) struct GenerateArgs {
     /// What to print; `man` writes a page for each verb into a directory
-    pub(super) what: Generated,
+    pub(super) what: GeneratedText,
     /// Directory for the manual pages
     #[arg(required_if_eq("what", "man"))]
     pub(super) dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Generated {
+pub(super) enum GeneratedText {
     Man,
     Bash,
     Zsh,

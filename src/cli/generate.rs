@@ -1,6 +1,6 @@
 //! `generate`: manual pages and completions, out of the same table that the command line is read by.
 
-use super::flags::{Flags, GenerateArgs, Generated};
+use super::flags::{Flags, GenerateArgs, GeneratedText};
 use anyhow::{Context, Result};
 use clap::CommandFactory;
 use clap_complete::Shell;
@@ -10,10 +10,10 @@ use std::path::Path;
 /// Prints completions, or writes manual pages.
 pub(super) fn generate(args: &GenerateArgs) -> Result<u8> {
     let shell = match args.what {
-        Generated::Man => return pages(args.dir.as_deref().unwrap_or(Path::new("."))),
-        Generated::Bash => Shell::Bash,
-        Generated::Zsh => Shell::Zsh,
-        Generated::Fish => Shell::Fish,
+        GeneratedText::Man => return pages(args.dir.as_deref().unwrap_or(Path::new("."))),
+        GeneratedText::Bash => Shell::Bash,
+        GeneratedText::Zsh => Shell::Zsh,
+        GeneratedText::Fish => Shell::Fish,
     };
     clap_complete::generate(shell, &mut Flags::command(), "pysmurf-archiver", &mut io::stdout());
     Ok(0)
