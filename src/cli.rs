@@ -3,6 +3,7 @@
 mod authorize;
 mod bench;
 mod check;
+mod console;
 mod flags;
 mod output;
 mod plan;
@@ -61,6 +62,10 @@ pub fn main(mut args: Vec<OsString>) -> ExitCode {
     let result = match flags.command {
         Command::Run(args) => run::run(args, agent),
         Command::Check(args) => check::check(args),
+        Command::Status(args) => console::status(&args),
+        Command::Pause(args) => console::pause(&args),
+        Command::Resume(args) => console::resume(&args),
+        Command::Bwlimit(args) => console::bwlimit(&args),
         Command::InitDb(args) => table::init_db(args),
         Command::Retry(args) => table::retry(args),
         Command::Rdiff(words) => Ok(crate::rdiff::main(&words)),

@@ -5,6 +5,7 @@ mod claim;
 mod connections;
 mod note;
 mod row;
+mod survey;
 mod table;
 
 use std::time::Duration;

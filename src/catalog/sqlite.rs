@@ -9,6 +9,7 @@ mod note;
 mod record;
 mod retry;
 mod row;
+mod survey;
 mod table;
 mod trouble;
 mod upkeep;

@@ -3,6 +3,7 @@
 use super::flags::{DatabaseArgs, LayoutArg, RunArgs, ServiceArgs, SshArgs, TableArgs};
 use crate::archiver::{Announcing, ArchiverSettings, Bootstrap, Direction, Sources, Upkeep, aside_of, is_static};
 use crate::catalog::{self, CatalogError, Database, Layout, RecordId, Selection};
+use crate::console::{ArchiveIdentity, Console};
 use crate::service::{Service, ServiceRun};
 use crate::throttle::Rate;
 use crate::transport::ssh::SshOptions;
@@ -168,6 +169,13 @@ fn readable(path: &Path, option: &str) -> Result<Option<Vec<u8>>> {
 pub(super) fn run(args: RunArgs, instance: Option<&str>) -> Result<ServiceRun> {
     let service = service(&args.service)?;
     let upkeep = upkeep(&args, &service, instance)?;
+    let rate = Rate::new(0);
+    let console = Console::new(
+        identity(&service, instance),
+        Duration::from_secs_f64(args.poll),
+        rate.clone(),
+        args.bwlimit.clone().unwrap_or_default(),
+    );
     let settings = ArchiverSettings {
         sources: upkeep.sources.clone(),
         manifest: None,
@@ -187,9 +195,17 @@ pub(super) fn run(args: RunArgs, instance: Option<&str>) -> Result<ServiceRun> {
         aside: aside_of(&format!("{} {:?}", service.database, service.options.selection.targets)),
         chmod: args.chmod.filter(|chmod| !chmod.is_empty()),
         compress: args.compress,
-        rate: Rate::new(args.bwlimit.unwrap_or(0)),
+        rate,
     };
-    Ok(ServiceRun { service, settings, manifest: args.manifest, upkeep })
+    Ok(ServiceRun { service, settings, manifest: args.manifest, upkeep, console })
+}
+
+/// What a service is called: as the agent, or by what it archives.
+fn identity(service: &Service, instance: Option<&str>) -> ArchiveIdentity {
+    let targets = &service.options.selection.targets;
+    let all = targets.join("+");
+    let also = targets.iter().chain([&all]).filter(|name| instance.is_some() || **name != all).cloned().collect();
+    ArchiveIdentity { name: instance.map_or(all.clone(), str::to_owned), also, far_end: service.describe_far_end() }
 }
 
 /// What is to be done beside the copying.

@@ -2,7 +2,7 @@
 
 use super::flags::RunArgs;
 use super::output::{Screen, print, say, start_log, summary, summary_json};
-use super::{SOME_FAILED, plan};
+use super::{SOME_FAILED, console, plan};
 use crate::archiver::control::Control;
 use crate::archiver::{self, ArchiverSettings, Ended};
 use crate::catalog::{self, AnyCatalog, Catalog, CatalogError};
@@ -32,16 +32,21 @@ pub(super) fn run(mut args: RunArgs, agent: Option<Resolved>) -> Result<u8> {
     }
     let wanted = if agent.is_some() { site::log_level(&|name| std::env::var(name).ok())? } else { None };
     start_log(&args.service.log, &screen, wanted);
-    let json = args.json;
+    let (json, doors) = (args.json, args.doors.clone());
     let run = plan::run(args, agent.as_ref().map(|agent| agent.instance_id.as_str()))?;
     // Configuration and key files are read now, so that a wrong one is named before any work begins.
     run.service.connect()?;
     let runtime = runtime()?;
+    let opened = {
+        let _within = runtime.enter();
+        console::open_doors(std::slice::from_ref(&run.console), &doors, run.settings.once)?
+    };
     let result = match agent {
         None => runtime.block_on(alone(&run, &screen, json)),
         Some(agent) => runtime.block_on(as_agent(agent, run)),
     };
     screen.clear();
+    drop(opened);
     // A thread that still hangs in a dead file system or database must not hold the process.
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
@@ -73,6 +78,8 @@ async fn alone(run: &ServiceRun, screen: &Screen, json: bool) -> Result<u8> {
     let again = control.clone();
     listen_for_signals(move || first.stop(), move || second.close_links())?;
     listen_for_hangups(move || again.look_again())?;
+    run.console.begin(&control);
+    let looking_after = tokio::spawn(run.console.clone().look_after());
     let mut attempts = 0;
     let patient = |error: &CatalogError| {
         attempts += 1;
@@ -87,6 +94,7 @@ async fn alone(run: &ServiceRun, screen: &Screen, json: bool) -> Result<u8> {
         Err(CatalogError::Setup(why)) => bail!(why),
         Err(error) => return Ok(gave_up(&error.to_string())),
     };
+    run.console.opened(&catalog);
     tracing::info!("Watching {}", catalog.describe());
     let looking = tokio::spawn(run.service.look_for_strangers(catalog.clone()));
     if run.settings.once {
@@ -98,6 +106,8 @@ async fn alone(run: &ServiceRun, screen: &Screen, json: bool) -> Result<u8> {
     let total = if screen.has_bar() { catalog.totals().await.ok().map(|totals| totals.pending) } else { None };
     let drawing = screen.follow(progress.clone(), total);
     let ended = copy(run, settings, catalog, control).await;
+    run.console.ended();
+    looking_after.abort();
     if let Some(drawing) = drawing {
         drawing.abort();
     }
