@@ -75,8 +75,12 @@ pub(crate) async fn serve(site: Resolved, run: ServiceRun) -> Result<AgentEnd, S
     let handle = agent.handle();
     let leaving = handle.clone();
     let (looking, closing) = (console.clone(), console.clone());
+    let look_again = move || {
+        tracing::info!("SIGHUP: looking at the whole table; an agent reads its options only at the start");
+        looking.look_again();
+    };
     listen_for_signals(move || leaving.shutdown(), move || closing.close_links())?;
-    listen_for_hangups(move || looking.look_again())?;
+    listen_for_hangups(look_again)?;
     let looking_after = tokio::spawn(console.look_after());
     let end = agent.run().await;
     // The agent leaves the router soon; the file under way may take a little longer.

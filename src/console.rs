@@ -13,14 +13,14 @@ pub(crate) mod table;
 use crate::archiver::control::Control;
 use crate::catalog::{AnyCatalog, Catalog, CatalogError, Note, Retry, Totals};
 use crate::clock::{unix_now, unix_seconds};
-use crate::throttle::Rate;
 pub(crate) use counts::TableCounts;
 pub(crate) use history::MinuteSample;
 use history::{DayHistory, HistoryFile};
-use limit::{Limit, LimitNow};
-pub(crate) use limit::{LimitOrder, Timetable};
+use limit::LimitNow;
+pub(crate) use limit::{Limit, LimitOrder, Timetable};
 use report::{BacklogReport, FailureReport, LimitReport, ProvenReport, RunReport, StatusReport};
 use sampler::{Paces, Speeds};
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -64,7 +64,7 @@ struct ConsoleShared {
     identity: ArchiveIdentity,
     /// For how many seconds a run may not move.
     still_most: f64,
-    limit: Limit,
+    limit: Mutex<Limit>,
     run: watch::Sender<ArchiverRun>,
     counts: watch::Sender<TableCounts>,
     /// The table's counts are no longer what they were.
@@ -73,6 +73,28 @@ struct ConsoleShared {
     history: Mutex<DayHistory>,
     /// Where the history is kept, and whether somebody is just writing there.
     file: Mutex<Option<Arc<HistoryFile>>>,
+}
+
+/// The archives of a process; some may come and go. Clones are the same list.
+#[derive(Clone, Default)]
+pub(crate) struct Consoles(Arc<Mutex<Vec<Console>>>);
+
+impl Consoles {
+    pub(crate) fn all(&self) -> Vec<Console> {
+        lock(&self.0).clone()
+    }
+
+    /// One that is there already is there once.
+    pub(crate) fn add(&self, console: &Console) {
+        let mut all = lock(&self.0);
+        if !all.iter().any(|other| Arc::ptr_eq(&other.0, &console.0)) {
+            all.push(console.clone());
+        }
+    }
+
+    pub(crate) fn remove(&self, console: &Console) {
+        lock(&self.0).retain(|other| !Arc::ptr_eq(&other.0, &console.0));
+    }
 }
 
 /// What the run has open, while it runs.
@@ -103,12 +125,12 @@ pub(crate) struct Retried {
 }
 
 impl Console {
-    /// For an archive whose table is asked so often, and that moves at that rate, which the timetable sets from now on.
-    pub(crate) fn new(identity: ArchiveIdentity, poll: Duration, rate: Rate, timetable: Timetable) -> Self {
+    /// For an archive whose table is asked so often, and that moves at the limit's rate.
+    pub(crate) fn new(identity: ArchiveIdentity, poll: Duration, limit: Limit) -> Self {
         Self(Arc::new(ConsoleShared {
             identity,
             still_most: STILL_MOST.max(3.0 * poll.as_secs_f64()),
-            limit: Limit::new(rate, timetable),
+            limit: Mutex::new(limit),
             run: watch::Sender::default(),
             counts: watch::Sender::default(),
             recount: Notify::new(),
@@ -155,8 +177,11 @@ impl Console {
     }
 
     /// Counts, measures and looks at the clock for as long as it is awaited.
-    pub(crate) async fn look_after(self) {
-        tokio::join!(self.count(), self.sample());
+    pub(crate) async fn look_after(self) -> Infallible {
+        tokio::select! {
+            never = self.count() => never,
+            never = self.sample() => never,
+        }
     }
 
     /// The counts of the table, as they come.
@@ -191,13 +216,23 @@ impl Console {
 
     /// Limits what all sessions move together, files under way included. Outlasts a run.
     pub(crate) fn limit(&self, order: LimitOrder) {
-        self.0.limit.order(order);
+        self.limit_of().order(order);
+    }
+
+    /// The limit whose rate it moves at.
+    pub(crate) fn limit_of(&self) -> Limit {
+        lock(&self.0.limit).clone()
+    }
+
+    /// Another limit, which may be one of several archives together; for a run that has not begun.
+    pub(crate) fn share_limit(&self, limit: &Limit) {
+        *lock(&self.0.limit) = limit.clone();
     }
 
     /// The limit as it stands.
     pub(crate) fn limit_now(&self) -> LimitReport {
-        let LimitNow { rate, held, until } = self.0.limit.now();
-        LimitReport { bytes_per_second: rate, held, timetable: self.0.limit.has_timetable(), until }
+        let LimitNow { rate, held, until, timetable } = self.limit_of().now();
+        LimitReport { bytes_per_second: rate, held, timetable, until }
     }
 
     /// Looks at the whole table soon.
@@ -324,13 +359,12 @@ impl Console {
     }
 
     /// Renews the counts for as long as it is awaited.
-    async fn count(&self) {
+    async fn count(&self) -> Infallible {
         let mut opened = self.0.run.subscribe();
         loop {
-            let Ok(catalog) = opened.wait_for(|run| run.catalog.is_some()).await.map(|run| run.catalog.clone()) else {
-                return;
-            };
-            let Some(catalog) = catalog else { continue };
+            // The sender lives in us.
+            let opened = opened.wait_for(|run| run.catalog.is_some()).await.map(|run| run.catalog.clone());
+            let Ok(Some(catalog)) = opened else { continue };
             let began = Instant::now();
             let before = self.0.counts.borrow().clone();
             let mut closed = self.0.run.subscribe();
@@ -348,14 +382,14 @@ impl Console {
     }
 
     /// Measures speeds and looks at the clock for as long as it is awaited.
-    async fn sample(&self) {
+    async fn sample(&self) -> Infallible {
         let mut tick = tokio::time::interval(SAMPLE_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut minute = minute_now();
         let mut given_up = 0;
         loop {
             tick.tick().await;
-            self.0.limit.apply();
+            self.limit_of().apply();
             let control = self.0.run.borrow().control.clone();
             let now = control.map(|control| control.progress().snapshot());
             if let Some(now) = &now {

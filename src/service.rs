@@ -4,7 +4,7 @@ use crate::archiver::stop::Stop;
 use crate::archiver::{ArchiverSettings, Bootstrap, Direction, Sources, Upkeep};
 use crate::backoff::Backoff;
 use crate::catalog::{self, AnyCatalog, CatalogError, Database};
-use crate::console::Console;
+use crate::console::{Console, Limit};
 use crate::local::Local;
 use crate::manifest::Manifest;
 use crate::transport::ssh::{Ssh, SshOptions};
@@ -110,6 +110,12 @@ pub(crate) struct ServiceRun {
 }
 
 impl ServiceRun {
+    /// Takes a limit of several runs together in the place of its own.
+    pub(crate) fn share_limit(&mut self, limit: &Limit) {
+        self.console.share_limit(limit);
+        self.settings.rate = limit.rate();
+    }
+
     /// The settings with the manifest open.
     pub(crate) fn begin(&self) -> Result<ArchiverSettings, ServiceError> {
         let manifest = self.manifest.as_deref().map(Manifest::open).transpose().map_err(ServiceError::Manifest)?;
@@ -123,14 +129,13 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, ServiceError> {
     builder.worker_threads(2).enable_all().build().map_err(ServiceError::Runtime)
 }
 
-/// Each SIGHUP calls `look_again`, and ends nothing.
-pub(crate) fn listen_for_hangups(look_again: impl Fn() + Send + 'static) -> Result<(), ServiceError> {
+/// Each SIGHUP calls `hung_up`, and ends nothing.
+pub(crate) fn listen_for_hangups(hung_up: impl Fn() + Send + 'static) -> Result<(), ServiceError> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut hup = signal(SignalKind::hangup()).map_err(|error| ServiceError::Signal("SIGHUP", error))?;
     tokio::spawn(async move {
         while hup.recv().await.is_some() {
-            tracing::info!("SIGHUP: looking at the whole table; options are read only at the start");
-            look_again();
+            hung_up();
         }
     });
     Ok(())

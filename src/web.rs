@@ -9,7 +9,7 @@ mod router;
 mod serve;
 mod socket;
 
-use crate::console::Console;
+use crate::console::Consoles;
 use crate::disk::reason;
 use axum::middleware;
 use gate::{Gate, admit};
@@ -28,9 +28,11 @@ pub(crate) struct Doors {
 
 impl Doors {
     /// Opens the socket where it was chosen, for operators of these archives. What cannot be opened is told and done without.
-    pub(crate) fn open(consoles: &Arc<[Console]>, control: &ControlChoice) -> Self {
+    pub(crate) fn open(consoles: &Consoles, control: &ControlChoice) -> Self {
         let mut doors = Self { tasks: Vec::new(), socket: None };
-        let name = places::socket_name(consoles);
+        let all = consoles.all();
+        let names: Vec<_> = all.iter().map(|console| console.identity().name.as_str()).collect();
+        let name = places::socket_name(&names);
         match socket::open(control, &name) {
             Ok(Some(bound)) => {
                 tracing::debug!("Answers at {}", bound.path().display());
@@ -52,7 +54,7 @@ impl Doors {
     /// Opens a TCP port besides. Where that cannot be had, it is an error: who asked for it relies on it.
     pub(crate) fn listen(
         &mut self,
-        consoles: &Arc<[Console]>,
+        consoles: &Consoles,
         address: ListenAddress,
         token: Option<ListenToken>,
     ) -> Result<(), ListenerError> {

@@ -2,7 +2,7 @@
 
 use crate::clock::{local, unix_seconds};
 use crate::throttle::{Rate, parse_rate};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Minutes of a day.
 const DAY: u16 = 24 * 60;
@@ -117,34 +117,56 @@ impl LimitOrder {
     }
 }
 
-/// The limit of one run.
-pub(super) struct Limit {
+/// The limit of one run, or of several together. Clones are the same limit.
+#[derive(Clone)]
+pub(crate) struct Limit {
     rate: Rate,
+    rules: Arc<Mutex<LimitRules>>,
+}
+
+struct LimitRules {
     timetable: Timetable,
     /// What an operator holds it to.
-    held: Mutex<Option<u64>>,
+    held: Option<u64>,
 }
 
 /// The limit as it stands.
 pub(super) struct LimitNow {
     pub(super) rate: u64,
     pub(super) held: bool,
+    /// There is a timetable.
+    pub(super) timetable: bool,
     /// The next local time at which the timetable says something else, as `18:00`.
     pub(super) until: Option<String>,
 }
 
 impl Limit {
-    /// Sets the rate to what the timetable says now.
-    pub(super) fn new(rate: Rate, timetable: Timetable) -> Self {
-        let limit = Self { rate, timetable, held: Mutex::new(None) };
+    /// As the timetable says.
+    pub(crate) fn new(timetable: Timetable) -> Self {
+        let limit = Self { rate: Rate::new(0), rules: Arc::new(Mutex::new(LimitRules { timetable, held: None })) };
         limit.apply();
         limit
     }
 
+    /// The rate that it sets.
+    pub(crate) fn rate(&self) -> Rate {
+        self.rate.clone()
+    }
+
+    /// From now on as another timetable says, unless an operator holds it.
+    pub(crate) fn follow(&self, timetable: Timetable) {
+        self.rules().timetable = timetable;
+        self.apply();
+    }
+
+    fn rules(&self) -> MutexGuard<'_, LimitRules> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// To be called now and then: the time goes on.
     pub(super) fn apply(&self) {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        self.rate.set(held.unwrap_or_else(|| self.timetable.rate_at(minute_now())));
+        let rules = self.rules();
+        self.rate.set(rules.held.unwrap_or_else(|| rules.timetable.rate_at(minute_now())));
     }
 
     pub(super) fn order(&self, order: LimitOrder) {
@@ -152,20 +174,17 @@ impl Limit {
             LimitOrder::Hold(rate) => Some(rate),
             LimitOrder::Follow => None,
         };
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = rate;
+        self.rules().held = rate;
         self.apply();
     }
 
     pub(super) fn now(&self) -> LimitNow {
         self.apply();
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-        let change = self.timetable.changes(minute_now()).filter(|_| !held);
+        let rules = self.rules();
+        let held = rules.held.is_some();
+        let change = rules.timetable.changes(minute_now()).filter(|_| !held);
         let until = change.map(|minute| format!("{:02}:{:02}", minute / 60, minute % 60));
-        LimitNow { rate: self.rate.get(), held, until }
-    }
-
-    pub(super) fn has_timetable(&self) -> bool {
-        self.timetable.has_windows()
+        LimitNow { rate: self.rate.get(), held, until, timetable: rules.timetable.has_windows() }
     }
 }
 
@@ -216,14 +235,16 @@ mod tests {
 
     #[test]
     fn an_operator_holds_the_limit_until_told_otherwise() {
-        let rate = Rate::new(0);
-        let limit = Limit::new(rate.clone(), Timetable::parse("00:00-24:00 1m").unwrap());
+        let limit = Limit::new(Timetable::parse("00:00-24:00 1m").unwrap());
+        let rate = limit.rate();
         assert_eq!(rate.get(), 1 << 20);
         limit.order(LimitOrder::parse("2m").unwrap());
         limit.apply();
         assert_eq!((rate.get(), limit.now().held), (2 << 20, true));
         limit.order(LimitOrder::parse("auto").unwrap());
         assert_eq!((rate.get(), limit.now().held), (1 << 20, false));
+        limit.follow(Timetable::parse("3m").unwrap());
+        assert_eq!(rate.get(), 3 << 20);
         assert!(LimitOrder::parse("quick").is_err());
     }
 }

@@ -1,6 +1,5 @@
 //! Where the sockets of running archivers are.
 
-use crate::console::Console;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -48,9 +47,8 @@ pub(super) fn folders() -> Vec<PathBuf> {
 }
 
 /// What the socket of a process is called: as what it archives.
-pub(crate) fn socket_name(consoles: &[Console]) -> String {
-    let names: Vec<_> = consoles.iter().map(|console| console.identity().name.as_str()).collect();
+pub(crate) fn socket_name(archives: &[&str]) -> String {
     let plain = |char: char| if char.is_ascii_alphanumeric() || "-_+".contains(char) { char } else { '_' };
-    let name: String = names.join("+").chars().map(plain).take(NAME_MOST).collect();
+    let name: String = archives.join("+").chars().map(plain).take(NAME_MOST).collect();
     if name.is_empty() { "archiver".to_owned() } else { name }
 }

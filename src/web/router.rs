@@ -3,7 +3,7 @@
 use super::metrics;
 use crate::catalog::{RecordId, Retry};
 use crate::console::report::ProcessReport;
-use crate::console::{Console, ConsoleError, LimitOrder};
+use crate::console::{Console, ConsoleError, Consoles, LimitOrder};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -15,7 +15,6 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Bytes of what is told in one request.
@@ -39,8 +38,6 @@ pub(crate) struct OrderBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pattern: Option<String>,
 }
-
-type Consoles = Arc<[Console]>;
 
 /// Why a request is not followed.
 pub(super) struct RefusedRequest(pub(super) StatusCode, pub(super) String);
@@ -102,11 +99,11 @@ fn json_of(value: &impl Serialize) -> Response {
 }
 
 /// How all archives of this process stand.
-fn report(consoles: &[Console]) -> ProcessReport {
+fn report(consoles: &Consoles) -> ProcessReport {
     ProcessReport {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
-        archives: consoles.iter().map(Console::status).collect(),
+        archives: consoles.all().iter().map(Console::status).collect(),
     }
 }
 
@@ -116,7 +113,7 @@ async fn status(State(consoles): State<Consoles>) -> Response {
 
 async fn history(State(consoles): State<Consoles>) -> Response {
     let of = |console: &Console| json!({"archive": console.identity().name, "minutes": console.history()});
-    json_of(&consoles.iter().map(of).collect::<Vec<_>>())
+    json_of(&consoles.all().iter().map(of).collect::<Vec<_>>())
 }
 
 /// The page, with nothing from elsewhere in it, and leave for its own script and style alone.
@@ -148,7 +145,8 @@ async fn figures(State(consoles): State<Consoles>) -> Response {
 }
 
 /// Whether each is as it should be, and why not.
-fn verdict(consoles: &[Console], judge: impl Fn(&Console) -> Result<(), String>) -> Response {
+fn verdict(consoles: &Consoles, judge: impl Fn(&Console) -> Result<(), String>) -> Response {
+    let consoles = consoles.all();
     let faults = consoles.iter().filter_map(|console| Some((console, judge(console).err()?)));
     let lines: Vec<_> = faults.map(|(console, why)| format!("{}: {why}\n", console.identity().name)).collect();
     match lines.is_empty() {
@@ -174,8 +172,9 @@ fn told(consoles: &Consoles, headers: &HeaderMap, body: &Bytes) -> Result<(Conso
     }
     let order: OrderBody =
         serde_json::from_slice(body).map_err(|error| refuse(format!("The body cannot be read: {error}")))?;
+    let consoles = consoles.all();
     let names = || consoles.iter().map(|console| console.identity().name.as_str()).collect::<Vec<_>>().join(", ");
-    let console = match (&order.archive, &**consoles) {
+    let console = match (&order.archive, consoles.as_slice()) {
         (Some(name), all) => all.iter().find(|console| console.identity().is(name)).ok_or_else(|| {
             RefusedRequest(
                 StatusCode::NOT_FOUND,

@@ -318,6 +318,52 @@ fn two_archives_are_told_apart_by_their_names() {
     assert!(text(&said.stderr).contains("No archiver runs"), "{said:?}");
 }
 
+#[test]
+fn several_targets_of_one_process_are_told_and_steered_each_by_its_name() {
+    let (one, other) = (Archive::make("left"), Archive::make("right"));
+    let target = |name: &str, of: &Archive| {
+        let (url, dir) = (of.url(), of.place.archive());
+        format!(
+            "[[target]]\nname = \"{name}\"\ndb = \"{url}\"\narchive-name = \"{}\"\ndata-dir = \"{}\"\n",
+            of.name,
+            dir.display()
+        )
+    };
+    let file = format!("bwlimit = \"3m\"\npoll = 0.2\n{}{}", target("first", &one), target("second", &other));
+    fs::write(one.place.path("config.toml"), file).unwrap();
+    let run = Run::start({
+        let mut run = one.place.program();
+        run.args(["run", "--config", "config.toml"]);
+        run
+    });
+    let said = |words: &[&str]| {
+        let said = one.verb(words);
+        serde_json::from_slice::<Value>(&said.stdout).unwrap_or_default()["archives"].clone()
+    };
+    wait_until("both answer by one socket", || {
+        let all = said(&["status", "--json"]);
+        all[0]["archive"] == "first" && all[1]["archive"] == "second" && all[1]["running"] == true
+    });
+    assert!(one.place.path("runtime/first+second.sock").exists());
+    assert_eq!(said(&["status", "--json", "--config", "config.toml"]).as_array().unwrap().len(), 2);
+    assert!(one.verb(&["pause", "--target", "right"]).status.success(), "by the archive's name");
+    assert_eq!(one.verb(&["pause"]).status.code(), Some(1));
+    one.add(0..1, 100, 0);
+    other.add(0..1, 100, 0);
+    wait_until("the one that does not pause has copied", || one.copied() == 1);
+    // One limit holds for both, whoever was told.
+    assert!(one.verb(&["bwlimit", "7m", "--target", "first"]).status.success());
+    let limits = |all: Value| [0, 1].map(|at| all[at]["limit"]["bytes_per_second"].as_u64().unwrap());
+    assert_eq!(limits(said(&["status", "--json"])), [7 << 20; 2]);
+    assert_eq!(other.copied(), 0);
+    assert!(one.verb(&["resume", "--target", "second"]).status.success());
+    wait_until("the other goes on", || other.copied() == 1);
+    run.terminate().0.expect(0);
+    // Of each the table is looked at.
+    let all = said(&["status", "--json", "--config", "config.toml"]);
+    assert_eq!((&all[0]["running"], all.as_array().unwrap().len()), (&false.into(), 2), "{all}");
+}
+
 /// What a socket answers to these bytes, until it closes.
 fn answer(stream: &mut UnixStream, bytes: &[u8]) -> String {
     // It may have hung up before all was said.

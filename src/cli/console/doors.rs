@@ -1,14 +1,13 @@
 //! The doors of a run: the socket, and where its history is kept.
 
 use super::super::flags::console::DoorArgs;
-use crate::console::Console;
+use crate::console::Consoles;
 use crate::disk::open_operator_file;
 use crate::web::places::socket_name;
 use crate::web::{Doors, ListenToken};
 use anyhow::{Context, Result, anyhow};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// What is kept below the folders of users.
 const FOLDER: &str = "pysmurf-archiver";
@@ -17,11 +16,11 @@ const TOKEN_FILE_MOST: u64 = 4096;
 
 /// Opens them for operators of these archives; closed when dropped. A run with an end (`once`) keeps no history unless
 /// asked to.
-pub(in crate::cli) fn open_doors(consoles: &[Console], args: &DoorArgs, once: bool) -> Result<Doors> {
+pub(in crate::cli) fn open_doors(consoles: &Consoles, args: &DoorArgs, once: bool) -> Result<Doors> {
     let asked = args.state_dir.is_some();
     if let Some(folder) = state_dir(args).filter(|_| asked || !once) {
-        for console in consoles {
-            let path = folder.join(format!("{}.history", socket_name(std::slice::from_ref(console))));
+        for console in consoles.all() {
+            let path = folder.join(format!("{}.history", socket_name(&[&console.identity().name])));
             match console.keep_history(&path) {
                 Ok(()) => {}
                 Err(error) if asked => {
@@ -32,10 +31,9 @@ pub(in crate::cli) fn open_doors(consoles: &[Console], args: &DoorArgs, once: bo
         }
     }
     let token = args.listen_token_file.as_deref().map(token).transpose()?;
-    let consoles: Arc<[Console]> = consoles.into();
-    let mut doors = Doors::open(&consoles, &args.control.clone().unwrap_or_default());
+    let mut doors = Doors::open(consoles, &args.control.clone().unwrap_or_default());
     if let Some(address) = args.listen {
-        doors.listen(&consoles, address, token)?;
+        doors.listen(consoles, address, token)?;
     }
     Ok(doors)
 }

@@ -1,9 +1,10 @@
 //! How archives stand: by those who archive them, else by their table.
 
 use super::super::flags::console::StatusArgs;
+use super::super::output::say;
 use super::super::plan;
 use crate::catalog;
-use crate::console::report::ProcessReport;
+use crate::console::report::{ProcessReport, StatusReport};
 use crate::console::{ArchiveIdentity, table};
 use crate::web::ask::{self, AskError};
 use anyhow::{Context, Result};
@@ -14,28 +15,30 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How long it is where all of it is to be counted.
 const EXACT: Duration = Duration::from_secs(3600);
 
-/// Asks those who run, and the table where none of them is meant.
-pub(super) async fn glance(args: &StatusArgs) -> Result<Vec<ProcessReport>> {
-    let choice = args.control.clone().unwrap_or_default();
-    let running = ask::running(&choice).await;
-    let named = names(args);
-    let mut reports: Vec<_> = match running {
+/// Asks those who run, and the tables of those that nobody runs.
+pub(super) async fn glance(each: &[StatusArgs]) -> Result<Vec<ProcessReport>> {
+    let choice = each.iter().find_map(|args| args.control.clone()).unwrap_or_default();
+    let mut reports: Vec<_> = match ask::running(&choice).await {
         Ok(running) => running.into_iter().map(|running| running.report).collect(),
         // A socket that was named and does not answer: the table may still tell.
-        Err(error @ AskError::OutOfReach { .. }) if has_table(args) => {
-            tracing::warn!("{error}");
+        Err(error @ AskError::OutOfReach { .. }) if each.iter().any(has_table) => {
+            say(&format!("pysmurf-archiver: {error}"));
             Vec::new()
         }
         Err(error) => return Err(error.into()),
     };
-    if !named.is_empty() {
+    if each.iter().all(|args| !names(args).is_empty()) {
+        let is_meant = |archive: &StatusReport| each.iter().flat_map(names).any(|name| archive.is(name));
         for report in &mut reports {
-            report.archives.retain(|archive| named.iter().any(|name| archive.is(name)));
+            report.archives.retain(is_meant);
         }
-        reports.retain(|report| !report.archives.is_empty());
     }
-    if reports.is_empty() {
-        reports.push(by_table(args).await?);
+    for args in each {
+        let names = names(args);
+        let mut archives = reports.iter().flat_map(|report| &report.archives);
+        if !archives.any(|archive| names.is_empty() || names.iter().any(|name| archive.is(name))) {
+            reports.push(by_table(args).await?);
+        }
     }
     Ok(reports)
 }

@@ -14,14 +14,15 @@ use std::time::Duration;
 /// How often it is shown anew.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Says how archives stand.
-pub(in crate::cli) fn status(args: &StatusArgs) -> Result<u8> {
+/// Says how archives stand; of several targets of a file each.
+pub(in crate::cli) fn status(each: &[StatusArgs]) -> Result<u8> {
+    let Some(args) = each.first() else { return Ok(USAGE) };
     let runtime = runtime()?;
     let code = runtime.block_on(async {
         if !args.watch {
-            return Ok(show(args, &glance(args).await?));
+            return Ok(show(args, &glance(each).await?));
         }
-        watch(args).await
+        watch(args, each).await
     });
     // A database that hangs is not waited for.
     runtime.shutdown_timeout(Duration::from_millis(50));
@@ -46,11 +47,11 @@ fn json(reports: &[ProcessReport]) -> String {
 }
 
 /// Shows it in the place of what was shown before, until told to end.
-async fn watch(args: &StatusArgs) -> Result<u8> {
+async fn watch(args: &StatusArgs, each: &[StatusArgs]) -> Result<u8> {
     let mut code;
     let in_place = !args.json && io::stdout().is_terminal();
     loop {
-        match glance(args).await {
+        match glance(each).await {
             Ok(reports) => {
                 if in_place {
                     redraw(&View::of_output().page(&reports));

@@ -5,6 +5,7 @@ use super::super::flags::console::{AimArgs, LimitArgs};
 use super::super::output::{print, printable, say};
 use crate::service::runtime;
 use crate::web::ask::{self, AskError, OrderBody, Running};
+use crate::web::places::ControlChoice;
 use anyhow::Result;
 
 pub(in crate::cli) fn pause(args: &AimArgs) -> Result<u8> {
@@ -22,7 +23,7 @@ pub(in crate::cli) fn bwlimit(args: &LimitArgs) -> Result<u8> {
 /// Tells the one archiver that is meant.
 fn tell(aim: &AimArgs, road: &str, order: OrderBody) -> Result<u8> {
     let told = runtime()?.block_on(async {
-        let running = ask::running(&aim.control.clone().unwrap_or_default()).await?;
+        let running = ask::running(&choice(aim)?).await?;
         let (running, archive) = choose(&running, aim.target.as_deref())?;
         running.tell(road, &OrderBody { archive: Some(archive), ..order }).await
     });
@@ -36,6 +37,16 @@ fn tell(aim: &AimArgs, road: &str, order: OrderBody) -> Result<u8> {
             say(&format!("pysmurf-archiver: {error}"));
             Ok(SOME_FAILED)
         }
+    }
+}
+
+/// Where it is looked for.
+fn choice(aim: &AimArgs) -> Result<ControlChoice, AskError> {
+    let variable = || std::env::var("ARCHIVER_CONTROL").ok().filter(|path| !path.is_empty());
+    match (&aim.control, variable()) {
+        (Some(choice), _) => Ok(choice.clone()),
+        (None, Some(path)) => path.parse().map_err(AskError::Refused),
+        (None, None) => Ok(ControlChoice::default()),
     }
 }
 

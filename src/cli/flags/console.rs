@@ -8,26 +8,26 @@ use clap::Args;
 use std::path::PathBuf;
 
 /// How operators reach a run.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, PartialEq, Default, Args)]
 #[command(next_help_heading = "Operators")]
 pub(in crate::cli) struct DoorArgs {
     /// Socket by which `status`, `pause` and others reach this process; none for none. By default one named after what is
     /// archived, in $RUNTIME_DIRECTORY, /run/pysmurf-archiver, $XDG_RUNTIME_DIR/pysmurf-archiver or
     /// /tmp/pysmurf-archiver-UID
-    #[arg(long, value_name = "PATH", env = "ARCHIVER_CONTROL")]
+    #[arg(long, value_name = "PATH")]
     pub(in crate::cli) control: Option<ControlChoice>,
 
     /// Serve a status page, /metrics, /healthz, /readyz and /status.json here; a port alone is of this machine only
-    #[arg(long, value_name = "[ADDRESS:]PORT", env = "ARCHIVER_LISTEN")]
+    #[arg(long, value_name = "[ADDRESS:]PORT")]
     pub(in crate::cli) listen: Option<ListenAddress>,
 
     /// File with the token by which changes are allowed there: pause, resume, bwlimit, retry
-    #[arg(long, value_name = "FILE", env = "ARCHIVER_LISTEN_TOKEN_FILE", requires = "listen")]
+    #[arg(long, value_name = "FILE", requires = "listen")]
     pub(in crate::cli) listen_token_file: Option<PathBuf>,
 
     /// Folder in which a day's history is kept, by which rates over the last hour outlast a restart; none for none. By
     /// default $STATE_DIRECTORY, or pysmurf-archiver in $XDG_STATE_HOME or ~/.local/state
-    #[arg(long, value_name = "DIR", env = "ARCHIVER_STATE_DIR")]
+    #[arg(long, value_name = "DIR")]
     pub(in crate::cli) state_dir: Option<PathBuf>,
 }
 
@@ -47,7 +47,7 @@ pub(in crate::cli) struct StatusArgs {
     pub(in crate::cli) exact: bool,
 
     /// The running archiver's socket; by default all that are found
-    #[arg(long, value_name = "PATH", env = "ARCHIVER_CONTROL")]
+    #[arg(long, value_name = "PATH")]
     pub(in crate::cli) control: Option<ControlChoice>,
 
     #[command(flatten)]
@@ -61,8 +61,8 @@ pub(in crate::cli) struct AimArgs {
     #[arg(long, value_name = "NAME", visible_alias = "archive-name")]
     pub(in crate::cli) target: Option<String>,
 
-    /// Its socket
-    #[arg(long, value_name = "PATH", env = "ARCHIVER_CONTROL")]
+    /// Its socket; by default the variable ARCHIVER_CONTROL, or all that are found
+    #[arg(long, value_name = "PATH")]
     pub(in crate::cli) control: Option<ControlChoice>,
 }
 
