@@ -5,6 +5,7 @@
 
 mod append;
 mod arguments;
+pub(crate) mod audit;
 mod blame;
 mod bootstrap;
 mod carrier;

@@ -3,6 +3,7 @@
 mod authorize;
 mod bench;
 mod check;
+mod files;
 mod flags;
 mod output;
 mod plan;
@@ -62,6 +63,7 @@ pub fn main(mut args: Vec<OsString>) -> ExitCode {
         Command::Run(args) => run::run(args, agent),
         Command::Check(args) => check::check(args),
         Command::InitDb(args) => table::init_db(args),
+        Command::Files(args) => files::files(args),
         Command::Retry(args) => table::retry(args),
         Command::Rdiff(words) => Ok(crate::rdiff::main(&words)),
         Command::Bench(args) => bench::bench(args),

@@ -65,7 +65,12 @@ pub(super) fn printable(text: &str) -> String {
 
 /// A JSON object with its fields in this order, and nothing in it that a terminal would obey.
 pub(super) fn json_object<const N: usize>(fields: [(&str, Value); N]) -> String {
-    let fields = fields.map(|(name, value)| format!("{}:{value}", Value::from(name)));
+    json_record(fields)
+}
+
+/// The same, of however many fields.
+pub(super) fn json_record<'a>(fields: impl IntoIterator<Item = (&'a str, Value)>) -> String {
+    let fields: Vec<_> = fields.into_iter().map(|(name, value)| format!("{}:{value}", Value::from(name))).collect();
     let mut out = String::new();
     for char in format!("{{{}}}", fields.join(",")).chars() {
         match char {
@@ -196,7 +201,7 @@ fn line(now: &Snapshot, total: Option<u64>, (bytes_rate, files_rate): (f64, f64)
 }
 
 /// A time as people read it: `0:07`, `1:02:30`.
-fn clock(seconds: f64) -> String {
+pub(super) fn clock(seconds: f64) -> String {
     let seconds = seconds.ceil() as u64;
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
         (0, minutes, seconds) => format!("{minutes}:{seconds:02}"),
