@@ -10,7 +10,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Params, Value};
 
 /// A condition with its values.
-type Meant = (String, Vec<Value>);
+type MeantRows = (String, Vec<Value>);
 
 impl MySqlCatalog {
     /// Which rows are in one of these states.
@@ -109,7 +109,7 @@ impl MySqlCatalog {
     }
 
     /// Goes through the table in short looks.
-    async fn search(&self, (condition, given): Meant, limit: usize) -> Result<Vec<FileRow>, CatalogError> {
+    async fn search(&self, (condition, given): MeantRows, limit: usize) -> Result<Vec<FileRow>, CatalogError> {
         let (mut after, mut found) = (i64::MIN, Vec::new());
         while found.len() < limit
             && let Some((last, _)) = self.reach_of_a_look(after).await?
@@ -122,7 +122,7 @@ impl MySqlCatalog {
     }
 
     /// The rows of a condition, in order of id.
-    async fn rows(&self, by: &str, (condition, given): Meant, limit: usize) -> Result<Vec<FileRow>, CatalogError> {
+    async fn rows(&self, by: &str, (condition, given): MeantRows, limit: usize) -> Result<Vec<FileRow>, CatalogError> {
         let table = quote(&self.table.name);
         let query = format!(
             "SELECT {}, copied, instance_id FROM {table} {by} WHERE {condition} ORDER BY id LIMIT {limit}",

@@ -14,15 +14,15 @@ pub(super) const UNCOPIED: &str = "remote_md5sum IS NOT local_md5sum";
 
 /// What is read of a row, and how its state is known.
 #[derive(Clone)]
-struct Reading {
+struct RowReading {
     archive: String,
     max_attempts: i64,
     has_ignore: bool,
 }
 
 impl SqliteCatalog {
-    fn reading(&self) -> Reading {
-        Reading {
+    fn reading(&self) -> RowReading {
+        RowReading {
             archive: self.archive.clone(),
             max_attempts: self.max_attempts,
             has_ignore: !self.not_ignored.is_empty(),
@@ -185,7 +185,7 @@ impl SqliteCatalog {
     }
 }
 
-impl Reading {
+impl RowReading {
     /// The rows of a condition, whose first parameter is the archive's name, in order of id.
     fn rows(
         &self,

@@ -5,7 +5,7 @@ use super::super::output::{json_object, print, printable};
 use super::super::{SOME_FAILED, plan};
 use super::meter::{Meter, TICK};
 use super::open;
-use super::tree::{FoundFile, Links, Root, Sight, Summed, sum};
+use super::tree::{FoundFile, NamedTree, Sight, SummedFile, SymlinkRule, sum};
 use super::wording::bytes;
 use crate::archiver::layout::{RemotePath, place};
 use crate::catalog::files::{NewRow, Registered, Writing};
@@ -49,8 +49,8 @@ struct Making {
 }
 
 /// What was found, and what came of reading it.
-enum Reading {
-    Read(FoundFile, Summed),
+enum TreeReading {
+    Read(FoundFile, SummedFile),
     LeftOut { path: PathBuf, why: String, trouble: bool },
 }
 
@@ -67,7 +67,7 @@ struct Added {
 /// Registers files.
 pub(super) fn add(args: &AddArgs) -> Result<u8> {
     let roots = args.paths.iter().map(|path| {
-        Root::new(path)
+        NamedTree::new(path)
             .with_context(|| format!("Cannot find {}; name a file or a folder", printable(&path.to_string_lossy())))
     });
     let roots = roots.collect::<Result<Vec<_>>>()?;
@@ -147,7 +147,7 @@ impl Making {
     }
 
     /// The row of a file; the error says why it can have none.
-    fn row(&self, file: &FoundFile, summed: &Summed) -> Result<NewRow, String> {
+    fn row(&self, file: &FoundFile, summed: &SummedFile) -> Result<NewRow, String> {
         let no_text = || "its path is no UTF-8 text, which the table could not hold".to_owned();
         let source = file.path.to_str().ok_or_else(no_text)?;
         if source.chars().count() > self.path_limit {
@@ -195,7 +195,7 @@ impl Making {
 
 fn add_all(
     args: &AddArgs,
-    roots: &[Root],
+    roots: &[NamedTree],
     making: &Making,
     (runtime, catalog, meter): (&Runtime, &AnyCatalog, &Meter),
 ) -> Result<Added> {
@@ -203,7 +203,7 @@ fn add_all(
     let threads = args.threads.map_or(cores, usize::from);
     let writing = if args.dry_run { Writing::Tried } else { Writing::Done };
     let (found, wanted) = sync_channel::<Sight>(QUEUE);
-    let (read, results) = sync_channel::<Reading>(QUEUE);
+    let (read, results) = sync_channel::<TreeReading>(QUEUE);
     // Shared by those who sum alone: with the last of them it is gone, and whoever finds files ends.
     let wanted = Arc::new(Mutex::new(wanted));
     std::thread::scope(|scope| {
@@ -252,7 +252,7 @@ fn add_all(
 }
 
 /// Counts what there is, for the bar.
-fn count(roots: &[Root], making: &Making, meter: &Meter) {
+fn count(roots: &[NamedTree], making: &Making, meter: &Meter) {
     let (mut files, mut bytes) = (0, 0);
     for root in roots {
         root.walk(&mut |sight| {
@@ -269,18 +269,18 @@ fn count(roots: &[Root], making: &Making, meter: &Meter) {
 }
 
 /// One of the threads that sum.
-fn sum_each(wanted: &Mutex<Receiver<Sight>>, read: &SyncSender<Reading>, meter: &Meter) {
+fn sum_each(wanted: &Mutex<Receiver<Sight>>, read: &SyncSender<TreeReading>, meter: &Meter) {
     loop {
         let sight = match wanted.lock() {
             Ok(wanted) => wanted.recv(),
             Err(_) => return,
         };
         let reading = match sight {
-            Ok(Sight::File(file)) => match sum(&file.path, Links::Refused, &|bytes| meter.count_bytes(bytes)) {
-                Ok(summed) => Reading::Read(file, summed),
-                Err(why) => Reading::LeftOut { path: file.path, why, trouble: true },
+            Ok(Sight::File(file)) => match sum(&file.path, SymlinkRule::Refused, &|bytes| meter.count_bytes(bytes)) {
+                Ok(summed) => TreeReading::Read(file, summed),
+                Err(why) => TreeReading::LeftOut { path: file.path, why, trouble: true },
             },
-            Ok(Sight::LeftOut { path, why, trouble }) => Reading::LeftOut { path, why, trouble },
+            Ok(Sight::LeftOut { path, why, trouble }) => TreeReading::LeftOut { path, why, trouble },
             Err(_) => return,
         };
         if read.send(reading).is_err() {
@@ -298,10 +298,10 @@ struct Adding<'a> {
 }
 
 impl Adding<'_> {
-    fn take(&mut self, reading: Reading) {
+    fn take(&mut self, reading: TreeReading) {
         let (path, why, trouble) = match reading {
-            Reading::LeftOut { path, why, trouble } => (path, why, trouble),
-            Reading::Read(file, summed) => {
+            TreeReading::LeftOut { path, why, trouble } => (path, why, trouble),
+            TreeReading::Read(file, summed) => {
                 self.meter.count_files(1);
                 match self.making.row(&file, &summed) {
                     Ok(row) => {

@@ -6,7 +6,7 @@ use super::super::flags::files::{AcceptArgs, ChangeArgs, ChoiceArgs, RecopyArgs}
 use super::super::output::{json_object, print, printable, say};
 use super::decision::{Decision, Unfit};
 use super::sources::Searched;
-use super::tree::{Links, sum};
+use super::tree::{SymlinkRule, sum};
 use super::wording::{named, state_words};
 use super::{PAGE, Pages, chosen, open, rows, tell_strangers};
 use crate::catalog::files::{FileRow, FileState, FileStates, RowChange};
@@ -70,7 +70,7 @@ pub(super) fn accept(args: &AcceptArgs) -> Result<u8> {
         let Some(registered) = row.md5() else {
             return Err(Unfit::Trouble("the row cannot be used as it stands".to_owned()));
         };
-        let summed = sum(row.path(), Links::Followed, &|_| {}).map_err(Unfit::Trouble)?;
+        let summed = sum(row.path(), SymlinkRule::Followed, &|_| {}).map_err(Unfit::Trouble)?;
         match summed.md5 == registered {
             true => Err(Unfit::NotMeant("its file has not changed since it was registered".to_owned())),
             false => Ok(RowChange::Accept(summed.md5)),

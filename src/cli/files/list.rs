@@ -51,9 +51,9 @@ async fn list_all(args: &ListArgs, catalog: &AnyCatalog) -> Result<()> {
         None => u64::MAX,
     };
     let mut listing = match (args.json, args.csv) {
-        (true, _) => Listing::Json,
-        (_, true) => Listing::csv()?,
-        _ => Listing::Table { head: true },
+        (true, _) => ListForm::Json,
+        (_, true) => ListForm::csv()?,
+        _ => ListForm::Table { head: true },
     };
     let mut pages = Pages::new(catalog, query);
     let mut listed = 0u64;
@@ -87,13 +87,13 @@ async fn list_all(args: &ListArgs, catalog: &AnyCatalog) -> Result<()> {
 }
 
 /// In which form.
-enum Listing {
+enum ListForm {
     Table { head: bool },
     Json,
     Csv(csv::Writer<io::Stdout>),
 }
 
-impl Listing {
+impl ListForm {
     fn csv() -> Result<Self> {
         let mut writer = csv::Writer::from_writer(io::stdout());
         writer.write_record(FIELDS).map_err(io_error)?;

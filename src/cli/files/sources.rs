@@ -1,7 +1,7 @@
 //! Where the files of copied rows are, for those that no longer say it.
 
 use super::decision::{Decision, Unfit};
-use super::tree::{Links, Root, Sight, leaf, sum};
+use super::tree::{NamedTree, Sight, SymlinkRule, leaf, sum};
 use super::wording::state_words;
 use crate::catalog::AnyCatalog;
 use crate::catalog::files::{FileRow, FileState, RowChange};
@@ -59,7 +59,8 @@ impl Searched {
 
     /// Looks below a folder for files by their names, and reads those that have one.
     fn search(folder: &Path, rows: &[FileRow]) -> Result<Self> {
-        let root = Root::new(folder).with_context(|| format!("Option --source: cannot find {}", folder.display()))?;
+        let root =
+            NamedTree::new(folder).with_context(|| format!("Option --source: cannot find {}", folder.display()))?;
         let mut wanted: HashMap<&[u8], Vec<&FileRow>> = HashMap::new();
         for row in rows {
             for name in names(leaf(row.path())) {
@@ -71,7 +72,7 @@ impl Searched {
             if let Sight::File(file) = sight
                 && let Some(of) = wanted.get(leaf(&file.path))
                 && of.iter().any(|row| !found.contains_key(&row.id().0))
-                && let Ok(summed) = sum(&file.path, Links::Refused, &|_| {})
+                && let Ok(summed) = sum(&file.path, SymlinkRule::Refused, &|_| {})
             {
                 for row in of.iter().filter(|row| row.md5() == Some(summed.md5)) {
                     found.entry(row.id().0).or_insert_with(|| file.path.clone());

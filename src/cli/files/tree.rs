@@ -31,12 +31,12 @@ pub(super) struct FoundFile {
 }
 
 /// A file or a folder that somebody named.
-pub(super) struct Root {
+pub(super) struct NamedTree {
     path: PathBuf,
     place: PathBuf,
 }
 
-impl Root {
+impl NamedTree {
     /// With a slash at its end, what is in a folder is meant, and without it the folder.
     pub(super) fn new(named: &Path) -> io::Result<Self> {
         let path = fs::canonicalize(named)?;
@@ -108,7 +108,7 @@ fn trouble(path: &Path, error: &io::Error) -> Sight {
 }
 
 /// What a file comes to, read once.
-pub(super) struct Summed {
+pub(super) struct SummedFile {
     pub(super) md5: Md5,
     /// When it was written, unix time in seconds.
     pub(super) mtime: f64,
@@ -116,17 +116,17 @@ pub(super) struct Summed {
 
 /// Whether the last component of a path may be a symlink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Links {
+pub(super) enum SymlinkRule {
     Followed,
     Refused,
 }
 
 /// Sums a file; each piece that was read is counted. One that is written to meanwhile has no sum.
-pub(super) fn sum(path: &Path, links: Links, count: &dyn Fn(u64)) -> Result<Summed, String> {
+pub(super) fn sum(path: &Path, links: SymlinkRule, count: &dyn Fn(u64)) -> Result<SummedFile, String> {
     let unreadable = |error: io::Error| format!("it cannot be read: {error}");
     // A fifo is not waited for.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let flags = if links == Links::Refused { flags | OFlags::NOFOLLOW } else { flags };
+    let flags = if links == SymlinkRule::Refused { flags | OFlags::NOFOLLOW } else { flags };
     let opened = rustix::fs::openat(CWD, path, flags, Mode::empty());
     let mut file = File::from(opened.map_err(|error| unreadable(error.into()))?);
     let before = file.metadata().map_err(unreadable)?;
@@ -146,7 +146,7 @@ pub(super) fn sum(path: &Path, links: Links, count: &dyn Fn(u64)) -> Result<Summ
     }
     let sum = hasher.finish();
     let md5 = Md5::try_from(sum.as_bytes()).map_err(|_| "its sum is none".to_owned())?;
-    Ok(Summed { md5, mtime: after.mtime() as f64 + after.mtime_nsec() as f64 / 1e9 })
+    Ok(SummedFile { md5, mtime: after.mtime() as f64 + after.mtime_nsec() as f64 / 1e9 })
 }
 
 /// The name of a file.
@@ -160,7 +160,7 @@ mod tests {
 
     fn places(named: &Path) -> Vec<(PathBuf, bool)> {
         let mut seen = Vec::new();
-        Root::new(named).unwrap().walk(&mut |sight| {
+        NamedTree::new(named).unwrap().walk(&mut |sight| {
             seen.push(match sight {
                 Sight::File(file) => (file.place, true),
                 Sight::LeftOut { path, .. } => (PathBuf::from(path.file_name().unwrap()), false),
@@ -197,9 +197,9 @@ mod tests {
         fs::write(&file, "message digest").unwrap();
         std::os::unix::fs::symlink("f", folder.path().join("link")).unwrap();
         let md5 = |name: &str, links| sum(&folder.path().join(name), links, &|_| {}).map(|summed| summed.md5[0]);
-        assert_eq!(md5("f", Links::Refused), Ok(0xf9));
-        assert_eq!(md5("link", Links::Followed), Ok(0xf9));
-        assert!(md5("link", Links::Refused).is_err());
-        assert!(md5(".", Links::Followed).is_err());
+        assert_eq!(md5("f", SymlinkRule::Refused), Ok(0xf9));
+        assert_eq!(md5("link", SymlinkRule::Followed), Ok(0xf9));
+        assert!(md5("link", SymlinkRule::Refused).is_err());
+        assert!(md5(".", SymlinkRule::Followed).is_err());
     }
 }

@@ -40,7 +40,7 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<u8> {
     let tally = runtime.block_on(async {
         let catalog = open(&args.service.table).await?;
         let audit =
-            Audit { args, service: &service, catalog: &catalog, auditor, meter: &meter, tally: Tally::default() };
+            Audit { args, service: &service, catalog: &catalog, auditor, meter: &meter, tally: AuditTally::default() };
         let tally = audit.run().await;
         if matches!(&tally, Ok(tally) if tally.seen() == 0) {
             tell_strangers(&catalog, &args.service.table).await;
@@ -60,11 +60,11 @@ struct Audit<'a> {
     catalog: &'a AnyCatalog,
     auditor: Auditor,
     meter: &'a Meter,
-    tally: Tally,
+    tally: AuditTally,
 }
 
 #[derive(Default)]
-struct Tally {
+struct AuditTally {
     right: u64,
     other: u64,
     missing: u64,
@@ -76,7 +76,7 @@ struct Tally {
     not_reopened: u64,
 }
 
-impl Tally {
+impl AuditTally {
     fn seen(&self) -> u64 {
         self.right + self.other + self.missing + self.unreadable + self.unfit
     }
@@ -123,7 +123,7 @@ impl Tally {
 }
 
 impl Audit<'_> {
-    async fn run(mut self) -> Result<Tally> {
+    async fn run(mut self) -> Result<AuditTally> {
         let states = FileStates { copied: true, ..FileStates::default() };
         if self.meter.is_drawn() && self.args.choice.all {
             let totals = self.catalog.totals().await?;
