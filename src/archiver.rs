@@ -5,6 +5,7 @@
 
 mod append;
 mod arguments;
+mod asking;
 pub(crate) mod audit;
 mod blame;
 mod bootstrap;
@@ -62,6 +63,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use stop::Stop;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use unfinished::Strays;
 pub(crate) use unfinished::aside_of;
 pub(crate) use unfinished::is_aside;
@@ -204,12 +206,18 @@ pub(crate) async fn run<C: Catalog>(
         jobs,
         control,
     };
-    let poll = poller.run();
-    let mut poll = std::pin::pin!(poll);
-    let ended = tokio::select! {
-        ended = &mut poll => ended,
-        () = permits.look_after(progress, stop.clone(), || shared_files.work_waits()) => poll.await,
+    // A task of its own, that ends with this call: within it each of its timers would wake two threads, and it has many.
+    let mut poll = JoinSet::new();
+    poll.spawn(poller.run());
+    let look_after = async {
+        permits.look_after(progress.clone(), stop.clone(), || shared_files.work_waits()).await;
+        std::future::pending().await
     };
+    let ended = tokio::select! {
+        ended = poll.join_next() => ended.and_then(Result::ok),
+        () = look_after => None,
+    };
+    let ended = ended.unwrap_or_else(|| Ended::OutOfReach("The poller has panicked; please report this".to_owned()));
     permits.open_all();
     if matches!(ended, Ended::OutOfReach(_)) {
         stop.stop();

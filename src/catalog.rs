@@ -283,6 +283,12 @@ pub trait Catalog: Send + Sync + 'static {
     /// The largest id in the table, 0 when it is empty. Cheap.
     fn newest(&self) -> impl Future<Output = Result<RecordId, CatalogError>> + Send;
 
+    /// Comes back when something may have been written to the table since this was called last. Where nobody tells, it never
+    /// does; whoever relies on it finds out by asking.
+    fn changed(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
     /// Writes outcomes back in one short transaction; either all of them or none. Writing the same again is harmless. Why a
     /// row failed is noted with its failure, where notes can be kept. Returns how many rows changed.
     fn record(&self, settled: &[Settled]) -> impl Future<Output = Result<u64, CatalogError>> + Send;

@@ -4,6 +4,7 @@
 //! ones. So a new file waits for a slice at most, however long the table is. Now and then a round begins at the bottom,
 //! for rows that were put back by hand or committed late.
 
+use super::asking::Asking;
 use super::control::Control;
 use super::course::Course;
 use super::flight::{Admission, Flight, Job};
@@ -16,7 +17,9 @@ use super::unfinished::Strays;
 use super::{ArchiverSettings, Direction, Ended};
 use crate::backoff::Backoff;
 use crate::catalog::{Catalog, CatalogError, Looked, Outcome, Pending, Record, RecordId, Settled};
+use crate::clock::cpu_time;
 use crate::status::Failure;
+use futures_util::FutureExt;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,8 +37,6 @@ const SLICE: Duration = Duration::from_millis(200);
 const REST_MOST: Duration = Duration::from_millis(100);
 /// Files from this size on are large.
 const LARGE: u64 = 16 << 20;
-/// How often the table is asked for rows newer than the last pass saw, while it rests.
-const ASK_EVERY: Duration = Duration::from_millis(20);
 /// Where passes take long, that many times as long is rested before one is made for new rows alone.
 const REST_SHARE: u32 = 10;
 /// How long looking at the files of a page may take beyond what one may; a slow file system must not stop the rest.
@@ -105,6 +106,7 @@ struct Memory {
     waiting: bool,
     /// With `once`: which rows have had their turn.
     turns: Option<Turns>,
+    asking: Asking,
 }
 
 /// Each row has one turn: those above the last one seen, and those below it that had to wait or came back untried.
@@ -186,7 +188,7 @@ impl<C: Catalog> Poller<C> {
                 () = tokio::time::sleep(pause) => {}
                 () = row_settled => {}
                 // A table that is in trouble, or that others work on, is left alone until the pause is over.
-                () = self.news(memory.newest, took), if went_well => {}
+                () = self.news(memory.newest, took, &mut memory.asking), if went_well => {}
                 () = self.control.asked() => {
                     memory.course.begin_at_the_bottom();
                     memory.pauses = Pauses::default();
@@ -207,6 +209,7 @@ impl<C: Catalog> Poller<C> {
             newest: above,
             waiting: false,
             turns: self.settings.once.then(|| Turns { seen: above, left: BTreeSet::new() }),
+            asking: Asking::new(Instant::now()),
         }
     }
 
@@ -247,17 +250,34 @@ impl<C: Catalog> Poller<C> {
         Some(if soon { Duration::from_millis(200).min(self.settings.poll) } else { self.settings.poll })
     }
 
-    /// Comes back when there is a row newer than the last pass saw, which took so long. While batches wait for a session nobody asks: then rows
-    /// gather, and the next session has more of them.
-    async fn news(&self, newest: RecordId, took: Duration) {
-        let every = ASK_EVERY.max(took * REST_SHARE);
+    /// Comes back when there is a row newer than the last pass saw, which took so long, or trouble with the table, which the
+    /// next pass tells. While batches wait for a session nobody asks: then rows gather, and the next session has more of them.
+    async fn news(&self, newest: RecordId, took: Duration, asking: &mut Asking) {
+        tokio::time::sleep(took * REST_SHARE).await;
+        asking.begin(Instant::now());
         loop {
-            tokio::time::sleep(every).await;
-            let queue_is_empty = self.jobs.capacity() == self.jobs.max_capacity();
-            // What is wrong with the table, the next pass tells.
-            if queue_is_empty && self.catalog.newest().await.is_ok_and(|now| now > newest) {
-                return;
+            tokio::select! {
+                () = self.catalog.changed(), if asking.listens() => {
+                    asking.told(Instant::now());
+                    continue;
+                }
+                () = tokio::time::sleep_until(asking.due().into()) => {}
             }
+            let queue_is_empty = self.jobs.capacity() == self.jobs.max_capacity();
+            if queue_is_empty {
+                match self.catalog.newest().await {
+                    Ok(now) if now <= newest => {}
+                    Ok(_) => {
+                        // The word of it may have come meanwhile.
+                        if self.catalog.changed().now_or_never().is_some() {
+                            asking.told(Instant::now());
+                        }
+                        return asking.found(Instant::now());
+                    }
+                    Err(_) => return,
+                }
+            }
+            asking.asked(Instant::now(), self.flight.is_empty().then(cpu_time));
         }
     }
 

@@ -1,7 +1,7 @@
 //! The pysmurf tables in MySQL or MariaDB: `pysmurf_files_v1` and its two ancestors.
 //! Reads without locks, writes single rows by their key; never alters a table.
 
-mod change;
+mod amend;
 mod claim;
 mod connections;
 mod files;
@@ -238,7 +238,7 @@ impl Catalog for MySqlCatalog {
 
     async fn newest(&self) -> Result<RecordId, CatalogError> {
         let query = format!("SELECT MAX(id) FROM {}", quote(&self.table.name));
-        let row = self.run(async |conn| conn.query_first::<mysql_async::Row, _>(query).await).await?;
+        let row = self.connections.ask(&query).await?;
         Ok(RecordId(row.and_then(|row| row::integer(row.as_ref(0)).ok().flatten()).unwrap_or(0)))
     }
 

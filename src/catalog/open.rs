@@ -126,6 +126,13 @@ impl Catalog for AnyCatalog {
         }
     }
 
+    async fn changed(&self) {
+        match self {
+            Self::Mysql(catalog) => catalog.changed().await,
+            Self::Sqlite(catalog) => catalog.changed().await,
+        }
+    }
+
     async fn record(&self, settled: &[Settled]) -> Result<u64, CatalogError> {
         match self {
             Self::Mysql(catalog) => catalog.record(settled).await,

@@ -2,7 +2,8 @@
 //! Creates the tables where they are absent, never alters them. One connection, used on tokio's threads for blocking
 //! work, one call at a time.
 
-mod change;
+mod amend;
+mod changes;
 mod claim;
 mod counts;
 mod files;
@@ -25,6 +26,7 @@ use std::sync::{Arc, Mutex};
 use rusqlite::{Connection, params};
 use tokio::sync::Semaphore;
 
+use self::changes::Changes;
 use self::claim::Claim;
 pub(super) use self::handle::OpenFor;
 use self::handle::{Handle, connect, keep_log};
@@ -47,6 +49,8 @@ pub struct SqliteCatalog {
     /// One call at a time, so that a hung disk holds one thread and not all.
     turn: Arc<Semaphore>,
     database: String,
+    /// Of the file and its write-ahead log.
+    changes: Arc<Changes>,
     /// Held open and locked by the archiver that works on this archive.
     claim: Claim,
     file: PathBuf,
@@ -70,13 +74,16 @@ impl SqliteCatalog {
         let database = Database::Sqlite(path.to_owned()).to_string();
         let file = path.to_owned();
         let opening = on_own_thread(&database, move |database| Handle::open(&file, database, purpose));
-        let handle = in_time(&database, opening).await?;
+        let mut handle = in_time(&database, opening).await?;
+        let changes = Arc::new(Changes::new());
+        handle.tell(Arc::clone(&changes));
         let (has_ignore, has_deletable) = (handle.has("ignore"), handle.has("deletable"));
         Ok(Self {
             handle: Arc::new(Mutex::new(handle)),
             generation: Arc::default(),
             turn: Arc::new(Semaphore::new(1)),
             database,
+            changes,
             claim: Claim::default(),
             file: path.to_owned(),
             archive,
@@ -132,6 +139,10 @@ impl Catalog for SqliteCatalog {
             Ok(RecordId(newest.unwrap_or(0)))
         })
         .await
+    }
+
+    async fn changed(&self) {
+        self.changes.heard().await;
     }
 
     async fn record(&self, settled: &[Settled]) -> Result<u64, CatalogError> {

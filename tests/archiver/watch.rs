@@ -202,6 +202,53 @@ fn a_new_row_waits_for_no_poll() {
     expect_all_proven(&place, &table, &rows);
 }
 
+#[test]
+fn a_question_for_new_rows_is_one_statement() {
+    let (Some(server), Some(sshd), true) = (MariaDb::start(), Sshd::start(""), require("rsync")) else { return };
+    let place = Place::make();
+    let table = Table::new(&server, "asked", Age::V1);
+    let mut command = service(&place, &sshd, &table);
+    command.args(["--poll", "3600"]);
+    let run = Run::start(command);
+    let count = |name: &str| -> u64 {
+        let told = server.execute(&format!("SHOW GLOBAL STATUS LIKE '{name}'"));
+        told.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    // What is counted between: questions, and words that are none (COM_PING and its like).
+    let counts = || (count("Com_stmt_execute"), count("Com_stmt_prepare"), count("Com_admin_commands"));
+    wait_until("it asks", || run.log().contains("Watching") && count("Com_stmt_execute") > 20);
+    let before = counts();
+    wait_until("it has asked", || count("Com_stmt_execute") >= before.0 + 100);
+    let after = counts();
+    assert!(after.1 - before.1 + after.2 - before.2 < 20, "{before:?} to {after:?}");
+    run.terminate().0.expect(0);
+}
+
+#[test]
+fn a_server_that_ends_the_connection_of_the_questions_is_asked_on_another() {
+    let (Some(server), Some(sshd), true) = (MariaDb::start(), Sshd::start(""), require("rsync")) else { return };
+    let place = Place::make();
+    let table = Table::new(&server, "killed", Age::V1);
+    let mut command = service(&place, &sshd, &table);
+    command.args(["--poll", "3600"]);
+    let run = Run::start(command);
+    let connections = "SELECT id FROM information_schema.processlist WHERE user = 'killed' ORDER BY id";
+    let mut rows = Vec::new();
+    for n in 0..3 {
+        let row = small_files(&place, n..n + 1);
+        table.insert(&row);
+        rows.extend(row);
+        wait_until("the row", || table.copied() == rows.len());
+        // But for the one that holds the lock.
+        for id in server.execute(connections).lines().skip(1) {
+            server.execute(&format!("KILL {id}"));
+        }
+    }
+    let (over, _) = run.terminate();
+    assert!(!over.expect(0).log.contains("WARN"));
+    expect_all_proven(&place, &table, &rows);
+}
+
 /// New rows are no reason to ask again and again.
 #[test]
 fn a_table_that_another_works_on_is_left_alone_for_as_long_as_is_said() {

@@ -42,6 +42,8 @@ pub(super) struct Connections {
     server: DatabaseServer,
     idle: Mutex<Vec<Conn>>,
     places: Semaphore,
+    /// Kept for one short question after another.
+    asking: tokio::sync::Mutex<Option<Conn>>,
 }
 
 /// A connection in use, and its place among the few.
@@ -71,6 +73,7 @@ impl Connections {
             server: server.clone(),
             idle: Mutex::default(),
             places: Semaphore::new(MOST),
+            asking: tokio::sync::Mutex::default(),
         }
     }
 
@@ -123,9 +126,33 @@ impl Connections {
         }
     }
 
+    /// The first row of the answer to a question that is put often: on a connection kept for it, and without asking before
+    /// whether that still lives, which would cost as much again. One that does not is replaced.
+    pub(super) async fn ask(&self, query: &str) -> Result<Option<mysql_async::Row>, CatalogError> {
+        let mut kept = self.asking.lock().await;
+        if let Some(mut conn) = kept.take() {
+            match first_row(&mut conn, query).await {
+                Ok(row) => {
+                    *kept = Some(conn);
+                    return Ok(row);
+                }
+                Err(error) if is_gone(&error) => {}
+                Err(error) => return Err(self.unavailable(error)),
+            }
+        }
+        let answer = async {
+            let mut conn = self.alone().await?;
+            let row = first_row(&mut conn, query).await?;
+            *kept = Some(conn);
+            Ok(row)
+        };
+        answer.await.map_err(|error| self.unavailable(error))
+    }
+
     /// Says goodbye on all idle connections.
     pub(super) async fn close(&self) {
-        while let Some(conn) = self.pop() {
+        let asking = self.asking.try_lock().ok().and_then(|mut kept| kept.take());
+        for conn in asking.into_iter().chain(std::iter::from_fn(|| self.pop())) {
             // The server notices by itself when the goodbye does not reach it.
             let _ = timeout(Duration::from_secs(1), conn.disconnect()).await;
         }
@@ -192,6 +219,21 @@ fn ssl(mode: TlsMode, tls: &Tls) -> Option<SslOpts> {
         TlsMode::Disabled => None,
         TlsMode::Preferred | TlsMode::Required => Some(opts.with_danger_accept_invalid_certs(true)),
         TlsMode::Unsaid | TlsMode::VerifyIdentity => Some(opts),
+    }
+}
+
+/// What a short question gives first.
+async fn first_row(conn: &mut Conn, query: &str) -> Result<Option<mysql_async::Row>, Error> {
+    let answer = timeout(CONNECT_LIMIT, conn.exec_first(query, ())).await;
+    answer.unwrap_or_else(|_| Err(late("answer", CONNECT_LIMIT)))
+}
+
+/// Whether the server has closed the connection, and not just failed to answer.
+fn is_gone(error: &Error) -> bool {
+    match error {
+        Error::Server(_) => false,
+        Error::Io(IoError::Io(error)) => error.kind() != ErrorKind::TimedOut,
+        _ => true,
     }
 }
 

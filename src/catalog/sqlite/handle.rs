@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::changes::Changes;
 use super::table::{FILES, REQUIRED, columns, create};
 use super::trouble::{trouble, unavailable};
 use crate::catalog::CatalogError;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a call waits for another program's lock; SupRsync's own patience.
@@ -38,6 +40,9 @@ pub(super) struct Handle {
     /// Its write-ahead log, once it has one.
     log: Option<Id>,
     replaced: u64,
+    /// Who is to hear of writes, and to which files by now.
+    changes: Option<Arc<Changes>>,
+    followed: Option<(Id, Option<Id>)>,
 }
 
 /// Device and number of a file.
@@ -60,7 +65,9 @@ impl Handle {
             .flatten()
             .ok_or_else(|| unavailable(database, "the file went away while it was opened".into()))?;
         let log = id(&log_of(&path)).ok().flatten();
-        Ok(Self { path, purpose, connection: Some(connection), closed: false, columns, file, log, replaced: 0 })
+        let connection = Some(connection);
+        let (changes, followed) = (None, None);
+        Ok(Self { path, purpose, connection, closed: false, columns, file, log, replaced: 0, changes, followed })
     }
 
     /// Whether the table has this column.
@@ -71,6 +78,22 @@ impl Handle {
     /// How often the file was found replaced by another one.
     pub(super) fn replaced(&self) -> u64 {
         self.replaced
+    }
+
+    /// Has somebody hear of writes from the next use on.
+    pub(super) fn tell(&mut self, changes: Arc<Changes>) {
+        self.changes = Some(changes);
+    }
+
+    /// Has it followed what is under the two names now.
+    fn follow(&mut self) {
+        let now = Some((self.file, self.log));
+        if let Some(changes) = &self.changes
+            && self.followed != now
+        {
+            changes.follow(&[&self.path, &log_of(&self.path)]);
+            self.followed = now;
+        }
     }
 
     /// The connection to the file that is under the name now. One that was restored or rotated is opened anew: the old
@@ -92,6 +115,7 @@ impl Handle {
         if !same || self.connection.is_none() {
             self.reopen(database)?;
         }
+        self.follow();
         self.connection.as_mut().ok_or_else(|| unavailable(database, "closed".into()))
     }
 
@@ -112,7 +136,8 @@ impl Handle {
             }
         }
         tracing::warn!("Database {database} was replaced while in use; the file that is there now is watched");
-        *self = Self { purpose: self.purpose, replaced: self.replaced + 1, ..fresh };
+        let changes = self.changes.take();
+        *self = Self { purpose: self.purpose, replaced: self.replaced + 1, changes, ..fresh };
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::*;
+use futures_util::FutureExt;
 use pysmurf_archiver::catalog::{self, Created, Database, Naming, Options, Selection};
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
@@ -323,6 +324,30 @@ async fn a_file_that_was_replaced_is_taken_up() {
         if how != "log" {
             assert_eq!(catalog.record(&[copied(old, "x")]).await.unwrap(), 1, "{how}");
             assert!(table.read(old).copied, "{how}: what is recorded is in the file of the name");
+        }
+        catalog.close().await;
+    }
+}
+
+#[tokio::test]
+async fn writes_of_others_are_told_also_to_a_file_that_took_the_place_of_another() {
+    for how in ["file", "folder", "log"] {
+        let table = Table::new();
+        table.insert(&[NewRow::new("/data/old")]);
+        let catalog = table.open().await;
+        let is_told = || catalog.changed().now_or_never().is_some();
+        for round in 0..2 {
+            if round > 0 {
+                replace(&table, how, &[NewRow::new("/data/new")]);
+            }
+            // What is written from this question on is told.
+            catalog.newest().await.unwrap();
+            is_told();
+            catalog.newest().await.unwrap();
+            assert!(!is_told(), "{how}: to read is to write nothing");
+            let row = table.insert(&[NewRow::new(format!("/data/{round}"))]);
+            assert!(is_told(), "{how}");
+            assert_eq!(catalog.newest().await.unwrap(), RecordId(row), "{how}");
         }
         catalog.close().await;
     }
