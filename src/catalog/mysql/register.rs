@@ -157,7 +157,7 @@ fn judge(row: &NewRow, known: &[KnownRow]) -> Registered {
     if archived || here().any(|known| known.md5 == row.md5) {
         return Registered::Same;
     }
-    here().last().map_or(Registered::New, |known| Registered::Changed(known.id))
+    here().next_back().map_or(Registered::New, |known| Registered::Changed(known.id))
 }
 
 /// Whether a copy is at this place beneath some base, or at a numbered variant of it.

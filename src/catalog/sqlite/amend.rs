@@ -56,7 +56,7 @@ impl Statements {
 
     /// Each changes a row only if it is what was read.
     fn change(&self, transaction: &Transaction<'_>, row: &FileRow, change: &RowChange) -> Result<bool, Error> {
-        let same = format!("WHERE id = ?1 AND archive_name = ?2 AND CAST(local_path AS BLOB) = ?3 AND removed IS NULL");
+        let same = "WHERE id = ?1 AND archive_name = ?2 AND CAST(local_path AS BLOB) = ?3 AND removed IS NULL";
         let Self { archive, unignored, left_out } = self;
         let (id, path) = (row.id().0, bytes_of(row.path()));
         let md5 = |md5: Option<Md5>| md5.as_ref().map(hex);

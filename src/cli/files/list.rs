@@ -90,7 +90,7 @@ async fn list_all(args: &ListArgs, catalog: &AnyCatalog) -> Result<()> {
 enum ListForm {
     Table { head: bool },
     Json,
-    Csv(csv::Writer<io::Stdout>),
+    Csv(Box<csv::Writer<io::Stdout>>),
 }
 
 impl ListForm {
@@ -98,7 +98,7 @@ impl ListForm {
         let mut writer = csv::Writer::from_writer(io::stdout());
         writer.write_record(FIELDS).map_err(io_error)?;
         writer.flush()?;
-        Ok(Self::Csv(writer))
+        Ok(Self::Csv(Box::new(writer)))
     }
 
     fn put(&mut self, page: &[FileRow]) -> Result<()> {
