@@ -88,7 +88,7 @@ impl Desk {
     pub(crate) fn execute(&self, mysql: &str, sqlite: &str) {
         match &self.table {
             Some(table) => drop(table.execute(mysql)),
-            None => drop(Connection::open(self.place.path("q.db")).unwrap().execute_batch(sqlite).unwrap()),
+            None => Connection::open(self.place.path("q.db")).unwrap().execute_batch(sqlite).unwrap(),
         }
     }
 
