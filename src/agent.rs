@@ -90,6 +90,7 @@ pub(crate) async fn serve(site: Resolved, run: ServiceRun) -> Result<AgentEnd, S
     let leaving = handle.clone();
     let looking = archiver.clone();
     let look_again = move || {
+        tracing::info!("SIGHUP: looking at the whole table; an agent reads its options only at the start");
         if let Some(control) = &looking.state().control {
             control.look_again();
         }

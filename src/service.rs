@@ -111,14 +111,13 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, ServiceError> {
     builder.worker_threads(2).enable_all().build().map_err(ServiceError::Runtime)
 }
 
-/// Each SIGHUP calls `look_again`, and ends nothing.
-pub(crate) fn listen_for_hangups(look_again: impl Fn() + Send + 'static) -> Result<(), ServiceError> {
+/// Each SIGHUP calls `hung_up`, and ends nothing.
+pub(crate) fn listen_for_hangups(hung_up: impl Fn() + Send + 'static) -> Result<(), ServiceError> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut hup = signal(SignalKind::hangup()).map_err(|error| ServiceError::Signal("SIGHUP", error))?;
     tokio::spawn(async move {
         while hup.recv().await.is_some() {
-            tracing::info!("SIGHUP: looking at the whole table; options are read only at the start");
-            look_again();
+            hung_up();
         }
     });
     Ok(())

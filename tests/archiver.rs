@@ -27,6 +27,8 @@ mod bootstrap;
 mod catalog;
 #[path = "archiver/check.rs"]
 mod check;
+#[path = "archiver/configuration.rs"]
+mod configuration;
 #[path = "archiver/files.rs"]
 mod files;
 #[path = "archiver/killed.rs"]

@@ -1,6 +1,7 @@
 //! The command line as typed.
 
 pub(super) mod bench;
+pub(super) mod config;
 pub(super) mod files;
 
 use crate::archiver::{Compress, UPLOAD_DIR, Workers};
@@ -8,6 +9,7 @@ use crate::ocs::site::SiteFlags;
 use crate::throttle::parse_rate;
 use bench::BenchArgs;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use config::{CONFIG_HELP, ConfigCommand};
 use files::{FilesArgs, InitDbArgs};
 use protocol::args::parse_size;
 use protocol::chmod::Chmod;
@@ -34,6 +36,10 @@ First check, then run, with the same flags:
 Copy what waits in a database of SupRsync to a disk here, then end:
   pysmurf-archiver run --once --archive-name smurf --data-dir /mnt/usb \\
       --db sqlite:/data/so/suprsync.db
+
+All of that may stand in a file, of which `config example` shows every key, and
+several targets in one; each option is also a variable, as ARCHIVER_DATA_DIR:
+  pysmurf-archiver run --config /etc/pysmurf-archiver/config.toml
 
 The database comes from --db, else from MYSQL_HOST, MYSQL_PORT, MYSQL_USER,
 MYSQL_PASSWORD (or MYSQL_PASSWORD_FILE) and MYSQL_DATABASE. Keep the password
@@ -98,6 +104,9 @@ pub(super) enum Command {
         mut_arg("suprsync_file_root", hidden)
     )]
     Check(RunArgs),
+    /// What the configuration file, the variables and the command line say together
+    #[command(after_help = CONFIG_HELP)]
+    Config(ConfigCommand),
     /// Create the table of files where it is absent; never alter one that is there
     #[command(after_help = INIT_DB_HELP)]
     InitDb(InitDbArgs),
@@ -117,6 +126,9 @@ pub(super) enum Command {
     #[command(hide = true)]
     Confined(ConfinedArgs),
 }
+
+/// The name of this very program, where a program is to be named.
+pub(super) const SELF: &str = "self";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct AuthorizeArgs {
@@ -164,17 +176,34 @@ fn hidden(arg: clap::Arg) -> clap::Arg {
 }
 
 /// Where the table is.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, PartialEq, Args)]
 #[command(next_help_heading = "Database")]
 pub(super) struct DatabaseArgs {
     /// mysql://USER@HOST:PORT/DATABASE or sqlite:PATH; by default what the MYSQL_* variables say, else the file
     /// `pysmurf-archiver.db` in the current directory
-    #[arg(long, value_name = "URL", env = "ARCHIVER_DB", hide_env_values = true)]
+    #[arg(long, value_name = "URL")]
     pub(super) db: Option<String>,
+
+    #[command(flatten)]
+    #[allow(dead_code, reason = "read before the command line is parsed")]
+    pub(super) config: ConfigArgs,
+}
+
+/// Where else options come from.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub(super) struct ConfigArgs {
+    /// Configuration file, whose keys are these options without their dashes; by default the variable ARCHIVER_CONFIG, or
+    /// /etc/pysmurf-archiver/config.toml where that is; `none` for none. Variables win over it, and options typed here over both
+    #[arg(long, value_name = "FILE", help_heading = "Configuration")]
+    pub(super) config: Option<PathBuf>,
+
+    /// Only this target of the file; may be repeated
+    #[arg(long, value_name = "NAME", help_heading = "Configuration")]
+    pub(super) only: Vec<String>,
 }
 
 /// Which rows of which table.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, PartialEq, Args)]
 #[command(next_help_heading = "Database")]
 pub(super) struct TableArgs {
     #[command(flatten)]
@@ -226,10 +255,10 @@ pub(super) struct RetryArgs {
 }
 
 /// What `run` and `check` share.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, PartialEq, Args)]
 pub(super) struct ServiceArgs {
     /// Base directory of the archive: at the storage node with --storage-host, else on this machine
-    #[arg(long, value_name = "DIR", env = "ARCHIVER_DATA_DIR")]
+    #[arg(long, value_name = "DIR")]
     pub(super) data_dir: String,
 
     /// Storage node to push to by SSH; without it and --host files are copied on this machine
@@ -267,7 +296,7 @@ pub(super) struct ServiceArgs {
     pub(super) log: LogArgs,
 }
 
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, PartialEq, Args)]
 #[command(next_help_heading = "SSH")]
 pub(super) struct SshArgs {
     /// Private key; may be repeated. By default the agent's keys and those in ~/.ssh
@@ -291,9 +320,9 @@ pub(super) struct SshArgs {
     pub(super) rsync_path: String,
 
     /// Upload this program to a storage node that has no rsync, and have it serve there: a static build (`make static`);
-    /// without FILE, this very program, if it is one. Without the option, files go there by SFTP
-    #[arg(long, value_name = "FILE", num_args = 0..=1)]
-    pub(super) bootstrap: Option<Option<PathBuf>>,
+    /// without FILE, or as `self`, this very program, if it is one. Without the option, files go there by SFTP
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = SELF)]
+    pub(super) bootstrap: Option<PathBuf>,
 
     /// Where it is put there; relative to where a login begins
     #[arg(long, value_name = "DIR", default_value = UPLOAD_DIR)]
@@ -312,7 +341,7 @@ pub(super) struct SshArgs {
     pub(super) stall_timeout: u64,
 }
 
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, PartialEq, Args)]
 #[command(next_help_heading = "Output")]
 pub(super) struct LogArgs {
     /// Form of the log on standard error
@@ -328,7 +357,7 @@ pub(super) struct LogArgs {
     pub(super) quiet: bool,
 }
 
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, PartialEq, Args)]
 pub(super) struct RunArgs {
     #[command(flatten)]
     pub(super) service: ServiceArgs,

@@ -65,12 +65,13 @@ pub(super) fn printable(text: &str) -> String {
 
 /// A JSON object with its fields in this order, and nothing in it that a terminal would obey.
 pub(super) fn json_object<const N: usize>(fields: [(&str, Value); N]) -> String {
-    json_record(fields)
+    json_fields(fields)
 }
 
 /// The same, of however many fields.
-pub(super) fn json_record<'a>(fields: impl IntoIterator<Item = (&'a str, Value)>) -> String {
-    let fields: Vec<_> = fields.into_iter().map(|(name, value)| format!("{}:{value}", Value::from(name))).collect();
+pub(super) fn json_fields<'a>(fields: impl IntoIterator<Item = (&'a str, Value)>) -> String {
+    let fields = fields.into_iter().map(|(name, value)| format!("{}:{value}", Value::from(name)));
+    let fields: Vec<_> = fields.collect();
     let mut out = String::new();
     for char in format!("{{{}}}", fields.join(",")).chars() {
         match char {
@@ -229,9 +230,10 @@ pub(super) fn summary(now: &Snapshot) -> String {
     line
 }
 
-/// The same as one JSON object.
-pub(super) fn summary_json(now: &Snapshot) -> String {
-    json_object([
+/// The same as one JSON object, with the target where there are several.
+pub(super) fn summary_json(target: Option<&str>, now: &Snapshot) -> String {
+    let target = target.map(|target| ("target", Value::from(target)));
+    json_fields(target.into_iter().chain([
         ("copied", now.copied.into()),
         ("failed", now.failed.into()),
         ("bytes", (now.literal_bytes + now.matched_bytes).into()),
@@ -240,7 +242,7 @@ pub(super) fn summary_json(now: &Snapshot) -> String {
         ("reconnects", now.link_troubles.into()),
         ("database_troubles", now.database_troubles.into()),
         ("seconds", ((now.seconds * 1000.0).round() / 1000.0).into()),
-    ])
+    ]))
 }
 
 impl Write for Screen {

@@ -1,6 +1,6 @@
 //! What the flags mean, checked as far as it can be without a connection: the database, the service, the run.
 
-use super::flags::{DatabaseArgs, LayoutArg, RunArgs, ServiceArgs, SshArgs, TableArgs};
+use super::flags::{DatabaseArgs, LayoutArg, RunArgs, SELF, ServiceArgs, SshArgs, TableArgs};
 use crate::archiver::{Announcing, ArchiverSettings, Bootstrap, Direction, Sources, Upkeep, aside_of, is_static};
 use crate::catalog::{self, CatalogError, Database, Layout, RecordId, Selection};
 use crate::service::{Service, ServiceRun};
@@ -50,17 +50,18 @@ pub(super) fn service(args: &ServiceArgs) -> Result<Service> {
 /// What is to be uploaded where no rsync serves.
 fn bootstrap(args: &SshArgs) -> Result<Option<Bootstrap>> {
     let Some(named) = &args.bootstrap else { return Ok(None) };
-    let file = match named {
-        Some(file) => file.clone(),
-        None => std::env::current_exe().context("Option --bootstrap: cannot find this program's own file; name one")?,
+    let is_own = named.as_os_str() == SELF;
+    let file = match is_own {
+        false => named.clone(),
+        true => std::env::current_exe().context("Option --bootstrap: cannot find this program's own file; name one")?,
     };
     let program = readable(&file, "--bootstrap")?.unwrap_or_default();
-    match (is_static(&program), named) {
+    match (is_static(&program), is_own) {
         (true, _) => {}
-        (false, None) => bail!(
+        (false, true) => bail!(
             "Option --bootstrap: this program needs the libraries of its machine, so it may not run elsewhere; make a static one with `make static`, and name it: --bootstrap FILE"
         ),
-        (false, Some(_)) => {
+        (false, false) => {
             tracing::warn!("{} is no static program; it runs only where its libraries are", file.display());
         }
     }

@@ -1,7 +1,7 @@
 //! `files list`: rows in a table for people, or a line each for programs.
 
 use super::super::flags::files::ListArgs;
-use super::super::output::{json_record, print, printable};
+use super::super::output::{json_fields, print, printable};
 use super::wording::{FIELDS, FilePlaces, age, reason, state_words, values};
 use super::{PAGE, Pages, inspect, rows, tell_strangers};
 use crate::catalog::files::{FileQuery, FileRow, FileState, FileStates};
@@ -110,7 +110,7 @@ impl ListForm {
             Self::Json => {
                 let mut text = String::new();
                 for row in page {
-                    text.push_str(&json_record(FIELDS.into_iter().zip(values(row))));
+                    text.push_str(&json_fields(FIELDS.into_iter().zip(values(row))));
                     text.push('\n');
                 }
                 io::stdout().write_all(text.as_bytes())?;

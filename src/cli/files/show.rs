@@ -1,7 +1,7 @@
 //! `files show`: where is my file?
 
 use super::super::flags::files::ShowArgs;
-use super::super::output::{json_record, print, printable, say};
+use super::super::output::{json_fields, print, printable, say};
 use super::super::{SOME_FAILED, USAGE};
 use super::wording::{FIELDS, FilePlaces, age, hex, moment, reason, unusable, values};
 use super::{inspect, tell_strangers};
@@ -41,7 +41,7 @@ async fn show_in(args: &ShowArgs, catalog: &AnyCatalog) -> Result<u8> {
     }
     for (at, row) in found.iter().take(SHOWN).enumerate() {
         if args.json {
-            print(&json_record(FIELDS.into_iter().zip(values(row))));
+            print(&json_fields(FIELDS.into_iter().zip(values(row))));
             continue;
         }
         if at > 0 {
