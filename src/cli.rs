@@ -5,6 +5,7 @@ mod bench;
 mod check;
 mod config;
 mod console;
+mod files;
 mod flags;
 mod layers;
 mod output;
@@ -103,6 +104,7 @@ fn dispatch(mut layered: Vec<Layered>, agent: Option<Resolved>, args: &[OsString
         Some(Verb::Resume(args)) => console::resume(&args)?,
         Some(Verb::Bwlimit(args)) => console::bwlimit(&args)?,
         Some(Verb::InitDb(args)) => table::init_db(args)?,
+        Some(Verb::Files(args)) => files::files(args)?,
         Some(Verb::Retry(args)) => table::retry(args)?,
         Some(Verb::Rdiff(words)) => crate::rdiff::main(&words),
         Some(Verb::Bench(args)) => bench::bench(args)?,

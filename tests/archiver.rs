@@ -31,6 +31,8 @@ mod check;
 mod configuration;
 #[path = "archiver/console.rs"]
 mod console;
+#[path = "archiver/files.rs"]
+mod files;
 #[path = "archiver/killed.rs"]
 mod killed;
 #[path = "archiver/load.rs"]

@@ -3,6 +3,7 @@
 pub(super) mod bench;
 pub(super) mod config;
 pub(super) mod console;
+pub(super) mod files;
 
 use crate::archiver::{Compress, UPLOAD_DIR, Workers};
 use crate::console::Timetable;
@@ -11,6 +12,7 @@ use bench::BenchArgs;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use config::{CONFIG_HELP, ConfigCommand};
 use console::{AimArgs, DoorArgs, LimitArgs, StatusArgs};
+use files::{FilesArgs, InitDbArgs};
 use protocol::args::parse_size;
 use protocol::chmod::Chmod;
 use std::ffi::OsString;
@@ -151,7 +153,9 @@ pub(super) enum Command {
     Config(ConfigCommand),
     /// Create the table of files where it is absent; never alter one that is there
     #[command(after_help = INIT_DB_HELP)]
-    InitDb(DatabaseArgs),
+    InitDb(InitDbArgs),
+    /// Ask the table about files, register files, and change what is to become of them
+    Files(FilesArgs),
     /// Give rows that were given up a new chance: sets their count of failed attempts to 0
     Retry(RetryArgs),
     /// Signatures and deltas of files, exchangeable with librsync's rdiff

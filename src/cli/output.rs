@@ -66,7 +66,8 @@ pub(super) fn json_object<const N: usize>(fields: [(&str, Value); N]) -> String 
     json_fields(fields)
 }
 
-fn json_fields<'a>(fields: impl IntoIterator<Item = (&'a str, Value)>) -> String {
+/// The same, of however many fields.
+pub(super) fn json_fields<'a>(fields: impl IntoIterator<Item = (&'a str, Value)>) -> String {
     let fields = fields.into_iter().map(|(name, value)| format!("{}:{value}", Value::from(name)));
     let fields: Vec<_> = fields.collect();
     let mut out = String::new();
@@ -169,7 +170,7 @@ fn line(now: &Snapshot, total: Option<u64>, (bytes_rate, files_rate): (f64, f64)
 }
 
 /// A time as people read it: `0:07`, `1:02:30`.
-fn clock(seconds: f64) -> String {
+pub(super) fn clock(seconds: f64) -> String {
     let seconds = seconds.ceil() as u64;
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
         (0, minutes, seconds) => format!("{minutes}:{seconds:02}"),

@@ -57,7 +57,7 @@ pub(crate) fn of_given_up(rows: u64) -> Option<TroubleReport> {
         1 => "1 row was given up".to_owned(),
         rows => format!("{rows} rows were given up"),
     };
-    let remedy = "See below why, and mend that; then `pysmurf-archiver retry --all` has them tried again, --id or --path some of them";
+    let remedy = "Mend what is said below; `pysmurf-archiver files list --failed` has all of them, `retry --all` tries them again";
     Some(TroubleReport { kind: TroubleKind::GivenUp, why, remedy: remedy.to_owned() })
 }
 
