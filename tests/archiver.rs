@@ -29,6 +29,10 @@ mod catalog;
 mod check;
 #[path = "archiver/configuration.rs"]
 mod configuration;
+#[path = "archiver/console.rs"]
+mod console;
+#[path = "archiver/files.rs"]
+mod files;
 #[path = "archiver/installed.rs"]
 mod installed;
 #[path = "archiver/killed.rs"]

@@ -95,7 +95,7 @@ fn every_option_in_a_pages_commands_is_one_of_the_program() {
                     words.remove(0);
                 }
                 let verb = if words.starts_with(&["rsync", "--daemon"])
-                    || matches!(words.first(), Some(&"bench" | &"config"))
+                    || matches!(words.first(), Some(&"bench" | &"config" | &"files"))
                 {
                     2
                 } else {
