@@ -17,7 +17,8 @@ static: ## The program for machines of its kind without any library: target/<kin
 	RUSTFLAGS="-C target-feature=+crt-static" scripts/release --features static --target $(HOST)
 	scripts/is-static target/$(HOST)/release/pysmurf-archiver
 
-install: build ## The program with unit, manual pages and completions on this machine, below PREFIX (/usr/local)
+install: ## The program with unit, manual pages and completions on this machine, below PREFIX (/usr/local)
+	$(MAKE) build
 	scripts/install-files target/release/pysmurf-archiver "$(DESTDIR)" "$(PREFIX)"
 
 deb: ## A package for Debian, with unit, account, manual pages and completions: target/deb
