@@ -138,10 +138,14 @@ async fn page() -> Response {
     (headers, Html(text)).into_response()
 }
 
-async fn figures(State(consoles): State<Consoles>) -> Response {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], metrics::text(&report(&consoles).archives))
-        .into_response()
+async fn figures(State(consoles): State<Consoles>, headers: HeaderMap) -> Response {
+    let text = metrics::text(&report(&consoles).archives);
+    let asked = headers.get(header::ACCEPT).and_then(|kinds| kinds.to_str().ok()).unwrap_or_default();
+    let (kind, text) = match asked.contains("application/openmetrics-text") {
+        true => ("application/openmetrics-text; version=1.0.0; charset=utf-8", text),
+        false => ("text/plain; version=0.0.4; charset=utf-8", metrics::in_the_older_form(&text)),
+    };
+    ([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response()
 }
 
 /// Whether each is as it should be, and why not.
