@@ -6,6 +6,7 @@
 mod append;
 mod arguments;
 mod asking;
+pub(crate) mod audit;
 mod blame;
 mod bootstrap;
 mod carrier;

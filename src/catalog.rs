@@ -4,18 +4,21 @@ use std::future::Future;
 use std::path::PathBuf;
 
 mod database;
+pub(crate) mod files;
 pub(crate) mod mysql;
 mod names;
 mod note;
 mod open;
 mod options;
 pub(crate) mod sqlite;
+mod survey;
 
 pub use database::{Database, DatabaseServer, Secret, Tls, TlsMode};
 pub use names::strangers;
 pub use note::{Keeping, NOTES, Note};
-pub use open::{AnyCatalog, init_db, inspect, open, reach};
+pub use open::{AnyCatalog, init_db, inspect, make_indexes, open, reach};
 pub use options::{Created, Options};
+pub use survey::Survey;
 
 /// Primary key of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -179,6 +182,19 @@ impl Retry {
             1 => "1 row will be tried again".to_owned(),
             rows => format!("{rows} rows will be tried again"),
         }
+    }
+
+    /// What LIKE wants of a path that ends in `name`.
+    fn like_end(name: &str) -> String {
+        // Not as a pattern: what is named is meant.
+        let name: String = name
+            .chars()
+            .flat_map(|char| match char {
+                '%' | '_' | '|' => vec!['|', char],
+                char => vec![char],
+            })
+            .collect();
+        format!("%/{name}")
     }
 
     /// A pattern as SQL's LIKE wants it, with `|` as its escape character.

@@ -3,16 +3,22 @@
 mod authorize;
 mod bench;
 mod check;
+mod config;
+mod console;
+mod files;
 mod flags;
+mod generate;
+mod layers;
 mod output;
 mod plan;
 mod run;
 mod server;
 mod table;
 
-use crate::ocs::site::{self, Resolved, SiteError};
-use clap::Parser;
-use flags::{Command, Flags};
+use crate::ocs::site::{self, Resolved};
+use flags::Command as Verb;
+use flags::config::ConfigVerb;
+use layers::{LayerError, Layered, NamedRun};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -29,10 +35,11 @@ pub fn main(mut args: Vec<OsString>) -> ExitCode {
     if let Some(code) = as_rsync(&mut args) {
         return code;
     }
-    let agent = match as_agent(&mut args) {
+    let bare = name_verb(&mut args);
+    let agent = match as_agent(&mut args, bare) {
         Ok(agent) => agent,
         Err(error) => {
-            output::say(&format!("pysmurf-archiver: {error}"));
+            output::say(&format!("pysmurf-archiver: {error:#}"));
             return ExitCode::from(USAGE);
         }
     };
@@ -44,9 +51,9 @@ pub fn main(mut args: Vec<OsString>) -> ExitCode {
             output::say(&format!("There is no site file at {} (the default in OCS_CONFIG_DIR)", file.display()));
         }
     };
-    let flags = match Flags::try_parse_from(args) {
-        Ok(flags) => flags,
-        Err(error) => {
+    let layered = match layers::parse(&args) {
+        Ok(layered) => layered,
+        Err(LayerError::Parser(error)) => {
             match &agent {
                 // Words of a site file may hold anything.
                 Some(_) => output::say(error.render().to_string().trim_end()),
@@ -57,25 +64,61 @@ pub fn main(mut args: Vec<OsString>) -> ExitCode {
             }
             return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
         }
+        Err(error) => {
+            output::say(&format!("pysmurf-archiver: {error}"));
+            return ExitCode::from(USAGE);
+        }
     };
-    let result = match flags.command {
-        Command::Run(args) => run::run(args, agent),
-        Command::Check(args) => check::check(args),
-        Command::InitDb(args) => table::init_db(args),
-        Command::Retry(args) => table::retry(args),
-        Command::Rdiff(words) => Ok(crate::rdiff::main(&words)),
-        Command::Bench(args) => bench::bench(args),
-        Command::Authorize(args) => authorize::authorize(&args),
-        Command::Confined(args) => return authorize::confined(&args),
-    };
-    match result {
-        Ok(code) => ExitCode::from(code),
+    match dispatch(layered, agent, &args) {
+        Ok(code) => code,
         Err(error) => {
             output::say(&format!("pysmurf-archiver: {error:#}"));
             hint();
             ExitCode::from(USAGE)
         }
     }
+}
+
+/// Does what the verb says; of one that is done for several targets there are as many.
+fn dispatch(mut layered: Vec<Layered>, agent: Option<Resolved>, args: &[OsString]) -> anyhow::Result<ExitCode> {
+    let first = match layered.first().map(|one| &one.verb) {
+        Some(Verb::Run(_)) => {
+            let again = || Ok(runs(layers::parse(args)?));
+            return run::run(runs(layered), agent, &again).map(ExitCode::from);
+        }
+        Some(Verb::Check(_)) => return check::check(runs(layered)).map(ExitCode::from),
+        Some(Verb::Config(command)) => {
+            let done = match command.verb {
+                ConfigVerb::Example => config::example(),
+                ConfigVerb::Check(_) => config::check(&layered),
+            };
+            return done.map(ExitCode::from);
+        }
+        Some(Verb::Status(_)) => {
+            let each = layered.into_iter().filter_map(Layered::into_status).collect::<Vec<_>>();
+            return console::status(&each).map(ExitCode::from);
+        }
+        _ => layered.pop(),
+    };
+    let code = match first.map(|one| one.verb) {
+        Some(Verb::Pause(args)) => console::pause(&args)?,
+        Some(Verb::Resume(args)) => console::resume(&args)?,
+        Some(Verb::Bwlimit(args)) => console::bwlimit(&args)?,
+        Some(Verb::InitDb(args)) => table::init_db(args)?,
+        Some(Verb::Files(args)) => files::files(args)?,
+        Some(Verb::Retry(args)) => table::retry(args)?,
+        Some(Verb::Rdiff(words)) => crate::rdiff::main(&words),
+        Some(Verb::Bench(args)) => bench::bench(args)?,
+        Some(Verb::Authorize(args)) => authorize::authorize(&args)?,
+        Some(Verb::Generate(args)) => generate::generate(&args)?,
+        Some(Verb::Confined(args)) => return Ok(authorize::confined(&args)),
+        Some(Verb::Run(_) | Verb::Check(_) | Verb::Config(_) | Verb::Status(_)) | None => USAGE,
+    };
+    Ok(ExitCode::from(code))
+}
+
+fn runs(layered: Vec<Layered>) -> Vec<NamedRun> {
+    layered.into_iter().filter_map(Layered::into_run).collect()
 }
 
 /// Runs the rsync command, its server or its daemon where one of these was called. A link of that name is rsync; so is the
@@ -97,9 +140,9 @@ fn as_rsync(args: &mut Vec<OsString>) -> Option<ExitCode> {
     is_server(args.get(1..).unwrap_or_default()).then(|| server::main(&args[1..]))
 }
 
-/// Which agent we are, if any; its arguments take the place of ours. Flags without a verb mean `run`, and so do an agent's
-/// variables without any flag: a container's command stays what it was.
-fn as_agent(args: &mut Vec<OsString>) -> Result<Option<Resolved>, SiteError> {
+/// Flags without a verb mean `run`, and so does nothing at all, which an agent's variables may complete: a container's command
+/// stays what it was. Whether nothing was typed.
+fn name_verb(args: &mut Vec<OsString>) -> bool {
     let asks = ["-h", "--help", "-V", "--version"];
     let verb_missing = match args.get(1) {
         None => true,
@@ -109,10 +152,17 @@ fn as_agent(args: &mut Vec<OsString>) -> Result<Option<Resolved>, SiteError> {
     if verb_missing && !args.is_empty() {
         args.insert(1, "run".into());
     }
+    bare
+}
+
+/// Which agent we are, if any; its arguments take the place of ours. Of one who is none and who typed nothing (`bare`) they
+/// become a question for help, unless a configuration says what to run.
+fn as_agent(args: &mut Vec<OsString>, bare: bool) -> anyhow::Result<Option<Resolved>> {
     if !is_of_agents(args) {
         return Ok(None);
     }
-    let agent = site::resolve(&args[2..], &|name| std::env::var(name).ok(), &site::system_host_name())?;
+    let words = [layers::site_words(args)?, args[2..].to_vec()].concat();
+    let agent = site::resolve(&words, &|name| std::env::var(name).ok(), &site::system_host_name())?;
     match &agent {
         Some(agent) => {
             let words = match args[1] == "retry" {
@@ -122,7 +172,7 @@ fn as_agent(args: &mut Vec<OsString>) -> Result<Option<Resolved>, SiteError> {
             args.truncate(2);
             args.extend(words);
         }
-        None if bare => args[1] = "--help".into(),
+        None if bare && !layers::is_configured() => args[1] = "--help".into(),
         None => {}
     }
     Ok(agent)

@@ -1,9 +1,12 @@
 //! What is to be run, opened and watched: the table, the way to the far end, and how the archiver works between them.
 
+pub(crate) mod systemd;
+
 use crate::archiver::stop::Stop;
 use crate::archiver::{ArchiverSettings, Bootstrap, Direction, Sources, Upkeep};
 use crate::backoff::Backoff;
 use crate::catalog::{self, AnyCatalog, CatalogError, Database};
+use crate::console::{Console, Limit};
 use crate::local::Local;
 use crate::manifest::Manifest;
 use crate::transport::ssh::{Ssh, SshOptions};
@@ -43,6 +46,15 @@ impl Service {
             Some(options) => Box::new(Ssh::new(options.clone())?),
             None => Box::new(Local::default()),
         })
+    }
+
+    /// Where the copies go, or the files come from, for people.
+    pub(crate) fn describe_far_end(&self) -> String {
+        match (&self.ssh, self.direction) {
+            (Some(ssh), Direction::Push) => format!("{}:{}", ssh.host, self.data_dir),
+            (Some(ssh), Direction::Pull) => format!("{}, from {}", self.data_dir, ssh.host),
+            (None, _) => self.data_dir.clone(),
+        }
     }
 
     /// Opens the table, and after a failure again, for as long as `goes_on` says so of it. `None` once told to stop.
@@ -95,9 +107,17 @@ pub(crate) struct ServiceRun {
     pub(crate) manifest: Option<PathBuf>,
     /// What is done beside the copying.
     pub(crate) upkeep: Upkeep,
+    /// Who asks and tells it, speaks through this.
+    pub(crate) console: Console,
 }
 
 impl ServiceRun {
+    /// Takes a limit of several runs together in the place of its own.
+    pub(crate) fn share_limit(&mut self, limit: &Limit) {
+        self.console.share_limit(limit);
+        self.settings.rate = limit.rate();
+    }
+
     /// The settings with the manifest open.
     pub(crate) fn begin(&self) -> Result<ArchiverSettings, ServiceError> {
         let manifest = self.manifest.as_deref().map(Manifest::open).transpose().map_err(ServiceError::Manifest)?;
@@ -111,14 +131,13 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, ServiceError> {
     builder.worker_threads(2).enable_all().build().map_err(ServiceError::Runtime)
 }
 
-/// Each SIGHUP calls `look_again`, and ends nothing.
-pub(crate) fn listen_for_hangups(look_again: impl Fn() + Send + 'static) -> Result<(), ServiceError> {
+/// Each SIGHUP calls `hung_up`, and ends nothing.
+pub(crate) fn listen_for_hangups(hung_up: impl Fn() + Send + 'static) -> Result<(), ServiceError> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut hup = signal(SignalKind::hangup()).map_err(|error| ServiceError::Signal("SIGHUP", error))?;
     tokio::spawn(async move {
         while hup.recv().await.is_some() {
-            tracing::info!("SIGHUP: looking at the whole table; options are read only at the start");
-            look_again();
+            hung_up();
         }
     });
     Ok(())
@@ -140,6 +159,7 @@ pub(crate) fn listen_for_signals(
             }
             if round == 0 {
                 tracing::info!("Stopping: running files are finished first; a second signal stops at once");
+                systemd::stopping();
                 stop();
             } else {
                 at_once();

@@ -27,6 +27,14 @@ mod bootstrap;
 mod catalog;
 #[path = "archiver/check.rs"]
 mod check;
+#[path = "archiver/configuration.rs"]
+mod configuration;
+#[path = "archiver/console.rs"]
+mod console;
+#[path = "archiver/files.rs"]
+mod files;
+#[path = "archiver/installed.rs"]
+mod installed;
 #[path = "archiver/killed.rs"]
 mod killed;
 #[path = "archiver/load.rs"]

@@ -10,6 +10,7 @@ use super::unfinished::variant_of;
 use super::verdict::Verdict;
 use crate::disk::digest::Digest;
 use crate::link::Closer;
+use crate::status::FileAtWork;
 use crate::transfer::Sent;
 use crate::transport::ConnectError;
 use protocol::chmod::Chmod;
@@ -60,6 +61,12 @@ impl SessionTerms {
         if !self.counted.get() {
             self.control.progress().read(self.number, bytes);
         }
+    }
+
+    /// The session begins with a file of so many bytes.
+    pub(super) fn begins(&self, source: &Path, size: u64) {
+        let file = FileAtWork { path: source.display().to_string(), size, done: 0 };
+        self.control.progress().set_file(self.number, Some(file));
     }
 
     /// What is moved from now on has been counted.
@@ -123,6 +130,12 @@ impl SessionTerms {
     pub(super) fn file_mode(&self, mode: u32) -> u32 {
         let mode = mode & 0o777;
         self.settings.chmod.as_ref().map_or(mode, |chmod| chmod.apply(mode, false, UMASK))
+    }
+}
+
+impl Drop for SessionTerms {
+    fn drop(&mut self) {
+        self.control.progress().set_file(self.number, None);
     }
 }
 

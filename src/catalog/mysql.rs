@@ -1,10 +1,15 @@
 //! The pysmurf tables in MySQL or MariaDB: `pysmurf_files_v1` and its two ancestors.
 //! Reads without locks, writes single rows by their key; never alters a table.
 
+mod amend;
 mod claim;
 mod connections;
+mod files;
+mod indexes;
 mod note;
+mod register;
 mod row;
+mod survey;
 mod table;
 
 use std::time::Duration;
@@ -468,6 +473,27 @@ pub(super) async fn init_db(server: &DatabaseServer) -> Result<Vec<Created>, Cat
         let database = Database::Mysql(server.clone());
         CatalogError::Setup(format!("Database {database}: {why}; grant CREATE on it to user {}", server.user))
     })
+}
+
+/// Makes our indexes where they are absent. A large table takes longer than a call is waited for, so nothing limits it.
+pub(super) async fn make_indexes(server: &DatabaseServer) -> Result<Vec<Created>, CatalogError> {
+    let connections = Connections::new(server);
+    let mut conn = connections.alone().await.map_err(|error| connections.refusal(error))?;
+    let made = async {
+        let Some(table) = table::find(&mut conn, &DEFAULT_TABLES).await? else { return Ok(None) };
+        indexes::create(&mut conn, &table.name).await.map(Some)
+    };
+    let made = made.await;
+    let database = Database::Mysql(server.clone());
+    match made {
+        Ok(Some(made)) => Ok(made.into_iter().map(|(table, new)| Created { table, new }).collect()),
+        Ok(None) => Err(no_table(&database, &DEFAULT_TABLES)),
+        Err(Error::Server(error)) if COMMAND_DENIED.contains(&error.code) => Err(CatalogError::Setup(format!(
+            "Database {database}: {}; grant INDEX on the table to user {}",
+            error.message, server.user
+        ))),
+        Err(error) => Err(connections.unavailable(error)),
+    }
 }
 
 fn no_table(database: &Database, names: &[&str]) -> CatalogError {

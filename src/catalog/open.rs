@@ -68,6 +68,14 @@ pub async fn init_db(database: &Database) -> Result<Vec<Created>, CatalogError> 
     }
 }
 
+/// Makes indexes of ours in the table of files, where they are absent. That takes as long as it takes.
+pub async fn make_indexes(database: &Database) -> Result<Vec<Created>, CatalogError> {
+    match database {
+        Database::Mysql(server) => mysql::make_indexes(server).await,
+        Database::Sqlite(path) => sqlite::make_indexes(path).await,
+    }
+}
+
 impl AnyCatalog {
     /// The table's name.
     pub fn table(&self) -> &str {

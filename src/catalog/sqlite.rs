@@ -2,14 +2,19 @@
 //! Creates the tables where they are absent, never alters them. One connection, used on tokio's threads for blocking
 //! work, one call at a time.
 
+mod amend;
 mod changes;
 mod claim;
 mod counts;
+mod files;
 mod handle;
+mod indexes;
 mod note;
 mod record;
+mod register;
 mod retry;
 mod row;
+mod survey;
 mod table;
 mod trouble;
 mod upkeep;
@@ -237,6 +242,18 @@ pub(super) async fn init_db(path: &Path) -> Result<Vec<Created>, CatalogError> {
         Ok(created)
     });
     in_time(&database, creating).await
+}
+
+/// Makes our indexes where they are absent. A large table takes longer than a call is waited for, so nothing limits it.
+pub(super) async fn make_indexes(path: &Path) -> Result<Vec<Created>, CatalogError> {
+    let file = path.to_owned();
+    let database = Database::Sqlite(path.to_owned()).to_string();
+    on_own_thread(&database, move |database| {
+        let connection = connect(&file, database, OpenFor::Use)?;
+        let made = indexes::create(&connection).map_err(|error| trouble(database, error))?;
+        Ok(made.into_iter().map(|(table, new)| Created { table, new }).collect())
+    })
+    .await
 }
 
 /// Opens the file and reads its first page.

@@ -1,12 +1,18 @@
 //! The command line as typed.
 
 pub(super) mod bench;
+pub(super) mod config;
+pub(super) mod console;
+pub(super) mod files;
 
 use crate::archiver::{Compress, UPLOAD_DIR, Workers};
+use crate::console::Timetable;
 use crate::ocs::site::SiteFlags;
-use crate::throttle::parse_rate;
 use bench::BenchArgs;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use config::{CONFIG_HELP, ConfigCommand};
+use console::{AimArgs, DoorArgs, LimitArgs, StatusArgs};
+use files::{FilesArgs, InitDbArgs};
 use protocol::args::parse_size;
 use protocol::chmod::Chmod;
 use std::ffi::OsString;
@@ -33,6 +39,10 @@ Copy what waits in a database of SupRsync to a disk here, then end:
   pysmurf-archiver run --once --archive-name smurf --data-dir /mnt/usb \\
       --db sqlite:/data/so/suprsync.db
 
+All of that may stand in a file, of which `config example` shows every key, and
+several targets in one; each option is also a variable, as ARCHIVER_DATA_DIR:
+  pysmurf-archiver run --config /etc/pysmurf-archiver/config.toml
+
 The database comes from --db, else from MYSQL_HOST, MYSQL_PORT, MYSQL_USER,
 MYSQL_PASSWORD (or MYSQL_PASSWORD_FILE) and MYSQL_DATABASE. Keep the password
 out of the command line: it is taken from there also beside --db.
@@ -48,6 +58,32 @@ Each line begins with ok, warn (files are copied all the same), FAIL, or skip
 (not checked). Nothing is written anywhere. All flags of `run` are accepted.
 
 Exit codes: 0 nothing failed, 1 something failed, 2 usage.";
+
+const STATUS_HELP: &str = "\
+A running archiver answers by its socket; all that are found are shown. Where
+none runs, the table is looked at, named as for `run`: its newest rows for as
+long as that takes no time, so counts may be \"at least\"; --exact counts all.
+
+Examples:
+  pysmurf-archiver status --watch
+  pysmurf-archiver status --json | jq '.archives[].backlog.files'
+
+Exit codes: 0 all is well, 1 something is wrong or nothing runs, 2 usage.";
+
+const STEER_HELP: &str = "\
+It lasts until it is told otherwise, or ends.
+
+Exit codes: 0 done, 1 no archiver runs or it cannot do it, 2 usage.";
+
+const BWLIMIT_HELP: &str = "\
+It lasts until it is told otherwise, or ends. A timetable of `run --bwlimit`
+holds again after `bwlimit auto`.
+
+Examples:
+  pysmurf-archiver bwlimit 20M
+  pysmurf-archiver bwlimit auto
+
+Exit codes: 0 done, 1 no archiver runs or it cannot do it, 2 usage.";
 
 const INIT_DB_HELP: &str = "\
 In MySQL or MariaDB that is pysmurf_files_v1, unless an older table of files
@@ -93,12 +129,33 @@ pub(super) enum Command {
         mut_arg("chmod", hidden),
         mut_arg("manifest", hidden),
         mut_arg("delete_local_after", hidden),
-        mut_arg("suprsync_file_root", hidden)
+        mut_arg("suprsync_file_root", hidden),
+        mut_arg("control", hidden),
+        mut_arg("listen", hidden),
+        mut_arg("listen_token_file", hidden),
+        mut_arg("state_dir", hidden)
     )]
     Check(RunArgs),
+    /// Say how archiving stands: what waits, how fast it goes, what is wrong and what to do about it
+    #[command(after_help = STATUS_HELP)]
+    Status(StatusArgs),
+    /// Have a running archiver take up no further files; what is under way is finished
+    #[command(after_help = STEER_HELP)]
+    Pause(AimArgs),
+    /// Have a running archiver go on after a pause
+    #[command(after_help = STEER_HELP)]
+    Resume(AimArgs),
+    /// Tell or change the limit of a running archiver, files under way included
+    #[command(after_help = BWLIMIT_HELP)]
+    Bwlimit(LimitArgs),
+    /// What the configuration file, the variables and the command line say together
+    #[command(after_help = CONFIG_HELP)]
+    Config(ConfigCommand),
     /// Create the table of files where it is absent; never alter one that is there
     #[command(after_help = INIT_DB_HELP)]
-    InitDb(DatabaseArgs),
+    InitDb(InitDbArgs),
+    /// Ask the table about files, register files, and change what is to become of them
+    Files(FilesArgs),
     /// Give rows that were given up a new chance: sets their count of failed attempts to 0
     Retry(RetryArgs),
     /// Signatures and deltas of files, exchangeable with librsync's rdiff
@@ -109,10 +166,33 @@ pub(super) enum Command {
     /// Print the line for the storage node's authorized_keys that lets a key archive, and do nothing else
     #[command(after_help = AUTHORIZE_HELP)]
     Authorize(AuthorizeArgs),
+    /// Print the manual page of a verb, or completions for a shell
+    #[command(hide = true)]
+    Generate(GenerateArgs),
     /// What that line starts
     #[command(hide = true)]
     Confined(ConfinedArgs),
 }
+
+#[derive(Debug, clap::Args)]
+pub(super) struct GenerateArgs {
+    /// What to print; `man` writes a page for each verb into a directory
+    pub(super) what: GeneratedText,
+    /// Directory for the manual pages
+    #[arg(required_if_eq("what", "man"))]
+    pub(super) dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum GeneratedText {
+    Man,
+    Bash,
+    Zsh,
+    Fish,
+}
+
+/// The name of this very program, where a program is to be named.
+pub(super) const SELF: &str = "self";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct AuthorizeArgs {
@@ -160,17 +240,34 @@ fn hidden(arg: clap::Arg) -> clap::Arg {
 }
 
 /// Where the table is.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, PartialEq, Args)]
 #[command(next_help_heading = "Database")]
 pub(super) struct DatabaseArgs {
     /// mysql://USER@HOST:PORT/DATABASE or sqlite:PATH; by default what the MYSQL_* variables say, else the file
     /// `pysmurf-archiver.db` in the current directory
-    #[arg(long, value_name = "URL", env = "ARCHIVER_DB", hide_env_values = true)]
+    #[arg(long, value_name = "URL")]
     pub(super) db: Option<String>,
+
+    #[command(flatten)]
+    #[allow(dead_code, reason = "read before the command line is parsed")]
+    pub(super) config: ConfigArgs,
+}
+
+/// Where else options come from.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub(super) struct ConfigArgs {
+    /// Configuration file, whose keys are these options without their dashes; by default the variable ARCHIVER_CONFIG, or
+    /// /etc/pysmurf-archiver/config.toml where that is; `none` for none. Variables win over it, and options typed here over both
+    #[arg(long, value_name = "FILE", help_heading = "Configuration")]
+    pub(super) config: Option<PathBuf>,
+
+    /// Only this target of the file; may be repeated
+    #[arg(long, value_name = "NAME", help_heading = "Configuration")]
+    pub(super) only: Vec<String>,
 }
 
 /// Which rows of which table.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, PartialEq, Args)]
 #[command(next_help_heading = "Database")]
 pub(super) struct TableArgs {
     #[command(flatten)]
@@ -222,10 +319,10 @@ pub(super) struct RetryArgs {
 }
 
 /// What `run` and `check` share.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, PartialEq, Args)]
 pub(super) struct ServiceArgs {
     /// Base directory of the archive: at the storage node with --storage-host, else on this machine
-    #[arg(long, value_name = "DIR", env = "ARCHIVER_DATA_DIR")]
+    #[arg(long, value_name = "DIR")]
     pub(super) data_dir: String,
 
     /// Storage node to push to by SSH; without it and --host files are copied on this machine
@@ -263,7 +360,7 @@ pub(super) struct ServiceArgs {
     pub(super) log: LogArgs,
 }
 
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, PartialEq, Args)]
 #[command(next_help_heading = "SSH")]
 pub(super) struct SshArgs {
     /// Private key; may be repeated. By default the agent's keys and those in ~/.ssh
@@ -287,9 +384,9 @@ pub(super) struct SshArgs {
     pub(super) rsync_path: String,
 
     /// Upload this program to a storage node that has no rsync, and have it serve there: a static build (`make static`);
-    /// without FILE, this very program, if it is one. Without the option, files go there by SFTP
-    #[arg(long, value_name = "FILE", num_args = 0..=1)]
-    pub(super) bootstrap: Option<Option<PathBuf>>,
+    /// without FILE, or as `self`, this very program, if it is one. Without the option, files go there by SFTP
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = SELF)]
+    pub(super) bootstrap: Option<PathBuf>,
 
     /// Where it is put there; relative to where a login begins
     #[arg(long, value_name = "DIR", default_value = UPLOAD_DIR)]
@@ -308,7 +405,7 @@ pub(super) struct SshArgs {
     pub(super) stall_timeout: u64,
 }
 
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, PartialEq, Args)]
 #[command(next_help_heading = "Output")]
 pub(super) struct LogArgs {
     /// Form of the log on standard error
@@ -324,7 +421,7 @@ pub(super) struct LogArgs {
     pub(super) quiet: bool,
 }
 
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, PartialEq, Args)]
 pub(super) struct RunArgs {
     #[command(flatten)]
     pub(super) service: ServiceArgs,
@@ -345,9 +442,10 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "MIB", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Work")]
     pub(super) queue_mib: u32,
 
-    /// Limit for all sessions together, in KiB per second, or with a suffix as rsync has it; 0 for none
-    #[arg(long, value_name = "RATE", value_parser = parse_rate, help_heading = "Work")]
-    pub(super) bwlimit: Option<u64>,
+    /// Limit for all sessions together, in KiB per second, or with a suffix as rsync has it; 0 for none. Also by the time of
+    /// day: "08:00-18:00 20M, 22:00-06:00 5M, 100M", where the last one is for all other times
+    #[arg(long, value_name = "RATE", value_parser = Timetable::parse, help_heading = "Work")]
+    pub(super) bwlimit: Option<Timetable>,
 
     /// Compress what goes over the link
     #[arg(long, value_name = "WHEN", value_enum, default_value_t, help_heading = "Work")]
@@ -377,6 +475,9 @@ pub(super) struct RunArgs {
     /// line; 0 for never
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = split_size, help_heading = "Work")]
     pub(super) split_size: u64,
+
+    #[command(flatten)]
+    pub(super) doors: DoorArgs,
 
     #[command(flatten)]
     pub(super) site: SiteFlags,

@@ -1,11 +1,11 @@
 //! What goes to people: the log on standard error, a progress bar on a terminal, results on standard output.
 
 use super::flags::{LogArgs, LogFormat};
+use crate::status::pace::{Pace, done_bytes};
 use crate::status::{Progress, Snapshot};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use std::borrow::Cow;
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -13,11 +13,10 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::prelude::*;
 
 /// How often the bar is drawn.
 const TICK: Duration = Duration::from_millis(200);
-/// The last seconds, which say how fast it goes.
-const OF_LATE: f64 = 10.0;
 
 /// A text in which nothing is left that a terminal would obey; lines and tabs stay.
 pub(super) fn harmless(text: &str) -> Cow<'_, str> {
@@ -65,7 +64,13 @@ pub(super) fn printable(text: &str) -> String {
 
 /// A JSON object with its fields in this order, and nothing in it that a terminal would obey.
 pub(super) fn json_object<const N: usize>(fields: [(&str, Value); N]) -> String {
-    let fields = fields.map(|(name, value)| format!("{}:{value}", Value::from(name)));
+    json_fields(fields)
+}
+
+/// The same, of however many fields.
+pub(super) fn json_fields<'a>(fields: impl IntoIterator<Item = (&'a str, Value)>) -> String {
+    let fields = fields.into_iter().map(|(name, value)| format!("{}:{value}", Value::from(name)));
+    let fields: Vec<_> = fields.collect();
     let mut out = String::new();
     for char in format!("{{{}}}", fields.join(",")).chars() {
         match char {
@@ -101,6 +106,11 @@ impl Screen {
         self.file = file.map(Arc::new);
     }
 
+    /// The file alone.
+    fn only_file(&self) -> FileCopy {
+        FileCopy(self.file.clone())
+    }
+
     /// True when a bar is drawn.
     pub(super) fn has_bar(&self) -> bool {
         self.bar.is_some()
@@ -127,36 +137,6 @@ impl Screen {
             bar.finish_and_clear();
         }
     }
-}
-
-/// How fast it goes, of late.
-#[derive(Default)]
-struct Pace {
-    /// Moments, with the bytes and files done until then.
-    marks: VecDeque<(f64, u64, u64)>,
-}
-
-impl Pace {
-    /// Bytes and files per second, with what has been done until now.
-    fn learn(&mut self, now: &Snapshot) -> (f64, f64) {
-        self.marks.push_back((now.seconds, done_bytes(now), now.confirmed));
-        while self.marks.len() > 2 && self.marks.get(1).is_some_and(|(then, ..)| now.seconds - then > OF_LATE) {
-            self.marks.pop_front();
-        }
-        let Some(&(then, bytes, files)) = self.marks.front() else { return (0.0, 0.0) };
-        // The first moments say little.
-        let (seconds, bytes, files) = match now.seconds - then {
-            short if short < 1.0 => (now.seconds.max(0.001), 0, 0),
-            seconds => (seconds, bytes, files),
-        };
-        let per_second = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
-        (per_second(done_bytes(now), bytes), per_second(now.confirmed, files))
-    }
-}
-
-/// Bytes of files that were read, or found in place.
-fn done_bytes(now: &Snapshot) -> u64 {
-    now.read_bytes + now.found_bytes
 }
 
 /// Bytes of all files together: those whose size is known speak for the others.
@@ -196,7 +176,7 @@ fn line(now: &Snapshot, total: Option<u64>, (bytes_rate, files_rate): (f64, f64)
 }
 
 /// A time as people read it: `0:07`, `1:02:30`.
-fn clock(seconds: f64) -> String {
+pub(super) fn clock(seconds: f64) -> String {
     let seconds = seconds.ceil() as u64;
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
         (0, minutes, seconds) => format!("{minutes}:{seconds:02}"),
@@ -224,9 +204,10 @@ pub(super) fn summary(now: &Snapshot) -> String {
     line
 }
 
-/// The same as one JSON object.
-pub(super) fn summary_json(now: &Snapshot) -> String {
-    json_object([
+/// The same as one JSON object, with the target where there are several.
+pub(super) fn summary_json(target: Option<&str>, now: &Snapshot) -> String {
+    let target = target.map(|target| ("target", Value::from(target)));
+    json_fields(target.into_iter().chain([
         ("copied", now.copied.into()),
         ("failed", now.failed.into()),
         ("bytes", (now.literal_bytes + now.matched_bytes).into()),
@@ -235,7 +216,7 @@ pub(super) fn summary_json(now: &Snapshot) -> String {
         ("reconnects", now.link_troubles.into()),
         ("database_troubles", now.database_troubles.into()),
         ("seconds", ((now.seconds * 1000.0).round() / 1000.0).into()),
-    ])
+    ]))
 }
 
 impl Write for Screen {
@@ -253,6 +234,31 @@ impl Write for Screen {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// A log file whose lines also go elsewhere.
+#[derive(Clone)]
+struct FileCopy(Option<Arc<File>>);
+
+impl Write for FileCopy {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(file) = &self.0 {
+            drop(file.as_ref().write_all(bytes));
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for FileCopy {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
     }
 }
 
@@ -277,15 +283,36 @@ pub(super) fn start_log(args: &LogArgs, screen: &Screen, wanted: Option<LevelFil
         (false, _, _) => "trace",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    // The journal takes each line with its level and its fields; what a person starts by hand is for his eyes.
+    let journal = (args.log_format == LogFormat::Auto && is_journal()).then(tracing_journald::layer);
+    if let Some(Ok(journal)) = journal {
+        let journal = journal.with_field_prefix(Some("ARCHIVER".to_owned()));
+        let log = tracing_subscriber::registry().with(filter).with(journal);
+        let copy = screen
+            .file
+            .is_some()
+            .then(|| tracing_subscriber::fmt::layer().with_ansi(false).with_writer(screen.only_file()));
+        return told(log.with(copy).try_init());
+    }
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(screen.clone());
     let colour = screen.file.is_none() && io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let set = match args.log_format {
+    told(match args.log_format {
         LogFormat::Json => log.json().flatten_event(true).with_current_span(false).try_init(),
         LogFormat::Auto | LogFormat::Text => log.with_target(false).with_ansi(colour).try_init(),
-    };
+    });
+}
+
+fn told(set: Result<(), impl std::fmt::Display>) {
     if let Err(error) = set {
         say(&format!("pysmurf-archiver: The log cannot be set up: {error}"));
     }
+}
+
+/// Whether standard error is the journal's, as systemd says of the one that it has given us.
+fn is_journal() -> bool {
+    let said = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    let place = rustix::fs::fstat(io::stderr()).map(|stat| format!("{}:{}", stat.st_dev, stat.st_ino));
+    place.is_ok_and(|place| place == said)
 }
 
 #[cfg(test)]

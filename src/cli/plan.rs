@@ -1,10 +1,10 @@
 //! What the flags mean, checked as far as it can be without a connection: the database, the service, the run.
 
-use super::flags::{DatabaseArgs, LayoutArg, RunArgs, ServiceArgs, SshArgs, TableArgs};
+use super::flags::{DatabaseArgs, LayoutArg, RunArgs, SELF, ServiceArgs, SshArgs, TableArgs};
 use crate::archiver::{Announcing, ArchiverSettings, Bootstrap, Direction, Sources, Upkeep, aside_of, is_static};
 use crate::catalog::{self, CatalogError, Database, Layout, RecordId, Selection};
+use crate::console::{ArchiveIdentity, Console, Limit};
 use crate::service::{Service, ServiceRun};
-use crate::throttle::Rate;
 use crate::transport::ssh::SshOptions;
 use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
@@ -50,17 +50,18 @@ pub(super) fn service(args: &ServiceArgs) -> Result<Service> {
 /// What is to be uploaded where no rsync serves.
 fn bootstrap(args: &SshArgs) -> Result<Option<Bootstrap>> {
     let Some(named) = &args.bootstrap else { return Ok(None) };
-    let file = match named {
-        Some(file) => file.clone(),
-        None => std::env::current_exe().context("Option --bootstrap: cannot find this program's own file; name one")?,
+    let is_own = named.as_os_str() == SELF;
+    let file = match is_own {
+        false => named.clone(),
+        true => std::env::current_exe().context("Option --bootstrap: cannot find this program's own file; name one")?,
     };
     let program = readable(&file, "--bootstrap")?.unwrap_or_default();
-    match (is_static(&program), named) {
+    match (is_static(&program), is_own) {
         (true, _) => {}
-        (false, None) => bail!(
+        (false, true) => bail!(
             "Option --bootstrap: this program needs the libraries of its machine, so it may not run elsewhere; make a static one with `make static`, and name it: --bootstrap FILE"
         ),
-        (false, Some(_)) => {
+        (false, false) => {
             tracing::warn!("{} is no static program; it runs only where its libraries are", file.display());
         }
     }
@@ -164,10 +165,14 @@ fn readable(path: &Path, option: &str) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// The run that the flags mean; `instance` is an agent's name.
-pub(super) fn run(args: RunArgs, instance: Option<&str>) -> Result<ServiceRun> {
+/// The run that the flags mean; `instance` is an agent's name, `target` the one that a file gives it.
+pub(super) fn run(args: RunArgs, instance: Option<&str>, target: Option<&str>) -> Result<ServiceRun> {
     let service = service(&args.service)?;
     let upkeep = upkeep(&args, &service, instance)?;
+    let limit = Limit::new(args.bwlimit.clone().unwrap_or_default());
+    let rate = limit.rate();
+    let identity = identity(&service, instance.or(target));
+    let console = Console::new(identity, Duration::from_secs_f64(args.poll), limit);
     let settings = ArchiverSettings {
         sources: upkeep.sources.clone(),
         manifest: None,
@@ -187,9 +192,22 @@ pub(super) fn run(args: RunArgs, instance: Option<&str>) -> Result<ServiceRun> {
         aside: aside_of(&format!("{} {:?}", service.database, service.options.selection.targets)),
         chmod: args.chmod.filter(|chmod| !chmod.is_empty()),
         compress: args.compress,
-        rate: Rate::new(args.bwlimit.unwrap_or(0)),
+        rate,
     };
-    Ok(ServiceRun { service, settings, manifest: args.manifest, upkeep })
+    Ok(ServiceRun { service, settings, manifest: args.manifest, upkeep, console })
+}
+
+/// What a service is called: by its name, or by what it archives.
+fn identity(service: &Service, name: Option<&str>) -> ArchiveIdentity {
+    let targets = &service.options.selection.targets;
+    let all = targets.join("+");
+    let also = targets
+        .iter()
+        .chain([&all])
+        .filter(|also| name.is_some_and(|name| name != *also) || **also != all)
+        .cloned()
+        .collect();
+    ArchiveIdentity { name: name.map_or(all.clone(), str::to_owned), also, far_end: service.describe_far_end() }
 }
 
 /// What is to be done beside the copying.

@@ -1,47 +1,63 @@
-//! `run`: watches the table and copies, alone or as an agent.
+//! `run`: watches tables and copies, alone or as an agent.
 
-use super::flags::RunArgs;
-use super::output::{Screen, print, say, start_log, summary, summary_json};
-use super::{SOME_FAILED, plan};
-use crate::archiver::control::Control;
-use crate::archiver::{self, ArchiverSettings, Ended};
-use crate::catalog::{self, AnyCatalog, Catalog, CatalogError};
+mod target;
+mod targets;
+
+use super::SOME_FAILED;
+use super::console::open_doors;
+use super::layers::NamedRun;
+use super::output::{Screen, say, start_log};
+use crate::console::Consoles;
 use crate::disk::open_operator_lock;
 use crate::ocs::site::{self, Resolved};
-use crate::service::{ServiceRun, listen_for_hangups, listen_for_signals, runtime};
+use crate::service::{ServiceRun, runtime};
 use anyhow::{Context, Result, bail};
 use protocol::chmod::Chmod;
 use std::fs::File;
-use std::sync::Arc;
 use std::time::Duration;
+use target::RunTarget;
 
-/// Attempts to open the database in a run with `--once`.
-const OPENINGS: u32 = 5;
-
-/// Watches the table and copies, alone or as an agent.
-pub(super) fn run(mut args: RunArgs, agent: Option<Resolved>) -> Result<u8> {
-    let mut screen = Screen::new(args.once && !args.service.log.quiet);
+/// Watches tables and copies, alone or as an agent. `again` reads command line, variables and file once more.
+pub(super) fn run(
+    mut targets: Vec<NamedRun>,
+    agent: Option<Resolved>,
+    again: &dyn Fn() -> Result<Vec<NamedRun>>,
+) -> Result<u8> {
+    let Some(first) = targets.first().map(|one| one.args.clone()) else { return Ok(0) };
+    let mut screen = Screen::new(first.once && !first.service.log.quiet);
     if let Some(agent) = &agent {
-        if args.once {
+        if first.once {
             bail!("Option --once ends by itself, and an agent does not; add --site none to run alone");
         }
+        if targets.len() > 1 {
+            bail!("An agent works for one target; choose it with --only NAME, and start an agent for each");
+        }
         screen.also_to(log_file(agent)?);
-        if args.chmod.is_none() {
-            args.chmod = agent.agent_class.chmod().and_then(|default| Chmod::parse(default.as_bytes()));
+        let chmod = agent.agent_class.chmod().and_then(|default| Chmod::parse(default.as_bytes()));
+        for one in targets.iter_mut().filter(|one| one.args.chmod.is_none()) {
+            one.args.chmod.clone_from(&chmod);
         }
     }
     let wanted = if agent.is_some() { site::log_level(&|name| std::env::var(name).ok())? } else { None };
-    start_log(&args.service.log, &screen, wanted);
-    let json = args.json;
-    let run = plan::run(args, agent.as_ref().map(|agent| agent.instance_id.as_str()))?;
-    // Configuration and key files are read now, so that a wrong one is named before any work begins.
-    run.service.connect()?;
+    start_log(&first.service.log, &screen, wanted);
+    let instance = agent.as_ref().map(|agent| agent.instance_id.as_str());
+    let mut planned = targets.into_iter().map(|one| RunTarget::plan(one, instance)).collect::<Result<Vec<_>>>()?;
     let runtime = runtime()?;
-    let result = match agent {
-        None => runtime.block_on(alone(&run, &screen, json)),
-        Some(agent) => runtime.block_on(as_agent(agent, run)),
+    let consoles = Consoles::default();
+    planned.iter().for_each(|target| consoles.add(&target.run.console));
+    let opened = {
+        let _within = runtime.enter();
+        open_doors(&consoles, &first.doors, first.once)?
+    };
+    let result = match (agent, planned.pop()) {
+        (Some(agent), Some(target)) => runtime.block_on(as_agent(agent, target.run)),
+        (_, last) => {
+            planned.extend(last);
+            runtime.block_on(targets::run(planned, consoles, &screen, again))
+        }
     };
     screen.clear();
+    drop(opened);
     // A thread that still hangs in a dead file system or database must not hold the process.
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
@@ -65,87 +81,4 @@ async fn as_agent(agent: Resolved, run: ServiceRun) -> Result<u8> {
         return Ok(SOME_FAILED);
     }
     Ok(0)
-}
-
-async fn alone(run: &ServiceRun, screen: &Screen, json: bool) -> Result<u8> {
-    let control = Control::new();
-    let (first, second) = (control.stop().clone(), control.stop().clone());
-    let again = control.clone();
-    listen_for_signals(move || first.stop(), move || second.close_links())?;
-    listen_for_hangups(move || again.look_again())?;
-    let mut attempts = 0;
-    let patient = |error: &CatalogError| {
-        attempts += 1;
-        match error {
-            CatalogError::Setup(_) => false,
-            _ => !run.settings.once || attempts < OPENINGS,
-        }
-    };
-    let catalog = match run.service.open(control.stop(), patient).await {
-        Ok(Some(catalog)) => Arc::new(catalog),
-        Ok(None) => return Ok(0),
-        Err(CatalogError::Setup(why)) => bail!(why),
-        Err(error) => return Ok(gave_up(&error.to_string())),
-    };
-    tracing::info!("Watching {}", catalog.describe());
-    let looking = tokio::spawn(run.service.look_for_strangers(catalog.clone()));
-    if run.settings.once {
-        // The work may be over, and the table closed, before it is said.
-        let _ = looking.await;
-    }
-    let settings = run.begin()?;
-    let progress = control.progress().clone();
-    let total = if screen.has_bar() { catalog.totals().await.ok().map(|totals| totals.pending) } else { None };
-    let drawing = screen.follow(progress.clone(), total);
-    let ended = copy(run, settings, catalog, control).await;
-    if let Some(drawing) = drawing {
-        drawing.abort();
-    }
-    screen.clear();
-    let ended = ended?;
-    let now = progress.snapshot();
-    if json {
-        print(&summary_json(&now));
-    }
-    if screen.has_bar() {
-        say(&summary(&now));
-    }
-    let seconds = now.seconds;
-    tracing::info!(copied = now.copied, failed_attempts = now.failed, seconds, "Ended: {ended:?}");
-    Ok(match ended {
-        Ended::Stopped => 0,
-        Ended::Drained if now.failed == 0 && now.source.is_none() => 0,
-        Ended::Drained => SOME_FAILED,
-        Ended::OutOfReach(why) => gave_up(&why),
-    })
-}
-
-/// Copies until told to stop, or with `--once` all that waits.
-async fn copy(
-    run: &ServiceRun,
-    settings: ArchiverSettings,
-    catalog: Arc<AnyCatalog>,
-    control: Control,
-) -> Result<Ended> {
-    let (service, upkeep, once) = (&run.service, &run.upkeep, settings.once);
-    let work = archiver::run(settings.clone(), catalog.clone(), || service.connect(), control.clone());
-    let ended = tokio::select! {
-        ended = work => ended?,
-        () = upkeep.run(catalog.clone(), control.clone()), if !once && !upkeep.is_idle() => Ended::Stopped,
-    };
-    if once && ended == Ended::Drained && !upkeep.is_idle() {
-        // What has become complete by this run is announced by this run. The others have had their turn.
-        let catalog = Arc::new(catalog::open(&service.database, service.options.clone()).await?);
-        let settings = ArchiverSettings { above: catalog.newest().await?, ..settings };
-        if upkeep.once(&catalog, &control).await? > 0 {
-            return Ok(archiver::run(settings, catalog, || service.connect(), control).await?);
-        }
-        catalog.close().await;
-    }
-    Ok(ended)
-}
-
-fn gave_up(why: &str) -> u8 {
-    say(&format!("pysmurf-archiver: Gave up: {why}"));
-    SOME_FAILED
 }

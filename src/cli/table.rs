@@ -1,6 +1,7 @@
 //! `init-db` and `retry`: what is done to the table alone.
 
-use super::flags::{DatabaseArgs, RetryArgs};
+use super::flags::RetryArgs;
+use super::flags::files::InitDbArgs;
 use super::output::{print, printable, say};
 use super::plan;
 use crate::catalog::{self, Catalog, Note, RecordId, Retry};
@@ -54,13 +55,18 @@ pub(super) fn reason(note: &Note) -> String {
     }
 }
 
-/// Creates tables where they are absent.
-pub(super) fn init_db(args: DatabaseArgs) -> Result<u8> {
-    let database = plan::database(&args)?;
-    let created = runtime()?.block_on(catalog::init_db(&database))?;
-    for table in created {
-        let what = if table.new { "created" } else { "was there already, left as it is" };
-        print(&format!("Table {} of {database}: {what}", table.table));
+/// Creates tables where they are absent, and our indexes if they are wanted.
+pub(super) fn init_db(args: InitDbArgs) -> Result<u8> {
+    let database = plan::database(&args.database)?;
+    let told = |new| if new { "created" } else { "was there already, left as it is" };
+    let runtime = runtime()?;
+    for table in runtime.block_on(catalog::init_db(&database))? {
+        print(&format!("Table {} of {database}: {}", table.table, told(table.new)));
+    }
+    if args.indexes {
+        for index in runtime.block_on(catalog::make_indexes(&database))? {
+            print(&format!("Index {} of {database}: {}", index.table, told(index.new)));
+        }
     }
     Ok(0)
 }

@@ -4,6 +4,8 @@
 //! replaces one here. So there is no generator's judgement, no basis but what an earlier session has left of the file, and
 //! one thread: requests are few and small.
 
+pub(crate) mod sums;
+
 use super::TransferError;
 use super::conversation::{Conversation, LinkReader, LinkWriter};
 use super::dest::{Dest, DestError, OutputFile, Preserve};

@@ -94,8 +94,13 @@ fn every_option_in_a_pages_commands_is_one_of_the_program() {
                 if program == "pysmurf-archiver" {
                     words.remove(0);
                 }
-                let verb =
-                    if words.starts_with(&["rsync", "--daemon"]) || words.first() == Some(&"bench") { 2 } else { 1 };
+                let verb = if words.starts_with(&["rsync", "--daemon"])
+                    || matches!(words.first(), Some(&"bench" | &"config" | &"files"))
+                {
+                    2
+                } else {
+                    1
+                };
                 let known = helped(&words[..verb]);
                 let unknown: Vec<_> = options(words[verb..].iter().copied()).difference(&known).cloned().collect();
                 assert!(unknown.is_empty(), "{}: {words:?} has {unknown:?}, which it does not know", name.display());

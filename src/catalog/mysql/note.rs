@@ -1,5 +1,6 @@
 //! The notes in MySQL.
 
+use super::super::files::IGNORED;
 use super::super::note::{Keeping, NOTES, Note, short};
 use super::super::{RecordId, Settled};
 use super::row::{integer, text};
@@ -7,6 +8,7 @@ use super::{COMMAND_DENIED, is_lost_race};
 use crate::clock::unix_now;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, Params, Value};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 pub(super) const CREATE: &str = "CREATE TABLE IF NOT EXISTS archiver_note (table_name VARCHAR(64) NOT NULL, id BIGINT NOT NULL, attempts INT NOT NULL, noted_at DOUBLE NOT NULL, why VARCHAR(1000) NOT NULL, PRIMARY KEY (table_name, id)) CHARACTER SET utf8mb4";
@@ -122,14 +124,15 @@ async fn put(
     Ok(())
 }
 
-/// Forgets those of rows that have no failures any more, as far as we may.
+/// Forgets those of rows that have no failures any more and were not set aside, as far as we may.
 pub(super) async fn forget_void(conn: &mut Conn, table: &str) -> Result<(), Error> {
     if !exist(conn).await? {
         return Ok(());
     }
     let delete = format!(
         "DELETE FROM archiver_note WHERE table_name=? AND NOT EXISTS \
-         (SELECT 1 FROM {table} AS files WHERE files.id = archiver_note.id AND files.failed_copy_attempts > 0) \
+         (SELECT 1 FROM {table} AS files WHERE files.id = archiver_note.id \
+         AND (files.failed_copy_attempts > 0 OR archiver_note.attempts = {IGNORED})) \
          LIMIT {TIDIED}"
     );
     loop {
@@ -173,15 +176,64 @@ pub(super) async fn read(
             Some(Value::Bytes(path)) => String::from_utf8_lossy(path).into_owned(),
             _ => String::new(),
         };
-        let at = match row.as_ref(3) {
-            Some(Value::Double(at)) => Some(*at),
-            Some(Value::Bytes(at)) => std::str::from_utf8(at).ok().and_then(|at| at.parse().ok()),
-            _ => None,
-        };
         let why = text(row.as_ref(4)).ok().flatten();
-        Note { id: RecordId(whole(0)), path, attempts: whole(2), reason: at.zip(why) }
+        Note { id: RecordId(whole(0)), path, attempts: whole(2), reason: moment(row.as_ref(3)).zip(why) }
     });
     Ok(notes.collect())
+}
+
+/// What is noted of these rows, by id: of how many failures, when, and why.
+pub(super) async fn of(conn: &mut Conn, table: &str, ids: &[i64]) -> Result<HashMap<i64, (i64, f64, String)>, Error> {
+    let mut notes = HashMap::new();
+    if !exist(conn).await? {
+        return Ok(notes);
+    }
+    let list: Vec<String> = ids.iter().map(i64::to_string).collect();
+    let query = format!(
+        "SELECT id, attempts, noted_at, why FROM archiver_note WHERE table_name = ? AND id IN ({})",
+        list.join(",")
+    );
+    let rows: Vec<mysql_async::Row> = conn.exec(query, (unquoted(table),)).await?;
+    for row in &rows {
+        let whole = |index| integer(row.as_ref(index)).ok().flatten();
+        let why = text(row.as_ref(3)).ok().flatten();
+        if let (Some(id), Some(attempts), Some(at), Some(why)) = (whole(0), whole(1), moment(row.as_ref(2)), why) {
+            notes.insert(id, (attempts, at, why));
+        }
+    }
+    Ok(notes)
+}
+
+fn moment(value: Option<&Value>) -> Option<f64> {
+    match value {
+        Some(Value::Double(at)) => Some(*at),
+        Some(Value::Bytes(at)) => std::str::from_utf8(at).ok().and_then(|at| at.parse().ok()),
+        _ => None,
+    }
+}
+
+/// Writes down that a row was set aside, and why. A table that cannot be written is done without: the row says enough.
+pub(super) async fn set_aside(conn: &mut impl Queryable, table: &str, id: i64, why: &str) -> Result<(), Error> {
+    let insert = "INSERT INTO archiver_note (table_name, id, attempts, noted_at, why) VALUES (?, ?, ?, ?, ?) \
+                  ON DUPLICATE KEY UPDATE attempts=VALUES(attempts), noted_at=VALUES(noted_at), why=VALUES(why)";
+    passable(conn.exec_drop(insert, (unquoted(table), id, IGNORED, unix_now(), short(why))).await)
+}
+
+/// Forgets what was noted of a row.
+pub(super) async fn forget(conn: &mut impl Queryable, table: &str, id: i64) -> Result<(), Error> {
+    let delete = "DELETE FROM archiver_note WHERE table_name = ? AND id = ?";
+    passable(conn.exec_drop(delete, (unquoted(table), id)).await)
+}
+
+/// Notes are not worth a transaction's failing.
+fn passable(result: Result<(), Error>) -> Result<(), Error> {
+    match result {
+        Err(Error::Server(error)) if !is_lost_race(error.code) => {
+            tracing::debug!("Table {NOTES}: {}", error.message);
+            Ok(())
+        }
+        result => result,
+    }
 }
 
 /// Whether notes are kept, or could be: as far as the account's own rights say.

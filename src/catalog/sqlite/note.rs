@@ -1,5 +1,6 @@
 //! The notes in SQLite.
 
+use super::super::files::IGNORED;
 use super::super::note::{NOTES, Note, short};
 use super::super::{RecordId, Settled};
 use super::table::{CREATE_NOTES, FILES, PATH_LIMIT};
@@ -53,12 +54,13 @@ impl DueNotes<'_> {
     }
 }
 
-/// Forgets those of rows that have no failures, or are gone.
+/// Forgets those of rows that have no failures and were not set aside, or are gone.
 pub(super) fn forget_void(connection: &Connection) -> Result<(), Error> {
     if exist(connection)? {
         let delete = format!(
             "DELETE FROM archiver_note WHERE table_name = '{FILES}' AND NOT EXISTS \
-             (SELECT 1 FROM {FILES} WHERE {FILES}.id = archiver_note.id AND failed_copy_attempts > 0)"
+             (SELECT 1 FROM {FILES} WHERE {FILES}.id = archiver_note.id \
+             AND (failed_copy_attempts > 0 OR archiver_note.attempts = {IGNORED}))"
         );
         connection.execute(&delete, [])?;
     }

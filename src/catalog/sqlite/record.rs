@@ -42,6 +42,6 @@ pub(super) fn write(connection: &mut Connection, settled: &[Settled]) -> Result<
     Ok(changed as u64)
 }
 
-fn hex(md5: &Md5) -> String {
+pub(super) fn hex(md5: &Md5) -> String {
     md5.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Rows of one look at the table by those who go through all of it: some milliseconds.
-const LOOK: i64 = 10_000;
+pub(super) const LOOK: i64 = 10_000;
 
 /// The longest rest between two looks.
 const LONGEST_REST: Duration = Duration::from_millis(100);

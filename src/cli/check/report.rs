@@ -36,6 +36,7 @@ pub(super) struct CheckReport {
     json: bool,
     quiet: bool,
     colour: bool,
+    target: Option<String>,
     objects: Vec<String>,
     failed: bool,
 }
@@ -44,7 +45,15 @@ impl CheckReport {
     /// With `json`, an array at the end instead of lines; with `quiet`, only lines of what is not in order.
     pub(super) fn new(json: bool, quiet: bool) -> Self {
         let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Self { json, quiet, colour, objects: Vec::new(), failed: false }
+        Self { json, quiet, colour, target: None, objects: Vec::new(), failed: false }
+    }
+
+    /// What is said from now on concerns this target.
+    pub(super) fn begin(&mut self, target: Option<&str>) {
+        self.target = target.map(str::to_owned);
+        if let (Some(target), false, false) = (target, self.json, self.quiet) {
+            print(&format!("Target {target}:"));
+        }
     }
 
     /// How `item` stands.
@@ -52,11 +61,11 @@ impl CheckReport {
         self.failed |= status == CheckStatus::Fail;
         if self.json {
             let status = status.word().0.to_ascii_lowercase();
-            self.objects.push(json_object([
-                ("item", item.into()),
-                ("status", status.into()),
-                ("detail", detail.into()),
-            ]));
+            let (item, status, detail) = (("item", item.into()), ("status", status.into()), ("detail", detail.into()));
+            self.objects.push(match &self.target {
+                Some(target) => json_object([("target", target.as_str().into()), item, status, detail]),
+                None => json_object([item, status, detail]),
+            });
         } else if !self.quiet || matches!(status, CheckStatus::Warn | CheckStatus::Fail) {
             print_coloured(&line(item, status, detail, self.colour));
         }

@@ -1,0 +1,96 @@
+//! `files`: questions to the table, and what is done to its rows, beside a `run` or without one.
+
+mod add;
+mod change;
+mod decision;
+mod list;
+mod meter;
+mod show;
+mod sources;
+mod tree;
+mod verify;
+mod wording;
+
+use super::flags::TableArgs;
+use super::flags::files::{ChoiceArgs, FilesArgs, FilesVerb};
+use super::output::say;
+use super::{plan, table};
+use crate::catalog::files::{FileQuery, FileRow, FileStates};
+use crate::catalog::{self, AnyCatalog, RecordId};
+use anyhow::Result;
+
+/// Rows that are read at once.
+const PAGE: usize = 2000;
+
+/// Does what the verb says.
+pub(super) fn files(args: FilesArgs) -> Result<u8> {
+    match args.verb {
+        FilesVerb::List(args) => list::list(&args),
+        FilesVerb::Show(args) => show::show(&args),
+        FilesVerb::Add(args) => add::add(&args),
+        FilesVerb::Retry(args) => table::retry(args),
+        FilesVerb::Ignore(args) => change::ignore(&args),
+        FilesVerb::Unignore(args) => change::unignore(&args),
+        FilesVerb::Accept(args) => change::accept(&args),
+        FilesVerb::Recopy(args) => change::recopy(&args),
+        FilesVerb::Verify(args) => verify::verify(&args),
+    }
+}
+
+/// A table to be read and not changed, not even made.
+async fn inspect(args: &TableArgs) -> Result<AnyCatalog> {
+    let (database, options) = plan::table(args)?;
+    Ok(catalog::inspect(&database, options).await?)
+}
+
+/// A table to be changed, which must be there.
+async fn open(args: &TableArgs) -> Result<AnyCatalog> {
+    let (database, options) = plan::table(args)?;
+    Ok(catalog::open(&database, catalog::Options { create: false, ..options }).await?)
+}
+
+/// Says which of the chosen names no row has: then nothing was found for a reason.
+async fn tell_strangers(catalog: &AnyCatalog, args: &TableArgs) {
+    let Ok((_, options)) = plan::table(args) else { return };
+    if let Ok(Some(strangers)) = catalog::strangers(catalog, &options.selection.targets).await {
+        say(&format!("pysmurf-archiver: {strangers}"));
+    }
+}
+
+/// The rows that are chosen. Of those named by id any state is asked for, so that it can be told why one does not fit.
+fn chosen(choice: &ChoiceArgs, states: FileStates) -> FileQuery {
+    let ids = (!choice.id.is_empty()).then(|| choice.id.iter().copied().map(RecordId).collect());
+    let states = if ids.is_some() { FileStates::default() } else { states };
+    FileQuery { states, ids, path: choice.path.clone(), before: None }
+}
+
+/// Goes through the rows that are asked for, page by page.
+struct Pages<'a> {
+    catalog: &'a AnyCatalog,
+    query: FileQuery,
+    after: RecordId,
+    ended: bool,
+}
+
+impl<'a> Pages<'a> {
+    fn new(catalog: &'a AnyCatalog, query: FileQuery) -> Self {
+        Self { catalog, query, after: RecordId(i64::MIN), ended: false }
+    }
+
+    /// The next rows, `most` of them at most; none at the end.
+    async fn next(&mut self, most: usize) -> Result<Vec<FileRow>> {
+        while !self.ended {
+            let page = self.catalog.files(&self.query, self.after, most).await?;
+            (self.after, self.ended) = (page.until, page.ended);
+            if !page.rows.is_empty() {
+                return Ok(page.rows);
+            }
+        }
+        Ok(Vec::new())
+    }
+}
+
+/// So many rows, in words.
+fn rows(count: u64) -> String {
+    if count == 1 { "1 row".into() } else { format!("{count} rows") }
+}

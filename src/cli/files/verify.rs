@@ -1,0 +1,268 @@
+//! `files verify`: has copies read where they are, and repairs what is found by having rows copied again.
+
+use super::super::flags::files::VerifyArgs;
+use super::super::output::{Screen, json_object, print, printable, say, start_log};
+use super::super::{SOME_FAILED, plan};
+use super::decision::Unfit;
+use super::meter::Meter;
+use super::sources::Searched;
+use super::wording::{FilePlaces, bytes, named};
+use super::{Pages, chosen, open, rows, tell_strangers};
+use crate::archiver::Direction;
+use crate::archiver::audit::{AuditedCopy, Auditor, CopyState};
+use crate::catalog::files::{FileRow, FileState, FileStates, RowChange};
+use crate::catalog::{AnyCatalog, Catalog};
+use crate::local::Local;
+use crate::service::{Service, runtime};
+use crate::transport::Connect;
+use anyhow::{Result, anyhow, bail};
+
+/// Copies that are looked at together.
+const BATCH: usize = 500;
+/// Rows of missing copies that wait for a sign that the archive is there at all.
+const WAITING_MOST: usize = 100_000;
+
+/// Looks at copies.
+pub(super) fn verify(args: &VerifyArgs) -> Result<u8> {
+    start_log(&args.service.log, &Screen::default(), None);
+    let service = plan::service(&args.service)?;
+    if args.source.is_some() && !args.repair {
+        bail!("Option --source is for --repair; give both or neither");
+    }
+    let connect: Box<dyn Connect> = match service.direction {
+        Direction::Push => service.connect()?,
+        // The copies are on this machine.
+        Direction::Pull => Box::new(Local::default()),
+    };
+    let auditor = Auditor::new(connect, &service.data_dir, service.bootstrap.clone());
+    let meter = Meter::new();
+    let runtime = runtime()?;
+    let tally = runtime.block_on(async {
+        let catalog = open(&args.service.table).await?;
+        let audit =
+            Audit { args, service: &service, catalog: &catalog, auditor, meter: &meter, tally: AuditTally::default() };
+        let tally = audit.run().await;
+        if matches!(&tally, Ok(tally) if tally.seen() == 0) {
+            tell_strangers(&catalog, &args.service.table).await;
+        }
+        catalog.close().await;
+        tally
+    });
+    meter.clear();
+    let tally = tally?;
+    print(&if args.json { tally.json(&meter) } else { tally.summary(&meter) });
+    Ok(if tally.is_well() { 0 } else { SOME_FAILED })
+}
+
+struct Audit<'a> {
+    args: &'a VerifyArgs,
+    service: &'a Service,
+    catalog: &'a AnyCatalog,
+    auditor: Auditor,
+    meter: &'a Meter,
+    tally: AuditTally,
+}
+
+#[derive(Default)]
+struct AuditTally {
+    right: u64,
+    other: u64,
+    missing: u64,
+    unreadable: u64,
+    /// Those that cannot be looked for.
+    unfit: u64,
+    reopened: u64,
+    /// Those that were to be, and are not.
+    not_reopened: u64,
+}
+
+impl AuditTally {
+    fn seen(&self) -> u64 {
+        self.right + self.other + self.missing + self.unreadable + self.unfit
+    }
+
+    fn is_well(&self) -> bool {
+        self.right == self.seen()
+    }
+
+    fn summary(&self, meter: &Meter) -> String {
+        let right = if self.right == 1 { "1 copy is right".into() } else { format!("{} copies are right", self.right) };
+        let mut line = format!("{right}, {}, in {}", bytes(meter.bytes()), meter.took());
+        for (count, what) in [
+            (self.other, "different"),
+            (self.missing, "missing"),
+            (self.unreadable, "unreadable"),
+            (self.unfit, "not looked at"),
+        ] {
+            if count > 0 {
+                line.push_str(&format!("; {count} {what}"));
+            }
+        }
+        if self.reopened > 0 {
+            line.push_str(&format!("; {} will be copied again", rows(self.reopened)));
+        }
+        if self.not_reopened > 0 {
+            line.push_str(&format!("; {} could not be reopened", rows(self.not_reopened)));
+        }
+        line
+    }
+
+    fn json(&self, meter: &Meter) -> String {
+        json_object([
+            ("right", self.right.into()),
+            ("different", self.other.into()),
+            ("missing", self.missing.into()),
+            ("unreadable", self.unreadable.into()),
+            ("not_looked_at", self.unfit.into()),
+            ("reopened", self.reopened.into()),
+            ("not_reopened", self.not_reopened.into()),
+            ("right_bytes", meter.bytes().into()),
+            ("seconds", ((meter.seconds() * 1000.0).round() / 1000.0).into()),
+        ])
+    }
+}
+
+impl Audit<'_> {
+    async fn run(mut self) -> Result<AuditTally> {
+        let states = FileStates { copied: true, ..FileStates::default() };
+        if self.meter.is_drawn() && self.args.choice.all {
+            let totals = self.catalog.totals().await?;
+            self.meter.expect(totals.copied, None);
+        }
+        let mut absent: Vec<i64> = self.args.choice.id.clone();
+        let mut pages = Pages::new(self.catalog, chosen(&self.args.choice, states));
+        // Rows of missing copies, as long as no copy at all was found: the archive may not be mounted.
+        let mut waiting = Vec::new();
+        loop {
+            let page = pages.next(BATCH).await?;
+            if page.is_empty() {
+                break;
+            }
+            absent.retain(|id| page.iter().all(|row| row.id().0 != *id));
+            waiting.extend(self.look(&page)?);
+            let found = self.tally.right + self.tally.other > 0 || !self.args.choice.id.is_empty();
+            if found {
+                self.reopen(std::mem::take(&mut waiting)).await?;
+            } else if self.args.repair && waiting.len() > WAITING_MOST {
+                break;
+            }
+            if !self.args.repair {
+                waiting.clear();
+            }
+            self.meter.draw();
+        }
+        for id in absent {
+            self.tally.unfit += 1;
+            self.meter.tell(&format!("row {id}: there is no such row of these"));
+        }
+        if !waiting.is_empty() {
+            self.tally.not_reopened += waiting.len() as u64;
+            self.meter.clear();
+            say(&format!(
+                "Not one copy was found below {} at {}: is it mounted, is --data-dir right? Nothing was reopened; \
+                 --repair with --id reopens single rows all the same",
+                self.service.data_dir,
+                self.auditor.describe()
+            ));
+        }
+        Ok(self.tally)
+    }
+
+    /// Looks at the copies of these rows; gives the rows whose copy is to be made again.
+    fn look(&mut self, page: &[FileRow]) -> Result<Vec<FileRow>> {
+        let (mut copies, mut of) = (Vec::new(), Vec::new());
+        for row in page {
+            match copy_of(row, &self.service.data_dir) {
+                Ok(copy) => {
+                    copies.push(copy);
+                    of.push(row);
+                }
+                Err(why) => {
+                    self.tally.unfit += 1;
+                    self.meter.tell(&format!("{}: not looked at: {}", named(row), printable(&why)));
+                }
+            }
+        }
+        let mut bad = Vec::new();
+        let (tally, meter) = (&mut self.tally, self.meter);
+        let looked = self.auditor.look(&copies, &mut |at, state| {
+            meter.count_files(1);
+            let row = of[at];
+            let (what, why) = match state {
+                CopyState::Right(len) => {
+                    tally.right += 1;
+                    meter.count_bytes(len);
+                    return meter.draw();
+                }
+                CopyState::Other(why) => {
+                    tally.other += 1;
+                    bad.push(row.clone());
+                    ("different", why)
+                }
+                CopyState::Missing => {
+                    tally.missing += 1;
+                    bad.push(row.clone());
+                    ("missing", "there is nothing under its name".into())
+                }
+                CopyState::Unreadable(why) => {
+                    tally.unreadable += 1;
+                    ("unreadable", why)
+                }
+            };
+            let place = printable(&copies[at].place);
+            meter.tell(&format!("{what}: {place}, row {}: {}", row.id().0, printable(&why)));
+        });
+        looked.map_err(|why| anyhow!("Copies cannot be looked at: {}", printable(&why)))?;
+        Ok(bad)
+    }
+
+    /// Has rows copied again, where that is wanted.
+    async fn reopen(&mut self, bad: Vec<FileRow>) -> Result<()> {
+        if !self.args.repair {
+            return Ok(());
+        }
+        for some in bad.chunks(200) {
+            let decisions =
+                Searched::decisions(self.catalog, some, self.args.source.as_deref().map(|path| (path, false)))?;
+            let mut changes: Vec<(FileRow, RowChange)> = Vec::new();
+            for (row, decision) in some.iter().zip(decisions) {
+                match decision {
+                    Ok(change) => changes.push((row.clone(), change)),
+                    Err(Unfit::NotMeant(why) | Unfit::Trouble(why)) => {
+                        self.tally.not_reopened += 1;
+                        self.meter.tell(&format!("{}: not reopened: {}", named(row), printable(&why)));
+                    }
+                }
+            }
+            if changes.is_empty() {
+                continue;
+            }
+            let changed = self.catalog.change(&changes).await?;
+            let reopened = changed.iter().filter(|changed| **changed).count();
+            self.tally.reopened += reopened as u64;
+            self.tally.not_reopened += (changed.len() - reopened) as u64;
+        }
+        Ok(())
+    }
+}
+
+/// The copy of a row, relative to the archive's base.
+fn copy_of(row: &FileRow, data_dir: &str) -> Result<AuditedCopy, String> {
+    if row.state != FileState::Copied {
+        return Err("it is not copied".into());
+    }
+    let md5 = row.md5().ok_or("its row cannot be used as it stands")?;
+    let copy = FilePlaces::of(row).copy.ok_or("its row does not say where the copy is")?;
+    let base = format!("{}/", data_dir.trim_end_matches('/'));
+    // SupRsync's rows have it relative already.
+    let place = match copy.strip_prefix('/') {
+        None => copy,
+        Some(_) => match copy.strip_prefix(&base) {
+            Some(place) => place.to_owned(),
+            None => return Err(format!("its copy is at {copy}, and that is not below --data-dir")),
+        },
+    };
+    // As the archiver places copies: without empty, `.` and `..` components, as the far end's list has names.
+    crate::archiver::layout::RemotePath::new(place.clone())?;
+    Ok(AuditedCopy { place, md5 })
+}

@@ -1,0 +1,260 @@
+//! The configuration file: TOML, whose keys are the long names of `run`'s options. What stands above the tables `[[target]]`
+//! holds for all of them, what stands in one for this one.
+
+use super::{Setting, SettingOrigin, Settings, is_setting};
+use crate::cli::flags::SELF;
+use clap::{Arg, ArgAction, Command};
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use toml::de::{DeTable, DeValue};
+
+/// The longest file that is read; all options said a hundred times are shorter.
+const FILE_MOST: u64 = 1 << 20;
+/// How like a known key a wrong one must be to be told that it may be meant.
+const LIKE: f64 = 0.75;
+/// The key of a target's name, and the one that the tables of targets have.
+const NAME: &str = "name";
+const TARGET: &str = "target";
+
+/// A configuration file as read.
+pub(in crate::cli) struct ConfigFile {
+    pub(super) path: PathBuf,
+    /// What holds for all targets.
+    pub(super) common: Settings,
+    pub(super) targets: Vec<ConfiguredTarget>,
+}
+
+/// A `[[target]]`.
+pub(super) struct ConfiguredTarget {
+    /// What it is called in logs and by `--only`.
+    pub(super) name: String,
+    pub(super) own: Settings,
+}
+
+impl ConfiguredTarget {
+    /// Whose rows are copied.
+    pub(super) fn rows(&self) -> BTreeSet<String> {
+        rows(&self.own).into_iter().collect()
+    }
+}
+
+fn rows(own: &Settings) -> Vec<String> {
+    let values =
+        [TARGET, "archive-name"].into_iter().filter_map(|key| own.get(key)).flat_map(|setting| &setting.values);
+    values.map(|value| value.to_string_lossy().into_owned()).collect()
+}
+
+/// What is wrong with a configuration file.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::cli) enum FileError {
+    #[error("Configuration file {}: {why}; name another with --config, or none with --config none", path.display())]
+    Unreadable { path: PathBuf, why: String },
+    #[error("{}, line {line}: {why}", path.display())]
+    Content { path: PathBuf, line: usize, why: String },
+}
+
+/// A file at work on.
+struct ConfigReading<'a> {
+    path: &'a Path,
+    text: &'a str,
+    options: &'a Command,
+}
+
+impl ConfigFile {
+    /// Reads it; `options` are those it may say.
+    pub(super) fn read(path: &Path, options: &Command) -> Result<Self, FileError> {
+        let unreadable = |why: String| FileError::Unreadable { path: path.to_owned(), why };
+        let length = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
+        if length > FILE_MOST {
+            return Err(unreadable(format!("longer than {FILE_MOST} bytes")));
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
+        ConfigReading { path, text: &text, options }.read()
+    }
+
+    /// The names of the targets, for messages.
+    pub(super) fn names(&self) -> String {
+        match self.targets.as_slice() {
+            [] => "none".to_owned(),
+            targets => targets.iter().map(|target| target.name.as_str()).collect::<Vec<_>>().join(", "),
+        }
+    }
+}
+
+impl ConfigReading<'_> {
+    fn wrong<T>(&self, at: usize, why: impl Into<String>) -> Result<T, FileError> {
+        let line = self.line(at);
+        Err(FileError::Content { path: self.path.to_owned(), line, why: why.into() })
+    }
+
+    fn line(&self, at: usize) -> usize {
+        let before = self.text.as_bytes().get(..at).unwrap_or_default();
+        before.iter().filter(|byte| **byte == b'\n').count() + 1
+    }
+
+    fn read(&self) -> Result<ConfigFile, FileError> {
+        let table = match DeTable::parse(self.text) {
+            Ok(table) => table.into_inner(),
+            Err(error) => return self.wrong(error.span().map_or(0, |span| span.start), error.message()),
+        };
+        let mut common = Settings::new();
+        let mut targets: Vec<ConfiguredTarget> = Vec::new();
+        for (key, value) in &table {
+            let (name, at) = (key.get_ref().as_ref(), key.span().start);
+            match value.get_ref() {
+                DeValue::Array(tables) if name == TARGET && tables.iter().any(|one| one.get_ref().is_table()) => {
+                    for one in tables.iter() {
+                        let at = one.span().start;
+                        let Some(table) = one.get_ref().as_table() else {
+                            return self.wrong(at, "a target is a table; write [[target]] above its keys");
+                        };
+                        let target = self.target(at, table)?;
+                        if targets.iter().any(|other| other.name == target.name) {
+                            return self.wrong(
+                                at,
+                                format!("there is a target {:?} already; give it a name of its own", target.name),
+                            );
+                        }
+                        targets.push(target);
+                    }
+                }
+                DeValue::Table(_) if name == TARGET => {
+                    return self.wrong(at, "there may be several targets; write [[target]] in the place of [target]");
+                }
+                DeValue::Table(_) => {
+                    return self.wrong(
+                        at,
+                        format!("there is no table [{name}]; options stand above all tables, or in a [[target]]"),
+                    );
+                }
+                value => {
+                    self.setting(&mut common, name, at, value)?;
+                }
+            }
+        }
+        Ok(ConfigFile { path: self.path.to_owned(), common, targets })
+    }
+
+    fn target(&self, at: usize, table: &DeTable<'_>) -> Result<ConfiguredTarget, FileError> {
+        let (mut own, mut name) = (Settings::new(), None);
+        for (key, value) in table {
+            let (key, at) = (key.get_ref().as_ref(), key.span().start);
+            match (key, value.get_ref()) {
+                (NAME, DeValue::String(text)) if !text.is_empty() => name = Some(text.to_string()),
+                (NAME, _) => return self.wrong(at, "the name of a target is a text, such as name = \"timestreams\""),
+                (_, DeValue::Table(_)) => return self.wrong(at, format!("there is no table {key} in a target")),
+                (_, value) => self.setting(&mut own, key, at, value)?,
+            }
+        }
+        let name = name.unwrap_or_else(|| rows(&own).join("+"));
+        if name.is_empty() {
+            return self.wrong(at, "a target needs a name, or the target or archive-name whose files it copies");
+        }
+        Ok(ConfiguredTarget { name, own })
+    }
+
+    fn setting(&self, settings: &mut Settings, key: &str, at: usize, value: &DeValue<'_>) -> Result<(), FileError> {
+        let known = || self.options.get_arguments().filter(|arg| is_setting(arg));
+        let Some(arg) = known().find(|arg| arg.get_long() == Some(key)) else {
+            let like = |long: &&str| strsim::jaro_winkler(&key.replace('_', "-"), long);
+            let nearest = known().filter_map(Arg::get_long).max_by(|one, other| like(one).total_cmp(&like(other)));
+            let hint = nearest.filter(|long| like(long) >= LIKE).map(|long| format!("; do you mean {long}?"));
+            let all = "; `pysmurf-archiver config example` shows all".to_owned();
+            return self.wrong(at, format!("there is no option {key}{}", hint.unwrap_or(all)));
+        };
+        let values = match values(arg, value) {
+            Ok(values) => values,
+            Err(expected) => return self.wrong(at, format!("{key} is {}; expected {expected}", value.type_str())),
+        };
+        if let Some(values) = values {
+            let origin = SettingOrigin::File { path: self.path.to_owned(), line: self.line(at) };
+            settings.insert(key.to_owned(), Setting { values, origin });
+        }
+        Ok(())
+    }
+}
+
+/// The values of an option as the parser takes them, `None` to leave it as it is; or what belongs there.
+fn values(arg: &Arg, value: &DeValue<'_>) -> Result<Option<Vec<OsString>>, &'static str> {
+    let may_be_bare = arg.get_num_args().is_some_and(|range| range.min_values() == 0);
+    let scalar = |value: &DeValue<'_>| match value {
+        DeValue::String(text) => Some(OsString::from(text.as_ref())),
+        DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().into()),
+        DeValue::Float(number) => Some(number.as_str().into()),
+        _ => None,
+    };
+    match (arg.get_action(), value) {
+        (ArgAction::SetTrue, DeValue::Boolean(set)) => Ok(Some(vec![set.to_string().into()])),
+        (ArgAction::SetTrue, _) => Err("true or false"),
+        (ArgAction::Append, DeValue::Array(values)) => {
+            let values: Option<Vec<_>> = values.iter().map(|value| scalar(value.get_ref())).collect();
+            values.filter(|values| !values.is_empty()).map(Some).ok_or("a list of texts, one at least")
+        }
+        (ArgAction::Append, value) => scalar(value).map(|value| Some(vec![value])).ok_or("a text, or a list of texts"),
+        (_, DeValue::Boolean(set)) if may_be_bare => Ok(set.then(|| vec![SELF.into()])),
+        (_, value) => scalar(value).map(|value| Some(vec![value])).ok_or("a text or a number"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::options;
+    use super::*;
+
+    fn read(text: &str) -> Result<ConfigFile, String> {
+        let reading = ConfigReading { path: Path::new("c.toml"), text, options: &options() };
+        reading.read().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_a_target_says_stands_beside_what_holds_for_all() {
+        let text = "data-dir = '/a'\npoll = 0.5\nbootstrap-remove = true\nssh-key = ['k', 'l']\n\n[[target]]\nname = 'one'\n\
+                    target = ['m1', 'm2']\n[[target]]\narchive-name = 'smurf'\nqueue = 1_000\n";
+        let file = read(text).unwrap();
+        let values = |settings: &Settings, key: &str| settings[key].values.clone();
+        assert_eq!(values(&file.common, "data-dir"), ["/a"]);
+        assert_eq!(values(&file.common, "poll"), ["0.5"]);
+        assert_eq!(values(&file.common, "bootstrap-remove"), ["true"]);
+        assert_eq!(values(&file.common, "ssh-key"), ["k", "l"]);
+        assert_eq!(file.common["ssh-key"].origin.to_string(), "c.toml, line 4");
+        assert_eq!(file.names(), "one, smurf");
+        assert_eq!(file.targets[0].rows(), ["m1".to_owned(), "m2".to_owned()].into());
+        assert_eq!(values(&file.targets[1].own, "queue"), ["1000"]);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused_with_its_line() {
+        let known = [
+            ("data-dir = '/a'\ndata_dri = '/b'", "c.toml, line 2: there is no option data_dri; do you mean data-dir?"),
+            ("data_dir = 1", "c.toml, line 1: there is no option data_dir; do you mean data-dir?"),
+            ("zzz = 1", "c.toml, line 1: there is no option zzz; `pysmurf-archiver config example` shows all"),
+            ("once = true", "c.toml, line 1: there is no option once; `pysmurf-archiver config example` shows all"),
+            ("bootstrap-remove = 'yes'", "c.toml, line 1: bootstrap-remove is string; expected true or false"),
+            ("poll = [1]", "c.toml, line 1: poll is array; expected a text or a number"),
+            ("ssh-key = []", "c.toml, line 1: ssh-key is array; expected a list of texts, one at least"),
+            (
+                "[ssh]\nssh-key = 'k'",
+                "c.toml, line 1: there is no table [ssh]; options stand above all tables, or in a [[target]]",
+            ),
+            (
+                "[target]\nname = 'a'",
+                "c.toml, line 1: there may be several targets; write [[target]] in the place of [target]",
+            ),
+            (
+                "[[target]]\nqueue = 1",
+                "c.toml, line 1: a target needs a name, or the target or archive-name whose files it copies",
+            ),
+            ("[[target]]\nname = 1", "c.toml, line 2: the name of a target is a text, such as name = \"timestreams\""),
+            (
+                "[[target]]\nname = 'a'\n[[target]]\nname = 'a'",
+                "c.toml, line 3: there is a target \"a\" already; give it a name of its own",
+            ),
+        ];
+        for (text, expected) in known {
+            assert_eq!(read(text).err().unwrap_or_default(), expected, "{text}");
+        }
+        assert!(read("poll = \n").err().unwrap().starts_with("c.toml, line 1: "));
+        assert!(read("poll = 1\npoll = 2\n").err().unwrap().starts_with("c.toml, line 2: "));
+    }
+}

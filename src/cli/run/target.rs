@@ -1,0 +1,140 @@
+//! One target of `run`: a table, a far end, and what was copied between them.
+
+use crate::archiver::control::Control;
+use crate::archiver::{self, ArchiverSettings, Ended};
+use crate::catalog::{self, AnyCatalog, Catalog, CatalogError};
+use crate::cli::flags::RunArgs;
+use crate::cli::layers::NamedRun;
+use crate::cli::output::{Screen, print, say, summary, summary_json};
+use crate::cli::{SOME_FAILED, plan};
+use crate::service::ServiceRun;
+use anyhow::{Context, Result, bail};
+use std::sync::Arc;
+
+/// Attempts to open the database in a run with `--once`.
+const OPENINGS: u32 = 5;
+
+/// A target as meant.
+pub(super) struct RunTarget {
+    /// Its name, where a file has one.
+    pub(super) name: Option<String>,
+    /// What was said, to see what has changed when it is said again.
+    pub(super) args: RunArgs,
+    pub(super) own_limit: bool,
+    pub(super) run: ServiceRun,
+}
+
+impl RunTarget {
+    /// Checked as far as that can be without a connection; `instance` is an agent's name.
+    pub(super) fn plan(named: NamedRun, instance: Option<&str>) -> Result<Self> {
+        let NamedRun { target: name, args, own_limit } = named;
+        let planned = plan::run(args.clone(), instance, name.as_deref()).and_then(|run| {
+            // Configuration and key files are read now, so that a wrong one is named before any work begins.
+            run.service.connect()?;
+            Ok(run)
+        });
+        match (planned, &name) {
+            (Ok(run), _) => Ok(Self { name, args, own_limit, run }),
+            (Err(error), Some(name)) => Err(error).with_context(|| format!("Target {name}")),
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    /// Copies until told to stop, or with `--once` all that waits; the exit code.
+    pub(super) async fn work(&self, control: Control, screen: &Screen) -> Result<u8> {
+        let run = &self.run;
+        run.console.begin(&control);
+        let ended = tokio::select! {
+            ended = self.copy_all(control, screen) => ended,
+            never = run.console.clone().look_after() => match never {},
+        };
+        run.console.ended();
+        ended
+    }
+
+    async fn copy_all(&self, control: Control, screen: &Screen) -> Result<u8> {
+        let run = &self.run;
+        let mut attempts = 0;
+        let patient = |error: &CatalogError| {
+            attempts += 1;
+            match error {
+                CatalogError::Setup(_) => false,
+                _ => !run.settings.once || attempts < OPENINGS,
+            }
+        };
+        let catalog = match run.service.open(control.stop(), patient).await {
+            Ok(Some(catalog)) => Arc::new(catalog),
+            Ok(None) => return Ok(0),
+            Err(CatalogError::Setup(why)) => bail!(why),
+            Err(error) => return Ok(gave_up(&error.to_string())),
+        };
+        run.console.opened(&catalog);
+        tracing::info!("Watching {}", catalog.describe());
+        let looking = tokio::spawn(run.service.look_for_strangers(catalog.clone()));
+        if run.settings.once {
+            // The work may be over, and the table closed, before it is said.
+            let _ = looking.await;
+        }
+        let settings = run.begin()?;
+        let progress = control.progress().clone();
+        let total = if screen.has_bar() { catalog.totals().await.ok().map(|totals| totals.pending) } else { None };
+        let drawing = screen.follow(progress.clone(), total);
+        let ended = copy(run, settings, catalog, control).await;
+        if let Some(drawing) = drawing {
+            drawing.abort();
+        }
+        screen.clear();
+        let ended = ended?;
+        let now = progress.snapshot();
+        if self.args.json {
+            print(&summary_json(self.name.as_deref(), &now));
+        }
+        if screen.has_bar() {
+            say(&summary(&now));
+        }
+        let (seconds, target) = (now.seconds, self.name.as_deref());
+        tracing::info!(
+            target_name = target,
+            copied = now.copied,
+            failed_attempts = now.failed,
+            seconds,
+            "Ended: {ended:?}"
+        );
+        Ok(match ended {
+            Ended::Stopped => 0,
+            Ended::Drained if now.failed == 0 && now.source.is_none() => 0,
+            Ended::Drained => SOME_FAILED,
+            Ended::OutOfReach(why) => gave_up(&why),
+        })
+    }
+}
+
+/// Copies until told to stop, or with `--once` all that waits.
+async fn copy(
+    run: &ServiceRun,
+    settings: ArchiverSettings,
+    catalog: Arc<AnyCatalog>,
+    control: Control,
+) -> Result<Ended> {
+    let (service, upkeep, once) = (&run.service, &run.upkeep, settings.once);
+    let work = archiver::run(settings.clone(), catalog.clone(), || service.connect(), control.clone());
+    let ended = tokio::select! {
+        ended = work => ended?,
+        () = upkeep.run(catalog.clone(), control.clone()), if !once && !upkeep.is_idle() => Ended::Stopped,
+    };
+    if once && ended == Ended::Drained && !upkeep.is_idle() {
+        // What has become complete by this run is announced by this run. The others have had their turn.
+        let catalog = Arc::new(catalog::open(&service.database, service.options.clone()).await?);
+        let settings = ArchiverSettings { above: catalog.newest().await?, ..settings };
+        if upkeep.once(&catalog, &control).await? > 0 {
+            return Ok(archiver::run(settings, catalog, || service.connect(), control).await?);
+        }
+        catalog.close().await;
+    }
+    Ok(ended)
+}
+
+fn gave_up(why: &str) -> u8 {
+    say(&format!("pysmurf-archiver: Gave up: {why}"));
+    SOME_FAILED
+}
