@@ -5,7 +5,7 @@ mod each;
 mod file;
 
 pub(super) use each::Each;
-pub(super) use file::OpenedFile;
+pub(super) use file::FreshFile;
 pub(crate) use file::PatientFile;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -3,7 +3,7 @@
 //! Whoever can write to the table names files that we read, copy and delete with our rights. With `--source-root` only
 //! those beneath the folders that it names count, wherever links lead. Their file systems are not waited for without end.
 
-use super::patience::{Each, OpenedFile, Patience, PatientFile};
+use super::patience::{Each, FreshFile, Patience, PatientFile};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::ffi::OsStr;
@@ -100,12 +100,12 @@ impl Sources {
     }
 
     /// Opens such files one after another, as [`Sources::open`] does; so many at most before they are asked for.
-    pub(super) fn open_each(&self, paths: Vec<PathBuf>, ahead: usize) -> Each<OpenedFile> {
-        self.each(paths, ahead, |roots, path| OpenedFile::of(roots.open(path)?))
+    pub(super) fn open_each(&self, paths: Vec<PathBuf>, ahead: usize) -> Each<FreshFile> {
+        self.each(paths, ahead, |roots, path| FreshFile::of(roots.open(path)?))
     }
 
     /// A file that was opened so.
-    pub(super) fn opened(&self, opened: OpenedFile, path: &Path) -> io::Result<PatientFile> {
+    pub(super) fn opened(&self, opened: FreshFile, path: &Path) -> io::Result<PatientFile> {
         PatientFile::new(opened, &self.patience, path)
     }
 

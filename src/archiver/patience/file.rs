@@ -30,13 +30,13 @@ pub(crate) struct PatientFile {
 }
 
 /// What opening a file gives.
-pub(in crate::archiver) struct OpenedFile {
+pub(in crate::archiver) struct FreshFile {
     file: Option<File>,
     meta: Metadata,
     piece: Vec<u8>,
 }
 
-impl OpenedFile {
+impl FreshFile {
     /// Reads the first piece along.
     pub(in crate::archiver) fn of(file: File) -> io::Result<Self> {
         let meta = file.metadata()?;
@@ -53,13 +53,13 @@ impl PatientFile {
         path: &Path,
         open: impl FnOnce() -> io::Result<File> + Send + 'static,
     ) -> io::Result<Self> {
-        let opened = patience.within(path, move || OpenedFile::of(open()?))?;
+        let opened = patience.within(path, move || FreshFile::of(open()?))?;
         Self::new(opened, patience, path)
     }
 
     /// One that was opened by such a call.
-    pub(in crate::archiver) fn new(opened: OpenedFile, patience: &Patience, path: &Path) -> io::Result<Self> {
-        let OpenedFile { file, meta, piece } = opened;
+    pub(in crate::archiver) fn new(opened: FreshFile, patience: &Patience, path: &Path) -> io::Result<Self> {
+        let FreshFile { file, meta, piece } = opened;
         let (file, path, patience) = (file.map(Arc::new), path.to_owned(), patience.clone());
         let (begin, at) = (0, 0);
         let mut opened = Self { file, meta, path, patience, piece: Vec::new(), begin, at, is_over: false, ahead: None };

@@ -2,7 +2,7 @@
 
 use crate::archiver::Sources;
 use crate::archiver::flight::Job;
-use crate::archiver::patience::{Each, OpenedFile, PatientFile};
+use crate::archiver::patience::{Each, FreshFile, PatientFile};
 use crate::transfer::Source;
 use protocol::checksum::Sum;
 use protocol::flist::{FileEntry, Ndx};
@@ -28,7 +28,7 @@ pub(super) struct PushSource<'a> {
 struct OpenAhead {
     /// The one that comes next, if they are asked for in their order.
     next: u32,
-    files: Option<Each<OpenedFile>>,
+    files: Option<Each<FreshFile>>,
 }
 
 impl<'a> PushSource<'a> {
@@ -50,7 +50,7 @@ impl<'a> PushSource<'a> {
     }
 
     /// All small files from this one on, up to the next entry that is none.
-    fn small_from(&self, ndx: Ndx) -> Each<OpenedFile> {
+    fn small_from(&self, ndx: Ndx) -> Each<FreshFile> {
         let small = (ndx.0..).map(Ndx).take_while(|ndx| self.is_small(*ndx));
         let paths = small.filter_map(|ndx| Some(self.job(ndx)?.source.clone())).collect();
         self.sources.open_each(paths, AHEAD)
