@@ -7,12 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
+type PathCall<T> = dyn Fn(&Path) -> io::Result<T> + Send + Sync;
+
 /// What a call comes to for each of some paths, in their order. Each is waited for so long and no longer, and those behind one
 /// that does not come back are made by another thread.
 pub(in crate::archiver) struct Each<T> {
     paths: Arc<Vec<PathBuf>>,
     next: usize,
-    call: Arc<dyn Fn(&Path) -> io::Result<T> + Send + Sync>,
+    call: Arc<PathCall<T>>,
     /// How many calls are made ahead at most.
     ahead: usize,
     patience: Patience,
