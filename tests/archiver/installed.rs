@@ -3,6 +3,7 @@
 use crate::support::archiver::{PROGRAM, Place, Run};
 use crate::support::tools::require;
 use crate::support::wait::{PATIENCE, wait_until};
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -58,6 +59,57 @@ fn the_unit_lets_it_do_no_more_than_it_needs() {
     let output =
         command.args(["security", "--offline=true", "--no-pager", "--threshold=20"]).arg(&unit).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// The names of metrics in a text.
+fn metrics_in(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|char: char| !char.is_ascii_alphanumeric() && char != '_');
+    words.filter(|word| word.starts_with("archiver_")).collect()
+}
+
+#[test]
+fn what_watches_it_asks_for_metrics_that_there_are() {
+    let page = fs::read_to_string(Path::new(ROOT).join("docs/operating.md")).unwrap();
+    let known = metrics_in(&page);
+    for file in ["alerts.yml", "alerts-test.yml", "grafana-dashboard.json"] {
+        let text = fs::read_to_string(Path::new(ROOT).join("deploy").join(file)).unwrap();
+        let asked = metrics_in(&text);
+        assert!(asked.len() > 5, "{file}: {asked:?}");
+        assert!(asked.is_subset(&known), "{file}: {:?}", asked.difference(&known).collect::<Vec<_>>());
+        if file.ends_with(".json") {
+            serde_json::from_str::<serde_json::Value>(&text).unwrap();
+        }
+    }
+    if !require("promtool") {
+        return;
+    }
+    for words in [["test", "rules", "alerts-test.yml"], ["check", "config", "prometheus.yml"]] {
+        let output = Command::new("promtool").args(words).current_dir(Path::new(ROOT).join("deploy")).output().unwrap();
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+#[test]
+fn a_container_is_healthy_while_the_archiver_lives() {
+    let place = Place::make();
+    let address = format!("sqlite:{}", place.path("q.db").display());
+    let mut init = place.program();
+    init.args(["init-db", "--db", &address]);
+    Run::to_end(init).expect(0);
+    let socket = place.path("control.sock");
+    let health = || {
+        let mut command = place.program();
+        command.args(["status", "--health", "--control"]).arg(&socket);
+        command.status().unwrap().code()
+    };
+    assert_eq!(health(), Some(2), "there is no such socket");
+    let mut command = place.run();
+    command.args(["--db", &address, "--archive-name", "smurf", "--control"]).arg(&socket);
+    let run = Run::start(command);
+    wait_until("it watches", || run.log().contains("Watching"));
+    assert_eq!(health(), Some(0), "{}", run.log());
+    run.terminate().0.expect(0);
+    assert_ne!(health(), Some(0));
 }
 
 #[test]
