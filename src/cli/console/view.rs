@@ -328,7 +328,7 @@ mod tests {
             ..StatusReport::default()
         };
         let report = ProcessReport { archives: vec![archive], ..ProcessReport::default() };
-        let page = View { colour: false }.page(&[report.clone()]);
+        let page = View { colour: false }.page(std::slice::from_ref(&report));
         assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
         assert!(!page.contains(['\u{1b}', '\u{9b}']), "{page:?}");
         assert!(page.contains("backlog    1,234 files, 5.0 MB"), "{page}");
