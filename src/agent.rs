@@ -1,13 +1,13 @@
 //! The archiver as an agent of the observatory: the process `run`, and tasks beside it.
 
-mod counts;
 mod feeds;
 mod operations;
 mod session_data;
 
 use crate::archiver::control::Control;
 use crate::archiver::{self, Ended};
-use crate::catalog::{AnyCatalog, Catalog, CatalogError};
+use crate::catalog::{Catalog, CatalogError};
+use crate::console::{Console, TableCounts};
 use crate::ocs::agent::{Agent, AgentConfig, AgentEnd, AgentError, AgentHandle};
 use crate::ocs::feeds::{Block, FeedKind};
 use crate::ocs::operation::OpOutcome;
@@ -15,19 +15,14 @@ use crate::ocs::session::OpSession;
 use crate::ocs::site::{AgentClass, Resolved};
 use crate::service::{ServiceError, ServiceRun, listen_for_hangups, listen_for_signals};
 use crate::status::Snapshot;
-use counts::TableCounts;
 use feeds::{ARCHIVE, FEED, TRANSFERS};
 use serde_json::{Map, Value};
 use session_data::{session_data, suprsync_data, trouble_of};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-use tokio::sync::Notify;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// How often session data and feed are renewed.
 const TICK: Duration = Duration::from_secs(5);
-/// How often rows are counted at least, and what share of the time that may take: it may scan the table.
-const COUNT_EVERY: Duration = Duration::from_secs(60);
-const COUNT_SHARE: u32 = 100;
 /// How long the run may take to end once the agent has left the router.
 const LAST_FILE: Duration = Duration::from_secs(6);
 /// How often `transfer_stats` goes out.
@@ -38,17 +33,7 @@ struct ArchiverAgent {
     run: ServiceRun,
     /// We stand in for a SupRsync agent, and speak its feeds too.
     suprsync: bool,
-    /// The table's counts are no longer what they were.
-    recount: Notify,
-    state: Mutex<RunState>,
-}
-
-/// What the process `run` has open, while it runs.
-#[derive(Default)]
-struct RunState {
-    control: Option<Control>,
-    catalog: Option<Arc<AnyCatalog>>,
-    paused: bool,
+    console: Console,
 }
 
 /// Why there is no agent.
@@ -75,7 +60,8 @@ pub(crate) async fn serve(site: Resolved, run: ServiceRun) -> Result<AgentEnd, S
         crossbar_timeout: site.crossbar_timeout.filter(|limit| !limit.is_zero()),
         access_policy: site.access_policy,
     };
-    let archiver = Arc::new(ArchiverAgent { run, suprsync, recount: Notify::new(), state: Mutex::default() });
+    let console = run.console.clone();
+    let archiver = Arc::new(ArchiverAgent { run, suprsync, console: console.clone() });
     let mut agent = Agent::new(config)?;
     agent.register_feed(FEED, FeedKind::Recorded, Map::new())?;
     if suprsync {
@@ -88,42 +74,27 @@ pub(crate) async fn serve(site: Resolved, run: ServiceRun) -> Result<AgentEnd, S
     }
     let handle = agent.handle();
     let leaving = handle.clone();
-    let looking = archiver.clone();
+    let (looking, closing) = (console.clone(), console.clone());
     let look_again = move || {
         tracing::info!("SIGHUP: looking at the whole table; an agent reads its options only at the start");
-        if let Some(control) = &looking.state().control {
-            control.look_again();
-        }
+        looking.look_again();
     };
-    let close_links = move || {
-        if let Some(control) = &archiver.state().control {
-            control.stop().close_links();
-        }
-    };
-    listen_for_signals(move || leaving.shutdown(), close_links)?;
+    listen_for_signals(move || leaving.shutdown(), move || closing.close_links())?;
     listen_for_hangups(look_again)?;
+    let looking_after = tokio::spawn(console.look_after());
     let end = agent.run().await;
     // The agent leaves the router soon; the file under way may take a little longer.
     if let Some(session) = handle.session("run") {
         let _ = tokio::time::timeout(LAST_FILE, session.done()).await;
     }
+    looking_after.abort();
     Ok(end)
 }
 
 impl ArchiverAgent {
-    fn state(&self) -> MutexGuard<'_, RunState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn work(self: Arc<Self>, session: OpSession, feed: AgentHandle) -> OpOutcome {
         let control = Control::new();
-        {
-            let mut state = self.state();
-            if state.paused {
-                control.pause();
-            }
-            state.control = Some(control.clone());
-        }
+        self.console.begin(&control);
         let stop = control.stop().clone();
         let asked = session.clone();
         let listening = tokio::spawn(async move {
@@ -132,10 +103,7 @@ impl ArchiverAgent {
         });
         let ended = self.copy(&session, &feed, &control).await;
         listening.abort();
-        {
-            let mut state = self.state();
-            (state.control, state.catalog) = (None, None);
-        }
+        self.console.ended();
         match ended {
             Ok(Ended::Stopped | Ended::Drained) => Ok("Stopped archiving data.".to_owned()),
             Ok(Ended::OutOfReach(why)) | Err(why) => Err(why),
@@ -153,7 +121,7 @@ impl ArchiverAgent {
         let opened = service.open(control.stop(), patient).await.map_err(|error| error.to_string())?;
         let Some(catalog) = opened.map(Arc::new) else { return Ok(Ended::Stopped) };
         session.set_degraded(false);
-        self.state().catalog = Some(catalog.clone());
+        self.console.opened(&catalog);
         session.add_message(&format!("Watching {}", catalog.describe()));
         let (looking, told) = (service.look_for_strangers(catalog.clone()), session.clone());
         tokio::spawn(async move {
@@ -163,7 +131,7 @@ impl ArchiverAgent {
         });
         let settings = self.run.begin().map_err(|error| error.to_string())?;
         let work = archiver::run(settings, catalog.clone(), || service.connect(), control.clone());
-        let tell = self.tell(session, feed, control, &catalog);
+        let tell = self.tell(session, feed, control);
         tokio::select! {
             ended = work => ended.map_err(|error| error.to_string()),
             never = tell => match never {},
@@ -172,16 +140,9 @@ impl ArchiverAgent {
     }
 
     /// Tells the observatory how it goes, again and again.
-    async fn tell(
-        &self,
-        session: &OpSession,
-        feed: &AgentHandle,
-        control: &Control,
-        catalog: &AnyCatalog,
-    ) -> std::convert::Infallible {
+    async fn tell(&self, session: &OpSession, feed: &AgentHandle, control: &Control) -> std::convert::Infallible {
         let mut tick = tokio::time::interval(TICK);
-        let count = tokio::time::sleep(Duration::ZERO);
-        let mut count = std::pin::pin!(count);
+        let mut counts = self.console.counts();
         let mut transfers = tokio::time::interval(TRANSFERS_EVERY);
         let mut table = TableCounts::default();
         let mut trouble = None;
@@ -189,18 +150,11 @@ impl ArchiverAgent {
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
-                () = count.as_mut() => {
-                    let began = Instant::now();
-                    table = TableCounts::look(catalog, table).await;
-                    let pause = (began.elapsed() * COUNT_SHARE).clamp(TICK, COUNT_EVERY);
-                    count.as_mut().reset(tokio::time::Instant::now() + pause);
+                Ok(()) = counts.changed() => {
+                    table = counts.borrow_and_update().clone();
                     if let Some(stats) = &table.archive {
                         self.publish(feed, ARCHIVE, feeds::archive_block(&self.run.service, stats));
                     }
-                    continue;
-                }
-                () = self.recount.notified() => {
-                    count.as_mut().reset(tokio::time::Instant::now());
                     continue;
                 }
                 _ = transfers.tick(), if self.suprsync => {
@@ -209,9 +163,6 @@ impl ArchiverAgent {
                 }
             }
             let now = control.progress().snapshot();
-            if now.given_up != before.given_up {
-                count.as_mut().reset(tokio::time::Instant::now());
-            }
             let trouble_now = trouble_of(&now, &table);
             if trouble_now != trouble {
                 session.set_degraded(trouble_now.is_some());

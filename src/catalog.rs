@@ -11,12 +11,14 @@ mod note;
 mod open;
 mod options;
 pub(crate) mod sqlite;
+mod survey;
 
 pub use database::{Database, DatabaseServer, Secret, Tls, TlsMode};
 pub use names::strangers;
 pub use note::{Keeping, NOTES, Note};
 pub use open::{AnyCatalog, init_db, inspect, make_indexes, open, reach};
 pub use options::{Created, Options};
+pub use survey::Survey;
 
 /// Primary key of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

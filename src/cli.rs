@@ -4,6 +4,7 @@ mod authorize;
 mod bench;
 mod check;
 mod config;
+mod console;
 mod files;
 mod flags;
 mod layers;
@@ -92,9 +93,16 @@ fn dispatch(mut layered: Vec<Layered>, agent: Option<Resolved>, args: &[OsString
             };
             return done.map(ExitCode::from);
         }
+        Some(Verb::Status(_)) => {
+            let each = layered.into_iter().filter_map(Layered::into_status).collect::<Vec<_>>();
+            return console::status(&each).map(ExitCode::from);
+        }
         _ => layered.pop(),
     };
     let code = match first.map(|one| one.verb) {
+        Some(Verb::Pause(args)) => console::pause(&args)?,
+        Some(Verb::Resume(args)) => console::resume(&args)?,
+        Some(Verb::Bwlimit(args)) => console::bwlimit(&args)?,
         Some(Verb::InitDb(args)) => table::init_db(args)?,
         Some(Verb::Files(args)) => files::files(args)?,
         Some(Verb::Retry(args)) => table::retry(args)?,
@@ -102,7 +110,7 @@ fn dispatch(mut layered: Vec<Layered>, agent: Option<Resolved>, args: &[OsString
         Some(Verb::Bench(args)) => bench::bench(args)?,
         Some(Verb::Authorize(args)) => authorize::authorize(&args)?,
         Some(Verb::Confined(args)) => return Ok(authorize::confined(&args)),
-        Some(Verb::Run(_) | Verb::Check(_) | Verb::Config(_)) | None => USAGE,
+        Some(Verb::Run(_) | Verb::Check(_) | Verb::Config(_) | Verb::Status(_)) | None => USAGE,
     };
     Ok(ExitCode::from(code))
 }

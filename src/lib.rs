@@ -12,6 +12,7 @@ pub mod bench;
 pub mod catalog;
 pub mod cli;
 mod clock;
+mod console;
 mod daemon;
 mod disk;
 mod exit;
@@ -29,6 +30,7 @@ mod status;
 mod throttle;
 pub mod transfer;
 pub mod transport;
+mod web;
 
 #[cfg(test)]
 mod tests {

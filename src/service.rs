@@ -4,6 +4,7 @@ use crate::archiver::stop::Stop;
 use crate::archiver::{ArchiverSettings, Bootstrap, Direction, Sources, Upkeep};
 use crate::backoff::Backoff;
 use crate::catalog::{self, AnyCatalog, CatalogError, Database};
+use crate::console::{Console, Limit};
 use crate::local::Local;
 use crate::manifest::Manifest;
 use crate::transport::ssh::{Ssh, SshOptions};
@@ -43,6 +44,15 @@ impl Service {
             Some(options) => Box::new(Ssh::new(options.clone())?),
             None => Box::new(Local::default()),
         })
+    }
+
+    /// Where the copies go, or the files come from, for people.
+    pub(crate) fn describe_far_end(&self) -> String {
+        match (&self.ssh, self.direction) {
+            (Some(ssh), Direction::Push) => format!("{}:{}", ssh.host, self.data_dir),
+            (Some(ssh), Direction::Pull) => format!("{}, from {}", self.data_dir, ssh.host),
+            (None, _) => self.data_dir.clone(),
+        }
     }
 
     /// Opens the table, and after a failure again, for as long as `goes_on` says so of it. `None` once told to stop.
@@ -95,9 +105,17 @@ pub(crate) struct ServiceRun {
     pub(crate) manifest: Option<PathBuf>,
     /// What is done beside the copying.
     pub(crate) upkeep: Upkeep,
+    /// Who asks and tells it, speaks through this.
+    pub(crate) console: Console,
 }
 
 impl ServiceRun {
+    /// Takes a limit of several runs together in the place of its own.
+    pub(crate) fn share_limit(&mut self, limit: &Limit) {
+        self.console.share_limit(limit);
+        self.settings.rate = limit.rate();
+    }
+
     /// The settings with the manifest open.
     pub(crate) fn begin(&self) -> Result<ArchiverSettings, ServiceError> {
         let manifest = self.manifest.as_deref().map(Manifest::open).transpose().map_err(ServiceError::Manifest)?;

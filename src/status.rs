@@ -1,5 +1,7 @@
 //! How a run stands: one truth for progress bars, summaries and whoever else asks.
 
+pub(crate) mod pace;
+
 use crate::clock::unix_now;
 use crate::transfer::Sent;
 use std::sync::{Mutex, PoisonError};
@@ -36,6 +38,15 @@ pub(crate) struct LastCopy {
     pub stop_time: f64,
     /// Sources, and whether they were proven; at most a hundred.
     pub files: Vec<(String, bool)>,
+}
+
+/// A file that a session is at.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct FileAtWork {
+    pub path: String,
+    pub size: u64,
+    /// Bytes of it that were read, or are there already.
+    pub done: u64,
 }
 
 /// How a running archiver stands. Shared by all its parts.
@@ -84,6 +95,8 @@ pub(crate) struct Snapshot {
     pub deleting: bool,
     /// Bytes read by each session.
     pub session_bytes: Vec<u64>,
+    /// The file that each session is at, if any.
+    pub session_files: Vec<Option<FileAtWork>>,
     /// The copies recorded last.
     pub last_copy: LastCopy,
     /// When the last proven copy was recorded, unix time in seconds, and where it is.
@@ -138,6 +151,19 @@ impl Progress {
                 now.session_bytes.resize(session + 1, 0);
             }
             now.session_bytes[session] += bytes;
+            if let Some(Some(file)) = now.session_files.get_mut(session) {
+                file.done = (file.done + bytes).min(file.size);
+            }
+        });
+    }
+
+    /// The session of this number begins with a file, or has none any more.
+    pub(crate) fn set_file(&self, session: usize, file: Option<FileAtWork>) {
+        self.update(|now| {
+            if now.session_files.len() <= session {
+                now.session_files.resize(session + 1, None);
+            }
+            now.session_files[session] = file;
         });
     }
 

@@ -29,6 +29,8 @@ mod catalog;
 mod check;
 #[path = "archiver/configuration.rs"]
 mod configuration;
+#[path = "archiver/console.rs"]
+mod console;
 #[path = "archiver/files.rs"]
 mod files;
 #[path = "archiver/killed.rs"]

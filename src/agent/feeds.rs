@@ -1,8 +1,8 @@
 //! The feeds that are recorded: one of ours, and those of the SupRsync agent.
 
-use super::counts::TableCounts;
 use crate::catalog::ArchiveStats;
 use crate::clock::unix_now;
+use crate::console::TableCounts;
 use crate::ocs::feeds::Block;
 use crate::service::Service;
 use crate::status::Snapshot;

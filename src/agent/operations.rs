@@ -1,18 +1,14 @@
 //! The operations of the agent: the process `run`, and tasks beside it.
 
 use super::ArchiverAgent;
-use crate::archiver::control::Control;
-use crate::catalog::{AnyCatalog, Catalog, RecordId, Retry, Totals};
+use crate::catalog::{RecordId, Retry, Totals};
 use crate::clock::unix_now;
+use crate::console::{ConsoleError, LimitOrder, Retried};
 use crate::ocs::agent::AgentHandle;
 use crate::ocs::operation::{OpOutcome, Operation, Param, ParamKind, Params};
 use crate::ocs::session::OpSession;
-use crate::throttle::parse_rate;
 use serde_json::{Value, json};
 use std::sync::Arc;
-
-/// Rows that are shown of those given a new chance.
-const SHOWN_MOST: usize = 100;
 
 pub(super) fn operations(agent: &Arc<ArchiverAgent>, handle: &AgentHandle) -> Vec<Operation> {
     let (run, feed) = (agent.clone(), handle.clone());
@@ -34,7 +30,9 @@ pub(super) fn operations(agent: &Arc<ArchiverAgent>, handle: &AgentHandle) -> Ve
         .param(Param::optional("rate", ParamKind::Any, Value::Null));
     let resume = agent.clone();
     let resume = Operation::task("resume", move |_, _| resume.clone().set_paused(false)).docstring(RESUME);
-    vec![run, retry, pending, pause, resume, bwlimit]
+    let status = agent.clone();
+    let status = Operation::task("status", move |session, _| status.clone().status(session)).docstring(STATUS);
+    vec![run, retry, pending, pause, resume, bwlimit, status]
 }
 
 const RUN: &str = "\
@@ -87,12 +85,25 @@ const BWLIMIT: &str = "\
 bwlimit(rate=None)
 
 **Task** - Limits what all sessions move together from now on, files under way included: KiB per second, or a text with a
-suffix as rsync's --bwlimit has it; 0 for no limit. Without a rate it only tells. Outlasts a restart of `run`, not of the
-agent.
+suffix as rsync's --bwlimit has it; 0 for no limit; `auto` for what the options and their timetable say. Without a rate it
+only tells. Outlasts a restart of `run`, not of the agent.
 
 The session data, in bytes per second, 0 for no limit::
 
     {\"bwlimit\": 1048576}";
+const STATUS: &str = "\
+status()
+
+**Task** - Tells how the archive stands, as `pysmurf-archiver status --json` does. Asks neither table nor storage node: rows
+were counted at most a minute ago.
+
+The session data, among others::
+
+    {\"archive\": \"smurf\", \"running\": true, \"paused\": false, \"road\": null,
+     \"backlog\": {\"files\": 2, \"bytes\": 400000, \"oldest_seconds\": 3.1, \"given_up\": 0, \"copied\": 17031},
+     \"speed\": {\"bytes_now\": 1.2e8, \"files_now\": 41.5, \"bytes_hour\": 8.0e7, \"seconds_left\": 0.1},
+     \"limit\": {\"bytes_per_second\": 0, \"held\": false, \"timetable\": false, \"until\": null},
+     \"troubles\": [{\"kind\": \"link\", \"why\": \"Cannot reach storage\", \"remedy\": \"Look whether it is up\"}]}";
 const RESUME: &str = "\
 resume()
 
@@ -109,11 +120,7 @@ impl ArchiverAgent {
             (None, Some(pattern)) => Retry::Pattern(pattern.to_owned()),
             (None, None) => Retry::All,
         };
-        let (catalog, control) = self.at_work()?;
-        let known = catalog.given_up(&which, SHOWN_MOST).await.map_err(|error| error.to_string())?;
-        let rows = catalog.retry(&which).await.map_err(|error| error.to_string())?;
-        control.look_again();
-        self.recount.notify_one();
+        let Retried { rows, known } = self.console.retry(&which).await.map_err(at_work)?;
         let reasons: Vec<_> = known
             .iter()
             .map(|note| json!({"id": note.id.0, "path": note.path, "why": note.reason.as_ref().map(|(_, why)| why)}))
@@ -123,30 +130,27 @@ impl ArchiverAgent {
     }
 
     async fn pending(self: Arc<Self>, session: OpSession) -> OpOutcome {
-        let (catalog, _) = self.at_work()?;
-        let Totals { pending, given_up, copied } = catalog.totals().await.map_err(|error| error.to_string())?;
+        let Totals { pending, given_up, copied } = self.console.totals().await.map_err(at_work)?;
         session.set_data(json!({"pending": pending, "given_up": given_up, "copied": copied, "timestamp": unix_now()}));
         Ok(format!("{pending} rows wait, {given_up} were given up"))
     }
 
     async fn set_paused(self: Arc<Self>, paused: bool) -> OpOutcome {
-        let mut state = self.state();
-        state.paused = paused;
-        if let Some(control) = &state.control {
-            if paused { control.pause() } else { control.resume() }
+        if paused {
+            self.console.pause()
+        } else {
+            self.console.resume()
         }
         Ok(if paused { "Paused" } else { "Resumed" }.to_owned())
     }
 
     async fn bwlimit(self: Arc<Self>, session: OpSession, params: Params) -> OpOutcome {
-        // Every run has this one, so that the limit outlasts a run.
-        let rate = &self.run.settings.rate;
         match params.get("rate").unwrap_or(&Value::Null) {
             Value::Null => {}
-            Value::String(text) => rate.set(parse_rate(text)?),
-            other => rate.set(parse_rate(&other.to_string())?),
+            Value::String(text) => self.console.limit(LimitOrder::parse(text)?),
+            other => self.console.limit(LimitOrder::parse(&other.to_string())?),
         }
-        let now = rate.get();
+        let now = self.console.limit_now().bytes_per_second;
         session.set_data(json!({"bwlimit": now}));
         Ok(match now {
             0 => "No limit".to_owned(),
@@ -154,12 +158,21 @@ impl ArchiverAgent {
         })
     }
 
-    fn at_work(&self) -> Result<(Arc<AnyCatalog>, Control), String> {
-        let state = self.state();
-        state
-            .catalog
-            .clone()
-            .zip(state.control.clone())
-            .ok_or("The process run has no table open; start it first".to_owned())
+    async fn status(self: Arc<Self>, session: OpSession) -> OpOutcome {
+        let report = self.console.status();
+        let files =
+            report.backlog.files.map_or("files not counted yet".to_owned(), |files| format!("{files} files wait"));
+        let troubles: Vec<_> = report.troubles.iter().map(|trouble| trouble.why.as_str()).collect();
+        let words = if troubles.is_empty() { "all is well".to_owned() } else { troubles.join("; ") };
+        session.set_data(serde_json::to_value(&report).map_err(|error| error.to_string())?);
+        Ok(format!("{files}; {words}"))
+    }
+}
+
+/// In the words of an agent.
+fn at_work(error: ConsoleError) -> String {
+    match error {
+        ConsoleError::NotRunning => "The process run has no table open; start it first".to_owned(),
+        ConsoleError::Catalog(error) => error.to_string(),
     }
 }

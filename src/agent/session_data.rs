@@ -1,9 +1,9 @@
 //! The session data of `run`: what clients see of it.
 
-use super::counts::TableCounts;
 use super::feeds::counters;
 use crate::archiver::control::Control;
 use crate::clock::unix_now;
+use crate::console::TableCounts;
 use crate::status::{LastCopy, Snapshot};
 use serde_json::{Map, Value, json};
 

@@ -167,6 +167,7 @@ impl FetchObserver for PullWatch<'_> {
     fn resumes(&mut self, wish: usize, bytes: u64, len: u64) {
         self.current = self.wishers.get(wish).copied();
         if let Some(job) = self.current.and_then(|at| self.jobs.get(at)) {
+            self.terms.begins(&job.source, len);
             job.resumes(bytes, len);
         }
     }

@@ -222,6 +222,7 @@ impl SendObserver for PushWatch<'_> {
             return Answer::Decline;
         }
         self.current = Some(at);
+        self.terms.begins(&self.jobs[at].source, entry.len);
         let (job, there) = (&self.jobs[at], request.sums.head().basis_len());
         match self.staged[at] {
             Staged::Not => job.resumes(there, entry.len),

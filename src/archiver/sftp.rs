@@ -230,6 +230,7 @@ impl Delivery<'_> {
         let there = temp.there.unwrap_or(0);
         let read =
             self.interrupted.read_back.as_ref().filter(|back| back.id == job.id && back.path == temp.path && there > 0);
+        self.terms.begins(&job.source, meta.len());
         job.resumes(there + read.map_or(0, |back| back.at), meta.len());
         if let Err(error) = source.pass(there) {
             return Ok(Err(error));

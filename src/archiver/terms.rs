@@ -8,6 +8,7 @@ use super::origins::look;
 use super::unfinished::variant_of;
 use super::verdict::Verdict;
 use crate::link::Closer;
+use crate::status::FileAtWork;
 use crate::transfer::Sent;
 use crate::transport::ConnectError;
 use protocol::chmod::Chmod;
@@ -59,6 +60,12 @@ impl SessionTerms {
         }
     }
 
+    /// The session begins with a file of so many bytes.
+    pub(super) fn begins(&self, source: &Path, size: u64) {
+        let file = FileAtWork { path: source.display().to_string(), size, done: 0 };
+        self.control.progress().set_file(self.number, Some(file));
+    }
+
     /// What is moved from now on has been counted.
     pub(super) fn counted_before(&self) {
         self.counted.set(true);
@@ -106,6 +113,12 @@ impl SessionTerms {
     pub(super) fn file_mode(&self, mode: u32) -> u32 {
         let mode = mode & 0o777;
         self.settings.chmod.as_ref().map_or(mode, |chmod| chmod.apply(mode, false, UMASK))
+    }
+}
+
+impl Drop for SessionTerms {
+    fn drop(&mut self) {
+        self.control.progress().set_file(self.number, None);
     }
 }
 

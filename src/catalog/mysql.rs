@@ -9,6 +9,7 @@ mod indexes;
 mod note;
 mod register;
 mod row;
+mod survey;
 mod table;
 
 use std::time::Duration;

@@ -14,6 +14,7 @@ mod record;
 mod register;
 mod retry;
 mod row;
+mod survey;
 mod table;
 mod trouble;
 mod upkeep;

@@ -25,7 +25,7 @@ pub(super) fn check(targets: &[Layered]) -> Result<u8> {
             print(&line);
         }
         let named = || one.target.as_ref().map_or("The configuration".to_owned(), |name| format!("Target {name}"));
-        plan::run(args.run.clone(), None).with_context(named)?;
+        plan::run(args.run.clone(), None, None).with_context(named)?;
         print("");
     }
     match targets {

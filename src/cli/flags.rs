@@ -2,14 +2,16 @@
 
 pub(super) mod bench;
 pub(super) mod config;
+pub(super) mod console;
 pub(super) mod files;
 
 use crate::archiver::{Compress, UPLOAD_DIR, Workers};
+use crate::console::Timetable;
 use crate::ocs::site::SiteFlags;
-use crate::throttle::parse_rate;
 use bench::BenchArgs;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use config::{CONFIG_HELP, ConfigCommand};
+use console::{AimArgs, DoorArgs, LimitArgs, StatusArgs};
 use files::{FilesArgs, InitDbArgs};
 use protocol::args::parse_size;
 use protocol::chmod::Chmod;
@@ -57,6 +59,32 @@ Each line begins with ok, warn (files are copied all the same), FAIL, or skip
 
 Exit codes: 0 nothing failed, 1 something failed, 2 usage.";
 
+const STATUS_HELP: &str = "\
+A running archiver answers by its socket; all that are found are shown. Where
+none runs, the table is looked at, named as for `run`: its newest rows for as
+long as that takes no time, so counts may be \"at least\"; --exact counts all.
+
+Examples:
+  pysmurf-archiver status --watch
+  pysmurf-archiver status --json | jq '.archives[].backlog.files'
+
+Exit codes: 0 all is well, 1 something is wrong or nothing runs, 2 usage.";
+
+const STEER_HELP: &str = "\
+It lasts until it is told otherwise, or ends.
+
+Exit codes: 0 done, 1 no archiver runs or it cannot do it, 2 usage.";
+
+const BWLIMIT_HELP: &str = "\
+It lasts until it is told otherwise, or ends. A timetable of `run --bwlimit`
+holds again after `bwlimit auto`.
+
+Examples:
+  pysmurf-archiver bwlimit 20M
+  pysmurf-archiver bwlimit auto
+
+Exit codes: 0 done, 1 no archiver runs or it cannot do it, 2 usage.";
+
 const INIT_DB_HELP: &str = "\
 In MySQL or MariaDB that is pysmurf_files_v1, unless an older table of files
 is there; in SQLite the two tables of SupRsync, and the file itself.
@@ -101,9 +129,25 @@ pub(super) enum Command {
         mut_arg("chmod", hidden),
         mut_arg("manifest", hidden),
         mut_arg("delete_local_after", hidden),
-        mut_arg("suprsync_file_root", hidden)
+        mut_arg("suprsync_file_root", hidden),
+        mut_arg("control", hidden),
+        mut_arg("listen", hidden),
+        mut_arg("listen_token_file", hidden),
+        mut_arg("state_dir", hidden)
     )]
     Check(RunArgs),
+    /// Say how archiving stands: what waits, how fast it goes, what is wrong and what to do about it
+    #[command(after_help = STATUS_HELP)]
+    Status(StatusArgs),
+    /// Have a running archiver take up no further files; what is under way is finished
+    #[command(after_help = STEER_HELP)]
+    Pause(AimArgs),
+    /// Have a running archiver go on after a pause
+    #[command(after_help = STEER_HELP)]
+    Resume(AimArgs),
+    /// Tell or change the limit of a running archiver, files under way included
+    #[command(after_help = BWLIMIT_HELP)]
+    Bwlimit(LimitArgs),
     /// What the configuration file, the variables and the command line say together
     #[command(after_help = CONFIG_HELP)]
     Config(ConfigCommand),
@@ -378,9 +422,10 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "MIB", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Work")]
     pub(super) queue_mib: u32,
 
-    /// Limit for all sessions together, in KiB per second, or with a suffix as rsync has it; 0 for none
-    #[arg(long, value_name = "RATE", value_parser = parse_rate, help_heading = "Work")]
-    pub(super) bwlimit: Option<u64>,
+    /// Limit for all sessions together, in KiB per second, or with a suffix as rsync has it; 0 for none. Also by the time of
+    /// day: "08:00-18:00 20M, 22:00-06:00 5M, 100M", where the last one is for all other times
+    #[arg(long, value_name = "RATE", value_parser = Timetable::parse, help_heading = "Work")]
+    pub(super) bwlimit: Option<Timetable>,
 
     /// Compress what goes over the link
     #[arg(long, value_name = "WHEN", value_enum, default_value_t, help_heading = "Work")]
@@ -410,6 +455,9 @@ pub(super) struct RunArgs {
     /// line; 0 for never
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = split_size, help_heading = "Work")]
     pub(super) split_size: u64,
+
+    #[command(flatten)]
+    pub(super) doors: DoorArgs,
 
     #[command(flatten)]
     pub(super) site: SiteFlags,

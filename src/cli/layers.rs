@@ -3,6 +3,7 @@
 
 mod file;
 
+use super::flags::console::StatusArgs;
 use super::flags::{Command as Verb, Flags, RunArgs};
 use crate::ocs::site::SiteFlags;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -120,6 +121,14 @@ impl Layered {
             _ => None,
         }
     }
+
+    /// The arguments of `status`.
+    pub(super) fn into_status(self) -> Option<StatusArgs> {
+        match self.verb {
+            Verb::Status(args) => Some(args),
+            _ => None,
+        }
+    }
 }
 
 /// Whether a file is there that may say what to run, although nothing is typed.
@@ -203,7 +212,7 @@ pub(super) fn variable_of(option: &str) -> String {
 
 /// Whether a verb is done for each target of a file.
 fn takes_many(verb: &str) -> bool {
-    ["run", "check", "config"].contains(&verb)
+    ["run", "check", "config", "status"].contains(&verb)
 }
 
 fn variable(name: &str) -> Option<OsString> {

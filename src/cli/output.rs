@@ -1,11 +1,11 @@
 //! What goes to people: the log on standard error, a progress bar on a terminal, results on standard output.
 
 use super::flags::{LogArgs, LogFormat};
+use crate::status::pace::{Pace, done_bytes};
 use crate::status::{Progress, Snapshot};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use std::borrow::Cow;
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -16,8 +16,6 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// How often the bar is drawn.
 const TICK: Duration = Duration::from_millis(200);
-/// The last seconds, which say how fast it goes.
-const OF_LATE: f64 = 10.0;
 
 /// A text in which nothing is left that a terminal would obey; lines and tabs stay.
 pub(super) fn harmless(text: &str) -> Cow<'_, str> {
@@ -133,36 +131,6 @@ impl Screen {
             bar.finish_and_clear();
         }
     }
-}
-
-/// How fast it goes, of late.
-#[derive(Default)]
-struct Pace {
-    /// Moments, with the bytes and files done until then.
-    marks: VecDeque<(f64, u64, u64)>,
-}
-
-impl Pace {
-    /// Bytes and files per second, with what has been done until now.
-    fn learn(&mut self, now: &Snapshot) -> (f64, f64) {
-        self.marks.push_back((now.seconds, done_bytes(now), now.confirmed));
-        while self.marks.len() > 2 && self.marks.get(1).is_some_and(|(then, ..)| now.seconds - then > OF_LATE) {
-            self.marks.pop_front();
-        }
-        let Some(&(then, bytes, files)) = self.marks.front() else { return (0.0, 0.0) };
-        // The first moments say little.
-        let (seconds, bytes, files) = match now.seconds - then {
-            short if short < 1.0 => (now.seconds.max(0.001), 0, 0),
-            seconds => (seconds, bytes, files),
-        };
-        let per_second = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
-        (per_second(done_bytes(now), bytes), per_second(now.confirmed, files))
-    }
-}
-
-/// Bytes of files that were read, or found in place.
-fn done_bytes(now: &Snapshot) -> u64 {
-    now.read_bytes + now.found_bytes
 }
 
 /// Bytes of all files together: those whose size is known speak for the others.

@@ -3,8 +3,8 @@
 use super::flags::{DatabaseArgs, LayoutArg, RunArgs, SELF, ServiceArgs, SshArgs, TableArgs};
 use crate::archiver::{Announcing, ArchiverSettings, Bootstrap, Direction, Sources, Upkeep, aside_of, is_static};
 use crate::catalog::{self, CatalogError, Database, Layout, RecordId, Selection};
+use crate::console::{ArchiveIdentity, Console, Limit};
 use crate::service::{Service, ServiceRun};
-use crate::throttle::Rate;
 use crate::transport::ssh::SshOptions;
 use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
@@ -165,10 +165,14 @@ fn readable(path: &Path, option: &str) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// The run that the flags mean; `instance` is an agent's name.
-pub(super) fn run(args: RunArgs, instance: Option<&str>) -> Result<ServiceRun> {
+/// The run that the flags mean; `instance` is an agent's name, `target` the one that a file gives it.
+pub(super) fn run(args: RunArgs, instance: Option<&str>, target: Option<&str>) -> Result<ServiceRun> {
     let service = service(&args.service)?;
     let upkeep = upkeep(&args, &service, instance)?;
+    let limit = Limit::new(args.bwlimit.clone().unwrap_or_default());
+    let rate = limit.rate();
+    let identity = identity(&service, instance.or(target));
+    let console = Console::new(identity, Duration::from_secs_f64(args.poll), limit);
     let settings = ArchiverSettings {
         sources: upkeep.sources.clone(),
         manifest: None,
@@ -188,9 +192,22 @@ pub(super) fn run(args: RunArgs, instance: Option<&str>) -> Result<ServiceRun> {
         aside: aside_of(&format!("{} {:?}", service.database, service.options.selection.targets)),
         chmod: args.chmod.filter(|chmod| !chmod.is_empty()),
         compress: args.compress,
-        rate: Rate::new(args.bwlimit.unwrap_or(0)),
+        rate,
     };
-    Ok(ServiceRun { service, settings, manifest: args.manifest, upkeep })
+    Ok(ServiceRun { service, settings, manifest: args.manifest, upkeep, console })
+}
+
+/// What a service is called: by its name, or by what it archives.
+fn identity(service: &Service, name: Option<&str>) -> ArchiveIdentity {
+    let targets = &service.options.selection.targets;
+    let all = targets.join("+");
+    let also = targets
+        .iter()
+        .chain([&all])
+        .filter(|also| name.is_some_and(|name| name != *also) || **also != all)
+        .cloned()
+        .collect();
+    ArchiveIdentity { name: name.map_or(all.clone(), str::to_owned), also, far_end: service.describe_far_end() }
 }
 
 /// What is to be done beside the copying.

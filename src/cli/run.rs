@@ -4,8 +4,10 @@ mod target;
 mod targets;
 
 use super::SOME_FAILED;
+use super::console::open_doors;
 use super::layers::NamedRun;
 use super::output::{Screen, say, start_log};
+use crate::console::Consoles;
 use crate::disk::open_operator_lock;
 use crate::ocs::site::{self, Resolved};
 use crate::service::{ServiceRun, runtime};
@@ -41,14 +43,21 @@ pub(super) fn run(
     let instance = agent.as_ref().map(|agent| agent.instance_id.as_str());
     let mut planned = targets.into_iter().map(|one| RunTarget::plan(one, instance)).collect::<Result<Vec<_>>>()?;
     let runtime = runtime()?;
+    let consoles = Consoles::default();
+    planned.iter().for_each(|target| consoles.add(&target.run.console));
+    let opened = {
+        let _within = runtime.enter();
+        open_doors(&consoles, &first.doors, first.once)?
+    };
     let result = match (agent, planned.pop()) {
         (Some(agent), Some(target)) => runtime.block_on(as_agent(agent, target.run)),
         (_, last) => {
             planned.extend(last);
-            runtime.block_on(targets::run(planned, &screen, again))
+            runtime.block_on(targets::run(planned, consoles, &screen, again))
         }
     };
     screen.clear();
+    drop(opened);
     // A thread that still hangs in a dead file system or database must not hold the process.
     runtime.shutdown_timeout(Duration::from_millis(200));
     result

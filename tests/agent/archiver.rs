@@ -166,6 +166,7 @@ fn an_archive_is_served_and_steered() {
         ["bwlimit", "start", {"rate": -1}], ["bwlimit", "wait", {"timeout": 60}],
         ["bwlimit", "start", {"rate": 0}], ["bwlimit", "wait", {"timeout": 60}],
         ["pause", "start", {}], ["pause", "wait", {"timeout": 60}],
+        ["status", "start", {}], ["status", "wait", {"timeout": 60}],
     ]);
     let answers = steer(&router, "smurf-sync", &steps).unwrap();
     assert_eq!(answers[1][2]["data"]["given_up"], 1, "{answers:?}");
@@ -176,6 +177,8 @@ fn an_archive_is_served_and_steered() {
     assert_eq!(answers[9][2]["success"], false, "{answers:?}");
     assert_eq!(answers[11][2]["data"]["bwlimit"], 0, "{answers:?}");
     assert_eq!(answers[13][2]["success"], true, "{answers:?}");
+    let data = &answers[15][2]["data"];
+    assert_eq!((&data["archive"], &data["paused"]), (&json!("smurf-sync"), &json!(true)), "{answers:?}");
     let answers = steer(&router, "smurf-sync", &json!([["resume", "start", {}], ["resume", "wait", {"timeout": 60}]]));
     assert_eq!(answers.unwrap()[1][0], 0);
     until("the row given up is copied", || site.copied() == 4);

@@ -105,6 +105,8 @@ impl Place {
                 command.env_remove(name);
             }
         }
+        // What a service has of systemd: its sockets and histories stay in the place.
+        command.env("RUNTIME_DIRECTORY", self.path("runtime")).env("STATE_DIRECTORY", self.path("state"));
         command.current_dir(self.folder.path()).stdin(Stdio::null());
         command
     }

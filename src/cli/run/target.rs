@@ -28,7 +28,7 @@ impl RunTarget {
     /// Checked as far as that can be without a connection; `instance` is an agent's name.
     pub(super) fn plan(named: NamedRun, instance: Option<&str>) -> Result<Self> {
         let NamedRun { target: name, args, own_limit } = named;
-        let planned = plan::run(args.clone(), instance).and_then(|run| {
+        let planned = plan::run(args.clone(), instance, name.as_deref()).and_then(|run| {
             // Configuration and key files are read now, so that a wrong one is named before any work begins.
             run.service.connect()?;
             Ok(run)
@@ -42,6 +42,17 @@ impl RunTarget {
 
     /// Copies until told to stop, or with `--once` all that waits; the exit code.
     pub(super) async fn work(&self, control: Control, screen: &Screen) -> Result<u8> {
+        let run = &self.run;
+        run.console.begin(&control);
+        let ended = tokio::select! {
+            ended = self.copy_all(control, screen) => ended,
+            never = run.console.clone().look_after() => match never {},
+        };
+        run.console.ended();
+        ended
+    }
+
+    async fn copy_all(&self, control: Control, screen: &Screen) -> Result<u8> {
         let run = &self.run;
         let mut attempts = 0;
         let patient = |error: &CatalogError| {
@@ -57,6 +68,7 @@ impl RunTarget {
             Err(CatalogError::Setup(why)) => bail!(why),
             Err(error) => return Ok(gave_up(&error.to_string())),
         };
+        run.console.opened(&catalog);
         tracing::info!("Watching {}", catalog.describe());
         let looking = tokio::spawn(run.service.look_for_strangers(catalog.clone()));
         if run.settings.once {

@@ -6,8 +6,8 @@ use crate::archiver::control::Control;
 use crate::cli::USAGE;
 use crate::cli::layers::NamedRun;
 use crate::cli::output::{Screen, say};
+use crate::console::{Consoles, Limit};
 use crate::service::{listen_for_hangups, listen_for_signals};
-use crate::throttle::Rate;
 use anyhow::Result;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -62,7 +62,9 @@ struct AtWork {
     controls: Controls,
     screen: Screen,
     /// One limit for all that have none of their own.
-    rate: Rate,
+    limit: Limit,
+    /// What operators see of them.
+    consoles: Consoles,
     begun: HashMap<String, (Arc<RunTarget>, Control)>,
     /// What is to begin once those of the same name have ended.
     next: HashMap<String, RunTarget>,
@@ -72,6 +74,7 @@ struct AtWork {
 /// Runs them all until they end or the process is told to; the worst exit code. Each SIGHUP reads `again` what is to be run.
 pub(super) async fn run(
     targets: Vec<RunTarget>,
+    consoles: Consoles,
     screen: &Screen,
     again: &dyn Fn() -> Result<Vec<NamedRun>>,
 ) -> Result<u8> {
@@ -83,12 +86,13 @@ pub(super) async fn run(
     listen_for_hangups(move || {
         let _ = hangup.try_send(());
     })?;
-    let rate = Rate::new(targets.iter().find(|one| !one.own_limit).and_then(|one| one.args.bwlimit).unwrap_or(0));
+    let common = targets.iter().find(|one| !one.own_limit).and_then(|one| one.args.bwlimit.clone());
     let alone = targets.len() == 1;
     let mut at_work = AtWork {
         controls,
         screen: if alone { screen.clone() } else { Screen::default() },
-        rate,
+        limit: Limit::new(common.unwrap_or_default()),
+        consoles,
         begun: HashMap::new(),
         next: HashMap::new(),
         ends: JoinSet::new(),
@@ -127,8 +131,9 @@ fn key(name: Option<&String>) -> String {
 impl AtWork {
     fn begin(&mut self, mut target: RunTarget) {
         let (name, control) = (key(target.name.as_ref()), Control::new());
+        self.consoles.add(&target.run.console);
         if !target.own_limit {
-            target.run.settings.rate = self.rate.clone();
+            target.run.share_limit(&self.limit);
         }
         let target = Arc::new(target);
         self.controls.add(&name, &control);
@@ -138,7 +143,9 @@ impl AtWork {
     }
 
     fn ended(&mut self, name: &str) {
-        self.begun.remove(name);
+        if let Some((target, _)) = self.begun.remove(name) {
+            self.consoles.remove(&target.run.console);
+        }
         self.controls.remove(name);
         if let Some(target) = self.next.remove(name).filter(|_| !self.controls.is_stopping()) {
             self.begin(target);
@@ -170,7 +177,7 @@ impl AtWork {
             let name = key(target.name.as_ref());
             gone.retain(|other| *other != name);
             if !target.own_limit {
-                self.rate.set(target.args.bwlimit.unwrap_or(0));
+                self.limit.follow(target.args.bwlimit.clone().unwrap_or_default());
             }
             match self.begun.get(&name) {
                 None => {
@@ -178,7 +185,7 @@ impl AtWork {
                     self.begin(target);
                 }
                 Some((before, control)) if is_same(before, &target) => {
-                    before.run.settings.rate.set(target.args.bwlimit.unwrap_or(0));
+                    before.run.console.limit_of().follow(target.args.bwlimit.clone().unwrap_or_default());
                     control.look_again();
                     tracing::info!("SIGHUP: {} stays as it is; looking at the whole table", named(&name));
                 }
@@ -208,6 +215,6 @@ fn named(name: &str) -> String {
 /// Whether nothing differs but the rate, which may change while files are under way.
 fn is_same(before: &RunTarget, now: &RunTarget) -> bool {
     let mut args = now.args.clone();
-    args.bwlimit = before.args.bwlimit;
+    args.bwlimit.clone_from(&before.args.bwlimit);
     args == before.args && now.own_limit == before.own_limit
 }

@@ -1,0 +1,53 @@
+//! What a glance at the table shows: its newest rows first, for as long as there is time.
+
+use super::{AnyCatalog, CatalogError, RecordId, Totals};
+use std::time::{Duration, Instant};
+
+/// Rows of one look.
+pub(super) const LOOK: i64 = 10_000;
+
+/// What was seen of a table.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Survey {
+    /// Rows in each state, of those seen.
+    pub totals: Totals,
+    /// When the oldest waiting row of these was registered, or its file written: unix time in seconds.
+    pub oldest: Option<f64>,
+    /// All rows were seen.
+    pub complete: bool,
+}
+
+/// What a look at some rows showed.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SurveyLook {
+    pub(super) totals: Totals,
+    pub(super) oldest: Option<f64>,
+    /// The lowest id seen; `None` where there was no row.
+    pub(super) lowest: Option<RecordId>,
+}
+
+impl AnyCatalog {
+    /// Looks at rows from the newest on down for about so long, and at least once.
+    pub async fn survey(&self, limit: Duration) -> Result<Survey, CatalogError> {
+        let began = Instant::now();
+        let mut survey = Survey::default();
+        let mut below = RecordId(i64::MAX);
+        loop {
+            let look = match self {
+                Self::Mysql(catalog) => catalog.survey_below(below).await?,
+                Self::Sqlite(catalog) => catalog.survey_below(below).await?,
+            };
+            survey.totals.pending += look.totals.pending;
+            survey.totals.given_up += look.totals.given_up;
+            survey.totals.copied += look.totals.copied;
+            survey.oldest = survey.oldest.into_iter().chain(look.oldest).reduce(f64::min);
+            match look.lowest {
+                Some(lowest) => below = lowest,
+                None => return Ok(Survey { complete: true, ..survey }),
+            }
+            if began.elapsed() >= limit {
+                return Ok(survey);
+            }
+        }
+    }
+}

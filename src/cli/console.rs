@@ -1,0 +1,11 @@
+//! `status`, `pause`, `resume`, `bwlimit`: asks and tells a running archiver.
+
+mod doors;
+mod glance;
+mod status;
+mod steer;
+mod view;
+
+pub(super) use doors::open_doors;
+pub(super) use status::status;
+pub(super) use steer::{bwlimit, pause, resume};

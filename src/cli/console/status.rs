@@ -1,0 +1,86 @@
+//! `status`: once, or again and again.
+
+use super::super::flags::console::StatusArgs;
+use super::super::output::{json_object, print, print_coloured};
+use super::super::{SOME_FAILED, USAGE};
+use super::glance::glance;
+use super::view::View;
+use crate::console::report::{ProcessReport, StatusReport};
+use crate::service::runtime;
+use anyhow::Result;
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+/// How often it is shown anew.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Says how archives stand; of several targets of a file each.
+pub(in crate::cli) fn status(each: &[StatusArgs]) -> Result<u8> {
+    let Some(args) = each.first() else { return Ok(USAGE) };
+    let runtime = runtime()?;
+    let code = runtime.block_on(async {
+        if !args.watch {
+            return Ok(show(args, &glance(each).await?));
+        }
+        watch(args, each).await
+    });
+    // A database that hangs is not waited for.
+    runtime.shutdown_timeout(Duration::from_millis(50));
+    code
+}
+
+/// Prints it once; the exit code that goes with it.
+fn show(args: &StatusArgs, reports: &[ProcessReport]) -> u8 {
+    if args.json {
+        print(&json(reports));
+    } else {
+        print_coloured(&View::of_output().page(reports));
+    }
+    let troubled = reports.iter().flat_map(|report| &report.archives).any(StatusReport::is_troubled);
+    if troubled { SOME_FAILED } else { 0 }
+}
+
+/// All processes in one object.
+fn json(reports: &[ProcessReport]) -> String {
+    let archives: Vec<_> = reports.iter().flat_map(|report| &report.archives).collect();
+    json_object([("archives", serde_json::to_value(archives).unwrap_or_default())])
+}
+
+/// Shows it in the place of what was shown before, until told to end.
+async fn watch(args: &StatusArgs, each: &[StatusArgs]) -> Result<u8> {
+    let mut code;
+    let in_place = !args.json && io::stdout().is_terminal();
+    loop {
+        match glance(each).await {
+            Ok(reports) => {
+                if in_place {
+                    redraw(&View::of_output().page(&reports));
+                    code = 0;
+                } else {
+                    code = show(args, &reports);
+                }
+            }
+            Err(error) if in_place => {
+                redraw(&super::super::output::harmless(&format!("{error:#}")));
+                code = USAGE;
+            }
+            Err(error) => return Err(error),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(AGAIN) => {}
+            _ = tokio::signal::ctrl_c() => return Ok(code),
+        }
+    }
+}
+
+/// Puts the text where the last one was. Lines are overwritten and not cleared before: nothing flickers.
+fn redraw(text: &str) {
+    let mut out = String::from("\x1b[H");
+    for line in text.lines() {
+        out.push_str(line);
+        out.push_str("\x1b[K\n");
+    }
+    out.push_str("\x1b[J");
+    let mut stdout = io::stdout();
+    let _ = stdout.write_all(out.as_bytes()).and_then(|()| stdout.flush());
+}

@@ -1,0 +1,84 @@
+//! What the verbs take by which a running archiver is asked and told.
+
+use super::TableArgs;
+use crate::console::LimitOrder;
+use crate::web::ListenAddress;
+use crate::web::places::ControlChoice;
+use clap::Args;
+use std::path::PathBuf;
+
+/// How operators reach a run.
+#[derive(Debug, Clone, PartialEq, Default, Args)]
+#[command(next_help_heading = "Operators")]
+pub(in crate::cli) struct DoorArgs {
+    /// Socket by which `status`, `pause` and others reach this process; none for none. By default one named after what is
+    /// archived, in $RUNTIME_DIRECTORY, /run/pysmurf-archiver, $XDG_RUNTIME_DIR/pysmurf-archiver or
+    /// /tmp/pysmurf-archiver-UID
+    #[arg(long, value_name = "PATH")]
+    pub(in crate::cli) control: Option<ControlChoice>,
+
+    /// Serve a status page, /metrics, /healthz, /readyz and /status.json here; a port alone is of this machine only
+    #[arg(long, value_name = "[ADDRESS:]PORT")]
+    pub(in crate::cli) listen: Option<ListenAddress>,
+
+    /// File with the token by which changes are allowed there: pause, resume, bwlimit, retry
+    #[arg(long, value_name = "FILE", requires = "listen")]
+    pub(in crate::cli) listen_token_file: Option<PathBuf>,
+
+    /// Folder in which a day's history is kept, by which rates over the last hour outlast a restart; none for none. By
+    /// default $STATE_DIRECTORY, or pysmurf-archiver in $XDG_STATE_HOME or ~/.local/state
+    #[arg(long, value_name = "DIR")]
+    pub(in crate::cli) state_dir: Option<PathBuf>,
+}
+
+/// What `status` takes.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct StatusArgs {
+    /// Show it again and again, until Ctrl-C
+    #[arg(long, short)]
+    pub(in crate::cli) watch: bool,
+
+    /// Print one JSON object, as the service's /status.json has it
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+
+    /// Without a running archiver: count the whole table, however long that takes
+    #[arg(long)]
+    pub(in crate::cli) exact: bool,
+
+    /// The running archiver's socket; by default all that are found
+    #[arg(long, value_name = "PATH")]
+    pub(in crate::cli) control: Option<ControlChoice>,
+
+    #[command(flatten)]
+    pub(in crate::cli) table: TableArgs,
+}
+
+/// Which running archiver is meant.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct AimArgs {
+    /// The one that archives this; needed where several run
+    #[arg(long, value_name = "NAME", visible_alias = "archive-name")]
+    pub(in crate::cli) target: Option<String>,
+
+    /// Its socket; by default the variable ARCHIVER_CONTROL, or all that are found
+    #[arg(long, value_name = "PATH")]
+    pub(in crate::cli) control: Option<ControlChoice>,
+}
+
+/// What `bwlimit` takes.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct LimitArgs {
+    /// KiB per second, or with a suffix such as 20M; 0 for no limit; auto or timetable for what the options of run say.
+    /// Without it the limit is only told
+    #[arg(value_name = "RATE", value_parser = rate)]
+    pub(in crate::cli) rate: Option<String>,
+
+    #[command(flatten)]
+    pub(in crate::cli) aim: AimArgs,
+}
+
+/// The text, if it is a limit.
+fn rate(text: &str) -> Result<String, String> {
+    LimitOrder::parse(text).map(|_| text.to_owned())
+}

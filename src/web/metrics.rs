@@ -1,0 +1,168 @@
+//! `/metrics`: how the archives stand, for Prometheus and its like.
+
+use crate::console::report::{StatusReport, TroubleKind};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+use std::sync::atomic::AtomicU64;
+
+/// Labels of what an archive has once, and of what it has of each kind.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfArchive {
+    archive: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfKind {
+    archive: String,
+    kind: &'static str,
+}
+
+/// Kinds of trouble by their labels.
+const TROUBLES: [(TroubleKind, &str); 5] = [
+    (TroubleKind::Database, "database"),
+    (TroubleKind::Link, "link"),
+    (TroubleKind::Source, "source"),
+    (TroubleKind::GivenUp, "given_up"),
+    (TroubleKind::NotRunning, "not_running"),
+];
+
+type Gauges = Family<OfArchive, Gauge<f64, AtomicU64>>;
+
+/// The text of OpenMetrics. Names and labels are those of `docs/operating.md`.
+pub(super) fn text(archives: &[StatusReport]) -> String {
+    let mut registry = Registry::with_prefix("archiver");
+    let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+    registry.register("build", "Version of the archiver", build);
+    for (name, help, of) in GAUGES {
+        let family = Gauges::default();
+        for archive in archives {
+            // What is not known is left out.
+            if let Some(value) = of(archive) {
+                family.get_or_create(&OfArchive { archive: archive.archive.clone() }).set(value);
+            }
+        }
+        registry.register(name, help, family);
+    }
+    let troubles = Family::<OfKind, Gauge>::default();
+    for archive in archives {
+        for (kind, name) in TROUBLES {
+            let labels = OfKind { archive: archive.archive.clone(), kind: name };
+            let has = archive.troubles.iter().any(|trouble| trouble.kind == kind);
+            troubles.get_or_create(&labels).set(has.into());
+        }
+    }
+    registry.register("trouble", "1 while something of this kind is wrong", troubles);
+    counters(&mut registry, archives);
+    let mut text = String::new();
+    // A string takes all.
+    let _ = encode(&mut text, &registry);
+    text
+}
+
+type Figure = fn(&StatusReport) -> Option<f64>;
+
+const GAUGES: [(&str, &str, Figure); 14] = [
+    ("running", "1 while the archive is archived", |of| Some(f64::from(u8::from(of.running)))),
+    ("paused", "1 while no further files are taken up", |of| Some(f64::from(u8::from(of.paused)))),
+    ("backlog_files", "Files that wait to be copied, counted once a minute at least", |of| {
+        of.backlog.files.map(|files| files as f64)
+    }),
+    ("backlog_bytes", "Bytes of the files that wait, estimated from the first thousand", |of| {
+        of.backlog.bytes.map(|bytes| bytes as f64)
+    }),
+    ("oldest_pending_age_seconds", "How long the oldest waiting file has been there, 0 where none waits", |of| {
+        of.backlog.files.map(|_| of.backlog.oldest_seconds.unwrap_or(0.0))
+    }),
+    ("given_up_rows", "Rows that failed too often and are left alone", |of| {
+        of.backlog.counted.map(|_| of.backlog.given_up as f64)
+    }),
+    ("copied_rows", "Rows of the table that are copied and proven", |of| {
+        of.backlog.counted.map(|_| of.backlog.copied as f64)
+    }),
+    ("last_proven_timestamp_seconds", "When the last proven copy was recorded, unix time", |of| {
+        of.last_proven.as_ref().map(|last| last.time)
+    }),
+    ("time_left_seconds", "Until the backlog is copied, if it goes on like this", |of| of.speed.as_ref()?.seconds_left),
+    ("rate_bytes_per_second", "Bytes of files per second in the last ten seconds", |of| {
+        Some(of.speed.as_ref()?.bytes_now)
+    }),
+    ("bwlimit_bytes_per_second", "The limit of all sessions together, 0 for none", |of| {
+        Some(of.limit.as_ref()?.bytes_per_second as f64)
+    }),
+    ("sessions", "Sessions that have moved something in the last ten seconds", |of| {
+        Some(of.sessions.iter().filter(|session| session.rate > 0.0).count() as f64)
+    }),
+    ("in_flight_files", "Files on their way", |of| Some(of.run.as_ref()?.in_flight as f64)),
+    ("run_seconds", "Since this run began", |of| Some(of.run.as_ref()?.seconds)),
+];
+
+/// Counts of the run at work; they begin at 0 with each run.
+fn counters(registry: &mut Registry, archives: &[StatusReport]) {
+    let [copied, link, database] = [(); 3].map(|()| Family::<OfArchive, Counter>::default());
+    let [failed, bytes] = [(); 2].map(|()| Family::<OfKind, Counter>::default());
+    for (archive, run) in archives.iter().filter_map(|archive| Some((&archive.archive, archive.run.as_ref()?))) {
+        let one = OfArchive { archive: archive.clone() };
+        copied.get_or_create(&one).inc_by(run.copied);
+        link.get_or_create(&one).inc_by(run.link_troubles);
+        database.get_or_create(&one).inc_by(run.database_troubles);
+        let of = |kind| OfKind { archive: archive.clone(), kind };
+        for (kind, count) in run.failures.kinds() {
+            failed.get_or_create(&of(kind)).inc_by(count);
+        }
+        bytes.get_or_create(&of("literal")).inc_by(run.literal_bytes);
+        bytes.get_or_create(&of("matched")).inc_by(run.matched_bytes);
+    }
+    registry.register("copied_files", "Files that were copied and proven", copied);
+    registry.register("failed_attempts", "Attempts that failed, by kind", failed);
+    registry.register(
+        "file_bytes",
+        "Bytes of proven files that went over the wire (literal) or were there (matched)",
+        bytes,
+    );
+    registry.register("link_troubles", "How often the far end was out of reach or a session broke", link);
+    registry.register("database_troubles", "How often the database was out of reach", database);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::console::report::{BacklogReport, FailureReport, RunReport, TroubleReport};
+
+    #[test]
+    fn each_figure_has_its_name_and_unit() {
+        let archive = StatusReport {
+            archive: "a \"b\"\n".into(),
+            running: true,
+            backlog: BacklogReport { files: Some(3), bytes: Some(7), counted: Some(1.0), ..BacklogReport::default() },
+            run: Some(RunReport {
+                copied: 2,
+                literal_bytes: 5,
+                failures: FailureReport { missing: 4, ..FailureReport::default() },
+                ..RunReport::default()
+            }),
+            troubles: vec![TroubleReport { kind: TroubleKind::Link, ..TroubleReport::default() }],
+            ..StatusReport::default()
+        };
+        let text = text(&[archive]);
+        for line in [
+            concat!("archiver_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+            r#"archiver_backlog_files{archive="a \"b\"\n"} 3.0"#,
+            r#"archiver_oldest_pending_age_seconds{archive="a \"b\"\n"} 0.0"#,
+            r#"archiver_copied_files_total{archive="a \"b\"\n"} 2"#,
+            r#"archiver_failed_attempts_total{archive="a \"b\"\n",kind="missing"} 4"#,
+            r#"archiver_file_bytes_total{archive="a \"b\"\n",kind="literal"} 5"#,
+            r#"archiver_trouble{archive="a \"b\"\n",kind="link"} 1"#,
+            r#"archiver_trouble{archive="a \"b\"\n",kind="database"} 0"#,
+            "# TYPE archiver_backlog_bytes gauge",
+            "# EOF",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+        assert!(!text.contains("last_proven_timestamp_seconds{"), "what is not known is not said");
+    }
+}
