@@ -1,8 +1,7 @@
 //! Counts of the whole table.
 
 use super::SqliteCatalog;
-use super::files::UNCOPIED;
-use super::indexes::{INDEX_ARCHIVE, INDEX_UNCOPIED, has};
+use super::indexes::{INDEX_ARCHIVE, INDEX_UNCOPIED, UNCOPIED, has};
 use super::table::{FILES, PATH_LIMIT};
 use super::walk::BOTTOM;
 use crate::catalog::{ArchiveStats, CatalogError, Totals};

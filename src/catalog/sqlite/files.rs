@@ -1,6 +1,6 @@
 //! Rows as people ask for them.
 
-use super::indexes::{self, INDEX_FAILED, INDEX_LOCAL, INDEX_NAME, INDEX_REMOTE, INDEX_UNCOPIED, NAME};
+use super::indexes::{self, INDEX_FAILED, INDEX_LOCAL, INDEX_NAME, INDEX_REMOTE, INDEX_UNCOPIED, NAME, UNCOPIED};
 use super::table::{FILES, PATH_LIMIT};
 use super::walk::LOOK;
 use super::{SqliteCatalog, note, row};
@@ -8,9 +8,6 @@ use crate::catalog::files::{FilePage, FileQuery, FileRow, FileState, FileStates,
 use crate::catalog::{CatalogError, RecordId, Retry};
 use rusqlite::types::Value;
 use rusqlite::{Connection, Error, Row, params_from_iter};
-
-/// The condition for a row without a proven copy, as our indexes have it.
-pub(super) const UNCOPIED: &str = "remote_md5sum IS NOT local_md5sum";
 
 /// What is read of a row, and how its state is known.
 #[derive(Clone)]

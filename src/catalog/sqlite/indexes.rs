@@ -14,6 +14,9 @@ pub(super) const INDEX_NAME: &str = "archiver_name";
 pub(super) const INDEX_LOCAL: &str = "archiver_local";
 pub(super) const INDEX_REMOTE: &str = "archiver_remote";
 
+/// The condition for a row without a proven copy, as our indexes have it.
+pub(super) const UNCOPIED: &str = "remote_md5sum IS NOT local_md5sum";
+
 /// What stands behind the last slash of a path.
 pub(super) const NAME: &str = "substr(local_path, length(rtrim(local_path, replace(local_path, '/', ''))) + 1)";
 

@@ -1,9 +1,8 @@
 //! Calls one after another, each on a thread for blocking work, and walks through the table in short looks.
 
 use super::SqliteCatalog;
-use super::files::UNCOPIED;
 use super::handle::Handle;
-use super::indexes::INDEX_UNCOPIED;
+use super::indexes::{INDEX_UNCOPIED, UNCOPIED};
 use super::trouble::{in_time, on_own_thread, trouble};
 use crate::catalog::{CatalogError, RecordId};
 use rusqlite::{Connection, Error, params};
