@@ -13,7 +13,9 @@ ENV CARGO_NET_RETRY=5 CARGO_TERM_COLOR=never
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
     scripts/release --bins \
- && install -Dm755 target/release/pysmurf-archiver /out/usr/local/bin/pysmurf-archiver
+ && install -Dm755 target/release/pysmurf-archiver /out/usr/local/bin/pysmurf-archiver \
+ && strip /out/usr/local/bin/pysmurf-archiver \
+ && ln -s pysmurf-archiver /out/usr/local/bin/rsync
 
 FROM debian:bookworm-slim AS runtime
 # hadolint ignore=DL3008
@@ -35,6 +37,8 @@ VOLUME ["/data", "/var/lib/pysmurf-archiver"]
 # Where the embedded database goes when no other is named.
 WORKDIR /var/lib/pysmurf-archiver
 STOPSIGNAL SIGTERM
+# Whether it lives and moves; a storage node out of reach makes no container ill.
+HEALTHCHECK --interval=60s --timeout=10s --start-period=60s --retries=3 CMD ["pysmurf-archiver", "status", "--health"]
 # Options alone mean `run`; an agent's variables need no option at all.
 ENTRYPOINT ["/usr/bin/tini", "--", "pysmurf-archiver"]
 CMD ["run"]

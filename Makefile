@@ -1,5 +1,6 @@
-.PHONY: help build static demo demo-without-rsync man test wrappers big-table latency miri avx512 lint structure
+.PHONY: help build static install deb demo demo-without-rsync man test wrappers big-table latency miri avx512 lint structure
 
+PREFIX ?= /usr/local
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 # In CI only what is wrong.
 QUIET := $(if $(CI),--quiet)
@@ -15,6 +16,14 @@ static: ## The program for machines of its kind without any library: target/<kin
 	scripts/install-missing
 	RUSTFLAGS="-C target-feature=+crt-static" scripts/release --features static --target $(HOST)
 	scripts/is-static target/$(HOST)/release/pysmurf-archiver
+
+install: ## The program with unit, manual pages and completions on this machine, below PREFIX (/usr/local)
+	$(MAKE) build
+	scripts/install-files target/release/pysmurf-archiver "$(DESTDIR)" "$(PREFIX)"
+
+deb: ## A package for Debian, with unit, account, manual pages and completions: target/deb
+	scripts/install-missing
+	scripts/deb
 
 demo: ## Copies a whole tree through SSH on this machine and proves it
 	scripts/install-missing

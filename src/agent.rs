@@ -13,7 +13,7 @@ use crate::ocs::feeds::{Block, FeedKind};
 use crate::ocs::operation::OpOutcome;
 use crate::ocs::session::OpSession;
 use crate::ocs::site::{AgentClass, Resolved};
-use crate::service::{ServiceError, ServiceRun, listen_for_hangups, listen_for_signals};
+use crate::service::{ServiceError, ServiceRun, listen_for_hangups, listen_for_signals, systemd};
 use crate::status::Snapshot;
 use feeds::{ARCHIVE, FEED, TRANSFERS};
 use serde_json::{Map, Value};
@@ -74,15 +74,18 @@ pub(crate) async fn serve(site: Resolved, run: ServiceRun) -> Result<AgentEnd, S
     }
     let handle = agent.handle();
     let leaving = handle.clone();
-    let (looking, closing) = (console.clone(), console.clone());
+    let (looking, closing, watched) = (console.clone(), console.clone(), console.clone());
     let look_again = move || {
         tracing::info!("SIGHUP: looking at the whole table; an agent reads its options only at the start");
         looking.look_again();
     };
     listen_for_signals(move || leaving.shutdown(), move || closing.close_links())?;
     listen_for_hangups(look_again)?;
+    systemd::ready();
+    let attending = tokio::spawn(systemd::attend(move || watched.progress().into_iter().collect()));
     let looking_after = tokio::spawn(console.look_after());
     let end = agent.run().await;
+    attending.abort();
     // The agent leaves the router soon; the file under way may take a little longer.
     if let Some(session) = handle.session("run") {
         let _ = tokio::time::timeout(LAST_FILE, session.done()).await;

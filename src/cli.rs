@@ -7,6 +7,7 @@ mod config;
 mod console;
 mod files;
 mod flags;
+mod generate;
 mod layers;
 mod output;
 mod plan;
@@ -109,6 +110,7 @@ fn dispatch(mut layered: Vec<Layered>, agent: Option<Resolved>, args: &[OsString
         Some(Verb::Rdiff(words)) => crate::rdiff::main(&words),
         Some(Verb::Bench(args)) => bench::bench(args)?,
         Some(Verb::Authorize(args)) => authorize::authorize(&args)?,
+        Some(Verb::Generate(args)) => generate::generate(&args)?,
         Some(Verb::Confined(args)) => return Ok(authorize::confined(&args)),
         Some(Verb::Run(_) | Verb::Check(_) | Verb::Config(_) | Verb::Status(_)) | None => USAGE,
     };

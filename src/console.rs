@@ -13,6 +13,7 @@ pub(crate) mod table;
 use crate::archiver::control::Control;
 use crate::catalog::{AnyCatalog, Catalog, CatalogError, Note, Retry, Totals};
 use crate::clock::{unix_now, unix_seconds};
+use crate::status::Progress;
 pub(crate) use counts::TableCounts;
 pub(crate) use history::MinuteSample;
 use history::{DayHistory, HistoryFile};
@@ -142,6 +143,11 @@ impl Console {
 
     pub(crate) fn identity(&self) -> &ArchiveIdentity {
         &self.0.identity
+    }
+
+    /// How the run goes, while one is at work.
+    pub(crate) fn progress(&self) -> Option<Arc<Progress>> {
+        self.0.run.borrow().control.as_ref().map(|control| control.progress().clone())
     }
 
     /// A run begins. It pauses where that was said before.

@@ -1,5 +1,7 @@
 //! What is to be run, opened and watched: the table, the way to the far end, and how the archiver works between them.
 
+pub(crate) mod systemd;
+
 use crate::archiver::stop::Stop;
 use crate::archiver::{ArchiverSettings, Bootstrap, Direction, Sources, Upkeep};
 use crate::backoff::Backoff;
@@ -157,6 +159,7 @@ pub(crate) fn listen_for_signals(
             }
             if round == 0 {
                 tracing::info!("Stopping: running files are finished first; a second signal stops at once");
+                systemd::stopping();
                 stop();
             } else {
                 at_once();

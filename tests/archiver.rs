@@ -33,6 +33,8 @@ mod configuration;
 mod console;
 #[path = "archiver/files.rs"]
 mod files;
+#[path = "archiver/installed.rs"]
+mod installed;
 #[path = "archiver/killed.rs"]
 mod killed;
 #[path = "archiver/load.rs"]

@@ -3,7 +3,7 @@
 use super::{AnyCatalog, Catalog, CatalogError, RecordId, Totals};
 use std::time::{Duration, Instant};
 
-/// Rows of one look.
+/// Ids of one look: some milliseconds.
 pub(super) const LOOK: i64 = 10_000;
 
 /// What was seen of a table.
@@ -22,7 +22,7 @@ pub struct Survey {
 pub(super) struct SurveyLook {
     pub(super) totals: Totals,
     pub(super) oldest: Option<f64>,
-    /// The lowest id seen; `None` where there was no row.
+    /// No row below this one was seen; `None` where there was none at all.
     pub(super) lowest: Option<RecordId>,
 }
 

@@ -166,9 +166,29 @@ pub(super) enum Command {
     /// Print the line for the storage node's authorized_keys that lets a key archive, and do nothing else
     #[command(after_help = AUTHORIZE_HELP)]
     Authorize(AuthorizeArgs),
+    /// Print the manual page of a verb, or completions for a shell
+    #[command(hide = true)]
+    Generate(GenerateArgs),
     /// What that line starts
     #[command(hide = true)]
     Confined(ConfinedArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct GenerateArgs {
+    /// What to print; `man` writes a page for each verb into a directory
+    pub(super) what: GeneratedText,
+    /// Directory for the manual pages
+    #[arg(required_if_eq("what", "man"))]
+    pub(super) dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum GeneratedText {
+    Man,
+    Bash,
+    Zsh,
+    Fish,
 }
 
 /// The name of this very program, where a program is to be named.
@@ -415,7 +435,7 @@ pub(super) struct RunArgs {
     pub(super) poll: f64,
 
     /// Files in flight at most
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Work")]
+    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Work")]
     pub(super) queue: u32,
 
     /// Size of the files in flight at most, in MiB

@@ -13,6 +13,7 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::prelude::*;
 
 /// How often the bar is drawn.
 const TICK: Duration = Duration::from_millis(200);
@@ -103,6 +104,11 @@ impl Screen {
     /// Writes every line to this file as well.
     pub(super) fn also_to(&mut self, file: Option<File>) {
         self.file = file.map(Arc::new);
+    }
+
+    /// The file alone.
+    fn only_file(&self) -> FileCopy {
+        FileCopy(self.file.clone())
     }
 
     /// True when a bar is drawn.
@@ -231,6 +237,31 @@ impl Write for Screen {
     }
 }
 
+/// A log file whose lines also go elsewhere.
+#[derive(Clone)]
+struct FileCopy(Option<Arc<File>>);
+
+impl Write for FileCopy {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(file) = &self.0 {
+            drop(file.as_ref().write_all(bytes));
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for FileCopy {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
 impl<'a> MakeWriter<'a> for Screen {
     type Writer = Self;
 
@@ -252,15 +283,36 @@ pub(super) fn start_log(args: &LogArgs, screen: &Screen, wanted: Option<LevelFil
         (false, _, _) => "trace",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    // The journal takes each line with its level and its fields; what a person starts by hand is for his eyes.
+    let journal = (args.log_format == LogFormat::Auto && is_journal()).then(tracing_journald::layer);
+    if let Some(Ok(journal)) = journal {
+        let journal = journal.with_field_prefix(Some("ARCHIVER".to_owned()));
+        let log = tracing_subscriber::registry().with(filter).with(journal);
+        let copy = screen
+            .file
+            .is_some()
+            .then(|| tracing_subscriber::fmt::layer().with_ansi(false).with_writer(screen.only_file()));
+        return told(log.with(copy).try_init());
+    }
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(screen.clone());
     let colour = screen.file.is_none() && io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let set = match args.log_format {
+    told(match args.log_format {
         LogFormat::Json => log.json().flatten_event(true).with_current_span(false).try_init(),
         LogFormat::Auto | LogFormat::Text => log.with_target(false).with_ansi(colour).try_init(),
-    };
+    });
+}
+
+fn told(set: Result<(), impl std::fmt::Display>) {
     if let Err(error) = set {
         say(&format!("pysmurf-archiver: The log cannot be set up: {error}"));
     }
+}
+
+/// Whether standard error is the journal's, as systemd says of the one that it has given us.
+fn is_journal() -> bool {
+    let said = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    let place = rustix::fs::fstat(io::stderr()).map(|stat| format!("{}:{}", stat.st_dev, stat.st_ino));
+    place.is_ok_and(|place| place == said)
 }
 
 #[cfg(test)]

@@ -74,6 +74,14 @@ fn understood(status: StatusCode, body: &[u8], socket: &std::path::Path) -> Resu
 }
 
 impl Running {
+    /// Why it should be started anew, in words; `None` while it lives and moves.
+    pub(crate) async fn illness(&self) -> Result<Option<String>, AskError> {
+        let lost = |why: String| AskError::OutOfReach { path: self.socket.clone(), why };
+        let stream = self.folder.connect(&self.name).await.map_err(|error| lost(reason(&error)))?;
+        let (status, body) = call(stream, Method::GET, "/healthz", None).await.map_err(lost)?;
+        Ok((status != StatusCode::OK).then(|| String::from_utf8_lossy(&body).trim().to_owned()))
+    }
+
     /// Tells it something; its reply.
     pub(crate) async fn tell(&self, road: &str, order: &OrderBody) -> Result<Value, AskError> {
         let lost = |why: String| AskError::OutOfReach { path: self.socket.clone(), why };

@@ -3,7 +3,7 @@
 use crate::support::archiver::{Place, Run, hex, is_root};
 use crate::support::mariadb::MariaDb;
 use crate::support::sshd::Sshd;
-use crate::support::tools::require;
+use crate::support::tools::{find, require};
 use crate::support::wait::wait_until;
 use crate::tables::{Age, Row, TARGET, Table, small_files};
 use rusqlite::{Connection, params};
@@ -555,4 +555,48 @@ fn a_port_that_cannot_be_had_and_a_token_that_is_none_are_refused_at_once() {
         let over = Run::to_end(run).expect(2);
         assert!(over.log.contains(words) && !over.log.contains("secret"), "{}", over.log);
     }
+}
+
+/// What Chromium makes of the page.
+fn seen(chromium: &PathBuf, port: u16) -> String {
+    let profile = tempfile::tempdir().unwrap();
+    let mut command = Command::new(chromium);
+    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", "--dump-dom"]);
+    command.arg(format!("--user-data-dir={}", profile.path().display()));
+    text(&command.arg(format!("http://localhost:{port}/")).output().unwrap().stdout)
+}
+
+#[test]
+fn a_browser_shows_what_waits_what_is_wrong_and_what_to_do() {
+    // No part of what a machine that builds this must have.
+    let Some(chromium) = find("chromium").or_else(|| find("chromium-browser")) else {
+        eprintln!("SKIPPED: no chromium; apt-get install -y --no-install-recommends chromium");
+        return;
+    };
+    let archive = Archive::make("page");
+    archive.add(0..3, 1000, 0);
+    archive.add(3..5, 1000, 5);
+    let port = free_port();
+    let run = Run::start({
+        let mut run = archive.run();
+        run.args(["--listen", &port.to_string()]);
+        run
+    });
+    archive
+        .wait_for("it runs", |status| status["backlog"]["copied"] == 3 && status["reasons"] != serde_json::json!([]));
+    let page = seen(&chromium, port);
+    // Its own script has run, under its own policy.
+    for words in [
+        r#"<h2 id="a-0">page</h2>"#,
+        r#"<span class="state bad">Trouble</span>"#,
+        "2 rows were given up",
+        "<code>retry --all</code>",
+        "Try these 2 again",
+        "3 files copied",
+        "<title>\u{2717} page</title>",
+        r#"aria-labelledby="a-0""#,
+    ] {
+        assert!(page.contains(words), "{words}: {page}");
+    }
+    run.terminate().0.expect(0);
 }

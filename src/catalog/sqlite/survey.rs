@@ -7,24 +7,28 @@ use crate::catalog::{CatalogError, RecordId, Totals};
 use rusqlite::params;
 
 impl SqliteCatalog {
-    /// What the rows below that one come to, some thousands at most.
+    /// What the rows below that one come to, some thousands of ids at most.
     pub(in crate::catalog) async fn survey_below(&self, below: RecordId) -> Result<SurveyLook, CatalogError> {
         let waits = self.waiting();
+        let top = format!("SELECT MAX(id) FROM {FILES} WHERE id < ?1");
         let query = format!(
-            "SELECT MIN(id), COUNT(CASE WHEN {waits} AND failed_copy_attempts < ?2 THEN 1 END), \
+            "SELECT COUNT(CASE WHEN {waits} AND failed_copy_attempts < ?2 THEN 1 END), \
              COUNT(CASE WHEN {waits} AND failed_copy_attempts >= ?2 THEN 1 END), \
              COUNT(CASE WHEN archive_name = ?1 AND remote_md5sum = local_md5sum THEN 1 END), \
              MIN(CASE WHEN {waits} AND failed_copy_attempts < ?2 THEN timestamp END) \
-             FROM (SELECT * FROM {FILES} WHERE id < ?3 ORDER BY id DESC LIMIT {LOOK})"
+             FROM {FILES} WHERE id >= ?3 AND id <= ?4"
         );
         let (archive, max_attempts) = (self.archive.clone(), self.max_attempts);
         self.run(move |connection| {
-            connection.prepare_cached(&query)?.query_row(params![archive, max_attempts, below.0], |row| {
+            let top: Option<i64> = connection.prepare_cached(&top)?.query_row([below.0], |row| row.get(0))?;
+            let Some(top) = top else { return Ok(SurveyLook::default()) };
+            let lowest = top.saturating_sub(LOOK - 1);
+            connection.prepare_cached(&query)?.query_row(params![archive, max_attempts, lowest, top], |row| {
                 let count = |index| row.get::<_, i64>(index).map(i64::unsigned_abs);
                 Ok(SurveyLook {
-                    lowest: row.get::<_, Option<i64>>(0)?.map(RecordId),
-                    totals: Totals { pending: count(1)?, given_up: count(2)?, copied: count(3)? },
-                    oldest: row.get(4)?,
+                    lowest: Some(RecordId(lowest)),
+                    totals: Totals { pending: count(0)?, given_up: count(1)?, copied: count(2)? },
+                    oldest: row.get(3)?,
                 })
             })
         })

@@ -1,7 +1,7 @@
 //! `status`: once, or again and again.
 
 use super::super::flags::console::StatusArgs;
-use super::super::output::{json_object, print, print_coloured};
+use super::super::output::{json_object, print, print_coloured, say};
 use super::super::{SOME_FAILED, USAGE};
 use super::glance::glance;
 use super::view::View;
@@ -19,6 +19,9 @@ pub(in crate::cli) fn status(each: &[StatusArgs]) -> Result<u8> {
     let Some(args) = each.first() else { return Ok(USAGE) };
     let runtime = runtime()?;
     let code = runtime.block_on(async {
+        if args.health {
+            return health(args).await;
+        }
         if !args.watch {
             return Ok(show(args, &glance(each).await?));
         }
@@ -27,6 +30,30 @@ pub(in crate::cli) fn status(each: &[StatusArgs]) -> Result<u8> {
     // A database that hangs is not waited for.
     runtime.shutdown_timeout(Duration::from_millis(50));
     code
+}
+
+/// Says whether what runs lives and moves.
+async fn health(args: &StatusArgs) -> Result<u8> {
+    let running = crate::web::ask::running(&args.control.clone().unwrap_or_default()).await?;
+    if running.is_empty() {
+        say("pysmurf-archiver: No archiver runs here");
+        return Ok(SOME_FAILED);
+    }
+    let mut code = 0;
+    for one in &running {
+        match one.illness().await {
+            Ok(None) => print(&format!("{}: ok", one.socket.display())),
+            Ok(Some(why)) => {
+                say(&format!("pysmurf-archiver: {}: {why}", one.socket.display()));
+                code = SOME_FAILED;
+            }
+            Err(error) => {
+                say(&format!("pysmurf-archiver: {error}"));
+                code = SOME_FAILED;
+            }
+        }
+    }
+    Ok(code)
 }
 
 /// Prints it once; the exit code that goes with it.

@@ -75,11 +75,9 @@ impl View {
                 row(&mut text, "failures", &failures(run));
             }
         }
-        row(
-            &mut text,
-            "table",
-            &format!("{} copied, {} given up", files(archive.backlog.copied), archive.backlog.given_up),
-        );
+        let BacklogReport { copied, given_up, at_least, .. } = archive.backlog;
+        let least = if at_least { "at least " } else { "" };
+        row(&mut text, "table", &format!("{least}{} copied, {given_up} given up", files(copied)));
         text
     }
 

@@ -42,6 +42,10 @@ pub(in crate::cli) struct StatusArgs {
     #[arg(long)]
     pub(in crate::cli) json: bool,
 
+    /// Say only whether the running archiver lives and moves, for whoever starts it anew when it does not
+    #[arg(long, conflicts_with_all = ["watch", "json", "exact"])]
+    pub(in crate::cli) health: bool,
+
     /// Without a running archiver: count the whole table, however long that takes
     #[arg(long)]
     pub(in crate::cli) exact: bool,

@@ -7,7 +7,8 @@ use crate::cli::USAGE;
 use crate::cli::layers::NamedRun;
 use crate::cli::output::{Screen, say};
 use crate::console::{Consoles, Limit};
-use crate::service::{listen_for_hangups, listen_for_signals};
+use crate::service::{listen_for_hangups, listen_for_signals, systemd};
+use crate::status::Progress;
 use anyhow::Result;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,6 +47,10 @@ impl Controls {
         let mut state = self.state();
         state.stopping = true;
         state.all.values().for_each(|control| control.stop().stop());
+    }
+
+    fn progress(&self) -> Vec<Arc<Progress>> {
+        self.state().all.values().map(|control| control.progress().clone()).collect()
     }
 
     fn close_links(&self) {
@@ -98,6 +103,10 @@ pub(super) async fn run(
         ends: JoinSet::new(),
     };
     targets.into_iter().for_each(|target| at_work.begin(target));
+    systemd::ready();
+    let watched = at_work.controls.clone();
+    let attending = systemd::attend(move || watched.progress());
+    let mut attending = std::pin::pin!(attending);
     let mut worst = 0;
     loop {
         tokio::select! {
@@ -120,6 +129,7 @@ pub(super) async fn run(
                 }
             },
             Some(()) = hangups.recv() => at_work.read_again(again),
+            () = attending.as_mut() => {}
         }
     }
 }
