@@ -203,7 +203,8 @@ fn a_limit_holds_from_when_it_is_told_and_a_timetable_until_then_and_after() {
     let status = archive.wait_for("it runs", |status| limit(status) == Some(3 << 20));
     assert_eq!(status["limit"]["timetable"], true);
     // At that rate the file takes days.
-    assert!(archive.verb(&words("bwlimit 1")).status.success());
+    let said = archive.verb(&words("bwlimit 1"));
+    assert!(said.status.success(), "{said:?}");
     archive.add(0..1, 30 << 20, 0);
     let status = archive.wait_for("the file is on its way", |status| status["run"]["in_flight"] == 1);
     assert_eq!((limit(&status), &status["limit"]["held"]), (Some(1024), &true.into()));
