@@ -193,7 +193,7 @@ pub(super) fn open(choice: &ControlChoice, name: &str) -> Result<Option<BoundSoc
         }
         ControlChoice::Default => {
             let mut why = None;
-            for path in folders_to_ask() {
+            for path in folders() {
                 let bound = match SocketFolder::make(&path) {
                     Ok(folder) => by_default(folder, name),
                     Err(error) => Err(unusable(&path, &error)),
