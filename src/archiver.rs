@@ -122,8 +122,9 @@ pub(crate) struct ArchiverSettings {
     pub manifest: Option<Arc<Manifest>>,
 }
 
-/// Files of one session at most; with small ones, its beginning and end take more time than they do.
-const BATCH_FILES: usize = 256;
+/// Files of one session at most; with small ones, its beginning and end take more time than they do. What is proven is recorded
+/// meanwhile, so that a lost link costs no more than the file under way.
+const BATCH_FILES: usize = 1024;
 /// Bytes of one session, so that a lost link costs little.
 const BATCH_BYTES: u64 = 256 << 20;
 /// How long the last results may take to be recorded once the links are closed.

@@ -4,6 +4,7 @@ use super::compression::{Coding, CompressionTuner};
 use super::control::Control;
 use super::far_end::{self, FarFolders};
 use super::flight::Job;
+use super::results::Results;
 use super::retry::with_words;
 use super::road::{Road, Roads};
 use super::sftp::Interrupted;
@@ -26,6 +27,7 @@ pub(super) struct Carrier {
     number: usize,
     connect: Box<dyn Connect>,
     settings: Arc<ArchiverSettings>,
+    results: Results,
     control: Control,
     roads: Roads,
     /// Whether compression pays.
@@ -40,7 +42,7 @@ impl Carrier {
     pub(super) fn new(
         number: usize,
         connect: Box<dyn Connect>,
-        settings: Arc<ArchiverSettings>,
+        results: Results,
         control: Control,
         shared_files: Arc<SharedFiles>,
     ) -> Self {
@@ -48,7 +50,8 @@ impl Carrier {
         Self {
             number,
             connect,
-            settings,
+            settings: results.settings.clone(),
+            results,
             control,
             roads,
             compression,
@@ -64,7 +67,7 @@ impl Carrier {
     }
 
     fn terms(&self, coding: Coding) -> SessionTerms {
-        SessionTerms::new(self.number, &self.settings, &self.control, coding)
+        SessionTerms::new(self.number, &self.results, &self.control, coding)
     }
 
     /// Carries a batch, all of whose jobs are of one variant. The error says why there was no session, or could be none.

@@ -6,6 +6,7 @@ use crate::catalog::{Md5, RecordId};
 use crate::status::Progress;
 use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
@@ -18,13 +19,17 @@ pub(super) struct Job {
     pub(super) attempts: i64,
     pub(super) source: PathBuf,
     pub(super) md5: Md5,
+    /// How large its file was when it was looked at.
+    pub(super) bytes: u64,
     /// Where the layout wants it; the copy may end up under a numbered variant.
     pub(super) place: RemotePath,
     /// Which variant is tried: 0 for the name itself, then `.1`, `.2` …
     pub(super) variant: u32,
     /// How its file has come on.
     pub(super) headway: Headway,
-    ticket: Ticket,
+    /// Its outcome has gone to be recorded.
+    settled: AtomicBool,
+    ticket: Arc<Ticket>,
 }
 
 impl Job {
@@ -37,8 +42,14 @@ impl Job {
     }
 
     /// It has had its turn: recorded, or held back with its place. Dropped without, its row comes back untried.
-    pub(super) fn had_its_turn(&mut self) {
-        self.ticket.over = true;
+    pub(super) fn had_its_turn(&self) {
+        self.ticket.had_its_turn();
+    }
+
+    /// Its outcome goes to be recorded, and with it what keeps its row from being taken up again; `None` if it has gone
+    /// already.
+    pub(super) fn settle(&self) -> Option<Arc<Ticket>> {
+        (!self.settled.swap(true, Relaxed)).then(|| self.ticket.clone())
     }
 }
 
@@ -60,13 +71,20 @@ struct InFlight {
     untried: BTreeSet<RecordId>,
 }
 
-/// What a job holds, given back when it is dropped.
-struct Ticket {
+/// What a job holds, and its outcome until that is recorded; given back when both are done.
+pub(super) struct Ticket {
     flight: Arc<Flight>,
     id: RecordId,
     place: RemotePath,
-    over: bool,
+    over: AtomicBool,
     _permits: [OwnedSemaphorePermit; 2],
+}
+
+impl Ticket {
+    /// The row has had its turn, see [`Job::had_its_turn`].
+    pub(super) fn had_its_turn(&self) {
+        self.over.store(true, Relaxed);
+    }
 }
 
 impl Drop for Ticket {
@@ -74,7 +92,7 @@ impl Drop for Ticket {
         let mut in_flight = self.flight.lock();
         in_flight.rows.remove(&self.id);
         in_flight.places.remove(&self.place);
-        if !self.over {
+        if !self.over.load(Relaxed) {
             in_flight.untried.insert(self.id);
         }
         drop(in_flight);
@@ -149,8 +167,11 @@ impl Flight {
             in_flight.places.insert(place.clone());
         }
         self.progress.admitted(row_bytes);
-        let ticket = Ticket { flight: self.clone(), id, place: place.clone(), over: false, _permits: [file, bytes] };
-        Some(Job { id, attempts, source, md5, place, variant: 0, headway: Headway::default(), ticket })
+        let (over, settled) = Default::default();
+        let ticket = Ticket { flight: self.clone(), id, place: place.clone(), over, _permits: [file, bytes] };
+        let ticket = Arc::new(ticket);
+        let (variant, headway) = Default::default();
+        Some(Job { id, attempts, source, md5, bytes: row_bytes, place, variant, headway, settled, ticket })
     }
 
     /// The rows that came back untried since this was asked last.

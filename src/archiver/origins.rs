@@ -19,6 +19,8 @@ const FOLDERS_MOST: usize = 1000;
 const MANY: usize = 10;
 /// A folder for which no row has come for so long is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(600);
+/// Files that are looked at before what was seen of them is asked for.
+const LOOKS_AHEAD: usize = 64;
 /// Symlinks that are followed to see which folder they need.
 const LINKS_MOST: usize = 8;
 
@@ -114,7 +116,16 @@ impl Origins {
 
     /// Looks at a source file, see [`look`]. A folder whose files were on another file system before has lost it.
     pub(super) fn look(&self, path: &Path) -> Result<Metadata, Lack> {
-        let looked = look(&self.sources, path);
+        self.seen(path, look(&self.sources, path))
+    }
+
+    /// The same for one file after another.
+    pub(super) fn look_at(&self, paths: Vec<PathBuf>) -> impl Iterator<Item = Result<Metadata, Lack>> {
+        let looks = look_at_each(&self.sources, paths.clone());
+        paths.into_iter().zip(looks).map(|(path, looked)| self.seen(&path, looked))
+    }
+
+    fn seen(&self, path: &Path, looked: Result<Metadata, Lack>) -> Result<Metadata, Lack> {
         let folder = folder_of(path);
         let device = || self.sources.within(path, |_, path| Ok(std::fs::metadata(folder_of(path))?.dev())).ok();
         let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
@@ -290,14 +301,25 @@ fn folder_of(path: &Path) -> &Path {
 /// behind it must have the registered sum.
 pub(super) fn look(sources: &Sources, path: &Path) -> Result<Metadata, Lack> {
     let looked = sources.within(path, |roots, path| Ok(look_now(roots, path)));
-    looked.unwrap_or_else(|error| {
-        let folder = sources.mute_place(path).unwrap_or_else(|| folder_of(path).to_owned());
-        let place = match error.kind() {
-            io::ErrorKind::TimedOut => unanswered(sources, folder),
-            _ => FolderTrouble { folder, why: format!("cannot be looked at: {error}") },
-        };
-        Err(Lack { kind: Failure::Unreadable, why: format!("it cannot be looked at: {error}"), place: Some(place) })
-    })
+    looked.unwrap_or_else(|error| Err(not_seen(sources, path, &error)))
+}
+
+/// The same for one file after another.
+pub(super) fn look_at_each(sources: &Sources, paths: Vec<PathBuf>) -> impl Iterator<Item = Result<Metadata, Lack>> {
+    let looks = sources.each(paths.clone(), LOOKS_AHEAD, |roots, path| Ok(look_now(roots, path)));
+    paths
+        .into_iter()
+        .zip(looks)
+        .map(|(path, looked)| looked.unwrap_or_else(|error| Err(not_seen(sources, &path, &error))))
+}
+
+fn not_seen(sources: &Sources, path: &Path, error: &io::Error) -> Lack {
+    let folder = sources.mute_place(path).unwrap_or_else(|| folder_of(path).to_owned());
+    let place = match error.kind() {
+        io::ErrorKind::TimedOut => unanswered(sources, folder),
+        _ => FolderTrouble { folder, why: format!("cannot be looked at: {error}") },
+    };
+    Lack { kind: Failure::Unreadable, why: format!("it cannot be looked at: {error}"), place: Some(place) }
 }
 
 fn unanswered(sources: &Sources, folder: PathBuf) -> FolderTrouble {

@@ -1,10 +1,13 @@
 //! Calls to file systems that may be away. Nothing ends a call that does not come back: so each is made by another thread,
 //! and waited for no longer than so.
 
-use crate::transfer::send::FileContent;
-use std::fs::{File, Metadata};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
+mod each;
+mod file;
+
+pub(super) use each::Each;
+pub(super) use file::FreshFile;
+pub(crate) use file::PatientFile;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -14,8 +17,6 @@ use std::time::{Duration, Instant};
 const IDLE_MOST: usize = 64;
 /// How long it is remembered that a place did not answer, once it does.
 const REMEMBERED: Duration = Duration::from_secs(3600);
-/// Bytes read by one call.
-const PIECE: usize = 256 * 1024;
 
 type SourceCall = Box<dyn FnOnce() + Send>;
 
@@ -127,6 +128,14 @@ impl Patience {
             Err(mpsc::SendError(call)) => begin_thread(call),
         }
     }
+
+    /// Keeps a thread for the next call.
+    fn keep(&self, thread: mpsc::Sender<SourceCall>) {
+        let mut idle = self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_MOST {
+            idle.push(thread);
+        }
+    }
 }
 
 /// A thread that makes this call, and then those that it is sent.
@@ -150,18 +159,14 @@ struct BegunCall<T> {
 
 impl<T> BegunCall<T> {
     fn wait(self, path: &Path) -> io::Result<T> {
-        let shared = &self.patience.shared;
         match self.result.recv_timeout(self.patience.limit) {
             Ok(came) => {
-                let mut idle = shared.idle.lock().unwrap_or_else(PoisonError::into_inner);
-                if idle.len() < IDLE_MOST {
-                    idle.push(self.thread);
-                }
+                self.patience.keep(self.thread);
                 came
             }
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 let lapse = Lapse { place: place_of(path), at: Instant::now(), answered: self.answered };
-                shared.lapses().push(lapse);
+                self.patience.shared.lapses().push(lapse);
                 Err(self.patience.late())
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => Err(io::Error::other("the call panicked; please report this")),
@@ -189,129 +194,6 @@ fn unescaped(field: &str) -> PathBuf {
         .iter()
         .fold(field.to_owned(), |field, (escape, character)| field.replace(escape, character))
         .into()
-}
-
-/// A file whose file system is not waited for longer than so. The next piece is read while the last one is used.
-#[derive(Debug)]
-pub(crate) struct PatientFile {
-    /// Always there, until it is closed.
-    file: Option<Arc<File>>,
-    meta: Metadata,
-    path: PathBuf,
-    patience: Patience,
-    piece: Vec<u8>,
-    /// Where it begins in the file, and how much of it has been used.
-    begin: u64,
-    used: usize,
-    /// Nothing was behind it.
-    is_over: bool,
-    ahead: Option<BegunCall<Vec<u8>>>,
-}
-
-impl PatientFile {
-    /// Opens a file, whose first piece is read along.
-    pub(super) fn open(
-        patience: &Patience,
-        path: &Path,
-        open: impl FnOnce() -> io::Result<File> + Send + 'static,
-    ) -> io::Result<Self> {
-        let (file, meta, piece) = patience.within(path, move || {
-            let file = open()?;
-            let meta = file.metadata()?;
-            let piece = piece_of(&file, 0)?;
-            Ok((file, meta, piece))
-        })?;
-        let (file, path, patience) = (Some(Arc::new(file)), path.to_owned(), patience.clone());
-        let mut opened =
-            Self { file, meta, path, patience, piece: Vec::new(), begin: 0, used: 0, is_over: false, ahead: None };
-        opened.put(piece)?;
-        Ok(opened)
-    }
-
-    /// Uses the next piece, and has the one behind it read.
-    fn put(&mut self, piece: Vec<u8>) -> io::Result<()> {
-        self.begin += self.piece.len() as u64;
-        (self.piece, self.used) = (piece, 0);
-        self.is_over = self.piece.len() < PIECE;
-        self.ahead = if self.is_over { None } else { Some(self.ask_for(self.begin + PIECE as u64)?) };
-        Ok(())
-    }
-
-    fn ask_for(&self, at: u64) -> io::Result<BegunCall<Vec<u8>>> {
-        let file = self.file.clone().ok_or(io::ErrorKind::NotConnected)?;
-        self.patience.begin(&self.path, move || piece_of(&file, at))
-    }
-}
-
-/// As many bytes as there are from here on, up to a piece.
-fn piece_of(file: &File, at: u64) -> io::Result<Vec<u8>> {
-    let mut piece = vec![0; PIECE];
-    let mut filled = 0;
-    while filled < PIECE {
-        match file.read_at(&mut piece[filled..], at + filled as u64) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    piece.truncate(filled);
-    Ok(piece)
-}
-
-/// To close a file takes its file system as well.
-impl Drop for PatientFile {
-    fn drop(&mut self) {
-        let file = self.file.take();
-        let is_mute = self.patience.mute_place(&self.path).is_some();
-        let closing = self.patience.begin_anyway(move || {
-            drop(file);
-            Ok(())
-        });
-        // Where it does not answer, the thread is left to it.
-        if let (Ok(closing), false) = (closing, is_mute) {
-            let _ = closing.wait(&self.path);
-        }
-    }
-}
-
-impl Read for PatientFile {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.used == self.piece.len() && !self.is_over && !buffer.is_empty() {
-            let pending = match self.ahead.take() {
-                Some(pending) => pending,
-                None => self.ask_for(self.begin + self.piece.len() as u64)?,
-            };
-            let piece = pending.wait(&self.path)?;
-            self.put(piece)?;
-        }
-        let n = (&self.piece[self.used..]).read(buffer)?;
-        self.used += n;
-        Ok(n)
-    }
-}
-
-impl FileContent for PatientFile {
-    fn metadata(&self) -> io::Result<Metadata> {
-        Ok(self.meta.clone())
-    }
-}
-
-impl Seek for PatientFile {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let here = self.begin + self.used as u64;
-        let to = match to {
-            SeekFrom::Start(to) => Some(to),
-            SeekFrom::Current(by) => here.checked_add_signed(by),
-            SeekFrom::End(by) => self.meta.len().checked_add_signed(by),
-        };
-        let to = to.ok_or(io::ErrorKind::InvalidInput)?;
-        if to != here {
-            (self.piece, self.used, self.begin) = (Vec::new(), 0, to);
-            (self.is_over, self.ahead) = (false, None);
-        }
-        Ok(to)
-    }
 }
 
 #[cfg(test)]
@@ -358,33 +240,6 @@ mod tests {
         let panicked = patience.within(Path::new("/d/f"), || -> io::Result<()> { panic!("on purpose") });
         assert!(panicked.unwrap_err().to_string().contains("panicked"));
         assert_eq!(patience.within(Path::new("/d/f"), || Ok(1)).unwrap(), 1);
-    }
-
-    #[test]
-    fn a_file_comes_whole_from_wherever_it_is_read() {
-        let patience = Patience::new(Duration::from_secs(60));
-        let folder = tempfile::tempdir().unwrap();
-        for len in [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE, 3 * PIECE + 17] {
-            let path = folder.path().join(len.to_string());
-            let content: Vec<u8> = (0..len).map(|at| (at * 31 % 251) as u8).collect();
-            std::fs::write(&path, &content).unwrap();
-            let name = path.clone();
-            let mut file = PatientFile::open(&patience, &path, move || File::open(name)).unwrap();
-            assert_eq!(file.metadata().unwrap().len(), len as u64);
-            let mut read = Vec::new();
-            file.read_to_end(&mut read).unwrap();
-            assert!(read == content, "{len}");
-            for at in [0, len / 2, len, len + 5] {
-                file.seek(SeekFrom::Start(at as u64)).unwrap();
-                let mut few = [0; 3];
-                let n = file.read(&mut few).unwrap();
-                assert_eq!(few[..n], content[at.min(len)..(at + n).min(len)], "{len} at {at}");
-                assert_eq!(file.stream_position().unwrap(), (at + n) as u64);
-                let mut rest = Vec::new();
-                file.read_to_end(&mut rest).unwrap();
-                assert!(rest == content[(at + n).min(len)..], "{len} behind {at}");
-            }
-        }
     }
 
     #[test]

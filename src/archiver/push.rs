@@ -1,6 +1,7 @@
 //! A batch pushed to a program at the far end: the file list without a staging tree, and who answers for what.
 
-use super::Sources;
+mod source;
+
 use super::append::append;
 use super::arguments::{Demands, hello, server_args};
 use super::compression::Coding;
@@ -15,7 +16,7 @@ use crate::disk::digest::{Digest, sum_of};
 use crate::link::Link;
 use crate::status::Failure;
 use crate::transfer::Sent;
-use crate::transfer::{Answer, Listing, SendObserver, SendPlan, Source, greet, send};
+use crate::transfer::{Answer, Listing, SendObserver, SendPlan, greet, send};
 use crate::transport::Connect;
 use protocol::args::Options;
 use protocol::checksum::{Checksum, Sum};
@@ -24,6 +25,7 @@ use protocol::flist::{FileEntry, FileList, IdNames, Kind, Ndx};
 use protocol::item::ItemFlags;
 use protocol::mux::Message;
 use protocol::sender::Request;
+use source::PushSource;
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -86,7 +88,7 @@ fn send_batch((jobs, staged): (&[Job], &[Staged]), link: Link, terms: &SessionTe
     for (ndx, entry) in list.iter().filter(|(_, entry)| entry.kind() == Some(Kind::File)) {
         watch.by_ndx[ndx.0 as usize] = by_name.get(&entry.name).copied();
     }
-    let source = PushSource { jobs, by_ndx: watch.by_ndx.clone(), sources: &terms.settings.sources };
+    let source = PushSource::new(jobs, watch.by_ndx.clone(), watch.lens.clone(), &terms.settings.sources);
     let remote = link.remote.clone();
     let ended = greet(link, hello(terms.coding)).and_then(|session| {
         let options = Options { checksum: true, relative: true, ..Options::default() };
@@ -150,8 +152,9 @@ impl PushWatch<'_> {
         let mut entries = Vec::new();
         let mut parents = BTreeSet::new();
         let mut by_name = HashMap::new();
-        for (at, job) in self.jobs.iter().enumerate() {
-            let meta = match self.terms.source_metadata(&job.source) {
+        let looks = self.terms.look_at(self.jobs);
+        for ((at, job), looked) in self.jobs.iter().enumerate().zip(looks) {
+            let meta = match looked {
                 Ok(meta) => meta,
                 Err(why) => {
                     self.verdicts[at] = why;
@@ -280,40 +283,16 @@ impl SendObserver for PushWatch<'_> {
             (JobStage::Sent(sent), Verdict::Open) => self.verdicts[at] = Verdict::Proven(sent, self.digests[at]),
             _ => return,
         }
-        if let Verdict::Proven(sent, _) = &self.verdicts[at] {
+        if let Verdict::Proven(sent, digest) = &self.verdicts[at] {
             match self.stages[at] {
                 JobStage::Listed => self.terms.found(sent),
                 _ => self.terms.confirmed(sent),
             }
+            self.terms.proven(&self.jobs[at], *digest);
         }
     }
 
     fn message(&mut self, message: &Message) {
         push_words(&mut self.words, message);
-    }
-}
-
-struct PushSource<'a> {
-    jobs: &'a [Job],
-    by_ndx: Vec<Option<usize>>,
-    sources: &'a Sources,
-}
-
-impl PushSource<'_> {
-    fn job(&self, ndx: Ndx) -> Option<&Job> {
-        self.jobs.get((*self.by_ndx.get(ndx.0 as usize)?)?)
-    }
-}
-
-impl Source for PushSource<'_> {
-    type File = PatientFile;
-
-    fn open(&self, ndx: Ndx, _entry: &FileEntry) -> io::Result<PatientFile> {
-        let job = self.job(ndx).ok_or(io::ErrorKind::NotFound)?;
-        self.sources.open(&job.source)
-    }
-
-    fn promised(&self, ndx: Ndx) -> Option<Sum> {
-        self.job(ndx).and_then(|job| Sum::new(&job.md5))
     }
 }

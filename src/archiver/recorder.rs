@@ -1,11 +1,12 @@
 //! Writes outcomes back, many in one transaction.
 
-use super::flight::{Flight, Job};
+use super::flight::{Flight, Ticket};
 use super::stop::Stop;
 use crate::backoff::Backoff;
-use crate::catalog::{Catalog, Outcome, Settled};
+use crate::catalog::{Catalog, Outcome, RecordId, Settled};
 use crate::manifest::{Entry, Manifest};
 use crate::status::Progress;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -15,9 +16,12 @@ const BATCH: usize = 128;
 /// How long an outcome waits for those of other rows in flight.
 const COMPANY: Duration = Duration::from_millis(50);
 
-/// A job and what became of it. The row stays taken until the outcome is recorded.
+/// What became of a job. Its row stays taken until that is recorded.
 pub(super) struct JobResult {
-    pub(super) job: Job,
+    pub(super) ticket: Arc<Ticket>,
+    pub(super) id: RecordId,
+    pub(super) attempts: i64,
+    pub(super) source: PathBuf,
     pub(super) outcome: Outcome,
     /// What the manifest is to say of it.
     pub(super) entry: Option<Entry>,
@@ -61,12 +65,11 @@ impl<C: Catalog> Recorder<C> {
 
     async fn record(&self, results: Vec<JobResult>) {
         let mut entries = Vec::new();
-        let (mut jobs, settled): (Vec<_>, Vec<_>) = results
+        let (rows, settled): (Vec<_>, Vec<_>) = results
             .into_iter()
-            .map(|JobResult { job, outcome, entry }| {
+            .map(|JobResult { ticket, id, attempts, source, outcome, entry }| {
                 entries.extend(entry);
-                let settled = Settled { id: job.id, attempts: job.attempts, outcome };
-                (job, settled)
+                ((ticket, source), Settled { id, attempts, outcome })
             })
             .unzip();
         let mut backoff = Backoff::default();
@@ -102,13 +105,13 @@ impl<C: Catalog> Recorder<C> {
         }
         self.progress.database_fine();
         self.progress.recording();
-        for (job, settled) in jobs.iter_mut().zip(&settled) {
-            job.had_its_turn();
-            let source = job.source.display().to_string();
+        for ((ticket, source), settled) in rows.iter().zip(&settled) {
+            ticket.had_its_turn();
+            let source = source.display().to_string();
             match &settled.outcome {
                 Outcome::Copied { path, .. } => {
                     self.progress.recorded(&source, Some(path));
-                    tracing::info!(id = job.id.0, source, path, "Copied and proven");
+                    tracing::info!(id = settled.id.0, source, path, "Copied and proven");
                 }
                 Outcome::Failed { why } => {
                     self.rules.tell(&self.progress, settled, &source, why);

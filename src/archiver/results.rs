@@ -1,6 +1,6 @@
 //! What a worker says of its jobs: proven, failed, or left as they are.
 
-use super::flight::Job;
+use super::flight::{Job, Ticket};
 use super::layout::archived_path;
 use super::patience::PatientFile;
 use super::recorder::JobResult;
@@ -27,14 +27,14 @@ pub(super) struct Results {
 }
 
 impl Results {
-    /// The far end has confirmed the bytes; with their digest, where we have read them.
-    pub(super) fn proven(&self, job: Job, digest: Option<Digest>) {
+    /// The far end has confirmed the bytes; with their digest, where we have read them. What was said before is not said again.
+    pub(super) fn proven(&self, job: &Job, digest: Option<Digest>) {
+        let Some(ticket) = job.settle() else { return };
         let digest = digest.or(job.headway.arrived);
         let name = job.place.variant(job.variant);
         let path = archived_path(&self.settings, &name);
-        let entry = self.entry(&job, name, digest);
-        let md5 = job.md5;
-        self.give(JobResult { job, outcome: Outcome::Copied { path, md5 }, entry });
+        let entry = self.entry(job, name, digest);
+        self.give(job, ticket, Outcome::Copied { path, md5: job.md5 }, entry);
     }
 
     /// An attempt has failed, and is counted.
@@ -46,7 +46,9 @@ impl Results {
             true => self.strays.give_up(&job),
             false => self.strays.release(&job),
         }
-        self.give(JobResult { job, outcome: Outcome::Failed { why }, entry: None });
+        if let Some(ticket) = job.settle() {
+            self.give(&job, ticket, Outcome::Failed { why }, None);
+        }
     }
 
     /// Lets jobs go without a result: their rows stay as they are.
@@ -54,7 +56,9 @@ impl Results {
         jobs.iter().for_each(|job| self.strays.release(job));
     }
 
-    fn give(&self, result: JobResult) {
+    fn give(&self, job: &Job, ticket: Arc<Ticket>, outcome: Outcome, entry: Option<Entry>) {
+        let Job { id, attempts, .. } = *job;
+        let result = JobResult { ticket, id, attempts, source: job.source.clone(), outcome, entry };
         // The recorder outlives the workers; without it nothing can be recorded and the row stays pending.
         let _ = self.recorder.blocking_send(result);
     }

@@ -3,7 +3,7 @@
 //! Whoever can write to the table names files that we read, copy and delete with our rights. With `--source-root` only
 //! those beneath the folders that it names count, wherever links lead. Their file systems are not waited for without end.
 
-use super::patience::{Patience, PatientFile};
+use super::patience::{Each, FreshFile, Patience, PatientFile};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::ffi::OsStr;
@@ -97,6 +97,28 @@ impl Sources {
     pub(crate) fn open(&self, path: &Path) -> io::Result<PatientFile> {
         let (roots, name) = (self.roots.clone(), path.to_owned());
         PatientFile::open(&self.patience, path, move || roots.open(&name))
+    }
+
+    /// Opens such files one after another, as [`Sources::open`] does; so many at most before they are asked for.
+    pub(super) fn open_each(&self, paths: Vec<PathBuf>, ahead: usize) -> Each<FreshFile> {
+        self.each(paths, ahead, |roots, path| FreshFile::of(roots.open(path)?))
+    }
+
+    /// A file that was opened so.
+    pub(super) fn opened(&self, opened: FreshFile, path: &Path) -> io::Result<PatientFile> {
+        PatientFile::new(opened, &self.patience, path)
+    }
+
+    /// What a call comes to for each of these paths, see [`Sources::within`]; so many calls at most are made before their
+    /// outcome is asked for.
+    pub(super) fn each<T: Send + 'static>(
+        &self,
+        paths: Vec<PathBuf>,
+        ahead: usize,
+        call: impl Fn(&Roots, &Path) -> io::Result<T> + Send + Sync + 'static,
+    ) -> Each<T> {
+        let roots = self.roots.clone();
+        Each::new(&self.patience, paths, ahead, move |path| call(&roots, path))
     }
 
     /// Looks at what a row names; the links before it are followed.

@@ -4,9 +4,11 @@ use super::ArchiverSettings;
 use super::compression::Coding;
 use super::control::Control;
 use super::flight::Job;
-use super::origins::look;
+use super::origins::{look, look_at_each};
+use super::results::Results;
 use super::unfinished::variant_of;
 use super::verdict::Verdict;
+use crate::disk::digest::Digest;
 use crate::link::Closer;
 use crate::status::FileAtWork;
 use crate::transfer::Sent;
@@ -28,6 +30,7 @@ pub(super) struct SessionTerms {
     pub(super) number: usize,
     pub(super) settings: Arc<ArchiverSettings>,
     pub(super) control: Control,
+    results: Results,
     /// How the data of files is sent.
     pub(super) coding: Coding,
     /// Bytes of files that the session has moved.
@@ -37,9 +40,9 @@ pub(super) struct SessionTerms {
 }
 
 impl SessionTerms {
-    pub(super) fn new(number: usize, settings: &Arc<ArchiverSettings>, control: &Control, coding: Coding) -> Self {
-        let (settings, control) = (settings.clone(), control.clone());
-        Self { number, settings, control, coding, moved: Cell::new(0), counted: Cell::new(false) }
+    pub(super) fn new(number: usize, results: &Results, control: &Control, coding: Coding) -> Self {
+        let (settings, results, control) = (results.settings.clone(), results.clone(), control.clone());
+        Self { number, settings, control, results, coding, moved: Cell::new(0), counted: Cell::new(false) }
     }
 
     /// Whether to take up no further file.
@@ -86,6 +89,13 @@ impl SessionTerms {
         self.control.progress().confirmed(sent);
     }
 
+    /// A file is proven, which need not wait for the end of the session. But for one that has yet to be read for the manifest.
+    pub(super) fn proven(&self, job: &Job, digest: Option<Digest>) {
+        if digest.is_some() || !self.digests() {
+            self.results.proven(job, digest);
+        }
+    }
+
     /// Why there is no session; silence is counted.
     pub(super) fn trouble(&self, error: &ConnectError) -> String {
         if let ConnectError::Timeout { .. } = error {
@@ -107,6 +117,13 @@ impl SessionTerms {
     /// Looks at a source file.
     pub(super) fn source_metadata(&self, path: &Path) -> Result<Metadata, Verdict> {
         look(&self.settings.sources, path).map_err(|lack| Verdict::Failed(lack.kind, lack.why))
+    }
+
+    /// Looks at the source files of jobs.
+    pub(super) fn look_at(&self, jobs: &[Job]) -> impl Iterator<Item = Result<Metadata, Verdict>> {
+        let paths = jobs.iter().map(|job| job.source.clone()).collect();
+        look_at_each(&self.settings.sources, paths)
+            .map(|looked| looked.map_err(|lack| Verdict::Failed(lack.kind, lack.why)))
     }
 
     /// The permissions of a copy. Set-id and sticky bits have no business in an archive, unless they were asked for.

@@ -44,6 +44,23 @@ pub(super) struct Workplace {
     pub(super) runtime: tokio::runtime::Handle,
 }
 
+impl Workplace {
+    /// The next batch, with those behind it as far as there is room: they were made for more sessions than there are by now,
+    /// or from what room there was for rows, and each session costs the start of a program.
+    async fn gather(&self) -> Option<Vec<Job>> {
+        let mut queue = self.jobs.lock().await;
+        let mut batch = queue.recv().await?;
+        let sessions = self.permits.likely().min(self.settings.workers.most());
+        let (files, bytes) = (self.settings.batch_files(sessions), self.settings.batch_bytes(sessions));
+        // With one that is full it is half as much again as one may be.
+        while batch.len() <= files / 2 && batch.iter().map(|job| job.bytes).sum::<u64>() <= bytes / 2 {
+            let Ok(next) = queue.try_recv() else { break };
+            batch.extend(next);
+        }
+        Some(batch)
+    }
+}
+
 pub(super) struct Worker {
     number: usize,
     common: Workplace,
@@ -86,7 +103,7 @@ struct Unproven {
 impl Worker {
     pub(super) fn new(number: usize, connect: Box<dyn Connect>, common: Workplace) -> Self {
         let carrier =
-            Carrier::new(number, connect, common.settings.clone(), common.control.clone(), common.shared_files.clone());
+            Carrier::new(number, connect, common.results.clone(), common.control.clone(), common.shared_files.clone());
         Self { number, common, carrier, backoff: Backoff::default(), rests: VecDeque::new() }
     }
 
@@ -127,11 +144,11 @@ impl Worker {
     }
 
     fn next(&self) -> NextStep {
-        let Workplace { permits, jobs, runtime, .. } = &self.common;
+        let Workplace { permits, runtime, .. } = &self.common;
         let work = async {
             permits.granted(self.number).await;
             tokio::select! {
-                next = async { jobs.lock().await.recv().await } => NextStep::Jobs(next),
+                next = self.common.gather() => NextStep::Jobs(next),
                 () = permits.revoked(self.number) => NextStep::Leave,
             }
         };
@@ -198,7 +215,7 @@ impl Worker {
             match verdict {
                 Verdict::Proven(_, digest) => {
                     self.backoff.reset();
-                    self.common.results.proven(job, digest);
+                    self.common.results.proven(&job, digest);
                 }
                 Verdict::Arrived(digest) => {
                     job.headway.arrived = digest;
@@ -245,7 +262,7 @@ impl Worker {
     fn blame(&mut self, failed: Vec<FileFailure>, listed: &SessionFiles) {
         let Workplace { origins, settings, results, .. } = &self.common;
         let held = listed.held(&failed, origins, self.carrier.far_folders(), settings.direction);
-        for (FileFailure { mut job, kind, why }, held) in failed.into_iter().zip(held) {
+        for (FileFailure { job, kind, why }, held) in failed.into_iter().zip(held) {
             match held {
                 true => job.had_its_turn(),
                 false => results.failed(job, kind, why),

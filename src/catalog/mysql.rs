@@ -20,6 +20,7 @@ use protocol::checksum::{Checksum, FileHasher};
 
 use self::claim::Claim;
 use self::connections::Connections;
+use self::indexes::{INDEX_COPIED, INDEX_FAILED};
 use self::table::{CREATE, DEFAULT_TABLES, Table, quote};
 use super::{
     Catalog, CatalogError, Created, Database, DatabaseServer, Keeping, Layout, Looked, NOTES, Note, Options, Outcome,
@@ -305,15 +306,20 @@ impl Catalog for MySqlCatalog {
         let (condition, values) = self.meant(which);
         let table = quote(&self.table.name);
         let noted = self.run(async |conn| note::exist(conn).await).await?;
-        if matches!(which, Retry::Ids(_)) {
-            return self.run(async |conn| note::read(conn, &table, noted, (&condition, values), limit).await).await;
+        let by_index = match which {
+            Retry::Ids(_) => Some(""),
+            _ if self.has_index(INDEX_FAILED).await? => Some("FORCE INDEX (archiver_failed)"),
+            _ => None,
+        };
+        if let Some(by) = by_index {
+            let meant = (format!("{by} WHERE {condition}"), values);
+            return self.run(async |conn| note::read(conn, &table, noted, meant, limit).await).await;
         }
         let (mut after, mut notes) = (i64::MIN, Vec::new());
         while notes.len() < limit
             && let Some((last, _)) = self.reach_of_a_look(after).await?
         {
-            let within = format!("id > {after} AND id <= {last} AND {condition}");
-            let meant = (within.as_str(), values.clone());
+            let meant = (format!("WHERE id > {after} AND id <= {last} AND {condition}"), values.clone());
             let room = limit - notes.len();
             notes.extend(self.run(async |conn| note::read(conn, &table, noted, meant, room).await).await?);
             after = last;
@@ -334,6 +340,9 @@ impl Catalog for MySqlCatalog {
             self.targets()
         );
         let (mut after, mut totals) = (i64::MIN, Totals::default());
+        if let Some(totals) = self.totals_by_index().await? {
+            return Ok(totals);
+        }
         while let Some((last, _)) = self.reach_of_a_look(after).await? {
             let most = Value::from(self.selection.max_attempts);
             let first = [most.clone(), most, after.into(), last.into()];
@@ -352,14 +361,21 @@ impl Catalog for MySqlCatalog {
     }
 
     async fn oldest(&self) -> Result<Option<f64>, CatalogError> {
+        let indexed = self.has_index(INDEX_COPIED).await?;
         let query = format!(
-            "SELECT MIN(NULLIF(UNIX_TIMESTAMP(`timestamp`), 0)) FROM {} \
+            "SELECT MIN(NULLIF(UNIX_TIMESTAMP(`timestamp`), 0)) FROM {} {} \
              WHERE id > ? AND id <= ? AND copied=0 AND failed_copy_attempts < ? AND {}",
             quote(&self.table.name),
+            if indexed { "FORCE INDEX (archiver_copied)" } else { "" },
             self.targets()
         );
         let (mut after, mut oldest) = (i64::MIN, None::<i64>);
-        while let Some((last, _)) = self.reach_of_a_look(after).await? {
+        loop {
+            let reached = match indexed {
+                true => self.reach_past_copied(after).await?,
+                false => self.reach_of_a_look(after).await?.map(|(last, _)| last),
+            };
+            let Some(last) = reached else { break };
             let first = [after.into(), last.into(), self.selection.max_attempts.into()];
             let values = Params::Positional(first.into_iter().chain(self.target_values()).collect());
             let row = self.run(async |conn| conn.exec_first::<mysql_async::Row, _, _>(&query, values).await).await?;

@@ -1,6 +1,6 @@
 //! What a glance at the table shows: its newest rows first, for as long as there is time.
 
-use super::{AnyCatalog, CatalogError, RecordId, Totals};
+use super::{AnyCatalog, Catalog, CatalogError, RecordId, Totals};
 use std::time::{Duration, Instant};
 
 /// Ids of one look: some milliseconds.
@@ -30,6 +30,9 @@ impl AnyCatalog {
     /// Looks at rows from the newest on down for about so long, and at least once.
     pub async fn survey(&self, limit: Duration) -> Result<Survey, CatalogError> {
         let began = Instant::now();
+        if let Some(survey) = self.survey_by_indexes(limit).await? {
+            return Ok(survey);
+        }
         let mut survey = Survey::default();
         let mut below = RecordId(i64::MAX);
         loop {
@@ -48,6 +51,22 @@ impl AnyCatalog {
             if began.elapsed() >= limit {
                 return Ok(survey);
             }
+        }
+    }
+
+    /// The whole table, by indexes of ours; `None` where there are none, or too much waits for that.
+    async fn survey_by_indexes(&self, limit: Duration) -> Result<Option<Survey>, CatalogError> {
+        let indexed = match self {
+            Self::Mysql(catalog) => catalog.is_indexed().await?,
+            Self::Sqlite(catalog) => catalog.is_indexed().await?,
+        };
+        if !indexed {
+            return Ok(None);
+        }
+        let whole = async { Ok((self.totals().await?, self.oldest().await?)) };
+        match tokio::time::timeout(limit, whole).await {
+            Ok(whole) => whole.map(|(totals, oldest)| Some(Survey { totals, oldest, complete: true })),
+            Err(_) => Ok(None),
         }
     }
 }

@@ -71,6 +71,7 @@ pub(super) fn router(consoles: Consoles) -> Router {
         .route("/pause", post(pause))
         .route("/resume", post(resume))
         .route("/bwlimit", post(bwlimit))
+        .route("/look", post(look))
         .route("/retry", post(retry));
     reading
         .merge(changing)
@@ -209,6 +210,13 @@ async fn resume(State(consoles): State<Consoles>, headers: HeaderMap, body: Byte
     let (console, _) = told(&consoles, &headers, &body)?;
     console.resume();
     Ok(done(&console, "Goes on", Value::Null))
+}
+
+async fn look(State(consoles): State<Consoles>, headers: HeaderMap, body: Bytes) -> Result<Response, RefusedRequest> {
+    let (console, _) = told(&consoles, &headers, &body)?;
+    console.look_again();
+    console.count_again();
+    Ok(done(&console, "Looks at the whole table", Value::Null))
 }
 
 async fn bwlimit(

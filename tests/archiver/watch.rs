@@ -78,7 +78,7 @@ fn told_to_stop_in_a_large_file(name: &str, frozen: bool) {
     }
     let over = over.expect(0);
     eprintln!("{name}: stopped after {took:?}, {} of {} rows copied", table.copied(), rows.len());
-    assert!(!over.log.contains("panicked"));
+    assert!(!over.log.contains("panicked"), "{}", over.log);
     for (stands, before) in table.rows().iter().zip(&before) {
         assert_eq!(stands.attempts, Some(0), "{stands:?}");
         assert!(stands.copied == 1 || stands == before, "{stands:?}");

@@ -1,6 +1,6 @@
 //! Rows as people ask for them.
 
-use super::indexes::{self, INDEX_COPIED, INDEX_FAILED, INDEX_PATH};
+use super::indexes::{INDEX_COPIED, INDEX_FAILED, INDEX_PATH};
 use super::row::{self, integer, text};
 use super::table::quote;
 use super::{LOOK, MySqlCatalog, note};
@@ -8,6 +8,9 @@ use crate::catalog::files::{FilePage, FileQuery, FileRow, FileState, FileStates,
 use crate::catalog::{Catalog, CatalogError, Layout, RecordId, Retry};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Params, Value};
+
+/// Rows of all targets with paths that end alike that are looked at.
+const FOUND_MOST: usize = 10_000;
 
 /// A condition with its values.
 type MeantRows = (String, Vec<Value>);
@@ -86,26 +89,44 @@ impl MySqlCatalog {
             states if states.uncopied() && !states.ignored => ("copied=0", INDEX_COPIED),
             _ => return Ok(("1=1", "")),
         };
-        let table = &self.table.name;
-        let there = self.run(async |conn| indexes::has(conn, table, index).await).await?;
+        let there = self.has_index(index).await?;
         Ok(if there { (base, index) } else { ("1=1", "") })
     }
 
     pub(in crate::catalog) async fn find(&self, name: &str, limit: usize) -> Result<Vec<FileRow>, CatalogError> {
-        let table = &self.table.name;
         let exact = |more: &str| {
             let values = [Value::from(name)].into_iter().chain(self.target_values()).collect();
             (format!("path = ? AND {} {more}", self.targets()), values)
         };
-        let found = match self.run(async |conn| indexes::has(conn, table, INDEX_PATH).await).await? {
+        let found = match self.has_index(INDEX_PATH).await? {
             true => self.rows("", exact(""), limit).await?,
             false => self.search(exact(""), limit).await?,
         };
         if !found.is_empty() || name.starts_with('/') {
             return Ok(found);
         }
-        let values = [Value::from(Retry::like_end(name))].into_iter().chain(self.target_values()).collect();
+        let like = Retry::like_end(name);
+        if self.has_index(INDEX_PATH).await? {
+            return self.search_index(&like, limit).await;
+        }
+        let values = [Value::from(like)].into_iter().chain(self.target_values()).collect();
         self.search((format!("path LIKE ? ESCAPE '|' AND {}", self.targets()), values), limit).await
+    }
+
+    /// Goes through the index of paths, which is a small part of the table.
+    async fn search_index(&self, like: &str, limit: usize) -> Result<Vec<FileRow>, CatalogError> {
+        let query = format!(
+            "SELECT id FROM {} FORCE INDEX ({INDEX_PATH}) WHERE path LIKE ? ESCAPE '|' LIMIT {FOUND_MOST}",
+            quote(&self.table.name)
+        );
+        let found = self.run(async |conn| conn.exec::<mysql_async::Row, _, _>(query, (like,)).await).await?;
+        let ids: Vec<String> =
+            found.iter().filter_map(|row| integer(row.as_ref(0)).ok().flatten()).map(|id| id.to_string()).collect();
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let within = format!("id IN ({}) AND {}", ids.join(","), self.targets());
+        self.rows("", (within, self.target_values().collect()), limit).await
     }
 
     /// Goes through the table in short looks.

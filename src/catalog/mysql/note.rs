@@ -147,12 +147,12 @@ pub(super) async fn forget_void(conn: &mut Conn, table: &str) -> Result<(), Erro
     }
 }
 
-/// The rows that are meant by a condition with its values, with what is `noted` of them where that is.
+/// The rows that are meant by what stands behind the table's name, with its values, and what is `noted` of them where that is.
 pub(super) async fn read(
     conn: &mut Conn,
     table: &str,
     noted: bool,
-    (condition, values): (&str, Vec<Value>),
+    (meant, values): (String, Vec<Value>),
     limit: usize,
 ) -> Result<Vec<Note>, Error> {
     let (columns, join, name) = match noted {
@@ -165,7 +165,7 @@ pub(super) async fn read(
     };
     let query = format!(
         "SELECT files.id, files.path, files.failed_copy_attempts, {columns} FROM \
-         (SELECT id, path, failed_copy_attempts FROM {table} WHERE {condition} ORDER BY id LIMIT {limit}) AS files {join} \
+         (SELECT id, path, failed_copy_attempts FROM {table} {meant} ORDER BY id LIMIT {limit}) AS files {join} \
          ORDER BY files.id"
     );
     let values = Params::Positional(values.into_iter().chain(name).collect());

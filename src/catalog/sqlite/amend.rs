@@ -1,6 +1,6 @@
 //! What people have done to rows.
 
-use super::files::UNCOPIED;
+use super::indexes::UNCOPIED;
 use super::record::hex;
 use super::table::{CREATE_NOTES, FILES};
 use super::{SqliteCatalog, note};

@@ -1,11 +1,12 @@
 //! Counts of the whole table.
 
 use super::SqliteCatalog;
+use super::indexes::{INDEX_ARCHIVE, INDEX_UNCOPIED, UNCOPIED, has};
 use super::table::{FILES, PATH_LIMIT};
 use super::walk::BOTTOM;
 use crate::catalog::{ArchiveStats, CatalogError, Totals};
 use crate::clock::unix_now;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, Error, OptionalExtension, params};
 
 impl SqliteCatalog {
     /// What SupRsync publishes about the archive.
@@ -46,32 +47,62 @@ impl SqliteCatalog {
         Ok(ArchiveStats { finalized_until: oldest.map_or_else(unix_now, |oldest| oldest - 1.0), ..stats })
     }
 
+    /// Whether counts need not go through the table.
+    pub(in crate::catalog) async fn is_indexed(&self) -> Result<bool, CatalogError> {
+        self.run(|connection| Ok(has(connection, INDEX_UNCOPIED)? && has(connection, INDEX_ARCHIVE)?)).await
+    }
+
     /// How many rows are in which state.
     pub(super) async fn count(&self) -> Result<Totals, CatalogError> {
+        if self.is_indexed().await? {
+            return self.count_by_indexes().await;
+        }
+        let counted = self.walk(BOTTOM, RowCounts::default(), self.counting("", "")).await?.0;
+        Ok(Totals { copied: counted.rows - counted.uncopied, ..counted.totals })
+    }
+
+    /// The same, without a look at each row that is copied.
+    async fn count_by_indexes(&self) -> Result<Totals, CatalogError> {
+        let counting = self.counting(&format!("INDEXED BY {INDEX_UNCOPIED}"), &format!("AND {UNCOPIED}"));
+        let counted = self.walk_uncopied(RowCounts::default(), counting).await?;
+        let all = format!("SELECT COUNT(*) FROM {FILES} INDEXED BY {INDEX_ARCHIVE} WHERE archive_name = ?1");
+        let archive = self.archive.clone();
+        let all: i64 = self.run(move |connection| connection.query_row(&all, [archive], |row| row.get(0))).await?;
+        Ok(Totals { copied: all.unsigned_abs().saturating_sub(counted.uncopied), ..counted.totals })
+    }
+
+    /// A look that counts, `by` an index and only what `more` says.
+    fn counting(
+        &self,
+        by: &str,
+        more: &str,
+    ) -> impl Fn(&mut Connection, [i64; 2], &mut RowCounts) -> Result<bool, Error> + use<> {
         let query = format!(
             "SELECT COUNT(CASE WHEN {0} AND failed_copy_attempts < ?2 THEN 1 END), \
              COUNT(CASE WHEN {0} AND failed_copy_attempts >= ?2 THEN 1 END), \
-             COUNT(CASE WHEN remote_md5sum = local_md5sum THEN 1 END) FROM {FILES} \
-             WHERE id > ?3 AND id <= ?4 AND archive_name = ?1",
+             COUNT(CASE WHEN {UNCOPIED} THEN 1 END), COUNT(*) FROM {FILES} {by} \
+             WHERE id > ?3 AND id <= ?4 AND archive_name = ?1 {more}",
             self.waiting()
         );
         let (archive, max_attempts) = (self.archive.clone(), self.max_attempts);
-        let look = move |connection: &mut Connection, [after, last]: [i64; 2], totals: &mut Totals| {
+        move |connection, [after, last], counts| {
             connection.prepare_cached(&query)?.query_row(params![archive, max_attempts, after, last], |row| {
                 let count = |index| row.get::<_, i64>(index).map(i64::unsigned_abs);
-                totals.pending += count(0)?;
-                totals.given_up += count(1)?;
-                totals.copied += count(2)?;
+                counts.totals.pending += count(0)?;
+                counts.totals.given_up += count(1)?;
+                counts.uncopied += count(2)?;
+                counts.rows += count(3)?;
                 Ok(true)
             })
-        };
-        Ok(self.walk(BOTTOM, Totals::default(), look).await?.0)
+        }
     }
 
     /// The oldest timestamp of those that wait.
     pub(super) async fn oldest_waiting(&self) -> Result<Option<f64>, CatalogError> {
+        let indexed = self.run(|connection| has(connection, INDEX_UNCOPIED)).await?;
+        let by = if indexed { format!("INDEXED BY {INDEX_UNCOPIED}") } else { String::new() };
         let query = format!(
-            "SELECT MIN(timestamp) FROM {FILES} WHERE id > ?3 AND id <= ?4 AND {} AND failed_copy_attempts < ?2",
+            "SELECT MIN(timestamp) FROM {FILES} {by} WHERE id > ?3 AND id <= ?4 AND {} AND failed_copy_attempts < ?2",
             self.waiting()
         );
         let (archive, max_attempts) = (self.archive.clone(), self.max_attempts);
@@ -81,6 +112,17 @@ impl SqliteCatalog {
             *oldest = oldest.take().into_iter().chain(here).reduce(f64::min);
             Ok(true)
         };
-        Ok(self.walk(BOTTOM, None, look).await?.0)
+        match indexed {
+            true => self.walk_uncopied(None, look).await,
+            false => Ok(self.walk(BOTTOM, None, look).await?.0),
+        }
     }
+}
+
+/// What a look counts.
+#[derive(Default)]
+struct RowCounts {
+    totals: Totals,
+    uncopied: u64,
+    rows: u64,
 }

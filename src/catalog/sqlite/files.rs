@@ -1,6 +1,6 @@
 //! Rows as people ask for them.
 
-use super::indexes::{self, INDEX_FAILED, INDEX_LOCAL, INDEX_REMOTE, INDEX_UNCOPIED};
+use super::indexes::{self, INDEX_FAILED, INDEX_LOCAL, INDEX_NAME, INDEX_REMOTE, INDEX_UNCOPIED, NAME, UNCOPIED};
 use super::table::{FILES, PATH_LIMIT};
 use super::walk::LOOK;
 use super::{SqliteCatalog, note, row};
@@ -8,9 +8,6 @@ use crate::catalog::files::{FilePage, FileQuery, FileRow, FileState, FileStates,
 use crate::catalog::{CatalogError, RecordId, Retry};
 use rusqlite::types::Value;
 use rusqlite::{Connection, Error, Row, params_from_iter};
-
-/// The condition for a row without a proven copy, as our indexes have it.
-pub(super) const UNCOPIED: &str = "remote_md5sum IS NOT local_md5sum";
 
 /// What is read of a row, and how its state is known.
 #[derive(Clone)]
@@ -151,6 +148,7 @@ impl SqliteCatalog {
         );
         let reading = self.reading();
         let (condition, given) = exact.clone();
+        let (wanted, is_name) = (name.to_owned(), !name.contains('/'));
         let room = i64::try_from(limit).unwrap_or(i64::MAX);
         let quick = self
             .run(move |connection| {
@@ -158,7 +156,13 @@ impl SqliteCatalog {
                     return Ok(None);
                 }
                 // Not to be answered by way of the archive's name.
-                reading.rows(connection, &format!("WHERE +archive_name = ?1 AND {condition}"), given, room).map(Some)
+                let found =
+                    reading.rows(connection, &format!("WHERE +archive_name = ?1 AND {condition}"), given, room)?;
+                if !found.is_empty() || !is_name || !indexes::has(connection, INDEX_NAME)? {
+                    return Ok(Some(found));
+                }
+                let condition = format!("INDEXED BY {INDEX_NAME} WHERE archive_name = ?1 AND {NAME} = ?2");
+                reading.rows(connection, &condition, vec![Value::from(wanted)], room).map(Some)
             })
             .await?;
         let found = match quick {

@@ -9,14 +9,24 @@ pub(super) const INDEX_UNCOPIED: &str = "archiver_uncopied";
 pub(super) const INDEX_FAILED: &str = "archiver_failed";
 /// All rows of an archive.
 pub(super) const INDEX_ARCHIVE: &str = "archiver_archive";
+/// Names of files, without their folders.
+pub(super) const INDEX_NAME: &str = "archiver_name";
 pub(super) const INDEX_LOCAL: &str = "archiver_local";
 pub(super) const INDEX_REMOTE: &str = "archiver_remote";
 
+/// The condition for a row without a proven copy, as our indexes have it.
+pub(super) const UNCOPIED: &str = "remote_md5sum IS NOT local_md5sum";
+
+/// What stands behind the last slash of a path.
+pub(super) const NAME: &str = "substr(local_path, length(rtrim(local_path, replace(local_path, '/', ''))) + 1)";
+
 /// What each is of. The conditions stand in our queries word for word, else SQLite would not see that they are the same.
-const INDEXES: [(&str, &str); 5] = [
+const INDEXES: [(&str, &str); 6] = [
     (INDEX_UNCOPIED, "(archive_name) WHERE remote_md5sum IS NOT local_md5sum"),
     (INDEX_FAILED, "(archive_name) WHERE remote_md5sum IS NOT local_md5sum AND failed_copy_attempts > 0"),
     (INDEX_ARCHIVE, "(archive_name)"),
+    // As NAME has it.
+    (INDEX_NAME, "(substr(local_path, length(rtrim(local_path, replace(local_path, '/', ''))) + 1))"),
     (INDEX_LOCAL, "(local_path)"),
     (INDEX_REMOTE, "(remote_path)"),
 ];

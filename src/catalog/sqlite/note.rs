@@ -67,10 +67,10 @@ pub(super) fn forget_void(connection: &Connection) -> Result<(), Error> {
     Ok(())
 }
 
-/// The rows for which `condition` holds, with what is noted of them; `values` are its parameters.
+/// The rows that are meant by what stands behind the table's name, with what is noted of them; `values` are its parameters.
 pub(super) fn read(
     connection: &Connection,
-    condition: &str,
+    meant: &str,
     values: &[&dyn rusqlite::ToSql],
     limit: usize,
 ) -> Result<Vec<Note>, Error> {
@@ -86,7 +86,7 @@ pub(super) fn read(
     };
     let query = format!(
         "SELECT files.id, CAST(substr(local_path, 1, {PATH_LIMIT}) AS TEXT), CAST(failed_copy_attempts AS INTEGER), {columns} \
-         FROM (SELECT id, local_path, failed_copy_attempts FROM {FILES} WHERE {condition} ORDER BY id LIMIT {limit}) AS files \
+         FROM (SELECT id, local_path, failed_copy_attempts FROM {FILES} {meant} ORDER BY id LIMIT {limit}) AS files \
          {join} ORDER BY files.id"
     );
     let mut statement = connection.prepare(&query)?;

@@ -1,5 +1,6 @@
 //! Rows that were given up: why, and another chance for them.
 
+use super::indexes::{self, INDEX_FAILED};
 use super::table::FILES;
 use super::walk::BOTTOM;
 use super::{SqliteCatalog, note};
@@ -59,12 +60,27 @@ impl SqliteCatalog {
             Retry::Ids(ids) => (None, Some(ids.clone())),
         };
         let (condition, given) = self.meant(pattern);
+        let indexed = ids.is_none() && self.run(|connection| indexes::has(connection, INDEX_FAILED)).await?;
+        let condition = match indexed {
+            // Word for word as the index has it.
+            true => format!("INDEXED BY {INDEX_FAILED} WHERE {condition} AND failed_copy_attempts > 0"),
+            false => format!("WHERE {condition}"),
+        };
         let (archive, max_attempts) = (self.archive.clone(), self.max_attempts);
         let read = move |connection: &Connection, [after, last]: [i64; 2], notes: &mut Vec<Note>| {
             let values = params![archive, max_attempts, after, last, given];
             notes.extend(note::read(connection, &condition, values, limit.saturating_sub(notes.len()))?);
             Ok(notes.len() < limit)
         };
+        if indexed {
+            return self
+                .run(move |connection| {
+                    let mut notes = Vec::new();
+                    read(connection, [i64::MIN, i64::MAX], &mut notes)?;
+                    Ok(notes)
+                })
+                .await;
+        }
         if let Some(ids) = ids {
             return self
                 .run(move |connection| {

@@ -2,6 +2,7 @@
 
 use super::SqliteCatalog;
 use super::handle::Handle;
+use super::indexes::{INDEX_UNCOPIED, UNCOPIED};
 use super::trouble::{in_time, on_own_thread, trouble};
 use crate::catalog::{CatalogError, RecordId};
 use rusqlite::{Connection, Error, params};
@@ -58,17 +59,42 @@ impl SqliteCatalog {
     pub(super) async fn walk<T: Send + 'static>(
         &self,
         above: RecordId,
+        found: T,
+        look: impl Fn(&mut Connection, [i64; 2], &mut T) -> Result<bool, Error> + Send + Sync + 'static,
+    ) -> Result<(T, RecordId), CatalogError> {
+        self.walk_past(above, found, look, None).await
+    }
+
+    /// The same, past the rows of other archives and those that have a proven copy, by the index for that.
+    pub(super) async fn walk_uncopied<T: Send + 'static>(
+        &self,
+        found: T,
+        look: impl Fn(&mut Connection, [i64; 2], &mut T) -> Result<bool, Error> + Send + Sync + 'static,
+    ) -> Result<T, CatalogError> {
+        Ok(self.walk_past(BOTTOM, found, look, Some(self.archive.clone())).await?.0)
+    }
+
+    /// `uncopied`: the archive of whose rows without a proven copy alone each look has some thousands.
+    async fn walk_past<T: Send + 'static>(
+        &self,
+        above: RecordId,
         mut found: T,
         look: impl Fn(&mut Connection, [i64; 2], &mut T) -> Result<bool, Error> + Send + Sync + 'static,
+        uncopied: Option<String>,
     ) -> Result<(T, RecordId), CatalogError> {
         let look = Arc::new(look);
         let mut after = above.0;
         loop {
             let look = Arc::clone(&look);
+            let uncopied = uncopied.clone();
             let began = Instant::now();
             let (looked, last, more) = self
                 .run(move |connection| {
-                    let Some((last, _)) = reach_of_a_look(connection, after)? else {
+                    let reached = match &uncopied {
+                        None => reach_of_a_look(connection, after)?.map(|(last, _)| last),
+                        Some(archive) => reach_past_copied(connection, archive, after)?,
+                    };
+                    let Some(last) = reached else {
                         return Ok((found, after, false));
                     };
                     let more = look(connection, [after, last], &mut found)?;
@@ -93,4 +119,13 @@ pub(super) fn reach_of_a_look(connection: &Connection, after: i64) -> Result<Opt
         let (last, rows) = (row.get::<_, Option<i64>>(0)?, row.get::<_, i64>(1)?);
         Ok(last.map(|last| (last, rows < LOOK)))
     })
+}
+
+/// The same, of the rows of an archive that have no proven copy.
+fn reach_past_copied(connection: &Connection, archive: &str, after: i64) -> Result<Option<i64>, Error> {
+    let last = format!(
+        "SELECT MAX(id) FROM (SELECT id FROM supersync_v0 INDEXED BY {INDEX_UNCOPIED} \
+         WHERE archive_name = ?1 AND {UNCOPIED} AND id > ?2 ORDER BY id LIMIT ?3)"
+    );
+    connection.prepare_cached(&last)?.query_row(params![archive, after, LOOK], |row| row.get(0))
 }

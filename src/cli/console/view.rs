@@ -10,8 +10,10 @@ use std::io::{self, IsTerminal};
 const REASONS_SHOWN: usize = 5;
 /// Sessions that have a line of their own.
 const SESSIONS_SHOWN: usize = 8;
+/// Letters of a line of words, beside what stands before them on a terminal of 80.
+const LINE_MOST: usize = 72;
 /// Letters of a path that are shown, its end.
-const PATH_MOST: usize = 60;
+const PATH_MOST: usize = 36;
 /// Counts older than this say so, in seconds.
 const OLD_COUNT: f64 = 15.0;
 
@@ -38,8 +40,9 @@ impl View {
     fn archive(self, process: &ProcessReport, archive: &StatusReport) -> String {
         let mut text = self.head(process, archive);
         for trouble in &archive.troubles {
-            let _ = writeln!(text, "  {} {}", self.red("WRONG"), printable(&trouble.why));
-            let _ = writeln!(text, "   {} {}", self.bold("do:"), printable(&trouble.remedy));
+            let [why, remedy] = [&trouble.why, &trouble.remedy].map(|words| wrapped(&printable(words)));
+            let _ = writeln!(text, "  {} {why}", self.red("WRONG"));
+            let _ = writeln!(text, "   {} {remedy}", self.bold("do:"));
         }
         for reason in archive.reasons.iter().take(REASONS_SHOWN) {
             let rows = if reason.rows == 1 { "1 row".to_owned() } else { format!("{} rows", reason.rows) };
@@ -77,7 +80,9 @@ impl View {
         }
         let BacklogReport { copied, given_up, at_least, .. } = archive.backlog;
         let least = if at_least { "at least " } else { "" };
-        row(&mut text, "table", &format!("{least}{} copied, {given_up} given up", files(copied)));
+        if archive.backlog.counted.is_some() {
+            row(&mut text, "table", &format!("{least}{} copied, {given_up} given up", files(copied)));
+        }
         text
     }
 
@@ -116,9 +121,9 @@ impl View {
         for session in at_work.take(SESSIONS_SHOWN) {
             let file = session.file.as_ref().map_or(String::new(), |file| {
                 let percent = (file.done as f64 * 100.0 / file.size.max(1) as f64).min(100.0);
-                format!("  {percent:3.0} % of {:>9}  {}", bytes(file.size as f64), tail(&printable(&file.path)))
+                format!(" {percent:3.0} % of {:>8}  {}", bytes(file.size as f64), tail(&printable(&file.path)))
             });
-            let _ = writeln!(text, "  {:>9}  {:>9}/s{file}", "", bytes(session.rate));
+            let _ = writeln!(text, "{:13}{:>9}/s{file}", "", bytes(session.rate));
         }
     }
 
@@ -254,6 +259,24 @@ fn at(seconds: f64) -> String {
     }
 }
 
+/// Words in lines that fit beside their name.
+fn wrapped(text: &str) -> String {
+    let (mut out, mut column) = (String::new(), 0);
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        match column {
+            0 => {}
+            column if column + 1 + length > LINE_MOST => {
+                out.push_str("\n       ");
+            }
+            _ => out.push(' '),
+        }
+        column = if column == 0 || column + 1 + length > LINE_MOST { length } else { column + 1 + length };
+        out.push_str(word);
+    }
+    out
+}
+
 /// The end of a long path.
 fn tail(path: &str) -> String {
     let length = path.chars().count();
@@ -264,4 +287,59 @@ fn tail(path: &str) -> String {
         tail.push(char);
         tail
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::console::report::{TroubleKind, TroubleReport};
+
+    #[test]
+    fn numbers_are_short_and_have_their_units() {
+        assert_eq!(
+            [0.0, 999.0, 1000.0, 99_900.0, 123_456_789.0].map(bytes),
+            ["0 B", "999 B", "1.0 kB", "99.9 kB", "123 MB"]
+        );
+        assert_eq!(bytes(5e15), "5000 TB");
+        assert_eq!(
+            [0.4, 61.0, 3600.0, 7500.0, 90_000.0].map(span),
+            ["0 s", "1 min 1 s", "1 h", "2 h 5 min", "1 d 1 h"]
+        );
+        assert_eq!((files(1), files(1234)), ("1 file".into(), "1,234 files".into()));
+    }
+
+    #[test]
+    fn every_line_fits_on_a_terminal_and_nothing_of_others_moves_its_cursor() {
+        let long = "word ".repeat(60);
+        let archive = StatusReport {
+            archive: "a\u{1b}[2J".into(),
+            running: true,
+            backlog: BacklogReport {
+                files: Some(1234),
+                bytes: Some(5_000_000),
+                counted: Some(1.0),
+                ..Default::default()
+            },
+            troubles: vec![TroubleReport {
+                kind: TroubleKind::Link,
+                why: format!("{long}\u{9b}"),
+                remedy: long.clone(),
+            }],
+            ..StatusReport::default()
+        };
+        let report = ProcessReport { archives: vec![archive], ..ProcessReport::default() };
+        let page = View { colour: false }.page(std::slice::from_ref(&report));
+        assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
+        assert!(!page.contains(['\u{1b}', '\u{9b}']), "{page:?}");
+        assert!(page.contains("backlog    1,234 files, 5.0 MB"), "{page}");
+        assert!(View { colour: true }.page(&[report]).contains("\u{1b}[1;31mtrouble\u{1b}[0m"));
+    }
+
+    #[test]
+    fn a_part_of_a_table_is_told_as_such() {
+        let least = |count| backlog(&BacklogReport { files: Some(count), at_least: true, ..Default::default() }, 0.0);
+        assert_eq!(least(5), "at least 5 files");
+        assert!(least(0).contains("--exact"));
+        assert_eq!(backlog(&BacklogReport::default(), 0.0), "not counted yet");
+    }
 }

@@ -76,7 +76,7 @@ impl Meter {
         let (files, done, seconds) = (self.files.load(Relaxed), self.bytes(), self.seconds().max(0.001));
         let rate = done as f64 / seconds;
         match self.total.get() {
-            None => format!("{files} files, {}, {:.1} MB/s", bytes(done), rate / 1e6),
+            None => format!("Files: {files}, {}, {:.1} MB/s", bytes(done), rate / 1e6),
             Some((all, of)) => {
                 let of_bytes = of.map(|of| format!(" of {}", bytes(of))).unwrap_or_default();
                 let left = match of {
@@ -86,7 +86,7 @@ impl Meter {
                 };
                 let left = left.filter(|left| *left < 1e6).map(|left| format!(", {} left", clock(left)));
                 let left = left.unwrap_or_default();
-                format!("{files} of {all} files, {}{of_bytes}, {:.1} MB/s{left}", bytes(done), rate / 1e6)
+                format!("Files: {files} of {all}, {}{of_bytes}, {:.1} MB/s{left}", bytes(done), rate / 1e6)
             }
         }
     }
@@ -122,9 +122,9 @@ mod tests {
         let meter = Meter::new();
         meter.count_files(3);
         meter.count_bytes(2_000_000);
-        assert!(meter.line().starts_with("3 files, 2.0 MB, "), "{}", meter.line());
+        assert!(meter.line().starts_with("Files: 3, 2.0 MB, "), "{}", meter.line());
         meter.expect(4, Some(4_000_000));
-        assert!(meter.line().starts_with("3 of 4 files, 2.0 MB of 4.0 MB, "), "{}", meter.line());
+        assert!(meter.line().starts_with("Files: 3 of 4, 2.0 MB of 4.0 MB, "), "{}", meter.line());
         assert!(meter.line().ends_with(" left"), "{}", meter.line());
     }
 }

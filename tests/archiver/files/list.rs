@@ -1,6 +1,6 @@
 //! `files list` and `files show`.
 
-use super::{Desk, lower_hex};
+use super::{Desk, Ended, lower_hex};
 
 /// Three files: one that is copied, one that is missing, one that has changed.
 fn with_troubles(desk: &Desk) -> [u8; 16] {
@@ -123,17 +123,24 @@ fn a_long_listing_comes_page_by_page_and_whole() {
             let found = desk.files(&["show", "/d/24000", "--json"]).expect(1).object();
             assert_eq!(found["id"], 24_000);
             assert_eq!(desk.files(&["show", "24001", "--json"]).expect(1).object()["id"], 24_001);
+            let mut status = desk.place.program();
+            status.args(["status", "--exact", "--json", "--max-copy-attempts", "1"]);
+            let status = Ended::of(desk.named(status));
+            let backlog = &status.object()["archives"][0]["backlog"];
+            let counts = ["files", "given_up", "copied"].map(|name| backlog[name].as_i64().unwrap());
+            assert_eq!(counts, [more - one - 3, 3, one], "{}", status.out);
+            assert!(backlog["oldest_seconds"].as_f64().unwrap() > 1e6, "{backlog}");
         };
         check();
         // Indexes of ours change nothing but how long it takes.
         let mut init = desk.place.program();
         init.args(["init-db", "--indexes", "--db", &desk.url]);
-        let made = super::Ended::of(init).expect(0).out;
+        let made = Ended::of(init).expect(0).out;
         assert!(made.contains("Index archiver_failed of ") && made.contains(": created"), "{made}");
         check();
         let mut again = desk.place.program();
         again.args(["init-db", "--indexes", "--db", &desk.url]);
-        assert!(!super::Ended::of(again).expect(0).out.contains(": created"));
+        assert!(!Ended::of(again).expect(0).out.contains(": created"));
     }
 }
 
