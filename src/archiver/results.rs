@@ -11,11 +11,27 @@ use crate::disk::digest::Digest;
 use crate::disk::digest::each_piece;
 use crate::manifest::Entry;
 use crate::status::{Failure, Progress};
+use crate::transfer::Sent;
 use protocol::checksum::{Checksum, FileHasher};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::mpsc;
+
+/// What went over the wire for a file that is proven, and by which session.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct CarriedFile {
+    pub(super) sent: Sent,
+    pub(super) session: usize,
+}
+
+/// What is to be told of a proven copy.
+#[derive(Debug, Default)]
+pub(super) struct Proof {
+    pub(super) carried: CarriedFile,
+    /// What the manifest is to say of it.
+    pub(super) entry: Option<Entry>,
+}
 
 /// Leads to the recorder.
 #[derive(Clone)]
@@ -28,13 +44,13 @@ pub(super) struct Results {
 
 impl Results {
     /// The far end has confirmed the bytes; with their digest, where we have read them. What was said before is not said again.
-    pub(super) fn proven(&self, job: &Job, digest: Option<Digest>) {
+    pub(super) fn proven(&self, job: &Job, digest: Option<Digest>, carried: CarriedFile) {
         let Some(ticket) = job.settle() else { return };
         let digest = digest.or(job.headway.arrived);
         let name = job.place.variant(job.variant);
         let path = archived_path(&self.settings, &name);
         let entry = self.entry(job, name, digest);
-        self.give(job, ticket, Outcome::Copied { path, md5: job.md5 }, entry);
+        self.give(job, ticket, Outcome::Copied { path, md5: job.md5 }, Proof { carried, entry });
     }
 
     /// An attempt has failed, and is counted.
@@ -47,7 +63,7 @@ impl Results {
             false => self.strays.release(&job),
         }
         if let Some(ticket) = job.settle() {
-            self.give(&job, ticket, Outcome::Failed { why }, None);
+            self.give(&job, ticket, Outcome::Failed { why }, Proof::default());
         }
     }
 
@@ -56,9 +72,9 @@ impl Results {
         jobs.iter().for_each(|job| self.strays.release(job));
     }
 
-    fn give(&self, job: &Job, ticket: Arc<Ticket>, outcome: Outcome, entry: Option<Entry>) {
+    fn give(&self, job: &Job, ticket: Arc<Ticket>, outcome: Outcome, proof: Proof) {
         let Job { id, attempts, .. } = *job;
-        let result = JobResult { ticket, id, attempts, source: job.source.clone(), outcome, entry };
+        let result = JobResult { ticket, id, attempts, source: job.source.clone(), outcome, proof };
         // The recorder outlives the workers; without it nothing can be recorded and the row stays pending.
         let _ = self.recorder.blocking_send(result);
     }
