@@ -1,4 +1,4 @@
-.PHONY: help build static install deb demo demo-without-rsync man test wrappers big-table latency miri avx512 lint structure
+.PHONY: help build static install deb fresh-debian demo demo-without-rsync man test wrappers big-table latency miri avx512 lint structure
 
 PREFIX ?= /usr/local
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
@@ -24,6 +24,10 @@ install: ## The program with unit, manual pages and completions on this machine,
 deb: ## A package for Debian, with unit, account, manual pages and completions: target/deb
 	scripts/install-missing
 	scripts/deb
+
+fresh-debian: ## The package installed in a bare Debian, docs/first-steps.md typed there, and the package removed; as root
+	scripts/install-missing
+	scripts/fresh-debian
 
 demo: ## Copies a whole tree through SSH on this machine and proves it
 	scripts/install-missing

@@ -19,10 +19,10 @@ pub(super) fn retry(args: RetryArgs) -> Result<u8> {
         (false, Some(pattern)) => Retry::Pattern(pattern),
         (false, None) => Retry::Ids(args.id.into_iter().map(RecordId).collect()),
     };
+    let chosen = options.selection.targets.clone();
     let (known, changed) = runtime()?.block_on(async {
         // A database that is not there has no rows to try again, and must not be made.
         let options = catalog::Options { create: false, ..options };
-        let chosen = options.selection.targets.clone();
         let catalog = catalog::open(&database, options).await?;
         let known = catalog.given_up(&which, SHOWN_MOST).await;
         let changed = match known {
@@ -42,6 +42,9 @@ pub(super) fn retry(args: RetryArgs) -> Result<u8> {
     }
     if changed > known.len() as u64 {
         print(&format!("… and {} more", changed - known.len() as u64));
+    }
+    if changed > 0 {
+        super::console::have_looked(&chosen);
     }
     print(&Retry::told(changed));
     Ok(0)

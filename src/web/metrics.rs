@@ -64,6 +64,27 @@ pub(super) fn text(archives: &[StatusReport]) -> String {
     text
 }
 
+/// The same as Prometheus had it before OpenMetrics: there a family is called as its samples are, and nothing is an info.
+pub(super) fn in_the_older_form(text: &str) -> String {
+    let kind = |name: &str| {
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        types.into_iter().find(|(family, _)| *family == name).map(|(_, kind)| kind)
+    };
+    let line = |line: &str| {
+        let Some((head, (name, rest))) =
+            ["# HELP ", "# TYPE "].iter().find_map(|head| Some((head, line.strip_prefix(head)?.split_once(' ')?)))
+        else {
+            return if line == "# EOF" { String::new() } else { format!("{line}\n") };
+        };
+        match kind(name) {
+            Some("counter") => format!("{head}{name}_total {rest}\n"),
+            Some("info") => format!("{head}{name}_info {}\n", if rest == "info" { "gauge" } else { rest }),
+            _ => format!("{line}\n"),
+        }
+    };
+    text.lines().map(line).collect()
+}
+
 type Figure = fn(&StatusReport) -> Option<f64>;
 
 const GAUGES: [(&str, &str, Figure); 14] = [
@@ -164,5 +185,16 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }
         assert!(!text.contains("last_proven_timestamp_seconds{"), "what is not known is not said");
+        let older = in_the_older_form(&text);
+        for line in [
+            "# TYPE archiver_build_info gauge",
+            "# HELP archiver_copied_files_total Files that were copied and proven.",
+            "# TYPE archiver_copied_files_total counter",
+            "# TYPE archiver_backlog_bytes gauge",
+            r#"archiver_copied_files_total{archive="a \"b\"\n"} 2"#,
+        ] {
+            assert!(older.lines().any(|found| found == line), "{line}\n{older}");
+        }
+        assert!(!older.contains("# EOF"));
     }
 }

@@ -34,11 +34,24 @@ impl FromStr for ControlChoice {
     }
 }
 
+/// The folder of a service, where we are within one.
+fn service_folder() -> Option<PathBuf> {
+    let list = set("RUNTIME_DIRECTORY")?;
+    std::env::split_paths(&list).next()
+}
+
+fn set(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// Where running archivers are looked for: within a service its own are meant.
+pub(super) fn folders_to_ask() -> Vec<PathBuf> {
+    service_folder().map_or_else(folders, |folder| vec![folder])
+}
+
 /// The default folders, the best one first.
 pub(super) fn folders() -> Vec<PathBuf> {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    let first = |list: OsString| std::env::split_paths(&list).next();
-    let service = set("RUNTIME_DIRECTORY").and_then(first);
+    let service = service_folder();
     let user = set("XDG_RUNTIME_DIR").map(|folder| Path::new(&folder).join(FOLDER));
     let uid = rustix::process::geteuid().as_raw();
     let always = [Path::new("/run").join(FOLDER)];

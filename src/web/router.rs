@@ -71,6 +71,7 @@ pub(super) fn router(consoles: Consoles) -> Router {
         .route("/pause", post(pause))
         .route("/resume", post(resume))
         .route("/bwlimit", post(bwlimit))
+        .route("/look", post(look))
         .route("/retry", post(retry));
     reading
         .merge(changing)
@@ -138,10 +139,14 @@ async fn page() -> Response {
     (headers, Html(text)).into_response()
 }
 
-async fn figures(State(consoles): State<Consoles>) -> Response {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], metrics::text(&report(&consoles).archives))
-        .into_response()
+async fn figures(State(consoles): State<Consoles>, headers: HeaderMap) -> Response {
+    let text = metrics::text(&report(&consoles).archives);
+    let asked = headers.get(header::ACCEPT).and_then(|kinds| kinds.to_str().ok()).unwrap_or_default();
+    let (kind, text) = match asked.contains("application/openmetrics-text") {
+        true => ("application/openmetrics-text; version=1.0.0; charset=utf-8", text),
+        false => ("text/plain; version=0.0.4; charset=utf-8", metrics::in_the_older_form(&text)),
+    };
+    ([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response()
 }
 
 /// Whether each is as it should be, and why not.
@@ -205,6 +210,13 @@ async fn resume(State(consoles): State<Consoles>, headers: HeaderMap, body: Byte
     let (console, _) = told(&consoles, &headers, &body)?;
     console.resume();
     Ok(done(&console, "Goes on", Value::Null))
+}
+
+async fn look(State(consoles): State<Consoles>, headers: HeaderMap, body: Bytes) -> Result<Response, RefusedRequest> {
+    let (console, _) = told(&consoles, &headers, &body)?;
+    console.look_again();
+    console.count_again();
+    Ok(done(&console, "Looks at the whole table", Value::Null))
 }
 
 async fn bwlimit(

@@ -1,6 +1,6 @@
 //! A socket in a folder of this machine: made for us alone, never where somebody else could have put another one.
 
-use super::places::{ControlChoice, SUFFIX, folders};
+use super::places::{ControlChoice, SUFFIX, folders, folders_to_ask};
 use crate::disk::{open_operand, readable, reason};
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, flock};
 use rustix::io::Errno;
@@ -124,7 +124,7 @@ pub(super) fn sockets(choice: &ControlChoice) -> io::Result<Vec<(SocketFolder, O
         }
         ControlChoice::Default => {
             let mut found = Vec::new();
-            for path in folders() {
+            for path in folders_to_ask() {
                 // What is not there, or belongs to somebody else, is none of ours.
                 let Ok(folder) = SocketFolder::look_into(&path) else { continue };
                 let mut names: Vec<_> = std::fs::read_dir(folder.by_descriptor())

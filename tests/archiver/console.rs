@@ -191,6 +191,21 @@ fn a_pause_takes_up_nothing_and_goes_on_when_told() {
 }
 
 #[test]
+fn a_row_that_is_given_a_new_chance_is_tried_at_once_where_an_archiver_runs() {
+    let archive = Archive::make("again");
+    // More rows than a pass goes back over by itself, lest the next poll sees it.
+    archive.add(0..1, 100, 5);
+    archive.add(1..1200, 0, 0);
+    let run = Run::start(archive.run());
+    archive.wait_for("it runs", |status| status["run"]["copied"] == 1199 && status["backlog"]["given_up"] == 1);
+    let url = archive.url();
+    let said = archive.verb(&["retry", "--all", "--db", &url, "--archive-name", "again"]);
+    assert!(said.status.success(), "{said:?}");
+    wait_until("it is copied", || archive.copied() == 1200);
+    run.terminate().0.expect(0);
+}
+
+#[test]
 fn a_limit_holds_from_when_it_is_told_and_a_timetable_until_then_and_after() {
     let archive = Archive::make("limit");
     let run = Run::start({
@@ -203,7 +218,8 @@ fn a_limit_holds_from_when_it_is_told_and_a_timetable_until_then_and_after() {
     let status = archive.wait_for("it runs", |status| limit(status) == Some(3 << 20));
     assert_eq!(status["limit"]["timetable"], true);
     // At that rate the file takes days.
-    assert!(archive.verb(&words("bwlimit 1")).status.success());
+    let said = archive.verb(&words("bwlimit 1"));
+    assert!(said.status.success(), "{said:?}");
     archive.add(0..1, 30 << 20, 0);
     let status = archive.wait_for("the file is on its way", |status| status["run"]["in_flight"] == 1);
     assert_eq!((limit(&status), &status["limit"]["held"]), (Some(1024), &true.into()));

@@ -90,7 +90,7 @@ fn what_watches_it_asks_for_metrics_that_there_are() {
 }
 
 #[test]
-fn a_container_is_healthy_while_the_archiver_lives() {
+fn a_container_is_healthy_while_the_archiver_lives_and_its_metrics_are_in_order() {
     let place = Place::make();
     let address = format!("sqlite:{}", place.path("q.db").display());
     let mut init = place.program();
@@ -108,6 +108,12 @@ fn a_container_is_healthy_while_the_archiver_lives() {
     let run = Run::start(command);
     wait_until("it watches", || run.log().contains("Watching"));
     assert_eq!(health(), Some(0), "{}", run.log());
+    if require("promtool") && require("curl") {
+        let words = "curl --silent --fail --unix-socket control.sock http://localhost/metrics | promtool check metrics";
+        let output = Command::new("sh").args(["-c", words]).current_dir(place.path("")).output().unwrap();
+        let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        assert!(output.status.success() && said == ["", ""], "{said:?}");
+    }
     run.terminate().0.expect(0);
     assert_ne!(health(), Some(0));
 }

@@ -20,6 +20,25 @@ pub(in crate::cli) fn bwlimit(args: &LimitArgs) -> Result<u8> {
     tell(&args.aim, "/bwlimit", OrderBody { rate: args.rate.clone(), ..OrderBody::default() })
 }
 
+/// Has those that archive these look at their tables now; who is not there has nothing to look at.
+pub(in crate::cli) fn have_looked(names: &[String]) {
+    let aim = AimArgs { target: None, control: None };
+    let looking = async {
+        let Ok(running) = ask::running(&choice(&aim)?).await else { return Ok(()) };
+        for process in &running {
+            for archive in process.report.archives.iter().filter(|archive| names.iter().any(|name| archive.is(name))) {
+                let order = OrderBody { archive: Some(archive.archive.clone()), ..OrderBody::default() };
+                process.tell("/look", &order).await?;
+            }
+        }
+        Ok::<(), AskError>(())
+    };
+    // Without it the rows are found in some minutes.
+    if let Ok(Err(error)) = runtime().map(|runtime| runtime.block_on(looking)) {
+        tracing::debug!("{error}");
+    }
+}
+
 /// Tells the one archiver that is meant.
 fn tell(aim: &AimArgs, road: &str, order: OrderBody) -> Result<u8> {
     let told = runtime()?.block_on(async {
