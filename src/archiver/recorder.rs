@@ -1,7 +1,6 @@
 //! Writes outcomes back, many in one transaction.
 
 use super::flight::{Flight, Ticket};
-use super::results::Proof;
 use super::stop::Stop;
 use crate::backoff::Backoff;
 use crate::catalog::{Catalog, Outcome, RecordId, Settled};
@@ -18,6 +17,21 @@ const BATCH: usize = 128;
 /// How long an outcome waits for those of other rows in flight.
 const COMPANY: Duration = Duration::from_millis(50);
 
+/// What went over the wire for a file that is proven, and by which session.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct CarriedFile {
+    pub(super) sent: Sent,
+    pub(super) session: usize,
+}
+
+/// What is to be told of a proven copy.
+#[derive(Debug, Default)]
+pub(super) struct CopyProof {
+    pub(super) carried: CarriedFile,
+    /// What the manifest is to say of it.
+    pub(super) entry: Option<Entry>,
+}
+
 /// What became of a job. Its row stays taken until that is recorded.
 pub(super) struct JobResult {
     pub(super) ticket: Arc<Ticket>,
@@ -25,7 +39,7 @@ pub(super) struct JobResult {
     pub(super) attempts: i64,
     pub(super) source: PathBuf,
     pub(super) outcome: Outcome,
-    pub(super) proof: Proof,
+    pub(super) proof: CopyProof,
 }
 
 pub(super) struct Recorder<C> {
@@ -68,7 +82,7 @@ impl<C: Catalog> Recorder<C> {
         let mut entries = Vec::new();
         let (rows, settled): (Vec<_>, Vec<_>) = results
             .into_iter()
-            .map(|JobResult { ticket, id, attempts, source, outcome, proof: Proof { carried, entry } }| {
+            .map(|JobResult { ticket, id, attempts, source, outcome, proof: CopyProof { carried, entry } }| {
                 entries.extend(entry);
                 ((ticket, source, carried), Settled { id, attempts, outcome })
             })

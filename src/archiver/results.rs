@@ -3,7 +3,7 @@
 use super::flight::{Job, Ticket};
 use super::layout::archived_path;
 use super::patience::PatientFile;
-use super::recorder::JobResult;
+use super::recorder::{CarriedFile, CopyProof, JobResult};
 use super::unfinished::Strays;
 use super::{ArchiverSettings, Direction, Sources};
 use crate::catalog::Outcome;
@@ -11,27 +11,11 @@ use crate::disk::digest::Digest;
 use crate::disk::digest::each_piece;
 use crate::manifest::Entry;
 use crate::status::{Failure, Progress};
-use crate::transfer::Sent;
 use protocol::checksum::{Checksum, FileHasher};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::mpsc;
-
-/// What went over the wire for a file that is proven, and by which session.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct CarriedFile {
-    pub(super) sent: Sent,
-    pub(super) session: usize,
-}
-
-/// What is to be told of a proven copy.
-#[derive(Debug, Default)]
-pub(super) struct Proof {
-    pub(super) carried: CarriedFile,
-    /// What the manifest is to say of it.
-    pub(super) entry: Option<Entry>,
-}
 
 /// Leads to the recorder.
 #[derive(Clone)]
@@ -50,7 +34,7 @@ impl Results {
         let name = job.place.variant(job.variant);
         let path = archived_path(&self.settings, &name);
         let entry = self.entry(job, name, digest);
-        self.give(job, ticket, Outcome::Copied { path, md5: job.md5 }, Proof { carried, entry });
+        self.give(job, ticket, Outcome::Copied { path, md5: job.md5 }, CopyProof { carried, entry });
     }
 
     /// An attempt has failed, and is counted.
@@ -63,7 +47,7 @@ impl Results {
             false => self.strays.release(&job),
         }
         if let Some(ticket) = job.settle() {
-            self.give(&job, ticket, Outcome::Failed { why }, Proof::default());
+            self.give(&job, ticket, Outcome::Failed { why }, CopyProof::default());
         }
     }
 
@@ -72,7 +56,7 @@ impl Results {
         jobs.iter().for_each(|job| self.strays.release(job));
     }
 
-    fn give(&self, job: &Job, ticket: Arc<Ticket>, outcome: Outcome, proof: Proof) {
+    fn give(&self, job: &Job, ticket: Arc<Ticket>, outcome: Outcome, proof: CopyProof) {
         let Job { id, attempts, .. } = *job;
         let result = JobResult { ticket, id, attempts, source: job.source.clone(), outcome, proof };
         // The recorder outlives the workers; without it nothing can be recorded and the row stays pending.
