@@ -12,10 +12,13 @@ const UNKNOWN: &str = "why it failed was not kept";
 
 /// Words of a reason, and what to do then.
 const REMEDIES: [(&str, &str); 7] = [
-    ("missing", "Look where the file went. Put it back and retry; if it is gone for good, its row stays given up"),
+    (
+        "missing",
+        "Look where the file went. Put it back and retry; if it is gone for good, `files ignore` leaves its row out",
+    ),
     (
         "has changed",
-        "The file is not what was registered. Register it anew with its MD5, or put back what it was; then retry",
+        "The file is not what was registered. If it is right as it is now, `files accept` says so; else put back what it was and retry",
     ),
     ("outside", "The row names a file outside of --source-root: correct one of the two, then retry"),
     (
