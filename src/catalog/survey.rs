@@ -45,8 +45,9 @@ impl AnyCatalog {
             survey.totals.copied += look.totals.copied;
             survey.oldest = survey.oldest.into_iter().chain(look.oldest).reduce(f64::min);
             match look.lowest {
-                Some(lowest) => below = lowest,
-                None => return Ok(Survey { complete: true, ..survey }),
+                // Ids begin at 1: below there is nothing that anybody would copy.
+                Some(lowest) if lowest.0 > 1 => below = lowest,
+                _ => return Ok(Survey { complete: true, ..survey }),
             }
             if began.elapsed() >= limit {
                 return Ok(survey);
