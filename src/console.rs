@@ -29,7 +29,7 @@ use tokio::sync::{Notify, watch};
 
 /// How often rows are counted at most and at least, and what share of the time that may take: it may scan the table.
 const COUNT_SOONEST: Duration = Duration::from_secs(5);
-const COUNT_EVERY: Duration = Duration::from_secs(60);
+const COUNT_RAREST: Duration = Duration::from_secs(3600);
 const COUNT_SHARE: u32 = 100;
 /// How often speeds are measured, and the time of day is looked at.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
@@ -211,7 +211,13 @@ impl Console {
     }
 
     fn set_paused(&self, paused: bool) {
-        tracing::info!(archive = self.0.identity.name, "{}", if paused { "Paused by an operator" } else { "Goes on" });
+        tracing::info!(
+            event = "paused",
+            paused,
+            archive = self.0.identity.name,
+            "{}",
+            if paused { "Paused by an operator" } else { "Goes on" }
+        );
         self.0.run.send_modify(|run| {
             run.paused = paused;
             if let Some(control) = &run.control {
@@ -379,7 +385,7 @@ impl Console {
                 _ = closed.wait_for(|run| run.catalog.is_none()) => continue,
             }
             drop(catalog);
-            let pause = (began.elapsed() * COUNT_SHARE).clamp(COUNT_SOONEST, COUNT_EVERY);
+            let pause = (began.elapsed() * COUNT_SHARE).clamp(COUNT_SOONEST, COUNT_RAREST);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.0.recount.notified() => {}

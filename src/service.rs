@@ -73,7 +73,9 @@ impl Service {
             match opened {
                 Ok(catalog) => return Ok(Some(catalog)),
                 Err(error) if !goes_on(&error) => return Err(error),
-                Err(error) => tracing::warn!(wait_s = wait.as_secs(), "{error}; trying again"),
+                Err(error) => {
+                    tracing::warn!(event = "database_trouble", wait_s = wait.as_secs(), "{error}; trying again")
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
@@ -92,7 +94,7 @@ impl Service {
             // Whoever does the work says what is wrong with the table.
             let strangers = catalog::strangers(&catalog, &chosen).await.ok().flatten();
             if let Some(strangers) = &strangers {
-                tracing::warn!("{strangers}");
+                tracing::warn!(event = "no_such_rows", "{strangers}");
             }
             strangers
         }
@@ -158,7 +160,10 @@ pub(crate) fn listen_for_signals(
                 _ = int.recv() => {}
             }
             if round == 0 {
-                tracing::info!("Stopping: running files are finished first; a second signal stops at once");
+                tracing::info!(
+                    event = "stopping",
+                    "Stopping: running files are finished first; a second signal stops at once"
+                );
                 systemd::stopping();
                 stop();
             } else {

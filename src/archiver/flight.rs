@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// Bytes are counted in pieces of this size.
@@ -37,7 +38,7 @@ impl Job {
     pub(super) fn resumes(&self, bytes: u64, len: u64) {
         if self.headway.found(bytes) {
             let percent = (bytes.saturating_mul(100) / len.max(1)).min(100);
-            tracing::info!(id = self.id.0, "Resuming {} at {percent} %", self.source.display());
+            tracing::info!(event = "resuming", id = self.id.0, "Resuming {} at {percent} %", self.source.display());
         }
     }
 
@@ -76,11 +77,17 @@ pub(super) struct Ticket {
     flight: Arc<Flight>,
     id: RecordId,
     place: RemotePath,
+    since: Instant,
     over: AtomicBool,
     _permits: [OwnedSemaphorePermit; 2],
 }
 
 impl Ticket {
+    /// How long the job has been on its way.
+    pub(super) fn age(&self) -> Duration {
+        self.since.elapsed()
+    }
+
     /// The row has had its turn, see [`Job::had_its_turn`].
     pub(super) fn had_its_turn(&self) {
         self.over.store(true, Relaxed);
@@ -168,7 +175,14 @@ impl Flight {
         }
         self.progress.admitted(row_bytes);
         let (over, settled) = Default::default();
-        let ticket = Ticket { flight: self.clone(), id, place: place.clone(), over, _permits: [file, bytes] };
+        let ticket = Ticket {
+            flight: self.clone(),
+            id,
+            place: place.clone(),
+            since: Instant::now(),
+            over,
+            _permits: [file, bytes],
+        };
         let ticket = Arc::new(ticket);
         let (variant, headway) = Default::default();
         Some(Job { id, attempts, source, md5, bytes: row_bytes, place, variant, headway, settled, ticket })

@@ -245,8 +245,8 @@ impl Origins {
         let waits = if files == 1 { "a file waits".to_owned() } else { format!("{files} files wait") };
         let tail = format!("{waits}, and no attempt is counted. Is the file system mounted?");
         match (new, self.once) {
-            (true, true) => tracing::error!("{words}; {tail}"),
-            (true, false) => tracing::warn!("{words}; {tail} It is looked at again"),
+            (true, true) => tracing::error!(event = "source_trouble", "{words}; {tail}"),
+            (true, false) => tracing::warn!(event = "source_trouble", "{words}; {tail} It is looked at again"),
             (false, _) => tracing::debug!("{words}; {tail}"),
         }
         let mut backoff = Backoff::default();
@@ -267,7 +267,7 @@ impl Origins {
                 {
                     let others = away.values().any(|away| away.told == over.told);
                     if !others {
-                        tracing::info!("Its files are taken up again: {}", over.why);
+                        tracing::info!(event = "source_fine", "Its files are taken up again: {}", over.why);
                     }
                 }
             }

@@ -170,7 +170,11 @@ impl<C: Catalog> Poller<C> {
                     if self.settings.once && backoff.failures() >= ONCE_PATIENCE {
                         return Ended::OutOfReach(error.to_string());
                     }
-                    tracing::warn!(wait_ms = pause.as_millis() as u64, "{error}; trying again");
+                    tracing::warn!(
+                        event = "database_trouble",
+                        wait_ms = pause.as_millis() as u64,
+                        "{error}; trying again"
+                    );
                     pause
                 }
             };

@@ -288,7 +288,7 @@ impl SendObserver for PushWatch<'_> {
                 JobStage::Listed => self.terms.found(sent),
                 _ => self.terms.confirmed(sent),
             }
-            self.terms.proven(&self.jobs[at], *digest);
+            self.terms.proven(&self.jobs[at], sent, *digest);
         }
     }
 

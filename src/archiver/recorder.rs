@@ -6,6 +6,7 @@ use crate::backoff::Backoff;
 use crate::catalog::{Catalog, Outcome, RecordId, Settled};
 use crate::manifest::{Entry, Manifest};
 use crate::status::Progress;
+use crate::transfer::Sent;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,21 @@ const BATCH: usize = 128;
 /// How long an outcome waits for those of other rows in flight.
 const COMPANY: Duration = Duration::from_millis(50);
 
+/// What went over the wire for a file that is proven, and by which session.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct CarriedFile {
+    pub(super) sent: Sent,
+    pub(super) session: usize,
+}
+
+/// What is to be told of a proven copy.
+#[derive(Debug, Default)]
+pub(super) struct CopyProof {
+    pub(super) carried: CarriedFile,
+    /// What the manifest is to say of it.
+    pub(super) entry: Option<Entry>,
+}
+
 /// What became of a job. Its row stays taken until that is recorded.
 pub(super) struct JobResult {
     pub(super) ticket: Arc<Ticket>,
@@ -23,8 +39,7 @@ pub(super) struct JobResult {
     pub(super) attempts: i64,
     pub(super) source: PathBuf,
     pub(super) outcome: Outcome,
-    /// What the manifest is to say of it.
-    pub(super) entry: Option<Entry>,
+    pub(super) proof: CopyProof,
 }
 
 pub(super) struct Recorder<C> {
@@ -67,9 +82,9 @@ impl<C: Catalog> Recorder<C> {
         let mut entries = Vec::new();
         let (rows, settled): (Vec<_>, Vec<_>) = results
             .into_iter()
-            .map(|JobResult { ticket, id, attempts, source, outcome, entry }| {
+            .map(|JobResult { ticket, id, attempts, source, outcome, proof: CopyProof { carried, entry } }| {
                 entries.extend(entry);
-                ((ticket, source), Settled { id, attempts, outcome })
+                ((ticket, source, carried), Settled { id, attempts, outcome })
             })
             .unzip();
         let mut backoff = Backoff::default();
@@ -85,6 +100,7 @@ impl<C: Catalog> Recorder<C> {
                     let wait = backoff.pause();
                     self.progress.database_trouble(&error);
                     tracing::warn!(
+                        event = "database_trouble",
                         wait_ms = wait.as_millis() as u64,
                         "Cannot record {} outcomes: {error}; trying again",
                         settled.len()
@@ -105,13 +121,26 @@ impl<C: Catalog> Recorder<C> {
         }
         self.progress.database_fine();
         self.progress.recording();
-        for ((ticket, source), settled) in rows.iter().zip(&settled) {
+        for ((ticket, source, carried), settled) in rows.iter().zip(&settled) {
             ticket.had_its_turn();
             let source = source.display().to_string();
             match &settled.outcome {
                 Outcome::Copied { path, .. } => {
                     self.progress.recorded(&source, Some(path));
-                    tracing::info!(id = settled.id.0, source, path, "Copied and proven");
+                    let Sent { literal_bytes: literal, matched_bytes: matched, .. } = carried.sent;
+                    tracing::info!(
+                        event = "copied",
+                        id = settled.id.0,
+                        source,
+                        path,
+                        bytes = literal + matched,
+                        literal,
+                        matched,
+                        seconds = ticket.age().as_millis() as f64 / 1000.0,
+                        attempt = settled.attempts.saturating_add(1),
+                        session = carried.session,
+                        "Copied and proven"
+                    );
                 }
                 Outcome::Failed { why } => {
                     self.rules.tell(&self.progress, settled, &source, why);
@@ -135,14 +164,15 @@ impl AttemptRules {
         progress.recorded(source, None);
         // What a run with an end has not copied, nobody tries again for the time being.
         if self.once {
-            tracing::error!(id, source, attempt, "Not copied: {why}");
+            tracing::error!(event = "failed", id, source, attempt, "Not copied: {why}");
         } else {
-            tracing::warn!(id, source, attempt, "Not copied: {why}");
+            tracing::warn!(event = "failed", id, source, attempt, "Not copied: {why}");
         }
         let last = attempt >= self.max_attempts;
         if last {
             progress.gave_up();
             tracing::error!(
+                event = "given_up",
                 id,
                 source,
                 "Given up after {attempt} failed attempts, the last because {why}. To have it tried again: pysmurf-archiver retry --id {id}"

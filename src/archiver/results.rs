@@ -3,7 +3,7 @@
 use super::flight::{Job, Ticket};
 use super::layout::archived_path;
 use super::patience::PatientFile;
-use super::recorder::JobResult;
+use super::recorder::{CarriedFile, CopyProof, JobResult};
 use super::unfinished::Strays;
 use super::{ArchiverSettings, Direction, Sources};
 use crate::catalog::Outcome;
@@ -28,13 +28,13 @@ pub(super) struct Results {
 
 impl Results {
     /// The far end has confirmed the bytes; with their digest, where we have read them. What was said before is not said again.
-    pub(super) fn proven(&self, job: &Job, digest: Option<Digest>) {
+    pub(super) fn proven(&self, job: &Job, digest: Option<Digest>, carried: CarriedFile) {
         let Some(ticket) = job.settle() else { return };
         let digest = digest.or(job.headway.arrived);
         let name = job.place.variant(job.variant);
         let path = archived_path(&self.settings, &name);
         let entry = self.entry(job, name, digest);
-        self.give(job, ticket, Outcome::Copied { path, md5: job.md5 }, entry);
+        self.give(job, ticket, Outcome::Copied { path, md5: job.md5 }, CopyProof { carried, entry });
     }
 
     /// An attempt has failed, and is counted.
@@ -47,7 +47,7 @@ impl Results {
             false => self.strays.release(&job),
         }
         if let Some(ticket) = job.settle() {
-            self.give(&job, ticket, Outcome::Failed { why }, None);
+            self.give(&job, ticket, Outcome::Failed { why }, CopyProof::default());
         }
     }
 
@@ -56,9 +56,9 @@ impl Results {
         jobs.iter().for_each(|job| self.strays.release(job));
     }
 
-    fn give(&self, job: &Job, ticket: Arc<Ticket>, outcome: Outcome, entry: Option<Entry>) {
+    fn give(&self, job: &Job, ticket: Arc<Ticket>, outcome: Outcome, proof: CopyProof) {
         let Job { id, attempts, .. } = *job;
-        let result = JobResult { ticket, id, attempts, source: job.source.clone(), outcome, entry };
+        let result = JobResult { ticket, id, attempts, source: job.source.clone(), outcome, proof };
         // The recorder outlives the workers; without it nothing can be recorded and the row stays pending.
         let _ = self.recorder.blocking_send(result);
     }

@@ -136,7 +136,7 @@ fn find(
             runs(connect, &path).map(|()| path)
         }) {
             Ok(path) => {
-                tracing::info!(host, program = %path.display(), "{why}; our own was uploaded and serves there");
+                tracing::info!(event = "road", host, program = %path.display(), "{why}; our own was uploaded and serves there");
                 progress.set_road(Some(format!("uploaded program {}: {why}", path.display())));
                 *uploaded = Some(path);
                 return Ok(Road::Push(Some(FarProgram::Ours)));
@@ -149,7 +149,11 @@ fn find(
     }
     // Not again after each loss of the connection.
     if progress.set_road(Some(format!("SFTP, slower: {why}; {remedy}"))) {
-        tracing::warn!(host, "{why}; files are written by SFTP, which is slower and read back to be proven; {remedy}");
+        tracing::warn!(
+            event = "road",
+            host,
+            "{why}; files are written by SFTP, which is slower and read back to be proven; {remedy}"
+        );
     }
     Ok(Road::Sftp(Box::new(sftp)))
 }

@@ -158,6 +158,7 @@ impl SessionPermits {
             let sessions = tuner.window(before, waits(), rate, troubled);
             if sessions != before {
                 tracing::info!(
+                    event = "sessions",
                     sessions = sessions,
                     rate_mb = (rate / 1e5).round() / 10.0,
                     "Sessions: {before} until now"

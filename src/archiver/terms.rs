@@ -5,6 +5,7 @@ use super::compression::Coding;
 use super::control::Control;
 use super::flight::Job;
 use super::origins::{look, look_at_each};
+use super::recorder::CarriedFile;
 use super::results::Results;
 use super::unfinished::variant_of;
 use super::verdict::Verdict;
@@ -90,9 +91,9 @@ impl SessionTerms {
     }
 
     /// A file is proven, which need not wait for the end of the session. But for one that has yet to be read for the manifest.
-    pub(super) fn proven(&self, job: &Job, digest: Option<Digest>) {
+    pub(super) fn proven(&self, job: &Job, sent: &Sent, digest: Option<Digest>) {
         if digest.is_some() || !self.digests() {
-            self.results.proven(job, digest);
+            self.results.proven(job, digest, CarriedFile { sent: *sent, session: self.number });
         }
     }
 

@@ -66,7 +66,7 @@ impl Upkeep {
             if !control.is_paused() {
                 match self.round(&catalog, &mut stays, &control).await {
                     Ok(round) => pause = pause.max((round.scanned * SCAN_SHARE).min(EVERY_MOST)),
-                    Err(error) => tracing::warn!("{error}; trying again"),
+                    Err(error) => tracing::warn!(event = "database_trouble", "{error}; trying again"),
                 }
             }
             tokio::time::sleep(pause).await;

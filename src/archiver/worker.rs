@@ -6,6 +6,7 @@ use super::control::Control;
 use super::flight::Job;
 use super::layout::{archived_path, too_long};
 use super::origins::Origins;
+use super::recorder::CarriedFile;
 use super::results::Results;
 use super::retry::{ONCE_PATIENCE, blames_the_link, no_room, with_words, words_about};
 use super::sessions::SessionPermits;
@@ -213,9 +214,9 @@ impl Worker {
         let mut unproven = Unproven::default();
         for (mut job, verdict) in jobs.into_iter().zip(verdicts) {
             match verdict {
-                Verdict::Proven(_, digest) => {
+                Verdict::Proven(sent, digest) => {
                     self.backoff.reset();
-                    self.common.results.proven(&job, digest);
+                    self.common.results.proven(&job, digest, CarriedFile { sent, session: self.number });
                 }
                 Verdict::Arrived(digest) => {
                     job.headway.arrived = digest;
@@ -344,7 +345,7 @@ impl Worker {
 
     fn wait_for_link(&mut self, rest: Rest, why: &str) {
         if self.common.permits.give_back(self.number) {
-            tracing::info!(host = self.carrier.describe(), "One session less: {why}");
+            tracing::info!(event = "session_fewer", host = self.carrier.describe(), "One session less: {why}");
             self.carrier.forget_road();
             return self.common.results.release(rest.jobs);
         }
@@ -362,12 +363,17 @@ impl Worker {
         progress.link_trouble(why);
         let host = self.carrier.describe();
         if self.common.settings.once && self.backoff.failures() >= ONCE_PATIENCE {
-            tracing::error!(host, "Giving up after {} attempts: {why}", self.backoff.failures());
+            tracing::error!(
+                event = "link_given_up",
+                host,
+                "Giving up after {} attempts: {why}",
+                self.backoff.failures()
+            );
             progress.give_up(why);
             stop.stop();
             return false;
         }
-        tracing::warn!(host, wait_ms = wait.as_millis() as u64, "{why}; trying again");
+        tracing::warn!(event = "link_trouble", host, wait_ms = wait.as_millis() as u64, "{why}; trying again");
         stop.wait(wait);
         true
     }

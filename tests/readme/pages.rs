@@ -136,6 +136,27 @@ fn the_tables_of_options_are_those_of_the_help() {
 }
 
 #[test]
+fn the_events_of_the_page_are_those_of_the_log() {
+    let page = fs::read_to_string(Path::new(ROOT).join("docs/operating.md")).unwrap();
+    let table = page.split("| `event` |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let cells = table.lines().filter_map(|line| line.strip_prefix("| `")?.split(" |").next());
+    let told: BTreeSet<_> =
+        cells.flat_map(|cell| cell.split(['`', ',', ' '])).filter(|word| !word.is_empty()).collect();
+    let mut said = BTreeSet::new();
+    let mut waiting = vec![Path::new(ROOT).join("src")];
+    while let Some(path) = waiting.pop() {
+        if path.is_dir() {
+            waiting.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            let text = fs::read_to_string(&path).unwrap();
+            let codes = text.split("event = \"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
+            said.extend(codes);
+        }
+    }
+    assert_eq!(told, said.iter().map(String::as_str).collect());
+}
+
+#[test]
 fn every_target_of_make_that_a_page_names_is_there() {
     let makefile = fs::read_to_string(Path::new(ROOT).join("Makefile")).unwrap();
     let rules = makefile.lines().filter_map(|line| line.split_once(": ##"));

@@ -47,6 +47,7 @@ impl Announcing {
                 }
             };
             tracing::info!(
+                event = "timecode_complete",
                 timecode = timecode.timecode,
                 files = timecode.files,
                 local,

@@ -168,7 +168,7 @@ async fn delete(
         let path = file.path.display().to_string();
         match pruned {
             Pruned::Removed => {
-                tracing::info!(id = file.id.0, path, "Deleted here; its copy is proven");
+                tracing::info!(event = "deleted", id = file.id.0, path, "Deleted here; its copy is proven");
                 removed.push((file, unix_now()));
             }
             // As SupRsync has it.
@@ -177,7 +177,12 @@ async fn delete(
             Pruned::Kept(kept) => {
                 let why = kept.why.clone();
                 match stays.keep(file.id, kept) {
-                    true => tracing::warn!(id = file.id.0, path, "Not deleted: {why}; it is tried again now and then"),
+                    true => tracing::warn!(
+                        event = "not_deleted",
+                        id = file.id.0,
+                        path,
+                        "Not deleted: {why}; it is tried again now and then"
+                    ),
                     false => tracing::debug!(id = file.id.0, path, "Still not deleted: {why}"),
                 }
                 continue;

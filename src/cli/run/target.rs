@@ -69,7 +69,7 @@ impl RunTarget {
             Err(error) => return Ok(gave_up(&error.to_string())),
         };
         run.console.opened(&catalog);
-        tracing::info!("Watching {}", catalog.describe());
+        tracing::info!(event = "watching", "Watching {}", catalog.describe());
         let looking = tokio::spawn(run.service.look_for_strangers(catalog.clone()));
         if run.settings.once {
             // The work may be over, and the table closed, before it is said.
@@ -94,6 +94,7 @@ impl RunTarget {
         }
         let (seconds, target) = (now.seconds, self.name.as_deref());
         tracing::info!(
+            event = "ended",
             target_name = target,
             copied = now.copied,
             failed_attempts = now.failed,

@@ -164,7 +164,10 @@ impl AtWork {
 
     fn failed(&mut self, name: &str, error: &anyhow::Error) {
         self.ended(name);
-        tracing::error!("Target {name} is not run: {error:#}; the others go on. Mend it and send SIGHUP");
+        tracing::error!(
+            event = "target_failed",
+            "Target {name} is not run: {error:#}; the others go on. Mend it and send SIGHUP"
+        );
         if self.begun.is_empty() {
             say(&format!("pysmurf-archiver: Target {name}: {error:#}"));
         }
@@ -177,7 +180,7 @@ impl AtWork {
         let targets = match targets {
             Ok(targets) => targets,
             Err(error) => {
-                tracing::error!("SIGHUP: {error:#}; going on as before");
+                tracing::error!(event = "reload", "SIGHUP: {error:#}; going on as before");
                 return self.begun.values().for_each(|(_, control)| control.look_again());
             }
         };
@@ -191,16 +194,21 @@ impl AtWork {
             }
             match self.begun.get(&name) {
                 None => {
-                    tracing::info!("SIGHUP: {} is new", named(&name));
+                    tracing::info!(event = "reload", "SIGHUP: {} is new", named(&name));
                     self.begin(target);
                 }
                 Some((before, control)) if is_same(before, &target) => {
                     before.run.console.limit_of().follow(target.args.bwlimit.clone().unwrap_or_default());
                     control.look_again();
-                    tracing::info!("SIGHUP: {} stays as it is; looking at the whole table", named(&name));
+                    tracing::info!(
+                        event = "reload",
+                        "SIGHUP: {} stays as it is; looking at the whole table",
+                        named(&name)
+                    );
                 }
                 Some((_, control)) => {
                     tracing::info!(
+                        event = "reload",
                         "SIGHUP: {} has changed; beginning anew once what is under way is finished",
                         named(&name)
                     );
@@ -210,7 +218,11 @@ impl AtWork {
             }
         }
         for name in gone {
-            tracing::info!("SIGHUP: {} is no longer there; finishing what is under way", named(&name));
+            tracing::info!(
+                event = "reload",
+                "SIGHUP: {} is no longer there; finishing what is under way",
+                named(&name)
+            );
             if let Some((_, control)) = self.begun.get(&name) {
                 control.stop().stop();
             }
