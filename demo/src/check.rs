@@ -42,7 +42,9 @@ pub(crate) struct Judgement {
 
 /// What the archiver says of its own run.
 pub(crate) struct Report {
-    copied: i64,
+    pub(crate) copied: i64,
+    /// Bytes of the copied files.
+    pub(crate) bytes: i64,
     failed: i64,
     pub(crate) reconnects: i64,
     /// Bytes of copied files that were at the node already, from before the cut.
@@ -64,6 +66,7 @@ impl Report {
                 copied: number("copied")?,
                 failed: number("failed")?,
                 reconnects: number("reconnects")?,
+                bytes: number("bytes")?,
                 kept: number("matched_bytes")?,
                 status,
             })

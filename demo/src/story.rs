@@ -53,7 +53,7 @@ pub(crate) fn tell(folder: &Path, wish: &Wish, running: Arc<Running>) -> Result<
 
     let ended = copy(&mut voice, &archiver, &node, uploaded + total / 10 * 7)?;
     let report = Report::read(&ended)?;
-    tell_copy(&voice, &ended, good);
+    tell_copy(&voice, &ended, &report);
     tell_cut(&mut voice, &node, &report, (cut, uploaded, size_of(good)));
 
     voice.step("What is proven");
@@ -184,7 +184,7 @@ fn copy(voice: &mut Voice, archiver: &Archiver, node: &Node, at: u64) -> Result<
     })
 }
 
-fn tell_copy(voice: &Voice, ended: &Ended, good: &[Registered]) {
+fn tell_copy(voice: &Voice, ended: &Ended, report: &Report) {
     // A line begins with its time and its level.
     let words = ended.log.lines().map(|line| line.split_once("Z ").map_or(line, |(_, words)| words.trim_start()));
     let mut copies = 0;
@@ -203,13 +203,12 @@ fn tell_copy(voice: &Voice, ended: &Ended, good: &[Registered]) {
     if told.len() > LOG_SHOWN {
         voice.quote(&format!("and more lines: {}", told.len() - LOG_SHOWN));
     }
-    let total = size_of(good);
+    let megabytes = report.bytes as f64 / 1e6;
     voice.say(&format!(
-        "It ended after {:.1} s: {} files, {:.0} MB, {:.0} MB/s, with the cut and the way back.",
+        "It ended after {:.1} s: copied {} files, {megabytes:.0} MB, {:.0} MB/s, with the cut and the way back.",
         ended.seconds,
-        good.len(),
-        mega(total),
-        mega(total) / ended.seconds
+        report.copied,
+        megabytes / ended.seconds
     ));
 }
 
