@@ -9,6 +9,7 @@ use std::io::Read;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::archiver::Ended;
 use crate::mega;
 use crate::node::Told;
 use crate::tree::Registered;
@@ -16,40 +17,67 @@ use crate::tree::Registered;
 /// Which of the catalog's archives the files belong to.
 pub(crate) const ARCHIVE: &str = "smurf";
 
-/// Differences shown; the rest is only counted.
+/// Differences shown.
 const SHOWN: usize = 10;
 
-/// What was found, in sentences that hold or do not.
+/// The archiver's exit code when it did its work and some file could not be copied.
+const SOME_FAILED: i32 = 1;
+
+/// What was registered, and where all of it is to be found.
+pub(crate) struct Night<'a> {
+    pub(crate) catalog: &'a Path,
+    /// The base of the copies.
+    pub(crate) archive: &'a Path,
+    /// Files that are to be copied.
+    pub(crate) good: &'a [Registered],
+    /// The one that is not what was registered.
+    pub(crate) bad: &'a Registered,
+}
+
+/// What was found, in sentences that hold or do not, and what is wrong.
 pub(crate) struct Judgement {
     pub(crate) claims: Vec<(String, bool)>,
-    pub(crate) all_equal: bool,
+    pub(crate) wrong: Vec<String>,
 }
 
 /// What the archiver says of its own run.
 pub(crate) struct Report {
-    copied: i64,
+    pub(crate) copied: i64,
+    /// Bytes of the copied files.
+    pub(crate) bytes: i64,
     failed: i64,
     pub(crate) reconnects: i64,
+    /// Bytes of copied files that were at the node already, from before the cut.
+    pub(crate) kept: i64,
     status: Option<i32>,
 }
 
 impl Report {
     /// Reads the line of `--json`; SQLite is at hand and knows JSON.
-    pub(crate) fn read(json: &str, status: Option<i32>) -> Result<Self> {
+    pub(crate) fn read(ended: &Ended) -> Result<Self> {
+        let (json, status) = (ended.json.trim(), ended.status);
         let number = |name: &str| -> Result<i64> {
             let query = "SELECT CAST(json_extract(?1, '$.' || ?2) AS INTEGER)";
             let value: Option<i64> = Connection::open_in_memory()?.query_row(query, [json, name], |row| row.get(0))?;
             value.with_context(|| format!("No {name} in {json:?}"))
         };
         let all = || -> Result<Self> {
-            Ok(Self { copied: number("copied")?, failed: number("failed")?, reconnects: number("reconnects")?, status })
+            Ok(Self {
+                copied: number("copied")?,
+                failed: number("failed")?,
+                reconnects: number("reconnects")?,
+                bytes: number("bytes")?,
+                kept: number("matched_bytes")?,
+                status,
+            })
         };
-        all().with_context(|| format!("The archiver ended with {status:?} and without a report"))
+        all()
+            .with_context(|| format!("The archiver ended with {status:?} and without a report; it said: {}", ended.log))
     }
 }
 
 /// Makes the catalog and registers the files.
-pub(crate) fn register(catalog: &Path, files: &[Registered]) -> Result<()> {
+pub(crate) fn register<'a>(catalog: &Path, files: impl Iterator<Item = &'a Registered>) -> Result<()> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
@@ -71,29 +99,27 @@ pub(crate) fn register(catalog: &Path, files: &[Registered]) -> Result<()> {
     Ok(())
 }
 
-/// Reads every copy and every row. Prints what is wrong.
-pub(crate) fn judge(
-    catalog: &Path,
-    archive: &Path,
-    files: &[Registered],
-    report: &Report,
-    told: &Told,
-) -> Result<Judgement> {
-    let connection = Connection::open(catalog)?;
+/// Reads every copy and every row.
+pub(crate) fn judge(night: &Night<'_>, report: &Report, told: &Told) -> Result<Judgement> {
+    let files = night.good;
+    let connection = Connection::open(night.catalog)?;
     let mut row = connection.prepare(
         "SELECT remote_path FROM supersync_v0 \
          WHERE local_path = ?1 AND remote_md5sum = ?2 AND local_md5sum = ?2 AND copied IS NOT NULL",
     )?;
-    let rows: i64 = connection.query_row("SELECT COUNT(*) FROM supersync_v0", [], |row| row.get(0))?;
-    let rows = usize::try_from(rows)?;
-    ensure!(rows == files.len(), "The catalog has {rows} rows, {} were registered", files.len());
+    let count = |rows: &str| -> Result<usize> {
+        let query = format!("SELECT COUNT(*) FROM supersync_v0 WHERE {rows}");
+        Ok(usize::try_from(connection.query_row(&query, [], |row| row.get::<_, i64>(0))?)?)
+    };
+    let rows = count("TRUE")?;
+    ensure!(rows == files.len() + 1, "The catalog has {rows} rows, {} were registered", files.len() + 1);
     let (mut equal, mut recorded, mut bytes) = (0, 0, 0);
     let mut wrong = Vec::new();
     for file in files {
         let path: Option<String> =
             row.query_row(params![file.local.to_str(), file.md5], |row| row.get(0)).optional()?;
         recorded += usize::from(path.is_some());
-        let copy = archive.join(path.as_deref().unwrap_or(&file.remote));
+        let copy = night.archive.join(path.as_deref().unwrap_or(&file.remote));
         match md5(&copy) {
             Ok((sum, size)) if sum == file.md5 && size == file.size => {
                 equal += 1;
@@ -103,33 +129,51 @@ pub(crate) fn judge(
             Err(error) => wrong.push(format!("{}: {error}", copy.display())),
         }
     }
-    for line in wrong.iter().take(SHOWN) {
-        println!("Wrong:     {line}");
-    }
-    let leftovers = leftovers(archive, files.len())?;
-    let all_equal = equal == files.len();
+    wrong.truncate(SHOWN);
+    let unproven = count("copied IS NULL")?;
+    let leftovers = leftovers(night.archive, files.len())?;
+    let agrees =
+        report.status == Some(SOME_FAILED) && report.failed == 1 && usize::try_from(report.copied) == Ok(files.len());
     let claims = vec![
-        (format!("All MD5s equal ({equal} of {} files, {:.0} MB)", files.len(), mega(bytes)), all_equal),
-        (format!("All rows recorded as copied ({recorded} of {rows})"), recorded == rows),
-        (format!("Nothing else left at the storage node ({leftovers} stray files)"), leftovers == 0),
         (
             format!(
-                "Went on after the cut ({} cut, {} reconnects, {} logins)",
+                "The demo has read every byte of every copy and taken its MD5: {equal} of {} files, {:.0} MB, have \
+                 the MD5 and the size with which they were written.",
+                files.len(),
+                mega(bytes)
+            ),
+            equal == files.len(),
+        ),
+        (
+            format!("Their rows say copied, with that MD5 as the copy's: {recorded} of {}.", files.len()),
+            recorded == files.len(),
+        ),
+        (
+            format!("The file that was changed is not called copied, and is not at the node: {unproven} such row."),
+            unproven == 1 && !night.archive.join(&night.bad.remote).exists(),
+        ),
+        (
+            format!("Nothing else lies at the storage node, no half file from before the cut: {leftovers} strays."),
+            leftovers == 0,
+        ),
+        (
+            format!(
+                "The line was cut and the work went on: cuts {}, reconnects {}, logins {}.",
                 told.cuts, report.reconnects, told.logins
             ),
             told.cuts == 1 && told.logins > told.cuts && report.reconnects > 0,
         ),
         (
             format!(
-                "Archiver agrees (exit code {}, {} copied, {} failed)",
-                code(report.status),
+                "The archiver's own count is the same: {} copied, {} failed, and exit code {}, which says so.",
                 report.copied,
-                report.failed
+                report.failed,
+                code(report.status)
             ),
-            report.status == Some(0) && report.failed == 0 && usize::try_from(report.copied) == Ok(files.len()),
+            agrees,
         ),
     ];
-    Ok(Judgement { claims, all_equal })
+    Ok(Judgement { claims, wrong })
 }
 
 fn code(status: Option<i32>) -> String {

@@ -31,6 +31,8 @@ pub(crate) struct Told {
     pub(crate) cuts: u64,
     /// Successful logins.
     pub(crate) logins: u64,
+    /// Bytes that came by all connections, SSH's own among them.
+    pub(crate) received: u64,
 }
 
 #[derive(Default)]
@@ -78,7 +80,12 @@ impl Node {
     }
 
     pub(crate) fn told(&self) -> Told {
-        Told { cuts: self.counters.cuts.load(Ordering::Relaxed), logins: self.counters.logins.load(Ordering::Relaxed) }
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Told {
+            cuts: read(&self.counters.cuts),
+            logins: read(&self.counters.logins),
+            received: read(&self.counters.received),
+        }
     }
 }
 
