@@ -161,6 +161,8 @@ fn configure(archiver: &Archiver, night: &Night<'_>, node: &Node, road: Option<R
     if road == Some(Road::Bootstrap) {
         // The node is this machine: a program that needs its libraries will do.
         settings.push(("bootstrap", quoted(archiver.binary())?));
+        // The line is cut once so much has come; a second session would bring the program a second time.
+        settings.push(("workers", "1".to_owned()));
     }
     archiver.configure(&settings)
 }
