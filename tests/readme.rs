@@ -29,10 +29,11 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// The pages by their paths beneath the repository's folder.
 fn pages() -> Vec<(PathBuf, String)> {
     let root = fs::read_dir(ROOT).unwrap().map(|file| PathBuf::from(file.unwrap().file_name()));
-    let mut names: Vec<_> = root.filter(|name| name.extension().is_some_and(|end| end == "md")).collect();
+    let is_page = |name: &PathBuf| name.extension().is_some_and(|end| end == "md");
+    let mut names: Vec<_> = root.filter(is_page).collect();
     names.push("protocol/PROTOCOL.md".into());
     let docs = fs::read_dir(Path::new(ROOT).join("docs")).unwrap();
-    names.extend(docs.map(|page| Path::new("docs").join(page.unwrap().file_name())));
+    names.extend(docs.map(|page| Path::new("docs").join(page.unwrap().file_name())).filter(is_page));
     names.into_iter().map(|name| (name.clone(), fs::read_to_string(Path::new(ROOT).join(name)).unwrap())).collect()
 }
 
