@@ -37,7 +37,7 @@ const SLICE: Duration = Duration::from_millis(200);
 const REST_MOST: Duration = Duration::from_millis(100);
 /// Files from this size on are large.
 const LARGE: u64 = 16 << 20;
-/// Where passes take long, that many times as long is rested before one is made for new rows alone.
+/// Where passes take long, the shorter of the last two, that many times as long is rested before one is made for new rows alone.
 const REST_SHARE: u32 = 10;
 /// How long looking at the files of a page may take beyond what one may; a slow file system must not stop the rest.
 const LOOK_LIMIT: Duration = Duration::from_secs(30);
@@ -107,6 +107,8 @@ struct Memory {
     /// With `once`: which rows have had their turn.
     turns: Option<Turns>,
     asking: Asking,
+    /// How long the last pass took.
+    took: Duration,
 }
 
 /// Each row has one turn: those above the last one seen, and those below it that had to wait or came back untried.
@@ -178,6 +180,8 @@ impl<C: Catalog> Poller<C> {
                     pause
                 }
             };
+            // One slow pass may be chance; two are the table's way.
+            let rest = took.min(std::mem::replace(&mut memory.took, took)) * REST_SHARE;
             let row_settled = async {
                 loop {
                     freeing.as_mut().await;
@@ -192,7 +196,7 @@ impl<C: Catalog> Poller<C> {
                 () = tokio::time::sleep(pause) => {}
                 () = row_settled => {}
                 // A table that is in trouble, or that others work on, is left alone until the pause is over.
-                () = self.news(memory.newest, took, &mut memory.asking), if went_well => {}
+                () = self.news(memory.newest, rest, &mut memory.asking), if went_well => {}
                 () = self.control.asked() => {
                     memory.course.begin_at_the_bottom();
                     memory.pauses = Pauses::default();
@@ -214,6 +218,7 @@ impl<C: Catalog> Poller<C> {
             waiting: false,
             turns: self.settings.once.then(|| Turns { seen: above, left: BTreeSet::new() }),
             asking: Asking::new(Instant::now()),
+            took: Duration::ZERO,
         }
     }
 
@@ -254,10 +259,10 @@ impl<C: Catalog> Poller<C> {
         Some(if soon { Duration::from_millis(200).min(self.settings.poll) } else { self.settings.poll })
     }
 
-    /// Comes back when there is a row newer than the last pass saw, which took so long, or trouble with the table, which the
+    /// Comes back when there is a row newer than the last pass saw, after so long a rest, or trouble with the table, which the
     /// next pass tells. While batches wait for a session nobody asks: then rows gather, and the next session has more of them.
-    async fn news(&self, newest: RecordId, took: Duration, asking: &mut Asking) {
-        tokio::time::sleep(took * REST_SHARE).await;
+    async fn news(&self, newest: RecordId, rest: Duration, asking: &mut Asking) {
+        tokio::time::sleep(rest).await;
         asking.begin(Instant::now());
         loop {
             tokio::select! {
