@@ -55,7 +55,10 @@ impl MySqlCatalog {
         let lock = format!("add {}", self.lock_name(target));
         self.run(async |conn| {
             // Two who register the same files at once would each find nothing. Who goes away gives it back.
-            conn.exec_drop("SELECT GET_LOCK(?, 10)", (&lock,)).await?;
+            let got: Option<Option<i64>> = conn.exec_first("SELECT GET_LOCK(?, 10)", (&lock,)).await?;
+            if got.flatten() != Some(1) {
+                return Ok(None);
+            }
             let mut transaction = conn.start_transaction(TxOpts::default()).await?;
             known.extend(self.known(&mut transaction, [until, i64::MAX], rows, Compared::Either).await?);
             let mut results: Vec<Registered> = Vec::with_capacity(rows.len());
@@ -75,9 +78,13 @@ impl MySqlCatalog {
             }
             transaction.commit().await?;
             conn.exec_drop("SELECT RELEASE_LOCK(?)", (&lock,)).await?;
-            Ok(results)
+            Ok(Some(results))
         })
-        .await
+        .await?
+        .ok_or_else(|| CatalogError::Unavailable {
+            database: self.database.to_string(),
+            why: format!("somebody else registers files for {target}; try again when that is done"),
+        })
     }
 
     /// Rows with ids above the first and up to the second that may be of one of these files.

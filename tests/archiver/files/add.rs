@@ -1,6 +1,7 @@
 //! `files add`.
 
 use super::{Desk, lower_hex};
+use crate::support::archiver::md5_of;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -93,6 +94,28 @@ fn many_files_are_registered_once_by_several_that_add_at_once() {
         desk.files(&["add", many]).expect(0);
         assert_eq!(desk.files(&["list", "--json"]).objects().len(), 500);
     }
+}
+
+#[test]
+fn while_somebody_else_registers_for_long_nothing_is_registered_twice() {
+    let Some(desk) = Desk::mysql("add_locked") else { return };
+    let (path, _) = desk.place.source("f.dat", 1000, 1);
+    let database = desk.url.rsplit('/').next().unwrap();
+    let name = format!("{database}\0pysmurf_files_v1\0{}\0", crate::tables::TARGET);
+    fs::write(desk.place.path("name"), name).unwrap();
+    let lock = format!("add pysmurf-archiver {}", lower_hex(md5_of(&desk.place.path("name"))));
+    std::thread::scope(|scope| {
+        // Longer than it is waited for.
+        let holds = scope.spawn(|| desk.execute(&format!("SELECT GET_LOCK('{lock}', 0), SLEEP(15)"), ""));
+        crate::support::wait::wait_until("it is held", || {
+            desk.table.as_ref().unwrap().execute(&format!("SELECT IS_USED_LOCK('{lock}') IS NOT NULL")).trim() == "1"
+        });
+        let ended = desk.files(&["add", path.to_str().unwrap()]).expect(2);
+        assert!(ended.err.contains("somebody else registers files for"), "{}", ended.err);
+        holds.join().unwrap();
+    });
+    assert_eq!(desk.files(&["list", "--json"]).objects().len(), 0);
+    desk.files(&["add", path.to_str().unwrap()]).expect(0);
 }
 
 #[test]
