@@ -6,6 +6,8 @@ use crate::cli::flags::SELF;
 use clap::{Arg, ArgAction, Command};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
@@ -65,11 +67,12 @@ impl ConfigFile {
     /// Reads it; `options` are those it may say.
     pub(super) fn read(path: &Path, options: &Command) -> Result<Self, FileError> {
         let unreadable = |why: String| FileError::Unreadable { path: path.to_owned(), why };
-        let length = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
-        if length > FILE_MOST {
+        let mut text = String::new();
+        let read = File::open(path).and_then(|file| file.take(FILE_MOST + 1).read_to_string(&mut text));
+        read.map_err(|error| unreadable(error.to_string()))?;
+        if text.len() as u64 > FILE_MOST {
             return Err(unreadable(format!("longer than {FILE_MOST} bytes")));
         }
-        let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
         ConfigReading { path, text: &text, options }.read()
     }
 
