@@ -150,6 +150,16 @@ impl Console {
         self.0.run.borrow().control.as_ref().map(|control| control.progress().clone())
     }
 
+    /// Goes on from where the console was that the same archive had before: paused or not, and with its history.
+    pub(crate) fn take_over(&self, before: &Self) {
+        let paused = before.0.run.borrow().paused;
+        self.0.run.send_modify(|run| run.paused = paused);
+        let history = std::mem::take(&mut *lock(&before.0.history));
+        *lock(&self.0.history) = history;
+        let file = lock(&before.0.file).take();
+        *lock(&self.0.file) = file;
+    }
+
     /// A run begins. It pauses where that was said before.
     pub(crate) fn begin(&self, control: &Control) {
         self.0.run.send_modify(|run| {

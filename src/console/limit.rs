@@ -159,6 +159,13 @@ impl Limit {
         self.apply();
     }
 
+    /// Held by an operator as the other one is.
+    pub(crate) fn take_over(&self, before: &Self) {
+        let held = before.rules().held;
+        self.rules().held = held;
+        self.apply();
+    }
+
     fn rules(&self) -> MutexGuard<'_, LimitRules> {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -218,6 +218,64 @@ fn one_process_copies_for_all_targets_of_a_file_or_for_those_that_are_chosen() {
 }
 
 #[test]
+fn of_several_targets_one_that_cannot_be_run_holds_up_no_other_and_is_tried_again() {
+    let place = Place::make();
+    let _one = database(&place, &["one"]);
+    for folder in ["of-one", "of-two"] {
+        fs::create_dir(place.archive().join(folder)).unwrap();
+    }
+    // Its database is there, and has no table yet.
+    let second = Connection::open(place.path("second.db")).unwrap();
+    second.execute_batch("CREATE TABLE other (id INTEGER)").unwrap();
+    write(&place, &TWO.replace("name = 'second'", "name = 'second'\ndb = 'sqlite:PLACE/second.db'"));
+    let mut command = place.program();
+    command.args(["run", "--config", "config.toml"]);
+    let run = Run::start(command);
+    wait_until("the other one", || place.tree().names() == ["of-one/17953/one/first"]);
+    wait_until("it is told", || run.log().contains("Target second cannot be run: "));
+    let mut init = place.program();
+    init.args(["init-db", "--db", &format!("sqlite:{}", place.path("second.db").display())]);
+    Run::to_end(init).expect(0);
+    insert(&place, &second, "two", "first", 3);
+    wait_until("it is tried again", || place.tree().names().len() == 2);
+    run.terminate().0.expect(0);
+}
+
+#[test]
+fn what_an_operator_told_a_target_holds_when_it_begins_anew() {
+    let place = Place::make();
+    let database = database(&place, &["one"]);
+    let text = "db = 'sqlite:PLACE/files.db'\narchive-name = 'one'\ndata-dir = 'PLACE/archive'\npoll = 0.2\ncontrol = 'PLACE/a.sock'\n";
+    write(&place, text);
+    let mut command = place.program();
+    command.args(["run", "--config", "config.toml"]);
+    let run = Run::start(command);
+    wait_until("the first file", || place.tree().names() == ["17953/one/first"]);
+    let tell = |words: &[&str]| {
+        let mut command = place.program();
+        command.args(words).arg("--control").arg(place.path("a.sock"));
+        said(command)
+    };
+    assert_eq!([tell(&["pause"]).0, tell(&["bwlimit", "5M"]).0], [Some(0); 2]);
+    write(&place, &format!("{text}queue = 100\n"));
+    run.signal("HUP");
+    let watching = || run.log().matches("Watching").count();
+    wait_until("it has begun anew", || watching() == 2);
+    insert(&place, &database, "one", "next", 4);
+    let status: serde_json::Value = serde_json::from_str(&tell(&["status", "--json"]).1).unwrap();
+    let archive = &status["archives"][0];
+    assert_eq!(
+        (&archive["paused"], &archive["limit"]["bytes_per_second"]),
+        (&true.into(), &(5 << 20).into()),
+        "{status}"
+    );
+    assert_eq!(place.tree().names(), ["17953/one/first"]);
+    assert_eq!(tell(&["resume"]).0, Some(0));
+    wait_until("the next file", || place.tree().names().len() == 2);
+    run.terminate().0.expect(0);
+}
+
+#[test]
 fn a_hangup_has_the_file_read_again() {
     let place = Place::make();
     let database = database(&place, &["one", "two", "three"]);

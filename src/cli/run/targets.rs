@@ -3,15 +3,17 @@
 
 use super::target::RunTarget;
 use crate::archiver::control::Control;
+use crate::backoff::Backoff;
 use crate::cli::USAGE;
 use crate::cli::layers::NamedRun;
-use crate::cli::output::{Screen, say};
+use crate::cli::output::Screen;
 use crate::console::{Consoles, Limit};
 use crate::service::{listen_for_hangups, listen_for_signals, systemd};
 use crate::status::Progress;
 use anyhow::Result;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -73,6 +75,8 @@ struct AtWork {
     begun: HashMap<String, (Arc<RunTarget>, Control)>,
     /// What is to begin once those of the same name have ended.
     next: HashMap<String, RunTarget>,
+    /// Pauses before those that failed are begun again.
+    backoffs: HashMap<String, Backoff>,
     ends: JoinSet<(String, Result<u8>)>,
 }
 
@@ -100,9 +104,10 @@ pub(super) async fn run(
         consoles,
         begun: HashMap::new(),
         next: HashMap::new(),
+        backoffs: HashMap::new(),
         ends: JoinSet::new(),
     };
-    targets.into_iter().for_each(|target| at_work.begin(target));
+    targets.into_iter().for_each(|target| at_work.begin(target, None));
     systemd::ready();
     let watched = at_work.controls.clone();
     let attending = systemd::attend(move || watched.progress());
@@ -118,15 +123,8 @@ pub(super) async fn run(
                         std::panic::resume_unwind(panic);
                     }
                 }
-                Some(Ok((_, Err(error)))) if alone && at_work.next.is_empty() => return Err(error),
-                Some(Ok((name, Err(error)))) => {
-                    at_work.failed(&name, &error);
-                    worst = worst.max(USAGE);
-                }
-                Some(Ok((name, Ok(code)))) => {
-                    at_work.ended(&name);
-                    worst = worst.max(code);
-                }
+                Some(Ok((_, Err(error)))) if at_work.is_alone() => return Err(error),
+                Some(Ok((name, result))) => worst = worst.max(at_work.over(&name, result)),
             },
             Some(()) = hangups.recv() => at_work.read_again(again),
             () = attending.as_mut() => {}
@@ -139,38 +137,66 @@ fn key(name: Option<&String>) -> String {
 }
 
 impl AtWork {
-    fn begin(&mut self, mut target: RunTarget) {
-        let (name, control) = (key(target.name.as_ref()), Control::new());
-        self.consoles.add(&target.run.console);
+    /// Whether what ends now is all there is.
+    fn is_alone(&self) -> bool {
+        self.begun.len() == 1 && self.next.is_empty()
+    }
+
+    /// Begins a target, in the place of the one of the same name that was at work `before`.
+    fn begin(&mut self, mut target: RunTarget, before: Option<&RunTarget>) {
         if !target.own_limit {
             target.run.share_limit(&self.limit);
         }
-        let target = Arc::new(target);
+        if let Some(before) = before {
+            target.run.console.take_over(&before.run.console);
+            if target.own_limit && before.own_limit {
+                target.run.console.limit_of().take_over(&before.run.console.limit_of());
+            }
+        }
+        self.consoles.add(&target.run.console);
+        self.start(Arc::new(target), Duration::ZERO);
+    }
+
+    fn start(&mut self, target: Arc<RunTarget>, pause: Duration) {
+        let (name, control) = (key(target.name.as_ref()), Control::new());
         self.controls.add(&name, &control);
         self.begun.insert(name.clone(), (target.clone(), control.clone()));
         let screen = self.screen.clone();
-        self.ends.spawn(async move { (name, target.work(control, &screen).await) });
+        self.ends.spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = control.stop().stopped() => return (name, Ok(0)),
+            }
+            let result = target.work(control, &screen).await;
+            (name, result)
+        });
     }
 
-    fn ended(&mut self, name: &str) {
-        if let Some((target, _)) = self.begun.remove(name) {
-            self.consoles.remove(&target.run.console);
-        }
+    /// One has ended; the exit code that it leaves. Of several that go on, one that fails is begun again after a while.
+    fn over(&mut self, name: &str, result: Result<u8>) -> u8 {
+        let was_alone = self.is_alone();
+        let Some((target, _)) = self.begun.remove(name) else { return 0 };
         self.controls.remove(name);
-        if let Some(target) = self.next.remove(name).filter(|_| !self.controls.is_stopping()) {
-            self.begin(target);
+        let code = match &result {
+            Ok(code) => *code,
+            Err(_) => USAGE,
+        };
+        if let Some(next) = self.next.remove(name).filter(|_| !self.controls.is_stopping()) {
+            self.consoles.remove(&target.run.console);
+            self.backoffs.remove(name);
+            self.begin(next, Some(&target));
+            return 0;
         }
-    }
-
-    fn failed(&mut self, name: &str, error: &anyhow::Error) {
-        self.ended(name);
-        tracing::error!(
-            event = "target_failed",
-            "Target {name} is not run: {error:#}; the others go on. Mend it and send SIGHUP"
-        );
-        if self.begun.is_empty() {
-            say(&format!("pysmurf-archiver: Target {name}: {error:#}"));
+        if let Err(error) = &result {
+            tracing::error!(event = "target_failed", "Target {name} cannot be run: {error:#}; the others go on");
         }
+        if code == 0 || was_alone || target.args.once || self.controls.is_stopping() {
+            self.consoles.remove(&target.run.console);
+            return code;
+        }
+        let pause = self.backoffs.entry(name.to_owned()).or_default().pause();
+        self.start(target, pause);
+        0
     }
 
     /// Has everything looked at anew, and what is no longer as it was begun anew.
@@ -195,7 +221,7 @@ impl AtWork {
             match self.begun.get(&name) {
                 None => {
                     tracing::info!(event = "reload", "SIGHUP: {} is new", named(&name));
-                    self.begin(target);
+                    self.begin(target, None);
                 }
                 Some((before, control)) if is_same(before, &target) => {
                     before.run.console.limit_of().follow(target.args.bwlimit.clone().unwrap_or_default());
