@@ -97,6 +97,10 @@ impl<'a> Both<'a> {
         let folder = self.bench.fresh("work");
         let work = folder.path();
         (self.prepare)(work);
+        // Otherwise a folder and its copy differ when a second begins between the two.
+        for folder in self.folders.iter().map(|name| work.join(name)) {
+            tree::pin_recent(&folder, self.since);
+        }
         let here = |word: &str| word.replace("WORK", work.to_str().unwrap());
         let mut command = client(near);
         command.arg("-e").arg(&self.shell).args(["--rsync-path", &here(&format!("{}{far}", self.before))]);

@@ -113,6 +113,13 @@ pub fn set_mtime(path: &Path, seconds: i64, nanoseconds: i64) {
     rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
 }
 
+/// Gives what was changed from this time on (seconds) exactly this time; nothing need be there.
+pub fn pin_recent(path: &Path, since: i64) {
+    if path.symlink_metadata().is_ok_and(|found| found.mtime() >= since) {
+        set_mtime(path, since, 0);
+    }
+}
+
 /// Gives a folder and all folders beneath it this time.
 pub fn settle(root: &Path, mtime: (i64, i64)) {
     for (name, _) in Tree::of(root, 0).0.iter().filter(|(_, node)| node.is_dir()) {
