@@ -9,6 +9,7 @@ mod files;
 mod flags;
 mod generate;
 mod layers;
+mod monitor;
 mod output;
 mod plan;
 mod run;
@@ -104,6 +105,7 @@ fn dispatch(mut layered: Vec<Layered>, agent: Option<Resolved>, args: &[OsString
         Some(Verb::Pause(args)) => console::pause(&args)?,
         Some(Verb::Resume(args)) => console::resume(&args)?,
         Some(Verb::Bwlimit(args)) => console::bwlimit(&args)?,
+        Some(Verb::Monitor(command)) => monitor::monitor(*command)?,
         Some(Verb::InitDb(args)) => table::init_db(args)?,
         Some(Verb::Files(args)) => files::files(args)?,
         Some(Verb::Retry(args)) => table::retry(args)?,

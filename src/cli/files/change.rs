@@ -6,11 +6,11 @@ use super::super::flags::files::{AcceptArgs, ChangeArgs, ChoiceArgs, RecopyArgs}
 use super::super::output::{json_object, print, printable, say};
 use super::decision::{Decision, Unfit};
 use super::sources::Searched;
-use super::tree::{SymlinkRule, sum};
 use super::wording::{named, state_words};
 use super::{PAGE, Pages, chosen, open, rows, tell_strangers};
 use crate::catalog::files::{FileRow, FileState, FileStates, RowChange};
 use crate::catalog::{AnyCatalog, Catalog};
+use crate::disk::summed::{SymlinkRule, sum};
 use crate::ocs::site::system_host_name;
 use crate::service::runtime;
 use anyhow::{Result, bail};
@@ -70,7 +70,8 @@ pub(super) fn accept(args: &AcceptArgs) -> Result<u8> {
         let Some(registered) = row.md5() else {
             return Err(Unfit::Trouble("the row cannot be used as it stands".to_owned()));
         };
-        let summed = sum(row.path(), SymlinkRule::Followed, &|_| {}).map_err(Unfit::Trouble)?;
+        let summed =
+            sum(row.path(), SymlinkRule::Followed, &|_| {}).map_err(|error| Unfit::Trouble(error.to_string()))?;
         match summed.md5 == registered {
             true => Err(Unfit::NotMeant("its file has not changed since it was registered".to_owned())),
             false => Ok(RowChange::Accept(summed.md5)),

@@ -1,10 +1,11 @@
 //! Where the files of copied rows are, for those that no longer say it.
 
 use super::decision::{Decision, Unfit};
-use super::tree::{NamedTree, Sight, SymlinkRule, leaf, sum};
+use super::tree::{NamedTree, Sight, leaf};
 use super::wording::state_words;
 use crate::catalog::AnyCatalog;
 use crate::catalog::files::{FileRow, FileState, RowChange};
+use crate::disk::summed::{SymlinkRule, sum};
 use anyhow::{Context, Result};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
