@@ -1,4 +1,4 @@
-.PHONY: help build static install deb fresh-debian demo demo-without-rsync man test wrappers big-table latency miri avx512 lint structure
+.PHONY: help build static install deb fresh-debian demo demo-without-rsync man test wrappers big-table latency monitor-load beside-monitor miri avx512 lint structure
 
 PREFIX ?= /usr/local
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
@@ -64,6 +64,13 @@ latency: ## How long a row takes from its INSERT to the proof of its copy
 	scripts/release
 	scripts/latency --db sqlite
 	scripts/latency --db mariadb
+
+monitor-load: ## 2,000 messages a second for a minute and bursts of 10,000, with the database locked and the process killed
+	ARCHIVER_SLOW=1 cargo test $(QUIET) --locked --test archiver no_message_is_lost_or_doubled_under_load -- --nocapture
+
+beside-monitor: ## Each datagram to the genuine monitor of socs 0.6.4 and to ours: equal rows
+	cargo build $(QUIET) --locked --bins
+	scripts/beside-monitor target/debug/pysmurf-archiver
 
 # Miri asks the compiler and not the machine for vectors; of AVX-512 it knows too little.
 miri: ## The one unsafe file under Miri, which sees undefined behaviour; takes the nightly compiler
