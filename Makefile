@@ -1,4 +1,4 @@
-.PHONY: help build static install deb fresh-debian demo demo-without-rsync man test wrappers big-table latency miri avx512 lint structure
+.PHONY: help build static install deb fresh-debian demo demo-without-rsync man test wrappers big-table latency beside-socs miri avx512 lint structure
 
 PREFIX ?= /usr/local
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
@@ -64,6 +64,10 @@ latency: ## How long a row takes from its INSERT to the proof of its copy
 	scripts/release
 	scripts/latency --db sqlite
 	scripts/latency --db mariadb
+
+beside-socs: ## Turns with the genuine SupRsync of socs on one database, under load: nothing copied twice, equal statistics
+	cargo build $(QUIET) --locked --bin pysmurf-archiver
+	scripts/beside-socs --program target/debug/pysmurf-archiver
 
 # Miri asks the compiler and not the machine for vectors; of AVX-512 it knows too little.
 miri: ## The one unsafe file under Miri, which sees undefined behaviour; takes the nightly compiler

@@ -224,7 +224,7 @@ pub struct Totals {
 }
 
 /// What SupRsync publishes about an archive.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct ArchiveStats {
     /// Unix time in seconds: all that was registered before is proven.
     pub finalized_until: f64,

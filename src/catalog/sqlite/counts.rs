@@ -9,7 +9,8 @@ use crate::clock::unix_now;
 use rusqlite::{Connection, Error, OptionalExtension, params};
 
 impl SqliteCatalog {
-    /// What SupRsync publishes about the archive.
+    /// What SupRsync publishes about the archive. Last is what has the latest timestamp, also among the files that are copied:
+    /// not what was copied last.
     pub async fn archive_stats(&self) -> Result<ArchiveStats, CatalogError> {
         let unverified = format!("remote_md5sum IS NOT local_md5sum {}", self.not_ignored);
         let within = format!("FROM {FILES} WHERE id > ?2 AND id <= ?3 AND archive_name = ?1");
@@ -17,32 +18,35 @@ impl SqliteCatalog {
             "SELECT COUNT(*), COUNT(CASE WHEN {unverified} THEN 1 END), MIN(CASE WHEN {unverified} THEN timestamp END) {within}"
         );
         let path = format!("CAST(substr(local_path, 1, {PATH_LIMIT}) AS TEXT)");
-        let added = format!("SELECT {path} {within} ORDER BY id DESC LIMIT 1");
-        let copied =
-            format!("SELECT copied, {path} {within} AND remote_md5sum = local_md5sum ORDER BY copied DESC LIMIT 1");
+        let newest =
+            |which: &str| format!("SELECT timestamp, {path} {within} {which} ORDER BY timestamp DESC, id DESC LIMIT 1");
+        let (added, copied) = (newest(""), newest("AND remote_md5sum = local_md5sum"));
         let archive = self.archive.clone();
-        let nothing = (ArchiveStats::default(), None::<f64>, None::<f64>);
-        let look = move |connection: &mut Connection,
-                         [after, last]: [i64; 2],
-                         (stats, oldest, latest): &mut (ArchiveStats, Option<f64>, Option<f64>)| {
-            let given = params![archive, after, last];
-            let (files, uncopied, first) = connection.prepare_cached(&count)?.query_row(given, |row| {
-                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Option<f64>>(2)?))
-            })?;
-            stats.num_files += files;
-            stats.uncopied_files += uncopied;
-            *oldest = oldest.take().into_iter().chain(first).reduce(f64::min);
-            let path = connection.prepare_cached(&added)?.query_row(given, |row| row.get(0)).optional()?;
-            stats.last_file_added = path.unwrap_or_else(|| std::mem::take(&mut stats.last_file_added));
-            let newest = connection
-                .prepare_cached(&copied)?
-                .query_row(given, |row| Ok((row.get::<_, Option<f64>>(0)?, row.get(1)?)))
-                .optional()?;
-            if let Some((at, path)) = newest.filter(|(at, _)| at >= latest) {
-                (*latest, stats.last_file_copied) = (at, path);
-            }
-            Ok(true)
-        };
+        let nothing = (ArchiveStats::default(), None::<f64>, [None::<f64>; 2]);
+        let look =
+            move |connection: &mut Connection,
+                  [after, last]: [i64; 2],
+                  (stats, oldest, latest): &mut (ArchiveStats, Option<f64>, [Option<f64>; 2])| {
+                let given = params![archive, after, last];
+                let (files, uncopied, first) = connection.prepare_cached(&count)?.query_row(given, |row| {
+                    Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Option<f64>>(2)?))
+                })?;
+                stats.num_files += files;
+                stats.uncopied_files += uncopied;
+                *oldest = oldest.take().into_iter().chain(first).reduce(f64::min);
+                let lasts = [&mut stats.last_file_added, &mut stats.last_file_copied];
+                for ((query, last), latest) in [&added, &copied].into_iter().zip(lasts).zip(latest) {
+                    let newest = connection
+                        .prepare_cached(query)?
+                        .query_row(given, |row| Ok((row.get::<_, Option<f64>>(0)?, row.get(1)?)))
+                        .optional()?;
+                    // Of those of one time the one registered last, as it is read last there.
+                    if let Some((at, path)) = newest.filter(|(at, _)| at >= latest) {
+                        (*latest, *last) = (at, path);
+                    }
+                }
+                Ok(true)
+            };
         let ((stats, oldest, _), _) = self.walk(BOTTOM, nothing, look).await?;
         Ok(ArchiveStats { finalized_until: oldest.map_or_else(unix_now, |oldest| oldest - 1.0), ..stats })
     }
