@@ -31,11 +31,14 @@ const BREAKS_MOST: u32 = 3;
 /// Pause before a file alone is tried again that has broken its session.
 const BREAK_PAUSE: Duration = Duration::from_millis(200);
 
+/// Says of a place whether an earlier copy of the same file stands there.
+pub(super) type AskTable = dyn Fn(&CopyPlace) -> Result<bool, CatalogError> + Send + Sync;
+
 /// What all workers have in common.
 #[derive(Clone)]
 pub(super) struct Workplace {
     /// Asks the table.
-    pub(super) is_earlier_copy: Arc<dyn Fn(&CopyPlace) -> Result<bool, CatalogError> + Send + Sync>,
+    pub(super) is_earlier_copy: Arc<AskTable>,
     pub(super) settings: Arc<ArchiverSettings>,
     pub(super) control: Control,
     pub(super) permits: Arc<SessionPermits>,

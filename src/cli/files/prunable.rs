@@ -11,7 +11,7 @@ use crate::clock::unix_now;
 use crate::service::runtime;
 use anyhow::{Error, Result};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::Path;
 
 /// Files that are listed in a table, unless it is said.
 const SHOWN: u64 = 1000;
@@ -98,7 +98,7 @@ impl<'a> PrunableList<'a> {
         self.tell(file.id, &file.path, Some(file.since), verdict);
     }
 
-    fn tell(&mut self, id: RecordId, path: &PathBuf, since: Option<f64>, verdict: Result<u64, String>) {
+    fn tell(&mut self, id: RecordId, path: &Path, since: Option<f64>, verdict: Result<u64, String>) {
         match &verdict {
             Ok(bytes) => self.may_go = (self.may_go.0 + 1, self.may_go.1 + bytes),
             Err(_) => self.stay += 1,
