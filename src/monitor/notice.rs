@@ -218,8 +218,11 @@ mod tests {
         FileNotice::of(&PublisherMessage::read(json.as_bytes()).unwrap(), 1_700_000_000.25)
     }
 
+    /// Fields of a payload, as JSON has them.
+    type Fields<'a> = &'a [(&'a str, &'a str)];
+
     /// A message with these fields of its payload in the place of the usual ones.
-    fn with(path: &str, changed: &[(&str, &str)]) -> String {
+    fn with(path: &str, changed: Fields<'_>) -> String {
         let mut fields = vec![
             ("path", format!("{path:?}")),
             ("type", "\"tune\"".into()),
@@ -246,7 +249,7 @@ mod tests {
     #[test]
     fn rows_are_named_as_the_python_monitor_names_them() {
         let usual = "15895/crate1slot2/1589517264_save_tune";
-        let known: &[(&str, &[(&str, &str)], &str, &str)] = &[
+        let known: &[(&str, Fields<'_>, &str, &str)] = &[
             ("a1_plain", &[("format", "\"npy\"")], "a1_plain.npy", "{}/outputs/a1_plain.npy"),
             ("a2_x.npy", &[("format", "\"npy\"")], "a2_x.npy", "{}/outputs/a2_x.npy"),
             ("b9.NPY", &[("format", "\"npy\"")], "b9.NPY.npy", "{}/outputs/b9.NPY.npy"),

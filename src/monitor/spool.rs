@@ -425,7 +425,7 @@ mod tests {
         assert!(matches!(writer.append(std::slice::from_ref(&large)), Err(SpoolError::Full { .. })));
         assert!(spool.len() <= 2 * SEGMENT);
         spool.release(spool.next());
-        writer.append(&[large.clone()]).unwrap();
+        writer.append(std::slice::from_ref(&large)).unwrap();
         assert_eq!(spool.next(), taken + 1);
     }
 }

@@ -18,6 +18,9 @@ const ABC: &str = "0bee89b07a248e27c83fc3d5951213c1";
 /// What files of these messages are named by.
 const USUAL: &str = "15895/crate1slot2/1589517264_save_tune";
 
+/// Fields of a payload, as JSON has them.
+type Fields<'a> = &'a [(&'a str, &'a str)];
+
 /// A place with a spool and a database, and what is sent there.
 struct Scene {
     place: Place,
@@ -162,7 +165,7 @@ impl Listening {
 fn what_publishers_announce_becomes_the_rows_that_the_python_monitor_makes() {
     let scene = Scene::new();
     let monitor = scene.monitor();
-    let known: &[(&str, &str, &[(&str, &str)], &str)] = &[
+    let known: &[(&str, &str, Fields<'_>, &str)] = &[
         ("a1_plain.npy", "a1_plain", &[("format", "\"npy\"")], "{}/outputs/a1_plain.npy"),
         ("a2_x.npy", "a2_x.npy", &[("format", "\"npy\"")], "{}/outputs/a2_x.npy"),
         ("b9.NPY.npy", "b9.NPY", &[("format", "\"npy\"")], "{}/outputs/b9.NPY.npy"),
