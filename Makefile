@@ -1,4 +1,4 @@
-.PHONY: help build static install deb fresh-debian demo demo-without-rsync man test wrappers big-table latency miri avx512 lint structure
+.PHONY: help build static install deb fresh-debian demo demo-without-rsync man test wrappers big-table latency night miri avx512 lint structure
 
 PREFIX ?= /usr/local
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
@@ -64,6 +64,12 @@ latency: ## How long a row takes from its INSERT to the proof of its copy
 	scripts/release
 	scripts/latency --db sqlite
 	scripts/latency --db mariadb
+
+night: ## A night with troubles, and what status, metrics, log and alerts said of each and when: target/night/report.md; as root
+	scripts/release
+	scripts/night --db sqlite
+	scripts/night --db mariadb
+	cat target/night/sqlite.md target/night/mariadb.md > target/night/report.md
 
 # Miri asks the compiler and not the machine for vectors; of AVX-512 it knows too little.
 miri: ## The one unsafe file under Miri, which sees undefined behaviour; takes the nightly compiler

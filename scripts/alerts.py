@@ -10,9 +10,10 @@ SCRAPE = 15
 CALM = 20 * 60
 PROVEN = "archiver_last_proven_timestamp_seconds"
 OLDEST = "archiver_oldest_pending_age_seconds"
+RUN = "archiver_run_seconds"
 NAMES = [
     "archiver_build_info", "archiver_running", "archiver_paused", "archiver_trouble", "archiver_backlog_files",
-    "archiver_given_up_rows", OLDEST, PROVEN,
+    "archiver_given_up_rows", OLDEST, PROVEN, RUN,
 ]
 
 
@@ -54,7 +55,7 @@ def figures(sample, aged=0.0, proven=0.0):
     """Its metrics; what waits has waited `aged` seconds longer, and the last proof was `proven` seconds later."""
     values = {name: value for name, value in sample["metrics"].items() if name.split("{")[0] in NAMES}
     for name in values:
-        if name.startswith(OLDEST) and values[name] > 0:
+        if name.startswith((OLDEST, RUN)) and values[name] > 0:
             values[name] += aged
         if name.startswith(PROVEN):
             values[name] += proven

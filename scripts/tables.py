@@ -42,15 +42,11 @@ class Sqlite:
         self.database.execute("COMMIT")
 
     def freeze(self):
-        """Nobody else can read or write, until thaw()."""
-        self.database.execute("PRAGMA locking_mode = EXCLUSIVE")
-        self.database.execute("BEGIN EXCLUSIVE")
+        """Nobody else can write, and in the server's table nobody else can read, until thaw()."""
+        self.database.execute("BEGIN IMMEDIATE")
 
     def thaw(self):
         self.database.execute("COMMIT")
-        self.database.execute("PRAGMA locking_mode = NORMAL")
-        # Only the next question lets go of the lock.
-        self.database.execute("SELECT 1 FROM supersync_v0 LIMIT 1").fetchone()
 
     def is_copied(self, path):
         """Whether the file registered with this path is recorded as copied."""

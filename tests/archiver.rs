@@ -5,6 +5,7 @@
 #[path = "support"]
 mod support {
     pub mod archiver;
+    pub mod browser;
     pub mod cutter;
     pub mod mariadb;
     pub mod noise;

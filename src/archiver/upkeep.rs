@@ -66,7 +66,8 @@ impl Upkeep {
             if !control.is_paused() {
                 match self.round(&catalog, &mut stays, &control).await {
                     Ok(round) => pause = pause.max((round.scanned * SCAN_SHARE).min(EVERY_MOST)),
-                    Err(error) => tracing::warn!(event = "database_trouble", "{error}; trying again"),
+                    // Who copies meets it too, and says when it lasts.
+                    Err(error) => tracing::info!(event = "database_trouble", "{error}; trying again"),
                 }
             }
             tokio::time::sleep(pause).await;

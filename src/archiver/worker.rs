@@ -15,7 +15,7 @@ use super::unfinished::Strays;
 use super::verdict::Verdict;
 use super::{ArchiverSettings, Direction};
 use crate::backoff::Backoff;
-use crate::status::Failure;
+use crate::status::{Failure, told};
 use crate::transfer::{Summary, TransferError};
 use crate::transport::Connect;
 use std::collections::VecDeque;
@@ -360,7 +360,7 @@ impl Worker {
         let wait = self.backoff.pause();
         self.carrier.forget_road();
         let (progress, stop) = (self.common.control.progress(), self.common.control.stop());
-        progress.link_trouble(why);
+        let trouble = progress.link_trouble(why);
         let host = self.carrier.describe();
         if self.common.settings.once && self.backoff.failures() >= ONCE_PATIENCE {
             tracing::error!(
@@ -373,7 +373,8 @@ impl Worker {
             stop.stop();
             return false;
         }
-        tracing::warn!(event = "link_trouble", host, wait_ms = wait.as_millis() as u64, "{why}; trying again");
+        let lasts = trouble.lasts() || self.common.settings.once;
+        told!(lasts, event = "link_trouble", host, wait_ms = wait.as_millis() as u64, "{why}; trying again");
         stop.wait(wait);
         true
     }

@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// What a walk comes by.
-pub(super) enum Sight {
+pub(crate) enum Sight {
     File(FoundFile),
     /// Something that is left out, and why; whether that is trouble.
     LeftOut {
@@ -23,22 +23,22 @@ pub(super) enum Sight {
 }
 
 /// A file as it was found.
-pub(super) struct FoundFile {
-    pub(super) path: PathBuf,
+pub(crate) struct FoundFile {
+    pub(crate) path: PathBuf,
     /// Where it goes: as rsync would name it at the other end.
-    pub(super) place: PathBuf,
-    pub(super) len: u64,
+    pub(crate) place: PathBuf,
+    pub(crate) len: u64,
 }
 
 /// A file or a folder that somebody named.
-pub(super) struct NamedTree {
+pub(crate) struct NamedTree {
     path: PathBuf,
     place: PathBuf,
 }
 
 impl NamedTree {
     /// With a slash at its end, what is in a folder is meant, and without it the folder.
-    pub(super) fn new(named: &Path) -> io::Result<Self> {
+    pub(crate) fn new(named: &Path) -> io::Result<Self> {
         let path = fs::canonicalize(named)?;
         let bytes = named.as_os_str().as_bytes();
         let inside = bytes.ends_with(b"/") || bytes.ends_with(b"/.");
@@ -50,7 +50,7 @@ impl NamedTree {
     }
 
     /// Hands over what is there for as long as it is taken.
-    pub(super) fn walk(&self, take: &mut dyn FnMut(Sight) -> bool) {
+    pub(crate) fn walk(&self, take: &mut dyn FnMut(Sight) -> bool) {
         match fs::metadata(&self.path) {
             Ok(meta) if meta.is_dir() => {}
             Ok(meta) => {
@@ -108,21 +108,21 @@ fn trouble(path: &Path, error: &io::Error) -> Sight {
 }
 
 /// What a file comes to, read once.
-pub(super) struct SummedFile {
-    pub(super) md5: Md5,
+pub(crate) struct SummedFile {
+    pub(crate) md5: Md5,
     /// When it was written, unix time in seconds.
-    pub(super) mtime: f64,
+    pub(crate) mtime: f64,
 }
 
 /// Whether the last component of a path may be a symlink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SymlinkRule {
+pub(crate) enum SymlinkRule {
     Followed,
     Refused,
 }
 
 /// Sums a file; each piece that was read is counted. One that is written to meanwhile has no sum.
-pub(super) fn sum(path: &Path, links: SymlinkRule, count: &dyn Fn(u64)) -> Result<SummedFile, String> {
+pub(crate) fn sum(path: &Path, links: SymlinkRule, count: &dyn Fn(u64)) -> Result<SummedFile, String> {
     let unreadable = |error: io::Error| format!("it cannot be read: {error}");
     // A fifo is not waited for.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -150,7 +150,7 @@ pub(super) fn sum(path: &Path, links: SymlinkRule, count: &dyn Fn(u64)) -> Resul
 }
 
 /// The name of a file.
-pub(super) fn leaf(path: &Path) -> &[u8] {
+pub(crate) fn leaf(path: &Path) -> &[u8] {
     path.file_name().map(OsStr::as_bytes).unwrap_or_default()
 }
 
