@@ -637,6 +637,8 @@ fn a_browser_shows_what_waits_what_is_wrong_and_what_to_do_to_eyes_keys_and_read
         assert!(page.contains(words), "{words}: {page}");
     }
     let none = serde_json::json!([]);
+    let texts = browser.run(&FAINT.replace("ratio < 4.5", "ratio < 22"));
+    assert!(texts.as_array().unwrap().len() > 20, "each text is looked at: {texts}");
     for scheme in ["light", "dark"] {
         browser.prefer(scheme);
         let matches = browser.run(&format!("return matchMedia('(prefers-color-scheme: {scheme})').matches"));

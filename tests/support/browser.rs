@@ -3,7 +3,7 @@
 use crate::support::tools::{find, require};
 use crate::support::wait::wait_until;
 use serde_json::{Value, json};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
@@ -83,11 +83,16 @@ impl Browser {
             body.len()
         );
         stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
-        let mut said = Vec::new();
-        let _ = stream.read_to_end(&mut said);
-        let said = String::from_utf8_lossy(&said);
-        let (head, body) = said.split_once("\r\n\r\n").expect("an answer");
-        let answer: Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {head} {body}"));
+        // The driver closes nothing, whatever it says.
+        let mut stream = BufReader::new(stream);
+        let (mut head, mut length) = (String::new(), 0);
+        while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).unwrap() > 0 {
+            let line = head.lines().last().unwrap_or_default().to_ascii_lowercase();
+            length = line.strip_prefix("content-length:").map_or(length, |length| length.trim().parse().unwrap());
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).unwrap();
+        let answer: Value = serde_json::from_slice(&body).unwrap_or_else(|error| panic!("{error}: {head}"));
         assert!(head.starts_with("HTTP/1.1 200"), "{road}: {answer}");
         answer["value"].clone()
     }
