@@ -1,4 +1,4 @@
-.PHONY: help build static install deb fresh-debian demo demo-without-rsync man test wrappers big-table latency night miri avx512 lint structure
+.PHONY: help build static install deb fresh-debian demo demo-without-rsync man test wrappers big-table long-table latency night beside-socs miri avx512 lint structure
 
 PREFIX ?= /usr/local
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
@@ -60,6 +60,9 @@ big-table: ## How long a new file waits beside two million rows, five thousand o
 	scripts/big-table --db sqlite
 	scripts/big-table --db mariadb
 
+long-table: ## How long what a run asks time and again takes beside five million rows of SQLite, while ten write
+	ARCHIVER_LONG_TABLE=5000000 cargo test --release --test archiver duties_ask_a_long_table -- --nocapture
+
 latency: ## How long a row takes from its INSERT to the proof of its copy
 	scripts/release
 	scripts/latency --db sqlite
@@ -70,6 +73,10 @@ night: ## A night with troubles, and what status, metrics, log and alerts said o
 	scripts/night --db sqlite
 	scripts/night --db mariadb
 	cat target/night/sqlite.md target/night/mariadb.md > target/night/report.md
+
+beside-socs: ## Turns with the genuine SupRsync of socs on one database, under load: nothing copied twice, equal statistics
+	cargo build $(QUIET) --locked --bin pysmurf-archiver
+	scripts/beside-socs --program target/debug/pysmurf-archiver
 
 # Miri asks the compiler and not the machine for vectors; of AVX-512 it knows too little.
 miri: ## The one unsafe file under Miri, which sees undefined behaviour; takes the nightly compiler

@@ -320,6 +320,7 @@ impl Console {
         }
         report.troubles.extend(remedy::of_given_up(counts.totals.given_up));
         report.reasons = counts.reasons;
+        report.archive_stats = counts.archive;
         report
     }
 

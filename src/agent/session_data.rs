@@ -37,20 +37,12 @@ pub(super) fn session_data(now: &Snapshot, table: &TableCounts, control: &Contro
 /// What a SupRsync agent has besides.
 pub(super) fn suprsync_data(now: &Snapshot, table: &TableCounts) -> Map<String, Value> {
     let LastCopy { start_time, stop_time, files } = &now.last_copy;
-    let stats = table.archive.clone().unwrap_or_default();
     let counters: Map<_, _> = counters(now).into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect();
-    let archive_stats = json!({
-        "finalized_until": stats.finalized_until,
-        "num_files": stats.num_files,
-        "uncopied_files": stats.uncopied_files,
-        "last_file_added": stats.last_file_added,
-        "last_file_copied": stats.last_file_copied,
-    });
     Map::from_iter([
         ("activity".to_owned(), activity(now).into()),
         ("last_copy".to_owned(), json!({"start_time": start_time, "files": files, "stop_time": stop_time})),
         ("counters".to_owned(), counters.into()),
-        ("archive_stats".to_owned(), archive_stats),
+        ("archive_stats".to_owned(), json!(table.archive.clone().unwrap_or_default())),
     ])
 }
 

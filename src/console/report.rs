@@ -1,5 +1,6 @@
 //! How an archive stands, as it is told to people and machines alike.
 
+use crate::catalog::ArchiveStats;
 use serde::{Deserialize, Serialize};
 
 /// All that one process archives.
@@ -40,6 +41,9 @@ pub(crate) struct StatusReport {
     /// Why rows were given up, of the first hundred.
     #[serde(default)]
     pub(crate) reasons: Vec<ReasonReport>,
+    /// As SupRsync has them of its archives; only of these, and only where the whole table was counted.
+    #[serde(default)]
+    pub(crate) archive_stats: Option<ArchiveStats>,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

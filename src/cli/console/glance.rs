@@ -60,7 +60,12 @@ async fn by_table(args: &StatusArgs) -> Result<ProcessReport> {
     let limit = if args.exact { EXACT } else { LOOK };
     let looked = async {
         let catalog = catalog::inspect(&database, options).await?;
-        let report = table::status(&catalog, &identity, limit).await;
+        let mut report = table::status(&catalog, &identity, limit).await;
+        if let Ok(report) = &mut report
+            && args.exact
+        {
+            report.archive_stats = catalog.archive_stats().await?;
+        }
         catalog::Catalog::close(&catalog).await;
         report
     };
