@@ -34,7 +34,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// What became of rows.
 #[derive(Default)]
-struct Tally {
+struct ChangeTally {
     seen: usize,
     changed: usize,
     meanwhile: usize,
@@ -124,7 +124,7 @@ impl ArchiverAgent {
     async fn change(&self, session: &OpSession, query: FileQuery, decide: Box<Decide>, done: &str) -> OpOutcome {
         let catalog = self.console.catalog().map_err(at_work)?;
         let (named, decide, began) = (query.ids.is_some(), Arc::new(decide), Instant::now());
-        let mut tally = Tally::default();
+        let mut tally = ChangeTally::default();
         let mut pages = Pages::new(&catalog, query);
         loop {
             let page = pages.next(BATCH).await.map_err(|error| error.to_string())?;
@@ -188,7 +188,7 @@ impl ArchiverAgent {
         let auditor = Auditor::new(connect, &service.data_dir, service.bootstrap.clone());
         let data_dir = service.data_dir.clone();
         let looking = tokio::task::spawn_blocking(move || look(auditor, rows, &data_dir));
-        let Looked { counts, bad, told } = looking.await.map_err(|error| error.to_string())??;
+        let AuditedCopies { counts, bad, told } = looking.await.map_err(|error| error.to_string())??;
         let count = |what: &str| counts.get(what).and_then(Value::as_u64).unwrap_or(0);
         let mut reopened = 0;
         // Where nothing at all was found the archive may not be mounted.
@@ -230,7 +230,7 @@ fn each(decide: impl Fn(&FileRow) -> Decision + Send + Sync + 'static) -> Box<De
     Box::new(move |_, rows| Ok(rows.iter().map(&decide).collect()))
 }
 
-impl Tally {
+impl ChangeTally {
     /// The changes to be made; tells of the rows that are left. Who named rows (`named`) hears of each.
     fn sort(&mut self, rows: Vec<FileRow>, decisions: Vec<Decision>, named: bool) -> Vec<(FileRow, RowChange)> {
         let mut changes = Vec::new();
@@ -246,7 +246,7 @@ impl Tally {
 }
 
 /// What was found of copies.
-struct Looked {
+struct AuditedCopies {
     /// How many are right, different and so on.
     counts: Map<String, Value>,
     /// Those to be made again.
@@ -255,7 +255,7 @@ struct Looked {
 }
 
 /// Looks at the copies of rows where they are.
-fn look(mut auditor: Auditor, rows: Vec<FileRow>, data_dir: &str) -> Result<Looked, String> {
+fn look(mut auditor: Auditor, rows: Vec<FileRow>, data_dir: &str) -> Result<AuditedCopies, String> {
     let names = ["right", "different", "missing", "unreadable", "not_looked_at"];
     let mut counts = names.map(|name| (name, 0u64));
     let mut count = |what: &str| counts.iter_mut().filter(|(name, _)| *name == what).for_each(|(_, count)| *count += 1);
@@ -286,7 +286,7 @@ fn look(mut auditor: Auditor, rows: Vec<FileRow>, data_dir: &str) -> Result<Look
         }
     })?;
     all.truncate(TOLD_MOST);
-    Ok(Looked {
+    Ok(AuditedCopies {
         counts: counts.into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect(),
         bad,
         told: all,
