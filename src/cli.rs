@@ -9,6 +9,7 @@ mod files;
 mod flags;
 mod generate;
 mod layers;
+mod monitor;
 mod output;
 mod plan;
 mod run;
@@ -105,6 +106,7 @@ fn dispatch(mut layered: Vec<Layered>, agent: Option<Resolved>, args: &[OsString
         _ => layered.pop(),
     };
     let code = match first.map(|one| one.verb) {
+        Some(Verb::Monitor(command)) => monitor::monitor(*command)?,
         Some(Verb::InitDb(args)) => table::init_db(args)?,
         Some(Verb::Files(args)) => files::files(args)?,
         Some(Verb::Retry(args)) => table::retry(args)?,

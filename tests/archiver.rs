@@ -42,6 +42,8 @@ mod installed;
 mod killed;
 #[path = "archiver/load.rs"]
 mod load;
+#[path = "archiver/monitor.rs"]
+mod monitor;
 #[path = "archiver/origins.rs"]
 mod origins;
 #[path = "archiver/outages.rs"]

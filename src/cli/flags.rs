@@ -4,6 +4,7 @@ pub(super) mod bench;
 pub(super) mod config;
 pub(super) mod console;
 pub(super) mod files;
+pub(super) mod monitor;
 
 use crate::archiver::{Compress, UPLOAD_DIR, Workers};
 use crate::console::Timetable;
@@ -14,6 +15,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use config::{CONFIG_HELP, ConfigCommand};
 use console::{AimArgs, DoorArgs, LimitArgs, StatusArgs};
 use files::{FilesArgs, InitDbArgs};
+use monitor::{MONITOR_HELP, MonitorCommand};
 use protocol::args::parse_size;
 use protocol::chmod::Chmod;
 use std::ffi::OsString;
@@ -155,6 +157,9 @@ pub(super) enum Command {
     /// What the configuration file, the variables and the command line say together
     #[command(after_help = CONFIG_HELP)]
     Config(ConfigCommand),
+    /// Register the files that publishers of pysmurf announce by UDP
+    #[command(after_help = MONITOR_HELP)]
+    Monitor(Box<MonitorCommand>),
     /// Create the table of files where it is absent; never alter one that is there
     #[command(after_help = INIT_DB_HELP)]
     InitDb(InitDbArgs),

@@ -203,11 +203,15 @@ pub(super) fn site_words(args: &[OsString]) -> Result<Vec<OsString>, LayerError>
     Ok(words.collect())
 }
 
-/// The options that file and variables may say: those of `run`.
+/// The options that file and variables may say: those of `run`, and what else `monitor` has.
 pub(super) fn options() -> Command {
     let mut command = Flags::command();
     command.build();
-    command.find_subcommand("run").cloned().unwrap_or_else(|| Command::new("run"))
+    let of = |verb: &str| command.find_subcommand(verb).cloned().unwrap_or_else(|| Command::new(verb.to_owned()));
+    let run = of("run");
+    let is_new = |arg: &&Arg| run.get_arguments().all(|known| known.get_long() != arg.get_long());
+    let more: Vec<_> = of("monitor").get_arguments().filter(is_new).cloned().collect();
+    run.clone().args(more)
 }
 
 /// Whether file and variables may say this one.
@@ -275,6 +279,8 @@ impl Layers {
         }
         let chosen: Vec<_> = match (self.only.is_empty(), self.named.is_empty()) {
             (false, _) => file.targets.iter().filter(|target| self.only.contains(&target.name)).collect(),
+            // What is registered belongs to all targets, or none.
+            (true, true) if ["monitor", "rejects"].contains(&self.leaf.get_name()) => Vec::new(),
             (true, true) => file.targets.iter().collect(),
             // Who names rows means the target that has these rows; else one of his own.
             (true, false) => file.targets.iter().filter(|target| target.rows() == self.named).collect(),

@@ -95,6 +95,7 @@ fn every_option_in_a_pages_commands_is_one_of_the_program() {
                     words.remove(0);
                 }
                 let verb = if words.starts_with(&["rsync", "--daemon"])
+                    || words.starts_with(&["monitor", "rejects"])
                     || matches!(words.first(), Some(&"bench" | &"config" | &"files"))
                 {
                     2

@@ -1,8 +1,8 @@
 //! What is to be done to a row.
 
 use super::told::state_words;
-use super::tree::{SymlinkRule, sum};
 use crate::catalog::files::{FileRow, FileState, FileStates, RowChange};
+use crate::disk::summed::{SymlinkRule, sum};
 
 /// What is to be done to a row; an error says why nothing.
 pub(crate) type Decision = Result<RowChange, Unfit>;
@@ -42,7 +42,7 @@ pub(crate) fn accepted(row: &FileRow) -> Decision {
     let Some(registered) = row.md5() else {
         return Err(Unfit::Trouble("the row cannot be used as it stands".to_owned()));
     };
-    let summed = sum(row.path(), SymlinkRule::Followed, &|_| {}).map_err(Unfit::Trouble)?;
+    let summed = sum(row.path(), SymlinkRule::Followed, &|_| {}).map_err(|error| Unfit::Trouble(error.to_string()))?;
     match summed.md5 == registered {
         true => Err(Unfit::NotMeant("its file has not changed since it was registered".to_owned())),
         false => Ok(RowChange::Accept(summed.md5)),

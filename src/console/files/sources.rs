@@ -2,9 +2,10 @@
 
 use super::decision::{Decision, Unfit};
 use super::told::state_words;
-use super::tree::{NamedTree, Sight, SymlinkRule, leaf, sum};
+use super::tree::{NamedTree, Sight, leaf};
 use crate::catalog::AnyCatalog;
 use crate::catalog::files::{FileRow, FileState, RowChange};
+use crate::disk::summed::{SymlinkRule, sum};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
