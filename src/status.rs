@@ -339,6 +339,12 @@ fn link_fine(was: Option<Ongoing>) {
 mod tests {
     use super::*;
 
+    impl From<&str> for Ongoing {
+        fn from(why: &str) -> Self {
+            Self { why: why.to_owned(), since: 1.0 }
+        }
+    }
+
     #[test]
     fn a_trouble_begins_once_however_often_it_is_met_and_ends_with_a_proof() {
         let progress = Progress::default();
