@@ -1,6 +1,7 @@
 //! The archiver as an agent of the observatory: the process `run`, and tasks beside it.
 
 mod feeds;
+mod files;
 mod operations;
 mod session_data;
 

@@ -5,6 +5,7 @@
 #[path = "support"]
 mod support {
     pub mod archiver;
+    pub mod browser;
     pub mod cutter;
     pub mod mariadb;
     pub mod noise;
@@ -67,3 +68,5 @@ mod told;
 mod upkeep;
 #[path = "archiver/watch.rs"]
 mod watch;
+#[path = "archiver/weaknesses.rs"]
+mod weaknesses;

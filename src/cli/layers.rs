@@ -3,7 +3,7 @@
 
 mod file;
 
-use super::flags::console::StatusArgs;
+use super::flags::console::{AimArgs, LimitArgs, StatusArgs, SteerOrder};
 use super::flags::{Command as Verb, Flags, RunArgs};
 use crate::ocs::site::SiteFlags;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -122,6 +122,16 @@ impl Layered {
         }
     }
 
+    /// What a running archiver is told, and which one is meant.
+    pub(super) fn into_order(self) -> Option<(SteerOrder, AimArgs)> {
+        match self.verb {
+            Verb::Pause(aim) => Some((SteerOrder::Pause, aim)),
+            Verb::Resume(aim) => Some((SteerOrder::Resume, aim)),
+            Verb::Bwlimit(LimitArgs { rate, aim }) => Some((SteerOrder::Limit(rate), aim)),
+            _ => None,
+        }
+    }
+
     /// The arguments of `status`.
     pub(super) fn into_status(self) -> Option<StatusArgs> {
         match self.verb {
@@ -216,7 +226,7 @@ pub(super) fn variable_of(option: &str) -> String {
 
 /// Whether a verb is done for each target of a file.
 fn takes_many(verb: &str) -> bool {
-    ["run", "check", "config", "status"].contains(&verb)
+    ["run", "check", "config", "status", "pause", "resume", "bwlimit"].contains(&verb)
 }
 
 fn variable(name: &str) -> Option<OsString> {

@@ -44,7 +44,7 @@ pub(crate) fn line_of_runs(runs: &[Snapshot]) -> String {
     }
     let trouble = |now: &Snapshot| {
         let link = now.link.as_ref().filter(|_| !now.flows());
-        now.database.as_ref().or(link).or(now.source.as_ref()).cloned()
+        now.database.as_ref().or(link).or(now.source.as_ref()).map(|trouble| trouble.why.clone())
     };
     if let Some(why) = runs.iter().find_map(trouble) {
         let why: String = why.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// What a walk comes by.
-pub(super) enum Sight {
+pub(crate) enum Sight {
     File(FoundFile),
     /// Something that is left out, and why; whether that is trouble.
     LeftOut {
@@ -18,22 +18,22 @@ pub(super) enum Sight {
 }
 
 /// A file as it was found.
-pub(super) struct FoundFile {
-    pub(super) path: PathBuf,
+pub(crate) struct FoundFile {
+    pub(crate) path: PathBuf,
     /// Where it goes: as rsync would name it at the other end.
-    pub(super) place: PathBuf,
-    pub(super) len: u64,
+    pub(crate) place: PathBuf,
+    pub(crate) len: u64,
 }
 
 /// A file or a folder that somebody named.
-pub(super) struct NamedTree {
+pub(crate) struct NamedTree {
     path: PathBuf,
     place: PathBuf,
 }
 
 impl NamedTree {
     /// With a slash at its end, what is in a folder is meant, and without it the folder.
-    pub(super) fn new(named: &Path) -> io::Result<Self> {
+    pub(crate) fn new(named: &Path) -> io::Result<Self> {
         let path = fs::canonicalize(named)?;
         let bytes = named.as_os_str().as_bytes();
         let inside = bytes.ends_with(b"/") || bytes.ends_with(b"/.");
@@ -45,7 +45,7 @@ impl NamedTree {
     }
 
     /// Hands over what is there for as long as it is taken.
-    pub(super) fn walk(&self, take: &mut dyn FnMut(Sight) -> bool) {
+    pub(crate) fn walk(&self, take: &mut dyn FnMut(Sight) -> bool) {
         match fs::metadata(&self.path) {
             Ok(meta) if meta.is_dir() => {}
             Ok(meta) => {
@@ -103,7 +103,7 @@ fn trouble(path: &Path, error: &io::Error) -> Sight {
 }
 
 /// The name of a file.
-pub(super) fn leaf(path: &Path) -> &[u8] {
+pub(crate) fn leaf(path: &Path) -> &[u8] {
     path.file_name().map(OsStr::as_bytes).unwrap_or_default()
 }
 
