@@ -13,8 +13,6 @@ use std::os::unix::ffi::OsStringExt;
 pub(crate) struct Demands {
     /// Copies are to be on the disk before they count.
     pub(crate) fsync: bool,
-    /// Permissions are changed on the way.
-    pub(crate) chmod: bool,
     /// File data is compressed on its way.
     pub(crate) compressed: bool,
     /// Where unfinished files are kept, beside their places.
@@ -24,14 +22,14 @@ pub(crate) struct Demands {
 /// The server arguments for a batch: attributes are those of the files, parents are made as needed and otherwise left
 /// alone, every judgement is by content, and every finished file is acknowledged.
 pub(crate) fn server_args(data_dir: &str, demands: Demands) -> Vec<OsString> {
-    let Demands { fsync, chmod, compressed, partial } = demands;
+    let Demands { fsync, compressed, partial } = demands;
     let options = Options {
         times: true,
         perms: true,
         checksum: true,
         relative: true,
-        // With permissions to be given, directories are to have them too.
-        no_implied_dirs: !chmod,
+        // They are made as they are needed: one that is listed would take the place of a file of its name.
+        no_implied_dirs: true,
         omit_dir_times: true,
         remove_source_files: true,
         fsync,
@@ -41,6 +39,15 @@ pub(crate) fn server_args(data_dir: &str, demands: Demands) -> Vec<OsString> {
         ..Options::default()
     };
     // The dot keeps a base that is not there from being made, where something is to be mounted or was mistyped.
+    let destination = format!("{}/.", base(data_dir));
+    let args = ServerArgs { options, paths: vec![destination.into_bytes()], ..ServerArgs::default() };
+    args.to_words().into_iter().map(OsString::from_vec).collect()
+}
+
+/// The server arguments for making directories with their permissions: what is there stays, of whatever kind it is.
+pub(crate) fn folder_args(data_dir: &str) -> Vec<OsString> {
+    let options =
+        Options { perms: true, relative: true, omit_dir_times: true, ignore_existing: true, ..Options::default() };
     let destination = format!("{}/.", base(data_dir));
     let args = ServerArgs { options, paths: vec![destination.into_bytes()], ..ServerArgs::default() };
     args.to_words().into_iter().map(OsString::from_vec).collect()

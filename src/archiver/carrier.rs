@@ -4,6 +4,7 @@ use super::compression::{Coding, CompressionTuner};
 use super::control::Control;
 use super::far_end::{self, FarFolders};
 use super::flight::Job;
+use super::folders::MadeFolders;
 use super::results::Results;
 use super::retry::with_words;
 use super::road::{Road, Roads};
@@ -32,6 +33,7 @@ pub(super) struct Carrier {
     roads: Roads,
     /// Whether compression pays.
     compression: CompressionTuner,
+    folders: MadeFolders,
     sharing: Sharing,
     interrupted: Interrupted,
     /// The last session went well, so that the next may be prepared.
@@ -55,6 +57,7 @@ impl Carrier {
             control,
             roads,
             compression,
+            folders: MadeFolders::default(),
             sharing: Sharing::new(shared_files),
             interrupted,
             went_well: false,
@@ -80,6 +83,9 @@ impl Carrier {
         let road = self.roads.find(connect, &self.settings, self.control.progress());
         let road = road.map_err(|error| terms.trouble(&error))?;
         self.sharing.know_link(connect.round_trip());
+        if let (Road::Push(_), false) = (&road, jobs.is_empty()) {
+            self.folders.make(jobs, connect, &terms);
+        }
         let carried = match road {
             Road::Push(far_end) => push::carry(jobs, connect, *far_end, &mut self.sharing, &terms),
             Road::Pull => pull::carry(jobs, connect, &terms),
@@ -181,6 +187,7 @@ impl Carrier {
                     paths.iter().any(|path| unfinished::remove(sftp, path).is_err_and(|error| error.is_of_the_line()));
                 if lost {
                     self.roads.forget();
+                    self.folders.forget();
                 }
             }
             None => unfinished::clear_there(self.connect.as_mut(), paths),
@@ -190,6 +197,7 @@ impl Carrier {
     /// The connection is not what it was.
     pub(super) fn forget_road(&mut self) {
         self.roads.forget();
+        self.folders.forget();
     }
 
     /// Ends the connection, for a while.
@@ -197,6 +205,7 @@ impl Carrier {
         self.sharing.leave();
         self.connect.disconnect();
         self.roads.forget();
+        self.folders.forget();
     }
 
     /// Ends the connection for good.

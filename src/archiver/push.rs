@@ -58,7 +58,6 @@ pub(super) fn carry(
     let began = Instant::now();
     let demands = Demands {
         fsync: far_end.is_some_and(FarProgram::syncs),
-        chmod: settings.chmod.is_some(),
         compressed: terms.coding == Coding::Compressed,
         partial: Some(terms.aside(jobs)),
     };

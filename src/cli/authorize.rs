@@ -3,7 +3,7 @@
 use super::flags::{AuthorizeArgs, ConfinedArgs};
 use super::output::{print, say};
 use super::server;
-use crate::archiver::{Demands, is_aside, server_args};
+use crate::archiver::{Demands, folder_args, is_aside, server_args};
 use crate::disk::{confine, open_operand};
 use anyhow::{Context, Result, bail};
 use rustix::fs::Access;
@@ -57,16 +57,22 @@ pub(super) fn confined(args: &ConfinedArgs) -> ExitCode {
             let is_so = Path::new(&args.data_dir).is_dir() && rustix::fs::access(&args.data_dir, access).is_ok();
             ExitCode::from(u8::from(!is_so))
         }
-        Some(ConfinedRequest::Serve(demands)) => match open_operand(&PathBuf::from(&args.data_dir)).and_then(confine) {
-            Ok(()) => server::main(&server_args(".", demands)),
-            Err(error) => {
-                say(&format!("pysmurf-archiver: {} cannot be entered: {error}", args.data_dir));
-                ExitCode::from(3)
-            }
-        },
+        Some(ConfinedRequest::Serve(demands)) => serve(&args.data_dir, &server_args(".", demands)),
+        Some(ConfinedRequest::MakeFolders) => serve(&args.data_dir, &folder_args(".")),
         None => {
             say(&format!("pysmurf-archiver: this key only archives below {}; refused: {asked:?}", args.data_dir));
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves a session that cannot leave the directory.
+fn serve(data_dir: &str, words: &[OsString]) -> ExitCode {
+    match open_operand(&PathBuf::from(data_dir)).and_then(confine) {
+        Ok(()) => server::main(words),
+        Err(error) => {
+            say(&format!("pysmurf-archiver: {data_dir} cannot be entered: {error}"));
+            ExitCode::from(3)
         }
     }
 }
@@ -77,6 +83,7 @@ enum ConfinedRequest {
     Version,
     Test(Access),
     Serve(Demands),
+    MakeFolders,
 }
 
 /// The client's words as one of these, for this directory and no other.
@@ -95,18 +102,16 @@ fn wish(words: &[OsString], data_dir: &str) -> Option<ConfinedRequest> {
     {
         return Some(ConfinedRequest::Version);
     }
+    if folder_args(data_dir) == rest {
+        return Some(ConfinedRequest::MakeFolders);
+    }
     // Whatever the program was called over there, it is this one that serves, and only in ways that `run` asks for.
     let partial = rest.iter().find_map(|word| {
         let word = word.to_str()?;
         let name = word.strip_prefix("--partial-dir=").unwrap_or(word);
         is_aside(name).then(|| name.to_owned())
     });
-    let all = (0..8).map(|bits| Demands {
-        fsync: bits & 1 != 0,
-        chmod: bits & 2 != 0,
-        compressed: bits & 4 != 0,
-        partial: partial.clone(),
-    });
+    let all = (0..4).map(|bits| Demands { fsync: bits & 1 != 0, compressed: bits & 2 != 0, partial: partial.clone() });
     all.into_iter().find(|demands| server_args(data_dir, demands.clone()) == rest).map(ConfinedRequest::Serve)
 }
 
@@ -119,9 +124,9 @@ mod tests {
         let asked = |line: &str| {
             wish(&shlex::split(line).unwrap().into_iter().map(OsString::from).collect::<Vec<_>>(), "/data/a b")
         };
-        for bits in 0..16 {
-            let partial = (bits & 8 != 0).then(|| ".archiver-partial-0123abcd.2".to_owned());
-            let demands = Demands { fsync: bits & 1 != 0, chmod: bits & 2 != 0, compressed: bits & 4 != 0, partial };
+        for bits in 0..8 {
+            let partial = (bits & 4 != 0).then(|| ".archiver-partial-0123abcd.2".to_owned());
+            let demands = Demands { fsync: bits & 1 != 0, compressed: bits & 2 != 0, partial };
             let mut words = vec![OsString::from("rsync")];
             words.extend(server_args("/data/a b/", demands));
             assert!(matches!(wish(&words, "/data/a b"), Some(ConfinedRequest::Serve(_))), "{words:?}");
@@ -129,6 +134,10 @@ mod tests {
             words.insert(2, "--sender".into());
             assert_eq!(wish(&words, "/data/a b"), None, "{words:?}");
         }
+        let mut words = vec![OsString::from("rsync")];
+        words.extend(folder_args("/data/a b"));
+        assert_eq!(wish(&words, "/data/a b"), Some(ConfinedRequest::MakeFolders));
+        assert_eq!(wish(&words, "/data"), None);
         assert_eq!(asked("rsync --version"), Some(ConfinedRequest::Version));
         assert_eq!(asked("test -w '/data/a b'"), Some(ConfinedRequest::Test(Access::WRITE_OK)));
         for refused in [

@@ -89,6 +89,32 @@ fn of_two_places_of_which_one_is_a_folder_of_the_other_one_is_copied() {
     }
 }
 
+/// A file that is there stays, whatever row comes with a place beneath it.
+#[test]
+fn a_copy_never_gives_way_to_a_folder() {
+    let (Some(sshd), true) = (Sshd::start("Subsystem sftp internal-sftp"), require("rsync")) else { return };
+    for road in ROADS {
+        for chmod in [&[][..], &["--chmod", "g+rwX,o+rX"]] {
+            let place = Place::make();
+            let sync = Sync::new(&place);
+            let run = |code| {
+                let mut run = command(&place, &sshd, road);
+                run.args(["--once", "--db", &sync.address, "--archive-name", "smurf"]).args(chmod);
+                Run::to_end(run).expect(code).log
+            };
+            let copy = sync.add(&place.source("plain", 10, 2), "smurf", "17950/plain", true);
+            run(0);
+            let below = ["17950/plain/below", "17950/plain/deep/er", "17950/other"]
+                .map(|name| sync.add(&place.source(name.replace('/', "_"), 10, 2), "smurf", name, true));
+            let log = run(1);
+            let stands = fs::read(place.archive().join("17950/plain"));
+            assert!(stands.is_ok_and(|bytes| bytes.len() == 10), "{road} {chmod:?}: {log}");
+            let proven = [copy, below[0], below[1], below[2]].map(|id| row(&sync, id).0);
+            assert_eq!(proven, [true, false, false, true], "{road} {chmod:?}: {log}");
+        }
+    }
+}
+
 /// SupRsync names all files of a batch on one command line, of which a shell takes 128 KiB.
 #[test]
 fn fifteen_hundred_rows_of_long_names_are_one_batch_like_any_other() {
