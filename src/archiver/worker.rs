@@ -9,6 +9,7 @@ use super::origins::Origins;
 use super::recorder::CarriedFile;
 use super::results::Results;
 use super::retry::{ONCE_PATIENCE, blames_the_link, no_room, with_words, words_about};
+use super::road::FoundProgram;
 use super::sessions::SessionPermits;
 use super::shared_file::{SharedFile, SharedFiles};
 use super::unfinished::Strays;
@@ -37,6 +38,7 @@ pub(super) struct Workplace {
     pub(super) control: Control,
     pub(super) permits: Arc<SessionPermits>,
     pub(super) shared_files: Arc<SharedFiles>,
+    pub(super) found: FoundProgram,
     pub(super) strays: Arc<Strays>,
     pub(super) origins: Arc<Origins>,
     pub(super) path_limit: usize,
@@ -103,8 +105,8 @@ struct Unproven {
 
 impl Worker {
     pub(super) fn new(number: usize, connect: Box<dyn Connect>, common: Workplace) -> Self {
-        let carrier =
-            Carrier::new(number, connect, common.results.clone(), common.control.clone(), common.shared_files.clone());
+        let shared = (common.shared_files.clone(), common.found.clone());
+        let carrier = Carrier::new(number, connect, common.results.clone(), common.control.clone(), shared);
         Self { number, common, carrier, backoff: Backoff::default(), rests: VecDeque::new() }
     }
 

@@ -106,6 +106,7 @@ fn wish(words: &[OsString], data_dir: &str) -> Option<ConfinedRequest> {
         chmod: bits & 2 != 0,
         compressed: bits & 4 != 0,
         partial: partial.clone(),
+        ..Demands::default()
     });
     all.into_iter().find(|demands| server_args(data_dir, demands.clone()) == rest).map(ConfinedRequest::Serve)
 }
@@ -121,7 +122,8 @@ mod tests {
         };
         for bits in 0..16 {
             let partial = (bits & 8 != 0).then(|| ".archiver-partial-0123abcd.2".to_owned());
-            let demands = Demands { fsync: bits & 1 != 0, chmod: bits & 2 != 0, compressed: bits & 4 != 0, partial };
+            let [fsync, chmod, compressed] = [1, 2, 4].map(|bit| bits & bit != 0);
+            let demands = Demands { fsync, chmod, compressed, partial, ..Demands::default() };
             let mut words = vec![OsString::from("rsync")];
             words.extend(server_args("/data/a b/", demands));
             assert!(matches!(wish(&words, "/data/a b"), Some(ConfinedRequest::Serve(_))), "{words:?}");
