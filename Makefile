@@ -1,4 +1,4 @@
-.PHONY: help build static install deb fresh-debian demo demo-without-rsync man test wrappers big-table latency beside-socs miri avx512 lint structure
+.PHONY: help build static install deb fresh-debian demo demo-without-rsync man test wrappers big-table long-table latency beside-socs miri avx512 lint structure
 
 PREFIX ?= /usr/local
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
@@ -59,6 +59,9 @@ big-table: ## How long a new file waits beside two million rows, five thousand o
 	scripts/release
 	scripts/big-table --db sqlite
 	scripts/big-table --db mariadb
+
+long-table: ## How long what a run asks time and again takes beside five million rows of SQLite, while ten write
+	ARCHIVER_LONG_TABLE=5000000 cargo test --release --test archiver duties_ask_a_long_table -- --nocapture
 
 latency: ## How long a row takes from its INSERT to the proof of its copy
 	scripts/release

@@ -39,7 +39,7 @@ mod upkeep;
 mod verdict;
 mod worker;
 
-use crate::catalog::{Catalog, RecordId};
+use crate::catalog::{Catalog, CopyPlace, RecordId};
 use crate::manifest::Manifest;
 use crate::throttle::Rate;
 use crate::transport::{Connect, ConnectError};
@@ -69,7 +69,7 @@ use tokio::task::JoinSet;
 use unfinished::Strays;
 pub(crate) use unfinished::aside_of;
 pub(crate) use unfinished::is_aside;
-pub(crate) use upkeep::{Announcing, Upkeep};
+pub(crate) use upkeep::{Announcing, PruneMode, PruneReading, PruneRules, Upkeep, would_free};
 use worker::{Worker, Workplace};
 
 /// Which way the files go. Rows, places and proofs are the same either way.
@@ -79,6 +79,16 @@ pub(crate) enum Direction {
     Push,
     /// The files are at the far end, the archive is here.
     Pull,
+}
+
+/// What becomes of the copy of a file that is registered anew with other bytes. Other files' copies stay in any case, and the
+/// new one gets a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Existing {
+    /// The new copy takes its place, as with SupRsync.
+    Replace,
+    /// It stays, and the new one gets a number behind its name, as with the old archiver.
+    Number,
 }
 
 /// How the archiver works.
@@ -118,6 +128,8 @@ pub(crate) struct ArchiverSettings {
     pub chmod: Option<Chmod>,
     /// What the directories are called that unfinished files are kept in, beside their places: see [`aside_of`].
     pub aside: String,
+    /// What becomes of an earlier copy of the same file.
+    pub existing: Existing,
     /// Which files rows may name.
     pub sources: Sources,
     /// Where proven copies are listed.
@@ -171,7 +183,9 @@ pub(crate) async fn run<C: Catalog>(
     let (jobs, job_source) = mpsc::channel(settings.workers.most());
     let shared_files = Arc::new(SharedFiles::new(jobs.downgrade(), permits.clone()));
     let (results, result_source) = mpsc::channel(settings.queue.max(1));
+    let (table, runtime) = (catalog.clone(), tokio::runtime::Handle::current());
     let workplace = Workplace {
+        is_earlier_copy: Arc::new(move |copy: &CopyPlace| runtime.block_on(table.is_earlier_copy(copy))),
         settings: settings.clone(),
         control: control.clone(),
         permits: permits.clone(),

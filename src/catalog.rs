@@ -155,6 +155,17 @@ pub struct Settled {
     pub outcome: Outcome,
 }
 
+/// Where the copy of a row would go that stands there already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyPlace {
+    /// The row.
+    pub id: RecordId,
+    /// Its file.
+    pub source: PathBuf,
+    /// The place, as the table's path column says it of a copy.
+    pub path: String,
+}
+
 /// Which rows concern this archiver.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
@@ -317,6 +328,10 @@ pub trait Catalog: Send + Sync + 'static {
         below: RecordId,
         rows: usize,
     ) -> impl Future<Output = Result<Option<(Vec<String>, RecordId)>, CatalogError>> + Send;
+
+    /// Whether what stands at a place of the archive is an earlier copy of the same file, by the table: so that a later one may
+    /// replace it. Looks at rows of that place alone where an index or the place's name leads to them.
+    fn is_earlier_copy(&self, copy: &CopyPlace) -> impl Future<Output = Result<bool, CatalogError>> + Send;
 
     /// By how much ids grow from row to row: more than one where several servers give them out.
     fn id_step(&self) -> i64 {

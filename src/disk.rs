@@ -9,6 +9,7 @@ pub(crate) mod links;
 pub(crate) mod modes;
 pub(crate) mod names;
 pub(crate) mod pinned;
+pub(crate) mod room;
 pub(crate) mod wild;
 pub(crate) mod xattr;
 

@@ -31,6 +31,8 @@ mod check;
 mod configuration;
 #[path = "archiver/console.rs"]
 mod console;
+#[path = "archiver/existing.rs"]
+mod existing;
 #[path = "archiver/files.rs"]
 mod files;
 #[path = "archiver/installed.rs"]
@@ -43,6 +45,8 @@ mod load;
 mod origins;
 #[path = "archiver/outages.rs"]
 mod outages;
+#[path = "archiver/prune.rs"]
+mod prune;
 #[path = "archiver/refusals.rs"]
 mod refusals;
 #[path = "archiver/resume.rs"]
@@ -53,6 +57,8 @@ mod rows;
 mod sessions;
 #[path = "archiver/sqlite.rs"]
 mod sqlite;
+#[path = "archiver/timecodes.rs"]
+mod timecodes;
 #[path = "archiver/told.rs"]
 mod told;
 #[path = "archiver/upkeep.rs"]

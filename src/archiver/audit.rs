@@ -134,7 +134,12 @@ impl Auditor {
     ) -> Result<(), String> {
         let names: Vec<_> = left
             .iter()
-            .map(|&at| WantedFile { name: copies[at].place.clone().into_bytes(), place: Vec::new(), md5: None })
+            .map(|&at| WantedFile {
+                name: copies[at].place.clone().into_bytes(),
+                place: Vec::new(),
+                md5: None,
+                replaces: false,
+            })
             .collect();
         let link = self.connect.open(&summing_args(&self.data_dir)).map_err(|error| error.to_string())?;
         let remote = link.remote.clone();

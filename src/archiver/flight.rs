@@ -26,6 +26,8 @@ pub(super) struct Job {
     pub(super) place: RemotePath,
     /// Which variant is tried: 0 for the name itself, then `.1`, `.2` …
     pub(super) variant: u32,
+    /// What stands at its place is an earlier copy of its file, and is to be replaced.
+    pub(super) replaces: bool,
     /// How its file has come on.
     pub(super) headway: Headway,
     /// Its outcome has gone to be recorded.
@@ -184,8 +186,8 @@ impl Flight {
             _permits: [file, bytes],
         };
         let ticket = Arc::new(ticket);
-        let (variant, headway) = Default::default();
-        Some(Job { id, attempts, source, md5, bytes: row_bytes, place, variant, headway, settled, ticket })
+        let (variant, replaces, headway) = Default::default();
+        Some(Job { id, attempts, source, md5, bytes: row_bytes, place, variant, replaces, headway, settled, ticket })
     }
 
     /// The rows that came back untried since this was asked last.

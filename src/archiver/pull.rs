@@ -62,9 +62,14 @@ fn fetch_batch(
                 continue;
             }
         };
-        match in_place(dest, &place, &Sum::new(&job.md5)) {
+        let standing = in_place(dest, &place, &Sum::new(&job.md5));
+        match standing {
             Ok(InPlace::Nothing) => {
-                wishes.push(WantedFile { name, place, md5: Sum::new(&job.md5) });
+                wishes.push(WantedFile { name, place, md5: Sum::new(&job.md5), replaces: false });
+                wishers.push(at);
+            }
+            Ok(InPlace::Other) if job.replaces => {
+                wishes.push(WantedFile { name, place, md5: Sum::new(&job.md5), replaces: true });
                 wishers.push(at);
             }
             Ok(InPlace::Same(matched_bytes)) => {

@@ -231,7 +231,7 @@ impl Read for UntilStopped<'_> {
 impl SendObserver for PushWatch<'_> {
     fn requested(&mut self, entry: &FileEntry, request: &Request) -> Answer {
         let Some(at) = self.job_at(request.ndx) else { return Answer::Decline };
-        if !request.redo && !request.header.flags.has(ItemFlags::NEW) {
+        if !request.redo && !request.header.flags.has(ItemFlags::NEW) && !self.jobs[at].replaces {
             self.stages[at] = JobStage::Declined;
             self.verdicts[at] = Verdict::Taken;
             return Answer::Decline;

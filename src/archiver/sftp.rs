@@ -149,11 +149,12 @@ impl Delivery<'_> {
                 job.resumes(begun.map_or(0, |back| back.at), found.len);
                 let (len, sum) = self.read_back(job, &place).map_err(|error| refuse(self, error))?;
                 let same = Some(sum) == md5;
-                return Ok(if same {
-                    Verdict::Proven(Sent { matched_bytes: len, ..Sent::default() }, None)
-                } else {
-                    Verdict::Taken
-                });
+                if same {
+                    return Ok(Verdict::Proven(Sent { matched_bytes: len, ..Sent::default() }, None));
+                }
+                if !job.replaces {
+                    return Ok(Verdict::Taken);
+                }
             }
             Some(_) => return Ok(Verdict::Taken),
         }
@@ -274,6 +275,10 @@ impl Delivery<'_> {
         let mtime = u64::try_from(meta.mtime()).ok();
         if !self.sftp.set_if_it_may_be(&temp.path, mode, mtime)? && !for_good && mode != 0o600 {
             return Ok(Ok(Verdict::Open));
+        }
+        if job.replaces {
+            // The new one is whole and proven beside it.
+            self.sftp.remove(place)?;
         }
         Ok(Ok(match self.sftp.rename(&temp.path, place)? {
             true => {

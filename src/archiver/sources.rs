@@ -126,9 +126,33 @@ impl Sources {
         self.within(path, Roots::metadata)
     }
 
-    /// Removes the name.
-    pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
-        self.within(path, Roots::remove)
+    /// Looks at what has a name, be it a link itself; the links before it are followed.
+    pub(crate) fn metadata_of_name(&self, path: &Path) -> io::Result<Metadata> {
+        self.within(path, |roots, path| {
+            let (folder, name) = roots.folder_of(path)?;
+            metadata_of(&folder, name)
+        })
+    }
+
+    /// Removes the name, if `is` says so of what has it; whether it did. Both beneath the same held folder.
+    pub(crate) fn remove_if(
+        &self,
+        path: &Path,
+        is: impl FnOnce(&Metadata) -> bool + Send + 'static,
+    ) -> io::Result<bool> {
+        self.within(path, |roots, path| {
+            let (folder, name) = roots.folder_of(path)?;
+            if !is(&metadata_of(&folder, name)?) {
+                return Ok(false);
+            }
+            rustix::fs::unlinkat(&folder, name, AtFlags::empty())?;
+            Ok(true)
+        })
+    }
+
+    /// The folders beneath which files count; none, where all do.
+    pub(crate) fn roots(&self) -> &[PathBuf] {
+        &self.roots.0
     }
 }
 
@@ -188,24 +212,24 @@ impl Roots {
         }
     }
 
-    /// Removes the name.
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        match (path.parent(), path.file_name()) {
-            (Some(parent), Some(name)) if self.0.iter().any(|root| root == parent) => {
-                self.admit(path).map_err(io::Error::other)?;
-                unlink(
-                    &rustix::fs::open(parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?,
-                    name,
-                )
-            }
-            (Some(parent), Some(name)) => unlink(&self.open_as(parent, OFlags::PATH | OFlags::DIRECTORY)?, name),
-            _ => Err(io::ErrorKind::InvalidInput.into()),
+    /// Holds the folder of a name.
+    fn folder_of<'a>(&self, path: &'a Path) -> io::Result<(OwnedFd, &'a OsStr)> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        if !self.0.iter().any(|root| root == parent) {
+            return Ok((self.open_as(parent, OFlags::PATH | OFlags::DIRECTORY)?, name));
         }
+        self.admit(path).map_err(|why| io::Error::new(io::ErrorKind::PermissionDenied, why))?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok((rustix::fs::open(parent, flags, Mode::empty())?, name))
     }
 }
 
-fn unlink(dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
-    Ok(rustix::fs::unlinkat(dir, name, AtFlags::empty())?)
+/// Looks at a name in a held folder, be it a link itself.
+fn metadata_of(folder: &OwnedFd, name: &OsStr) -> io::Result<Metadata> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?).metadata()
 }
 
 fn open_beneath(root: OwnedFd, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
@@ -272,17 +296,19 @@ mod tests {
         for name in ["out/secret", "in-not", "in/../out/secret", "in/deep/../../out/secret", "in"] {
             assert!(sources.admit(&at(name)).unwrap_err().contains("--source-root"), "{name}");
             assert!(sources.open(&at(name)).is_err() && sources.metadata(&at(name)).is_err(), "{name}");
-            assert!(sources.remove(&at(name)).is_err(), "{name}");
+            assert!(sources.remove_if(&at(name), |_| true).is_err(), "{name}");
         }
         for name in ["in/leaf", "in/way/secret", "in/absolute"] {
             let why = sources.open(&at(name)).unwrap_err().to_string();
             assert!(why.contains("leads out"), "{name}: {why}");
             assert!(sources.metadata(&at(name)).is_err(), "{name}");
         }
-        assert!(sources.remove(&at("in/way/secret")).is_err());
+        assert!(sources.remove_if(&at("in/way/secret"), |_| true).is_err());
         assert!(at("out/secret").exists());
-        sources.remove(&at("in/top")).unwrap();
-        sources.remove(&at("in/deep/file")).unwrap();
+        assert!(!sources.remove_if(&at("in/top"), |_| false).unwrap() && at("in/top").exists());
+        assert!(sources.remove_if(&at("in/top"), |_| true).unwrap());
+        assert!(sources.remove_if(&at("in/deep/file"), |_| true).unwrap());
+        assert!(sources.metadata_of_name(&at("in/leaf")).unwrap().is_symlink());
         assert!(!at("in/top").exists() && !at("in/deep/file").exists());
         assert!(Sources::beneath(&["data".into()]).is_err() && Sources::beneath(&["/a/../b".into()]).is_err());
         assert!(Sources::default().open(&at("out/secret")).is_ok());

@@ -14,8 +14,9 @@ use super::sessions::SessionPermits;
 use super::shared_file::{SharedFile, SharedFiles};
 use super::unfinished::Strays;
 use super::verdict::Verdict;
-use super::{ArchiverSettings, Direction};
+use super::{ArchiverSettings, Direction, Existing};
 use crate::backoff::Backoff;
+use crate::catalog::{CatalogError, CopyPlace};
 use crate::status::Failure;
 use crate::transfer::{Summary, TransferError};
 use crate::transport::Connect;
@@ -31,9 +32,14 @@ const BREAKS_MOST: u32 = 3;
 /// Pause before a file alone is tried again that has broken its session.
 const BREAK_PAUSE: Duration = Duration::from_millis(200);
 
+/// Says of a place whether an earlier copy of the same file stands there.
+pub(super) type AskTable = dyn Fn(&CopyPlace) -> Result<bool, CatalogError> + Send + Sync;
+
 /// What all workers have in common.
 #[derive(Clone)]
 pub(super) struct Workplace {
+    /// Asks the table.
+    pub(super) is_earlier_copy: Arc<AskTable>,
     pub(super) settings: Arc<ArchiverSettings>,
     pub(super) control: Control,
     pub(super) permits: Arc<SessionPermits>,
@@ -233,8 +239,32 @@ impl Worker {
         unproven
     }
 
-    /// Other bytes stand under the name: the job is to try the next, if there may be one.
+    /// Other bytes stand under the name: where they are an earlier copy of the same file the job replaces them, if it is to;
+    /// else it is to try the next name, if there may be one.
     fn next_variant(&self, mut job: Job) -> Option<Job> {
+        if job.variant == 0 && !job.replaces && self.common.settings.existing == Existing::Replace {
+            let path = archived_path(&self.common.settings, job.place.as_str());
+            let copy = CopyPlace { id: job.id, source: job.source.clone(), path };
+            match (self.common.is_earlier_copy)(&copy) {
+                Ok(true) => {
+                    tracing::info!(
+                        event = "replacing",
+                        id = job.id.0,
+                        path = copy.path,
+                        "Registered anew: its earlier copy is replaced"
+                    );
+                    job.replaces = true;
+                    return Some(job);
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(event = "database_trouble", "{error}; trying again");
+                    self.common.results.release(vec![job]);
+                    return None;
+                }
+            }
+        }
+        job.replaces = false;
         job.variant += 1;
         let limit = self.common.path_limit;
         let path = archived_path(&self.common.settings, &job.place.variant(job.variant));

@@ -4,6 +4,7 @@
 mod amend;
 mod claim;
 mod connections;
+mod earlier;
 mod files;
 mod indexes;
 mod note;
@@ -23,8 +24,8 @@ use self::connections::Connections;
 use self::indexes::{INDEX_COPIED, INDEX_FAILED};
 use self::table::{CREATE, DEFAULT_TABLES, Table, quote};
 use super::{
-    Catalog, CatalogError, Created, Database, DatabaseServer, Keeping, Layout, Looked, NOTES, Note, Options, Outcome,
-    RecordId, Retry, Selection, Settled, TlsMode, Totals,
+    Catalog, CatalogError, CopyPlace, Created, Database, DatabaseServer, Keeping, Layout, Looked, NOTES, Note, Options,
+    Outcome, RecordId, Retry, Selection, Settled, TlsMode, Totals,
 };
 
 /// How often a transaction is tried that lost against another one. With [`connections`]' 3 s of waiting for
@@ -401,6 +402,10 @@ impl Catalog for MySqlCatalog {
 
     fn id_step(&self) -> i64 {
         self.id_step
+    }
+
+    async fn is_earlier_copy(&self, copy: &CopyPlace) -> Result<bool, CatalogError> {
+        self.stands_of_same_place(copy).await
     }
 
     fn path_limit(&self) -> usize {

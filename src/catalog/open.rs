@@ -3,8 +3,8 @@
 use super::mysql::{self, MySqlCatalog};
 use super::sqlite::{self, OpenFor, SqliteCatalog};
 use super::{
-    ArchiveStats, Catalog, CatalogError, Created, Database, Keeping, Layout, Looked, Note, Options, RecordId, Retry,
-    Settled, Totals,
+    ArchiveStats, Catalog, CatalogError, CopyPlace, Created, Database, Keeping, Layout, Looked, Note, Options,
+    RecordId, Retry, Settled, Totals,
 };
 
 /// A catalog of either kind.
@@ -179,6 +179,13 @@ impl Catalog for AnyCatalog {
         match self {
             Self::Mysql(catalog) => catalog.names(below, rows).await,
             Self::Sqlite(catalog) => catalog.names(below, rows).await,
+        }
+    }
+
+    async fn is_earlier_copy(&self, copy: &CopyPlace) -> Result<bool, CatalogError> {
+        match self {
+            Self::Mysql(catalog) => catalog.is_earlier_copy(copy).await,
+            Self::Sqlite(catalog) => catalog.is_earlier_copy(copy).await,
         }
     }
 

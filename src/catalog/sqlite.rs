@@ -6,18 +6,21 @@ mod amend;
 mod changes;
 mod claim;
 mod counts;
+mod earlier;
 mod files;
 mod handle;
 mod indexes;
 mod note;
+mod parts;
+mod prunable;
 mod record;
 mod register;
 mod retry;
 mod row;
 mod survey;
 mod table;
+mod timecodes;
 mod trouble;
-mod upkeep;
 mod walk;
 
 use std::path::{Path, PathBuf};
@@ -31,15 +34,18 @@ use self::changes::Changes;
 use self::claim::Claim;
 pub(super) use self::handle::OpenFor;
 use self::handle::{Handle, connect, keep_log};
+use self::parts::{Parts, Stirred};
 use self::table::{PATH_LIMIT, create};
 use self::trouble::{in_time, on_own_thread, trouble};
 use self::walk::reach_of_a_look;
 
+pub(crate) use prunable::{Needed, Prunable};
 pub(super) use table::FILES;
-pub(crate) use upkeep::{Complete, NewFile, Prunable};
+pub(crate) use timecodes::{Complete, NewFile, QUIET, TimecodeStand};
 
 use super::{
-    Catalog, CatalogError, Created, Database, Keeping, Looked, Note, RecordId, Retry, Selection, Settled, Totals,
+    Catalog, CatalogError, CopyPlace, Created, Database, Keeping, Looked, Note, Pending, RecordId, Retry, Selection,
+    Settled, Totals,
 };
 
 /// SupRsync's table of files.
@@ -61,6 +67,9 @@ pub struct SqliteCatalog {
     not_ignored: &'static str,
     /// Older tables do not say which files may be deleted.
     has_deletable: bool,
+    /// What was found in the table by those who do something beside the copying.
+    parts: Arc<tokio::sync::Mutex<Parts>>,
+    stirred: Stirred,
 }
 
 impl SqliteCatalog {
@@ -91,6 +100,8 @@ impl SqliteCatalog {
             max_attempts: selection.max_attempts,
             not_ignored: if has_ignore { "AND \"ignore\" = 0" } else { "" },
             has_deletable,
+            parts: Arc::default(),
+            stirred: Stirred::default(),
         })
     }
 
@@ -130,7 +141,9 @@ impl Catalog for SqliteCatalog {
             let rows = statement.query_map(params![archive, after.0, max_attempts, room, last], row::read)?;
             Ok(Looked::new(rows.collect::<Result<_, _>>()?, limit, RecordId(last), ended))
         };
-        self.run(found).await
+        let looked = self.run(found).await?;
+        self.stirred.found_waiting(looked.rows.iter().map(Pending::id));
+        Ok(looked)
     }
 
     async fn newest(&self) -> Result<RecordId, CatalogError> {
@@ -150,8 +163,11 @@ impl Catalog for SqliteCatalog {
         if settled.is_empty() {
             return Ok(0);
         }
-        let settled = settled.to_vec();
-        self.run(move |connection| record::write(connection, &settled)).await
+        let rows = settled.to_vec();
+        let written = self.run(move |connection| record::write(connection, &rows)).await;
+        // Also where it failed: it may have been written all the same.
+        self.stirred.wrote(settled.iter().map(|row| row.id));
+        written
     }
 
     async fn retry(&self, which: &Retry) -> Result<u64, CatalogError> {
@@ -199,6 +215,10 @@ impl Catalog for SqliteCatalog {
             Ok(lowest.map(|lowest| (names, RecordId(lowest))))
         })
         .await
+    }
+
+    async fn is_earlier_copy(&self, copy: &CopyPlace) -> Result<bool, CatalogError> {
+        self.stands_of_same_file(copy).await
     }
 
     fn generation(&self) -> u64 {

@@ -5,8 +5,10 @@ mod change;
 mod decision;
 mod list;
 mod meter;
+mod prunable;
 mod show;
 mod sources;
+mod timecodes;
 mod tree;
 mod verify;
 mod wording;
@@ -16,8 +18,9 @@ use super::flags::files::{ChoiceArgs, FilesArgs, FilesVerb};
 use super::output::say;
 use super::{plan, table};
 use crate::catalog::files::{FileQuery, FileRow, FileStates};
-use crate::catalog::{self, AnyCatalog, RecordId};
-use anyhow::Result;
+use crate::catalog::sqlite::SqliteCatalog;
+use crate::catalog::{self, AnyCatalog, Catalog, RecordId};
+use anyhow::{Result, bail};
 
 /// Rows that are read at once.
 const PAGE: usize = 2000;
@@ -33,6 +36,8 @@ pub(super) fn files(args: FilesArgs) -> Result<u8> {
         FilesVerb::Unignore(args) => change::unignore(&args),
         FilesVerb::Accept(args) => change::accept(&args),
         FilesVerb::Recopy(args) => change::recopy(&args),
+        FilesVerb::Prunable(args) => prunable::prunable(&args),
+        FilesVerb::Timecodes(args) => timecodes::timecodes(&args),
         FilesVerb::Verify(args) => verify::verify(&args),
     }
 }
@@ -47,6 +52,14 @@ async fn inspect(args: &TableArgs) -> Result<AnyCatalog> {
 async fn open(args: &TableArgs) -> Result<AnyCatalog> {
     let (database, options) = plan::table(args)?;
     Ok(catalog::open(&database, catalog::Options { create: false, ..options }).await?)
+}
+
+/// The table, where it is SupRsync's.
+fn suprsync<'a>(catalog: &'a AnyCatalog, verb: &str) -> Result<&'a SqliteCatalog> {
+    match catalog {
+        AnyCatalog::Sqlite(table) => Ok(table),
+        AnyCatalog::Mysql(_) => bail!("{verb} is for databases of SupRsync, and {} is none", catalog.describe()),
+    }
 }
 
 /// Says which of the chosen names no row has: then nothing was found for a reason.

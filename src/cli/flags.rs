@@ -7,6 +7,7 @@ pub(super) mod files;
 
 use crate::archiver::{Compress, UPLOAD_DIR, Workers};
 use crate::console::Timetable;
+use crate::disk::room::FreeMark;
 use crate::ocs::site::SiteFlags;
 use bench::BenchArgs;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -127,8 +128,11 @@ pub(super) enum Command {
         mut_arg("split_size", hidden),
         mut_arg("compress", hidden),
         mut_arg("chmod", hidden),
+        mut_arg("existing", hidden),
         mut_arg("manifest", hidden),
         mut_arg("delete_local_after", hidden),
+        mut_arg("delete_when_below", hidden),
+        mut_arg("delete_dry_run", hidden),
         mut_arg("suprsync_file_root", hidden),
         mut_arg("control", hidden),
         mut_arg("listen", hidden),
@@ -455,6 +459,11 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "CHMOD", value_parser = chmod, help_heading = "Work")]
     pub(super) chmod: Option<Chmod>,
 
+    /// What becomes of the copy of a file that is registered anew with other bytes; other files' copies always stay. By default
+    /// replace with SQLite and number with MySQL, as with the agents of old
+    #[arg(long, value_name = "WHAT", value_enum, help_heading = "Work")]
+    pub(super) existing: Option<ExistingArg>,
+
     /// List each proven copy in FILE, for `b3sum --check` in --data-dir, and with its size in FILE.sizes
     #[arg(long, value_name = "FILE", help_heading = "Work")]
     pub(super) manifest: Option<PathBuf>,
@@ -462,6 +471,15 @@ pub(super) struct RunArgs {
     /// SQLite: delete local files so long after their copy was proven, if they still are what was proven
     #[arg(long, value_name = "SECONDS", value_parser = age, help_heading = "SupRsync", conflicts_with = "host")]
     pub(super) delete_local_after: Option<f64>,
+
+    /// SQLite: where less than this is free on a file system that files come from, such as 10% or 200G, delete the oldest
+    /// proven local files there, until a tenth more than that is free
+    #[arg(long, value_name = "PERCENT|BYTES", value_parser = FreeMark::parse, help_heading = "SupRsync", conflicts_with = "host")]
+    pub(super) delete_when_below: Option<FreeMark>,
+
+    /// SQLite: say which local files would be deleted, and delete none
+    #[arg(long, help_heading = "SupRsync")]
+    pub(super) delete_dry_run: bool,
 
     /// SQLite: write a file below this directory for each complete timecode directory, and copy it to the archive
     #[arg(long, value_name = "DIR", help_heading = "SupRsync", conflicts_with = "host")]
@@ -500,6 +518,14 @@ pub(super) enum LayoutArg {
     Action,
     /// <5 ctime digits>/<type>/<file>
     Type,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ExistingArg {
+    /// The new copy takes its place
+    Replace,
+    /// It stays, and the new copy becomes NAME.1
+    Number,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -1,7 +1,10 @@
 //! What the flags mean, checked as far as it can be without a connection: the database, the service, the run.
 
-use super::flags::{DatabaseArgs, LayoutArg, RunArgs, SELF, ServiceArgs, SshArgs, TableArgs};
-use crate::archiver::{Announcing, ArchiverSettings, Bootstrap, Direction, Sources, Upkeep, aside_of, is_static};
+use super::flags::{DatabaseArgs, ExistingArg, LayoutArg, RunArgs, SELF, ServiceArgs, SshArgs, TableArgs};
+use crate::archiver::{
+    Announcing, ArchiverSettings, Bootstrap, Direction, Existing, PruneMode, PruneRules, Sources, Upkeep, aside_of,
+    is_static,
+};
 use crate::catalog::{self, CatalogError, Database, Layout, RecordId, Selection};
 use crate::console::{ArchiveIdentity, Console, Limit};
 use crate::service::{Service, ServiceRun};
@@ -175,6 +178,7 @@ pub(super) fn run(args: RunArgs, instance: Option<&str>, target: Option<&str>) -
     let console = Console::new(identity, Duration::from_secs_f64(args.poll), limit);
     let settings = ArchiverSettings {
         sources: upkeep.sources.clone(),
+        existing: existing(args.existing, &service.database),
         manifest: None,
         direction: service.direction,
         data_dir: service.data_dir.clone(),
@@ -197,6 +201,14 @@ pub(super) fn run(args: RunArgs, instance: Option<&str>, target: Option<&str>) -
     Ok(ServiceRun { service, settings, manifest: args.manifest, upkeep, console })
 }
 
+/// What becomes of earlier copies: as with the agent that had such a table.
+fn existing(given: Option<ExistingArg>, database: &Database) -> Existing {
+    match (given, database) {
+        (Some(ExistingArg::Replace), _) | (None, Database::Sqlite(_)) => Existing::Replace,
+        (Some(ExistingArg::Number), _) | (None, Database::Mysql(_)) => Existing::Number,
+    }
+}
+
 /// What a service is called: by its name, or by what it archives.
 fn identity(service: &Service, name: Option<&str>) -> ArchiveIdentity {
     let targets = &service.options.selection.targets;
@@ -215,6 +227,8 @@ fn upkeep(args: &RunArgs, service: &Service, instance: Option<&str>) -> Result<U
     if let Database::Mysql(_) = service.database {
         for (option, given) in [
             ("--delete-local-after", args.delete_local_after.is_some()),
+            ("--delete-when-below", args.delete_when_below.is_some()),
+            ("--delete-dry-run", args.delete_dry_run),
             ("--suprsync-file-root", args.suprsync_file_root.is_some()),
         ] {
             if given {
@@ -230,11 +244,17 @@ fn upkeep(args: &RunArgs, service: &Service, instance: Option<&str>) -> Result<U
     let sources = service.sources.clone().and(root.as_deref());
     let archive = || service.options.selection.targets.first().map(String::as_str).unwrap_or_default();
     let who = instance.unwrap_or_else(archive).replace('/', "_");
-    Ok(Upkeep {
-        delete_after: args.delete_local_after.map(Duration::from_secs_f64),
-        announce: root.map(|root| Announcing { root, who }),
-        sources,
-    })
+    let deletion = PruneRules {
+        after: args.delete_local_after.map(Duration::from_secs_f64),
+        below: args.delete_when_below,
+        doing: if args.delete_dry_run { PruneMode::Telling } else { PruneMode::Deleting },
+    };
+    if args.delete_dry_run && deletion.after.is_none() && deletion.below.is_none() {
+        bail!(
+            "Option --delete-dry-run needs --delete-local-after or --delete-when-below, which say what would be deleted"
+        );
+    }
+    Ok(Upkeep { deletion, announce: root.map(|root| Announcing { root, who }), sources })
 }
 
 #[cfg(test)]

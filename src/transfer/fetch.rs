@@ -8,7 +8,7 @@ pub(crate) mod sums;
 
 use super::TransferError;
 use super::conversation::{Conversation, LinkReader, LinkWriter};
-use super::dest::{Dest, DestError, OutputFile, Preserve};
+use super::dest::{Dest, DestError, Fsync, OutputFile, Preserve};
 use super::send::Summary;
 use super::sent::Sent;
 use protocol::PeerError;
@@ -61,6 +61,8 @@ pub struct WantedFile {
     pub place: Vec<u8>,
     /// The MD5 it must have.
     pub md5: Option<Sum>,
+    /// What stands at its place is replaced by it.
+    pub replaces: bool,
 }
 
 /// What became of a wish.
@@ -508,7 +510,7 @@ impl Fetch<'_> {
             _ if self.agreed.checksum != Checksum::None && ours != *sum && head.count > 0 => Fetched::Misbuilt,
             _ if self.agreed.checksum != Checksum::None && ours != *sum => Fetched::Garbled,
             _ if promised.is_some_and(|promised| promised != md5) => Fetched::Changed(md5),
-            Ok(temp) => match self.keep(temp, &entry) {
+            Ok(temp) => match self.keep(temp, &entry, self.wishes[at].replaces) {
                 Ok(true) => Fetched::Kept(bytes),
                 Ok(false) => Fetched::Taken,
                 Err(error) => Fetched::NotStored(error.to_string()),
@@ -524,9 +526,13 @@ impl Fetch<'_> {
         self.observer.fetched(at, fetched);
     }
 
-    fn keep(&self, temp: OutputFile, entry: &FileEntry) -> Result<bool, DestError> {
+    fn keep(&self, temp: OutputFile, entry: &FileEntry, replaces: bool) -> Result<bool, DestError> {
         let entry = FileEntry { mode: entry.mode & !0o7777 | self.observer.mode(entry.mode), ..entry.clone() };
         let preserve = Preserve { mtime: true, perms: true, ..Preserve::default() };
-        temp.commit_new(self.dest, &self.dest.wanted(&entry, &preserve, None))
+        let wanted = self.dest.wanted(&entry, &preserve, None);
+        match replaces {
+            true => temp.commit(self.dest, &wanted, None, Fsync::Yes).map(|()| true),
+            false => temp.commit_new(self.dest, &wanted),
+        }
     }
 }

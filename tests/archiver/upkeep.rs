@@ -10,14 +10,14 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A database of SupRsync in a place, and the archive `smurf` of it.
-struct Sync<'a> {
-    place: &'a Place,
-    database: Connection,
-    address: String,
+pub(crate) struct Sync<'a> {
+    pub(crate) place: &'a Place,
+    pub(crate) database: Connection,
+    pub(crate) address: String,
 }
 
 impl<'a> Sync<'a> {
-    fn new(place: &'a Place) -> Self {
+    pub(crate) fn new(place: &'a Place) -> Self {
         let file = place.path("suprsync.db");
         let address = format!("sqlite:{}", file.display());
         let mut init = place.program();
@@ -27,7 +27,13 @@ impl<'a> Sync<'a> {
     }
 
     /// Registers a file, and gives its row.
-    fn add(&self, (local, md5): &(std::path::PathBuf, [u8; 16]), archive: &str, remote: &str, deletable: bool) -> i64 {
+    pub(crate) fn add(
+        &self,
+        (local, md5): &(std::path::PathBuf, [u8; 16]),
+        archive: &str,
+        remote: &str,
+        deletable: bool,
+    ) -> i64 {
         let sql = "INSERT INTO supersync_v0 (local_path, local_md5sum, archive_name, remote_path, timestamp, \
                    failed_copy_attempts, deletable, \"ignore\") VALUES (?, ?, ?, ?, ?, 0, ?, 0)";
         let values = params![local.to_str().unwrap(), hex(md5).to_lowercase(), archive, remote, now() - 5.0, deletable];
@@ -35,19 +41,19 @@ impl<'a> Sync<'a> {
         self.database.last_insert_rowid()
     }
 
-    fn run(&self, sshd: Option<&Sshd>, more: &[&str], status: i32) -> crate::support::archiver::Over {
+    pub(crate) fn run(&self, sshd: Option<&Sshd>, more: &[&str], status: i32) -> crate::support::archiver::Over {
         let mut command = sshd.map_or_else(|| self.place.run(), |sshd| self.place.run_to(sshd));
         command.args(["--once", "--db", &self.address, "--archive-name", "smurf"]).args(more);
         Run::to_end(command).expect(status)
     }
 
-    fn removed(&self, id: i64) -> Option<f64> {
+    pub(crate) fn removed(&self, id: i64) -> Option<f64> {
         let query = "SELECT removed FROM supersync_v0 WHERE id = ?";
         self.database.query_row(query, [id], |row| row.get(0)).unwrap()
     }
 }
 
-fn now() -> f64 {
+pub(crate) fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
 

@@ -46,16 +46,20 @@ impl Announcing {
                     return Ok(announced);
                 }
             };
-            tracing::info!(
-                event = "timecode_complete",
-                timecode = timecode.timecode,
-                files = timecode.files,
-                local,
-                "Timecode directory is complete"
-            );
             let remote = format!("{digits}/suprsync/{}/{name}", self.who);
-            table.announce(timecode, NewFile { local, remote, md5 }, now).await?;
+            let (files, again, number) = (timecode.files, timecode.again, timecode.timecode);
+            if !table.announce(timecode, NewFile { local: local.clone(), remote, md5 }, now).await? {
+                // Files came at this very moment; nobody was told of this one.
+                let _ = std::fs::remove_file(&local);
+                continue;
+            }
             announced += 1;
+            let what = if again {
+                "Timecode directory is complete again: files came late"
+            } else {
+                "Timecode directory is complete"
+            };
+            tracing::info!(event = "timecode_complete", timecode = number, files, again, local, "{what}");
         }
         Ok(announced)
     }

@@ -2,55 +2,12 @@
 
 use super::SqliteCatalog;
 use super::indexes::{INDEX_ARCHIVE, INDEX_UNCOPIED, UNCOPIED, has};
-use super::table::{FILES, PATH_LIMIT};
+use super::table::FILES;
 use super::walk::BOTTOM;
-use crate::catalog::{ArchiveStats, CatalogError, Totals};
-use crate::clock::unix_now;
-use rusqlite::{Connection, Error, OptionalExtension, params};
+use crate::catalog::{CatalogError, Totals};
+use rusqlite::{Connection, Error, params};
 
 impl SqliteCatalog {
-    /// What SupRsync publishes about the archive. Last is what has the latest timestamp, also among the files that are copied:
-    /// not what was copied last.
-    pub async fn archive_stats(&self) -> Result<ArchiveStats, CatalogError> {
-        let unverified = format!("remote_md5sum IS NOT local_md5sum {}", self.not_ignored);
-        let within = format!("FROM {FILES} WHERE id > ?2 AND id <= ?3 AND archive_name = ?1");
-        let count = format!(
-            "SELECT COUNT(*), COUNT(CASE WHEN {unverified} THEN 1 END), MIN(CASE WHEN {unverified} THEN timestamp END) {within}"
-        );
-        let path = format!("CAST(substr(local_path, 1, {PATH_LIMIT}) AS TEXT)");
-        let newest =
-            |which: &str| format!("SELECT timestamp, {path} {within} {which} ORDER BY timestamp DESC, id DESC LIMIT 1");
-        let (added, copied) = (newest(""), newest("AND remote_md5sum = local_md5sum"));
-        let archive = self.archive.clone();
-        let nothing = (ArchiveStats::default(), None::<f64>, [None::<f64>; 2]);
-        let look =
-            move |connection: &mut Connection,
-                  [after, last]: [i64; 2],
-                  (stats, oldest, latest): &mut (ArchiveStats, Option<f64>, [Option<f64>; 2])| {
-                let given = params![archive, after, last];
-                let (files, uncopied, first) = connection.prepare_cached(&count)?.query_row(given, |row| {
-                    Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Option<f64>>(2)?))
-                })?;
-                stats.num_files += files;
-                stats.uncopied_files += uncopied;
-                *oldest = oldest.take().into_iter().chain(first).reduce(f64::min);
-                let lasts = [&mut stats.last_file_added, &mut stats.last_file_copied];
-                for ((query, last), latest) in [&added, &copied].into_iter().zip(lasts).zip(latest) {
-                    let newest = connection
-                        .prepare_cached(query)?
-                        .query_row(given, |row| Ok((row.get::<_, Option<f64>>(0)?, row.get(1)?)))
-                        .optional()?;
-                    // Of those of one time the one registered last, as it is read last there.
-                    if let Some((at, path)) = newest.filter(|(at, _)| at >= latest) {
-                        (*latest, *last) = (at, path);
-                    }
-                }
-                Ok(true)
-            };
-        let ((stats, oldest, _), _) = self.walk(BOTTOM, nothing, look).await?;
-        Ok(ArchiveStats { finalized_until: oldest.map_or_else(unix_now, |oldest| oldest - 1.0), ..stats })
-    }
-
     /// Whether counts need not go through the table.
     pub(in crate::catalog) async fn is_indexed(&self) -> Result<bool, CatalogError> {
         self.run(|connection| Ok(has(connection, INDEX_UNCOPIED)? && has(connection, INDEX_ARCHIVE)?)).await

@@ -4,6 +4,7 @@ use super::SqliteCatalog;
 use super::indexes::{self, INDEX_LOCAL, INDEX_REMOTE};
 use super::record::hex;
 use super::table::{FILES, PATH_LIMIT, TIMECODES};
+use super::timecodes::{self, timecode_of};
 use super::walk::BOTTOM;
 use crate::catalog::files::{NewRow, Registered, Writing};
 use crate::catalog::{CatalogError, RecordId};
@@ -160,12 +161,6 @@ struct KnownColumns {
     timecodes: bool,
 }
 
-/// The timecode that a place belongs to: five digits before its first slash.
-fn timecode_of(remote: &str) -> Option<i64> {
-    let (first, _) = remote.split_once('/')?;
-    (first.len() == 5 && first.bytes().all(|byte| byte.is_ascii_digit())).then(|| first.parse().ok()).flatten()
-}
-
 /// As a producer inserts it.
 fn insert(transaction: &Connection, archive: &str, row: &NewRow, columns: KnownColumns) -> Result<i64, Error> {
     let (column, value) = match (columns.deletable, row.deletable) {
@@ -182,11 +177,7 @@ fn insert(transaction: &Connection, archive: &str, row: &NewRow, columns: KnownC
     let id = transaction.last_insert_rowid();
     // As SupRsync's own producers do.
     if let Some(timecode) = timecode_of(&row.remote).filter(|_| columns.timecodes) {
-        let add = format!(
-            "INSERT INTO {TIMECODES} (timecode, archive_name, completed, synced, finalized) SELECT ?1, ?2, 0, 0, 0 \
-             WHERE NOT EXISTS (SELECT 1 FROM {TIMECODES} WHERE timecode = ?1 AND archive_name = ?2)"
-        );
-        transaction.prepare_cached(&add)?.execute(params![timecode, archive])?;
+        timecodes::add(transaction, archive, timecode)?;
     }
     Ok(id)
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 pub(super) const LOOK: i64 = 10_000;
 
 /// The longest rest between two looks.
-const LONGEST_REST: Duration = Duration::from_millis(100);
+pub(super) const LONGEST_REST: Duration = Duration::from_millis(100);
 
 /// Below every row.
 pub(super) const BOTTOM: RecordId = RecordId(i64::MIN);

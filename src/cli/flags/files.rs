@@ -53,6 +53,25 @@ gets the next free name, .1 or .2 behind it, and the row says so.
 
 In MySQL a copied row says no longer where its file was; --source does.";
 
+const PRUNABLE_HELP: &str = "\
+Files whose copy is proven and that are here still, those first that were proven
+first. `run` deletes of them what --delete-local-after or --delete-when-below
+says, and reads each once more before it does; --read does that here, too.
+Nothing is deleted.
+
+Exit codes: 0 done, 2 usage.";
+
+const TIMECODES_HELP: &str = "\
+A timecode directory is complete once a later one has begun, or its time is over
+(a timecode is 100,000 seconds). It is announced, by `run --suprsync-file-root`,
+once all its files are proven; and again once files that came late are, and no
+more came for ten minutes.
+
+--rebuild makes the row of a timecode anew, if it has files, and has `run`
+announce it again.
+
+Exit codes: 0 done, 2 no such timecode, or usage.";
+
 const VERIFY_HELP: &str = "\
 The storage node reads its copies, and their MD5s are compared with those
 registered: by its own rsync, by this program there, or where it has neither by
@@ -91,6 +110,12 @@ pub(in crate::cli) enum FilesVerb {
     /// Have copied rows proven, or copied, again
     #[command(after_help = RECOPY_HELP)]
     Recopy(RecopyArgs),
+    /// Which local files may be deleted now, for how many bytes, and why the others may not (SQLite)
+    #[command(after_help = PRUNABLE_HELP)]
+    Prunable(PrunableArgs),
+    /// What each timecode directory waits for, and which are announced (SQLite)
+    #[command(after_help = TIMECODES_HELP)]
+    Timecodes(TimecodesArgs),
     /// Have copies read where they are, and compared with what was registered
     #[command(after_help = VERIFY_HELP)]
     Verify(VerifyArgs),
@@ -247,6 +272,50 @@ pub(in crate::cli) struct RecopyArgs {
     /// itself, wherever it is
     #[arg(long, value_name = "PATH", help_heading = "Rows")]
     pub(in crate::cli) source: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct PrunableArgs {
+    #[command(flatten)]
+    pub(in crate::cli) table: TableArgs,
+
+    /// Only files beneath these folders may go, as for run; may be repeated
+    #[arg(long, value_name = "DIR", num_args = 1.., help_heading = "Rows")]
+    pub(in crate::cli) source_root: Vec<PathBuf>,
+
+    /// Only files proven so long ago, such as 90s, 20m, 2h, 3d, 1w
+    #[arg(long, value_name = "AGE", value_parser = age, help_heading = "Rows")]
+    pub(in crate::cli) older_than: Option<Duration>,
+
+    /// Read each file, and compare it with what was proven
+    #[arg(long, help_heading = "Work")]
+    pub(in crate::cli) read: bool,
+
+    /// Files that are listed at most; 0 for all. By default 1000 in a table, else all. All are counted
+    #[arg(long, value_name = "N", help_heading = "Output")]
+    pub(in crate::cli) limit: Option<u64>,
+
+    /// An object on each line
+    #[arg(long, help_heading = "Output")]
+    pub(in crate::cli) json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct TimecodesArgs {
+    #[command(flatten)]
+    pub(in crate::cli) table: TableArgs,
+
+    /// All of them; else those that wait for something, and the last five announced
+    #[arg(long, help_heading = "Rows")]
+    pub(in crate::cli) all: bool,
+
+    /// Have these announced anew
+    #[arg(long, value_name = "TIMECODE", num_args = 1.., help_heading = "Rows")]
+    pub(in crate::cli) rebuild: Vec<i64>,
+
+    /// An object on each line
+    #[arg(long, help_heading = "Output")]
+    pub(in crate::cli) json: bool,
 }
 
 #[derive(Debug, Clone, Args)]

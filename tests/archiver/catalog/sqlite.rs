@@ -456,17 +456,167 @@ async fn a_long_table_is_gone_through_to_its_end() {
     let stats = catalog.archive_stats().await.unwrap();
     assert_eq!((stats.num_files, stats.uncopied_files, stats.finalized_until), (25_000, 12_500, 5000.0));
     assert_eq!((&*stats.last_file_added, &*stats.last_file_copied), ("/data/0", "/data/1"));
-    let (mut due, mut after) = (Vec::new(), Some(RecordId(0)));
-    while let Some(from) = after {
-        let (files, next) = catalog.due(from, 1e9, 5000).await.unwrap();
-        assert!(files.len() <= 5000);
-        due.extend(files);
-        after = next;
+    let parts = catalog.prunable_parts(1e9).await.unwrap();
+    // The oldest proof first, and none is older than its row.
+    assert_eq!(parts, [[10_000, 20_000], [i64::MIN, 10_000], [20_000, 25_000]]);
+    let mut due = Vec::new();
+    for ids in parts {
+        due.extend(catalog.prunable(ids, 1e9).await.unwrap());
     }
-    assert_eq!(due.iter().map(|file| file.id.0).collect::<Vec<_>>(), (1..=12_500).map(|n| 2 * n).collect::<Vec<_>>());
-    let (unneeded, last) = catalog.unneeded(due, None).await.unwrap();
-    assert_eq!((unneeded.len(), unneeded[0].id, last), (12_499, RecordId(4), RecordId(25_000)));
+    let mut ids = due.iter().map(|file| file.id.0).collect::<Vec<_>>();
+    ids.sort_unstable();
+    assert_eq!(ids, (1..=12_500).map(|n| 2 * n).collect::<Vec<_>>());
+    let (needed, last) = catalog.needed(&mut due, None).await.unwrap();
+    let needed: Vec<_> = due.iter().zip(needed).filter_map(|(file, why)| Some((file.id.0, why?))).collect();
+    assert_eq!((needed.len(), needed[0].0, last), (1, 2, RecordId(25_000)));
     assert_eq!(catalog.retry(&catalog::Retry::All).await.unwrap(), 25);
+    catalog.close().await;
+}
+
+/// What SupRsync's duties need of a long table is asked of it once, and then of what has changed.
+#[tokio::test]
+async fn what_was_found_in_a_long_table_is_remembered() {
+    let table = Table::new();
+    table.insert_many(45_000);
+    let set = |set: &str| table.connect().execute(&format!("UPDATE supersync_v0 SET {set}"), []).unwrap();
+    set("remote_md5sum = local_md5sum, copied = 1");
+    let AnyCatalog::Sqlite(catalog) = table.open().await else { panic!("no SQLite") };
+    let mut before = 0;
+    let mut looks = || catalog.looks() - std::mem::replace(&mut before, catalog.looks());
+    assert_eq!(catalog.archive_stats().await.unwrap().uncopied_files, 0);
+    assert_eq!(looks(), 5);
+    catalog.complete_timecodes(1e9).await.unwrap();
+    catalog.prunable_parts(1e9).await.unwrap();
+    assert_eq!(looks(), 2, "the end alone, each time");
+    // Somebody puts a row back. The archiver comes by it, and with that the part is known to have changed.
+    set("remote_md5sum = NULL WHERE id = 15000");
+    assert_eq!(catalog.archive_stats().await.unwrap().uncopied_files, 0);
+    catalog.pending(RecordId(0), 10).await.unwrap();
+    assert_eq!(catalog.archive_stats().await.unwrap().uncopied_files, 1);
+    assert!(looks() <= 4);
+    // What is written by us is seen at once.
+    let md5 = catalog.pending(RecordId(0), 1).await.unwrap();
+    let catalog::Pending::Ready(record) = &md5[0] else { panic!("unusable") };
+    let outcome = catalog::Outcome::Copied { path: "17950/x".into(), md5: record.md5 };
+    catalog.record(&[catalog::Settled { id: record.id, attempts: 0, outcome }]).await.unwrap();
+    assert_eq!(catalog.archive_stats().await.unwrap().uncopied_files, 0);
+    // New rows always.
+    table.insert(&[NewRow::new("/data/new")]);
+    assert_eq!(catalog.archive_stats().await.unwrap().num_files, 45_001);
+    catalog.close().await;
+}
+
+/// How long a call takes, the median and the longest of several, in milliseconds.
+struct Timed(Vec<(&'static str, Vec<f64>)>);
+
+impl Timed {
+    fn note(&mut self, what: &'static str, began: Instant) {
+        let ms = began.elapsed().as_secs_f64() * 1000.0;
+        match self.0.iter_mut().find(|(name, _)| *name == what) {
+            Some((_, times)) => times.push(ms),
+            None => self.0.push((what, vec![ms])),
+        }
+    }
+
+    fn print(mut self, title: &str) {
+        println!("{title}");
+        for (what, times) in &mut self.0 {
+            times.sort_by(f64::total_cmp);
+            println!("  {what:24} {:8.1} ms, at most {:8.1} ms", times[times.len() / 2], times[times.len() - 1]);
+        }
+    }
+}
+
+/// Ten writers fill the table while all is asked that a run asks time and again. `make long-table` has millions of rows, and
+/// shows how long each takes.
+#[tokio::test]
+async fn duties_ask_a_long_table_for_what_is_new_whoever_writes_meanwhile() {
+    let rows: i64 = std::env::var("ARCHIVER_LONG_TABLE").map_or(60_000, |rows| rows.parse().unwrap());
+    let table = Table::new();
+    let connection = table.connect();
+    // All are copied; but for the last thousands the local files are gone.
+    let fill = format!(
+        "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {rows}) INSERT INTO supersync_v0 \
+         (local_path, local_md5sum, archive_name, remote_path, timestamp, remote_md5sum, copied, removed, failed_copy_attempts, \
+         deletable, \"ignore\") SELECT '/data/smurf/' || (n / 1000) || '/crate1slot2/' || n || '_tuning.npy', printf('%032d', n), \
+         'smurf', (10000 + n * 7000 / {rows}) || '/crate1slot2/' || n || '_tuning.npy', 1.0e9 + n, printf('%032d', n), 1.0e9 + n, \
+         iif(n <= {rows} - 5000, 1.7e9, NULL), 0, 1, 0 FROM n"
+    );
+    connection.execute(&fill, []).unwrap();
+    connection.execute("INSERT INTO timecode_dirs_v0 (timecode, archive_name, completed, synced, finalized) VALUES (17000, 'smurf', 0, 0, 0)", []).unwrap();
+    let AnyCatalog::Sqlite(catalog) = table.open().await else { panic!("no SQLite") };
+    for indexed in [false, true] {
+        if indexed {
+            catalog::make_indexes(&Database::Sqlite(table.file.clone())).await.unwrap();
+        }
+        let mut timed = Timed(Vec::new());
+        let began = Instant::now();
+        catalog.archive_stats().await.unwrap();
+        timed.note("first look at all", began);
+        let writers: Vec<_> = (0..10)
+            .map(|writer| {
+                let connection = table.connect();
+                std::thread::spawn(move || {
+                    for n in 0..40 {
+                        let add = "INSERT INTO supersync_v0 (local_path, local_md5sum, archive_name, remote_path, timestamp, \
+                                   failed_copy_attempts, deletable, \"ignore\") VALUES (?, ?, 'smurf', ?, 1.2e9, 0, 1, 0)";
+                        let name = format!("w{writer}/{n}");
+                        let values = params![format!("/data/{name}"), "0".repeat(32), format!("17000/{name}")];
+                        connection.execute(add, values).unwrap();
+                    }
+                })
+            })
+            .collect();
+        let before = catalog.looks();
+        let rounds = 20;
+        for _ in 0..rounds {
+            let began = Instant::now();
+            let newest = catalog.newest().await.unwrap();
+            timed.note("newest", began);
+            let began = Instant::now();
+            let waiting = catalog.look(RecordId(newest.0 - 1000), 256).await.unwrap().rows;
+            timed.note("poll", began);
+            let began = Instant::now();
+            let settled: Vec<_> = waiting
+                .iter()
+                .take(20)
+                .map(|row| match row {
+                    Pending::Ready(record) => {
+                        let Naming::Given(path) = &record.naming else { panic!("no place") };
+                        let outcome = Outcome::Copied { path: path.clone(), md5: record.md5 };
+                        Settled { id: record.id, attempts: 0, outcome }
+                    }
+                    Pending::Unusable { .. } => panic!("unusable"),
+                })
+                .collect();
+            catalog.record(&settled).await.unwrap();
+            timed.note("record of 20", began);
+            let began = Instant::now();
+            catalog.archive_stats().await.unwrap();
+            timed.note("statistics", began);
+            let began = Instant::now();
+            assert_eq!(catalog.complete_timecodes(1.2e9).await.unwrap(), []);
+            timed.note("timecodes", began);
+            let began = Instant::now();
+            let parts = catalog.prunable_parts(1.1e9).await.unwrap();
+            let mut files = catalog.prunable(parts[0], 1.1e9).await.unwrap();
+            files.truncate(64);
+            timed.note("files to be deleted", began);
+            let began = Instant::now();
+            let (needed, _) = catalog.needed(&mut files, None).await.unwrap();
+            assert!(needed.iter().all(Option::is_none));
+            timed.note("who needs 64 files", began);
+        }
+        let looks = catalog.looks() - before;
+        assert!(looks <= rounds * 20, "{looks} looks");
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        timed.print(&format!(
+            "{rows} rows, {}, ten writers, {looks} looks in {rounds} rounds:",
+            if indexed { "with indexes" } else { "without indexes" }
+        ));
+    }
     catalog.close().await;
 }
 

@@ -1,0 +1,68 @@
+//! Whose copy stands at a place.
+
+use super::SqliteCatalog;
+use super::indexes::{INDEX_REMOTE, has};
+use super::table::FILES;
+use super::timecodes::timecode_of;
+use crate::catalog::{CatalogError, CopyPlace};
+use rusqlite::{Connection, Error, params};
+use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt;
+
+/// Rows of one place that are looked at, the newest ones.
+const SAME_MOST: usize = 1000;
+
+/// The row that had a file copied to a place last.
+type CopyAtPlace = Option<(i64, Vec<u8>)>;
+
+impl SqliteCatalog {
+    /// The row itself has put a copy there before, or the last one that did is an earlier one of the same file.
+    pub(super) async fn stands_of_same_file(&self, copy: &CopyPlace) -> Result<bool, CatalogError> {
+        let last = match self.run(|connection| has(connection, INDEX_REMOTE)).await? {
+            true => {
+                let (archive, path) = (self.archive.clone(), copy.path.clone());
+                let query = format!(
+                    "SELECT id, CAST(local_path AS BLOB) FROM (SELECT * FROM {FILES} INDEXED BY {INDEX_REMOTE} \
+                     WHERE remote_path = ?2 ORDER BY id DESC LIMIT {SAME_MOST}) \
+                     WHERE archive_name = ?1 AND remote_md5sum <> '' ORDER BY id DESC LIMIT 1"
+                );
+                self.run(move |connection| last_of(connection, &query, params![archive, path])).await?
+            }
+            false => self.last_copy(copy).await?,
+        };
+        let source = copy.source.as_os_str().as_bytes();
+        Ok(last.is_some_and(|(id, path)| id <= copy.id.0 && path == source))
+    }
+
+    /// Looks where the place's timecode has files, or where it has none everywhere.
+    async fn last_copy(&self, copy: &CopyPlace) -> Result<CopyAtPlace, CatalogError> {
+        let timecodes: BTreeSet<i64> = timecode_of(&copy.path).into_iter().collect();
+        let ranges = self.survey(|parts| {
+            let mut ranges = match timecodes.is_empty() {
+                true => parts.iter().map(|(ids, _)| ids).collect(),
+                false => parts.with_timecodes(&timecodes),
+            };
+            ranges.push([parts.end(), i64::MAX]);
+            ranges
+        });
+        let query = format!(
+            "SELECT id, CAST(local_path AS BLOB) FROM {FILES} WHERE id > ?3 AND id <= ?4 AND archive_name = ?1 \
+             AND remote_path = ?2 AND remote_md5sum <> '' ORDER BY id DESC LIMIT 1"
+        );
+        for [after, last] in ranges.await?.into_iter().rev() {
+            let (query, archive, path) = (query.clone(), self.archive.clone(), copy.path.clone());
+            let found = self.run(move |connection| last_of(connection, &query, params![archive, path, after, last]));
+            if let Some(found) = found.await? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn last_of(connection: &Connection, query: &str, given: &[&dyn rusqlite::ToSql]) -> Result<CopyAtPlace, Error> {
+    let mut statement = connection.prepare_cached(query)?;
+    let mut rows = statement.query(given)?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    Ok(Some((row.get(0)?, row.get::<_, Option<Vec<u8>>>(1)?.unwrap_or_default())))
+}
