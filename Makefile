@@ -1,4 +1,4 @@
-.PHONY: help build static install deb fresh-debian demo demo-without-rsync man test wrappers big-table long-table latency beside-socs miri avx512 lint structure
+.PHONY: help build static install deb fresh-debian demo demo-without-rsync man test wrappers big-table long-table latency night beside-socs monitor-load beside-monitor miri avx512 lint structure
 
 PREFIX ?= /usr/local
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
@@ -67,6 +67,19 @@ latency: ## How long a row takes from its INSERT to the proof of its copy
 	scripts/release
 	scripts/latency --db sqlite
 	scripts/latency --db mariadb
+
+night: ## A night with troubles, and what status, metrics, log and alerts said of each and when: target/night/report.md; as root
+	scripts/release
+	scripts/night --db sqlite
+	scripts/night --db mariadb
+	cat target/night/sqlite.md target/night/mariadb.md > target/night/report.md
+
+monitor-load: ## 2,000 messages a second for a minute and bursts of 10,000, with the database locked and the process killed
+	ARCHIVER_SLOW=1 cargo test $(QUIET) --locked --test archiver no_message_is_lost_or_doubled_under_load -- --nocapture
+
+beside-monitor: ## Each datagram to the genuine monitor of socs 0.6.4 and to ours: equal rows
+	cargo build $(QUIET) --locked --bins
+	scripts/beside-monitor target/debug/pysmurf-archiver
 
 beside-socs: ## Turns with the genuine SupRsync of socs on one database, under load: nothing copied twice, equal statistics
 	cargo build $(QUIET) --locked --bin pysmurf-archiver

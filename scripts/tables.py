@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 import sqlite3
 import subprocess
 import time
@@ -28,6 +29,24 @@ class Sqlite:
             (path, MD5, "smurf", f"17999/new{number}", time.time()),
         )
         return f"17999/new{number}"
+
+    def register_all(self, files):
+        """Registers files in one transaction: path, MD5 and number of each."""
+        rows = [(path, md5, "smurf", f"17999/{number // 500}/{os.path.basename(path)}", time.time()) for path, md5, number in files]
+        self.database.execute("BEGIN IMMEDIATE")
+        self.database.executemany(
+            "INSERT INTO supersync_v0 (local_path, local_md5sum, archive_name, remote_path, timestamp, failed_copy_attempts,"
+            ' deletable, "ignore") VALUES (?, ?, ?, ?, ?, 0, 1, 0)',
+            rows,
+        )
+        self.database.execute("COMMIT")
+
+    def freeze(self):
+        """Nobody else can write, and in the server's table nobody else can read, until thaw()."""
+        self.database.execute("BEGIN IMMEDIATE")
+
+    def thaw(self):
+        self.database.execute("COMMIT")
 
     def is_copied(self, path):
         """Whether the file registered with this path is recorded as copied."""
@@ -81,6 +100,20 @@ class MariaDb:
             f"{self.insert} VALUES ('{path}', 'take', FROM_UNIXTIME({now}), {now}, 0, 'crate1', 'monitor', 0, 0, UNHEX('{MD5}'))"
         )
         return f"{str(now)[:5]}/crate1/{now}_take/outputs/{os.path.basename(path)}"
+
+    def register_all(self, files):
+        now = int(time.time())
+        rows = (
+            f"('{path}', 'take', FROM_UNIXTIME({now}), {now // 1000 * 1000 + number // 500}, 0, 'crate1', 'monitor', 0, 0, UNHEX('{md5}'))"
+            for path, md5, number in files
+        )
+        self.execute(f"{self.insert} VALUES {','.join(rows)}")
+
+    def freeze(self):
+        self.server.send_signal(signal.SIGSTOP)
+
+    def thaw(self):
+        self.server.send_signal(signal.SIGCONT)
 
     def is_copied(self, path):
         # The archiver writes where the copy is in the place of the path.

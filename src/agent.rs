@@ -1,6 +1,7 @@
 //! The archiver as an agent of the observatory: the process `run`, and tasks beside it.
 
 mod feeds;
+mod files;
 mod operations;
 mod session_data;
 
@@ -82,7 +83,10 @@ pub(crate) async fn serve(site: Resolved, run: ServiceRun) -> Result<AgentEnd, S
     listen_for_signals(move || leaving.shutdown(), move || closing.close_links())?;
     listen_for_hangups(look_again)?;
     systemd::ready();
-    let attending = tokio::spawn(systemd::attend(move || watched.progress().into_iter().collect()));
+    let attending = tokio::spawn(systemd::attend(move || {
+        let now: Vec<_> = watched.progress().iter().map(|progress| progress.snapshot()).collect();
+        systemd::line_of_runs(&now)
+    }));
     let looking_after = tokio::spawn(console.look_after());
     let end = agent.run().await;
     attending.abort();

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::path::PathBuf;
 
+pub(crate) mod announced;
 mod database;
 pub(crate) mod files;
 pub(crate) mod mysql;

@@ -9,6 +9,7 @@ mod files;
 mod flags;
 mod generate;
 mod layers;
+mod monitor;
 mod output;
 mod plan;
 mod run;
@@ -28,7 +29,7 @@ const SOME_FAILED: u8 = 1;
 const USAGE: u8 = 2;
 
 /// The verbs whose arguments an agent's site file may have.
-const OF_AGENTS: [&str; 3] = ["run", "check", "retry"];
+const OF_AGENTS: [&str; 5] = ["run", "check", "retry", "status", "files"];
 
 /// Runs the program with its arguments, its own name first.
 pub fn main(mut args: Vec<OsString>) -> ExitCode {
@@ -98,12 +99,14 @@ fn dispatch(mut layered: Vec<Layered>, agent: Option<Resolved>, args: &[OsString
             let each = layered.into_iter().filter_map(Layered::into_status).collect::<Vec<_>>();
             return console::status(&each).map(ExitCode::from);
         }
+        Some(Verb::Pause(_) | Verb::Resume(_) | Verb::Bwlimit(_)) => {
+            let each = layered.into_iter().filter_map(Layered::into_order).collect::<Vec<_>>();
+            return console::steer(&each).map(ExitCode::from);
+        }
         _ => layered.pop(),
     };
     let code = match first.map(|one| one.verb) {
-        Some(Verb::Pause(args)) => console::pause(&args)?,
-        Some(Verb::Resume(args)) => console::resume(&args)?,
-        Some(Verb::Bwlimit(args)) => console::bwlimit(&args)?,
+        Some(Verb::Monitor(command)) => monitor::monitor(*command)?,
         Some(Verb::InitDb(args)) => table::init_db(args)?,
         Some(Verb::Files(args)) => files::files(args)?,
         Some(Verb::Retry(args)) => table::retry(args)?,
@@ -112,7 +115,16 @@ fn dispatch(mut layered: Vec<Layered>, agent: Option<Resolved>, args: &[OsString
         Some(Verb::Authorize(args)) => authorize::authorize(&args)?,
         Some(Verb::Generate(args)) => generate::generate(&args)?,
         Some(Verb::Confined(args)) => return Ok(authorize::confined(&args)),
-        Some(Verb::Run(_) | Verb::Check(_) | Verb::Config(_) | Verb::Status(_)) | None => USAGE,
+        Some(
+            Verb::Run(_)
+            | Verb::Check(_)
+            | Verb::Config(_)
+            | Verb::Status(_)
+            | Verb::Pause(_)
+            | Verb::Resume(_)
+            | Verb::Bwlimit(_),
+        )
+        | None => USAGE,
     };
     Ok(ExitCode::from(code))
 }
@@ -161,15 +173,25 @@ fn as_agent(args: &mut Vec<OsString>, bare: bool) -> anyhow::Result<Option<Resol
     if !is_of_agents(args) {
         return Ok(None);
     }
-    let words = [layers::site_words(args)?, args[2..].to_vec()].concat();
-    let agent = site::resolve(&words, &|name| std::env::var(name).ok(), &site::system_host_name())?;
+    // Behind the verb, and behind that of `files`.
+    let behind = if args[1] == "files" { 3 } else { 2 };
+    if args.len() < behind {
+        return Ok(None);
+    }
+    let words = [layers::site_words(args)?, args[behind..].to_vec()].concat();
+    let agent = match site::resolve(&words, &|name| std::env::var(name).ok(), &site::system_host_name()) {
+        // What runs answers by its socket, also where the default site file is not for us.
+        Err(_) if args[1] == "status" && !site::is_named(&words) => None,
+        agent => agent?,
+    };
     match &agent {
         Some(agent) => {
-            let words = match args[1] == "retry" {
-                true => flags::without_those_of_run(&agent.arguments, "retry"),
-                false => agent.arguments.clone(),
+            let verbs: Vec<_> = args[1..behind].iter().filter_map(|verb| verb.to_str()).collect();
+            let words = match verbs.as_slice() {
+                ["run" | "check"] => agent.arguments.clone(),
+                verbs => flags::without_those_of_run(&agent.arguments, verbs),
             };
-            args.truncate(2);
+            args.truncate(behind);
             args.extend(words);
         }
         None if bare && !layers::is_configured() => args[1] = "--help".into(),

@@ -2,6 +2,7 @@
 //! speaks through.
 
 mod counts;
+pub(crate) mod files;
 mod history;
 mod limit;
 mod reasons;
@@ -286,7 +287,8 @@ impl Console {
         Ok(self.catalog()?.totals().await?)
     }
 
-    fn catalog(&self) -> Result<Arc<AnyCatalog>, ConsoleError> {
+    /// The table, while a run has it open.
+    pub(crate) fn catalog(&self) -> Result<Arc<AnyCatalog>, ConsoleError> {
         self.0.run.borrow().catalog.clone().ok_or(ConsoleError::NotRunning)
     }
 
@@ -324,14 +326,18 @@ impl Console {
 
     fn add_run(&self, report: &mut StatusReport, control: &Control) {
         let now = control.progress().snapshot();
-        let (Speeds { mut speed, sessions }, this) = {
+        let (Speeds { mut speed, sessions }, this, stuck) = {
             let paces = lock(&self.0.paces);
-            (paces.speeds(&now), MinuteSample { minute: minute_now(), ..paces.this_minute() })
+            (paces.speeds(&now), MinuteSample { minute: minute_now(), ..paces.this_minute() }, paces.stuck())
         };
         sampler::add_hour(&mut speed, &lock(&self.0.history), this, (now.seconds as u64).min(second_now()));
         speed.seconds_left = seconds_left(&report.backlog, &speed);
         let [missing, unreadable, changed, refused, row] = now.failures;
         report.troubles = remedy::of_the_run(&now);
+        // Whoever has met a trouble says it better.
+        if report.troubles.is_empty() && !report.paused {
+            report.troubles.extend(remedy::of_standstill(stuck, now.in_flight));
+        }
         report.sessions = sessions;
         report.speed = Some(speed);
         report.road = now.road;
@@ -378,7 +384,7 @@ impl Console {
         };
         let now = control.progress().snapshot();
         let link = now.link.as_ref().filter(|_| !now.flows());
-        now.database.as_ref().or(link).map_or(Ok(()), |why| Err(why.clone()))
+        now.database.as_ref().or(link).map_or(Ok(()), |trouble| Err(trouble.why.clone()))
     }
 
     /// Renews the counts for as long as it is awaited.

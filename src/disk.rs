@@ -10,6 +10,7 @@ pub(crate) mod modes;
 pub(crate) mod names;
 pub(crate) mod pinned;
 pub(crate) mod room;
+pub(crate) mod summed;
 pub(crate) mod wild;
 pub(crate) mod xattr;
 

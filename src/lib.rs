@@ -20,6 +20,7 @@ pub mod link;
 mod local;
 mod lock;
 mod manifest;
+mod monitor;
 pub mod ocs;
 pub mod pipe;
 mod rdiff;

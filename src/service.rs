@@ -9,11 +9,13 @@ use crate::catalog::{self, AnyCatalog, CatalogError, Database};
 use crate::console::{Console, Limit};
 use crate::local::Local;
 use crate::manifest::Manifest;
+use crate::status::{LASTING, told};
 use crate::transport::ssh::{Ssh, SshOptions};
 use crate::transport::{Connect, ConnectError};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Why nothing can be run.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +66,7 @@ impl Service {
         mut goes_on: impl FnMut(&CatalogError) -> bool,
     ) -> Result<Option<AnyCatalog>, CatalogError> {
         let mut backoff = Backoff::default();
+        let began = Instant::now();
         loop {
             let wait = backoff.pause();
             let opened = tokio::select! {
@@ -74,7 +77,8 @@ impl Service {
                 Ok(catalog) => return Ok(Some(catalog)),
                 Err(error) if !goes_on(&error) => return Err(error),
                 Err(error) => {
-                    tracing::warn!(event = "database_trouble", wait_s = wait.as_secs(), "{error}; trying again")
+                    let lasts = began.elapsed().as_secs_f64() >= LASTING;
+                    told!(lasts, event = "database_trouble", wait_s = wait.as_secs(), "{error}; trying again")
                 }
             }
             tokio::select! {

@@ -28,6 +28,9 @@ const FAILURES: usize = 5;
 const SWALLOWED_MOST: u64 = 16 << 20;
 /// Copies that are remembered by name.
 const COPIES_KEPT: usize = 100;
+/// Seconds of a trouble from which on it counts as one that does not pass by itself: a service that is started anew, or a
+/// node that boots, is back by then or needs somebody.
+pub(crate) const LASTING: f64 = 60.0;
 
 /// The copies recorded last.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -48,6 +51,35 @@ pub(crate) struct FileAtWork {
     /// Bytes of it that were read, or are there already.
     pub done: u64,
 }
+
+/// Something that is wrong, for as long as it is.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Ongoing {
+    pub why: String,
+    /// Unix time in seconds.
+    pub since: f64,
+}
+
+impl Ongoing {
+    /// Whether it has not passed by itself, so that somebody is to look.
+    pub(crate) fn lasts(&self) -> bool {
+        unix_now() - self.since >= LASTING
+    }
+
+    /// Renews what is wrong; it begins only once.
+    fn renew(of: &mut Option<Self>, why: &str) -> Self {
+        let since = of.as_ref().map_or_else(unix_now, |ongoing| ongoing.since);
+        of.insert(Self { why: why.to_owned(), since }).clone()
+    }
+}
+
+/// Says at level INFO what passes by itself, and as a warning what lasts: `told!(lasts, event = …, "…")`.
+macro_rules! told {
+    ($lasts:expr, $($what:tt)*) => {
+        if $lasts { tracing::warn!($($what)*) } else { tracing::info!($($what)*) }
+    };
+}
+pub(crate) use told;
 
 /// How a running archiver stands. Shared by all its parts.
 pub(crate) struct Progress {
@@ -104,11 +136,11 @@ pub(crate) struct Snapshot {
     /// Seconds since the run began.
     pub seconds: f64,
     /// What is wrong with the link now, if anything.
-    pub link: Option<String>,
+    pub link: Option<Ongoing>,
     /// What is wrong with the database now, if anything.
-    pub database: Option<String>,
+    pub database: Option<Ongoing>,
     /// What is wrong with the place where files come from now, if anything.
-    pub source: Option<String>,
+    pub source: Option<Ongoing>,
     /// The road files take where it is not the straight one, and why.
     pub road: Option<String>,
     /// Why the whole run is given up, if it is.
@@ -141,12 +173,10 @@ impl Progress {
 
     /// Bytes were read for the session of this number.
     pub(crate) fn read(&self, session: usize, bytes: u64) {
-        self.update(|now| {
+        let was = self.update(|now| {
             now.read_bytes += bytes;
             now.read_since_trouble += bytes;
-            if now.read_since_trouble > SWALLOWED_MOST {
-                now.link = None;
-            }
+            let was = if now.read_since_trouble > SWALLOWED_MOST { now.link.take() } else { None };
             if now.session_bytes.len() <= session {
                 now.session_bytes.resize(session + 1, 0);
             }
@@ -154,7 +184,9 @@ impl Progress {
             if let Some(Some(file)) = now.session_files.get_mut(session) {
                 file.done = (file.done + bytes).min(file.size);
             }
+            was
         });
+        link_fine(was);
     }
 
     /// The session of this number begins with a file, or has none any more.
@@ -205,12 +237,13 @@ impl Progress {
 
     /// The far end has confirmed a file.
     pub(crate) fn confirmed(&self, sent: &Sent) {
-        self.update(|now| {
+        let was = self.update(|now| {
             now.confirmed += 1;
             now.literal_bytes += sent.literal_bytes;
             now.matched_bytes += sent.matched_bytes;
-            now.link = None;
+            now.link.take()
         });
+        link_fine(was);
     }
 
     /// An outcome was recorded; `path` is where a proven copy is.
@@ -231,12 +264,12 @@ impl Progress {
         });
     }
 
-    pub(crate) fn link_trouble(&self, why: &str) {
+    pub(crate) fn link_trouble(&self, why: &str) -> Ongoing {
         self.update(|now| {
             now.link_troubles += 1;
             now.read_since_trouble = 0;
-            now.link = Some(why.to_owned());
-        });
+            Ongoing::renew(&mut now.link, why)
+        })
     }
 
     /// Sets the road; whether it is another than before.
@@ -252,11 +285,11 @@ impl Progress {
         self.update(|now| now.timeouts += 1);
     }
 
-    pub(crate) fn database_trouble(&self, why: &str) {
+    pub(crate) fn database_trouble(&self, why: &str) -> Ongoing {
         self.update(|now| {
             now.database_troubles += 1;
-            now.database = Some(why.to_owned());
-        });
+            Ongoing::renew(&mut now.database, why)
+        })
     }
 
     pub(crate) fn database_troubles(&self) -> u64 {
@@ -264,12 +297,18 @@ impl Progress {
     }
 
     pub(crate) fn database_fine(&self) {
-        self.update(|now| now.database = None);
+        if let Some(was) = self.update(|now| now.database.take()) {
+            let seconds = (unix_now() - was.since).round();
+            tracing::info!(event = "database_fine", seconds, "The database is in reach again, after {seconds} s");
+        }
     }
 
     /// What is wrong with the place where files come from.
     pub(crate) fn set_source(&self, why: Option<String>) {
-        self.update(|now| now.source = why);
+        self.update(|now| match why {
+            Some(why) => drop(Ongoing::renew(&mut now.source, &why)),
+            None => now.source = None,
+        });
     }
 
     /// A row was given up.
@@ -285,5 +324,36 @@ impl Progress {
 
     pub(crate) fn given_up(&self) -> Option<String> {
         self.update(|now| now.hopeless.clone())
+    }
+}
+
+/// Says that the link carries again, where it was in trouble.
+fn link_fine(was: Option<Ongoing>) {
+    if let Some(was) = was {
+        let seconds = (unix_now() - was.since).round();
+        tracing::info!(event = "link_fine", seconds, "Files move again, after {seconds} s");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl From<&str> for Ongoing {
+        fn from(why: &str) -> Self {
+            Self { why: why.to_owned(), since: 1.0 }
+        }
+    }
+
+    #[test]
+    fn a_trouble_begins_once_however_often_it_is_met_and_ends_with_a_proof() {
+        let progress = Progress::default();
+        let first = progress.link_trouble("no route");
+        assert!(!first.lasts());
+        let again = progress.link_trouble("refused");
+        assert_eq!((again.since, again.why.as_str()), (first.since, "refused"));
+        assert!(Ongoing { since: first.since - LASTING, ..again }.lasts());
+        progress.confirmed(&Sent::default());
+        assert_eq!(progress.snapshot().link, None);
     }
 }

@@ -5,6 +5,7 @@
 #[path = "support"]
 mod support {
     pub mod archiver;
+    pub mod browser;
     pub mod cutter;
     pub mod mariadb;
     pub mod noise;
@@ -41,6 +42,8 @@ mod installed;
 mod killed;
 #[path = "archiver/load.rs"]
 mod load;
+#[path = "archiver/monitor.rs"]
+mod monitor;
 #[path = "archiver/origins.rs"]
 mod origins;
 #[path = "archiver/outages.rs"]
@@ -65,3 +68,5 @@ mod told;
 mod upkeep;
 #[path = "archiver/watch.rs"]
 mod watch;
+#[path = "archiver/weaknesses.rs"]
+mod weaknesses;

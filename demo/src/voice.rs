@@ -1,7 +1,9 @@
 //! How the story looks: numbered steps, sentences in lines of a terminal, colour where somebody looks.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+use textwrap::WordSplitter;
 
 /// Letters of a line.
 const WIDTH: usize = 80;
@@ -84,18 +86,8 @@ fn put(line: impl Display) {
 
 /// Words in lines of so many letters; one that is longer has a line of its own.
 fn lines(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        match lines.last_mut() {
-            Some(line) if line.is_empty() => line.push_str(word),
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
+    let options = textwrap::Options::new(width).break_words(false).word_splitter(WordSplitter::NoHyphenation);
+    textwrap::wrap(text, options).into_iter().map(Cow::into_owned).collect()
 }
 
 #[cfg(test)]

@@ -32,7 +32,55 @@ pub(super) fn operations(agent: &Arc<ArchiverAgent>, handle: &AgentHandle) -> Ve
     let resume = Operation::task("resume", move |_, _| resume.clone().set_paused(false)).docstring(RESUME);
     let status = agent.clone();
     let status = Operation::task("status", move |session, _| status.clone().status(session)).docstring(STATUS);
-    vec![run, retry, pending, pause, resume, bwlimit, status]
+    let mut all = vec![run, retry, pending, pause, resume, bwlimit, status];
+    all.extend(of_files(agent));
+    all
+}
+
+/// The verbs of `files`.
+fn of_files(agent: &Arc<ArchiverAgent>) -> [Operation; 7] {
+    let ids = || Param::optional("ids", ParamKind::List, Value::Null);
+    let word = |name: &str| Param::optional(name, ParamKind::Text, Value::Null);
+    let of = agent.clone();
+    let list = Operation::task("list", move |session, params| of.clone().list(session, params))
+        .docstring(LIST)
+        .param(word("state"))
+        .param(word("path"))
+        .param(Param::optional("older_than", ParamKind::Float, Value::Null))
+        .param(Param::optional("limit", ParamKind::Int, 50));
+    let of = agent.clone();
+    let show = Operation::task("show", move |session, params| of.clone().show(session, params))
+        .docstring(SHOW)
+        .param(word("path"))
+        .param(Param::optional("id", ParamKind::Int, Value::Null));
+    let of = agent.clone();
+    let ignore = Operation::task("ignore", move |session, params| of.clone().ignore(session, params))
+        .docstring(IGNORE)
+        .param(ids())
+        .param(word("pattern"));
+    let of = agent.clone();
+    let unignore = Operation::task("unignore", move |session, params| of.clone().unignore(session, params))
+        .docstring(UNIGNORE)
+        .param(ids())
+        .param(word("pattern"));
+    let of = agent.clone();
+    let accept = Operation::task("accept", move |session, params| of.clone().accept(session, params))
+        .docstring(ACCEPT)
+        .param(ids())
+        .param(word("pattern"));
+    let of = agent.clone();
+    let recopy = Operation::task("recopy", move |session, params| of.clone().recopy(session, params))
+        .docstring(RECOPY)
+        .param(ids())
+        .param(word("pattern"))
+        .param(word("source"));
+    let of = agent.clone();
+    let verify = Operation::task("verify", move |session, params| of.clone().verify(session, params))
+        .docstring(VERIFY)
+        .param(ids())
+        .param(word("pattern"))
+        .param(Param::optional("repair", ParamKind::Int, 0));
+    [list, show, ignore, unignore, accept, recopy, verify]
 }
 
 const RUN: &str = "\
@@ -104,6 +152,58 @@ The session data, among others::
      \"speed\": {\"bytes_now\": 1.2e8, \"files_now\": 41.5, \"bytes_hour\": 8.0e7, \"seconds_left\": 0.1},
      \"limit\": {\"bytes_per_second\": 0, \"held\": false, \"timetable\": false, \"until\": null},
      \"troubles\": [{\"kind\": \"link\", \"why\": \"Cannot reach storage\", \"remedy\": \"Look whether it is up\"}]}";
+const LIST: &str = "\
+list(state=None, path=None, older_than=None, limit=50)
+
+**Task** - Lists rows, as `pysmurf-archiver files list --json` does: those that wait and those that failed, or of one state
+(`pending`, `failed`, `copied`, `ignored`); those whose path is like this (`*` for anything, `?` for one character); those
+registered so many seconds ago. At most 200; `more` says that there are more.
+
+The session data, with one of the rows::
+
+    {\"files\": [{\"id\": 17, \"state\": \"given_up\", \"source\": \"/data/c.npy\", \"attempts\": 5, \"reason\": \"it is missing\"}],
+     \"more\": false, \"timestamp\": 1795350042.1}";
+const SHOW: &str = "\
+show(path=None, id=None)
+
+**Task** - Where is my file? Its rows, by its path, that of its copy, or the end of either; or by id.
+
+The session data are as those of `list`; it fails where there is no such row.";
+const IGNORE: &str = "\
+ignore(ids=None, pattern=None)
+
+**Task** - Has rows never copied: those with the ids, or one of whose paths is like the pattern. At most a thousand; `more`
+says that there are more.
+
+The session data::
+
+    {\"changed\": 1, \"changed_meanwhile\": 0, \"left\": [{\"id\": 17, \"path\": \"/data/c.npy\", \"why\": \"copied\"}],
+     \"more\": false, \"timestamp\": 1795350042.1}";
+const UNIGNORE: &str = "\
+unignore(ids=None, pattern=None)
+
+**Task** - Has ignored rows copied after all. Session data: as of `ignore`.";
+const ACCEPT: &str = "\
+accept(ids=None, pattern=None)
+
+**Task** - Reads the files of rows that failed, and has those that changed since they were registered count as they are now.
+Session data: as of `ignore`.";
+const RECOPY: &str = "\
+recopy(ids=None, pattern=None, source=None)
+
+**Task** - Has copied rows proven, or copied, again. In MySQL a copied row no longer says where its file was: `source` is the
+folder below which it is looked for. Session data: as of `ignore`.";
+const VERIFY: &str = "\
+verify(ids=None, pattern=None, repair=False)
+
+**Task** - Has the storage node read copies, and compares them with what was registered; a thousand at most. With `repair`
+those that are missing or different are copied again. Fails where one is not right.
+
+The session data::
+
+    {\"right\": 1, \"different\": 0, \"missing\": 1, \"unreadable\": 0, \"not_looked_at\": 0, \"reopened\": 1,
+     \"bad\": [{\"id\": 17, \"path\": \"/data/c.npy\", \"why\": \"missing: there is nothing under its name\"}],
+     \"more\": false, \"timestamp\": 1795350042.1}";
 const RESUME: &str = "\
 resume()
 
@@ -170,7 +270,7 @@ impl ArchiverAgent {
 }
 
 /// In the words of an agent.
-fn at_work(error: ConsoleError) -> String {
+pub(super) fn at_work(error: ConsoleError) -> String {
     match error {
         ConsoleError::NotRunning => "The process run has no table open; start it first".to_owned(),
         ConsoleError::Catalog(error) => error.to_string(),

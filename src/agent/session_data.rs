@@ -4,7 +4,7 @@ use super::feeds::counters;
 use crate::archiver::control::Control;
 use crate::clock::unix_now;
 use crate::console::TableCounts;
-use crate::status::{LastCopy, Snapshot};
+use crate::status::{LastCopy, Ongoing, Snapshot};
 use serde_json::{Map, Value, json};
 
 /// What every archive has, as the docstring of `run` tells it.
@@ -20,10 +20,10 @@ pub(super) fn session_data(now: &Snapshot, table: &TableCounts, control: &Contro
         "given_up": table.totals.given_up,
         "link_troubles": now.link_troubles,
         "database_troubles": now.database_troubles,
-        "link": now.link,
-        "database": now.database,
+        "link": why(&now.link),
+        "database": why(&now.database),
         "road": now.road,
-        "source": now.source,
+        "source": why(&now.source),
         "paused": control.is_paused(),
         "failures": {
             "missing": missing, "unreadable": unreadable, "changed": changed, "refused": refused, "row": row,
@@ -46,6 +46,10 @@ pub(super) fn suprsync_data(now: &Snapshot, table: &TableCounts) -> Map<String, 
     ])
 }
 
+fn why(trouble: &Option<Ongoing>) -> Option<&str> {
+    trouble.as_ref().map(|trouble| trouble.why.as_str())
+}
+
 fn activity(now: &Snapshot) -> &'static str {
     match (now.in_flight > 0, now.deleting) {
         (true, _) => "copying",
@@ -63,5 +67,5 @@ pub(super) fn trouble_of(now: &Snapshot, table: &TableCounts) -> Option<String> 
             Some(format!("{rows} rows are given up; their reasons are in the log, and task retry has them tried again"))
         }
     };
-    now.database.clone().or_else(|| now.link.clone()).or_else(|| now.source.clone()).or_else(given_up)
+    why(&now.database).or_else(|| why(&now.link)).or_else(|| why(&now.source)).map(str::to_owned).or_else(given_up)
 }

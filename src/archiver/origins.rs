@@ -3,7 +3,7 @@
 
 use super::sources::{Roots, Sources};
 use crate::backoff::Backoff;
-use crate::status::{Failure, Progress};
+use crate::status::{Failure, LASTING, Progress};
 use rustix::io::Errno;
 use std::collections::{HashMap, HashSet};
 use std::fs::Metadata;
@@ -58,6 +58,9 @@ pub(super) struct Origins {
 
 struct Away {
     why: String,
+    since: Instant,
+    /// Somebody was called because it lasts.
+    called: bool,
     /// The folder by which it was told; further ones of the same are not.
     told: PathBuf,
     backoff: Backoff,
@@ -236,6 +239,13 @@ impl Origins {
             if known.until <= now {
                 known.until = now + known.backoff.pause();
             }
+            let lasts = !self.once && now.duration_since(known.since).as_secs_f64() >= LASTING;
+            if lasts && !std::mem::replace(&mut known.called, true) && known.told == folder {
+                tracing::warn!(
+                    event = "source_trouble",
+                    "{words}; its files wait, and no attempt is counted. Is the file system mounted?"
+                );
+            }
             return;
         }
         if away.len() >= FOLDERS_MOST {
@@ -246,12 +256,15 @@ impl Origins {
         let tail = format!("{waits}, and no attempt is counted. Is the file system mounted?");
         match (new, self.once) {
             (true, true) => tracing::error!(event = "source_trouble", "{words}; {tail}"),
-            (true, false) => tracing::warn!(event = "source_trouble", "{words}; {tail} It is looked at again"),
+            (true, false) => tracing::info!(event = "source_trouble", "{words}; {tail} It is looked at again"),
             (false, _) => tracing::debug!("{words}; {tail}"),
         }
         let mut backoff = Backoff::default();
         let until = now + backoff.pause();
-        away.insert(folder.to_owned(), Away { why: words, told: told.to_owned(), backoff, until });
+        away.insert(
+            folder.to_owned(),
+            Away { why: words, since: now, called: false, told: told.to_owned(), backoff, until },
+        );
     }
 
     /// Lets go of places whose time had come before these looks, and whose files were not held back this time. What was seen
@@ -492,7 +505,7 @@ mod tests {
         let origins = origins(false);
         assert_eq!(origins.judge(&batch, Instant::now()), [[true; 6].as_slice(), &[false; 4]].concat());
         assert!(origins.hold(&gone[0]).is_some() && origins.hold(&there[0]).is_none());
-        assert!(origins.progress.snapshot().source.unwrap().contains("/d/a"));
+        assert!(origins.progress.snapshot().source.unwrap().why.contains("/d/a"));
         for (lacking, found) in [(5, 5), (9, 0)] {
             let origins = self::origins(false);
             let mut batch = looks(&gone[..lacking.min(6)], &Some(None));
@@ -580,7 +593,7 @@ mod tests {
         let looks = looks(&files[1..2], &Some(lack.place));
         assert_eq!(origins.judge(&looks, Instant::now()), [true]);
         assert!(origins.hold(&files[2]).is_some());
-        assert!(origins.progress.snapshot().source.unwrap().contains("has not answered"));
+        assert!(origins.progress.snapshot().source.unwrap().why.contains("has not answered"));
         // A further look takes no call, and ends as the first.
         origins.look_again();
         let lack = look(&sources, &files[2]).unwrap_err();

@@ -18,7 +18,7 @@ use super::{ArchiverSettings, Direction, Ended};
 use crate::backoff::Backoff;
 use crate::catalog::{Catalog, CatalogError, Looked, Outcome, Pending, Record, RecordId, Settled};
 use crate::clock::cpu_time;
-use crate::status::Failure;
+use crate::status::{Failure, told};
 use futures_util::FutureExt;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -167,12 +167,13 @@ impl<C: Catalog> Poller<C> {
                 }
                 Err(error) => {
                     memory.waiting = false;
-                    self.control.progress().database_trouble(&error.to_string());
+                    let trouble = self.control.progress().database_trouble(&error.to_string());
                     let pause = backoff.pause();
                     if self.settings.once && backoff.failures() >= ONCE_PATIENCE {
                         return Ended::OutOfReach(error.to_string());
                     }
-                    tracing::warn!(
+                    told!(
+                        trouble.lasts() || self.settings.once,
                         event = "database_trouble",
                         wait_ms = pause.as_millis() as u64,
                         "{error}; trying again"

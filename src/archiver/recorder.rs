@@ -5,7 +5,7 @@ use super::stop::Stop;
 use crate::backoff::Backoff;
 use crate::catalog::{Catalog, Outcome, RecordId, Settled};
 use crate::manifest::{Entry, Manifest};
-use crate::status::Progress;
+use crate::status::{Progress, told};
 use crate::transfer::Sent;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,6 +16,9 @@ use tokio::sync::mpsc;
 const BATCH: usize = 128;
 /// How long an outcome waits for those of other rows in flight.
 const COMPANY: Duration = Duration::from_millis(50);
+/// Failures of a row that did not pass by itself: two and a half minutes with the default pauses. By default it is given up
+/// then.
+const ATTEMPTS_LASTING: i64 = 5;
 
 /// What went over the wire for a file that is proven, and by which session.
 #[derive(Debug, Clone, Copy, Default)]
@@ -98,15 +101,16 @@ impl<C: Catalog> Recorder<C> {
                 Ok(_) => break,
                 Err(error) => {
                     let wait = backoff.pause();
-                    self.progress.database_trouble(&error);
-                    tracing::warn!(
+                    let trouble = self.progress.database_trouble(&error);
+                    told!(
+                        trouble.lasts() || self.rules.once,
                         event = "database_trouble",
                         wait_ms = wait.as_millis() as u64,
                         "Cannot record {} outcomes: {error}; trying again",
                         settled.len()
                     );
                     if self.stop.is_stopped() {
-                        tracing::warn!(
+                        tracing::info!(
                             "Leaving with {} outcomes unrecorded; their rows will be confirmed next time",
                             settled.len()
                         );
@@ -166,7 +170,7 @@ impl AttemptRules {
         if self.once {
             tracing::error!(event = "failed", id, source, attempt, "Not copied: {why}");
         } else {
-            tracing::warn!(event = "failed", id, source, attempt, "Not copied: {why}");
+            told!(attempt >= ATTEMPTS_LASTING, event = "failed", id, source, attempt, "Not copied: {why}");
         }
         let last = attempt >= self.max_attempts;
         if last {

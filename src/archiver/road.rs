@@ -187,7 +187,7 @@ fn find(
     }
     // Not again after each loss of the connection.
     if progress.set_road(Some(format!("SFTP, slower: {why}; {remedy}"))) {
-        tracing::warn!(
+        tracing::info!(
             event = "road",
             host,
             "{why}; files are written by SFTP, which is slower and read back to be proven; {remedy}"

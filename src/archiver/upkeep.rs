@@ -156,5 +156,6 @@ impl Upkeep {
 
 /// Says what is wrong with the table.
 fn told<T>(done: Result<T, CatalogError>) -> Option<T> {
-    done.map_err(|error| tracing::warn!(event = "database_trouble", "{error}; trying again")).ok()
+    // Who copies meets it too, and says when it lasts.
+    done.map_err(|error| tracing::info!(event = "database_trouble", "{error}; trying again")).ok()
 }

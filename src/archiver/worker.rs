@@ -17,7 +17,7 @@ use super::verdict::Verdict;
 use super::{ArchiverSettings, Direction, Existing};
 use crate::backoff::Backoff;
 use crate::catalog::{CatalogError, CopyPlace};
-use crate::status::Failure;
+use crate::status::{Failure, told};
 use crate::transfer::{Summary, TransferError};
 use crate::transport::Connect;
 use std::collections::VecDeque;
@@ -258,7 +258,8 @@ impl Worker {
                 }
                 Ok(false) => {}
                 Err(error) => {
-                    tracing::warn!(event = "database_trouble", "{error}; trying again");
+                    let trouble = self.common.control.progress().database_trouble(&error.to_string());
+                    told!(trouble.lasts(), event = "database_trouble", "{error}; trying again");
                     self.common.results.release(vec![job]);
                     return None;
                 }
@@ -392,7 +393,7 @@ impl Worker {
         let wait = self.backoff.pause();
         self.carrier.forget_road();
         let (progress, stop) = (self.common.control.progress(), self.common.control.stop());
-        progress.link_trouble(why);
+        let trouble = progress.link_trouble(why);
         let host = self.carrier.describe();
         if self.common.settings.once && self.backoff.failures() >= ONCE_PATIENCE {
             tracing::error!(
@@ -405,7 +406,8 @@ impl Worker {
             stop.stop();
             return false;
         }
-        tracing::warn!(event = "link_trouble", host, wait_ms = wait.as_millis() as u64, "{why}; trying again");
+        let lasts = trouble.lasts() || self.common.settings.once;
+        told!(lasts, event = "link_trouble", host, wait_ms = wait.as_millis() as u64, "{why}; trying again");
         stop.wait(wait);
         true
     }

@@ -88,8 +88,10 @@ pub fn run(extent: Extent, folder: &Path, progress: &BenchProgress) -> Result<Fi
     let memory = memory.map_or(0.0, |seconds| new.len() as f64 / 1e9 / seconds.max(1e-9));
     findings.rows.push(Row::of_rate("core-memory", memory, None, "GB per CPU second").by_itself());
     let kinds = [Vectors::Avx512, Vectors::Avx2, Vectors::Plain].into_iter().filter(|&kind| kind <= Vectors::here());
+    let kinds: Vec<_> = kinds.collect();
+    progress.expect(kinds.len() + 2);
     // First with those that are used, then with each kind.
-    for kind in std::iter::once(None).chain(kinds.map(Some)) {
+    for kind in std::iter::once(None).chain(kinds.into_iter().map(Some)) {
         Vectors::limit(kind);
         let name = Vectors::for_search().name();
         progress.say(format!("The cores with {name}"));
@@ -104,12 +106,14 @@ pub fn run(extent: Extent, folder: &Path, progress: &BenchProgress) -> Result<Fi
             }
             findings.rows.push(row.by_itself());
         }
+        progress.done();
     }
     drop((new, unrelated));
     match find("rsync") {
         Ok(rsync) => findings.rows.push(senders(&rsync, extent, folder, progress)?),
         Err(why) => findings.skip("core-miss-stock", why),
     }
+    progress.done();
     findings.notes.push(format!(
         "Blocks of {} bytes with xxh3-128; theirs is fast_rsync, and for core-miss-stock stock's sender process beside ours. \
          core-memory reads the same bytes once, and the share is of that. core-miss-first is the first {} MiB of a file \

@@ -87,6 +87,12 @@ impl<'p> Runner<'p> {
         self.progress.say(what);
     }
 
+    /// The scenarios whose names begin so are measured.
+    pub(super) fn done(&self, name: &str) {
+        let done = self.plan.scenarios.iter().filter(|id| id.starts_with(name));
+        done.for_each(|_| self.progress.done());
+    }
+
     /// A new empty folder of the scratch place.
     pub(super) fn fresh(&self, name: &str) -> Result<PathBuf, BenchError> {
         let folder = self.local(name);

@@ -51,6 +51,7 @@ pub(crate) fn run(plan: &SshPlan, progress: &BenchProgress) -> Result<Findings, 
     }
     let ssh = ssh.ok();
     let reach = &far.reach;
+    progress.expect(1 + CIPHERS.len());
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 0..plan.rounds.max(1) {
         progress.say(format!("Connecting, round {}", round + 1));
@@ -63,6 +64,7 @@ pub(crate) fn run(plan: &SshPlan, progress: &BenchProgress) -> Result<Findings, 
             Ok(())
         })?);
     }
+    progress.done();
     findings.rows.push(Row::of_times("ssh-connect", None, (&ours, 1000.0), (&theirs, 1000.0), "ms"));
     let data = scratch.path().join("data");
     super::scene::write_noise(&data, plan.size, 3)?;
@@ -74,6 +76,7 @@ pub(crate) fn run(plan: &SshPlan, progress: &BenchProgress) -> Result<Findings, 
             Err(BenchError::Interrupted) => return Err(BenchError::Interrupted),
             Err(error) => findings.skip(format!("ssh-{cipher}"), error),
         }
+        progress.done();
     }
     findings.notes.push(
         "ssh-connect: connect, authenticate, and run `true`. Ciphers: bytes to `cat >/dev/null` there; our CPU is that of \

@@ -55,22 +55,28 @@ struct Duel<'d> {
 /// # Errors
 /// When the far end cannot be had, a program fails, or a copy is not equal to its source.
 pub fn run(plan: TransferPlan, progress: &BenchProgress) -> Result<Findings, BenchError> {
+    progress.expect(plan.scenarios.len());
     let mut runner = Runner::start(plan, progress)?;
     for (id, cipher) in [("new-default", None), ("new-gcm", Some(GCM))] {
         if runner.plan.wants(id) {
             runner.one_file(id, None, cipher)?;
+            progress.done();
         }
     }
     for kind in OldCopy::ALL {
         if runner.plan.wants(kind.id()) {
             runner.one_file(kind.id(), Some(kind), None)?;
+            progress.done();
         }
     }
     if runner.plan.wants("small") {
         runner.small()?;
+        progress.done();
     }
     queue::trickle(&mut runner)?;
+    runner.done("trickle");
     wan::run(&mut runner)?;
+    runner.done("wan");
     Ok(runner.findings)
 }
 

@@ -2,6 +2,7 @@
 //! Reads without locks, writes single rows by their key; never alters a table.
 
 mod amend;
+mod announced;
 mod claim;
 mod connections;
 mod earlier;

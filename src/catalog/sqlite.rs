@@ -3,6 +3,7 @@
 //! work, one call at a time.
 
 mod amend;
+mod announced;
 mod changes;
 mod claim;
 mod counts;

@@ -16,6 +16,11 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 impl Common {
+    /// For programs nothing is drawn.
+    fn progress(&self) -> BenchProgress {
+        if self.json { BenchProgress::silent() } else { BenchProgress::new() }
+    }
+
     fn rounds(&self) -> u32 {
         self.rounds.unwrap_or(if self.quick { 1 } else { 5 })
     }
@@ -60,13 +65,13 @@ pub(super) fn bench(args: BenchArgs) -> Result<u8> {
             let _signals = interruptible()?;
             let size = common.size(8 << 20, 256 << 20);
             let extent = Extent { size: usize::try_from(size).context("Option --size")?, rounds: common.rounds() };
-            report(&common, delta::run(extent, &common.folder(size)?, &BenchProgress::new()))
+            report(&common, delta::run(extent, &common.folder(size)?, &common.progress()))
         }
         BenchCommand::Ssh { host, ref common } => {
             let _signals = interruptible()?;
             let size = common.size(4 << 20, 256 << 20);
             let plan = ssh::SshPlan { host, size, rounds: common.rounds(), folder: common.folder(size)? };
-            report(common, ssh::run(&plan, &BenchProgress::new()))
+            report(common, ssh::run(&plan, &common.progress()))
         }
         BenchCommand::Transfer(args) => transfers(args),
         BenchCommand::Link { listen, to, rtt, rate, loss } => {
@@ -103,7 +108,7 @@ fn transfers(args: TransferArgs) -> Result<u8> {
         folder: common.folder(largest)?,
         our_path: args.our_path,
     };
-    let progress = BenchProgress::new();
+    let progress = common.progress();
     let mut findings = transfer::run(plan.clone(), &progress);
     if let (Ok(findings), Some(svg)) = (&mut findings, &args.svg) {
         match plot::measure(plan, &progress).and_then(|charts| plot::write(svg, &charts)) {

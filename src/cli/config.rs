@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, CommandFactory};
 use std::os::unix::fs::PermissionsExt;
+use textwrap::WordSplitter;
 
 /// Longest line of a comment in an example.
 const WIDTH: usize = 110;
@@ -129,7 +130,9 @@ pub(super) fn example() -> Result<u8> {
             _ if known.is_empty() => String::new(),
             _ => format!(" [{}]", known.join(", ")),
         };
-        for line in wrapped(&format!("{help}{known}")) {
+        let text = format!("{help}{known}").split_whitespace().collect::<Vec<_>>().join(" ");
+        let lines = textwrap::Options::new(WIDTH).break_words(false).word_splitter(WordSplitter::NoHyphenation);
+        for line in textwrap::wrap(&text, lines) {
             print(&format!("# {line}"));
         }
         print(&format!("#{} = {}", arg.get_long().unwrap_or_default(), sample(arg)));
@@ -154,21 +157,6 @@ fn sample(arg: &Arg) -> String {
             if matches!(action, ArgAction::Append) { format!("[{text}]") } else { text }
         }
     }
-}
-
-fn wrapped(text: &str) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.is_empty() => line.push_str(word),
-            Some(line) if line.len() + word.len() < WIDTH => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
 }
 
 #[cfg(test)]

@@ -6,6 +6,6 @@ mod status;
 mod steer;
 mod view;
 
-pub(super) use doors::open_doors;
+pub(super) use doors::{open_doors, state_dir};
 pub(super) use status::status;
-pub(super) use steer::{bwlimit, have_looked, pause, resume};
+pub(super) use steer::{have_looked, steer};

@@ -2,14 +2,11 @@
 
 mod add;
 mod change;
-mod decision;
 mod list;
 mod meter;
 mod prunable;
 mod show;
-mod sources;
 mod timecodes;
-mod tree;
 mod verify;
 mod wording;
 
@@ -17,9 +14,10 @@ use super::flags::TableArgs;
 use super::flags::files::{ChoiceArgs, FilesArgs, FilesVerb};
 use super::output::say;
 use super::{plan, table};
-use crate::catalog::files::{FileQuery, FileRow, FileStates};
+use crate::catalog::files::{FileQuery, FileStates};
 use crate::catalog::sqlite::SqliteCatalog;
 use crate::catalog::{self, AnyCatalog, Catalog, RecordId};
+use crate::console::files::Pages;
 use anyhow::{Result, bail};
 
 /// Rows that are read at once.
@@ -75,32 +73,6 @@ fn chosen(choice: &ChoiceArgs, states: FileStates) -> FileQuery {
     let ids = (!choice.id.is_empty()).then(|| choice.id.iter().copied().map(RecordId).collect());
     let states = if ids.is_some() { FileStates::default() } else { states };
     FileQuery { states, ids, path: choice.path.clone(), before: None }
-}
-
-/// Goes through the rows that are asked for, page by page.
-struct Pages<'a> {
-    catalog: &'a AnyCatalog,
-    query: FileQuery,
-    after: RecordId,
-    ended: bool,
-}
-
-impl<'a> Pages<'a> {
-    fn new(catalog: &'a AnyCatalog, query: FileQuery) -> Self {
-        Self { catalog, query, after: RecordId(i64::MIN), ended: false }
-    }
-
-    /// The next rows, `most` of them at most; none at the end.
-    async fn next(&mut self, most: usize) -> Result<Vec<FileRow>> {
-        while !self.ended {
-            let page = self.catalog.files(&self.query, self.after, most).await?;
-            (self.after, self.ended) = (page.until, page.ended);
-            if !page.rows.is_empty() {
-                return Ok(page.rows);
-            }
-        }
-        Ok(Vec::new())
-    }
 }
 
 /// So many rows, in words.

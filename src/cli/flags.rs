@@ -4,6 +4,7 @@ pub(super) mod bench;
 pub(super) mod config;
 pub(super) mod console;
 pub(super) mod files;
+pub(super) mod monitor;
 
 use crate::archiver::{Compress, UPLOAD_DIR, Workers};
 use crate::console::Timetable;
@@ -14,6 +15,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use config::{CONFIG_HELP, ConfigCommand};
 use console::{AimArgs, DoorArgs, LimitArgs, StatusArgs};
 use files::{FilesArgs, InitDbArgs};
+use monitor::{MONITOR_HELP, MonitorCommand};
 use protocol::args::parse_size;
 use protocol::chmod::Chmod;
 use std::ffi::OsString;
@@ -155,6 +157,9 @@ pub(super) enum Command {
     /// What the configuration file, the variables and the command line say together
     #[command(after_help = CONFIG_HELP)]
     Config(ConfigCommand),
+    /// Register the files that publishers of pysmurf announce by UDP
+    #[command(after_help = MONITOR_HELP)]
+    Monitor(Box<MonitorCommand>),
     /// Create the table of files where it is absent; never alter one that is there
     #[command(after_help = INIT_DB_HELP)]
     InitDb(InitDbArgs),
@@ -217,13 +222,14 @@ pub(super) struct ConfinedArgs {
     pub(super) data_dir: String,
 }
 
-/// An agent's arguments for another verb: what only `run` takes is left out, so that each verb finds its own in a site file.
-pub(super) fn without_those_of_run(words: &[OsString], verb: &str) -> Vec<OsString> {
+/// An agent's arguments for another verb, which may be one of another's: what only `run` takes is left out, so that each
+/// finds its own in a site file.
+pub(super) fn without_those_of_run(words: &[OsString], verbs: &[&str]) -> Vec<OsString> {
     let command = Flags::command();
-    let takes = |verb: &str, word: &str| {
+    let takes = |verbs: &[&str], word: &str| {
         let name = word.trim_start_matches('-').split('=').next().unwrap_or_default();
-        let arguments = command.find_subcommand(verb).into_iter().flat_map(clap::Command::get_arguments);
-        arguments.into_iter().any(|argument| {
+        let verb = verbs.iter().try_fold(&command, |command, verb| command.find_subcommand(verb));
+        verb.into_iter().flat_map(clap::Command::get_arguments).any(|argument| {
             argument.get_long() == Some(name)
                 || argument.get_all_aliases().into_iter().flatten().any(|alias| alias == name)
         })
@@ -231,7 +237,7 @@ pub(super) fn without_those_of_run(words: &[OsString], verb: &str) -> Vec<OsStri
     let mut keep = true;
     let kept = words.iter().filter(|word| {
         if let Some(option) = word.to_str().filter(|word| word.starts_with("--") && word.len() > 2) {
-            keep = takes(verb, option) || !takes("run", option);
+            keep = takes(verbs, option) || !takes(&["run"], option);
         }
         keep
     });
@@ -296,6 +302,10 @@ pub(super) struct TableArgs {
     /// Leave rows alone that have failed this many times
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) max_copy_attempts: u32,
+
+    #[command(flatten)]
+    #[allow(dead_code, reason = "taken out of the command line before it is parsed")]
+    pub(super) site: SiteFlags,
 }
 
 /// What `retry` needs.
@@ -316,10 +326,6 @@ pub(super) struct RetryArgs {
     /// Rows whose source path is like this; * stands for anything, ? for one character
     #[arg(long, value_name = "PATTERN", group = "which")]
     pub(super) path: Option<String>,
-
-    #[command(flatten)]
-    #[allow(dead_code, reason = "taken out of the command line before it is parsed")]
-    pub(super) site: SiteFlags,
 }
 
 /// What `run` and `check` share.
@@ -497,9 +503,6 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     pub(super) doors: DoorArgs,
 
-    #[command(flatten)]
-    pub(super) site: SiteFlags,
-
     /// With --once: print a summary as one JSON object on standard output
     #[arg(long, help_heading = "Output")]
     pub(super) json: bool,
@@ -574,8 +577,12 @@ mod tests {
     fn each_verb_takes_its_own_from_a_site_file() {
         let line = "--archive-name smurf --data-dir=/a --ssh-key k --once --max-copy-attempts 3 --all --unknown x --db=sqlite:d";
         let words: Vec<OsString> = line.split(' ').map(Into::into).collect();
-        let kept = without_those_of_run(&words, "retry").join(std::ffi::OsStr::new(" "));
+        let kept = without_those_of_run(&words, &["retry"]).join(std::ffi::OsStr::new(" "));
         assert_eq!(kept, "--archive-name smurf --max-copy-attempts 3 --all --unknown x --db=sqlite:d");
+        let line = "a.npy --json --archive-name smurf --data-dir /a --db=sqlite:d";
+        let words: Vec<OsString> = line.split(' ').map(Into::into).collect();
+        let kept = without_those_of_run(&words, &["files", "show"]).join(std::ffi::OsStr::new(" "));
+        assert_eq!(kept, "a.npy --json --archive-name smurf --db=sqlite:d");
     }
 
     #[test]

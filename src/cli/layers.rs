@@ -3,7 +3,7 @@
 
 mod file;
 
-use super::flags::console::StatusArgs;
+use super::flags::console::{AimArgs, LimitArgs, StatusArgs, SteerOrder};
 use super::flags::{Command as Verb, Flags, RunArgs};
 use crate::ocs::site::SiteFlags;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -122,6 +122,16 @@ impl Layered {
         }
     }
 
+    /// What a running archiver is told, and which one is meant.
+    pub(super) fn into_order(self) -> Option<(SteerOrder, AimArgs)> {
+        match self.verb {
+            Verb::Pause(aim) => Some((SteerOrder::Pause, aim)),
+            Verb::Resume(aim) => Some((SteerOrder::Resume, aim)),
+            Verb::Bwlimit(LimitArgs { rate, aim }) => Some((SteerOrder::Limit(rate), aim)),
+            _ => None,
+        }
+    }
+
     /// The arguments of `status`.
     pub(super) fn into_status(self) -> Option<StatusArgs> {
         match self.verb {
@@ -193,11 +203,15 @@ pub(super) fn site_words(args: &[OsString]) -> Result<Vec<OsString>, LayerError>
     Ok(words.collect())
 }
 
-/// The options that file and variables may say: those of `run`.
+/// The options that file and variables may say: those of `run`, and what else `monitor` has.
 pub(super) fn options() -> Command {
     let mut command = Flags::command();
     command.build();
-    command.find_subcommand("run").cloned().unwrap_or_else(|| Command::new("run"))
+    let of = |verb: &str| command.find_subcommand(verb).cloned().unwrap_or_else(|| Command::new(verb.to_owned()));
+    let run = of("run");
+    let is_new = |arg: &&Arg| run.get_arguments().all(|known| known.get_long() != arg.get_long());
+    let more: Vec<_> = of("monitor").get_arguments().filter(is_new).cloned().collect();
+    run.clone().args(more)
 }
 
 /// Whether file and variables may say this one.
@@ -212,7 +226,7 @@ pub(super) fn variable_of(option: &str) -> String {
 
 /// Whether a verb is done for each target of a file.
 fn takes_many(verb: &str) -> bool {
-    ["run", "check", "config", "status"].contains(&verb)
+    ["run", "check", "config", "status", "pause", "resume", "bwlimit"].contains(&verb)
 }
 
 fn variable(name: &str) -> Option<OsString> {
@@ -265,6 +279,8 @@ impl Layers {
         }
         let chosen: Vec<_> = match (self.only.is_empty(), self.named.is_empty()) {
             (false, _) => file.targets.iter().filter(|target| self.only.contains(&target.name)).collect(),
+            // What is registered belongs to all targets, or none.
+            (true, true) if ["monitor", "rejects"].contains(&self.leaf.get_name()) => Vec::new(),
             (true, true) => file.targets.iter().collect(),
             // Who names rows means the target that has these rows; else one of his own.
             (true, false) => file.targets.iter().filter(|target| target.rows() == self.named).collect(),

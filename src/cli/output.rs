@@ -169,8 +169,8 @@ fn line(now: &Snapshot, total: Option<u64>, (bytes_rate, files_rate): (f64, f64)
         line.push_str(&format!(", {} failed", now.failed));
     }
     let link = now.link.as_ref().filter(|_| !now.flows());
-    if let Some(why) = now.database.as_ref().or(link).or(now.source.as_ref()) {
-        line.push_str(&format!("; waiting: {}", harmless(why)));
+    if let Some(trouble) = now.database.as_ref().or(link).or(now.source.as_ref()) {
+        line.push_str(&format!("; waiting: {}", harmless(&trouble.why)));
     }
     line
 }
@@ -198,8 +198,8 @@ pub(super) fn summary(now: &Snapshot) -> String {
     if now.given_up > 0 {
         line.push_str(&format!(", {} given up", now.given_up));
     }
-    if let Some(why) = &now.source {
-        line.push_str(&format!("; others wait: {why}"));
+    if let Some(trouble) = &now.source {
+        line.push_str(&format!("; others wait: {}", trouble.why));
     }
     line
 }

@@ -1,7 +1,8 @@
 //! What is wrong, and what whoever is on shift can do about it.
 
 use super::report::{TroubleKind, TroubleReport};
-use crate::status::Snapshot;
+use crate::clock::unix_now;
+use crate::status::{LASTING, Ongoing, Snapshot};
 
 /// Words of a trouble of the link, and what to do then.
 const OF_THE_LINK: [(&[&str], &str); 7] = [
@@ -35,9 +36,10 @@ const OF_THE_LINK: [(&[&str], &str); 7] = [
 /// What is wrong with a run now: what keeps all files waiting first.
 pub(super) fn of_the_run(now: &Snapshot) -> Vec<TroubleReport> {
     let mut troubles = Vec::new();
-    let mut add = |kind, why: &Option<String>, remedy: fn(&str) -> &'static str| {
-        if let Some(why) = why {
-            troubles.push(TroubleReport { kind, why: why.clone(), remedy: remedy(why).to_owned() });
+    let mut add = |kind, ongoing: &Option<Ongoing>, remedy: fn(&str) -> &'static str| {
+        if let Some(Ongoing { why, since }) = ongoing {
+            let remedy = remedy(why).to_owned();
+            troubles.push(TroubleReport { kind, why: why.clone(), remedy, since: Some(*since) });
         }
     };
     add(TroubleKind::Database, &now.database, of_the_database);
@@ -50,6 +52,22 @@ pub(super) fn of_the_run(now: &Snapshot) -> Vec<TroubleReport> {
     troubles
 }
 
+/// Of files that are on their way and do not come on: long before the connection counts as lost.
+pub(super) fn of_standstill(seconds: f64, in_flight: u64) -> Option<TroubleReport> {
+    if seconds < LASTING || in_flight == 0 {
+        return None;
+    }
+    let files = if in_flight == 1 { "1 file is".to_owned() } else { format!("{in_flight} files are") };
+    let remedy = "The storage node, or the disk here, may be reading a large file to prove it. Else look at the node's load and disk, and \
+                  at the network; after --stall-timeout the connection counts as lost, and it is tried again by itself";
+    Some(TroubleReport {
+        kind: TroubleKind::Link,
+        why: format!("{files} on the way, and nothing moves"),
+        remedy: remedy.to_owned(),
+        since: Some(unix_now() - seconds),
+    })
+}
+
 /// Of rows that were given up.
 pub(crate) fn of_given_up(rows: u64) -> Option<TroubleReport> {
     let why = match rows {
@@ -58,7 +76,7 @@ pub(crate) fn of_given_up(rows: u64) -> Option<TroubleReport> {
         rows => format!("{rows} rows were given up"),
     };
     let remedy = "Mend what is said below; `pysmurf-archiver files list --failed` has all of them, `retry --all` tries them again";
-    Some(TroubleReport { kind: TroubleKind::GivenUp, why, remedy: remedy.to_owned() })
+    Some(TroubleReport { kind: TroubleKind::GivenUp, why, remedy: remedy.to_owned(), since: None })
 }
 
 /// Of a table that cannot be used.
@@ -96,9 +114,14 @@ mod tests {
         assert!(of("Cannot reach storage:22: Connection refused").contains("sshd answers"));
         assert!(of("rsync: write failed: No space left on device (28)").contains("Make room"));
         assert!(of("something new").contains("`check`"));
-        let now = Snapshot { link: Some("x".into()), database: Some("y".into()), ..Snapshot::default() };
+        let [link, database] = ["x", "y"].map(|why| Some(Ongoing { why: why.into(), since: 1.0 }));
+        let now = Snapshot { link, database, ..Snapshot::default() };
         let kinds: Vec<_> = of_the_run(&now).iter().map(|trouble| trouble.kind).collect();
         assert_eq!(kinds, [TroubleKind::Database, TroubleKind::Link]);
         assert_eq!(of_given_up(0), None);
+        assert_eq!(of_standstill(LASTING - 1.0, 3), None);
+        assert_eq!(of_standstill(LASTING, 0), None);
+        let stuck = of_standstill(LASTING, 3).unwrap();
+        assert!(stuck.kind == TroubleKind::Link && stuck.why.contains("3 files"), "{stuck:?}");
     }
 }

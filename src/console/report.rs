@@ -170,6 +170,9 @@ pub(crate) struct TroubleReport {
     pub(crate) kind: TroubleKind,
     pub(crate) why: String,
     pub(crate) remedy: String,
+    /// Since when, unix time in seconds, where that is known.
+    #[serde(default)]
+    pub(crate) since: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -25,6 +25,8 @@ pub(super) struct Paces {
     minute: RunDone,
     /// What it had done by a moment, and the last one at which that was something new.
     pulse: Option<(Pulse, Instant)>,
+    /// Bytes and confirmed files, and the last moment at which they were others, or nothing was on its way.
+    moved: Option<((u64, u64), Instant)>,
     measured: Option<Instant>,
 }
 
@@ -58,6 +60,10 @@ impl Paces {
         if moved {
             self.pulse = Some((pulse, Instant::now()));
         }
+        let files = (now.read_bytes, now.confirmed);
+        if now.in_flight == 0 || self.moved.is_none_or(|(before, _)| before != files) {
+            self.moved = Some((files, Instant::now()));
+        }
         self.last = RunDone { bytes: done_bytes(now), copied: now.copied, failed: now.failed };
     }
 
@@ -76,6 +82,11 @@ impl Paces {
     pub(super) fn still(&self) -> (f64, f64) {
         let since = |moment: Instant| moment.elapsed().as_secs_f64();
         (self.pulse.map_or(0.0, |(_, moved)| since(moved)), self.measured.map_or(0.0, since))
+    }
+
+    /// For how many seconds files are on their way and none has come on.
+    pub(super) fn stuck(&self) -> f64 {
+        self.moved.map_or(0.0, |(_, moved)| moved.elapsed().as_secs_f64())
     }
 
     /// Speeds as they were learned last.

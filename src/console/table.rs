@@ -62,7 +62,7 @@ pub(crate) async fn status(
 /// Of a table that cannot be looked at.
 pub(crate) fn out_of_reach(identity: &ArchiveIdentity, why: &str) -> StatusReport {
     let remedy = remedy::of_the_database(why).to_owned();
-    let trouble = TroubleReport { kind: TroubleKind::Database, why: why.to_owned(), remedy };
+    let trouble = TroubleReport { kind: TroubleKind::Database, why: why.to_owned(), remedy, since: None };
     StatusReport {
         archive: identity.name.clone(),
         far_end: identity.far_end.clone(),
@@ -80,6 +80,7 @@ fn not_running() -> TroubleReport {
         remedy: "If it should run here, start it: `pysmurf-archiver run`, or its service. If it runs elsewhere, ask there; of one \
                  in another place, name the socket by --control"
             .to_owned(),
+        since: None,
     }
 }
 
@@ -89,5 +90,6 @@ pub(super) fn no_run() -> TroubleReport {
         kind: TroubleKind::NotRunning,
         why: "The process is there, and does not archive".to_owned(),
         remedy: "Start the agent's process run".to_owned(),
+        since: None,
     }
 }

@@ -145,6 +145,12 @@ pub fn absent_default(variable: &dyn Fn(&str) -> Option<String>) -> Option<PathB
     Some(file).filter(|file| !file.exists())
 }
 
+/// Whether an agent or a site is named among these words.
+pub fn is_named(words: &[OsString]) -> bool {
+    let typed = flags::part(words::group(words.iter().map(|word| (word.clone(), None))));
+    typed.is_ok_and(|(typed, _)| flags::ask_for_agent(&typed) || find(&typed, "--site-file").is_some())
+}
+
 /// The machine's name, as Python's `socket.gethostname` has it.
 pub fn system_host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()

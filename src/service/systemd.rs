@@ -1,8 +1,7 @@
 //! What systemd is told of us, where it has started us.
 
-use crate::status::{Progress, Snapshot};
+use crate::status::Snapshot;
 use sd_notify::NotifyState;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// How often it is told how it goes.
@@ -25,20 +24,18 @@ pub(super) fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// Tells how it goes, and that we live, for as long as it is polled: a runtime that hangs tells nothing. `all` gives the
-/// runs at work.
-pub(crate) async fn attend(all: impl Fn() -> Vec<Arc<Progress>>) {
+/// Tells how it goes, as `line` has it, and that we live, for as long as it is polled: a runtime that hangs tells nothing.
+pub(crate) async fn attend(line: impl Fn() -> String) {
     let every = sd_notify::watchdog_enabled().map(|limit| limit / WATCHDOG_SHARE);
     let mut tick = tokio::time::interval(every.unwrap_or(STATUS_EVERY).min(STATUS_EVERY));
     loop {
         tick.tick().await;
-        let now: Vec<_> = all().iter().map(|progress| progress.snapshot()).collect();
-        tell(&[NotifyState::Watchdog, NotifyState::Status(&line(&now))]);
+        tell(&[NotifyState::Watchdog, NotifyState::Status(&line())]);
     }
 }
 
-/// How it goes, in one line for `systemctl status`.
-fn line(runs: &[Snapshot]) -> String {
+/// How runs go, in one line for `systemctl status`.
+pub(crate) fn line_of_runs(runs: &[Snapshot]) -> String {
     let sum = |count: fn(&Snapshot) -> u64| runs.iter().map(count).sum::<u64>();
     let mut line = format!("{} copied, {} on their way", sum(|now| now.copied), sum(|now| now.in_flight));
     let given_up = sum(|now| now.given_up);
@@ -47,7 +44,7 @@ fn line(runs: &[Snapshot]) -> String {
     }
     let trouble = |now: &Snapshot| {
         let link = now.link.as_ref().filter(|_| !now.flows());
-        now.database.as_ref().or(link).or(now.source.as_ref()).cloned()
+        now.database.as_ref().or(link).or(now.source.as_ref()).map(|trouble| trouble.why.clone())
     };
     if let Some(why) = runs.iter().find_map(trouble) {
         let why: String = why.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
@@ -64,6 +61,6 @@ mod tests {
     fn a_line_says_what_all_runs_do_and_what_one_waits_for() {
         let one = Snapshot { copied: 3, in_flight: 1, given_up: 2, ..Snapshot::default() };
         let other = Snapshot { copied: 4, database: Some("out\nof reach".into()), ..Snapshot::default() };
-        assert_eq!(line(&[one, other]), "7 copied, 1 on their way, 2 given up; waiting: out of reach");
+        assert_eq!(line_of_runs(&[one, other]), "7 copied, 1 on their way, 2 given up; waiting: out of reach");
     }
 }

@@ -231,15 +231,16 @@ fn lines<'a>(log: &'a str, words: &str) -> Vec<&'a str> {
     log.lines().filter(|line| line.contains(words)).collect()
 }
 
-/// Each try warns with the time until the next one; the session, which tells of it too, adds no line of its own.
+/// Each try tells the time until the next one, and calls nobody as it may pass by itself; the session, which tells of it
+/// too, adds no line of its own.
 fn expect_told_by_who_met_it(log: &str, words: &str) {
     let told = lines(log, words);
-    let by_who_met_it = |line: &&str| line.contains("WARN") && line.contains("wait_ms");
+    let by_who_met_it = |line: &&str| line.contains("INFO") && line.contains("wait_ms");
     assert!(!told.is_empty() && told.iter().all(by_who_met_it), "{told:#?}");
 }
 
 #[test]
-fn trouble_is_told_once_and_as_a_warning_and_a_healthy_start_has_none() {
+fn trouble_is_told_once_and_calls_nobody_before_it_lasts() {
     let Some(router) = Crossbar::start() else { return };
     let site = Site::new(&router, "told");
     site.add("a.txt", 0);
@@ -279,4 +280,88 @@ fn a_storage_node_out_of_reach_is_told_once() {
         || steer(&router, "link", &json!([["run", "status", {}]])).map_or(Value::Null, |answers| answers[0][2].clone());
     until("the session tells of it", || status()["messages"].to_string().contains("refused"));
     assert!(agent.terminate().success());
+}
+
+#[test]
+fn rows_are_listed_shown_and_changed_and_copies_verified_by_tasks() {
+    let Some(router) = Crossbar::start() else { return };
+    let site = Site::new(&router, "tasks");
+    for name in ["a.npy", "b.npy"] {
+        site.add(name, 0);
+    }
+    site.add("gone.txt", 5);
+    site.add("changed.txt", 5);
+    fs::remove_file(site.at("source/gone.txt")).unwrap();
+    fs::write(site.at("source/changed.txt"), "otherwise").unwrap();
+    let agent = site.agent("tasks", "log");
+    until("the files are copied", || site.copied() == 2);
+    let wait = |task: &str| json!([task, "wait", {"timeout": 60}]);
+    let done = |steps: &Value| -> Vec<Value> {
+        let answers = steer(&router, "tasks", steps).unwrap();
+        answers.into_iter().skip(1).step_by(2).map(|answer| answer[2].clone()).collect()
+    };
+    let answers = done(&json!([
+        ["list", "start", {}], wait("list"),
+        ["list", "start", {"state": "copied", "limit": 1}], wait("list"),
+        ["list", "start", {"state": "all"}], wait("list"),
+        ["show", "start", {"path": "gone.txt"}], wait("show"),
+        ["show", "start", {"path": "nobody.txt"}], wait("show"),
+        ["ignore", "start", {"pattern": "*/gone.txt"}], wait("ignore"),
+        ["ignore", "start", {"ids": [1]}], wait("ignore"),
+        ["ignore", "start", {}], wait("ignore"),
+        ["verify", "start", {"pattern": "*"}], wait("verify"),
+        ["accept", "start", {"pattern": "*"}], wait("accept"),
+        ["recopy", "start", {"ids": [1]}], wait("recopy"),
+    ]));
+    let data = |at: usize| &answers[at]["data"];
+    let names: Vec<_> = data(0)["files"].as_array().unwrap().iter().map(|row| row["state"].clone()).collect();
+    assert_eq!(names, ["given_up", "given_up"], "{answers:#?}");
+    assert_eq!((data(1)["files"].as_array().unwrap().len(), &data(1)["more"]), (1, &json!(true)), "{answers:#?}");
+    assert_eq!(answers[2]["success"], false, "{answers:#?}");
+    assert_eq!((&data(3)["files"][0]["state"], &data(3)["files"][0]["id"]), (&json!("given_up"), &json!(3)));
+    assert_eq!(answers[4]["success"], false, "{answers:#?}");
+    assert_eq!((&data(5)["changed"], &data(5)["left"]), (&json!(1), &json!([])), "{answers:#?}");
+    assert_eq!((&data(6)["changed"], &data(6)["left"][0]["why"]), (&json!(0), &json!("copied")), "{answers:#?}");
+    assert_eq!(answers[7]["success"], false, "nobody means all rows by saying nothing: {answers:#?}");
+    assert_eq!((&data(8)["right"], &data(8)["missing"]), (&json!(2), &json!(0)), "{answers:#?}");
+    assert_eq!(data(9)["changed"], 1, "{answers:#?}");
+    assert_eq!(data(10)["changed"], 1, "{answers:#?}");
+    until("the accepted file is copied, and the other one proven again", || site.copied() == 3);
+    // A copy that went away is found and made again; an ignored row comes back.
+    fs::remove_file(site.at("archive/17950/b.npy")).unwrap();
+    let answers = done(&json!([
+        ["verify", "start", {"ids": [2], "repair": true}], wait("verify"),
+        ["unignore", "start", {"ids": [3]}], wait("unignore"),
+    ]));
+    assert_eq!(answers[0]["success"], false, "{answers:#?}");
+    assert_eq!(
+        (&answers[0]["data"]["missing"], &answers[0]["data"]["reopened"]),
+        (&json!(1), &json!(1)),
+        "{answers:#?}"
+    );
+    assert_eq!(answers[1]["data"]["changed"], 1, "{answers:#?}");
+    until("the copy is there again", || site.at("archive/17950/b.npy").exists() && site.copied() == 3);
+    assert!(agent.terminate().success());
+}
+
+#[test]
+fn questions_to_the_table_know_it_from_the_site_file() {
+    let Some(router) = Crossbar::start() else { return };
+    let site = Site::with(&router, "asked", ", [--ssh-host, node], [--ssh-key, /nowhere/key]");
+    site.add("waits.txt", 2);
+    let ask = |words: &[&str]| {
+        let mut command = site.command();
+        // Whoever else archives on this machine is not asked.
+        command.env("INSTANCE_ID", "asked").env("RUNTIME_DIRECTORY", site.folder.path());
+        let output = command.args(words).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said, error) = ask(&["files", "list", "--json"]);
+    assert!(code == Some(0) && said.contains("waits.txt"), "{said}{error}");
+    let (code, said, error) = ask(&["files", "show", "waits.txt"]);
+    assert!(code == Some(1) && said.contains("it failed 2 times"), "{said}{error}");
+    let (code, said, error) = ask(&["status"]);
+    assert!(code == Some(1) && said.contains("backlog    1 file"), "{said}{error}");
+    let (code, _, error) = ask(&["files", "list", "--site", "none"]);
+    assert!(code == Some(2), "{error}");
 }

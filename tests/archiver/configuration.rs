@@ -253,7 +253,7 @@ fn what_an_operator_told_a_target_holds_when_it_begins_anew() {
     wait_until("the first file", || place.tree().names() == ["17953/one/first"]);
     let tell = |words: &[&str]| {
         let mut command = place.program();
-        command.args(words).arg("--control").arg(place.path("a.sock"));
+        command.args(words).args(["--config", "config.toml"]);
         said(command)
     };
     assert_eq!([tell(&["pause"]).0, tell(&["bwlimit", "5M"]).0], [Some(0); 2]);

@@ -1,9 +1,10 @@
 //! What operators ask a running archiver and tell it: by its socket, and without one by its table.
 
 use crate::support::archiver::{Place, Run, hex, is_root};
+use crate::support::browser::Browser;
 use crate::support::mariadb::MariaDb;
 use crate::support::sshd::Sshd;
-use crate::support::tools::{find, require};
+use crate::support::tools::require;
 use crate::support::wait::wait_until;
 use crate::tables::{Age, Row, TARGET, Table, small_files};
 use rusqlite::{Connection, params};
@@ -573,35 +574,56 @@ fn a_port_that_cannot_be_had_and_a_token_that_is_none_are_refused_at_once() {
     }
 }
 
-/// What Chromium makes of the page.
-fn seen(chromium: &PathBuf, port: u16) -> String {
-    let profile = tempfile::tempdir().unwrap();
-    let mut command = Command::new(chromium);
-    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", "--dump-dom"]);
-    command.arg(format!("--user-data-dir={}", profile.path().display()));
-    text(&command.arg(format!("http://localhost:{port}/")).output().unwrap().stdout)
-}
+/// Texts of the page that stand out from what is behind them by less than 4.5 to 1.
+const FAINT: &str = r"
+const parts = (text) => text.match(/[\d.]+/g).map(Number);
+const light = (text) => parts(text).slice(0, 3).map((v) => v / 255)
+  .map((v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+  .reduce((sum, v, n) => sum + v * [0.2126, 0.7152, 0.0722][n], 0);
+const behind = (node) => {
+  for (; node; node = node.parentElement) {
+    const ground = getComputedStyle(node).backgroundColor;
+    if (parts(ground).length < 4 || parts(ground)[3] > 0) return ground;
+  }
+  return 'rgb(255, 255, 255)';
+};
+return [...document.querySelectorAll('body *')]
+  .filter((node) => node.checkVisibility() && [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim()))
+  .map((node) => {
+    const [a, b] = [light(getComputedStyle(node).color), light(behind(node))].sort((x, y) => y - x);
+    return [(a + 0.05) / (b + 0.05), node.textContent.trim().slice(0, 40)];
+  })
+  .filter(([ratio]) => ratio < 4.5);
+";
+/// What can be used and has no name that is read out.
+const NAMELESS: &str = r"
+return [...document.querySelectorAll('button, input, summary, progress, svg[role=img], section.archive, dialog')]
+  .filter((node) => !(node.getAttribute('aria-label') || node.getAttribute('aria-labelledby') || node.textContent.trim()
+    || (node.labels && node.labels.length)))
+  .map((node) => node.outerHTML.slice(0, 80));
+";
 
 #[test]
-fn a_browser_shows_what_waits_what_is_wrong_and_what_to_do() {
-    // No part of what a machine that builds this must have.
-    let Some(chromium) = find("chromium").or_else(|| find("chromium-browser")) else {
-        eprintln!("SKIPPED: no chromium; apt-get install -y --no-install-recommends chromium");
-        return;
-    };
+fn a_browser_shows_what_waits_what_is_wrong_and_what_to_do_to_eyes_keys_and_readers() {
+    // A phone's.
+    let Some(browser) = Browser::open(390, 844) else { return };
     let archive = Archive::make("page");
     archive.add(0..3, 1000, 0);
     archive.add(3..5, 1000, 5);
+    let token = "0123456789abcdef0123";
+    fs::write(archive.place.path("token"), token).unwrap();
     let port = free_port();
     let run = Run::start({
         let mut run = archive.run();
-        run.args(["--listen", &port.to_string()]);
+        run.args(["--listen", &port.to_string(), "--listen-token-file", "token"]);
         run
     });
     archive
         .wait_for("it runs", |status| status["backlog"]["copied"] == 3 && status["reasons"] != serde_json::json!([]));
-    let page = seen(&chromium, port);
+    browser.show(&format!("http://localhost:{port}/"));
+    wait_until("the page has asked", || browser.run("return document.querySelectorAll('.reason').length") == 1);
     // Its own script has run, under its own policy.
+    let page = browser.source();
     for words in [
         r#"<h2 id="a-0">page</h2>"#,
         r#"<span class="state bad">Trouble</span>"#,
@@ -614,5 +636,44 @@ fn a_browser_shows_what_waits_what_is_wrong_and_what_to_do() {
     ] {
         assert!(page.contains(words), "{words}: {page}");
     }
+    let none = serde_json::json!([]);
+    let texts = browser.run(&FAINT.replace("ratio < 4.5", "ratio < 22"));
+    assert!(texts.as_array().unwrap().len() > 20, "each text is looked at: {texts}");
+    for scheme in ["light", "dark"] {
+        browser.prefer(scheme);
+        let matches = browser.run(&format!("return matchMedia('(prefers-color-scheme: {scheme})').matches"));
+        assert_eq!((matches, browser.run(FAINT)), (true.into(), none.clone()), "{scheme}");
+    }
+    assert_eq!(browser.run(NAMELESS), none);
+    let wide = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
+    assert_eq!(browser.run(wide), 0, "nothing is beyond the side of a phone's screen");
+    // By keys alone: each button and each list that opens has its turn, and is seen to have it.
+    let mut turns = Vec::new();
+    for _ in 0..4 {
+        browser.press("\u{e004}");
+        let at = browser.run(
+            "const at = document.activeElement; return [at.textContent, getComputedStyle(at).outlineStyle !== 'none']",
+        );
+        assert_eq!(at[1], true, "{at}");
+        turns.push(at[0].as_str().unwrap().to_owned());
+    }
+    assert_eq!(turns, ["Pause", "Limit …", "Which", "Try these 2 again"]);
+    // The first of them, the token typed, and all of it told to the archiver.
+    browser.run("document.activeElement.blur()");
+    browser.run("document.querySelector('.orders button').focus()");
+    browser.press("\u{e007}");
+    wait_until("it asks for the token", || browser.run("return document.activeElement.id") == "token");
+    assert_eq!(browser.run(FAINT), none, "the question is as readable");
+    browser.press("\u{e00c}");
+    wait_until("Escape closes it", || browser.run("return document.getElementById('ask').open") == false);
+    assert_eq!(archive.status().unwrap()["paused"], false);
+    browser.run("document.querySelector('.orders button').focus()");
+    browser.press("\u{e007}");
+    wait_until("it asks again", || browser.run("return document.activeElement.id") == "token");
+    browser.press(&format!("{token}\u{e007}"));
+    archive.wait_for("it is paused", |status| status["paused"] == true);
+    wait_until("the page says so", || {
+        browser.run("return document.querySelector('.orders button').textContent") == "Resume"
+    });
     run.terminate().0.expect(0);
 }

@@ -95,6 +95,7 @@ fn every_option_in_a_pages_commands_is_one_of_the_program() {
                     words.remove(0);
                 }
                 let verb = if words.starts_with(&["rsync", "--daemon"])
+                    || words.starts_with(&["monitor", "rejects"])
                     || matches!(words.first(), Some(&"bench" | &"config" | &"files"))
                 {
                     2
@@ -154,6 +155,57 @@ fn the_events_of_the_page_are_those_of_the_log() {
         }
     }
     assert_eq!(told, said.iter().map(String::as_str).collect());
+}
+
+/// The levels of a line that begins with one of the macros at the end of this text.
+fn levels(before: &str) -> &'static [&'static str] {
+    let macros: [(&str, &[&str]); 5] = [
+        ("told!(", &["INFO", "WARN"]),
+        ("tracing::debug!(", &["DEBUG"]),
+        ("tracing::info!(", &["INFO"]),
+        ("tracing::warn!(", &["WARN"]),
+        ("tracing::error!(", &["ERROR"]),
+    ];
+    let nearest = macros.into_iter().max_by_key(|(name, _)| before.rfind(name).map_or(0, |at| at + 1));
+    nearest.unwrap().1
+}
+
+#[test]
+fn the_levels_of_the_page_are_those_of_the_log() {
+    let page = fs::read_to_string(Path::new(ROOT).join("docs/operating.md")).unwrap();
+    let table = page.split("| `event` |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let mut said: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for (_, code) in code() {
+        let parts: Vec<_> = code.split("event = \"").collect();
+        for pair in parts.windows(2).filter(|pair| !pair[0].ends_with("`told!(lasts, ")) {
+            said.entry(pair[1].split('"').next().unwrap().to_owned()).or_default().extend(levels(pair[0]));
+        }
+    }
+    let mut seen = 0;
+    for row in table.lines().filter_map(|line| line.strip_prefix("| ")).filter(|row| row.starts_with('`')) {
+        let cells: Vec<_> = row.split(" | ").collect();
+        let told: BTreeSet<_> = cells[1].split(", ").collect();
+        let events = cells[0].split(['`', ',', ' ']).filter(|word| !word.is_empty());
+        let found: BTreeSet<_> = events.flat_map(|event| said.get(event).into_iter().flatten().copied()).collect();
+        assert_eq!(told, found, "{}", cells[0]);
+        seen += 1;
+    }
+    assert!(seen > 15, "{seen}");
+}
+
+#[test]
+fn every_metric_is_on_the_page() {
+    let page = fs::read_to_string(Path::new(ROOT).join("docs/operating.md")).unwrap();
+    let code = fs::read_to_string(Path::new(ROOT).join("src/web/metrics.rs")).unwrap();
+    let code = code.split("#[cfg(test)]").next().unwrap();
+    let counters = code.split("registry.register(").skip(1).filter_map(|rest| rest.split('"').nth(1));
+    let gauges = code.split("    (\"").skip(1).filter_map(|rest| rest.split('"').next());
+    let names: BTreeSet<_> = counters.chain(gauges).collect();
+    assert!(names.len() > 15, "{names:?}");
+    for name in names {
+        let told = ["", "_total", "_info"].iter().any(|end| page.contains(&format!("`archiver_{name}{end}`")));
+        assert!(told, "docs/operating.md does not tell of archiver_{name}");
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ pub fn require(tool: &str) -> bool {
         "ssh" | "ssh-keygen" | "ssh-agent" | "ssh-add" => "openssh-client",
         "mkfs.xfs" => "xfsprogs",
         "python3" => "python3 python3-venv",
+        "chromedriver" => "chromium-driver",
         "mariadbd" | "mariadb-install-db" | "mariadb" => "mariadb-server",
         other => other,
     };

@@ -18,7 +18,7 @@ const TOKEN_FILE_MOST: u64 = 4096;
 /// asked to.
 pub(in crate::cli) fn open_doors(consoles: &Consoles, args: &DoorArgs, once: bool) -> Result<Doors> {
     let asked = args.state_dir.is_some();
-    if let Some(folder) = state_dir(args).filter(|_| asked || !once) {
+    if let Some(folder) = state_dir(args.state_dir.as_deref()).filter(|_| asked || !once) {
         for console in consoles.all() {
             let path = folder.join(format!("{}.history", socket_name(&[&console.identity().name])));
             match console.keep_history(&path) {
@@ -46,9 +46,10 @@ fn token(path: &Path) -> Result<ListenToken> {
     ListenToken::of(&content).map_err(|why| anyhow!("Option --listen-token-file: {}: {why}", path.display()))
 }
 
-fn state_dir(args: &DoorArgs) -> Option<PathBuf> {
-    if let Some(folder) = &args.state_dir {
-        return Some(folder.clone()).filter(|folder| folder != Path::new("none"));
+/// Where states are kept: in the folder that was named, or the default one.
+pub(in crate::cli) fn state_dir(named: Option<&Path>) -> Option<PathBuf> {
+    if let Some(folder) = named {
+        return Some(folder.to_owned()).filter(|folder| folder != Path::new("none"));
     }
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     if let Some(list) = set("STATE_DIRECTORY") {

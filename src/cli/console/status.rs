@@ -102,12 +102,42 @@ async fn watch(args: &StatusArgs, each: &[StatusArgs]) -> Result<u8> {
 
 /// Puts the text where the last one was. Lines are overwritten and not cleared before: nothing flickers.
 fn redraw(text: &str) {
+    let size = ::console::Term::stdout().size_checked().map(|(height, width)| (height.into(), width.into()));
     let mut out = String::from("\x1b[H");
-    for line in text.lines() {
-        out.push_str(line);
-        out.push_str("\x1b[K\n");
-    }
-    out.push_str("\x1b[J");
+    out.push_str(&fitted(text, size).join("\x1b[K\n"));
+    out.push_str("\x1b[K\x1b[J");
     let mut stdout = io::stdout();
     let _ = stdout.write_all(out.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// The lines of it that a terminal of this height and width shows: a longer one would scroll, and what is wrong stands first.
+fn fitted(text: &str, size: Option<(usize, usize)>) -> Vec<String> {
+    let lines: Vec<_> = text.lines().collect();
+    let Some((height, width)) = size.filter(|(height, width)| *height > 0 && *width > 0) else {
+        return lines.into_iter().map(str::to_owned).collect();
+    };
+    let cut = |line: &str| ::console::truncate_str(line, width, "…").into_owned();
+    if lines.len() <= height {
+        return lines.into_iter().map(cut).collect();
+    }
+    let mut shown: Vec<_> = lines[..height - 1].iter().map(|line| cut(line)).collect();
+    shown.push(cut(&format!("… {} more lines; a taller window shows them", lines.len() + 1 - height)));
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fitted;
+
+    #[test]
+    fn what_is_watched_fits_into_the_window() {
+        let text = "one\n\u{1b}[31mtwo two\u{1b}[0m\nthree\nfour";
+        assert_eq!(fitted(text, None).len(), 4);
+        assert_eq!(fitted(text, Some((4, 80))).len(), 4);
+        let shown = fitted(text, Some((3, 5)));
+        assert_eq!(shown.len(), 3);
+        assert_eq!(shown[0], "one");
+        assert!(shown[1].contains("two …") && shown[1].ends_with("\u{1b}[0m"), "{:?}", shown[1]);
+        assert!(shown[2].starts_with("… 2"), "{:?}", shown[2]);
+    }
 }

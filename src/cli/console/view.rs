@@ -5,6 +5,7 @@ use crate::clock::{local, unix_now};
 use crate::console::report::{BacklogReport, ProcessReport, RunReport, SpeedReport, StatusReport};
 use std::fmt::Write;
 use std::io::{self, IsTerminal};
+use textwrap::WordSplitter;
 
 /// Reasons that are shown for which rows were given up.
 const REASONS_SHOWN: usize = 5;
@@ -40,7 +41,9 @@ impl View {
     fn archive(self, process: &ProcessReport, archive: &StatusReport) -> String {
         let mut text = self.head(process, archive);
         for trouble in &archive.troubles {
-            let [why, remedy] = [&trouble.why, &trouble.remedy].map(|words| wrapped(&printable(words)));
+            let since = trouble.since.map_or(String::new(), |since| format!(" (for {})", span(archive.time - since)));
+            let [why, remedy] =
+                [&format!("{}{since}", trouble.why), &trouble.remedy].map(|words| wrapped(&printable(words)));
             let _ = writeln!(text, "  {} {why}", self.red("WRONG"));
             let _ = writeln!(text, "   {} {remedy}", self.bold("do:"));
         }
@@ -261,20 +264,9 @@ fn at(seconds: f64) -> String {
 
 /// Words in lines that fit beside their name.
 fn wrapped(text: &str) -> String {
-    let (mut out, mut column) = (String::new(), 0);
-    for word in text.split_whitespace() {
-        let length = word.chars().count();
-        match column {
-            0 => {}
-            column if column + 1 + length > LINE_MOST => {
-                out.push_str("\n       ");
-            }
-            _ => out.push(' '),
-        }
-        column = if column == 0 || column + 1 + length > LINE_MOST { length } else { column + 1 + length };
-        out.push_str(word);
-    }
-    out
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let lines = textwrap::Options::new(LINE_MOST).break_words(false).word_splitter(WordSplitter::NoHyphenation);
+    textwrap::wrap(&text, lines).join("\n       ")
 }
 
 /// The end of a long path.
@@ -324,6 +316,7 @@ mod tests {
                 kind: TroubleKind::Link,
                 why: format!("{long}\u{9b}"),
                 remedy: long.clone(),
+                since: Some(-90.0),
             }],
             ..StatusReport::default()
         };
@@ -332,6 +325,7 @@ mod tests {
         assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
         assert!(!page.contains(['\u{1b}', '\u{9b}']), "{page:?}");
         assert!(page.contains("backlog    1,234 files, 5.0 MB"), "{page}");
+        assert!(page.contains("(for 1 min 30 s)"), "{page}");
         assert!(View { colour: true }.page(&[report]).contains("\u{1b}[1;31mtrouble\u{1b}[0m"));
     }
 

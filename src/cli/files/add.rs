@@ -5,12 +5,13 @@ use super::super::output::{json_object, print, printable};
 use super::super::{SOME_FAILED, plan};
 use super::meter::{Meter, TICK};
 use super::open;
-use super::tree::{FoundFile, NamedTree, Sight, SummedFile, SymlinkRule, sum};
 use super::wording::bytes;
 use crate::archiver::layout::{RemotePath, place};
 use crate::catalog::files::{NewRow, Registered, Writing};
 use crate::catalog::{AnyCatalog, Catalog, Database, Layout, Naming, Record, RecordId};
 use crate::clock::unix_now;
+use crate::console::files::tree::{FoundFile, NamedTree, Sight};
+use crate::disk::summed::{SummedFile, SymlinkRule, sum};
 use crate::service::runtime;
 use anyhow::{Context, Result, bail};
 use std::os::unix::ffi::OsStrExt;
@@ -278,7 +279,7 @@ fn sum_each(wanted: &Mutex<Receiver<Sight>>, read: &SyncSender<TreeReading>, met
         let reading = match sight {
             Ok(Sight::File(file)) => match sum(&file.path, SymlinkRule::Refused, &|bytes| meter.count_bytes(bytes)) {
                 Ok(summed) => TreeReading::Read(file, summed),
-                Err(why) => TreeReading::LeftOut { path: file.path, why, trouble: true },
+                Err(error) => TreeReading::LeftOut { path: file.path, why: error.to_string(), trouble: true },
             },
             Ok(Sight::LeftOut { path, why, trouble }) => TreeReading::LeftOut { path, why, trouble },
             Err(_) => return,

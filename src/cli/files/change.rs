@@ -4,16 +4,15 @@ use super::super::SOME_FAILED;
 use super::super::flags::TableArgs;
 use super::super::flags::files::{AcceptArgs, ChangeArgs, ChoiceArgs, RecopyArgs};
 use super::super::output::{json_object, print, printable, say};
-use super::decision::{Decision, Unfit};
-use super::sources::Searched;
-use super::tree::{SymlinkRule, sum};
-use super::wording::{named, state_words};
+use super::wording::named;
 use super::{PAGE, Pages, chosen, open, rows, tell_strangers};
-use crate::catalog::files::{FileRow, FileState, FileStates, RowChange};
+use crate::catalog::files::{FileRow, FileStates};
 use crate::catalog::{AnyCatalog, Catalog};
+use crate::console::files::decision::{Decision, Unfit, accepted, ignored, unignored};
+use crate::console::files::sources::Searched;
 use crate::ocs::site::system_host_name;
 use crate::service::runtime;
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use std::io::{self, BufRead, IsTerminal, Write};
 
 /// Rows of one transaction.
@@ -37,24 +36,14 @@ pub(super) fn ignore(args: &ChangeArgs) -> Result<u8> {
     let user = uzers::get_user_by_uid(user.as_raw()).map(|user| user.name().to_string_lossy().into_owned());
     let who = format!("ignored by {} at {}", user.unwrap_or_else(|| "somebody".into()), system_host_name());
     let all = args.choice.all;
-    let decide = move |row: &FileRow| match row.state {
-        FileState::GivenUp => Ok(RowChange::Ignore(who.clone())),
-        FileState::Waiting | FileState::Retrying if !all => Ok(RowChange::Ignore(who.clone())),
-        state => Err(Unfit::NotMeant(state_words(state).to_owned())),
-    };
     let states = FileStates { pending: !all, failed: true, ..FileStates::default() };
-    Doing { states, ..doing(args, "ignored now") }.run(decide)
+    Doing { states, ..doing(args, "ignored now") }.run(|row| ignored(row, &who, &states))
 }
 
 /// Has ignored rows copied after all.
 pub(super) fn unignore(args: &ChangeArgs) -> Result<u8> {
-    let decide = |row: &FileRow| match row.state {
-        FileState::Ignored(_) if row.removed_at.is_none() => Ok(RowChange::Unignore),
-        FileState::Ignored(why) => Err(Unfit::Trouble(why.to_owned())),
-        state => Err(Unfit::NotMeant(state_words(state).to_owned())),
-    };
     let states = FileStates { ignored: true, ..FileStates::default() };
-    Doing { states, ..doing(args, "pending now") }.run(decide)
+    Doing { states, ..doing(args, "pending now") }.run(unignored)
 }
 
 /// Has files count as they are now.
@@ -62,22 +51,8 @@ pub(super) fn accept(args: &AcceptArgs) -> Result<u8> {
     if !args.yes && !agrees("Read the files of these failed rows, and have each that changed count as it is now?")? {
         bail!("Nothing was changed; answer y, or give --yes");
     }
-    let decide = |row: &FileRow| {
-        match row.state {
-            FileState::Retrying | FileState::GivenUp => {}
-            state => return Err(Unfit::NotMeant(format!("{}, and did not fail", state_words(state)))),
-        }
-        let Some(registered) = row.md5() else {
-            return Err(Unfit::Trouble("the row cannot be used as it stands".to_owned()));
-        };
-        let summed = sum(row.path(), SymlinkRule::Followed, &|_| {}).map_err(Unfit::Trouble)?;
-        match summed.md5 == registered {
-            true => Err(Unfit::NotMeant("its file has not changed since it was registered".to_owned())),
-            false => Ok(RowChange::Accept(summed.md5)),
-        }
-    };
     let states = FileStates { failed: true, ..FileStates::default() };
-    Doing { states, ..doing(&args.change, "registered as their files are now") }.run(decide)
+    Doing { states, ..doing(&args.change, "registered as their files are now") }.run(accepted)
 }
 
 /// Has copied rows proven, or copied, again.
@@ -86,7 +61,9 @@ pub(super) fn recopy(args: &RecopyArgs) -> Result<u8> {
     let doing = Doing { states, ..doing(&args.change, "pending now") };
     let source = args.source.as_deref();
     let single = args.change.choice.id.len() == 1;
-    doing.run_with(|catalog, rows| Searched::decisions(catalog, rows, source.map(|path| (path, single))))
+    doing.run_with(|catalog, rows| {
+        Searched::decisions(catalog, rows, source.map(|path| (path, single))).map_err(|why| anyhow!(why))
+    })
 }
 
 fn doing<'a>(args: &'a ChangeArgs, done: &'static str) -> Doing<'a> {

@@ -2,11 +2,12 @@
 
 use super::super::flags::files::ListArgs;
 use super::super::output::{json_fields, print, printable};
-use super::wording::{FIELDS, FilePlaces, age, reason, state_words, values};
+use super::wording::age;
 use super::{PAGE, Pages, inspect, rows, tell_strangers};
 use crate::catalog::files::{FileQuery, FileRow, FileState, FileStates};
 use crate::catalog::{AnyCatalog, Catalog};
 use crate::clock::unix_now;
+use crate::console::files::told::{FIELDS, FilePlaces, reason, state_words, values};
 use crate::service::runtime;
 use anyhow::{Context, Result};
 use serde_json::Value;

@@ -3,11 +3,12 @@
 use super::super::flags::files::ShowArgs;
 use super::super::output::{json_fields, print, printable, say};
 use super::super::{SOME_FAILED, USAGE};
-use super::wording::{FIELDS, FilePlaces, age, hex, moment, reason, unusable, values};
+use super::wording::{age, moment};
 use super::{inspect, tell_strangers};
 use crate::catalog::files::{FileQuery, FileRow, FileState};
 use crate::catalog::{AnyCatalog, Catalog, RecordId};
 use crate::clock::unix_now;
+use crate::console::files::told::{FIELDS, FilePlaces, hex, reason, unusable, values};
 use crate::service::runtime;
 use anyhow::Result;
 

@@ -3,12 +3,13 @@
 use super::super::USAGE;
 use super::super::flags::files::TimecodesArgs;
 use super::super::output::{json_object, print, printable, say};
-use super::wording::{age, moment, reason};
+use super::wording::{age, moment};
 use super::{inspect, open, suprsync, tell_strangers};
 use crate::catalog::files::{FileQuery, FileRow};
 use crate::catalog::sqlite::{QUIET, SqliteCatalog, TimecodeStand};
 use crate::catalog::{AnyCatalog, Catalog, RecordId};
 use crate::clock::unix_now;
+use crate::console::files::told::reason;
 use crate::service::runtime;
 use anyhow::Result;
 

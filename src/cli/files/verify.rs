@@ -3,15 +3,16 @@
 use super::super::flags::files::VerifyArgs;
 use super::super::output::{Screen, json_object, print, printable, say, start_log};
 use super::super::{SOME_FAILED, plan};
-use super::decision::Unfit;
 use super::meter::Meter;
-use super::sources::Searched;
-use super::wording::{FilePlaces, bytes, named};
+use super::wording::{bytes, named};
 use super::{Pages, chosen, open, rows, tell_strangers};
 use crate::archiver::Direction;
-use crate::archiver::audit::{AuditedCopy, Auditor, CopyState};
-use crate::catalog::files::{FileRow, FileState, FileStates, RowChange};
+use crate::archiver::audit::{Auditor, CopyState};
+use crate::catalog::files::{FileRow, FileStates, RowChange};
 use crate::catalog::{AnyCatalog, Catalog};
+use crate::console::files::decision::Unfit;
+use crate::console::files::sources::Searched;
+use crate::console::files::told::copy_of;
 use crate::local::Local;
 use crate::service::{Service, runtime};
 use crate::transport::Connect;
@@ -223,7 +224,8 @@ impl Audit<'_> {
         }
         for some in bad.chunks(200) {
             let decisions =
-                Searched::decisions(self.catalog, some, self.args.source.as_deref().map(|path| (path, false)))?;
+                Searched::decisions(self.catalog, some, self.args.source.as_deref().map(|path| (path, false)))
+                    .map_err(|why| anyhow!(why))?;
             let mut changes: Vec<(FileRow, RowChange)> = Vec::new();
             for (row, decision) in some.iter().zip(decisions) {
                 match decision {
@@ -244,25 +246,4 @@ impl Audit<'_> {
         }
         Ok(())
     }
-}
-
-/// The copy of a row, relative to the archive's base.
-fn copy_of(row: &FileRow, data_dir: &str) -> Result<AuditedCopy, String> {
-    if row.state != FileState::Copied {
-        return Err("it is not copied".into());
-    }
-    let md5 = row.md5().ok_or("its row cannot be used as it stands")?;
-    let copy = FilePlaces::of(row).copy.ok_or("its row does not say where the copy is")?;
-    let base = format!("{}/", data_dir.trim_end_matches('/'));
-    // SupRsync's rows have it relative already.
-    let place = match copy.strip_prefix('/') {
-        None => copy,
-        Some(_) => match copy.strip_prefix(&base) {
-            Some(place) => place.to_owned(),
-            None => return Err(format!("its copy is at {copy}, and that is not below --data-dir")),
-        },
-    };
-    // As the archiver places copies: without empty, `.` and `..` components, as the far end's list has names.
-    crate::archiver::layout::RemotePath::new(place.clone())?;
-    Ok(AuditedCopy { place, md5 })
 }

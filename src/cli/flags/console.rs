@@ -1,6 +1,6 @@
 //! What the verbs take by which a running archiver is asked and told.
 
-use super::TableArgs;
+use super::{ConfigArgs, TableArgs};
 use crate::console::LimitOrder;
 use crate::web::ListenAddress;
 use crate::web::places::ControlChoice;
@@ -62,12 +62,29 @@ pub(in crate::cli) struct StatusArgs {
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct AimArgs {
     /// The one that archives this; needed where several run
-    #[arg(long, value_name = "NAME", visible_alias = "archive-name")]
-    pub(in crate::cli) target: Option<String>,
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) target: Vec<String>,
 
-    /// Its socket; by default the variable ARCHIVER_CONTROL, or all that are found
+    /// The same, of an archive of SupRsync
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) archive_name: Option<String>,
+
+    /// Its socket; by default what the configuration file or the variable ARCHIVER_CONTROL says, or all that are found
     #[arg(long, value_name = "PATH")]
     pub(in crate::cli) control: Option<ControlChoice>,
+
+    #[command(flatten)]
+    #[allow(dead_code, reason = "read before the command line is parsed")]
+    pub(in crate::cli) config: ConfigArgs,
+}
+
+/// What a running archiver is told.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::cli) enum SteerOrder {
+    Pause,
+    Resume,
+    /// This limit; or to say which one there is.
+    Limit(Option<String>),
 }
 
 /// What `bwlimit` takes.

@@ -118,7 +118,7 @@ pub(in crate::cli) enum FilesVerb {
     Timecodes(TimecodesArgs),
     /// Have copies read where they are, and compared with what was registered
     #[command(after_help = VERIFY_HELP)]
-    Verify(VerifyArgs),
+    Verify(Box<VerifyArgs>),
 }
 
 #[derive(Debug, Clone, Args)]

@@ -110,7 +110,10 @@ pub(super) async fn run(
     targets.into_iter().for_each(|target| at_work.begin(target, None));
     systemd::ready();
     let watched = at_work.controls.clone();
-    let attending = systemd::attend(move || watched.progress());
+    let attending = systemd::attend(move || {
+        let now: Vec<_> = watched.progress().iter().map(|progress| progress.snapshot()).collect();
+        systemd::line_of_runs(&now)
+    });
     let mut attending = std::pin::pin!(attending);
     let mut worst = 0;
     loop {

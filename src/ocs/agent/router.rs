@@ -58,7 +58,8 @@ pub(super) async fn run(shared: &Arc<AgentCore>, mut events: Events) -> AgentEnd
                 backoff.reset();
                 match serve(shared, wire, &registrations, &mut events).await {
                     Ok(()) => return wind_down(shared, AgentEnd::Asked).await,
-                    Err(error) => tracing::warn!("Lost the router: {error}; operations go on"),
+                    // It comes back by itself, or the next lines say that it does not.
+                    Err(error) => tracing::info!("Lost the router: {error}; operations go on"),
                 }
                 lost_at = Instant::now();
             }

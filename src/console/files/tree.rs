@@ -1,18 +1,13 @@
-//! Files of trees on this machine, found one after the other, and summed.
+//! Files of trees on this machine, found one after the other.
 
-use crate::catalog::Md5;
-use crate::disk::digest::each_piece;
-use protocol::checksum::{Checksum, FileHasher};
-use rustix::fs::{CWD, Mode, OFlags};
 use std::ffi::OsStr;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// What a walk comes by.
-pub(super) enum Sight {
+pub(crate) enum Sight {
     File(FoundFile),
     /// Something that is left out, and why; whether that is trouble.
     LeftOut {
@@ -23,22 +18,22 @@ pub(super) enum Sight {
 }
 
 /// A file as it was found.
-pub(super) struct FoundFile {
-    pub(super) path: PathBuf,
+pub(crate) struct FoundFile {
+    pub(crate) path: PathBuf,
     /// Where it goes: as rsync would name it at the other end.
-    pub(super) place: PathBuf,
-    pub(super) len: u64,
+    pub(crate) place: PathBuf,
+    pub(crate) len: u64,
 }
 
 /// A file or a folder that somebody named.
-pub(super) struct NamedTree {
+pub(crate) struct NamedTree {
     path: PathBuf,
     place: PathBuf,
 }
 
 impl NamedTree {
     /// With a slash at its end, what is in a folder is meant, and without it the folder.
-    pub(super) fn new(named: &Path) -> io::Result<Self> {
+    pub(crate) fn new(named: &Path) -> io::Result<Self> {
         let path = fs::canonicalize(named)?;
         let bytes = named.as_os_str().as_bytes();
         let inside = bytes.ends_with(b"/") || bytes.ends_with(b"/.");
@@ -50,7 +45,7 @@ impl NamedTree {
     }
 
     /// Hands over what is there for as long as it is taken.
-    pub(super) fn walk(&self, take: &mut dyn FnMut(Sight) -> bool) {
+    pub(crate) fn walk(&self, take: &mut dyn FnMut(Sight) -> bool) {
         match fs::metadata(&self.path) {
             Ok(meta) if meta.is_dir() => {}
             Ok(meta) => {
@@ -107,50 +102,8 @@ fn trouble(path: &Path, error: &io::Error) -> Sight {
     Sight::LeftOut { path: path.to_owned(), why: format!("it cannot be read: {error}"), trouble: true }
 }
 
-/// What a file comes to, read once.
-pub(super) struct SummedFile {
-    pub(super) md5: Md5,
-    /// When it was written, unix time in seconds.
-    pub(super) mtime: f64,
-}
-
-/// Whether the last component of a path may be a symlink.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SymlinkRule {
-    Followed,
-    Refused,
-}
-
-/// Sums a file; each piece that was read is counted. One that is written to meanwhile has no sum.
-pub(super) fn sum(path: &Path, links: SymlinkRule, count: &dyn Fn(u64)) -> Result<SummedFile, String> {
-    let unreadable = |error: io::Error| format!("it cannot be read: {error}");
-    // A fifo is not waited for.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let flags = if links == SymlinkRule::Refused { flags | OFlags::NOFOLLOW } else { flags };
-    let opened = rustix::fs::openat(CWD, path, flags, Mode::empty());
-    let mut file = File::from(opened.map_err(|error| unreadable(error.into()))?);
-    let before = file.metadata().map_err(unreadable)?;
-    if !before.is_file() {
-        return Err("it is no regular file".into());
-    }
-    let mut hasher = FileHasher::new(Checksum::Md5);
-    let read = each_piece(&mut file, |piece| {
-        hasher.update(piece);
-        count(piece.len() as u64);
-    });
-    let len = read.map_err(unreadable)?;
-    let after = file.metadata().map_err(unreadable)?;
-    let stands = |meta: &Metadata| (meta.len(), meta.mtime(), meta.mtime_nsec());
-    if stands(&before) != stands(&after) || len != after.len() {
-        return Err("it was written to while it was read; try again when it is complete".into());
-    }
-    let sum = hasher.finish();
-    let md5 = Md5::try_from(sum.as_bytes()).map_err(|_| "its sum is none".to_owned())?;
-    Ok(SummedFile { md5, mtime: after.mtime() as f64 + after.mtime_nsec() as f64 / 1e9 })
-}
-
 /// The name of a file.
-pub(super) fn leaf(path: &Path) -> &[u8] {
+pub(crate) fn leaf(path: &Path) -> &[u8] {
     path.file_name().map(OsStr::as_bytes).unwrap_or_default()
 }
 
@@ -188,18 +141,5 @@ mod tests {
         assert_eq!(places(&tree), with("tree/"));
         assert_eq!(places(Path::new(&format!("{}/", tree.display()))), with(""));
         assert_eq!(places(&tree.join("y")), [(PathBuf::from("y"), true)]);
-    }
-
-    #[test]
-    fn a_sum_is_of_a_whole_regular_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("f");
-        fs::write(&file, "message digest").unwrap();
-        std::os::unix::fs::symlink("f", folder.path().join("link")).unwrap();
-        let md5 = |name: &str, links| sum(&folder.path().join(name), links, &|_| {}).map(|summed| summed.md5[0]);
-        assert_eq!(md5("f", SymlinkRule::Refused), Ok(0xf9));
-        assert_eq!(md5("link", SymlinkRule::Followed), Ok(0xf9));
-        assert!(md5("link", SymlinkRule::Refused).is_err());
-        assert!(md5(".", SymlinkRule::Followed).is_err());
     }
 }

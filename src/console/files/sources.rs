@@ -1,33 +1,33 @@
 //! Where the files of copied rows are, for those that no longer say it.
 
 use super::decision::{Decision, Unfit};
-use super::tree::{NamedTree, Sight, SymlinkRule, leaf, sum};
-use super::wording::state_words;
+use super::told::state_words;
+use super::tree::{NamedTree, Sight, leaf};
 use crate::catalog::AnyCatalog;
 use crate::catalog::files::{FileRow, FileState, RowChange};
-use anyhow::{Context, Result};
+use crate::disk::summed::{SymlinkRule, sum};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// The files that rows are of, as far as they were found.
-pub(super) struct Searched {
+pub(crate) struct Searched {
     found: HashMap<i64, PathBuf>,
 }
 
 impl Searched {
     /// What is to be done to have rows copied again. `source`: where their files are to be looked for; and whether one row
     /// alone is meant, so that it may be the very file.
-    pub(super) fn decisions(
+    pub(crate) fn decisions(
         catalog: &AnyCatalog,
         rows: &[FileRow],
         source: Option<(&Path, bool)>,
-    ) -> Result<Vec<Decision>> {
+    ) -> Result<Vec<Decision>, String> {
         let named = catalog.layout().is_none();
         let searched = match source {
             _ if named => Self { found: HashMap::new() },
             None => Self { found: HashMap::new() },
             Some((path, true)) if !path.is_dir() => {
-                let path = std::path::absolute(path)?;
+                let path = std::path::absolute(path).map_err(|error| cannot_find(path, &error))?;
                 Self { found: rows.iter().map(|row| (row.id().0, path.clone())).collect() }
             }
             Some((path, _)) => Self::search(path, rows)?,
@@ -58,9 +58,8 @@ impl Searched {
     }
 
     /// Looks below a folder for files by their names, and reads those that have one.
-    fn search(folder: &Path, rows: &[FileRow]) -> Result<Self> {
-        let root =
-            NamedTree::new(folder).with_context(|| format!("Option --source: cannot find {}", folder.display()))?;
+    fn search(folder: &Path, rows: &[FileRow]) -> Result<Self, String> {
+        let root = NamedTree::new(folder).map_err(|error| cannot_find(folder, &error))?;
         let mut wanted: HashMap<&[u8], Vec<&FileRow>> = HashMap::new();
         for row in rows {
             for name in names(leaf(row.path())) {
@@ -82,6 +81,10 @@ impl Searched {
         });
         Ok(Self { found })
     }
+}
+
+fn cannot_find(path: &Path, error: &std::io::Error) -> String {
+    format!("Option --source: cannot find {}: {error}", path.display())
 }
 
 /// The names that the file of a copy may have: its own, and that without a number behind it.

@@ -1,0 +1,165 @@
+//! Rows as the Python monitor wrote them before it knew SupRsync's tables.
+
+use super::super::announced::{
+    AnnouncedBatch, AnnouncedFile, AnnouncedOutcome, LATE, LaneStep, SPOOLS, SpoolMarks, SpoolNumber,
+};
+use super::super::{CatalogError, Layout};
+use super::row::{integer, text};
+use super::table::quote;
+use super::{MySqlCatalog, is_bad_data};
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Error, Params, TxOpts, Value};
+
+/// In the column where the Python monitor has its version.
+const VERSION: &str = concat!("pysmurf-archiver ", env!("CARGO_PKG_VERSION"));
+
+/// Why a transaction is given up: the server's trouble, or what the batch comes to instead.
+enum Stopped {
+    Trouble(Error),
+    Outcome(AnnouncedOutcome),
+}
+
+impl From<Error> for Stopped {
+    fn from(error: Error) -> Self {
+        Self::Trouble(error)
+    }
+}
+
+async fn create(conn: &mut Conn) -> Result<(), Error> {
+    conn.query_drop(format!(
+        "CREATE TABLE IF NOT EXISTS {SPOOLS} (spool VARCHAR(32) NOT NULL, lane VARCHAR(16) NOT NULL, position BIGINT NOT NULL, \
+         PRIMARY KEY (spool, lane, position)) ENGINE=InnoDB"
+    ))
+    .await
+}
+
+impl MySqlCatalog {
+    pub(in crate::catalog) async fn spool_marks(&self, spool: &str) -> Result<SpoolMarks, CatalogError> {
+        self.run(async |conn| {
+            let query = format!("SELECT spool, lane, position FROM {SPOOLS} WHERE spool = ? OR lane = '{LATE}'");
+            let rows: Vec<mysql_async::Row> = match conn.exec(&query, (spool,)).await {
+                // ER_NO_SUCH_TABLE; not every account may make one that is there.
+                Err(Error::Server(error)) if error.code == 1146 => {
+                    create(conn).await?;
+                    conn.exec(&query, (spool,)).await?
+                }
+                rows => rows?,
+            };
+            let mut marks = SpoolMarks::default();
+            for row in &rows {
+                let word = |index| text(row.as_ref(index)).ok().flatten().unwrap_or_default();
+                let number = integer(row.as_ref(2)).ok().flatten().and_then(|number| u64::try_from(number).ok());
+                match (word(1), number.unwrap_or(0)) {
+                    (lane, number) if lane == LATE => marks.late.push(SpoolNumber { spool: word(0), number }),
+                    (lane, number) => marks.lanes.push((lane, number)),
+                }
+            }
+            Ok(marks)
+        })
+        .await
+    }
+
+    pub(in crate::catalog) async fn register_announced(
+        &self,
+        batch: AnnouncedBatch,
+    ) -> Result<AnnouncedOutcome, CatalogError> {
+        self.run(async |conn| match self.write_announced(conn, &batch).await {
+            Ok(()) => Ok(AnnouncedOutcome::Registered),
+            Err(Stopped::Outcome(outcome)) => {
+                conn.query_drop("ROLLBACK").await?;
+                Ok(outcome)
+            }
+            Err(Stopped::Trouble(error)) => Err(error),
+        })
+        .await
+    }
+
+    async fn write_announced(&self, conn: &mut Conn, batch: &AnnouncedBatch) -> Result<(), Stopped> {
+        let mut transaction = conn.start_transaction(TxOpts::default()).await?;
+        let elsewhere = || Stopped::Outcome(AnnouncedOutcome::Elsewhere);
+        for step in &batch.steps {
+            if !take_step(&mut transaction, step).await? {
+                return Err(elsewhere());
+            }
+        }
+        for late in &batch.late {
+            let mark = format!("INSERT IGNORE INTO {SPOOLS} (spool, lane, position) VALUES (?, '{LATE}', ?)");
+            transaction.exec_drop(mark, (&late.spool, late.number)).await?;
+            if transaction.affected_rows() == 0 {
+                return Err(elsewhere());
+            }
+        }
+        for late in &batch.forgotten {
+            let forget = format!("DELETE FROM {SPOOLS} WHERE spool = ? AND lane = '{LATE}' AND position = ?");
+            transaction.exec_drop(forget, (&late.spool, late.number)).await?;
+        }
+        for (index, file) in batch.files.iter().enumerate() {
+            match self.insert_announced(&mut transaction, file).await {
+                Err(Error::Server(error)) if is_refusal(error.code) => {
+                    return Err(Stopped::Outcome(AnnouncedOutcome::Refused(index, error.message)));
+                }
+                inserted => inserted?,
+            }
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// The columns in that one's order; what is NULL is left out.
+    async fn insert_announced(&self, conn: &mut impl Queryable, file: &AnnouncedFile) -> Result<(), Error> {
+        let said = &file.columns;
+        let maybe = |text: &Option<String>| text.as_ref().map(Value::from);
+        let kind = match self.layout {
+            Layout::Action => ("action", maybe(&said.action)),
+            Layout::Type => ("type", maybe(&said.file_type)),
+        };
+        let mut columns = vec![
+            ("path", Some(Value::from(&file.path))),
+            kind,
+            ("timestamp", Some(said.timestamp.into())),
+            ("action_timestamp", said.action_timestamp.map(Value::from)),
+            ("format", maybe(&said.format)),
+            ("plot", Some(said.plot.into())),
+            ("site", Some(Value::from(&said.site))),
+            ("pub_id", maybe(&said.publisher)),
+            ("instance_id", Some(Value::from(&said.instance))),
+            ("copied", Some(0.into())),
+            ("failed_copy_attempts", Some(0.into())),
+            ("md5sum", Some(Value::from(&file.md5[..]))),
+            ("socs_version", Some(Value::from(VERSION))),
+        ];
+        columns.retain(|(name, value)| value.is_some() && self.table.has(name));
+        let mark = |name: &str| if name == "timestamp" { "FROM_UNIXTIME(?)" } else { "?" };
+        let query = format!(
+            "INSERT INTO {} ({}) VALUES ({})",
+            quote(&self.table.name),
+            columns.iter().map(|(name, _)| quote(name)).collect::<Vec<_>>().join(", "),
+            columns.iter().map(|(name, _)| mark(name)).collect::<Vec<_>>().join(", ")
+        );
+        let values = columns.into_iter().filter_map(|(_, value)| value).collect();
+        conn.exec_drop(query, Params::Positional(values)).await
+    }
+}
+
+/// Also ER_BAD_NULL_ERROR, ER_WARN_DATA_OUT_OF_RANGE, ER_TRUNCATED_WRONG_VALUE, ER_NO_DEFAULT_FOR_FIELD: of the row and of
+/// nothing else.
+fn is_refusal(code: u16) -> bool {
+    is_bad_data(code) || matches!(code, 1048 | 1264 | 1292 | 1364)
+}
+
+/// False where the table says another thing of the lane.
+async fn take_step(transaction: &mut mysql_async::Transaction<'_>, step: &LaneStep) -> Result<bool, Error> {
+    let update = format!("UPDATE {SPOOLS} SET position = ? WHERE spool = ? AND lane = ? AND position = ?");
+    transaction.exec_drop(update, (step.to, &step.spool, step.lane, step.from)).await?;
+    if transaction.affected_rows() > 0 {
+        return Ok(true);
+    }
+    let there = format!("SELECT COUNT(*) FROM {SPOOLS} WHERE spool = ? AND lane = ? FOR UPDATE");
+    let rows: Option<u64> = transaction.exec_first(there, (&step.spool, step.lane)).await?;
+    if rows.unwrap_or(0) > 0 {
+        return Ok(false);
+    }
+    let insert = format!("INSERT INTO {SPOOLS} (spool, lane, position) VALUES (?, ?, ?)");
+    transaction.exec_drop(insert, (&step.spool, step.lane, step.to)).await?;
+    Ok(true)
+}
