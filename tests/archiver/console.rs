@@ -585,7 +585,7 @@ fn a_database_that_gives_rows_and_takes_no_proofs_is_told_until_it_does() {
     holder.execute_batch("BEGIN IMMEDIATE").unwrap();
     assert_eq!(archive.verb(&["resume"]).status.code(), Some(0));
     // Between the two it was asked for rows time and again, and gave them.
-    wait_until("proofs were refused twice", || run.log().matches("Cannot record").count() == 2);
+    wait_until("proofs were refused twice", || run.log().matches("Cannot record").count() >= 2);
     assert!(!run.log().contains("in reach again"), "{}", run.log());
     let status = archive.status().unwrap();
     assert_eq!(status["troubles"][0]["kind"], "database", "{status}");
