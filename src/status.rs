@@ -148,7 +148,7 @@ pub(crate) struct Snapshot {
     /// What is wrong with the database now, if anything.
     pub database: Option<Ongoing>,
     /// Who has met that.
-    database_met: DatabaseUse,
+    pub database_met: DatabaseUse,
     /// What is wrong with the place where files come from now, if anything.
     pub source: Option<Ongoing>,
     /// The road files take where it is not the straight one, and why.
