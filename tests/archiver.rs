@@ -68,3 +68,5 @@ mod told;
 mod upkeep;
 #[path = "archiver/watch.rs"]
 mod watch;
+#[path = "archiver/weaknesses.rs"]
+mod weaknesses;

@@ -136,6 +136,9 @@ fn run(args: &MonitorArgs) -> Result<u8> {
             }
         }
     })?;
+    if let Some(dropped) = drops.read() {
+        counters.dropped.store(dropped, Relaxed);
+    }
     if let Some(receiving) = receiving {
         let _ = receiving.join();
     }

@@ -65,7 +65,7 @@ impl fmt::Display for FreeMark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Percent(percent) => write!(f, "{percent} %"),
-            Self::Bytes(bytes) => write!(f, "{bytes} bytes"),
+            Self::Bytes(bytes) => write!(f, "{:.1} GB", *bytes as f64 / 1e9),
         }
     }
 }

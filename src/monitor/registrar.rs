@@ -3,21 +3,19 @@
 //! What is missing is waited for aside, and those behind it go on. The table itself says how far it has come, in the
 //! transaction of the rows; what was set aside is on disk before that passes it by.
 
+mod awaited;
+
 use super::aside::{Aside, AsideChange, AsideState};
-use super::columns::{ColumnError, MonitorAddress, columns};
 use super::counters::MonitorCounters;
 use super::frame::SpooledMessage;
 use super::lane::{ArchiveLane, EntryStage};
 use super::late::LateFiles;
-use super::message::{MessageTopic, PublisherMessage};
-use super::notice::{ArchiveName, FileNotice};
-use super::retry;
+use super::making::{RegistrarRules, read_notice, told};
+use super::notice::ArchiveName;
 use super::spool::{Spool, SpoolReader};
 use super::sums::{SumJob, SumPool};
 use super::table::MonitorTable;
-use crate::catalog::announced::{
-    AnnouncedBatch, AnnouncedFile, AnnouncedOutcome, LaneStep, PysmurfColumns, SpoolNumber,
-};
+use crate::catalog::announced::{AnnouncedBatch, AnnouncedOutcome, LaneStep, SpoolNumber};
 use crate::clock::unix_now;
 use crate::disk::summed::{SumError, SummedFile};
 use std::io;
@@ -51,14 +49,6 @@ pub(super) enum RegistrarWord {
 pub(super) struct SumKey {
     key: SpoolNumber,
     archive: ArchiveName,
-}
-
-/// How it registers.
-pub(crate) struct RegistrarRules {
-    /// A file that is not there is waited for so long.
-    pub(crate) patience: Duration,
-    /// Whose rows they are in the pysmurf tables.
-    pub(crate) address: Option<MonitorAddress>,
 }
 
 /// The thread between spool and table.
@@ -176,6 +166,9 @@ impl Registrar {
             self.hear();
         }
         self.register()?;
+        let read = self.course.reader.next();
+        let first = self.course.lanes.iter().filter_map(ArchiveLane::first).min();
+        self.spool.release(first.unwrap_or(read).min(read));
         let at_work: usize = self.course.lanes.iter().map(ArchiveLane::len).sum();
         let unread = self.spool.next().saturating_sub(self.course.reader.next());
         self.counters.at_work.store(at_work as u64 + unread, Relaxed);
@@ -196,14 +189,14 @@ impl Registrar {
     }
 
     fn take(&mut self, message: SpooledMessage) {
-        let read = Self::read(&message);
+        let read = read_notice(&message);
         let archive = read.as_ref().map_or(ArchiveName::Smurf, |notice| notice.archive);
         if message.number < self.course.lane(archive).position {
             return;
         }
         self.course.bytes += message.bytes.len();
         let key = SpoolNumber { spool: self.name.clone(), number: message.number };
-        let stage = match read.and_then(|notice| self.check(&notice).map(|()| notice)) {
+        let stage = match read.and_then(|notice| self.rules.check(&notice, self.table.path_limit()).map(|()| notice)) {
             _ if self.aside.get(&key).is_some() => EntryStage::Aside,
             Ok(notice) => {
                 if !notice.supplied.is_empty() {
@@ -221,40 +214,6 @@ impl Registrar {
             Err(why) => EntryStage::ToReject(why),
         };
         self.course.lane(archive).push(message, stage);
-    }
-
-    /// What a message comes to, or why it can have no row anywhere.
-    fn read(message: &SpooledMessage) -> Result<FileNotice, String> {
-        let read = PublisherMessage::read(&message.bytes).map_err(|error| error.to_string())?;
-        FileNotice::of(&read, message.received).map_err(|error| error.to_string())
-    }
-
-    /// Why it can have none in this table.
-    fn check(&self, notice: &FileNotice) -> Result<(), String> {
-        self.columns(notice).map(drop).map_err(|error| error.to_string())
-    }
-
-    fn columns(&self, notice: &FileNotice) -> Result<PysmurfColumns, ColumnError> {
-        match &self.rules.address {
-            None => Ok(PysmurfColumns::default()),
-            Some(_) if notice.topic == MessageTopic::G3File => Err(ColumnError::OfStreamer),
-            Some(address) => columns(&notice.words, (&notice.path, self.table.path_limit()), address),
-        }
-    }
-
-    /// The row of a message whose file was read.
-    fn row(&self, message: &SpooledMessage, summed: &SummedFile) -> Result<AnnouncedFile, String> {
-        let notice = Self::read(message)?;
-        let columns = self.columns(&notice).map_err(|error| error.to_string())?;
-        Ok(AnnouncedFile {
-            md5: summed.md5,
-            archive: notice.archive.name(),
-            remote: notice.remote,
-            registered: unix_now(),
-            deletable: notice.deletable,
-            path: notice.path,
-            columns,
-        })
     }
 
     /// Hears what it is told, for as long as there is nothing else to do.
@@ -279,7 +238,7 @@ impl Registrar {
             return;
         };
         let stage = match result {
-            Ok(summed) => match self.row(&message, &summed) {
+            Ok(summed) => match self.rules.row(&message, &summed, self.table.path_limit()) {
                 Ok(row) => EntryStage::Ready(Box::new(row)),
                 Err(why) => EntryStage::ToReject(why),
             },
@@ -442,87 +401,12 @@ impl Registrar {
             &self.name,
             [smurf, timestreams].map(|lane| (lane.archive.name(), lane.position)),
         );
-        let read = self.course.reader.next();
-        let first = self.course.lanes.iter().filter_map(ArchiveLane::first).min();
-        self.spool.release(first.unwrap_or(read).min(read));
         for key in &late {
             self.course.late.remove(key);
         }
         self.course.forgotten.clear();
         self.aside.change(late.iter().cloned().map(AsideChange::Remove).collect()).map_err(disk)?;
         self.course.forgotten = late;
-        Ok(())
-    }
-
-    /// Has the files of late messages looked for that are due, of those that the table has passed by: of others nobody would
-    /// know after the next start that they are registered.
-    fn look_for_late(&mut self) -> Result<(), RegistrarTrouble> {
-        for key in self.course.late.due() {
-            let Some(entry) = self.aside.get(&key) else {
-                self.course.late.remove(&key);
-                continue;
-            };
-            let message = self.aside.message(entry).map_err(disk)?;
-            let read = Self::read(&message);
-            let archive = read.as_ref().map_or(ArchiveName::Smurf, |notice| notice.archive);
-            if key.spool == self.name && key.number >= self.course.lane(archive).position {
-                self.course.late.missed(&key);
-                continue;
-            }
-            match read.and_then(|notice| self.check(&notice).map(|()| notice)) {
-                Ok(notice) => self.pool.submit(SumJob { key: SumKey { key, archive }, path: notice.file().to_owned() }),
-                Err(why) => self.reject_late(&key, why)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn hear_of_late(&mut self, key: &SpoolNumber, result: Result<SummedFile, SumError>) {
-        let Some(entry) = self.aside.get(key).filter(|entry| entry.state == AsideState::Waiting) else { return };
-        let since = entry.since;
-        let row = result.map_err(|error| error.to_string()).and_then(|summed| {
-            let message = self.aside.message(entry).map_err(|error| error.to_string())?;
-            self.row(&message, &summed)
-        });
-        match row {
-            Ok(row) => self.course.late.found(key, row),
-            Err(why) if unix_now() - since > self.rules.patience.as_secs_f64() => {
-                let waited = self.rules.patience.as_secs();
-                if self.reject_late(key, format!("{why}, also after {waited} s")).is_err() {
-                    self.course.late.missed(key);
-                }
-            }
-            Err(_) => self.course.late.missed(key),
-        }
-    }
-
-    /// It waits no more.
-    fn reject_late(&mut self, key: &SpoolNumber, why: String) -> Result<(), RegistrarTrouble> {
-        let Some(entry) = self.aside.get(key) else { return Ok(()) };
-        let message = self.aside.message(entry).map_err(disk)?;
-        self.change(vec![AsideChange::Put {
-            key: key.clone(),
-            state: AsideState::Rejected,
-            since: unix_now(),
-            why,
-            message,
-        }])?;
-        self.course.late.remove(key);
-        Ok(())
-    }
-
-    /// Does what somebody has ordered meanwhile.
-    fn hear_orders(&mut self) -> Result<(), RegistrarTrouble> {
-        let changes = retry::ordered(self.spool.folder(), &self.aside).map_err(disk)?;
-        let Some(changes) = changes else { return Ok(()) };
-        let keys = changes.iter().filter_map(|change| match change {
-            AsideChange::Put { key, .. } => Some(key.clone()),
-            AsideChange::Remove(_) => None,
-        });
-        let keys: Vec<_> = keys.collect();
-        self.change(changes)?;
-        retry::done(self.spool.folder()).map_err(disk)?;
-        keys.into_iter().for_each(|key| self.course.late.look_now(key));
         Ok(())
     }
 }
@@ -538,18 +422,4 @@ enum RegistrarTrouble {
 
 fn disk(error: io::Error) -> RegistrarTrouble {
     RegistrarTrouble::Disk(error.to_string())
-}
-
-/// What a message is about, for people: its file, or its beginning.
-pub(super) fn told(message: &SpooledMessage) -> String {
-    let read = PublisherMessage::read(&message.bytes).ok();
-    let path = read.as_ref().and_then(|read| read.payload("path")?.as_text().map(|path| path.shown()));
-    match path {
-        Some(path) => path,
-        None => {
-            let begin: String = String::from_utf8_lossy(&message.bytes).chars().take(100).collect();
-            let sender = message.sender.map(|sender| format!(" from {sender}")).unwrap_or_default();
-            format!("a datagram{sender} that begins {begin:?}")
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! What could not be registered, for people, beside a monitor at work or without one.
 
 use super::aside::{Aside, AsideEntry, AsideState};
-use super::registrar::told;
+use super::making::told;
 use super::retry;
 use super::spool::{Spool, SpoolError};
 use crate::catalog::announced::SpoolNumber;

@@ -49,6 +49,8 @@ struct SpoolState {
     segments: VecDeque<SpoolFile>,
     /// The number of the message that comes next.
     next: u64,
+    /// Nothing more is written to the last file: what comes next begins another.
+    is_last_over: bool,
 }
 
 /// A file of the spool, as far as it is on disk for good.
@@ -77,7 +79,7 @@ impl Spool {
             firsts.extend(name.to_str().and_then(|name| name.strip_suffix(SUFFIX)?.parse::<u64>().ok()));
         }
         firsts.sort_unstable();
-        let mut state = SpoolState { segments: VecDeque::new(), next: 0 };
+        let mut state = SpoolState { segments: VecDeque::new(), next: 0, is_last_over: false };
         let mut id = None;
         for &first in &firsts {
             let file = File::open(path_of(folder, first)).map_err(unusable)?;
@@ -139,7 +141,14 @@ impl Spool {
     /// Deletes the files of which all messages have numbers below this.
     pub(crate) fn release(&self, below: u64) {
         let mut state = self.state();
-        while state.segments.len() > 1 && state.segments.get(1).is_some_and(|second| second.first <= below) {
+        loop {
+            let after = state.segments.get(1).map(|second| second.first);
+            // On a full disk there may be room for nothing else.
+            let end = after.or_else(|| state.is_last_over.then_some(state.next));
+            let is_done = |first: &SpoolFile| end.is_some_and(|end| first.first < end && end <= below);
+            if !state.segments.front().is_some_and(is_done) {
+                return;
+            }
             if let Some(done) = state.segments.pop_front()
                 && let Err(error) = fs::remove_file(path_of(&self.folder, done.first))
             {
@@ -219,6 +228,7 @@ impl SpoolWriter {
         }
         let len = self.framed.len() as u64;
         if all + len > self.spool.most {
+            self.end_file();
             return Err(SpoolError::Full { folder: self.spool.folder.clone(), most: self.spool.most });
         }
         let last = last.filter(|last| self.file.is_some() && last.len < SEGMENT);
@@ -230,6 +240,7 @@ impl SpoolWriter {
             Ok(len) => {
                 let mut state = self.spool.state();
                 state.next = next + messages.len() as u64;
+                state.is_last_over = false;
                 match state.segments.back_mut().filter(|back| last.is_some() || back.first == next) {
                     Some(segment) => segment.len = len,
                     None => state.segments.push_back(SpoolFile { first: next, len }),
@@ -237,11 +248,17 @@ impl SpoolWriter {
                 Ok(())
             }
             Err(error) => {
-                // What the disk holds of it now nobody knows: what comes next goes into another file.
-                self.file = None;
+                // What the disk holds of it now nobody knows.
+                self.end_file();
                 Err(self.spool.unwritable(error))
             }
         }
+    }
+
+    /// What comes next goes into another file.
+    fn end_file(&mut self) {
+        self.file = None;
+        self.spool.state().is_last_over = true;
     }
 
     /// Begins a file in which this number is the first.
@@ -424,8 +441,14 @@ mod tests {
         assert_eq!((spool.next(), texts(&spool, 0).len()), (taken, taken as usize));
         assert!(matches!(writer.append(std::slice::from_ref(&large)), Err(SpoolError::Full { .. })));
         assert!(spool.len() <= 2 * SEGMENT);
+        spool.release(spool.next() - 1);
+        assert!(spool.len() > 0);
         spool.release(spool.next());
+        assert_eq!(spool.len(), 0);
         writer.append(std::slice::from_ref(&large)).unwrap();
-        assert_eq!(spool.next(), taken + 1);
+        assert_eq!((spool.next(), texts(&spool, 0).len()), (taken + 1, 1));
+        // The one that is written to stays.
+        spool.release(spool.next());
+        assert_eq!(texts(&spool, 0).len(), 1);
     }
 }

@@ -10,9 +10,9 @@ use std::fs;
 use std::process::Command;
 
 /// The ways on which a copy gets to its place.
-const ROADS: [&str; 5] = ["here", "stock", "ours", "sftp", "pull"];
+pub(crate) const ROADS: [&str; 5] = ["here", "stock", "ours", "sftp", "pull"];
 
-fn command(place: &Place, sshd: &Sshd, road: &str) -> Command {
+pub(crate) fn command(place: &Place, sshd: &Sshd, road: &str) -> Command {
     match road {
         "here" => place.run(),
         "stock" => place.run_to(sshd),

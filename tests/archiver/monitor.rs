@@ -393,6 +393,40 @@ fn a_database_that_was_taken_away_or_replaced_is_noticed() {
 }
 
 #[test]
+fn a_full_spool_has_messages_wait_in_memory_and_tells_how_many_are_lost_beyond() {
+    let scene = Scene::new();
+    drop(scene.monitor().end());
+    let lock = Connection::open(scene.database()).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let monitor = scene.monitor_with(&["--spool-mib", "16", "--memory-mib", "4"]);
+    let file = scene.file("f");
+    let filling = format!("{:?}", "x".repeat(60_000));
+    // More than both hold, and no faster than it is taken.
+    let sent = 400;
+    for n in 0..sent {
+        scene.announce(&monitor, &file, &[("n", &n.to_string()), ("more", &filling)]);
+        std::thread::yield_now();
+    }
+    monitor.wait_for("holds the 16777216 bytes that it may");
+    lock.execute_batch("ROLLBACK").unwrap();
+    drop(lock);
+    monitor.wait_for("The spool takes messages again");
+    let rows = || scene.rows().len();
+    wait_until("what was not lost is registered", || rows() >= 300);
+    scene.announce(&monitor, &scene.file("last"), &[]);
+    wait_until("the last", || scene.names().last().is_some_and(|name| name == "last"));
+    let log = monitor.end().log;
+    let count = |what: &str| {
+        let ended = log.lines().last().unwrap();
+        let before = ended.split(what).next().unwrap().trim_end().rsplit([' ', ',']).next().unwrap();
+        if ended.contains(what) { before.parse::<usize>().unwrap() } else { 0 }
+    };
+    let (dropped, lost) = (count(" dropped by the kernel"), count(" lost"));
+    assert_eq!(rows() + dropped + lost, sent + 1, "{}", log.lines().last().unwrap());
+    assert!(lost > 0, "{}", log.lines().last().unwrap());
+}
+
+#[test]
 fn only_networks_that_are_allowed_are_listened_to_and_missing_numbers_are_told() {
     let scene = Scene::new();
     let monitor = scene.monitor_with(&["--udp-allow", "10.0.0.0/8"]);

@@ -282,9 +282,9 @@ impl Drop for Mounted {
 /// proven is there to the end.
 #[test]
 fn a_disk_that_fills_is_freed_to_the_mark_and_no_unproven_file_is_lost() {
-    const FILE: u64 = 512 << 10;
+    const FILE: u64 = 256 << 10;
     let place = Place::make();
-    let Some(disk) = Mounted::ext4(&place, 48 << 20) else { return };
+    let Some(disk) = Mounted::ext4(&place, 32 << 20) else { return };
     let sync = Sync::new(&place);
     let mut rows = Vec::new();
     let mut put = |n: u64, wrong: bool| {
@@ -306,7 +306,7 @@ fn a_disk_that_fills_is_freed_to_the_mark_and_no_unproven_file_is_lost() {
     let run = Run::start(command);
     wait_until("room is made", || disk.free() >= 25.0);
     // More arrive, as long as there is room, and it is made again.
-    for more in 0..24 {
+    for more in 0..12 {
         wait_until("there is room for one more", || disk.free() >= 5.0);
         put(n + more, more % 5 == 0);
     }

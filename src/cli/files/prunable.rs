@@ -108,6 +108,9 @@ impl<'a> PrunableList<'a> {
             return;
         }
         let path = path.to_string_lossy();
+        if self.listed == 1 && !self.args.json {
+            print("      ID       ROOM  PROVEN  FILE");
+        }
         if self.args.json {
             let fields = [
                 ("id", id.0.into()),
@@ -122,8 +125,8 @@ impl<'a> PrunableList<'a> {
         let proven = since.map(|since| age(self.now - since)).unwrap_or_default();
         let path = printable(&path);
         print(&match verdict {
-            Ok(room) => format!("{:>8}  {:>9}  {proven:>5}  {path}", id.0, bytes(room)),
-            Err(why) => format!("{:>8}  {:>9}  {proven:>5}  {path}\n{:26}{}", id.0, "stays", "", printable(&why)),
+            Ok(room) => format!("{:>8}  {:>9}  {proven:>6}  {path}", id.0, bytes(room)),
+            Err(why) => format!("{:>8}  {:>9}  {proven:>6}  {path}\n{:29}{}", id.0, "stays", "", printable(&why)),
         });
     }
 }

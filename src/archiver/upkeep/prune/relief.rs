@@ -6,6 +6,7 @@ use crate::archiver::upkeep::removal::{PruneMode, Removed};
 use crate::catalog::CatalogError;
 use crate::disk::room::{FreeMark, Room, room_of};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -107,10 +108,8 @@ impl Pruner<'_> {
             let mut devices = BTreeSet::new();
             let measured = places.into_iter().filter_map(|place| {
                 // One that is away has no files to delete either.
-                let measured =
-                    sources.within(&place, |_, place| Ok((std::fs::metadata(place)?.dev(), room_of(place)?)));
-                let (device, room) = measured.ok()?;
-                devices.insert(device).then_some(MeasuredDisk { device, place, room })
+                let measured = sources.within(&place, |_, place| measure(place)).ok()?;
+                devices.insert(measured.device).then_some(measured)
             });
             measured.collect()
         });
@@ -155,6 +154,15 @@ impl Pruner<'_> {
             }
         }
     }
+}
+
+fn measure(place: &Path) -> io::Result<MeasuredDisk> {
+    let device = std::fs::metadata(place)?.dev();
+    let room = room_of(place)?;
+    let is_there = |above: &&Path| std::fs::metadata(above).is_ok_and(|meta| meta.dev() == device);
+    // People know it by where it is mounted.
+    let place = place.ancestors().take_while(is_there).last().unwrap_or(place).to_owned();
+    Ok(MeasuredDisk { device, place, room })
 }
 
 /// How much is free, for people.

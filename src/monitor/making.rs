@@ -1,0 +1,73 @@
+//! From a message in the spool to its row.
+
+use super::columns::{ColumnError, MonitorAddress, columns};
+use super::frame::SpooledMessage;
+use super::message::{MessageTopic, PublisherMessage};
+use super::notice::FileNotice;
+use crate::catalog::announced::{AnnouncedFile, PysmurfColumns};
+use crate::clock::unix_now;
+use crate::disk::summed::SummedFile;
+use std::time::Duration;
+
+/// How messages are registered.
+pub(crate) struct RegistrarRules {
+    /// A file that is not there is waited for so long.
+    pub(crate) patience: Duration,
+    /// Whose rows they are in the pysmurf tables.
+    pub(crate) address: Option<MonitorAddress>,
+}
+
+impl RegistrarRules {
+    /// Why a message can have no row in this table, whose paths have so many letters at most.
+    pub(super) fn check(&self, notice: &FileNotice, path_limit: usize) -> Result<(), String> {
+        self.columns(notice, path_limit).map(drop).map_err(|error| error.to_string())
+    }
+
+    /// The row of a message whose file was read.
+    pub(super) fn row(
+        &self,
+        message: &SpooledMessage,
+        summed: &SummedFile,
+        path_limit: usize,
+    ) -> Result<AnnouncedFile, String> {
+        let notice = read_notice(message)?;
+        let columns = self.columns(&notice, path_limit).map_err(|error| error.to_string())?;
+        Ok(AnnouncedFile {
+            md5: summed.md5,
+            archive: notice.archive.name(),
+            remote: notice.remote,
+            registered: unix_now(),
+            deletable: notice.deletable,
+            path: notice.path,
+            columns,
+        })
+    }
+
+    fn columns(&self, notice: &FileNotice, path_limit: usize) -> Result<PysmurfColumns, ColumnError> {
+        match &self.address {
+            None => Ok(PysmurfColumns::default()),
+            Some(_) if notice.topic == MessageTopic::G3File => Err(ColumnError::OfStreamer),
+            Some(address) => columns(&notice.words, (&notice.path, path_limit), address),
+        }
+    }
+}
+
+/// What a message comes to, or why it can have no row anywhere.
+pub(super) fn read_notice(message: &SpooledMessage) -> Result<FileNotice, String> {
+    let read = PublisherMessage::read(&message.bytes).map_err(|error| error.to_string())?;
+    FileNotice::of(&read, message.received).map_err(|error| error.to_string())
+}
+
+/// What a message is about, for people: its file, or its beginning.
+pub(super) fn told(message: &SpooledMessage) -> String {
+    let read = PublisherMessage::read(&message.bytes).ok();
+    let path = read.as_ref().and_then(|read| read.payload("path")?.as_text().map(|path| path.shown()));
+    match path {
+        Some(path) => path,
+        None => {
+            let begin: String = String::from_utf8_lossy(&message.bytes).chars().take(100).collect();
+            let sender = message.sender.map(|sender| format!(" from {sender}")).unwrap_or_default();
+            format!("a datagram{sender} that begins {begin:?}")
+        }
+    }
+}
