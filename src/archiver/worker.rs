@@ -17,7 +17,7 @@ use super::verdict::Verdict;
 use super::{ArchiverSettings, Direction, Existing};
 use crate::backoff::Backoff;
 use crate::catalog::{CatalogError, CopyPlace};
-use crate::status::{Failure, told};
+use crate::status::{DatabaseUse, Failure, told};
 use crate::transfer::{Summary, TransferError};
 use crate::transport::Connect;
 use std::collections::VecDeque;
@@ -258,7 +258,8 @@ impl Worker {
                 }
                 Ok(false) => {}
                 Err(error) => {
-                    let trouble = self.common.control.progress().database_trouble(&error.to_string());
+                    let trouble =
+                        self.common.control.progress().database_trouble(DatabaseUse::Asking, &error.to_string());
                     told!(trouble.lasts(), event = "database_trouble", "{error}; trying again");
                     self.common.results.release(vec![job]);
                     return None;
