@@ -3,6 +3,7 @@
 //! The poller finds waiting rows and fills the queue; workers, one thread and one session each, have them copied; the
 //! recorder writes back what became of them. The table is the only memory: everything here may be lost at any moment.
 
+mod acknowledging;
 mod append;
 mod arguments;
 mod asking;
@@ -55,6 +56,7 @@ use poller::Poller;
 use protocol::chmod::Chmod;
 use recorder::Recorder;
 use results::Results;
+use road::FoundProgram;
 use sessions::SessionPermits;
 pub(crate) use sessions::Workers;
 use shared_file::SharedFiles;
@@ -189,6 +191,7 @@ pub(crate) async fn run<C: Catalog>(
         control: control.clone(),
         permits: permits.clone(),
         shared_files: shared_files.clone(),
+        found: FoundProgram::default(),
         strays: strays.clone(),
         origins: origins.clone(),
         path_limit: catalog.path_limit(),

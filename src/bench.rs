@@ -16,6 +16,7 @@ pub mod scene;
 pub(crate) mod ssh;
 mod sshd;
 pub mod transfer;
+mod wan;
 
 pub use progress::BenchProgress;
 pub use report::{Findings, ReceivingEnd, Row, Trial};

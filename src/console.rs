@@ -258,8 +258,9 @@ impl Console {
         LimitReport { bytes_per_second: rate, held, timetable, until }
     }
 
-    /// Looks at the whole table soon.
+    /// Looks at the whole table soon, and counts it anew: somebody has changed rows.
     pub(crate) fn look_again(&self) {
+        self.count_again();
         if let Some(control) = &self.0.run.borrow().control {
             control.look_again();
         }
@@ -278,7 +279,6 @@ impl Console {
         let known = catalog.given_up(which, SHOWN_MOST).await?;
         let rows = catalog.retry(which).await?;
         self.look_again();
-        self.count_again();
         Ok(Retried { rows, known })
     }
 

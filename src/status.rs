@@ -52,6 +52,14 @@ pub(crate) struct FileAtWork {
     pub done: u64,
 }
 
+/// What the database is wanted for: one that gives rows may still take no outcomes, as while somebody holds its lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum DatabaseUse {
+    #[default]
+    Asking,
+    Recording,
+}
+
 /// Something that is wrong, for as long as it is.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Ongoing {
@@ -139,6 +147,8 @@ pub(crate) struct Snapshot {
     pub link: Option<Ongoing>,
     /// What is wrong with the database now, if anything.
     pub database: Option<Ongoing>,
+    /// Who has met that.
+    pub database_met: DatabaseUse,
     /// What is wrong with the place where files come from now, if anything.
     pub source: Option<Ongoing>,
     /// The road files take where it is not the straight one, and why.
@@ -285,9 +295,12 @@ impl Progress {
         self.update(|now| now.timeouts += 1);
     }
 
-    pub(crate) fn database_trouble(&self, why: &str) -> Ongoing {
+    pub(crate) fn database_trouble(&self, met: DatabaseUse, why: &str) -> Ongoing {
         self.update(|now| {
             now.database_troubles += 1;
+            if now.database.is_none() || met == DatabaseUse::Recording {
+                now.database_met = met;
+            }
             Ongoing::renew(&mut now.database, why)
         })
     }
@@ -296,8 +309,10 @@ impl Progress {
         self.update(|now| now.database_troubles)
     }
 
-    pub(crate) fn database_fine(&self) {
-        if let Some(was) = self.update(|now| now.database.take()) {
+    /// The database is fine for this use, which ends the trouble that was met with it.
+    pub(crate) fn database_fine(&self, with: DatabaseUse) {
+        let over = |now: &mut Snapshot| if now.database_met == with { now.database.take() } else { None };
+        if let Some(was) = self.update(over) {
             let seconds = (unix_now() - was.since).round();
             tracing::info!(event = "database_fine", seconds, "The database is in reach again, after {seconds} s");
         }
@@ -355,5 +370,18 @@ mod tests {
         assert!(Ongoing { since: first.since - LASTING, ..again }.lasts());
         progress.confirmed(&Sent::default());
         assert_eq!(progress.snapshot().link, None);
+    }
+
+    #[test]
+    fn a_database_that_gives_rows_and_takes_no_outcomes_stays_in_trouble() {
+        let progress = Progress::default();
+        progress.database_trouble(DatabaseUse::Recording, "locked");
+        progress.database_fine(DatabaseUse::Asking);
+        assert!(progress.snapshot().database.is_some(), "nothing was recorded meanwhile");
+        progress.database_fine(DatabaseUse::Recording);
+        assert_eq!(progress.snapshot().database, None);
+        progress.database_trouble(DatabaseUse::Asking, "away");
+        progress.database_fine(DatabaseUse::Asking);
+        assert_eq!(progress.snapshot().database, None);
     }
 }

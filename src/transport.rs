@@ -20,6 +20,14 @@ pub trait Connect: Send {
     /// and gives the link to it.
     fn open(&mut self, server_args: &[OsString]) -> Result<Link, ConnectError>;
 
+    /// Reaches the far end and starts nothing there, where that can be done by itself.
+    ///
+    /// # Errors
+    /// Why it is out of reach.
+    fn login(&mut self) -> Result<(), ConnectError> {
+        Ok(())
+    }
+
     /// Starts the server program again as it was started last, ahead of need: the next [`Connect::open`] with the same
     /// arguments takes it over and saves that start. Whatever else is asked ends it. Does nothing where that saves nothing.
     fn open_ahead(&mut self) {}

@@ -146,7 +146,6 @@ impl ArchiverAgent {
             tally.meanwhile += changed.iter().filter(|changed| !**changed).count();
         }
         self.console.look_again();
-        self.console.count_again();
         if tally.seen == 0 {
             return Err("There is no such row".to_owned());
         }

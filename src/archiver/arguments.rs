@@ -8,6 +8,16 @@ use protocol::handshake::{Hello, Offer, Side, VERSION_MOST};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
+/// When the far end says of a file that it is there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Acknowledged {
+    /// As soon as it has its name.
+    #[default]
+    EachFile,
+    /// All together, by a session that ends without a word of trouble and with exit code 0.
+    AtTheEnd,
+}
+
 /// What a session asks of the far end beyond the usual.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Demands {
@@ -17,12 +27,13 @@ pub(crate) struct Demands {
     pub(crate) compressed: bool,
     /// Where unfinished files are kept, beside their places.
     pub(crate) partial: Option<String>,
+    pub(crate) acknowledged: Acknowledged,
 }
 
 /// The server arguments for a batch: attributes are those of the files, parents are made as needed and otherwise left
-/// alone, every judgement is by content, and every finished file is acknowledged.
+/// alone, every judgement is by content, and finished files are acknowledged.
 pub(crate) fn server_args(data_dir: &str, demands: Demands) -> Vec<OsString> {
-    let Demands { fsync, compressed, partial } = demands;
+    let Demands { fsync, compressed, partial, acknowledged } = demands;
     let options = Options {
         times: true,
         perms: true,
@@ -31,7 +42,8 @@ pub(crate) fn server_args(data_dir: &str, demands: Demands) -> Vec<OsString> {
         // They are made as they are needed: one that is listed would take the place of a file of its name.
         no_implied_dirs: true,
         omit_dir_times: true,
-        remove_source_files: true,
+        // So each of them is; nothing is removed.
+        remove_source_files: acknowledged == Acknowledged::EachFile,
         fsync,
         compress: compressed,
         compress_level: compressed.then_some(compression::LEVEL),

@@ -1,13 +1,14 @@
 //! Carries batches to or from one far end, each in one session: what of the far end outlasts a session is known here.
 
+use super::acknowledging::Acknowledging;
 use super::compression::{Coding, CompressionTuner};
 use super::control::Control;
-use super::far_end::{self, FarFolders};
+use super::far_end::{self, FarFolders, FarProgram};
 use super::flight::Job;
 use super::folders::MadeFolders;
 use super::results::Results;
 use super::retry::with_words;
-use super::road::{Road, Roads};
+use super::road::{FoundProgram, Road, Roads};
 use super::sftp::Interrupted;
 use super::shared_file::{SharedFile, SharedFiles, Sharing};
 use super::terms::SessionTerms;
@@ -34,6 +35,7 @@ pub(super) struct Carrier {
     /// Whether compression pays.
     compression: CompressionTuner,
     folders: MadeFolders,
+    acknowledging: Acknowledging,
     sharing: Sharing,
     interrupted: Interrupted,
     /// The last session went well, so that the next may be prepared.
@@ -46,9 +48,10 @@ impl Carrier {
         connect: Box<dyn Connect>,
         results: Results,
         control: Control,
-        shared_files: Arc<SharedFiles>,
+        (shared_files, found): (Arc<SharedFiles>, FoundProgram),
     ) -> Self {
-        let (roads, compression, interrupted) = Default::default();
+        let (roads, compression, interrupted) =
+            (Roads::new(found), CompressionTuner::default(), Interrupted::default());
         Self {
             number,
             connect,
@@ -58,6 +61,7 @@ impl Carrier {
             roads,
             compression,
             folders: MadeFolders::default(),
+            acknowledging: Acknowledging::default(),
             sharing: Sharing::new(shared_files),
             interrupted,
             went_well: false,
@@ -76,21 +80,28 @@ impl Carrier {
     /// Carries a batch, all of whose jobs are of one variant. The error says why there was no session, or could be none.
     pub(super) fn carry(&mut self, jobs: &[Job]) -> Result<Carried, String> {
         self.went_well = false;
+        let are_new = jobs.iter().all(|job| job.attempts == 0 && job.headway.is_new());
         jobs.iter().for_each(|job| job.headway.begin());
         let coding = self.compression.next(self.settings.compress);
-        let terms = self.terms(coding);
+        let mut terms = self.terms(coding);
         let connect = self.connect.as_mut();
+        connect.login().map_err(|error| terms.trouble(&error))?;
         let road = self.roads.find(connect, &self.settings, self.control.progress());
         let road = road.map_err(|error| terms.trouble(&error))?;
+        // Not before several answers have come: one alone may have taken long for reasons of its own.
         self.sharing.know_link(connect.round_trip());
         if let (Road::Push(_), false) = (&road, jobs.is_empty()) {
             self.folders.make(jobs, connect, &terms);
+        }
+        if let (Road::Push(Some(FarProgram::Stock(_))), true) = (&road, are_new) {
+            terms.acknowledged = self.acknowledging.of(jobs, connect.round_trip().unwrap_or_default());
         }
         let carried = match road {
             Road::Push(far_end) => push::carry(jobs, connect, *far_end, &mut self.sharing, &terms),
             Road::Pull => pull::carry(jobs, connect, &terms),
             Road::Sftp(session) => sftp::carry(jobs, session, &mut self.interrupted, &terms),
         }?;
+        self.acknowledging.learn(terms.acknowledged, &carried);
         if let (Some(took), Ok(_)) = (carried.took, &carried.ended) {
             self.compression.learn(coding, terms.moved(), took);
             self.sharing.learn(terms.moved(), took, &self.settings);
@@ -206,6 +217,7 @@ impl Carrier {
         self.connect.disconnect();
         self.roads.forget();
         self.folders.forget();
+        self.roads.leave();
     }
 
     /// Ends the connection for good.

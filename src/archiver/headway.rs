@@ -19,6 +19,8 @@ pub(super) struct Headway {
     appended_to: AtomicU64,
     /// What a session must find to have got on.
     due: u64,
+    /// A session has had it.
+    begun: AtomicBool,
     /// It has been told that it is resumed.
     told: AtomicBool,
     /// Several sessions have begun to write it.
@@ -30,11 +32,17 @@ pub(super) struct Headway {
 impl Headway {
     /// A session begins.
     pub(super) fn begin(&self) {
+        self.begun.store(true, Relaxed);
         self.found.store(0, Relaxed);
         match self.at.swap(0, Relaxed) {
             0 => {}
             at => self.left_at.store(at, Relaxed),
         }
+    }
+
+    /// Whether no session has had it yet.
+    pub(super) fn is_new(&self) -> bool {
+        !self.begun.load(Relaxed)
     }
 
     /// About how much of the file the last session that came to it has left at the far end, bytes.

@@ -18,7 +18,7 @@ use super::{ArchiverSettings, Direction, Ended};
 use crate::backoff::Backoff;
 use crate::catalog::{Catalog, CatalogError, Looked, Outcome, Pending, Record, RecordId, Settled};
 use crate::clock::cpu_time;
-use crate::status::{Failure, told};
+use crate::status::{DatabaseUse, Failure, told};
 use futures_util::FutureExt;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -159,7 +159,7 @@ impl<C: Catalog> Poller<C> {
             let pause = match pass {
                 Ok(pass) => {
                     backoff.reset();
-                    self.control.progress().database_fine();
+                    self.control.progress().database_fine(DatabaseUse::Asking);
                     match self.conclude(&pass, &mut memory, took) {
                         Some(pause) => pause,
                         None => return Ended::Drained,
@@ -167,7 +167,7 @@ impl<C: Catalog> Poller<C> {
                 }
                 Err(error) => {
                     memory.waiting = false;
-                    let trouble = self.control.progress().database_trouble(&error.to_string());
+                    let trouble = self.control.progress().database_trouble(DatabaseUse::Asking, &error.to_string());
                     let pause = backoff.pause();
                     if self.settings.once && backoff.failures() >= ONCE_PATIENCE {
                         return Ended::OutOfReach(error.to_string());

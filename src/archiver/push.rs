@@ -2,8 +2,9 @@
 
 mod source;
 
+use super::acknowledging::is_acknowledgement;
 use super::append::append;
-use super::arguments::{Demands, hello, server_args};
+use super::arguments::{Acknowledged, Demands, hello, server_args};
 use super::compression::Coding;
 use super::entries::{file_entry, parent_entry};
 use super::far_end::FarProgram;
@@ -56,19 +57,26 @@ pub(super) fn carry(
         terms.counted_before();
     }
     let began = Instant::now();
+    let acknowledged = if prepared { Acknowledged::EachFile } else { terms.acknowledged };
     let demands = Demands {
         fsync: far_end.is_some_and(FarProgram::syncs),
         compressed: terms.coding == Coding::Compressed,
         partial: Some(terms.aside(jobs)),
+        acknowledged,
     };
     let link = connect.open(&server_args(&settings.data_dir, demands)).map_err(|error| terms.trouble(&error))?;
     let _guard = terms.guard(link.closer.clone());
-    let carried = send_batch((jobs, &staged), settings.rate.on_writing(link), terms);
+    let carried = send_batch((jobs, &staged), settings.rate.on_writing(link), acknowledged, terms);
     Ok(Carried { took: (!prepared).then(|| began.elapsed()), ..carried })
 }
 
 /// Sends a batch, and of each job what was done before, over a link on which a server with [`server_args`] runs.
-fn send_batch((jobs, staged): (&[Job], &[Staged]), link: Link, terms: &SessionTerms) -> Carried {
+fn send_batch(
+    (jobs, staged): (&[Job], &[Staged]),
+    link: Link,
+    acknowledged: Acknowledged,
+    terms: &SessionTerms,
+) -> Carried {
     let mut watch = PushWatch {
         jobs,
         staged,
@@ -100,13 +108,18 @@ fn send_batch((jobs, staged): (&[Job], &[Staged]), link: Link, terms: &SessionTe
         send(session, &plan, |_| Ok((listing, source)), &mut watch)
     });
     let ended = ended.map_err(|error| explain(error, &remote));
+    if let (Acknowledged::AtTheEnd, Ok(summary)) = (acknowledged, &ended)
+        && is_acknowledgement(summary.ending.as_ref(), &watch.words)
+    {
+        watch.all_finished();
+    }
     let PushWatch { mut verdicts, stages, mut words, by_ndx, .. } = watch;
     if ended.is_err() {
         // What it says last explains the rest.
         remote.wait(LAST_WORDS);
     }
     words.push_str(&remote.stderr());
-    if ended.is_ok() {
+    if ended.is_ok() && acknowledged == Acknowledged::EachFile {
         for (at, verdict) in verdicts.iter_mut().enumerate() {
             // What was listed and is now left without a word was refused; what never got a place in the list was not.
             let listed = by_ndx.contains(&Some(at));
@@ -175,6 +188,15 @@ impl PushWatch<'_> {
         }
         entries.extend(parents.into_iter().map(|name| parent_entry(&name, chmod)));
         (entries, by_name)
+    }
+
+    /// Everything that was sent has arrived.
+    fn all_finished(&mut self) {
+        for ndx in (0..self.by_ndx.len()).filter_map(|ndx| u32::try_from(ndx).ok()).map(Ndx) {
+            if self.job_at(ndx).is_some_and(|at| matches!(self.stages[at], JobStage::Sent(_))) {
+                self.finished(ndx);
+            }
+        }
     }
 
     fn job_at(&self, ndx: Ndx) -> Option<usize> {

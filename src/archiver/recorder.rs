@@ -5,7 +5,7 @@ use super::stop::Stop;
 use crate::backoff::Backoff;
 use crate::catalog::{Catalog, Outcome, RecordId, Settled};
 use crate::manifest::{Entry, Manifest};
-use crate::status::{Progress, told};
+use crate::status::{DatabaseUse, Progress, told};
 use crate::transfer::Sent;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -101,7 +101,7 @@ impl<C: Catalog> Recorder<C> {
                 Ok(_) => break,
                 Err(error) => {
                     let wait = backoff.pause();
-                    let trouble = self.progress.database_trouble(&error);
+                    let trouble = self.progress.database_trouble(DatabaseUse::Recording, &error);
                     told!(
                         trouble.lasts() || self.rules.once,
                         event = "database_trouble",
@@ -123,7 +123,7 @@ impl<C: Catalog> Recorder<C> {
                 }
             }
         }
-        self.progress.database_fine();
+        self.progress.database_fine(DatabaseUse::Recording);
         self.progress.recording();
         for ((ticket, source, carried), settled) in rows.iter().zip(&settled) {
             ticket.had_its_turn();
@@ -170,7 +170,9 @@ impl AttemptRules {
         if self.once {
             tracing::error!(event = "failed", id, source, attempt, "Not copied: {why}");
         } else {
-            told!(attempt >= ATTEMPTS_LASTING, event = "failed", id, source, attempt, "Not copied: {why}");
+            // Of the last one the error speaks.
+            let lasts = attempt >= ATTEMPTS_LASTING && attempt < self.max_attempts;
+            told!(lasts, event = "failed", id, source, attempt, "Not copied: {why}");
         }
         let last = attempt >= self.max_attempts;
         if last {

@@ -9,6 +9,7 @@ use crate::status::Progress;
 use crate::transport::ssh::sftp::Sftp;
 use crate::transport::{Connect, ConnectError};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long the far end's answer about its version is believed.
@@ -26,9 +27,25 @@ pub(super) enum Road {
     Sftp(Box<Sftp>),
 }
 
+/// The program that serves at the far end, as one worker has found it for all: each question costs a process there and
+/// round trips.
+#[derive(Debug, Clone, Default)]
+pub(super) struct FoundProgram(Arc<Mutex<Option<(FarProgram, Instant)>>>);
+
+impl FoundProgram {
+    fn lock(&self) -> MutexGuard<'_, Option<(FarProgram, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was found lately, and when.
+    fn known(&self) -> Option<(FarProgram, Instant)> {
+        self.lock().filter(|(_, found)| found.elapsed() < VERSION_LASTS)
+    }
+}
+
 /// The road of one connection, as far as it is known.
-#[derive(Default)]
 pub(super) struct Roads {
+    found: FoundProgram,
     /// The road, and when it was found.
     known: Option<(Road, Instant)>,
     /// Where our own program stands at the far end, if it was uploaded.
@@ -36,6 +53,10 @@ pub(super) struct Roads {
 }
 
 impl Roads {
+    pub(super) fn new(found: FoundProgram) -> Self {
+        Self { found, known: None, uploaded: None }
+    }
+
     /// The road, looked for where none is known or the far end's program may have been replaced since.
     pub(super) fn find(
         &mut self,
@@ -51,21 +72,38 @@ impl Roads {
         let known = match self.known.take_if(|(road, found)| found.elapsed() < lasts(road)) {
             Some(known) => known,
             None => {
-                self.forget();
+                self.known = None;
                 self.uploaded = None;
-                let road = match settings.direction {
-                    Direction::Pull => Road::Pull,
-                    Direction::Push => find(connect, settings, &mut self.uploaded, progress)?,
-                };
-                (road, Instant::now())
+                match (settings.direction, self.found.known()) {
+                    (Direction::Pull, _) => (Road::Pull, Instant::now()),
+                    (Direction::Push, Some((program, found))) => {
+                        connect.serve_with(None);
+                        (Road::Push(Some(program)), found)
+                    }
+                    (Direction::Push, None) => {
+                        let road = find(connect, settings, &mut self.uploaded, progress)?;
+                        let own = (self.uploaded.is_none(), &road);
+                        *self.found.lock() = match own {
+                            (true, Road::Push(Some(program))) => Some((*program, Instant::now())),
+                            _ => None,
+                        };
+                        (road, Instant::now())
+                    }
+                }
             }
         };
         Ok(&mut self.known.insert(known).0)
     }
 
-    /// The connection is not what it was.
+    /// The connection is left, with nothing wrong at the far end.
+    pub(super) fn leave(&mut self) {
+        self.known = None;
+    }
+
+    /// The connection is not what it was, nor perhaps the far end.
     pub(super) fn forget(&mut self) {
         self.known = None;
+        *self.found.lock() = None;
     }
 
     /// The connection by which files are written, where nothing else serves.

@@ -1,6 +1,7 @@
 //! Under which terms one session carries its batch.
 
 use super::ArchiverSettings;
+use super::arguments::Acknowledged;
 use super::compression::Coding;
 use super::control::Control;
 use super::flight::Job;
@@ -34,6 +35,8 @@ pub(super) struct SessionTerms {
     results: Results,
     /// How the data of files is sent.
     pub(super) coding: Coding,
+    /// When files are acknowledged, where they are pushed.
+    pub(super) acknowledged: Acknowledged,
     /// Bytes of files that the session has moved.
     moved: Cell<u64>,
     /// They were counted before, when several wrote them.
@@ -43,7 +46,8 @@ pub(super) struct SessionTerms {
 impl SessionTerms {
     pub(super) fn new(number: usize, results: &Results, control: &Control, coding: Coding) -> Self {
         let (settings, results, control) = (results.settings.clone(), results.clone(), control.clone());
-        Self { number, settings, control, results, coding, moved: Cell::new(0), counted: Cell::new(false) }
+        let (acknowledged, moved, counted) = Default::default();
+        Self { number, settings, control, results, coding, acknowledged, moved, counted }
     }
 
     /// Whether to take up no further file.

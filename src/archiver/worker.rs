@@ -9,6 +9,7 @@ use super::origins::Origins;
 use super::recorder::CarriedFile;
 use super::results::Results;
 use super::retry::{ONCE_PATIENCE, blames_the_link, no_room, with_words, words_about};
+use super::road::FoundProgram;
 use super::sessions::SessionPermits;
 use super::shared_file::{SharedFile, SharedFiles};
 use super::unfinished::Strays;
@@ -16,7 +17,7 @@ use super::verdict::Verdict;
 use super::{ArchiverSettings, Direction, Existing};
 use crate::backoff::Backoff;
 use crate::catalog::{CatalogError, CopyPlace};
-use crate::status::{Failure, told};
+use crate::status::{DatabaseUse, Failure, told};
 use crate::transfer::{Summary, TransferError};
 use crate::transport::Connect;
 use std::collections::VecDeque;
@@ -43,6 +44,7 @@ pub(super) struct Workplace {
     pub(super) control: Control,
     pub(super) permits: Arc<SessionPermits>,
     pub(super) shared_files: Arc<SharedFiles>,
+    pub(super) found: FoundProgram,
     pub(super) strays: Arc<Strays>,
     pub(super) origins: Arc<Origins>,
     pub(super) path_limit: usize,
@@ -109,8 +111,8 @@ struct Unproven {
 
 impl Worker {
     pub(super) fn new(number: usize, connect: Box<dyn Connect>, common: Workplace) -> Self {
-        let carrier =
-            Carrier::new(number, connect, common.results.clone(), common.control.clone(), common.shared_files.clone());
+        let shared = (common.shared_files.clone(), common.found.clone());
+        let carrier = Carrier::new(number, connect, common.results.clone(), common.control.clone(), shared);
         Self { number, common, carrier, backoff: Backoff::default(), rests: VecDeque::new() }
     }
 
@@ -256,7 +258,8 @@ impl Worker {
                 }
                 Ok(false) => {}
                 Err(error) => {
-                    let trouble = self.common.control.progress().database_trouble(&error.to_string());
+                    let trouble =
+                        self.common.control.progress().database_trouble(DatabaseUse::Asking, &error.to_string());
                     told!(trouble.lasts(), event = "database_trouble", "{error}; trying again");
                     self.common.results.release(vec![job]);
                     return None;

@@ -1,34 +1,22 @@
-//! The archiver itself on a queue of files: many middling ones as they trickle in, and large ones over a long link.
+//! The archiver itself on a queue of files: many middling ones as they trickle in.
 
 use super::BenchError;
 use super::far_end::{SshReach, ourselves};
-use super::link::{Relay, Terms};
 use super::report::Row;
-use super::runner::{Contender, Runner, content};
+use super::runner::{Contender, Runner};
 use super::scene::write_noise;
 use crate::catalog::{self, Database};
 use protocol::checksum::{Checksum, FileHasher};
 use rusqlite::{Connection, params};
 use std::fs;
-use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 /// Length of a file that trickles in, bytes.
 const TRICKLE: u64 = 200 * 1024;
 /// Files of which SupRsync makes one batch here; it takes what came since it looked last.
 const BATCH: usize = 50;
-/// The files of `wan`: how many, and the length of each, bytes.
-const WAN: (usize, u64) = (64, 25_000_000);
-/// All of them together, bytes.
-pub const WAN_BYTES: u64 = WAN.0 as u64 * WAN.1;
-/// The long link.
-const LONG: Terms = Terms { round_trip: Duration::from_millis(100), rate: 125_000_000, loss: 0.0 };
-/// Our sessions over it.
-const SESSIONS: &str = "auto";
-
 /// A folder of files, each with its row in a database of SupRsync.
 pub(super) struct Queue {
     pub(super) folder: PathBuf,
@@ -218,82 +206,4 @@ fn script(runner: &Runner<'_>, name: &str, text: &str) -> Result<PathBuf, BenchE
     let path = runner.local(name);
     fs::write(&path, text).map_err(BenchError::local("write", &path))?;
     Ok(path)
-}
-
-/// A scenario over a long link: how many files of which length, and the link.
-struct Wan {
-    id: &'static str,
-    files: (usize, u64),
-    link: Terms,
-}
-
-/// Large files over a long link: the archiver with as many sessions as it takes, against rsync.
-pub(super) fn wan(runner: &mut Runner<'_>) -> Result<(), BenchError> {
-    let one = (1, runner.plan.size);
-    let (many, one) = if runner.plan.quick { ((4, 500_000), (1, 2_000_000)) } else { (WAN, one) };
-    for wan in [
-        Wan { id: "wan", files: many, link: LONG },
-        Wan { id: "wan-one", files: one, link: LONG },
-        Wan { id: "wan-lossy", files: one, link: Terms { loss: 0.001, ..LONG } },
-    ] {
-        if !runner.plan.wants(wan.id) {
-            continue;
-        }
-        match runner.far.port() {
-            Some(port) => wan.run(runner, port)?,
-            None => {
-                let why = "the link simulator stands before a private sshd; leave HOST out";
-                runner.findings.skip(wan.id, why);
-            }
-        }
-    }
-    Ok(())
-}
-
-impl Wan {
-    fn run(&self, runner: &mut Runner<'_>, port: u16) -> Result<(), BenchError> {
-        let Self { id, files: (many, len), link } = *self;
-        runner.say(format!("{id}: making files"));
-        let queue = Queue::make(runner, many, len)?;
-        let to_server = SocketAddr::from(([127, 0, 0, 1], port));
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let relay =
-            Relay::start(any, to_server, link).map_err(BenchError::local("relay to", Path::new("the private sshd")))?;
-        let reach = runner.far.via(&runner.local("home-wan"), relay.address().port())?;
-        let (fill, prove) = (|| queue.fill(), || queue.prove());
-        let mut contenders = Vec::new();
-        if let Some(rsync) = &runner.rsync {
-            let mut command = reach.stock(rsync, None);
-            command.args(["-rt", "--stats"]).arg(format!("{}/", queue.folder.display()));
-            command.arg(format!("{}/", runner.far.target(&reach, "dst")));
-            contenders.push(Contender::new("stock rsync", command));
-        }
-        let receivers = runner.receivers(id);
-        for (_, server) in &receivers {
-            let command = queue.archiver(&reach, server.as_deref(), &runner.far.path("dst"), SESSIONS)?;
-            let mut ours = Contender::new("the archiver", command);
-            ours.prepare = Some(&fill);
-            ours.prove = Some(&prove);
-            contenders.push(ours);
-        }
-        let expected = content(&queue.folder)?;
-        // Each run takes as long as the link wants, whoever else is at work here.
-        let rounds = runner.plan.rounds.div_ceil(3);
-        let trials = runner.take_turns(id, rounds, "rm -rf dst && mkdir dst", &contenders, Some(&expected))?;
-        let stock = usize::from(runner.rsync.is_some());
-        let theirs = if stock == 1 { &trials[0][..] } else { &[] };
-        for ((receiver, _), ours) in receivers.iter().zip(&trials[stock..]) {
-            runner.findings.rows.push(Row::of_times(id, Some(*receiver), (ours, 1.0), (theirs, 1.0), "s"));
-        }
-        runner.findings.notes.push(format!(
-            "{id}: {many} files of {len} bytes at {} ms, 1 Gbit/s and {} % loss, as many sessions of ours as pay; the relay's \
-             limit is {:.1} s.",
-            link.round_trip.as_millis(),
-            link.loss * 100.0,
-            (many as u64 * len) as f64 / link.rate as f64
-        ));
-        drop(relay);
-        runner.far.sh("rm -rf dst")?;
-        runner.fresh("src").map(drop)
-    }
 }

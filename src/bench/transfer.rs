@@ -4,14 +4,14 @@ use super::far_end::SshReach;
 use super::report::{ReceivingEnd, Row};
 use super::runner::{Contender, Runner, TransferPlan, content};
 use super::scene::{OldCopy, noise, write_noise};
-use super::{BenchError, BenchProgress, Findings, find, measure, queue};
-pub use queue::WAN_BYTES;
+use super::{BenchError, BenchProgress, Findings, find, measure, queue, wan};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+pub use wan::WAN_BYTES;
 
 /// Every scenario, by its id.
-pub const SCENARIOS: [&str; 13] = [
+pub const SCENARIOS: [&str; 16] = [
     "new-default",
     "new-gcm",
     "small",
@@ -25,6 +25,9 @@ pub const SCENARIOS: [&str; 13] = [
     "wan",
     "wan-one",
     "wan-lossy",
+    "wan-small",
+    "wan-push",
+    "wan-pull",
 ];
 /// Names for several of them.
 pub const GROUPS: [(&str, &[&str]); 3] =
@@ -72,7 +75,7 @@ pub fn run(plan: TransferPlan, progress: &BenchProgress) -> Result<Findings, Ben
     }
     queue::trickle(&mut runner)?;
     runner.done("trickle");
-    queue::wan(&mut runner)?;
+    wan::run(&mut runner)?;
     runner.done("wan");
     Ok(runner.findings)
 }

@@ -111,7 +111,12 @@ fn wish(words: &[OsString], data_dir: &str) -> Option<ConfinedRequest> {
         let name = word.strip_prefix("--partial-dir=").unwrap_or(word);
         is_aside(name).then(|| name.to_owned())
     });
-    let all = (0..4).map(|bits| Demands { fsync: bits & 1 != 0, compressed: bits & 2 != 0, partial: partial.clone() });
+    let all = [(false, false), (false, true), (true, false), (true, true)].map(|(fsync, compressed)| Demands {
+        fsync,
+        compressed,
+        partial: partial.clone(),
+        ..Demands::default()
+    });
     all.into_iter().find(|demands| server_args(data_dir, demands.clone()) == rest).map(ConfinedRequest::Serve)
 }
 
@@ -126,7 +131,7 @@ mod tests {
         };
         for bits in 0..8 {
             let partial = (bits & 4 != 0).then(|| ".archiver-partial-0123abcd.2".to_owned());
-            let demands = Demands { fsync: bits & 1 != 0, compressed: bits & 2 != 0, partial };
+            let demands = Demands { fsync: bits & 1 != 0, compressed: bits & 2 != 0, partial, ..Demands::default() };
             let mut words = vec![OsString::from("rsync")];
             words.extend(server_args("/data/a b/", demands));
             assert!(matches!(wish(&words, "/data/a b"), Some(ConfinedRequest::Serve(_))), "{words:?}");

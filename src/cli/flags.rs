@@ -445,7 +445,7 @@ pub(super) struct RunArgs {
     pub(super) poll: f64,
 
     /// Files in flight at most
-    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Work")]
+    #[arg(long, value_name = "N", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Work")]
     pub(super) queue: u32,
 
     /// Size of the files in flight at most, in MiB

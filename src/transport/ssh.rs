@@ -160,17 +160,6 @@ impl Ssh {
         })
     }
 
-    /// Connects and logs in, unless that is done already.
-    ///
-    /// # Errors
-    /// Those of connecting; nothing was started at the far end yet.
-    pub fn login(&mut self) -> Result<(), ConnectError> {
-        if self.pump.is_none() {
-            self.pump = Some(self.connect()?);
-        }
-        Ok(())
-    }
-
     /// Starts a command line that is quoted already for the shell over there.
     ///
     /// # Errors
@@ -228,6 +217,13 @@ impl Ssh {
 }
 
 impl Connect for Ssh {
+    fn login(&mut self) -> Result<(), ConnectError> {
+        if self.pump.is_none() {
+            self.pump = Some(self.connect()?);
+        }
+        Ok(())
+    }
+
     /// One link at a time: while another lives, this waits for its end, at most the connect timeout.
     fn open(&mut self, server_args: &[OsString]) -> Result<Link, ConnectError> {
         let command = shell_command(&[&self.program()[..], server_args].concat())?;

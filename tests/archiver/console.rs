@@ -574,6 +574,30 @@ fn a_port_that_cannot_be_had_and_a_token_that_is_none_are_refused_at_once() {
     }
 }
 
+#[test]
+fn a_database_that_gives_rows_and_takes_no_proofs_is_told_until_it_does() {
+    let archive = Archive::make("locked");
+    let run = Run::start(archive.run());
+    archive.wait_for("it runs", |status| status["backlog"]["files"] == 0);
+    assert_eq!(archive.verb(&["pause"]).status.code(), Some(0));
+    archive.add(0..3, 1000, 0);
+    let holder = archive.table();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert_eq!(archive.verb(&["resume"]).status.code(), Some(0));
+    // Between the two it was asked for rows time and again, and gave them.
+    wait_until("proofs were refused twice", || run.log().matches("Cannot record").count() >= 2);
+    assert!(!run.log().contains("in reach again"), "{}", run.log());
+    let status = archive.status().unwrap();
+    assert_eq!(status["troubles"][0]["kind"], "database", "{status}");
+    assert!(status["troubles"][0]["remedy"].as_str().unwrap().contains("long transaction"), "{status}");
+    holder.execute_batch("COMMIT").unwrap();
+    archive.wait_for("all is well", |status| {
+        status["troubles"] == serde_json::json!([]) && status["backlog"]["copied"] == 3
+    });
+    assert!(run.log().contains("The database is in reach again"), "{}", run.log());
+    run.terminate().0.expect(0);
+}
+
 /// Texts of the page that stand out from what is behind them by less than 4.5 to 1.
 const FAINT: &str = r"
 const parts = (text) => text.match(/[\d.]+/g).map(Number);

@@ -9,6 +9,7 @@ use crate::support::wait::wait_until;
 use crate::tables::{Age, Row, TARGET, Table, expect_all_proven};
 use pysmurf_archiver::bench::link::{Relay, Terms};
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -99,7 +100,7 @@ struct LongLink {
     place: Place,
     port: u16,
     /// What serves at the far end.
-    program: &'static str,
+    program: PathBuf,
 }
 
 /// An sshd with its defaults: the tenth who has yet to log in may be turned away.
@@ -112,11 +113,11 @@ impl LongLink {
         let any = ([127, 0, 0, 1], 0).into();
         let relay = Relay::start(any, ([127, 0, 0, 1], sshd.port).into(), terms).unwrap();
         let port = relay.address().port();
-        Some(Self { relay, sshd, place: Place::make(), port, program })
+        Some(Self { relay, sshd, place: Place::make(), port, program: program.into() })
     }
 
     fn command(&self, table: &Table<'_>) -> Command {
-        let far = FarEnd { rsync_path: self.program.into(), port: self.port, ..self.place.behind(&self.sshd) };
+        let far = FarEnd { rsync_path: self.program.clone(), port: self.port, ..self.place.behind(&self.sshd) };
         let key = self.sshd.known_hosts_line("ed25519").replace(&self.sshd.port.to_string(), &self.port.to_string());
         fs::write(&far.known_hosts, key).unwrap();
         let mut command = far.command();
@@ -312,4 +313,75 @@ fn whoever_is_turned_away_is_done_without() {
     expect_all_proven(&link.place, &table, &rows);
     let turned_away = log.contains("Cannot help with a large file") || log.contains("Not written by several");
     assert!(turned_away && !link.aside(), "{log}");
+}
+
+/// The option by which each file is acknowledged.
+const EACH_FILE: &str = "--remove-source-files";
+
+/// Many small files to a stock rsync that writes down how it is called, and to whose sessions this is done that acknowledge
+/// their files together; what it wrote down.
+fn many_small_files(
+    name: &str,
+    files: u64,
+    together: &str,
+    spoil: impl Fn(&LongLink, &[Row]),
+) -> Option<(String, usize)> {
+    let (server, mut link) = (MariaDb::shared()?, LongLink::start("rsync", "")?);
+    let heard = link.place.path("heard");
+    let text = format!(
+        "echo \"$@\" >>{}\ncase \"$*\" in *--version*|*{EACH_FILE}*) exec rsync \"$@\";; esac\n{}",
+        heard.display(),
+        together.replace("ARCHIVE", link.place.archive().to_str().unwrap())
+    );
+    link.program = link.place.script("server", &text);
+    let table = Table::new(server, name, Age::V1);
+    let rows: Vec<_> = (0..files).map(|n| Row::new(link.place.source(format!("s{n:04}.npy"), 300 + n, n))).collect();
+    table.insert(&rows);
+    spoil(&link, &rows);
+    let mut command = link.command(&table);
+    command.args(["--once", "--workers", "1"]);
+    let run = Run::to_end(command);
+    let copied = table.copied();
+    if copied == rows.len() {
+        run.expect(0);
+        expect_all_proven(&link.place, &table, &rows);
+    }
+    assert!(!link.aside(), "{:?}", link.place.tree());
+    let heard = fs::read_to_string(heard).unwrap();
+    Some((heard.lines().filter(|line| line.contains("--server")).collect::<Vec<_>>().join("\n"), copied))
+}
+
+#[test]
+fn many_small_files_over_a_long_link_are_acknowledged_together() {
+    let all = |_: &LongLink, _: &[Row]| {};
+    let Some((heard, copied)) = many_small_files("together", 300, "exec rsync \"$@\"", all) else { return };
+    assert!(copied == 300 && heard.lines().count() == 1 && !heard.contains(EACH_FILE), "{copied} {heard}");
+    let Some((heard, copied)) = many_small_files("apart", 20, "exec rsync \"$@\"", all) else { return };
+    assert!(copied == 20 && heard.contains(EACH_FILE), "a few are told at once: {copied} {heard}");
+}
+
+/// What we cannot or will not send is no trouble of the others.
+#[test]
+fn files_with_trouble_of_their_own_leave_the_others_acknowledged_together() {
+    let spoil = |_: &LongLink, rows: &[Row]| {
+        fs::remove_file(&rows[7].path).unwrap();
+        fs::write(&rows[70].path, "changed since").unwrap();
+    };
+    let Some((heard, copied)) = many_small_files("together_spoilt", 100, "exec rsync \"$@\"", spoil) else { return };
+    assert!(copied == 98 && heard.lines().count() == 1 && !heard.contains(EACH_FILE), "{copied} {heard}");
+}
+
+/// A session that does not end with 0, ends too early, or complains acknowledges nothing: each file is asked for again.
+#[test]
+fn a_session_that_does_not_end_well_acknowledges_nothing() {
+    let loses = "rm -f \"$(find ARCHIVE -name s0042.npy)\"";
+    for (name, together) in [
+        ("ended_badly", format!("rsync \"$@\"\n{loses}\nexit 23")),
+        ("killed", format!("rsync \"$@\"\n{loses}\nkill -9 $$")),
+        ("refuses", "exit 1".to_owned()),
+    ] {
+        let Some((heard, copied)) = many_small_files(name, 100, &together, |_, _| {}) else { return };
+        let sessions: Vec<_> = heard.lines().map(|line| line.contains(EACH_FILE)).collect();
+        assert!(copied == 100 && !sessions[0] && sessions[1..].contains(&true), "{name}: {copied} {heard}");
+    }
 }

@@ -41,6 +41,10 @@ Scenarios, by name or group:
   wan          64 files of 25 MB at 100 ms and 1 Gbit/s (private sshd only)
   wan-one      one file of --size there
   wan-lossy    the same with 0.1 % of packets lost
+  wan-small    5,000 files of 4 KiB there
+  wan-push, wan-pull
+               one file of --size there by the rsync command with --parallel=auto,
+               to the far end and from it
 
 Without HOST a private sshd is started for the run, with an empty home. With
 HOST a folder is made below /tmp there, and removed at the end.

@@ -10,6 +10,7 @@ use crate::transfer::scanned::list_again;
 use crate::transfer::{
     Answer, Conversation, SendObserver, SendPlan, Sent, Source, TransferError, greet_with, offers, send,
 };
+use crate::transport::Connect;
 use crate::transport::ssh::Ssh;
 use protocol::checksum::Sum;
 use protocol::flist::{FileEntry, Kind, Ndx};
