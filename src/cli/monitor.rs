@@ -81,13 +81,20 @@ fn run(args: &MonitorArgs) -> Result<u8> {
     let settings = settings(args)?;
     let about = format!("{}, spool {}", settings.database, settings.spool.display());
     let runtime = runtime()?;
+    let (stop, stopped) = (Arc::new(AtomicBool::new(false)), Arc::new(tokio::sync::Notify::new()));
+    let (told, notify) = (stop.clone(), stopped.clone());
+    let end = move || {
+        told.store(true, Relaxed);
+        notify.notify_one();
+    };
+    // Before it is said that anybody listens. What is received is in the spool, or will be within a moment.
+    runtime.block_on(async { listen_for_signals(end, || {}) })?;
     // First the spool, so that of two monitors one alone listens.
     let monitor = Monitor::start(settings, None, runtime.handle().clone())?;
     let address = SocketAddr::new(args.udp_bind, args.udp_port);
     let source = UdpSource::bind(address, args.udp_allow.clone()).map_err(|error| {
         anyhow!("Cannot listen at UDP {address}: {error}; end who does, or give another --udp-port")
     })?;
-    let stop = Arc::new(AtomicBool::new(false));
     let drops = source.drops();
     let heard = source.address()?;
     tracing::info!(event = "monitoring", address = %heard, buffer = source.buffer, "Listening at UDP {heard} for {about}");
@@ -97,16 +104,6 @@ fn run(args: &MonitorArgs) -> Result<u8> {
     });
     let counters = monitor.counters().clone();
     runtime.block_on(async {
-        let (told, stopped) = (stop.clone(), Arc::new(tokio::sync::Notify::new()));
-        let notify = stopped.clone();
-        listen_for_signals(
-            move || {
-                told.store(true, Relaxed);
-                notify.notify_one();
-            },
-            // What is received is in the spool, or will be within a moment.
-            || {},
-        )?;
         systemd::ready();
         let attended = counters.clone();
         let attending = systemd::attend(move || attended.snapshot().line());

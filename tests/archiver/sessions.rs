@@ -354,9 +354,9 @@ fn many_small_files(
 #[test]
 fn many_small_files_over_a_long_link_are_acknowledged_together() {
     let all = |_: &LongLink, _: &[Row]| {};
-    let Some((heard, copied)) = many_small_files("together", 300, "exec rsync \"$@\"", all) else { return };
+    let Some((heard, copied)) = many_small_files("together_many", 300, "exec rsync \"$@\"", all) else { return };
     assert!(copied == 300 && heard.lines().count() == 1 && !heard.contains(EACH_FILE), "{copied} {heard}");
-    let Some((heard, copied)) = many_small_files("apart", 20, "exec rsync \"$@\"", all) else { return };
+    let Some((heard, copied)) = many_small_files("together_few", 20, "exec rsync \"$@\"", all) else { return };
     assert!(copied == 20 && heard.contains(EACH_FILE), "a few are told at once: {copied} {heard}");
 }
 
@@ -376,9 +376,9 @@ fn files_with_trouble_of_their_own_leave_the_others_acknowledged_together() {
 fn a_session_that_does_not_end_well_acknowledges_nothing() {
     let loses = "rm -f \"$(find ARCHIVE -name s0042.npy)\"";
     for (name, together) in [
-        ("ended_badly", format!("rsync \"$@\"\n{loses}\nexit 23")),
-        ("killed", format!("rsync \"$@\"\n{loses}\nkill -9 $$")),
-        ("refuses", "exit 1".to_owned()),
+        ("together_ended_badly", format!("rsync \"$@\"\n{loses}\nexit 23")),
+        ("together_killed", format!("rsync \"$@\"\n{loses}\nkill -9 $$")),
+        ("together_refused", "exit 1".to_owned()),
     ] {
         let Some((heard, copied)) = many_small_files(name, 100, &together, |_, _| {}) else { return };
         let sessions: Vec<_> = heard.lines().map(|line| line.contains(EACH_FILE)).collect();
