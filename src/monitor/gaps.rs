@@ -61,13 +61,13 @@ impl Gaps {
         }
         match number.checked_sub(course.next) {
             None => drop(course.missing.remove(&number)),
-            Some(ahead) if ahead > JUMP_MOST => course.next = number + 1,
+            Some(ahead) if ahead > JUMP_MOST => course.next = number.saturating_add(1),
             Some(ahead) => {
                 // Of many only those are kept that may still come.
                 let kept = number.saturating_sub(WINDOW).max(course.next);
                 lost += ahead - (number - kept);
                 course.missing.extend(kept..number);
-                course.next = number + 1;
+                course.next = number.saturating_add(1);
             }
         }
         let still = course.missing.split_off(&course.next.saturating_sub(WINDOW + 1));
@@ -113,6 +113,8 @@ mod tests {
         assert_eq!(gaps.hear(1, "a", "log", [52]), 0);
         assert_eq!(gaps.hear(1, "a", "start", [0]), 2);
         assert_eq!(gaps.hear(1, "a", "log", 1..50), 0);
+        // Numbers that no publisher comes to.
+        assert_eq!(gaps.hear(9, "a", "log", [u64::MAX, u64::MAX, 0, u64::MAX - 1, 1]), 0);
         // Only so many are remembered.
         for port in 0..u16::try_from(PUBLISHERS_MOST + 10).unwrap() {
             gaps.hear(port, "a", "log", [1]);
