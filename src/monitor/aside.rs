@@ -1,11 +1,11 @@
 //! Messages that are neither in the spool's course nor registered: those whose file is waited for, and those that cannot be
 //! registered, with why. One file that is only written at its end, and written anew now and then without what is void.
 
-use super::frame::{self, FrameSight, HEAD, SpooledMessage};
+use super::frame::{self, HEAD, SpooledMessage};
 use crate::catalog::announced::SpoolNumber;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, BufReader, BufWriter, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -74,23 +74,21 @@ impl Aside {
 
     /// What is there now, to be looked at while its owner is at work.
     pub(crate) fn read(folder: &Path) -> io::Result<Self> {
-        let mut bytes = Vec::new();
-        match File::open(folder.join(FILE)) {
-            Ok(mut file) => drop(file.read_to_end(&mut bytes)?),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
         let mut aside =
             Self { folder: folder.to_owned(), file: None, entries: BTreeMap::new(), end: 0, live: 0, rejected: 0 };
-        let mut at = 0;
-        while let FrameSight::Body(len) = frame::look(bytes.get(at..).unwrap_or_default()) {
-            let body = &bytes[at + HEAD..at + HEAD + len];
-            if let Some((key, entry)) = read_entry(body, (at + HEAD) as u64) {
+        let mut file = match File::open(folder.join(FILE)) {
+            Ok(file) => BufReader::new(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(aside),
+            Err(error) => return Err(error),
+        };
+        let mut body = Vec::new();
+        while frame::read(&mut file, &mut body)? {
+            let at = aside.end + HEAD as u64;
+            if let Some((key, entry)) = read_entry(&body, at) {
                 aside.set(key, entry);
             }
-            at += HEAD + len;
+            aside.end = at + body.len() as u64;
         }
-        aside.end = at as u64;
         Ok(aside)
     }
 
@@ -182,16 +180,20 @@ impl Aside {
     /// Without what is void, in a file that takes the place of this one.
     fn rewrite(&mut self) -> io::Result<()> {
         let fresh = self.folder.join(format!("{FILE}.new"));
-        let mut framed = Vec::new();
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+        let mut writer = BufWriter::new(&file);
+        let (mut body, mut framed) = (Vec::new(), Vec::new());
         for (key, entry) in &self.entries {
             let (state, since, why) = (entry.state, entry.since, entry.why.clone());
             let put = AsideChange::Put { key: key.clone(), state, since, why, message: self.message(entry)? };
-            let mut body = Vec::new();
+            body.clear();
+            framed.clear();
             put_change(put, &mut body);
             frame::put(&body, &mut framed);
+            writer.write_all(&framed)?;
         }
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-        file.write_all_at(&framed, 0)?;
+        writer.flush()?;
+        drop(writer);
         file.sync_all()?;
         fs::rename(&fresh, self.folder.join(FILE))?;
         File::open(&self.folder)?.sync_all()?;

@@ -1,21 +1,13 @@
 //! Pieces of a file that is only written at its end: each with its length and a sum, so that one that was cut short is known.
 
 use protocol::checksum::{Checksum, FileHasher};
+use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
 
 /// Length and sum.
 pub(super) const HEAD: usize = 12;
 /// The longest body: a datagram of UDP with what we know of it, and why it was set aside.
 const BODY_MOST: usize = 70_000;
-
-/// What stands at a place of such a file.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum FrameSight {
-    /// A whole body is so long.
-    Body(usize),
-    /// Nothing that was written whole.
-    Torn,
-}
 
 /// Adds a body with its head.
 pub(super) fn put(body: &[u8], out: &mut Vec<u8>) {
@@ -37,12 +29,22 @@ pub(super) fn is_whole(head: &[u8; HEAD], body: &[u8]) -> bool {
     head[4..] == sum(body)
 }
 
-/// What stands at the beginning of these bytes.
-pub(super) fn look(bytes: &[u8]) -> FrameSight {
-    let Some((head, rest)) = bytes.split_first_chunk::<HEAD>() else { return FrameSight::Torn };
-    match body_len(head).and_then(|len| rest.get(..len)) {
-        Some(body) if is_whole(head, body) => FrameSight::Body(body.len()),
-        _ => FrameSight::Torn,
+/// Reads the next body; false where there is none that was written whole.
+pub(super) fn read(from: &mut impl Read, body: &mut Vec<u8>) -> io::Result<bool> {
+    let mut head = [0; HEAD];
+    if !fills(from, &mut head)? {
+        return Ok(false);
+    }
+    let Some(len) = body_len(&head) else { return Ok(false) };
+    body.resize(len, 0);
+    Ok(fills(from, body)? && is_whole(&head, body))
+}
+
+/// Whether there was as much to read.
+fn fills(from: &mut impl Read, bytes: &mut [u8]) -> io::Result<bool> {
+    match from.read_exact(bytes) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        read => read.map(|()| true),
     }
 }
 
@@ -121,15 +123,17 @@ mod tests {
             let (mut body, mut framed) = (Vec::new(), Vec::new());
             message.put(&mut body);
             put(&body, &mut framed);
-            assert_eq!(look(&framed), FrameSight::Body(body.len()));
+            let mut back = Vec::new();
+            let mut whole = |framed: &[u8]| read(&mut &framed[..], &mut back).unwrap().then(|| back.clone());
+            assert_eq!(whole(&framed), Some(body));
             assert_eq!(SpooledMessage::read(&framed[HEAD..]), Some(message));
             for cut in 0..framed.len() {
-                assert_eq!(look(&framed[..cut]), FrameSight::Torn, "{cut}");
+                assert_eq!(whole(&framed[..cut]), None, "{cut}");
             }
             for at in 0..framed.len() {
                 let mut wrong = framed.clone();
                 wrong[at] ^= 1;
-                assert_eq!(look(&wrong), FrameSight::Torn, "{at}");
+                assert_eq!(whole(&wrong), None, "{at}");
             }
         }
     }

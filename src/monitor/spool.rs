@@ -1,12 +1,12 @@
 //! Messages on disk between their arrival and their row: files that are only written at their end, each begun anew after some
 //! megabytes and deleted once everything in it is registered or set aside.
 
-use super::frame::{self, FrameSight, HEAD, SpooledMessage};
+use super::frame::{self, HEAD, SpooledMessage};
 use crate::disk::open_operator_lock;
 use crate::lock::{Lock, Taken};
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, BufReader, ErrorKind, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -176,16 +176,15 @@ fn path_of(folder: &Path, first: u64) -> PathBuf {
 
 /// How long the part of a file is that was written whole, and the number that follows.
 fn whole_part(path: &Path, first: u64) -> io::Result<(u64, u64)> {
-    let mut bytes = Vec::new();
-    File::open(path)?.read_to_end(&mut bytes)?;
-    let (mut at, mut next) = (BEGIN as usize, first);
-    while let FrameSight::Body(len) = frame::look(bytes.get(at..).unwrap_or_default()) {
-        let body = &bytes[at + HEAD..at + HEAD + len];
-        let Some(message) = SpooledMessage::read(body).filter(|message| message.number >= next) else { break };
+    let mut file = BufReader::new(File::open(path)?);
+    file.seek(SeekFrom::Start(BEGIN))?;
+    let (mut at, mut next, mut body) = (BEGIN, first, Vec::new());
+    while frame::read(&mut file, &mut body)? {
+        let Some(message) = SpooledMessage::read(&body).filter(|message| message.number >= next) else { break };
         next = message.number + 1;
-        at += HEAD + len;
+        at += (HEAD + body.len()) as u64;
     }
-    Ok((at as u64, next))
+    Ok((at, next))
 }
 
 /// A message on its way into the spool.
