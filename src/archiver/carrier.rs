@@ -215,8 +215,6 @@ impl Carrier {
     pub(super) fn disconnect(&mut self) {
         self.sharing.leave();
         self.connect.disconnect();
-        self.roads.forget();
-        self.folders.forget();
         self.roads.leave();
     }
 

@@ -51,7 +51,9 @@ impl MadeFolders {
             return;
         }
         match session(&wanted, chmod, connect, terms) {
-            Ok(()) => {
+            // What keeps this session from beginning keeps the next one, too, which says it.
+            Ok(Made::Nothing) => {}
+            Ok(Made::All) => {
                 if self.known.len() + wanted.len() > KNOWN_MOST {
                     self.known.clear();
                 }
@@ -71,14 +73,20 @@ impl MadeFolders {
     }
 }
 
+/// What a session has made.
+enum Made {
+    /// It did not begin.
+    Nothing,
+    All,
+}
+
 fn session(
     wanted: &BTreeSet<Vec<u8>>,
     chmod: &Chmod,
     connect: &mut dyn Connect,
     terms: &SessionTerms,
-) -> Result<(), TransferError> {
-    // What keeps this session from beginning keeps the next one, too, which says it.
-    let Ok(link) = connect.open(&folder_args(&terms.settings.data_dir)) else { return Ok(()) };
+) -> Result<Made, TransferError> {
+    let Ok(link) = connect.open(&folder_args(&terms.settings.data_dir)) else { return Ok(Made::Nothing) };
     let _guard = terms.guard(link.closer.clone());
     let remote = link.remote.clone();
     let entries = wanted.iter().map(|name| parent_entry(name, Some(chmod))).collect();
@@ -88,7 +96,7 @@ fn session(
         let listing = Listing { list: FileList::new(entries), names: IdNames::default(), io_error: 0 };
         send(session, &plan, |_| Ok((listing, NoFiles)), &mut NothingToSend)
     });
-    done.map(drop).map_err(|error| explain(error, &remote))
+    done.map(|_| Made::All).map_err(|error| explain(error, &remote))
 }
 
 /// There are no files in such a session.
