@@ -401,13 +401,17 @@ fn a_full_spool_has_messages_wait_in_memory_and_tells_how_many_are_lost_beyond()
     let monitor = scene.monitor_with(&["--spool-mib", "16", "--memory-mib", "4"]);
     let file = scene.file("f");
     let filling = format!("{:?}", "x".repeat(60_000));
-    // More than both hold, and no faster than it is taken.
-    let sent = 400;
-    for n in 0..sent {
-        scene.announce(&monitor, &file, &[("n", &n.to_string()), ("more", &filling)]);
-        std::thread::yield_now();
-    }
-    monitor.wait_for("holds the 16777216 bytes that it may");
+    let mut sent = 0;
+    let mut send = || {
+        scene.announce(&monitor, &file, &[("n", &sent.to_string()), ("more", &filling)]);
+        sent += 1;
+    };
+    wait_until("a full spool", || {
+        send();
+        monitor.run.log().contains("holds the 16777216 bytes that it may")
+    });
+    // More than the memory holds.
+    (0..100).for_each(|_| send());
     lock.execute_batch("ROLLBACK").unwrap();
     drop(lock);
     monitor.wait_for("The spool takes messages again");
