@@ -10,7 +10,7 @@ use super::entries::parent_entry;
 use super::flight::Job;
 use super::terms::SessionTerms;
 use super::verdict::explain;
-use crate::transfer::{Answer, Listing, SendObserver, SendPlan, Sent, Source, TransferError, greet, send};
+use crate::transfer::{Answer, Listing, SendObserver, SendPlan, Sent, Source, Summary, TransferError, greet, send};
 use crate::transport::Connect;
 use protocol::args::Options;
 use protocol::checksum::Sum;
@@ -52,8 +52,8 @@ impl MadeFolders {
         }
         match session(&wanted, chmod, connect, terms) {
             // What keeps this session from beginning keeps the next one, too, which says it.
-            Ok(Made::Nothing) => {}
-            Ok(Made::All) => {
+            Ok(None) => {}
+            Ok(Some(_)) => {
                 if self.known.len() + wanted.len() > KNOWN_MOST {
                     self.known.clear();
                 }
@@ -73,20 +73,14 @@ impl MadeFolders {
     }
 }
 
-/// What a session has made.
-enum Made {
-    /// It did not begin.
-    Nothing,
-    All,
-}
-
+/// Makes them; `None` where there could be no session.
 fn session(
     wanted: &BTreeSet<Vec<u8>>,
     chmod: &Chmod,
     connect: &mut dyn Connect,
     terms: &SessionTerms,
-) -> Result<Made, TransferError> {
-    let Ok(link) = connect.open(&folder_args(&terms.settings.data_dir)) else { return Ok(Made::Nothing) };
+) -> Result<Option<Summary>, TransferError> {
+    let Ok(link) = connect.open(&folder_args(&terms.settings.data_dir)) else { return Ok(None) };
     let _guard = terms.guard(link.closer.clone());
     let remote = link.remote.clone();
     let entries = wanted.iter().map(|name| parent_entry(name, Some(chmod))).collect();
@@ -96,7 +90,7 @@ fn session(
         let listing = Listing { list: FileList::new(entries), names: IdNames::default(), io_error: 0 };
         send(session, &plan, |_| Ok((listing, NoFiles)), &mut NothingToSend)
     });
-    done.map(|_| Made::All).map_err(|error| explain(error, &remote))
+    done.map(Some).map_err(|error| explain(error, &remote))
 }
 
 /// There are no files in such a session.
