@@ -202,7 +202,7 @@ fn the_feeds_are_those_of_the_genuine_monitor() {
         session("session_log", "\"a line\""),
         session("log", "{\"message\": \"for nobody\"}"),
         register(stream, "1589517264.5", "AMCc.FpgaTop[0].Foo:Bar", "3"),
-        register(stream, "1589517265", "AMCc.FpgaTop[0].Foo:Bar", "4"),
+        register(stream, "1589517265.25", "AMCc.FpgaTop[0].Foo:Bar", "4"),
         register(stream, "1589517265.5", "AMCc.Gain", "1.0"),
         register(stream, "1589517266.5", "AMCc.Name", "\"up\""),
         register(stream, "1589517266.5", "AMCc.On", "true"),
