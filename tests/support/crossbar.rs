@@ -155,32 +155,17 @@ fn venv() -> Option<PathBuf> {
 
 /// Makes it, unless it is there; the error is what its makers said.
 fn make_venv() -> Result<PathBuf, String> {
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
-    let venv = target.join("ocs-venv");
-    fs::create_dir_all(&target).unwrap();
-    // One of the tests makes it, the others wait.
-    let lock = fs::File::create(target.join("ocs-venv.lock")).unwrap();
-    lock.lock().unwrap();
-    let ready = venv.join("ready");
-    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agent/requirements.txt");
-    let wanted = fs::read_to_string(&requirements).unwrap();
-    if !fs::read_to_string(&ready).is_ok_and(|made| made == wanted) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let venv = root.join("target/ocs-venv");
+    let of_list = |file: PathBuf| fs::read(file).ok();
+    if of_list(venv.join("ready")) != of_list(root.join("tests/agent/requirements.txt")) {
         // Past the harness, which would keep it to itself until the end.
         let _ = writeln!(std::io::stderr(), "Installing crossbar and ocs from PyPI, for a few minutes at most");
-        let made = Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv).output().unwrap();
-        let pip = || {
-            let mut pip = Command::new(venv.join("bin/python"));
-            // The list is whole. Of what socs needs for its instruments nothing is in it.
-            pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]);
-            pip.args(["--timeout", "20", "--retries", "2", "-r"]);
-            pip.arg(&requirements).output().unwrap()
-        };
-        let done = if made.status.success() { pip() } else { made };
+        let done = Command::new(root.join("scripts/ocs-venv")).output().unwrap();
         if !done.status.success() {
             let words = [done.stderr, done.stdout].concat();
             return Err(format!("{}: {}", done.status, String::from_utf8_lossy(&words).trim()));
         }
-        fs::write(&ready, wanted).unwrap();
     }
     Ok(venv)
 }
