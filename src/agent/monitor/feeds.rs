@@ -30,7 +30,7 @@ const NAME_MOST: usize = 255;
 const SAY_EVERY: Duration = Duration::from_secs(60);
 
 /// A message to be published.
-enum Heard {
+enum FeedMessage {
     Session(Value),
     Register(RegisterSample),
 }
@@ -45,7 +45,7 @@ struct RegisterSample {
 }
 
 /// Where messages wait.
-struct Room {
+struct FeedRoom {
     bytes: AtomicUsize,
     /// Those for which there was none.
     unpublished: AtomicU64,
@@ -53,20 +53,20 @@ struct Room {
 
 /// Hears messages as they come.
 pub(crate) struct FeedAudience {
-    sender: mpsc::Sender<(Heard, usize)>,
-    room: Arc<Room>,
+    sender: mpsc::Sender<(FeedMessage, usize)>,
+    room: Arc<FeedRoom>,
 }
 
 /// What it has heard.
 pub(crate) struct FeedQueue {
-    receiver: mpsc::Receiver<(Heard, usize)>,
-    room: Arc<Room>,
+    receiver: mpsc::Receiver<(FeedMessage, usize)>,
+    room: Arc<FeedRoom>,
 }
 
 impl FeedAudience {
     pub(crate) fn new() -> (Self, FeedQueue) {
         let (sender, receiver) = mpsc::channel(WAITING_MOST);
-        let room = Arc::new(Room { bytes: AtomicUsize::new(0), unpublished: AtomicU64::new(0) });
+        let room = Arc::new(FeedRoom { bytes: AtomicUsize::new(0), unpublished: AtomicU64::new(0) });
         (Self { sender, room: room.clone() }, FeedQueue { receiver, room })
     }
 }
@@ -75,8 +75,8 @@ impl MessageAudience for FeedAudience {
     fn hear(&mut self, message: &PublisherMessage, bytes: &[u8]) {
         // The Python monitor publishes nothing that does not say who sends it.
         let heard = match message.topic {
-            MessageTopic::Session if message.get("id").is_some() => Some(Heard::Session(message.whole.to_json())),
-            MessageTopic::Metadata => RegisterSample::of(message).map(Heard::Register),
+            MessageTopic::Session if message.get("id").is_some() => Some(FeedMessage::Session(message.whole.to_json())),
+            MessageTopic::Metadata => RegisterSample::of(message).map(FeedMessage::Register),
             _ => None,
         };
         let Some(heard) = heard else { return };
@@ -187,8 +187,8 @@ impl FeedQueue {
             let Some((heard, len)) = heard else { return };
             self.room.bytes.fetch_sub(len, Relaxed);
             match heard {
-                Heard::Session(value) => grumbles.hear(agent.publish_in_turn(SESSION, value).await),
-                Heard::Register(sample) => {
+                FeedMessage::Session(value) => grumbles.hear(agent.publish_in_turn(SESSION, value).await),
+                FeedMessage::Register(sample) => {
                     let known = streams.len();
                     let stream = match streams.get_mut(&sample.stream) {
                         Some(stream) => stream,
