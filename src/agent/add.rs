@@ -23,12 +23,12 @@ struct Watch {
     session: OpSession,
     files: AtomicU64,
     bytes: AtomicU64,
-    told: Mutex<Told>,
+    told: Mutex<AddedLines>,
 }
 
 /// Lines about files, as many as session data may hold.
 #[derive(Default)]
-struct Told {
+struct AddedLines {
     lines: Vec<String>,
     bytes: usize,
     more: bool,
