@@ -19,22 +19,22 @@ use tokio::runtime::Handle;
 const WORDS: AddWords = AddWords { mark: "Param ", joint: '_' };
 
 /// What a client sees while files are read.
-struct Watch {
+struct AddWatch {
     session: OpSession,
     files: AtomicU64,
     bytes: AtomicU64,
-    told: Mutex<AddedLines>,
+    told: Mutex<ToldLines>,
 }
 
 /// Lines about files, as many as session data may hold.
 #[derive(Default)]
-struct AddedLines {
+struct ToldLines {
     lines: Vec<String>,
     bytes: usize,
     more: bool,
 }
 
-impl Watch {
+impl AddWatch {
     fn data(&self, added: Option<&Added>) -> Value {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let mut data = json!({
@@ -57,7 +57,7 @@ impl Watch {
     }
 }
 
-impl AddObserver for Watch {
+impl AddObserver for AddWatch {
     fn bytes(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Relaxed);
     }
@@ -120,7 +120,7 @@ impl ArchiverAgent {
             }
         });
         let roots = roots.collect::<Result<Vec<_>, _>>()?;
-        let watch = Watch { session, files: AtomicU64::new(0), bytes: AtomicU64::new(0), told: Mutex::default() };
+        let watch = AddWatch { session, files: AtomicU64::new(0), bytes: AtomicU64::new(0), told: Mutex::default() };
         let runtime = Handle::current();
         let work = move || {
             let addition = Addition { roots: &roots, making: &making, threads: None, writing: Writing::Done };
