@@ -4,8 +4,7 @@ use super::super::aside::{AsideChange, AsideState};
 use super::super::making::read_notice;
 use super::super::notice::ArchiveName;
 use super::super::retry;
-use super::super::sums::SumJob;
-use super::{Registrar, RegistrarTrouble, SumKey, disk};
+use super::{Registrar, RegistrarTrouble, SumKey, disk, job};
 use crate::catalog::announced::SpoolNumber;
 use crate::clock::unix_now;
 use crate::disk::summed::{SumError, SummedFile};
@@ -27,7 +26,7 @@ impl Registrar {
                 continue;
             }
             match read.and_then(|notice| self.rules.check(&notice, self.table.path_limit()).map(|()| notice)) {
-                Ok(notice) => self.pool.submit(SumJob { key: SumKey { key, archive }, path: notice.file().to_owned() }),
+                Ok(notice) => self.pool.submit(job(SumKey { key, archive }, &notice)),
                 Err(why) => self.reject_late(&key, why)?,
             }
         }
