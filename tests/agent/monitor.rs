@@ -234,11 +234,11 @@ fn the_feeds_are_those_of_the_genuine_monitor() {
         for id in [stream, "unidentified", "STREAMER:B-2:c"] {
             site.send(&register(id, &format!("{samples}"), MARK, "0"));
         }
-        let is_whole = |agent: &&str| {
+        let is_whole = |agent: &str| {
             let published = published(agent);
             published.keys().eq(&wanted) && published["pysmurf_session_data"].0.len() >= 2
         };
-        [OURS, THEIRS].iter().all(|agent| is_whole(&agent))
+        [OURS, THEIRS].iter().all(|agent| is_whole(agent))
     });
     assert_eq!(published(OURS), published(THEIRS));
     drop(theirs);
