@@ -232,7 +232,7 @@ impl Registrar {
                 self.pool.submit(job(SumKey { key, archive }, &notice));
                 EntryStage::Summing(Instant::now())
             }
-            Err(why) if archive == ArchiveName::Watched => void(&message, &why),
+            Err(why) if archive == ArchiveName::Watched => void_of(&message, &why),
             Err(why) => EntryStage::ToReject(why),
         };
         self.course.lane(archive).push(message, stage);
@@ -256,21 +256,17 @@ impl Registrar {
         let in_hand = self.course.lane(archive).entry(key.number);
         let entry = in_hand.filter(|entry| own && matches!(entry.stage, EntryStage::Summing(_)));
         let Some(message) = entry.map(|entry| entry.message.clone()) else {
-            self.hear_of_late(&key, result);
+            self.hear_of_late(&SumKey { key, archive }, result);
             return;
         };
         let stage = match result {
             Ok(summed) => match self.rules.row(&message, &summed, self.table.path_limit()) {
                 Ok(row) => EntryStage::Ready(Box::new(row)),
-                Err(why) if archive == ArchiveName::Watched => void(&message, &why),
+                Err(why) if archive == ArchiveName::Watched => void_of(&message, &why),
                 Err(why) => EntryStage::ToReject(why),
             },
-            Err(SumError::Unreadable(why)) if archive == ArchiveName::Watched && why.kind() == ErrorKind::NotFound => {
-                tracing::info!(event = "vanished", "Not registered, since it is gone: {}", told(&message));
-                EntryStage::Void
-            }
             // It is found again by who has found it.
-            Err(why) if archive == ArchiveName::Watched => void(&message, &why.to_string()),
+            Err(why) if archive == ArchiveName::Watched => void(&message, &why),
             Err(why) => EntryStage::ToWait(why.to_string()),
         };
         if let Some(entry) = self.course.lane(archive).entry(key.number) {
@@ -294,13 +290,21 @@ fn job(key: SumKey, notice: &FileNotice) -> SumJob<SumKey> {
     SumJob { key, path: notice.file().to_owned(), links }
 }
 
+/// Tells why nothing comes of a watched file for now: it is gone, or it cannot be read.
+fn void(message: &SpooledMessage, why: &SumError) -> EntryStage {
+    match why {
+        SumError::Unreadable(why) if why.kind() == ErrorKind::NotFound => {
+            tracing::info!(event = "vanished", "Not registered, since it is gone: {}", told(message));
+            EntryStage::Void
+        }
+        why => void_of(message, &why.to_string()),
+    }
+}
+
 /// Tells why nothing comes of a watched file for now.
-fn void(message: &SpooledMessage, why: &str) -> EntryStage {
-    tracing::warn!(
-        event = "watch_refused",
-        "Not registered: {}: {why}; it is tried again when all is looked at",
-        told(message)
-    );
+fn void_of(message: &SpooledMessage, why: &str) -> EntryStage {
+    let what = told(message);
+    tracing::warn!(event = "watch_refused", "Not registered: {what}: {why}; it is tried again when all is looked at");
     EntryStage::Void
 }
 

@@ -131,9 +131,8 @@ impl WatchSource {
 
     fn wait(&self) {
         let is_busy = !self.scan.is_idle() || !self.found.is_empty();
-        let limit = if is_busy { Duration::ZERO } else { TICK };
-        let limit = Timespec { tv_sec: 0, tv_nsec: limit.subsec_nanos().into() };
-        let mut fds = [PollFd::new(self.watches.inotify(), PollFlags::IN)];
+        let limit = Timespec::try_from(if is_busy { Duration::ZERO } else { TICK }).unwrap_or_default();
+        let mut fds = [PollFd::from_borrowed_fd(self.watches.inotify(), PollFlags::IN)];
         // Interrupted or not: it is looked at in any case.
         let _ = poll(&mut fds, Some(&limit));
     }
@@ -143,7 +142,6 @@ impl WatchSource {
         let every = if self.is_blind { BLIND_EVERY.min(self.terms.rescan) } else { self.terms.rescan };
         self.rescan = Instant::now() + every;
         self.is_blind = false;
-        self.pending.forget_overflow();
         for root in &self.terms.roots {
             self.scan.add(root.folder.clone());
         }
@@ -178,8 +176,7 @@ impl WatchSource {
             return;
         }
         self.looked = Instant::now();
-        let back = |folder: &PathBuf| folder.is_dir();
-        for folder in self.missing.extract_if(.., |folder| back(folder)) {
+        for folder in self.missing.extract_if(.., |folder| folder.is_dir()) {
             tracing::info!(event = "watch_back", folder = %folder.display(), "{} is there again", folder.display());
             self.scan.add(folder);
         }
@@ -187,13 +184,14 @@ impl WatchSource {
 
     /// A file that somebody tells of.
     fn seen(&mut self, file: PathBuf, sight: FileSight) {
-        let marked = self.terms.marked_by(&file);
+        let terms = self.terms.clone();
+        let marked = terms.marked_by(&file);
         let is_marker = marked.is_some();
-        self.finished.extend(marked.filter(|of| !self.terms.skips(of)));
-        if is_marker || self.terms.skips(&file) {
+        self.finished.extend(marked.filter(|of| !terms.skips(of)));
+        if is_marker || terms.skips(&file) {
             return;
         }
-        match (&self.terms.finish, sight) {
+        match (&terms.finish, sight) {
             (FinishRule::Closed, FileSight::Closed) => drop(self.finished.insert(file)),
             // A second name of a file that was closed before; of any other it is told once it is closed.
             (FinishRule::Closed, FileSight::Made) if links(&file) > 1 => self.pend(file),

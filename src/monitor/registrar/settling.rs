@@ -4,8 +4,9 @@ use super::super::aside::{AsideChange, AsideState};
 use super::super::lane::EntryStage;
 use super::super::making::told;
 use super::super::message::PublisherMessage;
-use super::{BATCH, Registrar, RegistrarTrouble, WAITING_MOST, disk, void};
-use crate::catalog::announced::{AnnouncedBatch, AnnouncedOutcome, LaneStep, SpoolNumber};
+use super::super::notice::ArchiveName;
+use super::{BATCH, Registrar, RegistrarTrouble, WAITING_MOST, disk, void_of};
+use crate::catalog::announced::{AnnouncedBatch, AnnouncedFile, AnnouncedOutcome, LaneStep, SpoolNumber};
 use crate::clock::unix_now;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -123,12 +124,13 @@ impl Registrar {
             let lane = lane.archive.name();
             batch.steps.extend(to.map(|to| LaneStep { spool: self.name.clone(), lane, from, to }));
         }
-        // Of watched folders nothing is late.
-        let is_passed = |key: &SpoolNumber, archive: &str| {
-            let lane = self.course.lanes.iter().find(|lane| lane.archive.name() == archive);
+        let is_passed = |key: &SpoolNumber, file: &AnnouncedFile| {
+            let watched = file.watched.is_some();
+            let name = if watched { ArchiveName::Watched.name() } else { &file.archive };
+            let lane = self.course.lanes.iter().find(|lane| lane.archive.name() == name);
             key.spool != self.name || lane.is_some_and(|lane| key.number < lane.position)
         };
-        for (key, file) in self.course.late.ready(BATCH).filter(|(key, file)| is_passed(key, &file.archive)) {
+        for (key, file) in self.course.late.ready(BATCH).filter(|(key, file)| is_passed(key, file)) {
             batch.files.push(file.clone());
             batch.late.push(key.clone());
         }
@@ -147,7 +149,7 @@ impl Registrar {
         let mut ready = heads.filter(|entry| matches!(entry.stage, EntryStage::Ready(_)));
         if let Some(entry) = ready.nth(index) {
             let is_watched = batch.files.get(index).is_some_and(|file| file.watched.is_some());
-            entry.stage = if is_watched { void(&entry.message, &why) } else { EntryStage::ToReject(why) };
+            entry.stage = if is_watched { void_of(&entry.message, &why) } else { EntryStage::ToReject(why) };
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! What inotify tells of folders, in terms of paths.
 
-use super::{FinishRule, WatchError, WatchTerms, below};
+use super::{FinishRule, WatchError, WatchTerms};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
@@ -125,40 +125,34 @@ impl FolderWatches {
                 let Some(name) = event.file_name() else { continue };
                 let path = folder.join(OsStr::from_bytes(name.to_bytes()));
                 let is_folder = events.contains(ReadFlags::ISDIR);
-                match () {
-                    () if is_folder && events.contains(ReadFlags::MOVED_FROM) => {
-                        // What is told of it from now on is told of another name.
-                        self.folders.retain(|watch, known| {
-                            let stays = *known != path && below(&path, known).is_none();
-                            if !stays {
-                                let _ = inotify::remove_watch(&self.inotify, *watch);
-                            }
-                            stays
-                        });
-                    }
-                    () if is_folder && events.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO) => {
-                        told.push(FolderEvent::NewFolder(path));
-                    }
-                    () if is_folder => {}
-                    () if events.intersects(ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO) => {
+                if !is_folder {
+                    if events.intersects(ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO) {
                         told.push(FolderEvent::Closed(path));
+                    } else if events.intersects(ReadFlags::CREATE | ReadFlags::ATTRIB) {
+                        told.push(FolderEvent::Made(path));
                     }
-                    () if events.intersects(ReadFlags::CREATE | ReadFlags::ATTRIB) => {
-                        told.push(FolderEvent::Made(path))
-                    }
-                    () => {}
+                } else if events.contains(ReadFlags::MOVED_FROM) {
+                    // What is told of it from now on is told of another name.
+                    forget(&mut self.folders, &self.inotify, &path);
+                } else if events.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO) {
+                    told.push(FolderEvent::NewFolder(path));
                 }
             }
         }
         for root in moved {
-            self.folders.retain(|watch, known| {
-                let stays = !known.starts_with(&root);
-                if !stays {
-                    let _ = inotify::remove_watch(&self.inotify, *watch);
-                }
-                stays
-            });
+            forget(&mut self.folders, &self.inotify, &root);
         }
         told
     }
+}
+
+/// A folder and all below it are watched no more.
+fn forget(folders: &mut HashMap<i32, PathBuf>, inotify: &OwnedFd, gone: &Path) {
+    folders.retain(|watch, known| {
+        let stays = !known.starts_with(gone);
+        if !stays {
+            let _ = inotify::remove_watch(inotify, *watch);
+        }
+        stays
+    });
 }

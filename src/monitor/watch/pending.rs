@@ -21,19 +21,17 @@ pub(super) struct PendingFiles {
     files: HashMap<PathBuf, PendingFile>,
     settle: Duration,
     looked: Instant,
-    is_over: bool,
 }
 
 impl PendingFiles {
     /// For so long they may not change.
     pub(super) fn new(settle: Duration) -> Self {
-        Self { files: HashMap::new(), settle, looked: Instant::now(), is_over: false }
+        Self { files: HashMap::new(), settle, looked: Instant::now() }
     }
 
     /// One more, which has changed just now or was just found; false where there is no room.
     pub(super) fn add(&mut self, file: PathBuf) -> bool {
         if self.files.len() >= MOST && !self.files.contains_key(&file) {
-            self.is_over = true;
             return false;
         }
         let stamp = FileStamp::at(&file);
@@ -46,10 +44,6 @@ impl PendingFiles {
 
     pub(super) fn forget(&mut self, file: &Path) {
         self.files.remove(file);
-    }
-
-    pub(super) fn forget_overflow(&mut self) {
-        self.is_over = false;
     }
 
     /// Those that have not changed for long enough; they are pending no more.
