@@ -51,7 +51,7 @@ pub(crate) use rejects::{Reject, read_rejects, retry_rejects};
 pub(crate) use spool::SpoolError;
 pub(crate) use udp::{DropCount, UdpSource};
 pub(crate) use value::{PyText, PyValue};
-pub(crate) use watch::{FinishRule, MarkerName, WatchDesk, WatchError, WatchRoot, WatchSource, WatchTerms};
+pub(crate) use watch::{FinishRule, MarkerName, WatchDesk, WatchRoot, WatchSource, WatchTerms};
 
 /// Threads that sum small files, at most; more a disk seldom feeds.
 const SUM_THREADS: usize = 8;
