@@ -7,6 +7,7 @@ mod columns;
 mod counters;
 mod frame;
 mod gaps;
+mod garbage;
 mod gate;
 mod intake;
 mod json;
@@ -23,6 +24,7 @@ mod sums;
 mod table;
 mod udp;
 mod value;
+mod watch;
 
 use crate::catalog::{self, Database};
 use aside::Aside;
@@ -43,12 +45,13 @@ pub(crate) use columns::MonitorAddress;
 pub(crate) use counters::{MonitorCounters, MonitorSnapshot};
 pub(crate) use gate::RegistrarGate;
 pub(crate) use intake::{Intake, MessageAudience};
-pub(crate) use making::RegistrarRules;
+pub(crate) use making::{NameRule, RegistrarRules};
 pub(crate) use message::{MessageTopic, PublisherMessage};
 pub(crate) use rejects::{Reject, read_rejects, retry_rejects};
 pub(crate) use spool::SpoolError;
 pub(crate) use udp::{DropCount, UdpSource};
 pub(crate) use value::{PyText, PyValue};
+pub(crate) use watch::{FinishRule, MarkerName, WatchDesk, WatchRoot, WatchSource, WatchTerms};
 
 /// Threads that sum small files, at most; more a disk seldom feeds.
 const SUM_THREADS: usize = 8;
@@ -72,6 +75,7 @@ pub(crate) struct Monitor {
     intake: Option<Intake>,
     counters: Arc<MonitorCounters>,
     gate: RegistrarGate,
+    table: MonitorTable,
     closing: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     threads: [Option<JoinHandle<()>>; 2],
@@ -98,6 +102,8 @@ impl Monitor {
             // Nobody listens any more once it is over.
             let _ = told.lock().unwrap_or_else(PoisonError::into_inner).send(RegistrarWord::Summed(key, result));
         });
+        let table = MonitorTable::new(settings.database, settings.options, runtime, counters.clone());
+        let others = table.another();
         let registrar = Registrar {
             name: spool.name(),
             course: RegistrarCourse::new(&spool, &aside),
@@ -106,7 +112,7 @@ impl Monitor {
             words,
             counters: counters.clone(),
             rules: settings.rules,
-            table: MonitorTable::new(settings.database, settings.options, runtime, counters.clone()),
+            table,
             stop: stop.clone(),
             gate: settings.gate.clone(),
             spool: spool.clone(),
@@ -120,12 +126,17 @@ impl Monitor {
             grown: Box::new(move || drop(grown.send(RegistrarWord::Grown))),
         };
         let threads = [thread::spawn(move || intaker.run()), thread::spawn(move || registrar.run())].map(Some);
-        Ok(Self { intake: Some(intake), counters, gate: settings.gate, closing, stop, threads })
+        Ok(Self { intake: Some(intake), counters, gate: settings.gate, table: others, closing, stop, threads })
     }
 
     /// Where sources hand messages over; all of them must be gone before it can end.
     pub(crate) fn intake(&self) -> Option<Intake> {
         self.intake.clone()
+    }
+
+    /// What one who watches folders needs, and who must be gone likewise.
+    pub(crate) fn watch_desk(&self) -> Option<WatchDesk> {
+        Some(WatchDesk { intake: self.intake()?, table: self.table.another() })
     }
 
     pub(crate) fn counters(&self) -> &Arc<MonitorCounters> {

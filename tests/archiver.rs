@@ -68,5 +68,7 @@ mod told;
 mod upkeep;
 #[path = "archiver/watch.rs"]
 mod watch;
+#[path = "archiver/watched.rs"]
+mod watched;
 #[path = "archiver/weaknesses.rs"]
 mod weaknesses;

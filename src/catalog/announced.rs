@@ -2,11 +2,15 @@
 //! announcements has come, so that each is registered once whenever the process may end.
 
 use super::{AnyCatalog, CatalogError, Md5};
+use protocol::checksum::{Checksum, FileHasher};
+use std::collections::{BTreeSet, HashMap};
 
 /// The table of ours that says so: a row for each lane of each spool, and one for each announcement that was registered late.
 pub(in crate::catalog) const SPOOLS: &str = "archiver_spool";
 /// What stands in the place of a lane for those that were registered late.
 pub(in crate::catalog) const LATE: &str = "late";
+/// The table of files that were found in watched folders: by which stamp each was registered last, and with which sum.
+pub(in crate::catalog) const WATCHED: &str = "archiver_watched";
 
 /// A file to be registered as its producer means it, whatever the table has of it already.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,7 +19,7 @@ pub(crate) struct AnnouncedFile {
     pub(crate) path: String,
     pub(crate) md5: Md5,
     /// SupRsync: the agent that copies it.
-    pub(crate) archive: &'static str,
+    pub(crate) archive: String,
     /// SupRsync: where it goes, relative to the archive's base.
     pub(crate) remote: String,
     /// SupRsync: when it was registered, unix time in seconds.
@@ -24,6 +28,26 @@ pub(crate) struct AnnouncedFile {
     pub(crate) deletable: bool,
     /// The pysmurf tables: what stands in their columns.
     pub(crate) columns: PysmurfColumns,
+    /// It was found in a watched folder, and is registered only if the table does not know it.
+    pub(crate) watched: Option<WatchedMark>,
+}
+
+/// By what a table knows a file of a watched folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WatchedMark {
+    /// As [`watched_key`] makes it.
+    pub(crate) key: String,
+    /// As it was when it was summed.
+    pub(crate) stamp: String,
+}
+
+/// The key of a file of somebody's, whose path may be of any length.
+pub(crate) fn watched_key(owner: &str, path: &[u8]) -> String {
+    let mut hasher = FileHasher::new(Checksum::Md5);
+    hasher.update(owner.as_bytes());
+    hasher.update(b"\0");
+    hasher.update(path);
+    hasher.finish().to_string()
 }
 
 /// What the pysmurf tables have of a file beside path and sum; NULL where nothing is said.
@@ -74,7 +98,8 @@ pub(crate) struct AnnouncedBatch {
 /// What came of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AnnouncedOutcome {
-    Registered,
+    /// Those with these places had their row already.
+    Registered(BTreeSet<usize>),
     /// Nothing was written: the table says of the spool something else than was thought, since it is another one, or since
     /// the batch was written although nobody heard of it.
     Elsewhere,
@@ -97,6 +122,14 @@ impl AnyCatalog {
         match self {
             Self::Mysql(catalog) => catalog.spool_marks(spool).await,
             Self::Sqlite(catalog) => catalog.spool_marks(spool).await,
+        }
+    }
+
+    /// With which stamps it knows files of watched folders, by their keys; makes the place for them.
+    pub(crate) async fn watched_stamps(&self, keys: Vec<String>) -> Result<HashMap<String, String>, CatalogError> {
+        match self {
+            Self::Mysql(catalog) => catalog.watched_stamps(keys).await,
+            Self::Sqlite(catalog) => catalog.watched_stamps(keys).await,
         }
     }
 

@@ -1,5 +1,7 @@
 //! `monitor`: registers what publishers announce, alone or as an agent; and what could not be registered.
 
+mod watching;
+
 use super::console::state_dir;
 use super::flags::monitor::{MonitorArgs, MonitorCommand, MonitorVerb, RejectsArgs, SpoolArgs};
 use super::output::{Screen, json_object, print, printable};
@@ -8,8 +10,8 @@ use super::{SOME_FAILED, plan};
 use crate::agent::monitor::{Autostart, FeedAudience, serve};
 use crate::catalog::{self, Database, Selection};
 use crate::monitor::{
-    DropCount, MessageAudience, Monitor, MonitorAddress, MonitorSettings, MonitorSnapshot, RegistrarGate,
-    RegistrarRules, Reject, UdpSource, read_rejects, retry_rejects,
+    DropCount, MessageAudience, Monitor, MonitorAddress, MonitorSettings, MonitorSnapshot, NameRule, RegistrarGate,
+    RegistrarRules, Reject, UdpSource, WatchSource, read_rejects, retry_rejects,
 };
 use crate::ocs::site::Resolved;
 use crate::service::{listen_for_signals, runtime, systemd};
@@ -26,6 +28,8 @@ const FOLDER: &str = "monitor";
 const STATUS_EVERY: Duration = Duration::from_secs(60);
 /// How often the kernel is asked what it dropped.
 const DROPS_EVERY: Duration = Duration::from_secs(2);
+/// Where publishers of pysmurf send unless they are told otherwise.
+const UDP_PORT: u16 = 8200;
 /// Archives of SupRsync are named by the messages; the table is opened for one of them.
 const ANY_ARCHIVE: &str = "smurf";
 /// Where an agent's database is of which nothing is said, as with the Python monitor.
@@ -87,6 +91,7 @@ fn settings(args: &MonitorArgs, agent: Option<&Resolved>) -> Result<MonitorSetti
             Some(MonitorAddress { site: site.to_owned(), instance: instance.to_owned() })
         }
     };
+    let names = if args.plain_names { NameRule::Plain } else { NameRule::Any };
     let whose = address.as_ref().map_or(ANY_ARCHIVE, |address| &address.instance).to_owned();
     let selection = Selection { targets: vec![whose], max_attempts: 1 };
     Ok(MonitorSettings {
@@ -95,7 +100,7 @@ fn settings(args: &MonitorArgs, agent: Option<&Resolved>) -> Result<MonitorSetti
         spool,
         spool_bytes: u64::from(args.spool_mib) << 20,
         memory_bytes: (args.memory_mib as usize) << 20,
-        rules: RegistrarRules { patience: Duration::from_secs_f64(args.patience), address },
+        rules: RegistrarRules { patience: Duration::from_secs_f64(args.patience), address, names },
         gate: match agent {
             // Its process opens it.
             Some(_) => RegistrarGate::closed(),
@@ -107,6 +112,7 @@ fn settings(args: &MonitorArgs, agent: Option<&Resolved>) -> Result<MonitorSetti
 fn run(args: &MonitorArgs, agent: Option<Resolved>) -> Result<u8> {
     start_log_of(agent.as_ref(), &args.log, &mut Screen::default())?;
     let settings = settings(args, agent.as_ref())?;
+    let watched = watching::terms(&args.watch, settings.rules.owner())?;
     let about = format!("{}, spool {}", settings.database, settings.spool.display());
     let runtime = runtime()?;
     let (stop, stopped) = (Arc::new(AtomicBool::new(false)), Arc::new(tokio::sync::Notify::new()));
@@ -117,19 +123,29 @@ fn run(args: &MonitorArgs, agent: Option<Resolved>) -> Result<u8> {
     let audience = agent.is_some().then(|| Box::new(audience) as Box<dyn MessageAudience>);
     // First the spool, so that of two monitors one alone listens.
     let monitor = Monitor::start(settings, audience, runtime.handle().clone())?;
-    let address = SocketAddr::new(args.udp_bind, args.udp_port);
-    let source = UdpSource::bind(address, args.udp_allow.clone()).map_err(|error| {
-        anyhow!("Cannot listen at UDP {address}: {error}; end who does, or give another --udp-port")
-    })?;
-    let drops = source.drops();
-    let heard = source.address()?;
-    tracing::info!(event = "monitoring", address = %heard, buffer = source.buffer, "Listening at UDP {heard} for {about}");
-    let receiving = monitor.intake().map(|intake| {
+    let udp_port = args.udp_port.or_else(|| watched.is_none().then_some(UDP_PORT));
+    let listening = udp_port.map(|port| listen(args, port)).transpose()?;
+    let drops = listening.as_ref().map(UdpSource::drops);
+    let watching = watched.map(WatchSource::open).transpose()?;
+    if let Some(source) = &listening {
+        let heard = source.address()?;
+        tracing::info!(event = "monitoring", address = %heard, buffer = source.buffer, "Listening at UDP {heard} for {about}");
+    }
+    if let Some(source) = &watching {
+        let folders = source.folders();
+        tracing::info!(event = "watching", folders, "Watching {} for {about}", source.describe());
+    }
+    let mut sources = Vec::new();
+    if let (Some(source), Some(intake)) = (listening, monitor.intake()) {
         let (counters, stop) = (monitor.counters().clone(), stop.clone());
-        std::thread::spawn(move || source.run(&intake, &counters, &stop))
-    });
+        sources.push(std::thread::spawn(move || source.run(&intake, &counters, &stop)));
+    }
+    if let (Some(source), Some(desk)) = (watching, monitor.watch_desk()) {
+        let stop = stop.clone();
+        sources.push(std::thread::spawn(move || source.run(desk, &stop)));
+    }
     let counters = monitor.counters().clone();
-    let attending = attend(&monitor, &drops, &stopped);
+    let attending = attend(&monitor, drops.as_ref(), &stopped);
     let code = match agent {
         None => runtime.block_on(attending).map(|()| 0),
         Some(site) => runtime.block_on(async {
@@ -141,11 +157,11 @@ fn run(args: &MonitorArgs, agent: Option<Resolved>) -> Result<u8> {
         }),
     };
     stop.store(true, Relaxed);
-    if let Some(dropped) = drops.read() {
+    if let Some(dropped) = drops.as_ref().and_then(DropCount::read) {
         counters.dropped.store(dropped, Relaxed);
     }
-    if let Some(receiving) = receiving {
-        let _ = receiving.join();
+    for source in sources {
+        let _ = source.join();
     }
     let code = code?;
     monitor.end();
@@ -155,8 +171,14 @@ fn run(args: &MonitorArgs, agent: Option<Resolved>) -> Result<u8> {
     Ok(code)
 }
 
+fn listen(args: &MonitorArgs, port: u16) -> Result<UdpSource> {
+    let address = SocketAddr::new(args.udp_bind, port);
+    UdpSource::bind(address, args.udp_allow.clone())
+        .map_err(|error| anyhow!("Cannot listen at UDP {address}: {error}; end who does, or give another --udp-port"))
+}
+
 /// Tells how it stands until it is stopped; an error if it works no more.
-async fn attend(monitor: &Monitor, drops: &DropCount, stopped: &tokio::sync::Notify) -> Result<()> {
+async fn attend(monitor: &Monitor, drops: Option<&DropCount>, stopped: &tokio::sync::Notify) -> Result<()> {
     systemd::ready();
     let counters = monitor.counters();
     let attended = counters.clone();
@@ -178,7 +200,7 @@ async fn attend(monitor: &Monitor, drops: &DropCount, stopped: &tokio::sync::Not
             }
             _ = looking.tick() => if !monitor.is_alive() {
                 bail!("A thread of the monitor has died, see above; what was received is in the spool, start it again");
-            } else if let Some(dropped) = drops.read() {
+            } else if let Some(dropped) = drops.and_then(DropCount::read) {
                 let before = counters.dropped.swap(dropped, Relaxed);
                 if dropped > before {
                     tracing::error!(event = "datagrams_dropped", dropped = dropped - before, "The kernel dropped {} datagrams, for which its buffer had no room", dropped - before);

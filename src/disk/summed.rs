@@ -3,6 +3,7 @@
 use super::digest::each_piece;
 use protocol::checksum::{Checksum, FileHasher};
 use rustix::fs::{CWD, Mode, OFlags};
+use std::fmt;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -12,8 +13,39 @@ use std::path::Path;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct SummedFile {
     pub(crate) md5: [u8; 16],
+    pub(crate) stamp: FileStamp,
+}
+
+/// By what a file is known to be the same still, without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileStamp {
+    size: u64,
+    seconds: i64,
+    nanoseconds: i64,
+    inode: u64,
+}
+
+impl FileStamp {
+    /// Of a file whose metadata these are.
+    pub(crate) fn of(meta: &Metadata) -> Self {
+        Self { size: meta.len(), seconds: meta.mtime(), nanoseconds: meta.mtime_nsec(), inode: meta.ino() }
+    }
+
+    /// Of a regular file of this name; `None` of a link, of anything else, and where there is nothing.
+    pub(crate) fn at(path: &Path) -> Option<Self> {
+        std::fs::symlink_metadata(path).ok().filter(Metadata::is_file).as_ref().map(Self::of)
+    }
+
     /// When it was written, unix time in seconds.
-    pub(crate) mtime: f64,
+    pub(crate) fn mtime(&self) -> f64 {
+        self.seconds as f64 + self.nanoseconds as f64 / 1e9
+    }
+}
+
+impl fmt::Display for FileStamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}.{:09} {}", self.size, self.seconds, self.nanoseconds, self.inode)
+    }
 }
 
 /// Whether the last component of a path may be a symlink.
@@ -57,12 +89,11 @@ pub(crate) fn sum_opened((mut file, before): (File, Metadata), count: &dyn Fn(u6
         count(piece.len() as u64);
     })?;
     let after = file.metadata()?;
-    let stands = |meta: &Metadata| (meta.len(), meta.mtime(), meta.mtime_nsec());
-    if stands(&before) != stands(&after) || len != after.len() {
+    if FileStamp::of(&before) != FileStamp::of(&after) || len != after.len() {
         return Err(SumError::Changed);
     }
     let md5 = hasher.finish().as_bytes().try_into().unwrap_or_default();
-    Ok(SummedFile { md5, mtime: after.mtime() as f64 + after.mtime_nsec() as f64 / 1e9 })
+    Ok(SummedFile { md5, stamp: FileStamp::of(&after) })
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use super::counters::MonitorCounters;
 use super::gaps::Gaps;
-use super::message::PublisherMessage;
+use super::message::{MessageTopic, PublisherMessage};
 use super::spool::{SpoolWriter, UnspooledMessage};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -71,6 +71,39 @@ impl Intake {
             }
         }
     }
+}
+
+impl Intake {
+    /// Hands over what is not to be lost, and waits for room; half of it stays for those who cannot wait.
+    pub(crate) fn offer_patiently(&self, mut message: UnspooledMessage, stop: &AtomicBool) -> Offered {
+        let len = message.bytes.len();
+        loop {
+            if self.bytes.load(Relaxed) + len <= self.most / 2 {
+                self.bytes.fetch_add(len, Relaxed);
+                match self.sender.try_send(message) {
+                    Ok(()) => {
+                        self.counters.received.fetch_add(1, Relaxed);
+                        return Offered::Taken;
+                    }
+                    Err(TrySendError::Disconnected(_)) => return Offered::Stopped,
+                    Err(TrySendError::Full(back)) => message = back,
+                }
+                self.bytes.fetch_sub(len, Relaxed);
+            }
+            if stop.load(Relaxed) {
+                return Offered::Stopped;
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// What became of a message that waits for room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Offered {
+    Taken,
+    /// It is over.
+    Stopped,
 }
 
 /// The thread between those who bring messages and the spool.
@@ -141,7 +174,10 @@ impl Intaker {
             }
         }
         match read {
-            Ok(read) if !read.topic.is_file() => {
+            // Nobody else may tell of watched files.
+            Ok(read)
+                if !read.topic.is_file() || (read.topic == MessageTopic::WatchedFile && message.sender.is_some()) =>
+            {
                 self.counters.others.fetch_add(1, Relaxed);
                 self.end.bytes.fetch_sub(message.bytes.len(), Relaxed);
             }

@@ -27,6 +27,8 @@ pub(super) enum EntryStage {
     ToReject(String),
     /// It was set aside.
     Aside,
+    /// Nothing comes of it.
+    Void,
 }
 
 /// The messages of an archive.

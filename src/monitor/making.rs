@@ -3,8 +3,8 @@
 use super::columns::{ColumnError, MonitorAddress, columns};
 use super::frame::SpooledMessage;
 use super::message::{MessageTopic, PublisherMessage};
-use super::notice::FileNotice;
-use crate::catalog::announced::{AnnouncedFile, PysmurfColumns};
+use super::notice::{ArchiveName, FileNotice};
+use crate::catalog::announced::{AnnouncedFile, PysmurfColumns, WatchedMark, watched_key};
 use crate::clock::unix_now;
 use crate::disk::summed::SummedFile;
 use std::time::Duration;
@@ -15,11 +15,25 @@ pub(crate) struct RegistrarRules {
     pub(crate) patience: Duration,
     /// Whose rows they are in the pysmurf tables.
     pub(crate) address: Option<MonitorAddress>,
+    /// What to do of ids and actions that lead elsewhere.
+    pub(crate) names: NameRule,
+}
+
+/// Whether parts of a message that name folders may hold slashes and `..`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NameRule {
+    /// As the Python monitor: who copies them refuses them.
+    Any,
+    Plain,
 }
 
 impl RegistrarRules {
     /// Why a message can have no row in this table, whose paths have so many letters at most.
     pub(super) fn check(&self, notice: &FileNotice, path_limit: usize) -> Result<(), String> {
+        if self.names == NameRule::Plain && !notice.is_plain() {
+            let remote = &notice.remote;
+            return Err(format!("Its id, action or path leads elsewhere: {remote}; --plain-names refuses that"));
+        }
         self.columns(notice, path_limit).map(drop).map_err(|error| error.to_string())
     }
 
@@ -32,15 +46,25 @@ impl RegistrarRules {
     ) -> Result<AnnouncedFile, String> {
         let notice = read_notice(message)?;
         let columns = self.columns(&notice, path_limit).map_err(|error| error.to_string())?;
+        let watched = (notice.archive == ArchiveName::Watched).then(|| WatchedMark {
+            key: watched_key(&self.owner(), notice.path.as_bytes()),
+            stamp: summed.stamp.to_string(),
+        });
         Ok(AnnouncedFile {
+            watched,
             md5: summed.md5,
-            archive: notice.archive.name(),
+            archive: notice.named,
             remote: notice.remote,
             registered: unix_now(),
             deletable: notice.deletable,
             path: notice.path,
             columns,
         })
+    }
+
+    /// Whose the files are: the same path of another is another file.
+    pub(crate) fn owner(&self) -> String {
+        self.address.as_ref().map(|address| format!("{}.{}", address.site, address.instance)).unwrap_or_default()
     }
 
     fn columns(&self, notice: &FileNotice, path_limit: usize) -> Result<PysmurfColumns, ColumnError> {

@@ -10,6 +10,8 @@ pub(crate) enum MessageTopic {
     DataFile,
     /// A file of the streamer: `g3_file`.
     G3File,
+    /// A file of a watched folder: of this process alone.
+    WatchedFile,
     Metadata,
     /// `session_data` and `session_log`.
     Session,
@@ -21,7 +23,7 @@ pub(crate) enum MessageTopic {
 impl MessageTopic {
     /// Whether it registers a file.
     pub(crate) fn is_file(self) -> bool {
-        matches!(self, Self::DataFile | Self::G3File)
+        matches!(self, Self::DataFile | Self::G3File | Self::WatchedFile)
     }
 }
 
@@ -49,6 +51,7 @@ impl PublisherMessage {
         let topic = match whole.get("type").ok_or(MessageError::NoType)?.as_text().and_then(PyText::as_str) {
             Some("data_file") => MessageTopic::DataFile,
             Some("g3_file") => MessageTopic::G3File,
+            Some("watched_file") => MessageTopic::WatchedFile,
             Some("metadata") => MessageTopic::Metadata,
             Some("session_data" | "session_log") => MessageTopic::Session,
             Some("start") => MessageTopic::Start,

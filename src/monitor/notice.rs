@@ -9,17 +9,22 @@ use std::path::Path;
 pub(crate) enum ArchiveName {
     Smurf,
     Timestreams,
+    /// Whichever a watched folder belongs to.
+    Watched,
 }
 
 impl ArchiveName {
     /// All there are.
-    pub(crate) const ALL: [Self; 2] = [Self::Smurf, Self::Timestreams];
+    pub(crate) const ALL: [Self; 3] = [Self::Smurf, Self::Timestreams, Self::Watched];
+    /// Those that messages name.
+    const OF_MESSAGES: [Self; 2] = [Self::Smurf, Self::Timestreams];
 
-    /// As tables have it.
+    /// As tables have it; of watched folders the lane's.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Smurf => "smurf",
             Self::Timestreams => "timestreams",
+            Self::Watched => "watched",
         }
     }
 }
@@ -29,6 +34,8 @@ impl ArchiveName {
 pub(crate) struct FileNotice {
     pub(crate) topic: MessageTopic,
     pub(crate) archive: ArchiveName,
+    /// Its name in the table.
+    pub(crate) named: String,
     /// Where the file is, as the message has it.
     pub(crate) path: String,
     /// SupRsync: where it goes.
@@ -74,6 +81,9 @@ pub(crate) enum NoticeError {
 impl FileNotice {
     /// What a message that registers a file, received at that time, comes to.
     pub(crate) fn of(message: &PublisherMessage, received: f64) -> Result<Self, NoticeError> {
+        if message.topic == MessageTopic::WatchedFile {
+            return Self::of_watched(message, received);
+        }
         let archive = match message.payload("archive_name") {
             None => ArchiveName::Smurf,
             Some(value) => known_archive(value)?,
@@ -126,7 +136,41 @@ impl FileNotice {
             plot: message.payload("plot").cloned(),
             file_type: message.payload("type").cloned(),
         };
-        Ok(Self { topic: message.topic, archive, path, remote, deletable, words, supplied })
+        let named = archive.name().to_owned();
+        Ok(Self { topic: message.topic, archive, named, path, remote, deletable, words, supplied })
+    }
+
+    /// All of it is said.
+    fn of_watched(message: &PublisherMessage, received: f64) -> Result<Self, NoticeError> {
+        let said = |name: &'static str| text(name, message.payload(name).ok_or(NoticeError::Lacks(name))?);
+        let of = |name| message.payload(name).cloned();
+        let words = FileWords {
+            publisher: message.get("id").cloned(),
+            action: of("action"),
+            action_timestamp: of("action_ts"),
+            timestamp: Some(of("timestamp").and_then(|time| time.as_number()).unwrap_or(received)),
+            format: of("format"),
+            plot: of("plot"),
+            file_type: of("action"),
+        };
+        Ok(Self {
+            topic: message.topic,
+            archive: ArchiveName::Watched,
+            named: said("archive_name")?.to_owned(),
+            path: said("path")?.to_owned(),
+            remote: said("remote")?.to_owned(),
+            deletable: message.payload("deletable").is_some_and(PyValue::is_truthy),
+            words,
+            supplied: Vec::new(),
+        })
+    }
+
+    /// Whether it goes where its message means it to: no name leads elsewhere.
+    pub(crate) fn is_plain(&self) -> bool {
+        let parts: Vec<_> = self.remote.split('/').collect();
+        // Of these an id or an action with a slash makes more.
+        let fits = self.archive != ArchiveName::Smurf || parts.len() == 5;
+        fits && parts.iter().all(|part| !["", ".", ".."].contains(part))
     }
 
     /// The file.
@@ -149,7 +193,7 @@ fn written(field: &'static str, value: &PyValue) -> Result<String, NoticeError> 
 
 fn known_archive(value: &PyValue) -> Result<ArchiveName, NoticeError> {
     let name = value.as_text().and_then(PyText::as_str);
-    let known = ArchiveName::ALL.into_iter().find(|archive| name == Some(archive.name()));
+    let known = ArchiveName::OF_MESSAGES.into_iter().find(|archive| name == Some(archive.name()));
     let shown = || value.str().map_or_else(|| "none that has a name".to_owned(), |text| format!("{:?}", text.shown()));
     known.ok_or_else(|| NoticeError::UnknownArchive(shown()))
 }
@@ -282,6 +326,7 @@ mod tests {
             let row = notice(&with(&format!("/data/b/x/{name}"), changed)).unwrap();
             assert_eq!(row.path, format!("/data/b/x/{local}"), "{name} {changed:?}");
             assert_eq!(row.remote, remote.replace("{}", usual), "{name} {changed:?}");
+            assert_eq!(row.is_plain(), *name != "b5.txt", "{name}");
             assert_eq!((row.archive, row.deletable, &row.supplied[..]), (ArchiveName::Smurf, false, &[][..]));
         }
     }

@@ -4,22 +4,23 @@
 //! transaction of the rows; what was set aside is on disk before that passes it by.
 
 mod awaited;
+mod settling;
 
-use super::aside::{Aside, AsideChange, AsideState};
+use super::aside::{Aside, AsideChange};
 use super::counters::MonitorCounters;
 use super::frame::SpooledMessage;
+use super::garbage::GarbageLog;
 use super::gate::RegistrarGate;
 use super::lane::{ArchiveLane, EntryStage};
 use super::late::LateFiles;
 use super::making::{RegistrarRules, read_notice, told};
-use super::notice::ArchiveName;
+use super::notice::{ArchiveName, FileNotice};
 use super::spool::{Spool, SpoolReader};
 use super::sums::{SumJob, SumPool};
 use super::table::MonitorTable;
-use crate::catalog::announced::{AnnouncedBatch, AnnouncedOutcome, LaneStep, SpoolNumber};
-use crate::clock::unix_now;
-use crate::disk::summed::{SumError, SummedFile};
-use std::io;
+use crate::catalog::announced::SpoolNumber;
+use crate::disk::summed::{SumError, SummedFile, SymlinkRule};
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -69,13 +70,14 @@ pub(super) struct Registrar {
 
 /// How far it has come.
 pub(super) struct RegistrarCourse {
-    lanes: [ArchiveLane; 2],
+    lanes: [ArchiveLane; 3],
     late: LateFiles,
     reader: SpoolReader,
     /// Bytes of the messages in hand.
     bytes: usize,
     /// Late ones that are registered, which the table need not know any more.
     forgotten: Vec<SpoolNumber>,
+    garbage: GarbageLog,
     looked: Instant,
 }
 
@@ -87,13 +89,18 @@ impl RegistrarCourse {
             reader: SpoolReader::new(spool.clone(), 0),
             bytes: 0,
             forgotten: Vec::new(),
+            garbage: GarbageLog::default(),
             looked: Instant::now(),
         }
     }
 
     fn lane(&mut self, archive: ArchiveName) -> &mut ArchiveLane {
-        let [smurf, timestreams] = &mut self.lanes;
-        if archive == ArchiveName::Smurf { smurf } else { timestreams }
+        let [smurf, timestreams, watched] = &mut self.lanes;
+        match archive {
+            ArchiveName::Smurf => smurf,
+            ArchiveName::Timestreams => timestreams,
+            ArchiveName::Watched => watched,
+        }
     }
 }
 
@@ -166,6 +173,7 @@ impl Registrar {
             self.course.looked = Instant::now();
             self.pool.look_after();
             self.course.lanes.iter_mut().for_each(ArchiveLane::let_go);
+            self.tell_garbage();
             self.hear_orders()?;
         }
         self.look_for_late()?;
@@ -221,9 +229,10 @@ impl Registrar {
                         notice.supplied.join("; ")
                     );
                 }
-                self.pool.submit(SumJob { key: SumKey { key, archive }, path: notice.file().to_owned() });
+                self.pool.submit(job(SumKey { key, archive }, &notice));
                 EntryStage::Summing(Instant::now())
             }
+            Err(why) if archive == ArchiveName::Watched => void_of(&message, &why),
             Err(why) => EntryStage::ToReject(why),
         };
         self.course.lane(archive).push(message, stage);
@@ -247,180 +256,22 @@ impl Registrar {
         let in_hand = self.course.lane(archive).entry(key.number);
         let entry = in_hand.filter(|entry| own && matches!(entry.stage, EntryStage::Summing(_)));
         let Some(message) = entry.map(|entry| entry.message.clone()) else {
-            self.hear_of_late(&key, result);
+            self.hear_of_late(&SumKey { key, archive }, result);
             return;
         };
         let stage = match result {
             Ok(summed) => match self.rules.row(&message, &summed, self.table.path_limit()) {
                 Ok(row) => EntryStage::Ready(Box::new(row)),
+                Err(why) if archive == ArchiveName::Watched => void_of(&message, &why),
                 Err(why) => EntryStage::ToReject(why),
             },
+            // It is found again by who has found it.
+            Err(why) if archive == ArchiveName::Watched => void(&message, &why),
             Err(why) => EntryStage::ToWait(why.to_string()),
         };
         if let Some(entry) = self.course.lane(archive).entry(key.number) {
             entry.stage = stage;
         }
-    }
-
-    /// Registers what is at the heads of the lanes and what is late, as far as it is settled.
-    fn register(&mut self) -> Result<(), RegistrarTrouble> {
-        loop {
-            self.set_aside()?;
-            let batch = self.batch();
-            if batch.files.is_empty() && batch.steps.is_empty() {
-                return Ok(());
-            }
-            let (rows, late) = (batch.files.len(), batch.late.clone());
-            let steps: Vec<_> = batch.steps.iter().map(|step| (step.lane, step.to)).collect();
-            let Some(outcome) = self.table.announce(batch.clone(), &self.stop) else { return Ok(()) };
-            match outcome {
-                AnnouncedOutcome::Elsewhere => return Err(RegistrarTrouble::Elsewhere),
-                AnnouncedOutcome::Refused(index, why) => self.refused(index, &batch, &why)?,
-                AnnouncedOutcome::Registered => {
-                    for file in &batch.files {
-                        tracing::info!(event = "registered", archive = file.archive, "Registered {}", file.path);
-                    }
-                    self.counters.registered.fetch_add(rows as u64, Relaxed);
-                    self.registered(&steps, late)?;
-                }
-            }
-        }
-    }
-
-    /// Puts on disk what the table is to pass by.
-    fn set_aside(&mut self) -> Result<(), RegistrarTrouble> {
-        let mut room = WAITING_MOST.saturating_sub(self.aside.waiting());
-        room = if self.aside.has_room() { room } else { 0 };
-        let (now, mut changes, mut waiting) = (unix_now(), Vec::new(), Vec::new());
-        for lane in &mut self.course.lanes {
-            for entry in lane.settled(BATCH) {
-                let (state, why) = match std::mem::replace(&mut entry.stage, EntryStage::Aside) {
-                    EntryStage::ToWait(why) if room > 0 => (AsideState::Waiting, why),
-                    EntryStage::ToWait(why) => {
-                        (AsideState::Rejected, format!("{why}; and {WAITING_MOST} files are waited for already"))
-                    }
-                    EntryStage::ToReject(why) => (AsideState::Rejected, why),
-                    stage => {
-                        entry.stage = stage;
-                        continue;
-                    }
-                };
-                let key = SpoolNumber { spool: self.name.clone(), number: entry.message.number };
-                if state == AsideState::Waiting {
-                    room -= 1;
-                    waiting.push(key.clone());
-                }
-                changes.push(AsideChange::Put { key, state, since: now, why, message: entry.message.clone() });
-            }
-        }
-        let changed = self.change(changes.clone());
-        if changed.is_err() {
-            // Nothing of it is on disk for sure.
-            for change in changes {
-                let AsideChange::Put { key, state, why, .. } = change else { continue };
-                let entry = self.course.lanes.iter_mut().find_map(|lane| lane.entry(key.number));
-                if let Some(entry) = entry {
-                    entry.stage =
-                        if state == AsideState::Waiting { EntryStage::ToWait(why) } else { EntryStage::ToReject(why) };
-                }
-            }
-        }
-        waiting.into_iter().for_each(|key| self.course.late.wait(key));
-        changed
-    }
-
-    /// Changes what is aside, and tells of it.
-    fn change(&mut self, changes: Vec<AsideChange>) -> Result<(), RegistrarTrouble> {
-        let gone = self.aside.change(changes.clone()).map_err(disk)?;
-        if gone > 0 {
-            tracing::error!(
-                event = "rejects_full",
-                gone,
-                "The {gone} oldest refusals had to give way to new ones; see `monitor rejects`"
-            );
-        }
-        for change in changes {
-            let AsideChange::Put { state, why, message, .. } = change else { continue };
-            let what = told(&message);
-            match state {
-                AsideState::Waiting => tracing::info!(event = "awaited", "Waiting for {what}: {why}"),
-                AsideState::Rejected => {
-                    self.counters.rejected.fetch_add(1, Relaxed);
-                    tracing::error!(event = "rejected", "Not registered: {what}: {why}; see `monitor rejects`");
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn batch(&mut self) -> AnnouncedBatch {
-        let mut batch = AnnouncedBatch::default();
-        for lane in &mut self.course.lanes {
-            let (from, mut to) = (lane.position, None);
-            for entry in lane.settled(BATCH) {
-                match &entry.stage {
-                    EntryStage::Ready(file) => batch.files.push((**file).clone()),
-                    EntryStage::Aside => {}
-                    // Not set aside yet.
-                    _ => break,
-                }
-                to = Some(entry.message.number + 1);
-            }
-            let lane = lane.archive.name();
-            batch.steps.extend(to.map(|to| LaneStep { spool: self.name.clone(), lane, from, to }));
-        }
-        let is_passed = |key: &SpoolNumber, archive: &str| {
-            let lane = self.course.lanes.iter().find(|lane| lane.archive.name() == archive);
-            key.spool != self.name || lane.is_some_and(|lane| key.number < lane.position)
-        };
-        for (key, file) in self.course.late.ready(BATCH).filter(|(key, file)| is_passed(key, file.archive)) {
-            batch.files.push(file.clone());
-            batch.late.push(key.clone());
-        }
-        batch.forgotten.clone_from(&self.course.forgotten);
-        batch
-    }
-
-    /// The table does not take this one of a batch: it is set aside, and the others go on without it.
-    fn refused(&mut self, index: usize, batch: &AnnouncedBatch, why: &str) -> Result<(), RegistrarTrouble> {
-        let why = format!("The table does not take it: {why}");
-        let late = batch.files.len() - batch.late.len();
-        if let Some(key) = index.checked_sub(late).and_then(|at| batch.late.get(at)) {
-            return self.reject_late(&key.clone(), why);
-        }
-        let heads = self.course.lanes.iter_mut().flat_map(|lane| lane.settled(BATCH));
-        let mut ready = heads.filter(|entry| matches!(entry.stage, EntryStage::Ready(_)));
-        if let Some(entry) = ready.nth(index) {
-            entry.stage = EntryStage::ToReject(why);
-        }
-        Ok(())
-    }
-
-    fn registered(&mut self, steps: &[(&'static str, u64)], late: Vec<SpoolNumber>) -> Result<(), RegistrarTrouble> {
-        for (name, to) in steps {
-            for lane in self.course.lanes.iter_mut().filter(|lane| lane.archive.name() == *name) {
-                let done: Vec<_> = lane
-                    .settled(BATCH)
-                    .filter(|entry| entry.message.number < *to)
-                    .map(|entry| entry.message.bytes.len())
-                    .collect();
-                self.course.bytes -= done.iter().sum::<usize>();
-                lane.done(done.len(), *to);
-            }
-        }
-        let [smurf, timestreams] = &self.course.lanes;
-        self.table.remember(
-            self.spool.folder(),
-            &self.name,
-            [smurf, timestreams].map(|lane| (lane.archive.name(), lane.position)),
-        );
-        for key in &late {
-            self.course.late.remove(key);
-        }
-        self.course.forgotten.clear();
-        self.aside.change(late.iter().cloned().map(AsideChange::Remove).collect()).map_err(disk)?;
-        self.course.forgotten = late;
-        Ok(())
     }
 }
 
@@ -431,6 +282,30 @@ enum RegistrarTrouble {
     Elsewhere,
     /// The spool's folder does not do as it should.
     Disk(String),
+}
+
+/// Has a file summed; one of a watched folder is itself or nothing.
+fn job(key: SumKey, notice: &FileNotice) -> SumJob<SumKey> {
+    let links = if key.archive == ArchiveName::Watched { SymlinkRule::Refused } else { SymlinkRule::Followed };
+    SumJob { key, path: notice.file().to_owned(), links }
+}
+
+/// Tells why nothing comes of a watched file for now: it is gone, or it cannot be read.
+fn void(message: &SpooledMessage, why: &SumError) -> EntryStage {
+    match why {
+        SumError::Unreadable(why) if why.kind() == ErrorKind::NotFound => {
+            tracing::info!(event = "vanished", "Not registered, since it is gone: {}", told(message));
+            EntryStage::Void
+        }
+        why => void_of(message, &why.to_string()),
+    }
+}
+
+/// Tells why nothing comes of a watched file for now.
+fn void_of(message: &SpooledMessage, why: &str) -> EntryStage {
+    let what = told(message);
+    tracing::warn!(event = "watch_refused", "Not registered: {what}: {why}; it is tried again when all is looked at");
+    EntryStage::Void
 }
 
 fn disk(error: io::Error) -> RegistrarTrouble {

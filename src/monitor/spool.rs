@@ -1,15 +1,21 @@
 //! Messages on disk between their arrival and their row: files that are only written at their end, each begun anew after some
 //! megabytes and deleted once everything in it is registered or set aside.
 
+mod reader;
+mod writer;
+
 use super::frame::{self, HEAD, SpooledMessage};
 use crate::disk::open_operator_lock;
 use crate::lock::{Lock, Taken};
 use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, ErrorKind, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io::{self, BufReader, ErrorKind, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub(crate) use reader::SpoolReader;
+pub(crate) use writer::SpoolWriter;
 
 /// How a file of the spool begins; its own name stands behind.
 const MAGIC: &[u8; 8] = b"PASPOOL1";
@@ -193,175 +199,6 @@ pub(crate) struct UnspooledMessage {
     pub(crate) received: f64,
     pub(crate) sender: Option<std::net::SocketAddr>,
     pub(crate) bytes: Box<[u8]>,
-}
-
-/// The one who writes to a spool.
-pub(crate) struct SpoolWriter {
-    spool: Arc<Spool>,
-    /// The last file; `None` where the next message begins another.
-    file: Option<File>,
-    framed: Vec<u8>,
-}
-
-impl SpoolWriter {
-    pub(crate) fn new(spool: Arc<Spool>) -> Self {
-        Self { spool, file: None, framed: Vec::new() }
-    }
-
-    /// Writes messages and has them on disk for good, all or none of them.
-    pub(crate) fn append(&mut self, messages: &[UnspooledMessage]) -> Result<(), SpoolError> {
-        if messages.is_empty() {
-            return Ok(());
-        }
-        let (next, last, all) = {
-            let state = self.spool.state();
-            (state.next, state.segments.back().copied(), state.segments.iter().map(|segment| segment.len).sum::<u64>())
-        };
-        self.framed.clear();
-        let mut body = Vec::new();
-        for (number, message) in (next..).zip(messages) {
-            let UnspooledMessage { received, sender, bytes } = message;
-            body.clear();
-            SpooledMessage { number, received: *received, sender: *sender, bytes: bytes.to_vec() }.put(&mut body);
-            frame::put(&body, &mut self.framed);
-        }
-        let len = self.framed.len() as u64;
-        if all + len > self.spool.most {
-            self.end_file();
-            return Err(SpoolError::Full { folder: self.spool.folder.clone(), most: self.spool.most });
-        }
-        let last = last.filter(|last| self.file.is_some() && last.len < SEGMENT);
-        let written = match last {
-            Some(last) => self.write(last),
-            None => self.begin(next).and_then(|begun| self.write(begun)),
-        };
-        match written {
-            Ok(len) => {
-                let mut state = self.spool.state();
-                state.next = next + messages.len() as u64;
-                state.is_last_over = false;
-                match state.segments.back_mut().filter(|back| last.is_some() || back.first == next) {
-                    Some(segment) => segment.len = len,
-                    None => state.segments.push_back(SpoolFile { first: next, len }),
-                }
-                Ok(())
-            }
-            Err(error) => {
-                // What the disk holds of it now nobody knows.
-                self.end_file();
-                Err(self.spool.unwritable(error))
-            }
-        }
-    }
-
-    /// What comes next goes into another file.
-    fn end_file(&mut self) {
-        self.file = None;
-        self.spool.state().is_last_over = true;
-    }
-
-    /// Begins a file in which this number is the first.
-    fn begin(&mut self, first: u64) -> io::Result<SpoolFile> {
-        let path = path_of(&self.spool.folder, first);
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
-        file.write_all(&[&MAGIC[..], &self.spool.id].concat())?;
-        File::open(&self.spool.folder)?.sync_all()?;
-        self.file = Some(file);
-        Ok(SpoolFile { first, len: BEGIN })
-    }
-
-    fn write(&mut self, segment: SpoolFile) -> io::Result<u64> {
-        let Some(file) = &self.file else { return Err(ErrorKind::NotFound.into()) };
-        file.write_all_at(&self.framed, segment.len)?;
-        file.sync_data()?;
-        Ok(segment.len + self.framed.len() as u64)
-    }
-}
-
-/// Reads what is on disk for good, in order.
-pub(crate) struct SpoolReader {
-    spool: Arc<Spool>,
-    next: u64,
-    open: Option<(u64, File, u64)>,
-    /// Numbers that could not be read, since somebody else has changed the file.
-    lost: u64,
-}
-
-impl SpoolReader {
-    /// Begins with this message, or the first one that there still is.
-    pub(crate) fn new(spool: Arc<Spool>, from: u64) -> Self {
-        Self { spool, next: from, open: None, lost: 0 }
-    }
-
-    /// The number up to which everything was read.
-    pub(crate) fn next(&self) -> u64 {
-        self.next
-    }
-
-    /// The next message, if there is one.
-    pub(crate) fn read(&mut self) -> io::Result<Option<SpooledMessage>> {
-        loop {
-            let (segment, until, end) = {
-                let state = self.spool.state();
-                self.next = self.next.max(state.segments.front().map_or(state.next, |first| first.first));
-                if self.next >= state.next {
-                    return Ok(None);
-                }
-                let behind = state.segments.partition_point(|segment| segment.first <= self.next);
-                let Some(&segment) = behind.checked_sub(1).and_then(|at| state.segments.get(at)) else {
-                    return Ok(None);
-                };
-                (segment, state.segments.get(behind).map_or(state.next, |after| after.first), state.next)
-            };
-            let (file, at) = match &mut self.open {
-                Some((first, file, at)) if *first == segment.first => (file, at),
-                open => {
-                    let file = File::open(path_of(&self.spool.folder, segment.first))?;
-                    let (_, file, at) = open.insert((segment.first, file, BEGIN));
-                    (file, at)
-                }
-            };
-            match next_message(file, *at, segment.len)? {
-                Some((message, len)) if message.number < until => {
-                    *at += len;
-                    if message.number >= self.next {
-                        self.next = message.number + 1;
-                        return Ok(Some(message));
-                    }
-                }
-                // Numbers are left out where a file could not be written to its end.
-                _ => {
-                    let skipped = until - self.next;
-                    if *at < segment.len {
-                        self.lost += skipped;
-                        let (folder, first) = (self.spool.folder.display(), segment.first);
-                        tracing::error!(
-                            event = "spool_damaged",
-                            messages = skipped,
-                            "A file of the spool in {folder} was changed by somebody else: {first:020}{SUFFIX}; up to {skipped} messages in it are lost"
-                        );
-                    }
-                    self.next = until;
-                    if until == end {
-                        return Ok(None);
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn next_message(file: &File, at: u64, end: u64) -> io::Result<Option<(SpooledMessage, u64)>> {
-    let mut head = [0; HEAD];
-    if at + HEAD as u64 > end {
-        return Ok(None);
-    }
-    file.read_exact_at(&mut head, at)?;
-    let Some(len) = frame::body_len(&head).filter(|len| at + (HEAD + len) as u64 <= end) else { return Ok(None) };
-    let mut body = vec![0; len];
-    file.read_exact_at(&mut body, at + HEAD as u64)?;
-    let message = SpooledMessage::read(&body).filter(|_| frame::is_whole(&head, &body));
-    Ok(message.map(|message| (message, (HEAD + len) as u64)))
 }
 
 #[cfg(test)]

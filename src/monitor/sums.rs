@@ -23,6 +23,8 @@ const HANGING_MOST: usize = 16;
 pub(super) struct SumJob<K> {
     pub(super) key: K,
     pub(super) path: PathBuf,
+    /// Whether the path may be a link.
+    pub(super) links: SymlinkRule,
 }
 
 /// The threads; each gives its results to the same one.
@@ -174,7 +176,7 @@ impl<K> PoolShared<K> {
         let beats = |_| pulse.store(self.now(), Relaxed);
         let mut result = Err(SumError::Changed);
         for _ in 0..READINGS {
-            let opened = match open_regular(&job.path, SymlinkRule::Followed) {
+            let opened = match open_regular(&job.path, job.links) {
                 Ok((_, meta)) if size == JobSize::Small && meta.len() >= LARGE => return None,
                 Ok(opened) => opened,
                 Err(error) => return Some(Err(error)),
@@ -202,12 +204,12 @@ mod tests {
         for large in 0..6 {
             let path = folder.path().join(format!("large{large}"));
             std::fs::File::create(&path).unwrap().set_len(LARGE * 32).unwrap();
-            pool.submit(SumJob { key: large, path });
+            pool.submit(SumJob { key: large, path, links: SymlinkRule::Followed });
         }
         let path = folder.path().join("small");
         std::fs::write(&path, "abc\n").unwrap();
-        pool.submit(SumJob { key: 100, path });
-        pool.submit(SumJob { key: 101, path: folder.path().join("absent") });
+        pool.submit(SumJob { key: 100, path, links: SymlinkRule::Followed });
+        pool.submit(SumJob { key: 101, path: folder.path().join("absent"), links: SymlinkRule::Followed });
         let (mut large, mut small) = (0, Vec::new());
         while small.len() < 2 {
             match told.recv().unwrap() {

@@ -5,6 +5,7 @@ use crate::backoff::Backoff;
 use crate::catalog::announced::{AnnouncedBatch, AnnouncedOutcome, SpoolMarks};
 use crate::catalog::{self, AnyCatalog, Catalog, CatalogError, Database};
 use crate::status::{Ongoing, told};
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -47,6 +48,11 @@ impl MonitorTable {
         Self { database, options, runtime, counters, catalog: None, backoff, said: None, remembered: None }
     }
 
+    /// The same table for another thread.
+    pub(super) fn another(&self) -> Self {
+        Self::new(self.database.clone(), self.options.clone(), self.runtime.clone(), self.counters.clone())
+    }
+
     /// Letters of a path that it holds.
     pub(super) fn path_limit(&self) -> usize {
         self.catalog.as_ref().map_or(usize::MAX, Catalog::path_limit)
@@ -55,6 +61,12 @@ impl MonitorTable {
     /// What it says of this spool; `None` where it is out of reach, after a pause.
     pub(super) fn marks(&mut self, spool: &str, stop: &AtomicBool) -> Option<SpoolMarks> {
         let read = self.open().and_then(|(catalog, runtime)| runtime.block_on(catalog.spool_marks(spool)));
+        self.done(read, stop)
+    }
+
+    /// With which stamps it knows files of watched folders; `None` where it is out of reach, after a pause.
+    pub(super) fn watched_stamps(&mut self, keys: Vec<String>, stop: &AtomicBool) -> Option<HashMap<String, String>> {
+        let read = self.open().and_then(|(catalog, runtime)| runtime.block_on(catalog.watched_stamps(keys)));
         self.done(read, stop)
     }
 
@@ -113,7 +125,7 @@ impl MonitorTable {
     }
 
     /// Keeps beside the spool how far it has come.
-    pub(super) fn remember(&mut self, folder: &Path, spool: &str, lanes: [(&str, u64); 2]) {
+    pub(super) fn remember(&mut self, folder: &Path, spool: &str, lanes: [(&str, u64); 3]) {
         if self.remembered.is_some_and(|at| at.elapsed() < REMEMBER_EVERY) {
             return;
         }

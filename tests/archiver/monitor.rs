@@ -22,29 +22,29 @@ const USUAL: &str = "15895/crate1slot2/1589517264_save_tune";
 type Fields<'a> = &'a [(&'a str, &'a str)];
 
 /// A place with a spool and a database, and what is sent there.
-struct Scene {
-    place: Place,
+pub(crate) struct Scene {
+    pub(crate) place: Place,
     publisher: UdpSocket,
     number: Cell<u64>,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let publisher = UdpSocket::bind("127.0.0.1:0").unwrap();
         Self { place: Place::make(), publisher, number: Cell::new(0) }
     }
 
-    fn database(&self) -> PathBuf {
+    pub(crate) fn database(&self) -> PathBuf {
         self.place.path("so.db")
     }
 
-    fn command(&self, verb: &[&str]) -> Command {
+    pub(crate) fn command(&self, verb: &[&str]) -> Command {
         let mut command = self.place.program();
         command.arg("monitor").args(verb).arg("--spool").arg(self.place.path("spool"));
         command
     }
 
-    fn monitor_with(&self, more: &[&str]) -> Listening {
+    pub(crate) fn monitor_with(&self, more: &[&str]) -> Listening {
         let mut command = self.command(&[]);
         command.args(["--udp-bind", "127.0.0.1", "--udp-port", "0"]).args(more);
         if !more.contains(&"--db") {
@@ -64,7 +64,7 @@ impl Scene {
     }
 
     /// Writes a file with "abc\n" in it.
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         let path = self.place.sources().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, "abc\n").unwrap();
@@ -100,12 +100,12 @@ impl Scene {
     }
 
     /// Announces a file.
-    fn announce(&self, to: &Listening, path: &Path, changed: &[(&str, &str)]) {
+    pub(crate) fn announce(&self, to: &Listening, path: &Path, changed: &[(&str, &str)]) {
         self.send(to, &self.message(path.to_str().unwrap(), changed));
     }
 
     /// Source, place, sum, archive, and whether it may be deleted, of all rows in their order.
-    fn rows(&self) -> Vec<(String, String, String, String, bool)> {
+    pub(crate) fn rows(&self) -> Vec<(String, String, String, String, bool)> {
         rows_of(&self.database())
     }
 
@@ -115,7 +115,7 @@ impl Scene {
     }
 
     /// How often each file name stands in the table.
-    fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         let rows = self.rows().into_iter();
         rows.map(|row| Path::new(&row.0).file_name().unwrap().to_str().unwrap().to_owned()).collect()
     }
@@ -133,9 +133,9 @@ fn rows_of(database: &Path) -> Vec<(String, String, String, String, bool)> {
 }
 
 /// A monitor that listens.
-struct Listening {
-    run: Run,
-    address: SocketAddr,
+pub(crate) struct Listening {
+    pub(crate) run: Run,
+    pub(crate) address: SocketAddr,
 }
 
 impl Listening {
@@ -152,11 +152,11 @@ impl Listening {
         Self { run, address }
     }
 
-    fn wait_for(&self, words: &str) {
+    pub(crate) fn wait_for(&self, words: &str) {
         wait_until(words, || self.run.log().contains(words));
     }
 
-    fn end(self) -> Over {
+    pub(crate) fn end(self) -> Over {
         self.run.terminate().0.expect(0)
     }
 }
@@ -250,24 +250,27 @@ fn what_the_python_monitor_loses_is_registered_or_told() {
     scene.send(&monitor, unknown.as_bytes());
     scene.send(&monitor, b"{\"id\":\"i\",\"type\":\"data_file\",\"payload\":{\"path\":\"/a/b/\\udc80\"}}");
     scene.send(&monitor, b"\xffnonsense");
+    scene.send(&monitor, b"\xffand more of it");
     monitor.wait_for("nonsense");
     monitor.wait_for("also after 1 s");
     let told = scene.rejects(&[]).expect(1).log;
-    for words in ["No such file", "archive is \"other\"", "\\udc80", "no text in UTF-8", "4 messages rejected, 0 wait"]
+    for words in ["No such file", "archive is \"other\"", "\\udc80", "no text in UTF-8", "5 messages rejected, 0 wait"]
     {
         assert!(told.contains(words), "{words}: {told}");
     }
     assert_eq!(
         scene.rejects(&["--json"]).log.lines().filter(|line| line.contains("\"state\":\"rejected\"")).count(),
-        4
+        5
     );
+    // Of what is no message at all a sender's first is told, and the others are counted.
+    assert!(!monitor.run.log().contains("and more of it"));
     // It is there at last.
     scene.file("absent");
     let ordered = scene.rejects(&["--retry"]).expect(0).log;
-    assert_eq!(ordered, "4 messages will be tried again now\n");
+    assert_eq!(ordered, "5 messages will be tried again now\n");
     scene.wait_for_rows(5);
     assert_eq!(scene.names().last().unwrap(), "absent");
-    wait_until("the others are rejected again", || scene.rejects(&[]).log.contains("3 messages rejected, 0 wait"));
+    wait_until("the others are rejected again", || scene.rejects(&[]).log.contains("4 messages rejected, 0 wait"));
     drop(monitor.end());
 }
 
@@ -447,6 +450,20 @@ fn only_networks_that_are_allowed_are_listened_to_and_missing_numbers_are_told()
 }
 
 #[test]
+fn names_that_lead_elsewhere_are_rejected_where_that_is_asked_for() {
+    let scene = Scene::new();
+    let monitor = scene.monitor_with(&["--plain-names"]);
+    scene.announce(&monitor, &scene.file("up"), &[("action", "\"../x\"")]);
+    scene.announce(&monitor, &scene.file("down"), &[("action", "\"a/b\"")]);
+    scene.announce(&monitor, &scene.file("plain"), &[]);
+    scene.wait_for_rows(1);
+    assert_eq!(scene.names(), ["plain"]);
+    drop(monitor.end());
+    let told = scene.rejects(&[]).expect(1).log;
+    assert!(told.contains("leads elsewhere") && told.contains("2 messages rejected"), "{told}");
+}
+
+#[test]
 fn a_burst_is_registered_in_the_order_of_its_arrival() {
     let scene = Scene::new();
     let monitor = scene.monitor();
@@ -513,6 +530,27 @@ fn the_pysmurf_tables_get_the_rows_of_the_monitor_before_suprsync() {
     let monitor = scene.monitor_with(&["--db", &table.url, "--register-as", "observatory.pysmurf-monitor"]);
     scene.announce(&monitor, &last, &[]);
     wait_until("one more row", || table.rows().len() == 4);
+    drop(monitor.end());
+}
+
+/// What the log tells an administrator to run, is all that is lacking.
+#[test]
+fn an_account_that_may_make_no_table_is_told_the_statements_and_served_once_they_were_run() {
+    let Some(server) = MariaDb::shared() else { return };
+    let scene = Scene::new();
+    let table = Table::new(server, "monitor_rights", Age::V1);
+    server.execute(
+        "REVOKE ALL ON monitor_rights.* FROM monitor_rights; \
+         GRANT SELECT, INSERT, UPDATE ON monitor_rights.pysmurf_files_v1 TO monitor_rights",
+    );
+    let monitor = scene.monitor_with(&["--db", &table.url, "--register-as", "observatory.pysmurf-monitor"]);
+    scene.announce(&monitor, &scene.file("one"), &[]);
+    monitor.wait_for("have an administrator run: ");
+    let log = monitor.run.log();
+    let told =
+        log.split("have an administrator run: ").nth(1).and_then(|rest| rest.split("; files wait").next()).unwrap();
+    server.execute(&format!("USE monitor_rights; {}", told.replace("; and: ", "; ")));
+    wait_until("a row", || table.rows().len() == 1);
     drop(monitor.end());
 }
 

@@ -1,14 +1,16 @@
 //! Rows as the Python monitor wrote them before it knew SupRsync's tables.
 
 use super::super::announced::{
-    AnnouncedBatch, AnnouncedFile, AnnouncedOutcome, LATE, LaneStep, SPOOLS, SpoolMarks, SpoolNumber,
+    AnnouncedBatch, AnnouncedFile, AnnouncedOutcome, LATE, LaneStep, SPOOLS, SpoolMarks, SpoolNumber, WATCHED,
+    WatchedMark,
 };
-use super::super::{CatalogError, Layout};
+use super::super::{CatalogError, Database, Layout};
 use super::row::{integer, text};
 use super::table::quote;
-use super::{MySqlCatalog, is_bad_data};
+use super::{COMMAND_DENIED, MySqlCatalog, is_bad_data};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, Params, TxOpts, Value};
+use std::collections::{BTreeSet, HashMap};
 
 /// In the column where the Python monitor has its version.
 const VERSION: &str = concat!("pysmurf-archiver ", env!("CARGO_PKG_VERSION"));
@@ -25,22 +27,78 @@ impl From<Error> for Stopped {
     }
 }
 
-async fn create(conn: &mut Conn) -> Result<(), Error> {
-    conn.query_drop(format!(
-        "CREATE TABLE IF NOT EXISTS {SPOOLS} (spool VARCHAR(32) NOT NULL, lane VARCHAR(16) NOT NULL, position BIGINT NOT NULL, \
-         PRIMARY KEY (spool, lane, position)) ENGINE=InnoDB"
-    ))
-    .await
+/// A table of ours beside that of the files.
+struct OwnTable {
+    name: &'static str,
+    columns: &'static str,
+}
+
+const SPOOLS_TABLE: OwnTable = OwnTable {
+    name: SPOOLS,
+    columns: "spool VARCHAR(32) NOT NULL, lane VARCHAR(16) NOT NULL, position BIGINT NOT NULL, PRIMARY KEY (spool, lane, position)",
+};
+
+const WATCHED_TABLE: OwnTable = OwnTable {
+    name: WATCHED,
+    columns: "file CHAR(32) NOT NULL PRIMARY KEY, stamp VARCHAR(80) NOT NULL, md5sum CHAR(32) NOT NULL",
+};
+
+impl OwnTable {
+    fn statement(&self) -> String {
+        format!("CREATE TABLE IF NOT EXISTS {} ({}) ENGINE=InnoDB", self.name, self.columns)
+    }
+
+    /// Makes it; false where the account may not.
+    async fn create(&self, conn: &mut Conn) -> Result<bool, Error> {
+        match conn.query_drop(self.statement()).await {
+            Err(Error::Server(error)) if COMMAND_DENIED.contains(&error.code) => Ok(false),
+            made => made.map(|()| true),
+        }
+    }
 }
 
 impl MySqlCatalog {
+    pub(in crate::catalog) async fn watched_stamps(
+        &self,
+        keys: Vec<String>,
+    ) -> Result<HashMap<String, String>, CatalogError> {
+        let known = self.run(async |conn| {
+            let marks = vec!["?"; keys.len().max(1)].join(", ");
+            let query = format!("SELECT file, stamp FROM {WATCHED} WHERE file IN ({marks})");
+            let values = || Params::Positional(keys.iter().map(Value::from).collect());
+            let rows: Vec<(String, String)> = match conn.exec(&query, values()).await {
+                // ER_NO_SUCH_TABLE, as above.
+                Err(Error::Server(error)) if error.code == 1146 => {
+                    return Ok(WATCHED_TABLE.create(conn).await?.then(HashMap::new));
+                }
+                rows => rows?,
+            };
+            Ok(Some(rows.into_iter().collect()))
+        });
+        known.await?.ok_or_else(|| self.lacks(&WATCHED_TABLE))
+    }
+
+    /// What somebody else is to do about it.
+    fn lacks(&self, table: &OwnTable) -> CatalogError {
+        let Database::Mysql(server) = &self.database else { return CatalogError::Setup(String::new()) };
+        let (database, name, user) = (&self.database, table.name, &server.user);
+        CatalogError::Setup(format!(
+            "Database {database} has no table {name}, and user {user} may not make it; have an administrator run: {}; and: \
+             GRANT SELECT, INSERT, UPDATE, DELETE ON {}.{name} TO {user}",
+            table.statement(),
+            quote(&server.name)
+        ))
+    }
+
     pub(in crate::catalog) async fn spool_marks(&self, spool: &str) -> Result<SpoolMarks, CatalogError> {
-        self.run(async |conn| {
+        let marks = self.run(async |conn| {
             let query = format!("SELECT spool, lane, position FROM {SPOOLS} WHERE spool = ? OR lane = '{LATE}'");
             let rows: Vec<mysql_async::Row> = match conn.exec(&query, (spool,)).await {
                 // ER_NO_SUCH_TABLE; not every account may make one that is there.
                 Err(Error::Server(error)) if error.code == 1146 => {
-                    create(conn).await?;
+                    if !SPOOLS_TABLE.create(conn).await? {
+                        return Ok(None);
+                    }
                     conn.exec(&query, (spool,)).await?
                 }
                 rows => rows?,
@@ -54,9 +112,9 @@ impl MySqlCatalog {
                     (lane, number) => marks.lanes.push((lane, number)),
                 }
             }
-            Ok(marks)
-        })
-        .await
+            Ok(Some(marks))
+        });
+        marks.await?.ok_or_else(|| self.lacks(&SPOOLS_TABLE))
     }
 
     pub(in crate::catalog) async fn register_announced(
@@ -64,7 +122,7 @@ impl MySqlCatalog {
         batch: AnnouncedBatch,
     ) -> Result<AnnouncedOutcome, CatalogError> {
         self.run(async |conn| match self.write_announced(conn, &batch).await {
-            Ok(()) => Ok(AnnouncedOutcome::Registered),
+            Ok(known) => Ok(AnnouncedOutcome::Registered(known)),
             Err(Stopped::Outcome(outcome)) => {
                 conn.query_drop("ROLLBACK").await?;
                 Ok(outcome)
@@ -74,7 +132,7 @@ impl MySqlCatalog {
         .await
     }
 
-    async fn write_announced(&self, conn: &mut Conn, batch: &AnnouncedBatch) -> Result<(), Stopped> {
+    async fn write_announced(&self, conn: &mut Conn, batch: &AnnouncedBatch) -> Result<BTreeSet<usize>, Stopped> {
         let mut transaction = conn.start_transaction(TxOpts::default()).await?;
         let elsewhere = || Stopped::Outcome(AnnouncedOutcome::Elsewhere);
         for step in &batch.steps {
@@ -93,7 +151,14 @@ impl MySqlCatalog {
             let forget = format!("DELETE FROM {SPOOLS} WHERE spool = ? AND lane = '{LATE}' AND position = ?");
             transaction.exec_drop(forget, (&late.spool, late.number)).await?;
         }
+        let mut known = BTreeSet::new();
         for (index, file) in batch.files.iter().enumerate() {
+            if let Some(mark) = &file.watched
+                && is_known(&mut transaction, mark, file.md5).await?
+            {
+                known.insert(index);
+                continue;
+            }
             match self.insert_announced(&mut transaction, file).await {
                 Err(Error::Server(error)) if is_refusal(error.code) => {
                     return Err(Stopped::Outcome(AnnouncedOutcome::Refused(index, error.message)));
@@ -102,7 +167,7 @@ impl MySqlCatalog {
             }
         }
         transaction.commit().await?;
-        Ok(())
+        Ok(known)
     }
 
     /// The columns in that one's order; what is NULL is left out.
@@ -145,6 +210,20 @@ impl MySqlCatalog {
 /// nothing else.
 fn is_refusal(code: u16) -> bool {
     is_bad_data(code) || matches!(code, 1048 | 1264 | 1292 | 1364)
+}
+
+/// Whether the file was registered with this sum last; from here on it is.
+async fn is_known(
+    transaction: &mut mysql_async::Transaction<'_>,
+    mark: &WatchedMark,
+    md5: [u8; 16],
+) -> Result<bool, Error> {
+    let md5: String = md5.iter().map(|byte| format!("{byte:02x}")).collect();
+    let query = format!("SELECT md5sum FROM {WATCHED} WHERE file = ? FOR UPDATE");
+    let known: Option<String> = transaction.exec_first(query, (&mark.key,)).await?;
+    let note = format!("REPLACE INTO {WATCHED} (file, stamp, md5sum) VALUES (?, ?, ?)");
+    transaction.exec_drop(note, (&mark.key, &mark.stamp, &md5)).await?;
+    Ok(known.is_some_and(|known| known == md5))
 }
 
 /// False where the table says another thing of the lane.

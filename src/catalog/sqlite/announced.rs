@@ -6,9 +6,11 @@ use super::table::FILES;
 use super::trouble::{trouble, unavailable};
 use crate::catalog::CatalogError;
 use crate::catalog::announced::{
-    AnnouncedBatch, AnnouncedFile, AnnouncedOutcome, LATE, LaneStep, SPOOLS, SpoolMarks, SpoolNumber,
+    AnnouncedBatch, AnnouncedFile, AnnouncedOutcome, LATE, LaneStep, SPOOLS, SpoolMarks, SpoolNumber, WATCHED,
+    WatchedMark,
 };
-use rusqlite::{Connection, Error, TransactionBehavior, params};
+use rusqlite::{Connection, Error, OptionalExtension, TransactionBehavior, params};
+use std::collections::{BTreeSet, HashMap};
 
 /// Of a number that a column of SQLite holds.
 fn column(number: u64) -> i64 {
@@ -22,7 +24,31 @@ fn create(connection: &Connection) -> Result<(), Error> {
     ))
 }
 
+fn create_watched(connection: &Connection) -> Result<(), Error> {
+    connection.execute_batch(&format!(
+        "CREATE TABLE IF NOT EXISTS {WATCHED} (file VARCHAR NOT NULL PRIMARY KEY, stamp VARCHAR NOT NULL, md5sum VARCHAR NOT NULL) \
+         WITHOUT ROWID"
+    ))
+}
+
 impl SqliteCatalog {
+    pub(in crate::catalog) async fn watched_stamps(
+        &self,
+        keys: Vec<String>,
+    ) -> Result<HashMap<String, String>, CatalogError> {
+        self.run(move |connection| {
+            create_watched(connection)?;
+            let mut known = HashMap::new();
+            let mut statement = connection.prepare_cached(&format!("SELECT stamp FROM {WATCHED} WHERE file = ?1"))?;
+            for key in keys {
+                let stamp = statement.query_row([&key], |row| row.get(0)).optional()?;
+                known.extend(stamp.map(|stamp| (key, stamp)));
+            }
+            Ok(known)
+        })
+        .await
+    }
+
     pub(in crate::catalog) async fn spool_marks(&self, spool: &str) -> Result<SpoolMarks, CatalogError> {
         let spool = spool.to_owned();
         self.run(move |connection| {
@@ -89,11 +115,26 @@ fn write(connection: &mut Connection, batch: &AnnouncedBatch, columns: AgeColumn
         let forget = format!("DELETE FROM {SPOOLS} WHERE spool = ?1 AND lane = '{LATE}' AND position = ?2");
         transaction.prepare_cached(&forget)?.execute(params![late.spool, column(late.number)])?;
     }
-    for file in &batch.files {
-        insert(&transaction, file, columns)?;
+    let mut known = BTreeSet::new();
+    for (index, file) in batch.files.iter().enumerate() {
+        match &file.watched {
+            Some(mark) if is_known(&transaction, mark, &hex(&file.md5))? => drop(known.insert(index)),
+            _ => insert(&transaction, file, columns)?,
+        }
     }
     transaction.commit()?;
-    Ok(AnnouncedOutcome::Registered)
+    Ok(AnnouncedOutcome::Registered(known))
+}
+
+/// Whether the file was registered with this sum last; from here on it is.
+fn is_known(transaction: &Connection, mark: &WatchedMark, md5: &str) -> Result<bool, Error> {
+    create_watched(transaction)?;
+    let query = format!("SELECT md5sum FROM {WATCHED} WHERE file = ?1");
+    let known: Option<String> =
+        transaction.prepare_cached(&query)?.query_row([&mark.key], |row| row.get(0)).optional()?;
+    let note = format!("REPLACE INTO {WATCHED} (file, stamp, md5sum) VALUES (?1, ?2, ?3)");
+    transaction.prepare_cached(&note)?.execute(params![mark.key, mark.stamp, md5])?;
+    Ok(known.as_deref() == Some(md5))
 }
 
 /// False where the table says another thing of the lane.

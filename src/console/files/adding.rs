@@ -202,7 +202,7 @@ impl Making {
         let usual = (1..=16).contains(&suffix.len()) && suffix.bytes().all(|byte| byte.is_ascii_alphanumeric());
         let suffix = if usual { suffix } else { NO_TYPE.to_owned() };
         let time = match self.time {
-            TimeRule::Mtime => summed.mtime,
+            TimeRule::Mtime => summed.stamp.mtime(),
             TimeRule::Now => unix_now(),
             TimeRule::At(seconds) => seconds,
         };

@@ -4,8 +4,7 @@ use super::super::aside::{AsideChange, AsideState};
 use super::super::making::read_notice;
 use super::super::notice::ArchiveName;
 use super::super::retry;
-use super::super::sums::SumJob;
-use super::{Registrar, RegistrarTrouble, SumKey, disk};
+use super::{Registrar, RegistrarTrouble, SumKey, disk, job, void};
 use crate::catalog::announced::SpoolNumber;
 use crate::clock::unix_now;
 use crate::disk::summed::{SumError, SummedFile};
@@ -27,16 +26,27 @@ impl Registrar {
                 continue;
             }
             match read.and_then(|notice| self.rules.check(&notice, self.table.path_limit()).map(|()| notice)) {
-                Ok(notice) => self.pool.submit(SumJob { key: SumKey { key, archive }, path: notice.file().to_owned() }),
+                Ok(notice) => self.pool.submit(job(SumKey { key, archive }, &notice)),
                 Err(why) => self.reject_late(&key, why)?,
             }
         }
         Ok(())
     }
 
-    pub(super) fn hear_of_late(&mut self, key: &SpoolNumber, result: Result<SummedFile, SumError>) {
+    /// Of a watched file, which may take long to be read, who has found it knows better than to wait.
+    pub(super) fn hear_of_late(&mut self, of: &SumKey, result: Result<SummedFile, SumError>) {
+        let SumKey { key, archive } = of;
         let Some(entry) = self.aside.get(key).filter(|entry| entry.state == AsideState::Waiting) else { return };
         let since = entry.since;
+        if let (ArchiveName::Watched, Err(why), Ok(message)) = (archive, &result, self.aside.message(entry)) {
+            void(&message, why);
+            if self.aside.change(vec![AsideChange::Remove(key.clone())]).is_ok() {
+                self.course.late.remove(key);
+            } else {
+                self.course.late.missed(key);
+            }
+            return;
+        }
         let row = result.map_err(|error| error.to_string()).and_then(|summed| {
             let message = self.aside.message(entry).map_err(|error| error.to_string())?;
             self.rules.row(&message, &summed, self.table.path_limit())
