@@ -192,13 +192,13 @@ impl WatchSource {
             return;
         }
         match (&terms.finish, sight) {
-            (FinishRule::Closed, FileSight::Closed) => drop(self.finished.insert(file)),
+            (FinishRule::Closed, FileSight::Closed) => self.finished.extend([file]),
             // A second name of a file that was closed before; of any other it is told once it is closed.
             (FinishRule::Closed, FileSight::Made) if links(&file) > 1 => self.pend(file),
             (FinishRule::Settled, _) => self.pend(file),
             // Its marker was there first.
             (FinishRule::Marker(pattern), FileSight::Closed) if pattern.stands_by(&file) => {
-                drop(self.finished.insert(file));
+                self.finished.extend([file])
             }
             (FinishRule::Closed | FinishRule::Marker(_), _) => {}
         }

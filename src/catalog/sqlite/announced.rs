@@ -118,7 +118,7 @@ fn write(connection: &mut Connection, batch: &AnnouncedBatch, columns: AgeColumn
     let mut known = BTreeSet::new();
     for (index, file) in batch.files.iter().enumerate() {
         match &file.watched {
-            Some(mark) if is_known(&transaction, mark, &hex(&file.md5))? => drop(known.insert(index)),
+            Some(mark) if is_known(&transaction, mark, &hex(&file.md5))? => known.extend([index]),
             _ => insert(&transaction, file, columns)?,
         }
     }
