@@ -71,6 +71,8 @@ impl MySqlCatalog {
                 Err(Error::Server(error)) if error.code == 1146 => {
                     return Ok(WATCHED_TABLE.create(conn).await?.then(HashMap::new));
                 }
+                // An account with rights on single tables learns of no other whether it is there.
+                Err(Error::Server(error)) if COMMAND_DENIED.contains(&error.code) => return Ok(None),
                 rows => rows?,
             };
             Ok(Some(rows.into_iter().collect()))
@@ -101,6 +103,8 @@ impl MySqlCatalog {
                     }
                     conn.exec(&query, (spool,)).await?
                 }
+                // An account with rights on single tables learns of no other whether it is there.
+                Err(Error::Server(error)) if COMMAND_DENIED.contains(&error.code) => return Ok(None),
                 rows => rows?,
             };
             let mut marks = SpoolMarks::default();
