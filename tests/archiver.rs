@@ -36,6 +36,8 @@ mod console;
 mod existing;
 #[path = "archiver/files.rs"]
 mod files;
+#[path = "archiver/fleet.rs"]
+mod fleet;
 #[path = "archiver/installed.rs"]
 mod installed;
 #[path = "archiver/killed.rs"]

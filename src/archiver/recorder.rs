@@ -3,7 +3,7 @@
 use super::flight::{Flight, Ticket};
 use super::stop::Stop;
 use crate::backoff::Backoff;
-use crate::catalog::{Catalog, Outcome, RecordId, Settled};
+use crate::catalog::{Catalog, CatalogError, Outcome, RecordId, Settled};
 use crate::manifest::{Entry, Manifest};
 use crate::status::{DatabaseUse, Progress, told};
 use crate::transfer::Sent;
@@ -83,23 +83,44 @@ impl<C: Catalog> Recorder<C> {
 
     async fn record(&self, results: Vec<JobResult>) {
         let mut entries = Vec::new();
-        let (rows, settled): (Vec<_>, Vec<_>) = results
+        let (mut rows, mut settled): (Vec<_>, Vec<_>) = results
             .into_iter()
             .map(|JobResult { ticket, id, attempts, source, outcome, proof: CopyProof { carried, entry } }| {
                 entries.extend(entry);
-                ((ticket, source, carried), Settled { id, attempts, outcome })
+                let hold = ticket.hold();
+                ((ticket, source, carried), Settled { id, attempts, outcome, hold })
             })
             .unzip();
         let mut backoff = Backoff::default();
         loop {
             // In this order: a row that is recorded does not come again.
             let recorded = match self.list(&mut entries).await {
-                Ok(()) => self.catalog.record(&settled).await.map(drop).map_err(|error| error.to_string()),
-                Err(why) => Err(why),
+                Ok(()) => self.catalog.record(&settled).await.map(drop).map_err(|error| match error {
+                    CatalogError::Lost(_) => None,
+                    error => Some(error.to_string()),
+                }),
+                Err(why) => Err(Some(why)),
             };
             match recorded {
-                Ok(_) => break,
-                Err(error) => {
+                Ok(()) => break,
+                Err(None) => {
+                    let before = settled.len();
+                    // Whoever has these rows now finds their copies, and records them.
+                    let held: Vec<_> = settled.iter().map(|row| self.catalog.holds(row.hold)).collect();
+                    let mut of_rows = held.iter();
+                    rows.retain(|_| of_rows.next().is_some_and(|held| *held));
+                    let mut of_settled = held.iter();
+                    settled.retain(|_| of_settled.next().is_some_and(|held| *held));
+                    tracing::info!(
+                        event = "not_ours",
+                        "Dropped {} outcomes of rows that others have now",
+                        before - settled.len()
+                    );
+                    if settled.is_empty() {
+                        return;
+                    }
+                }
+                Err(Some(error)) => {
                     let wait = backoff.pause();
                     let trouble = self.progress.database_trouble(DatabaseUse::Recording, &error);
                     told!(
