@@ -308,6 +308,11 @@ pub trait Catalog: Send + Sync + 'static {
         async { Ok(false) }
     }
 
+    /// Comes back when it is time for a claim and to give lanes back; never where there is no such time.
+    fn lanes_move(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
     /// Wants no rows until the next claim: all lanes are to be given back.
     fn rest(&self) -> impl Future<Output = Result<(), CatalogError>> + Send {
         async { Ok(()) }

@@ -7,6 +7,7 @@ mod support {
     pub mod archiver;
     pub mod browser;
     pub mod cutter;
+    pub mod galera;
     pub mod mariadb;
     pub mod noise;
     pub mod outages;

@@ -202,6 +202,7 @@ impl<C: Catalog> Poller<C> {
                 () = row_settled => {}
                 // A table that is in trouble, or that others work on, is left alone until the pause is over.
                 () = self.news(memory.newest, rest, &mut memory.asking), if went_well => {}
+                () = self.catalog.lanes_move(), if went_well => {}
                 () = self.control.asked() => {
                     memory.course.begin_at_the_bottom();
                     memory.pauses = Pauses::default();

@@ -140,6 +140,8 @@ struct Shared<T> {
     session: Mutex<Option<Session>>,
     /// How often lanes came.
     takings: AtomicU64,
+    /// Some are to be taken or given back.
+    moving: tokio::sync::Notify,
 }
 
 /// What is known as a mover.
@@ -160,6 +162,7 @@ impl<T: FleetTables> Fleet<T> {
             turn: tokio::sync::Mutex::default(),
             session: Mutex::default(),
             takings: AtomicU64::new(0),
+            moving: tokio::sync::Notify::new(),
         }))
     }
 
@@ -255,6 +258,11 @@ impl<T: FleetTables> Fleet<T> {
         Ok(lanes.len() < leaving.len())
     }
 
+    /// Comes back when lanes may be taken, or others wait for some of ours.
+    pub(super) async fn moving(&self) {
+        self.0.moving.notified().await;
+    }
+
     /// The lanes whose rows may be taken up, with their takings.
     pub(super) fn held(&self) -> BTreeMap<u32, i64> {
         match &*self.0.session() {
@@ -331,6 +339,7 @@ impl<T: FleetTables> Shared<T> {
         if session.as_ref().is_some_and(|session| session.mover == mover) {
             *session = None;
             drop(session);
+            self.moving.notify_one();
             tracing::warn!(
                 event = "evicted",
                 mover,
@@ -373,6 +382,9 @@ impl<T: FleetTables> Shared<T> {
             let before = session.plan.working().len();
             if session.plan.see(&muster, session.serves) {
                 self.takings.fetch_add(1, Ordering::Release);
+            }
+            if !session.plan.leaving().is_empty() || !session.plan.wanted().is_empty() {
+                self.moving.notify_one();
             }
             let (now, all) = (session.plan.working().len(), muster.lanes.len());
             if now != before {

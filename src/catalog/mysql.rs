@@ -293,6 +293,13 @@ impl Catalog for MySqlCatalog {
         }
     }
 
+    async fn lanes_move(&self) {
+        match &self.fleet {
+            Some(fleet) => fleet.moving().await,
+            None => std::future::pending().await,
+        }
+    }
+
     async fn rest(&self) -> Result<(), CatalogError> {
         match &self.fleet {
             Some(fleet) => fleet.rest().await,

@@ -130,6 +130,13 @@ impl Catalog for AnyCatalog {
         }
     }
 
+    async fn lanes_move(&self) {
+        match self {
+            Self::Mysql(catalog) => catalog.lanes_move().await,
+            Self::Sqlite(catalog) => catalog.lanes_move().await,
+        }
+    }
+
     async fn rest(&self) -> Result<(), CatalogError> {
         match self {
             Self::Mysql(catalog) => catalog.rest().await,

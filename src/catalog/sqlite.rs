@@ -144,6 +144,13 @@ impl Catalog for SqliteCatalog {
         }
     }
 
+    async fn lanes_move(&self) {
+        match &self.fleet {
+            Some((fleet, _)) => fleet.moving().await,
+            None => std::future::pending().await,
+        }
+    }
+
     async fn rest(&self) -> Result<(), CatalogError> {
         match &self.fleet {
             Some((fleet, _)) => fleet.rest().await,

@@ -1,6 +1,7 @@
 //! Several archivers on one table: whatever becomes of them, each row is copied, proven and recorded once.
 
 use crate::support::archiver::{Place, Run, hex, md5_of};
+use crate::support::galera::Galera;
 use crate::support::mariadb::MariaDb;
 use crate::support::sshd::Sshd;
 use crate::support::tools::require;
@@ -96,7 +97,7 @@ impl<'a> Queue<'a> {
     /// Rows of the answer, values parted by tabs.
     fn run(&self, sql: &str) -> String {
         match self {
-            Self::Mysql(table) => table.execute(&format!("DELIMITER ;;\n{sql};;")),
+            Self::Mysql(table) => table.execute(&format!("\nDELIMITER ;;\n{sql};;")),
             Self::Sqlite(file) => {
                 let database = Connection::open(file).unwrap();
                 database.busy_timeout(PATIENCE).unwrap();
@@ -146,12 +147,17 @@ impl<'a> Queue<'a> {
     }
 
     /// An archiver that takes part.
-    fn mover(&self, mut command: Command) -> Run {
+    fn mover(&self, command: Command) -> Run {
+        self.mover_by(command, &self.url())
+    }
+
+    /// The same by way of another node.
+    fn mover_by(&self, mut command: Command, url: &str) -> Run {
         let name = match self {
             Self::Mysql(_) => "--target",
             Self::Sqlite(_) => "--archive-name",
         };
-        command.args(["--db", &self.url(), name, TARGET, "--poll", "0.1", "--queue", "24", "--max-copy-attempts", "2"]);
+        command.args(["--db", url, name, TARGET, "--poll", "0.1", "--queue", "24", "--max-copy-attempts", "2"]);
         Run::start(command)
     }
 
@@ -342,4 +348,37 @@ fn a_table_that_a_fleet_cannot_share_is_refused() {
     let fleet =
         "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema=DATABASE() AND table_name LIKE 'fleet%'";
     assert_eq!(table.execute(fleet).trim(), "0");
+}
+
+#[test]
+fn movers_of_a_cluster_share_rows_by_any_node() {
+    let (Some(sshd), true) = (Sshd::start(""), require("rsync")) else { return };
+    let Some(cluster) = Galera::start() else { return };
+    let place = Place::make();
+    let [first, second, third] = &cluster.nodes[..] else { panic!("not three nodes") };
+    let queue = Queue::on_mariadb(first, "fleet_cluster", &place);
+    // A cluster that loses a node stands still for three seconds, as these nodes are set up.
+    queue.run("UPDATE fleet_setting SET value='12' WHERE name='patience'");
+    let at = |node: &MariaDb| queue.url().replace(&format!(":{}/", first.port), &format!(":{}/", node.port));
+    let start = |node: &MariaDb| queue.mover_by(place.run_to(&sshd), &at(node));
+    let (by_second, by_third) = (start(second), start(third));
+    wait_until("both have lanes", || queue.shares() == [4, 4]);
+    let all: Vec<_> = files(&place, 0..400).chunks(10).map(<[_]>::to_vec).collect();
+    let insert = |some: &[Vec<(PathBuf, [u8; 16])>]| some.iter().for_each(|some| queue.insert(some));
+    insert(&all[..20]);
+    wait_until("some are copied", || queue.copied() > 20);
+    by_second.kill();
+    let by_second = start(second);
+    insert(&all[20..30]);
+    wait_until("more are copied", || queue.copied() > 100);
+    third.crash(1.0);
+    insert(&all[30..]);
+    third.wait_until_up();
+    wait_until("all are copied", || queue.copied() == 400);
+    wait_until("both share again", || queue.count("fleet_mover") == 2 && queue.shares() == [4, 4]);
+    for mover in [by_second, by_third] {
+        mover.terminate().0.expect(0);
+    }
+    queue.expect_each_once(&place, 0);
+    queue.expect_nobody_left();
 }
