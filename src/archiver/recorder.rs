@@ -81,6 +81,36 @@ impl<C: Catalog> Recorder<C> {
         Ok(())
     }
 
+    /// Drops the outcomes of rows that others have now: they find the copies, and record them.
+    fn drop_lost<T>(&self, rows: &mut Vec<T>, settled: &mut Vec<Settled>) {
+        let held: Vec<_> = settled.iter().map(|row| self.catalog.holds(row.hold)).collect();
+        let (mut of_rows, mut of_settled) = (held.iter(), held.iter());
+        rows.retain(|_| of_rows.next().is_some_and(|held| *held));
+        settled.retain(|_| of_settled.next().is_some_and(|held| *held));
+        let dropped = held.iter().filter(|held| !**held).count();
+        tracing::info!(event = "not_ours", "Dropped {dropped} outcomes of rows that others have now");
+    }
+
+    /// Tells why outcomes cannot be recorded, and waits; whether to try again then.
+    async fn goes_on(&self, error: &str, wait: Duration, outcomes: usize) -> bool {
+        let trouble = self.progress.database_trouble(DatabaseUse::Recording, error);
+        told!(
+            trouble.lasts() || self.rules.once,
+            event = "database_trouble",
+            wait_ms = wait.as_millis() as u64,
+            "Cannot record {outcomes} outcomes: {error}; trying again"
+        );
+        if self.stop.is_stopped() {
+            tracing::info!("Leaving with {outcomes} outcomes unrecorded; their rows will be confirmed next time");
+            return false;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = self.stop.stopped() => {}
+        }
+        true
+    }
+
     async fn record(&self, results: Vec<JobResult>) {
         let mut entries = Vec::new();
         let (mut rows, mut settled): (Vec<_>, Vec<_>) = results
@@ -104,42 +134,14 @@ impl<C: Catalog> Recorder<C> {
             match recorded {
                 Ok(()) => break,
                 Err(None) => {
-                    let before = settled.len();
-                    // Whoever has these rows now finds their copies, and records them.
-                    let held: Vec<_> = settled.iter().map(|row| self.catalog.holds(row.hold)).collect();
-                    let mut of_rows = held.iter();
-                    rows.retain(|_| of_rows.next().is_some_and(|held| *held));
-                    let mut of_settled = held.iter();
-                    settled.retain(|_| of_settled.next().is_some_and(|held| *held));
-                    tracing::info!(
-                        event = "not_ours",
-                        "Dropped {} outcomes of rows that others have now",
-                        before - settled.len()
-                    );
+                    self.drop_lost(&mut rows, &mut settled);
                     if settled.is_empty() {
                         return;
                     }
                 }
                 Err(Some(error)) => {
-                    let wait = backoff.pause();
-                    let trouble = self.progress.database_trouble(DatabaseUse::Recording, &error);
-                    told!(
-                        trouble.lasts() || self.rules.once,
-                        event = "database_trouble",
-                        wait_ms = wait.as_millis() as u64,
-                        "Cannot record {} outcomes: {error}; trying again",
-                        settled.len()
-                    );
-                    if self.stop.is_stopped() {
-                        tracing::info!(
-                            "Leaving with {} outcomes unrecorded; their rows will be confirmed next time",
-                            settled.len()
-                        );
+                    if !self.goes_on(&error, backoff.pause(), settled.len()).await {
                         return;
-                    }
-                    tokio::select! {
-                        () = tokio::time::sleep(wait) => {}
-                        () = self.stop.stopped() => {}
                     }
                 }
             }

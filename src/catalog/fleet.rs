@@ -9,7 +9,7 @@ mod plan;
 pub(super) use plan::{FleetLane, Muster};
 
 use super::CatalogError;
-use plan::Plan;
+use plan::LanePlan;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -151,7 +151,7 @@ struct Session {
     /// When the last fence that came through was begun, on a clock that goes on while the machine sleeps.
     fenced: Duration,
     beats: u32,
-    plan: Plan,
+    plan: LanePlan,
 }
 
 impl<T: FleetTables> Fleet<T> {
@@ -209,7 +209,7 @@ impl<T: FleetTables> Fleet<T> {
     async fn join(&self) -> Result<String, CatalogError> {
         let (shared, mover, began) = (&self.0, new_name(), boot_time());
         shared.tables.join(&mover).await?;
-        let plan = Plan::new(mover.clone(), shared.rules);
+        let plan = LanePlan::new(mover.clone(), shared.rules);
         let session = Session { mover: mover.clone(), serves: Serves::Lanes, fenced: began, beats: 0, plan };
         *shared.session() = Some(session);
         tracing::info!(event = "joined", mover, "Working with others on {}", shared.tables.name());

@@ -40,7 +40,7 @@ use self::handle::{Handle, connect, keep_log};
 use self::parts::{Parts, Stirred};
 use self::table::{PATH_LIMIT, create};
 use self::trouble::{in_time, on_own_thread, trouble};
-use self::walk::{Caller, reach_of_a_look};
+use self::walk::{FileCalls, reach_of_a_look};
 
 pub(crate) use prunable::{Needed, Prunable};
 pub(super) use table::FILES;
@@ -54,7 +54,7 @@ use super::{
 
 /// SupRsync's table of files.
 pub struct SqliteCatalog {
-    caller: Caller,
+    calls: FileCalls,
     /// How often the file was found replaced.
     generation: Arc<AtomicU64>,
     database: String,
@@ -105,7 +105,7 @@ impl SqliteCatalog {
         handle.tell(Arc::clone(&changes));
         let (has_ignore, has_deletable) = (handle.has("ignore"), handle.has("deletable"));
         Ok(Self {
-            caller: Caller::new(handle, &database),
+            calls: FileCalls::new(handle, &database),
             generation: Arc::default(),
             database,
             changes,
@@ -327,7 +327,7 @@ async fn open_fleet(
     });
     let found = in_time(database, opening).await?;
     Ok(found.map(|(handle, rules)| {
-        let tables = SqliteFleet::new(Caller::new(handle, database), archive, rules);
+        let tables = SqliteFleet::new(FileCalls::new(handle, database), archive, rules);
         (Fleet::new(tables, rules), rules.lanes)
     }))
 }

@@ -33,7 +33,7 @@ struct Seen {
     lives: bool,
 }
 
-pub(super) struct Plan {
+pub(super) struct LanePlan {
     mover: String,
     rules: FleetRules,
     others: HashMap<String, Seen>,
@@ -47,7 +47,7 @@ pub(super) struct Plan {
     counts: bool,
 }
 
-impl Plan {
+impl LanePlan {
     pub(super) fn new(mover: String, rules: FleetRules) -> Self {
         Self {
             mover,

@@ -5,7 +5,7 @@ use super::handle::OpenFor;
 use super::handle::connect;
 use super::table::FILES;
 use super::trouble::{in_time, on_own_thread, trouble};
-use super::walk::Caller;
+use super::walk::FileCalls;
 use crate::catalog::fleet::{
     FLEET_SETTINGS, FLEET_TABLES, FleetLane, FleetRules, FleetTables, Muster, NODE, Serves, told,
 };
@@ -27,7 +27,7 @@ const CREATE: [&str; 5] = [
 
 /// The tables, as the mover's own connection reaches them.
 pub(super) struct SqliteFleet {
-    caller: Caller,
+    calls: FileCalls,
     archive: String,
     rules: FleetRules,
 }
@@ -122,8 +122,8 @@ fn lane(place: &str, lanes: u32) -> u32 {
 }
 
 impl SqliteFleet {
-    pub(super) fn new(caller: Caller, archive: &str, rules: FleetRules) -> Self {
-        Self { caller, archive: archive.to_owned(), rules }
+    pub(super) fn new(calls: FileCalls, archive: &str, rules: FleetRules) -> Self {
+        Self { calls, archive: archive.to_owned(), rules }
     }
 
     async fn run<T: Send + 'static>(
@@ -131,7 +131,7 @@ impl SqliteFleet {
         work: impl FnOnce(&Transaction<'_>, &str) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, CatalogError> {
         let archive = self.archive.clone();
-        self.caller
+        self.calls
             .run_with(move |handle, database| {
                 let connection = handle.current(database)?;
                 let written = || {
@@ -182,7 +182,7 @@ impl FleetTables for SqliteFleet {
 
     async fn muster(&self) -> Result<Muster, CatalogError> {
         let (archive, lanes) = (self.archive.clone(), self.rules.lanes);
-        self.caller
+        self.calls
             .run_with(move |handle, database| {
                 muster(handle.current(database)?, &archive, lanes).map_err(|error| trouble(database, error))
             })
@@ -254,7 +254,7 @@ impl FleetTables for SqliteFleet {
             transaction.execute("DELETE FROM fleet_mover WHERE mover = ?", [&who]).map(drop)
         });
         let left = left.await.map(drop);
-        let closing = self.caller.run_with(|handle, _| {
+        let closing = self.calls.run_with(|handle, _| {
             handle.close();
             Ok(())
         });

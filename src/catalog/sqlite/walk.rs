@@ -22,14 +22,14 @@ pub(super) const BOTTOM: RecordId = RecordId(i64::MIN);
 
 /// A file that is used by one call at a time, each on a thread for blocking work.
 #[derive(Clone)]
-pub(super) struct Caller {
+pub(super) struct FileCalls {
     handle: Arc<Mutex<Handle>>,
     /// So that a hung disk holds one thread and not all.
     turn: Arc<Semaphore>,
     database: Arc<str>,
 }
 
-impl Caller {
+impl FileCalls {
     pub(super) fn new(handle: Handle, database: &str) -> Self {
         Self { handle: Arc::new(Mutex::new(handle)), turn: Arc::new(Semaphore::new(1)), database: database.into() }
     }
@@ -75,7 +75,7 @@ impl SqliteCatalog {
         &self,
         work: impl FnOnce(&mut Handle, &str) -> Result<T, CatalogError> + Send + 'static,
     ) -> Result<T, CatalogError> {
-        self.caller.run_with(work).await
+        self.calls.run_with(work).await
     }
 
     /// Goes through the table in short looks, between which others have their turn: `look` is given the ids above the
