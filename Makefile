@@ -2,8 +2,10 @@
 
 PREFIX ?= /usr/local
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
-# In CI only what is wrong.
+# In CI only what is wrong, and with the features of the tests, which are built there already.
 QUIET := $(if $(CI),--quiet)
+PROGRAMS := $(if $(CI),--workspace --bins --tests,--bins --package pysmurf-archiver --package demo)
+DEMO = $${CARGO_TARGET_DIR:-target}/debug/demo
 
 help: ## What there is to make
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 26
@@ -31,14 +33,14 @@ fresh-debian: ## The package installed in a bare Debian, docs/first-steps.md typ
 
 demo: ## Copies a whole tree through SSH on this machine and proves it
 	scripts/install-missing
-	cargo build $(QUIET) --locked --bins --package pysmurf-archiver --package demo
-	cargo run --locked --quiet --package demo -- $(DEMO_FLAGS)
+	cargo build $(QUIET) --locked $(PROGRAMS)
+	$(DEMO) $(DEMO_FLAGS)
 
 demo-without-rsync: ## The same with a storage node that has no rsync: our own uploaded, then by SFTP alone
 	scripts/install-missing
-	cargo build $(QUIET) --locked --bins --package pysmurf-archiver --package demo
-	cargo run --locked --quiet --package demo -- --size 60 --no-rsync bootstrap $(DEMO_FLAGS)
-	cargo run --locked --quiet --package demo -- --size 60 --no-rsync sftp $(DEMO_FLAGS)
+	cargo build $(QUIET) --locked $(PROGRAMS)
+	$(DEMO) --size 60 --no-rsync bootstrap $(DEMO_FLAGS)
+	$(DEMO) --size 60 --no-rsync sftp $(DEMO_FLAGS)
 
 man: ## Manual page and completions of the rsync command: target/man
 	cargo build --locked --bins
@@ -52,7 +54,7 @@ test: ## All tests; installs the servers they need where it may
 	scripts/test
 
 wrappers: ## Test suites of programs that call rsync, with ours in the place of stock; as root
-	cargo build $(QUIET) --locked --bins --package pysmurf-archiver --package demo
+	cargo build $(QUIET) --locked $(PROGRAMS)
 	scripts/wrappers
 
 big-table: ## How long a new file waits beside two million rows, five thousand of them due for deletion

@@ -1,5 +1,6 @@
 //! The archiver as an agent of the observatory: the process `run`, and tasks beside it.
 
+mod add;
 mod feeds;
 mod files;
 mod operations;

@@ -331,13 +331,13 @@ impl Console {
             (paces.speeds(&now), MinuteSample { minute: minute_now(), ..paces.this_minute() }, paces.stuck())
         };
         sampler::add_hour(&mut speed, &lock(&self.0.history), this, (now.seconds as u64).min(second_now()));
-        speed.seconds_left = seconds_left(&report.backlog, &speed);
         let [missing, unreadable, changed, refused, row] = now.failures;
         report.troubles = remedy::of_the_run(&now);
         // Whoever has met a trouble says it better.
         if report.troubles.is_empty() && !report.paused {
             report.troubles.extend(remedy::of_standstill(stuck, now.in_flight));
         }
+        speed.seconds_left = seconds_left(&report.backlog, &speed, report.paused || !report.troubles.is_empty());
         report.sessions = sessions;
         report.speed = Some(speed);
         report.road = now.road;
@@ -458,10 +458,11 @@ impl Console {
     }
 }
 
-/// How long the backlog takes if it goes on like this.
-fn seconds_left(backlog: &BacklogReport, speed: &report::SpeedReport) -> Option<f64> {
+/// How long the backlog takes if it goes on like this. What the hour has brought says nothing where something keeps files from
+/// moving.
+fn seconds_left(backlog: &BacklogReport, speed: &report::SpeedReport, held_up: bool) -> Option<f64> {
     let of = |left: Option<u64>, now: f64, hour: f64| {
-        let rate = if now > 0.0 { now } else { hour };
+        let rate = if now > 0.0 || held_up { now } else { hour };
         left.filter(|left| *left > 0 && rate > 0.0).map(|left| left as f64 / rate)
     };
     if backlog.files == Some(0) {
@@ -483,4 +484,19 @@ fn second_now() -> u64 {
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_left_goes_by_the_hour_only_where_nothing_holds_files_up() {
+        let backlog = BacklogReport { files: Some(20), bytes: Some(4000), ..BacklogReport::default() };
+        let speed = |now, hour| report::SpeedReport { bytes_now: now, bytes_hour: hour, ..Default::default() };
+        assert_eq!(seconds_left(&backlog, &speed(40.0, 10.0), true), Some(100.0));
+        assert_eq!(seconds_left(&backlog, &speed(0.0, 10.0), false), Some(400.0));
+        assert_eq!(seconds_left(&backlog, &speed(0.0, 10.0), true), None);
+        assert_eq!(seconds_left(&BacklogReport { files: Some(0), ..backlog }, &speed(0.0, 0.0), true), Some(0.0));
+    }
 }

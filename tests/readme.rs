@@ -2,6 +2,8 @@
 //! in `pages` what else they say that a program can tell.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "readme/codes.rs"]
+mod codes;
 #[path = "readme/pages.rs"]
 mod pages;
 

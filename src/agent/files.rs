@@ -21,8 +21,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Rows of an answer at most, and bytes: session data is to stay below 100 kB.
-const TOLD_MOST: usize = 200;
-const TOLD_BYTES: usize = 80_000;
+pub(super) const TOLD_MOST: usize = 200;
+pub(super) const TOLD_BYTES: usize = 80_000;
 /// Rows of one name that are shown.
 const SHOWN_MOST: usize = 20;
 /// Rows that one start changes or verifies at most; where there are more, it says so.
@@ -318,7 +318,7 @@ fn states(params: &Params) -> Result<FileStates, String> {
     }
 }
 
-fn text(params: &Params, name: &str) -> Option<String> {
+pub(super) fn text(params: &Params, name: &str) -> Option<String> {
     params.get(name).and_then(Value::as_str).map(str::to_owned)
 }
 

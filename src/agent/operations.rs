@@ -38,7 +38,7 @@ pub(super) fn operations(agent: &Arc<ArchiverAgent>, handle: &AgentHandle) -> Ve
 }
 
 /// The verbs of `files`.
-fn of_files(agent: &Arc<ArchiverAgent>) -> [Operation; 7] {
+fn of_files(agent: &Arc<ArchiverAgent>) -> [Operation; 8] {
     let ids = || Param::optional("ids", ParamKind::List, Value::Null);
     let word = |name: &str| Param::optional(name, ParamKind::Text, Value::Null);
     let of = agent.clone();
@@ -53,6 +53,17 @@ fn of_files(agent: &Arc<ArchiverAgent>) -> [Operation; 7] {
         .docstring(SHOW)
         .param(word("path"))
         .param(Param::optional("id", ParamKind::Int, Value::Null));
+    let of = agent.clone();
+    let add = Operation::task("add", move |session, params| of.clone().add(session, params))
+        .docstring(ADD)
+        .param(Param::required("paths", ParamKind::List))
+        .param(word("target"))
+        .param(word("remote_prefix"))
+        .param(word("type"))
+        .param(word("pub_id"))
+        .param(Param::optional("timestamp", ParamKind::Any, Value::Null))
+        .param(Param::optional("deletable", ParamKind::Int, 0))
+        .abortable();
     let of = agent.clone();
     let ignore = Operation::task("ignore", move |session, params| of.clone().ignore(session, params))
         .docstring(IGNORE)
@@ -80,7 +91,7 @@ fn of_files(agent: &Arc<ArchiverAgent>) -> [Operation; 7] {
         .param(ids())
         .param(word("pattern"))
         .param(Param::optional("repair", ParamKind::Int, 0));
-    [list, show, ignore, unignore, accept, recopy, verify]
+    [list, show, add, ignore, unignore, accept, recopy, verify]
 }
 
 const RUN: &str = "\
@@ -169,6 +180,17 @@ show(path=None, id=None)
 **Task** - Where is my file? Its rows, by its path, that of its copy, or the end of either; or by id.
 
 The session data are as those of `list`; it fails where there is no such row.";
+const ADD: &str = "\
+add(paths, target=None, remote_prefix=None, type=None, pub_id=None, timestamp=None, deletable=False)
+
+**Task** - Registers files, and all files of folders, with the MD5 that they have now; what is registered already is left as it
+is. `paths` are absolute, on the agent's machine; the others are as the options of `pysmurf-archiver files add`. Fails where
+one could not be registered. Can be aborted.
+
+The session data::
+
+    {\"registered\": 2, \"registered_bytes\": 400000, \"known\": 1, \"changed\": 0, \"left_out\": 0, \"failed\": 0,
+     \"read_files\": 3, \"read_bytes\": 600000, \"told\": [], \"more_told\": false, \"timestamp\": 1795350042.1}";
 const IGNORE: &str = "\
 ignore(ids=None, pattern=None)
 

@@ -54,9 +54,14 @@ impl SessionFiles {
             _ => None,
         };
         let nowhere = PathBuf::new();
-        let looks = failed.iter().map(|failure| Look { source: &failure.job.source, lack: place(failure) });
+        let looks = failed.iter().map(|failure| Look {
+            source: &failure.job.source,
+            lack: place(failure),
+            failed_before: failure.job.attempts > 0,
+        });
         let others = self.sources.iter().filter(|source| !failed.iter().any(|failed| failed.job.source == **source));
-        let others = others.chain(std::iter::repeat(&nowhere)).map(|source| Look { source, lack: None });
+        let others =
+            others.chain(std::iter::repeat(&nowhere)).map(|source| Look { source, lack: None, failed_before: false });
         let looks: Vec<_> = looks.chain(others).take(self.files).collect();
         origins.judge(&looks, self.since)
     }

@@ -44,6 +44,8 @@ pub(super) struct Lack {
 pub(super) struct Look<'a> {
     pub(super) source: &'a Path,
     pub(super) lack: Option<Option<FolderTrouble>>,
+    /// It has failed before. That it is missing again says nothing of its place: bad rows come back together.
+    pub(super) failed_before: bool,
 }
 
 /// What is known of the places.
@@ -161,7 +163,12 @@ impl Origins {
         if lacking == 0 && !self.in_trouble() {
             return vec![false; looks.len()];
         }
-        let most = looks.len() >= MANY && lacking * 2 > looks.len();
+        let (mut fresh, mut fresh_lacking) = (0, 0);
+        for look in looks.iter().filter(|look| !look.failed_before) {
+            fresh += 1;
+            fresh_lacking += usize::from(look.lack.is_some());
+        }
+        let most = fresh >= MANY && fresh_lacking * 2 > fresh;
         let known = self.still_missing(looks);
         let mut found: HashMap<PathBuf, (FolderTrouble, usize, PathBuf)> = HashMap::new();
         let mut held = vec![false; looks.len()];
@@ -490,7 +497,7 @@ mod tests {
     }
 
     fn looks<'a>(paths: &'a [PathBuf], lack: &Option<Option<FolderTrouble>>) -> Vec<Look<'a>> {
-        paths.iter().map(|path| Look { source: path, lack: lack.clone() }).collect()
+        paths.iter().map(|path| Look { source: path, lack: lack.clone(), failed_before: false }).collect()
     }
 
     fn paths(folder: &str, count: usize) -> Vec<PathBuf> {
@@ -517,6 +524,21 @@ mod tests {
             batch.extend(looks(&rest, &None));
             assert!(!origins.judge(&batch, Instant::now()).contains(&true), "{lacking} of {}", lacking + found);
         }
+    }
+
+    #[test]
+    fn bad_rows_that_come_back_together_do_not_speak_against_their_place() {
+        let origins = origins(false);
+        let (bad, new) = (paths("/d/a", 14), paths("/d/b", 12));
+        let mut batch = looks(&bad, &Some(None));
+        batch.iter_mut().for_each(|look| look.failed_before = true);
+        batch.extend(looks(&new[..2], &None));
+        assert_eq!(origins.judge(&batch, Instant::now()), [false; 16]);
+        assert!(!origins.in_trouble());
+        // Beside others that are missing for the first time they wait with those.
+        batch.truncate(14);
+        batch.extend(looks(&new, &Some(None)));
+        assert_eq!(origins.judge(&batch, Instant::now()), [true; 26]);
     }
 
     #[test]
@@ -597,7 +619,10 @@ mod tests {
         // A further look takes no call, and ends as the first.
         origins.look_again();
         let lack = look(&sources, &files[2]).unwrap_err();
-        assert_eq!(origins.judge(&[Look { source: &files[2], lack: Some(lack.place) }], Instant::now()), [true]);
+        assert_eq!(
+            origins.judge(&[Look { source: &files[2], lack: Some(lack.place), failed_before: false }], Instant::now()),
+            [true]
+        );
         assert!(origins.hold(&files[2]).is_some());
         drop(end);
         while sources.mute_place(&files[2]).is_some() {

@@ -526,7 +526,7 @@ impl<C: Catalog> Poller<C> {
             .zip(&found)
             .map(|(row, found)| {
                 let lack = found.as_ref().err().map(|lack| lack.place.clone());
-                Look { source: &row.source, lack }
+                Look { source: &row.source, lack, failed_before: row.attempts > 0 }
             })
             .collect();
         let held = self.origins.judge(&looks, since);

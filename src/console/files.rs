@@ -1,5 +1,6 @@
 //! Rows as operators ask for them and change them, whatever they speak through.
 
+pub(crate) mod adding;
 pub(crate) mod decision;
 mod pages;
 pub(crate) mod sources;

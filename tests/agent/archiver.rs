@@ -341,6 +341,28 @@ fn rows_are_listed_shown_and_changed_and_copies_verified_by_tasks() {
     );
     assert_eq!(answers[1]["data"]["changed"], 1, "{answers:#?}");
     until("the copy is there again", || site.at("archive/17950/b.npy").exists() && site.copied() == 3);
+    // Files that nobody had registered.
+    fs::create_dir(site.at("source/more")).unwrap();
+    fs::write(site.at("source/more/new.npy"), "new").unwrap();
+    let answers = done(&json!([
+        ["add", "start", {"paths": [site.at("source/more")], "remote_prefix": "added"}], wait("add"),
+        ["add", "start", {"paths": [site.at("source/more")], "remote_prefix": "added"}], wait("add"),
+        ["add", "start", {"paths": ["source/more"]}], wait("add"),
+        ["add", "start", {"paths": [site.at("source/a.npy")], "type": "npy"}], wait("add"),
+        ["add", "start", {"paths": [site.at("source/more/new.npy")], "target": "other"}], wait("add"),
+        ["add", "start", {"paths": [site.at("source/changed.txt"), site.at("archive")], "timestamp": "tomorrow"}], wait("add"),
+    ]));
+    let counts = |at: usize| ["registered", "known", "failed"].map(|name| answers[at]["data"][name].clone());
+    assert_eq!(counts(0), [json!(1), json!(0), json!(0)], "{answers:#?}");
+    assert_eq!(counts(1), [json!(0), json!(1), json!(0)], "{answers:#?}");
+    let refused: Vec<_> = answers[2..].iter().map(|answer| answer["messages"].to_string()).collect();
+    for (said, words) in
+        refused.iter().zip(["no path from /", "Param type is for MySQL", "\\\"other\\\"", "expected mtime, now"])
+    {
+        assert!(said.contains(words), "{said} says nothing of {words}");
+    }
+    assert!(answers[2..].iter().all(|answer| answer["success"] == false), "{answers:#?}");
+    until("the new file is copied", || site.at("archive/added/more/new.npy").exists() && site.copied() == 4);
     assert!(agent.terminate().success());
 }
 

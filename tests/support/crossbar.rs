@@ -155,30 +155,16 @@ fn venv() -> Option<PathBuf> {
 
 /// Makes it, unless it is there; the error is what its makers said.
 fn make_venv() -> Result<PathBuf, String> {
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
-    let venv = target.join("ocs-venv");
-    fs::create_dir_all(&target).unwrap();
-    // One of the tests makes it, the others wait.
-    let lock = fs::File::create(target.join("ocs-venv.lock")).unwrap();
-    lock.lock().unwrap();
-    let ready = venv.join("ready");
-    if !ready.exists() {
-        let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agent/requirements.txt");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let venv = root.join("target/ocs-venv");
+    if !venv.join("ready").exists() {
         // Past the harness, which would keep it to itself until the end.
         let _ = writeln!(std::io::stderr(), "Installing crossbar and ocs from PyPI, for a few minutes at most");
-        let made = Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv).output().unwrap();
-        let pip = || {
-            let mut pip = Command::new(venv.join("bin/python"));
-            pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
-            pip.args(["--timeout", "20", "--retries", "2", "-r"]);
-            pip.arg(&requirements).output().unwrap()
-        };
-        let done = if made.status.success() { pip() } else { made };
+        let done = Command::new(root.join("scripts/ocs-venv")).output().unwrap();
         if !done.status.success() {
             let words = [done.stderr, done.stdout].concat();
             return Err(format!("{}: {}", done.status, String::from_utf8_lossy(&words).trim()));
         }
-        fs::write(&ready, "").unwrap();
     }
     Ok(venv)
 }

@@ -6,10 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{self, IsTerminal};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
-
-/// How often it is drawn.
-pub(super) const TICK: Duration = Duration::from_millis(200);
+use std::time::Instant;
 
 /// Lines about single files that are told.
 const TOLD_MOST: u64 = 100;

@@ -1,6 +1,7 @@
 //! The command line of `files` as typed.
 
 use super::{DatabaseArgs, ServiceArgs, TableArgs};
+use crate::console::files::adding::TimeRule;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -207,7 +208,7 @@ pub(in crate::cli) struct AddArgs {
     pub(in crate::cli) pub_id: Option<String>,
 
     /// Their time: mtime, now, or unix seconds; by default mtime in MySQL, and now in SQLite, where deletion counts from it
-    #[arg(long, value_name = "WHEN", value_parser = time_rule, help_heading = "Rows")]
+    #[arg(long, value_name = "WHEN", value_parser = TimeRule::parse, help_heading = "Rows")]
     pub(in crate::cli) timestamp: Option<TimeRule>,
 
     /// Files that are read at once; by default as many as there are cores, up to 8
@@ -354,23 +355,6 @@ pub(in crate::cli) struct InitDbArgs {
     /// them up when they are restarted
     #[arg(long)]
     pub(in crate::cli) fleet: bool,
-}
-
-/// When a file that is registered is said to be of.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(in crate::cli) enum TimeRule {
-    Mtime,
-    Now,
-    At(f64),
-}
-
-fn time_rule(text: &str) -> Result<TimeRule, String> {
-    match (text, text.parse()) {
-        ("mtime", _) => Ok(TimeRule::Mtime),
-        ("now", _) => Ok(TimeRule::Now),
-        (_, Ok(seconds)) if (0.0..4e9).contains(&seconds) => Ok(TimeRule::At(seconds)),
-        _ => Err("expected mtime, now, or unix seconds".into()),
-    }
 }
 
 /// A number with one of the letters s, m, h, d, w.
