@@ -1,8 +1,9 @@
-//! The archiver as an agent of the observatory: the process `run`, and tasks beside it.
+//! The archiver as an agent of the observatory: the process `run`, and tasks beside it. The monitor as one: `monitor`.
 
 mod add;
 mod feeds;
 mod files;
+pub(crate) mod monitor;
 mod operations;
 mod session_data;
 
@@ -10,7 +11,7 @@ use crate::archiver::control::Control;
 use crate::archiver::{self, Ended};
 use crate::catalog::{Catalog, CatalogError};
 use crate::console::{Console, TableCounts};
-use crate::ocs::agent::{Agent, AgentConfig, AgentEnd, AgentError, AgentHandle};
+use crate::ocs::agent::{Agent, AgentEnd, AgentError, AgentHandle};
 use crate::ocs::feeds::{Block, FeedKind};
 use crate::ocs::operation::OpOutcome;
 use crate::ocs::session::OpSession;
@@ -52,19 +53,9 @@ pub(crate) enum ServeError {
 /// Serves as an agent until told to end.
 pub(crate) async fn serve(site: Resolved, run: ServiceRun) -> Result<AgentEnd, ServeError> {
     let suprsync = site.agent_class == AgentClass::SupRsync;
-    let config = AgentConfig {
-        address_root: site.address_root,
-        instance_id: site.instance_id,
-        agent_class: site.agent_class.name().to_owned(),
-        realm: site.realm,
-        wamp_server: site.wamp_server,
-        // Zero is Python's word for never.
-        crossbar_timeout: site.crossbar_timeout.filter(|limit| !limit.is_zero()),
-        access_policy: site.access_policy,
-    };
     let console = run.console.clone();
     let archiver = Arc::new(ArchiverAgent { run, suprsync, console: console.clone() });
-    let mut agent = Agent::new(config)?;
+    let mut agent = Agent::new(site.into())?;
     agent.register_feed(FEED, FeedKind::Recorded, Map::new())?;
     if suprsync {
         let quiet = Map::from_iter([("exclude_aggregator".to_owned(), Value::Bool(true))]);

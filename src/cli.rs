@@ -14,9 +14,10 @@ mod output;
 mod plan;
 mod run;
 mod server;
+mod site;
 mod table;
 
-use crate::ocs::site::{self, Resolved};
+use crate::ocs::site::{AgentClass, Resolved, WantedAgent, absent_default, is_named, resolve, system_host_name};
 use flags::Command as Verb;
 use flags::config::ConfigVerb;
 use layers::{LayerError, Layered, NamedRun};
@@ -29,15 +30,25 @@ const SOME_FAILED: u8 = 1;
 const USAGE: u8 = 2;
 
 /// The verbs whose arguments an agent's site file may have.
-const OF_AGENTS: [&str; 5] = ["run", "check", "retry", "status", "files"];
+const OF_AGENTS: [&str; 6] = ["run", "check", "retry", "status", "files", "monitor"];
+
+/// What was typed for a verb.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TypedVerb {
+    /// Not a word at all.
+    Bare,
+    /// Options alone.
+    Missing,
+    Named,
+}
 
 /// Runs the program with its arguments, its own name first.
 pub fn main(mut args: Vec<OsString>) -> ExitCode {
     if let Some(code) = as_rsync(&mut args) {
         return code;
     }
-    let bare = name_verb(&mut args);
-    let agent = match as_agent(&mut args, bare) {
+    let typed = name_verb(&mut args);
+    let agent = match as_agent(&mut args, typed) {
         Ok(agent) => agent,
         Err(error) => {
             output::say(&format!("pysmurf-archiver: {error:#}"));
@@ -45,7 +56,7 @@ pub fn main(mut args: Vec<OsString>) -> ExitCode {
         }
     };
     // What is missing may stand in a site file that is not where it was looked for.
-    let absent = site::absent_default(&|name| std::env::var(name).ok()).filter(|_| agent.is_none());
+    let absent = absent_default(&|name| std::env::var(name).ok()).filter(|_| agent.is_none());
     let absent = absent.filter(|_| is_of_agents(&args));
     let hint = || {
         if let Some(file) = &absent {
@@ -106,7 +117,7 @@ fn dispatch(mut layered: Vec<Layered>, agent: Option<Resolved>, args: &[OsString
         _ => layered.pop(),
     };
     let code = match first.map(|one| one.verb) {
-        Some(Verb::Monitor(command)) => monitor::monitor(*command)?,
+        Some(Verb::Monitor(command)) => monitor::monitor(*command, agent)?,
         Some(Verb::InitDb(args)) => table::init_db(args)?,
         Some(Verb::Files(args)) => files::files(args)?,
         Some(Verb::Retry(args)) => table::retry(args)?,
@@ -153,55 +164,68 @@ fn as_rsync(args: &mut Vec<OsString>) -> Option<ExitCode> {
 }
 
 /// Flags without a verb mean `run`, and so does nothing at all, which an agent's variables may complete: a container's command
-/// stays what it was. Whether nothing was typed.
-fn name_verb(args: &mut Vec<OsString>) -> bool {
+/// stays what it was. What was typed.
+fn name_verb(args: &mut Vec<OsString>) -> TypedVerb {
     let asks = ["-h", "--help", "-V", "--version"];
     let verb_missing = match args.get(1) {
         None => true,
         Some(arg) => arg.as_encoded_bytes().starts_with(b"-") && !asks.iter().any(|ask| arg == ask),
     };
-    let bare = args.len() < 2;
+    let typed = match verb_missing {
+        true if args.len() < 2 => TypedVerb::Bare,
+        true => TypedVerb::Missing,
+        false => TypedVerb::Named,
+    };
     if verb_missing && !args.is_empty() {
         args.insert(1, "run".into());
     }
-    bare
+    typed
 }
 
-/// Which agent we are, if any; its arguments take the place of ours. Of one who is none and who typed nothing (`bare`) they
-/// become a question for help, unless a configuration says what to run.
-fn as_agent(args: &mut Vec<OsString>, bare: bool) -> anyhow::Result<Option<Resolved>> {
+/// Which agent we are, if any; its arguments take the place of ours. Of one who is none and who typed nothing they become a
+/// question for help, unless a configuration says what to run.
+fn as_agent(args: &mut Vec<OsString>, typed: TypedVerb) -> anyhow::Result<Option<Resolved>> {
     if !is_of_agents(args) {
         return Ok(None);
     }
+    let wanted = match (args[1].to_str(), typed) {
+        (Some("monitor"), _) => WantedAgent::Monitor,
+        (_, TypedVerb::Named) => WantedAgent::Archiver,
+        (_, TypedVerb::Bare | TypedVerb::Missing) => WantedAgent::Any,
+    };
     // Behind the verb, and behind that of `files`.
     let behind = if args[1] == "files" { 3 } else { 2 };
     if args.len() < behind {
         return Ok(None);
     }
     let words = [layers::site_words(args)?, args[behind..].to_vec()].concat();
-    let agent = match site::resolve(&words, &|name| std::env::var(name).ok(), &site::system_host_name()) {
+    let agent = match resolve(wanted, &words, &|name| std::env::var(name).ok(), &system_host_name()) {
         // What runs answers by its socket, also where the default site file is not for us.
-        Err(_) if args[1] == "status" && !site::is_named(&words) => None,
+        Err(_) if args[1] == "status" && !is_named(&words) => None,
         agent => agent?,
     };
     match &agent {
         Some(agent) => {
+            if agent.agent_class == AgentClass::PysmurfMonitor {
+                args[1] = "monitor".into();
+            }
             let verbs: Vec<_> = args[1..behind].iter().filter_map(|verb| verb.to_str()).collect();
             let words = match verbs.as_slice() {
-                ["run" | "check"] => agent.arguments.clone(),
+                ["run" | "check" | "monitor"] => agent.arguments.clone(),
                 verbs => flags::without_those_of_run(&agent.arguments, verbs),
             };
             args.truncate(behind);
             args.extend(words);
         }
-        None if bare && !layers::is_configured() => args[1] = "--help".into(),
+        None if typed == TypedVerb::Bare && !layers::is_configured() => args[1] = "--help".into(),
         None => {}
     }
     Ok(agent)
 }
 
 fn is_of_agents(args: &[OsString]) -> bool {
-    args.get(1).is_some_and(|verb| OF_AGENTS.iter().any(|of_agents| verb == of_agents))
+    let is_rejects = || args[1] == "monitor" && args.get(2).is_some_and(|verb| verb == "rejects");
+    args.get(1).is_some_and(|verb| OF_AGENTS.iter().any(|of_agents| verb == of_agents)) && !is_rejects()
 }
 
 /// Whether these are a server's arguments. Who starts it may say a word of its own first (`--rsync-path='rsync --fake-super'`).

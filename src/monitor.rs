@@ -7,6 +7,7 @@ mod columns;
 mod counters;
 mod frame;
 mod gaps;
+mod gate;
 mod intake;
 mod json;
 mod lane;
@@ -40,11 +41,14 @@ use tokio::runtime::Handle;
 
 pub(crate) use columns::MonitorAddress;
 pub(crate) use counters::{MonitorCounters, MonitorSnapshot};
+pub(crate) use gate::RegistrarGate;
 pub(crate) use intake::{Intake, MessageAudience};
 pub(crate) use making::RegistrarRules;
+pub(crate) use message::{MessageTopic, PublisherMessage};
 pub(crate) use rejects::{Reject, read_rejects, retry_rejects};
 pub(crate) use spool::SpoolError;
-pub(crate) use udp::UdpSource;
+pub(crate) use udp::{DropCount, UdpSource};
+pub(crate) use value::{PyText, PyValue};
 
 /// Threads that sum small files, at most; more a disk seldom feeds.
 const SUM_THREADS: usize = 8;
@@ -59,12 +63,15 @@ pub(crate) struct MonitorSettings {
     /// Bytes of messages that are kept in memory while the spool takes none.
     pub(crate) memory_bytes: usize,
     pub(crate) rules: RegistrarRules,
+    /// Whether anything is registered yet.
+    pub(crate) gate: RegistrarGate,
 }
 
 /// A monitor at work.
 pub(crate) struct Monitor {
     intake: Option<Intake>,
     counters: Arc<MonitorCounters>,
+    gate: RegistrarGate,
     closing: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     threads: [Option<JoinHandle<()>>; 2],
@@ -101,6 +108,7 @@ impl Monitor {
             rules: settings.rules,
             table: MonitorTable::new(settings.database, settings.options, runtime, counters.clone()),
             stop: stop.clone(),
+            gate: settings.gate.clone(),
             spool: spool.clone(),
         };
         let intaker = Intaker {
@@ -112,7 +120,7 @@ impl Monitor {
             grown: Box::new(move || drop(grown.send(RegistrarWord::Grown))),
         };
         let threads = [thread::spawn(move || intaker.run()), thread::spawn(move || registrar.run())].map(Some);
-        Ok(Self { intake: Some(intake), counters, closing, stop, threads })
+        Ok(Self { intake: Some(intake), counters, gate: settings.gate, closing, stop, threads })
     }
 
     /// Where sources hand messages over; all of them must be gone before it can end.
@@ -122,6 +130,11 @@ impl Monitor {
 
     pub(crate) fn counters(&self) -> &Arc<MonitorCounters> {
         &self.counters
+    }
+
+    /// Whether anything is registered.
+    pub(crate) fn gate(&self) -> &RegistrarGate {
+        &self.gate
     }
 
     /// Whether it still works: a thread that died takes the process with it, and who watches over that begins it anew.

@@ -75,7 +75,7 @@ impl Ongoing {
     }
 
     /// Renews what is wrong; it begins only once.
-    fn renew(of: &mut Option<Self>, why: &str) -> Self {
+    pub(crate) fn renew(of: &mut Option<Self>, why: &str) -> Self {
         let since = of.as_ref().map_or_else(unix_now, |ongoing| ongoing.since);
         of.insert(Self { why: why.to_owned(), since }).clone()
     }

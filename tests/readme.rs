@@ -7,7 +7,7 @@ mod codes;
 #[path = "readme/pages.rs"]
 mod pages;
 
-use pysmurf_archiver::ocs::site::{AgentClass, Resolved, resolve};
+use pysmurf_archiver::ocs::site::{AgentClass, Resolved, WantedAgent, resolve};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -140,7 +140,7 @@ impl Example {
         };
         // Docker's name for a container without `hostname`.
         let host_name = self.service.hostname.as_deref().unwrap_or("0123456789ab");
-        resolve(&words, &variable, host_name).unwrap().expect("an agent")
+        resolve(WantedAgent::Any, &words, &variable, host_name).unwrap().expect("an agent")
     }
 
     /// The real program in the surroundings of the container.

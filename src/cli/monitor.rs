@@ -1,14 +1,17 @@
-//! `monitor`: registers what publishers announce, alone; and what could not be registered.
+//! `monitor`: registers what publishers announce, alone or as an agent; and what could not be registered.
 
 use super::console::state_dir;
 use super::flags::monitor::{MonitorArgs, MonitorCommand, MonitorVerb, RejectsArgs, SpoolArgs};
-use super::output::{Screen, json_object, print, printable, start_log};
+use super::output::{Screen, json_object, print, printable};
+use super::site::{exit_code, start_log_of};
 use super::{SOME_FAILED, plan};
+use crate::agent::monitor::{Autostart, FeedAudience, serve};
 use crate::catalog::{self, Database, Selection};
 use crate::monitor::{
-    Monitor, MonitorAddress, MonitorSettings, MonitorSnapshot, RegistrarRules, Reject, UdpSource, read_rejects,
-    retry_rejects,
+    DropCount, MessageAudience, Monitor, MonitorAddress, MonitorSettings, MonitorSnapshot, RegistrarGate,
+    RegistrarRules, Reject, UdpSource, read_rejects, retry_rejects,
 };
+use crate::ocs::site::Resolved;
 use crate::service::{listen_for_signals, runtime, systemd};
 use anyhow::{Context, Result, anyhow, bail};
 use std::net::SocketAddr;
@@ -25,12 +28,14 @@ const STATUS_EVERY: Duration = Duration::from_secs(60);
 const DROPS_EVERY: Duration = Duration::from_secs(2);
 /// Archives of SupRsync are named by the messages; the table is opened for one of them.
 const ANY_ARCHIVE: &str = "smurf";
+/// Where an agent's database is of which nothing is said, as with the Python monitor.
+const DATABASE_OF_AGENTS: &str = "/data/so/databases/suprsync.db";
 
 /// Does what the command line says.
-pub(super) fn monitor(command: MonitorCommand) -> Result<u8> {
+pub(super) fn monitor(command: MonitorCommand, agent: Option<Resolved>) -> Result<u8> {
     match command.verb {
         Some(MonitorVerb::Rejects(args)) => rejects(&args),
-        None => run(&command.args),
+        None => run(&command.args, agent),
     }
 }
 
@@ -39,13 +44,31 @@ fn folder(args: &SpoolArgs) -> Result<PathBuf> {
     args.spool.clone().or_else(default).context("Option --spool is missing: name the folder of the spool")
 }
 
+/// The spool of a container's agent outlives the container, as its database does.
+fn folder_of_agent(args: &SpoolArgs, database: &Database) -> Result<PathBuf> {
+    match (database, std::env::var_os("STATE_DIRECTORY")) {
+        (Database::Sqlite(file), None) if args.spool.is_none() => {
+            let mut name = file.clone().into_os_string();
+            name.push(".spool");
+            Ok(name.into())
+        }
+        _ => folder(args),
+    }
+}
+
 /// What the options mean.
-fn settings(args: &MonitorArgs) -> Result<MonitorSettings> {
+fn settings(args: &MonitorArgs, agent: Option<&Resolved>) -> Result<MonitorSettings> {
     let database = match &args.db_path {
         Some(path) => Database::Sqlite(path.clone()),
+        None if agent.is_some() && plan::is_embedded(&args.database) => Database::Sqlite(DATABASE_OF_AGENTS.into()),
         None => plan::database(&args.database)?,
     };
-    let address = match (&database, &args.register_as) {
+    let spool = match agent {
+        Some(_) => folder_of_agent(&args.spool, &database)?,
+        None => folder(&args.spool)?,
+    };
+    let own = agent.filter(|_| matches!(database, Database::Mysql(_))).map(Resolved::agent_address);
+    let address = match (&database, args.register_as.as_ref().or(own.as_ref())) {
         (Database::Sqlite(_), Some(_)) => {
             bail!("Option --register-as is for MySQL tables, and {database} is none; leave it out")
         }
@@ -69,28 +92,31 @@ fn settings(args: &MonitorArgs) -> Result<MonitorSettings> {
     Ok(MonitorSettings {
         database,
         options: catalog::Options { selection, table: args.table.clone(), layout: None, create: true },
-        spool: folder(&args.spool)?,
+        spool,
         spool_bytes: u64::from(args.spool_mib) << 20,
         memory_bytes: (args.memory_mib as usize) << 20,
         rules: RegistrarRules { patience: Duration::from_secs_f64(args.patience), address },
+        gate: match agent {
+            // Its process opens it.
+            Some(_) => RegistrarGate::closed(),
+            None => RegistrarGate::opened(),
+        },
     })
 }
 
-fn run(args: &MonitorArgs) -> Result<u8> {
-    start_log(&args.log, &Screen::default(), None);
-    let settings = settings(args)?;
+fn run(args: &MonitorArgs, agent: Option<Resolved>) -> Result<u8> {
+    start_log_of(agent.as_ref(), &args.log, &mut Screen::default())?;
+    let settings = settings(args, agent.as_ref())?;
     let about = format!("{}, spool {}", settings.database, settings.spool.display());
     let runtime = runtime()?;
     let (stop, stopped) = (Arc::new(AtomicBool::new(false)), Arc::new(tokio::sync::Notify::new()));
-    let (told, notify) = (stop.clone(), stopped.clone());
-    let end = move || {
-        told.store(true, Relaxed);
-        notify.notify_one();
-    };
+    let notify = stopped.clone();
     // Before it is said that anybody listens. What is received is in the spool, or will be within a moment.
-    runtime.block_on(async { listen_for_signals(end, || {}) })?;
+    runtime.block_on(async { listen_for_signals(move || notify.notify_one(), || {}) })?;
+    let (audience, feeds) = FeedAudience::new();
+    let audience = agent.is_some().then(|| Box::new(audience) as Box<dyn MessageAudience>);
     // First the spool, so that of two monitors one alone listens.
-    let monitor = Monitor::start(settings, None, runtime.handle().clone())?;
+    let monitor = Monitor::start(settings, audience, runtime.handle().clone())?;
     let address = SocketAddr::new(args.udp_bind, args.udp_port);
     let source = UdpSource::bind(address, args.udp_allow.clone()).map_err(|error| {
         anyhow!("Cannot listen at UDP {address}: {error}; end who does, or give another --udp-port")
@@ -103,47 +129,63 @@ fn run(args: &MonitorArgs) -> Result<u8> {
         std::thread::spawn(move || source.run(&intake, &counters, &stop))
     });
     let counters = monitor.counters().clone();
-    runtime.block_on(async {
-        systemd::ready();
-        let attended = counters.clone();
-        let attending = systemd::attend(move || attended.snapshot().line());
-        let mut attending = std::pin::pin!(attending);
-        let mut said = MonitorSnapshot::default();
-        let mut status = tokio::time::interval(STATUS_EVERY);
-        let mut looking = tokio::time::interval(DROPS_EVERY);
-        loop {
-            tokio::select! {
-                () = stopped.notified() => return anyhow::Ok(()),
-                () = attending.as_mut() => {}
-                _ = status.tick() => {
-                    let now = counters.snapshot();
-                    if now != said {
-                        tracing::info!(event = "monitor_status", received = now.received, registered = now.registered, at_work = now.at_work, waiting = now.waiting, rejects = now.rejects, dropped = now.dropped, lost = now.lost, gaps = now.gaps, "{}", now.line());
-                        said = now;
-                    }
-                }
-                _ = looking.tick() => if !monitor.is_alive() {
-                    bail!("A thread of the monitor has died, see above; what was received is in the spool, start it again");
-                } else if let Some(dropped) = drops.read() {
-                    let before = counters.dropped.swap(dropped, Relaxed);
-                    if dropped > before {
-                        tracing::error!(event = "datagrams_dropped", dropped = dropped - before, "The kernel dropped {} datagrams, for which its buffer had no room", dropped - before);
-                    }
-                },
-            }
-        }
-    })?;
+    let attending = attend(&monitor, &drops, &stopped);
+    let code = match agent {
+        None => runtime.block_on(attending).map(|()| 0),
+        Some(site) => runtime.block_on(async {
+            let mut attended = Ok(());
+            let at_start = if args.test_mode { Autostart::Wait } else { Autostart::Run };
+            let over = async { attended = attending.await };
+            let end = serve(site, &monitor, at_start, feeds, over).await?;
+            attended.map(|()| exit_code(&end))
+        }),
+    };
+    stop.store(true, Relaxed);
     if let Some(dropped) = drops.read() {
         counters.dropped.store(dropped, Relaxed);
     }
     if let Some(receiving) = receiving {
         let _ = receiving.join();
     }
+    let code = code?;
     monitor.end();
     let now = counters.snapshot();
     tracing::info!(event = "ended", "Ended: {}", now.line());
     runtime.shutdown_timeout(Duration::from_millis(200));
-    Ok(0)
+    Ok(code)
+}
+
+/// Tells how it stands until it is stopped; an error if it works no more.
+async fn attend(monitor: &Monitor, drops: &DropCount, stopped: &tokio::sync::Notify) -> Result<()> {
+    systemd::ready();
+    let counters = monitor.counters();
+    let attended = counters.clone();
+    let attending = systemd::attend(move || attended.snapshot().line());
+    let mut attending = std::pin::pin!(attending);
+    let mut said = MonitorSnapshot::default();
+    let mut status = tokio::time::interval(STATUS_EVERY);
+    let mut looking = tokio::time::interval(DROPS_EVERY);
+    loop {
+        tokio::select! {
+            () = stopped.notified() => return Ok(()),
+            () = attending.as_mut() => {}
+            _ = status.tick() => {
+                let now = counters.snapshot();
+                if now != said {
+                    tracing::info!(event = "monitor_status", received = now.received, registered = now.registered, at_work = now.at_work, waiting = now.waiting, rejects = now.rejects, dropped = now.dropped, lost = now.lost, gaps = now.gaps, "{}", now.line());
+                    said = now;
+                }
+            }
+            _ = looking.tick() => if !monitor.is_alive() {
+                bail!("A thread of the monitor has died, see above; what was received is in the spool, start it again");
+            } else if let Some(dropped) = drops.read() {
+                let before = counters.dropped.swap(dropped, Relaxed);
+                if dropped > before {
+                    tracing::error!(event = "datagrams_dropped", dropped = dropped - before, "The kernel dropped {} datagrams, for which its buffer had no room", dropped - before);
+                }
+            },
+        }
+    }
 }
 
 fn rejects(args: &RejectsArgs) -> Result<u8> {

@@ -128,7 +128,7 @@ fn chosen(args: &DatabaseArgs) -> Result<Option<Database>, CatalogError> {
 }
 
 /// Whether nobody names a database, so that the embedded one is meant, which is made where it is absent.
-fn is_embedded(args: &DatabaseArgs) -> bool {
+pub(super) fn is_embedded(args: &DatabaseArgs) -> bool {
     chosen(args).is_ok_and(|database| database.is_none())
 }
 

@@ -1,5 +1,6 @@
 //! What became of messages, for whoever asks.
 
+use crate::status::Ongoing;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
@@ -32,18 +33,27 @@ pub(crate) struct MonitorCounters {
     pub(crate) rejects: AtomicU64,
     /// Bytes of the spool.
     pub(crate) spool_bytes: AtomicU64,
+    /// How often all was looked at that there is.
+    pub(crate) turns: AtomicU64,
     troubles: Mutex<MonitorTroubles>,
 }
 
 /// What is in the way now, in words.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct MonitorTroubles {
-    pub(crate) database: Option<String>,
+    pub(crate) database: Option<Ongoing>,
     pub(crate) spool: Option<String>,
 }
 
+impl MonitorTroubles {
+    /// What is in the way, the spool first.
+    pub(crate) fn why(&self) -> Option<&str> {
+        self.spool.as_deref().or_else(|| self.database.as_ref().map(|trouble| trouble.why.as_str()))
+    }
+}
+
 /// How a monitor stands at a moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct MonitorSnapshot {
     pub(crate) received: u64,
     pub(crate) strangers: u64,
@@ -84,8 +94,8 @@ impl MonitorCounters {
     }
 
     /// Something else is in the way, or nothing any more.
-    pub(super) fn set_trouble(&self, set: impl FnOnce(&mut MonitorTroubles)) {
-        set(&mut self.troubles.lock().unwrap_or_else(PoisonError::into_inner));
+    pub(super) fn set_trouble<T>(&self, set: impl FnOnce(&mut MonitorTroubles) -> T) -> T {
+        set(&mut self.troubles.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -106,8 +116,7 @@ impl MonitorSnapshot {
                 line.push_str(&format!(", {count} {what}"));
             }
         }
-        let troubles = [&self.troubles.spool, &self.troubles.database];
-        if let Some(why) = troubles.into_iter().flatten().next() {
+        if let Some(why) = self.troubles.why() {
             line.push_str(&format!("; waiting: {}", why.replace(char::is_control, " ")));
         }
         line

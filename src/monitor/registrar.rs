@@ -8,6 +8,7 @@ mod awaited;
 use super::aside::{Aside, AsideChange, AsideState};
 use super::counters::MonitorCounters;
 use super::frame::SpooledMessage;
+use super::gate::RegistrarGate;
 use super::lane::{ArchiveLane, EntryStage};
 use super::late::LateFiles;
 use super::making::{RegistrarRules, read_notice, told};
@@ -62,6 +63,7 @@ pub(super) struct Registrar {
     pub(super) rules: RegistrarRules,
     pub(super) table: MonitorTable,
     pub(super) stop: Arc<AtomicBool>,
+    pub(super) gate: RegistrarGate,
     pub(super) course: RegistrarCourse,
 }
 
@@ -100,9 +102,14 @@ impl Registrar {
     pub(super) fn run(mut self) {
         let mut known = false;
         while !self.stop.load(Relaxed) {
-            let done = match known {
-                true => self.turn(),
-                false => self.begin().map(|begun| known = begun),
+            let done = match (self.gate.is_open(), known) {
+                (false, _) => {
+                    self.hear();
+                    self.count();
+                    Ok(())
+                }
+                (true, true) => self.turn(),
+                (true, false) => self.begin().map(|begun| known = begun),
             };
             if let Err(trouble) = done {
                 known &= trouble != RegistrarTrouble::Elsewhere;
@@ -118,7 +125,7 @@ impl Registrar {
             }
         }
         // What is summed already needs no second time.
-        if known {
+        if known && self.gate.is_open() {
             let _ = self.turn();
         }
         self.table.close();
@@ -169,13 +176,19 @@ impl Registrar {
         let read = self.course.reader.next();
         let first = self.course.lanes.iter().filter_map(ArchiveLane::first).min();
         self.spool.release(first.unwrap_or(read).min(read));
+        self.count();
+        self.counters.turns.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    /// Tells how much waits.
+    fn count(&self) {
         let at_work: usize = self.course.lanes.iter().map(ArchiveLane::len).sum();
         let unread = self.spool.next().saturating_sub(self.course.reader.next());
         self.counters.at_work.store(at_work as u64 + unread, Relaxed);
         self.counters.waiting.store(self.aside.waiting() as u64, Relaxed);
         self.counters.rejects.store(self.aside.rejected() as u64, Relaxed);
         self.counters.spool_bytes.store(self.spool.len(), Relaxed);
-        Ok(())
     }
 
     /// Reads from the spool what there is room for.

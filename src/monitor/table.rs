@@ -4,6 +4,7 @@ use super::counters::MonitorCounters;
 use crate::backoff::Backoff;
 use crate::catalog::announced::{AnnouncedBatch, AnnouncedOutcome, SpoolMarks};
 use crate::catalog::{self, AnyCatalog, Catalog, CatalogError, Database};
+use crate::status::{Ongoing, told};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -96,11 +97,12 @@ impl MonitorTable {
             }
             Err(error) => {
                 let why = error.to_string();
+                let trouble = self.counters.set_trouble(|troubles| Ongoing::renew(&mut troubles.database, &why));
                 if self.said.as_ref().is_none_or(|(at, said)| *said != why || at.elapsed() > SAY_EVERY) {
-                    tracing::warn!(event = "database_trouble", "{why}; files wait in the spool, and it is tried again");
-                    self.said = Some((Instant::now(), why.clone()));
+                    let lasts = trouble.lasts();
+                    told!(lasts, event = "database_trouble", "{why}; files wait in the spool, and it is tried again");
+                    self.said = Some((Instant::now(), why));
                 }
-                self.counters.set_trouble(|troubles| troubles.database = Some(why));
                 let until = Instant::now() + self.backoff.pause().min(LONGEST);
                 while Instant::now() < until && !stop.load(Relaxed) {
                     thread::sleep(TICK);

@@ -1,5 +1,6 @@
 //! Values of a message, and what Python's `str()` and `if` make of them: rows are named by that.
 
+use serde_json::{Number, Value};
 use std::fmt::Write;
 
 /// A text of Python: letters, among them perhaps lone surrogates, which stand for bytes that are no text.
@@ -88,6 +89,23 @@ impl PyValue {
         }
     }
 
+    /// The same as JSON that everybody reads: a number that it has no letters for is null, and surrogates are escaped.
+    pub(crate) fn to_json(&self) -> Value {
+        match self {
+            Self::None => Value::Null,
+            Self::Bool(set) => Value::Bool(*set),
+            Self::Integer(digits) => {
+                let whole =
+                    digits.parse::<i64>().map(Number::from).or_else(|_| digits.parse::<u64>().map(Number::from));
+                whole.ok().or_else(|| Number::from_f64(digits.parse().ok()?)).map_or(Value::Null, Value::Number)
+            }
+            Self::Float(number) => Number::from_f64(*number).map_or(Value::Null, Value::Number),
+            Self::Text(text) => Value::String(text.shown()),
+            Self::List(values) => values.iter().map(Self::to_json).collect(),
+            Self::Dict(fields) => fields.iter().map(|(name, value)| (name.shown(), value.to_json())).collect(),
+        }
+    }
+
     /// Whether `if` goes on.
     pub(crate) fn is_truthy(&self) -> bool {
         match self {
@@ -160,6 +178,16 @@ mod tests {
         ] {
             assert_eq!(repr(number), written);
         }
+    }
+
+    #[test]
+    fn values_are_json_that_everybody_reads() {
+        let text = "{\"a\": [1, 1.0, true, null, NaN, -Infinity, \"\\udc80x\"], \"b\": 1, \"b\": 18446744073709551615, \"c\": 1e400, \"d\": 99999999999999999999}";
+        let json = super::super::json::parse(text.as_bytes()).unwrap().to_json().to_string();
+        assert_eq!(
+            json,
+            "{\"a\":[1,1.0,true,null,null,null,\"\\\\udc80x\"],\"b\":18446744073709551615,\"c\":null,\"d\":1e20}"
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::access::{AccessError, AgentAccess};
 use super::feeds::{Feed, FeedError, FeedKind, FeedOwner, Payload};
 use super::operation::{OpType, Operation, Params};
 use super::session::{OpSession, OpStatus};
+use super::site::Resolved;
 use super::wamp::{self, MAX_MESSAGE, WampError};
 use super::{Latch, lock};
 use crate::clock::unix_now;
@@ -39,6 +40,21 @@ pub struct AgentConfig {
     pub crossbar_timeout: Option<Duration>,
     /// `none`, `override:PASSWORD2,PASSWORD3` or `director:INSTANCE-ID`; `None` is `none`.
     pub access_policy: Option<String>,
+}
+
+impl From<Resolved> for AgentConfig {
+    fn from(site: Resolved) -> Self {
+        Self {
+            address_root: site.address_root,
+            instance_id: site.instance_id,
+            agent_class: site.agent_class.name().to_owned(),
+            realm: site.realm,
+            wamp_server: site.wamp_server,
+            // Zero is Python's word for never.
+            crossbar_timeout: site.crossbar_timeout.filter(|limit| !limit.is_zero()),
+            access_policy: site.access_policy,
+        }
+    }
 }
 
 /// Why there can be no such agent.
@@ -241,6 +257,18 @@ impl Agent {
 }
 
 impl AgentHandle {
+    /// Adds a feed while the agent is at work.
+    pub fn register_feed(&self, name: &str, kind: FeedKind) -> Result<(), FeedError> {
+        self.0.add_feed(name, kind, Map::new())
+    }
+
+    /// As [`Self::publish`], and waits for its turn where much waits for the router.
+    pub async fn publish_in_turn(&self, feed: &str, payload: impl Into<Payload> + Send) -> Result<bool, FeedError> {
+        let event = self.0.event(feed, payload.into())?;
+        let sent = self.is_joined() && self.0.events.send(event).await.is_ok();
+        Ok(sent || self.0.unreachable())
+    }
+
     /// Publishes to a registered feed; false when there is no router to take it, or too much waits for it.
     pub fn publish(&self, feed: &str, payload: impl Into<Payload>) -> Result<bool, FeedError> {
         self.0.publish(feed, payload.into())
@@ -296,7 +324,8 @@ impl AgentCore {
         lock(&self.sessions).last.get(name).cloned()
     }
 
-    fn publish(&self, name: &str, payload: Payload) -> Result<bool, FeedError> {
+    /// What is to be sent of it, and where.
+    fn event(&self, name: &str, payload: Payload) -> Result<(String, Value), FeedError> {
         let (address, event) = {
             let mut feeds = lock(&self.feeds);
             let feed = feeds.iter_mut().find(|feed| feed.name == name);
@@ -307,13 +336,20 @@ impl AgentCore {
         if size > MAX_MESSAGE {
             return Err(FeedError::Size { feed: name.to_owned(), size });
         }
-        if self.joined.load(Relaxed) && self.events.try_send((address, event)).is_ok() {
-            return Ok(true);
-        }
+        Ok((address, event))
+    }
+
+    fn publish(&self, name: &str, payload: Payload) -> Result<bool, FeedError> {
+        let event = self.event(name, payload)?;
+        Ok(self.joined.load(Relaxed) && self.events.try_send(event).is_ok() || self.unreachable())
+    }
+
+    /// Tells once that nothing can be published; never true.
+    fn unreachable(&self) -> bool {
         if !self.told_unreachable.swap(true, Relaxed) {
             tracing::warn!("Could not publish to Feed. crossbar server likely unreachable.");
         }
-        Ok(false)
+        false
     }
 
     /// What a heartbeat carries: the state of every operation.

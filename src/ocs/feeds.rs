@@ -12,7 +12,7 @@ pub enum FeedError {
     #[error("Feed {0} is not registered")]
     Unknown(String),
     /// The name is no component of a topic.
-    #[error("Feed name {0:?} is not usable; give lower-case letters, digits and underscores")]
+    #[error("Feed name {0:?} is not usable in an address; give letters, digits and underscores")]
     Name(String),
     /// A second feed of that name.
     #[error("Feed {0} is registered already")]
@@ -59,6 +59,8 @@ pub enum FieldValues {
     Int(Vec<i64>),
     /// Texts.
     Text(Vec<String>),
+    /// As others have them, of a type that nobody knows beforehand. A block of nothing else may change its fields.
+    Foreign(Vec<Value>),
 }
 
 /// Samples of several fields taken at the same times.
@@ -105,6 +107,11 @@ impl Block {
         self.field(name, FieldValues::Text(vec![value.to_owned()]))
     }
 
+    /// Whether all of it is what others have sent.
+    fn is_foreign(&self) -> bool {
+        self.fields.iter().all(|(_, values)| matches!(values, FieldValues::Foreign(_)))
+    }
+
     fn check(&self) -> Result<(), FeedError> {
         for (field, values) in &self.fields {
             if !is_field_name(field) {
@@ -145,6 +152,7 @@ impl FieldValues {
             Self::Float(values) => values.len(),
             Self::Int(values) => values.len(),
             Self::Text(values) => values.len(),
+            Self::Foreign(values) => values.len(),
         }
     }
 
@@ -153,6 +161,7 @@ impl FieldValues {
             Self::Float(_) => "float",
             Self::Int(_) => "int",
             Self::Text(_) => "text",
+            Self::Foreign(_) => "foreign",
         }
     }
 
@@ -161,6 +170,7 @@ impl FieldValues {
             Self::Float(values) => json!(values),
             Self::Int(values) => json!(values),
             Self::Text(values) => json!(values),
+            Self::Foreign(values) => json!(values),
         }
     }
 }
@@ -224,8 +234,9 @@ impl Feed {
         kind: FeedKind,
         agg_params: Map<String, Value>,
     ) -> Result<Self, FeedError> {
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(plain) {
+        // Lower-case letters, digits and underscores are the rule, and no Python agent is held to it.
+        let usable = |c: char| !c.is_whitespace() && !c.is_control() && c != '#' && c != '.';
+        if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(usable) {
             return Err(FeedError::Name(name.to_owned()));
         }
         let address = format!("{}.feeds.{name}", owner.address);
@@ -267,7 +278,8 @@ impl Feed {
                 return Err(FeedError::Changed(block.name.clone()));
             }
         }
-        for block in blocks {
+        // Of the others nothing needs to be kept.
+        for block in blocks.iter().filter(|block| !block.is_foreign()) {
             self.shapes.entry(block.name.clone()).or_insert_with(|| block.shape());
         }
         Ok(blocks.iter().map(|block| (block.name.clone(), block.encoded())).collect::<Map<_, _>>().into())
@@ -321,6 +333,16 @@ mod tests {
     }
 
     #[test]
+    fn what_others_have_sent_may_be_of_any_type() {
+        let mut feed = feed(FeedKind::Recorded);
+        for value in [json!(1), json!(1.0), json!("a"), json!(true), json!([1, 2])] {
+            let block = Block::sample("b", 1.0).field("b", FieldValues::Foreign(vec![value.clone()]));
+            assert_eq!(feed.event(block.into()).unwrap()[0]["b"]["data"]["b"], json!([value]));
+        }
+        assert!(feed.event(Block::sample("b", 1.0).field("1", FieldValues::Foreign(vec![json!(1)])).into()).is_err());
+    }
+
+    #[test]
     fn what_recorders_refuse_is_refused() {
         let mut feed = feed(FeedKind::Recorded);
         for bad in [
@@ -345,7 +367,7 @@ mod tests {
     #[test]
     fn a_feed_name_is_one_component() {
         let owner = FeedOwner { address: "observatory.a", class: "A", session_id: "1" };
-        for bad in ["", "a.b", "A", "a-b", "ä"] {
+        for bad in ["", "a.b", "a b", "a#b", &"x".repeat(256)] {
             assert!(Feed::new(&owner, bad, FeedKind::Recorded, Map::new()).is_err(), "{bad}");
         }
     }

@@ -20,6 +20,8 @@ pub enum ParamKind {
     Int,
     /// A text.
     Text,
+    /// True or false.
+    Bool,
     /// A list of anything.
     List,
     /// Anything.
@@ -64,6 +66,7 @@ impl Param {
             }
             ParamKind::Int => (whole(&value).map(Value::from).or_else(|| value.as_u64().map(Value::from)), "int"),
             ParamKind::Text => (value.is_string().then(|| value.clone()), "str"),
+            ParamKind::Bool => (value.is_boolean().then(|| value.clone()), "bool"),
             ParamKind::List => (value.is_array().then(|| value.clone()), "list"),
             ParamKind::Any => (Some(value.clone()), "object"),
         };
@@ -245,14 +248,15 @@ mod tests {
             .param(Param::required("delay", ParamKind::Float))
             .param(Param::optional("mode", ParamKind::Text, "slow"))
             .param(Param::optional("count", ParamKind::Int, Value::Null))
+            .param(Param::optional("quiet", ParamKind::Bool, Value::Null))
     }
 
     #[test]
     fn parameters_are_checked_and_completed() {
         let params = delay().check(&json!({"delay": 2})).unwrap();
-        assert_eq!(Value::from(params).to_string(), r#"{"count":null,"delay":2.0,"mode":"slow"}"#);
-        let params = delay().check(&json!({"delay": 2.5, "count": true, "mode": "fast"})).unwrap();
-        assert_eq!(Value::from(params), json!({"count": 1, "delay": 2.5, "mode": "fast"}));
+        assert_eq!(Value::from(params).to_string(), r#"{"count":null,"delay":2.0,"mode":"slow","quiet":null}"#);
+        let params = delay().check(&json!({"delay": 2.5, "count": true, "mode": "fast", "quiet": true})).unwrap();
+        assert_eq!(Value::from(params), json!({"count": 1, "delay": 2.5, "mode": "fast", "quiet": true}));
     }
 
     #[test]
@@ -260,6 +264,7 @@ mod tests {
         for (given, words) in [
             (json!({"delay": "x"}), "Param 'delay'=x is not of required type (<class 'float'>)"),
             (json!({"delay": 1, "count": 1.5}), "Param 'count'=1.5 is not of required type (<class 'int'>)"),
+            (json!({"delay": 1, "quiet": 1}), "Param 'quiet'=1 is not of required type (<class 'bool'>)"),
             (json!({"delay": 1, "zzz": 1}), "params included unexpected values: ['zzz']"),
             (json!({}), "Param 'delay' is required and must not be None"),
             (Value::Null, "Param 'delay' is required and must not be None"),

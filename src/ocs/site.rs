@@ -36,29 +36,50 @@ pub enum AgentClass {
     PysmurfArchiverAgent,
     /// The archiver of a SQLite database; its arguments are translated.
     SupRsync,
+    /// What registers the files that pysmurf announces; its arguments are those of `monitor`.
+    PysmurfMonitor,
+}
+
+/// Which agents may be meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WantedAgent {
+    /// One that copies.
+    Archiver,
+    /// One that registers.
+    Monitor,
+    /// One that copies; whichever an instance id names.
+    Any,
+}
+
+impl WantedAgent {
+    /// Those that may be meant, with an instance id or without.
+    fn classes(self, named: bool) -> &'static [AgentClass] {
+        match (self, named) {
+            (Self::Monitor, _) => &[AgentClass::PysmurfMonitor],
+            (Self::Any, true) => &AgentClass::ALL,
+            _ => &[AgentClass::PysmurfArchiverAgent, AgentClass::SupRsync],
+        }
+    }
 }
 
 impl AgentClass {
     /// What the agent of old does to permissions where nothing is said.
     pub fn chmod(self) -> Option<&'static str> {
         match self {
-            Self::PysmurfArchiverAgent => None,
+            Self::PysmurfArchiverAgent | Self::PysmurfMonitor => None,
             Self::SupRsync => Some("g+rwX,o+rX"),
         }
     }
 
-    const ALL: [Self; 2] = [Self::PysmurfArchiverAgent, Self::SupRsync];
+    const ALL: [Self; 3] = [Self::PysmurfArchiverAgent, Self::SupRsync, Self::PysmurfMonitor];
 
     /// The name in site files and on the network.
     pub fn name(self) -> &'static str {
         match self {
             Self::PysmurfArchiverAgent => "PysmurfArchiverAgent",
             Self::SupRsync => "SupRsync",
+            Self::PysmurfMonitor => "PysmurfMonitor",
         }
-    }
-
-    fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|class| class.name() == name)
     }
 }
 
@@ -103,8 +124,8 @@ impl Resolved {
     }
 }
 
-/// Finds out whether we are an agent, and which. `args` are those behind the verb; `variable` looks up the environment;
-/// `host_name` is this machine's, see [`system_host_name`].
+/// Finds out whether we are an agent, and which of those that may be meant. `args` are those behind the verb; `variable` looks
+/// up the environment; `host_name` is this machine's, see [`system_host_name`].
 ///
 /// `None`: we run alone, with `args` as they are. So it is when nothing names an agent or a site, with `--site none`, and
 /// when help is asked for. With `OCS_CONFIG_DIR` we are an agent of the site in its `default.yaml`, and without any words it
@@ -113,6 +134,7 @@ impl Resolved {
 /// # Errors
 /// Whatever is wrong or missing, with the file, the line and what was expected.
 pub fn resolve(
+    wanted: WantedAgent,
     args: &[OsString],
     variable: &dyn Fn(&str) -> Option<String>,
     host_name: &str,
@@ -133,7 +155,7 @@ pub fn resolve(
     if hosts != ["localhost"] {
         hosts.push("localhost");
     }
-    let entry = entry::find(&path, derived, &hosts, instance_id)?;
+    let entry = entry::find(&path, derived, &hosts, (instance_id, wanted.classes(instance_id.is_some())))?;
     let mut resolved = settle(flags, rest, &entry)?;
     resolved.arguments.extend_from_slice(behind);
     Ok(Some(resolved))

@@ -11,7 +11,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A SupRsync site of one agent that copies on this machine.
 struct Site {
@@ -87,10 +87,10 @@ impl Site {
     }
 }
 
-struct Agent(Child);
+pub(crate) struct Agent(pub(crate) Child);
 
 impl Agent {
-    fn terminate(mut self) -> ExitStatus {
+    pub(crate) fn terminate(mut self) -> ExitStatus {
         signal("TERM", &[self.0.id()]);
         let mut status = None;
         until("the agent has ended", || {
@@ -108,7 +108,7 @@ impl Drop for Agent {
     }
 }
 
-fn until(what: &str, mut reached: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut reached: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !reached() {
         assert!(Instant::now() < deadline, "Waited in vain until {what}");
@@ -117,7 +117,7 @@ fn until(what: &str, mut reached: impl FnMut() -> bool) {
 }
 
 /// Runs the genuine client through these steps; the answers, or `None` when there is no agent.
-fn steer(router: &Crossbar, instance: &str, steps: &Value) -> Option<Vec<Value>> {
+pub(crate) fn steer(router: &Crossbar, instance: &str, steps: &Value) -> Option<Vec<Value>> {
     let output = router.snippet("client.py").args([instance, "", &steps.to_string()]).output().unwrap();
     let answers: Value = serde_json::from_slice(&output.stdout).ok()?;
     Some(answers["results"].as_array().unwrap().clone())

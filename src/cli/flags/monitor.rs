@@ -1,6 +1,7 @@
 //! The command line of `monitor` as typed.
 
 use super::{ConfigArgs, DatabaseArgs, LogArgs};
+use crate::ocs::site::SiteFlags;
 use clap::{Args, Subcommand};
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -46,7 +47,7 @@ pub(in crate::cli) enum MonitorVerb {
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct SpoolArgs {
     /// Folder of the spool, for this monitor alone. By default `monitor` in $STATE_DIRECTORY, or in pysmurf-archiver in
-    /// $XDG_STATE_HOME or ~/.local/state
+    /// $XDG_STATE_HOME or ~/.local/state; of an agent with a file of SQLite, that file's name with .spool behind it
     #[arg(long, value_name = "DIR", help_heading = "Monitor")]
     pub(in crate::cli) spool: Option<PathBuf>,
 }
@@ -64,7 +65,7 @@ pub(in crate::cli) struct MonitorArgs {
     #[arg(long, value_name = "NAME", help_heading = "Monitor")]
     pub(in crate::cli) table: Option<String>,
 
-    /// MySQL: whose rows they are, in columns site and instance_id; the address of the PysmurfMonitor agent
+    /// MySQL: whose rows they are, in columns site and instance_id; by default an agent's own address
     #[arg(long, value_name = "SITE.INSTANCE", help_heading = "Monitor")]
     pub(in crate::cli) register_as: Option<String>,
 
@@ -101,9 +102,13 @@ pub(in crate::cli) struct MonitorArgs {
     #[arg(long, num_args = 0..=1, default_missing_value = "true", hide = true)]
     pub(in crate::cli) create_table: Option<String>,
 
-    /// Accepted likewise
-    #[arg(long, hide = true)]
+    /// As an agent: the process `run` is not started by itself
+    #[arg(long, help_heading = "Monitor")]
     pub(in crate::cli) test_mode: bool,
+
+    #[command(flatten)]
+    #[allow(dead_code, reason = "taken out of the command line before it is parsed")]
+    pub(in crate::cli) site: SiteFlags,
 
     /// Accepted likewise
     #[arg(long, hide = true)]

@@ -11,7 +11,6 @@ use std::rc::Rc;
 
 /// Names listed in a message at most.
 const NAMES_MOST: usize = 20;
-const CLASSES: &str = "PysmurfArchiverAgent or SupRsync";
 /// Values and lists visited in one `arguments`; lists of lists by aliases may be many from few letters.
 const ARGUMENTS_MOST: usize = 10_000;
 
@@ -84,7 +83,7 @@ pub(super) fn find(
     path: &Path,
     derived: String,
     hosts_tried: &[&str],
-    instance_id: Option<&str>,
+    ours: (Option<&str>, &[AgentClass]),
 ) -> Result<SiteEntry, SiteError> {
     let text = read(path, derived)?;
     let root = yaml::parse(path, &text)?;
@@ -105,12 +104,12 @@ pub(super) fn find(
     };
     let entries = entries.iter().map(|entry| Section::of(path, entry, "an agent instance"));
     let entries = entries.collect::<Result<Vec<_>, _>>()?;
-    let instance = choose(&entries, instance_id, &host_name, SitePlace::new(path, list.mark))?.clone().once()?;
+    let instance = choose(&entries, ours, &host_name, SitePlace::new(path, list.mark))?.clone().once()?;
     let id = instance.needed("instance-id")?;
     let instance_id = component(&id)?.to_owned();
     let class = instance.needed("agent-class")?;
     let name = class.text()?;
-    let class = AgentClass::named(name).ok_or_else(|| class.found(name, CLASSES))?;
+    let class = named(name, ours.1).ok_or_else(|| class.found(name, &any_of(ours.1)))?;
     Ok(SiteEntry { hub, host, instance, class, instance_id })
 }
 
@@ -140,12 +139,26 @@ fn find_host<'a>(hosts: &'a Section, tried: &[&str]) -> Result<(String, &'a Node
     Err(SiteError::content(&hosts.place, what))
 }
 
+/// The one of these classes that has this name.
+fn named(name: &str, classes: &[AgentClass]) -> Option<AgentClass> {
+    classes.iter().copied().find(|class| class.name() == name)
+}
+
+fn any_of(classes: &[AgentClass]) -> String {
+    classes.iter().map(|class| class.name()).collect::<Vec<_>>().join(" or ")
+}
+
 /// The entry with our id, or without one the only entry of our classes.
-fn choose<'a>(entries: &'a [Section], id: Option<&str>, host: &str, list: SitePlace) -> Result<&'a Section, SiteError> {
+fn choose<'a>(
+    entries: &'a [Section],
+    (id, classes): (Option<&str>, &[AgentClass]),
+    host: &str,
+    list: SitePlace,
+) -> Result<&'a Section, SiteError> {
     let text = |entry: &'a Section, key| entry.get(key).and_then(Node::text);
     let is_ours = |entry: &&'a Section| match id {
         Some(id) => text(entry, "instance-id") == Some(id),
-        None => text(entry, "agent-class").and_then(AgentClass::named).is_some(),
+        None => text(entry, "agent-class").is_some_and(|name| named(name, classes).is_some()),
     };
     let names = |entries: &[&'a Section]| {
         listed(entries.iter().map(|entry| {
@@ -159,9 +172,10 @@ fn choose<'a>(entries: &'a [Section], id: Option<&str>, host: &str, list: SitePl
         ([], _) => {
             let (wanted, help) = match id {
                 Some(id) => (format!("instance-id {:?}", cut(id)), ""),
-                None => {
-                    (format!("agent-class {CLASSES}"), "; name ours with --instance-id, or run alone with --site none")
-                }
+                None => (
+                    format!("agent-class {}", any_of(classes)),
+                    "; name ours with --instance-id, or run alone with --site none",
+                ),
             };
             let there = names(&entries.iter().collect::<Vec<_>>());
             let what = format!("Found no {wanted} for host {host}; those there are: {there}{help}");

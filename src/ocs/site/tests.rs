@@ -91,7 +91,7 @@ impl Case {
 
     fn resolve(&self, line: &str) -> Result<Option<Resolved>, SiteError> {
         let args: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
-        resolve(&args, &|name| self.variables.get(name).cloned(), &self.host)
+        resolve(WantedAgent::Archiver, &args, &|name| self.variables.get(name).cloned(), &self.host)
     }
 
     fn ok(&self, line: &str) -> Resolved {
@@ -597,6 +597,6 @@ proptest! {
     fn any_words_are_used_or_refused(words in prop::collection::vec("(--(site|realm|a|db-path|site-file|instance-id|copy-timeout)(=.{0,3})?)|(-{0,3}\\PC{0,4})", 0..8)) {
         let case = site("", "", "      arguments: [--a, 1]\n");
         let args: Vec<OsString> = words.iter().map(OsString::from).collect();
-        let _ = resolve(&args, &|name| case.variables.get(name).cloned(), "me");
+        let _ = resolve(WantedAgent::Any, &args, &|name| case.variables.get(name).cloned(), "me");
     }
 }

@@ -9,7 +9,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// Flags of ours that may be given several times. In a site file that takes the spelling `--x=v`, of which Python too
 /// keeps all; of `--x v` it keeps the last.
-const REPEATED: [&str; 1] = ["--ssh-key"];
+const REPEATED: [&str; 2] = ["--ssh-key", "--udp-allow"];
 
 /// Options, and the variables of `ocs-agent-cli` that count where they are not given.
 pub(super) const VARIABLES: [(&str, &str); 5] = [
