@@ -1,11 +1,13 @@
 //! The table of files: what is to be copied, and what became of it.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::PathBuf;
 
 pub(crate) mod announced;
 mod database;
 pub(crate) mod files;
+mod fleet;
 pub(crate) mod mysql;
 mod names;
 mod note;
@@ -15,9 +17,10 @@ pub(crate) mod sqlite;
 mod survey;
 
 pub use database::{Database, DatabaseServer, Secret, Tls, TlsMode};
+pub use fleet::{Claimed, Hold};
 pub use names::strangers;
 pub use note::{Keeping, NOTES, Note};
-pub use open::{AnyCatalog, init_db, inspect, make_indexes, open, reach};
+pub use open::{AnyCatalog, init_db, inspect, make_fleet, make_indexes, open, reach};
 pub use options::{Created, Options};
 pub use survey::Survey;
 
@@ -41,6 +44,8 @@ pub struct Record {
     pub naming: Naming,
     /// Failures counted so far, as read.
     pub attempts: i64,
+    /// By which it is ours.
+    pub hold: Hold,
 }
 
 /// What a table says about a file's place in the archive. `archiver::layout` turns it into a path.
@@ -94,6 +99,8 @@ pub enum Pending {
         source: Option<String>,
         /// What is wrong with it, naming the column.
         why: String,
+        /// By which it is ours.
+        hold: Hold,
     },
 }
 
@@ -104,6 +111,22 @@ impl Pending {
             Self::Ready(record) => record.id,
             Self::Unusable { id, .. } => *id,
         }
+    }
+
+    /// By which it is ours.
+    pub fn hold(&self) -> Hold {
+        match self {
+            Self::Ready(record) => record.hold,
+            Self::Unusable { hold, .. } => *hold,
+        }
+    }
+
+    /// The same row by this hold.
+    fn held_by(mut self, by: Hold) -> Self {
+        match &mut self {
+            Self::Ready(Record { hold, .. }) | Self::Unusable { hold, .. } => *hold = by,
+        }
+        self
     }
 }
 
@@ -154,6 +177,8 @@ pub struct Settled {
     pub attempts: i64,
     /// What became of it.
     pub outcome: Outcome,
+    /// By which the row was ours when it was read.
+    pub hold: Hold,
 }
 
 /// Where the copy of a row would go that stands there already.
@@ -264,14 +289,40 @@ pub enum CatalogError {
         /// The database's words.
         why: String,
     },
+    /// The rows are another archiver's now; nothing was written.
+    #[error("{0}")]
+    Lost(String),
 }
 
 /// A table of files. Every call is bounded in time and memory, and holds no lock that would block the producer.
 pub trait Catalog: Send + Sync + 'static {
-    /// Claims the rows for this process: two archivers at once could put different bytes under one name at the same
-    /// moment. [`CatalogError::Unavailable`] while another one holds them. Cheap while the claim stands; it ends with
-    /// [`Catalog::close`], or with the process.
-    fn claim(&self) -> impl Future<Output = Result<(), CatalogError>> + Send;
+    /// Claims the rows for this process, or a share of them: two archivers at once could put different bytes under one name
+    /// at the same moment. [`CatalogError::Unavailable`] while another one holds them and shares them with nobody. Cheap
+    /// while the claim stands; it ends with [`Catalog::close`], or some time after the process.
+    fn claim(&self) -> impl Future<Output = Result<Claimed, CatalogError>> + Send;
+
+    /// Gives lanes back that others wait for, of which no rows are in flight; whether some are still to go. Called between
+    /// two looks, when no row is on its way from one into flight.
+    fn give_back(&self, in_flight: &BTreeSet<u32>) -> impl Future<Output = Result<bool, CatalogError>> + Send {
+        let _ = in_flight;
+        async { Ok(false) }
+    }
+
+    /// Comes back when it is time for a claim and to give lanes back; never where there is no such time.
+    fn lanes_move(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
+    /// Wants no rows until the next claim: all lanes are to be given back.
+    fn rest(&self) -> impl Future<Output = Result<(), CatalogError>> + Send {
+        async { Ok(()) }
+    }
+
+    /// Whether what was read by this hold still is ours.
+    fn holds(&self, hold: Hold) -> bool {
+        let _ = hold;
+        true
+    }
 
     /// Looks at some thousands of rows above `after`, for at most `limit` that wait: short, however long the table is.
     fn look(&self, after: RecordId, limit: usize) -> impl Future<Output = Result<Looked, CatalogError>> + Send;
@@ -304,7 +355,8 @@ pub trait Catalog: Send + Sync + 'static {
     }
 
     /// Writes outcomes back in one short transaction; either all of them or none. Writing the same again is harmless. Why a
-    /// row failed is noted with its failure, where notes can be kept. Returns how many rows changed.
+    /// row failed is noted with its failure, where notes can be kept. Returns how many rows changed. [`CatalogError::Lost`]
+    /// where one of them is not ours any more.
     fn record(&self, settled: &[Settled]) -> impl Future<Output = Result<u64, CatalogError>> + Send;
 
     /// Sets the failures of rows that were given up to none, in short transactions; returns how many. May scan the table.
@@ -339,7 +391,7 @@ pub trait Catalog: Send + Sync + 'static {
         1
     }
 
-    /// Grows each time another table is found under the same name: what was remembered of the old one is void.
+    /// Grows each time another table is found under the same name, or other lanes are ours: what was remembered is void.
     fn generation(&self) -> u64 {
         0
     }

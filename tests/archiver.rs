@@ -7,6 +7,7 @@ mod support {
     pub mod archiver;
     pub mod browser;
     pub mod cutter;
+    pub mod galera;
     pub mod mariadb;
     pub mod noise;
     pub mod outages;
@@ -36,6 +37,8 @@ mod console;
 mod existing;
 #[path = "archiver/files.rs"]
 mod files;
+#[path = "archiver/fleet.rs"]
+mod fleet;
 #[path = "archiver/installed.rs"]
 mod installed;
 #[path = "archiver/killed.rs"]

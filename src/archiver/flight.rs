@@ -2,9 +2,10 @@
 
 use super::headway::Headway;
 use super::layout::RemotePath;
-use crate::catalog::{Md5, RecordId};
+use crate::catalog::{Hold, Md5, RecordId};
 use crate::status::Progress;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -70,6 +71,8 @@ pub(super) struct Flight {
 struct InFlight {
     rows: HashSet<RecordId>,
     places: HashSet<RemotePath>,
+    /// How many rows of each lane.
+    lanes: BTreeMap<u32, usize>,
     /// Rows that came back untried since they were last asked for.
     untried: BTreeSet<RecordId>,
 }
@@ -78,6 +81,7 @@ struct InFlight {
 pub(super) struct Ticket {
     flight: Arc<Flight>,
     id: RecordId,
+    hold: Hold,
     place: RemotePath,
     since: Instant,
     over: AtomicBool,
@@ -88,6 +92,11 @@ impl Ticket {
     /// How long the job has been on its way.
     pub(super) fn age(&self) -> Duration {
         self.since.elapsed()
+    }
+
+    /// By which the row was ours when it was taken up.
+    pub(super) fn hold(&self) -> Hold {
+        self.hold
     }
 
     /// The row has had its turn, see [`Job::had_its_turn`].
@@ -101,6 +110,12 @@ impl Drop for Ticket {
         let mut in_flight = self.flight.lock();
         in_flight.rows.remove(&self.id);
         in_flight.places.remove(&self.place);
+        if let Entry::Occupied(mut rows) = in_flight.lanes.entry(self.hold.lane) {
+            *rows.get_mut() -= 1;
+            if *rows.get() == 0 {
+                rows.remove();
+            }
+        }
         if !self.over.load(Relaxed) {
             in_flight.untried.insert(self.id);
         }
@@ -118,6 +133,7 @@ pub(super) struct Admission {
     pub(super) md5: Md5,
     pub(super) place: RemotePath,
     pub(super) bytes: u64,
+    pub(super) hold: Hold,
 }
 
 impl Flight {
@@ -153,6 +169,11 @@ impl Flight {
         u32::try_from(bytes / PIECE + 1).unwrap_or(u32::MAX).min(self.most_pieces)
     }
 
+    /// The lanes of the rows that are on their way.
+    pub(super) fn lanes(&self) -> BTreeSet<u32> {
+        self.lock().lanes.keys().copied().collect()
+    }
+
     /// How many rows are on their way.
     pub(super) fn rows(&self) -> usize {
         self.lock().rows.len()
@@ -169,17 +190,19 @@ impl Flight {
         let pieces = self.pieces_of(row_bytes);
         let file = self.files.clone().acquire_owned().await.ok()?;
         let bytes = self.pieces.clone().acquire_many_owned(pieces).await.ok()?;
-        let Admission { id, attempts, source, md5, place, .. } = row;
+        let Admission { id, attempts, source, md5, place, hold, .. } = row;
         {
             let mut in_flight = self.lock();
             in_flight.rows.insert(id);
             in_flight.places.insert(place.clone());
+            *in_flight.lanes.entry(hold.lane).or_default() += 1;
         }
         self.progress.admitted(row_bytes);
         let (over, settled) = Default::default();
         let ticket = Ticket {
             flight: self.clone(),
             id,
+            hold,
             place: place.clone(),
             since: Instant::now(),
             over,

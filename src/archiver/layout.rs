@@ -146,7 +146,14 @@ mod tests {
     use crate::catalog::RecordId;
 
     fn record(source: &str, naming: Naming) -> Record {
-        Record { id: RecordId(1), source: source.into(), md5: [0; 16], naming, attempts: 0 }
+        Record {
+            id: RecordId(1),
+            source: source.into(),
+            md5: [0; 16],
+            naming,
+            attempts: 0,
+            hold: crate::catalog::Hold::default(),
+        }
     }
 
     fn action(source: &str, action: Option<&str>, action_timestamp: Option<i64>) -> Result<String, String> {

@@ -16,7 +16,7 @@ use super::sessions::SessionPermits;
 use super::unfinished::Strays;
 use super::{ArchiverSettings, Direction, Ended};
 use crate::backoff::Backoff;
-use crate::catalog::{Catalog, CatalogError, Looked, Outcome, Pending, Record, RecordId, Settled};
+use crate::catalog::{Catalog, CatalogError, Claimed, Hold, Looked, Outcome, Pending, Record, RecordId, Settled};
 use crate::clock::cpu_time;
 use crate::status::{DatabaseUse, Failure, told};
 use futures_util::FutureExt;
@@ -42,12 +42,16 @@ const REST_SHARE: u32 = 10;
 /// How long looking at the files of a page may take beyond what one may; a slow file system must not stop the rest.
 const LOOK_LIMIT: Duration = Duration::from_secs(30);
 
+/// How often lanes are given back that rows in flight have kept, while nothing else is done.
+const GIVING: Duration = Duration::from_millis(200);
+
 /// Rows that a run with `once` goes back to at most, before it goes on.
 const LEFT_MOST: usize = 10_000;
 
 /// A row whose attempt failed before it was in flight.
 struct FailedRow {
     id: RecordId,
+    hold: Hold,
     attempts: i64,
     source: String,
     /// Where it was going, if that is known.
@@ -107,6 +111,7 @@ struct Memory {
     /// With `once`: which rows have had their turn.
     turns: Option<Turns>,
     asking: Asking,
+    claimed: Claimed,
     /// How long the last pass took.
     took: Duration,
 }
@@ -140,11 +145,10 @@ impl<C: Catalog> Poller<C> {
             }
             if self.control.is_paused() {
                 tokio::select! {
-                    () = self.control.resumed() => {}
+                    () = self.rest() => {}
                     () = self.control.stop().stopped() => return self.ended(),
                 }
             }
-            self.set_course(&mut memory);
             let freeing = self.flight.freeing();
             let mut freeing = std::pin::pin!(freeing);
             // Registered before the pass looks at what is in flight: none is missed.
@@ -198,6 +202,7 @@ impl<C: Catalog> Poller<C> {
                 () = row_settled => {}
                 // A table that is in trouble, or that others work on, is left alone until the pause is over.
                 () = self.news(memory.newest, rest, &mut memory.asking), if went_well => {}
+                () = self.catalog.lanes_move(), if went_well => {}
                 () = self.control.asked() => {
                     memory.course.begin_at_the_bottom();
                     memory.pauses = Pauses::default();
@@ -205,6 +210,26 @@ impl<C: Catalog> Poller<C> {
                 }
                 () = self.control.stop().stopped() => return self.ended(),
             }
+        }
+    }
+
+    /// While others may work, whose rows we keep from nobody.
+    async fn rest(&self) {
+        let give_all = async {
+            loop {
+                let given = match self.catalog.rest().await {
+                    Ok(()) => self.catalog.give_back(&self.flight.lanes()).await,
+                    Err(error) => Err(error),
+                };
+                if let Ok(false) = given {
+                    return std::future::pending().await;
+                }
+                tokio::time::sleep(GIVING).await;
+            }
+        };
+        tokio::select! {
+            () = give_all => {}
+            () = self.control.resumed() => {}
         }
     }
 
@@ -219,6 +244,7 @@ impl<C: Catalog> Poller<C> {
             waiting: false,
             turns: self.settings.once.then(|| Turns { seen: above, left: BTreeSet::new() }),
             asking: Asking::new(Instant::now()),
+            claimed: Claimed::Unsettled,
             took: Duration::ZERO,
         }
     }
@@ -247,7 +273,7 @@ impl<C: Catalog> Poller<C> {
             // In this order: what is freed now comes back before the flight is seen empty.
             let empty = self.flight.is_empty();
             turns.left.extend(self.flight.take_untried());
-            if empty && pass.started == 0 && turns.left.is_empty() {
+            if empty && pass.started == 0 && turns.left.is_empty() && memory.claimed == Claimed::Settled {
                 return None;
             }
         } else if !memory.course.round_is_over() {
@@ -301,7 +327,8 @@ impl<C: Catalog> Poller<C> {
     /// Goes through a slice of the older rows, and all new ones; with `once`, through all that may have their turn before
     /// them.
     async fn pass(&self, memory: &mut Memory) -> Result<Pass, CatalogError> {
-        self.catalog.claim().await?;
+        memory.claimed = self.catalog.claim().await?;
+        self.set_course(memory);
         self.control.progress().pass();
         let newest = self.catalog.newest().await?;
         memory.newest = newest;
@@ -355,6 +382,7 @@ impl<C: Catalog> Poller<C> {
         pass: &mut Pass,
         batch: &mut GrowingBatch,
     ) -> Result<Looked, CatalogError> {
+        self.catalog.give_back(&self.flight.lanes()).await?;
         let mut looked = self.catalog.look(after, PAGE).await?;
         let (rows, mut failed) = self.sort_out(std::mem::take(&mut looked.rows), memory, pass);
         let rows = match self.settings.direction {
@@ -416,6 +444,7 @@ impl<C: Catalog> Poller<C> {
         let mut rows = Vec::new();
         let mut failed = Vec::new();
         for pending in page {
+            let hold = pending.hold();
             let (id, attempts) = match &pending {
                 Pending::Ready(record) => (record.id, record.attempts),
                 Pending::Unusable { id, attempts, .. } => (*id, *attempts),
@@ -454,12 +483,13 @@ impl<C: Catalog> Poller<C> {
                     self.wait(id, memory, pass);
                 }
                 Ok((record, place)) => {
-                    rows.push(Admission { id, attempts, source: record.source, md5: record.md5, place, bytes: 0 });
+                    let Record { source, md5, .. } = record;
+                    rows.push(Admission { id, attempts, source, md5, place, bytes: 0, hold });
                 }
                 Err(why) => {
                     let source = source.unwrap_or_else(|| "(no path)".into());
                     let why = format!("its row cannot be used: {why}");
-                    failed.push(FailedRow { id, attempts, source, place: None, kind: Failure::Row, why });
+                    failed.push(FailedRow { id, hold, attempts, source, place: None, kind: Failure::Row, why });
                 }
             }
         }
@@ -510,8 +540,8 @@ impl<C: Catalog> Poller<C> {
                 Err(_) if held => self.park(row.id, self.origins.hold(&row.source), memory, pass),
                 Err(Lack { kind, why, .. }) => {
                     let source = row.source.display().to_string();
-                    let Admission { id, attempts, place, .. } = row;
-                    failed.push(FailedRow { id, attempts, source, place: Some(place), kind, why });
+                    let Admission { id, attempts, place, hold, .. } = row;
+                    failed.push(FailedRow { id, hold, attempts, source, place: Some(place), kind, why });
                 }
             }
         }
@@ -538,10 +568,14 @@ impl<C: Catalog> Poller<C> {
             .iter()
             .map(|row| {
                 let outcome = Outcome::Failed { why: row.why.clone() };
-                Settled { id: row.id, attempts: row.attempts, outcome }
+                Settled { id: row.id, attempts: row.attempts, outcome, hold: row.hold }
             })
             .collect();
-        self.catalog.record(&settled).await?;
+        match self.catalog.record(&settled).await {
+            // Whoever has them now finds out by himself what is wrong with them.
+            Err(CatalogError::Lost(_)) => return Ok(()),
+            recorded => recorded?,
+        };
         let progress = self.control.progress();
         let mut swept = true;
         let rules = AttemptRules { max_attempts: self.settings.max_attempts, once: self.settings.once };

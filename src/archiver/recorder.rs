@@ -3,7 +3,7 @@
 use super::flight::{Flight, Ticket};
 use super::stop::Stop;
 use crate::backoff::Backoff;
-use crate::catalog::{Catalog, Outcome, RecordId, Settled};
+use crate::catalog::{Catalog, CatalogError, Outcome, RecordId, Settled};
 use crate::manifest::{Entry, Manifest};
 use crate::status::{DatabaseUse, Progress, told};
 use crate::transfer::Sent;
@@ -81,44 +81,67 @@ impl<C: Catalog> Recorder<C> {
         Ok(())
     }
 
+    /// Drops the outcomes of rows that others have now: they find the copies, and record them.
+    fn drop_lost<T>(&self, rows: &mut Vec<T>, settled: &mut Vec<Settled>) {
+        let held: Vec<_> = settled.iter().map(|row| self.catalog.holds(row.hold)).collect();
+        let (mut of_rows, mut of_settled) = (held.iter(), held.iter());
+        rows.retain(|_| of_rows.next().is_some_and(|held| *held));
+        settled.retain(|_| of_settled.next().is_some_and(|held| *held));
+        let dropped = held.iter().filter(|held| !**held).count();
+        tracing::info!(event = "not_ours", "Dropped {dropped} outcomes of rows that others have now");
+    }
+
+    /// Tells why outcomes cannot be recorded, and waits; whether to try again then.
+    async fn goes_on(&self, error: &str, wait: Duration, outcomes: usize) -> bool {
+        let trouble = self.progress.database_trouble(DatabaseUse::Recording, error);
+        told!(
+            trouble.lasts() || self.rules.once,
+            event = "database_trouble",
+            wait_ms = wait.as_millis() as u64,
+            "Cannot record {outcomes} outcomes: {error}; trying again"
+        );
+        if self.stop.is_stopped() {
+            tracing::info!("Leaving with {outcomes} outcomes unrecorded; their rows will be confirmed next time");
+            return false;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = self.stop.stopped() => {}
+        }
+        true
+    }
+
     async fn record(&self, results: Vec<JobResult>) {
         let mut entries = Vec::new();
-        let (rows, settled): (Vec<_>, Vec<_>) = results
+        let (mut rows, mut settled): (Vec<_>, Vec<_>) = results
             .into_iter()
             .map(|JobResult { ticket, id, attempts, source, outcome, proof: CopyProof { carried, entry } }| {
                 entries.extend(entry);
-                ((ticket, source, carried), Settled { id, attempts, outcome })
+                let hold = ticket.hold();
+                ((ticket, source, carried), Settled { id, attempts, outcome, hold })
             })
             .unzip();
         let mut backoff = Backoff::default();
         loop {
             // In this order: a row that is recorded does not come again.
             let recorded = match self.list(&mut entries).await {
-                Ok(()) => self.catalog.record(&settled).await.map(drop).map_err(|error| error.to_string()),
-                Err(why) => Err(why),
+                Ok(()) => self.catalog.record(&settled).await.map(drop).map_err(|error| match error {
+                    CatalogError::Lost(_) => None,
+                    error => Some(error.to_string()),
+                }),
+                Err(why) => Err(Some(why)),
             };
             match recorded {
-                Ok(_) => break,
-                Err(error) => {
-                    let wait = backoff.pause();
-                    let trouble = self.progress.database_trouble(DatabaseUse::Recording, &error);
-                    told!(
-                        trouble.lasts() || self.rules.once,
-                        event = "database_trouble",
-                        wait_ms = wait.as_millis() as u64,
-                        "Cannot record {} outcomes: {error}; trying again",
-                        settled.len()
-                    );
-                    if self.stop.is_stopped() {
-                        tracing::info!(
-                            "Leaving with {} outcomes unrecorded; their rows will be confirmed next time",
-                            settled.len()
-                        );
+                Ok(()) => break,
+                Err(None) => {
+                    self.drop_lost(&mut rows, &mut settled);
+                    if settled.is_empty() {
                         return;
                     }
-                    tokio::select! {
-                        () = tokio::time::sleep(wait) => {}
-                        () = self.stop.stopped() => {}
+                }
+                Err(Some(error)) => {
+                    if !self.goes_on(&error, backoff.pause(), settled.len()).await {
+                        return;
                     }
                 }
             }

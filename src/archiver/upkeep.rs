@@ -9,7 +9,7 @@ mod stays;
 use super::Sources;
 use super::control::Control;
 use crate::catalog::sqlite::SqliteCatalog;
-use crate::catalog::{AnyCatalog, Catalog, CatalogError};
+use crate::catalog::{AnyCatalog, CatalogError};
 use crate::disk::room::FreeMark;
 use prune::{PruneMemory, Pruner, Relieved};
 pub(crate) use removal::{PruneMode, PruneReading, would_free};
@@ -125,8 +125,10 @@ impl Upkeep {
         if self.is_idle() {
             return Ok(round);
         }
-        // Whoever does not hold the archive leaves its files alone.
-        table.claim().await?;
+        // Whoever does not hold the archive leaves its files alone; of several who share it, it is one's duty.
+        if !table.is_on_duty().await? {
+            return Ok(round);
+        }
         if let Some(announcing) = &self.announce {
             let began = Instant::now();
             round.announced = announcing.announce(table).await?;
@@ -145,7 +147,9 @@ impl Upkeep {
         control: &Control,
     ) -> Result<Relieved, CatalogError> {
         let Some(mark) = self.deletion.below else { return Ok(Relieved::Enough) };
-        table.claim().await?;
+        if !table.is_on_duty().await? {
+            return Ok(Relieved::Enough);
+        }
         self.pruner(table, memory, control).relieve(mark).await
     }
 

@@ -7,6 +7,7 @@ mod claim;
 mod connections;
 mod earlier;
 mod files;
+mod fleet;
 mod indexes;
 mod note;
 mod register;
@@ -14,6 +15,8 @@ mod row;
 mod survey;
 mod table;
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
@@ -22,11 +25,13 @@ use protocol::checksum::{Checksum, FileHasher};
 
 use self::claim::Claim;
 use self::connections::Connections;
+use self::fleet::MySqlFleet;
 use self::indexes::{INDEX_COPIED, INDEX_FAILED};
 use self::table::{CREATE, DEFAULT_TABLES, Table, quote};
+use super::fleet::{Fleet, FleetRules, NODE, boot_time};
 use super::{
-    Catalog, CatalogError, CopyPlace, Created, Database, DatabaseServer, Keeping, Layout, Looked, NOTES, Note, Options,
-    Outcome, RecordId, Retry, Selection, Settled, TlsMode, Totals,
+    Catalog, CatalogError, Claimed, CopyPlace, Created, Database, DatabaseServer, Hold, Keeping, Layout, Looked, Md5,
+    NOTES, Note, Options, Outcome, RecordId, Retry, Selection, Settled, TlsMode, Totals,
 };
 
 /// How often a transaction is tried that lost against another one. With [`connections`]' 3 s of waiting for
@@ -42,8 +47,12 @@ const LOOK: u32 = 10_000;
 
 /// A pysmurf table of files.
 pub struct MySqlCatalog {
-    connections: Connections,
+    connections: Arc<Connections>,
     claim: Claim,
+    /// Of each target.
+    lanes: u32,
+    /// Where several archivers share the rows.
+    fleet: Option<Fleet<MySqlFleet>>,
     database: Database,
     table: Table,
     layout: Layout,
@@ -68,15 +77,30 @@ impl MySqlCatalog {
         let (found, id_step, nodes) = connections
             .run(conn, async |conn| Ok((table::find(conn, &names).await?, id_step(conn).await?, nodes(conn).await?)))
             .await?;
-        if nodes > 1 {
-            tracing::warn!("{}", of_a_cluster(&database, nodes));
-        }
         let found = found.ok_or_else(|| no_table(&database, &names))?;
         let place = format!("Table {} of {database}", found.name);
         let layout = found.check(&place, layout)?;
+        let rules = fleet_rules(&connections, &found.name).await?;
+        if rules.is_none() && nodes > 1 {
+            tracing::warn!("{}", of_a_cluster(&database, nodes));
+        }
+        let connections = Arc::new(match (rules, nodes) {
+            (Some(_), 1..) => {
+                connections.close().await;
+                Connections::in_step(server)
+            }
+            _ => connections,
+        });
+        let fleet = rules.map(|rules| {
+            let tables = MySqlFleet::new(connections.clone(), &found, &selection.targets, rules);
+            (Fleet::new(tables, rules), rules.lanes)
+        });
+        let (fleet, lanes) = fleet.unzip();
         Ok(Self {
             connections,
             claim: Claim::default(),
+            fleet,
+            lanes: lanes.unwrap_or(1),
             database,
             table: found,
             layout,
@@ -161,7 +185,8 @@ impl MySqlCatalog {
 
     /// One try to write `settled`, in a transaction of its own. The rows come in order of id, so that two recorders
     /// never wait for each other in a circle.
-    async fn write(&self, conn: &mut Conn, settled: &[&Settled]) -> Result<u64, Error> {
+    /// `mover`: as whom, where several share the rows; `None` comes back where it is none any more.
+    async fn write(&self, conn: &mut Conn, settled: &[&Settled], mover: Option<&str>) -> Result<Option<u64>, Error> {
         let table = quote(&self.table.name);
         // `timestamp` is named because older servers declare it ON UPDATE current_timestamp(): unnamed, the file's time
         // would be lost.
@@ -173,7 +198,14 @@ impl MySqlCatalog {
              WHERE id=? AND copied=0 AND failed_copy_attempts=?"
         );
         let mut transaction = conn.start_transaction(TxOpts::default()).await?;
+        if let Some(mover) = mover
+            && !fleet::fence(&mut transaction, mover).await?
+        {
+            transaction.rollback().await?;
+            return Ok(None);
+        }
         let mut changed = 0;
+        let mut proofs: Vec<(&Settled, &str, &Md5)> = Vec::new();
         let (mut noted, mut proven) = (Vec::new(), Vec::new());
         for row in settled {
             let failure = (row.attempts.saturating_add(1), row.id.0, row.attempts);
@@ -195,6 +227,12 @@ impl MySqlCatalog {
                 outcome => {
                     outcome?;
                     match &row.outcome {
+                        Outcome::Copied { path, md5 } if mover.is_some() && transaction.affected_rows() > 0 => {
+                            proofs.push((row, path, md5));
+                        }
+                        _ => {}
+                    }
+                    match &row.outcome {
                         Outcome::Failed { why } if transaction.affected_rows() > 0 => noted.push((*row, why.clone())),
                         Outcome::Copied { .. } if row.attempts > 0 => proven.push(row.id),
                         _ => {}
@@ -203,37 +241,101 @@ impl MySqlCatalog {
             }
             changed += transaction.affected_rows();
         }
+        if let Some(mover) = mover {
+            self.prove(&mut transaction, mover, &proofs).await?;
+        }
         self.notes.write(&mut transaction, &table, &noted, &proven).await?;
         transaction.commit().await?;
-        Ok(changed)
+        Ok(Some(changed))
+    }
+}
+
+impl MySqlCatalog {
+    /// Keeps the proofs of rows that this transaction has made copied ones. One that is there already is of a row that somebody
+    /// has put back since, and void.
+    async fn prove(
+        &self,
+        transaction: &mut impl Queryable,
+        mover: &str,
+        proofs: &[(&Settled, &str, &Md5)],
+    ) -> Result<(), Error> {
+        if proofs.is_empty() {
+            return Ok(());
+        }
+        let insert = format!(
+            "INSERT INTO fleet_proof (table_name, row_id, node, mover, gen, path, sum) VALUES {} ON DUPLICATE KEY UPDATE \
+             mover=VALUES(mover), gen=VALUES(gen), path=VALUES(path), sum=VALUES(sum), at=CURRENT_TIMESTAMP(6)",
+            vec!["(?, ?, ?, ?, ?, ?, ?)"; proofs.len()].join(", ")
+        );
+        let values = proofs.iter().flat_map(|(row, path, md5)| {
+            let (table, id, taking) = (Value::from(&self.table.name), row.id.0.into(), row.hold.taking.into());
+            [table, id, NODE.into(), mover.into(), taking, (*path).into(), Value::from(&md5[..])]
+        });
+        transaction.exec_drop(insert, Params::Positional(values.collect())).await
     }
 }
 
 impl Catalog for MySqlCatalog {
-    async fn claim(&self) -> Result<(), CatalogError> {
+    async fn claim(&self) -> Result<Claimed, CatalogError> {
+        if let Some(fleet) = &self.fleet {
+            return fleet.claim().await;
+        }
         let mut names: Vec<String> = self.selection.targets.iter().map(|target| self.lock_name(target)).collect();
         names.sort();
         names.dedup();
-        self.claim.take(&self.connections, &names).await
+        self.claim.take(&self.connections, &names).await.map(|()| Claimed::Settled)
+    }
+
+    async fn give_back(&self, in_flight: &BTreeSet<u32>) -> Result<bool, CatalogError> {
+        match &self.fleet {
+            Some(fleet) => fleet.give_back(in_flight).await,
+            None => Ok(false),
+        }
+    }
+
+    async fn lanes_move(&self) {
+        match &self.fleet {
+            Some(fleet) => fleet.moving().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn rest(&self) -> Result<(), CatalogError> {
+        match &self.fleet {
+            Some(fleet) => fleet.rest().await,
+            None => Ok(()),
+        }
+    }
+
+    fn holds(&self, hold: Hold) -> bool {
+        self.fleet.as_ref().is_none_or(|fleet| fleet.holds(hold))
+    }
+
+    fn generation(&self) -> u64 {
+        self.fleet.as_ref().map_or(0, Fleet::takings)
     }
 
     async fn look(&self, after: RecordId, limit: usize) -> Result<Looked, CatalogError> {
+        let held = self.fleet.as_ref().map(Fleet::held);
+        let ours = fleet::Ours::new(held, self.lanes, &self.selection.targets);
         let query = format!(
-            "SELECT {} FROM {} WHERE id > ? AND id <= ? AND copied=0 AND failed_copy_attempts < ? AND {} ORDER BY id LIMIT ?",
+            "SELECT {}{} FROM {} WHERE id > ? AND id <= ? AND copied=0 AND failed_copy_attempts < ? AND {} ORDER BY id LIMIT ?",
             self.columns(),
+            ours.columns(),
             quote(&self.table.name),
-            self.targets()
+            ours.condition()
         );
         let Some((last, ended)) = self.reach_of_a_look(after.0).await? else {
             return Ok(Looked { rows: Vec::new(), until: after, ended: true });
         };
-        let mut values = vec![Value::from(after.0), Value::from(last), Value::from(self.selection.max_attempts)];
-        values.extend(self.target_values());
+        let mut values = ours.column_values();
+        values.extend([after.0.into(), last.into(), self.selection.max_attempts.into()]);
+        values.extend(ours.condition_values());
         values.push(Value::from(u64::try_from(limit).unwrap_or(u64::MAX)));
         let values = Params::Positional(values);
         let rows = self.run(async |conn| conn.exec::<mysql_async::Row, _, _>(&query, values).await).await?;
         let rows = rows.iter().map(|row| {
-            row::read(row, self.layout).ok_or_else(|| {
+            row::read(row, self.layout).map(|pending| pending.held_by(ours.hold(row))).ok_or_else(|| {
                 CatalogError::Setup(format!("Column id of {} holds no integers; give another table", self.describe()))
             })
         });
@@ -254,13 +356,27 @@ impl Catalog for MySqlCatalog {
         ordered.sort_by_key(|row| row.id);
         // Most outcomes are of rows that never failed.
         let notes = settled.iter().any(|row| row.attempts > 0 || matches!(row.outcome, Outcome::Failed { .. }));
+        if let Some(fleet) = &self.fleet {
+            let mover = fleet.permit(settled.iter().map(|row| row.hold))?;
+            if notes {
+                self.run(async |conn| self.notes.prepare(conn, &quote(&self.table.name)).await).await?;
+            }
+            let began = boot_time();
+            let written = fleet
+                .tables()
+                .write(|conn| fleet::on(conn, async |conn| self.write(conn, &ordered, Some(&mover)).await))
+                .await?;
+            let changed = written.ok_or_else(|| fleet.evicted(&mover))?;
+            fleet.fenced(&mover, began);
+            return Ok(changed);
+        }
         self.run(async |conn| {
             if notes {
                 self.notes.prepare(conn, &quote(&self.table.name)).await?;
             }
             let mut tries = 1;
             loop {
-                match self.write(conn, &ordered).await {
+                match self.write(conn, &ordered, None).await.map(Option::unwrap_or_default) {
                     Err(Error::Server(error)) if tries < TRIES && is_lost_race(error.code) => {
                         tracing::debug!(table = %self.table.name, %error, tries, "Transaction lost; trying again");
                         // Now, and not after the pause: the rows written before are still locked.
@@ -418,9 +534,31 @@ impl Catalog for MySqlCatalog {
     }
 
     async fn close(&self) {
+        if let Some(fleet) = &self.fleet {
+            fleet.leave().await;
+        }
         self.claim.release().await;
         self.connections.close().await;
     }
+}
+
+/// What the tables of a fleet say, where they are there; they must suit the table.
+async fn fleet_rules(connections: &Connections, table: &str) -> Result<Option<FleetRules>, CatalogError> {
+    let conn = connections.connect().await.map_err(|error| connections.refusal(error))?;
+    let found = async |conn: &mut Conn| {
+        Ok(match fleet::find(conn).await? {
+            None => Ok(None),
+            Some(Err(why)) => Err(why),
+            Some(Ok(rules)) => fleet::unfit(conn, table).await?.map_or(Ok(Some(rules)), Err),
+        })
+    };
+    connections.run(conn, found).await?.map_err(|why| CatalogError::Setup(connections.words(&why)))
+}
+
+/// Creates the tables of a fleet.
+pub(super) async fn make_fleet(server: &DatabaseServer) -> Result<Vec<Created>, CatalogError> {
+    init_db(server).await?;
+    fleet::init(server).await
 }
 
 /// Logs in and asks which server that is.
@@ -461,7 +599,8 @@ async fn nodes(conn: &mut Conn) -> Result<i64, Error> {
 fn of_a_cluster(database: &Database, nodes: i64) -> String {
     format!(
         "Database {database} is one of {nodes} nodes of a cluster, and our lock on the --target holds on this node alone: see \
-         to it that no second archiver of the same --target works through another node, or all is copied twice"
+         to it that no second archiver of the same --target works through another node, or all is copied twice; or have several share \
+         its rows on all nodes, by init-db --fleet"
     )
 }
 

@@ -1,10 +1,12 @@
 //! Opens whichever catalog the address names.
 
+use std::collections::BTreeSet;
+
 use super::mysql::{self, MySqlCatalog};
 use super::sqlite::{self, OpenFor, SqliteCatalog};
 use super::{
-    ArchiveStats, Catalog, CatalogError, CopyPlace, Created, Database, Keeping, Layout, Looked, Note, Options,
-    RecordId, Retry, Settled, Totals,
+    ArchiveStats, Catalog, CatalogError, Claimed, CopyPlace, Created, Database, Hold, Keeping, Layout, Looked, Note,
+    Options, RecordId, Retry, Settled, Totals,
 };
 
 /// A catalog of either kind.
@@ -68,6 +70,15 @@ pub async fn init_db(database: &Database) -> Result<Vec<Created>, CatalogError> 
     }
 }
 
+/// Makes the tables of a fleet beside the table of files, where they are absent: from then on any number of archivers share
+/// its rows.
+pub async fn make_fleet(database: &Database) -> Result<Vec<Created>, CatalogError> {
+    match database {
+        Database::Mysql(server) => mysql::make_fleet(server).await,
+        Database::Sqlite(path) => sqlite::make_fleet(path).await,
+    }
+}
+
 /// Makes indexes of ours in the table of files, where they are absent. That takes as long as it takes.
 pub async fn make_indexes(database: &Database) -> Result<Vec<Created>, CatalogError> {
     match database {
@@ -105,10 +116,38 @@ impl AnyCatalog {
 }
 
 impl Catalog for AnyCatalog {
-    async fn claim(&self) -> Result<(), CatalogError> {
+    async fn claim(&self) -> Result<Claimed, CatalogError> {
         match self {
             Self::Mysql(catalog) => catalog.claim().await,
             Self::Sqlite(catalog) => catalog.claim().await,
+        }
+    }
+
+    async fn give_back(&self, in_flight: &BTreeSet<u32>) -> Result<bool, CatalogError> {
+        match self {
+            Self::Mysql(catalog) => catalog.give_back(in_flight).await,
+            Self::Sqlite(catalog) => catalog.give_back(in_flight).await,
+        }
+    }
+
+    async fn lanes_move(&self) {
+        match self {
+            Self::Mysql(catalog) => catalog.lanes_move().await,
+            Self::Sqlite(catalog) => catalog.lanes_move().await,
+        }
+    }
+
+    async fn rest(&self) -> Result<(), CatalogError> {
+        match self {
+            Self::Mysql(catalog) => catalog.rest().await,
+            Self::Sqlite(catalog) => catalog.rest().await,
+        }
+    }
+
+    fn holds(&self, hold: Hold) -> bool {
+        match self {
+            Self::Mysql(catalog) => catalog.holds(hold),
+            Self::Sqlite(catalog) => catalog.holds(hold),
         }
     }
 

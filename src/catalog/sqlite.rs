@@ -9,6 +9,7 @@ mod claim;
 mod counts;
 mod earlier;
 mod files;
+mod fleet;
 mod handle;
 mod indexes;
 mod note;
@@ -24,43 +25,45 @@ mod timecodes;
 mod trouble;
 mod walk;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use rusqlite::{Connection, params};
-use tokio::sync::Semaphore;
 
 use self::changes::Changes;
 use self::claim::Claim;
+use self::fleet::SqliteFleet;
 pub(super) use self::handle::OpenFor;
 use self::handle::{Handle, connect, keep_log};
 use self::parts::{Parts, Stirred};
 use self::table::{PATH_LIMIT, create};
 use self::trouble::{in_time, on_own_thread, trouble};
-use self::walk::reach_of_a_look;
+use self::walk::{FileCalls, reach_of_a_look};
 
 pub(crate) use prunable::{Needed, Prunable};
 pub(super) use table::FILES;
 pub(crate) use timecodes::{Complete, NewFile, QUIET, TimecodeStand};
 
+use super::fleet::{Fleet, boot_time};
 use super::{
-    Catalog, CatalogError, CopyPlace, Created, Database, Keeping, Looked, Note, Pending, RecordId, Retry, Selection,
-    Settled, Totals,
+    Catalog, CatalogError, Claimed, CopyPlace, Created, Database, Hold, Keeping, Looked, Note, Pending, RecordId,
+    Retry, Selection, Settled, Totals,
 };
 
 /// SupRsync's table of files.
 pub struct SqliteCatalog {
-    handle: Arc<Mutex<Handle>>,
+    calls: FileCalls,
     /// How often the file was found replaced.
     generation: Arc<AtomicU64>,
-    /// One call at a time, so that a hung disk holds one thread and not all.
-    turn: Arc<Semaphore>,
     database: String,
     /// Of the file and its write-ahead log.
     changes: Arc<Changes>,
     /// Held open and locked by the archiver that works on this archive.
     claim: Claim,
+    /// Where several archivers share the rows, and into how many lanes these are parted.
+    fleet: Option<(Fleet<SqliteFleet>, u32)>,
     file: PathBuf,
     archive: String,
     max_attempts: i64,
@@ -74,6 +77,14 @@ pub struct SqliteCatalog {
 }
 
 impl SqliteCatalog {
+    /// Whether what is done but once for an archive, beside the copying, is ours to do.
+    pub(crate) async fn is_on_duty(&self) -> Result<bool, CatalogError> {
+        match &self.fleet {
+            Some((fleet, _)) => fleet.is_on_duty().await.map(|mover| mover.is_some()),
+            None => self.claim().await.map(|_| true),
+        }
+    }
+
     /// Opens the file. What is absent and not to be made is [`CatalogError::Setup`], as is a table that lacks a column.
     pub(super) async fn open(path: &Path, selection: Selection, purpose: OpenFor) -> Result<Self, CatalogError> {
         let [archive] = <[String; 1]>::try_from(selection.targets).map_err(|names| {
@@ -86,16 +97,20 @@ impl SqliteCatalog {
         let file = path.to_owned();
         let opening = on_own_thread(&database, move |database| Handle::open(&file, database, purpose));
         let mut handle = in_time(&database, opening).await?;
+        let fleet = match purpose {
+            OpenFor::Look => None,
+            OpenFor::Create | OpenFor::Use => open_fleet(path, &database, &archive).await?,
+        };
         let changes = Arc::new(Changes::new());
         handle.tell(Arc::clone(&changes));
         let (has_ignore, has_deletable) = (handle.has("ignore"), handle.has("deletable"));
         Ok(Self {
-            handle: Arc::new(Mutex::new(handle)),
+            calls: FileCalls::new(handle, &database),
             generation: Arc::default(),
-            turn: Arc::new(Semaphore::new(1)),
             database,
             changes,
             claim: Claim::default(),
+            fleet,
             file: path.to_owned(),
             archive,
             max_attempts: selection.max_attempts,
@@ -113,10 +128,38 @@ impl SqliteCatalog {
 }
 
 impl Catalog for SqliteCatalog {
-    async fn claim(&self) -> Result<(), CatalogError> {
+    async fn claim(&self) -> Result<Claimed, CatalogError> {
+        if let Some((fleet, _)) = &self.fleet {
+            return fleet.claim().await;
+        }
         let (claim, file, archive) = (self.claim.clone(), self.file.clone(), self.archive.clone());
         let claiming = on_own_thread(&self.database, move |database| claim.take(database, &file, &archive));
-        in_time(&self.database, claiming).await
+        in_time(&self.database, claiming).await.map(|()| Claimed::Settled)
+    }
+
+    async fn give_back(&self, in_flight: &BTreeSet<u32>) -> Result<bool, CatalogError> {
+        match &self.fleet {
+            Some((fleet, _)) => fleet.give_back(in_flight).await,
+            None => Ok(false),
+        }
+    }
+
+    async fn lanes_move(&self) {
+        match &self.fleet {
+            Some((fleet, _)) => fleet.moving().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn rest(&self) -> Result<(), CatalogError> {
+        match &self.fleet {
+            Some((fleet, _)) => fleet.rest().await,
+            None => Ok(()),
+        }
+    }
+
+    fn holds(&self, hold: Hold) -> bool {
+        self.fleet.as_ref().is_none_or(|(fleet, _)| fleet.holds(hold))
     }
 
     /// Rows whose `failed_copy_attempts` or `ignore` is NULL never match, as in SupRsync.
@@ -132,6 +175,7 @@ impl Catalog for SqliteCatalog {
             bounded("local_md5sum"),
             self.waiting()
         );
+        let held = self.fleet.as_ref().map(|(fleet, lanes)| (fleet.held(), *lanes));
         let (archive, max_attempts) = (self.archive.clone(), self.max_attempts);
         let found = move |connection: &mut Connection| {
             let Some((last, ended)) = reach_of_a_look(connection, after.0)? else {
@@ -144,7 +188,10 @@ impl Catalog for SqliteCatalog {
         };
         let looked = self.run(found).await?;
         self.stirred.found_waiting(looked.rows.iter().map(Pending::id));
-        Ok(looked)
+        Ok(match held {
+            Some((held, lanes)) => fleet::ours(looked, &held, lanes),
+            None => looked,
+        })
     }
 
     async fn newest(&self) -> Result<RecordId, CatalogError> {
@@ -165,10 +212,20 @@ impl Catalog for SqliteCatalog {
             return Ok(0);
         }
         let rows = settled.to_vec();
-        let written = self.run(move |connection| record::write(connection, &rows)).await;
+        let permit =
+            self.fleet.as_ref().map(|(fleet, _)| fleet.permit(settled.iter().map(|row| row.hold))).transpose()?;
+        let (mover, began) = (permit.clone(), boot_time());
+        let written = self.run(move |connection| record::write(connection, &rows, mover.as_deref())).await;
         // Also where it failed: it may have been written all the same.
         self.stirred.wrote(settled.iter().map(|row| row.id));
-        written
+        match (&self.fleet, permit) {
+            (Some((fleet, _)), Some(mover)) => {
+                let changed = written?.ok_or_else(|| fleet.evicted(&mover))?;
+                fleet.fenced(&mover, began);
+                Ok(changed)
+            }
+            _ => written.map(Option::unwrap_or_default),
+        }
     }
 
     async fn retry(&self, which: &Retry) -> Result<u64, CatalogError> {
@@ -223,7 +280,7 @@ impl Catalog for SqliteCatalog {
     }
 
     fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
+        self.generation.load(Ordering::Acquire) + self.fleet.as_ref().map_or(0, |(fleet, _)| fleet.takings())
     }
 
     fn path_limit(&self) -> usize {
@@ -235,6 +292,9 @@ impl Catalog for SqliteCatalog {
     }
 
     async fn close(&self) {
+        if let Some((fleet, _)) = &self.fleet {
+            fleet.leave().await;
+        }
         // Here, and not where the catalog is dropped: the last one out empties the write-ahead log. Trouble with that
         // costs the next one in some time, and nothing else.
         let _ = self
@@ -250,6 +310,32 @@ impl Catalog for SqliteCatalog {
         });
         let _ = in_time(&self.database, releasing).await;
     }
+}
+
+/// The fleet of a file that has its tables.
+async fn open_fleet(
+    path: &Path,
+    database: &str,
+    archive: &str,
+) -> Result<Option<(Fleet<SqliteFleet>, u32)>, CatalogError> {
+    let file = path.to_owned();
+    let opening = on_own_thread(database, move |database| {
+        let mut handle = Handle::open(&file, database, OpenFor::Use)?;
+        let found = fleet::find(handle.current(database)?).map_err(|error| trouble(database, error))?;
+        let rules = found.transpose().map_err(|why| CatalogError::Setup(format!("Database {database}: {why}")))?;
+        Ok(rules.map(|rules| (handle, rules)))
+    });
+    let found = in_time(database, opening).await?;
+    Ok(found.map(|(handle, rules)| {
+        let tables = SqliteFleet::new(FileCalls::new(handle, database), archive, rules);
+        (Fleet::new(tables, rules), rules.lanes)
+    }))
+}
+
+/// Creates the tables of a fleet, beside those of SupRsync.
+pub(super) async fn make_fleet(path: &Path) -> Result<Vec<Created>, CatalogError> {
+    init_db(path).await?;
+    fleet::init(path).await
 }
 
 /// Creates the two tables where they are absent.

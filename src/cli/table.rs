@@ -66,6 +66,11 @@ pub(super) fn init_db(args: InitDbArgs) -> Result<u8> {
     for table in runtime.block_on(catalog::init_db(&database))? {
         print(&format!("Table {} of {database}: {}", table.table, told(table.new)));
     }
+    if args.fleet {
+        for table in runtime.block_on(catalog::make_fleet(&database))? {
+            print(&format!("Table {} of {database}: {}", table.table, told(table.new)));
+        }
+    }
     if args.indexes {
         for index in runtime.block_on(catalog::make_indexes(&database))? {
             print(&format!("Index {} of {database}: {}", index.table, told(index.new)));

@@ -7,7 +7,7 @@ mod mysql;
 #[path = "catalog/sqlite.rs"]
 mod sqlite;
 
-use pysmurf_archiver::catalog::{AnyCatalog, Catalog, CatalogError, Outcome, Pending, Record, RecordId, Settled};
+use pysmurf_archiver::catalog::{AnyCatalog, Catalog, CatalogError, Hold, Outcome, Pending, Record, RecordId, Settled};
 
 /// A sum whose first bytes look like text and end of text.
 const MD5: [u8; 16] = [b'\'', b'"', b'\\', 0, 1, 0xff, 0xfe, 7, 8, 9, 10, 11, 12, 13, 14, 0];
@@ -81,11 +81,16 @@ fn why(row: &Pending) -> &str {
 }
 
 fn copied(id: i64, path: &str) -> Settled {
-    Settled { id: RecordId(id), attempts: 0, outcome: Outcome::Copied { path: path.to_owned(), md5: MD5 } }
+    Settled {
+        id: RecordId(id),
+        attempts: 0,
+        outcome: Outcome::Copied { path: path.to_owned(), md5: MD5 },
+        hold: Hold::default(),
+    }
 }
 
 fn failed(id: i64, attempts: i64) -> Settled {
-    Settled { id: RecordId(id), attempts, outcome: Outcome::Failed { why: "test".to_owned() } }
+    Settled { id: RecordId(id), attempts, outcome: Outcome::Failed { why: "test".to_owned() }, hold: Hold::default() }
 }
 
 fn setup_message<T>(result: Result<T, CatalogError>) -> String {

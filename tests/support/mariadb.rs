@@ -40,7 +40,7 @@ const ENCODED: &str = "p%40ss%2Fw%3Ar%20d%231%25";
 /// A running server.
 pub struct MariaDb {
     keeper: Child,
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     /// TCP port on 127.0.0.1.
     pub port: u16,
 }
@@ -63,11 +63,15 @@ impl MariaDb {
         if !tools.iter().all(|tool| require(tool)) {
             return None;
         }
-        let template = template();
         // Somebody may take the free port before the server does.
+        Some(Self::start_on(&template(), options))
+    }
+
+    /// A server that begins with a copy of this data folder.
+    pub(super) fn start_on(template: &Path, options: &[String]) -> Self {
         for _ in 0..5 {
-            if let Some(server) = Self::try_start(&template, options) {
-                return Some(server);
+            if let Some(server) = Self::try_start(template, options) {
+                return server;
             }
         }
         panic!("MariaDB does not start");
@@ -79,11 +83,16 @@ impl MariaDb {
         run(Command::new("cp").arg("-a").arg(template.join(".")).arg(folder.join("data")));
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let data = folder.join("data");
+        // The first word of it counts.
+        let user = options.iter().find(|option| option.starts_with("--user=")).map_or("--user=root", String::as_str);
+        if user == "--user=mysql" {
+            run(Command::new("chown").args(["-R", "mysql"]).arg(&folder));
+        }
         let keeper = Command::new("sh")
             .args(["-c", KEEPER, "sh"])
             .arg(&folder)
             .arg(find("mariadbd").unwrap())
-            .args(["--no-defaults", "--user=root", "--bind-address=127.0.0.1", "--skip-name-resolve"])
+            .args(["--no-defaults", user, "--bind-address=127.0.0.1", "--skip-name-resolve"])
             .arg(format!("--datadir={}", data.display()))
             .arg(format!("--socket={}", folder.join("s").display()))
             .arg(format!("--pid-file={}", folder.join("pid").display()))
@@ -102,7 +111,7 @@ impl MariaDb {
                 return Some(server);
             }
             let log = fs::read_to_string(server.folder.join("log")).unwrap_or_default();
-            if log.contains("[ERROR] Aborting") {
+            if log.contains("[ERROR] Aborting") || log.contains("mariadbd: Terminated.") {
                 return None;
             }
             thread::sleep(Duration::from_millis(20));
@@ -165,8 +174,13 @@ impl Drop for MariaDb {
     }
 }
 
+/// As whom nodes of a cluster run: not as root, as whom their rsync cannot write.
+pub(super) fn own() -> Option<&'static str> {
+    rustix::process::getuid().is_root().then_some("mysql")
+}
+
 /// A fresh data folder to copy from, made once per machine and version: making takes seconds, copying does not.
-fn template() -> PathBuf {
+pub(super) fn template() -> PathBuf {
     let output = Command::new(find("mariadbd").unwrap()).args(["--no-defaults", "--version"]).output().unwrap();
     let version = String::from_utf8(output.stdout).unwrap();
     let version = version.split_whitespace().nth(2).unwrap().to_owned();
@@ -185,7 +199,7 @@ fn template() -> PathBuf {
     template
 }
 
-fn run(command: &mut Command) {
+pub(super) fn run(command: &mut Command) {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -53,7 +53,7 @@ impl Claim {
             Ok(Ok(Err(holder))) => {
                 let holder = holder.map(|id| format!(" (connection {id} of the server)")).unwrap_or_default();
                 Err(connections.busy(format!(
-                    "another archiver{holder} works on the same --target; stop one of the two, or give them different targets"
+                    "another archiver{holder} works on the same --target; stop one of the two, give them different targets, or have them share it by init-db --fleet"
                 )))
             }
             Ok(Err(error)) => Err(connections.unavailable(error)),

@@ -33,6 +33,9 @@ const SESSION: &str = "SET time_zone='+00:00', sql_mode='STRICT_ALL_TABLES', inn
 /// The default, REPEATABLE READ, would lock gaps and with them the producer's INSERTs.
 const ISOLATION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
 
+/// Of nodes of a cluster: others do not know the variable.
+const IN_STEP: &str = "SET SESSION wsrep_sync_wait=1";
+
 pub(super) struct Connections {
     opts: Opts,
     /// Without TLS, for a server that does not offer it where it is not insisted upon.
@@ -54,6 +57,15 @@ pub(super) struct TakenConnection<'a> {
 
 impl Connections {
     pub(super) fn new(server: &DatabaseServer) -> Self {
+        Self::with(server, vec![SESSION, ISOLATION])
+    }
+
+    /// To a node of a cluster: what has been committed by way of another node is there before anything is read.
+    pub(super) fn in_step(server: &DatabaseServer) -> Self {
+        Self::with(server, vec![SESSION, ISOLATION, IN_STEP])
+    }
+
+    fn with(server: &DatabaseServer, setup: Vec<&str>) -> Self {
         let mode = server.tls_mode();
         let opts = OptsBuilder::default()
             .ip_or_hostname(server.host.as_str())
@@ -65,7 +77,7 @@ impl Connections {
             // container perhaps another server.
             .prefer_socket(false)
             .tcp_keepalive(Some(CONNECT_LIMIT))
-            .setup(vec![SESSION, ISOLATION]);
+            .setup(setup);
         Self {
             plain: (mode == TlsMode::Preferred).then(|| opts.clone().into()),
             is_plain: AtomicBool::new(false),
@@ -173,6 +185,11 @@ impl Connections {
         CatalogError::Unavailable { database, why }
     }
 
+    /// What is wrong with the database, with its name.
+    pub(super) fn words(&self, why: &str) -> String {
+        format!("Database {}: {why}", Database::Mysql(self.server.clone()))
+    }
+
     /// The server is there, and something else is in the way.
     pub(super) fn busy(&self, why: String) -> CatalogError {
         CatalogError::Unavailable { database: Database::Mysql(self.server.clone()).to_string(), why }
@@ -229,7 +246,7 @@ async fn first_row(conn: &mut Conn, query: &str) -> Result<Option<mysql_async::R
 }
 
 /// Whether the server has closed the connection, and not just failed to answer.
-fn is_gone(error: &Error) -> bool {
+pub(super) fn is_gone(error: &Error) -> bool {
     match error {
         Error::Server(_) => false,
         Error::Io(IoError::Io(error)) => error.kind() != ErrorKind::TimedOut,
@@ -237,6 +254,6 @@ fn is_gone(error: &Error) -> bool {
     }
 }
 
-fn late(what: &str, limit: Duration) -> Error {
+pub(super) fn late(what: &str, limit: Duration) -> Error {
     Error::Io(IoError::Io(io::Error::new(ErrorKind::TimedOut, format!("no {what} within {} s", limit.as_secs()))))
 }

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use mysql_async::{Row, Value};
 
-use super::super::{Layout, Md5, Naming, Pending, Record, RecordId};
+use super::super::{Hold, Layout, Md5, Naming, Pending, Record, RecordId};
 
 /// A value of the wrong type.
 pub(super) struct WrongType;
@@ -18,12 +18,14 @@ pub(super) fn read(row: &Row, layout: Layout) -> Option<Pending> {
         Ok(attempts) => attempts.unwrap_or(0),
         Err(WrongType) => {
             let why = no_integer("failed_copy_attempts");
-            return Some(Pending::Unusable { id, attempts: 0, source: named(row), why });
+            return Some(Pending::Unusable { id, attempts: 0, source: named(row), why, hold: Hold::default() });
         }
     };
     Some(match content(row, layout) {
-        Ok((source, md5, naming)) => Pending::Ready(Record { id, source: source.into(), md5, naming, attempts }),
-        Err(why) => Pending::Unusable { id, attempts, source: named(row), why },
+        Ok((source, md5, naming)) => {
+            Pending::Ready(Record { id, source: source.into(), md5, naming, attempts, hold: Hold::default() })
+        }
+        Err(why) => Pending::Unusable { id, attempts, source: named(row), why, hold: Hold::default() },
     })
 }
 

@@ -1,15 +1,25 @@
 //! Writes outcomes back.
 
-use super::note;
 use super::table::FILES;
+use super::{fleet, note};
 use crate::catalog::{Md5, Outcome, Settled};
 use crate::clock::unix_now;
 use rusqlite::{Connection, Error, TransactionBehavior, params};
 
-pub(super) fn write(connection: &mut Connection, settled: &[Settled]) -> Result<u64, Error> {
+/// `mover`: as whom, where several share the rows; `None` comes back where it is none any more.
+pub(super) fn write(
+    connection: &mut Connection,
+    settled: &[Settled],
+    mover: Option<&str>,
+) -> Result<Option<u64>, Error> {
     let now = unix_now();
     // Immediate: the lock is waited for here, and not refused at the first write.
     let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if let Some(mover) = mover
+        && !fleet::fence(&transaction, mover)?
+    {
+        return Ok(None);
+    }
     let mut changed = 0;
     let mut notes = note::DueNotes::default();
     {
@@ -23,7 +33,13 @@ pub(super) fn write(connection: &mut Connection, settled: &[Settled]) -> Result<
         ))?;
         for row in settled {
             changed += match &row.outcome {
-                Outcome::Copied { path, md5 } => copied.execute(params![row.id.0, now, path, hex(md5)])?,
+                Outcome::Copied { path, md5 } => {
+                    let copied = copied.execute(params![row.id.0, now, path, hex(md5)])?;
+                    if let Some(mover) = mover.filter(|_| copied > 0) {
+                        fleet::prove(&transaction, mover, row, now)?;
+                    }
+                    copied
+                }
                 Outcome::Failed { why } => {
                     let counted = failed.execute(params![row.id.0, row.attempts])?;
                     if counted > 0 {
@@ -39,7 +55,7 @@ pub(super) fn write(connection: &mut Connection, settled: &[Settled]) -> Result<
     }
     notes.write(&mut transaction, now)?;
     transaction.commit()?;
-    Ok(changed as u64)
+    Ok(Some(changed as u64))
 }
 
 pub(super) fn hex(md5: &Md5) -> String {

@@ -8,7 +8,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Error, Row};
 
 use super::super::database::hex_digit;
-use super::super::{Md5, Naming, Pending, Record, RecordId};
+use super::super::{Hold, Md5, Naming, Pending, Record, RecordId};
 use super::table::PATH_LIMIT;
 
 /// A row of the columns id, failed_copy_attempts, local_path, remote_path, local_md5sum.
@@ -16,8 +16,10 @@ pub(super) fn read(row: &Row<'_>) -> Result<Pending, Error> {
     let id = RecordId(row.get(0)?);
     let attempts = row.get(1)?;
     Ok(match content(row.get_ref(2)?, row.get_ref(3)?, row.get_ref(4)?) {
-        Ok((source, naming, md5)) => Pending::Ready(Record { id, source, md5, naming, attempts }),
-        Err(why) => Pending::Unusable { id, attempts, source: named(row.get_ref(2)?), why },
+        Ok((source, naming, md5)) => {
+            Pending::Ready(Record { id, source, md5, naming, attempts, hold: Hold::default() })
+        }
+        Err(why) => Pending::Unusable { id, attempts, source: named(row.get_ref(2)?), why, hold: Hold::default() },
     })
 }
 

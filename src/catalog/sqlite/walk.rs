@@ -7,8 +7,9 @@ use super::trouble::{in_time, on_own_thread, trouble};
 use crate::catalog::{CatalogError, RecordId};
 use rusqlite::{Connection, Error, params};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 /// Rows of one look at the table by those who go through all of it: some milliseconds.
 pub(super) const LOOK: i64 = 10_000;
@@ -18,6 +19,40 @@ pub(super) const LONGEST_REST: Duration = Duration::from_millis(100);
 
 /// Below every row.
 pub(super) const BOTTOM: RecordId = RecordId(i64::MIN);
+
+/// A file that is used by one call at a time, each on a thread for blocking work.
+#[derive(Clone)]
+pub(super) struct FileCalls {
+    handle: Arc<Mutex<Handle>>,
+    /// So that a hung disk holds one thread and not all.
+    turn: Arc<Semaphore>,
+    database: Arc<str>,
+}
+
+impl FileCalls {
+    pub(super) fn new(handle: Handle, database: &str) -> Self {
+        Self { handle: Arc::new(Mutex::new(handle)), turn: Arc::new(Semaphore::new(1)), database: database.into() }
+    }
+
+    /// Runs `work` when its turn comes.
+    pub(super) async fn run_with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Handle, &str) -> Result<T, CatalogError> + Send + 'static,
+    ) -> Result<T, CatalogError> {
+        let handle = Arc::clone(&self.handle);
+        let turn = Arc::clone(&self.turn);
+        let calling = async {
+            let turn = turn.acquire_owned().await;
+            on_own_thread(&self.database, move |database| {
+                // Held by the thread, also when nobody waits for it any more.
+                let _turn = turn;
+                work(&mut handle.lock().unwrap_or_else(PoisonError::into_inner), database)
+            })
+            .await
+        };
+        in_time(&self.database, calling).await
+    }
+}
 
 impl SqliteCatalog {
     /// Runs `work` on a thread for blocking work, when its turn comes.
@@ -40,18 +75,7 @@ impl SqliteCatalog {
         &self,
         work: impl FnOnce(&mut Handle, &str) -> Result<T, CatalogError> + Send + 'static,
     ) -> Result<T, CatalogError> {
-        let handle = Arc::clone(&self.handle);
-        let turn = Arc::clone(&self.turn);
-        let calling = async {
-            let turn = turn.acquire_owned().await;
-            on_own_thread(&self.database, move |database| {
-                // Held by the thread, also when nobody waits for it any more.
-                let _turn = turn;
-                work(&mut handle.lock().unwrap_or_else(PoisonError::into_inner), database)
-            })
-            .await
-        };
-        in_time(&self.database, calling).await
+        self.calls.run_with(work).await
     }
 
     /// Goes through the table in short looks, between which others have their turn: `look` is given the ids above the

@@ -350,6 +350,11 @@ pub(in crate::cli) struct InitDbArgs {
     /// for each million rows, and the database grows by about a half
     #[arg(long)]
     pub(in crate::cli) indexes: bool,
+
+    /// Add the tables by which several archivers, on one host or many, share the rows of a target; those that are running take
+    /// them up when they are restarted
+    #[arg(long)]
+    pub(in crate::cli) fleet: bool,
 }
 
 /// A number with one of the letters s, m, h, d, w.

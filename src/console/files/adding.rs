@@ -3,7 +3,7 @@
 use super::tree::{FoundFile, NamedTree, Sight};
 use crate::archiver::layout::{RemotePath, place};
 use crate::catalog::files::{NewRow, Registered, Writing};
-use crate::catalog::{AnyCatalog, Catalog, CatalogError, Database, Layout, Naming, Record, RecordId};
+use crate::catalog::{AnyCatalog, Catalog, CatalogError, Database, Hold, Layout, Naming, Record, RecordId};
 use crate::clock::unix_now;
 use crate::disk::shown;
 use crate::disk::summed::{SummedFile, SymlinkRule, sum};
@@ -232,7 +232,14 @@ impl Making {
             },
             Some(Layout::Type) => Naming::Type { timestamp: Some(time as i64), file_type: Some(row.kind.clone()) },
         };
-        let record = Record { id: RecordId(0), source: file.path.clone(), md5: row.md5, naming, attempts: 0 };
+        let record = Record {
+            id: RecordId(0),
+            source: file.path.clone(),
+            md5: row.md5,
+            naming,
+            attempts: 0,
+            hold: Hold::default(),
+        };
         row.remote = place(&record)?.as_str().to_owned();
         Ok(row)
     }

@@ -144,6 +144,7 @@ async fn a_failure_is_noted_until_the_row_is_proven(table: &impl Fixture) {
         id: RecordId(id),
         attempts,
         outcome: Outcome::Failed { why: why.to_owned() },
+        hold: Hold::default(),
     };
     assert_eq!(noted(Retry::All).await, []);
     let long = "é".repeat(3000);

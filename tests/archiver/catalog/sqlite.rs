@@ -400,7 +400,7 @@ async fn a_proof_is_recorded_only_of_the_row_it_is_for() {
     let id = table.insert(&[NewRow::new("/data/x")]);
     let catalog = table.open().await;
     let other = Outcome::Copied { path: "x".to_owned(), md5: [7; 16] };
-    let settled = Settled { id: RecordId(id), attempts: 0, outcome: other };
+    let settled = Settled { id: RecordId(id), attempts: 0, outcome: other, hold: Hold::default() };
     assert_eq!(catalog.record(&[settled]).await.unwrap(), 0);
     assert_eq!(table.read(id), seen("to/be", false, 0));
 }
@@ -498,7 +498,7 @@ async fn what_was_found_in_a_long_table_is_remembered() {
     let md5 = catalog.pending(RecordId(0), 1).await.unwrap();
     let catalog::Pending::Ready(record) = &md5[0] else { panic!("unusable") };
     let outcome = catalog::Outcome::Copied { path: "17950/x".into(), md5: record.md5 };
-    catalog.record(&[catalog::Settled { id: record.id, attempts: 0, outcome }]).await.unwrap();
+    catalog.record(&[catalog::Settled { id: record.id, attempts: 0, outcome, hold: Hold::default() }]).await.unwrap();
     assert_eq!(catalog.archive_stats().await.unwrap().uncopied_files, 0);
     // New rows always.
     table.insert(&[NewRow::new("/data/new")]);
@@ -584,7 +584,7 @@ async fn duties_ask_a_long_table_for_what_is_new_whoever_writes_meanwhile() {
                     Pending::Ready(record) => {
                         let Naming::Given(path) = &record.naming else { panic!("no place") };
                         let outcome = Outcome::Copied { path: path.clone(), md5: record.md5 };
-                        Settled { id: record.id, attempts: 0, outcome }
+                        Settled { id: record.id, attempts: 0, outcome, hold: Hold::default() }
                     }
                     Pending::Unusable { .. } => panic!("unusable"),
                 })

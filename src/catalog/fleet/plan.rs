@@ -1,0 +1,170 @@
+//! What a mover makes of the tables: who lives, which lanes are its own, which it wants and which are to go.
+
+use super::{Claimed, FleetRules, Hold, Serves};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// What the tables say.
+#[derive(Debug, Clone, Default)]
+pub(in crate::catalog) struct Muster {
+    /// Each mover with its beat.
+    pub(in crate::catalog) movers: HashMap<String, i64>,
+    /// How many movers want lanes of each of our targets, by its place among them.
+    pub(in crate::catalog) servers: HashMap<u32, u32>,
+    /// The lanes of our targets.
+    pub(in crate::catalog) lanes: Vec<FleetLane>,
+}
+
+/// A lane as the table has it.
+#[derive(Debug, Clone)]
+pub(in crate::catalog) struct FleetLane {
+    /// The place of its target among ours, times the lanes of each, and its own number.
+    pub(in crate::catalog) lane: u32,
+    pub(in crate::catalog) holder: Option<String>,
+    pub(in crate::catalog) taking: i64,
+}
+
+/// How another mover's beat was found.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    beat: i64,
+    /// Our own heartbeats since it changed.
+    silent: u32,
+    /// It has changed before our eyes.
+    lives: bool,
+}
+
+pub(super) struct LanePlan {
+    mover: String,
+    rules: FleetRules,
+    others: HashMap<String, Seen>,
+    /// Our lanes with their takings.
+    held: BTreeMap<u32, i64>,
+    /// Those of them that are to go.
+    leaving: BTreeSet<u32>,
+    wanted: Vec<u32>,
+    claimed: Claimed,
+    /// The next look counts the silence of others.
+    counts: bool,
+}
+
+impl LanePlan {
+    pub(super) fn new(mover: String, rules: FleetRules) -> Self {
+        Self {
+            mover,
+            rules,
+            others: HashMap::new(),
+            held: BTreeMap::new(),
+            leaving: BTreeSet::new(),
+            wanted: Vec::new(),
+            claimed: Claimed::Unsettled,
+            counts: false,
+        }
+    }
+
+    pub(super) fn counts(&mut self) {
+        self.counts = true;
+    }
+
+    /// Plans by what the tables say; whether lanes have come.
+    pub(super) fn see(&mut self, muster: &Muster, serves: Serves) -> bool {
+        self.watch(muster);
+        let before = std::mem::take(&mut self.held);
+        self.held = muster
+            .lanes
+            .iter()
+            .filter(|lane| lane.holder.as_ref() == Some(&self.mover))
+            .map(|lane| (lane.lane, lane.taking))
+            .collect();
+        let came = self.held.iter().any(|(lane, taking)| before.get(lane) != Some(taking));
+        self.share(muster, serves);
+        let lives = |holder: &Option<String>| {
+            holder
+                .as_ref()
+                .is_some_and(|holder| *holder == self.mover || self.others.get(holder).is_some_and(|seen| seen.lives))
+        };
+        self.claimed = match muster.lanes.iter().all(|lane| lives(&lane.holder)) {
+            true => Claimed::Settled,
+            false => Claimed::Unsettled,
+        };
+        came
+    }
+
+    /// Counts for how long each of the others has been silent.
+    fn watch(&mut self, muster: &Muster) {
+        let counts = u32::from(std::mem::take(&mut self.counts));
+        let before = std::mem::take(&mut self.others);
+        for (mover, &beat) in muster.movers.iter().filter(|(mover, _)| **mover != self.mover) {
+            let seen = match before.get(mover) {
+                None => Seen { beat, silent: 0, lives: false },
+                Some(seen) if seen.beat != beat => Seen { beat, silent: 0, lives: true },
+                Some(seen) => Seen { silent: seen.silent + counts, ..*seen },
+            };
+            self.others.insert(mover.clone(), seen);
+        }
+    }
+
+    /// Each target's lanes are shared by those who want some.
+    fn share(&mut self, muster: &Muster, serves: Serves) {
+        let of = self.rules.lanes;
+        let before = std::mem::take(&mut self.leaving);
+        self.wanted.clear();
+        let targets: BTreeSet<u32> = muster.lanes.iter().map(|lane| lane.lane / of).collect();
+        for target in targets {
+            let share = match serves {
+                Serves::Lanes => of.div_ceil(muster.servers.get(&target).copied().unwrap_or(1).max(1)) as usize,
+                Serves::Nothing => 0,
+            };
+            let within = target * of..target.saturating_add(1) * of;
+            let mut held: Vec<u32> = self.held.range(within.clone()).map(|(lane, _)| *lane).collect();
+            // Those that were to go go first, then the highest.
+            held.sort_by_key(|lane| (before.contains(lane), *lane));
+            self.leaving.extend(held.iter().skip(share));
+            let mut free: Vec<u32> = muster
+                .lanes
+                .iter()
+                .filter(|lane| within.contains(&lane.lane) && lane.holder.is_none())
+                .map(|lane| lane.lane)
+                .collect();
+            // So that two who take at once seldom want the same.
+            fastrand::shuffle(&mut free);
+            self.wanted.extend(free.into_iter().take(share.saturating_sub(held.len())));
+        }
+    }
+
+    /// Those who have been silent for too long, with their beats.
+    pub(super) fn dead(&self) -> Vec<(String, i64)> {
+        let silent = self.others.iter().filter(|(_, seen)| seen.silent >= self.rules.patience);
+        silent.map(|(mover, seen)| (mover.clone(), seen.beat)).collect()
+    }
+
+    /// Free lanes up to our share.
+    pub(super) fn wanted(&self) -> Vec<u32> {
+        self.wanted.clone()
+    }
+
+    pub(super) fn leaving(&self) -> &BTreeSet<u32> {
+        &self.leaving
+    }
+
+    /// These lanes are given back.
+    pub(super) fn gave(&mut self, lanes: &[u32]) {
+        for lane in lanes {
+            self.held.remove(lane);
+            self.leaving.remove(lane);
+        }
+    }
+
+    /// The lanes whose rows may be taken up, with their takings.
+    pub(super) fn working(&self) -> BTreeMap<u32, i64> {
+        let working = self.held.iter().filter(|(lane, _)| !self.leaving.contains(lane));
+        working.map(|(lane, taking)| (*lane, *taking)).collect()
+    }
+
+    pub(super) fn holds(&self, hold: Hold) -> bool {
+        self.held.get(&hold.lane) == Some(&hold.taking)
+    }
+
+    pub(super) fn claimed(&self) -> Claimed {
+        self.claimed
+    }
+}
