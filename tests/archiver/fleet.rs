@@ -312,6 +312,29 @@ fn a_run_with_an_end_waits_for_the_rows_of_the_dead() {
 }
 
 #[test]
+fn a_directory_is_announced_once_by_all_movers_together() {
+    let place = Place::make();
+    let queue = Queue::on_sqlite(&place);
+    queue.insert(&files(&place, 0..20));
+    let start = || {
+        let mut once = place.run();
+        once.arg("--once").arg("--suprsync-file-root").arg(place.path("root"));
+        queue.mover(once)
+    };
+    let movers = [start(), start()];
+    for mover in movers {
+        mover.wait(PATIENCE).expect(0);
+    }
+    let announced = "supersync_v0 WHERE remote_path LIKE '%/suprsync/%'";
+    assert!(queue.count(announced) <= 1);
+    // Whose duty it was may have ended while the other one still copied.
+    start().wait(PATIENCE).expect(0);
+    assert_eq!(queue.count(announced), 1);
+    queue.expect_each_once(&place, 0);
+    queue.expect_nobody_left();
+}
+
+#[test]
 fn a_producer_is_not_held_up_by_an_open_transaction() {
     let Some(server) = MariaDb::shared() else { return };
     let place = Place::make();
