@@ -136,7 +136,7 @@ impl<'a> Queue<'a> {
                 let transaction = database.transaction().unwrap();
                 for (path, md5) in files {
                     let insert = "INSERT INTO supersync_v0 (local_path, local_md5sum, archive_name, remote_path, timestamp, \
-                                  failed_copy_attempts, deletable, \"ignore\") VALUES (?, ?, ?, ?, 1795350012.25, 0, 1, 0)";
+                                  failed_copy_attempts, deletable, \"ignore\") VALUES (?, ?, ?, ?, strftime('%s', 'now'), 0, 1, 0)";
                     let remote = format!("17950/{}", path.file_name().unwrap().to_str().unwrap());
                     let values = params![path.to_str().unwrap(), hex(md5).to_lowercase(), TARGET, remote];
                     transaction.execute(insert, values).unwrap();
