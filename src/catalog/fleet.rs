@@ -302,6 +302,13 @@ impl<T: FleetTables> Fleet<T> {
         Ok(self.held().contains_key(&0).then_some(mover))
     }
 
+    /// As which mover what is done but once for a target may be written.
+    pub(super) fn on_duty(&self) -> Result<String, CatalogError> {
+        let session = self.0.session();
+        let on_duty = session.as_ref().filter(|session| session.plan.working().contains_key(&0));
+        on_duty.map(|session| session.mover.clone()).ok_or_else(|| self.0.lost())
+    }
+
     /// Grows with each time that lanes came.
     pub(super) fn takings(&self) -> u64 {
         self.0.takings.load(Ordering::Acquire)

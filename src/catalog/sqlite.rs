@@ -85,6 +85,11 @@ impl SqliteCatalog {
         }
     }
 
+    /// As which mover that is written, where several archivers share the rows.
+    fn on_duty(&self) -> Result<Option<String>, CatalogError> {
+        self.fleet.as_ref().map(|(fleet, _)| fleet.on_duty()).transpose()
+    }
+
     /// Opens the file. What is absent and not to be made is [`CatalogError::Setup`], as is a table that lacks a column.
     pub(super) async fn open(path: &Path, selection: Selection, purpose: OpenFor) -> Result<Self, CatalogError> {
         let [archive] = <[String; 1]>::try_from(selection.targets).map_err(|names| {

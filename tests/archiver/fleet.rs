@@ -136,7 +136,7 @@ impl<'a> Queue<'a> {
                 let transaction = database.transaction().unwrap();
                 for (path, md5) in files {
                     let insert = "INSERT INTO supersync_v0 (local_path, local_md5sum, archive_name, remote_path, timestamp, \
-                                  failed_copy_attempts, deletable, \"ignore\") VALUES (?, ?, ?, ?, 1795350012.25, 0, 1, 0)";
+                                  failed_copy_attempts, deletable, \"ignore\") VALUES (?, ?, ?, ?, strftime('%s', 'now'), 0, 1, 0)";
                     let remote = format!("17950/{}", path.file_name().unwrap().to_str().unwrap());
                     let values = params![path.to_str().unwrap(), hex(md5).to_lowercase(), TARGET, remote];
                     transaction.execute(insert, values).unwrap();
@@ -307,6 +307,29 @@ fn a_run_with_an_end_waits_for_the_rows_of_the_dead() {
     let mut once = place.run();
     once.arg("--once");
     queue.mover(once).wait(PATIENCE).expect(0);
+    queue.expect_each_once(&place, 0);
+    queue.expect_nobody_left();
+}
+
+#[test]
+fn a_directory_is_announced_once_by_all_movers_together() {
+    let place = Place::make();
+    let queue = Queue::on_sqlite(&place);
+    queue.insert(&files(&place, 0..20));
+    let start = || {
+        let mut once = place.run();
+        once.arg("--once").arg("--suprsync-file-root").arg(place.path("root"));
+        queue.mover(once)
+    };
+    let movers = [start(), start()];
+    for mover in movers {
+        mover.wait(PATIENCE).expect(0);
+    }
+    let announced = "supersync_v0 WHERE remote_path LIKE '%/suprsync/%'";
+    assert!(queue.count(announced) <= 1);
+    // Whose duty it was may have ended while the other one still copied.
+    start().wait(PATIENCE).expect(0);
+    assert_eq!(queue.count(announced), 1);
     queue.expect_each_once(&place, 0);
     queue.expect_nobody_left();
 }

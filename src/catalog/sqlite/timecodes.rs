@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rusqlite::{Connection, Error, OptionalExtension, TransactionBehavior, params};
 
 use super::SqliteCatalog;
+use super::fleet::fence;
 use super::parts::{HAS_TIMECODE, IdRange, Tallies, add_up};
 use super::table::{FILES, PATH_LIMIT, TIMECODES};
 use crate::catalog::{CatalogError, RecordId};
@@ -113,9 +114,12 @@ impl SqliteCatalog {
 
     /// Writes down which timecodes there are, and which are completed and synced; gives those that nobody was told of.
     async fn settle(&self, mut tallies: Tallies, end: i64, now: f64) -> Result<Vec<Complete>, CatalogError> {
-        let (archive, look) = (self.archive.clone(), self.part_look());
+        let (archive, look, mover) = (self.archive.clone(), self.part_look(), self.on_duty()?);
         self.run(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            if !still_on_duty(&transaction, mover.as_deref())? {
+                return Ok(Vec::new());
+            }
             // What has come meanwhile.
             add_up(&mut tallies, &look.count(&transaction, [end, i64::MAX])?.tallies);
             let newest = format!("SELECT IFNULL(MAX(id), 0) FROM {FILES}");
@@ -169,13 +173,16 @@ impl SqliteCatalog {
     /// came for the timecode since it was counted; whether it was done.
     pub async fn announce(&self, complete: Complete, file: NewFile, now: f64) -> Result<bool, CatalogError> {
         let (archive, ignore) = (self.archive.clone(), !self.not_ignored.is_empty());
-        let deletable = self.has_deletable;
+        let (deletable, mover) = (self.has_deletable, self.on_duty()?);
         let late = format!(
             "SELECT COUNT(*) FROM {FILES} WHERE id > ?1 AND archive_name = ?2 AND {HAS_TIMECODE} \
              AND CAST(substr(remote_path, 1, 5) AS INTEGER) = ?3 AND NOT substr(remote_path, 6, 10) = '/suprsync/'"
         );
         self.run(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            if !still_on_duty(&transaction, mover.as_deref())? {
+                return Ok(false);
+            }
             let given = params![complete.counted, archive, complete.timecode];
             if transaction.query_row(&late, given, |row| row.get::<_, i64>(0))? > 0 {
                 return Ok(false);
@@ -371,6 +378,11 @@ impl SqliteCatalog {
         .await?;
         Ok(Some(files))
     }
+}
+
+/// Whether the mover still is one, by whom alone timecodes are settled and announced; anybody may where no rows are shared.
+fn still_on_duty(transaction: &Connection, mover: Option<&str>) -> Result<bool, Error> {
+    mover.map_or(Ok(true), |mover| fence(transaction, mover))
 }
 
 fn announcement(connection: &Connection, row: &TimecodeRow) -> Result<Option<Announcement>, Error> {
