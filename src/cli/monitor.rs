@@ -133,7 +133,7 @@ fn run(args: &MonitorArgs, agent: Option<Resolved>) -> Result<u8> {
     }
     if let Some(source) = &watching {
         let folders = source.folders();
-        tracing::info!(event = "watching", folders, "Watching {} for {about}", source.describe());
+        tracing::info!(event = "watching_folders", folders, "Watching {} for {about}", source.describe());
     }
     let mut sources = Vec::new();
     if let (Some(source), Some(intake)) = (listening, monitor.intake()) {
