@@ -387,9 +387,15 @@ impl Console {
         now.database.as_ref().or(link).map_or(Ok(()), |trouble| Err(trouble.why.clone()))
     }
 
+    fn is_database_troubled(&self) -> bool {
+        let run = self.0.run.borrow();
+        run.control.as_ref().is_some_and(|control| control.progress().snapshot().database.is_some())
+    }
+
     /// Renews the counts for as long as it is awaited.
     async fn count(&self) -> Infallible {
         let mut opened = self.0.run.subscribe();
+        let mut cost = Duration::ZERO;
         loop {
             // The sender lives in us.
             let opened = opened.wait_for(|run| run.catalog.is_some()).await.map(|run| run.catalog.clone());
@@ -402,7 +408,11 @@ impl Console {
                 _ = closed.wait_for(|run| run.catalog.is_none()) => continue,
             }
             drop(catalog);
-            let pause = (began.elapsed() * COUNT_SHARE).clamp(COUNT_SOONEST, COUNT_RAREST);
+            // How long it waited for a database in trouble is not what it costs.
+            if !self.is_database_troubled() {
+                cost = began.elapsed();
+            }
+            let pause = (cost * COUNT_SHARE).clamp(COUNT_SOONEST, COUNT_RAREST);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.0.recount.notified() => {}
