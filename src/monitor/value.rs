@@ -186,7 +186,7 @@ mod tests {
         let json = super::super::json::parse(text.as_bytes()).unwrap().to_json().to_string();
         assert_eq!(
             json,
-            "{\"a\":[1,1.0,true,null,null,null,\"\\\\udc80x\"],\"b\":18446744073709551615,\"c\":null,\"d\":1e20}"
+            "{\"a\":[1,1.0,true,null,null,null,\"\\\\udc80x\"],\"b\":18446744073709551615,\"c\":null,\"d\":1e+20}"
         );
     }
 
