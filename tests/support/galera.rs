@@ -48,7 +48,7 @@ fn options(ports: &[u16], node: usize, more: &[&str]) -> Vec<String> {
     let [cluster, little, all_of_it] = [0, 1, 2].map(|port| ports[node * PORTS + port]);
     let provider = format!(
         "gmcast.listen_addr=tcp://127.0.0.1:{cluster};ist.recv_addr=127.0.0.1:{little};gcache.size=16M;\
-         evs.keepalive_period=PT0.5S;evs.suspect_timeout=PT2S;evs.inactive_timeout=PT5S;evs.inactive_check_period=PT0.5S"
+         evs.keepalive_period=PT0.5S;evs.suspect_timeout=PT5S;evs.inactive_timeout=PT15S;evs.inactive_check_period=PT0.5S"
     );
     let options = [
         format!("--user={}", own().unwrap_or("root")),
