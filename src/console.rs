@@ -409,7 +409,7 @@ impl Console {
             }
             drop(catalog);
             // How long it waited for a database in trouble is not what it costs.
-            if !self.is_database_troubled() {
+            if cost.is_zero() || !self.is_database_troubled() {
                 cost = began.elapsed();
             }
             let pause = (cost * COUNT_SHARE).clamp(COUNT_SOONEST, COUNT_RAREST);

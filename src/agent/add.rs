@@ -109,27 +109,20 @@ impl ArchiverAgent {
             timestamp,
         };
         let making = Making::new(terms, &catalog, &self.run.service.database, &target, WORDS)?;
-        let paths = params.get("paths").and_then(Value::as_array).into_iter().flatten();
-        let roots = paths.map(|path| {
-            let path = path.as_str().ok_or("Param paths must be a list of texts")?;
-            match Path::new(path).is_absolute() {
-                true => NamedTree::new(Path::new(path)).map_err(|error| format!("Cannot find {path}: {error}")),
-                false => {
-                    Err(format!("{path} is no path from / on; the agent has no folder that it could be seen from"))
-                }
-            }
-        });
-        let roots = roots.collect::<Result<Vec<_>, _>>()?;
+        let paths = params.get("paths").and_then(Value::as_array).cloned().unwrap_or_default();
         let watch = AddWatch { session, files: AtomicU64::new(0), bytes: AtomicU64::new(0), told: Mutex::default() };
         let runtime = Handle::current();
+        // A file system that is slow holds up nobody else.
         let work = move || {
+            let roots = paths.iter().map(root).collect::<Result<Vec<_>, _>>()?;
             let addition = Addition { roots: &roots, making: &making, threads: None, writing: Writing::Done };
             let added = addition.run(&runtime, &catalog, &watch);
             watch.session.set_data(watch.data(added.as_ref().ok()));
-            added.map(|added| (added, watch.session.is_stop_requested()))
+            let added = added.map_err(|error| error.to_string())?;
+            Ok::<_, String>((added, watch.session.is_stop_requested()))
         };
         let done = tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?;
-        let (Added { new, same, changed, left_out, failed, .. }, stopped) = done.map_err(|error| error.to_string())?;
+        let (Added { new, same, changed, left_out, failed, .. }, stopped) = done?;
         self.console.look_again();
         let said = format!(
             "{new} registered, {same} were already, {changed} are with another MD5 and left so, {left_out} left out, \
@@ -137,5 +130,14 @@ impl ArchiverAgent {
             if stopped { "; told to stop before all were read" } else { "" }
         );
         if changed + failed > 0 || stopped { Err(said) } else { Ok(said) }
+    }
+}
+
+/// A file or folder of the params.
+fn root(path: &Value) -> Result<NamedTree, String> {
+    let path = path.as_str().ok_or("Param paths must be a list of texts")?;
+    match Path::new(path).is_absolute() {
+        true => NamedTree::new(Path::new(path)).map_err(|error| format!("Cannot find {path}: {error}")),
+        false => Err(format!("{path} is no path from / on; the agent has no folder that it could be seen from")),
     }
 }

@@ -20,7 +20,7 @@ const QUEUE: usize = 1024;
 const BATCH: usize = 200;
 /// What is read is registered after so long, be it little.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often the observer may draw.
+/// How often the observer is asked.
 const TICK: Duration = Duration::from_millis(200);
 /// More cores than this a disk seldom feeds.
 const THREADS: usize = 8;
@@ -296,6 +296,7 @@ impl Addition<'_> {
             let results = results;
             let mut adding = Adding { making: self.making, observer, added: Added::default(), batch: Vec::new() };
             let mut last = Instant::now();
+            let mut asked = Instant::now();
             loop {
                 let ended = match results.recv_timeout(TICK) {
                     Ok(reading) => {
@@ -305,7 +306,12 @@ impl Addition<'_> {
                     Err(RecvTimeoutError::Timeout) => false,
                     Err(RecvTimeoutError::Disconnected) => true,
                 };
-                let ended = !observer.goes_on() || ended;
+                // Not for each of many small files: whoever watches may have much to tell.
+                let is_time = asked.elapsed() >= TICK;
+                if is_time {
+                    asked = Instant::now();
+                }
+                let ended = ended || (is_time && !observer.goes_on());
                 if ended || adding.batch.len() >= BATCH || (!adding.batch.is_empty() && last.elapsed() > PATIENCE) {
                     runtime.block_on(adding.register(catalog, self.writing))?;
                     last = Instant::now();
