@@ -1,4 +1,4 @@
-.PHONY: galera help build static install deb fresh-debian demo demo-without-rsync man test wrappers big-table long-table latency night beside-socs monitor-load beside-monitor miri avx512 lint structure
+.PHONY: help build static install deb fresh-debian demo demo-without-rsync man test wrappers big-table long-table latency night beside-socs monitor-load beside-monitor miri avx512 lint structure
 
 PREFIX ?= /usr/local
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
@@ -75,9 +75,6 @@ night: ## A night with troubles, and what status, metrics, log and alerts said o
 	scripts/night --db sqlite
 	scripts/night --db mariadb
 	cat target/night/sqlite.md target/night/mariadb.md > target/night/report.md
-
-galera: ## Two archivers on a cluster of three nodes that loses one, and one archiver killed
-	ARCHIVER_SLOW=1 cargo test $(QUIET) --locked --test archiver movers_of_a_cluster -- --nocapture
 
 monitor-load: ## 2,000 messages a second for a minute and bursts of 10,000, with the database locked and the process killed
 	ARCHIVER_SLOW=1 cargo test $(QUIET) --locked --test archiver no_message_is_lost_or_doubled_under_load -- --nocapture

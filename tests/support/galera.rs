@@ -46,6 +46,7 @@ fn options(ports: &[u16], node: usize, more: &[&str]) -> Vec<String> {
     let of = |node: usize| ports[node * PORTS];
     let all: Vec<_> = (0..ports.len() / PORTS).map(|node| format!("127.0.0.1:{}", of(node))).collect();
     let [cluster, little, all_of_it] = [0, 1, 2].map(|port| ports[node * PORTS + port]);
+    // Galera's own limits: on a busy machine nodes that give each other less time lose one another, and the producer with them.
     let provider = format!(
         "gmcast.listen_addr=tcp://127.0.0.1:{cluster};ist.recv_addr=127.0.0.1:{little};gcache.size=16M;\
          evs.keepalive_period=PT0.5S;evs.suspect_timeout=PT5S;evs.inactive_timeout=PT15S;evs.inactive_check_period=PT0.5S"
