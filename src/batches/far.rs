@@ -308,15 +308,15 @@ mod tests {
         for dir in ["b/book/sub", "b/old", "b/.aside"] {
             fs::create_dir_all(base.join(dir)).unwrap();
         }
-        let write = |name: &str| fs::write(base.join(name), name).unwrap();
-        ["b/f.config", "b/.f.backup", "b/there", "b/old/x"].map(write);
+        let write = |names: &[&str]| names.iter().for_each(|name| fs::write(base.join(name), name).unwrap());
+        write(&["b/f.config", "b/.f.backup", "b/there", "b/old/x"]);
         let mut hand = FarHand::new(Box::new(Local::default()), base.to_str().unwrap(), ".aside");
         let units = ["b/f", "b/book", "b/there", "b/none $x `y`", "b/old"].map(str::to_owned);
         let spared = hand.look(&units).unwrap();
         let expected = ["b/.f.backup", "b/book", "b/old", "b/there"].map(str::to_owned);
         assert_eq!(spared, Spared::from(expected), "a folder in it is something");
         let spared = Spared::from([".f.backup", "there", "old"].map(|name| format!("b/{name}")));
-        ["b/f", "b/.f.aB3dE6", "b/.aside/f", "b/.aside/other", "b/book/sub/x", "b/none $x `y`"].map(write);
+        write(&["b/f", "b/.f.aB3dE6", "b/.aside/f", "b/.aside/other", "b/book/sub/x", "b/none $x `y`"]);
         let batch = extent(&["b/f", "b/book", "b/there", "b/none $x `y`", "b/old"], &[], &[], spared);
         assert!(hand.remove(&batch).unwrap() && !hand.remove(&batch).unwrap());
         let mut left: Vec<_> = fs::read_dir(base.join("b")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -332,9 +332,8 @@ mod tests {
         for dir in ["book/sub/.aside", ".aside"] {
             fs::create_dir_all(base.join(dir)).unwrap();
         }
-        let write = |name: &str| fs::write(base.join(name), name).unwrap();
-        ["book/.x.mpgbak", "book/.x.aB3dE6", "book/sub/.aside/y", "book/sub/y", "f", ".f.aB3dE6", ".aside/f"]
-            .map(write);
+        let write = |names: &[&str]| names.iter().for_each(|name| fs::write(base.join(name), name).unwrap());
+        write(&["book/.x.mpgbak", "book/.x.aB3dE6", "book/sub/.aside/y", "book/sub/y", "f", ".f.aB3dE6", ".aside/f"]);
         let mut hand = FarHand::new(Box::new(Local::default()), base.to_str().unwrap(), ".aside");
         let files = ["book/.x.mpgbak", "book/sub/y", "f"];
         let batch = extent(&["book", "f"], &files, &["book", "book/sub", "book/em pty/é"], Spared::new());
