@@ -1,4 +1,5 @@
-"""Chooses the Librarian to test against: the stand-in, or with `LIBRARIAN_TREE` (which `test_genuine.py` sets) a genuine one."""
+"""Chooses the Librarian to test against: the stand-in, or a genuine one with `LIBRARIAN_TREE`, which `test_genuine.py`
+sets; and plays what is at the other end of spool and queue."""
 
 import json
 import os

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import TREE, Mover, Queue
+from conftest import SOURCES, TREE, Mover, Queue
 
 
 def run(*words: str, **variables: str | None) -> subprocess.CompletedProcess[str]:
@@ -39,6 +39,12 @@ def test_the_background_process_says_what_is_wrong_before_it_begins(queue: Queue
     spool.chmod(0o755)
     refused = background()
     assert refused.returncode == 1 and f"{spool} is to belong to this user alone" in refused.stderr
+
+
+def test_the_background_process_says_where_it_belongs(spool: Path) -> None:
+    refused = run("-S", "-m", "pysmurf_archiver_librarian.background", PYTHONPATH=SOURCES[-1])
+    assert refused.returncode == 1
+    assert refused.stderr.endswith("; install this package into the environment of the Librarian\n"), refused.stderr
 
 
 def test_after_the_uninstalling_all_rows_are_read_without_the_package(queue: Queue, mover: Mover) -> None:

@@ -7,8 +7,10 @@ from .spool import Spool, SpoolError
 
 
 def main() -> None:
-    from .registration import UnknownLibrarianError, register
-
+    try:
+        from .registration import UnknownLibrarianError, register
+    except ImportError as error:
+        sys.exit(f"archiver-librarian-background: {error}; install this package into the environment of the Librarian")
     try:
         # A wrong setting is told here at once rather than with each batch.
         Spool.from_environment().prepare()

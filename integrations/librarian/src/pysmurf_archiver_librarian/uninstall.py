@@ -72,8 +72,8 @@ def main() -> None:
     print(f"{done} rows rewritten, {left} rows are not finished and need the package")
     if left:
         sys.exit(
-            "Set send_clone to [] in the background settings, let archiver-librarian-background bring what is under way "
-            "to its end, and call this again"
+            "Set send_clone to [] in the background settings, let archiver-librarian-background bring what is under "
+            "way to its end, and call this again"
         )
 
 
