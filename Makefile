@@ -1,4 +1,4 @@
-.PHONY: help build static install deb fresh-debian demo demo-without-rsync man test wrappers big-table long-table latency night beside-socs monitor-load beside-monitor fuzz miri avx512 lint structure
+.PHONY: help build static install deb fresh-debian demo demo-without-rsync man test librarian wrappers big-table long-table latency night beside-socs monitor-load beside-monitor fuzz miri avx512 lint structure
 
 PREFIX ?= /usr/local
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
@@ -52,6 +52,9 @@ man: ## Manual page and completions of the rsync command: target/man
 
 test: ## All tests; installs the servers they need where it may
 	scripts/test
+
+librarian: ## Tests of integrations/librarian; with LIBRARIAN_SRC=TREE against the genuine Librarian, too
+	scripts/librarian
 
 wrappers: ## Test suites of programs that call rsync, with ours in the place of stock; as root
 	cargo build $(QUIET) --locked $(PROGRAMS)
