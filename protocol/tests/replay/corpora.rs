@@ -10,6 +10,9 @@ use protocol::token::TokenWriter;
 use std::fs;
 use std::path::Path;
 
+/// Writes an input: for which target, under which name, the parts it has.
+type Write<'w> = &'w dyn Fn(&str, &str, &[&[u8]]);
+
 /// Writes them into a folder for each target.
 pub(crate) fn write(folder: &Path) {
     let write = |target: &str, name: &str, parts: &[&[u8]]| {
@@ -49,7 +52,7 @@ pub(crate) fn write(folder: &Path) {
     write("names", "list", &[&[0], b"a\0b/../c\0/d//e/.\0"]);
 }
 
-fn write_session(case: &Case, session: &Session, write: &dyn Fn(&str, &str, &[&[u8]])) {
+fn write_session(case: &Case, session: &Session, write: Write<'_>) {
     if !machines::playable(session) {
         return;
     }
