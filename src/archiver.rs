@@ -90,6 +90,8 @@ pub(crate) enum Existing {
     Replace,
     /// It stays, and the new one gets a number behind its name, as with the old archiver.
     Number,
+    /// Whatever stands there stays, and the file has failed: it is to have this very name.
+    Refuse,
 }
 
 /// How the archiver works.
@@ -178,6 +180,7 @@ pub(crate) async fn run<C: Catalog>(
     let (progress, stop) = (control.progress().clone(), control.stop().clone());
     let settings = Arc::new(settings);
     let flight = Arc::new(Flight::new(settings.queue, settings.queue_bytes, progress.clone()));
+    control.begin(&flight);
     let permits = Arc::new(SessionPermits::new(settings.workers));
     let strays = Arc::new(Strays::default());
     let origins = Arc::new(Origins::new(progress.clone(), settings.sources.clone(), settings.once));

@@ -1,6 +1,7 @@
 //! The command line: which face of the program was called, and with which exit code it ends.
 
 mod authorize;
+mod batch;
 mod bench;
 mod check;
 mod config;
@@ -120,6 +121,7 @@ fn dispatch(mut layered: Vec<Layered>, agent: Option<Resolved>, args: &[OsString
         Some(Verb::Monitor(command)) => monitor::monitor(*command, agent)?,
         Some(Verb::InitDb(args)) => table::init_db(args)?,
         Some(Verb::Files(args)) => files::files(args)?,
+        Some(Verb::Batch(args)) => batch::batch(args)?,
         Some(Verb::Retry(args)) => table::retry(args)?,
         Some(Verb::Rdiff(words)) => crate::rdiff::main(&words),
         Some(Verb::Bench(args)) => bench::bench(args)?,

@@ -8,6 +8,7 @@
 mod agent;
 mod archiver;
 mod backoff;
+mod batches;
 pub mod bench;
 pub mod catalog;
 pub mod cli;

@@ -5,6 +5,7 @@ pub(crate) mod systemd;
 use crate::archiver::stop::Stop;
 use crate::archiver::{ArchiverSettings, Bootstrap, Direction, Sources, Upkeep};
 use crate::backoff::Backoff;
+use crate::batches::BatchTerms;
 use crate::catalog::{self, AnyCatalog, CatalogError, Database};
 use crate::console::{Console, Limit};
 use crate::local::Local;
@@ -113,6 +114,8 @@ pub(crate) struct ServiceRun {
     pub(crate) manifest: Option<PathBuf>,
     /// What is done beside the copying.
     pub(crate) upkeep: Upkeep,
+    /// The batches that are copied, in the place of a table's rows.
+    pub(crate) batches: Option<BatchTerms>,
     /// Who asks and tells it, speaks through this.
     pub(crate) console: Console,
 }

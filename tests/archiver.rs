@@ -23,6 +23,8 @@ mod tables;
 
 #[path = "archiver/authorized.rs"]
 mod authorized;
+#[path = "archiver/batches.rs"]
+mod batches;
 #[path = "archiver/bootstrap.rs"]
 mod bootstrap;
 #[path = "archiver/catalog.rs"]

@@ -1,8 +1,11 @@
 //! The one handle on a run, for whoever steers or watches it.
 
+use super::flight::Flight;
 use super::stop::Stop;
+use crate::catalog::RecordId;
 use crate::status::Progress;
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::{Notify, watch};
 
 /// Steers one run. Clones share one state.
@@ -14,6 +17,7 @@ struct ControlShared {
     progress: Arc<Progress>,
     paused: watch::Sender<bool>,
     again: Notify,
+    flight: Mutex<Weak<Flight>>,
 }
 
 impl Default for Control {
@@ -23,6 +27,7 @@ impl Default for Control {
             progress: Arc::default(),
             paused: watch::Sender::new(false),
             again: Notify::new(),
+            flight: Mutex::default(),
         }))
     }
 }
@@ -61,6 +66,17 @@ impl Control {
     /// Has the whole table looked at soon, for rows that were given a new chance.
     pub(crate) fn look_again(&self) {
         self.0.again.notify_one();
+    }
+
+    /// What this run has in flight.
+    pub(super) fn begin(&self, flight: &Arc<Flight>) {
+        *self.0.flight.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(flight);
+    }
+
+    /// Takes rows back: none of them is taken up any more, and those on their way are left. Whether some still are.
+    pub(crate) fn recall(&self, rows: &HashSet<RecordId>) -> bool {
+        let flight = self.0.flight.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        flight.is_some_and(|flight| flight.recall(rows))
     }
 
     /// Waits for the end of a pause.

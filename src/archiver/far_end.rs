@@ -122,7 +122,10 @@ pub(super) fn first_line(output: &CommandOutput) -> String {
 
 /// What keeps the archive's base directory on `side` from taking anything, if something does.
 pub(super) fn base_trouble(side: &mut dyn Connect, base: &str) -> Option<String> {
-    for (flag, why) in [("-d", "is not there"), ("-w", "cannot be written to")] {
+    let questions = [("-d", "is not there"), ("-w", "cannot be written to")];
+    // Into the root itself nothing is written where it is the base.
+    let asked = if base == "/" { 1 } else { questions.len() };
+    for (flag, why) in questions.into_iter().take(asked) {
         match side.run(&["test".into(), flag.into(), base.into()]) {
             Ok(output) if output.status == Some(0) => {}
             // `test` itself says nothing; whoever does is one in its place, that runs no such commands.

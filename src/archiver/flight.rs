@@ -5,7 +5,7 @@ use super::layout::RemotePath;
 use crate::catalog::{Hold, Md5, RecordId};
 use crate::status::Progress;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,6 +33,7 @@ pub(super) struct Job {
     pub(super) headway: Headway,
     /// Its outcome has gone to be recorded.
     settled: AtomicBool,
+    recalled: Arc<AtomicBool>,
     ticket: Arc<Ticket>,
 }
 
@@ -48,6 +49,11 @@ impl Job {
     /// It has had its turn: recorded, or held back with its place. Dropped without, its row comes back untried.
     pub(super) fn had_its_turn(&self) {
         self.ticket.had_its_turn();
+    }
+
+    /// It is not wanted any more.
+    pub(super) fn is_recalled(&self) -> bool {
+        self.recalled.load(Relaxed)
     }
 
     /// Its outcome goes to be recorded, and with it what keeps its row from being taken up again; `None` if it has gone
@@ -69,12 +75,15 @@ pub(super) struct Flight {
 
 #[derive(Default)]
 struct InFlight {
-    rows: HashSet<RecordId>,
+    /// Rows on their way, each with whether it was recalled.
+    rows: HashMap<RecordId, Arc<AtomicBool>>,
     places: HashSet<RemotePath>,
     /// How many rows of each lane.
     lanes: BTreeMap<u32, usize>,
     /// Rows that came back untried since they were last asked for.
     untried: BTreeSet<RecordId>,
+    /// Rows that are not to be taken up.
+    recalled: HashSet<RecordId>,
 }
 
 /// What a job holds, and its outcome until that is recorded; given back when both are done.
@@ -151,7 +160,17 @@ impl Flight {
 
     /// True when the row is on its way already.
     pub(super) fn has_row(&self, id: RecordId) -> bool {
-        self.lock().rows.contains(&id)
+        self.lock().rows.contains_key(&id)
+    }
+
+    /// Takes rows back: none of them is taken up any more, and those on their way are left. Whether some still are.
+    pub(super) fn recall(&self, rows: &HashSet<RecordId>) -> bool {
+        let mut in_flight = self.lock();
+        in_flight.recalled.extend(rows);
+        let mut on_their_way = in_flight.rows.iter().filter(|(id, _)| rows.contains(id)).peekable();
+        let some = on_their_way.peek().is_some();
+        on_their_way.for_each(|(_, recalled)| recalled.store(true, Relaxed));
+        some
     }
 
     /// True when another row is on its way to this place: that must be settled first, since only then is it known whether the
@@ -184,16 +203,20 @@ impl Flight {
         self.rows() == 0
     }
 
-    /// Waits for room and takes a row into flight. `None` only if the semaphores were closed, which nobody does.
+    /// Waits for room and takes a row into flight. `None` if it was recalled.
     pub(super) async fn admit(self: &Arc<Self>, row: Admission) -> Option<Job> {
         let row_bytes = row.bytes;
         let pieces = self.pieces_of(row_bytes);
         let file = self.files.clone().acquire_owned().await.ok()?;
         let bytes = self.pieces.clone().acquire_many_owned(pieces).await.ok()?;
         let Admission { id, attempts, source, md5, place, hold, .. } = row;
+        let recalled = Arc::default();
         {
             let mut in_flight = self.lock();
-            in_flight.rows.insert(id);
+            if in_flight.recalled.contains(&id) {
+                return None;
+            }
+            in_flight.rows.insert(id, Arc::clone(&recalled));
             in_flight.places.insert(place.clone());
             *in_flight.lanes.entry(hold.lane).or_default() += 1;
         }
@@ -210,7 +233,20 @@ impl Flight {
         };
         let ticket = Arc::new(ticket);
         let (variant, replaces, headway) = Default::default();
-        Some(Job { id, attempts, source, md5, bytes: row_bytes, place, variant, replaces, headway, settled, ticket })
+        Some(Job {
+            id,
+            attempts,
+            source,
+            md5,
+            bytes: row_bytes,
+            place,
+            variant,
+            replaces,
+            headway,
+            settled,
+            recalled,
+            ticket,
+        })
     }
 
     /// The rows that came back untried since this was asked last.

@@ -411,7 +411,7 @@ impl<C: Catalog> Poller<C> {
             }
             memory.course.see_again(row.id);
             let bytes = row.bytes;
-            let Some(job) = self.flight.admit(row).await else { break };
+            let Some(job) = self.flight.admit(row).await else { continue };
             pass.started += 1;
             batch.push(job, bytes);
         }

@@ -14,7 +14,7 @@ use super::shared_file::{Sharing, Staged};
 use super::terms::SessionTerms;
 use super::verdict::{CHANGED, Carried, LAST_WORDS, Verdict, explain, push_words};
 use crate::disk::digest::{Digest, sum_of};
-use crate::link::Link;
+use crate::link::{Closer, Link};
 use crate::status::Failure;
 use crate::transfer::Sent;
 use crate::transfer::{Answer, Listing, SendObserver, SendPlan, greet, send};
@@ -87,6 +87,7 @@ fn send_batch(
         current: None,
         lens: vec![0; jobs.len()],
         words: String::new(),
+        closer: link.closer.clone(),
         terms,
     };
     let (entries, by_name) = watch.list(terms.settings.chmod.as_ref());
@@ -155,6 +156,8 @@ struct PushWatch<'a> {
     /// How large the files were when they were listed.
     lens: Vec<u64>,
     words: String,
+    /// Ends the session in the middle of a file that is not wanted any more.
+    closer: Closer,
     terms: &'a SessionTerms,
 }
 
@@ -241,7 +244,7 @@ impl SendObserver for PushWatch<'_> {
             self.verdicts[at] = Verdict::Failed(Failure::Changed, CHANGED.into());
             return Answer::Decline;
         }
-        if self.terms.stopping() {
+        if self.terms.stopping() || self.jobs[at].is_recalled() {
             self.stages[at] = JobStage::Held;
             return Answer::Decline;
         }
@@ -258,6 +261,9 @@ impl SendObserver for PushWatch<'_> {
     fn progress(&mut self, bytes: u64) {
         if let Some(at) = self.current {
             self.jobs[at].headway.pass(bytes);
+            if self.jobs[at].is_recalled() {
+                self.closer.close();
+            }
         }
         self.terms.count(bytes);
     }

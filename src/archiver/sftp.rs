@@ -111,6 +111,9 @@ impl Delivery<'_> {
             if self.terms.stopping() {
                 break;
             }
+            if job.is_recalled() {
+                continue;
+            }
             match self.deliver(job, &mut dirs, &mut carried.words) {
                 Ok(verdict) | Err(SftpTrouble::File(verdict)) => {
                     if let Verdict::Proven(sent, _) = &verdict {
@@ -334,6 +337,10 @@ impl Delivery<'_> {
 
     /// Whether the base directory takes files at all.
     fn takes_files(&mut self) -> bool {
+        // Into the root itself nothing is written where it is the base.
+        if self.base == Path::new("/") {
+            return true;
+        }
         let probe = self.base.join(PROBE);
         let stands = |sftp: &Sftp| sftp.stat(&probe).is_ok_and(|found| found.is_some());
         // Another session may have one there.

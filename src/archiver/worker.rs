@@ -182,6 +182,10 @@ impl Worker {
             return self.common.results.release(rest.jobs);
         }
         let Rest { mut jobs, breaks } = rest;
+        self.common.results.release(jobs.extract_if(.., |job| job.is_recalled()).collect());
+        if jobs.is_empty() {
+            return;
+        }
         // Unfinished files of one session are kept in directories of one name.
         let variant = jobs.first().map_or(0, |job| job.variant);
         let others: Vec<_> = jobs.extract_if(.., |job| job.variant != variant).collect();
@@ -197,6 +201,7 @@ impl Worker {
         if let Err(TransferError::Stalled(_)) = &carried.ended {
             self.common.control.progress().timed_out();
         }
+        let recalled = jobs.iter().any(Job::is_recalled);
         let listed = SessionFiles::of(&jobs, &self.common.origins, since);
         let full = no_room(&carried.words).map(str::to_owned);
         let Unproven { mut left, failed, refused } = self.sort(jobs, carried.verdicts, full.is_some());
@@ -212,6 +217,11 @@ impl Worker {
         if let (Some(why), false) = (&full, left.is_empty()) {
             self.common.strays.make_room(left.iter());
             return self.wait_for_link(Rest { jobs: left, breaks }, why);
+        }
+        if recalled && carried.ended.is_err() {
+            // We broke it off ourselves.
+            self.carrier.forget_road();
+            return self.rests.push_front(Rest { jobs: left, breaks });
         }
         self.go_on(Rest { jobs: left, breaks }, listed.files, carried.ended, &carried.words);
     }
@@ -265,6 +275,11 @@ impl Worker {
                     return None;
                 }
             }
+        }
+        if self.common.settings.existing == Existing::Refuse {
+            let why = format!("something else stands at its place, {}", job.place);
+            self.common.results.failed(job, Failure::Refused, why);
+            return None;
         }
         job.replaces = false;
         job.variant += 1;

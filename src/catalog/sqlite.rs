@@ -4,6 +4,7 @@
 
 mod amend;
 mod announced;
+pub(crate) mod batches;
 mod changes;
 mod claim;
 mod counts;

@@ -8,7 +8,7 @@ mod prunable;
 mod show;
 mod timecodes;
 mod verify;
-mod wording;
+pub(super) mod wording;
 
 use super::flags::TableArgs;
 use super::flags::files::{ChoiceArgs, FilesArgs, FilesVerb};

@@ -1,5 +1,6 @@
 //! The command line as typed.
 
+pub(super) mod batch;
 pub(super) mod bench;
 pub(super) mod config;
 pub(super) mod console;
@@ -10,6 +11,7 @@ use crate::archiver::{Compress, UPLOAD_DIR, Workers};
 use crate::console::Timetable;
 use crate::disk::room::FreeMark;
 use crate::ocs::site::SiteFlags;
+use batch::BatchArgs;
 use bench::BenchArgs;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use config::{CONFIG_HELP, ConfigCommand};
@@ -131,6 +133,7 @@ pub(super) enum Command {
         mut_arg("compress", hidden),
         mut_arg("chmod", hidden),
         mut_arg("existing", hidden),
+        mut_arg("batch_deadline", hidden),
         mut_arg("manifest", hidden),
         mut_arg("delete_local_after", hidden),
         mut_arg("delete_when_below", hidden),
@@ -165,6 +168,8 @@ pub(super) enum Command {
     InitDb(InitDbArgs),
     /// Ask the table about files, register files, and change what is to become of them
     Files(FilesArgs),
+    /// Hand over files and directories that are copied all together or not at all, and ask how they stand
+    Batch(BatchArgs),
     /// Give rows that were given up a new chance: sets their count of failed attempts to 0
     Retry(RetryArgs),
     /// Signatures and deltas of files, exchangeable with librsync's rdiff
@@ -331,9 +336,18 @@ pub(super) struct RetryArgs {
 /// What `run` and `check` share.
 #[derive(Debug, Clone, PartialEq, Args)]
 pub(super) struct ServiceArgs {
-    /// Base directory of the archive: at the storage node with --storage-host, else on this machine
+    /// Base directory of the archive: at the storage node with --storage-host, else on this machine. With --batches / unless
+    /// it is given: batches go nowhere else
     #[arg(long, value_name = "DIR")]
     pub(super) data_dir: String,
+
+    /// Copy the batches that are handed over in this folder, and no table; it is made where it is absent
+    #[arg(long, value_name = "SPOOL", conflicts_with_all = ["db", "target", "archive_name", "host"])]
+    pub(super) batches: Option<PathBuf>,
+
+    /// With --batches: what batches call this far end; by default what --storage-host says. Those of other links are left
+    #[arg(long, value_name = "NAME")]
+    pub(super) link: Option<String>,
 
     /// Storage node to push to by SSH; without it and --host files are copied on this machine
     #[arg(long, value_name = "[USER@]HOST[:PORT]")]
@@ -469,6 +483,10 @@ pub(super) struct RunArgs {
     /// replace with SQLite and number with MySQL, as with the agents of old
     #[arg(long, value_name = "WHAT", value_enum, help_heading = "Work")]
     pub(super) existing: Option<ExistingArg>,
+
+    /// With --batches: a batch that is older than this has failed
+    #[arg(long, value_name = "SECONDS", default_value_t = 604_800, value_parser = clap::value_parser!(u64).range(1..=31_536_000), help_heading = "Work")]
+    pub(super) batch_deadline: u64,
 
     /// List each proven copy in FILE, for `b3sum --check` in --data-dir, and with its size in FILE.sizes
     #[arg(long, value_name = "FILE", help_heading = "Work")]

@@ -25,6 +25,8 @@ const PREFIX: &str = "ARCHIVER_";
 const ONLY_TYPED: [&str; 6] = ["config", "only", "help", "version", "once", "json"];
 /// The option that limits the rate.
 const LIMIT: &str = "bwlimit";
+/// The option that is `/` where it is not said beside the other: batches have whole paths.
+const BASE_OF_BATCHES: (&str, &str) = ("data-dir", "batches");
 /// Pairs that exclude each other beside those that the parser knows of.
 const EXCLUDING: [(&str, &str); 2] = [("target", "archive-name"), ("site", "site-file")];
 
@@ -38,8 +40,13 @@ pub(super) struct Setting {
 /// Where a setting stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum SettingOrigin {
-    File { path: PathBuf, line: usize },
+    File {
+        path: PathBuf,
+        line: usize,
+    },
     Variable(String),
+    /// Another option implies it.
+    Implied(&'static str),
 }
 
 impl fmt::Display for SettingOrigin {
@@ -47,6 +54,7 @@ impl fmt::Display for SettingOrigin {
         match self {
             Self::File { path, line } => write!(f, "{}, line {line}", path.display()),
             Self::Variable(name) => write!(f, "Variable {name}"),
+            Self::Implied(option) => write!(f, "Option --{option}"),
         }
     }
 }
@@ -313,6 +321,12 @@ impl Layers {
                 combined.insert(name.clone(), setting.clone());
             }
             stronger.extend(on.into_keys());
+        }
+        let (base, batches) = BASE_OF_BATCHES;
+        let is_said = |name: &str| combined.contains_key(name) || self.typed.contains(name);
+        if is_said(batches) && !is_said(base) {
+            let origin = SettingOrigin::Implied(batches);
+            combined.insert(base.to_owned(), Setting { values: vec!["/".into()], origin });
         }
         Ok(combined)
     }

@@ -5,6 +5,8 @@ use crate::archiver::{
     Announcing, ArchiverSettings, Bootstrap, Direction, Existing, PruneMode, PruneRules, Sources, Upkeep, aside_of,
     is_static,
 };
+use crate::batches::BatchTerms;
+use crate::batches::spool::BatchSpool;
 use crate::catalog::{self, CatalogError, Database, Layout, RecordId, Selection};
 use crate::console::{ArchiveIdentity, Console, Limit};
 use crate::service::{Service, ServiceRun};
@@ -21,13 +23,17 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// The service that flags and variables mean.
 pub(super) fn service(args: &ServiceArgs) -> Result<Service> {
-    if args.data_dir.trim_end_matches('/').is_empty() {
+    if args.data_dir.trim_end_matches('/').is_empty() && args.batches.is_none() {
         bail!("Option --data-dir cannot be {:?}; name the archive's base directory", args.data_dir);
     }
     if args.data_dir.contains('\0') || args.data_dir.contains('\n') {
         bail!("Option --data-dir holds a NUL or a line end: {:?}", args.data_dir);
     }
-    let (database, options) = table(&args.table)?;
+    let (database, options) = match &args.batches {
+        Some(spool) => spooled(args, &BatchSpool::open(spool)?)?,
+        None if args.link.is_some() => bail!("Option --link is for batches; give --batches, or leave it out"),
+        None => table(&args.table)?,
+    };
     let (direction, host) = match &args.host {
         Some(host) => (Direction::Pull, Some(("--host", host))),
         None => (Direction::Push, args.storage_host.as_ref().map(|host| ("--storage-host", host))),
@@ -48,6 +54,49 @@ pub(super) fn service(args: &ServiceArgs) -> Result<Service> {
             .map_err(anyhow::Error::msg)?
             .answering_within(Duration::from_secs(args.source_timeout)),
     })
+}
+
+/// The table of a spool's batches, of one link.
+fn spooled(args: &ServiceArgs, spool: &BatchSpool) -> Result<(Database, catalog::Options)> {
+    let TableArgs { table, layout, max_copy_attempts, .. } = &args.table;
+    for (option, given) in [("--table", table.is_some()), ("--layout", layout.is_some())] {
+        if given {
+            bail!("Option {option} is for tables, and --batches has none; leave it out");
+        }
+    }
+    let link = match (&args.link, &args.storage_host) {
+        (Some(link), _) | (None, Some(link)) if !link.is_empty() => link.clone(),
+        _ => {
+            bail!("Option --link is missing: with --batches and no --storage-host, name what batches call this machine")
+        }
+    };
+    let selection = Selection { targets: vec![link], max_attempts: (*max_copy_attempts).into() };
+    let options = catalog::Options { selection, table: None, layout: None, create: true };
+    Ok((Database::Sqlite(spool.database()), options))
+}
+
+/// What a run does with batches.
+fn batches(args: &RunArgs, service: &Service, settings: &ArchiverSettings) -> Result<Option<BatchTerms>> {
+    let Some(spool) = &args.service.batches else { return Ok(None) };
+    for (option, given) in [
+        ("--existing", args.existing.is_some()),
+        ("--delete-local-after", args.delete_local_after.is_some()),
+        ("--delete-when-below", args.delete_when_below.is_some()),
+        ("--suprsync-file-root", args.suprsync_file_root.is_some()),
+    ] {
+        if given {
+            bail!("Option {option} is not for batches, whose files and places are another's; leave it out");
+        }
+    }
+    Ok(Some(BatchTerms {
+        spool: BatchSpool::open(spool)?,
+        link: service.options.selection.targets.concat(),
+        deadline: Duration::from_secs(args.batch_deadline),
+        data_dir: service.data_dir.clone(),
+        sources: service.sources.clone(),
+        aside: settings.aside.clone(),
+        poll: settings.poll,
+    }))
 }
 
 /// What is to be uploaded where no rsync serves.
@@ -178,7 +227,10 @@ pub(super) fn run(args: RunArgs, instance: Option<&str>, target: Option<&str>) -
     let console = Console::new(identity, Duration::from_secs_f64(args.poll), limit);
     let settings = ArchiverSettings {
         sources: upkeep.sources.clone(),
-        existing: existing(args.existing, &service.database),
+        existing: match args.service.batches {
+            Some(_) => Existing::Refuse,
+            None => existing(args.existing, &service.database),
+        },
         manifest: None,
         direction: service.direction,
         data_dir: service.data_dir.clone(),
@@ -194,11 +246,12 @@ pub(super) fn run(args: RunArgs, instance: Option<&str>, target: Option<&str>) -
         grace: GRACE,
         bootstrap: service.bootstrap.clone(),
         aside: aside_of(&format!("{} {:?}", service.database, service.options.selection.targets)),
-        chmod: args.chmod.filter(|chmod| !chmod.is_empty()),
+        chmod: args.chmod.clone().filter(|chmod| !chmod.is_empty()),
         compress: args.compress,
         rate,
     };
-    Ok(ServiceRun { service, settings, manifest: args.manifest, upkeep, console })
+    let batches = batches(&args, &service, &settings)?;
+    Ok(ServiceRun { service, settings, manifest: args.manifest, upkeep, batches, console })
 }
 
 /// What becomes of earlier copies: as with the agent that had such a table.

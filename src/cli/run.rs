@@ -27,6 +27,9 @@ pub(super) fn run(
         if first.once {
             bail!("Option --once ends by itself, and an agent does not; add --site none to run alone");
         }
+        if first.service.batches.is_some() {
+            bail!("Option --batches is not for an agent, which works on a table; add --site none to run alone");
+        }
         if targets.len() > 1 {
             bail!("An agent works for one target; choose it with --only NAME, and start an agent for each");
         }

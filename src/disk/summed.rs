@@ -36,6 +36,11 @@ impl FileStamp {
         std::fs::symlink_metadata(path).ok().filter(Metadata::is_file).as_ref().map(Self::of)
     }
 
+    /// Bytes of the file.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
     /// When it was written, unix time in seconds.
     pub(crate) fn mtime(&self) -> f64 {
         self.seconds as f64 + self.nanoseconds as f64 / 1e9

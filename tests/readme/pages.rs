@@ -96,7 +96,7 @@ fn every_option_in_a_pages_commands_is_one_of_the_program() {
                 }
                 let verb = if words.starts_with(&["rsync", "--daemon"])
                     || words.starts_with(&["monitor", "rejects"])
-                    || matches!(words.first(), Some(&"bench" | &"config" | &"files"))
+                    || matches!(words.first(), Some(&"batch" | &"bench" | &"config" | &"files"))
                 {
                     2
                 } else {

@@ -28,7 +28,7 @@ pub(super) fn named(row: &FileRow) -> String {
 }
 
 /// Bytes as people read them.
-pub(super) fn bytes(count: u64) -> String {
+pub(in crate::cli) fn bytes(count: u64) -> String {
     match count {
         0..1_000_000 => format!("{:.1} kB", count as f64 / 1e3),
         1_000_000..1_000_000_000 => format!("{:.1} MB", count as f64 / 1e6),

@@ -2,6 +2,7 @@
 
 use crate::archiver::control::Control;
 use crate::archiver::{self, ArchiverSettings, Ended};
+use crate::batches::{BatchKeeper, BatchTerms};
 use crate::catalog::{self, AnyCatalog, Catalog, CatalogError};
 use crate::cli::flags::RunArgs;
 use crate::cli::layers::NamedRun;
@@ -70,21 +71,26 @@ impl RunTarget {
         };
         run.console.opened(&catalog);
         tracing::info!(event = "watching", "Watching {}", catalog.describe());
-        let looking = tokio::spawn(run.service.look_for_strangers(catalog.clone()));
-        if run.settings.once {
-            // The work may be over, and the table closed, before it is said.
-            let _ = looking.await;
+        if run.batches.is_none() {
+            let looking = tokio::spawn(run.service.look_for_strangers(catalog.clone()));
+            if run.settings.once {
+                // The work may be over, and the table closed, before it is said.
+                let _ = looking.await;
+            }
         }
         let settings = run.begin()?;
         let progress = control.progress().clone();
         let total = if screen.has_bar() { catalog.totals().await.ok().map(|totals| totals.pending) } else { None };
         let drawing = screen.follow(progress.clone(), total);
-        let ended = copy(run, settings, catalog, control).await;
+        let ended = match &run.batches {
+            Some(terms) => copy_batches(run, terms, settings, catalog, control).await,
+            None => copy(run, settings, catalog, control).await.map(|ended| (ended, 0)),
+        };
         if let Some(drawing) = drawing {
             drawing.abort();
         }
         screen.clear();
-        let ended = ended?;
+        let (ended, undone) = ended?;
         let now = progress.snapshot();
         if self.args.json {
             print(&summary_json(self.name.as_deref(), &now));
@@ -103,7 +109,7 @@ impl RunTarget {
         );
         Ok(match ended {
             Ended::Stopped => 0,
-            Ended::Drained if now.failed == 0 && now.source.is_none() => 0,
+            Ended::Drained if now.failed == 0 && now.source.is_none() && undone == 0 => 0,
             Ended::Drained => SOME_FAILED,
             Ended::OutOfReach(why) => gave_up(&why),
         })
@@ -133,6 +139,36 @@ async fn copy(
         catalog.close().await;
     }
     Ok(ended)
+}
+
+/// The same of batches; also how many of those at work are not done.
+async fn copy_batches(
+    run: &ServiceRun,
+    terms: &BatchTerms,
+    settings: ArchiverSettings,
+    catalog: Arc<AnyCatalog>,
+    control: Control,
+) -> Result<(Ended, usize)> {
+    let service = &run.service;
+    let mut keeper = BatchKeeper::new(terms.clone(), catalog.clone(), control.clone(), service.connect()?);
+    if settings.once {
+        // All that is to be sent has its rows before they have their turn.
+        keeper.settle().await?;
+    }
+    let once = settings.once;
+    let work = archiver::run(settings, catalog, || service.connect(), control);
+    let ended = tokio::select! {
+        ended = work => ended?,
+        () = keeper.run(), if !once => Ended::Stopped,
+    };
+    if ended != Ended::Drained {
+        return Ok((ended, 0));
+    }
+    let catalog = Arc::new(catalog::open(&service.database, service.options.clone()).await?);
+    keeper.go_on_with(catalog.clone());
+    let undone = keeper.settle().await?;
+    catalog.close().await;
+    Ok((ended, undone))
 }
 
 fn gave_up(why: &str) -> u8 {
