@@ -76,7 +76,7 @@ def counts(_: Any) -> Any:
             "files": sorted(file.name for file in files),
             "instances": {file.name: file.instances[0].path for file in files if file.instances},
             "wrong": wrong,
-            "remote": sorted(instance.file_name for instance in session.query(RemoteInstance)),
+            "remote": sorted((row.librarian.name, row.file_name) for row in session.query(RemoteInstance)),
             "records": [record.task_id for record in session.query(CompletedTransfer)],
             "incoming": sorted((row.store_path or "", row.status.name) for row in session.query(IncomingTransfer)),
             "outgoing": sorted((row.file_name, row.status.name) for row in session.query(OutgoingTransfer)),
