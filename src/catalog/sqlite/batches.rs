@@ -186,6 +186,18 @@ impl SqliteCatalog {
         self.run(move |connection| connection.execute(update, params![id, unix_now(), why]).map(drop)).await
     }
 
+    /// Its rows are to be copied, or proven, once more.
+    pub(crate) async fn reopen_batch(&self, batch: &str) -> Result<(), CatalogError> {
+        let (batch, reopen) = (
+            batch.to_owned(),
+            format!(
+                "UPDATE {FILES} SET remote_md5sum = NULL, failed_copy_attempts = 0 \
+                 WHERE id IN (SELECT id FROM archiver_batch_file WHERE batch = ?1)"
+            ),
+        );
+        self.run(move |connection| connection.execute(&reopen, [batch]).map(drop)).await
+    }
+
     /// Registers files of a batch that is being read, and folders; those that are there already are left.
     pub(crate) async fn add_to_batch(
         &self,
