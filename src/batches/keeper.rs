@@ -315,7 +315,10 @@ impl BatchKeeper {
         self.troubles.remove(&batch.id);
         table.undo_batch(batch, why).await?;
         self.control.recall(&table.batch_rows(&batch.id).await?);
-        Ok(())
+        match table.batch(&batch.id).await? {
+            Some(batch) => self.tell(table, &batch).await,
+            None => Ok(()),
+        }
     }
 
     /// Brings a batch on as far as it can come now.
