@@ -26,6 +26,7 @@ pub mod send;
 mod sent;
 pub mod serve;
 pub(crate) mod source;
+pub mod stager;
 pub mod suffixes;
 mod target;
 

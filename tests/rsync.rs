@@ -36,6 +36,7 @@ mod support {
     pub mod script;
     pub mod sshd;
     pub mod stock;
+    pub mod tiny;
     pub mod tools;
     pub mod tree;
 }

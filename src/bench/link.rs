@@ -34,13 +34,19 @@ pub struct Terms {
     pub rate: u64,
     /// The share of packets that are lost, 0 to 1.
     pub loss: f64,
+    /// Bytes that a connection has under way at most in either direction, as the buffers of its ends allow; 0 for no limit.
+    pub window: u64,
 }
 
 impl Terms {
     /// The most that one direction of one connection holds under these terms, bytes.
     pub fn held_most(&self) -> usize {
         let under_way = self.rate as f64 * (self.round_trip / 2).as_secs_f64();
-        if self.rate == 0 { HELD_MOST / 4 } else { (under_way as usize).saturating_add(BUFFER).min(HELD_MOST) }
+        let link =
+            if self.rate == 0 { HELD_MOST / 4 } else { (under_way as usize).saturating_add(BUFFER).min(HELD_MOST) };
+        // What is under way one way is half of what is not confirmed.
+        let window = usize::try_from(self.window / 2).unwrap_or(usize::MAX);
+        if self.window == 0 { link } else { link.min(window.max(PIECE)) }
     }
 }
 

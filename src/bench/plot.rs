@@ -98,7 +98,7 @@ fn by_round_trip(runner: &mut Runner<'_>) -> Result<Chart, BenchError> {
     let port = runner.far.port().unwrap_or_default();
     let mut curves = Vec::new();
     for &milliseconds in round_trips {
-        let terms = Terms { round_trip: Duration::from_millis(milliseconds), rate: RATE, loss: 0.0 };
+        let terms = Terms { round_trip: Duration::from_millis(milliseconds), rate: RATE, loss: 0.0, window: 0 };
         let ends = [0, port].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         let relay = Relay::start(ends[0], ends[1], terms);
         let relay = relay.map_err(BenchError::local("relay to", Path::new("the private sshd")))?;

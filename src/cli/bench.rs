@@ -74,8 +74,8 @@ pub(super) fn bench(args: BenchArgs) -> Result<u8> {
             report(common, ssh::run(&plan, &common.progress()))
         }
         BenchCommand::Transfer(args) => transfers(args),
-        BenchCommand::Link { listen, to, rtt, rate, loss } => {
-            link(&listen, &to, Terms { round_trip: Duration::from_millis(rtt), rate, loss: loss / 100.0 })
+        BenchCommand::Link { listen, to, rtt, rate, loss, window } => {
+            link(&listen, &to, Terms { round_trip: Duration::from_millis(rtt), rate, loss: loss / 100.0, window })
         }
         BenchCommand::Measure { to, words } => Ok(measure::measure(&to, &words)?),
     }

@@ -7,29 +7,27 @@
 
 mod crew;
 mod hand;
+mod pulled;
 mod ranged;
 
-use super::command_line::CommandLine;
-use super::operands::Plan;
+use super::command_line::{CommandLine, Parallel};
+use super::operands::{Plan, RemoteHost};
 use crate::transfer::help::{Help, OfferedFile};
+use crate::transfer::stager::Stager;
 use crate::transport::ranges::connections_worth;
 use crew::Crew;
 use hand::{Conveyance, Hand, way};
 use protocol::args::{ItemDetail, Options};
+use pulled::RangedPull;
 use ranged::RangedPush;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-/// Helpers that a file takes that is written in ranges: two who write, and one who proves it.
+/// Helpers that a file takes that goes in ranges: of a push two who write, and one who proves it.
 const FOR_RANGES: usize = 3;
 /// How long sessions may take to end once there is nothing more to bring.
 const GOODBYE: Duration = Duration::from_secs(10);
-
-/// How many connections a link with this round trip is worth.
-pub(super) fn worth(round_trip: Duration) -> usize {
-    connections_worth(u64::MAX, round_trip)
-}
 
 /// Why one connection has to do, as in a `pull`; `None` where others may help.
 pub(super) fn why_alone(line: &CommandLine, plan: &Plan, pull: bool, version: u8) -> Option<&'static str> {
@@ -38,7 +36,7 @@ pub(super) fn why_alone(line: &CommandLine, plan: &Plan, pull: bool, version: u8
     let reasons = [
         (plan.remote.is_none(), "both ends are on this machine"),
         (plan.remote.as_ref().is_some_and(|remote| remote.daemon), "a daemon counts its connections"),
-        (pull, "files are pulled"),
+        (pull && !pulled::may_be_one_file(line, plan), "what is pulled is not one new file"),
         (version < 30, "the far end speaks an old protocol"),
         (options.list_only || options.dry_run, "nothing is transferred"),
         (batch.read.is_some() || batch.write.is_some() || batch.only_write.is_some(), "a batch is of one session"),
@@ -55,6 +53,70 @@ pub(super) fn why_alone(line: &CommandLine, plan: &Plan, pull: bool, version: u8
     reasons.into_iter().find(|(holds, _)| *holds).map(|(_, why)| why)
 }
 
+/// Those who reach the far end while the session of the command logs in, for one large file.
+pub(super) enum EarlyHelpers {
+    Push(Helpers),
+    Pull(Pullers),
+}
+
+impl EarlyHelpers {
+    /// Calls as many as the command line asks for, or a link with this round trip is worth. It is of a push, or of a `pull`.
+    pub(super) fn call(line: &CommandLine, plan: &Plan, pull: bool, version: u8, round_trip: Duration) -> Option<Self> {
+        let others = others_worth(line, round_trip)?;
+        if why_alone(line, plan, pull, version).is_some() {
+            return None;
+        }
+        match pull {
+            true => call_to_pull(plan, others).map(Self::Pull),
+            false => Helpers::call_for_one(line, plan, version, others).map(Self::Push),
+        }
+    }
+
+    /// The session of the command has logged in, so they may.
+    pub(super) fn admit(&self) {
+        match self {
+            Self::Push(helpers) => helpers.crew.admit(),
+            Self::Pull(pullers) => pullers.0.admit(),
+        }
+    }
+}
+
+/// How many connections beside one the command line asks for, or a link with this round trip is worth.
+pub(super) fn others_worth(line: &CommandLine, round_trip: Duration) -> Option<usize> {
+    let asked = match line.parallel? {
+        Parallel::Auto => connections_worth(u64::MAX, round_trip),
+        Parallel::Connections(count) => usize::from(count),
+    };
+    asked.checked_sub(1).filter(|&others| others > 0)
+}
+
+/// Calls so many that read ranges of what is pulled, where they are enough. They log in once they are admitted.
+fn call_to_pull(plan: &Plan, count: usize) -> Option<Pullers> {
+    let RemoteHost { host, .. } = plan.remote.as_ref().filter(|_| count >= FOR_RANGES)?;
+    Some(Pullers(RangedPull::call(host, plan, count)))
+}
+
+/// Those who read ranges of what is pulled.
+pub(super) struct Pullers(Arc<RangedPull>);
+
+impl Pullers {
+    /// What brings the file to the session.
+    pub(super) fn stager(&self) -> Arc<dyn Stager> {
+        self.0.clone()
+    }
+
+    /// Lets them go; gives the bytes that they have read.
+    pub(super) fn dismiss(&self) -> u64 {
+        self.0.dismiss()
+    }
+}
+
+impl Drop for Pullers {
+    fn drop(&mut self) {
+        self.0.dismiss();
+    }
+}
+
 /// Those who help.
 pub(super) struct Helpers {
     help: Arc<Help<OfferedFile>>,
@@ -64,20 +126,25 @@ pub(super) struct Helpers {
 impl Helpers {
     /// Has so many log in.
     pub(super) fn call(line: &CommandLine, plan: &Plan, version: u8, count: usize) -> Self {
+        let one = Self::call_for_one(line, plan, version, count).inspect(|helpers| helpers.crew.admit());
+        one.unwrap_or_else(|| Self::call_each(line, plan, version, count))
+    }
+
+    /// Calls so many where one large file is all that is pushed, and they are enough. They log in once they are admitted.
+    fn call_for_one(line: &CommandLine, plan: &Plan, version: u8, count: usize) -> Option<Self> {
+        let len = ranged::one_large_file(line, plan).filter(|_| count >= FOR_RANGES)?;
         let crew = Arc::new(Crew::default());
-        let one = ranged::one_large_file(line, plan).filter(|_| count >= FOR_RANGES);
-        let line = CommandLine { options: options(&line.options), peer_words: Vec::new(), ..line.clone() };
-        let Some(len) = one else { return Self::call_each(&line, plan, version, (count, crew)) };
         // One connection is for the session that proves it.
-        let push = Arc::new(RangedPush::new(&line, plan, version, &crew, (len, count - 1)));
+        let push = Arc::new(RangedPush::new(&of_helpers(line), plan, version, &crew, (len, count - 1)));
         let help = Arc::new(Help::of_a_lone_file());
         let offers = help.clone();
         begin(&help, "ranges", move || push.work(&offers));
-        Self { help, crew }
+        Some(Self { help, crew })
     }
 
-    fn call_each(line: &CommandLine, plan: &Plan, version: u8, (count, crew): (usize, Arc<Crew>)) -> Self {
-        let help = Arc::new(Help::new(count));
+    fn call_each(line: &CommandLine, plan: &Plan, version: u8, count: usize) -> Self {
+        let (help, crew) = (Arc::new(Help::new(count)), Arc::new(Crew::default()));
+        let line = of_helpers(line);
         for number in 0..count {
             let (line, plan, offers, crew) = (line.clone(), plan.clone(), help.clone(), crew.clone());
             begin(&help, "helper", move || {
@@ -100,6 +167,11 @@ impl Helpers {
         self.crew.dismiss(GOODBYE);
         self.help.moved()
     }
+}
+
+/// The command line of a session that brings nothing but files.
+fn of_helpers(line: &CommandLine) -> CommandLine {
+    CommandLine { options: options(&line.options), peer_words: Vec::new(), ..line.clone() }
 }
 
 impl Drop for Helpers {

@@ -1,10 +1,10 @@
 //! One session of a client: connects, sends or receives, and says what came of it. Counterpart: rsync's `client_run`.
 
 use super::batch;
-use super::command_line::{CommandLine, Parallel};
+use super::command_line::CommandLine;
 use super::daemon::{self, Call, Connected, DaemonError, Shell, Site};
 use super::failure::SessionFailure;
-use super::helpers::{self, Helpers};
+use super::helpers::{self, EarlyHelpers, Helpers, Pullers};
 use super::operands::{Host, Plan, RemoteHost};
 use super::output::{Output, Pulled, Role};
 use super::pushed::Pushed;
@@ -24,22 +24,23 @@ use crate::transfer::{
     Asked, Conversation, Expected, Names, Operands, ReceivePlan, SendPlan, TransferError, greet_agreed, greet_with,
     receive, send,
 };
+use crate::transport::Connect;
 use crate::transport::tcp::Family;
 use protocol::PeerError;
 use protocol::args::{Debug, Info};
 use protocol::filter::RuleSide;
-use protocol::handshake::{Compat, Negotiated, Offer, Side, VERSION_LEAST, VERSION_MOST};
+use protocol::handshake::{Compat, Offer, Side, VERSION_LEAST, VERSION_MOST};
 use protocol::mux::{IO_GENERAL, Message, TextKind};
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a server within this process may take to leave once its link is closed: it puts its files in order.
 const LEAVING: Duration = Duration::from_secs(5);
-/// Round trips that the handshake takes at least.
+/// Round trips that the handshake takes at least, where the connection does not know how long they are.
 const ANSWERS: u32 = 2;
 
 /// Runs a transfer; gives its exit code.
@@ -129,6 +130,16 @@ impl Read for Counted {
     }
 }
 
+/// A link to the far end, with what is known of both.
+struct Reached {
+    link: Link,
+    /// The protocol version that a daemon has agreed on.
+    version: Option<u8>,
+    round_trip: Option<Duration>,
+    /// Those who log in already.
+    helpers: Option<EarlyHelpers>,
+}
+
 struct ClientSession<'a> {
     line: &'a CommandLine,
     plan: &'a Plan,
@@ -144,7 +155,7 @@ impl ClientSession<'_> {
         self.line.options.copy_as.as_deref().map(copy_as).transpose()?;
         let until = self.watch(playback.closer)?;
         self.output.agreed(&playback.session.agreed);
-        let result = self.pull(playback.session);
+        let result = self.pull(playback.session, None);
         match (result, until.ended()) {
             (Err(_), Some(code)) => Err(SessionFailure { text: String::new(), code }),
             (Err(error), None) => Err(self.failure(&error, 0)),
@@ -167,7 +178,7 @@ impl ClientSession<'_> {
     }
 
     fn session(&self, written: Option<BatchFile>) -> Result<i32, SessionFailure> {
-        let Some((mut link, version)) = self.reach()? else { return Ok(0) };
+        let Some(Reached { mut link, version, round_trip, helpers }) = self.reach()? else { return Ok(0) };
         self.line.options.copy_as.as_deref().map(copy_as).transpose()?;
         let heard = Arc::new(AtomicU64::new(0));
         link.reader = Box::new(Counted { reader: link.reader, heard: heard.clone() });
@@ -179,7 +190,10 @@ impl ClientSession<'_> {
         self.output.ends_with(link.closer.clone());
         let began = Instant::now();
         let greeted = self.greet(link, version, written.as_ref());
-        let result = greeted.and_then(|session| self.transfer(session, written, began.elapsed()));
+        let result = greeted.and_then(|session| {
+            let round_trip = round_trip.unwrap_or(began.elapsed() / ANSWERS);
+            self.transfer(session, written, (round_trip, helpers))
+        });
         if let (Err(_), Some(code)) = (&result, until.ended()) {
             remote.wait(LEAVING);
             let text = if code == exit::TIMEOUT { "rsync: stopped at the time that was set" } else { "" };
@@ -203,14 +217,32 @@ impl ClientSession<'_> {
         Way { line, plan, pull, version, names_here, rules, traveller }
     }
 
-    /// A link to the far end, with the version that a daemon has agreed on; `None` where its modules were listed.
-    fn reach(&self) -> Result<Option<(Link, Option<u8>)>, SessionFailure> {
-        match &self.plan.remote {
-            Some(RemoteHost { host, daemon: true }) => {
-                Ok(self.by_daemon(host)?.map(|connected| (connected.link, Some(connected.version))))
-            }
-            _ => self.way().connect(&mut None, &|words| self.tell_command(words)).map(|link| Some((link, None))),
+    /// A link to the far end; `None` where a daemon's modules were listed.
+    fn reach(&self) -> Result<Option<Reached>, SessionFailure> {
+        if let Some(RemoteHost { host, daemon: true }) = &self.plan.remote {
+            let connected = self.by_daemon(host)?;
+            let reached =
+                |Connected { link, version }| Reached { link, version: Some(version), round_trip: None, helpers: None };
+            return Ok(connected.map(reached));
         }
+        let mut kept = self.way().ssh_within()?;
+        let early = Arc::new(Mutex::new(None));
+        if let Some(ssh) = kept.as_mut().filter(|_| self.line.parallel.is_some()) {
+            let (line, plan, pull, version) = (self.line.clone(), self.plan.clone(), self.pull, self.version);
+            let early = early.clone();
+            // Only now: many that log in before might keep this very session out.
+            ssh.on_answer(move |round_trip| {
+                let mut early = early.lock().unwrap_or_else(PoisonError::into_inner);
+                *early = early.take().or_else(|| EarlyHelpers::call(&line, &plan, pull, version, round_trip));
+                true
+            });
+            ssh.login()?;
+        }
+        let helpers = early.lock().unwrap_or_else(PoisonError::into_inner).take();
+        helpers.iter().for_each(EarlyHelpers::admit);
+        let link = self.way().connect(&mut kept, &|words| self.tell_command(words))?;
+        let round_trip = kept.and_then(|ssh| ssh.round_trip());
+        Ok(Some(Reached { link, version: None, round_trip, helpers }))
     }
 
     /// Closes the link at a signal, or at `--stop-at`.
@@ -240,36 +272,39 @@ impl ClientSession<'_> {
         }
     }
 
-    /// Has others log in that help, if that is asked for and can be. The far end has answered in this time.
-    fn call_helpers(&self, agreed: &Negotiated, answered: Duration) -> Option<Helpers> {
-        let asked = match self.line.parallel? {
-            Parallel::Auto => helpers::worth(answered / ANSWERS),
-            Parallel::Connections(count) => usize::from(count),
-        };
-        let others = asked.checked_sub(1).filter(|&others| others > 0)?;
-        if let Some(why) = helpers::why_alone(self.line, self.plan, self.pull, agreed.version) {
+    /// How many others are to log in, if that is asked for and they can help.
+    fn helpers_worth(&self, version: u8, round_trip: Duration) -> Option<usize> {
+        let others = helpers::others_worth(self.line, round_trip)?;
+        if let Some(why) = helpers::why_alone(self.line, self.plan, self.pull, version) {
             if self.line.options.verbose > 0 {
                 self.output.say(&format!("one connection only: {why}\n"));
             }
             return None;
         }
-        Some(Helpers::call(self.line, self.plan, self.version, others))
+        Some(others)
     }
 
     fn transfer(
         &self,
         mut session: Conversation,
         written: Option<BatchFile>,
-        answered: Duration,
+        (round_trip, early): (Duration, Option<EarlyHelpers>),
     ) -> Result<i32, TransferError> {
         session.follow(&self.line.options)?;
         self.output.agreed(&session.agreed);
         if let Some(file) = written {
             session.record(&self.line.options, file)?;
         }
-        // Only now: many that log in at once might keep this very session out.
-        let helpers = self.call_helpers(&session.agreed, answered);
-        if self.pull { self.pull(session) } else { self.push(session, helpers) }
+        let others = self.helpers_worth(session.agreed.version, round_trip);
+        match (others, early) {
+            (Some(_), Some(EarlyHelpers::Pull(pullers))) => self.pull(session, Some(&pullers)),
+            _ if self.pull => self.pull(session, None),
+            (Some(_), Some(EarlyHelpers::Push(helpers))) => self.push(session, Some(helpers)),
+            (others, _) => {
+                let helpers = others.map(|others| Helpers::call(self.line, self.plan, self.version, others));
+                self.push(session, helpers)
+            }
+        }
     }
 
     /// Reaches a module of a daemon; `None` where its modules were listed.
@@ -401,13 +436,14 @@ impl ClientSession<'_> {
         Expected::new(operands, &self.wanted.rules, &self.line.options)
     }
 
-    fn pull(&self, session: Conversation) -> Result<i32, TransferError> {
+    fn pull(&self, session: Conversation, helpers: Option<&Pullers>) -> Result<i32, TransferError> {
         let destination = self.plan.destination.as_deref().unwrap_or_default();
         let from_batch = self.line.batch.read.is_some();
         let mut plan = ReceivePlan {
             rules: self.wanted.rules.clone(),
             asked: self.wanted.asked.as_ref().map(|asked| asked.bytes.clone()),
             expected: self.expected(),
+            stager: helpers.map(Pullers::stager),
             ..ReceivePlan::of(&self.line.options, destination)
         };
         // A batch that is tried dry brings its data along.
@@ -424,10 +460,11 @@ impl ClientSession<'_> {
         }
         let observer = Pulled { output: self.output, current: Default::default() };
         let received = receive(session, &plan, &observer)?;
+        let read = received.read_bytes + helpers.map_or(0, Pullers::dismiss);
         self.output.stats(|stats| stats.deleted = (&received.deleted).into());
         // A batch tells what its sender read and wrote.
         if !from_batch {
-            self.output.stats(|stats| (stats.written, stats.read) = (received.written_bytes, received.read_bytes));
+            self.output.stats(|stats| (stats.written, stats.read) = (received.written_bytes, read));
         }
         self.end(received.trouble(), received.ending.as_ref())
     }

@@ -130,12 +130,23 @@ impl Way<'_> {
         words
     }
 
+    /// How long a silent far end is waited for.
+    fn patience(&self) -> Duration {
+        let limit = self.line.options.timeout.filter(|&seconds| seconds > 0);
+        let limit = limit.map_or(PATIENCE, |seconds| Duration::from_secs(seconds.into()));
+        if self.traveller == Traveller::Helper { limit.min(HELPERS_PATIENCE) } else { limit }
+    }
+
+    /// The SSH within, where this way goes by it.
+    pub(super) fn ssh_within(&self) -> Result<Option<Ssh>, SessionFailure> {
+        let remote = self.plan.remote.as_ref().filter(|remote| !remote.daemon && self.line.rsh.is_none());
+        remote.map(|RemoteHost { host, .. }| Self::ssh(host, self.patience())).transpose()
+    }
+
     /// Starts the server; `tell` hears the words that do, and `kept` is the connection for further servers.
     pub(super) fn connect(&self, kept: &mut Option<Ssh>, tell: &dyn Fn(&[Vec<u8>])) -> Result<Link, SessionFailure> {
         let words = self.words();
-        let limit = self.line.options.timeout.filter(|&seconds| seconds > 0);
-        let limit = limit.map_or(PATIENCE, |seconds| Duration::from_secs(seconds.into()));
-        let limit = if self.traveller == Traveller::Helper { limit.min(HELPERS_PATIENCE) } else { limit };
+        let limit = self.patience();
         let Some(RemoteHost { host, .. }) = &self.plan.remote else {
             let words: Vec<OsString> = words.into_iter().map(OsString::from_vec).collect();
             let far = Local::reading(served::operators, self.rules).open(&words);

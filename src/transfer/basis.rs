@@ -9,6 +9,7 @@ use protocol::item::{ItemFlags, ItemHeader};
 use protocol::sums::SumHead;
 
 use super::dest::{Dest, DestError, Whole};
+use super::stager::StagedFile;
 
 /// Basis type on the wire: what an earlier try left.
 const PARTIAL: u8 = 0x81;
@@ -25,6 +26,8 @@ pub(super) enum Basis {
     Destination,
     /// What an earlier try left in its own place.
     Partial,
+    /// What others have written ahead of the session. On the wire it is what an earlier try left.
+    Staged(StagedFile),
     /// The backup of a file that is written in place.
     Backup,
     /// The file of the same name in an alternative destination.
@@ -40,7 +43,7 @@ impl Basis {
     pub(super) fn put(&self, header: &mut ItemHeader) {
         let (kind, name) = match self {
             Self::Destination => return,
-            Self::Partial => (PARTIAL, None),
+            Self::Partial | Self::Staged(_) => (PARTIAL, None),
             Self::Backup => (BACKUP, None),
             Self::Alternative(number) => (*number, None),
             Self::Fuzzy(name) => (FUZZY, Some(name)),
@@ -60,6 +63,9 @@ impl Basis {
         match self {
             Self::Destination => dest.basis(name),
             Self::Partial => dest.open_partial(name),
+            Self::Staged(staged) => {
+                staged.reader().map(Some).map_err(|source| DestError { action: "open", name: name.to_vec(), source })
+            }
             Self::Backup => dest.open_backup(name),
             Self::Alternative(number) => alternative(*number, name),
             Self::Fuzzy(leaf) => dest.basis(&beside(name, leaf)),

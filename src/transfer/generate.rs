@@ -11,6 +11,7 @@ mod links;
 mod lists;
 mod names;
 mod rules;
+mod stage;
 mod sums;
 mod tell;
 
@@ -20,6 +21,7 @@ use super::conversation::LinkWriter;
 use super::dest::{Dest, LateDirs};
 use super::observer::ReceiveObserver;
 use super::plan::ReceivePlan;
+use super::stager::Stager;
 use super::target::Target;
 use board::BoardState;
 pub(super) use board::{Attempt, Board, BoardNote, Clock, FileFate, Missed};
@@ -104,6 +106,7 @@ impl Generate<'_> {
             buffer: Vec::new(),
             deletion: Deletion::new(options, rules, target, agreed.version),
             refused: HashSet::new(),
+            stager: plan.stager.clone(),
         };
         let result = work.all();
         // A link that broke has nobody at its end; the rest the peer hears of.
@@ -208,6 +211,8 @@ struct Work<'a> {
     deletion: Deletion<'a>,
     /// Folders that a daemon's module takes nothing for.
     refused: HashSet<Vec<u8>>,
+    /// Who may bring a large file ahead, once.
+    stager: Option<Arc<dyn Stager>>,
 }
 
 impl Work<'_> {

@@ -5,6 +5,7 @@ use super::filters::ClientRules;
 use super::guard::Guard;
 use super::help::{Help, OfferedFile};
 use super::receive::Expected;
+use super::stager::Stager;
 use super::suffixes::Suffixes;
 use protocol::args::{Debug, Options};
 use protocol::filter::Rule;
@@ -109,6 +110,8 @@ pub struct ReceivePlan {
     pub expected: Expected,
     /// What a daemon's module keeps to itself.
     pub guard: Option<Guard>,
+    /// Others who may bring a large file.
+    pub stager: Option<Arc<dyn Stager>>,
 }
 
 impl ReceivePlan {

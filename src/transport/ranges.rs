@@ -3,9 +3,11 @@
 //! A stock sshd takes no more of one connection than a window of its channel per round trip, so over a long link a
 //! connection alone uses a part of it. How many a file is worth follows from the round trip, before its first byte.
 
-use super::ssh::sftp::{Pieces, SftpError};
+use super::ssh::sftp::{Pieces, ReadRanges, SftpError};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -53,6 +55,8 @@ struct RangesState {
     /// Who may come.
     seats: usize,
     at_work: usize,
+    /// Those of them who have nothing to do, and wait for what others may give back.
+    waiting: usize,
     /// Somebody broke off.
     hurt: bool,
 }
@@ -152,6 +156,25 @@ impl Ranges {
         })
     }
 
+    /// Somebody is at work on a file that is there, and waits for what others may leave; `None` where no help is needed any
+    /// more.
+    pub(crate) fn come(&self) -> Option<RangeWriter<'_>> {
+        let mut state = self.lock();
+        if state.stage == Admittance::Expected {
+            state.stage = Admittance::Open;
+        }
+        self.has_work(&state).then(|| {
+            state.at_work += 1;
+            RangeWriter { ranges: self, range: None, patient: true }
+        })
+    }
+
+    /// Whether nothing is missing, and nobody is at work.
+    pub(crate) fn are_whole(&self) -> bool {
+        let state = self.lock();
+        state.at_work == 0 && state.next >= self.len && state.returned.is_empty()
+    }
+
     /// Nobody is to join or go on.
     pub(crate) fn end(&self) {
         self.change(|state| state.stage = Admittance::Over);
@@ -192,10 +215,12 @@ impl Ranges {
                 state.next += share.clamp(*RANGE.start(), *RANGE.end()).min(left);
                 return Some(begin..state.next);
             }
-            if !patient || state.at_work <= 1 {
+            if !patient || state.at_work <= 1 + state.waiting {
                 return None;
             }
+            state.waiting += 1;
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
         }
     }
 }
@@ -223,6 +248,49 @@ impl RangeWriter<'_> {
             Err(RangeError::Here(_) | RangeError::Ended) => self.ranges.end(),
         }
         written
+    }
+
+    /// Reads ranges of a file over there into one here until none is left. `moved` and what is returned are as with
+    /// [`RangeWriter::write`].
+    pub(crate) fn fetch(
+        mut self,
+        mut there: ReadRanges<'_>,
+        here: &File,
+        moved: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<u64, RangeError> {
+        let fetched = self.fetch_all(&mut there, here, moved);
+        match &fetched {
+            Ok(_) => self.range = None,
+            Err(RangeError::Far(_)) => self.ranges.change(|state| state.hurt = true),
+            Err(RangeError::Here(_) | RangeError::Ended) => self.ranges.end(),
+        }
+        let total = fetched?;
+        there.close().map_err(RangeError::Far)?;
+        Ok(total)
+    }
+
+    fn fetch_all(
+        &mut self,
+        there: &mut ReadRanges<'_>,
+        here: &File,
+        moved: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<u64, RangeError> {
+        let mut total = 0;
+        while let Some(range) = self.ranges.take(self.patient) {
+            self.range = Some(range.clone());
+            let (mut at, mut ended) = (range.start, false);
+            let mut each = |bytes: &[u8]| {
+                here.write_all_at(bytes, at)?;
+                at += bytes.len() as u64;
+                ended = !moved(bytes.len());
+                if ended { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+            };
+            let read = there.read_at(range.clone(), &mut each).map_err(RangeError::Far)?;
+            read.map_err(|error| if ended { RangeError::Ended } else { RangeError::Here(error) })?;
+            total += range.end - range.start;
+            self.range = None;
+        }
+        Ok(total)
     }
 
     fn write_all(
@@ -331,6 +399,30 @@ mod tests {
         take_all(&ranges);
         drop(alone);
         assert_eq!(ranges.finish(), Written::Partly);
+    }
+
+    #[test]
+    fn all_who_come_wait_for_what_others_leave() {
+        let ranges = Ranges::new(40 * MIB, 3);
+        let mut hands: Vec<_> = std::iter::repeat_with(|| ranges.come().unwrap()).take(3).collect();
+        hands[0].range = ranges.take(true);
+        let left = hands[0].range.clone();
+        take_all(&ranges);
+        let broken = hands.remove(0);
+        let taken: Vec<_> = std::thread::scope(|scope| {
+            let waiting = hands.into_iter().map(|mut hand| {
+                let ranges = &ranges;
+                scope.spawn(move || {
+                    hand.range = ranges.take(true);
+                    hand.range.take()
+                })
+            });
+            let waiting: Vec<_> = waiting.collect();
+            drop(broken);
+            waiting.into_iter().map(|hand| hand.join().unwrap()).collect()
+        });
+        assert!(taken.contains(&left) && taken.contains(&None), "{taken:?}");
+        assert!(ranges.are_whole() && ranges.come().is_none());
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::pump::{ExecError, Limits, Pump};
 use super::{COMMAND_START, CommandOutput, Connect, ConnectError, collect, shell_command};
 use crate::link::Link;
 use config::SshTarget;
+use dial::OnAnswer;
 use sftp::{LostInSync, Sftp, SftpError};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -134,6 +135,7 @@ pub struct Ssh {
     ahead: Option<WaitingServer>,
     pump: Option<Pump>,
     lost_in_sync: LostInSync,
+    answered: Option<OnAnswer>,
 }
 
 /// A server program that waits for its session.
@@ -157,7 +159,13 @@ impl Ssh {
             ahead: None,
             pump: None,
             lost_in_sync: LostInSync::default(),
+            answered: None,
         })
+    }
+
+    /// Has this told how long a round trip is at most, each time a connection has been answered; it says whether to log in.
+    pub(crate) fn on_answer(&mut self, told: impl Fn(Duration) -> bool + Send + Sync + 'static) {
+        self.answered = Some(OnAnswer(Arc::new(told)));
     }
 
     /// Starts a command line that is quoted already for the shell over there.
@@ -208,7 +216,8 @@ impl Ssh {
             stall: target.stall_timeout,
             trusted_idle: target.trusted_idle,
         };
-        Pump::start(move || dial::dial(&target), self.target.place(), limits)
+        let answered = self.answered.clone();
+        Pump::start(move || dial::dial(&target, answered.as_ref()), self.target.place(), limits)
     }
 
     fn timeout(&self, stage: &'static str) -> ConnectError {
@@ -275,7 +284,7 @@ impl Connect for Ssh {
 
     fn sftp(&mut self) -> Result<Sftp, ConnectError> {
         let target = &self.target;
-        let line = dial::dial(target)?;
+        let line = dial::dial(target, self.answered.as_ref())?;
         Sftp::start(line, target.connect_timeout, target.stall_timeout, self.lost_in_sync.clone()).map_err(|error| {
             match error {
                 SftpError::Stalled(limit) => {

@@ -109,7 +109,7 @@ const SFTP: &str = "MaxStartups 10:30:100\nSubsystem sftp internal-sftp";
 impl LongLink {
     fn start(program: &'static str, config: &str) -> Option<Self> {
         let sshd = Sshd::start(config).filter(|_| require("rsync"))?;
-        let terms = Terms { round_trip: Duration::from_millis(80), rate: 0, loss: 0.0 };
+        let terms = Terms { round_trip: Duration::from_millis(80), rate: 0, loss: 0.0, window: 0 };
         let any = ([127, 0, 0, 1], 0).into();
         let relay = Relay::start(any, ([127, 0, 0, 1], sshd.port).into(), terms).unwrap();
         let port = relay.address().port();

@@ -198,6 +198,34 @@ fn what_cannot_be_watched_is_told_and_a_folder_that_comes_back_is_looked_at() {
 }
 
 #[test]
+fn a_watched_file_that_the_table_refuses_stands_among_the_rejects_once_until_it_is_registered() {
+    let Some(server) = MariaDb::shared() else { return };
+    let scene = Scene::new();
+    let table = Table::new(server, "watched_refused", Age::V1);
+    let folder = scene.watched();
+    table.execute("ALTER TABLE pysmurf_files_v1 ADD CONSTRAINT no_darks CHECK (path NOT LIKE '%dark.fits')");
+    put(&folder.join("dark.fits"), "abc\n");
+    let watch = ["--watch", folder.to_str().unwrap(), "--watch-settle", "0.2", "--watch-rescan", "1"];
+    let more = [&["--db", &table.url, "--register-as", "observatory.camera-monitor"], &watch[..]].concat();
+    let monitor = scene.monitor_with(&more);
+    // What comes later is registered meanwhile, and each time all was looked at.
+    for n in 0..4 {
+        put(&folder.join(format!("{n}.fits")), "abc\n");
+        wait_until("the next row", || table.rows().len() == n + 1);
+        put(&folder.join("dark.fits"), "abc\n");
+        monitor.wait_for("no_darks");
+    }
+    let rejects = scene.rejects(&[]).expect(1).log;
+    assert!(rejects.matches("dark.fits").count() == 1 && rejects.contains("no_darks"), "{rejects}");
+    table.execute("ALTER TABLE pysmurf_files_v1 DROP CONSTRAINT no_darks");
+    wait_until("the refused file is registered", || table.rows().len() == 5);
+    wait_until("it is no reject any more", || !scene.rejects(&[]).log.contains("dark.fits"));
+    let log = monitor.run.log();
+    assert_eq!(log.matches("no_darks").count(), 1, "{log}");
+    drop(monitor.end());
+}
+
+#[test]
 fn publishers_are_listened_to_beside_and_the_pysmurf_tables_get_watched_files_too() {
     let Some(server) = MariaDb::shared() else { return };
     let scene = Scene::new();

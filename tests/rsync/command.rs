@@ -22,6 +22,8 @@ mod named;
 mod parallel;
 #[path = "command/places.rs"]
 mod places;
+#[path = "command/ranges.rs"]
+mod ranges;
 #[path = "command/rights.rs"]
 mod rights;
 #[path = "command/scripts.rs"]

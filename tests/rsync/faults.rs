@@ -2,6 +2,7 @@
 
 use crate::support::engine::{Folder, Silent, hello};
 use crate::support::stock::{Bench, OURS, Run};
+use crate::support::tiny::Tiny;
 use crate::support::tree::{self, THEN, Tree};
 use protocol::args::{Options, ServerArgs};
 use protocol::flist::{DirClass, Extras, FileEntry, FileList};
@@ -14,7 +15,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -294,26 +295,6 @@ fn flipped_bytes_never_become_files() {
         }
         println!("push {push}: {} flips", faults.len());
         try_all(push, &faults);
-    }
-}
-
-/// A small file system of its own; unmounted when dropped.
-struct Tiny(PathBuf);
-
-impl Tiny {
-    /// `None` where we may not mount.
-    fn mount(at: PathBuf, size: &str) -> Option<Self> {
-        fs::create_dir_all(&at).unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o"]).arg(format!("size={size}")).arg("tmpfs").arg(&at);
-        let done = mount.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
-        done.then_some(Self(at))
-    }
-}
-
-impl Drop for Tiny {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 

@@ -11,7 +11,7 @@ fn server() -> (TcpListener, SocketAddr) {
 }
 
 fn terms(milliseconds: u64, rate: u64, loss: f64) -> Terms {
-    Terms { round_trip: Duration::from_millis(milliseconds), rate, loss }
+    Terms { round_trip: Duration::from_millis(milliseconds), rate, loss, window: 0 }
 }
 
 fn read_all(mut socket: &TcpStream) -> Vec<u8> {

@@ -98,6 +98,9 @@ pub(in crate::cli) enum BenchCommand {
         /// Packets lost, percent
         #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
         loss: f64,
+        /// Bytes that each connection has under way at most, such as 4M, what Linux has by default; 0 for no limit
+        #[arg(long, value_name = "SIZE", default_value = "0", value_parser = size)]
+        window: u64,
     },
     /// Run a program and write what it used
     #[command(hide = true)]

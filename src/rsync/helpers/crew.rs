@@ -16,6 +16,8 @@ pub(super) struct Crew {
 struct CrewState {
     /// Sessions at work, and what ends them.
     sessions: HashMap<usize, Closer>,
+    /// The session of the command has logged in, so others may.
+    admitted: bool,
     /// No session may begin.
     dismissed: bool,
 }
@@ -23,6 +25,19 @@ struct CrewState {
 impl Crew {
     fn lock(&self) -> MutexGuard<'_, CrewState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Others may log in.
+    pub(super) fn admit(&self) {
+        self.lock().admitted = true;
+        self.bell.notify_all();
+    }
+
+    /// Waits until others may log in: a key that is refused is to be refused once. False when all is over meanwhile.
+    pub(super) fn await_admission(&self) -> bool {
+        let waits = |state: &mut CrewState| !state.admitted && !state.dismissed;
+        let state = self.bell.wait_while(self.lock(), waits).unwrap_or_else(PoisonError::into_inner);
+        !state.dismissed
     }
 
     /// A session begins; false where none may.

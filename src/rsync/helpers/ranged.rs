@@ -22,7 +22,7 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Smaller files are not worth the logins.
-const LEAST: u64 = 32 << 20;
+pub(super) const LEAST: u64 = 32 << 20;
 /// Between the arrivals of two: an sshd turns some away where many have yet to log in.
 const ARRIVAL: Duration = Duration::from_millis(30);
 
@@ -30,9 +30,8 @@ const ARRIVAL: Duration = Duration::from_millis(30);
 pub(in crate::rsync) fn one_large_file(line: &CommandLine, plan: &Plan) -> Option<u64> {
     let [source] = &plan.sources[..] else { return None };
     let options = &line.options;
-    let simple = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+=,@%".contains(byte);
-    let destination = plan.destination.as_deref().filter(|path| !path.is_empty() && path.iter().all(simple))?;
-    let same_place = line.rsync_path.as_deref().is_none_or(|path| path.iter().all(simple)) || destination[0] == b'/';
+    let destination = plan.destination.as_deref().filter(|path| !path.is_empty() && is_simple(path))?;
+    let same_place = line.rsync_path.as_deref().is_none_or(is_simple) || destination[0] == b'/';
     let plain = !options.relative && options.files_from.is_none() && !options.compress && line.rsh.is_none();
     // What is there or beside it may be built upon.
     let builds = options.whole_file
@@ -43,6 +42,11 @@ pub(in crate::rsync) fn one_large_file(line: &CommandLine, plan: &Plan) -> Optio
     let meta = std::fs::symlink_metadata(Path::new(OsStr::from_bytes(source))).ok()?;
     let large = meta.is_file() && meta.len() >= LEAST;
     (large && plain && same_place && !builds).then_some(meta.len())
+}
+
+/// Whether no shell sees anything in these words but a path.
+pub(super) fn is_simple(path: &[u8]) -> bool {
+    path.iter().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+=,@%".contains(byte))
 }
 
 /// One who has a file written by several.
@@ -94,7 +98,10 @@ impl RangedPush {
 
     fn ssh(&self) -> Result<Ssh, String> {
         let RemoteHost { host, .. } = self.plan.remote.as_ref().ok_or("no host")?;
-        Way::ssh(host, HELPERS_PATIENCE).map_err(|failure| failure.text)
+        let mut ssh = Way::ssh(host, HELPERS_PATIENCE).map_err(|failure| failure.text)?;
+        let crew = self.crew.clone();
+        ssh.on_answer(move |_| crew.await_admission());
+        Ok(ssh)
     }
 
     fn sftp(&self) -> Result<Sftp, String> {

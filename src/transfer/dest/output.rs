@@ -83,7 +83,18 @@ enum OldFile {
 impl Dest {
     /// Creates `.NAME.XXXXXX` beside `name` (or `NAME.XXXXXX` in the directory for temporary files), for its owner alone.
     pub fn create_temp(&self, name: &[u8]) -> Result<OutputFile, DestError> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        self.create_with(name, OFlags::WRONLY)
+    }
+
+    /// The same, to be read, too, and for others to write so many bytes into.
+    pub(in crate::transfer) fn create_staged(&self, name: &[u8], len: u64) -> Result<OutputFile, DestError> {
+        let mut output = self.create_with(name, OFlags::RDWR)?;
+        output.reach = len;
+        Ok(output)
+    }
+
+    fn create_with(&self, name: &[u8], access: OFlags) -> Result<OutputFile, DestError> {
+        let flags = access | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let make = |dir: &OwnedFd, temp: &[u8]| rustix::fs::openat(dir, temp, flags, Mode::RUSR | Mode::WUSR);
         let (dir, leaf, fd) = match &self.places.temp {
             None => {

@@ -167,7 +167,10 @@ impl Work<'_> {
         turn: Turn,
     ) -> Result<(), TransferError> {
         let (name, redo) = (self.target.name(entry), turn == Turn::Redo);
-        let choice = self.choose(dest, name, entry, found);
+        let mut choice = self.choose(dest, name, entry, found);
+        if found.is_none() && !redo && choice.basis == Basis::Destination {
+            choice.basis = self.stage(dest, name, entry)?.map(Basis::Staged).unwrap_or_default();
+        }
         let mut header = ItemHeader { flags: ItemFlags::TRANSFER, ..ItemHeader::default() };
         header.flags = match found.or(choice.compared.as_ref()) {
             None => header.flags.and(ItemFlags::NEW),
@@ -243,7 +246,7 @@ impl Work<'_> {
         let old = match choice.basis {
             Basis::Destination => found,
             Basis::Alternative(_) => choice.compared.as_ref(),
-            Basis::Partial | Basis::Backup | Basis::Fuzzy(_) | Basis::FuzzyAlternative(..) => None,
+            Basis::Partial | Basis::Staged(_) | Basis::Backup | Basis::Fuzzy(_) | Basis::FuzzyAlternative(..) => None,
         };
         let Some(old) = old.filter(|old| old.kind() == Some(Kind::File) && !choice.partial) else { return false };
         if self.options.partial && old.len < entry.len {

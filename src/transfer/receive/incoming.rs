@@ -135,7 +135,11 @@ impl Incoming<'_> {
                 return Ok(());
             }
         }
-        let output = if in_place(options) {
+        let staged = if let Basis::Staged(staged) = &self.asked.basis { staged.take() } else { None };
+        let output = if let Some(output) = staged {
+            self.same_file = true;
+            Ok(output)
+        } else if in_place(options) {
             self.existing = dest.stat(&name).map_err(said)?;
             self.same_file = self.asked.basis == Basis::Destination;
             dest.open_in_place(&name)
@@ -190,7 +194,11 @@ impl Incoming<'_> {
     ) -> Result<u64, WriteFailure> {
         let len = u64::from(self.head.block_len(block));
         let offset = self.head.offset(block);
-        self.sent.matched_bytes += len;
+        match self.asked.basis {
+            // All of it was brought for this.
+            Basis::Staged(_) => self.sent.literal_bytes += len,
+            _ => self.sent.matched_bytes += len,
+        }
         if self.run.offset + self.run.len == offset && self.run.len > 0 {
             self.run.len += len;
         } else {
@@ -283,7 +291,8 @@ impl Incoming<'_> {
             (false, false) => dest.stat(&self.name)?,
         };
         // Without -p a new file has the permissions of the one it is built upon.
-        let basis = || self.basis.as_ref().and_then(|file| Some(Found::from(rustix::fs::fstat(file).ok()?)));
+        let built = self.basis.as_ref().filter(|_| !matches!(self.asked.basis, Basis::Staged(_)));
+        let basis = || built.and_then(|file| Some(Found::from(rustix::fs::fstat(file).ok()?)));
         let existing = existing.filter(|found| found.kind() == entry.kind()).or_else(basis);
         Ok(dest.wanted(entry, &Preserve::of(options), existing.as_ref()))
     }

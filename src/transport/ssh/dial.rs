@@ -39,8 +39,15 @@ impl Drop for Dialled {
     }
 }
 
+/// Round trips that a handshake takes at least: names, offers, keys.
+const HANDSHAKE: u32 = 3;
+
+/// Who is told how long a round trip is at most, once the host is known, and says whether to log in.
+#[derive(Clone)]
+pub(in crate::transport) struct OnAnswer(pub(super) Arc<dyn Fn(Duration) -> bool + Send + Sync>);
+
 /// Connects and logs in. The host's key is checked before anything about us is said.
-pub(super) fn dial(target: &SshTarget) -> Result<Dialled, ConnectError> {
+pub(super) fn dial(target: &SshTarget, answered: Option<&OnAnswer>) -> Result<Dialled, ConnectError> {
     let deadline = Instant::now() + target.connect_timeout;
     let mut session = Session::new().map_err(|e| ConnectError::Setup(format!("Cannot start libssh2: {e}")))?;
     session.set_blocking(false);
@@ -69,6 +76,7 @@ pub(super) fn dial(target: &SshTarget) -> Result<Dialled, ConnectError> {
     let mut shaking = session.clone();
     let line = Dialled { session, tcp };
     let Dialled { session, tcp } = &line;
+    let began = Instant::now();
     drive(session, tcp, deadline, || shaking.handshake()).map_err(|stop| match stop {
         CallFailure::TimedOut => timeout(target, "SSH handshake"),
         CallFailure::Failed(e) => ConnectError::Lost {
@@ -79,11 +87,15 @@ pub(super) fn dial(target: &SshTarget) -> Result<Dialled, ConnectError> {
             ),
         },
     })?;
+    let shaken = began.elapsed();
     let refused = |why: String| ConnectError::HostKey { host: target.place(), why };
     let fingerprint = session.host_key_hash(HashType::Sha256).map(known_hosts::base64).unwrap_or_default();
     let fingerprint = format!("SHA256:{}", fingerprint.trim_end_matches('='));
     let (blob, _) = session.host_key().ok_or_else(|| refused("it showed none; is an SSH server there?".to_owned()))?;
     known.check(blob, &fingerprint, target).map_err(refused)?;
+    if answered.is_some_and(|OnAnswer(told)| !told(shaken / HANDSHAKE)) {
+        return Err(ConnectError::Lost { host: target.place(), why: "it is not wanted any more".to_owned() });
+    }
 
     auth::authenticate(session, tcp, target)?;
     Ok(line)

@@ -7,7 +7,7 @@ use libssh2_sys as sys;
 use ssh2::{ErrorCode, File, FileStat, OpenFlags, OpenType};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::net::Shutdown;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 const AHEAD: RangeInclusive<usize> = 1 << 20..=(2 << 20) + (256 << 10);
 /// Bytes that a connection may carry in a microsecond: sshd takes no more of one.
 const AHEAD_PER_MICROSECOND: u64 = 600;
+/// libssh2 has so many times the bytes of a buffer under way that it is to fill.
+const READ_AHEAD: u64 = 4;
 /// Bytes that are confirmed before what stands behind them is moved to the front.
 const SLACK: usize = 1 << 20;
 /// How long the goodbye to a file may take that something went wrong with, milliseconds.
@@ -405,6 +407,12 @@ impl Sftp {
         Pieces { sftp: self, file: file.0 }
     }
 
+    /// A file to be read in ranges.
+    pub fn reading(&mut self, path: &Path) -> Result<ReadRanges<'_>, SftpError> {
+        let file = self.drive(|| self.sftp.open(path))?;
+        Ok(ReadRanges { sftp: self, file })
+    }
+
     /// Writes what `next` gives from where the file stands; the inner error is one of `next`.
     fn stream(
         &mut self,
@@ -504,6 +512,56 @@ impl Sftp {
             ErrorCode::Session(sys::LIBSSH2_ERROR_SFTP_PROTOCOL) => SftpError::Failed(error.message().to_owned()),
             ErrorCode::Session(_) => SftpError::Lost(error.message().to_owned()),
         }
+    }
+}
+
+/// A file that is read in ranges, in any order.
+pub struct ReadRanges<'a> {
+    sftp: &'a mut Sftp,
+    file: File,
+}
+
+impl ReadRanges<'_> {
+    /// Reads a range; `each` is given the bytes as they come, and the inner error is one of its. A file that ends before is one.
+    pub fn read_at(
+        &mut self,
+        range: Range<u64>,
+        each: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<io::Result<()>, SftpError> {
+        if let Err(error) = self.file.seek(SeekFrom::Start(range.start)) {
+            return Ok(Err(error));
+        }
+        let mut buffer = std::mem::take(&mut self.sftp.buffer);
+        let read = self.read_by(&mut buffer, range.end - range.start, each);
+        self.sftp.buffer = buffer;
+        read
+    }
+
+    fn read_by(
+        &mut self,
+        buffer: &mut [u8],
+        mut left: u64,
+        each: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<io::Result<()>, SftpError> {
+        while left > 0 {
+            // What libssh2 asks for ahead is of no use behind the range.
+            let most = usize::try_from(left.div_ceil(READ_AHEAD)).unwrap_or(usize::MAX).min(*AHEAD.start());
+            let file = &mut self.file;
+            let n = match self.sftp.drive_io(|| file.read(&mut buffer[..most]))? {
+                0 => return Ok(Err(io::Error::other("it became shorter while it was read"))),
+                n => n,
+            };
+            left -= n as u64;
+            if let Err(error) = each(&buffer[..n]) {
+                return Ok(Err(error));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Closes the file.
+    pub fn close(self) -> Result<(), SftpError> {
+        self.sftp.close(self.file)
     }
 }
 

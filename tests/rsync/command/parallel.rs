@@ -243,7 +243,7 @@ fn an_sshd_may_let_in_as_many_as_it_likes() {
 }
 
 /// A home whose configuration leads to this sshd.
-fn home_of(work: &Path, sshd: &Sshd) -> std::path::PathBuf {
+pub(super) fn home_of(work: &Path, sshd: &Sshd) -> std::path::PathBuf {
     let home = work.join("home");
     fs::create_dir_all(home.join(".ssh")).unwrap();
     let host = format!(
