@@ -12,6 +12,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Whether a run has come to some point.
+type Moment<'a> = &'a dyn Fn(&Run) -> bool;
+
 /// What batches call the far end here.
 const LINK: &str = "b";
 
@@ -239,7 +242,7 @@ fn a_batch_survives_the_mover_at_any_moment() {
     };
     let state_is_there = || staging.state("b1") != Value::Null;
     let copied = |run: &Run| run.log().matches("Copied and proven").count();
-    let moments: [(&str, &dyn Fn(&Run) -> bool); 5] = [
+    let moments: [(&str, Moment<'_>); 5] = [
         ("it is taken", &|run| run.log().contains("Batch b1 is taken")),
         ("its state is told", &|_| state_is_there()),
         ("something is on its way", &|_| Tree::read(&place.archive()).files().next().is_some()),
