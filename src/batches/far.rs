@@ -28,10 +28,12 @@ i=$((i+1)); done"#;
 const REMOVE: &str = r#"echo ran; a=$1; shift; s=0
 for f; do d=${f%/*}; if [ "${d##*/}" = "$a" ]; then if ! [ -L "$d" ]; then rm -f -- "$f"; rmdir -- "$d" 2>/dev/null; fi
 else rm -rf -- "$f" || s=1; fi; done; exit $s"#;
-/// Removes the folders for unfinished files within each path, and tells which files may be unfinished ones.
+/// Removes the folders for unfinished files within each path, and tells how many files there are, and which of them may be
+/// unfinished ones.
 const SWEEP: &str = r#"echo ran; a=$1; shift; s=0
 for f; do find "$f" -type d -name "$a" -prune -exec rm -rf -- {} + || s=1
-find "$f" -type f -name '.*.??????' || s=1; done; exit $s"#;
+find "$f" -type f -name '.*.??????' || s=1
+find "$f" -type f -exec sh -c 'echo "files $#"' sh {} + || s=1; done; exit $s"#;
 /// Makes folders.
 const MAKE: &str = r#"echo ran; shift; s=0; for f; do mkdir -p -- "$f" || s=1; done; exit $s"#;
 
@@ -107,30 +109,38 @@ impl FarHand {
         Ok(spared)
     }
 
-    /// All its files are proven: makes the folders that have none, and removes what broken sessions have left among them.
-    pub(super) fn complete(&mut self, batch: &BatchExtent) -> Result<(), FarTrouble> {
+    /// All its files are proven: makes the folders that have none, and removes what broken sessions have left among them. False
+    /// where files are there no more.
+    pub(super) fn complete(&mut self, batch: &BatchExtent) -> Result<bool, FarTrouble> {
         let folders: Vec<_> = batch.places.folders.iter().map(|place| self.path(place)).collect();
         if self.run(MAKE, &folders)?.is_none() {
             let sftp = self.sftp()?;
             for folder in &folders {
                 sftp.make_dir(Path::new(folder), 0o755).map_err(passing)?;
             }
-            return Ok(());
+            return Ok(true);
         }
         let files: HashSet<_> = batch.places.files.iter().map(|place| self.path(place)).collect();
         let dirs: BTreeSet<_> = batch.places.folders.iter().collect();
-        let (within, alone): (Vec<_>, Vec<_>) = batch.units.iter().partition(|unit| dirs.contains(unit));
-        let within: Vec<_> = within.into_iter().map(|unit| self.path(unit)).collect();
+        let (within, alone): (Vec<_>, Vec<_>) = batch.units.iter().cloned().partition(|unit| dirs.contains(unit));
+        let within: Vec<_> = within.into_iter().map(|unit| self.path(&unit)).collect();
         let lines = self.run(SWEEP, &within)?.unwrap_or_default();
-        let is_within = |path: &String| within.iter().any(|unit| path.starts_with(&format!("{unit}/")));
-        let mut strays: Vec<_> =
-            lines.into_iter().flatten().filter(|path| is_within(path) && !files.contains(path)).collect();
-        let alone: Vec<_> = alone.into_iter().cloned().collect();
-        let found = self.look_by_shell(&alone)?.unwrap_or_default();
-        for (unit, found) in alone.iter().zip(found) {
-            strays.extend(self.beside(unit, &found, &batch.spared));
+        let mut there = 0;
+        let mut strays = Vec::new();
+        for line in lines.into_iter().flatten() {
+            if let Some(count) = line.strip_prefix("files ") {
+                there += count.parse().unwrap_or(0);
+            } else if within.iter().any(|unit| line.starts_with(&format!("{unit}/"))) && !files.contains(&line) {
+                strays.push(line);
+            }
         }
-        self.run(REMOVE, &strays).map(drop)
+        let found = self.look_by_shell(&alone)?.unwrap_or_default();
+        there = (there + found.iter().filter(|found| found.stands).count()).saturating_sub(strays.len());
+        for (unit, found) in alone.iter().zip(&found) {
+            strays.extend(self.beside(unit, found, &batch.spared));
+        }
+        self.run(REMOVE, &strays)?;
+        Ok(there >= files.len())
     }
 
     /// Removes what there is of it; whether there was something.
@@ -337,12 +347,18 @@ mod tests {
         let mut hand = FarHand::new(Box::new(Local::default()), base.to_str().unwrap(), ".aside");
         let files = ["book/.x.mpgbak", "book/sub/y", "f"];
         let batch = extent(&["book", "f"], &files, &["book", "book/sub", "book/em pty/é"], Spared::new());
-        hand.complete(&batch).unwrap();
+        assert!(hand.complete(&batch).unwrap());
         for there in ["book/.x.mpgbak", "book/sub/y", "f", "book/em pty/é"] {
             assert!(base.join(there).exists(), "{there}");
         }
         for gone in ["book/.x.aB3dE6", "book/sub/.aside", ".f.aB3dE6", ".aside"] {
             assert!(!base.join(gone).exists(), "{gone}");
+        }
+        for gone in ["f", "book/sub/y"] {
+            let kept = fs::read(base.join(gone)).unwrap();
+            fs::remove_file(base.join(gone)).unwrap();
+            assert!(!hand.complete(&batch).unwrap(), "{gone} is there no more");
+            fs::write(base.join(gone), kept).unwrap();
         }
     }
 

@@ -13,6 +13,7 @@ use crate::catalog::sqlite::SqliteCatalog;
 use crate::catalog::sqlite::batches::{BatchCount, BatchRow, BatchStep, WantedBatches};
 use crate::catalog::{AnyCatalog, CatalogError};
 use crate::clock::unix_now;
+use crate::disk::summed::FileStamp;
 use crate::transport::Connect;
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -28,8 +29,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_SHARE: u32 = 20;
 /// Batches that are read at once.
 const READINGS: usize = 2;
-/// Attempts at reading a file before its batch has failed.
-const READINGS_MOST: u32 = 5;
 /// How long batches that are over are remembered, and how often it is looked which ones are to be forgotten.
 const KEPT: f64 = 30.0 * 86_400.0;
 const FORGET_EVERY: Duration = Duration::from_secs(3600);
@@ -46,6 +45,8 @@ pub(crate) struct BatchTerms {
     pub(crate) link: String,
     /// A batch that is older has failed.
     pub(crate) deadline: Duration,
+    /// A batch has failed whose files cannot be read so often.
+    pub(crate) attempts: i64,
     /// The base of all places.
     pub(crate) data_dir: String,
     pub(crate) sources: Sources,
@@ -62,6 +63,8 @@ pub(crate) struct BatchKeeper {
     hand: Arc<Mutex<FarHand>>,
     /// States as they were told.
     told: HashMap<String, BatchState>,
+    /// Requests for other links, which are not read again.
+    others: HashMap<String, FileStamp>,
     /// What keeps a batch, beside its rows.
     troubles: HashMap<String, String>,
     readings: HashMap<String, BatchReading>,
@@ -81,7 +84,7 @@ pub(crate) struct BatchKeeper {
 /// The reading of a batch's files.
 struct BatchReading {
     stop: Arc<AtomicBool>,
-    attempts: u32,
+    attempts: i64,
     /// `None` between two attempts.
     task: Option<JoinHandle<Result<(), ReadTrouble>>>,
     due: Instant,
@@ -97,6 +100,8 @@ struct Errand {
 enum ErrandEnd {
     Looked(Spared),
     Completed,
+    /// Files that were proven are there no more.
+    Missing,
     /// Whether there was something to be removed.
     Removed(bool),
 }
@@ -115,6 +120,7 @@ impl BatchKeeper {
             catalog,
             control,
             told: HashMap::new(),
+            others: HashMap::new(),
             troubles: HashMap::new(),
             readings: HashMap::new(),
             errand: None,
@@ -201,8 +207,13 @@ impl BatchKeeper {
             self.rebuilt = true;
         }
         self.end_errand(table).await?;
-        for entry in self.terms.spool.requests()? {
-            self.take(table, &entry).await?;
+        let requests = self.terms.spool.requests()?;
+        self.others.retain(|name, _| requests.iter().any(|entry| entry.name == *name));
+        for entry in &requests {
+            let stamp = FileStamp::at(&entry.path);
+            if stamp.is_none() || self.others.get(&entry.name) != stamp.as_ref() {
+                self.take(table, entry).await?;
+            }
         }
         for entry in self.terms.spool.cancellations()? {
             self.cancel(table, &entry).await?;
@@ -245,8 +256,10 @@ impl BatchKeeper {
         };
         let taken = match parsed {
             Ok(Some(request)) => batch(request.id.as_str(), request.to_json(), BatchStep::Taken, None),
-            // Another's.
-            Ok(None) => return Ok(()),
+            Ok(None) => {
+                self.others.extend(FileStamp::at(&entry.path).map(|stamp| (entry.name.clone(), stamp)));
+                return Ok(());
+            }
             Err(why) => {
                 let name = entry.name.strip_suffix(".json").unwrap_or(&entry.name);
                 batch(name, String::new(), BatchStep::Failed, Some(why))
@@ -302,7 +315,10 @@ impl BatchKeeper {
         self.troubles.remove(&batch.id);
         table.undo_batch(batch, why).await?;
         self.control.recall(&table.batch_rows(&batch.id).await?);
-        Ok(())
+        match table.batch(&batch.id).await? {
+            Some(batch) => self.tell(table, &batch).await,
+            None => Ok(()),
+        }
     }
 
     /// Brings a batch on as far as it can come now.
@@ -369,12 +385,17 @@ impl BatchKeeper {
             }
             Err(ReadTrouble::Stopped) => drop(self.readings.remove(&batch.id)),
             Err(ReadTrouble::Lasting(why)) => return self.fail(table, batch, &why).await,
+            Err(ReadTrouble::Place(why)) => {
+                reading.due = Instant::now() + self.terms.poll.max(LOOK_EVERY);
+                self.troubles.insert(batch.id.clone(), why);
+            }
             Err(ReadTrouble::Passing(why)) => {
                 reading.attempts += 1;
-                if reading.attempts >= READINGS_MOST {
+                if reading.attempts >= self.terms.attempts {
                     return self.fail(table, batch, &why).await;
                 }
-                reading.due = Instant::now() + self.terms.poll * 2u32.pow(reading.attempts);
+                let doublings = u32::try_from(reading.attempts).unwrap_or(u32::MAX).min(16);
+                reading.due = Instant::now() + self.terms.poll * 2u32.pow(doublings);
                 self.troubles.insert(batch.id.clone(), why);
             }
         }
@@ -397,7 +418,7 @@ impl BatchKeeper {
             let end = match step {
                 BatchStep::Taken => hand.look(&extent.units).map(ErrandEnd::Looked),
                 BatchStep::Undoing => hand.remove(&extent).map(ErrandEnd::Removed),
-                _ => hand.complete(&extent).map(|()| ErrandEnd::Completed),
+                _ => hand.complete(&extent).map(|all| if all { ErrandEnd::Completed } else { ErrandEnd::Missing }),
             };
             bell.notify_one();
             end
@@ -438,6 +459,16 @@ impl BatchKeeper {
                 if table.step_batch(&batch, BatchStep::Done, None).await? {
                     tracing::info!(event = "batch_done", batch = batch.id, "Batch {} is done", batch.id);
                 }
+            }
+            ErrandEnd::Missing => {
+                tracing::warn!(
+                    event = "batch_trouble",
+                    batch = batch.id,
+                    "Files of batch {} were proven and are there no more; all of it is proven anew",
+                    batch.id
+                );
+                table.reopen_batch(&batch.id).await?;
+                self.control.look_again();
             }
             // A far end that has lost its link may have written since.
             ErrandEnd::Removed(true) => {

@@ -130,14 +130,14 @@ def full(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def source_does_not_answer(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    genuine = os.stat
+    genuine = Path.stat
 
-    def stat(path: Any, *more: Any, **others: Any) -> Any:
-        if str(path).endswith("é.g3"):
+    def stat(path: Path, **more: Any) -> os.stat_result:
+        if path.name == "é.g3":
             raise OSError(5, "Input/output error")
-        return genuine(path, *more, **others)
+        return genuine(path, **more)
 
-    monkeypatch.setattr(os, "stat", stat)
+    monkeypatch.setattr(Path, "stat", stat)
 
 
 @pytest.mark.parametrize("trouble", [unset, relative, open_to_others, a_file, full, source_does_not_answer])
