@@ -201,8 +201,12 @@ impl FarHand {
     }
 
     fn sftp(&mut self) -> Result<Sftp, FarTrouble> {
-        self.connect.sftp().map_err(|error| match error {
-            ConnectError::Setup(_) | ConnectError::NoCommand { .. } => FarTrouble::NothingBut(self.connect.describe()),
+        // Once may be the link's trouble.
+        let opened = self.connect.sftp().or_else(|_| self.connect.sftp());
+        opened.map_err(|error| match error {
+            ConnectError::Setup(_) | ConnectError::NoCommand { .. } | ConnectError::Lost { .. } => {
+                FarTrouble::NothingBut(self.connect.describe())
+            }
             error => FarTrouble::Passing(error.to_string()),
         })
     }
