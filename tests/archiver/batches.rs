@@ -645,7 +645,7 @@ fn what_is_removed_under_a_batch_is_brought_again() {
     command.args(["--bwlimit", "2M", "--workers", "1", "--queue", "4"]);
     let run = Run::start(command);
     wait_until("some are there", || staging.state("b1")["done"].as_u64() > Some(4));
-    fs::remove_dir_all(staging.remote("u")).unwrap();
+    fs::rename(staging.remote("u"), place.path("taken away")).unwrap();
     let state = staging.wait_for(&run, "b1", "done");
     assert_eq!(state["done"], 30);
     expect_same(&place.sources().join("book"), &staging.remote("u/book"));
