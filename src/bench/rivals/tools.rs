@@ -146,7 +146,10 @@ impl Tool {
             }
             Self::Mscp => {
                 let (connections, config) = (if *far { 8 } else { 2 }, reach.config().unwrap_or_default());
-                let mscp = find("mscp")?;
+                // No distribution of ours has it.
+                let missing =
+                    |_| BenchError::Setup("No mscp here; https://github.com/upa/mscp has packages".to_owned());
+                let mscp = find("mscp").map_err(missing)?;
                 let (mscp, config) = (mscp.display(), config.display());
                 by_shell(format!("{mscp} -q -n {connections} -F {config} {folder}/* {target}"))
             }
