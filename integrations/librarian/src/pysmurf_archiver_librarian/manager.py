@@ -17,8 +17,8 @@ try:
 except ImportError:  # A Librarian before 5.0.0 keeps no records of transfers.
     CompletedTransferCore = None
 
-# An archiver looks for batches every few seconds. Of one that is down for longer somebody should know, and of a link that
-# none serves nothing else tells.
+# An archiver looks for batches every few seconds. Of one that is down for longer somebody should know, and of a link
+# that none serves nothing else tells.
 UNTAKEN = timedelta(minutes=10)
 Pair = tuple[str | PathLike[str], str | PathLike[str]]
 Answer = TypeVar("Answer")
