@@ -16,7 +16,7 @@ use super::unfinished::Strays;
 use super::verdict::Verdict;
 use super::{ArchiverSettings, Direction, Existing};
 use crate::backoff::Backoff;
-use crate::catalog::{CatalogError, CopyPlace};
+use crate::catalog::{CatalogError, CopyPlace, RecordId};
 use crate::status::{DatabaseUse, Failure, told};
 use crate::transfer::{Summary, TransferError};
 use crate::transport::Connect;
@@ -33,13 +33,13 @@ const BREAKS_MOST: u32 = 3;
 const BREAK_PAUSE: Duration = Duration::from_millis(200);
 
 /// Says of a place whether an earlier copy of the same file stands there.
-pub(super) type AskTable = dyn Fn(&CopyPlace) -> Result<bool, CatalogError> + Send + Sync;
+pub(super) type AskTable = dyn Fn(&CopyPlace) -> Result<Option<RecordId>, CatalogError> + Send + Sync;
 
 /// What all workers have in common.
 #[derive(Clone)]
 pub(super) struct Workplace {
     /// Asks the table.
-    pub(super) is_earlier_copy: Arc<AskTable>,
+    pub(super) last_copy: Arc<AskTable>,
     pub(super) settings: Arc<ArchiverSettings>,
     pub(super) control: Control,
     pub(super) permits: Arc<SessionPermits>,
@@ -255,8 +255,8 @@ impl Worker {
         if job.variant == 0 && !job.replaces && self.common.settings.existing == Existing::Replace {
             let path = archived_path(&self.common.settings, job.place.as_str());
             let copy = CopyPlace { id: job.id, source: job.source.clone(), path };
-            match (self.common.is_earlier_copy)(&copy) {
-                Ok(true) => {
+            match (self.common.last_copy)(&copy) {
+                Ok(Some(last)) if last <= copy.id => {
                     tracing::info!(
                         event = "replacing",
                         id = job.id.0,
@@ -266,7 +266,7 @@ impl Worker {
                     job.replaces = true;
                     return Some(job);
                 }
-                Ok(false) => {}
+                Ok(_) => {}
                 Err(error) => {
                     let trouble =
                         self.common.control.progress().database_trouble(DatabaseUse::Asking, &error.to_string());

@@ -521,8 +521,8 @@ impl Catalog for MySqlCatalog {
         self.id_step
     }
 
-    async fn is_earlier_copy(&self, copy: &CopyPlace) -> Result<bool, CatalogError> {
-        self.stands_of_same_place(copy).await
+    async fn last_copy(&self, copy: &CopyPlace) -> Result<Option<RecordId>, CatalogError> {
+        self.last_of_same_place(copy).await
     }
 
     fn path_limit(&self) -> usize {
